@@ -1,0 +1,123 @@
+import { parse as parseYaml, YAMLParseError } from 'yaml';
+
+import { SpandrelError } from '../core/errors.ts';
+import { type Config, CONFIG_KEYS, type ConfigPath, environmentName } from './schema.ts';
+import { ValueProblem } from './value-kinds.ts';
+
+export interface ConfigInput {
+  /** Text of the configuration file; empty where there is none. */
+  readonly yaml: string;
+  /** The process's environment; only `SPANDREL_*` is looked at. */
+  readonly environment: Readonly<Record<string, string | undefined>>;
+}
+
+/**
+ * The configuration: defaults, overridden by the file, overridden by the environment.
+ * @throws SpandrelError CONFIG_INVALID, whose message lists every problem, one a line
+ */
+export function parseConfig(input: ConfigInput): Config {
+  const problems: string[] = [];
+  const fromFile = flatten(readYaml(input.yaml, problems));
+  const fromEnvironment = readEnvironment(input.environment, problems);
+  for (const path of fromFile.keys()) {
+    if (!isConfigPath(path)) problems.push(`${path}: unknown key`);
+  }
+  const values = new Map<ConfigPath, unknown>();
+  for (const path of Object.keys(CONFIG_KEYS) as ConfigPath[]) {
+    const { kind, fallback } = CONFIG_KEYS[path] as { kind: { parse(raw: unknown): unknown }; fallback?: unknown };
+    const given = fromEnvironment.get(path) ?? fromFile.get(path) ?? fallback;
+    if (given === undefined) continue;
+    try {
+      values.set(path, kind.parse(given));
+    } catch (error) {
+      if (!(error instanceof ValueProblem)) throw error;
+      const key = fromEnvironment.has(path) ? environmentName(path) : path;
+      problems.push(`${key}${error.message.startsWith('[') ? '' : ': '}${error.message}`);
+    }
+  }
+  const config = nest(values);
+  if (problems.length === 0) problems.push(...contradictions(config));
+  if (problems.length > 0) {
+    throw new SpandrelError('CONFIG_INVALID', `the configuration has ${problems.length} problem(s):\n${problems.map((line) => `  ${line}`).join('\n')}`);
+  }
+  return config;
+}
+
+function isConfigPath(path: string): path is ConfigPath {
+  return Object.hasOwn(CONFIG_KEYS, path);
+}
+
+function readYaml(yaml: string, problems: string[]): unknown {
+  try {
+    return parseYaml(yaml) ?? {};
+  } catch (error) {
+    if (!(error instanceof YAMLParseError)) throw error;
+    problems.push(`the file is no YAML: ${error.message.split('\n', 1)[0] ?? ''}`);
+    return {};
+  }
+}
+
+/** Leaves of a nested object by their dotted path; a leaf is a known key, or anything that is no object. */
+function flatten(value: unknown, path = '', leaves = new Map<string, unknown>()): Map<string, unknown> {
+  const isBranch = typeof value === 'object' && value !== null && !Array.isArray(value) && !isConfigPath(path);
+  if (!isBranch) {
+    // An empty section, or a key without a value, means the default.
+    if (path !== '' && value !== null && value !== undefined) leaves.set(path, value);
+    return leaves;
+  }
+  for (const [name, child] of Object.entries(value)) flatten(child, path === '' ? name : `${path}.${name}`, leaves);
+  return leaves;
+}
+
+function readEnvironment(
+  environment: ConfigInput['environment'],
+  problems: string[],
+): Map<ConfigPath, unknown> {
+  const paths = new Map((Object.keys(CONFIG_KEYS) as ConfigPath[]).map((path) => [environmentName(path), path]));
+  const values = new Map<ConfigPath, unknown>();
+  for (const [name, value] of Object.entries(environment)) {
+    if (!name.startsWith('SPANDREL_') || value === undefined) continue;
+    const path = paths.get(name);
+    if (path === undefined) problems.push(`${name}: unknown key`);
+    else values.set(path, value);
+  }
+  return values;
+}
+
+function nest(values: ReadonlyMap<ConfigPath, unknown>): Config {
+  const root: Record<string, unknown> = {};
+  for (const path of Object.keys(CONFIG_KEYS) as ConfigPath[]) {
+    const names = path.split('.');
+    const leaf = names.pop() ?? path;
+    let branch = root;
+    for (const name of names) branch = (branch[name] ??= {}) as Record<string, unknown>;
+    branch[leaf] = values.get(path);
+  }
+  return root as Config;
+}
+
+/** Good values that do not go together. */
+function contradictions(config: Config): string[] {
+  const problems: string[] = [];
+  const { tls } = config.listen;
+  if ((tls.cert === undefined) !== (tls.key === undefined)) problems.push('listen.tls: cert and key need each other');
+  if (tls.clientCa !== undefined && tls.cert === undefined) problems.push('listen.tls.clientCa: needs cert and key');
+  if (config.listen.port !== 0 && config.listen.port === config.admin.port && config.listen.host === config.admin.host) {
+    problems.push('admin.port: the registry listener has the same address');
+  }
+  if (config.cache.redis.cluster && config.cache.redis.url === undefined) problems.push('cache.redis.cluster: needs cache.redis.url');
+  const redisUrl = config.cache.redis.url?.reveal();
+  if (redisUrl !== undefined && !/^rediss?:$/.test(URL.canParse(redisUrl) ? new URL(redisUrl).protocol : '')) {
+    problems.push('cache.redis.url: expected redis://host:port or rediss://host:port');
+  }
+  const upstreams = config.upstreams ?? [];
+  for (const field of ['name', 'host'] as const) {
+    const seen = new Set<string>();
+    for (const upstream of upstreams) {
+      if (seen.has(upstream[field])) problems.push(`upstreams: two have the ${field} ${upstream[field]}`);
+      seen.add(upstream[field]);
+    }
+  }
+  if (upstreams.filter((upstream) => upstream.default).length > 1) problems.push('upstreams: more than one is the default');
+  return problems;
+}

@@ -1,0 +1,158 @@
+import { isIPv4, isIPv6 } from 'node:net';
+
+import { Secret } from '../core/secret.ts';
+
+/** How one configuration value is read. Values come typed from YAML and as text from the environment; both are accepted. */
+export interface ValueKind<T> {
+  /** What a good value looks like; completes "expected …" and stands in the configuration table. */
+  readonly expects: string;
+  /** @throws ValueProblem if `raw` is no such value */
+  parse(raw: unknown): T;
+}
+
+/** A bad value; the message says what was expected. Collected, so that one start lists every problem. */
+export class ValueProblem extends Error {
+  override name = 'ValueProblem';
+}
+
+function kind<T>(expects: string, read: (raw: unknown) => T | undefined): ValueKind<T> {
+  return {
+    expects,
+    parse(raw) {
+      const value = read(raw);
+      if (value === undefined) throw new ValueProblem(`expected ${expects}, got ${describe(raw)}`);
+      return value;
+    },
+  };
+}
+
+/** Never the inside of an object: it may hold a password. */
+function describe(raw: unknown): string {
+  if (Array.isArray(raw)) return 'a list';
+  return typeof raw === 'object' && raw !== null ? 'an object' : JSON.stringify(raw);
+}
+
+/** A number written without decoration: `10abc`, ` 5`, `1e3` and `0x10` are refused. */
+function parseWhole(raw: unknown): number | undefined {
+  const value = typeof raw === 'string' && /^\d{1,16}$/.test(raw) ? Number(raw) : raw;
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 ? value : undefined;
+}
+
+export const text: ValueKind<string> = kind('a text', (raw) =>
+  typeof raw === 'string' && raw !== '' ? raw : undefined,
+);
+
+export const secret: ValueKind<Secret> = {
+  expects: 'a text',
+  parse(raw) {
+    if (typeof raw !== 'string' || raw === '') throw new ValueProblem('expected a text (the value is not shown)');
+    return new Secret(raw);
+  },
+};
+
+export const flag: ValueKind<boolean> = kind('true or false', (raw) =>
+  raw === true || raw === 'true' ? true : raw === false || raw === 'false' ? false : undefined,
+);
+
+export function whole(minimum: number, maximum = Number.MAX_SAFE_INTEGER): ValueKind<number> {
+  const limit = maximum === Number.MAX_SAFE_INTEGER ? `of at least ${minimum}` : `from ${minimum} to ${maximum}`;
+  return kind(`a whole number ${limit}`, (raw) => {
+    const value = parseWhole(raw);
+    return value !== undefined && value >= minimum && value <= maximum ? value : undefined;
+  });
+}
+
+const SIZE = /^(\d+)\s?(KiB|MiB|GiB)?$/;
+const SIZE_UNITS = { KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 } as const;
+
+/** Bytes, as a number or with a unit. */
+export function size(minimumBytes: number): ValueKind<number> {
+  return kind(`a size of at least ${formatSize(minimumBytes)}, like 512KiB, 4MiB or 50GiB`, (raw) => {
+    const match = typeof raw === 'string' ? SIZE.exec(raw) : null;
+    const bytes = match
+      ? Number(match[1]) * (match[2] === undefined ? 1 : SIZE_UNITS[match[2] as keyof typeof SIZE_UNITS])
+      : parseWhole(raw);
+    return bytes !== undefined && Number.isSafeInteger(bytes) && bytes >= minimumBytes ? bytes : undefined;
+  });
+}
+
+/** `bytes` in the largest unit that divides it. */
+export function formatSize(bytes: number): string {
+  for (const unit of ['GiB', 'MiB', 'KiB'] as const) {
+    if (bytes !== 0 && bytes % SIZE_UNITS[unit] === 0) return `${bytes / SIZE_UNITS[unit]}${unit}`;
+  }
+  return String(bytes);
+}
+
+export function choice<T extends string>(...options: readonly T[]): ValueKind<T> {
+  return kind(`one of ${options.join(', ')}`, (raw) => options.find((option) => option === raw));
+}
+
+/** A list; from the environment as JSON. Problems of the items name their place. */
+export function list<T>(item: ValueKind<T>): ValueKind<readonly T[]> {
+  return {
+    expects: `a list, each ${item.expects}`,
+    parse(raw) {
+      const items = typeof raw === 'string' ? parseJson(raw) : raw;
+      if (!Array.isArray(items)) throw new ValueProblem(`expected a list, got ${describe(raw)}`);
+      return items.map((entry: unknown, place) => {
+        try {
+          return item.parse(entry);
+        } catch (error) {
+          if (error instanceof ValueProblem) throw new ValueProblem(`[${place}]: ${error.message}`);
+          throw error;
+        }
+      });
+    },
+  };
+}
+
+function parseJson(raw: string): unknown {
+  try {
+    return JSON.parse(raw);
+  } catch {
+    throw new ValueProblem('expected JSON');
+  }
+}
+
+export const cidr: ValueKind<string> = kind('a network like 10.0.0.0/8 or fd00::/8', (raw) => {
+  if (typeof raw !== 'string') return undefined;
+  const [address = '', prefix = '', ...rest] = raw.split('/');
+  const bits = parseWhole(prefix);
+  if (rest.length > 0 || bits === undefined) return undefined;
+  return (isIPv4(address) && bits <= 32) || (isIPv6(address) && bits <= 128) ? raw : undefined;
+});
+
+/** An object with only the given fields; every unknown or missing one is a problem. */
+export function record<T extends object>(fields: {
+  readonly [K in keyof T]-?: { readonly kind: ValueKind<Exclude<T[K], undefined>>; readonly optional: boolean };
+}): ValueKind<T> {
+  const names = Object.keys(fields) as (keyof T & string)[];
+  return {
+    expects: `an object with ${names.join(', ')}`,
+    parse(raw) {
+      if (typeof raw !== 'object' || raw === null || Array.isArray(raw)) {
+        throw new ValueProblem(`expected an object, got ${describe(raw)}`);
+      }
+      const problems = Object.keys(raw)
+        .filter((name) => !Object.hasOwn(fields, name))
+        .map((name) => `unknown field ${name}`);
+      const value: Partial<T> = {};
+      for (const name of names) {
+        const given: unknown = (raw as Record<string, unknown>)[name];
+        if (given === undefined || given === null) {
+          if (!fields[name].optional) problems.push(`${name} is missing`);
+          continue;
+        }
+        try {
+          value[name] = fields[name].kind.parse(given);
+        } catch (error) {
+          if (!(error instanceof ValueProblem)) throw error;
+          problems.push(`${name}: ${error.message}`);
+        }
+      }
+      if (problems.length > 0) throw new ValueProblem(problems.join('; '));
+      return value as T;
+    },
+  };
+}

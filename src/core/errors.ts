@@ -1,0 +1,83 @@
+/**
+ * What can go wrong, once. `status` is the HTTP status, `ociCode` the code in the error body (the name that the OCI
+ * distribution spec gives it where there is one), `retryable` says whether the same request may succeed later.
+ * The README's error table is generated from this one.
+ */
+export const ERRORS = {
+  NAME_INVALID: entry(400, false, 'The repository name is not a valid OCI name.'),
+  TAG_INVALID: entry(400, false, 'The tag is not a valid OCI tag.'),
+  DIGEST_INVALID: entry(400, false, 'The digest is not `sha256:` or `sha512:` with the right number of hex digits.'),
+  QUERY_INVALID: entry(400, false, 'A query parameter or a request body has a value that cannot be used.'),
+  UNAUTHORIZED: entry(401, false, 'Credentials are needed, or the upstream refused those that are configured.'),
+  DENIED: entry(403, false, 'The client, or the registry it named in `ns`, is not allowed here.'),
+  NAME_UNKNOWN: entry(404, false, 'The upstream has no such repository.'),
+  MANIFEST_UNKNOWN: entry(404, false, 'The upstream has no such tag or manifest.'),
+  BLOB_UNKNOWN: entry(404, false, 'The upstream has no such blob in this repository.'),
+  FILE_UNKNOWN: entry(404, false, 'The layer or image has no such file.'),
+  SPAN_UNKNOWN: entry(404, false, 'The layer has no span of this number.'),
+  PLATFORM_UNKNOWN: entry(404, false, 'The image has no manifest for this platform.'),
+  JOB_UNKNOWN: entry(404, false, 'No such job; finished jobs are forgotten after a while.'),
+  ROUTE_UNKNOWN: entry(404, false, 'No such route.'),
+  UNSUPPORTED: entry(405, false, 'The proxy is read-only: push to the upstream registry itself.'),
+  FILE_NOT_REGULAR: entry(409, false, 'The path is no regular file (a device, a fifo, a link that leads nowhere).'),
+  RANGE_INVALID: entry(416, false, 'The range lies outside of the content.'),
+  LAYER_TOO_LARGE: entry(422, false, 'The layer inflates to more than `limits.maxUncompressedBytes` or has more files than `limits.maxTocEntries`.'),
+  LAYER_UNSUPPORTED: entry(422, false, 'The blob is no layer that can be read: not a tar, or of an unknown compression.'),
+  LAYER_CORRUPT: entry(422, false, 'The compressed stream of the layer is damaged or cut short.'),
+  TAR_INVALID: entry(422, false, 'The decompressed layer is not a well-formed tar archive.'),
+  TAR_UNSUPPORTED: entry(422, false, 'The tar has an entry that SOCI cannot index (a sparse file, say); its bytes can still be read.'),
+  IMAGE_UNSUPPORTED: entry(422, false, 'The manifest is no image: no index, no image manifest, or too deeply nested.'),
+  INDEX_MALFORMED: entry(500, false, 'A stored or fetched index is damaged; it is thrown away and built again.'),
+  INDEX_UNMOUNTABLE: entry(422, false, 'The index would be refused by the snapshotter at mount; it is not published.'),
+  SPAN_CORRUPT: entry(502, true, 'A span does not match its digest or checksum.'),
+  BLOB_CORRUPT: entry(502, true, 'What the upstream sent does not match the digest; it has been thrown away.'),
+  UPSTREAM_PROTOCOL: entry(502, true, 'The upstream answered with something a registry must not answer.'),
+  UPSTREAM_UNREACHABLE: entry(502, true, 'The upstream could not be reached or broke the connection.'),
+  UPSTREAM_THROTTLED: entry(503, true, 'The upstream limits requests; try again later.'),
+  UPSTREAM_TIMEOUT: entry(504, true, 'The upstream did not answer, or stopped sending, in time.'),
+  STORE_FULL: entry(503, true, 'The blob does not fit into the store: raise `storage.maxBytes` or free the disk.'),
+  STORE_FAILED: entry(500, true, 'The store could not read or write a file.'),
+  STORE_LOCKED: entry(500, false, 'Another process owns the store; each replica needs its own `storage.root`.'),
+  OVERLOADED: entry(503, true, 'Too much is going on; try again in a moment.'),
+  INDEX_PENDING: entry(503, true, 'The index is being built; try again in a moment.'),
+  SHUTTING_DOWN: entry(503, true, 'The proxy is being stopped.'),
+  CONFIG_INVALID: entry(500, false, 'The configuration cannot be used; every problem is listed.'),
+  INTERNAL: entry(500, false, 'A defect in the proxy; the log has the request id and the cause.'),
+} as const satisfies Record<string, ErrorEntry>;
+
+/** A row of the error table. */
+export interface ErrorEntry {
+  readonly status: number;
+  readonly retryable: boolean;
+  readonly meaning: string;
+}
+
+/** Name of a row of the error table; also the `code` of the OCI error body. */
+export type ErrorCode = keyof typeof ERRORS;
+
+function entry(status: number, retryable: boolean, meaning: string): ErrorEntry {
+  return { status, retryable, meaning };
+}
+
+/** The one error class: everything that is expected to go wrong carries a code of the table. */
+export class SpandrelError extends Error {
+  override name = 'SpandrelError';
+  readonly code: ErrorCode;
+  /** Facts for the error body; never a secret, never a signed URL. */
+  readonly detail: Readonly<Record<string, unknown>> | undefined;
+
+  constructor(
+    code: ErrorCode,
+    message: string,
+    options: { cause?: unknown; detail?: Readonly<Record<string, unknown>> } = {},
+  ) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.detail = options.detail;
+  }
+}
+
+/** True if `error` is a {@link SpandrelError} with one of `codes` (any code when none is given). */
+export function isSpandrelError(error: unknown, ...codes: ErrorCode[]): error is SpandrelError {
+  return error instanceof SpandrelError && (codes.length === 0 || codes.includes(error.code));
+}

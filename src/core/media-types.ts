@@ -1,0 +1,26 @@
+/** Media types of the OCI image spec, of Docker's schema 2 and of SOCI (soci-snapshotter `soci/soci_index.go`). */
+export const MEDIA_TYPES = {
+  ociIndex: 'application/vnd.oci.image.index.v1+json',
+  ociManifest: 'application/vnd.oci.image.manifest.v1+json',
+  ociConfig: 'application/vnd.oci.image.config.v1+json',
+  ociLayer: 'application/vnd.oci.image.layer.v1.tar',
+  ociLayerGzip: 'application/vnd.oci.image.layer.v1.tar+gzip',
+  ociLayerZstd: 'application/vnd.oci.image.layer.v1.tar+zstd',
+  dockerList: 'application/vnd.docker.distribution.manifest.list.v2+json',
+  dockerManifest: 'application/vnd.docker.distribution.manifest.v2+json',
+  dockerConfig: 'application/vnd.docker.container.image.v1+json',
+  sociIndexV1: 'application/vnd.amazon.soci.index.v1+json',
+  sociIndexV2: 'application/vnd.amazon.soci.index.v2+json',
+  octetStream: 'application/octet-stream',
+} as const;
+
+/** Everything a manifest may be; also what the proxy accepts from an upstream. */
+export const MANIFEST_MEDIA_TYPES: readonly string[] = [
+  MEDIA_TYPES.ociIndex,
+  MEDIA_TYPES.ociManifest,
+  MEDIA_TYPES.dockerList,
+  MEDIA_TYPES.dockerManifest,
+];
+
+/** How the tar of a layer is packed. */
+export type LayerCompression = 'gzip' | 'zstd' | 'none';

@@ -1,0 +1,58 @@
+/** A place in a gzip stream from which DEFLATE can resume. */
+export interface Checkpoint {
+  /** Offset in the compressed stream of the first byte that has not been touched. */
+  readonly compressedOffset: number;
+  /** 0..7: how many high bits of the byte before `compressedOffset` have not been consumed. */
+  readonly bits: number;
+  /** Bytes of output before this place, over all gzip members. */
+  readonly uncompressedOffset: number;
+}
+
+/** Bytes of output that DEFLATE may refer back to (RFC 1951, section 2). */
+export const WINDOW_BYTES = 32768;
+
+export interface InflateEvents {
+  /** Next output, in order. `bytes` is the decoder's own buffer, valid during the call only. */
+  onOutput(bytes: Uint8Array): void;
+  /**
+   * Called where zlib's `Z_BLOCK` stops and decoding could resume: behind each member's header and behind each deflate
+   * block but a member's last. All output before the place has been delivered. `copyWindow` writes the last
+   * {@link WINDOW_BYTES} of output into `target` (zeros in front while there are fewer); call it during the event only.
+   */
+  onBoundary(checkpoint: Checkpoint, copyWindow: (target: Uint8Array) => void): void;
+}
+
+/** Decodes one gzip stream of any number of members, fed in chunks of any size. Synchronous, for worker threads. */
+export interface GzipInflater {
+  /**
+   * Decode `compressed`; not retained after the call.
+   * @throws SpandrelError LAYER_CORRUPT (bad data, bad CRC or length in a trailer)
+   */
+  write(compressed: Uint8Array): void;
+  /** @throws SpandrelError LAYER_CORRUPT if the stream is cut short */
+  finish(): void;
+}
+
+export interface SpanInput {
+  /**
+   * Compressed bytes from the span's start; when `bits` is not 0 the first byte is the one that holds them. Bytes behind the
+   * span's end do no harm.
+   */
+  readonly compressed: Uint8Array;
+  readonly bits: number;
+  /** The {@link WINDOW_BYTES} of output before the span, or empty where nothing is referred to. Not modified. */
+  readonly window: Uint8Array;
+  readonly uncompressedLength: number;
+}
+
+/** One way to decode DEFLATE. All engines pass the same conformance suite (`test/inflate/engine-conformance.ts`). */
+export interface Engine {
+  readonly name: string;
+  createGzipInflater(events: InflateEvents): GzipInflater;
+  /**
+   * Decode one span, across gzip member ends if it has any.
+   * @returns exactly `uncompressedLength` bytes in a buffer the caller owns
+   * @throws SpandrelError SPAN_CORRUPT
+   */
+  inflateSpan(input: SpanInput): Uint8Array<ArrayBuffer>;
+}

@@ -1,0 +1,25 @@
+import { type DestinationStream, type Logger, pino } from 'pino';
+
+export type { Logger } from 'pino';
+
+// Headers and URL queries carry credentials and signatures: they are never written, wherever in a line they stand.
+const REDACTED_PATHS = ['authorization', 'cookie', '*.authorization', '*.cookie', '*.headers', 'headers'];
+
+/** Structured log, one JSON object a line. */
+export function createLogger(level: string, destination?: DestinationStream): Logger {
+  const options = {
+    level,
+    base: null,
+    redact: { paths: REDACTED_PATHS, censor: '[redacted]' },
+    formatters: { level: (label: string) => ({ level: label }) },
+    timestamp: pino.stdTimeFunctions.isoTime,
+  };
+  return destination === undefined ? pino(options) : pino(options, destination);
+}
+
+/** `url` without what may be secret: user, password, query and fragment. */
+export function redactUrl(url: string): string {
+  if (!URL.canParse(url)) return url.replace(/[?#].*$/s, '');
+  const { protocol, host, pathname } = new URL(url);
+  return `${protocol}//${host}${pathname}`;
+}
