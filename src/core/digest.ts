@@ -1,4 +1,4 @@
-import { createHash, type Hash } from 'node:crypto';
+import { createHash, type Hash, webcrypto } from 'node:crypto';
 
 import { SpandrelError } from './errors.ts';
 
@@ -34,6 +34,11 @@ export function isDigest(text: string): text is Digest {
 /** Digest of a small value. Synchronous: not for bodies above some 100 KiB on the event loop. */
 export function digestOf(bytes: Uint8Array | string, algorithm: DigestAlgorithm = 'sha256'): Digest {
   return `${algorithm}:${createHash(algorithm).update(bytes).digest('hex')}` as Digest;
+}
+
+/** sha256 digest of a value of any size, computed off the event loop. `bytes` must not change meanwhile. */
+export async function digestOfLarge(bytes: Uint8Array<ArrayBuffer>): Promise<Digest> {
+  return `sha256:${Buffer.from(await webcrypto.subtle.digest('SHA-256', bytes)).toString('hex')}` as Digest;
 }
 
 export function digestAlgorithm(digest: Digest): DigestAlgorithm {

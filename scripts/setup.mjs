@@ -1,0 +1,46 @@
+// Makes a checkout ready to run: installs what package-lock.json pins and builds dist/ when something has changed since.
+// Plain JavaScript for any Node >= 20; everything else runs on the Node that package.json pins.
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { build } from './build.mjs';
+
+const STAMP = join('node_modules', '.spandrel-installed');
+
+function run(command, args) {
+  const { status, error } = spawnSync(command, args, { stdio: ['ignore', 2, 2] });
+  if (error || status !== 0) {
+    console.error(`\nsetup: "${command} ${args.join(' ')}" failed; the lines above say why`);
+    process.exit(1);
+  }
+}
+
+function install() {
+  const wanted = createHash('sha256').update(readFileSync('package-lock.json')).digest('hex');
+  const installed = existsSync(STAMP) ? readFileSync(STAMP, 'utf8') : '';
+  if (installed === wanted) return;
+  console.error('setup: installing dependencies (once)');
+  // The prepare script would build as well: this script does that itself.
+  run('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error']);
+  writeFileSync(STAMP, wanted);
+}
+
+function checkRuntime() {
+  if (existsSync(join('node_modules', '.bin', 'node'))) return;
+  if (Number(process.versions.node.split('.')[0]) >= 24) return;
+  console.error(
+    `setup: no Node binary is packaged for ${process.platform}-${process.arch}, and this is Node ${process.versions.node}.\n` +
+      'Install Node 24 or newer and run the command again.',
+  );
+  process.exit(1);
+}
+
+install();
+checkRuntime();
+await build();
+if (process.argv.includes('--with-test-tools')) {
+  const { installTestTools } = await import('./test-tools.mjs');
+  installTestTools();
+}

@@ -1,0 +1,144 @@
+import { readFile } from 'node:fs/promises';
+import { BlockList, isIPv4 } from 'node:net';
+import { extname, join } from 'node:path';
+
+import { BlobStore } from './blobs/blob-store.ts';
+import { DigestFiles } from './blobs/digest-files.ts';
+import { MemoryCache } from './cache/memory-cache.ts';
+import { RedisCache } from './cache/redis-cache.ts';
+import { TieredCache } from './cache/tiered-cache.ts';
+import type { Config } from './config/schema.ts';
+import { createAdminServer } from './http/admin-server.ts';
+import { createRegistryServer } from './http/registry-server.ts';
+import { DerivedBlobs } from './images/derived-blobs.ts';
+import { ImageFiles } from './images/image-files.ts';
+import { ImageOverview } from './images/image-overview.ts';
+import { KnownLayers } from './images/known-layers.ts';
+import { Layers } from './images/layers.ts';
+import { ManifestStore } from './images/manifest-store.ts';
+import { Manifests } from './images/manifests.ts';
+import { Referrers } from './images/referrers.ts';
+import { SociIndexer } from './images/soci-indexer.ts';
+import { WorkerPool } from './inflate/worker-pool.ts';
+import { LayerIndexes } from './spans/layer-indexes.ts';
+import { LayerReader } from './spans/layer-reader.ts';
+import { ZtocStore } from './spans/ztoc-store.ts';
+import type { Logger } from './telemetry/logger.ts';
+import { Metrics } from './telemetry/metrics.ts';
+import { createUpstreams } from './upstream/upstreams.ts';
+
+export interface App extends AsyncDisposable {
+  /** Start both listeners; resolves to the addresses they got. */
+  listen(): Promise<{ registryUrl: string; adminUrl: string }>;
+  readonly metrics: Metrics;
+}
+
+/** Shares of `cache.memoryBytes`. */
+const SPAN_SHARE = 0.625;
+const INDEX_SHARE = 0.25;
+const TREE_SHARE = 0.125;
+
+/** Wire everything, leaves first. What is opened here is closed in reverse order when the app is disposed of. */
+export async function createApp(config: Config, logger: Logger): Promise<App> {
+  await using opening = new AsyncDisposableStack();
+  const metrics = new Metrics();
+
+  const memory = new MemoryCache({ maxBytes: Math.floor(config.cache.memoryBytes * SPAN_SHARE), metrics });
+  const redis = await openRedis(config, metrics, logger);
+  if (redis !== undefined) opening.use(redis);
+  const spanCache = redis === undefined ? memory : new TieredCache(memory, redis);
+
+  const upstreams = opening.use(await createUpstreams({ upstreams: config.upstreams ?? [], timing: config.upstream, limits: config.limits, metrics, logger }));
+
+  const { root, maxBytes } = config.storage;
+  const blobs = opening.use(await BlobStore.open({ root, maxBytes, fill: config.fill, metrics, logger }));
+  const ztocs = new ZtocStore(new DigestFiles(join(root, 'indexes', 'ztocs')));
+  const manifestStore = new ManifestStore(new DigestFiles(join(root, 'manifests')));
+  const tags = new DigestFiles(join(root, 'tags'));
+
+  const worker = new URL(`./ztoc/layer-worker${extname(import.meta.url)}`, import.meta.url);
+  const buildPool = opening.use(new WorkerPool({ name: 'index', entry: worker, threads: config.index.threads }));
+  const spanPool = opening.use(new WorkerPool({ name: 'spans', entry: worker, threads: config.spans.threads }));
+
+  const indexes = opening.use(
+    new LayerIndexes({
+      blobs,
+      ztocs,
+      files: new DigestFiles(join(root, 'indexes', 'layers')),
+      redis,
+      pool: buildPool,
+      spanBytes: config.index.spanBytes,
+      limits: config.limits,
+      memoryBytes: Math.floor(config.cache.memoryBytes * INDEX_SHARE),
+      metrics,
+      logger,
+    }),
+  );
+  const reader = new LayerReader({ blobs, cache: spanCache, pool: spanPool, metrics });
+
+  const knownLayers = new KnownLayers();
+  const { minLayerBytes, spanBytes } = config.index;
+  const manifests = new Manifests({ store: manifestStore, tags, knownLayers, metrics, logger });
+  const layers = new Layers({ blobs, indexes, knownLayers, minLayerBytes, logger });
+  const indexer = new SociIndexer({ layers, indexes, store: manifestStore, spanBytes, minLayerBytes, metrics, logger });
+  const treeBytes = Math.floor(config.cache.memoryBytes * TREE_SHARE);
+
+  const registry = createRegistryServer({
+    upstreams,
+    manifests,
+    layers,
+    indexes,
+    reader,
+    derivedBlobs: new DerivedBlobs(ztocs),
+    referrers: new Referrers({ manifests, indexer, sociV1: config.index.v1, holdMs: config.index.holdMs, logger }),
+    imageFiles: new ImageFiles({ manifests, layers, indexes, maxBytes: treeBytes, metrics }),
+    imageOverview: new ImageOverview({ manifests, layers, indexer }),
+    limits: config.limits,
+    metrics,
+    logger,
+    ...(config.access.cidrs === undefined ? {} : { allowedNetworks: parseNetworks(config.access.cidrs) }),
+    ...(await readTls(config)),
+  });
+  const admin = createAdminServer({ blobs, redis, metrics, logger });
+
+  const owned = opening.move();
+  return {
+    metrics,
+    async listen() {
+      const registryUrl = await registry.listen({ host: config.listen.host, port: config.listen.port });
+      const adminUrl = await admin.listen({ host: config.admin.host, port: config.admin.port });
+      return { registryUrl, adminUrl };
+    },
+    async [Symbol.asyncDispose]() {
+      // Stop accepting first; answers under way end or are cut when the grace is over.
+      const cut = setTimeout(() => registry.server.closeAllConnections(), config.shutdown.graceMs);
+      await registry.close();
+      clearTimeout(cut);
+      await owned.disposeAsync();
+      await admin.close();
+    },
+  };
+}
+
+async function openRedis(config: Config, metrics: Metrics, logger: Logger): Promise<RedisCache | undefined> {
+  const { url, cluster, ttlSeconds } = config.cache.redis;
+  if (url === undefined) return undefined;
+  const redis = new RedisCache({ url, cluster, ttlSeconds, metrics, logger });
+  await redis.connected();
+  return redis;
+}
+
+async function readTls({ listen: { tls } }: Config): Promise<{ tls?: { cert: Buffer; key: Buffer; clientCa?: Buffer } }> {
+  if (tls.cert === undefined || tls.key === undefined) return {};
+  const [cert, key, clientCa] = await Promise.all([readFile(tls.cert), readFile(tls.key), tls.clientCa === undefined ? undefined : readFile(tls.clientCa)]);
+  return { tls: { cert, key, ...(clientCa === undefined ? {} : { clientCa }) } };
+}
+
+function parseNetworks(cidrs: readonly string[]): BlockList {
+  const networks = new BlockList();
+  for (const cidr of cidrs) {
+    const [address = '', prefix = ''] = cidr.split('/');
+    networks.addSubnet(address, Number(prefix), isIPv4(address) ? 'ipv4' : 'ipv6');
+  }
+  return networks;
+}

@@ -1,0 +1,57 @@
+import { randomUUID } from 'node:crypto';
+import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+
+import { type Digest, digestAlgorithm, digestHex } from '../core/digest.ts';
+
+/** Small files in folders of their own, one for each digest; written whole or not at all. */
+export class DigestFiles {
+  readonly #folder: string;
+
+  constructor(folder: string) {
+    this.#folder = folder;
+  }
+
+  path(digest: Digest): string {
+    const hex = digestHex(digest);
+    return join(this.#folder, digestAlgorithm(digest), hex.slice(0, 2), hex);
+  }
+
+  /** The file's bytes, as they are on disk: the caller checks them. */
+  async read(digest: Digest): Promise<Buffer | undefined> {
+    try {
+      return await readFile(this.path(digest));
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw error;
+    }
+  }
+
+  async write(digest: Digest, bytes: Uint8Array): Promise<void> {
+    const path = this.path(digest);
+    await mkdir(dirname(path), { recursive: true });
+    // Two writers of one digest, in this process or before a crash, must not share a temporary file.
+    const temporary = `${path}.${randomUUID()}.tmp`;
+    try {
+      const file = await open(temporary, 'wx');
+      try {
+        await file.writeFile(bytes);
+        await file.sync();
+      } finally {
+        await file.close();
+      }
+      await rename(temporary, path);
+    } catch (error) {
+      await rm(temporary, { force: true });
+      throw error;
+    }
+  }
+
+  async remove(digest: Digest): Promise<void> {
+    await rm(this.path(digest), { force: true });
+  }
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ENOENT';
+}

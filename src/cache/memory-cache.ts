@@ -1,0 +1,49 @@
+import { LRUCache } from 'lru-cache';
+
+import type { Metrics } from '../telemetry/metrics.ts';
+import type { ByteCache, CacheHit } from './byte-cache.ts';
+
+/** What an entry costs beside its bytes: key, map slot, list links. */
+const ENTRY_OVERHEAD_BYTES = 256;
+
+/** Least recently used entries in this process's memory, `maxBytes` at most, overhead included. 0 keeps nothing. */
+export class MemoryCache implements ByteCache {
+  readonly #entries: LRUCache<string, Uint8Array> | undefined;
+  readonly #metrics: Metrics;
+
+  constructor(deps: { maxBytes: number; metrics: Metrics }) {
+    this.#metrics = deps.metrics;
+    if (deps.maxBytes === 0) return;
+    this.#entries = new LRUCache<string, Uint8Array>({
+      maxSize: deps.maxBytes,
+      sizeCalculation: (bytes, key) => bytes.byteLength + key.length * 2 + ENTRY_OVERHEAD_BYTES,
+      dispose: (_bytes, _key, reason) => {
+        if (reason === 'evict') this.#metrics.cacheEvictions.inc({ tier: 'memory' });
+      },
+    });
+  }
+
+  /** Bytes held, overhead included. */
+  get sizeBytes(): number {
+    return this.#entries?.calculatedSize ?? 0;
+  }
+
+  get(key: string): Promise<CacheHit | undefined> {
+    const bytes = this.#entries?.get(key);
+    return Promise.resolve(bytes === undefined ? undefined : { bytes, tier: 'memory' });
+  }
+
+  set(key: string, bytes: Uint8Array): Promise<void> {
+    // A view of a larger buffer would keep all of that buffer alive while only the view is counted.
+    const owned = bytes.byteLength === bytes.buffer.byteLength ? bytes : new Uint8Array(bytes);
+    this.#entries?.set(key, owned);
+    this.#metrics.cacheBytes.set({ tier: 'memory' }, this.sizeBytes);
+    return Promise.resolve();
+  }
+
+  delete(key: string): Promise<void> {
+    this.#entries?.delete(key);
+    this.#metrics.cacheBytes.set({ tier: 'memory' }, this.sizeBytes);
+    return Promise.resolve();
+  }
+}

@@ -1,0 +1,103 @@
+import { Cluster, Redis } from 'ioredis';
+
+import type { Secret } from '../core/secret.ts';
+import type { Logger } from '../telemetry/logger.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import type { ByteCache, CacheHit } from './byte-cache.ts';
+
+/** Part of every key; changed when the meaning of the values changes, so that old replicas and new ones do not mix. */
+const KEY_PREFIX = 'spandrel:1:';
+/** Larger values would hold up the other commands of a connection. */
+const MAX_VALUE_BYTES = 64 * 2 ** 20;
+const CONNECT_TIMEOUT_MS = 2000;
+/** A slower answer is worth less than reading the bytes from disk. */
+const COMMAND_TIMEOUT_MS = 1000;
+const MAX_RECONNECT_DELAY_MS = 2000;
+
+/**
+ * The tier that replicas share. Every failure is a miss: counted in `redis_errors_total`, logged when the connection goes and
+ * when it comes back, and never seen by the caller.
+ */
+export class RedisCache implements ByteCache, AsyncDisposable {
+  readonly #redis: Redis | Cluster;
+  readonly #ttlSeconds: number;
+  readonly #metrics: Metrics;
+  #closing = false;
+
+  constructor(deps: { url: Secret; cluster: boolean; ttlSeconds: number; metrics: Metrics; logger: Logger }) {
+    this.#ttlSeconds = deps.ttlSeconds;
+    this.#metrics = deps.metrics;
+    const options = {
+      connectTimeout: CONNECT_TIMEOUT_MS,
+      commandTimeout: COMMAND_TIMEOUT_MS,
+      // Without a connection a command fails at once: the disk is always faster than waiting.
+      enableOfflineQueue: false,
+      maxRetriesPerRequest: 0,
+      retryStrategy: (attempt: number) => Math.min(attempt * 100, MAX_RECONNECT_DELAY_MS),
+    };
+    this.#redis = deps.cluster
+      ? new Cluster([deps.url.reveal()], {
+          redisOptions: options,
+          enableOfflineQueue: false,
+          clusterRetryStrategy: options.retryStrategy,
+        })
+      : new Redis(deps.url.reveal(), options);
+    let reachable = true;
+    this.#redis.on('ready', () => {
+      reachable = true;
+      deps.logger.info('redis connected');
+    });
+    this.#redis.on('error', (error: Error) => {
+      this.#metrics.redisErrors.inc({ op: 'connect' });
+      // One line when it is lost, not one for each attempt.
+      if (reachable) deps.logger.warn({ cause: error.message }, 'redis lost: slower until it is back');
+      reachable = false;
+    });
+  }
+
+  /** Resolves when the connection first works or first fails; for start-up, so that first requests find the tier. */
+  async connected(): Promise<void> {
+    if (this.#redis.status === 'ready') return;
+    await new Promise<void>((resolve) => {
+      this.#redis.once('ready', () => resolve());
+      this.#redis.once('error', () => resolve());
+    });
+  }
+
+  get ready(): boolean {
+    return this.#redis.status === 'ready';
+  }
+
+  async get(key: string): Promise<CacheHit | undefined> {
+    const bytes = await this.#attempt('get', () => this.#redis.getBuffer(KEY_PREFIX + key));
+    return bytes === undefined || bytes === null ? undefined : { bytes, tier: 'redis' };
+  }
+
+  async set(key: string, bytes: Uint8Array): Promise<void> {
+    if (bytes.byteLength > MAX_VALUE_BYTES) return;
+    const value = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    await this.#attempt('set', () => this.#redis.set(KEY_PREFIX + key, value, 'EX', this.#ttlSeconds));
+  }
+
+  async delete(key: string): Promise<void> {
+    await this.#attempt('del', () => this.#redis.del(KEY_PREFIX + key));
+  }
+
+  async #attempt<T>(op: 'get' | 'set' | 'del', command: () => Promise<T>): Promise<T | undefined> {
+    try {
+      return await command();
+    } catch (error) {
+      // The client library rejects with its own classes for every reason; all of them mean "not there now".
+      if (!(error instanceof Error)) throw error;
+      this.#metrics.redisErrors.inc({ op });
+      return undefined;
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#closing) return;
+    this.#closing = true;
+    this.#redis.disconnect();
+    await Promise.resolve();
+  }
+}

@@ -1,0 +1,36 @@
+#!/usr/bin/env node
+import { spawnSync } from 'node:child_process';
+import { createRequire } from 'node:module';
+
+/** The first Node that has everything the proxy uses. */
+const OLDEST_NODE = 24;
+/** The packages that carry a Node binary; npm installs the one of the platform. */
+const NODE_PACKAGES = ['node', 'node-bin'];
+
+const major = Number(process.versions.node.split('.')[0]);
+if (major >= OLDEST_NODE) {
+  const { runCommand } = await import('./run-command.ts');
+  process.exitCode = await runCommand(process.argv.slice(2));
+} else {
+  const runtime = findRuntime();
+  if (runtime === undefined) {
+    process.stderr.write(`spandrel needs Node ${OLDEST_NODE} or newer; this is ${process.version} and no packaged one is installed\n`);
+    process.exitCode = 1;
+  } else {
+    const child = spawnSync(runtime, [import.meta.filename, ...process.argv.slice(2)], { stdio: 'inherit' });
+    process.exitCode = child.status ?? 1;
+  }
+}
+
+/** The Node that came as a dependency, for systems whose own is older. */
+function findRuntime(): string | undefined {
+  const require = createRequire(import.meta.url);
+  for (const name of NODE_PACKAGES) {
+    try {
+      return require.resolve(`${name}-${process.platform}-${process.arch}/bin/node`);
+    } catch (error) {
+      if (!(error instanceof Error && 'code' in error && error.code === 'MODULE_NOT_FOUND')) throw error;
+    }
+  }
+  return undefined;
+}

@@ -1,0 +1,65 @@
+import { isSpandrelError } from '../core/errors.ts';
+
+/** A command line that makes no sense; the message says what would. Exit status 2. */
+export class UsageError extends Error {
+  override name = 'UsageError';
+}
+
+interface Command {
+  readonly usage: string;
+  readonly about: string;
+  run(args: string[]): Promise<number>;
+}
+
+/** Loaded when they are run: `spandrel ztoc` must not pay for the server. */
+const COMMANDS: Readonly<Record<string, Command>> = {
+  serve: {
+    usage: 'serve [--config FILE]',
+    about: 'run the proxy',
+    run: async (args) => (await import('./serve.ts')).serve(args),
+  },
+  demo: {
+    usage: 'demo',
+    about: 'run the proxy with an embedded registry and show a lazy read',
+    run: async (args) => (await import('./demo.ts')).demo(args),
+  },
+  ztoc: {
+    usage: 'ztoc create|info|list|cat FILE …',
+    about: 'make and look into zTOCs',
+    run: async (args) => (await import('./ztoc.ts')).ztoc(args),
+  },
+};
+
+function usage(): string {
+  const lines = Object.values(COMMANDS).map(({ usage, about }) => `  spandrel ${usage.padEnd(36)} ${about}`);
+  return `Usage:\n${lines.join('\n')}\n`;
+}
+
+/** Run the command that `args` name. Returns the exit status: 0, 1 (failed), 2 (usage). */
+export async function runCommand(args: readonly string[]): Promise<number> {
+  const [name, ...rest] = args;
+  if (name === undefined || name === 'help' || name === '--help' || name === '-h') {
+    process.stdout.write(usage());
+    return name === undefined ? 2 : 0;
+  }
+  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  try {
+    if (command === undefined) throw new UsageError(`unknown command: ${name}`);
+    return await command.run(rest);
+  } catch (error) {
+    if (error instanceof UsageError || isParseArgsError(error)) {
+      process.stderr.write(`spandrel: ${error.message}\n${command === undefined ? usage() : `Usage: spandrel ${command.usage}\n`}`);
+      return 2;
+    }
+    if (isSpandrelError(error)) {
+      process.stderr.write(`spandrel: ${error.code}: ${error.message}\n`);
+      return 1;
+    }
+    throw error;
+  }
+}
+
+function isParseArgsError(error: unknown): error is Error {
+  return error instanceof TypeError && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS_');
+}
+

@@ -1,0 +1,49 @@
+import { readFile } from 'node:fs/promises';
+import { parseArgs } from 'node:util';
+
+import { createApp } from '../app.ts';
+import { parseConfig } from '../config/parse-config.ts';
+import type { Config } from '../config/schema.ts';
+import { SpandrelError } from '../core/errors.ts';
+import { startDemo } from '../demo/demo.ts';
+import { createLogger } from '../telemetry/logger.ts';
+
+const DEFAULT_FILE = 'config/spandrel.yaml';
+
+/** `spandrel serve`: run the proxy until it is told to stop. */
+export async function serve(args: string[]): Promise<number> {
+  const { values } = parseArgs({ args, options: { config: { type: 'string' } } });
+  const given = await readConfig(values.config);
+  const logger = createLogger(given.log.level);
+  await using stack = new AsyncDisposableStack();
+  const { config, demo } = await withUpstreams(given, stack);
+  const app = stack.use(await createApp(config, logger));
+  const { registryUrl, adminUrl } = await app.listen();
+  logger.info({ config }, 'configuration');
+  process.stderr.write(`spandrel: registry and span API at ${registryUrl}, operations at ${adminUrl}\n`);
+  if (demo !== undefined) process.stderr.write(`spandrel: no upstreams configured, serving the demo image. Try:\n${demo.hints(registryUrl)}\n`);
+  const signal = await stopSignal();
+  logger.info({ signal }, 'stopping');
+  return 0;
+}
+
+/** The configuration file and the environment together. */
+export async function readConfig(file: string | undefined): Promise<Config> {
+  return parseConfig({ yaml: await readConfigFile(file), environment: process.env });
+}
+
+async function readConfigFile(file: string | undefined): Promise<string> {
+  try {
+    return await readFile(file ?? DEFAULT_FILE, 'utf8');
+  } catch (error) {
+    const isMissing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
+    if (isMissing && file === undefined) return '';
+    throw new SpandrelError('CONFIG_INVALID', `cannot read ${file ?? DEFAULT_FILE}`, { cause: error });
+  }
+}
+
+function stopSignal(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, resolve);
+  });
+}

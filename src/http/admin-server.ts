@@ -1,0 +1,52 @@
+import { type FastifyInstance, fastify } from 'fastify';
+
+import type { BlobStore } from '../blobs/blob-store.ts';
+import type { RedisCache } from '../cache/redis-cache.ts';
+import { parseDigest } from '../core/digest.ts';
+import { SpandrelError } from '../core/errors.ts';
+import type { Logger } from '../telemetry/logger.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import { answerError } from './error-answer.ts';
+
+export interface AdminServerDeps {
+  readonly blobs: BlobStore;
+  readonly redis: RedisCache | undefined;
+  readonly metrics: Metrics;
+  readonly logger: Logger;
+  /** Turns false when the process is being stopped. */
+  readonly accepting: () => boolean;
+}
+
+/** Health, metrics and store administration, on a listener of its own that clients of the registry need not reach. */
+export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
+  const server = fastify({ loggerInstance: deps.logger, disableRequestLogging: true, forceCloseConnections: true });
+
+  server.get('/healthz', () => ({ status: 'ok' }));
+  server.get('/readyz', async (_request, reply) => {
+    const checks = {
+      accepting: deps.accepting(),
+      // Redis is an accelerator: without it the proxy is slower, but ready.
+      redis: deps.redis === undefined ? 'off' : deps.redis.ready ? 'ready' : 'lost',
+    };
+    return reply.code(checks.accepting ? 200 : 503).send({ status: checks.accepting ? 'ready' : 'stopping', checks });
+  });
+  server.get('/metrics', async (_request, reply) => {
+    const { contentType, text } = await deps.metrics.print();
+    return reply.header('content-type', contentType).send(text);
+  });
+  server.get('/api/v1/blobs', () => ({ usage: deps.blobs.usage(), blobs: [...deps.blobs.list()] }));
+  server.delete<{ Params: { digest: string } }>('/api/v1/blobs/:digest', async (request, reply) => {
+    const digest = parseDigest(request.params.digest);
+    if (!(await deps.blobs.deleteBlob(digest))) throw new SpandrelError('BLOB_UNKNOWN', 'the store has no such blob');
+    return reply.code(204).send();
+  });
+
+  server.setNotFoundHandler((request) => {
+    throw new SpandrelError('ROUTE_UNKNOWN', `no such route: ${request.method} ${request.url.replace(/\?.*$/s, '')}`);
+  });
+  server.setErrorHandler((error, _request, reply) => {
+    const { status, headers, body } = answerError(error);
+    return reply.code(status).headers(headers).send(body);
+  });
+  return server as unknown as FastifyInstance;
+}

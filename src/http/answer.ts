@@ -1,0 +1,35 @@
+import type { ByteSource } from '../telemetry/metrics.ts';
+
+/** Chunks in order; the receiver may keep them. Throwing means that the connection is to be broken. */
+export type ByteStream = AsyncGenerator<Uint8Array, void, undefined>;
+
+/** Where bytes come from; a function where that shows only when the first of them is read. */
+export type AnswerSource = ByteSource | undefined | (() => ByteSource | undefined);
+
+/** What a handler wants sent. The sender alone writes to the socket. */
+export interface Answer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string | number>>;
+  /** Bytes, or a stream that is begun only if a body is to be sent (never for HEAD). */
+  readonly body?: Uint8Array | (() => ByteStream);
+  /** Where the bytes came from; gives `Cache-Status` and the metrics. */
+  readonly source?: AnswerSource;
+  /** Called once when the answer is over, however it ends. */
+  readonly dispose?: () => Promise<void>;
+}
+
+/** RFC 9211. A fill means that the upstream is asked, perhaps for somebody else already. */
+export function formatCacheStatus(source: ByteSource): string {
+  const outcome = source === 'fill' || source === 'upstream' ? 'fwd=uri-miss' : 'hit';
+  return `Spandrel; ${outcome}; detail=${source}`;
+}
+
+/** A JSON answer; Content-Type without parameters, as the distribution spec wants it. */
+export function jsonAnswer(value: unknown, options: { status?: number; contentType?: string; headers?: Answer['headers'] } = {}): Answer {
+  const body = Buffer.from(JSON.stringify(value));
+  return {
+    status: options.status ?? 200,
+    headers: { 'content-type': options.contentType ?? 'application/json', 'content-length': body.byteLength, ...options.headers },
+    body,
+  };
+}

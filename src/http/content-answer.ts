@@ -1,0 +1,97 @@
+import { randomUUID } from 'node:crypto';
+import type { IncomingHttpHeaders } from 'node:http';
+
+import type { ByteRange } from '../core/byte-range.ts';
+import { rangeLength } from '../core/byte-range.ts';
+import { SpandrelError } from '../core/errors.ts';
+import type { Answer, AnswerSource, ByteStream } from './answer.ts';
+import { formatContentRange, resolveRange } from './range-header.ts';
+
+/** Content of a known size that can be read from anywhere. */
+export interface Content {
+  readonly sizeBytes: number;
+  readonly contentType: string;
+  /** Opaque tag without quotes; the same tag means the same bytes for ever. None while it is not known. */
+  readonly etag?: string | undefined;
+  readonly headers?: Answer['headers'];
+  readonly source?: AnswerSource;
+  read(range: ByteRange): ByteStream;
+  dispose?(): Promise<void>;
+}
+
+/**
+ * The answer to a GET or HEAD of `content`: If-None-Match, If-Range, one range, several ranges, or all of it (RFC 9110, sections
+ * 13 and 14).
+ */
+export function answerContent(content: Content, request: IncomingHttpHeaders): Answer {
+  const etag = content.etag === undefined ? undefined : `"${content.etag}"`;
+  const shared = {
+    source: content.source,
+    dispose: () => content.dispose?.() ?? Promise.resolve(),
+  };
+  const headers = { 'accept-ranges': 'bytes', ...(etag === undefined ? {} : { etag }), ...content.headers };
+  if (etag !== undefined && matchesEtag(request['if-none-match'], etag)) return { ...shared, status: 304, headers };
+
+  const ifRange = request['if-range'];
+  const rangeApplies = ifRange === undefined || (typeof ifRange === 'string' && ifRange === etag);
+  const asked = rangeApplies ? resolveRange(request.range, content.sizeBytes) : ({ kind: 'whole' } as const);
+  switch (asked.kind) {
+    case 'whole':
+      return {
+        ...shared,
+        status: 200,
+        headers: { ...headers, 'content-type': content.contentType, 'content-length': content.sizeBytes },
+        body: () => content.read({ start: 0, end: content.sizeBytes }),
+      };
+    case 'unsatisfiable':
+      throw new SpandrelError('RANGE_INVALID', `the range lies outside of ${content.sizeBytes} bytes`, {
+        detail: { sizeBytes: content.sizeBytes },
+      });
+    case 'ranges':
+      return { ...shared, ...(asked.ranges.length === 1 ? oneRange(content, headers, asked.ranges[0]) : manyRanges(content, headers, asked.ranges)) };
+  }
+}
+
+function oneRange(content: Content, headers: Answer['headers'], range: ByteRange): Answer {
+  return {
+    status: 206,
+    headers: {
+      ...headers,
+      'content-type': content.contentType,
+      'content-length': rangeLength(range),
+      'content-range': formatContentRange(range, content.sizeBytes),
+    },
+    body: () => content.read(range),
+  };
+}
+
+function manyRanges(content: Content, headers: Answer['headers'], ranges: readonly ByteRange[]): Answer {
+  const boundary = randomUUID();
+  const parts = ranges.map((range, place) => {
+    const lineEnd = place === 0 ? '' : '\r\n';
+    const contentRange = formatContentRange(range, content.sizeBytes);
+    return {
+      range,
+      head: Buffer.from(`${lineEnd}--${boundary}\r\ncontent-type: ${content.contentType}\r\ncontent-range: ${contentRange}\r\n\r\n`),
+    };
+  });
+  const tail = Buffer.from(`\r\n--${boundary}--\r\n`);
+  const lengthBytes = parts.reduce((sum, { head, range }) => sum + head.byteLength + rangeLength(range), tail.byteLength);
+  return {
+    status: 206,
+    headers: { ...headers, 'content-type': `multipart/byteranges; boundary=${boundary}`, 'content-length': lengthBytes },
+    body: async function* () {
+      for (const { head, range } of parts) {
+        yield head;
+        yield* content.read(range);
+      }
+      yield tail;
+    },
+  };
+}
+
+/** If-None-Match compares weakly: RFC 9110, section 13.1.2. */
+function matchesEtag(header: string | undefined, etag: string): boolean {
+  if (header === undefined) return false;
+  return header.split(',').some((candidate) => candidate.trim() === '*' || candidate.trim().replace(/^W\//, '') === etag);
+}

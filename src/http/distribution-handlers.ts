@@ -1,0 +1,138 @@
+import type { Digest } from '../core/digest.ts';
+import type { Reference } from '../core/image-name.ts';
+import { MEDIA_TYPES } from '../core/media-types.ts';
+import type { DerivedBlobs } from '../images/derived-blobs.ts';
+import type { Layers } from '../images/layers.ts';
+import type { Manifests } from '../images/manifests.ts';
+import type { Referrers } from '../images/referrers.ts';
+import { type Answer, jsonAnswer } from './answer.ts';
+import { answerContent } from './content-answer.ts';
+import type { Exchange } from './exchange.ts';
+import { parseCount } from './query.ts';
+
+export interface DistributionDeps {
+  readonly manifests: Manifests;
+  readonly layers: Layers;
+  readonly derivedBlobs: DerivedBlobs;
+  readonly referrers: Referrers;
+}
+
+/** As ECR and the distribution project: a larger `n` is cut. */
+const MAX_TAGS = 1000;
+const MAX_REFERRERS_PAGE = 1000;
+
+/** OCI distribution spec, "Pulling manifests". */
+export async function handleManifest(deps: DistributionDeps, exchange: Exchange, reference: Reference): Promise<Answer> {
+  const { manifest, source } = await deps.manifests.get(exchange.target, reference, exchange.signal);
+  return answerContent(
+    {
+      sizeBytes: manifest.bytes.byteLength,
+      contentType: manifest.mediaType,
+      etag: manifest.digest,
+      headers: { 'docker-content-digest': manifest.digest },
+      source,
+      async *read(range) {
+        yield manifest.bytes.subarray(range.start, range.end);
+      },
+    },
+    exchange.headers,
+  );
+}
+
+/** OCI distribution spec, "Pulling blobs". */
+export async function handleBlob(deps: DistributionDeps, exchange: Exchange, digest: Digest): Promise<Answer> {
+  const headers = { 'docker-content-digest': digest };
+  const derived = await deps.derivedBlobs.get(digest, acceptsGzip(exchange));
+  if (derived !== undefined) {
+    const { bytes, encoding } = derived;
+    return answerContent(
+      {
+        sizeBytes: bytes.byteLength,
+        contentType: MEDIA_TYPES.octetStream,
+        etag: encoding === undefined ? digest : `${digest}+${encoding}`,
+        headers: { ...headers, vary: 'accept-encoding', ...(encoding === undefined ? {} : { 'content-encoding': encoding }) },
+        source: 'disk',
+        async *read(range) {
+          yield bytes.subarray(range.start, range.end);
+        },
+      },
+      exchange.headers,
+    );
+  }
+  if (exchange.method === 'HEAD') {
+    const { sizeBytes, cached } = await deps.layers.statBlob(exchange.target, digest, exchange.signal);
+    return answerContent(
+      { sizeBytes, contentType: MEDIA_TYPES.octetStream, etag: digest, headers, source: cached ? 'disk' : 'upstream', read: noBytes },
+      exchange.headers,
+    );
+  }
+  const handle = await deps.layers.openBlob(exchange.target, digest, exchange.signal);
+  return answerContent(
+    {
+      sizeBytes: handle.sizeBytes,
+      contentType: MEDIA_TYPES.octetStream,
+      etag: digest,
+      headers,
+      source: handle.source,
+      read: (range) => handle.read(range, exchange.signal),
+      dispose: () => handle[Symbol.asyncDispose](),
+    },
+    exchange.headers,
+  );
+}
+
+/** The encoded form has other byte positions, so a request for a range gets the plain one. */
+function acceptsGzip({ headers }: Exchange): boolean {
+  if (headers.range !== undefined) return false;
+  const codings = String(headers['accept-encoding'] ?? '').split(',');
+  return codings.some((coding) => /^\s*(gzip|x-gzip|\*)\s*(;\s*q=(?!0(\.0*)?\s*$).*)?$/i.test(coding));
+}
+
+async function* noBytes(): AsyncGenerator<Uint8Array, void, undefined> {
+  // A HEAD answer has no body.
+}
+
+/** OCI distribution spec, "Listing Referrers"; pages by `last`, the digest of the entry before. */
+export async function handleReferrers(deps: DistributionDeps, exchange: Exchange, digest: Digest): Promise<Answer> {
+  const artifactTypes = exchange.query.getAll('artifactType').filter((type) => type !== '');
+  const all = await deps.referrers.list(exchange.target, digest, artifactTypes, exchange.signal);
+  const limit = parseCount(exchange.query, 'n', MAX_REFERRERS_PAGE) ?? MAX_REFERRERS_PAGE;
+  const last = exchange.query.get('last');
+  const start = last === null ? 0 : all.findIndex((descriptor) => descriptor.digest === last) + 1;
+  const page = all.slice(start, start + Math.max(1, limit));
+  const lastOfPage = page.at(-1);
+  const headers = {
+    ...(artifactTypes.length > 0 ? { 'oci-filters-applied': 'artifactType' } : {}),
+    ...(lastOfPage !== undefined && start + page.length < all.length ? nextPage(exchange, { last: lastOfPage.digest }) : {}),
+  };
+  const index = { schemaVersion: 2, mediaType: MEDIA_TYPES.ociIndex, manifests: page };
+  return jsonAnswer(index, { contentType: MEDIA_TYPES.ociIndex, headers });
+}
+
+/** OCI distribution spec, "Listing Tags". */
+export async function handleTags({ target, query, url, signal }: Exchange): Promise<Answer> {
+  const limit = parseCount(query, 'n', MAX_TAGS);
+  const name = requestedName(url);
+  if (limit === 0) return jsonAnswer({ name, tags: [] });
+  const last = query.get('last');
+  const { tags, next } = await target.client.listTags(
+    target.repository,
+    { ...(limit === undefined ? {} : { limit }), ...(last === null ? {} : { last }) },
+    signal,
+  );
+  const headers = next === undefined ? {} : nextPage({ query, url }, { last: next, ...(limit === undefined ? {} : { n: String(limit) }) });
+  return jsonAnswer({ name, tags }, { headers });
+}
+
+/** The repository as the client calls it, upstream's prefix included. */
+function requestedName(url: string): string {
+  return decodeURIComponent(/^\/v2\/(.*)\/tags\/list/.exec(url)?.[1] ?? '');
+}
+
+/** RFC 8288, as the distribution spec wants it; all other parameters stay. */
+function nextPage(from: { query: URLSearchParams; url: string }, parameters: Readonly<Record<string, string>>): Record<string, string> {
+  const query = new URLSearchParams(from.query);
+  for (const [name, value] of Object.entries(parameters)) query.set(name, value);
+  return { link: `<${from.url.replace(/\?.*$/s, '')}?${query.toString()}>; rel="next"` };
+}
+

@@ -1,0 +1,18 @@
+import { ERRORS, isSpandrelError, SpandrelError } from '../core/errors.ts';
+import type { Answer } from './answer.ts';
+import { jsonAnswer } from './answer.ts';
+
+/** Seconds; never 0: the snapshotter's retry loop panics on it (soci-snapshotter `service/resolver/client.go`, jitter). */
+const RETRY_AFTER_SECONDS = 1;
+
+/** The OCI error body (distribution spec, "Error codes") of anything that was thrown; what is no SpandrelError is INTERNAL. */
+export function answerError(thrown: unknown): Answer {
+  const error = isSpandrelError(thrown) ? thrown : new SpandrelError('INTERNAL', 'something went wrong inside the proxy');
+  const { status, retryable } = ERRORS[error.code];
+  const headers: Record<string, string> = {};
+  if (retryable && status === 503) headers['retry-after'] = String(RETRY_AFTER_SECONDS);
+  const sizeBytes = error.detail?.['sizeBytes'];
+  if (error.code === 'RANGE_INVALID' && typeof sizeBytes === 'number') headers['content-range'] = `bytes */${sizeBytes}`;
+  const body = { errors: [{ code: error.code, message: error.message, detail: error.detail ?? {} }] };
+  return jsonAnswer(body, { status, headers });
+}

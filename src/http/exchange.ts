@@ -1,0 +1,15 @@
+import type { IncomingHttpHeaders } from 'node:http';
+
+import type { Target } from '../images/target.ts';
+
+/** One request to the registry listener, as handlers see it. */
+export interface Exchange {
+  readonly method: 'GET' | 'HEAD';
+  readonly target: Target;
+  readonly query: URLSearchParams;
+  readonly headers: IncomingHttpHeaders;
+  /** Path and query as the client wrote them, for links to further pages. */
+  readonly url: string;
+  /** Aborted when the client goes away. */
+  readonly signal: AbortSignal;
+}

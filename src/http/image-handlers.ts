@@ -1,0 +1,34 @@
+import type { Reference } from '../core/image-name.ts';
+import type { ImageFiles } from '../images/image-files.ts';
+import type { ImageOverview } from '../images/image-overview.ts';
+import { parsePlatform } from '../images/platform.ts';
+import type { RawText } from '../ztoc/raw-text.ts';
+import { type Answer, jsonAnswer } from './answer.ts';
+import type { Exchange } from './exchange.ts';
+import { answerFile, type SpanDeps } from './span-handlers.ts';
+
+export interface ImageDeps extends SpanDeps {
+  readonly imageFiles: ImageFiles;
+  readonly imageOverview: ImageOverview;
+}
+
+/** What is indexed of an image, for each platform and layer. Starts nothing. */
+export async function handleImage(deps: ImageDeps, exchange: Exchange, reference: Reference): Promise<Answer> {
+  return jsonAnswer(await deps.imageOverview.describe(exchange.target, reference, exchange.signal));
+}
+
+/** A file of an image's merged file system, or the listing of a directory. */
+export async function handleImageFile(deps: ImageDeps, exchange: Exchange, reference: Reference, path: string): Promise<Answer> {
+  const platform = exchange.query.get('platform');
+  const found = await deps.imageFiles.find(
+    exchange.target,
+    reference,
+    platform === null ? undefined : parsePlatform(platform),
+    path as RawText,
+    exchange.signal,
+  );
+  if (found.kind === 'directory') return jsonAnswer({ path: found.path, entries: found.entries });
+  const layer = deps.layers.layer(exchange.target, found.layerDigest);
+  const index = await deps.indexes.open(layer, exchange.signal);
+  return answerFile(deps, exchange, layer, index, found.entry);
+}

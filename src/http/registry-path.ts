@@ -1,0 +1,104 @@
+import { type Digest, parseDigest } from '../core/digest.ts';
+import { SpandrelError } from '../core/errors.ts';
+import { parseReference, type Reference } from '../core/image-name.ts';
+
+/** A request path below `/v2/`, taken apart. `name` still has the upstream's prefix, if any, and is not yet checked. */
+export type RegistryPath =
+  | { readonly route: 'base' }
+  | { readonly route: 'manifest'; readonly name: string; readonly reference: Reference }
+  | { readonly route: 'blob'; readonly name: string; readonly digest: Digest }
+  | { readonly route: 'referrers'; readonly name: string; readonly digest: Digest }
+  | { readonly route: 'tags'; readonly name: string }
+  | { readonly route: 'layer'; readonly name: string; readonly digest: Digest }
+  | { readonly route: 'spans'; readonly name: string; readonly digest: Digest }
+  | { readonly route: 'span'; readonly name: string; readonly digest: Digest; readonly spanId: number }
+  | { readonly route: 'tar'; readonly name: string; readonly digest: Digest }
+  | { readonly route: 'files'; readonly name: string; readonly digest: Digest }
+  | { readonly route: 'file'; readonly name: string; readonly digest: Digest; readonly filePath: string }
+  | { readonly route: 'image'; readonly name: string; readonly reference: Reference }
+  | { readonly route: 'imageFile'; readonly name: string; readonly reference: Reference; readonly filePath: string };
+
+/** Name of a route; label of the request metrics. */
+export type RouteName = RegistryPath['route'];
+
+const PREFIX = '/v2/';
+const EXTENSION = '/_soci/';
+
+/**
+ * Parse the raw, still percent-encoded path of a URL. Done by hand because repository names hold slashes and a router that
+ * decodes first cannot tell `%2F` from `/`.
+ * @throws SpandrelError ROUTE_UNKNOWN, DIGEST_INVALID, TAG_INVALID, QUERY_INVALID
+ */
+export function parseRegistryPath(rawPath: string): RegistryPath {
+  if (rawPath === PREFIX || rawPath === '/v2') return { route: 'base' };
+  if (!rawPath.startsWith(PREFIX)) throw unknownRoute(rawPath);
+  const path = rawPath.slice(PREFIX.length);
+  const extension = path.indexOf(EXTENSION);
+  if (extension > 0) return parseExtension(path.slice(0, extension), path.slice(extension + EXTENSION.length), rawPath);
+  return parseDistribution(path, rawPath);
+}
+
+function parseDistribution(path: string, rawPath: string): RegistryPath {
+  const segments = path.split('/');
+  const last = decodeText(segments.pop() ?? '');
+  const verb = segments.pop();
+  const name = decodeText(segments.join('/'));
+  if (name === '' || last === '') throw unknownRoute(rawPath);
+  switch (verb) {
+    case 'manifests':
+      return { route: 'manifest', name, reference: parseReference(last) };
+    case 'blobs':
+      return { route: 'blob', name, digest: parseDigest(last) };
+    case 'referrers':
+      return { route: 'referrers', name, digest: parseDigest(last) };
+    case 'tags':
+      if (last === 'list') return { route: 'tags', name };
+      throw unknownRoute(rawPath);
+    default:
+      throw unknownRoute(rawPath);
+  }
+}
+
+function parseExtension(rawName: string, rest: string, rawPath: string): RegistryPath {
+  const name = decodeText(rawName);
+  const [kind, rawTarget = '', what, ...tail] = rest.split('/');
+  const target = decodeText(rawTarget);
+  const filePath = decodeBytes(tail.join('/'));
+  if (kind === 'layers') {
+    const digest = parseDigest(target);
+    if (what === undefined) return { route: 'layer', name, digest };
+    if (what === 'tar' && tail.length === 0) return { route: 'tar', name, digest };
+    if (what === 'spans' && tail.length === 0) return { route: 'spans', name, digest };
+    if (what === 'spans' && tail.length === 1) return { route: 'span', name, digest, spanId: parseSpanId(filePath) };
+    if (what === 'files' && tail.length === 0) return { route: 'files', name, digest };
+    if (what === 'files') return { route: 'file', name, digest, filePath };
+  }
+  if (kind === 'images' && target !== '') {
+    const reference = parseReference(target);
+    if (what === undefined) return { route: 'image', name, reference };
+    if (what === 'files') return { route: 'imageFile', name, reference, filePath };
+  }
+  throw unknownRoute(rawPath);
+}
+
+function parseSpanId(text: string): number {
+  if (!/^\d{1,9}$/.test(text)) throw new SpandrelError('SPAN_UNKNOWN', `not the number of a span: ${text.slice(0, 40)}`);
+  return Number(text);
+}
+
+function decodeText(text: string): string {
+  return Buffer.from(decodeBytes(text), 'latin1').toString('utf8');
+}
+
+/** Percent-decoding to raw bytes, one character each: names in a tar need not be UTF-8. */
+function decodeBytes(text: string): string {
+  const bytes = Buffer.from(text, 'utf8').toString('latin1');
+  return bytes.replace(/%([0-9a-fA-F]{2})?/g, (escape, hex: string | undefined) => {
+    if (hex === undefined) throw new SpandrelError('QUERY_INVALID', `the path has a broken percent-encoding: ${escape}`);
+    return String.fromCharCode(Number.parseInt(hex, 16));
+  });
+}
+
+function unknownRoute(rawPath: string): SpandrelError {
+  return new SpandrelError('ROUTE_UNKNOWN', `no such route: ${rawPath.slice(0, 300)}`);
+}

@@ -1,0 +1,72 @@
+import { once } from 'node:events';
+import type { ServerResponse } from 'node:http';
+
+import type { ByteSource } from '../telemetry/metrics.ts';
+import { type Answer, type ByteStream, formatCacheStatus } from './answer.ts';
+
+export interface SendResult {
+  readonly status: number;
+  /** Body bytes handed to the socket. */
+  readonly bytes: number;
+  readonly source: ByteSource | undefined;
+  /** What broke the connection after the head was sent. */
+  readonly failure?: unknown;
+}
+
+/**
+ * Write an answer. The first chunk of a stream is awaited before the head is written, so that an early failure throws and can
+ * still be answered with an error; a later one destroys the connection, which the client sees as a short body.
+ */
+export async function sendAnswer(response: ServerResponse, answer: Answer, options: { head: boolean; signal: AbortSignal }): Promise<SendResult> {
+  try {
+    if (options.head || answer.body === undefined) return finish(response, answer, undefined);
+    if (typeof answer.body !== 'function') return finish(response, answer, answer.body);
+    const stream = answer.body();
+    const first = await stream.next();
+    const source = writeHead(response, answer);
+    try {
+      const bytes = await pump(response, first, stream, options.signal);
+      return { status: answer.status, bytes, source };
+    } catch (failure) {
+      response.destroy();
+      return { status: answer.status, bytes: response.socket?.bytesWritten ?? 0, source, failure };
+    }
+  } finally {
+    await answer.dispose?.();
+  }
+}
+
+function finish(response: ServerResponse, answer: Answer, body: Uint8Array | undefined): SendResult {
+  const source = writeHead(response, answer);
+  response.end(body);
+  return { status: answer.status, bytes: body?.byteLength ?? 0, source };
+}
+
+function writeHead(response: ServerResponse, answer: Answer): ByteSource | undefined {
+  const source = typeof answer.source === 'function' ? answer.source() : answer.source;
+  response.writeHead(answer.status, {
+    ...answer.headers,
+    ...(source === undefined ? {} : { 'cache-status': formatCacheStatus(source) }),
+  });
+  return source;
+}
+
+async function pump(
+  response: ServerResponse,
+  first: IteratorResult<Uint8Array, void>,
+  stream: ByteStream,
+  signal: AbortSignal,
+): Promise<number> {
+  let bytes = 0;
+  try {
+    for (let next = first; next.done !== true; next = await stream.next()) {
+      signal.throwIfAborted();
+      bytes += next.value.byteLength;
+      if (!response.write(next.value)) await once(response, 'drain', { signal });
+    }
+  } finally {
+    await stream.return();
+  }
+  response.end();
+  return bytes;
+}

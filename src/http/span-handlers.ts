@@ -1,0 +1,151 @@
+import type { Digest } from '../core/digest.ts';
+import { SpandrelError } from '../core/errors.ts';
+import { MEDIA_TYPES } from '../core/media-types.ts';
+import type { Layers } from '../images/layers.ts';
+import type { Layer } from '../spans/layer.ts';
+import type { LayerIndexes } from '../spans/layer-indexes.ts';
+import type { LayerReader } from '../spans/layer-reader.ts';
+import type { ByteSource } from '../telemetry/metrics.ts';
+import type { LayerIndexView } from '../ztoc/layer-index-view.ts';
+import { LayerIndex } from '../ztoc/layer-index.ts';
+import { parseRawText, printRawText, type RawText } from '../ztoc/raw-text.ts';
+import type { TocEntry } from '../ztoc/ztoc.ts';
+import { type Answer, jsonAnswer } from './answer.ts';
+import { answerContent, type Content } from './content-answer.ts';
+import type { Exchange } from './exchange.ts';
+import { answerGrowingTar } from './growing-tar-answer.ts';
+import { parseCount } from './query.ts';
+
+export interface SpanDeps {
+  readonly layers: Layers;
+  readonly indexes: LayerIndexes;
+  readonly reader: LayerReader;
+}
+
+const DEFAULT_FILES = 1000;
+const MAX_FILES = 10_000;
+
+/** State of a layer's index. Starts nothing. */
+export async function handleLayer(deps: SpanDeps, exchange: Exchange, digest: Digest): Promise<Answer> {
+  return jsonAnswer(await deps.layers.describe(exchange.target, digest, exchange.signal));
+}
+
+/** All spans of a layer; waits for the index. */
+export async function handleSpans(deps: SpanDeps, exchange: Exchange, digest: Digest): Promise<Answer> {
+  const index = await deps.indexes.ensure(deps.layers.layer(exchange.target, digest), exchange.signal);
+  const spans = Array.from(index.spans(), (span) => ({
+    id: span.id,
+    compressed: span.compressed,
+    uncompressed: span.uncompressed,
+    digest: span.digest,
+    crc32: span.crc32,
+  }));
+  return jsonAnswer({ spans });
+}
+
+/** The decompressed bytes of one span. */
+export async function handleSpan(deps: SpanDeps, exchange: Exchange, digest: Digest, spanId: number): Promise<Answer> {
+  const layer = deps.layers.layer(exchange.target, digest);
+  const index = await deps.indexes.open(layer, exchange.signal);
+  const span = await index.span(spanId, exchange.signal);
+  if (span === undefined) throw new SpandrelError('SPAN_UNKNOWN', `the layer has no span ${spanId}`);
+  return answerSlice(deps, exchange, { layer, index, start: span.uncompressed.start, end: span.uncompressed.end });
+}
+
+/** The decompressed layer. While its index is being built the total size is unknown, and parts of it are there already. */
+export async function handleTar(deps: SpanDeps, exchange: Exchange, digest: Digest): Promise<Answer> {
+  const layer = deps.layers.layer(exchange.target, digest);
+  let index = await deps.indexes.open(layer, exchange.signal);
+  if (!(index instanceof LayerIndex)) {
+    const growing = await answerGrowingTar(deps.reader, exchange, layer, index);
+    if (growing !== undefined) return growing;
+    index = await deps.indexes.ensure(layer, exchange.signal);
+  }
+  const { diffId, uncompressedBytes } = (await index.finished(exchange.signal)).summary;
+  return answerSlice(deps, exchange, { layer, index, start: 0, end: uncompressedBytes, etag: diffId });
+}
+
+/** The files of a layer in the order of their names, one page; waits for the index. */
+export async function handleFiles(deps: SpanDeps, exchange: Exchange, digest: Digest): Promise<Answer> {
+  const index = await deps.indexes.ensure(deps.layers.layer(exchange.target, digest), exchange.signal);
+  const { query } = exchange;
+  const after = query.get('after');
+  const { files, next } = index.listFiles({
+    prefix: parseRawText(query.get('prefix') ?? ''),
+    ...(after === null ? {} : { after: parseRawText(after) }),
+    limit: Math.max(1, parseCount(query, 'limit', MAX_FILES) ?? DEFAULT_FILES),
+  });
+  return jsonAnswer({ files: files.map(describeFile), ...(next === undefined ? {} : { next: printRawText(next) }) });
+}
+
+/** A file of a layer. Hard links are followed inside the layer; what else is no regular file has no bytes to send. */
+export async function handleFile(deps: SpanDeps, exchange: Exchange, digest: Digest, path: string): Promise<Answer> {
+  const layer = deps.layers.layer(exchange.target, digest);
+  const index = await deps.indexes.open(layer, exchange.signal);
+  const entry = await findRegularFile(index, path as RawText, exchange.signal);
+  return answerFile(deps, exchange, layer, index, entry);
+}
+
+/** The bytes of a regular file of an open layer. */
+export function answerFile(
+  deps: SpanDeps,
+  exchange: Exchange,
+  layer: Layer,
+  index: LayerIndexView,
+  entry: TocEntry,
+): Answer {
+  const start = entry.uncompressedOffset;
+  return answerSlice(deps, exchange, { layer, index, start, end: start + entry.uncompressedSize });
+}
+
+async function findRegularFile(index: LayerIndexView, path: RawText, signal: AbortSignal): Promise<TocEntry> {
+  const entry = await index.findFile(path, signal);
+  if (entry === undefined) throw new SpandrelError('FILE_UNKNOWN', 'the layer has no such file');
+  const file = entry.type === 'hardlink' ? await index.findFile(entry.linkname, signal) : entry;
+  if (file?.type === 'reg') return file;
+  throw new SpandrelError('FILE_NOT_REGULAR', `the path is a ${entry.type}, not a regular file of this layer`, {
+    detail: { type: entry.type, ...(entry.linkname === '' ? {} : { linkname: printRawText(entry.linkname) }) },
+  });
+}
+
+interface Slice {
+  readonly layer: Layer;
+  readonly index: LayerIndexView;
+  /** Offsets in the decompressed layer, `[start, end)`. */
+  readonly start: number;
+  readonly end: number;
+  readonly etag?: string;
+}
+
+/** A part of a decompressed layer as content of its own. */
+function answerSlice(deps: SpanDeps, exchange: Exchange, slice: Slice): Answer {
+  const { layer, index, start, end } = slice;
+  let source: ByteSource | undefined;
+  const content: Content = {
+    sizeBytes: end - start,
+    contentType: MEDIA_TYPES.octetStream,
+    etag: slice.etag ?? `${layer.digest}/${start}-${end}`,
+    source: () => source,
+    read: (range) =>
+      deps.reader.read(layer, index, {
+        range: { start: start + range.start, end: start + range.end },
+        signal: exchange.signal,
+        onSource: (from) => (source ??= from),
+      }),
+  };
+  return answerContent(content, exchange.headers);
+}
+
+function describeFile(entry: TocEntry): unknown {
+  return {
+    name: printRawText(entry.name),
+    type: entry.type,
+    size: entry.uncompressedSize,
+    mode: entry.mode,
+    uid: entry.uid,
+    gid: entry.gid,
+    mtime: entry.modTime,
+    ...(entry.linkname === '' ? {} : { linkname: printRawText(entry.linkname) }),
+    offset: entry.uncompressedOffset,
+  };
+}

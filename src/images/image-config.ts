@@ -1,0 +1,36 @@
+import type { Platform } from '../core/descriptor.ts';
+import { type Digest, isDigest } from '../core/digest.ts';
+
+/** The parts of an image config that the proxy uses; each is absent where the config does not say it. */
+export interface ImageConfig {
+  /** Digests of the decompressed layers, in the order of the manifest's layers. */
+  readonly diffIds?: readonly Digest[];
+  readonly platform?: Platform;
+}
+
+/** Read an image config (OCI image spec, "Image Configuration"). What is no such config gives an empty one. */
+export function parseImageConfig(text: string): ImageConfig {
+  const json = parseObject(text);
+  const { os, architecture, variant, rootfs } = json;
+  const listed = isObject(rootfs) ? rootfs['diff_ids'] : undefined;
+  const diffIds = Array.isArray(listed) ? listed.filter((id): id is Digest => typeof id === 'string' && isDigest(id)) : [];
+  const isPlatform = typeof os === 'string' && typeof architecture === 'string' && os !== '' && architecture !== '';
+  return {
+    ...(Array.isArray(listed) && diffIds.length === listed.length ? { diffIds } : {}),
+    ...(isPlatform ? { platform: { os, architecture, ...(typeof variant === 'string' && variant !== '' ? { variant } : {}) } } : {}),
+  };
+}
+
+function parseObject(text: string): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(text);
+    return isObject(value) ? value : {};
+  } catch (error) {
+    if (error instanceof SyntaxError) return {};
+    throw error;
+  }
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null;
+}

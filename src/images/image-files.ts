@@ -1,0 +1,120 @@
+import { BoundedMap } from '../cache/bounded-map.ts';
+import { SingleFlight } from '../cache/single-flight.ts';
+import type { Platform } from '../core/descriptor.ts';
+import type { Digest } from '../core/digest.ts';
+import { SpandrelError } from '../core/errors.ts';
+import type { Reference } from '../core/image-name.ts';
+import type { LayerIndexes } from '../spans/layer-indexes.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import { printRawText, type RawText } from '../ztoc/raw-text.ts';
+import type { TocEntry } from '../ztoc/ztoc.ts';
+import type { Layers } from './layers.ts';
+import { type ImageManifest, parseManifest, type StoredManifest } from './manifest.ts';
+import type { Manifests } from './manifests.ts';
+import { MergedTree, type TreeNode } from './merged-tree.ts';
+import { selectManifest } from './platform.ts';
+import type { Target } from './target.ts';
+
+export interface ImageFilesDeps {
+  readonly manifests: Manifests;
+  readonly layers: Layers;
+  readonly indexes: LayerIndexes;
+  /** Bytes of merged trees kept in memory. */
+  readonly maxBytes: number;
+  readonly metrics: Metrics;
+}
+
+export interface DirectoryEntry {
+  readonly name: string;
+  readonly type: string;
+  readonly size: number;
+  readonly mode: number;
+  /** The layer it comes from; null for a directory that no layer has an entry for. */
+  readonly layer: Digest | null;
+}
+
+/** What stands at a path of an image. */
+export type FoundFile =
+  | { readonly kind: 'file'; readonly layerDigest: Digest; readonly entry: TocEntry }
+  | { readonly kind: 'directory'; readonly path: string; readonly entries: readonly DirectoryEntry[] };
+
+interface ImageTree {
+  readonly tree: MergedTree;
+  readonly layerDigests: readonly Digest[];
+}
+
+const IMPLICIT_DIRECTORY_MODE = 0o755;
+
+/** Finds files in the merged file systems of images. The first question about an image waits for the indexes of all its layers. */
+export class ImageFiles {
+  readonly #deps: ImageFilesDeps;
+  readonly #flights: SingleFlight<ImageTree>;
+  readonly #trees: BoundedMap<ImageTree>;
+
+  constructor(deps: ImageFilesDeps) {
+    this.#deps = deps;
+    this.#flights = new SingleFlight('index', deps.metrics);
+    this.#trees = new BoundedMap({ maxBytes: deps.maxBytes, sizeOf: ({ tree }) => tree.memoryBytes });
+  }
+
+  /** @throws SpandrelError FILE_UNKNOWN, FILE_NOT_REGULAR, PLATFORM_UNKNOWN, IMAGE_UNSUPPORTED, what manifests and builds throw */
+  async find(
+    target: Target,
+    reference: Reference,
+    platform: Platform | undefined,
+    path: RawText,
+    signal: AbortSignal,
+  ): Promise<FoundFile> {
+    const { manifest, image } = await this.#selectImage(target, reference, platform, signal);
+    const { tree, layerDigests } =
+      this.#trees.get(manifest.digest) ??
+      (await this.#flights.run(`tree ${manifest.digest}`, () => this.#buildTree(target, manifest, image), signal));
+    const found = tree.resolve(path, true);
+    if (found.node.children !== undefined) {
+      return { kind: 'directory', path: printRawText(found.path as RawText), entries: listDirectory(found.node.children, layerDigests) };
+    }
+    const { entry, layer } = found.node;
+    const layerDigest = layer === undefined ? undefined : layerDigests[layer];
+    if (entry?.type !== 'reg' || layerDigest === undefined) {
+      throw new SpandrelError('FILE_NOT_REGULAR', `the path is a ${entry?.type ?? 'directory'}, not a regular file`);
+    }
+    return { kind: 'file', layerDigest, entry };
+  }
+
+  async #selectImage(
+    target: Target,
+    reference: Reference,
+    platform: Platform | undefined,
+    signal: AbortSignal,
+  ): Promise<{ manifest: StoredManifest; image: ImageManifest }> {
+    const { manifest } = await this.#deps.manifests.get(target, reference, signal);
+    const parsed = parseManifest(manifest);
+    if (parsed.kind === 'image') return { manifest, image: parsed };
+    const selected = selectManifest(parsed.manifests, platform);
+    const { manifest: inner } = await this.#deps.manifests.get(target, { digest: selected.digest }, signal);
+    const image = parseManifest(inner);
+    if (image.kind === 'image') return { manifest: inner, image };
+    throw new SpandrelError('IMAGE_UNSUPPORTED', 'an index inside an index names no image of a platform');
+  }
+
+  async #buildTree(target: Target, manifest: StoredManifest, image: ImageManifest): Promise<ImageTree> {
+    const layers = image.layers.map(({ digest }) => this.#deps.layers.layer(target, digest));
+    const indexes = await Promise.all(layers.map((layer) => this.#deps.indexes.ensure(layer)));
+    const tree = new MergedTree();
+    for (const index of indexes) tree.addLayer(index.entries());
+    const built = { tree, layerDigests: layers.map(({ digest }) => digest) };
+    this.#trees.set(manifest.digest, built);
+    return built;
+  }
+}
+
+function listDirectory(children: ReadonlyMap<string, TreeNode>, layerDigests: readonly Digest[]): DirectoryEntry[] {
+  const names = [...children].sort(([a], [b]) => (a < b ? -1 : 1));
+  return names.map(([name, { entry, layer }]) => ({
+    name: printRawText(name as RawText),
+    type: entry?.type ?? 'dir',
+    size: entry?.uncompressedSize ?? 0,
+    mode: entry?.mode ?? IMPLICIT_DIRECTORY_MODE,
+    layer: layer === undefined ? null : (layerDigests[layer] ?? null),
+  }));
+}

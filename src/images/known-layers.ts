@@ -1,0 +1,32 @@
+import { BoundedMap } from '../cache/bounded-map.ts';
+import type { Descriptor } from '../core/descriptor.ts';
+import type { Digest } from '../core/digest.ts';
+import type { ImageManifest } from './manifest.ts';
+
+/** What an image manifest says of one of its layers. */
+export interface KnownLayer {
+  readonly descriptor: Descriptor;
+  /** The image's config, which has the layer's diffID at `position` of its `rootfs.diff_ids`. */
+  readonly config: Descriptor;
+  readonly position: number;
+}
+
+const MAX_LAYERS = 100_000;
+
+/**
+ * Layers of the manifests that have passed through. A blob request names a digest only; this tells whether it is a layer, and of
+ * which kind. Forgetting one costs an early index, nothing else.
+ */
+export class KnownLayers {
+  readonly #layers = new BoundedMap<KnownLayer>({ maxEntries: MAX_LAYERS });
+
+  learn(manifest: ImageManifest): void {
+    for (const [position, descriptor] of manifest.layers.entries()) {
+      this.#layers.set(descriptor.digest, { descriptor, config: manifest.config, position });
+    }
+  }
+
+  get(digest: Digest): KnownLayer | undefined {
+    return this.#layers.get(digest);
+  }
+}

@@ -1,0 +1,128 @@
+import type { BlobHandle } from '../blobs/blob-handle.ts';
+import type { BlobStore } from '../blobs/blob-store.ts';
+import type { Descriptor } from '../core/descriptor.ts';
+import type { Digest } from '../core/digest.ts';
+import { isSpandrelError } from '../core/errors.ts';
+import { MEDIA_TYPES } from '../core/media-types.ts';
+import { skipReason } from '../soci/layer-selection.ts';
+import type { Layer } from '../spans/layer.ts';
+import type { LayerIndexes } from '../spans/layer-indexes.ts';
+import type { Logger } from '../telemetry/logger.ts';
+import type { LayerSummary } from '../ztoc/layer-summary.ts';
+import { type ImageConfig, parseImageConfig } from './image-config.ts';
+import type { KnownLayer, KnownLayers } from './known-layers.ts';
+import type { Target } from './target.ts';
+
+export interface LayersDeps {
+  readonly blobs: BlobStore;
+  readonly indexes: LayerIndexes;
+  readonly knownLayers: KnownLayers;
+  readonly minLayerBytes: number;
+  readonly logger: Logger;
+}
+
+/** State of a layer as the span API shows it. */
+export interface LayerDescription {
+  readonly digest: Digest;
+  readonly mediaType: string | null;
+  readonly size: number | null;
+  readonly diffId: Digest | null;
+  readonly state: 'absent' | 'building' | 'indexed' | 'readable' | 'failed';
+  readonly reason?: string;
+  readonly uncompressedSize?: number;
+  readonly ztoc?: { readonly digest: Digest; readonly size: number };
+  readonly spans?: number;
+  readonly files?: number;
+}
+
+/** The configs of images are small; a larger blob is none. */
+const MAX_CONFIG_BYTES = 4 * 2 ** 20;
+
+/** Blobs and layers of images, and the rule that a layer is indexed when its blob is first asked for. */
+export class Layers {
+  readonly #deps: LayersDeps;
+
+  constructor(deps: LayersDeps) {
+    this.#deps = deps;
+  }
+
+  /** A layer of a repository, with what its image manifest said of it if one has been seen. */
+  layer(target: Target, digest: Digest): Layer {
+    const known = this.#deps.knownLayers.get(digest)?.descriptor;
+    return {
+      digest,
+      source: target.client.blobSource(target.repository, digest),
+      sizeBytes: known?.size,
+      mediaType: known?.mediaType,
+    };
+  }
+
+  /** Open a blob for reading; if it is a layer that belongs into a SOCI index, its index is built while the bytes arrive. */
+  async openBlob(target: Target, digest: Digest, signal: AbortSignal): Promise<BlobHandle> {
+    const layer = this.layer(target, digest);
+    const handle = await this.#deps.blobs.openBlob(digest, layer.source, {
+      ...(layer.sizeBytes === undefined ? {} : { sizeBytes: layer.sizeBytes }),
+      signal,
+    });
+    const known = this.#deps.knownLayers.get(digest);
+    if (known !== undefined && skipReason(known.descriptor, this.#deps.minLayerBytes) === undefined) {
+      this.#deps.indexes.startBuild(layer);
+    }
+    return handle;
+  }
+
+  /** Size of a blob without fetching it. @throws SpandrelError BLOB_UNKNOWN */
+  async statBlob(target: Target, digest: Digest, signal: AbortSignal): Promise<{ sizeBytes: number; cached: boolean }> {
+    const cached = this.#deps.blobs.stat(digest);
+    if (cached?.state === 'complete') return { sizeBytes: cached.sizeBytes, cached: true };
+    return { sizeBytes: await target.client.statBlob(target.repository, digest, signal), cached: false };
+  }
+
+  /** What is known of a layer; starts nothing but, at most, the fetch of its image's config. */
+  async describe(target: Target, digest: Digest, signal: AbortSignal): Promise<LayerDescription> {
+    const known = this.#deps.knownLayers.get(digest);
+    const state = await this.#deps.indexes.state(digest);
+    if (state.kind === 'complete') return describeSummary(state.summary, known);
+    const size = known?.descriptor.size ?? (await this.statBlob(target, digest, signal)).sizeBytes;
+    return {
+      digest,
+      mediaType: known?.descriptor.mediaType ?? null,
+      size,
+      diffId: (known && (await this.imageConfig(target, known.config, signal)).diffIds?.[known.position]) ?? null,
+      state: state.kind,
+      ...(state.kind === 'failed' ? { reason: state.code } : {}),
+    };
+  }
+
+  /** The parts of an image's config that the proxy shows; empty where there is none that can be read. */
+  async imageConfig(target: Target, config: Descriptor, signal: AbortSignal): Promise<ImageConfig> {
+    if (config.size > MAX_CONFIG_BYTES) return {};
+    try {
+      const source = target.client.blobSource(target.repository, config.digest);
+      await using handle = await this.#deps.blobs.openBlob(config.digest, source, { sizeBytes: config.size, signal });
+      const chunks: Buffer[] = [];
+      for await (const chunk of handle.read({ start: 0, end: config.size }, signal)) chunks.push(chunk);
+      return parseImageConfig(Buffer.concat(chunks).toString());
+    } catch (error) {
+      if (!isSpandrelError(error)) throw error;
+      this.#deps.logger.debug({ config: config.digest, code: error.code }, 'no image config');
+      return {};
+    }
+  }
+}
+
+function describeSummary(summary: LayerSummary, known: KnownLayer | undefined): LayerDescription {
+  const { ztoc, reason } = summary;
+  return {
+    digest: summary.layerDigest,
+    mediaType: known?.descriptor.mediaType ?? summary.mediaType ?? MEDIA_TYPES.octetStream,
+    size: summary.layerBytes,
+    diffId: summary.diffId,
+    state: ztoc === undefined ? 'readable' : 'indexed',
+    ...(reason === undefined ? {} : { reason: reason.code, message: reason.message }),
+    uncompressedSize: summary.uncompressedBytes,
+    ...(ztoc === undefined ? {} : { ztoc: { digest: ztoc.digest, size: ztoc.sizeBytes } }),
+    spans: summary.spanCount,
+    files: summary.fileCount,
+  };
+}

@@ -1,0 +1,79 @@
+import type { Descriptor } from '../core/descriptor.ts';
+import type { Digest } from '../core/digest.ts';
+import { isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { MEDIA_TYPES } from '../core/media-types.ts';
+import type { Logger } from '../telemetry/logger.ts';
+import type { Manifests } from './manifests.ts';
+import type { SociIndexer } from './soci-indexer.ts';
+import type { Target } from './target.ts';
+
+export interface ReferrersDeps {
+  readonly manifests: Manifests;
+  readonly indexer: SociIndexer;
+  readonly sociV1: boolean;
+  readonly holdMs: number;
+  readonly logger: Logger;
+}
+
+/**
+ * The snapshotter gives up on an answer whose head takes 3 s and asks again after a 503 (soci-snapshotter
+ * `config/defaults.go`, `service/resolver/client.go`), so a lookup of an index is held for less than that.
+ */
+const SNAPSHOTTER_HOLD_MS = 2_500;
+
+/** Referrers of a manifest: the upstream's own, and our SOCI v1 index. */
+export class Referrers {
+  readonly #deps: ReferrersDeps;
+
+  constructor(deps: ReferrersDeps) {
+    this.#deps = deps;
+  }
+
+  /**
+   * All referrers, or those of the given artifact types.
+   * @throws SpandrelError INDEX_PENDING if only a SOCI index is asked for and it takes longer to build than may be waited
+   */
+  async list(target: Target, digest: Digest, artifactTypes: readonly string[], signal: AbortSignal): Promise<Descriptor[]> {
+    const isSociLookup = artifactTypes.length > 0 && artifactTypes.every((type) => type === MEDIA_TYPES.sociIndexV1);
+    const [upstream, own] = await Promise.all([
+      this.#upstream(target, digest, signal),
+      isSociLookup || artifactTypes.length === 0 || artifactTypes.includes(MEDIA_TYPES.sociIndexV1)
+        ? this.#own(target, digest, isSociLookup, signal)
+        : undefined,
+    ]);
+    // An index that a pipeline has pushed is the publisher's word; ours would only be a second one.
+    const isPushed = upstream.some(({ artifactType }) => artifactType === MEDIA_TYPES.sociIndexV1);
+    const all = own === undefined || isPushed ? upstream : [...upstream, own];
+    if (artifactTypes.length === 0) return all;
+    return all.filter(({ artifactType }) => artifactType !== undefined && artifactTypes.includes(artifactType));
+  }
+
+  async #upstream(target: Target, digest: Digest, signal: AbortSignal): Promise<Descriptor[]> {
+    try {
+      return await target.client.listReferrers(target.repository, digest, signal);
+    } catch (error) {
+      if (!isSpandrelError(error) || isSpandrelError(error, 'UNAUTHORIZED', 'DENIED')) throw error;
+      // Lazy loading must not depend on whether an upstream knows referrers.
+      this.#deps.logger.debug({ upstream: target.client.name, code: error.code }, 'no referrers from the upstream');
+      return [];
+    }
+  }
+
+  async #own(target: Target, digest: Digest, isSociLookup: boolean, signal: AbortSignal): Promise<Descriptor | undefined> {
+    if (!this.#deps.sociV1) return undefined;
+    const holdMs = isSociLookup ? Math.min(this.#deps.holdMs, SNAPSHOTTER_HOLD_MS) : this.#deps.holdMs;
+    const deadline = AbortSignal.timeout(holdMs);
+    try {
+      const { manifest } = await this.#deps.manifests.get(target, { digest }, signal);
+      return await this.#deps.indexer.sociIndexV1(target, manifest, AbortSignal.any([signal, deadline]));
+    } catch (error) {
+      if (deadline.aborted && !signal.aborted) {
+        if (isSociLookup) throw new SpandrelError('INDEX_PENDING', 'the SOCI index is being built');
+        return undefined;
+      }
+      // Referrers of what is not there, or is no image, are an empty list: distribution spec, "Listing Referrers".
+      if (isSpandrelError(error, 'MANIFEST_UNKNOWN', 'NAME_UNKNOWN', 'IMAGE_UNSUPPORTED')) return undefined;
+      throw error;
+    }
+  }
+}

@@ -1,0 +1,59 @@
+import type { Descriptor } from '../core/descriptor.ts';
+import { type Digest, digestOf } from '../core/digest.ts';
+import { MEDIA_TYPES } from '../core/media-types.ts';
+import { encodeGoJson, goMap } from './go-json.ts';
+
+/** The config blob of every SOCI index; the snapshotter never fetches it, registries and containerd do. */
+export const EMPTY_CONFIG = Buffer.from('{}');
+export const EMPTY_CONFIG_DIGEST: Digest = digestOf(EMPTY_CONFIG);
+
+/** The tool name that `soci` v0.10 to v0.15 writes; digests can only be equal if ours are made with the same. */
+export const BUILD_TOOL = 'AWS SOCI CLI v0.2';
+
+export interface SociLayer {
+  readonly layer: Pick<Descriptor, 'digest' | 'mediaType'>;
+  readonly ztoc: { readonly digest: Digest; readonly sizeBytes: number };
+}
+
+export interface SociIndexInput {
+  /** In the order of the image's layers; only those that have a zTOC. */
+  readonly layers: readonly SociLayer[];
+  readonly spanBytes: number;
+  /** The image manifest a v1 index belongs to; a v2 index has none. */
+  readonly subject?: Pick<Descriptor, 'mediaType' | 'digest' | 'size'>;
+}
+
+export interface SociIndex {
+  readonly bytes: Buffer;
+  readonly descriptor: Descriptor;
+}
+
+/**
+ * A SOCI index manifest as `MarshalIndex` prints it (soci-snapshotter `soci/soci_index.go`): v1 with a subject, v2 without.
+ * The descriptor is that of a Referrers API answer.
+ */
+export function encodeSociIndex(input: SociIndexInput): SociIndex {
+  const artifactType = input.subject === undefined ? MEDIA_TYPES.sociIndexV2 : MEDIA_TYPES.sociIndexV1;
+  const annotations = { 'com.amazon.soci.build-tool-identifier': BUILD_TOOL };
+  const { subject } = input;
+  const json = encodeGoJson({
+    schemaVersion: 2,
+    mediaType: MEDIA_TYPES.ociManifest,
+    config: { mediaType: artifactType, digest: EMPTY_CONFIG_DIGEST, size: EMPTY_CONFIG.byteLength },
+    layers: input.layers.map(({ layer, ztoc }) => ({
+      mediaType: MEDIA_TYPES.octetStream,
+      digest: ztoc.digest,
+      size: ztoc.sizeBytes,
+      annotations: goMap({
+        'com.amazon.soci.image-layer-digest': layer.digest,
+        'com.amazon.soci.image-layer-mediaType': layer.mediaType,
+        'com.amazon.soci.span-size': String(input.spanBytes),
+      }),
+    })),
+    subject: subject && { mediaType: subject.mediaType, digest: subject.digest, size: subject.size },
+    annotations: goMap(annotations),
+  });
+  const bytes = Buffer.from(json);
+  const descriptor = { mediaType: MEDIA_TYPES.ociManifest, digest: digestOf(bytes), size: bytes.byteLength, annotations, artifactType };
+  return { bytes, descriptor };
+}

@@ -1,0 +1,13 @@
+import type { Digest } from '../core/digest.ts';
+import type { BlobSource } from '../upstream/blob-source.ts';
+
+/** A layer as far as it is known before its bytes are there. */
+export interface Layer {
+  readonly digest: Digest;
+  /** Where its blob comes from when the store does not have it. */
+  readonly source: BlobSource;
+  /** Compressed size, from the image manifest. */
+  readonly sizeBytes?: number | undefined;
+  /** From the image manifest; without it the first bytes tell how the layer is packed. */
+  readonly mediaType?: string | undefined;
+}

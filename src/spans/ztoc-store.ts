@@ -1,0 +1,36 @@
+import { promisify } from 'node:util';
+import { gunzip, gzip } from 'node:zlib';
+
+import type { DigestFiles } from '../blobs/digest-files.ts';
+import { type Digest, digestOfLarge } from '../core/digest.ts';
+
+const compress = promisify(gzip);
+const decompress = promisify(gunzip);
+
+/** zTOCs by digest on disk. They are kept gzipped, a quarter of their size, which is also how clients like them best. */
+export class ZtocStore {
+  readonly #files: DigestFiles;
+
+  constructor(files: DigestFiles) {
+    this.#files = files;
+  }
+
+  async put(bytes: Uint8Array, digest: Digest): Promise<void> {
+    await this.#files.write(digest, await compress(bytes));
+  }
+
+  /** As stored: gzip. The client checks the digest of what comes out. */
+  async readCompressed(digest: Digest): Promise<Buffer | undefined> {
+    return this.#files.read(digest);
+  }
+
+  /** The zTOC, or `undefined` if it is not there or damaged (it is then removed). */
+  async read(digest: Digest): Promise<Buffer | undefined> {
+    const compressed = await this.#files.read(digest);
+    if (compressed === undefined) return undefined;
+    const bytes = await decompress(compressed).catch(() => undefined);
+    if (bytes !== undefined && (await digestOfLarge(bytes)) === digest) return bytes;
+    await this.#files.remove(digest);
+    return undefined;
+  }
+}

@@ -1,0 +1,100 @@
+import { readFileSync } from 'node:fs';
+
+import { describe, expect, it } from 'vitest';
+
+import { parseConfig } from '../../src/config/parse-config.ts';
+import { CONFIG_KEYS, environmentName } from '../../src/config/schema.ts';
+
+function problemsOf(input: { yaml?: string; environment?: Record<string, string> }): string[] {
+  try {
+    parseConfig({ yaml: input.yaml ?? '', environment: input.environment ?? {} });
+  } catch (error) {
+    expect(error).toMatchObject({ code: 'CONFIG_INVALID' });
+    return (error as Error).message.split('\n').slice(1).map((line) => line.trim());
+  }
+  return [];
+}
+
+describe('parseConfig', () => {
+  it('gives the defaults of the contract', () => {
+    const config = parseConfig({ yaml: '', environment: {} });
+    expect(config.listen).toMatchObject({ host: '127.0.0.1', port: 5000 });
+    expect(config.admin).toEqual({ host: '127.0.0.1', port: 5001 });
+    expect(config.storage).toEqual({ root: './data', maxBytes: 50 * 2 ** 30 });
+    expect(config.index).toMatchObject({ spanBytes: 4 * 2 ** 20, minLayerBytes: 10 * 2 ** 20, v1: true, v2: true, holdMs: 15_000 });
+    expect(config.fill).toEqual({ parallel: 6, chunkBytes: 8 * 2 ** 20 });
+    expect(config.cache.memoryBytes).toBe(256 * 2 ** 20);
+    expect(config.limits).toMatchObject({ maxUncompressedBytes: 64 * 2 ** 30, maxTocEntries: 2_000_000, maxConnections: 10_000, headersTimeoutMs: 10_000, maxHeaderBytes: 32 * 1024 });
+    expect(config.upstreams).toBeUndefined();
+  });
+
+  it('is the same with the annotated default file', () => {
+    const yaml = readFileSync(new URL('../../config/spandrel.yaml', import.meta.url), 'utf8');
+    expect(parseConfig({ yaml, environment: {} })).toEqual(parseConfig({ yaml: '', environment: {} }));
+  });
+
+  it('lets the environment win over the file, and the file over the defaults', () => {
+    const yaml = 'listen: {port: 6000, host: "::1"}\nstorage: {maxBytes: 2GiB}';
+    const config = parseConfig({ yaml, environment: { SPANDREL_LISTEN_PORT: '7000', SPANDREL_FILL_CHUNK_BYTES: '1MiB', HOME: '/root' } });
+    expect(config.listen).toMatchObject({ host: '::1', port: 7000 });
+    expect(config.storage.maxBytes).toBe(2 * 2 ** 30);
+    expect(config.fill.chunkBytes).toBe(2 ** 20);
+  });
+
+  it('reads lists from the environment as JSON', () => {
+    const environment = { SPANDREL_UPSTREAMS: '[{"name":"hub","url":"http://127.0.0.1:5100/","default":true}]', SPANDREL_ACCESS_CIDRS: '["10.0.0.0/8"]' };
+    const config = parseConfig({ yaml: '', environment });
+    expect(config.upstreams).toEqual([{ name: 'hub', host: '127.0.0.1:5100', url: 'http://127.0.0.1:5100', hostnames: [], default: true, auth: { kind: 'anonymous' } }]);
+    expect(config.access.cidrs).toEqual(['10.0.0.0/8']);
+  });
+
+  it('takes the address of an upstream from its host', () => {
+    const config = parseConfig({ yaml: 'upstreams: [{host: quay.io}]', environment: {} });
+    expect(config.upstreams?.[0]).toMatchObject({ name: 'quay.io', host: 'quay.io', url: 'https://quay.io' });
+  });
+
+  it('has an environment variable for every key', () => {
+    expect(environmentName('storage.maxBytes')).toBe('SPANDREL_STORAGE_MAX_BYTES');
+    expect(environmentName('listen.tls.clientCa')).toBe('SPANDREL_LISTEN_TLS_CLIENT_CA');
+    expect(new Set(Object.keys(CONFIG_KEYS).map(environmentName)).size).toBe(Object.keys(CONFIG_KEYS).length);
+  });
+
+  it('lists every problem at once, each with its key, value and what was expected', () => {
+    const problems = problemsOf({
+      yaml: 'storge: 1\nlisten: {port: 10abc}\nindex: {v1: maybe}\nfill: {chunkBytes: 12}',
+      environment: { SPANDREL_NO_SUCH: '1', SPANDREL_ADMIN_PORT: '70000', SPANDREL_UPSTREAMS: '[{"nme":1}]' },
+    });
+    expect(problems).toHaveLength(7);
+    expect(problems.join('\n')).toMatch(/SPANDREL_NO_SUCH: unknown key/);
+    expect(problems.join('\n')).toMatch(/storge: unknown key/);
+    expect(problems.join('\n')).toMatch(/listen.port: expected a whole number from 0 to 65535, got "10abc"/);
+    expect(problems.join('\n')).toMatch(/index.v1: expected true or false, got "maybe"/);
+    expect(problems.join('\n')).toMatch(/fill.chunkBytes: expected a size of at least 64KiB/);
+    expect(problems.join('\n')).toMatch(/SPANDREL_ADMIN_PORT: .*70000/);
+    expect(problems.join('\n')).toMatch(/SPANDREL_UPSTREAMS\[0\]: unknown field nme/);
+  });
+
+  it.each([
+    ['listen: {tls: {cert: a.pem}}', 'cert and key need each other'],
+    ['listen: {port: 5001}', 'same address'],
+    ['cache: {redis: {cluster: true}}', 'needs cache.redis.url'],
+    ['cache: {redis: {url: "http://x"}}', 'expected redis://'],
+    ['upstreams: [{host: a.io}, {host: a.io}]', 'two have the name a.io'],
+    ['upstreams: [{host: a.io, default: true}, {host: b.io, default: true}]', 'more than one is the default'],
+    ['upstreams: [{url: "https://u:p@a.io"}]', 'credentials belong into auth'],
+    ['upstreams: [{host: a.io, auth: {kind: basic}}]', 'needs a username'],
+    ['upstreams: [{host: a.io, auth: {kind: basic, username: u}}]', 'either password or passwordFile'],
+    ['upstreams: [{host: a.io, auth: {kind: anonymous, username: u}}]', 'takes no username'],
+    ['access: {cidrs: [10.0.0.0/33]}', 'expected a network'],
+    [': :', 'no YAML'],
+  ])('refuses %s', (yaml, words) => {
+    expect(problemsOf({ yaml }).join('\n')).toContain(words);
+  });
+
+  it('never shows a secret, neither when it is good nor when its place is wrong', () => {
+    const yaml = 'upstreams: [{host: a.io, auth: {kind: basic, username: u, password: hunter2}}]\ncache: {redis: {url: "redis://:hunter2@r:6379"}}';
+    expect(JSON.stringify(parseConfig({ yaml, environment: {} }))).not.toContain('hunter2');
+    expect(problemsOf({ yaml: 'cache: {redis: {url: [hunter2]}}' }).join('\n')).not.toContain('hunter2');
+    expect(problemsOf({ yaml: 'upstreams: {auth: {password: hunter2}}' }).join('\n')).not.toContain('hunter2');
+  });
+});

@@ -1,0 +1,39 @@
+import { describe, expect, it } from 'vitest';
+
+import { parseImageName, parseReference, parseRepository } from '../../src/core/image-name.ts';
+
+const DIGEST = `sha256:${'0'.repeat(64)}`;
+
+describe('parseRepository', () => {
+  it.each(['a', 'library/nginx', 'team/app-1/x', 'a__b', 'a--b', '123456789012.dkr.ecr.eu-west-1.amazonaws.com/app'])('takes %s', (name) => {
+    expect(parseRepository(name)).toBe(name);
+  });
+
+  it.each(['', '/', 'A', 'a/', '/a', 'a//b', 'a/../b', 'a___b', '-a', 'a.', 'ä', 'a'.repeat(256)])('refuses %j', (name) => {
+    expect(() => parseRepository(name)).toThrow(expect.objectContaining({ code: 'NAME_INVALID' }));
+  });
+});
+
+describe('parseReference', () => {
+  it('tells tags from digests', () => {
+    expect(parseReference('v1.2_x-y')).toEqual({ tag: 'v1.2_x-y' });
+    expect(parseReference(DIGEST)).toEqual({ digest: DIGEST });
+  });
+
+  it('refuses what is neither', () => {
+    expect(() => parseReference('-x')).toThrow(expect.objectContaining({ code: 'TAG_INVALID' }));
+    expect(() => parseReference('a'.repeat(129))).toThrow(expect.objectContaining({ code: 'TAG_INVALID' }));
+    expect(() => parseReference('sha256:totallywrong')).toThrow(expect.objectContaining({ code: 'DIGEST_INVALID' }));
+  });
+});
+
+describe('parseImageName', () => {
+  it.each([
+    ['app', { repository: 'app', reference: { tag: 'latest' } }],
+    ['demo/app:1.2', { repository: 'demo/app', reference: { tag: '1.2' } }],
+    [`demo/app@${DIGEST}`, { repository: 'demo/app', reference: { digest: DIGEST } }],
+    [`demo/app:1.2@${DIGEST}`, { repository: 'demo/app', reference: { digest: DIGEST } }],
+  ])('%s', (text, expected) => {
+    expect(parseImageName(text)).toEqual(expected);
+  });
+});

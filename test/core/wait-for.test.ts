@@ -1,0 +1,27 @@
+import { expect, it } from 'vitest';
+
+import { waitFor } from '../../src/core/wait-for.ts';
+
+it('gives what the promise gives', async () => {
+  const signal = new AbortController().signal;
+  await expect(waitFor(Promise.resolve(1), signal)).resolves.toBe(1);
+  await expect(waitFor(Promise.reject(new Error('no')), signal)).rejects.toThrow('no');
+});
+
+it('stops waiting when the signal is aborted, before or meanwhile', async () => {
+  const never = new Promise(() => undefined);
+  await expect(waitFor(never, AbortSignal.abort(new Error('gone')))).rejects.toThrow('gone');
+  const controller = new AbortController();
+  const waiting = waitFor(never, controller.signal);
+  controller.abort(new Error('left'));
+  await expect(waiting).rejects.toThrow('left');
+});
+
+it('leaves no unhandled rejection behind when the work fails after its waiter has left', async () => {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const controller = new AbortController();
+  const waiting = waitFor(promise, controller.signal);
+  controller.abort(new Error('left'));
+  await expect(waiting).rejects.toThrow('left');
+  reject(new Error('failed later'));
+});

@@ -1,0 +1,12 @@
+import { defineConfig } from 'vitest/config';
+
+// Vitest loads its configuration by the default export, the one exception to named exports.
+// eslint-disable-next-line import/no-default-export
+export default defineConfig({
+  test: {
+    include: ['test/**/*.test.ts'],
+    testTimeout: 30_000,
+    hookTimeout: 120_000,
+    pool: 'forks',
+  },
+});
