@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { access, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 import { type Digest, digestAlgorithm, digestHex } from '../core/digest.ts';
@@ -25,6 +25,13 @@ export class DigestFiles {
       if (isMissing(error)) return undefined;
       throw error;
     }
+  }
+
+  async has(digest: Digest): Promise<boolean> {
+    return access(this.path(digest)).then(
+      () => true,
+      () => false,
+    );
   }
 
   async write(digest: Digest, bytes: Uint8Array): Promise<void> {

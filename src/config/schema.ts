@@ -27,7 +27,7 @@ function optional<T>(kind: ValueKind<T>, meaning: string): ConfigKey<T> {
 
 /** Every key of the configuration: the parser, `config/spandrel.yaml` and the README's table are made from it. */
 export const CONFIG_KEYS = {
-  'listen.host': key(text, '127.0.0.1', 'address of the registry and span API; `0.0.0.0` or `::` for all'),
+  'listen.host': key(text, '127.0.0.1', 'address of the registry and span API; 0.0.0.0 or :: for all'),
   'listen.port': key(whole(0, 65535), 5000, 'its port; 0 takes a free one'),
   'listen.tls.cert': optional(text, 'PEM file with the certificate chain; turns TLS on'),
   'listen.tls.key': optional(text, 'PEM file with its private key'),

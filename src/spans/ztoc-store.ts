@@ -15,8 +15,23 @@ export class ZtocStore {
     this.#files = files;
   }
 
-  async put(bytes: Uint8Array, digest: Digest): Promise<void> {
-    await this.#files.write(digest, await compress(bytes));
+  /** @returns the form in which it is kept */
+  async put(bytes: Uint8Array, digest: Digest): Promise<Uint8Array> {
+    const compressed = await compress(bytes);
+    await this.#files.write(digest, compressed);
+    return compressed;
+  }
+
+  /** Keep what another replica has compressed, if it is what it claims to be. */
+  async putCompressed(compressed: Uint8Array, digest: Digest): Promise<boolean> {
+    const bytes = await decompress(compressed).catch(() => undefined);
+    if (bytes === undefined || (await digestOfLarge(bytes)) !== digest) return false;
+    await this.#files.write(digest, compressed);
+    return true;
+  }
+
+  async has(digest: Digest): Promise<boolean> {
+    return this.#files.has(digest);
   }
 
   /** As stored: gzip. The client checks the digest of what comes out. */
