@@ -1,0 +1,66 @@
+import { constants, gunzipSync, inflateRawSync } from 'node:zlib';
+
+import type { SpanStream } from './span-stream.ts';
+
+/** CRC-32 and length behind a gzip member's deflate data (RFC 1952, 2.3.1). */
+export const GZIP_TRAILER_BYTES = 8;
+
+const MAX_OUTPUT_BUFFER_BYTES = 16 * 1024 * 1024;
+
+/**
+ * The span, decoded by Node's own zlib, or `undefined` when that fails. Failing does not mean that the span is damaged: Node
+ * cannot stop at a given byte of output, so whatever stands behind the span disturbs it.
+ */
+export function inflateSpanNatively(stream: SpanStream): Uint8Array<ArrayBuffer> | undefined {
+  const { deflate, window, uncompressedLength } = stream;
+  try {
+    const { buffer: head, engine } = inflateMember(deflate, window, uncompressedLength);
+    if (head.length === uncompressedLength) return ownedBytes(head);
+    // Everything taken and still too short: cut off. Otherwise a gzip member has ended, and others may follow.
+    const members = deflate.subarray(engine.bytesWritten + GZIP_TRAILER_BYTES);
+    if (members.length === 0) return undefined;
+    const tail = gunzipSync(members, options(uncompressedLength - head.length));
+    if (head.length + tail.length !== uncompressedLength) return undefined;
+    const output = new Uint8Array(uncompressedLength);
+    output.set(head);
+    output.set(tail, head.length);
+    return output;
+  } catch (error) {
+    if (isDecodingError(error)) return undefined;
+    throw error;
+  }
+}
+
+interface MemberResult {
+  readonly buffer: Buffer<ArrayBuffer>;
+  /** Counts the compressed bytes that were taken. */
+  readonly engine: { readonly bytesWritten: number };
+}
+
+function inflateMember(deflate: Uint8Array, window: Uint8Array, maxBytes: number): MemberResult {
+  const dictionary = window.length === 0 ? {} : { dictionary: window };
+  // The declarations do not know that `info` changes what is returned.
+  const result: unknown = inflateRawSync(deflate, { ...options(maxBytes), ...dictionary, info: true });
+  return result as MemberResult;
+}
+
+function options(maxBytes: number): { finishFlush: number; maxOutputLength: number; chunkSize: number } {
+  return {
+    // A span ends where its last block ends, which is no end of the deflate stream.
+    finishFlush: constants.Z_SYNC_FLUSH,
+    maxOutputLength: maxBytes,
+    // One byte more than needed: a buffer that is not full tells zlib's caller that there is no more output.
+    chunkSize: Math.max(constants.Z_MIN_CHUNK, Math.min(maxBytes + 1, MAX_OUTPUT_BUFFER_BYTES)),
+  };
+}
+
+/** A small result may lie in Node's shared buffer pool, where it could neither be transferred nor be kept cheaply. */
+function ownedBytes(bytes: Buffer<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  const owned = bytes.byteOffset === 0 && bytes.buffer.byteLength <= bytes.length + constants.Z_MIN_CHUNK;
+  return owned ? new Uint8Array(bytes.buffer, 0, bytes.length) : new Uint8Array(bytes);
+}
+
+function isDecodingError(error: unknown): boolean {
+  if (!(error instanceof Error) || !('code' in error)) return false;
+  return ['Z_DATA_ERROR', 'Z_BUF_ERROR', 'Z_NEED_DICT', 'ERR_BUFFER_TOO_LARGE'].includes(String(error.code));
+}

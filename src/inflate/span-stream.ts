@@ -1,0 +1,74 @@
+import { SpandrelError } from '../core/errors.ts';
+import { inflateSpanNatively } from './native-span.ts';
+import type { SpanInput } from './engine.ts';
+
+// Deflate blocks without output, as they are sent: lowest bit of each field first, Huffman codes from their top.
+/** A fixed block (RFC 1951, 3.2.6) of the end-of-block code alone: 10 bits. */
+const EMPTY_FIXED_BLOCK = '0' + '10' + '0000000';
+/** A dynamic block (3.2.7) of the end-of-block code alone. With two distance codes it has an odd length, 91 bits. */
+const EMPTY_DYNAMIC_BLOCK =
+  ('0' + '01' + '00000' + '10000' + '0111') + // 257 literal codes, 2 distance codes, 18 code length codes
+  ('000000' + '100' + '000'.repeat(14) + '100') + // one bit each for "zeros, 11 to 138 of them" and for "length 1"
+  ('1' + '1111111' + '1' + '1101011' + '0' + '00') + // 138 + 118 times none, then end-of-block and the distances
+  '0';
+
+/** Output bytes per input byte that DEFLATE cannot exceed: a match of 258 bytes takes at least two bits. */
+const MAX_RATIO = 1032;
+const MAX_MATCH_BYTES = 258;
+
+/** Raw deflate data from a checkpoint on, ready for a decoder that starts at a byte's first bit. */
+export interface SpanStream {
+  /** When the checkpoint lies in mid-byte, empty blocks are put in front. Bytes behind the span may follow. */
+  readonly deflate: Uint8Array;
+  /** Preset dictionary; empty for none. */
+  readonly window: Uint8Array;
+  /** At least 1. */
+  readonly uncompressedLength: number;
+}
+
+/**
+ * Decode a span with Node's zlib where that can do it, else with `resume`.
+ * `resume` must stop at `uncompressedLength`, pass over the ends of gzip members (trailer unchecked, then any further members
+ * as gzip) and throw SPAN_CORRUPT; its verdict counts.
+ * @throws SpandrelError SPAN_CORRUPT
+ */
+export function inflateSpanWith(
+  input: SpanInput,
+  resume: (stream: SpanStream) => Uint8Array<ArrayBuffer>,
+): Uint8Array<ArrayBuffer> {
+  const { compressed, bits, window, uncompressedLength } = input;
+  if (uncompressedLength === 0) return new Uint8Array(0);
+  // The length may come from a foreign index: it must not decide about an allocation unchecked.
+  const possible = compressed.length * MAX_RATIO + MAX_MATCH_BYTES;
+  if (!(uncompressedLength > 0 && uncompressedLength <= possible) || !Number.isInteger(uncompressedLength)) {
+    throw new SpandrelError(
+      'SPAN_CORRUPT',
+      `${compressed.length} compressed bytes cannot give ${uncompressedLength}`,
+    );
+  }
+  const stream = { deflate: alignToByte(compressed, bits), window, uncompressedLength };
+  return inflateSpanNatively(stream) ?? resume(stream);
+}
+
+/**
+ * `compressed` without the bits that belong to the block before. In place of zlib's `inflatePrime`, which neither Node nor pako
+ * has, empty blocks fill the first bytes up to the bit where the span begins.
+ */
+function alignToByte(compressed: Uint8Array, bits: number): Uint8Array {
+  if (bits === 0) return compressed;
+  const first = compressed[0];
+  if (first === undefined || !(bits > 0 && bits < 8)) {
+    throw new SpandrelError('SPAN_CORRUPT', `a span cannot begin with ${bits} leftover bits`);
+  }
+  let sent = bits % 2 === 0 ? '' : EMPTY_DYNAMIC_BLOCK;
+  while ((sent.length + bits) % 8 !== 0) sent += EMPTY_FIXED_BLOCK;
+  for (let bit = 8 - bits; bit < 8; bit++) sent += (first >> bit) & 1;
+
+  const filler = sent.length / 8;
+  const aligned = new Uint8Array(filler + compressed.length - 1);
+  for (let at = 0; at < sent.length; at++) {
+    if (sent[at] === '1') aligned[at >> 3] = (aligned[at >> 3] ?? 0) | (1 << (at & 7));
+  }
+  aligned.set(compressed.subarray(1), filler);
+  return aligned;
+}

@@ -1,0 +1,231 @@
+import type { ByteRange } from '../core/byte-range.ts';
+import { SpandrelError } from '../core/errors.ts';
+
+/** Largest window that is decoded: what the `zstd` command allows as well unless told otherwise. */
+export const MAX_ZSTD_WINDOW_LOG = 27;
+const MAX_WINDOW_BYTES = 2 ** MAX_ZSTD_WINDOW_LOG;
+
+// RFC 8878, sections 3.1.1 and 3.1.2.
+const FRAME_MAGIC = 0xfd2fb528;
+const SKIPPABLE_MAGIC = 0x184d2a50;
+const SKIPPABLE_MASK = 0xfffffff0;
+const MAGIC_BYTES = 4;
+const SKIPPABLE_HEADER_BYTES = 8;
+const BLOCK_HEADER_BYTES = 3;
+const CHECKSUM_BYTES = 4;
+const MAX_FRAME_HEADER_BYTES = 18;
+const MAX_BLOCK_BYTES = 128 * 1024;
+const RLE_BLOCK = 1;
+const RESERVED_BLOCK = 3;
+const DICTIONARY_ID_BYTES = [0, 1, 2, 4] as const;
+const CONTENT_SIZE_BYTES = [0, 2, 4, 8] as const;
+/** What zstd 0.1 to 0.7 wrote; decoders stopped reading it (zstd `lib/legacy`). */
+const LEGACY_MAGICS = [
+  0xfd2fb51e, 0xfd2fb522, 0xfd2fb523, 0xfd2fb524, 0xfd2fb525, 0xfd2fb526, 0xfd2fb527,
+];
+
+/** One frame of a zstd stream. Decoding can begin at any `data` frame; `skippable` frames hold no output. */
+export interface ZstdFrame {
+  readonly kind: 'data' | 'skippable';
+  /** With magic number and checksum. */
+  readonly compressed: ByteRange;
+}
+
+/** A part of one frame; the parts of a stream in order are the stream. */
+export interface ZstdPiece {
+  readonly kind: ZstdFrame['kind'];
+  /** Part of the scanned chunk, or a copy. */
+  readonly bytes: Uint8Array;
+  /** The whole frame, when `bytes` are its last ones. */
+  readonly ended?: ZstdFrame;
+}
+
+/** Finds the frames of a zstd stream that comes in chunks, without decompressing (RFC 8878, section 3). */
+export class ZstdFrameScanner {
+  #stage: 'frame header' | 'block header' | 'payload' = 'frame header';
+  #kind: ZstdFrame['kind'] = 'data';
+  // A frame or block header as far as it has come, and how long it will be.
+  readonly #header = new Uint8Array(MAX_FRAME_HEADER_BYTES);
+  #headerHave = 0;
+  #headerWant = MAGIC_BYTES;
+  #payloadBytes = 0;
+  #lastBlock = false;
+  #checksumBytes = 0;
+  #frameStart = 0;
+  #chunkStart = 0;
+
+  /**
+   * The pieces of the next `chunk`; must be iterated to its end. A frame's first piece comes only after its header was checked.
+   * @throws SpandrelError LAYER_CORRUPT, or LAYER_UNSUPPORTED (legacy format, dictionary, window above 128 MiB)
+   */
+  *scan(chunk: Uint8Array): Generator<ZstdPiece> {
+    let position = 0;
+    let pieceStart = 0;
+    // How much of an unfinished frame header earlier chunks have left behind.
+    let carried = this.#stage === 'frame header' ? this.#headerHave : 0;
+    while (position < chunk.length) {
+      if (this.#stage === 'payload') {
+        const taken = Math.min(this.#payloadBytes, chunk.length - position);
+        this.#payloadBytes -= taken;
+        position += taken;
+      } else {
+        const before = this.#stage;
+        this.#header[this.#headerHave++] = chunk[position++] ?? 0;
+        if (this.#headerHave < this.#headerWant) continue;
+        this.#takeHeader(this.#chunkStart + position);
+        if (before === 'frame header' && this.#isInside() && carried > 0) {
+          yield { kind: this.#kind, bytes: this.#header.slice(0, carried) };
+          carried = 0;
+        }
+      }
+      if (this.#stage !== 'payload' || this.#payloadBytes > 0) continue;
+      if (!this.#lastBlock) {
+        this.#expect('block header', BLOCK_HEADER_BYTES);
+        continue;
+      }
+      const compressed = { start: this.#frameStart, end: this.#chunkStart + position };
+      const bytes = chunk.subarray(pieceStart, position);
+      pieceStart = position;
+      this.#frameStart = compressed.end;
+      this.#expect('frame header', MAGIC_BYTES);
+      yield { kind: this.#kind, bytes, ended: { kind: this.#kind, compressed } };
+    }
+    this.#chunkStart += chunk.length;
+    if (this.#isInside() && pieceStart < chunk.length) {
+      yield { kind: this.#kind, bytes: chunk.subarray(pieceStart) };
+    }
+  }
+
+  /** @throws SpandrelError LAYER_CORRUPT if the stream is empty or ends within a frame */
+  finish(): void {
+    const whole = this.#stage === 'frame header' && this.#headerHave === 0 && this.#chunkStart > 0;
+    if (!whole) throw corrupt(this.#chunkStart, 'it is cut short');
+  }
+
+  /** Within a frame whose header is known. */
+  #isInside(): boolean {
+    return this.#stage !== 'frame header';
+  }
+
+  #expect(stage: 'frame header' | 'block header', wantedBytes: number): void {
+    this.#stage = stage;
+    this.#headerHave = 0;
+    this.#headerWant = wantedBytes;
+  }
+
+  #payload(payloadBytes: number, last: boolean): void {
+    this.#stage = 'payload';
+    this.#payloadBytes = payloadBytes;
+    this.#lastBlock = last;
+  }
+
+  /** Looks at the `headerWant` bytes that are there: more of the header is wanted, or something else comes next. */
+  #takeHeader(compressedOffset: number): void {
+    const view = new DataView(this.#header.buffer);
+    if (this.#stage === 'block header') {
+      this.#takeBlockHeader(view, compressedOffset);
+    } else if (this.#headerWant === MAGIC_BYTES) {
+      this.#takeMagic(view.getUint32(0, true));
+    } else if (this.#kind === 'skippable') {
+      this.#payload(view.getUint32(MAGIC_BYTES, true), true);
+    } else if (this.#headerWant === MAGIC_BYTES + 1) {
+      this.#headerWant += headerFields(view.getUint8(MAGIC_BYTES)).bytes;
+      // A descriptor of zero asks for a window byte, so that there is always more to come.
+    } else {
+      checkFrameHeader(view, this.#frameStart);
+      this.#checksumBytes = view.getUint8(MAGIC_BYTES) & 4 ? CHECKSUM_BYTES : 0;
+      this.#expect('block header', BLOCK_HEADER_BYTES);
+    }
+  }
+
+  #takeMagic(magic: number): void {
+    if (magic === FRAME_MAGIC) {
+      this.#kind = 'data';
+      this.#headerWant = MAGIC_BYTES + 1;
+    } else if ((magic & SKIPPABLE_MASK) >>> 0 === SKIPPABLE_MAGIC) {
+      this.#kind = 'skippable';
+      this.#headerWant = SKIPPABLE_HEADER_BYTES;
+    } else if (LEGACY_MAGICS.includes(magic)) {
+      throw unsupported(this.#frameStart, 'was written by a zstd before version 0.8');
+    } else {
+      throw corrupt(this.#frameStart, 'no zstd frame begins there');
+    }
+  }
+
+  #takeBlockHeader(view: DataView, compressedOffset: number): void {
+    const header = view.getUint16(0, true) | (view.getUint8(2) << 16);
+    const type = (header >> 1) & 3;
+    const size = header >> 3;
+    if (type === RESERVED_BLOCK || size > MAX_BLOCK_BYTES) {
+      throw corrupt(compressedOffset - BLOCK_HEADER_BYTES, 'bad block header');
+    }
+    const last = (header & 1) === 1;
+    this.#payload((type === RLE_BLOCK ? 1 : size) + (last ? this.#checksumBytes : 0), last);
+  }
+}
+
+interface HeaderFields {
+  readonly singleSegment: boolean;
+  readonly windowBytes: number;
+  readonly dictionaryIdBytes: number;
+  readonly contentSizeBytes: number;
+  /** Length of all the fields behind the descriptor. */
+  readonly bytes: number;
+}
+
+/** What a frame header descriptor (3.1.1.1.1) says about the fields behind it. */
+function headerFields(descriptor: number): HeaderFields {
+  const singleSegment = (descriptor & 32) !== 0;
+  const windowBytes = singleSegment ? 0 : 1;
+  const dictionaryIdBytes = DICTIONARY_ID_BYTES[descriptor & 3] ?? 0;
+  const contentSizeBytes = CONTENT_SIZE_BYTES[descriptor >> 6] || (singleSegment ? 1 : 0);
+  const bytes = windowBytes + dictionaryIdBytes + contentSizeBytes;
+  return { singleSegment, windowBytes, dictionaryIdBytes, contentSizeBytes, bytes };
+}
+
+/** The checks that must come before decoding: the decoder allocates the window that the header asks for. */
+function checkFrameHeader(view: DataView, frameStart: number): void {
+  const descriptor = view.getUint8(MAGIC_BYTES);
+  if (descriptor & 8) throw unsupported(frameStart, 'uses a feature that is reserved');
+  const fields = headerFields(descriptor);
+  const windowStart = MAGIC_BYTES + 1;
+  const dictionaryStart = windowStart + fields.windowBytes;
+  const contentStart = dictionaryStart + fields.dictionaryIdBytes;
+  for (let at = dictionaryStart; at < contentStart; at++) {
+    if (view.getUint8(at) !== 0) throw unsupported(frameStart, 'needs a dictionary');
+  }
+  const windowBytes = fields.singleSegment
+    ? contentSize(view, contentStart, fields.contentSizeBytes)
+    : windowSize(view.getUint8(windowStart));
+  if (windowBytes > MAX_WINDOW_BYTES) throw unsupported(frameStart, `needs a window of ${windowBytes} bytes`);
+}
+
+/** Section 3.1.1.1.2. */
+function windowSize(descriptor: number): number {
+  const base = 2 ** (10 + (descriptor >> 3));
+  return base + (base / 8) * (descriptor & 7);
+}
+
+/** Section 3.1.1.1.4. Above 2^53 not exact, which is good enough to refuse it. */
+function contentSize(view: DataView, start: number, bytes: number): number {
+  switch (bytes) {
+    case 1:
+      return view.getUint8(start);
+    case 2:
+      return view.getUint16(start, true) + 256;
+    case 4:
+      return view.getUint32(start, true);
+    default:
+      return Number(view.getBigUint64(start, true));
+  }
+}
+
+function corrupt(compressedOffset: number, problem: string): SpandrelError {
+  const message = `the zstd stream is damaged at compressed byte ${compressedOffset}: ${problem}`;
+  return new SpandrelError('LAYER_CORRUPT', message, { detail: { compressedOffset } });
+}
+
+function unsupported(compressedOffset: number, problem: string): SpandrelError {
+  const message = `the zstd frame at compressed byte ${compressedOffset} ${problem}`;
+  return new SpandrelError('LAYER_UNSUPPORTED', message, { detail: { compressedOffset } });
+}

@@ -1,0 +1,128 @@
+import { constants, createZstdDecompress, type ZstdDecompress } from 'node:zlib';
+
+import type { ByteRange } from '../core/byte-range.ts';
+import { isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { MAX_ZSTD_WINDOW_LOG, ZstdFrameScanner } from './zstd-frames.ts';
+
+/** A frame with output, from whose start decoding can begin. */
+export interface ZstdDataFrame {
+  /** With magic number and checksum. Skippable frames leave gaps between frames. */
+  readonly compressed: ByteRange;
+  readonly uncompressed: ByteRange;
+}
+
+export interface ZstdEvents {
+  /** Called when all output of the frame has been taken from the generator. */
+  onFrame?(frame: ZstdDataFrame): void;
+}
+
+/**
+ * The output of a zstd stream of any number of frames (RFC 8878), chunk by chunk; the caller owns the chunks. One chunk of input
+ * and a few of output are held, besides the window, which is 128 MiB at most. Ending the iteration early ends `compressed` too.
+ * @throws SpandrelError LAYER_CORRUPT, LAYER_UNSUPPORTED (see {@link ZstdFrameScanner}); and what `compressed` throws
+ */
+export async function* inflateZstd(
+  compressed: AsyncIterable<Uint8Array>,
+  events: ZstdEvents = {},
+): AsyncGenerator<Uint8Array, void, void> {
+  const scanner = new ZstdFrameScanner();
+  await using decoder = new ZstdDecoder();
+  let frameStart = 0;
+  let uncompressedOffset = 0;
+  for await (const chunk of compressed) {
+    // Frame by frame: Node's decoder passes over garbage and over a frame that is cut short without a word.
+    for (const piece of scanner.scan(chunk)) {
+      if (piece.kind === 'skippable') continue;
+      for await (const output of decoder.decode(piece.bytes)) {
+        uncompressedOffset += output.length;
+        yield output;
+      }
+      if (piece.ended === undefined) continue;
+      const uncompressed = { start: frameStart, end: uncompressedOffset };
+      frameStart = uncompressedOffset;
+      events.onFrame?.({ compressed: piece.ended.compressed, uncompressed });
+    }
+  }
+  scanner.finish();
+}
+
+export interface ZstdSpanInput {
+  /** Compressed bytes from a frame's start on; may end anywhere behind the wanted bytes, and is read no further than needed. */
+  readonly compressed: AsyncIterable<Uint8Array>;
+  /** The wanted bytes, counted from the output of the first byte of `compressed`. May reach into following frames. */
+  readonly uncompressed: ByteRange;
+}
+
+/**
+ * A range of the output behind a frame's start. Costs the decoding of everything before it in the frame.
+ * @throws SpandrelError SPAN_CORRUPT if the stream is damaged or ends before the range does; LAYER_UNSUPPORTED
+ */
+export async function* readZstdFrame(input: ZstdSpanInput): AsyncGenerator<Uint8Array, void, void> {
+  const { start, end } = input.uncompressed;
+  let offset = 0;
+  if (start === end) return;
+  try {
+    for await (const output of inflateZstd(input.compressed)) {
+      const wanted = output.subarray(Math.max(0, start - offset), end - offset);
+      offset += output.length;
+      if (wanted.length > 0) yield wanted;
+      if (offset >= end) return;
+    }
+  } catch (error) {
+    if (!isSpandrelError(error, 'LAYER_CORRUPT')) throw error;
+    throw new SpandrelError('SPAN_CORRUPT', error.message, { cause: error });
+  }
+  throw new SpandrelError('SPAN_CORRUPT', `the zstd stream gives ${offset} bytes, ${end} are needed`);
+}
+
+/** Node's streaming decoder, pulled: all output of one piece of input, then the next piece. */
+class ZstdDecoder {
+  readonly #stream: ZstdDecompress;
+  #failure: Error | undefined;
+  #wake: () => void = () => undefined;
+
+  constructor() {
+    this.#stream = createZstdDecompress({
+      params: { [constants.ZSTD_d_windowLogMax]: MAX_ZSTD_WINDOW_LOG },
+      chunkSize: 128 * 1024,
+    });
+    this.#stream.on('readable', () => this.#wake());
+    this.#stream.on('error', (error) => {
+      this.#failure = error;
+      this.#wake();
+    });
+  }
+
+  /** `bytes` must not go beyond the end of a frame. */
+  async *decode(bytes: Uint8Array): AsyncGenerator<Uint8Array, void, void> {
+    let taken = false;
+    this.#stream.write(bytes, () => {
+      taken = true;
+      this.#wake();
+    });
+    for (;;) {
+      const { promise: woken, resolve } = Promise.withResolvers<void>();
+      this.#wake = resolve;
+      const output: unknown = this.#stream.read();
+      if (output instanceof Uint8Array) yield output;
+      else if (this.#failure !== undefined) throw decodingError(this.#failure);
+      else if (taken) return;
+      else await woken;
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#stream.closed) return;
+    const { promise: closed, resolve } = Promise.withResolvers<void>();
+    this.#stream.once('close', resolve);
+    this.#stream.destroy();
+    await closed;
+  }
+}
+
+function decodingError(error: Error): SpandrelError {
+  if ('code' in error && error.code === 'ZSTD_error_memory_allocation') {
+    return new SpandrelError('OVERLOADED', 'no memory for the window of a zstd frame', { cause: error });
+  }
+  return new SpandrelError('LAYER_CORRUPT', `the zstd stream is damaged: ${error.message}`, { cause: error });
+}

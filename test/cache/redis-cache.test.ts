@@ -1,0 +1,63 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+import { MemoryCache } from '../../src/cache/memory-cache.ts';
+import { RedisCache } from '../../src/cache/redis-cache.ts';
+import { TieredCache } from '../../src/cache/tiered-cache.ts';
+import { Secret } from '../../src/core/secret.ts';
+import { createLogger } from '../../src/telemetry/logger.ts';
+import { Metrics } from '../../src/telemetry/metrics.ts';
+import { RedisServer } from '../helpers/redis-server.ts';
+import { describeByteCache } from './byte-cache-conformance.ts';
+
+let server: RedisServer;
+let cache: RedisCache;
+const metrics = new Metrics();
+
+function open(): RedisCache {
+  return new RedisCache({ url: new Secret(server.url), cluster: false, ttlSeconds: 60, metrics, logger: createLogger('silent') });
+}
+
+beforeAll(async () => {
+  server = await RedisServer.start();
+  cache = open();
+  await cache.connected();
+});
+
+afterAll(async () => {
+  await cache[Symbol.asyncDispose]();
+  await server[Symbol.asyncDispose]();
+});
+
+describeByteCache('RedisCache', () => cache);
+describeByteCache('TieredCache', () => new TieredCache(new MemoryCache({ maxBytes: 2 ** 20, metrics }), cache));
+
+describe('RedisCache', () => {
+  it('lets entries expire', async () => {
+    await cache.set('expiring', Buffer.from('x'));
+    const ttl = Number(/:(\d+)/.exec(await server.command('TTL spandrel:1:expiring'))?.[1]);
+    expect(ttl).toBeGreaterThan(50);
+    expect(ttl).toBeLessThanOrEqual(60);
+  });
+
+  it('turns into misses when Redis dies, counts them, and works again when it is back', async () => {
+    await cache.set('key', Buffer.from('x'));
+    await server.stop();
+    expect(await cache.get('key')).toBeUndefined();
+    await cache.set('key', Buffer.from('y'));
+    await cache.delete('key');
+    expect((await metrics.print()).text).toMatch(/spandrel_redis_errors_total\{op="get"\} [1-9]/);
+    await server.resume();
+    await expect.poll(() => cache.ready, { timeout: 20_000 }).toBe(true);
+    await cache.set('key', Buffer.from('z'));
+    expect(Buffer.from((await cache.get('key'))?.bytes ?? []).toString()).toBe('z');
+  });
+});
+
+describe('TieredCache', () => {
+  it('says where it found an entry, and keeps it nearer from then on', async () => {
+    await cache.set('far', Buffer.from('x'));
+    const tiered = new TieredCache(new MemoryCache({ maxBytes: 2 ** 20, metrics }), cache);
+    expect((await tiered.get('far'))?.tier).toBe('redis');
+    expect((await tiered.get('far'))?.tier).toBe('memory');
+  });
+});
