@@ -122,7 +122,9 @@ class PakoGzipInflater implements GzipInflater {
   #describe(status: Z_CallStatus): string {
     const reason = zlibReason(this.#stream, status);
     if (this.#position === 'blocks') return reason;
-    return this.#members === 0 ? `no gzip header, ${reason}` : `no gzip member behind the last one, ${reason}`;
+    return this.#members === 0
+      ? `no gzip header, ${reason}`
+      : `no gzip member behind the last one, ${reason}`;
   }
 
   #fail(problem: string): SpandrelError {

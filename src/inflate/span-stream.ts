@@ -7,7 +7,11 @@ import type { SpanInput } from './engine.ts';
 const EMPTY_FIXED_BLOCK = '0' + '10' + '0000000';
 /** A dynamic block (3.2.7) of the end-of-block code alone. With two distance codes it has an odd length, 91 bits. */
 const EMPTY_DYNAMIC_BLOCK =
-  ('0' + '01' + '00000' + '10000' + '0111') + // 257 literal codes, 2 distance codes, 18 code length codes
+  '0' +
+  '01' +
+  '00000' +
+  '10000' +
+  '0111' + // 257 literal codes, 2 distance codes, 18 code length codes
   ('000000' + '100' + '000'.repeat(14) + '100') + // one bit each for "zeros, 11 to 138 of them" and for "length 1"
   ('1' + '1111111' + '1' + '1101011' + '0' + '00') + // 138 + 118 times none, then end-of-block and the distances
   '0';

@@ -20,9 +20,7 @@ const RESERVED_BLOCK = 3;
 const DICTIONARY_ID_BYTES = [0, 1, 2, 4] as const;
 const CONTENT_SIZE_BYTES = [0, 2, 4, 8] as const;
 /** What zstd 0.1 to 0.7 wrote; decoders stopped reading it (zstd `lib/legacy`). */
-const LEGACY_MAGICS = [
-  0xfd2fb51e, 0xfd2fb522, 0xfd2fb523, 0xfd2fb524, 0xfd2fb525, 0xfd2fb526, 0xfd2fb527,
-];
+const LEGACY_MAGICS = [0xfd2fb51e, 0xfd2fb522, 0xfd2fb523, 0xfd2fb524, 0xfd2fb525, 0xfd2fb526, 0xfd2fb527];
 
 /** One frame of a zstd stream. Decoding can begin at any `data` frame; `skippable` frames hold no output. */
 export interface ZstdFrame {

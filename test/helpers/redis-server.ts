@@ -31,7 +31,7 @@ export class RedisServer implements AsyncDisposable {
     const options = ['--port', String(this.port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', this.#folder];
     this.#process = spawn('redis-server', options, { stdio: ['ignore', 'pipe', 'inherit'] });
     let log = '';
-    for await (const chunk of this.#process.stdout ?? []) {
+    for await (const chunk of this.#process.stdout?.iterator({ destroyOnReturn: false }) ?? []) {
       log += String(chunk);
       if (log.includes('Ready to accept connections')) break;
     }

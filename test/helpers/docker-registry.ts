@@ -1,0 +1,51 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+/** Debian's docker-registry, the distribution project's server, on a free port with an empty store. */
+export class DockerRegistry implements AsyncDisposable {
+  readonly host: string;
+  readonly #folder: string;
+  readonly #process: ChildProcess;
+
+  private constructor(host: string, folder: string, child: ChildProcess) {
+    this.host = host;
+    this.#folder = folder;
+    this.#process = child;
+  }
+
+  static async start(): Promise<DockerRegistry> {
+    const folder = await mkdtemp(join(tmpdir(), 'spandrel-registry-'));
+    const config = join(folder, 'config.yml');
+    const settings = {
+      version: 0.1,
+      log: { level: 'info', formatter: 'text' },
+      storage: { filesystem: { rootdirectory: join(folder, 'store') } },
+      http: { addr: '127.0.0.1:0' },
+    };
+    await writeFile(config, JSON.stringify(settings));
+    const child = spawn('docker-registry', ['serve', config], { stdio: ['ignore', 'ignore', 'pipe'] });
+    let log = '';
+    for await (const chunk of child.stderr.iterator({ destroyOnReturn: false })) {
+      log += String(chunk);
+      const address = /listening on (127\.0\.0\.1:\d+)/.exec(log)?.[1];
+      if (address === undefined) continue;
+      // It must be able to go on logging.
+      child.stderr.resume();
+      return new DockerRegistry(address, folder, child);
+    }
+    throw new Error(`docker-registry did not start:\n${log}`);
+  }
+
+  get url(): string {
+    return `http://${this.host}`;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#process.kill('SIGKILL');
+    if (this.#process.exitCode === null) await once(this.#process, 'exit');
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,266 @@
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { gunzipSync, gzipSync } from 'node:zlib';
+
+import { describe, expect, it } from 'vitest';
+
+import { SpandrelError } from '../../src/core/errors.ts';
+import { type Engine, type SpanInput, WINDOW_BYTES } from '../../src/inflate/engine.ts';
+import { type RecordedCheckpoint, recordInflation } from '../helpers/checkpoint-recorder.ts';
+import { type GzipSample, gzipCorpus, gzipMember, randomFrom, seededText } from '../helpers/gzip-corpus.ts';
+
+const SEED = 20_260;
+const FIXTURES = new URL('../fixtures/', import.meta.url);
+
+/** A row of `test/fixtures/checkpoints.json`, made by soci's own code. */
+interface CheckpointVector {
+  readonly case: string;
+  readonly file: string;
+  readonly spanBytes: number;
+  /** Compressed offset, uncompressed offset, bits, first 16 hex digits of the SHA-256 of the window. */
+  readonly checkpoints: readonly (readonly [number, number, number, string])[];
+}
+
+/** Register the suite that every {@link Engine} has to pass. Await it where the test file begins. */
+export async function describeEngine(engine: Engine): Promise<void> {
+  const corpus = await gzipCorpus(SEED);
+  describe(`${engine.name} engine (corpus seed ${SEED})`, () => {
+    describeInflater(engine, corpus);
+    describeDamage(engine, corpus);
+    describeSpans(engine, corpus);
+    describeSpanDamage(engine);
+  });
+}
+
+function describeInflater(engine: Engine, corpus: readonly GzipSample[]): void {
+  describe.each(corpus)('createGzipInflater on $name', ({ compressed, plain }) => {
+    const whole = recordInflation(engine, compressed, 0, Math.max(1, compressed.length));
+
+    it('gives what gunzip gives', () => {
+      expect(whole.failure).toBeUndefined();
+      expect(gunzipSync(compressed).equals(plain)).toBe(true);
+      expect(Buffer.compare(whole.output, plain)).toBe(0);
+    });
+
+    it.each([1, 7, 4096])('sees the same output and boundaries in chunks of %i', (chunkBytes) => {
+      const recording = recordInflation(engine, compressed, Infinity, chunkBytes);
+      expect(recording.failure).toBeUndefined();
+      expect(recording.boundaries).toEqual(whole.boundaries);
+      expect(Buffer.compare(recording.output, plain)).toBe(0);
+    });
+
+    it('gives the window before each boundary, zeros in front', () => {
+      const padded = Buffer.concat([new Uint8Array(WINDOW_BYTES), plain]);
+      for (const { uncompressedOffset, window } of whole.checkpoints) {
+        const expected = padded.subarray(uncompressedOffset, uncompressedOffset + WINDOW_BYTES);
+        expect(expected.equals(window), `window at ${uncompressedOffset}`).toBe(true);
+      }
+    });
+  });
+
+  it.each(JSON.parse(readFileSync(new URL('checkpoints.json', FIXTURES), 'utf8')) as CheckpointVector[])(
+    'makes the checkpoints that soci makes of $case',
+    ({ file, spanBytes, checkpoints }) => {
+      const compressed = readFileSync(new URL(file, FIXTURES));
+      for (const chunkBytes of [1, 7, 4096, 16_384, compressed.length]) {
+        const recording = recordInflation(engine, compressed, spanBytes, chunkBytes);
+        const seen = recording.checkpoints.map((checkpoint) => [
+          checkpoint.compressedOffset,
+          checkpoint.uncompressedOffset,
+          checkpoint.bits,
+          createHash('sha256').update(checkpoint.window).digest('hex').slice(0, 16),
+        ]);
+        expect(seen).toEqual(checkpoints);
+      }
+    },
+  );
+}
+
+function describeDamage(engine: Engine, corpus: readonly GzipSample[]): void {
+  const text = seededText(SEED + 5, 3000);
+  const good = corpus.find((sample) => sample.name === 'members with names')?.compressed ?? new Uint8Array(0);
+  const small = gzipMember(new Uint8Array([3, 0]), new Uint8Array(0), { name: 'x' });
+  const wrongLength = Buffer.from(good);
+  wrongLength[good.length - 1] = 1;
+  const wrongCrc = Buffer.from(good);
+  wrongCrc[good.length - 5] = (good.at(-5) ?? 0) ^ 1;
+
+  it.each([
+    ['trailing zeros', Buffer.concat([good, new Uint8Array(512)])],
+    ['one trailing byte', Buffer.concat([good, new Uint8Array(1)])],
+    ['trailing garbage', Buffer.concat([good, text])],
+    ['half a member behind the last one', Buffer.concat([good, good.subarray(0, 5000)])],
+    ['a wrong CRC', wrongCrc],
+    ['a wrong length', wrongLength],
+    ['a zlib stream', Buffer.from('789c030000000001', 'hex')],
+    ['text', text],
+    ['nothing', new Uint8Array(0)],
+    ['a reserved block type', Buffer.from('1f8b0800000000000003ff', 'hex')],
+    ['a reserved header flag', Buffer.from('1f8b08200000000000030300', 'hex')],
+    ['a wrong header CRC', Buffer.from('1f8b080200000000000311220300', 'hex')],
+  ])('fails with LAYER_CORRUPT on %s', (_what, compressed) => {
+    for (const chunkBytes of [1, 4096]) {
+      const { failure } = recordInflation(engine, compressed, 0, chunkBytes);
+      expect(failure).toMatchObject({ code: 'LAYER_CORRUPT' });
+    }
+  });
+
+  it('fails at finish wherever a stream is cut, and not before', () => {
+    for (let cut = 1; cut < small.length; cut++) {
+      const inflater = engine.createGzipInflater({ onOutput: () => undefined, onBoundary: () => undefined });
+      inflater.write(small.subarray(0, cut));
+      expect(() => inflater.finish(), `cut at ${cut}`).toThrow(SpandrelError);
+    }
+  });
+
+  it('goes on failing after a failure', () => {
+    const inflater = engine.createGzipInflater({ onOutput: () => undefined, onBoundary: () => undefined });
+    expect(() => inflater.write(text)).toThrow(SpandrelError);
+    expect(() => inflater.write(good)).toThrow(SpandrelError);
+    expect(() => inflater.finish()).toThrow(SpandrelError);
+  });
+
+  it('agrees with gunzip about every flipped bit', () => {
+    const random = randomFrom(SEED);
+    for (const sample of corpus.filter(({ compressed }) => compressed.length < 60_000)) {
+      for (let round = 0; round < 12; round++) {
+        const damaged = Buffer.from(sample.compressed);
+        const bit = Math.floor(random() * damaged.length * 8);
+        damaged[bit >> 3] = (damaged[bit >> 3] ?? 0) ^ (1 << (bit & 7));
+        const { failure, output } = recordInflation(engine, damaged, Infinity, 1000);
+        const oracle = gunzipOrUndefined(damaged);
+        const where = `${sample.name}, bit ${bit}`;
+        if (oracle === undefined) expect(failure, where).toMatchObject({ code: 'LAYER_CORRUPT' });
+        else expect([failure, oracle.equals(output)], where).toEqual([undefined, true]);
+      }
+    }
+  });
+}
+
+function describeSpans(engine: Engine, corpus: readonly GzipSample[]): void {
+  const bitsSeen = new Set<number>();
+
+  describe.each(corpus)('inflateSpan on $name', ({ compressed, plain }) => {
+    it.each([0, 4096, 65_536, Infinity])('decodes every span of %s bytes', (spanBytes) => {
+      const { checkpoints } = recordInflation(engine, compressed, spanBytes, 4096);
+      checkpoints.forEach((checkpoint, index) => {
+        const end = checkpoints[index + 1];
+        const input = spanInput(compressed, plain, checkpoint, end);
+        const from = checkpoint.uncompressedOffset;
+        expect(equalToPlain(engine.inflateSpan(input), plain, from), `span ${index}`).toBe(true);
+        bitsSeen.add(checkpoint.bits);
+      });
+    });
+
+    it('takes no harm from bytes behind the span, whatever they are', () => {
+      const { checkpoints } = recordInflation(engine, compressed, 20_000, 4096);
+      checkpoints.slice(0, 8).forEach((checkpoint, index) => {
+        const input = spanInput(compressed, plain, checkpoint, checkpoints[index + 1]);
+        const rest = compressed.subarray(checkpoint.compressedOffset - (checkpoint.bits === 0 ? 0 : 1));
+        const garbage = Buffer.concat([input.compressed, Buffer.alloc(3000, 0xff)]);
+        for (const behind of [rest, garbage]) {
+          const output = engine.inflateSpan({ ...input, compressed: behind });
+          expect(equalToPlain(output, plain, checkpoint.uncompressedOffset), `span ${index}`).toBe(true);
+        }
+      });
+    });
+  });
+
+  it('has been tried with every number of leftover bits', () => {
+    expect([...bitsSeen].sort()).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+  });
+}
+
+function describeSpanDamage(engine: Engine): void {
+  const plain = seededText(SEED + 9, 90_000);
+  const compressed = gzipSync(plain, { memLevel: 1 });
+  const { checkpoints } = recordInflation(engine, compressed, 20_000, 4096);
+  const inputs = checkpoints.map((checkpoint, index) =>
+    spanInput(compressed, plain, checkpoint, checkpoints[index + 1]),
+  );
+  const last = inputs.at(-1) ?? inputs[0];
+  if (last === undefined) throw new Error('no checkpoints');
+  const failing = (changed: Partial<SpanInput>): unknown => {
+    try {
+      return engine.inflateSpan({ ...last, ...changed }).length;
+    } catch (error) {
+      return error;
+    }
+  };
+
+  it("gives a buffer that is the caller's alone and leaves its input as it was", () => {
+    for (const input of inputs) {
+      const [compressedBefore, windowBefore] = [input.compressed.slice(), input.window.slice()];
+      for (const uncompressedLength of [1, 100, input.uncompressedLength]) {
+        const output = engine.inflateSpan({ ...input, uncompressedLength });
+        expect(output.length).toBe(uncompressedLength);
+        expect(structuredClone(output, { transfer: [output.buffer] }).length).toBe(uncompressedLength);
+      }
+      expect(Buffer.compare(input.compressed, compressedBefore)).toBe(0);
+      expect(Buffer.compare(input.window, windowBefore)).toBe(0);
+    }
+  });
+
+  it('needs no window where nothing is referred to, and no input for no output', () => {
+    const [first] = inputs;
+    if (first === undefined) throw new Error('no checkpoints');
+    const output = engine.inflateSpan({ ...first, window: new Uint8Array(0) });
+    expect(equalToPlain(output, plain, 0)).toBe(true);
+    expect(failing({ compressed: new Uint8Array(0), uncompressedLength: 0, bits: 0 })).toBe(0);
+  });
+
+  it.each<[string, Partial<SpanInput>]>([
+    ['cut', { compressed: last.compressed.subarray(0, last.compressed.length >> 1) }],
+    ['empty', { compressed: new Uint8Array(0), bits: 0 }],
+    ['empty in mid-byte', { compressed: new Uint8Array(0), bits: 3 }],
+    ['shorter than promised', { uncompressedLength: last.uncompressedLength + 1 }],
+    ['no deflate data', { compressed: new Uint8Array(500).fill(0xff), bits: 0 }],
+    ['without its window', { window: new Uint8Array(0) }],
+    ['promised to be absurdly long', { uncompressedLength: Number.MAX_SAFE_INTEGER }],
+    ['of negative length', { uncompressedLength: -1 }],
+    ['of no length at all', { uncompressedLength: NaN }],
+    ['given nine leftover bits', { bits: 9 }],
+  ])('fails with SPAN_CORRUPT on a span that is %s', (_what, changed) => {
+    expect(failing(changed)).toMatchObject({ code: 'SPAN_CORRUPT' });
+  });
+
+  it('turns no flipped bit into anything but SPAN_CORRUPT or a span of the right length', () => {
+    const random = randomFrom(SEED + 10);
+    for (let round = 0; round < 300; round++) {
+      const damaged = last.compressed.slice();
+      const bit = Math.floor(random() * damaged.length * 8);
+      damaged[bit >> 3] = (damaged[bit >> 3] ?? 0) ^ (1 << (bit & 7));
+      const outcome = failing({ compressed: damaged });
+      const code = outcome instanceof SpandrelError ? outcome.code : outcome;
+      expect(['SPAN_CORRUPT', last.uncompressedLength], `bit ${bit}`).toContain(code);
+    }
+  });
+}
+
+function spanInput(
+  compressed: Uint8Array,
+  plain: Uint8Array,
+  start: RecordedCheckpoint,
+  end: RecordedCheckpoint | undefined,
+): SpanInput {
+  const compressedStart = start.compressedOffset - (start.bits === 0 ? 0 : 1);
+  return {
+    compressed: compressed.subarray(compressedStart, end?.compressedOffset),
+    bits: start.bits,
+    window: start.window,
+    uncompressedLength: (end?.uncompressedOffset ?? plain.length) - start.uncompressedOffset,
+  };
+}
+
+/** `inflateSpan` promises the length, so that comparing what is there is enough. */
+function equalToPlain(output: Uint8Array, plain: Uint8Array, from: number): boolean {
+  return Buffer.compare(output, plain.subarray(from, from + output.length)) === 0;
+}
+
+function gunzipOrUndefined(compressed: Uint8Array): Buffer | undefined {
+  try {
+    return gunzipSync(compressed);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,141 @@
+import { describe, expect, it } from 'vitest';
+
+import { SpandrelError } from '../../src/core/errors.ts';
+import { WorkerPool } from '../../src/inflate/worker-pool.ts';
+
+const entry = new URL('./worker-pool-tasks.ts', import.meta.url);
+
+function openPool(threads = 1, maxQueue = 8): WorkerPool {
+  return new WorkerPool({ entry, threads, name: 'test', maxQueue });
+}
+
+/** State for the task `block`. */
+function gate(): Int32Array<SharedArrayBuffer> {
+  return new Int32Array(new SharedArrayBuffer(8));
+}
+
+async function begun(state: Int32Array<SharedArrayBuffer>, count = 1): Promise<void> {
+  for (let seen = Atomics.load(state, 0); seen < count; seen = Atomics.load(state, 0)) {
+    await Atomics.waitAsync(state, 0, seen).value;
+  }
+}
+
+function release(state: Int32Array<SharedArrayBuffer>): void {
+  Atomics.store(state, 1, 1);
+  Atomics.notify(state, 1);
+}
+
+async function failureOf(promise: Promise<unknown>): Promise<unknown> {
+  return promise.then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+}
+
+describe('WorkerPool', () => {
+  it('runs named exports of the entry module in threads', async () => {
+    await using pool = openPool();
+    expect(await pool.run<number>('double', 21)).toBe(42);
+    expect(await pool.run<number>('thread', undefined)).not.toBe(0);
+  });
+
+  it('runs as many tasks at once as it has threads, the rest wait their turn', async () => {
+    await using pool = openPool(2);
+    const state = gate();
+    const running = [pool.run('block', state), pool.run('block', state)];
+    await begun(state, 2);
+    expect(pool.queueSize).toBe(0);
+    const waiting = pool.run<number>('double', 1);
+    expect(pool.queueSize).toBe(1);
+    release(state);
+    expect(await Promise.all(running)).toEqual(['released', 'released']);
+    expect(await waiting).toBe(2);
+    expect(pool.queueSize).toBe(0);
+  });
+
+  it('moves buffers in and out without a copy', async () => {
+    await using pool = openPool();
+    const input = new Uint8Array(4096);
+    expect(await pool.run('byteLength', input, { transfer: [input.buffer] })).toBe(4096);
+    expect(input.byteLength).toBe(0);
+    const filled = await pool.run<Uint8Array>('fill', { lengthBytes: 3, value: 9 });
+    expect(filled).toEqual(new Uint8Array([9, 9, 9]));
+  });
+
+  it('brings errors of the table back with code, message, detail and the text of the cause', async () => {
+    await using pool = openPool();
+    const error = await failureOf(pool.run('failKnown', undefined));
+    expect(error).toBeInstanceOf(SpandrelError);
+    expect(error).toMatchObject({
+      code: 'LAYER_CORRUPT',
+      message: 'bad layer',
+      detail: { compressedOffset: 7 },
+      cause: { message: expect.stringContaining('deep down') as string },
+    });
+  });
+
+  it('leaves out a detail that cannot be cloned, and keeps the error', async () => {
+    await using pool = openPool();
+    const error = await failureOf(pool.run('failWithOddDetail', undefined));
+    expect(error).toMatchObject({ code: 'LAYER_CORRUPT', detail: undefined });
+  });
+
+  it('makes every other failure INTERNAL: a defect, a missing task, a thread that dies', async () => {
+    await using pool = openPool();
+    expect(await failureOf(pool.run('failUnknown', 0))).toMatchObject({
+      code: 'INTERNAL',
+      message: 'a defect',
+    });
+    expect(await failureOf(pool.run('noSuchTask', 0))).toMatchObject({ code: 'INTERNAL' });
+    expect(await failureOf(pool.run('crash', 0))).toMatchObject({ code: 'INTERNAL' });
+    expect(await pool.run('double', 2)).toBe(4);
+  });
+
+  it('refuses tasks beyond its queue, with and without a signal', async () => {
+    await using pool = openPool(1, 2);
+    const state = gate();
+    const { signal } = new AbortController();
+    const accepted = [
+      pool.run('block', state),
+      pool.run('double', 1, { signal }),
+      pool.run('double', 2, { signal }),
+    ];
+    expect(await failureOf(pool.run('double', 3, { signal }))).toMatchObject({ code: 'OVERLOADED' });
+    expect(await failureOf(pool.run('double', 3))).toMatchObject({ code: 'OVERLOADED' });
+    release(state);
+    expect(await Promise.all(accepted)).toEqual(['released', 2, 4]);
+    expect(await pool.run('double', 3)).toBe(6);
+  });
+
+  it('rejects with the reason of the signal, whether the task waits, runs or was never sent', async () => {
+    await using pool = openPool();
+    const state = gate();
+    const [running, waiting] = [new AbortController(), new AbortController()];
+    const first = failureOf(pool.run('block', state, { signal: running.signal }));
+    const second = failureOf(pool.run('double', 1, { signal: waiting.signal }));
+    await begun(state);
+    const reason = new Error('gone');
+    waiting.abort(reason);
+    expect(await second).toBe(reason);
+    running.abort(reason);
+    expect(await first).toBe(reason);
+    expect(await failureOf(pool.run('double', 1, { signal: AbortSignal.abort(reason) }))).toBe(reason);
+    expect(await pool.run('double', 5)).toBe(10);
+  });
+
+  it('ends its threads when disposed: running, waiting and later tasks reject with SHUTTING_DOWN', async () => {
+    const pool = openPool();
+    const state = gate();
+    const { signal } = new AbortController();
+    const tasks = [
+      failureOf(pool.run('block', state)),
+      failureOf(pool.run('double', 1)),
+      failureOf(pool.run('double', 1, { signal })),
+    ];
+    await begun(state);
+    await pool[Symbol.asyncDispose]();
+    for (const error of await Promise.all(tasks)) expect(error).toMatchObject({ code: 'SHUTTING_DOWN' });
+    expect(await failureOf(pool.run('double', 1))).toMatchObject({ code: 'SHUTTING_DOWN' });
+    await pool[Symbol.asyncDispose]();
+  });
+});
