@@ -157,7 +157,8 @@ function resumeSpan({ deflate, window, uncompressedLength }: SpanStream): Uint8A
       if (raw) skipTrailer(stream);
       raw = false;
       zlibInflateReset2(stream, GZIP_WINDOW_BITS);
-    } else if (status !== Z_OK && status !== Z_BUF_ERROR) {
+    } else if (status !== Z_OK && status !== Z_BUF_ERROR && stream.avail_out > 0) {
+      // With all output there, what zlib has found wrong lies behind the span.
       throw corruptSpan(stream, uncompressedLength, zlibReason(stream, status));
     }
   }

@@ -2,19 +2,19 @@ import { SpandrelError } from '../core/errors.ts';
 import { inflateSpanNatively } from './native-span.ts';
 import type { SpanInput } from './engine.ts';
 
-// Deflate blocks without output, as they are sent: lowest bit of each field first, Huffman codes from their top.
-/** A fixed block (RFC 1951, 3.2.6) of the end-of-block code alone: 10 bits. */
-const EMPTY_FIXED_BLOCK = '0' + '10' + '0000000';
-/** A dynamic block (3.2.7) of the end-of-block code alone. With two distance codes it has an odd length, 91 bits. */
-const EMPTY_DYNAMIC_BLOCK =
-  '0' +
-  '01' +
-  '00000' +
-  '10000' +
-  '0111' + // 257 literal codes, 2 distance codes, 18 code length codes
-  ('000000' + '100' + '000'.repeat(14) + '100') + // one bit each for "zeros, 11 to 138 of them" and for "length 1"
-  ('1' + '1111111' + '1' + '1101011' + '0' + '00') + // 138 + 118 times none, then end-of-block and the distances
-  '0';
+// Deflate blocks without output, field by field as they are sent: numbers from their lowest bit, Huffman codes from their highest.
+/** A fixed block (RFC 1951, 3.2.6) with nothing but its end code: 10 bits. */
+const EMPTY_FIXED_BLOCK = ['0', '10', '0000000'].join('');
+/** A dynamic block (3.2.7) with nothing but its end code. Having two distance codes, it is 91 bits long, an odd number. */
+const EMPTY_DYNAMIC_BLOCK = [
+  ['0', '01', '00000', '10000', '0111'], // 257 literal and length codes, 2 distance codes, 18 code length codes
+  ['000000', '100', '000'.repeat(14), '100'], // of these, "11 to 138 zeros" and "length 1" have one bit each
+  ['1', '1111111', '1', '1101011'], // 138 and 118 codes that are not used
+  ['0', '00'], // length 1: the end code and both distance codes
+  ['0'], // the end code
+]
+  .flat()
+  .join('');
 
 /** Output bytes per input byte that DEFLATE cannot exceed: a match of 258 bytes takes at least two bits. */
 const MAX_RATIO = 1032;

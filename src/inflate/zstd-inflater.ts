@@ -84,7 +84,7 @@ class ZstdDecoder {
   constructor() {
     this.#stream = createZstdDecompress({
       params: { [constants.ZSTD_d_windowLogMax]: MAX_ZSTD_WINDOW_LOG },
-      chunkSize: 128 * 1024,
+      chunkSize: 256 * 1024,
     });
     this.#stream.on('readable', () => this.#wake());
     this.#stream.on('error', (error) => {

@@ -30,7 +30,7 @@ export function recordInflation(
   const inflater = engine.createGzipInflater({
     onOutput(bytes) {
       outputBytes += bytes.length;
-      output.push(bytes.slice());
+      output.push(new Uint8Array(bytes));
     },
     onBoundary(checkpoint, copyWindow) {
       const { compressedOffset, bits, uncompressedOffset } = checkpoint;
@@ -47,7 +47,7 @@ export function recordInflation(
   let failure: unknown;
   try {
     for (const chunk of chunksOf(compressed, chunkBytes)) {
-      const lent = chunk.slice();
+      const lent = new Uint8Array(chunk);
       inflater.write(lent);
       lent.fill(0xff);
     }

@@ -89,12 +89,11 @@ export async function gzipCorpus(seed: number): Promise<GzipSample[]> {
   ];
 }
 
+function sample(name: string, plain: Uint8Array, options: ZlibOptions = {}): GzipSample {
+  return { name, compressed: gzipSync(plain, options), plain };
+}
+
 function encoderSamples(text: Uint8Array, seed: number): GzipSample[] {
-  const sample = (name: string, plain: Uint8Array, options: ZlibOptions = {}): GzipSample => ({
-    name,
-    compressed: gzipSync(plain, options),
-    plain,
-  });
   return [
     ...[0, 1, 6, 9].map((level) => sample(`level ${level}`, text, { level })),
     sample('fixed blocks', text, { strategy: constants.Z_FIXED }),

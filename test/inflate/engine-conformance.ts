@@ -128,10 +128,8 @@ function describeDamage(engine: Engine, corpus: readonly GzipSample[]): void {
         const bit = Math.floor(random() * damaged.length * 8);
         damaged[bit >> 3] = (damaged[bit >> 3] ?? 0) ^ (1 << (bit & 7));
         const { failure, output } = recordInflation(engine, damaged, Infinity, 1000);
-        const oracle = gunzipOrUndefined(damaged);
-        const where = `${sample.name}, bit ${bit}`;
-        if (oracle === undefined) expect(failure, where).toMatchObject({ code: 'LAYER_CORRUPT' });
-        else expect([failure, oracle.equals(output)], where).toEqual([undefined, true]);
+        const outcome = failure instanceof SpandrelError ? failure.code : (failure ?? Buffer.from(output));
+        expect(outcome, `${sample.name}, bit ${bit}`).toEqual(gunzipOrCode(damaged));
       }
     }
   });
@@ -167,7 +165,7 @@ function describeSpans(engine: Engine, corpus: readonly GzipSample[]): void {
   });
 
   it('has been tried with every number of leftover bits', () => {
-    expect([...bitsSeen].sort()).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+    expect([...bitsSeen].sort((a, b) => a - b)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
   });
 }
 
@@ -190,7 +188,10 @@ function describeSpanDamage(engine: Engine): void {
 
   it("gives a buffer that is the caller's alone and leaves its input as it was", () => {
     for (const input of inputs) {
-      const [compressedBefore, windowBefore] = [input.compressed.slice(), input.window.slice()];
+      const [compressedBefore, windowBefore] = [
+        new Uint8Array(input.compressed),
+        new Uint8Array(input.window),
+      ];
       for (const uncompressedLength of [1, 100, input.uncompressedLength]) {
         const output = engine.inflateSpan({ ...input, uncompressedLength });
         expect(output.length).toBe(uncompressedLength);
@@ -227,7 +228,7 @@ function describeSpanDamage(engine: Engine): void {
   it('turns no flipped bit into anything but SPAN_CORRUPT or a span of the right length', () => {
     const random = randomFrom(SEED + 10);
     for (let round = 0; round < 300; round++) {
-      const damaged = last.compressed.slice();
+      const damaged = new Uint8Array(last.compressed);
       const bit = Math.floor(random() * damaged.length * 8);
       damaged[bit >> 3] = (damaged[bit >> 3] ?? 0) ^ (1 << (bit & 7));
       const outcome = failing({ compressed: damaged });
@@ -257,10 +258,10 @@ function equalToPlain(output: Uint8Array, plain: Uint8Array, from: number): bool
   return Buffer.compare(output, plain.subarray(from, from + output.length)) === 0;
 }
 
-function gunzipOrUndefined(compressed: Uint8Array): Buffer | undefined {
+function gunzipOrCode(compressed: Uint8Array): Buffer | string {
   try {
     return gunzipSync(compressed);
   } catch {
-    return undefined;
+    return 'LAYER_CORRUPT';
   }
 }

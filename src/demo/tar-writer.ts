@@ -1,0 +1,137 @@
+import { Buffer } from 'node:buffer';
+
+const BLOCK_BYTES = 512;
+const TYPE_FLAGS = { file: '0', hardlink: '1', symlink: '2', character: '3', block: '4', directory: '5', fifo: '6' } as const;
+
+/** A member of a tar archive. */
+export interface TarEntry {
+  /** Relative, `/` between the names; a directory's has one at its end. */
+  readonly path: string;
+  readonly type: keyof typeof TYPE_FLAGS;
+  /** Permission bits; 0755 for a directory, 0644 for the others when not given. */
+  readonly mode?: number;
+  readonly uid?: number;
+  readonly gid?: number;
+  /** Whole seconds since 1970, may be negative. */
+  readonly mtimeSeconds?: number;
+  /** To be added to them; any but 0 needs a PAX record. */
+  readonly mtimeNanoseconds?: number;
+  /** What a symbolic link holds; the path of an earlier member for a hard link. */
+  readonly linkName?: string;
+  readonly deviceMajor?: number;
+  readonly deviceMinor?: number;
+  /** Extended attributes, as `SCHILY.xattr.` records. */
+  readonly xattrs?: Readonly<Record<string, string>>;
+  /** Bytes of `content`. */
+  readonly size?: number;
+  /** Exactly `size` bytes; read once, while the member is written. */
+  readonly content?: Iterable<Uint8Array>;
+}
+
+/**
+ * A POSIX.1-2001 archive: ustar headers, and PAX records for what they cannot hold. Entries and contents are read as the archive is
+ * consumed; nothing is kept.
+ * @throws RangeError if a content is not as long as its entry says
+ */
+export function* writeTar(entries: Iterable<TarEntry>): Generator<Uint8Array> {
+  for (const entry of entries) {
+    yield tarHeader(entry);
+    const { size = 0, content = [] } = entry;
+    let written = 0;
+    for (const chunk of content) {
+      written += chunk.length;
+      yield chunk;
+    }
+    if (written !== size) throw new RangeError(`${entry.path} has ${written} bytes instead of ${size}`);
+    yield padding(size);
+  }
+  yield Buffer.alloc(2 * BLOCK_BYTES);
+}
+
+/** The header blocks of one member, those of its PAX records included. */
+function tarHeader(entry: TarEntry): Buffer {
+  const { path, linkName = '', size = 0, uid = 0, gid = 0, mtimeSeconds = 0, mtimeNanoseconds = 0 } = entry;
+  const records = new Map<string, string>();
+  const { name, prefix } = splitPath(path) ?? { name: path, prefix: '' };
+  if (splitPath(path) === undefined) records.set('path', path);
+  if (!fits(linkName, 100)) records.set('linkpath', linkName);
+  for (const [key, value, digits] of [['size', size, 11], ['uid', uid, 7], ['gid', gid, 7]] as const) {
+    if (value >= 8 ** digits) records.set(key, String(value));
+  }
+  if (mtimeNanoseconds !== 0 || mtimeSeconds < 0 || mtimeSeconds >= 8 ** 11) records.set('mtime', formatTime(mtimeSeconds, mtimeNanoseconds));
+  for (const [key, value] of Object.entries(entry.xattrs ?? {})) records.set(`SCHILY.xattr.${key}`, value);
+
+  const block = Buffer.alloc(BLOCK_BYTES);
+  block.write(name, 0, 100);
+  octal(block, 100, 8, entry.mode ?? (entry.type === 'directory' ? 0o755 : 0o644));
+  octal(block, 108, 8, uid);
+  octal(block, 116, 8, gid);
+  octal(block, 124, 12, size);
+  octal(block, 136, 12, Math.max(0, mtimeSeconds));
+  block.write(TYPE_FLAGS[entry.type], 156);
+  block.write(linkName, 157, 100);
+  block.write('ustar\x0000', 257, 'latin1');
+  octal(block, 329, 8, entry.deviceMajor ?? 0);
+  octal(block, 337, 8, entry.deviceMinor ?? 0);
+  block.write(prefix, 345, 155);
+  sign(block);
+  return records.size === 0 ? block : Buffer.concat([paxHeader(records, path), block]);
+}
+
+function paxHeader(records: ReadonlyMap<string, string>, path: string): Buffer {
+  const body = Buffer.concat(Array.from(records, ([key, value]) => paxRecord(key, value)));
+  const block = Buffer.alloc(BLOCK_BYTES);
+  block.write(`PaxHeaders.0/${path.replaceAll(/[^\x20-\x7e]/g, '_').slice(-80)}`.replace(/\/$/, ''), 0, 100);
+  octal(block, 100, 8, 0o644);
+  for (const [start, width, value] of [[108, 8, 0], [116, 8, 0], [124, 12, body.length], [136, 12, 0]] as const) octal(block, start, width, value);
+  block.write('x', 156);
+  block.write('ustar\x0000', 257, 'latin1');
+  sign(block);
+  return Buffer.concat([block, body, padding(body.length)]);
+}
+
+/** `length key=value\n`, where the length counts its own digits too. */
+function paxRecord(key: string, value: string): Buffer {
+  const rest = Buffer.from(` ${key}=${value}\n`);
+  let length = rest.length + 1;
+  while (String(length).length + rest.length !== length) length = String(length).length + rest.length;
+  return Buffer.concat([Buffer.from(String(length)), rest]);
+}
+
+/** The path as ustar holds it, cut at a slash if that is needed; `undefined` if it does not fit. */
+function splitPath(path: string): { name: string; prefix: string } | undefined {
+  if (fits(path, 100)) return { name: path, prefix: '' };
+  const cut = path.indexOf('/', path.length - 101);
+  const name = path.slice(cut + 1);
+  const prefix = path.slice(0, cut);
+  return cut > 0 && name !== '' && fits(name, 100) && fits(prefix, 155) ? { name, prefix } : undefined;
+}
+
+/** True for printable ASCII of at most `bytes` bytes; everything else is for PAX, which is UTF-8. */
+function fits(text: string, bytes: number): boolean {
+  return text.length <= bytes && /^[\x20-\x7e]*$/.test(text);
+}
+
+function formatTime(seconds: number, nanoseconds: number): string {
+  const total = BigInt(seconds) * 1_000_000_000n + BigInt(nanoseconds);
+  const magnitude = total < 0n ? -total : total;
+  const fraction = String(magnitude % 1_000_000_000n).padStart(9, '0').replace(/0+$/, '');
+  return `${total < 0n ? '-' : ''}${magnitude / 1_000_000_000n}${fraction === '' ? '' : `.${fraction}`}`;
+}
+
+/** A number that does not fit is written as 0: a PAX record has it. */
+function octal(block: Buffer, start: number, width: number, value: number): void {
+  const digits = value.toString(8).padStart(width - 1, '0');
+  block.write(digits.length < width ? digits : '0'.repeat(width - 1), start, 'latin1');
+}
+
+/** The checksum counts its own field as spaces. */
+function sign(block: Buffer): void {
+  block.fill(' ', 148, 156);
+  const sum = block.reduce((total, byte) => total + byte, 0);
+  block.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
+}
+
+function padding(bytes: number): Buffer {
+  return Buffer.alloc((BLOCK_BYTES - (bytes % BLOCK_BYTES)) % BLOCK_BYTES);
+}

@@ -1,0 +1,61 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { type App, createApp } from '../../src/app.ts';
+import { parseConfig } from '../../src/config/parse-config.ts';
+import { createLogger } from '../../src/telemetry/logger.ts';
+
+export interface RunningAppOptions {
+  readonly upstreams: readonly object[];
+  /** Further keys of the configuration, as environment variables. */
+  readonly environment?: Readonly<Record<string, string>>;
+  /** A store to go on with; without one the app gets its own, which is removed with it. */
+  readonly root?: string;
+}
+
+/** The whole proxy in this process, on free ports of loopback. */
+export class RunningApp implements AsyncDisposable {
+  readonly url: string;
+  readonly adminUrl: string;
+  readonly root: string;
+  readonly #app: App;
+  readonly #ownsRoot: boolean;
+
+  private constructor(app: App, urls: { registryUrl: string; adminUrl: string }, root: string, ownsRoot: boolean) {
+    this.#app = app;
+    this.url = urls.registryUrl;
+    this.adminUrl = urls.adminUrl;
+    this.root = root;
+    this.#ownsRoot = ownsRoot;
+  }
+
+  static async start(options: RunningAppOptions): Promise<RunningApp> {
+    const root = options.root ?? (await mkdtemp(join(tmpdir(), 'spandrel-store-')));
+    const config = parseConfig({
+      yaml: '',
+      environment: {
+        SPANDREL_LISTEN_PORT: '0',
+        SPANDREL_ADMIN_PORT: '0',
+        SPANDREL_STORAGE_ROOT: root,
+        SPANDREL_UPSTREAMS: JSON.stringify(options.upstreams),
+        SPANDREL_LOG_LEVEL: 'silent',
+        ...options.environment,
+      },
+    });
+    const app = await createApp(config, createLogger(config.log.level));
+    return new RunningApp(app, await app.listen(), root, options.root === undefined);
+  }
+
+  /** Value of a metric by its full name with labels; 0 if it has not been touched. */
+  async metric(name: string): Promise<number> {
+    const text = await (await fetch(`${this.adminUrl}/metrics`)).text();
+    const line = text.split('\n').find((candidate) => candidate.startsWith(`${name} `));
+    return line === undefined ? 0 : Number(line.slice(name.length + 1));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#app[Symbol.asyncDispose]();
+    if (this.#ownsRoot) await rm(this.root, { recursive: true, force: true });
+  }
+}

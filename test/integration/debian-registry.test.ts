@@ -1,0 +1,154 @@
+import { readdir, readFile, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+import { DockerRegistry } from '../helpers/docker-registry.ts';
+import { RedisServer } from '../helpers/redis-server.ts';
+import { runCommand } from '../helpers/run-command.ts';
+import { RunningApp } from '../helpers/running-app.ts';
+import { seededRandom } from '../helpers/seeded-random.ts';
+import { startDemoRegistry } from '../helpers/demo-upstream.ts';
+
+/** An OCI layout to test with, like oci:/tmp/layout:latest; without one the demo image is used. */
+const LAYOUT = process.env['SPANDREL_TEST_IMAGE'];
+const SEED = Number(process.env['SPANDREL_TEST_SEED'] ?? 20261121);
+const FILES = 50;
+const RANGES = 200;
+
+let stack: AsyncDisposableStack;
+let registry: DockerRegistry;
+let redis: RedisServer;
+let app: RunningApp;
+let scratch: string;
+
+interface Manifest {
+  readonly layers: readonly { mediaType: string; digest: string; size: number }[];
+  readonly config: { digest: string };
+}
+
+beforeAll(async () => {
+  stack = new AsyncDisposableStack();
+  registry = stack.use(await DockerRegistry.start());
+  redis = stack.use(await RedisServer.start());
+  scratch = await mkdtemp(join(tmpdir(), 'spandrel-pulls-'));
+  stack.defer(() => rm(scratch, { recursive: true, force: true }));
+  if (LAYOUT === undefined) {
+    const demo = stack.use(await startDemoRegistry());
+    await skopeoCopy(`docker://${demo.host}/app:latest`, `docker://${registry.host}/team/app:1.0`);
+  } else {
+    await skopeoCopy(LAYOUT, `docker://${registry.host}/team/app:1.0`);
+  }
+  app = await startApp();
+});
+
+afterAll(async () => {
+  await app?.[Symbol.asyncDispose]();
+  await stack?.disposeAsync();
+});
+
+function startApp(root?: string): Promise<RunningApp> {
+  return RunningApp.start({
+    upstreams: [{ name: 'hub', url: registry.url, default: true }],
+    environment: { SPANDREL_CACHE_REDIS_URL: redis.url, SPANDREL_CACHE_MEMORY_BYTES: '32MiB' },
+    ...(root === undefined ? {} : { root }),
+  });
+}
+
+async function skopeoCopy(from: string, to: string): Promise<void> {
+  await runCommand('skopeo', ['copy', '--insecure-policy', '--src-tls-verify=false', '--dest-tls-verify=false', from, to]);
+}
+
+async function pull(name: string): Promise<Map<string, Buffer>> {
+  const folder = join(scratch, name);
+  await skopeoCopy(`docker://${new URL(app.url).host}/team/app:1.0`, `dir:${folder}`);
+  const files = (await readdir(folder)).filter((file) => /^[0-9a-f]{64}$/.test(file));
+  return new Map(await Promise.all(files.map(async (file) => [file, await readFile(join(folder, file))] as const)));
+}
+
+async function fetchManifest(): Promise<{ digest: string; manifest: Manifest }> {
+  const response = await fetch(`${registry.url}/v2/team/app/manifests/1.0`, { headers: { accept: 'application/vnd.oci.image.manifest.v1+json' } });
+  return { digest: response.headers.get('docker-content-digest') ?? '', manifest: (await response.json()) as Manifest };
+}
+
+async function fetchBytes(url: string, headers: Record<string, string> = {}): Promise<Buffer> {
+  const response = await fetch(url, { headers });
+  const body = Buffer.from(await response.arrayBuffer());
+  expect(response.ok, `${url}: ${response.status} ${response.ok ? '' : body.toString()}`).toBe(true);
+  return body;
+}
+
+/** Compare random ranges of random files of the first layer that is indexed with what tar takes out of it. */
+async function compareRandomRanges(seed: number): Promise<void> {
+  const { manifest } = await fetchManifest();
+  const layer = manifest.layers.toSorted((a, b) => b.size - a.size)[0];
+  const base = `${app.url}/v2/team/app/_soci/layers/${layer?.digest ?? ''}`;
+  const random = seededRandom(seed);
+  const { files } = JSON.parse((await fetchBytes(`${base}/files?limit=10000`)).toString()) as { files: { name: string; type: string; size: number }[] };
+  const regular = files.filter(({ type, size }) => type === 'reg' && size > 0);
+  const blob = await fetchBytes(`${registry.url}/v2/team/app/blobs/${layer?.digest ?? ''}`);
+  const archive = join(scratch, 'layer.tar.gz');
+  await (await import('node:fs/promises')).writeFile(archive, blob);
+  for (let pick = 0; pick < FILES; pick++) {
+    const file = regular[Math.floor(random() * regular.length)];
+    if (file === undefined) throw new Error('the layer has no files');
+    const expected = await runCommand('tar', ['-xOzf', archive, '--occurrence=1', '--', file.name]);
+    for (let range = 0; range < RANGES / FILES; range++) {
+      const start = Math.floor(random() * expected.byteLength);
+      const end = start + 1 + Math.floor(random() * (expected.byteLength - start));
+      const path = file.name.replace(/^(\.?\/)+/, '').split('/').map(encodeURIComponent).join('/');
+      const got = await fetchBytes(`${base}/files/${path}`, { range: `bytes=${start}-${end - 1}` });
+      expect(got.equals(expected.subarray(start, end)), `seed ${seed}: ${file.name} [${start}, ${end})`).toBe(true);
+    }
+  }
+}
+
+describe('in front of a real registry', () => {
+  it('gives skopeo the blobs of the registry, byte for byte', async () => {
+    const { manifest } = await fetchManifest();
+    const pulled = await pull('first');
+    for (const { digest } of [...manifest.layers, manifest.config]) {
+      const expected = await fetchBytes(`${registry.url}/v2/team/app/blobs/${digest}`);
+      expect(pulled.get(digest.slice('sha256:'.length))?.equals(expected), digest).toBe(true);
+    }
+  });
+
+  it('asks the registry for no blob a second time', async () => {
+    const asked = 'spandrel_upstream_requests_total{upstream="hub",kind="blob",outcome="ok"}';
+    const before = await app.metric(asked);
+    expect(before).toBeGreaterThan(0);
+    await pull('second');
+    expect(await app.metric(asked)).toBe(before);
+  });
+
+  it('lists one SOCI index as referrer, whose zTOCs can be fetched', async () => {
+    const { digest } = await fetchManifest();
+    const referrers = JSON.parse((await fetchBytes(`${app.url}/v2/team/app/referrers/${digest}`)).toString()) as { manifests: { digest: string; artifactType: string }[] };
+    expect(referrers.manifests.map(({ artifactType }) => artifactType)).toEqual(['application/vnd.amazon.soci.index.v1+json']);
+    const index = JSON.parse((await fetchBytes(`${app.url}/v2/team/app/manifests/${referrers.manifests[0]?.digest ?? ''}`)).toString()) as Manifest & { subject: { digest: string } };
+    expect(index.subject.digest).toBe(digest);
+    expect(index.layers.length).toBeGreaterThan(0);
+    for (const ztoc of index.layers) {
+      expect((await fetchBytes(`${app.url}/v2/team/app/blobs/${ztoc.digest}`)).byteLength).toBe(ztoc.size);
+    }
+  });
+
+  it('reads random ranges of files as tar does', async () => {
+    await compareRandomRanges(SEED);
+  });
+
+  it('does so with Redis gone', async () => {
+    await redis.stop();
+    await compareRandomRanges(SEED + 1);
+    await redis.resume();
+  });
+
+  it('does so after a restart, without building the index again', async () => {
+    const { root } = app;
+    await app[Symbol.asyncDispose]();
+    app = await startApp(root);
+    await compareRandomRanges(SEED + 2);
+    expect(await app.metric('spandrel_index_builds_total{outcome="indexed"}')).toBe(0);
+  });
+});
