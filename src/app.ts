@@ -38,6 +38,10 @@ const SPAN_SHARE = 0.625;
 const INDEX_SHARE = 0.25;
 const TREE_SHARE = 0.125;
 
+/** Work that waits for a thread; a request that brings more is answered 503. */
+const MAX_QUEUED_BUILDS = 1_000;
+const MAX_QUEUED_SPANS = 10_000;
+
 /** Wire everything, leaves first. What is opened here is closed in reverse order when the app is disposed of. */
 export async function createApp(config: Config, logger: Logger): Promise<App> {
   await using opening = new AsyncDisposableStack();
@@ -56,16 +60,17 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
   const manifestStore = new ManifestStore(new DigestFiles(join(root, 'manifests')));
   const tags = new DigestFiles(join(root, 'tags'));
 
-  const worker = new URL(`./ztoc/layer-worker${extname(import.meta.url)}`, import.meta.url);
-  const buildPool = opening.use(new WorkerPool({ name: 'index', entry: worker, threads: config.index.threads }));
-  const spanPool = opening.use(new WorkerPool({ name: 'spans', entry: worker, threads: config.spans.threads }));
+  // Two pools, so that a read never waits behind a build.
+  const entry = new URL(`./ztoc/build-worker${extname(import.meta.url)}`, import.meta.url);
+  const buildPool = opening.use(new WorkerPool({ name: 'index', entry, threads: config.index.threads, maxQueue: MAX_QUEUED_BUILDS }));
+  const spanPool = opening.use(new WorkerPool({ name: 'span', entry, threads: config.spans.threads, maxQueue: MAX_QUEUED_SPANS }));
 
   const indexes = opening.use(
     new LayerIndexes({
       blobs,
       ztocs,
       files: new DigestFiles(join(root, 'indexes', 'layers')),
-      redis,
+      shared: redis,
       pool: buildPool,
       spanBytes: config.index.spanBytes,
       limits: config.limits,
@@ -99,7 +104,8 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     ...(config.access.cidrs === undefined ? {} : { allowedNetworks: parseNetworks(config.access.cidrs) }),
     ...(await readTls(config)),
   });
-  const admin = createAdminServer({ blobs, redis, metrics, logger });
+  let stopping = false;
+  const admin = createAdminServer({ blobs, redis, metrics, logger, accepting: () => !stopping });
 
   const owned = opening.move();
   return {
@@ -110,6 +116,7 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
       return { registryUrl, adminUrl };
     },
     async [Symbol.asyncDispose]() {
+      stopping = true;
       // Stop accepting first; answers under way end or are cut when the grace is over.
       const cut = setTimeout(() => registry.server.closeAllConnections(), config.shutdown.graceMs);
       await registry.close();

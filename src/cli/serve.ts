@@ -5,7 +5,6 @@ import { createApp } from '../app.ts';
 import { parseConfig } from '../config/parse-config.ts';
 import type { Config } from '../config/schema.ts';
 import { SpandrelError } from '../core/errors.ts';
-import { startDemo } from '../demo/demo.ts';
 import { createLogger } from '../telemetry/logger.ts';
 
 const DEFAULT_FILE = 'config/spandrel.yaml';
@@ -13,21 +12,22 @@ const DEFAULT_FILE = 'config/spandrel.yaml';
 /** `spandrel serve`: run the proxy until it is told to stop. */
 export async function serve(args: string[]): Promise<number> {
   const { values } = parseArgs({ args, options: { config: { type: 'string' } } });
+  const stopped = stopSignal();
   const given = await readConfig(values.config);
   const logger = createLogger(given.log.level);
   await using stack = new AsyncDisposableStack();
-  const { config, demo } = await withUpstreams(given, stack);
+  const isDemo = given.upstreams === undefined || given.upstreams.length === 0;
+  const config = isDemo ? stack.use(await (await import('./embedded-demo.ts')).startEmbeddedDemo(given)).config : given;
   const app = stack.use(await createApp(config, logger));
   const { registryUrl, adminUrl } = await app.listen();
-  logger.info({ config }, 'configuration');
+  logger.info({ config }, 'started');
   process.stderr.write(`spandrel: registry and span API at ${registryUrl}, operations at ${adminUrl}\n`);
-  if (demo !== undefined) process.stderr.write(`spandrel: no upstreams configured, serving the demo image. Try:\n${demo.hints(registryUrl)}\n`);
-  const signal = await stopSignal();
-  logger.info({ signal }, 'stopping');
+  if (isDemo) process.stderr.write('spandrel: no upstreams configured, serving the demo image demo/app:latest\n');
+  logger.info({ signal: await stopped }, 'stopping');
   return 0;
 }
 
-/** The configuration file and the environment together. */
+/** The configuration file and the environment together. @throws SpandrelError CONFIG_INVALID */
 export async function readConfig(file: string | undefined): Promise<Config> {
   return parseConfig({ yaml: await readConfigFile(file), environment: process.env });
 }
@@ -38,7 +38,7 @@ async function readConfigFile(file: string | undefined): Promise<string> {
   } catch (error) {
     const isMissing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
     if (isMissing && file === undefined) return '';
-    throw new SpandrelError('CONFIG_INVALID', `cannot read ${file ?? DEFAULT_FILE}`, { cause: error });
+    throw new SpandrelError('CONFIG_INVALID', `cannot read ${file ?? DEFAULT_FILE}: ${(error as Error).message}`, { cause: error });
   }
 }
 

@@ -36,9 +36,10 @@ export function digestOf(bytes: Uint8Array | string, algorithm: DigestAlgorithm 
   return `${algorithm}:${createHash(algorithm).update(bytes).digest('hex')}` as Digest;
 }
 
-/** sha256 digest of a value of any size, computed off the event loop. `bytes` must not change meanwhile. */
-export async function digestOfLarge(bytes: Uint8Array<ArrayBuffer>): Promise<Digest> {
-  return `sha256:${Buffer.from(await webcrypto.subtle.digest('SHA-256', bytes)).toString('hex')}` as Digest;
+/** Digest of a value of any size, computed off the event loop. `bytes` must not change meanwhile. */
+export async function digestOfLarge(bytes: Uint8Array<ArrayBuffer>, algorithm: DigestAlgorithm = 'sha256'): Promise<Digest> {
+  const hash = await webcrypto.subtle.digest(algorithm === 'sha256' ? 'SHA-256' : 'SHA-512', bytes);
+  return `${algorithm}:${Buffer.from(hash).toString('hex')}` as Digest;
 }
 
 export function digestAlgorithm(digest: Digest): DigestAlgorithm {

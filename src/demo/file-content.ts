@@ -14,6 +14,13 @@ const MAX_LINE_BYTES = 512;
 const WORD = Symbol('word');
 const DIGITS = Symbol('digits');
 
+/** A power of two. */
+const PHRASES = 64;
+const PHRASE_BYTES = 40;
+const VOCABULARY_WORDS = 2048;
+/** Words that one file uses. */
+const FILE_WORDS = 240;
+
 type Part = Uint8Array | typeof WORD | typeof DIGITS;
 
 const SOURCE_LINES = [
@@ -30,59 +37,73 @@ const SOURCE_LINES = [
   'import #.#',
   'class #(#):',
 ];
-const JSON_LINES = ['  {"id": @, "name": "#-#", "version": "@.@", "tags": ["#", "#"], "active": true},', '  {"id": @, "name": "#", "parent": null},'];
+const JSON_LINES = ['{"id": @, "name": "#-#", "version": "@.@", "tags": ["#", "#"], "active": true}', '{"id": @, "name": "#", "parent": null}'];
 const SYLLABLES = ['re', 'con', 'to', 'ma', 'ne', 'ti', 'al', 'or', 'in', 'ex', 'pa', 'se', 'lo', 'de', 'ver', 'ur', 'ack', 'is', 'key', 'net'];
 
-/**
- * `bytes` bytes of this kind, in fresh chunks that the caller owns; a pure function of its arguments (`random` is used up by it).
- * Made while it is read: at most one chunk is in memory.
- */
-export function* fileContent(kind: ContentKind, bytes: number, random: Random): Generator<Uint8Array> {
-  const write = contentWriter(kind, random);
-  for (let done = 0; done < bytes; done += CHUNK_BYTES) {
-    const length = Math.min(CHUNK_BYTES, bytes - done);
-    const chunk = new Uint8Array(length + MAX_LINE_BYTES);
-    write(chunk, length);
-    if (done === 0 && kind === 'binary') chunk.set(Buffer.from('\x7fELF\x02\x01\x01', 'latin1'));
-    yield chunk.subarray(0, length);
+/** Makes the contents of files; those of one maker share a vocabulary, as the files of one project do. */
+export class FileContents {
+  readonly #words: readonly Uint8Array[];
+  readonly #templates = { source: SOURCE_LINES.map(parseTemplate), json: JSON_LINES.map(parseTemplate) };
+
+  constructor(random: Random) {
+    this.#words = Array.from({ length: VOCABULARY_WORDS }, () => {
+      const syllables = Array.from({ length: random.integer(1, 5) }, () => random.pick(SYLLABLES));
+      return Buffer.from(syllables.join(''));
+    });
+  }
+
+  /**
+   * `bytes` bytes of this kind, in fresh chunks that the caller owns; they depend on the arguments only (`random` is used up).
+   * Made while it is read: at most one chunk is in memory.
+   */
+  *read(kind: ContentKind, bytes: number, random: Random): Generator<Uint8Array> {
+    const write = this.#writer(kind, random);
+    for (let done = 0; done < bytes; done += CHUNK_BYTES) {
+      const length = Math.min(CHUNK_BYTES, bytes - done);
+      const chunk = new Uint8Array(length + MAX_LINE_BYTES);
+      write(chunk, length);
+      if (done === 0 && kind === 'binary') chunk.set(Buffer.from('\x7fELF\x02\x01\x01', 'latin1'));
+      yield chunk.subarray(0, length);
+    }
+  }
+
+  #writer(kind: ContentKind, random: Random): ContentWriter {
+    switch (kind) {
+      case 'source':
+      case 'json': {
+        const start = random.integer(0, VOCABULARY_WORDS - FILE_WORDS);
+        return textWriter(this.#templates[kind], this.#words.slice(start, start + FILE_WORDS), random);
+      }
+      case 'binary':
+        return binaryWriter(random);
+      case 'weights':
+        return (chunk, length) =>
+          writeWords(chunk, length, () => (random.uint32() & 0x80_7f_ff_ff) | ((118 + (random.uint32() & 7)) << 23));
+      case 'packed':
+        return (chunk, length) => writeWords(chunk, length, () => random.uint32());
+    }
   }
 }
 
-/** Fills at least `[0, length)` of a chunk. */
+/** Fills at least `[0, length)` of a chunk, and less than a line behind it. */
 type ContentWriter = (chunk: Uint8Array, length: number) => void;
-
-function contentWriter(kind: ContentKind, random: Random): ContentWriter {
-  switch (kind) {
-    case 'source':
-      return textWriter(SOURCE_LINES, random);
-    case 'json':
-      return textWriter(JSON_LINES, random);
-    case 'binary':
-      return binaryWriter(random);
-    case 'weights':
-      return (chunk, length) => writeWords(chunk, length, () => (random.uint32() & 0x80_7f_ff_ff) | ((118 + (random.uint32() & 7)) << 23));
-    case 'packed':
-      return (chunk, length) => writeWords(chunk, length, () => random.uint32());
-  }
-}
 
 function writeWords(chunk: Uint8Array, length: number, next: () => number): void {
   const view = new DataView(chunk.buffer, chunk.byteOffset, chunk.byteLength);
   for (let at = 0; at < length; at += 4) view.setUint32(at, next(), true);
 }
 
-/** Lines of templates: `#` stands for a word of the file's own vocabulary, the first words being the most frequent, `@` for a number. */
-function textWriter(lines: readonly string[], random: Random): ContentWriter {
-  const words = vocabulary(random);
-  const templates = lines.map(parseTemplate);
+/** Lines of templates: `#` stands for one of the words, the first being the most frequent, `@` for a number. */
+function textWriter(templates: readonly Part[][], words: readonly Uint8Array[], random: Random): ContentWriter {
   return (chunk, length) => {
     for (let at = 0; at < length; ) {
       for (const part of random.pick(templates)) {
         if (part === WORD) {
-          const skewed = random.fraction() ** 3;
-          at = put(chunk, at, words[Math.floor(skewed * words.length)] as Uint8Array);
+          const fraction = random.fraction();
+          at = put(chunk, at, words[Math.floor(fraction * fraction * fraction * words.length)] as Uint8Array);
         } else if (part === DIGITS) {
-          for (let rest = random.uint32() >>> random.integer(16, 30); rest > 0; rest = Math.floor(rest / 10)) chunk[at++] = 0x30 + (rest % 10);
+          const digits = String(random.uint32() >>> random.integer(16, 30));
+          for (let i = 0; i < digits.length; i++) chunk[at++] = digits.charCodeAt(i);
         } else {
           at = put(chunk, at, part);
         }
@@ -98,26 +119,21 @@ function put(chunk: Uint8Array, start: number, bytes: Uint8Array): number {
   return at;
 }
 
-function vocabulary(random: Random): Uint8Array[] {
-  return Array.from({ length: 240 }, () => {
-    const syllables = Array.from({ length: random.integer(1, 5) }, () => random.pick(SYLLABLES));
-    return Buffer.from(syllables.join(''));
-  });
-}
-
 function parseTemplate(line: string): Part[] {
   return `${line}\n`.split(/([#@])/).filter((text) => text !== '').map((text) => (text === '#' ? WORD : text === '@' ? DIGITS : Buffer.from(text)));
 }
 
-/** Eight-byte pieces, some from a table of frequent ones, some with an operand of two or three random bytes. */
+/** Short stretches of random bytes between longer ones that come again and again, as functions of one compiler do. */
 function binaryWriter(random: Random): ContentWriter {
-  const operations = Array.from({ length: 512 }, () => random.uint32());
+  const phrases = new DataView(new ArrayBuffer(PHRASES * PHRASE_BYTES));
+  for (let at = 0; at < phrases.byteLength; at += 4) phrases.setUint32(at, random.uint32(), true);
   return (chunk, length) => {
     const view = new DataView(chunk.buffer, chunk.byteOffset, chunk.byteLength);
-    for (let at = 0; at < length; at += 8) {
+    for (let at = 0; at < length; ) {
       const draw = random.uint32();
-      view.setUint32(at, operations[(draw & 511) & (draw >>> 9)] as number, true);
-      view.setUint32(at + 4, draw & 0x40_00_00 ? draw >>> 8 : operations[draw >>> 25] as number, true);
+      for (let rest = draw & 28; rest >= 0; rest -= 4, at += 4) view.setUint32(at, random.uint32(), true);
+      const phrase = ((draw >>> 5) & (PHRASES - 1)) * PHRASE_BYTES;
+      for (let i = (draw >>> 16) & 20; i < PHRASE_BYTES; i += 4, at += 4) view.setUint32(at, phrases.getUint32(phrase + i, true), true);
     }
   };
 }

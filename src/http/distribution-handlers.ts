@@ -75,7 +75,7 @@ export async function handleBlob(deps: DistributionDeps, exchange: Exchange, dig
       headers,
       source: handle.source,
       read: (range) => handle.read(range, exchange.signal),
-      dispose: () => handle[Symbol.asyncDispose](),
+      dispose: async () => handle[Symbol.asyncDispose](),
     },
     exchange.headers,
   );

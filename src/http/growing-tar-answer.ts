@@ -3,7 +3,7 @@ import type { Layer } from '../spans/layer.ts';
 import type { LayerReader } from '../spans/layer-reader.ts';
 import type { ByteSource } from '../telemetry/metrics.ts';
 import type { LayerIndexView } from '../ztoc/layer-index-view.ts';
-import type { Answer } from './answer.ts';
+import type { Answer, ByteStream } from './answer.ts';
 import type { Exchange } from './exchange.ts';
 import { formatContentRange, parseSingleRange } from './range-header.ts';
 
@@ -21,7 +21,7 @@ export async function answerGrowingTar(
   const { headers, method, signal } = exchange;
   if (method === 'HEAD' || headers['if-range'] !== undefined || headers['if-none-match'] !== undefined) return undefined;
   let source: ByteSource | undefined;
-  const read = (start: number, end: number): Answer['body'] =>
+  const read = (start: number, end: number): (() => ByteStream) =>
     () => reader.read(layer, index, { range: { start, end }, signal, onSource: (from) => (source ??= from) });
   const shared = { 'accept-ranges': 'bytes', 'content-type': MEDIA_TYPES.octetStream };
   if (headers.range === undefined) {

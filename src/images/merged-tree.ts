@@ -1,5 +1,5 @@
 import { SpandrelError } from '../core/errors.ts';
-import type { RawText } from '../ztoc/raw-text.ts';
+import { cleanPath, type RawText } from '../ztoc/raw-text.ts';
 import type { TocEntry } from '../ztoc/ztoc.ts';
 
 /** A file or directory of the merged file system. */
@@ -141,13 +141,8 @@ function directory(): TreeNode {
   return { layer: undefined, entry: undefined, children: new Map() };
 }
 
-/** Segments of a tar name below the root; `..` is taken away at the root, as unpackers do. */
-function splitPath(name: string): string[] {
-  const segments: string[] = [];
-  for (const segment of name.split('/')) {
-    if (segment === '' || segment === '.') continue;
-    if (segment === '..') segments.pop();
-    else segments.push(segment);
-  }
-  return segments;
+/** Segments of a tar name below the root. */
+function splitPath(name: RawText): string[] {
+  const path = cleanPath(name);
+  return path === '' ? [] : path.split('/');
 }

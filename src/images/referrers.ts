@@ -52,7 +52,7 @@ export class Referrers {
     try {
       return await target.client.listReferrers(target.repository, digest, signal);
     } catch (error) {
-      if (!isSpandrelError(error) || isSpandrelError(error, 'UNAUTHORIZED', 'DENIED')) throw error;
+      if (!isSpandrelError(error) || error.code === 'UNAUTHORIZED' || error.code === 'DENIED') throw error;
       // Lazy loading must not depend on whether an upstream knows referrers.
       this.#deps.logger.debug({ upstream: target.client.name, code: error.code }, 'no referrers from the upstream');
       return [];

@@ -1,14 +1,12 @@
 import type { Descriptor } from '../core/descriptor.ts';
 import { type Digest, digestOf } from '../core/digest.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
+import { ZTOC_BUILD_TOOL } from '../ztoc/ztoc.ts';
 import { encodeGoJson, goMap } from './go-json.ts';
 
 /** The config blob of every SOCI index; the snapshotter never fetches it, registries and containerd do. */
 export const EMPTY_CONFIG = Buffer.from('{}');
 export const EMPTY_CONFIG_DIGEST: Digest = digestOf(EMPTY_CONFIG);
-
-/** The tool name that `soci` v0.10 to v0.15 writes; digests can only be equal if ours are made with the same. */
-export const BUILD_TOOL = 'AWS SOCI CLI v0.2';
 
 export interface SociLayer {
   readonly layer: Pick<Descriptor, 'digest' | 'mediaType'>;
@@ -34,7 +32,7 @@ export interface SociIndex {
  */
 export function encodeSociIndex(input: SociIndexInput): SociIndex {
   const artifactType = input.subject === undefined ? MEDIA_TYPES.sociIndexV2 : MEDIA_TYPES.sociIndexV1;
-  const annotations = { 'com.amazon.soci.build-tool-identifier': BUILD_TOOL };
+  const annotations = { 'com.amazon.soci.build-tool-identifier': ZTOC_BUILD_TOOL };
   const { subject } = input;
   const json = encodeGoJson({
     schemaVersion: 2,

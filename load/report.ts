@@ -1,0 +1,32 @@
+import { execFileSync } from 'node:child_process';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { cpus } from 'node:os';
+
+import type { ReportRow, Scenario } from './scenario.ts';
+
+/** The rows as an aligned table for a terminal. */
+export function formatTable(rows: readonly ReportRow[]): string {
+  const columns = Object.keys(rows[0] ?? {});
+  const lines = [columns, ...rows.map((row) => columns.map((column) => String(row[column] ?? '')))];
+  const widths = columns.map((_, place) => Math.max(...lines.map((line) => (line[place] ?? '').length)));
+  return lines.map((line) => line.map((cell, place) => cell.padStart(widths[place] ?? 0)).join('  ')).join('\n');
+}
+
+/** Write `results/<scenario>.json`: the rows and what they were measured on. */
+export async function saveResults(scenario: Scenario, rows: readonly ReportRow[]): Promise<string> {
+  const folder = new URL('./results/', import.meta.url);
+  await mkdir(folder, { recursive: true });
+  const file = new URL(`${scenario.name}.json`, folder);
+  const [processor] = cpus();
+  const result = {
+    scenario: scenario.name,
+    question: scenario.question,
+    date: new Date().toISOString(),
+    commit: execFileSync('git', ['rev-parse', '--short', 'HEAD']).toString().trim(),
+    node: process.version,
+    processor: `${cpus().length} x ${processor?.model ?? 'unknown'}`,
+    rows,
+  };
+  await writeFile(file, `${JSON.stringify(result, undefined, 2)}\n`);
+  return file.pathname;
+}

@@ -1,0 +1,16 @@
+/** A question that a run can answer. */
+export interface Scenario {
+  readonly name: string;
+  readonly question: string;
+  /** Run it; progress goes to `log`. */
+  run(options: ScenarioOptions): Promise<readonly ReportRow[]>;
+}
+
+export interface ScenarioOptions {
+  /** Numbers of clients at once, one after another. */
+  readonly clients: readonly number[];
+  readonly log: (line: string) => void;
+}
+
+/** One line of the report; the keys are the columns. */
+export type ReportRow = Readonly<Record<string, string | number>>;

@@ -1,0 +1,30 @@
+import type { Config } from '../config/schema.ts';
+import { DEMO_SEED, type DemoImage, generateDemoImage } from '../demo/demo-image.ts';
+import { DemoRegistry } from '../demo/demo-registry.ts';
+
+export interface EmbeddedDemo extends AsyncDisposable {
+  readonly config: Config;
+  readonly registry: DemoRegistry;
+  readonly image: DemoImage;
+}
+
+/** `config` with the embedded registry as its only upstream, started. */
+export async function startEmbeddedDemo(config: Config): Promise<EmbeddedDemo> {
+  // Always the same image, so that the store of an earlier start fits.
+  const image = await generateDemoImage({ seed: DEMO_SEED });
+  const registry = await DemoRegistry.start({ image });
+  const upstream = {
+    name: 'demo',
+    host: registry.host,
+    url: registry.url,
+    hostnames: [],
+    default: true,
+    auth: { kind: 'anonymous' },
+  } as const;
+  return {
+    config: { ...config, upstreams: [upstream] },
+    registry,
+    image,
+    [Symbol.asyncDispose]: () => registry[Symbol.asyncDispose](),
+  };
+}

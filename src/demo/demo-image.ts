@@ -1,0 +1,79 @@
+import { extname } from 'node:path';
+
+import type { Digest } from '../core/digest.ts';
+import { WorkerPool } from '../inflate/worker-pool.ts';
+
+/** Seed of the image that is served when nothing is said. */
+export const DEMO_SEED = 'spandrel';
+
+export interface DemoImageOptions {
+  /** The same seed, scale and Node version give the same digests. */
+  readonly seed: string;
+  /** Factor on the number of files and the size of the big ones, above 0; 1 when not given: some 40 MB, three layers above 10 MiB. */
+  readonly scale?: number;
+}
+
+/** Something that a registry stores under its digest. */
+export interface DemoContent {
+  readonly digest: Digest;
+  readonly mediaType: string;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+}
+
+export interface DemoLayer {
+  /** What it is in the image: `base`, `dependencies`, `configuration`, `assets`, `pages`, `program`. */
+  readonly name: string;
+  readonly digest: Digest;
+  readonly diffId: Digest;
+  readonly mediaType: string;
+  /** Compressed bytes. */
+  readonly size: number;
+  readonly uncompressedBytes: number;
+  /** Members of the tar. */
+  readonly entries: number;
+}
+
+/** A file to read, as it is in the merged file system, and what should come out. */
+export interface DemoFile {
+  readonly path: string;
+  readonly layer: Digest;
+  readonly size: number;
+  /** Of the file's bytes, in hex. */
+  readonly sha256: string;
+}
+
+/** An image for linux/amd64 and linux/arm64, which share all layers but `configuration`. */
+export interface DemoImage {
+  /** Layers and configs. */
+  readonly blobs: readonly DemoContent[];
+  /** The image manifests, then the index that points to them. */
+  readonly manifests: readonly DemoContent[];
+  /** Tags of the index. */
+  readonly tags: readonly string[];
+  /** Digest of the index. */
+  readonly digest: Digest;
+  /** The layers of linux/amd64, lowest first. */
+  readonly layers: readonly DemoLayer[];
+  /** Compressed bytes of these layers: what a pull moves. */
+  readonly compressedBytes: number;
+  readonly files: {
+    /** Some hundred KiB in the middle of the base layer. */
+    readonly middle: DemoFile;
+    /** Begins in one 4 MiB span of the dependencies and ends several spans later. */
+    readonly spanning: DemoFile;
+    /** Some hundred bytes in the top layer; replaces a file of a lower one. */
+    readonly program: DemoFile;
+    /** The bulk of the top layer. */
+    readonly model: DemoFile;
+  };
+}
+
+/**
+ * A whole image that looks like what people run, made up in a thread of its own: gzip, zstd and plain tar layers, thousands of files,
+ * links of both kinds, whiteouts, PAX names.
+ */
+export async function generateDemoImage(options: DemoImageOptions): Promise<DemoImage> {
+  const entry = new URL(`./demo-image-worker${extname(import.meta.url)}`, import.meta.url);
+  await using pool = new WorkerPool({ entry, name: 'demo image', threads: 1, maxQueue: 0 });
+  return await pool.run<DemoImage>('buildDemoImage', options);
+}

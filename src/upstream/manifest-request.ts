@@ -1,0 +1,52 @@
+import { type Digest, digestAlgorithm, digestOfLarge, isDigest } from '../core/digest.ts';
+import { SpandrelError } from '../core/errors.ts';
+import { formatReference, type Reference } from '../core/image-name.ts';
+import { MANIFEST_MEDIA_TYPES, MEDIA_TYPES } from '../core/media-types.ts';
+import type { RegistryApi } from './registry-api.ts';
+import { readFailure } from './upstream-failure.ts';
+
+export interface FetchedManifest {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** Content-Type without parameters. */
+  readonly mediaType: string;
+  /** Of the bytes; of the algorithm that was asked for, sha256 for a tag. */
+  readonly digest: Digest;
+}
+
+export interface ManifestQuery {
+  readonly repository: string;
+  readonly reference: Reference;
+  readonly accept?: readonly string[] | undefined;
+  readonly maxBytes: number;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** Distribution spec, "Pulling manifests". @throws as {@link RegistryClient.fetchManifest} */
+export async function fetchManifest(api: RegistryApi, query: ManifestQuery): Promise<FetchedManifest> {
+  const { repository, reference, signal } = query;
+  const accept = query.accept ?? [...MANIFEST_MEDIA_TYPES, '*/*'];
+  const response = await api.request({
+    kind: 'manifest',
+    path: `${repository}/manifests/${formatReference(reference)}`,
+    repository,
+    headers: { accept: accept.join(', ') },
+    signal,
+  });
+  if (response.status !== 200) throw await readFailure(api.upstream, response, 'MANIFEST_UNKNOWN');
+  const encoding = response.headers['content-encoding'] ?? 'identity';
+  if (encoding !== 'identity') {
+    response.body.destroy();
+    throw new SpandrelError('UPSTREAM_PROTOCOL', `upstream ${api.upstream}: the manifest is encoded, which nobody asked for`);
+  }
+  const bytes = new Uint8Array(await response.body.read(query.maxBytes));
+  const announced = response.headers['docker-content-digest'];
+  const expected = 'digest' in reference ? reference.digest : typeof announced === 'string' && isDigest(announced) ? announced : undefined;
+  if (expected !== undefined && (await digestOfLarge(bytes, digestAlgorithm(expected))) !== expected) {
+    throw new SpandrelError('BLOB_CORRUPT', `upstream ${api.upstream}: the manifest does not match its digest ${expected}`);
+  }
+  return {
+    bytes,
+    mediaType: response.headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase() || MEDIA_TYPES.octetStream,
+    digest: 'digest' in reference ? reference.digest : await digestOfLarge(bytes),
+  };
+}

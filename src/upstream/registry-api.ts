@@ -1,0 +1,105 @@
+import type { UpstreamAuth } from '../config/upstream-config.ts';
+import { SpandrelError } from '../core/errors.ts';
+import type { Secret } from '../core/secret.ts';
+import type { Logger } from '../telemetry/logger.ts';
+import type { Metrics, UpstreamRequestKind } from '../telemetry/metrics.ts';
+import { Authenticator } from './authenticator.ts';
+import { parseChallenges } from './challenge.ts';
+import { isRedirect, resolveRedirect } from './redirect.ts';
+import { Transport, type TransportOptions, type TransportResponse } from './transport.ts';
+
+export interface RegistryApiOptions extends Omit<TransportOptions, 'hostname'> {
+  readonly base: URL;
+  readonly auth: UpstreamAuth;
+  readonly metrics: Metrics;
+  readonly logger: Logger;
+}
+
+export interface ApiRequest {
+  readonly kind: UpstreamRequestKind;
+  readonly method?: 'GET' | 'HEAD';
+  /** Below `/v2/`. */
+  readonly path: string;
+  readonly query?: URLSearchParams;
+  /** Empty for requests that concern no repository. */
+  readonly repository: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly signal: AbortSignal | undefined;
+}
+
+export interface ApiResponse extends TransportResponse {
+  /** Where the answer came from after all redirects; may be signed: not for logs. */
+  readonly url: URL;
+}
+
+const MAX_REDIRECTS = 5;
+
+/** Requests to the `/v2/` of one upstream: authenticated, redirects followed. Credentials go to the upstream's origin only. */
+export class RegistryApi implements AsyncDisposable {
+  readonly upstream: string;
+  readonly #base: URL;
+  readonly #transport: Transport;
+  readonly #authenticator: Authenticator;
+
+  constructor(options: RegistryApiOptions) {
+    this.upstream = options.upstream;
+    this.#base = options.base;
+    this.#transport = new Transport({ ...options, hostname: options.base.hostname });
+    this.#authenticator = new Authenticator({ ...options, transport: this.#transport });
+  }
+
+  /**
+   * The answer, whatever its status other than a redirect. A 401 is answered with credentials once.
+   * @throws SpandrelError UPSTREAM_* codes, UNAUTHORIZED if a token service refuses; the reason of the signal
+   */
+  async request(request: ApiRequest): Promise<ApiResponse> {
+    const { kind, signal } = request;
+    const method = request.method ?? 'GET';
+    let url = new URL(`${this.#base.href.replace(/\/+$/, '')}/v2/${request.path}`);
+    if (request.query !== undefined) url.search = request.query.toString();
+    const scope = request.repository === '' ? '' : `repository:${request.repository}:pull`;
+    let answered = false;
+    let renewed: Secret | undefined;
+    for (let redirects = 0; redirects <= MAX_REDIRECTS;) {
+      const isOwn = url.origin === this.#base.origin;
+      const authorization = isOwn ? (renewed ?? (await this.#authenticator.authorization(scope, signal))) : undefined;
+      const headers = {
+        'accept-encoding': 'identity',
+        ...request.headers,
+        ...(authorization === undefined ? {} : { authorization: authorization.reveal() }),
+      };
+      const response = await this.#transport.request({ kind, method, url, headers, signal });
+      if (response.status === 401 && isOwn && !answered) {
+        answered = true;
+        const challenges = parseChallenges(response.headers['www-authenticate']);
+        renewed = await this.#authenticator.answer(scope, challenges, authorization, signal);
+        if (renewed === undefined) return { ...response, url };
+        await response.body.discard();
+      } else if (isRedirect(response.status)) {
+        await response.body.discard();
+        url = resolveRedirect(this.upstream, this.#base, url, response.headers.location);
+        redirects++;
+      } else {
+        return { ...response, url };
+      }
+    }
+    throw new SpandrelError('UPSTREAM_PROTOCOL', `upstream ${this.upstream}: more than ${MAX_REDIRECTS} redirects`);
+  }
+
+  /** The answer of a URL that an earlier answer came from, on another host: asked without credentials, no redirects. */
+  async requestUrl(url: URL, request: Pick<ApiRequest, 'kind' | 'headers' | 'signal'>): Promise<ApiResponse> {
+    const headers = { 'accept-encoding': 'identity', ...request.headers };
+    const response = await this.#transport.request({ kind: request.kind, method: 'GET', url, headers, signal: request.signal });
+    return { ...response, url };
+  }
+
+  /** True if `url` is at the upstream itself. */
+  isOwn(url: URL): boolean {
+    return url.origin === this.#base.origin;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#authenticator.close(new SpandrelError('SHUTTING_DOWN', 'the proxy is being stopped'));
+    await this.#transport[Symbol.asyncDispose]();
+  }
+}

@@ -1,0 +1,97 @@
+import type { ByteRange } from '../core/byte-range.ts';
+import { rangeLength } from '../core/byte-range.ts';
+import type { Digest } from '../core/digest.ts';
+import { SpandrelError } from '../core/errors.ts';
+import type { BlobLocations } from './blob-locations.ts';
+import type { BlobResponse, BlobSource } from './blob-source.ts';
+import { formatRange, parseContentLength, parseContentRange, parseUnsatisfiedRange } from './content-range.ts';
+import { isRedirect } from './redirect.ts';
+import type { ApiResponse, RegistryApi } from './registry-api.ts';
+import { readFailure } from './upstream-failure.ts';
+
+/** A blob of a registry. Its redirect is followed once and remembered while its signature holds. */
+export class RegistryBlobSource implements BlobSource {
+  readonly #api: RegistryApi;
+  readonly #locations: BlobLocations;
+  readonly #repository: string;
+  readonly #digest: Digest;
+
+  constructor(api: RegistryApi, locations: BlobLocations, repository: string, digest: Digest) {
+    this.#api = api;
+    this.#locations = locations;
+    this.#repository = repository;
+    this.#digest = digest;
+  }
+
+  async fetch(range: ByteRange | undefined, signal: AbortSignal): Promise<BlobResponse> {
+    const headers: Record<string, string> = { accept: '*/*', ...(range === undefined ? {} : { range: formatRange(range) }) };
+    const response = (await this.#fetchRemembered(headers, signal)) ?? (await this.#fetchFromRegistry(headers, signal));
+    try {
+      return await this.#check(response, range);
+    } catch (error) {
+      response.body.destroy();
+      throw error;
+    }
+  }
+
+  async #fetchRemembered(headers: Record<string, string>, signal: AbortSignal): Promise<ApiResponse | undefined> {
+    const location = this.#locations.get(this.#repository, this.#digest);
+    if (location === undefined) return undefined;
+    const response = await this.#api.requestUrl(location, { kind: 'blob', headers, signal });
+    // A signature that has ended gives 403 on S3, 401 elsewhere; whatever else it may be, the registry knows better.
+    if (response.status < 300 || response.status === 416) return response;
+    if (!isRedirect(response.status) && response.status !== 401 && response.status !== 403) return response;
+    this.#locations.delete(this.#repository, this.#digest);
+    await response.body.discard();
+    return undefined;
+  }
+
+  async #fetchFromRegistry(headers: Record<string, string>, signal: AbortSignal): Promise<ApiResponse> {
+    const path = `${this.#repository}/blobs/${this.#digest}`;
+    const response = await this.#api.request({ kind: 'blob', path, repository: this.#repository, headers, signal });
+    const isGood = response.status === 200 || response.status === 206;
+    if (isGood && !this.#api.isOwn(response.url)) this.#locations.set(this.#repository, this.#digest, response.url);
+    return response;
+  }
+
+  async #check(response: ApiResponse, asked: ByteRange | undefined): Promise<BlobResponse> {
+    const { status, headers, body } = response;
+    if (status === 416 && parseUnsatisfiedRange(headers['content-range']) === 0) {
+      // No range of an empty blob can be satisfied: RFC 9110, section 14.1.2.
+      body.destroy();
+      return { range: { start: 0, end: 0 }, totalBytes: 0, body: emptyBody() };
+    }
+    if (status === 416) throw this.#wrong('the range lies outside of the blob');
+    if (status !== 200 && status !== 206) throw await readFailure(this.#api.upstream, response, 'BLOB_UNKNOWN');
+    if ((headers['content-encoding'] ?? 'identity') !== 'identity') throw this.#wrong('the blob is encoded, which nobody asked for');
+    const length = parseContentLength(headers['content-length']);
+    if (status === 200) {
+      if (length === undefined) throw this.#wrong('no Content-Length');
+      return { range: { start: 0, end: length }, totalBytes: length, body: this.#exactly(body, length) };
+    }
+    const content = parseContentRange(headers['content-range']);
+    if (asked === undefined || content === undefined) throw this.#wrong('a part that was not asked for, or does not say which');
+    const { range, totalBytes } = content;
+    if (range.start !== asked.start || range.end !== Math.min(asked.end, totalBytes)) throw this.#wrong('another range than the one asked for');
+    if (length !== undefined && length !== rangeLength(range)) throw this.#wrong('Content-Length and Content-Range contradict each other');
+    return { range, totalBytes, body: this.#exactly(body, rangeLength(range)) };
+  }
+
+  async *#exactly(body: AsyncIterable<Buffer>, bytes: number): AsyncGenerator<Buffer, void, undefined> {
+    let received = 0;
+    for await (const chunk of body) {
+      received += chunk.byteLength;
+      if (received > bytes) throw this.#wrong(`more than the ${bytes} bytes announced`);
+      yield chunk;
+    }
+    if (received < bytes) throw this.#wrong(`${received} bytes instead of the ${bytes} announced`);
+  }
+
+  #wrong(words: string): SpandrelError {
+    return new SpandrelError('UPSTREAM_PROTOCOL', `upstream ${this.#api.upstream}: blob answer: ${words}`);
+  }
+}
+
+async function* emptyBody(): AsyncGenerator<Buffer, void, undefined> {
+  // Nothing to yield.
+}

@@ -1,0 +1,101 @@
+import type { UpstreamConfig } from '../config/upstream-config.ts';
+import type { Descriptor } from '../core/descriptor.ts';
+import type { Digest } from '../core/digest.ts';
+import type { Reference } from '../core/image-name.ts';
+import type { Logger } from '../telemetry/logger.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import { BlobLocations } from './blob-locations.ts';
+import { fetchBlobSize } from './blob-size.ts';
+import type { BlobSource } from './blob-source.ts';
+import { fullRepository, reachableUrl } from './docker-hub.ts';
+import { type FetchedManifest, fetchManifest } from './manifest-request.ts';
+import { listReferrers } from './referrer-list.ts';
+import { RegistryApi } from './registry-api.ts';
+import { RegistryBlobSource } from './registry-blob-source.ts';
+import type { Pause } from './retry-delay.ts';
+import { listTags, type TagPage, type TagQuery } from './tag-list.ts';
+import type { UpstreamTiming } from './transport.ts';
+import { readFailure } from './upstream-failure.ts';
+
+export interface RegistryClientDeps {
+  readonly config: UpstreamConfig;
+  /** PEM text of the authority that `config.ca` names. */
+  readonly ca?: string | undefined;
+  readonly timing: UpstreamTiming;
+  readonly limits: { readonly maxManifestBytes: number };
+  readonly metrics: Metrics;
+  readonly logger: Logger;
+  /** Waits between retries. */
+  readonly pause?: Pause | undefined;
+}
+
+/**
+ * One upstream registry. Besides the codes named below, every request may end with UNAUTHORIZED, DENIED, UPSTREAM_UNREACHABLE,
+ * UPSTREAM_TIMEOUT, UPSTREAM_THROTTLED, UPSTREAM_PROTOCOL, or with the reason of its signal.
+ */
+export class RegistryClient implements AsyncDisposable {
+  /** The upstream's name; label of metrics and logs. */
+  readonly name: string;
+  /** The registry's own name as in image references. */
+  readonly host: string;
+  readonly #api: RegistryApi;
+  readonly #locations = new BlobLocations();
+  readonly #maxManifestBytes: number;
+
+  constructor({ config, ca, timing, limits, metrics, logger, pause }: RegistryClientDeps) {
+    this.name = config.name;
+    this.host = config.host;
+    this.#maxManifestBytes = limits.maxManifestBytes;
+    const base = reachableUrl(new URL(config.url));
+    this.#api = new RegistryApi({ upstream: config.name, base, auth: config.auth, ca, timing, metrics, logger, pause });
+  }
+
+  /** `repository` as the upstream calls it. Every method below does this itself. */
+  repositoryName(repository: string): string {
+    return fullRepository(this.host, repository);
+  }
+
+  /**
+   * A manifest, whole and of the digest that was asked for.
+   * @throws SpandrelError MANIFEST_UNKNOWN, NAME_UNKNOWN, BLOB_CORRUPT, UPSTREAM_PROTOCOL beyond `limits.maxManifestBytes`
+   */
+  fetchManifest(
+    repository: string,
+    reference: Reference,
+    options: { readonly accept?: readonly string[]; readonly signal?: AbortSignal } = {},
+  ): Promise<FetchedManifest> {
+    const { accept, signal } = options;
+    return fetchManifest(this.#api, { repository: this.repositoryName(repository), reference, accept, maxBytes: this.#maxManifestBytes, signal });
+  }
+
+  /** Size of a blob in bytes. @throws SpandrelError BLOB_UNKNOWN, NAME_UNKNOWN */
+  statBlob(repository: string, digest: Digest, signal?: AbortSignal): Promise<number> {
+    return fetchBlobSize(this.#api, this.repositoryName(repository), digest, signal);
+  }
+
+  /** A blob to fetch ranges of; asks for nothing yet. */
+  blobSource(repository: string, digest: Digest): BlobSource {
+    return new RegistryBlobSource(this.#api, this.#locations, this.repositoryName(repository), digest);
+  }
+
+  /** One page of tags, as long as the upstream makes it. @throws SpandrelError NAME_UNKNOWN */
+  listTags(repository: string, query: TagQuery = {}, signal?: AbortSignal): Promise<TagPage> {
+    return listTags(this.#api, this.repositoryName(repository), query, signal);
+  }
+
+  /** All referrers of a manifest, from the Referrers API or the fallback tag; none is an empty list. At most 4 MiB of JSON. */
+  listReferrers(repository: string, digest: Digest, signal?: AbortSignal): Promise<Descriptor[]> {
+    return listReferrers(this.#api, this.repositoryName(repository), digest, signal);
+  }
+
+  /** Resolves if the upstream answers the registry API and takes our credentials. */
+  async ping(signal?: AbortSignal): Promise<void> {
+    const response = await this.#api.request({ kind: 'ping', path: '', repository: '', signal });
+    if (response.status !== 200) throw await readFailure(this.name, response, 'NAME_UNKNOWN');
+    await response.body.discard();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#api[Symbol.asyncDispose]();
+  }
+}

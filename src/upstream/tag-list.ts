@@ -1,0 +1,41 @@
+import { SpandrelError } from '../core/errors.ts';
+import { parseJsonObject } from './json-answer.ts';
+import { parseNextQuery } from './link-header.ts';
+import type { RegistryApi } from './registry-api.ts';
+import { readFailure } from './upstream-failure.ts';
+
+export interface TagPage {
+  readonly tags: readonly string[];
+  /** What to give as `last` for the next page; absent on the last one. */
+  readonly next?: string;
+}
+
+export interface TagQuery {
+  readonly limit?: number;
+  readonly last?: string;
+}
+
+const MAX_TAG_LIST_BYTES = 16 * 2 ** 20;
+
+/** Distribution spec, "Listing Tags". @throws as {@link RegistryClient.listTags} */
+export async function listTags(
+  api: RegistryApi,
+  repository: string,
+  { limit, last }: TagQuery,
+  signal: AbortSignal | undefined,
+): Promise<TagPage> {
+  const query = new URLSearchParams();
+  if (limit !== undefined) query.set('n', String(limit));
+  if (last !== undefined) query.set('last', last);
+  const response = await api.request({ kind: 'tags', path: `${repository}/tags/list`, query, repository, signal });
+  if (response.status !== 200) throw await readFailure(api.upstream, response, 'NAME_UNKNOWN');
+  const body = parseJsonObject(api.upstream, await response.body.read(MAX_TAG_LIST_BYTES));
+  // A repository without tags has null in some registries.
+  const tags: unknown = body['tags'] ?? [];
+  if (!Array.isArray(tags) || !tags.every((tag) => typeof tag === 'string')) {
+    throw new SpandrelError('UPSTREAM_PROTOCOL', `upstream ${api.upstream}: the answer is no list of tags`);
+  }
+  const following = parseNextQuery(response.headers.link);
+  const next = following === undefined ? undefined : (following.get('last') ?? tags.at(-1));
+  return { tags, ...(next === undefined ? {} : { next }) };
+}

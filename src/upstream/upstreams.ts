@@ -1,0 +1,99 @@
+import { readFile } from 'node:fs/promises';
+
+import type { UpstreamConfig } from '../config/upstream-config.ts';
+import { SpandrelError } from '../core/errors.ts';
+import { isDockerHub } from './docker-hub.ts';
+import { RegistryClient, type RegistryClientDeps } from './registry-client.ts';
+
+/** What of a request may choose the upstream. */
+export interface UpstreamChoice {
+  /** The repository as the client names it. */
+  readonly name: string;
+  /** `?ns=`: the registry that the client believes to talk to. */
+  readonly namespace?: string | undefined;
+  /** Host header without its port. */
+  readonly hostname?: string | undefined;
+}
+
+/** A repository of an upstream. */
+export interface SelectedRepository {
+  readonly client: RegistryClient;
+  /** As the upstream calls it. */
+  readonly repository: string;
+}
+
+interface Entry {
+  readonly config: UpstreamConfig;
+  readonly client: RegistryClient;
+}
+
+/** The configured upstreams; no other registry is ever contacted. Owns their clients. */
+export class Upstreams implements AsyncDisposable {
+  readonly #entries: readonly Entry[];
+
+  constructor(entries: readonly Entry[]) {
+    this.#entries = entries;
+  }
+
+  get clients(): readonly RegistryClient[] {
+    return this.#entries.map(({ client }) => client);
+  }
+
+  /**
+   * The upstream of a request: by `ns`, else by the first segment of the name, which is then taken off, else by the Host header,
+   * else the default.
+   * @throws SpandrelError DENIED for an `ns` that is not configured; NAME_UNKNOWN if nothing chooses an upstream
+   */
+  select({ name, namespace, hostname }: UpstreamChoice): SelectedRepository {
+    if (namespace !== undefined) {
+      const named = this.#entries.find(({ config }) => isNamed(config, namespace));
+      if (named === undefined) throw new SpandrelError('DENIED', 'the registry in `ns` is not an upstream of this proxy');
+      return repositoryOf(named, name);
+    }
+    const slash = name.indexOf('/');
+    const prefix = slash < 0 ? undefined : name.slice(0, slash);
+    const prefixed = this.#entries.find(({ config }) => prefix !== undefined && isNamed(config, prefix));
+    if (prefixed !== undefined) return repositoryOf(prefixed, name.slice(slash + 1));
+    const wanted = hostname?.toLowerCase();
+    const chosen =
+      this.#entries.find(({ config }) => config.hostnames.some((listed) => listed.toLowerCase() === wanted)) ??
+      this.#entries.find(({ config }) => config.default);
+    if (chosen !== undefined) return repositoryOf(chosen, name);
+    const names = this.#entries.map(({ config }) => config.name).join(', ');
+    throw new SpandrelError('NAME_UNKNOWN', `no upstream for this name: begin it with the name of one (${names}), or mark one as default`);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.clients.map((client) => client[Symbol.asyncDispose]()));
+  }
+}
+
+export interface CreateUpstreamsDeps extends Omit<RegistryClientDeps, 'config' | 'ca'> {
+  readonly upstreams: readonly UpstreamConfig[];
+}
+
+/** Clients of all upstreams; asks none of them yet. @throws SpandrelError CONFIG_INVALID if a `ca` file cannot be read */
+export async function createUpstreams({ upstreams, ...shared }: CreateUpstreamsDeps): Promise<Upstreams> {
+  const authorities = await Promise.all(upstreams.map(readAuthority));
+  return new Upstreams(
+    upstreams.map((config, place) => ({ config, client: new RegistryClient({ config, ca: authorities[place], ...shared }) })),
+  );
+}
+
+async function readAuthority({ name, ca }: UpstreamConfig): Promise<string | undefined> {
+  if (ca === undefined) return undefined;
+  try {
+    return await readFile(ca, 'utf8');
+  } catch (error) {
+    throw new SpandrelError('CONFIG_INVALID', `upstreams: the ca file of ${name} cannot be read`, { cause: error });
+  }
+}
+
+function isNamed(config: UpstreamConfig, text: string): boolean {
+  const wanted = text.toLowerCase();
+  return config.name === wanted || config.host.toLowerCase() === wanted || (isDockerHub(config.host) && isDockerHub(wanted));
+}
+
+function repositoryOf({ client }: Entry, repository: string): SelectedRepository {
+  return { client, repository: client.repositoryName(repository) };
+}

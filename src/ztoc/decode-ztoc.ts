@@ -1,0 +1,107 @@
+import { type Digest, isDigest } from '../core/digest.ts';
+import { SpandrelError } from '../core/errors.ts';
+import { ZTOC_ALGORITHMS, ZTOC_SLOTS } from './encode-ztoc.ts';
+import { FlatBuffer, type FlatTable } from './flat-reader.ts';
+import { decodeGzipZinfo } from './gzip-zinfo.ts';
+import { printRawText, type RawText } from './raw-text.ts';
+import { decodeTarZinfo, tarMaxSpanId } from './tar-zinfo.ts';
+import { type EntryType, type TocEntry, type Ztoc, type ZtocCompression, ZTOC_ENTRY_TYPES, ZTOC_VERSION } from './ztoc.ts';
+
+/**
+ * A zTOC from its bytes; `checkpoints` is a part of them. What is returned is consistent in itself: as many digests as checkpoints,
+ * offsets within the layer. Costs memory of the order of `bytes`, whatever they hold.
+ * @throws SpandrelError INDEX_MALFORMED
+ */
+export function decodeZtoc(bytes: Uint8Array): Ztoc & { readonly entries: readonly TocEntry[] } {
+  const { ztoc: slots, toc: tocSlots, compressionInfo: infoSlots } = ZTOC_SLOTS;
+  const table = new FlatBuffer(bytes).root();
+  const version = printRawText(table.raw(slots.version));
+  if (version !== ZTOC_VERSION) throw malformed(`its version is ${JSON.stringify(version.slice(0, 20))}`);
+  const info = table.table(slots.compressionInfo);
+  if (info === undefined) throw malformed('it has no checkpoints');
+
+  const ztoc = {
+    version,
+    buildTool: printRawText(table.raw(slots.buildTool)),
+    compressedArchiveSize: table.int64(slots.compressedSize),
+    uncompressedArchiveSize: table.int64(slots.uncompressedSize),
+    entries: (table.table(slots.toc)?.tables(tocSlots.metadata) ?? []).map(readEntry),
+    compression: readCompression(info.int8(infoSlots.algorithm, ZTOC_ALGORITHMS.gzip)),
+    maxSpanId: info.int32(infoSlots.maxSpanId),
+    spanDigests: info.raws(infoSlots.spanDigests).map(readDigest),
+    checkpoints: info.bytes(infoSlots.checkpoints),
+  };
+  checkSizes(ztoc);
+  return ztoc;
+}
+
+function checkSizes(ztoc: Ztoc & { readonly entries: readonly TocEntry[] }): void {
+  const { compressedArchiveSize, uncompressedArchiveSize, maxSpanId, spanDigests } = ztoc;
+  if (compressedArchiveSize < 0 || uncompressedArchiveSize < 0) throw malformed('a size is negative');
+  if (spanDigests.length !== maxSpanId + 1) throw malformed('its numbers of spans and of digests differ');
+  if (lastSpan(ztoc) !== maxSpanId) throw malformed('its numbers of spans and of checkpoints differ');
+  for (const { type, uncompressedOffset, uncompressedSize } of ztoc.entries) {
+    const isInside = uncompressedOffset >= 0 && uncompressedOffset <= uncompressedArchiveSize;
+    // Links may claim any size, having no data.
+    if (!isInside || (type === 'reg' && uncompressedSize < 0)) throw malformed('a file lies outside of the layer');
+  }
+}
+
+function lastSpan({ compression, checkpoints, compressedArchiveSize, uncompressedArchiveSize }: Ztoc): number {
+  if (compression === 'none') {
+    const zinfo = decodeTarZinfo(checkpoints);
+    if (zinfo.sizeBytes !== compressedArchiveSize) throw malformed('its sizes of the layer differ');
+    return tarMaxSpanId(zinfo);
+  }
+  const zinfo = decodeGzipZinfo(checkpoints);
+  const last = zinfo.checkpoints.at(-1);
+  if (last !== undefined && last.compressedOffset > compressedArchiveSize) {
+    throw malformed('a checkpoint lies outside of the layer');
+  }
+  // An archive may end long before its stream does, but there is no checkpoint without a stream.
+  if (uncompressedArchiveSize > 0 && last === undefined) throw malformed('it has no checkpoints');
+  return zinfo.checkpoints.length - 1;
+}
+
+function readEntry(file: FlatTable): TocEntry {
+  const { file: slots, xattr } = ZTOC_SLOTS;
+  const paxRecords = new Map<RawText, RawText>();
+  for (const record of file.tables(slots.xattrs)) paxRecords.set(record.raw(xattr.key), record.raw(xattr.value));
+  return {
+    name: file.raw(slots.name),
+    type: readType(file.raw(slots.type)),
+    uncompressedOffset: file.int64(slots.uncompressedOffset),
+    uncompressedSize: file.int64(slots.uncompressedSize),
+    linkname: file.raw(slots.linkname),
+    mode: file.int64(slots.mode),
+    uid: file.uint32(slots.uid),
+    gid: file.uint32(slots.gid),
+    uname: file.raw(slots.uname),
+    gname: file.raw(slots.gname),
+    modTime: printRawText(file.raw(slots.modTime)),
+    devMajor: file.int64(slots.devMajor),
+    devMinor: file.int64(slots.devMinor),
+    paxRecords,
+  };
+}
+
+function readType(text: string): EntryType {
+  const type = ZTOC_ENTRY_TYPES.find((known) => known === text);
+  if (type === undefined) throw malformed(`a file is of the type ${JSON.stringify(text.slice(0, 20))}`);
+  return type;
+}
+
+function readCompression(algorithm: number): ZtocCompression {
+  if (algorithm === ZTOC_ALGORITHMS.gzip) return 'gzip';
+  if (algorithm === ZTOC_ALGORITHMS.none) return 'none';
+  throw malformed(`its compression has the number ${algorithm}`);
+}
+
+function readDigest(text: string): Digest {
+  if (!isDigest(text)) throw malformed('a span has no digest');
+  return text;
+}
+
+function malformed(problem: string): SpandrelError {
+  return new SpandrelError('INDEX_MALFORMED', `the zTOC is damaged: ${problem}`);
+}

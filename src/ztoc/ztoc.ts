@@ -1,0 +1,70 @@
+import type { Digest } from '../core/digest.ts';
+import type { LayerCompression } from '../core/media-types.ts';
+import type { RawText } from './raw-text.ts';
+
+/** The entry types of a zTOC (soci-snapshotter `ztoc/toc_builder.go`, getType). */
+export const ZTOC_ENTRY_TYPES = ['reg', 'dir', 'symlink', 'hardlink', 'char', 'block', 'fifo'] as const;
+
+/**
+ * Type of an entry. `sparse` is not of SOCI, which takes such an entry for a regular file: its data in the archive is not the
+ * file's content. It occurs in our own indexes only.
+ */
+export type EntryType = (typeof ZTOC_ENTRY_TYPES)[number] | 'sparse';
+
+/** One file of a layer as its tar header describes it. All numbers are safe integers. */
+export interface TocEntry {
+  /** As in the archive: not cleaned, directories mostly end in a slash. */
+  readonly name: RawText;
+  readonly type: EntryType;
+  /** Where the file's data begins, behind all of its headers. */
+  readonly uncompressedOffset: number;
+  /** Size field of the header. Entries other than `reg` have no data whatever it says. */
+  readonly uncompressedSize: number;
+  /** Target of a symbolic or hard link, else empty. */
+  readonly linkname: RawText;
+  readonly mode: number;
+  /** Unsigned 32 bits; larger numbers have wrapped. */
+  readonly uid: number;
+  readonly gid: number;
+  readonly uname: RawText;
+  readonly gname: RawText;
+  /** RFC 3339 in UTC with up to nine decimals; empty if the year is not within 0 to 9999. */
+  readonly modTime: string;
+  readonly devMajor: number;
+  readonly devMinor: number;
+  /** All records of the entry's PAX header, extended attributes as `SCHILY.xattr.<name>`. Sorted by key. */
+  readonly paxRecords: ReadonlyMap<RawText, RawText>;
+}
+
+/** What can be read like an array of entries without being one. */
+export interface TocEntryList {
+  readonly length: number;
+  at(index: number): TocEntry | undefined;
+}
+
+/** The only version there is. */
+export const ZTOC_VERSION = '0.9';
+
+/** The tool name that `soci` v0.10 to v0.15 writes. It is part of the zTOC and so of its digest. */
+export const ZTOC_BUILD_TOOL = 'AWS SOCI CLI v0.2';
+
+/** How layers with a zTOC can be packed. */
+export type ZtocCompression = Exclude<LayerCompression, 'zstd'>;
+
+/** Table of contents and checkpoints of one layer (soci-snapshotter `ztoc/ztoc.go`). */
+export interface Ztoc {
+  readonly version: string;
+  readonly buildTool: string;
+  /** Size of the layer's blob in bytes. */
+  readonly compressedArchiveSize: number;
+  /** Where the tar reader stopped: what follows the end of the archive does not count. */
+  readonly uncompressedArchiveSize: number;
+  readonly entries: TocEntryList;
+  readonly compression: ZtocCompression;
+  /** Number of spans less one: -1 for an empty uncompressed layer. */
+  readonly maxSpanId: number;
+  /** Digests of the spans' compressed bytes. */
+  readonly spanDigests: readonly Digest[];
+  /** The encoded gzip or tar zinfo. */
+  readonly checkpoints: Uint8Array;
+}

@@ -1,0 +1,116 @@
+import { describe, expect, it } from 'vitest';
+
+import { MergedTree } from '../../src/images/merged-tree.ts';
+import { EMPTY_RAW_TEXT, parseRawText } from '../../src/ztoc/raw-text.ts';
+import type { EntryType, TocEntry } from '../../src/ztoc/ztoc.ts';
+
+let offset = 0;
+
+function entry(type: EntryType, name: string, linkname = ''): TocEntry {
+  return {
+    name: parseRawText(name),
+    type,
+    linkname: parseRawText(linkname),
+    uncompressedOffset: (offset += 512),
+    uncompressedSize: 1,
+    mode: 0o644,
+    uid: 0,
+    gid: 0,
+    uname: EMPTY_RAW_TEXT,
+    gname: EMPTY_RAW_TEXT,
+    modTime: '1970-01-01T00:00:00Z',
+    devMajor: 0,
+    devMinor: 0,
+    paxRecords: new Map(),
+  };
+}
+
+const file = (name: string): TocEntry => entry('reg', name);
+const dir = (name: string): TocEntry => entry('dir', name);
+const symlink = (name: string, to: string): TocEntry => entry('symlink', name, to);
+const hardlink = (name: string, to: string): TocEntry => entry('hardlink', name, to);
+
+function merge(...layers: TocEntry[][]): MergedTree {
+  const tree = new MergedTree();
+  for (const layer of layers) tree.addLayer(layer);
+  return tree;
+}
+
+function layerOf(tree: MergedTree, path: string): number | undefined {
+  return tree.resolve(parseRawText(path), true).node.layer;
+}
+
+function missing(tree: MergedTree, path: string): boolean {
+  try {
+    tree.resolve(parseRawText(path), true);
+    return false;
+  } catch (error) {
+    expect(error).toMatchObject({ code: 'FILE_UNKNOWN' });
+    return true;
+  }
+}
+
+describe('MergedTree', () => {
+  it('lets upper layers replace files, and finds names however they are written', () => {
+    const tree = merge([dir('./etc/'), file('./etc/passwd'), file('a')], [file('etc/passwd')]);
+    expect(layerOf(tree, '/etc/passwd')).toBe(1);
+    expect(layerOf(tree, 'etc//./passwd')).toBe(1);
+    expect(layerOf(tree, 'a')).toBe(0);
+    expect([...(tree.resolve(parseRawText(''), true).node.children?.keys() ?? [])]).toEqual(['etc', 'a']);
+  });
+
+  it('hides what a whiteout names, directories with all that is in them', () => {
+    const tree = merge([file('d/x/y'), file('d/z'), file('f')], [file('d/.wh.x'), file('.wh.f')]);
+    expect(missing(tree, 'd/x/y')).toBe(true);
+    expect(missing(tree, 'f')).toBe(true);
+    expect(layerOf(tree, 'd/z')).toBe(0);
+  });
+
+  it('hides lower files of an opaque directory, but not those of the layer that makes it opaque, whatever their order', () => {
+    const tree = merge([file('d/old'), file('e/old')], [file('d/new'), file('d/.wh..wh..opq'), file('e/.wh.new'), file('e/new')]);
+    expect(missing(tree, 'd/old')).toBe(true);
+    expect(layerOf(tree, 'd/new')).toBe(1);
+    expect(layerOf(tree, 'e/new')).toBe(1);
+    expect(layerOf(tree, 'e/old')).toBe(0);
+  });
+
+  it('keeps the content of a directory that a layer lists again, and drops that of one replaced by a file', () => {
+    const tree = merge([dir('d'), file('d/x'), dir('e'), file('e/x')], [dir('d'), file('e')]);
+    expect(layerOf(tree, 'd/x')).toBe(0);
+    expect(layerOf(tree, 'd')).toBe(1);
+    expect(layerOf(tree, 'e')).toBe(1);
+    expect(missing(tree, 'e/x')).toBe(true);
+  });
+
+  it('follows symbolic links, relative and absolute, in the middle of a path and at its end, without leaving the root', () => {
+    const tree = merge([file('usr/lib/libc.so'), symlink('lib', 'usr/lib'), symlink('usr/abs', '/lib/libc.so'), symlink('up', '../../../../usr'), symlink('chain', 'up/abs')]);
+    for (const path of ['lib/libc.so', 'usr/abs', 'up/lib/libc.so', 'chain', '../../lib/../lib/libc.so']) expect(layerOf(tree, path), path).toBe(0);
+    expect(tree.resolve(parseRawText('chain'), true).path).toBe('usr/lib/libc.so');
+  });
+
+  it('says that circles and dangling links are no files', () => {
+    const tree = merge([symlink('a', 'b'), symlink('b', 'a'), symlink('gone', 'nowhere')]);
+    expect(missing(tree, 'a')).toBe(true);
+    expect(missing(tree, 'gone')).toBe(true);
+  });
+
+  it('gives a hard link the data of its target, also when the target lies below or is replaced later', () => {
+    const tree = merge([file('a'), hardlink('same', 'a')], [hardlink('lower', './a'), file('a')]);
+    expect(layerOf(tree, 'same')).toBe(0);
+    expect(layerOf(tree, 'lower')).toBe(0);
+    expect(layerOf(tree, 'a')).toBe(1);
+    expect(tree.resolve(parseRawText('lower'), true).node.entry?.name).toBe('a');
+  });
+
+  it('puts files of upper layers where the symbolic links of lower ones lead', () => {
+    const tree = merge([dir('usr/lib'), symlink('lib', 'usr/lib')], [file('lib/new.so')]);
+    expect(layerOf(tree, 'usr/lib/new.so')).toBe(1);
+    expect(layerOf(tree, 'lib/new.so')).toBe(1);
+  });
+
+  it('takes names that try to climb out as names below the root', () => {
+    const tree = merge([file('../../etc/passwd'), file('/abs')]);
+    expect(layerOf(tree, 'etc/passwd')).toBe(0);
+    expect(layerOf(tree, 'abs')).toBe(0);
+  });
+});
