@@ -61,7 +61,7 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
   const tags = new DigestFiles(join(root, 'tags'));
 
   // Two pools, so that a read never waits behind a build.
-  const entry = new URL(`./ztoc/build-worker${extname(import.meta.url)}`, import.meta.url);
+  const entry = new URL(`./ztoc/layer-worker${extname(import.meta.url)}`, import.meta.url);
   const buildPool = opening.use(new WorkerPool({ name: 'index', entry, threads: config.index.threads, maxQueue: MAX_QUEUED_BUILDS }));
   const spanPool = opening.use(new WorkerPool({ name: 'span', entry, threads: config.spans.threads, maxQueue: MAX_QUEUED_SPANS }));
 

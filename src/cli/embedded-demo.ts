@@ -12,7 +12,8 @@ export interface EmbeddedDemo extends AsyncDisposable {
 export async function startEmbeddedDemo(config: Config): Promise<EmbeddedDemo> {
   // Always the same image, so that the store of an earlier start fits.
   const image = await generateDemoImage({ seed: DEMO_SEED });
-  const registry = await DemoRegistry.start({ image });
+  const registry = await DemoRegistry.start();
+  await registry.addImage('app', image);
   const upstream = {
     name: 'demo',
     host: registry.host,

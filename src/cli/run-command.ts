@@ -1,9 +1,5 @@
 import { isSpandrelError } from '../core/errors.ts';
-
-/** A command line that makes no sense; the message says what would. Exit status 2. */
-export class UsageError extends Error {
-  override name = 'UsageError';
-}
+import { UsageError } from './usage-error.ts';
 
 interface Command {
   readonly usage: string;
@@ -24,7 +20,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     run: async (args) => (await import('./demo.ts')).demo(args),
   },
   ztoc: {
-    usage: 'ztoc create|info|list|cat FILE …',
+    usage: 'ztoc create|info|list FILE …',
     about: 'make and look into zTOCs',
     run: async (args) => (await import('./ztoc.ts')).ztoc(args),
   },
@@ -55,8 +51,16 @@ export async function runCommand(args: readonly string[]): Promise<number> {
       process.stderr.write(`spandrel: ${error.code}: ${error.message}\n`);
       return 1;
     }
+    if (isSystemError(error)) {
+      process.stderr.write(`spandrel: ${error.message}\n`);
+      return 1;
+    }
     throw error;
   }
+}
+
+function isSystemError(error: unknown): error is Error {
+  return error instanceof Error && 'syscall' in error;
 }
 
 function isParseArgsError(error: unknown): error is Error {

@@ -6,7 +6,12 @@ export const MIDDLE_FILE = 'usr/lib/python3.12/pydoc_data/topics.py';
 
 const LIBRARIES = 'usr/lib/x86_64-linux-gnu';
 const KIB = 1024;
-const BIG_LIBRARIES = { 'libcrypto.so.3': 2.2, 'libicudata.so.72': 2.8, 'libc.so.6': 1.7, 'libpython3.12.so.1.0': 2.6 };
+const BIG_LIBRARIES = {
+  'libcrypto.so.3': 2.2,
+  'libicudata.so.72': 2.8,
+  'libc.so.6': 1.7,
+  'libpython3.12.so.1.0': 2.6,
+};
 const LANGUAGES = ['de', 'fr', 'ja', 'pt_BR', 'zh_CN', 'es', 'sv', 'uk'];
 
 /** How much of everything: `count` files of a kind, `bytes` of a big file. */
@@ -36,7 +41,20 @@ function addSkeleton(tree: LayerTree): void {
     tree.directory(`usr/${name}`);
     tree.symlink(name, `usr/${name}`);
   }
-  for (const path of ['boot', 'dev', 'home', 'media', 'mnt', 'proc', 'run', 'srv', 'sys', 'var/mail', 'var/spool']) tree.directory(path);
+  for (const path of [
+    'boot',
+    'dev',
+    'home',
+    'media',
+    'mnt',
+    'proc',
+    'run',
+    'srv',
+    'sys',
+    'var/mail',
+    'var/spool',
+  ])
+    tree.directory(path);
   tree.directory('root', { mode: 0o700 });
   tree.directory('tmp', { mode: 0o1777 });
   tree.directory('var/tmp', { mode: 0o1777 });
@@ -47,7 +65,10 @@ function addSkeleton(tree: LayerTree): void {
   tree.device('dev/zero', 1, 5);
   tree.fifo('run/initctl');
   tree.text('etc/os-release', 'PRETTY_NAME="Spandrel demo 1"\nID=spandrel-demo\nVERSION_ID="1"\n');
-  tree.text('etc/passwd', 'root:x:0:0:root:/root:/bin/bash\nwww-data:x:33:33:www-data:/var/www:/usr/sbin/nologin\n');
+  tree.text(
+    'etc/passwd',
+    'root:x:0:0:root:/root:/bin/bash\nwww-data:x:33:33:www-data:/var/www:/usr/sbin/nologin\n',
+  );
   tree.text('etc/shadow', 'root:*:20000:0:99999:7:::\n', { mode: 0o640, gid: 42 });
   tree.text('etc/motd', 'Replaced and removed by the layers above.\n');
   tree.text('etc/machine-id', '');
@@ -66,7 +87,10 @@ function addPrograms(tree: LayerTree, random: Random, scale: LayerScale): void {
   tree.hardlink('usr/bin/perl5.36.0', 'usr/bin/perl');
   tree.file('usr/bin/python3.12', 'binary', scale.bytes(90 * KIB), executable);
   tree.file('usr/bin/su', 'binary', 72 * KIB, { mode: 0o4755 });
-  tree.file('usr/bin/ping', 'binary', 89 * KIB, { mode: 0o755, xattrs: { 'security.capability': '\u0001\u0000\u0000\u0002\u0000 \u0000\u0000\u0000\u0000\u0000\u0000' } });
+  tree.file('usr/bin/ping', 'binary', 89 * KIB, {
+    mode: 0o755,
+    xattrs: { 'security.capability': '\u0001\u0000\u0000\u0002\u0000 \u0000\u0000\u0000\u0000\u0000\u0000' },
+  });
   tree.symlink('usr/bin/python3', 'python3.12');
   // python -> /etc/alternatives/python -> /usr/bin/python3 -> python3.12, by way of an absolute link in a folder.
   tree.symlink('usr/bin/python', '/etc/alternatives/python');
@@ -103,7 +127,11 @@ function addPython(tree: LayerTree, random: Random, scale: LayerScale): void {
 
 function addData(tree: LayerTree, random: Random, scale: LayerScale): void {
   for (let i = 0; i < scale.count(200); i++) {
-    tree.file(`etc/${random.pick(['default', 'init.d', 'pam.d', 'ssl/certs', 'cron.daily'])}/setting-${i}.conf`, 'source', fileBytes(random, KIB));
+    tree.file(
+      `etc/${random.pick(['default', 'init.d', 'pam.d', 'ssl/certs', 'cron.daily'])}/setting-${i}.conf`,
+      'source',
+      fileBytes(random, KIB),
+    );
     tree.file(`usr/share/doc/package-${i}/copyright`, 'source', fileBytes(random, 2 * KIB));
     tree.file(`usr/share/doc/package-${i}/changelog.Debian.gz`, 'packed', fileBytes(random, 2 * KIB));
     tree.file(`var/lib/dpkg/info/package-${i}.list`, 'source', fileBytes(random, KIB));
@@ -113,7 +141,8 @@ function addData(tree: LayerTree, random: Random, scale: LayerScale): void {
     tree.file(zone, 'binary', fileBytes(random, KIB, 4 * KIB));
     if (i % 5 === 0) tree.hardlink(`${zone}_old`, zone);
   }
-  for (const language of LANGUAGES) tree.file(`usr/share/locale/${language}/LC_MESSAGES/coreutils.mo`, 'source', scale.bytes(150 * KIB));
+  for (const language of LANGUAGES)
+    tree.file(`usr/share/locale/${language}/LC_MESSAGES/coreutils.mo`, 'source', scale.bytes(150 * KIB));
   tree.symlink('usr/share/locale/de_AT', 'de');
   tree.file('var/lib/dpkg/status', 'source', scale.bytes(400 * KIB));
   tree.file('var/cache/apt/pkgcache.bin', 'binary', scale.bytes(300 * KIB));

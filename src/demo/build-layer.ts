@@ -10,7 +10,11 @@ import { writeTar } from './tar-writer.ts';
 
 /** Tar bytes that go to the compressor at once: members are small, and each step costs a turn of a thread. */
 const BATCH_BYTES = 256 * 1024;
-const LAYER_MEDIA_TYPES = { gzip: MEDIA_TYPES.ociLayerGzip, zstd: MEDIA_TYPES.ociLayerZstd, none: MEDIA_TYPES.ociLayer } as const;
+const LAYER_MEDIA_TYPES = {
+  gzip: MEDIA_TYPES.ociLayerGzip,
+  zstd: MEDIA_TYPES.ociLayerZstd,
+  none: MEDIA_TYPES.ociLayer,
+} as const;
 
 /** A layer, packed. */
 export interface BuiltLayer {
@@ -67,7 +71,7 @@ function* batches(chunks: Iterable<Uint8Array>): Generator<Uint8Array> {
   let batch = new Uint8Array(BATCH_BYTES);
   let filled = 0;
   for (const chunk of chunks) {
-    for (let taken = 0; taken < chunk.length; ) {
+    for (let taken = 0; taken < chunk.length;) {
       const part = chunk.subarray(taken, taken + BATCH_BYTES - filled);
       batch.set(part, filled);
       filled += part.length;

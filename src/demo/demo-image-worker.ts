@@ -57,7 +57,10 @@ export async function buildDemoImage(options: DemoImageOptions): Promise<Transfe
   const index = jsonContent(MEDIA_TYPES.ociIndex, {
     schemaVersion: 2,
     mediaType: MEDIA_TYPES.ociIndex,
-    manifests: images.map(({ manifest, architecture }) => ({ ...descriptor(manifest), platform: { architecture, os: 'linux' } })),
+    manifests: images.map(({ manifest, architecture }) => ({
+      ...descriptor(manifest),
+      platform: { architecture, os: 'linux' },
+    })),
   });
   const layers = partsOf(parts, 'amd64').map(describeLayer);
   const fileOf = (tree: LayerTree, layer: string, path: string): DemoFile => ({
@@ -66,7 +69,10 @@ export async function buildDemoImage(options: DemoImageOptions): Promise<Transfe
     ...tree.measure(path),
   });
   const image: DemoImage = {
-    blobs: [...parts.map(({ digest, mediaType, bytes }) => ({ digest, mediaType, bytes })), ...images.map(({ config }) => config)],
+    blobs: [
+      ...parts.map(({ digest, mediaType, bytes }) => ({ digest, mediaType, bytes })),
+      ...images.map(({ config }) => config),
+    ],
     manifests: [...images.map(({ manifest }) => manifest), index],
     tags: ['1.0', 'latest'],
     digest: index.digest,
@@ -79,10 +85,18 @@ export async function buildDemoImage(options: DemoImageOptions): Promise<Transfe
       model: fileOf(program, 'program', MODEL_FILE),
     },
   };
-  return new TransferredResult(image, [...image.blobs, ...image.manifests].map(({ bytes }) => bytes.buffer));
+  return new TransferredResult(
+    image,
+    [...image.blobs, ...image.manifests].map(({ bytes }) => bytes.buffer),
+  );
 }
 
-async function build(name: string, command: string, tree: LayerTree, compression: 'gzip' | 'zstd' | 'none'): Promise<Part> {
+async function build(
+  name: string,
+  command: string,
+  tree: LayerTree,
+  compression: 'gzip' | 'zstd' | 'none',
+): Promise<Part> {
   return { name, command, ...(await buildLayer(tree, compression)) };
 }
 
@@ -91,13 +105,20 @@ function partsOf(parts: readonly Part[], architecture: Architecture): Part[] {
   return parts.filter((part) => part.architecture === undefined || part.architecture === architecture);
 }
 
-function describeImage(parts: readonly Part[], architecture: Architecture): { architecture: Architecture; config: DemoContent; manifest: DemoContent } {
+function describeImage(
+  parts: readonly Part[],
+  architecture: Architecture,
+): { architecture: Architecture; config: DemoContent; manifest: DemoContent } {
   const layers = partsOf(parts, architecture);
   const config = jsonContent(MEDIA_TYPES.ociConfig, {
     created: CREATED,
     architecture,
     os: 'linux',
-    config: { Env: ['PATH=/usr/local/bin:/usr/bin:/bin'], Cmd: ['python3', '/app/main.py'], WorkingDir: '/app' },
+    config: {
+      Env: ['PATH=/usr/local/bin:/usr/bin:/bin'],
+      Cmd: ['python3', '/app/main.py'],
+      WorkingDir: '/app',
+    },
     rootfs: { type: 'layers', diff_ids: layers.map(({ diffId }) => diffId) },
     history: [
       ...layers.map(({ command }) => ({ created: CREATED, created_by: command })),
@@ -113,11 +134,23 @@ function describeImage(parts: readonly Part[], architecture: Architecture): { ar
   return { architecture, config, manifest };
 }
 
-function describeLayer({ name, digest, diffId, mediaType, bytes, uncompressedBytes, entries }: Part): DemoLayer {
+function describeLayer({
+  name,
+  digest,
+  diffId,
+  mediaType,
+  bytes,
+  uncompressedBytes,
+  entries,
+}: Part): DemoLayer {
   return { name, digest, diffId, mediaType, size: bytes.length, uncompressedBytes, entries };
 }
 
-function descriptor({ mediaType, digest, bytes }: DemoContent): { mediaType: string; digest: Digest; size: number } {
+function descriptor({ mediaType, digest, bytes }: DemoContent): {
+  mediaType: string;
+  digest: Digest;
+  size: number;
+} {
   return { mediaType, digest, size: bytes.length };
 }
 

@@ -1,7 +1,12 @@
 /** What goes wrong. Numbers of bytes count the body of the answer, but `atByte` the whole content, whatever range of it is asked for. */
 export type FaultAction =
   /** Another answer; without `body`, an OCI error body. */
-  | { readonly kind: 'status'; readonly status: number; readonly headers?: Readonly<Record<string, string>>; readonly body?: string }
+  | {
+      readonly kind: 'status';
+      readonly status: number;
+      readonly headers?: Readonly<Record<string, string>>;
+      readonly body?: string;
+    }
   /** The connection is reset, after so many bytes of the body, or before any answer. */
   | { readonly kind: 'reset'; readonly afterBytes?: number }
   /** The answer stops, and the connection stays open. */
@@ -19,7 +24,7 @@ export type FaultAction =
 export interface FaultRequest {
   readonly listener: 'registry' | 'blobs';
   readonly method: string;
-  /** Without the query; `/blobs/<digest>` on the listener that blobs are redirected to. */
+  /** Without the query; `/blobs/<repository>/<digest>` on the listener that blobs are redirected to. */
   readonly path: string;
   readonly query: string;
   /** The Range header. */

@@ -37,8 +37,32 @@ const SOURCE_LINES = [
   'import #.#',
   'class #(#):',
 ];
-const JSON_LINES = ['{"id": @, "name": "#-#", "version": "@.@", "tags": ["#", "#"], "active": true}', '{"id": @, "name": "#", "parent": null}'];
-const SYLLABLES = ['re', 'con', 'to', 'ma', 'ne', 'ti', 'al', 'or', 'in', 'ex', 'pa', 'se', 'lo', 'de', 'ver', 'ur', 'ack', 'is', 'key', 'net'];
+const JSON_LINES = [
+  '{"id": @, "name": "#-#", "version": "@.@", "tags": ["#", "#"], "active": true}',
+  '{"id": @, "name": "#", "parent": null}',
+];
+const SYLLABLES = [
+  're',
+  'con',
+  'to',
+  'ma',
+  'ne',
+  'ti',
+  'al',
+  'or',
+  'in',
+  'ex',
+  'pa',
+  'se',
+  'lo',
+  'de',
+  'ver',
+  'ur',
+  'ack',
+  'is',
+  'key',
+  'net',
+];
 
 /** Makes the contents of files; those of one maker share a vocabulary, as the files of one project do. */
 export class FileContents {
@@ -68,35 +92,35 @@ export class FileContents {
   }
 
   #writer(kind: ContentKind, random: Random): ContentWriter {
-    switch (kind) {
-      case 'source':
-      case 'json': {
-        const start = random.integer(0, VOCABULARY_WORDS - FILE_WORDS);
-        return textWriter(this.#templates[kind], this.#words.slice(start, start + FILE_WORDS), random);
-      }
-      case 'binary':
-        return binaryWriter(random);
-      case 'weights':
-        return (chunk, length) =>
-          writeWords(chunk, length, () => (random.uint32() & 0x80_7f_ff_ff) | ((118 + (random.uint32() & 7)) << 23));
-      case 'packed':
-        return (chunk, length) => writeWords(chunk, length, () => random.uint32());
+    if (kind === 'binary') return binaryWriter(random);
+    if (kind === 'packed') return numberWriter(() => random.uint32());
+    if (kind === 'weights') {
+      return numberWriter(() => (random.uint32() & 0x80_7f_ff_ff) | ((118 + (random.uint32() & 7)) << 23));
     }
+    const start = random.integer(0, VOCABULARY_WORDS - FILE_WORDS);
+    return textWriter(this.#templates[kind], this.#words.slice(start, start + FILE_WORDS), random);
   }
 }
 
 /** Fills at least `[0, length)` of a chunk, and less than a line behind it. */
 type ContentWriter = (chunk: Uint8Array, length: number) => void;
 
-function writeWords(chunk: Uint8Array, length: number, next: () => number): void {
-  const view = new DataView(chunk.buffer, chunk.byteOffset, chunk.byteLength);
-  for (let at = 0; at < length; at += 4) view.setUint32(at, next(), true);
+/** 32-bit numbers, little endian. */
+function numberWriter(next: () => number): ContentWriter {
+  return (chunk, length) => {
+    const view = new DataView(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    for (let at = 0; at < length; at += 4) view.setUint32(at, next(), true);
+  };
 }
 
 /** Lines of templates: `#` stands for one of the words, the first being the most frequent, `@` for a number. */
-function textWriter(templates: readonly Part[][], words: readonly Uint8Array[], random: Random): ContentWriter {
+function textWriter(
+  templates: readonly Part[][],
+  words: readonly Uint8Array[],
+  random: Random,
+): ContentWriter {
   return (chunk, length) => {
-    for (let at = 0; at < length; ) {
+    for (let at = 0; at < length;) {
       for (const part of random.pick(templates)) {
         if (part === WORD) {
           const fraction = random.fraction();
@@ -120,7 +144,10 @@ function put(chunk: Uint8Array, start: number, bytes: Uint8Array): number {
 }
 
 function parseTemplate(line: string): Part[] {
-  return `${line}\n`.split(/([#@])/).filter((text) => text !== '').map((text) => (text === '#' ? WORD : text === '@' ? DIGITS : Buffer.from(text)));
+  return `${line}\n`
+    .split(/([#@])/)
+    .filter((text) => text !== '')
+    .map((text) => (text === '#' ? WORD : text === '@' ? DIGITS : Buffer.from(text)));
 }
 
 /** Short stretches of random bytes between longer ones that come again and again, as functions of one compiler do. */
@@ -129,11 +156,12 @@ function binaryWriter(random: Random): ContentWriter {
   for (let at = 0; at < phrases.byteLength; at += 4) phrases.setUint32(at, random.uint32(), true);
   return (chunk, length) => {
     const view = new DataView(chunk.buffer, chunk.byteOffset, chunk.byteLength);
-    for (let at = 0; at < length; ) {
+    for (let at = 0; at < length;) {
       const draw = random.uint32();
       for (let rest = draw & 28; rest >= 0; rest -= 4, at += 4) view.setUint32(at, random.uint32(), true);
       const phrase = ((draw >>> 5) & (PHRASES - 1)) * PHRASE_BYTES;
-      for (let i = (draw >>> 16) & 20; i < PHRASE_BYTES; i += 4, at += 4) view.setUint32(at, phrases.getUint32(phrase + i, true), true);
+      for (let i = (draw >>> 16) & 20; i < PHRASE_BYTES; i += 4, at += 4)
+        view.setUint32(at, phrases.getUint32(phrase + i, true), true);
     }
   };
 }

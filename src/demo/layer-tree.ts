@@ -82,9 +82,10 @@ export class LayerTree {
 
   #add(entry: TarEntry): void {
     const parents = entry.path.split('/').slice(0, entry.path.endsWith('/') ? -2 : -1);
-    for (let path = ''; parents.length > 0; ) {
+    for (let path = ''; parents.length > 0;) {
       path += `${parents.shift()}/`;
-      if (!this.#entries.has(path)) this.#entries.set(path, { path, type: 'directory', mtimeSeconds: this.#mtime(path) });
+      if (!this.#entries.has(path))
+        this.#entries.set(path, { path, type: 'directory', mtimeSeconds: this.#mtime(path) });
     }
     this.#entries.set(entry.path, { mtimeSeconds: this.#mtime(entry.path), ...entry });
   }

@@ -9,7 +9,12 @@ import { repositoryOf, type RouteRequest } from './registry-routes.ts';
 export type RegistryAuth =
   | { readonly kind: 'none' }
   | { readonly kind: 'basic'; readonly username: string; readonly password: string }
-  | { readonly kind: 'bearer'; readonly username?: string; readonly password?: string; readonly tokenSeconds?: number };
+  | {
+      readonly kind: 'bearer';
+      readonly username?: string;
+      readonly password?: string;
+      readonly tokenSeconds?: number;
+    };
 
 const SERVICE = 'demo-registry';
 const DEFAULT_TOKEN_SECONDS = 300;
@@ -31,40 +36,60 @@ export class RegistryAccess {
   }
 
   /** The refusal of a request, or the token it wants; `undefined` lets it through. `origin` is where the registry is reached. */
-  check(request: RouteRequest, authorization: string | undefined, origin: string): RegistryAnswer | undefined {
+  check(
+    request: RouteRequest,
+    authorization: string | undefined,
+    origin: string,
+  ): RegistryAnswer | undefined {
     const auth = this.#auth;
-    switch (auth.kind) {
-      case 'none':
-        return undefined;
-      case 'basic':
-        if (isBasic(authorization, auth.username, auth.password)) return undefined;
-        return refusal(`Basic realm="${origin}/",service="${SERVICE}"`);
-      case 'bearer': {
-        const repository = repositoryOf(request.path);
-        const scope = repository === undefined ? '' : `repository:${repository}:pull`;
-        if (request.path === '/token') {
-          const { username = '', password = '', tokenSeconds = DEFAULT_TOKEN_SECONDS } = auth;
-          if (auth.username !== undefined && !isBasic(authorization, username, password)) return refusal(`Basic realm="${origin}/token"`);
-          return this.#issue(request.query.getAll('scope'), tokenSeconds);
-        }
-        const [scheme = '', token = ''] = (authorization ?? '').split(' ');
-        if (scheme.toLowerCase() === 'bearer' && this.#isGood(token, scope)) return undefined;
-        return refusal(`Bearer realm="${origin}/token",service="${SERVICE}"${scope === '' ? '' : `,scope="${scope}"`}`);
-      }
+    if (auth.kind === 'none') return undefined;
+    if (auth.kind === 'bearer') return this.#checkBearer(auth, request, authorization, origin);
+    if (isBasic(authorization, auth.username, auth.password)) return undefined;
+    return refusal(`Basic realm="${origin}/",service="${SERVICE}"`);
+  }
+
+  #checkBearer(
+    auth: RegistryAuth & { kind: 'bearer' },
+    { path, query }: RouteRequest,
+    authorization: string | undefined,
+    origin: string,
+  ): RegistryAnswer | undefined {
+    if (path === '/token') {
+      const { username, password = '', tokenSeconds = DEFAULT_TOKEN_SECONDS } = auth;
+      const isKnown = username === undefined || isBasic(authorization, username, password);
+      return isKnown
+        ? this.#issue(query.getAll('scope'), tokenSeconds)
+        : refusal(`Basic realm="${origin}/token"`);
     }
+    const repository = repositoryOf(path);
+    const scope = repository === undefined ? '' : `repository:${repository}:pull`;
+    const [scheme = '', token = ''] = (authorization ?? '').split(' ');
+    if (scheme.toLowerCase() === 'bearer' && this.#isGood(token, scope)) return undefined;
+    const wanted = scope === '' ? '' : `,scope="${scope}"`;
+    return refusal(`Bearer realm="${origin}/token",service="${SERVICE}"${wanted}`);
   }
 
   #issue(scopes: readonly string[], lifetimeSeconds: number): RegistryAnswer {
     const now = this.#clock.now();
-    const claims = Buffer.from(JSON.stringify({ scopes, expiresAtMs: now + lifetimeSeconds * 1000 })).toString('base64url');
+    const claims = Buffer.from(
+      JSON.stringify({ scopes, expiresAtMs: now + lifetimeSeconds * 1000 }),
+    ).toString('base64url');
     const token = `${claims}.${this.#sign(claims)}`;
-    return jsonAnswer({ token, access_token: token, expires_in: lifetimeSeconds, issued_at: new Date(now).toISOString() });
+    return jsonAnswer({
+      token,
+      access_token: token,
+      expires_in: lifetimeSeconds,
+      issued_at: new Date(now).toISOString(),
+    });
   }
 
   #isGood(token: string, scope: string): boolean {
     const [claims = '', signature = ''] = token.split('.');
     if (!isSame(signature, this.#sign(claims))) return false;
-    const { scopes, expiresAtMs } = JSON.parse(Buffer.from(claims, 'base64url').toString()) as { scopes: string[]; expiresAtMs: number };
+    const { scopes, expiresAtMs } = JSON.parse(Buffer.from(claims, 'base64url').toString()) as {
+      scopes: string[];
+      expiresAtMs: number;
+    };
     return this.#clock.now() < expiresAtMs && (scope === '' || scopes.includes(scope));
   }
 
@@ -74,7 +99,9 @@ export class RegistryAccess {
 }
 
 function refusal(challenge: string): RegistryAnswer {
-  return errorAnswer(new SpandrelError('UNAUTHORIZED', 'authentication required'), { 'www-authenticate': challenge });
+  return errorAnswer(new SpandrelError('UNAUTHORIZED', 'authentication required'), {
+    'www-authenticate': challenge,
+  });
 }
 
 function isBasic(authorization: string | undefined, username: string, password: string): boolean {
@@ -82,5 +109,6 @@ function isBasic(authorization: string | undefined, username: string, password: 
 }
 
 function isSame(a: string, b: string): boolean {
-  return a.length === b.length && timingSafeEqual(Buffer.from(a), Buffer.from(b));
+  const [left, right] = [Buffer.from(a), Buffer.from(b)];
+  return left.length === right.length && timingSafeEqual(left, right);
 }

@@ -12,13 +12,28 @@ export interface RegistryAnswer {
 }
 
 /** An answer that is a value of its own, such as a listing. */
-export function jsonAnswer(value: unknown, mediaType = 'application/json', headers: Readonly<Record<string, string>> = {}): RegistryAnswer {
-  return { status: 200, headers: { 'content-type': mediaType, ...headers }, body: Buffer.from(JSON.stringify(value)), bodyStart: 0 };
+export function jsonAnswer(
+  value: unknown,
+  mediaType = 'application/json',
+  headers: Readonly<Record<string, string>> = {},
+): RegistryAnswer {
+  return {
+    status: 200,
+    headers: { 'content-type': mediaType, ...headers },
+    body: Buffer.from(JSON.stringify(value)),
+    bodyStart: 0,
+  };
 }
 
 /** Error body of the OCI distribution spec. */
-export function errorAnswer(error: SpandrelError, headers: Readonly<Record<string, string>> = {}): RegistryAnswer {
-  return { ...jsonAnswer({ errors: [{ code: error.code, message: error.message }] }, undefined, headers), status: ERRORS[error.code].status };
+export function errorAnswer(
+  error: SpandrelError,
+  headers: Readonly<Record<string, string>> = {},
+): RegistryAnswer {
+  return {
+    ...jsonAnswer({ errors: [{ code: error.code, message: error.message }] }, undefined, headers),
+    status: ERRORS[error.code].status,
+  };
 }
 
 /** All of `bytes`, or the part that a Range header asks for. */
@@ -31,7 +46,9 @@ export function contentAnswer(
   const wanted = range === undefined ? undefined : parseRange(range, size);
   if (wanted === undefined) return { status: 200, headers, body: bytes, bodyStart: 0 };
   if (wanted === 'outside') {
-    return errorAnswer(new SpandrelError('RANGE_INVALID', `outside of the ${size} bytes: ${range}`), { 'content-range': `bytes */${size}` });
+    return errorAnswer(new SpandrelError('RANGE_INVALID', `outside of the ${size} bytes: ${range}`), {
+      'content-range': `bytes */${size}`,
+    });
   }
   return {
     status: 206,
@@ -47,7 +64,10 @@ function parseRange(header: string, size: number): { start: number; end: number 
   if (match === null) return undefined;
   const [, first = '', last = ''] = match;
   if (first === '' && last === '') return undefined;
-  if (first === '') return Number(last) === 0 || size === 0 ? 'outside' : { start: Math.max(0, size - Number(last)), end: size };
+  if (first === '')
+    return Number(last) === 0 || size === 0
+      ? 'outside'
+      : { start: Math.max(0, size - Number(last)), end: size };
   const start = Number(first);
   const end = last === '' ? size : Math.min(size, Number(last) + 1);
   return start >= size || (last !== '' && Number(last) < start) ? 'outside' : { start, end };

@@ -68,7 +68,8 @@ export class RegistryContent {
     const parsed = parseReference(reference);
     const digest = 'digest' in parsed ? parsed.digest : tags.get(parsed.tag);
     const manifest = digest === undefined ? undefined : manifests.get(digest);
-    if (manifest === undefined) throw new SpandrelError('MANIFEST_UNKNOWN', `no manifest ${reference} in ${repository}`);
+    if (manifest === undefined)
+      throw new SpandrelError('MANIFEST_UNKNOWN', `no manifest ${reference} in ${repository}`);
     return manifest;
   }
 
@@ -84,7 +85,10 @@ export class RegistryContent {
   referrers(repository: string, digest: Digest): (Descriptor & { artifactType: string })[] {
     parseRepository(repository);
     const manifests = this.#repositories.get(repository)?.manifests.values() ?? [];
-    return Array.from(manifests, (manifest) => ({ manifest, fields: JSON.parse(Buffer.from(manifest.bytes).toString()) as ManifestFields }))
+    return Array.from(manifests, (manifest) => ({
+      manifest,
+      fields: JSON.parse(Buffer.from(manifest.bytes).toString()) as ManifestFields,
+    }))
       .filter(({ fields }) => fields.subject?.digest === digest)
       .map(({ manifest, fields }) => ({
         mediaType: manifest.mediaType,

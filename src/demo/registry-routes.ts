@@ -1,4 +1,4 @@
-import { parseDigest } from '../core/digest.ts';
+import { type Digest, parseDigest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
 import { contentAnswer, errorAnswer, jsonAnswer, type RegistryAnswer } from './registry-answer.ts';
@@ -19,11 +19,15 @@ export interface RouteOptions {
   /** False: no Referrers API, as with the distribution project's registry. */
   readonly referrers: boolean;
   /** Where GET of a blob is sent to instead of its bytes. */
-  readonly redirect?: (path: string) => string;
+  readonly redirect?: ((repository: string, digest: Digest) => string) | undefined;
 }
 
 /** The pull side of the OCI distribution spec. Errors are answers too. */
-export function answerRequest(content: RegistryContent, options: RouteOptions, request: RouteRequest): RegistryAnswer {
+export function answerRequest(
+  content: RegistryContent,
+  options: RouteOptions,
+  request: RouteRequest,
+): RegistryAnswer {
   try {
     return route(content, options, request);
   } catch (error) {
@@ -39,8 +43,10 @@ export function repositoryOf(path: string): string | undefined {
 
 function route(content: RegistryContent, options: RouteOptions, request: RouteRequest): RegistryAnswer {
   const { method, path, query, range } = request;
-  if (method !== 'GET' && method !== 'HEAD') throw new SpandrelError('UNSUPPORTED', `${method} is not supported`);
-  if (path === '/v2/') return jsonAnswer({}, undefined, { 'docker-distribution-api-version': 'registry/2.0' });
+  if (method !== 'GET' && method !== 'HEAD')
+    throw new SpandrelError('UNSUPPORTED', `${method} is not supported`);
+  if (path === '/v2/')
+    return jsonAnswer({}, undefined, { 'docker-distribution-api-version': 'registry/2.0' });
   const repository = repositoryOf(path);
   if (repository === undefined) throw new SpandrelError('ROUTE_UNKNOWN', `no route ${path}`);
   const [kind = '', reference = ''] = path.slice(`/v2/${repository}/`.length).split('/');
@@ -51,17 +57,30 @@ function route(content: RegistryContent, options: RouteOptions, request: RouteRe
   if (kind === 'blobs') {
     const { digest, bytes } = content.blob(repository, reference);
     if (options.redirect !== undefined && method === 'GET') {
-      return { status: 307, headers: { location: options.redirect(`/blobs/${digest}`) }, body: Buffer.alloc(0), bodyStart: 0 };
+      return {
+        status: 307,
+        headers: { location: options.redirect(repository, digest) },
+        body: Buffer.alloc(0),
+        bodyStart: 0,
+      };
     }
-    return blobAnswer(bytes, options.ranges ? range : undefined, { 'docker-content-digest': digest, ...(options.ranges ? { 'accept-ranges': 'bytes' } : {}) });
+    return blobAnswer(bytes, options.ranges ? range : undefined, {
+      'docker-content-digest': digest,
+      ...(options.ranges ? { 'accept-ranges': 'bytes' } : {}),
+    });
   }
   if (kind === 'tags' && reference === 'list') return listTags(content, repository, query);
-  if (kind === 'referrers' && options.referrers) return listReferrers(content, repository, reference, query.get('artifactType'));
+  if (kind === 'referrers' && options.referrers)
+    return listReferrers(content, repository, reference, query.get('artifactType'));
   throw new SpandrelError('ROUTE_UNKNOWN', `no route ${path}`);
 }
 
 /** A blob, or a range of it. */
-export function blobAnswer(bytes: Uint8Array, range: string | undefined, headers: Readonly<Record<string, string>> = {}): RegistryAnswer {
+export function blobAnswer(
+  bytes: Uint8Array,
+  range: string | undefined,
+  headers: Readonly<Record<string, string>> = {},
+): RegistryAnswer {
   return contentAnswer(bytes, { 'content-type': MEDIA_TYPES.octetStream, ...headers }, range);
 }
 
@@ -69,7 +88,8 @@ export function blobAnswer(bytes: Uint8Array, range: string | undefined, headers
 function listTags(content: RegistryContent, repository: string, query: URLSearchParams): RegistryAnswer {
   const last = query.get('last') ?? '';
   const count = query.get('n');
-  if (count !== null && !/^\d{1,9}$/.test(count)) throw new SpandrelError('QUERY_INVALID', `n is no number: ${count}`);
+  if (count !== null && !/^\d{1,9}$/.test(count))
+    throw new SpandrelError('QUERY_INVALID', `n is no number: ${count}`);
   const left = content.tags(repository).filter((tag) => tag > last);
   const tags = left.slice(0, count === null ? left.length : Number(count));
   const lastTag = tags.at(-1);
@@ -79,9 +99,19 @@ function listTags(content: RegistryContent, repository: string, query: URLSearch
 }
 
 /** OCI distribution spec, "Listing Referrers". */
-function listReferrers(content: RegistryContent, repository: string, reference: string, artifactType: string | null): RegistryAnswer {
+function listReferrers(
+  content: RegistryContent,
+  repository: string,
+  reference: string,
+  artifactType: string | null,
+): RegistryAnswer {
   const all = content.referrers(repository, parseDigest(reference));
-  const manifests = artifactType === null ? all : all.filter((referrer) => referrer.artifactType === artifactType);
+  const manifests =
+    artifactType === null ? all : all.filter((referrer) => referrer.artifactType === artifactType);
   const headers = artifactType === null ? {} : { 'oci-filters-applied': 'artifactType' };
-  return jsonAnswer({ schemaVersion: 2, mediaType: MEDIA_TYPES.ociIndex, manifests }, MEDIA_TYPES.ociIndex, headers);
+  return jsonAnswer(
+    { schemaVersion: 2, mediaType: MEDIA_TYPES.ociIndex, manifests },
+    MEDIA_TYPES.ociIndex,
+    headers,
+  );
 }

@@ -3,7 +3,15 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { waitFor } from '../core/wait-for.ts';
 import type { Clock } from './clock.ts';
 
-const KEPT_HEADERS = ['accept', 'accept-encoding', 'connection', 'host', 'if-range', 'range', 'user-agent'] as const;
+const KEPT_HEADERS = [
+  'accept',
+  'accept-encoding',
+  'connection',
+  'host',
+  'if-range',
+  'range',
+  'user-agent',
+] as const;
 const DEFAULT_MAX_ENTRIES = 10_000;
 
 /** One request. The registry keeps it up to date until `endedAtMs` is set. */
@@ -41,7 +49,10 @@ interface Waiter {
 }
 
 /** What the log is told of a new request. */
-export interface RequestStart extends Pick<LoggedRequest, 'listener' | 'connectionId' | 'method' | 'path' | 'query'> {
+export interface RequestStart extends Pick<
+  LoggedRequest,
+  'listener' | 'connectionId' | 'method' | 'path' | 'query'
+> {
   readonly headers: IncomingHttpHeaders;
 }
 
@@ -102,7 +113,10 @@ export class RequestLog implements Iterable<LoggedRequest> {
    * The first request, of those in the log and those to come, for which `predicate` holds. It is asked again whenever a request
    * begins, gets its status, has sent something or ends.
    */
-  async waitFor(predicate: (request: LoggedRequest) => boolean, signal?: AbortSignal): Promise<LoggedRequest> {
+  async waitFor(
+    predicate: (request: LoggedRequest) => boolean,
+    signal?: AbortSignal,
+  ): Promise<LoggedRequest> {
     const found = this.#entries.find(predicate);
     if (found !== undefined) return found;
     const { promise, resolve } = Promise.withResolvers<LoggedRequest>();
@@ -160,8 +174,9 @@ function keepHeaders(headers: IncomingHttpHeaders): Record<string, string> {
   const kept: Record<string, string> = {};
   for (const name of KEPT_HEADERS) {
     const value = headers[name];
-    if (value !== undefined) kept[name] = value;
+    if (typeof value === 'string') kept[name] = value;
   }
-  if (headers.authorization !== undefined) kept['authorization'] = headers.authorization.split(' ', 1)[0] ?? '';
+  if (headers.authorization !== undefined)
+    kept['authorization'] = headers.authorization.split(' ', 1)[0] ?? '';
   return kept;
 }

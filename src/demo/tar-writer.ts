@@ -1,7 +1,15 @@
 import { Buffer } from 'node:buffer';
 
 const BLOCK_BYTES = 512;
-const TYPE_FLAGS = { file: '0', hardlink: '1', symlink: '2', character: '3', block: '4', directory: '5', fifo: '6' } as const;
+const TYPE_FLAGS = {
+  file: '0',
+  hardlink: '1',
+  symlink: '2',
+  character: '3',
+  block: '4',
+  directory: '5',
+  fifo: '6',
+} as const;
 
 /** A member of a tar archive. */
 export interface TarEntry {
@@ -52,42 +60,44 @@ export function* writeTar(entries: Iterable<TarEntry>): Generator<Uint8Array> {
 function tarHeader(entry: TarEntry): Buffer {
   const { path, linkName = '', size = 0, uid = 0, gid = 0, mtimeSeconds = 0, mtimeNanoseconds = 0 } = entry;
   const records = new Map<string, string>();
-  const { name, prefix } = splitPath(path) ?? { name: path, prefix: '' };
-  if (splitPath(path) === undefined) records.set('path', path);
+  const split = splitPath(path);
+  if (split === undefined) records.set('path', path);
   if (!fits(linkName, 100)) records.set('linkpath', linkName);
-  for (const [key, value, digits] of [['size', size, 11], ['uid', uid, 7], ['gid', gid, 7]] as const) {
-    if (value >= 8 ** digits) records.set(key, String(value));
-  }
-  if (mtimeNanoseconds !== 0 || mtimeSeconds < 0 || mtimeSeconds >= 8 ** 11) records.set('mtime', formatTime(mtimeSeconds, mtimeNanoseconds));
+  if (size >= 8 ** 11) records.set('size', String(size));
+  if (uid >= 8 ** 7) records.set('uid', String(uid));
+  if (gid >= 8 ** 7) records.set('gid', String(gid));
+  if (mtimeNanoseconds !== 0 || mtimeSeconds < 0)
+    records.set('mtime', formatTime(mtimeSeconds, mtimeNanoseconds));
   for (const [key, value] of Object.entries(entry.xattrs ?? {})) records.set(`SCHILY.xattr.${key}`, value);
 
-  const block = Buffer.alloc(BLOCK_BYTES);
-  block.write(name, 0, 100);
-  octal(block, 100, 8, entry.mode ?? (entry.type === 'directory' ? 0o755 : 0o644));
-  octal(block, 108, 8, uid);
-  octal(block, 116, 8, gid);
-  octal(block, 124, 12, size);
-  octal(block, 136, 12, Math.max(0, mtimeSeconds));
-  block.write(TYPE_FLAGS[entry.type], 156);
-  block.write(linkName, 157, 100);
-  block.write('ustar\x0000', 257, 'latin1');
-  octal(block, 329, 8, entry.deviceMajor ?? 0);
-  octal(block, 337, 8, entry.deviceMinor ?? 0);
-  block.write(prefix, 345, 155);
-  sign(block);
-  return records.size === 0 ? block : Buffer.concat([paxHeader(records, path), block]);
+  const header = ustarBlock(TYPE_FLAGS[entry.type], { name: path, prefix: '', ...split, ...entry });
+  if (records.size === 0) return header;
+  const body = Buffer.concat(Array.from(records, ([key, value]) => paxRecord(key, value)));
+  const name = `PaxHeaders.0/${path.replaceAll(/[^\x20-\x7e]/g, '_').slice(-80)}`.replace(/\/$/, '');
+  return Buffer.concat([ustarBlock('x', { name, size: body.length }), body, padding(body.length), header]);
 }
 
-function paxHeader(records: ReadonlyMap<string, string>, path: string): Buffer {
-  const body = Buffer.concat(Array.from(records, ([key, value]) => paxRecord(key, value)));
+type UstarFields = Omit<TarEntry, 'path' | 'type'> & { readonly name: string; readonly prefix?: string };
+
+function ustarBlock(typeFlag: string, fields: UstarFields): Buffer {
   const block = Buffer.alloc(BLOCK_BYTES);
-  block.write(`PaxHeaders.0/${path.replaceAll(/[^\x20-\x7e]/g, '_').slice(-80)}`.replace(/\/$/, ''), 0, 100);
-  octal(block, 100, 8, 0o644);
-  for (const [start, width, value] of [[108, 8, 0], [116, 8, 0], [124, 12, body.length], [136, 12, 0]] as const) octal(block, start, width, value);
-  block.write('x', 156);
+  block.write(fields.name, 0, 100);
+  octal(block, 100, 8, fields.mode ?? (typeFlag === TYPE_FLAGS.directory ? 0o755 : 0o644));
+  octal(block, 108, 8, fields.uid ?? 0);
+  octal(block, 116, 8, fields.gid ?? 0);
+  octal(block, 124, 12, fields.size ?? 0);
+  octal(block, 136, 12, Math.max(0, fields.mtimeSeconds ?? 0));
+  block.write(typeFlag, 156);
+  block.write(fields.linkName ?? '', 157, 100);
   block.write('ustar\x0000', 257, 'latin1');
-  sign(block);
-  return Buffer.concat([block, body, padding(body.length)]);
+  octal(block, 329, 8, fields.deviceMajor ?? 0);
+  octal(block, 337, 8, fields.deviceMinor ?? 0);
+  block.write(fields.prefix ?? '', 345, 155);
+  // The checksum counts its own field as spaces.
+  block.fill(' ', 148, 156);
+  const sum = block.reduce((total, byte) => total + byte, 0);
+  block.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
+  return block;
 }
 
 /** `length key=value\n`, where the length counts its own digits too. */
@@ -115,7 +125,9 @@ function fits(text: string, bytes: number): boolean {
 function formatTime(seconds: number, nanoseconds: number): string {
   const total = BigInt(seconds) * 1_000_000_000n + BigInt(nanoseconds);
   const magnitude = total < 0n ? -total : total;
-  const fraction = String(magnitude % 1_000_000_000n).padStart(9, '0').replace(/0+$/, '');
+  const fraction = String(magnitude % 1_000_000_000n)
+    .padStart(9, '0')
+    .replace(/0+$/, '');
   return `${total < 0n ? '-' : ''}${magnitude / 1_000_000_000n}${fraction === '' ? '' : `.${fraction}`}`;
 }
 
@@ -123,13 +135,6 @@ function formatTime(seconds: number, nanoseconds: number): string {
 function octal(block: Buffer, start: number, width: number, value: number): void {
   const digits = value.toString(8).padStart(width - 1, '0');
   block.write(digits.length < width ? digits : '0'.repeat(width - 1), start, 'latin1');
-}
-
-/** The checksum counts its own field as spaces. */
-function sign(block: Buffer): void {
-  block.fill(' ', 148, 156);
-  const sum = block.reduce((total, byte) => total + byte, 0);
-  block.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
 }
 
 function padding(bytes: number): Buffer {

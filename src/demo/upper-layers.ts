@@ -32,15 +32,26 @@ export function dependenciesLayer(random: Random, scale: LayerScale): LayerTree 
   const tree = new LayerTree(random.fork('dependencies'));
   const sizes = random.fork('dependency-sizes');
   tree.file(SPANNING_FILE, 'binary', scale.bytes(15.5 * KIB * KIB));
-  tree.file(`${SITE_PACKAGES}/numlib/core/_multiarray.cpython-312-x86_64-linux-gnu.so`, 'binary', scale.bytes(4 * KIB * KIB));
-  tree.file(`${SITE_PACKAGES}/numlib.libs/libblas-r0-11edc3fa.3.15.so`, 'binary', scale.bytes(2.5 * KIB * KIB));
+  tree.file(
+    `${SITE_PACKAGES}/numlib/core/_multiarray.cpython-312-x86_64-linux-gnu.so`,
+    'binary',
+    scale.bytes(4 * KIB * KIB),
+  );
+  tree.file(
+    `${SITE_PACKAGES}/numlib.libs/libblas-r0-11edc3fa.3.15.so`,
+    'binary',
+    scale.bytes(2.5 * KIB * KIB),
+  );
   for (let i = 0; i < scale.count(640); i++) {
     const folder = `${SITE_PACKAGES}/${sizes.pick(['numlib', 'tensorlib', 'weblib', 'datalib'])}/part_${i % 24}`;
     tree.file(`${folder}/module_${i}.py`, 'source', fileBytes(sizes, 4 * KIB));
     if (i % 16 === 0) tree.text(`${folder}/__init__.py`, '');
   }
   for (const name of ['numlib', 'tensorlib', 'weblib', 'datalib']) {
-    tree.text(`${SITE_PACKAGES}/${name}-1.2.3.dist-info/METADATA`, `Metadata-Version: 2.1\nName: ${name}\nVersion: 1.2.3\n`);
+    tree.text(
+      `${SITE_PACKAGES}/${name}-1.2.3.dist-info/METADATA`,
+      `Metadata-Version: 2.1\nName: ${name}\nVersion: 1.2.3\n`,
+    );
     tree.file(`${SITE_PACKAGES}/${name}-1.2.3.dist-info/RECORD`, 'source', scale.bytes(40 * KIB));
   }
   tree.text('usr/local/bin/weblib', '#!/usr/bin/python\n', { mode: 0o755 });
@@ -57,13 +68,24 @@ export function configurationLayer(random: Random, architecture: string): LayerT
   tree.opaque('var/cache/apt');
   tree.text('var/cache/apt/.keep', '', precise);
   tree.whiteout('var/log/dpkg.log');
-  tree.text('etc/os-release', `PRETTY_NAME="Spandrel demo 2"\nID=spandrel-demo\nVERSION_ID="2"\nARCHITECTURE=${architecture}\n`, precise);
-  tree.text('etc/app/settings.json', `${JSON.stringify({ architecture, workers: 4 })}\n`, { ...precise, uid: 1000, gid: 1000 });
+  tree.text(
+    'etc/os-release',
+    `PRETTY_NAME="Spandrel demo 2"\nID=spandrel-demo\nVERSION_ID="2"\nARCHITECTURE=${architecture}\n`,
+    precise,
+  );
+  tree.text('etc/app/settings.json', `${JSON.stringify({ architecture, workers: 4 })}\n`, {
+    ...precise,
+    uid: 1000,
+    gid: 1000,
+  });
   tree.symlink('etc/app/current', '../../app');
   // A link of the base layer becomes a file, a file becomes a folder.
   tree.text('usr/sbin/sh', '#!/bin/bash\n', { mode: 0o755 });
   tree.text('etc/.pwd.lock/was-a-file', 'and is a folder\n', precise);
-  tree.file(`usr/local/lib/${architecture}-linux-gnu/libnative.so`, 'binary', 150 * KIB, { ...precise, uid: 3_000_000 });
+  tree.file(`usr/local/lib/${architecture}-linux-gnu/libnative.so`, 'binary', 150 * KIB, {
+    ...precise,
+    uid: 3_000_000,
+  });
   return tree;
 }
 
@@ -71,14 +93,19 @@ export function configurationLayer(random: Random, architecture: string): LayerT
 export function assetsLayer(random: Random, scale: LayerScale): LayerTree {
   const tree = new LayerTree(random.fork('assets'));
   const sizes = random.fork('asset-sizes');
-  for (let i = 0; i < scale.count(150); i++) tree.file(`srv/assets/records/${i % 10}/${i}.json`, 'json', fileBytes(sizes, 12 * KIB));
-  for (let i = 0; i < scale.count(60); i++) tree.file(`srv/assets/images/${i}.webp`, 'packed', fileBytes(sizes, 16 * KIB));
+  for (let i = 0; i < scale.count(150); i++)
+    tree.file(`srv/assets/records/${i % 10}/${i}.json`, 'json', fileBytes(sizes, 12 * KIB));
+  for (let i = 0; i < scale.count(60); i++)
+    tree.file(`srv/assets/images/${i}.webp`, 'packed', fileBytes(sizes, 16 * KIB));
   tree.text('srv/assets/names/grüße – 你好, мир 🌉.txt', 'unicode\n');
   tree.symlink('srv/assets/names/ссылка', 'grüße – 你好, мир 🌉.txt');
   tree.text('srv/assets/names/with space, "quotes", % and #?.txt', 'to be escaped in URLs\n');
   tree.text(`srv/assets/names/${'split-at-a-slash/'.repeat(8)}prefix.txt`, 'ustar prefix\n');
   tree.text(`srv/assets/names/${'n'.repeat(140)}.txt`, 'one name of more than 100 bytes\n');
-  tree.text(`srv/assets/names/${`${'long-folder-name-'.repeat(7)}/`.repeat(3)}file.txt`, 'a path of more than 255 bytes\n');
+  tree.text(
+    `srv/assets/names/${`${'long-folder-name-'.repeat(7)}/`.repeat(3)}file.txt`,
+    'a path of more than 255 bytes\n',
+  );
   tree.symlink('srv/assets/names/long-link', `${'../names/'.repeat(15)}${'n'.repeat(140)}.txt`);
   tree.hardlink('srv/assets/names/zz-hard-link', `srv/assets/names/${'n'.repeat(140)}.txt`);
   return tree;
@@ -88,7 +115,8 @@ export function assetsLayer(random: Random, scale: LayerScale): LayerTree {
 export function pagesLayer(random: Random, scale: LayerScale): LayerTree {
   const tree = new LayerTree(random.fork('pages'));
   const sizes = random.fork('page-sizes');
-  for (let i = 0; i < scale.count(90); i++) tree.file(`app/static/page-${i}.html`, 'source', fileBytes(sizes, 8 * KIB));
+  for (let i = 0; i < scale.count(90); i++)
+    tree.file(`app/static/page-${i}.html`, 'source', fileBytes(sizes, 8 * KIB));
   tree.text('app/static/old/index.html', '<!doctype html><title>hidden by an opaque whiteout</title>\n');
   tree.text(PROGRAM_FILE, 'raise SystemExit("replaced by the layer above")\n');
   return tree;

@@ -13,7 +13,11 @@ export async function detectCompression(handle: BlobHandle, mediaType: string | 
   if (known !== undefined) return known;
   const chunks: Buffer[] = [];
   for await (const chunk of handle.read({ start: 0, end: Math.min(4, handle.sizeBytes) })) chunks.push(chunk);
-  const head = Buffer.concat(chunks);
+  return detectCompressionOf(Buffer.concat(chunks));
+}
+
+/** How a layer that begins with `head` is packed; what has no other magic number is taken for a plain tar. */
+export function detectCompressionOf(head: Buffer): LayerCompression {
   if (head.subarray(0, 2).equals(GZIP_MAGIC)) return 'gzip';
   const isSkippable = (head[0] ?? 0) >> 4 === 5 && head.subarray(1).equals(SKIPPABLE_MAGIC);
   return head.equals(ZSTD_MAGIC) || isSkippable ? 'zstd' : 'none';

@@ -5,7 +5,6 @@ import { SpandrelError } from '../core/errors.ts';
 import type { BlobLocations } from './blob-locations.ts';
 import type { BlobResponse, BlobSource } from './blob-source.ts';
 import { formatRange, parseContentLength, parseContentRange, parseUnsatisfiedRange } from './content-range.ts';
-import { isRedirect } from './redirect.ts';
 import type { ApiResponse, RegistryApi } from './registry-api.ts';
 import { readFailure } from './upstream-failure.ts';
 
@@ -38,9 +37,9 @@ export class RegistryBlobSource implements BlobSource {
     const location = this.#locations.get(this.#repository, this.#digest);
     if (location === undefined) return undefined;
     const response = await this.#api.requestUrl(location, { kind: 'blob', headers, signal });
+    const isAnswer = response.status < 300 || response.status === 416 || response.status === 429 || response.status >= 500;
+    if (isAnswer) return response;
     // A signature that has ended gives 403 on S3, 401 elsewhere; whatever else it may be, the registry knows better.
-    if (response.status < 300 || response.status === 416) return response;
-    if (!isRedirect(response.status) && response.status !== 401 && response.status !== 403) return response;
     this.#locations.delete(this.#repository, this.#digest);
     await response.body.discard();
     return undefined;

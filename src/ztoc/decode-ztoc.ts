@@ -5,7 +5,14 @@ import { FlatBuffer, type FlatTable } from './flat-reader.ts';
 import { decodeGzipZinfo } from './gzip-zinfo.ts';
 import { printRawText, type RawText } from './raw-text.ts';
 import { decodeTarZinfo, tarMaxSpanId } from './tar-zinfo.ts';
-import { type EntryType, type TocEntry, type Ztoc, type ZtocCompression, ZTOC_ENTRY_TYPES, ZTOC_VERSION } from './ztoc.ts';
+import {
+  type EntryType,
+  type TocEntry,
+  type Ztoc,
+  type ZtocCompression,
+  ZTOC_ENTRY_TYPES,
+  ZTOC_VERSION,
+} from './ztoc.ts';
 
 /**
  * A zTOC from its bytes; `checkpoints` is a part of them. What is returned is consistent in itself: as many digests as checkpoints,
@@ -43,11 +50,17 @@ function checkSizes(ztoc: Ztoc & { readonly entries: readonly TocEntry[] }): voi
   for (const { type, uncompressedOffset, uncompressedSize } of ztoc.entries) {
     const isInside = uncompressedOffset >= 0 && uncompressedOffset <= uncompressedArchiveSize;
     // Links may claim any size, having no data.
-    if (!isInside || (type === 'reg' && uncompressedSize < 0)) throw malformed('a file lies outside of the layer');
+    if (!isInside || (type === 'reg' && uncompressedSize < 0))
+      throw malformed('a file lies outside of the layer');
   }
 }
 
-function lastSpan({ compression, checkpoints, compressedArchiveSize, uncompressedArchiveSize }: Ztoc): number {
+function lastSpan({
+  compression,
+  checkpoints,
+  compressedArchiveSize,
+  uncompressedArchiveSize,
+}: Ztoc): number {
   if (compression === 'none') {
     const zinfo = decodeTarZinfo(checkpoints);
     if (zinfo.sizeBytes !== compressedArchiveSize) throw malformed('its sizes of the layer differ');
@@ -66,7 +79,8 @@ function lastSpan({ compression, checkpoints, compressedArchiveSize, uncompresse
 function readEntry(file: FlatTable): TocEntry {
   const { file: slots, xattr } = ZTOC_SLOTS;
   const paxRecords = new Map<RawText, RawText>();
-  for (const record of file.tables(slots.xattrs)) paxRecords.set(record.raw(xattr.key), record.raw(xattr.value));
+  for (const record of file.tables(slots.xattrs))
+    paxRecords.set(record.raw(xattr.key), record.raw(xattr.value));
   return {
     name: file.raw(slots.name),
     type: readType(file.raw(slots.type)),

@@ -1,5 +1,6 @@
 import { Builder } from 'flatbuffers';
 
+import { SpandrelError } from '../core/errors.ts';
 import { encodeRawText, type RawText } from './raw-text.ts';
 import type { TocEntry, TocEntryList, Ztoc } from './ztoc.ts';
 
@@ -29,9 +30,6 @@ export const ZTOC_SLOTS = {
 
 /** The enum `CompressionAlgorithm`; gzip is the default of the schema. */
 export const ZTOC_ALGORITHMS = { gzip: 1, none: 2 } as const;
-
-/** Beyond this the flatbuffer builder cannot grow. */
-export const MAX_ZTOC_BYTES = 2 ** 30;
 
 const OFFSET_BYTES = 4;
 
@@ -64,9 +62,18 @@ class FlatWriter {
 
 /**
  * The bytes that `soci` writes for this zTOC: same order of building, nothing shared (soci-snapshotter `ztoc/ztoc_marshaler.go`).
- * @throws Error if it would become larger than {@link MAX_ZTOC_BYTES}
+ * @throws SpandrelError LAYER_TOO_LARGE from about 1 GiB on, where the builder cannot grow any further
  */
 export function encodeZtoc(ztoc: Ztoc): Uint8Array<ArrayBuffer> {
+  try {
+    return writeZtoc(ztoc);
+  } catch (error) {
+    if (!(error instanceof Error && error.message.startsWith('FlatBuffers: cannot grow'))) throw error;
+    throw new SpandrelError('LAYER_TOO_LARGE', 'the zTOC of the layer would be too large', { cause: error });
+  }
+}
+
+function writeZtoc(ztoc: Ztoc): Uint8Array<ArrayBuffer> {
   // The largest part is known; a builder that need not double itself over and over saves much copying.
   const writer = new FlatWriter(ztoc.checkpoints.length + 256 * ztoc.entries.length + 1024);
   const { builder } = writer;

@@ -58,9 +58,11 @@ export function decodeGzipZinfo(bytes: Uint8Array): GzipZinfo {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const count = view.getInt32(0, true);
   const stored = (bytes.length - HEADER_BYTES) / CHECKPOINT_BYTES;
-  if (count < 1 || (stored !== count && stored !== count - 1)) throw malformed('its length and its number of checkpoints differ');
+  if (count < 1 || (stored !== count && stored !== count - 1))
+    throw malformed('its length and its number of checkpoints differ');
   const checkpoints: WindowedCheckpoint[] = [];
-  if (stored === count - 1) checkpoints.push({ ...FIRST_CHECKPOINT_V1, window: new Uint8Array(WINDOW_BYTES) });
+  if (stored === count - 1)
+    checkpoints.push({ ...FIRST_CHECKPOINT_V1, window: new Uint8Array(WINDOW_BYTES) });
   for (let index = 0; index < stored; index++) {
     const at = gzipZinfoBytes(index);
     checkpoints.push({
@@ -78,7 +80,8 @@ function checkOrder(checkpoints: readonly Checkpoint[]): void {
   let before = { compressedOffset: 1, uncompressedOffset: 0 };
   for (const checkpoint of checkpoints) {
     const { compressedOffset, uncompressedOffset, bits } = checkpoint;
-    const goesOn = compressedOffset >= before.compressedOffset && uncompressedOffset >= before.uncompressedOffset;
+    const goesOn =
+      compressedOffset >= before.compressedOffset && uncompressedOffset >= before.uncompressedOffset;
     if (!goesOn || bits > 7) throw malformed('its checkpoints are out of order');
     before = checkpoint;
   }

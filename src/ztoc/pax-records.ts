@@ -60,7 +60,8 @@ function parseRecord(data: RawText, start: number): { key: RawText; value: RawTe
   if (space < 0) throw invalid();
   const length = Number(parseDecimal(data.slice(start, space)));
   const end = start + length;
-  if (length < SHORTEST_RECORD || end > data.length || end <= space + 1 || data[end - 1] !== '\n') throw invalid();
+  if (length < SHORTEST_RECORD || end > data.length || end <= space + 1 || data[end - 1] !== '\n')
+    throw invalid();
   const record = data.slice(space + 1, end - 1);
   const equals = record.indexOf('=');
   const key = record.slice(0, equals) as RawText;

@@ -10,7 +10,7 @@ export const EMPTY_RAW_TEXT = '' as RawText;
 
 /** The bytes as raw text. */
 export function decodeRawText(bytes: Uint8Array): RawText {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).latin1Slice() as RawText;
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1') as RawText;
 }
 
 /** The bytes that `raw` stands for. */

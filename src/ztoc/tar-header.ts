@@ -108,19 +108,13 @@ function checksums(block: Uint8Array): { unsigned: number; signed: number } {
 }
 
 function parsePrefix(block: Uint8Array, format: TarFormat): RawText {
-  switch (format) {
-    case 'v7':
-      return EMPTY_RAW_TEXT;
-    case 'ustar':
-      return parseText(block, FIELDS.ustarPrefix);
-    case 'star':
-      // Not used, but a header whose times are no numbers is refused.
-      parseNumeric(block, FIELDS.starAccessTime);
-      parseNumeric(block, FIELDS.starChangeTime);
-      return parseText(block, FIELDS.starPrefix);
-    case 'gnu':
-      return parseGnuPrefix(block);
-  }
+  if (format === 'ustar') return parseText(block, FIELDS.ustarPrefix);
+  if (format === 'gnu') return parseGnuPrefix(block);
+  if (format === 'v7') return EMPTY_RAW_TEXT;
+  // Not used, but a star header whose times are no numbers is refused.
+  parseNumeric(block, FIELDS.starAccessTime);
+  parseNumeric(block, FIELDS.starChangeTime);
+  return parseText(block, FIELDS.starPrefix);
 }
 
 /** GNU headers have no prefix. Go before 1.8 wrote one over the times, which are then no numbers. */

@@ -3,6 +3,7 @@ import { SpandrelError } from '../core/errors.ts';
 const MAX_INT64 = 2n ** 63n - 1n;
 const MIN_INT64 = -(2n ** 63n);
 const MAX_UINT64 = 2n ** 64n - 1n;
+const MAX_INT64_DIGITS = 19;
 const NUL = 0;
 const SPACE = 0x20;
 const ZERO = 0x30;
@@ -56,7 +57,7 @@ export function parseOctal(block: Uint8Array, field: Field): number | bigint {
 }
 
 function parseLongOctal(digits: Uint8Array): number | bigint {
-  const text = Buffer.from(digits).latin1Slice();
+  const text = Buffer.from(digits).toString('latin1');
   if (!/^[0-7]+$/.test(text)) throw invalidNumber();
   const value = BigInt(`0o${text}`);
   if (value > MAX_UINT64) throw invalidNumber();
@@ -65,10 +66,11 @@ function parseLongOctal(digits: Uint8Array): number | bigint {
 
 /** As Go's `strconv.ParseInt(text, 10, 64)`. @throws SpandrelError TAR_INVALID */
 export function parseDecimal(text: string): number | bigint {
-  if (!/^[+-]?[0-9]+$/.test(text)) throw invalidNumber();
-  if (text.length <= 15) return Number(text) || 0;
-  // BigInt takes no plus sign.
-  const value = BigInt(text.replace(/^\+/, ''));
+  const match = /^([+-]?)0*([0-9]+)$/.exec(text);
+  const digits = match?.[2];
+  // More digits than these are too large anyway, and making a bigint of a megabyte of them would take long.
+  if (digits === undefined || digits.length > MAX_INT64_DIGITS) throw invalidNumber();
+  const value = BigInt(digits) * (match?.[1] === '-' ? -1n : 1n);
   if (value > MAX_INT64 || value < MIN_INT64) throw invalidNumber();
   return exactNumber(value);
 }

@@ -19,10 +19,14 @@ export function parsePaxTime(text: string): TarTime {
   const dot = text.indexOf('.');
   const seconds = parseDecimal(dot < 0 ? text : text.slice(0, dot));
   const decimals = dot < 0 ? '' : text.slice(dot + 1);
-  if (!/^[0-9]*$/.test(decimals)) throw new SpandrelError('TAR_INVALID', 'a PAX header has a time that is none');
+  if (!/^[0-9]*$/.test(decimals))
+    throw new SpandrelError('TAR_INVALID', 'a PAX header has a time that is none');
   const nanoseconds = Number(decimals.slice(0, NANOSECOND_DIGITS).padEnd(NANOSECOND_DIGITS, '0'));
   if (nanoseconds === 0 || !text.startsWith('-')) return { seconds, nanoseconds };
-  return { seconds: typeof seconds === 'bigint' ? seconds - 1n : seconds - 1, nanoseconds: 1e9 - nanoseconds };
+  return {
+    seconds: typeof seconds === 'bigint' ? seconds - 1n : seconds - 1,
+    nanoseconds: 1e9 - nanoseconds,
+  };
 }
 
 /** RFC 3339 with as many decimals as needed; empty if the year has not four digits (Go `time`, MarshalText). */

@@ -1,0 +1,82 @@
+import { extname } from 'node:path';
+import { Worker } from 'node:worker_threads';
+
+import type { Digest, DigestAlgorithm } from '../core/digest.ts';
+import { SpandrelError } from '../core/errors.ts';
+import type { DigestReply, DigestRequest } from './digest-thread.ts';
+import type { Growth } from './growth.ts';
+
+interface Pending {
+  readonly resolve: (digest: Digest) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** Computes digests of files while they grow, in one thread that starts when it is first needed. */
+export class DigestWorker implements AsyncDisposable {
+  readonly #entry: URL;
+  readonly #pending = new Map<number, Pending>();
+  #worker: Worker | undefined;
+  #lastId = 0;
+  #disposed = false;
+
+  constructor(entry = new URL(`./digest-thread${extname(import.meta.url)}`, import.meta.url)) {
+    this.#entry = entry;
+  }
+
+  /**
+   * Digest of the file at `path`, once `growth` is complete. The file may be unlinked after the promise is made only if it stays
+   * under another name until the thread has opened it.
+   * @throws SpandrelError STORE_FAILED if the file cannot be read, the growth fails or the thread breaks; the signal's reason
+   */
+  async hash(path: string, growth: Growth, algorithm: DigestAlgorithm, signal?: AbortSignal): Promise<Digest> {
+    signal?.throwIfAborted();
+    if (this.#disposed) throw new SpandrelError('SHUTTING_DOWN', 'the digest thread has been stopped');
+    const worker = (this.#worker ??= this.#start());
+    const id = ++this.#lastId;
+    const { promise, resolve, reject } = Promise.withResolvers<Digest>();
+    this.#pending.set(id, { resolve, reject });
+    const onAbort = (): void => {
+      this.#pending.delete(id);
+      worker.postMessage({ id, cancel: true } satisfies DigestRequest);
+      reject(signal?.reason as Error);
+    };
+    signal?.addEventListener('abort', onAbort, { once: true });
+    worker.postMessage({ id, path, growth: growth.shared, algorithm } satisfies DigestRequest);
+    try {
+      return await promise;
+    } finally {
+      signal?.removeEventListener('abort', onAbort);
+    }
+  }
+
+  #start(): Worker {
+    const worker = new Worker(this.#entry, { name: 'digests' });
+    worker.on('message', (reply: DigestReply) => {
+      const pending = this.#pending.get(reply.id);
+      this.#pending.delete(reply.id);
+      if ('digest' in reply) pending?.resolve(reply.digest);
+      else pending?.reject(new SpandrelError('STORE_FAILED', `a blob could not be hashed: ${reply.failure}`));
+    });
+    worker.on('error', (error) => this.#failAll(new SpandrelError('STORE_FAILED', 'the digest thread broke', { cause: error })));
+    worker.on('exit', () => {
+      if (this.#worker === worker) this.#worker = undefined;
+      this.#failAll(new SpandrelError('STORE_FAILED', 'the digest thread ended'));
+    });
+    // Hashing alone keeps no process alive; whoever waits for a digest has other work open.
+    worker.unref();
+    return worker;
+  }
+
+  #failAll(error: Error): void {
+    // The next hash starts another thread.
+    this.#worker = undefined;
+    for (const { reject } of this.#pending.values()) reject(error);
+    this.#pending.clear();
+  }
+
+  /** Pending digests fail with STORE_FAILED. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#disposed = true;
+    await this.#worker?.terminate();
+  }
+}

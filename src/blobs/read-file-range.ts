@@ -1,0 +1,30 @@
+import type { FileHandle } from 'node:fs/promises';
+
+import type { ByteRange } from '../core/byte-range.ts';
+import { rangeLength } from '../core/byte-range.ts';
+import { SpandrelError } from '../core/errors.ts';
+import { storeFault } from './store-fault.ts';
+
+/** Most that one read of a blob returns. */
+export const READ_BYTES = 2 ** 20;
+
+/** The bytes of `range` in a buffer of their own. @throws SpandrelError STORE_FAILED, also if the file is shorter */
+export async function readFileRange(file: FileHandle, range: ByteRange): Promise<Buffer> {
+  const buffer = Buffer.allocUnsafeSlow(rangeLength(range));
+  let filled = 0;
+  while (filled < buffer.byteLength) {
+    const { bytesRead } = await file.read(buffer, filled, buffer.byteLength - filled, range.start + filled).catch((error: unknown) => {
+      throw storeFault(error, 'read a blob');
+    });
+    if (bytesRead === 0) throw new SpandrelError('STORE_FAILED', 'a file of the store is shorter than it was');
+    filled += bytesRead;
+  }
+  return buffer;
+}
+
+/** @throws SpandrelError RANGE_INVALID if `range` does not lie within `sizeBytes` */
+export function assertRangeWithin(range: ByteRange, sizeBytes: number): void {
+  const { start, end } = range;
+  const isWithin = Number.isSafeInteger(start) && Number.isSafeInteger(end) && start >= 0 && start <= end && end <= sizeBytes;
+  if (!isWithin) throw new SpandrelError('RANGE_INVALID', `bytes ${start} to ${end} do not lie within ${sizeBytes}`, { detail: { sizeBytes } });
+}

@@ -1,0 +1,146 @@
+import { createReadStream } from 'node:fs';
+import { mkdtemp, open, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+
+import { parseConfig } from '../config/parse-config.ts';
+import { size, ValueProblem } from '../config/value-kinds.ts';
+import { digestOf } from '../core/digest.ts';
+import { SpandrelError } from '../core/errors.ts';
+import type { LayerCompression } from '../core/media-types.ts';
+import { pakoEngine } from '../inflate/pako-engine.ts';
+import { sociCompression } from '../soci/layer-selection.ts';
+import { detectCompressionOf } from '../spans/detect-compression.ts';
+import { decodeZtoc } from '../ztoc/decode-ztoc.ts';
+import { IndexWriter } from '../ztoc/index-writer.ts';
+import { buildLayer, type LayerBuild } from '../ztoc/layer-builder.ts';
+import { printRawText } from '../ztoc/raw-text.ts';
+import { ProgressBar } from './progress-bar.ts';
+import { UsageError } from './usage-error.ts';
+
+/** `spandrel ztoc`: make and look into zTOCs, offline. */
+export async function ztoc(args: string[]): Promise<number> {
+  const [verb, ...rest] = args;
+  switch (verb) {
+    case 'create':
+      return create(rest);
+    case 'info':
+      return info(rest);
+    case 'list':
+      return list(rest);
+    default:
+      throw new UsageError(`ztoc ${verb ?? ''}: expected create, info or list`);
+  }
+}
+
+/** Prints `{"digest","size","spans","files","mountable"}` of the zTOC that `soci` makes of a layer. */
+async function create(args: string[]): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: {
+      'span-size': { type: 'string', default: '4MiB' },
+      'media-type': { type: 'string' },
+      output: { type: 'string', short: 'o' },
+      json: { type: 'boolean' },
+    },
+  });
+  const path = onlyFile(positionals, 'a layer file');
+  const compression = await chooseCompression(path, values['media-type']);
+  const build = await buildFromFile(path, compression, parseSpanSize(values['span-size']));
+  if (build.ztoc === undefined) {
+    const { code, message } = build.reason ?? { code: 'INTERNAL', message: 'no zTOC' };
+    throw new SpandrelError(code, message);
+  }
+  const { bytes, digest } = build.ztoc;
+  if (values.output !== undefined) await writeFile(values.output, bytes);
+  const reason = build.mountable ? {} : { reason: build.reason?.message };
+  print({ digest, size: bytes.byteLength, spans: build.spanCount, files: build.entries.length, mountable: build.mountable, ...reason });
+  return 0;
+}
+
+async function buildFromFile(path: string, compression: LayerCompression, spanBytes: number): Promise<LayerBuild> {
+  const { size: layerBytes } = await stat(path);
+  const scratch = await mkdtemp(join(tmpdir(), 'spandrel-ztoc-'));
+  try {
+    using writer = new IndexWriter(join(scratch, 'index'));
+    using bar = new ProgressBar('indexing', layerBytes);
+    const { limits } = parseConfig({ yaml: '', environment: {} });
+    return await buildLayer(readWithProgress(path, bar), { compression, spanBytes, limits, engine: pakoEngine, writer });
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
+}
+
+async function* readWithProgress(path: string, bar: ProgressBar): AsyncGenerator<Uint8Array, void, undefined> {
+  let done = 0;
+  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) {
+    yield chunk as Buffer;
+    done += (chunk as Buffer).byteLength;
+    bar.update(done);
+  }
+}
+
+async function chooseCompression(path: string, mediaType: string | undefined): Promise<LayerCompression> {
+  if (mediaType === undefined) {
+    await using file = await open(path, 'r');
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(4), 0, 4, 0);
+    return detectCompressionOf(buffer.subarray(0, bytesRead));
+  }
+  const compression = sociCompression(mediaType);
+  if (compression === undefined) throw new SpandrelError('LAYER_UNSUPPORTED', `soci does not index ${mediaType}`);
+  return compression;
+}
+
+function parseSpanSize(text: string): number {
+  try {
+    return size(1).parse(text);
+  } catch (error) {
+    if (error instanceof ValueProblem) throw new UsageError(`--span-size: ${error.message}`);
+    throw error;
+  }
+}
+
+/** Prints what a zTOC says of its layer. */
+async function info(args: string[]): Promise<number> {
+  const { positionals } = parseArgs({ args, allowPositionals: true, options: { json: { type: 'boolean' } } });
+  const bytes = await readFile(onlyFile(positionals, 'a zTOC'));
+  const { entries, spanDigests, checkpoints, compression, ...rest } = decodeZtoc(bytes);
+  print({
+    digest: digestOf(bytes),
+    size: bytes.byteLength,
+    ...rest,
+    compression,
+    files: entries.length,
+    checkpointBytes: checkpoints.byteLength,
+    spanDigests,
+  });
+  return 0;
+}
+
+/** Lists the files of a zTOC: mode, owner, size, offset, time, name. */
+async function list(args: string[]): Promise<number> {
+  const { values, positionals } = parseArgs({ args, allowPositionals: true, options: { json: { type: 'boolean', default: false } } });
+  const { entries } = decodeZtoc(await readFile(onlyFile(positionals, 'a zTOC')));
+  for (const { name, type, mode, uid, gid, uncompressedSize, uncompressedOffset, modTime, linkname } of entries) {
+    const printed = { name: printRawText(name), type, mode, uid, gid, size: uncompressedSize, offset: uncompressedOffset, mtime: modTime };
+    if (values.json) print(linkname === '' ? printed : { ...printed, linkname: printRawText(linkname) });
+    else {
+      const target = linkname === '' ? '' : ` -> ${printRawText(linkname)}`;
+      const columns = [type.padEnd(8), mode.toString(8).padStart(5), `${uid}:${gid}`.padStart(11), String(uncompressedSize).padStart(12), String(uncompressedOffset).padStart(12), modTime];
+      process.stdout.write(`${columns.join(' ')} ${printed.name}${target}\n`);
+    }
+  }
+  return 0;
+}
+
+function onlyFile(positionals: readonly string[], what: string): string {
+  const [path, ...more] = positionals;
+  if (path === undefined || more.length > 0) throw new UsageError(`expected ${what}, one`);
+  return path;
+}
+
+function print(value: unknown): void {
+  process.stdout.write(`${JSON.stringify(value)}\n`);
+}

@@ -1,0 +1,45 @@
+import type { MessagePort } from 'node:worker_threads';
+
+import type { Digest } from '../core/digest.ts';
+import type { LayerCompression } from '../core/media-types.ts';
+import type { LayerLimits } from './layer-builder.ts';
+import type { RawText } from './raw-text.ts';
+import type { Span } from './span.ts';
+import type { WindowRecord } from './span-table.ts';
+import type { TocEntry } from './ztoc.ts';
+
+/** Plain values of a build, as they go to the thread. */
+export interface BuildSettings {
+  /** The file with the layer; may still grow. */
+  readonly path: string;
+  readonly layerDigest: Digest;
+  readonly layerBytes: number;
+  readonly compression: LayerCompression;
+  readonly mediaType?: string | undefined;
+  readonly spanBytes: number;
+  readonly limits: LayerLimits;
+  /** Where the index goes when it is complete; its directory exists. */
+  readonly indexPath: string;
+}
+
+/** Input of the task `buildLayer`. */
+export interface BuildInput extends BuildSettings {
+  /** Shared memory of the file's growth. */
+  readonly growth: SharedArrayBuffer;
+  readonly port: MessagePort;
+}
+
+/** Result of the task `buildLayer`, besides the index file. */
+export interface BuildOutput {
+  /** For publishing. */
+  readonly ztoc?: Uint8Array<ArrayBuffer>;
+}
+
+/** From the thread, while it builds. */
+export type BuildProgress =
+  | { readonly kind: 'started' }
+  | { readonly kind: 'span'; readonly span: Span; readonly window: WindowRecord }
+  | { readonly kind: 'file'; readonly path: RawText; readonly entry: TocEntry };
+
+/** To the thread. A cleaned path is answered by `file` when such an entry has been seen; if none comes, by the end of the build. */
+export type BuildRequest = { readonly kind: 'find'; readonly path: RawText } | { readonly kind: 'abort' };

@@ -1,0 +1,58 @@
+import { encodeZtoc } from './encode-ztoc.ts';
+import { encodeGzipZinfo } from './gzip-zinfo.ts';
+import type { IndexWriter } from './index-writer.ts';
+import type { Span } from './span.ts';
+import { encodeTarZinfo } from './tar-zinfo.ts';
+import type { TocRecords } from './toc-records.ts';
+import { ZTOC_BUILD_TOOL, ZTOC_VERSION, type ZtocCompression } from './ztoc.ts';
+
+export interface ZtocParts {
+  readonly compression: ZtocCompression;
+  readonly spanBytes: number;
+  readonly layerBytes: number;
+  readonly archiveBytes: number;
+  readonly entries: TocRecords;
+  /** Has the spans and their windows. */
+  readonly writer: IndexWriter;
+}
+
+/**
+ * The zTOC of a layer whose spans and files are known.
+ * @throws SpandrelError LAYER_TOO_LARGE if it would be larger than a flatbuffer can be
+ */
+export function buildZtoc(parts: ZtocParts): Uint8Array<ArrayBuffer> {
+  const { compression, spanBytes, layerBytes, entries, writer } = parts;
+  const spans = readSpans(parts);
+  const checkpoints =
+    compression === 'none'
+      ? encodeTarZinfo({ spanBytes, sizeBytes: layerBytes })
+      : encodeGzipZinfo(spanBytes, spans.map(checkpointOf), (id, target) => writer.readWindow(id, target));
+  return encodeZtoc({
+    version: ZTOC_VERSION,
+    buildTool: ZTOC_BUILD_TOOL,
+    compressedArchiveSize: layerBytes,
+    uncompressedArchiveSize: parts.archiveBytes,
+    entries,
+    compression,
+    maxSpanId: spans.length - 1,
+    spanDigests: spans.map(({ digest }) => digest),
+    checkpoints,
+  });
+}
+
+function readSpans({ writer }: ZtocParts): Span[] {
+  const spans = Array.from({ length: writer.spans.length }, (_, id) => writer.spans.get(id));
+  return spans.filter((span) => span !== undefined);
+}
+
+function checkpointOf({ compressed, uncompressed, bits }: Span): {
+  compressedOffset: number;
+  bits: number;
+  uncompressedOffset: number;
+} {
+  return {
+    compressedOffset: bits === 0 ? compressed.start : compressed.start + 1,
+    bits,
+    uncompressedOffset: uncompressed.start,
+  };
+}

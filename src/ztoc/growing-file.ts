@@ -1,0 +1,60 @@
+import { open } from 'node:fs/promises';
+
+import type { Growth } from '../blobs/growth.ts';
+import { SpandrelError } from '../core/errors.ts';
+import { waitFor } from '../core/wait-for.ts';
+
+export interface GrowingFileOptions {
+  readonly path: string;
+  readonly growth: Growth;
+  readonly start: number;
+  /** Size that the file will have. */
+  readonly end: number;
+  /** Ends the reading, also between two chunks. */
+  readonly signal?: AbortSignal;
+  /** Yield full chunks only, so that the chunks do not depend on when bytes come. */
+  readonly fixedChunks?: boolean;
+}
+
+const CHUNK_BYTES = 256 * 1024;
+
+/**
+ * Bytes `[start, end)` of a file that still grows, as they come. Each chunk is valid until the next is asked for.
+ * @throws SpandrelError UPSTREAM_UNREACHABLE if the growth fails (whoever fills the file knows why), STORE_FAILED if it ends too soon;
+ * the reason of `signal`
+ */
+export async function* readGrowingFile(options: GrowingFileOptions): AsyncGenerator<Uint8Array, void, void> {
+  const { growth, end } = options;
+  await using file = await open(options.path, 'r');
+  const buffer = Buffer.alloc(Math.min(CHUNK_BYTES, Math.max(1, end - options.start)));
+  for (let at = options.start; at < end;) {
+    const wanted = options.fixedChunks ? Math.min(buffer.length, end - at) : 1;
+    await waitForBytes(growth, at + wanted, options.signal);
+    const length = Math.min(buffer.length, end - at, growth.availableBytes - at);
+    for (let have = 0; have < length;) {
+      const { bytesRead } = await file.read(buffer, have, length - have, at + have);
+      if (bytesRead === 0)
+        throw new SpandrelError('STORE_FAILED', 'the file of a blob is shorter than it is said to be');
+      have += bytesRead;
+    }
+    yield buffer.subarray(0, length);
+    at += length;
+  }
+}
+
+/** Resolves when the file is whole and has been verified. @throws SpandrelError as {@link readGrowingFile} */
+export async function waitForGrowthEnd(growth: Growth, signal: AbortSignal): Promise<void> {
+  await waitForBytes(growth, Number.POSITIVE_INFINITY, signal);
+}
+
+async function waitForBytes(growth: Growth, bytes: number, signal: AbortSignal | undefined): Promise<void> {
+  signal?.throwIfAborted();
+  while (growth.availableBytes < bytes && growth.state === 'growing') {
+    await waitFor(growth.waitBeyond(growth.availableBytes), signal);
+  }
+  if (growth.state === 'failed')
+    throw new SpandrelError('UPSTREAM_UNREACHABLE', 'the blob did not arrive completely');
+  if (growth.availableBytes < bytes && bytes !== Number.POSITIVE_INFINITY) {
+    throw new SpandrelError('STORE_FAILED', 'the file of a blob is complete before its size is reached');
+  }
+}

@@ -1,0 +1,97 @@
+import { crc32 } from 'node:zlib';
+
+import { type Checkpoint, type Engine, type GzipInflater, WINDOW_BYTES } from '../inflate/engine.ts';
+import { CompressedHash } from './compressed-hash.ts';
+import { isReadableByGo } from './gzip-header.ts';
+import type { SpanCutterOptions } from './span-sink.ts';
+
+/** A header that is longer than this has a field that is too long. */
+const MAX_HEADER_BYTES = 128 * 1024;
+
+/**
+ * Cuts a gzip layer where `soci` does: at the first place where decoding can resume that is more than the span size behind the
+ * checkpoint before (soci-snapshotter `ztoc/compression/gzip_zinfo.c`).
+ */
+export class GzipSpanCutter {
+  readonly #options: SpanCutterOptions;
+  readonly #inflater: GzipInflater;
+  readonly #hash = new CompressedHash();
+  readonly #window = new Uint8Array(WINDOW_BYTES);
+  /** As far as the first checkpoint has not been found. */
+  #header: Buffer | undefined = Buffer.alloc(0);
+  #isReadableByGo = true;
+  #spans = 0;
+  #checkpoint: Checkpoint = { compressedOffset: 0, bits: 0, uncompressedOffset: 0 };
+  #uncompressedOffset = 0;
+  #crc32 = 0;
+
+  constructor(engine: Engine, options: SpanCutterOptions) {
+    this.#options = options;
+    this.#inflater = engine.createGzipInflater({
+      onOutput: (bytes) => this.#takeOutput(bytes),
+      onBoundary: (checkpoint, copyWindow) => this.#considerBoundary(checkpoint, copyWindow),
+    });
+  }
+
+  /** False if the snapshotter would stumble over the gzip header, though it is correct. */
+  get isReadableByGo(): boolean {
+    return this.#isReadableByGo;
+  }
+
+  /** @throws SpandrelError LAYER_CORRUPT */
+  write(compressed: Uint8Array): void {
+    this.#hash.take(compressed);
+    if (this.#header !== undefined && this.#header.length < MAX_HEADER_BYTES) {
+      this.#header = Buffer.concat([this.#header, compressed.subarray(0, MAX_HEADER_BYTES)]);
+    }
+    this.#inflater.write(compressed);
+  }
+
+  /** @throws SpandrelError LAYER_CORRUPT */
+  finish(): void {
+    this.#inflater.finish();
+    if (this.#header === undefined) this.#endSpan(this.#hash.length);
+  }
+
+  #takeOutput(bytes: Uint8Array): void {
+    this.#uncompressedOffset += bytes.length;
+    this.#crc32 = crc32(bytes, this.#crc32);
+    this.#options.onOutput(bytes);
+  }
+
+  #considerBoundary(checkpoint: Checkpoint, copyWindow: (target: Uint8Array) => void): void {
+    const { compressedOffset, uncompressedOffset } = checkpoint;
+    const distance = uncompressedOffset - this.#checkpoint.uncompressedOffset;
+    // Nothing but the offset tells `soci` that it has no checkpoint yet, so a stream that begins with empty blocks has several.
+    if (uncompressedOffset > 0 && distance <= this.#options.spanBytes) return;
+    if (this.#header === undefined) {
+      this.#endSpan(compressedOffset);
+    } else {
+      this.#isReadableByGo = isReadableByGo(this.#header.subarray(0, compressedOffset));
+      this.#header = undefined;
+    }
+    this.#checkpoint = checkpoint;
+    this.#hash.begin(startOf(checkpoint));
+    this.#crc32 = 0;
+    if (uncompressedOffset === 0) return;
+    copyWindow(this.#window);
+    this.#options.sink.addWindow(this.#window);
+  }
+
+  #endSpan(compressedEnd: number): void {
+    const { bits, uncompressedOffset } = this.#checkpoint;
+    this.#options.sink.addSpan({
+      id: this.#spans++,
+      compressed: { start: startOf(this.#checkpoint), end: compressedEnd },
+      uncompressed: { start: uncompressedOffset, end: this.#uncompressedOffset },
+      bits,
+      digest: this.#hash.digest(compressedEnd),
+      crc32: this.#crc32,
+    });
+  }
+}
+
+/** The byte that holds leftover bits belongs to both spans. */
+function startOf({ compressedOffset, bits }: Checkpoint): number {
+  return bits === 0 ? compressedOffset : compressedOffset - 1;
+}

@@ -1,0 +1,117 @@
+import { crc32 } from 'node:zlib';
+
+import { SpandrelError } from '../core/errors.ts';
+import { type LayerSummary, parseLayerSummary } from './layer-summary.ts';
+import { SpanTable } from './span-table.ts';
+import { TocRecords } from './toc-records.ts';
+
+/** Everything of an index but the windows. */
+export interface IndexFooter {
+  readonly summary: LayerSummary;
+  readonly spans: SpanTable;
+  readonly entries: TocRecords;
+  /** Entry numbers in the order of their paths. */
+  readonly order: Int32Array;
+}
+
+/** Place and checksum of a footer. */
+export interface IndexTrailer {
+  readonly footerOffset: number;
+  readonly footerBytes: number;
+  readonly footerCrc32: number;
+}
+
+const MAGIC = Buffer.from('SPANDREL');
+/** Raise it with every change of the layout, of the summary or of what is made of a layer: older files are then built anew. */
+const FORMAT_VERSION = 1;
+// Trailer: magic, version, CRC-32, footer offset and length as doubles.
+const TRAILER_AT = { version: 8, crc32: 12, footerOffset: 16, footerBytes: 24 } as const;
+export const TRAILER_BYTES = 32;
+// Footer: the lengths of its sections, then the sections. Those of numbers come first, so that they are aligned.
+const SECTIONS = 5;
+const HEAD_BYTES = 4 * SECTIONS;
+
+/** The last part of an index file: footer and trailer. */
+export function encodeIndexFooter(footer: IndexFooter, footerOffset: number): Buffer[] {
+  const { bytes, offsets } = footer.entries.encode();
+  const sections = [
+    asBytes(offsets),
+    asBytes(footer.order),
+    Buffer.from(JSON.stringify(footer.summary)),
+    footer.spans.encode(),
+    bytes,
+  ];
+  const head = Buffer.alloc(HEAD_BYTES);
+  for (const [index, section] of sections.entries()) head.writeUInt32LE(section.length, 4 * index);
+  const parts = [head, ...sections];
+  const trailer = Buffer.alloc(TRAILER_BYTES);
+  MAGIC.copy(trailer);
+  trailer.writeUInt32LE(FORMAT_VERSION, TRAILER_AT.version);
+  trailer.writeUInt32LE(
+    parts.reduce((crc, part) => crc32(part, crc), 0),
+    TRAILER_AT.crc32,
+  );
+  trailer.writeDoubleLE(footerOffset, TRAILER_AT.footerOffset);
+  trailer.writeDoubleLE(
+    parts.reduce((sum, part) => sum + part.length, 0),
+    TRAILER_AT.footerBytes,
+  );
+  return [...parts, trailer];
+}
+
+/**
+ * @param trailer the last {@link TRAILER_BYTES} of the file, or fewer if it has not as many
+ * @throws SpandrelError INDEX_MALFORMED, also for files of another format version
+ */
+export function decodeIndexTrailer(trailer: Buffer, fileBytes: number): IndexTrailer {
+  if (trailer.length !== TRAILER_BYTES || !trailer.subarray(0, MAGIC.length).equals(MAGIC))
+    throw malformed('it has no trailer');
+  const version = trailer.readUInt32LE(TRAILER_AT.version);
+  if (version !== FORMAT_VERSION) throw malformed(`it is of version ${version}`);
+  const footerOffset = trailer.readDoubleLE(TRAILER_AT.footerOffset);
+  const footerBytes = trailer.readDoubleLE(TRAILER_AT.footerBytes);
+  const isPlace = Number.isSafeInteger(footerOffset) && footerOffset >= 0 && footerBytes >= HEAD_BYTES;
+  if (!isPlace || footerOffset + footerBytes + TRAILER_BYTES !== fileBytes) {
+    throw malformed('it has another length than it should have');
+  }
+  return { footerOffset, footerBytes, footerCrc32: trailer.readUInt32LE(TRAILER_AT.crc32) };
+}
+
+/** @param footer kept; must begin at a multiple of four of its buffer @throws SpandrelError INDEX_MALFORMED */
+export function decodeIndexFooter(footer: Buffer, trailer: IndexTrailer): IndexFooter {
+  if (footer.length !== trailer.footerBytes || crc32(footer) !== trailer.footerCrc32)
+    throw malformed('its checksum is wrong');
+  const lengths = Array.from({ length: SECTIONS }, (_, index) => footer.readUInt32LE(4 * index));
+  let at = HEAD_BYTES;
+  const [offsets, order, json, spanBytes, entryBytes] = lengths.map((length) =>
+    footer.subarray(at, (at += length)),
+  );
+  if (
+    at !== footer.length ||
+    offsets === undefined ||
+    order === undefined ||
+    json === undefined ||
+    spanBytes === undefined ||
+    entryBytes === undefined
+  ) {
+    throw malformed('its parts do not fit');
+  }
+  const summary = parseLayerSummary(json.toString());
+  const files = summary.fileCount;
+  if (offsets.length !== 4 * files || order.length !== 4 * files)
+    throw malformed('its number of files is wrong');
+  return {
+    summary,
+    spans: SpanTable.decode(spanBytes, summary.spanCount),
+    entries: TocRecords.decode(entryBytes, new Uint32Array(offsets.buffer, offsets.byteOffset, files)),
+    order: new Int32Array(order.buffer, order.byteOffset, files),
+  };
+}
+
+function asBytes(numbers: Uint32Array | Int32Array): Buffer {
+  return Buffer.from(numbers.buffer, numbers.byteOffset, numbers.byteLength);
+}
+
+function malformed(problem: string): SpandrelError {
+  return new SpandrelError('INDEX_MALFORMED', `the index file is damaged: ${problem}`);
+}

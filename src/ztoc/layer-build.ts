@@ -1,0 +1,193 @@
+import { rm } from 'node:fs/promises';
+import { MessageChannel, type MessagePort } from 'node:worker_threads';
+
+import type { Growth } from '../blobs/growth.ts';
+import type { LayerCompression } from '../core/media-types.ts';
+import { waitFor } from '../core/wait-for.ts';
+import type { WorkerPool } from '../inflate/worker-pool.ts';
+import type {
+  BuildInput,
+  BuildOutput,
+  BuildProgress,
+  BuildRequest,
+  BuildSettings,
+} from './build-messages.ts';
+import { unfinishedPath } from './index-writer.ts';
+import { LayerIndex } from './layer-index.ts';
+import type { LayerIndexView } from './layer-index-view.ts';
+import { cleanPath, type RawText } from './raw-text.ts';
+import type { Span } from './span.ts';
+import { SpanTable } from './span-table.ts';
+import { readWindow } from './window-file.ts';
+import type { TocEntry } from './ztoc.ts';
+
+export interface LayerBuildOptions extends BuildSettings {
+  /** Threads whose entry is `layer-worker.ts`. */
+  readonly pool: WorkerPool;
+  readonly growth: Growth;
+  /** Ends the build. */
+  readonly signal?: AbortSignal;
+}
+
+/** What a build leaves: the index, and the zTOC if the layer has one to publish. */
+export interface CompletedBuild {
+  readonly index: LayerIndex;
+  readonly ztoc?: Uint8Array<ArrayBuffer>;
+}
+
+/** Paths that a build may be asked to look out for; further ones wait for its end. */
+const MAX_WATCHED_PATHS = 1000;
+
+/**
+ * Start building the index of a layer in a worker thread. The thread reads the file as it grows; when the file is complete, the index is
+ * written, synced, and given its name.
+ */
+export function startLayerBuild(options: LayerBuildOptions): BuildingIndex {
+  return new BuildingIndex(options);
+}
+
+/** The index of a layer while it is being built: spans and files can be had as soon as the thread has passed them. */
+export class BuildingIndex implements LayerIndexView {
+  /** Rejects with what made the build fail. Nothing is left of its files then. */
+  readonly completed: Promise<CompletedBuild>;
+  readonly #options: LayerBuildOptions;
+  readonly #port: MessagePort;
+  /** Takes the task out of the queue. */
+  readonly #unqueue = new AbortController();
+  readonly #spans = new SpanTable();
+  readonly #watched = new Map<RawText, PromiseWithResolvers<TocEntry | undefined>>();
+  #isRunning = false;
+  #index: LayerIndex | undefined;
+  /** Settles with the next span, or the end of the build. */
+  #progress = Promise.withResolvers<void>();
+
+  constructor(options: LayerBuildOptions) {
+    this.#options = options;
+    const { port1, port2 } = new MessageChannel();
+    this.#port = port1;
+    port1.on('message', (message: BuildProgress) => this.#takeProgress(message));
+    this.completed = this.#run(port2);
+    // Whoever waits sees a failure; if nobody does, it is no defect.
+    this.completed.catch(() => undefined);
+  }
+
+  get compression(): LayerCompression {
+    return this.#options.compression;
+  }
+
+  async spanAt(uncompressedOffset: number, signal?: AbortSignal): Promise<Span | undefined> {
+    while (this.#index === undefined) {
+      const span = this.#spans.at(uncompressedOffset);
+      if (span !== undefined) return span;
+      await waitFor(this.#progress.promise, signal);
+    }
+    return this.#index.spanAt(uncompressedOffset);
+  }
+
+  async span(id: number, signal?: AbortSignal): Promise<Span | undefined> {
+    while (this.#index === undefined) {
+      const span = this.#spans.get(id);
+      if (span !== undefined) return span;
+      await waitFor(this.#progress.promise, signal);
+    }
+    return this.#index.span(id);
+  }
+
+  async window(span: Span): Promise<Uint8Array> {
+    if (this.#index !== undefined) return this.#index.window(span);
+    try {
+      return await readWindow(unfinishedPath(this.#options.indexPath), this.#spans.window(span.id));
+    } catch (error) {
+      if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
+      // The file has just got its name, or the build has failed.
+      return (await this.completed).index.window(span);
+    }
+  }
+
+  async findFile(path: RawText, signal?: AbortSignal): Promise<TocEntry | undefined> {
+    if (this.#index !== undefined) return this.#index.findFile(path);
+    const cleaned = cleanPath(path);
+    const watched = this.#watched.get(cleaned) ?? this.#watch(cleaned);
+    const early = watched === undefined ? undefined : await waitFor(watched.promise, signal);
+    return early ?? (await this.finished(signal)).findFile(cleaned);
+  }
+
+  async finished(signal?: AbortSignal): Promise<LayerIndex> {
+    return (await waitFor(this.completed, signal)).index;
+  }
+
+  #watch(path: RawText): PromiseWithResolvers<TocEntry | undefined> | undefined {
+    if (this.#watched.size >= MAX_WATCHED_PATHS) return undefined;
+    const watched = Promise.withResolvers<TocEntry | undefined>();
+    watched.promise.catch(() => undefined);
+    this.#watched.set(path, watched);
+    this.#request({ kind: 'find', path });
+    return watched;
+  }
+
+  #request(request: BuildRequest): void {
+    this.#port.postMessage(request, []);
+  }
+
+  #takeProgress(message: BuildProgress): void {
+    if (message.kind === 'started') {
+      this.#isRunning = true;
+    } else if (message.kind === 'file') {
+      this.#watched.get(message.path)?.resolve(message.entry);
+    } else {
+      this.#spans.add(message.span, message.window);
+      this.#endWaiting();
+    }
+  }
+
+  #endWaiting(): void {
+    const { resolve } = this.#progress;
+    this.#progress = Promise.withResolvers();
+    resolve();
+  }
+
+  async #run(port: MessagePort): Promise<CompletedBuild> {
+    const { pool, growth, signal, indexPath, ...rest } = this.#options;
+    const stop = (): void => this.#stop();
+    signal?.addEventListener('abort', stop, { once: true });
+    try {
+      signal?.throwIfAborted();
+      const { path, layerDigest, layerBytes, compression, mediaType, spanBytes, limits } = rest;
+      const settings = {
+        path,
+        layerDigest,
+        layerBytes,
+        compression,
+        mediaType,
+        spanBytes,
+        limits,
+        indexPath,
+      };
+      const input: BuildInput = { ...settings, growth: growth.shared, port };
+      const run = { transfer: [port], signal: this.#unqueue.signal };
+      const { ztoc } = await pool.run<BuildOutput>('buildLayer', input, run);
+      const index = await LayerIndex.open(indexPath);
+      this.#index = index;
+      for (const watched of this.#watched.values()) watched.resolve(undefined);
+      this.#endWaiting();
+      return { index, ...(ztoc === undefined ? {} : { ztoc }) };
+    } catch (error) {
+      await rm(unfinishedPath(indexPath), { force: true });
+      // What stopped the build says it better than the stopped thread does.
+      const reason: unknown = signal?.aborted ? signal.reason : error;
+      for (const watched of this.#watched.values()) watched.reject(reason);
+      this.#progress.promise.catch(() => undefined);
+      this.#progress.reject(reason);
+      throw reason;
+    } finally {
+      signal?.removeEventListener('abort', stop);
+      this.#port.close();
+    }
+  }
+
+  /** A thread that works is asked to stop, since killing it is expensive; a task that still waits is withdrawn. */
+  #stop(): void {
+    if (this.#isRunning) this.#request({ kind: 'abort' });
+    else this.#unqueue.abort(this.#options.signal?.reason);
+  }
+}

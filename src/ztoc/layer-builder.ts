@@ -1,0 +1,215 @@
+import { createHash } from 'node:crypto';
+
+import { type Digest, digestOf, finishDigest } from '../core/digest.ts';
+import { isSpandrelError, SpandrelError } from '../core/errors.ts';
+import type { LayerCompression } from '../core/media-types.ts';
+import type { Engine } from '../inflate/engine.ts';
+import { buildZtoc } from './build-ztoc.ts';
+import { GzipSpanCutter } from './gzip-spans.ts';
+import type { IndexWriter } from './index-writer.ts';
+import type { NoZtocReason } from './layer-summary.ts';
+import { findEmptySpan, OverlapCheck } from './mount-check.ts';
+import { PlainSpanCutter } from './plain-spans.ts';
+import type { Span } from './span.ts';
+import type { WindowRecord } from './span-table.ts';
+import type { SpanCutterOptions } from './span-sink.ts';
+import { TarReader } from './tar-reader.ts';
+import { TocRecords } from './toc-records.ts';
+import type { TocEntry } from './ztoc.ts';
+import { cutZstdSpans } from './zstd-spans.ts';
+
+export interface LayerLimits {
+  readonly maxUncompressedBytes: number;
+  readonly maxTocEntries: number;
+}
+
+export interface LayerBuilderOptions {
+  readonly compression: LayerCompression;
+  readonly spanBytes: number;
+  readonly limits: LayerLimits;
+  /** For gzip. */
+  readonly engine: Engine;
+  /** Takes windows and spans while the build runs. */
+  readonly writer: IndexWriter;
+  /** Compute the digest of the compressed bytes as well. */
+  readonly hashLayer?: boolean;
+  readonly onSpan?: (span: Span, window: WindowRecord) => void;
+  /** Told of each entry with its number; `entries` has it and those before it. */
+  readonly onEntry?: (entry: TocEntry, index: number, entries: TocRecords) => void;
+}
+
+/** What one pass over a layer has found. */
+export interface LayerBuild {
+  /** If it was asked for. */
+  readonly layerDigest?: Digest;
+  readonly layerBytes: number;
+  readonly diffId: Digest;
+  readonly uncompressedBytes: number;
+  readonly archiveBytes: number;
+  readonly spanCount: number;
+  readonly entries: TocRecords;
+  /** What `soci` makes of this layer; `undefined` where it makes nothing. */
+  readonly ztoc?: { readonly bytes: Uint8Array<ArrayBuffer>; readonly digest: Digest };
+  /** Whether the snapshotter's own rules would let it mount the zTOC. */
+  readonly mountable: boolean;
+  /** Why the zTOC must not be published, or why there is none. */
+  readonly reason?: NoZtocReason;
+}
+
+/**
+ * Read a layer once: decompress, find spans and files, hash. A tar at fault does not stop it, since the bytes can be read all the
+ * same; a layer that cannot be decompressed does. Memory: the table of contents, and at the end the zTOC.
+ * @param compressed the layer from its first byte; chunks may be reused once the next is asked for
+ * @throws SpandrelError LAYER_CORRUPT, LAYER_UNSUPPORTED (zstd), LAYER_TOO_LARGE; what `compressed` and the writer throw
+ */
+export async function buildLayer(
+  compressed: AsyncIterable<Uint8Array>,
+  options: LayerBuilderOptions,
+): Promise<LayerBuild> {
+  const input = new CountedInput(compressed, options.hashLayer === true);
+  const tar = new DecompressedTar(options);
+  const { writer } = options;
+  const sink = {
+    addWindow: (window: Uint8Array) => writer.addWindow(window),
+    addSpan: (span: Span) => {
+      const window = writer.addSpan(span);
+      options.onSpan?.(span, window);
+    },
+  };
+  const cut = { spanBytes: options.spanBytes, sink, onOutput: (bytes: Uint8Array) => tar.write(bytes) };
+  const headerProblem = await cutSpans(input, options, cut);
+  const found = tar.finish();
+  const layer = { ...found, ...input.result(), spanCount: writer.spans.length };
+  const problem = options.compression === 'zstd' ? NO_ZSTD : (tar.problem ?? headerProblem);
+  if (problem !== undefined) return { ...layer, mountable: false, reason: problem };
+  return { ...layer, ...finishZtoc(layer, options, tar) };
+}
+
+const NO_ZSTD: NoZtocReason = { code: 'LAYER_UNSUPPORTED', message: 'SOCI has no zTOCs for zstd layers' };
+const GO_HEADER: NoZtocReason = {
+  code: 'INDEX_UNMOUNTABLE',
+  message: 'the gzip header has a name or comment of 512 bytes or more',
+};
+
+async function cutSpans(
+  input: AsyncIterable<Uint8Array>,
+  options: LayerBuilderOptions,
+  cut: SpanCutterOptions,
+): Promise<NoZtocReason | undefined> {
+  if (options.compression === 'zstd') {
+    await cutZstdSpans(input, cut);
+    return undefined;
+  }
+  const cutter =
+    options.compression === 'gzip' ? new GzipSpanCutter(options.engine, cut) : new PlainSpanCutter(cut);
+  for await (const chunk of input) cutter.write(chunk);
+  cutter.finish();
+  return cutter instanceof GzipSpanCutter && !cutter.isReadableByGo ? GO_HEADER : undefined;
+}
+
+function finishZtoc(
+  layer: Pick<LayerBuild, 'layerBytes' | 'archiveBytes' | 'entries'>,
+  options: LayerBuilderOptions,
+  tar: DecompressedTar,
+): Pick<LayerBuild, 'ztoc' | 'mountable' | 'reason'> {
+  const { compression, spanBytes, writer } = options;
+  if (compression === 'zstd') return { mountable: false, reason: NO_ZSTD };
+  try {
+    const bytes = buildZtoc({ ...layer, compression, spanBytes, writer });
+    const ztoc = { bytes, digest: digestOf(bytes) };
+    const problem = findEmptySpan(writer.spans) ?? tar.overlap;
+    const mountable = problem === undefined;
+    if (!mountable) return { ztoc, mountable, reason: { code: 'INDEX_UNMOUNTABLE', message: problem } };
+    if (!tar.hasSparseFile) return { ztoc, mountable };
+    return { ztoc, mountable, reason: { code: 'TAR_UNSUPPORTED', message: 'the tar has a sparse file' } };
+  } catch (error) {
+    if (!isSpandrelError(error, 'LAYER_TOO_LARGE')) throw error;
+    return { mountable: false, reason: { code: error.code, message: error.message } };
+  }
+}
+
+/** Counts, and hashes if wanted, what passes through. */
+class CountedInput implements AsyncIterable<Uint8Array> {
+  readonly #chunks: AsyncIterable<Uint8Array>;
+  readonly #hash: ReturnType<typeof createHash> | undefined;
+  #bytes = 0;
+
+  constructor(chunks: AsyncIterable<Uint8Array>, isHashed: boolean) {
+    this.#chunks = chunks;
+    this.#hash = isHashed ? createHash('sha256') : undefined;
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array, void, void> {
+    for await (const chunk of this.#chunks) {
+      this.#bytes += chunk.length;
+      this.#hash?.update(chunk);
+      yield chunk;
+    }
+  }
+
+  result(): Pick<LayerBuild, 'layerBytes' | 'layerDigest'> {
+    const layerBytes = this.#bytes;
+    return this.#hash === undefined ? { layerBytes } : { layerBytes, layerDigest: finishDigest(this.#hash) };
+  }
+}
+
+/** The decompressed side: diffID, files, and what is wrong with them. */
+class DecompressedTar {
+  readonly #options: LayerBuilderOptions;
+  readonly #hash = createHash('sha256');
+  readonly #entries = new TocRecords();
+  readonly #overlap = new OverlapCheck();
+  readonly #reader = new TarReader((entry) => this.#takeEntry(entry));
+  #bytes = 0;
+  #hasSparseFile = false;
+
+  constructor(options: LayerBuilderOptions) {
+    this.#options = options;
+  }
+
+  get problem(): NoZtocReason | undefined {
+    return this.#reader.problem;
+  }
+
+  get overlap(): string | undefined {
+    return this.#overlap.problem;
+  }
+
+  get hasSparseFile(): boolean {
+    return this.#hasSparseFile;
+  }
+
+  write(bytes: Uint8Array): void {
+    const { maxUncompressedBytes } = this.#options.limits;
+    this.#bytes += bytes.length;
+    if (this.#bytes > maxUncompressedBytes) {
+      throw new SpandrelError(
+        'LAYER_TOO_LARGE',
+        `the layer inflates to more than ${maxUncompressedBytes} bytes`,
+      );
+    }
+    this.#hash.update(bytes);
+    this.#reader.write(bytes);
+  }
+
+  finish(): Pick<LayerBuild, 'diffId' | 'uncompressedBytes' | 'archiveBytes' | 'entries'> {
+    this.#reader.finish();
+    return {
+      diffId: finishDigest(this.#hash),
+      uncompressedBytes: this.#bytes,
+      archiveBytes: this.#reader.archiveBytes,
+      entries: this.#entries,
+    };
+  }
+
+  #takeEntry(entry: TocEntry): void {
+    const { maxTocEntries } = this.#options.limits;
+    if (this.#entries.length === maxTocEntries) {
+      throw new SpandrelError('LAYER_TOO_LARGE', `the layer has more than ${maxTocEntries} files`);
+    }
+    this.#overlap.add(entry);
+    this.#hasSparseFile ||= entry.type === 'sparse';
+    this.#entries.add(entry);
+    this.#options.onEntry?.(entry, this.#entries.length - 1, this.#entries);
+  }
+}

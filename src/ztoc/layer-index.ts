@@ -1,0 +1,120 @@
+import { open } from 'node:fs/promises';
+
+import type { LayerCompression } from '../core/media-types.ts';
+import { type ListFilesQuery, planPage } from './file-listing.ts';
+import { decodeIndexFooter, decodeIndexTrailer, type IndexFooter, TRAILER_BYTES } from './index-footer.ts';
+import type { LayerIndexView } from './layer-index-view.ts';
+import type { LayerSummary } from './layer-summary.ts';
+import { PathOrder } from './path-order.ts';
+import { cleanPath, type RawText } from './raw-text.ts';
+import type { Span } from './span.ts';
+import type { WindowRecord } from './span-table.ts';
+import type { TocEntry } from './ztoc.ts';
+import { readWindow, unpackWindow } from './window-file.ts';
+
+/** Reads what a window record names. */
+type WindowReader = (record: WindowRecord) => Promise<Uint8Array>;
+
+const FIXED_MEMORY_BYTES = 1024;
+
+/**
+ * The complete index of one layer. Spans and files are in memory, packed; windows are read from the file, which is open only while
+ * one is read: an index owns nothing that must be closed, and may simply be forgotten.
+ */
+export class LayerIndex implements LayerIndexView {
+  readonly summary: LayerSummary;
+  /** What the index keeps in memory. */
+  readonly memoryBytes: number;
+  readonly #footer: IndexFooter;
+  readonly #paths: PathOrder;
+  readonly #readWindow: WindowReader;
+
+  private constructor(footer: IndexFooter, memoryBytes: number, readWindow: WindowReader) {
+    this.summary = footer.summary;
+    this.memoryBytes = memoryBytes + FIXED_MEMORY_BYTES;
+    this.#footer = footer;
+    this.#paths = new PathOrder(footer.entries, footer.order);
+    this.#readWindow = readWindow;
+  }
+
+  /** @throws SpandrelError INDEX_MALFORMED; the system's error if the file cannot be read */
+  static async open(path: string): Promise<LayerIndex> {
+    await using file = await open(path, 'r');
+    const { size } = await file.stat();
+    const read = async (start: number, end: number): Promise<Buffer> => {
+      const { buffer, bytesRead } = await file.read(Buffer.alloc(end - start), 0, end - start, start);
+      return buffer.subarray(0, bytesRead);
+    };
+    const trailer = decodeIndexTrailer(await read(Math.max(0, size - TRAILER_BYTES), size), size);
+    const footer = await read(trailer.footerOffset, trailer.footerOffset + trailer.footerBytes);
+    return new LayerIndex(decodeIndexFooter(footer, trailer), footer.length, (record) =>
+      readWindow(path, record),
+    );
+  }
+
+  /** The index in the bytes of such a file, which are kept. @throws SpandrelError INDEX_MALFORMED */
+  static fromBytes(bytes: Uint8Array): LayerIndex {
+    const file = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    const trailer = decodeIndexTrailer(file.subarray(-TRAILER_BYTES), file.length);
+    const { footerOffset, footerBytes } = trailer;
+    // A copy is aligned, wherever the bytes come from.
+    const footer = Buffer.alloc(footerBytes);
+    file.copy(footer, 0, footerOffset, footerOffset + footerBytes);
+    const readWindow: WindowReader = async (record) =>
+      record.bytes === 0
+        ? new Uint8Array(0)
+        : unpackWindow(file.subarray(record.fileOffset, record.fileOffset + record.bytes), record);
+    return new LayerIndex(decodeIndexFooter(footer, trailer), file.length + footerBytes, readWindow);
+  }
+
+  get compression(): LayerCompression {
+    return this.summary.compression;
+  }
+
+  async spanAt(uncompressedOffset: number): Promise<Span | undefined> {
+    return this.#footer.spans.at(uncompressedOffset);
+  }
+
+  async span(id: number): Promise<Span | undefined> {
+    return this.#footer.spans.get(id);
+  }
+
+  async window(span: Span): Promise<Uint8Array> {
+    return this.#readWindow(this.#footer.spans.window(span.id));
+  }
+
+  async findFile(path: RawText): Promise<TocEntry | undefined> {
+    const cleaned = cleanPath(path);
+    const place = this.#paths.upperBound(cleaned) - 1;
+    if (place < 0 || this.#paths.pathAt(place) !== cleaned) return undefined;
+    return this.#footer.entries.at(this.#paths.entryAt(place));
+  }
+
+  async finished(): Promise<LayerIndex> {
+    return this;
+  }
+
+  *spans(): Generator<Span> {
+    const { spans } = this.#footer;
+    for (let id = 0; id < spans.length; id++) {
+      const span = spans.get(id);
+      if (span !== undefined) yield span;
+    }
+  }
+
+  /** All entries in the order of the archive. */
+  *entries(): Generator<TocEntry> {
+    const { entries } = this.#footer;
+    for (let index = 0; index < entries.length; index++) {
+      const entry = entries.at(index);
+      if (entry !== undefined) yield entry;
+    }
+  }
+
+  /** A page of entries in the order of their cleaned paths; `next` is the `after` of the next page. */
+  listFiles(query: ListFilesQuery): { files: TocEntry[]; next?: RawText } {
+    const { places, next } = planPage(this.#paths, query);
+    const files = places.map((place) => this.#footer.entries.at(this.#paths.entryAt(place)));
+    return { files: files.filter((entry) => entry !== undefined), ...(next === undefined ? {} : { next }) };
+  }
+}

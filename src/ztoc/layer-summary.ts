@@ -1,0 +1,103 @@
+import { type Digest, isDigest } from '../core/digest.ts';
+import { type ErrorCode, ERRORS, SpandrelError } from '../core/errors.ts';
+import type { LayerCompression } from '../core/media-types.ts';
+
+/** Why a layer has no zTOC that could be published; its bytes can be read all the same. */
+export interface NoZtocReason {
+  readonly code: ErrorCode;
+  readonly message: string;
+}
+
+/** What is known of a layer once it has been read to its end. */
+export interface LayerSummary {
+  readonly layerDigest: Digest;
+  /** Size of the blob. */
+  readonly layerBytes: number;
+  readonly compression: LayerCompression;
+  /** What the image manifest called the layer when the index was built, if there was one. */
+  readonly mediaType?: string;
+  readonly diffId: Digest;
+  /** All that comes out of the blob. */
+  readonly uncompressedBytes: number;
+  /** Where the tar reader stopped; `soci` takes that for the uncompressed size. */
+  readonly archiveBytes: number;
+  /** Span size the index was built with. */
+  readonly spanBytes: number;
+  /** The zTOC, if the layer has one that a snapshotter can mount. */
+  readonly ztoc?: { readonly digest: Digest; readonly sizeBytes: number };
+  /** Present if and only if `ztoc` is not. */
+  readonly reason?: NoZtocReason;
+  readonly spanCount: number;
+  readonly fileCount: number;
+}
+
+const COMPRESSIONS: readonly unknown[] = ['gzip', 'zstd', 'none'] satisfies LayerCompression[];
+const COUNTS = [
+  'layerBytes',
+  'uncompressedBytes',
+  'archiveBytes',
+  'spanBytes',
+  'spanCount',
+  'fileCount',
+] as const;
+
+/** @throws SpandrelError INDEX_MALFORMED */
+export function parseLayerSummary(json: string): LayerSummary {
+  const value = parseObject(json);
+  if (value === undefined || !isSummary(value)) {
+    throw new SpandrelError('INDEX_MALFORMED', 'the summary of the layer is none');
+  }
+  return value;
+}
+
+function parseObject(json: string): object | undefined {
+  try {
+    const value: unknown = JSON.parse(json);
+    return isObject(value) ? value : undefined;
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined;
+    throw error;
+  }
+}
+
+function isSummary(value: object): value is LayerSummary {
+  const summary: { [Field in keyof LayerSummary]?: unknown } = value;
+  return (
+    isDigestText(summary.layerDigest) &&
+    isDigestText(summary.diffId) &&
+    COMPRESSIONS.includes(summary.compression) &&
+    (summary.mediaType === undefined || typeof summary.mediaType === 'string') &&
+    COUNTS.every((field) => isCount(summary[field])) &&
+    (summary.ztoc === undefined) !== (summary.reason === undefined) &&
+    (summary.ztoc === undefined || isZtoc(summary.ztoc)) &&
+    (summary.reason === undefined || isReason(summary.reason))
+  );
+}
+
+function isZtoc(value: unknown): boolean {
+  return (
+    isObject(value) &&
+    'digest' in value &&
+    isDigestText(value.digest) &&
+    'sizeBytes' in value &&
+    isCount(value.sizeBytes)
+  );
+}
+
+function isReason(value: unknown): boolean {
+  const isCode =
+    isObject(value) && 'code' in value && typeof value.code === 'string' && Object.hasOwn(ERRORS, value.code);
+  return isCode && 'message' in value && typeof value.message === 'string';
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null;
+}
+
+function isDigestText(value: unknown): boolean {
+  return typeof value === 'string' && isDigest(value);
+}
+
+function isCount(value: unknown): boolean {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
+}

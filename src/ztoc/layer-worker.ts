@@ -1,0 +1,120 @@
+import { createHash } from 'node:crypto';
+import { crc32 } from 'node:zlib';
+
+import { Growth } from '../blobs/growth.ts';
+import { type Digest, finishDigest } from '../core/digest.ts';
+import { SpandrelError } from '../core/errors.ts';
+import { pakoEngine } from '../inflate/pako-engine.ts';
+import { TransferredResult } from '../inflate/transferred-result.ts';
+import { readZstdFrame } from '../inflate/zstd-inflater.ts';
+import type { BuildInput, BuildOutput, BuildProgress, BuildRequest } from './build-messages.ts';
+import { readGrowingFile, waitForGrowthEnd } from './growing-file.ts';
+import { IndexWriter } from './index-writer.ts';
+import { buildLayer as buildFromStream } from './layer-builder.ts';
+import { summarizeLayer } from './summarize-layer.ts';
+import { PathWatch } from './path-watch.ts';
+import type { Span } from './span.ts';
+
+// The entry of the worker threads: each export is a task of `WorkerPool.run`.
+
+/** Task: build the index of a layer whose file may still grow, telling of spans and files on the way. */
+export async function buildLayer(input: BuildInput): Promise<TransferredResult<BuildOutput>> {
+  const { port } = input;
+  const post = (message: BuildProgress): void => port.postMessage(message, []);
+  const watch = new PathWatch((path, entry) => post({ kind: 'file', path, entry }));
+  const stopping = new AbortController();
+  port.on('message', (request: BuildRequest) => {
+    if (request.kind === 'find') watch.find(request.path);
+    else stopping.abort(new SpandrelError('SHUTTING_DOWN', 'the build of the index has been stopped'));
+  });
+  post({ kind: 'started' });
+  try {
+    using writer = new IndexWriter(input.indexPath);
+    const growth = new Growth(input.growth);
+    const { signal } = stopping;
+    const { path, layerBytes, compression, spanBytes, limits } = input;
+    const file = readGrowingFile({
+      path,
+      growth,
+      start: 0,
+      end: layerBytes,
+      signal,
+      fixedChunks: compression === 'zstd',
+    });
+    const build = await buildFromStream(file, {
+      compression,
+      spanBytes,
+      limits,
+      engine: pakoEngine,
+      writer,
+      onSpan: (span, window) => post({ kind: 'span', span, window }),
+      onEntry: (entry, index, entries) => watch.add(entry, index, entries),
+    });
+    await waitForGrowthEnd(growth, signal);
+    const summary = summarizeLayer(input, build);
+    writer.finish(summary, build.entries);
+    const ztoc = summary.ztoc === undefined ? undefined : build.ztoc?.bytes;
+    return ztoc === undefined
+      ? new TransferredResult({}, [])
+      : new TransferredResult({ ztoc }, [ztoc.buffer]);
+  } finally {
+    port.close();
+  }
+}
+
+export interface InflateSpanInput {
+  /** The span's compressed bytes, all of them. */
+  readonly compressed: Uint8Array;
+  /** 32 KiB before the span, or nothing. */
+  readonly window: Uint8Array;
+  readonly bits: number;
+  readonly digest: Digest;
+  readonly crc32: number;
+  readonly uncompressedLength: number;
+}
+
+/** Task: verify and decode a span of a gzip layer. @throws SpandrelError SPAN_CORRUPT */
+export function inflateSpan(input: InflateSpanInput): TransferredResult<Uint8Array<ArrayBuffer>> {
+  if (finishDigest(createHash('sha256').update(input.compressed)) !== input.digest) {
+    throw new SpandrelError('SPAN_CORRUPT', 'the compressed bytes of a span do not match its digest');
+  }
+  return checkedSpan(pakoEngine.inflateSpan(input), input.crc32);
+}
+
+export interface ReadZstdSpanInput {
+  readonly path: string;
+  /** Shared memory of the file's growth. */
+  readonly growth: SharedArrayBuffer;
+  readonly span: Span;
+}
+
+/** Task: decode a span of a zstd layer. Costs the decoding of its frame from its start on. @throws SpandrelError SPAN_CORRUPT */
+export async function readZstdSpan(
+  input: ReadZstdSpanInput,
+): Promise<TransferredResult<Uint8Array<ArrayBuffer>>> {
+  const { compressed, uncompressed, frame, crc32 } = input.span;
+  const frameStart = frame?.uncompressedStart ?? uncompressed.start;
+  const bytes = new Uint8Array(uncompressed.end - uncompressed.start);
+  const file = readGrowingFile({
+    path: input.path,
+    growth: new Growth(input.growth),
+    start: frame?.compressedStart ?? compressed.start,
+    end: compressed.end,
+  });
+  const range = { start: uncompressed.start - frameStart, end: uncompressed.end - frameStart };
+  let at = 0;
+  for await (const part of readZstdFrame({ compressed: file, uncompressed: range })) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return checkedSpan(bytes, crc32);
+}
+
+function checkedSpan(
+  bytes: Uint8Array<ArrayBuffer>,
+  expected: number,
+): TransferredResult<Uint8Array<ArrayBuffer>> {
+  if (crc32(bytes) !== expected)
+    throw new SpandrelError('SPAN_CORRUPT', 'a decoded span does not match its checksum');
+  return new TransferredResult(bytes, [bytes.buffer]);
+}

@@ -1,0 +1,38 @@
+import type { SpanTable } from './span-table.ts';
+import { TAR_BLOCK_BYTES } from './tar-header.ts';
+import type { TocEntry } from './ztoc.ts';
+
+/**
+ * Notices files that overlap, which the snapshotter refuses at mount (soci-snapshotter `ztoc/ztoc_marshaler.go`, flatbufferToTOC).
+ * Takes the entries in the order of the archive, which is that of their offsets.
+ */
+export class OverlapCheck {
+  #nextHeader = 0;
+  #problem: string | undefined;
+
+  get problem(): string | undefined {
+    return this.#problem;
+  }
+
+  add({ uncompressedOffset, uncompressedSize, name }: TocEntry): void {
+    if (this.#nextHeader > uncompressedOffset) {
+      this.#problem ??= `an entry claims the bytes of the next one, ${JSON.stringify(name.slice(0, 200))}`;
+    }
+    this.#nextHeader = Math.ceil((uncompressedOffset + uncompressedSize) / TAR_BLOCK_BYTES) * TAR_BLOCK_BYTES;
+  }
+}
+
+/**
+ * Why the snapshotter would refuse the checkpoints: every span but the last must hold something in both streams (soci-snapshotter
+ * `fs/span-manager/span_manager.go`, buildAllSpans).
+ */
+export function findEmptySpan(spans: SpanTable): string | undefined {
+  for (let id = 0; id < spans.length - 1; id++) {
+    const span = spans.get(id);
+    if (span === undefined) continue;
+    const { compressed, uncompressed } = span;
+    if (compressed.start >= compressed.end || uncompressed.start >= uncompressed.end)
+      return `span ${id} is empty`;
+  }
+  return undefined;
+}

@@ -1,0 +1,26 @@
+import type { BuildSettings } from './build-messages.ts';
+import type { LayerBuild } from './layer-builder.ts';
+import type { LayerSummary } from './layer-summary.ts';
+
+/** What the index keeps of a build. Only a zTOC that may be published is named in it. */
+export function summarizeLayer(
+  settings: Pick<BuildSettings, 'layerDigest' | 'compression' | 'mediaType' | 'spanBytes'>,
+  build: LayerBuild,
+): LayerSummary {
+  const { ztoc, reason } = build;
+  return {
+    layerDigest: settings.layerDigest,
+    layerBytes: build.layerBytes,
+    compression: settings.compression,
+    ...(settings.mediaType === undefined ? {} : { mediaType: settings.mediaType }),
+    diffId: build.diffId,
+    uncompressedBytes: build.uncompressedBytes,
+    archiveBytes: build.archiveBytes,
+    spanBytes: settings.spanBytes,
+    ...(ztoc === undefined || reason !== undefined
+      ? { reason: reason ?? { code: 'INTERNAL', message: 'the layer has no zTOC' } }
+      : { ztoc: { digest: ztoc.digest, sizeBytes: ztoc.bytes.length } }),
+    spanCount: build.spanCount,
+    fileCount: build.entries.length,
+  };
+}

@@ -1,0 +1,57 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { digestOf } from '../../src/core/digest.ts';
+import type { LayerCompression } from '../../src/core/media-types.ts';
+import { pakoEngine } from '../../src/inflate/pako-engine.ts';
+import { IndexWriter } from '../../src/ztoc/index-writer.ts';
+import { buildLayer, type LayerBuild, type LayerLimits } from '../../src/ztoc/layer-builder.ts';
+import { LayerIndex } from '../../src/ztoc/layer-index.ts';
+import { summarizeLayer } from '../../src/ztoc/summarize-layer.ts';
+import { chunksOf } from './gzip-corpus.ts';
+
+export const NO_LIMITS: LayerLimits = { maxUncompressedBytes: 2 ** 40, maxTocEntries: 2 ** 31 };
+
+export interface BuildFromBytesOptions {
+  readonly compression: LayerCompression;
+  readonly spanBytes: number;
+  readonly limits?: LayerLimits;
+  /** How the layer is fed. */
+  readonly chunkBytes?: number;
+}
+
+/** A layer that has been built from bytes in this thread, with its index file in a folder of its own. */
+export interface BuiltLayer extends AsyncDisposable {
+  readonly build: LayerBuild;
+  readonly index: LayerIndex;
+  readonly indexPath: string;
+}
+
+/** @throws what the builder throws */
+export async function buildFromBytes(layer: Uint8Array, options: BuildFromBytesOptions): Promise<BuiltLayer> {
+  const folder = await mkdtemp(join(tmpdir(), 'spandrel-index-'));
+  const indexPath = join(folder, 'layer');
+  const { compression, spanBytes, limits = NO_LIMITS, chunkBytes = 10_000 } = options;
+  try {
+    using writer = new IndexWriter(indexPath);
+    const feed = chunks(layer, chunkBytes);
+    const engine = pakoEngine;
+    const build = await buildLayer(feed, { compression, spanBytes, limits, engine, writer, hashLayer: true });
+    writer.finish(summarizeLayer({ layerDigest: digestOf(layer), compression, spanBytes }, build), build.entries);
+    const index = await LayerIndex.open(indexPath);
+    return { build, index, indexPath, [Symbol.asyncDispose]: () => rm(folder, { recursive: true }) };
+  } catch (error) {
+    await rm(folder, { recursive: true });
+    throw error;
+  }
+}
+
+/** One buffer is used for all chunks, as it may be. */
+async function* chunks(bytes: Uint8Array, chunkBytes: number): AsyncGenerator<Uint8Array, void, void> {
+  const buffer = new Uint8Array(chunkBytes);
+  for (const part of chunksOf(bytes, chunkBytes)) {
+    buffer.set(part);
+    yield buffer.subarray(0, part.length);
+  }
+}
