@@ -1,7 +1,6 @@
 import { defineConfig } from 'vitest/config';
 
 // Vitest loads its configuration by the default export, the one exception to named exports.
-// eslint-disable-next-line import/no-default-export
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],

@@ -56,7 +56,8 @@ async function fetchJson(url: string): Promise<Record<string, unknown>> {
 
 async function fetchBlob(url: string, blob: Blob, onFirstByte: () => void): Promise<number> {
   const response = await fetch(url);
-  if (!response.ok || response.body === null) throw new Error(`${url}: ${response.status} ${await response.text()}`);
+  if (!response.ok || response.body === null)
+    throw new Error(`${url}: ${response.status} ${await response.text()}`);
   const hash = createHash('sha256');
   let bytes = 0;
   for await (const chunk of response.body) {
@@ -65,6 +66,7 @@ async function fetchBlob(url: string, blob: Blob, onFirstByte: () => void): Prom
     bytes += chunk.byteLength;
   }
   const digest = `sha256:${hash.digest('hex')}`;
-  if (digest !== blob.digest || bytes !== blob.size) throw new Error(`${url}: got ${bytes} bytes with digest ${digest}`);
+  if (digest !== blob.digest || bytes !== blob.size)
+    throw new Error(`${url}: got ${bytes} bytes with digest ${digest}`);
   return bytes;
 }

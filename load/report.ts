@@ -9,7 +9,9 @@ export function formatTable(rows: readonly ReportRow[]): string {
   const columns = Object.keys(rows[0] ?? {});
   const lines = [columns, ...rows.map((row) => columns.map((column) => String(row[column] ?? '')))];
   const widths = columns.map((_, place) => Math.max(...lines.map((line) => (line[place] ?? '').length)));
-  return lines.map((line) => line.map((cell, place) => cell.padStart(widths[place] ?? 0)).join('  ')).join('\n');
+  return lines
+    .map((line) => line.map((cell, place) => cell.padStart(widths[place] ?? 0)).join('  '))
+    .join('\n');
 }
 
 /** Write `results/<scenario>.json`: the rows and what they were measured on. */

@@ -7,12 +7,18 @@ import { fileURLToPath } from 'node:url';
 const STAMP = join('dist', '.built');
 
 function newestChange(folder) {
-  const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) =>
+    entry.isFile(),
+  );
   return Math.max(...files.map((entry) => statSync(join(entry.parentPath, entry.name)).mtimeMs));
 }
 
 export async function build() {
-  const changed = Math.max(newestChange('src'), statSync('package.json').mtimeMs, statSync('tsconfig.json').mtimeMs);
+  const changed = Math.max(
+    newestChange('src'),
+    statSync('package.json').mtimeMs,
+    statSync('tsconfig.json').mtimeMs,
+  );
   if (existsSync(STAMP) && statSync(STAMP).mtimeMs >= changed) return;
   console.error('setup: building dist/');
   rmSync('dist', { recursive: true, force: true });

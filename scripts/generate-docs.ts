@@ -4,7 +4,10 @@ import { printConfigTable, printDefaultConfig } from '../src/config/config-docum
 import { printErrorTable } from '../src/core/error-document.ts';
 
 /** The parts of the README that are made from code, by the name in their markers. */
-const TABLES: Readonly<Record<string, () => string>> = { configuration: printConfigTable, errors: printErrorTable };
+const TABLES: Readonly<Record<string, () => string>> = {
+  configuration: printConfigTable,
+  errors: printErrorTable,
+};
 
 const README = new URL('../README.md', import.meta.url);
 

@@ -52,7 +52,15 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
   if (redis !== undefined) opening.use(redis);
   const spanCache = redis === undefined ? memory : new TieredCache(memory, redis);
 
-  const upstreams = opening.use(await createUpstreams({ upstreams: config.upstreams ?? [], timing: config.upstream, limits: config.limits, metrics, logger }));
+  const upstreams = opening.use(
+    await createUpstreams({
+      upstreams: config.upstreams ?? [],
+      timing: config.upstream,
+      limits: config.limits,
+      metrics,
+      logger,
+    }),
+  );
 
   const { root, maxBytes } = config.storage;
   const blobs = opening.use(await BlobStore.open({ root, maxBytes, fill: config.fill, metrics, logger }));
@@ -62,8 +70,12 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
 
   // Two pools, so that a read never waits behind a build.
   const entry = new URL(`./ztoc/layer-worker${extname(import.meta.url)}`, import.meta.url);
-  const buildPool = opening.use(new WorkerPool({ name: 'index', entry, threads: config.index.threads, maxQueue: MAX_QUEUED_BUILDS }));
-  const spanPool = opening.use(new WorkerPool({ name: 'span', entry, threads: config.spans.threads, maxQueue: MAX_QUEUED_SPANS }));
+  const buildPool = opening.use(
+    new WorkerPool({ name: 'index', entry, threads: config.index.threads, maxQueue: MAX_QUEUED_BUILDS }),
+  );
+  const spanPool = opening.use(
+    new WorkerPool({ name: 'span', entry, threads: config.spans.threads, maxQueue: MAX_QUEUED_SPANS }),
+  );
 
   const indexes = opening.use(
     new LayerIndexes({
@@ -85,7 +97,15 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
   const { minLayerBytes, spanBytes } = config.index;
   const manifests = new Manifests({ store: manifestStore, tags, knownLayers, metrics, logger });
   const layers = new Layers({ blobs, indexes, knownLayers, minLayerBytes, logger });
-  const indexer = new SociIndexer({ layers, indexes, store: manifestStore, spanBytes, minLayerBytes, metrics, logger });
+  const indexer = new SociIndexer({
+    layers,
+    indexes,
+    store: manifestStore,
+    spanBytes,
+    minLayerBytes,
+    metrics,
+    logger,
+  });
   const treeBytes = Math.floor(config.cache.memoryBytes * TREE_SHARE);
 
   const registry = createRegistryServer({
@@ -95,7 +115,13 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     indexes,
     reader,
     derivedBlobs: new DerivedBlobs(ztocs),
-    referrers: new Referrers({ manifests, indexer, sociV1: config.index.v1, holdMs: config.index.holdMs, logger }),
+    referrers: new Referrers({
+      manifests,
+      indexer,
+      sociV1: config.index.v1,
+      holdMs: config.index.holdMs,
+      logger,
+    }),
     imageFiles: new ImageFiles({ manifests, layers, indexes, maxBytes: treeBytes, metrics }),
     imageOverview: new ImageOverview({ manifests, layers, indexer }),
     limits: config.limits,
@@ -135,9 +161,15 @@ async function openRedis(config: Config, metrics: Metrics, logger: Logger): Prom
   return redis;
 }
 
-async function readTls({ listen: { tls } }: Config): Promise<{ tls?: { cert: Buffer; key: Buffer; clientCa?: Buffer } }> {
+async function readTls({
+  listen: { tls },
+}: Config): Promise<{ tls?: { cert: Buffer; key: Buffer; clientCa?: Buffer } }> {
   if (tls.cert === undefined || tls.key === undefined) return {};
-  const [cert, key, clientCa] = await Promise.all([readFile(tls.cert), readFile(tls.key), tls.clientCa === undefined ? undefined : readFile(tls.clientCa)]);
+  const [cert, key, clientCa] = await Promise.all([
+    readFile(tls.cert),
+    readFile(tls.key),
+    tls.clientCa === undefined ? undefined : readFile(tls.clientCa),
+  ]);
   return { tls: { cert, key, ...(clientCa === undefined ? {} : { clientCa }) } };
 }
 

@@ -52,7 +52,11 @@ function readSources(root: string): SourceFile[] {
     .map((entry) => {
       const path = join(entry.parentPath, entry.name);
       const text = readFileSync(path, 'utf8');
-      const imports = [...text.matchAll(/(?:^|\s)(?:import|export)\s[^;'"]*?from\s+'([^']+)'|import\('([^']+)'\)|^import\s+'([^']+)'/gm)];
+      const imports = [
+        ...text.matchAll(
+          /(?:^|\s)(?:import|export)\s[^;'"]*?from\s+'([^']+)'|import\('([^']+)'\)|^import\s+'([^']+)'/gm,
+        ),
+      ];
       return {
         path,
         folder: relative(root, dirname(path)).split('/')[0] || '.',
@@ -86,7 +90,12 @@ describe('the house', () => {
   });
 
   it('notices an import that runs upwards', () => {
-    const wrong = { path: join(SRC, 'core', 'x.ts'), folder: 'core', text: '', imports: ['../http/answer.ts'] };
+    const wrong = {
+      path: join(SRC, 'core', 'x.ts'),
+      folder: 'core',
+      text: '',
+      imports: ['../http/answer.ts'],
+    };
     expect(wrongImports(wrong)).toEqual(['src/core/x.ts -> http/answer.ts']);
   });
 
@@ -102,12 +111,17 @@ describe('the house', () => {
   });
 
   it('knows the floor of every dependency', () => {
-    const { dependencies } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { dependencies: object };
+    const { dependencies } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
+      dependencies: object;
+    };
     expect(Object.keys(dependencies).toSorted()).toEqual(Object.keys(LIBRARIES).toSorted());
   });
 
   it('touches the process in main and cli only', () => {
-    const touching = sources.filter(({ folder, text }) => folder !== 'cli' && /(?<![.\w])process\.(?!hrtime)/.test(text.replaceAll(/^\s*(\*|\/\/).*$/gm, '')));
+    const touching = sources.filter(
+      ({ folder, text }) =>
+        folder !== 'cli' && /(?<![.\w])process\.(?!hrtime)/.test(text.replaceAll(/^\s*(\*|\/\/).*$/gm, '')),
+    );
     expect(touching.map(({ path }) => relative(ROOT, path))).toEqual([]);
   });
 
@@ -121,18 +135,26 @@ describe('files', () => {
   const all = [...sources, ...readSources(join(ROOT, 'test')), ...readSources(join(ROOT, 'load'))];
 
   it('have at most 400 lines, and half of them at most 150', () => {
-    const lengths = all.map(({ path, text }) => ({ path: relative(ROOT, path), lines: text.split('\n').length - 1 }));
+    const lengths = all.map(({ path, text }) => ({
+      path: relative(ROOT, path),
+      lines: text.split('\n').length - 1,
+    }));
     expect(lengths.filter(({ lines }) => lines > MOST_LINES)).toEqual([]);
     const sorted = lengths.map(({ lines }) => lines).toSorted((a, b) => a - b);
     expect(sorted[Math.floor(sorted.length / 2)]).toBeLessThanOrEqual(MOST_MEDIAN_LINES);
   });
 
   it('are named in kebab-case and after what they hold', () => {
-    const badly = all.filter(({ path }) => FORBIDDEN_NAMES.test(basename(path)) || !/^[a-z0-9]+(-[a-z0-9]+)*(\.test)?\.ts$/.test(basename(path)));
+    const badly = all.filter(
+      ({ path }) =>
+        FORBIDDEN_NAMES.test(basename(path)) || !/^[a-z0-9]+(-[a-z0-9]+)*(\.test)?\.ts$/.test(basename(path)),
+    );
     expect(badly.map(({ path }) => relative(ROOT, path))).toEqual([]);
   });
 
   it('have no default export', () => {
-    expect(all.filter(({ text }) => /^export default /m.test(text)).map(({ path }) => relative(ROOT, path))).toEqual([]);
+    expect(
+      all.filter(({ text }) => /^export default /m.test(text)).map(({ path }) => relative(ROOT, path)),
+    ).toEqual([]);
   });
 });

@@ -21,24 +21,38 @@ export const burst: Scenario = {
   name: 'burst',
   question: 'N clients pull one cold image at once: what does the upstream send, and how long does it take?',
   async run(options) {
-    await using upstream = await DemoUpstream.start({ latencyMs: LATENCY_MS, bytesPerSecond: BYTES_PER_SECOND });
+    await using upstream = await DemoUpstream.start({
+      latencyMs: LATENCY_MS,
+      bytesPerSecond: BYTES_PER_SECOND,
+    });
     const rows: ReportRow[] = [];
     for (const clients of options.clients) {
       // Paired in one run: the same clients against the same upstream, without and with the proxy between them.
-      rows.push(await pullDirectly(upstream, clients, options), await pullThroughProxy(upstream, clients, options));
+      rows.push(
+        await pullDirectly(upstream, clients, options),
+        await pullThroughProxy(upstream, clients, options),
+      );
     }
     return rows;
   },
 };
 
-async function pullDirectly(upstream: DemoUpstream, clients: number, { log }: ScenarioOptions): Promise<ReportRow> {
+async function pullDirectly(
+  upstream: DemoUpstream,
+  clients: number,
+  { log }: ScenarioOptions,
+): Promise<ReportRow> {
   log(`${clients} client(s), directly`);
   await upstream.forget();
   const pulls = await pullAtOnce(upstream.url, 'app', clients);
   return { clients, path: 'direct', ...(await describePulls(upstream, pulls)) };
 }
 
-async function pullThroughProxy(upstream: DemoUpstream, clients: number, { log }: ScenarioOptions): Promise<ReportRow> {
+async function pullThroughProxy(
+  upstream: DemoUpstream,
+  clients: number,
+  { log }: ScenarioOptions,
+): Promise<ReportRow> {
   log(`${clients} client(s), through the proxy`);
   const root = await mkdtemp(join(tmpdir(), 'spandrel-load-'));
   try {
@@ -53,19 +67,30 @@ async function pullThroughProxy(upstream: DemoUpstream, clients: number, { log }
 
 /** All clients in one process of their own; each checks every digest and fails the run if one is wrong. */
 async function pullAtOnce(url: string, repository: string, clients: number): Promise<PullResult[]> {
-  const args = [CLIENTS_MAIN, '--url', url, '--repository', repository, '--tag', 'latest', '--clients', String(clients)];
+  const args = [
+    CLIENTS_MAIN,
+    '--url',
+    url,
+    '--repository',
+    repository,
+    '--tag',
+    'latest',
+    '--clients',
+    String(clients),
+  ];
   const { stdout } = await promisify(execFile)(process.execPath, args, { maxBuffer: MAX_OUTPUT_BYTES });
   return JSON.parse(stdout) as PullResult[];
 }
 
 async function describePulls(upstream: DemoUpstream, pulls: readonly PullResult[]): Promise<ReportRow> {
-  const { requests, bytesSent } = await upstream.totals();
+  const { requestCount, bytesSent } = await upstream.totals();
   const imageBytes = pulls[0]?.bytes ?? Number.NaN;
-  const seconds = (values: number[], share: number): number => Number((percentile(values, share) / 1000).toFixed(2));
+  const seconds = (values: number[], share: number): number =>
+    Number((percentile(values, share) / 1000).toFixed(2));
   const firstBytes = pulls.map(({ firstByteMs }) => firstByteMs);
   const totals = pulls.map(({ totalMs }) => totalMs);
   return {
-    'upstream requests': requests,
+    'upstream requests': requestCount,
     'upstream ÷ image': Number((bytesSent / imageBytes).toFixed(3)),
     'first byte p50 s': seconds(firstBytes, 0.5),
     'first byte p99 s': seconds(firstBytes, 0.99),

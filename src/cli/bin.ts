@@ -14,7 +14,9 @@ if (major >= OLDEST_NODE) {
 } else {
   const runtime = findRuntime();
   if (runtime === undefined) {
-    process.stderr.write(`spandrel needs Node ${OLDEST_NODE} or newer; this is ${process.version} and no packaged one is installed\n`);
+    process.stderr.write(
+      `spandrel needs Node ${OLDEST_NODE} or newer; this is ${process.version} and no packaged one is installed\n`,
+    );
     process.exitCode = 1;
   } else {
     const child = spawnSync(runtime, [import.meta.filename, ...process.argv.slice(2)], { stdio: 'inherit' });

@@ -20,9 +20,18 @@ export async function demo(args: string[]): Promise<number> {
   await using stack = new AsyncDisposableStack();
   const root = await mkdtemp(join(tmpdir(), 'spandrel-demo-'));
   stack.defer(() => rm(root, { recursive: true, force: true }));
-  const environment = { SPANDREL_LISTEN_PORT: '0', SPANDREL_ADMIN_PORT: '0', SPANDREL_STORAGE_ROOT: root, SPANDREL_LOG_LEVEL: 'error' };
+  const environment = {
+    SPANDREL_LISTEN_PORT: '0',
+    SPANDREL_ADMIN_PORT: '0',
+    SPANDREL_STORAGE_ROOT: root,
+    SPANDREL_LOG_LEVEL: 'error',
+  };
   say('Generating an image and starting the registry that holds it …');
-  const { config, registry, image: content } = stack.use(await startEmbeddedDemo(parseConfig({ yaml: '', environment })));
+  const {
+    config,
+    registry,
+    image: content,
+  } = stack.use(await startEmbeddedDemo(parseConfig({ yaml: '', environment })));
   const app = stack.use(await createApp(config, createLogger(config.log.level)));
   const { registryUrl } = await app.listen();
   const base = `${registryUrl}/v2/demo/app`;
@@ -30,37 +39,60 @@ export async function demo(args: string[]): Promise<number> {
 
   say(`\n1. Registry at ${registry.url}, proxy in front of it at ${registryUrl}. Pull the manifest:`);
   say(`   curl ${base}/manifests/latest`);
-  const image = (await fetchJson(`${base}/_soci/images/latest`)) as { platforms: { platform: string; manifest: string; layers: LayerDescription[] }[] };
+  const image = (await fetchJson(`${base}/_soci/images/latest`)) as {
+    platforms: { platform: string; manifest: string; layers: LayerDescription[] }[];
+  };
   const platform = image.platforms[0];
   if (platform === undefined) throw new Error('the demo image has no platform');
   const imageBytes = platform.layers.reduce((sum, layer) => sum + (layer.size ?? 0), 0);
-  say(`   ${platform.platform}: ${platform.layers.length} layers, ${formatBytes(imageBytes)}; moved so far: ${formatBytes(transferred())}`);
+  say(
+    `   ${platform.platform}: ${platform.layers.length} layers, ${formatBytes(imageBytes)}; moved so far: ${formatBytes(transferred())}`,
+  );
 
   const { path, sha256, layer: layerDigest } = content.files.middle;
   const layer = `${base}/_soci/layers/${layerDigest}`;
-  say('\n2. First read of a file in the middle of the largest layer. There is no index yet: the layer is fetched and');
+  say(
+    '\n2. First read of a file in the middle of the largest layer. There is no index yet: the layer is fetched and',
+  );
   say('   indexed in one pass, and the file is answered as soon as its bytes have been decompressed.');
   say(`   curl ${layer}/files/${path}`);
   const first = await timed(() => fetchBytes(`${layer}/files/${path}`));
-  if (createHash('sha256').update(first.value.bytes).digest('hex') !== sha256) throw new Error('the proxy served wrong bytes');
-  say(`   ${formatBytes(first.value.bytes.byteLength)} in ${first.ms.toFixed(0)} ms, digest right; ${first.value.cacheStatus}`);
+  if (createHash('sha256').update(first.value.bytes).digest('hex') !== sha256)
+    throw new Error('the proxy served wrong bytes');
+  say(
+    `   ${formatBytes(first.value.bytes.byteLength)} in ${first.ms.toFixed(0)} ms, digest right; ${first.value.cacheStatus}`,
+  );
   await fetchJson(`${layer}/spans`);
   const cold = transferred();
   say(`   Index: ${JSON.stringify(await fetchJson(layer))}`);
   say(`   Moved from the registry: ${formatBytes(cold)} of ${formatBytes(imageBytes)}`);
 
-  say(`\n3. Read ${RANGE_BYTES} bytes out of the middle of the same file again: no upstream, no decompression.`);
+  say(
+    `\n3. Read ${RANGE_BYTES} bytes out of the middle of the same file again: no upstream, no decompression.`,
+  );
   const middle = Math.floor(first.value.bytes.byteLength / 2);
   say(`   curl -r ${middle}-${middle + RANGE_BYTES - 1} ${layer}/files/${path}`);
-  const warm = await timed(() => fetchBytes(`${layer}/files/${path}`, { range: `bytes=${middle}-${middle + RANGE_BYTES - 1}` }));
-  say(`   ${warm.value.bytes.byteLength} bytes in ${warm.ms.toFixed(1)} ms; ${warm.value.cacheStatus}; moved: ${formatBytes(transferred() - cold)}`);
+  const warm = await timed(() =>
+    fetchBytes(`${layer}/files/${path}`, { range: `bytes=${middle}-${middle + RANGE_BYTES - 1}` }),
+  );
+  say(
+    `   ${warm.value.bytes.byteLength} bytes in ${warm.ms.toFixed(1)} ms; ${warm.value.cacheStatus}; moved: ${formatBytes(transferred() - cold)}`,
+  );
 
   say('\n4. The SOCI index that a stock snapshotter finds at this proxy:');
   say(`   curl ${base}/referrers/${platform.manifest}`);
-  const referrers = (await fetchJson(`${base}/referrers/${platform.manifest}`)) as { manifests: { artifactType: string; digest: string }[] };
+  const referrers = (await fetchJson(`${base}/referrers/${platform.manifest}`)) as {
+    manifests: { artifactType: string; digest: string }[];
+  };
   for (const { artifactType, digest } of referrers.manifests) say(`   ${artifactType} ${digest}`);
 
-  const summary = { imageBytes, transferredBytes: transferred(), firstReadMs: first.ms, warmReadMs: warm.ms, sociIndex: referrers.manifests[0]?.digest };
+  const summary = {
+    imageBytes,
+    transferredBytes: transferred(),
+    firstReadMs: first.ms,
+    warmReadMs: warm.ms,
+    sociIndex: referrers.manifests[0]?.digest,
+  };
   say(`\nMoved in all: ${formatBytes(summary.transferredBytes)} of an image of ${formatBytes(imageBytes)}.`);
   if (values.json) process.stdout.write(`${JSON.stringify(summary)}\n`);
   return 0;
@@ -71,7 +103,10 @@ async function timed<T>(work: () => Promise<T>): Promise<{ value: T; ms: number 
   return { value: await work(), ms: performance.now() - started };
 }
 
-async function fetchBytes(url: string, headers: Record<string, string> = {}): Promise<{ bytes: Buffer; cacheStatus: string }> {
+async function fetchBytes(
+  url: string,
+  headers: Record<string, string> = {},
+): Promise<{ bytes: Buffer; cacheStatus: string }> {
   const response = await fetch(url, { headers });
   const bytes = Buffer.from(await response.arrayBuffer());
   if (!response.ok) throw new Error(`${url}: ${response.status} ${bytes.toString()}`);

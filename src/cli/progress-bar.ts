@@ -23,7 +23,9 @@ export class ProgressBar implements Disposable {
     const share = Math.min(1, done / this.#total);
     const filled = Math.round(share * WIDTH);
     const rate = done / 1e6 / Math.max(0.001, (now - this.#started) / 1000);
-    process.stderr.write(`\r${this.#label} [${'#'.repeat(filled)}${'.'.repeat(WIDTH - filled)}] ${Math.floor(share * 100)} % ${rate.toFixed(0)} MB/s `);
+    process.stderr.write(
+      `\r${this.#label} [${'#'.repeat(filled)}${'.'.repeat(WIDTH - filled)}] ${Math.floor(share * 100)} % ${rate.toFixed(0)} MB/s `,
+    );
   }
 
   [Symbol.dispose](): void {

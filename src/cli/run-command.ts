@@ -44,7 +44,9 @@ export async function runCommand(args: readonly string[]): Promise<number> {
     return await command.run(rest);
   } catch (error) {
     if (error instanceof UsageError || isParseArgsError(error)) {
-      process.stderr.write(`spandrel: ${error.message}\n${command === undefined ? usage() : `Usage: spandrel ${command.usage}\n`}`);
+      process.stderr.write(
+        `spandrel: ${error.message}\n${command === undefined ? usage() : `Usage: spandrel ${command.usage}\n`}`,
+      );
       return 2;
     }
     if (isSpandrelError(error)) {
@@ -66,4 +68,3 @@ function isSystemError(error: unknown): error is Error {
 function isParseArgsError(error: unknown): error is Error {
   return error instanceof TypeError && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS_');
 }
-

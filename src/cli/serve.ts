@@ -17,12 +17,15 @@ export async function serve(args: string[]): Promise<number> {
   const logger = createLogger(given.log.level);
   await using stack = new AsyncDisposableStack();
   const isDemo = given.upstreams === undefined || given.upstreams.length === 0;
-  const config = isDemo ? stack.use(await (await import('./embedded-demo.ts')).startEmbeddedDemo(given)).config : given;
+  const config = isDemo
+    ? stack.use(await (await import('./embedded-demo.ts')).startEmbeddedDemo(given)).config
+    : given;
   const app = stack.use(await createApp(config, logger));
   const { registryUrl, adminUrl } = await app.listen();
   logger.info({ config }, 'started');
   process.stderr.write(`spandrel: registry and span API at ${registryUrl}, operations at ${adminUrl}\n`);
-  if (isDemo) process.stderr.write('spandrel: no upstreams configured, serving the demo image demo/app:latest\n');
+  if (isDemo)
+    process.stderr.write('spandrel: no upstreams configured, serving the demo image demo/app:latest\n');
   logger.info({ signal: await stopped }, 'stopping');
   return 0;
 }
@@ -38,7 +41,11 @@ async function readConfigFile(file: string | undefined): Promise<string> {
   } catch (error) {
     const isMissing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
     if (isMissing && file === undefined) return '';
-    throw new SpandrelError('CONFIG_INVALID', `cannot read ${file ?? DEFAULT_FILE}: ${(error as Error).message}`, { cause: error });
+    throw new SpandrelError(
+      'CONFIG_INVALID',
+      `cannot read ${file ?? DEFAULT_FILE}: ${(error as Error).message}`,
+      { cause: error },
+    );
   }
 }
 

@@ -56,24 +56,44 @@ async function create(args: string[]): Promise<number> {
   const { bytes, digest } = build.ztoc;
   if (values.output !== undefined) await writeFile(values.output, bytes);
   const reason = build.mountable ? {} : { reason: build.reason?.message };
-  print({ digest, size: bytes.byteLength, spans: build.spanCount, files: build.entries.length, mountable: build.mountable, ...reason });
+  print({
+    digest,
+    size: bytes.byteLength,
+    spans: build.spanCount,
+    files: build.entries.length,
+    mountable: build.mountable,
+    ...reason,
+  });
   return 0;
 }
 
-async function buildFromFile(path: string, compression: LayerCompression, spanBytes: number): Promise<LayerBuild> {
+async function buildFromFile(
+  path: string,
+  compression: LayerCompression,
+  spanBytes: number,
+): Promise<LayerBuild> {
   const { size: layerBytes } = await stat(path);
   const scratch = await mkdtemp(join(tmpdir(), 'spandrel-ztoc-'));
   try {
     using writer = new IndexWriter(join(scratch, 'index'));
     using bar = new ProgressBar('indexing', layerBytes);
     const { limits } = parseConfig({ yaml: '', environment: {} });
-    return await buildLayer(readWithProgress(path, bar), { compression, spanBytes, limits, engine: pakoEngine, writer });
+    return await buildLayer(readWithProgress(path, bar), {
+      compression,
+      spanBytes,
+      limits,
+      engine: pakoEngine,
+      writer,
+    });
   } finally {
     await rm(scratch, { recursive: true, force: true });
   }
 }
 
-async function* readWithProgress(path: string, bar: ProgressBar): AsyncGenerator<Uint8Array, void, undefined> {
+async function* readWithProgress(
+  path: string,
+  bar: ProgressBar,
+): AsyncGenerator<Uint8Array, void, undefined> {
   let done = 0;
   for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) {
     yield chunk as Buffer;
@@ -89,7 +109,8 @@ async function chooseCompression(path: string, mediaType: string | undefined): P
     return detectCompressionOf(buffer.subarray(0, bytesRead));
   }
   const compression = sociCompression(mediaType);
-  if (compression === undefined) throw new SpandrelError('LAYER_UNSUPPORTED', `soci does not index ${mediaType}`);
+  if (compression === undefined)
+    throw new SpandrelError('LAYER_UNSUPPORTED', `soci does not index ${mediaType}`);
   return compression;
 }
 
@@ -121,14 +142,44 @@ async function info(args: string[]): Promise<number> {
 
 /** Lists the files of a zTOC: mode, owner, size, offset, time, name. */
 async function list(args: string[]): Promise<number> {
-  const { values, positionals } = parseArgs({ args, allowPositionals: true, options: { json: { type: 'boolean', default: false } } });
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: { json: { type: 'boolean', default: false } },
+  });
   const { entries } = decodeZtoc(await readFile(onlyFile(positionals, 'a zTOC')));
-  for (const { name, type, mode, uid, gid, uncompressedSize, uncompressedOffset, modTime, linkname } of entries) {
-    const printed = { name: printRawText(name), type, mode, uid, gid, size: uncompressedSize, offset: uncompressedOffset, mtime: modTime };
+  for (const {
+    name,
+    type,
+    mode,
+    uid,
+    gid,
+    uncompressedSize,
+    uncompressedOffset,
+    modTime,
+    linkname,
+  } of entries) {
+    const printed = {
+      name: printRawText(name),
+      type,
+      mode,
+      uid,
+      gid,
+      size: uncompressedSize,
+      offset: uncompressedOffset,
+      mtime: modTime,
+    };
     if (values.json) print(linkname === '' ? printed : { ...printed, linkname: printRawText(linkname) });
     else {
       const target = linkname === '' ? '' : ` -> ${printRawText(linkname)}`;
-      const columns = [type.padEnd(8), mode.toString(8).padStart(5), `${uid}:${gid}`.padStart(11), String(uncompressedSize).padStart(12), String(uncompressedOffset).padStart(12), modTime];
+      const columns = [
+        type.padEnd(8),
+        mode.toString(8).padStart(5),
+        `${uid}:${gid}`.padStart(11),
+        String(uncompressedSize).padStart(12),
+        String(uncompressedOffset).padStart(12),
+        modTime,
+      ];
       process.stdout.write(`${columns.join(' ')} ${printed.name}${target}\n`);
     }
   }

@@ -9,14 +9,23 @@ interface Row {
 
 function rows(): Row[] {
   return (Object.keys(CONFIG_KEYS) as ConfigPath[]).map((path) => {
-    const key: { kind: { expects: string }; fallback?: unknown; meaning: string } = CONFIG_KEYS[path];
-    return { path, meaning: key.meaning, expects: key.kind.expects, fallback: key.fallback === undefined ? undefined : String(key.fallback) };
+    const key: { kind: { expects: string }; fallback?: string | number | boolean; meaning: string } =
+      CONFIG_KEYS[path];
+    return {
+      path,
+      meaning: key.meaning,
+      expects: key.kind.expects,
+      fallback: key.fallback === undefined ? undefined : String(key.fallback),
+    };
   });
 }
 
 /** The configuration table of the README, in Markdown. */
 export function printConfigTable(): string {
-  const lines = rows().map(({ path, fallback, meaning }) => `| \`${path}\` | ${fallback === undefined ? '–' : `\`${fallback}\``} | ${meaning} |`);
+  const lines = rows().map(
+    ({ path, fallback, meaning }) =>
+      `| \`${path}\` | ${fallback === undefined ? '–' : `\`${fallback}\``} | ${meaning} |`,
+  );
   return ['| key | default | meaning |', '|---|---|---|', ...lines].join('\n');
 }
 

@@ -24,7 +24,10 @@ export function parseConfig(input: ConfigInput): Config {
   }
   const values = new Map<ConfigPath, unknown>();
   for (const path of Object.keys(CONFIG_KEYS) as ConfigPath[]) {
-    const { kind, fallback } = CONFIG_KEYS[path] as { kind: { parse(raw: unknown): unknown }; fallback?: unknown };
+    const { kind, fallback } = CONFIG_KEYS[path] as {
+      kind: { parse(raw: unknown): unknown };
+      fallback?: unknown;
+    };
     const given = fromEnvironment.get(path) ?? fromFile.get(path) ?? fallback;
     if (given === undefined) continue;
     try {
@@ -38,7 +41,10 @@ export function parseConfig(input: ConfigInput): Config {
   const config = nest(values);
   if (problems.length === 0) problems.push(...contradictions(config));
   if (problems.length > 0) {
-    throw new SpandrelError('CONFIG_INVALID', `the configuration has ${problems.length} problem(s):\n${problems.map((line) => `  ${line}`).join('\n')}`);
+    throw new SpandrelError(
+      'CONFIG_INVALID',
+      `the configuration has ${problems.length} problem(s):\n${problems.map((line) => `  ${line}`).join('\n')}`,
+    );
   }
   return config;
 }
@@ -59,13 +65,15 @@ function readYaml(yaml: string, problems: string[]): unknown {
 
 /** Leaves of a nested object by their dotted path; a leaf is a known key, or anything that is no object. */
 function flatten(value: unknown, path = '', leaves = new Map<string, unknown>()): Map<string, unknown> {
-  const isBranch = typeof value === 'object' && value !== null && !Array.isArray(value) && !isConfigPath(path);
+  const isBranch =
+    typeof value === 'object' && value !== null && !Array.isArray(value) && !isConfigPath(path);
   if (!isBranch) {
     // An empty section, or a key without a value, means the default.
     if (path !== '' && value !== null && value !== undefined) leaves.set(path, value);
     return leaves;
   }
-  for (const [name, child] of Object.entries(value)) flatten(child, path === '' ? name : `${path}.${name}`, leaves);
+  for (const [name, child] of Object.entries(value))
+    flatten(child, path === '' ? name : `${path}.${name}`, leaves);
   return leaves;
 }
 
@@ -73,7 +81,9 @@ function readEnvironment(
   environment: ConfigInput['environment'],
   problems: string[],
 ): Map<ConfigPath, unknown> {
-  const paths = new Map((Object.keys(CONFIG_KEYS) as ConfigPath[]).map((path) => [environmentName(path), path]));
+  const paths = new Map(
+    (Object.keys(CONFIG_KEYS) as ConfigPath[]).map((path) => [environmentName(path), path]),
+  );
   const values = new Map<ConfigPath, unknown>();
   for (const [name, value] of Object.entries(environment)) {
     if (!name.startsWith('SPANDREL_') || value === undefined) continue;
@@ -100,14 +110,24 @@ function nest(values: ReadonlyMap<ConfigPath, unknown>): Config {
 function contradictions(config: Config): string[] {
   const problems: string[] = [];
   const { tls } = config.listen;
-  if ((tls.cert === undefined) !== (tls.key === undefined)) problems.push('listen.tls: cert and key need each other');
-  if (tls.clientCa !== undefined && tls.cert === undefined) problems.push('listen.tls.clientCa: needs cert and key');
-  if (config.listen.port !== 0 && config.listen.port === config.admin.port && config.listen.host === config.admin.host) {
+  if ((tls.cert === undefined) !== (tls.key === undefined))
+    problems.push('listen.tls: cert and key need each other');
+  if (tls.clientCa !== undefined && tls.cert === undefined)
+    problems.push('listen.tls.clientCa: needs cert and key');
+  if (
+    config.listen.port !== 0 &&
+    config.listen.port === config.admin.port &&
+    config.listen.host === config.admin.host
+  ) {
     problems.push('admin.port: the registry listener has the same address');
   }
-  if (config.cache.redis.cluster && config.cache.redis.url === undefined) problems.push('cache.redis.cluster: needs cache.redis.url');
+  if (config.cache.redis.cluster && config.cache.redis.url === undefined)
+    problems.push('cache.redis.cluster: needs cache.redis.url');
   const redisUrl = config.cache.redis.url?.reveal();
-  if (redisUrl !== undefined && !/^rediss?:$/.test(URL.canParse(redisUrl) ? new URL(redisUrl).protocol : '')) {
+  if (
+    redisUrl !== undefined &&
+    !/^rediss?:$/.test(URL.canParse(redisUrl) ? new URL(redisUrl).protocol : '')
+  ) {
     problems.push('cache.redis.url: expected redis://host:port or rediss://host:port');
   }
   const upstreams = config.upstreams ?? [];
@@ -118,6 +138,7 @@ function contradictions(config: Config): string[] {
       seen.add(upstream[field]);
     }
   }
-  if (upstreams.filter((upstream) => upstream.default).length > 1) problems.push('upstreams: more than one is the default');
+  if (upstreams.filter((upstream) => upstream.default).length > 1)
+    problems.push('upstreams: more than one is the default');
   return problems;
 }

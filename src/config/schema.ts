@@ -13,11 +13,7 @@ interface RequiredKey<T> extends ConfigKey<T> {
   readonly fallback: string | number | boolean;
 }
 
-function key<T>(
-  kind: ValueKind<T>,
-  fallback: string | number | boolean,
-  meaning: string,
-): RequiredKey<T> {
+function key<T>(kind: ValueKind<T>, fallback: string | number | boolean, meaning: string): RequiredKey<T> {
   return { kind, fallback, meaning };
 }
 
@@ -31,7 +27,10 @@ export const CONFIG_KEYS = {
   'listen.port': key(whole(0, 65535), 5000, 'its port; 0 takes a free one'),
   'listen.tls.cert': optional(text, 'PEM file with the certificate chain; turns TLS on'),
   'listen.tls.key': optional(text, 'PEM file with its private key'),
-  'listen.tls.clientCa': optional(text, 'PEM file; clients must then show a certificate of this authority (mTLS)'),
+  'listen.tls.clientCa': optional(
+    text,
+    'PEM file; clients must then show a certificate of this authority (mTLS)',
+  ),
   'admin.host': key(text, '127.0.0.1', 'address of the operations listener (health, metrics, API)'),
   'admin.port': key(whole(0, 65535), 5001, 'its port; 0 takes a free one'),
   upstreams: optional(
@@ -41,11 +40,22 @@ export const CONFIG_KEYS = {
   'upstream.connectTimeoutMs': key(whole(1), 10_000, 'time to connect to an upstream'),
   'upstream.headersTimeoutMs': key(whole(1), 30_000, 'time until an upstream begins to answer'),
   'upstream.stallTimeoutMs': key(whole(1), 30_000, 'longest pause in the body of an answer'),
-  'upstream.retries': key(whole(0, 20), 4, 'further tries after a broken connection, 429 or 5xx, with growing pauses'),
+  'upstream.retries': key(
+    whole(0, 20),
+    4,
+    'further tries after a broken connection, 429 or 5xx, with growing pauses',
+  ),
   'storage.root': key(text, './data', 'folder of the blob and index store; one process owns it'),
-  'storage.maxBytes': key(size(1 << 20), '50GiB', 'most bytes of blobs on disk; least recently used ones go first'),
+  'storage.maxBytes': key(
+    size(1 << 20),
+    '50GiB',
+    'most bytes of blobs on disk; least recently used ones go first',
+  ),
   'cache.memoryBytes': key(size(0), '256MiB', 'decompressed spans and indexes in memory'),
-  'cache.redis.url': optional(secret, 'shared tier, `redis://[user:password@]host:port[/db]` or `rediss://…`'),
+  'cache.redis.url': optional(
+    secret,
+    'shared tier, `redis://[user:password@]host:port[/db]` or `rediss://…`',
+  ),
   'cache.redis.cluster': key(flag, false, 'the url is a node of a Redis Cluster'),
   'cache.redis.ttlSeconds': key(whole(1), 86_400, 'how long an entry lives in Redis after it was written'),
   'index.spanBytes': key(size(4096), '4MiB', 'uncompressed bytes between two checkpoints, as in `soci`'),
@@ -59,35 +69,52 @@ export const CONFIG_KEYS = {
   'fill.chunkBytes': key(size(65_536), '8MiB', 'size of one such range'),
   'access.kind': key(choice('open'), 'open', 'who may read: `open` (anyone in `access.cidrs`)'),
   'access.cidrs': optional(list(cidr), 'networks that may connect; all when not given'),
-  'limits.maxUncompressedBytes': key(size(1024), '64GiB', 'a layer that inflates to more is refused (`LAYER_TOO_LARGE`), its blob stays pullable'),
+  'limits.maxUncompressedBytes': key(
+    size(1024),
+    '64GiB',
+    'a layer that inflates to more is refused (`LAYER_TOO_LARGE`), its blob stays pullable',
+  ),
   'limits.maxTocEntries': key(whole(1), 2_000_000, 'a layer with more files is refused (`LAYER_TOO_LARGE`)'),
   'limits.maxManifestBytes': key(size(1024), '4MiB', 'a larger manifest is refused'),
   'limits.maxConnections': key(whole(1), 10_000, 'open connections of the registry listener'),
   'limits.headersTimeoutMs': key(whole(1), 10_000, 'time for a client to send its request head'),
   'limits.maxHeaderBytes': key(size(1024), '32KiB', 'size of a request head'),
-  'limits.requestsPerSecond': optional(whole(1), 'requests per second and client address, more are answered 503; no limit when not given'),
+  'limits.requestsPerSecond': optional(
+    whole(1),
+    'requests per second and client address, more are answered 503; no limit when not given',
+  ),
   'shutdown.graceMs': key(whole(0), 10_000, 'time for running requests to end after SIGTERM'),
-  'log.level': key(choice('fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'), 'info', 'least severe log line that is written'),
+  'log.level': key(
+    choice('fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'),
+    'info',
+    'least severe log line that is written',
+  ),
 } as const;
 
 export type ConfigPath = keyof typeof CONFIG_KEYS;
 
-type ValueOf<P extends ConfigPath> = (typeof CONFIG_KEYS)[P] extends RequiredKey<infer T>
-  ? T
-  : (typeof CONFIG_KEYS)[P] extends ConfigKey<infer T>
-    ? T | undefined
-    : never;
+type ValueOf<P extends ConfigPath> =
+  (typeof CONFIG_KEYS)[P] extends RequiredKey<infer T>
+    ? T
+    : (typeof CONFIG_KEYS)[P] extends ConfigKey<infer T>
+      ? T | undefined
+      : never;
 
 type Nest<P extends string, V> = P extends `${infer Head}.${infer Rest}`
   ? { readonly [K in Head]: Nest<Rest, V> }
   : { readonly [K in P]: V };
 
-type Intersect<U> = (U extends unknown ? (part: U) => void : never) extends (whole: infer I) => void ? I : never;
+type Intersect<U> = (U extends unknown ? (part: U) => void : never) extends (whole: infer I) => void
+  ? I
+  : never;
 
 /** The whole configuration, checked; paths of {@link CONFIG_KEYS} as nested objects. Secrets in it print as a mask. */
 export type Config = Intersect<{ [P in ConfigPath]: Nest<P, ValueOf<P>> }[ConfigPath]>;
 
 /** `storage.maxBytes` -> `SPANDREL_STORAGE_MAX_BYTES` */
 export function environmentName(path: string): string {
-  return `SPANDREL_${path.replaceAll('.', '_').replace(/[a-z](?=[A-Z])/g, '$&_').toUpperCase()}`;
+  return `SPANDREL_${path
+    .replaceAll('.', '_')
+    .replace(/[a-z](?=[A-Z])/g, '$&_')
+    .toUpperCase()}`;
 }

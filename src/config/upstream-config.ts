@@ -72,7 +72,12 @@ export const upstream: ValueKind<UpstreamConfig> = {
     const address = given.url ?? (given.host === undefined ? undefined : `https://${given.host}`);
     if (address === undefined) throw new ValueProblem('url or host is missing');
     const url = URL.canParse(address) ? new URL(address) : undefined;
-    if (url === undefined || !['http:', 'https:'].includes(url.protocol) || url.search !== '' || url.hash !== '') {
+    if (
+      url === undefined ||
+      !['http:', 'https:'].includes(url.protocol) ||
+      url.search !== '' ||
+      url.hash !== ''
+    ) {
       throw new ValueProblem(`url: expected http(s)://host[:port][/path], got ${JSON.stringify(address)}`);
     }
     if (url.username !== '' || url.password !== '') {
@@ -81,7 +86,9 @@ export const upstream: ValueKind<UpstreamConfig> = {
     const host = given.host ?? url.host;
     const name = given.name ?? host;
     if (!/^[a-z0-9]+([._:-]+[a-z0-9]+)*$/.test(name)) {
-      throw new ValueProblem(`name: expected lower-case letters, digits and . _ - inside, got ${JSON.stringify(name)}`);
+      throw new ValueProblem(
+        `name: expected lower-case letters, digits and . _ - inside, got ${JSON.stringify(name)}`,
+      );
     }
     return {
       name,

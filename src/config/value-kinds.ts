@@ -45,7 +45,8 @@ export const text: ValueKind<string> = kind('a text', (raw) =>
 export const secret: ValueKind<Secret> = {
   expects: 'a text',
   parse(raw) {
-    if (typeof raw !== 'string' || raw === '') throw new ValueProblem('expected a text (the value is not shown)');
+    if (typeof raw !== 'string' || raw === '')
+      throw new ValueProblem('expected a text (the value is not shown)');
     return new Secret(raw);
   },
 };
@@ -55,7 +56,8 @@ export const flag: ValueKind<boolean> = kind('true or false', (raw) =>
 );
 
 export function whole(minimum: number, maximum = Number.MAX_SAFE_INTEGER): ValueKind<number> {
-  const limit = maximum === Number.MAX_SAFE_INTEGER ? `of at least ${minimum}` : `from ${minimum} to ${maximum}`;
+  const limit =
+    maximum === Number.MAX_SAFE_INTEGER ? `of at least ${minimum}` : `from ${minimum} to ${maximum}`;
   return kind(`a whole number ${limit}`, (raw) => {
     const value = parseWhole(raw);
     return value !== undefined && value >= minimum && value <= maximum ? value : undefined;
@@ -125,7 +127,10 @@ export const cidr: ValueKind<string> = kind('a network like 10.0.0.0/8 or fd00::
 
 /** An object with only the given fields; every unknown or missing one is a problem. */
 export function record<T extends object>(fields: {
-  readonly [K in keyof T]-?: { readonly kind: ValueKind<Exclude<T[K], undefined>>; readonly optional: boolean };
+  readonly [K in keyof T]-?: {
+    readonly kind: ValueKind<Exclude<T[K], undefined>>;
+    readonly optional: boolean;
+  };
 }): ValueKind<T> {
   const names = Object.keys(fields) as (keyof T & string)[];
   return {

@@ -37,7 +37,10 @@ export function digestOf(bytes: Uint8Array | string, algorithm: DigestAlgorithm 
 }
 
 /** Digest of a value of any size, computed off the event loop. `bytes` must not change meanwhile. */
-export async function digestOfLarge(bytes: Uint8Array<ArrayBuffer>, algorithm: DigestAlgorithm = 'sha256'): Promise<Digest> {
+export async function digestOfLarge(
+  bytes: Uint8Array<ArrayBuffer>,
+  algorithm: DigestAlgorithm = 'sha256',
+): Promise<Digest> {
   const hash = await webcrypto.subtle.digest(algorithm === 'sha256' ? 'SHA-256' : 'SHA-512', bytes);
   return `${algorithm}:${Buffer.from(hash).toString('hex')}` as Digest;
 }

@@ -40,7 +40,10 @@ export function parseImageName(text: string): { repository: string; reference: R
   }
   const colon = text.lastIndexOf(':');
   if (colon > text.lastIndexOf('/')) {
-    return { repository: parseRepository(text.slice(0, colon)), reference: parseReference(text.slice(colon + 1)) };
+    return {
+      repository: parseRepository(text.slice(0, colon)),
+      reference: parseReference(text.slice(colon + 1)),
+    };
   }
   return { repository: parseRepository(text), reference: { tag: 'latest' } };
 }

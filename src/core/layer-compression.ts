@@ -2,7 +2,10 @@ import type { LayerCompression } from './media-types.ts';
 
 const OCI_LAYER = 'application/vnd.oci.image.layer.v1.tar';
 const OCI_LAYER_NONDISTRIBUTABLE = 'application/vnd.oci.image.layer.nondistributable.v1.tar';
-const DOCKER_LAYERS = ['application/vnd.docker.image.rootfs.diff.tar', 'application/vnd.docker.image.rootfs.foreign.diff.tar'];
+const DOCKER_LAYERS = [
+  'application/vnd.docker.image.rootfs.diff.tar',
+  'application/vnd.docker.image.rootfs.foreign.diff.tar',
+];
 
 /** How a layer is packed by its media type; `undefined` if that does not say. */
 export function layerCompression(mediaType: string): LayerCompression | undefined {

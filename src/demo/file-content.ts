@@ -41,28 +41,7 @@ const JSON_LINES = [
   '{"id": @, "name": "#-#", "version": "@.@", "tags": ["#", "#"], "active": true}',
   '{"id": @, "name": "#", "parent": null}',
 ];
-const SYLLABLES = [
-  're',
-  'con',
-  'to',
-  'ma',
-  'ne',
-  'ti',
-  'al',
-  'or',
-  'in',
-  'ex',
-  'pa',
-  'se',
-  'lo',
-  'de',
-  'ver',
-  'ur',
-  'ack',
-  'is',
-  'key',
-  'net',
-];
+const SYLLABLES = 're con to ma ne ti al or in ex pa se lo de ver ur ack is key net'.split(' ');
 
 /** Makes the contents of files; those of one maker share a vocabulary, as the files of one project do. */
 export class FileContents {
@@ -82,12 +61,17 @@ export class FileContents {
    */
   *read(kind: ContentKind, bytes: number, random: Random): Generator<Uint8Array> {
     const write = this.#writer(kind, random);
+    let spill = new Uint8Array(0);
     for (let done = 0; done < bytes; done += CHUNK_BYTES) {
-      const length = Math.min(CHUNK_BYTES, bytes - done);
-      const chunk = new Uint8Array(length + MAX_LINE_BYTES);
-      write(chunk, length);
-      if (done === 0 && kind === 'binary') chunk.set(Buffer.from('\x7fELF\x02\x01\x01', 'latin1'));
-      yield chunk.subarray(0, length);
+      const end = Math.min(CHUNK_BYTES, bytes - done);
+      const chunk = new Uint8Array(end + MAX_LINE_BYTES);
+      chunk.set(spill);
+      const filled = write(chunk, spill.length, end);
+      if (done === 0 && kind === 'binary')
+        chunk.set(Buffer.from('\x7fELF\x02\x01\x01', 'latin1').subarray(0, end));
+      // What stands behind the end begins the next chunk.
+      spill = chunk.slice(end, filled);
+      yield chunk.subarray(0, end);
     }
   }
 
@@ -102,14 +86,16 @@ export class FileContents {
   }
 }
 
-/** Fills at least `[0, length)` of a chunk, and less than a line behind it. */
-type ContentWriter = (chunk: Uint8Array, length: number) => void;
+/** Fills `[start, end)` of a chunk, and perhaps a part of the room behind it; returns where it has stopped. */
+type ContentWriter = (chunk: Uint8Array, start: number, end: number) => number;
 
 /** 32-bit numbers, little endian. */
 function numberWriter(next: () => number): ContentWriter {
-  return (chunk, length) => {
+  return (chunk, start, end) => {
     const view = new DataView(chunk.buffer, chunk.byteOffset, chunk.byteLength);
-    for (let at = 0; at < length; at += 4) view.setUint32(at, next(), true);
+    let at = start;
+    for (; at < end; at += 4) view.setUint32(at, next(), true);
+    return at;
   };
 }
 
@@ -119,8 +105,9 @@ function textWriter(
   words: readonly Uint8Array[],
   random: Random,
 ): ContentWriter {
-  return (chunk, length) => {
-    for (let at = 0; at < length;) {
+  return (chunk, start, end) => {
+    let at = start;
+    while (at < end) {
       for (const part of random.pick(templates)) {
         if (part === WORD) {
           const fraction = random.fraction();
@@ -133,6 +120,7 @@ function textWriter(
         }
       }
     }
+    return at;
   };
 }
 
@@ -154,14 +142,16 @@ function parseTemplate(line: string): Part[] {
 function binaryWriter(random: Random): ContentWriter {
   const phrases = new DataView(new ArrayBuffer(PHRASES * PHRASE_BYTES));
   for (let at = 0; at < phrases.byteLength; at += 4) phrases.setUint32(at, random.uint32(), true);
-  return (chunk, length) => {
+  return (chunk, start, end) => {
     const view = new DataView(chunk.buffer, chunk.byteOffset, chunk.byteLength);
-    for (let at = 0; at < length;) {
+    let at = start;
+    while (at < end) {
       const draw = random.uint32();
       for (let rest = draw & 28; rest >= 0; rest -= 4, at += 4) view.setUint32(at, random.uint32(), true);
       const phrase = ((draw >>> 5) & (PHRASES - 1)) * PHRASE_BYTES;
       for (let i = (draw >>> 16) & 20; i < PHRASE_BYTES; i += 4, at += 4)
         view.setUint32(at, phrases.getUint32(phrase + i, true), true);
     }
+    return at;
   };
 }

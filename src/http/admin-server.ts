@@ -19,7 +19,11 @@ export interface AdminServerDeps {
 
 /** Health, metrics and store administration, on a listener of its own that clients of the registry need not reach. */
 export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
-  const server = fastify({ loggerInstance: deps.logger, disableRequestLogging: true, forceCloseConnections: true });
+  const server = fastify({
+    loggerInstance: deps.logger,
+    disableRequestLogging: true,
+    forceCloseConnections: true,
+  });
 
   server.get('/healthz', () => ({ status: 'ok' }));
   server.get('/readyz', async (_request, reply) => {
@@ -28,7 +32,9 @@ export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
       // Redis is an accelerator: without it the proxy is slower, but ready.
       redis: deps.redis === undefined ? 'off' : deps.redis.ready ? 'ready' : 'lost',
     };
-    return reply.code(checks.accepting ? 200 : 503).send({ status: checks.accepting ? 'ready' : 'stopping', checks });
+    return reply
+      .code(checks.accepting ? 200 : 503)
+      .send({ status: checks.accepting ? 'ready' : 'stopping', checks });
   });
   server.get('/metrics', async (_request, reply) => {
     const { contentType, text } = await deps.metrics.print();
@@ -37,12 +43,16 @@ export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
   server.get('/api/v1/blobs', () => ({ usage: deps.blobs.usage(), blobs: [...deps.blobs.list()] }));
   server.delete<{ Params: { digest: string } }>('/api/v1/blobs/:digest', async (request, reply) => {
     const digest = parseDigest(request.params.digest);
-    if (!(await deps.blobs.deleteBlob(digest))) throw new SpandrelError('BLOB_UNKNOWN', 'the store has no such blob');
+    if (!(await deps.blobs.deleteBlob(digest)))
+      throw new SpandrelError('BLOB_UNKNOWN', 'the store has no such blob');
     return reply.code(204).send();
   });
 
   server.setNotFoundHandler((request) => {
-    throw new SpandrelError('ROUTE_UNKNOWN', `no such route: ${request.method} ${request.url.replace(/\?.*$/s, '')}`);
+    throw new SpandrelError(
+      'ROUTE_UNKNOWN',
+      `no such route: ${request.method} ${request.url.replace(/\?.*$/s, '')}`,
+    );
   });
   server.setErrorHandler((error, _request, reply) => {
     const { status, headers, body } = answerError(error);

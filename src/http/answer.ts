@@ -25,11 +25,18 @@ export function formatCacheStatus(source: ByteSource): string {
 }
 
 /** A JSON answer; Content-Type without parameters, as the distribution spec wants it. */
-export function jsonAnswer(value: unknown, options: { status?: number; contentType?: string; headers?: Answer['headers'] } = {}): Answer {
+export function jsonAnswer(
+  value: unknown,
+  options: { status?: number; contentType?: string; headers?: Answer['headers'] } = {},
+): Answer {
   const body = Buffer.from(JSON.stringify(value));
   return {
     status: options.status ?? 200,
-    headers: { 'content-type': options.contentType ?? 'application/json', 'content-length': body.byteLength, ...options.headers },
+    headers: {
+      'content-type': options.contentType ?? 'application/json',
+      'content-length': body.byteLength,
+      ...options.headers,
+    },
     body,
   };
 }

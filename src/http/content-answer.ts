@@ -30,7 +30,8 @@ export function answerContent(content: Content, request: IncomingHttpHeaders): A
     dispose: () => content.dispose?.() ?? Promise.resolve(),
   };
   const headers = { 'accept-ranges': 'bytes', ...(etag === undefined ? {} : { etag }), ...content.headers };
-  if (etag !== undefined && matchesEtag(request['if-none-match'], etag)) return { ...shared, status: 304, headers };
+  if (etag !== undefined && matchesEtag(request['if-none-match'], etag))
+    return { ...shared, status: 304, headers };
 
   const ifRange = request['if-range'];
   const rangeApplies = ifRange === undefined || (typeof ifRange === 'string' && ifRange === etag);
@@ -48,7 +49,12 @@ export function answerContent(content: Content, request: IncomingHttpHeaders): A
         detail: { sizeBytes: content.sizeBytes },
       });
     case 'ranges':
-      return { ...shared, ...(asked.ranges.length === 1 ? oneRange(content, headers, asked.ranges[0]) : manyRanges(content, headers, asked.ranges)) };
+      return {
+        ...shared,
+        ...(asked.ranges.length === 1
+          ? oneRange(content, headers, asked.ranges[0])
+          : manyRanges(content, headers, asked.ranges)),
+      };
   }
 }
 
@@ -72,14 +78,23 @@ function manyRanges(content: Content, headers: Answer['headers'], ranges: readon
     const contentRange = formatContentRange(range, content.sizeBytes);
     return {
       range,
-      head: Buffer.from(`${lineEnd}--${boundary}\r\ncontent-type: ${content.contentType}\r\ncontent-range: ${contentRange}\r\n\r\n`),
+      head: Buffer.from(
+        `${lineEnd}--${boundary}\r\ncontent-type: ${content.contentType}\r\ncontent-range: ${contentRange}\r\n\r\n`,
+      ),
     };
   });
   const tail = Buffer.from(`\r\n--${boundary}--\r\n`);
-  const lengthBytes = parts.reduce((sum, { head, range }) => sum + head.byteLength + rangeLength(range), tail.byteLength);
+  const lengthBytes = parts.reduce(
+    (sum, { head, range }) => sum + head.byteLength + rangeLength(range),
+    tail.byteLength,
+  );
   return {
     status: 206,
-    headers: { ...headers, 'content-type': `multipart/byteranges; boundary=${boundary}`, 'content-length': lengthBytes },
+    headers: {
+      ...headers,
+      'content-type': `multipart/byteranges; boundary=${boundary}`,
+      'content-length': lengthBytes,
+    },
     body: async function* () {
       for (const { head, range } of parts) {
         yield head;
@@ -93,5 +108,7 @@ function manyRanges(content: Content, headers: Answer['headers'], ranges: readon
 /** If-None-Match compares weakly: RFC 9110, section 13.1.2. */
 function matchesEtag(header: string | undefined, etag: string): boolean {
   if (header === undefined) return false;
-  return header.split(',').some((candidate) => candidate.trim() === '*' || candidate.trim().replace(/^W\//, '') === etag);
+  return header
+    .split(',')
+    .some((candidate) => candidate.trim() === '*' || candidate.trim().replace(/^W\//, '') === etag);
 }

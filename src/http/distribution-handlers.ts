@@ -22,7 +22,11 @@ const MAX_TAGS = 1000;
 const MAX_REFERRERS_PAGE = 1000;
 
 /** OCI distribution spec, "Pulling manifests". */
-export async function handleManifest(deps: DistributionDeps, exchange: Exchange, reference: Reference): Promise<Answer> {
+export async function handleManifest(
+  deps: DistributionDeps,
+  exchange: Exchange,
+  reference: Reference,
+): Promise<Answer> {
   const { manifest, source } = await deps.manifests.get(exchange.target, reference, exchange.signal);
   return answerContent(
     {
@@ -40,7 +44,11 @@ export async function handleManifest(deps: DistributionDeps, exchange: Exchange,
 }
 
 /** OCI distribution spec, "Pulling blobs". */
-export async function handleBlob(deps: DistributionDeps, exchange: Exchange, digest: Digest): Promise<Answer> {
+export async function handleBlob(
+  deps: DistributionDeps,
+  exchange: Exchange,
+  digest: Digest,
+): Promise<Answer> {
   const headers = { 'docker-content-digest': digest };
   const derived = await deps.derivedBlobs.get(digest, acceptsGzip(exchange));
   if (derived !== undefined) {
@@ -50,7 +58,11 @@ export async function handleBlob(deps: DistributionDeps, exchange: Exchange, dig
         sizeBytes: bytes.byteLength,
         contentType: MEDIA_TYPES.octetStream,
         etag: encoding === undefined ? digest : `${digest}+${encoding}`,
-        headers: { ...headers, vary: 'accept-encoding', ...(encoding === undefined ? {} : { 'content-encoding': encoding }) },
+        headers: {
+          ...headers,
+          vary: 'accept-encoding',
+          ...(encoding === undefined ? {} : { 'content-encoding': encoding }),
+        },
         source: 'disk',
         async *read(range) {
           yield bytes.subarray(range.start, range.end);
@@ -62,7 +74,14 @@ export async function handleBlob(deps: DistributionDeps, exchange: Exchange, dig
   if (exchange.method === 'HEAD') {
     const { sizeBytes, cached } = await deps.layers.statBlob(exchange.target, digest, exchange.signal);
     return answerContent(
-      { sizeBytes, contentType: MEDIA_TYPES.octetStream, etag: digest, headers, source: cached ? 'disk' : 'upstream', read: noBytes },
+      {
+        sizeBytes,
+        contentType: MEDIA_TYPES.octetStream,
+        etag: digest,
+        headers,
+        source: cached ? 'disk' : 'upstream',
+        read: noBytes,
+      },
       exchange.headers,
     );
   }
@@ -84,7 +103,7 @@ export async function handleBlob(deps: DistributionDeps, exchange: Exchange, dig
 /** The encoded form has other byte positions, so a request for a range gets the plain one. */
 function acceptsGzip({ headers }: Exchange): boolean {
   if (headers.range !== undefined) return false;
-  const codings = String(headers['accept-encoding'] ?? '').split(',');
+  const codings = (headers['accept-encoding'] ?? '').split(',');
   return codings.some((coding) => /^\s*(gzip|x-gzip|\*)\s*(;\s*q=(?!0(\.0*)?\s*$).*)?$/i.test(coding));
 }
 
@@ -93,7 +112,11 @@ async function* noBytes(): AsyncGenerator<Uint8Array, void, undefined> {
 }
 
 /** OCI distribution spec, "Listing Referrers"; pages by `last`, the digest of the entry before. */
-export async function handleReferrers(deps: DistributionDeps, exchange: Exchange, digest: Digest): Promise<Answer> {
+export async function handleReferrers(
+  deps: DistributionDeps,
+  exchange: Exchange,
+  digest: Digest,
+): Promise<Answer> {
   const artifactTypes = exchange.query.getAll('artifactType').filter((type) => type !== '');
   const all = await deps.referrers.list(exchange.target, digest, artifactTypes, exchange.signal);
   const limit = parseCount(exchange.query, 'n', MAX_REFERRERS_PAGE) ?? MAX_REFERRERS_PAGE;
@@ -103,7 +126,9 @@ export async function handleReferrers(deps: DistributionDeps, exchange: Exchange
   const lastOfPage = page.at(-1);
   const headers = {
     ...(artifactTypes.length > 0 ? { 'oci-filters-applied': 'artifactType' } : {}),
-    ...(lastOfPage !== undefined && start + page.length < all.length ? nextPage(exchange, { last: lastOfPage.digest }) : {}),
+    ...(lastOfPage !== undefined && start + page.length < all.length
+      ? nextPage(exchange, { last: lastOfPage.digest })
+      : {}),
   };
   const index = { schemaVersion: 2, mediaType: MEDIA_TYPES.ociIndex, manifests: page };
   return jsonAnswer(index, { contentType: MEDIA_TYPES.ociIndex, headers });
@@ -120,7 +145,10 @@ export async function handleTags({ target, query, url, signal }: Exchange): Prom
     { ...(limit === undefined ? {} : { limit }), ...(last === null ? {} : { last }) },
     signal,
   );
-  const headers = next === undefined ? {} : nextPage({ query, url }, { last: next, ...(limit === undefined ? {} : { n: String(limit) }) });
+  const headers =
+    next === undefined
+      ? {}
+      : nextPage({ query, url }, { last: next, ...(limit === undefined ? {} : { n: String(limit) }) });
   return jsonAnswer({ name, tags }, { headers });
 }
 
@@ -130,9 +158,11 @@ function requestedName(url: string): string {
 }
 
 /** RFC 8288, as the distribution spec wants it; all other parameters stay. */
-function nextPage(from: { query: URLSearchParams; url: string }, parameters: Readonly<Record<string, string>>): Record<string, string> {
+function nextPage(
+  from: { query: URLSearchParams; url: string },
+  parameters: Readonly<Record<string, string>>,
+): Record<string, string> {
   const query = new URLSearchParams(from.query);
   for (const [name, value] of Object.entries(parameters)) query.set(name, value);
   return { link: `<${from.url.replace(/\?.*$/s, '')}?${query.toString()}>; rel="next"` };
 }
-

@@ -7,12 +7,15 @@ const RETRY_AFTER_SECONDS = 1;
 
 /** The OCI error body (distribution spec, "Error codes") of anything that was thrown; what is no SpandrelError is INTERNAL. */
 export function answerError(thrown: unknown): Answer {
-  const error = isSpandrelError(thrown) ? thrown : new SpandrelError('INTERNAL', 'something went wrong inside the proxy');
+  const error = isSpandrelError(thrown)
+    ? thrown
+    : new SpandrelError('INTERNAL', 'something went wrong inside the proxy');
   const { status, retryable } = ERRORS[error.code];
   const headers: Record<string, string> = {};
   if (retryable && status === 503) headers['retry-after'] = String(RETRY_AFTER_SECONDS);
   const sizeBytes = error.detail?.['sizeBytes'];
-  if (error.code === 'RANGE_INVALID' && typeof sizeBytes === 'number') headers['content-range'] = `bytes */${sizeBytes}`;
+  if (error.code === 'RANGE_INVALID' && typeof sizeBytes === 'number')
+    headers['content-range'] = `bytes */${sizeBytes}`;
   const body = { errors: [{ code: error.code, message: error.message, detail: error.detail ?? {} }] };
   return jsonAnswer(body, { status, headers });
 }

@@ -19,10 +19,13 @@ export async function answerGrowingTar(
   index: LayerIndexView,
 ): Promise<Answer | undefined> {
   const { headers, method, signal } = exchange;
-  if (method === 'HEAD' || headers['if-range'] !== undefined || headers['if-none-match'] !== undefined) return undefined;
+  if (method === 'HEAD' || headers['if-range'] !== undefined || headers['if-none-match'] !== undefined)
+    return undefined;
   let source: ByteSource | undefined;
-  const read = (start: number, end: number): (() => ByteStream) =>
-    () => reader.read(layer, index, { range: { start, end }, signal, onSource: (from) => (source ??= from) });
+  const read =
+    (start: number, end: number): (() => ByteStream) =>
+    () =>
+      reader.read(layer, index, { range: { start, end }, signal, onSource: (from) => (source ??= from) });
   const shared = { 'accept-ranges': 'bytes', 'content-type': MEDIA_TYPES.octetStream };
   if (headers.range === undefined) {
     return { status: 200, headers: shared, source: () => source, body: read(0, Number.POSITIVE_INFINITY) };
@@ -32,7 +35,11 @@ export async function answerGrowingTar(
   const { start, end } = range;
   return {
     status: 206,
-    headers: { ...shared, 'content-length': end - start, 'content-range': formatContentRange({ start, end }, undefined) },
+    headers: {
+      ...shared,
+      'content-length': end - start,
+      'content-range': formatContentRange({ start, end }, undefined),
+    },
     source: () => source,
     body: read(start, end),
   };

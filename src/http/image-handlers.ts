@@ -13,12 +13,21 @@ export interface ImageDeps extends SpanDeps {
 }
 
 /** What is indexed of an image, for each platform and layer. Starts nothing. */
-export async function handleImage(deps: ImageDeps, exchange: Exchange, reference: Reference): Promise<Answer> {
+export async function handleImage(
+  deps: ImageDeps,
+  exchange: Exchange,
+  reference: Reference,
+): Promise<Answer> {
   return jsonAnswer(await deps.imageOverview.describe(exchange.target, reference, exchange.signal));
 }
 
 /** A file of an image's merged file system, or the listing of a directory. */
-export async function handleImageFile(deps: ImageDeps, exchange: Exchange, reference: Reference, path: string): Promise<Answer> {
+export async function handleImageFile(
+  deps: ImageDeps,
+  exchange: Exchange,
+  reference: Reference,
+  path: string,
+): Promise<Answer> {
   const platform = exchange.query.get('platform');
   const found = await deps.imageFiles.find(
     exchange.target,

@@ -31,7 +31,9 @@ export function resolveRange(header: string | undefined, sizeBytes: number): Ran
  * The first and only range of a header where the size is not known yet: `[start, end)`, with `end` undefined for an open one.
  * `undefined` for everything that needs the size or is not one range.
  */
-export function parseSingleRange(header: string | undefined): { start: number; end: number | undefined } | undefined {
+export function parseSingleRange(
+  header: string | undefined,
+): { start: number; end: number | undefined } | undefined {
   const [only, ...more] = parseSpecs(header) ?? [];
   if (only === undefined || more.length > 0 || only[0] === undefined) return undefined;
   const [first, last] = only;

@@ -16,7 +16,12 @@ export type RegistryPath =
   | { readonly route: 'files'; readonly name: string; readonly digest: Digest }
   | { readonly route: 'file'; readonly name: string; readonly digest: Digest; readonly filePath: string }
   | { readonly route: 'image'; readonly name: string; readonly reference: Reference }
-  | { readonly route: 'imageFile'; readonly name: string; readonly reference: Reference; readonly filePath: string };
+  | {
+      readonly route: 'imageFile';
+      readonly name: string;
+      readonly reference: Reference;
+      readonly filePath: string;
+    };
 
 /** Name of a route; label of the request metrics. */
 export type RouteName = RegistryPath['route'];
@@ -34,7 +39,8 @@ export function parseRegistryPath(rawPath: string): RegistryPath {
   if (!rawPath.startsWith(PREFIX)) throw unknownRoute(rawPath);
   const path = rawPath.slice(PREFIX.length);
   const extension = path.indexOf(EXTENSION);
-  if (extension > 0) return parseExtension(path.slice(0, extension), path.slice(extension + EXTENSION.length), rawPath);
+  if (extension > 0)
+    return parseExtension(path.slice(0, extension), path.slice(extension + EXTENSION.length), rawPath);
   return parseDistribution(path, rawPath);
 }
 
@@ -69,7 +75,8 @@ function parseExtension(rawName: string, rest: string, rawPath: string): Registr
     if (what === undefined) return { route: 'layer', name, digest };
     if (what === 'tar' && tail.length === 0) return { route: 'tar', name, digest };
     if (what === 'spans' && tail.length === 0) return { route: 'spans', name, digest };
-    if (what === 'spans' && tail.length === 1) return { route: 'span', name, digest, spanId: parseSpanId(filePath) };
+    if (what === 'spans' && tail.length === 1)
+      return { route: 'span', name, digest, spanId: parseSpanId(filePath) };
     if (what === 'files' && tail.length === 0) return { route: 'files', name, digest };
     if (what === 'files') return { route: 'file', name, digest, filePath };
   }
@@ -82,7 +89,8 @@ function parseExtension(rawName: string, rest: string, rawPath: string): Registr
 }
 
 function parseSpanId(text: string): number {
-  if (!/^\d{1,9}$/.test(text)) throw new SpandrelError('SPAN_UNKNOWN', `not the number of a span: ${text.slice(0, 40)}`);
+  if (!/^\d{1,9}$/.test(text))
+    throw new SpandrelError('SPAN_UNKNOWN', `not the number of a span: ${text.slice(0, 40)}`);
   return Number(text);
 }
 
@@ -94,7 +102,8 @@ function decodeText(text: string): string {
 function decodeBytes(text: string): string {
   const bytes = Buffer.from(text, 'utf8').toString('latin1');
   return bytes.replace(/%([0-9a-fA-F]{2})?/g, (escape, hex: string | undefined) => {
-    if (hex === undefined) throw new SpandrelError('QUERY_INVALID', `the path has a broken percent-encoding: ${escape}`);
+    if (hex === undefined)
+      throw new SpandrelError('QUERY_INVALID', `the path has a broken percent-encoding: ${escape}`);
     return String.fromCharCode(Number.parseInt(hex, 16));
   });
 }

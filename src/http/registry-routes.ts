@@ -3,11 +3,25 @@ import type { IncomingHttpHeaders } from 'node:http';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { Answer } from './answer.ts';
 import { jsonAnswer } from './answer.ts';
-import { type DistributionDeps, handleBlob, handleManifest, handleReferrers, handleTags } from './distribution-handlers.ts';
+import {
+  type DistributionDeps,
+  handleBlob,
+  handleManifest,
+  handleReferrers,
+  handleTags,
+} from './distribution-handlers.ts';
 import type { Exchange } from './exchange.ts';
 import { handleImage, handleImageFile, type ImageDeps } from './image-handlers.ts';
 import type { RegistryPath } from './registry-path.ts';
-import { handleFile, handleFiles, handleLayer, handleSpan, handleSpans, handleTar, type SpanDeps } from './span-handlers.ts';
+import {
+  handleFile,
+  handleFiles,
+  handleLayer,
+  handleSpan,
+  handleSpans,
+  handleTar,
+  type SpanDeps,
+} from './span-handlers.ts';
 
 export interface RegistryDeps extends DistributionDeps, SpanDeps, ImageDeps {
   readonly upstreams: Upstreams;
@@ -25,7 +39,8 @@ export interface RegistryRequest {
 /** Answer a request of the registry listener: choose the upstream, then the handler of the route. */
 export async function routeRegistryRequest(deps: RegistryDeps, request: RegistryRequest): Promise<Answer> {
   const { path, query, headers } = request;
-  if (path.route === 'base') return jsonAnswer({}, { headers: { 'docker-distribution-api-version': 'registry/2.0' } });
+  if (path.route === 'base')
+    return jsonAnswer({}, { headers: { 'docker-distribution-api-version': 'registry/2.0' } });
   const namespace = query.get('ns');
   const target = deps.upstreams.select({
     name: path.name,
@@ -38,7 +53,11 @@ export async function routeRegistryRequest(deps: RegistryDeps, request: Registry
   return { ...answer, headers: { ...answer.headers, 'oci-namespace': namespace } };
 }
 
-function dispatch(deps: RegistryDeps, exchange: Exchange, path: Exclude<RegistryPath, { route: 'base' }>): Promise<Answer> {
+function dispatch(
+  deps: RegistryDeps,
+  exchange: Exchange,
+  path: Exclude<RegistryPath, { route: 'base' }>,
+): Promise<Answer> {
   switch (path.route) {
     case 'manifest':
       return handleManifest(deps, exchange, path.reference);

@@ -19,7 +19,11 @@ export interface RegistryServerDeps extends RegistryDeps {
   /** Who may connect; anyone when not given. */
   readonly allowedNetworks?: BlockList;
   readonly tls?: { readonly cert: Buffer; readonly key: Buffer; readonly clientCa?: Buffer };
-  readonly limits: { readonly headersTimeoutMs: number; readonly maxHeaderBytes: number; readonly maxConnections: number };
+  readonly limits: {
+    readonly headersTimeoutMs: number;
+    readonly maxHeaderBytes: number;
+    readonly maxConnections: number;
+  };
 }
 
 /** The one route that fastify sees for everything below `/v2/`; the path is parsed from the original URL. */
@@ -54,17 +58,34 @@ export function createRegistryServer(deps: RegistryServerDeps): FastifyInstance 
 function tlsOptions({ tls }: RegistryServerDeps): object {
   if (tls === undefined) return {};
   const { cert, key, clientCa } = tls;
-  return { https: { cert, key, ...(clientCa === undefined ? {} : { ca: clientCa, requestCert: true, rejectUnauthorized: true }) } };
+  return {
+    https: {
+      cert,
+      key,
+      ...(clientCa === undefined ? {} : { ca: clientCa, requestCert: true, rejectUnauthorized: true }),
+    },
+  };
 }
 
-async function serve(deps: RegistryServerDeps, request: FastifyRequest, response: ServerResponse): Promise<void> {
+async function serve(
+  deps: RegistryServerDeps,
+  request: FastifyRequest,
+  response: ServerResponse,
+): Promise<void> {
   const started = performance.now();
   const gone = new AbortController();
   response.once('close', () => gone.abort(new Error('the client has gone')));
   let route: RouteName | 'unknown' = 'unknown';
   let result: SendResult;
   try {
-    const answer = await answerRequest(deps, request.raw, request.originalUrl, request.ip, gone.signal, (name) => (route = name));
+    const answer = await answerRequest(
+      deps,
+      request.raw,
+      request.originalUrl,
+      request.ip,
+      gone.signal,
+      (name) => (route = name),
+    );
     result = await sendAnswer(response, answer, { head: request.method === 'HEAD', signal: gone.signal });
   } catch (error) {
     result = await sendError(deps, request, response, error, gone.signal);
@@ -113,7 +134,8 @@ async function sendError(
     return { status: 499, bytes: 0, source: undefined };
   }
   if (!isSpandrelError(error)) request.log.error({ err: error }, 'defect');
-  else if (ERRORS[error.code].status >= 500) deps.logger.warn({ code: error.code, cause: describeCause(error) }, error.message);
+  else if (ERRORS[error.code].status >= 500)
+    deps.logger.warn({ code: error.code, cause: describeCause(error) }, error.message);
   return sendAnswer(response, answerError(error), { head: request.method === 'HEAD', signal });
 }
 
@@ -121,7 +143,13 @@ function describeCause(error: Error): string | undefined {
   return error.cause instanceof Error ? error.cause.message : undefined;
 }
 
-function logRequest(request: FastifyRequest, route: string, result: SendResult, seconds: number, signal: AbortSignal): void {
+function logRequest(
+  request: FastifyRequest,
+  route: string,
+  result: SendResult,
+  seconds: number,
+  signal: AbortSignal,
+): void {
   const { status, bytes, source, failure } = result;
   const fields = {
     method: request.method,
@@ -135,6 +163,10 @@ function logRequest(request: FastifyRequest, route: string, result: SendResult, 
     ms: Math.round(seconds * 1e6) / 1e3,
   };
   // A client that leaves is no fault of anybody's; anything else that breaks an answer is.
-  if (failure !== undefined && !signal.aborted) request.log.warn({ ...fields, code: isSpandrelError(failure) ? failure.code : 'INTERNAL', err: failure }, 'answer broken off');
+  if (failure !== undefined && !signal.aborted)
+    request.log.warn(
+      { ...fields, code: isSpandrelError(failure) ? failure.code : 'INTERNAL', err: failure },
+      'answer broken off',
+    );
   else request.log.info(fields, 'request');
 }

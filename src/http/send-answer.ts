@@ -17,7 +17,11 @@ export interface SendResult {
  * Write an answer. The first chunk of a stream is awaited before the head is written, so that an early failure throws and can
  * still be answered with an error; a later one destroys the connection, which the client sees as a short body.
  */
-export async function sendAnswer(response: ServerResponse, answer: Answer, options: { head: boolean; signal: AbortSignal }): Promise<SendResult> {
+export async function sendAnswer(
+  response: ServerResponse,
+  answer: Answer,
+  options: { head: boolean; signal: AbortSignal },
+): Promise<SendResult> {
   try {
     if (options.head || answer.body === undefined) return finish(response, answer, undefined);
     if (typeof answer.body !== 'function') return finish(response, answer, answer.body);

@@ -44,12 +44,22 @@ export async function handleSpans(deps: SpanDeps, exchange: Exchange, digest: Di
 }
 
 /** The decompressed bytes of one span. */
-export async function handleSpan(deps: SpanDeps, exchange: Exchange, digest: Digest, spanId: number): Promise<Answer> {
+export async function handleSpan(
+  deps: SpanDeps,
+  exchange: Exchange,
+  digest: Digest,
+  spanId: number,
+): Promise<Answer> {
   const layer = deps.layers.layer(exchange.target, digest);
   const index = await deps.indexes.open(layer, exchange.signal);
   const span = await index.span(spanId, exchange.signal);
   if (span === undefined) throw new SpandrelError('SPAN_UNKNOWN', `the layer has no span ${spanId}`);
-  return answerSlice(deps, exchange, { layer, index, start: span.uncompressed.start, end: span.uncompressed.end });
+  return answerSlice(deps, exchange, {
+    layer,
+    index,
+    start: span.uncompressed.start,
+    end: span.uncompressed.end,
+  });
 }
 
 /** The decompressed layer. While its index is being built the total size is unknown, and parts of it are there already. */
@@ -75,11 +85,19 @@ export async function handleFiles(deps: SpanDeps, exchange: Exchange, digest: Di
     ...(after === null ? {} : { after: parseRawText(after) }),
     limit: Math.max(1, parseCount(query, 'limit', MAX_FILES) ?? DEFAULT_FILES),
   });
-  return jsonAnswer({ files: files.map(describeFile), ...(next === undefined ? {} : { next: printRawText(next) }) });
+  return jsonAnswer({
+    files: files.map(describeFile),
+    ...(next === undefined ? {} : { next: printRawText(next) }),
+  });
 }
 
 /** A file of a layer. Hard links are followed inside the layer; what else is no regular file has no bytes to send. */
-export async function handleFile(deps: SpanDeps, exchange: Exchange, digest: Digest, path: string): Promise<Answer> {
+export async function handleFile(
+  deps: SpanDeps,
+  exchange: Exchange,
+  digest: Digest,
+  path: string,
+): Promise<Answer> {
   const layer = deps.layers.layer(exchange.target, digest);
   const index = await deps.indexes.open(layer, exchange.signal);
   const entry = await findRegularFile(index, path as RawText, exchange.signal);
@@ -103,9 +121,16 @@ async function findRegularFile(index: LayerIndexView, path: RawText, signal: Abo
   if (entry === undefined) throw new SpandrelError('FILE_UNKNOWN', 'the layer has no such file');
   const file = entry.type === 'hardlink' ? await index.findFile(entry.linkname, signal) : entry;
   if (file?.type === 'reg') return file;
-  throw new SpandrelError('FILE_NOT_REGULAR', `the path is a ${entry.type}, not a regular file of this layer`, {
-    detail: { type: entry.type, ...(entry.linkname === '' ? {} : { linkname: printRawText(entry.linkname) }) },
-  });
+  throw new SpandrelError(
+    'FILE_NOT_REGULAR',
+    `the path is a ${entry.type}, not a regular file of this layer`,
+    {
+      detail: {
+        type: entry.type,
+        ...(entry.linkname === '' ? {} : { linkname: printRawText(entry.linkname) }),
+      },
+    },
+  );
 }
 
 interface Slice {

@@ -13,11 +13,22 @@ export function parseImageConfig(text: string): ImageConfig {
   const json = parseObject(text);
   const { os, architecture, variant, rootfs } = json;
   const listed = isObject(rootfs) ? rootfs['diff_ids'] : undefined;
-  const diffIds = Array.isArray(listed) ? listed.filter((id): id is Digest => typeof id === 'string' && isDigest(id)) : [];
-  const isPlatform = typeof os === 'string' && typeof architecture === 'string' && os !== '' && architecture !== '';
+  const diffIds = Array.isArray(listed)
+    ? listed.filter((id): id is Digest => typeof id === 'string' && isDigest(id))
+    : [];
+  const isPlatform =
+    typeof os === 'string' && typeof architecture === 'string' && os !== '' && architecture !== '';
   return {
     ...(Array.isArray(listed) && diffIds.length === listed.length ? { diffIds } : {}),
-    ...(isPlatform ? { platform: { os, architecture, ...(typeof variant === 'string' && variant !== '' ? { variant } : {}) } } : {}),
+    ...(isPlatform
+      ? {
+          platform: {
+            os,
+            architecture,
+            ...(typeof variant === 'string' && variant !== '' ? { variant } : {}),
+          },
+        }
+      : {}),
   };
 }
 

@@ -68,15 +68,26 @@ export class ImageFiles {
     const { manifest, image } = await this.#selectImage(target, reference, platform, signal);
     const { tree, layerDigests } =
       this.#trees.get(manifest.digest) ??
-      (await this.#flights.run(`tree ${manifest.digest}`, () => this.#buildTree(target, manifest, image), signal));
+      (await this.#flights.run(
+        `tree ${manifest.digest}`,
+        () => this.#buildTree(target, manifest, image),
+        signal,
+      ));
     const found = tree.resolve(path, true);
     if (found.node.children !== undefined) {
-      return { kind: 'directory', path: printRawText(found.path as RawText), entries: listDirectory(found.node.children, layerDigests) };
+      return {
+        kind: 'directory',
+        path: printRawText(found.path as RawText),
+        entries: listDirectory(found.node.children, layerDigests),
+      };
     }
     const { entry, layer } = found.node;
     const layerDigest = layer === undefined ? undefined : layerDigests[layer];
     if (entry?.type !== 'reg' || layerDigest === undefined) {
-      throw new SpandrelError('FILE_NOT_REGULAR', `the path is a ${entry?.type ?? 'directory'}, not a regular file`);
+      throw new SpandrelError(
+        'FILE_NOT_REGULAR',
+        `the path is a ${entry?.type ?? 'directory'}, not a regular file`,
+      );
     }
     return { kind: 'file', layerDigest, entry };
   }
@@ -108,7 +119,10 @@ export class ImageFiles {
   }
 }
 
-function listDirectory(children: ReadonlyMap<string, TreeNode>, layerDigests: readonly Digest[]): DirectoryEntry[] {
+function listDirectory(
+  children: ReadonlyMap<string, TreeNode>,
+  layerDigests: readonly Digest[],
+): DirectoryEntry[] {
   const names = [...children].sort(([a], [b]) => (a < b ? -1 : 1));
   return names.map(([name, { entry, layer }]) => ({
     name: printRawText(name as RawText),

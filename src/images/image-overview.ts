@@ -39,7 +39,10 @@ export class ImageOverview {
     const { manifest } = await this.#deps.manifests.get(target, reference, signal);
     const parsed = parseManifest(manifest);
     if (parsed.kind === 'image') {
-      return { digest: manifest.digest, platforms: [await this.#describePlatform(target, manifest, undefined, signal)] };
+      return {
+        digest: manifest.digest,
+        platforms: [await this.#describePlatform(target, manifest, undefined, signal)],
+      };
     }
     const platforms: PlatformDescription[] = [];
     for (const descriptor of imageManifests(parsed.manifests)) {
@@ -58,13 +61,18 @@ export class ImageOverview {
     const parsed = parseManifest(manifest);
     const layers = parsed.kind === 'image' ? parsed.layers : [];
     // An image without an index around it says its platform in its config.
-    const config = parsed.kind === 'image' && descriptor?.platform === undefined ? await this.#deps.layers.imageConfig(target, parsed.config, signal) : {};
+    const config =
+      parsed.kind === 'image' && descriptor?.platform === undefined
+        ? await this.#deps.layers.imageConfig(target, parsed.config, signal)
+        : {};
     const platform = descriptor?.platform ?? config.platform;
     const v1 = await this.#deps.indexer.existingV1(manifest);
     return {
       platform: platform === undefined ? null : formatPlatform(platform),
       manifest: manifest.digest,
-      layers: await Promise.all(layers.map(({ digest }) => this.#deps.layers.describe(target, digest, signal))),
+      layers: await Promise.all(
+        layers.map(({ digest }) => this.#deps.layers.describe(target, digest, signal)),
+      ),
       soci: v1 === undefined ? {} : { v1: v1.digest },
     };
   }

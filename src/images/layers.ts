@@ -72,7 +72,11 @@ export class Layers {
   }
 
   /** Size of a blob without fetching it. @throws SpandrelError BLOB_UNKNOWN */
-  async statBlob(target: Target, digest: Digest, signal: AbortSignal): Promise<{ sizeBytes: number; cached: boolean }> {
+  async statBlob(
+    target: Target,
+    digest: Digest,
+    signal: AbortSignal,
+  ): Promise<{ sizeBytes: number; cached: boolean }> {
     const cached = this.#deps.blobs.stat(digest);
     if (cached?.state === 'complete') return { sizeBytes: cached.sizeBytes, cached: true };
     return { sizeBytes: await target.client.statBlob(target.repository, digest, signal), cached: false };
@@ -88,7 +92,8 @@ export class Layers {
       digest,
       mediaType: known?.descriptor.mediaType ?? null,
       size,
-      diffId: (known && (await this.imageConfig(target, known.config, signal)).diffIds?.[known.position]) ?? null,
+      diffId:
+        (known && (await this.imageConfig(target, known.config, signal)).diffIds?.[known.position]) ?? null,
       state: state.kind,
       ...(state.kind === 'failed' ? { reason: state.code } : {}),
     };
@@ -99,7 +104,10 @@ export class Layers {
     if (config.size > MAX_CONFIG_BYTES) return {};
     try {
       const source = target.client.blobSource(target.repository, config.digest);
-      await using handle = await this.#deps.blobs.openBlob(config.digest, source, { sizeBytes: config.size, signal });
+      await using handle = await this.#deps.blobs.openBlob(config.digest, source, {
+        sizeBytes: config.size,
+        signal,
+      });
       const chunks: Buffer[] = [];
       for await (const chunk of handle.read({ start: 0, end: config.size }, signal)) chunks.push(chunk);
       return parseImageConfig(Buffer.concat(chunks).toString());

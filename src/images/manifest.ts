@@ -27,7 +27,8 @@ export interface StoredManifest {
  */
 export function parseManifest(manifest: StoredManifest): ImageManifest | ImageIndex {
   const json = parseJson(manifest);
-  const isIndex = manifest.mediaType === MEDIA_TYPES.ociIndex || manifest.mediaType === MEDIA_TYPES.dockerList;
+  const isIndex =
+    manifest.mediaType === MEDIA_TYPES.ociIndex || manifest.mediaType === MEDIA_TYPES.dockerList;
   if (isIndex && Array.isArray(json['manifests'])) {
     return { kind: 'index', manifests: json['manifests'].map((entry) => parseDescriptor(entry, manifest)) };
   }
@@ -63,5 +64,8 @@ function parseDescriptor(value: unknown, manifest: StoredManifest): Descriptor {
 }
 
 function unsupported(manifest: StoredManifest, what: string): SpandrelError {
-  return new SpandrelError('IMAGE_UNSUPPORTED', `manifest ${manifest.digest} (${manifest.mediaType}) ${what}`);
+  return new SpandrelError(
+    'IMAGE_UNSUPPORTED',
+    `manifest ${manifest.digest} (${manifest.mediaType}) ${what}`,
+  );
 }

@@ -59,10 +59,14 @@ export class Manifests {
       await this.#deps.tags.write(tagKey, Buffer.from(manifest.digest));
       return { manifest, source: 'upstream' };
     } catch (error) {
-      if (!isSpandrelError(error, 'UPSTREAM_UNREACHABLE', 'UPSTREAM_TIMEOUT', 'UPSTREAM_THROTTLED')) throw error;
+      if (!isSpandrelError(error, 'UPSTREAM_UNREACHABLE', 'UPSTREAM_TIMEOUT', 'UPSTREAM_THROTTLED'))
+        throw error;
       const stale = await this.#lastSeen(tagKey);
       if (stale === undefined) throw error;
-      this.#deps.logger.warn({ upstream: target.client.name, code: error.code }, 'upstream away: serving the tag as last seen');
+      this.#deps.logger.warn(
+        { upstream: target.client.name, code: error.code },
+        'upstream away: serving the tag as last seen',
+      );
       this.#learnLayers(stale);
       return { manifest: stale, source: 'disk' };
     }
@@ -74,7 +78,9 @@ export class Manifests {
   }
 
   async #fetch(target: Target, reference: Reference): Promise<StoredManifest> {
-    const fetched = await target.client.fetchManifest(target.repository, reference, { accept: [...MANIFEST_MEDIA_TYPES, '*/*'] });
+    const fetched = await target.client.fetchManifest(target.repository, reference, {
+      accept: [...MANIFEST_MEDIA_TYPES, '*/*'],
+    });
     const manifest = { ...fetched, bytes: Buffer.from(fetched.bytes) };
     await this.#deps.store.put(manifest);
     this.#learnLayers(manifest);

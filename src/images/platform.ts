@@ -8,7 +8,10 @@ const FORM = /^([a-z0-9_-]+)\/([a-z0-9_-]+)(?:\/([a-z0-9._-]+))?$/;
 export function parsePlatform(text: string): Platform {
   const [, os, architecture, variant] = FORM.exec(text) ?? [];
   if (os === undefined || architecture === undefined) {
-    throw new SpandrelError('QUERY_INVALID', `not a platform like linux/amd64 or linux/arm/v7: ${text.slice(0, 100)}`);
+    throw new SpandrelError(
+      'QUERY_INVALID',
+      `not a platform like linux/amd64 or linux/arm/v7: ${text.slice(0, 100)}`,
+    );
   }
   return { os, architecture, ...(variant === undefined ? {} : { variant }) };
 }
@@ -37,10 +40,13 @@ export function selectManifest(manifests: readonly Descriptor[], wanted: Platfor
   const images = imageManifests(manifests);
   const found =
     wanted === undefined
-      ? (images.find(({ platform }) => platform?.os === 'linux' && platform.architecture === 'amd64') ?? images[0])
+      ? (images.find(({ platform }) => platform?.os === 'linux' && platform.architecture === 'amd64') ??
+        images[0])
       : images.find(({ platform }) => platform !== undefined && satisfies(platform, wanted));
   if (found === undefined) {
-    const there = images.map(({ platform }) => (platform === undefined ? 'unnamed' : formatPlatform(platform)));
+    const there = images.map(({ platform }) =>
+      platform === undefined ? 'unnamed' : formatPlatform(platform),
+    );
     throw new SpandrelError('PLATFORM_UNKNOWN', `the image has ${there.join(', ') || 'no platform'}`, {
       detail: { platforms: there },
     });

@@ -33,8 +33,14 @@ export class Referrers {
    * All referrers, or those of the given artifact types.
    * @throws SpandrelError INDEX_PENDING if only a SOCI index is asked for and it takes longer to build than may be waited
    */
-  async list(target: Target, digest: Digest, artifactTypes: readonly string[], signal: AbortSignal): Promise<Descriptor[]> {
-    const isSociLookup = artifactTypes.length > 0 && artifactTypes.every((type) => type === MEDIA_TYPES.sociIndexV1);
+  async list(
+    target: Target,
+    digest: Digest,
+    artifactTypes: readonly string[],
+    signal: AbortSignal,
+  ): Promise<Descriptor[]> {
+    const isSociLookup =
+      artifactTypes.length > 0 && artifactTypes.every((type) => type === MEDIA_TYPES.sociIndexV1);
     const [upstream, own] = await Promise.all([
       this.#upstream(target, digest, signal),
       isSociLookup || artifactTypes.length === 0 || artifactTypes.includes(MEDIA_TYPES.sociIndexV1)
@@ -45,7 +51,9 @@ export class Referrers {
     const isPushed = upstream.some(({ artifactType }) => artifactType === MEDIA_TYPES.sociIndexV1);
     const all = own === undefined || isPushed ? upstream : [...upstream, own];
     if (artifactTypes.length === 0) return all;
-    return all.filter(({ artifactType }) => artifactType !== undefined && artifactTypes.includes(artifactType));
+    return all.filter(
+      ({ artifactType }) => artifactType !== undefined && artifactTypes.includes(artifactType),
+    );
   }
 
   async #upstream(target: Target, digest: Digest, signal: AbortSignal): Promise<Descriptor[]> {
@@ -54,12 +62,20 @@ export class Referrers {
     } catch (error) {
       if (!isSpandrelError(error) || error.code === 'UNAUTHORIZED' || error.code === 'DENIED') throw error;
       // Lazy loading must not depend on whether an upstream knows referrers.
-      this.#deps.logger.debug({ upstream: target.client.name, code: error.code }, 'no referrers from the upstream');
+      this.#deps.logger.debug(
+        { upstream: target.client.name, code: error.code },
+        'no referrers from the upstream',
+      );
       return [];
     }
   }
 
-  async #own(target: Target, digest: Digest, isSociLookup: boolean, signal: AbortSignal): Promise<Descriptor | undefined> {
+  async #own(
+    target: Target,
+    digest: Digest,
+    isSociLookup: boolean,
+    signal: AbortSignal,
+  ): Promise<Descriptor | undefined> {
     if (!this.#deps.sociV1) return undefined;
     const holdMs = isSociLookup ? Math.min(this.#deps.holdMs, SNAPSHOTTER_HOLD_MS) : this.#deps.holdMs;
     const deadline = AbortSignal.timeout(holdMs);

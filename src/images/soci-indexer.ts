@@ -45,10 +45,18 @@ export class SociIndexer {
    * image or no layer of it can be indexed. `signal` ends the waiting, not the work.
    * @throws SpandrelError of a fill that failed for now; a layer that can never be indexed is left out instead
    */
-  async sociIndexV1(target: Target, manifest: StoredManifest, signal?: AbortSignal): Promise<Descriptor | undefined> {
+  async sociIndexV1(
+    target: Target,
+    manifest: StoredManifest,
+    signal?: AbortSignal,
+  ): Promise<Descriptor | undefined> {
     const remembered = this.#remembered.get(manifest.digest);
     if (remembered !== undefined) return remembered.descriptor;
-    const { descriptor } = await this.#flights.run(manifest.digest, () => this.#make(target, manifest), signal);
+    const { descriptor } = await this.#flights.run(
+      manifest.digest,
+      () => this.#make(target, manifest),
+      signal,
+    );
     return descriptor;
   }
 
@@ -56,7 +64,9 @@ export class SociIndexer {
   async existingV1(manifest: StoredManifest): Promise<Descriptor | undefined> {
     const remembered = this.#remembered.get(manifest.digest);
     if (remembered !== undefined) return remembered.descriptor;
-    const states = await Promise.all(this.#eligible(manifest).map(({ digest }) => this.#deps.indexes.state(digest)));
+    const states = await Promise.all(
+      this.#eligible(manifest).map(({ digest }) => this.#deps.indexes.state(digest)),
+    );
     const isDone = states.length > 0 && states.every(({ kind }) => kind === 'complete' || kind === 'failed');
     return isDone ? (await this.#publish(manifest)).descriptor : undefined;
   }
@@ -91,7 +101,12 @@ export class SociIndexer {
         layers.push({ layer, ztoc: state.summary.ztoc });
         continue;
       }
-      const reason = state.kind === 'failed' ? state.code : state.kind === 'complete' ? state.summary.reason?.code : undefined;
+      const reason =
+        state.kind === 'failed'
+          ? state.code
+          : state.kind === 'complete'
+            ? state.summary.reason?.code
+            : undefined;
       this.#deps.metrics.indexLayersSkipped.inc({ reason: reason ?? 'INTERNAL' });
       this.#deps.logger.warn({ layer: layer.digest, reason }, 'layer left out of the SOCI index');
     }
@@ -101,7 +116,11 @@ export class SociIndexer {
   }
 
   async #store(manifest: StoredManifest, layers: readonly SociLayer[]): Promise<Outcome> {
-    const subject = { mediaType: manifest.mediaType, digest: manifest.digest, size: manifest.bytes.byteLength };
+    const subject = {
+      mediaType: manifest.mediaType,
+      digest: manifest.digest,
+      size: manifest.bytes.byteLength,
+    };
     const { bytes, descriptor } = encodeSociIndex({ layers, spanBytes: this.#deps.spanBytes, subject });
     await this.#deps.store.put({ bytes, digest: descriptor.digest, mediaType: descriptor.mediaType });
     return { descriptor };

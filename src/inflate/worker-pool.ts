@@ -73,8 +73,7 @@ export class WorkerPool implements AsyncDisposable {
     try {
       outcome = (await this.#piscina.run(message, {
         name: 'dispatch',
-        // Piscina wants an array here; its declaration has picked the other overload of postMessage.
-        transferList: [...(transfer ?? [])] as object,
+        transferList: [...(transfer ?? [])],
         signal: signal ?? null,
       })) as DispatchOutcome;
     } catch (error) {

@@ -9,7 +9,8 @@ export type GoJson =
   | { readonly [field: string]: GoJson | undefined };
 
 // encoding/json, appendString with escapeHTML: these stay ASCII so that the text is safe inside HTML and JavaScript.
-const ESCAPED = /["\\\u0000-\u001f<>&\u2028\u2029]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
+const ESCAPED =
+  /["\\\u0000-\u001f<>&\u2028\u2029]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
 const SHORT_ESCAPES: Readonly<Record<string, string>> = {
   '"': '\\"',
   '\\': '\\\\',
@@ -30,8 +31,11 @@ export function encodeGoJson(value: GoJson): string {
   if (typeof value === 'number') return formatInteger(value);
   if (value === null || typeof value === 'boolean') return String(value);
   if (isList(value)) return `[${value.map(encodeGoJson).join(',')}]`;
-  const fields = value instanceof Map ? sortByUtf8(value as ReadonlyMap<string, GoJson>) : Object.entries(value);
-  const printed = fields.flatMap(([name, field]) => (field === undefined ? [] : [`${quote(name)}:${encodeGoJson(field)}`]));
+  const fields =
+    value instanceof Map ? sortByUtf8(value as ReadonlyMap<string, GoJson>) : Object.entries(value);
+  const printed = fields.flatMap(([name, field]) =>
+    field === undefined ? [] : [`${quote(name)}:${encodeGoJson(field)}`],
+  );
   return `{${printed.join(',')}}`;
 }
 

@@ -13,7 +13,10 @@ export function sociCompression(mediaType: string): Extract<LayerCompression, 'g
 }
 
 /** Why `soci` leaves a layer out of an index; `undefined` if it does not. Label of `index_layers_skipped_total`. */
-export function skipReason(layer: Descriptor, minLayerBytes: number): 'unsupported_format' | 'too_small' | undefined {
+export function skipReason(
+  layer: Descriptor,
+  minLayerBytes: number,
+): 'unsupported_format' | 'too_small' | undefined {
   if (sociCompression(layer.mediaType) === undefined) return 'unsupported_format';
   return layer.size < minLayerBytes ? 'too_small' : undefined;
 }

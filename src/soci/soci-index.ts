@@ -52,6 +52,12 @@ export function encodeSociIndex(input: SociIndexInput): SociIndex {
     annotations: goMap(annotations),
   });
   const bytes = Buffer.from(json);
-  const descriptor = { mediaType: MEDIA_TYPES.ociManifest, digest: digestOf(bytes), size: bytes.byteLength, annotations, artifactType };
+  const descriptor = {
+    mediaType: MEDIA_TYPES.ociManifest,
+    digest: digestOf(bytes),
+    size: bytes.byteLength,
+    annotations,
+    artifactType,
+  };
   return { bytes, descriptor };
 }

@@ -8,7 +8,10 @@ const ZSTD_MAGIC = Buffer.from([0x28, 0xb5, 0x2f, 0xfd]);
 const SKIPPABLE_MAGIC = Buffer.from([0x2a, 0x4d, 0x18]);
 
 /** How a layer is packed: by its media type, or by its first bytes where no manifest has said. */
-export async function detectCompression(handle: BlobHandle, mediaType: string | undefined): Promise<LayerCompression> {
+export async function detectCompression(
+  handle: BlobHandle,
+  mediaType: string | undefined,
+): Promise<LayerCompression> {
   const known = mediaType === undefined ? undefined : layerCompression(mediaType);
   if (known !== undefined) return known;
   const chunks: Buffer[] = [];

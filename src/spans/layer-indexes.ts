@@ -95,7 +95,8 @@ export class LayerIndexes implements AsyncDisposable {
   /** Start the build, unless it is done or under way, without waiting for it. A failure is logged and remembered. */
   startBuild(layer: Layer): void {
     this.open(layer).catch((error: unknown) => {
-      if (!isSpandrelError(error)) this.#deps.logger.error({ err: error, layer: layer.digest }, 'build could not start');
+      if (!isSpandrelError(error))
+        this.#deps.logger.error({ err: error, layer: layer.digest }, 'build could not start');
     });
   }
 
@@ -105,7 +106,9 @@ export class LayerIndexes implements AsyncDisposable {
 
   async #load(digest: Digest): Promise<LayerIndex | undefined> {
     const path = this.#deps.files.path(digest);
-    const index = (await this.#openFile(path, digest)) ?? ((await this.#fetchShared(digest)) ? await this.#openFile(path, digest) : undefined);
+    const index =
+      (await this.#openFile(path, digest)) ??
+      ((await this.#fetchShared(digest)) ? await this.#openFile(path, digest) : undefined);
     if (index !== undefined) this.#open.set(digest, index);
     return index;
   }
@@ -114,12 +117,20 @@ export class LayerIndexes implements AsyncDisposable {
     try {
       const index = await LayerIndex.open(path);
       // An index made with another span size belongs to another configuration and is made anew.
-      if (index.summary.layerDigest === digest && index.summary.spanBytes === this.#deps.spanBytes && (await this.#hasZtoc(index))) return index;
+      if (
+        index.summary.layerDigest === digest &&
+        index.summary.spanBytes === this.#deps.spanBytes &&
+        (await this.#hasZtoc(index))
+      )
+        return index;
       this.#deps.logger.info({ layer: digest }, 'stored index does not fit, building it again');
     } catch (error) {
       if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
       if (!isSpandrelError(error, 'INDEX_MALFORMED')) throw error;
-      this.#deps.logger.warn({ layer: digest, cause: error.message }, 'stored index is damaged, building it again');
+      this.#deps.logger.warn(
+        { layer: digest, cause: error.message },
+        'stored index is damaged, building it again',
+      );
     }
     await this.#deps.files.remove(digest);
     return undefined;
@@ -137,7 +148,8 @@ export class LayerIndexes implements AsyncDisposable {
       const { ztoc } = LayerIndex.fromBytes(hit.bytes).summary;
       if (ztoc !== undefined && !(await this.#deps.ztocs.has(ztoc.digest))) {
         const bytes = await this.#deps.shared?.get(`ztoc:${ztoc.digest}`);
-        if (bytes === undefined || !(await this.#deps.ztocs.putCompressed(bytes.bytes, ztoc.digest))) return false;
+        if (bytes === undefined || !(await this.#deps.ztocs.putCompressed(bytes.bytes, ztoc.digest)))
+          return false;
       }
       await this.#deps.files.write(digest, hit.bytes);
       return true;
@@ -194,7 +206,11 @@ export class LayerIndexes implements AsyncDisposable {
     }
   }
 
-  async #publish(digest: Digest, handle: BlobHandle, completed: Promise<{ index: LayerIndex; ztoc?: Uint8Array }>): Promise<LayerIndex> {
+  async #publish(
+    digest: Digest,
+    handle: BlobHandle,
+    completed: Promise<{ index: LayerIndex; ztoc?: Uint8Array }>,
+  ): Promise<LayerIndex> {
     const started = performance.now();
     try {
       const { index, ztoc } = await this.#explainFailure(completed, handle);
@@ -202,13 +218,23 @@ export class LayerIndexes implements AsyncDisposable {
         const compressed = await this.#deps.ztocs.put(ztoc, index.summary.ztoc.digest);
         await this.#deps.shared?.set(`ztoc:${index.summary.ztoc.digest}`, compressed);
       }
-      if (this.#deps.shared !== undefined) await this.#deps.shared.set(this.#sharedKey(digest), await readFile(this.#deps.files.path(digest)));
+      if (this.#deps.shared !== undefined)
+        await this.#deps.shared.set(this.#sharedKey(digest), await readFile(this.#deps.files.path(digest)));
       this.#open.set(digest, index);
       this.#failures.delete(digest);
       const outcome = index.summary.ztoc === undefined ? 'readable' : 'indexed';
       this.#deps.metrics.indexBuilds.inc({ outcome });
       this.#deps.metrics.indexBuildDuration.observe((performance.now() - started) / 1000);
-      this.#deps.logger.info({ layer: digest, outcome, reason: index.summary.reason?.code, spans: index.summary.spanCount, files: index.summary.fileCount }, 'layer indexed');
+      this.#deps.logger.info(
+        {
+          layer: digest,
+          outcome,
+          reason: index.summary.reason?.code,
+          spans: index.summary.spanCount,
+          files: index.summary.fileCount,
+        },
+        'layer indexed',
+      );
       return index;
     } catch (error) {
       this.#rememberFailure(digest, error);
@@ -230,7 +256,9 @@ export class LayerIndexes implements AsyncDisposable {
   }
 
   #rememberFailure(digest: Digest, error: unknown): void {
-    const failure = isSpandrelError(error) ? error : new SpandrelError('INTERNAL', 'the index could not be built', { cause: error });
+    const failure = isSpandrelError(error)
+      ? error
+      : new SpandrelError('INTERNAL', 'the index could not be built', { cause: error });
     if (failure.code === 'SHUTTING_DOWN') return;
     this.#failures.set(digest, failure);
     this.#deps.metrics.indexBuilds.inc({ outcome: 'failed' });

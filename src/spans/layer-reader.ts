@@ -48,7 +48,11 @@ export class LayerReader {
    * consumed, so two spans are held at most.
    * @throws SpandrelError RANGE_INVALID if the layer ends before a finite range does; SPAN_CORRUPT; what fills and builds throw
    */
-  async *read(layer: Layer, index: LayerIndexView, options: ReadOptions): AsyncGenerator<Uint8Array, void, undefined> {
+  async *read(
+    layer: Layer,
+    index: LayerIndexView,
+    options: ReadOptions,
+  ): AsyncGenerator<Uint8Array, void, undefined> {
     const { range, signal } = options;
     if (range.start >= range.end) return;
     if (index.compression === 'none') {
@@ -93,12 +97,19 @@ export class LayerReader {
     const cached = await this.#deps.cache.get(key);
     if (cached !== undefined) {
       // Memory is ours; what comes over the network is checked before anyone sees it.
-      if (cached.tier === 'memory' || isIntact(cached.bytes, span)) return { bytes: cached.bytes, source: cached.tier };
+      if (cached.tier === 'memory' || isIntact(cached.bytes, span))
+        return { bytes: cached.bytes, source: cached.tier };
       await this.#deps.cache.delete(key);
     }
     await using handle = await this.#openBlob(layer);
-    const bytes = index.compression === 'zstd' ? await this.#decodeFrame(handle, span) : await this.#inflate(handle, index, span);
-    this.#deps.metrics.inflateBytes.inc({ engine: index.compression === 'zstd' ? 'zstd' : 'zlib' }, bytes.byteLength);
+    const bytes =
+      index.compression === 'zstd'
+        ? await this.#decodeFrame(handle, span)
+        : await this.#inflate(handle, index, span);
+    this.#deps.metrics.inflateBytes.inc(
+      { engine: index.compression === 'zstd' ? 'zstd' : 'zlib' },
+      bytes.byteLength,
+    );
     await this.#deps.cache.set(key, bytes);
     return { bytes, source: handle.source };
   }
@@ -107,7 +118,14 @@ export class LayerReader {
     const [compressed, window] = await Promise.all([readAll(handle, span.compressed), index.window(span)]);
     const { bits, digest, crc32 } = span;
     const uncompressedLength = span.uncompressed.end - span.uncompressed.start;
-    return this.#deps.pool.run('inflateSpan', { compressed, window, bits, digest, crc32, uncompressedLength });
+    return this.#deps.pool.run('inflateSpan', {
+      compressed,
+      window,
+      bits,
+      digest,
+      crc32,
+      uncompressedLength,
+    });
   }
 
   /** A zstd frame cannot be entered in its middle: what lies before the span in its frame is decoded and dropped. */
@@ -128,7 +146,11 @@ export class LayerReader {
   }
 
   #openBlob(layer: Layer): Promise<BlobHandle> {
-    return this.#deps.blobs.openBlob(layer.digest, layer.source, layer.sizeBytes === undefined ? {} : { sizeBytes: layer.sizeBytes });
+    return this.#deps.blobs.openBlob(
+      layer.digest,
+      layer.source,
+      layer.sizeBytes === undefined ? {} : { sizeBytes: layer.sizeBytes },
+    );
   }
 }
 

@@ -1,7 +1,9 @@
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client';
 
 const PREFIX = 'spandrel_';
-const REQUEST_BUCKETS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+const REQUEST_BUCKETS = [
+  0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
+];
 const BUILD_BUCKETS = [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600];
 
 /** Where the bytes of an answer came from: `detail` of `Cache-Status`, and the `source` label of metrics. */
@@ -17,21 +19,49 @@ export type UpstreamRequestKind = 'manifest' | 'blob' | 'tags' | 'referrers' | '
 export class Metrics {
   readonly #registry = new Registry();
 
-  readonly httpRequests = this.#counter('http_requests_total', 'Requests answered', ['route', 'method', 'status']);
-  readonly httpDuration = this.#histogram('http_request_duration_seconds', 'Time to the end of the answer', ['route'], REQUEST_BUCKETS);
-  readonly upstreamRequests = this.#counter('upstream_requests_total', 'Requests sent to upstreams', ['upstream', 'kind', 'outcome']);
-  readonly upstreamBytes = this.#counter('upstream_bytes_total', 'Body bytes received from upstreams', ['upstream']);
+  readonly httpRequests = this.#counter('http_requests_total', 'Requests answered', [
+    'route',
+    'method',
+    'status',
+  ]);
+  readonly httpDuration = this.#histogram(
+    'http_request_duration_seconds',
+    'Time to the end of the answer',
+    ['route'],
+    REQUEST_BUCKETS,
+  );
+  readonly upstreamRequests = this.#counter('upstream_requests_total', 'Requests sent to upstreams', [
+    'upstream',
+    'kind',
+    'outcome',
+  ]);
+  readonly upstreamBytes = this.#counter('upstream_bytes_total', 'Body bytes received from upstreams', [
+    'upstream',
+  ]);
   readonly servedBytes = this.#counter('served_bytes_total', 'Body bytes sent to clients', ['source']);
   readonly spanReads = this.#counter('span_reads_total', 'Decompressed spans read', ['source']);
   readonly indexBuilds = this.#counter('index_builds_total', 'Layer indexes built', ['outcome']);
-  readonly indexBuildDuration = this.#histogram('index_build_duration_seconds', 'Time to index one layer', [], BUILD_BUCKETS);
-  readonly indexLayersSkipped = this.#counter('index_layers_skipped_total', 'Layers left out of SOCI indexes', ['reason']);
+  readonly indexBuildDuration = this.#histogram(
+    'index_build_duration_seconds',
+    'Time to index one layer',
+    [],
+    BUILD_BUCKETS,
+  );
+  readonly indexLayersSkipped = this.#counter(
+    'index_layers_skipped_total',
+    'Layers left out of SOCI indexes',
+    ['reason'],
+  );
   readonly inflateBytes = this.#counter('inflate_bytes_total', 'Decompressed bytes produced', ['engine']);
   readonly cacheBytes = this.#gauge('cache_bytes', 'Bytes held by a cache', ['tier']);
   readonly cacheEvictions = this.#counter('cache_evictions_total', 'Entries evicted from a cache', ['tier']);
   readonly storeBytes = this.#gauge('store_bytes', 'Bytes of the blob store', ['state']);
   readonly fillsInProgress = this.#gauge('fills_in_progress', 'Blobs arriving from upstreams', []);
-  readonly singleFlightJoined = this.#counter('single_flight_joined_total', 'Requests that joined work under way', ['what']);
+  readonly singleFlightJoined = this.#counter(
+    'single_flight_joined_total',
+    'Requests that joined work under way',
+    ['what'],
+  );
   readonly redisErrors = this.#counter('redis_errors_total', 'Failed Redis operations', ['op']);
 
   constructor() {
@@ -44,14 +74,30 @@ export class Metrics {
   }
 
   #counter<L extends string>(name: string, help: string, labelNames: readonly L[]): Counter<L> {
-    return new Counter({ name: PREFIX + name, help, labelNames: [...labelNames], registers: [this.#registry] });
+    return new Counter({
+      name: PREFIX + name,
+      help,
+      labelNames: [...labelNames],
+      registers: [this.#registry],
+    });
   }
 
   #gauge<L extends string>(name: string, help: string, labelNames: readonly L[]): Gauge<L> {
     return new Gauge({ name: PREFIX + name, help, labelNames: [...labelNames], registers: [this.#registry] });
   }
 
-  #histogram<L extends string>(name: string, help: string, labelNames: readonly L[], buckets: number[]): Histogram<L> {
-    return new Histogram({ name: PREFIX + name, help, labelNames: [...labelNames], buckets, registers: [this.#registry] });
+  #histogram<L extends string>(
+    name: string,
+    help: string,
+    labelNames: readonly L[],
+    buckets: number[],
+  ): Histogram<L> {
+    return new Histogram({
+      name: PREFIX + name,
+      help,
+      labelNames: [...labelNames],
+      buckets,
+      registers: [this.#registry],
+    });
   }
 }

@@ -16,7 +16,7 @@ export function resolveRedirect(upstream: string, base: URL, from: URL, location
   const refuse = (words: string): never => {
     throw new SpandrelError('UPSTREAM_PROTOCOL', `upstream ${upstream}: redirect ${words}`);
   };
-  if (location === undefined || !URL.canParse(location, from)) return refuse('without a place to go to');
+  if (location === undefined || !URL.canParse(location, from.href)) return refuse('without a place to go to');
   const target = new URL(location, from);
   target.hash = '';
   if (target.protocol !== 'https:' && target.protocol !== 'http:') return refuse('to something that is not HTTP');

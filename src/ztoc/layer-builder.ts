@@ -168,7 +168,8 @@ class DecompressedTar {
   }
 
   get problem(): NoZtocReason | undefined {
-    return this.#reader.problem;
+    const { problem } = this.#reader;
+    return problem && { code: problem.code, message: problem.message };
   }
 
   get overlap(): string | undefined {

@@ -44,7 +44,7 @@ export async function readWindow(path: string, record: WindowRecord): Promise<Ui
   await using file = await open(path, 'r');
   const stored = Buffer.allocUnsafe(Math.min(record.bytes, 2 * WINDOW_BYTES));
   const { bytesRead } = await file.read(stored, 0, stored.length, record.fileOffset);
-  return unpackWindow(stored.subarray(0, bytesRead), record);
+  return await unpackWindow(stored.subarray(0, bytesRead), record);
 }
 
 function checkStored(stored: Uint8Array, record: WindowRecord): void {

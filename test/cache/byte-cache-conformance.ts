@@ -14,7 +14,11 @@ export function describeByteCache(name: string, open: () => ByteCache): void {
     it('gives back the bytes, whatever they are', async () => {
       const cache = open();
       const every = Uint8Array.from({ length: 256 }, (_, byte) => byte);
-      for (const [key, bytes] of [['every', every], ['empty', new Uint8Array(0)], ['large', randomBytes(300_000)]] as const) {
+      for (const [key, bytes] of [
+        ['every', every],
+        ['empty', new Uint8Array(0)],
+        ['large', randomBytes(300_000)],
+      ] as const) {
         await cache.set(key, bytes);
         const hit = await cache.get(key);
         expect(Buffer.from(hit?.bytes ?? [1]).equals(bytes), key).toBe(true);

@@ -14,7 +14,13 @@ let cache: RedisCache;
 const metrics = new Metrics();
 
 function open(): RedisCache {
-  return new RedisCache({ url: new Secret(server.url), cluster: false, ttlSeconds: 60, metrics, logger: createLogger('silent') });
+  return new RedisCache({
+    url: new Secret(server.url),
+    cluster: false,
+    ttlSeconds: 60,
+    metrics,
+    logger: createLogger('silent'),
+  });
 }
 
 beforeAll(async () => {
@@ -29,7 +35,10 @@ afterAll(async () => {
 });
 
 describeByteCache('RedisCache', () => cache);
-describeByteCache('TieredCache', () => new TieredCache(new MemoryCache({ maxBytes: 2 ** 20, metrics }), cache));
+describeByteCache(
+  'TieredCache',
+  () => new TieredCache(new MemoryCache({ maxBytes: 2 ** 20, metrics }), cache),
+);
 
 describe('RedisCache', () => {
   it('lets entries expire', async () => {

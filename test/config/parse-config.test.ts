@@ -10,7 +10,10 @@ function problemsOf(input: { yaml?: string; environment?: Record<string, string>
     parseConfig({ yaml: input.yaml ?? '', environment: input.environment ?? {} });
   } catch (error) {
     expect(error).toMatchObject({ code: 'CONFIG_INVALID' });
-    return (error as Error).message.split('\n').slice(1).map((line) => line.trim());
+    return (error as Error).message
+      .split('\n')
+      .slice(1)
+      .map((line) => line.trim());
   }
   return [];
 }
@@ -21,10 +24,22 @@ describe('parseConfig', () => {
     expect(config.listen).toMatchObject({ host: '127.0.0.1', port: 5000 });
     expect(config.admin).toEqual({ host: '127.0.0.1', port: 5001 });
     expect(config.storage).toEqual({ root: './data', maxBytes: 50 * 2 ** 30 });
-    expect(config.index).toMatchObject({ spanBytes: 4 * 2 ** 20, minLayerBytes: 10 * 2 ** 20, v1: true, v2: true, holdMs: 15_000 });
+    expect(config.index).toMatchObject({
+      spanBytes: 4 * 2 ** 20,
+      minLayerBytes: 10 * 2 ** 20,
+      v1: true,
+      v2: true,
+      holdMs: 15_000,
+    });
     expect(config.fill).toEqual({ parallel: 6, chunkBytes: 8 * 2 ** 20 });
     expect(config.cache.memoryBytes).toBe(256 * 2 ** 20);
-    expect(config.limits).toMatchObject({ maxUncompressedBytes: 64 * 2 ** 30, maxTocEntries: 2_000_000, maxConnections: 10_000, headersTimeoutMs: 10_000, maxHeaderBytes: 32 * 1024 });
+    expect(config.limits).toMatchObject({
+      maxUncompressedBytes: 64 * 2 ** 30,
+      maxTocEntries: 2_000_000,
+      maxConnections: 10_000,
+      headersTimeoutMs: 10_000,
+      maxHeaderBytes: 32 * 1024,
+    });
     expect(config.upstreams).toBeUndefined();
   });
 
@@ -35,16 +50,31 @@ describe('parseConfig', () => {
 
   it('lets the environment win over the file, and the file over the defaults', () => {
     const yaml = 'listen: {port: 6000, host: "::1"}\nstorage: {maxBytes: 2GiB}';
-    const config = parseConfig({ yaml, environment: { SPANDREL_LISTEN_PORT: '7000', SPANDREL_FILL_CHUNK_BYTES: '1MiB', HOME: '/root' } });
+    const config = parseConfig({
+      yaml,
+      environment: { SPANDREL_LISTEN_PORT: '7000', SPANDREL_FILL_CHUNK_BYTES: '1MiB', HOME: '/root' },
+    });
     expect(config.listen).toMatchObject({ host: '::1', port: 7000 });
     expect(config.storage.maxBytes).toBe(2 * 2 ** 30);
     expect(config.fill.chunkBytes).toBe(2 ** 20);
   });
 
   it('reads lists from the environment as JSON', () => {
-    const environment = { SPANDREL_UPSTREAMS: '[{"name":"hub","url":"http://127.0.0.1:5100/","default":true}]', SPANDREL_ACCESS_CIDRS: '["10.0.0.0/8"]' };
+    const environment = {
+      SPANDREL_UPSTREAMS: '[{"name":"hub","url":"http://127.0.0.1:5100/","default":true}]',
+      SPANDREL_ACCESS_CIDRS: '["10.0.0.0/8"]',
+    };
     const config = parseConfig({ yaml: '', environment });
-    expect(config.upstreams).toEqual([{ name: 'hub', host: '127.0.0.1:5100', url: 'http://127.0.0.1:5100', hostnames: [], default: true, auth: { kind: 'anonymous' } }]);
+    expect(config.upstreams).toEqual([
+      {
+        name: 'hub',
+        host: '127.0.0.1:5100',
+        url: 'http://127.0.0.1:5100',
+        hostnames: [],
+        default: true,
+        auth: { kind: 'anonymous' },
+      },
+    ]);
     expect(config.access.cidrs).toEqual(['10.0.0.0/8']);
   });
 
@@ -92,9 +122,12 @@ describe('parseConfig', () => {
   });
 
   it('never shows a secret, neither when it is good nor when its place is wrong', () => {
-    const yaml = 'upstreams: [{host: a.io, auth: {kind: basic, username: u, password: hunter2}}]\ncache: {redis: {url: "redis://:hunter2@r:6379"}}';
+    const yaml =
+      'upstreams: [{host: a.io, auth: {kind: basic, username: u, password: hunter2}}]\ncache: {redis: {url: "redis://:hunter2@r:6379"}}';
     expect(JSON.stringify(parseConfig({ yaml, environment: {} }))).not.toContain('hunter2');
     expect(problemsOf({ yaml: 'cache: {redis: {url: [hunter2]}}' }).join('\n')).not.toContain('hunter2');
-    expect(problemsOf({ yaml: 'upstreams: {auth: {password: hunter2}}' }).join('\n')).not.toContain('hunter2');
+    expect(problemsOf({ yaml: 'upstreams: {auth: {password: hunter2}}' }).join('\n')).not.toContain(
+      'hunter2',
+    );
   });
 });

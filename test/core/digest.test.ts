@@ -2,7 +2,14 @@ import { createHash } from 'node:crypto';
 
 import { describe, expect, it } from 'vitest';
 
-import { digestAlgorithm, digestHex, digestOf, digestOfLarge, isDigest, parseDigest } from '../../src/core/digest.ts';
+import {
+  digestAlgorithm,
+  digestHex,
+  digestOf,
+  digestOfLarge,
+  isDigest,
+  parseDigest,
+} from '../../src/core/digest.ts';
 
 const SHA256 = `sha256:${'a'.repeat(64)}`;
 const SHA512 = `sha512:${'b'.repeat(128)}`;
@@ -12,13 +19,20 @@ describe('parseDigest', () => {
     expect(parseDigest(text)).toBe(text);
   });
 
-  it.each(['', 'sha256:', `sha256:${'a'.repeat(63)}`, `sha256:${'A'.repeat(64)}`, `sha512:${'a'.repeat(64)}`, `md5:${'a'.repeat(32)}`, `${SHA256}\n`, ` ${SHA256}`, 'sha256:totallywrong'])(
-    'refuses %j',
-    (text) => {
-      expect(isDigest(text)).toBe(false);
-      expect(() => parseDigest(text)).toThrow(expect.objectContaining({ code: 'DIGEST_INVALID' }));
-    },
-  );
+  it.each([
+    '',
+    'sha256:',
+    `sha256:${'a'.repeat(63)}`,
+    `sha256:${'A'.repeat(64)}`,
+    `sha512:${'a'.repeat(64)}`,
+    `md5:${'a'.repeat(32)}`,
+    `${SHA256}\n`,
+    ` ${SHA256}`,
+    'sha256:totallywrong',
+  ])('refuses %j', (text) => {
+    expect(isDigest(text)).toBe(false);
+    expect(() => parseDigest(text)).toThrow(expect.objectContaining({ code: 'DIGEST_INVALID' }));
+  });
 });
 
 describe('digestOf', () => {

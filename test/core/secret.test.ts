@@ -6,7 +6,13 @@ import { Secret } from '../../src/core/secret.ts';
 
 it('shows a secret to nobody but who asks for it', () => {
   const secret = new Secret('hunter2');
-  const seen = [`${secret.toString()}`, JSON.stringify({ secret }), inspect(secret), inspect({ deep: { secret } }), String(secret)];
+  const seen = [
+    secret.toString(),
+    JSON.stringify({ secret }),
+    inspect(secret),
+    inspect({ deep: { secret } }),
+    String(secret),
+  ];
   for (const text of seen) expect(text).not.toContain('hunter2');
   expect(secret.reveal()).toBe('hunter2');
 });

@@ -38,7 +38,10 @@ export async function buildFromBytes(layer: Uint8Array, options: BuildFromBytesO
     const feed = chunks(layer, chunkBytes);
     const engine = pakoEngine;
     const build = await buildLayer(feed, { compression, spanBytes, limits, engine, writer, hashLayer: true });
-    writer.finish(summarizeLayer({ layerDigest: digestOf(layer), compression, spanBytes }, build), build.entries);
+    writer.finish(
+      summarizeLayer({ layerDigest: digestOf(layer), compression, spanBytes }, build),
+      build.entries,
+    );
     const index = await LayerIndex.open(indexPath);
     return { build, index, indexPath, [Symbol.asyncDispose]: () => rm(folder, { recursive: true }) };
   } catch (error) {

@@ -1,6 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { gunzipSync } from 'node:zlib';
 
 import type { Digest } from '../../src/core/digest.ts';
 
@@ -15,7 +14,6 @@ export interface GoldenLayer {
   readonly diffId: Digest | null;
   readonly options: { readonly spanSize: number };
   readonly expected: GoldenZtoc | { readonly error: string };
-  readonly ztocFile?: string;
   readonly details?: string;
 }
 
@@ -28,6 +26,14 @@ export interface GoldenZtoc {
   readonly uncompressedArchiveSize: number;
   readonly uncompressedBytes: number;
   readonly mountable: boolean;
+}
+
+/** Parts of a zTOC in readable form. */
+export interface GoldenDetails {
+  readonly checkpoints?: readonly unknown[];
+  readonly zinfoHex?: string;
+  readonly spanDigests: readonly string[];
+  readonly files: readonly unknown[];
 }
 
 /** A folder of golden vectors with its list of layers. */
@@ -56,13 +62,9 @@ export class GoldenLayers {
     return join(this.#folder, layer.file);
   }
 
-  ztoc(layer: GoldenLayer): Buffer | undefined {
-    return layer.ztocFile === undefined ? undefined : gunzipSync(readFileSync(join(this.#folder, layer.ztocFile)));
-  }
-
   /** Parts of the zTOC in readable form. */
-  details(layer: GoldenLayer): Record<string, unknown> | undefined {
+  details(layer: GoldenLayer): GoldenDetails | undefined {
     if (layer.details === undefined) return undefined;
-    return JSON.parse(readFileSync(join(this.#folder, layer.details), 'utf8')) as Record<string, unknown>;
+    return JSON.parse(readFileSync(join(this.#folder, layer.details), 'utf8')) as GoldenDetails;
   }
 }

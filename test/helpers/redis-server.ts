@@ -28,7 +28,18 @@ export class RedisServer implements AsyncDisposable {
 
   /** Start it again on the same port, empty. Resolves when it takes commands. */
   async resume(): Promise<void> {
-    const options = ['--port', String(this.port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', this.#folder];
+    const options = [
+      '--port',
+      String(this.port),
+      '--bind',
+      '127.0.0.1',
+      '--save',
+      '',
+      '--appendonly',
+      'no',
+      '--dir',
+      this.#folder,
+    ];
     this.#process = spawn('redis-server', options, { stdio: ['ignore', 'pipe', 'inherit'] });
     let log = '';
     for await (const chunk of this.#process.stdout?.iterator({ destroyOnReturn: false }) ?? []) {

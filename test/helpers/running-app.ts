@@ -22,7 +22,12 @@ export class RunningApp implements AsyncDisposable {
   readonly #app: App;
   readonly #ownsRoot: boolean;
 
-  private constructor(app: App, urls: { registryUrl: string; adminUrl: string }, root: string, ownsRoot: boolean) {
+  private constructor(
+    app: App,
+    urls: { registryUrl: string; adminUrl: string },
+    root: string,
+    ownsRoot: boolean,
+  ) {
     this.#app = app;
     this.url = urls.registryUrl;
     this.adminUrl = urls.adminUrl;

@@ -30,14 +30,20 @@ async function readBody(answer: Answer): Promise<Buffer> {
 describe('answerContent', () => {
   it('sends all of it, with a strong ETag and the offer of ranges', async () => {
     const answer = answerContent(content(), {});
-    expect(answer).toMatchObject({ status: 200, headers: { etag: '"tag"', 'accept-ranges': 'bytes', 'content-length': 5000 } });
+    expect(answer).toMatchObject({
+      status: 200,
+      headers: { etag: '"tag"', 'accept-ranges': 'bytes', 'content-length': 5000 },
+    });
     expect(await readBody(answer)).toEqual(BYTES);
   });
 
   it('sends one range and reads nothing else', async () => {
     const reads: ByteRange[] = [];
     const answer = answerContent(content(reads), { range: 'bytes=500-1499' });
-    expect(answer).toMatchObject({ status: 206, headers: { 'content-range': 'bytes 500-1499/5000', 'content-length': 1000 } });
+    expect(answer).toMatchObject({
+      status: 206,
+      headers: { 'content-range': 'bytes 500-1499/5000', 'content-length': 1000 },
+    });
     expect(await readBody(answer)).toEqual(BYTES.subarray(500, 1500));
     expect(reads).toEqual([{ start: 500, end: 1500 }]);
   });
@@ -49,13 +55,17 @@ describe('answerContent', () => {
     expect(body.byteLength).toBe(answer.headers['content-length']);
     const parts = body.toString('latin1').split(`--${boundary}`);
     expect(parts).toHaveLength(4);
-    expect(parts[1]).toBe(`\r\ncontent-type: application/octet-stream\r\ncontent-range: bytes 0-9/5000\r\n\r\n${BYTES.toString('latin1', 0, 10)}\r\n`);
+    expect(parts[1]).toBe(
+      `\r\ncontent-type: application/octet-stream\r\ncontent-range: bytes 0-9/5000\r\n\r\n${BYTES.toString('latin1', 0, 10)}\r\n`,
+    );
     expect(parts[2]).toContain('content-range: bytes 100-109/5000');
     expect(parts[3]).toBe('--\r\n');
   });
 
   it('refuses a range that lies outside, with the size in the detail', () => {
-    expect(() => answerContent(content(), { range: 'bytes=5000-' })).toThrow(expect.objectContaining({ code: 'RANGE_INVALID', detail: { sizeBytes: 5000 } }));
+    expect(() => answerContent(content(), { range: 'bytes=5000-' })).toThrow(
+      expect.objectContaining({ code: 'RANGE_INVALID', detail: { sizeBytes: 5000 } }),
+    );
   });
 
   it.each([
@@ -67,9 +77,12 @@ describe('answerContent', () => {
     expect(answerContent(content(), { range: 'bytes=0-9', 'if-range': ifRange }).status).toBe(status);
   });
 
-  it.each([['"tag"'], ['W/"tag"'], ['"x", "tag"'], ['*']])('If-None-Match %s gives 304 without a body', (header) => {
-    const answer = answerContent(content(), { 'if-none-match': header });
-    expect(answer.status).toBe(304);
-    expect(answer.body).toBeUndefined();
-  });
+  it.each([['"tag"'], ['W/"tag"'], ['"x", "tag"'], ['*']])(
+    'If-None-Match %s gives 304 without a body',
+    (header) => {
+      const answer = answerContent(content(), { 'if-none-match': header });
+      expect(answer.status).toBe(304);
+      expect(answer.body).toBeUndefined();
+    },
+  );
 });

@@ -29,7 +29,9 @@ describe('answerError', () => {
   });
 
   it('says the size with 416', () => {
-    const { status, headers } = answerError(new SpandrelError('RANGE_INVALID', '', { detail: { sizeBytes: 7 } }));
+    const { status, headers } = answerError(
+      new SpandrelError('RANGE_INVALID', '', { detail: { sizeBytes: 7 } }),
+    );
     expect([status, headers['content-range']]).toEqual([416, 'bytes */7']);
   });
 });

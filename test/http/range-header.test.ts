@@ -19,24 +19,43 @@ describe('resolveRange', () => {
     expect(resolveRange(header, size)).toEqual(expected);
   });
 
-  it.each([['bytes=500-0'], ['bytes=5000-10000'], ['bytes=5000-'], ['bytes=-0'], ['bytes=9000-9001,6000-']])('%s of 5000 bytes cannot be satisfied', (header) => {
-    expect(resolveRange(header, 5000)).toEqual({ kind: 'unsatisfiable' });
-  });
+  it.each([['bytes=500-0'], ['bytes=5000-10000'], ['bytes=5000-'], ['bytes=-0'], ['bytes=9000-9001,6000-']])(
+    '%s of 5000 bytes cannot be satisfied',
+    (header) => {
+      expect(resolveRange(header, 5000)).toEqual({ kind: 'unsatisfiable' });
+    },
+  );
 
   it('cannot satisfy any range of nothing', () => {
     expect(resolveRange('bytes=0-0', 0)).toEqual({ kind: 'unsatisfiable' });
     expect(resolveRange('bytes=-1', 0)).toEqual({ kind: 'unsatisfiable' });
   });
 
-  it.each([[undefined], [''], ['bytes'], ['bytes='], ['bytes=-'], ['bytes=a-b'], ['bytes=1'], ['bytes=1-2-3'], ['bytes=--5'], ['lines=0-1'], ['bytes=1.5-2'], ['bytes=0-99999999999999999999']])(
-    '%j means the whole',
-    (header) => {
-      expect(resolveRange(header, 5000)).toEqual({ kind: 'whole' });
-    },
-  );
+  it.each([
+    [undefined],
+    [''],
+    ['bytes'],
+    ['bytes='],
+    ['bytes=-'],
+    ['bytes=a-b'],
+    ['bytes=1'],
+    ['bytes=1-2-3'],
+    ['bytes=--5'],
+    ['lines=0-1'],
+    ['bytes=1.5-2'],
+    ['bytes=0-99999999999999999999'],
+  ])('%j means the whole', (header) => {
+    expect(resolveRange(header, 5000)).toEqual({ kind: 'whole' });
+  });
 
   it('keeps the order of several ranges, leaves out those outside, and joins those that touch', () => {
-    expect(resolveRange('bytes=100-199, 0-9', 5000)).toEqual({ kind: 'ranges', ranges: [{ start: 100, end: 200 }, { start: 0, end: 10 }] });
+    expect(resolveRange('bytes=100-199, 0-9', 5000)).toEqual({
+      kind: 'ranges',
+      ranges: [
+        { start: 100, end: 200 },
+        { start: 0, end: 10 },
+      ],
+    });
     expect(resolveRange('bytes=0-9,9000-', 5000)).toEqual(one(0, 10));
     expect(resolveRange('bytes=0-9,10-19,5-30', 5000)).toEqual(one(0, 31));
   });
@@ -53,9 +72,12 @@ describe('parseSingleRange', () => {
     expect(parseSingleRange('bytes=5-')).toEqual({ start: 5, end: undefined });
   });
 
-  it.each([['bytes=-5'], ['bytes=1-2,4-5'], ['bytes=9-5'], [undefined]])('leaves %j to those who know the size', (header) => {
-    expect(parseSingleRange(header)).toBeUndefined();
-  });
+  it.each([['bytes=-5'], ['bytes=1-2,4-5'], ['bytes=9-5'], [undefined]])(
+    'leaves %j to those who know the size',
+    (header) => {
+      expect(parseSingleRange(header)).toBeUndefined();
+    },
+  );
 });
 
 it('formats Content-Range with the inclusive end of HTTP', () => {

@@ -67,7 +67,10 @@ describe('MergedTree', () => {
   });
 
   it('hides lower files of an opaque directory, but not those of the layer that makes it opaque, whatever their order', () => {
-    const tree = merge([file('d/old'), file('e/old')], [file('d/new'), file('d/.wh..wh..opq'), file('e/.wh.new'), file('e/new')]);
+    const tree = merge(
+      [file('d/old'), file('e/old')],
+      [file('d/new'), file('d/.wh..wh..opq'), file('e/.wh.new'), file('e/new')],
+    );
     expect(missing(tree, 'd/old')).toBe(true);
     expect(layerOf(tree, 'd/new')).toBe(1);
     expect(layerOf(tree, 'e/new')).toBe(1);
@@ -83,8 +86,15 @@ describe('MergedTree', () => {
   });
 
   it('follows symbolic links, relative and absolute, in the middle of a path and at its end, without leaving the root', () => {
-    const tree = merge([file('usr/lib/libc.so'), symlink('lib', 'usr/lib'), symlink('usr/abs', '/lib/libc.so'), symlink('up', '../../../../usr'), symlink('chain', 'up/abs')]);
-    for (const path of ['lib/libc.so', 'usr/abs', 'up/lib/libc.so', 'chain', '../../lib/../lib/libc.so']) expect(layerOf(tree, path), path).toBe(0);
+    const tree = merge([
+      file('usr/lib/libc.so'),
+      symlink('lib', 'usr/lib'),
+      symlink('usr/abs', '/lib/libc.so'),
+      symlink('up', '../../../../usr'),
+      symlink('chain', 'up/abs'),
+    ]);
+    for (const path of ['lib/libc.so', 'usr/abs', 'up/lib/libc.so', 'chain', '../../lib/../lib/libc.so'])
+      expect(layerOf(tree, path), path).toBe(0);
     expect(tree.resolve(parseRawText('chain'), true).path).toBe('usr/lib/libc.so');
   });
 

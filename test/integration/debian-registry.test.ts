@@ -57,19 +57,33 @@ function startApp(root?: string): Promise<RunningApp> {
 }
 
 async function skopeoCopy(from: string, to: string): Promise<void> {
-  await runCommand('skopeo', ['copy', '--insecure-policy', '--src-tls-verify=false', '--dest-tls-verify=false', from, to]);
+  await runCommand('skopeo', [
+    'copy',
+    '--insecure-policy',
+    '--src-tls-verify=false',
+    '--dest-tls-verify=false',
+    from,
+    to,
+  ]);
 }
 
 async function pull(name: string): Promise<Map<string, Buffer>> {
   const folder = join(scratch, name);
   await skopeoCopy(`docker://${new URL(app.url).host}/team/app:1.0`, `dir:${folder}`);
   const files = (await readdir(folder)).filter((file) => /^[0-9a-f]{64}$/.test(file));
-  return new Map(await Promise.all(files.map(async (file) => [file, await readFile(join(folder, file))] as const)));
+  return new Map(
+    await Promise.all(files.map(async (file) => [file, await readFile(join(folder, file))] as const)),
+  );
 }
 
 async function fetchManifest(): Promise<{ digest: string; manifest: Manifest }> {
-  const response = await fetch(`${registry.url}/v2/team/app/manifests/1.0`, { headers: { accept: 'application/vnd.oci.image.manifest.v1+json' } });
-  return { digest: response.headers.get('docker-content-digest') ?? '', manifest: (await response.json()) as Manifest };
+  const response = await fetch(`${registry.url}/v2/team/app/manifests/1.0`, {
+    headers: { accept: 'application/vnd.oci.image.manifest.v1+json' },
+  });
+  return {
+    digest: response.headers.get('docker-content-digest') ?? '',
+    manifest: (await response.json()) as Manifest,
+  };
 }
 
 async function fetchBytes(url: string, headers: Record<string, string> = {}): Promise<Buffer> {
@@ -85,7 +99,9 @@ async function compareRandomRanges(seed: number): Promise<void> {
   const layer = manifest.layers.toSorted((a, b) => b.size - a.size)[0];
   const base = `${app.url}/v2/team/app/_soci/layers/${layer?.digest ?? ''}`;
   const random = seededRandom(seed);
-  const { files } = JSON.parse((await fetchBytes(`${base}/files?limit=10000`)).toString()) as { files: { name: string; type: string; size: number }[] };
+  const { files } = JSON.parse((await fetchBytes(`${base}/files?limit=10000`)).toString()) as {
+    files: { name: string; type: string; size: number }[];
+  };
   const regular = files.filter(({ type, size }) => type === 'reg' && size > 0);
   const blob = await fetchBytes(`${registry.url}/v2/team/app/blobs/${layer?.digest ?? ''}`);
   const archive = join(scratch, 'layer.tar.gz');
@@ -97,9 +113,15 @@ async function compareRandomRanges(seed: number): Promise<void> {
     for (let range = 0; range < RANGES / FILES; range++) {
       const start = Math.floor(random() * expected.byteLength);
       const end = start + 1 + Math.floor(random() * (expected.byteLength - start));
-      const path = file.name.replace(/^(\.?\/)+/, '').split('/').map(encodeURIComponent).join('/');
+      const path = file.name
+        .replace(/^(\.?\/)+/, '')
+        .split('/')
+        .map(encodeURIComponent)
+        .join('/');
       const got = await fetchBytes(`${base}/files/${path}`, { range: `bytes=${start}-${end - 1}` });
-      expect(got.equals(expected.subarray(start, end)), `seed ${seed}: ${file.name} [${start}, ${end})`).toBe(true);
+      expect(got.equals(expected.subarray(start, end)), `seed ${seed}: ${file.name} [${start}, ${end})`).toBe(
+        true,
+      );
     }
   }
 }
@@ -124,9 +146,17 @@ describe('in front of a real registry', () => {
 
   it('lists one SOCI index as referrer, whose zTOCs can be fetched', async () => {
     const { digest } = await fetchManifest();
-    const referrers = JSON.parse((await fetchBytes(`${app.url}/v2/team/app/referrers/${digest}`)).toString()) as { manifests: { digest: string; artifactType: string }[] };
-    expect(referrers.manifests.map(({ artifactType }) => artifactType)).toEqual(['application/vnd.amazon.soci.index.v1+json']);
-    const index = JSON.parse((await fetchBytes(`${app.url}/v2/team/app/manifests/${referrers.manifests[0]?.digest ?? ''}`)).toString()) as Manifest & { subject: { digest: string } };
+    const referrers = JSON.parse(
+      (await fetchBytes(`${app.url}/v2/team/app/referrers/${digest}`)).toString(),
+    ) as { manifests: { digest: string; artifactType: string }[] };
+    expect(referrers.manifests.map(({ artifactType }) => artifactType)).toEqual([
+      'application/vnd.amazon.soci.index.v1+json',
+    ]);
+    const index = JSON.parse(
+      (
+        await fetchBytes(`${app.url}/v2/team/app/manifests/${referrers.manifests[0]?.digest ?? ''}`)
+      ).toString(),
+    ) as Manifest & { subject: { digest: string } };
     expect(index.subject.digest).toBe(digest);
     expect(index.layers.length).toBeGreaterThan(0);
     for (const ztoc of index.layers) {

@@ -14,8 +14,15 @@ it.each([
 });
 
 it('keeps the order of struct fields, sorts maps by their bytes and leaves out what is not there', () => {
-  const value = { b: 1, a: undefined, map: goMap({ z: '1', '10': '2', '9': '3', '\uffff': '4', '😀': '5' }), list: [true, null] };
-  expect(encodeGoJson(value)).toBe('{"b":1,"map":{"10":"2","9":"3","z":"1","\uffff":"4","😀":"5"},"list":[true,null]}');
+  const value = {
+    b: 1,
+    a: undefined,
+    map: goMap({ z: '1', '10': '2', '9': '3', '\uffff': '4', '😀': '5' }),
+    list: [true, null],
+  };
+  expect(encodeGoJson(value)).toBe(
+    '{"b":1,"map":{"10":"2","9":"3","z":"1","\uffff":"4","😀":"5"},"list":[true,null]}',
+  );
 });
 
 it('refuses numbers that Go would print otherwise', () => {

@@ -1,0 +1,255 @@
+import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { type FileHandle, mkdtemp, open, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { gzipSync, zstdCompressSync } from 'node:zlib';
+
+import { afterAll, describe, expect, it } from 'vitest';
+
+import { Growth } from '../../src/blobs/growth.ts';
+import { digestOf } from '../../src/core/digest.ts';
+import type { LayerCompression } from '../../src/core/media-types.ts';
+import { WorkerPool } from '../../src/inflate/worker-pool.ts';
+import { startLayerBuild } from '../../src/ztoc/layer-build.ts';
+import type { BuildingIndex } from '../../src/ztoc/layer-build.ts';
+import type { RawText } from '../../src/ztoc/raw-text.ts';
+import type { Span } from '../../src/ztoc/span.ts';
+import { buildFromBytes, NO_LIMITS } from '../helpers/built-layer.ts';
+import { seededText } from '../helpers/gzip-corpus.ts';
+import { tarArchive } from '../helpers/tar-blocks.ts';
+
+const SPAN_BYTES = 65_536;
+const text = seededText(11, 900_000);
+const tar = tarArchive({
+  'etc/early': text.subarray(0, 300_000),
+  'etc/middle': text.subarray(0, 300_000),
+  'etc/late': text,
+});
+const gzip = gzipSync(tar);
+
+const entry = new URL('../../src/ztoc/layer-worker.ts', import.meta.url);
+const pool = new WorkerPool({ entry, threads: 1, name: 'test', maxQueue: 10 });
+afterAll(() => pool[Symbol.asyncDispose]());
+
+/** A layer file that the test lets grow, and the build that follows it. */
+class GrowingLayer implements AsyncDisposable {
+  readonly growth = new Growth();
+  readonly building: BuildingIndex;
+  readonly path: string;
+  readonly indexPath: string;
+  readonly #folder: string;
+  readonly #file: FileHandle;
+  readonly #bytes: Uint8Array;
+
+  private constructor(
+    folder: string,
+    file: FileHandle,
+    bytes: Uint8Array,
+    compression: LayerCompression,
+    signal?: AbortSignal,
+  ) {
+    this.#folder = folder;
+    this.#file = file;
+    this.#bytes = bytes;
+    this.path = join(folder, 'blob');
+    this.indexPath = join(folder, 'index');
+    this.building = startLayerBuild({
+      pool,
+      path: this.path,
+      growth: this.growth,
+      layerDigest: digestOf(bytes),
+      layerBytes: bytes.length,
+      compression,
+      spanBytes: SPAN_BYTES,
+      limits: NO_LIMITS,
+      indexPath: this.indexPath,
+      ...(signal === undefined ? {} : { signal }),
+    });
+  }
+
+  static async start(
+    bytes: Uint8Array,
+    compression: LayerCompression,
+    signal?: AbortSignal,
+  ): Promise<GrowingLayer> {
+    const folder = await mkdtemp(join(tmpdir(), 'spandrel-build-'));
+    return new GrowingLayer(folder, await open(join(folder, 'blob'), 'w'), bytes, compression, signal);
+  }
+
+  async growTo(bytes: number): Promise<void> {
+    const start = this.growth.availableBytes;
+    await this.#file.write(this.#bytes, start, bytes - start, start);
+    this.growth.advance(bytes);
+  }
+
+  async complete(): Promise<void> {
+    await this.growTo(this.#bytes.length);
+    this.growth.finish('complete');
+  }
+
+  files(): Promise<string[]> {
+    return readdir(this.#folder);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.growth.state === 'growing') this.growth.finish('failed');
+    await this.building.completed.catch(() => undefined);
+    await this.#file.close();
+    await rm(this.#folder, { recursive: true });
+  }
+}
+
+async function inflateSpan(layer: GrowingLayer, bytes: Uint8Array, span: Span): Promise<Uint8Array> {
+  const { compressed, uncompressed, bits, digest, crc32 } = span;
+  const part = bytes.slice(compressed.start, compressed.end);
+  const window = await layer.building.window(span);
+  const uncompressedLength = uncompressed.end - uncompressed.start;
+  return spanPool.run('inflateSpan', { compressed: part, window, bits, digest, crc32, uncompressedLength });
+}
+
+// The only thread of the other pool is busy with the build.
+const spanPool = new WorkerPool({ entry, threads: 1, name: 'spans', maxQueue: 10 });
+afterAll(() => spanPool[Symbol.asyncDispose]());
+
+describe('an index that is being built', () => {
+  it('answers for early spans and files before the rest of the layer is there', async () => {
+    await using layer = await GrowingLayer.start(gzip, 'gzip');
+    const early = layer.building.spanAt(150_000);
+    const file = layer.building.findFile('./etc/middle' as RawText);
+    await layer.growTo(Math.floor(gzip.length / 2));
+    const span = await early;
+    expect(await file).toMatchObject({ name: 'etc/middle', uncompressedSize: 300_000 });
+    // What it has seen, it finds at once.
+    expect(await layer.building.findFile('/etc/early' as RawText)).toMatchObject({ uncompressedOffset: 512 });
+    expect(layer.growth.state).toBe('growing');
+    if (span === undefined) throw new Error('the layer has a span there');
+    expect(span.compressed.end).toBeLessThanOrEqual(layer.growth.availableBytes);
+    expect(await layer.building.span(span.id)).toEqual(span);
+    const { start, end } = span.uncompressed;
+    expect(Buffer.from(await inflateSpan(layer, gzip, span)).equals(tar.subarray(start, end))).toBe(true);
+    await layer.complete();
+    expect(await layer.building.findFile('etc/late' as RawText)).toMatchObject({ uncompressedSize: 900_000 });
+  });
+
+  it.each([
+    ['gzip', gzip],
+    ['none', tar],
+    ['zstd', zstdCompressSync(tar)],
+  ] as const)('ends as the same index that one pass over the %s file gives', async (compression, bytes) => {
+    await using layer = await GrowingLayer.start(bytes, compression);
+    for (let have = 0; have < bytes.length; have += 70_001) await layer.growTo(have);
+    const last = layer.building.spanAt(tar.length - 1);
+    const missing = layer.building.findFile('etc/none' as RawText);
+    await layer.complete();
+    const { index, ztoc } = await layer.building.completed;
+    await using expected = await buildFromBytes(bytes, {
+      compression,
+      spanBytes: SPAN_BYTES,
+      chunkBytes: 256 * 1024,
+    });
+    expect(index.summary).toEqual(expected.index.summary);
+    expect([...index.spans()]).toEqual([...expected.index.spans()]);
+    expect([...index.entries()]).toEqual([...expected.index.entries()]);
+    expect(await last).toEqual([...index.spans()].at(-1));
+    expect(await missing).toBeUndefined();
+    expect(await layer.building.spanAt(tar.length)).toBeUndefined();
+    expect(ztoc === undefined ? undefined : createHash('sha256').update(ztoc).digest('hex')).toBe(
+      index.summary.ztoc?.digest.slice(7),
+    );
+    expect(await layer.files()).toEqual(['blob', 'index']);
+  });
+
+  it('waits for the verdict on the file before it is complete', async () => {
+    await using layer = await GrowingLayer.start(gzip, 'gzip');
+    await layer.growTo(gzip.length);
+    await layer.building.spanAt(tar.length - 1);
+    expect(existsSync(layer.indexPath)).toBe(false);
+    layer.growth.finish('failed');
+    await expect(layer.building.completed).rejects.toMatchObject({ code: 'UPSTREAM_UNREACHABLE' });
+    expect(await layer.files()).toEqual(['blob']);
+  });
+
+  it('fails for all who wait when the layer is damaged, and leaves nothing', async () => {
+    const damaged = Buffer.from(gzip);
+    damaged.fill(0xff, 100_000, 100_100);
+    await using layer = await GrowingLayer.start(damaged, 'gzip');
+    const waiting = [
+      layer.building.spanAt(tar.length - 1),
+      layer.building.span(1000),
+      layer.building.findFile('none' as RawText),
+      layer.building.finished(),
+    ];
+    await layer.complete();
+    for (const outcome of await Promise.allSettled(waiting)) {
+      expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'LAYER_CORRUPT' } });
+    }
+    await expect(layer.building.spanAt(tar.length - 1)).rejects.toMatchObject({ code: 'LAYER_CORRUPT' });
+    expect(await layer.files()).toEqual(['blob']);
+  });
+
+  it('stops when it is told to, also while it waits for a thread', async () => {
+    const stopping = new AbortController();
+    await using running = await GrowingLayer.start(gzip, 'gzip', stopping.signal);
+    await using queued = await GrowingLayer.start(gzip, 'gzip', stopping.signal);
+    await running.growTo(Math.floor(gzip.length / 2));
+    await running.building.spanAt(0);
+    const reason = new Error('enough');
+    stopping.abort(reason);
+    await expect(running.building.completed).rejects.toBe(reason);
+    await expect(queued.building.finished()).rejects.toBe(reason);
+    expect(await running.files()).toEqual(['blob']);
+  });
+
+  it('lets go of one who leaves without ending the build', async () => {
+    await using layer = await GrowingLayer.start(gzip, 'gzip');
+    const leaving = new AbortController();
+    const waiting = [
+      layer.building.spanAt(5, leaving.signal),
+      layer.building.findFile('x' as RawText, leaving.signal),
+      layer.building.finished(leaving.signal),
+    ];
+    const reason = new Error('gone');
+    leaving.abort(reason);
+    for (const promise of waiting) await expect(promise).rejects.toBe(reason);
+    await layer.complete();
+    expect((await layer.building.finished()).summary.diffId).toBe(digestOf(tar));
+  });
+});
+
+describe('the tasks that decode spans', () => {
+  it('refuse compressed bytes that do not match the digest', async () => {
+    await using built = await buildFromBytes(gzip, { compression: 'gzip', spanBytes: SPAN_BYTES });
+    const span = await built.index.span(1);
+    if (span === undefined) throw new Error('the layer has more than one span');
+    const compressed = gzip.slice(span.compressed.start, span.compressed.end);
+    compressed[5] = (compressed[5] ?? 0) ^ 1;
+    const input = { ...span, compressed, window: await built.index.window(span), uncompressedLength: 1 };
+    await expect(spanPool.run('inflateSpan', input)).rejects.toMatchObject({ code: 'SPAN_CORRUPT' });
+  });
+
+  it('decode the spans of a zstd layer from its file', async () => {
+    const bytes = zstdCompressSync(tar);
+    await using layer = await GrowingLayer.start(bytes, 'zstd');
+    await layer.complete();
+    const { index } = await layer.building.completed;
+    const parts: Uint8Array[] = [];
+    for (const span of index.spans()) {
+      parts.push(
+        await spanPool.run<Uint8Array>('readZstdSpan', {
+          path: layer.path,
+          growth: layer.growth.shared,
+          span,
+        }),
+      );
+    }
+    expect(Buffer.concat(parts).equals(tar)).toBe(true);
+    const wrong = { ...(await index.span(2)), crc32: 1 };
+    const failing = spanPool.run('readZstdSpan', {
+      path: layer.path,
+      growth: layer.growth.shared,
+      span: wrong,
+    });
+    await expect(failing).rejects.toMatchObject({ code: 'SPAN_CORRUPT' });
+  });
+});

@@ -1,0 +1,162 @@
+import { createHash } from 'node:crypto';
+import { crc32, deflateRawSync, gzipSync, zstdCompressSync } from 'node:zlib';
+
+import { describe, expect, it } from 'vitest';
+
+import type { LayerCompression } from '../../src/core/media-types.ts';
+import { pakoEngine } from '../../src/inflate/pako-engine.ts';
+import { readZstdFrame } from '../../src/inflate/zstd-inflater.ts';
+import type { Span } from '../../src/ztoc/span.ts';
+import { buildFromBytes, type BuiltLayer } from '../helpers/built-layer.ts';
+import { chunksOf, gzipMember, seededText } from '../helpers/gzip-corpus.ts';
+import { tarArchive, tarFile, tarHeader } from '../helpers/tar-blocks.ts';
+import { skippableFrame } from '../helpers/zstd-corpus.ts';
+
+const SPAN_BYTES = 65_536;
+const text = seededText(5, 500_000);
+const tar = tarArchive({ 'a.txt': text.subarray(0, 300_000), 'b.txt': text.subarray(300_000) });
+
+async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, void, void> {
+  yield bytes;
+}
+
+async function decodeSpan(
+  layer: Uint8Array,
+  span: Span,
+  window: Uint8Array,
+  compression: LayerCompression,
+): Promise<Uint8Array> {
+  const compressed = layer.subarray(span.compressed.start, span.compressed.end);
+  expect(`sha256:${createHash('sha256').update(compressed).digest('hex')}`).toBe(span.digest);
+  const { start, end } = span.uncompressed;
+  if (compression === 'none') return compressed;
+  if (compression === 'gzip') {
+    return pakoEngine.inflateSpan({ compressed, bits: span.bits, window, uncompressedLength: end - start });
+  }
+  const frameStart = span.frame?.uncompressedStart ?? 0;
+  const range = { start: start - frameStart, end: end - frameStart };
+  const parts: Uint8Array[] = [];
+  for await (const part of readZstdFrame({ compressed: once(compressed), uncompressed: range }))
+    parts.push(part);
+  return Buffer.concat(parts);
+}
+
+const layers: [string, LayerCompression, Uint8Array][] = [
+  ['gzip', 'gzip', gzipSync(tar)],
+  ['gzip of many members', 'gzip', Buffer.concat(chunksOf(tar, 40_000).map((part) => gzipSync(part)))],
+  ['gzip of stored blocks', 'gzip', gzipSync(tar, { level: 0 })],
+  ['plain tar', 'none', tar],
+  ['zstd of one frame', 'zstd', zstdCompressSync(tar)],
+  ['zstd of small frames', 'zstd', Buffer.concat(chunksOf(tar, 9000).map((part) => zstdCompressSync(part)))],
+  [
+    'zstd of large and empty frames and such that hold no data',
+    'zstd',
+    Buffer.concat([
+      skippableFrame(0, 100),
+      ...chunksOf(tar, 100_000).flatMap((part) => [
+        zstdCompressSync(part),
+        zstdCompressSync(''),
+        skippableFrame(3, 70_000),
+      ]),
+    ]),
+  ],
+];
+
+describe.each(layers)('the spans of a layer: %s', (_, compression, layer) => {
+  it.each([700, 10_000, 1_000_000])(
+    'decode to the layer, each on its own, when it comes in chunks of %d bytes',
+    async (chunkBytes) => {
+      await using built = await buildFromBytes(layer, { compression, spanBytes: SPAN_BYTES, chunkBytes });
+      const spans = [...built.index.spans()];
+      const parts: Uint8Array[] = [];
+      for (const span of spans) {
+        const part = await decodeSpan(layer, span, await built.index.window(span), compression);
+        expect(crc32(part)).toBe(span.crc32);
+        parts.push(part);
+      }
+      expect(Buffer.concat(parts).equals(tar)).toBe(true);
+      expect(spans.length).toBeGreaterThan(3);
+      expect(built.build.diffId).toBe(`sha256:${createHash('sha256').update(tar).digest('hex')}`);
+    },
+  );
+});
+
+function build(layer: Uint8Array, compression: LayerCompression = 'gzip'): Promise<BuiltLayer> {
+  return buildFromBytes(layer, { compression, spanBytes: SPAN_BYTES });
+}
+
+describe('buildLayer', () => {
+  it('gives spans and diffID of a layer that is no tar', async () => {
+    await using built = await build(gzipSync(text));
+    const { summary } = built.index;
+    expect(summary.reason?.code).toBe('TAR_INVALID');
+    expect(summary.ztoc).toBeUndefined();
+    expect(summary.uncompressedBytes).toBe(text.length);
+    expect(summary.diffId).toBe(`sha256:${createHash('sha256').update(text).digest('hex')}`);
+  });
+
+  it('makes a zTOC of a sparse file as `soci` does, but none to publish', async () => {
+    const records = [
+      'GNU.sparse.major=0',
+      'GNU.sparse.minor=1',
+      'GNU.sparse.size=9000',
+      'GNU.sparse.numblocks=1',
+      'GNU.sparse.map=0,10',
+    ];
+    const pax = Buffer.from(records.map(paxRecord).join(''));
+    const header = Buffer.concat([
+      tarHeader({ name: 'pax', typeflag: 'x', size: pax.length }),
+      pax,
+      Buffer.alloc(512 - pax.length),
+    ]);
+    await using built = await build(
+      gzipSync(Buffer.concat([header, tarFile('sparse', Buffer.alloc(10)), Buffer.alloc(1024)])),
+    );
+    expect(built.build.mountable).toBe(true);
+    expect(built.build.ztoc).toBeDefined();
+    expect(built.index.summary.ztoc).toBeUndefined();
+    expect(built.index.summary.reason?.code).toBe('TAR_UNSUPPORTED');
+    expect(
+      [...built.index.entries()].map(({ type, uncompressedSize }) => ({ type, uncompressedSize })),
+    ).toEqual([{ type: 'sparse', uncompressedSize: 9000 }]);
+  });
+
+  it.each([
+    [511, undefined],
+    [512, 'INDEX_UNMOUNTABLE'],
+  ])('takes a gzip comment of %d bytes as Go does', async (length, code) => {
+    await using built = await build(gzipMember(deflateRawSync(tar), tar, { comment: 'c'.repeat(length) }));
+    expect(built.index.summary.reason?.code).toBe(code);
+    expect(built.build.ztoc === undefined).toBe(code !== undefined);
+  });
+
+  it.each(['gzip', 'zstd', 'none'] as const)(
+    'refuses a %s layer that inflates to more than it may',
+    async (compression) => {
+      const layer = { gzip: gzipSync, zstd: zstdCompressSync, none: (bytes: Uint8Array) => bytes }[
+        compression
+      ](tar);
+      const limits = { maxUncompressedBytes: tar.length - 1, maxTocEntries: 10 };
+      await expect(
+        buildFromBytes(layer, { compression, spanBytes: SPAN_BYTES, limits }),
+      ).rejects.toMatchObject({ code: 'LAYER_TOO_LARGE' });
+    },
+  );
+
+  it('refuses a layer with more files than it may have', async () => {
+    const limits = { maxUncompressedBytes: 1e9, maxTocEntries: 1 };
+    await expect(
+      buildFromBytes(gzipSync(tar), { compression: 'gzip', spanBytes: SPAN_BYTES, limits }),
+    ).rejects.toMatchObject({ code: 'LAYER_TOO_LARGE' });
+  });
+
+  it.each(['gzip', 'zstd'] as const)('refuses a %s layer that is cut short', async (compression) => {
+    const layer = { gzip: gzipSync, zstd: zstdCompressSync }[compression](tar);
+    await expect(build(layer.subarray(0, -9), compression)).rejects.toMatchObject({ code: 'LAYER_CORRUPT' });
+  });
+});
+
+function paxRecord(record: string): string {
+  const length = record.length + 2;
+  return `${length + String(length + 2).length} ${record}\n`;
+}
