@@ -17,7 +17,7 @@ export interface JsonFaultRule {
   readonly action: Exclude<FaultAction, { kind: 'hold' }> | { readonly kind: 'hold' };
 }
 
-/** Remote control of a {@link DemoRegistry} that runs in another process. */
+/** Remote control of a {@link DemoRegistry} in a process of its own, over HTTP. */
 export interface ControlServer extends AsyncDisposable {
   /** Ends with `/_control`. */
   readonly url: string;

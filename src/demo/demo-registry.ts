@@ -79,8 +79,11 @@ export class DemoRegistry implements AsyncDisposable {
 
   static async start(options: DemoRegistryOptions = {}): Promise<DemoRegistry> {
     const registry = new DemoRegistry(options);
+    await using starting = new AsyncDisposableStack();
+    starting.use(registry);
     await registry.#listen('registry', options.port ?? 0);
     if (registry.#signedBlobs !== undefined) await registry.#listen('blobs', 0);
+    starting.move();
     return registry;
   }
 

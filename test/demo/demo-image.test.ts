@@ -14,6 +14,11 @@ import {
 const MIB = 1024 * 1024;
 const MAX_TAR_BYTES = 256 * MIB;
 
+interface Config {
+  rootfs: { diff_ids: string[] };
+  history: { empty_layer?: boolean }[];
+}
+
 interface Manifest {
   config: { digest: string; size: number };
   layers: { digest: string; size: number; mediaType: string }[];
@@ -30,8 +35,16 @@ function contentOf({ blobs, manifests }: DemoImage, digest: string): Buffer {
   return Buffer.from(found.bytes);
 }
 
-function jsonOf<T>(image: DemoImage, digest: string): T {
-  return JSON.parse(contentOf(image, digest).toString()) as T;
+function jsonOf(image: DemoImage, digest: string): unknown {
+  return JSON.parse(contentOf(image, digest).toString());
+}
+
+function manifestOf(image: DemoImage, digest: string): Manifest {
+  return jsonOf(image, digest) as Manifest;
+}
+
+function digests({ blobs, manifests }: DemoImage): string[] {
+  return [...blobs, ...manifests].map(({ digest }) => digest);
 }
 
 /** The tar of a layer, unpacked by the usual tools. */
@@ -96,25 +109,23 @@ describe('generateDemoImage', () => {
   it('says the right digest and size everywhere', () => {
     for (const { digest, bytes } of [...image.blobs, ...image.manifests])
       expect(digest).toBe(`sha256:${sha256(bytes)}`);
-    const index = jsonOf<Manifest>(image, image.digest);
+    const index = manifestOf(image, image.digest);
     expect(index.manifests.map(({ platform }) => `${platform.os}/${platform.architecture}`)).toEqual([
       'linux/amd64',
       'linux/arm64',
     ]);
     for (const { digest, size } of index.manifests) {
       expect(contentOf(image, digest)).toHaveLength(size);
-      const { config, layers } = jsonOf<Manifest>(image, digest);
+      const { config, layers } = manifestOf(image, digest);
       for (const descriptor of [config, ...layers])
         expect(contentOf(image, descriptor.digest)).toHaveLength(descriptor.size);
     }
   });
 
   it('has configs whose diffIDs are those of the layers, for both platforms', () => {
-    const [amd64 = '', arm64 = ''] = jsonOf<Manifest>(image, image.digest).manifests.map(
-      ({ digest }) => digest,
-    );
+    const [amd64 = '', arm64 = ''] = manifestOf(image, image.digest).manifests.map(({ digest }) => digest);
     const layersOf = (manifest: string): string[] =>
-      jsonOf<Manifest>(image, manifest).layers.map(({ digest }) => digest);
+      manifestOf(image, manifest).layers.map(({ digest }) => digest);
     expect(layersOf(amd64)).toEqual(image.layers.map(({ digest }) => digest));
     expect(layersOf(arm64).map((digest, i) => digest === layersOf(amd64)[i])).toEqual([
       true,
@@ -125,11 +136,8 @@ describe('generateDemoImage', () => {
       true,
     ]);
     for (const manifest of [amd64, arm64]) {
-      const { config } = jsonOf<Manifest>(image, manifest);
-      const { rootfs, history } = jsonOf<{
-        rootfs: { diff_ids: string[] };
-        history: { empty_layer?: boolean }[];
-      }>(image, config.digest);
+      const { config } = manifestOf(image, manifest);
+      const { rootfs, history } = jsonOf(image, config.digest) as Config;
       const gzipped = layersOf(manifest)[2] ?? '';
       const diffIds = image.layers.map(({ diffId }) => diffId as string);
       diffIds[2] = `sha256:${sha256(execFileSync('gzip', ['-dc'], { input: contentOf(image, gzipped) }))}`;
@@ -228,8 +236,6 @@ describe('the seed', () => {
       generateDemoImage({ seed: 'a', scale }),
       generateDemoImage({ seed: 'b', scale }),
     ]);
-    const digests = ({ blobs, manifests }: DemoImage): string[] =>
-      [...blobs, ...manifests].map(({ digest }) => digest);
     expect(digests(first)).toEqual(digests(second));
     expect(other.digest).not.toBe(first.digest);
   });

@@ -28,6 +28,31 @@ async function statusOf(url: string, authorization?: string, method = 'GET'): Pr
   return response.status;
 }
 
+/** What the token endpoint of a challenge answers. */
+async function askForToken(challenge: string | null, authorization?: string): Promise<Response> {
+  const {
+    realm = '',
+    service = '',
+    scope,
+  } = Object.fromEntries(
+    Array.from(challenge?.matchAll(/(\w+)="([^"]*)"/g) ?? [], ([, key, value]) => [key, value]),
+  ) as Record<string, string>;
+  const query = new URLSearchParams({ service, ...(scope === undefined ? {} : { scope }) });
+  return fetch(`${realm}?${query.toString()}`, {
+    headers: authorization === undefined ? {} : { authorization },
+  });
+}
+
+async function challengeOf(url: string): Promise<string | null> {
+  return (await fetch(url)).headers.get('www-authenticate');
+}
+
+async function locationOf(url: string): Promise<string> {
+  const response = await fetch(url, { redirect: 'manual' });
+  expect(response.status).toBe(307);
+  return response.headers.get('location') ?? '';
+}
+
 describe('Basic', () => {
   it('lets the right credentials in and challenges all others', async () => {
     const { registry, blobUrl } = await start({ auth: { kind: 'basic', ...CREDENTIALS } });
@@ -45,31 +70,13 @@ describe('Basic', () => {
 });
 
 describe('Bearer', () => {
-  async function token(challenge: string | null, authorization?: string): Promise<Response> {
-    const {
-      realm = '',
-      service = '',
-      scope,
-    } = Object.fromEntries(
-      Array.from(challenge?.matchAll(/(\w+)="([^"]*)"/g) ?? [], ([, key, value]) => [key, value]),
-    ) as Record<string, string>;
-    const query = new URLSearchParams({ service, ...(scope === undefined ? {} : { scope }) });
-    return fetch(`${realm}?${query.toString()}`, {
-      headers: authorization === undefined ? {} : { authorization },
-    });
-  }
-
-  async function challengeOf(url: string): Promise<string | null> {
-    return (await fetch(url)).headers.get('www-authenticate');
-  }
-
   it('says where to get a token, which is good for this repository', async () => {
     const { registry, blobUrl } = await start({ auth: { kind: 'bearer' } });
     const challenge = await challengeOf(blobUrl);
     expect(challenge).toBe(
       `Bearer realm="${registry.url}/token",service="demo-registry",scope="repository:app:pull"`,
     );
-    const issued = (await (await token(challenge)).json()) as { token: string; expires_in: number };
+    const issued = (await (await askForToken(challenge)).json()) as { token: string; expires_in: number };
     expect(issued.expires_in).toBe(300);
     expect(await statusOf(blobUrl, `Bearer ${issued.token}`)).toBe(200);
     expect(await statusOf(`${registry.url}/v2/`, `Bearer ${issued.token}`)).toBe(200);
@@ -81,8 +88,8 @@ describe('Bearer', () => {
   it('wants credentials for the token where there are any', async () => {
     const { blobUrl } = await start({ auth: { kind: 'bearer', ...CREDENTIALS } });
     const challenge = await challengeOf(blobUrl);
-    expect((await token(challenge)).status).toBe(401);
-    expect((await token(challenge, BASIC)).status).toBe(200);
+    expect((await askForToken(challenge)).status).toBe(401);
+    expect((await askForToken(challenge, BASIC)).status).toBe(200);
   });
 
   it('refuses tokens that have expired or been revoked', async () => {
@@ -90,7 +97,7 @@ describe('Bearer', () => {
     const { registry, blobUrl } = await start({ auth: { kind: 'bearer', tokenSeconds: 60 }, clock });
     const challenge = await challengeOf(blobUrl);
     const issue = async (): Promise<string> =>
-      `Bearer ${((await (await token(challenge)).json()) as { token: string }).token}`;
+      `Bearer ${((await (await askForToken(challenge)).json()) as { token: string }).token}`;
     const first = await issue();
     clock.advance(59_999);
     expect(await statusOf(blobUrl, first)).toBe(200);
@@ -104,12 +111,6 @@ describe('Bearer', () => {
 });
 
 describe('redirected blobs', () => {
-  async function locationOf(url: string): Promise<string> {
-    const response = await fetch(url, { redirect: 'manual' });
-    expect(response.status).toBe(307);
-    return response.headers.get('location') ?? '';
-  }
-
   it('come from the second listener, whole or in ranges, by one URL', async () => {
     const { registry, blobUrl } = await start({ redirectBlobs: true });
     const location = await locationOf(blobUrl);

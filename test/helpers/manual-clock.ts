@@ -1,9 +1,23 @@
 import type { Clock } from '../../src/demo/clock.ts';
 
-/** Time that stands still until it is moved. Sleepers whose time has come go on in the order of their times. */
+interface Sleeper {
+  readonly wakeMs: number;
+  readonly wake: () => void;
+}
+
+/**
+ * Time that stands still until it is moved; sleepers whose time has come go on in the order of their times. With `runs` it moves by
+ * itself to the next sleeper whenever there is nothing else to do.
+ */
 export class ManualClock implements Clock {
+  readonly #runs: boolean;
   #nowMs = 1_000_000;
-  #sleepers: { readonly wakeMs: number; readonly wake: () => void }[] = [];
+  #sleepers: Sleeper[] = [];
+  #awaited: { readonly count: number; readonly resolve: () => void }[] = [];
+
+  constructor({ runs = false } = {}) {
+    this.#runs = runs;
+  }
 
   now(): number {
     return this.#nowMs;
@@ -14,10 +28,25 @@ export class ManualClock implements Clock {
     return this.#sleepers.map(({ wakeMs }) => wakeMs - this.#nowMs);
   }
 
+  /** Resolves when so many are asleep. */
+  async asleep(count: number): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#awaited.push({ count, resolve });
+    this.#tell();
+    await promise;
+  }
+
   sleep(durationMs: number, signal?: AbortSignal): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    this.#sleepers.push({ wakeMs: this.#nowMs + durationMs, wake: resolve });
-    signal?.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+    const sleeper = { wakeMs: this.#nowMs + durationMs, wake: resolve };
+    this.#sleepers.push(sleeper);
+    const onAbort = (): void => {
+      this.#sleepers = this.#sleepers.filter((other) => other !== sleeper);
+      reject(signal?.reason as Error);
+    };
+    signal?.addEventListener('abort', onAbort, { once: true });
+    if (this.#runs) setImmediate(() => this.#advanceToNext());
+    this.#tell();
     return promise;
   }
 
@@ -27,5 +56,14 @@ export class ManualClock implements Clock {
     const due = this.#sleepers.filter(({ wakeMs }) => wakeMs <= this.#nowMs);
     this.#sleepers = this.#sleepers.filter(({ wakeMs }) => wakeMs > this.#nowMs);
     for (const { wake } of due.toSorted((a, b) => a.wakeMs - b.wakeMs)) wake();
+  }
+
+  #advanceToNext(): void {
+    if (this.#sleepers.length > 0) this.advance(Math.max(0, Math.min(...this.sleepersMs)));
+  }
+
+  #tell(): void {
+    for (const { count, resolve } of this.#awaited) if (this.#sleepers.length >= count) resolve();
+    this.#awaited = this.#awaited.filter(({ count }) => this.#sleepers.length < count);
   }
 }
