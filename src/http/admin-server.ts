@@ -1,4 +1,4 @@
-import { type FastifyInstance, fastify } from 'fastify';
+import { type FastifyInstance, fastify, LogController } from 'fastify';
 
 import type { BlobStore } from '../blobs/blob-store.ts';
 import type { RedisCache } from '../cache/redis-cache.ts';
@@ -21,7 +21,7 @@ export interface AdminServerDeps {
 export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
   const server = fastify({
     loggerInstance: deps.logger,
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     forceCloseConnections: true,
   });
 
