@@ -28,7 +28,12 @@ export class ChunkMap {
   constructor(sizeBytes: number, chunkBytes: number) {
     this.sizeBytes = sizeBytes;
     for (let start = 0; start < sizeBytes; start += chunkBytes) {
-      this.#chunks.push({ start, end: Math.min(sizeBytes, start + chunkBytes), filledEnd: start, claimed: false });
+      this.#chunks.push({
+        start,
+        end: Math.min(sizeBytes, start + chunkBytes),
+        filledEnd: start,
+        claimed: false,
+      });
     }
   }
 
@@ -66,7 +71,8 @@ export class ChunkMap {
     for (let index = this.#indexAt(range.start); ; index++) {
       const chunk = this.#chunks[index];
       if (chunk === undefined || chunk.start >= range.end) break;
-      if (chunk.filledEnd >= range.start) chunk.filledEnd = Math.max(chunk.filledEnd, Math.min(chunk.end, range.end));
+      if (chunk.filledEnd >= range.start)
+        chunk.filledEnd = Math.max(chunk.filledEnd, Math.min(chunk.end, range.end));
     }
     while (this.#isWhole(this.#firstIncomplete)) this.#firstIncomplete++;
   }

@@ -7,13 +7,17 @@ import { Growth } from './growth.ts';
 
 /** To the thread: hash a growing file, or stop doing so. */
 export type DigestRequest =
-  | { readonly id: number; readonly path: string; readonly growth: SharedArrayBuffer; readonly algorithm: DigestAlgorithm }
+  | {
+      readonly id: number;
+      readonly path: string;
+      readonly growth: SharedArrayBuffer;
+      readonly algorithm: DigestAlgorithm;
+    }
   | { readonly id: number; readonly cancel: true };
 
 /** From the thread. A growth that fails has no digest. */
 export type DigestReply = { readonly id: number } & (
-  | { readonly digest: Digest }
-  | { readonly failure: string }
+  { readonly digest: Digest } | { readonly failure: string }
 );
 
 const READ_BYTES = 2 ** 20;
@@ -30,7 +34,10 @@ port?.on('message', (request: DigestRequest) => {
   void hashGrowingFile(request)
     .then(
       (digest): DigestReply => ({ id: request.id, digest }),
-      (error: unknown): DigestReply => ({ id: request.id, failure: error instanceof Error ? error.message : String(error) }),
+      (error: unknown): DigestReply => ({
+        id: request.id,
+        failure: error instanceof Error ? error.message : String(error),
+      }),
     )
     .then((reply) => {
       cancelled.delete(request.id);
@@ -38,7 +45,12 @@ port?.on('message', (request: DigestRequest) => {
     });
 });
 
-async function hashGrowingFile({ id, path, growth: shared, algorithm }: Exclude<DigestRequest, { cancel: true }>): Promise<Digest> {
+async function hashGrowingFile({
+  id,
+  path,
+  growth: shared,
+  algorithm,
+}: Exclude<DigestRequest, { cancel: true }>): Promise<Digest> {
   const growth = new Growth(shared);
   const hash = createHash(algorithm);
   const file = await open(path, 'r');
@@ -54,7 +66,12 @@ async function hashGrowingFile({ id, path, growth: shared, algorithm }: Exclude<
         if (state === 'complete') return `${algorithm}:${hash.digest('hex')}` as Digest;
         continue;
       }
-      const { bytesRead } = await file.read(buffer, 0, Math.min(READ_BYTES, availableBytes - position), position);
+      const { bytesRead } = await file.read(
+        buffer,
+        0,
+        Math.min(READ_BYTES, availableBytes - position),
+        position,
+      );
       if (bytesRead === 0) throw new Error('the file is shorter than announced');
       hash.update(buffer.subarray(0, bytesRead));
       position += bytesRead;

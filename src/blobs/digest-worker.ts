@@ -28,7 +28,12 @@ export class DigestWorker implements AsyncDisposable {
    * under another name until the thread has opened it.
    * @throws SpandrelError STORE_FAILED if the file cannot be read, the growth fails or the thread breaks; the signal's reason
    */
-  async hash(path: string, growth: Growth, algorithm: DigestAlgorithm, signal?: AbortSignal): Promise<Digest> {
+  async hash(
+    path: string,
+    growth: Growth,
+    algorithm: DigestAlgorithm,
+    signal?: AbortSignal,
+  ): Promise<Digest> {
     signal?.throwIfAborted();
     if (this.#disposed) throw new SpandrelError('SHUTTING_DOWN', 'the digest thread has been stopped');
     const worker = (this.#worker ??= this.#start());
@@ -57,7 +62,9 @@ export class DigestWorker implements AsyncDisposable {
       if ('digest' in reply) pending?.resolve(reply.digest);
       else pending?.reject(new SpandrelError('STORE_FAILED', `a blob could not be hashed: ${reply.failure}`));
     });
-    worker.on('error', (error) => this.#failAll(new SpandrelError('STORE_FAILED', 'the digest thread broke', { cause: error })));
+    worker.on('error', (error) =>
+      this.#failAll(new SpandrelError('STORE_FAILED', 'the digest thread broke', { cause: error })),
+    );
     worker.on('exit', () => {
       if (this.#worker === worker) this.#worker = undefined;
       this.#failAll(new SpandrelError('STORE_FAILED', 'the digest thread ended'));

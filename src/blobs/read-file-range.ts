@@ -13,10 +13,13 @@ export async function readFileRange(file: FileHandle, range: ByteRange): Promise
   const buffer = Buffer.allocUnsafeSlow(rangeLength(range));
   let filled = 0;
   while (filled < buffer.byteLength) {
-    const { bytesRead } = await file.read(buffer, filled, buffer.byteLength - filled, range.start + filled).catch((error: unknown) => {
-      throw storeFault(error, 'read a blob');
-    });
-    if (bytesRead === 0) throw new SpandrelError('STORE_FAILED', 'a file of the store is shorter than it was');
+    const { bytesRead } = await file
+      .read(buffer, filled, buffer.byteLength - filled, range.start + filled)
+      .catch((error: unknown) => {
+        throw storeFault(error, 'read a blob');
+      });
+    if (bytesRead === 0)
+      throw new SpandrelError('STORE_FAILED', 'a file of the store is shorter than it was');
     filled += bytesRead;
   }
   return buffer;
@@ -25,6 +28,14 @@ export async function readFileRange(file: FileHandle, range: ByteRange): Promise
 /** @throws SpandrelError RANGE_INVALID if `range` does not lie within `sizeBytes` */
 export function assertRangeWithin(range: ByteRange, sizeBytes: number): void {
   const { start, end } = range;
-  const isWithin = Number.isSafeInteger(start) && Number.isSafeInteger(end) && start >= 0 && start <= end && end <= sizeBytes;
-  if (!isWithin) throw new SpandrelError('RANGE_INVALID', `bytes ${start} to ${end} do not lie within ${sizeBytes}`, { detail: { sizeBytes } });
+  const isWithin =
+    Number.isSafeInteger(start) &&
+    Number.isSafeInteger(end) &&
+    start >= 0 &&
+    start <= end &&
+    end <= sizeBytes;
+  if (!isWithin)
+    throw new SpandrelError('RANGE_INVALID', `bytes ${start} to ${end} do not lie within ${sizeBytes}`, {
+      detail: { sizeBytes },
+    });
 }

@@ -7,8 +7,13 @@ const FULL: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT']);
 export function storeFault(error: unknown, doing: string): SpandrelError {
   if (isSpandrelError(error)) return error;
   const code = fileErrorCode(error);
-  if (FULL.has(code)) return new SpandrelError('STORE_FULL', `the disk is full: the store could not ${doing}`, { cause: error });
-  return new SpandrelError('STORE_FAILED', `the store could not ${doing}${code === '' ? '' : ` (${code})`}`, { cause: error });
+  if (FULL.has(code))
+    return new SpandrelError('STORE_FULL', `the disk is full: the store could not ${doing}`, {
+      cause: error,
+    });
+  return new SpandrelError('STORE_FAILED', `the store could not ${doing}${code === '' ? '' : ` (${code})`}`, {
+    cause: error,
+  });
 }
 
 /** `ENOENT` and its like; empty if `error` is none of the file system. */

@@ -48,7 +48,10 @@ export class StoreLayout {
     });
     if (format !== undefined && format.trim() !== FORMAT) {
       const found = JSON.stringify(format.trim().slice(0, 40));
-      throw new SpandrelError('STORE_FAILED', `the store ${this.#root} has the layout ${found}, this version needs "${FORMAT}": use another storage.root`);
+      throw new SpandrelError(
+        'STORE_FAILED',
+        `the store ${this.#root} has the layout ${found}, this version needs "${FORMAT}": use another storage.root`,
+      );
     }
     await mkdir(join(this.#root, 'blobs'), { recursive: true });
     await rm(join(this.#root, 'partial'), { recursive: true, force: true });
@@ -64,7 +67,9 @@ export class StoreLayout {
       for (const prefix of await readdir(join(blobs, algorithm))) {
         const folder = join(blobs, algorithm, prefix);
         const names = await readdir(folder);
-        const inFolder = await Promise.all(names.map((name) => findBlob(`${algorithm}:${name}`, join(folder, name))));
+        const inFolder = await Promise.all(
+          names.map((name) => findBlob(`${algorithm}:${name}`, join(folder, name))),
+        );
         for (const blob of inFolder) if (blob !== undefined) found.push(blob);
       }
     }

@@ -27,10 +27,14 @@ export class StoreLock implements AsyncDisposable {
       database.close();
       const owner = await readFile(ownerPath, 'utf8').catch(() => '');
       const ownerPid = /^\d+$/.test(owner) ? Number(owner) : undefined;
-      throw new SpandrelError('STORE_LOCKED', `the store ${root} belongs to the running process ${ownerPid ?? '(unknown)'}`, {
-        cause: error,
-        detail: { pid: ownerPid },
-      });
+      throw new SpandrelError(
+        'STORE_LOCKED',
+        `the store ${root} belongs to the running process ${ownerPid ?? '(unknown)'}`,
+        {
+          cause: error,
+          detail: { pid: ownerPid },
+        },
+      );
     }
     const lock = new StoreLock(database);
     try {

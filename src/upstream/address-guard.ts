@@ -16,7 +16,11 @@ export function guardedLookup(trustedHostname: string): LookupFunction {
   return (hostname, options, callback) => {
     resolveHost(hostname, options, (error, resolved, family) => {
       const addresses = Array.isArray(resolved) ? resolved.map(({ address }) => address) : [resolved];
-      if (error === null && hostname !== trustedHostname && addresses.some((address) => isMetadataAddress(address))) {
+      if (
+        error === null &&
+        hostname !== trustedHostname &&
+        addresses.some((address) => isMetadataAddress(address))
+      ) {
         callback(new Error('the name leads to a link-local address'), []);
       } else {
         callback(error, resolved, family);

@@ -66,7 +66,8 @@ export class Authenticator {
     signal: AbortSignal | undefined,
   ): Promise<Secret | undefined> {
     const grant = this.#grants.get(scope);
-    const isNewer = grant !== undefined && grant.authorization !== refused && performance.now() < grant.expiresAtMs;
+    const isNewer =
+      grant !== undefined && grant.authorization !== refused && performance.now() < grant.expiresAtMs;
     return isNewer ? grant.authorization : this.#renew(scope, challenges, signal);
   }
 
@@ -106,7 +107,10 @@ export class Authenticator {
     const realm = parseRealm(upstream, challenge);
     const isTrusted = mayReceiveCredentials(realm, base);
     if (!isTrusted && credentials !== undefined) {
-      logger.warn({ upstream, realm: realm.host }, 'token service of another domain: credentials are not sent to it');
+      logger.warn(
+        { upstream, realm: realm.host },
+        'token service of another domain: credentials are not sent to it',
+      );
     }
     const asked = performance.now();
     const token = await fetchToken(transport, {

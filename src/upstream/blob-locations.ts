@@ -11,7 +11,9 @@ const EXPIRY_MARGIN_MS = 30_000;
  * Forgetting one costs that request, nothing else.
  */
 export class BlobLocations {
-  readonly #locations = new BoundedMap<{ readonly url: URL; readonly expiresAtMs: number }>({ maxEntries: MAX_LOCATIONS });
+  readonly #locations = new BoundedMap<{ readonly url: URL; readonly expiresAtMs: number }>({
+    maxEntries: MAX_LOCATIONS,
+  });
   readonly #now: () => number;
 
   constructor(now: () => number = Date.now) {

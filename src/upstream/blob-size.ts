@@ -22,11 +22,13 @@ export async function fetchBlobSize(
     await head.body.discard();
     return length;
   }
-  if (head.status !== 200 && !HEAD_REFUSALS.has(head.status)) throw await readFailure(api.upstream, head, 'BLOB_UNKNOWN');
+  if (head.status !== 200 && !HEAD_REFUSALS.has(head.status))
+    throw await readFailure(api.upstream, head, 'BLOB_UNKNOWN');
   await head.body.discard();
 
   const get = await api.request({ ...request, headers: { range: 'bytes=0-0' } });
-  if (get.status !== 200 && get.status !== 206 && get.status !== 416) throw await readFailure(api.upstream, get, 'BLOB_UNKNOWN');
+  if (get.status !== 200 && get.status !== 206 && get.status !== 416)
+    throw await readFailure(api.upstream, get, 'BLOB_UNKNOWN');
   const contentRange = get.headers['content-range'];
   const size =
     get.status === 206
@@ -35,6 +37,10 @@ export async function fetchBlobSize(
         ? parseUnsatisfiedRange(contentRange)
         : parseContentLength(get.headers['content-length']);
   await get.body.discard();
-  if (size === undefined) throw new SpandrelError('UPSTREAM_PROTOCOL', `upstream ${api.upstream}: does not tell the size of the blob`);
+  if (size === undefined)
+    throw new SpandrelError(
+      'UPSTREAM_PROTOCOL',
+      `upstream ${api.upstream}: does not tell the size of the blob`,
+    );
   return size;
 }

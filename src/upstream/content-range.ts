@@ -6,7 +6,9 @@ export function formatRange({ start, end }: ByteRange): string {
 }
 
 /** `Content-Range: bytes a-b/total`; `undefined` if it says anything else, an unknown total included. */
-export function parseContentRange(header: string | undefined): { range: ByteRange; totalBytes: number } | undefined {
+export function parseContentRange(
+  header: string | undefined,
+): { range: ByteRange; totalBytes: number } | undefined {
   const match = /^bytes (\d{1,16})-(\d{1,16})\/(\d{1,16})$/.exec(header ?? '');
   if (match === null) return undefined;
   const [start, last, totalBytes] = match.slice(1).map(Number) as [number, number, number];

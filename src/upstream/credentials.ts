@@ -9,9 +9,13 @@ import { Secret } from '../core/secret.ts';
  * file is read each time, so that it can be exchanged while the proxy runs.
  * @throws SpandrelError UNAUTHORIZED if the password file cannot be read
  */
-export async function readBasicCredentials(upstream: string, auth: UpstreamAuth): Promise<Secret | undefined> {
+export async function readBasicCredentials(
+  upstream: string,
+  auth: UpstreamAuth,
+): Promise<Secret | undefined> {
   if (auth.kind === 'anonymous') return undefined;
-  const password = 'password' in auth ? auth.password.reveal() : await readPassword(upstream, auth.passwordFile);
+  const password =
+    'password' in auth ? auth.password.reveal() : await readPassword(upstream, auth.passwordFile);
   return new Secret(`Basic ${Buffer.from(`${auth.username}:${password}`).toString('base64')}`);
 }
 
@@ -19,6 +23,8 @@ async function readPassword(upstream: string, path: string): Promise<string> {
   try {
     return (await readFile(path, 'utf8')).replace(/\r?\n$/, '');
   } catch (error) {
-    throw new SpandrelError('UNAUTHORIZED', `upstream ${upstream}: its password file cannot be read`, { cause: error });
+    throw new SpandrelError('UNAUTHORIZED', `upstream ${upstream}: its password file cannot be read`, {
+      cause: error,
+    });
   }
 }

@@ -8,7 +8,10 @@ export function parseDescriptorList(upstream: string, bytes: Uint8Array): Descri
   // Docker's registry and some Go programs write an empty list as null.
   const list = parseJsonObject(upstream, bytes)['manifests'] ?? [];
   if (!Array.isArray(list) || !list.every(isDescriptor)) {
-    throw new SpandrelError('UPSTREAM_PROTOCOL', `upstream ${upstream}: the answer is no list of descriptors`);
+    throw new SpandrelError(
+      'UPSTREAM_PROTOCOL',
+      `upstream ${upstream}: the answer is no list of descriptors`,
+    );
   }
   return list.map(onlyKnownFields);
 }
@@ -24,14 +27,20 @@ function isDescriptor(value: unknown): value is Descriptor {
     Number(size) >= 0 &&
     isTextOrAbsent(artifactType) &&
     isTextOrAbsent(data) &&
-    (annotations === undefined || (isObject(annotations) && Object.values(annotations).every((text) => typeof text === 'string'))) &&
+    (annotations === undefined ||
+      (isObject(annotations) && Object.values(annotations).every((text) => typeof text === 'string'))) &&
     (urls === undefined || (Array.isArray(urls) && urls.every((url) => typeof url === 'string'))) &&
     (platform === undefined || isPlatform(platform))
   );
 }
 
 function isPlatform(value: unknown): value is Platform {
-  return isObject(value) && typeof value['os'] === 'string' && typeof value['architecture'] === 'string' && isTextOrAbsent(value['variant']);
+  return (
+    isObject(value) &&
+    typeof value['os'] === 'string' &&
+    typeof value['architecture'] === 'string' &&
+    isTextOrAbsent(value['variant'])
+  );
 }
 
 function onlyKnownFields(given: Descriptor): Descriptor {

@@ -36,17 +36,29 @@ export async function fetchManifest(api: RegistryApi, query: ManifestQuery): Pro
   const encoding = response.headers['content-encoding'] ?? 'identity';
   if (encoding !== 'identity') {
     response.body.destroy();
-    throw new SpandrelError('UPSTREAM_PROTOCOL', `upstream ${api.upstream}: the manifest is encoded, which nobody asked for`);
+    throw new SpandrelError(
+      'UPSTREAM_PROTOCOL',
+      `upstream ${api.upstream}: the manifest is encoded, which nobody asked for`,
+    );
   }
   const bytes = new Uint8Array(await response.body.read(query.maxBytes));
   const announced = response.headers['docker-content-digest'];
-  const expected = 'digest' in reference ? reference.digest : typeof announced === 'string' && isDigest(announced) ? announced : undefined;
+  const expected =
+    'digest' in reference
+      ? reference.digest
+      : typeof announced === 'string' && isDigest(announced)
+        ? announced
+        : undefined;
   if (expected !== undefined && (await digestOfLarge(bytes, digestAlgorithm(expected))) !== expected) {
-    throw new SpandrelError('BLOB_CORRUPT', `upstream ${api.upstream}: the manifest does not match its digest ${expected}`);
+    throw new SpandrelError(
+      'BLOB_CORRUPT',
+      `upstream ${api.upstream}: the manifest does not match its digest ${expected}`,
+    );
   }
   return {
     bytes,
-    mediaType: response.headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase() || MEDIA_TYPES.octetStream,
+    mediaType:
+      response.headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase() || MEDIA_TYPES.octetStream,
     digest: 'digest' in reference ? reference.digest : await digestOfLarge(bytes),
   };
 }

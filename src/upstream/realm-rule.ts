@@ -9,7 +9,8 @@ import { isIP } from 'node:net';
  * is tricked or taken over, and it narrows what that can do.
  */
 export function mayReceiveCredentials(realm: URL, upstream: URL): boolean {
-  if (realm.protocol !== 'https:' && !(realm.protocol === 'http:' && upstream.protocol === 'http:')) return false;
+  if (realm.protocol !== 'https:' && !(realm.protocol === 'http:' && upstream.protocol === 'http:'))
+    return false;
   if (realm.hostname === upstream.hostname) return true;
   const domain = domainOf(realm.hostname);
   return domain !== undefined && domain === domainOf(upstream.hostname);

@@ -19,9 +19,11 @@ export function resolveRedirect(upstream: string, base: URL, from: URL, location
   if (location === undefined || !URL.canParse(location, from.href)) return refuse('without a place to go to');
   const target = new URL(location, from);
   target.hash = '';
-  if (target.protocol !== 'https:' && target.protocol !== 'http:') return refuse('to something that is not HTTP');
+  if (target.protocol !== 'https:' && target.protocol !== 'http:')
+    return refuse('to something that is not HTTP');
   if (from.protocol === 'https:' && target.protocol === 'http:') return refuse('from https to http');
   if (target.username !== '' || target.password !== '') return refuse('to a URL with credentials');
-  if (isMetadataAddress(target.hostname) && !isMetadataAddress(base.hostname)) return refuse('to a link-local address');
+  if (isMetadataAddress(target.hostname) && !isMetadataAddress(base.hostname))
+    return refuse('to a link-local address');
   return target;
 }

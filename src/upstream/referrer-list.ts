@@ -48,7 +48,10 @@ export async function listReferrers(
     if (next === undefined) return found;
     query = next;
   }
-  throw new SpandrelError('UPSTREAM_PROTOCOL', `upstream ${api.upstream}: more than ${MAX_PAGES} pages of referrers`);
+  throw new SpandrelError(
+    'UPSTREAM_PROTOCOL',
+    `upstream ${api.upstream}: more than ${MAX_PAGES} pages of referrers`,
+  );
 }
 
 async function readFallbackTag(
@@ -59,7 +62,13 @@ async function readFallbackTag(
 ): Promise<Descriptor[]> {
   const tag = `${digestAlgorithm(digest)}-${digestHex(digest).slice(0, MAX_TAG_HEX_DIGITS)}`;
   try {
-    const { bytes } = await fetchManifest(api, { repository, reference: { tag }, accept: [MEDIA_TYPES.ociIndex], maxBytes: MAX_REFERRER_BYTES, signal });
+    const { bytes } = await fetchManifest(api, {
+      repository,
+      reference: { tag },
+      accept: [MEDIA_TYPES.ociIndex],
+      maxBytes: MAX_REFERRER_BYTES,
+      signal,
+    });
     return parseDescriptorList(api.upstream, bytes);
   } catch (error) {
     if (isSpandrelError(error, 'MANIFEST_UNKNOWN', 'NAME_UNKNOWN')) return [];

@@ -62,7 +62,9 @@ export class RegistryApi implements AsyncDisposable {
     let renewed: Secret | undefined;
     for (let redirects = 0; redirects <= MAX_REDIRECTS;) {
       const isOwn = url.origin === this.#base.origin;
-      const authorization = isOwn ? (renewed ?? (await this.#authenticator.authorization(scope, signal))) : undefined;
+      const authorization = isOwn
+        ? (renewed ?? (await this.#authenticator.authorization(scope, signal)))
+        : undefined;
       const headers = {
         'accept-encoding': 'identity',
         ...request.headers,
@@ -83,13 +85,22 @@ export class RegistryApi implements AsyncDisposable {
         return { ...response, url };
       }
     }
-    throw new SpandrelError('UPSTREAM_PROTOCOL', `upstream ${this.upstream}: more than ${MAX_REDIRECTS} redirects`);
+    throw new SpandrelError(
+      'UPSTREAM_PROTOCOL',
+      `upstream ${this.upstream}: more than ${MAX_REDIRECTS} redirects`,
+    );
   }
 
   /** The answer of a URL that an earlier answer came from, on another host: asked without credentials, no redirects. */
   async requestUrl(url: URL, request: Pick<ApiRequest, 'kind' | 'headers' | 'signal'>): Promise<ApiResponse> {
     const headers = { 'accept-encoding': 'identity', ...request.headers };
-    const response = await this.#transport.request({ kind: request.kind, method: 'GET', url, headers, signal: request.signal });
+    const response = await this.#transport.request({
+      kind: request.kind,
+      method: 'GET',
+      url,
+      headers,
+      signal: request.signal,
+    });
     return { ...response, url };
   }
 

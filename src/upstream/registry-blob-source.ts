@@ -4,7 +4,12 @@ import type { Digest } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
 import type { BlobLocations } from './blob-locations.ts';
 import type { BlobResponse, BlobSource } from './blob-source.ts';
-import { formatRange, parseContentLength, parseContentRange, parseUnsatisfiedRange } from './content-range.ts';
+import {
+  formatRange,
+  parseContentLength,
+  parseContentRange,
+  parseUnsatisfiedRange,
+} from './content-range.ts';
 import type { ApiResponse, RegistryApi } from './registry-api.ts';
 import { readFailure } from './upstream-failure.ts';
 
@@ -23,8 +28,12 @@ export class RegistryBlobSource implements BlobSource {
   }
 
   async fetch(range: ByteRange | undefined, signal: AbortSignal): Promise<BlobResponse> {
-    const headers: Record<string, string> = { accept: '*/*', ...(range === undefined ? {} : { range: formatRange(range) }) };
-    const response = (await this.#fetchRemembered(headers, signal)) ?? (await this.#fetchFromRegistry(headers, signal));
+    const headers: Record<string, string> = {
+      accept: '*/*',
+      ...(range === undefined ? {} : { range: formatRange(range) }),
+    };
+    const response =
+      (await this.#fetchRemembered(headers, signal)) ?? (await this.#fetchFromRegistry(headers, signal));
     try {
       return await this.#check(response, range);
     } catch (error) {
@@ -33,11 +42,15 @@ export class RegistryBlobSource implements BlobSource {
     }
   }
 
-  async #fetchRemembered(headers: Record<string, string>, signal: AbortSignal): Promise<ApiResponse | undefined> {
+  async #fetchRemembered(
+    headers: Record<string, string>,
+    signal: AbortSignal,
+  ): Promise<ApiResponse | undefined> {
     const location = this.#locations.get(this.#repository, this.#digest);
     if (location === undefined) return undefined;
     const response = await this.#api.requestUrl(location, { kind: 'blob', headers, signal });
-    const isAnswer = response.status < 300 || response.status === 416 || response.status === 429 || response.status >= 500;
+    const isAnswer =
+      response.status < 300 || response.status === 416 || response.status === 429 || response.status >= 500;
     if (isAnswer) return response;
     // A signature that has ended gives 403 on S3, 401 elsewhere; whatever else it may be, the registry knows better.
     this.#locations.delete(this.#repository, this.#digest);
@@ -47,9 +60,16 @@ export class RegistryBlobSource implements BlobSource {
 
   async #fetchFromRegistry(headers: Record<string, string>, signal: AbortSignal): Promise<ApiResponse> {
     const path = `${this.#repository}/blobs/${this.#digest}`;
-    const response = await this.#api.request({ kind: 'blob', path, repository: this.#repository, headers, signal });
+    const response = await this.#api.request({
+      kind: 'blob',
+      path,
+      repository: this.#repository,
+      headers,
+      signal,
+    });
     const isGood = response.status === 200 || response.status === 206;
-    if (isGood && !this.#api.isOwn(response.url)) this.#locations.set(this.#repository, this.#digest, response.url);
+    if (isGood && !this.#api.isOwn(response.url))
+      this.#locations.set(this.#repository, this.#digest, response.url);
     return response;
   }
 
@@ -61,18 +81,23 @@ export class RegistryBlobSource implements BlobSource {
       return { range: { start: 0, end: 0 }, totalBytes: 0, body: emptyBody() };
     }
     if (status === 416) throw this.#wrong('the range lies outside of the blob');
-    if (status !== 200 && status !== 206) throw await readFailure(this.#api.upstream, response, 'BLOB_UNKNOWN');
-    if ((headers['content-encoding'] ?? 'identity') !== 'identity') throw this.#wrong('the blob is encoded, which nobody asked for');
+    if (status !== 200 && status !== 206)
+      throw await readFailure(this.#api.upstream, response, 'BLOB_UNKNOWN');
+    if ((headers['content-encoding'] ?? 'identity') !== 'identity')
+      throw this.#wrong('the blob is encoded, which nobody asked for');
     const length = parseContentLength(headers['content-length']);
     if (status === 200) {
       if (length === undefined) throw this.#wrong('no Content-Length');
       return { range: { start: 0, end: length }, totalBytes: length, body: this.#exactly(body, length) };
     }
     const content = parseContentRange(headers['content-range']);
-    if (asked === undefined || content === undefined) throw this.#wrong('a part that was not asked for, or does not say which');
+    if (asked === undefined || content === undefined)
+      throw this.#wrong('a part that was not asked for, or does not say which');
     const { range, totalBytes } = content;
-    if (range.start !== asked.start || range.end !== Math.min(asked.end, totalBytes)) throw this.#wrong('another range than the one asked for');
-    if (length !== undefined && length !== rangeLength(range)) throw this.#wrong('Content-Length and Content-Range contradict each other');
+    if (range.start !== asked.start || range.end !== Math.min(asked.end, totalBytes))
+      throw this.#wrong('another range than the one asked for');
+    if (length !== undefined && length !== rangeLength(range))
+      throw this.#wrong('Content-Length and Content-Range contradict each other');
     return { range, totalBytes, body: this.#exactly(body, rangeLength(range)) };
   }
 

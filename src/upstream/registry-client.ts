@@ -47,7 +47,16 @@ export class RegistryClient implements AsyncDisposable {
     this.host = config.host;
     this.#maxManifestBytes = limits.maxManifestBytes;
     const base = reachableUrl(new URL(config.url));
-    this.#api = new RegistryApi({ upstream: config.name, base, auth: config.auth, ca, timing, metrics, logger, pause });
+    this.#api = new RegistryApi({
+      upstream: config.name,
+      base,
+      auth: config.auth,
+      ca,
+      timing,
+      metrics,
+      logger,
+      pause,
+    });
   }
 
   /** `repository` as the upstream calls it. Every method below does this itself. */
@@ -65,7 +74,13 @@ export class RegistryClient implements AsyncDisposable {
     options: { readonly accept?: readonly string[]; readonly signal?: AbortSignal } = {},
   ): Promise<FetchedManifest> {
     const { accept, signal } = options;
-    return fetchManifest(this.#api, { repository: this.repositoryName(repository), reference, accept, maxBytes: this.#maxManifestBytes, signal });
+    return fetchManifest(this.#api, {
+      repository: this.repositoryName(repository),
+      reference,
+      accept,
+      maxBytes: this.#maxManifestBytes,
+      signal,
+    });
   }
 
   /** Size of a blob in bytes. @throws SpandrelError BLOB_UNKNOWN, NAME_UNKNOWN */

@@ -45,7 +45,10 @@ export class ResponseBody implements AsyncIterable<Buffer> {
     for await (const chunk of this) {
       length += chunk.byteLength;
       if (length > maxBytes) {
-        throw new SpandrelError('UPSTREAM_PROTOCOL', `upstream ${this.#upstream}: the answer has more than ${maxBytes} bytes`);
+        throw new SpandrelError(
+          'UPSTREAM_PROTOCOL',
+          `upstream ${this.#upstream}: the answer has more than ${maxBytes} bytes`,
+        );
       }
       chunks.push(chunk);
     }

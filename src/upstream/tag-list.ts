@@ -27,7 +27,13 @@ export async function listTags(
   const query = new URLSearchParams();
   if (limit !== undefined) query.set('n', String(limit));
   if (last !== undefined) query.set('last', last);
-  const response = await api.request({ kind: 'tags', path: `${repository}/tags/list`, query, repository, signal });
+  const response = await api.request({
+    kind: 'tags',
+    path: `${repository}/tags/list`,
+    query,
+    repository,
+    signal,
+  });
   if (response.status !== 200) throw await readFailure(api.upstream, response, 'NAME_UNKNOWN');
   const body = parseJsonObject(api.upstream, await response.body.read(MAX_TAG_LIST_BYTES));
   // A repository without tags has null in some registries.

@@ -19,8 +19,16 @@ const DEFAULT_EXPIRES_IN_SECONDS = 60;
 export function parseRealm(upstream: string, challenge: Challenge): URL {
   const realm = challenge.parameters.get('realm') ?? '';
   const url = URL.canParse(realm) ? new URL(realm) : undefined;
-  if (url === undefined || !['http:', 'https:'].includes(url.protocol) || url.username !== '' || url.password !== '') {
-    throw new SpandrelError('UPSTREAM_PROTOCOL', `upstream ${upstream}: its challenge names no token service`);
+  if (
+    url === undefined ||
+    !['http:', 'https:'].includes(url.protocol) ||
+    url.username !== '' ||
+    url.password !== ''
+  ) {
+    throw new SpandrelError(
+      'UPSTREAM_PROTOCOL',
+      `upstream ${upstream}: its challenge names no token service`,
+    );
   }
   return url;
 }
@@ -46,14 +54,23 @@ export interface TokenQuery {
 export async function fetchToken(transport: Transport, query: TokenQuery): Promise<Token> {
   const { upstream, realm, service, scope, credentials } = query;
   if (isMetadataAddress(realm.hostname) && realm.hostname !== query.base.hostname) {
-    throw new SpandrelError('UPSTREAM_PROTOCOL', `upstream ${upstream}: its token service has a link-local address`);
+    throw new SpandrelError(
+      'UPSTREAM_PROTOCOL',
+      `upstream ${upstream}: its token service has a link-local address`,
+    );
   }
   const url = new URL(realm);
   if (service !== undefined) url.searchParams.set('service', service);
   for (const part of scope?.split(' ') ?? []) if (part !== '') url.searchParams.append('scope', part);
   const headers: Record<string, string> = { accept: 'application/json', 'accept-encoding': 'identity' };
   if (credentials !== undefined) headers['authorization'] = credentials.reveal();
-  const response = await transport.request({ kind: 'token', method: 'GET', url, headers, signal: query.signal });
+  const response = await transport.request({
+    kind: 'token',
+    method: 'GET',
+    url,
+    headers,
+    signal: query.signal,
+  });
   if (response.status !== 200) {
     await response.body.discard();
     throw refusal(upstream, response.status);

@@ -103,7 +103,11 @@ export class Transport implements AsyncDisposable {
   async #attempt({ kind, method, url, headers, signal }: TransportRequest): Promise<TransportResponse> {
     const { metrics, upstream } = this.#options;
     try {
-      const { statusCode, headers: answered, body } = await undiciRequest(url, {
+      const {
+        statusCode,
+        headers: answered,
+        body,
+      } = await undiciRequest(url, {
         dispatcher: this.#agent,
         method,
         headers,
@@ -111,9 +115,14 @@ export class Transport implements AsyncDisposable {
       });
       metrics.upstreamRequests.inc({ upstream, kind, outcome: outcomeOf(statusCode) });
       const onBytes = (count: number): void => metrics.upstreamBytes.inc({ upstream }, count);
-      return { status: statusCode, headers: answered, body: new ResponseBody(body, { upstream, signal, onBytes }) };
+      return {
+        status: statusCode,
+        headers: answered,
+        body: new ResponseBody(body, { upstream, signal, onBytes }),
+      };
     } catch (error) {
-      const outcome = signal?.aborted === true ? 'aborted' : OUTCOMES[explainFault(upstream, error).error.code];
+      const outcome =
+        signal?.aborted === true ? 'aborted' : OUTCOMES[explainFault(upstream, error).error.code];
       metrics.upstreamRequests.inc({ upstream, kind, outcome: outcome ?? 'unreachable' });
       throw error;
     }
@@ -125,7 +134,10 @@ export class Transport implements AsyncDisposable {
   }
 }
 
-const OUTCOMES: Readonly<Record<string, string>> = { UPSTREAM_TIMEOUT: 'timeout', UPSTREAM_PROTOCOL: 'protocol' };
+const OUTCOMES: Readonly<Record<string, string>> = {
+  UPSTREAM_TIMEOUT: 'timeout',
+  UPSTREAM_PROTOCOL: 'protocol',
+};
 
 function isWorthRetry(status: number): boolean {
   return status === 408 || status === 429 || (status >= 500 && status !== 501);

@@ -14,7 +14,11 @@ export async function readFailure(
 ): Promise<SpandrelError> {
   const ociCode = await readOciCode(response);
   const code = codeOf(response.status, ociCode, unknown);
-  const detail = { upstream, status: response.status, ...(ociCode === undefined ? {} : { upstreamCode: ociCode }) };
+  const detail = {
+    upstream,
+    status: response.status,
+    ...(ociCode === undefined ? {} : { upstreamCode: ociCode }),
+  };
   const said = ociCode === undefined ? String(response.status) : `${response.status} ${ociCode}`;
   return new SpandrelError(code, `upstream ${upstream} answered ${said}`, { detail });
 }

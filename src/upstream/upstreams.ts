@@ -47,7 +47,8 @@ export class Upstreams implements AsyncDisposable {
   select({ name, namespace, hostname }: UpstreamChoice): SelectedRepository {
     if (namespace !== undefined) {
       const named = this.#entries.find(({ config }) => isNamed(config, namespace));
-      if (named === undefined) throw new SpandrelError('DENIED', 'the registry in `ns` is not an upstream of this proxy');
+      if (named === undefined)
+        throw new SpandrelError('DENIED', 'the registry in `ns` is not an upstream of this proxy');
       return repositoryOf(named, name);
     }
     const slash = name.indexOf('/');
@@ -56,11 +57,15 @@ export class Upstreams implements AsyncDisposable {
     if (prefixed !== undefined) return repositoryOf(prefixed, name.slice(slash + 1));
     const wanted = hostname?.toLowerCase();
     const chosen =
-      this.#entries.find(({ config }) => config.hostnames.some((listed) => listed.toLowerCase() === wanted)) ??
-      this.#entries.find(({ config }) => config.default);
+      this.#entries.find(({ config }) =>
+        config.hostnames.some((listed) => listed.toLowerCase() === wanted),
+      ) ?? this.#entries.find(({ config }) => config.default);
     if (chosen !== undefined) return repositoryOf(chosen, name);
     const names = this.#entries.map(({ config }) => config.name).join(', ');
-    throw new SpandrelError('NAME_UNKNOWN', `no upstream for this name: begin it with the name of one (${names}), or mark one as default`);
+    throw new SpandrelError(
+      'NAME_UNKNOWN',
+      `no upstream for this name: begin it with the name of one (${names}), or mark one as default`,
+    );
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -76,7 +81,10 @@ export interface CreateUpstreamsDeps extends Omit<RegistryClientDeps, 'config' |
 export async function createUpstreams({ upstreams, ...shared }: CreateUpstreamsDeps): Promise<Upstreams> {
   const authorities = await Promise.all(upstreams.map(readAuthority));
   return new Upstreams(
-    upstreams.map((config, place) => ({ config, client: new RegistryClient({ config, ca: authorities[place], ...shared }) })),
+    upstreams.map((config, place) => ({
+      config,
+      client: new RegistryClient({ config, ca: authorities[place], ...shared }),
+    })),
   );
 }
 
@@ -85,13 +93,19 @@ async function readAuthority({ name, ca }: UpstreamConfig): Promise<string | und
   try {
     return await readFile(ca, 'utf8');
   } catch (error) {
-    throw new SpandrelError('CONFIG_INVALID', `upstreams: the ca file of ${name} cannot be read`, { cause: error });
+    throw new SpandrelError('CONFIG_INVALID', `upstreams: the ca file of ${name} cannot be read`, {
+      cause: error,
+    });
   }
 }
 
 function isNamed(config: UpstreamConfig, text: string): boolean {
   const wanted = text.toLowerCase();
-  return config.name === wanted || config.host.toLowerCase() === wanted || (isDockerHub(config.host) && isDockerHub(wanted));
+  return (
+    config.name === wanted ||
+    config.host.toLowerCase() === wanted ||
+    (isDockerHub(config.host) && isDockerHub(wanted))
+  );
 }
 
 function repositoryOf({ client }: Entry, repository: string): SelectedRepository {
