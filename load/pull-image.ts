@@ -39,9 +39,10 @@ export async function pullImage(base: string, repository: string, tag: string): 
   let firstByteMs = Number.NaN;
   const worker = async (): Promise<void> => {
     for (let blob = queue.shift(); blob !== undefined; blob = queue.shift()) {
-      bytes += await fetchBlob(`${base}/v2/${repository}/blobs/${blob.digest}`, blob, () => {
+      const received = await fetchBlob(`${base}/v2/${repository}/blobs/${blob.digest}`, blob, () => {
         if (blob !== manifest.config && Number.isNaN(firstByteMs)) firstByteMs = performance.now() - started;
       });
+      bytes += received;
     }
   };
   await Promise.all(Array.from({ length: PARALLEL_LAYERS }, worker));

@@ -6,7 +6,7 @@ import type { ReportRow, Scenario } from './scenario.ts';
 
 /** The rows as an aligned table for a terminal. */
 export function formatTable(rows: readonly ReportRow[]): string {
-  const columns = Object.keys(rows[0] ?? {});
+  const columns = [...new Set(rows.flatMap((row) => Object.keys(row)))];
   const lines = [columns, ...rows.map((row) => columns.map((column) => String(row[column] ?? '')))];
   const widths = columns.map((_, place) => Math.max(...lines.map((line) => (line[place] ?? '').length)));
   return lines
