@@ -178,12 +178,16 @@ export class Fill {
       this.#board.announce((position) => this.#readableEnd({ start: position, end: sizeBytes }) > position);
     });
     const isWhole = rangeLength(response.range) === sizeBytes;
-    for await (const bytes of response.body) {
-      signal.throwIfAborted();
-      await writer.write(bytes);
-      // The rest of this chunk was cut off for a reader and is brought by another request.
-      if (!isWhole && chunk.filledEnd >= chunk.end) break;
+    try {
+      for await (const bytes of response.body) {
+        signal.throwIfAborted();
+        await writer.write(bytes);
+        // The rest of this chunk was cut off for a reader and is brought by another request.
+        if (!isWhole && chunk.filledEnd >= chunk.end) break;
+      }
+    } finally {
+      // What has arrived counts, also when the transfer breaks: the next try begins behind it.
+      await writer.flush();
     }
-    await writer.flush();
   }
 }

@@ -6,7 +6,7 @@ import { SpandrelError } from '../core/errors.ts';
 import { storeFault } from './store-fault.ts';
 
 /** Most that one read of a blob returns. */
-export const READ_BYTES = 2 ** 20;
+export const READ_BYTES = 256 * 1024;
 
 /** The bytes of `range` in a buffer of their own. @throws SpandrelError STORE_FAILED, also if the file is shorter */
 export async function readFileRange(file: FileHandle, range: ByteRange): Promise<Buffer> {

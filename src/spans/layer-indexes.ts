@@ -245,12 +245,12 @@ export class LayerIndexes implements AsyncDisposable {
     }
   }
 
-  /** A build that ends because its blob did: the fill knows why. */
+  /** A layer is at fault only if its blob is what its digest says; else the fill knows what went wrong. */
   async #explainFailure<T>(completed: Promise<T>, handle: BlobHandle): Promise<T> {
     try {
       return await completed;
     } catch (error) {
-      if (handle.growth.state === 'failed') await handle.completed();
+      await handle.completed();
       throw error;
     }
   }

@@ -153,7 +153,9 @@ describe.each(['base', 'dependencies', 'configuration', 'assets', 'pages', 'prog
       const all: { name: string; type: string; size: number; offset: number }[] = [];
       for (let after: string | undefined; ;) {
         const query = new URLSearchParams({ limit: '300', ...(after === undefined ? {} : { after }) });
-        const page = await getJson<{ files: typeof all; next?: string }>(`${urlOf(layer)}/files?${query.toString()}`);
+        const page = await getJson<{ files: typeof all; next?: string }>(
+          `${urlOf(layer)}/files?${query.toString()}`,
+        );
         all.push(...page.files);
         after = page.next;
         if (after === undefined) break;

@@ -1,0 +1,142 @@
+import { gzipSync } from 'node:zlib';
+
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import { type Digest, digestOf } from '../../src/core/digest.ts';
+import { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import { seededRandom } from '../helpers/seeded-random.ts';
+import { RunningApp } from '../helpers/running-app.ts';
+
+const GZIP_LAYER = 'application/vnd.oci.image.layer.v1.tar+gzip';
+
+let upstream: DemoRegistry;
+let app: RunningApp;
+
+beforeEach(async () => {
+  upstream = await DemoRegistry.start();
+  app = await RunningApp.start({
+    upstreams: [{ name: 'demo', url: upstream.url }],
+    environment: {
+      SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
+      SPANDREL_LIMITS_MAX_UNCOMPRESSED_BYTES: '64MiB',
+      SPANDREL_UPSTREAM_RETRIES: '0',
+    },
+  });
+});
+
+afterEach(async () => {
+  await app[Symbol.asyncDispose]();
+  await upstream[Symbol.asyncDispose]();
+});
+
+function noise(bytes: number): Buffer {
+  const random = seededRandom(1);
+  return Buffer.from(Array.from({ length: bytes }, () => Math.floor(random() * 256)));
+}
+
+/** An image with one layer; returns the digests of both. */
+async function addImage(
+  layer: Buffer,
+  digest: Digest = digestOf(layer),
+): Promise<{ manifest: Digest; layer: Digest }> {
+  await upstream.addBlob('app', new Uint8Array(layer), digest);
+  const config = Buffer.from(
+    '{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}',
+  );
+  await upstream.addBlob('app', new Uint8Array(config));
+  const manifest = {
+    schemaVersion: 2,
+    mediaType: 'application/vnd.oci.image.manifest.v1+json',
+    config: {
+      mediaType: 'application/vnd.oci.image.config.v1+json',
+      digest: digestOf(config),
+      size: config.byteLength,
+    },
+    layers: [{ mediaType: GZIP_LAYER, digest, size: layer.byteLength }],
+  };
+  const bytes = Buffer.from(JSON.stringify(manifest));
+  return { manifest: upstream.addManifest('app', 'latest', bytes, manifest.mediaType), layer: digest };
+}
+
+async function get(path: string): Promise<{ status: number; code: string | undefined; body: Buffer }> {
+  const response = await fetch(`${app.url}/v2/demo/app/${path}`);
+  const body = Buffer.from(await response.arrayBuffer());
+  const code = response.ok
+    ? undefined
+    : (JSON.parse(body.toString()) as { errors: { code: string }[] }).errors[0]?.code;
+  return { status: response.status, code, body };
+}
+
+async function stateOf(layer: Digest): Promise<unknown> {
+  return JSON.parse((await get(`_soci/layers/${layer}`)).body.toString());
+}
+
+/** The image is pulled like any other, whatever is wrong with its layer. */
+async function expectPullable(layer: Buffer, digest: Digest): Promise<void> {
+  expect((await get('manifests/latest')).status).toBe(200);
+  const blob = await get(`blobs/${digest}`);
+  expect(blob.status).toBe(200);
+  expect(blob.body.equals(layer)).toBe(true);
+}
+
+describe('a layer at fault', () => {
+  it('that is cut short is told on its own routes, and leaves the image pullable', async () => {
+    const layer = gzipSync(noise(300_000)).subarray(0, 200_000);
+    const { layer: digest, manifest } = await addImage(layer);
+    await expectPullable(layer, digest);
+    expect(await get(`_soci/layers/${digest}/spans`)).toMatchObject({ status: 422, code: 'LAYER_CORRUPT' });
+    expect(await get(`_soci/layers/${digest}/files/x`)).toMatchObject({ status: 422, code: 'LAYER_CORRUPT' });
+    expect(await stateOf(digest)).toMatchObject({ state: 'failed', reason: 'LAYER_CORRUPT' });
+    const referrers = JSON.parse((await get(`referrers/${manifest}`)).body.toString()) as {
+      manifests: unknown[];
+    };
+    expect(referrers.manifests).toEqual([]);
+    await expectPullable(layer, digest);
+  });
+
+  it('that is no tar can be read, but has no index', async () => {
+    const content = noise(100_000);
+    const layer = gzipSync(content);
+    const { layer: digest, manifest } = await addImage(layer);
+    await expectPullable(layer, digest);
+    expect((await get(`_soci/layers/${digest}/tar`)).body.equals(content)).toBe(true);
+    expect((await get(`_soci/layers/${digest}/spans`)).status).toBe(200);
+    expect(await stateOf(digest)).toMatchObject({ state: 'readable', reason: 'TAR_INVALID' });
+    expect(JSON.parse((await get(`referrers/${manifest}`)).body.toString())).toMatchObject({ manifests: [] });
+    expect(await app.metric('spandrel_index_layers_skipped_total{reason="TAR_INVALID"}')).toBe(1);
+  });
+
+  it('that inflates to more than is allowed is refused, its blob is not', async () => {
+    const layer = gzipSync(Buffer.alloc(65 * 2 ** 20));
+    const { layer: digest } = await addImage(layer);
+    await expectPullable(layer, digest);
+    expect(await get(`_soci/layers/${digest}/spans`)).toMatchObject({ status: 422, code: 'LAYER_TOO_LARGE' });
+    await expectPullable(layer, digest);
+  });
+
+  it('whose bytes do not match its digest never ends cleanly, is not kept, and is right once the upstream is', async () => {
+    const layer = gzipSync(noise(300_000));
+    const { layer: digest } = await addImage(layer);
+    upstream.faults.add({ match: { path: /blobs/ }, action: { kind: 'corrupt', atByte: 1000 } });
+    expect((await get('manifests/latest')).status).toBe(200);
+    await expect(
+      fetch(`${app.url}/v2/demo/app/blobs/${digest}`).then((response) => response.arrayBuffer()),
+    ).rejects.toThrow();
+    expect(await get(`_soci/layers/${digest}/spans`)).toMatchObject({
+      status: 502,
+      code: 'BLOB_CORRUPT',
+    });
+    upstream.faults.clear();
+    await expectPullable(layer, digest);
+    expect((await get(`_soci/layers/${digest}/spans`)).status).toBe(200);
+  });
+
+  it('of a manifest that is none of the upstream is not there', async () => {
+    await addImage(gzipSync(noise(1000)));
+    const missing = digestOf('missing');
+    expect(await get(`blobs/${missing}`)).toMatchObject({ status: 404, code: 'BLOB_UNKNOWN' });
+    expect(await get(`manifests/${missing}`)).toMatchObject({ status: 404, code: 'MANIFEST_UNKNOWN' });
+    expect(await get(`_soci/layers/${missing}/tar`)).toMatchObject({ status: 404, code: 'BLOB_UNKNOWN' });
+    expect(JSON.parse((await get(`referrers/${missing}`)).body.toString())).toMatchObject({ manifests: [] });
+  });
+});
