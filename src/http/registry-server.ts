@@ -75,6 +75,9 @@ async function serve(
 ): Promise<void> {
   const started = performance.now();
   const gone = new AbortController();
+  const { server } = request.server;
+  // A connection that was busy when the server was closed would stay open until its client has enough of it.
+  response.once('finish', () => setImmediate(() => server.listening || server.closeIdleConnections()));
   response.once('close', () => gone.abort(new Error('the client has gone')));
   let route: RouteName | 'unknown' = 'unknown';
   let result: SendResult;

@@ -1,0 +1,125 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import { digestOf } from '../../src/core/digest.ts';
+import { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import { SpandrelProcess } from '../helpers/spandrel-process.ts';
+
+let root: string;
+let upstream: DemoRegistry;
+
+beforeEach(async () => {
+  root = await mkdtemp(join(tmpdir(), 'spandrel-serve-'));
+  upstream = await DemoRegistry.start();
+});
+
+afterEach(async () => {
+  await upstream[Symbol.asyncDispose]();
+  await rm(root, { recursive: true, force: true });
+});
+
+function environment(more: Record<string, string> = {}): Record<string, string> {
+  return {
+    SPANDREL_LISTEN_PORT: '0',
+    SPANDREL_ADMIN_PORT: '0',
+    SPANDREL_STORAGE_ROOT: root,
+    SPANDREL_UPSTREAMS: JSON.stringify([
+      { name: 'demo', url: upstream.url, auth: { kind: 'basic', username: 'me', password: 'hunter2' } },
+    ]),
+    ...more,
+  };
+}
+
+describe('spandrel serve', () => {
+  it('lists every problem of the configuration and exits with 1', async () => {
+    await using child = new SpandrelProcess(
+      ['serve'],
+      environment({ SPANDREL_LISTEN_PORT: 'x', SPANDREL_NO_SUCH: '1' }),
+    );
+    expect(await child.exitStatus()).toBe(1);
+    expect(child.stderr).toMatch(/CONFIG_INVALID/);
+    expect(child.stderr).toMatch(/SPANDREL_LISTEN_PORT: expected a whole number from 0 to 65535, got "x"/);
+    expect(child.stderr).toMatch(/SPANDREL_NO_SUCH: unknown key/);
+  });
+
+  it('says which process owns the store', async () => {
+    await using owner = new SpandrelProcess(['serve'], environment());
+    await owner.listening();
+    await using second = new SpandrelProcess(['serve'], environment());
+    expect(await second.exitStatus()).toBe(1);
+    expect(second.stderr).toMatch(/STORE_LOCKED.*running process \d+/);
+  });
+
+  it('is healthy, ready, and shows its metrics', async () => {
+    await using child = new SpandrelProcess(['serve'], environment());
+    const { url, adminUrl } = await child.listening();
+    expect((await fetch(`${url}/v2/`)).status).toBe(200);
+    expect((await fetch(`${adminUrl}/healthz`)).status).toBe(200);
+    expect((await fetch(`${adminUrl}/readyz`)).status).toBe(200);
+    const metrics = await (await fetch(`${adminUrl}/metrics`)).text();
+    expect(metrics).toContain('spandrel_http_requests_total{route="base",method="GET",status="200"} 1');
+    const missing = await fetch(`${adminUrl}/no/such`);
+    expect([missing.status, await missing.json()]).toMatchObject([
+      404,
+      { errors: [{ code: 'ROUTE_UNKNOWN' }] },
+    ]);
+  });
+
+  it('ends what it is answering when it is told to stop, then exits with 0', async () => {
+    const blob = new Uint8Array(300_000).fill(7);
+    const digest = await upstream.addBlob('app', blob);
+    const held = Promise.withResolvers<void>();
+    upstream.faults.add({ match: { path: /blobs/ }, action: { kind: 'hold', until: held.promise } });
+    await using child = new SpandrelProcess(['serve'], environment({ SPANDREL_SHUTDOWN_GRACE_MS: '20000' }));
+    const { url } = await child.listening();
+    const answer = fetch(`${url}/v2/demo/app/blobs/${digest}`);
+    await upstream.requests.waitFor(({ path }) => path.includes('blobs'));
+    child.kill('SIGTERM');
+    held.resolve();
+    expect(digestOf(new Uint8Array(await (await answer).arrayBuffer()))).toBe(digest);
+    expect(await child.exitStatus()).toBe(0);
+  });
+
+  it('cuts off what does not end within the grace, and exits with 0', async () => {
+    const digest = await upstream.addBlob('app', new Uint8Array(300_000).fill(7));
+    upstream.faults.add({ match: { path: /blobs/ }, action: { kind: 'stall', afterBytes: 1000 } });
+    await using child = new SpandrelProcess(['serve'], environment({ SPANDREL_SHUTDOWN_GRACE_MS: '50' }));
+    const { url } = await child.listening();
+    const answer = fetch(`${url}/v2/demo/app/blobs/${digest}`).then((response) => response.arrayBuffer());
+    await upstream.requests.waitFor(({ path }) => path.includes('blobs'));
+    child.kill('SIGTERM');
+    await expect(answer).rejects.toThrow();
+    expect(await child.exitStatus()).toBe(0);
+  });
+
+  it('starts again after it was killed, and logs no secret', async () => {
+    const digest = await upstream.addBlob('app', new Uint8Array(100_000).fill(7));
+    const first = new SpandrelProcess(['serve'], environment());
+    const { url } = await first.listening();
+    await (await fetch(`${url}/v2/demo/app/blobs/${digest}`)).arrayBuffer();
+    first.kill('SIGKILL');
+    await first.exitStatus();
+    await using again = new SpandrelProcess(['serve'], environment());
+    const { url: newUrl } = await again.listening();
+    upstream.requests.clear();
+    const response = await fetch(`${newUrl}/v2/demo/app/blobs/${digest}`);
+    expect(digestOf(new Uint8Array(await response.arrayBuffer()))).toBe(digest);
+    expect(response.headers.get('cache-status')).toBe('Spandrel; hit; detail=disk');
+    expect(upstream.requests.requestCount).toBe(0);
+    for (const { stdout, stderr } of [first, again]) expect(stdout + stderr).not.toContain('hunter2');
+  });
+});
+
+describe('spandrel', () => {
+  it.each([[[]], [['no-such-command']], [['ztoc']], [['ztoc', 'create']], [['serve', '--no-such-option']]])(
+    '%j is a usage error: status 2',
+    async (args) => {
+      await using child = new SpandrelProcess(args);
+      expect(await child.exitStatus()).toBe(2);
+      expect(child.stdout + child.stderr).toContain('Usage:');
+    },
+  );
+});

@@ -1,0 +1,91 @@
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+import { digestOf } from '../../src/core/digest.ts';
+import { SpandrelProcess } from '../helpers/spandrel-process.ts';
+
+const GOLDEN = new URL('../fixtures/golden/', import.meta.url);
+
+interface GoldenLayer {
+  readonly case: string;
+  readonly file: string;
+  readonly mediaType: string;
+  readonly options: { readonly spanSize: number };
+  readonly expected: {
+    readonly ztocDigest?: string;
+    readonly ztocSize?: number;
+    readonly spans?: number;
+    readonly files?: number;
+    readonly mountable?: boolean;
+  };
+}
+
+let scratch: string;
+let layers: readonly GoldenLayer[];
+
+beforeAll(async () => {
+  scratch = await mkdtemp(join(tmpdir(), 'spandrel-ztoc-test-'));
+  layers = (JSON.parse(await readFile(new URL('golden.json', GOLDEN), 'utf8')) as { layers: GoldenLayer[] })
+    .layers;
+});
+
+afterAll(() => rm(scratch, { recursive: true, force: true }));
+
+function goldenLayer(name: string): GoldenLayer & { readonly path: string } {
+  const layer = layers.find((candidate) => candidate.case === name);
+  if (layer === undefined) throw new Error(`no golden case ${name}`);
+  return { ...layer, path: new URL(layer.file, GOLDEN).pathname };
+}
+
+async function run(...args: string[]): Promise<{ status: number | null; stdout: string; stderr: string }> {
+  await using child = new SpandrelProcess(args);
+  const status = await child.exitStatus();
+  return { status, stdout: child.stdout, stderr: child.stderr };
+}
+
+describe('spandrel ztoc create', () => {
+  it.each(['gzip-gnu-1', 'gzip-gnu-6', 'gzip-gnu-9', 'tar-ustar', 'tar-gnu-long', 'tar-pax-path'])(
+    'makes of %s what soci makes of it',
+    async (name) => {
+      const { path, mediaType, options, expected } = goldenLayer(name);
+      const file = join(scratch, `${name}.ztoc`);
+      const { status, stdout } = await run(
+        'ztoc',
+        'create',
+        path,
+        '--span-size',
+        String(options.spanSize),
+        '--media-type',
+        mediaType,
+        '-o',
+        file,
+      );
+      expect(status).toBe(0);
+      const { ztocDigest, ztocSize, spans, files, mountable } = expected;
+      expect(JSON.parse(stdout)).toEqual({ digest: ztocDigest, size: ztocSize, spans, files, mountable });
+      expect(digestOf(await readFile(file))).toBe(ztocDigest);
+      const info = await run('ztoc', 'info', file);
+      expect(JSON.parse(info.stdout)).toMatchObject({
+        digest: ztocDigest,
+        files,
+        maxSpanId: (spans ?? 0) - 1,
+      });
+      const list = await run('ztoc', 'list', file);
+      expect(list.stdout.trimEnd().split('\n')).toHaveLength(files ?? 0);
+    },
+  );
+
+  it('fails with one line that names the code', async () => {
+    const { status, stdout, stderr } = await run('ztoc', 'create', new URL('golden.json', GOLDEN).pathname);
+    expect([status, stdout]).toEqual([1, '']);
+    expect(stderr).toMatch(/^spandrel: TAR_INVALID: [^\n]+\n$/);
+  });
+
+  it('fails on a file that is not there', async () => {
+    const { status, stderr } = await run('ztoc', 'create', join(scratch, 'missing'));
+    expect([status, stderr]).toEqual([1, expect.stringContaining('ENOENT')]);
+  });
+});

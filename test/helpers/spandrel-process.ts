@@ -1,0 +1,55 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+
+const MAIN = new URL('../../src/cli/bin.ts', import.meta.url).pathname;
+
+/** The command `spandrel` in a process of its own. */
+export class SpandrelProcess implements AsyncDisposable {
+  stdout = '';
+  stderr = '';
+  readonly #child: ChildProcess;
+  readonly #exited: Promise<number | null>;
+  #onOutput: () => void = () => undefined;
+
+  constructor(args: readonly string[], environment: Readonly<Record<string, string>> = {}) {
+    this.#child = spawn(process.execPath, [MAIN, ...args], {
+      env: { ...process.env, ...environment },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    this.#exited = once(this.#child, 'close').then(([status]) => status as number | null);
+    this.#child.stdout?.on('data', (chunk: Buffer) => {
+      this.stdout += chunk.toString();
+      this.#onOutput();
+    });
+    this.#child.stderr?.on('data', (chunk: Buffer) => {
+      this.stderr += chunk.toString();
+      this.#onOutput();
+    });
+  }
+
+  /** Addresses of both listeners, once they are open. @throws Error if the process ends before */
+  async listening(): Promise<{ url: string; adminUrl: string }> {
+    const { promise, resolve, reject } = Promise.withResolvers<{ url: string; adminUrl: string }>();
+    this.#onOutput = () => {
+      const [, url, adminUrl] = /span API at (\S+), operations at (\S+)\n/.exec(this.stderr) ?? [];
+      if (url !== undefined && adminUrl !== undefined) resolve({ url, adminUrl });
+    };
+    this.#onOutput();
+    void this.#exited.then(() => reject(new Error(`spandrel ended:\n${this.stderr}`)));
+    return promise;
+  }
+
+  kill(signal: NodeJS.Signals): void {
+    this.#child.kill(signal);
+  }
+
+  /** Exit status; null if a signal ended it. */
+  exitStatus(): Promise<number | null> {
+    return this.#exited;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#child.kill('SIGKILL');
+    await this.#exited;
+  }
+}
