@@ -1,0 +1,69 @@
+import { describe, expect, it } from 'vitest';
+
+import { parseConfig } from '../../src/config/parse-config.ts';
+import { createLogger } from '../../src/telemetry/logger.ts';
+import { Metrics } from '../../src/telemetry/metrics.ts';
+import { mayReceiveCredentials } from '../../src/upstream/realm-rule.ts';
+import { createUpstreams, type Upstreams } from '../../src/upstream/upstreams.ts';
+
+function open(...upstreams: object[]): Promise<Upstreams> {
+  const config = parseConfig({ yaml: '', environment: { SPANDREL_UPSTREAMS: JSON.stringify(upstreams) } });
+  return createUpstreams({
+    upstreams: config.upstreams ?? [],
+    timing: config.upstream,
+    limits: config.limits,
+    metrics: new Metrics(),
+    logger: createLogger('silent'),
+  });
+}
+
+const ECR = {
+  name: 'ecr',
+  host: '123456789012.dkr.ecr.eu-west-1.amazonaws.com',
+  hostnames: ['images.example.com'],
+};
+const HUB = { name: 'hub', host: 'docker.io', default: true };
+
+describe('Upstreams.select', () => {
+  it.each([
+    [{ name: 'team/app', namespace: ECR.host }, 'ecr', 'team/app'],
+    [{ name: 'ecr/team/app' }, 'ecr', 'team/app'],
+    [{ name: `${ECR.host}/team/app` }, 'ecr', 'team/app'],
+    [{ name: 'team/app', hostname: 'images.example.com' }, 'ecr', 'team/app'],
+    [{ name: 'team/app', hostname: 'localhost' }, 'hub', 'team/app'],
+    [{ name: 'nginx' }, 'hub', 'library/nginx'],
+    [{ name: 'nginx', namespace: 'registry-1.docker.io' }, 'hub', 'library/nginx'],
+    [{ name: 'hub/nginx', namespace: ECR.host }, 'ecr', 'hub/nginx'],
+  ])('%j is %s: %s', async (choice, upstream, repository) => {
+    await using upstreams = await open(ECR, HUB);
+    const selected = upstreams.select(choice);
+    expect([selected.client.name, selected.repository]).toEqual([upstream, repository]);
+  });
+
+  it('refuses registries that are not configured', async () => {
+    await using upstreams = await open(ECR, HUB);
+    expect(() => upstreams.select({ name: 'app', namespace: 'evil.example.com' })).toThrow(
+      expect.objectContaining({ code: 'DENIED' }),
+    );
+  });
+
+  it('says what to do when nothing chooses an upstream', async () => {
+    await using upstreams = await open(ECR);
+    expect(() => upstreams.select({ name: 'app' })).toThrow(
+      expect.objectContaining({ code: 'NAME_UNKNOWN', message: expect.stringContaining('ecr') as string }),
+    );
+  });
+});
+
+describe('mayReceiveCredentials', () => {
+  it.each([
+    ['https://auth.docker.io/token', 'https://registry-1.docker.io', true],
+    ['https://registry.example.com/token', 'https://registry.example.com', true],
+    ['http://auth.docker.io/token', 'https://registry-1.docker.io', false],
+    ['https://docker.io.evil.com/token', 'https://registry-1.docker.io', false],
+    ['https://10.0.0.1/token', 'https://10.0.0.2', false],
+    ['http://127.0.0.1:5001/token', 'http://127.0.0.1:5000', true],
+  ])('%s for %s: %s', (realm, upstream, expected) => {
+    expect(mayReceiveCredentials(new URL(realm), new URL(upstream))).toBe(expected);
+  });
+});
