@@ -1,0 +1,120 @@
+import { gunzipSync } from 'node:zlib';
+
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import type { DemoImage } from '../../src/demo/demo-image.ts';
+import type { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import { startDemoRegistry } from '../helpers/demo-upstream.ts';
+import { RedisServer } from '../helpers/redis-server.ts';
+import { RunningApp } from '../helpers/running-app.ts';
+
+const MIB = 2 ** 20;
+const INFLATED = 'spandrel_inflate_bytes_total{engine="zlib"}';
+
+let stack: AsyncDisposableStack;
+let upstream: DemoRegistry & { image: DemoImage };
+
+beforeEach(async () => {
+  stack = new AsyncDisposableStack();
+  upstream = stack.use(await startDemoRegistry());
+});
+
+afterEach(() => stack.disposeAsync());
+
+async function startApp(environment: Record<string, string> = {}): Promise<RunningApp> {
+  return stack.use(await RunningApp.start({ upstreams: [{ name: 'demo', url: upstream.url }], environment }));
+}
+
+function baseLayer(): { digest: string; tar: Buffer } {
+  const digest = upstream.image.layers[0]?.digest ?? '';
+  return {
+    digest,
+    tar: gunzipSync(upstream.image.blobs.find((blob) => blob.digest === digest)?.bytes ?? new Uint8Array(0)),
+  };
+}
+
+async function getBytes(
+  url: string,
+  range?: string,
+): Promise<{ status: number; contentRange: string | null; bytes: Buffer }> {
+  const response = await fetch(url, range === undefined ? {} : { headers: { range } });
+  return {
+    status: response.status,
+    contentRange: response.headers.get('content-range'),
+    bytes: Buffer.from(await response.arrayBuffer()),
+  };
+}
+
+describe('the first read of a layer', () => {
+  it('is answered as soon as its bytes have been decompressed, while most of the blob has not come', async () => {
+    const { digest, tar } = baseLayer();
+    const rest = Promise.withResolvers<void>();
+    const isLate = (range: string | undefined): boolean =>
+      Number(/^bytes=(\d+)-/.exec(range ?? '')?.[1] ?? 0) >= 6 * MIB;
+    upstream.faults.add({
+      match: ({ path, range }) => path.includes('/blobs/') && isLate(range),
+      action: { kind: 'hold', until: rest.promise },
+    });
+    const app = await startApp({ SPANDREL_FILL_CHUNK_BYTES: '1MiB', SPANDREL_FILL_PARALLEL: '8' });
+    const layer = `${app.url}/v2/demo/app/_soci/layers/${digest}`;
+
+    const head = await getBytes(`${layer}/tar`, 'bytes=1000-1999');
+    expect(head).toMatchObject({ status: 206, contentRange: 'bytes 1000-1999/*' });
+    expect(head.bytes.equals(tar.subarray(1000, 2000))).toBe(true);
+    const file = await getBytes(`${layer}/files/etc/passwd`);
+    expect(file.status === 200 || file.status === 404).toBe(true);
+    expect(await (await fetch(layer)).json()).toMatchObject({ state: 'building' });
+
+    rest.resolve();
+    const whole = await getBytes(`${layer}/tar`);
+    expect(whole.bytes.equals(tar)).toBe(true);
+    expect(upstream.requests.bytesSent).toBeLessThan((upstream.image.layers[0]?.size ?? 0) + MIB);
+  });
+});
+
+describe('spans', () => {
+  it('are decompressed once for all who read them at the same time', async () => {
+    const { digest, tar } = baseLayer();
+    const app = await startApp();
+    const layer = `${app.url}/v2/demo/app/_soci/layers/${digest}`;
+    const { spans } = (await (await fetch(`${layer}/spans`)).json()) as {
+      spans: { uncompressed: { start: number; end: number } }[];
+    };
+    const span = spans[3]?.uncompressed ?? { start: 0, end: 0 };
+    const before = await app.metric(INFLATED);
+    const reads = Array.from({ length: 60 }, async (_, reader) => {
+      const start = span.start + reader * 10;
+      return (await getBytes(`${layer}/tar`, `bytes=${start}-${start + 99}`)).bytes.equals(
+        tar.subarray(start, start + 100),
+      );
+    });
+    expect((await Promise.all(reads)).every(Boolean)).toBe(true);
+    expect((await app.metric(INFLATED)) - before).toBe(span.end - span.start);
+    await getBytes(`${layer}/tar`, `bytes=${span.start}-${span.start}`);
+    expect(await app.metric('spandrel_span_reads_total{source="memory"}')).toBeGreaterThan(0);
+  });
+
+  it('are shared by replicas through Redis, and are checked when they come from there', async () => {
+    const redis = stack.use(await RedisServer.start());
+    const { digest, tar } = baseLayer();
+    const environment = { SPANDREL_CACHE_REDIS_URL: redis.url };
+    const first = await startApp(environment);
+    const path = `/v2/demo/app/_soci/layers/${digest}/tar`;
+    expect((await getBytes(first.url + path)).bytes.equals(tar)).toBe(true);
+    await fetch(`${first.url}/v2/demo/app/_soci/layers/${digest}/spans`);
+
+    const second = await startApp(environment);
+    expect((await getBytes(second.url + path)).bytes.equals(tar)).toBe(true);
+    expect(await second.metric(INFLATED)).toBe(0);
+    expect(await second.metric('spandrel_index_builds_total{outcome="indexed"}')).toBe(0);
+    expect(await second.metric('spandrel_span_reads_total{source="redis"}')).toBeGreaterThan(0);
+
+    const keys = [...(await redis.command('KEYS spandrel:1:span:*')).matchAll(/spandrel:1:span:\S+/g)].map(
+      ([key]) => key,
+    );
+    for (const key of keys) await redis.command(`SETRANGE ${key} 100 damaged`);
+    const third = await startApp(environment);
+    expect((await getBytes(third.url + path)).bytes.equals(tar)).toBe(true);
+    expect(await third.metric(INFLATED)).toBeGreaterThan(0);
+  });
+});
