@@ -7,7 +7,7 @@ const TOOLS = [
   { command: 'skopeo', package: 'skopeo' },
   { command: 'pigz', package: 'pigz' },
   { command: 'zstd', package: 'zstd' },
-  { command: 'debootstrap', package: 'debootstrap' },
+  { command: 'openssl', package: 'openssl' },
 ];
 
 function isMissing({ command }) {

@@ -9,6 +9,7 @@ import { RedisCache } from './cache/redis-cache.ts';
 import { TieredCache } from './cache/tiered-cache.ts';
 import type { Config } from './config/schema.ts';
 import { createAdminServer } from './http/admin-server.ts';
+import { RateLimiter } from './http/rate-limiter.ts';
 import { createRegistryServer } from './http/registry-server.ts';
 import { DerivedBlobs } from './images/derived-blobs.ts';
 import { ImageFiles } from './images/image-files.ts';
@@ -128,6 +129,9 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     metrics,
     logger,
     ...(config.access.cidrs === undefined ? {} : { allowedNetworks: parseNetworks(config.access.cidrs) }),
+    ...(config.limits.requestsPerSecond === undefined
+      ? {}
+      : { rateLimiter: new RateLimiter(config.limits.requestsPerSecond) }),
     ...(await readTls(config)),
   });
   let stopping = false;

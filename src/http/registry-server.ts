@@ -9,6 +9,7 @@ import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Answer } from './answer.ts';
 import { answerError } from './error-answer.ts';
+import type { RateLimiter } from './rate-limiter.ts';
 import { parseRegistryPath, type RouteName } from './registry-path.ts';
 import { type RegistryDeps, routeRegistryRequest } from './registry-routes.ts';
 import { sendAnswer, type SendResult } from './send-answer.ts';
@@ -18,6 +19,8 @@ export interface RegistryServerDeps extends RegistryDeps {
   readonly logger: Logger;
   /** Who may connect; anyone when not given. */
   readonly allowedNetworks?: BlockList;
+  /** Bounds what one address may ask; nothing does when not given. */
+  readonly rateLimiter?: RateLimiter;
   readonly tls?: { readonly cert: Buffer; readonly key: Buffer; readonly clientCa?: Buffer };
   readonly limits: {
     readonly headersTimeoutMs: number;
@@ -113,6 +116,7 @@ async function answerRequest(
   if (deps.allowedNetworks !== undefined && !deps.allowedNetworks.check(address, family)) {
     throw new SpandrelError('DENIED', 'this address may not read here');
   }
+  deps.rateLimiter?.admit(address);
   const question = url.indexOf('?');
   const rawPath = question < 0 ? url : url.slice(0, question);
   const { method } = message;

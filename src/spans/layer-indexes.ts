@@ -224,6 +224,12 @@ export class LayerIndexes implements AsyncDisposable {
       this.#failures.delete(digest);
       const outcome = index.summary.ztoc === undefined ? 'readable' : 'indexed';
       this.#deps.metrics.indexBuilds.inc({ outcome });
+      const { compression, uncompressedBytes } = index.summary;
+      if (compression !== 'none')
+        this.#deps.metrics.inflateBytes.inc(
+          { engine: compression === 'gzip' ? 'pako' : 'zstd' },
+          uncompressedBytes,
+        );
       this.#deps.metrics.indexBuildDuration.observe((performance.now() - started) / 1000);
       this.#deps.logger.info(
         {
