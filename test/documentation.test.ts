@@ -22,13 +22,10 @@ it('config/spandrel.yaml is the table of the code (npm run docs renews it)', () 
 
 it('npm scripts that the documents name exist', () => {
   const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> };
-  const named = [...`${read('README.md')}${read('CONTRIBUTING.md')}`.matchAll(/npm (?:run )?([a-z:]+)/g)].map(
-    (match) => match[1] ?? '',
-  );
-  const builtIn = ['ci', 'exec', 'install'];
-  expect(
-    named.filter(
-      (name) => !(name in scripts) && !builtIn.includes(name) && name !== 'scripts' && name !== 'and',
-    ),
-  ).toEqual([]);
+  // In code only: the words "npm cache" of a sentence are no script.
+  const code = /(?:`|^)npm (?:run )?([a-z:]+)/gm;
+  const documents = `${read('README.md')}\n${read('CONTRIBUTING.md')}`;
+  const named = [...documents.matchAll(code)].map((match) => match[1] ?? '');
+  expect(named).toContain('start');
+  expect(named.filter((name) => !(name in scripts) && name !== 'exec')).toEqual([]);
 });
