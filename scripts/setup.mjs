@@ -1,13 +1,12 @@
 // Makes a checkout ready to run: installs what package-lock.json pins and builds dist/ when something has changed since.
 // Plain JavaScript for any Node >= 20; everything else runs on the Node that package.json pins.
 import { spawnSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { build } from './build.mjs';
 
-const STAMP = join('node_modules', '.spandrel-installed');
+const COMPILER = join('node_modules', '.bin', 'tsc');
 
 function run(command, args) {
   const { status, error } = spawnSync(command, args, { stdio: ['ignore', 2, 2] });
@@ -17,14 +16,17 @@ function run(command, args) {
   }
 }
 
+/** npm writes its own lock file into node_modules as the last thing of an installation. */
+function isInstalled() {
+  const [done, wanted] = [join('node_modules', '.package-lock.json'), 'package-lock.json'];
+  return existsSync(done) && existsSync(COMPILER) && statSync(done).mtimeMs >= statSync(wanted).mtimeMs;
+}
+
 function install() {
-  const wanted = createHash('sha256').update(readFileSync('package-lock.json')).digest('hex');
-  const installed = existsSync(STAMP) ? readFileSync(STAMP, 'utf8') : '';
-  if (installed === wanted) return;
+  if (isInstalled()) return;
   console.error('setup: installing dependencies (once)');
   // The prepare script would build as well: this script does that itself.
   run('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error']);
-  writeFileSync(STAMP, wanted);
 }
 
 function checkRuntime() {

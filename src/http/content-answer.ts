@@ -5,6 +5,7 @@ import type { ByteRange } from '../core/byte-range.ts';
 import { rangeLength } from '../core/byte-range.ts';
 import { SpandrelError } from '../core/errors.ts';
 import type { Answer, AnswerSource, ByteStream } from './answer.ts';
+import { answerError } from './error-answer.ts';
 import { formatContentRange, resolveRange } from './range-header.ts';
 
 /** Content of a known size that can be read from anywhere. */
@@ -44,10 +45,14 @@ export function answerContent(content: Content, request: IncomingHttpHeaders): A
         headers: { ...headers, 'content-type': content.contentType, 'content-length': content.sizeBytes },
         body: () => content.read({ start: 0, end: content.sizeBytes }),
       };
-    case 'unsatisfiable':
-      throw new SpandrelError('RANGE_INVALID', `the range lies outside of ${content.sizeBytes} bytes`, {
-        detail: { sizeBytes: content.sizeBytes },
-      });
+    case 'unsatisfiable': {
+      const { sizeBytes } = content;
+      const message = `the range lies outside of ${sizeBytes} bytes`;
+      return {
+        ...answerError(new SpandrelError('RANGE_INVALID', message, { detail: { sizeBytes } })),
+        dispose: shared.dispose,
+      };
+    }
     case 'ranges':
       return {
         ...shared,

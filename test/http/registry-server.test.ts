@@ -125,6 +125,29 @@ describe('the registry listener', () => {
     expect(await codeOf(await fetch(`${url}/v2/app/manifests/other`))).toEqual([502, 'UPSTREAM_UNREACHABLE']);
   });
 
+  it('lets go of a blob after every kind of answer', async () => {
+    const bytes = new Uint8Array(1000).fill(1);
+    const digest = await upstream.addBlob('app', bytes);
+    const { url, adminUrl } = await start();
+    const blob = `${url}/v2/app/blobs/${digest}`;
+    for (const [headers, status] of [
+      [{}, 200],
+      [{ range: 'bytes=0-9' }, 206],
+      [{ range: 'bytes=0-9,20-29' }, 206],
+      [{ range: 'bytes=1000-' }, 416],
+      [{ 'if-none-match': `"${digest}"` }, 304],
+    ] as const) {
+      const response = await fetch(blob, { headers });
+      await response.arrayBuffer();
+      expect(response.status).toBe(status);
+    }
+    expect((await fetch(blob, { method: 'HEAD' })).headers.get('content-length')).toBe('1000');
+    // The client has the last byte a moment before the server lets go.
+    const remove = async (): Promise<number> =>
+      (await fetch(`${adminUrl}/api/v1/blobs/${digest}`, { method: 'DELETE' })).status;
+    await expect.poll(remove).toBe(204);
+  });
+
   it('lets in only the networks that may read', async () => {
     const { url } = await start({ SPANDREL_ACCESS_CIDRS: '["10.0.0.0/8"]' });
     expect(await codeOf(await fetch(`${url}/v2/`))).toEqual([403, 'DENIED']);
