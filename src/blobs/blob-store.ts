@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { dirname } from 'node:path';
 
 import { SingleFlight } from '../cache/single-flight.ts';
-import { type Digest, digestOfLarge } from '../core/digest.ts';
+import type { Digest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -121,21 +121,6 @@ export class BlobStore implements AsyncDisposable {
     );
     // A small fill may be over by now.
     return (await this.#openComplete(digest)) ?? this.#handleOf(digest, started);
-  }
-
-  /** Keep bytes that were made here. @throws SpandrelError BLOB_CORRUPT if they do not match, STORE_FULL, STORE_FAILED */
-  async putBlob(bytes: Uint8Array<ArrayBuffer>, digest: Digest): Promise<void> {
-    if (this.#budget.sizeOf(digest) !== undefined) return;
-    if ((await digestOfLarge(bytes)) !== digest)
-      throw new SpandrelError('BLOB_CORRUPT', `the bytes are not those of ${digest}`);
-    await this.#makeRoom(bytes.byteLength);
-    const file = await PartialFile.create(this.#layout.partialPath(randomUUID()));
-    try {
-      await file.write([Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)], 0);
-      await this.#promote(digest, file, bytes.byteLength);
-    } finally {
-      await file.discard();
-    }
   }
 
   /** True if there was such a blob. @throws SpandrelError OVERLOADED while it is being read or filled */

@@ -58,14 +58,6 @@ export class ChunkMap {
     return Math.min(end, Math.max(position, limit));
   }
 
-  /** The run of bytes from `position` on, up to `limit` at most, that are all there or all missing. */
-  uniformRun(position: number, limit: number): { readonly end: number; readonly isThere: boolean } {
-    const chunk = this.#chunks[this.#indexAt(position)];
-    if (chunk === undefined) return { end: limit, isThere: true };
-    const isThere = position < chunk.filledEnd;
-    return { end: Math.min(limit, isThere ? chunk.filledEnd : chunk.end), isThere };
-  }
-
   /** Record that `range` is in the file. It must begin where the bytes before it in its chunk end. */
   markFilled(range: ByteRange): void {
     for (let index = this.#indexAt(range.start); ; index++) {

@@ -33,12 +33,6 @@ export class RangeWriter {
     if (this.#failure !== undefined) throw this.#failure.error;
   }
 
-  /** Leave out bytes that are in the file already. */
-  async skip(bytes: number): Promise<void> {
-    await this.flush();
-    this.#position += bytes;
-  }
-
   /** Resolves when everything is in the file. @throws what a write threw */
   async flush(): Promise<void> {
     while (this.#writing !== undefined) await this.#writing;

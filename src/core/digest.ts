@@ -54,11 +54,6 @@ export function digestHex(digest: Digest): string {
   return digest.slice(digest.indexOf(':') + 1);
 }
 
-/** A running hash of the algorithm that `digest` names; compare with {@link finishDigest}. */
-export function hashFor(digest: Digest): Hash {
-  return createHash(digestAlgorithm(digest));
-}
-
 /** The digest that a running hash has come to; the hash cannot be used afterwards. */
 export function finishDigest(hash: Hash, algorithm: DigestAlgorithm = 'sha256'): Digest {
   return `${algorithm}:${hash.digest('hex')}` as Digest;

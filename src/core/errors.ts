@@ -24,7 +24,6 @@ export const ERRORS = {
   FILE_UNKNOWN: entry(404, false, 'The layer or image has no such file.'),
   SPAN_UNKNOWN: entry(404, false, 'The layer has no span of this number.'),
   PLATFORM_UNKNOWN: entry(404, false, 'The image has no manifest for this platform.'),
-  JOB_UNKNOWN: entry(404, false, 'No such job; finished jobs are forgotten after a while.'),
   ROUTE_UNKNOWN: entry(404, false, 'No such route.'),
   UNSUPPORTED: entry(405, false, 'The proxy is read-only: push to the upstream registry itself.'),
   FILE_NOT_REGULAR: entry(

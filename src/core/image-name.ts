@@ -1,4 +1,4 @@
-import { type Digest, isDigest, parseDigest } from './digest.ts';
+import { type Digest, parseDigest } from './digest.ts';
 import { SpandrelError } from './errors.ts';
 
 // OCI distribution spec v1.1, "Pulling manifests": <name> and <reference> as a tag.
@@ -27,23 +27,4 @@ export function parseReference(text: string): Reference {
 /** The reference as it stands in a URL. */
 export function formatReference(reference: Reference): string {
   return 'tag' in reference ? reference.tag : reference.digest;
-}
-
-/** `repository[:tag][@digest]` of a command line or an API body; without either the tag is `latest`. */
-export function parseImageName(text: string): { repository: string; reference: Reference } {
-  const at = text.indexOf('@');
-  if (at >= 0 && isDigest(text.slice(at + 1))) {
-    return {
-      repository: parseRepository(text.slice(0, at).replace(/:[^/:]*$/, '')),
-      reference: parseReference(text.slice(at + 1)),
-    };
-  }
-  const colon = text.lastIndexOf(':');
-  if (colon > text.lastIndexOf('/')) {
-    return {
-      repository: parseRepository(text.slice(0, colon)),
-      reference: parseReference(text.slice(colon + 1)),
-    };
-  }
-  return { repository: parseRepository(text), reference: { tag: 'latest' } };
 }

@@ -16,10 +16,3 @@ export function createLogger(level: string, destination?: DestinationStream): Lo
   };
   return destination === undefined ? pino(options) : pino(options, destination);
 }
-
-/** `url` without what may be secret: user, password, query and fragment. */
-export function redactUrl(url: string): string {
-  if (!URL.canParse(url)) return url.replace(/[?#].*$/s, '');
-  const { protocol, host, pathname } = new URL(url);
-  return `${protocol}//${host}${pathname}`;
-}

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { parseImageName, parseReference, parseRepository } from '../../src/core/image-name.ts';
+import { parseReference, parseRepository } from '../../src/core/image-name.ts';
 
 const DIGEST = `sha256:${'0'.repeat(64)}`;
 
@@ -36,16 +36,5 @@ describe('parseReference', () => {
     expect(() => parseReference('sha256:totallywrong')).toThrow(
       expect.objectContaining({ code: 'DIGEST_INVALID' }),
     );
-  });
-});
-
-describe('parseImageName', () => {
-  it.each([
-    ['app', { repository: 'app', reference: { tag: 'latest' } }],
-    ['demo/app:1.2', { repository: 'demo/app', reference: { tag: '1.2' } }],
-    [`demo/app@${DIGEST}`, { repository: 'demo/app', reference: { digest: DIGEST } }],
-    [`demo/app:1.2@${DIGEST}`, { repository: 'demo/app', reference: { digest: DIGEST } }],
-  ])('%s', (text, expected) => {
-    expect(parseImageName(text)).toEqual(expected);
   });
 });
