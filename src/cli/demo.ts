@@ -93,7 +93,9 @@ export async function demo(args: string[]): Promise<number> {
     warmReadMs: warm.ms,
     sociIndex: referrers.manifests[0]?.digest,
   };
-  say(`\nMoved in all: ${formatBytes(summary.transferredBytes)} of an image of ${formatBytes(imageBytes)}.`);
+  say(
+    `\nMoved in all, with the other layers that this index needed: ${formatBytes(summary.transferredBytes)} of an image of ${formatBytes(imageBytes)}.`,
+  );
   if (values.json) process.stdout.write(`${JSON.stringify(summary)}\n`);
   return 0;
 }
