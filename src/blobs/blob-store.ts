@@ -7,7 +7,8 @@ import type { Digest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
-import type { BlobResponse, BlobSource } from '../upstream/blob-source.ts';
+import type { BlobSource } from '../upstream/blob-source.ts';
+import { AlternativeSources } from './alternative-sources.ts';
 import type { BlobHandle } from './blob-handle.ts';
 import { DigestWorker } from './digest-worker.ts';
 import { Fill } from './fill.ts';
@@ -51,6 +52,8 @@ export class BlobStore implements AsyncDisposable {
   readonly #digests = new DigestWorker();
   readonly #fills = new Map<Digest, RunningFill>();
   readonly #starts: SingleFlight<RunningFill>;
+  /** Sources of the fills that are being started. */
+  readonly #starting = new Map<Digest, AlternativeSources>();
   readonly #stopping = new AbortController();
 
   private constructor(options: BlobStoreOptions, layout: StoreLayout, lock: StoreLock) {
@@ -70,7 +73,7 @@ export class BlobStore implements AsyncDisposable {
       await layout.prepare();
       const store = new BlobStore(options, layout, lock);
       for (const { digest, sizeBytes } of await layout.scan()) store.#budget.add(digest, sizeBytes);
-      await store.#makeRoom(0);
+      await store.#reserve(0);
       store.#updateMetrics();
       return store;
     } catch (error) {
@@ -114,9 +117,10 @@ export class BlobStore implements AsyncDisposable {
       known.fill.addSource(source);
       return this.#handleOf(digest, known);
     }
+    this.#starting.get(digest)?.add(source);
     const started = await this.#starts.run(
       digest,
-      () => this.#startFill(digest, source, options.sizeBytes),
+      () => this.#startWith(digest, new AlternativeSources(source), options.sizeBytes),
       options.signal,
     );
     // A small fill may be over by now.
@@ -169,18 +173,40 @@ export class BlobStore implements AsyncDisposable {
     });
   }
 
-  async #startFill(digest: Digest, source: BlobSource, knownSize: number | undefined): Promise<RunningFill> {
+  async #startWith(
+    digest: Digest,
+    sources: AlternativeSources,
+    knownSize: number | undefined,
+  ): Promise<RunningFill> {
+    this.#starting.set(digest, sources);
+    // What the fill has asked for must not outlive it: an answer that nobody reads keeps its connection.
+    const over = new AbortController();
+    try {
+      return await this.#startFill(digest, sources, knownSize, over);
+    } catch (error) {
+      over.abort(error);
+      throw error;
+    } finally {
+      this.#starting.delete(digest);
+    }
+  }
+
+  async #startFill(
+    digest: Digest,
+    sources: AlternativeSources,
+    knownSize: number | undefined,
+    over: AbortController,
+  ): Promise<RunningFill> {
     this.#stopping.signal.throwIfAborted();
     const { parallel, chunkBytes } = this.#options.fill;
-    const { signal } = this.#stopping;
+    const signal = AbortSignal.any([this.#stopping.signal, over.signal]);
     // A small blob of known size needs no ranges; for the others the first answer tells whether there are any.
     const first =
       knownSize !== undefined && knownSize <= chunkBytes
         ? undefined
-        : await this.#fetchFirst(source, chunkBytes, signal);
+        : await sources.fetch({ start: 0, end: chunkBytes }, signal);
     const sizeBytes = knownSize ?? first?.totalBytes ?? 0;
-    await this.#makeRoom(sizeBytes);
-    this.#budget.reserve(sizeBytes);
+    await this.#reserve(sizeBytes);
     let file: PartialFile;
     try {
       file = await PartialFile.create(this.#layout.partialPath(randomUUID()));
@@ -188,44 +214,31 @@ export class BlobStore implements AsyncDisposable {
       this.#budget.release(sizeBytes);
       throw error;
     }
-    const fill = new Fill({
-      digest,
-      source,
-      file,
-      sizeBytes,
-      first,
-      parallel,
-      chunkBytes,
-      digests: this.#digests,
-      signal,
-    });
+    const digests = this.#digests;
+    const fill = new Fill({ digest, sources, file, sizeBytes, first, parallel, chunkBytes, digests, signal });
     const { promise: done, resolve, reject } = Promise.withResolvers<void>();
     done.catch(() => undefined);
     const running: RunningFill = { fill, file, sizeBytes, done, handles: 0 };
     this.#fills.set(digest, running);
     this.#updateMetrics();
-    void this.#finishFill(digest, running).then(resolve, reject);
+    void this.#finishFill(digest, running, over).then(resolve, reject);
     return running;
   }
 
-  async #fetchFirst(source: BlobSource, chunkBytes: number, signal: AbortSignal): Promise<BlobResponse> {
-    return source.fetch({ start: 0, end: chunkBytes }, signal);
-  }
-
-  async #finishFill(digest: Digest, running: RunningFill): Promise<void> {
+  async #finishFill(digest: Digest, running: RunningFill, over: AbortController): Promise<void> {
     const { fill, file, sizeBytes } = running;
     try {
       await fill.run();
-      this.#budget.release(sizeBytes);
       await this.#promote(digest, file, sizeBytes);
       fill.complete();
     } catch (error) {
-      this.#budget.release(this.#budget.sizeOf(digest) === undefined ? sizeBytes : 0);
+      this.#budget.release(sizeBytes);
       const failure =
         isSpandrelError(error) || this.#stopping.signal.aborted
           ? (error as Error)
           : storeFault(error, 'keep a blob');
       fill.fail(failure);
+      over.abort(failure);
       const code = isSpandrelError(failure) ? failure.code : 'INTERNAL';
       this.#options.logger.warn({ blob: digest, code, cause: failure.message }, 'fill failed');
       throw failure;
@@ -248,6 +261,7 @@ export class BlobStore implements AsyncDisposable {
     } catch (error) {
       throw storeFault(error, 'keep a blob');
     }
+    this.#budget.release(sizeBytes);
     this.#budget.add(digest, sizeBytes);
   }
 
@@ -255,9 +269,20 @@ export class BlobStore implements AsyncDisposable {
     if (running.handles === 0 && this.#fills.get(digest) !== running) await running.file.discard();
   }
 
-  /** @throws SpandrelError STORE_FULL if what is in use leaves no room */
-  async #makeRoom(bytes: number): Promise<void> {
-    for (const victim of this.#budget.planEviction(bytes)) await this.#evict(victim);
+  /**
+   * Make room for `bytes` and keep it. Looking, taking and forgetting the victims are one step, so that two that ask at the same
+   * time do not get the same room.
+   * @throws SpandrelError STORE_FULL if what is in use leaves no room
+   */
+  async #reserve(bytes: number): Promise<void> {
+    const victims = this.#budget.planEviction(bytes);
+    this.#budget.reserve(bytes);
+    try {
+      await Promise.all(victims.map((victim) => this.#evict(victim)));
+    } catch (error) {
+      this.#budget.release(bytes);
+      throw storeFault(error, 'make room');
+    }
   }
 
   async #evict(digest: Digest): Promise<void> {

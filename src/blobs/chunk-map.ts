@@ -58,6 +58,15 @@ export class ChunkMap {
     return Math.min(end, Math.max(position, limit));
   }
 
+  /** Where the missing bytes from `position` on, which is missing itself, end: the next that is there, or the end of the blob. */
+  missingEnd(position: number): number {
+    for (let index = this.#indexAt(position) + 1; ; index++) {
+      const chunk = this.#chunks[index];
+      if (chunk === undefined) return this.sizeBytes;
+      if (chunk.filledEnd > chunk.start) return chunk.start;
+    }
+  }
+
   /** Record that `range` is in the file. It must begin where the bytes before it in its chunk end. */
   markFilled(range: ByteRange): void {
     for (let index = this.#indexAt(range.start); ; index++) {

@@ -7,6 +7,7 @@ import type { DigestReply, DigestRequest } from './digest-thread.ts';
 import type { Growth } from './growth.ts';
 
 interface Pending {
+  readonly worker: Worker;
   readonly resolve: (digest: Digest) => void;
   readonly reject: (error: Error) => void;
 }
@@ -39,7 +40,8 @@ export class DigestWorker implements AsyncDisposable {
     const worker = (this.#worker ??= this.#start());
     const id = ++this.#lastId;
     const { promise, resolve, reject } = Promise.withResolvers<Digest>();
-    this.#pending.set(id, { resolve, reject });
+    this.#pending.set(id, { worker, resolve, reject });
+    worker.ref();
     const onAbort = (): void => {
       this.#pending.delete(id);
       worker.postMessage({ id, cancel: true } satisfies DigestRequest);
@@ -51,6 +53,7 @@ export class DigestWorker implements AsyncDisposable {
       return await promise;
     } finally {
       signal?.removeEventListener('abort', onAbort);
+      if (this.#pending.size === 0) worker.unref();
     }
   }
 
@@ -63,22 +66,24 @@ export class DigestWorker implements AsyncDisposable {
       else pending?.reject(new SpandrelError('STORE_FAILED', `a blob could not be hashed: ${reply.failure}`));
     });
     worker.on('error', (error) =>
-      this.#failAll(new SpandrelError('STORE_FAILED', 'the digest thread broke', { cause: error })),
+      this.#failAll(worker, new SpandrelError('STORE_FAILED', 'the digest thread broke', { cause: error })),
     );
-    worker.on('exit', () => {
-      if (this.#worker === worker) this.#worker = undefined;
-      this.#failAll(new SpandrelError('STORE_FAILED', 'the digest thread ended'));
-    });
-    // Hashing alone keeps no process alive; whoever waits for a digest has other work open.
+    worker.on('exit', () =>
+      this.#failAll(worker, new SpandrelError('STORE_FAILED', 'the digest thread ended')),
+    );
+    // Only a digest that somebody waits for keeps the process alive.
     worker.unref();
     return worker;
   }
 
-  #failAll(error: Error): void {
-    // The next hash starts another thread.
-    this.#worker = undefined;
-    for (const { reject } of this.#pending.values()) reject(error);
-    this.#pending.clear();
+  /** The next hash starts another thread, whose digests are not touched when the broken one then exits. */
+  #failAll(worker: Worker, error: Error): void {
+    if (this.#worker === worker) this.#worker = undefined;
+    for (const [id, pending] of this.#pending) {
+      if (pending.worker !== worker) continue;
+      this.#pending.delete(id);
+      pending.reject(error);
+    }
   }
 
   /** Pending digests fail with STORE_FAILED. */

@@ -1,9 +1,10 @@
 import type { ByteRange } from '../core/byte-range.ts';
-import { rangeLength } from '../core/byte-range.ts';
+import { intersectRanges, rangeLength } from '../core/byte-range.ts';
 import { type Digest, digestAlgorithm } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import type { BlobResponse, BlobSource } from '../upstream/blob-source.ts';
-import { AlternativeSources } from './alternative-sources.ts';
+import { backoffMs, realPause } from '../upstream/retry-delay.ts';
+import type { AlternativeSources } from './alternative-sources.ts';
 import { ArrivalBoard } from './arrival-board.ts';
 import { type Chunk, ChunkMap } from './chunk-map.ts';
 import type { DigestWorker } from './digest-worker.ts';
@@ -13,11 +14,12 @@ import { RangeWriter } from './range-writer.ts';
 
 export interface FillOptions {
   readonly digest: Digest;
-  readonly source: BlobSource;
+  readonly sources: AlternativeSources;
   readonly file: PartialFile;
   readonly sizeBytes: number;
   /** An answer that is there already: the beginning of the blob, or all of it. */
   readonly first: BlobResponse | undefined;
+  /** Requests at the same time; as many more are made for readers that wait for what none of those brings. */
   readonly parallel: number;
   readonly chunkBytes: number;
   readonly digests: DigestWorker;
@@ -34,23 +36,24 @@ export class Fill {
   /** Complete once the digest has been verified. */
   readonly growth = new Growth();
   readonly #options: FillOptions;
-  readonly #sources: AlternativeSources;
   readonly #chunks: ChunkMap;
   readonly #board = new ArrivalBoard();
   /** What the digest is computed from: complete once all bytes are there. */
   readonly #arrived = new Growth();
   #isVerified = false;
+  #isSequential = false;
+  /** Fetches the chunk of a position at once, beside the others; there while chunks are being fetched. */
+  #fetchUrgently: ((position: number) => void) | undefined;
   #failure: Error | undefined;
 
   constructor(options: FillOptions) {
     this.#options = options;
-    this.#sources = new AlternativeSources(options.source);
     this.#chunks = new ChunkMap(options.sizeBytes, options.chunkBytes);
   }
 
   /** Another repository that should have the blob. */
   addSource(source: BlobSource): void {
-    this.#sources.add(source);
+    this.#options.sources.add(source);
   }
 
   /** Fetch and verify. @throws SpandrelError BLOB_CORRUPT, UPSTREAM_*, BLOB_UNKNOWN, STORE_*; the reason of the signal */
@@ -90,7 +93,9 @@ export class Fill {
       const end = this.#readableEnd(range);
       if (end > range.start) return end;
       if (this.#failure !== undefined) throw this.#failure;
-      await this.#board.wait(range, signal);
+      const arrival = this.#board.wait(range, signal);
+      this.#fetchUrgently?.(range.start);
+      await arrival;
     }
   }
 
@@ -105,32 +110,53 @@ export class Fill {
     const failed = new AbortController();
     const signal = AbortSignal.any([this.#options.signal, failed.signal]);
     // An upstream that ignores ranges sends everything with every answer, so there is only one.
-    const isSequential =
+    this.#isSequential =
       first !== undefined &&
       first.range.start === 0 &&
       first.range.end === sizeBytes &&
       sizeBytes > chunkBytes;
-    const workers = Array.from({ length: isSequential ? 1 : parallel }, (_, place) =>
-      this.#work(place === 0 ? first : undefined, signal),
-    );
+    const tasks = new Set<Promise<void>>();
+    const { promise: broken, reject } = Promise.withResolvers<never>();
+    broken.catch(() => undefined);
+    const begin = (task: Promise<void>): void => {
+      const settled = task.catch(reject).finally(() => tasks.delete(settled));
+      tasks.add(settled);
+    };
+    for (let place = 0; place < (this.#isSequential ? 1 : parallel); place++) {
+      begin(this.#work(place === 0 ? first : undefined, signal));
+    }
+    if (!this.#isSequential) {
+      // Without this a reader would wait for requests that may hang, and for the rest of their chunks where they do not.
+      this.#fetchUrgently = (position) => {
+        const chunk = tasks.size < 2 * parallel ? this.#chunks.claimAt(position) : undefined;
+        if (chunk !== undefined) begin(this.#fetchClaimed(chunk, undefined, signal));
+      };
+    }
     try {
-      await Promise.all(workers);
+      while (tasks.size > 0) await Promise.race([broken, Promise.all(tasks)]);
     } catch (error) {
+      this.#fetchUrgently = undefined;
       failed.abort(error);
-      await Promise.allSettled(workers);
+      await Promise.all(tasks);
       throw error;
+    } finally {
+      this.#fetchUrgently = undefined;
     }
   }
 
   async #work(first: BlobResponse | undefined, signal: AbortSignal): Promise<void> {
     let response = first;
     for (let chunk = this.#claim(response); chunk !== undefined; chunk = this.#claim(response)) {
-      try {
-        await this.#fetchChunk(chunk, response, signal);
-      } finally {
-        this.#chunks.release(chunk);
-      }
+      await this.#fetchClaimed(chunk, response, signal);
       response = undefined;
+    }
+  }
+
+  async #fetchClaimed(chunk: Chunk, first: BlobResponse | undefined, signal: AbortSignal): Promise<void> {
+    try {
+      await this.#fetchChunk(chunk, first, signal);
+    } finally {
+      this.#chunks.release(chunk);
     }
   }
 
@@ -145,7 +171,7 @@ export class Fill {
     for (let attempt = 1; chunk.filledEnd < chunk.end; attempt++) {
       try {
         const range = { start: chunk.filledEnd, end: chunk.end };
-        response ??= await this.#sources.fetch(
+        response ??= await this.#options.sources.fetch(
           rangeLength(range) === this.#options.sizeBytes ? undefined : range,
           signal,
         );
@@ -158,11 +184,16 @@ export class Fill {
           'UPSTREAM_PROTOCOL',
         );
         if (!isTransfer || attempt === MAX_TRIES) throw error;
+        await realPause(backoffMs(attempt - 1), signal);
       }
       response = undefined;
     }
   }
 
+  /**
+   * Write what `chunk` misses of a body. Only a body that comes alone may fill the chunks behind it too. Bytes that are there
+   * are never written again: they may have been hashed, and another answer may have others.
+   */
   async #receive(response: BlobResponse, chunk: Chunk, signal: AbortSignal): Promise<void> {
     const { sizeBytes, file } = this.#options;
     if (response.totalBytes !== sizeBytes) {
@@ -171,19 +202,28 @@ export class Fill {
         `the blob should have ${sizeBytes} bytes, the upstream says ${response.totalBytes}`,
       );
     }
-    const writer = new RangeWriter(file, response.range.start, (range) => {
+    const start = this.#isSequential
+      ? Math.max(response.range.start, this.#chunks.prefixEnd)
+      : chunk.filledEnd;
+    const end = this.#isSequential ? this.#chunks.missingEnd(start) : chunk.end;
+    const missing = intersectRanges({ start, end }, response.range);
+    const writer = new RangeWriter(file, missing.start, (range) => {
       this.#chunks.markFilled(range);
       this.growth.advance(this.#chunks.prefixEnd);
       this.#arrived.advance(this.#chunks.prefixEnd);
       this.#board.announce((position) => this.#readableEnd({ start: position, end: sizeBytes }) > position);
     });
-    const isWhole = rangeLength(response.range) === sizeBytes;
+    let position = response.range.start;
     try {
       for await (const bytes of response.body) {
         signal.throwIfAborted();
-        await writer.write(bytes);
-        // The rest of this chunk was cut off for a reader and is brought by another request.
-        if (!isWhole && chunk.filledEnd >= chunk.end) break;
+        const part = intersectRanges({ start: position, end: position + bytes.byteLength }, missing);
+        if (part.end > part.start) {
+          await writer.write(bytes.subarray(part.start - position, part.end - position));
+        }
+        position += bytes.byteLength;
+        // Whatever follows is not ours to write.
+        if (position >= missing.end && missing.end < response.range.end) break;
       }
     } finally {
       // What has arrived counts, also when the transfer breaks: the next try begins behind it.

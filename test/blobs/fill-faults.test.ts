@@ -1,0 +1,155 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import type { BlobHandle } from '../../src/blobs/blob-handle.ts';
+import { BlobStore } from '../../src/blobs/blob-store.ts';
+import { digestOf } from '../../src/core/digest.ts';
+import { SpandrelError } from '../../src/core/errors.ts';
+import { createLogger } from '../../src/telemetry/logger.ts';
+import { Metrics } from '../../src/telemetry/metrics.ts';
+import type { BlobSource } from '../../src/upstream/blob-source.ts';
+import { MemorySource } from '../helpers/memory-source.ts';
+import { seededRandom } from '../helpers/seeded-random.ts';
+
+const CHUNK_BYTES = 64 * 1024;
+const MAX_BYTES = 2 ** 20;
+
+let root: string;
+let store: BlobStore;
+
+beforeEach(async () => {
+  root = await mkdtemp(join(tmpdir(), 'spandrel-fills-'));
+  const fill = { parallel: 3, chunkBytes: CHUNK_BYTES };
+  const logger = createLogger('silent');
+  store = await BlobStore.open({ root, maxBytes: MAX_BYTES, fill, metrics: new Metrics(), logger });
+});
+
+afterEach(async () => {
+  await store[Symbol.asyncDispose]();
+  await rm(root, { recursive: true, force: true });
+});
+
+function blobOf(chunks: number, seed: number): Buffer {
+  const random = seededRandom(seed);
+  return Buffer.from(Array.from({ length: chunks * CHUNK_BYTES }, () => Math.floor(random() * 256)));
+}
+
+async function readAll(handle: BlobHandle, range = { start: 0, end: handle.sizeBytes }): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of handle.read(range)) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}
+
+describe('a fill', () => {
+  it('brings what a reader waits for while every other request hangs', async () => {
+    const blob = blobOf(12, 1);
+    const rest = Promise.withResolvers<void>();
+    const wanted = { start: 8 * CHUNK_BYTES + 5, end: 8 * CHUNK_BYTES + 105 };
+    const isWanted = (position: number): boolean => position >= 8 * CHUNK_BYTES && position < 9 * CHUNK_BYTES;
+    const source = new MemorySource(blob, {
+      beforePiece: (position) => (isWanted(position) ? undefined : rest.promise),
+    });
+    await using handle = await store.openBlob(digestOf(blob), source, { sizeBytes: blob.byteLength });
+    expect((await readAll(handle, wanted)).equals(blob.subarray(wanted.start, wanted.end))).toBe(true);
+    rest.resolve();
+    await handle.completed();
+    expect(source.bytesSent).toBe(blob.byteLength);
+  });
+
+  it('never writes a byte again that it has, whatever a later answer says', async () => {
+    const blob = blobOf(8, 2);
+    const other = Buffer.from(blob);
+    other[10] = (other[10] ?? 0) ^ 1;
+    const ranges = new MemorySource(blob);
+    const whole = new MemorySource(other, { ranges: false });
+    const othersDone = Promise.withResolvers<void>();
+    let open = 7;
+    // All ranges but the last are honest; the last brings the whole of another blob.
+    const source: BlobSource = {
+      async fetch(range, signal) {
+        if (range?.start === 7 * CHUNK_BYTES) {
+          await othersDone.promise;
+          return whole.fetch(range, signal);
+        }
+        const answer = await ranges.fetch(range, signal);
+        const body = (async function* () {
+          yield* answer.body;
+          if (--open === 0) othersDone.resolve();
+        })();
+        return { ...answer, body };
+      },
+    };
+    await using handle = await store.openBlob(digestOf(blob), source, { sizeBytes: blob.byteLength });
+    await handle.completed();
+    await using stored = await store.openBlob(digestOf(blob), source);
+    expect(stored.source).toBe('disk');
+    expect((await readAll(stored)).equals(blob)).toBe(true);
+  });
+
+  it('goes on with one body that breaks where the upstream ignores ranges', async () => {
+    const blob = blobOf(6, 3);
+    let breaks = 2;
+    const source = new MemorySource(blob, {
+      ranges: false,
+      beforePiece: (position) => {
+        if (position === (6 - breaks) * CHUNK_BYTES - 16 * 1024 && breaks-- > 0)
+          throw new SpandrelError('UPSTREAM_UNREACHABLE', 'reset');
+      },
+    });
+    await using handle = await store.openBlob(digestOf(blob), source);
+    expect((await readAll(handle)).equals(blob)).toBe(true);
+    expect(source.requests).toHaveLength(3);
+  });
+
+  it('takes another source of those who wait when the first does not have the blob', async () => {
+    const blob = blobOf(3, 4);
+    const asked = Promise.withResolvers<void>();
+    const without: BlobSource = {
+      async fetch() {
+        await asked.promise;
+        throw new SpandrelError('BLOB_UNKNOWN', 'not in this repository');
+      },
+    };
+    const both = [without, new MemorySource(blob)].map((source) => store.openBlob(digestOf(blob), source));
+    asked.resolve();
+    for (const handle of await Promise.all(both)) {
+      expect((await readAll(handle)).equals(blob)).toBe(true);
+      await handle[Symbol.asyncDispose]();
+    }
+  });
+});
+
+describe('a full store', () => {
+  it('does not give the same room to two fills', async () => {
+    const gate = Promise.withResolvers<void>();
+    const opened = await Promise.allSettled(
+      [5, 6].map((seed) => {
+        const blob = blobOf(10, seed);
+        const source = new MemorySource(blob, { beforePiece: () => gate.promise });
+        return store.openBlob(digestOf(blob), source, { sizeBytes: blob.byteLength });
+      }),
+    );
+    expect(opened.map(({ status }) => status).toSorted()).toEqual(['fulfilled', 'rejected']);
+    expect(store.usage().bytes).toBeLessThanOrEqual(MAX_BYTES);
+    gate.resolve();
+    for (const result of opened) if (result.status === 'fulfilled') await result.value[Symbol.asyncDispose]();
+  });
+
+  it('lets go of the answer that told it so', async () => {
+    const blob = blobOf(17, 7);
+    const memory = new MemorySource(blob);
+    const signals: AbortSignal[] = [];
+    const source: BlobSource = {
+      fetch(range, signal) {
+        signals.push(signal);
+        return memory.fetch(range, signal);
+      },
+    };
+    await expect(store.openBlob(digestOf(blob), source)).rejects.toMatchObject({ code: 'STORE_FULL' });
+    expect(signals.map(({ aborted }) => aborted)).toEqual([true]);
+    expect(store.usage().bytes).toBe(0);
+  });
+});

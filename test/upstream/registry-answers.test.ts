@@ -1,0 +1,221 @@
+import { afterEach, describe, expect, it } from 'vitest';
+
+import { parseConfig } from '../../src/config/parse-config.ts';
+import { digestOf } from '../../src/core/digest.ts';
+import { createLogger } from '../../src/telemetry/logger.ts';
+import { Metrics } from '../../src/telemetry/metrics.ts';
+import type { RegistryClient } from '../../src/upstream/registry-client.ts';
+import { createUpstreams } from '../../src/upstream/upstreams.ts';
+import { type Script, ScriptedUpstream } from '../helpers/scripted-upstream.ts';
+
+const BLOB = Buffer.from('0123456789');
+const BASIC = { kind: 'basic', username: 'me', password: 'secret' };
+const signal = new AbortController().signal;
+
+let open: AsyncDisposableStack;
+
+async function connect(script: Script, upstream: object = {}): Promise<[ScriptedUpstream, RegistryClient]> {
+  open = new AsyncDisposableStack();
+  const registry = open.use(await ScriptedUpstream.start(script));
+  const environment = {
+    SPANDREL_UPSTREAMS: JSON.stringify([{ name: 'test', url: registry.url, ...upstream }]),
+    SPANDREL_UPSTREAM_RETRIES: '1',
+  };
+  const config = parseConfig({ yaml: '', environment });
+  const upstreams = open.use(
+    await createUpstreams({
+      upstreams: config.upstreams ?? [],
+      timing: config.upstream,
+      limits: config.limits,
+      metrics: new Metrics(),
+      logger: createLogger('silent'),
+      pause: () => Promise.resolve(),
+    }),
+  );
+  const [client] = upstreams.clients;
+  if (client === undefined) throw new Error('no client');
+  return [registry, client];
+}
+
+afterEach(() => open.disposeAsync());
+
+async function fetchRange(client: RegistryClient): Promise<string> {
+  const { body } = await client.blobSource('app', digestOf(BLOB)).fetch({ start: 2, end: 5 }, signal);
+  const chunks: Buffer[] = [];
+  for await (const chunk of body) chunks.push(chunk);
+  return Buffer.concat(chunks).toString();
+}
+
+describe('a blob answer', () => {
+  it.each<[string, number, Record<string, string>, string]>([
+    ['of another range', 206, { 'content-range': 'bytes 3-5/10' }, '345'],
+    ['of a longer range', 206, { 'content-range': 'bytes 2-5/10' }, '2345'],
+    ['that does not say its range', 206, {}, '234'],
+    ['of an unknown size', 206, { 'content-range': 'bytes 2-4/*' }, '234'],
+    ['with an impossible range', 206, { 'content-range': 'bytes 2-4/3' }, '234'],
+    ['that has less than it says', 206, { 'content-range': 'bytes 2-4/10' }, '23'],
+    ['that has more than it says', 206, { 'content-range': 'bytes 2-4/10' }, '2345'],
+    ['that is encoded', 200, { 'content-encoding': 'gzip', 'content-length': '3' }, '234'],
+    ['of no announced length', 200, {}, '0123456789'],
+    ['that has no such range', 416, { 'content-range': 'bytes */10' }, ''],
+  ])('%s is refused', async (_what, status, headers, body) => {
+    const [, client] = await connect((_request, response) => {
+      response.writeHead(status, headers);
+      // Two writes: no Content-Length of the server's own.
+      response.write(body.slice(0, 1));
+      response.end(body.slice(1));
+    });
+    await expect(fetchRange(client)).rejects.toMatchObject({ code: 'UPSTREAM_PROTOCOL' });
+  });
+
+  it('of the whole blob is taken as such', async () => {
+    const [registry, client] = await connect((_request, response) => response.end(BLOB));
+    const answer = await client.blobSource('app', digestOf(BLOB)).fetch({ start: 2, end: 5 }, signal);
+    expect(answer).toMatchObject({ range: { start: 0, end: 10 }, totalBytes: 10 });
+    expect(registry.requests[0]?.headers).toMatchObject({
+      range: 'bytes=2-4',
+      'accept-encoding': 'identity',
+    });
+    for await (const _ of answer.body) break;
+  });
+
+  it('of an empty blob has no range', async () => {
+    const [, client] = await connect((_request, response) =>
+      response.writeHead(416, { 'content-range': 'bytes */0' }).end(),
+    );
+    const answer = await client.blobSource('app', digestOf('')).fetch({ start: 0, end: 5 }, signal);
+    expect(answer).toMatchObject({ range: { start: 0, end: 0 }, totalBytes: 0 });
+  });
+});
+
+describe('the size of a blob', () => {
+  it.each([401, 403, 405])('comes from a range where HEAD is refused with %i', async (status) => {
+    const [, client] = await connect(({ method }, response) =>
+      method === 'HEAD'
+        ? response.writeHead(status).end()
+        : response.writeHead(206, { 'content-range': 'bytes 0-0/10' }).end('0'),
+    );
+    expect(await client.statBlob('app', digestOf(BLOB))).toBe(10);
+  });
+});
+
+describe('a redirect', () => {
+  it.each([
+    'http://169.254.169.254/latest/meta-data',
+    'http://[fe80::1]/x',
+    'http://[fd00:ec2::254]/x',
+    'http://[::ffff:169.254.169.254]/x',
+    'http://me:secret@127.0.0.1/x',
+    'ftp://127.0.0.1/x',
+    'http://',
+  ])('to %s is not followed', async (location) => {
+    const [, client] = await connect((_request, response) => response.writeHead(307, { location }).end());
+    await expect(fetchRange(client)).rejects.toMatchObject({ code: 'UPSTREAM_PROTOCOL' });
+  });
+
+  it('is followed five times, not more', async () => {
+    const [registry, client] = await connect((_request, response) =>
+      response.writeHead(307, { location: '/again' }).end(),
+    );
+    await expect(fetchRange(client)).rejects.toMatchObject({ code: 'UPSTREAM_PROTOCOL' });
+    expect(registry.requests).toHaveLength(6);
+  });
+});
+
+describe('a token service', () => {
+  it('of another host gets no credentials, and is asked for an anonymous token', async () => {
+    await using tokens = await ScriptedUpstream.start(
+      (_request, response) => response.end('{"access_token":"anonymous"}'),
+      'localhost',
+    );
+    const [registry, client] = await connect(
+      ({ headers }, response) =>
+        headers.authorization === 'Bearer anonymous'
+          ? response.end('{}')
+          : response
+              .writeHead(401, { 'www-authenticate': `Bearer realm="${tokens.url}/token",service="s"` })
+              .end(),
+      { auth: BASIC },
+    );
+    await client.ping();
+    expect(tokens.requests.map(({ url, headers }) => [url, headers.authorization])).toEqual([
+      ['/token?service=s', undefined],
+    ]);
+    expect(registry.requests.map(({ headers }) => headers.authorization)).toEqual([
+      undefined,
+      'Bearer anonymous',
+    ]);
+  });
+
+  it.each(['{}', '{"token":"a\\r\\nb"}', 'no JSON', '{"token":5}'])(
+    'that answers %s is at fault',
+    async (answer) => {
+      const [, client] = await connect(({ url, headers }, response) =>
+        url.startsWith('/token')
+          ? response.end(answer)
+          : response
+              .writeHead(401, { 'www-authenticate': `Bearer realm="http://${headers.host ?? ''}/token"` })
+              .end(),
+      );
+      await expect(client.ping()).rejects.toMatchObject({ code: 'UPSTREAM_PROTOCOL' });
+    },
+  );
+
+  it('is asked once more and not for ever when its tokens are refused', async () => {
+    const [registry, client] = await connect(({ url, headers }, response) =>
+      url.startsWith('/token')
+        ? response.end('{"token":"t"}')
+        : response
+            .writeHead(401, { 'www-authenticate': `Bearer realm="http://${headers.host ?? ''}/token"` })
+            .end(),
+    );
+    await expect(client.ping()).rejects.toMatchObject({ code: 'UNAUTHORIZED' });
+    expect(registry.requests.map(({ url }) => url)).toEqual(['/v2/', '/token', '/v2/']);
+  });
+});
+
+describe('lists', () => {
+  it('of tags pass n and last on, and take nothing but the query from the Link', async () => {
+    const [registry, client] = await connect((_request, response) =>
+      response
+        .writeHead(200, { link: '<http://169.254.169.254/x?last=b%2Bc&n=2>; rel="next"' })
+        .end('{"name":"app","tags":["a","b+c"]}'),
+    );
+    expect(await client.listTags('app', { limit: 2, last: 'A' })).toEqual({
+      tags: ['a', 'b+c'],
+      next: 'b+c',
+    });
+    expect(registry.requests[0]?.url).toBe('/v2/app/tags/list?n=2&last=A');
+  });
+
+  it.each(['{"manifests":5}', '{"manifests":[{}]}', '[]', 'no JSON'])(
+    'of referrers cannot be %s',
+    async (body) => {
+      const [, client] = await connect((_request, response) => response.end(body));
+      await expect(client.listReferrers('app', digestOf('x'))).rejects.toMatchObject({
+        code: 'UPSTREAM_PROTOCOL',
+      });
+    },
+  );
+
+  it('of referrers end when their pages do not', async () => {
+    const [registry, client] = await connect((_request, response) =>
+      response.writeHead(200, { link: '<?page=next>; rel="next"' }).end('{"manifests":[]}'),
+    );
+    await expect(client.listReferrers('app', digestOf('x'))).rejects.toMatchObject({
+      code: 'UPSTREAM_PROTOCOL',
+    });
+    expect(registry.requests).toHaveLength(100);
+  });
+});
+
+it('says nothing of a signed URL in its errors', async () => {
+  const [, client] = await connect(({ url }, response) =>
+    url.includes('signed')
+      ? response.writeHead(500).end('X-Amz-Signature=abc')
+      : response.writeHead(307, { location: '/signed?X-Amz-Signature=abc' }).end(),
+  );
+  const error: unknown = await fetchRange(client).catch((reason: unknown) => reason);
+  expect(error).toMatchObject({ code: 'UPSTREAM_UNREACHABLE' });
+  expect(JSON.stringify([String(error), error, (error as Error).stack])).not.toContain('abc');
+});
