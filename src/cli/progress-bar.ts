@@ -4,25 +4,36 @@ const REDRAW_MS = 100;
 /** A bar on standard error while it is a terminal; nothing otherwise. */
 export class ProgressBar implements Disposable {
   readonly #label: string;
-  readonly #total: number;
-  readonly #isShown: boolean;
+  readonly #isShown = process.stderr.isTTY;
   readonly #started = performance.now();
+  #totalBytes: number;
+  #doneBytes = 0;
   #drawnAt = Number.NEGATIVE_INFINITY;
 
-  constructor(label: string, total: number) {
+  constructor(label: string, totalBytes: number) {
     this.#label = label;
-    this.#total = total;
-    this.#isShown = process.stderr.isTTY && total > 0;
+    this.#totalBytes = totalBytes;
   }
 
-  /** Bytes done so far. */
-  update(done: number): void {
+  /** More work has turned up. */
+  addTotal(bytes: number): void {
+    this.#totalBytes += bytes;
+  }
+
+  /** So much more is done. */
+  add(bytes: number): void {
+    this.update(this.#doneBytes + bytes);
+  }
+
+  /** So much is done in all. */
+  update(doneBytes: number): void {
+    this.#doneBytes = doneBytes;
     const now = performance.now();
-    if (!this.#isShown || now - this.#drawnAt < REDRAW_MS) return;
+    if (!this.#isShown || this.#totalBytes === 0 || now - this.#drawnAt < REDRAW_MS) return;
     this.#drawnAt = now;
-    const share = Math.min(1, done / this.#total);
+    const share = Math.min(1, doneBytes / this.#totalBytes);
     const filled = Math.round(share * WIDTH);
-    const rate = done / 1e6 / Math.max(0.001, (now - this.#started) / 1000);
+    const rate = doneBytes / 1e6 / Math.max(0.001, (now - this.#started) / 1000);
     process.stderr.write(
       `\r${this.#label} [${'#'.repeat(filled)}${'.'.repeat(WIDTH - filled)}] ${Math.floor(share * 100)} % ${rate.toFixed(0)} MB/s `,
     );

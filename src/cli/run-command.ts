@@ -20,9 +20,14 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     run: async (args) => (await import('./demo.ts')).demo(args),
   },
   ztoc: {
-    usage: 'ztoc create|info|list FILE …',
+    usage: 'ztoc create|info|list|cat FILE …',
     about: 'make and look into zTOCs',
     run: async (args) => (await import('./ztoc.ts')).ztoc(args),
+  },
+  convert: {
+    usage: 'convert LAYOUT OUT [--format oci-dir]',
+    about: 'add SOCI v2 indexes to an image, offline',
+    run: async (args) => (await import('./convert.ts')).convert(args),
   },
 };
 

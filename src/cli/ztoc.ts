@@ -1,22 +1,19 @@
-import { createReadStream } from 'node:fs';
 import { mkdtemp, open, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 
 import { parseConfig } from '../config/parse-config.ts';
-import { size, ValueProblem } from '../config/value-kinds.ts';
 import { digestOf } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
 import type { LayerCompression } from '../core/media-types.ts';
-import { pakoEngine } from '../inflate/pako-engine.ts';
 import { sociCompression } from '../soci/layer-selection.ts';
 import { detectCompressionOf } from '../spans/detect-compression.ts';
 import { decodeZtoc } from '../ztoc/decode-ztoc.ts';
-import { IndexWriter } from '../ztoc/index-writer.ts';
-import { buildLayer, type LayerBuild } from '../ztoc/layer-builder.ts';
+import { indexLayerFile, type LayerFileIndex } from '../ztoc/index-layer-file.ts';
 import { printRawText } from '../ztoc/raw-text.ts';
 import { ProgressBar } from './progress-bar.ts';
+import { parseSizeFlag } from './size-flag.ts';
 import { UsageError } from './usage-error.ts';
 
 /** `spandrel ztoc`: make and look into zTOCs, offline. */
@@ -48,7 +45,8 @@ async function create(args: string[]): Promise<number> {
   });
   const path = onlyFile(positionals, 'a layer file');
   const compression = await chooseCompression(path, values['media-type']);
-  const build = await buildFromFile(path, compression, parseSpanSize(values['span-size']));
+  const spanBytes = parseSizeFlag('--span-size', values['span-size'], 1);
+  const build = await indexFile(path, compression, spanBytes);
   if (build.ztoc === undefined) {
     const { code, message } = build.reason ?? { code: 'INTERNAL', message: 'no zTOC' };
     throw new SpandrelError(code, message);
@@ -60,45 +58,28 @@ async function create(args: string[]): Promise<number> {
     digest,
     size: bytes.byteLength,
     spans: build.spanCount,
-    files: build.entries.length,
+    files: build.fileCount,
     mountable: build.mountable,
     ...reason,
   });
   return 0;
 }
 
-async function buildFromFile(
+async function indexFile(
   path: string,
   compression: LayerCompression,
   spanBytes: number,
-): Promise<LayerBuild> {
+): Promise<LayerFileIndex> {
   const { size: layerBytes } = await stat(path);
   const scratch = await mkdtemp(join(tmpdir(), 'spandrel-ztoc-'));
   try {
-    using writer = new IndexWriter(join(scratch, 'index'));
     using bar = new ProgressBar('indexing', layerBytes);
     const { limits } = parseConfig({ yaml: '', environment: {} });
-    return await buildLayer(readWithProgress(path, bar), {
-      compression,
-      spanBytes,
-      limits,
-      engine: pakoEngine,
-      writer,
-    });
+    const range = { start: 0, end: layerBytes };
+    const input = { path, range, compression, spanBytes, limits, scratchPath: join(scratch, 'index') };
+    return await indexLayerFile(input, (doneBytes) => bar.update(doneBytes));
   } finally {
     await rm(scratch, { recursive: true, force: true });
-  }
-}
-
-async function* readWithProgress(
-  path: string,
-  bar: ProgressBar,
-): AsyncGenerator<Uint8Array, void, undefined> {
-  let done = 0;
-  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) {
-    yield chunk as Buffer;
-    done += (chunk as Buffer).byteLength;
-    bar.update(done);
   }
 }
 
@@ -112,15 +93,6 @@ async function chooseCompression(path: string, mediaType: string | undefined): P
   if (compression === undefined)
     throw new SpandrelError('LAYER_UNSUPPORTED', `soci does not index ${mediaType}`);
   return compression;
-}
-
-function parseSpanSize(text: string): number {
-  try {
-    return size(1).parse(text);
-  } catch (error) {
-    if (error instanceof ValueProblem) throw new UsageError(`--span-size: ${error.message}`);
-    throw error;
-  }
 }
 
 /** Prints what a zTOC says of its layer. */

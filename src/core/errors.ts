@@ -54,6 +54,11 @@ export const ERRORS = {
     false,
     'The manifest is no image: no index, no image manifest, or too deeply nested.',
   ),
+  INDEX_EMPTY: entry(
+    422,
+    false,
+    'The image has no layer that SOCI can index: all are too small, of another compression, or at fault.',
+  ),
   INDEX_MALFORMED: entry(
     500,
     false,

@@ -11,6 +11,7 @@ export const MEDIA_TYPES = {
   dockerConfig: 'application/vnd.docker.container.image.v1+json',
   sociIndexV1: 'application/vnd.amazon.soci.index.v1+json',
   sociIndexV2: 'application/vnd.amazon.soci.index.v2+json',
+  sociPrefetch: 'application/vnd.amazon.soci.prefetch.v1+json',
   octetStream: 'application/octet-stream',
 } as const;
 

@@ -1,11 +1,14 @@
 import type { Reference } from '../core/image-name.ts';
+import { parsePlatform } from '../core/platform.ts';
 import type { ImageFiles } from '../images/image-files.ts';
 import type { ImageOverview } from '../images/image-overview.ts';
-import { parsePlatform } from '../images/platform.ts';
 import type { RawText } from '../ztoc/raw-text.ts';
 import { type Answer, jsonAnswer } from './answer.ts';
 import type { Exchange } from './exchange.ts';
 import { answerFile, type SpanDeps } from './span-handlers.ts';
+
+/** Fills in what a short `?platform=` leaves out. */
+const USUAL_PLATFORM = { os: 'linux', architecture: 'amd64' };
 
 export interface ImageDeps extends SpanDeps {
   readonly imageFiles: ImageFiles;
@@ -32,7 +35,7 @@ export async function handleImageFile(
   const found = await deps.imageFiles.find(
     exchange.target,
     reference,
-    platform === null ? undefined : parsePlatform(platform),
+    platform === null ? undefined : parsePlatform(platform, USUAL_PLATFORM),
     path as RawText,
     exchange.signal,
   );

@@ -1,10 +1,11 @@
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import type { Reference } from '../core/image-name.ts';
+import { formatPlatform } from '../core/platform.ts';
 import type { LayerDescription, Layers } from './layers.ts';
 import { parseManifest, type StoredManifest } from './manifest.ts';
 import type { Manifests } from './manifests.ts';
-import { formatPlatform, imageManifests } from './platform.ts';
+import { imageManifests } from './platform.ts';
 import type { SociIndexer } from './soci-indexer.ts';
 import type { Target } from './target.ts';
 

@@ -1,25 +1,7 @@
 import type { Descriptor, Platform } from '../core/descriptor.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
-
-const FORM = /^([a-z0-9_-]+)\/([a-z0-9_-]+)(?:\/([a-z0-9._-]+))?$/;
-
-/** `os/arch[/variant]`. @throws SpandrelError QUERY_INVALID */
-export function parsePlatform(text: string): Platform {
-  const [, os, architecture, variant] = FORM.exec(text) ?? [];
-  if (os === undefined || architecture === undefined) {
-    throw new SpandrelError(
-      'QUERY_INVALID',
-      `not a platform like linux/amd64 or linux/arm/v7: ${text.slice(0, 100)}`,
-    );
-  }
-  return { os, architecture, ...(variant === undefined ? {} : { variant }) };
-}
-
-export function formatPlatform(platform: Platform): string {
-  const base = `${platform.os}/${platform.architecture}`;
-  return platform.variant === undefined ? base : `${base}/${platform.variant}`;
-}
+import { formatPlatform, matchesPlatform } from '../core/platform.ts';
 
 /** The entries of an image index that are images: neither SOCI indexes nor attestations, whose platform is `unknown`. */
 export function imageManifests(manifests: readonly Descriptor[]): Descriptor[] {
@@ -42,7 +24,7 @@ export function selectManifest(manifests: readonly Descriptor[], wanted: Platfor
     wanted === undefined
       ? (images.find(({ platform }) => platform?.os === 'linux' && platform.architecture === 'amd64') ??
         images[0])
-      : images.find(({ platform }) => platform !== undefined && satisfies(platform, wanted));
+      : findPlatform(images, wanted);
   if (found === undefined) {
     const there = images.map(({ platform }) =>
       platform === undefined ? 'unnamed' : formatPlatform(platform),
@@ -54,10 +36,11 @@ export function selectManifest(manifests: readonly Descriptor[], wanted: Platfor
   return found;
 }
 
-function satisfies(platform: Platform, wanted: Platform): boolean {
-  return (
-    platform.os === wanted.os &&
-    platform.architecture === wanted.architecture &&
-    (wanted.variant === undefined || platform.variant === wanted.variant)
+/** The exact platform; where no variant is asked for and the usual one is not there, any. */
+function findPlatform(images: readonly Descriptor[], wanted: Platform): Descriptor | undefined {
+  const exact = images.find(({ platform }) => platform !== undefined && matchesPlatform(wanted, platform));
+  if (exact !== undefined || wanted.variant !== undefined) return exact;
+  return images.find(
+    ({ platform }) => platform?.os === wanted.os && platform.architecture === wanted.architecture,
   );
 }

@@ -2,7 +2,7 @@ import type { Descriptor } from '../core/descriptor.ts';
 import { type Digest, digestOf } from '../core/digest.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
 import { ZTOC_BUILD_TOOL } from '../ztoc/ztoc.ts';
-import { encodeGoJson, goMap } from './go-json.ts';
+import { encodeGoJson, type GoJson, goMap } from './go-json.ts';
 
 /** The config blob of every SOCI index; the snapshotter never fetches it, registries and containerd do. */
 export const EMPTY_CONFIG = Buffer.from('{}');
@@ -11,12 +11,23 @@ export const EMPTY_CONFIG_DIGEST: Digest = digestOf(EMPTY_CONFIG);
 export interface SociLayer {
   readonly layer: Pick<Descriptor, 'digest' | 'mediaType'>;
   readonly ztoc: { readonly digest: Digest; readonly sizeBytes: number };
+  /** Tells the snapshotter that no file of the layer has extended attributes (`soci`'s `xattr` optimisation). */
+  readonly disableXattrs?: boolean;
+}
+
+/** A list of spans of one layer that the snapshotter fetches when it mounts it. */
+export interface PrefetchArtifact {
+  readonly bytes: Buffer;
+  readonly digest: Digest;
+  readonly layerDigest: Digest;
 }
 
 export interface SociIndexInput {
   /** In the order of the image's layers; only those that have a zTOC. */
   readonly layers: readonly SociLayer[];
   readonly spanBytes: number;
+  /** Listed behind the zTOCs. Snapshotters before 0.13 take one for a zTOC and fail. */
+  readonly prefetch?: readonly PrefetchArtifact[];
   /** The image manifest a v1 index belongs to; a v2 index has none. */
   readonly subject?: Pick<Descriptor, 'mediaType' | 'digest' | 'size'>;
 }
@@ -38,16 +49,10 @@ export function encodeSociIndex(input: SociIndexInput): SociIndex {
     schemaVersion: 2,
     mediaType: MEDIA_TYPES.ociManifest,
     config: { mediaType: artifactType, digest: EMPTY_CONFIG_DIGEST, size: EMPTY_CONFIG.byteLength },
-    layers: input.layers.map(({ layer, ztoc }) => ({
-      mediaType: MEDIA_TYPES.octetStream,
-      digest: ztoc.digest,
-      size: ztoc.sizeBytes,
-      annotations: goMap({
-        'com.amazon.soci.image-layer-digest': layer.digest,
-        'com.amazon.soci.image-layer-mediaType': layer.mediaType,
-        'com.amazon.soci.span-size': String(input.spanBytes),
-      }),
-    })),
+    layers: [
+      ...input.layers.map((layer) => ztocDescriptor(layer, input.spanBytes)),
+      ...(input.prefetch ?? []).map(prefetchDescriptor),
+    ],
     subject: subject && { mediaType: subject.mediaType, digest: subject.digest, size: subject.size },
     annotations: goMap(annotations),
   });
@@ -60,4 +65,27 @@ export function encodeSociIndex(input: SociIndexInput): SociIndex {
     artifactType,
   };
   return { bytes, descriptor };
+}
+
+function ztocDescriptor({ layer, ztoc, disableXattrs }: SociLayer, spanBytes: number): GoJson {
+  return {
+    mediaType: MEDIA_TYPES.octetStream,
+    digest: ztoc.digest,
+    size: ztoc.sizeBytes,
+    annotations: goMap({
+      'com.amazon.soci.image-layer-digest': layer.digest,
+      'com.amazon.soci.image-layer-mediaType': layer.mediaType,
+      'com.amazon.soci.span-size': String(spanBytes),
+      ...(disableXattrs ? { 'com.amazon.soci.disable-xattrs': 'true' } : {}),
+    }),
+  };
+}
+
+function prefetchDescriptor({ bytes, digest, layerDigest }: PrefetchArtifact): GoJson {
+  return {
+    mediaType: MEDIA_TYPES.sociPrefetch,
+    digest,
+    size: bytes.byteLength,
+    annotations: goMap({ 'com.amazon.soci.image-layer-digest': layerDigest }),
+  };
 }

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 
-import { type Digest, digestOf, finishDigest } from '../core/digest.ts';
+import { type Digest, type DigestAlgorithm, digestOf, finishDigest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import type { LayerCompression } from '../core/media-types.ts';
 import type { Engine } from '../inflate/engine.ts';
@@ -32,7 +32,7 @@ export interface LayerBuilderOptions {
   /** Takes windows and spans while the build runs. */
   readonly writer: IndexWriter;
   /** Compute the digest of the compressed bytes as well. */
-  readonly hashLayer?: boolean;
+  readonly hashLayer?: DigestAlgorithm;
   readonly onSpan?: (span: Span, window: WindowRecord) => void;
   /** Told of each entry with its number; `entries` has it and those before it. */
   readonly onEntry?: (entry: TocEntry, index: number, entries: TocRecords) => void;
@@ -66,7 +66,7 @@ export async function buildLayer(
   compressed: AsyncIterable<Uint8Array>,
   options: LayerBuilderOptions,
 ): Promise<LayerBuild> {
-  const input = new CountedInput(compressed, options.hashLayer === true);
+  const input = new CountedInput(compressed, options.hashLayer);
   const tar = new DecompressedTar(options);
   const { writer } = options;
   const sink = {
@@ -131,12 +131,14 @@ function finishZtoc(
 /** Counts, and hashes if wanted, what passes through. */
 class CountedInput implements AsyncIterable<Uint8Array> {
   readonly #chunks: AsyncIterable<Uint8Array>;
+  readonly #algorithm: DigestAlgorithm | undefined;
   readonly #hash: ReturnType<typeof createHash> | undefined;
   #bytes = 0;
 
-  constructor(chunks: AsyncIterable<Uint8Array>, isHashed: boolean) {
+  constructor(chunks: AsyncIterable<Uint8Array>, algorithm: DigestAlgorithm | undefined) {
     this.#chunks = chunks;
-    this.#hash = isHashed ? createHash('sha256') : undefined;
+    this.#algorithm = algorithm;
+    this.#hash = algorithm && createHash(algorithm);
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array, void, void> {
@@ -149,7 +151,8 @@ class CountedInput implements AsyncIterable<Uint8Array> {
 
   result(): Pick<LayerBuild, 'layerBytes' | 'layerDigest'> {
     const layerBytes = this.#bytes;
-    return this.#hash === undefined ? { layerBytes } : { layerBytes, layerDigest: finishDigest(this.#hash) };
+    if (this.#hash === undefined) return { layerBytes };
+    return { layerBytes, layerDigest: finishDigest(this.#hash, this.#algorithm) };
   }
 }
 

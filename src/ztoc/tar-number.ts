@@ -66,11 +66,11 @@ function parseLongOctal(digits: Uint8Array): number | bigint {
 
 /** As Go's `strconv.ParseInt(text, 10, 64)`. @throws SpandrelError TAR_INVALID */
 export function parseDecimal(text: string): number | bigint {
-  const match = /^([+-]?)0*([0-9]+)$/.exec(text);
-  const digits = match?.[2];
+  // In two steps: one expression for leading zeros and digits would go back and forth over a megabyte of zeros.
+  const digits = /^[+-]?([0-9]+)$/.exec(text)?.[1]?.replace(/^0+/, '');
   // More digits than these are too large anyway, and making a bigint of a megabyte of them would take long.
   if (digits === undefined || digits.length > MAX_INT64_DIGITS) throw invalidNumber();
-  const value = BigInt(digits) * (match?.[1] === '-' ? -1n : 1n);
+  const value = BigInt(digits) * (text.startsWith('-') ? -1n : 1n);
   if (value > MAX_INT64 || value < MIN_INT64) throw invalidNumber();
   return exactNumber(value);
 }

@@ -37,7 +37,14 @@ export async function buildFromBytes(layer: Uint8Array, options: BuildFromBytesO
     using writer = new IndexWriter(indexPath);
     const feed = chunks(layer, chunkBytes);
     const engine = pakoEngine;
-    const build = await buildLayer(feed, { compression, spanBytes, limits, engine, writer, hashLayer: true });
+    const build = await buildLayer(feed, {
+      compression,
+      spanBytes,
+      limits,
+      engine,
+      writer,
+      hashLayer: 'sha256',
+    });
     writer.finish(
       summarizeLayer({ layerDigest: digestOf(layer), compression, spanBytes }, build),
       build.entries,

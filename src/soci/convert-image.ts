@@ -1,0 +1,131 @@
+import type { Descriptor, Platform } from '../core/descriptor.ts';
+import { type Digest, digestOf } from '../core/digest.ts';
+import { MEDIA_TYPES } from '../core/media-types.ts';
+import { matchesPlatform } from '../core/platform.ts';
+import {
+  decodeOciManifest,
+  encodeOciIndex,
+  encodeOciManifest,
+  isManifestType,
+  type OciDescriptor,
+  type OciIndex,
+} from './oci-document.ts';
+
+/** Annotation of an image manifest that names its SOCI v2 index. */
+const INDEX_DIGEST = 'com.amazon.soci.index-digest';
+/** Annotation of a SOCI index in an image index that names the image manifest it belongs to. */
+const MANIFEST_DIGEST = 'com.amazon.soci.image-manifest-digest';
+
+/** A SOCI v2 index and the image manifest that it was made for. */
+export interface PlatformIndex {
+  readonly platform: Platform;
+  /** Digest of the image manifest before conversion. */
+  readonly manifestDigest: string;
+  readonly index: Pick<Descriptor, 'digest' | 'size'>;
+}
+
+/** A manifest or index with its digest. */
+export interface Document {
+  readonly bytes: Buffer;
+  readonly digest: Digest;
+  readonly mediaType: string;
+}
+
+export interface ConvertedImage {
+  /** The image manifests, rewritten. */
+  readonly manifests: readonly Document[];
+  /** The image index that lists them and behind them the SOCI indexes. */
+  readonly top: Document;
+}
+
+/** The image index that a single manifest is wrapped into. Its descriptor must have the platform. */
+export function wrapManifest(target: OciDescriptor): OciIndex {
+  return {
+    schemaVersion: 2,
+    mediaType: MEDIA_TYPES.ociIndex,
+    artifactType: '',
+    manifests: [target],
+    subject: undefined,
+    annotations: undefined,
+  };
+}
+
+/**
+ * An image with SOCI v2 indexes as `soci convert` rewrites it (soci-snapshotter `soci/soci_convert.go`): all manifests become OCI
+ * ones, those that have a SOCI index name it in an annotation, and their descriptors take over their annotations. SOCI indexes of
+ * an earlier conversion are replaced by those for the same platform and otherwise kept, where `soci` fails.
+ * @param readManifest bytes of the manifests that `image` lists; `undefined` leaves a descriptor as it is
+ * @throws SpandrelError IMAGE_UNSUPPORTED
+ */
+export function convertImage(
+  image: OciIndex,
+  readManifest: (digest: string) => Uint8Array | undefined,
+  indexes: readonly PlatformIndex[],
+): ConvertedImage {
+  const manifests: Document[] = [];
+  const newDigests = new Map<string, Digest>();
+  const descriptors = (image.manifests ?? []).map((descriptor): OciDescriptor => {
+    const bytes = isConvertible(descriptor) ? readManifest(descriptor.digest) : undefined;
+    if (bytes === undefined) return descriptor;
+    const index = indexes.find(({ manifestDigest }) => manifestDigest === descriptor.digest)?.index;
+    const { document, annotations } = convertManifest(bytes, index);
+    manifests.push(document);
+    newDigests.set(descriptor.digest, document.digest);
+    const { digest, mediaType } = document;
+    return { ...descriptor, digest, size: document.bytes.byteLength, mediaType, annotations };
+  });
+  for (const index of indexes) placeIndex(descriptors, index, newDigests.get(index.manifestDigest) ?? '');
+  const top = { ...image, mediaType: MEDIA_TYPES.ociIndex, manifests: descriptors };
+  return { manifests, top: document(encodeOciIndex(top), MEDIA_TYPES.ociIndex) };
+}
+
+function isConvertible({ mediaType, artifactType }: OciDescriptor): boolean {
+  return isManifestType(mediaType) && artifactType !== MEDIA_TYPES.sociIndexV2;
+}
+
+function convertManifest(
+  bytes: Uint8Array,
+  index: Pick<Descriptor, 'digest'> | undefined,
+): { document: Document; annotations: ReadonlyMap<string, string> | undefined } {
+  const manifest = decodeOciManifest(bytes);
+  const annotations =
+    index === undefined
+      ? manifest.annotations
+      : new Map(manifest.annotations).set(INDEX_DIGEST, index.digest);
+  const converted = {
+    ...manifest,
+    // Registries dislike a mixture of Docker's and OCI's types.
+    mediaType: MEDIA_TYPES.ociManifest,
+    config: { ...manifest.config, mediaType: MEDIA_TYPES.ociConfig },
+    annotations,
+  };
+  return { document: document(encodeOciManifest(converted), MEDIA_TYPES.ociManifest), annotations };
+}
+
+/** Nodes take the first entry of their platform, so SOCI indexes come behind the images. */
+function placeIndex(
+  descriptors: OciDescriptor[],
+  { platform, index }: PlatformIndex,
+  manifest: string,
+): void {
+  const descriptor: OciDescriptor = {
+    mediaType: MEDIA_TYPES.ociManifest,
+    digest: index.digest,
+    size: index.size,
+    annotations: new Map([[MANIFEST_DIGEST, manifest]]),
+    platform,
+    artifactType: MEDIA_TYPES.sociIndexV2,
+  };
+  const earlier = descriptors.findIndex(
+    (entry) =>
+      entry.artifactType === MEDIA_TYPES.sociIndexV2 &&
+      entry.platform !== undefined &&
+      matchesPlatform(platform, entry.platform),
+  );
+  if (earlier === -1) descriptors.push(descriptor);
+  else descriptors[earlier] = descriptor;
+}
+
+function document(bytes: Buffer, mediaType: string): Document {
+  return { bytes, digest: digestOf(bytes), mediaType };
+}

@@ -1,0 +1,156 @@
+import { isUtf8 } from 'node:buffer';
+
+import { SpandrelError } from '../core/errors.ts';
+
+/**
+ * How Go's `encoding/json` stores a JSON value into a variable of one type. `before` is what the variable holds already: a `null`
+ * leaves most types alone, and so does `undefined`, for a field that is not there. Throws {@link SpandrelError} IMAGE_UNSUPPORTED where Go reports a type error.
+ */
+export type GoType<T> = (value: unknown, before: T | undefined) => T;
+
+/** A struct's fields by their JSON names. */
+export type GoFields<T> = { readonly [K in keyof T]-?: GoType<T[K]> };
+
+/** A number as it was written: Go takes `1` for an integer and refuses `1.0` and `1e0`. */
+class NumberText {
+  readonly source: string;
+
+  constructor(source: string) {
+    this.source = source;
+  }
+}
+
+/**
+ * `json.Unmarshal`: names of fields in any case (the exact one first), unknown ones dropped, strings made well-formed Unicode.
+ * Unlike Go, an object that gives one name twice has the last value only; Go merges objects then.
+ * @param what for the message of the error
+ * @throws SpandrelError IMAGE_UNSUPPORTED
+ */
+export function decodeGoJson<T>(bytes: Uint8Array, type: GoType<T>, what: string): T {
+  let json: unknown;
+  try {
+    json = (JSON.parse as ParseWithSource)(decodeText(bytes), keepNumberText);
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    throw new SpandrelError('IMAGE_UNSUPPORTED', `${what} is no JSON`);
+  }
+  try {
+    return type(json, undefined);
+  } catch (error) {
+    if (!(error instanceof TypeMismatch)) throw error;
+    throw new SpandrelError('IMAGE_UNSUPPORTED', `${what} ${error.message}`);
+  }
+}
+
+/** What a {@link GoType} throws; the decoder adds what document it is about. */
+class TypeMismatch extends Error {}
+
+export const goString: GoType<string> = (value, before) => {
+  if (isNothing(value)) return before ?? '';
+  if (typeof value !== 'string') throw new TypeMismatch('has something else where a text belongs');
+  // Go replaces halves of surrogate pairs.
+  return value.toWellFormed();
+};
+
+/** An int64. Those beyond 2^53 are refused: nothing has that size. */
+export const goInt64: GoType<number> = (value, before) => {
+  if (isNothing(value)) return before ?? 0;
+  const number =
+    value instanceof NumberText && /^-?\d+$/.test(value.source) ? Number(value.source) : Number.NaN;
+  if (!Number.isSafeInteger(number)) throw new TypeMismatch('has something else where an integer belongs');
+  return number;
+};
+
+/** A `[]byte`, base64 in JSON. */
+export const goBytes: GoType<Buffer | undefined> = (value) => {
+  if (isNothing(value)) return undefined;
+  const text = typeof value === 'string' ? value.replaceAll(/[\r\n]/g, '') : '';
+  const isBase64 = text.length % 4 === 0 && /^[A-Za-z0-9+/]*={0,2}$/.test(text);
+  if (typeof value !== 'string' || !isBase64)
+    throw new TypeMismatch('has something else where base64 belongs');
+  return Buffer.from(text, 'base64');
+};
+
+/** A slice; `undefined` is Go's nil, which is printed as `null`. */
+export function goList<T>(element: GoType<T>): GoType<readonly T[] | undefined> {
+  return (value, before) => {
+    if (isNothing(value)) return undefined;
+    if (!Array.isArray(value)) throw new TypeMismatch('has something else where a list belongs');
+    return value.map((item, index) => element(item, before?.[index]));
+  };
+}
+
+/** A `map[string]string`. */
+export const goStringMap: GoType<ReadonlyMap<string, string> | undefined> = (value, before) => {
+  if (isNothing(value)) return undefined;
+  const map = new Map(before);
+  for (const [key, item] of Object.entries(asObject(value))) {
+    map.set(key.toWellFormed(), goString(item, undefined));
+  }
+  return map;
+};
+
+export function goStruct<T>(fields: GoFields<T>): GoType<T> {
+  const names = Object.keys(fields) as (keyof T & string)[];
+  const byFoldedName = new Map(names.map((name) => [foldName(name), name]));
+  return (value, before) => {
+    const given: Partial<T> = { ...before };
+    for (const [key, item] of isNothing(value) ? [] : Object.entries(asObject(value))) {
+      const name = byFoldedName.get(foldName(key));
+      if (name !== undefined) given[name] = fields[name](item, given[name]);
+    }
+    const complete = names.map((name) => [name, given[name] ?? zeroOf(fields[name])] as const);
+    return Object.fromEntries(complete) as T;
+  };
+}
+
+/** A pointer to a struct: `undefined` where it is `null` or absent. */
+export function goPointer<T>(type: GoType<T>): GoType<T | undefined> {
+  return (value, before) => (isNothing(value) ? undefined : type(value, before));
+}
+
+/** What a variable holds that nothing was stored into. */
+function zeroOf<T>(type: GoType<T>): T {
+  return type(undefined, undefined);
+}
+
+function isNothing(value: unknown): value is null | undefined {
+  return value === null || value === undefined;
+}
+
+function asObject(value: unknown): object {
+  const isObject =
+    typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof NumberText);
+  if (!isObject) throw new TypeMismatch('has something else where an object belongs');
+  return value;
+}
+
+/** `encoding/json`, foldName: names are compared by Unicode's simple folding, in which two foreign letters equal ASCII ones. */
+function foldName(name: string): string {
+  return name.replaceAll('\u017f', 's').replaceAll('\u212a', 'k').toLowerCase();
+}
+
+/** The standard's `JSON.parse`, whose reviver is told how a primitive value was written. */
+type ParseWithSource = (
+  text: string,
+  reviver: (key: string, value: unknown, context: { readonly source?: string }) => unknown,
+) => unknown;
+
+function keepNumberText(_key: string, value: unknown, context: { readonly source?: string }): unknown {
+  return typeof value === 'number' ? new NumberText(context.source ?? '') : value;
+}
+
+// One well-formed character, or else a single byte of a broken one.
+const CHARACTER_OR_BYTE =
+  // eslint-disable-next-line no-control-regex -- all of ASCII is meant
+  /([\x00-\x7f]|[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|\xed[\x80-\x9f][\x80-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2})|[^]/g;
+
+/** UTF-8 as Go reads it: each byte that is none becomes U+FFFD, where other decoders take several together. */
+function decodeText(bytes: Uint8Array): string {
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (isUtf8(buffer)) return buffer.toString('utf8');
+  const repaired = buffer
+    .toString('latin1')
+    .replaceAll(CHARACTER_OR_BYTE, (_match, character?: string) => character ?? '\xef\xbf\xbd');
+  return Buffer.from(repaired, 'latin1').toString('utf8');
+}

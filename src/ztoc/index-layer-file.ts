@@ -1,0 +1,70 @@
+import { open } from 'node:fs/promises';
+
+import type { ByteRange } from '../core/byte-range.ts';
+import { type Digest, digestAlgorithm } from '../core/digest.ts';
+import { SpandrelError } from '../core/errors.ts';
+import type { LayerCompression } from '../core/media-types.ts';
+import { pakoEngine } from '../inflate/pako-engine.ts';
+import { IndexWriter } from './index-writer.ts';
+import { buildLayer, type LayerBuild, type LayerLimits } from './layer-builder.ts';
+
+export interface LayerFileInput {
+  /** A file that has the layer at `range`. */
+  readonly path: string;
+  readonly range: ByteRange;
+  /** If it is known what the layer must be. */
+  readonly digest?: Digest;
+  readonly compression: LayerCompression;
+  readonly spanBytes: number;
+  readonly limits: LayerLimits;
+  /** For the windows of the checkpoints, removed at the end; compressed, about a fifth of the zTOC. */
+  readonly scratchPath: string;
+}
+
+/** What `soci` would make of a layer; see {@link LayerBuild}. */
+export interface LayerFileIndex extends Pick<LayerBuild, 'ztoc' | 'mountable' | 'reason' | 'spanCount'> {
+  readonly fileCount: number;
+}
+
+const CHUNK_BYTES = 2 ** 20;
+
+/**
+ * Index a layer that lies in a file. Memory: its table of contents and its zTOC, never the layer.
+ * @param onProgress told how many compressed bytes are done
+ * @throws SpandrelError BLOB_CORRUPT if it is not the layer that it should be; what {@link buildLayer} throws
+ */
+export async function indexLayerFile(
+  input: LayerFileInput,
+  onProgress: (doneBytes: number) => void,
+): Promise<LayerFileIndex> {
+  using writer = new IndexWriter(input.scratchPath);
+  const { compression, spanBytes, limits, digest } = input;
+  const options = { compression, spanBytes, limits, engine: pakoEngine, writer };
+  const hashed = digest === undefined ? options : { ...options, hashLayer: digestAlgorithm(digest) };
+  const build = await buildLayer(readPart(input, onProgress), hashed);
+  if (build.layerDigest !== digest)
+    throw new SpandrelError('BLOB_CORRUPT', `the blob ${digest} has the digest ${build.layerDigest}`);
+  const { ztoc, mountable, reason, spanCount, entries } = build;
+  return {
+    mountable,
+    spanCount,
+    fileCount: entries.length,
+    ...(ztoc === undefined ? {} : { ztoc }),
+    ...(reason === undefined ? {} : { reason }),
+  };
+}
+
+async function* readPart(
+  { path, range }: LayerFileInput,
+  onProgress: (doneBytes: number) => void,
+): AsyncGenerator<Uint8Array, void, void> {
+  await using file = await open(path, 'r');
+  const buffer = Buffer.alloc(CHUNK_BYTES);
+  for (let at = range.start; at < range.end;) {
+    const { bytesRead } = await file.read(buffer, 0, Math.min(CHUNK_BYTES, range.end - at), at);
+    if (bytesRead === 0) throw new SpandrelError('STORE_FAILED', `${path} has become shorter`);
+    yield buffer.subarray(0, bytesRead);
+    at += bytesRead;
+    onProgress(at - range.start);
+  }
+}

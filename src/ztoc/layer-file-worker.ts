@@ -1,0 +1,22 @@
+import type { MessagePort } from 'node:worker_threads';
+
+import { TransferredResult } from '../inflate/transferred-result.ts';
+import { indexLayerFile, type LayerFileIndex, type LayerFileInput } from './index-layer-file.ts';
+
+// The entry of the worker threads of the offline commands: each export is a task of `WorkerPool.run`.
+
+export interface LayerFileTask extends LayerFileInput {
+  /** Gets the number of compressed bytes that are done, now and then. */
+  readonly port: MessagePort;
+}
+
+/** Task: see {@link indexLayerFile}. */
+export async function indexLayer(input: LayerFileTask): Promise<TransferredResult<LayerFileIndex>> {
+  const { port, ...layer } = input;
+  try {
+    const index = await indexLayerFile(layer, (doneBytes) => port.postMessage(doneBytes, []));
+    return new TransferredResult(index, index.ztoc === undefined ? [] : [index.ztoc.bytes.buffer]);
+  } finally {
+    port.close();
+  }
+}
