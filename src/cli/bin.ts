@@ -9,6 +9,11 @@ const NODE_PACKAGES = ['node', 'node-bin'];
 
 const major = Number(process.versions.node.split('.')[0]);
 if (major >= OLDEST_NODE) {
+  // Whoever reads the output has seen enough of it (`| head`).
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+    process.exit(0);
+  });
   const { runCommand } = await import('./run-command.ts');
   process.exitCode = await runCommand(process.argv.slice(2));
 } else {

@@ -15,6 +15,7 @@ import { printRawText } from '../ztoc/raw-text.ts';
 import { ProgressBar } from './progress-bar.ts';
 import { parseSizeFlag } from './size-flag.ts';
 import { UsageError } from './usage-error.ts';
+import { cat } from './ztoc-cat.ts';
 
 /** `spandrel ztoc`: make and look into zTOCs, offline. */
 export async function ztoc(args: string[]): Promise<number> {
@@ -26,8 +27,10 @@ export async function ztoc(args: string[]): Promise<number> {
       return info(rest);
     case 'list':
       return list(rest);
+    case 'cat':
+      return cat(rest);
     default:
-      throw new UsageError(`ztoc ${verb ?? ''}: expected create, info or list`);
+      throw new UsageError(`ztoc ${verb ?? ''}: expected create, info, list or cat`);
   }
 }
 

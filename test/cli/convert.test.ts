@@ -1,0 +1,161 @@
+import { existsSync } from 'node:fs';
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+import { digestOf } from '../../src/core/digest.ts';
+import { GoldenImages } from '../helpers/golden-images.ts';
+import { runCommand } from '../helpers/run-command.ts';
+import { SpandrelProcess } from '../helpers/spandrel-process.ts';
+
+const golden = GoldenImages.small();
+const FLAGS = ['--span-size', '16384', '--min-layer-size', '0'];
+let scratch: string;
+beforeAll(async () => void (scratch = await mkdtemp(join(tmpdir(), 'spandrel-convert-cli-'))));
+afterAll(() => rm(scratch, { recursive: true, force: true }));
+
+function layoutOf(name: string): string {
+  const image = golden.images.find((candidate) => candidate.case === name);
+  if (image === undefined) throw new Error(`no golden image ${name}`);
+  return golden.layout(image);
+}
+
+async function run(...args: string[]): Promise<{ status: number | null; stdout: string; stderr: string }> {
+  await using child = new SpandrelProcess(['convert', ...args]);
+  const status = await child.exitStatus();
+  return { status, stdout: child.stdout, stderr: child.stderr };
+}
+
+/** The files of a layout in a directory: names and digests. */
+async function listing(folder: string): Promise<Record<string, string>> {
+  const names = await readdir(folder, { recursive: true, withFileTypes: true });
+  const files = names.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
+  const digests = await Promise.all(files.map(async (file) => digestOf(await readFile(file))));
+  return Object.fromEntries(
+    files.map((file, index) => [file.slice(folder.length + 1), digests[index] ?? '']),
+  );
+}
+
+describe('spandrel convert', () => {
+  it('says what became of each layer', async () => {
+    const out = join(scratch, 'said');
+    const flags = ['--format', 'oci-dir', '--span-size', '16384', '--min-layer-size', '6000'];
+    const { status, stdout, stderr } = await run(layoutOf('five-layers'), out, ...flags);
+    expect([status, stderr]).toEqual([0, '']);
+    expect(stdout).toMatch(/^linux\/amd64: SOCI index sha256:178cd89d/);
+    expect(stdout.match(/ -> zTOC sha256:/g)).toHaveLength(3);
+    expect(stdout).toContain('left out: too_small');
+    expect(stdout).toContain('left out: unsupported_format');
+    expect(stdout).toMatch(
+      /image index sha256:9d3209801c63b26934e2ddc2732e71d9eb599cf1330a0ca5aa4cfbbe38908150\n$/,
+    );
+  });
+
+  it('writes an archive by default, which holds what a directory holds, and reads one', async () => {
+    const folder = join(scratch, 'folder');
+    const archive = join(scratch, 'image.tar');
+    const input = layoutOf('platforms-all');
+    expect((await run(input, folder, '--all-platforms', '--format', 'oci-dir', ...FLAGS)).status).toBe(0);
+    expect((await run(input, archive, '--all-platforms', ...FLAGS)).status).toBe(0);
+    const unpacked = join(scratch, 'unpacked');
+    await mkdir(unpacked);
+    await runCommand('tar', ['-xf', archive, '-C', unpacked]);
+    const files = await listing(unpacked);
+    const all = await listing(folder);
+    expect(Object.keys(files).length).toBeGreaterThan(10);
+    for (const [name, digest] of Object.entries(files)) {
+      if (name.startsWith('blobs/')) expect(name).toBe(`blobs/${digest.replace(':', '/')}`);
+      expect(all[name], name).toBe(digest);
+    }
+    const names = (await runCommand('tar', ['-tf', archive])).toString().trimEnd().split('\n');
+    expect(names).toEqual(names.toSorted());
+
+    // What has been unpacked is converted again from the archive itself.
+    const again = join(scratch, 'again');
+    expect((await run(archive, again, '--all-platforms', '--format', 'oci-dir', ...FLAGS)).status).toBe(0);
+    expect(await readFile(join(again, 'index.json'), 'utf8')).toBe(
+      await readFile(join(folder, 'index.json'), 'utf8'),
+    );
+  });
+
+  it('replaces a layout, also the one it reads, and nothing else', async () => {
+    const copy = join(scratch, 'in-place');
+    await cp(layoutOf('arm64-single'), copy, { recursive: true });
+    expect((await run(copy, copy, '--format', 'oci-dir', ...FLAGS)).status).toBe(0);
+    expect(await readFile(join(copy, 'index.json'), 'utf8')).toContain('741956046f8524893b9b2e0ef6ccdd47');
+
+    const other = join(scratch, 'precious');
+    await mkdir(other);
+    await writeFile(join(other, 'thesis.txt'), 'years of work');
+    const refused = await run(layoutOf('arm64-single'), other, '--format', 'oci-dir', ...FLAGS);
+    expect(refused).toMatchObject({ status: 1, stderr: expect.stringContaining('STORE_FAILED') as string });
+    expect(await readdir(other)).toEqual(['thesis.txt']);
+  });
+
+  it('leaves nothing behind when it fails', async () => {
+    const broken = join(scratch, 'broken');
+    await cp(layoutOf('arm64-single'), broken, { recursive: true });
+    const { manifests } = JSON.parse(await readFile(join(broken, 'index.json'), 'utf8')) as {
+      manifests: { digest: string }[];
+    };
+    const manifest = JSON.parse(
+      await readFile(join(broken, 'blobs', manifests[0]?.digest.replace(':', '/') ?? ''), 'utf8'),
+    ) as { layers: { digest: string; size: number }[] };
+    const layer = join(broken, 'blobs', manifest.layers[0]?.digest.replace(':', '/') ?? '');
+    const folder = join(scratch, 'results');
+    await mkdir(folder);
+
+    const bytes = await readFile(layer);
+    bytes[bytes.length - 1] = (bytes[bytes.length - 1] ?? 0) ^ 1;
+    await writeFile(layer, bytes);
+    const corrupt = await run(broken, join(folder, 'out'), ...FLAGS);
+    expect(corrupt).toMatchObject({ status: 1 });
+
+    await truncate(layer, 100);
+    const short = await run(broken, join(folder, 'out'), ...FLAGS);
+    expect(short.stderr).toMatch(/^spandrel: BLOB_CORRUPT: [^\n]+\n$/);
+    await rm(layer);
+    expect((await run(broken, join(folder, 'out'), ...FLAGS)).stderr).toMatch(
+      /^spandrel: BLOB_UNKNOWN: [^\n]+\n$/,
+    );
+    expect(await readdir(folder)).toEqual([]);
+  });
+
+  it('takes files to prefetch from a JSON list, lists with commas, and says which are not there', async () => {
+    const list = join(scratch, 'prefetch.json');
+    await writeFile(list, JSON.stringify([' /both ', '/nope']));
+    const out = join(scratch, 'prefetched');
+    const flags = ['--prefetch-file', '/usr/lib/big.bin, etc/conf', '--prefetch-files-json', list];
+    const { stdout } = await run(
+      layoutOf('prefetch'),
+      out,
+      '--format',
+      'oci-dir',
+      '--json',
+      ...FLAGS,
+      ...flags,
+    );
+    expect(JSON.parse(stdout)).toMatchObject({ platforms: [{ missingFiles: ['/nope'] }] });
+  });
+
+  it.each([
+    [['one'], /expected an OCI image layout and where to put the result/],
+    [['a', 'b', '--format', 'zip'], /--format: zip is none of oci-archive, oci-dir/],
+    [['a', 'b', '--platform', 'linux/amd64/v1/x'], /--platform: not a platform/],
+    [['a', 'b', '--span-size', 'many'], /--span-size/],
+    [['a', 'b', '--optimizations', 'speed'], /--optimizations: speed is not known/],
+    [['a', 'b', '--no-such-flag'], /no-such-flag/],
+  ])('refuses %j', async (args, message) => {
+    const { status, stderr } = await run(...args);
+    expect(status).toBe(2);
+    expect(stderr).toMatch(message);
+    expect(existsSync('b')).toBe(false);
+  });
+
+  it('refuses what is no layout', async () => {
+    const { status, stderr } = await run(scratch, join(scratch, 'x'));
+    expect([status, stderr]).toEqual([1, expect.stringMatching(/^spandrel: IMAGE_UNSUPPORTED: [^\n]+\n$/)]);
+  });
+});
