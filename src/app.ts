@@ -18,9 +18,11 @@ import { KnownLayers } from './images/known-layers.ts';
 import { Layers } from './images/layers.ts';
 import { ManifestStore } from './images/manifest-store.ts';
 import { Manifests } from './images/manifests.ts';
+import { PushedIndexes } from './images/pushed-indexes.ts';
 import { Referrers } from './images/referrers.ts';
 import { SociIndexer } from './images/soci-indexer.ts';
 import { WorkerPool } from './inflate/worker-pool.ts';
+import { LayerIndexFiles } from './spans/layer-index-files.ts';
 import { LayerIndexes } from './spans/layer-indexes.ts';
 import { LayerReader } from './spans/layer-reader.ts';
 import { ZtocStore } from './spans/ztoc-store.ts';
@@ -81,9 +83,13 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
   const indexes = opening.use(
     new LayerIndexes({
       blobs,
-      ztocs,
-      files: new DigestFiles(join(root, 'indexes', 'layers')),
-      shared: redis,
+      files: new LayerIndexFiles({
+        files: new DigestFiles(join(root, 'indexes', 'layers')),
+        ztocs,
+        shared: redis,
+        spanBytes: config.index.spanBytes,
+        logger,
+      }),
       pool: buildPool,
       spanBytes: config.index.spanBytes,
       limits: config.limits,
@@ -95,14 +101,22 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
   const reader = new LayerReader({ blobs, cache: spanCache, pool: spanPool, metrics });
 
   const knownLayers = new KnownLayers();
-  const { minLayerBytes, spanBytes } = config.index;
+  const { minLayerBytes } = config.index;
   const manifests = new Manifests({ store: manifestStore, tags, knownLayers, metrics, logger });
-  const layers = new Layers({ blobs, indexes, knownLayers, minLayerBytes, logger });
+  const pushed = new PushedIndexes({
+    manifests,
+    knownLayers,
+    blobs,
+    pool: spanPool,
+    refused: new DigestFiles(join(root, 'indexes', 'refused')),
+    metrics,
+    logger,
+  });
+  const layers = new Layers({ blobs, indexes, knownLayers, pushed, minLayerBytes, logger });
   const indexer = new SociIndexer({
     layers,
     indexes,
     store: manifestStore,
-    spanBytes,
     minLayerBytes,
     metrics,
     logger,
@@ -119,6 +133,7 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     referrers: new Referrers({
       manifests,
       indexer,
+      pushed,
       sociV1: config.index.v1,
       holdMs: config.index.holdMs,
       logger,

@@ -1,4 +1,4 @@
-import type { Digest } from './digest.ts';
+import { type Digest, isDigest } from './digest.ts';
 
 /** A platform as in the OCI image index. */
 export interface Platform {
@@ -20,4 +20,46 @@ export interface Descriptor {
   readonly data?: string;
   readonly platform?: Platform;
   readonly artifactType?: string;
+}
+
+/** True if `value`, out of a JSON document, has the fields of a descriptor with values of the right types. */
+export function isDescriptor(value: unknown): value is Descriptor {
+  if (!isObject(value)) return false;
+  const { mediaType, digest, size, artifactType, annotations, platform, data, urls } = value;
+  return (
+    typeof mediaType === 'string' &&
+    typeof digest === 'string' &&
+    isDigest(digest) &&
+    Number.isSafeInteger(size) &&
+    Number(size) >= 0 &&
+    isTextOrAbsent(artifactType) &&
+    isTextOrAbsent(data) &&
+    (annotations === undefined || (isObject(annotations) && isTexts(Object.values(annotations)))) &&
+    (urls === undefined || isTexts(urls)) &&
+    (platform === undefined || isPlatform(platform))
+  );
+}
+
+function isPlatform(value: unknown): value is Platform {
+  if (!isObject(value)) return false;
+  const { os, architecture, variant, 'os.version': version, 'os.features': features } = value;
+  return (
+    typeof os === 'string' &&
+    typeof architecture === 'string' &&
+    isTextOrAbsent(variant) &&
+    isTextOrAbsent(version) &&
+    (features === undefined || isTexts(features))
+  );
+}
+
+function isTexts(value: unknown): boolean {
+  return Array.isArray(value) && value.every((item) => typeof item === 'string');
+}
+
+function isTextOrAbsent(value: unknown): boolean {
+  return value === undefined || typeof value === 'string';
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -9,6 +9,8 @@ export interface KnownLayer {
   /** The image's config, which has the layer's diffID at `position` of its `rootfs.diff_ids`. */
   readonly config: Descriptor;
   readonly position: number;
+  /** The image manifest. */
+  readonly manifest: Digest;
 }
 
 const MAX_LAYERS = 100_000;
@@ -20,9 +22,10 @@ const MAX_LAYERS = 100_000;
 export class KnownLayers {
   readonly #layers = new BoundedMap<KnownLayer>({ maxEntries: MAX_LAYERS });
 
-  learn(manifest: ImageManifest): void {
+  learn(digest: Digest, manifest: ImageManifest): void {
     for (const [position, descriptor] of manifest.layers.entries()) {
-      this.#layers.set(descriptor.digest, { descriptor, config: manifest.config, position });
+      const { config } = manifest;
+      this.#layers.set(descriptor.digest, { descriptor, config, position, manifest: digest });
     }
   }
 

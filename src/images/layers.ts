@@ -11,12 +11,14 @@ import type { Logger } from '../telemetry/logger.ts';
 import type { LayerSummary } from '../ztoc/layer-summary.ts';
 import { type ImageConfig, parseImageConfig } from './image-config.ts';
 import type { KnownLayer, KnownLayers } from './known-layers.ts';
+import type { PushedIndexes } from './pushed-indexes.ts';
 import type { Target } from './target.ts';
 
 export interface LayersDeps {
   readonly blobs: BlobStore;
   readonly indexes: LayerIndexes;
   readonly knownLayers: KnownLayers;
+  readonly pushed: PushedIndexes;
   readonly minLayerBytes: number;
   readonly logger: Logger;
 }
@@ -54,6 +56,7 @@ export class Layers {
       source: target.client.blobSource(target.repository, digest),
       sizeBytes: known?.size,
       mediaType: known?.mediaType,
+      findPushedZtoc: () => this.#deps.pushed.findZtoc(target, digest),
     };
   }
 

@@ -1,5 +1,4 @@
-import type { Descriptor } from '../core/descriptor.ts';
-import { isDigest } from '../core/digest.ts';
+import { type Descriptor, isDescriptor } from '../core/descriptor.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
 
@@ -7,6 +6,7 @@ export interface ImageManifest {
   readonly kind: 'image';
   readonly config: Descriptor;
   readonly layers: readonly Descriptor[];
+  readonly annotations?: Readonly<Record<string, unknown>>;
 }
 
 export interface ImageIndex {
@@ -37,6 +37,7 @@ export function parseManifest(manifest: StoredManifest): ImageManifest | ImageIn
       kind: 'image',
       config: parseDescriptor(json['config'], manifest),
       layers: json['layers'].map((entry) => parseDescriptor(entry, manifest)),
+      ...(isObject(json['annotations']) ? { annotations: json['annotations'] } : {}),
     };
   }
   throw unsupported(manifest, 'has neither layers nor manifests');
@@ -45,22 +46,40 @@ export function parseManifest(manifest: StoredManifest): ImageManifest | ImageIn
 function parseJson(manifest: StoredManifest): Record<string, unknown> {
   try {
     const json: unknown = JSON.parse(manifest.bytes.toString());
-    if (typeof json === 'object' && json !== null) return json as Record<string, unknown>;
+    if (isObject(json)) return json;
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
   }
   throw unsupported(manifest, 'is no JSON object');
 }
 
+/** As Go's tools read it: `null` is like nothing, an absent text like an empty one, and a value of another type an error. */
 function parseDescriptor(value: unknown, manifest: StoredManifest): Descriptor {
-  if (typeof value === 'object' && value !== null) {
-    const { mediaType, digest, size } = value as Record<string, unknown>;
-    const isSize = typeof size === 'number' && Number.isSafeInteger(size) && size >= 0;
-    if (typeof mediaType === 'string' && typeof digest === 'string' && isDigest(digest) && isSize) {
-      return value as Descriptor;
-    }
-  }
-  throw unsupported(manifest, 'has a descriptor without mediaType, digest or size');
+  const { annotations, platform, ...rest } = withoutNulls(value);
+  const descriptor = {
+    ...rest,
+    ...(annotations === undefined
+      ? {}
+      : { annotations: isObject(annotations) ? withoutNulls(annotations) : null }),
+    ...(platform === undefined
+      ? {}
+      : { platform: isObject(platform) ? { os: '', architecture: '', ...withoutNulls(platform) } : null }),
+  };
+  if (isDescriptor(descriptor)) return descriptor;
+  throw unsupported(
+    manifest,
+    'has a descriptor without mediaType, digest or size, or with a field of a wrong type',
+  );
+}
+
+function withoutNulls(value: unknown): Record<string, unknown> {
+  return isObject(value)
+    ? Object.fromEntries(Object.entries(value).filter(([, field]) => field !== null))
+    : {};
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function unsupported(manifest: StoredManifest, what: string): SpandrelError {

@@ -90,7 +90,7 @@ export class Manifests {
   #learnLayers(manifest: StoredManifest): void {
     try {
       const parsed = parseManifest(manifest);
-      if (parsed.kind === 'image') this.#deps.knownLayers.learn(parsed);
+      if (parsed.kind === 'image') this.#deps.knownLayers.learn(manifest.digest, parsed);
     } catch (error) {
       // An artifact that is no image is served like any other; there is nothing to learn from it.
       if (!isSpandrelError(error, 'IMAGE_UNSUPPORTED')) throw error;

@@ -15,6 +15,12 @@ const WHITEOUT_PREFIX = '.wh.';
 const OPAQUE_WHITEOUT = '.wh..wh..opq';
 /** As in Linux, path_resolution(7). */
 const MAX_SYMLINKS = 40;
+/** As in Linux: no unpacker can make a longer path, nor a symbolic link with a longer target. */
+const MAX_PATH_BYTES = 4095;
+/** Against archives of deep paths, of which each makes thousands of directories. */
+const MAX_NODES = 4_000_000;
+/** Segments of symbolic links that are followed while layers are applied: a few for each of millions of files. */
+const MAX_LINK_SEGMENTS = 20_000_000;
 /** Rough cost of a node with its map slot, for the caches that hold trees. */
 const NODE_BYTES = 400;
 
@@ -26,20 +32,37 @@ export class MergedTree {
   readonly #root: TreeNode = directory();
   #layers = 0;
   #nodes = 1;
+  #linkSegments = 0;
 
   get memoryBytes(): number {
     return this.#nodes * NODE_BYTES;
   }
 
-  /** Apply the next layer, given its entries in the order of the archive. */
+  /**
+   * Apply the next layer, given its entries in the order of the archive. Those whose paths are too long for Linux are left out.
+   * @throws SpandrelError LAYER_TOO_LARGE for more directories or links than an image can be meant to have
+   */
   addLayer(entries: Iterable<TocEntry>): void {
     const layer = this.#layers++;
     const own: TocEntry[] = [];
     // Whiteouts hide what lower layers have, never the layer's own files, wherever in the archive they stand.
     for (const entry of entries) {
+      if (entry.name.length > MAX_PATH_BYTES || entry.linkname.length > MAX_PATH_BYTES) continue;
       if (!this.#applyWhiteout(entry)) own.push(entry);
+      this.#checkSize();
     }
-    for (const entry of own) this.#addEntry(entry, layer);
+    for (const entry of own) {
+      this.#addEntry(entry, layer);
+      this.#checkSize();
+    }
+  }
+
+  #checkSize(): void {
+    if (this.#nodes > MAX_NODES || this.#linkSegments > MAX_LINK_SEGMENTS)
+      throw new SpandrelError(
+        'LAYER_TOO_LARGE',
+        'the layers of the image have too many directories or links',
+      );
   }
 
   #applyWhiteout(entry: TocEntry): boolean {
@@ -120,7 +143,9 @@ export class MergedTree {
           nodes.length = 1;
           path.length = 0;
         }
-        todo.push(...linkname.split('/').reverse());
+        const target = linkname.split('/');
+        if (options.create === true) this.#linkSegments += target.length;
+        todo.push(...target.reverse());
         continue;
       }
       if (options.create === true && child?.children === undefined) {

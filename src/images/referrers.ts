@@ -4,12 +4,14 @@ import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Manifests } from './manifests.ts';
+import type { PushedIndexes } from './pushed-indexes.ts';
 import type { SociIndexer } from './soci-indexer.ts';
 import type { Target } from './target.ts';
 
 export interface ReferrersDeps {
   readonly manifests: Manifests;
   readonly indexer: SociIndexer;
+  readonly pushed: PushedIndexes;
   readonly sociV1: boolean;
   readonly holdMs: number;
   readonly logger: Logger;
@@ -41,19 +43,32 @@ export class Referrers {
   ): Promise<Descriptor[]> {
     const isSociLookup =
       artifactTypes.length > 0 && artifactTypes.every((type) => type === MEDIA_TYPES.sociIndexV1);
-    const [upstream, own] = await Promise.all([
-      this.#upstream(target, digest, signal),
-      isSociLookup || artifactTypes.length === 0 || artifactTypes.includes(MEDIA_TYPES.sociIndexV1)
-        ? this.#own(target, digest, isSociLookup, signal)
-        : undefined,
-    ]);
-    // An index that a pipeline has pushed is the publisher's word; ours would only be a second one.
-    const isPushed = upstream.some(({ artifactType }) => artifactType === MEDIA_TYPES.sociIndexV1);
-    const all = own === undefined || isPushed ? upstream : [...upstream, own];
+    const listed = await this.#upstream(target, digest, signal);
+    if (artifactTypes.length > 0 && !artifactTypes.includes(MEDIA_TYPES.sociIndexV1))
+      return listed.filter(({ artifactType }) => artifactTypes.includes(artifactType ?? ''));
+    const others = listed.filter(({ artifactType }) => artifactType !== MEDIA_TYPES.sociIndexV1);
+    const indexes = await this.#sociIndexes(target, digest, listed, isSociLookup, signal);
+    const all = [...others, ...indexes];
     if (artifactTypes.length === 0) return all;
-    return all.filter(
-      ({ artifactType }) => artifactType !== undefined && artifactTypes.includes(artifactType),
-    );
+    return all.filter(({ artifactType }) => artifactTypes.includes(artifactType ?? ''));
+  }
+
+  /** What a pipeline has pushed is the publisher's word, and ours would only be a second one; damaged ones are left out. */
+  async #sociIndexes(
+    target: Target,
+    digest: Digest,
+    listed: readonly Descriptor[],
+    isSociLookup: boolean,
+    signal: AbortSignal,
+  ): Promise<Descriptor[]> {
+    const pushed = listed.filter(({ artifactType }) => artifactType === MEDIA_TYPES.sociIndexV1);
+    if (pushed.length > 0) {
+      const { manifest } = await this.#deps.manifests.get(target, { digest }, signal);
+      const usable = await this.#deps.pushed.usable(target, manifest, pushed, signal);
+      if (usable.length > 0) return usable;
+    }
+    const own = await this.#own(target, digest, isSociLookup, signal);
+    return own === undefined ? [] : [own];
   }
 
   async #upstream(target: Target, digest: Digest, signal: AbortSignal): Promise<Descriptor[]> {

@@ -16,7 +16,6 @@ export interface SociIndexerDeps {
   readonly layers: Layers;
   readonly indexes: LayerIndexes;
   readonly store: ManifestStore;
-  readonly spanBytes: number;
   readonly minLayerBytes: number;
   readonly metrics: Metrics;
   readonly logger: Logger;
@@ -98,7 +97,8 @@ export class SociIndexer {
     for (const layer of this.#eligible(manifest)) {
       const state = await this.#deps.indexes.state(layer.digest);
       if (state.kind === 'complete' && state.summary.ztoc !== undefined) {
-        layers.push({ layer, ztoc: state.summary.ztoc });
+        const { ztoc, spanBytes } = state.summary;
+        layers.push({ layer, spanBytes, ztoc });
         continue;
       }
       const reason =
@@ -121,7 +121,7 @@ export class SociIndexer {
       digest: manifest.digest,
       size: manifest.bytes.byteLength,
     };
-    const { bytes, descriptor } = encodeSociIndex({ layers, spanBytes: this.#deps.spanBytes, subject });
+    const { bytes, descriptor } = encodeSociIndex({ layers, subject });
     await this.#deps.store.put({ bytes, digest: descriptor.digest, mediaType: descriptor.mediaType });
     return { descriptor };
   }

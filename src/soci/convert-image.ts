@@ -12,7 +12,7 @@ import {
 } from './oci-document.ts';
 
 /** Annotation of an image manifest that names its SOCI v2 index. */
-const INDEX_DIGEST = 'com.amazon.soci.index-digest';
+export const INDEX_DIGEST_ANNOTATION = 'com.amazon.soci.index-digest';
 /** Annotation of a SOCI index in an image index that names the image manifest it belongs to. */
 const MANIFEST_DIGEST = 'com.amazon.soci.image-manifest-digest';
 
@@ -91,7 +91,7 @@ function convertManifest(
   const annotations =
     index === undefined
       ? manifest.annotations
-      : new Map(manifest.annotations).set(INDEX_DIGEST, index.digest);
+      : new Map(manifest.annotations).set(INDEX_DIGEST_ANNOTATION, index.digest);
   const converted = {
     ...manifest,
     // Registries dislike a mixture of Docker's and OCI's types.

@@ -147,13 +147,13 @@ class LayoutConverter {
     const sociLayers = indexed.flatMap(({ soci }) => soci ?? []);
     if (sociLayers.length === 0) return { outcome: { ...outcome, missingFiles: [] } };
 
-    const { prefetchPaths, spanBytes } = this.#options;
+    const { prefetchPaths } = this.#options;
     const plan = planPrefetch(
       prefetchPaths,
       indexed.flatMap(({ prefetch }) => prefetch ?? []),
     );
     for (const { digest, bytes } of plan.artifacts) await this.#deps.putBlob(digest, bytes);
-    const index = encodeSociIndex({ layers: sociLayers, spanBytes, prefetch: plan.artifacts });
+    const index = encodeSociIndex({ layers: sociLayers, prefetch: plan.artifacts });
     const { digest, size } = index.descriptor;
     await this.#deps.putBlob(EMPTY_CONFIG_DIGEST, EMPTY_CONFIG);
     await this.#deps.putBlob(digest, index.bytes);
@@ -210,7 +210,7 @@ class LayoutConverter {
       const { code, message } = reason ?? { code: 'INTERNAL', message: 'no zTOC' };
       return { outcome: { digest, skipped: code, message } };
     }
-    const { optimizeXattrs, prefetchPaths } = this.#options;
+    const { optimizeXattrs, prefetchPaths, spanBytes } = this.#options;
     const traits = {
       ...(optimizeXattrs ? { disableXattrs: hasNoXattrs(ztoc.bytes) } : {}),
       ...(prefetchPaths.length > 0 ? { prefetch: prefetchLayer(digest, ztoc.bytes) } : {}),
@@ -219,7 +219,12 @@ class LayoutConverter {
     const { disableXattrs = false, ...prefetch } = traits;
     return {
       outcome: { digest, ztoc: { digest: ztoc.digest, size: ztoc.bytes.byteLength } },
-      soci: { layer, ztoc: { digest: ztoc.digest, sizeBytes: ztoc.bytes.byteLength }, disableXattrs },
+      soci: {
+        layer,
+        spanBytes,
+        ztoc: { digest: ztoc.digest, sizeBytes: ztoc.bytes.byteLength },
+        disableXattrs,
+      },
       ...prefetch,
     };
   }

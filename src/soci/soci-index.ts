@@ -10,6 +10,8 @@ export const EMPTY_CONFIG_DIGEST: Digest = digestOf(EMPTY_CONFIG);
 
 export interface SociLayer {
   readonly layer: Pick<Descriptor, 'digest' | 'mediaType'>;
+  /** That the zTOC was made with. */
+  readonly spanBytes: number;
   readonly ztoc: { readonly digest: Digest; readonly sizeBytes: number };
   /** Tells the snapshotter that no file of the layer has extended attributes (`soci`'s `xattr` optimisation). */
   readonly disableXattrs?: boolean;
@@ -25,7 +27,6 @@ export interface PrefetchArtifact {
 export interface SociIndexInput {
   /** In the order of the image's layers; only those that have a zTOC. */
   readonly layers: readonly SociLayer[];
-  readonly spanBytes: number;
   /** Listed behind the zTOCs. Snapshotters before 0.13 take one for a zTOC and fail. */
   readonly prefetch?: readonly PrefetchArtifact[];
   /** The image manifest a v1 index belongs to; a v2 index has none. */
@@ -49,10 +50,7 @@ export function encodeSociIndex(input: SociIndexInput): SociIndex {
     schemaVersion: 2,
     mediaType: MEDIA_TYPES.ociManifest,
     config: { mediaType: artifactType, digest: EMPTY_CONFIG_DIGEST, size: EMPTY_CONFIG.byteLength },
-    layers: [
-      ...input.layers.map((layer) => ztocDescriptor(layer, input.spanBytes)),
-      ...(input.prefetch ?? []).map(prefetchDescriptor),
-    ],
+    layers: [...input.layers.map(ztocDescriptor), ...(input.prefetch ?? []).map(prefetchDescriptor)],
     subject: subject && { mediaType: subject.mediaType, digest: subject.digest, size: subject.size },
     annotations: goMap(annotations),
   });
@@ -67,7 +65,7 @@ export function encodeSociIndex(input: SociIndexInput): SociIndex {
   return { bytes, descriptor };
 }
 
-function ztocDescriptor({ layer, ztoc, disableXattrs }: SociLayer, spanBytes: number): GoJson {
+function ztocDescriptor({ layer, spanBytes, ztoc, disableXattrs }: SociLayer): GoJson {
   return {
     mediaType: MEDIA_TYPES.octetStream,
     digest: ztoc.digest,

@@ -1,11 +1,6 @@
-import { mkdir, readFile } from 'node:fs/promises';
-import { dirname } from 'node:path';
-
 import type { BlobHandle } from '../blobs/blob-handle.ts';
 import type { BlobStore } from '../blobs/blob-store.ts';
-import type { DigestFiles } from '../blobs/digest-files.ts';
 import { BoundedMap } from '../cache/bounded-map.ts';
-import type { ByteCache } from '../cache/byte-cache.ts';
 import { SingleFlight } from '../cache/single-flight.ts';
 import type { Digest } from '../core/digest.ts';
 import { ERRORS, type ErrorCode, isSpandrelError, SpandrelError } from '../core/errors.ts';
@@ -13,21 +8,18 @@ import { waitFor } from '../core/wait-for.ts';
 import type { WorkerPool } from '../inflate/worker-pool.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
-import { startLayerBuild } from '../ztoc/layer-build.ts';
-import { LayerIndex } from '../ztoc/layer-index.ts';
+import { type BuildingIndex, type CompletedBuild, startLayerBuild } from '../ztoc/layer-build.ts';
+import type { LayerIndex } from '../ztoc/layer-index.ts';
+import type { BuildSettings } from '../ztoc/build-messages.ts';
 import type { LayerIndexView } from '../ztoc/layer-index-view.ts';
 import type { LayerSummary } from '../ztoc/layer-summary.ts';
 import { detectCompression } from './detect-compression.ts';
-import type { Layer } from './layer.ts';
-import type { ZtocStore } from './ztoc-store.ts';
+import type { LayerIndexFiles } from './layer-index-files.ts';
+import type { Layer, PushedZtoc } from './layer.ts';
 
 export interface LayerIndexesDeps {
   readonly blobs: BlobStore;
-  readonly ztocs: ZtocStore;
-  /** Index files, keyed by the digest of the layer. */
-  readonly files: DigestFiles;
-  /** Where replicas share their indexes. */
-  readonly shared: ByteCache | undefined;
+  readonly files: LayerIndexFiles;
   readonly pool: WorkerPool;
   readonly spanBytes: number;
   readonly limits: { readonly maxUncompressedBytes: number; readonly maxTocEntries: number };
@@ -105,63 +97,9 @@ export class LayerIndexes implements AsyncDisposable {
   }
 
   async #load(digest: Digest): Promise<LayerIndex | undefined> {
-    const path = this.#deps.files.path(digest);
-    const index =
-      (await this.#openFile(path, digest)) ??
-      ((await this.#fetchShared(digest)) ? await this.#openFile(path, digest) : undefined);
+    const index = await this.#deps.files.load(digest);
     if (index !== undefined) this.#open.set(digest, index);
     return index;
-  }
-
-  async #openFile(path: string, digest: Digest): Promise<LayerIndex | undefined> {
-    try {
-      const index = await LayerIndex.open(path);
-      // An index made with another span size belongs to another configuration and is made anew.
-      if (
-        index.summary.layerDigest === digest &&
-        index.summary.spanBytes === this.#deps.spanBytes &&
-        (await this.#hasZtoc(index))
-      )
-        return index;
-      this.#deps.logger.info({ layer: digest }, 'stored index does not fit, building it again');
-    } catch (error) {
-      if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
-      if (!isSpandrelError(error, 'INDEX_MALFORMED')) throw error;
-      this.#deps.logger.warn(
-        { layer: digest, cause: error.message },
-        'stored index is damaged, building it again',
-      );
-    }
-    await this.#deps.files.remove(digest);
-    return undefined;
-  }
-
-  async #hasZtoc({ summary: { ztoc } }: LayerIndex): Promise<boolean> {
-    return ztoc === undefined || (await this.#deps.ztocs.has(ztoc.digest));
-  }
-
-  /** Take over what another replica has built: the index file and its zTOC. */
-  async #fetchShared(digest: Digest): Promise<boolean> {
-    const hit = await this.#deps.shared?.get(this.#sharedKey(digest));
-    if (hit === undefined) return false;
-    try {
-      const { ztoc } = LayerIndex.fromBytes(hit.bytes).summary;
-      if (ztoc !== undefined && !(await this.#deps.ztocs.has(ztoc.digest))) {
-        const bytes = await this.#deps.shared?.get(`ztoc:${ztoc.digest}`);
-        if (bytes === undefined || !(await this.#deps.ztocs.putCompressed(bytes.bytes, ztoc.digest)))
-          return false;
-      }
-      await this.#deps.files.write(digest, hit.bytes);
-      return true;
-    } catch (error) {
-      if (!isSpandrelError(error, 'INDEX_MALFORMED')) throw error;
-      await this.#deps.shared?.delete(this.#sharedKey(digest));
-      return false;
-    }
-  }
-
-  #sharedKey(digest: Digest): string {
-    return `index:${this.#deps.spanBytes}:${digest}`;
   }
 
   async #build(layer: Layer, signal: AbortSignal | undefined): Promise<Build> {
@@ -178,22 +116,10 @@ export class LayerIndexes implements AsyncDisposable {
     const handle = await this.#deps.blobs.openBlob(layer.digest, layer.source, size);
     try {
       const compression = await detectCompression(handle, layer.mediaType);
-      const indexPath = this.#deps.files.path(layer.digest);
-      await mkdir(dirname(indexPath), { recursive: true });
-      const building = startLayerBuild({
-        pool: this.#deps.pool,
-        path: handle.path,
-        growth: handle.growth,
-        layerDigest: layer.digest,
-        layerBytes: handle.sizeBytes,
-        compression,
-        mediaType: layer.mediaType,
-        spanBytes: this.#deps.spanBytes,
-        limits: this.#deps.limits,
-        indexPath,
-        signal: this.#stopping.signal,
-      });
-      const published = this.#publish(layer.digest, handle, building.completed);
+      const pushed = compression === 'zstd' ? undefined : await layer.findPushedZtoc?.();
+      const indexPath = await this.#deps.files.prepare(layer.digest);
+      const building = this.#startBuild(layer, { handle, compression, indexPath, pushedZtoc: pushed?.bytes });
+      const published = this.#publish(layer, handle, building, pushed);
       const build = { view: building, published };
       this.#building.set(layer.digest, build);
       // Whoever waits sees the failure; it is remembered for the others.
@@ -206,23 +132,53 @@ export class LayerIndexes implements AsyncDisposable {
     }
   }
 
-  async #publish(
-    digest: Digest,
+  #startBuild(
+    { digest, mediaType }: Layer,
+    build: Pick<BuildSettings, 'compression' | 'indexPath' | 'pushedZtoc'> & { handle: BlobHandle },
+  ): BuildingIndex {
+    const { handle, ...rest } = build;
+    const { pool, spanBytes, limits } = this.#deps;
+    const { path, growth, sizeBytes: layerBytes } = handle;
+    const { signal } = this.#stopping;
+    const settings = { path, growth, layerDigest: digest, layerBytes, mediaType, spanBytes, limits };
+    return startLayerBuild({ ...rest, ...settings, pool, signal });
+  }
+
+  /** The index, and the zTOC that belongs to it if there is one to publish. */
+  async #complete(
+    layer: Layer,
     handle: BlobHandle,
-    completed: Promise<{ index: LayerIndex; ztoc?: Uint8Array }>,
+    building: BuildingIndex,
+    pushed: PushedZtoc | undefined,
+  ): Promise<CompletedBuild> {
+    const completed = await this.#explainFailure(building.completed, handle);
+    if (pushed === undefined) return completed;
+    const { refused, index } = completed;
+    if (refused === undefined) return { index, ztoc: Uint8Array.from(pushed.bytes) };
+    await pushed.refuse(refused);
+    if (index.summary.spanBytes === this.#deps.spanBytes) return completed;
+    // The index is right, but it has the span size of the other one; the layer's bytes are here, so a second pass is cheap.
+    await this.#deps.files.remove(layer.digest);
+    const indexPath = await this.#deps.files.prepare(layer.digest);
+    const own = this.#startBuild(layer, { handle, compression: index.compression, indexPath });
+    this.#building.set(layer.digest, { view: own, published: own.finished() });
+    return own.completed;
+  }
+
+  async #publish(
+    layer: Layer,
+    handle: BlobHandle,
+    building: BuildingIndex,
+    pushed: PushedZtoc | undefined,
   ): Promise<LayerIndex> {
+    const { digest } = layer;
     const started = performance.now();
     try {
-      const { index, ztoc } = await this.#explainFailure(completed, handle);
-      if (ztoc !== undefined && index.summary.ztoc !== undefined) {
-        const compressed = await this.#deps.ztocs.put(ztoc, index.summary.ztoc.digest);
-        await this.#deps.shared?.set(`ztoc:${index.summary.ztoc.digest}`, compressed);
-      }
-      if (this.#deps.shared !== undefined)
-        await this.#deps.shared.set(this.#sharedKey(digest), await readFile(this.#deps.files.path(digest)));
+      const { index, ztoc } = await this.#complete(layer, handle, building, pushed);
+      await this.#deps.files.publish(index.summary, ztoc);
       this.#open.set(digest, index);
       this.#failures.delete(digest);
-      const outcome = index.summary.ztoc === undefined ? 'readable' : 'indexed';
+      const outcome = outcomeOf(index.summary);
       this.#deps.metrics.indexBuilds.inc({ outcome });
       const { compression, uncompressedBytes } = index.summary;
       if (compression !== 'none')
@@ -275,4 +231,10 @@ export class LayerIndexes implements AsyncDisposable {
     this.#stopping.abort(new SpandrelError('SHUTTING_DOWN', 'the proxy is being stopped'));
     await Promise.allSettled(Array.from(this.#building.values(), ({ published }) => published));
   }
+}
+
+/** Label of `index_builds_total`. */
+function outcomeOf({ ztoc, isPushed }: LayerSummary): 'indexed' | 'adopted' | 'readable' {
+  if (ztoc === undefined) return 'readable';
+  return isPushed === true ? 'adopted' : 'indexed';
 }

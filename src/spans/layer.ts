@@ -10,4 +10,14 @@ export interface Layer {
   readonly sizeBytes?: number | undefined;
   /** From the image manifest; without it the first bytes tell how the layer is packed. */
   readonly mediaType?: string | undefined;
+  /** Look for a zTOC that somebody else has made of it; asked only when there is an index to build. Never rejects. */
+  readonly findPushedZtoc?: (() => Promise<PushedZtoc | undefined>) | undefined;
+}
+
+/** A zTOC that has been found well-formed, though not yet right. */
+export interface PushedZtoc {
+  readonly digest: Digest;
+  readonly bytes: Uint8Array;
+  /** It is not what the layer's bytes say: never offer it again. */
+  refuse(reason: string): Promise<void>;
 }

@@ -3,9 +3,15 @@ import { gunzip, gzip } from 'node:zlib';
 
 import type { DigestFiles } from '../blobs/digest-files.ts';
 import { type Digest, digestOfLarge } from '../core/digest.ts';
+import { MAX_ZTOC_BYTES } from '../ztoc/decode-ztoc.ts';
 
 const compress = promisify(gzip);
-const decompress = promisify(gunzip);
+const gunzipped = promisify(gunzip);
+
+/** What is not as it was stored must not fill the memory. */
+function decompress(compressed: Uint8Array): Promise<Buffer<ArrayBuffer>> {
+  return gunzipped(compressed, { maxOutputLength: MAX_ZTOC_BYTES });
+}
 
 /** zTOCs by digest on disk. They are kept gzipped, a quarter of their size, which is also how clients like them best. */
 export class ZtocStore {

@@ -1,5 +1,4 @@
-import type { Descriptor, Platform } from '../core/descriptor.ts';
-import { isDigest } from '../core/digest.ts';
+import { type Descriptor, isDescriptor } from '../core/descriptor.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { parseJsonObject } from './json-answer.ts';
 
@@ -16,33 +15,6 @@ export function parseDescriptorList(upstream: string, bytes: Uint8Array): Descri
   return list.map(onlyKnownFields);
 }
 
-function isDescriptor(value: unknown): value is Descriptor {
-  if (!isObject(value)) return false;
-  const { mediaType, digest, size, artifactType, annotations, platform, data, urls } = value;
-  return (
-    typeof mediaType === 'string' &&
-    typeof digest === 'string' &&
-    isDigest(digest) &&
-    Number.isSafeInteger(size) &&
-    Number(size) >= 0 &&
-    isTextOrAbsent(artifactType) &&
-    isTextOrAbsent(data) &&
-    (annotations === undefined ||
-      (isObject(annotations) && Object.values(annotations).every((text) => typeof text === 'string'))) &&
-    (urls === undefined || (Array.isArray(urls) && urls.every((url) => typeof url === 'string'))) &&
-    (platform === undefined || isPlatform(platform))
-  );
-}
-
-function isPlatform(value: unknown): value is Platform {
-  return (
-    isObject(value) &&
-    typeof value['os'] === 'string' &&
-    typeof value['architecture'] === 'string' &&
-    isTextOrAbsent(value['variant'])
-  );
-}
-
 function onlyKnownFields(given: Descriptor): Descriptor {
   const { mediaType, digest, size, urls, annotations, data, platform, artifactType } = given;
   return {
@@ -55,12 +27,4 @@ function onlyKnownFields(given: Descriptor): Descriptor {
     ...(platform === undefined ? {} : { platform }),
     ...(artifactType === undefined ? {} : { artifactType }),
   };
-}
-
-function isTextOrAbsent(value: unknown): boolean {
-  return value === undefined || typeof value === 'string';
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

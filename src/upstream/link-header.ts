@@ -5,8 +5,10 @@
  */
 export function parseNextQuery(header: string | readonly string[] | undefined): URLSearchParams | undefined {
   const text = header === undefined ? '' : typeof header === 'string' ? header : header.join(', ');
-  for (const [, target = '', parameters = ''] of text.matchAll(/<([^>]*)>([^<]*)/g)) {
-    if (!/;\s*rel\s*=\s*("[^"]*\bnext\b[^"]*"|next\b)/i.test(parameters)) continue;
+  // The expressions fail at once where they fail: a header may be nothing but angle brackets or quotes.
+  for (const [, target = '', parameters = ''] of text.matchAll(/<([^<>]*)>([^<]*)/g)) {
+    const relations = parameters.matchAll(/;\s*rel\s*=\s*(?:"([^"]*)"|(\w+))/gi);
+    if (![...relations].some(([, quoted, word]) => /\bnext\b/i.test(quoted ?? word ?? ''))) continue;
     return new URLSearchParams(/\?([^#]*)/.exec(target)?.[1] ?? '');
   }
   return undefined;

@@ -18,6 +18,8 @@ export interface BuildSettings {
   readonly mediaType?: string | undefined;
   readonly spanBytes: number;
   readonly limits: LayerLimits;
+  /** A zTOC of the layer that somebody else has made. It decides the span size, and is published if it is right. */
+  readonly pushedZtoc?: Uint8Array | undefined;
   /** Where the index goes when it is complete; its directory exists. */
   readonly indexPath: string;
 }
@@ -33,6 +35,8 @@ export interface BuildInput extends BuildSettings {
 export interface BuildOutput {
   /** For publishing. */
   readonly ztoc?: Uint8Array<ArrayBuffer>;
+  /** In what the pushed zTOC is wrong. */
+  readonly refused?: string;
 }
 
 /** From the thread, while it builds. */

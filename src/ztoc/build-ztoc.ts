@@ -1,5 +1,6 @@
+import { SpandrelError } from '../core/errors.ts';
 import { encodeZtoc } from './encode-ztoc.ts';
-import { encodeGzipZinfo } from './gzip-zinfo.ts';
+import { encodeGzipZinfo, gzipZinfoBytes } from './gzip-zinfo.ts';
 import type { IndexWriter } from './index-writer.ts';
 import type { Span } from './span.ts';
 import { encodeTarZinfo } from './tar-zinfo.ts';
@@ -16,6 +17,9 @@ export interface ZtocParts {
   readonly writer: IndexWriter;
 }
 
+/** A flatbuffer cannot grow beyond 2 GiB, which the builder does by doubling. */
+const MAX_ZINFO_BYTES = 2 ** 30;
+
 /**
  * The zTOC of a layer whose spans and files are known.
  * @throws SpandrelError LAYER_TOO_LARGE if it would be larger than a flatbuffer can be
@@ -23,6 +27,8 @@ export interface ZtocParts {
 export function buildZtoc(parts: ZtocParts): Uint8Array<ArrayBuffer> {
   const { compression, spanBytes, layerBytes, entries, writer } = parts;
   const spans = readSpans(parts);
+  if (compression === 'gzip' && gzipZinfoBytes(spans.length) > MAX_ZINFO_BYTES)
+    throw new SpandrelError('LAYER_TOO_LARGE', 'the zTOC of the layer would be too large');
   const checkpoints =
     compression === 'none'
       ? encodeTarZinfo({ spanBytes, sizeBytes: layerBytes })

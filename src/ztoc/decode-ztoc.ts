@@ -14,25 +14,42 @@ import {
   ZTOC_VERSION,
 } from './ztoc.ts';
 
+export interface ZtocLimits {
+  /** Files of the layer; as many as the bytes can hold unless given. */
+  readonly maxTocEntries?: number;
+}
+
+/** Flatbuffers cannot be larger. */
+export const MAX_ZTOC_BYTES = 2 ** 31 - 1;
+
+const NO_RECORDS: ReadonlyMap<RawText, RawText> = new Map();
+
 /**
  * A zTOC from its bytes; `checkpoints` is a part of them. What is returned is consistent in itself: as many digests as checkpoints,
  * offsets within the layer. Costs memory of the order of `bytes`, whatever they hold.
- * @throws SpandrelError INDEX_MALFORMED
+ * @throws SpandrelError INDEX_MALFORMED, also for more files than `limits` allow
  */
-export function decodeZtoc(bytes: Uint8Array): Ztoc & { readonly entries: readonly TocEntry[] } {
+export function decodeZtoc(
+  bytes: Uint8Array,
+  limits: ZtocLimits = {},
+): Ztoc & { readonly entries: readonly TocEntry[] } {
+  if (bytes.length > MAX_ZTOC_BYTES) throw malformed('it is larger than 2 GiB');
   const { ztoc: slots, toc: tocSlots, compressionInfo: infoSlots } = ZTOC_SLOTS;
   const table = new FlatBuffer(bytes).root();
   const version = printRawText(table.raw(slots.version));
   if (version !== ZTOC_VERSION) throw malformed(`its version is ${JSON.stringify(version.slice(0, 20))}`);
   const info = table.table(slots.compressionInfo);
   if (info === undefined) throw malformed('it has no checkpoints');
+  const files = table.table(slots.toc)?.tables(tocSlots.metadata) ?? [];
+  if (files.length > (limits.maxTocEntries ?? Number.POSITIVE_INFINITY))
+    throw malformed(`it has more than ${limits.maxTocEntries} files`);
 
   const ztoc = {
     version,
     buildTool: printRawText(table.raw(slots.buildTool)),
     compressedArchiveSize: table.int64(slots.compressedSize),
     uncompressedArchiveSize: table.int64(slots.uncompressedSize),
-    entries: (table.table(slots.toc)?.tables(tocSlots.metadata) ?? []).map(readEntry),
+    entries: files.map(readEntry),
     compression: readCompression(info.int8(infoSlots.algorithm, ZTOC_ALGORITHMS.gzip)),
     maxSpanId: info.int32(infoSlots.maxSpanId),
     spanDigests: info.raws(infoSlots.spanDigests).map(readDigest),
@@ -78,9 +95,10 @@ function lastSpan({
 
 function readEntry(file: FlatTable): TocEntry {
   const { file: slots, xattr } = ZTOC_SLOTS;
-  const paxRecords = new Map<RawText, RawText>();
-  for (const record of file.tables(slots.xattrs))
-    paxRecords.set(record.raw(xattr.key), record.raw(xattr.value));
+  const records = file
+    .tables(slots.xattrs)
+    .map((record) => [record.raw(xattr.key), record.raw(xattr.value)] as const);
+  const paxRecords = records.length === 0 ? NO_RECORDS : new Map(records);
   return {
     name: file.raw(slots.name),
     type: readType(file.raw(slots.type)),

@@ -75,7 +75,9 @@ export function encodeZtoc(ztoc: Ztoc): Uint8Array<ArrayBuffer> {
 
 function writeZtoc(ztoc: Ztoc): Uint8Array<ArrayBuffer> {
   // The largest part is known; a builder that need not double itself over and over saves much copying.
-  const writer = new FlatWriter(ztoc.checkpoints.length + 256 * ztoc.entries.length + 1024);
+  const writer = new FlatWriter(
+    ztoc.checkpoints.length + 96 * ztoc.spanDigests.length + 256 * ztoc.entries.length + 1024,
+  );
   const { builder } = writer;
   const { ztoc: slots, compressionInfo: infoSlots } = ZTOC_SLOTS;
   const version = writer.text(ztoc.version);

@@ -3,6 +3,8 @@ import { decodeRawText, EMPTY_RAW_TEXT, type RawText } from './raw-text.ts';
 
 const OFFSET_BYTES = 4;
 const VTABLE_HEADER_BYTES = 4;
+/** What a table that is no longer says of itself that it is: the reference to its vtable. */
+const LEAST_TABLE_BYTES = 4;
 
 /**
  * A flatbuffer from outside. Every access is checked, and no byte may be read twice as content: a small buffer whose tables refer
@@ -61,7 +63,8 @@ export class FlatBuffer {
     const vtable = at - this.int32(at);
     const vtableBytes = this.uint16(vtable);
     const tableBytes = this.uint16(vtable + 2);
-    if (vtableBytes < VTABLE_HEADER_BYTES) throw malformed('a vtable is too short');
+    if (vtableBytes < VTABLE_HEADER_BYTES || tableBytes < LEAST_TABLE_BYTES)
+      throw malformed('a table is too short');
     this.#check(vtable, vtableBytes);
     this.#spend(at, tableBytes);
     return new FlatTable(this, at, vtable, vtableBytes);
@@ -70,14 +73,14 @@ export class FlatBuffer {
   /** The bytes of a vector of bytes; part of the buffer. */
   byteVector(at: number): Uint8Array {
     const length = this.uint32(at);
-    this.#spend(at + OFFSET_BYTES, length);
+    this.#spend(at, OFFSET_BYTES + length);
     return this.#bytes.subarray(at + OFFSET_BYTES, at + OFFSET_BYTES + length);
   }
 
   /** Where the elements of a vector of references lead. */
   offsetVector(at: number): number[] {
     const length = this.uint32(at);
-    this.#spend(at + OFFSET_BYTES, length * OFFSET_BYTES);
+    this.#spend(at, OFFSET_BYTES + length * OFFSET_BYTES);
     return Array.from({ length }, (_, index) => this.follow(at + OFFSET_BYTES * (index + 1)));
   }
 

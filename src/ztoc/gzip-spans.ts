@@ -7,6 +7,14 @@ import type { SpanCutterOptions } from './span-sink.ts';
 
 /** A header that is longer than this has a field that is too long. */
 const MAX_HEADER_BYTES = 128 * 1024;
+/**
+ * Checkpoints before any output. A block without output takes ten bits and its checkpoint 32 KiB, so there must be an end to it; two
+ * of them are one more than the snapshotter can mount.
+ */
+const MAX_EMPTY_SPANS = 1000;
+
+const GO_HEADER = 'the gzip header has a name or comment of 512 bytes or more';
+const EMPTY_SPANS = `the gzip stream begins with more than ${MAX_EMPTY_SPANS} blocks without output`;
 
 /**
  * Cuts a gzip layer where `soci` does: at the first place where decoding can resume that is more than the span size behind the
@@ -19,7 +27,7 @@ export class GzipSpanCutter {
   readonly #window = new Uint8Array(WINDOW_BYTES);
   /** As far as the first checkpoint has not been found. */
   #header: Buffer | undefined = Buffer.alloc(0);
-  #isReadableByGo = true;
+  #problem: string | undefined;
   #spans = 0;
   #checkpoint: Checkpoint = { compressedOffset: 0, bits: 0, uncompressedOffset: 0 };
   #uncompressedOffset = 0;
@@ -33,9 +41,9 @@ export class GzipSpanCutter {
     });
   }
 
-  /** False if the snapshotter would stumble over the gzip header, though it is correct. */
-  get isReadableByGo(): boolean {
-    return this.#isReadableByGo;
+  /** Why the snapshotter would stumble over the stream, though it is correct, and no zTOC is to be made. */
+  get problem(): string | undefined {
+    return this.#problem;
   }
 
   /** @throws SpandrelError LAYER_CORRUPT */
@@ -64,11 +72,14 @@ export class GzipSpanCutter {
     const distance = uncompressedOffset - this.#checkpoint.uncompressedOffset;
     // Nothing but the offset tells `soci` that it has no checkpoint yet, so a stream that begins with empty blocks has several.
     if (uncompressedOffset > 0 && distance <= this.#options.spanBytes) return;
-    if (this.#header === undefined) {
-      this.#endSpan(compressedOffset);
-    } else {
-      this.#isReadableByGo = isReadableByGo(this.#header.subarray(0, compressedOffset));
+    if (this.#header !== undefined) {
+      if (!isReadableByGo(this.#header.subarray(0, compressedOffset))) this.#problem = GO_HEADER;
       this.#header = undefined;
+    } else if (uncompressedOffset === 0 && this.#spans === MAX_EMPTY_SPANS) {
+      this.#problem ??= EMPTY_SPANS;
+      return;
+    } else {
+      this.#endSpan(compressedOffset);
     }
     this.#checkpoint = checkpoint;
     this.#hash.begin(startOf(checkpoint));

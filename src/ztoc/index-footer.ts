@@ -30,6 +30,7 @@ export const TRAILER_BYTES = 32;
 // Footer: the lengths of its sections, then the sections. Those of numbers come first, so that they are aligned.
 const SECTIONS = 5;
 const HEAD_BYTES = 4 * SECTIONS;
+const MAX_SUMMARY_BYTES = 2 ** 20;
 
 /** The last part of an index file: footer and trailer. */
 export function encodeIndexFooter(footer: IndexFooter, footerOffset: number): Buffer[] {
@@ -96,13 +97,16 @@ export function decodeIndexFooter(footer: Buffer, trailer: IndexTrailer): IndexF
   ) {
     throw malformed('its parts do not fit');
   }
+  if (json.length > MAX_SUMMARY_BYTES) throw malformed('its summary is too long');
   const summary = parseLayerSummary(json.toString());
   const files = summary.fileCount;
   if (offsets.length !== 4 * files || order.length !== 4 * files)
     throw malformed('its number of files is wrong');
+  // A span of a gzip layer ends where the stream lets it; its length is checked against its compressed bytes.
+  const maxSpanBytes = summary.compression === 'gzip' ? Number.MAX_SAFE_INTEGER : summary.spanBytes;
   return {
     summary,
-    spans: SpanTable.decode(spanBytes, summary.spanCount),
+    spans: SpanTable.decode(spanBytes, { ...summary, maxSpanBytes }),
     entries: TocRecords.decode(entryBytes, new Uint32Array(offsets.buffer, offsets.byteOffset, files)),
     order: new Int32Array(order.buffer, order.byteOffset, files),
   };

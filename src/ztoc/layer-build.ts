@@ -33,6 +33,8 @@ export interface LayerBuildOptions extends BuildSettings {
 export interface CompletedBuild {
   readonly index: LayerIndex;
   readonly ztoc?: Uint8Array<ArrayBuffer>;
+  /** In what the pushed zTOC is wrong. The index then has the zTOC of the layer itself, with the pushed one's span size. */
+  readonly refused?: string;
 }
 
 /** Paths that a build may be asked to look out for; further ones wait for its end. */
@@ -152,7 +154,7 @@ export class BuildingIndex implements LayerIndexView {
     signal?.addEventListener('abort', stop, { once: true });
     try {
       signal?.throwIfAborted();
-      const { path, layerDigest, layerBytes, compression, mediaType, spanBytes, limits } = rest;
+      const { path, layerDigest, layerBytes, compression, mediaType, spanBytes, limits, pushedZtoc } = rest;
       const settings = {
         path,
         layerDigest,
@@ -161,16 +163,21 @@ export class BuildingIndex implements LayerIndexView {
         mediaType,
         spanBytes,
         limits,
+        pushedZtoc,
         indexPath,
       };
       const input: BuildInput = { ...settings, growth: growth.shared, port };
       const run = { transfer: [port], signal: this.#unqueue.signal };
-      const { ztoc } = await pool.run<BuildOutput>('buildLayer', input, run);
+      const { ztoc, refused } = await pool.run<BuildOutput>('buildLayer', input, run);
       const index = await LayerIndex.open(indexPath);
       this.#index = index;
       for (const watched of this.#watched.values()) watched.resolve(undefined);
       this.#endWaiting();
-      return { index, ...(ztoc === undefined ? {} : { ztoc }) };
+      return {
+        index,
+        ...(ztoc === undefined ? {} : { ztoc }),
+        ...(refused === undefined ? {} : { refused }),
+      };
     } catch (error) {
       await rm(unfinishedPath(indexPath), { force: true });
       // What stopped the build says it better than the stopped thread does.

@@ -86,10 +86,6 @@ export async function buildLayer(
 }
 
 const NO_ZSTD: NoZtocReason = { code: 'LAYER_UNSUPPORTED', message: 'SOCI has no zTOCs for zstd layers' };
-const GO_HEADER: NoZtocReason = {
-  code: 'INDEX_UNMOUNTABLE',
-  message: 'the gzip header has a name or comment of 512 bytes or more',
-};
 
 async function cutSpans(
   input: AsyncIterable<Uint8Array>,
@@ -104,7 +100,8 @@ async function cutSpans(
     options.compression === 'gzip' ? new GzipSpanCutter(options.engine, cut) : new PlainSpanCutter(cut);
   for await (const chunk of input) cutter.write(chunk);
   cutter.finish();
-  return cutter instanceof GzipSpanCutter && !cutter.isReadableByGo ? GO_HEADER : undefined;
+  if (!(cutter instanceof GzipSpanCutter) || cutter.problem === undefined) return undefined;
+  return { code: 'INDEX_UNMOUNTABLE', message: cutter.problem };
 }
 
 function finishZtoc(

@@ -25,6 +25,8 @@ export interface LayerSummary {
   readonly spanBytes: number;
   /** The zTOC, if the layer has one that a snapshotter can mount. */
   readonly ztoc?: { readonly digest: Digest; readonly sizeBytes: number };
+  /** The zTOC is somebody else's, found to be right, and its span size need not be ours. */
+  readonly isPushed?: boolean;
   /** Present if and only if `ztoc` is not. */
   readonly reason?: NoZtocReason;
   readonly spanCount: number;
@@ -68,6 +70,7 @@ function isSummary(value: object): value is LayerSummary {
     COMPRESSIONS.includes(summary.compression) &&
     (summary.mediaType === undefined || typeof summary.mediaType === 'string') &&
     COUNTS.every((field) => isCount(summary[field])) &&
+    (summary.isPushed === undefined || typeof summary.isPushed === 'boolean') &&
     (summary.ztoc === undefined) !== (summary.reason === undefined) &&
     (summary.ztoc === undefined || isZtoc(summary.ztoc)) &&
     (summary.reason === undefined || isReason(summary.reason))

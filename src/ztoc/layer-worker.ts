@@ -2,18 +2,21 @@ import { createHash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 
 import { Growth } from '../blobs/growth.ts';
-import { type Digest, finishDigest } from '../core/digest.ts';
+import { type Digest, digestOf, finishDigest } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { pakoEngine } from '../inflate/pako-engine.ts';
 import { TransferredResult } from '../inflate/transferred-result.ts';
 import { readZstdFrame } from '../inflate/zstd-inflater.ts';
 import type { BuildInput, BuildOutput, BuildProgress, BuildRequest } from './build-messages.ts';
+import { findDifference, findMountProblem, ztocSpanBytes } from './check-pushed-ztoc.ts';
+import { decodeZtoc } from './decode-ztoc.ts';
 import { readGrowingFile, waitForGrowthEnd } from './growing-file.ts';
 import { IndexWriter } from './index-writer.ts';
-import { buildLayer as buildFromStream } from './layer-builder.ts';
+import { buildLayer as buildFromStream, type LayerBuild } from './layer-builder.ts';
 import { summarizeLayer } from './summarize-layer.ts';
 import { PathWatch } from './path-watch.ts';
 import type { Span } from './span.ts';
+import type { Ztoc } from './ztoc.ts';
 
 // The entry of the worker threads: each export is a task of `WorkerPool.run`.
 
@@ -32,7 +35,9 @@ export async function buildLayer(input: BuildInput): Promise<TransferredResult<B
     using writer = new IndexWriter(input.indexPath);
     const growth = new Growth(input.growth);
     const { signal } = stopping;
-    const { path, layerBytes, compression, spanBytes, limits } = input;
+    const { path, layerBytes, compression, limits } = input;
+    const pushed = input.pushedZtoc && new PushedZtoc(input.pushedZtoc);
+    const spanBytes = pushed?.spanBytes ?? input.spanBytes;
     const file = readGrowingFile({
       path,
       growth,
@@ -51,15 +56,57 @@ export async function buildLayer(input: BuildInput): Promise<TransferredResult<B
       onEntry: (entry, index, entries) => watch.add(entry, index, entries),
     });
     await waitForGrowthEnd(growth, signal);
-    const summary = summarizeLayer(input, build);
-    writer.finish(summary, build.entries);
-    const ztoc = summary.ztoc === undefined ? undefined : build.ztoc?.bytes;
-    return ztoc === undefined
-      ? new TransferredResult({}, [])
-      : new TransferredResult({ ztoc }, [ztoc.buffer]);
+    const own = summarizeLayer({ ...input, spanBytes }, build);
+    const refused = pushed?.findProblem(build);
+    const isAdopted = pushed !== undefined && refused === undefined;
+    writer.finish(isAdopted ? { ...own, ztoc: pushed.descriptor, isPushed: true } : own, build.entries);
+    const ztoc = own.ztoc === undefined || isAdopted ? undefined : build.ztoc?.bytes;
+    const output = {
+      ...(ztoc === undefined ? {} : { ztoc }),
+      ...(refused === undefined ? {} : { refused }),
+    };
+    return new TransferredResult(output, ztoc === undefined ? [] : [ztoc.buffer]);
   } finally {
     port.close();
   }
+}
+
+/** A zTOC that somebody else has made of the layer. */
+class PushedZtoc {
+  readonly descriptor: { readonly digest: Digest; readonly sizeBytes: number };
+  readonly spanBytes: number;
+  readonly #ztoc: Ztoc;
+
+  constructor(bytes: Uint8Array) {
+    this.descriptor = { digest: digestOf(bytes), sizeBytes: bytes.length };
+    this.#ztoc = decodeZtoc(bytes);
+    this.spanBytes = ztocSpanBytes(this.#ztoc);
+  }
+
+  /** In what it is wrong, now that the layer is known. */
+  findProblem({ ztoc, reason }: LayerBuild): string | undefined {
+    if (ztoc === undefined || reason !== undefined) return reason?.message ?? 'SOCI cannot index the layer';
+    const difference = findDifference(this.#ztoc, decodeZtoc(ztoc.bytes));
+    return difference && `the pushed zTOC is wrong in ${difference}`;
+  }
+}
+
+export interface CheckZtocInput {
+  readonly bytes: Uint8Array;
+  /** Of the layer's blob, as the image has it. */
+  readonly layerBytes: number;
+}
+
+/**
+ * Task: check what can be checked of a zTOC without its layer.
+ * @throws SpandrelError INDEX_MALFORMED, INDEX_UNMOUNTABLE
+ */
+export function checkZtoc({ bytes, layerBytes }: CheckZtocInput): void {
+  const ztoc = decodeZtoc(bytes);
+  if (ztoc.compressedArchiveSize !== layerBytes)
+    throw new SpandrelError('INDEX_MALFORMED', 'the zTOC was made of a layer of another size');
+  const problem = findMountProblem(ztoc);
+  if (problem !== undefined) throw new SpandrelError('INDEX_UNMOUNTABLE', problem);
 }
 
 export interface InflateSpanInput {

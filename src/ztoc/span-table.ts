@@ -12,6 +12,15 @@ export interface WindowRecord {
 
 export const NO_WINDOW: WindowRecord = { fileOffset: 0, bytes: 0, crc32: 0 };
 
+/** What a stored table must fit. */
+export interface SpannedLayer {
+  readonly spanCount: number;
+  readonly layerBytes: number;
+  readonly uncompressedBytes: number;
+  /** Of the decompressed bytes of a span. */
+  readonly maxSpanBytes: number;
+}
+
 // Little endian, nothing aligned. Offsets are doubles, exact for every safe integer.
 const AT = {
   compressedStart: 0,
@@ -42,18 +51,20 @@ export class SpanTable {
   }
 
   /**
-   * The table that {@link SpanTable.encode} gave; `bytes` is kept.
+   * The table that {@link SpanTable.encode} gave for such a layer; `bytes` is kept.
    * @throws SpandrelError INDEX_MALFORMED
    */
-  static decode(bytes: Uint8Array, count: number): SpanTable {
+  static decode(bytes: Uint8Array, layer: SpannedLayer): SpanTable {
+    const count = layer.spanCount;
     if (bytes.length !== count * RECORD_BYTES) throw malformed('it has another length than it should have');
     const table = new SpanTable(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
     table.#length = count;
     let uncompressedEnd = 0;
     for (let id = 0; id < count; id++) {
-      table.#check(id, uncompressedEnd);
+      table.#check(id, uncompressedEnd, layer);
       uncompressedEnd = table.#number(id, 'uncompressedEnd');
     }
+    if (uncompressedEnd !== layer.uncompressedBytes) throw malformed('its spans are not the layer');
     return table;
   }
 
@@ -134,7 +145,7 @@ export class SpanTable {
     return { fileOffset, bytes: this.#uint32(id, 'windowBytes'), crc32: this.#uint32(id, 'windowCrc32') };
   }
 
-  #check(id: number, uncompressedStart: number): void {
+  #check(id: number, uncompressedStart: number, { layerBytes, maxSpanBytes }: SpannedLayer): void {
     const { compressed, uncompressed, bits, frame } = this.get(id) ?? {};
     const window = this.window(id);
     const offsets = [
@@ -154,6 +165,8 @@ export class SpanTable {
     const isAfterFrame = frame === undefined || frame.uncompressedStart <= uncompressed.start;
     if (!isOrdered || !isAfterFrame || uncompressed.start !== uncompressedStart)
       throw malformed('spans are out of order');
+    if (compressed.end > layerBytes || uncompressed.end - uncompressed.start > maxSpanBytes)
+      throw malformed('a span is too large');
   }
 
   #digestHex(id: number): string {

@@ -24,16 +24,28 @@ export class TocRecords implements TocEntryList {
   #used: number;
   #offsets: Uint32Array;
   #length: number;
+  readonly #maxBytes: number;
 
-  constructor() {
+  /** @param maxBytes of all entries together */
+  constructor(maxBytes: number = MAX_BYTES) {
+    this.#maxBytes = maxBytes;
     this.#bytes = Buffer.alloc(INITIAL_BYTES);
     this.#used = 0;
     this.#offsets = new Uint32Array(INITIAL_BYTES / 64);
     this.#length = 0;
   }
 
-  /** From what {@link TocRecords.encode} gave; both are kept. Entries are checked when they are read. */
+  /**
+   * From what {@link TocRecords.encode} gave; both are kept. Entries are checked when they are read.
+   * @throws SpandrelError INDEX_MALFORMED if entries do not follow each other
+   */
   static decode(bytes: Buffer, offsets: Uint32Array): TocRecords {
+    // Entries that share bytes could make a small table as slow to read as a large one.
+    let before = -1;
+    for (const offset of offsets) {
+      if (offset <= before || offset >= bytes.length) throw malformed();
+      before = offset;
+    }
     const records = new TocRecords();
     records.#bytes = bytes;
     records.#used = bytes.length;
@@ -108,15 +120,17 @@ export class TocRecords implements TocEntryList {
 
   #reader(index: number): RecordReader | undefined {
     const offset = index >= 0 && index < this.#length ? this.#offsets[index] : undefined;
-    return offset === undefined ? undefined : new RecordReader(this.#bytes, offset, this.#used);
+    if (offset === undefined) return undefined;
+    const end = index + 1 < this.#length ? this.#offsets[index + 1] : this.#used;
+    return new RecordReader(this.#bytes, offset, end ?? this.#used);
   }
 
   #reserve(bytes: number): void {
     const wanted = this.#used + bytes;
-    if (wanted > MAX_BYTES) {
+    if (wanted > this.#maxBytes) {
       throw new SpandrelError(
         'LAYER_TOO_LARGE',
-        `the table of contents of the layer takes more than ${MAX_BYTES} bytes`,
+        `the table of contents of the layer takes more than ${this.#maxBytes} bytes`,
       );
     }
     if (wanted > this.#bytes.length) {

@@ -19,12 +19,12 @@ function readFixture(name: string): { expected: string; manifest: Manifest } {
 
 function encodeAgain({ layers, subject }: Manifest): ReturnType<typeof encodeSociIndex> {
   return encodeSociIndex({
-    spanBytes: 16_384,
     layers: layers.map(({ digest, size, annotations = {} }) => ({
       layer: {
         digest: parseDigest(annotations['com.amazon.soci.image-layer-digest'] ?? ''),
         mediaType: annotations['com.amazon.soci.image-layer-mediaType'] ?? '',
       },
+      spanBytes: 16_384,
       ztoc: { digest, sizeBytes: size },
     })),
     ...(subject === undefined ? {} : { subject }),

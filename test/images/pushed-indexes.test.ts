@@ -1,0 +1,289 @@
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
+
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import { type Digest, digestOf } from '../../src/core/digest.ts';
+import { MEDIA_TYPES } from '../../src/core/media-types.ts';
+import { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import { EMPTY_CONFIG, EMPTY_CONFIG_DIGEST, encodeSociIndex } from '../../src/soci/soci-index.ts';
+import { decodeZtoc } from '../../src/ztoc/decode-ztoc.ts';
+import { encodeZtoc } from '../../src/ztoc/encode-ztoc.ts';
+import { gzipZinfoBytes } from '../../src/ztoc/gzip-zinfo.ts';
+import { parseRawText } from '../../src/ztoc/raw-text.ts';
+import type { TocEntry, Ztoc } from '../../src/ztoc/ztoc.ts';
+import { buildFromBytes } from '../helpers/built-layer.ts';
+import { RunningApp } from '../helpers/running-app.ts';
+
+const LAYER = new URL('../fixtures/golden/layers/gzip-gnu-6.tar.gz', import.meta.url);
+const OWN_SPAN_BYTES = 65_536;
+const PUSHED_SPAN_BYTES = 16_384;
+
+type DecodedZtoc = Ztoc & { readonly entries: readonly TocEntry[] };
+type Bytes = Uint8Array<ArrayBuffer>;
+
+let registry: DemoRegistry;
+let root: string;
+let layer: Bytes;
+let layerDigest: Digest;
+
+beforeEach(async () => {
+  registry = await DemoRegistry.start({});
+  root = await mkdtemp(join(tmpdir(), 'spandrel-pushed-'));
+  layer = Uint8Array.from(await readFile(LAYER));
+  layerDigest = digestOf(layer);
+});
+
+afterEach(async () => {
+  await registry[Symbol.asyncDispose]();
+  await rm(root, { recursive: true });
+});
+
+async function ztocOf(spanBytes: number): Promise<Bytes> {
+  await using built = await buildFromBytes(layer, { compression: 'gzip', spanBytes });
+  if (built.build.ztoc === undefined) throw new Error('the layer has no zTOC');
+  return built.build.ztoc.bytes;
+}
+
+interface PushOptions {
+  readonly ztoc: Bytes;
+  readonly version: 1 | 2;
+  /** Changes the index's JSON after it has been made. */
+  readonly edit?: (json: string) => string;
+}
+
+/** An image with one layer and a SOCI index that somebody has made of it, in the upstream. */
+async function push({ ztoc, version, edit = (json) => json }: PushOptions): Promise<{
+  manifest: Digest;
+  index: Digest;
+}> {
+  const config = new TextEncoder().encode(
+    JSON.stringify({
+      architecture: 'amd64',
+      os: 'linux',
+      rootfs: { type: 'layers', diff_ids: [digestOf(gunzipSync(layer))] },
+    }),
+  );
+  await registry.addBlob('app', layer);
+  await registry.addBlob('app', config);
+  await registry.addBlob('app', Uint8Array.from(EMPTY_CONFIG), EMPTY_CONFIG_DIGEST);
+  const ztocDigest = await registry.addBlob('app', ztoc);
+  const descriptor = { mediaType: MEDIA_TYPES.ociLayerGzip, digest: layerDigest, size: layer.length };
+  const layers = [
+    {
+      layer: descriptor,
+      spanBytes: PUSHED_SPAN_BYTES,
+      ztoc: { digest: ztocDigest, sizeBytes: ztoc.length },
+    },
+  ];
+  const image = {
+    schemaVersion: 2,
+    mediaType: MEDIA_TYPES.ociManifest,
+    config: { mediaType: MEDIA_TYPES.ociConfig, digest: digestOf(config), size: config.length },
+    layers: [descriptor],
+  };
+  const plain = Buffer.from(JSON.stringify(image));
+  const subject = { mediaType: MEDIA_TYPES.ociManifest, digest: digestOf(plain), size: plain.length };
+  const made = encodeSociIndex(version === 1 ? { layers, subject } : { layers });
+  const bytes = Buffer.from(edit(made.bytes.toString()));
+  const index = registry.addManifest('app', digestOf(bytes), bytes, MEDIA_TYPES.ociManifest);
+  const annotations = version === 2 ? { annotations: { 'com.amazon.soci.index-digest': index } } : {};
+  const manifest = Buffer.from(JSON.stringify({ ...image, ...annotations }));
+  return { manifest: registry.addManifest('app', 'latest', manifest, MEDIA_TYPES.ociManifest), index };
+}
+
+function startApp(): Promise<RunningApp> {
+  return RunningApp.start({
+    upstreams: [{ name: 'demo', url: registry.url }],
+    root,
+    environment: {
+      SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
+      SPANDREL_INDEX_SPAN_BYTES: String(OWN_SPAN_BYTES),
+    },
+  });
+}
+
+async function getJson<T>(url: string): Promise<T> {
+  const response = await fetch(url);
+  expect(response.status).toBe(200);
+  return (await response.json()) as T;
+}
+
+/** The SOCI v1 indexes that nodes are told of. */
+async function referrers(app: RunningApp, manifest: Digest): Promise<string[]> {
+  const type = encodeURIComponent(MEDIA_TYPES.sociIndexV1);
+  const url = `${app.url}/v2/demo/app/referrers/${manifest}?artifactType=${type}`;
+  const { manifests } = await getJson<{ manifests: { digest: string }[] }>(url);
+  return manifests.map(({ digest }) => digest);
+}
+
+/** Let the layer pass through; its zTOC afterwards. Every decompressed byte is compared. */
+async function pull(app: RunningApp): Promise<string | undefined> {
+  await getJson(`${app.url}/v2/demo/app/manifests/latest`);
+  const base = `${app.url}/v2/demo/app/_soci/layers/${layerDigest}`;
+  const { spans } = await getJson<{ spans: { id: number }[] }>(`${base}/spans`);
+  expect(spans.length).toBeGreaterThan(1);
+  const tar = Buffer.from(await (await fetch(`${base}/tar`)).arrayBuffer());
+  expect(tar.equals(gunzipSync(layer))).toBe(true);
+  return (await getJson<{ ztoc?: { digest: string } }>(base)).ztoc?.digest;
+}
+
+function edited(ztoc: Bytes, edit: (decoded: DecodedZtoc) => Partial<Ztoc>): Bytes {
+  const decoded = decodeZtoc(ztoc);
+  return encodeZtoc({ ...decoded, ...edit(decoded) });
+}
+
+function editedEntry(decoded: DecodedZtoc, edit: (entry: TocEntry) => Partial<TocEntry>): Partial<Ztoc> {
+  const last = decoded.entries.length - 1;
+  return {
+    entries: decoded.entries.map((entry, index) => (index === last ? { ...entry, ...edit(entry) } : entry)),
+  };
+}
+
+/** The second checkpoint begins here; the first is behind the head. */
+const SECOND_CHECKPOINT = gzipZinfoBytes(1);
+
+function editedCheckpoints(decoded: DecodedZtoc, edit: (bytes: Buffer) => void): Partial<Ztoc> {
+  const checkpoints = Buffer.from(decoded.checkpoints);
+  edit(checkpoints);
+  return { checkpoints };
+}
+
+describe('an index that somebody has pushed', () => {
+  it.each([1, 2] as const)('is used instead of ours, version %i, also after a restart', async (version) => {
+    const ztoc = await ztocOf(PUSHED_SPAN_BYTES);
+    const { manifest, index } = await push({ ztoc, version });
+    {
+      await using app = await startApp();
+      if (version === 1) expect(await referrers(app, manifest)).toEqual([index]);
+      expect(await pull(app)).toBe(digestOf(ztoc));
+      expect(await app.metric('spandrel_index_builds_total{outcome="adopted"}')).toBe(1);
+      if (version === 1) expect(await referrers(app, manifest)).toEqual([index]);
+    }
+    await using app = await startApp();
+    expect(await pull(app)).toBe(digestOf(ztoc));
+    expect(await app.metric('spandrel_index_builds_total{outcome="adopted"}')).toBe(0);
+    expect(await app.metric('spandrel_index_builds_total{outcome="indexed"}')).toBe(0);
+  });
+
+  it.each<[string, (ztoc: Bytes) => Bytes]>([
+    ['with checkpoints of version 1', (ztoc) => edited(ztoc, withoutFirstCheckpoint)],
+    ['by a tool of another version', (ztoc) => edited(ztoc, () => ({ buildTool: 'AWS SOCI CLI v0.1' }))],
+    ['with times of another zone', (ztoc) => edited(ztoc, inAnotherZone)],
+  ])('may be made %s', async (_how, change) => {
+    const ztoc = change(await ztocOf(PUSHED_SPAN_BYTES));
+    await push({ ztoc, version: 1 });
+    await using app = await startApp();
+    expect(await pull(app)).toBe(digestOf(ztoc));
+  });
+
+  it.each<[string, (ztoc: Bytes) => Bytes]>([
+    ['is cut short', (ztoc) => ztoc.slice(0, ztoc.length - 100)],
+    ['is no zTOC', (ztoc) => ztoc.map(() => 7)],
+    ['belongs to another layer', (ztoc) => edited(ztoc, () => ({ compressedArchiveSize: 1_000_000 }))],
+    [
+      'cannot be mounted',
+      (ztoc) =>
+        edited(ztoc, (decoded) =>
+          editedEntry(decoded, ({ uncompressedOffset }) => ({
+            uncompressedOffset: uncompressedOffset - 1024,
+          })),
+        ),
+    ],
+  ])('is replaced by ours at once if its zTOC %s', async (_what, change) => {
+    const ztoc = change(await ztocOf(PUSHED_SPAN_BYTES));
+    const { manifest, index } = await push({ ztoc, version: 1 });
+    await using app = await startApp();
+    const offered = await referrers(app, manifest);
+    expect(offered).toHaveLength(1);
+    expect(offered).not.toContain(index);
+    expect(await pull(app)).toBe(digestOf(await ztocOf(OWN_SPAN_BYTES)));
+  });
+
+  it.each<[string, (json: string) => string]>([
+    ['is not printed as Go prints it', (json) => json.replace('{', '{ ')],
+    ['names a layer of another image', (json) => json.replaceAll(layerDigest, `sha256:${'a'.repeat(64)}`)],
+    ['has another kind of config', (json) => json.replace('soci.index.v1+json', 'soci.index.v9+json')],
+  ])('is replaced by ours at once if it %s', async (_what, edit) => {
+    const { manifest, index } = await push({ ztoc: await ztocOf(PUSHED_SPAN_BYTES), version: 1, edit });
+    await using app = await startApp();
+    expect(await referrers(app, manifest)).not.toContain(index);
+    expect(await pull(app)).toBe(digestOf(await ztocOf(OWN_SPAN_BYTES)));
+  });
+
+  it.each<[string, (decoded: DecodedZtoc) => Partial<Ztoc>]>([
+    [
+      'the place of a file',
+      (ztoc) =>
+        editedEntry(ztoc, ({ uncompressedOffset }) => ({ uncompressedOffset: uncompressedOffset + 512 })),
+    ],
+    [
+      'the size of a file',
+      (ztoc) => editedEntry(ztoc, ({ uncompressedSize }) => ({ uncompressedSize: uncompressedSize - 1 })),
+    ],
+    ['the name of a file', (ztoc) => editedEntry(ztoc, () => ({ name: parseRawText('etc/shadow') }))],
+    ['the mode of a file', (ztoc) => editedEntry(ztoc, () => ({ mode: 0o4777 }))],
+    ['the time of a file', (ztoc) => editedEntry(ztoc, () => ({ modTime: '2001-01-01T00:00:00Z' }))],
+    [
+      'an extended attribute',
+      (ztoc) =>
+        editedEntry(ztoc, () => ({
+          paxRecords: new Map([[parseRawText('SCHILY.xattr.user.x'), parseRawText('y')]]),
+        })),
+    ],
+    ['a file that is not there', (ztoc) => ({ entries: ztoc.entries.slice(0, -1) })],
+    ['the digest of a span', (ztoc) => ({ spanDigests: ztoc.spanDigests.with(1, digestOf('no')) })],
+    [
+      'a byte of a window',
+      (ztoc) =>
+        editedCheckpoints(
+          ztoc,
+          (bytes) => (bytes[SECOND_CHECKPOINT + 30_000] = ~(bytes[SECOND_CHECKPOINT + 30_000] ?? 0)),
+        ),
+    ],
+    [
+      'the bits of a checkpoint',
+      (ztoc) =>
+        editedCheckpoints(
+          ztoc,
+          (bytes) => (bytes[SECOND_CHECKPOINT + 16] = ((bytes[SECOND_CHECKPOINT + 16] ?? 0) + 1) % 8),
+        ),
+    ],
+    [
+      'the place of a checkpoint',
+      (ztoc) =>
+        editedCheckpoints(ztoc, (bytes) =>
+          bytes.writeBigInt64LE(bytes.readBigInt64LE(SECOND_CHECKPOINT) + 1n, SECOND_CHECKPOINT),
+        ),
+    ],
+    [
+      'the size of the archive',
+      ({ uncompressedArchiveSize }) => ({ uncompressedArchiveSize: uncompressedArchiveSize + 512 }),
+    ],
+  ])('that lies about %s serves no wrong byte and is replaced by ours', async (_what, edit) => {
+    const ztoc = edited(await ztocOf(PUSHED_SPAN_BYTES), edit);
+    const { manifest, index } = await push({ ztoc, version: 1 });
+    {
+      await using app = await startApp();
+      expect(await pull(app)).toBe(digestOf(await ztocOf(OWN_SPAN_BYTES)));
+      const offered = await referrers(app, manifest);
+      expect(offered).toHaveLength(1);
+      expect(offered).not.toContain(index);
+    }
+    await using app = await startApp();
+    expect(await referrers(app, manifest)).not.toContain(index);
+  });
+});
+
+function withoutFirstCheckpoint({ checkpoints }: Ztoc): Partial<Ztoc> {
+  const head = checkpoints.subarray(0, gzipZinfoBytes(0));
+  return { checkpoints: Buffer.concat([head, checkpoints.subarray(SECOND_CHECKPOINT)]) };
+}
+
+function inAnotherZone(decoded: DecodedZtoc): Partial<Ztoc> {
+  const shift = (time: string): string =>
+    `${new Date(Date.parse(time) + 19_800_000).toISOString().slice(0, 19)}${time.slice(19, -1)}+05:30`;
+  return { entries: decoded.entries.map((entry) => ({ ...entry, modTime: shift(entry.modTime) })) };
+}
