@@ -139,7 +139,7 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
       logger,
     }),
     imageFiles: new ImageFiles({ manifests, layers, indexes, maxBytes: treeBytes, metrics }),
-    imageOverview: new ImageOverview({ manifests, layers, indexer }),
+    imageOverview: new ImageOverview({ manifests, layers, indexer, pushed }),
     limits: config.limits,
     metrics,
     logger,

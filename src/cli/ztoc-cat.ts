@@ -6,7 +6,7 @@ import { parseArgs } from 'node:util';
 import { type ByteRange, intersectRanges, rangeLength } from '../core/byte-range.ts';
 import { finishDigest } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
-import { pakoEngine } from '../inflate/pako-engine.ts';
+import { defaultEngine } from '../inflate/default-engine.ts';
 import { decodeZtoc } from '../ztoc/decode-ztoc.ts';
 import { cleanPath, parseRawText, printRawText, type RawText } from '../ztoc/raw-text.ts';
 import type { TocEntry, Ztoc } from '../ztoc/ztoc.ts';
@@ -76,7 +76,7 @@ async function readSpan(layer: FileHandle, ztoc: Ztoc, span: ZtocSpan): Promise<
     throw new SpandrelError('SPAN_CORRUPT', `span ${span.id} of the layer is not what the zTOC was made of`);
   if (ztoc.compression === 'none') return compressed;
   const { bits, window } = span;
-  return pakoEngine.inflateSpan({
+  return defaultEngine.inflateSpan({
     compressed,
     bits,
     window,

@@ -6,6 +6,7 @@ import type { LayerDescription, Layers } from './layers.ts';
 import { parseManifest, type StoredManifest } from './manifest.ts';
 import type { Manifests } from './manifests.ts';
 import { imageManifests } from './platform.ts';
+import type { PushedIndexes } from './pushed-indexes.ts';
 import type { SociIndexer } from './soci-indexer.ts';
 import type { Target } from './target.ts';
 
@@ -13,6 +14,7 @@ export interface ImageOverviewDeps {
   readonly manifests: Manifests;
   readonly layers: Layers;
   readonly indexer: SociIndexer;
+  readonly pushed: PushedIndexes;
 }
 
 export interface PlatformDescription {
@@ -20,7 +22,7 @@ export interface PlatformDescription {
   readonly platform: string | null;
   readonly manifest: Digest;
   readonly layers: readonly LayerDescription[];
-  readonly soci: { readonly v1?: Digest };
+  readonly soci: { readonly v1?: Digest; readonly v2?: Digest };
 }
 
 export interface ImageDescription {
@@ -74,7 +76,10 @@ export class ImageOverview {
       layers: await Promise.all(
         layers.map(({ digest }) => this.#deps.layers.describe(target, digest, signal)),
       ),
-      soci: v1 === undefined ? {} : { v1: v1.digest },
+      soci: {
+        ...(v1 === undefined ? {} : { v1: v1.digest }),
+        ...this.#deps.pushed.known(target, manifest.digest),
+      },
     };
   }
 }

@@ -29,10 +29,25 @@ export interface PushedIndexesDeps {
   readonly logger: Logger;
 }
 
-/** An index that was found well-formed, with its zTOCs by layer. A wrapper, since a map entry must be an object. */
+/** Outcome of the checks of one index. */
 interface Checked {
+  /** Its zTOCs by layer, if all are well-formed. */
   readonly layers: ReadonlyMap<Digest, PushedLayer> | undefined;
 }
+
+/** What an image's publisher may have pushed. */
+interface Candidates {
+  readonly digests: readonly Digest[];
+}
+
+/** Not what a SOCI index of this image should be, and that will not change. */
+const DAMAGE = [
+  'INDEX_MALFORMED',
+  'INDEX_UNMOUNTABLE',
+  'BLOB_CORRUPT',
+  'BLOB_UNKNOWN',
+  'MANIFEST_UNKNOWN',
+] as const;
 
 const MAX_REMEMBERED = 10_000;
 /** A zTOC is about a hundredth of its layer; nothing larger is taken into memory. */
@@ -48,10 +63,16 @@ export class PushedIndexes {
   readonly #deps: PushedIndexesDeps;
   readonly #checks: SingleFlight<Checked>;
   readonly #checked = new BoundedMap<Checked>({ maxEntries: MAX_REMEMBERED });
+  readonly #lookups: SingleFlight<Candidates>;
+  readonly #candidates = new BoundedMap<Candidates>({ maxEntries: MAX_REMEMBERED });
+  readonly #known = new BoundedMap<{ readonly v1?: Digest; readonly v2?: Digest }>({
+    maxEntries: MAX_REMEMBERED,
+  });
 
   constructor(deps: PushedIndexesDeps) {
     this.#deps = deps;
     this.#checks = new SingleFlight('index', deps.metrics);
+    this.#lookups = new SingleFlight('index', deps.metrics);
   }
 
   /** Those of `candidates`, SOCI indexes of one image, that can be offered to nodes. */
@@ -67,6 +88,11 @@ export class PushedIndexes {
     return candidates.filter((_, place) => checked[place] !== undefined);
   }
 
+  /** Those that have been seen of an image, and found well-formed. */
+  known(target: Target, manifest: Digest): { readonly v1?: Digest; readonly v2?: Digest } {
+    return this.#known.get(`${targetKey(target)} ${manifest}`) ?? {};
+  }
+
   /** A zTOC that the publisher of an image has pushed for one of its layers. Never rejects: without one the proxy makes its own. */
   async findZtoc(target: Target, layer: Digest): Promise<PushedZtoc | undefined> {
     const manifestDigest = this.#deps.knownLayers.get(layer)?.manifest;
@@ -74,7 +100,7 @@ export class PushedIndexes {
     const signal = AbortSignal.timeout(LOOKUP_MS);
     try {
       const { manifest } = await this.#deps.manifests.get(target, { digest: manifestDigest }, signal);
-      for (const candidate of await this.#candidates(target, manifest, signal)) {
+      for (const candidate of await this.#findCandidates(target, manifest, signal)) {
         const pushed = (await this.#check(target, manifest, candidate, signal))?.get(layer);
         if (pushed !== undefined) return await this.#open(target, pushed, signal);
       }
@@ -85,16 +111,28 @@ export class PushedIndexes {
     return undefined;
   }
 
+  /** The upstream is asked once for each image. */
+  async #findCandidates(
+    target: Target,
+    manifest: StoredManifest,
+    signal: AbortSignal,
+  ): Promise<readonly Digest[]> {
+    const key = `${targetKey(target)} ${manifest.digest}`;
+    const known = this.#candidates.get(key);
+    if (known !== undefined) return known.digests;
+    const lookup = async (): Promise<Candidates> => {
+      const found = { digests: await this.#lookUp(target, manifest) };
+      this.#candidates.set(key, found);
+      return found;
+    };
+    return (await this.#lookups.run(key, lookup, signal)).digests;
+  }
+
   /** The SOCI v2 index that a manifest names, then the v1 ones that refer to it. */
-  async #candidates(target: Target, manifest: StoredManifest, signal: AbortSignal): Promise<Digest[]> {
+  async #lookUp(target: Target, manifest: StoredManifest): Promise<Digest[]> {
     const parsed = parseManifest(manifest);
     const named = parsed.kind === 'image' ? parsed.annotations?.[INDEX_DIGEST_ANNOTATION] : undefined;
-    const referrers = await target.client
-      .listReferrers(target.repository, manifest.digest, signal)
-      .catch((error: unknown) => {
-        if (isSpandrelError(error)) return [];
-        throw error;
-      });
+    const referrers = await target.client.listReferrers(target.repository, manifest.digest);
     const v1 = referrers.filter(({ artifactType }) => artifactType === MEDIA_TYPES.sociIndexV1);
     return [
       ...(typeof named === 'string' && isDigest(named) ? [named] : []),
@@ -139,14 +177,14 @@ export class PushedIndexes {
       const image = parseManifest(manifest);
       if (image.kind !== 'image') return undefined;
       const found = await this.#deps.manifests.get(target, { digest: index });
-      const layers = parseSociIndex(found.manifest.bytes, manifest.digest);
+      const { version, layers } = parseSociIndex(found.manifest.bytes, manifest.digest);
       await Promise.all(layers.map((layer) => this.#checkZtoc(target, image, layer)));
+      const known = { ...this.known(target, manifest.digest), [version]: index };
+      this.#known.set(`${targetKey(target)} ${manifest.digest}`, known);
       return new Map(layers.map((layer) => [layer.layer, layer]));
     } catch (error) {
-      if (!isSpandrelError(error)) throw error;
       // What could not be fetched now may be there the next time.
-      const isDamaged = isSpandrelError(error, 'INDEX_MALFORMED', 'INDEX_UNMOUNTABLE', 'BLOB_CORRUPT');
-      if (!isDamaged) throw error;
+      if (!isSpandrelError(error, ...DAMAGE)) throw error;
       this.#deps.logger.warn(
         { manifest: manifest.digest, index, code: error.code, cause: error.message },
         'a pushed SOCI index is damaged, ours is used',

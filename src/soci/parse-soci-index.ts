@@ -10,12 +10,17 @@ export interface PushedLayer {
   readonly sizeBytes: number;
 }
 
+export interface PushedSociIndex {
+  readonly version: 'v1' | 'v2';
+  readonly layers: readonly PushedLayer[];
+}
+
 /**
  * The zTOCs of a SOCI index manifest that somebody has made, v1 or v2. Prefetch artifacts do not count.
  * @param subject the image manifest that a v1 index must belong to
  * @throws SpandrelError INDEX_MALFORMED, also for what the snapshotter would not take: it prints the index again and compares
  */
-export function parseSociIndex(bytes: Uint8Array, subject: Digest): PushedLayer[] {
+export function parseSociIndex(bytes: Uint8Array, subject: Digest): PushedSociIndex {
   const index = decode(bytes);
   const type = index.config.mediaType;
   if (type !== MEDIA_TYPES.sociIndexV1 && type !== MEDIA_TYPES.sociIndexV2)
@@ -26,11 +31,12 @@ export function parseSociIndex(bytes: Uint8Array, subject: Digest): PushedLayer[
     throw malformed('it belongs to another image');
   const ztocs = (index.layers ?? []).filter(({ mediaType }) => mediaType !== MEDIA_TYPES.sociPrefetch);
   if (ztocs.length === 0) throw malformed('it lists no zTOCs');
-  return ztocs.map(({ digest, size, annotations }) => {
+  const layers = ztocs.map(({ digest, size, annotations }) => {
     const layer = annotations?.get('com.amazon.soci.image-layer-digest') ?? '';
     if (!isDigest(digest) || !isDigest(layer) || size < 0) throw malformed('it has an entry without digests');
     return { layer, ztoc: digest, sizeBytes: size };
   });
+  return { version: type === MEDIA_TYPES.sociIndexV1 ? 'v1' : 'v2', layers };
 }
 
 function decode(bytes: Uint8Array): OciManifest {

@@ -5,6 +5,7 @@ import { SingleFlight } from '../cache/single-flight.ts';
 import type { Digest } from '../core/digest.ts';
 import { ERRORS, type ErrorCode, isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { waitFor } from '../core/wait-for.ts';
+import { defaultEngine } from '../inflate/default-engine.ts';
 import type { WorkerPool } from '../inflate/worker-pool.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -183,7 +184,7 @@ export class LayerIndexes implements AsyncDisposable {
       const { compression, uncompressedBytes } = index.summary;
       if (compression !== 'none')
         this.#deps.metrics.inflateBytes.inc(
-          { engine: compression === 'gzip' ? 'pako' : 'zstd' },
+          { engine: compression === 'gzip' ? defaultEngine.name : 'zstd' },
           uncompressedBytes,
         );
       this.#deps.metrics.indexBuildDuration.observe((performance.now() - started) / 1000);

@@ -6,6 +6,7 @@ import type { ByteCache } from '../cache/byte-cache.ts';
 import { SingleFlight } from '../cache/single-flight.ts';
 import { type ByteRange, intersectRanges } from '../core/byte-range.ts';
 import { SpandrelError } from '../core/errors.ts';
+import { defaultEngine } from '../inflate/default-engine.ts';
 import type { WorkerPool } from '../inflate/worker-pool.ts';
 import type { ByteSource, Metrics } from '../telemetry/metrics.ts';
 import type { LayerIndexView } from '../ztoc/layer-index-view.ts';
@@ -107,7 +108,7 @@ export class LayerReader {
         ? await this.#decodeFrame(handle, span)
         : await this.#inflate(handle, index, span);
     this.#deps.metrics.inflateBytes.inc(
-      { engine: index.compression === 'zstd' ? 'zstd' : 'zlib' },
+      { engine: index.compression === 'zstd' ? 'zstd' : defaultEngine.name },
       bytes.byteLength,
     );
     await this.#deps.cache.set(key, bytes);

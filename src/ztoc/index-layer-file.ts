@@ -4,7 +4,7 @@ import type { ByteRange } from '../core/byte-range.ts';
 import { type Digest, digestAlgorithm } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
 import type { LayerCompression } from '../core/media-types.ts';
-import { pakoEngine } from '../inflate/pako-engine.ts';
+import { defaultEngine } from '../inflate/default-engine.ts';
 import { IndexWriter } from './index-writer.ts';
 import { buildLayer, type LayerBuild, type LayerLimits } from './layer-builder.ts';
 
@@ -39,7 +39,7 @@ export async function indexLayerFile(
 ): Promise<LayerFileIndex> {
   using writer = new IndexWriter(input.scratchPath);
   const { compression, spanBytes, limits, digest } = input;
-  const options = { compression, spanBytes, limits, engine: pakoEngine, writer };
+  const options = { compression, spanBytes, limits, engine: defaultEngine, writer };
   const hashed = digest === undefined ? options : { ...options, hashLayer: digestAlgorithm(digest) };
   const build = await buildLayer(readPart(input, onProgress), hashed);
   if (build.layerDigest !== digest)

@@ -4,7 +4,7 @@ import { crc32 } from 'node:zlib';
 import { Growth } from '../blobs/growth.ts';
 import { type Digest, digestOf, finishDigest } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
-import { pakoEngine } from '../inflate/pako-engine.ts';
+import { defaultEngine } from '../inflate/default-engine.ts';
 import { TransferredResult } from '../inflate/transferred-result.ts';
 import { readZstdFrame } from '../inflate/zstd-inflater.ts';
 import type { BuildInput, BuildOutput, BuildProgress, BuildRequest } from './build-messages.ts';
@@ -50,7 +50,7 @@ export async function buildLayer(input: BuildInput): Promise<TransferredResult<B
       compression,
       spanBytes,
       limits,
-      engine: pakoEngine,
+      engine: defaultEngine,
       writer,
       onSpan: (span, window) => post({ kind: 'span', span, window }),
       onEntry: (entry, index, entries) => watch.add(entry, index, entries),
@@ -125,7 +125,7 @@ export function inflateSpan(input: InflateSpanInput): TransferredResult<Uint8Arr
   if (finishDigest(createHash('sha256').update(input.compressed)) !== input.digest) {
     throw new SpandrelError('SPAN_CORRUPT', 'the compressed bytes of a span do not match its digest');
   }
-  return checkedSpan(pakoEngine.inflateSpan(input), input.crc32);
+  return checkedSpan(defaultEngine.inflateSpan(input), input.crc32);
 }
 
 export interface ReadZstdSpanInput {

@@ -49,13 +49,15 @@ async function ztocOf(spanBytes: number): Promise<Bytes> {
 
 interface PushOptions {
   readonly ztoc: Bytes;
+  /** The upstream has lost the zTOC. */
+  readonly isZtocLost?: boolean;
   readonly version: 1 | 2;
   /** Changes the index's JSON after it has been made. */
   readonly edit?: (json: string) => string;
 }
 
 /** An image with one layer and a SOCI index that somebody has made of it, in the upstream. */
-async function push({ ztoc, version, edit = (json) => json }: PushOptions): Promise<{
+async function push({ ztoc, version, isZtocLost, edit = (json) => json }: PushOptions): Promise<{
   manifest: Digest;
   index: Digest;
 }> {
@@ -69,7 +71,7 @@ async function push({ ztoc, version, edit = (json) => json }: PushOptions): Prom
   await registry.addBlob('app', layer);
   await registry.addBlob('app', config);
   await registry.addBlob('app', Uint8Array.from(EMPTY_CONFIG), EMPTY_CONFIG_DIGEST);
-  const ztocDigest = await registry.addBlob('app', ztoc);
+  const ztocDigest = isZtocLost ? digestOf(ztoc) : await registry.addBlob('app', ztoc);
   const descriptor = { mediaType: MEDIA_TYPES.ociLayerGzip, digest: layerDigest, size: layer.length };
   const layers = [
     {
@@ -211,6 +213,26 @@ describe('an index that somebody has pushed', () => {
     await using app = await startApp();
     expect(await referrers(app, manifest)).not.toContain(index);
     expect(await pull(app)).toBe(digestOf(await ztocOf(OWN_SPAN_BYTES)));
+  });
+
+  it('is replaced by ours at once if its zTOC is not there', async () => {
+    const { manifest, index } = await push({
+      ztoc: await ztocOf(PUSHED_SPAN_BYTES),
+      version: 1,
+      isZtocLost: true,
+    });
+    await using app = await startApp();
+    expect(await referrers(app, manifest)).not.toContain(index);
+  });
+
+  it('is shown with its image', async () => {
+    const { manifest, index } = await push({ ztoc: await ztocOf(PUSHED_SPAN_BYTES), version: 2 });
+    await using app = await startApp();
+    await pull(app);
+    const { platforms } = await getJson<{ platforms: object[] }>(
+      `${app.url}/v2/demo/app/_soci/images/latest`,
+    );
+    expect(platforms).toMatchObject([{ manifest, soci: { v2: index } }]);
   });
 
   it.each<[string, (decoded: DecodedZtoc) => Partial<Ztoc>]>([
