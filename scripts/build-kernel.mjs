@@ -12,10 +12,9 @@ export const KERNEL = join('dist', 'kernel', 'inflate.wasm');
 const COMPILER = join('node_modules', 'assemblyscript', 'bin', 'asc.js');
 /** `src/inflate/kernel/layout.ts` needs this many pages of 64 KiB and keeps away from the first KiB of constants. */
 const MEMORY_PAGES = '7';
-const FLAGS = [
-  ...['-O3', '--noAssert', '--runtime', 'stub', '--enable', 'simd'],
-  ...['--initialMemory', MEMORY_PAGES, '--maximumMemory', MEMORY_PAGES, '--memoryBase', '1024'],
-];
+const FLAGS = '-O3 --noAssert --runtime stub --enable simd --memoryBase 1024'
+  .split(' ')
+  .concat(['--initialMemory', MEMORY_PAGES, '--maximumMemory', MEMORY_PAGES]);
 
 export function buildKernel() {
   const changed = Math.max(newestChange(SOURCES), statSync('package.json').mtimeMs);

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { BlockList, isIPv4 } from 'node:net';
+import { arch } from 'node:os';
 import { extname, join } from 'node:path';
 
 import { BlobStore } from './blobs/blob-store.ts';
@@ -8,13 +9,16 @@ import { MemoryCache } from './cache/memory-cache.ts';
 import { RedisCache } from './cache/redis-cache.ts';
 import { TieredCache } from './cache/tiered-cache.ts';
 import type { Config } from './config/schema.ts';
+import { containerPlatform } from './core/platform.ts';
 import { createAdminServer } from './http/admin-server.ts';
 import { RateLimiter } from './http/rate-limiter.ts';
 import { createRegistryServer } from './http/registry-server.ts';
 import { DerivedBlobs } from './images/derived-blobs.ts';
 import { ImageFiles } from './images/image-files.ts';
 import { ImageOverview } from './images/image-overview.ts';
+import { IndexPolicies } from './images/index-policy.ts';
 import { KnownLayers } from './images/known-layers.ts';
+import { LazyImages } from './images/lazy-images.ts';
 import { Layers } from './images/layers.ts';
 import { ManifestStore } from './images/manifest-store.ts';
 import { Manifests } from './images/manifests.ts';
@@ -22,6 +26,7 @@ import { PushedIndexes } from './images/pushed-indexes.ts';
 import { Referrers } from './images/referrers.ts';
 import { SociIndexer } from './images/soci-indexer.ts';
 import { WorkerPool } from './inflate/worker-pool.ts';
+import { BuildForecast } from './spans/build-forecast.ts';
 import { LayerIndexFiles } from './spans/layer-index-files.ts';
 import { LayerIndexes } from './spans/layer-indexes.ts';
 import { LayerReader } from './spans/layer-reader.ts';
@@ -80,6 +85,7 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     new WorkerPool({ name: 'span', entry, threads: config.spans.threads, maxQueue: MAX_QUEUED_SPANS }),
   );
 
+  const forecast = new BuildForecast(config.index.threads);
   const indexes = opening.use(
     new LayerIndexes({
       blobs,
@@ -94,6 +100,7 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
       spanBytes: config.index.spanBytes,
       limits: config.limits,
       memoryBytes: Math.floor(config.cache.memoryBytes * INDEX_SHARE),
+      forecast,
       metrics,
       logger,
     }),
@@ -101,7 +108,6 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
   const reader = new LayerReader({ blobs, cache: spanCache, pool: spanPool, metrics });
 
   const knownLayers = new KnownLayers();
-  const { minLayerBytes } = config.index;
   const manifests = new Manifests({ store: manifestStore, tags, knownLayers, metrics, logger });
   const pushed = new PushedIndexes({
     manifests,
@@ -112,12 +118,24 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     metrics,
     logger,
   });
-  const layers = new Layers({ blobs, indexes, knownLayers, pushed, minLayerBytes, logger });
+  const policies = createPolicies(config);
+  const layers = new Layers({ blobs, indexes, knownLayers, pushed, policies, logger });
   const indexer = new SociIndexer({
     layers,
     indexes,
     store: manifestStore,
-    minLayerBytes,
+    policies,
+    metrics,
+    logger,
+  });
+  const lazyImages = new LazyImages({
+    manifests,
+    layers,
+    indexer,
+    pushed,
+    store: manifestStore,
+    policies,
+    forecast,
     metrics,
     logger,
   });
@@ -130,16 +148,16 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     indexes,
     reader,
     derivedBlobs: new DerivedBlobs(ztocs),
+    lazyImages,
     referrers: new Referrers({
       manifests,
       indexer,
       pushed,
-      sociV1: config.index.v1,
-      holdMs: config.index.holdMs,
+      policies,
       logger,
     }),
     imageFiles: new ImageFiles({ manifests, layers, indexes, maxBytes: treeBytes, metrics }),
-    imageOverview: new ImageOverview({ manifests, layers, indexer, pushed }),
+    imageOverview: new ImageOverview({ manifests, layers, indexer, pushed, policies }),
     limits: config.limits,
     metrics,
     logger,
@@ -170,6 +188,14 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
       await admin.close();
     },
   };
+}
+
+/** Without a list of platforms the nodes are taken to be like the machine that the proxy runs on. */
+function createPolicies({ index }: Config): IndexPolicies {
+  const { v1, v2, v2Form, minLayerBytes, holdMs, lazyClients } = index;
+  const platforms = index.platforms ?? [containerPlatform(arch())];
+  const general = { v1, v2, v2Form, minLayerBytes, platforms, holdMs, lazyClients };
+  return new IndexPolicies(general, index.rules ?? []);
 }
 
 async function openRedis(config: Config, metrics: Metrics, logger: Logger): Promise<RedisCache | undefined> {

@@ -9,7 +9,7 @@ import { rangeLength } from '../core/byte-range.ts';
 import type { Platform } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { isSpandrelError } from '../core/errors.ts';
-import { parsePlatform } from '../core/platform.ts';
+import { containerPlatform, parsePlatform } from '../core/platform.ts';
 import { WorkerPool } from '../inflate/worker-pool.ts';
 import { convertLayout, type ConvertOptions, type ConvertOutcome } from '../soci/convert-layout.ts';
 import { LayoutOutput } from '../soci/layout-output.ts';
@@ -22,8 +22,6 @@ import { parseSizeFlag } from './size-flag.ts';
 import { UsageError } from './usage-error.ts';
 
 const FORMATS = { 'oci-archive': 'archive', 'oci-dir': 'directory' } as const;
-/** Node's names of architectures where Go's differ. */
-const GO_ARCHITECTURES: Readonly<Record<string, string>> = { x64: 'amd64', ia32: '386', ppc64: 'ppc64le' };
 /** More wait than any image has layers. */
 const MAX_QUEUED_LAYERS = 100_000;
 
@@ -51,7 +49,7 @@ export async function convert(args: string[]): Promise<number> {
   if (input === undefined || out === undefined || more.length > 0)
     throw new UsageError('expected an OCI image layout and where to put the result');
   const format = parseFormat(values.format);
-  const host = hostPlatform();
+  const host = containerPlatform(process.arch);
   const options: ConvertOptions = {
     platforms: values['all-platforms']
       ? 'all'
@@ -97,6 +95,7 @@ async function indexLayers(
   await using pool = new WorkerPool({ name: 'index', entry, threads, maxQueue: MAX_QUEUED_LAYERS });
   using bar = new ProgressBar('indexing', 0);
   const { limits } = parseConfig({ yaml: '', environment: {} });
+  let layers = 0;
 
   const indexLayer = async (
     part: FilePart,
@@ -110,7 +109,8 @@ async function indexLayers(
       bar.add(done - doneBefore);
       doneBefore = done;
     });
-    const scratchPath = join(output.scratch, digest.replace(':', '-'));
+    // Not by digest: a layer that is listed under two media types is indexed twice, at the same time.
+    const scratchPath = join(output.scratch, `layer-${++layers}`);
     const { spanBytes } = options;
     const task: LayerFileTask = { ...part, digest, compression, spanBytes, limits, scratchPath, port: port2 };
     try {
@@ -142,10 +142,6 @@ function print({ top, platforms }: ConvertOutcome, isJson: boolean): void {
     ...missingFiles.map((path) => `  no layer has ${path}, which was to be prefetched`),
   ]);
   process.stdout.write(`${[...lines, `image index ${top.digest}`].join('\n')}\n`);
-}
-
-function hostPlatform(): Platform {
-  return { os: 'linux', architecture: GO_ARCHITECTURES[process.arch] ?? process.arch };
 }
 
 function parseFlag(text: string, host: Platform): Platform {

@@ -1,3 +1,4 @@
+import { indexRule, platformKind, v2Form } from './index-rule.ts';
 import { upstream } from './upstream-config.ts';
 import { choice, cidr, flag, list, secret, size, text, type ValueKind, whole } from './value-kinds.ts';
 
@@ -62,6 +63,23 @@ export const CONFIG_KEYS = {
   'index.minLayerBytes': key(size(0), '10MiB', 'smaller layers are left out of SOCI indexes, as in `soci`'),
   'index.v1': key(flag, true, 'offer SOCI v1 indexes by the Referrers API'),
   'index.v2': key(flag, true, 'offer SOCI v2 indexes by converted images'),
+  'index.v2Form': optional(
+    v2Form,
+    'how a tag answers then: `lean` (the rewritten manifest, nothing else), `full` (as `soci convert`), `mirror` (for nodes whose snapshotter has the proxy as a mirror only); `lean` when not given, `mirror` for requests with `?ns=`',
+  ),
+  'index.platforms': optional(
+    list(platformKind),
+    "platforms of multi-platform images that a tag's answer has indexes for; that of the proxy itself when not given",
+  ),
+  'index.lazyClients': key(
+    list(text),
+    '["containerd/"]',
+    'beginnings of the User-Agent of clients whose tag requests start indexing and may be held',
+  ),
+  'index.rules': optional(
+    list(indexRule),
+    'exceptions, the first that says something counts: `upstream`, `repository` (a pattern with `*` and `**`), then `v1`, `v2`, `v2Form`, `minLayerBytes`, `platforms`, `holdMs`, `lazyClients`, `preserveDigests`',
+  ),
   'index.holdMs': key(whole(0), 15_000, 'longest time that a request for an image may wait for its index'),
   'index.threads': key(whole(1, 256), 2, 'layers indexed at the same time, each in a thread'),
   'spans.threads': key(whole(1, 256), 2, 'threads that decompress spans'),
@@ -115,6 +133,6 @@ export type Config = Intersect<{ [P in ConfigPath]: Nest<P, ValueOf<P>> }[Config
 export function environmentName(path: string): string {
   return `SPANDREL_${path
     .replaceAll('.', '_')
-    .replace(/[a-z](?=[A-Z])/g, '$&_')
+    .replace(/[a-z0-9](?=[A-Z])/g, '$&_')
     .toUpperCase()}`;
 }

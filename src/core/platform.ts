@@ -9,6 +9,14 @@ const KNOWN_ARCHITECTURES =
 const OS_FORM = /^([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.-]*)((?:\+[A-Za-z0-9_.-]+)*)\))?$/;
 const PART_FORM = /^[A-Za-z0-9_.-]+$/;
 
+/** Node's names of architectures where Go has others. */
+const GO_ARCHITECTURES: Readonly<Record<string, string>> = { x64: 'amd64', ia32: '386', ppc64: 'ppc64le' };
+
+/** The platform of containers on a machine whose architecture Node calls by this name (`os.arch()`). */
+export function containerPlatform(nodeArchitecture: string): Platform {
+  return { os: 'linux', architecture: GO_ARCHITECTURES[nodeArchitecture] ?? nodeArchitecture };
+}
+
 /**
  * A platform specifier as containerd's tools take it: `os/arch[/variant]`, `os`, `arch`, or `windows(10.0.17763)/amd64`
  * (containerd `platforms`, Parse). What a short form leaves out comes from `host`.

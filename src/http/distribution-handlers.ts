@@ -3,6 +3,8 @@ import type { Reference } from '../core/image-name.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
 import type { DerivedBlobs } from '../images/derived-blobs.ts';
 import type { Layers } from '../images/layers.ts';
+import type { LazyImages } from '../images/lazy-images.ts';
+import type { StoredManifest } from '../images/manifest.ts';
 import type { Manifests } from '../images/manifests.ts';
 import type { Referrers } from '../images/referrers.ts';
 import { type Answer, jsonAnswer } from './answer.ts';
@@ -14,6 +16,7 @@ export interface DistributionDeps {
   readonly manifests: Manifests;
   readonly layers: Layers;
   readonly derivedBlobs: DerivedBlobs;
+  readonly lazyImages: LazyImages;
   readonly referrers: Referrers;
 }
 
@@ -27,7 +30,10 @@ export async function handleManifest(
   exchange: Exchange,
   reference: Reference,
 ): Promise<Answer> {
-  const { manifest, source } = await deps.manifests.get(exchange.target, reference, exchange.signal);
+  const found = await deps.manifests.get(exchange.target, reference, exchange.signal);
+  const { source } = found;
+  // A digest always answers its own bytes; what a tag stands for may have been indexed.
+  const manifest = 'tag' in reference ? await lazyAnswer(deps, exchange, found.manifest) : found.manifest;
   return answerContent(
     {
       sizeBytes: manifest.bytes.byteLength,
@@ -41,6 +47,20 @@ export async function handleManifest(
     },
     exchange.headers,
   );
+}
+
+function lazyAnswer(
+  deps: DistributionDeps,
+  exchange: Exchange,
+  original: StoredManifest,
+): Promise<StoredManifest> {
+  const { target, headers, query, signal } = exchange;
+  const request = {
+    userAgent: headers['user-agent'] ?? '',
+    accept: headers.accept ?? '',
+    isMirrored: query.has('ns'),
+  };
+  return deps.lazyImages.answer(target, original, request, signal);
 }
 
 /** OCI distribution spec, "Pulling blobs". */

@@ -2,12 +2,13 @@ import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import type { Reference } from '../core/image-name.ts';
 import { formatPlatform } from '../core/platform.ts';
+import type { IndexPolicies } from './index-policy.ts';
 import type { LayerDescription, Layers } from './layers.ts';
 import { parseManifest, type StoredManifest } from './manifest.ts';
 import type { Manifests } from './manifests.ts';
 import { imageManifests } from './platform.ts';
 import type { PushedIndexes } from './pushed-indexes.ts';
-import type { SociIndexer } from './soci-indexer.ts';
+import type { SociIndexer, SociVersion } from './soci-indexer.ts';
 import type { Target } from './target.ts';
 
 export interface ImageOverviewDeps {
@@ -15,6 +16,7 @@ export interface ImageOverviewDeps {
   readonly layers: Layers;
   readonly indexer: SociIndexer;
   readonly pushed: PushedIndexes;
+  readonly policies: IndexPolicies;
 }
 
 export interface PlatformDescription {
@@ -69,17 +71,27 @@ export class ImageOverview {
         ? await this.#deps.layers.imageConfig(target, parsed.config, signal)
         : {};
     const platform = descriptor?.platform ?? config.platform;
-    const v1 = await this.#deps.indexer.existingV1(manifest);
+    const { v1, v2 } = this.#deps.policies.of(target);
+    const own = {
+      ...(v1 ? await this.#ownIndex(target, manifest, 'v1') : {}),
+      ...(v2 ? await this.#ownIndex(target, manifest, 'v2') : {}),
+    };
     return {
       platform: platform === undefined ? null : formatPlatform(platform),
       manifest: manifest.digest,
       layers: await Promise.all(
         layers.map(({ digest }) => this.#deps.layers.describe(target, digest, signal)),
       ),
-      soci: {
-        ...(v1 === undefined ? {} : { v1: v1.digest }),
-        ...this.#deps.pushed.known(target, manifest.digest),
-      },
+      soci: { ...own, ...this.#deps.pushed.known(target, manifest.digest) },
     };
+  }
+
+  async #ownIndex(
+    target: Target,
+    manifest: StoredManifest,
+    version: SociVersion,
+  ): Promise<{ readonly [V in SociVersion]?: Digest }> {
+    const index = await this.#deps.indexer.existing(target, manifest, version);
+    return index === undefined ? {} : { [version]: index.digest };
   }
 }

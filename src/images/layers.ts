@@ -10,6 +10,7 @@ import type { LayerIndexes } from '../spans/layer-indexes.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { LayerSummary } from '../ztoc/layer-summary.ts';
 import { type ImageConfig, parseImageConfig } from './image-config.ts';
+import type { IndexPolicies } from './index-policy.ts';
 import type { KnownLayer, KnownLayers } from './known-layers.ts';
 import type { PushedIndexes } from './pushed-indexes.ts';
 import type { Target } from './target.ts';
@@ -19,7 +20,7 @@ export interface LayersDeps {
   readonly indexes: LayerIndexes;
   readonly knownLayers: KnownLayers;
   readonly pushed: PushedIndexes;
-  readonly minLayerBytes: number;
+  readonly policies: IndexPolicies;
   readonly logger: Logger;
 }
 
@@ -67,11 +68,22 @@ export class Layers {
       ...(layer.sizeBytes === undefined ? {} : { sizeBytes: layer.sizeBytes }),
       signal,
     });
-    const known = this.#deps.knownLayers.get(digest);
-    if (known !== undefined && skipReason(known.descriptor, this.#deps.minLayerBytes) === undefined) {
-      this.#deps.indexes.startBuild(layer);
-    }
+    if (this.#isIndexed(target, digest)) this.#deps.indexes.startBuild(layer);
     return handle;
+  }
+
+  #isIndexed(target: Target, digest: Digest): boolean {
+    const known = this.#deps.knownLayers.get(digest);
+    const { v1, v2, minLayerBytes } = this.#deps.policies.of(target);
+    return (v1 || v2) && known !== undefined && skipReason(known.descriptor, minLayerBytes) === undefined;
+  }
+
+  /** Sizes of those layers that have no index yet, in compressed bytes. */
+  async unindexedBytes(layers: readonly Descriptor[]): Promise<number[]> {
+    const states = await Promise.all(layers.map(({ digest }) => this.#deps.indexes.state(digest)));
+    return layers
+      .filter((_, place) => states[place]?.kind === 'absent' || states[place]?.kind === 'building')
+      .map(({ size }) => size);
   }
 
   /** Size of a blob without fetching it. @throws SpandrelError BLOB_UNKNOWN */
@@ -103,13 +115,13 @@ export class Layers {
   }
 
   /** The parts of an image's config that the proxy shows; empty where there is none that can be read. */
-  async imageConfig(target: Target, config: Descriptor, signal: AbortSignal): Promise<ImageConfig> {
+  async imageConfig(target: Target, config: Descriptor, signal?: AbortSignal): Promise<ImageConfig> {
     if (config.size > MAX_CONFIG_BYTES) return {};
     try {
       const source = target.client.blobSource(target.repository, config.digest);
       await using handle = await this.#deps.blobs.openBlob(config.digest, source, {
         sizeBytes: config.size,
-        signal,
+        ...(signal === undefined ? {} : { signal }),
       });
       const chunks: Buffer[] = [];
       for await (const chunk of handle.read({ start: 0, end: config.size }, signal)) chunks.push(chunk);

@@ -25,6 +25,10 @@ export class ManifestStore {
     return undefined;
   }
 
+  async has(digest: Digest): Promise<boolean> {
+    return this.#files.has(digest);
+  }
+
   /** Keep a manifest whose digest has been verified. */
   async put(manifest: StoredManifest): Promise<void> {
     const head = Buffer.from(`${manifest.mediaType.replaceAll('\n', ' ')}\n`);

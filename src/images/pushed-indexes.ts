@@ -88,6 +88,15 @@ export class PushedIndexes {
     return candidates.filter((_, place) => checked[place] !== undefined);
   }
 
+  /** True if the publisher of an image has pushed an index of it that can be used. @throws SpandrelError as the upstream answers */
+  async isPushed(target: Target, manifest: StoredManifest): Promise<boolean> {
+    const candidates = await this.#findCandidates(target, manifest);
+    const checked = await Promise.all(
+      candidates.map((candidate) => this.#check(target, manifest, candidate)),
+    );
+    return checked.some((layers) => layers !== undefined);
+  }
+
   /** Those that have been seen of an image, and found well-formed. */
   known(target: Target, manifest: Digest): { readonly v1?: Digest; readonly v2?: Digest } {
     return this.#known.get(`${targetKey(target)} ${manifest}`) ?? {};
@@ -115,7 +124,7 @@ export class PushedIndexes {
   async #findCandidates(
     target: Target,
     manifest: StoredManifest,
-    signal: AbortSignal,
+    signal?: AbortSignal,
   ): Promise<readonly Digest[]> {
     const key = `${targetKey(target)} ${manifest.digest}`;
     const known = this.#candidates.get(key);
@@ -145,7 +154,7 @@ export class PushedIndexes {
     target: Target,
     manifest: StoredManifest,
     index: Digest,
-    signal: AbortSignal | undefined,
+    signal?: AbortSignal,
   ): Promise<ReadonlyMap<Digest, PushedLayer> | undefined> {
     const key = `${targetKey(target)} ${manifest.digest} ${index}`;
     const { layers } =

@@ -3,6 +3,7 @@ import type { Digest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
 import type { Logger } from '../telemetry/logger.ts';
+import type { IndexPolicies } from './index-policy.ts';
 import type { Manifests } from './manifests.ts';
 import type { PushedIndexes } from './pushed-indexes.ts';
 import type { SociIndexer } from './soci-indexer.ts';
@@ -12,8 +13,7 @@ export interface ReferrersDeps {
   readonly manifests: Manifests;
   readonly indexer: SociIndexer;
   readonly pushed: PushedIndexes;
-  readonly sociV1: boolean;
-  readonly holdMs: number;
+  readonly policies: IndexPolicies;
   readonly logger: Logger;
 }
 
@@ -91,12 +91,13 @@ export class Referrers {
     isSociLookup: boolean,
     signal: AbortSignal,
   ): Promise<Descriptor | undefined> {
-    if (!this.#deps.sociV1) return undefined;
-    const holdMs = isSociLookup ? Math.min(this.#deps.holdMs, SNAPSHOTTER_HOLD_MS) : this.#deps.holdMs;
+    const policy = this.#deps.policies.of(target);
+    if (!policy.v1) return undefined;
+    const holdMs = isSociLookup ? Math.min(policy.holdMs, SNAPSHOTTER_HOLD_MS) : policy.holdMs;
     const deadline = AbortSignal.timeout(holdMs);
     try {
       const { manifest } = await this.#deps.manifests.get(target, { digest }, signal);
-      return await this.#deps.indexer.sociIndexV1(target, manifest, AbortSignal.any([signal, deadline]));
+      return await this.#deps.indexer.sociIndex(target, manifest, 'v1', AbortSignal.any([signal, deadline]));
     } catch (error) {
       if (deadline.aborted && !signal.aborted) {
         if (isSociLookup) throw new SpandrelError('INDEX_PENDING', 'the SOCI index is being built');

@@ -1,12 +1,13 @@
 import { BoundedMap } from '../cache/bounded-map.ts';
 import { SingleFlight } from '../cache/single-flight.ts';
 import type { Descriptor } from '../core/descriptor.ts';
-import { isSpandrelError } from '../core/errors.ts';
+import { ERRORS, isSpandrelError } from '../core/errors.ts';
 import { encodeSociIndex, type SociLayer } from '../soci/soci-index.ts';
 import { skipReason } from '../soci/layer-selection.ts';
-import type { LayerIndexes } from '../spans/layer-indexes.ts';
+import type { LayerIndexes, LayerIndexState } from '../spans/layer-indexes.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import type { IndexPolicies } from './index-policy.ts';
 import type { Layers } from './layers.ts';
 import { parseManifest, type StoredManifest } from './manifest.ts';
 import type { ManifestStore } from './manifest-store.ts';
@@ -16,14 +17,16 @@ export interface SociIndexerDeps {
   readonly layers: Layers;
   readonly indexes: LayerIndexes;
   readonly store: ManifestStore;
-  readonly minLayerBytes: number;
+  readonly policies: IndexPolicies;
   readonly metrics: Metrics;
   readonly logger: Logger;
 }
 
-/** A wrapper, since a map entry must be an object also when there is no index. */
-interface Outcome {
-  readonly descriptor: Descriptor | undefined;
+export type SociVersion = 'v1' | 'v2';
+
+/** The layers of an image that have zTOCs. A wrapper, since a map entry must be an object. */
+interface IndexedLayers {
+  readonly layers: readonly SociLayer[];
 }
 
 const MAX_REMEMBERED = 10_000;
@@ -31,8 +34,8 @@ const MAX_REMEMBERED = 10_000;
 /** Makes the SOCI index of an image out of the zTOCs of its layers, building those that are missing. */
 export class SociIndexer {
   readonly #deps: SociIndexerDeps;
-  readonly #flights: SingleFlight<Outcome>;
-  readonly #remembered = new BoundedMap<Outcome>({ maxEntries: MAX_REMEMBERED });
+  readonly #flights: SingleFlight<IndexedLayers>;
+  readonly #remembered = new BoundedMap<IndexedLayers>({ maxEntries: MAX_REMEMBERED });
 
   constructor(deps: SociIndexerDeps) {
     this.#deps = deps;
@@ -40,44 +43,51 @@ export class SociIndexer {
   }
 
   /**
-   * The descriptor of an image's SOCI v1 index, stored so that it can be fetched by digest; `undefined` if the manifest is no
+   * The descriptor of an image's SOCI index, stored so that it can be fetched by digest; `undefined` if the manifest is no
    * image or no layer of it can be indexed. `signal` ends the waiting, not the work.
    * @throws SpandrelError of a fill that failed for now; a layer that can never be indexed is left out instead
    */
-  async sociIndexV1(
+  async sociIndex(
     target: Target,
     manifest: StoredManifest,
+    version: SociVersion,
     signal?: AbortSignal,
   ): Promise<Descriptor | undefined> {
-    const remembered = this.#remembered.get(manifest.digest);
-    if (remembered !== undefined) return remembered.descriptor;
-    const { descriptor } = await this.#flights.run(
-      manifest.digest,
-      () => this.#make(target, manifest),
-      signal,
-    );
-    return descriptor;
+    const { layers } =
+      (await this.#find(target, manifest)) ??
+      (await this.#flights.run(this.#key(target, manifest), () => this.#make(target, manifest), signal));
+    return this.#store(manifest, layers, version);
   }
 
   /** The index as far as it exists: nothing is built for it. */
-  async existingV1(manifest: StoredManifest): Promise<Descriptor | undefined> {
-    const remembered = this.#remembered.get(manifest.digest);
-    if (remembered !== undefined) return remembered.descriptor;
-    const states = await Promise.all(
-      this.#eligible(manifest).map(({ digest }) => this.#deps.indexes.state(digest)),
-    );
-    const isDone = states.length > 0 && states.every(({ kind }) => kind === 'complete' || kind === 'failed');
-    return isDone ? (await this.#publish(manifest)).descriptor : undefined;
+  async existing(
+    target: Target,
+    manifest: StoredManifest,
+    version: SociVersion,
+  ): Promise<Descriptor | undefined> {
+    const found = await this.#find(target, manifest);
+    return found === undefined ? undefined : this.#store(manifest, found.layers, version);
   }
 
-  #eligible(manifest: StoredManifest): Descriptor[] {
+  /** Whether all that can be done for an image has been done. */
+  async isSettled(target: Target, manifest: StoredManifest): Promise<boolean> {
+    return (await this.#find(target, manifest)) !== undefined;
+  }
+
+  /** Layers that belong into an index of the image. */
+  eligible(target: Target, manifest: StoredManifest): Descriptor[] {
     const parsed = parseManifest(manifest);
     if (parsed.kind !== 'image') return [];
-    return parsed.layers.filter((layer) => skipReason(layer, this.#deps.minLayerBytes) === undefined);
+    const { minLayerBytes } = this.#deps.policies.of(target);
+    return parsed.layers.filter((layer) => skipReason(layer, minLayerBytes) === undefined);
   }
 
-  async #make(target: Target, manifest: StoredManifest): Promise<Outcome> {
-    const eligible = this.#eligible(manifest);
+  #key(target: Target, manifest: StoredManifest): string {
+    return `${manifest.digest} ${this.#deps.policies.of(target).minLayerBytes}`;
+  }
+
+  async #make(target: Target, manifest: StoredManifest): Promise<IndexedLayers> {
+    const eligible = this.eligible(target, manifest);
     // Every layer starts before any is waited for: their fills and builds overlap.
     await Promise.all(
       eligible.map(async ({ digest }) => {
@@ -85,44 +95,61 @@ export class SociIndexer {
           await this.#deps.indexes.ensure(this.#deps.layers.layer(target, digest));
         } catch (error) {
           // A layer at fault is left out below; a fill that failed may work the next time and ends this attempt.
-          if (!isSpandrelError(error, 'LAYER_CORRUPT', 'LAYER_UNSUPPORTED', 'LAYER_TOO_LARGE')) throw error;
+          if (!isSpandrelError(error) || ERRORS[error.code].retryable) throw error;
         }
       }),
     );
-    return this.#publish(manifest);
+    return (await this.#find(target, manifest)) ?? { layers: [] };
   }
 
-  async #publish(manifest: StoredManifest): Promise<Outcome> {
+  /** The indexed layers, if there is nothing left to build. */
+  async #find(target: Target, manifest: StoredManifest): Promise<IndexedLayers | undefined> {
+    const key = this.#key(target, manifest);
+    const remembered = this.#remembered.get(key);
+    if (remembered !== undefined) return remembered;
+    const eligible = this.eligible(target, manifest);
+    const states = await Promise.all(eligible.map(({ digest }) => this.#deps.indexes.state(digest)));
+    // Whoever asked at the same time may have been faster.
+    const faster = this.#remembered.get(key);
+    if (faster !== undefined || !states.every(isFinal)) return faster;
     const layers: SociLayer[] = [];
-    for (const layer of this.#eligible(manifest)) {
-      const state = await this.#deps.indexes.state(layer.digest);
-      if (state.kind === 'complete' && state.summary.ztoc !== undefined) {
+    for (const [place, layer] of eligible.entries()) {
+      const state = states[place];
+      if (state?.kind === 'complete' && state.summary.ztoc !== undefined) {
         const { ztoc, spanBytes } = state.summary;
         layers.push({ layer, spanBytes, ztoc });
         continue;
       }
-      const reason =
-        state.kind === 'failed'
-          ? state.code
-          : state.kind === 'complete'
-            ? state.summary.reason?.code
-            : undefined;
+      const reason = state === undefined ? undefined : reasonOf(state);
       this.#deps.metrics.indexLayersSkipped.inc({ reason: reason ?? 'INTERNAL' });
       this.#deps.logger.warn({ layer: layer.digest, reason }, 'layer left out of the SOCI index');
     }
-    const outcome = layers.length === 0 ? { descriptor: undefined } : await this.#store(manifest, layers);
-    this.#remembered.set(manifest.digest, outcome);
-    return outcome;
+    const found = { layers };
+    this.#remembered.set(key, found);
+    return found;
   }
 
-  async #store(manifest: StoredManifest, layers: readonly SociLayer[]): Promise<Outcome> {
-    const subject = {
-      mediaType: manifest.mediaType,
-      digest: manifest.digest,
-      size: manifest.bytes.byteLength,
-    };
-    const { bytes, descriptor } = encodeSociIndex({ layers, subject });
-    await this.#deps.store.put({ bytes, digest: descriptor.digest, mediaType: descriptor.mediaType });
-    return { descriptor };
+  async #store(
+    manifest: StoredManifest,
+    layers: readonly SociLayer[],
+    version: SociVersion,
+  ): Promise<Descriptor | undefined> {
+    if (layers.length === 0) return undefined;
+    const { mediaType, digest } = manifest;
+    const subject = { mediaType, digest, size: manifest.bytes.byteLength };
+    const index = encodeSociIndex(version === 'v1' ? { layers, subject } : { layers });
+    const { descriptor } = index;
+    if (!(await this.#deps.store.has(descriptor.digest)))
+      await this.#deps.store.put({ ...descriptor, bytes: index.bytes });
+    return descriptor;
   }
+}
+
+function isFinal(state: LayerIndexState): boolean {
+  return state.kind === 'complete' || (state.kind === 'failed' && !ERRORS[state.code].retryable);
+}
+
+function reasonOf(state: LayerIndexState): string | undefined {
+  if (state.kind === 'failed') return state.code;
+  return state.kind === 'complete' ? state.summary.reason?.code : undefined;
 }

@@ -16,6 +16,9 @@ export const INDEX_DIGEST_ANNOTATION = 'com.amazon.soci.index-digest';
 /** Annotation of a SOCI index in an image index that names the image manifest it belongs to. */
 const MANIFEST_DIGEST = 'com.amazon.soci.image-manifest-digest';
 
+/** Annotation of a layer that becomes the label of its snapshot (soci-snapshotter `fs/fs.go`). */
+const SNAPSHOT_LABEL = 'containerd.io/snapshot/remote/soci.index.digest';
+
 /** A SOCI v2 index and the image manifest that it was made for. */
 export interface PlatformIndex {
   readonly platform: Platform;
@@ -50,6 +53,18 @@ export function wrapManifest(target: OciDescriptor): OciIndex {
   };
 }
 
+export interface ConversionForm {
+  /** List the SOCI indexes behind the image manifests, as `soci` does; nodes find them without. */
+  readonly listsIndexes: boolean;
+  /**
+   * Name the SOCI index in each layer's descriptor too: containerd makes a label of it that the snapshotter trusts without asking a
+   * registry (containerd `core/unpack/unpacker.go`).
+   */
+  readonly labelsLayers: boolean;
+}
+
+export const SOCI_FORM: ConversionForm = { listsIndexes: true, labelsLayers: false };
+
 /**
  * An image with SOCI v2 indexes as `soci convert` rewrites it (soci-snapshotter `soci/soci_convert.go`): all manifests become OCI
  * ones, those that have a SOCI index name it in an annotation, and their descriptors take over their annotations. SOCI indexes of
@@ -61,6 +76,7 @@ export function convertImage(
   image: OciIndex,
   readManifest: (digest: string) => Uint8Array | undefined,
   indexes: readonly PlatformIndex[],
+  form: ConversionForm,
 ): ConvertedImage {
   const manifests: Document[] = [];
   const newDigests = new Map<string, Digest>();
@@ -68,13 +84,14 @@ export function convertImage(
     const bytes = isConvertible(descriptor) ? readManifest(descriptor.digest) : undefined;
     if (bytes === undefined) return descriptor;
     const index = indexes.find(({ manifestDigest }) => manifestDigest === descriptor.digest)?.index;
-    const { document, annotations } = convertManifest(bytes, index);
+    const { document, annotations } = convertManifest(bytes, index, form);
     manifests.push(document);
     newDigests.set(descriptor.digest, document.digest);
     const { digest, mediaType } = document;
     return { ...descriptor, digest, size: document.bytes.byteLength, mediaType, annotations };
   });
-  for (const index of indexes) placeIndex(descriptors, index, newDigests.get(index.manifestDigest) ?? '');
+  for (const index of form.listsIndexes ? indexes : [])
+    placeIndex(descriptors, index, newDigests.get(index.manifestDigest) ?? '');
   const top = { ...image, mediaType: MEDIA_TYPES.ociIndex, manifests: descriptors };
   return { manifests, top: document(encodeOciIndex(top), MEDIA_TYPES.ociIndex) };
 }
@@ -83,9 +100,11 @@ function isConvertible({ mediaType, artifactType }: OciDescriptor): boolean {
   return isManifestType(mediaType) && artifactType !== MEDIA_TYPES.sociIndexV2;
 }
 
-function convertManifest(
+/** One image manifest, rewritten to name its SOCI index if it has one. @throws SpandrelError IMAGE_UNSUPPORTED */
+export function convertManifest(
   bytes: Uint8Array,
   index: Pick<Descriptor, 'digest'> | undefined,
+  { labelsLayers }: Pick<ConversionForm, 'labelsLayers'>,
 ): { document: Document; annotations: ReadonlyMap<string, string> | undefined } {
   const manifest = decodeOciManifest(bytes);
   const annotations =
@@ -97,9 +116,20 @@ function convertManifest(
     // Registries dislike a mixture of Docker's and OCI's types.
     mediaType: MEDIA_TYPES.ociManifest,
     config: { ...manifest.config, mediaType: MEDIA_TYPES.ociConfig },
+    layers: index !== undefined && labelsLayers ? labelLayers(manifest.layers, index) : manifest.layers,
     annotations,
   };
   return { document: document(encodeOciManifest(converted), MEDIA_TYPES.ociManifest), annotations };
+}
+
+function labelLayers(
+  layers: readonly OciDescriptor[] | undefined,
+  { digest }: Pick<Descriptor, 'digest'>,
+): OciDescriptor[] | undefined {
+  return layers?.map((layer) => ({
+    ...layer,
+    annotations: new Map(layer.annotations).set(SNAPSHOT_LABEL, digest),
+  }));
 }
 
 /** Nodes take the first entry of their platform, so SOCI indexes come behind the images. */

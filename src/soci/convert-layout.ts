@@ -4,7 +4,7 @@ import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { formatPlatform, matchesPlatform } from '../core/platform.ts';
 import type { LayerFileIndex } from '../ztoc/index-layer-file.ts';
 import type { ZtocCompression } from '../ztoc/ztoc.ts';
-import { convertImage, type Document, type PlatformIndex } from './convert-image.ts';
+import { convertImage, type Document, type PlatformIndex, SOCI_FORM } from './convert-image.ts';
 import { skipReason, sociCompression } from './layer-selection.ts';
 import { findLayoutImage, madeListBlob, type PlatformImage } from './layout-image.ts';
 import { decodeOciManifest, type OciDescriptor } from './oci-document.ts';
@@ -170,7 +170,7 @@ class LayoutConverter {
     const documents = new Map<string, Buffer>();
     for (const { digest } of index.manifests ?? [])
       documents.set(digest, await readDocument(this.#layout, digest));
-    const { manifests, top } = convertImage(index, (digest) => documents.get(digest), indexes);
+    const { manifests, top } = convertImage(index, (digest) => documents.get(digest), indexes, SOCI_FORM);
     for (const { digest, bytes } of [...manifests, top]) await this.#deps.putBlob(digest, bytes);
     return top;
   }

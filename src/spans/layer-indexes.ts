@@ -14,6 +14,7 @@ import type { LayerIndex } from '../ztoc/layer-index.ts';
 import type { BuildSettings } from '../ztoc/build-messages.ts';
 import type { LayerIndexView } from '../ztoc/layer-index-view.ts';
 import type { LayerSummary } from '../ztoc/layer-summary.ts';
+import type { BuildForecast } from './build-forecast.ts';
 import { detectCompression } from './detect-compression.ts';
 import type { LayerIndexFiles } from './layer-index-files.ts';
 import type { Layer, PushedZtoc } from './layer.ts';
@@ -26,6 +27,8 @@ export interface LayerIndexesDeps {
   readonly limits: { readonly maxUncompressedBytes: number; readonly maxTocEntries: number };
   /** Bytes of open indexes kept in memory. */
   readonly memoryBytes: number;
+  /** Told how long fills and builds take. */
+  readonly forecast: BuildForecast;
   readonly metrics: Metrics;
   readonly logger: Logger;
 }
@@ -187,7 +190,9 @@ export class LayerIndexes implements AsyncDisposable {
           { engine: compression === 'gzip' ? defaultEngine.name : 'zstd' },
           uncompressedBytes,
         );
-      this.#deps.metrics.indexBuildDuration.observe((performance.now() - started) / 1000);
+      const tookMs = performance.now() - started;
+      this.#deps.metrics.indexBuildDuration.observe(tookMs / 1000);
+      this.#deps.forecast.record(index.summary.layerBytes, tookMs);
       this.#deps.logger.info(
         {
           layer: digest,

@@ -22,6 +22,7 @@ export interface ZtocLimits {
 /** Flatbuffers cannot be larger. */
 export const MAX_ZTOC_BYTES = 2 ** 31 - 1;
 
+const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)$/;
 const NO_RECORDS: ReadonlyMap<RawText, RawText> = new Map();
 
 /**
@@ -110,11 +111,17 @@ function readEntry(file: FlatTable): TocEntry {
     gid: file.uint32(slots.gid),
     uname: file.raw(slots.uname),
     gname: file.raw(slots.gname),
-    modTime: printRawText(file.raw(slots.modTime)),
+    modTime: readTime(file.raw(slots.modTime)),
     devMajor: file.int64(slots.devMajor),
     devMinor: file.int64(slots.devMinor),
     paxRecords,
   };
+}
+
+/** Go prints the zone of the machine where the zTOC was made, if it is told no other. */
+function readTime(text: string): string {
+  if (text === '' || TIME.test(text)) return text;
+  throw malformed('a file has a time that is none');
 }
 
 function readType(text: string): EntryType {

@@ -94,6 +94,33 @@ describe('spandrel convert', () => {
     expect(await readdir(other)).toEqual(['thesis.txt']);
   });
 
+  it('indexes a layer that the image lists under two media types', async () => {
+    const copy = join(scratch, 'two-types');
+    await cp(layoutOf('arm64-single'), copy, { recursive: true });
+    const blobPath = (digest: string): string => join(copy, 'blobs', digest.replace(':', '/'));
+    const top = JSON.parse(await readFile(join(copy, 'index.json'), 'utf8')) as {
+      manifests: { digest: string; size: number }[];
+    };
+    const manifest = JSON.parse(await readFile(blobPath(top.manifests[0]?.digest ?? ''), 'utf8')) as {
+      layers: object[];
+    };
+    const docker = { mediaType: 'application/vnd.docker.image.rootfs.diff.tar.gzip' };
+    const layers = manifest.layers.flatMap((layer) => [layer, { ...layer, ...docker }]);
+    const bytes = Buffer.from(JSON.stringify({ ...manifest, layers }));
+    await writeFile(blobPath(digestOf(bytes)), bytes);
+    const manifests = top.manifests.map((entry) => ({
+      ...entry,
+      digest: digestOf(bytes),
+      size: bytes.length,
+    }));
+    await writeFile(join(copy, 'index.json'), JSON.stringify({ ...top, manifests }));
+    const { stdout } = await run(copy, join(scratch, 'two-types-out'), '--json', ...FLAGS);
+    // What `soci` makes of it.
+    expect(JSON.parse(stdout)).toMatchObject({
+      digest: 'sha256:48d790e34c1b35a5bd448f12061bcd510f5b1666aee2c3bf7312427334131735',
+    });
+  });
+
   it('leaves nothing behind when it fails', async () => {
     const broken = join(scratch, 'broken');
     await cp(layoutOf('arm64-single'), broken, { recursive: true });

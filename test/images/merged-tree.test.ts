@@ -36,6 +36,8 @@ function merge(...layers: TocEntry[][]): MergedTree {
   return tree;
 }
 
+const tooLarge = expect.objectContaining({ code: 'LAYER_TOO_LARGE' }) as Error;
+
 function layerOf(tree: MergedTree, path: string): number | undefined {
   return tree.resolve(parseRawText(path), true).node.layer;
 }
@@ -122,5 +124,33 @@ describe('MergedTree', () => {
     const tree = merge([file('../../etc/passwd'), file('/abs')]);
     expect(layerOf(tree, 'etc/passwd')).toBe(0);
     expect(layerOf(tree, 'abs')).toBe(0);
+  });
+});
+
+describe('a hostile layer', () => {
+  it('has entries left out whose paths no file system takes', () => {
+    const long = 'd/'.repeat(500_000);
+    const tree = merge([
+      symlink('link', long),
+      file('link/x'),
+      file(`${long}x`),
+      hardlink('hard', long),
+      file('a'),
+    ]);
+    expect(tree.memoryBytes).toBeLessThan(10_000);
+    expect(layerOf(tree, 'a')).toBe(0);
+  });
+
+  it('cannot have more directories than memory', () => {
+    const deep = Array.from({ length: 3000 }, (_, index) => file(`${index}/${'d/'.repeat(2000)}x`));
+    expect(() => merge(deep)).toThrow(tooLarge);
+  });
+
+  it('cannot lead round in symbolic links for ever', () => {
+    const turns = Array.from({ length: 40 }, (_, index) =>
+      symlink(`l${index}`, `${'./'.repeat(2000)}l${index + 1}`),
+    );
+    const files = Array.from({ length: 1000 }, (_, index) => file(`l0/${index}`));
+    expect(() => merge([...turns, dir('l40'), ...files])).toThrow(tooLarge);
   });
 });

@@ -130,6 +130,18 @@ describe('buildLayer', () => {
     expect(built.build.ztoc === undefined).toBe(code !== undefined);
   });
 
+  it('takes a thousand checkpoints before any output, and reads the layer however many there are', async () => {
+    const gzip = gzipSync(tar);
+    const empty = Buffer.from('000000ffff', 'hex');
+    const blocks = Buffer.concat(Array.from({ length: 5000 }, () => empty));
+    await using built = await build(Buffer.concat([gzip.subarray(0, 10), blocks, gzip.subarray(10)]));
+    expect(built.index.summary.reason?.code).toBe('INDEX_UNMOUNTABLE');
+    expect(built.build.ztoc).toBeUndefined();
+    const empties = [...built.index.spans()].filter(({ uncompressed }) => uncompressed.end === 0);
+    expect(empties.length).toBe(1000);
+    expect(built.index.summary.diffId).toBe(`sha256:${createHash('sha256').update(tar).digest('hex')}`);
+  });
+
   it.each(['gzip', 'zstd', 'none'] as const)(
     'refuses a %s layer that inflates to more than it may',
     async (compression) => {

@@ -1,0 +1,212 @@
+import { BoundedMap } from '../cache/bounded-map.ts';
+import { SingleFlight } from '../cache/single-flight.ts';
+import type { V2Form } from '../config/index-rule.ts';
+import type { Descriptor } from '../core/descriptor.ts';
+import type { Digest } from '../core/digest.ts';
+import { isSpandrelError } from '../core/errors.ts';
+import { MEDIA_TYPES } from '../core/media-types.ts';
+import { matchesPlatform } from '../core/platform.ts';
+import { waitFor } from '../core/wait-for.ts';
+import type { BuildForecast } from '../spans/build-forecast.ts';
+import type { Logger } from '../telemetry/logger.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import { convertToForm, type PlatformManifest } from './convert-to-form.ts';
+import type { IndexPolicies, IndexPolicy } from './index-policy.ts';
+import type { Layers } from './layers.ts';
+import { parseManifest, type StoredManifest } from './manifest.ts';
+import type { ManifestStore } from './manifest-store.ts';
+import type { Manifests } from './manifests.ts';
+import { imageManifests } from './platform.ts';
+import type { PushedIndexes } from './pushed-indexes.ts';
+import type { SociIndexer } from './soci-indexer.ts';
+import { type Target, targetKey } from './target.ts';
+
+export interface LazyImagesDeps {
+  readonly manifests: Manifests;
+  readonly layers: Layers;
+  readonly indexer: SociIndexer;
+  readonly pushed: PushedIndexes;
+  readonly store: ManifestStore;
+  readonly policies: IndexPolicies;
+  readonly forecast: BuildForecast;
+  readonly metrics: Metrics;
+  readonly logger: Logger;
+}
+
+/** What of a tag's request decides about the answer. */
+export interface TagRequest {
+  readonly userAgent: string;
+  /** All `Accept` lines. */
+  readonly accept: string;
+  /** The client has found the proxy as a mirror (`?ns=`). */
+  readonly isMirrored: boolean;
+}
+
+/** What is to be converted of an image. */
+interface Plan {
+  readonly original: StoredManifest;
+  /** The image manifests that get an index; none if the image stays as it is. */
+  readonly images: readonly PlatformManifest[];
+}
+
+const MAX_REMEMBERED = 10_000;
+
+/**
+ * What a tag answers: the image as it is, or with SOCI v2 indexes. Which it is depends on the image, the configuration and on
+ * whether the layers have been indexed, on nothing else: all replicas answer the same digest.
+ */
+export class LazyImages {
+  readonly #deps: LazyImagesDeps;
+  readonly #flights: SingleFlight<Plan>;
+  readonly #plans = new BoundedMap<Plan>({ maxEntries: MAX_REMEMBERED });
+  readonly #converted = new BoundedMap<StoredManifest>({ maxEntries: MAX_REMEMBERED });
+
+  constructor(deps: LazyImagesDeps) {
+    this.#deps = deps;
+    this.#flights = new SingleFlight('index', deps.metrics);
+  }
+
+  /**
+   * The answer to a request for a tag that points to `original`. A client that can be lazy starts the indexing, and waits for it
+   * when it is expected to end in time. `signal` ends the waiting, not the work.
+   */
+  async answer(
+    target: Target,
+    original: StoredManifest,
+    request: TagRequest,
+    signal: AbortSignal,
+  ): Promise<StoredManifest> {
+    const policy = this.#deps.policies.of(target);
+    const form = policy.v2Form ?? (request.isMirrored ? 'mirror' : 'lean');
+    if (!policy.v2 || !acceptsOci(request.accept)) return original;
+    try {
+      const plan = await this.#plan(target, original, policy, signal);
+      if (plan.images.length === 0) return original;
+      const finished = await this.#finished(target, plan, form);
+      if (finished !== undefined) return finished;
+      if (!policy.lazyClients.some((start) => request.userAgent.startsWith(start))) return original;
+      return await this.#hold(target, plan, form, policy, signal);
+    } catch (error) {
+      // The image can be pulled all the same.
+      if (!isSpandrelError(error) || signal.aborted) throw error;
+      this.#deps.logger.warn({ manifest: original.digest, code: error.code }, 'image served without index');
+      return original;
+    }
+  }
+
+  /** Index everything that tags of this image will answer with. @throws SpandrelError of a fill that failed */
+  async index(target: Target, original: StoredManifest, platforms?: IndexPolicy['platforms']): Promise<void> {
+    const policy = this.#deps.policies.of(target);
+    const wanted = platforms === undefined ? policy : { ...policy, platforms };
+    const { images } = await this.#makePlan(target, original, wanted);
+    await Promise.all(images.map(({ manifest }) => this.#deps.indexer.sociIndex(target, manifest, 'v2')));
+  }
+
+  /** The manifests that {@link index} works on. */
+  async planned(
+    target: Target,
+    original: StoredManifest,
+    platforms?: IndexPolicy['platforms'],
+  ): Promise<readonly PlatformManifest[]> {
+    const policy = this.#deps.policies.of(target);
+    const wanted = platforms === undefined ? policy : { ...policy, platforms };
+    return (await this.#makePlan(target, original, wanted)).images;
+  }
+
+  async #hold(
+    target: Target,
+    plan: Plan,
+    form: V2Form,
+    policy: IndexPolicy,
+    signal: AbortSignal,
+  ): Promise<StoredManifest> {
+    const { indexer, forecast, layers } = this.#deps;
+    const work = Promise.all(plan.images.map(({ manifest }) => indexer.sociIndex(target, manifest, 'v2')));
+    // Nobody waits for it if it takes too long; layers remember their failures.
+    work.catch(() => undefined);
+    const missing = plan.images.flatMap(({ manifest }) => indexer.eligible(target, manifest));
+    const left = await layers.unindexedBytes(missing);
+    if (forecast.estimateMs(left) > policy.holdMs) return plan.original;
+    const deadline = AbortSignal.timeout(policy.holdMs);
+    try {
+      await waitFor(work, AbortSignal.any([signal, deadline]));
+    } catch (error) {
+      if (!deadline.aborted || signal.aborted) throw error;
+      return plan.original;
+    }
+    return (await this.#finished(target, plan, form)) ?? plan.original;
+  }
+
+  /** The converted image, if all its indexes are there; the original if it turned out that there is nothing to index. */
+  async #finished(target: Target, plan: Plan, form: V2Form): Promise<StoredManifest | undefined> {
+    const key = `${plan.original.digest} ${form} ${plan.images.map(({ manifest }) => manifest.digest).join()}`;
+    const known = this.#converted.get(key);
+    if (known !== undefined) return known;
+    const { indexer, store, manifests } = this.#deps;
+    const settled = await Promise.all(plan.images.map(({ manifest }) => indexer.isSettled(target, manifest)));
+    if (settled.includes(false)) return undefined;
+    const indexes: { image: PlatformManifest; index: Descriptor }[] = [];
+    for (const image of plan.images) {
+      const index = await indexer.existing(target, image.manifest, 'v2');
+      if (index !== undefined) indexes.push({ image, index });
+    }
+    if (indexes.length === 0) return plan.original;
+    const readChild = async (digest: Digest): Promise<StoredManifest> =>
+      (await manifests.get(target, { digest })).manifest;
+    const { top, others } = await convertToForm(form, plan.original, indexes, readChild);
+    // What the answer leads to must be there before the answer is.
+    for (const document of [...others, top]) await store.put(document);
+    this.#converted.set(key, top);
+    return top;
+  }
+
+  async #plan(
+    target: Target,
+    original: StoredManifest,
+    policy: IndexPolicy,
+    signal: AbortSignal,
+  ): Promise<Plan> {
+    const key = `${targetKey(target)} ${original.digest}`;
+    const known = this.#plans.get(key);
+    if (known !== undefined) return known;
+    const make = async (): Promise<Plan> => {
+      const plan = await this.#makePlan(target, original, policy);
+      const pushed = await Promise.all(
+        plan.images.map(({ manifest }) => this.#deps.pushed.isPushed(target, manifest)),
+      );
+      // What its publisher has indexed is served with the publisher's index.
+      const own = pushed.includes(true) ? { original, images: [] } : plan;
+      this.#plans.set(key, own);
+      return own;
+    };
+    return this.#flights.run(`plan ${key}`, make, signal);
+  }
+
+  async #makePlan(target: Target, original: StoredManifest, policy: IndexPolicy): Promise<Plan> {
+    const parsed = parseManifest(original);
+    if (parsed.kind === 'image') {
+      const { platform } = await this.#deps.layers.imageConfig(target, parsed.config);
+      const images = platform === undefined ? [] : [{ platform, manifest: original }];
+      return { original, images };
+    }
+    if (parsed.manifests.some(({ artifactType }) => artifactType === MEDIA_TYPES.sociIndexV2))
+      return { original, images: [] };
+    const images: PlatformManifest[] = [];
+    const available = imageManifests(parsed.manifests);
+    for (const wanted of available.length === 1 ? [undefined] : policy.platforms) {
+      const found = available.find(
+        ({ platform }) => wanted === undefined || (platform && matchesPlatform(wanted, platform)),
+      );
+      if (found?.platform === undefined) continue;
+      const { manifest } = await this.#deps.manifests.get(target, { digest: found.digest });
+      images.push({ platform: found.platform, manifest });
+    }
+    return { original, images };
+  }
+}
+
+/** Clients that list what they take without OCI's types get what the upstream has. */
+function acceptsOci(accept: string): boolean {
+  const types = accept.split(',').map((type) => type.split(';', 1)[0]?.trim());
+  return types.includes(MEDIA_TYPES.ociIndex) && types.includes(MEDIA_TYPES.ociManifest);
+}

@@ -1,0 +1,253 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import { convertLayout } from '../../src/soci/convert-layout.ts';
+import { openOciLayout } from '../../src/soci/oci-layout.ts';
+import { indexLayerFile } from '../../src/ztoc/index-layer-file.ts';
+import { NO_LIMITS } from '../helpers/built-layer.ts';
+import { LayoutUpstream } from '../helpers/layout-upstream.ts';
+import { RunningApp } from '../helpers/running-app.ts';
+import { SnapshotterClient } from '../helpers/snapshotter-client.ts';
+
+const SPAN_BYTES = 16_384;
+const OCI = 'application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json';
+const DOCKER =
+  'application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json';
+const CONTAINERD = 'containerd/2.2.6+unknown';
+
+let root: string;
+beforeEach(async () => void (root = await mkdtemp(join(tmpdir(), 'spandrel-lazy-'))));
+afterEach(() => rm(root, { recursive: true }));
+
+function startApp(
+  upstream: LayoutUpstream,
+  environment: Record<string, string> = {},
+  store = root,
+): Promise<RunningApp> {
+  return RunningApp.start({
+    upstreams: [{ name: 'up', host: 'registry.test', url: upstream.url, default: true }],
+    root: store,
+    environment: {
+      SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
+      SPANDREL_INDEX_SPAN_BYTES: String(SPAN_BYTES),
+      ...environment,
+    },
+  });
+}
+
+interface Resolved {
+  readonly digest: string;
+  readonly type: string;
+  readonly body: string;
+}
+
+async function resolve(
+  app: RunningApp,
+  options: { method?: string; accept?: string; userAgent?: string; query?: string } = {},
+): Promise<Resolved> {
+  const { method = 'GET', accept = OCI, userAgent = CONTAINERD, query = '' } = options;
+  const response = await fetch(`${app.url}/v2/up/app/manifests/latest${query}`, {
+    method,
+    headers: { accept, 'user-agent': userAgent },
+  });
+  expect(response.status).toBe(200);
+  return {
+    digest: response.headers.get('docker-content-digest') ?? '',
+    type: response.headers.get('content-type') ?? '',
+    body: await response.text(),
+  };
+}
+
+/** What `soci convert` makes of the image, by our converter, which other tests hold against `soci`. */
+async function convertedDigest(upstream: LayoutUpstream, platforms: 'all' | []): Promise<string> {
+  const layout = await openOciLayout(upstream.folder);
+  const { top } = await convertLayout(
+    layout,
+    {
+      platforms,
+      host: { os: 'linux', architecture: 'amd64' },
+      spanBytes: SPAN_BYTES,
+      minLayerBytes: 0,
+      optimizeXattrs: false,
+      prefetchPaths: [],
+    },
+    {
+      putBlob: () => Promise.resolve(),
+      indexLayer: ({ path, range }, digest, compression) =>
+        indexLayerFile(
+          {
+            path,
+            range,
+            digest,
+            compression,
+            spanBytes: SPAN_BYTES,
+            limits: NO_LIMITS,
+            scratchPath: join(root, digest.slice(7)),
+          },
+          () => undefined,
+        ),
+    },
+  );
+  return top.digest;
+}
+
+describe('a tag', () => {
+  it('answers the first pull of a small image with its index, and reads every file of it', async () => {
+    await using upstream = await LayoutUpstream.start('prefetch');
+    await using app = await startApp(upstream);
+    const client = new SnapshotterClient({ repositoryUrl: `${app.url}/v2/up/app` });
+    const { top } = await client.start('latest');
+    expect(top).not.toBe(upstream.digest);
+    expect(client.mountedLayers).toHaveLength(4);
+    expect((await client.readFile('usr/lib/big.bin')).equals(await upstream.file('usr/lib/big.bin'))).toBe(
+      true,
+    );
+    await client.readEverything();
+  });
+
+  it('answers the same by HEAD and GET, after a restart, and on another replica', async () => {
+    await using upstream = await LayoutUpstream.start('platforms-all');
+    const seen = new Set<string>();
+    for (const store of [root, root, join(root, 'other')]) {
+      await using app = await startApp(upstream, {}, store);
+      seen.add((await resolve(app)).digest);
+      seen.add((await resolve(app, { method: 'HEAD' })).digest);
+    }
+    expect(seen.size).toBe(1);
+    expect(seen.has(upstream.digest)).toBe(false);
+  });
+
+  it('answers in the full form what soci convert makes', async () => {
+    await using upstream = await LayoutUpstream.start('platforms-all');
+    const environment = {
+      SPANDREL_INDEX_V2_FORM: 'full',
+      SPANDREL_INDEX_PLATFORMS: '["linux/amd64","linux/arm64"]',
+    };
+    await using app = await startApp(upstream, environment);
+    const { digest } = await resolve(app);
+    expect(digest).toBe(await convertedDigest(upstream, 'all'));
+    for (const architecture of ['amd64', 'arm64']) {
+      const client = new SnapshotterClient({ repositoryUrl: `${app.url}/v2/up/app`, architecture });
+      expect((await client.start('latest')).top).toBe(digest);
+      await client.readEverything();
+    }
+  });
+
+  it('answers in the full form for a single manifest what soci convert makes', async () => {
+    await using upstream = await LayoutUpstream.start('docker-single');
+    await using app = await startApp(upstream, { SPANDREL_INDEX_V2_FORM: 'full' });
+    expect((await resolve(app)).digest).toBe(await convertedDigest(upstream, []));
+  });
+
+  it('answers in the lean form the same image manifest without listing the index', async () => {
+    await using upstream = await LayoutUpstream.start('platforms-all');
+    await using full = await startApp(upstream, { SPANDREL_INDEX_V2_FORM: 'full' }, join(root, 'full'));
+    await using lean = await startApp(upstream, {}, join(root, 'lean'));
+    const ofFull = new SnapshotterClient({ repositoryUrl: `${full.url}/v2/up/app` });
+    const ofLean = new SnapshotterClient({ repositoryUrl: `${lean.url}/v2/up/app` });
+    const [a, b] = [await ofFull.start('latest'), await ofLean.start('latest')];
+    expect(b.manifest).toBe(a.manifest);
+    expect(b.top).not.toBe(a.top);
+    expect((await resolve(lean)).body).not.toContain('soci.index.v2');
+    expect(ofLean.bytes).toBeLessThan(ofFull.bytes);
+  });
+
+  it('names the index in the layers for nodes that know the proxy as a mirror', async () => {
+    await using upstream = await LayoutUpstream.start('five-layers');
+    await using app = await startApp(upstream);
+    const query = '?ns=registry.test';
+    const response = await fetch(`${app.url}/v2/app/manifests/latest${query}`, {
+      headers: { accept: OCI, 'user-agent': CONTAINERD },
+    });
+    const { manifests } = (await response.json()) as {
+      manifests: { digest: string; artifactType?: string }[];
+    };
+    expect(manifests.map(({ artifactType }) => artifactType)).toContain(
+      'application/vnd.amazon.soci.index.v2+json',
+    );
+    const image = await fetch(`${app.url}/v2/app/manifests/${manifests[0]?.digest}${query}`);
+    const { layers } = (await image.json()) as { layers: { annotations?: Record<string, string> }[] };
+    for (const { annotations } of layers) {
+      expect(annotations?.['containerd.io/snapshot/remote/soci.index.digest']).toBe(manifests.at(-1)?.digest);
+    }
+  });
+
+  it('answers the original to its own digest, to clients without the OCI types, and starts nothing for others', async () => {
+    await using upstream = await LayoutUpstream.start('docker-single');
+    await using app = await startApp(upstream);
+    for (const options of [
+      { accept: DOCKER },
+      { userAgent: 'skopeo/1.18' },
+      { userAgent: 'crane/0.20' },
+      { userAgent: 'docker/28.0' },
+    ]) {
+      expect((await resolve(app, options)).digest).toBe(upstream.digest);
+    }
+    expect(await app.metric('spandrel_index_builds_total{outcome="indexed"}')).toBe(0);
+    expect((await resolve(app)).digest).not.toBe(upstream.digest);
+    const original = await fetch(`${app.url}/v2/up/app/manifests/${upstream.digest}`);
+    expect(Buffer.from(await original.arrayBuffer()).equals(await upstream.blob(upstream.digest))).toBe(true);
+    expect((await resolve(app, { accept: DOCKER })).digest).toBe(upstream.digest);
+  });
+
+  it('does not wait where that would take too long, and is lazy the next time', async () => {
+    await using upstream = await LayoutUpstream.start('five-layers');
+    await using app = await startApp(upstream, { SPANDREL_INDEX_HOLD_MS: '0' });
+    expect((await resolve(app)).digest).toBe(upstream.digest);
+    const image = `${app.url}/v2/up/app/_soci/images/latest`;
+    await expect
+      .poll(
+        async () =>
+          ((await (await fetch(image)).json()) as { platforms: { soci: object }[] }).platforms[0]?.soci,
+        { timeout: 30_000 },
+      )
+      .toHaveProperty('v2');
+    expect((await resolve(app)).digest).not.toBe(upstream.digest);
+  });
+
+  it('answers an image that was pushed with a SOCI index as it is', async () => {
+    await using upstream = await LayoutUpstream.start('five-layers', 'expected');
+    await using app = await startApp(upstream);
+    expect((await resolve(app)).digest).toBe(upstream.digest);
+  });
+
+  it('leaves out a layer at fault, and answers the original where no layer can be indexed', async () => {
+    await using bad = await LayoutUpstream.start('one-bad-layer');
+    await using empty = await LayoutUpstream.start('no-layers');
+    await using first = await startApp(bad, {}, join(root, 'bad'));
+    await using second = await startApp(empty, {}, join(root, 'empty'));
+    const client = new SnapshotterClient({ repositoryUrl: `${first.url}/v2/up/app` });
+    await client.start('latest');
+    expect(client.mountedLayers).toHaveLength(1);
+    expect((await resolve(second)).digest).toBe(empty.digest);
+  });
+
+  it.each([
+    [{ v2: false }, false],
+    [{ preserveDigests: true }, false],
+    [{ repository: 'ap*', v2: false }, false],
+    [{ repository: 'team/**', v2: false }, true],
+    [{ upstream: 'other', v2: false }, true],
+    [{ minLayerBytes: '1GiB' }, false],
+    [{ platforms: ['linux/s390x'] }, false],
+    [{ platforms: ['linux/arm64'] }, true],
+    [{ lazyClients: ['nerdctl/'] }, false],
+  ])('follows the rule %j', async (rule, isConverted) => {
+    await using upstream = await LayoutUpstream.start('platforms-all');
+    await using app = await startApp(upstream, { SPANDREL_INDEX_RULES: JSON.stringify([rule]) });
+    expect((await resolve(app)).digest === upstream.digest).toBe(!isConverted);
+  });
+
+  it('keeps the original digest lazy through v1', async () => {
+    await using upstream = await LayoutUpstream.start('platforms-all');
+    await using app = await startApp(upstream, {
+      SPANDREL_INDEX_RULES: JSON.stringify([{ preserveDigests: true }]),
+    });
+    const client = new SnapshotterClient({ repositoryUrl: `${app.url}/v2/up/app`, discovery: 'v1' });
+    expect((await client.start('latest')).top).toBe(upstream.digest);
+    await client.readEverything();
+  });
+});
