@@ -13,6 +13,7 @@ import { containerPlatform } from './core/platform.ts';
 import { createAdminServer } from './http/admin-server.ts';
 import { RateLimiter } from './http/rate-limiter.ts';
 import { createRegistryServer } from './http/registry-server.ts';
+import { ConfigGate } from './images/config-gate.ts';
 import { DerivedBlobs } from './images/derived-blobs.ts';
 import { ImageFiles } from './images/image-files.ts';
 import { ImageOverview } from './images/image-overview.ts';
@@ -149,6 +150,7 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     reader,
     derivedBlobs: new DerivedBlobs(ztocs),
     lazyImages,
+    configGate: new ConfigGate(manifestStore),
     referrers: new Referrers({
       manifests,
       indexer,

@@ -1,6 +1,7 @@
 import type { Digest } from '../core/digest.ts';
 import type { Reference } from '../core/image-name.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
+import type { ConfigGate } from '../images/config-gate.ts';
 import type { DerivedBlobs } from '../images/derived-blobs.ts';
 import type { Layers } from '../images/layers.ts';
 import type { LazyImages } from '../images/lazy-images.ts';
@@ -17,6 +18,7 @@ export interface DistributionDeps {
   readonly layers: Layers;
   readonly derivedBlobs: DerivedBlobs;
   readonly lazyImages: LazyImages;
+  readonly configGate: ConfigGate;
   readonly referrers: Referrers;
 }
 
@@ -33,6 +35,7 @@ export async function handleManifest(
   const found = await deps.manifests.get(exchange.target, reference, exchange.signal);
   const { source } = found;
   // A digest always answers its own bytes; what a tag stands for may have been indexed.
+  if ('digest' in reference) await noteManifest(deps, exchange, found.manifest);
   const manifest = 'tag' in reference ? await lazyAnswer(deps, exchange, found.manifest) : found.manifest;
   return answerContent(
     {
@@ -49,16 +52,31 @@ export async function handleManifest(
   );
 }
 
+/** What is served in the `mirror` form has the client's next steps watched. */
+async function noteManifest(
+  { configGate }: DistributionDeps,
+  exchange: Exchange,
+  manifest: StoredManifest,
+): Promise<void> {
+  if (!isMirrored(exchange)) return;
+  configGate.note(exchange.client, manifest.digest, 'asked');
+  await configGate.learn(manifest);
+}
+
+function isMirrored({ query }: Exchange): boolean {
+  return query.has('ns');
+}
+
 function lazyAnswer(
   deps: DistributionDeps,
   exchange: Exchange,
   original: StoredManifest,
 ): Promise<StoredManifest> {
-  const { target, headers, query, signal } = exchange;
+  const { target, headers, signal } = exchange;
   const request = {
     userAgent: headers['user-agent'] ?? '',
     accept: headers.accept ?? '',
-    isMirrored: query.has('ns'),
+    isMirrored: isMirrored(exchange),
   };
   return deps.lazyImages.answer(target, original, request, signal);
 }
@@ -70,6 +88,10 @@ export async function handleBlob(
   digest: Digest,
 ): Promise<Answer> {
   const headers = { 'docker-content-digest': digest };
+  if (isMirrored(exchange)) {
+    deps.configGate.note(exchange.client, digest, 'asked');
+    if (exchange.method === 'GET') await deps.configGate.pass(exchange.client, digest, exchange.signal);
+  }
   const derived = await deps.derivedBlobs.get(digest, acceptsGzip(exchange));
   if (derived !== undefined) {
     const { bytes, encoding } = derived;
@@ -86,6 +108,7 @@ export async function handleBlob(
         source: 'disk',
         async *read(range) {
           yield bytes.subarray(range.start, range.end);
+          if (isMirrored(exchange)) deps.configGate.note(exchange.client, digest, 'got');
         },
       },
       exchange.headers,

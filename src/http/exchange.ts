@@ -6,6 +6,8 @@ import type { Target } from '../images/target.ts';
 export interface Exchange {
   readonly method: 'GET' | 'HEAD';
   readonly target: Target;
+  /** Address of the client. */
+  readonly client: string;
   readonly query: URLSearchParams;
   readonly headers: IncomingHttpHeaders;
   /** Path and query as the client wrote them, for links to further pages. */

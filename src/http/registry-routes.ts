@@ -31,6 +31,7 @@ export interface RegistryRequest {
   readonly method: 'GET' | 'HEAD';
   readonly path: RegistryPath;
   readonly query: URLSearchParams;
+  readonly client: string;
   readonly headers: IncomingHttpHeaders;
   readonly url: string;
   readonly signal: AbortSignal;

@@ -126,7 +126,15 @@ async function answerRequest(
   const path = parseRegistryPath(rawPath);
   onRoute(path.route);
   const query = new URLSearchParams(question < 0 ? '' : url.slice(question + 1));
-  return routeRegistryRequest(deps, { method, path, query, headers: message.headers, url, signal });
+  return routeRegistryRequest(deps, {
+    method,
+    path,
+    query,
+    headers: message.headers,
+    client: address,
+    url,
+    signal,
+  });
 }
 
 /** An error answer; nothing at all if the head has been sent or the client has gone. */

@@ -11,16 +11,21 @@ export interface TreeNode {
   children: Map<string, TreeNode> | undefined;
 }
 
+/** How large a tree may become. */
+export interface TreeSize {
+  /** Files and directories. An archive of deep paths makes thousands of directories with each of its files. */
+  readonly nodes: number;
+  /** Segments of symbolic links that are followed while layers are applied: a few for each file that is behind one. */
+  readonly linkSegments: number;
+}
+
 const WHITEOUT_PREFIX = '.wh.';
 const OPAQUE_WHITEOUT = '.wh..wh..opq';
 /** As in Linux, path_resolution(7). */
 const MAX_SYMLINKS = 40;
 /** As in Linux: no unpacker can make a longer path, nor a symbolic link with a longer target. */
 const MAX_PATH_BYTES = 4095;
-/** Against archives of deep paths, of which each makes thousands of directories. */
-const MAX_NODES = 4_000_000;
-/** Segments of symbolic links that are followed while layers are applied: a few for each of millions of files. */
-const MAX_LINK_SEGMENTS = 20_000_000;
+const MAX_SIZE: TreeSize = { nodes: 4_000_000, linkSegments: 20_000_000 };
 /** Rough cost of a node with its map slot, for the caches that hold trees. */
 const NODE_BYTES = 400;
 
@@ -33,6 +38,11 @@ export class MergedTree {
   #layers = 0;
   #nodes = 1;
   #linkSegments = 0;
+  readonly #maxSize: TreeSize;
+
+  constructor(maxSize: TreeSize = MAX_SIZE) {
+    this.#maxSize = maxSize;
+  }
 
   get memoryBytes(): number {
     return this.#nodes * NODE_BYTES;
@@ -58,7 +68,8 @@ export class MergedTree {
   }
 
   #checkSize(): void {
-    if (this.#nodes > MAX_NODES || this.#linkSegments > MAX_LINK_SEGMENTS)
+    const { nodes, linkSegments } = this.#maxSize;
+    if (this.#nodes > nodes || this.#linkSegments > linkSegments)
       throw new SpandrelError(
         'LAYER_TOO_LARGE',
         'the layers of the image have too many directories or links',

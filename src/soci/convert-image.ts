@@ -17,7 +17,7 @@ export const INDEX_DIGEST_ANNOTATION = 'com.amazon.soci.index-digest';
 const MANIFEST_DIGEST = 'com.amazon.soci.image-manifest-digest';
 
 /** Annotation of a layer that becomes the label of its snapshot (soci-snapshotter `fs/fs.go`). */
-const SNAPSHOT_LABEL = 'containerd.io/snapshot/remote/soci.index.digest';
+export const SNAPSHOT_LABEL = 'containerd.io/snapshot/remote/soci.index.digest';
 
 /** A SOCI v2 index and the image manifest that it was made for. */
 export interface PlatformIndex {

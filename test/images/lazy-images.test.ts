@@ -175,6 +175,38 @@ describe('a tag', () => {
     }
   });
 
+  it('holds the config back from such a node until it has the zTOCs, and from no other', async () => {
+    await using upstream = await LayoutUpstream.start('five-layers');
+    await using app = await startApp(upstream);
+    const get = async (path: string): Promise<Buffer> => {
+      const response = await fetch(`${app.url}/v2/app/${path}?ns=registry.test`, {
+        headers: { accept: OCI, 'user-agent': CONTAINERD },
+      });
+      expect(response.status).toBe(200);
+      return Buffer.from(await response.arrayBuffer());
+    };
+    const getJson = async <T>(path: string): Promise<T> => JSON.parse((await get(path)).toString()) as T;
+    interface Listed {
+      readonly digest: string;
+    }
+    const { manifests } = await getJson<{ manifests: Listed[] }>('manifests/latest');
+    const image = await getJson<{ config: Listed }>(`manifests/${manifests[0]?.digest}`);
+    const order: string[] = [];
+    const config = get(`blobs/${image.config.digest}`).then(() => order.push('config'));
+    const index = await getJson<{ layers: Listed[] }>(`manifests/${manifests.at(-1)?.digest}`);
+    for (const { digest } of index.layers) {
+      await get(`blobs/${digest}`);
+      order.push('zTOC');
+    }
+    await config;
+    expect(order).toEqual([...index.layers.map(() => 'zTOC'), 'config']);
+
+    // Another address has not asked for anything, and waits a moment only; without `ns` nobody waits.
+    const response = await fetch(`${app.url}/v2/up/app/blobs/${image.config.digest}`);
+    expect(response.status).toBe(200);
+    await response.arrayBuffer();
+  });
+
   it('answers the original to its own digest, to clients without the OCI types, and starts nothing for others', async () => {
     await using upstream = await LayoutUpstream.start('docker-single');
     await using app = await startApp(upstream);

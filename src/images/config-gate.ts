@@ -1,0 +1,118 @@
+import { setTimeout as pause } from 'node:timers/promises';
+
+import { BoundedMap } from '../cache/bounded-map.ts';
+import { type Digest, isDigest } from '../core/digest.ts';
+import { isSpandrelError } from '../core/errors.ts';
+import { waitFor } from '../core/wait-for.ts';
+import { SNAPSHOT_LABEL } from '../soci/convert-image.ts';
+import { parseSociIndex } from '../soci/parse-soci-index.ts';
+import { parseManifest, type StoredManifest } from './manifest.ts';
+import type { ManifestStore } from './manifest-store.ts';
+
+/** What a node must have before it gets the config of an image. */
+interface GatedImage {
+  readonly sociIndex: Digest;
+  readonly ztocs: readonly Digest[];
+}
+
+/** What one client has asked for and got lately. */
+class ClientProgress {
+  readonly #asked = new BoundedMap<object>({ maxEntries: MAX_REMEMBERED_BLOBS });
+  readonly #got = new BoundedMap<object>({ maxEntries: MAX_REMEMBERED_BLOBS });
+  #changed = Promise.withResolvers<void>();
+
+  note(digest: Digest, what: 'asked' | 'got'): void {
+    (what === 'asked' ? this.#asked : this.#got).set(digest, NOTED);
+    const { resolve } = this.#changed;
+    this.#changed = Promise.withResolvers();
+    resolve();
+  }
+
+  /** Settles with the next note. */
+  get changed(): Promise<void> {
+    return this.#changed.promise;
+  }
+
+  hasAll({ ztocs }: GatedImage): boolean {
+    return ztocs.every((ztoc) => this.#got.get(ztoc) !== undefined);
+  }
+
+  hasAskedForAny({ sociIndex, ztocs }: GatedImage): boolean {
+    return [sociIndex, ...ztocs].some((digest) => this.#asked.get(digest) !== undefined);
+  }
+}
+
+const NOTED = {};
+const MAX_IMAGES = 10_000;
+const MAX_CLIENTS = 10_000;
+const MAX_REMEMBERED_BLOBS = 1000;
+/** A client that has not asked for a zTOC by then does not want them, or has them from an earlier pull. */
+const GRACE_MS = 1_000;
+/** What has been sent is on its way to the client, which then checks and stores it. */
+const SETTLE_MS = 100;
+/** Against a client that asks and does not read. */
+const MAX_HOLD_MS = 15_000;
+
+/**
+ * Holds back the config of an image in the `mirror` form until the node has the zTOCs. containerd starts to unpack when it has the
+ * config, and the snapshotter must find the zTOCs in containerd's content store by then; it would look for them at the origin.
+ */
+export class ConfigGate {
+  readonly #store: ManifestStore;
+  readonly #images = new BoundedMap<GatedImage>({ maxEntries: MAX_IMAGES });
+  readonly #clients = new BoundedMap<ClientProgress>({ maxEntries: MAX_CLIENTS });
+
+  constructor(store: ManifestStore) {
+    this.#store = store;
+  }
+
+  /** An image manifest is about to be served; only those in the `mirror` form matter. */
+  async learn(manifest: StoredManifest): Promise<void> {
+    if (!manifest.bytes.includes(SNAPSHOT_LABEL)) return;
+    try {
+      const image = parseManifest(manifest);
+      const sociIndex = image.kind === 'image' ? image.layers[0]?.annotations?.[SNAPSHOT_LABEL] : undefined;
+      if (image.kind !== 'image' || sociIndex === undefined || !isDigest(sociIndex)) return;
+      const index = await this.#store.get(sociIndex);
+      if (index === undefined) return;
+      const { layers } = parseSociIndex(index.bytes, manifest.digest);
+      this.#images.set(image.config.digest, { sociIndex, ztocs: layers.map(({ ztoc }) => ztoc) });
+    } catch (error) {
+      // Somebody else's labels.
+      if (!isSpandrelError(error, 'IMAGE_UNSUPPORTED', 'INDEX_MALFORMED')) throw error;
+    }
+  }
+
+  /** A client, known by its address, has asked for a manifest or blob, or has got all of it. */
+  note(client: string, digest: Digest, what: 'asked' | 'got'): void {
+    this.#progress(client).note(digest, what);
+  }
+
+  /** Resolves when the client may have the blob: at once unless it is the config of a gated image. @throws the reason of `signal` */
+  async pass(client: string, config: Digest, signal: AbortSignal): Promise<void> {
+    const image = this.#images.get(config);
+    if (image === undefined) return;
+    const progress = this.#progress(client);
+    const grace = AbortSignal.timeout(GRACE_MS);
+    const limit = AbortSignal.timeout(MAX_HOLD_MS);
+    if (progress.hasAll(image)) return;
+    while (!progress.hasAll(image)) {
+      const patience = progress.hasAskedForAny(image) ? limit : grace;
+      if (patience.aborted) return;
+      try {
+        await waitFor(progress.changed, AbortSignal.any([signal, patience]));
+      } catch (error) {
+        if (signal.aborted) throw error;
+      }
+    }
+    await pause(SETTLE_MS, undefined, { signal });
+  }
+
+  #progress(client: string): ClientProgress {
+    const known = this.#clients.get(client);
+    if (known !== undefined) return known;
+    const progress = new ClientProgress();
+    this.#clients.set(client, progress);
+    return progress;
+  }
+}
