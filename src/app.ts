@@ -23,9 +23,12 @@ import { LazyImages } from './images/lazy-images.ts';
 import { Layers } from './images/layers.ts';
 import { ManifestStore } from './images/manifest-store.ts';
 import { Manifests } from './images/manifests.ts';
+import { PullLog } from './images/pull-log.ts';
 import { PushedIndexes } from './images/pushed-indexes.ts';
 import { Referrers } from './images/referrers.ts';
+import { ServedImages } from './images/served-images.ts';
 import { SociIndexer } from './images/soci-indexer.ts';
+import { WarmJobs } from './images/warm-jobs.ts';
 import { WorkerPool } from './inflate/worker-pool.ts';
 import { BuildForecast } from './spans/build-forecast.ts';
 import { LayerIndexFiles } from './spans/layer-index-files.ts';
@@ -140,6 +143,11 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     metrics,
     logger,
   });
+  const pullLog = new PullLog(knownLayers, metrics);
+  const servedImages = new ServedImages();
+  const warmJobs = opening.use(
+    new WarmJobs({ upstreams, manifests, layers, indexes, indexer, lazyImages, logger }),
+  );
   const treeBytes = Math.floor(config.cache.memoryBytes * TREE_SHARE);
 
   const registry = createRegistryServer({
@@ -151,6 +159,8 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     derivedBlobs: new DerivedBlobs(ztocs),
     lazyImages,
     configGate: new ConfigGate(manifestStore),
+    pullLog,
+    servedImages,
     referrers: new Referrers({
       manifests,
       indexer,
@@ -159,7 +169,7 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
       logger,
     }),
     imageFiles: new ImageFiles({ manifests, layers, indexes, maxBytes: treeBytes, metrics }),
-    imageOverview: new ImageOverview({ manifests, layers, indexer, pushed, policies }),
+    imageOverview: new ImageOverview({ manifests, layers, indexer, pushed, policies, pullLog }),
     limits: config.limits,
     metrics,
     logger,
@@ -170,7 +180,15 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     ...(await readTls(config)),
   });
   let stopping = false;
-  const admin = createAdminServer({ blobs, redis, metrics, logger, accepting: () => !stopping });
+  const admin = createAdminServer({
+    blobs,
+    redis,
+    warmJobs,
+    servedImages,
+    metrics,
+    logger,
+    accepting: () => !stopping,
+  });
 
   const owned = opening.move();
   return {

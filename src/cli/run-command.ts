@@ -24,6 +24,11 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     about: 'make and look into zTOCs',
     run: async (args) => (await import('./ztoc.ts')).ztoc(args),
   },
+  warm: {
+    usage: 'warm IMAGE [--platform P] [--admin URL]',
+    about: 'have a running proxy index an image',
+    run: async (args) => (await import('./warm.ts')).warm(args),
+  },
   convert: {
     usage: 'convert LAYOUT OUT [--format oci-dir]',
     about: 'add SOCI v2 indexes to an image, offline',

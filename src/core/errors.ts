@@ -24,6 +24,7 @@ export const ERRORS = {
   FILE_UNKNOWN: entry(404, false, 'The layer or image has no such file.'),
   SPAN_UNKNOWN: entry(404, false, 'The layer has no span of this number.'),
   PLATFORM_UNKNOWN: entry(404, false, 'The image has no manifest for this platform.'),
+  JOB_UNKNOWN: entry(404, false, 'There is no such job, or it is too long ago.'),
   ROUTE_UNKNOWN: entry(404, false, 'No such route.'),
   UNSUPPORTED: entry(405, false, 'The proxy is read-only: push to the upstream registry itself.'),
   FILE_NOT_REGULAR: entry(

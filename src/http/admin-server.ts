@@ -4,13 +4,19 @@ import type { BlobStore } from '../blobs/blob-store.ts';
 import type { RedisCache } from '../cache/redis-cache.ts';
 import { parseDigest } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
+import { parseEcrPush } from '../images/ecr-event.ts';
+import type { ServedImages } from '../images/served-images.ts';
+import type { WarmJobs } from '../images/warm-jobs.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { answerError } from './error-answer.ts';
+import { parseWarmRequest } from './warm-request.ts';
 
 export interface AdminServerDeps {
   readonly blobs: BlobStore;
   readonly redis: RedisCache | undefined;
+  readonly warmJobs: WarmJobs;
+  readonly servedImages: ServedImages;
   readonly metrics: Metrics;
   readonly logger: Logger;
   /** Turns false when the process is being stopped. */
@@ -46,6 +52,23 @@ export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
     if (!(await deps.blobs.deleteBlob(digest)))
       throw new SpandrelError('BLOB_UNKNOWN', 'the store has no such blob');
     return reply.code(204).send();
+  });
+
+  server.post<{ Body: unknown }>('/api/v1/warm', async (request, reply) => {
+    const { image, platforms } = parseWarmRequest(request.body);
+    return reply.code(202).send(await deps.warmJobs.start(image, platforms));
+  });
+  server.get('/api/v1/images', () => ({ images: deps.servedImages.list() }));
+  server.get('/api/v1/jobs', async () => ({ jobs: await deps.warmJobs.list() }));
+  server.get<{ Params: { id: string } }>('/api/v1/jobs/:id', async (request) => {
+    const job = await deps.warmJobs.get(request.params.id);
+    if (job === undefined) throw new SpandrelError('JOB_UNKNOWN', 'there is no such job, or no longer');
+    return job;
+  });
+  server.post<{ Body: unknown }>('/api/v1/events/ecr', async (request, reply) => {
+    const image = parseEcrPush(request.body);
+    if (image === undefined) return reply.code(202).send({ ignored: 'no image has been pushed' });
+    return reply.code(202).send(await deps.warmJobs.start(image));
   });
 
   server.setNotFoundHandler((request) => {

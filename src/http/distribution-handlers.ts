@@ -7,7 +7,9 @@ import type { Layers } from '../images/layers.ts';
 import type { LazyImages } from '../images/lazy-images.ts';
 import type { StoredManifest } from '../images/manifest.ts';
 import type { Manifests } from '../images/manifests.ts';
+import type { PullLog } from '../images/pull-log.ts';
 import type { Referrers } from '../images/referrers.ts';
+import type { ServedImages } from '../images/served-images.ts';
 import { type Answer, jsonAnswer } from './answer.ts';
 import { answerContent } from './content-answer.ts';
 import type { Exchange } from './exchange.ts';
@@ -19,6 +21,8 @@ export interface DistributionDeps {
   readonly derivedBlobs: DerivedBlobs;
   readonly lazyImages: LazyImages;
   readonly configGate: ConfigGate;
+  readonly pullLog: PullLog;
+  readonly servedImages: ServedImages;
   readonly referrers: Referrers;
 }
 
@@ -36,7 +40,8 @@ export async function handleManifest(
   const { source } = found;
   // A digest always answers its own bytes; what a tag stands for may have been indexed.
   if ('digest' in reference) await noteManifest(deps, exchange, found.manifest);
-  const manifest = 'tag' in reference ? await lazyAnswer(deps, exchange, found.manifest) : found.manifest;
+  const manifest =
+    'tag' in reference ? await lazyAnswer(deps, exchange, reference.tag, found.manifest) : found.manifest;
   return answerContent(
     {
       sizeBytes: manifest.bytes.byteLength,
@@ -67,9 +72,10 @@ function isMirrored({ query }: Exchange): boolean {
   return query.has('ns');
 }
 
-function lazyAnswer(
+async function lazyAnswer(
   deps: DistributionDeps,
   exchange: Exchange,
+  tag: string,
   original: StoredManifest,
 ): Promise<StoredManifest> {
   const { target, headers, signal } = exchange;
@@ -78,7 +84,9 @@ function lazyAnswer(
     accept: headers.accept ?? '',
     isMirrored: isMirrored(exchange),
   };
-  return deps.lazyImages.answer(target, original, request, signal);
+  const answer = await deps.lazyImages.answer(target, original, request, signal);
+  deps.servedImages.note(target, tag, original.digest, answer.digest);
+  return answer;
 }
 
 /** OCI distribution spec, "Pulling blobs". */
@@ -128,6 +136,8 @@ export async function handleBlob(
       exchange.headers,
     );
   }
+  const { range, 'user-agent': userAgent = '', 'accept-encoding': codings = '' } = exchange.headers;
+  deps.pullLog.note(digest, { client: exchange.client, range, userAgent, acceptEncoding: codings });
   const handle = await deps.layers.openBlob(exchange.target, digest, exchange.signal);
   return answerContent(
     {

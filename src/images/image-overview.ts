@@ -7,6 +7,7 @@ import type { LayerDescription, Layers } from './layers.ts';
 import { parseManifest, type StoredManifest } from './manifest.ts';
 import type { Manifests } from './manifests.ts';
 import { imageManifests } from './platform.ts';
+import type { PullCounts, PullLog } from './pull-log.ts';
 import type { PushedIndexes } from './pushed-indexes.ts';
 import type { SociIndexer, SociVersion } from './soci-indexer.ts';
 import type { Target } from './target.ts';
@@ -17,6 +18,7 @@ export interface ImageOverviewDeps {
   readonly indexer: SociIndexer;
   readonly pushed: PushedIndexes;
   readonly policies: IndexPolicies;
+  readonly pullLog: PullLog;
 }
 
 export interface PlatformDescription {
@@ -24,6 +26,8 @@ export interface PlatformDescription {
   readonly platform: string | null;
   readonly manifest: Digest;
   readonly layers: readonly LayerDescription[];
+  /** Clients that have pulled it by spans, and those that have pulled it whole. */
+  readonly pulls: PullCounts;
   readonly soci: { readonly v1?: Digest; readonly v2?: Digest };
 }
 
@@ -82,6 +86,7 @@ export class ImageOverview {
       layers: await Promise.all(
         layers.map(({ digest }) => this.#deps.layers.describe(target, digest, signal)),
       ),
+      pulls: this.#deps.pullLog.counts(parsed.kind === 'image' ? parsed.config.digest : manifest.digest),
       soci: { ...own, ...this.#deps.pushed.known(target, manifest.digest) },
     };
   }

@@ -53,9 +53,9 @@ export class LayoutOutput implements AsyncDisposable {
     return new LayoutOutput(path, staging, source);
   }
 
-  /** Where scratch files may be put meanwhile. */
+  /** Where scratch files may be put meanwhile: a place of its own. They are to be gone before the output is finished. */
   get scratch(): string {
-    return dirname(this.#staging);
+    return this.#staging;
   }
 
   async putBlob(digest: string, bytes: Uint8Array): Promise<void> {

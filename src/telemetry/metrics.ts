@@ -52,6 +52,11 @@ export class Metrics {
     'Layers left out of SOCI indexes',
     ['reason'],
   );
+  readonly imagePulls = this.#counter(
+    'image_pulls_total',
+    'Clients that have begun to pull an image, by spans or whole',
+    ['mode'],
+  );
   readonly inflateBytes = this.#counter('inflate_bytes_total', 'Decompressed bytes produced', ['engine']);
   readonly cacheBytes = this.#gauge('cache_bytes', 'Bytes held by a cache', ['tier']);
   readonly cacheEvictions = this.#counter('cache_evictions_total', 'Entries evicted from a cache', ['tier']);

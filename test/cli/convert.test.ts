@@ -121,6 +121,19 @@ describe('spandrel convert', () => {
     });
   });
 
+  it('keeps out of the way of other conversions into the same folder', async () => {
+    const folder = join(scratch, 'neighbours');
+    await mkdir(folder);
+    const flags = ['--format', 'oci-dir', '--span-size', '4096', '--min-layer-size', '0'];
+    const names = ['a', 'b', 'c'];
+    const runs = await Promise.all(
+      names.map((name) => run(layoutOf('prefetch'), join(folder, name), ...flags)),
+    );
+    expect(runs.map(({ stderr }) => stderr)).toEqual(['', '', '']);
+    expect(new Set(runs.map(({ stdout }) => stdout)).size).toBe(1);
+    expect((await readdir(folder)).toSorted()).toEqual(names);
+  });
+
   it('leaves nothing behind when it fails', async () => {
     const broken = join(scratch, 'broken');
     await cp(layoutOf('arm64-single'), broken, { recursive: true });

@@ -1,0 +1,79 @@
+import { readFile } from 'node:fs/promises';
+import { setTimeout as pause } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+
+import { parseConfig } from '../config/parse-config.ts';
+import { type ErrorCode, ERRORS, SpandrelError } from '../core/errors.ts';
+import type { WarmJobView } from '../images/warm-jobs.ts';
+import { ProgressBar } from './progress-bar.ts';
+import { UsageError } from './usage-error.ts';
+
+const POLL_MS = 200;
+
+/** `spandrel warm`: have a running proxy fetch and index an image, and wait for it. */
+export async function warm(args: string[]): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: {
+      platform: { type: 'string', short: 'p', multiple: true, default: [] },
+      admin: { type: 'string' },
+      config: { type: 'string' },
+      json: { type: 'boolean', default: false },
+    },
+  });
+  const [image, ...more] = positionals;
+  if (image === undefined || more.length > 0)
+    throw new UsageError('expected an image like upstream/repository:tag');
+  const admin = values.admin ?? (await adminUrl(values.config));
+  const body = values.platform.length === 0 ? { image } : { image, platforms: values.platform };
+  let job = await request(`${admin}/api/v1/warm`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify(body),
+  });
+  using bar = new ProgressBar('fetching and indexing', 0);
+  let total = 0;
+  while (job.state === 'running') {
+    await pause(POLL_MS);
+    job = await request(`${admin}/api/v1/jobs/${job.id}`, {});
+    const size = job.layers.reduce((sum, layer) => sum + layer.size, 0);
+    bar.addTotal(size - total);
+    total = size;
+    bar.update(job.layers.reduce((sum, layer) => sum + layer.fetched, 0));
+  }
+  if (job.error !== undefined) throw new SpandrelError(job.error.code, job.error.message);
+  const summary = job.layers.map(({ digest, size, state }) => `  layer ${digest} (${size} bytes) ${state}\n`);
+  process.stdout.write(
+    values.json
+      ? `${JSON.stringify(job)}\n`
+      : `${image}: ${job.platforms.join(', ') || 'nothing to index'}\n${summary.join('')}`,
+  );
+  return 0;
+}
+
+async function adminUrl(path: string | undefined): Promise<string> {
+  const yaml = path === undefined ? '' : await readFile(path, 'utf8');
+  const { host, port } = parseConfig({ yaml, environment: process.env }).admin;
+  // An address that stands for all is reached by loopback.
+  const reachable = host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host;
+  return `http://${reachable.includes(':') ? `[${reachable}]` : reachable}:${port}`;
+}
+
+async function request(url: string, init: RequestInit): Promise<WarmJobView> {
+  let response: Response;
+  try {
+    response = await fetch(url, init);
+  } catch (error) {
+    throw new SpandrelError(
+      'UPSTREAM_UNREACHABLE',
+      `no proxy answers at ${new URL(url).origin}; start it with "spandrel serve", or name it with --admin`,
+      { cause: error },
+    );
+  }
+  const body: unknown = await response.json();
+  if (response.ok) return body as WarmJobView;
+  const { errors = [] } = body as { errors?: { code: string; message: string }[] };
+  const [{ code, message } = { code: 'INTERNAL', message: `status ${response.status}` }] = errors;
+  throw new SpandrelError(Object.hasOwn(ERRORS, code) ? (code as ErrorCode) : 'INTERNAL', message);
+}

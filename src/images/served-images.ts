@@ -1,0 +1,30 @@
+import { BoundedMap } from '../cache/bounded-map.ts';
+import type { Digest } from '../core/digest.ts';
+import type { Target } from './target.ts';
+
+/** A tag that has been asked for. */
+export interface ServedImage {
+  /** `upstream/repository:tag` */
+  readonly image: string;
+  /** What the upstream has. */
+  readonly digest: Digest;
+  /** What was answered; another digest where the image has been given a SOCI index. */
+  readonly served: Digest;
+  readonly at: string;
+}
+
+const MAX_IMAGES = 10_000;
+
+/** The tags that clients have asked for, the last answer of each. */
+export class ServedImages {
+  readonly #images = new BoundedMap<ServedImage>({ maxEntries: MAX_IMAGES });
+
+  note({ client, repository }: Target, tag: string, digest: Digest, served: Digest): void {
+    const image = `${client.name}/${repository}:${tag}`;
+    this.#images.set(image, { image, digest, served, at: new Date().toISOString() });
+  }
+
+  list(): ServedImage[] {
+    return [...this.#images.values()];
+  }
+}
