@@ -3,8 +3,9 @@ import { parseArgs } from 'node:util';
 import { formatTable, saveResults } from './report.ts';
 import type { Scenario } from './scenario.ts';
 import { burst } from './scenarios/burst.ts';
+import { inflate } from './scenarios/inflate.ts';
 
-const SCENARIOS: readonly Scenario[] = [burst];
+const SCENARIOS: readonly Scenario[] = [burst, inflate];
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

@@ -42,7 +42,16 @@ export function inflateSpanWith(
 ): Uint8Array<ArrayBuffer> {
   const { compressed, bits, window, uncompressedLength } = input;
   if (uncompressedLength === 0) return new Uint8Array(0);
-  // The length may come from a foreign index: it must not decide about an allocation unchecked.
+  checkSpanInput(input);
+  const stream = { deflate: alignToByte(compressed, bits), window, uncompressedLength };
+  return inflateSpanNatively(stream) ?? resume(stream);
+}
+
+/**
+ * Make sure that the input can be a span with output. What comes from a foreign index must not decide about an allocation unchecked.
+ * @throws SpandrelError SPAN_CORRUPT
+ */
+export function checkSpanInput({ compressed, bits, uncompressedLength }: SpanInput): void {
   const possible = compressed.length * MAX_RATIO + MAX_MATCH_BYTES;
   if (!(uncompressedLength > 0 && uncompressedLength <= possible) || !Number.isInteger(uncompressedLength)) {
     throw new SpandrelError(
@@ -50,8 +59,9 @@ export function inflateSpanWith(
       `${compressed.length} compressed bytes cannot give ${uncompressedLength}`,
     );
   }
-  const stream = { deflate: alignToByte(compressed, bits), window, uncompressedLength };
-  return inflateSpanNatively(stream) ?? resume(stream);
+  if (!Number.isInteger(bits) || bits < 0 || bits > 7 || (bits > 0 && compressed.length === 0)) {
+    throw new SpandrelError('SPAN_CORRUPT', `a span cannot begin with ${bits} leftover bits`);
+  }
 }
 
 /**
@@ -60,10 +70,7 @@ export function inflateSpanWith(
  */
 function alignToByte(compressed: Uint8Array, bits: number): Uint8Array {
   if (bits === 0) return compressed;
-  const first = compressed[0];
-  if (first === undefined || !(bits > 0 && bits < 8)) {
-    throw new SpandrelError('SPAN_CORRUPT', `a span cannot begin with ${bits} leftover bits`);
-  }
+  const first = compressed[0] ?? 0;
   let sent = bits % 2 === 0 ? '' : EMPTY_DYNAMIC_BLOCK;
   while ((sent.length + bits) % 8 !== 0) sent += EMPTY_FIXED_BLOCK;
   for (let bit = 8 - bits; bit < 8; bit++) sent += (first >> bit) & 1;

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 
 import { digestOf } from '../../src/core/digest.ts';
 import type { LayerCompression } from '../../src/core/media-types.ts';
-import { pakoEngine } from '../../src/inflate/pako-engine.ts';
+import { defaultEngine } from '../../src/inflate/default-engine.ts';
 import { IndexWriter } from '../../src/ztoc/index-writer.ts';
 import { buildLayer, type LayerBuild, type LayerLimits } from '../../src/ztoc/layer-builder.ts';
 import { LayerIndex } from '../../src/ztoc/layer-index.ts';
@@ -36,7 +36,7 @@ export async function buildFromBytes(layer: Uint8Array, options: BuildFromBytesO
   try {
     using writer = new IndexWriter(indexPath);
     const feed = chunks(layer, chunkBytes);
-    const engine = pakoEngine;
+    const engine = defaultEngine;
     const build = await buildLayer(feed, {
       compression,
       spanBytes,

@@ -7,6 +7,7 @@ import { describe, expect, it } from 'vitest';
 import { SpandrelError } from '../../src/core/errors.ts';
 import { type Engine, type SpanInput, WINDOW_BYTES } from '../../src/inflate/engine.ts';
 import { type RecordedCheckpoint, recordInflation } from '../helpers/checkpoint-recorder.ts';
+import { codeLengths, DeflateWriter } from '../helpers/deflate-writer.ts';
 import { type GzipSample, gzipCorpus, gzipMember, randomFrom, seededText } from '../helpers/gzip-corpus.ts';
 
 const SEED = 20_260;
@@ -223,6 +224,16 @@ function describeSpanDamage(engine: Engine): void {
     ['given nine leftover bits', { bits: 9 }],
   ])('fails with SPAN_CORRUPT on a span that is %s', (_what, changed) => {
     expect(failing(changed)).toMatchObject({ code: 'SPAN_CORRUPT' });
+  });
+
+  it('is not disturbed by a damaged span before', () => {
+    const fixed = { ...last, compressed: new DeflateWriter().fixed().text('whole').end().bytes(), bits: 0 };
+    const literals = codeLengths(257, { 97: 1, 256: 1 });
+    const damaged = new DeflateWriter().dynamic({ litlen: literals, distance: [1, 1, 1] }).bytes();
+    for (let round = 0; round < 2; round++) {
+      expect(Buffer.from(engine.inflateSpan({ ...fixed, uncompressedLength: 5 })).toString()).toBe('whole');
+      expect(failing({ compressed: damaged, bits: 0 })).toMatchObject({ code: 'SPAN_CORRUPT' });
+    }
   });
 
   it('turns no flipped bit into anything but SPAN_CORRUPT or a span of the right length', () => {

@@ -1,0 +1,81 @@
+import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { createWriteStream, existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { createGzip } from 'node:zlib';
+
+/** A gzip file and what it must inflate to. */
+export interface SampleTar {
+  readonly name: string;
+  readonly path: string;
+  readonly sha256: string;
+}
+
+/** Enough for a pass to take a good part of a second. */
+const MAX_BYTES = 64e6;
+
+/** Folders by what is in them; the first that exists is taken. Kinds of data that layers are made of. */
+const KINDS: Readonly<Record<string, readonly string[]>> = {
+  python: ['/usr/lib/python3', '/usr/lib/python3.13', '/usr/lib/python3.12', '/usr/lib/python3.11'],
+  binaries: ['/usr/bin'],
+  libraries: ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu', '/usr/lib'],
+  javascript: [new URL('../node_modules', import.meta.url).pathname],
+};
+
+/** Make `<kind>.tar.gz` files in `folder`, compressed as `gzip` does without being asked: the head of a tar of each kind, and logs. */
+export async function makeSampleTars(folder: string): Promise<SampleTar[]> {
+  const samples: SampleTar[] = [];
+  for (const [name, folders] of Object.entries(KINDS)) {
+    const source = folders.find((candidate) => existsSync(candidate));
+    if (source === undefined) continue;
+    const tar = spawn('tar', ['--create', '--directory', source, '.'], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    samples.push(await compress(name, head(tar.stdout), folder));
+    tar.kill();
+  }
+  samples.push(await compress('logs', head(logLines()), folder));
+  return samples;
+}
+
+async function compress(name: string, bytes: AsyncIterable<Uint8Array>, folder: string): Promise<SampleTar> {
+  const path = join(folder, `${name}.tar.gz`);
+  const hash = createHash('sha256');
+  async function* hashed(): AsyncGenerator<Uint8Array> {
+    for await (const chunk of bytes) {
+      hash.update(chunk);
+      yield chunk;
+    }
+  }
+  await pipeline(Readable.from(hashed()), createGzip(), createWriteStream(path));
+  return { name, path, sha256: hash.digest('hex') };
+}
+
+async function* head(chunks: AsyncIterable<unknown> | Iterable<unknown>): AsyncGenerator<Uint8Array> {
+  let rest = MAX_BYTES;
+  for await (const chunk of chunks) {
+    const bytes = chunk as Uint8Array;
+    yield bytes.subarray(0, rest);
+    rest -= bytes.length;
+    if (rest <= 0) return;
+  }
+}
+
+/** Lines that compress to about a tenth. */
+function* logLines(): Generator<Uint8Array> {
+  let state = 1;
+  const next = (limit: number): number => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return Math.floor((state / 2 ** 32) * limit);
+  };
+  for (;;) {
+    const lines = Array.from({ length: 1000 }, () => {
+      const time = `10:${String(next(60)).padStart(2, '0')}:${String(next(60)).padStart(2, '0')}.${next(1000)}`;
+      const path = `/v2/library/app/blobs/sha256:${next(2 ** 32).toString(16)}`;
+      return `2026-11-21T${time}Z INFO proxy request method=GET path=${path} status=200 bytes=${next(1e6)}\n`;
+    });
+    yield Buffer.from(lines.join(''));
+  }
+}

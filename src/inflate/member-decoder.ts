@@ -1,0 +1,130 @@
+import { crc32 } from 'node:zlib';
+
+import { type GzipFraming, passGzipTrailer, readGzipHeader, readGzipTrailer } from './gzip-framing.ts';
+import { damageOf, type InflateKernel } from './inflate-kernel.ts';
+import { BLOCK_END, NEEDS_INPUT, STREAM_END } from './kernel/status.ts';
+
+export interface MemberEvents {
+  onOutput(bytes: Uint8Array): void;
+  /** Behind a header, or behind a block that is not its member's last. */
+  onBoundary(): void;
+}
+
+type Stage = 'header' | 'blocks' | 'trailer' | 'end';
+
+/** Gzip members one behind the other, their deflate data decoded by a kernel. */
+export class MemberDecoder {
+  readonly #kernel: InflateKernel;
+  readonly #events: MemberEvents;
+  #stage: Stage;
+  #framing: GzipFraming;
+  #members = 0;
+  /** Of the member; of a member that has begun elsewhere, unknown. */
+  #sum: { crc32: number; uncompressedLength: number } | undefined;
+  #compressedOffset = 0;
+
+  /** @param start where in a member the input begins: at its header, or in its deflate data, for which `kernel` is prepared */
+  constructor(kernel: InflateKernel, start: 'header' | 'blocks', events: MemberEvents) {
+    this.#kernel = kernel;
+    this.#events = events;
+    this.#stage = start;
+    this.#framing = start === 'header' ? started(readGzipHeader()) : started(passGzipTrailer());
+  }
+
+  /** Bytes of input that have been touched. */
+  get compressedOffset(): number {
+    return this.#compressedOffset;
+  }
+
+  /** Whole members so far. */
+  get members(): number {
+    return this.#members;
+  }
+
+  get stage(): Stage {
+    return this.#stage;
+  }
+
+  /**
+   * Decode the next input.
+   * @returns what is wrong with it, in zlib's words
+   */
+  take(compressed: Uint8Array): string | undefined {
+    const { inputCapacity } = this.#kernel;
+    for (let from = 0; from < compressed.length; from += inputCapacity) {
+      const problem = this.#takePiece(compressed.subarray(from, from + inputCapacity));
+      if (problem !== undefined) return problem;
+    }
+    return undefined;
+  }
+
+  #takePiece(piece: Uint8Array): string | undefined {
+    const pieceStart = this.#compressedOffset;
+    this.#kernel.setInput(piece);
+    for (;;) {
+      const at = this.#compressedOffset - pieceStart;
+      if (this.#stage === 'blocks') {
+        const status = this.#kernel.decode(at);
+        this.#compressedOffset = pieceStart + this.#kernel.position;
+        this.#deliver();
+        const problem = damageOf(status);
+        if (problem !== undefined) return problem;
+        if (status === NEEDS_INPUT) return undefined;
+        if (status === BLOCK_END) this.#events.onBoundary();
+        else if (status === STREAM_END) this.#beginTrailer();
+      } else {
+        const byte = piece[at];
+        if (byte === undefined) return undefined;
+        const problem = this.#takeFramingByte(byte);
+        if (problem !== undefined) return problem;
+      }
+    }
+  }
+
+  #deliver(): void {
+    const { output } = this.#kernel;
+    if (output.length === 0) return;
+    if (this.#sum !== undefined) {
+      this.#sum.crc32 = crc32(output, this.#sum.crc32);
+      this.#sum.uncompressedLength += output.length;
+    }
+    this.#events.onOutput(output);
+  }
+
+  #takeFramingByte(byte: number): string | undefined {
+    if (this.#stage === 'end') {
+      this.#framing = started(readGzipHeader());
+      this.#stage = 'header';
+    }
+    this.#compressedOffset++;
+    const { done, value } = this.#framing.next(byte);
+    if (!done || value !== undefined) return value;
+    if (this.#stage === 'header') this.#beginBlocks();
+    else this.#endMember();
+    return undefined;
+  }
+
+  #beginBlocks(): void {
+    this.#kernel.begin();
+    this.#sum = { crc32: 0, uncompressedLength: 0 };
+    this.#stage = 'blocks';
+    this.#events.onBoundary();
+  }
+
+  #beginTrailer(): void {
+    if (this.#sum !== undefined) {
+      this.#framing = started(readGzipTrailer(this.#sum.crc32, this.#sum.uncompressedLength));
+    }
+    this.#stage = 'trailer';
+  }
+
+  #endMember(): void {
+    this.#members++;
+    this.#stage = 'end';
+  }
+}
+
+function started(framing: GzipFraming): GzipFraming {
+  framing.next(0);
+  return framing;
+}
