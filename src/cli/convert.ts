@@ -184,7 +184,9 @@ async function readPaths(file: string | undefined): Promise<string[]> {
     if (error instanceof SyntaxError) throw new UsageError(usage);
     throw error;
   }
-  const isList = Array.isArray(json) && json.every((path) => typeof path === 'string');
-  if (!isList) throw new UsageError(usage);
-  return (json as string[]).map((path) => path.trim()).filter((path) => path !== '');
+  const isList = Array.isArray(json) && json.every((path) => typeof path === 'string' || path === null);
+  if (!isList && json !== null) throw new UsageError(usage);
+  // `null` is nothing to Go, as a list and as a path.
+  const paths = (json ?? []) as readonly (string | null)[];
+  return paths.map((path) => path?.trim() ?? '').filter((path) => path !== '');
 }

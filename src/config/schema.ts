@@ -85,6 +85,11 @@ export const CONFIG_KEYS = {
   'spans.threads': key(whole(1, 256), 2, 'threads that decompress spans'),
   'fill.parallel': key(whole(1, 256), 6, 'concurrent upstream ranges of one blob'),
   'fill.chunkBytes': key(size(65_536), '8MiB', 'size of one such range'),
+  'fill.background': key(
+    flag,
+    true,
+    'fetch the rest of a blob of which a client reads a part, also after it has left; if not, only what clients ask for, and what an index is built from',
+  ),
   'access.kind': key(choice('open'), 'open', 'who may read: `open` (anyone in `access.cidrs`)'),
   'access.cidrs': optional(list(cidr), 'networks that may connect; all when not given'),
   'limits.maxUncompressedBytes': key(

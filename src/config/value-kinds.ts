@@ -64,7 +64,8 @@ export function whole(minimum: number, maximum = Number.MAX_SAFE_INTEGER): Value
   });
 }
 
-const SIZE = /^(\d+)\s?(KiB|MiB|GiB)?$/;
+/** `010` means 8 to some tools, so it means nothing here. */
+const SIZE = /^(0|[1-9]\d*)\s?(KiB|MiB|GiB)?$/;
 const SIZE_UNITS = { KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 } as const;
 
 /** Bytes, as a number or with a unit. */

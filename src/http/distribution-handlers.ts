@@ -65,7 +65,7 @@ async function noteManifest(
 ): Promise<void> {
   if (!isMirrored(exchange)) return;
   configGate.note(exchange.client, manifest.digest, 'asked');
-  await configGate.learn(manifest);
+  await configGate.learn(exchange.client, manifest);
 }
 
 function isMirrored({ query }: Exchange): boolean {
@@ -138,7 +138,7 @@ export async function handleBlob(
   }
   const { range, 'user-agent': userAgent = '', 'accept-encoding': codings = '' } = exchange.headers;
   deps.pullLog.note(digest, { client: exchange.client, range, userAgent, acceptEncoding: codings });
-  const handle = await deps.layers.openBlob(exchange.target, digest, exchange.signal);
+  const handle = await deps.layers.readBlob(exchange.target, digest, exchange.signal);
   return answerContent(
     {
       sizeBytes: handle.sizeBytes,

@@ -3,10 +3,11 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { BoundedMap } from '../cache/bounded-map.ts';
 import { type Digest, isDigest } from '../core/digest.ts';
 import { isSpandrelError } from '../core/errors.ts';
+import { MEDIA_TYPES } from '../core/media-types.ts';
 import { waitFor } from '../core/wait-for.ts';
 import { SNAPSHOT_LABEL } from '../soci/convert-image.ts';
 import { parseSociIndex } from '../soci/parse-soci-index.ts';
-import { parseManifest, type StoredManifest } from './manifest.ts';
+import { type ImageIndex, type ImageManifest, parseManifest, type StoredManifest } from './manifest.ts';
 import type { ManifestStore } from './manifest-store.ts';
 
 /** What a node must have before it gets the config of an image. */
@@ -26,6 +27,13 @@ class ClientProgress {
     const { resolve } = this.#changed;
     this.#changed = Promise.withResolvers();
     resolve();
+  }
+
+  forget(digests: readonly Digest[]): void {
+    for (const digest of digests) {
+      this.#asked.delete(digest);
+      this.#got.delete(digest);
+    }
   }
 
   /** Settles with the next note. */
@@ -66,21 +74,37 @@ export class ConfigGate {
     this.#store = store;
   }
 
-  /** An image manifest is about to be served; only those in the `mirror` form matter. */
-  async learn(manifest: StoredManifest): Promise<void> {
-    if (!manifest.bytes.includes(SNAPSHOT_LABEL)) return;
+  /** A manifest or index is about to be served to a client; only those in the `mirror` form matter. */
+  async learn(client: string, manifest: StoredManifest): Promise<void> {
     try {
-      const image = parseManifest(manifest);
-      const sociIndex = image.kind === 'image' ? image.layers[0]?.annotations?.[SNAPSHOT_LABEL] : undefined;
-      if (image.kind !== 'image' || sociIndex === undefined || !isDigest(sociIndex)) return;
-      const index = await this.#store.get(sociIndex);
-      if (index === undefined) return;
-      const { layers } = parseSociIndex(index.bytes, manifest.digest);
-      this.#images.set(image.config.digest, { sociIndex, ztocs: layers.map(({ ztoc }) => ztoc) });
+      const parsed = parseManifest(manifest);
+      if (parsed.kind === 'image') await this.#learnImage(manifest.digest, parsed);
+      else await this.#beginPull(client, parsed);
     } catch (error) {
-      // Somebody else's labels.
+      // An artifact that is no image, or somebody else's labels.
       if (!isSpandrelError(error, 'IMAGE_UNSUPPORTED', 'INDEX_MALFORMED')) throw error;
     }
+  }
+
+  async #learnImage(digest: Digest, { config, layers }: ImageManifest): Promise<void> {
+    const sociIndex = layers[0]?.annotations?.[SNAPSHOT_LABEL];
+    if (sociIndex === undefined || !isDigest(sociIndex)) return;
+    const ztocs = await this.#ztocsOf(sociIndex, digest);
+    if (ztocs !== undefined) this.#images.set(config.digest, { sociIndex, ztocs });
+  }
+
+  /** What this address got before may have been another node's, or has been thrown away. */
+  async #beginPull(client: string, { manifests }: ImageIndex): Promise<void> {
+    for (const { digest, artifactType } of manifests) {
+      if (artifactType !== MEDIA_TYPES.sociIndexV2) continue;
+      this.#progress(client).forget([digest, ...((await this.#ztocsOf(digest, digest)) ?? [])]);
+    }
+  }
+
+  /** The zTOCs of a SOCI index that we have made. */
+  async #ztocsOf(sociIndex: Digest, subject: Digest): Promise<Digest[] | undefined> {
+    const index = await this.#store.get(sociIndex);
+    return index && parseSociIndex(index.bytes, subject).layers.map(({ ztoc }) => ztoc);
   }
 
   /** A client, known by its address, has asked for a manifest or blob, or has got all of it. */

@@ -1,4 +1,4 @@
-import type { BlobHandle } from '../blobs/blob-handle.ts';
+import type { BlobHandle, BlobReader } from '../blobs/blob-handle.ts';
 import type { BlobStore } from '../blobs/blob-store.ts';
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
@@ -62,14 +62,17 @@ export class Layers {
   }
 
   /** Open a blob for reading; if it is a layer that belongs into a SOCI index, its index is built while the bytes arrive. */
+  async readBlob(target: Target, digest: Digest, signal: AbortSignal): Promise<BlobReader> {
+    const layer = this.layer(target, digest);
+    const reader = await this.#deps.blobs.readBlob(digest, layer.source, { ...sizeOf(layer), signal });
+    if (this.#isIndexed(target, digest)) this.#deps.indexes.startBuild(layer);
+    return reader;
+  }
+
+  /** Bring a blob into the store, and keep it there while the handle is open. @throws SpandrelError as `BlobStore.openBlob` */
   async openBlob(target: Target, digest: Digest, signal: AbortSignal): Promise<BlobHandle> {
     const layer = this.layer(target, digest);
-    const handle = await this.#deps.blobs.openBlob(digest, layer.source, {
-      ...(layer.sizeBytes === undefined ? {} : { sizeBytes: layer.sizeBytes }),
-      signal,
-    });
-    if (this.#isIndexed(target, digest)) this.#deps.indexes.startBuild(layer);
-    return handle;
+    return this.#deps.blobs.openBlob(digest, layer.source, { ...sizeOf(layer), signal, complete: true });
   }
 
   #isIndexed(target: Target, digest: Digest): boolean {
@@ -119,12 +122,12 @@ export class Layers {
     if (config.size > MAX_CONFIG_BYTES) return {};
     try {
       const source = target.client.blobSource(target.repository, config.digest);
-      await using handle = await this.#deps.blobs.openBlob(config.digest, source, {
+      await using reader = await this.#deps.blobs.readBlob(config.digest, source, {
         sizeBytes: config.size,
         ...(signal === undefined ? {} : { signal }),
       });
       const chunks: Buffer[] = [];
-      for await (const chunk of handle.read({ start: 0, end: config.size }, signal)) chunks.push(chunk);
+      for await (const chunk of reader.read({ start: 0, end: config.size }, signal)) chunks.push(chunk);
       return parseImageConfig(Buffer.concat(chunks).toString());
     } catch (error) {
       if (!isSpandrelError(error)) throw error;
@@ -132,6 +135,10 @@ export class Layers {
       return {};
     }
   }
+}
+
+function sizeOf({ sizeBytes }: Layer): { sizeBytes?: number } {
+  return sizeBytes === undefined ? {} : { sizeBytes };
 }
 
 function describeSummary(summary: LayerSummary, known: KnownLayer | undefined): LayerDescription {

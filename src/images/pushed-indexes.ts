@@ -217,12 +217,12 @@ export class PushedIndexes {
   async #readZtoc(target: Target, ztoc: Digest, sizeBytes: number, signal?: AbortSignal): Promise<Buffer> {
     if (sizeBytes > MAX_ZTOC_BYTES) throw new SpandrelError('INDEX_MALFORMED', 'a zTOC is too large');
     const source = target.client.blobSource(target.repository, ztoc);
-    await using handle = await this.#deps.blobs.openBlob(ztoc, source, {
+    await using reader = await this.#deps.blobs.readBlob(ztoc, source, {
       sizeBytes,
       ...(signal === undefined ? {} : { signal }),
     });
     const chunks: Buffer[] = [];
-    for await (const chunk of handle.read({ start: 0, end: sizeBytes }, signal)) chunks.push(chunk);
+    for await (const chunk of reader.read({ start: 0, end: sizeBytes }, signal)) chunks.push(chunk);
     return Buffer.concat(chunks);
   }
 
