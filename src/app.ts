@@ -75,7 +75,8 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
   );
 
   const { root, maxBytes } = config.storage;
-  const blobs = opening.use(await BlobStore.open({ root, maxBytes, fill: config.fill, metrics, logger }));
+  const fill = { ...config.fill, stallTimeoutMs: config.upstream.stallTimeoutMs };
+  const blobs = opening.use(await BlobStore.open({ root, maxBytes, fill, metrics, logger }));
   const ztocs = new ZtocStore(new DigestFiles(join(root, 'indexes', 'ztocs')));
   const manifestStore = new ManifestStore(new DigestFiles(join(root, 'manifests')));
   const tags = new DigestFiles(join(root, 'tags'));
@@ -118,6 +119,7 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     knownLayers,
     blobs,
     pool: spanPool,
+    limits: config.limits,
     refused: new DigestFiles(join(root, 'indexes', 'refused')),
     metrics,
     logger,

@@ -12,6 +12,7 @@ import { parseSociIndex, type PushedLayer } from '../soci/parse-soci-index.ts';
 import type { PushedZtoc } from '../spans/layer.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import type { LayerLimits } from '../ztoc/layer-builder.ts';
 import type { KnownLayers } from './known-layers.ts';
 import { type ImageManifest, parseManifest, type StoredManifest } from './manifest.ts';
 import type { Manifests } from './manifests.ts';
@@ -23,6 +24,7 @@ export interface PushedIndexesDeps {
   readonly blobs: BlobStore;
   /** Threads whose entry is `ztoc/layer-worker.ts`. */
   readonly pool: WorkerPool;
+  readonly limits: LayerLimits;
   /** zTOCs that turned out to be wrong, by their digests, with the reason. */
   readonly refused: DigestFiles;
   readonly metrics: Metrics;
@@ -211,7 +213,7 @@ export class PushedIndexes {
     if (known === undefined)
       throw new SpandrelError('INDEX_MALFORMED', 'the SOCI index names a layer that the image has not got');
     const bytes = await this.#readZtoc(target, ztoc, sizeBytes);
-    await this.#deps.pool.run('checkZtoc', { bytes, layerBytes: known.size });
+    await this.#deps.pool.run('checkZtoc', { bytes, layerBytes: known.size, limits: this.#deps.limits });
   }
 
   async #readZtoc(target: Target, ztoc: Digest, sizeBytes: number, signal?: AbortSignal): Promise<Buffer> {

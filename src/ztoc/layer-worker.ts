@@ -12,7 +12,7 @@ import { findDifference, findMountProblem, ztocSpanBytes } from './check-pushed-
 import { decodeZtoc } from './decode-ztoc.ts';
 import { readGrowingFile, waitForGrowthEnd } from './growing-file.ts';
 import { IndexWriter } from './index-writer.ts';
-import { buildLayer as buildFromStream, type LayerBuild } from './layer-builder.ts';
+import { buildLayer as buildFromStream, type LayerBuild, type LayerLimits } from './layer-builder.ts';
 import { summarizeLayer } from './summarize-layer.ts';
 import { PathWatch } from './path-watch.ts';
 import type { Span } from './span.ts';
@@ -36,7 +36,7 @@ export async function buildLayer(input: BuildInput): Promise<TransferredResult<B
     const growth = new Growth(input.growth);
     const { signal } = stopping;
     const { path, layerBytes, compression, limits } = input;
-    const pushed = input.pushedZtoc && new PushedZtoc(input.pushedZtoc);
+    const pushed = input.pushedZtoc && new PushedZtoc(input.pushedZtoc, input.limits);
     const spanBytes = pushed?.spanBytes ?? input.spanBytes;
     const file = readGrowingFile({
       path,
@@ -77,9 +77,9 @@ class PushedZtoc {
   readonly spanBytes: number;
   readonly #ztoc: Ztoc;
 
-  constructor(bytes: Uint8Array) {
+  constructor(bytes: Uint8Array, limits: LayerLimits) {
     this.descriptor = { digest: digestOf(bytes), sizeBytes: bytes.length };
-    this.#ztoc = decodeZtoc(bytes);
+    this.#ztoc = decodeZtoc(bytes, limits);
     this.spanBytes = ztocSpanBytes(this.#ztoc);
   }
 
@@ -95,14 +95,15 @@ export interface CheckZtocInput {
   readonly bytes: Uint8Array;
   /** Of the layer's blob, as the image has it. */
   readonly layerBytes: number;
+  readonly limits: LayerLimits;
 }
 
 /**
  * Task: check what can be checked of a zTOC without its layer.
  * @throws SpandrelError INDEX_MALFORMED, INDEX_UNMOUNTABLE
  */
-export function checkZtoc({ bytes, layerBytes }: CheckZtocInput): void {
-  const ztoc = decodeZtoc(bytes);
+export function checkZtoc({ bytes, layerBytes, limits }: CheckZtocInput): void {
+  const ztoc = decodeZtoc(bytes, limits);
   if (ztoc.compressedArchiveSize !== layerBytes)
     throw new SpandrelError('INDEX_MALFORMED', 'the zTOC was made of a layer of another size');
   const problem = findMountProblem(ztoc);

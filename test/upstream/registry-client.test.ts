@@ -95,6 +95,18 @@ describe('RegistryClient', () => {
     expect(tokens()).toBe(2);
   });
 
+  it('reads no manifest that is larger than it may be', async () => {
+    await start();
+    const padded = (bytes: number): Buffer =>
+      Buffer.concat([MANIFEST, Buffer.alloc(bytes - MANIFEST.length, ' ')]);
+    registry.addManifest('app', 'whole', padded(4 * 2 ** 20), MEDIA_TYPES.ociManifest);
+    registry.addManifest('app', 'large', padded(4 * 2 ** 20 + 1), MEDIA_TYPES.ociManifest);
+    expect((await client().fetchManifest('app', { tag: 'whole' })).bytes).toHaveLength(4 * 2 ** 20);
+    await expect(client().fetchManifest('app', { tag: 'large' })).rejects.toMatchObject({
+      code: 'UPSTREAM_PROTOCOL',
+    });
+  });
+
   it('says UNAUTHORIZED when its credentials are wrong', async () => {
     await start(
       { auth: { kind: 'basic', username: 'me', password: 'secret' } },

@@ -66,6 +66,10 @@ describe('decodeZtoc', () => {
     expect(() => decodeZtoc(bytes, { maxTocEntries: 2 })).toThrow(malformed);
   });
 
+  it('refuses more bytes than a flatbuffer can have', () => {
+    expect(() => decodeZtoc(new Uint8Array(2 ** 31))).toThrow(malformed);
+  });
+
   it('refuses references to one table over and over, however small it is', () => {
     const builder = new Builder(1024);
     builder.startObject(0);

@@ -1,0 +1,57 @@
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+import { Dice } from './dice.ts';
+import { FuzzRunner } from './fuzz-runner.ts';
+import { FAULTY_CASE } from './targets/faulty-targets.ts';
+
+const SEED = 1;
+const HANG_MS = 2000;
+const TIMEOUT_MS = 60_000;
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'spandrel-findings-'));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+describe('the fuzzer', () => {
+  it.each([
+    ['a case that throws another error', 'faulty-error', 'TypeError: a bug', {}],
+    ['an error with an unexpected code', 'faulty-code', 'SpandrelError: no code of this target', {}],
+    ['a case that takes too much CPU', 'faulty-slow', 'of CPU, 100 are allowed', {}],
+    ['a case that never ends', 'faulty-hang', `has not ended after ${HANG_MS} ms`, { hangMs: HANG_MS }],
+    ['a case that waits for ever', 'faulty-wait', `has not ended after ${HANG_MS} ms`, { hangMs: HANG_MS }],
+    ['a case that eats the memory', 'faulty-heap', 'ERR_WORKER_OUT_OF_MEMORY', { maxHeapMb: 64 }],
+  ])(
+    'finds %s, and says how to run it again',
+    async (_what, target, problem, options) => {
+      await using runner = new FuzzRunner({ corpus: 'empty', findings: folder, ...options });
+      const { findings } = await runner.run({ target, seed: SEED, from: 0, to: FAULTY_CASE + 2 });
+      expect(findings).toHaveLength(1);
+      const [found] = findings;
+      expect(found).toMatchObject({
+        target,
+        seed: SEED,
+        caseNumber: FAULTY_CASE,
+        command: `npm run fuzz -- --target ${target} --seed ${SEED} --case ${FAULTY_CASE} --corpus empty`,
+      });
+      expect(found?.problem).toContain(problem);
+      const written = await readFile(found?.inputPath ?? '');
+      expect(written).toEqual(new Dice({ seed: SEED, target, number: FAULTY_CASE }).bytes(10));
+    },
+    TIMEOUT_MS,
+  );
+});
+
+describe('dice', () => {
+  it('fall the same for the same seed, target and case, and differently for any other', () => {
+    const place = { seed: 7, target: 'ztoc', number: 9 };
+    const fall = (other: object): string => new Dice({ ...place, ...other }).bytes(20).toString('hex');
+    expect(fall({})).toBe('a4a8440634a3eddfecd9ed19f773aa3522958ec5');
+    expect(new Set([{}, { seed: 8 }, { target: 'tar' }, { number: 10 }].map(fall)).size).toBe(4);
+  });
+});

@@ -1,0 +1,69 @@
+import { isSpandrelError } from '../../src/core/errors.ts';
+import type { Corpus } from './corpus.ts';
+import { type CasePlace, Dice } from './dice.ts';
+import type { CaseContext, FuzzTarget } from './target.ts';
+
+/** Most CPU milliseconds of a case, garbage collection in between included; slow machines need some. */
+const MAX_CPU_MS = 3000;
+
+export interface CaseResult {
+  /** `accepted`, or the code of the error that refused the input; absent for a failure. */
+  readonly outcome?: string;
+  /** What is wrong. */
+  readonly problem?: string;
+  readonly input: Buffer;
+  readonly cpuMs: number;
+}
+
+/** What all cases of a run share. */
+export interface CaseSurroundings {
+  readonly corpus: Corpus;
+  /** An empty folder. */
+  readonly scratch: string;
+}
+
+/** Run one case: its input follows from its place and the corpus alone. */
+export async function runCase(
+  target: FuzzTarget,
+  place: CasePlace,
+  given: CaseSurroundings,
+): Promise<CaseResult> {
+  const dice = new Dice(place);
+  const input = makeInput(target, dice, given.corpus);
+  if (typeof input === 'string') return { input: Buffer.alloc(0), cpuMs: 0, problem: input };
+  const before = process.threadCpuUsage();
+  const verdict = await judge(target, input, { dice, scratch: given.scratch });
+  const { user, system } = process.threadCpuUsage(before);
+  const cpuMs = (user + system) / 1000;
+  const maxMs = target.maxCpuMs ?? MAX_CPU_MS;
+  if (cpuMs > maxMs)
+    return { input, cpuMs, problem: `took ${Math.round(cpuMs)} ms of CPU, ${maxMs} are allowed` };
+  return { input, cpuMs, ...verdict };
+}
+
+/** The input, or why there is none, which is a fault of the fuzzer. */
+function makeInput(target: FuzzTarget, dice: Dice, corpus: Corpus): Buffer | string {
+  try {
+    return target.makeInput(dice, corpus);
+  } catch (error) {
+    return `no input could be made: ${describe(error)}`;
+  }
+}
+
+async function judge(
+  target: FuzzTarget,
+  input: Buffer,
+  context: CaseContext,
+): Promise<Pick<CaseResult, 'outcome' | 'problem'>> {
+  try {
+    await target.read(input, context);
+    return { outcome: 'accepted' };
+  } catch (error) {
+    if (isSpandrelError(error, ...target.codes)) return { outcome: error.code };
+    return { problem: describe(error) };
+  }
+}
+
+function describe(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+}

@@ -1,0 +1,141 @@
+import { ok } from 'node:assert/strict';
+
+import type { Descriptor } from '../../../src/core/descriptor.ts';
+import { type Digest, digestOf, isDigest } from '../../../src/core/digest.ts';
+import { MANIFEST_MEDIA_TYPES } from '../../../src/core/media-types.ts';
+import { formatPlatform } from '../../../src/core/platform.ts';
+import { parseImageConfig } from '../../../src/images/image-config.ts';
+import { parseManifest } from '../../../src/images/manifest.ts';
+import { imageManifests, selectManifest } from '../../../src/images/platform.ts';
+import {
+  decodeConfigPlatform,
+  decodeOciIndex,
+  decodeOciManifest,
+  encodeOciIndex,
+  encodeOciManifest,
+} from '../../../src/soci/oci-document.ts';
+import { skipReason } from '../../../src/soci/layer-selection.ts';
+import { parseSociIndex } from '../../../src/soci/parse-soci-index.ts';
+import { encodeSociIndex } from '../../../src/soci/soci-index.ts';
+import { parseDescriptorList } from '../../../src/upstream/descriptor-list.ts';
+import type { Corpus } from '../corpus.ts';
+import type { Dice } from '../dice.ts';
+import { mutateJson } from '../mutators/mutate-json.ts';
+import type { FuzzTarget } from '../target.ts';
+
+const PLATFORMS = [
+  undefined,
+  { os: 'linux', architecture: 'arm', variant: 'v7' },
+  { os: 'linux', architecture: 'arm64' },
+];
+
+function makeJson(dice: Dice, corpus: Corpus): Buffer {
+  return mutateJson(dice, dice.pick(corpus.json));
+}
+
+export const manifestTarget: FuzzTarget = {
+  name: 'manifest',
+  claim:
+    'a manifest with values of wrong types is IMAGE_UNSUPPORTED, or all that the proxy makes of it can be made',
+  codes: ['IMAGE_UNSUPPORTED', 'PLATFORM_UNKNOWN'],
+  testCases: 2000,
+  makeInput: makeJson,
+  read(input, { dice }) {
+    const manifest = { bytes: input, mediaType: dice.pick(MANIFEST_MEDIA_TYPES), digest: digestOf('') };
+    const parsed = parseManifest(manifest);
+    if (parsed.kind === 'image') {
+      readLayers([parsed.config, ...parsed.layers]);
+      return;
+    }
+    readDescriptors(parsed.manifests);
+    for (const { platform } of imageManifests(parsed.manifests))
+      if (platform !== undefined) formatPlatform(platform);
+    selectManifest(parsed.manifests, dice.pick(PLATFORMS));
+  },
+};
+
+function readDescriptors(descriptors: readonly Descriptor[]): void {
+  for (const { digest, size, mediaType, annotations, platform, artifactType } of descriptors) {
+    ok(isDigest(digest) && Number.isSafeInteger(size) && size >= 0 && typeof mediaType === 'string');
+    ok(artifactType === undefined || typeof artifactType === 'string');
+    ok(Object.values(annotations ?? {}).every((value) => typeof value === 'string'));
+    ok(
+      platform === undefined ||
+        (typeof platform.os === 'string' && typeof platform.architecture === 'string'),
+    );
+    ok(platform?.variant === undefined || typeof platform.variant === 'string');
+  }
+}
+
+function readLayers(layers: readonly Descriptor[]): void {
+  readDescriptors(layers);
+  for (const layer of layers) skipReason(layer, 1000);
+  const index = encodeSociIndex({
+    layers: layers.map((layer) => ({
+      layer,
+      spanBytes: 4096,
+      ztoc: { digest: layer.digest, sizeBytes: layer.size },
+    })),
+  });
+  const { layers: printed } = JSON.parse(index.bytes.toString()) as { layers: unknown[] };
+  ok(printed.length === layers.length);
+}
+
+export const ociDocumentTarget: FuzzTarget = {
+  name: 'oci-document',
+  claim: 'a document to convert is IMAGE_UNSUPPORTED, or the same when it is printed and read again',
+  codes: ['IMAGE_UNSUPPORTED'],
+  testCases: 2000,
+  makeInput: makeJson,
+  read(input, { dice }) {
+    const kind = dice.below(3);
+    if (kind === 2) {
+      decodeConfigPlatform(input);
+      return;
+    }
+    const printAgain = (bytes: Buffer): Buffer =>
+      kind === 0 ? encodeOciManifest(decodeOciManifest(bytes)) : encodeOciIndex(decodeOciIndex(bytes));
+    const printed = printAgain(input);
+    ok(printAgain(printed).equals(printed));
+  },
+};
+
+export const sociIndexTarget: FuzzTarget = {
+  name: 'soci-index',
+  claim: 'a damaged SOCI index is INDEX_MALFORMED or lists zTOCs of layers',
+  codes: ['INDEX_MALFORMED'],
+  testCases: 2000,
+  makeInput: makeJson,
+  read(input, { dice }) {
+    const subject = /"subject":.*?(sha\d+:[0-9a-f]+)/.exec(input.toString('latin1'))?.[1];
+    const { layers } = parseSociIndex(input, (dice.chance(0.9) ? subject : undefined) as Digest);
+    for (const { layer, ztoc, sizeBytes } of layers)
+      ok(isDigest(layer) && isDigest(ztoc) && Number.isSafeInteger(sizeBytes) && sizeBytes >= 0);
+  },
+};
+
+export const referrersTarget: FuzzTarget = {
+  name: 'referrers',
+  claim: 'a list of descriptors with values of wrong types is UPSTREAM_PROTOCOL',
+  codes: ['UPSTREAM_PROTOCOL'],
+  testCases: 2000,
+  makeInput: makeJson,
+  read(input) {
+    const list = parseDescriptorList('fuzz', input);
+    readDescriptors(list);
+    imageManifests(list);
+  },
+};
+
+export const imageConfigTarget: FuzzTarget = {
+  name: 'image-config',
+  claim: 'an image config with values of wrong types gives what is right in it',
+  codes: [],
+  testCases: 2000,
+  makeInput: makeJson,
+  read(input) {
+    const { diffIds, platform } = parseImageConfig(input.toString());
+    ok(diffIds === undefined || diffIds.every((id) => isDigest(id)));
+    if (platform !== undefined) formatPlatform(platform);
+  },
+};

@@ -1,0 +1,164 @@
+import { deepStrictEqual, equal, ok } from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import { constants, crc32, gunzipSync, zstdDecompressSync } from 'node:zlib';
+
+import type { LayerCompression } from '../../../src/core/media-types.ts';
+import type { Engine } from '../../../src/inflate/engine.ts';
+import { MAX_ZSTD_WINDOW_LOG, ZstdFrameScanner } from '../../../src/inflate/zstd-frames.ts';
+import { decodeZtoc } from '../../../src/ztoc/decode-ztoc.ts';
+import { IndexWriter } from '../../../src/ztoc/index-writer.ts';
+import { buildLayer, type LayerBuild } from '../../../src/ztoc/layer-builder.ts';
+import type { Span } from '../../../src/ztoc/span.ts';
+import type { Dice } from '../dice.ts';
+import { ENGINES } from '../engines.ts';
+import { makeGzip } from '../mutators/mutate-gzip.ts';
+import { makeTar } from '../mutators/mutate-tar.ts';
+import { makeZstd } from '../mutators/mutate-zstd.ts';
+import type { CaseContext, FuzzTarget } from '../target.ts';
+
+/** Small, so that few cases have to inflate much. */
+const LIMITS = { maxUncompressedBytes: 8 * 2 ** 20, maxTocEntries: 5000 };
+const SPAN_SIZES = [4096, 4096, 16_384, 100_000];
+const REASONS: readonly (string | undefined)[] = [
+  'TAR_INVALID',
+  'TAR_UNSUPPORTED',
+  'INDEX_UNMOUNTABLE',
+  'LAYER_TOO_LARGE',
+  'LAYER_UNSUPPORTED',
+  undefined,
+];
+
+export const gzipLayerTarget: FuzzTarget = {
+  name: 'gzip-layer',
+  claim:
+    'a gzip layer is refused, or gives the bytes that zlib gives, spans that decode to them and a zTOC that decodes',
+  codes: ['LAYER_CORRUPT', 'LAYER_TOO_LARGE'],
+  testCases: 300,
+  makeInput: makeGzip,
+  read: (input, context) => readLayer(input, 'gzip', context),
+};
+
+export const tarLayerTarget: FuzzTarget = {
+  name: 'tar-layer',
+  claim: 'a plain layer is read whatever its tar headers say, and its zTOC decodes',
+  codes: ['LAYER_TOO_LARGE'],
+  testCases: 500,
+  makeInput: makeTar,
+  read: (input, context) => readLayer(input, 'none', context),
+};
+
+export const zstdLayerTarget: FuzzTarget = {
+  name: 'zstd-layer',
+  claim: 'a zstd layer is refused, or gives the bytes that zstd gives',
+  codes: ['LAYER_CORRUPT', 'LAYER_UNSUPPORTED', 'LAYER_TOO_LARGE', 'OVERLOADED'],
+  testCases: 300,
+  makeInput: makeZstd,
+  read: (input, context) => readLayer(input, 'zstd', context),
+};
+
+const DECODERS: Readonly<Record<LayerCompression, (layer: Buffer) => Buffer>> = {
+  gzip: (layer) => gunzipSync(layer),
+  zstd: decodeZstd,
+  none: (layer) => layer,
+};
+
+/** Frame by frame: Node's decoder ends with the first frame that holds no output. */
+function decodeZstd(layer: Buffer): Buffer {
+  const frames = [...new ZstdFrameScanner().scan(layer)].flatMap(({ ended }) => ended ?? []);
+  const params = { [constants.ZSTD_d_windowLogMax]: MAX_ZSTD_WINDOW_LOG };
+  const parts = frames
+    .filter(({ kind }) => kind === 'data')
+    .map(({ compressed }) =>
+      zstdDecompressSync(layer.subarray(compressed.start, compressed.end), { params }),
+    );
+  return Buffer.concat(parts);
+}
+
+async function readLayer(
+  input: Buffer,
+  compression: LayerCompression,
+  { dice, scratch }: CaseContext,
+): Promise<void> {
+  const spanBytes = dice.pick(SPAN_SIZES);
+  const engine = dice.pick(ENGINES);
+  const spans: Span[] = [];
+  using writer = new IndexWriter(join(scratch, 'index'));
+  const build = await buildLayer(chunks(input, dice.pick([1000, 65_536])), {
+    compression,
+    spanBytes,
+    limits: LIMITS,
+    engine,
+    writer,
+    onSpan: (span) => spans.push(span),
+  });
+  const plain = DECODERS[compression](input);
+  equal(build.diffId, digest(plain));
+  equal(build.layerBytes, input.length);
+  ok(REASONS.includes(build.reason?.code), `reason ${build.reason?.code}`);
+  checkEntries(build, plain.length);
+  checkSpans(spans, input, plain);
+  if (compression === 'gzip') checkSpanDecoding(spans, input, plain, writer, dice, engine);
+  if (build.ztoc === undefined) return;
+  const ztoc = decodeZtoc(build.ztoc.bytes);
+  equal(ztoc.spanDigests.length, spans.length);
+  deepStrictEqual(
+    ztoc.spanDigests,
+    spans.map((span) => span.digest),
+  );
+  equal(ztoc.entries.length, build.entries.length);
+}
+
+function checkEntries(build: LayerBuild, plainBytes: number): void {
+  ok(build.archiveBytes <= plainBytes);
+  let before = 0;
+  for (let index = 0; index < build.entries.length; index++) {
+    const entry = build.entries.at(index);
+    ok(entry !== undefined && entry.uncompressedOffset >= before && entry.uncompressedOffset <= plainBytes);
+    before = entry.uncompressedOffset;
+  }
+}
+
+function checkSpans(spans: readonly Span[], layer: Buffer, plain: Buffer): void {
+  let uncompressedEnd = 0;
+  for (const [id, span] of spans.entries()) {
+    const { compressed, uncompressed } = span;
+    equal(span.id, id);
+    equal(uncompressed.start, uncompressedEnd);
+    ok(compressed.start <= compressed.end && compressed.end <= layer.length);
+    equal(digest(layer.subarray(compressed.start, compressed.end)), span.digest);
+    equal(crc32(plain.subarray(uncompressed.start, uncompressed.end)), span.crc32);
+    uncompressedEnd = uncompressed.end;
+  }
+  equal(uncompressedEnd, plain.length);
+}
+
+function checkSpanDecoding(
+  spans: readonly Span[],
+  layer: Buffer,
+  plain: Buffer,
+  writer: IndexWriter,
+  dice: Dice,
+  engine: Engine,
+): void {
+  if (spans.length === 0) return;
+  const { id, bits, compressed, uncompressed } = dice.pick(spans);
+  const window = new Uint8Array(32_768);
+  writer.readWindow(id, window);
+  const bytes = engine.inflateSpan({
+    compressed: layer.subarray(compressed.start, compressed.end),
+    bits,
+    window,
+    uncompressedLength: uncompressed.end - uncompressed.start,
+  });
+  ok(plain.subarray(uncompressed.start, uncompressed.end).equals(bytes), `span ${id} decodes to other bytes`);
+}
+
+async function* chunks(bytes: Buffer, chunkBytes: number): AsyncGenerator<Uint8Array, void, void> {
+  for (let at = 0; at < bytes.length; at += chunkBytes)
+    yield Buffer.from(bytes.subarray(at, at + chunkBytes));
+}
+
+function digest(bytes: Uint8Array): string {
+  return `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+}
