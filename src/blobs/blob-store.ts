@@ -1,31 +1,42 @@
-import { link, mkdir, open, rm, utimes } from 'node:fs/promises';
-import { randomUUID } from 'node:crypto';
-import { dirname } from 'node:path';
+import { mkdir, open, utimes } from 'node:fs/promises';
 
-import { SingleFlight } from '../cache/single-flight.ts';
-import type { Digest } from '../core/digest.ts';
+import { type Digest, digestAlgorithm } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { BlobSource } from '../upstream/blob-source.ts';
-import { AlternativeSources } from './alternative-sources.ts';
-import type { BlobHandle } from './blob-handle.ts';
+import { BlobFills, type FillSettings } from './blob-fills.ts';
+import type { BlobHandle, BlobReader } from './blob-handle.ts';
 import { DigestWorker } from './digest-worker.ts';
-import { Fill } from './fill.ts';
 import { OpenBlob } from './open-blob.ts';
-import { PartialFile } from './partial-file.ts';
-import { StoreBudget } from './store-budget.ts';
-import { storeFault } from './store-fault.ts';
-import { StoreLayout, syncFolderOf } from './store-layout.ts';
+import { PassThrough } from './pass-through.ts';
+import { ResilientReader } from './resilient-reader.ts';
+import { fileErrorCode, storeFault } from './store-fault.ts';
+import { StoreLayout } from './store-layout.ts';
 import { StoreLock } from './store-lock.ts';
+import { StoreRoom } from './store-room.ts';
 
 export interface BlobStoreOptions {
   readonly root: string;
   /** Most bytes of blobs, those that are arriving included. */
   readonly maxBytes: number;
-  readonly fill: { readonly parallel: number; readonly chunkBytes: number };
+  readonly fill: FillSettings & {
+    /** Whether a blob of which only parts are read is brought as a whole all the same; yes when not given. */
+    readonly background?: boolean;
+  };
   readonly metrics: Metrics;
   readonly logger: Logger;
+  /** Milliseconds of the epoch. */
+  readonly now?: () => number;
+}
+
+export interface OpenBlobOptions {
+  /** The size that the blob's descriptor names; the upstream is asked when it is not given. */
+  readonly sizeBytes?: number;
+  /** Ends this caller's waiting, never the fill. */
+  readonly signal?: AbortSignal;
+  /** Bring all of the blob, whatever is read and however long; as the store is configured when not given. */
+  readonly complete?: boolean;
 }
 
 export interface BlobStat {
@@ -34,34 +45,31 @@ export interface BlobStat {
   readonly state: 'complete' | 'partial';
 }
 
-interface RunningFill {
-  readonly fill: Fill;
-  readonly file: PartialFile;
-  readonly sizeBytes: number;
-  /** Settles when the blob is in its place, or has been given up. */
-  readonly done: Promise<void>;
-  handles: number;
-}
+/** Errors of `open` that say nothing about the file. */
+const NOT_ITS_FAULT: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'EACCES', 'EINTR']);
 
-/** Blobs by digest on disk, bounded in bytes. What is missing is fetched once, whoever asks and however often. */
+/**
+ * Blobs by digest on disk, bounded in bytes. What is missing is fetched once, whoever asks and however often. A fill that ends
+ * before its blob is whole leaves what has arrived; it is gone on with when the blob is next asked for.
+ */
 export class BlobStore implements AsyncDisposable {
   readonly #options: BlobStoreOptions;
+  readonly #now: () => number;
   readonly #layout: StoreLayout;
   readonly #lock: StoreLock;
-  readonly #budget: StoreBudget;
+  readonly #room: StoreRoom;
   readonly #digests = new DigestWorker();
-  readonly #fills = new Map<Digest, RunningFill>();
-  readonly #starts: SingleFlight<RunningFill>;
-  /** Sources of the fills that are being started. */
-  readonly #starting = new Map<Digest, AlternativeSources>();
-  readonly #stopping = new AbortController();
+  readonly #fills: BlobFills;
 
   private constructor(options: BlobStoreOptions, layout: StoreLayout, lock: StoreLock) {
+    const { fill: settings, maxBytes, metrics, logger } = options;
     this.#options = options;
+    this.#now = options.now ?? Date.now;
     this.#layout = layout;
     this.#lock = lock;
-    this.#budget = new StoreBudget(options.maxBytes);
-    this.#starts = new SingleFlight('blob', options.metrics);
+    this.#room = new StoreRoom({ maxBytes, layout, metrics, now: this.#now });
+    const digests = this.#digests;
+    this.#fills = new BlobFills({ settings, layout, room: this.#room, digests, metrics, logger });
   }
 
   /** @throws SpandrelError STORE_LOCKED if another process owns the folder; STORE_FAILED */
@@ -72,9 +80,10 @@ export class BlobStore implements AsyncDisposable {
       const layout = new StoreLayout(options.root);
       await layout.prepare();
       const store = new BlobStore(options, layout, lock);
-      for (const { digest, sizeBytes } of await layout.scan()) store.#budget.add(digest, sizeBytes);
-      await store.#reserve(0);
-      store.#updateMetrics();
+      for (const { digest, sizeBytes, heldBytes, partialPath } of await layout.scan())
+        store.#room.budget.set(digest, { sizeBytes, heldBytes, partialPath });
+      await store.#room.trim();
+      store.#room.updateMetrics();
       return store;
     } catch (error) {
       await lock[Symbol.asyncDispose]();
@@ -83,227 +92,146 @@ export class BlobStore implements AsyncDisposable {
   }
 
   stat(digest: Digest): BlobStat | undefined {
-    const sizeBytes = this.#budget.sizeOf(digest);
-    if (sizeBytes !== undefined) return { digest, sizeBytes, state: 'complete' };
-    const running = this.#fills.get(digest);
-    return running && { digest, sizeBytes: running.sizeBytes, state: 'partial' };
+    const blob = this.#room.budget.get(digest);
+    if (blob === undefined) return undefined;
+    const { sizeBytes, partialPath } = blob;
+    return { digest, sizeBytes, state: partialPath === undefined ? 'complete' : 'partial' };
   }
 
   *list(): Generator<BlobStat> {
-    for (const [digest, sizeBytes] of this.#budget.entries()) yield { digest, sizeBytes, state: 'complete' };
-    for (const [digest, { sizeBytes }] of this.#fills) yield { digest, sizeBytes, state: 'partial' };
+    for (const [digest, { sizeBytes, partialPath }] of this.#room.budget.entries())
+      yield { digest, sizeBytes, state: partialPath === undefined ? 'complete' : 'partial' };
   }
 
   usage(): { readonly bytes: number; readonly maxBytes: number; readonly blobs: number } {
-    return { bytes: this.#budget.usedBytes, maxBytes: this.#options.maxBytes, blobs: this.#budget.count };
+    const { usedBytes, count } = this.#room.budget;
+    return { bytes: usedBytes, maxBytes: this.#options.maxBytes, blobs: count };
   }
 
   /**
-   * Open a blob: from disk, or by joining its fill, or by starting one.
-   * @param options.sizeBytes the size that the blob's descriptor names; the upstream is asked when it is not given
-   * @param options.signal ends this caller's waiting, never the fill
-   * @throws SpandrelError BLOB_UNKNOWN, STORE_FULL, STORE_FAILED, UPSTREAM_*
+   * Open a blob in a file: from disk, or by joining its fill, or by starting one.
+   * @throws SpandrelError BLOB_UNKNOWN, STORE_FULL, STORE_FAILED, BLOB_CORRUPT if it has another size, UPSTREAM_*
    */
-  async openBlob(
-    digest: Digest,
-    source: BlobSource,
-    options: { readonly sizeBytes?: number; readonly signal?: AbortSignal } = {},
-  ): Promise<BlobHandle> {
-    const complete = await this.#openComplete(digest);
-    if (complete !== undefined) return complete;
-    const known = this.#fills.get(digest);
-    if (known !== undefined) {
-      this.#options.metrics.singleFlightJoined.inc({ what: 'blob' });
-      known.fill.addSource(source);
-      return this.#handleOf(digest, known);
+  async openBlob(digest: Digest, source: BlobSource, options: OpenBlobOptions = {}): Promise<BlobHandle> {
+    const { sizeBytes, signal, complete = this.#options.fill.background ?? true } = options;
+    const request = { digest, source, sizeBytes, mustComplete: complete };
+    for (;;) {
+      const found = (await this.#openComplete(digest)) ?? (await this.#fills.open(request, signal));
+      const handle = found && (await this.#withSize(found, sizeBytes));
+      if (handle !== undefined) return handle;
     }
-    this.#starting.get(digest)?.add(source);
-    const started = await this.#starts.run(
+  }
+
+  /**
+   * Open a blob for reading, if need be without the store: when that cannot take it or fails, bytes come from the upstream as they
+   * would without it.
+   * @throws SpandrelError BLOB_UNKNOWN, BLOB_CORRUPT if it has another size, UPSTREAM_*
+   */
+  async readBlob(digest: Digest, source: BlobSource, options: OpenBlobOptions = {}): Promise<BlobReader> {
+    const handle = await this.#openIfPossible(digest, source, options);
+    const sizeBytes = handle?.sizeBytes ?? options.sizeBytes ?? (await fetchSize(source, options.signal));
+    return new ResilientReader({
       digest,
-      () => this.#startWith(digest, new AlternativeSources(source), options.sizeBytes),
-      options.signal,
-    );
-    // A small fill may be over by now.
-    return (await this.#openComplete(digest)) ?? this.#handleOf(digest, started);
-  }
-
-  /** True if there was such a blob. @throws SpandrelError OVERLOADED while it is being read or filled */
-  async deleteBlob(digest: Digest): Promise<boolean> {
-    if (this.#fills.has(digest) || this.#budget.isPinned(digest)) {
-      throw new SpandrelError('OVERLOADED', 'the blob is in use; try again when its readers are done');
-    }
-    if (this.#budget.sizeOf(digest) === undefined) return false;
-    await this.#evict(digest);
-    return true;
-  }
-
-  async #openComplete(digest: Digest): Promise<BlobHandle | undefined> {
-    const sizeBytes = this.#budget.sizeOf(digest);
-    if (sizeBytes === undefined) return undefined;
-    this.#budget.pin(digest);
-    const path = this.#layout.blobPath(digest);
-    try {
-      const file = await open(path, 'r');
-      // The order of use survives a restart in the times of the files.
-      await utimes(path, new Date(), new Date());
-      return OpenBlob.complete({ digest, sizeBytes, path, file, onClose: () => this.#budget.unpin(digest) });
-    } catch (error) {
-      this.#budget.unpin(digest);
-      this.#budget.remove(digest);
-      this.#options.logger.warn(
-        { blob: digest, err: error },
-        'a blob of the store cannot be opened, it will be fetched again',
-      );
-      return undefined;
-    }
-  }
-
-  #handleOf(digest: Digest, running: RunningFill): BlobHandle {
-    running.handles++;
-    return OpenBlob.filling({
-      digest,
-      sizeBytes: running.sizeBytes,
-      file: running.file,
-      fill: running.fill,
-      done: running.done,
-      onClose: () => {
-        running.handles--;
-        return this.#discardIfOver(digest, running);
+      sizeBytes,
+      handle,
+      passThrough: new PassThrough({ digest, sizeBytes, source, digests: this.#digests }),
+      onStoreFault: async (failed, error) => {
+        this.#options.logger.warn({ blob: digest, err: error }, 'the store failed a reader');
+        if (failed.source === 'fill') return undefined;
+        await this.#room.remove(digest);
+        return this.#openIfPossible(digest, source, options);
       },
     });
   }
 
-  async #startWith(
+  /** True if there was such a blob, or a part of it. @throws SpandrelError OVERLOADED while it is being read or filled */
+  async deleteBlob(digest: Digest): Promise<boolean> {
+    if (this.#room.budget.isPinned(digest)) {
+      throw new SpandrelError('OVERLOADED', 'the blob is in use; try again when its readers are done');
+    }
+    if (this.#room.budget.get(digest) === undefined) return false;
+    await this.#room.remove(digest, 'evicted');
+    return true;
+  }
+
+  async #openIfPossible(
     digest: Digest,
-    sources: AlternativeSources,
-    knownSize: number | undefined,
-  ): Promise<RunningFill> {
-    this.#starting.set(digest, sources);
-    // What the fill has asked for must not outlive it: an answer that nobody reads keeps its connection.
-    const over = new AbortController();
+    source: BlobSource,
+    options: OpenBlobOptions,
+  ): Promise<BlobHandle | undefined> {
     try {
-      return await this.#startFill(digest, sources, knownSize, over);
+      return await this.openBlob(digest, source, options);
     } catch (error) {
-      over.abort(error);
-      throw error;
-    } finally {
-      this.#starting.delete(digest);
+      if (!isSpandrelError(error, 'STORE_FULL', 'STORE_FAILED')) throw error;
+      const { code, message } = error;
+      this.#options.logger.warn({ blob: digest, code, cause: message }, 'a blob is passed through');
+      return undefined;
     }
   }
 
-  async #startFill(
-    digest: Digest,
-    sources: AlternativeSources,
-    knownSize: number | undefined,
-    over: AbortController,
-  ): Promise<RunningFill> {
-    this.#stopping.signal.throwIfAborted();
-    const { parallel, chunkBytes } = this.#options.fill;
-    const signal = AbortSignal.any([this.#stopping.signal, over.signal]);
-    // A small blob of known size needs no ranges; for the others the first answer tells whether there are any.
-    const first =
-      knownSize !== undefined && knownSize <= chunkBytes
-        ? undefined
-        : await sources.fetch({ start: 0, end: chunkBytes }, signal);
-    const sizeBytes = knownSize ?? first?.totalBytes ?? 0;
-    await this.#reserve(sizeBytes);
-    let file: PartialFile;
-    try {
-      file = await PartialFile.create(this.#layout.partialPath(randomUUID()));
-    } catch (error) {
-      this.#budget.release(sizeBytes);
-      throw error;
-    }
-    const digests = this.#digests;
-    const fill = new Fill({ digest, sources, file, sizeBytes, first, parallel, chunkBytes, digests, signal });
-    const { promise: done, resolve, reject } = Promise.withResolvers<void>();
-    done.catch(() => undefined);
-    const running: RunningFill = { fill, file, sizeBytes, done, handles: 0 };
-    this.#fills.set(digest, running);
-    this.#updateMetrics();
-    void this.#finishFill(digest, running, over).then(resolve, reject);
-    return running;
-  }
-
-  async #finishFill(digest: Digest, running: RunningFill, over: AbortController): Promise<void> {
-    const { fill, file, sizeBytes } = running;
-    try {
-      await fill.run();
-      await this.#promote(digest, file, sizeBytes);
-      fill.complete();
-    } catch (error) {
-      this.#budget.release(sizeBytes);
-      const failure =
-        isSpandrelError(error) || this.#stopping.signal.aborted
-          ? (error as Error)
-          : storeFault(error, 'keep a blob');
-      fill.fail(failure);
-      over.abort(failure);
-      const code = isSpandrelError(failure) ? failure.code : 'INTERNAL';
-      this.#options.logger.warn({ blob: digest, code, cause: failure.message }, 'fill failed');
-      throw failure;
-    } finally {
-      this.#fills.delete(digest);
-      this.#updateMetrics();
-      await this.#discardIfOver(digest, running);
-    }
-  }
-
-  /** Give the file a second name among the complete blobs. The first goes when nobody reads through it any more. */
-  async #promote(digest: Digest, file: PartialFile, sizeBytes: number): Promise<void> {
+  async #openComplete(digest: Digest): Promise<BlobHandle | undefined> {
+    const { budget } = this.#room;
+    const blob = budget.get(digest);
+    if (blob === undefined || blob.partialPath !== undefined) return undefined;
+    const unpin = budget.pin(digest);
+    const { sizeBytes } = blob;
     const path = this.#layout.blobPath(digest);
     try {
-      await file.sync();
-      await mkdir(dirname(path), { recursive: true });
-      await rm(path, { force: true });
-      await link(file.path, path);
-      await syncFolderOf(path);
+      const file = await open(path, 'r');
+      await this.#touch(digest, path);
+      return OpenBlob.complete({ digest, sizeBytes, path, file, onClose: unpin });
     } catch (error) {
-      throw storeFault(error, 'keep a blob');
-    }
-    this.#budget.release(sizeBytes);
-    this.#budget.add(digest, sizeBytes);
-  }
-
-  async #discardIfOver(digest: Digest, running: RunningFill): Promise<void> {
-    if (running.handles === 0 && this.#fills.get(digest) !== running) await running.file.discard();
-  }
-
-  /**
-   * Make room for `bytes` and keep it. Looking, taking and forgetting the victims are one step, so that two that ask at the same
-   * time do not get the same room.
-   * @throws SpandrelError STORE_FULL if what is in use leaves no room
-   */
-  async #reserve(bytes: number): Promise<void> {
-    const victims = this.#budget.planEviction(bytes);
-    this.#budget.reserve(bytes);
-    try {
-      await Promise.all(victims.map((victim) => this.#evict(victim)));
-    } catch (error) {
-      this.#budget.release(bytes);
-      throw storeFault(error, 'make room');
+      unpin();
+      if (NOT_ITS_FAULT.has(fileErrorCode(error))) throw storeFault(error, 'open a blob');
+      this.#options.logger.warn(
+        { blob: digest, err: error },
+        'a blob of the store cannot be opened, it will be fetched again',
+      );
+      await this.#room.remove(digest);
+      return undefined;
     }
   }
 
-  async #evict(digest: Digest): Promise<void> {
-    this.#budget.remove(digest);
-    this.#options.metrics.cacheEvictions.inc({ tier: 'disk' });
-    await rm(this.#layout.blobPath(digest), { force: true });
-    this.#updateMetrics();
+  /** The order of use survives a restart in the times of the files. */
+  async #touch(digest: Digest, path: string): Promise<void> {
+    const now = new Date(this.#now());
+    if (!this.#room.budget.noteUse(digest, now.getTime())) return;
+    // A blob that can be read is served, whatever becomes of its time.
+    await utimes(path, now, now).catch(() => undefined);
   }
 
-  #updateMetrics(): void {
-    const { storeBytes, fillsInProgress } = this.#options.metrics;
-    storeBytes.set({ state: 'complete' }, this.#budget.usedBytes - this.#budget.reservedBytes);
-    storeBytes.set({ state: 'partial' }, this.#budget.reservedBytes);
-    fillsInProgress.set(this.#fills.size);
+  /** A blob of a known digest has one size. If the file has another, it is the file that is wrong, or the caller. */
+  async #withSize(handle: BlobHandle, sizeBytes: number | undefined): Promise<BlobHandle | undefined> {
+    if (sizeBytes === undefined || handle.sizeBytes === sizeBytes) return handle;
+    const { digest, path, growth, source } = handle;
+    await using _ = handle;
+    const isDamaged =
+      source === 'disk' && (await this.#digests.hash(path, growth, digestAlgorithm(digest))) !== digest;
+    if (!isDamaged)
+      throw new SpandrelError(
+        'BLOB_CORRUPT',
+        `the blob should have ${sizeBytes} bytes, but it has ${handle.sizeBytes}`,
+      );
+    this.#options.logger.warn({ blob: digest }, 'a blob of the store is damaged, it will be fetched again');
+    await this.#room.remove(digest);
+    return undefined;
   }
 
   /** Ends the fills; their readers get SHUTTING_DOWN. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#stopping.abort(new SpandrelError('SHUTTING_DOWN', 'the proxy is being stopped'));
-    await Promise.allSettled(Array.from(this.#fills.values(), ({ done }) => done));
+    await this.#fills[Symbol.asyncDispose]();
     await this.#digests[Symbol.asyncDispose]();
     await this.#lock[Symbol.asyncDispose]();
+  }
+}
+
+/** Size of a blob of which nothing is known. */
+async function fetchSize(source: BlobSource, signal: AbortSignal | undefined): Promise<number> {
+  const leaving = new AbortController();
+  const wanted = signal === undefined ? leaving.signal : AbortSignal.any([signal, leaving.signal]);
+  try {
+    return (await source.fetch({ start: 0, end: 1 }, wanted)).totalBytes;
+  } finally {
+    leaving.abort();
   }
 }

@@ -4,9 +4,13 @@ import { dirname, join } from 'node:path';
 
 import { type Digest, digestAlgorithm, digestHex } from '../core/digest.ts';
 
-/** Small files in folders of their own, one for each digest; written whole or not at all. */
+/**
+ * Small files in folders of their own, one for each digest; written whole or not at all. A folder belongs to one object at a time,
+ * which removes what one before it has left half-written.
+ */
 export class DigestFiles {
   readonly #folder: string;
+  #temporaryFolder: Promise<string> | undefined;
 
   constructor(folder: string) {
     this.#folder = folder;
@@ -37,8 +41,8 @@ export class DigestFiles {
   async write(digest: Digest, bytes: Uint8Array): Promise<void> {
     const path = this.path(digest);
     await mkdir(dirname(path), { recursive: true });
-    // Two writers of one digest, in this process or before a crash, must not share a temporary file.
-    const temporary = `${path}.${randomUUID()}.tmp`;
+    // Two writers of one digest must not share a temporary file.
+    const temporary = join(await (this.#temporaryFolder ??= this.#prepareTemporaryFolder()), randomUUID());
     try {
       const file = await open(temporary, 'wx');
       try {
@@ -52,6 +56,18 @@ export class DigestFiles {
       await rm(temporary, { force: true });
       throw error;
     }
+  }
+
+  async #prepareTemporaryFolder(): Promise<string> {
+    const folder = join(this.#folder, 'tmp');
+    try {
+      await rm(folder, { recursive: true, force: true });
+      await mkdir(folder, { recursive: true });
+    } catch (error) {
+      this.#temporaryFolder = undefined;
+      throw error;
+    }
+    return folder;
   }
 
   async remove(digest: Digest): Promise<void> {

@@ -1,28 +1,34 @@
+import { createHash, type Hash } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { parentPort } from 'node:worker_threads';
 
-import type { Digest, DigestAlgorithm } from '../core/digest.ts';
-import { createHash } from 'node:crypto';
+import { type Digest, type DigestAlgorithm, finishDigest } from '../core/digest.ts';
 import { Growth } from './growth.ts';
 
-/** To the thread: hash a growing file, or stop doing so. */
+/** To the thread: hash a growing file, or stop doing so; add bytes to a running hash, or end it. */
 export type DigestRequest =
   | {
       readonly id: number;
       readonly path: string;
       readonly growth: SharedArrayBuffer;
       readonly algorithm: DigestAlgorithm;
+      /** The digest is not wanted yet: more bytes follow in requests that name this number. */
+      readonly goesOnAs?: number;
     }
+  | { readonly id: number; readonly hash: number; readonly bytes: Uint8Array }
+  | { readonly id: number; readonly hash: number; readonly end: 'digest' | 'forget' }
   | { readonly id: number; readonly cancel: true };
 
 /** From the thread. A growth that fails has no digest. */
 export type DigestReply = { readonly id: number } & (
-  { readonly digest: Digest } | { readonly failure: string }
+  { readonly digest: Digest } | { readonly hashed: true } | { readonly failure: string }
 );
 
 const READ_BYTES = 2 ** 20;
 
 const cancelled = new Set<number>();
+/** Hashes that bytes are added to. */
+const hashes = new Map<number, { readonly hash: Hash; readonly algorithm: DigestAlgorithm }>();
 const port = parentPort;
 
 /** Hashes run side by side: while one waits for its file, the others go on. */
@@ -31,28 +37,45 @@ port?.on('message', (request: DigestRequest) => {
     cancelled.add(request.id);
     return;
   }
-  void hashGrowingFile(request)
-    .then(
-      (digest): DigestReply => ({ id: request.id, digest }),
-      (error: unknown): DigestReply => ({
-        id: request.id,
-        failure: error instanceof Error ? error.message : String(error),
-      }),
-    )
+  void answer(request)
+    .catch((error: unknown): DigestReply => ({
+      id: request.id,
+      failure: error instanceof Error ? error.message : String(error),
+    }))
     .then((reply) => {
       cancelled.delete(request.id);
       port.postMessage(reply);
     });
 });
 
+async function answer(request: Exclude<DigestRequest, { cancel: true }>): Promise<DigestReply> {
+  const { id } = request;
+  if ('path' in request) {
+    const { algorithm, goesOnAs } = request;
+    const hash = await hashGrowingFile(request);
+    if (goesOnAs === undefined) return { id, digest: finishDigest(hash, algorithm) };
+    hashes.set(goesOnAs, { hash, algorithm });
+    return { id, hashed: true };
+  }
+  const running = hashes.get(request.hash);
+  if ('bytes' in request) {
+    running?.hash.update(request.bytes);
+    return { id, hashed: true };
+  }
+  hashes.delete(request.hash);
+  if (running === undefined || request.end === 'forget') return { id, hashed: true };
+  return { id, digest: finishDigest(running.hash, running.algorithm) };
+}
+
 async function hashGrowingFile({
   id,
   path,
   growth: shared,
   algorithm,
-}: Exclude<DigestRequest, { cancel: true }>): Promise<Digest> {
+}: Extract<DigestRequest, { path: string }>): Promise<Hash> {
   const growth = new Growth(shared);
   const hash = createHash(algorithm);
+  if (growth.state === 'complete' && growth.availableBytes === 0) return hash;
   const file = await open(path, 'r');
   try {
     const buffer = Buffer.allocUnsafeSlow(READ_BYTES);
@@ -63,7 +86,7 @@ async function hashGrowingFile({
       const { state, availableBytes } = growth;
       if (state === 'failed') throw new Error('the file will not be completed');
       if (position === availableBytes) {
-        if (state === 'complete') return `${algorithm}:${hash.digest('hex')}` as Digest;
+        if (state === 'complete') return hash;
         continue;
       }
       const { bytesRead } = await file.read(

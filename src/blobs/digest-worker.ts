@@ -4,11 +4,22 @@ import { Worker } from 'node:worker_threads';
 import type { Digest, DigestAlgorithm } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
 import type { DigestReply, DigestRequest } from './digest-thread.ts';
-import type { Growth } from './growth.ts';
+import { Growth } from './growth.ts';
+
+/** A hash in the digest thread. A thread that breaks takes it along: its digest is then none. */
+export interface RunningHash {
+  /** Resolves when the bytes, which are copied, have been hashed. */
+  update(bytes: Uint8Array): Promise<void>;
+  digest(): Promise<Digest | undefined>;
+  forget(): Promise<void>;
+}
+
+type WithoutId<T> = T extends unknown ? Omit<T, 'id'> : never;
+type Question = WithoutId<Exclude<DigestRequest, { cancel: true }>>;
 
 interface Pending {
   readonly worker: Worker;
-  readonly resolve: (digest: Digest) => void;
+  readonly resolve: (digest: Digest | undefined) => void;
   readonly reject: (error: Error) => void;
 }
 
@@ -35,11 +46,35 @@ export class DigestWorker implements AsyncDisposable {
     algorithm: DigestAlgorithm,
     signal?: AbortSignal,
   ): Promise<Digest> {
+    const digest = await this.#ask({ path, growth: growth.shared, algorithm }, signal);
+    if (digest === undefined) throw new Error('the digest thread answers a file with its digest');
+    return digest;
+  }
+
+  /**
+   * A hash that bytes are added to, which begins with the first `prefixBytes` of a file. End it in either way.
+   * @throws SpandrelError STORE_FAILED if the file cannot be read; this holds for the methods of the hash too
+   */
+  async begin(algorithm: DigestAlgorithm, path: string, prefixBytes: number): Promise<RunningHash> {
+    const hash = ++this.#lastId;
+    await this.#ask({ path, growth: Growth.complete(prefixBytes).shared, algorithm, goesOnAs: hash });
+    return {
+      update: async (bytes) => {
+        await this.#ask({ hash, bytes });
+      },
+      digest: () => this.#ask({ hash, end: 'digest' }),
+      forget: async () => {
+        await this.#ask({ hash, end: 'forget' });
+      },
+    };
+  }
+
+  async #ask(question: Question, signal?: AbortSignal): Promise<Digest | undefined> {
     signal?.throwIfAborted();
     if (this.#disposed) throw new SpandrelError('SHUTTING_DOWN', 'the digest thread has been stopped');
     const worker = (this.#worker ??= this.#start());
     const id = ++this.#lastId;
-    const { promise, resolve, reject } = Promise.withResolvers<Digest>();
+    const { promise, resolve, reject } = Promise.withResolvers<Digest | undefined>();
     this.#pending.set(id, { worker, resolve, reject });
     worker.ref();
     const onAbort = (): void => {
@@ -48,7 +83,7 @@ export class DigestWorker implements AsyncDisposable {
       reject(signal?.reason as Error);
     };
     signal?.addEventListener('abort', onAbort, { once: true });
-    worker.postMessage({ id, path, growth: growth.shared, algorithm } satisfies DigestRequest);
+    worker.postMessage({ id, ...question });
     try {
       return await promise;
     } finally {
@@ -63,6 +98,7 @@ export class DigestWorker implements AsyncDisposable {
       const pending = this.#pending.get(reply.id);
       this.#pending.delete(reply.id);
       if ('digest' in reply) pending?.resolve(reply.digest);
+      else if ('hashed' in reply) pending?.resolve(undefined);
       else pending?.reject(new SpandrelError('STORE_FAILED', `a blob could not be hashed: ${reply.failure}`));
     });
     worker.on('error', (error) =>

@@ -9,9 +9,14 @@ import { Growth } from './growth.ts';
 import type { PartialFile } from './partial-file.ts';
 import { assertRangeWithin, READ_BYTES, readFileRange } from './read-file-range.ts';
 
+/** One read: where it is, and where the bytes that it can take end. */
+interface Progress extends Disposable {
+  /** At least one byte behind `position`. */
+  readableEnd(position: number, signal: AbortSignal | undefined): Promise<number>;
+}
+
 interface Parts extends Pick<BlobHandle, 'digest' | 'sizeBytes' | 'source' | 'path' | 'growth'> {
-  /** Where the bytes from `range.start` on end that can be read now, at least one. */
-  readonly waitFor: (range: ByteRange, signal: AbortSignal | undefined) => Promise<number>;
+  readonly begin: (range: ByteRange) => Progress;
   readonly readBytes: (range: ByteRange) => Promise<Buffer>;
   readonly done: Promise<void>;
   readonly close: () => Promise<void>;
@@ -50,7 +55,7 @@ export class OpenBlob implements BlobHandle {
       path,
       source: 'disk',
       growth: Growth.complete(sizeBytes),
-      waitFor: ({ end }) => Promise.resolve(end),
+      begin: ({ end }) => ({ readableEnd: () => Promise.resolve(end), [Symbol.dispose]: () => undefined }),
       readBytes: (range) => readFileRange(file, range),
       done: Promise.resolve(),
       close: async () => {
@@ -75,7 +80,7 @@ export class OpenBlob implements BlobHandle {
       path: file.path,
       source: 'fill',
       growth: fill.growth,
-      waitFor: (range, signal) => fill.waitFor(range, signal),
+      begin: (range) => readOfFill(fill, range),
       readBytes: (range) => file.read(range),
       done,
       close: onClose,
@@ -84,8 +89,9 @@ export class OpenBlob implements BlobHandle {
 
   async *read(range: ByteRange, signal?: AbortSignal): AsyncGenerator<Buffer, void, undefined> {
     assertRangeWithin(range, this.sizeBytes);
+    using progress = this.#parts.begin(range);
     for (let start = range.start; start < range.end;) {
-      const readable = await this.#parts.waitFor({ start, end: range.end }, signal);
+      const readable = await progress.readableEnd(start, signal);
       signal?.throwIfAborted();
       if (!this.#isOpen) throw new Error('the handle has been disposed of');
       const end = Math.min(readable, start + READ_BYTES);
@@ -103,4 +109,15 @@ export class OpenBlob implements BlobHandle {
     this.#isOpen = false;
     await this.#parts.close();
   }
+}
+
+function readOfFill(fill: Fill, range: ByteRange): Progress {
+  const demand = fill.demand(range);
+  return {
+    readableEnd(position, signal) {
+      demand.start = position;
+      return fill.waitFor(demand, signal);
+    },
+    [Symbol.dispose]: () => fill.drop(demand),
+  };
 }

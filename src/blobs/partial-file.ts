@@ -1,25 +1,76 @@
-import { type FileHandle, open, rm } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { type FileHandle, open, readFile, rm } from 'node:fs/promises';
+import { crc32 } from 'node:zlib';
 
 import type { ByteRange } from '../core/byte-range.ts';
-import { readFileRange } from './read-file-range.ts';
-import { storeFault } from './store-fault.ts';
+import type { Digest } from '../core/digest.ts';
+import { READ_BYTES, readFileRange } from './read-file-range.ts';
+import { fileErrorCode, storeFault } from './store-fault.ts';
+import { mapPathOf } from './store-layout.ts';
+import { formatMapHead, formatPiece, parseMap, type StoredPiece } from './stored-piece.ts';
 
-/** The file of a blob that is arriving; parts of it may be holes. */
+/**
+ * The file of a blob that is arriving, as long as the blob but with holes, and beside it the map of the pieces that are there.
+ * Neither is synced: after a crash, the checksums of the pieces tell what of them has survived.
+ */
 export class PartialFile {
   readonly path: string;
-  readonly #file: FileHandle;
+  readonly #data: FileHandle;
+  readonly #map: FileHandle;
+  /** Lines that wait for the one that is being written. */
+  #lines = '';
+  #writingLines: Promise<void> | undefined;
 
-  private constructor(path: string, file: FileHandle) {
+  private constructor(path: string, data: FileHandle, map: FileHandle) {
     this.path = path;
-    this.#file = file;
+    this.#data = data;
+    this.#map = map;
   }
 
   /** @throws SpandrelError STORE_FULL, STORE_FAILED */
-  static async create(path: string): Promise<PartialFile> {
+  static async create(path: string, digest: Digest, sizeBytes: number): Promise<PartialFile> {
+    const opened: FileHandle[] = [];
     try {
-      return new PartialFile(path, await open(path, 'wx+'));
+      const map = await open(mapPathOf(path), 'ax');
+      opened.push(map);
+      await map.appendFile(formatMapHead(digest, sizeBytes));
+      const data = await open(path, 'wx+');
+      opened.push(data);
+      await data.truncate(sizeBytes);
+      return new PartialFile(path, data, map);
     } catch (error) {
+      await Promise.all(opened.map((file) => file.close()));
+      await removePartial(path);
       throw storeFault(error, 'create a file');
+    }
+  }
+
+  /**
+   * Open a file that an earlier fill has left, with what its map says is there.
+   * @returns undefined if it cannot be used
+   * @throws SpandrelError STORE_FAILED
+   */
+  static async resume(
+    path: string,
+    digest: Digest,
+  ): Promise<{ file: PartialFile; sizeBytes: number; pieces: StoredPiece[] } | undefined> {
+    const opened: FileHandle[] = [];
+    try {
+      const known = parseMap(await readFile(mapPathOf(path), 'latin1'), digest);
+      if (known === undefined) return undefined;
+      const data = await open(path, 'r+');
+      opened.push(data);
+      const map = await open(mapPathOf(path), constants.O_WRONLY | constants.O_APPEND);
+      opened.push(map);
+      // A line that was torn must not swallow the next one.
+      await map.appendFile('\n');
+      // What is beyond the end of a file that was cut short would not be a hole but an error.
+      await data.truncate(known.sizeBytes);
+      return { file: new PartialFile(path, data, map), ...known };
+    } catch (error) {
+      await Promise.all(opened.map((file) => file.close()));
+      if (fileErrorCode(error) === 'ENOENT') return undefined;
+      throw storeFault(error, 'open a file');
     }
   }
 
@@ -29,7 +80,7 @@ export class PartialFile {
     let at = position;
     try {
       while (rest.length > 0) {
-        const { bytesWritten } = await this.#file.writev(rest, at);
+        const { bytesWritten } = await this.#data.writev(rest, at);
         at += bytesWritten;
         rest = dropBytes(rest, bytesWritten);
       }
@@ -38,20 +89,55 @@ export class PartialFile {
     }
   }
 
+  /** Remember that a piece is there. @throws SpandrelError STORE_FULL, STORE_FAILED */
+  async record(piece: StoredPiece): Promise<void> {
+    this.#lines += formatPiece(piece);
+    while (this.#lines !== '') {
+      await (this.#writingLines ??= this.#writeLines());
+    }
+  }
+
+  /** True if the bytes of a piece are what they were when it was recorded. */
+  async isIntact(piece: StoredPiece): Promise<boolean> {
+    let checksum = 0;
+    for (let start = piece.start; start < piece.end; start += READ_BYTES) {
+      const end = Math.min(piece.end, start + READ_BYTES);
+      checksum = crc32(await readFileRange(this.#data, { start, end }), checksum);
+    }
+    return checksum === piece.crc32;
+  }
+
   /** @throws SpandrelError STORE_FAILED */
   read(range: ByteRange): Promise<Buffer> {
-    return readFileRange(this.#file, range);
+    return readFileRange(this.#data, range);
   }
 
   async sync(): Promise<void> {
-    await this.#file.sync();
+    await this.#data.sync();
   }
 
-  /** Close the file and remove its name here; under another name it may live on. */
-  async discard(): Promise<void> {
-    await this.#file.close();
-    await rm(this.path, { force: true });
+  /** Both files stay as they are. */
+  async close(): Promise<void> {
+    await Promise.all([this.#data.close(), this.#map.close()]);
   }
+
+  async #writeLines(): Promise<void> {
+    const lines = this.#lines;
+    this.#lines = '';
+    try {
+      await this.#map.appendFile(lines);
+    } catch (error) {
+      throw storeFault(error, 'write a chunk map');
+    } finally {
+      this.#writingLines = undefined;
+    }
+  }
+}
+
+/** Remove what {@link PartialFile.create} has made. */
+export async function removePartial(path: string): Promise<void> {
+  await rm(path, { force: true });
+  await rm(mapPathOf(path), { force: true });
 }
 
 /** A write may take less than it was given, near the end of a quota for example. */

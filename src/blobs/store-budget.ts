@@ -1,10 +1,31 @@
 import type { Digest } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
 
-interface Entry {
+/** A blob of which the store has something. */
+export interface StoredBlob {
+  /** Of the whole blob. */
   readonly sizeBytes: number;
-  pins: number;
+  /** What it takes of the store: all of it, or what has arrived and what is kept free for the rest. */
+  readonly heldBytes: number;
+  /** File of a blob that is not whole. */
+  readonly partialPath?: string | undefined;
 }
+
+/** A blob that is to go. */
+interface Victim {
+  readonly digest: Digest;
+  readonly blob: StoredBlob;
+}
+
+interface Entry {
+  blob: StoredBlob;
+  pins: number;
+  /** What {@link StoreBudget.noteUse} was last told, milliseconds of the epoch. */
+  usedAtMs: number;
+}
+
+/** The time of use of a blob need not be exact. */
+const USE_RESOLUTION_MS = 60_000;
 
 /** What the store holds, in the order of use, and what may go when room is needed. No I/O. */
 export class StoreBudget {
@@ -12,85 +33,113 @@ export class StoreBudget {
   /** Least recently used first. */
   readonly #entries = new Map<Digest, Entry>();
   #completeBytes = 0;
-  #reservedBytes = 0;
+  #partialBytes = 0;
+  #completeCount = 0;
 
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
   }
 
-  /** Complete blobs and what is reserved for those that are arriving. */
   get usedBytes(): number {
-    return this.#completeBytes + this.#reservedBytes;
+    return this.#completeBytes + this.#partialBytes;
   }
 
-  get reservedBytes(): number {
-    return this.#reservedBytes;
+  get completeBytes(): number {
+    return this.#completeBytes;
   }
 
+  get partialBytes(): number {
+    return this.#partialBytes;
+  }
+
+  /** Complete blobs. */
   get count(): number {
-    return this.#entries.size;
+    return this.#completeCount;
   }
 
-  sizeOf(digest: Digest): number | undefined {
-    return this.#entries.get(digest)?.sizeBytes;
+  get(digest: Digest): StoredBlob | undefined {
+    return this.#entries.get(digest)?.blob;
   }
 
   isPinned(digest: Digest): boolean {
     return (this.#entries.get(digest)?.pins ?? 0) > 0;
   }
 
-  *entries(): Generator<readonly [Digest, number]> {
-    for (const [digest, { sizeBytes }] of this.#entries) yield [digest, sizeBytes];
+  *entries(): Generator<readonly [Digest, StoredBlob]> {
+    for (const [digest, { blob }] of this.#entries) yield [digest, blob];
   }
 
-  /** As the most recently used. */
-  add(digest: Digest, sizeBytes: number): void {
+  /** As the most recently used. Pins of the same blob stay. */
+  set(digest: Digest, blob: StoredBlob): void {
+    const entry = this.#entries.get(digest) ?? { blob, pins: 0, usedAtMs: 0 };
     this.remove(digest);
-    this.#entries.set(digest, { sizeBytes, pins: 0 });
-    this.#completeBytes += sizeBytes;
+    entry.blob = blob;
+    this.#entries.set(digest, entry);
+    this.#count(blob, 1);
   }
 
   remove(digest: Digest): void {
-    this.#completeBytes -= this.#entries.get(digest)?.sizeBytes ?? 0;
-    this.#entries.delete(digest);
-  }
-
-  /** Used now, and not to be evicted until unpinned as often. */
-  pin(digest: Digest): void {
     const entry = this.#entries.get(digest);
     if (entry === undefined) return;
+    this.#entries.delete(digest);
+    this.#count(entry.blob, -1);
+  }
+
+  /** Used now, and not to be evicted until the returned function has been called. */
+  pin(digest: Digest): () => void {
+    const entry = this.#entries.get(digest);
+    if (entry === undefined) return () => undefined;
     entry.pins++;
     this.#entries.delete(digest);
     this.#entries.set(digest, entry);
+    let isPinned = true;
+    return () => {
+      if (isPinned) entry.pins--;
+      isPinned = false;
+    };
   }
 
-  unpin(digest: Digest): void {
+  /** True if the time of use should be written down again. */
+  noteUse(digest: Digest, nowMs: number): boolean {
     const entry = this.#entries.get(digest);
-    if (entry !== undefined && entry.pins > 0) entry.pins--;
-  }
-
-  reserve(bytes: number): void {
-    this.#reservedBytes += bytes;
-  }
-
-  release(bytes: number): void {
-    this.#reservedBytes -= bytes;
+    if (entry === undefined || nowMs - entry.usedAtMs < USE_RESOLUTION_MS) return false;
+    entry.usedAtMs = nowMs;
+    return true;
   }
 
   /** The blobs that have to go so that `bytes` more fit. @throws SpandrelError STORE_FULL if that is not enough */
-  planEviction(bytes: number): Digest[] {
-    const victims: Digest[] = [];
-    let excess = this.usedBytes + bytes - this.#maxBytes;
-    for (const [digest, { sizeBytes, pins }] of this.#entries) {
-      if (excess <= 0) break;
-      if (pins > 0) continue;
-      victims.push(digest);
-      excess -= sizeBytes;
-    }
-    if (excess > 0)
+  planEviction(bytes: number): Victim[] {
+    const { victims, missingBytes } = this.#findVictims(this.usedBytes + bytes - this.#maxBytes);
+    if (missingBytes > 0)
       throw new SpandrelError('STORE_FULL', `${bytes} bytes do not fit into the store`, {
         detail: { maxBytes: this.#maxBytes },
       });
     return victims;
+  }
+
+  /** The blobs whose going frees about so many bytes; fewer if the others are in use. */
+  planRelief(bytes: number): Victim[] {
+    return this.#findVictims(bytes).victims;
+  }
+
+  #findVictims(bytes: number): { victims: Victim[]; missingBytes: number } {
+    const victims: Victim[] = [];
+    let missingBytes = bytes;
+    for (const [digest, { blob, pins }] of this.#entries) {
+      if (missingBytes <= 0) break;
+      if (pins > 0) continue;
+      victims.push({ digest, blob });
+      missingBytes -= blob.heldBytes;
+    }
+    return { victims, missingBytes };
+  }
+
+  #count({ heldBytes, partialPath }: StoredBlob, sign: 1 | -1): void {
+    if (partialPath === undefined) {
+      this.#completeBytes += sign * heldBytes;
+      this.#completeCount += sign;
+    } else {
+      this.#partialBytes += sign * heldBytes;
+    }
   }
 }

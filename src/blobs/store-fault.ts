@@ -1,7 +1,7 @@
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 
-/** Errors of the file system that mean a full disk or a used-up quota. */
-const FULL: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT']);
+/** Errors of the file system that mean a full disk, a used-up quota, or a file beyond what either allows. */
+const FULL: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 
 /** A failed file operation as STORE_FULL or STORE_FAILED; `doing` completes "the store could not …". */
 export function storeFault(error: unknown, doing: string): SpandrelError {

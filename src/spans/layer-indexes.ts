@@ -117,7 +117,7 @@ export class LayerIndexes implements AsyncDisposable {
   async #start(layer: Layer): Promise<Build> {
     this.#stopping.signal.throwIfAborted();
     const size = layer.sizeBytes === undefined ? {} : { sizeBytes: layer.sizeBytes };
-    const handle = await this.#deps.blobs.openBlob(layer.digest, layer.source, size);
+    const handle = await this.#deps.blobs.openBlob(layer.digest, layer.source, { ...size, complete: true });
     try {
       const compression = await detectCompression(handle, layer.mediaType);
       const pushed = compression === 'zstd' ? undefined : await layer.findPushedZtoc?.();

@@ -1,6 +1,6 @@
 import { crc32 } from 'node:zlib';
 
-import type { BlobHandle } from '../blobs/blob-handle.ts';
+import type { BlobReader } from '../blobs/blob-handle.ts';
 import type { BlobStore } from '../blobs/blob-store.ts';
 import type { ByteCache } from '../cache/byte-cache.ts';
 import { SingleFlight } from '../cache/single-flight.ts';
@@ -102,24 +102,24 @@ export class LayerReader {
         return { bytes: cached.bytes, source: cached.tier };
       await this.#deps.cache.delete(key);
     }
-    await using handle = await this.#openBlob(layer);
-    const bytes =
+    const { bytes, source } =
       index.compression === 'zstd'
-        ? await this.#decodeFrame(handle, span)
-        : await this.#inflate(handle, index, span);
+        ? await this.#decodeFrame(layer, span)
+        : await this.#inflate(layer, index, span);
     this.#deps.metrics.inflateBytes.inc(
       { engine: index.compression === 'zstd' ? 'zstd' : defaultEngine.name },
       bytes.byteLength,
     );
     await this.#deps.cache.set(key, bytes);
-    return { bytes, source: handle.source };
+    return { bytes, source };
   }
 
-  async #inflate(handle: BlobHandle, index: LayerIndexView, span: Span): Promise<Uint8Array> {
-    const [compressed, window] = await Promise.all([readAll(handle, span.compressed), index.window(span)]);
+  async #inflate(layer: Layer, index: LayerIndexView, span: Span): Promise<SpanBytes> {
+    await using reader = await this.#deps.blobs.readBlob(layer.digest, layer.source, sizeOf(layer));
+    const [compressed, window] = await Promise.all([readAll(reader, span.compressed), index.window(span)]);
     const { bits, digest, crc32 } = span;
     const uncompressedLength = span.uncompressed.end - span.uncompressed.start;
-    return this.#deps.pool.run('inflateSpan', {
+    const bytes = await this.#deps.pool.run<Uint8Array>('inflateSpan', {
       compressed,
       window,
       bits,
@@ -127,40 +127,46 @@ export class LayerReader {
       crc32,
       uncompressedLength,
     });
+    return { bytes, source: reader.source };
   }
 
   /** A zstd frame cannot be entered in its middle: what lies before the span in its frame is decoded and dropped. */
-  async #decodeFrame(handle: BlobHandle, span: Span): Promise<Uint8Array> {
-    return this.#deps.pool.run('readZstdSpan', { path: handle.path, growth: handle.growth.shared, span });
+  async #decodeFrame(layer: Layer, span: Span): Promise<SpanBytes> {
+    // The thread follows the file from its start.
+    const options = { ...sizeOf(layer), complete: true };
+    await using handle = await this.#deps.blobs.openBlob(layer.digest, layer.source, options);
+    const { path, growth, source } = handle;
+    const bytes = await this.#deps.pool.run<Uint8Array>('readZstdSpan', {
+      path,
+      growth: growth.shared,
+      span,
+    });
+    return { bytes, source };
   }
 
   async *#readPlain(layer: Layer, options: ReadOptions): AsyncGenerator<Uint8Array, void, undefined> {
-    await using handle = await this.#openBlob(layer);
+    await using reader = await this.#deps.blobs.readBlob(layer.digest, layer.source, sizeOf(layer));
     const { start, end } = options.range;
-    const last = Math.min(end, handle.sizeBytes);
+    const last = Math.min(end, reader.sizeBytes);
     if (end !== Number.POSITIVE_INFINITY && end > last) {
       throw new SpandrelError('RANGE_INVALID', 'the layer ends before the range does');
     }
-    options.onSource?.(handle.source);
-    this.#deps.metrics.spanReads.inc({ source: handle.source });
-    yield* handle.read({ start, end: last }, options.signal);
+    options.onSource?.(reader.source);
+    this.#deps.metrics.spanReads.inc({ source: reader.source });
+    yield* reader.read({ start, end: last }, options.signal);
   }
+}
 
-  #openBlob(layer: Layer): Promise<BlobHandle> {
-    return this.#deps.blobs.openBlob(
-      layer.digest,
-      layer.source,
-      layer.sizeBytes === undefined ? {} : { sizeBytes: layer.sizeBytes },
-    );
-  }
+function sizeOf({ sizeBytes }: Layer): { sizeBytes?: number } {
+  return sizeBytes === undefined ? {} : { sizeBytes };
 }
 
 function isIntact(bytes: Uint8Array, span: Span): boolean {
   return bytes.byteLength === span.uncompressed.end - span.uncompressed.start && crc32(bytes) === span.crc32;
 }
 
-async function readAll(handle: BlobHandle, range: ByteRange): Promise<Uint8Array> {
+async function readAll(reader: BlobReader, range: ByteRange): Promise<Uint8Array> {
   const chunks: Buffer[] = [];
-  for await (const chunk of handle.read(range)) chunks.push(chunk);
+  for await (const chunk of reader.read(range)) chunks.push(chunk);
   return chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks);
 }

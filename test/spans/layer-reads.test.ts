@@ -9,7 +9,7 @@ import { RedisServer } from '../helpers/redis-server.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 
 const MIB = 2 ** 20;
-const INFLATED = 'spandrel_inflate_bytes_total{engine="zlib"}';
+const INFLATED = 'spandrel_inflate_bytes_total{engine="wasm"}';
 
 let stack: AsyncDisposableStack;
 let upstream: DemoRegistry & { image: DemoImage };

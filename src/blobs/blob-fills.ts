@@ -1,0 +1,209 @@
+import { SingleFlight } from '../cache/single-flight.ts';
+import { rangeLength } from '../core/byte-range.ts';
+import type { Digest } from '../core/digest.ts';
+import { isSpandrelError, SpandrelError } from '../core/errors.ts';
+import type { Logger } from '../telemetry/logger.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import type { BlobSource } from '../upstream/blob-source.ts';
+import { AlternativeSources } from './alternative-sources.ts';
+import type { BlobHandle } from './blob-handle.ts';
+import type { DigestWorker } from './digest-worker.ts';
+import { Fill } from './fill.ts';
+import { PartialFile } from './partial-file.ts';
+import { RunningFill } from './running-fill.ts';
+import { storeFault } from './store-fault.ts';
+import type { StoreLayout } from './store-layout.ts';
+import type { StoreRoom } from './store-room.ts';
+import type { StoredPiece } from './stored-piece.ts';
+
+export interface FillSettings {
+  /** Upstream requests of one blob at a time. */
+  readonly parallel: number;
+  readonly chunkBytes: number;
+  /** A request that brings less than 64 KiB in so much time is made anew. */
+  readonly stallTimeoutMs?: number;
+}
+
+export interface BlobFillsDeps {
+  readonly settings: FillSettings;
+  readonly layout: StoreLayout;
+  readonly room: StoreRoom;
+  readonly digests: DigestWorker;
+  readonly metrics: Metrics;
+  readonly logger: Logger;
+}
+
+/** What a caller knows of a blob, and wants of it. */
+export interface FillRequest {
+  readonly digest: Digest;
+  readonly source: BlobSource;
+  readonly sizeBytes: number | undefined;
+  /** Bring all of it, whatever is read. */
+  readonly mustComplete: boolean;
+}
+
+/** What an earlier fill has left. */
+interface LeftOver {
+  readonly file: PartialFile;
+  readonly sizeBytes: number;
+  readonly pieces: readonly StoredPiece[];
+}
+
+const STALL_TIMEOUT_MS = 30_000;
+
+/** The fills that are under way, one for a blob, and how they begin. */
+export class BlobFills implements AsyncDisposable {
+  readonly #deps: BlobFillsDeps;
+  readonly #running = new Map<Digest, RunningFill>();
+  readonly #starts: SingleFlight<RunningFill>;
+  /** Sources of the fills that are being started. */
+  readonly #starting = new Map<Digest, AlternativeSources>();
+  readonly #stopping = new AbortController();
+
+  constructor(deps: BlobFillsDeps) {
+    this.#deps = deps;
+    this.#starts = new SingleFlight('blob', deps.metrics);
+  }
+
+  /**
+   * A handle on the fill of a blob that is not complete: one that runs, one that is gone on with, or a new one.
+   * @returns undefined if the blob has become complete meanwhile
+   * @throws SpandrelError as `BlobStore.openBlob`
+   */
+  async open(request: FillRequest, signal: AbortSignal | undefined): Promise<BlobHandle | undefined> {
+    const { digest, source, mustComplete } = request;
+    const running = this.#running.get(digest);
+    if (running?.isStopping === true) {
+      await Promise.allSettled([running.done]);
+      return undefined;
+    }
+    if (running !== undefined) {
+      this.#deps.metrics.singleFlightJoined.inc({ what: 'blob' });
+      running.fill.addSource(source);
+      return running.join(mustComplete);
+    }
+    this.#starting.get(digest)?.add(source);
+    const started = await this.#starts.run(digest, () => this.#startWith(request), signal);
+    if (this.#running.get(digest) === started) return started.join(mustComplete);
+    // A small fill may be over by now.
+    await started.done;
+    return undefined;
+  }
+
+  async #startWith(request: FillRequest): Promise<RunningFill> {
+    const { digest, source } = request;
+    const { room } = this.#deps;
+    const sources = new AlternativeSources(source);
+    this.#starting.set(digest, sources);
+    const unpin = room.budget.pin(digest);
+    // What the fill has asked for must not outlive it: an answer that nobody reads keeps its connection.
+    const firstRequest = new AbortController();
+    const onStop = (): void => firstRequest.abort(this.#stopping.signal.reason);
+    this.#stopping.signal.addEventListener('abort', onStop, { once: true });
+    let left: LeftOver | undefined;
+    try {
+      this.#stopping.signal.throwIfAborted();
+      room.assertUsable();
+      left = await this.#resume(request);
+      const running = await this.#start(request, sources, left, firstRequest);
+      // Whoever asked for it may have left by the time when it has been joined by all others.
+      setImmediate(() => void running.afterUse());
+      return running;
+    } catch (error) {
+      firstRequest.abort(error);
+      await left?.file.close();
+      throw error;
+    } finally {
+      unpin();
+      this.#starting.delete(digest);
+      this.#stopping.signal.removeEventListener('abort', onStop);
+    }
+  }
+
+  async #resume({ digest, sizeBytes }: FillRequest): Promise<LeftOver | undefined> {
+    const { room, logger } = this.#deps;
+    const path = room.budget.get(digest)?.partialPath;
+    if (path === undefined) return undefined;
+    try {
+      const left = await PartialFile.resume(path, digest);
+      if (left !== undefined && (sizeBytes === undefined || left.sizeBytes === sizeBytes)) return left;
+      await left?.file.close();
+    } catch (error) {
+      if (!isSpandrelError(error)) throw error;
+      logger.warn({ blob: digest, err: error }, 'what was left of a fill cannot be opened');
+    }
+    await room.remove(digest);
+    return undefined;
+  }
+
+  async #start(
+    request: FillRequest,
+    sources: AlternativeSources,
+    left: LeftOver | undefined,
+    firstRequest: AbortController,
+  ): Promise<RunningFill> {
+    const { digest, mustComplete } = request;
+    const { layout, room, digests, logger, settings } = this.#deps;
+    const { parallel, chunkBytes, stallTimeoutMs = STALL_TIMEOUT_MS } = settings;
+    // A small blob of known size needs no ranges; for the others the first answer tells whether there are any.
+    const needsFirst =
+      left === undefined &&
+      (request.sizeBytes === undefined || (mustComplete && request.sizeBytes > chunkBytes));
+    const response = needsFirst
+      ? await sources.fetch({ start: 0, end: chunkBytes }, firstRequest.signal)
+      : undefined;
+    const sizeBytes = left?.sizeBytes ?? request.sizeBytes ?? response?.totalBytes ?? 0;
+    const pieces = left?.pieces ?? [];
+    const partialPath = left?.file.path ?? layout.newPartialPath(digest);
+    const heldBytes = mustComplete ? sizeBytes : pieces.reduce((sum, piece) => sum + rangeLength(piece), 0);
+    const unpin = await room.take(digest, { sizeBytes, heldBytes, partialPath });
+    const file = left?.file ?? (await this.#createFile(digest, partialPath, sizeBytes, unpin));
+    const first = response && { response, request: firstRequest };
+    const reserve = (bytes: number): Promise<void> => this.#reserve(digest, bytes);
+    const options = { digest, sources, file, sizeBytes, pieces, first, parallel, chunkBytes };
+    const fill = new Fill({ ...options, stallTimeoutMs, digests, reserve }, mustComplete);
+    const onOver = (): void => this.#setRunning(digest, undefined);
+    const running = new RunningFill({ digest, sizeBytes, fill, file, layout, room, logger, onOver }, unpin);
+    this.#setRunning(digest, running);
+    return running;
+  }
+
+  async #createFile(
+    digest: Digest,
+    path: string,
+    sizeBytes: number,
+    unpin: () => void,
+  ): Promise<PartialFile> {
+    const { room } = this.#deps;
+    try {
+      return await PartialFile.create(path, digest, sizeBytes);
+    } catch (error) {
+      unpin();
+      room.budget.remove(digest);
+      await room.relieve(storeFault(error, 'create a file'), sizeBytes);
+      throw error;
+    }
+  }
+
+  async #reserve(digest: Digest, bytes: number): Promise<void> {
+    const blob = this.#deps.room.budget.get(digest);
+    if (blob === undefined) return;
+    const release = await this.#deps.room.take(digest, { ...blob, heldBytes: blob.heldBytes + bytes });
+    release();
+  }
+
+  #setRunning(digest: Digest, running: RunningFill | undefined): void {
+    if (running === undefined) this.#running.delete(digest);
+    else this.#running.set(digest, running);
+    this.#deps.metrics.fillsInProgress.set(this.#running.size);
+  }
+
+  /** The fills' readers get SHUTTING_DOWN; what has arrived stays. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    const reason = new SpandrelError('SHUTTING_DOWN', 'the proxy is being stopped');
+    this.#stopping.abort(reason);
+    const fills = [...this.#running.values()];
+    for (const { fill } of fills) fill.stop(reason);
+    await Promise.allSettled(fills.map(({ done }) => done));
+  }
+}

@@ -1,0 +1,113 @@
+import type { ByteRange } from '../core/byte-range.ts';
+import { intersectRanges } from '../core/byte-range.ts';
+import { type Digest, digestAlgorithm } from '../core/digest.ts';
+import { isSpandrelError, SpandrelError } from '../core/errors.ts';
+import type { BlobSource } from '../upstream/blob-source.ts';
+import { backoffMs, realPause } from '../upstream/retry-delay.ts';
+import type { DigestWorker } from './digest-worker.ts';
+
+export interface PassThroughOptions {
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  readonly source: BlobSource;
+  readonly digests: DigestWorker;
+}
+
+/** Tries of a transfer that breaks. */
+const MAX_TRIES = 4;
+/** The end of a blob is withheld until its digest has been verified. */
+const HELD_BACK_BYTES = 64 * 1024;
+
+/** Hands the bytes of the upstream on without keeping them; each read makes requests of its own. */
+export class PassThrough {
+  readonly #options: PassThroughOptions;
+
+  constructor(options: PassThroughOptions) {
+    this.#options = options;
+  }
+
+  /** A part of the blob, which nobody can verify. @throws SpandrelError UPSTREAM_*, BLOB_CORRUPT if the length is wrong */
+  async *readPart(
+    range: ByteRange,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<Buffer, void, undefined> {
+    const leaving = new AbortController();
+    const wanted = signal === undefined ? leaving.signal : AbortSignal.any([signal, leaving.signal]);
+    let position = range.start;
+    try {
+      for (let attempt = 1; position < range.end; attempt++) {
+        try {
+          for await (const bytes of this.#request({ start: position, end: range.end }, wanted)) {
+            position += bytes.byteLength;
+            attempt = 1;
+            yield bytes;
+          }
+        } catch (error) {
+          const isTransfer = isSpandrelError(
+            error,
+            'UPSTREAM_UNREACHABLE',
+            'UPSTREAM_TIMEOUT',
+            'UPSTREAM_PROTOCOL',
+          );
+          if (!isTransfer || attempt >= MAX_TRIES) throw error;
+          await realPause(backoffMs(attempt - 1), wanted);
+        }
+      }
+    } finally {
+      leaving.abort();
+    }
+  }
+
+  /**
+   * The blob from `position` on to its end, which comes only if the digest is right.
+   * @param path file with all bytes before `position`
+   * @throws SpandrelError as {@link readPart}; BLOB_CORRUPT; STORE_FAILED if the file cannot be read
+   */
+  async *readVerified(
+    position: number,
+    path: string,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<Buffer, void, undefined> {
+    const { digest, sizeBytes, digests } = this.#options;
+    const hash = await digests.begin(digestAlgorithm(digest), path, position);
+    try {
+      const heldFrom = Math.max(position, sizeBytes - HELD_BACK_BYTES);
+      const held: Buffer[] = [];
+      let at = position;
+      for await (const bytes of this.readPart({ start: position, end: sizeBytes }, signal)) {
+        await hash.update(bytes);
+        const free = Math.max(0, Math.min(bytes.byteLength, heldFrom - at));
+        if (free > 0) yield bytes.subarray(0, free);
+        if (free < bytes.byteLength) held.push(bytes.subarray(free));
+        at += bytes.byteLength;
+      }
+      const actual = await hash.digest();
+      if (actual !== digest)
+        throw new SpandrelError(
+          'BLOB_CORRUPT',
+          `the upstream sent ${actual ?? 'something else'} for ${digest}`,
+        );
+      yield* held;
+    } finally {
+      await hash.forget();
+    }
+  }
+
+  async *#request(range: ByteRange, signal: AbortSignal): AsyncGenerator<Buffer, void, undefined> {
+    const { source, sizeBytes } = this.#options;
+    const isWhole = range.start === 0 && range.end === sizeBytes;
+    const response = await source.fetch(isWhole ? undefined : range, signal);
+    if (response.totalBytes !== sizeBytes)
+      throw new SpandrelError(
+        'BLOB_CORRUPT',
+        `the blob should have ${sizeBytes} bytes, the upstream says ${response.totalBytes}`,
+      );
+    let position = response.range.start;
+    for await (const bytes of response.body) {
+      const part = intersectRanges({ start: position, end: position + bytes.byteLength }, range);
+      if (part.end > part.start) yield bytes.subarray(part.start - position, part.end - position);
+      position += bytes.byteLength;
+      if (position >= range.end && range.end < response.range.end) break;
+    }
+  }
+}

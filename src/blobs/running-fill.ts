@@ -1,0 +1,150 @@
+import { link, mkdir, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+
+import type { Digest } from '../core/digest.ts';
+import { isSpandrelError } from '../core/errors.ts';
+import type { Logger } from '../telemetry/logger.ts';
+import type { BlobHandle } from './blob-handle.ts';
+import type { Fill } from './fill.ts';
+import { OpenBlob } from './open-blob.ts';
+import type { PartialFile } from './partial-file.ts';
+import { storeFault } from './store-fault.ts';
+import { mapPathOf, type StoreLayout, syncFolderOf } from './store-layout.ts';
+import type { StoreRoom } from './store-room.ts';
+
+export interface RunningFillOptions {
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  readonly fill: Fill;
+  readonly file: PartialFile;
+  readonly layout: StoreLayout;
+  readonly room: StoreRoom;
+  readonly logger: Logger;
+  /** The fill is over, in one step with what the store then says of the blob. */
+  readonly onOver: () => void;
+}
+
+/** A fill, its file, who holds on to them, and what becomes of them in the end. */
+export class RunningFill {
+  readonly fill: Fill;
+  /** Settles when the blob is in its place, has been given up, or nobody wants more of it. */
+  readonly done: Promise<void>;
+  readonly #options: RunningFillOptions;
+  #handles = 0;
+  #isStopping = false;
+  #isOver = false;
+  #isClosed = false;
+
+  /** @param unpin called when the fill is over */
+  constructor(options: RunningFillOptions, unpin: () => void) {
+    this.fill = options.fill;
+    this.#options = options;
+    this.done = this.#run(unpin);
+    this.done.catch(() => undefined);
+  }
+
+  /** It ends, and cannot be joined any more. */
+  get isStopping(): boolean {
+    return this.#isStopping;
+  }
+
+  /** A handle for one more reader. @throws SpandrelError STORE_FULL if the blob is to become whole, and there is no room */
+  async join(mustComplete: boolean): Promise<BlobHandle> {
+    const { digest, sizeBytes, fill, file, room } = this.#options;
+    const unpin = room.budget.pin(digest);
+    this.#handles++;
+    const handle = OpenBlob.filling({
+      digest,
+      sizeBytes,
+      file,
+      fill,
+      done: this.done,
+      onClose: () => {
+        this.#handles--;
+        unpin();
+        return this.afterUse();
+      },
+    });
+    if (!mustComplete || fill.mustComplete) return handle;
+    try {
+      const release = await room.take(digest, { sizeBytes, heldBytes: sizeBytes, partialPath: file.path });
+      release();
+      if (!this.#isOver) fill.completeToo();
+      return handle;
+    } catch (error) {
+      await handle[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  /** If there is no reader: stop what is not to go on, close what is over. */
+  async afterUse(): Promise<void> {
+    const { digest, fill, file, room } = this.#options;
+    if (this.#handles > 0) return;
+    if (!this.#isOver) {
+      if (fill.mustComplete || this.#isStopping) return;
+      this.#isStopping = true;
+      fill.stop();
+      return;
+    }
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    await file.close();
+    // The name under which it arrived, if that is not its only one.
+    if (room.budget.get(digest)?.partialPath !== file.path) await rm(file.path, { force: true });
+  }
+
+  async #run(unpin: () => void): Promise<void> {
+    const { digest, fill, file, sizeBytes, room, onOver } = this.#options;
+    try {
+      const isWhole = await fill.run();
+      if (isWhole) await this.#promote();
+      const partialPath = isWhole ? undefined : file.path;
+      room.budget.set(digest, { sizeBytes, heldBytes: fill.heldBytes, partialPath });
+      if (isWhole) fill.complete();
+    } catch (error) {
+      // What is no error of ours came from the file system, or ends everything.
+      const failure =
+        isSpandrelError(error) || !(error instanceof Error)
+          ? (error as Error)
+          : storeFault(error, 'keep a blob');
+      this.#isStopping = true;
+      // Whoever hears of it finds the store as it will be.
+      await this.#keepWhatIsRight(failure).finally(() => fill.fail(failure));
+      throw failure;
+    } finally {
+      this.#isOver = true;
+      unpin();
+      room.updateMetrics();
+      onOver();
+      await this.afterUse();
+    }
+  }
+
+  /** The next fill goes on with it. */
+  async #keepWhatIsRight(failure: Error): Promise<void> {
+    const { digest, fill, file, sizeBytes, room, logger } = this.#options;
+    const code = isSpandrelError(failure) ? failure.code : 'INTERNAL';
+    logger.warn({ blob: digest, code, cause: failure.message }, 'fill failed');
+    const { heldBytes } = fill;
+    room.budget.set(digest, { sizeBytes, heldBytes, partialPath: file.path });
+    if (code === 'BLOB_CORRUPT' || heldBytes === 0) await room.remove(digest);
+    if (isSpandrelError(failure, 'STORE_FULL', 'STORE_FAILED')) await room.relieve(failure, sizeBytes);
+  }
+
+  /** Give the file a second name among the complete blobs. The first goes when nobody reads through it any more. */
+  async #promote(): Promise<void> {
+    const { digest, file, layout } = this.#options;
+    const path = layout.blobPath(digest);
+    try {
+      await file.sync();
+      await mkdir(dirname(path), { recursive: true });
+      await rm(path, { force: true });
+      await link(file.path, path);
+      await syncFolderOf(path);
+      await rm(mapPathOf(file.path), { force: true });
+    } catch (error) {
+      throw storeFault(error, 'keep a blob');
+    }
+  }
+}

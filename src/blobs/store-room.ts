@@ -1,0 +1,101 @@
+import { rm } from 'node:fs/promises';
+
+import type { Digest } from '../core/digest.ts';
+import { SpandrelError } from '../core/errors.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import { removePartial } from './partial-file.ts';
+import { StoreBudget, type StoredBlob } from './store-budget.ts';
+import { fileErrorCode, storeFault } from './store-fault.ts';
+import type { StoreLayout } from './store-layout.ts';
+
+export interface StoreRoomOptions {
+  readonly maxBytes: number;
+  readonly layout: StoreLayout;
+  readonly metrics: Metrics;
+  readonly now: () => number;
+}
+
+/** After the disk has failed, no blob is brought into the store for so long. */
+const PAUSE_MS = 10_000;
+
+/** The room of the store: what is in it, what is kept free for what arrives, and what has to go for that. */
+export class StoreRoom {
+  readonly budget: StoreBudget;
+  readonly #layout: StoreLayout;
+  readonly #metrics: Metrics;
+  readonly #now: () => number;
+  #pausedUntilMs = 0;
+
+  constructor({ maxBytes, layout, metrics, now }: StoreRoomOptions) {
+    this.budget = new StoreBudget(maxBytes);
+    this.#layout = layout;
+    this.#metrics = metrics;
+    this.#now = now;
+  }
+
+  /** @throws SpandrelError STORE_FULL while the disk is left alone */
+  assertUsable(): void {
+    if (this.#now() < this.#pausedUntilMs)
+      throw new SpandrelError('STORE_FULL', 'the disk has just failed: nothing is stored for a moment');
+  }
+
+  /**
+   * Make room for what `blob` holds beyond what it held, and keep it. Looking, taking and forgetting the victims are one step, so
+   * that two that ask at the same time do not get the same room.
+   * @returns what lets go of the blob: until then it is not evicted
+   * @throws SpandrelError STORE_FULL if what is in use leaves no room, STORE_FAILED
+   */
+  async take(digest: Digest, blob: StoredBlob): Promise<() => void> {
+    const before = this.budget.get(digest);
+    let unpin = this.budget.pin(digest);
+    try {
+      const victims = this.budget.planEviction(blob.heldBytes - (before?.heldBytes ?? 0));
+      this.budget.set(digest, blob);
+      unpin();
+      unpin = this.budget.pin(digest);
+      for (const victim of victims) this.budget.remove(victim.digest);
+      await Promise.all(victims.map((victim) => this.#removeFiles(victim.digest, victim.blob, 'evicted')));
+      return unpin;
+    } catch (error) {
+      unpin();
+      if (before === undefined) this.budget.remove(digest);
+      else this.budget.set(digest, before);
+      throw storeFault(error, 'make room');
+    } finally {
+      this.updateMetrics();
+    }
+  }
+
+  /** Bring the store below its bound, if that was lowered while it was closed. */
+  async trim(): Promise<void> {
+    for (const { digest } of this.budget.planEviction(0)) await this.remove(digest, 'evicted');
+  }
+
+  async remove(digest: Digest, why: 'evicted' | 'unusable' = 'unusable'): Promise<void> {
+    const blob = this.budget.get(digest);
+    if (blob === undefined) return;
+    this.budget.remove(digest);
+    this.updateMetrics();
+    await this.#removeFiles(digest, blob, why);
+  }
+
+  /** The disk has failed. If it is full, as much as was wanted is given up for those who come next: `bytes`, at most. */
+  async relieve(error: SpandrelError, bytes: number): Promise<void> {
+    const code = fileErrorCode(error.cause);
+    if (code === '') return;
+    this.#pausedUntilMs = this.#now() + PAUSE_MS;
+    if (error.code !== 'STORE_FULL') return;
+    for (const { digest } of this.budget.planRelief(bytes)) await this.remove(digest, 'evicted');
+  }
+
+  updateMetrics(): void {
+    this.#metrics.storeBytes.set({ state: 'complete' }, this.budget.completeBytes);
+    this.#metrics.storeBytes.set({ state: 'partial' }, this.budget.partialBytes);
+  }
+
+  async #removeFiles(digest: Digest, blob: StoredBlob, why: 'evicted' | 'unusable'): Promise<void> {
+    if (why === 'evicted') this.#metrics.cacheEvictions.inc({ tier: 'disk' });
+    if (blob.partialPath !== undefined) await removePartial(blob.partialPath);
+    else await rm(this.#layout.blobPath(digest), { force: true });
+  }
+}

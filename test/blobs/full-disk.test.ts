@@ -1,0 +1,195 @@
+import { mkdtemp, rm, truncate } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import type { BlobReader } from '../../src/blobs/blob-handle.ts';
+import { BlobStore } from '../../src/blobs/blob-store.ts';
+import { digestHex, digestOf } from '../../src/core/digest.ts';
+import { SpandrelError } from '../../src/core/errors.ts';
+import { createLogger } from '../../src/telemetry/logger.ts';
+import { Metrics } from '../../src/telemetry/metrics.ts';
+import { MemorySource } from '../helpers/memory-source.ts';
+import { randomBlob, readRange, readWhole } from '../helpers/random-blob.ts';
+import { SmallDisk } from '../helpers/small-disk.ts';
+
+const CHUNK_BYTES = 64 * 1024;
+const MIB = 2 ** 20;
+
+let open: AsyncDisposableStack;
+let nowMs = 0;
+
+beforeEach(() => {
+  open = new AsyncDisposableStack();
+  nowMs = 1e12;
+});
+
+afterEach(() => open.disposeAsync());
+
+async function openStore(root: string, maxBytes: number): Promise<BlobStore> {
+  const fill = { parallel: 3, chunkBytes: CHUNK_BYTES };
+  const logger = createLogger('silent');
+  const now = (): number => nowMs;
+  return open.use(await BlobStore.open({ root, maxBytes, fill, metrics: new Metrics(), logger, now }));
+}
+
+/** A store that may hold 100 MiB on a disk that cannot hold 3. */
+async function storeOnSmallDisk(): Promise<BlobStore> {
+  const disk = open.use(await SmallDisk.create(3 * MIB));
+  return openStore(disk.path, 100 * MIB);
+}
+
+async function storeOfOneMib(): Promise<BlobStore> {
+  const root = await mkdtemp(join(tmpdir(), 'spandrel-full-'));
+  open.defer(() => rm(root, { recursive: true, force: true }));
+  return openStore(root, MIB);
+}
+
+/** How a read ends, and what it yields before. */
+async function readToItsEnd(reader: BlobReader): Promise<{ bytes: number; code: string }> {
+  let bytes = 0;
+  try {
+    for await (const chunk of reader.read({ start: 0, end: reader.sizeBytes })) bytes += chunk.byteLength;
+    return { bytes, code: 'none' };
+  } catch (error) {
+    return { bytes, code: error instanceof SpandrelError ? error.code : String(error) };
+  }
+}
+
+describe('a full disk', () => {
+  it('stops nobody from reading: what does not fit comes from the upstream, verified', async () => {
+    const store = await storeOnSmallDisk();
+    const blob = randomBlob(6 * MIB, 1);
+    const source = new MemorySource(blob);
+    const readers = Array.from({ length: 3 }, async () => {
+      await using reader = await store.readBlob(digestOf(blob), source, { sizeBytes: blob.byteLength });
+      return (await readWhole(reader)).equals(blob);
+    });
+    expect(await Promise.all(readers)).toEqual([true, true, true]);
+    expect(store.stat(digestOf(blob))?.state).not.toBe('complete');
+    // While the disk is left alone, blobs are passed through at once.
+    const next = randomBlob(MIB, 2);
+    const nextSource = new MemorySource(next);
+    await using reader = await store.readBlob(digestOf(next), nextSource);
+    expect(reader.source).toBe('upstream');
+    expect((await readWhole(reader)).equals(next)).toBe(true);
+    expect(nextSource.bytesSent).toBeLessThanOrEqual(next.byteLength + 1);
+    await expect(store.openBlob(digestOf(next), nextSource)).rejects.toMatchObject({ code: 'STORE_FULL' });
+  });
+
+  it('is made use of again: what was used longest ago has gone', async () => {
+    const store = await storeOnSmallDisk();
+    const blobs = [1, 2, 3, 4].map((seed) => randomBlob(MIB - 8 * 1024, seed));
+    for (const blob of blobs) {
+      await using reader = await store.readBlob(digestOf(blob), new MemorySource(blob), {
+        sizeBytes: blob.byteLength,
+      });
+      expect((await readWhole(reader)).equals(blob)).toBe(true);
+      nowMs += 60_000;
+    }
+    const last = blobs.at(-1) ?? Buffer.alloc(0);
+    await using handle = await store.openBlob(digestOf(last), new MemorySource(last));
+    await handle.completed();
+    expect(store.stat(digestOf(last))).toMatchObject({ state: 'complete' });
+  });
+
+  it('does not hide that the upstream sends another blob', async () => {
+    const store = await storeOnSmallDisk();
+    const blob = randomBlob(6 * MIB, 1);
+    const wrong = Buffer.from(blob);
+    wrong[wrong.byteLength - 1] = (wrong.at(-1) ?? 0) ^ 1;
+    await using reader = await store.readBlob(digestOf(blob), new MemorySource(wrong), {
+      sizeBytes: blob.byteLength,
+    });
+    const { bytes, code } = await readToItsEnd(reader);
+    expect(code).toBe('BLOB_CORRUPT');
+    expect(bytes).toBeLessThanOrEqual(blob.byteLength - CHUNK_BYTES);
+  });
+});
+
+describe('a blob that is larger than the store', () => {
+  it('is passed through, whole or in ranges, each byte that is wanted once', async () => {
+    const store = await storeOfOneMib();
+    const blob = randomBlob(MIB + 1, 3);
+    const source = new MemorySource(blob);
+    await using reader = await store.readBlob(digestOf(blob), source, { sizeBytes: blob.byteLength });
+    expect(reader.source).toBe('upstream');
+    const before = source.bytesSent;
+    expect((await readWhole(reader)).equals(blob)).toBe(true);
+    expect(source.bytesSent - before).toBe(blob.byteLength);
+    const range = { start: 500_001, end: 600_000 };
+    expect((await readRange(reader, range)).equals(blob.subarray(range.start, range.end))).toBe(true);
+    expect(store.usage().bytes).toBe(0);
+    await expect(store.openBlob(digestOf(blob), source)).rejects.toMatchObject({ code: 'STORE_FULL' });
+  });
+
+  it('is passed through where transfers break and ranges are ignored', async () => {
+    const store = await storeOfOneMib();
+    const blob = randomBlob(MIB + 1, 4);
+    let breaks = 2;
+    const source = new MemorySource(blob, {
+      ranges: false,
+      beforePiece: (position) => {
+        if (position === 512 * 1024 && breaks-- > 0) throw new SpandrelError('UPSTREAM_UNREACHABLE', 'reset');
+      },
+    });
+    await using reader = await store.readBlob(digestOf(blob), source);
+    expect((await readWhole(reader)).equals(blob)).toBe(true);
+  });
+
+  it('is refused where the upstream has it in another size', async () => {
+    const store = await storeOfOneMib();
+    const blob = randomBlob(2 * MIB, 5);
+    await using reader = await store.readBlob(digestOf(blob), new MemorySource(blob), {
+      sizeBytes: blob.byteLength - 1,
+    });
+    expect(await readToItsEnd(reader)).toMatchObject({ code: 'BLOB_CORRUPT', bytes: 0 });
+  });
+});
+
+describe('a stored blob that cannot be read', () => {
+  it('is fetched again under its reader, who notices nothing', async () => {
+    const root = await mkdtemp(join(tmpdir(), 'spandrel-damaged-'));
+    open.defer(() => rm(root, { recursive: true, force: true }));
+    const store = await openStore(root, 10 * MIB);
+    const blob = randomBlob(2 * MIB, 6);
+    const source = new MemorySource(blob);
+    {
+      await using handle = await store.openBlob(digestOf(blob), source);
+      await handle.completed();
+    }
+    await using reader = await store.readBlob(digestOf(blob), source);
+    expect(reader.source).toBe('disk');
+    const hex = digestHex(digestOf(blob));
+    await truncate(join(root, 'blobs', 'sha256', hex.slice(0, 2), hex), MIB);
+    expect((await readWhole(reader)).equals(blob)).toBe(true);
+    await using again = await store.openBlob(digestOf(blob), source);
+    await again.completed();
+    expect(source.bytesSent).toBe(2 * blob.byteLength);
+    expect(store.stat(digestOf(blob))).toMatchObject({ state: 'complete' });
+  });
+
+  it('is told from a caller that names a wrong size', async () => {
+    const root = await mkdtemp(join(tmpdir(), 'spandrel-damaged-'));
+    open.defer(() => rm(root, { recursive: true, force: true }));
+    const store = await openStore(root, 10 * MIB);
+    const blob = randomBlob(MIB, 7);
+    const source = new MemorySource(blob);
+    const sizeBytes = blob.byteLength;
+    {
+      await using handle = await store.openBlob(digestOf(blob), source);
+      await handle.completed();
+    }
+    await expect(store.openBlob(digestOf(blob), source, { sizeBytes: 5 })).rejects.toMatchObject({
+      code: 'BLOB_CORRUPT',
+    });
+    expect(store.stat(digestOf(blob))).toMatchObject({ state: 'complete', sizeBytes });
+    const hex = digestHex(digestOf(blob));
+    await store[Symbol.asyncDispose]();
+    await truncate(join(root, 'blobs', 'sha256', hex.slice(0, 2), hex), 100);
+    const again = await openStore(root, 10 * MIB);
+    await using reader = await again.readBlob(digestOf(blob), source, { sizeBytes });
+    expect((await readWhole(reader)).equals(blob)).toBe(true);
+  });
+});

@@ -1,0 +1,95 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { createInterface } from 'node:readline';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { describe, expect, it } from 'vitest';
+
+import { BlobStore } from '../../src/blobs/blob-store.ts';
+import { digestOf } from '../../src/core/digest.ts';
+import { createLogger } from '../../src/telemetry/logger.ts';
+import { Metrics } from '../../src/telemetry/metrics.ts';
+import { CRASH_BLOBS, CRASH_FILL, crashBlob } from '../helpers/crash-store.ts';
+import { MemorySource } from '../helpers/memory-source.ts';
+import { readWhole } from '../helpers/random-blob.ts';
+import { seededRandom } from '../helpers/seeded-random.ts';
+
+const CHILD = new URL('../helpers/crash-store.ts', import.meta.url).pathname;
+const PIECE_BYTES = 16 * 1024;
+
+/** What a process that has been killed had fetched, and the blobs that it had said to be complete. */
+interface Crash {
+  readonly fetchedBytes: number;
+  readonly completed: readonly number[];
+}
+
+/** Let a process fill the store, and kill it when it has fetched so many pieces. */
+async function fillAndCrash(root: string, pieces: number): Promise<Crash> {
+  const child: ChildProcess = spawn(process.execPath, [CHILD, root], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const exited = once(child, 'exit');
+  const completed: number[] = [];
+  let fetched = 0;
+  if (child.stdout === null) throw new Error('the child has no output');
+  for await (const line of createInterface({ input: child.stdout })) {
+    if (line === 'piece') fetched++;
+    else completed.push(Number(line));
+    if (fetched === pieces) child.kill('SIGKILL');
+  }
+  await exited;
+  return { fetchedBytes: fetched * PIECE_BYTES, completed };
+}
+
+describe('a store whose process is killed', () => {
+  it.each([1, 2, 3, 4, 5, 6])(
+    'has only right bytes then, and all finished work (seed %i)',
+    async (seed) => {
+      const random = seededRandom(seed);
+      const root = await mkdtemp(join(tmpdir(), 'spandrel-crash-'));
+      const blobs = CRASH_BLOBS.map((_, place) => crashBlob(place));
+      const totalBytes = blobs.reduce((sum, blob) => sum + blob.byteLength, 0);
+      try {
+        let fetchedBytes = 0;
+        const completed = new Set<number>();
+        // Killed twice, so that what a second process has added to the leftovers of the first is tested too.
+        for (let round = 0; round < 2; round++) {
+          const crash = await fillAndCrash(root, 1 + Math.floor(random() * (totalBytes / PIECE_BYTES / 2)));
+          fetchedBytes += crash.fetchedBytes;
+          for (const place of crash.completed) completed.add(place);
+        }
+        const metrics = new Metrics();
+        const logger = createLogger('silent');
+        await using store = await BlobStore.open({
+          root,
+          maxBytes: 2 ** 30,
+          fill: CRASH_FILL,
+          metrics,
+          logger,
+        });
+        for (const place of completed)
+          expect(store.stat(digestOf(blobs[place] ?? ''))).toMatchObject({ state: 'complete' });
+        for (const blob of blobs) {
+          const source = new MemorySource(blob);
+          {
+            await using handle = await store.openBlob(digestOf(blob), source, { sizeBytes: blob.byteLength });
+            expect((await readWhole(handle)).equals(blob)).toBe(true);
+            await handle.completed();
+          }
+          fetchedBytes += source.bytesSent;
+        }
+        const redoneBytes = fetchedBytes - totalBytes;
+        // Of each request under way at a kill, a chunk at most; the pieces that the killed one did not report come on top.
+        expect(redoneBytes).toBeLessThanOrEqual(
+          2 * blobs.length * CRASH_FILL.parallel * CRASH_FILL.chunkBytes,
+        );
+        expect(await readdir(join(root, 'partial'))).toEqual([]);
+      } finally {
+        await rm(root, { recursive: true, force: true });
+      }
+    },
+    60_000,
+  );
+});
