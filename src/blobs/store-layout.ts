@@ -68,8 +68,8 @@ export class StoreLayout {
   async scan(): Promise<FoundBlob[]> {
     const found: FoundBlob[] = [];
     const blobs = join(this.#root, 'blobs');
-    for (const algorithm of readdirSync(blobs)) {
-      for (const prefix of readdirSync(join(blobs, algorithm))) {
+    for (const algorithm of foldersIn(blobs)) {
+      for (const prefix of foldersIn(join(blobs, algorithm))) {
         const folder = join(blobs, algorithm, prefix);
         for (const name of readdirSync(folder)) {
           const digest = `${algorithm}:${name}`;
@@ -154,6 +154,11 @@ export async function syncFolderOf(path: string): Promise<void> {
   } finally {
     await folder.close();
   }
+}
+
+function foldersIn(folder: string): string[] {
+  const entries = readdirSync(folder, { withFileTypes: true });
+  return entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
 }
 
 /** Temporary files that version 1 had beside the others. */

@@ -31,6 +31,8 @@ export interface GzipInflater {
   write(compressed: Uint8Array): void;
   /** @throws SpandrelError LAYER_CORRUPT if the stream is cut short */
   finish(): void;
+  /** Zeros have followed the last member, as tapes leave them. gzip passes over them; zlib, and so `soci`, refuses them. */
+  readonly hasPadding: boolean;
 }
 
 export interface SpanInput {

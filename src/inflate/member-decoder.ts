@@ -10,7 +10,7 @@ export interface MemberEvents {
   onBoundary(): void;
 }
 
-type Stage = 'header' | 'blocks' | 'trailer' | 'end';
+type Stage = 'header' | 'blocks' | 'trailer' | 'end' | 'padding';
 
 /** Gzip members one behind the other, their deflate data decoded by a kernel. */
 export class MemberDecoder {
@@ -92,6 +92,11 @@ export class MemberDecoder {
   }
 
   #takeFramingByte(byte: number): string | undefined {
+    if (this.#stage === 'padding' || (this.#stage === 'end' && byte === 0)) {
+      this.#stage = 'padding';
+      this.#compressedOffset++;
+      return byte === 0 ? undefined : 'incorrect header check';
+    }
     if (this.#stage === 'end') {
       this.#framing = started(readGzipHeader());
       this.#stage = 'header';

@@ -49,7 +49,7 @@ class PakoGzipInflater implements GzipInflater {
   #compressedOffset = 0;
   #uncompressedOffset = 0;
   #members = 0;
-  #position: 'header' | 'blocks' | 'end' = 'header';
+  #position: 'header' | 'blocks' | 'end' | 'padding' = 'header';
   #failure: SpandrelError | undefined;
 
   constructor(events: InflateEvents) {
@@ -67,11 +67,19 @@ class PakoGzipInflater implements GzipInflater {
 
   finish(): void {
     if (this.#failure !== undefined) throw this.#failure;
-    if (this.#position !== 'end') throw this.#fail('it is cut short');
+    if (this.#position !== 'end' && !this.hasPadding) throw this.#fail('it is cut short');
+  }
+
+  get hasPadding(): boolean {
+    return this.#position === 'padding';
   }
 
   #step(): void {
     const stream = this.#stream;
+    if (this.#position === 'padding' || (this.#position === 'end' && stream.input[stream.next_in] === 0)) {
+      this.#passPadding();
+      return;
+    }
     if (this.#position === 'end') {
       zlibInflateReset2(stream, GZIP_WINDOW_BITS);
       this.#position = 'header';
@@ -94,6 +102,16 @@ class PakoGzipInflater implements GzipInflater {
       this.#position = 'blocks';
       if (!(stream.data_type & IN_LAST_BLOCK)) this.#announce(stream.data_type & UNREAD_BITS);
     }
+  }
+
+  #passPadding(): void {
+    const stream = this.#stream;
+    this.#position = 'padding';
+    const end = stream.next_in + stream.avail_in;
+    const stop = stream.input.subarray(stream.next_in, end).findIndex((byte) => byte !== 0);
+    this.#compressedOffset += stop === -1 ? stream.avail_in : stop + 1;
+    if (stop !== -1) throw this.#fail('no gzip member behind the last one, incorrect header check');
+    stream.avail_in = 0;
   }
 
   #deliver(start: number, end: number): void {

@@ -60,7 +60,11 @@ class WasmGzipInflater implements GzipInflater {
 
   finish(): void {
     if (this.#failure !== undefined) throw this.#failure;
-    if (this.#decoder.stage !== 'end') throw this.#fail('it is cut short');
+    if (this.#decoder.stage !== 'end' && !this.hasPadding) throw this.#fail('it is cut short');
+  }
+
+  get hasPadding(): boolean {
+    return this.#decoder.stage === 'padding';
   }
 
   #announce(): void {
@@ -74,7 +78,7 @@ class WasmGzipInflater implements GzipInflater {
 
   #describe(problem: string): string {
     const { stage, members } = this.#decoder;
-    if (stage !== 'header') return problem;
+    if (stage !== 'header' && stage !== 'padding') return problem;
     return members === 0 ? `no gzip header, ${problem}` : `no gzip member behind the last one, ${problem}`;
   }
 

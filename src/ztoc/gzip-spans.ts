@@ -14,6 +14,7 @@ const MAX_HEADER_BYTES = 128 * 1024;
 const MAX_EMPTY_SPANS = 1000;
 
 const GO_HEADER = 'the gzip header has a name or comment of 512 bytes or more';
+const PADDING = 'zeros follow the gzip stream, which soci refuses';
 const EMPTY_SPANS = `the gzip stream begins with more than ${MAX_EMPTY_SPANS} blocks without output`;
 
 /**
@@ -58,6 +59,7 @@ export class GzipSpanCutter {
   /** @throws SpandrelError LAYER_CORRUPT */
   finish(): void {
     this.#inflater.finish();
+    if (this.#inflater.hasPadding) this.#problem ??= PADDING;
     if (this.#header === undefined) this.#endSpan(this.#hash.length);
   }
 

@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import { writeTar } from '../../src/ztoc/tar-writer.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 
@@ -104,6 +105,20 @@ describe('a layer at fault', () => {
     expect(await stateOf(digest)).toMatchObject({ state: 'readable', reason: 'TAR_INVALID' });
     expect(JSON.parse((await get(`referrers/${manifest}`)).body.toString())).toMatchObject({ manifests: [] });
     expect(await app.metric('spandrel_index_layers_skipped_total{reason="TAR_INVALID"}')).toBe(1);
+  });
+
+  it('that zeros follow can be read, as gzip reads it, but has no index, as with soci', async () => {
+    const content = noise(50_000);
+    const tar = Buffer.concat([
+      ...writeTar([{ path: 'file', type: 'file', size: content.length, content: [content] }]),
+    ]);
+    const layer = Buffer.concat([gzipSync(tar), Buffer.alloc(1000)]);
+    const { layer: digest } = await addImage(layer);
+    await expectPullable(layer, digest);
+    expect((await get(`_soci/layers/${digest}/tar`)).body.equals(tar)).toBe(true);
+    expect((await get(`_soci/layers/${digest}/files/file`)).body).toEqual(content);
+    expect((await get(`_soci/layers/${digest}/spans`)).status).toBe(200);
+    expect(await stateOf(digest)).toMatchObject({ state: 'readable', reason: 'INDEX_UNMOUNTABLE' });
   });
 
   it('that inflates to more than is allowed is refused, its blob is not', async () => {

@@ -87,8 +87,8 @@ function describeDamage(engine: Engine, corpus: readonly GzipSample[]): void {
   wrongCrc[good.length - 5] = (good.at(-5) ?? 0) ^ 1;
 
   it.each([
-    ['trailing zeros', Buffer.concat([good, new Uint8Array(512)])],
-    ['one trailing byte', Buffer.concat([good, new Uint8Array(1)])],
+    ['one trailing byte', Buffer.concat([good, Uint8Array.of(1)])],
+    ['trailing zeros with something behind them', Buffer.concat([good, new Uint8Array(512), good])],
     ['trailing garbage', Buffer.concat([good, text])],
     ['half a member behind the last one', Buffer.concat([good, good.subarray(0, 5000)])],
     ['a wrong CRC', wrongCrc],
@@ -105,6 +105,24 @@ function describeDamage(engine: Engine, corpus: readonly GzipSample[]): void {
       expect(failure).toMatchObject({ code: 'LAYER_CORRUPT' });
     }
   });
+
+  it.each([1, 512, 10_000])(
+    'passes over %i zeros behind the last member, as gzip does, and says so',
+    (zeros) => {
+      const padded = Buffer.concat([good, new Uint8Array(zeros)]);
+      for (const chunkBytes of [1, 100, padded.length]) {
+        const recording = recordInflation(engine, padded, 0, chunkBytes);
+        expect(recording.failure).toBeUndefined();
+        expect(Buffer.compare(recording.output, gunzipSync(good))).toBe(0);
+      }
+      const inflater = engine.createGzipInflater({ onOutput: () => undefined, onBoundary: () => undefined });
+      inflater.write(good);
+      expect(inflater.hasPadding).toBe(false);
+      inflater.write(new Uint8Array(zeros));
+      expect(inflater.hasPadding).toBe(true);
+      expect(() => inflater.finish()).not.toThrow();
+    },
+  );
 
   it('fails at finish wherever a stream is cut, and not before', () => {
     for (let cut = 1; cut < small.length; cut++) {
