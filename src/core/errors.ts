@@ -41,7 +41,7 @@ export const ERRORS = {
   LAYER_UNSUPPORTED: entry(
     422,
     false,
-    'The blob is no layer that can be read: not a tar, or of an unknown compression.',
+    'The blob is no layer that can be read (no tar, an unknown compression), or one that SOCI has no zTOC for (zstd).',
   ),
   LAYER_CORRUPT: entry(422, false, 'The compressed stream of the layer is damaged or cut short.'),
   TAR_INVALID: entry(422, false, 'The decompressed layer is not a well-formed tar archive.'),

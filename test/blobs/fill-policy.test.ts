@@ -42,7 +42,7 @@ describe('a fill without background', () => {
     const source = new MemorySource(blob);
     const ranges = [
       { start: 3 * CHUNK_BYTES + 100 * KIB, end: 3 * CHUNK_BYTES + 200 * KIB },
-      { start: 3 * CHUNK_BYTES + 150 * KIB, end: 3 * CHUNK_BYTES + 250 * KIB },
+      { start: 3 * CHUNK_BYTES + 150 * KIB, end: 3 * CHUNK_BYTES + 300 * KIB },
       { start: sizeBytes - 10, end: sizeBytes },
       { start: 5 * CHUNK_BYTES - 1, end: 5 * CHUNK_BYTES + 1 },
     ];
