@@ -14,6 +14,7 @@ import { createAdminServer } from './http/admin-server.ts';
 import { RateLimiter } from './http/rate-limiter.ts';
 import { createRegistryServer } from './http/registry-server.ts';
 import { ConfigGate } from './images/config-gate.ts';
+import { BlobAccess } from './images/blob-access.ts';
 import { DerivedBlobs } from './images/derived-blobs.ts';
 import { ImageFiles } from './images/image-files.ts';
 import { ImageOverview } from './images/image-overview.ts';
@@ -24,6 +25,7 @@ import { Layers } from './images/layers.ts';
 import { ManifestStore } from './images/manifest-store.ts';
 import { Manifests } from './images/manifests.ts';
 import { PullLog } from './images/pull-log.ts';
+import { ProofTable } from './images/proof-table.ts';
 import { PushedIndexes } from './images/pushed-indexes.ts';
 import { Referrers } from './images/referrers.ts';
 import { ServedImages } from './images/served-images.ts';
@@ -125,7 +127,9 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     logger,
   });
   const policies = createPolicies(config);
-  const layers = new Layers({ blobs, indexes, knownLayers, pushed, policies, logger });
+  const proofs = opening.use(ProofTable.open(join(root, 'proofs'), logger, Date.now()));
+  const access = new BlobAccess({ proofs, lifetimeMs: config.access.proofSeconds * 1000, metrics, logger });
+  const layers = new Layers({ access, blobs, indexes, knownLayers, pushed, policies, logger });
   const indexer = new SociIndexer({
     layers,
     indexes,

@@ -40,6 +40,8 @@ export interface FillRequest {
   readonly sizeBytes: number | undefined;
   /** Bring all of it, whatever is read. */
   readonly mustComplete: boolean;
+  /** Let the source answer before the fill begins. */
+  readonly askFirst: boolean;
 }
 
 /** What an earlier fill has left. */
@@ -50,6 +52,8 @@ interface LeftOver {
 }
 
 const STALL_TIMEOUT_MS = 30_000;
+/** What a fill that brings only what is read asks for when it has to ask for something. */
+const PROBE_BYTES = 64 * 1024;
 
 /** The fills that are under way, one for a blob, and how they begin. */
 export class BlobFills implements AsyncDisposable {
@@ -146,13 +150,14 @@ export class BlobFills implements AsyncDisposable {
     const { layout, room, digests, logger, settings } = this.#deps;
     const { parallel, chunkBytes, stallTimeoutMs = STALL_TIMEOUT_MS } = settings;
     // A small blob of known size needs no ranges; for the others the first answer tells whether there are any.
+    const { sizeBytes: knownBytes, askFirst } = request;
     const needsFirst =
       left === undefined &&
-      (request.sizeBytes === undefined || (mustComplete && request.sizeBytes > chunkBytes));
+      (knownBytes === undefined || askFirst || (mustComplete && knownBytes > chunkBytes));
     const response = needsFirst
-      ? await sources.fetch({ start: 0, end: chunkBytes }, firstRequest.signal)
+      ? await sources.fetch({ start: 0, end: mustComplete ? chunkBytes : PROBE_BYTES }, firstRequest.signal)
       : undefined;
-    const sizeBytes = left?.sizeBytes ?? request.sizeBytes ?? response?.totalBytes ?? 0;
+    const sizeBytes = left?.sizeBytes ?? knownBytes ?? response?.totalBytes ?? 0;
     const pieces = left?.pieces ?? [];
     const partialPath = left?.file.path ?? layout.newPartialPath(digest);
     const heldBytes = mustComplete ? sizeBytes : pieces.reduce((sum, piece) => sum + rangeLength(piece), 0);

@@ -37,6 +37,8 @@ export interface OpenBlobOptions {
   readonly signal?: AbortSignal;
   /** Bring all of the blob, whatever is read and however long; as the store is configured when not given. */
   readonly complete?: boolean;
+  /** Let `source` answer before the blob is open if a fill has to begin anew, also where nothing has to be asked for that. */
+  readonly askFirst?: boolean;
 }
 
 export interface BlobStat {
@@ -113,8 +115,8 @@ export class BlobStore implements AsyncDisposable {
    * @throws SpandrelError BLOB_UNKNOWN, STORE_FULL, STORE_FAILED, BLOB_CORRUPT if it has another size, UPSTREAM_*
    */
   async openBlob(digest: Digest, source: BlobSource, options: OpenBlobOptions = {}): Promise<BlobHandle> {
-    const { sizeBytes, signal, complete = this.#options.fill.background ?? true } = options;
-    const request = { digest, source, sizeBytes, mustComplete: complete };
+    const { sizeBytes, signal, complete = this.#options.fill.background ?? true, askFirst = false } = options;
+    const request = { digest, source, sizeBytes, mustComplete: complete, askFirst };
     for (;;) {
       const found = (await this.#openComplete(digest)) ?? (await this.#fills.open(request, signal));
       const handle = found && (await this.#withSize(found, sizeBytes));

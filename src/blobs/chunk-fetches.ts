@@ -59,7 +59,7 @@ export class ChunkFetches {
    */
   async run(first: FirstAnswer | undefined): Promise<void> {
     this.#isRunning = true;
-    const chunk = first === undefined ? undefined : this.#options.chunks.claimAt(first.response.range.start);
+    const chunk = first === undefined ? undefined : this.#options.chunks.claimWanted([first.response.range]);
     if (chunk !== undefined && first !== undefined) {
       this.#isSequential = first.response.range.end > chunk.end;
       this.#hasAnswered = true;

@@ -2,7 +2,7 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import { waitFor } from '../core/wait-for.ts';
 
 /** What is being shared; label of `single_flight_joined_total`. */
-export type FlightKind = 'blob' | 'span' | 'index' | 'manifest' | 'token' | 'tags' | 'referrers';
+export type FlightKind = 'blob' | 'access' | 'span' | 'index' | 'manifest' | 'token' | 'tags' | 'referrers';
 
 /**
  * Work that is done once for all who ask while it runs. Its size is the number of keys under way, nothing is kept when the

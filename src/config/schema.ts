@@ -92,6 +92,11 @@ export const CONFIG_KEYS = {
   ),
   'access.kind': key(choice('open'), 'open', 'who may read: `open` (anyone in `access.cidrs`)'),
   'access.cidrs': optional(list(cidr), 'networks that may connect; all when not given'),
+  'access.proofSeconds': key(
+    whole(1),
+    600,
+    'a cached blob is served to a repository only if the upstream has shown that the repository has it; after this time the upstream is asked again',
+  ),
   'limits.maxUncompressedBytes': key(
     size(1024),
     '64GiB',

@@ -40,7 +40,7 @@ export async function handleImageFile(
     exchange.signal,
   );
   if (found.kind === 'directory') return jsonAnswer({ path: found.path, entries: found.entries });
-  const layer = deps.layers.layer(exchange.target, found.layerDigest);
+  const layer = await deps.layers.readableLayer(exchange.target, found.layerDigest, exchange.signal);
   const index = await deps.indexes.open(layer, exchange.signal);
   return answerFile(deps, exchange, layer, index, found.entry);
 }

@@ -32,7 +32,10 @@ export async function handleLayer(deps: SpanDeps, exchange: Exchange, digest: Di
 
 /** All spans of a layer; waits for the index. */
 export async function handleSpans(deps: SpanDeps, exchange: Exchange, digest: Digest): Promise<Answer> {
-  const index = await deps.indexes.ensure(deps.layers.layer(exchange.target, digest), exchange.signal);
+  const index = await deps.indexes.ensure(
+    await deps.layers.readableLayer(exchange.target, digest, exchange.signal),
+    exchange.signal,
+  );
   const spans = Array.from(index.spans(), (span) => ({
     id: span.id,
     compressed: span.compressed,
@@ -50,7 +53,7 @@ export async function handleSpan(
   digest: Digest,
   spanId: number,
 ): Promise<Answer> {
-  const layer = deps.layers.layer(exchange.target, digest);
+  const layer = await deps.layers.readableLayer(exchange.target, digest, exchange.signal);
   const index = await deps.indexes.open(layer, exchange.signal);
   const span = await index.span(spanId, exchange.signal);
   if (span === undefined) throw new SpandrelError('SPAN_UNKNOWN', `the layer has no span ${spanId}`);
@@ -64,7 +67,7 @@ export async function handleSpan(
 
 /** The decompressed layer. While its index is being built the total size is unknown, and parts of it are there already. */
 export async function handleTar(deps: SpanDeps, exchange: Exchange, digest: Digest): Promise<Answer> {
-  const layer = deps.layers.layer(exchange.target, digest);
+  const layer = await deps.layers.readableLayer(exchange.target, digest, exchange.signal);
   let index = await deps.indexes.open(layer, exchange.signal);
   if (!(index instanceof LayerIndex)) {
     const growing = await answerGrowingTar(deps.reader, exchange, layer, index);
@@ -77,7 +80,10 @@ export async function handleTar(deps: SpanDeps, exchange: Exchange, digest: Dige
 
 /** The files of a layer in the order of their names, one page; waits for the index. */
 export async function handleFiles(deps: SpanDeps, exchange: Exchange, digest: Digest): Promise<Answer> {
-  const index = await deps.indexes.ensure(deps.layers.layer(exchange.target, digest), exchange.signal);
+  const index = await deps.indexes.ensure(
+    await deps.layers.readableLayer(exchange.target, digest, exchange.signal),
+    exchange.signal,
+  );
   const { query } = exchange;
   const after = query.get('after');
   const { files, next } = index.listFiles({
@@ -98,7 +104,7 @@ export async function handleFile(
   digest: Digest,
   path: string,
 ): Promise<Answer> {
-  const layer = deps.layers.layer(exchange.target, digest);
+  const layer = await deps.layers.readableLayer(exchange.target, digest, exchange.signal);
   const index = await deps.indexes.open(layer, exchange.signal);
   const entry = await findRegularFile(index, path as RawText, exchange.signal);
   return answerFile(deps, exchange, layer, index, entry);

@@ -6,7 +6,7 @@ import { isSpandrelError } from '../core/errors.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
 import { waitFor } from '../core/wait-for.ts';
 import { SNAPSHOT_LABEL } from '../soci/convert-image.ts';
-import { parseSociIndex } from '../soci/parse-soci-index.ts';
+import { parseSociIndex, type PushedLayer } from '../soci/parse-soci-index.ts';
 import { type ImageIndex, type ImageManifest, parseManifest, type StoredManifest } from './manifest.ts';
 import type { ManifestStore } from './manifest-store.ts';
 
@@ -14,16 +14,18 @@ import type { ManifestStore } from './manifest-store.ts';
 interface GatedImage {
   readonly sociIndex: Digest;
   readonly ztocs: readonly Digest[];
+  /** From the time when a client has been sent all of them to the time when it has stored them. */
+  readonly settleMs: number;
 }
 
 /** What one client has asked for and got lately. */
 class ClientProgress {
-  readonly #asked = new BoundedMap<object>({ maxEntries: MAX_REMEMBERED_BLOBS });
-  readonly #got = new BoundedMap<object>({ maxEntries: MAX_REMEMBERED_BLOBS });
+  readonly #asked = new BoundedMap<Noted>({ maxEntries: MAX_REMEMBERED_BLOBS });
+  readonly #got = new BoundedMap<Noted>({ maxEntries: MAX_REMEMBERED_BLOBS });
   #changed = Promise.withResolvers<void>();
 
   note(digest: Digest, what: 'asked' | 'got'): void {
-    (what === 'asked' ? this.#asked : this.#got).set(digest, NOTED);
+    (what === 'asked' ? this.#asked : this.#got).set(digest, { atMs: performance.now() });
     const { resolve } = this.#changed;
     this.#changed = Promise.withResolvers();
     resolve();
@@ -41,8 +43,11 @@ class ClientProgress {
     return this.#changed.promise;
   }
 
-  hasAll({ ztocs }: GatedImage): boolean {
-    return ztocs.every((ztoc) => this.#got.get(ztoc) !== undefined);
+  /** When it had got all zTOCs; `undefined` if it has not yet. */
+  completeAt({ ztocs }: GatedImage): number | undefined {
+    const times = ztocs.map((ztoc) => this.#got.get(ztoc)?.atMs);
+    const known = times.filter((time) => time !== undefined);
+    return known.length < times.length ? undefined : Math.max(0, ...known);
   }
 
   hasAskedForAny({ sociIndex, ztocs }: GatedImage): boolean {
@@ -50,14 +55,18 @@ class ClientProgress {
   }
 }
 
-const NOTED = {};
+interface Noted {
+  readonly atMs: number;
+}
+
 const MAX_IMAGES = 10_000;
 const MAX_CLIENTS = 10_000;
 const MAX_REMEMBERED_BLOBS = 1000;
 /** A client that has not asked for a zTOC by then does not want them, or has them from an earlier pull. */
 const GRACE_MS = 1_000;
-/** What has been sent is on its way to the client, which then checks and stores it. */
-const SETTLE_MS = 100;
+/** containerd decompresses, hashes and stores a zTOC at a hundred megabytes a second and more; this is what is counted on. */
+const SETTLE_MS = 150;
+const SETTLE_BYTES_PER_MS = 30_000;
 /** Against a client that asks and does not read. */
 const MAX_HOLD_MS = 15_000;
 
@@ -89,22 +98,29 @@ export class ConfigGate {
   async #learnImage(digest: Digest, { config, layers }: ImageManifest): Promise<void> {
     const sociIndex = layers[0]?.annotations?.[SNAPSHOT_LABEL];
     if (sociIndex === undefined || !isDigest(sociIndex)) return;
-    const ztocs = await this.#ztocsOf(sociIndex, digest);
-    if (ztocs !== undefined) this.#images.set(config.digest, { sociIndex, ztocs });
+    const layersOfIndex = await this.#readIndex(sociIndex, digest);
+    if (layersOfIndex === undefined) return;
+    const bytes = layersOfIndex.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+    this.#images.set(config.digest, {
+      sociIndex,
+      ztocs: layersOfIndex.map(({ ztoc }) => ztoc),
+      settleMs: SETTLE_MS + bytes / SETTLE_BYTES_PER_MS,
+    });
   }
 
   /** What this address got before may have been another node's, or has been thrown away. */
   async #beginPull(client: string, { manifests }: ImageIndex): Promise<void> {
     for (const { digest, artifactType } of manifests) {
       if (artifactType !== MEDIA_TYPES.sociIndexV2) continue;
-      this.#progress(client).forget([digest, ...((await this.#ztocsOf(digest, digest)) ?? [])]);
+      const layers = (await this.#readIndex(digest, digest)) ?? [];
+      this.#progress(client).forget([digest, ...layers.map(({ ztoc }) => ztoc)]);
     }
   }
 
   /** The zTOCs of a SOCI index that we have made. */
-  async #ztocsOf(sociIndex: Digest, subject: Digest): Promise<Digest[] | undefined> {
+  async #readIndex(sociIndex: Digest, subject: Digest): Promise<readonly PushedLayer[] | undefined> {
     const index = await this.#store.get(sociIndex);
-    return index && parseSociIndex(index.bytes, subject).layers.map(({ ztoc }) => ztoc);
+    return index && parseSociIndex(index.bytes, subject).layers;
   }
 
   /** A client, known by its address, has asked for a manifest or blob, or has got all of it. */
@@ -119,8 +135,7 @@ export class ConfigGate {
     const progress = this.#progress(client);
     const grace = AbortSignal.timeout(GRACE_MS);
     const limit = AbortSignal.timeout(MAX_HOLD_MS);
-    if (progress.hasAll(image)) return;
-    while (!progress.hasAll(image)) {
+    while (progress.completeAt(image) === undefined) {
       const patience = progress.hasAskedForAny(image) ? limit : grace;
       if (patience.aborted) return;
       try {
@@ -129,7 +144,8 @@ export class ConfigGate {
         if (signal.aborted) throw error;
       }
     }
-    await pause(SETTLE_MS, undefined, { signal });
+    const settledAt = (progress.completeAt(image) ?? 0) + image.settleMs;
+    if (settledAt > performance.now()) await pause(settledAt - performance.now(), undefined, { signal });
   }
 
   #progress(client: string): ClientProgress {

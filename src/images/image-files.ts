@@ -66,6 +66,10 @@ export class ImageFiles {
     signal: AbortSignal,
   ): Promise<FoundFile> {
     const { manifest, image } = await this.#selectImage(target, reference, platform, signal);
+    // The tree may have been built for another repository.
+    await Promise.all(
+      image.layers.map(({ digest }) => this.#deps.layers.readableLayer(target, digest, signal)),
+    );
     const { tree, layerDigests } =
       this.#trees.get(manifest.digest) ??
       (await this.#flights.run(

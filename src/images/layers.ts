@@ -9,6 +9,7 @@ import type { Layer } from '../spans/layer.ts';
 import type { LayerIndexes } from '../spans/layer-indexes.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { LayerSummary } from '../ztoc/layer-summary.ts';
+import type { BlobAccess } from './blob-access.ts';
 import { type ImageConfig, parseImageConfig } from './image-config.ts';
 import type { IndexPolicies } from './index-policy.ts';
 import type { KnownLayer, KnownLayers } from './known-layers.ts';
@@ -16,6 +17,7 @@ import type { PushedIndexes } from './pushed-indexes.ts';
 import type { Target } from './target.ts';
 
 export interface LayersDeps {
+  readonly access: BlobAccess;
   readonly blobs: BlobStore;
   readonly indexes: LayerIndexes;
   readonly knownLayers: KnownLayers;
@@ -54,17 +56,23 @@ export class Layers {
     const known = this.#deps.knownLayers.get(digest)?.descriptor;
     return {
       digest,
-      source: target.client.blobSource(target.repository, digest),
+      source: this.#deps.access.source(target, digest),
       sizeBytes: known?.size,
       mediaType: known?.mediaType,
       findPushedZtoc: () => this.#deps.pushed.findZtoc(target, digest),
     };
   }
 
+  /** As {@link layer}, if the repository has it. @throws SpandrelError as {@link BlobAccess.check} */
+  async readableLayer(target: Target, digest: Digest, signal: AbortSignal): Promise<Layer> {
+    await this.#deps.access.check(target, digest, signal);
+    return this.layer(target, digest);
+  }
+
   /** Open a blob for reading; if it is a layer that belongs into a SOCI index, its index is built while the bytes arrive. */
   async readBlob(target: Target, digest: Digest, signal: AbortSignal): Promise<BlobReader> {
     const layer = this.layer(target, digest);
-    const reader = await this.#deps.blobs.readBlob(digest, layer.source, { ...sizeOf(layer), signal });
+    const reader = await this.#readIfAllowed(target, layer, signal);
     if (this.#isIndexed(target, digest)) this.#deps.indexes.startBuild(layer);
     return reader;
   }
@@ -79,6 +87,30 @@ export class Layers {
     const known = this.#deps.knownLayers.get(digest);
     const { v1, v2, minLayerBytes } = this.#deps.policies.of(target);
     return (v1 || v2) && known !== undefined && skipReason(known.descriptor, minLayerBytes) === undefined;
+  }
+
+  /** Bytes that come from the repository itself prove what else would have to be asked. */
+  async #readIfAllowed(
+    target: Target,
+    { digest, source, sizeBytes }: Pick<Layer, 'digest' | 'source' | 'sizeBytes'>,
+    signal: AbortSignal | undefined,
+  ): Promise<BlobReader> {
+    const { access, blobs } = this.#deps;
+    const isKnown = blobs.stat(digest) !== undefined;
+    if (isKnown) await access.check(target, digest, signal);
+    const options = {
+      askFirst: !isKnown,
+      ...(sizeBytes === undefined ? {} : { sizeBytes }),
+      ...(signal === undefined ? {} : { signal }),
+    };
+    const reader = await blobs.readBlob(digest, source, options);
+    try {
+      if (!isKnown) await access.check(target, digest, signal);
+      return reader;
+    } catch (error) {
+      await reader[Symbol.asyncDispose]();
+      throw error;
+    }
   }
 
   /** Sizes of those layers that have no index yet, in compressed bytes. */
@@ -96,14 +128,20 @@ export class Layers {
     signal: AbortSignal,
   ): Promise<{ sizeBytes: number; cached: boolean }> {
     const cached = this.#deps.blobs.stat(digest);
-    if (cached?.state === 'complete') return { sizeBytes: cached.sizeBytes, cached: true };
-    return { sizeBytes: await target.client.statBlob(target.repository, digest, signal), cached: false };
+    if (cached?.state === 'complete') {
+      await this.#deps.access.check(target, digest, signal);
+      return { sizeBytes: cached.sizeBytes, cached: true };
+    }
+    const sizeBytes = await target.client.statBlob(target.repository, digest, signal);
+    this.#deps.access.remember(target, digest);
+    return { sizeBytes, cached: false };
   }
 
   /** What is known of a layer; starts nothing but, at most, the fetch of its image's config. */
   async describe(target: Target, digest: Digest, signal: AbortSignal): Promise<LayerDescription> {
     const known = this.#deps.knownLayers.get(digest);
     const state = await this.#deps.indexes.state(digest);
+    await this.#deps.access.check(target, digest, signal);
     if (state.kind === 'complete') return describeSummary(state.summary, known);
     const size = known?.descriptor.size ?? (await this.statBlob(target, digest, signal)).sizeBytes;
     return {
@@ -121,11 +159,9 @@ export class Layers {
   async imageConfig(target: Target, config: Descriptor, signal?: AbortSignal): Promise<ImageConfig> {
     if (config.size > MAX_CONFIG_BYTES) return {};
     try {
-      const source = target.client.blobSource(target.repository, config.digest);
-      await using reader = await this.#deps.blobs.readBlob(config.digest, source, {
-        sizeBytes: config.size,
-        ...(signal === undefined ? {} : { signal }),
-      });
+      const { digest, size: sizeBytes } = config;
+      const source = this.#deps.access.source(target, digest);
+      await using reader = await this.#readIfAllowed(target, { digest, source, sizeBytes }, signal);
       const chunks: Buffer[] = [];
       for await (const chunk of reader.read({ start: 0, end: config.size }, signal)) chunks.push(chunk);
       return parseImageConfig(Buffer.concat(chunks).toString());
