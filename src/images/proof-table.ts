@@ -1,0 +1,96 @@
+import { rmSync } from 'node:fs';
+import { DatabaseSync, type StatementSync } from 'node:sqlite';
+
+import { BoundedMap } from '../cache/bounded-map.ts';
+import type { Logger } from '../telemetry/logger.ts';
+
+interface Proof {
+  /** Milliseconds of the epoch. */
+  readonly provenAtMs: number;
+}
+
+/** Those that are asked about most; the others are looked up in the file. */
+const MAX_IN_MEMORY = 50_000;
+/** Older proofs are of no use even while an upstream is away. */
+const LONGEST_LIFETIME_MS = 30 * 24 * 3_600_000;
+
+/**
+ * When an upstream last showed that a repository has a blob, in memory and in a file that outlives the process. The file is a
+ * convenience: one that is damaged begins anew, and one that cannot be written costs a question to the upstream after a restart.
+ */
+export class ProofTable implements Disposable {
+  readonly #recent = new BoundedMap<Proof>({ maxEntries: MAX_IN_MEMORY });
+  readonly #logger: Logger;
+  readonly #database: DatabaseSync;
+  readonly #find: StatementSync;
+  readonly #put: StatementSync;
+  readonly #delete: StatementSync;
+
+  private constructor(database: DatabaseSync, logger: Logger) {
+    this.#database = database;
+    this.#logger = logger;
+    this.#find = database.prepare('SELECT proven_at_ms AS provenAtMs FROM proofs WHERE name = ?');
+    this.#put = database.prepare('INSERT OR REPLACE INTO proofs (name, proven_at_ms) VALUES (?, ?)');
+    this.#delete = database.prepare('DELETE FROM proofs WHERE name = ?');
+  }
+
+  static open(path: string, logger: Logger, nowMs: number): ProofTable {
+    try {
+      return new ProofTable(openDatabase(path, nowMs), logger);
+    } catch (error) {
+      logger.warn({ err: error, path }, 'the table of repositories cannot be read, it begins anew');
+      for (const suffix of ['', '-wal', '-shm', '-journal']) rmSync(`${path}${suffix}`, { force: true });
+      return new ProofTable(openDatabase(path, nowMs), logger);
+    }
+  }
+
+  /** Milliseconds of the epoch. */
+  provenAtMs(name: string): number | undefined {
+    const recent = this.#recent.get(name);
+    if (recent !== undefined) return recent.provenAtMs;
+    const row = this.#use(() => this.#find.get(name));
+    if (typeof row?.['provenAtMs'] !== 'number') return undefined;
+    const found = { provenAtMs: row['provenAtMs'] };
+    this.#recent.set(name, found);
+    return found.provenAtMs;
+  }
+
+  set(name: string, provenAtMs: number): void {
+    this.#recent.set(name, { provenAtMs });
+    this.#use(() => this.#put.run(name, provenAtMs));
+  }
+
+  delete(name: string): void {
+    this.#recent.delete(name);
+    this.#use(() => this.#delete.run(name));
+  }
+
+  #use<T>(work: () => T): T | undefined {
+    try {
+      return work();
+    } catch (error) {
+      this.#logger.warn({ err: error }, 'the table of repositories cannot be used');
+      return undefined;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#database.isOpen) this.#database.close();
+  }
+}
+
+function openDatabase(path: string, nowMs: number): DatabaseSync {
+  const database = new DatabaseSync(path);
+  try {
+    // Losing the last entries in a power failure is fine; waiting for the disk on a request's way is not.
+    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF');
+    database.exec(
+      'CREATE TABLE IF NOT EXISTS proofs (name TEXT PRIMARY KEY, proven_at_ms INTEGER NOT NULL) WITHOUT ROWID',
+    );
+    database.prepare('DELETE FROM proofs WHERE proven_at_ms < ?').run(nowMs - LONGEST_LIFETIME_MS);
+    return database;
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}
