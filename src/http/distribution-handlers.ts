@@ -137,7 +137,8 @@ export async function handleBlob(
     );
   }
   const { range, 'user-agent': userAgent = '', 'accept-encoding': codings = '' } = exchange.headers;
-  deps.pullLog.note(digest, { client: exchange.client, range, userAgent, acceptEncoding: codings });
+  if (deps.layers.isIndexed(exchange.target, digest))
+    deps.pullLog.note(digest, { client: exchange.client, range, userAgent, acceptEncoding: codings });
   const handle = await deps.layers.readBlob(exchange.target, digest, exchange.signal);
   return answerContent(
     {

@@ -73,7 +73,7 @@ export class Layers {
   async readBlob(target: Target, digest: Digest, signal: AbortSignal): Promise<BlobReader> {
     const layer = this.layer(target, digest);
     const reader = await this.#readIfAllowed(target, layer, signal);
-    if (this.#isIndexed(target, digest)) this.#deps.indexes.startBuild(layer);
+    if (this.isIndexed(target, digest)) this.#deps.indexes.startBuild(layer);
     return reader;
   }
 
@@ -83,7 +83,8 @@ export class Layers {
     return this.#deps.blobs.openBlob(digest, layer.source, { ...sizeOf(layer), signal, complete: true });
   }
 
-  #isIndexed(target: Target, digest: Digest): boolean {
+  /** True if it is known as a layer that belongs into a SOCI index. */
+  isIndexed(target: Target, digest: Digest): boolean {
     const known = this.#deps.knownLayers.get(digest);
     const { v1, v2, minLayerBytes } = this.#deps.policies.of(target);
     return (v1 || v2) && known !== undefined && skipReason(known.descriptor, minLayerBytes) === undefined;

@@ -22,7 +22,7 @@ const MAX_PULLS = 100_000;
 const NO_PULLS: PullCounts = { lazy: 0, full: 0 };
 const SEEN = {};
 
-/** Counts lazy and full pulls, each client once for an image and a way. */
+/** Counts lazy and full pulls by the requests for layers that can be lazy, each client once for an image and a way. */
 export class PullLog {
   readonly #knownLayers: KnownLayers;
   readonly #metrics: Metrics;

@@ -1,0 +1,166 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import { digestOf } from '../../src/core/digest.ts';
+import { ProofTable } from '../../src/images/proof-table.ts';
+import { createLogger } from '../../src/telemetry/logger.ts';
+import { randomBlob } from '../helpers/random-blob.ts';
+import { RunningApp } from '../helpers/running-app.ts';
+import { type Script, ScriptedUpstream } from '../helpers/scripted-upstream.ts';
+
+const blob = randomBlob(300_000, 1);
+const digest = digestOf(blob);
+const owners = new Set<string>();
+
+let root: string;
+let upstream: ScriptedUpstream;
+let app: RunningApp;
+let isAway: boolean;
+/** What the end of the blob waits for. */
+let gate: Promise<void>;
+
+/** A registry whose repositories in `owners` have the blob. */
+const answer: Script = ({ method, url, headers }, response) => {
+  if (isAway) throw new Error('away');
+  const [, repository = ''] = /^\/v2\/(\S+)\/blobs\/sha256:/.exec(url) ?? [];
+  if (!owners.has(repository)) {
+    response.writeHead(404).end();
+  } else if (method === 'HEAD') {
+    response.writeHead(200, { 'content-length': blob.byteLength }).end();
+  } else {
+    const [, first = '0', last = String(blob.byteLength - 1)] =
+      /^bytes=(\d+)-(\d+)$/.exec(headers.range ?? '') ?? [];
+    const end = Math.min(blob.byteLength, Number(last) + 1);
+    response.writeHead(206, { 'content-range': `bytes ${first}-${end - 1}/${blob.byteLength}` });
+    const middle = Math.floor((Number(first) + end) / 2);
+    response.write(blob.subarray(Number(first), middle));
+    void gate.then(() => response.end(blob.subarray(middle, end)));
+  }
+};
+
+beforeEach(async () => {
+  owners.clear();
+  for (const repository of ['team/a', 'team/c']) owners.add(repository);
+  isAway = false;
+  gate = Promise.resolve();
+  root = await mkdtemp(join(tmpdir(), 'spandrel-access-'));
+  upstream = await ScriptedUpstream.start(answer);
+  app = await start();
+});
+
+afterEach(async () => {
+  await app[Symbol.asyncDispose]();
+  await upstream[Symbol.asyncDispose]();
+  await rm(root, { recursive: true, force: true });
+});
+
+function start(proofSeconds = 600): Promise<RunningApp> {
+  return RunningApp.start({
+    upstreams: [{ name: 'up', url: upstream.url }],
+    environment: { SPANDREL_ACCESS_PROOF_SECONDS: String(proofSeconds), SPANDREL_UPSTREAM_RETRIES: '0' },
+    root,
+  });
+}
+
+async function restart(proofSeconds?: number): Promise<void> {
+  await app[Symbol.asyncDispose]();
+  app = await start(proofSeconds);
+}
+
+async function get(repository: string, init: RequestInit = {}, rest = `blobs/${digest}`): Promise<number> {
+  const response = await fetch(`${app.url}/v2/up/${repository}/${rest}`, init);
+  const bytes = Buffer.from(await response.arrayBuffer());
+  if (response.status === 200 && init.method !== 'HEAD' && rest.startsWith('blobs'))
+    expect(bytes.equals(blob)).toBe(true);
+  return response.status;
+}
+
+/** Counts after the next restart. */
+function makeProofOld(repository: string): void {
+  using table = ProofTable.open(join(root, 'proofs'), createLogger('silent'), Date.now());
+  table.set(`up/${repository} ${digest}`, Date.now() - 3_600_000);
+}
+
+function requestsFor(repository: string): string[] {
+  return upstream.requests.filter(({ url }) => url.includes(repository)).map(({ method }) => method);
+}
+
+describe('a cached blob', () => {
+  it('is not given to a repository that does not have it, in whatever way it asks', async () => {
+    expect(await get('team/a')).toBe(200);
+    expect(await get('team/b')).toBe(404);
+    expect(await get('team/b', { method: 'HEAD' })).toBe(404);
+    expect(await get('team/b', { headers: { range: 'bytes=0-9' } })).toBe(404);
+    for (const route of ['', '/spans', '/spans/0', '/tar', '/files', '/files/etc/hosts'])
+      expect(await get('team/b', {}, `_soci/layers/${digest}${route}`)).toBe(404);
+    expect(requestsFor('team/b').every((method) => method === 'HEAD')).toBe(true);
+  });
+
+  it('is not given away either while it arrives', async () => {
+    const rest = Promise.withResolvers<void>();
+    gate = rest.promise;
+    const first = get('team/a');
+    const response = await fetch(`${app.url}/v2/up/team/a/blobs/${digest}`);
+    expect(await get('team/b')).toBe(404);
+    rest.resolve();
+    expect(await first).toBe(200);
+    expect(Buffer.from(await response.arrayBuffer()).equals(blob)).toBe(true);
+  });
+
+  it('is given to another repository that has it, without being fetched again', async () => {
+    expect(await get('team/a')).toBe(200);
+    expect(requestsFor('team/a')).toEqual(['GET']);
+    for (let round = 0; round < 3; round++) expect(await get('team/c')).toBe(200);
+    expect(requestsFor('team/c')).toEqual(['HEAD']);
+    expect(await get('team/a')).toBe(200);
+    expect(requestsFor('team/a')).toEqual(['GET']);
+  });
+
+  it('is given to its repository while the upstream is away, also after a restart and when the proof is old', async () => {
+    expect(await get('team/a')).toBe(200);
+    isAway = true;
+    await restart();
+    expect(await get('team/a')).toBe(200);
+    makeProofOld('team/a');
+    await restart();
+    expect(await get('team/a')).toBe(200);
+    expect(await get('team/b')).toBe(502);
+  });
+
+  it('is asked for again when the proof is old, and refused once its repository has lost it', async () => {
+    await restart(1);
+    expect(await get('team/a')).toBe(200);
+    makeProofOld('team/a');
+    await restart(1);
+    owners.delete('team/a');
+    expect(await get('team/a')).toBe(404);
+    isAway = true;
+    // It is known not to have it.
+    expect(await get('team/a')).toBe(502);
+  });
+});
+
+describe('ProofTable', () => {
+  it('begins anew when its file is damaged, and forgets what is very old', async () => {
+    const path = join(root, 'table');
+    await writeFile(path, Buffer.alloc(10_000, 'x'));
+    const logger = createLogger('silent');
+    {
+      using table = ProofTable.open(path, logger, 5);
+      table.set('name', 7);
+      expect(table.provenAtMs('name')).toBe(7);
+    }
+    {
+      using table = ProofTable.open(path, logger, 8);
+      expect(table.provenAtMs('name')).toBe(7);
+      table.delete('name');
+      expect(table.provenAtMs('name')).toBeUndefined();
+      table.set('old', 9);
+    }
+    using table = ProofTable.open(path, logger, 365 * 24 * 3_600_000);
+    expect(table.provenAtMs('old')).toBeUndefined();
+  });
+});
