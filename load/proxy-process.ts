@@ -16,7 +16,11 @@ export class ProxyProcess implements AsyncDisposable {
   }
 
   /** @param options.root an empty folder for the store */
-  static async start(options: { upstreamUrl: string; root: string }): Promise<ProxyProcess> {
+  static async start(options: {
+    upstreamUrl: string;
+    root: string;
+    environment?: Readonly<Record<string, string>>;
+  }): Promise<ProxyProcess> {
     const child = await ManagedProcess.start({
       script: MAIN,
       args: ['serve'],
@@ -26,12 +30,22 @@ export class ProxyProcess implements AsyncDisposable {
         SPANDREL_STORAGE_ROOT: options.root,
         SPANDREL_LOG_LEVEL: 'error',
         SPANDREL_UPSTREAMS: JSON.stringify([{ name: 'demo', url: options.upstreamUrl, default: true }]),
+        ...options.environment,
       },
       ready: /operations at/,
       stream: 'stderr',
     });
     const [, url = '', adminUrl = ''] = /API at (\S+), operations at (\S+)/.exec(child.readyLine) ?? [];
     return new ProxyProcess(child, url, adminUrl);
+  }
+
+  /** Empty the blob store; indexes stay. */
+  async forgetBlobs(): Promise<void> {
+    const { blobs } = (await (await fetch(`${this.#adminUrl}/api/v1/blobs`)).json()) as {
+      blobs: { digest: string }[];
+    };
+    for (const { digest } of blobs)
+      await fetch(`${this.#adminUrl}/api/v1/blobs/${digest}`, { method: 'DELETE' });
   }
 
   /** What the process has used, as columns of a report. */

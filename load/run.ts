@@ -4,8 +4,9 @@ import { formatTable, saveResults } from './report.ts';
 import type { Scenario } from './scenario.ts';
 import { burst } from './scenarios/burst.ts';
 import { inflate } from './scenarios/inflate.ts';
+import { lazy } from './scenarios/lazy.ts';
 
-const SCENARIOS: readonly Scenario[] = [burst, inflate];
+const SCENARIOS: readonly Scenario[] = [burst, lazy, inflate];
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

@@ -1,0 +1,28 @@
+import { parseArgs } from 'node:util';
+
+import { SnapshotterClient } from '../test/helpers/snapshotter-client.ts';
+
+/** What one lazy start has seen. */
+export interface LazyStart {
+  /** From the tag's request to the first file's last byte, milliseconds. */
+  readonly firstFileMs: number;
+  /** Body bytes that the node has received. */
+  readonly bytes: number;
+}
+
+/** The nodes' process: starts one image on many nodes at once, reads a file on each, and prints what each saw, as JSON. */
+const { values } = parseArgs({
+  options: { url: { type: 'string' }, file: { type: 'string' }, clients: { type: 'string' } },
+});
+const { url = '', file = '', clients = '1' } = values;
+
+async function start(): Promise<LazyStart> {
+  const began = performance.now();
+  const client = new SnapshotterClient({ repositoryUrl: url });
+  await client.start('latest');
+  await client.readFile(file);
+  return { firstFileMs: performance.now() - began, bytes: client.bytes };
+}
+
+const starts = await Promise.all(Array.from({ length: Number(clients) }, start));
+process.stdout.write(`${JSON.stringify(starts)}\n`);

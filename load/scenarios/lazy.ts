@@ -1,0 +1,88 @@
+import { execFile } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+
+import { DemoUpstream } from '../demo-upstream.ts';
+import type { LazyStart } from '../lazy-clients-main.ts';
+import { percentile } from '../percentile.ts';
+import { ProxyProcess } from '../proxy-process.ts';
+import { pullImage } from '../pull-image.ts';
+import type { ReportRow, Scenario } from '../scenario.ts';
+
+const LATENCY_MS = 20;
+const BYTES_PER_SECOND = 25e6;
+const MAX_OUTPUT_BYTES = 64 * 2 ** 20;
+/** A script in the middle of the image, as a container would begin with. */
+const FIRST_FILE = 'app/main.py';
+
+const CLIENTS_MAIN = new URL('../lazy-clients-main.ts', import.meta.url).pathname;
+
+/** N nodes start one image lazily at once. */
+export const lazy: Scenario = {
+  name: 'lazy',
+  question:
+    'N stock snapshotters start one image at once: how soon is the first file there, and what does the upstream send?',
+  async run({ clients: counts, log }) {
+    await using upstream = await DemoUpstream.start({
+      latencyMs: LATENCY_MS,
+      bytesPerSecond: BYTES_PER_SECOND,
+    });
+    const rows: ReportRow[] = [];
+    const { bytes: imageBytes, totalMs } = await pullImage(upstream.url, 'app', 'latest');
+    rows.push({
+      clients: 1,
+      state: 'full pull, direct',
+      'first file p50 s': toSeconds(totalMs),
+      'upstream ÷ image': 1,
+    });
+    for (const clients of counts) {
+      const root = await mkdtemp(join(tmpdir(), 'spandrel-load-'));
+      try {
+        await using proxy = await ProxyProcess.start({
+          upstreamUrl: upstream.url,
+          root,
+          environment: { SPANDREL_FILL_BACKGROUND: 'false' },
+        });
+        for (const state of ['cold', 'indexed', 'warm'] as const) {
+          log(`${clients} node(s), ${state}`);
+          if (state === 'indexed') await proxy.forgetBlobs();
+          await upstream.forget();
+          const starts = await startAtOnce(`${proxy.url}/v2/demo/app`, clients);
+          const { bytesSent } = await upstream.totals();
+          rows.push({
+            clients,
+            state,
+            ...describe(starts, bytesSent, imageBytes),
+            ...(await proxy.describe()),
+          });
+        }
+      } finally {
+        await rm(root, { recursive: true, force: true });
+      }
+    }
+    return rows;
+  },
+};
+
+/** All nodes in one process of their own; each checks what a node checks and fails the run if something is wrong. */
+async function startAtOnce(url: string, clients: number): Promise<LazyStart[]> {
+  const args = [CLIENTS_MAIN, '--url', url, '--file', FIRST_FILE, '--clients', String(clients)];
+  const { stdout } = await promisify(execFile)(process.execPath, args, { maxBuffer: MAX_OUTPUT_BYTES });
+  return JSON.parse(stdout) as LazyStart[];
+}
+
+function describe(starts: readonly LazyStart[], bytesSent: number, imageBytes: number): ReportRow {
+  const times = starts.map(({ firstFileMs }) => firstFileMs);
+  return {
+    'first file p50 s': toSeconds(percentile(times, 0.5)),
+    'first file p99 s': toSeconds(percentile(times, 0.99)),
+    'node MB': Number(((starts[0]?.bytes ?? Number.NaN) / 1e6).toFixed(2)),
+    'upstream ÷ image': Number((bytesSent / imageBytes).toFixed(3)),
+  };
+}
+
+function toSeconds(ms: number): number {
+  return Number((ms / 1000).toFixed(2));
+}
