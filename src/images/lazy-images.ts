@@ -80,12 +80,14 @@ export class LazyImages {
     const form = policy.v2Form ?? (request.isMirrored ? 'mirror' : 'lean');
     if (!policy.v2 || !acceptsOci(request.accept)) return original;
     try {
-      const plan = await this.#plan(target, original, policy, signal);
+      const planning = this.#plan(target, original, policy);
+      const isLazy = policy.lazyClients.some((start) => request.userAgent.startsWith(start));
+      const work = isLazy ? this.#start(target, planning) : undefined;
+      const plan = await waitFor(planning, signal);
       if (plan.images.length === 0) return original;
       const finished = await this.#finished(target, plan, form);
       if (finished !== undefined) return finished;
-      if (!policy.lazyClients.some((start) => request.userAgent.startsWith(start))) return original;
-      return await this.#hold(target, plan, form, policy, signal);
+      return work === undefined ? original : await this.#hold(target, plan, form, work, policy, signal);
     } catch (error) {
       // The image can be pulled all the same.
       if (!isSpandrelError(error) || signal.aborted) throw error;
@@ -113,17 +115,25 @@ export class LazyImages {
     return (await this.#makePlan(target, original, wanted)).images;
   }
 
+  /** Start everything at once. It goes on when the client that asked has left. */
+  #start(target: Target, planning: Promise<Plan>): Promise<unknown> {
+    const work = planning.then(async ({ images }) =>
+      Promise.all(images.map(({ manifest }) => this.#deps.indexer.sociIndex(target, manifest, 'v2'))),
+    );
+    // Nobody waits for it if it takes too long; layers remember their failures.
+    work.catch(() => undefined);
+    return work;
+  }
+
   async #hold(
     target: Target,
     plan: Plan,
     form: V2Form,
+    work: Promise<unknown>,
     policy: IndexPolicy,
     signal: AbortSignal,
   ): Promise<StoredManifest> {
     const { indexer, forecast, layers } = this.#deps;
-    const work = Promise.all(plan.images.map(({ manifest }) => indexer.sociIndex(target, manifest, 'v2')));
-    // Nobody waits for it if it takes too long; layers remember their failures.
-    work.catch(() => undefined);
     const missing = plan.images.flatMap(({ manifest }) => indexer.eligible(target, manifest));
     const left = await layers.unindexedBytes(missing);
     if (forecast.estimateMs(left) > policy.holdMs) return plan.original;
@@ -160,12 +170,7 @@ export class LazyImages {
     return top;
   }
 
-  async #plan(
-    target: Target,
-    original: StoredManifest,
-    policy: IndexPolicy,
-    signal: AbortSignal,
-  ): Promise<Plan> {
+  async #plan(target: Target, original: StoredManifest, policy: IndexPolicy): Promise<Plan> {
     const key = `${targetKey(target)} ${original.digest}`;
     const known = this.#plans.get(key);
     if (known !== undefined) return known;
@@ -179,7 +184,7 @@ export class LazyImages {
       this.#plans.set(key, own);
       return own;
     };
-    return this.#flights.run(`plan ${key}`, make, signal);
+    return this.#flights.run(`plan ${key}`, make);
   }
 
   async #makePlan(target: Target, original: StoredManifest, policy: IndexPolicy): Promise<Plan> {

@@ -8,6 +8,7 @@ import { convertLayout } from '../../src/soci/convert-layout.ts';
 import { openOciLayout } from '../../src/soci/oci-layout.ts';
 import { indexLayerFile } from '../../src/ztoc/index-layer-file.ts';
 import { NO_LIMITS } from '../helpers/built-layer.ts';
+import { startDemoRegistry } from '../helpers/demo-upstream.ts';
 import { LayoutUpstream } from '../helpers/layout-upstream.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 import { SnapshotterClient } from '../helpers/snapshotter-client.ts';
@@ -271,6 +272,48 @@ describe('a tag', () => {
     await using upstream = await LayoutUpstream.start('platforms-all');
     await using app = await startApp(upstream, { SPANDREL_INDEX_RULES: JSON.stringify([rule]) });
     expect((await resolve(app)).digest === upstream.digest).toBe(!isConverted);
+  });
+
+  it('goes on indexing when the client that asked has left', async () => {
+    await using upstream = await LayoutUpstream.start('five-layers', 'layout', { latencyMs: 50 });
+    await using app = await startApp(upstream);
+    const leaving = new AbortController();
+    const asked = fetch(`${app.url}/v2/up/app/manifests/latest`, {
+      headers: { accept: OCI, 'user-agent': CONTAINERD },
+      signal: leaving.signal,
+    });
+    await expect.poll(() => upstream.registry.requests.requestCount, { timeout: 30_000 }).toBeGreaterThan(2);
+    leaving.abort();
+    await expect(asked).rejects.toThrow(/abort/);
+    await expect
+      .poll(() => app.metric('spandrel_index_builds_total{outcome="indexed"}'), { timeout: 30_000 })
+      .toBeGreaterThan(0);
+    expect((await resolve(app)).digest).not.toBe(upstream.digest);
+  });
+
+  it('lets a node start from the bytes that it reads, when the index is there and the blobs are not', async () => {
+    await using registry = await startDemoRegistry();
+    await using app = await RunningApp.start({
+      upstreams: [{ name: 'demo', url: registry.url }],
+      environment: { SPANDREL_FILL_BACKGROUND: 'false' },
+    });
+    const repositoryUrl = `${app.url}/v2/demo/app`;
+    await new SnapshotterClient({ repositoryUrl }).start('latest');
+    const { blobs } = (await (await fetch(`${app.adminUrl}/api/v1/blobs`)).json()) as {
+      blobs: { digest: string; sizeBytes: number }[];
+    };
+    for (const { digest } of blobs)
+      await fetch(`${app.adminUrl}/api/v1/blobs/${digest}`, { method: 'DELETE' });
+    const RECEIVED = 'spandrel_upstream_bytes_total{upstream="demo"}';
+    const before = await app.metric(RECEIVED);
+    const client = new SnapshotterClient({ repositoryUrl });
+    await client.start('latest');
+    const file = await client.readFile('app/main.py');
+    expect(file.length).toBeGreaterThan(0);
+    const imageBytes = blobs.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+    expect(imageBytes).toBeGreaterThan(30e6);
+    expect((await app.metric(RECEIVED)) - before).toBeLessThan(imageBytes / 4);
+    expect(await app.metric('spandrel_image_pulls_total{mode="full"}')).toBe(0);
   });
 
   it('keeps the original digest lazy through v1', async () => {

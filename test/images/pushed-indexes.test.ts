@@ -225,6 +225,18 @@ describe('an index that somebody has pushed', () => {
     expect(await referrers(app, manifest)).not.toContain(index);
   });
 
+  it('leaves the tag as it is', async () => {
+    const { manifest } = await push({ ztoc: await ztocOf(PUSHED_SPAN_BYTES), version: 1 });
+    await using app = await startApp();
+    const response = await fetch(`${app.url}/v2/demo/app/manifests/latest`, {
+      headers: {
+        accept: `${MEDIA_TYPES.ociIndex}, ${MEDIA_TYPES.ociManifest}`,
+        'user-agent': 'containerd/2.2.6',
+      },
+    });
+    expect(response.headers.get('docker-content-digest')).toBe(manifest);
+  });
+
   it('is shown with its image', async () => {
     const { manifest, index } = await push({ ztoc: await ztocOf(PUSHED_SPAN_BYTES), version: 2 });
     await using app = await startApp();
