@@ -6,6 +6,7 @@ import { dirname, join, resolve } from 'node:path';
 import { rangeLength } from '../core/byte-range.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
+import { type FilePart, readFilePart } from '../ztoc/file-part.ts';
 import { encodeTarHeader, TAR_END, tarPadding } from '../ztoc/tar-writer.ts';
 import { type Document, wrapManifest } from './convert-image.ts';
 import {
@@ -16,7 +17,7 @@ import {
   isManifestType,
   type OciDescriptor,
 } from './oci-document.ts';
-import { blobName, type FilePart, locateBlob, type OciLayout, readDocument, readPart } from './oci-layout.ts';
+import { blobName, locateBlob, type OciLayout, readDocument } from './oci-layout.ts';
 
 const LAYOUT_FILE = Buffer.from('{"imageLayoutVersion":"1.0.0"}');
 
@@ -154,7 +155,7 @@ async function copyPart(part: FilePart, target: string): Promise<void> {
     return;
   }
   await using file = await open(target, 'w');
-  for await (const chunk of readPart(part)) await file.writeFile(chunk);
+  for await (const chunk of readFilePart(part)) await file.writeFile(chunk);
 }
 
 async function writeArchive(
@@ -167,7 +168,8 @@ async function writeArchive(
   for (const [name, { type, mode, content }] of [...members].toSorted(([a], [b]) => (a < b ? -1 : 1))) {
     const size = sizeOf(content);
     await file.writeFile(encodeTarHeader({ path: name, type, mode, size }));
-    const chunks = content === undefined || Buffer.isBuffer(content) ? [content ?? ''] : readPart(content);
+    const chunks =
+      content === undefined || Buffer.isBuffer(content) ? [content ?? ''] : readFilePart(content);
     for await (const chunk of chunks) {
       await file.writeFile(chunk);
       onProgress((done += chunk.length));

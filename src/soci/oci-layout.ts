@@ -1,25 +1,18 @@
-import { open, readdir, stat } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import type { ByteRange } from '../core/byte-range.ts';
 import { rangeLength } from '../core/byte-range.ts';
 import { digestAlgorithm, digestOf, parseDigest } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
+import { type FilePart, readFilePart } from '../ztoc/file-part.ts';
 import { cleanPath, printRawText } from '../ztoc/raw-text.ts';
 import { TarReader } from '../ztoc/tar-reader.ts';
-
-/** Bytes of a file on disk. */
-export interface FilePart {
-  readonly path: string;
-  readonly range: ByteRange;
-}
 
 /** The files of an OCI image layout by their names in it (image-spec, image-layout.md). */
 export type OciLayout = ReadonlyMap<string, FilePart>;
 
 /** No document is larger (distribution-spec asks registries for 4 MiB). */
 const MAX_DOCUMENT_BYTES = 16 * 2 ** 20;
-const CHUNK_BYTES = 2 ** 20;
 
 /**
  * A layout in a directory or in a tar archive, which is read once and not unpacked. Keeps nothing open.
@@ -60,23 +53,11 @@ export async function readIndexJson(layout: OciLayout): Promise<Buffer> {
   return readWhole(part);
 }
 
-/** The bytes of a part, each chunk valid until the next is asked for. */
-export async function* readPart({ path, range }: FilePart): AsyncGenerator<Buffer, void, void> {
-  await using file = await open(path, 'r');
-  const buffer = Buffer.alloc(Math.min(CHUNK_BYTES, Math.max(1, rangeLength(range))));
-  for (let at = range.start; at < range.end;) {
-    const { bytesRead } = await file.read(buffer, 0, Math.min(buffer.length, range.end - at), at);
-    if (bytesRead === 0) throw new SpandrelError('STORE_FAILED', `${path} has become shorter`);
-    yield buffer.subarray(0, bytesRead);
-    at += bytesRead;
-  }
-}
-
 async function readWhole(part: FilePart): Promise<Buffer> {
   if (rangeLength(part.range) > MAX_DOCUMENT_BYTES)
     throw new SpandrelError('IMAGE_UNSUPPORTED', `a document has more than ${MAX_DOCUMENT_BYTES} bytes`);
   const chunks: Buffer[] = [];
-  for await (const chunk of readPart(part)) chunks.push(Buffer.from(chunk));
+  for await (const chunk of readFilePart(part)) chunks.push(Buffer.from(chunk));
   return Buffer.concat(chunks);
 }
 
@@ -101,7 +82,7 @@ async function listArchive(path: string, sizeBytes: number): Promise<OciLayout> 
     if (range.end > sizeBytes) throw new SpandrelError('TAR_INVALID', `${path} is cut short`);
     files.set(printRawText(cleanPath(name)), { path, range });
   });
-  for await (const chunk of readPart({ path, range: { start: 0, end: sizeBytes } })) reader.write(chunk);
+  for await (const chunk of readFilePart({ path, range: { start: 0, end: sizeBytes } })) reader.write(chunk);
   reader.finish();
   if (reader.problem !== undefined) throw reader.problem;
   return files;

@@ -1,17 +1,13 @@
-import { open } from 'node:fs/promises';
-
-import type { ByteRange } from '../core/byte-range.ts';
 import { type Digest, digestAlgorithm } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
 import type { LayerCompression } from '../core/media-types.ts';
 import { defaultEngine } from '../inflate/default-engine.ts';
+import { type FilePart, readFilePart } from './file-part.ts';
 import { IndexWriter } from './index-writer.ts';
 import { buildLayer, type LayerBuild, type LayerLimits } from './layer-builder.ts';
 
-export interface LayerFileInput {
-  /** A file that has the layer at `range`. */
-  readonly path: string;
-  readonly range: ByteRange;
+/** Where a layer lies, and how it is to be indexed. */
+export interface LayerFileInput extends FilePart {
   /** If it is known what the layer must be. */
   readonly digest?: Digest;
   readonly compression: LayerCompression;
@@ -26,8 +22,6 @@ export interface LayerFileIndex extends Pick<LayerBuild, 'ztoc' | 'mountable' | 
   readonly fileCount: number;
 }
 
-const CHUNK_BYTES = 2 ** 20;
-
 /**
  * Index a layer that lies in a file. Memory: its table of contents and its zTOC, never the layer.
  * @param onProgress told how many compressed bytes are done
@@ -41,7 +35,7 @@ export async function indexLayerFile(
   const { compression, spanBytes, limits, digest } = input;
   const options = { compression, spanBytes, limits, engine: defaultEngine, writer };
   const hashed = digest === undefined ? options : { ...options, hashLayer: digestAlgorithm(digest) };
-  const build = await buildLayer(readPart(input, onProgress), hashed);
+  const build = await buildLayer(readWithProgress(input, onProgress), hashed);
   if (build.layerDigest !== digest)
     throw new SpandrelError('BLOB_CORRUPT', `the blob ${digest} has the digest ${build.layerDigest}`);
   const { ztoc, mountable, reason, spanCount, entries } = build;
@@ -54,17 +48,14 @@ export async function indexLayerFile(
   };
 }
 
-async function* readPart(
-  { path, range }: LayerFileInput,
+async function* readWithProgress(
+  part: FilePart,
   onProgress: (doneBytes: number) => void,
 ): AsyncGenerator<Uint8Array, void, void> {
-  await using file = await open(path, 'r');
-  const buffer = Buffer.alloc(CHUNK_BYTES);
-  for (let at = range.start; at < range.end;) {
-    const { bytesRead } = await file.read(buffer, 0, Math.min(CHUNK_BYTES, range.end - at), at);
-    if (bytesRead === 0) throw new SpandrelError('STORE_FAILED', `${path} has become shorter`);
-    yield buffer.subarray(0, bytesRead);
-    at += bytesRead;
-    onProgress(at - range.start);
+  let doneBytes = 0;
+  for await (const chunk of readFilePart(part)) {
+    yield chunk;
+    doneBytes += chunk.length;
+    onProgress(doneBytes);
   }
 }

@@ -3,7 +3,8 @@ import { join } from 'node:path';
 
 import { type Digest, isDigest } from '../../src/core/digest.ts';
 import { DemoRegistry, type DemoRegistryOptions } from '../../src/demo/demo-registry.ts';
-import { type OciLayout, openOciLayout, readPart } from '../../src/soci/oci-layout.ts';
+import { type OciLayout, openOciLayout } from '../../src/soci/oci-layout.ts';
+import { readFilePart } from '../../src/ztoc/file-part.ts';
 import { GoldenImages } from './golden-images.ts';
 import { runCommand } from './run-command.ts';
 
@@ -56,7 +57,7 @@ export class LayoutUpstream implements AsyncDisposable {
     const part = this.#layout.get(`blobs/${digest.replace(':', '/')}`);
     if (part === undefined) throw new Error(`the image has no ${digest}`);
     const chunks: Buffer[] = [];
-    for await (const chunk of readPart(part)) chunks.push(Buffer.from(chunk));
+    for await (const chunk of readFilePart(part)) chunks.push(Buffer.from(chunk));
     return Buffer.concat(chunks);
   }
 
