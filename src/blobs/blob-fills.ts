@@ -60,6 +60,7 @@ export class BlobFills implements AsyncDisposable {
   readonly #deps: BlobFillsDeps;
   readonly #running = new Map<Digest, RunningFill>();
   readonly #starts: SingleFlight<RunningFill>;
+  readonly #underWay = new Set<Promise<RunningFill>>();
   /** Sources of the fills that are being started. */
   readonly #starting = new Map<Digest, AlternativeSources>();
   readonly #stopping = new AbortController();
@@ -87,11 +88,21 @@ export class BlobFills implements AsyncDisposable {
       return running.join(mustComplete);
     }
     this.#starting.get(digest)?.add(source);
-    const started = await this.#starts.run(digest, () => this.#startWith(request), signal);
+    const started = await this.#starts.run(digest, () => this.#startAndNote(request), signal);
     if (this.#running.get(digest) === started) return started.join(mustComplete);
     // A small fill may be over by now.
     await started.done;
     return undefined;
+  }
+
+  async #startAndNote(request: FillRequest): Promise<RunningFill> {
+    const start = this.#startWith(request);
+    this.#underWay.add(start);
+    try {
+      return await start;
+    } finally {
+      this.#underWay.delete(start);
+    }
   }
 
   async #startWith(request: FillRequest): Promise<RunningFill> {
@@ -147,7 +158,7 @@ export class BlobFills implements AsyncDisposable {
     firstRequest: AbortController,
   ): Promise<RunningFill> {
     const { digest, mustComplete } = request;
-    const { layout, room, digests, logger, settings } = this.#deps;
+    const { layout, room, digests, metrics, logger, settings } = this.#deps;
     const { parallel, chunkBytes, stallTimeoutMs = STALL_TIMEOUT_MS } = settings;
     // A small blob of known size needs no ranges; for the others the first answer tells whether there are any.
     const { sizeBytes: knownBytes, askFirst } = request;
@@ -168,8 +179,12 @@ export class BlobFills implements AsyncDisposable {
     const options = { digest, sources, file, sizeBytes, pieces, first, parallel, chunkBytes };
     const fill = new Fill({ ...options, stallTimeoutMs, digests, reserve }, mustComplete);
     const onOver = (): void => this.#setRunning(digest, undefined);
-    const running = new RunningFill({ digest, sizeBytes, fill, file, layout, room, logger, onOver }, unpin);
+    const running = new RunningFill(
+      { digest, sizeBytes, fill, file, layout, room, metrics, logger, onOver },
+      unpin,
+    );
     this.#setRunning(digest, running);
+    if (this.#stopping.signal.aborted) fill.stop(this.#stopping.signal.reason as Error);
     return running;
   }
 
@@ -207,8 +222,8 @@ export class BlobFills implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     const reason = new SpandrelError('SHUTTING_DOWN', 'the proxy is being stopped');
     this.#stopping.abort(reason);
-    const fills = [...this.#running.values()];
-    for (const { fill } of fills) fill.stop(reason);
-    await Promise.allSettled(fills.map(({ done }) => done));
+    for (const { fill } of this.#running.values()) fill.stop(reason);
+    await Promise.allSettled(this.#underWay);
+    await Promise.allSettled(Array.from(this.#running.values(), ({ done }) => done));
   }
 }

@@ -4,6 +4,7 @@ import { dirname } from 'node:path';
 import type { Digest } from '../core/digest.ts';
 import { isSpandrelError } from '../core/errors.ts';
 import type { Logger } from '../telemetry/logger.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
 import type { BlobHandle } from './blob-handle.ts';
 import type { Fill } from './fill.ts';
 import { OpenBlob } from './open-blob.ts';
@@ -19,6 +20,7 @@ export interface RunningFillOptions {
   readonly file: PartialFile;
   readonly layout: StoreLayout;
   readonly room: StoreRoom;
+  readonly metrics: Metrics;
   readonly logger: Logger;
   /** The fill is over, in one step with what the store then says of the blob. */
   readonly onOver: () => void;
@@ -34,11 +36,13 @@ export class RunningFill {
   #isStopping = false;
   #isOver = false;
   #isClosed = false;
+  readonly #letGoOfPath: () => boolean;
 
   /** @param unpin called when the fill is over */
   constructor(options: RunningFillOptions, unpin: () => void) {
     this.fill = options.fill;
     this.#options = options;
+    this.#letGoOfPath = options.room.holdPath(options.file.path);
     this.done = this.#run(unpin);
     this.done.catch(() => undefined);
   }
@@ -90,18 +94,20 @@ export class RunningFill {
     if (this.#isClosed) return;
     this.#isClosed = true;
     await file.close();
-    // The name under which it arrived, if that is not its only one.
-    if (room.budget.get(digest)?.partialPath !== file.path) await rm(file.path, { force: true });
+    // The name under which it arrived, if that is not its only one, and no other fill has gone on with it.
+    const isPartial = room.budget.get(digest)?.partialPath === file.path;
+    if (this.#letGoOfPath() && !isPartial) await rm(file.path, { force: true });
   }
 
   async #run(unpin: () => void): Promise<void> {
-    const { digest, fill, file, sizeBytes, room, onOver } = this.#options;
+    const { digest, fill, file, sizeBytes, room, metrics, onOver } = this.#options;
     try {
       const isWhole = await fill.run();
       if (isWhole) await this.#promote();
       const partialPath = isWhole ? undefined : file.path;
       room.budget.set(digest, { sizeBytes, heldBytes: fill.heldBytes, partialPath });
       if (isWhole) fill.complete();
+      metrics.fills.inc({ outcome: isWhole ? 'complete' : 'stopped' });
     } catch (error) {
       // What is no error of ours came from the file system, or ends everything.
       const failure =
@@ -109,6 +115,7 @@ export class RunningFill {
           ? (error as Error)
           : storeFault(error, 'keep a blob');
       this.#isStopping = true;
+      metrics.fills.inc({ outcome: outcomeOf(failure) });
       // Whoever hears of it finds the store as it will be.
       await this.#keepWhatIsRight(failure).finally(() => fill.fail(failure));
       throw failure;
@@ -147,4 +154,11 @@ export class RunningFill {
       throw storeFault(error, 'keep a blob');
     }
   }
+}
+
+/** Label of `fills_total`. */
+function outcomeOf(failure: Error): 'corrupt' | 'store' | 'shutdown' | 'failed' {
+  if (isSpandrelError(failure, 'BLOB_CORRUPT')) return 'corrupt';
+  if (isSpandrelError(failure, 'STORE_FULL', 'STORE_FAILED')) return 'store';
+  return isSpandrelError(failure, 'SHUTTING_DOWN') ? 'shutdown' : 'failed';
 }

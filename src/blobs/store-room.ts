@@ -25,6 +25,8 @@ export class StoreRoom {
   readonly #metrics: Metrics;
   readonly #now: () => number;
   #pausedUntilMs = 0;
+  /** How many use a partial file by its name. */
+  readonly #pathUsers = new Map<string, number>();
 
   constructor({ maxBytes, layout, metrics, now }: StoreRoomOptions) {
     this.budget = new StoreBudget(maxBytes);
@@ -86,6 +88,17 @@ export class StoreRoom {
     this.#pausedUntilMs = this.#now() + PAUSE_MS;
     if (error.code !== 'STORE_FULL') return;
     for (const { digest } of this.budget.planRelief(bytes)) await this.remove(digest, 'evicted');
+  }
+
+  /** One more uses the file at `path` by its name. Returns what ends that, and says whether it was the last. */
+  holdPath(path: string): () => boolean {
+    this.#pathUsers.set(path, (this.#pathUsers.get(path) ?? 0) + 1);
+    return () => {
+      const left = (this.#pathUsers.get(path) ?? 1) - 1;
+      if (left > 0) this.#pathUsers.set(path, left);
+      else this.#pathUsers.delete(path);
+      return left === 0;
+    };
   }
 
   updateMetrics(): void {

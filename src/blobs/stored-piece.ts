@@ -40,33 +40,43 @@ export function parseMap(
 }
 
 function parsePiece(line: string): StoredPiece | undefined {
-  const match = /^(\d{1,15}) (\d{1,15}) ([0-9a-f]{8}) [0-9a-f]{8}$/.exec(line);
+  const match = /^((\d{1,15}) (\d{1,15}) ([0-9a-f]{8})) ([0-9a-f]{8})$/.exec(line);
   if (match === null) return undefined;
-  const [, start, end, checksum = ''] = match;
+  const [, fields = '', start, end, checksum = '', check = ''] = match;
+  if (Number.parseInt(check, 16) !== crc32(fields)) return undefined;
   const piece = { start: Number(start), end: Number(end), crc32: Number.parseInt(checksum, 16) };
-  return piece.start < piece.end && `${line}\n` === formatPiece(piece) ? piece : undefined;
+  return piece.start < piece.end ? piece : undefined;
 }
 
-/** Keeps the earlier ones of the list; the result is in the order of their starts. */
-function withoutOverlaps(pieces: readonly StoredPiece[]): StoredPiece[] {
-  const ranked = pieces
-    .map((piece, rank) => ({ piece, rank }))
-    .toSorted((a, b) => a.piece.start - b.piece.start);
-  const kept: { piece: StoredPiece; rank: number }[] = [];
-  for (const candidate of ranked) {
-    let isCovered = false;
-    for (
-      let last = kept.at(-1);
-      last !== undefined && last.piece.end > candidate.piece.start;
-      last = kept.at(-1)
-    ) {
-      isCovered = last.rank < candidate.rank;
-      if (isCovered) break;
-      kept.pop();
+/** Those that no earlier one of the list touches, kept or not; in the order of their starts. */
+function withoutOverlaps(newestFirst: readonly StoredPiece[]): StoredPiece[] {
+  const kept: StoredPiece[] = [];
+  /** What the pieces looked at so far cover: disjoint, in order. */
+  const covered: { start: number; end: number }[] = [];
+  for (const piece of newestFirst) {
+    const first = firstEndingBehind(covered, piece.start);
+    let last = first;
+    let { start, end } = piece;
+    for (let other = covered[last]; other !== undefined && other.start < piece.end; other = covered[++last]) {
+      start = Math.min(start, other.start);
+      end = Math.max(end, other.end);
     }
-    if (!isCovered) kept.push(candidate);
+    if (last === first) kept.push(piece);
+    covered.splice(first, last - first, { start, end });
   }
-  return kept.map(({ piece }) => piece);
+  return kept.toSorted((a, b) => a.start - b.start);
+}
+
+/** Index of the first range of an ordered list that ends behind `position`. */
+function firstEndingBehind(ranges: readonly { readonly end: number }[], position: number): number {
+  let low = 0;
+  let high = ranges.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((ranges[middle]?.end ?? 0) <= position) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 function hex(checksum: number): string {

@@ -62,6 +62,7 @@ export class Metrics {
   readonly cacheEvictions = this.#counter('cache_evictions_total', 'Entries evicted from a cache', ['tier']);
   readonly storeBytes = this.#gauge('store_bytes', 'Bytes of the blob store', ['state']);
   readonly fillsInProgress = this.#gauge('fills_in_progress', 'Blobs arriving from upstreams', []);
+  readonly fills = this.#counter('fills_total', 'Fills that have ended', ['outcome']);
   readonly singleFlightJoined = this.#counter(
     'single_flight_joined_total',
     'Requests that joined work under way',

@@ -37,6 +37,26 @@ describe('DigestWorker', () => {
     expect(await Promise.all(digests)).toEqual([digestOf(whole), digestOf(whole), digestOf(whole, 'sha512')]);
   });
 
+  it('adds bytes to a hash that begins with those of a file', async () => {
+    await using worker = new DigestWorker();
+    const path = join(folder, 'prefix');
+    await writeFile(path, 'abcdef and more');
+    const hashes = await Promise.all([0, 6].map((prefixBytes) => worker.begin('sha256', path, prefixBytes)));
+    for (const hash of hashes) {
+      await hash.update(Buffer.from('gh'));
+      await hash.update(Buffer.from('i'));
+    }
+    expect(await Promise.all(hashes.map((hash) => hash.digest()))).toEqual([
+      digestOf('ghi'),
+      digestOf('abcdefghi'),
+    ]);
+    const short = worker.begin('sha256', path, 100);
+    await expect(short).rejects.toMatchObject({ code: 'STORE_FAILED' });
+    const forgotten = await worker.begin('sha256', path, 1);
+    await forgotten.forget();
+    expect(await forgotten.digest()).toBeUndefined();
+  });
+
   it('hashes what is empty', async () => {
     await using worker = new DigestWorker();
     const path = join(folder, 'empty');

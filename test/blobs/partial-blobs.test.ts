@@ -99,6 +99,23 @@ describe('what a fill leaves', () => {
     expect((await readWhole(stored)).equals(blob)).toBe(true);
   });
 
+  it('stays readable by its name for those who opened it before, until the last of them leaves', async () => {
+    const blob = randomBlob(10 * CHUNK_BYTES, 10);
+    const failing = new MemorySource(blob, {
+      beforePiece: (position) => {
+        if (position >= 8 * CHUNK_BYTES) throw new SpandrelError('BLOB_UNKNOWN', 'gone');
+      },
+    });
+    const before = await store.openBlob(digestOf(blob), failing, { sizeBytes: blob.byteLength });
+    await expect(before.completed()).rejects.toMatchObject({ code: 'BLOB_UNKNOWN' });
+    const after = await store.openBlob(digestOf(blob), new MemorySource(blob));
+    await after.completed();
+    await before[Symbol.asyncDispose]();
+    expect((await readFile(after.path)).equals(blob)).toBe(true);
+    await after[Symbol.asyncDispose]();
+    expect(await partialNames()).toEqual([]);
+  });
+
   it('is not used where it is wrong: a flipped bit costs its piece, nothing else', async () => {
     const blob = randomBlob(20 * CHUNK_BYTES, 3);
     const fetched = await fetchBeginning(blob, 4);
