@@ -26,7 +26,7 @@ const MAX_ZINFO_BYTES = 2 ** 30;
  */
 export function buildZtoc(parts: ZtocParts): Uint8Array<ArrayBuffer> {
   const { compression, spanBytes, layerBytes, entries, writer } = parts;
-  const spans = readSpans(parts);
+  const spans = [...writer.spans];
   if (compression === 'gzip' && gzipZinfoBytes(spans.length) > MAX_ZINFO_BYTES)
     throw new SpandrelError('LAYER_TOO_LARGE', 'the zTOC of the layer would be too large');
   const checkpoints =
@@ -44,11 +44,6 @@ export function buildZtoc(parts: ZtocParts): Uint8Array<ArrayBuffer> {
     spanDigests: spans.map(({ digest }) => digest),
     checkpoints,
   });
-}
-
-function readSpans({ writer }: ZtocParts): Span[] {
-  const spans = Array.from({ length: writer.spans.length }, (_, id) => writer.spans.get(id));
-  return spans.filter((span) => span !== undefined);
 }
 
 function checkpointOf({ compressed, uncompressed, bits }: Span): {

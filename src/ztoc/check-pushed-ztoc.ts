@@ -1,8 +1,9 @@
+import type { DecodedZtoc } from './decode-ztoc.ts';
 import { decodeGzipZinfo, type GzipZinfo } from './gzip-zinfo.ts';
 import { decodeTarZinfo } from './tar-zinfo.ts';
 import type { RawText } from './raw-text.ts';
-import type { TocEntry, TocEntryList, Ztoc } from './ztoc.ts';
-import { OverlapCheck } from './mount-check.ts';
+import type { TocEntry, Ztoc } from './ztoc.ts';
+import { findEmptySpan, OverlapCheck } from './mount-check.ts';
 import { ztocSpans } from './ztoc-spans.ts';
 
 /** Least number of uncompressed bytes between the checkpoints of a zTOC. @throws SpandrelError INDEX_MALFORMED */
@@ -14,15 +15,12 @@ export function ztocSpanBytes({ compression, checkpoints }: Ztoc): number {
 const MIN_SPAN_BYTES = 4096;
 
 /** Why the snapshotter would refuse a zTOC at mount, or why we do not rebuild it. @throws SpandrelError INDEX_MALFORMED */
-export function findMountProblem(ztoc: Ztoc): string | undefined {
+export function findMountProblem(ztoc: DecodedZtoc): string | undefined {
   if (ztocSpanBytes(ztoc) < MIN_SPAN_BYTES) return `its spans are shorter than ${MIN_SPAN_BYTES} bytes`;
-  const spans = ztocSpans(ztoc, { start: 0, end: Number.POSITIVE_INFINITY });
-  for (const { id, compressed, uncompressed } of spans.slice(0, -1)) {
-    if (compressed.start >= compressed.end || uncompressed.start >= uncompressed.end)
-      return `span ${id} is empty`;
-  }
+  const emptySpan = findEmptySpan(ztocSpans(ztoc, { start: 0, end: Number.POSITIVE_INFINITY }));
+  if (emptySpan !== undefined) return emptySpan;
   const overlap = new OverlapCheck();
-  for (const entry of listEntries(ztoc.entries).toSorted(byOffset)) overlap.add(entry);
+  for (const entry of ztoc.entries.toSorted(byOffset)) overlap.add(entry);
   return overlap.problem;
 }
 
@@ -97,12 +95,6 @@ function parseTime(text: string): string | undefined {
   const [, seconds, fraction = '', zone] = /^(.{19})(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)$/.exec(text) ?? [];
   const instant = Date.parse(`${seconds}${zone}`);
   return Number.isNaN(instant) ? undefined : `${instant} ${fraction.padEnd(9, '0')}`;
-}
-
-function listEntries(entries: TocEntryList): TocEntry[] {
-  return Array.from({ length: entries.length }, (_, index) => entries.at(index)).filter(
-    (entry) => entry !== undefined,
-  );
 }
 
 function byOffset(a: TocEntry, b: TocEntry): number {

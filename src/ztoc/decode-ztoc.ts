@@ -19,6 +19,9 @@ export interface ZtocLimits {
   readonly maxTocEntries?: number;
 }
 
+/** With all entries as objects. */
+export type DecodedZtoc = Ztoc & { readonly entries: readonly TocEntry[] };
+
 /** Flatbuffers cannot be larger. */
 export const MAX_ZTOC_BYTES = 2 ** 31 - 1;
 
@@ -30,10 +33,7 @@ const NO_RECORDS: ReadonlyMap<RawText, RawText> = new Map();
  * offsets within the layer. Costs memory of the order of `bytes`, whatever they hold.
  * @throws SpandrelError INDEX_MALFORMED, also for more files than `limits` allow
  */
-export function decodeZtoc(
-  bytes: Uint8Array,
-  limits: ZtocLimits = {},
-): Ztoc & { readonly entries: readonly TocEntry[] } {
+export function decodeZtoc(bytes: Uint8Array, limits: ZtocLimits = {}): DecodedZtoc {
   if (bytes.length > MAX_ZTOC_BYTES) throw malformed('it is larger than 2 GiB');
   const { ztoc: slots, toc: tocSlots, compressionInfo: infoSlots } = ZTOC_SLOTS;
   const table = new FlatBuffer(bytes).root();
@@ -60,7 +60,7 @@ export function decodeZtoc(
   return ztoc;
 }
 
-function checkSizes(ztoc: Ztoc & { readonly entries: readonly TocEntry[] }): void {
+function checkSizes(ztoc: DecodedZtoc): void {
   const { compressedArchiveSize, uncompressedArchiveSize, maxSpanId, spanDigests } = ztoc;
   if (compressedArchiveSize < 0 || uncompressedArchiveSize < 0) throw malformed('a size is negative');
   if (spanDigests.length !== maxSpanId + 1) throw malformed('its numbers of spans and of digests differ');

@@ -94,12 +94,8 @@ export class LayerIndex implements LayerIndexView {
     return this;
   }
 
-  *spans(): Generator<Span> {
-    const { spans } = this.#footer;
-    for (let id = 0; id < spans.length; id++) {
-      const span = spans.get(id);
-      if (span !== undefined) yield span;
-    }
+  spans(): Iterable<Span> {
+    return this.#footer.spans;
   }
 
   /** All entries in the order of the archive. */

@@ -1,4 +1,4 @@
-import type { SpanTable } from './span-table.ts';
+import type { Span } from './span.ts';
 import { TAR_BLOCK_BYTES } from './tar-header.ts';
 import type { TocEntry } from './ztoc.ts';
 
@@ -26,13 +26,13 @@ export class OverlapCheck {
  * Why the snapshotter would refuse the checkpoints: every span but the last must hold something in both streams (soci-snapshotter
  * `fs/span-manager/span_manager.go`, buildAllSpans).
  */
-export function findEmptySpan(spans: SpanTable): string | undefined {
-  for (let id = 0; id < spans.length - 1; id++) {
-    const span = spans.get(id);
-    if (span === undefined) continue;
-    const { compressed, uncompressed } = span;
-    if (compressed.start >= compressed.end || uncompressed.start >= uncompressed.end)
-      return `span ${id} is empty`;
+export function findEmptySpan(
+  spans: Iterable<Pick<Span, 'id' | 'compressed' | 'uncompressed'>>,
+): string | undefined {
+  let emptyId: number | undefined;
+  for (const { id, compressed, uncompressed } of spans) {
+    if (emptyId !== undefined) return `span ${emptyId} is empty`;
+    if (compressed.start >= compressed.end || uncompressed.start >= uncompressed.end) emptyId = id;
   }
   return undefined;
 }

@@ -126,6 +126,13 @@ export class SpanTable {
     };
   }
 
+  *[Symbol.iterator](): Generator<Span> {
+    for (let id = 0; id < this.#length; id++) {
+      const span = this.get(id);
+      if (span !== undefined) yield span;
+    }
+  }
+
   /** The span that holds the byte at this offset, by binary search. */
   at(uncompressedOffset: number): Span | undefined {
     if (uncompressedOffset < 0 || uncompressedOffset >= this.uncompressedEnd) return undefined;

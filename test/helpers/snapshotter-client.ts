@@ -2,9 +2,8 @@ import { createHash } from 'node:crypto';
 
 import { pakoEngine } from '../../src/inflate/pako-engine.ts';
 import { decodeOciManifest, encodeOciManifest } from '../../src/soci/oci-document.ts';
-import { decodeZtoc } from '../../src/ztoc/decode-ztoc.ts';
+import { type DecodedZtoc, decodeZtoc } from '../../src/ztoc/decode-ztoc.ts';
 import { cleanPath, parseRawText } from '../../src/ztoc/raw-text.ts';
-import type { TocEntry, Ztoc } from '../../src/ztoc/ztoc.ts';
 import { type ZtocSpan, ztocSpans } from '../../src/ztoc/ztoc-spans.ts';
 
 const ACCEPT_ALL = [
@@ -37,7 +36,7 @@ interface Manifest {
 
 interface MountedLayer {
   readonly digest: string;
-  readonly ztoc: Ztoc & { readonly entries: readonly TocEntry[] };
+  readonly ztoc: DecodedZtoc;
 }
 
 export interface SnapshotterOptions {

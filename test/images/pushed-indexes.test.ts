@@ -9,7 +9,7 @@ import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
 import { DemoRegistry } from '../../src/demo/demo-registry.ts';
 import { EMPTY_CONFIG, EMPTY_CONFIG_DIGEST, encodeSociIndex } from '../../src/soci/soci-index.ts';
-import { decodeZtoc } from '../../src/ztoc/decode-ztoc.ts';
+import { type DecodedZtoc, decodeZtoc } from '../../src/ztoc/decode-ztoc.ts';
 import { encodeZtoc } from '../../src/ztoc/encode-ztoc.ts';
 import { gzipZinfoBytes } from '../../src/ztoc/gzip-zinfo.ts';
 import { parseRawText } from '../../src/ztoc/raw-text.ts';
@@ -21,7 +21,6 @@ const LAYER = new URL('../fixtures/golden/layers/gzip-gnu-6.tar.gz', import.meta
 const OWN_SPAN_BYTES = 65_536;
 const PUSHED_SPAN_BYTES = 16_384;
 
-type DecodedZtoc = Ztoc & { readonly entries: readonly TocEntry[] };
 type Bytes = Uint8Array<ArrayBuffer>;
 
 let registry: DemoRegistry;

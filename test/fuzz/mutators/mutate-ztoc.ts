@@ -1,7 +1,7 @@
-import { decodeZtoc } from '../../../src/ztoc/decode-ztoc.ts';
+import { type DecodedZtoc, decodeZtoc } from '../../../src/ztoc/decode-ztoc.ts';
 import { encodeZtoc } from '../../../src/ztoc/encode-ztoc.ts';
 import type { RawText } from '../../../src/ztoc/raw-text.ts';
-import type { TocEntry, Ztoc } from '../../../src/ztoc/ztoc.ts';
+import type { TocEntry } from '../../../src/ztoc/ztoc.ts';
 import type { Corpus, SeedZtoc } from '../corpus.ts';
 import type { Dice } from '../dice.ts';
 import { pickNumber, writeNumber } from './interesting.ts';
@@ -40,15 +40,12 @@ function mutateStructure(dice: Dice, { bytes, positions }: SeedZtoc): Buffer {
 
 /** Encoded as it should be, but with contents that do not fit. */
 function lie(dice: Dice, seed: SeedZtoc): Buffer {
-  let ztoc: Ztoc & { readonly entries: readonly TocEntry[] } = decodeZtoc(seed.bytes);
+  let ztoc: DecodedZtoc = decodeZtoc(seed.bytes);
   for (let count = dice.few(4); count > 0; count--) ztoc = { ...ztoc, ...lieAbout(dice, ztoc) };
   return Buffer.from(encodeZtoc(ztoc));
 }
 
-function lieAbout(
-  dice: Dice,
-  ztoc: Ztoc & { readonly entries: readonly TocEntry[] },
-): Partial<Ztoc & { readonly entries: readonly TocEntry[] }> {
+function lieAbout(dice: Dice, ztoc: DecodedZtoc): Partial<DecodedZtoc> {
   const number = Number(BigInt.asIntN(64, pickNumber(dice)));
   switch (dice.below(9)) {
     case 0:

@@ -3,14 +3,14 @@ import { deepStrictEqual, equal, ok } from 'node:assert/strict';
 import { digestOf } from '../../../src/core/digest.ts';
 import { hasNoXattrs, prefetchLayer } from '../../../src/soci/ztoc-traits.ts';
 import { findDifference, findMountProblem } from '../../../src/ztoc/check-pushed-ztoc.ts';
-import { decodeZtoc } from '../../../src/ztoc/decode-ztoc.ts';
+import { type DecodedZtoc, decodeZtoc } from '../../../src/ztoc/decode-ztoc.ts';
 import { encodeZtoc } from '../../../src/ztoc/encode-ztoc.ts';
 import { decodeGzipZinfo } from '../../../src/ztoc/gzip-zinfo.ts';
 import { OverlapCheck } from '../../../src/ztoc/mount-check.ts';
 import { decodeTarZinfo, tarMaxSpanId } from '../../../src/ztoc/tar-zinfo.ts';
 import { TocRecords } from '../../../src/ztoc/toc-records.ts';
 import { ztocSpans } from '../../../src/ztoc/ztoc-spans.ts';
-import type { TocEntry, Ztoc } from '../../../src/ztoc/ztoc.ts';
+import type { Ztoc } from '../../../src/ztoc/ztoc.ts';
 import { makeZtoc } from '../mutators/mutate-ztoc.ts';
 import type { FuzzTarget } from '../target.ts';
 
@@ -31,7 +31,7 @@ export const ztocTarget: FuzzTarget = {
 };
 
 /** What is made of a zTOC that somebody has pushed. */
-function checkUses(ztoc: Ztoc & { readonly entries: readonly TocEntry[] }, bytes: Buffer): void {
+function checkUses(ztoc: DecodedZtoc, bytes: Buffer): void {
   const whole = { start: 0, end: Number.POSITIVE_INFINITY };
   for (const { id, compressed, bits, window } of ztocSpans(ztoc, whole)) {
     ok(id <= ztoc.maxSpanId && bits < 8 && (window.length === 0 || window.length === 32_768));
@@ -63,7 +63,7 @@ function checkSpans(ztoc: Ztoc): void {
   }
 }
 
-function checkEntries(ztoc: Ztoc & { readonly entries: readonly TocEntry[] }): void {
+function checkEntries(ztoc: DecodedZtoc): void {
   const overlap = new OverlapCheck();
   const records = new TocRecords();
   for (const [index, entry] of ztoc.entries.entries()) {
