@@ -115,7 +115,18 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
   const reader = new LayerReader({ blobs, cache: spanCache, pool: spanPool, metrics });
 
   const knownLayers = new KnownLayers();
-  const manifests = new Manifests({ store: manifestStore, tags, knownLayers, metrics, logger });
+  const proofs = opening.use(ProofTable.open(join(root, 'proofs'), logger, Date.now()));
+  const access = new BlobAccess({ proofs, lifetimeMs: config.access.proofSeconds * 1000, metrics, logger });
+  const manifests = new Manifests({
+    store: manifestStore,
+    access,
+    tags,
+    knownLayers,
+    tagAgeMs: config.manifests.tagSeconds * 1000,
+    negativeAgeMs: config.manifests.negativeSeconds * 1000,
+    metrics,
+    logger,
+  });
   const pushed = new PushedIndexes({
     manifests,
     knownLayers,
@@ -127,10 +138,9 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     logger,
   });
   const policies = createPolicies(config);
-  const proofs = opening.use(ProofTable.open(join(root, 'proofs'), logger, Date.now()));
-  const access = new BlobAccess({ proofs, lifetimeMs: config.access.proofSeconds * 1000, metrics, logger });
   const layers = new Layers({ access, blobs, indexes, knownLayers, pushed, policies, logger });
   const indexer = new SociIndexer({
+    access,
     layers,
     indexes,
     store: manifestStore,
@@ -139,6 +149,7 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     logger,
   });
   const lazyImages = new LazyImages({
+    access,
     manifests,
     layers,
     indexer,
@@ -162,7 +173,7 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     layers,
     indexes,
     reader,
-    derivedBlobs: new DerivedBlobs(ztocs),
+    derivedBlobs: new DerivedBlobs(ztocs, access),
     lazyImages,
     configGate: new ConfigGate(manifestStore),
     pullLog,

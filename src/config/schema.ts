@@ -90,12 +90,22 @@ export const CONFIG_KEYS = {
     true,
     'fetch the rest of a blob of which a client reads a part, also after it has left; if not, only what clients ask for, and what an index is built from',
   ),
+  'manifests.tagSeconds': key(
+    whole(0),
+    0,
+    'how long a tag is answered without asking the upstream whether it has moved; with 0 it is asked each time, all who ask at once together. A scale-out of many nodes needs no more than 10',
+  ),
+  'manifests.negativeSeconds': key(
+    whole(0),
+    3,
+    'how long a manifest that the upstream did not have is answered 404 without asking again',
+  ),
   'access.kind': key(choice('open'), 'open', 'who may read: `open` (anyone in `access.cidrs`)'),
   'access.cidrs': optional(list(cidr), 'networks that may connect; all when not given'),
   'access.proofSeconds': key(
     whole(1),
     600,
-    'a cached blob is served to a repository only if the upstream has shown that the repository has it; after this time the upstream is asked again',
+    'a cached blob or manifest is served to a repository only if the upstream has shown that the repository has it; after this time the upstream is asked again',
   ),
   'limits.maxUncompressedBytes': key(
     size(1024),

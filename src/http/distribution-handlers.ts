@@ -100,7 +100,12 @@ export async function handleBlob(
     deps.configGate.note(exchange.client, digest, 'asked');
     if (exchange.method === 'GET') await deps.configGate.pass(exchange.client, digest, exchange.signal);
   }
-  const derived = await deps.derivedBlobs.get(digest, acceptsGzip(exchange));
+  const derived = await deps.derivedBlobs.get(
+    exchange.target,
+    digest,
+    acceptsGzip(exchange),
+    exchange.signal,
+  );
   if (derived !== undefined) {
     const { bytes, encoding } = derived;
     return answerContent(

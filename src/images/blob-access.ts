@@ -18,8 +18,8 @@ export interface BlobAccessDeps {
 }
 
 /**
- * Which repositories have which blobs. A digest is not a permission: what is in the store is given to a repository only if its
- * upstream has shown that the repository has it, by sending it or by answering for it.
+ * Which repositories have which blobs and manifests. A digest is not a permission: what is in the store is given to a repository
+ * only if its upstream has shown that the repository has it, by sending it or by answering for it, or has what it was made from.
  */
 export class BlobAccess {
   readonly #deps: BlobAccessDeps;
@@ -44,12 +44,22 @@ export class BlobAccess {
     };
   }
 
-  /** The upstream has just shown that the repository has the blob. */
+  /** The upstream has just shown that the repository has the blob or manifest. */
   remember(target: Target, digest: Digest): void {
-    const name = proofName(target, digest);
-    const before = this.#deps.proofs.provenAtMs(name) ?? 0;
+    this.#note(proofName(target, digest), undefined);
+  }
+
+  /** What has `digest` was made out of `origin`, a manifest of the repository: whoever may have that may have this. */
+  rememberDerived(target: Target, digest: Digest, origin: Digest): void {
+    this.#note(proofName(target, digest), origin);
+  }
+
+  #note(name: string, origin: Digest | undefined): void {
+    const before = this.#deps.proofs.get(name);
+    const now = this.#now();
+    const isRecent = before !== undefined && now - before.provenAtMs < this.#deps.lifetimeMs / 10;
     // Not for each range of a blob.
-    if (this.#now() - before > this.#deps.lifetimeMs / 10) this.#deps.proofs.set(name, this.#now());
+    if (!isRecent || before.origin !== origin) this.#deps.proofs.set(name, { provenAtMs: now, origin });
   }
 
   /**
@@ -58,25 +68,62 @@ export class BlobAccess {
    * @throws SpandrelError BLOB_UNKNOWN, NAME_UNKNOWN, UNAUTHORIZED, DENIED, an UPSTREAM_* code
    */
   async check(target: Target, digest: Digest, signal?: AbortSignal): Promise<void> {
-    const name = proofName(target, digest);
-    const provenAtMs = this.#deps.proofs.provenAtMs(name);
-    if (provenAtMs !== undefined && this.#now() - provenAtMs < this.#deps.lifetimeMs) return;
-    await this.#flights.run(name, () => this.#ask(target, digest, provenAtMs !== undefined), signal);
+    const stat = (): Promise<unknown> => target.client.statBlob(target.repository, digest);
+    await this.#checkOrigin(target, digest, stat, signal);
   }
 
-  async #ask(target: Target, digest: Digest, hadIt: boolean): Promise<void> {
+  /** As {@link check}, for a manifest. @throws SpandrelError MANIFEST_UNKNOWN, and as {@link check} */
+  async checkManifest(target: Target, digest: Digest, signal?: AbortSignal): Promise<void> {
+    const stat = (): Promise<unknown> => target.client.statManifest(target.repository, { digest });
+    await this.#checkOrigin(target, digest, stat, signal);
+  }
+
+  async #checkOrigin(
+    target: Target,
+    digest: Digest,
+    stat: () => Promise<unknown>,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const name = proofName(target, digest);
+    const origin = this.#deps.proofs.get(name)?.origin;
+    if (origin === undefined) return this.#check(target, digest, stat, signal);
+    await this.#check(
+      target,
+      origin,
+      () => target.client.statManifest(target.repository, { digest: origin }),
+      signal,
+    );
+    // What is in use must not be forgotten.
+    this.#note(name, origin);
+  }
+
+  async #check(
+    target: Target,
+    digest: Digest,
+    stat: () => Promise<unknown>,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const name = proofName(target, digest);
+    const proof = this.#deps.proofs.get(name);
+    if (proof !== undefined && this.#now() - proof.provenAtMs < this.#deps.lifetimeMs) return;
+    await this.#flights.run(name, () => this.#ask(target, digest, stat, proof !== undefined), signal);
+  }
+
+  async #ask(target: Target, digest: Digest, stat: () => Promise<unknown>, hadIt: boolean): Promise<void> {
     try {
-      await target.client.statBlob(target.repository, digest);
-      this.#deps.proofs.set(proofName(target, digest), this.#now());
+      await stat();
+      this.#deps.proofs.set(proofName(target, digest), { provenAtMs: this.#now(), origin: undefined });
     } catch (error) {
-      if (isSpandrelError(error, 'BLOB_UNKNOWN', 'NAME_UNKNOWN', 'UNAUTHORIZED', 'DENIED'))
+      if (
+        isSpandrelError(error, 'BLOB_UNKNOWN', 'MANIFEST_UNKNOWN', 'NAME_UNKNOWN', 'UNAUTHORIZED', 'DENIED')
+      )
         this.#deps.proofs.delete(proofName(target, digest));
       const isAway = isSpandrelError(error, 'UPSTREAM_UNREACHABLE', 'UPSTREAM_TIMEOUT', 'UPSTREAM_THROTTLED');
       if (!isAway || !hadIt) throw error;
       const { code } = error;
       this.#deps.logger.warn(
-        { upstream: target.client.name, blob: digest, code },
-        'upstream away: blob served',
+        { upstream: target.client.name, digest, code },
+        'upstream away: what it has had is served',
       );
     }
   }

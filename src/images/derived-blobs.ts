@@ -1,6 +1,8 @@
 import type { Digest } from '../core/digest.ts';
 import { EMPTY_CONFIG, EMPTY_CONFIG_DIGEST } from '../soci/soci-index.ts';
 import type { ZtocStore } from '../spans/ztoc-store.ts';
+import type { BlobAccess } from './blob-access.ts';
+import type { Target } from './target.ts';
 
 export interface DerivedBlob {
   readonly bytes: Uint8Array;
@@ -10,14 +12,27 @@ export interface DerivedBlob {
 /** Blobs that no upstream has because the proxy makes them: zTOCs, and the empty config that SOCI indexes name. */
 export class DerivedBlobs {
   readonly #ztocs: ZtocStore;
+  readonly #access: BlobAccess;
 
-  constructor(ztocs: ZtocStore) {
+  constructor(ztocs: ZtocStore, access: BlobAccess) {
     this.#ztocs = ztocs;
+    this.#access = access;
   }
 
-  /** The blob, gzip-encoded if the client can take that and it is worth it. */
-  async get(digest: Digest, acceptsGzip: boolean): Promise<DerivedBlob | undefined> {
+  /**
+   * The blob, gzip-encoded if the client can take that and it is worth it. A zTOC tells the names of files: it is given to those
+   * who may have its layer's image.
+   * @throws SpandrelError as {@link BlobAccess.check}
+   */
+  async get(
+    target: Target,
+    digest: Digest,
+    acceptsGzip: boolean,
+    signal: AbortSignal,
+  ): Promise<DerivedBlob | undefined> {
     if (digest === EMPTY_CONFIG_DIGEST) return { bytes: EMPTY_CONFIG, encoding: undefined };
+    if (!(await this.#ztocs.has(digest))) return undefined;
+    await this.#access.check(target, digest, signal);
     if (acceptsGzip) {
       const compressed = await this.#ztocs.readCompressed(digest);
       if (compressed !== undefined) return { bytes: compressed, encoding: 'gzip' };

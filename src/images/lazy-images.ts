@@ -10,7 +10,8 @@ import { waitFor } from '../core/wait-for.ts';
 import type { BuildForecast } from '../spans/build-forecast.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
-import { convertToForm, type PlatformManifest } from './convert-to-form.ts';
+import type { BlobAccess } from './blob-access.ts';
+import { type ConvertedForm, convertToForm, type PlatformManifest } from './convert-to-form.ts';
 import type { IndexPolicies, IndexPolicy } from './index-policy.ts';
 import type { Layers } from './layers.ts';
 import { parseManifest, type StoredManifest } from './manifest.ts';
@@ -22,6 +23,7 @@ import type { SociIndexer } from './soci-indexer.ts';
 import { type Target, targetKey } from './target.ts';
 
 export interface LazyImagesDeps {
+  readonly access: BlobAccess;
   readonly manifests: Manifests;
   readonly layers: Layers;
   readonly indexer: SociIndexer;
@@ -59,7 +61,7 @@ export class LazyImages {
   readonly #deps: LazyImagesDeps;
   readonly #flights: SingleFlight<Plan>;
   readonly #plans = new BoundedMap<Plan>({ maxEntries: MAX_REMEMBERED });
-  readonly #converted = new BoundedMap<StoredManifest>({ maxEntries: MAX_REMEMBERED });
+  readonly #converted = new BoundedMap<ConvertedForm>({ maxEntries: MAX_REMEMBERED });
 
   constructor(deps: LazyImagesDeps) {
     this.#deps = deps;
@@ -151,7 +153,7 @@ export class LazyImages {
   async #finished(target: Target, plan: Plan, form: V2Form): Promise<StoredManifest | undefined> {
     const key = `${plan.original.digest} ${form} ${plan.images.map(({ manifest }) => manifest.digest).join()}`;
     const known = this.#converted.get(key);
-    if (known !== undefined) return known;
+    if (known !== undefined) return this.#give(target, plan.original, known);
     const { indexer, store, manifests } = this.#deps;
     const settled = await Promise.all(plan.images.map(({ manifest }) => indexer.isSettled(target, manifest)));
     if (settled.includes(false)) return undefined;
@@ -163,10 +165,17 @@ export class LazyImages {
     if (indexes.length === 0) return plan.original;
     const readChild = async (digest: Digest): Promise<StoredManifest> =>
       (await manifests.get(target, { digest })).manifest;
-    const { top, others } = await convertToForm(form, plan.original, indexes, readChild);
+    const converted = await convertToForm(form, plan.original, indexes, readChild);
     // What the answer leads to must be there before the answer is.
-    for (const document of [...others, top]) await store.put(document);
-    this.#converted.set(key, top);
+    for (const document of [...converted.others, converted.top]) await store.put(document);
+    this.#converted.set(key, converted);
+    return this.#give(target, plan.original, converted);
+  }
+
+  /** Whoever may have the original may have what it has been converted to, and what that leads to. */
+  #give(target: Target, original: StoredManifest, { top, others }: ConvertedForm): StoredManifest {
+    for (const { digest } of [top, ...others])
+      this.#deps.access.rememberDerived(target, digest, original.digest);
     return top;
   }
 

@@ -2,11 +2,15 @@ import { rmSync } from 'node:fs';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 
 import { BoundedMap } from '../cache/bounded-map.ts';
+import { type Digest, isDigest } from '../core/digest.ts';
 import type { Logger } from '../telemetry/logger.ts';
 
-interface Proof {
+/** That a repository has a digest: because its upstream says so, or because we have made it out of what the repository has. */
+export interface Proof {
   /** Milliseconds of the epoch. */
   readonly provenAtMs: number;
+  /** The manifest that what has the digest was made from; none for what the upstream itself has. */
+  readonly origin: Digest | undefined;
 }
 
 /** Those that are asked about most; the others are looked up in the file. */
@@ -15,7 +19,7 @@ const MAX_IN_MEMORY = 50_000;
 const LONGEST_LIFETIME_MS = 30 * 24 * 3_600_000;
 
 /**
- * When an upstream last showed that a repository has a blob, in memory and in a file that outlives the process. The file is a
+ * When an upstream last showed that a repository has a blob or a manifest, in memory and in a file that outlives the process. The file is a
  * convenience: one that is damaged begins anew, and one that cannot be written costs a question to the upstream after a restart.
  */
 export class ProofTable implements Disposable {
@@ -29,8 +33,10 @@ export class ProofTable implements Disposable {
   private constructor(database: DatabaseSync, logger: Logger) {
     this.#database = database;
     this.#logger = logger;
-    this.#find = database.prepare('SELECT proven_at_ms AS provenAtMs FROM proofs WHERE name = ?');
-    this.#put = database.prepare('INSERT OR REPLACE INTO proofs (name, proven_at_ms) VALUES (?, ?)');
+    this.#find = database.prepare('SELECT proven_at_ms, origin FROM proofs WHERE name = ?');
+    this.#put = database.prepare(
+      'INSERT OR REPLACE INTO proofs (name, proven_at_ms, origin) VALUES (?, ?, ?)',
+    );
     this.#delete = database.prepare('DELETE FROM proofs WHERE name = ?');
   }
 
@@ -44,20 +50,21 @@ export class ProofTable implements Disposable {
     }
   }
 
-  /** Milliseconds of the epoch. */
-  provenAtMs(name: string): number | undefined {
+  get(name: string): Proof | undefined {
     const recent = this.#recent.get(name);
-    if (recent !== undefined) return recent.provenAtMs;
+    if (recent !== undefined) return recent;
     const row = this.#use(() => this.#find.get(name));
-    if (typeof row?.['provenAtMs'] !== 'number') return undefined;
-    const found = { provenAtMs: row['provenAtMs'] };
+    if (typeof row?.['proven_at_ms'] !== 'number') return undefined;
+    const origin = row['origin'];
+    const isOrigin = typeof origin === 'string' && isDigest(origin);
+    const found = { provenAtMs: row['proven_at_ms'], origin: isOrigin ? origin : undefined };
     this.#recent.set(name, found);
-    return found.provenAtMs;
+    return found;
   }
 
-  set(name: string, provenAtMs: number): void {
-    this.#recent.set(name, { provenAtMs });
-    this.#use(() => this.#put.run(name, provenAtMs));
+  set(name: string, proof: Proof): void {
+    this.#recent.set(name, proof);
+    this.#use(() => this.#put.run(name, proof.provenAtMs, proof.origin ?? null));
   }
 
   delete(name: string): void {
@@ -85,7 +92,7 @@ function openDatabase(path: string, nowMs: number): DatabaseSync {
     // Losing the last entries in a power failure is fine; waiting for the disk on a request's way is not.
     database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF');
     database.exec(
-      'CREATE TABLE IF NOT EXISTS proofs (name TEXT PRIMARY KEY, proven_at_ms INTEGER NOT NULL) WITHOUT ROWID',
+      'CREATE TABLE IF NOT EXISTS proofs (name TEXT PRIMARY KEY, proven_at_ms INTEGER NOT NULL, origin TEXT) WITHOUT ROWID',
     );
     database.prepare('DELETE FROM proofs WHERE proven_at_ms < ?').run(nowMs - LONGEST_LIFETIME_MS);
     return database;

@@ -7,6 +7,7 @@ import { skipReason } from '../soci/layer-selection.ts';
 import type { LayerIndexes, LayerIndexState } from '../spans/layer-indexes.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import type { BlobAccess } from './blob-access.ts';
 import type { IndexPolicies } from './index-policy.ts';
 import type { Layers } from './layers.ts';
 import { parseManifest, type StoredManifest } from './manifest.ts';
@@ -14,6 +15,7 @@ import type { ManifestStore } from './manifest-store.ts';
 import type { Target } from './target.ts';
 
 export interface SociIndexerDeps {
+  readonly access: BlobAccess;
   readonly layers: Layers;
   readonly indexes: LayerIndexes;
   readonly store: ManifestStore;
@@ -56,7 +58,7 @@ export class SociIndexer {
     const { layers } =
       (await this.#find(target, manifest)) ??
       (await this.#flights.run(this.#key(target, manifest), () => this.#make(target, manifest), signal));
-    return this.#store(manifest, layers, version);
+    return this.#store(target, manifest, layers, version);
   }
 
   /** The index as far as it exists: nothing is built for it. */
@@ -66,7 +68,7 @@ export class SociIndexer {
     version: SociVersion,
   ): Promise<Descriptor | undefined> {
     const found = await this.#find(target, manifest);
-    return found === undefined ? undefined : this.#store(manifest, found.layers, version);
+    return found === undefined ? undefined : this.#store(target, manifest, found.layers, version);
   }
 
   /** Whether all that can be done for an image has been done. */
@@ -130,6 +132,7 @@ export class SociIndexer {
   }
 
   async #store(
+    target: Target,
     manifest: StoredManifest,
     layers: readonly SociLayer[],
     version: SociVersion,
@@ -141,6 +144,9 @@ export class SociIndexer {
     const { descriptor } = index;
     if (!(await this.#deps.store.has(descriptor.digest)))
       await this.#deps.store.put({ ...descriptor, bytes: index.bytes });
+    // Who is told of the index may fetch what it lists.
+    for (const made of [descriptor.digest, ...layers.map(({ ztoc }) => ztoc.digest)])
+      this.#deps.access.rememberDerived(target, made, digest);
     return descriptor;
   }
 }

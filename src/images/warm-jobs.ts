@@ -129,7 +129,8 @@ export class WarmJobs implements AsyncDisposable {
     const { signal } = this.#stopping;
     try {
       const { manifests, lazyImages, indexer, layers } = this.#deps;
-      const { manifest } = await manifests.get(target, reference, signal);
+      // The image has been pushed just now, perhaps.
+      const { manifest } = await manifests.refresh(target, reference, signal);
       const planned = await lazyImages.planned(target, manifest, platforms);
       job.platforms = planned.map(({ platform }) => formatPlatform(platform));
       const eligible = planned.flatMap((image) => indexer.eligible(target, image.manifest));

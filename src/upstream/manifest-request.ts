@@ -2,7 +2,7 @@ import { type Digest, digestAlgorithm, digestOfLarge, isDigest } from '../core/d
 import { SpandrelError } from '../core/errors.ts';
 import { formatReference, type Reference } from '../core/image-name.ts';
 import { MANIFEST_MEDIA_TYPES, MEDIA_TYPES } from '../core/media-types.ts';
-import type { RegistryApi } from './registry-api.ts';
+import type { ApiResponse, RegistryApi } from './registry-api.ts';
 import { readFailure } from './upstream-failure.ts';
 
 export interface FetchedManifest {
@@ -23,15 +23,8 @@ export interface ManifestQuery {
 
 /** Distribution spec, "Pulling manifests". @throws as {@link RegistryClient.fetchManifest} */
 export async function fetchManifest(api: RegistryApi, query: ManifestQuery): Promise<FetchedManifest> {
-  const { repository, reference, signal } = query;
-  const accept = query.accept ?? [...MANIFEST_MEDIA_TYPES, '*/*'];
-  const response = await api.request({
-    kind: 'manifest',
-    path: `${repository}/manifests/${formatReference(reference)}`,
-    repository,
-    headers: { accept: accept.join(', ') },
-    signal,
-  });
+  const { reference } = query;
+  const response = await requestManifest(api, query, 'GET');
   if (response.status !== 200) throw await readFailure(api.upstream, response, 'MANIFEST_UNKNOWN');
   const encoding = response.headers['content-encoding'] ?? 'identity';
   if (encoding !== 'identity') {
@@ -61,4 +54,35 @@ export async function fetchManifest(api: RegistryApi, query: ManifestQuery): Pro
       response.headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase() || MEDIA_TYPES.octetStream,
     digest: 'digest' in reference ? reference.digest : await digestOfLarge(bytes),
   };
+}
+
+/**
+ * Digest of a manifest without its bytes, which registries that count pulls do not count. Where HEAD is refused or says no digest
+ * (ECR Public, some proxies) the manifest itself is fetched.
+ * @throws as {@link RegistryClient.fetchManifest}
+ */
+export async function fetchManifestDigest(api: RegistryApi, query: ManifestQuery): Promise<Digest> {
+  const head = await requestManifest(api, query, 'HEAD');
+  if (head.status === 429 || head.status >= 500)
+    throw await readFailure(api.upstream, head, 'MANIFEST_UNKNOWN');
+  await head.body.discard();
+  const announced = head.headers['docker-content-digest'];
+  return head.status === 200 && typeof announced === 'string' && isDigest(announced)
+    ? announced
+    : (await fetchManifest(api, query)).digest;
+}
+
+function requestManifest(
+  api: RegistryApi,
+  { repository, reference, accept, signal }: ManifestQuery,
+  method: 'GET' | 'HEAD',
+): Promise<ApiResponse> {
+  return api.request({
+    kind: 'manifest',
+    method,
+    path: `${repository}/manifests/${formatReference(reference)}`,
+    repository,
+    headers: { accept: (accept ?? [...MANIFEST_MEDIA_TYPES, '*/*']).join(', ') },
+    signal,
+  });
 }

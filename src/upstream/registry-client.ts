@@ -8,7 +8,7 @@ import { BlobLocations } from './blob-locations.ts';
 import { fetchBlobSize } from './blob-size.ts';
 import type { BlobSource } from './blob-source.ts';
 import { fullRepository, reachableUrl } from './docker-hub.ts';
-import { type FetchedManifest, fetchManifest } from './manifest-request.ts';
+import { type FetchedManifest, fetchManifest, fetchManifestDigest } from './manifest-request.ts';
 import { listReferrers } from './referrer-list.ts';
 import { RegistryApi } from './registry-api.ts';
 import { RegistryBlobSource } from './registry-blob-source.ts';
@@ -78,6 +78,19 @@ export class RegistryClient implements AsyncDisposable {
       repository: this.repositoryName(repository),
       reference,
       accept,
+      maxBytes: this.#maxManifestBytes,
+      signal,
+    });
+  }
+
+  /**
+   * Digest of the manifest that a tag means, or of one that is there, without its bytes.
+   * @throws SpandrelError MANIFEST_UNKNOWN, NAME_UNKNOWN
+   */
+  statManifest(repository: string, reference: Reference, signal?: AbortSignal): Promise<Digest> {
+    return fetchManifestDigest(this.#api, {
+      repository: this.repositoryName(repository),
+      reference,
       maxBytes: this.#maxManifestBytes,
       signal,
     });

@@ -81,7 +81,7 @@ async function get(repository: string, init: RequestInit = {}, rest = `blobs/${d
 /** Counts after the next restart. */
 function makeProofOld(repository: string): void {
   using table = ProofTable.open(join(root, 'proofs'), createLogger('silent'), Date.now());
-  table.set(`up/${repository} ${digest}`, Date.now() - 3_600_000);
+  table.set(`up/${repository} ${digest}`, { provenAtMs: Date.now() - 3_600_000, origin: undefined });
 }
 
 function requestsFor(repository: string): string[] {
@@ -150,17 +150,19 @@ describe('ProofTable', () => {
     const logger = createLogger('silent');
     {
       using table = ProofTable.open(path, logger, 5);
-      table.set('name', 7);
-      expect(table.provenAtMs('name')).toBe(7);
+      table.set('name', { provenAtMs: 7, origin: undefined });
+      table.set('made', { provenAtMs: 7, origin: digest });
+      expect(table.get('name')).toEqual({ provenAtMs: 7, origin: undefined });
     }
     {
       using table = ProofTable.open(path, logger, 8);
-      expect(table.provenAtMs('name')).toBe(7);
+      expect(table.get('name')).toEqual({ provenAtMs: 7, origin: undefined });
+      expect(table.get('made')).toEqual({ provenAtMs: 7, origin: digest });
       table.delete('name');
-      expect(table.provenAtMs('name')).toBeUndefined();
-      table.set('old', 9);
+      expect(table.get('name')).toBeUndefined();
+      table.set('old', { provenAtMs: 9, origin: undefined });
     }
     using table = ProofTable.open(path, logger, 365 * 24 * 3_600_000);
-    expect(table.provenAtMs('old')).toBeUndefined();
+    expect(table.get('old')).toBeUndefined();
   });
 });
