@@ -44,6 +44,11 @@ export class RegistryContent {
     return digest;
   }
 
+  /** Point a tag at a manifest that is there. */
+  addTag(repository: string, tag: string, digest: Digest): void {
+    this.#open(repository).tags.set(tag, digest);
+  }
+
   removeTag(repository: string, tag: string): void {
     this.#repositories.get(repository)?.tags.delete(tag);
   }

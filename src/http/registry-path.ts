@@ -1,5 +1,5 @@
 import { type Digest, parseDigest } from '../core/digest.ts';
-import { SpandrelError } from '../core/errors.ts';
+import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { parseReference, type Reference } from '../core/image-name.ts';
 
 /** A request path below `/v2/`, taken apart. `name` still has the upstream's prefix, if any, and is not yet checked. */
@@ -32,7 +32,7 @@ const EXTENSION = '/_soci/';
 /**
  * Parse the raw, still percent-encoded path of a URL. Done by hand because repository names hold slashes and a router that
  * decodes first cannot tell `%2F` from `/`.
- * @throws SpandrelError ROUTE_UNKNOWN, DIGEST_INVALID, TAG_INVALID, QUERY_INVALID
+ * @throws SpandrelError ROUTE_UNKNOWN, DIGEST_INVALID, TAG_INVALID, MANIFEST_UNKNOWN, QUERY_INVALID
  */
 export function parseRegistryPath(rawPath: string): RegistryPath {
   if (rawPath === PREFIX || rawPath === '/v2') return { route: 'base' };
@@ -52,7 +52,7 @@ function parseDistribution(path: string, rawPath: string): RegistryPath {
   if (name === '' || last === '') throw unknownRoute(rawPath);
   switch (verb) {
     case 'manifests':
-      return { route: 'manifest', name, reference: parseReference(last) };
+      return { route: 'manifest', name, reference: parseManifestReference(last) };
     case 'blobs':
       return { route: 'blob', name, digest: parseDigest(last) };
     case 'referrers':
@@ -62,6 +62,16 @@ function parseDistribution(path: string, rawPath: string): RegistryPath {
       throw unknownRoute(rawPath);
     default:
       throw unknownRoute(rawPath);
+  }
+}
+
+/** What can be no tag names no manifest: distribution spec, "Pulling manifests", wants 404 then. */
+function parseManifestReference(text: string): Reference {
+  try {
+    return parseReference(text);
+  } catch (error) {
+    if (!isSpandrelError(error, 'TAG_INVALID')) throw error;
+    throw new SpandrelError('MANIFEST_UNKNOWN', error.message, { cause: error });
   }
 }
 

@@ -46,7 +46,7 @@ export async function routeRegistryRequest(deps: RegistryDeps, request: Registry
   const target = deps.upstreams.select({
     name: path.name,
     ...(namespace === null ? {} : { namespace }),
-    ...(headers.host === undefined ? {} : { hostname: headers.host.replace(/:\d+$/, '') }),
+    host: headers.host,
   });
   const answer = await dispatch(deps, { ...request, target }, path);
   if (namespace === null) return answer;

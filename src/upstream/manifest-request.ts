@@ -9,7 +9,7 @@ export interface FetchedManifest {
   readonly bytes: Uint8Array<ArrayBuffer>;
   /** Content-Type without parameters. */
   readonly mediaType: string;
-  /** Of the bytes; of the algorithm that was asked for, sha256 for a tag. */
+  /** Of the bytes; of the algorithm that was asked for; for a tag of the one that the registry names it by, else sha256. */
   readonly digest: Digest;
 }
 
@@ -52,7 +52,7 @@ export async function fetchManifest(api: RegistryApi, query: ManifestQuery): Pro
     bytes,
     mediaType:
       response.headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase() || MEDIA_TYPES.octetStream,
-    digest: 'digest' in reference ? reference.digest : await digestOfLarge(bytes),
+    digest: expected ?? (await digestOfLarge(bytes)),
   };
 }
 

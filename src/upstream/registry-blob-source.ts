@@ -28,18 +28,25 @@ export class RegistryBlobSource implements BlobSource {
   }
 
   async fetch(range: ByteRange | undefined, signal: AbortSignal): Promise<BlobResponse> {
-    const headers: Record<string, string> = {
-      accept: '*/*',
-      ...(range === undefined ? {} : { range: formatRange(range) }),
-    };
-    const response =
-      (await this.#fetchRemembered(headers, signal)) ?? (await this.#fetchFromRegistry(headers, signal));
+    const response = await this.#request(range, signal);
+    if (isRefusedStart(response, range)) {
+      await response.body.discard();
+      return this.fetch(undefined, signal);
+    }
     try {
       return await this.#check(response, range);
     } catch (error) {
       response.body.destroy();
       throw error;
     }
+  }
+
+  async #request(range: ByteRange | undefined, signal: AbortSignal): Promise<ApiResponse> {
+    const headers: Record<string, string> = {
+      accept: '*/*',
+      ...(range === undefined ? {} : { range: formatRange(range) }),
+    };
+    return (await this.#fetchRemembered(headers, signal)) ?? (await this.#fetchFromRegistry(headers, signal));
   }
 
   async #fetchRemembered(
@@ -114,6 +121,13 @@ export class RegistryBlobSource implements BlobSource {
   #wrong(words: string): SpandrelError {
     return new SpandrelError('UPSTREAM_PROTOCOL', `upstream ${this.#api.upstream}: blob answer: ${words}`);
   }
+}
+
+/** A first range that ends behind the blob is refused by some registries, where RFC 9110, section 14.1.2, has them cut it. */
+function isRefusedStart({ status, headers }: ApiResponse, range: ByteRange | undefined): boolean {
+  return (
+    status === 416 && range?.start === 0 && parseUnsatisfiedRange(headers['content-range']) === undefined
+  );
 }
 
 async function* emptyBody(): AsyncGenerator<Buffer, void, undefined> {

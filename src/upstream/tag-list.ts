@@ -42,6 +42,13 @@ export async function listTags(
     throw new SpandrelError('UPSTREAM_PROTOCOL', `upstream ${api.upstream}: the answer is no list of tags`);
   }
   const following = parseNextQuery(response.headers.link);
-  const next = following === undefined ? undefined : (following.get('last') ?? tags.at(-1));
+  // Registries that do not page send all of them, whatever they are asked.
+  const fresh = last === undefined ? tags : tags.slice(tags.indexOf(last) + 1);
+  const page = fresh.slice(0, limit);
+  if (page.length < fresh.length) return withNext(page, page.at(-1));
+  return withNext(page, following === undefined ? undefined : (following.get('last') ?? page.at(-1)));
+}
+
+function withNext(tags: readonly string[], next: string | undefined): TagPage {
   return { tags, ...(next === undefined ? {} : { next }) };
 }

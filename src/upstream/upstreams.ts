@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 
 import type { UpstreamConfig } from '../config/upstream-config.ts';
 import { SpandrelError } from '../core/errors.ts';
+import { parseRepository } from '../core/image-name.ts';
 import { isDockerHub } from './docker-hub.ts';
 import { RegistryClient, type RegistryClientDeps } from './registry-client.ts';
 
@@ -11,8 +12,8 @@ export interface UpstreamChoice {
   readonly name: string;
   /** `?ns=`: the registry that the client believes to talk to. */
   readonly namespace?: string | undefined;
-  /** Host header without its port. */
-  readonly hostname?: string | undefined;
+  /** Host header, its port included. */
+  readonly host?: string | undefined;
 }
 
 /** A repository of an upstream. */
@@ -40,11 +41,11 @@ export class Upstreams implements AsyncDisposable {
   }
 
   /**
-   * The upstream of a request: by `ns`, else by the first segment of the name, which is then taken off, else by the Host header,
-   * else the default.
-   * @throws SpandrelError DENIED for an `ns` that is not configured; NAME_UNKNOWN if nothing chooses an upstream
+   * The upstream of a request: by `ns`, else by the first segment of the name, which is then taken off, else by the Host header
+   * (one of `hostnames`, or the upstream's own name where its clients are led here by DNS), else the default.
+   * @throws SpandrelError DENIED for an `ns` that is not configured; NAME_UNKNOWN if nothing chooses an upstream; NAME_INVALID
    */
-  select({ name, namespace, hostname }: UpstreamChoice): SelectedRepository {
+  select({ name, namespace, host }: UpstreamChoice): SelectedRepository {
     if (namespace !== undefined) {
       const named = this.#entries.find(({ config }) => isNamed(config, namespace));
       if (named === undefined)
@@ -55,11 +56,9 @@ export class Upstreams implements AsyncDisposable {
     const prefix = slash < 0 ? undefined : name.slice(0, slash);
     const prefixed = this.#entries.find(({ config }) => prefix !== undefined && isNamed(config, prefix));
     if (prefixed !== undefined) return repositoryOf(prefixed, name.slice(slash + 1));
-    const wanted = hostname?.toLowerCase();
     const chosen =
-      this.#entries.find(({ config }) =>
-        config.hostnames.some((listed) => listed.toLowerCase() === wanted),
-      ) ?? this.#entries.find(({ config }) => config.default);
+      this.#entries.find(({ config }) => host !== undefined && isReachedAs(config, host)) ??
+      this.#entries.find(({ config }) => config.default);
     if (chosen !== undefined) return repositoryOf(chosen, name);
     const names = this.#entries.map(({ config }) => config.name).join(', ');
     throw new SpandrelError(
@@ -108,6 +107,16 @@ function isNamed(config: UpstreamConfig, text: string): boolean {
   );
 }
 
+function isReachedAs(config: UpstreamConfig, host: string): boolean {
+  const wanted = host.toLowerCase();
+  const hostname = wanted.replace(/:\d+$/, '');
+  return (
+    config.hostnames.some((listed) => listed.toLowerCase() === hostname) ||
+    config.host.toLowerCase() === wanted ||
+    (isDockerHub(config.host) && isDockerHub(wanted))
+  );
+}
+
 function repositoryOf({ client }: Entry, repository: string): SelectedRepository {
-  return { client, repository: client.repositoryName(repository) };
+  return { client, repository: client.repositoryName(parseRepository(repository)) };
 }

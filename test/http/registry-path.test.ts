@@ -67,7 +67,8 @@ describe('parseRegistryPath', () => {
   it.each([
     ['/v2/a/blobs/latest', 'DIGEST_INVALID'],
     ['/v2/a/manifests/sha256:totallywrong', 'DIGEST_INVALID'],
-    ['/v2/a/manifests/-x', 'TAG_INVALID'],
+    ['/v2/a/manifests/-x', 'MANIFEST_UNKNOWN'],
+    ['/v2/a/_soci/images/-x', 'TAG_INVALID'],
     [`/v2/a/_soci/layers/${D}/spans/-1`, 'SPAN_UNKNOWN'],
     [`/v2/a/_soci/layers/${D}/files/%zz`, 'QUERY_INVALID'],
   ])('%s is %s', (path, code) => {

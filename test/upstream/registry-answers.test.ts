@@ -79,6 +79,16 @@ describe('a blob answer', () => {
     for await (const _ of answer.body) break;
   });
 
+  it('is asked for whole where a first range that ends behind the blob is refused', async () => {
+    const [registry, client] = await connect(({ headers }, response) =>
+      headers.range === undefined ? response.end(BLOB) : response.writeHead(416).end('no such range'),
+    );
+    const answer = await client.blobSource('app', digestOf(BLOB)).fetch({ start: 0, end: 50 }, signal);
+    expect(answer.range).toEqual({ start: 0, end: 10 });
+    for await (const _ of answer.body) break;
+    expect(registry.requests.map(({ headers }) => headers.range)).toEqual(['bytes=0-49', undefined]);
+  });
+
   it('of an empty blob has no range', async () => {
     const [, client] = await connect((_request, response) =>
       response.writeHead(416, { 'content-range': 'bytes */0' }).end(),
@@ -186,6 +196,13 @@ describe('lists', () => {
       next: 'b+c',
     });
     expect(registry.requests[0]?.url).toBe('/v2/app/tags/list?n=2&last=A');
+  });
+
+  it('of tags are paged for a registry that sends all of them, whatever it is asked', async () => {
+    const [, client] = await connect((_request, response) => response.end('{"tags":["a","b","c","d","e"]}'));
+    expect(await client.listTags('app', { limit: 2 })).toEqual({ tags: ['a', 'b'], next: 'b' });
+    expect(await client.listTags('app', { limit: 2, last: 'b' })).toEqual({ tags: ['c', 'd'], next: 'd' });
+    expect(await client.listTags('app', { limit: 2, last: 'd' })).toEqual({ tags: ['e'] });
   });
 
   it.each(['{"manifests":5}', '{"manifests":[{}]}', '[]', 'no JSON'])(

@@ -29,8 +29,11 @@ describe('Upstreams.select', () => {
     [{ name: 'team/app', namespace: ECR.host }, 'ecr', 'team/app'],
     [{ name: 'ecr/team/app' }, 'ecr', 'team/app'],
     [{ name: `${ECR.host}/team/app` }, 'ecr', 'team/app'],
-    [{ name: 'team/app', hostname: 'images.example.com' }, 'ecr', 'team/app'],
-    [{ name: 'team/app', hostname: 'localhost' }, 'hub', 'team/app'],
+    [{ name: 'team/app', host: 'images.example.com:5000' }, 'ecr', 'team/app'],
+    [{ name: 'team/app', host: 'Images.Example.com' }, 'ecr', 'team/app'],
+    [{ name: 'team/app', host: ECR.host }, 'ecr', 'team/app'],
+    [{ name: 'nginx', host: 'registry-1.docker.io' }, 'hub', 'library/nginx'],
+    [{ name: 'team/app', host: 'localhost:5000' }, 'hub', 'team/app'],
     [{ name: 'nginx' }, 'hub', 'library/nginx'],
     [{ name: 'nginx', namespace: 'registry-1.docker.io' }, 'hub', 'library/nginx'],
     [{ name: 'hub/nginx', namespace: ECR.host }, 'ecr', 'hub/nginx'],
@@ -46,6 +49,14 @@ describe('Upstreams.select', () => {
       expect.objectContaining({ code: 'DENIED' }),
     );
   });
+
+  it.each(['Team/app', 'team//app', '../../v2/team/app', 'team/app?x', 'ecr/../app', ''])(
+    'refuses the name %j, which is none',
+    async (name) => {
+      await using upstreams = await open(ECR, HUB);
+      expect(() => upstreams.select({ name })).toThrow(expect.objectContaining({ code: 'NAME_INVALID' }));
+    },
+  );
 
   it('says what to do when nothing chooses an upstream', async () => {
     await using upstreams = await open(ECR);

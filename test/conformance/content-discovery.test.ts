@@ -1,0 +1,178 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import { type Digest, digestOf } from '../../src/core/digest.ts';
+import {
+  errorCode,
+  KnownRepository,
+  manifestBytes,
+  OCI_INDEX,
+  OCI_MANIFEST,
+} from '../helpers/known-repository.ts';
+
+interface Entry {
+  readonly mediaType: string;
+  readonly digest: string;
+  readonly size: number;
+  readonly artifactType?: string;
+  readonly annotations?: Record<string, string>;
+}
+
+let known: KnownRepository;
+const opened: KnownRepository[] = [];
+
+async function start(options: Parameters<typeof KnownRepository.start>[0] = {}): Promise<void> {
+  known = await KnownRepository.start(options);
+  opened.push(known);
+}
+
+beforeEach(() => start());
+afterEach(async () => {
+  for (const repository of opened.splice(0)) await repository[Symbol.asyncDispose]();
+});
+
+async function referrers(query = '', digest: string = known.manifestDigest): Promise<Entry[]> {
+  const answer = await known.ask(`referrers/${digest}${query}`);
+  expect([answer.status, answer.headers.get('content-type')]).toEqual([200, OCI_INDEX]);
+  const index = JSON.parse(answer.body.toString()) as { schemaVersion: number; mediaType: string };
+  expect([index.schemaVersion, index.mediaType]).toEqual([2, OCI_INDEX]);
+  return (index as unknown as { manifests: Entry[] }).manifests;
+}
+
+/** Follow the Link of each page to the last. @returns the size of each page and all entries */
+async function follow<T>(path: string, read: (body: Buffer) => T[]): Promise<{ pages: number[]; all: T[] }> {
+  const pages: number[] = [];
+  const all: T[] = [];
+  for (let next: string | undefined = path; next !== undefined && pages.length < 20;) {
+    const answer = await known.ask(next);
+    expect(answer.status).toBe(200);
+    const entries = read(answer.body);
+    pages.push(entries.length);
+    all.push(...entries);
+    next = /^<(.+)>; rel="next"$/.exec(answer.headers.get('link') ?? '')?.[1];
+  }
+  return { pages, all };
+}
+
+describe('distribution spec, "Listing Referrers" (end-12)', () => {
+  it('what nobody refers to, and what does not exist, has an empty list', async () => {
+    expect(await referrers()).toEqual([]);
+    expect(await referrers('', digestOf('no manifest'))).toEqual([]);
+    const elsewhere = await known.ask(`/v2/no/repository/referrers/${digestOf('x')}`);
+    expect([elsewhere.status, elsewhere.headers.get('content-type')]).toEqual([200, OCI_INDEX]);
+  });
+
+  it('a digest that is none is answered with 400', async () => {
+    const answer = await known.ask('referrers/sha256:totallywrong');
+    expect([answer.status, errorCode(answer)]).toEqual([400, 'DIGEST_INVALID']);
+  });
+
+  it('each descriptor has type, size, artifactType and annotations of its manifest', async () => {
+    const digest = known.addReferrer('application/vnd.example.sbom', { made: 'today' });
+    const [entry] = await referrers();
+    expect(entry).toMatchObject({
+      mediaType: OCI_MANIFEST,
+      digest,
+      artifactType: 'application/vnd.example.sbom',
+      annotations: { made: 'today' },
+    });
+    expect(entry?.size).toBe((await known.ask(`manifests/${digest}`)).body.length);
+  });
+
+  it('artifactType filters, by several types too, and the answer says so', async () => {
+    for (const type of ['a/sbom', 'a/signature', 'a/other']) known.addReferrer(type);
+    const types = async (query: string): Promise<string[]> =>
+      Array.from(await referrers(query), ({ artifactType = '' }) => artifactType).toSorted();
+    expect(await types('')).toEqual(['a/other', 'a/sbom', 'a/signature']);
+    expect(await types('?artifactType=a%2Fsbom')).toEqual(['a/sbom']);
+    expect(await types('?artifactType=a/sbom&artifactType=a/other')).toEqual(['a/other', 'a/sbom']);
+    expect(await types('?artifactType=a/none')).toEqual([]);
+    const path = `referrers/${known.manifestDigest}`;
+    const filtered = await known.ask(`${path}?artifactType=a/sbom`);
+    expect(filtered.headers.get('oci-filters-applied')).toBe('artifactType');
+    expect((await known.ask(path)).headers.get('oci-filters-applied')).toBeNull();
+  });
+
+  it('pages are linked, and together they are the list', async () => {
+    for (let place = 0; place < 7; place++) known.addReferrer('a/sbom', { place: String(place) });
+    const read = (body: Buffer): Entry[] => (JSON.parse(body.toString()) as { manifests: Entry[] }).manifests;
+    for (const filter of ['', '&artifactType=a/sbom']) {
+      const { pages, all } = await follow(`referrers/${known.manifestDigest}?n=3${filter}`, read);
+      expect(pages).toEqual([3, 3, 1]);
+      expect(new Set(all.map(({ digest }) => digest)).size).toBe(7);
+    }
+  });
+
+  it('entries of the fallback tag are listed where the upstream has no such API', async () => {
+    await start({ referrers: false });
+    const bytes = manifestBytes({ artifactType: 'a/signature' });
+    const digest = known.upstream.addManifest('team/app', digestOf(bytes), bytes, OCI_MANIFEST);
+    const entry = { mediaType: OCI_MANIFEST, digest, size: bytes.length, artifactType: 'a/signature' };
+    const index = { schemaVersion: 2, mediaType: OCI_INDEX, manifests: [entry] };
+    const tag = known.manifestDigest.replace(':', '-');
+    known.upstream.addManifest('team/app', tag, Buffer.from(JSON.stringify(index)), OCI_INDEX);
+    expect(await referrers()).toEqual([entry]);
+    expect(await referrers('?artifactType=a/none')).toEqual([]);
+    // Clients without the API ask for the tag themselves.
+    expect((await known.ask(`manifests/${tag}`)).status).toBe(200);
+  });
+
+  it('the list of an upstream that fails is an error or empty, never 404', async () => {
+    known.addReferrer('a/sbom');
+    known.upstream.faults.add({ match: { path: /referrers/ }, action: { kind: 'status', status: 500 } });
+    expect((await known.ask(`referrers/${known.manifestDigest}`)).status).not.toBe(404);
+  });
+});
+
+describe('distribution spec, "Listing Tags" (end-8a, end-8b)', () => {
+  const tagsOf = (body: Buffer): string[] => (JSON.parse(body.toString()) as { tags: string[] }).tags;
+
+  function addTags(...tags: string[]): void {
+    for (const tag of tags) known.upstream.addManifest('team/app', tag, known.manifest, OCI_MANIFEST);
+  }
+
+  it('a list has the name as the client wrote it, and the tags in order', async () => {
+    addTags('b', 'a');
+    for (const name of ['team/app', 'known/team/app']) {
+      const answer = await known.ask(`/v2/${name}/tags/list`);
+      expect([answer.status, answer.headers.get('content-type')]).toEqual([200, 'application/json']);
+      expect(JSON.parse(answer.body.toString())).toEqual({ name, tags: ['1.0', 'a', 'b'] });
+      expect(answer.headers.get('link')).toBeNull();
+    }
+  });
+
+  it('n bounds a page, last is where it begins, and Link leads through all of them', async () => {
+    addTags('a', 'b', 'c', 'd');
+    expect(tagsOf((await known.ask('tags/list?last=b')).body)).toEqual(['c', 'd']);
+    expect(tagsOf((await known.ask('tags/list?n=2&last=a')).body)).toEqual(['b', 'c']);
+    const { pages, all } = await follow('tags/list?n=2', tagsOf);
+    expect([pages, all]).toEqual([
+      [2, 2, 1],
+      ['1.0', 'a', 'b', 'c', 'd'],
+    ]);
+  });
+
+  it('the Link keeps the prefix or the ns that the client used', async () => {
+    addTags('a', 'b');
+    const prefixed = await follow('/v2/known/team/app/tags/list?n=2', tagsOf);
+    expect(prefixed.pages).toEqual([2, 1]);
+    const named = await follow('tags/list?n=2&ns=registry.example.com', tagsOf);
+    expect(named.pages).toEqual([2, 1]);
+  });
+
+  it('n of 0 is an empty list without a Link', async () => {
+    const answer = await known.ask('tags/list?n=0');
+    expect([answer.status, tagsOf(answer.body), answer.headers.get('link')]).toEqual([200, [], null]);
+  });
+
+  it('n that is no number is refused, an unknown repository is 404', async () => {
+    expect((await known.ask('tags/list?n=x')).status).toBe(400);
+    const unknown = await known.ask('/v2/no/repository/tags/list');
+    expect([unknown.status, errorCode(unknown)]).toEqual([404, 'NAME_UNKNOWN']);
+  });
+});
+
+it('digests of the discovered manifests are those of their bytes', async () => {
+  const digest: Digest = known.addReferrer('a/sbom');
+  const [entry] = await referrers();
+  expect(digestOf((await known.ask(`manifests/${entry?.digest ?? ''}`)).body)).toBe(digest);
+});
