@@ -31,6 +31,14 @@ export interface GzipInflater {
   write(compressed: Uint8Array): void;
   /** @throws SpandrelError LAYER_CORRUPT if the stream is cut short */
   finish(): void;
+  /** A span begins at the boundary that is being announced: note what it uses of the window. Call it during `onBoundary` only. */
+  beginSpan(): void;
+  /**
+   * Write the window of the span that began last into `target`, at least those bytes that the output since then has referred to;
+   * the others may be zeros, so that it compresses well. Good for decoding the span as far as it has been decoded.
+   * @returns false, and `target` as it was, if nothing has been referred to
+   */
+  copyUsedWindow(target: Uint8Array): boolean;
   /** Zeros have followed the last member, as tapes leave them. gzip passes over them; zlib, and so `soci`, refuses them. */
   readonly hasPadding: boolean;
 }

@@ -43,6 +43,8 @@ interface KernelExports {
   outputBegin(): number;
   outputEnd(): number;
   reset(): void;
+  beginSpan(): void;
+  usedWindow(): number;
   begin(bits: number, count: number, windowBytes: number): void;
   decode(start: number, end: number): number;
 }
@@ -121,6 +123,19 @@ export class InflateKernel {
   copyWindow(target: Uint8Array): void {
     const end = this.#exports.outputEnd();
     target.set(this.#memory.subarray(end - WINDOW_BYTES, end));
+  }
+
+  /** Note from here on what is referred to before this place. */
+  beginSpan(): void {
+    this.#exports.beginSpan();
+  }
+
+  /** Write the window before the place of {@link beginSpan} into `target`, zeros but for what has been referred to; false if nothing has. */
+  copyUsedWindow(target: Uint8Array): boolean {
+    const address = this.#exports.usedWindow();
+    if (address === 0) return false;
+    target.set(this.#memory.subarray(address, address + WINDOW_BYTES));
+    return true;
   }
 }
 

@@ -51,6 +51,7 @@ class PakoGzipInflater implements GzipInflater {
   #members = 0;
   #position: 'header' | 'blocks' | 'end' | 'padding' = 'header';
   #failure: SpandrelError | undefined;
+  #spanWindow: Uint8Array | undefined;
 
   constructor(events: InflateEvents) {
     this.#events = events;
@@ -68,6 +69,20 @@ class PakoGzipInflater implements GzipInflater {
   finish(): void {
     if (this.#failure !== undefined) throw this.#failure;
     if (this.#position !== 'end' && !this.hasPadding) throw this.#fail('it is cut short');
+  }
+
+  beginSpan(): void {
+    this.#spanWindow = undefined;
+    if (this.#uncompressedOffset === 0) return;
+    this.#spanWindow = new Uint8Array(WINDOW_BYTES);
+    this.#copyWindow(this.#spanWindow);
+  }
+
+  /** All of it: zlib does not tell what it refers to. */
+  copyUsedWindow(target: Uint8Array): boolean {
+    if (this.#spanWindow === undefined) return false;
+    target.set(this.#spanWindow);
+    return true;
   }
 
   get hasPadding(): boolean {

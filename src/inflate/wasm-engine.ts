@@ -63,6 +63,14 @@ class WasmGzipInflater implements GzipInflater {
     if (this.#decoder.stage !== 'end' && !this.hasPadding) throw this.#fail('it is cut short');
   }
 
+  beginSpan(): void {
+    this.#kernel.beginSpan();
+  }
+
+  copyUsedWindow(target: Uint8Array): boolean {
+    return this.#kernel.copyUsedWindow(target);
+  }
+
   get hasPadding(): boolean {
     return this.#decoder.stage === 'padding';
   }

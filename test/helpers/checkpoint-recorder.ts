@@ -3,12 +3,14 @@ import { chunksOf } from './gzip-corpus.ts';
 
 export interface RecordedCheckpoint extends Checkpoint {
   readonly window: Uint8Array;
+  /** As far as the output up to the next checkpoint refers to it, or nothing. */
+  usedWindow: Uint8Array;
 }
 
 export interface Recording {
   readonly output: Uint8Array;
   /** Those that soci takes for this span size: the first, more of them before any output, then one after each `spanBytes`. */
-  readonly checkpoints: readonly RecordedCheckpoint[];
+  readonly checkpoints: readonly Readonly<RecordedCheckpoint>[];
   /** All boundaries as `compressed offset:bits:uncompressed offset`. */
   readonly boundaries: readonly string[];
   /** What `write` or `finish` threw; the rest is what came before. */
@@ -27,6 +29,11 @@ export function recordInflation(
   const boundaries: string[] = [];
   let outputBytes = 0;
   let lastTaken = 0;
+  const noteUse = (): void => {
+    const last = checkpoints.at(-1);
+    const used = new Uint8Array(WINDOW_BYTES);
+    if (last !== undefined && inflater.copyUsedWindow(used)) last.usedWindow = used;
+  };
   const inflater = engine.createGzipInflater({
     onOutput(bytes) {
       outputBytes += bytes.length;
@@ -39,9 +46,11 @@ export function recordInflation(
       boundaries.push(`${compressedOffset}:${bits}:${uncompressedOffset}`);
       if (uncompressedOffset !== 0 && uncompressedOffset - lastTaken <= spanBytes) return;
       lastTaken = uncompressedOffset;
+      noteUse();
       const window = new Uint8Array(WINDOW_BYTES).fill(0xee);
       copyWindow(window);
-      checkpoints.push({ ...checkpoint, window });
+      checkpoints.push({ ...checkpoint, window, usedWindow: new Uint8Array(0) });
+      inflater.beginSpan();
     },
   });
   let failure: unknown;
@@ -52,6 +61,7 @@ export function recordInflation(
       lent.fill(0xff);
     }
     inflater.finish();
+    noteUse();
   } catch (error) {
     failure = error;
   }

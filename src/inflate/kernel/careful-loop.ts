@@ -1,7 +1,14 @@
 import { END_OF_BLOCK, EXCEPTIONAL, HEADROOM, LINK, LITERAL } from './entries';
 import { copyMatch } from './copy-match';
-import { decodeFast } from './fast-loop';
-import { DISTANCE_TABLE, DISTANCE_TABLE_BITS, LITLEN_TABLE, LITLEN_TABLE_BITS, OUTPUT_LIMIT } from './layout';
+import { decodeFast, decodeTracked } from './fast-loop';
+import {
+  DISTANCE_TABLE,
+  DISTANCE_TABLE_BITS,
+  LITLEN_TABLE,
+  LITLEN_TABLE_BITS,
+  OUTPUT_LIMIT,
+  WINDOW_BYTES,
+} from './layout';
 import {
   bitBuffer,
   bitCount,
@@ -12,6 +19,7 @@ import {
   outputNext,
   pull,
   setOutput,
+  spanStart,
 } from './state';
 import {
   BAD_DISTANCE_CODE,
@@ -21,6 +29,7 @@ import {
   NEEDS_INPUT,
   OUTPUT_FULL,
 } from './status';
+import { noteWindowUse } from './window-use';
 
 /** Input that must be there for the fast loop to be worth its start. */
 const FAST_INPUT_BYTES: i32 = 24;
@@ -29,10 +38,16 @@ const FAST_INPUT_BYTES: i32 = 24;
 export function decodeSymbols(): i32 {
   while (true) {
     if (outputNext > OUTPUT_LIMIT) return OUTPUT_FULL;
-    if (inputEnd - inputNext >= FAST_INPUT_BYTES && decodeFast()) return BLOCK_END;
+    if (inputEnd - inputNext >= FAST_INPUT_BYTES && decodeQuickly()) return BLOCK_END;
     const status = decodeSymbol();
     if (status >= 0) return status;
   }
+}
+
+/** Only the first 32 KiB of a span can refer to what was before it. */
+function decodeQuickly(): bool {
+  const trackedEnd = spanStart + WINDOW_BYTES;
+  return outputNext < trackedEnd ? decodeTracked(min(trackedEnd, OUTPUT_LIMIT)) : decodeFast(OUTPUT_LIMIT);
 }
 
 /** One literal or match, none of whose bits are consumed before all of them are there. Negative if decoding goes on. */
@@ -89,6 +104,7 @@ function decodeDistance(length: i32, skipped: i32): i32 {
   const distance = valueOf(entry) + ((<i32>(bitBuffer >> codeEnd)) & ((1 << extraBits) - 1));
   if (distance > outputNext - outputBase) return DISTANCE_TOO_FAR;
   drop(codeEnd + extraBits);
+  if (distance > outputNext - spanStart) noteWindowUse(outputNext, distance, length);
   copyMatch(outputNext, distance, length);
   setOutput(outputNext + length);
   return -1;

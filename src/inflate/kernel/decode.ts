@@ -17,6 +17,7 @@ import {
   MEMORY_END,
   OUTPUT,
   OUTPUT_LIMIT,
+  USED_WINDOW,
   WINDOW_BYTES,
 } from './layout';
 import { readCodeLengths, startCodeLengths } from './code-lengths';
@@ -34,6 +35,7 @@ import {
   setInputNext,
   setOutput,
   setOutputBase,
+  setSpanStart,
   take,
 } from './state';
 import {
@@ -45,6 +47,9 @@ import {
   OUTPUT_FULL,
   STREAM_END,
 } from './status';
+import { isWindowUnused, moveSpan } from './window-use';
+
+export { beginSpan } from './window-use';
 
 // What comes next in the stream.
 const BLOCK_HEADER: i32 = 0;
@@ -93,10 +98,16 @@ export function outputEnd(): i32 {
   return outputNext;
 }
 
+/** The window of the span that `beginSpan` has begun, as far as the span has referred to it so far; 0 if it has not. */
+export function usedWindow(): i32 {
+  return isWindowUnused ? 0 : USED_WINDOW;
+}
+
 /** Forget everything; what lies before the output are zeros again. */
 export function reset(): void {
   memory.fill(OUTPUT, 0, WINDOW_BYTES);
   setOutput(OUTPUT + WINDOW_BYTES);
+  setSpanStart(0);
   begin(0, 0, 0);
 }
 
@@ -137,6 +148,7 @@ function slideOutput(): void {
   const start = outputNext - WINDOW_BYTES;
   memory.copy(OUTPUT, start, WINDOW_BYTES);
   setOutputBase(max(OUTPUT, outputBase - (start - OUTPUT)));
+  moveSpan(start - OUTPUT);
   setOutput(OUTPUT + WINDOW_BYTES);
 }
 

@@ -1,6 +1,6 @@
 import { copyMatch } from './copy-match';
 import { END_OF_BLOCK, EXCEPTIONAL, HEADROOM, LINK } from './entries';
-import { DISTANCE_TABLE, DISTANCE_TABLE_BITS, LITLEN_TABLE, LITLEN_TABLE_BITS, OUTPUT_LIMIT } from './layout';
+import { DISTANCE_TABLE, DISTANCE_TABLE_BITS, LITLEN_TABLE, LITLEN_TABLE_BITS } from './layout';
 import {
   bitBuffer,
   bitCount,
@@ -11,7 +11,9 @@ import {
   setBits,
   setInputNext,
   setOutput,
+  spanStart,
 } from './state';
+import { noteWindowUse } from './window-use';
 
 /** A turn of the loop refills twice, and reads 8 bytes each time. */
 const INPUT_MARGIN_BYTES: i32 = 16;
@@ -26,10 +28,24 @@ const DISTANCE_MASK: u32 = ((1 << DISTANCE_TABLE_BITS) - 1) << HEADROOM;
  * one, whole entries are subtracted from `count`, of which only the lowest six bits are good, and V8's mask of a shift's count
  * is the only one.
  */
-export function decodeFast(): bool {
+export function decodeFast(outputLimit: i32): bool {
+  return decodeLoop<Untracked>(outputLimit);
+}
+
+/** {@link decodeFast} for the beginning of a span, whose use of the window is noted. A loop of its own: the other pays nothing for it. */
+export function decodeTracked(outputLimit: i32): bool {
+  return decodeLoop<Tracked>(outputLimit);
+}
+
+// A loop is compiled for each of the two; all that counts is that `isInteger` can tell them apart.
+type Tracked = i32;
+type Untracked = f32;
+
+function decodeLoop<Kind>(outputLimit: i32): bool {
   const inputStart = inputNext;
   const inputLimit = inputEnd - INPUT_MARGIN_BYTES;
   const base = outputBase;
+  const start = spanStart;
   let next = inputStart;
   let out = outputNext;
   let buffer = bitBuffer << HEADROOM;
@@ -133,9 +149,10 @@ export function decodeFast(): bool {
     next += 7 - ((count >> 3) & 7);
     count |= 56;
     entry = litlenOf(buffer);
+    if (isInteger<Kind>() && <i32>distance > out - start) noteWindowUse(out, distance, length);
     copyMatch(out, distance, length);
     out += length;
-  } while (next <= inputLimit && out <= OUTPUT_LIMIT);
+  } while (next <= inputLimit && out <= outputLimit);
 
   // Whole bytes that have not been consumed go back, as far as they are there.
   count = (count & 63) - HEADROOM;

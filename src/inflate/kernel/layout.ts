@@ -6,8 +6,8 @@ export const INPUT_BYTES: i32 = 65536;
 export const WINDOW_BYTES: i32 = 32768;
 /** Output that fits behind the window before the host must take it away. */
 export const OUTPUT_BYTES: i32 = 262144;
-/** Behind the output: the longest match, and what copying in wide steps may write too much. */
-const OUTPUT_SLACK_BYTES: i32 = 512;
+/** Behind the output: a turn of the fast loop, one symbol more, and what copying in wide steps may write too much. */
+const OUTPUT_SLACK_BYTES: i32 = 1024;
 
 // Primary tables are indexed by this many bits; codes that are longer go on in a secondary table.
 export const LITLEN_TABLE_BITS: i32 = 11;
@@ -41,6 +41,8 @@ export const LITLEN_TABLE: i32 = PRECODE_TABLE + ENTRY_BYTES * PRECODE_ENTRIES;
 export const DISTANCE_TABLE: i32 = LITLEN_TABLE + ENTRY_BYTES * LITLEN_ENTRIES;
 export const INPUT: i32 = DISTANCE_TABLE + ENTRY_BYTES * DISTANCE_ENTRIES;
 export const OUTPUT: i32 = INPUT + INPUT_BYTES + 64;
-/** Decoding stops here; one match may go beyond. */
+/** Decoding stops here; two matches may go beyond. */
 export const OUTPUT_LIMIT: i32 = OUTPUT + WINDOW_BYTES + OUTPUT_BYTES;
-export const MEMORY_END: i32 = OUTPUT_LIMIT + OUTPUT_SLACK_BYTES;
+/** The window of a span as far as the span refers to it, zeros elsewhere; sixteen bytes behind it may be rewritten. */
+export const USED_WINDOW: i32 = OUTPUT_LIMIT + OUTPUT_SLACK_BYTES;
+export const MEMORY_END: i32 = USED_WINDOW + WINDOW_BYTES + 16;

@@ -9,6 +9,8 @@ export let bitCount: i32 = 0;
 /** Where the next byte of output goes, and the first byte that a match may refer to: addresses. */
 export let outputNext: i32 = 0;
 export let outputBase: i32 = 0;
+/** Where the output of the span begins whose use of the window is noted; so far back that no match gets before it if there is none. */
+export let spanStart: i32 = 0;
 
 export function setInput(start: i32, end: i32): void {
   inputNext = start;
@@ -30,6 +32,10 @@ export function setOutput(next: i32): void {
 
 export function setOutputBase(address: i32): void {
   outputBase = address;
+}
+
+export function setSpanStart(address: i32): void {
+  spanStart = address;
 }
 
 /** Have at least `count` bits in the buffer, reading no byte too many. False if the input does not have them. */
