@@ -33,6 +33,7 @@ const LIBRARIES: Readonly<Record<string, string>> = {
   'prom-client': 'telemetry',
   pino: 'telemetry',
   yaml: 'config',
+  'smol-toml': 'cli',
 };
 
 const FORBIDDEN_NAMES = /^(utils?|helpers?|types?|common|misc|index)\.ts$/;

@@ -29,6 +29,26 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     about: 'have a running proxy index an image',
     run: async (args) => (await import('./warm.ts')).warm(args),
   },
+  doctor: {
+    usage: 'doctor [IMAGE] [--proxy URL] [--root DIR]',
+    about: 'check a node and say why an image would not be lazy',
+    run: async (args) => (await import('./doctor.ts')).doctor(args),
+  },
+  ls: {
+    usage: 'ls IMAGE[@PLATFORM] [PATH] [--proxy URL]',
+    about: 'list a folder of an image',
+    run: async (args) => (await import('./image-files.ts')).ls(args),
+  },
+  cat: {
+    usage: 'cat IMAGE[@PLATFORM] PATH [--proxy URL]',
+    about: 'print a file of an image, or a range of it',
+    run: async (args) => (await import('./image-files.ts')).cat(args),
+  },
+  stat: {
+    usage: 'stat IMAGE[@PLATFORM] PATH [--proxy URL]',
+    about: 'what a file of an image is, and in which layer',
+    run: async (args) => (await import('./image-files.ts')).stat(args),
+  },
   convert: {
     usage: 'convert LAYOUT OUT [--format oci-dir]',
     about: 'add SOCI v2 indexes to an image, offline',
@@ -37,7 +57,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
 };
 
 function usage(): string {
-  const lines = Object.values(COMMANDS).map(({ usage, about }) => `  spandrel ${usage.padEnd(36)} ${about}`);
+  const lines = Object.values(COMMANDS).map(({ usage, about }) => `  spandrel ${usage.padEnd(42)} ${about}`);
   return `Usage:\n${lines.join('\n')}\n`;
 }
 

@@ -3,9 +3,10 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 
 import { parseConfig } from '../config/parse-config.ts';
-import { type ErrorCode, ERRORS, SpandrelError } from '../core/errors.ts';
+import { SpandrelError } from '../core/errors.ts';
 import type { WarmJobView } from '../images/warm-jobs.ts';
 import { ProgressBar } from './progress-bar.ts';
+import { askProxy } from './proxy-client.ts';
 import { UsageError } from './usage-error.ts';
 
 const POLL_MS = 200;
@@ -61,19 +62,5 @@ async function adminUrl(path: string | undefined): Promise<string> {
 }
 
 async function request(url: string, init: RequestInit): Promise<WarmJobView> {
-  let response: Response;
-  try {
-    response = await fetch(url, init);
-  } catch (error) {
-    throw new SpandrelError(
-      'UPSTREAM_UNREACHABLE',
-      `no proxy answers at ${new URL(url).origin}; start it with "spandrel serve", or name it with --admin`,
-      { cause: error },
-    );
-  }
-  const body: unknown = await response.json();
-  if (response.ok) return body as WarmJobView;
-  const { errors = [] } = body as { errors?: { code: string; message: string }[] };
-  const [{ code, message } = { code: 'INTERNAL', message: `status ${response.status}` }] = errors;
-  throw new SpandrelError(Object.hasOwn(ERRORS, code) ? (code as ErrorCode) : 'INTERNAL', message);
+  return (await (await askProxy(url, init)).json()) as WarmJobView;
 }

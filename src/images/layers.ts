@@ -34,6 +34,8 @@ export interface LayerDescription {
   readonly diffId: Digest | null;
   readonly state: 'absent' | 'building' | 'indexed' | 'readable' | 'failed';
   readonly reason?: string;
+  /** Why no index is made of it, where that is known without looking into it. */
+  readonly skipped?: 'unsupported_format' | 'too_small';
   readonly uncompressedSize?: number;
   readonly ztoc?: { readonly digest: Digest; readonly size: number };
   readonly spans?: number;
@@ -144,6 +146,7 @@ export class Layers {
     const state = await this.#deps.indexes.state(digest);
     await this.#deps.access.check(target, digest, signal);
     if (state.kind === 'complete') return describeSummary(state.summary, known);
+    const skipped = known && skipReason(known.descriptor, this.#deps.policies.of(target).minLayerBytes);
     const size = known?.descriptor.size ?? (await this.statBlob(target, digest, signal)).sizeBytes;
     return {
       digest,
@@ -153,6 +156,7 @@ export class Layers {
         (known && (await this.imageConfig(target, known.config, signal)).diffIds?.[known.position]) ?? null,
       state: state.kind,
       ...(state.kind === 'failed' ? { reason: state.code } : {}),
+      ...(skipped === undefined ? {} : { skipped }),
     };
   }
 

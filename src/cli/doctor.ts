@@ -1,0 +1,81 @@
+import { arch } from 'node:os';
+import { parseArgs } from 'node:util';
+
+import { containerPlatform, formatPlatform } from '../core/platform.ts';
+import { checkContainerd } from './doctor/check-containerd.ts';
+import { checkDocker } from './doctor/check-docker.ts';
+import { checkImage } from './doctor/check-image.ts';
+import { checkMirrors } from './doctor/check-mirrors.ts';
+import { checkPodman } from './doctor/check-podman.ts';
+import { checkProxy } from './doctor/check-proxy.ts';
+import { checkSnapshotter, type PullModes } from './doctor/check-snapshotter.ts';
+import { checkUpstreams } from './doctor/check-upstreams.ts';
+import { readContainerdConfig } from './doctor/containerd-config.ts';
+import type { Finding } from './doctor/finding.ts';
+import { NodeFiles } from './doctor/node-files.ts';
+import { locateImage, USUAL_PROXY } from './proxy-client.ts';
+import { readConfig } from './serve.ts';
+import { UsageError } from './usage-error.ts';
+
+/** `spandrel doctor`: checks each link from a node to its registry, and says in words what keeps images from being lazy. */
+export async function doctor(args: string[]): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: {
+      proxy: { type: 'string', default: USUAL_PROXY },
+      root: { type: 'string', default: '/' },
+      config: { type: 'string' },
+      'no-node': { type: 'boolean', default: false },
+      json: { type: 'boolean', default: false },
+    },
+  });
+  const [image, ...more] = positionals;
+  if (more.length > 0) throw new UsageError('expected at most one image like upstream/repository:tag');
+  if (!URL.canParse(values.proxy) || !/^https?:/.test(values.proxy))
+    throw new UsageError(`--proxy: expected http(s)://host:port, got ${values.proxy}`);
+  const proxy = new URL(values.proxy);
+  const located = image === undefined ? undefined : locateImage(proxy.href, image);
+  // A node pulls its own platform.
+  const own = values['no-node'] ? undefined : formatPlatform(containerPlatform(arch()));
+
+  const reached = await checkProxy(proxy);
+  const upstreams = values.config === undefined ? [] : await checkUpstreams(await readConfig(values.config));
+  const node = values['no-node'] ? undefined : await checkNode(new NodeFiles(values.root), proxy);
+  const isReached = reached.every(({ status }) => status !== 'problem');
+  const pulled =
+    located !== undefined && isReached
+      ? await checkImage({ ...located, platform: located.platform ?? own }, node?.modes)
+      : [];
+  const findings = [...reached, ...upstreams, ...(node?.findings ?? []), ...pulled];
+  const problems = findings.filter(({ status }) => status === 'problem').length;
+  process.stdout.write(
+    values.json
+      ? `${JSON.stringify({ ok: problems === 0, problems, findings })}\n`
+      : print(findings, problems),
+  );
+  return problems === 0 ? 0 : 1;
+}
+
+/** The files of the node that doctor runs on; `modes` where it can pull lazily at all. */
+async function checkNode(files: NodeFiles, proxy: URL): Promise<{ findings: Finding[]; modes?: PullModes }> {
+  const others = [...(await checkDocker(files, proxy)), ...(await checkPodman(files, proxy))];
+  const found = await readContainerdConfig(files);
+  const containerd = await checkContainerd(files, found);
+  if (found.kind !== 'read') return { findings: [...containerd, ...others] };
+  const mirrors = await checkMirrors(files, found.config, proxy);
+  const snapshotter = await checkSnapshotter(files, { proxy, mirrored: mirrors.registries });
+  return {
+    findings: [...containerd, ...mirrors.findings, ...snapshotter.findings, ...others],
+    modes: snapshotter.modes,
+  };
+}
+
+function print(findings: readonly Finding[], problems: number): string {
+  const lines = findings.flatMap(({ area, status, message, next }) => [
+    `${area.padEnd(12)}${(status === 'problem' ? 'PROBLEM' : status).padEnd(9)}${message}\n`,
+    ...(next === undefined ? [] : [`${' '.repeat(21)}-> ${next}\n`]),
+  ]);
+  const verdict = problems === 0 ? 'no problem found' : problems === 1 ? '1 problem' : `${problems} problems`;
+  return `${lines.join('')}${verdict}\n`;
+}

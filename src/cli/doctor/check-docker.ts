@@ -1,0 +1,58 @@
+import { type Finding, Report } from './finding.ts';
+import type { NodeFiles } from './node-files.ts';
+
+const FILE = '/etc/docker/daemon.json';
+
+/** Docker's registry-mirrors: Docker Hub only, the root of a host only. */
+export async function checkDocker(files: NodeFiles, proxy: URL): Promise<Finding[]> {
+  const report = new Report('docker');
+  const text = await files.readText(FILE);
+  if (text === undefined) return [];
+  const config = parseObject(text);
+  if (config === undefined) {
+    report.problem(`${FILE} is not valid JSON: Docker does not start`, 'correct it');
+    return report.findings;
+  }
+  const mirrors = textList(config['registry-mirrors']);
+  const own = mirrors.find((mirror) => URL.canParse(mirror) && new URL(mirror).host === proxy.host);
+  if (own === undefined) {
+    report.note(
+      `Docker does not have ${proxy.origin} as a mirror`,
+      `set "registry-mirrors": ["${proxy.origin}"] in ${FILE} (Docker Hub only), or name images ${proxy.host}/…`,
+    );
+  } else if (new URL(own).pathname !== '/') {
+    report.problem(
+      `Docker refuses the mirror ${own}: it takes no path`,
+      `write "${new URL(own).origin}", and mark the upstream docker.io as default in the proxy's configuration`,
+    );
+  } else
+    report.ok(
+      `Docker asks ${own} for images of Docker Hub; the upstream docker.io must be the proxy's default`,
+    );
+  const isLocal = ['localhost', '127.0.0.1'].includes(proxy.hostname);
+  if (
+    proxy.protocol === 'http:' &&
+    !isLocal &&
+    !textList(config['insecure-registries']).includes(proxy.host)
+  ) {
+    report.problem(
+      `Docker takes ${proxy.host} for HTTPS, and the proxy speaks plain HTTP`,
+      `set "insecure-registries": ["${proxy.host}"], or give the proxy TLS`,
+    );
+  }
+  return report.findings;
+}
+
+function parseObject(text: string): Record<string, unknown> | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined;
+  } catch {
+    // What is no JSON is reported, not thrown.
+    return undefined;
+  }
+}
+
+function textList(value: unknown): string[] {
+  return Array.isArray(value) ? value.filter((item) => typeof item === 'string') : [];
+}

@@ -1,0 +1,104 @@
+import { join } from 'node:path';
+
+import type { ContainerdConfig } from './containerd-config.ts';
+import { type Finding, Report } from './finding.ts';
+import { type NodeFiles, tableAt, textsOf, type TomlTable } from './node-files.ts';
+
+/** Registries for which containerd asks the proxy first, as hosts.toml says. */
+export interface MirrorCheck {
+  readonly findings: readonly Finding[];
+  readonly registries: readonly string[];
+}
+
+/** Do containerd's hosts.toml files lead to the proxy? */
+export async function checkMirrors(
+  files: NodeFiles,
+  config: ContainerdConfig,
+  proxy: URL,
+): Promise<MirrorCheck> {
+  const report = new Report('mirrors');
+  if (config.oldMirrors.length > 0) checkOldMirrors(report, config);
+  const folders = [...new Set([...config.configPaths, ...config.transferConfigPaths])];
+  const registries: string[] = [];
+  for (const folder of folders) {
+    for (const name of await files.list(folder)) {
+      if (await checkHosts(report, files, join(folder, name, 'hosts.toml'), proxy)) registries.push(name);
+    }
+  }
+  if (config.configPaths.length === 0) {
+    report.note(
+      'the CRI plugin has no config_path, so containerd 1 reads no hosts.toml for pods',
+      'to mirror registries: set config_path = "/etc/containerd/certs.d" in the registry section, and restart containerd',
+    );
+  }
+  if (registries.length === 0) {
+    report.note(
+      `no hosts.toml leads to ${proxy.origin}: only images whose names begin with ${proxy.host}/ come through the proxy`,
+      'to keep image names: copy config/examples/containerd-hosts.toml to /etc/containerd/certs.d/<registry>/hosts.toml',
+    );
+  }
+  return { findings: report.findings, registries };
+}
+
+function checkOldMirrors(report: Report, { oldMirrors, configPaths }: ContainerdConfig): void {
+  const list = oldMirrors.join(', ');
+  if (configPaths.length > 0) {
+    report.problem(
+      `registry.mirrors (${list}) and config_path are both set: containerd refuses to load its CRI plugin`,
+      'move the mirrors to hosts.toml files, and remove registry.mirrors',
+    );
+  } else {
+    report.note(
+      `registry.mirrors (${list}) is used, which containerd 2 has deprecated and which sends no ns`,
+      'use config_path and hosts.toml; as it is, end the endpoint with /v2/<name of the upstream>',
+    );
+  }
+}
+
+/** True if the file makes containerd ask the proxy. */
+async function checkHosts(report: Report, files: NodeFiles, path: string, proxy: URL): Promise<boolean> {
+  const file = await files.readToml(path);
+  if (file.kind === 'missing') return false;
+  if (file.kind === 'damaged') {
+    report.problem(`${path} is not valid TOML (${file.why}): pulls from this registry fail`, 'correct it');
+    return false;
+  }
+  const hosts = tableAt(file.value, 'host');
+  const address = Object.keys(hosts).find((host) => URL.canParse(host) && new URL(host).host === proxy.host);
+  if (address === undefined) {
+    const bare = Object.keys(hosts).find((host) => host === proxy.host);
+    if (bare === undefined) return false;
+    report.problem(`${path}: [host."${bare}"] has no scheme`, `write [host."${proxy.origin}"]`);
+    return false;
+  }
+  return checkEntry(report, path, address, tableAt(hosts, address), proxy);
+}
+
+function checkEntry(report: Report, path: string, address: string, entry: TomlTable, proxy: URL): boolean {
+  const { capabilities } = entry;
+  const able = capabilities === undefined ? ['pull', 'resolve'] : textsOf(capabilities);
+  const missing = ['pull', 'resolve'].filter((capability) => !able.includes(capability));
+  if (missing.length > 0) {
+    report.problem(
+      `${path}: the proxy lacks the capability ${missing.join(' and ')}, so ${missing.includes('resolve') ? 'tags are resolved at the registry itself, and are not lazy' : 'no blob comes from it'}`,
+      'set capabilities = ["pull", "resolve"]',
+    );
+    return false;
+  }
+  if (new URL(address).protocol !== proxy.protocol) {
+    report.problem(
+      `${path} names ${address}, but the proxy speaks ${proxy.protocol.replace(':', '')}`,
+      `write [host."${proxy.origin}"]`,
+    );
+    return false;
+  }
+  if (entry['override_path'] === true && !/\/v2(\/|$)/.test(new URL(address).pathname)) {
+    report.problem(
+      `${path}: override_path is set, and the address has no /v2, so every request asks for an unknown route`,
+      `remove override_path, or end the address with /v2 or /v2/<name of the upstream>`,
+    );
+    return false;
+  }
+  report.ok(`${path} leads to the proxy`);
+  return true;
+}

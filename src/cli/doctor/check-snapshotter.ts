@@ -1,0 +1,154 @@
+import { type Finding, Report } from './finding.ts';
+import { type NodeFiles, tableAt, tablesOf, textOf, type TomlTable } from './node-files.ts';
+
+const FILE = '/etc/soci-snapshotter-grpc/config.toml';
+
+export interface SnapshotterQuestion {
+  readonly proxy: URL;
+  /** Registries that containerd has the proxy as a mirror of. */
+  readonly mirrored: readonly string[];
+}
+
+/** Ways of the snapshotter to find an index, as its configuration has them. */
+export interface PullModes {
+  readonly v1: boolean;
+  readonly v2: boolean;
+}
+
+export interface SnapshotterCheck {
+  readonly findings: readonly Finding[];
+  readonly modes: PullModes;
+}
+
+/** Is the soci-snapshotter (0.10 and later) set up so that it is lazy, and asks the proxy? */
+export async function checkSnapshotter(
+  files: NodeFiles,
+  question: SnapshotterQuestion,
+): Promise<SnapshotterCheck> {
+  const report = new Report('snapshotter');
+  const file = await files.readToml(FILE);
+  if (file.kind === 'damaged') {
+    report.problem(`${FILE} is not valid TOML (${file.why}): the snapshotter does not start`, 'correct it');
+    return { findings: report.findings, modes: { v1: false, v2: false } };
+  }
+  const config = file.kind === 'read' ? file.value : {};
+  if (file.kind === 'missing')
+    report.ok(`there is no ${FILE}: the defaults count, which are right for lazy loading`);
+  const modes = checkModes(report, config);
+  checkTopology(report, config, question);
+  if (!(await files.exists('/dev/fuse'))) {
+    report.problem(
+      'there is no /dev/fuse: nothing can be mounted lazily',
+      'load the kernel module: modprobe fuse',
+    );
+  }
+  return { findings: report.findings, modes };
+}
+
+function checkModes(report: Report, config: TomlTable): PullModes {
+  const mode = (name: string): TomlTable => tableAt(config, 'pull_modes', name);
+  const [parallel, v1, v2] = [
+    mode('parallel_pull_unpack')['enable'] === true,
+    mode('soci_v1')['enable'] === true,
+    mode('soci_v2')['enable'] !== false,
+  ];
+  if (parallel) {
+    report.problem(
+      'parallel_pull_unpack is on: the snapshotter then fetches whole images in parallel and is never lazy',
+      'set enable = false in [pull_modes.parallel_pull_unpack] (EKS and Bottlerocket turn it on), or leave it if whole images are wanted',
+    );
+    checkParallel(report, config, mode('parallel_pull_unpack'));
+    return { v1: false, v2: false };
+  }
+  if (!v1 && !v2) {
+    report.problem(
+      'soci_v1 and soci_v2 are both off: no index is ever looked for',
+      'set enable = true in [pull_modes.soci_v2]',
+    );
+  } else if (!v2) {
+    report.note(
+      'soci_v2 is off: only SOCI v1 indexes are found, by the Referrers API',
+      'set enable = true in [pull_modes.soci_v2], unless digests must stay as they are',
+    );
+  } else {
+    report.ok(
+      v1
+        ? 'SOCI v2 and v1 indexes are looked for: tags and original digests are lazy'
+        : 'SOCI v2 indexes are looked for: tags are lazy; images pulled by their original digest are not (that takes soci_v1)',
+    );
+  }
+  return { v1, v2 };
+}
+
+function checkParallel(report: Report, config: TomlTable, parallel: TomlTable): void {
+  if (parallel['discard_unpacked_layers'] !== true && storeType(config) !== 'containerd') {
+    report.problem(
+      "parallel_pull_unpack without discard_unpacked_layers needs containerd's content store",
+      'set discard_unpacked_layers = true, or type = "containerd" in [content_store]',
+    );
+  }
+  if ((textOf(parallel['concurrent_download_chunk_size']) ?? '') === '') {
+    report.note(
+      'parallel_pull_unpack has no concurrent_download_chunk_size: each layer is one request',
+      'set it to "8mb" or "16mb", and max_concurrent_downloads_per_image to 10 or 20',
+    );
+  }
+}
+
+function checkTopology(report: Report, config: TomlTable, { proxy, mirrored }: SnapshotterQuestion): void {
+  for (const [registry, { mirrors }] of Object.entries(tableAt(config, 'resolver', 'host')).map(
+    ([name, value]) => [name, value as TomlTable] as const,
+  )) {
+    for (const { host } of tablesOf(mirrors)) {
+      const text = textOf(host) ?? '';
+      if (!/^https?:\/\//.test(text))
+        report.problem(
+          `the mirror "${text}" of ${registry} has no scheme, and is not used`,
+          'write http://… or https://…',
+        );
+    }
+  }
+  for (const registry of mirrored) checkMirrored(report, config, registry, proxy);
+  const isLocal = ['localhost', '127.0.0.1', '[::1]'].includes(proxy.hostname);
+  if (
+    mirrored.length === 0 &&
+    proxy.protocol === 'http:' &&
+    !isLocal &&
+    !hasMirror(config, proxy.host, proxy)
+  ) {
+    report.problem(
+      `the proxy speaks plain HTTP, and the snapshotter takes ${proxy.host} for HTTPS`,
+      `add [[resolver.host."${proxy.host}".mirrors]] with host = "${proxy.origin}" and insecure = true, or give the proxy TLS`,
+    );
+  }
+}
+
+/** containerd alone knows the mirror: soci-snapshotter issue 1013. */
+function checkMirrored(report: Report, config: TomlTable, registry: string, proxy: URL): void {
+  if (!hasMirror(config, registry, proxy)) {
+    report.problem(
+      `containerd asks the proxy for images of ${registry}, but the snapshotter asks ${registry} itself, which has no index: not lazy`,
+      `add [[resolver.host."${registry}".mirrors]] with host = "${proxy.origin}"${proxy.protocol === 'http:' ? ' and insecure = true' : ''}`,
+    );
+  }
+  if (storeType(config) !== 'containerd') {
+    report.problem(
+      `the snapshotter has a content store of its own, so the indexes that containerd fetches for ${registry} through the proxy do not reach it: not lazy`,
+      'set type = "containerd" in [content_store]',
+    );
+  }
+  if (hasMirror(config, registry, proxy) && storeType(config) === 'containerd')
+    report.ok(`images of ${registry} are lazy through the proxy under their own names`);
+}
+
+function hasMirror(config: TomlTable, registry: string, proxy: URL): boolean {
+  const { mirrors } = tableAt(config, 'resolver', 'host', registry);
+  return tablesOf(mirrors).some(({ host }) => {
+    const text = textOf(host) ?? '';
+    return URL.canParse(text) && new URL(text).host === proxy.host;
+  });
+}
+
+function storeType(config: TomlTable): string {
+  return textOf(tableAt(config, 'content_store')['type']) ?? 'soci';
+}

@@ -1,0 +1,39 @@
+import type { Config } from '../../config/schema.ts';
+import { type ErrorCode, isSpandrelError } from '../../core/errors.ts';
+import { createLogger } from '../../telemetry/logger.ts';
+import { Metrics } from '../../telemetry/metrics.ts';
+import { createUpstreams } from '../../upstream/upstreams.ts';
+import { type Finding, Report } from './finding.ts';
+
+const NEXT: Partial<Record<ErrorCode, string>> = {
+  UNAUTHORIZED: 'correct auth of this upstream; ECR passwords end after 12 hours',
+  DENIED: 'the credentials are known, but may not read: look at the policy of the registry',
+  UPSTREAM_UNREACHABLE:
+    'look at url, ca, DNS and the way out of this network (ECR: VPC endpoints ecr.dkr, ecr.api and S3)',
+  UPSTREAM_TIMEOUT: 'look at the way out of this network: security groups, NAT, VPC endpoints',
+  UPSTREAM_PROTOCOL: 'what is at url is no registry, or something stands before it',
+};
+
+/** Can the registries behind the proxy be reached, and are its credentials good? Asks each once, without retries. */
+export async function checkUpstreams(config: Config): Promise<Finding[]> {
+  const report = new Report('upstream');
+  await using upstreams = await createUpstreams({
+    upstreams: config.upstreams ?? [],
+    timing: { ...config.upstream, retries: 0 },
+    limits: config.limits,
+    metrics: new Metrics(),
+    logger: createLogger('silent'),
+  });
+  if (upstreams.clients.length === 0)
+    report.note('no upstreams are configured: the embedded demo registry is served');
+  for (const client of upstreams.clients) {
+    try {
+      await client.ping();
+      report.ok(`${client.name} (${client.host}) can be reached, and takes the credentials`);
+    } catch (error) {
+      if (!isSpandrelError(error)) throw error;
+      report.problem(`${error.code}: ${error.message}`, NEXT[error.code] ?? 'try again in a moment');
+    }
+  }
+  return report.findings;
+}

@@ -1,0 +1,108 @@
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+
+import { parse, type TomlTable, type TomlValue } from 'smol-toml';
+
+export type { TomlTable };
+
+/** What of a file could be read. */
+export type TomlFile =
+  | { readonly kind: 'missing' }
+  | { readonly kind: 'damaged'; readonly why: string }
+  | { readonly kind: 'read'; readonly value: TomlTable };
+
+/** The files of a node, below `/` or, for another node's files, below a folder. Paths are those on the node. */
+export class NodeFiles {
+  readonly #root: string;
+
+  constructor(root: string) {
+    this.#root = root;
+  }
+
+  /** `undefined` if there is no such file. */
+  async readText(path: string): Promise<string | undefined> {
+    try {
+      return await readFile(join(this.#root, path), 'utf8');
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw error;
+    }
+  }
+
+  async readToml(path: string): Promise<TomlFile> {
+    const text = await this.readText(path);
+    if (text === undefined) return { kind: 'missing' };
+    try {
+      return { kind: 'read', value: parse(text) };
+    } catch (error) {
+      return { kind: 'damaged', why: (error as Error).message.split('\n')[0] ?? '' };
+    }
+  }
+
+  async exists(path: string): Promise<boolean> {
+    return stat(join(this.#root, path)).then(
+      () => true,
+      () => false,
+    );
+  }
+
+  /** Names in a folder, sorted; none if there is no such folder. */
+  async list(folder: string): Promise<string[]> {
+    try {
+      return (await readdir(join(this.#root, folder))).toSorted();
+    } catch (error) {
+      if (isMissing(error)) return [];
+      throw error;
+    }
+  }
+
+  /** Files that a pattern with `*` in its last part stands for. */
+  async match(pattern: string): Promise<string[]> {
+    const folder = dirname(pattern);
+    const escaped = basename(pattern).replace(/[.+?^${}()|[\]\\]/g, '\\$&');
+    const wanted = new RegExp(`^${escaped.replaceAll('*', '.*')}$`);
+    return (await this.list(folder)).filter((name) => wanted.test(name)).map((name) => join(folder, name));
+  }
+}
+
+/** The table at a path of keys; an empty one where there is none. */
+export function tableAt(value: TomlTable, ...keys: readonly string[]): TomlTable {
+  let found: TomlTable = value;
+  for (const key of keys) {
+    const next = Object.hasOwn(found, key) ? found[key] : undefined;
+    if (!isTable(next)) return {};
+    found = next;
+  }
+  return found;
+}
+
+export function textOf(value: TomlValue | undefined): string | undefined {
+  return typeof value === 'string' ? value : undefined;
+}
+
+/** The tables of an array of tables. */
+export function tablesOf(value: TomlValue | undefined): TomlTable[] {
+  return Array.isArray(value) ? value.filter(isTable) : [];
+}
+
+export function textsOf(value: TomlValue | undefined): string[] {
+  return Array.isArray(value) ? value.filter((item) => typeof item === 'string') : [];
+}
+
+function isTable(value: TomlValue | undefined): value is TomlTable {
+  return typeof value === 'object' && !Array.isArray(value) && !(value instanceof Date);
+}
+
+/** `over` on top of `base`, table by table. */
+export function mergeTables(base: TomlTable, over: TomlTable): TomlTable {
+  const merged: TomlTable = { ...base };
+  for (const [key, value] of Object.entries(over)) {
+    const before = merged[key];
+    merged[key] = isTable(before) && isTable(value) ? mergeTables(before, value) : value;
+  }
+  return merged;
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR');
+}

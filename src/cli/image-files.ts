@@ -1,0 +1,142 @@
+import { once } from 'node:events';
+import { posix } from 'node:path';
+import { parseArgs } from 'node:util';
+
+import { isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { askProxy, locateImage, USUAL_PROXY } from './proxy-client.ts';
+import { UsageError } from './usage-error.ts';
+
+/** An entry of a folder, as the file API shows it. */
+interface Entry {
+  readonly name: string;
+  readonly type: string;
+  readonly size: number;
+  readonly mode: number;
+  /** `null` for a folder that no layer has of its own. */
+  readonly layer: string | null;
+}
+
+interface Listing {
+  readonly path: string;
+  readonly entries: readonly Entry[];
+}
+
+interface Question {
+  /** `<proxy>/v2/<name>/_soci/images/<reference>/files/` */
+  readonly base: string;
+  readonly query: string;
+  /** Absolute, without `.` and `..`. */
+  readonly path: string;
+  readonly json: boolean;
+  readonly range: string | undefined;
+}
+
+const TYPE_LETTERS: Readonly<Record<string, string>> = {
+  dir: 'd',
+  symlink: 'l',
+  char: 'c',
+  block: 'b',
+  fifo: 'p',
+};
+
+/** `spandrel ls`: a folder of an image's merged file system, read through a running proxy. */
+export async function ls(args: string[]): Promise<number> {
+  const question = parseQuestion(args);
+  const listing = await readListing(question);
+  if (listing === undefined) return stat(args);
+  process.stdout.write(
+    question.json
+      ? `${JSON.stringify(listing)}\n`
+      : listing.entries.map((entry) => `${printEntry(entry)}\n`).join(''),
+  );
+  return 0;
+}
+
+/** `spandrel cat`: a file's bytes. Only the spans that they lie in are fetched. */
+export async function cat(args: string[]): Promise<number> {
+  const { range, ...question } = parseQuestion(args);
+  const response = await askProxy(urlOf(question), {
+    headers: range === undefined ? {} : { range: `bytes=${range}` },
+  });
+  if (isListing(response)) {
+    await response.body?.cancel();
+    throw new SpandrelError('FILE_NOT_REGULAR', `${question.path} is a folder`);
+  }
+  try {
+    for await (const chunk of response.body ?? []) {
+      if (!process.stdout.write(chunk)) await once(process.stdout, 'drain');
+    }
+  } catch (error) {
+    throw new SpandrelError('UPSTREAM_UNREACHABLE', 'the answer broke off before its end', { cause: error });
+  }
+  return 0;
+}
+
+/** `spandrel stat`: type, mode, size and layer of one path. */
+export async function stat(args: string[]): Promise<number> {
+  const question = parseQuestion(args);
+  const { path, json } = question;
+  const parent = await readListing({ ...question, path: posix.dirname(path) });
+  const entry =
+    path === '/'
+      ? { name: '/', type: 'dir', size: 0, mode: 0o755, layer: null }
+      : parent?.entries.find(({ name }) => name === posix.basename(path));
+  if (entry === undefined) throw new SpandrelError('FILE_UNKNOWN', `the image has no ${path}`);
+  process.stdout.write(
+    json ? `${JSON.stringify({ path, ...entry })}\n` : `${printEntry(entry)}  ${entry.layer ?? '-'}\n`,
+  );
+  return 0;
+}
+
+function parseQuestion(args: string[]): Question {
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: {
+      proxy: { type: 'string', default: USUAL_PROXY },
+      platform: { type: 'string', short: 'p' },
+      range: { type: 'string' },
+      json: { type: 'boolean', default: false },
+    },
+  });
+  const [image, path = '/', ...more] = positionals;
+  if (image === undefined || more.length > 0)
+    throw new UsageError('expected an image like upstream/repository:tag, and a path');
+  if (!URL.canParse(values.proxy)) throw new UsageError(`--proxy: expected a URL, got ${values.proxy}`);
+  const { repositoryUrl, reference, platform = values.platform } = locateImage(values.proxy, image);
+  return {
+    base: `${repositoryUrl}/_soci/images/${reference}/files`,
+    query: platform === undefined ? '' : `?platform=${encodeURIComponent(platform)}`,
+    path: posix.resolve('/', path),
+    json: values.json,
+    range: values.range,
+  };
+}
+
+function urlOf({ base, path, query }: Pick<Question, 'base' | 'path' | 'query'>): string {
+  return `${base}${path.split('/').map(encodeURIComponent).join('/')}${query}`;
+}
+
+/** `undefined` if the path is no folder. */
+async function readListing(question: Question): Promise<Listing | undefined> {
+  let response: Response;
+  try {
+    response = await askProxy(urlOf(question));
+  } catch (error) {
+    if (isSpandrelError(error, 'FILE_NOT_REGULAR')) return undefined;
+    throw error;
+  }
+  if (isListing(response)) return (await response.json()) as Listing;
+  await response.body?.cancel();
+  return undefined;
+}
+
+/** Files are answered as application/octet-stream, whatever is in them. */
+function isListing(response: Response): boolean {
+  return response.headers.get('content-type') === 'application/json';
+}
+
+function printEntry({ type, mode, size, name }: Entry): string {
+  const permissions = (mode & 0o7777).toString(8).padStart(4, '0');
+  return `${TYPE_LETTERS[type] ?? '-'} ${permissions} ${String(size).padStart(12)}  ${name}`;
+}

@@ -1,0 +1,278 @@
+import { afterEach, describe, expect, it } from 'vitest';
+
+import { checkContainerd } from '../../src/cli/doctor/check-containerd.ts';
+import { checkDocker } from '../../src/cli/doctor/check-docker.ts';
+import { checkMirrors } from '../../src/cli/doctor/check-mirrors.ts';
+import { checkPodman } from '../../src/cli/doctor/check-podman.ts';
+import { checkSnapshotter } from '../../src/cli/doctor/check-snapshotter.ts';
+import { readContainerdConfig } from '../../src/cli/doctor/containerd-config.ts';
+import type { Finding } from '../../src/cli/doctor/finding.ts';
+import { NodeTree } from '../helpers/node-tree.ts';
+
+const SOCKET = '/run/soci-snapshotter-grpc/soci-snapshotter-grpc.sock';
+const PROXY = new URL('http://127.0.0.1:5000');
+const REMOTE = new URL('http://proxy.internal:5000');
+
+const PLUGIN = `[proxy_plugins.soci]\ntype = "snapshot"\naddress = "${SOCKET}"\n`;
+const V2 = `version = 2\n${PLUGIN}
+[plugins."io.containerd.grpc.v1.cri".containerd]
+snapshotter = "soci"
+disable_snapshot_annotations = false
+[plugins."io.containerd.grpc.v1.cri".registry]
+config_path = "/etc/containerd/certs.d"\n`;
+const V3 = `version = 3\n${PLUGIN}[proxy_plugins.soci.exports]\nenable_remote_snapshot_annotations = 'true'
+[plugins.'io.containerd.cri.v1.images']
+snapshotter = 'soci'
+[plugins.'io.containerd.cri.v1.images'.registry]
+config_path = '/etc/containerd/certs.d:/etc/docker/certs.d'
+[[plugins.'io.containerd.transfer.v1.local'.unpack_config]]
+platform = 'linux'
+snapshotter = 'soci'\n`;
+
+let tree: NodeTree;
+afterEach(() => tree[Symbol.asyncDispose]());
+
+async function node(texts: Record<string, string>): Promise<NodeTree> {
+  return (tree = await NodeTree.create({ [SOCKET]: '', '/dev/fuse': '', ...texts }));
+}
+
+/** Messages of the problems. */
+function problems(findings: readonly Finding[]): string[] {
+  for (const { status, next = '' } of findings) if (status === 'problem') expect(next).not.toBe('');
+  return findings.filter(({ status }) => status === 'problem').map(({ message }) => message);
+}
+
+async function containerdProblems(config: string, more: Record<string, string> = {}): Promise<string[]> {
+  const { files } = await node({ '/etc/containerd/config.toml': config, ...more });
+  return problems(await checkContainerd(files, await readContainerdConfig(files)));
+}
+
+describe('doctor, containerd', () => {
+  it.each([
+    ['layout 2, with annotations', V2],
+    ['layout 3, with the transfer service', V3],
+    [
+      'layout 2 on containerd 2.0',
+      V2.replace(
+        '[plugins."io.containerd.grpc.v1.cri".containerd]',
+        '[plugins."io.containerd.cri.v1.images"]',
+      ),
+    ],
+  ])('finds nothing wrong with %s', async (_what, config) => {
+    expect(await containerdProblems(config)).toEqual([]);
+  });
+
+  it.each([
+    [
+      'no plugin',
+      V2.replace('proxy_plugins.soci', 'proxy_plugins.other'),
+      /does not know the soci-snapshotter/,
+    ],
+    ['another kind of plugin', V2.replace('"snapshot"', '"content"'), /does not know the soci-snapshotter/],
+    ['no address', V2.replace(`address = "${SOCKET}"`, ''), /no address/],
+    [
+      'a socket that is not there',
+      V2.replace(SOCKET, '/run/gone.sock'),
+      /nothing listens at \/run\/gone.sock/,
+    ],
+    [
+      'another snapshotter',
+      V2.replace('snapshotter = "soci"', 'snapshotter = "stargz"'),
+      /unpacked by "stargz"/,
+    ],
+    ['no snapshotter', V2.replace('snapshotter = "soci"', ''), /overlayfs, the default/],
+    ['annotations off by default', V2.replace(/disable.*/, ''), /not told which layer/],
+    ['annotations off', V2.replace('= false', '= true'), /not told which layer/],
+    ['no annotations in layout 3', V3.replace("'true'", "'false'"), /not told which layer/],
+    [
+      'a transfer service for others',
+      V3.replace("platform = 'linux'\nsnapshotter = 'soci'", "platform = 'linux'\nsnapshotter = 'overlayfs'"),
+      /transfer service unpacks for other/,
+    ],
+    ['what is no TOML', 'version = = 2', /not valid TOML/],
+  ])('says so of %s', async (_what, config, message) => {
+    const found = await containerdProblems(config);
+    expect(found).toEqual([expect.stringMatching(message)]);
+  });
+
+  it('reads what the configuration imports', async () => {
+    const imports = { '/etc/containerd/conf.d/soci.toml': V2.replace('version = 2', '') };
+    expect(
+      await containerdProblems('version = 2\nimports = ["/etc/containerd/conf.d/*.toml"]', imports),
+    ).toEqual([]);
+  });
+
+  it('finds the configuration that k3s writes', async () => {
+    const { files } = await node({ '/var/lib/rancher/k3s/agent/etc/containerd/config.toml': V3 });
+    expect(await readContainerdConfig(files)).toMatchObject({
+      kind: 'read',
+      config: { version: 3, snapshotter: 'soci' },
+    });
+  });
+
+  it('is no problem where there is no containerd', async () => {
+    const { files } = await node({});
+    const findings = await checkContainerd(files, await readContainerdConfig(files));
+    expect(findings.map(({ status }) => status)).toEqual(['note']);
+  });
+});
+
+describe('doctor, hosts.toml', () => {
+  const HOSTS = '/etc/containerd/certs.d/docker.io/hosts.toml';
+
+  async function check(
+    hosts: string,
+    config = V2,
+  ): Promise<{ found: string[]; registries: readonly string[] }> {
+    const { files } = await node({ '/etc/containerd/config.toml': config, [HOSTS]: hosts });
+    const found = await readContainerdConfig(files);
+    if (found.kind !== 'read') throw new Error('there is a configuration');
+    const { findings, registries } = await checkMirrors(files, found.config, PROXY);
+    return { found: problems(findings), registries };
+  }
+
+  it.each([
+    ['with capabilities', '[host."http://127.0.0.1:5000"]\ncapabilities = ["pull", "resolve"]'],
+    ['without', 'server = "https://x"\n[host."http://127.0.0.1:5000"]'],
+    ['with a path', '[host."http://127.0.0.1:5000/v2/hub"]\noverride_path = true'],
+  ])('that leads to the proxy is found, %s', async (_what, hosts) => {
+    expect(await check(hosts)).toEqual({ found: [], registries: ['docker.io'] });
+    expect((await check(hosts, V3)).registries).toEqual(['docker.io']);
+  });
+
+  it.each([
+    [
+      'that cannot resolve',
+      '[host."http://127.0.0.1:5000"]\ncapabilities = ["pull"]',
+      /lacks the capability resolve/,
+    ],
+    [
+      'that cannot pull',
+      '[host."http://127.0.0.1:5000"]\ncapabilities = ["resolve"]',
+      /lacks the capability pull/,
+    ],
+    ['of another scheme', '[host."https://127.0.0.1:5000"]', /the proxy speaks http/],
+    ['without a scheme', '[host."127.0.0.1:5000"]', /no scheme/],
+    [
+      'that overrides a path which is none',
+      '[host."http://127.0.0.1:5000"]\noverride_path = true',
+      /override_path/,
+    ],
+    ['that is no TOML', '[host.', /not valid TOML/],
+  ])('%s is a problem', async (_what, hosts, message) => {
+    expect(await check(hosts)).toEqual({ found: [expect.stringMatching(message)], registries: [] });
+  });
+
+  it('beside registry.mirrors is a problem, which keeps the CRI plugin from loading', async () => {
+    const old = `${V2}[plugins."io.containerd.grpc.v1.cri".registry.mirrors."docker.io"]\nendpoint = ["http://127.0.0.1:5000"]`;
+    expect((await check('', old)).found).toEqual([expect.stringMatching(/both set/)]);
+  });
+});
+
+describe('doctor, soci-snapshotter', () => {
+  async function check(
+    config: string | undefined,
+    proxy = PROXY,
+    mirrored: string[] = [],
+  ): Promise<Finding[]> {
+    const { files } = await node(
+      config === undefined ? {} : { '/etc/soci-snapshotter-grpc/config.toml': config },
+    );
+    return [...(await checkSnapshotter(files, { proxy, mirrored })).findings];
+  }
+
+  it.each([
+    ['no file', undefined],
+    ['an empty file', ''],
+    ['v1 as well', '[pull_modes.soci_v1]\nenable = true'],
+  ])('finds nothing wrong with %s', async (_what, config) => {
+    expect(problems(await check(config))).toEqual([]);
+  });
+
+  it.each([
+    [
+      'parallel mode',
+      '[pull_modes.parallel_pull_unpack]\nenable = true\ndiscard_unpacked_layers = true',
+      /never lazy/,
+    ],
+    ['no mode at all', '[pull_modes.soci_v2]\nenable = false', /both off/],
+    [
+      'a mirror without a scheme',
+      '[[resolver.host."docker.io".mirrors]]\nhost = "127.0.0.1:5000"',
+      /no scheme/,
+    ],
+    ['what is no TOML', '[', /not valid TOML/],
+  ])('says so of %s', async (_what, config, message) => {
+    expect(problems(await check(config))).toEqual([expect.stringMatching(message)]);
+  });
+
+  it("wants layers discarded, or containerd's store, in parallel mode, and chunks", async () => {
+    const findings = await check('[pull_modes.parallel_pull_unpack]\nenable = true');
+    expect(problems(findings)).toEqual([
+      expect.stringMatching(/never lazy/),
+      expect.stringMatching(/discard_unpacked/),
+    ]);
+    expect(findings.filter(({ status }) => status === 'note')[0]?.message).toMatch(/chunk_size/);
+  });
+
+  it('wants mirror and store where containerd has the proxy as a mirror', async () => {
+    expect(problems(await check('', PROXY, ['docker.io']))).toEqual([
+      expect.stringMatching(/asks docker.io itself/),
+      expect.stringMatching(/content store of its own/),
+    ]);
+    const mirror =
+      '[content_store]\ntype = "containerd"\n[[resolver.host."docker.io".mirrors]]\nhost = "http://127.0.0.1:5000"';
+    expect(problems(await check(mirror, PROXY, ['docker.io']))).toEqual([]);
+  });
+
+  it('wants to be told of a proxy elsewhere that speaks plain HTTP', async () => {
+    expect(problems(await check('', REMOTE))).toEqual([
+      expect.stringMatching(/takes proxy.internal:5000 for HTTPS/),
+    ]);
+    const told =
+      '[[resolver.host."proxy.internal:5000".mirrors]]\nhost = "http://proxy.internal:5000"\ninsecure = true';
+    expect(problems(await check(told, REMOTE))).toEqual([]);
+  });
+});
+
+describe('doctor, Docker', () => {
+  const check = async (config: object | string, proxy = PROXY): Promise<Finding[]> =>
+    checkDocker(
+      (
+        await node({
+          '/etc/docker/daemon.json': typeof config === 'string' ? config : JSON.stringify(config),
+        })
+      ).files,
+      proxy,
+    );
+
+  it('wants a mirror without a path, and plain HTTP allowed', async () => {
+    expect(problems(await check({ 'registry-mirrors': ['http://127.0.0.1:5000'] }))).toEqual([]);
+    expect(problems(await check({ 'registry-mirrors': ['http://127.0.0.1:5000/hub'] }))).toEqual([
+      expect.stringMatching(/takes no path/),
+    ]);
+    expect(problems(await check({ 'registry-mirrors': [REMOTE.origin] }, REMOTE))).toEqual([
+      expect.stringMatching(/for HTTPS/),
+    ]);
+    expect(problems(await check('{'))).toEqual([expect.stringMatching(/not valid JSON/)]);
+  });
+
+  it('says nothing where there is no Docker', async () => {
+    expect(await checkDocker((await node({})).files, PROXY)).toEqual([]);
+  });
+});
+
+describe('doctor, registries.conf', () => {
+  const check = async (text: string, proxy = PROXY): Promise<Finding[]> =>
+    checkPodman((await node({ '/etc/containers/registries.conf.d/proxy.conf': text })).files, proxy);
+  const entry = (location: string, more = ''): string =>
+    `[[registry]]\nprefix = "docker.io"\nlocation = "docker.io"\n[[registry.mirror]]\nlocation = "${location}"\n${more}`;
+
+  it('wants plain HTTP allowed, and the upstream named', async () => {
+    expect(await check(entry('127.0.0.1:5000/hub', 'insecure = true'))).toMatchObject([{ status: 'ok' }]);
+    expect(await check(entry('127.0.0.1:5000', 'insecure = true'))).toMatchObject([{ status: 'note' }]);
+    expect(problems(await check(entry('127.0.0.1:5000/hub')))).toEqual([expect.stringMatching(/for HTTPS/)]);
+    expect(problems(await check('[['))).toEqual([expect.stringMatching(/not valid TOML/)]);
+    expect(await check(entry('quay.io'))).toEqual([]);
+  });
+});
