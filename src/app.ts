@@ -1,5 +1,3 @@
-import { readFile } from 'node:fs/promises';
-import { BlockList, isIPv4 } from 'node:net';
 import { arch } from 'node:os';
 import { extname, join } from 'node:path';
 
@@ -10,8 +8,13 @@ import { RedisCache } from './cache/redis-cache.ts';
 import { TieredCache } from './cache/tiered-cache.ts';
 import type { Config } from './config/schema.ts';
 import { containerPlatform } from './core/platform.ts';
+import { AccessGate } from './http/access/access-gate.ts';
+import { createAccessRules } from './http/access/create-access-rules.ts';
+import { AdminGuard, isLoopback } from './http/access/admin-guard.ts';
+import { readAdminToken } from './http/access/admin-token.ts';
 import { createAdminServer } from './http/admin-server.ts';
-import { RateLimiter } from './http/rate-limiter.ts';
+import { Connections } from './http/listener/connections.ts';
+import { readTlsMaterial } from './http/listener/tls-material.ts';
 import { createRegistryServer } from './http/registry-server.ts';
 import { ConfigGate } from './images/config-gate.ts';
 import { BlobAccess } from './images/blob-access.ts';
@@ -167,8 +170,10 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
   );
   const treeBytes = Math.floor(config.cache.memoryBytes * TREE_SHARE);
 
+  const gate = new AccessGate(await createAccessRules(config, metrics));
   const registry = createRegistryServer({
     upstreams,
+    access: gate,
     manifests,
     layers,
     indexes,
@@ -190,14 +195,14 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     limits: config.limits,
     metrics,
     logger,
-    ...(config.access.cidrs === undefined ? {} : { allowedNetworks: parseNetworks(config.access.cidrs) }),
-    ...(config.limits.requestsPerSecond === undefined
-      ? {}
-      : { rateLimiter: new RateLimiter(config.limits.requestsPerSecond) }),
-    ...(await readTls(config)),
+    tls: await readTlsMaterial('listen', config.listen.tls),
   });
   let stopping = false;
+  const guard = new AdminGuard(await readAdminToken(config.admin));
   const admin = createAdminServer({
+    guard,
+    tls: await readTlsMaterial('admin', config.admin.tls),
+    limits: config.limits,
     blobs,
     redis,
     warmJobs,
@@ -207,21 +212,33 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     accepting: () => !stopping,
   });
 
+  const connections = [registry, admin].map(({ server }) => new Connections(server, config.limits));
+
   const owned = opening.move();
   return {
     metrics,
     async listen() {
       const registryUrl = await registry.listen({ host: config.listen.host, port: config.listen.port });
+      if (
+        !isLoopback(config.admin.host) &&
+        config.admin.token === undefined &&
+        config.admin.tokenFile === undefined
+      )
+        logger.warn(
+          { host: config.admin.host },
+          'others reach the operations listener and admin.token is not set: /api is closed to them',
+        );
       const adminUrl = await admin.listen({ host: config.admin.host, port: config.admin.port });
       return { registryUrl, adminUrl };
     },
     async [Symbol.asyncDispose]() {
       stopping = true;
       // Stop accepting first; answers under way end or are cut when the grace is over.
-      const cut = setTimeout(() => registry.server.closeAllConnections(), config.shutdown.graceMs);
+      const cut = setTimeout(() => connections[0]?.destroyAll(), config.shutdown.graceMs);
       await registry.close();
       clearTimeout(cut);
       await owned.disposeAsync();
+      connections[1]?.destroyAll();
       await admin.close();
     },
   };
@@ -241,25 +258,4 @@ async function openRedis(config: Config, metrics: Metrics, logger: Logger): Prom
   const redis = new RedisCache({ url, cluster, ttlSeconds, metrics, logger });
   await redis.connected();
   return redis;
-}
-
-async function readTls({
-  listen: { tls },
-}: Config): Promise<{ tls?: { cert: Buffer; key: Buffer; clientCa?: Buffer } }> {
-  if (tls.cert === undefined || tls.key === undefined) return {};
-  const [cert, key, clientCa] = await Promise.all([
-    readFile(tls.cert),
-    readFile(tls.key),
-    tls.clientCa === undefined ? undefined : readFile(tls.clientCa),
-  ]);
-  return { tls: { cert, key, ...(clientCa === undefined ? {} : { clientCa }) } };
-}
-
-function parseNetworks(cidrs: readonly string[]): BlockList {
-  const networks = new BlockList();
-  for (const cidr of cidrs) {
-    const [address = '', prefix = ''] = cidr.split('/');
-    networks.addSubnet(address, Number(prefix), isIPv4(address) ? 'ipv4' : 'ipv6');
-  }
-  return networks;
 }

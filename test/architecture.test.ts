@@ -34,6 +34,7 @@ const LIBRARIES: Readonly<Record<string, string>> = {
   pino: 'telemetry',
   yaml: 'config',
   'smol-toml': 'cli',
+  bcrypt: 'http',
 };
 
 const FORBIDDEN_NAMES = /^(utils?|helpers?|types?|common|misc|index)\.ts$/;

@@ -3,7 +3,9 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 
 import { parseConfig } from '../config/parse-config.ts';
+import type { Config } from '../config/schema.ts';
 import { SpandrelError } from '../core/errors.ts';
+import { readAdminToken } from '../http/access/admin-token.ts';
 import type { WarmJobView } from '../images/warm-jobs.ts';
 import { ProgressBar } from './progress-bar.ts';
 import { askProxy } from './proxy-client.ts';
@@ -26,18 +28,23 @@ export async function warm(args: string[]): Promise<number> {
   const [image, ...more] = positionals;
   if (image === undefined || more.length > 0)
     throw new UsageError('expected an image like upstream/repository:tag');
-  const admin = values.admin ?? (await adminUrl(values.config));
+  const yaml = values.config === undefined ? '' : await readFile(values.config, 'utf8');
+  const config = parseConfig({ yaml, environment: process.env }).admin;
+  const admin = values.admin ?? adminUrl(config);
+  const token = await readAdminToken(config);
+  const headers: Record<string, string> =
+    token === undefined ? {} : { authorization: `Bearer ${token.reveal()}` };
   const body = values.platform.length === 0 ? { image } : { image, platforms: values.platform };
   let job = await request(`${admin}/api/v1/warm`, {
     method: 'POST',
-    headers: { 'content-type': 'application/json' },
+    headers: { ...headers, 'content-type': 'application/json' },
     body: JSON.stringify(body),
   });
   using bar = new ProgressBar('fetching and indexing', 0);
   let total = 0;
   while (job.state === 'running') {
     await pause(POLL_MS);
-    job = await request(`${admin}/api/v1/jobs/${job.id}`, {});
+    job = await request(`${admin}/api/v1/jobs/${job.id}`, { headers });
     const size = job.layers.reduce((sum, layer) => sum + layer.size, 0);
     bar.addTotal(size - total);
     total = size;
@@ -53,12 +60,10 @@ export async function warm(args: string[]): Promise<number> {
   return 0;
 }
 
-async function adminUrl(path: string | undefined): Promise<string> {
-  const yaml = path === undefined ? '' : await readFile(path, 'utf8');
-  const { host, port } = parseConfig({ yaml, environment: process.env }).admin;
+function adminUrl({ host, port, tls }: Config['admin']): string {
   // An address that stands for all is reached by loopback.
   const reachable = host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host;
-  return `http://${reachable.includes(':') ? `[${reachable}]` : reachable}:${port}`;
+  return `${tls.cert === undefined ? 'http' : 'https'}://${reachable.includes(':') ? `[${reachable}]` : reachable}:${port}`;
 }
 
 async function request(url: string, init: RequestInit): Promise<WarmJobView> {

@@ -109,11 +109,15 @@ function nest(values: ReadonlyMap<ConfigPath, unknown>): Config {
 /** Good values that do not go together. */
 function contradictions(config: Config): string[] {
   const problems: string[] = [];
-  const { tls } = config.listen;
-  if ((tls.cert === undefined) !== (tls.key === undefined))
-    problems.push('listen.tls: cert and key need each other');
-  if (tls.clientCa !== undefined && tls.cert === undefined)
-    problems.push('listen.tls.clientCa: needs cert and key');
+  for (const listener of ['listen', 'admin'] as const) {
+    const { tls } = config[listener];
+    if ((tls.cert === undefined) !== (tls.key === undefined))
+      problems.push(`${listener}.tls: cert and key need each other`);
+    if (tls.clientCa !== undefined && tls.cert === undefined)
+      problems.push(`${listener}.tls.clientCa: needs cert and key`);
+  }
+  if (config.admin.token !== undefined && config.admin.tokenFile !== undefined)
+    problems.push('admin: token and tokenFile exclude each other');
   if (
     config.listen.port !== 0 &&
     config.listen.port === config.admin.port &&
@@ -121,6 +125,9 @@ function contradictions(config: Config): string[] {
   ) {
     problems.push('admin.port: the registry listener has the same address');
   }
+  const { kind, htpasswdFile } = config.access;
+  if ((kind === 'htpasswd') !== (htpasswdFile !== undefined))
+    problems.push('access: kind htpasswd and htpasswdFile need each other');
   if (config.cache.redis.cluster && config.cache.redis.url === undefined)
     problems.push('cache.redis.cluster: needs cache.redis.url');
   const redisUrl = config.cache.redis.url?.reveal();

@@ -34,6 +34,14 @@ export const CONFIG_KEYS = {
   ),
   'admin.host': key(text, '127.0.0.1', 'address of the operations listener (health, metrics, API)'),
   'admin.port': key(whole(0, 65535), 5001, 'its port; 0 takes a free one'),
+  'admin.tls.cert': optional(text, 'as `listen.tls.cert`, for the operations listener'),
+  'admin.tls.key': optional(text, 'PEM file with its private key'),
+  'admin.tls.clientCa': optional(text, 'as `listen.tls.clientCa`; such a certificate stands for the token'),
+  'admin.token': optional(
+    secret,
+    'what `/api` and `/metrics` want as `Authorization: Bearer …`; without one, `/api` is for clients on the same machine only',
+  ),
+  'admin.tokenFile': optional(text, 'file that holds it'),
   upstreams: optional(
     list(upstream),
     'the registries behind the proxy: `name`, `host`, `url`, `hostnames[]`, `default`, `ca`, `auth`; without any, an embedded demo registry (upstream `demo`, image `app:latest`)',
@@ -100,7 +108,30 @@ export const CONFIG_KEYS = {
     3,
     'how long a manifest that the upstream did not have is answered 404 without asking again',
   ),
-  'access.kind': key(choice('open'), 'open', 'who may read: `open` (anyone in `access.cidrs`)'),
+  'access.kind': key(
+    choice('open', 'htpasswd', 'upstream'),
+    'open',
+    'who may read: `open` (anyone in `access.cidrs`), `htpasswd` (the users of `access.htpasswdFile`), `upstream` (whose credentials the upstream takes for the repository)',
+  ),
+  'access.htpasswdFile': optional(
+    text,
+    'users and bcrypt hashes as `htpasswd -B` writes them; watched, a change counts at once',
+  ),
+  'access.challenge': key(
+    choice('basic', 'upstream'),
+    'basic',
+    "with kind `upstream`: `basic` asks clients for user and password and does what the upstream wants with them; `upstream` passes the upstream's own challenge on, so that clients get tokens where it says",
+  ),
+  'access.verdictSeconds': key(
+    whole(1),
+    60,
+    'how long it is remembered that credentials were good, for kind `upstream` per repository',
+  ),
+  'access.staleSeconds': key(
+    whole(0),
+    3600,
+    'with kind `upstream`: how much longer that holds while the upstream cannot be asked',
+  ),
   'access.cidrs': optional(list(cidr), 'networks that may connect; all when not given'),
   'access.proofSeconds': key(
     whole(1),
@@ -115,7 +146,18 @@ export const CONFIG_KEYS = {
   'limits.maxTocEntries': key(whole(1), 2_000_000, 'a layer with more files is refused (`LAYER_TOO_LARGE`)'),
   'limits.maxManifestBytes': key(size(1024), '4MiB', 'a larger manifest is refused'),
   'limits.maxConnections': key(whole(1), 10_000, 'open connections of the registry listener'),
-  'limits.headersTimeoutMs': key(whole(1), 10_000, 'time for a client to send its request head'),
+  'limits.maxConnectionsPerAddress': key(whole(1), 5_000, 'those of one client address'),
+  'limits.maxStreams': key(whole(1), 250, 'requests at the same time on one HTTP/2 connection'),
+  'limits.headersTimeoutMs': key(
+    whole(1),
+    10_000,
+    'time for a client to send its request, and for a TLS handshake',
+  ),
+  'limits.stallTimeoutMs': key(
+    whole(1),
+    300_000,
+    'a connection on which nothing moves for so long is closed; longer than any wait for an upstream or an index',
+  ),
   'limits.maxHeaderBytes': key(size(1024), '32KiB', 'size of a request head'),
   'limits.requestsPerSecond': optional(
     whole(1),

@@ -12,6 +12,11 @@ export const ERRORS = {
     'The digest is not `sha256:` or `sha512:` with the right number of hex digits.',
   ),
   QUERY_INVALID: entry(400, false, 'A query parameter or a request body has a value that cannot be used.'),
+  REQUEST_INVALID: entry(
+    400,
+    false,
+    'The request is malformed, too large or too slow; its connection is closed.',
+  ),
   UNAUTHORIZED: entry(
     401,
     false,

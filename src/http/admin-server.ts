@@ -9,7 +9,11 @@ import type { ServedImages } from '../images/served-images.ts';
 import type { WarmJobs } from '../images/warm-jobs.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import type { AdminGuard } from './access/admin-guard.ts';
 import { answerError } from './error-answer.ts';
+import type { ServerLimits } from './listener/create-server.ts';
+import { serverOptions } from './listener/server-options.ts';
+import type { TlsMaterial } from './listener/tls-material.ts';
 import { parseWarmRequest } from './warm-request.ts';
 
 export interface AdminServerDeps {
@@ -17,6 +21,9 @@ export interface AdminServerDeps {
   readonly redis: RedisCache | undefined;
   readonly warmJobs: WarmJobs;
   readonly servedImages: ServedImages;
+  readonly guard: AdminGuard;
+  readonly tls: TlsMaterial | undefined;
+  readonly limits: ServerLimits;
   readonly metrics: Metrics;
   readonly logger: Logger;
   /** Turns false when the process is being stopped. */
@@ -28,9 +35,17 @@ export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
   const server = fastify({
     loggerInstance: deps.logger,
     logController: new LogController({ disableRequestLogging: true }),
-    forceCloseConnections: true,
+    ...serverOptions(deps),
   });
 
+  server.addHook('onRequest', async ({ raw, headers, url, ip }) => {
+    deps.guard.admit({
+      path: url.replace(/\?.*$/s, ''),
+      authorization: headers.authorization,
+      address: ip,
+      hasCertificate: 'authorized' in raw.socket && raw.socket.authorized === true,
+    });
+  });
   server.get('/healthz', () => ({ status: 'ok' }));
   server.get('/readyz', async (_request, reply) => {
     const checks = {
@@ -79,7 +94,11 @@ export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
   });
   server.setErrorHandler((error, _request, reply) => {
     const { status, headers, body } = answerError(error);
-    return reply.code(status).headers(headers).send(body);
+    const challenge = status === 401 ? { 'www-authenticate': 'Bearer realm="Spandrel operations"' } : {};
+    return reply
+      .code(status)
+      .headers({ ...headers, ...challenge })
+      .send(body);
   });
   return server as unknown as FastifyInstance;
 }

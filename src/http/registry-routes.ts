@@ -1,6 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http';
 
 import type { Upstreams } from '../upstream/upstreams.ts';
+import type { AccessGate } from './access/access-gate.ts';
 import type { Answer } from './answer.ts';
 import { jsonAnswer } from './answer.ts';
 import {
@@ -25,6 +26,7 @@ import {
 
 export interface RegistryDeps extends DistributionDeps, SpanDeps, ImageDeps {
   readonly upstreams: Upstreams;
+  readonly access: AccessGate;
 }
 
 export interface RegistryRequest {
@@ -33,21 +35,30 @@ export interface RegistryRequest {
   readonly query: URLSearchParams;
   readonly client: string;
   readonly headers: IncomingHttpHeaders;
+  /** What the client believes to talk to, its port included. */
+  readonly host: string | undefined;
   readonly url: string;
   readonly signal: AbortSignal;
 }
 
-/** Answer a request of the registry listener: choose the upstream, then the handler of the route. */
+/** Answer a request of the registry listener: choose the upstream, ask whether the client may read, then go to the handler of the route. */
 export async function routeRegistryRequest(deps: RegistryDeps, request: RegistryRequest): Promise<Answer> {
-  const { path, query, headers } = request;
-  if (path.route === 'base')
-    return jsonAnswer({}, { headers: { 'docker-distribution-api-version': 'registry/2.0' } });
+  const { path, query, headers, signal } = request;
   const namespace = query.get('ns');
-  const target = deps.upstreams.select({
-    name: path.name,
+  const choice = {
     ...(namespace === null ? {} : { namespace }),
-    host: headers.host,
-  });
+    host: request.host,
+  };
+  const { authorization } = headers;
+  if (path.route === 'base') {
+    const client = deps.upstreams.selectClient(choice);
+    const target = client && { client, repository: '' };
+    const refusal = await deps.access.check({ authorization, path, target, signal });
+    return refusal ?? jsonAnswer({}, { headers: { 'docker-distribution-api-version': 'registry/2.0' } });
+  }
+  const target = deps.upstreams.select({ ...choice, name: path.name });
+  const refusal = await deps.access.check({ authorization, path, target, signal });
+  if (refusal !== undefined) return refusal;
   const answer = await dispatch(deps, { ...request, target }, path);
   if (namespace === null) return answer;
   // Distribution spec, "Registry proxying": a registry that honours `ns` says so.

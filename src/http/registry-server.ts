@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { BlockList } from 'node:net';
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 
 import { type FastifyInstance, fastify, type FastifyRequest, LogController } from 'fastify';
 
@@ -9,7 +8,9 @@ import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Answer } from './answer.ts';
 import { answerError } from './error-answer.ts';
-import type { RateLimiter } from './rate-limiter.ts';
+import { serverOptions } from './listener/server-options.ts';
+import type { ServerLimits } from './listener/create-server.ts';
+import type { TlsMaterial } from './listener/tls-material.ts';
 import { parseRegistryPath, type RouteName } from './registry-path.ts';
 import { type RegistryDeps, routeRegistryRequest } from './registry-routes.ts';
 import { sendAnswer, type SendResult } from './send-answer.ts';
@@ -17,16 +18,8 @@ import { sendAnswer, type SendResult } from './send-answer.ts';
 export interface RegistryServerDeps extends RegistryDeps {
   readonly metrics: Metrics;
   readonly logger: Logger;
-  /** Who may connect; anyone when not given. */
-  readonly allowedNetworks?: BlockList;
-  /** Bounds what one address may ask; nothing does when not given. */
-  readonly rateLimiter?: RateLimiter;
-  readonly tls?: { readonly cert: Buffer; readonly key: Buffer; readonly clientCa?: Buffer };
-  readonly limits: {
-    readonly headersTimeoutMs: number;
-    readonly maxHeaderBytes: number;
-    readonly maxConnections: number;
-  };
+  readonly tls: TlsMaterial | undefined;
+  readonly limits: ServerLimits;
 }
 
 /** The one route that fastify sees for everything below `/v2/`; the path is parsed from the original URL. */
@@ -42,10 +35,8 @@ export function createRegistryServer(deps: RegistryServerDeps): FastifyInstance 
     forceCloseConnections: 'idle',
     genReqId: () => randomUUID(),
     rewriteUrl: () => REGISTRY_ROUTE,
-    http: { maxHeaderSize: deps.limits.maxHeaderBytes, headersTimeout: deps.limits.headersTimeoutMs },
-    ...tlsOptions(deps),
+    ...serverOptions(deps),
   });
-  server.server.maxConnections = deps.limits.maxConnections;
   server.removeAllContentTypeParsers();
   server.addContentTypeParser('*', (_request, _payload, done) => done(null));
   server.route({
@@ -57,18 +48,6 @@ export function createRegistryServer(deps: RegistryServerDeps): FastifyInstance 
     },
   });
   return server as unknown as FastifyInstance;
-}
-
-function tlsOptions({ tls }: RegistryServerDeps): object {
-  if (tls === undefined) return {};
-  const { cert, key, clientCa } = tls;
-  return {
-    https: {
-      cert,
-      key,
-      ...(clientCa === undefined ? {} : { ca: clientCa, requestCert: true, rejectUnauthorized: true }),
-    },
-  };
 }
 
 async function serve(
@@ -112,11 +91,7 @@ async function answerRequest(
   signal: AbortSignal,
   onRoute: (route: RouteName) => void,
 ): Promise<Answer> {
-  const family = address.includes(':') ? 'ipv6' : 'ipv4';
-  if (deps.allowedNetworks !== undefined && !deps.allowedNetworks.check(address, family)) {
-    throw new SpandrelError('DENIED', 'this address may not read here');
-  }
-  deps.rateLimiter?.admit(address);
+  deps.access.admitAddress(address);
   const question = url.indexOf('?');
   const rawPath = question < 0 ? url : url.slice(0, question);
   const { method } = message;
@@ -131,10 +106,16 @@ async function answerRequest(
     path,
     query,
     headers: message.headers,
+    host: hostOf(message.headers),
     client: address,
     url,
     signal,
   });
+}
+
+/** HTTP/2 has `:authority` where HTTP/1.1 has Host (RFC 9113, section 8.3.1). */
+function hostOf({ host, ':authority': authority }: IncomingHttpHeaders): string | undefined {
+  return host ?? (typeof authority === 'string' ? authority : undefined);
 }
 
 /** An error answer; nothing at all if the head has been sent or the client has gone. */

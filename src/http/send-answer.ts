@@ -28,12 +28,13 @@ export async function sendAnswer(
     const stream = answer.body();
     const first = await stream.next();
     const source = writeHead(response, answer);
+    const sent = { bytes: 0 };
     try {
-      const bytes = await pump(response, first, stream, options.signal);
-      return { status: answer.status, bytes, source };
+      await pump(response, first, stream, options.signal, sent);
+      return { status: answer.status, bytes: sent.bytes, source };
     } catch (failure) {
       response.destroy();
-      return { status: answer.status, bytes: response.socket?.bytesWritten ?? 0, source, failure };
+      return { status: answer.status, bytes: sent.bytes, source, failure };
     }
   } finally {
     await answer.dispose?.();
@@ -60,17 +61,16 @@ async function pump(
   first: IteratorResult<Uint8Array, void>,
   stream: ByteStream,
   signal: AbortSignal,
-): Promise<number> {
-  let bytes = 0;
+  sent: { bytes: number },
+): Promise<void> {
   try {
     for (let next = first; next.done !== true; next = await stream.next()) {
       signal.throwIfAborted();
-      bytes += next.value.byteLength;
+      sent.bytes += next.value.byteLength;
       if (!response.write(next.value)) await once(response, 'drain', { signal });
     }
   } finally {
     await stream.return();
   }
   response.end();
-  return bytes;
 }

@@ -4,6 +4,7 @@ import type { UpstreamAuth } from '../config/upstream-config.ts';
 import type { Secret } from '../core/secret.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import type { Authorizer } from './authorizer.ts';
 import type { Challenge } from './challenge.ts';
 import { readBasicCredentials } from './credentials.ts';
 import { mayReceiveCredentials } from './realm-rule.ts';
@@ -36,7 +37,7 @@ const EXPIRY_MARGIN_MS = 30_000;
  * Proves the proxy to one upstream: nothing until the upstream challenges, then Basic or Bearer as it wants, remembered for each
  * scope. Tokens are fetched once however many requests wait for one.
  */
-export class Authenticator {
+export class Authenticator implements Authorizer {
   readonly #deps: AuthenticatorDeps;
   readonly #grants = new BoundedMap<Grant>({ maxEntries: MAX_SCOPES });
   readonly #flights: SingleFlight<Grant | undefined>;

@@ -4,7 +4,9 @@ import type { Secret } from '../core/secret.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics, UpstreamRequestKind } from '../telemetry/metrics.ts';
 import { Authenticator } from './authenticator.ts';
+import type { Authorizer } from './authorizer.ts';
 import { parseChallenges } from './challenge.ts';
+import { ClientAuthorizer } from './client-authorizer.ts';
 import { isRedirect, resolveRedirect } from './redirect.ts';
 import { Transport, type TransportOptions, type TransportResponse } from './transport.ts';
 
@@ -24,6 +26,8 @@ export interface ApiRequest {
   /** Empty for requests that concern no repository. */
   readonly repository: string;
   readonly headers?: Readonly<Record<string, string>>;
+  /** Who asks; the proxy itself when not given. */
+  readonly authorizer?: Authorizer;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -57,14 +61,13 @@ export class RegistryApi implements AsyncDisposable {
     const method = request.method ?? 'GET';
     let url = new URL(`${this.#base.href.replace(/\/+$/, '')}/v2/${request.path}`);
     if (request.query !== undefined) url.search = request.query.toString();
+    const authorizer = request.authorizer ?? this.#authenticator;
     const scope = request.repository === '' ? '' : `repository:${request.repository}:pull`;
     let answered = false;
     let renewed: Secret | undefined;
     for (let redirects = 0; redirects <= MAX_REDIRECTS;) {
       const isOwn = url.origin === this.#base.origin;
-      const authorization = isOwn
-        ? (renewed ?? (await this.#authenticator.authorization(scope, signal)))
-        : undefined;
+      const authorization = isOwn ? (renewed ?? (await authorizer.authorization(scope, signal))) : undefined;
       const headers = {
         'accept-encoding': 'identity',
         ...request.headers,
@@ -74,7 +77,7 @@ export class RegistryApi implements AsyncDisposable {
       if (response.status === 401 && isOwn && !answered) {
         answered = true;
         const challenges = parseChallenges(response.headers['www-authenticate']);
-        renewed = await this.#authenticator.answer(scope, challenges, authorization, signal);
+        renewed = await authorizer.answer(scope, challenges, authorization, signal);
         if (renewed === undefined) return { ...response, url };
         await response.body.discard();
       } else if (isRedirect(response.status)) {
@@ -89,6 +92,12 @@ export class RegistryApi implements AsyncDisposable {
       'UPSTREAM_PROTOCOL',
       `upstream ${this.upstream}: more than ${MAX_REDIRECTS} redirects`,
     );
+  }
+
+  /** Asks this upstream in the name of a client: see {@link ClientAuthorizer}. */
+  clientAuthorizer(authorization: Secret | undefined, answersChallenges: boolean): Authorizer {
+    const [upstream, base, transport] = [this.upstream, this.#base, this.#transport];
+    return new ClientAuthorizer({ upstream, base, transport, authorization, answersChallenges });
   }
 
   /** The answer of a URL that an earlier answer came from, on another host: asked without credentials, no redirects. */

@@ -2,6 +2,7 @@ import type { UpstreamConfig } from '../config/upstream-config.ts';
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import type { Reference } from '../core/image-name.ts';
+import type { Secret } from '../core/secret.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { BlobLocations } from './blob-locations.ts';
@@ -10,6 +11,7 @@ import type { BlobSource } from './blob-source.ts';
 import { fullRepository, reachableUrl } from './docker-hub.ts';
 import { type FetchedManifest, fetchManifest, fetchManifestDigest } from './manifest-request.ts';
 import { listReferrers } from './referrer-list.ts';
+import { type ProbeOutcome, type ProbeSubject, probeRead } from './read-probe.ts';
 import { RegistryApi } from './registry-api.ts';
 import { RegistryBlobSource } from './registry-blob-source.ts';
 import type { Pause } from './retry-delay.ts';
@@ -114,6 +116,24 @@ export class RegistryClient implements AsyncDisposable {
   /** All referrers of a manifest, from the Referrers API or the fallback tag; none is an empty list. At most 4 MiB of JSON. */
   listReferrers(repository: string, digest: Digest, signal?: AbortSignal): Promise<Descriptor[]> {
     return listReferrers(this.#api, this.repositoryName(repository), digest, signal);
+  }
+
+  /**
+   * Whether a client may read `subject`, as the upstream says to the client's own `Authorization` value. `answersChallenges`: a challenge
+   * is answered with it, by way of the token service if one is named; if not, the outcome has the challenge for the client to answer.
+   */
+  probe(
+    repository: string,
+    subject: ProbeSubject,
+    client: {
+      readonly authorization: Secret | undefined;
+      readonly answersChallenges: boolean;
+      readonly signal?: AbortSignal;
+    },
+  ): Promise<ProbeOutcome> {
+    const authorizer = this.#api.clientAuthorizer(client.authorization, client.answersChallenges);
+    const name = repository === '' ? '' : this.repositoryName(repository);
+    return probeRead(this.#api, name, subject, { authorizer, signal: client.signal });
   }
 
   /** Resolves if the upstream answers the registry API and takes our credentials. */

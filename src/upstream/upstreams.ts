@@ -8,8 +8,6 @@ import { RegistryClient, type RegistryClientDeps } from './registry-client.ts';
 
 /** What of a request may choose the upstream. */
 export interface UpstreamChoice {
-  /** The repository as the client names it. */
-  readonly name: string;
   /** `?ns=`: the registry that the client believes to talk to. */
   readonly namespace?: string | undefined;
   /** Host header, its port included. */
@@ -45,25 +43,41 @@ export class Upstreams implements AsyncDisposable {
    * (one of `hostnames`, or the upstream's own name where its clients are led here by DNS), else the default.
    * @throws SpandrelError DENIED for an `ns` that is not configured; NAME_UNKNOWN if nothing chooses an upstream; NAME_INVALID
    */
-  select({ name, namespace, host }: UpstreamChoice): SelectedRepository {
-    if (namespace !== undefined) {
-      const named = this.#entries.find(({ config }) => isNamed(config, namespace));
-      if (named === undefined)
-        throw new SpandrelError('DENIED', 'the registry in `ns` is not an upstream of this proxy');
-      return repositoryOf(named, name);
-    }
+  select({ name, namespace, host }: UpstreamChoice & { readonly name: string }): SelectedRepository {
+    if (namespace !== undefined) return repositoryOf(this.#byNamespace(namespace), name);
     const slash = name.indexOf('/');
     const prefix = slash < 0 ? undefined : name.slice(0, slash);
     const prefixed = this.#entries.find(({ config }) => prefix !== undefined && isNamed(config, prefix));
     if (prefixed !== undefined) return repositoryOf(prefixed, name.slice(slash + 1));
-    const chosen =
-      this.#entries.find(({ config }) => host !== undefined && isReachedAs(config, host)) ??
-      this.#entries.find(({ config }) => config.default);
+    const chosen = this.#byHost(host);
     if (chosen !== undefined) return repositoryOf(chosen, name);
     const names = this.#entries.map(({ config }) => config.name).join(', ');
     throw new SpandrelError(
       'NAME_UNKNOWN',
       `no upstream for this name: begin it with the name of one (${names}), or mark one as default`,
+    );
+  }
+
+  /**
+   * The upstream of a request that names no repository: by `ns`, Host header, default, or because there is but one.
+   * @throws SpandrelError DENIED for an `ns` that is not configured
+   */
+  selectClient({ namespace, host }: UpstreamChoice): RegistryClient | undefined {
+    if (namespace !== undefined) return this.#byNamespace(namespace).client;
+    return (this.#byHost(host) ?? (this.#entries.length === 1 ? this.#entries[0] : undefined))?.client;
+  }
+
+  #byNamespace(namespace: string): Entry {
+    const named = this.#entries.find(({ config }) => isNamed(config, namespace));
+    if (named === undefined)
+      throw new SpandrelError('DENIED', 'the registry in `ns` is not an upstream of this proxy');
+    return named;
+  }
+
+  #byHost(host: string | undefined): Entry | undefined {
+    return (
+      this.#entries.find(({ config }) => host !== undefined && isReachedAs(config, host)) ??
+      this.#entries.find(({ config }) => config.default)
     );
   }
 

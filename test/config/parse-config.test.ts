@@ -22,7 +22,7 @@ describe('parseConfig', () => {
   it('gives the defaults of the contract', () => {
     const config = parseConfig({ yaml: '', environment: {} });
     expect(config.listen).toMatchObject({ host: '127.0.0.1', port: 5000 });
-    expect(config.admin).toEqual({ host: '127.0.0.1', port: 5001 });
+    expect(config.admin).toMatchObject({ host: '127.0.0.1', port: 5001, token: undefined });
     expect(config.storage).toEqual({ root: './data', maxBytes: 50 * 2 ** 30 });
     expect(config.index).toMatchObject({
       spanBytes: 4 * 2 ** 20,

@@ -1,0 +1,25 @@
+import { readFile } from 'node:fs/promises';
+
+import type { Config } from '../../config/schema.ts';
+import { SpandrelError } from '../../core/errors.ts';
+import { Secret } from '../../core/secret.ts';
+
+/** The token of the operations listener, if there is one. @throws SpandrelError CONFIG_INVALID if its file is of no use */
+export async function readAdminToken({
+  token,
+  tokenFile,
+}: Pick<Config['admin'], 'token' | 'tokenFile'>): Promise<Secret | undefined> {
+  if (tokenFile === undefined) return token;
+  let text: string;
+  try {
+    text = (await readFile(tokenFile, 'utf8')).trim();
+  } catch (cause) {
+    throw new SpandrelError('CONFIG_INVALID', `admin.tokenFile: ${(cause as Error).message}`, { cause });
+  }
+  if (text === '' || /\s/.test(text))
+    throw new SpandrelError(
+      'CONFIG_INVALID',
+      'admin.tokenFile: expected a token in one line, without spaces',
+    );
+  return new Secret(text);
+}

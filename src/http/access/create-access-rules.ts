@@ -1,0 +1,48 @@
+import { BlockList, isIPv4 } from 'node:net';
+
+import type { Config } from '../../config/schema.ts';
+import type { Metrics } from '../../telemetry/metrics.ts';
+import { RateLimiter } from '../rate-limiter.ts';
+import type { AccessCheck } from './access-check.ts';
+import type { AccessRules } from './access-gate.ts';
+import { HtpasswdAccess } from './htpasswd-access.ts';
+import { HtpasswdFile } from './htpasswd-file.ts';
+import { UpstreamAccess } from './upstream-access.ts';
+
+/** The rules that `access` and `limits` describe. @throws SpandrelError CONFIG_INVALID if the htpasswd file cannot be used */
+export async function createAccessRules(
+  { access, limits }: Pick<Config, 'access' | 'limits'>,
+  metrics: Metrics,
+): Promise<AccessRules> {
+  const check = await createCheck(access, metrics);
+  return {
+    ...(access.cidrs === undefined ? {} : { networks: parseNetworks(access.cidrs) }),
+    ...(limits.requestsPerSecond === undefined
+      ? {}
+      : { rateLimiter: new RateLimiter(limits.requestsPerSecond) }),
+    ...(check === undefined ? {} : { check }),
+  };
+}
+
+async function createCheck(access: Config['access'], metrics: Metrics): Promise<AccessCheck | undefined> {
+  const lifetimeMs = access.verdictSeconds * 1000;
+  if (access.kind === 'htpasswd' && access.htpasswdFile !== undefined)
+    return new HtpasswdAccess({ file: await HtpasswdFile.load(access.htpasswdFile), lifetimeMs, metrics });
+  if (access.kind === 'upstream')
+    return new UpstreamAccess({
+      challenge: access.challenge,
+      lifetimeMs,
+      staleMs: access.staleSeconds * 1000,
+      metrics,
+    });
+  return undefined;
+}
+
+function parseNetworks(cidrs: readonly string[]): BlockList {
+  const networks = new BlockList();
+  for (const cidr of cidrs) {
+    const [address = '', prefix = ''] = cidr.split('/');
+    networks.addSubnet(address, Number(prefix), isIPv4(address) ? 'ipv4' : 'ipv6');
+  }
+  return networks;
+}

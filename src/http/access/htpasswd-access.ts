@@ -1,0 +1,54 @@
+import { compare } from 'bcrypt';
+
+import { WorkQueue } from '../../core/work-queue.ts';
+import type { Metrics } from '../../telemetry/metrics.ts';
+import type { Answer } from '../answer.ts';
+import { type AccessCheck, type AccessRequest, BASIC_CHALLENGE, demandCredentials } from './access-check.ts';
+import { type BasicCredentials, parseBasicCredentials } from './basic-credentials.ts';
+import type { HtpasswdFile } from './htpasswd-file.ts';
+import { Verdicts } from './verdicts.ts';
+
+export interface HtpasswdAccessOptions {
+  readonly file: HtpasswdFile;
+  /** How long a password that was right is taken without a comparison. */
+  readonly lifetimeMs: number;
+  readonly metrics: Metrics;
+}
+
+/**
+ * A comparison takes a thread of libuv's pool for a tenth of a second or so, and reads of files need those too. Guesses beyond
+ * what may wait are answered 503.
+ */
+const COMPARISONS = { maxRunning: 2, maxWaiting: 200 };
+
+/** Lets in who is in the file. The work is the same whether or not a user exists. */
+export class HtpasswdAccess implements AccessCheck {
+  readonly #verdicts: Verdicts<boolean>;
+  readonly #comparisons = new WorkQueue(COMPARISONS);
+  readonly #file: HtpasswdFile;
+
+  constructor({ file, lifetimeMs, metrics }: HtpasswdAccessOptions) {
+    this.#file = file;
+    this.#verdicts = new Verdicts({ lifetimeMs: () => lifetimeMs, metrics });
+  }
+
+  async check({ authorization, signal }: AccessRequest): Promise<Answer | undefined> {
+    const credentials = parseBasicCredentials(authorization);
+    if (credentials === undefined) return demandCredentials(BASIC_CHALLENGE);
+    const { username, password } = credentials;
+    const isGood = await this.#verdicts.get(
+      [username, password],
+      '',
+      async () => ({ verdict: await this.#compare(credentials), keep: true }),
+      signal,
+    );
+    return isGood ? undefined : demandCredentials(BASIC_CHALLENGE);
+  }
+
+  #compare({ username, password }: BasicCredentials): Promise<boolean> {
+    return this.#comparisons.run(async () => {
+      const { hash, exists } = this.#file.hashOf(username);
+      return (await compare(password, hash)) && exists;
+    });
+  }
+}

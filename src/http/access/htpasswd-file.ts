@@ -1,0 +1,64 @@
+import { readFile } from 'node:fs/promises';
+
+import { SpandrelError } from '../../core/errors.ts';
+
+const MAX_FILE_BYTES = 16 * 2 ** 20;
+const BCRYPT = /^\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}$/;
+/** A password that nobody has: 53 characters of salt and digest. */
+const NOBODY = 'CAwpaq1H26k.4oY0j0U5OeJ0BTH7wFYlEMwNgFSxSAFqfyyjkHeYG';
+
+/** Users and the bcrypt hashes of their passwords, as Apache's `htpasswd -B` writes them. */
+export class HtpasswdFile {
+  readonly #hashes: ReadonlyMap<string, string>;
+  /** What a password of an unknown user is compared with, at the cost that the others have. */
+  readonly #decoy: string;
+
+  private constructor(hashes: ReadonlyMap<string, string>) {
+    this.#hashes = hashes;
+    const cost = [...hashes.values()].reduce((most, hash) => Math.max(most, costOf(hash)), 4);
+    this.#decoy = `$2b$${String(cost).padStart(2, '0')}$${NOBODY}`;
+  }
+
+  /** @throws SpandrelError CONFIG_INVALID that names every line that cannot be used, and shows none */
+  static async load(path: string): Promise<HtpasswdFile> {
+    let text: string;
+    try {
+      text = await readFile(path, 'utf8');
+    } catch (error) {
+      throw new SpandrelError('CONFIG_INVALID', `access.htpasswdFile: ${(error as Error).message}`, {
+        cause: error,
+      });
+    }
+    return HtpasswdFile.parse(text);
+  }
+
+  /** As {@link load}, of the text of a file. */
+  static parse(text: string): HtpasswdFile {
+    if (text.length > MAX_FILE_BYTES)
+      throw new SpandrelError('CONFIG_INVALID', 'access.htpasswdFile: larger than 16 MiB');
+    const hashes = new Map<string, string>();
+    const problems: string[] = [];
+    for (const [place, line] of text.split(/\r?\n/).entries()) {
+      if (/^\s*(#|$)/.test(line)) continue;
+      const colon = line.indexOf(':');
+      const [username, hash] = [line.slice(0, Math.max(0, colon)), line.slice(colon + 1).trim()];
+      if (username === '' || !BCRYPT.test(hash))
+        problems.push(`line ${place + 1}: expected user:hash with a bcrypt hash (htpasswd -B)`);
+      else if (hashes.has(username)) problems.push(`line ${place + 1}: this user has a line already`);
+      else hashes.set(username, hash.replace(/^\$2[ay]/, '$2b'));
+    }
+    if (problems.length > 0)
+      throw new SpandrelError('CONFIG_INVALID', `access.htpasswdFile: ${problems.join('; ')}`);
+    return new HtpasswdFile(hashes);
+  }
+
+  /** What to compare a password of `username` with; for a user that does not exist a hash that no password has. */
+  hashOf(username: string): { hash: string; exists: boolean } {
+    const hash = this.#hashes.get(username);
+    return hash === undefined ? { hash: this.#decoy, exists: false } : { hash, exists: true };
+  }
+}
+
+function costOf(hash: string): number {
+  return Number(BCRYPT.exec(hash)?.[1] ?? 0);
+}

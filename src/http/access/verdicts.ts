@@ -1,0 +1,63 @@
+import { createHmac, randomBytes } from 'node:crypto';
+
+import { BoundedMap } from '../../cache/bounded-map.ts';
+import { SingleFlight } from '../../cache/single-flight.ts';
+import type { Metrics } from '../../telemetry/metrics.ts';
+
+interface Entry<T> {
+  readonly verdict: T;
+  /** Milliseconds of `performance.now()`. */
+  readonly reachedAtMs: number;
+}
+
+export interface VerdictsOptions<T> {
+  /** How long a verdict is good. */
+  readonly lifetimeMs: (verdict: T) => number;
+  readonly metrics: Metrics;
+  /** Milliseconds on a clock that never goes back. */
+  readonly nowMs?: () => number;
+}
+
+const MAX_VERDICTS = 50_000;
+
+/**
+ * What was found about credentials, for a short while. They are known here by a keyed hash only, whose key lives as long as the
+ * process: what is kept is of no use to who reads it.
+ */
+export class Verdicts<T> {
+  readonly #options: VerdictsOptions<T>;
+  readonly #nowMs: () => number;
+  readonly #key = randomBytes(32);
+  readonly #entries = new BoundedMap<Entry<T>>({ maxEntries: MAX_VERDICTS });
+  readonly #flights: SingleFlight<T>;
+
+  constructor(options: VerdictsOptions<T>) {
+    this.#options = options;
+    this.#nowMs = options.nowMs ?? (() => performance.now());
+    this.#flights = new SingleFlight('access', options.metrics);
+  }
+
+  /**
+   * The verdict on `parts`, one of which is what the client has shown; found by `decide` if there is none that is still good.
+   * `decide` is told the last verdict and its age, however old. Requests that give the same `question` share one decision.
+   */
+  async get(
+    parts: readonly string[],
+    question: string,
+    decide: (last: { verdict: T; ageMs: number } | undefined) => Promise<{ verdict: T; keep: boolean }>,
+    signal: AbortSignal,
+  ): Promise<T> {
+    const name = createHmac('sha256', this.#key).update(JSON.stringify(parts)).digest('base64');
+    const entry = this.#entries.get(name);
+    const ageMs = entry === undefined ? 0 : this.#nowMs() - entry.reachedAtMs;
+    if (entry !== undefined && ageMs < this.#options.lifetimeMs(entry.verdict)) return entry.verdict;
+    const work = async (): Promise<T> => {
+      const { verdict, keep } = await decide(
+        entry === undefined ? undefined : { verdict: entry.verdict, ageMs },
+      );
+      if (keep) this.#entries.set(name, { verdict, reachedAtMs: this.#nowMs() });
+      return verdict;
+    };
+    return this.#flights.run(`${name} ${question}`, work, signal);
+  }
+}

@@ -1,0 +1,50 @@
+import type { Socket } from 'node:net';
+
+import type { NodeServer } from './create-server.ts';
+
+export interface ConnectionLimits {
+  readonly maxConnections: number;
+  readonly maxConnectionsPerAddress: number;
+}
+
+/** The open connections of a listener, TLS handshakes included. One too many is closed at once. */
+export class Connections {
+  readonly #server: NodeServer;
+  readonly #sockets = new Set<Socket>();
+  readonly #byAddress = new Map<string, number>();
+  #maxPerAddress: number;
+
+  constructor(server: NodeServer, limits: ConnectionLimits) {
+    this.#server = server;
+    this.#maxPerAddress = limits.maxConnectionsPerAddress;
+    server.maxConnections = limits.maxConnections;
+    server.on('connection', (socket: Socket) => this.#add(socket));
+  }
+
+  /** For connections that come from now on. */
+  replaceLimits({ maxConnections, maxConnectionsPerAddress }: ConnectionLimits): void {
+    this.#server.maxConnections = maxConnections;
+    this.#maxPerAddress = maxConnectionsPerAddress;
+  }
+
+  destroyAll(): void {
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  #add(socket: Socket): void {
+    const address = socket.remoteAddress ?? '';
+    const count = this.#byAddress.get(address) ?? 0;
+    if (count >= this.#maxPerAddress) {
+      socket.destroy();
+      return;
+    }
+    this.#sockets.add(socket);
+    this.#byAddress.set(address, count + 1);
+    socket.once('close', () => {
+      this.#sockets.delete(socket);
+      const left = (this.#byAddress.get(address) ?? 1) - 1;
+      if (left === 0) this.#byAddress.delete(address);
+      else this.#byAddress.set(address, left);
+    });
+  }
+}

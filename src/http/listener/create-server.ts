@@ -1,0 +1,69 @@
+import { createServer, type RequestListener, type Server } from 'node:http';
+import {
+  createSecureServer,
+  type Http2SecureServer,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
+  type ServerHttp2Session,
+} from 'node:http2';
+
+import { answerClientError } from './client-error.ts';
+import { contextOptions, type TlsMaterial } from './tls-material.ts';
+
+/** Bounds of what a client may send, and of how long it may take. */
+export interface ServerLimits {
+  /** For the TLS handshake, a request's head, and a body that nobody wants. */
+  readonly headersTimeoutMs: number;
+  readonly maxHeaderBytes: number;
+  /** Longest time in which nothing moves on a connection. */
+  readonly stallTimeoutMs: number;
+  readonly maxStreams: number;
+}
+
+export type NodeServer = Server | Http2SecureServer;
+
+/** Longer than the pause that load balancers make between requests on a connection (60 s, mostly). */
+const KEEP_ALIVE_MS = 72_000;
+const CHECK_INTERVAL_MS = 1_000;
+
+/** A server for `handler`: HTTP/1.1, and HTTP/2 where there is TLS and the client offers it. Does not listen yet. */
+export function createNodeServer(
+  handler: RequestListener,
+  limits: ServerLimits,
+  tls: TlsMaterial | undefined,
+): NodeServer {
+  const { headersTimeoutMs, maxHeaderBytes, stallTimeoutMs, maxStreams } = limits;
+  const http1 = {
+    maxHeaderSize: maxHeaderBytes,
+    headersTimeout: headersTimeoutMs,
+    // No request that is answered has a body.
+    requestTimeout: headersTimeoutMs,
+    connectionsCheckingInterval: Math.min(CHECK_INTERVAL_MS, headersTimeoutMs),
+    keepAliveTimeout: KEEP_ALIVE_MS,
+  };
+  let server: NodeServer;
+  if (tls === undefined) {
+    server = createServer(http1, handler);
+  } else {
+    server = createSecureServer(
+      {
+        ...contextOptions(tls),
+        ...(tls.clientCa === undefined ? {} : { requestCert: true, rejectUnauthorized: true }),
+        ...http1,
+        http1Options: http1,
+        allowHTTP1: true,
+        handshakeTimeout: headersTimeoutMs,
+        settings: { maxConcurrentStreams: maxStreams, maxHeaderListSize: maxHeaderBytes, enablePush: false },
+      } as Parameters<typeof createSecureServer>[0],
+      handler as unknown as (request: Http2ServerRequest, response: Http2ServerResponse) => void,
+    );
+    server.on('session', (session: ServerHttp2Session) => {
+      session.setTimeout(stallTimeoutMs, () => session.destroy());
+      // What breaks a connection is its client's affair, as without HTTP/2.
+      session.on('error', () => session.destroy());
+    });
+  }
+  server.setTimeout(stallTimeoutMs);
+  server.on('clientError', answerClientError);
+  return server;
+}

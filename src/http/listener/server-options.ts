@@ -1,0 +1,24 @@
+import type { RequestListener, Server } from 'node:http';
+
+import type { RawServerDefault } from 'fastify';
+
+import { createNodeServer, type ServerLimits } from './create-server.ts';
+import type { TlsMaterial } from './tls-material.ts';
+
+/** Options that make fastify use a server of {@link createNodeServer}. */
+export function serverOptions({
+  limits,
+  tls,
+}: {
+  readonly limits: ServerLimits;
+  readonly tls: TlsMaterial | undefined;
+}): {
+  readonly serverFactory: (handler: RequestListener) => RawServerDefault;
+} {
+  return {
+    // Fastify calls the methods that both kinds of server have.
+    serverFactory: (handler) => createNodeServer(handler, limits, tls) as Server,
+    // Only says how addresses are printed; the server has been made.
+    ...(tls === undefined ? {} : { https: {} }),
+  };
+}

@@ -1,0 +1,54 @@
+import { readFile } from 'node:fs/promises';
+import { createSecureContext } from 'node:tls';
+
+import { SpandrelError } from '../../core/errors.ts';
+
+/** Paths of PEM files. */
+export interface TlsFiles {
+  readonly cert: string | undefined;
+  readonly key: string | undefined;
+  readonly clientCa: string | undefined;
+}
+
+/** What a listener shows to its clients, and the authority whose certificates it wants to see. */
+export interface TlsMaterial {
+  readonly cert: Buffer;
+  readonly key: Buffer;
+  readonly clientCa?: Buffer;
+}
+
+/**
+ * The files of a listener; `undefined` where it has no TLS.
+ * @throws SpandrelError CONFIG_INVALID if one cannot be read or they do not fit together
+ */
+export async function readTlsMaterial(
+  listener: 'listen' | 'admin',
+  { cert, key, clientCa }: TlsFiles,
+): Promise<TlsMaterial | undefined> {
+  if (cert === undefined || key === undefined) return undefined;
+  const read = (name: keyof TlsFiles, path: string): Promise<Buffer> =>
+    readFile(path).catch((cause: Error) => {
+      throw new SpandrelError('CONFIG_INVALID', `${listener}.tls.${name}: ${cause.message}`, { cause });
+    });
+  const material = {
+    cert: await read('cert', cert),
+    key: await read('key', key),
+    ...(clientCa === undefined ? {} : { clientCa: await read('clientCa', clientCa) }),
+  };
+  try {
+    createSecureContext(contextOptions(material));
+  } catch (cause) {
+    throw new SpandrelError('CONFIG_INVALID', `${listener}.tls: ${(cause as Error).message}`, { cause });
+  }
+  return material;
+}
+
+/** Options of `tls.createSecureContext`, and of `setSecureContext`, which exchanges the material of a server in use. */
+export function contextOptions({ cert, key, clientCa }: TlsMaterial): {
+  cert: Buffer;
+  key: Buffer;
+  ca?: Buffer;
+  minVersion: 'TLSv1.2';
+} {
+  return { cert, key, ...(clientCa === undefined ? {} : { ca: clientCa }), minVersion: 'TLSv1.2' };
+}

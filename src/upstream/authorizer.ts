@@ -1,0 +1,18 @@
+import type { Secret } from '../core/secret.ts';
+import type { Challenge } from './challenge.ts';
+
+/** What proves somebody to an upstream. */
+export interface Authorizer {
+  /** The `Authorization` value for a request of `scope`, or `undefined` to ask without one. */
+  authorization(scope: string, signal: AbortSignal | undefined): Promise<Secret | undefined>;
+  /**
+   * The value that answers the challenges of a 401; `refused` is the one that was sent. `undefined` if there is nothing to answer with.
+   * @throws SpandrelError UNAUTHORIZED or an UPSTREAM_* code if a token service fails
+   */
+  answer(
+    scope: string,
+    challenges: readonly Challenge[],
+    refused: Secret | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<Secret | undefined>;
+}

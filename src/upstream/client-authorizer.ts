@@ -1,0 +1,60 @@
+import type { Secret } from '../core/secret.ts';
+import type { Authorizer } from './authorizer.ts';
+import type { Challenge } from './challenge.ts';
+import { mayReceiveCredentials } from './realm-rule.ts';
+import { fetchToken, parseRealm } from './token-request.ts';
+import type { Transport } from './transport.ts';
+
+export interface ClientAuthorizerOptions {
+  readonly upstream: string;
+  /** URL of the upstream. */
+  readonly base: URL;
+  readonly transport: Transport;
+  /** The client's `Authorization` value; none asks for what anybody may have. */
+  readonly authorization: Secret | undefined;
+  /** Whether challenges are answered, with a token if one is wanted; if not, the client's value is all that is sent. */
+  readonly answersChallenges: boolean;
+}
+
+/** Answers an upstream with what a client has sent to the proxy, and with nothing of the proxy's own. Keeps nothing. */
+export class ClientAuthorizer implements Authorizer {
+  readonly #options: ClientAuthorizerOptions;
+  readonly #isBasic: boolean;
+
+  constructor(options: ClientAuthorizerOptions) {
+    this.#options = options;
+    this.#isBasic = /^basic /i.test(options.authorization?.reveal() ?? '');
+  }
+
+  /** Basic credentials wait for a challenge: an upstream with a token service wants them there, and must not see them elsewhere. */
+  async authorization(): Promise<Secret | undefined> {
+    const { authorization, answersChallenges } = this.#options;
+    return this.#isBasic && answersChallenges ? undefined : authorization;
+  }
+
+  async answer(
+    scope: string,
+    challenges: readonly Challenge[],
+    refused: Secret | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<Secret | undefined> {
+    const { upstream, base, transport, authorization, answersChallenges } = this.#options;
+    if (!answersChallenges || refused !== undefined) return undefined;
+    const bearer = challenges.find(({ scheme }) => scheme === 'bearer');
+    if (bearer === undefined) {
+      const takesBasic = challenges.some(({ scheme }) => scheme === 'basic');
+      return takesBasic && this.#isBasic ? authorization : undefined;
+    }
+    const realm = parseRealm(upstream, bearer);
+    const token = await fetchToken(transport, {
+      upstream,
+      base,
+      realm,
+      service: bearer.parameters.get('service'),
+      scope: bearer.parameters.get('scope') ?? (scope === '' ? undefined : scope),
+      credentials: this.#isBasic && mayReceiveCredentials(realm, base) ? authorization : undefined,
+      signal: signal ?? new AbortController().signal,
+    });
+    return token.authorization;
+  }
+}

@@ -1,0 +1,61 @@
+import type * as Bcrypt from 'bcrypt';
+import { hash } from 'bcrypt';
+import { describe, expect, it, vi } from 'vitest';
+
+import { HtpasswdAccess } from '../../../src/http/access/htpasswd-access.ts';
+import { HtpasswdFile } from '../../../src/http/access/htpasswd-file.ts';
+import { Metrics } from '../../../src/telemetry/metrics.ts';
+import { basic } from '../../helpers/private-registry.ts';
+
+const compared: string[] = [];
+vi.mock('bcrypt', async (load) => {
+  const real = await load<typeof Bcrypt>();
+  return {
+    ...real,
+    compare: (password: string, against: string) => {
+      compared.push(against);
+      return real.compare(password, against);
+    },
+  };
+});
+
+const REST = { path: { route: 'base' }, target: undefined, signal: new AbortController().signal } as const;
+
+async function createAccess(costs: Record<string, number>): Promise<HtpasswdAccess> {
+  const lines = await Promise.all(
+    Object.entries(costs).map(async ([user, cost]) => `${user}:${await hash(`pw-${user}`, cost)}`),
+  );
+  const file = HtpasswdFile.parse(lines.join('\n'));
+  return new HtpasswdAccess({ file, lifetimeMs: 60_000, metrics: new Metrics() });
+}
+
+describe('the work of a password check', () => {
+  it('is one comparison of the same cost, whether or not the user exists', async () => {
+    const access = await createAccess({ alice: 6, bob: 6 });
+    for (const user of ['alice', 'nobody']) {
+      compared.length = 0;
+      const authorization = basic(user, 'wrong');
+      expect((await access.check({ ...REST, authorization }))?.status).toBe(401);
+      expect(compared.map((against) => against.slice(0, 7))).toEqual(['$2b$06$']);
+    }
+  });
+
+  it('has no password that makes an unknown user', async () => {
+    const access = await createAccess({ alice: 4 });
+    for (const password of ['', 'x', 'pw-alice'])
+      expect((await access.check({ ...REST, authorization: basic('nobody', password) }))?.status).toBe(401);
+  });
+
+  it('is bounded: what is beyond the queue is overload, at once', async () => {
+    const access = await createAccess({ alice: 5 });
+    const guesses = Array.from({ length: 300 }, (_, place) =>
+      access.check({ ...REST, authorization: basic('alice', `guess ${place}`) }).then(
+        (answer) => String(answer?.status),
+        (error: { code: string }) => error.code,
+      ),
+    );
+    const outcomes = await Promise.all(guesses);
+    expect(outcomes.filter((outcome) => outcome === '401')).toHaveLength(202);
+    expect(outcomes.filter((outcome) => outcome === 'OVERLOADED')).toHaveLength(98);
+  });
+});
