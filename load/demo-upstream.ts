@@ -1,9 +1,14 @@
+import type { JsonFaultRule } from '../src/demo/control-server.ts';
+import type { DemoRegistryOptions } from '../src/demo/demo-registry.ts';
 import type { DemoServiceOptions } from '../src/demo/demo-service.ts';
 import { ManagedProcess } from './managed-process.ts';
+import type { SampleImage } from './sample-image.ts';
 
-const MAIN = new URL('../src/demo/serve-demo-registry.ts', import.meta.url).pathname;
+const DEMO_MAIN = new URL('../src/demo/serve-demo-registry.ts', import.meta.url).pathname;
 
-/** The demo registry in a process of its own, holding the generated image as `app:latest`. */
+const SAMPLE_MAIN = new URL('./sample-upstream-main.ts', import.meta.url).pathname;
+
+/** The demo registry in a process of its own. */
 export class DemoUpstream implements AsyncDisposable {
   readonly url: string;
   readonly #controlUrl: string;
@@ -15,10 +20,22 @@ export class DemoUpstream implements AsyncDisposable {
     this.#controlUrl = addresses.controlUrl;
   }
 
+  /** With the generated image as `app:latest`. */
   static async start(options: DemoServiceOptions): Promise<DemoUpstream> {
+    return await DemoUpstream.#launch(DEMO_MAIN, { image: { seed: 'spandrel' }, ...options });
+  }
+
+  /** With sample images, each as `<repository>:latest`. */
+  static async startWith(
+    images: readonly SampleImage[],
+    registry: DemoRegistryOptions,
+  ): Promise<DemoUpstream> {
+    return await DemoUpstream.#launch(SAMPLE_MAIN, { registry, images });
+  }
+
+  static async #launch(script: string, options: unknown): Promise<DemoUpstream> {
     const child = await ManagedProcess.start({
-      script: MAIN,
-      args: [JSON.stringify({ image: { seed: 'spandrel' }, ...options })],
+      args: [script, JSON.stringify(options)],
       ready: /^\{/,
       stream: 'stdout',
     });
@@ -36,6 +53,19 @@ export class DemoUpstream implements AsyncDisposable {
       requestCount: number;
       bytesSent: number;
     };
+  }
+
+  /** From now on, these go wrong; nothing does for an empty list. */
+  async setFaults(rules: readonly JsonFaultRule[]): Promise<void> {
+    const response = await fetch(`${this.#controlUrl}/faults`, {
+      method: 'POST',
+      body: JSON.stringify(rules),
+    });
+    if (!response.ok) throw new Error(`the upstream refuses the faults: ${await response.text()}`);
+  }
+
+  cpuSeconds(): Promise<number> {
+    return this.#process.cpuSeconds();
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -1,32 +1,42 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
 
-/** A child process that says on its first line that it is ready, and that is ended with whoever started it. */
+const READY_TRIES = 200;
+const READY_PAUSE_MS = 50;
+const KILOBYTE = 1024;
+
+/** A program to run; what it writes is kept for the error if it ends too early. */
+export interface ProgramOptions {
+  /** Node when not given. */
+  readonly command?: string;
+  readonly args: readonly string[];
+  readonly environment?: Readonly<Record<string, string>>;
+}
+
+/** A child process that is ended with whoever started it. */
 export class ManagedProcess implements AsyncDisposable {
   readonly #child: ChildProcess;
   /** The line that matched. */
   readonly readyLine: string;
 
-  private constructor(child: ChildProcess, readyLine: string) {
+  private constructor(child: ChildProcess, readyLine = '') {
     this.#child = child;
     this.readyLine = readyLine;
   }
 
-  /** Start `node script …args`; resolves when a line of `stream` matches. */
-  static async start(options: {
-    script: string;
-    args?: readonly string[];
-    environment?: Readonly<Record<string, string>>;
-    ready: RegExp;
-    stream: 'stdout' | 'stderr';
-  }): Promise<ManagedProcess> {
-    const { script, args = [], environment = {}, ready, stream } = options;
-    const child = spawn(process.execPath, [script, ...args], {
-      env: { ...process.env, ...environment },
-      stdio: ['ignore', stream === 'stdout' ? 'pipe' : 'ignore', stream === 'stderr' ? 'pipe' : 'inherit'],
-    });
+  /** Start it; resolves when a line of `stream` matches `ready`. */
+  static async start(
+    options: ProgramOptions & { ready: RegExp; stream: 'stdout' | 'stderr' },
+  ): Promise<ManagedProcess> {
+    const { ready, stream } = options;
+    const child = launch(options, [
+      'ignore',
+      stream === 'stdout' ? 'pipe' : 'ignore',
+      stream === 'stderr' ? 'pipe' : 'inherit',
+    ]);
     const output = child[stream];
     if (output === null) throw new Error('the stream of the child is not a pipe');
     const seen: string[] = [];
@@ -36,9 +46,27 @@ export class ManagedProcess implements AsyncDisposable {
         seen.push(text);
         if (ready.test(text)) resolve(text);
       });
-      child.once('exit', () => reject(new Error(`${script} ended before it was ready:\n${seen.join('\n')}`)));
+      child.once('exit', () => reject(earlyEnd(options, seen.join('\n'))));
     });
     return new ManagedProcess(child, line);
+  }
+
+  /** Start it; resolves when it answers at `url`, whatever that answer is. */
+  static async startServer(options: ProgramOptions & { url: string }): Promise<ManagedProcess> {
+    const child = launch(options, ['ignore', 'ignore', 'inherit']);
+    const started = new ManagedProcess(child);
+    for (let tries = 0; tries < READY_TRIES; tries++) {
+      if (child.exitCode !== null) throw earlyEnd(options, '');
+      try {
+        await (await fetch(options.url)).arrayBuffer();
+        return started;
+      } catch {
+        // It does not listen yet.
+        await sleep(READY_PAUSE_MS);
+      }
+    }
+    await started[Symbol.asyncDispose]();
+    throw new Error(`${options.command} does not answer at ${options.url}`);
   }
 
   get pid(): number {
@@ -48,23 +76,61 @@ export class ManagedProcess implements AsyncDisposable {
   /** Most memory it has ever held, in bytes (Linux). */
   async peakMemoryBytes(): Promise<number> {
     const status = await readFile(`/proc/${this.pid}/status`, 'utf8');
-    return Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1] ?? 0) * 1024;
+    return Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1] ?? 0) * KILOBYTE;
   }
 
-  /** Processor time so far, user and system, in seconds (Linux). */
+  /** Memory that it holds, in bytes (Linux). */
+  async memoryBytes(): Promise<number> {
+    const status = await readFile(`/proc/${this.pid}/status`, 'utf8');
+    return Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1] ?? 0) * KILOBYTE;
+  }
+
+  /** Files, sockets and pipes that it has open (Linux). */
+  async openDescriptors(): Promise<number> {
+    return (await readdir(`/proc/${this.pid}/fd`)).length;
+  }
+
+  /** Processor time so far of it and its children, user and system, in seconds (Linux). */
   async cpuSeconds(): Promise<number> {
-    const stat = await readFile(`/proc/${this.pid}/stat`, 'utf8');
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+    const children = await readFile(`/proc/${this.pid}/task/${this.pid}/children`, 'utf8');
+    const pids = [String(this.pid), ...children.split(' ').filter((pid) => pid !== '')];
+    const seconds = await Promise.all(pids.map(processSeconds));
+    return seconds.reduce((sum, value) => sum + value, 0);
+  }
+
+  /** As a power cut would. */
+  async kill(): Promise<void> {
+    await this.#end('SIGKILL');
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#end('SIGTERM');
+  }
+
+  async #end(signal: NodeJS.Signals): Promise<void> {
     if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
     const exited = once(this.#child, 'exit');
-    this.#child.kill('SIGTERM');
+    this.#child.kill(signal);
     await exited;
   }
 }
 
 /** USER_HZ, 100 on every Linux that Node runs on. */
 const TICKS_PER_SECOND = 100;
+
+async function processSeconds(pid: string): Promise<number> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+}
+
+function launch(
+  { command = process.execPath, args, environment = {} }: ProgramOptions,
+  stdio: ('ignore' | 'pipe' | 'inherit')[],
+): ChildProcess {
+  return spawn(command, args, { env: { ...process.env, ...environment }, stdio });
+}
+
+function earlyEnd({ command = 'node', args }: ProgramOptions, output: string): Error {
+  return new Error(`${command} ${args.join(' ')} ended before it was ready:\n${output}`);
+}

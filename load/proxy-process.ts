@@ -1,10 +1,11 @@
 import { ManagedProcess } from './managed-process.ts';
+import type { Peer } from './peers/peer.ts';
 import type { ReportRow } from './scenario.ts';
 
 const MAIN = new URL('../dist/cli/bin.js', import.meta.url).pathname;
 
 /** The built proxy as a process of its own, in front of one upstream. */
-export class ProxyProcess implements AsyncDisposable {
+export class ProxyProcess implements Peer {
   readonly url: string;
   readonly #adminUrl: string;
   readonly #process: ManagedProcess;
@@ -22,8 +23,7 @@ export class ProxyProcess implements AsyncDisposable {
     environment?: Readonly<Record<string, string>>;
   }): Promise<ProxyProcess> {
     const child = await ManagedProcess.start({
-      script: MAIN,
-      args: ['serve'],
+      args: [MAIN, 'serve'],
       environment: {
         SPANDREL_LISTEN_PORT: '0',
         SPANDREL_ADMIN_PORT: '0',
@@ -37,6 +37,18 @@ export class ProxyProcess implements AsyncDisposable {
     });
     const [, url = '', adminUrl = ''] = /API at (\S+), operations at (\S+)/.exec(child.readyLine) ?? [];
     return new ProxyProcess(child, url, adminUrl);
+  }
+
+  repositoryOf(repository: string): string {
+    return `demo/${repository}`;
+  }
+
+  cpuSeconds(): Promise<number> {
+    return this.#process.cpuSeconds();
+  }
+
+  peakMemoryBytes(): Promise<number> {
+    return this.#process.peakMemoryBytes();
   }
 
   /** Empty the blob store; indexes stay. */

@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 
+import { describeNetwork } from './own-network.ts';
 import type { ReportRow, Scenario } from './scenario.ts';
 
 /** The rows as an aligned table for a terminal. */
@@ -27,6 +28,7 @@ export async function saveResults(scenario: Scenario, rows: readonly ReportRow[]
     commit: execFileSync('git', ['rev-parse', '--short', 'HEAD']).toString().trim(),
     node: process.version,
     processor: `${cpus().length} x ${processor?.model ?? 'unknown'}`,
+    network: describeNetwork(),
     rows,
   };
   await writeFile(file, `${JSON.stringify(result, undefined, 2)}\n`);

@@ -2,6 +2,8 @@
 export interface Scenario {
   readonly name: string;
   readonly question: string;
+  /** Programs of Debian that it needs. */
+  readonly tools?: readonly string[];
   /** Run it; progress goes to `log`. */
   run(options: ScenarioOptions): Promise<readonly ReportRow[]>;
 }
@@ -9,6 +11,8 @@ export interface Scenario {
 export interface ScenarioOptions {
   /** Numbers of clients at once, one after another. */
   readonly clients: readonly number[];
+  /** Whether a peer of this name is not to be measured. */
+  readonly isLeftOut: (peer: string) => boolean;
   readonly log: (line: string) => void;
 }
 

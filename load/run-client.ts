@@ -1,0 +1,36 @@
+import { execFile } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+import { promisify } from 'node:util';
+
+const MAX_OUTPUT_BYTES = 64 * 2 ** 20;
+/** USER_HZ, 100 on every Linux that Node runs on. */
+const TICKS_PER_SECOND = 100;
+
+/** What a process of clients has printed, and what it has cost. */
+export interface ClientRun<Result> {
+  readonly result: Result;
+  readonly cpuSeconds: number;
+}
+
+/** Run a script of ours that takes its options as JSON and prints its result as JSON; only one client may run at a time. */
+export async function runClient<Result>(script: string, options: unknown): Promise<ClientRun<Result>> {
+  return await runProgram(process.execPath, [script, JSON.stringify(options)]);
+}
+
+/** Run any program whose last line of output is JSON; only one client may run at a time. */
+export async function runProgram<Result>(
+  command: string,
+  args: readonly string[],
+): Promise<ClientRun<Result>> {
+  const before = await endedChildrenSeconds();
+  const { stdout } = await promisify(execFile)(command, args, { maxBuffer: MAX_OUTPUT_BYTES });
+  const last = stdout.trimEnd().split('\n').at(-1) ?? '';
+  return { result: JSON.parse(last) as Result, cpuSeconds: (await endedChildrenSeconds()) - before };
+}
+
+/** Processor time of all children of this process that have ended. */
+async function endedChildrenSeconds(): Promise<number> {
+  const stat = await readFile('/proc/self/stat', 'utf8');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[13]) + Number(fields[14])) / TICKS_PER_SECOND;
+}

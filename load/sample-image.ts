@@ -1,0 +1,89 @@
+import { createHash } from 'node:crypto';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { buildLayer } from '../src/demo/build-layer.ts';
+import { LayerTree } from '../src/demo/layer-tree.ts';
+import { Random } from '../src/demo/random.ts';
+
+/** A blob of a {@link SampleImage}. */
+export interface SampleBlob {
+  readonly digest: string;
+  readonly mediaType: string;
+  readonly size: number;
+  /** Where its bytes are. */
+  readonly path: string;
+}
+
+/** An image for linux/amd64 whose tag `latest` is an image manifest; all of it lies in files. Can be written as JSON. */
+export interface SampleImage {
+  readonly repository: string;
+  readonly manifest: SampleBlob;
+  readonly config: SampleBlob;
+  /** The largest first. */
+  readonly layers: readonly SampleBlob[];
+  /** Config and layers: what a pull moves, manifest aside. */
+  readonly bytes: number;
+}
+
+const MIB = 2 ** 20;
+/** Of machine code and the like, which gzip halves. */
+const FILE_BYTES = 10 * MIB;
+
+/** Name of the folder of the blobs, whose files are named by the hex digits of the digest, as in an OCI layout. */
+export const BLOB_FOLDER = 'blobs/sha256';
+
+/**
+ * Make an image with one dominating layer and two small ones, all gzip, and write its blobs below `folder`.
+ * @param layerMib size of the tar of the large layer; its gzip has a little less than half of that
+ */
+export async function writeSampleImage(
+  folder: string,
+  { repository, layerMib }: { repository: string; layerMib: number },
+): Promise<SampleImage> {
+  await mkdir(join(folder, BLOB_FOLDER), { recursive: true });
+  const random = new Random(`load/${repository}`);
+  const large = new LayerTree(random.fork('large'));
+  for (let file = 0; file < layerMib * MIB; file += FILE_BYTES)
+    large.file(`opt/lib${file / FILE_BYTES}.so`, 'binary', FILE_BYTES);
+  const middle = new LayerTree(random.fork('middle'));
+  for (let file = 0; file < 200; file++) middle.file(`srv/app/module${file}.py`, 'source', 32 * 1024);
+  const small = new LayerTree(random.fork('small'));
+  small.file('etc/app/settings.json', 'json', 256 * 1024);
+
+  const layers: SampleBlob[] = [];
+  const diffIds: string[] = [];
+  for (const tree of [large, middle, small]) {
+    const { bytes, diffId, mediaType } = await buildLayer(tree, 'gzip');
+    layers.push(await writeBlob(folder, mediaType, bytes));
+    diffIds.push(diffId);
+  }
+  const config = await writeJson(folder, 'application/vnd.oci.image.config.v1+json', {
+    architecture: 'amd64',
+    os: 'linux',
+    rootfs: { type: 'layers', diff_ids: diffIds },
+  });
+  const manifest = await writeJson(folder, 'application/vnd.oci.image.manifest.v1+json', {
+    schemaVersion: 2,
+    mediaType: 'application/vnd.oci.image.manifest.v1+json',
+    config: describe(config),
+    layers: layers.map(describe),
+  });
+  const bytes = [config, ...layers].reduce((total, { size }) => total + size, 0);
+  return { repository, manifest, config, layers, bytes };
+}
+
+function describe({ path: _path, ...descriptor }: SampleBlob): Omit<SampleBlob, 'path'> {
+  return descriptor;
+}
+
+async function writeJson(folder: string, mediaType: string, value: unknown): Promise<SampleBlob> {
+  return await writeBlob(folder, mediaType, Buffer.from(JSON.stringify(value)));
+}
+
+async function writeBlob(folder: string, mediaType: string, bytes: Uint8Array): Promise<SampleBlob> {
+  const hex = createHash('sha256').update(bytes).digest('hex');
+  const path = join(folder, BLOB_FOLDER, hex);
+  await writeFile(path, bytes);
+  return { digest: `sha256:${hex}`, mediaType, size: bytes.length, path };
+}

@@ -1,0 +1,26 @@
+// A registry in a process of its own that serves sample images: `node sample-upstream-main.ts '{"registry":{…},"images":[…]}'` prints
+// one line, `{"url","controlUrl"}`, when it is ready, and runs until it is killed.
+import { readFile } from 'node:fs/promises';
+import { writeSync } from 'node:fs';
+
+import type { Digest } from '../src/core/digest.ts';
+import { startControlServer } from '../src/demo/control-server.ts';
+import { DemoRegistry, type DemoRegistryOptions } from '../src/demo/demo-registry.ts';
+import type { SampleImage } from './sample-image.ts';
+
+const STANDARD_OUTPUT = 1;
+
+const { registry: options, images } = JSON.parse(process.argv[2] ?? '') as {
+  registry: DemoRegistryOptions;
+  images: readonly SampleImage[];
+};
+const registry = await DemoRegistry.start(options);
+for (const { repository, manifest, config, layers } of images) {
+  for (const { digest, path } of [config, ...layers])
+    await registry.addBlob(repository, new Uint8Array(await readFile(path)), digest as Digest);
+  const document = await readFile(manifest.path);
+  registry.addManifest(repository, manifest.digest, document, manifest.mediaType);
+  registry.addManifest(repository, 'latest', document, manifest.mediaType);
+}
+const { url: controlUrl } = await startControlServer(registry);
+writeSync(STANDARD_OUTPUT, `${JSON.stringify({ url: registry.url, controlUrl })}\n`);

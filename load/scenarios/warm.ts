@@ -1,0 +1,192 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { seededRandom } from '../../test/helpers/seeded-random.ts';
+import { BlobChecker } from '../blob-checker.ts';
+import { DemoUpstream } from '../demo-upstream.ts';
+import { DockerRegistryMirror } from '../peers/docker-registry-mirror.ts';
+import { Nginx } from '../peers/nginx.ts';
+import type { Peer } from '../peers/peer.ts';
+import { percentile } from '../percentile.ts';
+import { ProxyProcess } from '../proxy-process.ts';
+import { ReceivingConnection } from '../receiving-connection.ts';
+import { runClient, runProgram } from '../run-client.ts';
+import { type SampleBlob, writeSampleImage } from '../sample-image.ts';
+import type { ReportRow, Scenario } from '../scenario.ts';
+import type { WholeBlobsResult } from '../whole-blobs-main.ts';
+
+const REPOSITORY = 'app';
+const LAYER_MIB = 130;
+const CONNECTIONS = 16;
+const RANGE_BYTES = 64 * 1024;
+const ROUNDS = 5;
+const SECONDS = 3;
+const CHECKED_RANGES = 200;
+const SEED = 20;
+
+const WHOLE_MAIN = new URL('../whole-blobs-main.ts', import.meta.url).pathname;
+const RANGES_SCRIPT = new URL('../random-ranges.lua', import.meta.url).pathname;
+
+interface Sample {
+  readonly bytes: number;
+  readonly answers: number;
+  readonly seconds: number;
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+  readonly serverSeconds: number;
+  readonly clientSeconds: number;
+}
+
+type Load = (peer: Peer, blob: SampleBlob) => Promise<Omit<Sample, 'serverSeconds'>>;
+
+/** A blob that is there, whole and in ranges. */
+export const warm: Scenario = {
+  name: 'warm',
+  question: 'A blob that is there: how fast is it sent, whole and in ranges of 64 KiB?',
+  tools: ['nginx', 'docker-registry', 'wrk'],
+  async run({ log, isLeftOut }) {
+    const folder = await mkdtemp(join(tmpdir(), 'spandrel-load-'));
+    try {
+      await using stack = new AsyncDisposableStack();
+      log('making an image');
+      const image = await writeSampleImage(folder, { repository: REPOSITORY, layerMib: LAYER_MIB });
+      const [blob] = image.layers;
+      if (blob === undefined) throw new Error('the image has no layers');
+      const upstream = stack.use(await DemoUpstream.startWith([image], {}));
+      const root = join(folder, 'proxy');
+      const peers = new Map<string, Peer>([
+        ['proxy', stack.use(await ProxyProcess.start({ upstreamUrl: upstream.url, root }))],
+        ['nginx sendfile', stack.use(await Nginx.serveFiles(join(folder, 'nginx'), folder))],
+      ]);
+      if (!isLeftOut('docker-registry')) {
+        const registry = await DockerRegistryMirror.start(join(folder, 'registry'), upstream.url);
+        peers.set('docker-registry', stack.use(registry));
+      }
+      for (const [name, peer] of peers) {
+        log(`${name}: filling and checking`);
+        await check(peer, blob);
+      }
+      return [
+        ...(await compare('whole', peers, blob, fetchWhole, log)),
+        ...(await compare('64 KiB ranges', peers, blob, fetchRanges, log)),
+      ];
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+  },
+};
+
+/** The whole blob twice, and random ranges, byte by byte. */
+async function check(peer: Peer, blob: SampleBlob): Promise<void> {
+  const repository = peer.repositoryOf(REPOSITORY);
+  const checker = new BlobChecker(repository);
+  using connection = await ReceivingConnection.open(peer.url, ReceivingConnection.receiveBuffer());
+  await checker.fetch(connection, blob);
+  // docker-registry stores the blob behind the answer, and sends it whole until then, whatever range is asked for.
+  for (let status = 0; status !== 206;) {
+    ({ status } = await connection.get(`/v2/${repository}/blobs/${blob.digest}`, { range: '0-0' }));
+  }
+  await checker.fetch(connection, blob);
+  const random = seededRandom(SEED);
+  for (let count = 0; count < CHECKED_RANGES; count++) {
+    const start = Math.floor(random() * (blob.size - RANGE_BYTES));
+    await checker.fetch(connection, blob, { start, end: start + RANGE_BYTES });
+  }
+}
+
+/** All peers in turn, and again; the first round is not counted. */
+async function compare(
+  what: string,
+  peers: ReadonlyMap<string, Peer>,
+  blob: SampleBlob,
+  load: Load,
+  log: (line: string) => void,
+): Promise<ReportRow[]> {
+  const samples = new Map<string, Sample[]>([...peers.keys()].map((name) => [name, []]));
+  for (let round = 0; round <= ROUNDS; round++) {
+    log(`${what}: round ${round} of ${ROUNDS}`);
+    for (const [name, peer] of peers) {
+      const before = await peer.cpuSeconds();
+      const sample = await load(peer, blob);
+      const serverSeconds = (await peer.cpuSeconds()) - before;
+      if (round > 0) samples.get(name)?.push({ ...sample, serverSeconds });
+    }
+  }
+  const reference = samples.get('nginx sendfile') ?? [];
+  return [...samples].map(([name, own]) => ({ what, peer: name, ...describe(own, reference) }));
+}
+
+/** Medians over the rounds; ratios are of the same round. */
+function describe(own: readonly Sample[], reference: readonly Sample[]): ReportRow {
+  const median = (measure: (sample: Sample) => number, digits: number): number =>
+    Number(percentile(own.map(measure), 0.5).toFixed(digits));
+  const speed = ({ bytes, seconds }: Sample): number => bytes / seconds;
+  const serverCost = ({ serverSeconds, bytes }: Sample): number => serverSeconds / bytes;
+  const paired = (measure: (sample: Sample) => number): number[] =>
+    own.map((sample, round) => measure(sample) / measure(reference[round] ?? sample));
+  const speeds = own.map((sample) => speed(sample) / 1e6);
+  return {
+    'MB/s': median((sample) => speed(sample) / 1e6, 0),
+    'MB/s, slowest to fastest round': `${Math.min(...speeds).toFixed(0)}-${Math.max(...speeds).toFixed(0)}`,
+    '÷ nginx': Number(percentile(paired(speed), 0.5).toFixed(2)),
+    'answers/s': median(({ answers, seconds }) => answers / seconds, 0),
+    'p50 ms': median(({ p50Ms }) => p50Ms, 2),
+    'p99 ms': median(({ p99Ms }) => p99Ms, 2),
+    'server CPU s/GB': median((sample) => serverCost(sample) * 1e9, 3),
+    'client CPU s/GB': median(({ clientSeconds, bytes }) => (clientSeconds / bytes) * 1e9, 3),
+    'server cores': median(({ serverSeconds, seconds }) => serverSeconds / seconds, 2),
+    'client cores': median(({ clientSeconds, seconds }) => clientSeconds / seconds, 2),
+  };
+}
+
+async function fetchWhole(peer: Peer, blob: SampleBlob): Promise<Omit<Sample, 'serverSeconds'>> {
+  const { result, cpuSeconds } = await runClient<WholeBlobsResult>(WHOLE_MAIN, {
+    url: peer.url,
+    repository: peer.repositoryOf(REPOSITORY),
+    blob,
+    connections: CONNECTIONS,
+    seconds: SECONDS,
+    isChecked: false,
+  });
+  return {
+    bytes: result.bytes,
+    answers: result.blobMs.length,
+    seconds: result.seconds,
+    p50Ms: percentile(result.blobMs, 0.5),
+    p99Ms: percentile(result.blobMs, 0.99),
+    clientSeconds: cpuSeconds,
+  };
+}
+
+async function fetchRanges(peer: Peer, blob: SampleBlob): Promise<Omit<Sample, 'serverSeconds'>> {
+  const path = `/v2/${peer.repositoryOf(REPOSITORY)}/blobs/${blob.digest}`;
+  const { result, cpuSeconds } = await runProgram<{
+    requests: number;
+    microseconds: number;
+    failed: number;
+    p50: number;
+    p99: number;
+  }>('wrk', [
+    '--threads=1',
+    `--connections=${CONNECTIONS}`,
+    `--duration=${SECONDS}s`,
+    `--script=${RANGES_SCRIPT}`,
+    peer.url,
+    '--',
+    path,
+    String(blob.size),
+    String(RANGE_BYTES),
+    String(SEED),
+  ]);
+  const { requests, failed, microseconds } = result;
+  if (failed > 0) throw new Error(`${failed} of ${requests} ranges failed`);
+  return {
+    bytes: requests * RANGE_BYTES,
+    answers: requests,
+    seconds: microseconds / 1e6,
+    p50Ms: result.p50 / 1000,
+    p99Ms: result.p99 / 1000,
+    clientSeconds: cpuSeconds,
+  };
+}
