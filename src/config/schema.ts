@@ -158,6 +158,11 @@ export const CONFIG_KEYS = {
     300_000,
     'a connection on which nothing moves for so long is closed; longer than any wait for an upstream or an index',
   ),
+  'limits.stalledClientMs': key(
+    whole(1),
+    60_000,
+    'a client that takes nothing of an answer for so long is cut off',
+  ),
   'limits.maxHeaderBytes': key(size(1024), '32KiB', 'size of a request head'),
   'limits.requestsPerSecond': optional(
     whole(1),

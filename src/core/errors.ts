@@ -98,6 +98,11 @@ export const ERRORS = {
   ),
   OVERLOADED: entry(503, true, 'Too much is going on; try again in a moment.'),
   INDEX_PENDING: entry(503, true, 'The index is being built; try again in a moment.'),
+  ANSWER_PENDING: entry(
+    503,
+    true,
+    'The answer takes longer than this client waits; the work goes on, so ask again.',
+  ),
   SHUTTING_DOWN: entry(503, true, 'The proxy is being stopped.'),
   CONFIG_INVALID: entry(500, false, 'The configuration cannot be used; every problem is listed.'),
   INTERNAL: entry(500, false, 'A defect in the proxy; the log has the request id and the cause.'),

@@ -7,6 +7,7 @@ import { ERRORS, isSpandrelError, SpandrelError } from '../core/errors.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Answer } from './answer.ts';
+import { AnswerDeadline } from './answer-deadline.ts';
 import { answerError } from './error-answer.ts';
 import { serverOptions } from './listener/server-options.ts';
 import type { ServerLimits } from './listener/create-server.ts';
@@ -19,7 +20,7 @@ export interface RegistryServerDeps extends RegistryDeps {
   readonly metrics: Metrics;
   readonly logger: Logger;
   readonly tls: TlsMaterial | undefined;
-  readonly limits: ServerLimits;
+  readonly limits: ServerLimits & { readonly stalledClientMs: number };
 }
 
 /** The one route that fastify sees for everything below `/v2/`; the path is parsed from the original URL. */
@@ -61,6 +62,8 @@ async function serve(
   // A connection that was busy when the server was closed would stay open until its client has enough of it.
   response.once('finish', () => setImmediate(() => server.listening || server.closeIdleConnections()));
   response.once('close', () => gone.abort(new Error('the client has gone')));
+  using deadline = new AnswerDeadline(response, request.headers['user-agent'], gone.signal);
+  const { signal } = deadline;
   let route: RouteName | 'unknown' = 'unknown';
   let result: SendResult;
   try {
@@ -69,10 +72,14 @@ async function serve(
       request.raw,
       request.originalUrl,
       request.ip,
-      gone.signal,
+      signal,
       (name) => (route = name),
     );
-    result = await sendAnswer(response, answer, { head: request.method === 'HEAD', signal: gone.signal });
+    result = await sendAnswer(response, answer, {
+      head: request.method === 'HEAD',
+      signal,
+      stallTimeoutMs: deps.limits.stalledClientMs,
+    });
   } catch (error) {
     result = await sendError(deps, request, response, error, gone.signal);
   }
@@ -133,7 +140,11 @@ async function sendError(
   if (!isSpandrelError(error)) request.log.error({ err: error }, 'defect');
   else if (ERRORS[error.code].status >= 500)
     deps.logger.warn({ code: error.code, cause: describeCause(error) }, error.message);
-  return sendAnswer(response, answerError(error), { head: request.method === 'HEAD', signal });
+  return sendAnswer(response, answerError(error), {
+    head: request.method === 'HEAD',
+    signal,
+    stallTimeoutMs: deps.limits.stalledClientMs,
+  });
 }
 
 function describeCause(error: Error): string | undefined {

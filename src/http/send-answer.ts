@@ -20,8 +20,9 @@ export interface SendResult {
 export async function sendAnswer(
   response: ServerResponse,
   answer: Answer,
-  options: { head: boolean; signal: AbortSignal },
+  options: { head: boolean; signal: AbortSignal; stallTimeoutMs: number },
 ): Promise<SendResult> {
+  cutWhenStalled(response, options.stallTimeoutMs);
   try {
     if (options.head || answer.body === undefined) return finish(response, answer, undefined);
     if (typeof answer.body !== 'function') return finish(response, answer, answer.body);
@@ -39,6 +40,17 @@ export async function sendAnswer(
   } finally {
     await answer.dispose?.();
   }
+}
+
+/**
+ * A client that takes nothing of what waits for it is cut off: it holds a connection, a chunk and the blob that it reads. The
+ * socket's own timer counts, which any progress of a write begins anew; while nothing waits, it is we who are slow.
+ */
+function cutWhenStalled(response: ServerResponse, stallTimeoutMs: number): void {
+  response.setTimeout(stallTimeoutMs, () => {
+    const waiting = response.writableLength + (response.socket?.writableLength ?? 0);
+    if (waiting > 0) response.destroy(new Error('the client has stopped reading'));
+  });
 }
 
 function finish(response: ServerResponse, answer: Answer, body: Uint8Array | undefined): SendResult {

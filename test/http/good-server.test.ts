@@ -1,0 +1,190 @@
+import { randomBytes } from 'node:crypto';
+import { connect, type Socket } from 'node:net';
+
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import { digestOf } from '../../src/core/digest.ts';
+import { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import { RunningApp } from '../helpers/running-app.ts';
+
+const LARGE = randomBytes(32 * 2 ** 20);
+const large = digestOf(LARGE);
+const MANIFEST = Buffer.from('{"schemaVersion":2}');
+const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json';
+
+let stack: AsyncDisposableStack;
+let upstream: DemoRegistry;
+
+beforeEach(async () => {
+  stack = new AsyncDisposableStack();
+  upstream = stack.use(await DemoRegistry.start());
+  upstream.addManifest('app', '1.0', MANIFEST, MANIFEST_TYPE);
+  await upstream.addBlob('app', LARGE, large);
+});
+
+afterEach(() => stack.disposeAsync());
+
+async function start(environment: Record<string, string> = {}): Promise<RunningApp> {
+  const upstreams = [{ name: 'demo', url: upstream.url, default: true }];
+  return stack.use(await RunningApp.start({ upstreams, environment }));
+}
+
+function dial(app: RunningApp): Socket {
+  const { hostname, port } = new URL(app.url);
+  const socket = connect(Number(port), hostname);
+  stack.defer(() => void socket.destroy());
+  return socket;
+}
+
+function requestFor(path: string, more = ''): string {
+  return `GET /v2/app/${path} HTTP/1.1\r\nhost: proxy\r\n${more}\r\n`;
+}
+
+/** Resolves when the connection has ended in any way. */
+function closed(socket: Socket): Promise<void> {
+  return new Promise((resolve) => {
+    socket.on('error', () => undefined);
+    socket.once('close', () => resolve());
+    socket.resume();
+  });
+}
+
+async function stalledClient(app: RunningApp): Promise<Socket> {
+  const socket = dial(app);
+  // Takes what fits into its buffer, and no more.
+  socket.on('readable', () => undefined);
+  socket.on('error', () => undefined);
+  await new Promise<void>((resolve) => void socket.write(requestFor(`blobs/${large}`), () => resolve()));
+  return socket;
+}
+
+describe('a client that stops reading', () => {
+  it('is cut off after the configured time, and the blob that it held is let go', async () => {
+    const app = await start({ SPANDREL_LIMITS_STALLED_CLIENT_MS: '300' });
+    await stalledClient(app);
+    const blob = `${app.adminUrl}/api/v1/blobs/${large}`;
+    const remove = async (): Promise<number> => (await fetch(blob, { method: 'DELETE' })).status;
+    // As long as it is read it cannot be removed; the socket is never read again.
+    await expect.poll(remove, { timeout: 20_000 }).toBe(204);
+  });
+
+  it('costs little memory, however many of them there are', async () => {
+    const app = await start();
+    await (await fetch(`${app.url}/v2/app/blobs/${large}`)).arrayBuffer();
+    const before = process.memoryUsage().arrayBuffers;
+    const clients = await Promise.all(Array.from({ length: 40 }, () => stalledClient(app)));
+    await expect.poll(() => clients.every(({ bytesRead }) => bytesRead > 0), { timeout: 20_000 }).toBe(true);
+    await (await fetch(`${app.url}/v2/app/blobs/${large}`)).arrayBuffer();
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(40 * 2 ** 21);
+  });
+
+  it('is not cut off while it reads slowly', async () => {
+    const app = await start({ SPANDREL_LIMITS_STALLED_CLIENT_MS: '400' });
+    const socket = dial(app);
+    socket.write(requestFor(`blobs/${large}`, 'connection: close\r\n'));
+    let received = 0;
+    let last = Buffer.alloc(0);
+    for await (const chunk of socket) {
+      received += (chunk as Buffer).length;
+      last = Buffer.concat([last, chunk as Buffer]).subarray(-64);
+      // Longer than the limit in all, shorter between two reads.
+      if (received < 8 * 2 ** 20) await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    expect(received).toBeGreaterThan(LARGE.length);
+    expect(last.equals(LARGE.subarray(-64))).toBe(true);
+  });
+
+  it('is waited for while the upstream is what is slow', async () => {
+    const release = Promise.withResolvers<void>();
+    upstream.faults.add({ match: { path: /1\.0$/ }, action: { kind: 'hold', until: release.promise } });
+    const app = await start({ SPANDREL_LIMITS_STALLED_CLIENT_MS: '50' });
+    const asked = fetch(`${app.url}/v2/app/manifests/1.0`);
+    await expect.poll(() => upstream.requests.inFlight).toBe(1);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    release.resolve();
+    expect((await asked).status).toBe(200);
+  });
+});
+
+describe('a snapshotter, which waits 3 s for the head of an answer', () => {
+  const SNAPSHOTTER = { 'user-agent': 'soci-snapshotter/0.15.0' };
+
+  it.each(['manifests/1.0', 'blobs/', 'tags/list'])(
+    'is told to ask again before, and gets what has gone on meanwhile: %s',
+    async (route) => {
+      const path = route === 'blobs/' ? `blobs/${large}` : route;
+      const release = Promise.withResolvers<void>();
+      upstream.faults.add({ match: {}, action: { kind: 'hold', until: release.promise } });
+      const app = await start();
+      const started = performance.now();
+      const pending = await fetch(`${app.url}/v2/app/${path}`, {
+        headers: { ...SNAPSHOTTER, range: 'bytes=0-9' },
+      });
+      expect(performance.now() - started).toBeGreaterThan(2000);
+      expect([pending.status, pending.headers.get('retry-after')]).toEqual([503, '1']);
+      expect(await pending.text()).toContain('ANSWER_PENDING');
+      const again = fetch(`${app.url}/v2/app/${path}`, { headers: SNAPSHOTTER });
+      release.resolve();
+      const answer = await again;
+      expect(answer.status).toBe(200);
+      await answer.arrayBuffer();
+    },
+  );
+
+  it('is the only one that is: others wait', async () => {
+    const release = Promise.withResolvers<void>();
+    upstream.faults.add({ match: {}, action: { kind: 'hold', until: release.promise } });
+    const app = await start();
+    const asked = fetch(`${app.url}/v2/app/manifests/1.0`, { headers: { 'user-agent': 'containerd/2.2.6' } });
+    const waited = new Promise<'still waiting'>((resolve) => setTimeout(resolve, 3200, 'still waiting'));
+    expect(await Promise.race([asked, waited])).toBe('still waiting');
+    release.resolve();
+    expect((await asked).status).toBe(200);
+  });
+});
+
+describe('HTTP/1.1', () => {
+  it('keeps a connection for further requests', async () => {
+    const app = await start();
+    const response = await fetch(`${app.url}/v2/app/manifests/1.0`);
+    expect(response.headers.get('connection')).toBe('keep-alive');
+    expect(Number(/timeout=(\d+)/.exec(response.headers.get('keep-alive') ?? '')?.[1])).toBeGreaterThan(30);
+  });
+
+  it('answers pipelined requests in their order, errors and HEAD among them', async () => {
+    const app = await start();
+    const socket = dial(app);
+    const small = await upstream.addBlob('app', new TextEncoder().encode('a small blob'));
+    const requests = [
+      requestFor(`blobs/${small}`),
+      requestFor('manifests/nothing'),
+      requestFor(`blobs/${small}`).replace('GET', 'HEAD'),
+      requestFor(`blobs/${small}`, 'range: bytes=2-6\r\n'),
+      requestFor('manifests/1.0', 'connection: close\r\n'),
+    ];
+    socket.write(requests.join(''));
+    let text = '';
+    for await (const chunk of socket) text += String(chunk);
+    expect([...text.matchAll(/HTTP\/1\.1 (\d+)/g)].map((match) => match[1])).toEqual([
+      '200',
+      '404',
+      '200',
+      '206',
+      '200',
+    ]);
+    const order = ['a small blob', 'MANIFEST_UNKNOWN', '\r\n\r\nsmall', MANIFEST.toString()].map((part) =>
+      text.indexOf(part),
+    );
+    expect(order).toEqual(order.toSorted((a, b) => a - b));
+    expect(order[0]).toBeGreaterThan(0);
+  });
+
+  it('ends a connection that sends what is no HTTP', async () => {
+    const app = await start();
+    const socket = dial(app);
+    const ended = closed(socket);
+    socket.write('\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n');
+    await ended;
+    expect((await fetch(`${app.url}/v2/`)).status).toBe(200);
+  });
+});
