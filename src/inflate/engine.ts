@@ -12,8 +12,8 @@ export interface Checkpoint {
 export const WINDOW_BYTES = 32768;
 
 export interface InflateEvents {
-  /** Next output, in order. `bytes` is the decoder's own buffer, valid during the call only. */
-  onOutput(bytes: Uint8Array): void;
+  /** Next output, in order, with its CRC-32. `bytes` is the decoder's own buffer, valid during the call only. */
+  onOutput(bytes: Uint8Array, crc32: number): void;
   /**
    * Called where zlib's `Z_BLOCK` stops and decoding could resume: behind each member's header and behind each deflate
    * block but a member's last. All output before the place has been delivered. `copyWindow` writes the last
@@ -53,6 +53,8 @@ export interface SpanInput {
   /** The {@link WINDOW_BYTES} of output before the span, or empty where nothing is referred to. Not modified. */
   readonly window: Uint8Array;
   readonly uncompressedLength: number;
+  /** What the CRC-32 of the output must be, if that is known. */
+  readonly crc32?: number;
 }
 
 /** One way to decode DEFLATE. All engines pass the same conformance suite (`test/inflate/engine-conformance.ts`). */

@@ -42,6 +42,7 @@ interface KernelExports {
   leftoverBits(): number;
   outputBegin(): number;
   outputEnd(): number;
+  outputCrc32(): number;
   reset(): void;
   beginSpan(): void;
   usedWindow(): number;
@@ -117,6 +118,11 @@ export class InflateKernel {
   /** What the last call of {@link decode} has put out; valid until the next. */
   get output(): Uint8Array<ArrayBuffer> {
     return this.#memory.subarray(this.#exports.outputBegin(), this.#exports.outputEnd());
+  }
+
+  /** CRC-32 of `output`. */
+  get outputCrc32(): number {
+    return this.#exports.outputCrc32() >>> 0;
   }
 
   /** Write the last 32 KiB of output into `target`, zeros in front while there are fewer. */

@@ -1,11 +1,10 @@
-import { crc32 } from 'node:zlib';
-
+import { combineCrc32 } from './combine-crc32.ts';
 import { type GzipFraming, passGzipTrailer, readGzipHeader, readGzipTrailer } from './gzip-framing.ts';
 import { damageOf, type InflateKernel } from './inflate-kernel.ts';
 import { BLOCK_END, NEEDS_INPUT, STREAM_END } from './kernel/status.ts';
 
 export interface MemberEvents {
-  onOutput(bytes: Uint8Array): void;
+  onOutput(bytes: Uint8Array, crc32: number): void;
   /** Behind a header, or behind a block that is not its member's last. */
   onBoundary(): void;
 }
@@ -82,13 +81,13 @@ export class MemberDecoder {
   }
 
   #deliver(): void {
-    const { output } = this.#kernel;
+    const { output, outputCrc32 } = this.#kernel;
     if (output.length === 0) return;
     if (this.#sum !== undefined) {
-      this.#sum.crc32 = crc32(output, this.#sum.crc32);
+      this.#sum.crc32 = combineCrc32(this.#sum.crc32, outputCrc32, output.length);
       this.#sum.uncompressedLength += output.length;
     }
-    this.#events.onOutput(output);
+    this.#events.onOutput(output, outputCrc32);
   }
 
   #takeFramingByte(byte: number): string | undefined {

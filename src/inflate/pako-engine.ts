@@ -1,3 +1,5 @@
+import { crc32 } from 'node:zlib';
+
 import {
   Z_BLOCK,
   Z_BUF_ERROR,
@@ -132,7 +134,8 @@ class PakoGzipInflater implements GzipInflater {
   #deliver(start: number, end: number): void {
     if (start === end) return;
     this.#uncompressedOffset += end - start;
-    this.#events.onOutput(this.#ring.subarray(start, end));
+    const output = this.#ring.subarray(start, end);
+    this.#events.onOutput(output, crc32(output));
   }
 
   #announce(bits: number): void {

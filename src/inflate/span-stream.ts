@@ -1,3 +1,5 @@
+import { crc32 } from 'node:zlib';
+
 import { SpandrelError } from '../core/errors.ts';
 import { inflateSpanNatively } from './native-span.ts';
 import type { SpanInput } from './engine.ts';
@@ -44,7 +46,9 @@ export function inflateSpanWith(
   if (uncompressedLength === 0) return new Uint8Array(0);
   checkSpanInput(input);
   const stream = { deflate: alignToByte(compressed, bits), window, uncompressedLength };
-  return inflateSpanNatively(stream) ?? resume(stream);
+  const span = inflateSpanNatively(stream) ?? resume(stream);
+  if (input.crc32 !== undefined) checkSpanSum(input, crc32(span));
+  return span;
 }
 
 /**
@@ -62,6 +66,12 @@ export function checkSpanInput({ compressed, bits, uncompressedLength }: SpanInp
   if (!Number.isInteger(bits) || bits < 0 || bits > 7 || (bits > 0 && compressed.length === 0)) {
     throw new SpandrelError('SPAN_CORRUPT', `a span cannot begin with ${bits} leftover bits`);
   }
+}
+
+/** @throws SpandrelError SPAN_CORRUPT if the output of the span has another CRC-32 than it must have */
+export function checkSpanSum(input: SpanInput, sum: number): void {
+  if (input.crc32 !== undefined && input.crc32 !== sum)
+    throw new SpandrelError('SPAN_CORRUPT', 'a decoded span does not match its checksum');
 }
 
 /**

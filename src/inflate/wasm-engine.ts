@@ -1,8 +1,11 @@
+import { crc32 } from 'node:zlib';
+
 import { SpandrelError } from '../core/errors.ts';
+import { combineCrc32 } from './combine-crc32.ts';
 import type { Engine, GzipInflater, InflateEvents, SpanInput } from './engine.ts';
 import { compileKernel, InflateKernel, type KernelModule } from './inflate-kernel.ts';
 import { MemberDecoder } from './member-decoder.ts';
-import { checkSpanInput } from './span-stream.ts';
+import { checkSpanInput, checkSpanSum } from './span-stream.ts';
 
 /**
  * DEFLATE in WebAssembly. Each inflater has an instance of its own; spans share one, since they are decoded in one go.
@@ -44,9 +47,9 @@ class WasmGzipInflater implements GzipInflater {
     this.#events = events;
     this.#kernel = kernel;
     this.#decoder = new MemberDecoder(kernel, 'header', {
-      onOutput: (bytes) => {
+      onOutput: (bytes, crc32) => {
         this.#uncompressedOffset += bytes.length;
-        events.onOutput(bytes);
+        events.onOutput(bytes, crc32);
       },
       onBoundary: () => this.#announce(),
     });
@@ -103,10 +106,13 @@ function decodeSpan(kernel: InflateKernel, input: SpanInput): Uint8Array<ArrayBu
   const { compressed, bits, window, uncompressedLength } = input;
   const span = new Uint8Array(uncompressedLength);
   let have = 0;
+  let sum = 0;
   const decoder = new MemberDecoder(kernel, 'blocks', {
-    onOutput(bytes) {
+    onOutput(bytes, bytesSum) {
       const wanted = bytes.subarray(0, uncompressedLength - have);
       span.set(wanted, have);
+      const wantedSum = wanted.length === bytes.length ? bytesSum : crc32(wanted);
+      sum = combineCrc32(sum, wantedSum, wanted.length);
       have += wanted.length;
     },
     onBoundary: () => undefined,
@@ -120,7 +126,10 @@ function decodeSpan(kernel: InflateKernel, input: SpanInput): Uint8Array<ArrayBu
     if (problem !== undefined) break;
     at += piece.length;
   }
-  if (have === uncompressedLength) return span;
+  if (have === uncompressedLength) {
+    checkSpanSum(input, sum);
+    return span;
+  }
   const place = `at byte ${have} of ${uncompressedLength}`;
   throw new SpandrelError('SPAN_CORRUPT', `the span is damaged ${place}: ${problem ?? 'it is cut short'}`);
 }

@@ -1,5 +1,4 @@
-import { crc32 } from 'node:zlib';
-
+import { combineCrc32 } from '../inflate/combine-crc32.ts';
 import { type Checkpoint, type Engine, type GzipInflater, WINDOW_BYTES } from '../inflate/engine.ts';
 import { CompressedHash } from './compressed-hash.ts';
 import { isReadableByGo } from './gzip-header.ts';
@@ -37,7 +36,7 @@ export class GzipSpanCutter {
   constructor(engine: Engine, options: SpanCutterOptions) {
     this.#options = options;
     this.#inflater = engine.createGzipInflater({
-      onOutput: (bytes) => this.#takeOutput(bytes),
+      onOutput: (bytes, crc32) => this.#takeOutput(bytes, crc32),
       onBoundary: (checkpoint, copyWindow) => this.#considerBoundary(checkpoint, copyWindow),
     });
   }
@@ -63,9 +62,9 @@ export class GzipSpanCutter {
     if (this.#header === undefined) this.#endSpan(this.#hash.length);
   }
 
-  #takeOutput(bytes: Uint8Array): void {
+  #takeOutput(bytes: Uint8Array, crc32: number): void {
     this.#uncompressedOffset += bytes.length;
-    this.#crc32 = crc32(bytes, this.#crc32);
+    this.#crc32 = combineCrc32(this.#crc32, crc32, bytes.length);
     this.#options.onOutput(bytes);
   }
 

@@ -126,7 +126,8 @@ export function inflateSpan(input: InflateSpanInput): TransferredResult<Uint8Arr
   if (finishDigest(createHash('sha256').update(input.compressed)) !== input.digest) {
     throw new SpandrelError('SPAN_CORRUPT', 'the compressed bytes of a span do not match its digest');
   }
-  return checkedSpan(defaultEngine.inflateSpan(input), input.crc32);
+  const bytes = defaultEngine.inflateSpan(input);
+  return new TransferredResult(bytes, [bytes.buffer]);
 }
 
 export interface ReadZstdSpanInput {
@@ -140,7 +141,7 @@ export interface ReadZstdSpanInput {
 export async function readZstdSpan(
   input: ReadZstdSpanInput,
 ): Promise<TransferredResult<Uint8Array<ArrayBuffer>>> {
-  const { compressed, uncompressed, frame, crc32 } = input.span;
+  const { compressed, uncompressed, frame, crc32: expected } = input.span;
   const frameStart = frame?.uncompressedStart ?? uncompressed.start;
   const bytes = new Uint8Array(uncompressed.end - uncompressed.start);
   const file = readGrowingFile({
@@ -155,13 +156,6 @@ export async function readZstdSpan(
     bytes.set(part, at);
     at += part.length;
   }
-  return checkedSpan(bytes, crc32);
-}
-
-function checkedSpan(
-  bytes: Uint8Array<ArrayBuffer>,
-  expected: number,
-): TransferredResult<Uint8Array<ArrayBuffer>> {
   if (crc32(bytes) !== expected)
     throw new SpandrelError('SPAN_CORRUPT', 'a decoded span does not match its checksum');
   return new TransferredResult(bytes, [bytes.buffer]);

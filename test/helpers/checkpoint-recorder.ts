@@ -1,3 +1,5 @@
+import { crc32 } from 'node:zlib';
+
 import { type Checkpoint, type Engine, WINDOW_BYTES } from '../../src/inflate/engine.ts';
 import { chunksOf } from './gzip-corpus.ts';
 
@@ -35,7 +37,8 @@ export function recordInflation(
     if (last !== undefined && inflater.copyUsedWindow(used)) last.usedWindow = used;
   };
   const inflater = engine.createGzipInflater({
-    onOutput(bytes) {
+    onOutput(bytes, crc) {
+      if (crc !== crc32(bytes)) throw new Error(`the CRC-32 of ${bytes.length} bytes of output is wrong`);
       outputBytes += bytes.length;
       output.push(new Uint8Array(bytes));
     },

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { gunzipSync, gzipSync } from 'node:zlib';
+import { crc32, gunzipSync, gzipSync } from 'node:zlib';
 
 import { describe, expect, it } from 'vitest';
 
@@ -206,13 +206,15 @@ function describeSpanDamage(engine: Engine): void {
   };
 
   it("gives a buffer that is the caller's alone and leaves its input as it was", () => {
-    for (const input of inputs) {
+    for (const [index, input] of inputs.entries()) {
+      const start = checkpoints[index]?.uncompressedOffset ?? 0;
       const [compressedBefore, windowBefore] = [
         new Uint8Array(input.compressed),
         new Uint8Array(input.window),
       ];
       for (const uncompressedLength of [1, 100, input.uncompressedLength]) {
-        const output = engine.inflateSpan({ ...input, uncompressedLength });
+        const sum = crc32(plain.subarray(start, start + uncompressedLength));
+        const output = engine.inflateSpan({ ...input, uncompressedLength, crc32: sum });
         expect(output.length).toBe(uncompressedLength);
         expect(structuredClone(output, { transfer: [output.buffer] }).length).toBe(uncompressedLength);
       }
@@ -240,6 +242,7 @@ function describeSpanDamage(engine: Engine): void {
     ['of negative length', { uncompressedLength: -1 }],
     ['of no length at all', { uncompressedLength: NaN }],
     ['given nine leftover bits', { bits: 9 }],
+    ['of another CRC-32', { crc32: (last.crc32 ?? 0) ^ 1 }],
   ])('fails with SPAN_CORRUPT on a span that is %s', (_what, changed) => {
     expect(failing(changed)).toMatchObject({ code: 'SPAN_CORRUPT' });
   });
@@ -249,7 +252,11 @@ function describeSpanDamage(engine: Engine): void {
     const literals = codeLengths(257, { 97: 1, 256: 1 });
     const damaged = new DeflateWriter().dynamic({ litlen: literals, distance: [1, 1, 1] }).bytes();
     for (let round = 0; round < 2; round++) {
-      expect(Buffer.from(engine.inflateSpan({ ...fixed, uncompressedLength: 5 })).toString()).toBe('whole');
+      expect(
+        Buffer.from(
+          engine.inflateSpan({ ...fixed, uncompressedLength: 5, crc32: crc32('whole') }),
+        ).toString(),
+      ).toBe('whole');
       expect(failing({ compressed: damaged, bits: 0 })).toMatchObject({ code: 'SPAN_CORRUPT' });
     }
   });
@@ -274,11 +281,13 @@ function spanInput(
   end: RecordedCheckpoint | undefined,
 ): SpanInput {
   const compressedStart = start.compressedOffset - (start.bits === 0 ? 0 : 1);
+  const uncompressedEnd = end?.uncompressedOffset ?? plain.length;
   return {
     compressed: compressed.subarray(compressedStart, end?.compressedOffset),
     bits: start.bits,
     window: start.window,
-    uncompressedLength: (end?.uncompressedOffset ?? plain.length) - start.uncompressedOffset,
+    uncompressedLength: uncompressedEnd - start.uncompressedOffset,
+    crc32: crc32(plain.subarray(start.uncompressedOffset, uncompressedEnd)),
   };
 }
 

@@ -1,6 +1,7 @@
 import { buildTable } from './build-table';
 import { decodeSymbols } from './careful-loop';
 import { preparePatterns } from './copy-match';
+import { crc32, prepareCrcTables } from './crc32';
 import { INVALID, prepareResults } from './entries';
 import {
   CODE_LENGTHS,
@@ -67,6 +68,7 @@ let outputStart: i32 = OUTPUT + WINDOW_BYTES;
 if (memory.size() << 16 < MEMORY_END) unreachable();
 prepareResults();
 preparePatterns();
+prepareCrcTables();
 setOutput(OUTPUT + WINDOW_BYTES);
 
 /** Where the host lays down compressed bytes. */
@@ -101,6 +103,11 @@ export function outputEnd(): i32 {
 /** The window of the span that `beginSpan` has begun, as far as the span has referred to it so far; 0 if it has not. */
 export function usedWindow(): i32 {
   return isWindowUnused ? 0 : USED_WINDOW;
+}
+
+/** CRC-32 of the output of the last call. */
+export function outputCrc32(): u32 {
+  return crc32(outputStart, outputNext);
 }
 
 /** Forget everything; what lies before the output are zeros again. */

@@ -39,7 +39,12 @@ export const PRECODE_RESULTS: i32 = DISTANCE_RESULTS + ENTRY_BYTES * DISTANCE_SY
 export const PRECODE_TABLE: i32 = PRECODE_RESULTS + 128;
 export const LITLEN_TABLE: i32 = PRECODE_TABLE + ENTRY_BYTES * PRECODE_ENTRIES;
 export const DISTANCE_TABLE: i32 = LITLEN_TABLE + ENTRY_BYTES * LITLEN_ENTRIES;
-export const INPUT: i32 = DISTANCE_TABLE + ENTRY_BYTES * DISTANCE_ENTRIES;
+/** Sixteen tables of 256 numbers. */
+export const CRC_TABLES: i32 = DISTANCE_TABLE + ENTRY_BYTES * DISTANCE_ENTRIES;
+/** Vectors that `crc32.ts` works with. */
+export const CRC_FOLDED: i32 = CRC_TABLES + 16 * 1024;
+export const CRC_FOLDED_WORDS: i32 = 640;
+export const INPUT: i32 = CRC_FOLDED + 16 * CRC_FOLDED_WORDS;
 export const OUTPUT: i32 = INPUT + INPUT_BYTES + 64;
 /** Decoding stops here; two matches may go beyond. */
 export const OUTPUT_LIMIT: i32 = OUTPUT + WINDOW_BYTES + OUTPUT_BYTES;
