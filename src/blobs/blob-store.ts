@@ -32,13 +32,13 @@ export interface BlobStoreOptions {
 
 export interface OpenBlobOptions {
   /** The size that the blob's descriptor names; the upstream is asked when it is not given. */
-  readonly sizeBytes?: number;
+  readonly sizeBytes?: number | undefined;
   /** Ends this caller's waiting, never the fill. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   /** Bring all of the blob, whatever is read and however long; as the store is configured when not given. */
-  readonly complete?: boolean;
+  readonly complete?: boolean | undefined;
   /** Let `source` answer before the blob is open if a fill has to begin anew, also where nothing has to be asked for that. */
-  readonly askFirst?: boolean;
+  readonly askFirst?: boolean | undefined;
 }
 
 export interface BlobStat {

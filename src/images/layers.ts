@@ -1,5 +1,6 @@
 import type { BlobHandle, BlobReader } from '../blobs/blob-handle.ts';
 import type { BlobStore } from '../blobs/blob-store.ts';
+import { readBlobRange } from '../blobs/read-blob-range.ts';
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { isSpandrelError } from '../core/errors.ts';
@@ -81,8 +82,8 @@ export class Layers {
 
   /** Bring a blob into the store, and keep it there while the handle is open. @throws SpandrelError as `BlobStore.openBlob` */
   async openBlob(target: Target, digest: Digest, signal: AbortSignal): Promise<BlobHandle> {
-    const layer = this.layer(target, digest);
-    return this.#deps.blobs.openBlob(digest, layer.source, { ...sizeOf(layer), signal, complete: true });
+    const { source, sizeBytes } = this.layer(target, digest);
+    return this.#deps.blobs.openBlob(digest, source, { sizeBytes, signal, complete: true });
   }
 
   /** True if it is known as a layer that belongs into a SOCI index. */
@@ -101,12 +102,7 @@ export class Layers {
     const { access, blobs } = this.#deps;
     const isKnown = blobs.stat(digest) !== undefined;
     if (isKnown) await access.check(target, digest, signal);
-    const options = {
-      askFirst: !isKnown,
-      ...(sizeBytes === undefined ? {} : { sizeBytes }),
-      ...(signal === undefined ? {} : { signal }),
-    };
-    const reader = await blobs.readBlob(digest, source, options);
+    const reader = await blobs.readBlob(digest, source, { sizeBytes, signal, askFirst: !isKnown });
     try {
       if (!isKnown) await access.check(target, digest, signal);
       return reader;
@@ -167,19 +163,14 @@ export class Layers {
       const { digest, size: sizeBytes } = config;
       const source = this.#deps.access.source(target, digest);
       await using reader = await this.#readIfAllowed(target, { digest, source, sizeBytes }, signal);
-      const chunks: Buffer[] = [];
-      for await (const chunk of reader.read({ start: 0, end: config.size }, signal)) chunks.push(chunk);
-      return parseImageConfig(Buffer.concat(chunks).toString());
+      const bytes = await readBlobRange(reader, { start: 0, end: sizeBytes }, signal);
+      return parseImageConfig(bytes.toString());
     } catch (error) {
       if (!isSpandrelError(error)) throw error;
       this.#deps.logger.debug({ config: config.digest, code: error.code }, 'no image config');
       return {};
     }
   }
-}
-
-function sizeOf({ sizeBytes }: Layer): { sizeBytes?: number } {
-  return sizeBytes === undefined ? {} : { sizeBytes };
 }
 
 function describeSummary(summary: LayerSummary, known: KnownLayer | undefined): LayerDescription {

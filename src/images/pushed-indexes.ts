@@ -1,4 +1,5 @@
 import type { BlobStore } from '../blobs/blob-store.ts';
+import { readBlobRange } from '../blobs/read-blob-range.ts';
 import type { DigestFiles } from '../blobs/digest-files.ts';
 import { BoundedMap } from '../cache/bounded-map.ts';
 import { SingleFlight } from '../cache/single-flight.ts';
@@ -219,13 +220,8 @@ export class PushedIndexes {
   async #readZtoc(target: Target, ztoc: Digest, sizeBytes: number, signal?: AbortSignal): Promise<Buffer> {
     if (sizeBytes > MAX_ZTOC_BYTES) throw new SpandrelError('INDEX_MALFORMED', 'a zTOC is too large');
     const source = target.client.blobSource(target.repository, ztoc);
-    await using reader = await this.#deps.blobs.readBlob(ztoc, source, {
-      sizeBytes,
-      ...(signal === undefined ? {} : { signal }),
-    });
-    const chunks: Buffer[] = [];
-    for await (const chunk of reader.read({ start: 0, end: sizeBytes }, signal)) chunks.push(chunk);
-    return Buffer.concat(chunks);
+    await using reader = await this.#deps.blobs.readBlob(ztoc, source, { sizeBytes, signal });
+    return readBlobRange(reader, { start: 0, end: sizeBytes }, signal);
   }
 
   async #open(target: Target, { ztoc, sizeBytes }: PushedLayer, signal: AbortSignal): Promise<PushedZtoc> {

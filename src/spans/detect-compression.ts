@@ -1,4 +1,5 @@
 import type { BlobHandle } from '../blobs/blob-handle.ts';
+import { readBlobRange } from '../blobs/read-blob-range.ts';
 import type { LayerCompression } from '../core/media-types.ts';
 import { layerCompression } from '../core/layer-compression.ts';
 
@@ -14,9 +15,7 @@ export async function detectCompression(
 ): Promise<LayerCompression> {
   const known = mediaType === undefined ? undefined : layerCompression(mediaType);
   if (known !== undefined) return known;
-  const chunks: Buffer[] = [];
-  for await (const chunk of handle.read({ start: 0, end: Math.min(4, handle.sizeBytes) })) chunks.push(chunk);
-  return detectCompressionOf(Buffer.concat(chunks));
+  return detectCompressionOf(await readBlobRange(handle, { start: 0, end: Math.min(4, handle.sizeBytes) }));
 }
 
 /** How a layer that begins with `head` is packed; what has no other magic number is taken for a plain tar. */

@@ -116,22 +116,22 @@ export class LayerIndexes implements AsyncDisposable {
 
   async #start(layer: Layer): Promise<Build> {
     this.#stopping.signal.throwIfAborted();
-    const size = layer.sizeBytes === undefined ? {} : { sizeBytes: layer.sizeBytes };
-    const handle = await this.#deps.blobs.openBlob(layer.digest, layer.source, { ...size, complete: true });
+    const { digest, source, sizeBytes } = layer;
+    const handle = await this.#deps.blobs.openBlob(digest, source, { sizeBytes, complete: true });
     try {
       const compression = await detectCompression(handle, layer.mediaType);
       const pushed = compression === 'zstd' ? undefined : await layer.findPushedZtoc?.();
-      const indexPath = await this.#deps.files.prepare(layer.digest);
+      const indexPath = await this.#deps.files.prepare(digest);
       const building = this.#startBuild(layer, { handle, compression, indexPath, pushedZtoc: pushed?.bytes });
       const published = this.#publish(layer, handle, building, pushed);
       const build = { view: building, published };
-      this.#building.set(layer.digest, build);
+      this.#building.set(digest, build);
       // Whoever waits sees the failure; it is remembered for the others.
       published.catch(() => undefined);
       return build;
     } catch (error) {
       await handle[Symbol.asyncDispose]();
-      this.#rememberFailure(layer.digest, error);
+      this.#rememberFailure(digest, error);
       throw error;
     }
   }

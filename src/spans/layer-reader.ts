@@ -1,7 +1,7 @@
 import { crc32 } from 'node:zlib';
 
-import type { BlobReader } from '../blobs/blob-handle.ts';
 import type { BlobStore } from '../blobs/blob-store.ts';
+import { readBlobRange } from '../blobs/read-blob-range.ts';
 import type { ByteCache } from '../cache/byte-cache.ts';
 import { SingleFlight } from '../cache/single-flight.ts';
 import { type ByteRange, intersectRanges } from '../core/byte-range.ts';
@@ -115,8 +115,12 @@ export class LayerReader {
   }
 
   async #inflate(layer: Layer, index: LayerIndexView, span: Span): Promise<SpanBytes> {
-    await using reader = await this.#deps.blobs.readBlob(layer.digest, layer.source, sizeOf(layer));
-    const [compressed, window] = await Promise.all([readAll(reader, span.compressed), index.window(span)]);
+    const { digest: blob, source, sizeBytes } = layer;
+    await using reader = await this.#deps.blobs.readBlob(blob, source, { sizeBytes });
+    const [compressed, window] = await Promise.all([
+      readBlobRange(reader, span.compressed),
+      index.window(span),
+    ]);
     const { bits, digest, crc32 } = span;
     const uncompressedLength = span.uncompressed.end - span.uncompressed.start;
     const bytes = await this.#deps.pool.run<Uint8Array>('inflateSpan', {
@@ -133,7 +137,7 @@ export class LayerReader {
   /** A zstd frame cannot be entered in its middle: what lies before the span in its frame is decoded and dropped. */
   async #decodeFrame(layer: Layer, span: Span): Promise<SpanBytes> {
     // The thread follows the file from its start.
-    const options = { ...sizeOf(layer), complete: true };
+    const options = { sizeBytes: layer.sizeBytes, complete: true };
     await using handle = await this.#deps.blobs.openBlob(layer.digest, layer.source, options);
     const { path, growth, source } = handle;
     const bytes = await this.#deps.pool.run<Uint8Array>('readZstdSpan', {
@@ -145,7 +149,8 @@ export class LayerReader {
   }
 
   async *#readPlain(layer: Layer, options: ReadOptions): AsyncGenerator<Uint8Array, void, undefined> {
-    await using reader = await this.#deps.blobs.readBlob(layer.digest, layer.source, sizeOf(layer));
+    const { digest, source, sizeBytes } = layer;
+    await using reader = await this.#deps.blobs.readBlob(digest, source, { sizeBytes });
     const { start, end } = options.range;
     const last = Math.min(end, reader.sizeBytes);
     if (end !== Number.POSITIVE_INFINITY && end > last) {
@@ -157,16 +162,6 @@ export class LayerReader {
   }
 }
 
-function sizeOf({ sizeBytes }: Layer): { sizeBytes?: number } {
-  return sizeBytes === undefined ? {} : { sizeBytes };
-}
-
 function isIntact(bytes: Uint8Array, span: Span): boolean {
   return bytes.byteLength === span.uncompressed.end - span.uncompressed.start && crc32(bytes) === span.crc32;
-}
-
-async function readAll(reader: BlobReader, range: ByteRange): Promise<Uint8Array> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of reader.read(range)) chunks.push(chunk);
-  return chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks);
 }
