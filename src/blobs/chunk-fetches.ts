@@ -1,8 +1,10 @@
 import type { ByteRange } from '../core/byte-range.ts';
 import { intersectRanges, rangeLength } from '../core/byte-range.ts';
-import { isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { isSpandrelError } from '../core/errors.ts';
 import type { BlobResponse, BlobSource } from '../upstream/blob-source.ts';
+import { isBrokenTransfer } from '../upstream/fault-kinds.ts';
 import { backoffMs, realPause } from '../upstream/retry-delay.ts';
+import { checkTotalBytes } from './check-total-bytes.ts';
 import type { Chunk, ChunkMap } from './chunk-map.ts';
 import { PaceGuard } from './pace-guard.ts';
 import type { PartialFile } from './partial-file.ts';
@@ -149,14 +151,8 @@ export class ChunkFetches {
           given?.response ?? (await this.#request({ start: chunk.filledEnd, end: chunk.end }, guard.signal));
         await this.#receive(response, chunk, controller, guard);
       } catch (error) {
-        const isTransfer = isSpandrelError(
-          error,
-          'UPSTREAM_UNREACHABLE',
-          'UPSTREAM_TIMEOUT',
-          'UPSTREAM_PROTOCOL',
-        );
         if (chunk.filledEnd - before >= PROGRESS_BYTES) attempt = 1;
-        if (!isTransfer || attempt === MAX_TRIES) throw error;
+        if (!isBrokenTransfer(error) || attempt === MAX_TRIES) throw error;
         await realPause(backoffMs(attempt - 1), signal);
       } finally {
         guard.end();
@@ -194,12 +190,7 @@ export class ChunkFetches {
   ): Promise<void> {
     const { file, chunks, onArrival } = this.#options;
     controller.signal.throwIfAborted();
-    if (response.totalBytes !== chunks.sizeBytes) {
-      throw new SpandrelError(
-        'BLOB_CORRUPT',
-        `the blob should have ${chunks.sizeBytes} bytes, the upstream says ${response.totalBytes}`,
-      );
-    }
+    checkTotalBytes(response, chunks.sizeBytes);
     // An upstream that ignores ranges sends everything with every answer, so one of them is enough.
     const isMore = response.range.start < chunk.filledEnd || response.range.end > chunk.end;
     if (isMore && !this.#isSequential) await this.#goOnAlone(controller);

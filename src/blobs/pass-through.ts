@@ -1,9 +1,11 @@
 import type { ByteRange } from '../core/byte-range.ts';
 import { intersectRanges } from '../core/byte-range.ts';
 import { type Digest, digestAlgorithm } from '../core/digest.ts';
-import { isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { SpandrelError } from '../core/errors.ts';
 import type { BlobSource } from '../upstream/blob-source.ts';
+import { isBrokenTransfer } from '../upstream/fault-kinds.ts';
 import { backoffMs, realPause } from '../upstream/retry-delay.ts';
+import { checkTotalBytes } from './check-total-bytes.ts';
 import type { DigestWorker } from './digest-worker.ts';
 
 export interface PassThroughOptions {
@@ -43,13 +45,7 @@ export class PassThrough {
             yield bytes;
           }
         } catch (error) {
-          const isTransfer = isSpandrelError(
-            error,
-            'UPSTREAM_UNREACHABLE',
-            'UPSTREAM_TIMEOUT',
-            'UPSTREAM_PROTOCOL',
-          );
-          if (!isTransfer || attempt >= MAX_TRIES) throw error;
+          if (!isBrokenTransfer(error) || attempt >= MAX_TRIES) throw error;
           await realPause(backoffMs(attempt - 1), wanted);
         }
       }
@@ -97,11 +93,7 @@ export class PassThrough {
     const { source, sizeBytes } = this.#options;
     const isWhole = range.start === 0 && range.end === sizeBytes;
     const response = await source.fetch(isWhole ? undefined : range, signal);
-    if (response.totalBytes !== sizeBytes)
-      throw new SpandrelError(
-        'BLOB_CORRUPT',
-        `the blob should have ${sizeBytes} bytes, the upstream says ${response.totalBytes}`,
-      );
+    checkTotalBytes(response, sizeBytes);
     let position = response.range.start;
     for await (const bytes of response.body) {
       const part = intersectRanges({ start: position, end: position + bytes.byteLength }, range);

@@ -4,6 +4,7 @@ import { isSpandrelError } from '../core/errors.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { BlobSource } from '../upstream/blob-source.ts';
+import { isUpstreamAway } from '../upstream/fault-kinds.ts';
 import type { ProofTable } from './proof-table.ts';
 import { type Target, targetKey } from './target.ts';
 
@@ -118,8 +119,7 @@ export class BlobAccess {
         isSpandrelError(error, 'BLOB_UNKNOWN', 'MANIFEST_UNKNOWN', 'NAME_UNKNOWN', 'UNAUTHORIZED', 'DENIED')
       )
         this.#deps.proofs.delete(proofName(target, digest));
-      const isAway = isSpandrelError(error, 'UPSTREAM_UNREACHABLE', 'UPSTREAM_TIMEOUT', 'UPSTREAM_THROTTLED');
-      if (!isAway || !hadIt) throw error;
+      if (!isUpstreamAway(error) || !hadIt) throw error;
       const { code } = error;
       this.#deps.logger.warn(
         { upstream: target.client.name, digest, code },

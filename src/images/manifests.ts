@@ -7,6 +7,7 @@ import { formatReference, type Reference } from '../core/image-name.ts';
 import { MANIFEST_MEDIA_TYPES } from '../core/media-types.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { ByteSource, Metrics } from '../telemetry/metrics.ts';
+import { isUpstreamAway } from '../upstream/fault-kinds.ts';
 import type { BlobAccess } from './blob-access.ts';
 import type { KnownLayers } from './known-layers.ts';
 import { parseManifest, type StoredManifest } from './manifest.ts';
@@ -128,8 +129,7 @@ export class Manifests {
       if (manifest.digest !== last) await this.#deps.tags.write(digestOf(key), Buffer.from(manifest.digest));
       return { manifest, source: 'upstream' };
     } catch (error) {
-      const isAway = isSpandrelError(error, 'UPSTREAM_UNREACHABLE', 'UPSTREAM_TIMEOUT', 'UPSTREAM_THROTTLED');
-      if (!isAway || stored === undefined) throw error;
+      if (!isUpstreamAway(error) || stored === undefined) throw error;
       this.#deps.logger.warn(
         { upstream: target.client.name, code: error.code },
         'upstream away: serving the tag as last seen',
