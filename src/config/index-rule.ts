@@ -39,13 +39,11 @@ export interface IndexRule {
   readonly preserveDigests?: boolean;
 }
 
-const USUAL_PLATFORM = { os: 'linux', architecture: 'amd64' };
-
 export const platformKind: ValueKind<Platform> = {
   expects: 'a platform like linux/amd64 or linux/arm/v7',
   parse(raw) {
     try {
-      return parsePlatform(text.parse(raw), USUAL_PLATFORM);
+      return parsePlatform(text.parse(raw));
     } catch (error) {
       if (isSpandrelError(error, 'QUERY_INVALID')) throw new ValueProblem(error.message);
       throw error;

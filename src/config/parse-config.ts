@@ -1,6 +1,7 @@
 import { parse as parseYaml, YAMLParseError } from 'yaml';
 
 import { SpandrelError } from '../core/errors.ts';
+import { isJsonObject } from '../core/json-object.ts';
 import { type Config, CONFIG_KEYS, type ConfigPath, environmentName } from './schema.ts';
 import { ValueProblem } from './value-kinds.ts';
 
@@ -65,9 +66,7 @@ function readYaml(yaml: string, problems: string[]): unknown {
 
 /** Leaves of a nested object by their dotted path; a leaf is a known key, or anything that is no object. */
 function flatten(value: unknown, path = '', leaves = new Map<string, unknown>()): Map<string, unknown> {
-  const isBranch =
-    typeof value === 'object' && value !== null && !Array.isArray(value) && !isConfigPath(path);
-  if (!isBranch) {
+  if (!isJsonObject(value) || isConfigPath(path)) {
     // An empty section, or a key without a value, means the default.
     if (path !== '' && value !== null && value !== undefined) leaves.set(path, value);
     return leaves;

@@ -1,5 +1,6 @@
 import { isIPv4, isIPv6 } from 'node:net';
 
+import { isJsonObject } from '../core/json-object.ts';
 import { Secret } from '../core/secret.ts';
 
 /** How one configuration value is read. Values come typed from YAML and as text from the environment; both are accepted. */
@@ -137,15 +138,13 @@ export function record<T extends object>(fields: {
   return {
     expects: `an object with ${names.join(', ')}`,
     parse(raw) {
-      if (typeof raw !== 'object' || raw === null || Array.isArray(raw)) {
-        throw new ValueProblem(`expected an object, got ${describe(raw)}`);
-      }
+      if (!isJsonObject(raw)) throw new ValueProblem(`expected an object, got ${describe(raw)}`);
       const problems = Object.keys(raw)
         .filter((name) => !Object.hasOwn(fields, name))
         .map((name) => `unknown field ${name}`);
       const value: Partial<T> = {};
       for (const name of names) {
-        const given: unknown = (raw as Record<string, unknown>)[name];
+        const given = raw[name];
         if (given === undefined || given === null) {
           if (!fields[name].optional) problems.push(`${name} is missing`);
           continue;

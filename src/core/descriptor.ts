@@ -1,4 +1,5 @@
 import { type Digest, isDigest } from './digest.ts';
+import { isJsonObject } from './json-object.ts';
 
 /** A platform as in the OCI image index. */
 export interface Platform {
@@ -24,7 +25,7 @@ export interface Descriptor {
 
 /** True if `value`, out of a JSON document, has the fields of a descriptor with values of the right types. */
 export function isDescriptor(value: unknown): value is Descriptor {
-  if (!isObject(value)) return false;
+  if (!isJsonObject(value)) return false;
   const { mediaType, digest, size, artifactType, annotations, platform, data, urls } = value;
   return (
     typeof mediaType === 'string' &&
@@ -34,14 +35,14 @@ export function isDescriptor(value: unknown): value is Descriptor {
     Number(size) >= 0 &&
     isTextOrAbsent(artifactType) &&
     isTextOrAbsent(data) &&
-    (annotations === undefined || (isObject(annotations) && isTexts(Object.values(annotations)))) &&
+    (annotations === undefined || (isJsonObject(annotations) && isTexts(Object.values(annotations)))) &&
     (urls === undefined || isTexts(urls)) &&
     (platform === undefined || isPlatform(platform))
   );
 }
 
 function isPlatform(value: unknown): value is Platform {
-  if (!isObject(value)) return false;
+  if (!isJsonObject(value)) return false;
   const { os, architecture, variant, 'os.version': version, 'os.features': features } = value;
   return (
     typeof os === 'string' &&
@@ -58,8 +59,4 @@ function isTexts(value: unknown): boolean {
 
 function isTextOrAbsent(value: unknown): boolean {
   return value === undefined || typeof value === 'string';
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

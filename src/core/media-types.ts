@@ -23,5 +23,15 @@ export const MANIFEST_MEDIA_TYPES: readonly string[] = [
   MEDIA_TYPES.dockerManifest,
 ];
 
+/** True for an image index or a Docker manifest list. */
+export function isIndexType(mediaType: string): boolean {
+  return mediaType === MEDIA_TYPES.ociIndex || mediaType === MEDIA_TYPES.dockerList;
+}
+
+/** True for the manifest of an image for one platform, or of an artifact. */
+export function isManifestType(mediaType: string): boolean {
+  return mediaType === MEDIA_TYPES.ociManifest || mediaType === MEDIA_TYPES.dockerManifest;
+}
+
 /** How the tar of a layer is packed. */
 export type LayerCompression = 'gzip' | 'zstd' | 'none';

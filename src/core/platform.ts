@@ -9,6 +9,8 @@ const KNOWN_ARCHITECTURES =
 const OS_FORM = /^([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.-]*)((?:\+[A-Za-z0-9_.-]+)*)\))?$/;
 const PART_FORM = /^[A-Za-z0-9_.-]+$/;
 
+const USUAL_PLATFORM: Platform = { os: 'linux', architecture: 'amd64' };
+
 /** Node's names of architectures where Go has others. */
 const GO_ARCHITECTURES: Readonly<Record<string, string>> = { x64: 'amd64', ia32: '386', ppc64: 'ppc64le' };
 
@@ -19,10 +21,10 @@ export function containerPlatform(nodeArchitecture: string): Platform {
 
 /**
  * A platform specifier as containerd's tools take it: `os/arch[/variant]`, `os`, `arch`, or `windows(10.0.17763)/amd64`
- * (containerd `platforms`, Parse). What a short form leaves out comes from `host`.
+ * (containerd `platforms`, Parse). What a short form leaves out comes from `host`, linux/amd64 unless given.
  * @throws SpandrelError QUERY_INVALID
  */
-export function parsePlatform(text: string, host: Platform): Platform {
+export function parsePlatform(text: string, host: Platform = USUAL_PLATFORM): Platform {
   const parts = text.split('/');
   const [first = '', architecture, variant = ''] = parts;
   const [, osName, osVersion = '', features = ''] = OS_FORM.exec(first) ?? [];

@@ -7,9 +7,6 @@ import { type Answer, jsonAnswer } from './answer.ts';
 import type { Exchange } from './exchange.ts';
 import { answerFile, type SpanDeps } from './span-handlers.ts';
 
-/** Fills in what a short `?platform=` leaves out. */
-const USUAL_PLATFORM = { os: 'linux', architecture: 'amd64' };
-
 export interface ImageDeps extends SpanDeps {
   readonly imageFiles: ImageFiles;
   readonly imageOverview: ImageOverview;
@@ -35,7 +32,7 @@ export async function handleImageFile(
   const found = await deps.imageFiles.find(
     exchange.target,
     reference,
-    platform === null ? undefined : parsePlatform(platform, USUAL_PLATFORM),
+    platform === null ? undefined : parsePlatform(platform),
     path as RawText,
     exchange.signal,
   );

@@ -1,20 +1,18 @@
 import type { Platform } from '../core/descriptor.ts';
 import { SpandrelError } from '../core/errors.ts';
+import { isJsonObject } from '../core/json-object.ts';
 import { parsePlatform } from '../core/platform.ts';
-
-/** Fills in what a short platform leaves out. */
-const USUAL_PLATFORM = { os: 'linux', architecture: 'amd64' };
 
 /** Body of `POST /api/v1/warm`. @throws SpandrelError QUERY_INVALID */
 export function parseWarmRequest(body: unknown): { image: string; platforms?: readonly Platform[] } {
-  if (typeof body !== 'object' || body === null || !('image' in body) || typeof body.image !== 'string')
-    throw invalid();
-  if (!('platforms' in body) || body.platforms === undefined) return { image: body.image };
-  const { platforms } = body;
+  if (!isJsonObject(body)) throw invalid();
+  const { image, platforms } = body;
+  if (typeof image !== 'string') throw invalid();
+  if (platforms === undefined) return { image };
   const isList = Array.isArray(platforms) && platforms.every((platform) => typeof platform === 'string');
   if (!isList) throw invalid();
-  const parsed = platforms.map((platform) => parsePlatform(platform, USUAL_PLATFORM));
-  return parsed.length === 0 ? { image: body.image } : { image: body.image, platforms: parsed };
+  const parsed = platforms.map((platform) => parsePlatform(platform));
+  return parsed.length === 0 ? { image } : { image, platforms: parsed };
 }
 
 function invalid(): SpandrelError {

@@ -2,8 +2,9 @@ import type { V2Form } from '../config/index-rule.ts';
 import type { Descriptor, Platform } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { isSpandrelError } from '../core/errors.ts';
+import { isIndexType, isManifestType } from '../core/media-types.ts';
 import { convertImage, convertManifest, type Document, wrapManifest } from '../soci/convert-image.ts';
-import { decodeOciIndex, isIndexType, isManifestType, type OciIndex } from '../soci/oci-document.ts';
+import { decodeOciIndex, type OciIndex } from '../soci/oci-document.ts';
 import type { StoredManifest } from './manifest.ts';
 
 /** An image manifest and what it is for. */

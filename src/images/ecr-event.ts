@@ -1,5 +1,6 @@
 import { isDigest } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
+import { isJsonObject } from '../core/json-object.ts';
 
 /**
  * The image that an EventBridge event of Amazon ECR is about, as `host/repository:tag` or `host/repository@digest`; `undefined` for
@@ -7,7 +8,7 @@ import { SpandrelError } from '../core/errors.ts';
  * @throws SpandrelError QUERY_INVALID for anything else
  */
 export function parseEcrPush(event: unknown): string | undefined {
-  if (!isRecord(event) || event['detail-type'] !== 'ECR Image Action' || !isRecord(event['detail']))
+  if (!isJsonObject(event) || event['detail-type'] !== 'ECR Image Action' || !isJsonObject(event['detail']))
     throw invalid('no EventBridge event with the detail type "ECR Image Action"');
   const { account, region, detail } = event;
   if (detail['action-type'] !== 'PUSH' || detail['result'] !== 'SUCCESS') return undefined;
@@ -26,10 +27,6 @@ export function parseEcrPush(event: unknown): string | undefined {
   if (typeof tag === 'string' && tag !== '') return `${name}:${tag}`;
   if (typeof digest === 'string' && isDigest(digest)) return `${name}@${digest}`;
   throw invalid('neither image-tag nor image-digest is there');
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function invalid(problem: string): SpandrelError {

@@ -1,6 +1,7 @@
 import { type Descriptor, isDescriptor } from '../core/descriptor.ts';
 import { SpandrelError } from '../core/errors.ts';
-import { MEDIA_TYPES } from '../core/media-types.ts';
+import { isJsonObject } from '../core/json-object.ts';
+import { isIndexType } from '../core/media-types.ts';
 
 export interface ImageManifest {
   readonly kind: 'image';
@@ -27,8 +28,7 @@ export interface StoredManifest {
  */
 export function parseManifest(manifest: StoredManifest): ImageManifest | ImageIndex {
   const json = parseJson(manifest);
-  const isIndex =
-    manifest.mediaType === MEDIA_TYPES.ociIndex || manifest.mediaType === MEDIA_TYPES.dockerList;
+  const isIndex = isIndexType(manifest.mediaType);
   if (isIndex && Array.isArray(json['manifests'])) {
     return { kind: 'index', manifests: json['manifests'].map((entry) => parseDescriptor(entry, manifest)) };
   }
@@ -37,7 +37,7 @@ export function parseManifest(manifest: StoredManifest): ImageManifest | ImageIn
       kind: 'image',
       config: parseDescriptor(json['config'], manifest),
       layers: json['layers'].map((entry) => parseDescriptor(entry, manifest)),
-      ...(isObject(json['annotations']) ? { annotations: json['annotations'] } : {}),
+      ...(isJsonObject(json['annotations']) ? { annotations: json['annotations'] } : {}),
     };
   }
   throw unsupported(manifest, 'has neither layers nor manifests');
@@ -46,7 +46,7 @@ export function parseManifest(manifest: StoredManifest): ImageManifest | ImageIn
 function parseJson(manifest: StoredManifest): Record<string, unknown> {
   try {
     const json: unknown = JSON.parse(manifest.bytes.toString());
-    if (isObject(json)) return json;
+    if (isJsonObject(json)) return json;
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
   }
@@ -60,10 +60,12 @@ function parseDescriptor(value: unknown, manifest: StoredManifest): Descriptor {
     ...rest,
     ...(annotations === undefined
       ? {}
-      : { annotations: isObject(annotations) ? withoutNulls(annotations) : null }),
+      : { annotations: isJsonObject(annotations) ? withoutNulls(annotations) : null }),
     ...(platform === undefined
       ? {}
-      : { platform: isObject(platform) ? { os: '', architecture: '', ...withoutNulls(platform) } : null }),
+      : {
+          platform: isJsonObject(platform) ? { os: '', architecture: '', ...withoutNulls(platform) } : null,
+        }),
   };
   if (isDescriptor(descriptor)) return descriptor;
   throw unsupported(
@@ -73,13 +75,9 @@ function parseDescriptor(value: unknown, manifest: StoredManifest): Descriptor {
 }
 
 function withoutNulls(value: unknown): Record<string, unknown> {
-  return isObject(value)
+  return isJsonObject(value)
     ? Object.fromEntries(Object.entries(value).filter(([, field]) => field !== null))
     : {};
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function unsupported(manifest: StoredManifest, what: string): SpandrelError {

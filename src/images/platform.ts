@@ -1,13 +1,13 @@
 import type { Descriptor, Platform } from '../core/descriptor.ts';
 import { SpandrelError } from '../core/errors.ts';
-import { MEDIA_TYPES } from '../core/media-types.ts';
+import { isManifestType } from '../core/media-types.ts';
 import { formatPlatform, matchesPlatform } from '../core/platform.ts';
 
 /** The entries of an image index that are images: neither SOCI indexes nor attestations, whose platform is `unknown`. */
 export function imageManifests(manifests: readonly Descriptor[]): Descriptor[] {
   return manifests.filter(
     ({ artifactType, mediaType, platform, annotations }) =>
-      (mediaType === MEDIA_TYPES.ociManifest || mediaType === MEDIA_TYPES.dockerManifest) &&
+      isManifestType(mediaType) &&
       artifactType === undefined &&
       platform?.os !== 'unknown' &&
       annotations?.['vnd.docker.reference.type'] === undefined,

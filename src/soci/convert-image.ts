@@ -1,12 +1,11 @@
 import type { Descriptor, Platform } from '../core/descriptor.ts';
 import { type Digest, digestOf } from '../core/digest.ts';
-import { MEDIA_TYPES } from '../core/media-types.ts';
+import { isManifestType, MEDIA_TYPES } from '../core/media-types.ts';
 import { matchesPlatform } from '../core/platform.ts';
 import {
   decodeOciManifest,
   encodeOciIndex,
   encodeOciManifest,
-  isManifestType,
   type OciDescriptor,
   type OciIndex,
 } from './oci-document.ts';

@@ -1,6 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 
 import { SpandrelError } from '../core/errors.ts';
+import { isJsonObject } from '../core/json-object.ts';
 
 /**
  * How Go's `encoding/json` stores a JSON value into a variable of one type. `before` is what the variable holds already: a `null`
@@ -138,9 +139,8 @@ function isNothing(value: unknown): value is null | undefined {
 }
 
 function asObject(value: unknown): object {
-  const isObject =
-    typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof NumberText);
-  if (!isObject) throw new TypeMismatch('has something else where an object belongs');
+  if (!isJsonObject(value) || value instanceof NumberText)
+    throw new TypeMismatch('has something else where an object belongs');
   return value;
 }
 

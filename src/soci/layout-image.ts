@@ -1,7 +1,7 @@
 import type { Platform } from '../core/descriptor.ts';
 import { type Digest, digestOf } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
-import { MEDIA_TYPES } from '../core/media-types.ts';
+import { isIndexType, isManifestType, MEDIA_TYPES } from '../core/media-types.ts';
 import { normalizePlatform } from '../core/platform.ts';
 import { wrapManifest } from './convert-image.ts';
 import {
@@ -9,8 +9,6 @@ import {
   decodeOciIndex,
   decodeOciManifest,
   encodeOciIndex,
-  isIndexType,
-  isManifestType,
   type OciDescriptor,
   type OciIndex,
 } from './oci-document.ts';

@@ -5,18 +5,11 @@ import { dirname, join, resolve } from 'node:path';
 
 import { rangeLength } from '../core/byte-range.ts';
 import { SpandrelError } from '../core/errors.ts';
-import { MEDIA_TYPES } from '../core/media-types.ts';
+import { isIndexType, isManifestType, MEDIA_TYPES } from '../core/media-types.ts';
 import { type FilePart, readFilePart } from '../ztoc/file-part.ts';
 import { encodeTarHeader, TAR_END, tarPadding } from '../ztoc/tar-writer.ts';
 import { type Document, wrapManifest } from './convert-image.ts';
-import {
-  decodeOciIndex,
-  decodeOciManifest,
-  encodeOciIndex,
-  isIndexType,
-  isManifestType,
-  type OciDescriptor,
-} from './oci-document.ts';
+import { decodeOciIndex, decodeOciManifest, encodeOciIndex, type OciDescriptor } from './oci-document.ts';
 import { blobName, locateBlob, type OciLayout, readDocument } from './oci-layout.ts';
 
 const LAYOUT_FILE = Buffer.from('{"imageLayoutVersion":"1.0.0"}');

@@ -1,6 +1,6 @@
 import type { Platform } from '../core/descriptor.ts';
 import { SpandrelError } from '../core/errors.ts';
-import { MEDIA_TYPES } from '../core/media-types.ts';
+import { isIndexType, isManifestType } from '../core/media-types.ts';
 import {
   decodeGoJson,
   goBytes,
@@ -142,14 +142,6 @@ export function encodeOciIndex(index: OciIndex): Buffer {
     subject: index.subject && descriptorJson(index.subject),
     annotations: unlessEmptyMap(index.annotations),
   });
-}
-
-export function isIndexType(mediaType: string): boolean {
-  return mediaType === MEDIA_TYPES.ociIndex || mediaType === MEDIA_TYPES.dockerList;
-}
-
-export function isManifestType(mediaType: string): boolean {
-  return mediaType === MEDIA_TYPES.ociManifest || mediaType === MEDIA_TYPES.dockerManifest;
 }
 
 function encode(json: GoJson): Buffer {
