@@ -1,5 +1,4 @@
-import { BoundedMap } from '../cache/bounded-map.ts';
-import { SingleFlight } from '../cache/single-flight.ts';
+import { Memo } from '../cache/memo.ts';
 import type { Platform } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
@@ -48,13 +47,12 @@ const IMPLICIT_DIRECTORY_MODE = 0o755;
 /** Finds files in the merged file systems of images. The first question about an image waits for the indexes of all its layers. */
 export class ImageFiles {
   readonly #deps: ImageFilesDeps;
-  readonly #flights: SingleFlight<ImageTree>;
-  readonly #trees: BoundedMap<ImageTree>;
+  readonly #trees: Memo<ImageTree>;
 
   constructor(deps: ImageFilesDeps) {
     this.#deps = deps;
-    this.#flights = new SingleFlight('index', deps.metrics);
-    this.#trees = new BoundedMap({ maxBytes: deps.maxBytes, sizeOf: ({ tree }) => tree.memoryBytes });
+    const { metrics, maxBytes } = deps;
+    this.#trees = new Memo('index', metrics, { maxBytes, sizeOf: ({ tree }) => tree.memoryBytes });
   }
 
   /** @throws SpandrelError FILE_UNKNOWN, FILE_NOT_REGULAR, PLATFORM_UNKNOWN, IMAGE_UNSUPPORTED, what manifests and builds throw */
@@ -70,13 +68,11 @@ export class ImageFiles {
     await Promise.all(
       image.layers.map(({ digest }) => this.#deps.layers.readableLayer(target, digest, signal)),
     );
-    const { tree, layerDigests } =
-      this.#trees.get(manifest.digest) ??
-      (await this.#flights.run(
-        `tree ${manifest.digest}`,
-        () => this.#buildTree(target, manifest, image),
-        signal,
-      ));
+    const { tree, layerDigests } = await this.#trees.get(
+      manifest.digest,
+      () => this.#buildTree(target, image),
+      signal,
+    );
     const found = tree.resolve(path, true);
     if (found.node.children !== undefined) {
       return {
@@ -112,14 +108,12 @@ export class ImageFiles {
     throw new SpandrelError('IMAGE_UNSUPPORTED', 'an index inside an index names no image of a platform');
   }
 
-  async #buildTree(target: Target, manifest: StoredManifest, image: ImageManifest): Promise<ImageTree> {
+  async #buildTree(target: Target, image: ImageManifest): Promise<ImageTree> {
     const layers = image.layers.map(({ digest }) => this.#deps.layers.layer(target, digest));
     const indexes = await Promise.all(layers.map((layer) => this.#deps.indexes.ensure(layer)));
     const tree = new MergedTree();
     for (const index of indexes) tree.addLayer(index.entries());
-    const built = { tree, layerDigests: layers.map(({ digest }) => digest) };
-    this.#trees.set(manifest.digest, built);
-    return built;
+    return { tree, layerDigests: layers.map(({ digest }) => digest) };
   }
 }
 

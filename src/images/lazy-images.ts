@@ -1,5 +1,5 @@
 import { BoundedMap } from '../cache/bounded-map.ts';
-import { SingleFlight } from '../cache/single-flight.ts';
+import { Memo } from '../cache/memo.ts';
 import type { V2Form } from '../config/index-rule.ts';
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
@@ -59,13 +59,12 @@ const MAX_REMEMBERED = 10_000;
  */
 export class LazyImages {
   readonly #deps: LazyImagesDeps;
-  readonly #flights: SingleFlight<Plan>;
-  readonly #plans = new BoundedMap<Plan>({ maxEntries: MAX_REMEMBERED });
+  readonly #plans: Memo<Plan>;
   readonly #converted = new BoundedMap<ConvertedForm>({ maxEntries: MAX_REMEMBERED });
 
   constructor(deps: LazyImagesDeps) {
     this.#deps = deps;
-    this.#flights = new SingleFlight('index', deps.metrics);
+    this.#plans = new Memo('index', deps.metrics, { maxEntries: MAX_REMEMBERED });
   }
 
   /**
@@ -98,15 +97,12 @@ export class LazyImages {
     }
   }
 
-  /** Index everything that tags of this image will answer with. @throws SpandrelError of a fill that failed */
-  async index(target: Target, original: StoredManifest, platforms?: IndexPolicy['platforms']): Promise<void> {
-    const policy = this.#deps.policies.of(target);
-    const wanted = platforms === undefined ? policy : { ...policy, platforms };
-    const { images } = await this.#makePlan(target, original, wanted);
+  /** Index manifests, all at once. @throws SpandrelError of a fill that failed */
+  async index(target: Target, images: readonly PlatformManifest[]): Promise<void> {
     await Promise.all(images.map(({ manifest }) => this.#deps.indexer.sociIndex(target, manifest, 'v2')));
   }
 
-  /** The manifests that {@link index} works on. */
+  /** The manifests of an image whose indexes its tags will answer with, each to be given to {@link index}. */
   async planned(
     target: Target,
     original: StoredManifest,
@@ -117,11 +113,9 @@ export class LazyImages {
     return (await this.#makePlan(target, original, wanted)).images;
   }
 
-  /** Start everything at once. It goes on when the client that asked has left. */
-  #start(target: Target, planning: Promise<Plan>): Promise<unknown> {
-    const work = planning.then(async ({ images }) =>
-      Promise.all(images.map(({ manifest }) => this.#deps.indexer.sociIndex(target, manifest, 'v2'))),
-    );
+  /** Start everything. It goes on when the client that asked has left. */
+  #start(target: Target, planning: Promise<Plan>): Promise<void> {
+    const work = planning.then(({ images }) => this.index(target, images));
     // Nobody waits for it if it takes too long; layers remember their failures.
     work.catch(() => undefined);
     return work;
@@ -131,7 +125,7 @@ export class LazyImages {
     target: Target,
     plan: Plan,
     form: V2Form,
-    work: Promise<unknown>,
+    work: Promise<void>,
     policy: IndexPolicy,
     signal: AbortSignal,
   ): Promise<StoredManifest> {
@@ -179,21 +173,16 @@ export class LazyImages {
     return top;
   }
 
-  async #plan(target: Target, original: StoredManifest, policy: IndexPolicy): Promise<Plan> {
-    const key = `${targetKey(target)} ${original.digest}`;
-    const known = this.#plans.get(key);
-    if (known !== undefined) return known;
+  #plan(target: Target, original: StoredManifest, policy: IndexPolicy): Promise<Plan> {
     const make = async (): Promise<Plan> => {
       const plan = await this.#makePlan(target, original, policy);
       const pushed = await Promise.all(
         plan.images.map(({ manifest }) => this.#deps.pushed.isPushed(target, manifest)),
       );
       // What its publisher has indexed is served with the publisher's index.
-      const own = pushed.includes(true) ? { original, images: [] } : plan;
-      this.#plans.set(key, own);
-      return own;
+      return pushed.includes(true) ? { original, images: [] } : plan;
     };
-    return this.#flights.run(`plan ${key}`, make);
+    return this.#plans.get(`${targetKey(target)} ${original.digest}`, make);
   }
 
   async #makePlan(target: Target, original: StoredManifest, policy: IndexPolicy): Promise<Plan> {

@@ -2,7 +2,7 @@ import type { BlobStore } from '../blobs/blob-store.ts';
 import { readBlobRange } from '../blobs/read-blob-range.ts';
 import type { DigestFiles } from '../blobs/digest-files.ts';
 import { BoundedMap } from '../cache/bounded-map.ts';
-import { SingleFlight } from '../cache/single-flight.ts';
+import { Memo } from '../cache/memo.ts';
 import type { Descriptor } from '../core/descriptor.ts';
 import { type Digest, isDigest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
@@ -38,11 +38,6 @@ interface Checked {
   readonly layers: ReadonlyMap<Digest, PushedLayer> | undefined;
 }
 
-/** What an image's publisher may have pushed. */
-interface Candidates {
-  readonly digests: readonly Digest[];
-}
-
 /** Not what a SOCI index of this image should be, and that will not change. */
 const DAMAGE = [
   'INDEX_MALFORMED',
@@ -64,18 +59,16 @@ const LOOKUP_MS = 5_000;
  */
 export class PushedIndexes {
   readonly #deps: PushedIndexesDeps;
-  readonly #checks: SingleFlight<Checked>;
-  readonly #checked = new BoundedMap<Checked>({ maxEntries: MAX_REMEMBERED });
-  readonly #lookups: SingleFlight<Candidates>;
-  readonly #candidates = new BoundedMap<Candidates>({ maxEntries: MAX_REMEMBERED });
+  readonly #checks: Memo<Checked>;
+  readonly #candidates: Memo<readonly Digest[]>;
   readonly #known = new BoundedMap<{ readonly v1?: Digest; readonly v2?: Digest }>({
     maxEntries: MAX_REMEMBERED,
   });
 
   constructor(deps: PushedIndexesDeps) {
     this.#deps = deps;
-    this.#checks = new SingleFlight('index', deps.metrics);
-    this.#lookups = new SingleFlight('index', deps.metrics);
+    this.#checks = new Memo('index', deps.metrics, { maxEntries: MAX_REMEMBERED });
+    this.#candidates = new Memo('index', deps.metrics, { maxEntries: MAX_REMEMBERED });
   }
 
   /** Those of `candidates`, SOCI indexes of one image, that can be offered to nodes. */
@@ -124,20 +117,13 @@ export class PushedIndexes {
   }
 
   /** The upstream is asked once for each image. */
-  async #findCandidates(
+  #findCandidates(
     target: Target,
     manifest: StoredManifest,
     signal?: AbortSignal,
   ): Promise<readonly Digest[]> {
     const key = `${targetKey(target)} ${manifest.digest}`;
-    const known = this.#candidates.get(key);
-    if (known !== undefined) return known.digests;
-    const lookup = async (): Promise<Candidates> => {
-      const found = { digests: await this.#lookUp(target, manifest) };
-      this.#candidates.set(key, found);
-      return found;
-    };
-    return (await this.#lookups.run(key, lookup, signal)).digests;
+    return this.#candidates.get(key, () => this.#lookUp(target, manifest), signal);
   }
 
   /** The SOCI v2 index that a manifest names, then the v1 ones that refer to it. */
@@ -160,24 +146,13 @@ export class PushedIndexes {
     signal?: AbortSignal,
   ): Promise<ReadonlyMap<Digest, PushedLayer> | undefined> {
     const key = `${targetKey(target)} ${manifest.digest} ${index}`;
-    const { layers } =
-      this.#checked.get(key) ??
-      (await this.#checks.run(
-        key,
-        async () => {
-          const checked = { layers: await this.#checkAll(target, manifest, index) };
-          this.#checked.set(key, checked);
-          return checked;
-        },
-        signal,
-      ));
+    const check = async (): Promise<Checked> => ({ layers: await this.#checkAll(target, manifest, index) });
+    const { layers } = await this.#checks.get(key, check, signal);
     if (layers === undefined) return undefined;
-    const refused = await Promise.all(Array.from(layers.values(), ({ ztoc }) => this.#isRefused(ztoc)));
+    const refused = await Promise.all(
+      Array.from(layers.values(), ({ ztoc }) => this.#deps.refused.has(ztoc)),
+    );
     return refused.includes(true) ? undefined : layers;
-  }
-
-  async #isRefused(ztoc: Digest): Promise<boolean> {
-    return this.#deps.refused.has(ztoc);
   }
 
   async #checkAll(

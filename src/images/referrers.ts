@@ -43,14 +43,13 @@ export class Referrers {
   ): Promise<Descriptor[]> {
     const isSociLookup =
       artifactTypes.length > 0 && artifactTypes.every((type) => type === MEDIA_TYPES.sociIndexV1);
+    const isWanted = ({ artifactType = '' }: Pick<Descriptor, 'artifactType'>): boolean =>
+      artifactTypes.length === 0 || artifactTypes.includes(artifactType);
     const listed = await this.#upstream(target, digest, signal);
-    if (artifactTypes.length > 0 && !artifactTypes.includes(MEDIA_TYPES.sociIndexV1))
-      return listed.filter(({ artifactType }) => artifactTypes.includes(artifactType ?? ''));
+    if (!isWanted({ artifactType: MEDIA_TYPES.sociIndexV1 })) return listed.filter(isWanted);
     const others = listed.filter(({ artifactType }) => artifactType !== MEDIA_TYPES.sociIndexV1);
     const indexes = await this.#sociIndexes(target, digest, listed, isSociLookup, signal);
-    const all = [...others, ...indexes];
-    if (artifactTypes.length === 0) return all;
-    return all.filter(({ artifactType }) => artifactTypes.includes(artifactType ?? ''));
+    return [...others, ...indexes].filter(isWanted);
   }
 
   /** What a pipeline has pushed is the publisher's word, and ours would only be a second one; damaged ones are left out. */

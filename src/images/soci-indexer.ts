@@ -26,9 +26,10 @@ export interface SociIndexerDeps {
 
 export type SociVersion = 'v1' | 'v2';
 
-/** The layers of an image that have zTOCs. A wrapper, since a map entry must be an object. */
+/** The layers of an image that have zTOCs, and what has been made of them. */
 interface IndexedLayers {
   readonly layers: readonly SociLayer[];
+  readonly made: Map<SociVersion, Descriptor>;
 }
 
 const MAX_REMEMBERED = 10_000;
@@ -55,10 +56,10 @@ export class SociIndexer {
     version: SociVersion,
     signal?: AbortSignal,
   ): Promise<Descriptor | undefined> {
-    const { layers } =
+    const indexed =
       (await this.#find(target, manifest)) ??
       (await this.#flights.run(this.#key(target, manifest), () => this.#make(target, manifest), signal));
-    return this.#store(target, manifest, layers, version);
+    return this.#store(target, manifest, indexed, version);
   }
 
   /** The index as far as it exists: nothing is built for it. */
@@ -68,7 +69,7 @@ export class SociIndexer {
     version: SociVersion,
   ): Promise<Descriptor | undefined> {
     const found = await this.#find(target, manifest);
-    return found === undefined ? undefined : this.#store(target, manifest, found.layers, version);
+    return found === undefined ? undefined : this.#store(target, manifest, found, version);
   }
 
   /** Whether all that can be done for an image has been done. */
@@ -101,7 +102,7 @@ export class SociIndexer {
         }
       }),
     );
-    return (await this.#find(target, manifest)) ?? { layers: [] };
+    return (await this.#find(target, manifest)) ?? { layers: [], made: new Map() };
   }
 
   /** The indexed layers, if there is nothing left to build. */
@@ -126,7 +127,7 @@ export class SociIndexer {
       this.#deps.metrics.indexLayersSkipped.inc({ reason: reason ?? 'INTERNAL' });
       this.#deps.logger.warn({ layer: layer.digest, reason }, 'layer left out of the SOCI index');
     }
-    const found = { layers };
+    const found = { layers, made: new Map() };
     this.#remembered.set(key, found);
     return found;
   }
@@ -134,19 +135,30 @@ export class SociIndexer {
   async #store(
     target: Target,
     manifest: StoredManifest,
-    layers: readonly SociLayer[],
+    indexed: IndexedLayers,
     version: SociVersion,
   ): Promise<Descriptor | undefined> {
+    const { layers, made } = indexed;
     if (layers.length === 0) return undefined;
+    const known = made.get(version);
+    const isStored = known !== undefined && (await this.#deps.store.has(known.digest));
+    const descriptor = isStored ? known : await this.#encode(manifest, layers, version);
+    made.set(version, descriptor);
+    // Who is told of the index may fetch what it lists.
+    for (const digest of [descriptor.digest, ...layers.map(({ ztoc }) => ztoc.digest)])
+      this.#deps.access.rememberDerived(target, digest, manifest.digest);
+    return descriptor;
+  }
+
+  async #encode(
+    manifest: StoredManifest,
+    layers: readonly SociLayer[],
+    version: SociVersion,
+  ): Promise<Descriptor> {
     const { mediaType, digest } = manifest;
     const subject = { mediaType, digest, size: manifest.bytes.byteLength };
-    const index = encodeSociIndex(version === 'v1' ? { layers, subject } : { layers });
-    const { descriptor } = index;
-    if (!(await this.#deps.store.has(descriptor.digest)))
-      await this.#deps.store.put({ ...descriptor, bytes: index.bytes });
-    // Who is told of the index may fetch what it lists.
-    for (const made of [descriptor.digest, ...layers.map(({ ztoc }) => ztoc.digest)])
-      this.#deps.access.rememberDerived(target, made, digest);
+    const { descriptor, bytes } = encodeSociIndex(version === 'v1' ? { layers, subject } : { layers });
+    if (!(await this.#deps.store.has(descriptor.digest))) await this.#deps.store.put({ ...descriptor, bytes });
     return descriptor;
   }
 }

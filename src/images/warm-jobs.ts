@@ -141,7 +141,7 @@ export class WarmJobs implements AsyncDisposable {
           layer.handle = await layers.openBlob(target, layer.digest, signal);
         }),
       );
-      await waitFor(lazyImages.index(target, manifest, platforms), signal);
+      await waitFor(lazyImages.index(target, planned), signal);
       job.state = 'done';
     } catch (error) {
       job.state = 'failed';
