@@ -13,7 +13,7 @@ import { containerPlatform, parsePlatform } from '../core/platform.ts';
 import { WorkerPool } from '../inflate/worker-pool.ts';
 import { convertLayout, type ConvertOptions, type ConvertOutcome } from '../soci/convert-layout.ts';
 import { LayoutOutput } from '../soci/layout-output.ts';
-import { openOciLayout } from '../soci/oci-layout.ts';
+import { type OciLayout, openOciLayout } from '../soci/oci-layout.ts';
 import type { FilePart } from '../ztoc/file-part.ts';
 import type { LayerFileIndex } from '../ztoc/index-layer-file.ts';
 import type { LayerFileTask } from '../ztoc/layer-file-worker.ts';
@@ -87,7 +87,7 @@ async function convertFile(
 }
 
 async function indexLayers(
-  layout: Awaited<ReturnType<typeof openOciLayout>>,
+  layout: OciLayout,
   output: LayoutOutput,
   options: ConvertOptions,
 ): Promise<ConvertOutcome> {

@@ -2,13 +2,14 @@ import type { Platform } from '../core/descriptor.ts';
 import { type Digest, parseDigest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { formatPlatform, matchesPlatform } from '../core/platform.ts';
+import { decodeZtoc } from '../ztoc/decode-ztoc.ts';
 import type { FilePart } from '../ztoc/file-part.ts';
 import type { LayerFileIndex } from '../ztoc/index-layer-file.ts';
 import type { ZtocCompression } from '../ztoc/ztoc.ts';
 import { convertImage, type Document, type PlatformIndex, SOCI_FORM } from './convert-image.ts';
 import { skipReason, sociCompression } from './layer-selection.ts';
-import { findLayoutImage, madeListBlob, type PlatformImage } from './layout-image.ts';
-import { decodeOciManifest, type OciDescriptor } from './oci-document.ts';
+import { findLayoutImage, type PlatformImage } from './layout-image.ts';
+import { decodeOciManifest, type OciDescriptor, type OciIndex } from './oci-document.ts';
 import { locateBlob, type OciLayout, readDocument } from './oci-layout.ts';
 import { type PrefetchLayer, planPrefetch } from './prefetch.ts';
 import { EMPTY_CONFIG, EMPTY_CONFIG_DIGEST, encodeSociIndex, type SociLayer } from './soci-index.ts';
@@ -82,8 +83,7 @@ export async function convertLayout(
   }
   if (indexes.length === 0)
     throw new SpandrelError('INDEX_EMPTY', describeEmpty(platforms), { detail: { platforms } });
-  const made = madeListBlob(image);
-  if (made !== undefined) await deps.putBlob(made.digest, made.bytes);
+  if (image.madeList !== undefined) await deps.putBlob(image.madeList.digest, image.madeList.bytes);
   return { top: await converter.rewrite(image.index, indexes), platforms };
 }
 
@@ -164,10 +164,7 @@ class LayoutConverter {
     };
   }
 
-  async rewrite(
-    index: Parameters<typeof convertImage>[0],
-    indexes: readonly PlatformIndex[],
-  ): Promise<Document> {
+  async rewrite(index: OciIndex, indexes: readonly PlatformIndex[]): Promise<Document> {
     const documents = new Map<string, Buffer>();
     for (const { digest } of index.manifests ?? [])
       documents.set(digest, await readDocument(this.#layout, digest));
@@ -212,12 +209,11 @@ class LayoutConverter {
       return { outcome: { digest, skipped: code, message } };
     }
     const { optimizeXattrs, prefetchPaths, spanBytes } = this.#options;
-    const traits = {
-      ...(optimizeXattrs ? { disableXattrs: hasNoXattrs(ztoc.bytes) } : {}),
-      ...(prefetchPaths.length > 0 ? { prefetch: prefetchLayer(digest, ztoc.bytes) } : {}),
-    };
+    const isPrefetching = prefetchPaths.length > 0;
+    const decoded = optimizeXattrs || isPrefetching ? decodeZtoc(ztoc.bytes) : undefined;
+    const disableXattrs = optimizeXattrs && decoded !== undefined && hasNoXattrs(decoded);
+    const prefetch = isPrefetching && decoded !== undefined ? prefetchLayer(digest, decoded) : undefined;
     await this.#deps.putBlob(ztoc.digest, ztoc.bytes);
-    const { disableXattrs = false, ...prefetch } = traits;
     return {
       outcome: { digest, ztoc: { digest: ztoc.digest, size: ztoc.bytes.byteLength } },
       soci: {
@@ -226,7 +222,7 @@ class LayoutConverter {
         ztoc: { digest: ztoc.digest, sizeBytes: ztoc.bytes.byteLength },
         disableXattrs,
       },
-      ...prefetch,
+      ...(prefetch === undefined ? {} : { prefetch }),
     };
   }
 }

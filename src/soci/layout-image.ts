@@ -27,8 +27,8 @@ export interface LayoutImage {
   readonly images: readonly PlatformImage[];
   /** It is one manifest, not a list of one. */
   readonly isSingle: boolean;
-  /** A list that had to be made because the layout lacks some of the manifests, or lists them in its `index.json`. */
-  readonly madeList?: Buffer;
+  /** A list that had to be made, and which `soci` leaves in its output, because the layout lacks some of the manifests, or lists them in its `index.json`. */
+  readonly madeList?: { readonly digest: Digest; readonly bytes: Buffer };
 }
 
 /**
@@ -56,7 +56,8 @@ async function fromList(layout: OciLayout, list: OciIndex, isBlob: boolean): Pro
   const images = await findImages(layout, available);
   if (isBlob && available.length === listed.length) return { index, images, isSingle: false };
   const mediaType = list.mediaType === '' ? MEDIA_TYPES.ociIndex : list.mediaType;
-  return { index, images, isSingle: false, madeList: encodeOciIndex({ ...index, mediaType }) };
+  const bytes = encodeOciIndex({ ...index, mediaType });
+  return { index, images, isSingle: false, madeList: { digest: digestOf(bytes), bytes } };
 }
 
 async function fromManifest(layout: OciLayout, target: OciDescriptor): Promise<LayoutImage> {
@@ -90,9 +91,4 @@ async function configPlatform(layout: OciLayout, { digest }: OciDescriptor): Pro
   const isImage = config.mediaType === MEDIA_TYPES.ociConfig || config.mediaType === MEDIA_TYPES.dockerConfig;
   if (!isImage) return undefined;
   return normalizePlatform(decodeConfigPlatform(await readDocument(layout, config.digest)));
-}
-
-/** The blob of {@link LayoutImage.madeList}, which `soci` leaves in its output. */
-export function madeListBlob(image: LayoutImage): { digest: Digest; bytes: Buffer } | undefined {
-  return image.madeList && { digest: digestOf(image.madeList), bytes: image.madeList };
 }

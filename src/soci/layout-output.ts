@@ -5,7 +5,7 @@ import { dirname, join, resolve } from 'node:path';
 
 import { rangeLength } from '../core/byte-range.ts';
 import { SpandrelError } from '../core/errors.ts';
-import { isIndexType, isManifestType, MEDIA_TYPES } from '../core/media-types.ts';
+import { isIndexType, isManifestType } from '../core/media-types.ts';
 import { type FilePart, readFilePart } from '../ztoc/file-part.ts';
 import { encodeTarHeader, TAR_END, tarPadding } from '../ztoc/tar-writer.ts';
 import { type Document, wrapManifest } from './convert-image.ts';
@@ -136,7 +136,7 @@ interface Member {
 function encodeIndexJson(top: Document): Buffer {
   const { mediaType, digest } = top;
   const entry = { mediaType, digest, size: top.bytes.byteLength, artifactType: '' };
-  return encodeOciIndex({ ...wrapManifest(entry), mediaType: MEDIA_TYPES.ociIndex });
+  return encodeOciIndex(wrapManifest(entry));
 }
 
 async function copyPart(part: FilePart, target: string): Promise<void> {

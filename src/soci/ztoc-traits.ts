@@ -1,5 +1,5 @@
 import type { Digest } from '../core/digest.ts';
-import { decodeZtoc } from '../ztoc/decode-ztoc.ts';
+import type { DecodedZtoc } from '../ztoc/decode-ztoc.ts';
 import { decodeGzipZinfo } from '../ztoc/gzip-zinfo.ts';
 import { decodeTarZinfo } from '../ztoc/tar-zinfo.ts';
 import type { PrefetchLayer } from './prefetch.ts';
@@ -7,10 +7,9 @@ import type { PrefetchLayer } from './prefetch.ts';
 /**
  * True if no file has extended attributes and no directory is opaque, so that the snapshotter need not look
  * (soci-snapshotter `soci/soci_index.go`, shouldDisableXattrs).
- * @throws SpandrelError INDEX_MALFORMED
  */
-export function hasNoXattrs(ztoc: Uint8Array): boolean {
-  return decodeZtoc(ztoc).entries.every(
+export function hasNoXattrs({ entries }: DecodedZtoc): boolean {
+  return entries.every(
     ({ name, paxRecords }) =>
       !name.endsWith('.wh..wh..opq') &&
       ![...paxRecords.keys()].some((key) => key.startsWith('SCHILY.xattr.')),
@@ -18,8 +17,8 @@ export function hasNoXattrs(ztoc: Uint8Array): boolean {
 }
 
 /** The files and spans of a zTOC. @throws SpandrelError INDEX_MALFORMED */
-export function prefetchLayer(digest: Digest, ztoc: Uint8Array): PrefetchLayer {
-  const { entries, compression, checkpoints } = decodeZtoc(ztoc);
+export function prefetchLayer(digest: Digest, ztoc: DecodedZtoc): PrefetchLayer {
+  const { entries, compression, checkpoints } = ztoc;
   if (compression === 'none') {
     const { spanBytes } = decodeTarZinfo(checkpoints);
     return { digest, entries, spanIdAt: (offset) => Math.floor(offset / spanBytes) };
