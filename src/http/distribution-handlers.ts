@@ -38,10 +38,10 @@ export async function handleManifest(
 ): Promise<Answer> {
   const found = await deps.manifests.get(exchange.target, reference, exchange.signal);
   const { source } = found;
+  let { manifest } = found;
   // A digest always answers its own bytes; what a tag stands for may have been indexed.
-  if ('digest' in reference) await noteManifest(deps, exchange, found.manifest);
-  const manifest =
-    'tag' in reference ? await lazyAnswer(deps, exchange, reference.tag, found.manifest) : found.manifest;
+  if ('tag' in reference) manifest = await lazyAnswer(deps, exchange, reference.tag, manifest);
+  else await noteManifest(deps, exchange, manifest);
   return answerContent(
     {
       sizeBytes: manifest.bytes.byteLength,

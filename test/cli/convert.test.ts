@@ -17,9 +17,7 @@ beforeAll(async () => void (scratch = await mkdtemp(join(tmpdir(), 'spandrel-con
 afterAll(() => rm(scratch, { recursive: true, force: true }));
 
 function layoutOf(name: string): string {
-  const image = golden.images.find((candidate) => candidate.case === name);
-  if (image === undefined) throw new Error(`no golden image ${name}`);
-  return golden.layout(image);
+  return golden.layout(golden.image(name));
 }
 
 async function run(...args: string[]): Promise<{ status: number | null; stdout: string; stderr: string }> {

@@ -10,7 +10,7 @@ import { layerCompression } from '../../src/core/layer-compression.ts';
 import { decodeZtoc } from '../../src/ztoc/decode-ztoc.ts';
 import { printRawText } from '../../src/ztoc/raw-text.ts';
 import { buildFromBytes } from '../helpers/built-layer.ts';
-import { type GoldenLayer, GoldenLayers } from '../helpers/golden-layers.ts';
+import { GoldenLayers } from '../helpers/golden-layers.ts';
 import { runCommand } from '../helpers/run-command.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
 
@@ -19,15 +19,9 @@ let scratch: string;
 beforeAll(async () => void (scratch = await mkdtemp(join(tmpdir(), 'spandrel-cat-'))));
 afterAll(() => rm(scratch, { recursive: true, force: true }));
 
-function layerOf(name: string): GoldenLayer {
-  const layer = golden.layers.find((candidate) => candidate.case === name);
-  if (layer === undefined) throw new Error(`no golden case ${name}`);
-  return layer;
-}
-
 /** The zTOC of a golden layer in a file, and its regular files. */
 async function indexed(name: string): Promise<{ ztocPath: string; layerPath: string; files: string[] }> {
-  const layer = layerOf(name);
+  const layer = golden.layer(name);
   const layerPath = golden.path(layer);
   const options = {
     compression: layerCompression(layer.mediaType) ?? 'none',
@@ -82,7 +76,7 @@ describe('spandrel ztoc cat', () => {
 
   it('refuses a layer that the zTOC was not made of, and a file that is not there', async () => {
     const { ztocPath, layerPath, files } = await indexed('gzip-gnu-6');
-    const other = golden.path(layerOf('gzip-gnu-9'));
+    const other = golden.path(golden.layer('gzip-gnu-9'));
     const out = join(scratch, 'none');
     const file = files[0] ?? '';
     await expect(ztoc(['cat', ztocPath, other, file, '-o', out])).rejects.toMatchObject({

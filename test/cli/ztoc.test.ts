@@ -5,39 +5,22 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
+import { type GoldenLayer, GoldenLayers, type GoldenZtoc } from '../helpers/golden-layers.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
 
-const GOLDEN = new URL('../fixtures/golden/', import.meta.url);
-
-interface GoldenLayer {
-  readonly case: string;
-  readonly file: string;
-  readonly mediaType: string;
-  readonly options: { readonly spanSize: number };
-  readonly expected: {
-    readonly ztocDigest?: string;
-    readonly ztocSize?: number;
-    readonly spans?: number;
-    readonly files?: number;
-    readonly mountable?: boolean;
-  };
-}
-
+const golden = GoldenLayers.small();
 let scratch: string;
-let layers: readonly GoldenLayer[];
 
 beforeAll(async () => {
   scratch = await mkdtemp(join(tmpdir(), 'spandrel-ztoc-test-'));
-  layers = (JSON.parse(await readFile(new URL('golden.json', GOLDEN), 'utf8')) as { layers: GoldenLayer[] })
-    .layers;
 });
 
 afterAll(() => rm(scratch, { recursive: true, force: true }));
 
-function goldenLayer(name: string): GoldenLayer & { readonly path: string } {
-  const layer = layers.find((candidate) => candidate.case === name);
-  if (layer === undefined) throw new Error(`no golden case ${name}`);
-  return { ...layer, path: new URL(layer.file, GOLDEN).pathname };
+/** A layer that has a zTOC. */
+function goldenLayer(name: string): GoldenLayer & { readonly path: string; readonly expected: GoldenZtoc } {
+  const layer = golden.layer(name);
+  return { ...layer, path: golden.path(layer), expected: layer.expected as GoldenZtoc };
 }
 
 async function run(...args: string[]): Promise<{ status: number | null; stdout: string; stderr: string }> {
@@ -79,7 +62,7 @@ describe('spandrel ztoc create', () => {
   );
 
   it('fails with one line that names the code', async () => {
-    const { status, stdout, stderr } = await run('ztoc', 'create', new URL('golden.json', GOLDEN).pathname);
+    const { status, stdout, stderr } = await run('ztoc', 'create', import.meta.filename);
     expect([status, stdout]).toEqual([1, '']);
     expect(stderr).toMatch(/^spandrel: TAR_INVALID: [^\n]+\n$/);
   });

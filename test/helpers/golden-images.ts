@@ -1,5 +1,7 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { findCase, GoldenFolder } from './golden-folder.ts';
 
 /** What `soci` made of an image; see the README beside the vectors. */
 export interface GoldenImage {
@@ -25,33 +27,36 @@ export interface GoldenRun {
 /** A folder of golden images with its list. */
 export class GoldenImages {
   readonly images: readonly GoldenImage[];
-  readonly #folder: string;
+  readonly #folder: GoldenFolder;
 
-  constructor(folder: string) {
+  constructor(folder: GoldenFolder) {
     this.#folder = folder;
-    const list = JSON.parse(readFileSync(join(folder, 'golden.json'), 'utf8')) as { images: GoldenImage[] };
-    this.images = list.images;
+    this.images = (folder.readJson() as { images: GoldenImage[] }).images;
   }
 
   /** Those in this repository, without the larger zTOCs. */
   static small(): GoldenImages {
-    return new GoldenImages(resolve(import.meta.dirname, '../fixtures/golden'));
+    return new GoldenImages(GoldenFolder.small());
   }
 
-  /** `SPANDREL_GOLDEN`, or `../shared/golden` beside the repository; `undefined` where there is none. */
+  /** Those of the large set, if it is there. */
   static large(): GoldenImages | undefined {
-    const folder = process.env['SPANDREL_GOLDEN'] ?? resolve(import.meta.dirname, '../../../shared/golden');
-    return existsSync(join(folder, 'golden.json')) ? new GoldenImages(folder) : undefined;
+    const folder = GoldenFolder.large();
+    return folder && new GoldenImages(folder);
+  }
+
+  image(name: string): GoldenImage {
+    return findCase(this.images, name);
   }
 
   layout(image: GoldenImage): string {
-    return join(this.#folder, image.layout);
+    return this.#folder.path(image.layout);
   }
 
   /** The files that a conversion must have made, by their names in the layout. */
   expectedFiles({ expectedDir }: GoldenRun): ReadonlyMap<string, Buffer> {
     if (expectedDir === undefined) return new Map();
-    const folder = join(this.#folder, expectedDir);
+    const folder = this.#folder.path(expectedDir);
     const blobs = join('blobs', 'sha256');
     const names = readdirSync(join(folder, blobs)).map((name) => join(blobs, name));
     return new Map(['index.json', ...names].map((name) => [name, readFileSync(join(folder, name))]));

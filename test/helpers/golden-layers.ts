@@ -1,7 +1,5 @@
-import { existsSync, readFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
-
 import type { Digest } from '../../src/core/digest.ts';
+import { findCase, GoldenFolder } from './golden-folder.ts';
 
 /** What the `soci` command made of a layer; see the README beside the vectors. */
 export interface GoldenLayer {
@@ -39,32 +37,35 @@ export interface GoldenDetails {
 /** A folder of golden vectors with its list of layers. */
 export class GoldenLayers {
   readonly layers: readonly GoldenLayer[];
-  readonly #folder: string;
+  readonly #folder: GoldenFolder;
 
-  constructor(folder: string) {
+  constructor(folder: GoldenFolder) {
     this.#folder = folder;
-    const list = JSON.parse(readFileSync(join(folder, 'golden.json'), 'utf8')) as { layers: GoldenLayer[] };
-    this.layers = list.layers;
+    this.layers = (folder.readJson() as { layers: GoldenLayer[] }).layers;
   }
 
-  /** The small set in this repository. */
+  /** Those in this repository. */
   static small(): GoldenLayers {
-    return new GoldenLayers(resolve(import.meta.dirname, '../fixtures/golden'));
+    return new GoldenLayers(GoldenFolder.small());
   }
 
-  /** The large set: `SPANDREL_GOLDEN`, or `../shared/golden` beside the repository; `undefined` where there is none. */
+  /** Those of the large set, if it is there. */
   static large(): GoldenLayers | undefined {
-    const folder = process.env['SPANDREL_GOLDEN'] ?? resolve(import.meta.dirname, '../../../shared/golden');
-    return existsSync(join(folder, 'golden.json')) ? new GoldenLayers(folder) : undefined;
+    const folder = GoldenFolder.large();
+    return folder && new GoldenLayers(folder);
+  }
+
+  layer(name: string): GoldenLayer {
+    return findCase(this.layers, name);
   }
 
   path(layer: GoldenLayer): string {
-    return join(this.#folder, layer.file);
+    return this.#folder.path(layer.file);
   }
 
   /** Parts of the zTOC in readable form. */
   details(layer: GoldenLayer): GoldenDetails | undefined {
     if (layer.details === undefined) return undefined;
-    return JSON.parse(readFileSync(join(this.#folder, layer.details), 'utf8')) as GoldenDetails;
+    return this.#folder.readJson(layer.details) as GoldenDetails;
   }
 }

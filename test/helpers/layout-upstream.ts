@@ -3,8 +3,7 @@ import { join } from 'node:path';
 
 import { type Digest, isDigest } from '../../src/core/digest.ts';
 import { DemoRegistry, type DemoRegistryOptions } from '../../src/demo/demo-registry.ts';
-import { type OciLayout, openOciLayout } from '../../src/soci/oci-layout.ts';
-import { readFilePart } from '../../src/ztoc/file-part.ts';
+import { type OciLayout, openOciLayout, readDocument } from '../../src/soci/oci-layout.ts';
 import { GoldenImages } from './golden-images.ts';
 import { runCommand } from './run-command.ts';
 
@@ -31,9 +30,7 @@ export class LayoutUpstream implements AsyncDisposable {
     options: DemoRegistryOptions = {},
   ): Promise<LayoutUpstream> {
     const golden = GoldenImages.small();
-    const image = golden.images.find((candidate) => candidate.case === name);
-    if (image === undefined) throw new Error(`no golden image ${name}`);
-    const folder = golden.layout(image);
+    const folder = golden.layout(golden.image(name));
     const layout = new Map(await openOciLayout(folder));
     const top = join(folder, '..', part);
     for (const [file, found] of await openOciLayout(top)) layout.set(file, found);
@@ -53,12 +50,8 @@ export class LayoutUpstream implements AsyncDisposable {
   }
 
   /** Bytes of a blob or manifest. */
-  async blob(digest: Digest): Promise<Buffer> {
-    const part = this.#layout.get(`blobs/${digest.replace(':', '/')}`);
-    if (part === undefined) throw new Error(`the image has no ${digest}`);
-    const chunks: Buffer[] = [];
-    for await (const chunk of readFilePart(part)) chunks.push(Buffer.from(chunk));
-    return Buffer.concat(chunks);
+  blob(digest: Digest): Promise<Buffer> {
+    return readDocument(this.#layout, digest);
   }
 
   /** A file of the image as GNU tar has it, from the topmost layer with such a name. */
