@@ -158,7 +158,8 @@ export class SociIndexer {
     const { mediaType, digest } = manifest;
     const subject = { mediaType, digest, size: manifest.bytes.byteLength };
     const { descriptor, bytes } = encodeSociIndex(version === 'v1' ? { layers, subject } : { layers });
-    if (!(await this.#deps.store.has(descriptor.digest))) await this.#deps.store.put({ ...descriptor, bytes });
+    if (!(await this.#deps.store.has(descriptor.digest)))
+      await this.#deps.store.put({ ...descriptor, bytes });
     return descriptor;
   }
 }
