@@ -196,7 +196,7 @@ export class PushedIndexes {
     if (sizeBytes > MAX_ZTOC_BYTES) throw new SpandrelError('INDEX_MALFORMED', 'a zTOC is too large');
     const source = target.client.blobSource(target.repository, ztoc);
     await using reader = await this.#deps.blobs.readBlob(ztoc, source, { sizeBytes, signal });
-    return readBlobRange(reader, { start: 0, end: sizeBytes }, signal);
+    return await readBlobRange(reader, { start: 0, end: sizeBytes }, signal);
   }
 
   async #open(target: Target, { ztoc, sizeBytes }: PushedLayer, signal: AbortSignal): Promise<PushedZtoc> {
