@@ -178,7 +178,7 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     layers,
     indexes,
     reader,
-    derivedBlobs: new DerivedBlobs(ztocs, access),
+    derivedBlobs: new DerivedBlobs(ztocs, blobs, access),
     lazyImages,
     configGate: new ConfigGate(manifestStore),
     pullLog,

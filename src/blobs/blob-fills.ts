@@ -9,6 +9,7 @@ import { AlternativeSources } from './alternative-sources.ts';
 import type { BlobHandle } from './blob-handle.ts';
 import type { DigestWorker } from './digest-worker.ts';
 import { Fill } from './fill.ts';
+import type { LentBuffers } from './lent-buffers.ts';
 import { PartialFile } from './partial-file.ts';
 import { RunningFill } from './running-fill.ts';
 import { storeFault } from './store-fault.ts';
@@ -29,6 +30,7 @@ export interface BlobFillsDeps {
   readonly layout: StoreLayout;
   readonly room: StoreRoom;
   readonly digests: DigestWorker;
+  readonly buffers: LentBuffers;
   readonly metrics: Metrics;
   readonly logger: Logger;
 }
@@ -158,7 +160,7 @@ export class BlobFills implements AsyncDisposable {
     firstRequest: AbortController,
   ): Promise<RunningFill> {
     const { digest, mustComplete } = request;
-    const { layout, room, digests, metrics, logger, settings } = this.#deps;
+    const { layout, room, digests, buffers, metrics, logger, settings } = this.#deps;
     const { parallel, chunkBytes, stallTimeoutMs = STALL_TIMEOUT_MS } = settings;
     // A small blob of known size needs no ranges; for the others the first answer tells whether there are any.
     const { sizeBytes: knownBytes, askFirst } = request;
@@ -180,7 +182,7 @@ export class BlobFills implements AsyncDisposable {
     const fill = new Fill({ ...options, stallTimeoutMs, digests, reserve }, mustComplete);
     const onOver = (): void => this.#setRunning(digest, undefined);
     const running = new RunningFill(
-      { digest, sizeBytes, fill, file, layout, room, metrics, logger, onOver },
+      { digest, sizeBytes, fill, file, layout, room, buffers, metrics, logger, onOver },
       unpin,
     );
     this.#setRunning(digest, running);

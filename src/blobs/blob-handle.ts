@@ -15,6 +15,8 @@ export interface BlobReader extends AsyncDisposable {
    * @throws SpandrelError RANGE_INVALID if the range passes the end; BLOB_CORRUPT or an UPSTREAM_* code if the bytes cannot be had
    */
   read(range: ByteRange, signal?: AbortSignal): AsyncGenerator<Buffer, void, undefined>;
+  /** As {@link read}, but a buffer is good only until the next one is asked for: it is filled again. */
+  lend(range: ByteRange, signal?: AbortSignal): AsyncGenerator<Buffer, void, undefined>;
 }
 
 /**

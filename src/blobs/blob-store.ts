@@ -1,4 +1,4 @@
-import { mkdir, open, utimes } from 'node:fs/promises';
+import { mkdir, utimes } from 'node:fs/promises';
 
 import { type Digest, digestAlgorithm } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
@@ -8,7 +8,9 @@ import type { BlobSource } from '../upstream/blob-source.ts';
 import { BlobFills, type FillSettings } from './blob-fills.ts';
 import type { BlobHandle, BlobReader } from './blob-handle.ts';
 import { DigestWorker } from './digest-worker.ts';
+import { LentBuffers } from './lent-buffers.ts';
 import { OpenBlob } from './open-blob.ts';
+import { OpenFiles } from './open-files.ts';
 import { PassThrough } from './pass-through.ts';
 import { ResilientReader } from './resilient-reader.ts';
 import { fileErrorCode, storeFault } from './store-fault.ts';
@@ -61,6 +63,8 @@ export class BlobStore implements AsyncDisposable {
   readonly #lock: StoreLock;
   readonly #room: StoreRoom;
   readonly #digests = new DigestWorker();
+  readonly #buffers = new LentBuffers();
+  readonly #files = new OpenFiles();
   readonly #fills: BlobFills;
 
   private constructor(options: BlobStoreOptions, layout: StoreLayout, lock: StoreLock) {
@@ -69,9 +73,9 @@ export class BlobStore implements AsyncDisposable {
     this.#now = options.now ?? Date.now;
     this.#layout = layout;
     this.#lock = lock;
-    this.#room = new StoreRoom({ maxBytes, layout, metrics, now: this.#now });
-    const digests = this.#digests;
-    this.#fills = new BlobFills({ settings, layout, room: this.#room, digests, metrics, logger });
+    this.#room = new StoreRoom({ maxBytes, layout, files: this.#files, metrics, now: this.#now });
+    const [digests, buffers] = [this.#digests, this.#buffers];
+    this.#fills = new BlobFills({ settings, layout, room: this.#room, digests, buffers, metrics, logger });
   }
 
   /** @throws SpandrelError STORE_LOCKED if another process owns the folder; STORE_FAILED */
@@ -177,11 +181,12 @@ export class BlobStore implements AsyncDisposable {
     if (blob === undefined || blob.partialPath !== undefined) return undefined;
     const unpin = budget.pin(digest);
     const { sizeBytes } = blob;
+    const buffers = this.#buffers;
     const path = this.#layout.blobPath(digest);
     try {
-      const file = await open(path, 'r');
+      const file = await this.#files.open(path);
       await this.#touch(digest, path);
-      return OpenBlob.complete({ digest, sizeBytes, path, file, onClose: unpin });
+      return OpenBlob.complete({ digest, sizeBytes, path, file, buffers, onClose: unpin });
     } catch (error) {
       unpin();
       if (NOT_ITS_FAULT.has(fileErrorCode(error))) throw storeFault(error, 'open a blob');
@@ -223,6 +228,7 @@ export class BlobStore implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#fills[Symbol.asyncDispose]();
     await this.#digests[Symbol.asyncDispose]();
+    await this.#files[Symbol.asyncDispose]();
     await this.#lock[Symbol.asyncDispose]();
   }
 }

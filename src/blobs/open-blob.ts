@@ -1,13 +1,13 @@
-import type { FileHandle } from 'node:fs/promises';
-
 import type { ByteRange } from '../core/byte-range.ts';
 import type { Digest } from '../core/digest.ts';
 import { waitFor } from '../core/wait-for.ts';
 import type { BlobHandle } from './blob-handle.ts';
 import type { Fill } from './fill.ts';
 import { Growth } from './growth.ts';
+import type { LentBuffer, LentBuffers } from './lent-buffers.ts';
+import type { OpenFile } from './open-files.ts';
 import type { PartialFile } from './partial-file.ts';
-import { assertRangeWithin, READ_BYTES, readFileRange } from './read-file-range.ts';
+import { assertRangeWithin, fillFromFile, READ_BYTES } from './read-file-range.ts';
 
 /** One read: where it is, and where the bytes that it can take end. */
 interface Progress extends Disposable {
@@ -15,9 +15,11 @@ interface Progress extends Disposable {
   readableEnd(position: number, signal: AbortSignal | undefined): Promise<number>;
 }
 
-interface Parts extends Pick<BlobHandle, 'digest' | 'sizeBytes' | 'source' | 'path' | 'growth'> {
+interface Parts extends Pick<BlobHandle, 'digest' | 'sizeBytes' | 'source' | 'path'> {
+  readonly growth: () => Growth;
   readonly begin: (range: ByteRange) => Progress;
-  readonly readBytes: (range: ByteRange) => Promise<Buffer>;
+  readonly fillBuffer: (buffer: Buffer, position: number) => Promise<void>;
+  readonly buffers: LentBuffers;
   readonly done: Promise<void>;
   readonly close: () => Promise<void>;
 }
@@ -28,8 +30,9 @@ export class OpenBlob implements BlobHandle {
   readonly sizeBytes: number;
   readonly source: 'disk' | 'fill';
   readonly path: string;
-  readonly growth: Growth;
   readonly #parts: Parts;
+  /** Most readers have no use for it. */
+  #growth: Growth | undefined;
   #isOpen = true;
 
   private constructor(parts: Parts) {
@@ -37,30 +40,35 @@ export class OpenBlob implements BlobHandle {
     this.sizeBytes = parts.sizeBytes;
     this.source = parts.source;
     this.path = parts.path;
-    this.growth = parts.growth;
     this.#parts = parts;
+  }
+
+  get growth(): Growth {
+    return (this.#growth ??= this.#parts.growth());
   }
 
   static complete(blob: {
     digest: Digest;
     sizeBytes: number;
     path: string;
-    file: FileHandle;
+    file: OpenFile;
+    buffers: LentBuffers;
     onClose: () => void;
   }): OpenBlob {
-    const { digest, sizeBytes, path, file, onClose } = blob;
+    const { digest, sizeBytes, path, file, buffers, onClose } = blob;
     return new OpenBlob({
       digest,
       sizeBytes,
       path,
       source: 'disk',
-      growth: Growth.complete(sizeBytes),
+      growth: () => Growth.complete(sizeBytes),
       begin: ({ end }) => ({ readableEnd: () => Promise.resolve(end), [Symbol.dispose]: () => undefined }),
-      readBytes: (range) => readFileRange(file, range),
+      fillBuffer: (buffer, position) => fillFromFile(file.handle, buffer, position),
+      buffers,
       done: Promise.resolve(),
       close: async () => {
         onClose();
-        await file.close();
+        await file[Symbol.asyncDispose]();
       },
     });
   }
@@ -71,17 +79,19 @@ export class OpenBlob implements BlobHandle {
     file: PartialFile;
     fill: Fill;
     done: Promise<void>;
+    buffers: LentBuffers;
     onClose: () => Promise<void>;
   }): OpenBlob {
-    const { digest, sizeBytes, file, fill, done, onClose } = blob;
+    const { digest, sizeBytes, file, fill, done, buffers, onClose } = blob;
     return new OpenBlob({
       digest,
       sizeBytes,
       path: file.path,
       source: 'fill',
-      growth: fill.growth,
+      growth: () => fill.growth,
       begin: (range) => readOfFill(fill, range),
-      readBytes: (range) => file.read(range),
+      fillBuffer: (buffer, position) => file.fill(buffer, position),
+      buffers,
       done,
       close: onClose,
     });
@@ -91,13 +101,63 @@ export class OpenBlob implements BlobHandle {
     assertRangeWithin(range, this.sizeBytes);
     using progress = this.#parts.begin(range);
     for (let start = range.start; start < range.end;) {
-      const readable = await progress.readableEnd(start, signal);
-      signal?.throwIfAborted();
-      if (!this.#isOpen) throw new Error('the handle has been disposed of');
-      const end = Math.min(readable, start + READ_BYTES);
-      yield await this.#parts.readBytes({ start, end });
+      const end = Math.min(await this.#readableEnd(progress, start, signal), start + READ_BYTES);
+      const buffer = Buffer.allocUnsafeSlow(end - start);
+      await this.#parts.fillBuffer(buffer, start);
+      yield buffer;
       start = end;
     }
+  }
+
+  async *lend(range: ByteRange, signal?: AbortSignal): AsyncGenerator<Buffer, void, undefined> {
+    assertRangeWithin(range, this.sizeBytes);
+    using progress = this.#parts.begin(range);
+    const lendFrom = (position: number): Promise<LentBuffer> | undefined =>
+      position < range.end
+        ? this.#lendWithin({ start: position, end: range.end }, progress, signal)
+        : undefined;
+    let ahead = lendFrom(range.start);
+    try {
+      for (let position = range.start; ahead !== undefined;) {
+        using lent = await ahead;
+        position += lent.bytes.byteLength;
+        // The next bytes are read while these are on their way.
+        ahead = lendFrom(position);
+        ahead?.catch(() => undefined);
+        yield lent.bytes;
+        lent.finish();
+      }
+    } finally {
+      void ahead?.then(
+        (lent) => lent.finish(),
+        () => undefined,
+      );
+    }
+  }
+
+  /** What can be had of the beginning of `range` as soon as anything can. */
+  async #lendWithin(
+    { start, end }: ByteRange,
+    progress: Progress,
+    signal: AbortSignal | undefined,
+  ): Promise<LentBuffer> {
+    const { buffers, fillBuffer } = this.#parts;
+    const readable = await this.#readableEnd(progress, start, signal);
+    const lent = buffers.lend(Math.min(readable, end) - start);
+    try {
+      await fillBuffer(lent.bytes, start);
+      return lent;
+    } catch (error) {
+      lent[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  async #readableEnd(progress: Progress, position: number, signal: AbortSignal | undefined): Promise<number> {
+    const end = await progress.readableEnd(position, signal);
+    signal?.throwIfAborted();
+    if (!this.#isOpen) throw new Error('the handle has been disposed of');
+    return end;
   }
 
   completed(signal?: AbortSignal): Promise<void> {

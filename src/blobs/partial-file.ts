@@ -2,9 +2,8 @@ import { constants } from 'node:fs';
 import { type FileHandle, open, readFile, rm } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 
-import type { ByteRange } from '../core/byte-range.ts';
 import type { Digest } from '../core/digest.ts';
-import { READ_BYTES, readFileRange } from './read-file-range.ts';
+import { fillFromFile, READ_BYTES, readFileRange } from './read-file-range.ts';
 import { fileErrorCode, storeFault } from './store-fault.ts';
 import { mapPathOf } from './store-layout.ts';
 import { formatMapHead, formatPiece, parseMap, type StoredPiece } from './stored-piece.ts';
@@ -107,9 +106,9 @@ export class PartialFile {
     return checksum === piece.crc32;
   }
 
-  /** @throws SpandrelError STORE_FAILED */
-  read(range: ByteRange): Promise<Buffer> {
-    return readFileRange(this.#data, range);
+  /** Fill `buffer` with the bytes from `position` on. @throws SpandrelError STORE_FAILED */
+  fill(buffer: Buffer, position: number): Promise<void> {
+    return fillFromFile(this.#data, buffer, position);
   }
 
   async sync(): Promise<void> {

@@ -11,10 +11,16 @@ export const READ_BYTES = 256 * 1024;
 /** The bytes of `range` in a buffer of their own. @throws SpandrelError STORE_FAILED, also if the file is shorter */
 export async function readFileRange(file: FileHandle, range: ByteRange): Promise<Buffer> {
   const buffer = Buffer.allocUnsafeSlow(rangeLength(range));
+  await fillFromFile(file, buffer, range.start);
+  return buffer;
+}
+
+/** Fill `buffer` with what a file has from `position` on. @throws SpandrelError STORE_FAILED, also if the file is shorter */
+export async function fillFromFile(file: FileHandle, buffer: Buffer, position: number): Promise<void> {
   let filled = 0;
   while (filled < buffer.byteLength) {
     const { bytesRead } = await file
-      .read(buffer, filled, buffer.byteLength - filled, range.start + filled)
+      .read(buffer, filled, buffer.byteLength - filled, position + filled)
       .catch((error: unknown) => {
         throw storeFault(error, 'read a blob');
       });
@@ -22,7 +28,6 @@ export async function readFileRange(file: FileHandle, range: ByteRange): Promise
       throw new SpandrelError('STORE_FAILED', 'a file of the store is shorter than it was');
     filled += bytesRead;
   }
-  return buffer;
 }
 
 /** @throws SpandrelError RANGE_INVALID if `range` does not lie within `sizeBytes` */

@@ -33,7 +33,19 @@ export class ResilientReader implements BlobReader {
     return this.#options.handle?.source ?? 'upstream';
   }
 
-  async *read(range: ByteRange, signal?: AbortSignal): AsyncGenerator<Buffer, void, undefined> {
+  read(range: ByteRange, signal?: AbortSignal): AsyncGenerator<Buffer, void, undefined> {
+    return this.#stream(range, 'read', signal);
+  }
+
+  lend(range: ByteRange, signal?: AbortSignal): AsyncGenerator<Buffer, void, undefined> {
+    return this.#stream(range, 'lend', signal);
+  }
+
+  async *#stream(
+    range: ByteRange,
+    way: 'read' | 'lend',
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<Buffer, void, undefined> {
     assertRangeWithin(range, this.sizeBytes);
     const { passThrough, onStoreFault } = this.#options;
     let position = range.start;
@@ -42,7 +54,7 @@ export class ResilientReader implements BlobReader {
       last = handle;
       try {
         const rest = { start: position, end: range.end };
-        for await (const bytes of handle.read(rest, signal)) {
+        for await (const bytes of handle[way](rest, signal)) {
           position += bytes.byteLength;
           yield bytes;
         }

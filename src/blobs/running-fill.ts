@@ -7,6 +7,7 @@ import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { BlobHandle } from './blob-handle.ts';
 import type { Fill } from './fill.ts';
+import type { LentBuffers } from './lent-buffers.ts';
 import { OpenBlob } from './open-blob.ts';
 import type { PartialFile } from './partial-file.ts';
 import { storeFault } from './store-fault.ts';
@@ -20,6 +21,7 @@ export interface RunningFillOptions {
   readonly file: PartialFile;
   readonly layout: StoreLayout;
   readonly room: StoreRoom;
+  readonly buffers: LentBuffers;
   readonly metrics: Metrics;
   readonly logger: Logger;
   /** The fill is over, in one step with what the store then says of the blob. */
@@ -54,7 +56,7 @@ export class RunningFill {
 
   /** A handle for one more reader. @throws SpandrelError STORE_FULL if the blob is to become whole, and there is no room */
   async join(mustComplete: boolean): Promise<BlobHandle> {
-    const { digest, sizeBytes, fill, file, room } = this.#options;
+    const { digest, sizeBytes, fill, file, room, buffers } = this.#options;
     const unpin = room.budget.pin(digest);
     this.#handles++;
     const handle = OpenBlob.filling({
@@ -63,6 +65,7 @@ export class RunningFill {
       file,
       fill,
       done: this.done,
+      buffers,
       onClose: () => {
         this.#handles--;
         unpin();
@@ -141,12 +144,12 @@ export class RunningFill {
 
   /** Give the file a second name among the complete blobs. The first goes when nobody reads through it any more. */
   async #promote(): Promise<void> {
-    const { digest, file, layout } = this.#options;
+    const { digest, file, layout, room } = this.#options;
     const path = layout.blobPath(digest);
     try {
       await file.sync();
       await mkdir(dirname(path), { recursive: true });
-      await rm(path, { force: true });
+      await room.removeFile(path);
       await link(file.path, path);
       await syncFolderOf(path);
       await rm(mapPathOf(file.path), { force: true });

@@ -3,6 +3,7 @@ import { rm } from 'node:fs/promises';
 import type { Digest } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import type { OpenFiles } from './open-files.ts';
 import { removePartial } from './partial-file.ts';
 import { StoreBudget, type StoredBlob } from './store-budget.ts';
 import { fileErrorCode, storeFault } from './store-fault.ts';
@@ -11,6 +12,7 @@ import type { StoreLayout } from './store-layout.ts';
 export interface StoreRoomOptions {
   readonly maxBytes: number;
   readonly layout: StoreLayout;
+  readonly files: OpenFiles;
   readonly metrics: Metrics;
   readonly now: () => number;
 }
@@ -22,15 +24,17 @@ const PAUSE_MS = 10_000;
 export class StoreRoom {
   readonly budget: StoreBudget;
   readonly #layout: StoreLayout;
+  readonly #files: OpenFiles;
   readonly #metrics: Metrics;
   readonly #now: () => number;
   #pausedUntilMs = 0;
   /** How many use a partial file by its name. */
   readonly #pathUsers = new Map<string, number>();
 
-  constructor({ maxBytes, layout, metrics, now }: StoreRoomOptions) {
+  constructor({ maxBytes, layout, files, metrics, now }: StoreRoomOptions) {
     this.budget = new StoreBudget(maxBytes);
     this.#layout = layout;
+    this.#files = files;
     this.#metrics = metrics;
     this.#now = now;
   }
@@ -109,6 +113,12 @@ export class StoreRoom {
   async #removeFiles(digest: Digest, blob: StoredBlob, why: 'evicted' | 'unusable'): Promise<void> {
     if (why === 'evicted') this.#metrics.cacheEvictions.inc({ tier: 'disk' });
     if (blob.partialPath !== undefined) await removePartial(blob.partialPath);
-    else await rm(this.#layout.blobPath(digest), { force: true });
+    else await this.removeFile(this.#layout.blobPath(digest));
+  }
+
+  /** The file of a complete blob, if there is one. */
+  async removeFile(path: string): Promise<void> {
+    await this.#files.forget(path);
+    await rm(path, { force: true });
   }
 }

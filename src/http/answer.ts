@@ -1,6 +1,6 @@
 import type { ByteSource } from '../telemetry/metrics.ts';
 
-/** Chunks in order; the receiver may keep them. Throwing means that the connection is to be broken. */
+/** Chunks in order, each good until the next one is asked for. Throwing means that the connection is to be broken. */
 export type ByteStream = AsyncGenerator<Uint8Array, void, undefined>;
 
 /** Where bytes come from; a function where that shows only when the first of them is read. */

@@ -152,7 +152,7 @@ export async function handleBlob(
       etag: digest,
       headers,
       source: handle.source,
-      read: (range) => handle.read(range, exchange.signal),
+      read: (range) => handle.lend(range, exchange.signal),
       dispose: async () => handle[Symbol.asyncDispose](),
     },
     exchange.headers,

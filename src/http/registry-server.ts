@@ -61,7 +61,7 @@ async function serve(
   const { server } = request.server;
   // A connection that was busy when the server was closed would stay open until its client has enough of it.
   response.once('finish', () => setImmediate(() => server.listening || server.closeIdleConnections()));
-  response.once('close', () => gone.abort(new Error('the client has gone')));
+  response.once('close', () => response.writableFinished || gone.abort(new Error('the client has gone')));
   using deadline = new AnswerDeadline(response, request.headers['user-agent'], gone.signal);
   const { signal } = deadline;
   let route: RouteName | 'unknown' = 'unknown';

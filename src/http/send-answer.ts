@@ -1,6 +1,6 @@
-import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 
+import { waitFor } from '../core/wait-for.ts';
 import type { ByteSource } from '../telemetry/metrics.ts';
 import { type Answer, type ByteStream, formatCacheStatus } from './answer.ts';
 
@@ -79,10 +79,17 @@ async function pump(
     for (let next = first; next.done !== true; next = await stream.next()) {
       signal.throwIfAborted();
       sent.bytes += next.value.byteLength;
-      if (!response.write(next.value)) await once(response, 'drain', { signal });
+      await written(response, next.value, signal);
     }
   } finally {
     await stream.return();
   }
   response.end();
+}
+
+/** Resolves when the chunk has been handed to the system: only then its buffer may be filled again. */
+function written(response: ServerResponse, chunk: Uint8Array, signal: AbortSignal): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  response.write(chunk, (error) => (error ? reject(error) : resolve()));
+  return waitFor(promise, signal);
 }

@@ -1,0 +1,72 @@
+import { type FileHandle, open } from 'node:fs/promises';
+
+/** A file that is open for reading. Dispose of it when done: it stays open for the next reader. */
+export interface OpenFile extends AsyncDisposable {
+  readonly handle: FileHandle;
+}
+
+interface Entry {
+  readonly opening: Promise<FileHandle>;
+  users: number;
+}
+
+const MAX_IDLE = 256;
+
+/**
+ * Files of complete blobs, open once for all who read them. Opening and closing one costs more than reading a small range of it, so
+ * those used last stay open.
+ */
+export class OpenFiles implements AsyncDisposable {
+  readonly #maxIdle: number;
+  /** Least recently opened first. */
+  readonly #entries = new Map<string, Entry>();
+  #idle = 0;
+
+  constructor(maxIdle = MAX_IDLE) {
+    this.#maxIdle = maxIdle;
+  }
+
+  /** @throws as `fs.open` */
+  async open(path: string): Promise<OpenFile> {
+    let entry = this.#entries.get(path);
+    if (entry === undefined) entry = { opening: open(path, 'r'), users: 0 };
+    else if (entry.users === 0) this.#idle--;
+    entry.users++;
+    this.#entries.delete(path);
+    this.#entries.set(path, entry);
+    try {
+      const handle = await entry.opening;
+      return { handle, [Symbol.asyncDispose]: () => this.#release(path, entry) };
+    } catch (error) {
+      if (this.#entries.get(path) === entry) this.#entries.delete(path);
+      throw error;
+    }
+  }
+
+  /** The name is about to lead to nothing, or to something else. Who reads the file goes on reading it. */
+  async forget(path: string): Promise<void> {
+    const entry = this.#entries.get(path);
+    if (entry === undefined) return;
+    this.#entries.delete(path);
+    if (entry.users > 0) return;
+    this.#idle--;
+    await (await entry.opening).close();
+  }
+
+  async #release(path: string, entry: Entry): Promise<void> {
+    entry.users--;
+    if (entry.users > 0) return;
+    if (this.#entries.get(path) !== entry) {
+      await (await entry.opening).close();
+      return;
+    }
+    this.#idle++;
+    if (this.#idle <= this.#maxIdle) return;
+    for (const [oldest, { users }] of this.#entries) if (users === 0) return this.forget(oldest);
+  }
+
+  /** Closes what nobody reads. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(Array.from(this.#entries.keys(), (path) => this.forget(path)));
+  }
+}
