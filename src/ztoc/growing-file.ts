@@ -1,4 +1,4 @@
-import { open } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 
 import type { Growth } from '../blobs/growth.ts';
 import { SpandrelError } from '../core/errors.ts';
@@ -26,20 +26,33 @@ const CHUNK_BYTES = 256 * 1024;
 export async function* readGrowingFile(options: GrowingFileOptions): AsyncGenerator<Uint8Array, void, void> {
   const { growth, end } = options;
   await using file = await open(options.path, 'r');
-  const buffer = Buffer.alloc(Math.min(CHUNK_BYTES, Math.max(1, end - options.start)));
+  const chunkBytes = Math.min(CHUNK_BYTES, Math.max(1, end - options.start));
+  const wantedAt = (at: number): number => (options.fixedChunks ? Math.min(chunkBytes, end - at) : 1);
+  const readAt = (at: number, buffer: Buffer): Promise<Buffer> =>
+    readFully(file, buffer.subarray(0, Math.min(chunkBytes, end - at, growth.availableBytes - at)), at);
+
+  let [current, other] = [Buffer.alloc(chunkBytes), Buffer.alloc(chunkBytes)];
+  let ahead: Promise<Buffer> | undefined;
   for (let at = options.start; at < end;) {
-    const wanted = options.fixedChunks ? Math.min(buffer.length, end - at) : 1;
-    await waitForBytes(growth, at + wanted, options.signal);
-    const length = Math.min(buffer.length, end - at, growth.availableBytes - at);
-    for (let have = 0; have < length;) {
-      const { bytesRead } = await file.read(buffer, have, length - have, at + have);
-      if (bytesRead === 0)
-        throw new SpandrelError('STORE_FAILED', 'the file of a blob is shorter than it is said to be');
-      have += bytesRead;
-    }
-    yield buffer.subarray(0, length);
-    at += length;
+    await waitForBytes(growth, at + wantedAt(at), options.signal);
+    const chunk = await (ahead ?? readAt(at, current));
+    at += chunk.length;
+    [current, other] = [other, current];
+    // What is there already is read while this chunk is worked on.
+    ahead = at < end && growth.availableBytes >= at + wantedAt(at) ? readAt(at, current) : undefined;
+    ahead?.catch(() => undefined);
+    yield chunk;
   }
+}
+
+async function readFully(file: FileHandle, buffer: Buffer, start: number): Promise<Buffer> {
+  for (let have = 0; have < buffer.length;) {
+    const { bytesRead } = await file.read(buffer, have, buffer.length - have, start + have);
+    if (bytesRead === 0)
+      throw new SpandrelError('STORE_FAILED', 'the file of a blob is shorter than it is said to be');
+    have += bytesRead;
+  }
+  return buffer;
 }
 
 /** Resolves when the file is whole and has been verified. @throws SpandrelError as {@link readGrowingFile} */

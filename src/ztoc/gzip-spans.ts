@@ -53,6 +53,7 @@ export class GzipSpanCutter {
       this.#header = Buffer.concat([this.#header, compressed.subarray(0, MAX_HEADER_BYTES)]);
     }
     this.#inflater.write(compressed);
+    this.#hash.giveBack();
   }
 
   /** @throws SpandrelError LAYER_CORRUPT */

@@ -5,6 +5,7 @@ import { defaultEngine } from '../inflate/default-engine.ts';
 import { type FilePart, readFilePart } from './file-part.ts';
 import { IndexWriter } from './index-writer.ts';
 import { buildLayer, type LayerBuild, type LayerLimits } from './layer-builder.ts';
+import { hashHere, type OutputHash } from './output-hash.ts';
 
 /** Where a layer lies, and how it is to be indexed. */
 export interface LayerFileInput extends FilePart {
@@ -25,15 +26,17 @@ export interface LayerFileIndex extends Pick<LayerBuild, 'ztoc' | 'mountable' | 
 /**
  * Index a layer that lies in a file. Memory: its table of contents and its zTOC, never the layer.
  * @param onProgress told how many compressed bytes are done
+ * @param outputHash remains the caller's
  * @throws SpandrelError BLOB_CORRUPT if it is not the layer that it should be; what {@link buildLayer} throws
  */
 export async function indexLayerFile(
   input: LayerFileInput,
   onProgress: (doneBytes: number) => void,
+  outputHash: OutputHash = hashHere(),
 ): Promise<LayerFileIndex> {
   using writer = new IndexWriter(input.scratchPath);
   const { compression, spanBytes, limits, digest } = input;
-  const options = { compression, spanBytes, limits, engine: defaultEngine, writer };
+  const options = { compression, spanBytes, limits, engine: defaultEngine, writer, outputHash };
   const hashed = digest === undefined ? options : { ...options, hashLayer: digestAlgorithm(digest) };
   const build = await buildLayer(readWithProgress(input, onProgress), hashed);
   if (build.layerDigest !== digest)

@@ -8,6 +8,7 @@ import { buildZtoc } from './build-ztoc.ts';
 import { GzipSpanCutter } from './gzip-spans.ts';
 import type { IndexWriter } from './index-writer.ts';
 import type { NoZtocReason } from './layer-summary.ts';
+import { hashHere, type OutputHash } from './output-hash.ts';
 import { findEmptySpan, OverlapCheck } from './mount-check.ts';
 import { PlainSpanCutter } from './plain-spans.ts';
 import type { Span } from './span.ts';
@@ -31,6 +32,8 @@ export interface LayerBuilderOptions {
   readonly engine: Engine;
   /** Takes windows and spans while the build runs. */
   readonly writer: IndexWriter;
+  /** Takes the decompressed bytes for the diffID; remains the caller's. Without it they are hashed here. */
+  readonly outputHash?: OutputHash;
   /** Compute the digest of the compressed bytes as well. */
   readonly hashLayer?: DigestAlgorithm;
   readonly onSpan?: (span: Span, window: WindowRecord) => void;
@@ -78,7 +81,7 @@ export async function buildLayer(
   };
   const cut = { spanBytes: options.spanBytes, sink, onOutput: (bytes: Uint8Array) => tar.write(bytes) };
   const headerProblem = await cutSpans(input, options, cut);
-  const found = tar.finish();
+  const found = await tar.finish();
   const layer = { ...found, ...input.result(), spanCount: writer.spans.length };
   const problem = options.compression === 'zstd' ? NO_ZSTD : (tar.problem ?? headerProblem);
   if (problem !== undefined) return { ...layer, mountable: false, reason: problem };
@@ -156,7 +159,7 @@ class CountedInput implements AsyncIterable<Uint8Array> {
 /** The decompressed side: diffID, files, and what is wrong with them. */
 class DecompressedTar {
   readonly #options: LayerBuilderOptions;
-  readonly #hash = createHash('sha256');
+  readonly #hash: OutputHash;
   readonly #entries = new TocRecords();
   readonly #overlap = new OverlapCheck();
   readonly #reader = new TarReader((entry) => this.#takeEntry(entry));
@@ -165,6 +168,7 @@ class DecompressedTar {
 
   constructor(options: LayerBuilderOptions) {
     this.#options = options;
+    this.#hash = options.outputHash ?? hashHere();
   }
 
   get problem(): NoZtocReason | undefined {
@@ -193,10 +197,10 @@ class DecompressedTar {
     this.#reader.write(bytes);
   }
 
-  finish(): Pick<LayerBuild, 'diffId' | 'uncompressedBytes' | 'archiveBytes' | 'entries'> {
+  async finish(): Promise<Pick<LayerBuild, 'diffId' | 'uncompressedBytes' | 'archiveBytes' | 'entries'>> {
     this.#reader.finish();
     return {
-      diffId: finishDigest(this.#hash),
+      diffId: await this.#hash.digest(),
       uncompressedBytes: this.#bytes,
       archiveBytes: this.#reader.archiveBytes,
       entries: this.#entries,

@@ -1,6 +1,8 @@
 import type { MessagePort } from 'node:worker_threads';
 
+import { rangeLength } from '../core/byte-range.ts';
 import { TransferredResult } from '../inflate/transferred-result.ts';
+import { OutputHashes } from './output-hash.ts';
 import { indexLayerFile, type LayerFileIndex, type LayerFileInput } from './index-layer-file.ts';
 
 // The entry of the worker threads of the offline commands: each export is a task of `WorkerPool.run`.
@@ -10,11 +12,14 @@ export interface LayerFileTask extends LayerFileInput {
   readonly port: MessagePort;
 }
 
+const outputHashes = new OutputHashes();
+
 /** Task: see {@link indexLayerFile}. */
 export async function indexLayer(input: LayerFileTask): Promise<TransferredResult<LayerFileIndex>> {
   const { port, ...layer } = input;
   try {
-    const index = await indexLayerFile(layer, (doneBytes) => port.postMessage(doneBytes, []));
+    using outputHash = outputHashes.begin(rangeLength(layer.range));
+    const index = await indexLayerFile(layer, (doneBytes) => port.postMessage(doneBytes, []), outputHash);
     return new TransferredResult(index, index.ztoc === undefined ? [] : [index.ztoc.bytes.buffer]);
   } finally {
     port.close();

@@ -14,11 +14,14 @@ import { readGrowingFile, waitForGrowthEnd } from './growing-file.ts';
 import { IndexWriter } from './index-writer.ts';
 import { buildLayer as buildFromStream, type LayerBuild, type LayerLimits } from './layer-builder.ts';
 import { summarizeLayer } from './summarize-layer.ts';
+import { OutputHashes } from './output-hash.ts';
 import { PathWatch } from './path-watch.ts';
 import type { Span } from './span.ts';
 import type { Ztoc } from './ztoc.ts';
 
 // The entry of the worker threads: each export is a task of `WorkerPool.run`.
+
+const outputHashes = new OutputHashes();
 
 /** Task: build the index of a layer whose file may still grow, telling of spans and files on the way. */
 export async function buildLayer(input: BuildInput): Promise<TransferredResult<BuildOutput>> {
@@ -46,12 +49,14 @@ export async function buildLayer(input: BuildInput): Promise<TransferredResult<B
       signal,
       fixedChunks: compression === 'zstd',
     });
+    using outputHash = outputHashes.begin(layerBytes);
     const build = await buildFromStream(file, {
       compression,
       spanBytes,
       limits,
       engine: defaultEngine,
       writer,
+      outputHash,
       onSpan: (span, window) => post({ kind: 'span', span, window }),
       onEntry: (entry, index, entries) => watch.add(entry, index, entries),
     });

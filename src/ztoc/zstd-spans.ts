@@ -46,6 +46,8 @@ class ZstdSpanCutter {
       this.#hash.take(chunk);
       this.#next?.hash.take(chunk);
       yield chunk;
+      this.#hash.giveBack();
+      this.#next?.hash.giveBack();
     }
   }
 

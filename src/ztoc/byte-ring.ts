@@ -1,0 +1,80 @@
+import { SpandrelError } from '../core/errors.ts';
+
+const CAPACITY_BYTES = 2 ** 20;
+/** A thread that does not move for so long never will. */
+const STALL_MS = 60_000;
+
+// Cells: where writing and reading have come to. Places are counted modulo 2^31, a multiple of the capacity; the lowest bit of the first
+// cell tells that there is no more to come, so that no change can fall between looking and waiting.
+const WRITTEN = 0;
+const READ = 1;
+const HEAD_CELLS = 2;
+const HEAD_BYTES = 4 * HEAD_CELLS;
+const ENDED = 1;
+
+/**
+ * A pipe in shared memory from one thread to another, both of which block when they must wait: for worker threads, never for the event loop
+ * of a process.
+ */
+export class ByteRing {
+  /** Hand this to the other thread and wrap it there. */
+  readonly shared: SharedArrayBuffer;
+  readonly #head: Int32Array<SharedArrayBuffer>;
+  readonly #bytes: Uint8Array<SharedArrayBuffer>;
+
+  constructor(shared: SharedArrayBuffer = new SharedArrayBuffer(HEAD_BYTES + CAPACITY_BYTES)) {
+    this.shared = shared;
+    this.#head = new Int32Array(shared, 0, HEAD_CELLS);
+    this.#bytes = new Uint8Array(shared, HEAD_BYTES);
+  }
+
+  /** Copy all of `bytes` into the pipe. @throws SpandrelError INTERNAL if nobody reads */
+  write(bytes: Uint8Array): void {
+    for (let at = 0; at < bytes.length;) {
+      const written = Atomics.load(this.#head, WRITTEN) >>> 1;
+      const read = Atomics.load(this.#head, READ);
+      const room = CAPACITY_BYTES - distance(read, written);
+      if (room === 0) {
+        if (Atomics.wait(this.#head, READ, read, STALL_MS) !== 'timed-out') continue;
+        throw new SpandrelError('INTERNAL', 'the thread at the other end of a pipe has stopped reading');
+      }
+      const start = written % CAPACITY_BYTES;
+      const part = bytes.subarray(at, at + Math.min(room, CAPACITY_BYTES - start));
+      this.#bytes.set(part, start);
+      at += part.length;
+      this.#move(WRITTEN, (written + part.length) << 1);
+    }
+  }
+
+  /** There is no more to come. */
+  end(): void {
+    this.#move(WRITTEN, Atomics.load(this.#head, WRITTEN) | ENDED);
+  }
+
+  /** What comes through the pipe, piece by piece; each is valid until the next is asked for. */
+  *read(): Generator<Uint8Array<SharedArrayBuffer>, void, void> {
+    for (;;) {
+      const cell = Atomics.load(this.#head, WRITTEN);
+      const read = Atomics.load(this.#head, READ);
+      const available = distance(read, cell >>> 1);
+      if (available === 0) {
+        if (cell & ENDED) return;
+        Atomics.wait(this.#head, WRITTEN, cell);
+        continue;
+      }
+      const start = read % CAPACITY_BYTES;
+      const part = this.#bytes.subarray(start, Math.min(start + available, CAPACITY_BYTES));
+      yield part;
+      this.#move(READ, (read + part.length) & 0x7fff_ffff);
+    }
+  }
+
+  #move(cell: number, value: number): void {
+    Atomics.store(this.#head, cell, value);
+    Atomics.notify(this.#head, cell);
+  }
+}
+
+function distance(read: number, written: number): number {
+  return (written - read) & 0x7fff_ffff;
+}

@@ -1,0 +1,19 @@
+import { createHash } from 'node:crypto';
+import { type MessagePort, parentPort } from 'node:worker_threads';
+
+import { finishDigest } from '../core/digest.ts';
+import { ByteRing } from './byte-ring.ts';
+
+/** Hash what comes through a pipe, and tell its digest. */
+export interface OutputHashRequest {
+  /** Of a {@link ByteRing}. */
+  readonly shared: SharedArrayBuffer;
+  readonly port: MessagePort;
+}
+
+parentPort?.on('message', ({ shared, port }: OutputHashRequest) => {
+  const hash = createHash('sha256');
+  for (const bytes of new ByteRing(shared).read()) hash.update(bytes);
+  port.postMessage(finishDigest(hash), []);
+  port.close();
+});
