@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import { arch } from 'node:os';
 import { extname, join } from 'node:path';
 
@@ -253,9 +254,10 @@ function createPolicies({ index }: Config): IndexPolicies {
 }
 
 async function openRedis(config: Config, metrics: Metrics, logger: Logger): Promise<RedisCache | undefined> {
-  const { url, cluster, ttlSeconds } = config.cache.redis;
+  const { url, cluster, ttlSeconds, ca } = config.cache.redis;
   if (url === undefined) return undefined;
-  const redis = new RedisCache({ url, cluster, ttlSeconds, metrics, logger });
+  const authority = ca === undefined ? undefined : await readFile(ca, 'utf8');
+  const redis = new RedisCache({ url, cluster, ttlSeconds, ca: authority, metrics, logger });
   await redis.connected();
   return redis;
 }

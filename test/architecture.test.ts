@@ -25,6 +25,9 @@ const FLOORS: readonly (readonly string[])[] = [
 const LIBRARIES: Readonly<Record<string, string>> = {
   fastify: 'http',
   undici: 'upstream',
+  '@aws-sdk/client-ecr': 'upstream',
+  '@aws-sdk/client-ecr-public': 'upstream',
+  '@aws-sdk/credential-providers': 'upstream',
   pako: 'inflate',
   piscina: 'inflate',
   flatbuffers: 'ztoc',
@@ -104,7 +107,7 @@ describe('the house', () => {
   it('keeps each library on its floor', () => {
     const strays = sources.flatMap(({ path, folder, imports }) =>
       imports.flatMap((specifier) => {
-        const name = specifier.split('/')[0] ?? '';
+        const name = /^(@[^/]+\/)?[^/]+/.exec(specifier)?.[0] ?? '';
         const home = LIBRARIES[name];
         return home !== undefined && home !== folder ? [`${relative(ROOT, path)} imports ${name}`] : [];
       }),

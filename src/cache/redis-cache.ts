@@ -4,6 +4,7 @@ import type { Secret } from '../core/secret.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { ByteCache, CacheHit } from './byte-cache.ts';
+import { parseRedisUrl, type RedisAddress } from './redis-address.ts';
 
 /** Part of every key; changed when the meaning of the values changes, so that old replicas and new ones do not mix. */
 const KEY_PREFIX = 'spandrel:1:';
@@ -13,6 +14,17 @@ const CONNECT_TIMEOUT_MS = 2000;
 /** A slower answer is worth less than reading the bytes from disk. */
 const COMMAND_TIMEOUT_MS = 1000;
 const MAX_RECONNECT_DELAY_MS = 2000;
+
+export interface RedisCacheDeps {
+  readonly url: Secret;
+  /** PEM text of an authority that is trusted besides the usual ones. */
+  readonly ca?: string | undefined;
+  /** The url is a node of a Redis Cluster. */
+  readonly cluster: boolean;
+  readonly ttlSeconds: number;
+  readonly metrics: Metrics;
+  readonly logger: Logger;
+}
 
 /**
  * The tier that replicas share. Every failure is a miss: counted in `redis_errors_total`, logged when the connection goes and
@@ -24,24 +36,11 @@ export class RedisCache implements ByteCache, AsyncDisposable {
   readonly #metrics: Metrics;
   #closing = false;
 
-  constructor(deps: { url: Secret; cluster: boolean; ttlSeconds: number; metrics: Metrics; logger: Logger }) {
+  constructor(deps: RedisCacheDeps) {
     this.#ttlSeconds = deps.ttlSeconds;
     this.#metrics = deps.metrics;
-    const options = {
-      connectTimeout: CONNECT_TIMEOUT_MS,
-      commandTimeout: COMMAND_TIMEOUT_MS,
-      // Without a connection a command fails at once: the disk is always faster than waiting.
-      enableOfflineQueue: false,
-      maxRetriesPerRequest: 0,
-      retryStrategy: (attempt: number) => Math.min(attempt * 100, MAX_RECONNECT_DELAY_MS),
-    };
-    this.#redis = deps.cluster
-      ? new Cluster([deps.url.reveal()], {
-          redisOptions: options,
-          enableOfflineQueue: false,
-          clusterRetryStrategy: options.retryStrategy,
-        })
-      : new Redis(deps.url.reveal(), options);
+    const address = parseRedisUrl(deps.url, deps.ca);
+    this.#redis = deps.cluster ? openCluster(address) : new Redis({ ...address, ...COMMON, retryStrategy });
     let reachable = true;
     this.#redis.on('ready', () => {
       reachable = true;
@@ -100,4 +99,27 @@ export class RedisCache implements ByteCache, AsyncDisposable {
     this.#redis.disconnect();
     await Promise.resolve();
   }
+}
+
+const COMMON = {
+  connectTimeout: CONNECT_TIMEOUT_MS,
+  commandTimeout: COMMAND_TIMEOUT_MS,
+  // Without a connection a command fails at once: the disk is always faster than waiting.
+  enableOfflineQueue: false,
+  maxRetriesPerRequest: 0,
+} as const;
+
+function retryStrategy(attempt: number): number {
+  return Math.min(attempt * 100, MAX_RECONNECT_DELAY_MS);
+}
+
+/** A cluster has no numbered databases. */
+function openCluster({ host, port, db: _db, ...ofEveryNode }: RedisAddress): Cluster {
+  return new Cluster([{ host, port }], {
+    redisOptions: { ...ofEveryNode, ...COMMON },
+    enableOfflineQueue: false,
+    clusterRetryStrategy: retryStrategy,
+    // Certificates are made out to names; by itself the library connects to addresses.
+    dnsLookup: (address, callback) => callback(null, address),
+  });
 }

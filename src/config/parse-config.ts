@@ -136,6 +136,8 @@ function contradictions(config: Config): string[] {
   ) {
     problems.push('cache.redis.url: expected redis://host:port or rediss://host:port');
   }
+  if (config.cache.redis.ca !== undefined && redisUrl?.startsWith('rediss:') !== true)
+    problems.push('cache.redis.ca: needs a cache.redis.url that begins with rediss://');
   const upstreams = config.upstreams ?? [];
   for (const field of ['name', 'host'] as const) {
     const seen = new Set<string>();

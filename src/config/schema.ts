@@ -44,7 +44,7 @@ export const CONFIG_KEYS = {
   'admin.tokenFile': optional(text, 'file that holds it'),
   upstreams: optional(
     list(upstream),
-    'the registries behind the proxy: `name`, `host`, `url`, `hostnames[]`, `default`, `ca`, `auth`; without any, an embedded demo registry (upstream `demo`, image `app:latest`)',
+    'the registries behind the proxy: `name`, `host`, `url`, `hostnames[]`, `default`, `ca`, `cert`, `key`, `auth` (see `config/examples/upstreams.yaml`), `requestsPerSecond`; without any, an embedded demo registry (upstream `demo`, image `app:latest`)',
   ),
   'upstream.connectTimeoutMs': key(whole(1), 10_000, 'time to connect to an upstream'),
   'upstream.headersTimeoutMs': key(whole(1), 30_000, 'time until an upstream begins to answer'),
@@ -53,6 +53,16 @@ export const CONFIG_KEYS = {
     whole(0, 20),
     4,
     'further tries after a broken connection, 429 or 5xx, with growing pauses',
+  ),
+  'upstream.circuit.failures': key(
+    whole(1),
+    5,
+    'failed requests in a row, retries included, after which a host of an upstream is left alone',
+  ),
+  'upstream.circuit.openMs': key(
+    whole(1),
+    10_000,
+    'for so long; requests fail at once meanwhile, then one tries whether the host is back',
   ),
   'storage.root': key(text, './data', 'folder of the blob and index store; one process owns it'),
   'storage.maxBytes': key(
@@ -64,6 +74,10 @@ export const CONFIG_KEYS = {
   'cache.redis.url': optional(
     secret,
     'shared tier, `redis://[user:password@]host:port[/db]` or `rediss://…`',
+  ),
+  'cache.redis.ca': optional(
+    text,
+    'PEM file of the authority of a `rediss://` server, trusted besides the usual ones',
   ),
   'cache.redis.cluster': key(flag, false, 'the url is a node of a Redis Cluster'),
   'cache.redis.ttlSeconds': key(whole(1), 86_400, 'how long an entry lives in Redis after it was written'),

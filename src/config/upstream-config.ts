@@ -1,11 +1,7 @@
-import type { Secret } from '../core/secret.ts';
-import { choice, flag, list, record, secret, text, type ValueKind, ValueProblem } from './value-kinds.ts';
-
-/** How the proxy proves itself to an upstream. */
-export type UpstreamAuth =
-  | { readonly kind: 'anonymous' }
-  | { readonly kind: 'basic'; readonly username: string; readonly password: Secret }
-  | { readonly kind: 'basic'; readonly username: string; readonly passwordFile: string };
+import { parseEcrHost } from '../core/ecr-host.ts';
+import { type RequestRates, requestRates } from './request-rates.ts';
+import { flag, list, record, text, type ValueKind, ValueProblem } from './value-kinds.ts';
+import { type UpstreamAuth, upstreamAuth } from './upstream-auth.ts';
 
 /** One registry behind the proxy. */
 export interface UpstreamConfig {
@@ -20,39 +16,12 @@ export interface UpstreamConfig {
   readonly default: boolean;
   /** PEM file of a private certificate authority. */
   readonly ca?: string;
+  /** PEM files of a client certificate and its private key, for the upstream itself. */
+  readonly cert?: string;
+  readonly key?: string;
   readonly auth: UpstreamAuth;
+  readonly requestsPerSecond?: RequestRates;
 }
-
-interface RawAuth {
-  kind: 'anonymous' | 'basic';
-  username?: string;
-  password?: Secret;
-  passwordFile?: string;
-}
-
-const rawAuth = record<RawAuth>({
-  kind: { kind: choice('anonymous', 'basic'), optional: false },
-  username: { kind: text, optional: true },
-  password: { kind: secret, optional: true },
-  passwordFile: { kind: text, optional: true },
-});
-
-const auth: ValueKind<UpstreamAuth> = {
-  expects: '{kind: anonymous} or {kind: basic, username, password or passwordFile}',
-  parse(raw) {
-    const { kind, username, password, passwordFile } = rawAuth.parse(raw);
-    if (kind === 'anonymous') {
-      if (username !== undefined || password !== undefined || passwordFile !== undefined) {
-        throw new ValueProblem('kind anonymous takes no username or password');
-      }
-      return { kind };
-    }
-    if (username === undefined) throw new ValueProblem('kind basic needs a username');
-    if (password !== undefined && passwordFile === undefined) return { kind, username, password };
-    if (passwordFile !== undefined && password === undefined) return { kind, username, passwordFile };
-    throw new ValueProblem('kind basic needs either password or passwordFile');
-  },
-};
 
 const rawUpstream = record<Partial<UpstreamConfig>>({
   name: { kind: text, optional: true },
@@ -61,7 +30,10 @@ const rawUpstream = record<Partial<UpstreamConfig>>({
   hostnames: { kind: list(text), optional: true },
   default: { kind: flag, optional: true },
   ca: { kind: text, optional: true },
-  auth: { kind: auth, optional: true },
+  cert: { kind: text, optional: true },
+  key: { kind: text, optional: true },
+  auth: { kind: upstreamAuth, optional: true },
+  requestsPerSecond: { kind: requestRates, optional: true },
 });
 
 /** An upstream needs `url` or `host`; each of the two, and `name`, is taken from the other where it is missing. */
@@ -90,6 +62,11 @@ export const upstream: ValueKind<UpstreamConfig> = {
         `name: expected lower-case letters, digits and . _ - inside, got ${JSON.stringify(name)}`,
       );
     }
+    const auth = given.auth ?? { kind: 'anonymous' };
+    if (!isRegionKnown(auth, host))
+      throw new ValueProblem(`auth: kind ecr needs a region, which ${host} does not tell`);
+    if ((given.cert === undefined) !== (given.key === undefined))
+      throw new ValueProblem('cert and key need each other');
     return {
       name,
       host,
@@ -97,7 +74,15 @@ export const upstream: ValueKind<UpstreamConfig> = {
       hostnames: given.hostnames ?? [],
       default: given.default ?? false,
       ...(given.ca === undefined ? {} : { ca: given.ca }),
-      auth: given.auth ?? { kind: 'anonymous' },
+      ...(given.cert === undefined ? {} : { cert: given.cert }),
+      ...(given.key === undefined ? {} : { key: given.key }),
+      auth,
+      ...(given.requestsPerSecond === undefined ? {} : { requestsPerSecond: given.requestsPerSecond }),
     };
   },
 };
+
+/** An ECR registry's name tells its region; another name for one does not. */
+function isRegionKnown(auth: UpstreamAuth, host: string): boolean {
+  return auth.kind !== 'ecr' || auth.region !== undefined || parseEcrHost(host) !== undefined;
+}

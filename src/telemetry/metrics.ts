@@ -38,6 +38,11 @@ export class Metrics {
   readonly upstreamBytes = this.#counter('upstream_bytes_total', 'Body bytes received from upstreams', [
     'upstream',
   ]);
+  readonly upstreamCircuitsOpen = this.#gauge(
+    'upstream_circuits_open',
+    'Hosts of an upstream that are left alone because they did not answer',
+    ['upstream'],
+  );
   readonly servedBytes = this.#counter('served_bytes_total', 'Body bytes sent to clients', ['source']);
   readonly spanReads = this.#counter('span_reads_total', 'Decompressed spans read', ['source']);
   readonly indexBuilds = this.#counter('index_builds_total', 'Layer indexes built', ['outcome']);

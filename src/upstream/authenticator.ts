@@ -1,12 +1,12 @@
 import { BoundedMap } from '../cache/bounded-map.ts';
 import { SingleFlight } from '../cache/single-flight.ts';
-import type { UpstreamAuth } from '../config/upstream-config.ts';
+import { isSpandrelError } from '../core/errors.ts';
 import type { Secret } from '../core/secret.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Authorizer } from './authorizer.ts';
 import type { Challenge } from './challenge.ts';
-import { readBasicCredentials } from './credentials.ts';
+import type { Credentials, CredentialSource } from './credentials.ts';
 import { mayReceiveCredentials } from './realm-rule.ts';
 import { fetchToken, parseRealm } from './token-request.ts';
 import type { Transport } from './transport.ts';
@@ -15,13 +15,13 @@ export interface AuthenticatorDeps {
   readonly upstream: string;
   /** URL of the upstream. */
   readonly base: URL;
-  readonly auth: UpstreamAuth;
+  readonly credentials: CredentialSource;
   readonly transport: Transport;
   readonly metrics: Metrics;
   readonly logger: Logger;
 }
 
-/** What a scope needs, learnt from its first challenge. */
+/** A token, and what it was got for. */
 interface Grant {
   readonly challenge: Challenge;
   readonly authorization: Secret;
@@ -32,16 +32,20 @@ interface Grant {
 const MAX_SCOPES = 10_000;
 /** A token is not used in its last seconds, or its last quarter where it lives shortly. */
 const EXPIRY_MARGIN_MS = 30_000;
+/** Key of a token that is good for all repositories: no repository has this name. */
+const EVERYWHERE = '*';
 
 /**
- * Proves the proxy to one upstream: nothing until the upstream challenges, then Basic or Bearer as it wants, remembered for each
- * scope. Tokens are fetched once however many requests wait for one.
+ * Proves the proxy to one upstream: nothing until the upstream challenges, then Basic or Bearer as it wants. Tokens are
+ * remembered for each scope, or for all where the upstream does not tell them apart, and fetched once however many requests wait.
  */
 export class Authenticator implements Authorizer {
   readonly #deps: AuthenticatorDeps;
   readonly #grants = new BoundedMap<Grant>({ maxEntries: MAX_SCOPES });
-  readonly #flights: SingleFlight<Grant | undefined>;
+  readonly #flights: SingleFlight<Secret | undefined>;
   readonly #closing = new AbortController();
+  /** The upstream takes our credentials as they are. */
+  #isDirect = false;
 
   constructor(deps: AuthenticatorDeps) {
     this.#deps = deps;
@@ -50,14 +54,15 @@ export class Authenticator implements Authorizer {
 
   /** The `Authorization` value for a request of `scope`, or `undefined` to ask without one. */
   async authorization(scope: string, signal: AbortSignal | undefined): Promise<Secret | undefined> {
-    const grant = this.#grants.get(scope);
+    if (this.#isDirect) return directAuthorization(await this.#deps.credentials.read(signal));
+    const grant = this.#grantFor(scope);
     if (grant === undefined || performance.now() < grant.expiresAtMs) return grant?.authorization;
-    return this.#renew(scope, [grant.challenge], signal);
+    return this.#renew(scope, [grant.challenge], grant.authorization, signal);
   }
 
   /**
-   * Answer the challenges of a 401. `refused` is the value that was sent: another that has been found since is used as it is.
-   * Resolves to `undefined` if there is nothing to answer with.
+   * Answer the challenges of a refusal; without any, those that the scope had before. `refused` is the value that was sent: another
+   * that has been found since is used as it is. Resolves to `undefined` if there is nothing else to answer with.
    * @throws SpandrelError UNAUTHORIZED or an UPSTREAM_* code if the token service fails
    */
   async answer(
@@ -66,44 +71,76 @@ export class Authenticator implements Authorizer {
     refused: Secret | undefined,
     signal: AbortSignal | undefined,
   ): Promise<Secret | undefined> {
-    const grant = this.#grants.get(scope);
+    const grant = this.#grantFor(scope);
     const isNewer =
       grant !== undefined && grant.authorization !== refused && performance.now() < grant.expiresAtMs;
-    return isNewer ? grant.authorization : this.#renew(scope, challenges, signal);
+    if (isNewer) return grant.authorization;
+    const known = challenges.length === 0 && grant !== undefined ? [grant.challenge] : challenges;
+    return this.#renew(scope, known, refused, signal);
   }
 
-  /** Ends token requests under way. */
+  /** Ends requests for tokens and credentials under way. */
   close(reason: Error): void {
     this.#closing.abort(reason);
+    this.#deps.credentials.close(reason);
   }
 
-  async #renew(
+  #grantFor(scope: string): Grant | undefined {
+    return this.#grants.get(scope) ?? this.#grants.get(EVERYWHERE);
+  }
+
+  #renew(
     scope: string,
     challenges: readonly Challenge[],
+    refused: Secret | undefined,
     signal: AbortSignal | undefined,
   ): Promise<Secret | undefined> {
-    const grant = await this.#flights.run(scope, () => this.#grant(scope, challenges), signal);
-    return grant?.authorization;
+    return this.#flights.run(scope, () => this.#find(scope, challenges, refused), signal);
   }
 
-  async #grant(scope: string, challenges: readonly Challenge[]): Promise<Grant | undefined> {
-    this.#grants.delete(scope);
-    const { upstream, auth } = this.#deps;
+  async #find(
+    scope: string,
+    challenges: readonly Challenge[],
+    refused: Secret | undefined,
+  ): Promise<Secret | undefined> {
+    const { credentials: source } = this.#deps;
+    const credentials = await source.read(this.#closing.signal);
     const bearer = challenges.find(({ scheme }) => scheme === 'bearer');
-    const basic = challenges.find(({ scheme }) => scheme === 'basic');
-    if (bearer === undefined && basic === undefined) return undefined;
-    const credentials = await readBasicCredentials(upstream, auth);
-    let grant: Grant | undefined;
-    if (bearer !== undefined) grant = await this.#bearer(scope, bearer, credentials);
-    else if (basic !== undefined && credentials !== undefined) {
-      // A password file is read again when its password is refused.
-      grant = { challenge: basic, authorization: credentials, expiresAtMs: Number.POSITIVE_INFINITY };
+    if (bearer !== undefined && credentials?.kind !== 'bearer') {
+      this.#isDirect = false;
+      return this.#fetchToken(scope, bearer, credentials);
     }
-    if (grant !== undefined) this.#grants.set(scope, grant);
-    return grant;
+    const wantsBasic = this.#isDirect || challenges.some(({ scheme }) => scheme === 'basic');
+    if (!wantsBasic && bearer === undefined) return undefined;
+    this.#isDirect = directAuthorization(credentials) !== undefined;
+    if (!isSame(directAuthorization(credentials), refused)) return directAuthorization(credentials);
+    if (credentials !== undefined) source.refuse(credentials);
+    const other = directAuthorization(await source.read(this.#closing.signal));
+    return isSame(other, refused) ? undefined : other;
   }
 
-  async #bearer(scope: string, challenge: Challenge, credentials: Secret | undefined): Promise<Grant> {
+  async #fetchToken(
+    scope: string,
+    challenge: Challenge,
+    credentials: Credentials | undefined,
+  ): Promise<Secret> {
+    const { credentials: source } = this.#deps;
+    try {
+      return await this.#exchange(scope, challenge, credentials);
+    } catch (error) {
+      if (credentials === undefined || !isSpandrelError(error, 'UNAUTHORIZED')) throw error;
+      source.refuse(credentials);
+      const other = await source.read(this.#closing.signal);
+      if (other === undefined || secretOf(other) === secretOf(credentials)) throw error;
+      return this.#exchange(scope, challenge, other);
+    }
+  }
+
+  async #exchange(
+    scope: string,
+    challenge: Challenge,
+    credentials: Credentials | undefined,
+  ): Promise<Secret> {
     const { upstream, base, transport, logger } = this.#deps;
     const realm = parseRealm(upstream, challenge);
     const isTrusted = mayReceiveCredentials(realm, base);
@@ -114,17 +151,40 @@ export class Authenticator implements Authorizer {
       );
     }
     const asked = performance.now();
+    const wanted = challenge.parameters.get('scope') ?? (scope === '' ? undefined : scope);
     const token = await fetchToken(transport, {
       upstream,
-      base,
       realm,
       service: challenge.parameters.get('service'),
-      scope: challenge.parameters.get('scope') ?? (scope === '' ? undefined : scope),
+      scope: wanted,
       credentials: isTrusted ? credentials : undefined,
       signal: this.#closing.signal,
     });
     const lifetimeMs = token.expiresInSeconds * 1000;
     const expiresAtMs = asked + lifetimeMs - Math.min(EXPIRY_MARGIN_MS, lifetimeMs / 4);
-    return { challenge, authorization: token.authorization, expiresAtMs };
+    // ECR Public has one scope, "aws", for all that it holds.
+    const isForAll = scope !== '' && wanted !== undefined && !wanted.includes('repository:');
+    this.#grants.set(isForAll ? EVERYWHERE : scope, {
+      challenge,
+      authorization: token.authorization,
+      expiresAtMs,
+    });
+    return token.authorization;
   }
+}
+
+function directAuthorization(credentials: Credentials | undefined): Secret | undefined {
+  return credentials === undefined || credentials.kind === 'identity-token'
+    ? undefined
+    : credentials.authorization;
+}
+
+function secretOf(credentials: Credentials): string {
+  return credentials.kind === 'identity-token'
+    ? credentials.token.reveal()
+    : credentials.authorization.reveal();
+}
+
+function isSame(a: Secret | undefined, b: Secret | undefined): boolean {
+  return a?.reveal() === b?.reveal();
 }

@@ -1,19 +1,28 @@
 import { BoundedMap } from '../cache/bounded-map.ts';
 import type { Digest } from '../core/digest.ts';
+import { waitFor } from '../core/wait-for.ts';
 
 const MAX_LOCATIONS = 10_000;
 const DEFAULT_LIFETIME_MS = 60_000;
 /** A URL is not used in its last seconds, or its last quarter where it lives shortly. */
 const EXPIRY_MARGIN_MS = 30_000;
+/** A request that hangs does not keep the others waiting. */
+const LONGEST_WAIT_MS = 1_000;
+
+interface Location {
+  /** `undefined` where the registry sends the blob itself. */
+  readonly url: URL | undefined;
+  readonly expiresAtMs: number;
+}
 
 /**
- * Where the redirects of blobs led: signed URLs that are good for many ranges, which saves the registry a request for each.
- * Forgetting one costs that request, nothing else.
+ * Where the redirects of blobs led: signed URLs that are good for many ranges, which saves the registry a request for each. While
+ * one request finds out, others for the same blob wait for it. Forgetting a place costs a request, nothing else.
  */
 export class BlobLocations {
-  readonly #locations = new BoundedMap<{ readonly url: URL; readonly expiresAtMs: number }>({
-    maxEntries: MAX_LOCATIONS,
-  });
+  readonly #locations = new BoundedMap<Location>({ maxEntries: MAX_LOCATIONS });
+  /** Requests under way to find a place; each resolves when it has. */
+  readonly #searches = new Map<string, Promise<void>>();
   readonly #now: () => number;
 
   constructor(now: () => number = Date.now) {
@@ -21,27 +30,75 @@ export class BlobLocations {
   }
 
   get(repository: string, digest: Digest): URL | undefined {
-    const found = this.#locations.get(`${repository}@${digest}`);
-    return found !== undefined && this.#now() < found.expiresAtMs ? found.url : undefined;
+    return this.#known(keyOf(repository, digest))?.url;
   }
 
-  set(repository: string, digest: Digest, url: URL): void {
+  /** `search` asks the registry, and tells by {@link set} where it was led to. Not run while another search may make it superfluous. */
+  async find<T>(
+    repository: string,
+    digest: Digest,
+    signal: AbortSignal,
+    search: () => Promise<T>,
+  ): Promise<T | URL> {
+    const key = keyOf(repository, digest);
+    for (;;) {
+      const known = this.#known(key);
+      if (known !== undefined) return known.url ?? search();
+      const other = this.#searches.get(key);
+      if (other === undefined) break;
+      if (!(await this.#endsSoon(other, signal))) return search();
+    }
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#searches.set(key, promise);
+    try {
+      return await search();
+    } finally {
+      this.#searches.delete(key);
+      resolve();
+    }
+  }
+
+  /** The blob came from `url`, or from the registry itself. */
+  set(repository: string, digest: Digest, url: URL | undefined): void {
     const now = this.#now();
-    const lifetimeMs = (signedUntilMs(url.searchParams) ?? now + DEFAULT_LIFETIME_MS) - now;
+    const lifetimeMs = (signedUntilMs(url?.searchParams) ?? now + DEFAULT_LIFETIME_MS) - now;
     const expiresAtMs = now + lifetimeMs - Math.min(EXPIRY_MARGIN_MS, Math.max(0, lifetimeMs / 4));
-    this.#locations.set(`${repository}@${digest}`, { url, expiresAtMs });
+    this.#locations.set(keyOf(repository, digest), { url, expiresAtMs });
   }
 
-  delete(repository: string, digest: Digest): void {
-    this.#locations.delete(`${repository}@${digest}`);
+  /** `url` is not good any more. */
+  forget(repository: string, digest: Digest, url: URL): void {
+    const key = keyOf(repository, digest);
+    if (this.#locations.get(key)?.url === url) this.#locations.delete(key);
   }
+
+  async #endsSoon(search: Promise<void>, signal: AbortSignal): Promise<boolean> {
+    const patience = AbortSignal.timeout(LONGEST_WAIT_MS);
+    try {
+      await waitFor(search, AbortSignal.any([signal, patience]));
+      return true;
+    } catch {
+      signal.throwIfAborted();
+      return false;
+    }
+  }
+
+  #known(key: string): Location | undefined {
+    const found = this.#locations.get(key);
+    return found !== undefined && this.#now() < found.expiresAtMs ? found : undefined;
+  }
+}
+
+function keyOf(repository: string, digest: Digest): string {
+  return `${repository}@${digest}`;
 }
 
 /**
  * When a signed URL ends, if it says so: `X-Amz-Date` and `X-Amz-Expires` (S3, signature version 4; Google says the same with
  * `X-Goog-`), or `Expires` in seconds of the epoch (CloudFront, S3 signature version 2).
  */
-function signedUntilMs(query: URLSearchParams): number | undefined {
+function signedUntilMs(query: URLSearchParams | undefined): number | undefined {
+  if (query === undefined) return undefined;
   for (const vendor of ['X-Amz', 'X-Goog']) {
     const date = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z$/.exec(query.get(`${vendor}-Date`) ?? '');
     const seconds = /^\d{1,7}$/.exec(query.get(`${vendor}-Expires`) ?? '');

@@ -48,11 +48,13 @@ export class ClientAuthorizer implements Authorizer {
     const realm = parseRealm(upstream, bearer);
     const token = await fetchToken(transport, {
       upstream,
-      base,
       realm,
       service: bearer.parameters.get('service'),
       scope: bearer.parameters.get('scope') ?? (scope === '' ? undefined : scope),
-      credentials: this.#isBasic && mayReceiveCredentials(realm, base) ? authorization : undefined,
+      credentials:
+        authorization !== undefined && this.#isBasic && mayReceiveCredentials(realm, base)
+          ? { kind: 'basic', authorization }
+          : undefined,
       signal: signal ?? new AbortController().signal,
     });
     return token.authorization;

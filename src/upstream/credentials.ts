@@ -1,30 +1,50 @@
-import { readFile } from 'node:fs/promises';
-
-import type { UpstreamAuth } from '../config/upstream-config.ts';
-import { SpandrelError } from '../core/errors.ts';
 import { Secret } from '../core/secret.ts';
 
-/**
- * What is configured for an upstream as a Basic `Authorization` value; `undefined` where it is used anonymously. A password
- * file is read each time, so that it can be exchanged while the proxy runs.
- * @throws SpandrelError UNAUTHORIZED if the password file cannot be read
- */
-export async function readBasicCredentials(
-  upstream: string,
-  auth: UpstreamAuth,
-): Promise<Secret | undefined> {
-  if (auth.kind === 'anonymous') return undefined;
-  const password =
-    'password' in auth ? auth.password.reveal() : await readPassword(upstream, auth.passwordFile);
-  return new Secret(`Basic ${Buffer.from(`${auth.username}:${password}`).toString('base64')}`);
+/** What proves the proxy to a registry or its token service. */
+export type Credentials =
+  /** `authorization` is a header value, for the registry itself or for its token service. */
+  | { readonly kind: 'basic'; readonly authorization: Secret }
+  /** An OAuth 2 refresh token: only a token service takes it. */
+  | { readonly kind: 'identity-token'; readonly token: Secret }
+  /** A token for the registry itself, got elsewhere. */
+  | { readonly kind: 'bearer'; readonly authorization: Secret };
+
+/** Where the credentials of one upstream come from. */
+export interface CredentialSource {
+  /**
+   * The credentials of now, from memory where possible; `undefined` is anonymous. Credentials that have not changed are the same object.
+   * @throws SpandrelError UNAUTHORIZED if there should be some, UPSTREAM_* if a service that hands them out is away
+   */
+  read(signal: AbortSignal | undefined): Promise<Credentials | undefined>;
+  /** These have been turned down: the next {@link read} looks whether there are others. */
+  refuse(refused: Credentials): void;
+  /** Ends what is under way. */
+  close(reason: Error): void;
 }
 
-async function readPassword(upstream: string, path: string): Promise<string> {
-  try {
-    return (await readFile(path, 'utf8')).replace(/\r?\n$/, '');
-  } catch (error) {
-    throw new SpandrelError('UNAUTHORIZED', `upstream ${upstream}: its password file cannot be read`, {
-      cause: error,
-    });
+/** Basic `Authorization`: RFC 7617. */
+export function basicCredentials(username: string, password: string): Credentials {
+  const pair = Buffer.from(`${username}:${password}`).toString('base64');
+  return { kind: 'basic', authorization: new Secret(`Basic ${pair}`) };
+}
+
+/** Credentials that never change; anonymous without any. */
+export class FixedCredentials implements CredentialSource {
+  readonly #credentials: Credentials | undefined;
+
+  constructor(credentials: Credentials | undefined) {
+    this.#credentials = credentials;
+  }
+
+  read(): Promise<Credentials | undefined> {
+    return Promise.resolve(this.#credentials);
+  }
+
+  refuse(): void {
+    // There are no others.
+  }
+
+  close(): void {
+    // Nothing is ever under way.
   }
 }

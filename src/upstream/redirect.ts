@@ -1,5 +1,4 @@
 import { SpandrelError } from '../core/errors.ts';
-import { isMetadataAddress } from './address-guard.ts';
 
 const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 
@@ -8,11 +7,11 @@ export function isRedirect(status: number): boolean {
 }
 
 /**
- * Where a redirect leads, if we go there: not from https to http, not to a link-local address unless the upstream itself has
- * one, not to a URL with credentials.
+ * Where a redirect leads, if we go there: not from https to http, not to a URL with credentials. Which addresses are connected to
+ * is not decided here.
  * @throws SpandrelError UPSTREAM_PROTOCOL
  */
-export function resolveRedirect(upstream: string, base: URL, from: URL, location: string | undefined): URL {
+export function resolveRedirect(upstream: string, from: URL, location: string | undefined): URL {
   const refuse = (words: string): never => {
     throw new SpandrelError('UPSTREAM_PROTOCOL', `upstream ${upstream}: redirect ${words}`);
   };
@@ -23,7 +22,5 @@ export function resolveRedirect(upstream: string, base: URL, from: URL, location
     return refuse('to something that is not HTTP');
   if (from.protocol === 'https:' && target.protocol === 'http:') return refuse('from https to http');
   if (target.username !== '' || target.password !== '') return refuse('to a URL with credentials');
-  if (isMetadataAddress(target.hostname) && !isMetadataAddress(base.hostname))
-    return refuse('to a link-local address');
   return target;
 }

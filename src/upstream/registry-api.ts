@@ -1,20 +1,17 @@
-import type { UpstreamAuth } from '../config/upstream-config.ts';
 import { SpandrelError } from '../core/errors.ts';
 import type { Secret } from '../core/secret.ts';
-import type { Logger } from '../telemetry/logger.ts';
-import type { Metrics, UpstreamRequestKind } from '../telemetry/metrics.ts';
+import type { UpstreamRequestKind } from '../telemetry/metrics.ts';
 import { Authenticator } from './authenticator.ts';
 import type { Authorizer } from './authorizer.ts';
 import { parseChallenges } from './challenge.ts';
 import { ClientAuthorizer } from './client-authorizer.ts';
+import type { CredentialSource } from './credentials.ts';
+import { readRefusal } from './expired-token.ts';
 import { isRedirect, resolveRedirect } from './redirect.ts';
 import { Transport, type TransportOptions, type TransportResponse } from './transport.ts';
 
-export interface RegistryApiOptions extends Omit<TransportOptions, 'hostname'> {
-  readonly base: URL;
-  readonly auth: UpstreamAuth;
-  readonly metrics: Metrics;
-  readonly logger: Logger;
+export interface RegistryApiOptions extends TransportOptions {
+  readonly credentials: CredentialSource;
 }
 
 export interface ApiRequest {
@@ -48,12 +45,13 @@ export class RegistryApi implements AsyncDisposable {
   constructor(options: RegistryApiOptions) {
     this.upstream = options.upstream;
     this.#base = options.base;
-    this.#transport = new Transport({ ...options, hostname: options.base.hostname });
+    this.#transport = new Transport(options);
     this.#authenticator = new Authenticator({ ...options, transport: this.#transport });
   }
 
   /**
-   * The answer, whatever its status other than a redirect. A 401 is answered with credentials once.
+   * The answer, whatever its status other than a redirect. A refusal is answered with new credentials once; not that of a HEAD which had
+   * some: registries refuse those for reasons of their own, and their answers say nothing.
    * @throws SpandrelError UPSTREAM_* codes, UNAUTHORIZED if a token service refuses; the reason of the signal
    */
   async request(request: ApiRequest): Promise<ApiResponse> {
@@ -73,8 +71,13 @@ export class RegistryApi implements AsyncDisposable {
         ...request.headers,
         ...(authorization === undefined ? {} : { authorization: authorization.reveal() }),
       };
-      const response = await this.#transport.request({ kind, method, url, headers, signal });
-      if (response.status === 401 && isOwn && !answered) {
+      let response = await this.#transport.request({ kind, method, url, headers, signal });
+      const mayAnswer = isOwn && !answered && (method === 'GET' || authorization === undefined);
+      let isRefused = mayAnswer && response.status === 401;
+      if (mayAnswer && authorization !== undefined && (response.status === 400 || response.status === 403)) {
+        ({ isExpiry: isRefused, response } = await readRefusal(this.upstream, response));
+      }
+      if (isRefused) {
         answered = true;
         const challenges = parseChallenges(response.headers['www-authenticate']);
         renewed = await authorizer.answer(scope, challenges, authorization, signal);
@@ -82,7 +85,7 @@ export class RegistryApi implements AsyncDisposable {
         await response.body.discard();
       } else if (isRedirect(response.status)) {
         await response.body.discard();
-        url = resolveRedirect(this.upstream, this.#base, url, response.headers.location);
+        url = resolveRedirect(this.upstream, url, response.headers.location);
         redirects++;
       } else {
         return { ...response, url };

@@ -28,7 +28,7 @@ export class RegistryBlobSource implements BlobSource {
   }
 
   async fetch(range: ByteRange | undefined, signal: AbortSignal): Promise<BlobResponse> {
-    const response = await this.#request(range, signal);
+    const response = await this.#ask(range, signal);
     if (isRefusedStart(response, range)) {
       await response.body.discard();
       return this.fetch(undefined, signal);
@@ -41,42 +41,39 @@ export class RegistryBlobSource implements BlobSource {
     }
   }
 
-  async #request(range: ByteRange | undefined, signal: AbortSignal): Promise<ApiResponse> {
+  async #ask(range: ByteRange | undefined, signal: AbortSignal): Promise<ApiResponse> {
     const headers: Record<string, string> = {
       accept: '*/*',
       ...(range === undefined ? {} : { range: formatRange(range) }),
     };
-    return (await this.#fetchRemembered(headers, signal)) ?? (await this.#fetchFromRegistry(headers, signal));
-  }
-
-  async #fetchRemembered(
-    headers: Record<string, string>,
-    signal: AbortSignal,
-  ): Promise<ApiResponse | undefined> {
-    const location = this.#locations.get(this.#repository, this.#digest);
-    if (location === undefined) return undefined;
-    const response = await this.#api.requestUrl(location, { kind: 'blob', headers, signal });
-    const isAnswer =
-      response.status < 300 || response.status === 416 || response.status === 429 || response.status >= 500;
-    if (isAnswer) return response;
+    const [repository, digest] = [this.#repository, this.#digest];
+    const ask = (): Promise<ApiResponse> => this.#askRegistry(headers, signal);
+    const found = await this.#locations.find(repository, digest, signal, ask);
+    if (!(found instanceof URL)) return found;
+    const response = await this.#api.requestUrl(found, { kind: 'blob', headers, signal });
+    const { status } = response;
+    if (status < 300 || status === 416 || status === 429 || status >= 500) return response;
     // A signature that has ended gives 403 on S3, 401 elsewhere; whatever else it may be, the registry knows better.
-    this.#locations.delete(this.#repository, this.#digest);
+    this.#locations.forget(repository, digest, found);
     await response.body.discard();
-    return undefined;
+    const renewed = await this.#locations.find(repository, digest, signal, ask);
+    return renewed instanceof URL
+      ? this.#api.requestUrl(renewed, { kind: 'blob', headers, signal })
+      : renewed;
   }
 
-  async #fetchFromRegistry(headers: Record<string, string>, signal: AbortSignal): Promise<ApiResponse> {
-    const path = `${this.#repository}/blobs/${this.#digest}`;
+  async #askRegistry(headers: Record<string, string>, signal: AbortSignal): Promise<ApiResponse> {
     const response = await this.#api.request({
       kind: 'blob',
-      path,
+      path: `${this.#repository}/blobs/${this.#digest}`,
       repository: this.#repository,
       headers,
       signal,
     });
-    const isGood = response.status === 200 || response.status === 206;
-    if (isGood && !this.#api.isOwn(response.url))
-      this.#locations.set(this.#repository, this.#digest, response.url);
+    if (response.status === 200 || response.status === 206) {
+      const url = this.#api.isOwn(response.url) ? undefined : response.url;
+      this.#locations.set(this.#repository, this.#digest, url);
+    }
     return response;
   }
 

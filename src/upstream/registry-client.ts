@@ -6,8 +6,9 @@ import type { Secret } from '../core/secret.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { BlobLocations } from './blob-locations.ts';
-import { fetchBlobSize } from './blob-size.ts';
+import { BlobSizes } from './blob-sizes.ts';
 import type { BlobSource } from './blob-source.ts';
+import { createCredentialSource } from './credential-source.ts';
 import { fullRepository, reachableUrl } from './docker-hub.ts';
 import { type FetchedManifest, fetchManifest, fetchManifestDigest } from './manifest-request.ts';
 import { listReferrers } from './referrer-list.ts';
@@ -16,13 +17,13 @@ import { RegistryApi } from './registry-api.ts';
 import { RegistryBlobSource } from './registry-blob-source.ts';
 import type { Pause } from './retry-delay.ts';
 import { listTags, type TagPage, type TagQuery } from './tag-list.ts';
+import type { TlsFiles } from './tls-files.ts';
 import type { UpstreamTiming } from './transport.ts';
 import { readFailure } from './upstream-failure.ts';
 
 export interface RegistryClientDeps {
   readonly config: UpstreamConfig;
-  /** PEM text of the authority that `config.ca` names. */
-  readonly ca?: string | undefined;
+  readonly tls: TlsFiles;
   readonly timing: UpstreamTiming;
   readonly limits: { readonly maxManifestBytes: number };
   readonly metrics: Metrics;
@@ -41,10 +42,11 @@ export class RegistryClient implements AsyncDisposable {
   /** The registry's own name as in image references. */
   readonly host: string;
   readonly #api: RegistryApi;
+  readonly #sizes: BlobSizes;
   readonly #locations = new BlobLocations();
   readonly #maxManifestBytes: number;
 
-  constructor({ config, ca, timing, limits, metrics, logger, pause }: RegistryClientDeps) {
+  constructor({ config, tls, timing, limits, metrics, logger, pause }: RegistryClientDeps) {
     this.name = config.name;
     this.host = config.host;
     this.#maxManifestBytes = limits.maxManifestBytes;
@@ -52,13 +54,15 @@ export class RegistryClient implements AsyncDisposable {
     this.#api = new RegistryApi({
       upstream: config.name,
       base,
-      auth: config.auth,
-      ca,
+      credentials: createCredentialSource(config, { metrics, logger }),
+      tls,
+      rates: config.requestsPerSecond ?? {},
       timing,
       metrics,
       logger,
       pause,
     });
+    this.#sizes = new BlobSizes(this.#api);
   }
 
   /** `repository` as the upstream calls it. Every method below does this itself. */
@@ -100,7 +104,8 @@ export class RegistryClient implements AsyncDisposable {
 
   /** Size of a blob in bytes. @throws SpandrelError BLOB_UNKNOWN, NAME_UNKNOWN */
   statBlob(repository: string, digest: Digest, signal?: AbortSignal): Promise<number> {
-    return fetchBlobSize(this.#api, this.repositoryName(repository), digest, signal);
+    const source = this.blobSource(repository, digest);
+    return this.#sizes.fetch(this.repositoryName(repository), digest, source, signal);
   }
 
   /** A blob to fetch ranges of; asks for nothing yet. */

@@ -1,4 +1,4 @@
-import type { Readable } from 'node:stream';
+import { Readable } from 'node:stream';
 
 import { SpandrelError } from '../core/errors.ts';
 import { explainFault } from './transport-fault.ts';
@@ -23,6 +23,15 @@ export class ResponseBody implements AsyncIterable<Buffer> {
     this.#onBytes = context.onBytes;
     // Whoever reads gets the error from the iterator; while nobody does, it must not end the process.
     stream.on('error', () => undefined);
+  }
+
+  /** A body that has been read already, to be read again. */
+  static of(upstream: string, bytes: Buffer): ResponseBody {
+    return new ResponseBody(Readable.from([bytes]), {
+      upstream,
+      signal: undefined,
+      onBytes: () => undefined,
+    });
   }
 
   /** @throws SpandrelError UPSTREAM_UNREACHABLE, UPSTREAM_TIMEOUT, UPSTREAM_PROTOCOL; the reason of the request's signal */

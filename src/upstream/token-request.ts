@@ -1,8 +1,8 @@
 import { SpandrelError } from '../core/errors.ts';
 import { Secret } from '../core/secret.ts';
-import { isMetadataAddress } from './address-guard.ts';
 import type { Challenge } from './challenge.ts';
-import type { Transport } from './transport.ts';
+import type { Credentials } from './credentials.ts';
+import type { Transport, TransportResponse } from './transport.ts';
 
 /** A token as an `Authorization` value. */
 export interface Token {
@@ -35,52 +35,56 @@ export function parseRealm(upstream: string, challenge: Challenge): URL {
 
 export interface TokenQuery {
   readonly upstream: string;
-  /** URL of the upstream itself. */
-  readonly base: URL;
   readonly realm: URL;
   readonly service: string | undefined;
   /** Space-separated. */
   readonly scope: string | undefined;
-  /** Basic credentials; the token is anonymous without. */
-  readonly credentials: Secret | undefined;
+  /** Basic ones or an identity token; the token is anonymous without. */
+  readonly credentials: Credentials | undefined;
   readonly signal: AbortSignal;
 }
 
+/** How the proxy calls itself to token services. */
+const CLIENT_ID = 'spandrel';
+
 /**
- * Ask a token service.
- * @see distribution, docs/content/spec/auth/token.md
+ * Ask a token service: by GET, or by POST with an identity token.
+ * @see distribution, docs/content/spec/auth/token.md and oauth.md
  * @throws SpandrelError UNAUTHORIZED, UPSTREAM_THROTTLED, UPSTREAM_PROTOCOL, and what the transport throws
  */
 export async function fetchToken(transport: Transport, query: TokenQuery): Promise<Token> {
   const { upstream, realm, service, scope, credentials } = query;
-  if (isMetadataAddress(realm.hostname) && realm.hostname !== query.base.hostname) {
-    throw new SpandrelError(
-      'UPSTREAM_PROTOCOL',
-      `upstream ${upstream}: its token service has a link-local address`,
-    );
-  }
-  const url = new URL(realm);
-  if (service !== undefined) url.searchParams.set('service', service);
-  for (const part of scope?.split(' ') ?? []) if (part !== '') url.searchParams.append('scope', part);
+  const fields = new URLSearchParams();
+  if (service !== undefined) fields.set('service', service);
   const headers: Record<string, string> = { accept: 'application/json', 'accept-encoding': 'identity' };
-  if (credentials !== undefined) headers['authorization'] = credentials.reveal();
-  const response = await transport.request({
-    kind: 'token',
-    method: 'GET',
-    url,
-    headers,
-    signal: query.signal,
-  });
+  const common = { kind: 'token', headers, signal: query.signal } as const;
+  let response: TransportResponse;
+  if (credentials?.kind === 'identity-token') {
+    fields.set('grant_type', 'refresh_token');
+    fields.set('refresh_token', credentials.token.reveal());
+    fields.set('client_id', CLIENT_ID);
+    if (scope !== undefined) fields.set('scope', scope);
+    headers['content-type'] = 'application/x-www-form-urlencoded';
+    response = await transport.request({ ...common, method: 'POST', url: realm, body: fields.toString() });
+  } else {
+    for (const part of scope?.split(' ') ?? []) if (part !== '') fields.append('scope', part);
+    const url = new URL(realm);
+    for (const [name, value] of fields) url.searchParams.append(name, value);
+    if (credentials !== undefined) headers['authorization'] = credentials.authorization.reveal();
+    response = await transport.request({ ...common, method: 'GET', url });
+  }
   if (response.status !== 200) {
     await response.body.discard();
-    throw refusal(upstream, response.status);
+    throw refusal(upstream, response.status, credentials !== undefined);
   }
   return parseToken(upstream, (await response.body.read(MAX_TOKEN_ANSWER_BYTES)).toString());
 }
 
-function refusal(upstream: string, status: number): SpandrelError {
+function refusal(upstream: string, status: number, hadCredentials: boolean): SpandrelError {
   const message = `upstream ${upstream}: its token service answered ${status}`;
-  if (status === 401 || status === 403) return new SpandrelError('UNAUTHORIZED', message);
+  // 400 is OAuth 2's way to refuse a refresh token (RFC 6749, section 5.2), and ECR Public's to say that its token has expired.
+  if (status === 401 || status === 403 || (status === 400 && hadCredentials))
+    return new SpandrelError('UNAUTHORIZED', message);
   if (status === 429) return new SpandrelError('UPSTREAM_THROTTLED', message);
   return new SpandrelError(status >= 500 ? 'UPSTREAM_UNREACHABLE' : 'UPSTREAM_PROTOCOL', message);
 }

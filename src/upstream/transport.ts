@@ -1,12 +1,18 @@
 import type { IncomingHttpHeaders } from 'node:http';
-import { getCACertificates } from 'node:tls';
 
 import { Agent, request as undiciRequest } from 'undici';
 
+import type { RequestRates } from '../config/request-rates.ts';
+import { isSpandrelError } from '../core/errors.ts';
+import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics, UpstreamRequestKind } from '../telemetry/metrics.ts';
-import { guardedLookup } from './address-guard.ts';
+import type { CircuitOptions } from './circuit-breaker.ts';
+import { Circuits } from './circuits.ts';
+import { createConnector } from './connections.ts';
+import { RequestPace } from './request-pace.ts';
 import { ResponseBody } from './response-body.ts';
 import { backoffMs, parseRetryAfterMs, type Pause, realPause } from './retry-delay.ts';
+import type { TlsFiles } from './tls-files.ts';
 import { explainFault } from './transport-fault.ts';
 
 /** The `upstream` section of the configuration. */
@@ -15,25 +21,28 @@ export interface UpstreamTiming {
   readonly headersTimeoutMs: number;
   readonly stallTimeoutMs: number;
   readonly retries: number;
+  readonly circuit: CircuitOptions;
 }
 
 export interface TransportOptions {
   /** Name of the upstream, for metrics and messages. */
   readonly upstream: string;
-  /** Host name of the upstream itself, which alone may lead to a link-local address. */
-  readonly hostname: string;
-  /** PEM text of an authority that is trusted besides the usual ones. */
-  readonly ca?: string | undefined;
+  /** URL of the upstream itself. */
+  readonly base: URL;
+  readonly tls: TlsFiles;
+  readonly rates: RequestRates;
   readonly timing: UpstreamTiming;
   readonly metrics: Metrics;
+  readonly logger: Logger;
   readonly pause?: Pause | undefined;
 }
 
 export interface TransportRequest {
   readonly kind: UpstreamRequestKind;
-  readonly method: 'GET' | 'HEAD';
+  readonly method: 'GET' | 'HEAD' | 'POST';
   readonly url: URL;
   readonly headers: Readonly<Record<string, string>>;
+  readonly body?: string;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -49,41 +58,62 @@ const KEEP_ALIVE_MS = 30_000;
 /** Who is told to wait longer gives up at once: asking earlier would be rude, waiting longer is nothing for a client that waits too. */
 const LONGEST_RETRY_AFTER_MS = 30_000;
 
-/** HTTP to one upstream and to the hosts it redirects to. No redirects, no decompression; the one place that retries. */
+/**
+ * HTTP to one upstream and to the hosts it leads to. No redirects, no decompression; the one place that retries, keeps to rates, and
+ * leaves hosts alone that do not answer.
+ */
 export class Transport implements AsyncDisposable {
   readonly #agent: Agent;
   readonly #options: TransportOptions;
   readonly #pause: Pause;
+  readonly #pace: RequestPace;
+  readonly #circuits: Circuits;
 
   constructor(options: TransportOptions) {
-    const { ca, hostname, timing } = options;
+    const { upstream, base, tls, timing, rates, metrics, logger } = options;
     this.#options = options;
     this.#pause = options.pause ?? realPause;
+    this.#pace = new RequestPace({
+      upstream,
+      rates,
+      longestWaitMs: timing.headersTimeoutMs,
+      pause: this.#pause,
+    });
+    this.#circuits = new Circuits({ upstream, options: timing.circuit, metrics, logger });
     this.#agent = new Agent({
-      connect: {
-        timeout: timing.connectTimeoutMs,
-        lookup: guardedLookup(hostname),
-        // A private registry may keep its blobs in a public bucket, so the usual authorities stay.
-        ...(ca === undefined ? {} : { ca: [...getCACertificates('default'), ca] }),
-      },
+      connect: createConnector({ upstream, base, tls, connectTimeoutMs: timing.connectTimeoutMs }),
       headersTimeout: timing.headersTimeoutMs,
       bodyTimeout: timing.stallTimeoutMs,
       keepAliveTimeout: KEEP_ALIVE_MS,
       connections: MAX_CONNECTIONS,
-      // Ranges of a blob are asked for in parallel because several connections are faster than one; HTTP/2 would make them one.
-      allowH2: false,
     });
   }
 
   /**
    * The answer, whatever its status, once its head is there. A connection that breaks before that, 408, 429 and 5xx other than
    * 501 are tried again, with growing pauses or those that Retry-After wants.
-   * @throws SpandrelError UPSTREAM_UNREACHABLE, UPSTREAM_TIMEOUT, UPSTREAM_PROTOCOL, SHUTTING_DOWN; the reason of the signal
+   * @throws SpandrelError UPSTREAM_UNREACHABLE, UPSTREAM_TIMEOUT, UPSTREAM_PROTOCOL, UPSTREAM_THROTTLED beyond the configured rate,
+   * SHUTTING_DOWN; the reason of the signal
    */
   async request(request: TransportRequest): Promise<TransportResponse> {
+    const attempt = this.#circuits.enter(request.url);
+    try {
+      const response = await this.#try(request, attempt.isProbe ? 0 : this.#options.timing.retries);
+      attempt.end(isServerFault(response.status) ? 'failed' : 'answered');
+      return response;
+    } catch (error) {
+      if (isSpandrelError(error, 'UPSTREAM_UNREACHABLE', 'UPSTREAM_TIMEOUT')) attempt.end('failed');
+      else attempt.end(isSpandrelError(error, 'UPSTREAM_PROTOCOL') ? 'answered' : 'left');
+      throw error;
+    }
+  }
+
+  async #try(request: TransportRequest, retries: number): Promise<TransportResponse> {
     for (let attempt = 0; ; attempt++) {
-      const isLast = attempt >= this.#options.timing.retries;
+      const isLast = attempt >= retries;
       const delayMs = backoffMs(attempt);
+      if (request.kind === 'token' || request.url.origin === this.#options.base.origin)
+        await this.#pace.admit(request.kind, request.signal);
       try {
         const response = await this.#attempt(request);
         if (isLast || !isWorthRetry(response.status)) return response;
@@ -100,7 +130,14 @@ export class Transport implements AsyncDisposable {
     }
   }
 
-  async #attempt({ kind, method, url, headers, signal }: TransportRequest): Promise<TransportResponse> {
+  async #attempt({
+    kind,
+    method,
+    url,
+    headers,
+    body: sent,
+    signal,
+  }: TransportRequest): Promise<TransportResponse> {
     const { metrics, upstream } = this.#options;
     try {
       const {
@@ -111,6 +148,7 @@ export class Transport implements AsyncDisposable {
         dispatcher: this.#agent,
         method,
         headers,
+        ...(sent === undefined ? {} : { body: sent }),
         ...(signal === undefined ? {} : { signal }),
       });
       metrics.upstreamRequests.inc({ upstream, kind, outcome: outcomeOf(statusCode) });
@@ -140,7 +178,11 @@ const OUTCOMES: Readonly<Record<string, string>> = {
 };
 
 function isWorthRetry(status: number): boolean {
-  return status === 408 || status === 429 || (status >= 500 && status !== 501);
+  return status === 408 || status === 429 || isServerFault(status);
+}
+
+function isServerFault(status: number): boolean {
+  return status >= 500 && status !== 501;
 }
 
 /** A closed set, for the metric. */

@@ -1,10 +1,9 @@
-import { readFile } from 'node:fs/promises';
-
 import type { UpstreamConfig } from '../config/upstream-config.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { parseRepository } from '../core/image-name.ts';
 import { isDockerHub } from './docker-hub.ts';
 import { RegistryClient, type RegistryClientDeps } from './registry-client.ts';
+import { TlsFiles } from './tls-files.ts';
 
 /** What of a request may choose the upstream. */
 export interface UpstreamChoice {
@@ -86,30 +85,20 @@ export class Upstreams implements AsyncDisposable {
   }
 }
 
-export interface CreateUpstreamsDeps extends Omit<RegistryClientDeps, 'config' | 'ca'> {
+export interface CreateUpstreamsDeps extends Omit<RegistryClientDeps, 'config' | 'tls'> {
   readonly upstreams: readonly UpstreamConfig[];
 }
 
-/** Clients of all upstreams; asks none of them yet. @throws SpandrelError CONFIG_INVALID if a `ca` file cannot be read */
+/** Clients of all upstreams; asks none of them yet. @throws SpandrelError CONFIG_INVALID if a file for TLS cannot be read */
 export async function createUpstreams({ upstreams, ...shared }: CreateUpstreamsDeps): Promise<Upstreams> {
-  const authorities = await Promise.all(upstreams.map(readAuthority));
-  return new Upstreams(
-    upstreams.map((config, place) => ({
-      config,
-      client: new RegistryClient({ config, ca: authorities[place], ...shared }),
-    })),
-  );
-}
-
-async function readAuthority({ name, ca }: UpstreamConfig): Promise<string | undefined> {
-  if (ca === undefined) return undefined;
-  try {
-    return await readFile(ca, 'utf8');
-  } catch (error) {
-    throw new SpandrelError('CONFIG_INVALID', `upstreams: the ca file of ${name} cannot be read`, {
-      cause: error,
-    });
+  const entries: Entry[] = [];
+  for (const config of upstreams) {
+    const { ca, cert, key } = config;
+    const tls = new TlsFiles(config.name, { ca, cert, key });
+    await tls.read();
+    entries.push({ config, client: new RegistryClient({ config, tls, ...shared }) });
   }
+  return new Upstreams(entries);
 }
 
 function isNamed(config: UpstreamConfig, text: string): boolean {

@@ -82,6 +82,8 @@ export class FaultyStore implements AsyncDisposable {
       environment: {
         SPANDREL_UPSTREAMS: JSON.stringify([{ name: 'test', url: upstream.url }]),
         SPANDREL_UPSTREAM_RETRIES: '2',
+        // What fills do is looked at here; whom they may ask is another question.
+        SPANDREL_UPSTREAM_CIRCUIT_FAILURES: '100000',
         SPANDREL_UPSTREAM_STALL_TIMEOUT_MS: String(stallTimeoutMs),
       },
     });

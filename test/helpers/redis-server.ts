@@ -5,32 +5,48 @@ import { createConnection, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+import { runCommand } from './run-command.ts';
+
+export interface RedisServerOptions {
+  /** Speak TLS only, with this certificate. */
+  readonly tls?: { readonly cert: string; readonly key: string };
+  /** Let nobody in but this user, who may do anything with keys. */
+  readonly user?: { readonly name: string; readonly password: string };
+  /** Be a cluster of one, whose clients learn its address from it. */
+  readonly isCluster?: boolean;
+}
+
 /** A real Redis on a free port of loopback, with nothing kept on disk. */
 export class RedisServer implements AsyncDisposable {
   readonly port: number;
   readonly #folder: string;
+  readonly #options: RedisServerOptions;
   #process: ChildProcess | undefined;
 
-  private constructor(port: number, folder: string) {
+  private constructor(port: number, folder: string, options: RedisServerOptions) {
     this.port = port;
     this.#folder = folder;
+    this.#options = options;
   }
 
-  static async start(): Promise<RedisServer> {
-    const server = new RedisServer(await freePort(), await mkdtemp(join(tmpdir(), 'spandrel-redis-')));
+  static async start(options: RedisServerOptions = {}): Promise<RedisServer> {
+    const folder = await mkdtemp(join(tmpdir(), 'spandrel-redis-'));
+    const server = new RedisServer(await freePort(), folder, options);
     await server.resume();
+    if (options.isCluster === true) await server.#takeAllSlots();
     return server;
   }
 
   get url(): string {
-    return `redis://127.0.0.1:${this.port}`;
+    const { tls, user } = this.#options;
+    const login = user === undefined ? '' : `${user.name}:${encodeURIComponent(user.password)}@`;
+    return `${tls === undefined ? 'redis' : 'rediss'}://${login}127.0.0.1:${this.port}`;
   }
 
   /** Start it again on the same port, empty. Resolves when it takes commands. */
   async resume(): Promise<void> {
     const options = [
-      '--port',
-      String(this.port),
+      ...this.#listenOptions(),
       '--bind',
       '127.0.0.1',
       '--save',
@@ -39,6 +55,7 @@ export class RedisServer implements AsyncDisposable {
       'no',
       '--dir',
       this.#folder,
+      ...this.#accessOptions(await freePort()),
     ];
     this.#process = spawn('redis-server', options, { stdio: ['ignore', 'pipe', 'inherit'] });
     let log = '';
@@ -48,6 +65,45 @@ export class RedisServer implements AsyncDisposable {
     }
     if (!log.includes('Ready to accept connections')) throw new Error(`redis-server did not start:\n${log}`);
     this.#process.stdout?.resume();
+  }
+
+  /** Resolves when the cluster of one is in order. */
+  async #takeAllSlots(): Promise<void> {
+    const { tls, user } = this.#options;
+    const login =
+      user === undefined ? [] : ['--user', user.name, '--pass', user.password, '--no-auth-warning'];
+    const secure = tls === undefined ? [] : ['--tls', '--insecure'];
+    const cli = (...words: string[]): Promise<Buffer> =>
+      runCommand('redis-cli', ['-p', String(this.port), ...login, ...secure, 'cluster', ...words]);
+    await cli('addslotsrange', '0', '16383');
+    while (!(await cli('info')).toString().includes('cluster_state:ok'));
+  }
+
+  #listenOptions(): string[] {
+    const { tls } = this.#options;
+    const port = String(this.port);
+    if (tls === undefined) return ['--port', port];
+    const files = ['--tls-cert-file', tls.cert, '--tls-key-file', tls.key, '--tls-ca-cert-file', tls.cert];
+    return ['--port', '0', '--tls-port', port, '--tls-cluster', 'yes', '--tls-auth-clients', 'no', ...files];
+  }
+
+  #accessOptions(busPort: number): string[] {
+    const { user, isCluster } = this.#options;
+    return [
+      ...(user === undefined
+        ? []
+        : ['--user', user.name, 'on', `>${user.password}`, '~*', '+@all', '--user', 'default', 'off']),
+      ...(isCluster === true
+        ? [
+            '--cluster-enabled',
+            'yes',
+            '--cluster-announce-ip',
+            '127.0.0.1',
+            '--cluster-port',
+            String(busPort),
+          ]
+        : []),
+    ];
   }
 
   /** Kill it: connections break as when the machine goes. */

@@ -1,12 +1,15 @@
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { text as readText } from 'node:stream/consumers';
 
 export interface SeenRequest {
   readonly method: string;
   /** Path and query. */
   readonly url: string;
   readonly headers: IncomingMessage['headers'];
+  /** Of a POST; empty otherwise. */
+  readonly body: string;
 }
 
 /** Answers one request; throwing breaks the connection. */
@@ -25,14 +28,19 @@ export class ScriptedUpstream implements AsyncDisposable {
 
   /** @param hostname name that the URL has; it must lead to this machine */
   static async start(script: Script, hostname = '127.0.0.1'): Promise<ScriptedUpstream> {
-    const server = createServer((message, response) => {
-      const seen = { method: message.method ?? '', url: message.url ?? '', headers: message.headers };
+    const answer = (message: IncomingMessage, body: string, response: ServerResponse): void => {
+      const { method = '', url = '', headers } = message;
+      const seen = { method, url, headers, body };
       upstream.requests.push(seen);
       try {
         script(seen, response);
       } catch {
         response.destroy();
       }
+    };
+    const server = createServer((message, response) => {
+      if (message.method !== 'POST') answer(message, '', response);
+      else void readText(message).then((body) => answer(message, body, response));
     });
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');

@@ -1,0 +1,80 @@
+import type { Secret } from '../core/secret.ts';
+import { choice, record, secret, text, type ValueKind, ValueProblem } from './value-kinds.ts';
+
+/** How the proxy proves itself to an upstream. */
+export type UpstreamAuth =
+  | { readonly kind: 'anonymous' }
+  | { readonly kind: 'basic'; readonly username: string; readonly password: Secret }
+  | { readonly kind: 'basic'; readonly username: string; readonly passwordFile: string }
+  | EcrAuth
+  /** What `docker login` has left; in `~/.docker/config.json` when no path is given. */
+  | { readonly kind: 'docker-config'; readonly path?: string };
+
+/** Tokens of Amazon ECR, got with the AWS SDK's default credentials. */
+export interface EcrAuth {
+  readonly kind: 'ecr';
+  /** As in the host's name when not given. */
+  readonly region?: string;
+  /** Role to take on first. */
+  readonly roleArn?: string;
+  /** URL of the ECR API, where it is not the usual one of the region: a VPC endpoint without private DNS, say. */
+  readonly endpoint?: string;
+}
+
+interface RawAuth {
+  kind: UpstreamAuth['kind'];
+  username?: string;
+  password?: Secret;
+  passwordFile?: string;
+  region?: string;
+  roleArn?: string;
+  endpoint?: string;
+  path?: string;
+}
+
+const rawAuth = record<RawAuth>({
+  kind: { kind: choice('anonymous', 'basic', 'ecr', 'docker-config'), optional: false },
+  username: { kind: text, optional: true },
+  password: { kind: secret, optional: true },
+  passwordFile: { kind: text, optional: true },
+  region: { kind: text, optional: true },
+  roleArn: { kind: text, optional: true },
+  endpoint: { kind: text, optional: true },
+  path: { kind: text, optional: true },
+});
+
+/** What each kind takes. */
+const FIELDS: Readonly<Record<UpstreamAuth['kind'], readonly (keyof RawAuth)[]>> = {
+  anonymous: [],
+  basic: ['username', 'password', 'passwordFile'],
+  ecr: ['region', 'roleArn', 'endpoint'],
+  'docker-config': ['path'],
+};
+
+export const upstreamAuth: ValueKind<UpstreamAuth> = {
+  expects:
+    '{kind: anonymous}, {kind: basic, username, password or passwordFile}, {kind: ecr, region?, roleArn?, endpoint?} or {kind: docker-config, path?}',
+  parse(raw) {
+    const { kind, ...given } = rawAuth.parse(raw);
+    const foreign = (Object.keys(given) as (keyof RawAuth)[]).find((field) => !FIELDS[kind].includes(field));
+    if (foreign !== undefined) throw new ValueProblem(`kind ${kind} takes no ${foreign}`);
+    if (kind === 'basic') return parseBasic(given);
+    if (given.endpoint !== undefined && !/^https?:$/.test(protocolOf(given.endpoint)))
+      throw new ValueProblem(`endpoint: expected http(s)://host, got ${JSON.stringify(given.endpoint)}`);
+    if (given.roleArn !== undefined && !/^arn:[a-z-]+:iam::\d{12}:role\/\S+$/.test(given.roleArn))
+      throw new ValueProblem(`roleArn: expected arn:aws:iam::…:role/…, got ${JSON.stringify(given.roleArn)}`);
+    return { kind, ...given };
+  },
+};
+
+function parseBasic({ username, password, passwordFile }: Omit<RawAuth, 'kind'>): UpstreamAuth {
+  const kind = 'basic';
+  if (username === undefined) throw new ValueProblem('kind basic needs a username');
+  if (password !== undefined && passwordFile === undefined) return { kind, username, password };
+  if (passwordFile !== undefined && password === undefined) return { kind, username, passwordFile };
+  throw new ValueProblem('kind basic needs either password or passwordFile');
+}
+
+function protocolOf(url: string): string {
+  return URL.canParse(url) ? new URL(url).protocol : '';
+}

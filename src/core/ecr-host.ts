@@ -1,0 +1,28 @@
+/** What the host name of an Amazon ECR registry says. */
+export type EcrHost =
+  | {
+      readonly kind: 'private';
+      /** Twelve digits. */
+      readonly account: string;
+      readonly region: string;
+      readonly isFips: boolean;
+      readonly isDualStack: boolean;
+    }
+  | { readonly kind: 'public' };
+
+// All partitions: commercial, China, European sovereign cloud, and the isolated ones.
+const PRIVATE =
+  /^(\d{12})\.dkr([.-])ecr(-fips)?\.([a-z0-9][a-z0-9-]*)\.(amazonaws\.(?:com(?:\.cn)?|eu)|on\.(?:aws|amazonwebservices\.(?:com\.cn|eu))|sc2s\.sgov\.gov|c2s\.ic\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)$/;
+const PUBLIC: ReadonlySet<string> = new Set(['public.ecr.aws', 'ecr-public.aws.com']);
+
+/**
+ * `123456789012.dkr.ecr.eu-west-1.amazonaws.com` and its kin; `undefined` for every other host. A port is ignored.
+ * @see amazon-ecr-credential-helper, ecr-login/api/client.go (the pattern)
+ */
+export function parseEcrHost(host: string): EcrHost | undefined {
+  const hostname = host.toLowerCase().replace(/:\d+$/, '');
+  if (PUBLIC.has(hostname)) return { kind: 'public' };
+  const [, account, separator, fips, region] = PRIVATE.exec(hostname) ?? [];
+  if (account === undefined || region === undefined) return undefined;
+  return { kind: 'private', account, region, isFips: fips !== undefined, isDualStack: separator === '-' };
+}

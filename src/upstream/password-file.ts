@@ -1,0 +1,37 @@
+import { SpandrelError } from '../core/errors.ts';
+import { ChangingFile } from './changing-file.ts';
+import { basicCredentials, type Credentials, type CredentialSource } from './credentials.ts';
+
+/** A user name and a password that is read from a file, again whenever the file changes. A line break at its end does not count. */
+export class PasswordFileCredentials implements CredentialSource {
+  readonly #upstream: string;
+  readonly #file: ChangingFile<Credentials>;
+
+  constructor(upstream: string, username: string, path: string) {
+    this.#upstream = upstream;
+    this.#file = new ChangingFile(path, (text) => basicCredentials(username, text.replace(/\r?\n$/, '')));
+  }
+
+  /** @throws SpandrelError UNAUTHORIZED if the file cannot be read */
+  async read(): Promise<Credentials> {
+    try {
+      return await this.#file.read();
+    } catch (error) {
+      throw new SpandrelError(
+        'UNAUTHORIZED',
+        `upstream ${this.#upstream}: its password file cannot be read`,
+        {
+          cause: error,
+        },
+      );
+    }
+  }
+
+  refuse(): void {
+    this.#file.forget();
+  }
+
+  close(): void {
+    // Nothing is ever under way.
+  }
+}

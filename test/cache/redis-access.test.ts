@@ -1,0 +1,54 @@
+import { readFile } from 'node:fs/promises';
+
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+import { RedisCache } from '../../src/cache/redis-cache.ts';
+import { Secret } from '../../src/core/secret.ts';
+import { createLogger } from '../../src/telemetry/logger.ts';
+import { Metrics } from '../../src/telemetry/metrics.ts';
+import { CertificateAuthority, type CertificateFiles } from '../helpers/certificates.ts';
+import { RedisServer } from '../helpers/redis-server.ts';
+
+const USER = { name: 'spandrel', password: 'p@ss:word/%' };
+
+let authority: CertificateAuthority;
+let tls: CertificateFiles;
+
+beforeAll(async () => {
+  authority = await CertificateAuthority.create('own');
+  tls = await authority.issue('redis');
+});
+
+afterAll(() => authority[Symbol.asyncDispose]());
+
+/** Whether a value comes back that is written with this URL. */
+async function works(url: string, options: { ca?: string; cluster?: boolean } = {}): Promise<boolean> {
+  await using cache = new RedisCache({
+    url: new Secret(url),
+    ca: options.ca,
+    cluster: options.cluster ?? false,
+    ttlSeconds: 60,
+    metrics: new Metrics(),
+    logger: createLogger('silent'),
+  });
+  await cache.connected();
+  await cache.set('key', Buffer.from('value'));
+  return (await cache.get('key')) !== undefined;
+}
+
+describe.each([false, true])('a Redis with TLS, a private authority and users (cluster: %s)', (cluster) => {
+  it('is used with the authority and the user of its URL, and by nobody else', async () => {
+    await using server = await RedisServer.start({ tls, user: USER, isCluster: cluster });
+    const ca = await readFile(authority.cert, 'utf8');
+    expect(await works(server.url, { ca, cluster })).toBe(true);
+    expect(await works(server.url, { cluster })).toBe(false);
+    expect(await works(server.url.replace(USER.name, 'somebody'), { ca, cluster })).toBe(false);
+    expect(await works(server.url.replace('rediss:', 'redis:'), { cluster })).toBe(false);
+  });
+});
+
+it('a database of a Redis is chosen by the path of the URL', async () => {
+  await using server = await RedisServer.start();
+  expect(await works(`${server.url}/3`)).toBe(true);
+  expect(await server.command('info keyspace')).toMatch(/^db3:keys=1/m);
+});

@@ -1,0 +1,55 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { runCommand } from './run-command.ts';
+
+/** PEM files of a certificate and its private key. */
+export interface CertificateFiles {
+  readonly cert: string;
+  readonly key: string;
+}
+
+/** A certificate authority of its own, which nobody trusts unless told to. */
+export class CertificateAuthority implements AsyncDisposable {
+  readonly #folder: string;
+
+  private constructor(folder: string) {
+    this.#folder = folder;
+  }
+
+  static async create(name: string): Promise<CertificateAuthority> {
+    const authority = new CertificateAuthority(await mkdtemp(join(tmpdir(), 'spandrel-ca-')));
+    const { cert, key } = authority.#files('ca');
+    const subject = ['-subj', `/CN=${name}`];
+    await runCommand('openssl', ['req', '-x509', ...NEW_KEY, '-keyout', key, '-out', cert, ...subject]);
+    return authority;
+  }
+
+  /** PEM file of the authority itself. */
+  get cert(): string {
+    return this.#files('ca').cert;
+  }
+
+  /** A certificate for `name` as a client, and as a server on this machine. */
+  async issue(name: string): Promise<CertificateFiles> {
+    const { cert, key } = this.#files(name);
+    const [request, extensions] = [join(this.#folder, `${name}.csr`), join(this.#folder, 'extensions')];
+    await writeFile(extensions, 'subjectAltName=IP:127.0.0.1,DNS:localhost\n');
+    await runCommand('openssl', ['req', ...NEW_KEY, '-keyout', key, '-out', request, '-subj', `/CN=${name}`]);
+    const authority = ['-CA', this.cert, '-CAkey', this.#files('ca').key, '-CAcreateserial'];
+    const output = ['-extfile', extensions, '-out', cert];
+    await runCommand('openssl', ['x509', '-req', '-in', request, ...authority, ...output]);
+    return { cert, key };
+  }
+
+  #files(name: string): CertificateFiles {
+    return { cert: join(this.#folder, `${name}.pem`), key: join(this.#folder, `${name}.key`) };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+}
+
+const NEW_KEY = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];

@@ -1,0 +1,44 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+
+const PYTHON = new URL('../../.test-tools/python/bin/python', import.meta.url).pathname;
+
+/** moto, which plays the control plane of AWS (ECR, STS), on a free port of loopback. */
+export class MotoServer implements AsyncDisposable {
+  readonly url: string;
+  readonly #process: ChildProcess;
+
+  private constructor(url: string, child: ChildProcess) {
+    this.url = url;
+    this.#process = child;
+  }
+
+  static async start(): Promise<MotoServer> {
+    if (!existsSync(PYTHON))
+      throw new Error('moto is not installed: run node scripts/setup.mjs --with-test-tools');
+    const child = spawn(PYTHON, ['-u', '-m', 'moto.server', '-H', '127.0.0.1', '-p', '0'], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    let log = '';
+    for await (const chunk of child.stderr.iterator({ destroyOnReturn: false })) {
+      log += String(chunk);
+      const url = /Running on (http:\/\/127\.0\.0\.1:\d+)/.exec(log)?.[1];
+      if (url === undefined) continue;
+      // It must be able to go on logging.
+      child.stderr.resume();
+      return new MotoServer(url, child);
+    }
+    throw new Error(`moto did not start:\n${log}`);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#process.kill('SIGKILL');
+    if (this.#process.exitCode === null) await once(this.#process, 'exit');
+  }
+}
+
+/** The token that moto's ECR hands out to an account: base64 of `AWS:password`. */
+export function motoToken(account: string): string {
+  return Buffer.from(`AWS:${account}-auth-token`).toString('base64');
+}

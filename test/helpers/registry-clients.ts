@@ -1,0 +1,32 @@
+import { parseConfig } from '../../src/config/parse-config.ts';
+import { createLogger } from '../../src/telemetry/logger.ts';
+import { Metrics } from '../../src/telemetry/metrics.ts';
+import type { Pause } from '../../src/upstream/retry-delay.ts';
+import type { RegistryClient } from '../../src/upstream/registry-client.ts';
+import { createUpstreams } from '../../src/upstream/upstreams.ts';
+
+export interface OpenClient extends AsyncDisposable {
+  readonly client: RegistryClient;
+  readonly metrics: Metrics;
+}
+
+/** The client of one upstream, configured as in a file. Retries follow at once unless `pause` says otherwise. */
+export async function openClient(
+  upstream: object,
+  options: { readonly environment?: Readonly<Record<string, string>>; readonly pause?: Pause } = {},
+): Promise<OpenClient> {
+  const environment = { SPANDREL_UPSTREAMS: JSON.stringify([upstream]), ...options.environment };
+  const config = parseConfig({ yaml: '', environment });
+  const metrics = new Metrics();
+  const upstreams = await createUpstreams({
+    upstreams: config.upstreams ?? [],
+    timing: config.upstream,
+    limits: config.limits,
+    metrics,
+    logger: createLogger('silent'),
+    pause: options.pause ?? (() => Promise.resolve()),
+  });
+  const [client] = upstreams.clients;
+  if (client === undefined) throw new Error('no client');
+  return { client, metrics, [Symbol.asyncDispose]: () => upstreams[Symbol.asyncDispose]() };
+}

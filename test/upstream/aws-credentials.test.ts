@@ -1,0 +1,128 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+
+import { setAwsEnvironment, STATIC_KEYS } from '../helpers/aws-environment.ts';
+import { EcrControlPlane, tokenOf } from '../helpers/ecr-control-plane.ts';
+import { EcrRegistry } from '../helpers/ecr-registry.ts';
+import { MotoServer, motoToken } from '../helpers/moto-server.ts';
+import { openClient } from '../helpers/registry-clients.ts';
+import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
+
+const HOST = '123456789012.dkr.ecr.eu-west-1.amazonaws.com';
+const MANIFEST = Buffer.from('{"schemaVersion":2}');
+const ROLE = 'arn:aws:iam::210987654321:role/puller';
+
+let stack: AsyncDisposableStack;
+let registry: EcrRegistry;
+let folder: string;
+
+beforeEach(async () => {
+  stack = new AsyncDisposableStack();
+  registry = stack.use(await EcrRegistry.start());
+  registry.addManifest('1.0', MANIFEST);
+  folder = await mkdtemp(join(tmpdir(), 'spandrel-aws-'));
+  stack.defer(() => rm(folder, { recursive: true, force: true }));
+});
+
+afterEach(async () => {
+  vi.unstubAllEnvs();
+  await stack.disposeAsync();
+});
+
+/** Fetch a manifest as an upstream with `auth` does. */
+async function pull(auth: object): Promise<void> {
+  const upstream = { name: 'ecr', host: HOST, url: registry.url, auth: { kind: 'ecr', ...auth } };
+  await using opened = await openClient(upstream);
+  const manifest = await opened.client.fetchManifest('team/app', { tag: '1.0' });
+  expect(Buffer.from(manifest.bytes).equals(MANIFEST)).toBe(true);
+}
+
+/** An EcrControlPlane that hands out the only token that the registry takes, to `accessKey`. */
+async function startControlPlane(accessKey: string): Promise<EcrControlPlane> {
+  registry.goodTokens.add(tokenOf(accessKey, 1));
+  return stack.use(await EcrControlPlane.start());
+}
+
+describe('a token of ECR is got with', () => {
+  it('keys from the environment', async () => {
+    const { url: endpoint } = await startControlPlane('AKIASTATIC');
+    setAwsEnvironment(STATIC_KEYS);
+    await pull({ endpoint });
+  });
+
+  it("the machine's role (instance profile, IMDSv2)", async () => {
+    const { url: endpoint } = await startControlPlane('ASIAMACHINE');
+    const metadata = stack.use(
+      await ScriptedUpstream.start(({ method, url, headers }, response) => {
+        if (method === 'PUT' && url === '/latest/api/token') response.end('session');
+        else if (headers['x-aws-ec2-metadata-token'] !== 'session') response.writeHead(401).end();
+        else if (url.endsWith('/security-credentials/')) response.end('node-role');
+        else response.end(JSON.stringify(session('ASIAMACHINE')));
+      }),
+    );
+    setAwsEnvironment({
+      AWS_EC2_METADATA_DISABLED: 'false',
+      AWS_EC2_METADATA_SERVICE_ENDPOINT: metadata.url,
+    });
+    await pull({ endpoint });
+    expect(metadata.requests.at(-1)?.url).toBe('/latest/meta-data/iam/security-credentials/node-role');
+  });
+
+  it("a pod's identity (EKS Pod Identity)", async () => {
+    const { url: endpoint } = await startControlPlane('ASIAPOD');
+    const agent = stack.use(
+      await ScriptedUpstream.start(({ headers }, response) => {
+        if (headers.authorization === 'of the pod') response.end(JSON.stringify(session('ASIAPOD')));
+        else response.writeHead(401).end();
+      }),
+    );
+    const token = join(folder, 'token');
+    await writeFile(token, 'of the pod');
+    setAwsEnvironment({
+      AWS_CONTAINER_CREDENTIALS_FULL_URI: `${agent.url}/v1/credentials`,
+      AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: token,
+    });
+    await pull({ endpoint });
+    expect(agent.requests.map(({ url }) => url)).toEqual(['/v1/credentials']);
+  });
+});
+
+describe('against moto', () => {
+  it('keys get a token of ECR, and a role that STS gives them one of its account', async () => {
+    const moto = stack.use(await MotoServer.start());
+    setAwsEnvironment({ ...STATIC_KEYS, AWS_ENDPOINT_URL_STS: moto.url });
+    registry.goodTokens.add(motoToken('123456789012'));
+    await pull({ endpoint: moto.url });
+
+    registry.goodTokens.clear();
+    registry.goodTokens.add(motoToken('210987654321'));
+    await pull({ endpoint: moto.url, roleArn: ROLE });
+  });
+
+  it('a web identity does (IRSA)', async () => {
+    const moto = stack.use(await MotoServer.start());
+    const token = join(folder, 'token');
+    await writeFile(token, 'header.claims.signature');
+    setAwsEnvironment({
+      AWS_ENDPOINT_URL_STS: moto.url,
+      AWS_WEB_IDENTITY_TOKEN_FILE: token,
+      AWS_ROLE_ARN: ROLE,
+    });
+    registry.goodTokens.add(motoToken('210987654321'));
+    await pull({ endpoint: moto.url });
+  });
+});
+
+/** Credentials as metadata services hand them out. */
+function session(accessKey: string): object {
+  return {
+    Code: 'Success',
+    AccessKeyId: accessKey,
+    SecretAccessKey: 'secret',
+    Token: 'session token',
+    Expiration: new Date(Date.now() + 6 * 3600_000).toISOString(),
+  };
+}

@@ -1,0 +1,240 @@
+import { randomBytes } from 'node:crypto';
+
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+
+import { digestOf } from '../../src/core/digest.ts';
+import { setAwsEnvironment, STATIC_KEYS } from '../helpers/aws-environment.ts';
+import { EcrControlPlane, tokenOf } from '../helpers/ecr-control-plane.ts';
+import { EcrRegistry, EXPIRED_TEXT } from '../helpers/ecr-registry.ts';
+import { type OpenClient, openClient } from '../helpers/registry-clients.ts';
+import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
+
+const HOST = '123456789012.dkr.ecr.eu-west-1.amazonaws.com';
+const BLOB = randomBytes(100_000);
+const MANIFEST = Buffer.from('{"schemaVersion":2}');
+const HOUR_MS = 3600_000;
+const { signal } = new AbortController();
+
+let stack: AsyncDisposableStack;
+let registry: EcrRegistry;
+let controlPlane: EcrControlPlane;
+let ecr: OpenClient;
+
+beforeEach(async () => {
+  stack = new AsyncDisposableStack();
+  setAwsEnvironment(STATIC_KEYS);
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() });
+  registry = stack.use(await EcrRegistry.start());
+  registry.addManifest('1.0', MANIFEST);
+  registry.addBlob(BLOB);
+  registry.goodTokens.add(token(1));
+  controlPlane = stack.use(await EcrControlPlane.start());
+  const auth = { kind: 'ecr', endpoint: controlPlane.url };
+  ecr = stack.use(await openClient({ name: 'ecr', host: HOST, url: registry.url, auth }));
+});
+
+afterEach(async () => {
+  vi.useRealTimers();
+  vi.unstubAllEnvs();
+  await stack.disposeAsync();
+});
+
+function token(count: number): string {
+  return tokenOf(STATIC_KEYS.AWS_ACCESS_KEY_ID, count);
+}
+
+/** Only the `count`th token is good from now on. */
+function acceptOnly(count: number): void {
+  registry.goodTokens.clear();
+  registry.goodTokens.add(token(count));
+}
+
+function pull(): Promise<{ digest: string }> {
+  return ecr.client.fetchManifest('team/app', { tag: '1.0' });
+}
+
+async function fetchRange(start: number, end: number): Promise<Buffer> {
+  const source = ecr.client.blobSource('team/app', digestOf(BLOB));
+  const { body } = await source.fetch({ start, end }, signal);
+  const chunks: Buffer[] = [];
+  for await (const chunk of body) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}
+
+describe('a token', () => {
+  it('is got once for all that ask at the same time, and sent with every request from then on', async () => {
+    await Promise.all(
+      Array.from({ length: 50 }, (_, place) => ecr.client.listTags(`app-${place}`).catch(() => 0)),
+    );
+    expect(controlPlane.requests).toHaveLength(1);
+    const challenged = registry.refused.length;
+    expect((await pull()).digest).toBe(digestOf(MANIFEST));
+    await ecr.client.fetchManifest('another/app', { tag: '1.0' });
+    expect(registry.refused).toHaveLength(challenged);
+    expect(controlPlane.requests).toHaveLength(1);
+  });
+
+  it('is renewed after half of its twelve hours, while the old one is still used', async () => {
+    await pull();
+    vi.setSystemTime(Date.now() + 6 * HOUR_MS - 1000);
+    await pull();
+    expect(controlPlane.requests).toHaveLength(1);
+    vi.setSystemTime(Date.now() + 2000);
+    await pull();
+    registry.goodTokens.add(token(2));
+    await vi.waitFor(async () => {
+      await pull();
+      expect(registry.asked(/manifests/).at(-1)?.headers.authorization).toBe(`Basic ${token(2)}`);
+    });
+    expect(controlPlane.requests).toHaveLength(2);
+    expect(registry.refused).toHaveLength(1);
+  });
+
+  it('is used on while its renewal fails', async () => {
+    await pull();
+    controlPlane.faults = [
+      { status: 400, type: 'ThrottlingException' },
+      { status: 500, type: 'ServerException' },
+    ];
+    for (const hours of [6.1, 1, 1]) {
+      vi.setSystemTime(Date.now() + hours * HOUR_MS);
+      const before = controlPlane.requests.length;
+      await pull();
+      await vi.waitFor(() => expect(controlPlane.requests.length).toBeGreaterThan(before));
+      // The attempt has to end before the next one can begin.
+      await ecr.metrics.print();
+    }
+    expect(registry.refused).toHaveLength(1);
+  });
+
+  it.each([
+    ['401, as anybody', undefined],
+    ['403, as ECR', { status: 403, body: EXPIRED_TEXT }],
+    [
+      '400, as ECR Public',
+      { status: 400, body: `{"errors":[{"code":"DENIED","message":"${EXPIRED_TEXT}"}]}` },
+    ],
+  ])('that has ended early is exchanged once when it is refused with %s', async (_how, refusal) => {
+    await pull();
+    vi.setSystemTime(Date.now() + 60_000);
+    acceptOnly(2);
+    registry.refusal = refusal;
+    await Promise.all([pull(), pull(), fetchRange(0, 10)]);
+    expect(controlPlane.requests).toHaveLength(2);
+  });
+
+  it('is not exchanged when the request is refused for another reason', async () => {
+    await pull();
+    vi.setSystemTime(Date.now() + 60_000);
+    registry.goodTokens.clear();
+    registry.refusal = {
+      status: 403,
+      body: '{"errors":[{"code":"DENIED","message":"User is not authorized"}]}',
+    };
+    await expect(pull()).rejects.toMatchObject({ code: 'DENIED', detail: { upstreamCode: 'DENIED' } });
+    expect(controlPlane.requests).toHaveLength(1);
+  });
+
+  it('is not asked for again and again when the registry refuses even new ones', async () => {
+    registry.goodTokens.clear();
+    for (let request = 0; request < 5; request++)
+      await expect(pull()).rejects.toMatchObject({ code: 'UNAUTHORIZED' });
+    expect(controlPlane.requests).toHaveLength(1);
+  });
+
+  it.each([
+    [{ status: 400, type: 'AccessDeniedException' }, 'UNAUTHORIZED'],
+    [{ status: 400, type: 'ThrottlingException' }, 'UPSTREAM_THROTTLED'],
+    [{ status: 500, type: 'ServerException' }, 'UPSTREAM_UNREACHABLE'],
+  ])('that cannot be had (%j) makes requests fail with %s, without asking each time', async (fault, code) => {
+    controlPlane.faults = [fault];
+    for (let request = 0; request < 3; request++) await expect(pull()).rejects.toMatchObject({ code });
+    expect(controlPlane.requests).toHaveLength(1);
+    vi.setSystemTime(Date.now() + 11_000);
+    await pull();
+  });
+});
+
+describe('a blob of ECR', () => {
+  it('costs one request of the registry an hour, however many ranges of it are asked for', async () => {
+    const ranges = Array.from({ length: 20 }, (_, place) => place * 5000);
+    const bytes = await Promise.all(ranges.map((start) => fetchRange(start, start + 5000)));
+    expect(Buffer.concat(bytes).equals(BLOB)).toBe(true);
+    vi.setSystemTime(Date.now() + HOUR_MS - 31_000);
+    await fetchRange(1, 2);
+    expect(registry.asked(/blobs/)).toHaveLength(1);
+    vi.setSystemTime(Date.now() + 2_000);
+    await Promise.all(ranges.map((start) => fetchRange(start, start + 5000)));
+    expect(registry.asked(/blobs/)).toHaveLength(2);
+    expect(registry.stored.every(({ headers }) => headers.authorization === undefined)).toBe(true);
+    expect(registry.stored).toHaveLength(41);
+  });
+
+  it('is asked for once more when its URL has ended before its time', async () => {
+    await fetchRange(0, 10);
+    registry.storageAheadMs = 2 * HOUR_MS;
+    await Promise.all(Array.from({ length: 10 }, (_, place) => fetchRange(place, place + 10)));
+    expect(registry.asked(/blobs/)).toHaveLength(2);
+  });
+
+  it('tells its size to a GET where HEAD is refused, whose URL is used for its bytes', async () => {
+    registry.intercept = ({ method }, response) => {
+      if (method !== 'HEAD') return false;
+      response.writeHead(401).end();
+      return true;
+    };
+    await pull();
+    for (let time = 0; time < 3; time++)
+      expect(await ecr.client.statBlob('team/app', digestOf(BLOB))).toBe(BLOB.byteLength);
+    expect((await fetchRange(0, 10)).equals(BLOB.subarray(0, 10))).toBe(true);
+    expect(registry.asked(/blobs/).map(({ method }) => method)).toEqual(['HEAD', 'GET']);
+  });
+});
+
+describe('ECR Public', () => {
+  const requests: string[] = [];
+
+  async function openPublic(): Promise<OpenClient> {
+    requests.length = 0;
+    const server = stack.use(
+      await ScriptedUpstream.start(({ url, headers }, response) => {
+        requests.push(`${url.replace(/\?.*/, '')} ${headers.authorization ?? ''}`);
+        const base = `http://${headers.host ?? ''}`;
+        if (url.startsWith('/token')) response.end('{"token":"bearer"}');
+        else if (headers.authorization === 'Bearer bearer') response.end(MANIFEST);
+        else
+          response
+            .writeHead(401, {
+              'www-authenticate': `Bearer realm="${base}/token",service="public.ecr.aws",scope="aws"`,
+            })
+            .end();
+      }),
+    );
+    const auth = { kind: 'ecr', endpoint: controlPlane.url };
+    return stack.use(await openClient({ name: 'public', host: 'public.ecr.aws', url: server.url, auth }));
+  }
+
+  it('gives its own token to who has AWS credentials, one for all repositories', async () => {
+    const { client } = await openPublic();
+    await client.fetchManifest('docker/library/alpine', { tag: '3' });
+    await client.fetchManifest('docker/library/busybox', { tag: '1' });
+    expect(requests).toEqual([
+      '/v2/docker/library/alpine/manifests/3 ',
+      `/token Basic ${token(1)}`,
+      '/v2/docker/library/alpine/manifests/3 Bearer bearer',
+      '/v2/docker/library/busybox/manifests/1 Bearer bearer',
+    ]);
+    expect(controlPlane.requests[0]?.headers).toMatchObject({
+      'x-amz-target': 'SpencerFrontendService.GetAuthorizationToken',
+      authorization: expect.stringContaining('/us-east-1/ecr-public/') as string,
+    });
+  });
+
+  it('gives an anonymous one to who has none', async () => {
+    setAwsEnvironment({});
+    const { client } = await openPublic();
+    await client.fetchManifest('docker/library/alpine', { tag: '3' });
+    expect(requests).toContain('/token ');
+    expect(controlPlane.requests).toHaveLength(0);
+  });
+});

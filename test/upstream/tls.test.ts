@@ -1,0 +1,107 @@
+import { once } from 'node:events';
+import { copyFile, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { createServer, type Server } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TLSSocket } from 'node:tls';
+
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+
+import { digestOf } from '../../src/core/digest.ts';
+import { CertificateAuthority, type CertificateFiles } from '../helpers/certificates.ts';
+import { openClient } from '../helpers/registry-clients.ts';
+
+const BLOB = Buffer.from('0123456789');
+
+let stack: AsyncDisposableStack;
+let own: CertificateAuthority;
+let other: CertificateAuthority;
+let server: CertificateFiles;
+let client: CertificateFiles;
+let folder: string;
+const servers: Server[] = [];
+
+beforeAll(async () => {
+  stack = new AsyncDisposableStack();
+  own = stack.use(await CertificateAuthority.create('own'));
+  other = stack.use(await CertificateAuthority.create('other'));
+  [server, client] = [await own.issue('registry'), await own.issue('proxy')];
+  folder = await mkdtemp(join(tmpdir(), 'spandrel-tls-'));
+  stack.defer(() => rm(folder, { recursive: true, force: true }));
+});
+
+afterAll(() => stack.disposeAsync());
+
+afterEach(() => {
+  for (const open of servers.splice(0)) {
+    open.closeAllConnections();
+    open.close();
+  }
+});
+
+/** A server that wants a client certificate, and takes note of whose it gets; what it sends after that, `redirect` says. */
+async function listen(seen: string[], redirect?: string): Promise<string> {
+  const files = { cert: await readFile(server.cert), key: await readFile(server.key) };
+  const options = { ...files, ca: await readFile(own.cert), requestCert: true, rejectUnauthorized: false };
+  const https = createServer(options, (request, response) => {
+    const { subject } = (request.socket as TLSSocket).getPeerCertificate();
+    seen.push(subject === undefined ? 'nobody' : String(subject.CN));
+    // Each request shows a connection of its own.
+    response.setHeader('connection', 'close');
+    if (redirect !== undefined) response.writeHead(307, { location: redirect }).end();
+    else response.end(BLOB);
+  });
+  servers.push(https);
+  https.listen(0, '127.0.0.1');
+  await once(https, 'listening');
+  return `https://127.0.0.1:${(https.address() as AddressInfo).port}`;
+}
+
+describe('an upstream with a private authority', () => {
+  it('is trusted if that is configured, and not otherwise', async () => {
+    const url = await listen([]);
+    await using trusting = await openClient({ name: 'test', url, ca: own.cert });
+    await trusting.client.ping();
+    for (const ca of [undefined, other.cert]) {
+      await using wary = await openClient({ name: 'test', url, ca });
+      await expect(wary.client.ping()).rejects.toMatchObject({ code: 'UPSTREAM_UNREACHABLE' });
+    }
+  });
+
+  it('sees our certificate, and the hosts that it leads to do not', async () => {
+    const [atRegistry, atStorage]: [string[], string[]] = [[], []];
+    const storage = await listen(atStorage);
+    const url = await listen(atRegistry, `${storage}/blob`);
+    await using opened = await openClient({ name: 'test', url, ca: own.cert, ...client });
+    const source = opened.client.blobSource('app', digestOf(BLOB));
+    const { body } = await source.fetch(undefined, new AbortController().signal);
+    for await (const chunk of body) expect(chunk.equals(BLOB)).toBe(true);
+    expect(atRegistry).toEqual(['proxy']);
+    expect(atStorage).toEqual(['nobody']);
+  });
+
+  it('sees the new certificate when the files have been exchanged', async () => {
+    const seen: string[] = [];
+    const url = await listen(seen);
+    const files = { cert: join(folder, 'cert.pem'), key: join(folder, 'key.pem') };
+    const put = async ({ cert, key }: CertificateFiles): Promise<void> => {
+      await copyFile(cert, files.cert);
+      await copyFile(key, files.key);
+    };
+    await put(client);
+    await using opened = await openClient({ name: 'test', url, ca: own.cert, ...files });
+    await opened.client.ping();
+    await put(await own.issue('renewed'));
+    await opened.client.ping();
+    expect(seen).toEqual(['proxy', 'renewed']);
+  });
+
+  it.each(['ca', 'cert'])('stops the start if its %s file cannot be read', async (field) => {
+    const files = { ca: own.cert, ...client, [field]: join(folder, 'missing.pem') };
+    await expect(openClient({ name: 'test', url: 'https://127.0.0.1', ...files })).rejects.toMatchObject({
+      code: 'CONFIG_INVALID',
+      message: expect.stringContaining(`the ${field} file of test`) as string,
+    });
+  });
+});
