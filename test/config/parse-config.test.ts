@@ -115,6 +115,17 @@ describe('parseConfig', () => {
     ['upstreams: [{host: a.io, auth: {kind: basic}}]', 'needs a username'],
     ['upstreams: [{host: a.io, auth: {kind: basic, username: u}}]', 'either password or passwordFile'],
     ['upstreams: [{host: a.io, auth: {kind: anonymous, username: u}}]', 'takes no username'],
+    ['upstreams: [{host: a.io, auth: {kind: ecr}}]', 'needs a region, which a.io does not tell'],
+    ['upstreams: [{host: a.io, auth: {kind: ecr, region: x, username: u}}]', 'kind ecr takes no username'],
+    [
+      'upstreams: [{host: a.io, auth: {kind: ecr, region: x, endpoint: "ftp://x"}}]',
+      'endpoint: expected http',
+    ],
+    ['upstreams: [{host: a.io, auth: {kind: ecr, region: x, roleArn: admin}}]', 'roleArn: expected arn:'],
+    ['upstreams: [{host: a.io, auth: {kind: docker-config, password: hunter2}}]', 'takes no password'],
+    ['upstreams: [{host: a.io, cert: a.pem}]', 'cert and key need each other'],
+    ['upstreams: [{host: a.io, requestsPerSecond: {blob: 0}}]', 'blob: expected a whole number'],
+    ['cache: {redis: {url: "redis://x", ca: a.pem}}', 'begins with rediss://'],
     ['access: {cidrs: [10.0.0.0/33]}', 'expected a network'],
     [': :', 'no YAML'],
   ])('refuses %s', (yaml, words) => {

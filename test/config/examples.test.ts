@@ -1,0 +1,65 @@
+import { readFileSync } from 'node:fs';
+
+import { describe, expect, it } from 'vitest';
+
+import { parseConfig } from '../../src/config/parse-config.ts';
+import { parseEcrHost } from '../../src/core/ecr-host.ts';
+import { createLogger } from '../../src/telemetry/logger.ts';
+import { Metrics } from '../../src/telemetry/metrics.ts';
+import { createUpstreams } from '../../src/upstream/upstreams.ts';
+
+function read(name: string): string {
+  return readFileSync(new URL(`../../config/examples/${name}`, import.meta.url), 'utf8');
+}
+
+interface Policy {
+  readonly Statement: readonly { readonly Action: string | readonly string[]; readonly Resource: string }[];
+}
+
+describe('config/examples/upstreams.yaml', () => {
+  const config = parseConfig({ yaml: read('upstreams.yaml'), environment: {} });
+
+  it('has a registry of each kind, and clients for all of them', async () => {
+    const kinds = config.upstreams?.map(({ name, auth }) => `${name} ${auth.kind}`);
+    expect(kinds).toEqual([
+      'ecr ecr',
+      'shared ecr',
+      'public ecr',
+      'hub basic',
+      'ghcr docker-config',
+      'quay anonymous',
+      'harbor basic',
+    ]);
+    const plain = (config.upstreams ?? []).map(({ ca: _ca, cert: _cert, key: _key, ...rest }) => rest);
+    await using upstreams = await createUpstreams({
+      upstreams: plain,
+      timing: config.upstream,
+      limits: config.limits,
+      metrics: new Metrics(),
+      logger: createLogger('silent'),
+    });
+    const selected = upstreams.select({ name: 'nginx', namespace: 'docker.io' });
+    expect([selected.client.name, selected.repository]).toEqual(['hub', 'library/nginx']);
+  });
+
+  it('names hosts of ECR that are understood', () => {
+    const hosts = config.upstreams?.filter(({ auth }) => auth.kind === 'ecr').map(({ host }) => host) ?? [];
+    expect(hosts.map((host) => parseEcrHost(host)?.kind)).toEqual(['private', 'private', 'public']);
+  });
+});
+
+describe('config/examples/ecr-policy.json', () => {
+  it('allows reading only, and all of that in one account', () => {
+    const { Statement } = JSON.parse(read('ecr-policy.json')) as Policy;
+    const actions = Statement.flatMap(({ Action }) => Action);
+    expect(actions.filter((action) => !/:(Get|BatchGet|BatchCheck|List)[A-Z]/.test(action))).toEqual([]);
+    expect(actions.join()).not.toContain('*');
+    const wide = Statement.filter(({ Resource }) => Resource === '*').flatMap(({ Action }) => Action);
+    // AWS knows no narrower resource for these.
+    expect(wide).toEqual([
+      'ecr:GetAuthorizationToken',
+      'ecr-public:GetAuthorizationToken',
+      'sts:GetServiceBearerToken',
+    ]);
+  });
+});
