@@ -3,6 +3,11 @@ import { readFileSync } from 'node:fs';
 import type { ReceivingConnection, Reception } from './receiving-connection.ts';
 import type { SampleBlob } from './sample-image.ts';
 
+/** Bytes came that are not those of the blob, or an answer that tells something else than it is: what must never happen. */
+export class WrongBytesError extends Error {
+  override readonly name = 'WrongBytesError';
+}
+
 /** Asks for blobs and compares every byte that comes with the file that the blob was made from. */
 export class BlobChecker {
   readonly #contents = new Map<string, Buffer>();
@@ -13,7 +18,10 @@ export class BlobChecker {
     this.#prefix = `/v2/${repository}/blobs/`;
   }
 
-  /** The whole blob, or `[start, end)` of it. @throws Error for any other answer and any wrong byte */
+  /**
+   * The whole blob, or `[start, end)` of it.
+   * @throws WrongBytesError if the answer ends as if all were well, and is not; Error for any other answer and one that breaks off
+   */
   async fetch(
     connection: ReceivingConnection,
     blob: SampleBlob,
@@ -21,18 +29,17 @@ export class BlobChecker {
   ): Promise<Reception> {
     const content = this.#content(blob);
     const { start, end } = range ?? { start: 0, end: blob.size };
-    let place = start;
+    const expected = range === undefined ? 200 : 206;
+    const checked = new CheckedBytes(content, start, end);
     const reception = await connection.get(this.#prefix + blob.digest, {
       ...(range === undefined ? {} : { range: `${start}-${end - 1}` }),
-      onPiece(piece) {
-        if (piece.compare(content, place, Math.min(place + piece.length, end)) !== 0)
-          throw new Error(`${blob.digest}: wrong bytes between ${place} and ${place + piece.length}`);
-        place += piece.length;
+      onPiece(piece, status) {
+        // An error's body is no part of the blob.
+        if (status === expected) checked.see(piece);
       },
     });
-    const expected = range === undefined ? 200 : 206;
-    if (reception.status !== expected || place !== end)
-      throw new Error(`${blob.digest}: status ${reception.status}, ${place - start} bytes of ${end - start}`);
+    if (reception.status !== expected) throw new Error(`${blob.digest}: status ${reception.status}`);
+    checked.end(blob.digest);
     return reception;
   }
 
@@ -40,5 +47,35 @@ export class BlobChecker {
     const known = this.#contents.get(digest) ?? readFileSync(path);
     this.#contents.set(digest, known);
     return known;
+  }
+}
+
+/** Compares what comes with what should. */
+export class CheckedBytes {
+  readonly #content: Buffer;
+  readonly #end: number;
+  #place: number;
+  #wrongPlace: number | undefined;
+
+  /** That `[start, end)` of `content` will come. */
+  constructor(content: Buffer, start: number, end: number) {
+    this.#content = content;
+    this.#place = start;
+    this.#end = end;
+  }
+
+  see(piece: Buffer): void {
+    const next = this.#place + piece.length;
+    if (piece.compare(this.#content, this.#place, Math.min(next, this.#end)) !== 0)
+      this.#wrongPlace ??= this.#place;
+    this.#place = next;
+  }
+
+  /** Nothing more comes, and the client would use what has come. @throws WrongBytesError */
+  end(name: string): void {
+    if (this.#wrongPlace !== undefined)
+      throw new WrongBytesError(`${name}: wrong bytes in the piece from ${this.#wrongPlace}`);
+    if (this.#place !== this.#end)
+      throw new WrongBytesError(`${name}: a good end at ${this.#place} instead of ${this.#end}`);
   }
 }

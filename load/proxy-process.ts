@@ -51,6 +51,29 @@ export class ProxyProcess implements Peer {
     return this.#process.peakMemoryBytes();
   }
 
+  memoryBytes(): Promise<number> {
+    return this.#process.memoryBytes();
+  }
+
+  openDescriptors(): Promise<number> {
+    return this.#process.openDescriptors();
+  }
+
+  /** End it as a power cut would; what it has written to files stays. */
+  async kill(): Promise<void> {
+    await this.#process.kill();
+  }
+
+  /** Sum over the labels of a metric; 0 for one that is not there. */
+  async metrics(): Promise<(name: string) => number> {
+    const text = await (await fetch(`${this.#adminUrl}/metrics`)).text();
+    return (name) =>
+      [...text.matchAll(new RegExp(`^${name}(?:\\{[^}]*\\})? (\\S+)$`, 'gm'))].reduce(
+        (sum, [, value]) => sum + Number(value),
+        0,
+      );
+  }
+
   /** Empty the blob store; indexes stay. */
   async forgetBlobs(): Promise<void> {
     const { blobs } = (await (await fetch(`${this.#adminUrl}/api/v1/blobs`)).json()) as {
@@ -62,8 +85,7 @@ export class ProxyProcess implements Peer {
 
   /** What the process has used, as columns of a report. */
   async describe(): Promise<ReportRow> {
-    const metrics = await (await fetch(`${this.#adminUrl}/metrics`)).text();
-    const lag = Number(/^nodejs_eventloop_lag_p99_seconds (\S+)/m.exec(metrics)?.[1] ?? Number.NaN);
+    const lag = (await this.metrics())('nodejs_eventloop_lag_p99_seconds');
     return {
       'event loop p99 ms': Number((lag * 1000).toFixed(1)),
       'peak MB': Math.round((await this.#process.peakMemoryBytes()) / 1e6),

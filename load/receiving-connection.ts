@@ -19,7 +19,7 @@ export interface ReceptionOptions {
   readonly range?: string;
   readonly accept?: string;
   /** Told of each piece of the body, in order; the piece is only good until it returns. */
-  readonly onPiece?: (piece: Buffer) => void;
+  readonly onPiece?: (piece: Buffer, status: number) => void;
 }
 
 interface Pending {
@@ -110,7 +110,7 @@ export class ReceivingConnection implements Disposable {
     if (body.length > 0) {
       if (pending.bytes === 0) pending.firstByteMs = performance.now() - pending.startedMs;
       try {
-        pending.options.onPiece?.(body);
+        pending.options.onPiece?.(body, pending.status);
       } catch (error) {
         return this.#fail(error as Error);
       }

@@ -2,8 +2,9 @@ import { execFileSync } from 'node:child_process';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 
+import { drawChart } from './chart.ts';
 import { describeNetwork } from './own-network.ts';
-import type { ReportRow, Scenario } from './scenario.ts';
+import type { ReportRow, Scenario, ScenarioResult } from './scenario.ts';
 
 /** The rows as an aligned table for a terminal. */
 export function formatTable(rows: readonly ReportRow[]): string {
@@ -15,8 +16,11 @@ export function formatTable(rows: readonly ReportRow[]): string {
     .join('\n');
 }
 
-/** Write `results/<scenario>.json`: the rows and what they were measured on. */
-export async function saveResults(scenario: Scenario, rows: readonly ReportRow[]): Promise<string> {
+/** Write `results/<scenario>.json`, the rows and what they were measured on, and the charts; returns the files' paths. */
+export async function saveResults(
+  scenario: Scenario,
+  { rows, charts = [], failure }: ScenarioResult,
+): Promise<string[]> {
   const folder = new URL('./results/', import.meta.url);
   await mkdir(folder, { recursive: true });
   const file = new URL(`${scenario.name}.json`, folder);
@@ -29,8 +33,15 @@ export async function saveResults(scenario: Scenario, rows: readonly ReportRow[]
     node: process.version,
     processor: `${cpus().length} x ${processor?.model ?? 'unknown'}`,
     network: describeNetwork(),
+    ...(failure === undefined ? {} : { failure }),
     rows,
   };
   await writeFile(file, `${JSON.stringify(result, undefined, 2)}\n`);
-  return file.pathname;
+  const written = [file.pathname];
+  for (const chart of charts) {
+    const picture = new URL(`${scenario.name}-${chart.name}.svg`, folder);
+    await writeFile(picture, drawChart(chart));
+    written.push(picture.pathname);
+  }
+  return written;
 }

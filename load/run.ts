@@ -5,21 +5,31 @@ import { describeNetwork, enterOwnNetwork } from './own-network.ts';
 import { formatTable, saveResults } from './report.ts';
 import type { Scenario } from './scenario.ts';
 import { burst } from './scenarios/burst.ts';
+import { crash } from './scenarios/crash.ts';
 import { inflate } from './scenarios/inflate.ts';
 import { lazy } from './scenarios/lazy.ts';
+import { parallel } from './scenarios/parallel.ts';
+import { soak } from './scenarios/soak.ts';
 import { warm } from './scenarios/warm.ts';
 
-const SCENARIOS: readonly Scenario[] = [burst, warm, lazy, inflate];
+const SCENARIOS: readonly Scenario[] = [burst, parallel, warm, crash, soak, lazy, inflate];
 const INSTALLER = new URL('../scripts/install-tools.mjs', import.meta.url).pathname;
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
-    clients: { type: 'string', default: '1,50,200' },
+    clients: { type: 'string' },
+    minutes: { type: 'string' },
+    cap: { type: 'string', multiple: true, default: [] },
     without: { type: 'string', multiple: true, default: [] },
     list: { type: 'boolean', default: false },
   },
 });
+const { clients, minutes } = values;
+const caps = new Map([
+  ...values.cap.map((cap): [string, number] => [cap.split('=')[0] ?? '', Number(cap.split('=')[1])]),
+  ...values.without.map((peer): [string, number] => [peer, 0]),
+]);
 
 function say(line: string): void {
   process.stderr.write(`${line}\n`);
@@ -27,7 +37,9 @@ function say(line: string): void {
 
 const chosen = SCENARIOS.filter(({ name }) => positionals.includes(name));
 if (values.list || chosen.length === 0) {
-  say('npm run load -- <scenario> [--clients 1,50,200] [--without <peer>]...');
+  say(
+    'npm run load -- <scenario> [--clients 1,50,200] [--cap <peer>=<clients>]... [--without <peer>]... [--minutes 60]',
+  );
   for (const { name, question } of SCENARIOS) say(`  ${name.padEnd(10)} ${question}`);
   process.exitCode = values.list ? 0 : 2;
 }
@@ -38,11 +50,15 @@ for (const { tools = [] } of chosen) {
 if (chosen.length > 0) enterOwnNetwork();
 for (const scenario of chosen) {
   say(`${scenario.name}, on ${describeNetwork()}`);
-  const rows = await scenario.run({
-    clients: values.clients.split(',').map(Number),
-    isLeftOut: (peer) => values.without.includes(peer),
+  const result = await scenario.run({
+    ...(clients === undefined ? {} : { clients: clients.split(',').map(Number) }),
+    ...(minutes === undefined ? {} : { minutes: Number(minutes) }),
+    capOf: (peer) => caps.get(peer),
     log: say,
   });
-  process.stdout.write(`${formatTable(rows)}\n`);
-  say(`written to ${await saveResults(scenario, rows)}`);
+  process.stdout.write(`${formatTable(result.rows)}\n`);
+  for (const file of await saveResults(scenario, result)) say(`written: ${file}`);
+  if (result.failure === undefined) continue;
+  say(`${scenario.name} FAILED: ${result.failure}`);
+  process.exitCode = 1;
 }

@@ -1,3 +1,5 @@
+import type { Chart } from './chart.ts';
+
 /** A question that a run can answer. */
 export interface Scenario {
   readonly name: string;
@@ -5,15 +7,25 @@ export interface Scenario {
   /** Programs of Debian that it needs. */
   readonly tools?: readonly string[];
   /** Run it; progress goes to `log`. */
-  run(options: ScenarioOptions): Promise<readonly ReportRow[]>;
+  run(options: ScenarioOptions): Promise<ScenarioResult>;
 }
 
 export interface ScenarioOptions {
-  /** Numbers of clients at once, one after another. */
-  readonly clients: readonly number[];
-  /** Whether a peer of this name is not to be measured. */
-  readonly isLeftOut: (peer: string) => boolean;
+  /** Numbers of clients at once, one after another; the scenario's own when not given. */
+  readonly clients?: readonly number[];
+  /** How long to go on, for scenarios that could for ever. */
+  readonly minutes?: number;
+  /** Most clients that this peer is measured with: 0 leaves it out, undefined is up to the scenario. */
+  readonly capOf: (peer: string) => number | undefined;
   readonly log: (line: string) => void;
+}
+
+export interface ScenarioResult {
+  readonly rows: readonly ReportRow[];
+  /** Each becomes an SVG file. */
+  readonly charts?: readonly Chart[];
+  /** A promise that has not been kept; the run's exit status tells. */
+  readonly failure?: string;
 }
 
 /** One line of the report; the keys are the columns. */

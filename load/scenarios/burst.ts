@@ -1,100 +1,172 @@
-import { execFile } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { promisify } from 'node:util';
-
+import type { BurstOptions } from '../burst-clients-main.ts';
+import type { Chart } from '../chart.ts';
 import { DemoUpstream } from '../demo-upstream.ts';
+import { COLD_PEERS } from '../peers/cold-peers.ts';
+import type { Peer } from '../peers/peer.ts';
 import { percentile } from '../percentile.ts';
-import { ProxyProcess } from '../proxy-process.ts';
-import type { PullResult } from '../pull-image.ts';
-import type { ReportRow, Scenario, ScenarioOptions } from '../scenario.ts';
+import { runClient } from '../run-client.ts';
+import { type SampleImage, writeSampleImage } from '../sample-image.ts';
+import type { SamplePull } from '../sample-pull.ts';
+import type { ReportRow, Scenario } from '../scenario.ts';
+import { ScratchFolder } from '../scratch-folder.ts';
 
-const LATENCY_MS = 20;
-const BYTES_PER_SECOND = 25e6;
-const MAX_OUTPUT_BYTES = 64 * 2 ** 20;
+const REGISTRY = { latencyMs: 20, bytesPerSecond: 25e6 };
+/** Compressed some 60 MB. */
+const LAYER_MIB = 130;
+const CLIENTS = [1, 50, 200, 400];
+/** Each client is another whole image for these, and minutes for the run. */
+const CAPS: Readonly<Record<string, number>> = { direct: 50, 'docker-registry': 200 };
+/** Of one number of clients; the medians are reported. */
+const ROUNDS_OF_ONE_CLIENT = 3;
 
-const CLIENTS_MAIN = new URL('../clients-main.ts', import.meta.url).pathname;
+const CLIENTS_MAIN = new URL('../burst-clients-main.ts', import.meta.url).pathname;
+
+interface Burst {
+  readonly clients: number;
+  readonly path: string;
+  /** From the first request to the last byte of the last client. */
+  readonly allMs: number;
+  readonly pulls: readonly SamplePull[];
+  readonly upstreamRequests: number;
+  readonly upstreamBytes: number;
+  readonly serverSeconds: number;
+  readonly upstreamSeconds: number;
+  readonly clientSeconds: number;
+  readonly extra: ReportRow;
+}
 
 /** N clients pull one cold image at once. */
 export const burst: Scenario = {
   name: 'burst',
   question: 'N clients pull one cold image at once: what does the upstream send, and how long does it take?',
-  async run(options) {
-    await using upstream = await DemoUpstream.start({
-      latencyMs: LATENCY_MS,
-      bytesPerSecond: BYTES_PER_SECOND,
-    });
+  tools: ['nginx', 'docker-registry'],
+  async run({ clients: counts = CLIENTS, capOf, log }) {
+    await using folder = await ScratchFolder.create();
+    log('making an image');
+    const image = await writeSampleImage(folder.path, { repository: 'app', layerMib: LAYER_MIB });
+    await using upstream = await DemoUpstream.startWith([image], REGISTRY);
     const rows: ReportRow[] = [];
-    for (const clients of options.clients) {
-      // Paired in one run: the same clients against the same upstream, without and with the proxy between them.
-      rows.push(
-        await pullDirectly(upstream, clients, options),
-        await pullThroughProxy(upstream, clients, options),
-      );
+    for (const clients of counts) {
+      // Paired in one run: the same clients against the same upstream, directly and through each cache.
+      const bursts = new Map<string, Burst[]>();
+      for (let round = 0; round < (clients === 1 ? ROUNDS_OF_ONE_CLIENT : 1); round++) {
+        for (const path of ['direct', ...Object.keys(COLD_PEERS)]) {
+          if (clients > (capOf(path) ?? CAPS[path] ?? Infinity)) continue;
+          log(`${clients} client(s), ${path}`);
+          const one = await runBurst({ path, clients, image, upstream, folder });
+          bursts.set(path, [...(bursts.get(path) ?? []), one]);
+        }
+      }
+      const medians = [...bursts.values()].map(median);
+      rows.push(...medians.map((one) => describe(one, medians, image)));
+      for (const path of ['direct', ...Object.keys(COLD_PEERS)]) {
+        if (!bursts.has(path)) rows.push({ clients, path, note: 'left out: above its cap of clients' });
+      }
     }
-    return rows;
+    return { rows, charts: [drawTimes(rows), drawBytes(rows)] };
   },
 };
 
-async function pullDirectly(
-  upstream: DemoUpstream,
-  clients: number,
-  { log }: ScenarioOptions,
-): Promise<ReportRow> {
-  log(`${clients} client(s), directly`);
+async function runBurst(options: {
+  path: string;
+  clients: number;
+  image: SampleImage;
+  upstream: DemoUpstream;
+  folder: ScratchFolder;
+}): Promise<Burst> {
+  const { path, clients, image, upstream, folder } = options;
+  const create = COLD_PEERS[path];
+  await using peer = create === undefined ? undefined : await create(folder.next(), upstream.url);
   await upstream.forget();
-  const pulls = await pullAtOnce(upstream.url, 'app', clients);
-  return { clients, path: 'direct', ...(await describePulls(upstream, pulls)) };
-}
-
-async function pullThroughProxy(
-  upstream: DemoUpstream,
-  clients: number,
-  { log }: ScenarioOptions,
-): Promise<ReportRow> {
-  log(`${clients} client(s), through the proxy`);
-  const root = await mkdtemp(join(tmpdir(), 'spandrel-load-'));
-  try {
-    await using proxy = await ProxyProcess.start({ upstreamUrl: upstream.url, root });
-    await upstream.forget();
-    const pulls = await pullAtOnce(proxy.url, 'demo/app', clients);
-    return { clients, path: 'proxy', ...(await describePulls(upstream, pulls)), ...(await proxy.describe()) };
-  } finally {
-    await rm(root, { recursive: true, force: true });
-  }
-}
-
-/** All clients in one process of their own; each checks every digest and fails the run if one is wrong. */
-async function pullAtOnce(url: string, repository: string, clients: number): Promise<PullResult[]> {
-  const args = [
-    CLIENTS_MAIN,
-    '--url',
-    url,
-    '--repository',
-    repository,
-    '--tag',
-    'latest',
-    '--clients',
-    String(clients),
-  ];
-  const { stdout } = await promisify(execFile)(process.execPath, args, { maxBuffer: MAX_OUTPUT_BYTES });
-  return JSON.parse(stdout) as PullResult[];
-}
-
-async function describePulls(upstream: DemoUpstream, pulls: readonly PullResult[]): Promise<ReportRow> {
+  const before = { upstream: await upstream.cpuSeconds(), server: (await peer?.cpuSeconds()) ?? 0 };
+  const { result: pulls, cpuSeconds } = await runClient<SamplePull[]>(CLIENTS_MAIN, {
+    url: peer?.url ?? upstream.url,
+    repository: peer?.repositoryOf(image.repository) ?? image.repository,
+    image,
+    clients,
+  } satisfies BurstOptions);
   const { requestCount, bytesSent } = await upstream.totals();
-  const imageBytes = pulls[0]?.bytes ?? Number.NaN;
-  const seconds = (values: number[], share: number): number =>
-    Number((percentile(values, share) / 1000).toFixed(2));
-  const firstBytes = pulls.map(({ firstByteMs }) => firstByteMs);
-  const totals = pulls.map(({ totalMs }) => totalMs);
   return {
-    'upstream requests': requestCount,
-    'upstream ÷ image': Number((bytesSent / imageBytes).toFixed(3)),
-    'first byte p50 s': seconds(firstBytes, 0.5),
-    'first byte p99 s': seconds(firstBytes, 0.99),
-    'total p50 s': seconds(totals, 0.5),
-    'total p99 s': seconds(totals, 0.99),
+    clients,
+    path,
+    allMs: Math.max(...pulls.map(({ totalMs }) => totalMs)),
+    pulls,
+    upstreamRequests: requestCount,
+    upstreamBytes: bytesSent,
+    serverSeconds: ((await peer?.cpuSeconds()) ?? 0) - before.server,
+    upstreamSeconds: (await upstream.cpuSeconds()) - before.upstream,
+    clientSeconds: cpuSeconds,
+    extra: peer === undefined ? {} : await describePeer(peer),
   };
+}
+
+async function describePeer(peer: Peer): Promise<ReportRow> {
+  return { 'peak MB': Math.round((await peer.peakMemoryBytes()) / 1e6) };
+}
+
+/** The burst of the middle one of the times. */
+function median(bursts: readonly Burst[]): Burst {
+  const sorted = bursts.toSorted((a, b) => a.allMs - b.allMs);
+  const middle = sorted[Math.floor((sorted.length - 1) / 2)];
+  if (middle === undefined) throw new Error('no burst');
+  return middle;
+}
+
+function describe(own: Burst, all: readonly Burst[], { bytes: imageBytes }: SampleImage): ReportRow {
+  const times = own.pulls.map(({ totalMs }) => totalMs);
+  const firsts = own.pulls.map(({ firstByteMs }) => firstByteMs);
+  const speedRatio = (path: string): ReportRow => {
+    const other = all.find((burst) => burst.path === path);
+    return other === undefined ? {} : { [`speed ÷ ${path}`]: Number((other.allMs / own.allMs).toFixed(2)) };
+  };
+  return {
+    clients: own.clients,
+    path: own.path,
+    'upstream ÷ image': Number((own.upstreamBytes / imageBytes).toFixed(3)),
+    'upstream requests': own.upstreamRequests,
+    'first byte p50 s': toSeconds(percentile(firsts, 0.5)),
+    'total p50 s': toSeconds(percentile(times, 0.5)),
+    'all s': toSeconds(own.allMs),
+    ...speedRatio('direct'),
+    ...speedRatio('nginx slice'),
+    'server CPU s': Number(own.serverSeconds.toFixed(2)),
+    'upstream CPU s': Number(own.upstreamSeconds.toFixed(2)),
+    'client CPU s': Number(own.clientSeconds.toFixed(2)),
+    ...own.extra,
+  };
+}
+
+function toSeconds(ms: number): number {
+  return Number((ms / 1000).toFixed(2));
+}
+
+function drawTimes(rows: readonly ReportRow[]): Chart {
+  return {
+    name: 'times',
+    title: 'All clients have the cold image of 60 MB (upstream: 20 ms, 25 MB/s per connection)',
+    kind: 'lines',
+    x: { label: 'clients at once', isLogarithmic: true },
+    y: { label: 'seconds', isLogarithmic: true },
+    series: seriesOf(rows, 'all s'),
+  };
+}
+
+function drawBytes(rows: readonly ReportRow[]): Chart {
+  return {
+    name: 'upstream',
+    title: 'What the upstream sends, by the size of the image',
+    kind: 'lines',
+    x: { label: 'clients at once', isLogarithmic: true },
+    y: { label: 'upstream ÷ image', isLogarithmic: true },
+    series: seriesOf(rows, 'upstream ÷ image'),
+  };
+}
+
+function seriesOf(rows: readonly ReportRow[], column: string): Chart['series'] {
+  return [...new Set(rows.map(({ path }) => String(path)))].map((path) => ({
+    name: path,
+    points: rows
+      .filter((row) => row['path'] === path && row[column] !== undefined)
+      .map((row) => [Number(row['clients']), Number(row[column])] as const),
+  }));
 }

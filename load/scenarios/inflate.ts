@@ -30,7 +30,7 @@ export const inflate: Scenario = {
         log(`${sample.name}: ${ROUNDS} rounds`);
         rows.push(...(await measure(sample)));
       }
-      return rows;
+      return { rows };
     } finally {
       await rm(folder, { recursive: true, force: true });
     }

@@ -24,7 +24,7 @@ export const lazy: Scenario = {
   name: 'lazy',
   question:
     'N stock snapshotters start one image at once: how soon is the first file there, and what does the upstream send?',
-  async run({ clients: counts, log }) {
+  async run({ clients: counts = [1, 50, 200], log }) {
     await using upstream = await DemoUpstream.start({
       latencyMs: LATENCY_MS,
       bytesPerSecond: BYTES_PER_SECOND,
@@ -62,7 +62,7 @@ export const lazy: Scenario = {
         await rm(root, { recursive: true, force: true });
       }
     }
-    return rows;
+    return { rows };
   },
 };
 

@@ -1,9 +1,6 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-
 import { seededRandom } from '../../test/helpers/seeded-random.ts';
 import { BlobChecker } from '../blob-checker.ts';
+import type { Chart } from '../chart.ts';
 import { DemoUpstream } from '../demo-upstream.ts';
 import { DockerRegistryMirror } from '../peers/docker-registry-mirror.ts';
 import { Nginx } from '../peers/nginx.ts';
@@ -14,6 +11,7 @@ import { ReceivingConnection } from '../receiving-connection.ts';
 import { runClient, runProgram } from '../run-client.ts';
 import { type SampleBlob, writeSampleImage } from '../sample-image.ts';
 import type { ReportRow, Scenario } from '../scenario.ts';
+import { ScratchFolder } from '../scratch-folder.ts';
 import type { WholeBlobsResult } from '../whole-blobs-main.ts';
 
 const REPOSITORY = 'app';
@@ -45,35 +43,28 @@ export const warm: Scenario = {
   name: 'warm',
   question: 'A blob that is there: how fast is it sent, whole and in ranges of 64 KiB?',
   tools: ['nginx', 'docker-registry', 'wrk'],
-  async run({ log, isLeftOut }) {
-    const folder = await mkdtemp(join(tmpdir(), 'spandrel-load-'));
-    try {
-      await using stack = new AsyncDisposableStack();
-      log('making an image');
-      const image = await writeSampleImage(folder, { repository: REPOSITORY, layerMib: LAYER_MIB });
-      const [blob] = image.layers;
-      if (blob === undefined) throw new Error('the image has no layers');
-      const upstream = stack.use(await DemoUpstream.startWith([image], {}));
-      const root = join(folder, 'proxy');
-      const peers = new Map<string, Peer>([
-        ['proxy', stack.use(await ProxyProcess.start({ upstreamUrl: upstream.url, root }))],
-        ['nginx sendfile', stack.use(await Nginx.serveFiles(join(folder, 'nginx'), folder))],
-      ]);
-      if (!isLeftOut('docker-registry')) {
-        const registry = await DockerRegistryMirror.start(join(folder, 'registry'), upstream.url);
-        peers.set('docker-registry', stack.use(registry));
-      }
-      for (const [name, peer] of peers) {
-        log(`${name}: filling and checking`);
-        await check(peer, blob);
-      }
-      return [
-        ...(await compare('whole', peers, blob, fetchWhole, log)),
-        ...(await compare('64 KiB ranges', peers, blob, fetchRanges, log)),
-      ];
-    } finally {
-      await rm(folder, { recursive: true, force: true });
+  async run({ log, capOf }) {
+    await using folder = await ScratchFolder.create();
+    log('making an image');
+    const image = await writeSampleImage(folder.path, { repository: REPOSITORY, layerMib: LAYER_MIB });
+    const [blob] = image.layers;
+    if (blob === undefined) throw new Error('the image has no layers');
+    await using upstream = await DemoUpstream.startWith([image], {});
+    await using stack = new AsyncDisposableStack();
+    const { url: upstreamUrl } = upstream;
+    const peers = new Map<string, Peer>([
+      ['proxy', stack.use(await ProxyProcess.start({ upstreamUrl, root: folder.next() }))],
+      ['nginx sendfile', stack.use(await Nginx.serveFiles(folder.next(), folder.path))],
+    ]);
+    if (capOf('docker-registry') !== 0)
+      peers.set('docker-registry', stack.use(await DockerRegistryMirror.start(folder.next(), upstreamUrl)));
+    for (const [name, peer] of peers) {
+      log(`${name}: filling and checking`);
+      await check(peer, blob);
     }
+    const whole = await compare('whole', peers, blob, fetchWhole, log);
+    const ranges = await compare('64 KiB ranges', peers, blob, fetchRanges, log);
+    return { rows: [...whole, ...ranges], charts: [drawSpeeds([whole, ranges])] };
   },
 };
 
@@ -188,5 +179,20 @@ async function fetchRanges(peer: Peer, blob: SampleBlob): Promise<Omit<Sample, '
     p50Ms: result.p50 / 1000,
     p99Ms: result.p99 / 1000,
     clientSeconds: cpuSeconds,
+  };
+}
+
+function drawSpeeds(kinds: readonly (readonly ReportRow[])[]): Chart {
+  const rows = kinds[0] ?? [];
+  return {
+    name: 'speeds',
+    title: 'A warm layer of 60 MB over 16 connections',
+    kind: 'bars',
+    x: { label: '', categories: kinds.map((kind) => String(kind[0]?.['what'])) },
+    y: { label: 'MB/s' },
+    series: rows.map(({ peer }, place) => ({
+      name: String(peer),
+      points: kinds.map((kind, at) => [at, Number(kind[place]?.['MB/s'])] as const),
+    })),
   };
 }

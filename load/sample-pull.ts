@@ -1,0 +1,56 @@
+import { BlobChecker } from './blob-checker.ts';
+import { ReceivingConnection } from './receiving-connection.ts';
+import type { SampleBlob, SampleImage } from './sample-image.ts';
+
+/** One pull of an image by one client. */
+export interface SamplePull {
+  /** From the first request to the first byte of the large layer, milliseconds. */
+  readonly firstByteMs: number;
+  readonly totalMs: number;
+}
+
+/** Layers that containerd fetches at the same time. */
+const PARALLEL_BLOBS = 3;
+
+/** Pulls sample images, and compares every byte of every blob with the files they were made from. */
+export class SamplePuller {
+  readonly #url: string;
+  readonly #repository: string;
+  readonly #image: SampleImage;
+  readonly #checker: BlobChecker;
+  readonly #buffer = ReceivingConnection.receiveBuffer();
+
+  /** @param repository as the server at `url` names it */
+  constructor(url: string, repository: string, image: SampleImage) {
+    this.#url = url;
+    this.#repository = repository;
+    this.#image = image;
+    this.#checker = new BlobChecker(repository);
+  }
+
+  /** The manifest, then config and layers, three at a time on three connections. @throws Error for anything wrong */
+  async pull(): Promise<SamplePull> {
+    const startedMs = performance.now();
+    const { manifest, config, layers } = this.#image;
+    await this.#fetchManifest(manifest);
+    const queue = [...layers, config];
+    let firstByteMs = Number.NaN;
+    const worker = async (): Promise<void> => {
+      using connection = await ReceivingConnection.open(this.#url, this.#buffer);
+      for (let blob = queue.shift(); blob !== undefined; blob = queue.shift()) {
+        const askedMs = performance.now() - startedMs;
+        const reception = await this.#checker.fetch(connection, blob);
+        if (blob === layers[0]) firstByteMs = askedMs + reception.firstByteMs;
+      }
+    };
+    await Promise.all(Array.from({ length: PARALLEL_BLOBS }, worker));
+    return { firstByteMs, totalMs: performance.now() - startedMs };
+  }
+
+  async #fetchManifest({ digest, mediaType, size }: SampleBlob): Promise<void> {
+    using connection = await ReceivingConnection.open(this.#url, this.#buffer);
+    const path = `/v2/${this.#repository}/manifests/latest`;
+    const { status, bytes } = await connection.get(path, { accept: mediaType });
+    if (status !== 200 || bytes !== size) throw new Error(`${digest}: status ${status}, ${bytes} bytes`);
+  }
+}

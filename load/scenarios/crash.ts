@@ -1,0 +1,187 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { seededRandom } from '../../test/helpers/seeded-random.ts';
+import { WrongBytesError } from '../blob-checker.ts';
+import type { Chart } from '../chart.ts';
+import { DemoUpstream } from '../demo-upstream.ts';
+import { percentile } from '../percentile.ts';
+import { ProxyProcess } from '../proxy-process.ts';
+import { type SampleImage, writeSampleImage } from '../sample-image.ts';
+import { SamplePuller } from '../sample-pull.ts';
+import type { ReportRow, Scenario } from '../scenario.ts';
+import { ScratchFolder } from '../scratch-folder.ts';
+
+const REGISTRY = { latencyMs: 20, bytesPerSecond: 25e6 };
+/** Compressed some 40 MB. */
+const LAYER_MIB = 90;
+const CLIENTS = 8;
+const KILLS = 50;
+const SEED = 1;
+/** Some kills come after the last byte. */
+const LATEST = 1.2;
+/** Percentage points of the image per bar of the histogram. */
+const BAR_PERCENT = 10;
+
+interface Crash {
+  readonly killedAfterMs: number;
+  /** Clients that had the whole image by then. */
+  readonly served: number;
+  /** Shares of the image that the upstream had sent when the process was killed, and sent afterwards. */
+  readonly before: number;
+  readonly after: number;
+}
+
+/** The proxy is killed in the middle of a burst and started again. */
+export const crash: Scenario = {
+  name: 'crash',
+  question:
+    'The proxy is killed at any moment of a burst and started again: is every byte right, and how much is fetched twice?',
+  async run({ clients: [clients = CLIENTS] = [], log }) {
+    await using folder = await ScratchFolder.create();
+    log('making an image');
+    const image = await writeSampleImage(folder.path, { repository: 'app', layerMib: LAYER_MIB });
+    await using upstream = await DemoUpstream.startWith([image], REGISTRY);
+    const burstMs = await timeBurst(upstream, image, folder, clients);
+    log(`a burst takes ${Math.round(burstMs)} ms; seed ${SEED}`);
+    const random = seededRandom(SEED);
+    const crashes: Crash[] = [];
+    for (let kill = 0; kill < KILLS; kill++) {
+      const killedAfterMs = random() * burstMs * LATEST;
+      const crash = await crashOnce({ upstream, image, root: folder.next(), clients, killedAfterMs });
+      crashes.push(crash);
+      log(
+        `kill ${kill + 1} of ${KILLS}, after ${Math.round(killedAfterMs)} ms: ${printShare(redone(crash))} redone`,
+      );
+    }
+    return { rows: describe(crashes, clients), charts: [drawRedone(crashes), drawKept(crashes)] };
+  },
+};
+
+async function timeBurst(
+  upstream: DemoUpstream,
+  image: SampleImage,
+  folder: ScratchFolder,
+  clients: number,
+): Promise<number> {
+  await using proxy = await ProxyProcess.start({ upstreamUrl: upstream.url, root: folder.next() });
+  const pulls = await Promise.all(startPulls(proxy, image, clients));
+  return Math.max(...pulls.map(({ totalMs }) => totalMs));
+}
+
+function startPulls(
+  proxy: ProxyProcess,
+  image: SampleImage,
+  clients: number,
+): ReturnType<SamplePuller['pull']>[] {
+  const puller = new SamplePuller(proxy.url, proxy.repositoryOf(image.repository), image);
+  return Array.from({ length: clients }, () => puller.pull());
+}
+
+/** @throws WrongBytesError if a client gets one, before or after; Error if the second process does not serve the image */
+async function crashOnce(options: {
+  upstream: DemoUpstream;
+  image: SampleImage;
+  root: string;
+  clients: number;
+  killedAfterMs: number;
+}): Promise<Crash> {
+  const { upstream, image, root, clients, killedAfterMs } = options;
+  await upstream.forget();
+  const first = await ProxyProcess.start({ upstreamUrl: upstream.url, root });
+  const pulls = Promise.allSettled(startPulls(first, image, clients));
+  await sleep(killedAfterMs);
+  await first.kill();
+  const outcomes = await pulls;
+  for (const outcome of outcomes) {
+    if (outcome.status === 'rejected' && outcome.reason instanceof WrongBytesError) throw outcome.reason;
+  }
+  const { bytesSent: sentBefore } = await upstream.totals();
+  await using second = await ProxyProcess.start({ upstreamUrl: upstream.url, root });
+  await Promise.all(startPulls(second, image, 1));
+  const { bytesSent } = await upstream.totals();
+  return {
+    killedAfterMs,
+    served: outcomes.filter(({ status }) => status === 'fulfilled').length,
+    before: sentBefore / image.bytes,
+    after: (bytesSent - sentBefore) / image.bytes,
+  };
+}
+
+/** Share of the image that was sent more than once. */
+function redone({ before, after }: Crash): number {
+  return Math.max(0, before + after - 1);
+}
+
+function describe(crashes: readonly Crash[], clients: number): ReportRow[] {
+  const share = (name: string, values: readonly number[]): ReportRow => ({
+    'share of the image': name,
+    p50: printShare(percentile(values, 0.5)),
+    p90: printShare(percentile(values, 0.9)),
+    most: printShare(Math.max(...values)),
+  });
+  const finished = crashes.filter(({ served }) => served === clients);
+  return [
+    { kills: crashes.length, clients, 'wrong bytes': 0, 'kills after all had been served': finished.length },
+    share(
+      'sent before the kill',
+      crashes.map(({ before }) => before),
+    ),
+    share(
+      'sent after the restart',
+      crashes.map(({ after }) => after),
+    ),
+    share('sent twice', crashes.map(redone)),
+    share(
+      'sent after the restart, where all clients had been served',
+      finished.map(({ after }) => after),
+    ),
+  ];
+}
+
+function printShare(share: number): string {
+  return `${(share * 100).toFixed(1)} %`;
+}
+
+function drawRedone(crashes: readonly Crash[]): Chart {
+  const bars = 100 / BAR_PERCENT;
+  const barOf = (crash: Crash): number => Math.min(bars - 1, Math.floor((redone(crash) * 100) / BAR_PERCENT));
+  return {
+    name: 'redone',
+    title: `${crashes.length} kills: how much of the image was fetched twice`,
+    kind: 'bars',
+    x: {
+      label: 'percent of the image',
+      categories: Array.from({ length: bars }, (_, bar) => `${bar * BAR_PERCENT}-${(bar + 1) * BAR_PERCENT}`),
+    },
+    y: { label: 'kills' },
+    series: [
+      {
+        name: 'kills',
+        points: Array.from(
+          { length: bars },
+          (_, bar) => [bar, crashes.filter((crash) => barOf(crash) === bar).length] as const,
+        ),
+      },
+    ],
+  };
+}
+
+function drawKept(crashes: readonly Crash[]): Chart {
+  const sorted = crashes.toSorted((a, b) => a.killedAfterMs - b.killedAfterMs);
+  const line = (name: string, measure: (crash: Crash) => number): Chart['series'][number] => ({
+    name,
+    points: sorted.map((crash) => [crash.killedAfterMs, measure(crash) * 100] as const),
+  });
+  return {
+    name: 'kept',
+    title: 'What the upstream sent before the kill and after the restart',
+    kind: 'lines',
+    x: { label: 'milliseconds from the start of the burst to the kill' },
+    y: { label: 'percent of the image' },
+    series: [
+      line('before', ({ before }) => before),
+      line('after', ({ after }) => after),
+      line('twice', redone),
+    ],
+  };
+}

@@ -1,0 +1,245 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { seededRandom } from '../../test/helpers/seeded-random.ts';
+import type { JsonFaultRule } from '../../src/demo/control-server.ts';
+import type { Chart } from '../chart.ts';
+import { DemoUpstream } from '../demo-upstream.ts';
+import { percentile } from '../percentile.ts';
+import { compareQuarters, type ProcessSample, sampleProcess, takeSample } from '../process-samples.ts';
+import { ProxyProcess } from '../proxy-process.ts';
+import { runClient } from '../run-client.ts';
+import { type SampleImage, writeSampleImage } from '../sample-image.ts';
+import type { ReportRow, Scenario } from '../scenario.ts';
+import { ScratchFolder } from '../scratch-folder.ts';
+import type { SoakOptions, SoakResult } from '../soak-clients-main.ts';
+
+const MINUTES = 60;
+const CLIENTS = 12;
+const SEED = 3;
+/** Some 12 MB each when compressed. */
+const IMAGES = 5;
+const LAYER_MIB = 20;
+/** Less than all images: blobs come and go. */
+const STORE_MIB = 48;
+const REGISTRY = { latencyMs: 5, bytesPerSecond: 50e6, maxLoggedRequests: 100 };
+const STALL_TIMEOUT_MS = 1500;
+/** After the clients have gone: longer than any time-out of the proxy's own connections. */
+const REST_MS = 10_000;
+
+const FAULT_PAUSE_MS = 3000;
+const BLOBS = { path: '/blobs/', method: 'GET' };
+/** The one image whose bytes are sent wrongly at times. */
+const CORRUPTED = 'app0';
+const CORRUPTED_BLOBS = { path: `^/v2/${CORRUPTED}/blobs/`, method: 'GET' };
+const FAULTS: readonly JsonFaultRule['action'][] = [
+  { kind: 'stall', afterBytes: 300_000 },
+  { kind: 'reset', afterBytes: 500_000 },
+  { kind: 'reset' },
+  { kind: 'truncate', afterBytes: 100_000 },
+  { kind: 'length', delta: -1000 },
+  { kind: 'corrupt', atByte: 1_000_000 },
+  { kind: 'status', status: 429, headers: { 'retry-after': '1' } },
+  { kind: 'status', status: 503 },
+];
+
+/** What may be more in the last quarter of a run than in its second, by a factor and on top of that. */
+const BOUNDS = {
+  residentMb: { factor: 1.15, more: 30 },
+  heapMb: { factor: 1.2, more: 15 },
+  externalMb: { factor: 1.2, more: 30 },
+  descriptors: { factor: 1.2, more: 10 },
+} as const;
+/** Idle connections, threads and open files that may be left when all clients have gone. */
+const DESCRIPTORS_LEFT = 64;
+
+const CLIENTS_MAIN = new URL('../soak-clients-main.ts', import.meta.url).pathname;
+
+/** A mixed load, with an upstream at fault, for a long time. */
+export const soak: Scenario = {
+  name: 'soak',
+  question:
+    'Mixed clients and an upstream at fault for a long time: is every byte right, and does anything grow?',
+  async run({ minutes = MINUTES, clients: [clients = CLIENTS] = [], log }) {
+    await using folder = await ScratchFolder.create();
+    log('making images');
+    const images: SampleImage[] = [];
+    for (let place = 0; place < IMAGES; place++)
+      images.push(await writeSampleImage(folder.path, { repository: `app${place}`, layerMib: LAYER_MIB }));
+    await using upstream = await DemoUpstream.startWith(images, REGISTRY);
+    await using proxy = await ProxyProcess.start({
+      upstreamUrl: upstream.url,
+      root: folder.next(),
+      environment: {
+        SPANDREL_STORAGE_MAX_BYTES: `${STORE_MIB}MiB`,
+        SPANDREL_CACHE_MEMORY_BYTES: '64MiB',
+        SPANDREL_UPSTREAM_STALL_TIMEOUT_MS: String(STALL_TIMEOUT_MS),
+        SPANDREL_LOG_LEVEL: 'fatal',
+      },
+    });
+    const startedMs = performance.now();
+    const before = await takeSample(proxy, startedMs);
+    log(`${minutes} minutes, seed ${SEED}`);
+    using ended = new EndSignal();
+    const sampling = sampleProcess(proxy, ended.signal);
+    const faults = causeFaults(upstream, ended.signal);
+    const { result } = await runClient<SoakResult>(CLIENTS_MAIN, {
+      url: proxy.url,
+      images: images.map((image) => ({
+        image,
+        repository: proxy.repositoryOf(image.repository),
+        isCorrupted: image.repository === CORRUPTED,
+      })),
+      clients,
+      seconds: minutes * 60,
+      seed: SEED,
+    } satisfies SoakOptions);
+    ended.end();
+    const samples = await sampling;
+    log(`${await faults} faults; resting`);
+    await sleep(REST_MS);
+    const after = await takeSample(proxy, startedMs);
+    const problems = judge(samples, before, after, result);
+    const rows = [...describeWork(result), ...describeGrowth(samples, before, after)];
+    return {
+      rows,
+      charts: [drawMemory(samples, minutes), drawHeld(samples, minutes)],
+      ...(problems.length === 0 ? {} : { failure: problems.join('; ') }),
+    };
+  },
+};
+
+/** A signal that is given at the latest when its owner's block ends. */
+class EndSignal implements Disposable {
+  readonly #controller = new AbortController();
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  end(): void {
+    this.#controller.abort();
+  }
+
+  [Symbol.dispose](): void {
+    this.end();
+  }
+}
+
+/** Every few seconds, some of the next answers go wrong. Returns how many may have. */
+async function causeFaults(upstream: DemoUpstream, signal: AbortSignal): Promise<number> {
+  const random = seededRandom(SEED);
+  let count = 0;
+  while (!signal.aborted) {
+    const action = FAULTS[Math.floor(random() * FAULTS.length)];
+    if (action === undefined) throw new Error('no fault');
+    const times = 1 + Math.floor(random() * 4);
+    count += times;
+    await upstream.setFaults([{ match: action.kind === 'corrupt' ? CORRUPTED_BLOBS : BLOBS, times, action }]);
+    await sleep(FAULT_PAUSE_MS, undefined, { signal }).catch(() => undefined);
+  }
+  await upstream.setFaults([]);
+  return count;
+}
+
+function judge(
+  samples: readonly ProcessSample[],
+  before: ProcessSample,
+  after: ProcessSample,
+  result: SoakResult,
+): string[] {
+  const problems: string[] = [];
+  for (const [name, { factor, more }] of Object.entries(BOUNDS)) {
+    const { early, late } = compareQuarters(samples, (sample) => sample[name as keyof typeof BOUNDS]);
+    if (late > early * factor + more) problems.push(`${name} grew from ${early} to ${late}`);
+  }
+  const mostStored = Math.max(...samples.map(({ storeMb }) => storeMb));
+  if (mostStored > (STORE_MIB * 2 ** 20) / 1e6) problems.push(`the store held ${mostStored} MB`);
+  if (after.fills > 0) problems.push(`${after.fills} fills are left`);
+  if (after.descriptors > before.descriptors + DESCRIPTORS_LEFT)
+    problems.push(`${after.descriptors} descriptors are left of ${before.descriptors}`);
+  for (const [name, { done, failed }] of Object.entries(result)) {
+    if (done < failed) problems.push(`${name} failed ${failed} times and ended well only ${done} times`);
+  }
+  return problems;
+}
+
+function describeWork(result: SoakResult): ReportRow[] {
+  return Object.entries(result).map(([name, { done, failed }]) => ({
+    what: name,
+    done,
+    'failed with an error': failed,
+    'wrong bytes': 0,
+  }));
+}
+
+function describeGrowth(
+  samples: readonly ProcessSample[],
+  before: ProcessSample,
+  after: ProcessSample,
+): ReportRow[] {
+  const names = [
+    'residentMb',
+    'heapMb',
+    'externalMb',
+    'descriptors',
+    'storeMb',
+    'fills',
+    'eventLoopMs',
+  ] as const;
+  return names.map((name) => {
+    const { early, late } = compareQuarters(samples, (sample) => sample[name]);
+    const values = samples.map((sample) => sample[name]);
+    return {
+      what: name,
+      before: before[name],
+      'second quarter p50': early,
+      'last quarter p50': late,
+      p99: percentile(values, 0.99),
+      most: Math.max(...values),
+      'at rest': after[name],
+    };
+  });
+}
+
+function drawMemory(samples: readonly ProcessSample[], minutes: number): Chart {
+  return {
+    ...timeChart(
+      'memory',
+      `Memory and store of the proxy in ${minutes} minutes of mixed load and faults`,
+      'MB',
+    ),
+    series: [
+      lineOf('resident', samples, ({ residentMb }) => residentMb),
+      lineOf('heap', samples, ({ heapMb }) => heapMb),
+      lineOf('buffers', samples, ({ externalMb }) => externalMb),
+      lineOf('store', samples, ({ storeMb }) => storeMb),
+    ],
+  };
+}
+
+function drawHeld(samples: readonly ProcessSample[], minutes: number): Chart {
+  return {
+    ...timeChart(
+      'held',
+      `Descriptors, fills and event loop of the proxy in ${minutes} minutes`,
+      'count, milliseconds',
+    ),
+    series: [
+      lineOf('open descriptors', samples, ({ descriptors }) => descriptors),
+      lineOf('fills', samples, ({ fills }) => fills),
+      lineOf('event loop p99 ms', samples, ({ eventLoopMs }) => eventLoopMs),
+    ],
+  };
+}
+
+function timeChart(name: string, title: string, label: string): Omit<Chart, 'series'> {
+  return { name, title, kind: 'lines', x: { label: 'seconds' }, y: { label } };
+}
+
+function lineOf(
+  name: string,
+  samples: readonly ProcessSample[],
+  measure: (sample: ProcessSample) => number,
+): Chart['series'][number] {
+  return { name, points: samples.map((sample) => [sample.atSeconds, measure(sample)] as const) };
+}
