@@ -2,6 +2,7 @@ import { SingleFlight } from '../cache/single-flight.ts';
 import { rangeLength } from '../core/byte-range.ts';
 import type { Digest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { WorkQueue } from '../core/work-queue.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { BlobSource } from '../upstream/blob-source.ts';
@@ -21,6 +22,9 @@ export interface FillSettings {
   /** Upstream requests of one blob at a time. */
   readonly parallel: number;
   readonly chunkBytes: number;
+  /** Blobs that arrive at the same time, and that wait for their turn. */
+  readonly blobs?: number;
+  readonly maxWaiting?: number;
   /** A request that brings less than 64 KiB in so much time is made anew. */
   readonly stallTimeoutMs?: number;
 }
@@ -54,6 +58,8 @@ interface LeftOver {
 }
 
 const STALL_TIMEOUT_MS = 30_000;
+const MAX_BLOBS = 256;
+const MAX_WAITING = 1000;
 /** What a fill that brings only what is read asks for when it has to ask for something. */
 const PROBE_BYTES = 64 * 1024;
 
@@ -66,16 +72,19 @@ export class BlobFills implements AsyncDisposable {
   /** Sources of the fills that are being started. */
   readonly #starting = new Map<Digest, AlternativeSources>();
   readonly #stopping = new AbortController();
+  readonly #queue: WorkQueue;
 
   constructor(deps: BlobFillsDeps) {
     this.#deps = deps;
+    const { blobs: maxRunning = MAX_BLOBS, maxWaiting = MAX_WAITING } = deps.settings;
+    this.#queue = new WorkQueue({ maxRunning, maxWaiting });
     this.#starts = new SingleFlight('blob', deps.metrics);
   }
 
   /**
    * A handle on the fill of a blob that is not complete: one that runs, one that is gone on with, or a new one.
    * @returns undefined if the blob has become complete meanwhile
-   * @throws SpandrelError as `BlobStore.openBlob`
+   * @throws SpandrelError as `BlobStore.openBlob`, OVERLOADED if too many blobs wait for their turn
    */
   async open(request: FillRequest, signal: AbortSignal | undefined): Promise<BlobHandle | undefined> {
     const { digest, source, mustComplete } = request;
@@ -118,15 +127,18 @@ export class BlobFills implements AsyncDisposable {
     const onStop = (): void => firstRequest.abort(this.#stopping.signal.reason);
     this.#stopping.signal.addEventListener('abort', onStop, { once: true });
     let left: LeftOver | undefined;
+    let leaveQueue = (): void => undefined;
     try {
-      this.#stopping.signal.throwIfAborted();
+      leaveQueue = await this.#queue.enter(this.#stopping.signal);
       room.assertUsable();
       left = await this.#resume(request);
       const running = await this.#start(request, sources, left, firstRequest);
       // Whoever asked for it may have left by the time when it has been joined by all others.
       setImmediate(() => void running.afterUse());
+      void running.done.then(leaveQueue, leaveQueue);
       return running;
     } catch (error) {
+      leaveQueue();
       firstRequest.abort(error);
       await left?.file.close();
       throw error;

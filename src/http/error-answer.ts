@@ -13,6 +13,7 @@ export function answerError(thrown: unknown): Answer {
   const { status, retryable } = ERRORS[error.code];
   const headers: Record<string, string> = {};
   if (retryable && status === 503) headers['retry-after'] = String(RETRY_AFTER_SECONDS);
+  if (error.code === 'REQUEST_INVALID') headers['connection'] = 'close';
   if (status === 405) headers['allow'] = 'GET, HEAD';
   const sizeBytes = error.detail?.['sizeBytes'];
   if (error.code === 'RANGE_INVALID' && typeof sizeBytes === 'number')

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 
 import { type FastifyInstance, fastify, type FastifyRequest, LogController } from 'fastify';
 
@@ -8,6 +8,7 @@ import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Answer } from './answer.ts';
 import { AnswerDeadline } from './answer-deadline.ts';
+import { breakOff } from './break-off.ts';
 import { answerError } from './error-answer.ts';
 import { serverOptions } from './listener/server-options.ts';
 import type { ServerLimits } from './listener/create-server.ts';
@@ -105,6 +106,7 @@ async function answerRequest(
   if (method !== 'GET' && method !== 'HEAD') {
     throw new SpandrelError('UNSUPPORTED', 'the proxy is read-only: push to the upstream registry');
   }
+  const host = hostOf(message);
   const path = parseRegistryPath(rawPath);
   onRoute(path.route);
   const query = new URLSearchParams(question < 0 ? '' : url.slice(question + 1));
@@ -113,16 +115,24 @@ async function answerRequest(
     path,
     query,
     headers: message.headers,
-    host: hostOf(message.headers),
+    host,
     client: address,
     url,
     signal,
   });
 }
 
-/** HTTP/2 has `:authority` where HTTP/1.1 has Host (RFC 9113, section 8.3.1). */
-function hostOf({ host, ':authority': authority }: IncomingHttpHeaders): string | undefined {
-  return host ?? (typeof authority === 'string' ? authority : undefined);
+/**
+ * What the client believes to talk to. HTTP/2 has `:authority` where HTTP/1.1 must have one Host (RFC 9113, section 8.3.1; RFC 9112,
+ * section 3.2).
+ * @throws SpandrelError REQUEST_INVALID
+ */
+function hostOf({ headers, rawHeaders, httpVersion }: IncomingMessage): string | undefined {
+  const { host, ':authority': authority } = headers;
+  if (httpVersion !== '1.1') return host ?? (typeof authority === 'string' ? authority : undefined);
+  const hosts = rawHeaders.filter((name, place) => place % 2 === 0 && name.toLowerCase() === 'host');
+  if (hosts.length !== 1) throw new SpandrelError('REQUEST_INVALID', 'a request has one Host header');
+  return host;
 }
 
 /** An error answer; nothing at all if the head has been sent or the client has gone. */
@@ -134,7 +144,7 @@ async function sendError(
   signal: AbortSignal,
 ): Promise<SendResult> {
   if (signal.aborted || response.headersSent) {
-    response.destroy();
+    breakOff(response);
     return { status: 499, bytes: 0, source: undefined };
   }
   if (!isSpandrelError(error)) request.log.error({ err: error }, 'defect');

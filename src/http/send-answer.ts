@@ -3,6 +3,7 @@ import type { ServerResponse } from 'node:http';
 import { waitFor } from '../core/wait-for.ts';
 import type { ByteSource } from '../telemetry/metrics.ts';
 import { type Answer, type ByteStream, formatCacheStatus } from './answer.ts';
+import { breakOff } from './break-off.ts';
 
 export interface SendResult {
   readonly status: number;
@@ -34,7 +35,7 @@ export async function sendAnswer(
       await pump(response, first, stream, options.signal, sent);
       return { status: answer.status, bytes: sent.bytes, source };
     } catch (failure) {
-      response.destroy();
+      breakOff(response);
       return { status: answer.status, bytes: sent.bytes, source, failure };
     }
   } finally {

@@ -31,7 +31,7 @@ describe('parseConfig', () => {
       v2: true,
       holdMs: 15_000,
     });
-    expect(config.fill).toEqual({ parallel: 6, chunkBytes: 8 * 2 ** 20, background: true });
+    expect(config.fill).toMatchObject({ parallel: 6, chunkBytes: 8 * 2 ** 20, background: true });
     expect(config.cache.memoryBytes).toBe(256 * 2 ** 20);
     expect(config.limits).toMatchObject({
       maxUncompressedBytes: 64 * 2 ** 30,

@@ -1,4 +1,4 @@
-import type { ServerResponse } from 'node:http';
+import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
 import type { Duplex } from 'node:stream';
 
 import { SpandrelError } from '../../core/errors.ts';
@@ -7,6 +7,8 @@ import { answerError } from '../error-answer.ts';
 interface HttpSocket extends Duplex {
   /** The answer that the connection is busy with, if any; Node keeps it here. */
   readonly _httpMessage?: ServerResponse | null;
+  /** `incoming` is there while the body of a request is being read. */
+  readonly parser?: { readonly incoming?: IncomingMessage | null } | null;
 }
 
 const STATUSES: Readonly<Record<string, number>> = {
@@ -19,8 +21,9 @@ const STATUSES: Readonly<Record<string, number>> = {
  * the middle of one would pass for its body.
  */
 export function answerClientError(error: NodeJS.ErrnoException, socket: HttpSocket): void {
-  const isBusy = socket._httpMessage?.headersSent === true;
-  if (isBusy || !socket.writable || error.code === 'ECONNRESET') {
+  const { _httpMessage: answer, parser } = socket;
+  const isAnswered = answer?.headersSent === true || (!answer && parser?.incoming);
+  if (isAnswered || !socket.writable || error.code === 'ECONNRESET') {
     socket.destroy();
     return;
   }
@@ -30,7 +33,7 @@ export function answerClientError(error: NodeJS.ErrnoException, socket: HttpSock
   );
   const text = body instanceof Uint8Array ? Buffer.from(body).toString() : '';
   socket.end(
-    `HTTP/1.1 ${status} ${status === 431 ? 'Request Header Fields Too Large' : status === 408 ? 'Request Timeout' : 'Bad Request'}\r\n` +
+    `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\n` +
       `content-type: application/json\r\ncontent-length: ${Buffer.byteLength(text)}\r\nconnection: close\r\n\r\n${text}`,
     () => socket.destroy(),
   );

@@ -40,6 +40,8 @@ export function createNodeServer(
     requestTimeout: headersTimeoutMs,
     connectionsCheckingInterval: Math.min(CHECK_INTERVAL_MS, headersTimeoutMs),
     keepAliveTimeout: KEEP_ALIVE_MS,
+    // Answered with an OCI error instead, and more than one is no better than none.
+    requireHostHeader: false,
   };
   let server: NodeServer;
   if (tls === undefined) {

@@ -1,0 +1,135 @@
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
+import { execFileSync } from 'node:child_process';
+
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import { DemoRegistry } from '../../../src/demo/demo-registry.ts';
+import { readToEnd, sendRaw } from '../../helpers/raw-request.ts';
+import { RunningApp } from '../../helpers/running-app.ts';
+
+/** Each connection takes two descriptors of this process; most of them where little is allowed. */
+const DESCRIPTORS = Number(execFileSync('sh', ['-c', 'ulimit -n']).toString()) || 20_000;
+const MANY = Math.min(2_000, Math.floor((DESCRIPTORS - 300) / 5));
+
+/** Each holds what the system buffers for it. */
+const READERS = 20;
+
+const HELLO = 'GET /v2/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n';
+
+let stack: AsyncDisposableStack;
+let upstream: DemoRegistry;
+
+beforeEach(async () => {
+  stack = new AsyncDisposableStack();
+  upstream = stack.use(await DemoRegistry.start());
+});
+
+afterEach(() => stack.disposeAsync());
+
+async function start(environment: Record<string, string>): Promise<RunningApp> {
+  return stack.use(
+    await RunningApp.start({ upstreams: [{ name: 'demo', url: upstream.url, default: true }], environment }),
+  );
+}
+
+async function openMany(url: string, count: number, first: string): Promise<Socket[]> {
+  const { hostname, port } = new URL(url);
+  const sockets: Socket[] = [];
+  while (sockets.length < count) {
+    // The listen queue of the system is short.
+    const batch = Array.from({ length: Math.min(100, count - sockets.length) }, () =>
+      connect(Number(port), hostname),
+    );
+    await Promise.all(
+      batch.map(async (socket) => {
+        stack.defer(() => void socket.destroy());
+        socket.on('error', () => undefined);
+        await once(socket, 'connect');
+        if (first !== '') socket.write(first);
+      }),
+    );
+    sockets.push(...batch);
+  }
+  return sockets;
+}
+
+describe('many connections', () => {
+  it('that are idle, slow to ask or slow to read do not keep others from being answered', async () => {
+    const blob = new Uint8Array(16_000_000).fill(5);
+    const digest = await upstream.addBlob('app', blob);
+    const app = await start({ SPANDREL_LIMITS_HEADERS_TIMEOUT_MS: '60000' });
+    await openMany(app.url, MANY, '');
+    await openMany(app.url, MANY, 'GET /v2/ HTTP/1.1\r\nHost: x\r\nX-');
+    const readers = await openMany(
+      app.url,
+      READERS,
+      `GET /v2/app/blobs/${digest} HTTP/1.1\r\nHost: x\r\n\r\n`,
+    );
+    for (const reader of readers) reader.pause();
+    expect(await sendRaw(app.url, HELLO)).toMatch(/^HTTP\/1\.1 200/);
+    const response = await fetch(`${app.url}/v2/app/blobs/${digest}`);
+    expect(Buffer.from(await response.arrayBuffer()).equals(blob)).toBe(true);
+    expect((await fetch(`${app.adminUrl}/readyz`)).status).toBe(200);
+  }, 120_000);
+
+  it('of one address beyond limits.maxConnectionsPerAddress are closed, and others take their place', async () => {
+    const app = await start({ SPANDREL_LIMITS_MAX_CONNECTIONS_PER_ADDRESS: '3' });
+    const [first] = await openMany(app.url, 3, '');
+    expect(await sendRaw(app.url, HELLO)).toBe('');
+    first?.destroy();
+    await expect.poll(() => sendRaw(app.url, HELLO)).toMatch(/^HTTP\/1\.1 200/);
+  });
+
+  it('beyond limits.maxConnections are closed', async () => {
+    const app = await start({ SPANDREL_LIMITS_MAX_CONNECTIONS: '4' });
+    const open = await openMany(app.url, 4, '');
+    expect(await sendRaw(app.url, HELLO)).toBe('');
+    open[0]?.destroy();
+    await expect.poll(() => sendRaw(app.url, HELLO)).toMatch(/^HTTP\/1\.1 200/);
+  });
+
+  it('on which nothing moves are closed after limits.stallTimeoutMs', async () => {
+    const digest = await upstream.addBlob('app', new Uint8Array(40_000_000).fill(5));
+    const app = await start({ SPANDREL_LIMITS_STALL_TIMEOUT_MS: '500' });
+    const [reader] = await openMany(app.url, 1, `GET /v2/app/blobs/${digest} HTTP/1.1\r\nHost: x\r\n\r\n`);
+    if (reader === undefined) throw new Error('no connection');
+    reader.pause();
+    // The proxy lets go of the blob once the reader that takes nothing is gone.
+    const remove = async (): Promise<number> =>
+      (await fetch(`${app.adminUrl}/api/v1/blobs/${digest}`, { method: 'DELETE' })).status;
+    await expect.poll(remove, { timeout: 20_000 }).toBe(204);
+    reader.resume();
+    expect((await readToEnd(reader)).length).toBeLessThan(40_000_000);
+  });
+});
+
+describe('blobs beyond fill.blobs', () => {
+  it('wait for their turn, and beyond fill.maxWaiting are answered 503 with Retry-After', async () => {
+    const digests = await Promise.all(
+      [1, 2, 3].map((byte) => upstream.addBlob('app', new Uint8Array(200_000).fill(byte))),
+    );
+    const held = Promise.withResolvers<void>();
+    upstream.faults.add({ match: { path: /blobs/ }, action: { kind: 'hold', until: held.promise } });
+    const app = await start({ SPANDREL_FILL_BLOBS: '1', SPANDREL_FILL_MAX_WAITING: '1' });
+    const [first, second, third] = digests.map((digest) => `${app.url}/v2/app/blobs/${digest}`);
+    const running = fetch(first ?? '');
+    await upstream.requests.waitFor(({ path }) => path.includes('blobs'));
+    const waiting = fetch(second ?? '');
+    await expect
+      .poll(
+        async () => {
+          const refused = await fetch(third ?? '', { signal: AbortSignal.timeout(2_000) }).catch(
+            () => undefined,
+          );
+          return [refused?.status, refused?.headers.get('retry-after')];
+        },
+        { timeout: 20_000 },
+      )
+      .toEqual([503, '1']);
+    held.resolve();
+    for (const answer of [await running, await waiting])
+      expect((await answer.arrayBuffer()).byteLength).toBe(200_000);
+    expect((await fetch(third ?? '')).status).toBe(200);
+  });
+});
