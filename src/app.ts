@@ -40,6 +40,8 @@ import { BuildForecast } from './spans/build-forecast.ts';
 import { LayerIndexFiles } from './spans/layer-index-files.ts';
 import { LayerIndexes } from './spans/layer-indexes.ts';
 import { LayerReader } from './spans/layer-reader.ts';
+import { ReadAhead } from './spans/read-ahead.ts';
+import { SpanFetcher } from './spans/span-fetcher.ts';
 import { ZtocStore } from './spans/ztoc-store.ts';
 import type { Logger } from './telemetry/logger.ts';
 import { Metrics } from './telemetry/metrics.ts';
@@ -56,6 +58,10 @@ const SPAN_SHARE = 0.625;
 const INDEX_SHARE = 0.25;
 const TREE_SHARE = 0.125;
 
+/** Of the decompressed spans in memory, what may be fetched ahead of one reader. */
+const READ_AHEAD_SHARE = 1 / 32;
+const MAX_READ_AHEAD_BYTES = 4 * 2 ** 20;
+
 /** Work that waits for a thread; a request that brings more is answered 503. */
 const MAX_QUEUED_BUILDS = 1_000;
 const MAX_QUEUED_SPANS = 10_000;
@@ -65,7 +71,8 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
   await using opening = new AsyncDisposableStack();
   const metrics = new Metrics();
 
-  const memory = new MemoryCache({ maxBytes: Math.floor(config.cache.memoryBytes * SPAN_SHARE), metrics });
+  const spanMemoryBytes = Math.floor(config.cache.memoryBytes * SPAN_SHARE);
+  const memory = new MemoryCache({ maxBytes: spanMemoryBytes, metrics });
   const redis = await openRedis(config, metrics, logger);
   if (redis !== undefined) opening.use(redis);
   const spanCache = redis === undefined ? memory : new TieredCache(memory, redis);
@@ -88,12 +95,23 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
   const tags = new DigestFiles(join(root, 'tags'));
 
   // Two pools, so that a read never waits behind a build.
-  const entry = new URL(`./ztoc/layer-worker${extname(import.meta.url)}`, import.meta.url);
+  const workers = (name: string): URL =>
+    new URL(`./ztoc/${name}${extname(import.meta.url)}`, import.meta.url);
   const buildPool = opening.use(
-    new WorkerPool({ name: 'index', entry, threads: config.index.threads, maxQueue: MAX_QUEUED_BUILDS }),
+    new WorkerPool({
+      name: 'index',
+      entry: workers('layer-worker'),
+      threads: config.index.threads,
+      maxQueue: MAX_QUEUED_BUILDS,
+    }),
   );
   const spanPool = opening.use(
-    new WorkerPool({ name: 'span', entry, threads: config.spans.threads, maxQueue: MAX_QUEUED_SPANS }),
+    new WorkerPool({
+      name: 'span',
+      entry: workers('span-worker'),
+      threads: config.spans.threads,
+      maxQueue: MAX_QUEUED_SPANS,
+    }),
   );
 
   const forecast = new BuildForecast(config.index.threads);
@@ -105,10 +123,12 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
         ztocs,
         shared: redis,
         spanBytes: config.index.spanBytes,
+        readSpanBytes: config.index.readSpanBytes,
         logger,
       }),
       pool: buildPool,
       spanBytes: config.index.spanBytes,
+      readSpanBytes: config.index.readSpanBytes,
       limits: config.limits,
       memoryBytes: Math.floor(config.cache.memoryBytes * INDEX_SHARE),
       forecast,
@@ -116,7 +136,13 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
       logger,
     }),
   );
-  const reader = new LayerReader({ blobs, cache: spanCache, pool: spanPool, metrics });
+  const fetcher = new SpanFetcher({ blobs, cache: spanCache, pool: spanPool, metrics });
+  const readAhead = new ReadAhead({
+    fetcher,
+    maxBytes: Math.min(MAX_READ_AHEAD_BYTES, Math.floor(spanMemoryBytes * READ_AHEAD_SHARE)),
+    maxRunning: config.spans.threads,
+  });
+  const reader = new LayerReader({ blobs, fetcher, readAhead, metrics });
 
   const knownLayers = new KnownLayers();
   const proofs = opening.use(ProofTable.open(join(root, 'proofs'), logger, Date.now()));

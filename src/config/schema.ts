@@ -82,6 +82,11 @@ export const CONFIG_KEYS = {
   'cache.redis.cluster': key(flag, false, 'the url is a node of a Redis Cluster'),
   'cache.redis.ttlSeconds': key(whole(1), 86_400, 'how long an entry lives in Redis after it was written'),
   'index.spanBytes': key(size(4096), '4MiB', 'uncompressed bytes between two checkpoints, as in `soci`'),
+  'index.readSpanBytes': key(
+    size(65_536),
+    '256KiB',
+    'uncompressed bytes between two checkpoints of the index that reads are served from: about what a small read decompresses; smaller ones make the index larger',
+  ),
   'index.minLayerBytes': key(size(0), '10MiB', 'smaller layers are left out of SOCI indexes, as in `soci`'),
   'index.v1': key(flag, true, 'offer SOCI v1 indexes by the Referrers API'),
   'index.v2': key(flag, true, 'offer SOCI v2 indexes by converted images'),

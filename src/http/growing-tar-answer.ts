@@ -31,8 +31,9 @@ export async function answerGrowingTar(
     return { status: 200, headers: shared, source: () => source, body: read(0, Number.POSITIVE_INFINITY) };
   }
   const range = parseSingleRange(headers.range);
-  if (range?.end === undefined || (await index.spanAt(range.end - 1, signal)) === undefined) return undefined;
+  if (range?.end === undefined) return undefined;
   const { start, end } = range;
+  if ((await index.readSpans({ start: end - 1, end }, signal)).length === 0) return undefined;
   return {
     status: 206,
     headers: {

@@ -40,6 +40,8 @@ export interface LayerDescription {
   readonly uncompressedSize?: number;
   readonly ztoc?: { readonly digest: Digest; readonly size: number };
   readonly spans?: number;
+  /** Most decompressed bytes that a read has to pass over; above 0 only where zstd frames are larger than spans. */
+  readonly maxSkippedBytes?: number;
   readonly files?: number;
 }
 
@@ -185,6 +187,7 @@ function describeSummary(summary: LayerSummary, known: KnownLayer | undefined): 
     uncompressedSize: summary.uncompressedBytes,
     ...(ztoc === undefined ? {} : { ztoc: { digest: ztoc.digest, size: ztoc.sizeBytes } }),
     spans: summary.spanCount,
+    maxSkippedBytes: summary.maxSkippedBytes,
     files: summary.fileCount,
   };
 }

@@ -23,7 +23,7 @@ export interface PushedIndexesDeps {
   readonly manifests: Manifests;
   readonly knownLayers: KnownLayers;
   readonly blobs: BlobStore;
-  /** Threads whose entry is `ztoc/layer-worker.ts`. */
+  /** Threads whose entry is `ztoc/span-worker.ts`. */
   readonly pool: WorkerPool;
   readonly limits: LayerLimits;
   /** zTOCs that turned out to be wrong, by their digests, with the reason. */

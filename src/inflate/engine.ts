@@ -8,6 +8,11 @@ export interface Checkpoint {
   readonly uncompressedOffset: number;
 }
 
+/** Offset of the first byte that is needed to resume; it belongs to what is before the checkpoint as well if there are leftover bits. */
+export function compressedStartOf({ compressedOffset, bits }: Checkpoint): number {
+  return bits === 0 ? compressedOffset : compressedOffset - 1;
+}
+
 /** Bytes of output that DEFLATE may refer back to (RFC 1951, section 2). */
 export const WINDOW_BYTES = 32768;
 

@@ -6,6 +6,7 @@ import type { ByteCache } from '../cache/byte-cache.ts';
 import type { Digest } from '../core/digest.ts';
 import { isSpandrelError } from '../core/errors.ts';
 import type { Logger } from '../telemetry/logger.ts';
+import { INDEX_FORMAT_VERSION } from '../ztoc/index-footer.ts';
 import { LayerIndex } from '../ztoc/layer-index.ts';
 import type { LayerSummary } from '../ztoc/layer-summary.ts';
 import type { ZtocStore } from './ztoc-store.ts';
@@ -17,6 +18,7 @@ export interface LayerIndexFilesDeps {
   /** Where replicas share their indexes. */
   readonly shared: ByteCache | undefined;
   readonly spanBytes: number;
+  readonly readSpanBytes: number;
   readonly logger: Logger;
 }
 
@@ -58,18 +60,20 @@ export class LayerIndexFiles {
   }
 
   async #open(digest: Digest): Promise<LayerIndex | undefined> {
-    const { files, spanBytes, logger } = this.#deps;
+    const { files, spanBytes, readSpanBytes, logger } = this.#deps;
     try {
       const index = await LayerIndex.open(files.path(digest));
       const { summary } = index;
       // An index made with another span size belongs to another configuration and is made anew.
-      const fits = summary.spanBytes === spanBytes || summary.isPushed === true;
+      const fits =
+        (summary.spanBytes === spanBytes || summary.isPushed === true) &&
+        summary.readSpanBytes === readSpanBytes;
       if (summary.layerDigest === digest && fits && (await this.#hasZtoc(summary))) return index;
       logger.info({ layer: digest }, 'stored index does not fit, building it again');
     } catch (error) {
       if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
       if (!isSpandrelError(error, 'INDEX_MALFORMED')) throw error;
-      logger.warn({ layer: digest, cause: error.message }, 'stored index is damaged, building it again');
+      logger.warn({ layer: digest, cause: error.message }, 'stored index cannot be read, building it again');
     }
     await files.remove(digest);
     return undefined;
@@ -100,6 +104,7 @@ export class LayerIndexFiles {
   }
 
   #sharedKey(digest: Digest): string {
-    return `index:${this.#deps.spanBytes}:${digest}`;
+    const { spanBytes, readSpanBytes } = this.#deps;
+    return `index:${INDEX_FORMAT_VERSION}:${spanBytes}:${readSpanBytes}:${digest}`;
   }
 }

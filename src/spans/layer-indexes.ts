@@ -24,6 +24,7 @@ export interface LayerIndexesDeps {
   readonly files: LayerIndexFiles;
   readonly pool: WorkerPool;
   readonly spanBytes: number;
+  readonly readSpanBytes: number;
   readonly limits: { readonly maxUncompressedBytes: number; readonly maxTocEntries: number };
   /** Bytes of open indexes kept in memory. */
   readonly memoryBytes: number;
@@ -141,11 +142,11 @@ export class LayerIndexes implements AsyncDisposable {
     build: Pick<BuildSettings, 'compression' | 'indexPath' | 'pushedZtoc'> & { handle: BlobHandle },
   ): BuildingIndex {
     const { handle, ...rest } = build;
-    const { pool, spanBytes, limits } = this.#deps;
+    const { pool, spanBytes, readSpanBytes, limits } = this.#deps;
     const { path, growth, sizeBytes: layerBytes } = handle;
     const { signal } = this.#stopping;
-    const settings = { path, growth, layerDigest: digest, layerBytes, mediaType, spanBytes, limits };
-    return startLayerBuild({ ...rest, ...settings, pool, signal });
+    const layer = { path, growth, layerDigest: digest, layerBytes, mediaType };
+    return startLayerBuild({ ...rest, ...layer, spanBytes, readSpanBytes, limits, pool, signal });
   }
 
   /** The index, and the zTOC that belongs to it if there is one to publish. */

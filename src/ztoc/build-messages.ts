@@ -5,7 +5,6 @@ import type { LayerCompression } from '../core/media-types.ts';
 import type { LayerLimits } from './layer-builder.ts';
 import type { RawText } from './raw-text.ts';
 import type { Span } from './span.ts';
-import type { WindowRecord } from './span-table.ts';
 import type { TocEntry } from './ztoc.ts';
 
 /** Plain values of a build, as they go to the thread. */
@@ -17,6 +16,8 @@ export interface BuildSettings {
   readonly compression: LayerCompression;
   readonly mediaType?: string | undefined;
   readonly spanBytes: number;
+  /** Size of the spans that the layer is read by. */
+  readonly readSpanBytes: number;
   readonly limits: LayerLimits;
   /** A zTOC of the layer that somebody else has made. It decides the span size, and is published if it is right. */
   readonly pushedZtoc?: Uint8Array | undefined;
@@ -42,7 +43,9 @@ export interface BuildOutput {
 /** From the thread, while it builds. */
 export type BuildProgress =
   | { readonly kind: 'started' }
-  | { readonly kind: 'span'; readonly span: Span; readonly window: WindowRecord }
+  | { readonly kind: 'span'; readonly span: Span }
+  /** Those that have been added since: records of a `ReadSpanTable`. */
+  | { readonly kind: 'readSpans'; readonly records: Uint8Array }
   | { readonly kind: 'file'; readonly path: RawText; readonly entry: TocEntry };
 
 /** To the thread. A cleaned path is answered by `file` when such an entry has been seen; if none comes, by the end of the build. */

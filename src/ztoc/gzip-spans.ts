@@ -1,7 +1,14 @@
 import { combineCrc32 } from '../inflate/combine-crc32.ts';
-import { type Checkpoint, type Engine, type GzipInflater, WINDOW_BYTES } from '../inflate/engine.ts';
+import {
+  type Checkpoint,
+  compressedStartOf,
+  type Engine,
+  type GzipInflater,
+  WINDOW_BYTES,
+} from '../inflate/engine.ts';
 import { CompressedHash } from './compressed-hash.ts';
 import { isReadableByGo } from './gzip-header.ts';
+import { ReadSpanCutter } from './read-span-cutter.ts';
 import type { SpanCutterOptions } from './span-sink.ts';
 
 /** A header that is longer than this has a field that is too long. */
@@ -18,11 +25,12 @@ const EMPTY_SPANS = `the gzip stream begins with more than ${MAX_EMPTY_SPANS} bl
 
 /**
  * Cuts a gzip layer where `soci` does: at the first place where decoding can resume that is more than the span size behind the
- * checkpoint before (soci-snapshotter `ztoc/compression/gzip_zinfo.c`).
+ * checkpoint before (soci-snapshotter `ztoc/compression/gzip_zinfo.c`). Beside that, into read spans if they are wanted.
  */
 export class GzipSpanCutter {
   readonly #options: SpanCutterOptions;
   readonly #inflater: GzipInflater;
+  readonly #readSpans: ReadSpanCutter | undefined;
   readonly #hash = new CompressedHash();
   readonly #window = new Uint8Array(WINDOW_BYTES);
   /** As far as the first checkpoint has not been found. */
@@ -35,9 +43,14 @@ export class GzipSpanCutter {
 
   constructor(engine: Engine, options: SpanCutterOptions) {
     this.#options = options;
+    const { readSpanBytes, sink } = options;
+    if (readSpanBytes !== undefined) this.#readSpans = new ReadSpanCutter(readSpanBytes, sink);
     this.#inflater = engine.createGzipInflater({
       onOutput: (bytes, crc32) => this.#takeOutput(bytes, crc32),
-      onBoundary: (checkpoint, copyWindow) => this.#considerBoundary(checkpoint, copyWindow),
+      onBoundary: (checkpoint, copyWindow) => {
+        this.#readSpans?.considerBoundary(checkpoint, this.#inflater);
+        this.#considerBoundary(checkpoint, copyWindow);
+      },
     });
   }
 
@@ -60,12 +73,14 @@ export class GzipSpanCutter {
   finish(): void {
     this.#inflater.finish();
     if (this.#inflater.hasPadding) this.#problem ??= PADDING;
+    this.#readSpans?.endSpan(this.#hash.length, this.#inflater);
     if (this.#header === undefined) this.#endSpan(this.#hash.length);
   }
 
   #takeOutput(bytes: Uint8Array, crc32: number): void {
     this.#uncompressedOffset += bytes.length;
     this.#crc32 = combineCrc32(this.#crc32, crc32, bytes.length);
+    this.#readSpans?.takeOutput(bytes, crc32);
     this.#options.onOutput(bytes);
   }
 
@@ -84,7 +99,7 @@ export class GzipSpanCutter {
       this.#endSpan(compressedOffset);
     }
     this.#checkpoint = checkpoint;
-    this.#hash.begin(startOf(checkpoint));
+    this.#hash.begin(compressedStartOf(checkpoint));
     this.#crc32 = 0;
     if (uncompressedOffset === 0) return;
     copyWindow(this.#window);
@@ -95,16 +110,11 @@ export class GzipSpanCutter {
     const { bits, uncompressedOffset } = this.#checkpoint;
     this.#options.sink.addSpan({
       id: this.#spans++,
-      compressed: { start: startOf(this.#checkpoint), end: compressedEnd },
+      compressed: { start: compressedStartOf(this.#checkpoint), end: compressedEnd },
       uncompressed: { start: uncompressedOffset, end: this.#uncompressedOffset },
       bits,
       digest: this.#hash.digest(compressedEnd),
       crc32: this.#crc32,
     });
   }
-}
-
-/** The byte that holds leftover bits belongs to both spans. */
-function startOf({ compressedOffset, bits }: Checkpoint): number {
-  return bits === 0 ? compressedOffset : compressedOffset - 1;
 }

@@ -2,6 +2,7 @@ import { crc32 } from 'node:zlib';
 
 import { SpandrelError } from '../core/errors.ts';
 import { type LayerSummary, parseLayerSummary } from './layer-summary.ts';
+import { ReadSpanTable } from './read-span-table.ts';
 import { SpanTable } from './span-table.ts';
 import { TocRecords } from './toc-records.ts';
 
@@ -9,6 +10,8 @@ import { TocRecords } from './toc-records.ts';
 export interface IndexFooter {
   readonly summary: LayerSummary;
   readonly spans: SpanTable;
+  /** Of gzip layers. */
+  readonly readSpans: ReadSpanTable;
   readonly entries: TocRecords;
   /** Entry numbers in the order of their paths. */
   readonly order: Int32Array;
@@ -23,12 +26,12 @@ export interface IndexTrailer {
 
 const MAGIC = Buffer.from('SPANDREL');
 /** Raise it with every change of the layout, of the summary or of what is made of a layer: older files are then built anew. */
-const FORMAT_VERSION = 1;
+export const INDEX_FORMAT_VERSION = 2;
 // Trailer: magic, version, CRC-32, footer offset and length as doubles.
 const TRAILER_AT = { version: 8, crc32: 12, footerOffset: 16, footerBytes: 24 } as const;
 export const TRAILER_BYTES = 32;
 // Footer: the lengths of its sections, then the sections. Those of numbers come first, so that they are aligned.
-const SECTIONS = 5;
+const SECTIONS = 6;
 const HEAD_BYTES = 4 * SECTIONS;
 const MAX_SUMMARY_BYTES = 2 ** 20;
 
@@ -40,6 +43,7 @@ export function encodeIndexFooter(footer: IndexFooter, footerOffset: number): Bu
     asBytes(footer.order),
     Buffer.from(JSON.stringify(footer.summary)),
     footer.spans.encode(),
+    footer.readSpans.encode(),
     bytes,
   ];
   const head = Buffer.alloc(HEAD_BYTES);
@@ -47,7 +51,7 @@ export function encodeIndexFooter(footer: IndexFooter, footerOffset: number): Bu
   const parts = [head, ...sections];
   const trailer = Buffer.alloc(TRAILER_BYTES);
   MAGIC.copy(trailer);
-  trailer.writeUInt32LE(FORMAT_VERSION, TRAILER_AT.version);
+  trailer.writeUInt32LE(INDEX_FORMAT_VERSION, TRAILER_AT.version);
   trailer.writeUInt32LE(
     parts.reduce((crc, part) => crc32(part, crc), 0),
     TRAILER_AT.crc32,
@@ -68,7 +72,7 @@ export function decodeIndexTrailer(trailer: Buffer, fileBytes: number): IndexTra
   if (trailer.length !== TRAILER_BYTES || !trailer.subarray(0, MAGIC.length).equals(MAGIC))
     throw malformed('it has no trailer');
   const version = trailer.readUInt32LE(TRAILER_AT.version);
-  if (version !== FORMAT_VERSION) throw malformed(`it is of version ${version}`);
+  if (version !== INDEX_FORMAT_VERSION) throw malformed(`it is of version ${version}`);
   const footerOffset = trailer.readDoubleLE(TRAILER_AT.footerOffset);
   const footerBytes = trailer.readDoubleLE(TRAILER_AT.footerBytes);
   const isPlace = Number.isSafeInteger(footerOffset) && footerOffset >= 0 && footerBytes >= HEAD_BYTES;
@@ -84,7 +88,7 @@ export function decodeIndexFooter(footer: Buffer, trailer: IndexTrailer): IndexF
     throw malformed('its checksum is wrong');
   const lengths = Array.from({ length: SECTIONS }, (_, index) => footer.readUInt32LE(4 * index));
   let at = HEAD_BYTES;
-  const [offsets, order, json, spanBytes, entryBytes] = lengths.map((length) =>
+  const [offsets, order, json, spanRecords, readSpanRecords, entryBytes] = lengths.map((length) =>
     footer.subarray(at, (at += length)),
   );
   if (
@@ -92,7 +96,8 @@ export function decodeIndexFooter(footer: Buffer, trailer: IndexTrailer): IndexF
     offsets === undefined ||
     order === undefined ||
     json === undefined ||
-    spanBytes === undefined ||
+    spanRecords === undefined ||
+    readSpanRecords === undefined ||
     entryBytes === undefined
   ) {
     throw malformed('its parts do not fit');
@@ -102,14 +107,29 @@ export function decodeIndexFooter(footer: Buffer, trailer: IndexTrailer): IndexF
   const files = summary.fileCount;
   if (offsets.length !== 4 * files || order.length !== 4 * files)
     throw malformed('its number of files is wrong');
-  // A span of a gzip layer ends where the stream lets it; its length is checked against its compressed bytes.
-  const maxSpanBytes = summary.compression === 'gzip' ? Number.MAX_SAFE_INTEGER : summary.spanBytes;
+  const spans = decodeSpans(summary, spanRecords);
+  if (spans.length !== summary.spanCount) throw malformed('its number of spans is wrong');
   return {
     summary,
-    spans: SpanTable.decode(spanBytes, { ...summary, maxSpanBytes }),
+    spans,
+    readSpans: decodeReadSpans(summary, readSpanRecords, trailer.footerOffset),
     entries: TocRecords.decode(entryBytes, new Uint32Array(offsets.buffer, offsets.byteOffset, files)),
     order: new Int32Array(order.buffer, order.byteOffset, files),
   };
+}
+
+function decodeSpans(summary: LayerSummary, records: Buffer): SpanTable {
+  // A span of a gzip layer ends where the stream lets it; its length is checked against its compressed bytes.
+  const maxSpanBytes = summary.compression === 'gzip' ? Number.MAX_SAFE_INTEGER : summary.spanBytes;
+  return SpanTable.decode(records, { ...summary, maxSpanBytes });
+}
+
+function decodeReadSpans(summary: LayerSummary, records: Buffer, windowsEnd: number): ReadSpanTable {
+  const maxSpanBytes = Number.MAX_SAFE_INTEGER;
+  if (summary.compression === 'gzip')
+    return ReadSpanTable.decode(records, { ...summary, maxSpanBytes, windowsEnd });
+  if (records.length > 0) throw malformed('only gzip layers have read spans');
+  return new ReadSpanTable();
 }
 
 function asBytes(numbers: Uint32Array | Int32Array): Buffer {

@@ -14,7 +14,7 @@ export interface LayerFileInput extends FilePart {
   readonly compression: LayerCompression;
   readonly spanBytes: number;
   readonly limits: LayerLimits;
-  /** For the windows of the checkpoints, removed at the end; compressed, about a fifth of the zTOC. */
+  /** For the windows of the checkpoints, removed at the end; about as large as the zTOC. */
   readonly scratchPath: string;
 }
 

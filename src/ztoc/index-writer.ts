@@ -1,23 +1,17 @@
-import {
-  closeSync,
-  fsyncSync,
-  ftruncateSync,
-  openSync,
-  readSync,
-  renameSync,
-  rmSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, fsyncSync, ftruncateSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
 
 import { SpandrelError } from '../core/errors.ts';
 import { encodeIndexFooter } from './index-footer.ts';
 import type { LayerSummary } from './layer-summary.ts';
 import { sortByPath } from './path-order.ts';
-import type { Span } from './span.ts';
-import { NO_WINDOW, SpanTable, type WindowRecord } from './span-table.ts';
+import { NO_WINDOW, ReadSpanTable } from './read-span-table.ts';
+import type { ReadSpan, Span } from './span.ts';
+import type { SpanSink } from './span-sink.ts';
+import { SpanTable } from './span-table.ts';
 import type { TocRecords } from './toc-records.ts';
-import { packWindow, unpackWindowSync } from './window-file.ts';
+import { packWindow } from './window-file.ts';
+import { WindowScratch } from './window-scratch.ts';
 
 /** Where an index is written until it is complete. */
 export function unfinishedPath(indexPath: string): string {
@@ -25,16 +19,17 @@ export function unfinishedPath(indexPath: string): string {
 }
 
 /**
- * Writes an index file from front to back: windows as they come up, the rest at the end. Others can read the windows at once.
- * Synchronous, for worker threads. Dispose of it; what is not finished by then is removed.
+ * Writes an index file from front to back: windows of read spans as they come up, the rest at the end. Others can read the windows
+ * at once. Synchronous, for worker threads. Dispose of it; what is not finished by then is removed.
  */
-export class IndexWriter implements Disposable {
+export class IndexWriter implements SpanSink, Disposable {
   readonly spans = new SpanTable();
+  readonly readSpans = new ReadSpanTable();
   readonly #path: string;
   readonly #file: number;
   #end = 0;
-  /** Of the span that has begun. */
-  #window: WindowRecord = NO_WINDOW;
+  /** Windows of `spans`, which the zTOC alone has. */
+  #scratch: WindowScratch | undefined;
   #isOpen = true;
 
   /** @throws SpandrelError STORE_FAILED, as every method does */
@@ -45,31 +40,35 @@ export class IndexWriter implements Disposable {
 
   /** The window of the span that is added next. */
   addWindow(window: Uint8Array): void {
-    const stored = packWindow(window);
-    this.#window = { fileOffset: this.#end, bytes: stored.length, crc32: crc32(stored) };
-    this.#append(stored);
+    storing(() => {
+      this.#scratch ??= new WindowScratch(`${unfinishedPath(this.#path)}.windows`);
+      this.#scratch.write(this.spans.length, window);
+    });
   }
 
-  /** @returns where the span's window is */
-  addSpan(span: Span): WindowRecord {
-    const window = this.#window;
-    this.spans.add(span, window);
-    this.#window = NO_WINDOW;
-    return window;
+  addSpan(span: Span): void {
+    this.spans.add(span);
   }
 
-  /** Write the window of a span into `target`; nothing if it has none. */
+  addReadSpan(span: ReadSpan, window: Uint8Array | undefined): void {
+    if (window === undefined) {
+      this.readSpans.add(span, NO_WINDOW);
+      return;
+    }
+    const packed = packWindow(window);
+    this.readSpans.add(span, { fileOffset: this.#end, bytes: packed.length, crc32: crc32(packed) });
+    this.#append(packed);
+  }
+
+  /** Write the window of a span into `target`, which is zeroed; nothing if it has none. */
   readWindow(spanId: number, target: Uint8Array): void {
-    const record = this.spans.window(spanId);
-    if (record.bytes === 0) return;
-    const stored = Buffer.allocUnsafe(record.bytes);
-    const bytesRead = storing(() => readSync(this.#file, stored, 0, stored.length, record.fileOffset));
-    target.set(unpackWindowSync(stored.subarray(0, bytesRead), record));
+    storing(() => this.#scratch?.read(spanId, target));
   }
 
   /** Complete the file, make sure that it is on the disk, and give it its name. */
   finish(summary: LayerSummary, entries: TocRecords): void {
-    const footer = { summary, spans: this.spans, entries, order: sortByPath(entries) };
+    const { spans, readSpans } = this;
+    const footer = { summary, spans, readSpans, entries, order: sortByPath(entries) };
     for (const part of encodeIndexFooter(footer, this.#end)) this.#append(part);
     storing(() => {
       ftruncateSync(this.#file, this.#end);
@@ -89,6 +88,8 @@ export class IndexWriter implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#scratch?.[Symbol.dispose]();
+    this.#scratch = undefined;
     if (!this.#isOpen) return;
     this.#isOpen = false;
     closeSync(this.#file);

@@ -2,6 +2,7 @@ import { rm } from 'node:fs/promises';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 
 import type { Growth } from '../blobs/growth.ts';
+import type { ByteRange } from '../core/byte-range.ts';
 import type { LayerCompression } from '../core/media-types.ts';
 import { waitFor } from '../core/wait-for.ts';
 import type { WorkerPool } from '../inflate/worker-pool.ts';
@@ -16,9 +17,10 @@ import { unfinishedPath } from './index-writer.ts';
 import { LayerIndex } from './layer-index.ts';
 import type { LayerIndexView } from './layer-index-view.ts';
 import { cleanPath, type RawText } from './raw-text.ts';
-import type { Span } from './span.ts';
+import { ReadSpanTable } from './read-span-table.ts';
+import type { ReadSpan, Span } from './span.ts';
 import { SpanTable } from './span-table.ts';
-import { readWindow } from './window-file.ts';
+import { readPackedWindow } from './window-file.ts';
 import type { TocEntry } from './ztoc.ts';
 
 export interface LayerBuildOptions extends BuildSettings {
@@ -57,6 +59,7 @@ export class BuildingIndex implements LayerIndexView {
   /** Takes the task out of the queue. */
   readonly #unqueue = new AbortController();
   readonly #spans = new SpanTable();
+  readonly #readSpans = new ReadSpanTable();
   readonly #watched = new Map<RawText, PromiseWithResolvers<TocEntry | undefined>>();
   #isRunning = false;
   #index: LayerIndex | undefined;
@@ -77,13 +80,14 @@ export class BuildingIndex implements LayerIndexView {
     return this.#options.compression;
   }
 
-  async spanAt(uncompressedOffset: number, signal?: AbortSignal): Promise<Span | undefined> {
+  async readSpans(range: ByteRange, signal?: AbortSignal): Promise<readonly ReadSpan[]> {
+    const spans = this.compression === 'gzip' ? this.#readSpans : this.#spans;
     while (this.#index === undefined) {
-      const span = this.#spans.at(uncompressedOffset);
-      if (span !== undefined) return span;
+      const found = spans.within(range);
+      if (found.length > 0) return found;
       await waitFor(this.#progress.promise, signal);
     }
-    return this.#index.spanAt(uncompressedOffset);
+    return this.#index.readSpans(range);
   }
 
   async span(id: number, signal?: AbortSignal): Promise<Span | undefined> {
@@ -95,14 +99,15 @@ export class BuildingIndex implements LayerIndexView {
     return this.#index.span(id);
   }
 
-  async window(span: Span): Promise<Uint8Array> {
-    if (this.#index !== undefined) return this.#index.window(span);
+  async packedWindow(span: ReadSpan): Promise<Uint8Array> {
+    if (this.#index !== undefined) return this.#index.packedWindow(span);
     try {
-      return await readWindow(unfinishedPath(this.#options.indexPath), this.#spans.window(span.id));
+      const record = this.#readSpans.window(span.id);
+      return await readPackedWindow(unfinishedPath(this.#options.indexPath), record);
     } catch (error) {
       if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
       // The file has just got its name, or the build has failed.
-      return (await this.completed).index.window(span);
+      return (await this.completed).index.packedWindow(span);
     }
   }
 
@@ -137,7 +142,8 @@ export class BuildingIndex implements LayerIndexView {
     } else if (message.kind === 'file') {
       this.#watched.get(message.path)?.resolve(message.entry);
     } else {
-      this.#spans.add(message.span, message.window);
+      if (message.kind === 'span') this.#spans.add(message.span);
+      else this.#readSpans.append(message.records);
       this.#endWaiting();
     }
   }
@@ -154,7 +160,17 @@ export class BuildingIndex implements LayerIndexView {
     signal?.addEventListener('abort', stop, { once: true });
     try {
       signal?.throwIfAborted();
-      const { path, layerDigest, layerBytes, compression, mediaType, spanBytes, limits, pushedZtoc } = rest;
+      const {
+        path,
+        layerDigest,
+        layerBytes,
+        compression,
+        mediaType,
+        spanBytes,
+        readSpanBytes,
+        limits,
+        pushedZtoc,
+      } = rest;
       const settings = {
         path,
         layerDigest,
@@ -162,6 +178,7 @@ export class BuildingIndex implements LayerIndexView {
         compression,
         mediaType,
         spanBytes,
+        readSpanBytes,
         limits,
         pushedZtoc,
         indexPath,

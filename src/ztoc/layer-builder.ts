@@ -7,12 +7,11 @@ import type { Engine } from '../inflate/engine.ts';
 import { buildZtoc } from './build-ztoc.ts';
 import { GzipSpanCutter } from './gzip-spans.ts';
 import type { IndexWriter } from './index-writer.ts';
-import type { NoZtocReason } from './layer-summary.ts';
+import type { LayerSummary, NoZtocReason } from './layer-summary.ts';
 import { hashHere, type OutputHash } from './output-hash.ts';
 import { findEmptySpan, OverlapCheck } from './mount-check.ts';
 import { PlainSpanCutter } from './plain-spans.ts';
-import type { Span } from './span.ts';
-import type { WindowRecord } from './span-table.ts';
+import type { ReadSpan, Span } from './span.ts';
 import type { SpanCutterOptions } from './span-sink.ts';
 import { TarReader } from './tar-reader.ts';
 import { TocRecords } from './toc-records.ts';
@@ -27,6 +26,7 @@ export interface LayerLimits {
 export interface LayerBuilderOptions {
   readonly compression: LayerCompression;
   readonly spanBytes: number;
+  readonly readSpanBytes?: number;
   readonly limits: LayerLimits;
   /** For gzip. */
   readonly engine: Engine;
@@ -36,7 +36,7 @@ export interface LayerBuilderOptions {
   readonly outputHash?: OutputHash;
   /** Compute the digest of the compressed bytes as well. */
   readonly hashLayer?: DigestAlgorithm;
-  readonly onSpan?: (span: Span, window: WindowRecord) => void;
+  readonly onSpan?: (span: Span) => void;
   /** Told of each entry with its number; `entries` has it and those before it. */
   readonly onEntry?: (entry: TocEntry, index: number, entries: TocRecords) => void;
 }
@@ -50,6 +50,7 @@ export interface LayerBuild {
   readonly uncompressedBytes: number;
   readonly archiveBytes: number;
   readonly spanCount: number;
+  readonly maxSkippedBytes: LayerSummary['maxSkippedBytes'];
   readonly entries: TocRecords;
   /** What `soci` makes of this layer; `undefined` where it makes nothing. */
   readonly ztoc?: { readonly bytes: Uint8Array<ArrayBuffer>; readonly digest: Digest };
@@ -75,17 +76,27 @@ export async function buildLayer(
   const sink = {
     addWindow: (window: Uint8Array) => writer.addWindow(window),
     addSpan: (span: Span) => {
-      const window = writer.addSpan(span);
-      options.onSpan?.(span, window);
+      writer.addSpan(span);
+      options.onSpan?.(span);
     },
+    addReadSpan: (span: ReadSpan, window: Uint8Array | undefined) => writer.addReadSpan(span, window),
   };
-  const cut = { spanBytes: options.spanBytes, sink, onOutput: (bytes: Uint8Array) => tar.write(bytes) };
+  const { spanBytes, readSpanBytes } = options;
+  const cut = { spanBytes, readSpanBytes, sink, onOutput: (bytes: Uint8Array) => tar.write(bytes) };
   const headerProblem = await cutSpans(input, options, cut);
   const found = await tar.finish();
-  const layer = { ...found, ...input.result(), spanCount: writer.spans.length };
+  const spanCount = writer.spans.length;
+  const layer = { ...found, ...input.result(), spanCount, maxSkippedBytes: mostSkipped(writer.spans) };
   const problem = options.compression === 'zstd' ? NO_ZSTD : (tar.problem ?? headerProblem);
   if (problem !== undefined) return { ...layer, mountable: false, reason: problem };
   return { ...layer, ...finishZtoc(layer, options, tar) };
+}
+
+function mostSkipped(spans: Iterable<Span>): number {
+  let most = 0;
+  for (const { uncompressed, frame } of spans)
+    if (frame !== undefined) most = Math.max(most, uncompressed.start - frame.uncompressedStart);
+  return most;
 }
 
 const NO_ZSTD: NoZtocReason = { code: 'LAYER_UNSUPPORTED', message: 'SOCI has no zTOCs for zstd layers' };

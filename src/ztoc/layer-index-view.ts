@@ -1,7 +1,8 @@
+import type { ByteRange } from '../core/byte-range.ts';
 import type { LayerCompression } from '../core/media-types.ts';
 import type { LayerIndex } from './layer-index.ts';
 import type { RawText } from './raw-text.ts';
-import type { Span } from './span.ts';
+import type { ReadSpan, Span } from './span.ts';
 import type { TocEntry } from './ztoc.ts';
 
 /**
@@ -11,11 +12,18 @@ import type { TocEntry } from './ztoc.ts';
  */
 export interface LayerIndexView {
   readonly compression: LayerCompression;
-  /** The span with this byte of the decompressed layer; `undefined` if the layer ends before it. */
-  spanAt(uncompressedOffset: number, signal?: AbortSignal): Promise<Span | undefined>;
+  /**
+   * The spans to read a range of the decompressed layer by, the first of which holds its first byte; none if the layer ends before
+   * it. An index that is being built gives those that it has, one at least.
+   */
+  readSpans(range: ByteRange, signal?: AbortSignal): Promise<readonly ReadSpan[]>;
+  /** A span of the zTOC. */
   span(id: number, signal?: AbortSignal): Promise<Span | undefined>;
-  /** The output before a span that it may refer to: 32 KiB, or nothing. The caller owns the bytes. */
-  window(span: Span): Promise<Uint8Array>;
+  /**
+   * What a read span refers to of the output before it, as `unpackWindow` takes it. It does for the spans that follow as well if
+   * they are decoded in one go. The caller owns the bytes.
+   */
+  packedWindow(span: ReadSpan): Promise<Uint8Array>;
   /**
    * The entry at a path, which is cleaned first. A complete index knows the last one of several; one that is being built gives the
    * first it has seen.

@@ -1,5 +1,6 @@
 import { open } from 'node:fs/promises';
 
+import type { ByteRange } from '../core/byte-range.ts';
 import type { LayerCompression } from '../core/media-types.ts';
 import { type ListFilesQuery, planPage } from './file-listing.ts';
 import { decodeIndexFooter, decodeIndexTrailer, type IndexFooter, TRAILER_BYTES } from './index-footer.ts';
@@ -7,10 +8,10 @@ import type { LayerIndexView } from './layer-index-view.ts';
 import type { LayerSummary } from './layer-summary.ts';
 import { PathOrder } from './path-order.ts';
 import { cleanPath, type RawText } from './raw-text.ts';
-import type { Span } from './span.ts';
-import type { WindowRecord } from './span-table.ts';
+import type { WindowRecord } from './read-span-table.ts';
+import type { ReadSpan, Span } from './span.ts';
+import { checkPackedWindow, readPackedWindow } from './window-file.ts';
 import type { TocEntry } from './ztoc.ts';
-import { readWindow, unpackWindow } from './window-file.ts';
 
 /** Reads what a window record names. */
 type WindowReader = (record: WindowRecord) => Promise<Uint8Array>;
@@ -48,7 +49,7 @@ export class LayerIndex implements LayerIndexView {
     const trailer = decodeIndexTrailer(await read(Math.max(0, size - TRAILER_BYTES), size), size);
     const footer = await read(trailer.footerOffset, trailer.footerOffset + trailer.footerBytes);
     return new LayerIndex(decodeIndexFooter(footer, trailer), footer.length, (record) =>
-      readWindow(path, record),
+      readPackedWindow(path, record),
     );
   }
 
@@ -63,7 +64,10 @@ export class LayerIndex implements LayerIndexView {
     const readWindow: WindowReader = async (record) =>
       record.bytes === 0
         ? new Uint8Array(0)
-        : unpackWindow(file.subarray(record.fileOffset, record.fileOffset + record.bytes), record);
+        : checkPackedWindow(
+            new Uint8Array(file.subarray(record.fileOffset, record.fileOffset + record.bytes)),
+            record,
+          );
     return new LayerIndex(decodeIndexFooter(footer, trailer), file.length + footerBytes, readWindow);
   }
 
@@ -71,16 +75,17 @@ export class LayerIndex implements LayerIndexView {
     return this.summary.compression;
   }
 
-  async spanAt(uncompressedOffset: number): Promise<Span | undefined> {
-    return this.#footer.spans.at(uncompressedOffset);
+  async readSpans(range: ByteRange): Promise<readonly ReadSpan[]> {
+    const { spans, readSpans } = this.#footer;
+    return (this.compression === 'gzip' ? readSpans : spans).within(range);
   }
 
   async span(id: number): Promise<Span | undefined> {
     return this.#footer.spans.get(id);
   }
 
-  async window(span: Span): Promise<Uint8Array> {
-    return this.#readWindow(this.#footer.spans.window(span.id));
+  async packedWindow(span: ReadSpan): Promise<Uint8Array> {
+    return this.#readWindow(this.#footer.readSpans.window(span.id));
   }
 
   async findFile(path: RawText): Promise<TocEntry | undefined> {
@@ -94,6 +99,7 @@ export class LayerIndex implements LayerIndexView {
     return this;
   }
 
+  /** Those of the zTOC. */
   spans(): Iterable<Span> {
     return this.#footer.spans;
   }

@@ -23,6 +23,10 @@ export interface LayerSummary {
   readonly archiveBytes: number;
   /** Span size the index was built with. */
   readonly spanBytes: number;
+  /** Size of read spans the index was built with. */
+  readonly readSpanBytes: number;
+  /** Most bytes of output that must be decoded and dropped to get at a span: not 0 if it lies within a zstd frame. */
+  readonly maxSkippedBytes: number;
   /** The zTOC, if the layer has one that a snapshotter can mount. */
   readonly ztoc?: { readonly digest: Digest; readonly sizeBytes: number };
   /** The zTOC is somebody else's, found to be right, and its span size need not be ours. */
@@ -39,6 +43,8 @@ const COUNTS = [
   'uncompressedBytes',
   'archiveBytes',
   'spanBytes',
+  'readSpanBytes',
+  'maxSkippedBytes',
   'spanCount',
   'fileCount',
 ] as const;

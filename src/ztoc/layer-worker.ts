@@ -1,14 +1,10 @@
-import { createHash } from 'node:crypto';
-import { crc32 } from 'node:zlib';
-
 import { Growth } from '../blobs/growth.ts';
-import { type Digest, digestOf, finishDigest } from '../core/digest.ts';
+import { type Digest, digestOf } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { defaultEngine } from '../inflate/default-engine.ts';
 import { TransferredResult } from '../inflate/transferred-result.ts';
-import { readZstdFrame } from '../inflate/zstd-inflater.ts';
 import type { BuildInput, BuildOutput, BuildProgress, BuildRequest } from './build-messages.ts';
-import { findDifference, findMountProblem, ztocSpanBytes } from './check-pushed-ztoc.ts';
+import { findDifference, ztocSpanBytes } from './check-pushed-ztoc.ts';
 import { decodeZtoc } from './decode-ztoc.ts';
 import { readGrowingFile, waitForGrowthEnd } from './growing-file.ts';
 import { IndexWriter } from './index-writer.ts';
@@ -16,10 +12,10 @@ import { buildLayer as buildFromStream, type LayerBuild, type LayerLimits } from
 import { summarizeLayer } from './summarize-layer.ts';
 import { OutputHashes } from './output-hash.ts';
 import { PathWatch } from './path-watch.ts';
-import type { Span } from './span.ts';
+import type { ReadSpanTable } from './read-span-table.ts';
 import type { Ztoc } from './ztoc.ts';
 
-// The entry of the worker threads: each export is a task of `WorkerPool.run`.
+// The entry of the worker threads that build indexes: each export is a task of `WorkerPool.run`.
 
 const outputHashes = new OutputHashes();
 
@@ -38,7 +34,7 @@ export async function buildLayer(input: BuildInput): Promise<TransferredResult<B
     using writer = new IndexWriter(input.indexPath);
     const growth = new Growth(input.growth);
     const { signal } = stopping;
-    const { path, layerBytes, compression, limits } = input;
+    const { path, layerBytes, compression, readSpanBytes, limits } = input;
     const pushed = input.pushedZtoc && new PushedZtoc(input.pushedZtoc, input.limits);
     const spanBytes = pushed?.spanBytes ?? input.spanBytes;
     const file = readGrowingFile({
@@ -49,17 +45,20 @@ export async function buildLayer(input: BuildInput): Promise<TransferredResult<B
       signal,
       fixedChunks: compression === 'zstd',
     });
+    const news = new ReadSpanNews(writer.readSpans, post);
     using outputHash = outputHashes.begin(layerBytes);
-    const build = await buildFromStream(file, {
+    const build = await buildFromStream(news.follow(file), {
       compression,
       spanBytes,
+      readSpanBytes,
       limits,
       engine: defaultEngine,
       writer,
       outputHash,
-      onSpan: (span, window) => post({ kind: 'span', span, window }),
+      onSpan: (span) => post({ kind: 'span', span }),
       onEntry: (entry, index, entries) => watch.add(entry, index, entries),
     });
+    news.tell();
     await waitForGrowthEnd(growth, signal);
     const own = summarizeLayer({ ...input, spanBytes }, build);
     const refused = pushed?.findProblem(build);
@@ -73,6 +72,32 @@ export async function buildLayer(input: BuildInput): Promise<TransferredResult<B
     return new TransferredResult(output, ztoc === undefined ? [] : [ztoc.buffer]);
   } finally {
     port.close();
+  }
+}
+
+/** Tells of read spans, all at once that a chunk of the layer has brought. */
+class ReadSpanNews {
+  readonly #readSpans: ReadSpanTable;
+  readonly #post: (message: BuildProgress) => void;
+  #told = 0;
+
+  constructor(readSpans: ReadSpanTable, post: (message: BuildProgress) => void) {
+    this.#readSpans = readSpans;
+    this.#post = post;
+  }
+
+  tell(): void {
+    if (this.#readSpans.length === this.#told) return;
+    this.#post({ kind: 'readSpans', records: new Uint8Array(this.#readSpans.encode(this.#told)) });
+    this.#told = this.#readSpans.length;
+  }
+
+  /** Tell whenever a chunk is done with. */
+  async *follow(layer: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, void> {
+    for await (const chunk of layer) {
+      yield chunk;
+      this.tell();
+    }
   }
 }
 
@@ -94,74 +119,4 @@ class PushedZtoc {
     const difference = findDifference(this.#ztoc, decodeZtoc(ztoc.bytes));
     return difference && `the pushed zTOC is wrong in ${difference}`;
   }
-}
-
-export interface CheckZtocInput {
-  readonly bytes: Uint8Array;
-  /** Of the layer's blob, as the image has it. */
-  readonly layerBytes: number;
-  readonly limits: LayerLimits;
-}
-
-/**
- * Task: check what can be checked of a zTOC without its layer.
- * @throws SpandrelError INDEX_MALFORMED, INDEX_UNMOUNTABLE
- */
-export function checkZtoc({ bytes, layerBytes, limits }: CheckZtocInput): void {
-  const ztoc = decodeZtoc(bytes, limits);
-  if (ztoc.compressedArchiveSize !== layerBytes)
-    throw new SpandrelError('INDEX_MALFORMED', 'the zTOC was made of a layer of another size');
-  const problem = findMountProblem(ztoc);
-  if (problem !== undefined) throw new SpandrelError('INDEX_UNMOUNTABLE', problem);
-}
-
-export interface InflateSpanInput {
-  /** The span's compressed bytes, all of them. */
-  readonly compressed: Uint8Array;
-  /** 32 KiB before the span, or nothing. */
-  readonly window: Uint8Array;
-  readonly bits: number;
-  readonly digest: Digest;
-  readonly crc32: number;
-  readonly uncompressedLength: number;
-}
-
-/** Task: verify and decode a span of a gzip layer. @throws SpandrelError SPAN_CORRUPT */
-export function inflateSpan(input: InflateSpanInput): TransferredResult<Uint8Array<ArrayBuffer>> {
-  if (finishDigest(createHash('sha256').update(input.compressed)) !== input.digest) {
-    throw new SpandrelError('SPAN_CORRUPT', 'the compressed bytes of a span do not match its digest');
-  }
-  const bytes = defaultEngine.inflateSpan(input);
-  return new TransferredResult(bytes, [bytes.buffer]);
-}
-
-export interface ReadZstdSpanInput {
-  readonly path: string;
-  /** Shared memory of the file's growth. */
-  readonly growth: SharedArrayBuffer;
-  readonly span: Span;
-}
-
-/** Task: decode a span of a zstd layer. Costs the decoding of its frame from its start on. @throws SpandrelError SPAN_CORRUPT */
-export async function readZstdSpan(
-  input: ReadZstdSpanInput,
-): Promise<TransferredResult<Uint8Array<ArrayBuffer>>> {
-  const { compressed, uncompressed, frame, crc32: expected } = input.span;
-  const frameStart = frame?.uncompressedStart ?? uncompressed.start;
-  const bytes = new Uint8Array(uncompressed.end - uncompressed.start);
-  const file = readGrowingFile({
-    path: input.path,
-    growth: new Growth(input.growth),
-    start: frame?.compressedStart ?? compressed.start,
-    end: compressed.end,
-  });
-  const range = { start: uncompressed.start - frameStart, end: uncompressed.end - frameStart };
-  let at = 0;
-  for await (const part of readZstdFrame({ compressed: file, uncompressed: range })) {
-    bytes.set(part, at);
-    at += part.length;
-  }
-  if (crc32(bytes) !== expected)
-    throw new SpandrelError('SPAN_CORRUPT', 'a decoded span does not match its checksum');
-  return new TransferredResult(bytes, [bytes.buffer]);
 }

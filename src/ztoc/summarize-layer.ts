@@ -4,7 +4,7 @@ import type { LayerSummary } from './layer-summary.ts';
 
 /** What the index keeps of a build. Only a zTOC that may be published is named in it. */
 export function summarizeLayer(
-  settings: Pick<BuildSettings, 'layerDigest' | 'compression' | 'mediaType' | 'spanBytes'>,
+  settings: Pick<BuildSettings, 'layerDigest' | 'compression' | 'mediaType' | 'spanBytes' | 'readSpanBytes'>,
   build: LayerBuild,
 ): LayerSummary {
   const { ztoc, reason } = build;
@@ -17,6 +17,8 @@ export function summarizeLayer(
     uncompressedBytes: build.uncompressedBytes,
     archiveBytes: build.archiveBytes,
     spanBytes: settings.spanBytes,
+    readSpanBytes: settings.readSpanBytes,
+    maxSkippedBytes: build.maxSkippedBytes,
     ...(ztoc === undefined || reason !== undefined
       ? { reason: reason ?? { code: 'INTERNAL', message: 'the layer has no zTOC' } }
       : { ztoc: { digest: ztoc.digest, sizeBytes: ztoc.bytes.length } }),

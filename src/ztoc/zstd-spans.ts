@@ -7,7 +7,8 @@ import type { SpanCutterOptions } from './span-sink.ts';
 
 /**
  * Cuts a zstd layer into spans of at most the span size. Each begins within the frame that it remembers; a span ends with a frame
- * where that makes it at least half as large as it may be, so that small frames share spans and large ones begin with one.
+ * where that makes it at least half a read span, so that small frames share spans and large ones begin with one. Within a large
+ * frame decoding begins anew for each, so there they are as large as they may be.
  * The cuts in the compressed stream depend on `compressed`'s chunks.
  * @throws SpandrelError LAYER_CORRUPT, LAYER_UNSUPPORTED; what `compressed` throws
  */
@@ -26,6 +27,7 @@ export async function cutZstdSpans(
 
 class ZstdSpanCutter {
   readonly #options: SpanCutterOptions;
+  readonly #frameSpanBytes: number;
   #spans = 0;
   #start = 0;
   #length = 0;
@@ -38,6 +40,7 @@ class ZstdSpanCutter {
 
   constructor(options: SpanCutterOptions) {
     this.#options = options;
+    this.#frameSpanBytes = Math.min(options.spanBytes, options.readSpanBytes ?? options.spanBytes);
     this.#hash.begin(0);
   }
 
@@ -67,7 +70,7 @@ class ZstdSpanCutter {
     const anchor = { compressedStart: compressed.end, uncompressedStart: uncompressed.end };
     this.#next = { anchor, hash: this.#hash.fork(compressed.end) };
     if (this.#length === 0) this.#moveAnchor();
-    else if (2 * this.#length >= this.#options.spanBytes) this.#endSpan(compressed.end);
+    else if (2 * this.#length >= this.#frameSpanBytes) this.#endSpan(compressed.end);
   }
 
   finish(): void {

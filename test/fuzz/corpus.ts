@@ -6,7 +6,8 @@ import { isSpandrelError } from '../../src/core/errors.ts';
 import { decodeZtoc } from '../../src/ztoc/decode-ztoc.ts';
 import { buildFromBytes } from '../helpers/built-layer.ts';
 import { GoldenLayers } from '../helpers/golden-layers.ts';
-import { gzipMember } from '../helpers/gzip-corpus.ts';
+import { gzipMember, seededText } from '../helpers/gzip-corpus.ts';
+import { tarArchive } from '../helpers/tar-blocks.ts';
 import { skippableFrame } from '../helpers/zstd-corpus.ts';
 import { JSON_SEEDS } from './json-seeds.ts';
 import { type FlatPosition, findZtocPositions } from './mutators/flat-positions.ts';
@@ -25,6 +26,8 @@ export interface Corpus {
   readonly ztocs: readonly SeedZtoc[];
   /** Our own index files. */
   readonly indexFiles: readonly Buffer[];
+  /** Those of gzip layers, with the layers. */
+  readonly indexedLayers: readonly { readonly layer: Buffer; readonly indexFile: Buffer }[];
   /** Manifests, indexes, SOCI indexes and image configs. */
   readonly json: readonly Buffer[];
 }
@@ -38,7 +41,8 @@ const SPAN_BYTES = 16_384;
 
 /** `large` adds the golden vectors beside the repository, where they are; `empty` is for targets that need none. */
 export async function loadCorpus(size: CorpusSize): Promise<Corpus> {
-  if (size === 'empty') return { tars: [], gzips: [], zstds: [], ztocs: [], indexFiles: [], json: [] };
+  if (size === 'empty')
+    return { tars: [], gzips: [], zstds: [], ztocs: [], indexFiles: [], indexedLayers: [], json: [] };
   const vectors = [GoldenLayers.small(), size === 'large' ? GoldenLayers.large() : undefined];
   const layers = vectors.flatMap(
     (golden) => golden?.layers.map((layer) => readFileSync(golden.path(layer))) ?? [],
@@ -49,7 +53,9 @@ export async function loadCorpus(size: CorpusSize): Promise<Corpus> {
   const tars = [...plain, ...gzips.flatMap(inflated)].filter((bytes) => bytes.length <= MAX_TAR_BYTES);
   const tiny = tars.filter((bytes) => bytes.length <= 20_000);
   const zstds = tiny.flatMap((tar, index) => zstdForms(tar, index));
-  const built = await buildAll([...gzips, ...tiny]);
+  // Long enough for several spans that refer to each other.
+  const text = gzipSync(tarArchive({ text: seededText(1, 300_000) }));
+  const built = await buildAll([...gzips, ...tiny, text]);
   return {
     tars,
     gzips: [...gzips, ...tiny.slice(0, 8).flatMap(gzipForms)],
@@ -58,6 +64,9 @@ export async function loadCorpus(size: CorpusSize): Promise<Corpus> {
       ztoc === undefined ? [] : [{ bytes: ztoc, positions: findZtocPositions(ztoc) }],
     ),
     indexFiles: built.map(({ file }) => file),
+    indexedLayers: built
+      .filter(({ layer }) => layer[0] === 0x1f)
+      .map(({ layer, file }) => ({ layer, indexFile: file })),
     json: JSON_SEEDS.map((value) => Buffer.from(JSON.stringify(value))),
   };
 }
@@ -92,6 +101,7 @@ function zstdForms(tar: Buffer, index: number): Buffer[] {
 }
 
 interface Built {
+  readonly layer: Buffer;
   readonly file: Buffer;
   readonly ztoc: Buffer | undefined;
 }
@@ -104,7 +114,7 @@ async function buildAll(layers: readonly Buffer[]): Promise<Built[]> {
       await using result = await buildFromBytes(layer, { compression, spanBytes: SPAN_BYTES });
       const bytes = result.build.ztoc?.bytes;
       if (bytes !== undefined) decodeZtoc(bytes);
-      built.push({ file: await readFile(result.indexPath), ztoc: bytes && Buffer.from(bytes) });
+      built.push({ layer, file: await readFile(result.indexPath), ztoc: bytes && Buffer.from(bytes) });
     } catch (error) {
       if (!isSpandrelError(error)) throw error;
     }

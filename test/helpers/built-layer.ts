@@ -16,6 +16,8 @@ export const NO_LIMITS: LayerLimits = { maxUncompressedBytes: 2 ** 40, maxTocEnt
 export interface BuildFromBytesOptions {
   readonly compression: LayerCompression;
   readonly spanBytes: number;
+  /** As `spanBytes` when not given. */
+  readonly readSpanBytes?: number;
   readonly limits?: LayerLimits;
   /** How the layer is fed. */
   readonly chunkBytes?: number;
@@ -33,6 +35,7 @@ export async function buildFromBytes(layer: Uint8Array, options: BuildFromBytesO
   const folder = await mkdtemp(join(tmpdir(), 'spandrel-index-'));
   const indexPath = join(folder, 'layer');
   const { compression, spanBytes, limits = NO_LIMITS, chunkBytes = 10_000 } = options;
+  const { readSpanBytes = spanBytes } = options;
   try {
     using writer = new IndexWriter(indexPath);
     const feed = chunks(layer, chunkBytes);
@@ -40,13 +43,14 @@ export async function buildFromBytes(layer: Uint8Array, options: BuildFromBytesO
     const build = await buildLayer(feed, {
       compression,
       spanBytes,
+      readSpanBytes,
       limits,
       engine,
       writer,
       hashLayer: 'sha256',
     });
     writer.finish(
-      summarizeLayer({ layerDigest: digestOf(layer), compression, spanBytes }, build),
+      summarizeLayer({ layerDigest: digestOf(layer), compression, spanBytes, readSpanBytes }, build),
       build.entries,
     );
     const index = await LayerIndex.open(indexPath);

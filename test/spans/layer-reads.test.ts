@@ -89,7 +89,9 @@ describe('spans', () => {
       );
     });
     expect((await Promise.all(reads)).every(Boolean)).toBe(true);
-    expect((await app.metric(INFLATED)) - before).toBe(span.end - span.start);
+    const inflated = (await app.metric(INFLATED)) - before;
+    expect(inflated).toBeGreaterThan(256 * 1024);
+    expect(inflated).toBeLessThan(512 * 1024);
     await getBytes(`${layer}/tar`, `bytes=${span.start}-${span.start}`);
     expect(await app.metric('spandrel_span_reads_total{source="memory"}')).toBeGreaterThan(0);
   });

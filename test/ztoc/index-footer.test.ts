@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { digestOf } from '../../src/core/digest.ts';
 import { decodeIndexFooter, decodeIndexTrailer, encodeIndexFooter } from '../../src/ztoc/index-footer.ts';
 import type { LayerSummary } from '../../src/ztoc/layer-summary.ts';
+import { ReadSpanTable } from '../../src/ztoc/read-span-table.ts';
 import { SpanTable } from '../../src/ztoc/span-table.ts';
 import { TocRecords } from '../../src/ztoc/toc-records.ts';
 
@@ -14,6 +15,8 @@ const SUMMARY: LayerSummary = {
   uncompressedBytes: 0,
   archiveBytes: 0,
   spanBytes: 4096,
+  readSpanBytes: 65_536,
+  maxSkippedBytes: 0,
   reason: { code: 'TAR_INVALID', message: 'none' },
   spanCount: 0,
   fileCount: 0,
@@ -21,7 +24,8 @@ const SUMMARY: LayerSummary = {
 
 /** The summary in an index file without spans and files. */
 function readBack(summary: LayerSummary): LayerSummary {
-  const parts = { summary, spans: new SpanTable(), entries: new TocRecords(), order: new Int32Array(0) };
+  const spans = { spans: new SpanTable(), readSpans: new ReadSpanTable() };
+  const parts = { summary, ...spans, entries: new TocRecords(), order: new Int32Array(0) };
   const file = Buffer.concat(encodeIndexFooter(parts, 0));
   const trailer = decodeIndexTrailer(file.subarray(-32), file.length);
   return decodeIndexFooter(Buffer.from(file.subarray(0, -32)), trailer).summary;

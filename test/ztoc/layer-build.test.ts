@@ -14,7 +14,8 @@ import { WorkerPool } from '../../src/inflate/worker-pool.ts';
 import { startLayerBuild } from '../../src/ztoc/layer-build.ts';
 import type { BuildingIndex } from '../../src/ztoc/layer-build.ts';
 import type { RawText } from '../../src/ztoc/raw-text.ts';
-import type { Span } from '../../src/ztoc/span.ts';
+import type { ReadSpan } from '../../src/ztoc/span.ts';
+import type { LayerIndexView } from '../../src/ztoc/layer-index-view.ts';
 import { buildFromBytes, NO_LIMITS } from '../helpers/built-layer.ts';
 import { seededText } from '../helpers/gzip-corpus.ts';
 import { tarArchive } from '../helpers/tar-blocks.ts';
@@ -62,6 +63,7 @@ class GrowingLayer implements AsyncDisposable {
       layerBytes: bytes.length,
       compression,
       spanBytes: SPAN_BYTES,
+      readSpanBytes: SPAN_BYTES,
       limits: NO_LIMITS,
       indexPath: this.indexPath,
       ...(signal === undefined ? {} : { signal }),
@@ -100,22 +102,32 @@ class GrowingLayer implements AsyncDisposable {
   }
 }
 
-async function inflateSpan(layer: GrowingLayer, bytes: Uint8Array, span: Span): Promise<Uint8Array> {
-  const { compressed, uncompressed, bits, digest, crc32 } = span;
-  const part = bytes.slice(compressed.start, compressed.end);
-  const window = await layer.building.window(span);
-  const uncompressedLength = uncompressed.end - uncompressed.start;
-  return spanPool.run('inflateSpan', { compressed: part, window, bits, digest, crc32, uncompressedLength });
+async function inflateSpan(index: LayerIndexView, layer: Uint8Array, span: ReadSpan): Promise<Uint8Array> {
+  const compressed = layer.slice(span.compressed.start, span.compressed.end);
+  const packedWindow = await index.packedWindow(span);
+  const input = { spans: [span], compressed, bits: span.bits, packedWindow };
+  const [bytes] = await spanPool.run<Uint8Array[]>('inflateSpans', input);
+  return bytes ?? new Uint8Array(0);
+}
+
+async function spanWith(
+  index: LayerIndexView,
+  at: number,
+  signal?: AbortSignal,
+): Promise<ReadSpan | undefined> {
+  const [span] = await index.readSpans({ start: at, end: at + 1 }, signal);
+  return span;
 }
 
 // The only thread of the other pool is busy with the build.
-const spanPool = new WorkerPool({ entry, threads: 1, name: 'spans', maxQueue: 10 });
+const spanEntry = new URL('../../src/ztoc/span-worker.ts', import.meta.url);
+const spanPool = new WorkerPool({ entry: spanEntry, threads: 1, name: 'spans', maxQueue: 10 });
 afterAll(() => spanPool[Symbol.asyncDispose]());
 
 describe('an index that is being built', () => {
   it('answers for early spans and files before the rest of the layer is there', async () => {
     await using layer = await GrowingLayer.start(gzip, 'gzip');
-    const early = layer.building.spanAt(150_000);
+    const early = spanWith(layer.building, 150_000);
     const file = layer.building.findFile('./etc/middle' as RawText);
     await layer.growTo(Math.floor(gzip.length / 2));
     const span = await early;
@@ -125,9 +137,11 @@ describe('an index that is being built', () => {
     expect(layer.growth.state).toBe('growing');
     if (span === undefined) throw new Error('the layer has a span there');
     expect(span.compressed.end).toBeLessThanOrEqual(layer.growth.availableBytes);
-    expect(await layer.building.span(span.id)).toEqual(span);
+    expect(await layer.building.span(0)).toMatchObject({ id: 0, uncompressed: { start: 0 } });
     const { start, end } = span.uncompressed;
-    expect(Buffer.from(await inflateSpan(layer, gzip, span)).equals(tar.subarray(start, end))).toBe(true);
+    expect(Buffer.from(await inflateSpan(layer.building, gzip, span)).equals(tar.subarray(start, end))).toBe(
+      true,
+    );
     await layer.complete();
     expect(await layer.building.findFile('etc/late' as RawText)).toMatchObject({ uncompressedSize: 900_000 });
   });
@@ -139,7 +153,7 @@ describe('an index that is being built', () => {
   ] as const)('ends as the same index that one pass over the %s file gives', async (compression, bytes) => {
     await using layer = await GrowingLayer.start(bytes, compression);
     for (let have = 0; have < bytes.length; have += 70_001) await layer.growTo(have);
-    const last = layer.building.spanAt(tar.length - 1);
+    const last = spanWith(layer.building, tar.length - 1);
     const missing = layer.building.findFile('etc/none' as RawText);
     await layer.complete();
     const { index, ztoc } = await layer.building.completed;
@@ -151,9 +165,11 @@ describe('an index that is being built', () => {
     expect(index.summary).toEqual(expected.index.summary);
     expect([...index.spans()]).toEqual([...expected.index.spans()]);
     expect([...index.entries()]).toEqual([...expected.index.entries()]);
-    expect(await last).toEqual([...index.spans()].at(-1));
+    const readSpans = await index.readSpans({ start: 0, end: tar.length });
+    expect(readSpans).toEqual(await expected.index.readSpans({ start: 0, end: tar.length }));
+    expect(await last).toEqual(readSpans.at(-1));
     expect(await missing).toBeUndefined();
-    expect(await layer.building.spanAt(tar.length)).toBeUndefined();
+    expect(await spanWith(layer.building, tar.length)).toBeUndefined();
     expect(ztoc === undefined ? undefined : createHash('sha256').update(ztoc).digest('hex')).toBe(
       index.summary.ztoc?.digest.slice(7),
     );
@@ -163,7 +179,7 @@ describe('an index that is being built', () => {
   it('waits for the verdict on the file before it is complete', async () => {
     await using layer = await GrowingLayer.start(gzip, 'gzip');
     await layer.growTo(gzip.length);
-    await layer.building.spanAt(tar.length - 1);
+    await spanWith(layer.building, tar.length - 1);
     expect(existsSync(layer.indexPath)).toBe(false);
     layer.growth.finish('failed');
     await expect(layer.building.completed).rejects.toMatchObject({ code: 'UPSTREAM_UNREACHABLE' });
@@ -175,7 +191,7 @@ describe('an index that is being built', () => {
     damaged.fill(0xff, 100_000, 100_100);
     await using layer = await GrowingLayer.start(damaged, 'gzip');
     const waiting = [
-      layer.building.spanAt(tar.length - 1),
+      spanWith(layer.building, tar.length - 1),
       layer.building.span(1000),
       layer.building.findFile('none' as RawText),
       layer.building.finished(),
@@ -184,7 +200,7 @@ describe('an index that is being built', () => {
     for (const outcome of await Promise.allSettled(waiting)) {
       expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'LAYER_CORRUPT' } });
     }
-    await expect(layer.building.spanAt(tar.length - 1)).rejects.toMatchObject({ code: 'LAYER_CORRUPT' });
+    await expect(spanWith(layer.building, tar.length - 1)).rejects.toMatchObject({ code: 'LAYER_CORRUPT' });
     expect(await layer.files()).toEqual(['blob']);
   });
 
@@ -193,7 +209,7 @@ describe('an index that is being built', () => {
     await using running = await GrowingLayer.start(gzip, 'gzip', stopping.signal);
     await using queued = await GrowingLayer.start(gzip, 'gzip', stopping.signal);
     await running.growTo(Math.floor(gzip.length / 2));
-    await running.building.spanAt(0);
+    await spanWith(running.building, 0);
     const reason = new Error('enough');
     stopping.abort(reason);
     await expect(running.building.completed).rejects.toBe(reason);
@@ -205,7 +221,7 @@ describe('an index that is being built', () => {
     await using layer = await GrowingLayer.start(gzip, 'gzip');
     const leaving = new AbortController();
     const waiting = [
-      layer.building.spanAt(5, leaving.signal),
+      spanWith(layer.building, 5, leaving.signal),
       layer.building.findFile('x' as RawText, leaving.signal),
       layer.building.finished(leaving.signal),
     ];
@@ -218,14 +234,29 @@ describe('an index that is being built', () => {
 });
 
 describe('the tasks that decode spans', () => {
-  it('refuse compressed bytes that do not match the digest', async () => {
+  it('refuse what does not match its checksum: a span, its window, or one span of several', async () => {
     await using built = await buildFromBytes(gzip, { compression: 'gzip', spanBytes: SPAN_BYTES });
-    const span = await built.index.span(1);
-    if (span === undefined) throw new Error('the layer has more than one span');
-    const compressed = gzip.slice(span.compressed.start, span.compressed.end);
-    compressed[5] = (compressed[5] ?? 0) ^ 1;
-    const input = { ...span, compressed, window: await built.index.window(span), uncompressedLength: 1 };
-    await expect(spanPool.run('inflateSpan', input)).rejects.toMatchObject({ code: 'SPAN_CORRUPT' });
+    const spans = (await built.index.readSpans({ start: 0, end: tar.length })).slice(1);
+    const [first, second] = spans;
+    const last = spans.at(-1);
+    if (first === undefined || second === undefined || last === undefined) throw new Error('too few spans');
+    const compressed = gzip.slice(first.compressed.start, last.compressed.end);
+    const packedWindow = await built.index.packedWindow(first);
+    const input = { spans, compressed, bits: first.bits, packedWindow };
+    const parts = await spanPool.run<Uint8Array[]>('inflateSpans', input);
+    expect(Buffer.concat(parts).equals(tar.subarray(first.uncompressed.start))).toBe(true);
+    const corrupt = { code: 'SPAN_CORRUPT' };
+    const otherWindow = await built.index.packedWindow(second);
+    const wrong = [
+      { ...input, compressed: Buffer.from(compressed).fill(0, 50, 60) },
+      { ...input, packedWindow: otherWindow },
+      { ...input, packedWindow: new Uint8Array(0) },
+      { ...input, spans: [first, { ...second, crc32: 1 }] },
+    ];
+    for (const damaged of wrong)
+      await expect(spanPool.run('inflateSpans', damaged)).rejects.toMatchObject(corrupt);
+    const broken = { ...input, packedWindow: otherWindow.slice(5) };
+    await expect(spanPool.run('inflateSpans', broken)).rejects.toMatchObject({ code: 'INDEX_MALFORMED' });
   });
 
   it('decode the spans of a zstd layer from its file', async () => {
@@ -233,23 +264,15 @@ describe('the tasks that decode spans', () => {
     await using layer = await GrowingLayer.start(bytes, 'zstd');
     await layer.complete();
     const { index } = await layer.building.completed;
-    const parts: Uint8Array[] = [];
-    for (const span of index.spans()) {
-      parts.push(
-        await spanPool.run<Uint8Array>('readZstdSpan', {
-          path: layer.path,
-          growth: layer.growth.shared,
-          span,
-        }),
-      );
-    }
+    const spans = [...index.spans()];
+    const input = { path: layer.path, growth: layer.growth.shared };
+    const parts = [
+      ...(await spanPool.run<Uint8Array[]>('readZstdSpans', { ...input, spans: spans.slice(0, 1) })),
+      ...(await spanPool.run<Uint8Array[]>('readZstdSpans', { ...input, spans: spans.slice(1) })),
+    ];
     expect(Buffer.concat(parts).equals(tar)).toBe(true);
-    const wrong = { ...(await index.span(2)), crc32: 1 };
-    const failing = spanPool.run('readZstdSpan', {
-      path: layer.path,
-      growth: layer.growth.shared,
-      span: wrong,
-    });
+    const wrong = { ...spans[2], crc32: 1 };
+    const failing = spanPool.run('readZstdSpans', { ...input, spans: [wrong] });
     await expect(failing).rejects.toMatchObject({ code: 'SPAN_CORRUPT' });
   });
 });

@@ -5,12 +5,14 @@ import { describe, expect, it } from 'vitest';
 
 import { LayerIndex } from '../../src/ztoc/layer-index.ts';
 import { parseRawText, printRawText, type RawText } from '../../src/ztoc/raw-text.ts';
+import { unpackWindow } from '../../src/ztoc/window-file.ts';
 import { type BuiltLayer, buildFromBytes } from '../helpers/built-layer.ts';
 import { seededText } from '../helpers/gzip-corpus.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
 import { tarArchive, tarFile } from '../helpers/tar-blocks.ts';
 
 const text = seededText(9, 400_000);
+const EVERYTHING = { start: 0, end: Number.POSITIVE_INFINITY };
 const malformed = expect.objectContaining({ code: 'INDEX_MALFORMED' }) as unknown;
 
 async function sampleLayer(): Promise<BuiltLayer> {
@@ -32,22 +34,32 @@ describe('LayerIndex', () => {
     expect(inMemory.summary).toEqual(built.index.summary);
     expect([...inMemory.spans()]).toEqual([...built.index.spans()]);
     expect([...inMemory.entries()]).toEqual([...built.index.entries()]);
-    for (const span of inMemory.spans())
-      expect(Buffer.from(await inMemory.window(span))).toEqual(Buffer.from(await built.index.window(span)));
+    const spans = await inMemory.readSpans(EVERYTHING);
+    expect(spans).toEqual(await built.index.readSpans(EVERYTHING));
+    for (const span of spans)
+      expect(await inMemory.packedWindow(span)).toEqual(await built.index.packedWindow(span));
     expect(built.index.memoryBytes).toBeLessThan(bytes.length);
   });
 
-  it('finds the span of every offset at the edges of spans', async () => {
+  it('finds the spans of every range at the edges of spans', async () => {
     await using built = await sampleLayer();
     const { index } = built;
-    for (const span of index.spans()) {
-      expect((await index.spanAt(span.uncompressed.start))?.id).toBe(span.id);
-      expect((await index.spanAt(span.uncompressed.end - 1))?.id).toBe(span.id);
-      expect(await index.span(span.id)).toEqual(span);
+    const spans = await index.readSpans(EVERYTHING);
+    const idsOf = async (start: number, end: number): Promise<number[]> =>
+      (await index.readSpans({ start, end })).map(({ id }) => id);
+    expect(spans.length).toBeGreaterThan(4);
+    for (const { id, uncompressed } of spans.slice(1)) {
+      const { start, end } = uncompressed;
+      expect(await idsOf(start, start + 1)).toEqual([id]);
+      expect(await idsOf(end - 1, end)).toEqual([id]);
+      expect(await idsOf(start - 1, end)).toEqual([id - 1, id]);
+      expect(await idsOf(start, end)).toEqual([id]);
     }
-    expect(await index.spanAt(index.summary.uncompressedBytes)).toBeUndefined();
-    expect(await index.spanAt(-1)).toBeUndefined();
-    expect(await index.span(index.summary.spanCount)).toBeUndefined();
+    for (const span of index.spans()) expect(await index.span(span.id)).toEqual(span);
+    const { uncompressedBytes, spanCount } = index.summary;
+    expect(await idsOf(uncompressedBytes, uncompressedBytes + 1)).toEqual([]);
+    expect(await idsOf(-1, 1)).toEqual([]);
+    expect(await index.span(spanCount)).toBeUndefined();
   });
 
   it('passes over empty spans', async () => {
@@ -56,7 +68,9 @@ describe('LayerIndex', () => {
     const layer = Buffer.concat([gzip.subarray(0, 10), empty, gzip.subarray(10)]);
     await using built = await buildFromBytes(layer, { compression: 'gzip', spanBytes: 65_536 });
     expect(built.index.summary.reason?.code).toBe('INDEX_UNMOUNTABLE');
-    expect((await built.index.spanAt(0))?.id).toBe(2);
+    expect(await built.index.span(1)).toMatchObject({ uncompressed: { start: 0, end: 0 } });
+    const [first] = await built.index.readSpans({ start: 0, end: 1 });
+    expect(first?.uncompressed.end).toBeGreaterThan(0);
   });
 
   it.each(['usr/bin/tool', './usr/bin/tool', '/usr//bin/./tool', 'usr/lib/../bin/tool/'])(
@@ -143,18 +157,18 @@ describe('a damaged index file', () => {
 
   it('gives no window that has been overwritten on the disk', async () => {
     await using built = await sampleLayer();
-    const span = [...built.index.spans()].at(-1);
+    const span = (await built.index.readSpans(EVERYTHING)).at(-1);
     if (span === undefined) throw new Error('the layer has no spans');
-    expect(await built.index.window(span)).toHaveLength(32_768);
+    expect(unpackWindow(await built.index.packedWindow(span))).toHaveLength(32_768);
     await writeFile(built.indexPath, Buffer.alloc(1_000_000));
-    await expect(built.index.window(span)).rejects.toEqual(malformed);
+    await expect(built.index.packedWindow(span)).rejects.toEqual(malformed);
   });
 });
 
 /** Open an index and read all its windows, so that every byte has been looked at. */
 async function readWindows(bytes: Buffer): Promise<void> {
   const index = LayerIndex.fromBytes(bytes);
-  for (const span of index.spans()) await index.window(span);
+  for (const span of await index.readSpans(EVERYTHING)) await index.packedWindow(span);
 }
 
 function latin1File(name: string): Buffer {

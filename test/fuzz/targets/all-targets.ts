@@ -9,6 +9,7 @@ import {
   sociIndexTarget,
 } from './json-targets.ts';
 import { gzipLayerTarget, tarLayerTarget, zstdLayerTarget } from './layer-targets.ts';
+import { indexSpansTarget } from './index-spans-target.ts';
 import { inflateSpanTarget, zstdSpanTarget } from './span-targets.ts';
 import { tarPartsTarget } from './tar-parts-target.ts';
 import { answerHeadTarget, platformTarget, rangeHeaderTarget, registryPathTarget } from './text-targets.ts';
@@ -27,6 +28,7 @@ export const ALL_TARGETS: readonly FuzzTarget[] = [
   inflateSpanTarget,
   zstdSpanTarget,
   indexFileTarget,
+  indexSpansTarget,
   treeTarget,
   manifestTarget,
   ociDocumentTarget,

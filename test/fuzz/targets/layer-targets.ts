@@ -7,7 +7,10 @@ import type { LayerCompression } from '../../../src/core/media-types.ts';
 import type { Engine } from '../../../src/inflate/engine.ts';
 import { MAX_ZSTD_WINDOW_LOG, ZstdFrameScanner } from '../../../src/inflate/zstd-frames.ts';
 import { decodeZtoc } from '../../../src/ztoc/decode-ztoc.ts';
-import { IndexWriter } from '../../../src/ztoc/index-writer.ts';
+import { IndexWriter, unfinishedPath } from '../../../src/ztoc/index-writer.ts';
+import type { ReadSpanTable } from '../../../src/ztoc/read-span-table.ts';
+import { inflateSpans } from '../../../src/ztoc/span-worker.ts';
+import { readPackedWindow } from '../../../src/ztoc/window-file.ts';
 import { buildLayer, type LayerBuild } from '../../../src/ztoc/layer-builder.ts';
 import type { Span } from '../../../src/ztoc/span.ts';
 import type { Dice } from '../dice.ts';
@@ -82,11 +85,13 @@ async function readLayer(
 ): Promise<void> {
   const spanBytes = dice.pick(SPAN_SIZES);
   const engine = dice.pick(ENGINES);
+  const readSpanBytes = dice.pick(SPAN_SIZES);
   const spans: Span[] = [];
   using writer = new IndexWriter(join(scratch, 'index'));
   const build = await buildLayer(chunks(input, dice.pick([1000, 65_536])), {
     compression,
     spanBytes,
+    readSpanBytes,
     limits: LIMITS,
     engine,
     writer,
@@ -98,7 +103,10 @@ async function readLayer(
   ok(REASONS.includes(build.reason?.code), `reason ${build.reason?.code}`);
   checkEntries(build, plain.length);
   checkSpans(spans, input, plain);
-  if (compression === 'gzip') checkSpanDecoding(spans, input, plain, writer, dice, engine);
+  if (compression === 'gzip') {
+    checkSpanDecoding(spans, input, plain, writer, dice, engine);
+    await checkReadSpans(writer.readSpans, input, plain, join(scratch, 'index'));
+  }
   if (build.ztoc === undefined) return;
   const ztoc = decodeZtoc(build.ztoc.bytes);
   equal(ztoc.spanDigests.length, spans.length);
@@ -152,6 +160,27 @@ function checkSpanDecoding(
     uncompressedLength: uncompressed.end - uncompressed.start,
   });
   ok(plain.subarray(uncompressed.start, uncompressed.end).equals(bytes), `span ${id} decodes to other bytes`);
+}
+
+/** Each on its own, and all in one go from the first window. */
+async function checkReadSpans(
+  table: ReadSpanTable,
+  layer: Buffer,
+  plain: Buffer,
+  indexPath: string,
+): Promise<void> {
+  const spans = [...table];
+  equal(table.uncompressedEnd, plain.length);
+  for (const [place, { id, bits, compressed }] of spans.entries()) {
+    const packedWindow = await readPackedWindow(unfinishedPath(indexPath), table.window(id));
+    for (const run of [spans.slice(place, place + 1), spans.slice(place)]) {
+      const input = layer.subarray(compressed.start, run.at(-1)?.compressed.end);
+      const { value } = inflateSpans({ spans: run, compressed: input, bits, packedWindow });
+      const start = run[0]?.uncompressed.start;
+      const end = run.at(-1)?.uncompressed.end;
+      ok(Buffer.concat(value).equals(plain.subarray(start, end)), `read span ${id} decodes to other bytes`);
+    }
+  }
 }
 
 async function* chunks(bytes: Buffer, chunkBytes: number): AsyncGenerator<Uint8Array, void, void> {

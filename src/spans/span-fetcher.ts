@@ -1,0 +1,176 @@
+import type { BlobStore } from '../blobs/blob-store.ts';
+import { readBlobRange } from '../blobs/read-blob-range.ts';
+import type { ByteCache } from '../cache/byte-cache.ts';
+import { SingleFlight } from '../cache/single-flight.ts';
+import { isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { defaultEngine } from '../inflate/default-engine.ts';
+import type { WorkerPool } from '../inflate/worker-pool.ts';
+import type { ByteSource, Metrics } from '../telemetry/metrics.ts';
+import type { LayerIndexView } from '../ztoc/layer-index-view.ts';
+import type { ReadSpan } from '../ztoc/span.ts';
+import type { Layer } from './layer.ts';
+import { spanKey, takeCachedSpan } from './span-cache.ts';
+
+export interface SpanFetcherDeps {
+  readonly blobs: BlobStore;
+  /** Decompressed spans. */
+  readonly cache: ByteCache;
+  /** Threads whose entry is `ztoc/span-worker.ts`. */
+  readonly pool: WorkerPool;
+  readonly metrics: Metrics;
+}
+
+/** A span that has been read. */
+export interface SpanBytes {
+  readonly span: ReadSpan;
+  /** Shared with the cache: not to be modified. */
+  readonly bytes: Uint8Array;
+  readonly source: ByteSource;
+}
+
+/** A span that somebody waits for, and that nobody had been reading before. */
+interface WantedSpan extends PromiseWithResolvers<SpanBytes> {
+  readonly key: string;
+  readonly span: ReadSpan;
+}
+
+/**
+ * Gets decompressed spans: from the cache, else from the layer's blob. A span that several want at once is decompressed once; spans
+ * that follow each other are read in one piece and decompressed in one go.
+ */
+export class SpanFetcher {
+  readonly #deps: SpanFetcherDeps;
+  readonly #flights: SingleFlight<SpanBytes>;
+
+  constructor(deps: SpanFetcherDeps) {
+    this.#deps = deps;
+    this.#flights = new SingleFlight('span', deps.metrics);
+  }
+
+  /**
+   * Get spans that follow each other. The signal ends the caller's waiting, not the work.
+   * @returns a promise for each; one that nobody awaits may fail unnoticed. They reject with SPAN_CORRUPT, INDEX_MALFORMED, what
+   * fills throw
+   */
+  fetch(
+    layer: Layer,
+    index: LayerIndexView,
+    spans: readonly ReadSpan[],
+    signal: AbortSignal,
+  ): Promise<SpanBytes>[] {
+    const wanted: WantedSpan[] = [];
+    const found = spans.map((span) => {
+      const key = spanKey(layer.digest, span);
+      const start = (): Promise<SpanBytes> => {
+        const resolvers = Promise.withResolvers<SpanBytes>();
+        wanted.push({ key, span, ...resolvers });
+        return resolvers.promise;
+      };
+      const bytes = this.#flights.run(key, start, signal);
+      bytes.catch(() => undefined);
+      return bytes;
+    });
+    void this.#provide(layer, index, wanted);
+    return found;
+  }
+
+  /** Settles all that is wanted. */
+  async #provide(layer: Layer, index: LayerIndexView, wanted: readonly WantedSpan[]): Promise<void> {
+    const missing: WantedSpan[] = [];
+    const look = async (one: WantedSpan): Promise<boolean> => {
+      const hit = await takeCachedSpan(this.#deps.cache, one.key, one.span);
+      if (hit === undefined) return false;
+      one.resolve({ span: one.span, ...hit });
+      return true;
+    };
+    try {
+      const hits = await Promise.all(wanted.map(look));
+      missing.push(...wanted.filter((_, place) => hits[place] === false));
+      await Promise.all(splitIntoRuns(missing).map((run) => this.#provideRun(layer, index, run)));
+    } catch (error) {
+      for (const { reject } of wanted) reject(error);
+    }
+  }
+
+  async #provideRun(layer: Layer, index: LayerIndexView, run: readonly WantedSpan[]): Promise<void> {
+    try {
+      const spans = run.map(({ span }) => span);
+      const { parts, source } = await this.#decode(layer, index, spans);
+      const stored = run.map(({ key, span, resolve }, place) => {
+        const bytes = parts[place] ?? new Uint8Array(0);
+        const kept = this.#deps.cache.set(key, bytes);
+        resolve({ span, bytes, source });
+        return kept;
+      });
+      await Promise.all(stored);
+    } catch (error) {
+      // One that is damaged must not take its neighbours with it.
+      if (run.length > 1 && isSpandrelError(error, 'SPAN_CORRUPT'))
+        await Promise.all(run.map((one) => this.#provideRun(layer, index, [one])));
+      else for (const { reject } of run) reject(error);
+    }
+  }
+
+  async #decode(
+    layer: Layer,
+    index: LayerIndexView,
+    spans: readonly ReadSpan[],
+  ): Promise<{ parts: readonly Uint8Array[]; source: ByteSource }> {
+    const isZstd = index.compression === 'zstd';
+    const decoded = await (isZstd ? this.#decodeFrames(layer, spans) : this.#inflate(layer, index, spans));
+    const inflated = decoded.parts.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    this.#deps.metrics.inflateBytes.inc({ engine: isZstd ? 'zstd' : defaultEngine.name }, inflated);
+    return decoded;
+  }
+
+  async #inflate(
+    layer: Layer,
+    index: LayerIndexView,
+    spans: readonly ReadSpan[],
+  ): Promise<{ parts: readonly Uint8Array[]; source: ByteSource }> {
+    const { first, last } = endsOf(spans);
+    const { digest, source, sizeBytes } = layer;
+    await using reader = await this.#deps.blobs.readBlob(digest, source, { sizeBytes });
+    const range = { start: first.compressed.start, end: last.compressed.end };
+    const [compressed, packedWindow] = await Promise.all([
+      readBlobRange(reader, range),
+      index.packedWindow(first),
+    ]);
+    const { bits } = first;
+    const input = { spans, compressed, bits, packedWindow };
+    const parts = await this.#deps.pool.run<Uint8Array[]>('inflateSpans', input);
+    return { parts, source: reader.source };
+  }
+
+  /** A zstd frame cannot be entered in its middle: what lies before the spans in their frame is decoded and dropped. */
+  async #decodeFrames(
+    layer: Layer,
+    spans: readonly ReadSpan[],
+  ): Promise<{ parts: readonly Uint8Array[]; source: ByteSource }> {
+    // The thread follows the file from its start.
+    const options = { sizeBytes: layer.sizeBytes, complete: true };
+    await using handle = await this.#deps.blobs.openBlob(layer.digest, layer.source, options);
+    const { path, growth, source } = handle;
+    const input = { path, growth: growth.shared, spans };
+    return { parts: await this.#deps.pool.run<Uint8Array[]>('readZstdSpans', input), source };
+  }
+}
+
+/** Groups of spans that follow each other. */
+function splitIntoRuns(wanted: readonly WantedSpan[]): WantedSpan[][] {
+  const runs: WantedSpan[][] = [];
+  let nextId: number | undefined;
+  for (const one of wanted) {
+    if (one.span.id === nextId) runs.at(-1)?.push(one);
+    else runs.push([one]);
+    nextId = one.span.id + 1;
+  }
+  return runs;
+}
+
+function endsOf(spans: readonly ReadSpan[]): { first: ReadSpan; last: ReadSpan } {
+  const [first] = spans;
+  const last = spans.at(-1);
+  if (first === undefined || last === undefined) throw new SpandrelError('INTERNAL', 'no spans to read');
+  return { first, last };
+}

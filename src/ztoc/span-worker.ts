@@ -1,0 +1,114 @@
+import { crc32 } from 'node:zlib';
+
+import { Growth } from '../blobs/growth.ts';
+import { type ByteRange, rangeLength } from '../core/byte-range.ts';
+import { SpandrelError } from '../core/errors.ts';
+import { combineCrc32 } from '../inflate/combine-crc32.ts';
+import { defaultEngine } from '../inflate/default-engine.ts';
+import { TransferredResult } from '../inflate/transferred-result.ts';
+import { readZstdFrame } from '../inflate/zstd-inflater.ts';
+import { findMountProblem } from './check-pushed-ztoc.ts';
+import { decodeZtoc } from './decode-ztoc.ts';
+import { readGrowingFile } from './growing-file.ts';
+import type { LayerLimits } from './layer-builder.ts';
+import type { ReadSpan } from './span.ts';
+import { unpackWindow } from './window-file.ts';
+
+// The entry of the worker threads that serve reads: each export is a task of `WorkerPool.run`.
+
+export interface CheckZtocInput {
+  readonly bytes: Uint8Array;
+  /** Of the layer's blob, as the image has it. */
+  readonly layerBytes: number;
+  readonly limits: LayerLimits;
+}
+
+/**
+ * Task: check what can be checked of a zTOC without its layer.
+ * @throws SpandrelError INDEX_MALFORMED, INDEX_UNMOUNTABLE
+ */
+export function checkZtoc({ bytes, layerBytes, limits }: CheckZtocInput): void {
+  const ztoc = decodeZtoc(bytes, limits);
+  if (ztoc.compressedArchiveSize !== layerBytes)
+    throw new SpandrelError('INDEX_MALFORMED', 'the zTOC was made of a layer of another size');
+  const problem = findMountProblem(ztoc);
+  if (problem !== undefined) throw new SpandrelError('INDEX_UNMOUNTABLE', problem);
+}
+
+/** Spans that follow each other. */
+type SpanRun = readonly Pick<ReadSpan, 'uncompressed' | 'crc32'>[];
+
+export interface InflateSpansInput {
+  readonly spans: SpanRun;
+  /** From the first byte of the first span to the last of the last one. */
+  readonly compressed: Uint8Array;
+  readonly bits: number;
+  /** Of the first span. */
+  readonly packedWindow: Uint8Array;
+}
+
+/** Task: decode and verify spans of a gzip layer. @throws SpandrelError SPAN_CORRUPT, INDEX_MALFORMED */
+export function inflateSpans(input: InflateSpansInput): TransferredResult<Uint8Array<ArrayBuffer>[]> {
+  const { spans, compressed, bits, packedWindow } = input;
+  const window = unpackWindow(packedWindow);
+  const uncompressedLength = rangeLength(outputOf(spans));
+  let sum = 0;
+  for (const { uncompressed, crc32 } of spans) sum = combineCrc32(sum, crc32, rangeLength(uncompressed));
+  return split(
+    defaultEngine.inflateSpan({ compressed, bits, window, uncompressedLength, crc32: sum }),
+    spans,
+  );
+}
+
+export interface ReadZstdSpansInput {
+  readonly path: string;
+  /** Shared memory of the file's growth. */
+  readonly growth: SharedArrayBuffer;
+  readonly spans: readonly ReadSpan[];
+}
+
+/**
+ * Task: decode and verify spans of a zstd layer. Costs the decoding of the first one's frame from its start on.
+ * @throws SpandrelError SPAN_CORRUPT
+ */
+export async function readZstdSpans(
+  input: ReadZstdSpansInput,
+): Promise<TransferredResult<Uint8Array<ArrayBuffer>[]>> {
+  const { spans, path, growth } = input;
+  const { start, end } = outputOf(spans);
+  const first = spans[0]?.frame ?? { compressedStart: 0, uncompressedStart: 0 };
+  const bytes = new Uint8Array(end - start);
+  const file = readGrowingFile({
+    path,
+    growth: new Growth(growth),
+    start: first.compressedStart,
+    end: spans.at(-1)?.compressed.end ?? 0,
+  });
+  const range = { start: start - first.uncompressedStart, end: end - first.uncompressedStart };
+  let at = 0;
+  for await (const part of readZstdFrame({ compressed: file, uncompressed: range })) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  for (const { uncompressed, crc32: expected } of spans) {
+    if (crc32(bytes.subarray(uncompressed.start - start, uncompressed.end - start)) !== expected)
+      throw new SpandrelError('SPAN_CORRUPT', 'a decoded span does not match its checksum');
+  }
+  return split(bytes, spans);
+}
+
+function outputOf(spans: SpanRun): ByteRange {
+  return { start: spans[0]?.uncompressed.start ?? 0, end: spans.at(-1)?.uncompressed.end ?? 0 };
+}
+
+/** The bytes of each span in a buffer of its own, so that a cache can forget them one by one. */
+function split(bytes: Uint8Array<ArrayBuffer>, spans: SpanRun): TransferredResult<Uint8Array<ArrayBuffer>[]> {
+  const { start } = outputOf(spans);
+  const parts = spans.map(({ uncompressed }) =>
+    spans.length === 1 ? bytes : bytes.slice(uncompressed.start - start, uncompressed.end - start),
+  );
+  return new TransferredResult(
+    parts,
+    parts.map(({ buffer }) => buffer),
+  );
+}

@@ -1,0 +1,66 @@
+import { ok } from 'node:assert/strict';
+import { gunzipSync } from 'node:zlib';
+
+import { isSpandrelError } from '../../../src/core/errors.ts';
+import { LayerIndex } from '../../../src/ztoc/layer-index.ts';
+import type { ReadSpan } from '../../../src/ztoc/span.ts';
+import { inflateSpans } from '../../../src/ztoc/span-worker.ts';
+import type { Corpus } from '../corpus.ts';
+import type { Dice } from '../dice.ts';
+import { pickNumber, writeNumber } from '../mutators/interesting.ts';
+import type { FuzzTarget } from '../target.ts';
+import { makeIndexFile } from './index-file-target.ts';
+
+const MAX_RUNS = 6;
+const LENGTH_BYTES = 4;
+
+export const indexSpansTarget: FuzzTarget = {
+  name: 'index-spans',
+  claim: 'what a layer is read by with a damaged index is INDEX_MALFORMED, SPAN_CORRUPT, or the right bytes',
+  codes: ['INDEX_MALFORMED'],
+  testCases: 1500,
+  makeInput: makeIndexedLayer,
+  async read(input, { dice }) {
+    const layerBytes = input.readUInt32LE(input.length - LENGTH_BYTES);
+    const layer = input.subarray(0, layerBytes);
+    const index = LayerIndex.fromBytes(input.subarray(layerBytes, -LENGTH_BYTES));
+    if (index.compression !== 'gzip') return;
+    const spans = await index.readSpans({ start: 0, end: Number.POSITIVE_INFINITY });
+    const plain = gunzipSync(layer);
+    for (let count = spans.length === 0 ? 0 : MAX_RUNS; count > 0; count--) {
+      const first = dice.below(spans.length);
+      await checkRun(index, layer, plain, spans.slice(first, first + 1 + dice.few(3)));
+    }
+  },
+};
+
+async function checkRun(
+  index: LayerIndex,
+  layer: Buffer,
+  plain: Buffer,
+  spans: readonly ReadSpan[],
+): Promise<void> {
+  const [first] = spans;
+  if (first === undefined) return;
+  try {
+    const compressed = layer.subarray(first.compressed.start, spans.at(-1)?.compressed.end);
+    const packedWindow = await index.packedWindow(first);
+    const { value } = inflateSpans({ spans, compressed, bits: first.bits, packedWindow });
+    const { start } = first.uncompressed;
+    const bytes = Buffer.concat(value);
+    ok(plain.subarray(start, start + bytes.length).equals(bytes), `wrong bytes from ${start} on`);
+  } catch (error) {
+    if (!isSpandrelError(error, 'INDEX_MALFORMED', 'SPAN_CORRUPT')) throw error;
+  }
+}
+
+/** A layer, an index of it with damage, and the length of the layer. */
+function makeIndexedLayer(dice: Dice, corpus: Corpus): Buffer {
+  const { layer, indexFile } = dice.pick(corpus.indexedLayers);
+  const index = Buffer.from(indexFile);
+  // Windows have checksums of their own, in the footer.
+  if (dice.chance(0.3)) writeNumber(index, dice.below(Math.max(1, index.length - 8)), 4, pickNumber(dice));
+  const length = Buffer.alloc(LENGTH_BYTES);
+  length.writeUInt32LE(layer.length);
+  return Buffer.concat([layer, dice.chance(0.2) ? index : makeIndexFile(dice, index, corpus), length]);
+}
