@@ -130,6 +130,12 @@ describe('the house', () => {
     expect(touching.map(({ path }) => relative(ROOT, path))).toEqual([]);
   });
 
+  it('loads the AWS SDK only where it is used, not at start', () => {
+    const importing = sources.filter(({ imports }) => imports.some((name) => name.startsWith('@aws-sdk/')));
+    expect(importing.map(({ path }) => relative(SRC, path))).toEqual(['upstream/ecr-token-api.ts']);
+    expect(importing.filter(({ text }) => /from '@aws-sdk/.test(text))).toEqual([]);
+  });
+
   it('imports pako in one file', () => {
     const importing = sources.filter(({ imports }) => imports.includes('pako'));
     expect(importing.map(({ path }) => relative(SRC, path))).toEqual(['inflate/pako-engine.ts']);

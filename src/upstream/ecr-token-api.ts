@@ -33,8 +33,8 @@ const PUBLIC_REGION = 'us-east-1';
 
 /**
  * The AWS SDK for ECR or ECR Public, with its default chain of credentials: environment, shared files, web identity (IRSA), container
- * endpoint (ECS, EKS Pod Identity), instance profile. It is loaded here and not at start, which it would slow down for everybody
- * else by a third.
+ * endpoint (ECS, EKS Pod Identity), instance profile. It is loaded here, because loading it takes a tenth of a second of CPU, which those
+ * who do not use ECR would pay at start.
  */
 export async function openEcrTokenApi(options: EcrTokenOptions): Promise<EcrTokenApi> {
   const { host, endpoint } = options;

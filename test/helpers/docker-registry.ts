@@ -4,6 +4,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+import { hash } from 'bcrypt';
+
 /** Debian's docker-registry, the distribution project's server, on a free port with an empty store. */
 export class DockerRegistry implements AsyncDisposable {
   readonly host: string;
@@ -16,14 +18,18 @@ export class DockerRegistry implements AsyncDisposable {
     this.#process = child;
   }
 
-  static async start(): Promise<DockerRegistry> {
+  /** @param user the only one who may do anything; everybody without */
+  static async start(user?: { readonly name: string; readonly password: string }): Promise<DockerRegistry> {
     const folder = await mkdtemp(join(tmpdir(), 'spandrel-registry-'));
     const config = join(folder, 'config.yml');
+    const passwords = join(folder, 'htpasswd');
+    if (user !== undefined) await writeFile(passwords, `${user.name}:${await hash(user.password, 4)}\n`);
     const settings = {
       version: 0.1,
       log: { level: 'info', formatter: 'text' },
       storage: { filesystem: { rootdirectory: join(folder, 'store') } },
       http: { addr: '127.0.0.1:0' },
+      ...(user === undefined ? {} : { auth: { htpasswd: { realm: 'test', path: passwords } } }),
     };
     await writeFile(config, JSON.stringify(settings));
     const child = spawn('docker-registry', ['serve', config], { stdio: ['ignore', 'ignore', 'pipe'] });

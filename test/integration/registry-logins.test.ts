@@ -1,0 +1,61 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+import { parseDigest } from '../../src/core/digest.ts';
+import { startDemoRegistry } from '../helpers/demo-upstream.ts';
+import { DockerRegistry } from '../helpers/docker-registry.ts';
+import { openClient } from '../helpers/registry-clients.ts';
+import { runCommand } from '../helpers/run-command.ts';
+
+const USER = { name: 'puller', password: 'p@ss:word' };
+
+let stack: AsyncDisposableStack;
+let registry: DockerRegistry;
+let folder: string;
+
+beforeAll(async () => {
+  stack = new AsyncDisposableStack();
+  registry = stack.use(await DockerRegistry.start(USER));
+  folder = await mkdtemp(join(tmpdir(), 'spandrel-logins-'));
+  stack.defer(() => rm(folder, { recursive: true, force: true }));
+  const demo = stack.use(await startDemoRegistry({ scale: 0.01 }));
+  const login = ['--dest-creds', `${USER.name}:${USER.password}`, '--dest-tls-verify=false'];
+  const [from, to] = [`docker://${demo.host}/app:latest`, `docker://${registry.host}/team/app:1.0`];
+  await runCommand('skopeo', ['copy', '--insecure-policy', '--src-tls-verify=false', ...login, from, to]);
+});
+
+afterAll(() => stack.disposeAsync());
+
+/** Reads a manifest and its config, or fails. */
+async function pull(auth: object): Promise<void> {
+  await using opened = await openClient({ name: 'private', url: registry.url, auth });
+  const { bytes } = await opened.client.fetchManifest('team/app', { tag: '1.0' });
+  const manifest = JSON.parse(Buffer.from(bytes).toString()) as { config: { digest: string; size: number } };
+  expect(await opened.client.statBlob('team/app', parseDigest(manifest.config.digest))).toBe(
+    manifest.config.size,
+  );
+}
+
+describe('a real registry with users is read', () => {
+  it('by a password in a file', async () => {
+    const passwordFile = join(folder, 'password');
+    await writeFile(passwordFile, `${USER.password}\n`);
+    await pull({ kind: 'basic', username: USER.name, passwordFile });
+  });
+
+  it('by what a client of registries has left when it logged in', async () => {
+    const path = join(folder, 'config.json');
+    const login = ['--username', USER.name, '--password', USER.password, '--tls-verify=false'];
+    await runCommand('skopeo', ['login', '--authfile', path, ...login, registry.host]);
+    await pull({ kind: 'docker-config', path });
+  });
+
+  it('by nobody else', async () => {
+    const refused = { code: 'UNAUTHORIZED' };
+    await expect(pull({ kind: 'anonymous' })).rejects.toMatchObject(refused);
+    await expect(pull({ kind: 'basic', username: USER.name, password: 'x' })).rejects.toMatchObject(refused);
+  });
+});
