@@ -14,16 +14,18 @@ import { ScratchFolder } from '../scratch-folder.ts';
 const REGISTRY = { latencyMs: 20, bytesPerSecond: 25e6 };
 /** Compressed some 40 MB. */
 const LAYER_MIB = 90;
-const CLIENTS = 8;
+const CLIENTS = 4;
 const KILLS = 50;
 const SEED = 1;
-/** Some kills come after the last byte. */
-const LATEST = 1.2;
+/** Share of the image that the upstream has sent at the latest kill; above 1, when all has arrived and is being served. */
+const LATEST = 1.1;
+const POLL_MS = 2;
 /** Percentage points of the image per bar of the histogram. */
 const BAR_PERCENT = 10;
 
 interface Crash {
-  readonly killedAfterMs: number;
+  /** Share of the image that the upstream was to have sent when the process was killed. */
+  readonly moment: number;
   /** Clients that had the whole image by then. */
   readonly served: number;
   /** Shares of the image that the upstream had sent when the process was killed, and sent afterwards. */
@@ -41,31 +43,24 @@ export const crash: Scenario = {
     log('making an image');
     const image = await writeSampleImage(folder.path, { repository: 'app', layerMib: LAYER_MIB });
     await using upstream = await DemoUpstream.startWith([image], REGISTRY);
-    const burstMs = await timeBurst(upstream, image, folder, clients);
-    log(`a burst takes ${Math.round(burstMs)} ms; seed ${SEED}`);
+    log(`seed ${SEED}`);
     const random = seededRandom(SEED);
     const crashes: Crash[] = [];
     for (let kill = 0; kill < KILLS; kill++) {
-      const killedAfterMs = random() * burstMs * LATEST;
-      const crash = await crashOnce({ upstream, image, root: folder.next(), clients, killedAfterMs });
+      const moment = random() * LATEST;
+      const crash = await crashOnce({ upstream, image, root: folder.next(), clients, moment });
       crashes.push(crash);
-      log(
-        `kill ${kill + 1} of ${KILLS}, after ${Math.round(killedAfterMs)} ms: ${printShare(redone(crash))} redone`,
-      );
+      log(`kill ${kill + 1} of ${KILLS}, at ${printShare(moment)}: ${printShare(redone(crash))} redone`);
     }
     return { rows: describe(crashes, clients), charts: [drawRedone(crashes), drawKept(crashes)] };
   },
 };
 
-async function timeBurst(
-  upstream: DemoUpstream,
-  image: SampleImage,
-  folder: ScratchFolder,
-  clients: number,
-): Promise<number> {
-  await using proxy = await ProxyProcess.start({ upstreamUrl: upstream.url, root: folder.next() });
-  const pulls = await Promise.all(startPulls(proxy, image, clients));
-  return Math.max(...pulls.map(({ totalMs }) => totalMs));
+/** Until the upstream has sent so many bytes, or the clients have all they want. */
+async function waitForMoment(upstream: DemoUpstream, bytes: number, pulls: Promise<unknown>): Promise<void> {
+  let isOver = false;
+  void pulls.then(() => (isOver = true));
+  while (!isOver && (await upstream.totals()).bytesSent < bytes) await sleep(POLL_MS);
 }
 
 function startPulls(
@@ -83,13 +78,13 @@ async function crashOnce(options: {
   image: SampleImage;
   root: string;
   clients: number;
-  killedAfterMs: number;
+  moment: number;
 }): Promise<Crash> {
-  const { upstream, image, root, clients, killedAfterMs } = options;
+  const { upstream, image, root, clients, moment } = options;
   await upstream.forget();
   const first = await ProxyProcess.start({ upstreamUrl: upstream.url, root });
   const pulls = Promise.allSettled(startPulls(first, image, clients));
-  await sleep(killedAfterMs);
+  await waitForMoment(upstream, moment * image.bytes, pulls);
   await first.kill();
   const outcomes = await pulls;
   for (const outcome of outcomes) {
@@ -100,7 +95,7 @@ async function crashOnce(options: {
   await Promise.all(startPulls(second, image, 1));
   const { bytesSent } = await upstream.totals();
   return {
-    killedAfterMs,
+    moment,
     served: outcomes.filter(({ status }) => status === 'fulfilled').length,
     before: sentBefore / image.bytes,
     after: (bytesSent - sentBefore) / image.bytes,
@@ -167,16 +162,16 @@ function drawRedone(crashes: readonly Crash[]): Chart {
 }
 
 function drawKept(crashes: readonly Crash[]): Chart {
-  const sorted = crashes.toSorted((a, b) => a.killedAfterMs - b.killedAfterMs);
+  const sorted = crashes.toSorted((a, b) => a.moment - b.moment);
   const line = (name: string, measure: (crash: Crash) => number): Chart['series'][number] => ({
     name,
-    points: sorted.map((crash) => [crash.killedAfterMs, measure(crash) * 100] as const),
+    points: sorted.map((crash) => [crash.moment * 100, measure(crash) * 100] as const),
   });
   return {
     name: 'kept',
     title: 'What the upstream sent before the kill and after the restart',
     kind: 'lines',
-    x: { label: 'milliseconds from the start of the burst to the kill' },
+    x: { label: 'moment of the kill: percent of the image that the upstream had sent' },
     y: { label: 'percent of the image' },
     series: [
       line('before', ({ before }) => before),
