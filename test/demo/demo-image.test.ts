@@ -244,7 +244,7 @@ describe('the seed', () => {
     const { layers } = await generateDemoImage({ seed: 'fixed', scale });
     expect(layers.map(({ diffId }) => diffId.slice(0, 19))).toMatchInlineSnapshot(`
       [
-        "sha256:d7828bb6d8b3",
+        "sha256:a1dc46eef143",
         "sha256:cf46fd796db3",
         "sha256:c5a2add89c5c",
         "sha256:7213acbd223d",

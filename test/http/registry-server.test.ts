@@ -1,13 +1,11 @@
-import { execFileSync } from 'node:child_process';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { createServer, request as httpsRequest } from 'node:https';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import { Certificate } from '../helpers/certificate.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 
 const MANIFEST = Buffer.from('{"schemaVersion":2}');
@@ -35,40 +33,6 @@ async function start(environment: Record<string, string> = {}, upstreams?: objec
 
 async function codeOf(response: Response): Promise<[number, string | undefined]> {
   return [response.status, ((await response.json()) as { errors: { code: string }[] }).errors[0]?.code];
-}
-
-/** A key and a certificate that signs itself, for `localhost` and 127.0.0.1. */
-async function createCertificate(): Promise<{ key: string; cert: string }> {
-  const folder = await mkdtemp(join(tmpdir(), 'spandrel-tls-'));
-  stack.defer(() => rm(folder, { recursive: true, force: true }));
-  const [key, cert] = [join(folder, 'key.pem'), join(folder, 'cert.pem')];
-  const options = [
-    '-subj',
-    '/CN=localhost',
-    '-addext',
-    'subjectAltName=DNS:localhost,IP:127.0.0.1',
-    '-days',
-    '2',
-  ];
-  execFileSync(
-    'openssl',
-    [
-      'req',
-      '-x509',
-      '-newkey',
-      'ec',
-      '-pkeyopt',
-      'ec_paramgen_curve:prime256v1',
-      '-nodes',
-      '-keyout',
-      key,
-      '-out',
-      cert,
-      ...options,
-    ],
-    { stdio: 'ignore' },
-  );
-  return { key, cert };
 }
 
 describe('the registry listener', () => {
@@ -162,7 +126,7 @@ describe('the registry listener', () => {
   });
 
   it('speaks TLS, and talks to an upstream whose authority it is told', async () => {
-    const { key, cert } = await createCertificate();
+    const { key, cert } = stack.use(await Certificate.create());
     const tls = { key: await readFile(key), cert: await readFile(cert) };
     const server = createServer(tls, (request, response) => {
       response.setHeader('content-type', MANIFEST_TYPE);

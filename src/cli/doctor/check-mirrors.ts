@@ -19,10 +19,10 @@ export async function checkMirrors(
   const report = new Report('mirrors');
   if (config.oldMirrors.length > 0) checkOldMirrors(report, config);
   const folders = [...new Set([...config.configPaths, ...config.transferConfigPaths])];
-  const registries: string[] = [];
+  const led: string[] = [];
   for (const folder of folders) {
     for (const name of await files.list(folder)) {
-      if (await checkHosts(report, files, join(folder, name, 'hosts.toml'), proxy)) registries.push(name);
+      if (await checkHosts(report, files, join(folder, name, 'hosts.toml'), proxy)) led.push(name);
     }
   }
   if (config.configPaths.length === 0) {
@@ -31,6 +31,8 @@ export async function checkMirrors(
       'to mirror registries: set config_path = "/etc/containerd/certs.d" in the registry section, and restart containerd',
     );
   }
+  // The file for the proxy's own name only says how to speak to it.
+  const registries = led.filter((name) => name !== proxy.host && name !== proxy.host.replace(':', '_') + '_');
   if (registries.length === 0) {
     report.note(
       `no hosts.toml leads to ${proxy.origin}: only images whose names begin with ${proxy.host}/ come through the proxy`,

@@ -1,0 +1,70 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { runCommand } from './run-command.ts';
+
+/** What needs devices or other machines, and CRI, which ctr does not use. */
+const UNUSED = [
+  'grpc.v1.cri',
+  'internal.v1.opt',
+  'snapshotter.v1.btrfs',
+  'snapshotter.v1.devmapper',
+  'snapshotter.v1.zfs',
+];
+
+/** Debian's containerd with an empty store of its own; nothing of the machine's is touched. Needs root. */
+export class ContainerdDaemon implements AsyncDisposable {
+  readonly #folder: string;
+  readonly #child: ChildProcess;
+
+  private constructor(folder: string, child: ChildProcess) {
+    this.#folder = folder;
+    this.#child = child;
+  }
+
+  static async start(): Promise<ContainerdDaemon> {
+    const folder = await mkdtemp(join(tmpdir(), 'spandrel-containerd-'));
+    const config = [
+      'version = 2',
+      `root = "${folder}/root"`,
+      `state = "${folder}/state"`,
+      `disabled_plugins = ${JSON.stringify(UNUSED.map((name) => `io.containerd.${name}`))}`,
+      `[grpc]\naddress = "${folder}/ctd.sock"`,
+      `[ttrpc]\naddress = "${folder}/ctd.ttrpc"`,
+    ];
+    await writeFile(join(folder, 'config.toml'), config.join('\n'));
+    const child = spawn('containerd', ['--config', join(folder, 'config.toml')], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    let log = '';
+    for await (const chunk of child.stderr.iterator({ destroyOnReturn: false })) {
+      log += String(chunk);
+      if (!log.includes('containerd successfully booted')) continue;
+      // It must be able to go on logging.
+      child.stderr.resume();
+      return new ContainerdDaemon(folder, child);
+    }
+    throw new Error(`containerd did not start:\n${log}`);
+  }
+
+  /** Output of `ctr`. */
+  async ctr(...args: readonly string[]): Promise<string> {
+    return (await runCommand('ctr', ['--address', join(this.#folder, 'ctd.sock'), ...args])).toString();
+  }
+
+  /** Fetch and unpack an image. @returns the digest that its name was resolved to */
+  async pull(image: string, ...flags: readonly string[]): Promise<string> {
+    await this.ctr('images', 'pull', '--snapshotter', 'native', ...flags, image);
+    const line = (await this.ctr('images', 'ls')).split('\n').find((text) => text.startsWith(`${image} `));
+    return /sha256:[0-9a-f]{64}/.exec(line?.slice(image.length) ?? '')?.[0] ?? '';
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#child.kill('SIGKILL');
+    if (this.#child.exitCode === null && this.#child.signalCode === null) await once(this.#child, 'exit');
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,210 @@
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+import type { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import { Certificate } from '../helpers/certificate.ts';
+import { ContainerdDaemon } from '../helpers/containerd-daemon.ts';
+import { startDemoRegistry } from '../helpers/demo-upstream.ts';
+import { runCommand } from '../helpers/run-command.ts';
+import { RunningApp } from '../helpers/running-app.ts';
+
+const EXAMPLES = resolve(import.meta.dirname, '../../config/examples');
+const ECR = '123456789012.dkr.ecr.eu-central-1.amazonaws.com';
+
+let stack: AsyncDisposableStack;
+let upstream: DemoRegistry;
+let app: RunningApp;
+/** `host:port` */
+let proxy: string;
+let scratch: string;
+/** What the registry has under the tag. */
+let original: string;
+
+beforeAll(async () => {
+  stack = new AsyncDisposableStack();
+  const demo = stack.use(await startDemoRegistry({ scale: 0.1 }));
+  upstream = demo;
+  original = demo.image.digest;
+  await demo.addImage('library/app', demo.image);
+  app = stack.use(await startProxy());
+  proxy = new URL(app.url).host;
+  scratch = await mkdtemp(join(tmpdir(), 'spandrel-clients-'));
+  stack.defer(() => rm(scratch, { recursive: true, force: true }));
+});
+
+afterAll(() => stack.disposeAsync());
+
+function startProxy(environment: Record<string, string> = {}): Promise<RunningApp> {
+  return RunningApp.start({
+    upstreams: [
+      { name: 'hub', host: 'docker.io', url: upstream.url, default: true },
+      { name: 'ecr', host: ECR, url: upstream.url },
+    ],
+    environment: { SPANDREL_INDEX_MIN_LAYER_BYTES: '0', ...environment },
+  });
+}
+
+/** An example of `config/examples`, pasted: with this proxy in it. @returns where it is */
+async function paste(name: string, as: string): Promise<string> {
+  const text = await readFile(join(EXAMPLES, name), 'utf8');
+  await mkdir(join(scratch, as, '..'), { recursive: true });
+  await writeFile(join(scratch, as), text.replaceAll('proxy.internal:5000', proxy));
+  return join(scratch, as);
+}
+
+/** A program with a registries.conf of its own; skopeo takes it by an option only. */
+async function withRegistries(command: string, ...args: string[]): Promise<string> {
+  const file = await paste('registries.conf', 'registries.conf');
+  const option = command === 'skopeo' ? ['--registries-conf', file] : [];
+  const run = [`CONTAINERS_REGISTRIES_CONF=${file}`, command, ...option, ...args];
+  return (await runCommand('env', run)).toString().trim();
+}
+
+/** Check that skopeo's folder has every blob of the image, byte for byte. */
+async function compareWithUpstream(folder: string): Promise<void> {
+  const files = (await readdir(folder)).filter((name) => /^[0-9a-f]{64}$/.test(name));
+  expect(files.length).toBeGreaterThan(5);
+  for (const name of files)
+    expect(
+      (await readFile(join(folder, name))).equals(upstream.content.blob('app', `sha256:${name}`).bytes),
+    ).toBe(true);
+}
+
+/** Requests that the upstream has seen since the last call: nothing else can have answered the client. */
+function askedUpstream(): number {
+  const count = upstream.requests.entries.length;
+  upstream.requests.clear();
+  return count;
+}
+
+const SKOPEO = ['copy', '--insecure-policy', '--quiet'];
+
+describe('skopeo', () => {
+  it.each([
+    ['the path prefix', () => `${proxy}/hub/app:latest`],
+    ['the name of the registry in the path', () => `${proxy}/${ECR}/app:latest`],
+    ['the default upstream at the root', () => `${proxy}/app:latest`],
+    ['registries.conf, under its own name', () => 'docker.io/library/app:latest'],
+  ])('pulls by %s', async (what, image) => {
+    const folder = join(scratch, what.replaceAll(/\W/g, '-'));
+    await withRegistries('skopeo', ...SKOPEO, `docker://${image()}`, `dir:${folder}`);
+    await compareWithUpstream(folder);
+  });
+
+  it('pulls by a name that DNS leads to the proxy, with TLS', async () => {
+    await using certificate = await Certificate.create(ECR);
+    await using secure = await startProxy({
+      SPANDREL_LISTEN_TLS_CERT: certificate.cert,
+      SPANDREL_LISTEN_TLS_KEY: certificate.key,
+      SPANDREL_UPSTREAMS: JSON.stringify([
+        { name: 'hub', host: 'docker.io', url: 'http://127.0.0.1:9', default: true },
+        { name: 'ecr', host: ECR, hostnames: [ECR], url: upstream.url },
+      ]),
+    });
+    await writeFile(join(scratch, 'etc-hosts'), `127.0.0.1 localhost ${ECR}\n`);
+    await mkdir(join(scratch, 'certs'), { recursive: true });
+    await writeFile(join(scratch, 'certs/ca.crt'), await readFile(certificate.cert));
+    const folder = join(scratch, 'by-dns');
+    const image = `docker://${ECR}:${new URL(secure.url).port}/app:latest`;
+    // /etc/hosts of this command alone.
+    const script = 'mount --bind "$0" /etc/hosts && exec "$@"';
+    const copy = ['skopeo', ...SKOPEO, '--src-cert-dir', join(scratch, 'certs'), image, `dir:${folder}`];
+    await runCommand('unshare', ['--mount', 'sh', '-c', script, join(scratch, 'etc-hosts'), ...copy]);
+    await compareWithUpstream(folder);
+  });
+
+  it('is refused a registry that is not configured', async () => {
+    await expect(withRegistries('skopeo', 'inspect', `docker://${proxy}/quay.io/team/app:1`)).rejects.toThrow(
+      /manifest unknown|name unknown|not found|no such/i,
+    );
+  });
+
+  it('cannot push', async () => {
+    const push = [
+      'skopeo',
+      ...SKOPEO,
+      `docker://${proxy}/hub/app:latest`,
+      `docker://${proxy}/hub/new:1`,
+    ] as const;
+    await expect(withRegistries(...push)).rejects.toThrow(/unsupported|read-only|405/i);
+  });
+});
+
+describe.each(['podman', 'buildah'])('%s', (command) => {
+  it.each([
+    ['the path prefix', () => `${proxy}/hub/app:latest`],
+    ['registries.conf, under its own name', () => 'docker.io/library/app:latest'],
+  ])('pulls and unpacks by %s what it gets from the registry itself', async (_what, image) => {
+    // podman refuses a run root of more than 50 characters.
+    const root = await mkdtemp(join(tmpdir(), 'sp-'));
+    stack.defer(() => rm(root, { recursive: true, force: true }));
+    const run = (...args: string[]): Promise<string> =>
+      withRegistries(
+        command,
+        '--root',
+        `${root}/s`,
+        '--runroot',
+        `${root}/r`,
+        '--storage-driver',
+        'vfs',
+        ...args,
+      );
+    askedUpstream();
+    await run('pull', '--quiet', image());
+    expect(askedUpstream()).toBeGreaterThan(0);
+    await run('pull', '--quiet', '--tls-verify=false', `${upstream.host}/app:latest`);
+    const name = command === 'podman' ? 'Repository' : 'Name';
+    const list = await run('images', '--digests', '--format', `{{.${name}}} {{.Digest}} {{.ID}}`);
+    const images = list.split('\n').map((line) => line.split(/\s+/));
+    expect(images.map(([repository]) => repository).toSorted(byText)).toEqual(
+      [image().replace(':latest', ''), `${upstream.host}/app`].toSorted(byText),
+    );
+    expect(images[0]?.slice(1)).toEqual(images[1]?.slice(1));
+  });
+});
+
+function byText(a: string | undefined, b: string | undefined): number {
+  return (a ?? '') < (b ?? '') ? -1 : 1;
+}
+
+describe('containerd 1.6', () => {
+  it('pulls by hosts.toml under its own name, tag and digest, and gets the form for mirrors', async () => {
+    await using containerd = await ContainerdDaemon.start();
+    await paste('containerd-hosts.toml', 'hosts/docker.io/hosts.toml');
+    const flags = ['--hosts-dir', join(scratch, 'hosts')];
+    const served = await containerd.pull('docker.io/library/app:latest', ...flags);
+    expect(served).not.toBe(original);
+    const index = JSON.parse(await containerd.ctr('content', 'get', served)) as {
+      manifests: { artifactType?: string }[];
+    };
+    expect(index.manifests.map(({ artifactType }) => artifactType)).toContain(
+      'application/vnd.amazon.soci.index.v2+json',
+    );
+    expect(await containerd.pull(`docker.io/library/app@${original}`, ...flags)).toBe(original);
+  });
+
+  it('pulls by the name of the proxy, over plain HTTP by hosts.toml', async () => {
+    await using containerd = await ContainerdDaemon.start();
+    await paste('containerd-hosts-proxy.toml', `hosts/${proxy}/hosts.toml`);
+    const image = `${proxy}/hub/app`;
+    const flags = ['--hosts-dir', join(scratch, 'hosts')];
+    expect(await containerd.pull(`${image}:latest`, ...flags)).toMatch(/^sha256:/);
+    expect(await containerd.pull(`${image}@${original}`, ...flags)).toBe(original);
+  });
+
+  it('is refused a registry that is not configured, which hosts.toml leads to the proxy', async () => {
+    await using containerd = await ContainerdDaemon.start();
+    await paste('containerd-hosts.toml', 'hosts/quay.io/hosts.toml');
+    const file = join(scratch, 'hosts/quay.io/hosts.toml');
+    await writeFile(
+      file,
+      (await readFile(file, 'utf8')).replace(/^server.*$/m, 'server = "http://127.0.0.1:9"'),
+    );
+    await expect(
+      containerd.pull('quay.io/team/app:1', '--hosts-dir', join(scratch, 'hosts')),
+    ).rejects.toThrow(/403|refused/);
+  });
+});
