@@ -49,7 +49,7 @@ async function checkLazyNode(config: ContainerdConfig): Promise<Finding[]> {
 const CONTAINERD = '/etc/containerd/config.toml';
 const SNAPSHOTTER = '/etc/soci-snapshotter-grpc/config.toml';
 
-describe('config/examples', () => {
+describe('config/examples of clients', () => {
   it.each(['containerd-config-v2.toml', 'containerd-config-v3.toml'])(
     'make a lazy node with %s, by the name of the proxy and as a mirror',
     async (config) => {
