@@ -1,5 +1,4 @@
 import { readFile } from 'node:fs/promises';
-import { arch } from 'node:os';
 import { extname, join } from 'node:path';
 
 import { BlobStore } from './blobs/blob-store.ts';
@@ -7,8 +6,7 @@ import { DigestFiles } from './blobs/digest-files.ts';
 import { MemoryCache } from './cache/memory-cache.ts';
 import { RedisCache } from './cache/redis-cache.ts';
 import { TieredCache } from './cache/tiered-cache.ts';
-import type { Config } from './config/schema.ts';
-import { containerPlatform } from './core/platform.ts';
+import type { Config, ConfigPath } from './config/schema.ts';
 import { AccessGate } from './http/access/access-gate.ts';
 import { createAccessRules } from './http/access/create-access-rules.ts';
 import { AdminGuard, isLoopback } from './http/access/admin-guard.ts';
@@ -43,6 +41,7 @@ import { LayerReader } from './spans/layer-reader.ts';
 import { ReadAhead } from './spans/read-ahead.ts';
 import { SpanFetcher } from './spans/span-fetcher.ts';
 import { ZtocStore } from './spans/ztoc-store.ts';
+import { generalPolicy, LiveSettings } from './live-settings.ts';
 import type { Logger } from './telemetry/logger.ts';
 import { Metrics } from './telemetry/metrics.ts';
 import { createUpstreams } from './upstream/upstreams.ts';
@@ -50,6 +49,8 @@ import { createUpstreams } from './upstream/upstreams.ts';
 export interface App extends AsyncDisposable {
   /** Start both listeners; resolves to the addresses they got. */
   listen(): Promise<{ registryUrl: string; adminUrl: string }>;
+  /** As {@link LiveSettings.replace}. */
+  reload(config: Config): Promise<readonly ConfigPath[]>;
   readonly metrics: Metrics;
 }
 
@@ -167,7 +168,7 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     metrics,
     logger,
   });
-  const policies = createPolicies(config);
+  const policies = new IndexPolicies(generalPolicy(config), config.index.rules ?? []);
   const layers = new Layers({ access, blobs, indexes, knownLayers, pushed, policies, logger });
   const indexer = new SociIndexer({
     access,
@@ -239,11 +240,16 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     accepting: () => !stopping,
   });
 
-  const connections = [registry, admin].map(({ server }) => new Connections(server, config.limits));
+  const connections = {
+    listen: new Connections(registry.server, config.limits),
+    admin: new Connections(admin.server, config.limits),
+  };
+  const live = new LiveSettings(config, { gate, guard, policies, connections, metrics, logger });
 
   const owned = opening.move();
   return {
     metrics,
+    reload: (next) => live.replace(next),
     async listen() {
       const registryUrl = await registry.listen({ host: config.listen.host, port: config.listen.port });
       if (
@@ -261,22 +267,14 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     async [Symbol.asyncDispose]() {
       stopping = true;
       // Stop accepting first; answers under way end or are cut when the grace is over.
-      const cut = setTimeout(() => connections[0]?.destroyAll(), config.shutdown.graceMs);
+      const cut = setTimeout(() => connections.listen.destroyAll(), live.config.shutdown.graceMs);
       await registry.close();
       clearTimeout(cut);
       await owned.disposeAsync();
-      connections[1]?.destroyAll();
+      connections.admin.destroyAll();
       await admin.close();
     },
   };
-}
-
-/** Without a list of platforms the nodes are taken to be like the machine that the proxy runs on. */
-function createPolicies({ index }: Config): IndexPolicies {
-  const { v1, v2, v2Form, minLayerBytes, holdMs, lazyClients } = index;
-  const platforms = index.platforms ?? [containerPlatform(arch())];
-  const general = { v1, v2, v2Form, minLayerBytes, platforms, holdMs, lazyClients };
-  return new IndexPolicies(general, index.rules ?? []);
 }
 
 async function openRedis(config: Config, metrics: Metrics, logger: Logger): Promise<RedisCache | undefined> {

@@ -109,6 +109,11 @@ export class BlobStore implements AsyncDisposable {
       yield { digest, sizeBytes, state: partialPath === undefined ? 'complete' : 'partial' };
   }
 
+  /** Whether a file can be written where blobs arrive; tries it. */
+  isWritable(): Promise<boolean> {
+    return this.#layout.isWritable();
+  }
+
   usage(): { readonly bytes: number; readonly maxBytes: number; readonly blobs: number } {
     const { usedBytes, count } = this.#room.budget;
     return { bytes: usedBytes, maxBytes: this.#options.maxBytes, blobs: count };

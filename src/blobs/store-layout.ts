@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { type Dirent, readdirSync, statSync } from 'node:fs';
-import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 import { type Digest, digestAlgorithm, digestHex, isDigest } from '../core/digest.ts';
@@ -30,6 +30,19 @@ export class StoreLayout {
 
   constructor(root: string) {
     this.#root = root;
+  }
+
+  /** True if a file can be written where blobs arrive. Full disks show: the file has a byte. */
+  async isWritable(): Promise<boolean> {
+    const path = join(this.#root, 'partial', `probe-${randomUUID()}.tmp`);
+    try {
+      await writeFile(path, '1');
+      await rm(path);
+      return true;
+    } catch {
+      // Whatever it is, nothing can be stored; what is stored next says more.
+      return false;
+    }
   }
 
   blobPath(digest: Digest): string {

@@ -5,9 +5,13 @@ import { createApp } from '../app.ts';
 import { parseConfig } from '../config/parse-config.ts';
 import type { Config } from '../config/schema.ts';
 import { SpandrelError } from '../core/errors.ts';
-import { createLogger } from '../telemetry/logger.ts';
+import { createLogger, type Logger } from '../telemetry/logger.ts';
+import { ConfigReload } from './config-reload.ts';
+import { warnOfOpenFiles } from './secret-files.ts';
 
 const DEFAULT_FILE = 'config/spandrel.yaml';
+/** EX_SOFTWARE of sysexits.h. */
+const DEFECT_STATUS = 70;
 
 /** `spandrel serve`: run the proxy until it is told to stop. */
 export async function serve(args: string[]): Promise<number> {
@@ -20,7 +24,14 @@ export async function serve(args: string[]): Promise<number> {
   const config = isDemo
     ? stack.use(await (await import('./embedded-demo.ts')).startEmbeddedDemo(given)).config
     : given;
+  endOnDefects(logger);
+  await warnOfOpenFiles(given, values.config ?? DEFAULT_FILE, logger);
   const app = stack.use(await createApp(config, logger));
+  const read = async (): Promise<Config> => ({
+    ...(await readConfig(values.config)),
+    ...(isDemo ? { upstreams: config.upstreams } : {}),
+  });
+  stack.use(new ConfigReload({ app, logger, file: values.config ?? DEFAULT_FILE, read }, config));
   const { registryUrl, adminUrl } = await app.listen();
   logger.info({ config }, 'started');
   process.stderr.write(`spandrel: registry and span API at ${registryUrl}, operations at ${adminUrl}\n`);
@@ -47,6 +58,14 @@ async function readConfigFile(file: string | undefined): Promise<string> {
       { cause: error },
     );
   }
+}
+
+/** What nobody has caught leaves the process in an unknown state: it says why, and ends. The next start finds a clean store. */
+function endOnDefects(logger: Logger): void {
+  process.on('uncaughtException', (error, origin) => {
+    logger.fatal({ err: error, origin }, 'a defect: the process ends');
+    process.exit(DEFECT_STATUS);
+  });
 }
 
 function stopSignal(): Promise<NodeJS.Signals> {

@@ -50,12 +50,12 @@ export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
   server.get('/readyz', async (_request, reply) => {
     const checks = {
       accepting: deps.accepting(),
+      store: await deps.blobs.isWritable(),
       // Redis is an accelerator: without it the proxy is slower, but ready.
       redis: deps.redis === undefined ? 'off' : deps.redis.ready ? 'ready' : 'lost',
     };
-    return reply
-      .code(checks.accepting ? 200 : 503)
-      .send({ status: checks.accepting ? 'ready' : 'stopping', checks });
+    const status = !checks.accepting ? 'stopping' : checks.store ? 'ready' : 'failing';
+    return reply.code(status === 'ready' ? 200 : 503).send({ status, checks });
   });
   server.get('/metrics', async (_request, reply) => {
     const { contentType, text } = await deps.metrics.print();

@@ -17,12 +17,18 @@ export interface IndexPolicy {
 
 /** The policy of each repository: the general one, changed by all rules that apply, the first of them the strongest. */
 export class IndexPolicies {
-  readonly #general: IndexPolicy;
-  readonly #rules: readonly { readonly rule: IndexRule; readonly pattern: RegExp }[];
+  #general: IndexPolicy;
+  #rules: readonly { readonly rule: IndexRule; readonly pattern: RegExp }[];
 
   constructor(general: IndexPolicy, rules: readonly IndexRule[]) {
     this.#general = general;
-    this.#rules = rules.map((rule) => ({ rule, pattern: parsePattern(rule.repository ?? '**') }));
+    this.#rules = rules.map(withPattern);
+  }
+
+  /** For requests that come from now on. */
+  replace(general: IndexPolicy, rules: readonly IndexRule[]): void {
+    this.#general = general;
+    this.#rules = rules.map(withPattern);
   }
 
   of({ client, repository }: Target): IndexPolicy {
@@ -32,6 +38,10 @@ export class IndexPolicies {
     );
     return applying.reduceRight((policy, { rule }) => applyRule(policy, rule), this.#general);
   }
+}
+
+function withPattern(rule: IndexRule): { rule: IndexRule; pattern: RegExp } {
+  return { rule, pattern: parsePattern(rule.repository ?? '**') };
 }
 
 function applyRule(policy: IndexPolicy, rule: IndexRule): IndexPolicy {

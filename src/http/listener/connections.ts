@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 
 import type { NodeServer } from './create-server.ts';
+import { contextOptions, type TlsMaterial } from './tls-material.ts';
 
 export interface ConnectionLimits {
   readonly maxConnections: number;
@@ -25,6 +26,12 @@ export class Connections {
   replaceLimits({ maxConnections, maxConnectionsPerAddress }: ConnectionLimits): void {
     this.#server.maxConnections = maxConnections;
     this.#maxPerAddress = maxConnectionsPerAddress;
+  }
+
+  /** For handshakes that come from now on. */
+  replaceTls(tls: TlsMaterial | undefined): void {
+    if (tls !== undefined && 'setSecureContext' in this.#server)
+      this.#server.setSecureContext(contextOptions(tls));
   }
 
   destroyAll(): void {

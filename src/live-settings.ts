@@ -1,0 +1,120 @@
+import { arch } from 'node:os';
+
+import { type Config, CONFIG_KEYS, type ConfigPath } from './config/schema.ts';
+import { SpandrelError } from './core/errors.ts';
+import { containerPlatform } from './core/platform.ts';
+import { Secret } from './core/secret.ts';
+import type { AccessGate } from './http/access/access-gate.ts';
+import type { AdminGuard } from './http/access/admin-guard.ts';
+import { readAdminToken } from './http/access/admin-token.ts';
+import { createAccessRules } from './http/access/create-access-rules.ts';
+import type { Connections } from './http/listener/connections.ts';
+import { readTlsMaterial } from './http/listener/tls-material.ts';
+import type { IndexPolicies, IndexPolicy } from './images/index-policy.ts';
+import type { Logger } from './telemetry/logger.ts';
+import type { Metrics } from './telemetry/metrics.ts';
+
+export interface LiveSettingsDeps {
+  readonly gate: AccessGate;
+  readonly guard: AdminGuard;
+  readonly policies: IndexPolicies;
+  readonly connections: { readonly listen: Connections; readonly admin: Connections };
+  readonly metrics: Metrics;
+  readonly logger: Logger;
+}
+
+/** Keys, by their beginnings, that a running proxy takes over; all others need a restart. */
+const LIVE_KEYS = [
+  'listen.tls.',
+  'admin.tls.',
+  'admin.token',
+  'index.v1',
+  'index.v2',
+  'index.minLayerBytes',
+  'index.platforms',
+  'index.holdMs',
+  'index.lazyClients',
+  'index.rules',
+  'access.kind',
+  'access.htpasswdFile',
+  'access.challenge',
+  'access.verdictSeconds',
+  'access.staleSeconds',
+  'access.cidrs',
+  'limits.requestsPerSecond',
+  'limits.maxConnections',
+  'shutdown.',
+  'log.level',
+];
+
+/** The part of the configuration that can be exchanged while the proxy runs, with the files that it names. */
+export class LiveSettings {
+  readonly #deps: LiveSettingsDeps;
+  #config: Config;
+
+  constructor(config: Config, deps: LiveSettingsDeps) {
+    this.#config = config;
+    this.#deps = deps;
+  }
+
+  /** As given at the start, or taken over since. */
+  get config(): Config {
+    return this.#config;
+  }
+
+  /**
+   * Take over what can be, all of it or nothing; files are read again even if their names have not changed. Connections stay.
+   * @returns the changed keys that need a restart
+   * @throws SpandrelError CONFIG_INVALID; everything is as before then
+   */
+  async replace(next: Config): Promise<readonly ConfigPath[]> {
+    const { gate, guard, policies, connections, metrics, logger } = this.#deps;
+    const changed = changedKeys(this.#config, next);
+    for (const listener of ['listen', 'admin'] as const) {
+      if ((this.#config[listener].tls.cert === undefined) !== (next[listener].tls.cert === undefined))
+        throw new SpandrelError('CONFIG_INVALID', `${listener}.tls: turning TLS on or off needs a restart`);
+    }
+    const rules = await createAccessRules(next, metrics);
+    const token = await readAdminToken(next.admin);
+    const tls = {
+      listen: await readTlsMaterial('listen', next.listen.tls),
+      admin: await readTlsMaterial('admin', next.admin.tls),
+    };
+    for (const listener of ['listen', 'admin'] as const) {
+      connections[listener].replaceLimits(next.limits);
+      connections[listener].replaceTls(tls[listener]);
+    }
+    gate.replace(rules);
+    guard.replaceToken(token);
+    policies.replace(generalPolicy(next), next.index.rules ?? []);
+    logger.level = next.log.level;
+    this.#config = next;
+    return changed.filter((path) => !LIVE_KEYS.some((key) => path.startsWith(key)));
+  }
+}
+
+/** Without a list of platforms the nodes are taken to be like the machine that the proxy runs on. */
+export function generalPolicy({ index }: Config): IndexPolicy {
+  const { v1, v2, v2Form, minLayerBytes, holdMs, lazyClients } = index;
+  const platforms = index.platforms ?? [containerPlatform(arch())];
+  return { v1, v2, v2Form, minLayerBytes, platforms, holdMs, lazyClients };
+}
+
+function changedKeys(before: Config, after: Config): ConfigPath[] {
+  return (Object.keys(CONFIG_KEYS) as ConfigPath[]).filter(
+    (path) => fingerprint(before, path) !== fingerprint(after, path),
+  );
+}
+
+/** Equal for equal values; secrets count with what they hide, so it is for comparing only. */
+function fingerprint(config: Config, path: string): string | undefined {
+  let value: unknown = config;
+  for (const name of path.split('.')) value = (value as Record<string, unknown>)[name];
+  return JSON.stringify(
+    { value },
+    function replace(this: Record<string, unknown>, name: string, shown: unknown) {
+      const raw = this[name];
+      return raw instanceof Secret ? raw.reveal() : shown;
+    },
+  );
+}
