@@ -92,8 +92,8 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
   const fill = { ...config.fill, stallTimeoutMs: config.upstream.stallTimeoutMs };
   const blobs = opening.use(await BlobStore.open({ root, maxBytes, fill, metrics, logger }));
   const ztocs = new ZtocStore(new DigestFiles(join(root, 'indexes', 'ztocs')));
-  const manifestStore = new ManifestStore(new DigestFiles(join(root, 'manifests')));
-  const tags = new DigestFiles(join(root, 'tags'));
+  const manifestStore = new ManifestStore(new DigestFiles(join(root, 'manifests'), { durable: false }));
+  const tags = new DigestFiles(join(root, 'tags'), { durable: false });
 
   // Two pools, so that a read never waits behind a build.
   const workers = (name: string): URL =>

@@ -57,6 +57,9 @@ interface LeftOver {
   readonly pieces: readonly StoredPiece[];
 }
 
+/** Parts of a blob that are smaller cost more requests than they save time. */
+const MIN_CHUNK_BYTES = 1024 * 1024;
+const CHUNK_ALIGNMENT_BYTES = 64 * 1024;
 const STALL_TIMEOUT_MS = 30_000;
 const MAX_BLOBS = 256;
 const MAX_WAITING = 1000;
@@ -173,9 +176,10 @@ export class BlobFills implements AsyncDisposable {
   ): Promise<RunningFill> {
     const { digest, mustComplete } = request;
     const { layout, room, digests, buffers, metrics, logger, settings } = this.#deps;
-    const { parallel, chunkBytes, stallTimeoutMs = STALL_TIMEOUT_MS } = settings;
+    const { parallel, stallTimeoutMs = STALL_TIMEOUT_MS } = settings;
     // A small blob of known size needs no ranges; for the others the first answer tells whether there are any.
     const { sizeBytes: knownBytes, askFirst } = request;
+    const chunkBytes = planChunkBytes(left?.sizeBytes ?? knownBytes, settings);
     const needsFirst =
       left === undefined &&
       (knownBytes === undefined || askFirst || (mustComplete && knownBytes > chunkBytes));
@@ -240,4 +244,11 @@ export class BlobFills implements AsyncDisposable {
     await Promise.allSettled(this.#underWay);
     await Promise.allSettled(Array.from(this.#running.values(), ({ done }) => done));
   }
+}
+
+/** A blob of a few chunks is cut into as many as may be fetched at the same time: each connection brings its share. */
+function planChunkBytes(sizeBytes: number | undefined, { parallel, chunkBytes }: FillSettings): number {
+  if (sizeBytes === undefined) return chunkBytes;
+  const share = Math.ceil(sizeBytes / parallel / CHUNK_ALIGNMENT_BYTES) * CHUNK_ALIGNMENT_BYTES;
+  return Math.min(chunkBytes, Math.max(share, MIN_CHUNK_BYTES));
 }

@@ -10,10 +10,16 @@ import { type Digest, digestAlgorithm, digestHex } from '../core/digest.ts';
  */
 export class DigestFiles {
   readonly #folder: string;
+  readonly #isDurable: boolean;
   #temporaryFolder: Promise<string> | undefined;
 
-  constructor(folder: string) {
+  /**
+   * @param options.durable false: a write does not wait for the disk, and a power failure may leave less than was written, for those
+   * who check what they read
+   */
+  constructor(folder: string, options: { readonly durable?: boolean } = {}) {
     this.#folder = folder;
+    this.#isDurable = options.durable ?? true;
   }
 
   path(digest: Digest): string {
@@ -47,7 +53,7 @@ export class DigestFiles {
       const file = await open(temporary, 'wx');
       try {
         await file.writeFile(bytes);
-        await file.sync();
+        if (this.#isDurable) await file.sync();
       } finally {
         await file.close();
       }

@@ -70,6 +70,11 @@ export class Fill {
     return this.#chunks.heldBytes;
   }
 
+  /** All bytes are there, and the digest is right. */
+  get isVerified(): boolean {
+    return this.#isVerified;
+  }
+
   get mustComplete(): boolean {
     return this.#mustComplete;
   }
@@ -120,7 +125,7 @@ export class Fill {
     this.#fetches.stop(error);
   }
 
-  /** The blob is in its place: readers get its end. */
+  /** The digest is right: readers get the blob's end. */
   complete(): void {
     this.growth.finish('complete');
     this.#demands.announce();

@@ -81,8 +81,10 @@ export class LazyImages {
     const form = policy.v2Form ?? (request.isMirrored ? 'mirror' : 'lean');
     if (!policy.v2 || !acceptsOci(request.accept)) return original;
     try {
-      const planning = this.#plan(target, original, policy);
       const isLazy = policy.lazyClients.some((start) => request.userAgent.startsWith(start));
+      const planning = isLazy
+        ? this.#plan(target, original, policy)
+        : this.#planIfIndexed(target, original, policy);
       const work = isLazy ? this.#start(target, planning) : undefined;
       const plan = await waitFor(planning, signal);
       if (plan.images.length === 0) return original;
@@ -183,6 +185,15 @@ export class LazyImages {
       return pushed.includes(true) ? { original, images: [] } : plan;
     };
     return this.#plans.get(`${targetKey(target)} ${original.digest}`, make);
+  }
+
+  /** What is not indexed is answered as it is: whether its publisher has pushed an index need not be known for that. */
+  async #planIfIndexed(target: Target, original: StoredManifest, policy: IndexPolicy): Promise<Plan> {
+    const { images } = await this.#makePlan(target, original, policy);
+    const settled = await Promise.all(
+      images.map(({ manifest }) => this.#deps.indexer.isSettled(target, manifest)),
+    );
+    return settled.includes(false) ? { original, images: [] } : this.#plan(target, original, policy);
   }
 
   async #makePlan(target: Target, original: StoredManifest, policy: IndexPolicy): Promise<Plan> {

@@ -157,6 +157,7 @@ describe('what a fill leaves', () => {
       {
         await using handle = await store.openBlob(digestOf(blob), source, { sizeBytes: blob.byteLength });
         expect((await readWhole(handle)).equals(blob)).toBe(true);
+        await handle.completed();
       }
       expect(source.bytesSent).toBeLessThanOrEqual(blob.byteLength);
       expect(await partialNames()).toEqual([]);

@@ -107,7 +107,12 @@ function startApp(): Promise<RunningApp> {
 }
 
 async function getJson<T>(url: string): Promise<T> {
-  const response = await fetch(url);
+  let response = await fetch(url);
+  // An index that is being built is asked for again, as nodes do; each answer takes its time.
+  while (response.status === 503) {
+    await response.arrayBuffer();
+    response = await fetch(url);
+  }
   expect(response.status).toBe(200);
   return (await response.json()) as T;
 }
