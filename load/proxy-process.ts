@@ -83,6 +83,13 @@ export class ProxyProcess implements Peer {
       await fetch(`${this.#adminUrl}/api/v1/blobs/${digest}`, { method: 'DELETE' });
   }
 
+  /** Value of a metric by its full name with labels; 0 if it has not been touched. */
+  async metric(name: string): Promise<number> {
+    const metrics = await (await fetch(`${this.#adminUrl}/metrics`)).text();
+    const line = metrics.split('\n').find((candidate) => candidate.startsWith(`${name} `));
+    return line === undefined ? 0 : Number(line.slice(name.length + 1));
+  }
+
   /** What the process has used, as columns of a report. */
   async describe(): Promise<ReportRow> {
     const lag = (await this.metrics())('nodejs_eventloop_lag_p99_seconds');

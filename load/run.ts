@@ -10,9 +10,10 @@ import { inflate } from './scenarios/inflate.ts';
 import { lazy } from './scenarios/lazy.ts';
 import { parallel } from './scenarios/parallel.ts';
 import { soak } from './scenarios/soak.ts';
+import { span } from './scenarios/span.ts';
 import { warm } from './scenarios/warm.ts';
 
-const SCENARIOS: readonly Scenario[] = [burst, parallel, warm, crash, soak, lazy, inflate];
+const SCENARIOS: readonly Scenario[] = [burst, parallel, warm, span, crash, soak, lazy, inflate];
 const INSTALLER = new URL('../scripts/install-tools.mjs', import.meta.url).pathname;
 
 const { values, positionals } = parseArgs({

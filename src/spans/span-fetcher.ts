@@ -117,7 +117,9 @@ export class SpanFetcher {
     spans: readonly ReadSpan[],
   ): Promise<{ parts: readonly Uint8Array[]; source: ByteSource }> {
     const isZstd = index.compression === 'zstd';
-    const decoded = await (isZstd ? this.#decodeFrames(layer, spans) : this.#inflate(layer, index, spans));
+    const decoded = await (isZstd
+      ? this.#decodeFrames(layer, index, spans)
+      : this.#inflate(layer, index, spans));
     const inflated = decoded.parts.reduce((sum, { byteLength }) => sum + byteLength, 0);
     this.#deps.metrics.inflateBytes.inc({ engine: isZstd ? 'zstd' : defaultEngine.name }, inflated);
     return decoded;
@@ -129,8 +131,9 @@ export class SpanFetcher {
     spans: readonly ReadSpan[],
   ): Promise<{ parts: readonly Uint8Array[]; source: ByteSource }> {
     const { first, last } = endsOf(spans);
-    const { digest, source, sizeBytes } = layer;
-    await using reader = await this.#deps.blobs.readBlob(digest, source, { sizeBytes });
+    const { digest, source } = layer;
+    // Knowing the size saves asking the upstream for it.
+    await using reader = await this.#deps.blobs.readBlob(digest, source, { sizeBytes: index.layerBytes });
     const range = { start: first.compressed.start, end: last.compressed.end };
     const [compressed, packedWindow] = await Promise.all([
       readBlobRange(reader, range),
@@ -145,10 +148,11 @@ export class SpanFetcher {
   /** A zstd frame cannot be entered in its middle: what lies before the spans in their frame is decoded and dropped. */
   async #decodeFrames(
     layer: Layer,
+    index: LayerIndexView,
     spans: readonly ReadSpan[],
   ): Promise<{ parts: readonly Uint8Array[]; source: ByteSource }> {
     // The thread follows the file from its start.
-    const options = { sizeBytes: layer.sizeBytes, complete: true };
+    const options = { sizeBytes: index.layerBytes, complete: true };
     await using handle = await this.#deps.blobs.openBlob(layer.digest, layer.source, options);
     const { path, growth, source } = handle;
     const input = { path, growth: growth.shared, spans };

@@ -80,6 +80,10 @@ export class BuildingIndex implements LayerIndexView {
     return this.#options.compression;
   }
 
+  get layerBytes(): number {
+    return this.#options.layerBytes;
+  }
+
   async readSpans(range: ByteRange, signal?: AbortSignal): Promise<readonly ReadSpan[]> {
     const spans = this.compression === 'gzip' ? this.#readSpans : this.#spans;
     while (this.#index === undefined) {

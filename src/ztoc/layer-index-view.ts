@@ -12,6 +12,8 @@ import type { TocEntry } from './ztoc.ts';
  */
 export interface LayerIndexView {
   readonly compression: LayerCompression;
+  /** Size of the blob. */
+  readonly layerBytes: number;
   /**
    * The spans to read a range of the decompressed layer by, the first of which holds its first byte; none if the layer ends before
    * it. An index that is being built gives those that it has, one at least.

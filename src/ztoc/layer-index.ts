@@ -75,6 +75,10 @@ export class LayerIndex implements LayerIndexView {
     return this.summary.compression;
   }
 
+  get layerBytes(): number {
+    return this.summary.layerBytes;
+  }
+
   async readSpans(range: ByteRange): Promise<readonly ReadSpan[]> {
     const { spans, readSpans } = this.#footer;
     return (this.compression === 'gzip' ? readSpans : spans).within(range);

@@ -1,0 +1,150 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
+
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+
+import { DigestFiles } from '../../src/blobs/digest-files.ts';
+import type { Digest } from '../../src/core/digest.ts';
+import type { DemoImage } from '../../src/demo/demo-image.ts';
+import type { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import { LayerIndex } from '../../src/ztoc/layer-index.ts';
+import type { ReadSpan } from '../../src/ztoc/span.ts';
+import { startDemoRegistry } from '../helpers/demo-upstream.ts';
+import { RunningApp } from '../helpers/running-app.ts';
+import { seededRandom } from '../helpers/seeded-random.ts';
+
+const SEED = 61;
+const KIB = 1024;
+const SMALL_BYTES = 4 * KIB;
+/** A read span, and the block that it ends with. */
+const MAX_INFLATED_BYTES = 512 * KIB;
+/** Blobs are stored, and so fetched, in such pieces. */
+const PIECE_BYTES = 64 * KIB;
+const INFLATED = 'spandrel_inflate_bytes_total{engine="wasm"}';
+
+const stack = new AsyncDisposableStack();
+let upstream: DemoRegistry & { image: DemoImage };
+let root: string;
+let app: RunningApp;
+let digest: Digest;
+let tar: Buffer;
+let spans: readonly ReadSpan[];
+
+beforeAll(async () => {
+  upstream = stack.use(await startDemoRegistry());
+  root = await mkdtemp(join(tmpdir(), 'spandrel-reads-'));
+  stack.defer(() => rm(root, { recursive: true }));
+  digest = (upstream.image.layers[0]?.digest ?? '') as Digest;
+  tar = gunzipSync(upstream.image.blobs.find((blob) => blob.digest === digest)?.bytes ?? new Uint8Array(0));
+  await using first = await start();
+  await fetch(`${first.url}/v2/demo/app/_soci/layers/${digest}/spans`);
+  const index = await LayerIndex.open(new DigestFiles(join(root, 'indexes', 'layers')).path(digest));
+  spans = await index.readSpans({ start: 0, end: tar.length });
+});
+
+beforeEach(async () => {
+  app = await start();
+});
+
+afterEach(() => app[Symbol.asyncDispose]());
+afterAll(() => stack.disposeAsync());
+
+/** With the index of the layer, but the first time, and nothing in memory. */
+function start(): Promise<RunningApp> {
+  const upstreams = [{ name: 'demo', url: upstream.url }];
+  const environment = { SPANDREL_FILL_BACKGROUND: 'false' };
+  return RunningApp.start({ upstreams, environment, root });
+}
+
+/** Only the index stays. */
+async function forgetBlob(): Promise<void> {
+  const { status } = await fetch(`${app.adminUrl}/api/v1/blobs/${digest}`, { method: 'DELETE' });
+  expect(status).toBe(204);
+  upstream.requests.clear();
+}
+
+async function read(start: number, end: number): Promise<void> {
+  const response = await fetch(`${app.url}/v2/demo/app/_soci/layers/${digest}/tar`, {
+    headers: { range: `bytes=${start}-${end - 1}` },
+  });
+  const bytes = Buffer.from(await response.arrayBuffer());
+  expect(bytes.equals(tar.subarray(start, end)), `bytes ${start} to ${end}, seed ${SEED}`).toBe(true);
+}
+
+function blobRequests(): (string | undefined)[] {
+  return [...upstream.requests]
+    .filter(({ method, path }) => method === 'GET' && path.includes('/blobs/'))
+    .map(({ range }) => range);
+}
+
+describe('a small read of a gzip layer', () => {
+  it('costs one upstream range and the decoding of one read span when it is cold, and nothing when it is warm', async () => {
+    await forgetBlob();
+    const span = spans[Math.floor(spans.length / 2)];
+    if (span === undefined) throw new Error('the layer has no spans');
+    const start = span.uncompressed.start + 1000;
+    const before = await app.metric(INFLATED);
+    await read(start, start + SMALL_BYTES);
+    const { start: first, end } = span.compressed;
+    const pieces = { start: first - (first % PIECE_BYTES), end: Math.ceil(end / PIECE_BYTES) * PIECE_BYTES };
+    expect(blobRequests()).toEqual([`bytes=${pieces.start}-${pieces.end - 1}`]);
+    const inflated = (await app.metric(INFLATED)) - before;
+    expect(inflated).toBe(span.uncompressed.end - span.uncompressed.start);
+    expect(inflated).toBeLessThan(MAX_INFLATED_BYTES);
+
+    upstream.requests.clear();
+    await read(start + 5000, start + 5000 + SMALL_BYTES);
+    expect(blobRequests()).toEqual([]);
+    expect((await app.metric(INFLATED)) - before).toBe(inflated);
+    expect(await app.metric('spandrel_span_reads_total{source="memory"}')).toBe(1);
+  });
+
+  it('has the right bytes at every edge of every read span, and anywhere', async () => {
+    expect(spans.length).toBeGreaterThan(40);
+    for (const { uncompressed } of spans) {
+      const { start, end } = uncompressed;
+      await read(Math.max(0, start - 1), start + 1);
+      await read(end - 1, Math.min(tar.length, end + 1));
+    }
+    const random = seededRandom(SEED);
+    for (let round = 0; round < 100; round++) {
+      const start = Math.floor(random() * (tar.length - 1));
+      const length = 1 + Math.floor(random() ** 3 * Math.min(9e6, tar.length - start - 1));
+      await read(start, start + length);
+    }
+  });
+});
+
+describe('reads that go on', () => {
+  it('get the spans of a long range in a few pieces, each decoded once', async () => {
+    await forgetBlob();
+    const before = await app.metric(INFLATED);
+    const last = spans.findIndex(({ uncompressed }) => uncompressed.end > 9e6);
+    await Promise.all([read(0, 9e6), read(0, 9e6), read(0, 9e6)]);
+    expect(last).toBeGreaterThan(20);
+    expect(blobRequests().length).toBeLessThan(8);
+    expect((await app.metric(INFLATED)) - before).toBe(spans[last]?.uncompressed.end);
+  });
+
+  it('are fetched ahead of when each begins where the one before has ended, and not otherwise', async () => {
+    await forgetBlob();
+    const before = await app.metric(INFLATED);
+    const random = seededRandom(SEED);
+    for (let round = 0; round < 8; round++) {
+      const start = Math.floor(random() * (tar.length - SMALL_BYTES));
+      await read(start, start + SMALL_BYTES);
+    }
+    // At most two spans for each: nothing was fetched that nobody asked for.
+    expect((await app.metric(INFLATED)) - before).toBeLessThan(16 * MAX_INFLATED_BYTES);
+    const ranges = blobRequests().length;
+    expect(ranges).toBeLessThanOrEqual(8);
+
+    await forgetBlob();
+    const step = 64 * KIB;
+    for (let start = 0; start < 8e6; start += step) await read(start, start + step);
+    const covered = spans.filter(({ uncompressed }) => uncompressed.start < 8e6).length;
+    expect(blobRequests().length).toBeLessThan(covered / 2);
+  });
+});

@@ -1,0 +1,55 @@
+import { execFileSync } from 'node:child_process';
+import { statSync } from 'node:fs';
+
+import { beforeAll, describe, expect, it } from 'vitest';
+
+import { inflateSpans } from '../../src/ztoc/span-worker.ts';
+import { buildFromBytes } from '../helpers/built-layer.ts';
+import { seededRandom } from '../helpers/seeded-random.ts';
+
+const SEED = 17;
+const TAR_BYTES = 24_000_000;
+const MAX_SHARE = 0.025;
+const SPANS = { spanBytes: 4 * 2 ** 20, readSpanBytes: 256 * 1024 };
+const MAX_OUTPUT = { maxBuffer: 2 * TAR_BYTES };
+
+/** What every checkout has: thousands of files of source and some of machine code. */
+const MODULES = new URL('../../node_modules', import.meta.url).pathname;
+
+let tar: Buffer;
+
+beforeAll(() => {
+  const script = `tar --create --directory "$0" . 2>/dev/null | head --bytes ${TAR_BYTES}`;
+  tar = execFileSync('sh', ['-c', script, MODULES], MAX_OUTPUT);
+  expect(tar.length).toBe(TAR_BYTES);
+});
+
+describe('the index of a real layer', () => {
+  it.each([
+    ['gzip', '-1'],
+    ['gzip', '-6'],
+    ['gzip', '-9'],
+    ['pigz', '-6'],
+  ])(
+    'takes at most 2.5 %% of what %s %s has compressed, and each span is read by itself',
+    async (command, level) => {
+      const layer = execFileSync(command, [level, '-c'], { input: tar, ...MAX_OUTPUT });
+      await using built = await buildFromBytes(layer, { compression: 'gzip', ...SPANS, chunkBytes: 262_144 });
+      expect(statSync(built.indexPath).size / TAR_BYTES).toBeLessThan(MAX_SHARE);
+      const spans = await built.index.readSpans({ start: 0, end: TAR_BYTES });
+      expect(spans.length).toBeGreaterThan(40);
+      const random = seededRandom(SEED);
+      for (let round = 0; round < 20; round++) {
+        const first = Math.floor(random() * spans.length);
+        const run = spans.slice(first, first + 1 + (round % 3));
+        const [span] = run;
+        if (span === undefined) throw new Error('no such span');
+        const compressed = layer.subarray(span.compressed.start, run.at(-1)?.compressed.end);
+        const packedWindow = await built.index.packedWindow(span);
+        const { value } = inflateSpans({ spans: run, compressed, bits: span.bits, packedWindow });
+        const wanted = tar.subarray(span.uncompressed.start, run.at(-1)?.uncompressed.end);
+        expect(Buffer.concat(value).equals(wanted), `seed ${SEED}, spans from ${first} on`).toBe(true);
+      }
+    },
+  );
+});
