@@ -44,6 +44,7 @@ import { ZtocStore } from './spans/ztoc-store.ts';
 import { generalPolicy, LiveSettings } from './live-settings.ts';
 import type { Logger } from './telemetry/logger.ts';
 import { Metrics } from './telemetry/metrics.ts';
+import { NO_TRACER, type Tracer } from './telemetry/tracer.ts';
 import { createUpstreams } from './upstream/upstreams.ts';
 
 export interface App extends AsyncDisposable {
@@ -68,7 +69,7 @@ const MAX_QUEUED_BUILDS = 1_000;
 const MAX_QUEUED_SPANS = 10_000;
 
 /** Wire everything, leaves first. What is opened here is closed in reverse order when the app is disposed of. */
-export async function createApp(config: Config, logger: Logger): Promise<App> {
+export async function createApp(config: Config, logger: Logger, tracer: Tracer = NO_TRACER): Promise<App> {
   await using opening = new AsyncDisposableStack();
   const metrics = new Metrics();
 
@@ -84,13 +85,14 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
       timing: config.upstream,
       limits: config.limits,
       metrics,
+      tracer,
       logger,
     }),
   );
 
   const { root, maxBytes } = config.storage;
   const fill = { ...config.fill, stallTimeoutMs: config.upstream.stallTimeoutMs };
-  const blobs = opening.use(await BlobStore.open({ root, maxBytes, fill, metrics, logger }));
+  const blobs = opening.use(await BlobStore.open({ root, maxBytes, fill, metrics, tracer, logger }));
   const ztocs = new ZtocStore(new DigestFiles(join(root, 'indexes', 'ztocs')));
   const manifestStore = new ManifestStore(new DigestFiles(join(root, 'manifests'), { durable: false }));
   const tags = new DigestFiles(join(root, 'tags'), { durable: false });
@@ -134,6 +136,7 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
       memoryBytes: Math.floor(config.cache.memoryBytes * INDEX_SHARE),
       forecast,
       metrics,
+      tracer,
       logger,
     }),
   );
@@ -222,6 +225,7 @@ export async function createApp(config: Config, logger: Logger): Promise<App> {
     imageOverview: new ImageOverview({ manifests, layers, indexer, pushed, policies, pullLog }),
     limits: config.limits,
     metrics,
+    tracer,
     logger,
     tls: await readTlsMaterial('listen', config.listen.tls),
   });

@@ -5,6 +5,7 @@ import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { WorkQueue } from '../core/work-queue.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import type { Tracer } from '../telemetry/tracer.ts';
 import type { BlobSource } from '../upstream/blob-source.ts';
 import { AlternativeSources } from './alternative-sources.ts';
 import type { BlobHandle } from './blob-handle.ts';
@@ -36,6 +37,7 @@ export interface BlobFillsDeps {
   readonly digests: DigestWorker;
   readonly buffers: LentBuffers;
   readonly metrics: Metrics;
+  readonly tracer: Tracer | undefined;
   readonly logger: Logger;
 }
 
@@ -175,7 +177,7 @@ export class BlobFills implements AsyncDisposable {
     firstRequest: AbortController,
   ): Promise<RunningFill> {
     const { digest, mustComplete } = request;
-    const { layout, room, digests, buffers, metrics, logger, settings } = this.#deps;
+    const { layout, room, digests, buffers, metrics, tracer, logger, settings } = this.#deps;
     const { parallel, stallTimeoutMs = STALL_TIMEOUT_MS } = settings;
     // A small blob of known size needs no ranges; for the others the first answer tells whether there are any.
     const { sizeBytes: knownBytes, askFirst } = request;
@@ -198,7 +200,7 @@ export class BlobFills implements AsyncDisposable {
     const fill = new Fill({ ...options, stallTimeoutMs, digests, reserve }, mustComplete);
     const onOver = (): void => this.#setRunning(digest, undefined);
     const running = new RunningFill(
-      { digest, sizeBytes, fill, file, layout, room, buffers, metrics, logger, onOver },
+      { digest, sizeBytes, fill, file, layout, room, buffers, metrics, tracer, logger, onOver },
       unpin,
     );
     this.#setRunning(digest, running);

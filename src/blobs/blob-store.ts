@@ -4,6 +4,7 @@ import { type Digest, digestAlgorithm } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import type { Tracer } from '../telemetry/tracer.ts';
 import type { BlobSource } from '../upstream/blob-source.ts';
 import { BlobFills, type FillSettings } from './blob-fills.ts';
 import type { BlobHandle, BlobReader } from './blob-handle.ts';
@@ -27,6 +28,7 @@ export interface BlobStoreOptions {
     readonly background?: boolean;
   };
   readonly metrics: Metrics;
+  readonly tracer?: Tracer;
   readonly logger: Logger;
   /** Milliseconds of the epoch. */
   readonly now?: () => number;
@@ -68,14 +70,14 @@ export class BlobStore implements AsyncDisposable {
   readonly #fills: BlobFills;
 
   private constructor(options: BlobStoreOptions, layout: StoreLayout, lock: StoreLock) {
-    const { fill: settings, maxBytes, metrics, logger } = options;
+    const { fill: settings, maxBytes, metrics, tracer, logger } = options;
     this.#options = options;
     this.#now = options.now ?? Date.now;
     this.#layout = layout;
     this.#lock = lock;
     this.#room = new StoreRoom({ maxBytes, layout, files: this.#files, metrics, now: this.#now });
     const [digests, buffers] = [this.#digests, this.#buffers];
-    this.#fills = new BlobFills({ settings, layout, room: this.#room, digests, buffers, metrics, logger });
+    this.#fills = new BlobFills({ settings, layout, room: this.#room, digests, buffers, metrics, tracer, logger });
   }
 
   /** @throws SpandrelError STORE_LOCKED if another process owns the folder; STORE_FAILED */

@@ -5,6 +5,7 @@ import type { Digest } from '../core/digest.ts';
 import { isSpandrelError } from '../core/errors.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { NO_TRACER, type Tracer, type TraceSpan } from '../telemetry/tracer.ts';
 import type { BlobHandle } from './blob-handle.ts';
 import type { Fill } from './fill.ts';
 import type { LentBuffers } from './lent-buffers.ts';
@@ -23,6 +24,7 @@ export interface RunningFillOptions {
   readonly room: StoreRoom;
   readonly buffers: LentBuffers;
   readonly metrics: Metrics;
+  readonly tracer: Tracer | undefined;
   readonly logger: Logger;
   /** The fill is over, in one step with what the store then says of the blob. */
   readonly onOver: () => void;
@@ -45,7 +47,9 @@ export class RunningFill {
     this.fill = options.fill;
     this.#options = options;
     this.#letGoOfPath = options.room.holdPath(options.file.path);
-    this.done = this.#run(unpin);
+    const span = (options.tracer ?? NO_TRACER).begin('fill', 'internal');
+    span.set({ 'spandrel.digest': options.digest, 'spandrel.bytes': options.sizeBytes });
+    this.done = span.run(() => this.#run(unpin, span));
     this.done.catch(() => undefined);
   }
 
@@ -102,7 +106,7 @@ export class RunningFill {
     if (this.#letGoOfPath() && !isPartial) await rm(file.path, { force: true });
   }
 
-  async #run(unpin: () => void): Promise<void> {
+  async #run(unpin: () => void, span: TraceSpan): Promise<void> {
     const { digest, fill, file, sizeBytes, room, metrics, onOver } = this.#options;
     try {
       const isWhole = await fill.run();
@@ -111,7 +115,9 @@ export class RunningFill {
       if (isWhole) await this.#promote();
       const partialPath = isWhole ? undefined : file.path;
       room.budget.set(digest, { sizeBytes, heldBytes: fill.heldBytes, partialPath });
-      metrics.fills.inc({ outcome: isWhole ? 'complete' : 'stopped' });
+      const outcome = isWhole ? 'complete' : 'stopped';
+      metrics.fills.inc({ outcome });
+      span.set({ 'spandrel.outcome': outcome });
     } catch (error) {
       // What is no error of ours came from the file system, or ends everything.
       const failure =
@@ -119,12 +125,15 @@ export class RunningFill {
           ? (error as Error)
           : storeFault(error, 'keep a blob');
       this.#isStopping = true;
-      metrics.fills.inc({ outcome: outcomeOf(failure) });
+      const outcome = outcomeOf(failure);
+      metrics.fills.inc({ outcome });
+      span.fail(outcome);
       // Whoever hears of it finds the store as it will be.
       await this.#keepWhatIsRight(failure).finally(() => fill.fail(failure));
       throw failure;
     } finally {
       this.#isOver = true;
+      span.end();
       unpin();
       room.updateMetrics();
       onOver();

@@ -6,6 +6,7 @@ import { parseConfig } from '../config/parse-config.ts';
 import type { Config } from '../config/schema.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { createLogger, type Logger } from '../telemetry/logger.ts';
+import { openTracer } from '../telemetry/open-tracer.ts';
 import { ConfigReload } from './config-reload.ts';
 import { warnOfOpenFiles } from './secret-files.ts';
 
@@ -26,7 +27,8 @@ export async function serve(args: string[]): Promise<number> {
     : given;
   endOnDefects(logger);
   await warnOfOpenFiles(given, values.config ?? DEFAULT_FILE, logger);
-  const app = stack.use(await createApp(config, logger));
+  const tracer = stack.use(await openTracer(process.env, logger));
+  const app = stack.use(await createApp(config, logger, tracer));
   const read = async (): Promise<Config> => ({
     ...(await readConfig(values.config)),
     ...(isDemo ? { upstreams: config.upstreams } : {}),

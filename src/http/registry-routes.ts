@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http';
 
+import type { Target } from '../images/target.ts';
 import type { Upstreams } from '../upstream/upstreams.ts';
 import type { AccessGate } from './access/access-gate.ts';
 import type { Answer } from './answer.ts';
@@ -39,6 +40,8 @@ export interface RegistryRequest {
   readonly host: string | undefined;
   readonly url: string;
   readonly signal: AbortSignal;
+  /** Told of the repository once it is known. */
+  readonly onTarget: (target: Target) => void;
 }
 
 /** Answer a request of the registry listener: choose the upstream, ask whether the client may read, then go to the handler of the route. */
@@ -57,6 +60,7 @@ export async function routeRegistryRequest(deps: RegistryDeps, request: Registry
     return refusal ?? jsonAnswer({}, { headers: { 'docker-distribution-api-version': 'registry/2.0' } });
   }
   const target = deps.upstreams.select({ ...choice, name: path.name });
+  request.onTarget(target);
   const refusal = await deps.access.check({ authorization, path, target, signal });
   if (refusal !== undefined) return refusal;
   const answer = await dispatch(deps, { ...request, target }, path);

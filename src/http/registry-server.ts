@@ -6,6 +6,7 @@ import { type FastifyInstance, fastify, type FastifyRequest, LogController } fro
 import { ERRORS, isSpandrelError, SpandrelError } from '../core/errors.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import type { Tracer } from '../telemetry/tracer.ts';
 import type { Answer } from './answer.ts';
 import { AnswerDeadline } from './answer-deadline.ts';
 import { breakOff } from './break-off.ts';
@@ -13,12 +14,14 @@ import { answerError } from './error-answer.ts';
 import { serverOptions } from './listener/server-options.ts';
 import type { ServerLimits } from './listener/create-server.ts';
 import type { TlsMaterial } from './listener/tls-material.ts';
-import { parseRegistryPath, type RouteName } from './registry-path.ts';
+import { parseRegistryPath } from './registry-path.ts';
 import { type RegistryDeps, routeRegistryRequest } from './registry-routes.ts';
+import { logRequest, type RequestNotes, routeOf, traceRequest } from './request-log.ts';
 import { sendAnswer, type SendResult } from './send-answer.ts';
 
 export interface RegistryServerDeps extends RegistryDeps {
   readonly metrics: Metrics;
+  readonly tracer: Tracer;
   readonly logger: Logger;
   readonly tls: TlsMaterial | undefined;
   readonly limits: ServerLimits & { readonly stalledClientMs: number };
@@ -32,7 +35,7 @@ export function createRegistryServer(deps: RegistryServerDeps): FastifyInstance 
   const server = fastify({
     loggerInstance: deps.logger,
     // One line a request, with what this server knows of it, is written below.
-    logController: new LogController({ disableRequestLogging: true }),
+    logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'requestId' }),
     exposeHeadRoutes: false,
     forceCloseConnections: 'idle',
     genReqId: () => randomUUID(),
@@ -57,68 +60,87 @@ async function serve(
   request: FastifyRequest,
   response: ServerResponse,
 ): Promise<void> {
-  const started = performance.now();
+  const startedAt = performance.now();
+  const traceparent = request.headers['traceparent'];
+  const span = deps.tracer.begin(
+    request.method,
+    'server',
+    typeof traceparent === 'string' ? traceparent : undefined,
+  );
   const gone = new AbortController();
   const { server } = request.server;
   // A connection that was busy when the server was closed would stay open until its client has enough of it.
   response.once('finish', () => setImmediate(() => server.listening || server.closeIdleConnections()));
   response.once('close', () => response.writableFinished || gone.abort(new Error('the client has gone')));
-  using deadline = new AnswerDeadline(response, request.headers['user-agent'], gone.signal);
+  const notes: RequestNotes = {};
+  const result = await span.run(() => respond(deps, request, response, notes, gone.signal));
+  const finished = {
+    request,
+    notes,
+    result,
+    startedAt,
+    endedAt: performance.now(),
+    clientHasGone: gone.signal.aborted,
+  };
+  const route = routeOf(notes);
+  deps.metrics.httpRequests.inc({ route, method: request.method, status: String(result.status) });
+  deps.metrics.httpDuration.observe({ route }, (finished.endedAt - startedAt) / 1000);
+  if (result.source !== undefined) deps.metrics.servedBytes.inc({ source: result.source }, result.bytes);
+  logRequest(finished, span);
+  traceRequest(finished, span);
+  span.end();
+}
+
+async function respond(
+  deps: RegistryServerDeps,
+  request: FastifyRequest,
+  response: ServerResponse,
+  notes: RequestNotes,
+  gone: AbortSignal,
+): Promise<SendResult> {
+  using deadline = new AnswerDeadline(response, request.headers['user-agent'], gone);
   const { signal } = deadline;
-  let route: RouteName | 'unknown' = 'unknown';
-  let result: SendResult;
   try {
-    const answer = await answerRequest(
-      deps,
-      request.raw,
-      request.originalUrl,
-      request.ip,
-      signal,
-      (name) => (route = name),
-    );
-    result = await sendAnswer(response, answer, {
+    const answer = await answerRequest(deps, request, notes, signal);
+    return await sendAnswer(response, answer, {
       head: request.method === 'HEAD',
       signal,
       stallTimeoutMs: deps.limits.stalledClientMs,
+      requestId: request.id,
     });
   } catch (error) {
-    result = await sendError(deps, request, response, error, gone.signal);
+    notes.code = isSpandrelError(error) ? error.code : 'INTERNAL';
+    return await sendError(deps, request, response, error, gone);
   }
-  const seconds = (performance.now() - started) / 1000;
-  deps.metrics.httpRequests.inc({ route, method: request.method, status: String(result.status) });
-  deps.metrics.httpDuration.observe({ route }, seconds);
-  if (result.source !== undefined) deps.metrics.servedBytes.inc({ source: result.source }, result.bytes);
-  logRequest(request, route, result, seconds, gone.signal);
 }
 
 async function answerRequest(
   deps: RegistryServerDeps,
-  message: IncomingMessage,
-  url: string,
-  address: string,
+  request: FastifyRequest,
+  notes: RequestNotes,
   signal: AbortSignal,
-  onRoute: (route: RouteName) => void,
 ): Promise<Answer> {
-  deps.access.admitAddress(address);
+  const { method, headers, originalUrl: url, ip: client } = request;
+  deps.access.admitAddress(client);
   const question = url.indexOf('?');
   const rawPath = question < 0 ? url : url.slice(0, question);
-  const { method } = message;
   if (method !== 'GET' && method !== 'HEAD') {
     throw new SpandrelError('UNSUPPORTED', 'the proxy is read-only: push to the upstream registry');
   }
-  const host = hostOf(message);
+  const host = hostOf(request.raw);
   const path = parseRegistryPath(rawPath);
-  onRoute(path.route);
+  notes.path = path;
   const query = new URLSearchParams(question < 0 ? '' : url.slice(question + 1));
   return routeRegistryRequest(deps, {
     method,
     path,
     query,
-    headers: message.headers,
+    headers,
     host,
-    client: address,
+    client,
     url,
     signal,
+    onTarget: (target) => (notes.target = target),
   });
 }
 
@@ -154,37 +176,10 @@ async function sendError(
     head: request.method === 'HEAD',
     signal,
     stallTimeoutMs: deps.limits.stalledClientMs,
+    requestId: request.id,
   });
 }
 
 function describeCause(error: Error): string | undefined {
   return error.cause instanceof Error ? error.cause.message : undefined;
-}
-
-function logRequest(
-  request: FastifyRequest,
-  route: string,
-  result: SendResult,
-  seconds: number,
-  signal: AbortSignal,
-): void {
-  const { status, bytes, source, failure } = result;
-  const fields = {
-    method: request.method,
-    path: request.originalUrl.replace(/\?.*$/s, ''),
-    route,
-    status,
-    bytes,
-    source,
-    range: request.headers.range,
-    client: request.ip,
-    ms: Math.round(seconds * 1e6) / 1e3,
-  };
-  // A client that leaves is no fault of anybody's; anything else that breaks an answer is.
-  if (failure !== undefined && !signal.aborted)
-    request.log.warn(
-      { ...fields, code: isSpandrelError(failure) ? failure.code : 'INTERNAL', err: failure },
-      'answer broken off',
-    );
-  else request.log.info(fields, 'request');
 }

@@ -10,6 +10,9 @@ export interface SendResult {
   /** Body bytes handed to the socket. */
   readonly bytes: number;
   readonly source: ByteSource | undefined;
+  /** When the head was written, on the clock of `performance`. */
+  readonly headAt?: number;
+  readonly contentDigest?: string | undefined;
   /** What broke the connection after the head was sent. */
   readonly failure?: unknown;
 }
@@ -21,22 +24,23 @@ export interface SendResult {
 export async function sendAnswer(
   response: ServerResponse,
   answer: Answer,
-  options: { head: boolean; signal: AbortSignal; stallTimeoutMs: number },
+  options: { head: boolean; signal: AbortSignal; stallTimeoutMs: number; requestId: string },
 ): Promise<SendResult> {
   cutWhenStalled(response, options.stallTimeoutMs);
   try {
-    if (options.head || answer.body === undefined) return finish(response, answer, undefined);
-    if (typeof answer.body !== 'function') return finish(response, answer, answer.body);
+    if (options.head || answer.body === undefined)
+      return finish(response, answer, undefined, options.requestId);
+    if (typeof answer.body !== 'function') return finish(response, answer, answer.body, options.requestId);
     const stream = answer.body();
     const first = await stream.next();
-    const source = writeHead(response, answer);
+    const head = writeHead(response, answer, options.requestId);
     const sent = { bytes: 0 };
     try {
       await pump(response, first, stream, options.signal, sent);
-      return { status: answer.status, bytes: sent.bytes, source };
+      return { ...head, bytes: sent.bytes };
     } catch (failure) {
       breakOff(response);
-      return { status: answer.status, bytes: sent.bytes, source, failure };
+      return { ...head, bytes: sent.bytes, failure };
     }
   } finally {
     await answer.dispose?.();
@@ -54,19 +58,27 @@ function cutWhenStalled(response: ServerResponse, stallTimeoutMs: number): void 
   });
 }
 
-function finish(response: ServerResponse, answer: Answer, body: Uint8Array | undefined): SendResult {
-  const source = writeHead(response, answer);
+function finish(
+  response: ServerResponse,
+  answer: Answer,
+  body: Uint8Array | undefined,
+  requestId: string,
+): SendResult {
+  const head = writeHead(response, answer, requestId);
   response.end(body);
-  return { status: answer.status, bytes: body?.byteLength ?? 0, source };
+  return { ...head, bytes: body?.byteLength ?? 0 };
 }
 
-function writeHead(response: ServerResponse, answer: Answer): ByteSource | undefined {
+function writeHead(response: ServerResponse, answer: Answer, requestId: string): Omit<SendResult, 'bytes'> {
   const source = typeof answer.source === 'function' ? answer.source() : answer.source;
   response.writeHead(answer.status, {
     ...answer.headers,
+    'x-request-id': requestId,
     ...(source === undefined ? {} : { 'cache-status': formatCacheStatus(source) }),
   });
-  return source;
+  const digest = answer.headers['docker-content-digest'];
+  const contentDigest = typeof digest === 'string' ? digest : undefined;
+  return { status: answer.status, source, headAt: performance.now(), contentDigest };
 }
 
 async function pump(

@@ -9,6 +9,7 @@ import { defaultEngine } from '../inflate/default-engine.ts';
 import type { WorkerPool } from '../inflate/worker-pool.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { NO_TRACER, type Tracer, type TraceSpan } from '../telemetry/tracer.ts';
 import { type BuildingIndex, type CompletedBuild, startLayerBuild } from '../ztoc/layer-build.ts';
 import type { LayerIndex } from '../ztoc/layer-index.ts';
 import type { BuildSettings } from '../ztoc/build-messages.ts';
@@ -31,6 +32,7 @@ export interface LayerIndexesDeps {
   /** Told how long fills and builds take. */
   readonly forecast: BuildForecast;
   readonly metrics: Metrics;
+  readonly tracer?: Tracer;
   readonly logger: Logger;
 }
 
@@ -117,6 +119,12 @@ export class LayerIndexes implements AsyncDisposable {
 
   async #start(layer: Layer): Promise<Build> {
     this.#stopping.signal.throwIfAborted();
+    const span = (this.#deps.tracer ?? NO_TRACER).begin('build', 'internal');
+    span.set({ 'spandrel.digest': layer.digest });
+    return span.run(() => this.#startTraced(layer, span));
+  }
+
+  async #startTraced(layer: Layer, span: TraceSpan): Promise<Build> {
     const { digest, source, sizeBytes } = layer;
     const handle = await this.#deps.blobs.openBlob(digest, source, { sizeBytes, complete: true });
     try {
@@ -124,7 +132,7 @@ export class LayerIndexes implements AsyncDisposable {
       const pushed = compression === 'zstd' ? undefined : await layer.findPushedZtoc?.();
       const indexPath = await this.#deps.files.prepare(digest);
       const building = this.#startBuild(layer, { handle, compression, indexPath, pushedZtoc: pushed?.bytes });
-      const published = this.#publish(layer, handle, building, pushed);
+      const published = this.#publish(layer, handle, building, pushed, span);
       const build = { view: building, published };
       this.#building.set(digest, build);
       // Whoever waits sees the failure; it is remembered for the others.
@@ -133,6 +141,8 @@ export class LayerIndexes implements AsyncDisposable {
     } catch (error) {
       await handle[Symbol.asyncDispose]();
       this.#rememberFailure(digest, error);
+      span.fail(codeOf(error));
+      span.end();
       throw error;
     }
   }
@@ -175,6 +185,7 @@ export class LayerIndexes implements AsyncDisposable {
     handle: BlobHandle,
     building: BuildingIndex,
     pushed: PushedZtoc | undefined,
+    span: TraceSpan,
   ): Promise<LayerIndex> {
     const { digest } = layer;
     const started = performance.now();
@@ -185,7 +196,13 @@ export class LayerIndexes implements AsyncDisposable {
       this.#failures.delete(digest);
       const outcome = outcomeOf(index.summary);
       this.#deps.metrics.indexBuilds.inc({ outcome });
-      const { compression, uncompressedBytes } = index.summary;
+      const { compression, uncompressedBytes, spanCount, fileCount } = index.summary;
+      span.set({
+        'spandrel.outcome': outcome,
+        'spandrel.uncompressed_bytes': uncompressedBytes,
+        'spandrel.spans': spanCount,
+        'spandrel.files': fileCount,
+      });
       if (compression !== 'none')
         this.#deps.metrics.inflateBytes.inc(
           { engine: compression === 'gzip' ? defaultEngine.name : 'zstd' },
@@ -199,16 +216,18 @@ export class LayerIndexes implements AsyncDisposable {
           layer: digest,
           outcome,
           reason: index.summary.reason?.code,
-          spans: index.summary.spanCount,
-          files: index.summary.fileCount,
+          spans: spanCount,
+          files: fileCount,
         },
         'layer indexed',
       );
       return index;
     } catch (error) {
       this.#rememberFailure(digest, error);
+      span.fail(codeOf(error));
       throw error;
     } finally {
+      span.end();
       this.#building.delete(digest);
       await handle[Symbol.asyncDispose]();
     }
@@ -238,6 +257,10 @@ export class LayerIndexes implements AsyncDisposable {
     this.#stopping.abort(new SpandrelError('SHUTTING_DOWN', 'the proxy is being stopped'));
     await Promise.allSettled(Array.from(this.#building.values(), ({ published }) => published));
   }
+}
+
+function codeOf(error: unknown): ErrorCode {
+  return isSpandrelError(error) ? error.code : 'INTERNAL';
 }
 
 /** Label of `index_builds_total`. */

@@ -5,6 +5,7 @@ import type { Reference } from '../core/image-name.ts';
 import type { Secret } from '../core/secret.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import type { Tracer } from '../telemetry/tracer.ts';
 import { BlobLocations } from './blob-locations.ts';
 import { BlobSizes } from './blob-sizes.ts';
 import type { BlobSource } from './blob-source.ts';
@@ -27,6 +28,7 @@ export interface RegistryClientDeps {
   readonly timing: UpstreamTiming;
   readonly limits: { readonly maxManifestBytes: number };
   readonly metrics: Metrics;
+  readonly tracer?: Tracer | undefined;
   readonly logger: Logger;
   /** Waits between retries. */
   readonly pause?: Pause | undefined;
@@ -46,7 +48,7 @@ export class RegistryClient implements AsyncDisposable {
   readonly #locations = new BlobLocations();
   readonly #maxManifestBytes: number;
 
-  constructor({ config, tls, timing, limits, metrics, logger, pause }: RegistryClientDeps) {
+  constructor({ config, tls, timing, limits, metrics, tracer, logger, pause }: RegistryClientDeps) {
     this.name = config.name;
     this.host = config.host;
     this.#maxManifestBytes = limits.maxManifestBytes;
@@ -59,6 +61,7 @@ export class RegistryClient implements AsyncDisposable {
       rates: config.requestsPerSecond ?? {},
       timing,
       metrics,
+      tracer,
       logger,
       pause,
     });

@@ -6,6 +6,7 @@ import type { RequestRates } from '../config/request-rates.ts';
 import { isSpandrelError } from '../core/errors.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics, UpstreamRequestKind } from '../telemetry/metrics.ts';
+import { NO_TRACER, type Tracer } from '../telemetry/tracer.ts';
 import type { CircuitOptions } from './circuit-breaker.ts';
 import { Circuits } from './circuits.ts';
 import { createConnector } from './connections.ts';
@@ -33,6 +34,7 @@ export interface TransportOptions {
   readonly rates: RequestRates;
   readonly timing: UpstreamTiming;
   readonly metrics: Metrics;
+  readonly tracer?: Tracer | undefined;
   readonly logger: Logger;
   readonly pause?: Pause | undefined;
 }
@@ -138,7 +140,10 @@ export class Transport implements AsyncDisposable {
     body: sent,
     signal,
   }: TransportRequest): Promise<TransportResponse> {
-    const { metrics, upstream } = this.#options;
+    const { metrics, upstream, tracer = NO_TRACER } = this.#options;
+    // Queries carry signatures.
+    const span = tracer.begin(`upstream ${kind}`, 'client');
+    span.set({ 'http.request.method': method, 'server.address': url.host, 'spandrel.upstream': upstream });
     try {
       const {
         statusCode,
@@ -152,6 +157,9 @@ export class Transport implements AsyncDisposable {
         ...(signal === undefined ? {} : { signal }),
       });
       metrics.upstreamRequests.inc({ upstream, kind, outcome: outcomeOf(statusCode) });
+      span.set({ 'http.response.status_code': statusCode });
+      if (statusCode >= 400) span.fail(outcomeOf(statusCode));
+      body.once('close', () => span.end());
       const onBytes = (count: number): void => metrics.upstreamBytes.inc({ upstream }, count);
       return {
         status: statusCode,
@@ -159,9 +167,11 @@ export class Transport implements AsyncDisposable {
         body: new ResponseBody(body, { upstream, signal, onBytes }),
       };
     } catch (error) {
-      const outcome =
-        signal?.aborted === true ? 'aborted' : OUTCOMES[explainFault(upstream, error).error.code];
-      metrics.upstreamRequests.inc({ upstream, kind, outcome: outcome ?? 'unreachable' });
+      const { code } = explainFault(upstream, error).error;
+      const outcome = signal?.aborted === true ? 'aborted' : (OUTCOMES[code] ?? 'unreachable');
+      metrics.upstreamRequests.inc({ upstream, kind, outcome });
+      span.fail(outcome);
+      span.end();
       throw error;
     }
   }

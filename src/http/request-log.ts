@@ -1,0 +1,98 @@
+import type { FastifyRequest } from 'fastify';
+
+import { type ErrorCode, isSpandrelError } from '../core/errors.ts';
+import type { Target } from '../images/target.ts';
+import type { TraceSpan } from '../telemetry/tracer.ts';
+import type { RegistryPath, RouteName } from './registry-path.ts';
+import type { SendResult } from './send-answer.ts';
+
+/** What is learnt of a request on its way to the answer. */
+export interface RequestNotes {
+  path?: RegistryPath;
+  target?: Target;
+  /** Of an error answer. */
+  code?: ErrorCode;
+}
+
+/** A request that is over. */
+export interface FinishedRequest {
+  readonly request: FastifyRequest;
+  readonly notes: RequestNotes;
+  readonly result: SendResult;
+  readonly startedAt: number;
+  readonly endedAt: number;
+  readonly clientHasGone: boolean;
+}
+
+const MOST_LOGGED = 200;
+
+/** Label of metrics. */
+export function routeOf({ path }: RequestNotes): RouteName | 'unknown' {
+  return path?.route ?? 'unknown';
+}
+
+/** One line for each request, whatever became of it. No header but Range and User-Agent, and no query: those carry secrets. */
+export function logRequest(finished: FinishedRequest, span: TraceSpan): void {
+  const { request, notes, result, startedAt, endedAt } = finished;
+  const { path, target } = notes;
+  const fields = {
+    traceId: span.traceId,
+    method: request.method,
+    path: request.originalUrl.replace(/\?.*$/s, ''),
+    route: routeOf(notes),
+    upstream: target?.client.name,
+    repository: target?.repository,
+    tag:
+      path !== undefined && 'reference' in path && 'tag' in path.reference ? path.reference.tag : undefined,
+    digest: digestOf(finished),
+    range: request.headers.range,
+    status: result.status,
+    code: notes.code,
+    bytes: result.bytes,
+    source: result.source,
+    client: request.ip,
+    userAgent: request.headers['user-agent']?.slice(0, MOST_LOGGED),
+    firstByteMs: result.headAt === undefined ? undefined : milliseconds(result.headAt - startedAt),
+    ms: milliseconds(endedAt - startedAt),
+  };
+  const { failure } = result;
+  // A client that leaves is no fault of anybody's; anything else that breaks an answer is.
+  if (failure !== undefined && !finished.clientHasGone)
+    request.log.warn({ ...fields, code: codeOf(failure), err: failure }, 'answer broken off');
+  else request.log.info(fields, 'request');
+}
+
+export function traceRequest(finished: FinishedRequest, span: TraceSpan): void {
+  const { request, notes, result } = finished;
+  const route = routeOf(notes);
+  span.rename(`${request.method} ${route}`);
+  span.set({
+    'http.request.method': request.method,
+    'http.route': route,
+    'http.response.status_code': result.status,
+    'http.response.body.size': result.bytes,
+    'client.address': request.ip,
+    'spandrel.request_id': request.id,
+    'spandrel.upstream': notes.target?.client.name,
+    'spandrel.repository': notes.target?.repository,
+    'spandrel.digest': digestOf(finished),
+    'spandrel.source': result.source,
+  });
+  if (result.failure !== undefined) span.fail(codeOf(result.failure));
+  else if (result.status >= 500) span.fail(notes.code ?? String(result.status));
+}
+
+/** Of what was asked for, or of what a tag was answered with. */
+function digestOf({ notes: { path }, result }: FinishedRequest): string | undefined {
+  if (path !== undefined && 'digest' in path) return path.digest;
+  if (path !== undefined && 'reference' in path && 'digest' in path.reference) return path.reference.digest;
+  return result.contentDigest;
+}
+
+function codeOf(failure: unknown): ErrorCode {
+  return isSpandrelError(failure) ? failure.code : 'INTERNAL';
+}
+
+function milliseconds(duration: number): number {
+  return Math.round(duration * 1000) / 1000;
+}

@@ -1,0 +1,145 @@
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import type { Digest } from '../../src/core/digest.ts';
+import { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import { SpandrelProcess } from '../helpers/spandrel-process.ts';
+import { TraceCollector } from '../helpers/trace-collector.ts';
+
+const LAYER = new URL('../fixtures/golden/layers/gzip-gnu-6.tar.gz', import.meta.url);
+const CALLER = { traceId: '0af7651916cd43dd8448eb211c80319c', spanId: 'b7ad6b7169203331' };
+
+let stack: AsyncDisposableStack;
+let root: string;
+let upstream: DemoRegistry;
+let digest: Digest;
+
+beforeEach(async () => {
+  stack = new AsyncDisposableStack();
+  root = await mkdtemp(join(tmpdir(), 'spandrel-traces-'));
+  stack.defer(() => rm(root, { recursive: true, force: true }));
+  upstream = stack.use(await DemoRegistry.start());
+  digest = await upstream.addBlob('app', Uint8Array.from(await readFile(LAYER)));
+});
+
+afterEach(() => stack.disposeAsync());
+
+interface Served {
+  readonly url: string;
+  /** End the process in good order. */
+  readonly stop: () => Promise<void>;
+}
+
+async function serve(environment: Record<string, string>): Promise<Served> {
+  const child = stack.use(
+    new SpandrelProcess(['serve'], {
+      SPANDREL_LISTEN_PORT: '0',
+      SPANDREL_ADMIN_PORT: '0',
+      SPANDREL_STORAGE_ROOT: join(root, 'store'),
+      SPANDREL_UPSTREAMS: JSON.stringify([{ name: 'demo', url: upstream.url }]),
+      ...environment,
+    }),
+  );
+  const { url } = await child.listening();
+  return {
+    url,
+    stop: async () => {
+      child.kill('SIGTERM');
+      expect(await child.exitStatus()).toBe(0);
+    },
+  };
+}
+
+/** A layer read by its decompressed bytes, which makes a fill and a build. */
+async function readLayer(url: string): Promise<void> {
+  const layer = `${url}/v2/demo/app/_soci/layers/${digest}/tar?token=hunter2`;
+  const headers = { traceparent: `00-${CALLER.traceId}-${CALLER.spanId}-01` };
+  await (await fetch(layer, { headers })).arrayBuffer();
+}
+
+describe('traces', () => {
+  it('show a request, and the fill, the build and the upstream requests that it caused, to the collector of the environment', async () => {
+    const collector = stack.use(await TraceCollector.start());
+    const { url, stop } = await serve({
+      OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
+      OTEL_RESOURCE_ATTRIBUTES: 'deployment.environment.name=test',
+    });
+    await readLayer(url);
+    await stop();
+
+    expect([...collector.paths]).toEqual(['POST /v1/traces application/json']);
+    const request = collector.span('GET tar');
+    expect(request).toMatchObject({ traceId: CALLER.traceId, parentSpanId: CALLER.spanId, kind: 2 });
+    expect(request.attributes).toMatchObject({
+      'http.response.status_code': 200,
+      'client.address': '127.0.0.1',
+      'spandrel.upstream': 'demo',
+      'spandrel.repository': 'app',
+      'spandrel.digest': digest,
+    });
+    expect(request.resource).toMatchObject({
+      'service.name': 'spandrel',
+      'deployment.environment.name': 'test',
+    });
+    const build = collector.span('build');
+    expect(build).toMatchObject({ traceId: CALLER.traceId, parentSpanId: request.spanId });
+    expect(build.attributes).toMatchObject({ 'spandrel.digest': digest, 'spandrel.outcome': 'indexed' });
+    const fill = collector.span('fill');
+    expect(fill).toMatchObject({ traceId: CALLER.traceId, parentSpanId: build.spanId });
+    expect(fill.attributes).toMatchObject({ 'spandrel.digest': digest, 'spandrel.outcome': 'complete' });
+    const asked = collector.spans.filter(({ name }) => name === 'upstream blob');
+    expect(asked.length).toBe(
+      upstream.requests.entries.filter(({ path }) => path.includes('/blobs/')).length,
+    );
+    expect(new Set(asked.map(({ traceId, kind }) => `${traceId} ${kind}`))).toEqual(
+      new Set([`${CALLER.traceId} 3`]),
+    );
+    expect(JSON.stringify(collector.spans)).not.toContain('hunter2');
+  });
+
+  it('name the error code of what failed', async () => {
+    const collector = stack.use(await TraceCollector.start());
+    upstream.faults.add({ match: { path: /manifests/ }, action: { kind: 'status', status: 500 } });
+    const { url, stop } = await serve({
+      OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: `${collector.url}/v1/traces`,
+      SPANDREL_UPSTREAM_RETRIES: '0',
+    });
+    expect((await fetch(`${url}/v2/demo/app/manifests/latest`)).status).toBe(502);
+    await stop();
+    const failed = collector.spans.filter(({ status }) => status.code === 2);
+    expect(failed.map(({ kind, attributes }) => [kind, attributes['error.type']])).toEqual([
+      [3, 'server_error'],
+      [2, 'UPSTREAM_UNREACHABLE'],
+    ]);
+  });
+
+  it('cost a collector that is away no request', async () => {
+    const { url, stop } = await serve({
+      OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:1',
+      OTEL_BSP_SCHEDULE_DELAY: '1',
+    });
+    for (let count = 0; count < 20; count++) expect((await fetch(`${url}/v2/`)).status).toBe(200);
+    await stop();
+  });
+
+  it.each([
+    [false, {}],
+    [false, { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:1', OTEL_SDK_DISABLED: 'true' }],
+    [true, { OTEL_TRACES_EXPORTER: 'otlp', OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:1' }],
+  ])('load OpenTelemetry: %s with %o', async (isLoaded, environment) => {
+    const coverage = join(root, 'coverage');
+    const { url, stop } = await serve({ ...environment, NODE_V8_COVERAGE: coverage });
+    await fetch(`${url}/v2/`);
+    await stop();
+    const reports = await Promise.all(
+      (await readdir(coverage)).map((name) => readFile(join(coverage, name), 'utf8')),
+    );
+    expect(reports.join()).toContain('/src/telemetry/tracer.ts');
+    expect(reports.some((report) => report.includes('node_modules/@opentelemetry/sdk-trace/'))).toBe(
+      isLoaded,
+    );
+  });
+});
