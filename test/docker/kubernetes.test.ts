@@ -1,0 +1,154 @@
+import { execFile } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { promisify } from 'node:util';
+
+import { describe, expect, it } from 'vitest';
+import { parse, parseAllDocuments } from 'yaml';
+
+import { parseConfig } from '../../src/config/parse-config.ts';
+
+const ROOT = resolve(import.meta.dirname, '../..');
+const require = createRequire(import.meta.url);
+const FOLDER = join(ROOT, 'docker/kubernetes');
+
+interface KubernetesObject {
+  readonly apiVersion: string;
+  readonly kind: string;
+  readonly metadata: { readonly name: string };
+}
+
+interface StatefulSet extends KubernetesObject {
+  readonly spec: {
+    readonly template: {
+      readonly spec: {
+        readonly terminationGracePeriodSeconds: number;
+        readonly securityContext: object;
+        readonly containers: readonly {
+          readonly args: readonly string[];
+          readonly ports: readonly { readonly name: string; readonly containerPort: number }[];
+          readonly securityContext: object;
+          readonly volumeMounts: readonly { readonly mountPath: string; readonly readOnly?: boolean }[];
+        }[];
+      };
+    };
+  };
+}
+
+const files = readdirSync(FOLDER).filter((name) => name !== 'kustomization.yaml');
+const objects = files.flatMap((name) =>
+  parseAllDocuments(readFileSync(join(FOLDER, name), 'utf8')).map(
+    (document) => document.toJS() as KubernetesObject,
+  ),
+);
+
+function find<T extends KubernetesObject>(kind: string): T {
+  const found = objects.find((object) => object.kind === kind);
+  if (found === undefined) throw new Error(`there is no ${kind}`);
+  return found as T;
+}
+
+/** A module that holds the objects as literals of their types: the compiler finds fields that do not exist. */
+function typedModule(listed: readonly KubernetesObject[]): string {
+  return listed
+    .map(
+      ({ apiVersion, kind, ...rest }, place) =>
+        `import type { I${kind} as T${place} } from 'kubernetes-models/${apiVersion}';\n` +
+        `export const o${place}: T${place} = ${JSON.stringify({ apiVersion, kind, ...rest })};\n`,
+    )
+    .join('');
+}
+
+async function compile(text: string): Promise<string> {
+  const scratch = mkdtempSync(join(tmpdir(), 'spandrel-kubernetes-'));
+  try {
+    symlinkSync(join(ROOT, 'node_modules'), join(scratch, 'node_modules'));
+    writeFileSync(join(scratch, 'objects.ts'), text);
+    const flags = [
+      '--noEmit',
+      '--strict',
+      '--skipLibCheck',
+      '--module',
+      'esnext',
+      '--moduleResolution',
+      'bundler',
+    ];
+    const compiler = join(ROOT, 'node_modules/.bin/tsc');
+    const run = promisify(execFile)(compiler, [...flags, 'objects.ts'], { cwd: scratch });
+    return await run.then(
+      () => '',
+      (error: { stdout: string }) => error.stdout,
+    );
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+describe('the Kubernetes manifests', () => {
+  it('are objects that the API knows, field by field', async () => {
+    expect(objects.length).toBeGreaterThanOrEqual(8);
+    expect(await compile(typedModule(objects))).toBe('');
+    for (const { apiVersion, kind, ...rest } of objects) {
+      const models = require(`kubernetes-models/${apiVersion}`) as Record<
+        string,
+        new (data: object) => { validate(): void }
+      >;
+      const Model = models[kind];
+      if (Model === undefined) throw new Error(`${kind} is unknown`);
+      new Model({ apiVersion, kind, ...rest }).validate();
+    }
+  });
+
+  it('would be refused with a field that does not exist', async () => {
+    const set = JSON.stringify(find('StatefulSet')).replace(
+      'readOnlyRootFilesystem',
+      'readOnlyRootFileSystem',
+    );
+    expect(await compile(typedModule([JSON.parse(set) as KubernetesObject]))).toContain(
+      'readOnlyRootFileSystem',
+    );
+  });
+
+  it('are all listed in the kustomization', () => {
+    const { resources } = parse(readFileSync(join(FOLDER, 'kustomization.yaml'), 'utf8')) as {
+      resources: string[];
+    };
+    expect(resources.toSorted()).toEqual(files.toSorted());
+  });
+
+  it('run without privileges, write to the store alone, and stop later than the proxy wants', () => {
+    const { spec } = find<StatefulSet>('StatefulSet').spec.template;
+    const [container] = spec.containers;
+    expect(spec.securityContext).toMatchObject({
+      runAsNonRoot: true,
+      seccompProfile: { type: 'RuntimeDefault' },
+    });
+    expect(container?.securityContext).toEqual({
+      allowPrivilegeEscalation: false,
+      readOnlyRootFilesystem: true,
+      capabilities: { drop: ['ALL'] },
+    });
+    const config = shippedConfig();
+    expect(container?.volumeMounts.filter(({ readOnly }) => readOnly !== true)).toEqual([
+      expect.objectContaining({ mountPath: config.storage.root }),
+    ]);
+    expect(spec.terminationGracePeriodSeconds * 1000).toBeGreaterThan(config.shutdown.graceMs);
+  });
+
+  it('have a configuration that the proxy takes, with the ports that the container names', () => {
+    const config = shippedConfig();
+    const [container] = find<StatefulSet>('StatefulSet').spec.template.spec.containers;
+    expect(container?.ports).toEqual([
+      { name: 'registry', containerPort: config.listen.port },
+      { name: 'admin', containerPort: config.admin.port },
+    ]);
+    expect(container?.args).toEqual(['serve', '--config', '/etc/spandrel/spandrel.yaml']);
+  });
+});
+
+function shippedConfig(): ReturnType<typeof parseConfig> {
+  const { data } = find<KubernetesObject & { readonly data: Record<string, string> }>('ConfigMap');
+  return parseConfig({ yaml: data['spandrel.yaml'] ?? '', environment: {} });
+}
