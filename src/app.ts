@@ -117,6 +117,9 @@ export async function createApp(config: Config, logger: Logger, tracer: Tracer =
     }),
   );
 
+  metrics.watchQueue('index', () => buildPool.queueSize);
+  metrics.watchQueue('span', () => spanPool.queueSize);
+
   const forecast = new BuildForecast(config.index.threads);
   const indexes = opening.use(
     new LayerIndexes({

@@ -36,6 +36,7 @@ export class StoreRoom {
     this.#layout = layout;
     this.#files = files;
     this.#metrics = metrics;
+    metrics.storeLimitBytes.set(maxBytes);
     this.#now = now;
   }
 

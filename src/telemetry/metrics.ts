@@ -12,6 +12,9 @@ export type ByteSource = 'memory' | 'redis' | 'disk' | 'fill' | 'upstream';
 /** What the proxy asks an upstream for. */
 export type UpstreamRequestKind = 'manifest' | 'blob' | 'tags' | 'referrers' | 'token' | 'ping';
 
+/** The threads that index, and those that decompress. */
+export type WorkerPoolName = 'index' | 'span';
+
 /**
  * Every metric of the process, in a registry of its own. Labels come from closed sets: never a repository, a digest or a
  * URL. The names are part of the contract with dashboards and alerts.
@@ -66,6 +69,9 @@ export class Metrics {
   readonly cacheBytes = this.#gauge('cache_bytes', 'Bytes held by a cache', ['tier']);
   readonly cacheEvictions = this.#counter('cache_evictions_total', 'Entries evicted from a cache', ['tier']);
   readonly storeBytes = this.#gauge('store_bytes', 'Bytes of the blob store', ['state']);
+  readonly storeLimitBytes = this.#gauge('store_limit_bytes', 'Most bytes of the blob store', []);
+  readonly #workerQueue = this.#gauge('worker_queue_length', 'Tasks that wait for a thread', ['pool']);
+  readonly #queues = new Map<WorkerPoolName, () => number>();
   readonly fillsInProgress = this.#gauge('fills_in_progress', 'Blobs arriving from upstreams', []);
   readonly fills = this.#counter('fills_total', 'Fills that have ended', ['outcome']);
   readonly singleFlightJoined = this.#counter(
@@ -79,8 +85,14 @@ export class Metrics {
     collectDefaultMetrics({ register: this.#registry });
   }
 
+  /** Have the length of a queue read when the metrics are printed. */
+  watchQueue(pool: WorkerPoolName, length: () => number): void {
+    this.#queues.set(pool, length);
+  }
+
   /** All metrics in the text format of Prometheus. */
   async print(): Promise<{ contentType: string; text: string }> {
+    for (const [pool, length] of this.#queues) this.#workerQueue.set({ pool }, length());
     return { contentType: this.#registry.contentType, text: await this.#registry.metrics() };
   }
 

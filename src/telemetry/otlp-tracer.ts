@@ -24,7 +24,7 @@ import type { Logger } from './logger.ts';
 import type { TraceSettings } from './trace-settings.ts';
 import type { SpanKind, TraceAttributes, Tracer, TraceSpan } from './tracer.ts';
 
-/** A collector that is away must not hold up the end of the process. */
+/** A collector that is away must not hold up the stop. */
 const SHUTDOWN_MS = 2_000;
 
 const KINDS = { server: OtelKind.SERVER, client: OtelKind.CLIENT, internal: OtelKind.INTERNAL } as const;

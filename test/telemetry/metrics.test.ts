@@ -1,0 +1,259 @@
+import { readFileSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { gzipSync } from 'node:zlib';
+
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { parse, stringify } from 'yaml';
+
+import { type Digest, digestOf } from '../../src/core/digest.ts';
+import { MEDIA_TYPES } from '../../src/core/media-types.ts';
+import { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import { runCommand } from '../helpers/run-command.ts';
+import { RunningApp } from '../helpers/running-app.ts';
+
+const CONFIG = resolve(import.meta.dirname, '../../config');
+const LAYER = readFileSync(new URL('../fixtures/golden/layers/gzip-gnu-6.tar.gz', import.meta.url));
+const NO_TAR = gzipSync(Buffer.alloc(50_000, 'no tar'));
+
+/** Metrics in the text format: values by name and labels. */
+class Scrape {
+  readonly #series = new Map<string, { labels: Map<string, string>; value: number }[]>();
+  readonly names: string[] = [];
+
+  constructor(text: string) {
+    for (const line of text.split('\n')) {
+      const [, described] = /^# TYPE (\S+)/.exec(line) ?? [];
+      if (described !== undefined) this.names.push(described);
+      const [, name, inside = '', value] = /^([a-z]\w*)(?:\{(.*)\})? (\S+)$/.exec(line) ?? [];
+      if (name === undefined) continue;
+      const labels = new Map(
+        Array.from(inside.matchAll(/(\w+)="([^"]*)"/g), ([, key = '', text = '']) => [key, text]),
+      );
+      this.#series.set(name, [...(this.#series.get(name) ?? []), { labels, value: Number(value) }]);
+    }
+  }
+
+  has(name: string): boolean {
+    return this.#series.has(name);
+  }
+
+  labels(name: string): string[] {
+    return [...new Set((this.#series.get(name) ?? []).flatMap(({ labels }) => [...labels.keys()]))];
+  }
+
+  /** Values of one label whose series are not zero. */
+  values(name: string, label: string): string[] {
+    const touched = (this.#series.get(name) ?? []).filter(({ value }) => value > 0);
+    return [...new Set(touched.map(({ labels }) => labels.get(label) ?? ''))].toSorted();
+  }
+
+  total(name: string): number {
+    return (this.#series.get(name) ?? []).reduce((sum, { value }) => sum + value, 0);
+  }
+}
+
+let stack: AsyncDisposableStack;
+/** While a blob is held back, and when everything has happened. */
+let busy: Scrape;
+let scrape: Scrape;
+
+beforeAll(async () => {
+  stack = new AsyncDisposableStack();
+  const upstream = stack.use(await DemoRegistry.start());
+  const layer = await upstream.addBlob('app', Uint8Array.from(LAYER));
+  const other = await upstream.addBlob('app', new Uint8Array(100_000).fill(7));
+  const manifest = await addImage(upstream, layer);
+  const app = stack.use(
+    await RunningApp.start({
+      upstreams: [{ name: 'demo', url: upstream.url }],
+      environment: {
+        SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
+        SPANDREL_INDEX_SPAN_BYTES: '64KiB',
+        SPANDREL_CACHE_MEMORY_BYTES: '256KiB',
+        SPANDREL_CACHE_REDIS_URL: 'redis://127.0.0.1:1',
+        SPANDREL_UPSTREAM_RETRIES: '0',
+      },
+    }),
+  );
+  const repository = `${app.url}/v2/demo/app`;
+  const get = async (path: string, headers: Record<string, string> = {}): Promise<number> => {
+    const response = await fetch(`${repository}/${path}`, { headers });
+    await response.arrayBuffer();
+    return response.status;
+  };
+  const read = async (): Promise<Scrape> => new Scrape(await (await fetch(`${app.adminUrl}/metrics`)).text());
+
+  const held = Promise.withResolvers<void>();
+  upstream.faults.add({ match: { path: /blobs/ }, action: { kind: 'hold', until: held.promise } });
+  const asked = [get(`blobs/${other}`), get(`blobs/${other}`)];
+  await upstream.requests.waitFor(({ path }) => path.includes(other));
+  held.resolve();
+  await Promise.all(asked);
+  upstream.faults.add({ match: { path: /blobs/ }, action: { kind: 'stall', afterBytes: 1000 }, times: 1 });
+  const leaving = new AbortController();
+  const stalled = fetch(`${repository}/blobs/${layer}`, { signal: leaving.signal });
+  await (await stalled).body?.getReader().read();
+  busy = await read();
+  leaving.abort();
+
+  expect(await get(`manifests/${manifest}`)).toBe(200);
+  expect(await get(`referrers/${manifest}`)).toBe(200);
+  expect(await get(`_soci/layers/${layer}/tar`)).toBe(200);
+  expect(await get(`_soci/layers/${layer}/spans/0`)).toBe(200);
+  expect(await get(`_soci/layers/${layer}/spans/0`)).toBe(200);
+  expect(await get(`blobs/${layer}`)).toBe(200);
+  expect(await get('manifests/missing')).toBe(404);
+  await fetch(`${app.adminUrl}/api/v1/blobs/${other}`, { method: 'DELETE' });
+  scrape = await read();
+});
+
+afterAll(() => stack.disposeAsync());
+
+/** An image with a layer that can be indexed, and one that cannot. */
+async function addImage(upstream: DemoRegistry, layer: Digest): Promise<Digest> {
+  const config = Buffer.from(
+    '{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}',
+  );
+  await upstream.addBlob('app', Uint8Array.from(config));
+  const broken = await upstream.addBlob('app', Uint8Array.from(NO_TAR));
+  const manifest = {
+    schemaVersion: 2,
+    mediaType: MEDIA_TYPES.ociManifest,
+    config: { mediaType: MEDIA_TYPES.ociConfig, digest: digestOf(config), size: config.byteLength },
+    layers: [
+      { mediaType: MEDIA_TYPES.ociLayerGzip, digest: layer, size: LAYER.byteLength },
+      { mediaType: MEDIA_TYPES.ociLayerGzip, digest: broken, size: NO_TAR.byteLength },
+    ],
+  };
+  return upstream.addManifest('app', 'latest', Buffer.from(JSON.stringify(manifest)), manifest.mediaType);
+}
+
+describe('the metrics', () => {
+  it.each<[string, string, readonly string[]]>([
+    ['http_requests_total', 'route', ['blob', 'manifest', 'referrers', 'span', 'tar']],
+    ['http_requests_total', 'status', ['200', '404']],
+    ['http_requests_total', 'method', ['GET']],
+    ['http_request_duration_seconds_count', 'route', ['blob', 'span', 'tar']],
+    ['upstream_requests_total', 'upstream', ['demo']],
+    ['upstream_requests_total', 'kind', ['blob', 'manifest', 'referrers']],
+    ['upstream_requests_total', 'outcome', ['not_found', 'ok']],
+    ['upstream_bytes_total', 'upstream', ['demo']],
+    ['served_bytes_total', 'source', ['disk', 'fill']],
+    ['span_reads_total', 'source', ['disk', 'memory']],
+    ['index_builds_total', 'outcome', ['indexed', 'readable']],
+    ['index_layers_skipped_total', 'reason', ['TAR_INVALID']],
+    ['image_pulls_total', 'mode', ['full']],
+    ['inflate_bytes_total', 'engine', ['wasm']],
+    ['cache_bytes', 'tier', ['memory']],
+    ['cache_evictions_total', 'tier', ['disk', 'memory']],
+    ['store_bytes', 'state', ['complete']],
+    ['fills_total', 'outcome', ['complete']],
+    ['single_flight_joined_total', 'what', ['blob']],
+    ['redis_errors_total', 'op', ['connect', 'get', 'set']],
+  ])('count %s by %s', (name, label, values) => {
+    expect(scrape.values(`spandrel_${name}`, label)).toEqual(expect.arrayContaining([...values]));
+  });
+
+  it('tell how long builds take, how large the store may become, what arrives and what waits', () => {
+    expect(scrape.total('spandrel_index_build_duration_seconds_count')).toBeGreaterThanOrEqual(2);
+    expect(scrape.total('spandrel_store_limit_bytes')).toBe(50 * 2 ** 30);
+    expect(busy.total('spandrel_fills_in_progress')).toBe(1);
+    expect(scrape.total('spandrel_fills_in_progress')).toBe(0);
+    expect(scrape.labels('spandrel_worker_queue_length')).toEqual(['pool']);
+  });
+
+  it('have no repository, no digest and no address in a label', () => {
+    const own = scrape.names.filter((name) => name.startsWith('spandrel_'));
+    expect(own.length).toBeGreaterThan(15);
+    const labels = new Set(
+      own.flatMap((name) => [...scrape.labels(name), ...scrape.labels(`${name}_bucket`)]),
+    );
+    for (const label of ['repository', 'digest', 'url', 'client', 'image'])
+      expect(labels).not.toContain(label);
+  });
+});
+
+/** What expressions read: metrics, with the labels that they are selected or grouped by. */
+function findSelectors(expression: string): { name: string; labels: string[] }[] {
+  const grouped = Array.from(
+    expression.matchAll(/\b(?:by|ignoring|on)\s*\(([^)]*)\)/g),
+    ([, list = '']) => list,
+  )
+    .join()
+    .split(/[,\s]+/)
+    .filter((label) => label !== '');
+  const ofTarget = new Set(['instance', 'le']);
+  return Array.from(
+    expression.matchAll(/\b((?:spandrel|process|nodejs)_\w+)(?:\{([^}]*)\})?/g),
+    ([, name = '', inside = '']) => ({
+      name,
+      labels: [...Array.from(inside.matchAll(/(\w+)\s*[=!]~?/g), ([, label = '']) => label)].filter(
+        (label) => !ofTarget.has(label),
+      ),
+    }),
+  ).concat(
+    // Whatever an expression groups by, one of its metrics has.
+    grouped.filter((label) => !ofTarget.has(label)).map((label) => ({ name: '', labels: [label] })),
+  );
+}
+
+function expectKnown(expression: string): void {
+  const selectors = findSelectors(expression);
+  const names = selectors.map(({ name }) => name).filter((name) => name !== '');
+  expect(names.length, expression).toBeGreaterThan(0);
+  for (const { name, labels } of selectors) {
+    if (name !== '') expect(scrape.has(name) || isUntouched(name), `${name} in ${expression}`).toBe(true);
+    const known = name === '' ? names.flatMap((one) => scrape.labels(one)) : scrape.labels(name);
+    for (const label of labels) expect(known, expression).toContain(label);
+  }
+}
+
+/** A metric whose series appear when something happens. */
+function isUntouched(name: string): boolean {
+  return scrape.names.includes(name);
+}
+
+interface Dashboard {
+  readonly panels: readonly { readonly targets?: readonly { readonly expr: string }[] }[];
+}
+
+const dashboard = JSON.parse(readFileSync(join(CONFIG, 'grafana/spandrel.json'), 'utf8')) as Dashboard;
+const panelExpressions = dashboard.panels.flatMap(({ targets = [] }) => targets.map(({ expr }) => expr));
+const rules = parse(readFileSync(join(CONFIG, 'prometheus/alerts.yaml'), 'utf8')) as {
+  groups: { rules: { alert: string; expr: string; annotations: { summary: string; action: string } }[] }[];
+};
+const alerts = rules.groups.flatMap((group) => group.rules);
+
+describe('dashboard and alerts', () => {
+  it('read metrics that exist, by labels that those have', () => {
+    expect(panelExpressions.length).toBeGreaterThan(20);
+    for (const expression of [...panelExpressions, ...alerts.map(({ expr }) => expr)])
+      expectKnown(expression);
+    expect(() => expectKnown('rate(spandrel_no_such_total[5m])')).toThrow('spandrel_no_such_total');
+    expect(() => expectKnown('spandrel_cache_bytes{repository="x"}')).toThrow('repository');
+    expect(() => expectKnown('sum by (digest) (spandrel_cache_bytes)')).toThrow('digest');
+  });
+
+  it('show every metric of the proxy', () => {
+    const shown = panelExpressions.join();
+    const own = scrape.names.filter((name) => name.startsWith('spandrel_'));
+    expect(own.filter((name) => !shown.includes(name))).toEqual([]);
+  });
+
+  it('are what Prometheus understands, and the alerts go off when they should', async () => {
+    await runCommand('promtool', ['check', 'rules', join(CONFIG, 'prometheus/alerts.yaml')]);
+    await runCommand('promtool', ['test', 'rules', join(CONFIG, 'prometheus/alerts.test.yaml')]);
+    const scratch = await mkdtemp(join(tmpdir(), 'spandrel-panels-'));
+    stack.defer(() => rm(scratch, { recursive: true, force: true }));
+    const file = join(scratch, 'panels.yaml');
+    const recorded = panelExpressions.map((expr, place) => ({ record: `panel_${place}`, expr }));
+    await writeFile(file, stringify({ groups: [{ name: 'panels', rules: recorded }] }));
+    await runCommand('promtool', ['check', 'rules', file]);
+  });
+
+  it('tell what to do', () => {
+    for (const { annotations } of alerts) expect(annotations.action.length).toBeGreaterThan(20);
+  });
+});
