@@ -77,7 +77,16 @@ export class BlobStore implements AsyncDisposable {
     this.#lock = lock;
     this.#room = new StoreRoom({ maxBytes, layout, files: this.#files, metrics, now: this.#now });
     const [digests, buffers] = [this.#digests, this.#buffers];
-    this.#fills = new BlobFills({ settings, layout, room: this.#room, digests, buffers, metrics, tracer, logger });
+    this.#fills = new BlobFills({
+      settings,
+      layout,
+      room: this.#room,
+      digests,
+      buffers,
+      metrics,
+      tracer,
+      logger,
+    });
   }
 
   /** @throws SpandrelError STORE_LOCKED if another process owns the folder; STORE_FAILED */

@@ -44,10 +44,10 @@ const objects = files.flatMap((name) =>
   ),
 );
 
-function find<T extends KubernetesObject>(kind: string): T {
+function find(kind: string): KubernetesObject {
   const found = objects.find((object) => object.kind === kind);
   if (found === undefined) throw new Error(`there is no ${kind}`);
-  return found as T;
+  return found;
 }
 
 /** A module that holds the objects as literals of their types: the compiler finds fields that do not exist. */
@@ -119,7 +119,7 @@ describe('the Kubernetes manifests', () => {
   });
 
   it('run without privileges, write to the store alone, and stop later than the proxy wants', () => {
-    const { spec } = find<StatefulSet>('StatefulSet').spec.template;
+    const { spec } = (find('StatefulSet') as StatefulSet).spec.template;
     const [container] = spec.containers;
     expect(spec.securityContext).toMatchObject({
       runAsNonRoot: true,
@@ -139,7 +139,7 @@ describe('the Kubernetes manifests', () => {
 
   it('have a configuration that the proxy takes, with the ports that the container names', () => {
     const config = shippedConfig();
-    const [container] = find<StatefulSet>('StatefulSet').spec.template.spec.containers;
+    const [container] = (find('StatefulSet') as StatefulSet).spec.template.spec.containers;
     expect(container?.ports).toEqual([
       { name: 'registry', containerPort: config.listen.port },
       { name: 'admin', containerPort: config.admin.port },
@@ -149,6 +149,6 @@ describe('the Kubernetes manifests', () => {
 });
 
 function shippedConfig(): ReturnType<typeof parseConfig> {
-  const { data } = find<KubernetesObject & { readonly data: Record<string, string> }>('ConfigMap');
+  const { data } = find('ConfigMap') as KubernetesObject & { readonly data: Record<string, string> };
   return parseConfig({ yaml: data['spandrel.yaml'] ?? '', environment: {} });
 }

@@ -120,7 +120,7 @@ describe('the log of requests', () => {
     const answer = fetch(`${url}/v2/demo/team/app/blobs/${digest}`, { signal: leaving.signal });
     await upstream.requests.waitFor(({ path }) => path.includes('blobs'));
     leaving.abort();
-    await expect(answer).rejects.toThrow();
+    await expect(answer).rejects.toThrow(/abort/);
     held.resolve();
     expect(await stopAndRead()).toMatchObject([{ route: 'blob', status: 499, bytes: 0 }]);
   });

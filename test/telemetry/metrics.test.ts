@@ -78,10 +78,10 @@ beforeAll(async () => {
     }),
   );
   const repository = `${app.url}/v2/demo/app`;
-  const get = async (path: string, headers: Record<string, string> = {}): Promise<number> => {
-    const response = await fetch(`${repository}/${path}`, { headers });
+  const get = async (path: string, status = 200): Promise<void> => {
+    const response = await fetch(`${repository}/${path}`);
     await response.arrayBuffer();
-    return response.status;
+    if (response.status !== status) throw new Error(`${path}: ${response.status}`);
   };
   const read = async (): Promise<Scrape> => new Scrape(await (await fetch(`${app.adminUrl}/metrics`)).text());
 
@@ -98,13 +98,13 @@ beforeAll(async () => {
   busy = await read();
   leaving.abort();
 
-  expect(await get(`manifests/${manifest}`)).toBe(200);
-  expect(await get(`referrers/${manifest}`)).toBe(200);
-  expect(await get(`_soci/layers/${layer}/tar`)).toBe(200);
-  expect(await get(`_soci/layers/${layer}/spans/0`)).toBe(200);
-  expect(await get(`_soci/layers/${layer}/spans/0`)).toBe(200);
-  expect(await get(`blobs/${layer}`)).toBe(200);
-  expect(await get('manifests/missing')).toBe(404);
+  await get(`manifests/${manifest}`, 200);
+  await get(`referrers/${manifest}`, 200);
+  await get(`_soci/layers/${layer}/tar`, 200);
+  await get(`_soci/layers/${layer}/spans/0`, 200);
+  await get(`_soci/layers/${layer}/spans/0`, 200);
+  await get(`blobs/${layer}`, 200);
+  await get('manifests/missing', 404);
   await fetch(`${app.adminUrl}/api/v1/blobs/${other}`, { method: 'DELETE' });
   scrape = await read();
 });
@@ -189,7 +189,7 @@ function findSelectors(expression: string): { name: string; labels: string[] }[]
     expression.matchAll(/\b((?:spandrel|process|nodejs)_\w+)(?:\{([^}]*)\})?/g),
     ([, name = '', inside = '']) => ({
       name,
-      labels: [...Array.from(inside.matchAll(/(\w+)\s*[=!]~?/g), ([, label = '']) => label)].filter(
+      labels: Array.from(inside.matchAll(/(\w+)\s*[=!]~?/g), ([, label = '']) => label).filter(
         (label) => !ofTarget.has(label),
       ),
     }),
