@@ -70,8 +70,8 @@ beforeAll(async () => {
       upstreams: [{ name: 'demo', url: upstream.url }],
       environment: {
         SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
-        SPANDREL_INDEX_SPAN_BYTES: '64KiB',
-        SPANDREL_CACHE_MEMORY_BYTES: '256KiB',
+        SPANDREL_INDEX_SPAN_BYTES: '16KiB',
+        SPANDREL_CACHE_MEMORY_BYTES: '400KiB',
         SPANDREL_CACHE_REDIS_URL: 'redis://127.0.0.1:1',
         SPANDREL_UPSTREAM_RETRIES: '0',
       },
@@ -101,8 +101,9 @@ beforeAll(async () => {
   await get(`manifests/${manifest}`, 200);
   await get(`referrers/${manifest}`, 200);
   await get(`_soci/layers/${layer}/tar`, 200);
-  await get(`_soci/layers/${layer}/spans/0`, 200);
-  await get(`_soci/layers/${layer}/spans/0`, 200);
+  for (const id of [0, 1, 2, 2]) await get(`_soci/layers/${layer}/spans/${id}`);
+  // Both layers decompressed are more than the memory's share for spans.
+  await get(`_soci/layers/${digestOf(NO_TAR)}/tar`);
   await get(`blobs/${layer}`, 200);
   await get('manifests/missing', 404);
   await fetch(`${app.adminUrl}/api/v1/blobs/${other}`, { method: 'DELETE' });
