@@ -4,8 +4,10 @@ import { parseArgs } from 'node:util';
 import { describeNetwork, enterOwnNetwork } from './own-network.ts';
 import { formatTable, saveResults } from './report.ts';
 import type { Scenario } from './scenario.ts';
+import { beside } from './scenarios/beside.ts';
 import { burst } from './scenarios/burst.ts';
 import { crash } from './scenarios/crash.ts';
+import { indexBuild } from './scenarios/index-build.ts';
 import { inflate } from './scenarios/inflate.ts';
 import { lazy } from './scenarios/lazy.ts';
 import { parallel } from './scenarios/parallel.ts';
@@ -13,7 +15,18 @@ import { soak } from './scenarios/soak.ts';
 import { span } from './scenarios/span.ts';
 import { warm } from './scenarios/warm.ts';
 
-const SCENARIOS: readonly Scenario[] = [burst, parallel, warm, span, crash, soak, lazy, inflate];
+const SCENARIOS: readonly Scenario[] = [
+  burst,
+  parallel,
+  warm,
+  span,
+  crash,
+  soak,
+  lazy,
+  inflate,
+  indexBuild,
+  beside,
+];
 const INSTALLER = new URL('../scripts/install-tools.mjs', import.meta.url).pathname;
 
 const { values, positionals } = parseArgs({

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { createWriteStream, existsSync } from 'node:fs';
+import { lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -11,6 +12,7 @@ export interface SampleTar {
   readonly name: string;
   readonly path: string;
   readonly sha256: string;
+  readonly uncompressedBytes: number;
 }
 
 /** Enough for a pass to take a good part of a second. */
@@ -40,17 +42,38 @@ export async function makeSampleTars(folder: string): Promise<SampleTar[]> {
   return samples;
 }
 
+/** A whole tar of about `bytes`, of what /usr has first, and not of single files that would be most of it. */
+export async function makeLargeTar(folder: string, bytes: number): Promise<SampleTar> {
+  const paths: string[] = [];
+  let listedBytes = 0;
+  for (const entry of await readdir('/usr', { recursive: true, withFileTypes: true })) {
+    const path = join(entry.parentPath, entry.name);
+    const sizeBytes = entry.isFile() ? (await lstat(path)).size : 0;
+    if (sizeBytes > bytes / 5) continue;
+    paths.push(path);
+    listedBytes += sizeBytes;
+    if (listedBytes >= bytes) break;
+  }
+  const tar = spawn('tar', ['--create', '--no-recursion', '--null', '--files-from=-'], {
+    stdio: ['pipe', 'pipe', 'ignore'],
+  });
+  tar.stdin.end(paths.join('\0'));
+  return await compress('usr', tar.stdout, folder);
+}
+
 async function compress(name: string, bytes: AsyncIterable<Uint8Array>, folder: string): Promise<SampleTar> {
   const path = join(folder, `${name}.tar.gz`);
   const hash = createHash('sha256');
+  let uncompressedBytes = 0;
   async function* hashed(): AsyncGenerator<Uint8Array> {
     for await (const chunk of bytes) {
       hash.update(chunk);
+      uncompressedBytes += chunk.length;
       yield chunk;
     }
   }
   await pipeline(Readable.from(hashed()), createGzip(), createWriteStream(path));
-  return { name, path, sha256: hash.digest('hex') };
+  return { name, path, sha256: hash.digest('hex'), uncompressedBytes };
 }
 
 async function* head(chunks: AsyncIterable<unknown> | Iterable<unknown>): AsyncGenerator<Uint8Array> {

@@ -8,27 +8,47 @@ import type { InflateResult } from '../inflate-main.ts';
 import { percentile } from '../percentile.ts';
 import { makeSampleTars, type SampleTar } from '../sample-tars.ts';
 import type { ReportRow, Scenario } from '../scenario.ts';
+import { type CommandTimes, hasCommand, hashOutput, timeCommand } from '../timed-command.ts';
 
 const MAIN = new URL('../inflate-main.ts', import.meta.url).pathname;
-/** `zlib raw` neither checks a CRC-32 nor gives checkpoints; `zlib gunzip` checks. */
-const ENGINES = ['wasm', 'pako', 'zlib raw', 'zlib gunzip'] as const;
+/** `zlib raw` neither checks a CRC-32 nor gives checkpoints; `zlib gunzip` checks, `fflate` does not. */
+const ENGINES = ['wasm', 'pako', 'zlib raw', 'zlib gunzip', 'fflate'] as const;
+/** Programs that decompress a file, where the machine has them. All of them check the CRC-32. */
+const PROGRAMS: readonly (readonly string[])[] = [
+  ['gzip', '-dc'],
+  ['pigz', '-dc'],
+  ['igzip', '-dc'],
+  ['libdeflate-gunzip', '-c'],
+];
+/** Each in a column of its own: how many times as fast a decoder is. */
+const REFERENCES = ['pako', 'zlib raw', 'zlib gunzip'] as const;
 const ROUNDS = 5;
 const PASSES = 3;
 
-type Speeds = Record<(typeof ENGINES)[number], { cpu: number[]; wall: number[] }>;
+interface Decoder {
+  readonly name: string;
+  /** Decode once or several times; the best counts, which others have disturbed least. */
+  readonly run: (sample: SampleTar) => Promise<CommandTimes>;
+}
+
+interface Speeds {
+  readonly cpu: number[];
+  readonly wall: number[];
+}
 
 /** How fast is gzip decoded? */
 export const inflate: Scenario = {
   name: 'inflate',
-  question: 'How fast do the engines decode gzip, with CRC and checkpoints, compared with node:zlib without?',
+  question: 'How fast do the engines decode gzip, with CRC and checkpoints, compared with other decoders?',
   async run({ log }) {
     const folder = await mkdtemp(join(tmpdir(), 'spandrel-inflate-'));
     try {
       log('making tars');
+      const decoders = [...ENGINES.map(engineDecoder), ...programDecoders()];
       const rows: ReportRow[] = [];
       for (const sample of await makeSampleTars(folder)) {
         log(`${sample.name}: ${ROUNDS} rounds`);
-        rows.push(...(await measure(sample)));
+        rows.push(...(await measure(sample, decoders)));
       }
       return { rows };
     } finally {
@@ -37,51 +57,64 @@ export const inflate: Scenario = {
   },
 };
 
-/** All engines in turn, each in a process of its own, and again. */
-async function measure(sample: SampleTar): Promise<ReportRow[]> {
-  const speeds: Speeds = {
-    wasm: { cpu: [], wall: [] },
-    pako: { cpu: [], wall: [] },
-    'zlib raw': { cpu: [], wall: [] },
-    'zlib gunzip': { cpu: [], wall: [] },
-  };
-  let uncompressedBytes = 0;
+/** All decoders in turn, each in a process of its own, and again. */
+async function measure(sample: SampleTar, decoders: readonly Decoder[]): Promise<ReportRow[]> {
+  const { size: compressedBytes } = await stat(sample.path);
+  const speeds = new Map<string, Speeds>(decoders.map(({ name }) => [name, { cpu: [], wall: [] }]));
   for (let round = 0; round < ROUNDS; round++) {
-    for (const engine of ENGINES) {
-      const result = await runOnce(engine, sample);
-      ({ uncompressedBytes } = result);
-      // The best pass of a process is the one that others have disturbed least.
-      speeds[engine].cpu.push(uncompressedBytes / 1e6 / Math.min(...result.cpuSeconds));
-      speeds[engine].wall.push(uncompressedBytes / 1e6 / Math.min(...result.wallSeconds));
+    for (const { name, run } of decoders) {
+      const { cpuSeconds, wallSeconds } = await run(sample);
+      speeds.get(name)?.cpu.push(sample.uncompressedBytes / 1e6 / cpuSeconds);
+      speeds.get(name)?.wall.push(sample.uncompressedBytes / 1e6 / wallSeconds);
     }
   }
-  const { size: compressedBytes } = await stat(sample.path);
-  const ratio = Number((uncompressedBytes / compressedBytes).toFixed(1));
-  return ENGINES.map((engine) => ({
+  return Array.from(speeds, ([name, { cpu, wall }]) => ({
     tar: sample.name,
-    ratio,
-    engine,
-    'MB/s of CPU': Math.round(percentile(speeds[engine].cpu, 0.5)),
-    'MB/s': Math.round(percentile(speeds[engine].wall, 0.5)),
+    ratio: Number((sample.uncompressedBytes / compressedBytes).toFixed(1)),
+    engine: name,
+    'MB/s of CPU': Math.round(percentile(cpu, 0.5)),
+    'MB/s': Math.round(percentile(wall, 0.5)),
     ...Object.fromEntries(
-      (['pako', 'zlib raw', 'zlib gunzip'] as const).map((other) => [
-        `÷ ${other}`,
-        pairedRatio(speeds[engine].cpu, speeds[other].cpu),
-      ]),
+      REFERENCES.map((other) => [`÷ ${other}`, pairedRatio(cpu, speeds.get(other)?.cpu ?? [])]),
     ),
   }));
 }
 
-/** Median over the rounds of the speed of one engine by that of another in the same round. */
+/** Median over the rounds of the speed of one decoder by that of another in the same round. */
 function pairedRatio(speeds: readonly number[], others: readonly number[]): number {
   const ratios = speeds.map((speed, round) => speed / (others[round] ?? Number.NaN));
   return Number(percentile(ratios, 0.5).toFixed(2));
 }
 
-async function runOnce(engine: string, { path, sha256 }: SampleTar): Promise<InflateResult> {
-  const args = [MAIN, '--engine', engine, '--file', path, '--passes', String(PASSES)];
-  const { stdout } = await promisify(execFile)(process.execPath, args);
-  const result = JSON.parse(stdout) as InflateResult;
-  if (result.sha256 !== sha256) throw new Error(`${engine} decodes ${path} to something else`);
-  return result;
+function engineDecoder(name: string): Decoder {
+  return {
+    name,
+    async run({ path, sha256 }) {
+      const args = [MAIN, '--engine', name, '--file', path, '--passes', String(PASSES)];
+      const { stdout } = await promisify(execFile)(process.execPath, args);
+      const result = JSON.parse(stdout) as InflateResult;
+      if (result.sha256 !== sha256) throw new Error(`${name} decodes ${path} to something else`);
+      return {
+        cpuSeconds: Math.min(...result.cpuSeconds),
+        wallSeconds: Math.min(...result.wallSeconds),
+      };
+    },
+  };
+}
+
+function programDecoders(): Decoder[] {
+  return PROGRAMS.filter(([program = '']) => hasCommand(program)).map((command) => ({
+    name: command.join(' '),
+    async run({ path, sha256 }) {
+      const [program, ...args] = [...command, path];
+      if ((await hashOutput(program, args)) !== sha256)
+        throw new Error(`${program} decodes ${path} to something else`);
+      const passes: CommandTimes[] = [];
+      for (let pass = 0; pass < PASSES; pass++) passes.push(await timeCommand([program, ...args]));
+      return {
+        cpuSeconds: Math.min(...passes.map(({ cpuSeconds }) => cpuSeconds)),
+        wallSeconds: Math.min(...passes.map(({ wallSeconds }) => wallSeconds)),
+      };
+    },
+  }));
 }

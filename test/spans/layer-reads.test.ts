@@ -73,6 +73,39 @@ describe('the first read of a layer', () => {
 });
 
 describe('spans', () => {
+  it('are read at once while every thread that builds is taken and others wait for one', async () => {
+    const [indexed, held, queued] = upstream.image.layers;
+    if (indexed === undefined || held === undefined || queued === undefined)
+      throw new Error('too few layers');
+    const app = await startApp({
+      SPANDREL_INDEX_THREADS: '1',
+      SPANDREL_SPANS_THREADS: '1',
+      SPANDREL_FILL_CHUNK_BYTES: '1MiB',
+    });
+    const layerUrl = (digest: string): string => `${app.url}/v2/demo/app/_soci/layers/${digest}`;
+    const { tar } = baseLayer();
+    const { spans } = (await (await fetch(`${layerUrl(indexed.digest)}/spans`)).json()) as {
+      spans: { uncompressed: { start: number; end: number } }[];
+    };
+    const rest = Promise.withResolvers<void>();
+    upstream.faults.add({
+      match: ({ path, range }) => path.includes(held.digest) && /^bytes=[1-9]/.test(range ?? ''),
+      action: { kind: 'hold', until: rest.promise },
+    });
+    const building = [held, queued].map(({ digest }) => fetch(`${layerUrl(digest)}/spans`));
+    await expect
+      .poll(async () => await (await fetch(layerUrl(held.digest))).json())
+      .toMatchObject({ state: 'building' });
+    for (const { uncompressed } of spans.slice(0, 4)) {
+      const { start } = uncompressed;
+      const read = await getBytes(`${layerUrl(indexed.digest)}/tar`, `bytes=${start}-${start + 99}`);
+      expect(read.bytes.equals(tar.subarray(start, start + 100))).toBe(true);
+    }
+    expect(await (await fetch(layerUrl(held.digest))).json()).toMatchObject({ state: 'building' });
+    rest.resolve();
+    for (const response of await Promise.all(building)) expect(response.status).toBe(200);
+  });
+
   it('are decompressed once for all who read them at the same time', async () => {
     const { digest, tar } = baseLayer();
     const app = await startApp();

@@ -1,0 +1,72 @@
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { parseArgs } from 'node:util';
+
+import { DigestWorker } from '../src/blobs/digest-worker.ts';
+import { Growth } from '../src/blobs/growth.ts';
+import { finishDigest } from '../src/core/digest.ts';
+import { WorkerPool } from '../src/inflate/worker-pool.ts';
+import { startLayerBuild } from '../src/ztoc/layer-build.ts';
+import type { LayerSummary } from '../src/ztoc/layer-summary.ts';
+
+/** What one process has measured. */
+export interface IndexResult {
+  readonly summary: LayerSummary;
+  /** Of the whole process, all its threads, from before the first thread starts to the index on disk. */
+  readonly cpuSeconds: number;
+  readonly wallSeconds: number;
+  readonly peakBytes: number;
+  readonly eventLoopP99Ms: number;
+}
+
+// As the configuration has them when nothing is said.
+const SPAN_BYTES = 4 * 2 ** 20;
+const READ_SPAN_BYTES = 256 * 2 ** 10;
+const LIMITS = { maxUncompressedBytes: 2 ** 36, maxTocEntries: 2_000_000 };
+
+const { values } = parseArgs({
+  options: { file: { type: 'string' }, folder: { type: 'string' } },
+});
+const { file: path = '', folder = '' } = values;
+// What a manifest would have said; and the file is in memory from then on, as just after its arrival.
+const hash = createHash('sha256');
+await pipeline(createReadStream(path), hash);
+const layerDigest = finishDigest(hash);
+const { size: layerBytes } = await stat(path);
+
+const delay = monitorEventLoopDelay({ resolution: 10 });
+delay.enable();
+const started = performance.now();
+const before = process.cpuUsage();
+const growth = Growth.complete(layerBytes);
+const entry = new URL('../src/ztoc/layer-worker.ts', import.meta.url);
+await using digests = new DigestWorker();
+await using pool = new WorkerPool({ name: 'index', entry, threads: 1, maxQueue: 0 });
+// As when a blob comes from upstream: its digest is computed by one thread while another builds.
+const hashing = digests.hash(path, growth, 'sha256');
+const { index } = await startLayerBuild({
+  pool,
+  growth,
+  path,
+  layerDigest,
+  layerBytes,
+  compression: 'gzip',
+  spanBytes: SPAN_BYTES,
+  readSpanBytes: READ_SPAN_BYTES,
+  limits: LIMITS,
+  indexPath: join(folder, 'index'),
+}).completed;
+if ((await hashing) !== layerDigest) throw new Error('the file has another digest');
+const { user, system } = process.cpuUsage(before);
+const result: IndexResult = {
+  summary: index.summary,
+  cpuSeconds: (user + system) / 1e6,
+  wallSeconds: (performance.now() - started) / 1000,
+  peakBytes: process.resourceUsage().maxRSS * 1024,
+  eventLoopP99Ms: delay.percentile(99) / 1e6,
+};
+process.stdout.write(`${JSON.stringify(result)}\n`);

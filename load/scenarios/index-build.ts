@@ -1,0 +1,119 @@
+import { execFile } from 'node:child_process';
+import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+
+import type { IndexResult } from '../index-main.ts';
+import { hasCommand, timeCommand } from '../timed-command.ts';
+import { percentile } from '../percentile.ts';
+import { makeLargeTar, type SampleTar } from '../sample-tars.ts';
+import type { ReportRow, Scenario } from '../scenario.ts';
+
+const MAIN = new URL('../index-main.ts', import.meta.url).pathname;
+const ROUNDS = 3;
+const TAR_BYTES = 1e9;
+
+/** Commands of the promise; each takes the layer's file. */
+const PEERS: Readonly<Record<string, readonly string[]>> = {
+  'gzip -dc': ['gzip', '-dc'],
+  'pigz -dc': ['pigz', '-dc'],
+  sha256sum: ['sha256sum'],
+};
+const OURS = 'index build';
+/** Both are promised to be at most 1. */
+const CPU_RATIO = 'CPU ÷ (pigz + 2 sha256sum)';
+const WALL_RATIO = 'wall ÷ gzip';
+
+interface Times {
+  readonly cpuSeconds: number[];
+  readonly wallSeconds: number[];
+}
+
+/** What does it take to index a large layer? */
+export const indexBuild: Scenario = {
+  name: 'index',
+  question:
+    'What does it take to index a layer of 1 GB from its file, compared with decompressing and hashing it?',
+  async run({ log }) {
+    const folder = await mkdtemp(join(tmpdir(), 'spandrel-index-'));
+    try {
+      log('making a tar');
+      const rows = await measure(await makeLargeTar(folder, TAR_BYTES), folder, log);
+      const isKept = [CPU_RATIO, WALL_RATIO].every((column) => !(Number(rows[0]?.[column]) > 1));
+      return { rows, ...(isKept ? {} : { failure: 'an index build takes more than is promised' }) };
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+  },
+};
+
+async function measure(sample: SampleTar, folder: string, log: (line: string) => void): Promise<ReportRow[]> {
+  const peers = Object.entries(PEERS).filter(([, [command = '']]) => hasCommand(command));
+  const times = new Map<string, Times>(
+    [OURS, ...peers.map(([name]) => name)].map((name) => [name, { cpuSeconds: [], wallSeconds: [] }]),
+  );
+  const note = (
+    name: string,
+    { cpuSeconds, wallSeconds }: { cpuSeconds: number; wallSeconds: number },
+  ): void => {
+    times.get(name)?.cpuSeconds.push(cpuSeconds);
+    times.get(name)?.wallSeconds.push(wallSeconds);
+  };
+  let last: IndexResult | undefined;
+  for (let round = 1; round <= ROUNDS; round++) {
+    log(`round ${round} of ${ROUNDS}`);
+    last = await buildOnce(sample, folder);
+    note(OURS, last);
+    for (const [name, command] of peers) note(name, await timeCommand([...command, sample.path]));
+  }
+  const uncompressedBytes = last?.summary.uncompressedBytes ?? Number.NaN;
+  return Array.from(times, ([name, { cpuSeconds, wallSeconds }]) => ({
+    what: name,
+    'CPU s': rounded(percentile(cpuSeconds, 0.5)),
+    'wall s': rounded(percentile(wallSeconds, 0.5)),
+    'MB/s': Math.round(uncompressedBytes / 1e6 / percentile(wallSeconds, 0.5)),
+    ...(name === OURS ? describeBuild(last, times) : {}),
+  }));
+}
+
+/** Medians over the rounds of what the promise is about, each of numbers of one round. */
+function describeBuild(last: IndexResult | undefined, times: ReadonlyMap<string, Times>): ReportRow {
+  const ours = times.get(OURS);
+  const [gzip, pigz, sha256sum] = ['gzip -dc', 'pigz -dc', 'sha256sum'].map((name) => times.get(name));
+  const paired = (ratio: (round: number) => number): number =>
+    rounded(
+      percentile(
+        Array.from({ length: ROUNDS }, (_, round) => ratio(round)),
+        0.5,
+      ),
+    );
+  const at = (values: readonly number[] | undefined, round: number): number => values?.[round] ?? Number.NaN;
+  return {
+    [CPU_RATIO]: paired(
+      (round) =>
+        at(ours?.cpuSeconds, round) / (at(pigz?.cpuSeconds, round) + 2 * at(sha256sum?.cpuSeconds, round)),
+    ),
+    [WALL_RATIO]: paired((round) => at(ours?.wallSeconds, round) / at(gzip?.wallSeconds, round)),
+    'peak MB': Math.round((last?.peakBytes ?? Number.NaN) / 1e6),
+    'event loop p99 ms': rounded(last?.eventLoopP99Ms ?? Number.NaN),
+    spans: last?.summary.spanCount ?? 0,
+    files: last?.summary.fileCount ?? 0,
+  };
+}
+
+/** A build in a process of its own, whose digests must be right. */
+async function buildOnce({ path, sha256 }: SampleTar, folder: string): Promise<IndexResult> {
+  const { stdout } = await promisify(execFile)(process.execPath, [MAIN, '--file', path, '--folder', folder]);
+  const result = JSON.parse(stdout) as IndexResult;
+  if (result.summary.diffId !== `sha256:${sha256}`)
+    throw new Error('the build has another diffID than the tar');
+  if (result.summary.ztoc === undefined) throw new Error('the layer has no zTOC');
+  if (result.summary.layerBytes !== (await stat(path)).size)
+    throw new Error('the build has not read the whole layer');
+  return result;
+}
+
+function rounded(value: number): number {
+  return Number(value.toFixed(2));
+}
