@@ -1,4 +1,5 @@
 import type { ServerResponse } from 'node:http';
+import { Http2ServerResponse } from 'node:http2';
 
 import { waitFor } from '../core/wait-for.ts';
 import type { ByteSource } from '../telemetry/metrics.ts';
@@ -53,9 +54,14 @@ export async function sendAnswer(
  */
 function cutWhenStalled(response: ServerResponse, stallTimeoutMs: number): void {
   response.setTimeout(stallTimeoutMs, () => {
-    const waiting = response.writableLength + (response.socket?.writableLength ?? 0);
-    if (waiting > 0) response.destroy(new Error('the client has stopped reading'));
+    if (waitingBytes(response) > 0) breakOff(response);
   });
+}
+
+/** With HTTP/2 other streams may be waiting on the same connection. */
+function waitingBytes(response: ServerResponse | Http2ServerResponse): number {
+  if (response instanceof Http2ServerResponse) return response.stream.writableLength;
+  return response.writableLength + (response.socket?.writableLength ?? 0);
 }
 
 function finish(

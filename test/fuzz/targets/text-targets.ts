@@ -121,7 +121,15 @@ function makePath(dice: Dice): Buffer {
 export const registryPathTarget: FuzzTarget = {
   name: 'registry-path',
   claim: 'any request path is a route or an error for the client',
-  codes: ['ROUTE_UNKNOWN', 'DIGEST_INVALID', 'TAG_INVALID', 'QUERY_INVALID', 'SPAN_UNKNOWN', 'NAME_INVALID'],
+  codes: [
+    'ROUTE_UNKNOWN',
+    'DIGEST_INVALID',
+    'TAG_INVALID',
+    'MANIFEST_UNKNOWN',
+    'QUERY_INVALID',
+    'SPAN_UNKNOWN',
+    'NAME_INVALID',
+  ],
   testCases: 10000,
   maxCpuMs: MAX_HEAD_CPU_MS,
   makeInput: makePath,

@@ -96,6 +96,17 @@ describe('HTTP/2', () => {
     expect((await ask(session, '/v2/app/manifests/1.0', { ':method': 'PUT' })).status).toBe(405);
   });
 
+  it('cuts off a stream whose client takes nothing of it, and lets the others of the connection go on', async () => {
+    const digest = await upstream.addBlob('app', Buffer.alloc(3_000_000, 'x'));
+    const app = await start({ SPANDREL_LIMITS_STALLED_CLIENT_MS: '300' });
+    const session = await open(app.url);
+    const stalled = session.request({ ':path': `/v2/app/blobs/${digest}` });
+    stalled.pause();
+    stalled.end();
+    await expect(once(stalled, 'close')).rejects.toThrow('NGHTTP2_INTERNAL_ERROR');
+    expect((await ask(session, '/v2/app/manifests/1.0')).status).toBe(200);
+  });
+
   it('serves blobs and their ranges, many at once', async () => {
     const blob = Buffer.from(
       Uint8Array.from({ length: 3_000_000 }, (_, place) => (place * 31 + (place >> 8)) % 251),
