@@ -70,11 +70,6 @@ export class Fill {
     return this.#chunks.heldBytes;
   }
 
-  /** All bytes are there, and the digest is right. */
-  get isVerified(): boolean {
-    return this.#isVerified;
-  }
-
   get mustComplete(): boolean {
     return this.#mustComplete;
   }
@@ -125,7 +120,7 @@ export class Fill {
     this.#fetches.stop(error);
   }
 
-  /** The digest is right: readers get the blob's end. */
+  /** The blob is in its place: readers get its end. */
   complete(): void {
     this.growth.finish('complete');
     this.#demands.announce();

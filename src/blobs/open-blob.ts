@@ -87,7 +87,7 @@ export class OpenBlob implements BlobHandle {
       digest,
       sizeBytes,
       path: file.path,
-      source: fill.isVerified ? 'disk' : 'fill',
+      source: 'fill',
       growth: () => fill.growth,
       begin: (range) => readOfFill(fill, range),
       fillBuffer: (buffer, position) => file.fill(buffer, position),

@@ -110,8 +110,6 @@ export class RunningFill {
     const { digest, fill, file, sizeBytes, room, metrics, onOver } = this.#options;
     try {
       const isWhole = await fill.run();
-      // The bytes are right: no reader waits until they have been written to the disk as well.
-      if (isWhole) fill.complete();
       if (isWhole) await this.#promote();
       const partialPath = isWhole ? undefined : file.path;
       room.budget.set(digest, { sizeBytes, heldBytes: fill.heldBytes, partialPath });
