@@ -113,6 +113,8 @@ export class RunningFill {
       if (isWhole) await this.#promote();
       const partialPath = isWhole ? undefined : file.path;
       room.budget.set(digest, { sizeBytes, heldBytes: fill.heldBytes, partialPath });
+      // Whoever has got all of the blob finds it here after a crash too.
+      if (isWhole) fill.complete();
       const outcome = isWhole ? 'complete' : 'stopped';
       metrics.fills.inc({ outcome });
       span.set({ 'spandrel.outcome': outcome });
