@@ -105,7 +105,7 @@ async function respond(
     return await sendAnswer(response, answer, {
       head: request.method === 'HEAD',
       signal,
-      stallTimeoutMs: deps.limits.stalledClientMs,
+      stallTimeoutMs: Math.min(deps.limits.stalledClientMs, deps.limits.stallTimeoutMs),
       requestId: request.id,
     });
   } catch (error) {
@@ -175,7 +175,7 @@ async function sendError(
   return sendAnswer(response, answerError(error), {
     head: request.method === 'HEAD',
     signal,
-    stallTimeoutMs: deps.limits.stalledClientMs,
+    stallTimeoutMs: Math.min(deps.limits.stalledClientMs, deps.limits.stallTimeoutMs),
     requestId: request.id,
   });
 }
