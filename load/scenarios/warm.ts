@@ -2,8 +2,8 @@ import { seededRandom } from '../../test/helpers/seeded-random.ts';
 import { BlobChecker } from '../blob-checker.ts';
 import type { Chart } from '../chart.ts';
 import { DemoUpstream } from '../demo-upstream.ts';
-import { DockerRegistryMirror } from '../peers/docker-registry-mirror.ts';
-import { Nginx } from '../peers/nginx.ts';
+import { startDockerRegistryMirror } from '../peers/docker-registry-mirror.ts';
+import { serveFilesWithNginx } from '../peers/nginx.ts';
 import type { Peer } from '../peers/peer.ts';
 import { percentile } from '../percentile.ts';
 import { ProxyProcess } from '../proxy-process.ts';
@@ -54,10 +54,10 @@ export const warm: Scenario = {
     const { url: upstreamUrl } = upstream;
     const peers = new Map<string, Peer>([
       ['proxy', stack.use(await ProxyProcess.start({ upstreamUrl, root: folder.next() }))],
-      ['nginx sendfile', stack.use(await Nginx.serveFiles(folder.next(), folder.path))],
+      ['nginx sendfile', stack.use(await serveFilesWithNginx(folder.next(), folder.path))],
     ]);
     if (capOf('docker-registry') !== 0)
-      peers.set('docker-registry', stack.use(await DockerRegistryMirror.start(folder.next(), upstreamUrl)));
+      peers.set('docker-registry', stack.use(await startDockerRegistryMirror(folder.next(), upstreamUrl)));
     for (const [name, peer] of peers) {
       log(`${name}: filling and checking`);
       await check(peer, blob);

@@ -102,12 +102,7 @@ async function respond(
   const { signal } = deadline;
   try {
     const answer = await answerRequest(deps, request, notes, signal);
-    return await sendAnswer(response, answer, {
-      head: request.method === 'HEAD',
-      signal,
-      stallTimeoutMs: Math.min(deps.limits.stalledClientMs, deps.limits.stallTimeoutMs),
-      requestId: request.id,
-    });
+    return await send(deps, request, response, answer, signal);
   } catch (error) {
     notes.code = isSpandrelError(error) ? error.code : 'INTERNAL';
     return await sendError(deps, request, response, error, gone);
@@ -172,10 +167,20 @@ async function sendError(
   if (!isSpandrelError(error)) request.log.error({ err: error }, 'defect');
   else if (ERRORS[error.code].status >= 500)
     deps.logger.warn({ code: error.code, cause: describeCause(error) }, error.message);
-  return sendAnswer(response, answerError(error), {
+  return send(deps, request, response, answerError(error), signal);
+}
+
+function send(
+  { limits }: RegistryServerDeps,
+  request: FastifyRequest,
+  response: ServerResponse,
+  answer: Answer,
+  signal: AbortSignal,
+): Promise<SendResult> {
+  return sendAnswer(response, answer, {
     head: request.method === 'HEAD',
     signal,
-    stallTimeoutMs: Math.min(deps.limits.stalledClientMs, deps.limits.stallTimeoutMs),
+    stallTimeoutMs: Math.min(limits.stalledClientMs, limits.stallTimeoutMs),
     requestId: request.id,
   });
 }

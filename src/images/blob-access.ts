@@ -18,6 +18,9 @@ export interface BlobAccessDeps {
   readonly now?: () => number;
 }
 
+/** Asks the upstream whether a repository has something. */
+type Stat = () => Promise<unknown>;
+
 /**
  * Which repositories have which blobs and manifests. A digest is not a permission: what is in the store is given to a repository
  * only if its upstream has shown that the repository has it, by sending it or by answering for it, or has what it was made from.
@@ -69,48 +72,36 @@ export class BlobAccess {
    * @throws SpandrelError BLOB_UNKNOWN, NAME_UNKNOWN, UNAUTHORIZED, DENIED, an UPSTREAM_* code
    */
   async check(target: Target, digest: Digest, signal?: AbortSignal): Promise<void> {
-    const stat = (): Promise<unknown> => target.client.statBlob(target.repository, digest);
-    await this.#checkOrigin(target, digest, stat, signal);
+    await this.#checkOrigin(target, digest, () => target.client.statBlob(target.repository, digest), signal);
   }
 
   /** As {@link check}, for a manifest. @throws SpandrelError MANIFEST_UNKNOWN, and as {@link check} */
   async checkManifest(target: Target, digest: Digest, signal?: AbortSignal): Promise<void> {
-    const stat = (): Promise<unknown> => target.client.statManifest(target.repository, { digest });
-    await this.#checkOrigin(target, digest, stat, signal);
+    await this.#checkOrigin(target, digest, statManifest(target, digest), signal);
   }
 
   async #checkOrigin(
     target: Target,
     digest: Digest,
-    stat: () => Promise<unknown>,
+    stat: Stat,
     signal: AbortSignal | undefined,
   ): Promise<void> {
     const name = proofName(target, digest);
     const origin = this.#deps.proofs.get(name)?.origin;
     if (origin === undefined) return this.#check(target, digest, stat, signal);
-    await this.#check(
-      target,
-      origin,
-      () => target.client.statManifest(target.repository, { digest: origin }),
-      signal,
-    );
+    await this.#check(target, origin, statManifest(target, origin), signal);
     // What is in use must not be forgotten.
     this.#note(name, origin);
   }
 
-  async #check(
-    target: Target,
-    digest: Digest,
-    stat: () => Promise<unknown>,
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
+  async #check(target: Target, digest: Digest, stat: Stat, signal: AbortSignal | undefined): Promise<void> {
     const name = proofName(target, digest);
     const proof = this.#deps.proofs.get(name);
     if (proof !== undefined && this.#now() - proof.provenAtMs < this.#deps.lifetimeMs) return;
     await this.#flights.run(name, () => this.#ask(target, digest, stat, proof !== undefined), signal);
   }
 
-  async #ask(target: Target, digest: Digest, stat: () => Promise<unknown>, hadIt: boolean): Promise<void> {
+  async #ask(target: Target, digest: Digest, stat: Stat, hadIt: boolean): Promise<void> {
     try {
       await stat();
       this.#deps.proofs.set(proofName(target, digest), { provenAtMs: this.#now(), origin: undefined });
@@ -131,4 +122,8 @@ export class BlobAccess {
 
 function proofName(target: Target, digest: Digest): string {
   return `${targetKey(target)} ${digest}`;
+}
+
+function statManifest({ client, repository }: Target, digest: Digest): Stat {
+  return () => client.statManifest(repository, { digest });
 }

@@ -59,11 +59,14 @@ const MAX_REMEMBERED = 10_000;
  */
 export class LazyImages {
   readonly #deps: LazyImagesDeps;
+  /** By repository and image: what could be indexed, and what is to be, its publisher having pushed no index. */
+  readonly #candidates: Memo<Plan>;
   readonly #plans: Memo<Plan>;
   readonly #converted = new BoundedMap<ConvertedForm>({ maxEntries: MAX_REMEMBERED });
 
   constructor(deps: LazyImagesDeps) {
     this.#deps = deps;
+    this.#candidates = new Memo('index', deps.metrics, { maxEntries: MAX_REMEMBERED });
     this.#plans = new Memo('index', deps.metrics, { maxEntries: MAX_REMEMBERED });
   }
 
@@ -177,19 +180,23 @@ export class LazyImages {
 
   #plan(target: Target, original: StoredManifest, policy: IndexPolicy): Promise<Plan> {
     const make = async (): Promise<Plan> => {
-      const plan = await this.#makePlan(target, original, policy);
+      const plan = await this.#candidatesOf(target, original, policy);
       const pushed = await Promise.all(
         plan.images.map(({ manifest }) => this.#deps.pushed.isPushed(target, manifest)),
       );
       // What its publisher has indexed is served with the publisher's index.
       return pushed.includes(true) ? { original, images: [] } : plan;
     };
-    return this.#plans.get(`${targetKey(target)} ${original.digest}`, make);
+    return this.#plans.get(planKey(target, original), make);
+  }
+
+  #candidatesOf(target: Target, original: StoredManifest, policy: IndexPolicy): Promise<Plan> {
+    return this.#candidates.get(planKey(target, original), () => this.#makePlan(target, original, policy));
   }
 
   /** What is not indexed is answered as it is: whether its publisher has pushed an index need not be known for that. */
   async #planIfIndexed(target: Target, original: StoredManifest, policy: IndexPolicy): Promise<Plan> {
-    const { images } = await this.#makePlan(target, original, policy);
+    const { images } = await this.#candidatesOf(target, original, policy);
     const settled = await Promise.all(
       images.map(({ manifest }) => this.#deps.indexer.isSettled(target, manifest)),
     );
@@ -223,4 +230,8 @@ export class LazyImages {
 function acceptsOci(accept: string): boolean {
   const types = accept.split(',').map((type) => type.split(';', 1)[0]?.trim());
   return types.includes(MEDIA_TYPES.ociIndex) && types.includes(MEDIA_TYPES.ociManifest);
+}
+
+function planKey(target: Target, original: StoredManifest): string {
+  return `${targetKey(target)} ${original.digest}`;
 }

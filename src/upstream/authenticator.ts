@@ -8,7 +8,7 @@ import type { Authorizer } from './authorizer.ts';
 import type { Challenge } from './challenge.ts';
 import type { Credentials, CredentialSource } from './credentials.ts';
 import { mayReceiveCredentials } from './realm-rule.ts';
-import { fetchToken, parseRealm } from './token-request.ts';
+import { fetchToken, parseRealm, wantedScope } from './token-request.ts';
 import type { Transport } from './transport.ts';
 
 export interface AuthenticatorDeps {
@@ -151,7 +151,7 @@ export class Authenticator implements Authorizer {
       );
     }
     const asked = performance.now();
-    const wanted = challenge.parameters.get('scope') ?? (scope === '' ? undefined : scope);
+    const wanted = wantedScope(challenge, scope);
     const token = await fetchToken(transport, {
       upstream,
       realm,

@@ -2,7 +2,7 @@ import type { Secret } from '../core/secret.ts';
 import type { Authorizer } from './authorizer.ts';
 import type { Challenge } from './challenge.ts';
 import { mayReceiveCredentials } from './realm-rule.ts';
-import { fetchToken, parseRealm } from './token-request.ts';
+import { fetchToken, parseRealm, wantedScope } from './token-request.ts';
 import type { Transport } from './transport.ts';
 
 export interface ClientAuthorizerOptions {
@@ -50,7 +50,7 @@ export class ClientAuthorizer implements Authorizer {
       upstream,
       realm,
       service: bearer.parameters.get('service'),
-      scope: bearer.parameters.get('scope') ?? (scope === '' ? undefined : scope),
+      scope: wantedScope(bearer, scope),
       credentials:
         authorization !== undefined && this.#isBasic && mayReceiveCredentials(realm, base)
           ? { kind: 'basic', authorization }

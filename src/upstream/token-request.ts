@@ -33,6 +33,11 @@ export function parseRealm(upstream: string, challenge: Challenge): URL {
   return url;
 }
 
+/** What a token is asked for: what the challenge names, else the `scope` of the request that was refused. */
+export function wantedScope(challenge: Challenge, scope: string): string | undefined {
+  return challenge.parameters.get('scope') ?? (scope === '' ? undefined : scope);
+}
+
 export interface TokenQuery {
   readonly upstream: string;
   readonly realm: URL;

@@ -159,35 +159,12 @@ export class BuildingIndex implements LayerIndexView {
   }
 
   async #run(port: MessagePort): Promise<CompletedBuild> {
-    const { pool, growth, signal, indexPath, ...rest } = this.#options;
+    const { pool, growth, signal, indexPath } = this.#options;
     const stop = (): void => this.#stop();
     signal?.addEventListener('abort', stop, { once: true });
     try {
       signal?.throwIfAborted();
-      const {
-        path,
-        layerDigest,
-        layerBytes,
-        compression,
-        mediaType,
-        spanBytes,
-        readSpanBytes,
-        limits,
-        pushedZtoc,
-      } = rest;
-      const settings = {
-        path,
-        layerDigest,
-        layerBytes,
-        compression,
-        mediaType,
-        spanBytes,
-        readSpanBytes,
-        limits,
-        pushedZtoc,
-        indexPath,
-      };
-      const input: BuildInput = { ...settings, growth: growth.shared, port };
+      const input: BuildInput = { ...settingsOf(this.#options), growth: growth.shared, port };
       const run = { transfer: [port], signal: this.#unqueue.signal };
       const { ztoc, refused } = await pool.run<BuildOutput>('buildLayer', input, run);
       const index = await LayerIndex.open(indexPath);
@@ -218,4 +195,12 @@ export class BuildingIndex implements LayerIndexView {
     if (this.#isRunning) this.#request({ kind: 'abort' });
     else this.#unqueue.abort(this.#options.signal?.reason);
   }
+}
+
+/** Only these can go to the thread; whoever starts a build may have more in the same object. */
+function settingsOf(options: BuildSettings): BuildSettings {
+  const { path, layerDigest, layerBytes, compression, mediaType } = options;
+  const { spanBytes, readSpanBytes, limits, pushedZtoc, indexPath } = options;
+  const layer = { path, layerDigest, layerBytes, compression, mediaType };
+  return { ...layer, spanBytes, readSpanBytes, limits, pushedZtoc, indexPath };
 }
