@@ -1,4 +1,4 @@
-import { unwatchFile, watchFile } from 'node:fs';
+import { type Stats, unwatchFile, watchFile } from 'node:fs';
 
 const INTERVAL_MS = 1_000;
 
@@ -8,22 +8,32 @@ const INTERVAL_MS = 1_000;
  */
 export class FileWatch implements Disposable {
   readonly #onChange: () => void;
-  #paths: readonly string[] = [];
+  #paths: ReadonlySet<string> = new Set();
 
   constructor(onChange: () => void) {
     this.#onChange = onChange;
   }
 
-  /** These files from now on. */
+  /** These files from now on. What becomes of one that has been watched before goes unnoticed at no time. */
   replace(paths: readonly string[]): void {
-    this[Symbol.dispose]();
-    this.#paths = [...new Set(paths)];
-    for (const path of this.#paths)
-      watchFile(path, { interval: INTERVAL_MS, persistent: false }, this.#onChange);
+    const [wanted, watched] = [new Set(paths), this.#paths];
+    for (const path of watched) if (!wanted.has(path)) unwatchFile(path, this.#onStats);
+    for (const path of wanted)
+      if (!watched.has(path)) watchFile(path, { interval: INTERVAL_MS, persistent: false }, this.#onStats);
+    this.#paths = wanted;
   }
 
+  /** Node also calls when the first look finds no file; both are all zeros then. */
+  readonly #onStats = (now: Stats, before: Stats): void => {
+    const isChanged =
+      now.ino !== before.ino ||
+      now.size !== before.size ||
+      now.mtimeMs !== before.mtimeMs ||
+      now.ctimeMs !== before.ctimeMs;
+    if (isChanged) this.#onChange();
+  };
+
   [Symbol.dispose](): void {
-    for (const path of this.#paths) unwatchFile(path, this.#onChange);
-    this.#paths = [];
+    this.replace([]);
   }
 }

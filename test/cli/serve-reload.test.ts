@@ -84,6 +84,24 @@ describe('a running proxy', () => {
     expect(await statusOf(`${url}/v2/`)).toBe(200);
   });
 
+  it('reads its configuration again only when something has changed, also without a file of it', async () => {
+    const environment = {
+      SPANDREL_LISTEN_PORT: '0',
+      SPANDREL_ADMIN_PORT: '0',
+      SPANDREL_STORAGE_ROOT: join(folder, 'data'),
+      SPANDREL_UPSTREAMS: '[{"name":"gone","url":"http://127.0.0.1:9","default":true}]',
+    };
+    const child = stack.use(new SpandrelProcess(['serve'], environment, folder));
+    await child.listening();
+    for (const times of [1, 2]) {
+      child.kill('SIGHUP');
+      await logged(child, 'configuration taken over', times);
+    }
+    child.kill('SIGTERM');
+    expect(await child.exitStatus()).toBe(0);
+    expect(child.stdout.split('configuration taken over')).toHaveLength(3);
+  });
+
   it('sees by itself that its htpasswd file has changed', async () => {
     const htpasswd = join(folder, 'htpasswd');
     await writeFile(htpasswd, `alice:${await hash('one', 4)}\n`);

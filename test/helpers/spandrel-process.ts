@@ -11,8 +11,9 @@ export class SpandrelProcess implements AsyncDisposable {
   readonly #exited: Promise<number | null>;
   #onOutput: () => void = () => undefined;
 
-  constructor(args: readonly string[], environment: Readonly<Record<string, string>> = {}) {
+  constructor(args: readonly string[], environment: Readonly<Record<string, string>> = {}, cwd?: string) {
     this.#child = spawn(process.execPath, [MAIN, ...args], {
+      cwd,
       env: { ...process.env, ...environment },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
