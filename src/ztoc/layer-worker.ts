@@ -3,6 +3,7 @@ import { type Digest, digestOf } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { defaultEngine } from '../inflate/default-engine.ts';
 import { TransferredResult } from '../inflate/transferred-result.ts';
+import { runInBackground } from './background-thread.ts';
 import type { BuildInput, BuildOutput, BuildProgress, BuildRequest } from './build-messages.ts';
 import { findDifference, ztocSpanBytes } from './check-pushed-ztoc.ts';
 import { decodeZtoc } from './decode-ztoc.ts';
@@ -17,6 +18,7 @@ import type { Ztoc } from './ztoc.ts';
 
 // The entry of the worker threads that build indexes: each export is a task of `WorkerPool.run`.
 
+runInBackground();
 const outputHashes = new OutputHashes();
 
 /** Task: build the index of a layer whose file may still grow, telling of spans and files on the way. */
