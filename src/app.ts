@@ -143,7 +143,7 @@ export async function createApp(config: Config, logger: Logger, tracer: Tracer =
       logger,
     }),
   );
-  const fetcher = new SpanFetcher({ blobs, cache: spanCache, pool: spanPool, metrics });
+  const fetcher = new SpanFetcher({ blobs, indexes, cache: spanCache, pool: spanPool, metrics });
   const readAhead = new ReadAhead({
     fetcher,
     maxBytes: Math.min(MAX_READ_AHEAD_BYTES, Math.floor(spanMemoryBytes * READ_AHEAD_SHARE)),

@@ -2,6 +2,12 @@ import type { ByteRange } from '../core/byte-range.ts';
 import type { Digest } from '../core/digest.ts';
 import type { Growth } from './growth.ts';
 
+/** Bytes in a file that is open; another thread of the process can read them. */
+export interface FileRange {
+  readonly fd: number;
+  readonly range: ByteRange;
+}
+
 /** A blob that can be read from anywhere. Dispose of it when done. */
 export interface BlobReader extends AsyncDisposable {
   readonly digest: Digest;
@@ -17,6 +23,12 @@ export interface BlobReader extends AsyncDisposable {
   read(range: ByteRange, signal?: AbortSignal): AsyncGenerator<Buffer, void, undefined>;
   /** As {@link read}, but a buffer is good only until the next one is asked for: it is filled again. */
   lend(range: ByteRange, signal?: AbortSignal): AsyncGenerator<Buffer, void, undefined>;
+  /**
+   * Where `range` can be read from a file, once all of it has arrived there; the descriptor is open as long as the blob is. `undefined`
+   * if the store cannot take the blob. Whoever cannot read the file can still {@link read}.
+   * @throws SpandrelError as `read`
+   */
+  locate(range: ByteRange, signal?: AbortSignal): Promise<FileRange | undefined>;
 }
 
 /**

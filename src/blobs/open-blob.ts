@@ -1,7 +1,7 @@
 import type { ByteRange } from '../core/byte-range.ts';
 import type { Digest } from '../core/digest.ts';
 import { waitFor } from '../core/wait-for.ts';
-import type { BlobHandle } from './blob-handle.ts';
+import type { BlobHandle, FileRange } from './blob-handle.ts';
 import type { Fill } from './fill.ts';
 import { Growth } from './growth.ts';
 import type { LentBuffer, LentBuffers } from './lent-buffers.ts';
@@ -18,6 +18,7 @@ interface Progress extends Disposable {
 interface Parts extends Pick<BlobHandle, 'digest' | 'sizeBytes' | 'source' | 'path'> {
   readonly growth: () => Growth;
   readonly begin: (range: ByteRange) => Progress;
+  readonly fd: number;
   readonly fillBuffer: (buffer: Buffer, position: number) => Promise<void>;
   readonly buffers: LentBuffers;
   readonly done: Promise<void>;
@@ -63,6 +64,7 @@ export class OpenBlob implements BlobHandle {
       source: 'disk',
       growth: () => Growth.complete(sizeBytes),
       begin: ({ end }) => ({ readableEnd: () => Promise.resolve(end), [Symbol.dispose]: () => undefined }),
+      fd: file.handle.fd,
       fillBuffer: (buffer, position) => fillFromFile(file.handle, buffer, position),
       buffers,
       done: Promise.resolve(),
@@ -90,6 +92,7 @@ export class OpenBlob implements BlobHandle {
       source: 'fill',
       growth: () => fill.growth,
       begin: (range) => readOfFill(fill, range),
+      fd: file.fd,
       fillBuffer: (buffer, position) => file.fill(buffer, position),
       buffers,
       done,
@@ -133,6 +136,13 @@ export class OpenBlob implements BlobHandle {
         () => undefined,
       );
     }
+  }
+
+  async locate(range: ByteRange, signal?: AbortSignal): Promise<FileRange> {
+    assertRangeWithin(range, this.sizeBytes);
+    using progress = this.#parts.begin(range);
+    for (let { start } = range; start < range.end;) start = await this.#readableEnd(progress, start, signal);
+    return { fd: this.#parts.fd, range };
   }
 
   /** What can be had of the beginning of `range` as soon as anything can. */

@@ -26,6 +26,11 @@ export class PartialFile {
     this.#map = map;
   }
 
+  /** Of the blob's bytes. */
+  get fd(): number {
+    return this.#data.fd;
+  }
+
   /** @throws SpandrelError STORE_FULL, STORE_FAILED */
   static async create(path: string, digest: Digest, sizeBytes: number): Promise<PartialFile> {
     const opened: FileHandle[] = [];

@@ -1,3 +1,4 @@
+import { readSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 
 import type { ByteRange } from '../core/byte-range.ts';
@@ -17,17 +18,29 @@ export async function readFileRange(file: FileHandle, range: ByteRange): Promise
 
 /** Fill `buffer` with what a file has from `position` on. @throws SpandrelError STORE_FAILED, also if the file is shorter */
 export async function fillFromFile(file: FileHandle, buffer: Buffer, position: number): Promise<void> {
-  let filled = 0;
-  while (filled < buffer.byteLength) {
+  for (let filled = 0; filled < buffer.byteLength;) {
     const { bytesRead } = await file
       .read(buffer, filled, buffer.byteLength - filled, position + filled)
       .catch((error: unknown) => {
         throw storeFault(error, 'read a blob');
       });
-    if (bytesRead === 0)
-      throw new SpandrelError('STORE_FAILED', 'a file of the store is shorter than it was');
-    filled += bytesRead;
+    filled += checkRead(bytesRead);
   }
+}
+
+/** As {@link fillFromFile}. For worker threads. */
+export function fillFromFileSync(fd: number, buffer: Buffer, position: number): void {
+  try {
+    for (let filled = 0; filled < buffer.byteLength;)
+      filled += checkRead(readSync(fd, buffer, filled, buffer.byteLength - filled, position + filled));
+  } catch (error) {
+    throw storeFault(error, 'read a blob');
+  }
+}
+
+function checkRead(bytesRead: number): number {
+  if (bytesRead === 0) throw new SpandrelError('STORE_FAILED', 'a file of the store is shorter than it was');
+  return bytesRead;
 }
 
 /** @throws SpandrelError RANGE_INVALID if `range` does not lie within `sizeBytes` */

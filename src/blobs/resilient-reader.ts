@@ -1,7 +1,7 @@
 import type { ByteRange } from '../core/byte-range.ts';
 import type { Digest } from '../core/digest.ts';
 import { isSpandrelError } from '../core/errors.ts';
-import type { BlobHandle, BlobReader } from './blob-handle.ts';
+import type { BlobHandle, BlobReader, FileRange } from './blob-handle.ts';
 import type { PassThrough } from './pass-through.ts';
 import { assertRangeWithin } from './read-file-range.ts';
 
@@ -39,6 +39,15 @@ export class ResilientReader implements BlobReader {
 
   lend(range: ByteRange, signal?: AbortSignal): AsyncGenerator<Buffer, void, undefined> {
     return this.#stream(range, 'lend', signal);
+  }
+
+  async locate(range: ByteRange, signal?: AbortSignal): Promise<FileRange | undefined> {
+    try {
+      return await this.#options.handle?.locate(range, signal);
+    } catch (error) {
+      if (!isSpandrelError(error, 'STORE_FULL', 'STORE_FAILED')) throw error;
+      return undefined;
+    }
   }
 
   async *#stream(

@@ -48,6 +48,12 @@ export class LayerIndexFiles {
     return this.#deps.files.remove(digest);
   }
 
+  /** Remove the index here and from the shared tier, which may have got it from here. */
+  async discard(digest: Digest): Promise<void> {
+    await this.#deps.files.remove(digest);
+    await this.#deps.shared?.delete(this.#sharedKey(digest));
+  }
+
   /** Store the zTOC of an index whose file is complete, and share both. */
   async publish({ layerDigest, ztoc }: LayerSummary, ztocBytes: Uint8Array | undefined): Promise<void> {
     const { shared, ztocs, files } = this.#deps;

@@ -57,6 +57,7 @@ export class LayerIndexes implements AsyncDisposable {
   readonly #building = new Map<Digest, Build>();
   readonly #starts: SingleFlight<Build>;
   readonly #finds: SingleFlight<LayerIndex | undefined>;
+  readonly #replacements: SingleFlight<LayerIndex>;
   readonly #failures = new BoundedMap<SpandrelError>({ maxEntries: MAX_REMEMBERED_FAILURES });
   readonly #stopping = new AbortController();
 
@@ -65,6 +66,7 @@ export class LayerIndexes implements AsyncDisposable {
     this.#open = new BoundedMap({ maxBytes: deps.memoryBytes, sizeOf: (index) => index.memoryBytes });
     this.#starts = new SingleFlight('index', deps.metrics);
     this.#finds = new SingleFlight('index', deps.metrics);
+    this.#replacements = new SingleFlight('index', deps.metrics);
   }
 
   async state(digest: Digest): Promise<LayerIndexState> {
@@ -89,6 +91,22 @@ export class LayerIndexes implements AsyncDisposable {
   async ensure(layer: Layer, signal?: AbortSignal): Promise<LayerIndex> {
     const found = this.#building.has(layer.digest) ? undefined : await this.#find(layer.digest);
     return found ?? waitFor((await this.#build(layer, signal)).published, signal);
+  }
+
+  /**
+   * The index in the place of one that has turned out to be damaged, which is dropped with its file and built again from the blob.
+   * @throws SpandrelError as `ensure`
+   */
+  replace(layer: Layer, damaged: LayerIndexView): Promise<LayerIndex> {
+    const { digest } = layer;
+    return this.#replacements.run(digest, async () => {
+      if (this.#open.get(digest) === damaged) {
+        this.#deps.logger.warn({ layer: digest }, 'an index is damaged, it will be built again');
+        this.#open.delete(digest);
+        await this.#deps.files.discard(digest);
+      }
+      return this.ensure(layer);
+    });
   }
 
   /** Start the build, unless it is done or under way, without waiting for it. A failure is logged and remembered. */

@@ -20,7 +20,10 @@ interface Walk {
   fetchedTo: number;
   aheadBytes: number;
   isFetching: boolean;
-  readonly leaving: AbortController;
+  /** It has been forgotten, or what lies ahead of it cannot be read. */
+  isOver: boolean;
+  /** Ends the waiting for what is being fetched. */
+  leaving: AbortController | undefined;
 }
 
 const FIRST_AHEAD_BYTES = 256 * 1024;
@@ -28,6 +31,7 @@ const FIRST_AHEAD_BYTES = 256 * 1024;
 const MAX_GAP_BYTES = 8 * 1024;
 const MAX_WALKS_OF_A_LAYER = 8;
 const MAX_LAYERS = 1000;
+const FORGOTTEN = new Error('the walk has been forgotten');
 
 /**
  * Notices requests that go through a layer in order, and fetches the spans that they will want next into the cache: a little at
@@ -60,22 +64,21 @@ export class ReadAhead {
     );
     const [walk] = place === -1 ? [] : walks.splice(place, 1);
     if (walk === undefined) {
-      if (walks.length === MAX_WALKS_OF_A_LAYER) walks.shift()?.leaving.abort();
+      if (walks.length === MAX_WALKS_OF_A_LAYER) end(walks.shift());
       walks.push(newWalk(range));
       return;
     }
     walks.push(walk);
     walk.position = range.end;
     walk.fetchedTo = Math.max(walk.fetchedTo, range.end);
-    if (walk.leaving.signal.aborted || walk.isFetching || walk.fetchedTo - range.end > walk.aheadBytes / 2)
-      return;
+    if (walk.isOver || walk.isFetching || walk.fetchedTo - range.end > walk.aheadBytes / 2) return;
     if (this.#running >= this.#options.maxRunning) return;
     void this.#fetch(layer, index, walk);
   }
 
   async #fetch(layer: Layer, index: LayerIndexView, walk: Walk): Promise<void> {
     const { fetcher, maxBytes } = this.#options;
-    const { signal } = walk.leaving;
+    const { signal } = (walk.leaving ??= new AbortController());
     const range = { start: walk.fetchedTo, end: walk.position + walk.aheadBytes };
     walk.aheadBytes = Math.min(2 * walk.aheadBytes, maxBytes);
     walk.fetchedTo = range.end;
@@ -86,7 +89,7 @@ export class ReadAhead {
       await Promise.all(fetcher.fetch(layer, index, spans, signal));
     } catch {
       // Nobody has asked for it yet; whoever does is told what is wrong.
-      walk.leaving.abort();
+      walk.isOver = true;
     } finally {
       walk.isFetching = false;
       this.#running--;
@@ -95,6 +98,18 @@ export class ReadAhead {
 }
 
 function newWalk({ end }: ByteRange): Walk {
-  const leaving = new AbortController();
-  return { position: end, fetchedTo: end, aheadBytes: FIRST_AHEAD_BYTES, isFetching: false, leaving };
+  return {
+    position: end,
+    fetchedTo: end,
+    aheadBytes: FIRST_AHEAD_BYTES,
+    isFetching: false,
+    isOver: false,
+    leaving: undefined,
+  };
+}
+
+function end(walk: Walk | undefined): void {
+  if (walk === undefined) return;
+  walk.isOver = true;
+  walk.leaving?.abort(FORGOTTEN);
 }

@@ -1,3 +1,4 @@
+import type { BlobReader } from '../blobs/blob-handle.ts';
 import type { BlobStore } from '../blobs/blob-store.ts';
 import { readBlobRange } from '../blobs/read-blob-range.ts';
 import type { ByteCache } from '../cache/byte-cache.ts';
@@ -7,12 +8,16 @@ import { defaultEngine } from '../inflate/default-engine.ts';
 import type { WorkerPool } from '../inflate/worker-pool.ts';
 import type { ByteSource, Metrics } from '../telemetry/metrics.ts';
 import type { LayerIndexView } from '../ztoc/layer-index-view.ts';
+import type { InflateSpansInput } from '../ztoc/span-worker.ts';
 import type { ReadSpan } from '../ztoc/span.ts';
+import type { LayerIndexes } from './layer-indexes.ts';
 import type { Layer } from './layer.ts';
 import { spanKey, takeCachedSpan } from './span-cache.ts';
 
 export interface SpanFetcherDeps {
   readonly blobs: BlobStore;
+  /** Asked for another index in the place of a damaged one. */
+  readonly indexes: LayerIndexes;
   /** Decompressed spans. */
   readonly cache: ByteCache;
   /** Threads whose entry is `ztoc/span-worker.ts`. */
@@ -130,19 +135,37 @@ export class SpanFetcher {
     index: LayerIndexView,
     spans: readonly ReadSpan[],
   ): Promise<{ parts: readonly Uint8Array[]; source: ByteSource }> {
-    const { first, last } = endsOf(spans);
     const { digest, source } = layer;
     // Knowing the size saves asking the upstream for it.
     await using reader = await this.#deps.blobs.readBlob(digest, source, { sizeBytes: index.layerBytes });
+    try {
+      return { parts: await this.#inflateBy(index, reader, spans), source: reader.source };
+    } catch (error) {
+      if (!isSpandrelError(error, 'INDEX_MALFORMED')) throw error;
+      const other = await this.#deps.indexes.replace(layer, index);
+      return { parts: await this.#inflateBy(other, reader, spans), source: reader.source };
+    }
+  }
+
+  async #inflateBy(
+    index: LayerIndexView,
+    reader: BlobReader,
+    spans: readonly ReadSpan[],
+  ): Promise<readonly Uint8Array[]> {
+    const { first, last } = endsOf(spans);
     const range = { start: first.compressed.start, end: last.compressed.end };
-    const [compressed, packedWindow] = await Promise.all([
-      readBlobRange(reader, range),
-      index.packedWindow(first),
-    ]);
-    const { bits } = first;
-    const input = { spans, compressed, bits, packedWindow };
-    const parts = await this.#deps.pool.run<Uint8Array[]>('inflateSpans', input);
-    return { parts, source: reader.source };
+    const inflate = (compressed: InflateSpansInput['compressed']): Promise<readonly Uint8Array[]> => {
+      const input: InflateSpansInput = { spans, compressed, bits: first.bits, window: index.window(first) };
+      return this.#deps.pool.run<Uint8Array[]>('inflateSpans', input);
+    };
+    const inFile = await reader.locate(range);
+    try {
+      if (inFile !== undefined) return await inflate(inFile);
+    } catch (error) {
+      if (!isSpandrelError(error, 'STORE_FAILED')) throw error;
+      // The reader knows other ways to the bytes.
+    }
+    return inflate(await readBlobRange(reader, range));
   }
 
   /** A zstd frame cannot be entered in its middle: what lies before the spans in their frame is decoded and dropped. */

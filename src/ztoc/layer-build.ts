@@ -20,7 +20,7 @@ import { cleanPath, type RawText } from './raw-text.ts';
 import { ReadSpanTable } from './read-span-table.ts';
 import type { ReadSpan, Span } from './span.ts';
 import { SpanTable } from './span-table.ts';
-import { readPackedWindow } from './window-file.ts';
+import type { StoredWindow } from './window-file.ts';
 import type { TocEntry } from './ztoc.ts';
 
 export interface LayerBuildOptions extends BuildSettings {
@@ -103,16 +103,11 @@ export class BuildingIndex implements LayerIndexView {
     return this.#index.span(id);
   }
 
-  async packedWindow(span: ReadSpan): Promise<Uint8Array> {
-    if (this.#index !== undefined) return this.#index.packedWindow(span);
-    try {
-      const record = this.#readSpans.window(span.id);
-      return await readPackedWindow(unfinishedPath(this.#options.indexPath), record);
-    } catch (error) {
-      if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
-      // The file has just got its name, or the build has failed.
-      return (await this.completed).index.packedWindow(span);
-    }
+  window(span: ReadSpan): StoredWindow {
+    if (this.#index !== undefined) return this.#index.window(span);
+    const { indexPath } = this.#options;
+    // It gets its name before anyone is told.
+    return { record: this.#readSpans.window(span.id), file: [unfinishedPath(indexPath), indexPath] };
   }
 
   async findFile(path: RawText, signal?: AbortSignal): Promise<TocEntry | undefined> {

@@ -3,6 +3,7 @@ import type { LayerCompression } from '../core/media-types.ts';
 import type { LayerIndex } from './layer-index.ts';
 import type { RawText } from './raw-text.ts';
 import type { ReadSpan, Span } from './span.ts';
+import type { StoredWindow } from './window-file.ts';
 import type { TocEntry } from './ztoc.ts';
 
 /**
@@ -22,10 +23,10 @@ export interface LayerIndexView {
   /** A span of the zTOC. */
   span(id: number, signal?: AbortSignal): Promise<Span | undefined>;
   /**
-   * What a read span refers to of the output before it, as `unpackWindow` takes it. It does for the spans that follow as well if
-   * they are decoded in one go. The caller owns the bytes.
+   * Where there is what a read span refers to of the output before it. It does for the spans that follow as well if they are decoded
+   * in one go.
    */
-  packedWindow(span: ReadSpan): Promise<Uint8Array>;
+  window(span: ReadSpan): StoredWindow;
   /**
    * The entry at a path, which is cleaned first. A complete index knows the last one of several; one that is being built gives the
    * first it has seen.

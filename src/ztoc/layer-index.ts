@@ -8,19 +8,15 @@ import type { LayerIndexView } from './layer-index-view.ts';
 import type { LayerSummary } from './layer-summary.ts';
 import { PathOrder } from './path-order.ts';
 import { cleanPath, type RawText } from './raw-text.ts';
-import type { WindowRecord } from './read-span-table.ts';
 import type { ReadSpan, Span } from './span.ts';
-import { checkPackedWindow, readPackedWindow } from './window-file.ts';
+import type { StoredWindow } from './window-file.ts';
 import type { TocEntry } from './ztoc.ts';
-
-/** Reads what a window record names. */
-type WindowReader = (record: WindowRecord) => Promise<Uint8Array>;
 
 const FIXED_MEMORY_BYTES = 1024;
 
 /**
- * The complete index of one layer. Spans and files are in memory, packed; windows are read from the file, which is open only while
- * one is read: an index owns nothing that must be closed, and may simply be forgotten.
+ * The complete index of one layer. Spans and files are in memory, packed; windows are in the file, which is open only while one is
+ * read: an index owns nothing that must be closed, and may simply be forgotten.
  */
 export class LayerIndex implements LayerIndexView {
   readonly summary: LayerSummary;
@@ -28,14 +24,14 @@ export class LayerIndex implements LayerIndexView {
   readonly memoryBytes: number;
   readonly #footer: IndexFooter;
   readonly #paths: PathOrder;
-  readonly #readWindow: WindowReader;
+  readonly #file: StoredWindow['file'];
 
-  private constructor(footer: IndexFooter, memoryBytes: number, readWindow: WindowReader) {
+  private constructor(footer: IndexFooter, memoryBytes: number, file: StoredWindow['file']) {
     this.summary = footer.summary;
     this.memoryBytes = memoryBytes + FIXED_MEMORY_BYTES;
     this.#footer = footer;
     this.#paths = new PathOrder(footer.entries, footer.order);
-    this.#readWindow = readWindow;
+    this.#file = file;
   }
 
   /** @throws SpandrelError INDEX_MALFORMED; the system's error if the file cannot be read */
@@ -48,9 +44,7 @@ export class LayerIndex implements LayerIndexView {
     };
     const trailer = decodeIndexTrailer(await read(Math.max(0, size - TRAILER_BYTES), size), size);
     const footer = await read(trailer.footerOffset, trailer.footerOffset + trailer.footerBytes);
-    return new LayerIndex(decodeIndexFooter(footer, trailer), footer.length, (record) =>
-      readPackedWindow(path, record),
-    );
+    return new LayerIndex(decodeIndexFooter(footer, trailer), footer.length, [path]);
   }
 
   /** The index in the bytes of such a file, which are kept. @throws SpandrelError INDEX_MALFORMED */
@@ -61,14 +55,7 @@ export class LayerIndex implements LayerIndexView {
     // A copy is aligned, wherever the bytes come from.
     const footer = Buffer.alloc(footerBytes);
     file.copy(footer, 0, footerOffset, footerOffset + footerBytes);
-    const readWindow: WindowReader = async (record) =>
-      record.bytes === 0
-        ? new Uint8Array(0)
-        : checkPackedWindow(
-            new Uint8Array(file.subarray(record.fileOffset, record.fileOffset + record.bytes)),
-            record,
-          );
-    return new LayerIndex(decodeIndexFooter(footer, trailer), file.length + footerBytes, readWindow);
+    return new LayerIndex(decodeIndexFooter(footer, trailer), file.length + footerBytes, file);
   }
 
   get compression(): LayerCompression {
@@ -88,8 +75,8 @@ export class LayerIndex implements LayerIndexView {
     return this.#footer.spans.get(id);
   }
 
-  async packedWindow(span: ReadSpan): Promise<Uint8Array> {
-    return this.#readWindow(this.#footer.readSpans.window(span.id));
+  window(span: ReadSpan): StoredWindow {
+    return { record: this.#footer.readSpans.window(span.id), file: this.#file };
   }
 
   async findFile(path: RawText): Promise<TocEntry | undefined> {

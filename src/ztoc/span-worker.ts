@@ -1,6 +1,8 @@
 import { crc32 } from 'node:zlib';
 
+import type { FileRange } from '../blobs/blob-handle.ts';
 import { Growth } from '../blobs/growth.ts';
+import { fillFromFileSync } from '../blobs/read-file-range.ts';
 import { type ByteRange, rangeLength } from '../core/byte-range.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { combineCrc32 } from '../inflate/combine-crc32.ts';
@@ -12,7 +14,7 @@ import { decodeZtoc } from './decode-ztoc.ts';
 import { readGrowingFile } from './growing-file.ts';
 import type { LayerLimits } from './layer-builder.ts';
 import type { ReadSpan } from './span.ts';
-import { unpackWindow } from './window-file.ts';
+import { readWindow, type StoredWindow } from './window-file.ts';
 
 // The entry of the worker threads that serve reads: each export is a task of `WorkerPool.run`.
 
@@ -40,17 +42,22 @@ type SpanRun = readonly Pick<ReadSpan, 'uncompressed' | 'crc32'>[];
 
 export interface InflateSpansInput {
   readonly spans: SpanRun;
-  /** From the first byte of the first span to the last of the last one. */
-  readonly compressed: Uint8Array;
+  /** From the first byte of the first span to the last of the last one: here, or in a file. */
+  readonly compressed: Uint8Array | FileRange;
   readonly bits: number;
   /** Of the first span. */
-  readonly packedWindow: Uint8Array;
+  readonly window: StoredWindow;
 }
 
-/** Task: decode and verify spans of a gzip layer. @throws SpandrelError SPAN_CORRUPT, INDEX_MALFORMED */
+/** Most that is kept between two tasks for what they read. */
+const MAX_KEPT_BYTES = 4 * 2 ** 20;
+let kept: Buffer = Buffer.alloc(0);
+
+/** Task: decode and verify spans of a gzip layer. @throws SpandrelError SPAN_CORRUPT, INDEX_MALFORMED, STORE_FAILED if the file cannot be read */
 export function inflateSpans(input: InflateSpansInput): TransferredResult<Uint8Array<ArrayBuffer>[]> {
-  const { spans, compressed, bits, packedWindow } = input;
-  const window = unpackWindow(packedWindow);
+  const { spans, bits } = input;
+  const window = readWindow(input.window);
+  const compressed = input.compressed instanceof Uint8Array ? input.compressed : readPart(input.compressed);
   const uncompressedLength = rangeLength(outputOf(spans));
   let sum = 0;
   for (const { uncompressed, crc32 } of spans) sum = combineCrc32(sum, crc32, rangeLength(uncompressed));
@@ -58,6 +65,17 @@ export function inflateSpans(input: InflateSpansInput): TransferredResult<Uint8A
     defaultEngine.inflateSpan({ compressed, bits, window, uncompressedLength, crc32: sum }),
     spans,
   );
+}
+
+/** Good until the next call. */
+function readPart({ fd, range }: FileRange): Buffer {
+  const bytes = rangeLength(range);
+  if (bytes > kept.byteLength)
+    kept = Buffer.allocUnsafeSlow(Math.max(bytes, Math.min(2 * bytes, MAX_KEPT_BYTES)));
+  const part = kept.subarray(0, bytes);
+  if (kept.byteLength > MAX_KEPT_BYTES) kept = Buffer.alloc(0);
+  fillFromFileSync(fd, part, range.start);
+  return part;
 }
 
 export interface ReadZstdSpansInput {

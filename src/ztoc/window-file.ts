@@ -1,9 +1,16 @@
-import { open } from 'node:fs/promises';
+import { closeSync, openSync, readSync } from 'node:fs';
 import { constants, crc32, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 
 import { SpandrelError } from '../core/errors.ts';
 import { WINDOW_BYTES } from '../inflate/engine.ts';
 import type { WindowRecord } from './read-span-table.ts';
+
+/** A packed window where it is stored; can be sent to a thread. */
+export interface StoredWindow {
+  readonly record: WindowRecord;
+  /** The names that the index file may have, or all of its bytes. */
+  readonly file: readonly string[] | Uint8Array;
+}
 
 /** Of mostly zeros: half the time of deflate's fastest level, and smaller. */
 const PACKING = {
@@ -36,23 +43,39 @@ export function unpackWindow(packed: Uint8Array): Uint8Array {
   throw damaged();
 }
 
-/** The packed window, if it is whole. @throws SpandrelError INDEX_MALFORMED */
-export function checkPackedWindow(packed: Uint8Array, record: WindowRecord): Uint8Array {
-  if (packed.length !== record.bytes || crc32(packed) !== record.crc32) throw damaged();
-  return packed;
+/**
+ * The window, unpacked; nothing if the span needs none. The file is opened for this one read, so that an index in memory owns nothing
+ * that must be closed. For worker threads.
+ * @throws SpandrelError INDEX_MALFORMED, also if the file is gone; the system's error if it cannot be read
+ */
+export function readWindow({ record, file }: StoredWindow): Uint8Array {
+  const { fileOffset, bytes } = record;
+  if (bytes === 0) return new Uint8Array(0);
+  const packed =
+    file instanceof Uint8Array ? file.subarray(fileOffset, fileOffset + bytes) : readPacked(record, file);
+  if (packed.length !== bytes || crc32(packed) !== record.crc32) throw damaged();
+  return unpackWindow(packed);
 }
 
-/**
- * A packed window of an index file. The file is opened for this one read, so that an index in memory owns nothing that must be
- * closed.
- * @throws SpandrelError INDEX_MALFORMED; the system's error if the file is not there
- */
-export async function readPackedWindow(path: string, record: WindowRecord): Promise<Uint8Array> {
-  if (record.bytes === 0) return new Uint8Array(0);
-  await using file = await open(path, 'r');
-  const packed = new Uint8Array(Math.min(record.bytes, MAX_PACKED_BYTES));
-  const { bytesRead } = await file.read(packed, 0, packed.length, record.fileOffset);
-  return checkPackedWindow(packed.subarray(0, bytesRead), record);
+function readPacked({ fileOffset, bytes }: WindowRecord, names: readonly string[]): Uint8Array {
+  const file = openFirst(names);
+  try {
+    const packed = new Uint8Array(Math.min(bytes, MAX_PACKED_BYTES));
+    return packed.subarray(0, readSync(file, packed, 0, packed.length, fileOffset));
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** The descriptor of the first of `names` that there is. */
+function openFirst([name, ...others]: readonly string[]): number {
+  if (name === undefined) throw damaged();
+  try {
+    return openSync(name, 'r');
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
+    return openFirst(others);
+  }
 }
 
 function damaged(cause?: unknown): SpandrelError {

@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
@@ -114,6 +114,35 @@ describe('a small read of a gzip layer', () => {
       const length = 1 + Math.floor(random() ** 3 * Math.min(9e6, tar.length - start - 1));
       await read(start, start + length);
     }
+  });
+});
+
+describe('a read that finds the store damaged', () => {
+  it('has an index with a damaged window built again, and gets the right bytes', async () => {
+    const path = new DigestFiles(join(root, 'indexes', 'layers')).path(digest);
+    const whole = await readFile(path);
+    const span = spans.at(-1);
+    const index = LayerIndex.fromBytes(whole);
+    if (span === undefined) throw new Error('the layer has no spans');
+    const { fileOffset, bytes } = index.window(span).record;
+    expect(bytes).toBeGreaterThan(0);
+    await writeFile(path, Buffer.from(whole).fill(0xff, fileOffset, fileOffset + bytes));
+    const { start } = span.uncompressed;
+    // Two spans at once, one rebuild; the others have not even noticed.
+    await Promise.all([read(0, 10), read(start, start + 10), read(start + 20, start + 30)]);
+    expect(await app.metric('spandrel_index_builds_total{outcome="indexed"}')).toBe(1);
+    expect((await readFile(path)).equals(whole)).toBe(true);
+    await read(start - 10, start + 10);
+    expect(await app.metric('spandrel_index_builds_total{outcome="indexed"}')).toBe(1);
+  });
+
+  it('fetches a blob again that has been cut short', async () => {
+    await (await fetch(`${app.url}/v2/demo/app/blobs/${digest}`)).arrayBuffer();
+    const hex = digest.slice('sha256:'.length);
+    await truncate(join(root, 'blobs', 'sha256', hex.slice(0, 2), hex), 100_000);
+    upstream.requests.clear();
+    await read(tar.length - 100_000, tar.length);
+    expect(blobRequests().length).toBeGreaterThan(0);
   });
 });
 

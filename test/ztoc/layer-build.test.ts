@@ -14,6 +14,7 @@ import { WorkerPool } from '../../src/inflate/worker-pool.ts';
 import { startLayerBuild } from '../../src/ztoc/layer-build.ts';
 import type { BuildingIndex } from '../../src/ztoc/layer-build.ts';
 import type { RawText } from '../../src/ztoc/raw-text.ts';
+import { NO_WINDOW } from '../../src/ztoc/read-span-table.ts';
 import type { ReadSpan } from '../../src/ztoc/span.ts';
 import type { LayerIndexView } from '../../src/ztoc/layer-index-view.ts';
 import { buildFromBytes, NO_LIMITS } from '../helpers/built-layer.ts';
@@ -104,8 +105,7 @@ class GrowingLayer implements AsyncDisposable {
 
 async function inflateSpan(index: LayerIndexView, layer: Uint8Array, span: ReadSpan): Promise<Uint8Array> {
   const compressed = layer.slice(span.compressed.start, span.compressed.end);
-  const packedWindow = await index.packedWindow(span);
-  const input = { spans: [span], compressed, bits: span.bits, packedWindow };
+  const input = { spans: [span], compressed, bits: span.bits, window: index.window(span) };
   const [bytes] = await spanPool.run<Uint8Array[]>('inflateSpans', input);
   return bytes ?? new Uint8Array(0);
 }
@@ -241,22 +241,29 @@ describe('the tasks that decode spans', () => {
     const last = spans.at(-1);
     if (first === undefined || second === undefined || last === undefined) throw new Error('too few spans');
     const compressed = gzip.slice(first.compressed.start, last.compressed.end);
-    const packedWindow = await built.index.packedWindow(first);
-    const input = { spans, compressed, bits: first.bits, packedWindow };
+    const window = built.index.window(first);
+    const input = { spans, compressed, bits: first.bits, window };
     const parts = await spanPool.run<Uint8Array[]>('inflateSpans', input);
     expect(Buffer.concat(parts).equals(tar.subarray(first.uncompressed.start))).toBe(true);
     const corrupt = { code: 'SPAN_CORRUPT' };
-    const otherWindow = await built.index.packedWindow(second);
+    const otherWindow = built.index.window(second);
     const wrong = [
       { ...input, compressed: Buffer.from(compressed).fill(0, 50, 60) },
-      { ...input, packedWindow: otherWindow },
-      { ...input, packedWindow: new Uint8Array(0) },
+      { ...input, window: otherWindow },
+      { ...input, window: { ...window, record: NO_WINDOW } },
       { ...input, spans: [first, { ...second, crc32: 1 }] },
     ];
     for (const damaged of wrong)
       await expect(spanPool.run('inflateSpans', damaged)).rejects.toMatchObject(corrupt);
-    const broken = { ...input, packedWindow: otherWindow.slice(5) };
-    await expect(spanPool.run('inflateSpans', broken)).rejects.toMatchObject({ code: 'INDEX_MALFORMED' });
+    const { record } = window;
+    const broken = [
+      { record: { ...record, fileOffset: record.fileOffset + 1 }, file: window.file },
+      { record, file: ['/nowhere'] },
+    ];
+    for (const damaged of broken)
+      await expect(spanPool.run('inflateSpans', { ...input, window: damaged })).rejects.toMatchObject({
+        code: 'INDEX_MALFORMED',
+      });
   });
 
   it('decode the spans of a zstd layer from its file', async () => {

@@ -44,8 +44,7 @@ async function checkRun(
   if (first === undefined) return;
   try {
     const compressed = layer.subarray(first.compressed.start, spans.at(-1)?.compressed.end);
-    const packedWindow = await index.packedWindow(first);
-    const { value } = inflateSpans({ spans, compressed, bits: first.bits, packedWindow });
+    const { value } = inflateSpans({ spans, compressed, bits: first.bits, window: index.window(first) });
     const { start } = first.uncompressed;
     const bytes = Buffer.concat(value);
     ok(plain.subarray(start, start + bytes.length).equals(bytes), `wrong bytes from ${start} on`);

@@ -10,7 +10,6 @@ import { decodeZtoc } from '../../../src/ztoc/decode-ztoc.ts';
 import { IndexWriter, unfinishedPath } from '../../../src/ztoc/index-writer.ts';
 import type { ReadSpanTable } from '../../../src/ztoc/read-span-table.ts';
 import { inflateSpans } from '../../../src/ztoc/span-worker.ts';
-import { readPackedWindow } from '../../../src/ztoc/window-file.ts';
 import { buildLayer, type LayerBuild } from '../../../src/ztoc/layer-builder.ts';
 import type { Span } from '../../../src/ztoc/span.ts';
 import type { Dice } from '../dice.ts';
@@ -172,10 +171,10 @@ async function checkReadSpans(
   const spans = [...table];
   equal(table.uncompressedEnd, plain.length);
   for (const [place, { id, bits, compressed }] of spans.entries()) {
-    const packedWindow = await readPackedWindow(unfinishedPath(indexPath), table.window(id));
+    const window = { record: table.window(id), file: [unfinishedPath(indexPath)] };
     for (const run of [spans.slice(place, place + 1), spans.slice(place)]) {
       const input = layer.subarray(compressed.start, run.at(-1)?.compressed.end);
-      const { value } = inflateSpans({ spans: run, compressed: input, bits, packedWindow });
+      const { value } = inflateSpans({ spans: run, compressed: input, bits, window });
       const start = run[0]?.uncompressed.start;
       const end = run.at(-1)?.uncompressed.end;
       ok(Buffer.concat(value).equals(plain.subarray(start, end)), `read span ${id} decodes to other bytes`);

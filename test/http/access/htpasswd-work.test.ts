@@ -40,6 +40,17 @@ describe('the work of a password check', () => {
     }
   });
 
+  it('is done once while its verdict is good, however many requests bring the same credentials', async () => {
+    const access = await createAccess({ alice: 4 });
+    compared.length = 0;
+    const asked = { ...REST, authorization: basic('alice', 'pw-alice') };
+    expect(await Promise.all(Array.from({ length: 20 }, () => access.check(asked)))).toEqual(
+      Array.from({ length: 20 }, () => undefined),
+    );
+    expect(await access.check(asked)).toBeUndefined();
+    expect(compared).toHaveLength(1);
+  });
+
   it('has no password that makes an unknown user', async () => {
     const access = await createAccess({ alice: 4 });
     for (const password of ['', 'x', 'pw-alice'])
