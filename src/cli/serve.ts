@@ -20,6 +20,8 @@ export async function serve(args: string[]): Promise<number> {
   const stopped = stopSignal();
   const given = await readConfig(values.config);
   const logger = createLogger(given.log.level);
+  // Node's own reports, for whoever turns them on: the environment may have passwords.
+  process.report.excludeEnv = true;
   await using stack = new AsyncDisposableStack();
   const isDemo = given.upstreams === undefined || given.upstreams.length === 0;
   const config = isDemo

@@ -11,8 +11,17 @@ export function createLogger(level: string, destination?: DestinationStream): Lo
     level,
     base: null,
     redact: { paths: REDACTED_PATHS, censor: '[redacted]' },
+    serializers: { err: describeError },
     formatters: { level: (label: string) => ({ level: label }) },
     timestamp: pino.stdTimeFunctions.isoTime,
   };
   return destination === undefined ? pino(options) : pino(options, destination);
+}
+
+/** Of an error only what we know the meaning of: those of libraries carry requests and commands, with the passwords in them. */
+function describeError(error: unknown): unknown {
+  if (error === undefined) return undefined;
+  if (!(error instanceof Error)) return { type: typeof error };
+  const { type, message, stack, code, detail } = pino.stdSerializers.err(error);
+  return { type, message, stack, code: code as unknown, detail: detail as unknown };
 }

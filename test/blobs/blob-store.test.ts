@@ -9,8 +9,8 @@ import { BlobStore } from '../../src/blobs/blob-store.ts';
 import type { ByteRange } from '../../src/core/byte-range.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
-import { createLogger } from '../../src/telemetry/logger.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
+import { collectingLogger } from '../helpers/collected-output.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
 
@@ -32,7 +32,7 @@ afterEach(async () => {
 
 function open(maxBytes = 100 * 2 ** 20): Promise<BlobStore> {
   const fill = { parallel: 3, chunkBytes: CHUNK_BYTES };
-  return BlobStore.open({ root, maxBytes, fill, metrics: new Metrics(), logger: createLogger('silent') });
+  return BlobStore.open({ root, maxBytes, fill, metrics: new Metrics(), logger: collectingLogger() });
 }
 
 function blobOf(bytes: number, seed = 1): Buffer {

@@ -8,9 +8,9 @@ import type { BlobHandle } from '../../src/blobs/blob-handle.ts';
 import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
-import { createLogger } from '../../src/telemetry/logger.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 import type { BlobSource } from '../../src/upstream/blob-source.ts';
+import { collectingLogger } from '../helpers/collected-output.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
 
@@ -23,7 +23,7 @@ let store: BlobStore;
 beforeEach(async () => {
   root = await mkdtemp(join(tmpdir(), 'spandrel-fills-'));
   const fill = { parallel: 3, chunkBytes: CHUNK_BYTES };
-  const logger = createLogger('silent');
+  const logger = collectingLogger();
   store = await BlobStore.open({ root, maxBytes: MAX_BYTES, fill, metrics: new Metrics(), logger });
 });
 

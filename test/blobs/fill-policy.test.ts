@@ -7,8 +7,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
-import { createLogger } from '../../src/telemetry/logger.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
+import { collectingLogger } from '../helpers/collected-output.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
 import { randomBlob, readRange, readWhole } from '../helpers/random-blob.ts';
 
@@ -30,7 +30,7 @@ afterEach(async () => {
 
 function open(maxBytes = 100 * 2 ** 20): Promise<BlobStore> {
   const fill = { parallel: 3, chunkBytes: CHUNK_BYTES, background: false };
-  return BlobStore.open({ root, maxBytes, fill, metrics: new Metrics(), logger: createLogger('silent') });
+  return BlobStore.open({ root, maxBytes, fill, metrics: new Metrics(), logger: collectingLogger() });
 }
 
 const blob = randomBlob(12 * CHUNK_BYTES + 77, 1);

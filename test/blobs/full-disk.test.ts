@@ -8,8 +8,8 @@ import type { BlobReader } from '../../src/blobs/blob-handle.ts';
 import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestHex, digestOf } from '../../src/core/digest.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
-import { createLogger } from '../../src/telemetry/logger.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
+import { collectingLogger } from '../helpers/collected-output.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
 import { randomBlob, readRange, readWhole } from '../helpers/random-blob.ts';
 import { SmallDisk } from '../helpers/small-disk.ts';
@@ -29,7 +29,7 @@ afterEach(() => open.disposeAsync());
 
 async function openStore(root: string, maxBytes: number): Promise<BlobStore> {
   const fill = { parallel: 3, chunkBytes: CHUNK_BYTES };
-  const logger = createLogger('silent');
+  const logger = collectingLogger();
   const now = (): number => nowMs;
   return open.use(await BlobStore.open({ root, maxBytes, fill, metrics: new Metrics(), logger, now }));
 }

@@ -8,8 +8,8 @@ import type { BlobHandle } from '../../src/blobs/blob-handle.ts';
 import { BlobStore } from '../../src/blobs/blob-store.ts';
 import type { ByteRange } from '../../src/core/byte-range.ts';
 import { digestOf } from '../../src/core/digest.ts';
-import { createLogger } from '../../src/telemetry/logger.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
+import { collectingLogger } from '../helpers/collected-output.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
 import { randomBlob } from '../helpers/random-blob.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
@@ -29,7 +29,7 @@ beforeEach(async () => {
     maxBytes: 100 * 2 ** 20,
     fill,
     metrics: new Metrics(),
-    logger: createLogger('silent'),
+    logger: collectingLogger(),
   });
 });
 

@@ -16,8 +16,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
-import { createLogger } from '../../src/telemetry/logger.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
+import { collectingLogger } from '../helpers/collected-output.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
 import { randomBlob, readRange, readWhole } from '../helpers/random-blob.ts';
 
@@ -39,7 +39,7 @@ afterEach(async () => {
 function open(options: { maxBytes?: number; background?: boolean } = {}): Promise<BlobStore> {
   const { maxBytes = 100 * 2 ** 20, background = true } = options;
   const fill = { parallel: 3, chunkBytes: CHUNK_BYTES, background };
-  return BlobStore.open({ root, maxBytes, fill, metrics: new Metrics(), logger: createLogger('silent') });
+  return BlobStore.open({ root, maxBytes, fill, metrics: new Metrics(), logger: collectingLogger() });
 }
 
 async function restart(options?: Parameters<typeof open>[0]): Promise<void> {

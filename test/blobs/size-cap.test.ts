@@ -6,8 +6,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestOf } from '../../src/core/digest.ts';
-import { createLogger } from '../../src/telemetry/logger.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
+import { collectingLogger } from '../helpers/collected-output.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
 import { randomBlob, readRange, readWhole } from '../helpers/random-blob.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
@@ -32,7 +32,7 @@ afterEach(async () => {
 
 function open(maxBytes = MIB, background = true): Promise<BlobStore> {
   const fill = { parallel: 3, chunkBytes: CHUNK_BYTES, background };
-  const logger = createLogger('silent');
+  const logger = collectingLogger();
   return BlobStore.open({ root, maxBytes, fill, metrics: new Metrics(), logger, now: () => nowMs });
 }
 

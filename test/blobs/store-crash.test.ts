@@ -9,8 +9,8 @@ import { describe, expect, it } from 'vitest';
 
 import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestOf } from '../../src/core/digest.ts';
-import { createLogger } from '../../src/telemetry/logger.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
+import { collectingLogger } from '../helpers/collected-output.ts';
 import { CRASH_BLOBS, CRASH_FILL, crashBlob } from '../helpers/crash-store.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
 import { readWhole } from '../helpers/random-blob.ts';
@@ -61,7 +61,7 @@ describe('a store whose process is killed', () => {
           for (const place of crash.completed) completed.add(place);
         }
         const metrics = new Metrics();
-        const logger = createLogger('silent');
+        const logger = collectingLogger();
         await using store = await BlobStore.open({
           root,
           maxBytes: 2 ** 30,

@@ -4,12 +4,13 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { RedisCache } from '../../src/cache/redis-cache.ts';
 import { Secret } from '../../src/core/secret.ts';
-import { createLogger } from '../../src/telemetry/logger.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 import { CertificateAuthority, type CertificateFiles } from '../helpers/certificates.ts';
+import { collectingLogger } from '../helpers/collected-output.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
+import { makeSecret } from '../helpers/secrets.ts';
 
-const USER = { name: 'spandrel', password: 'p@ss:word/%' };
+const USER = { name: 'spandrel', password: makeSecret('password of Redis', 'p@ss:word/%') };
 
 let authority: CertificateAuthority;
 let tls: CertificateFiles;
@@ -29,7 +30,7 @@ async function works(url: string, options: { ca?: string; cluster?: boolean } = 
     cluster: options.cluster ?? false,
     ttlSeconds: 60,
     metrics: new Metrics(),
-    logger: createLogger('silent'),
+    logger: collectingLogger(),
   });
   await cache.connected();
   await cache.set('key', Buffer.from('value'));

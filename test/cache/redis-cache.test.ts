@@ -4,8 +4,8 @@ import { MemoryCache } from '../../src/cache/memory-cache.ts';
 import { RedisCache } from '../../src/cache/redis-cache.ts';
 import { TieredCache } from '../../src/cache/tiered-cache.ts';
 import { Secret } from '../../src/core/secret.ts';
-import { createLogger } from '../../src/telemetry/logger.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
+import { collectingLogger } from '../helpers/collected-output.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
 import { describeByteCache } from './byte-cache-conformance.ts';
 
@@ -19,7 +19,7 @@ function open(): RedisCache {
     cluster: false,
     ttlSeconds: 60,
     metrics,
-    logger: createLogger('silent'),
+    logger: collectingLogger(),
   });
 }
 

@@ -6,7 +6,10 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import { makeSecret } from '../helpers/secrets.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
+
+const PASSWORD = makeSecret('password of the proxy');
 
 let root: string;
 let upstream: DemoRegistry;
@@ -27,7 +30,7 @@ function environment(more: Record<string, string> = {}): Record<string, string> 
     SPANDREL_ADMIN_PORT: '0',
     SPANDREL_STORAGE_ROOT: root,
     SPANDREL_UPSTREAMS: JSON.stringify([
-      { name: 'demo', url: upstream.url, auth: { kind: 'basic', username: 'me', password: 'hunter2' } },
+      { name: 'demo', url: upstream.url, auth: { kind: 'basic', username: 'me', password: PASSWORD } },
     ]),
     ...more,
   };
@@ -109,7 +112,7 @@ describe('spandrel serve', () => {
     expect(digestOf(new Uint8Array(await response.arrayBuffer()))).toBe(digest);
     expect(response.headers.get('cache-status')).toBe('Spandrel; hit; detail=disk');
     expect(upstream.requests.requestCount).toBe(0);
-    for (const { stdout, stderr } of [first, again]) expect(stdout + stderr).not.toContain('hunter2');
+    for (const { stdout, stderr } of [first, again]) expect(stdout + stderr).not.toContain(PASSWORD);
   });
 });
 

@@ -4,9 +4,9 @@ import { describe, expect, it } from 'vitest';
 
 import { parseConfig } from '../../src/config/parse-config.ts';
 import { parseEcrHost } from '../../src/core/ecr-host.ts';
-import { createLogger } from '../../src/telemetry/logger.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 import { createUpstreams } from '../../src/upstream/upstreams.ts';
+import { collectingLogger } from '../helpers/collected-output.ts';
 
 function read(name: string): string {
   return readFileSync(new URL(`../../config/examples/${name}`, import.meta.url), 'utf8');
@@ -36,7 +36,7 @@ describe('config/examples/upstreams.yaml', () => {
       timing: config.upstream,
       limits: config.limits,
       metrics: new Metrics(),
-      logger: createLogger('silent'),
+      logger: collectingLogger(),
     });
     const selected = upstreams.select({ name: 'nginx', namespace: 'docker.io' });
     expect([selected.client.name, selected.repository]).toEqual(['hub', 'library/nginx']);

@@ -42,7 +42,7 @@ describe('the Dockerfile', () => {
 describe('the compose file', () => {
   it('gives the proxy a read-only root and no capability, and opens ports on loopback only', () => {
     const { services } = parse(readFileSync(join(ROOT, 'docker/compose.yaml'), 'utf8')) as Compose;
-    expect(services['proxy']).toMatchObject({ read_only: true, cap_drop: ['ALL'] });
+    expect(services['proxy']).toMatchObject({ read_only: true, cap_drop: ['ALL'], ulimits: { core: 0 } });
     for (const { ports = [] } of Object.values(services))
       for (const port of ports) expect(port).toMatch(/^127\.0\.0\.1:/);
   });

@@ -1,5 +1,7 @@
 import { vi } from 'vitest';
 
+import { makeSecret } from './secrets.ts';
+
 /** Give the AWS SDK in this process these variables, and no other source of credentials that the machine may have. */
 export function setAwsEnvironment(variables: Readonly<Record<string, string>>): void {
   for (const name of Object.keys(process.env)) if (name.startsWith('AWS_')) vi.stubEnv(name, undefined);
@@ -14,4 +16,7 @@ export function setAwsEnvironment(variables: Readonly<Record<string, string>>): 
 }
 
 /** Long-lived keys in the environment. */
-export const STATIC_KEYS = { AWS_ACCESS_KEY_ID: 'AKIASTATIC', AWS_SECRET_ACCESS_KEY: 'secret' };
+export const STATIC_KEYS = {
+  AWS_ACCESS_KEY_ID: 'AKIASTATIC',
+  AWS_SECRET_ACCESS_KEY: makeSecret('AWS secret access key'),
+};

@@ -7,10 +7,10 @@ import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { parseConfig } from '../../src/config/parse-config.ts';
 import type { ByteRange } from '../../src/core/byte-range.ts';
 import { digestOf } from '../../src/core/digest.ts';
-import { createLogger } from '../../src/telemetry/logger.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 import type { BlobSource } from '../../src/upstream/blob-source.ts';
 import { createUpstreams } from '../../src/upstream/upstreams.ts';
+import { collectingLogger } from './collected-output.ts';
 import { ScriptedUpstream, type SeenRequest } from './scripted-upstream.ts';
 
 /** One request for the blob. */
@@ -87,7 +87,7 @@ export class FaultyStore implements AsyncDisposable {
         SPANDREL_UPSTREAM_STALL_TIMEOUT_MS: String(stallTimeoutMs),
       },
     });
-    const [metrics, logger] = [new Metrics(), createLogger('silent')];
+    const [metrics, logger] = [new Metrics(), collectingLogger()];
     const pause = async (delayMs: number): Promise<void> => {
       pauses.push(delayMs);
     };

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { runCommand } from './run-command.ts';
+import { notePrivateKey } from './secrets.ts';
 
 /** A key and a certificate that signs itself, as files; made by openssl. */
 export class Certificate implements AsyncDisposable {
@@ -33,6 +34,7 @@ export class Certificate implements AsyncDisposable {
     ];
     const subject = ['-subj', '/CN=localhost', '-addext', `subjectAltName=${all}`];
     await runCommand('openssl', ['req', ...kind, '-keyout', key, '-out', cert, ...subject]);
+    notePrivateKey(key);
     return certificate;
   }
 

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { runCommand } from './run-command.ts';
+import { notePrivateKey } from './secrets.ts';
 
 /** PEM files of a certificate and its private key. */
 export interface CertificateFiles {
@@ -23,6 +24,7 @@ export class CertificateAuthority implements AsyncDisposable {
     const { cert, key } = authority.#files('ca');
     const subject = ['-subj', `/CN=${name}`];
     await runCommand('openssl', ['req', '-x509', ...NEW_KEY, '-keyout', key, '-out', cert, ...subject]);
+    notePrivateKey(key);
     return authority;
   }
 
@@ -37,6 +39,7 @@ export class CertificateAuthority implements AsyncDisposable {
     const [request, extensions] = [join(this.#folder, `${name}.csr`), join(this.#folder, 'extensions')];
     await writeFile(extensions, 'subjectAltName=IP:127.0.0.1,DNS:localhost\n');
     await runCommand('openssl', ['req', ...NEW_KEY, '-keyout', key, '-out', request, '-subj', `/CN=${name}`]);
+    notePrivateKey(key);
     const authority = ['-CA', this.cert, '-CAkey', this.#files('ca').key, '-CAcreateserial'];
     const output = ['-extfile', extensions, '-out', cert];
     await runCommand('openssl', ['x509', '-req', '-in', request, ...authority, ...output]);

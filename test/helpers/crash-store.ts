@@ -2,8 +2,8 @@ import { writeSync } from 'node:fs';
 
 import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestOf } from '../../src/core/digest.ts';
-import { createLogger } from '../../src/telemetry/logger.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
+import { collectingLogger } from './collected-output.ts';
 import { MemorySource } from './memory-source.ts';
 import { randomBlob } from './random-blob.ts';
 
@@ -26,7 +26,7 @@ async function fillStore(root: string): Promise<void> {
     maxBytes: 2 ** 30,
     fill: CRASH_FILL,
     metrics,
-    logger: createLogger('silent'),
+    logger: collectingLogger(),
   });
   await Promise.all(
     CRASH_BLOBS.map(async (sizeBytes, place) => {

@@ -1,4 +1,5 @@
 import { ScriptedUpstream, type SeenRequest } from './scripted-upstream.ts';
+import { noteSecret } from './secrets.ts';
 
 /** What one call of GetAuthorizationToken gets instead of a token. */
 export interface ControlPlaneFault {
@@ -58,5 +59,6 @@ export class EcrControlPlane implements AsyncDisposable {
 
 /** The `count`th token, when `accessKey` asked for it. */
 export function tokenOf(accessKey: string, count: number): string {
-  return Buffer.from(`AWS:${accessKey}-${count}`).toString('base64');
+  const password = noteSecret('password of an ECR token', `${accessKey}-${count}`);
+  return Buffer.from(`AWS:${password}`).toString('base64');
 }

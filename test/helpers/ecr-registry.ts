@@ -4,6 +4,7 @@ import type { ServerResponse } from 'node:http';
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
 import { ScriptedUpstream, type SeenRequest } from './scripted-upstream.ts';
+import { noteSecret } from './secrets.ts';
 
 /** As Amazon ECR says it, private with 403 and public with 400. */
 export const EXPIRED_TEXT = 'Your authorization token has expired. Reauthenticate and try again.';
@@ -109,7 +110,8 @@ export class EcrRegistry implements AsyncDisposable {
   }
 
   #sign(method: string, digest: string): string {
-    return createHmac('sha256', this.#key).update(`${method} ${digest}`).digest('hex');
+    const signature = createHmac('sha256', this.#key).update(`${method} ${digest}`).digest('hex');
+    return noteSecret('signature of a presigned URL', signature);
   }
 
   #store({ method, url, headers }: SeenRequest, response: ServerResponse): void {

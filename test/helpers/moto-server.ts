@@ -2,6 +2,8 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 
+import { noteSecret } from './secrets.ts';
+
 const PYTHON = new URL('../../.test-tools/python/bin/python', import.meta.url).pathname;
 
 /** moto, which plays the control plane of AWS (ECR, STS), on a free port of loopback. */
@@ -40,5 +42,6 @@ export class MotoServer implements AsyncDisposable {
 
 /** The token that moto's ECR hands out to an account: base64 of `AWS:password`. */
 export function motoToken(account: string): string {
-  return Buffer.from(`AWS:${account}-auth-token`).toString('base64');
+  const password = noteSecret('password of an ECR token', `${account}-auth-token`);
+  return Buffer.from(`AWS:${password}`).toString('base64');
 }

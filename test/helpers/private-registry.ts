@@ -2,12 +2,15 @@ import type { ServerResponse } from 'node:http';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { ScriptedUpstream, type SeenRequest } from './scripted-upstream.ts';
+import { noteSecret } from './secrets.ts';
 
 export const PRIVATE_MANIFEST = Buffer.from('{"schemaVersion":2}');
 export const PRIVATE_BLOB = Buffer.from('the bytes of a private layer');
 export const PRIVATE_DIGEST = digestOf(PRIVATE_BLOB);
 
+/** The `Authorization` of a client; a password of at least eight characters is looked for in what proxies print. */
 export function basic(user: string, password: string): string {
+  if (password.length >= 8) noteSecret(`password of ${user}`, password);
   return `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
 }
 
@@ -58,7 +61,9 @@ export class PrivateRegistry implements AsyncDisposable {
       const scope = searchParams.get('scope') ?? 'none';
       if (authorization !== undefined && user === undefined) return void response.writeHead(401).end();
       return void response.end(
-        JSON.stringify({ token: `token-${user ?? 'nobody'}.${scope.split(':')[1] ?? ''}` }),
+        JSON.stringify({
+          token: noteSecret('token', `token-${user ?? 'nobody'}.${scope.split(':')[1] ?? ''}`),
+        }),
       );
     }
     const repository = /^\/v2\/(.+?)\/(manifests|blobs|tags|referrers)\//.exec(pathname)?.[1] ?? '';

@@ -1,9 +1,10 @@
 import { parseConfig } from '../../src/config/parse-config.ts';
-import { createLogger } from '../../src/telemetry/logger.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 import type { Pause } from '../../src/upstream/retry-delay.ts';
 import type { RegistryClient } from '../../src/upstream/registry-client.ts';
 import { createUpstreams } from '../../src/upstream/upstreams.ts';
+import { collectingLogger } from './collected-output.ts';
+import { noteSecretsOf } from './secrets.ts';
 
 export interface OpenClient extends AsyncDisposable {
   readonly client: RegistryClient;
@@ -17,13 +18,14 @@ export async function openClient(
 ): Promise<OpenClient> {
   const environment = { SPANDREL_UPSTREAMS: JSON.stringify([upstream]), ...options.environment };
   const config = parseConfig({ yaml: '', environment });
+  noteSecretsOf(config);
   const metrics = new Metrics();
   const upstreams = await createUpstreams({
     upstreams: config.upstreams ?? [],
     timing: config.upstream,
     limits: config.limits,
     metrics,
-    logger: createLogger('silent'),
+    logger: collectingLogger(),
     pause: options.pause ?? (() => Promise.resolve()),
   });
   const [client] = upstreams.clients;

@@ -4,7 +4,8 @@ import { join } from 'node:path';
 
 import { type App, createApp } from '../../src/app.ts';
 import { parseConfig } from '../../src/config/parse-config.ts';
-import { createLogger } from '../../src/telemetry/logger.ts';
+import { collectingLogger, collectOutput } from './collected-output.ts';
+import { noteSecretsOf } from './secrets.ts';
 
 export interface RunningAppOptions {
   readonly upstreams: readonly object[];
@@ -44,11 +45,11 @@ export class RunningApp implements AsyncDisposable {
         SPANDREL_ADMIN_PORT: '0',
         SPANDREL_STORAGE_ROOT: root,
         SPANDREL_UPSTREAMS: JSON.stringify(options.upstreams),
-        SPANDREL_LOG_LEVEL: 'silent',
         ...options.environment,
       },
     });
-    const app = await createApp(config, createLogger(config.log.level));
+    noteSecretsOf(config);
+    const app = await createApp(config, collectingLogger());
     return new RunningApp(app, await app.listen(), root, options.root === undefined);
   }
 
@@ -60,6 +61,7 @@ export class RunningApp implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    collectOutput((await this.#app.metrics.print()).text);
     await this.#app[Symbol.asyncDispose]();
     if (this.#ownsRoot) await rm(this.root, { recursive: true, force: true });
   }

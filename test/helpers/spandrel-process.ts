@@ -1,6 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 
+import { collectOutput } from './collected-output.ts';
+
 const MAIN = new URL('../../src/cli/bin.ts', import.meta.url).pathname;
 
 /** The command `spandrel` in a process of its own. */
@@ -18,12 +20,15 @@ export class SpandrelProcess implements AsyncDisposable {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.#exited = once(this.#child, 'close').then(([status]) => status as number | null);
+    collectOutput(`${args.join(' ')}\n`);
     this.#child.stdout?.on('data', (chunk: Buffer) => {
       this.stdout += chunk.toString();
+      collectOutput(chunk.toString());
       this.#onOutput();
     });
     this.#child.stderr?.on('data', (chunk: Buffer) => {
       this.stderr += chunk.toString();
+      collectOutput(chunk.toString());
       this.#onOutput();
     });
   }
@@ -38,6 +43,11 @@ export class SpandrelProcess implements AsyncDisposable {
     this.#onOutput();
     void this.#exited.then(() => reject(new Error(`spandrel ended:\n${this.stderr}`)));
     return promise;
+  }
+
+  /** Of the process; undefined if it could not be started. */
+  get pid(): number | undefined {
+    return this.#child.pid;
   }
 
   kill(signal: NodeJS.Signals): void {

@@ -2,6 +2,8 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { json } from 'node:stream/consumers';
 
+import { collectOutput } from './collected-output.ts';
+
 interface Attribute {
   readonly key: string;
   readonly value: { readonly stringValue?: string; readonly intValue?: number | string };
@@ -39,6 +41,7 @@ export class TraceCollector implements AsyncDisposable {
     this.#server = createServer((request, response) => {
       this.paths.add(`${request.method} ${request.url} ${request.headers['content-type']}`);
       void json(request).then((body) => {
+        collectOutput(JSON.stringify(body));
         this.#keep(body as OtlpBody);
         response.writeHead(200, { 'content-type': 'application/json' }).end('{}');
       });

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { ProofTable } from '../../src/images/proof-table.ts';
-import { createLogger } from '../../src/telemetry/logger.ts';
+import { collectingLogger } from '../helpers/collected-output.ts';
 import { randomBlob } from '../helpers/random-blob.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 import { type Script, ScriptedUpstream } from '../helpers/scripted-upstream.ts';
@@ -80,7 +80,7 @@ async function get(repository: string, init: RequestInit = {}, rest = `blobs/${d
 
 /** Counts after the next restart. */
 function makeProofOld(repository: string): void {
-  using table = ProofTable.open(join(root, 'proofs'), createLogger('silent'), Date.now());
+  using table = ProofTable.open(join(root, 'proofs'), collectingLogger(), Date.now());
   table.set(`up/${repository} ${digest}`, { provenAtMs: Date.now() - 3_600_000, origin: undefined });
 }
 
@@ -147,7 +147,7 @@ describe('ProofTable', () => {
   it('begins anew when its file is damaged, and forgets what is very old', async () => {
     const path = join(root, 'table');
     await writeFile(path, Buffer.alloc(10_000, 'x'));
-    const logger = createLogger('silent');
+    const logger = collectingLogger();
     {
       using table = ProofTable.open(path, logger, 5);
       table.set('name', { provenAtMs: 7, origin: undefined });

@@ -14,9 +14,9 @@ import { ManifestStore } from '../../src/images/manifest-store.ts';
 import { Manifests } from '../../src/images/manifests.ts';
 import { ProofTable } from '../../src/images/proof-table.ts';
 import type { Target } from '../../src/images/target.ts';
-import { createLogger } from '../../src/telemetry/logger.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 import { createUpstreams } from '../../src/upstream/upstreams.ts';
+import { collectingLogger } from '../helpers/collected-output.ts';
 import { ScriptedUpstream, type SeenRequest } from '../helpers/scripted-upstream.ts';
 
 const TAG_SECONDS = 30;
@@ -68,7 +68,7 @@ afterEach(async () => {
 /** A process of the proxy: what it keeps on disk is that of the one before. */
 async function start(tagSeconds = 0): Promise<{ manifests: Manifests; access: BlobAccess; target: Target }> {
   const metrics = new Metrics();
-  const logger = createLogger('silent');
+  const logger = collectingLogger();
   const { upstream: timing, limits } = parseConfig({ yaml: '', environment: {} });
   const upstreams = open.use(
     await createUpstreams({

@@ -9,8 +9,9 @@ import { startDemoRegistry } from '../helpers/demo-upstream.ts';
 import { DockerRegistry } from '../helpers/docker-registry.ts';
 import { openClient } from '../helpers/registry-clients.ts';
 import { runCommand } from '../helpers/run-command.ts';
+import { makeSecret } from '../helpers/secrets.ts';
 
-const USER = { name: 'puller', password: 'p@ss:word' };
+const USER = { name: 'puller', password: makeSecret('password of the registry', 'p@ss:word') };
 
 let stack: AsyncDisposableStack;
 let registry: DockerRegistry;

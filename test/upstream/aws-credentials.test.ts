@@ -8,6 +8,7 @@ import { setAwsEnvironment, STATIC_KEYS } from '../helpers/aws-environment.ts';
 import { EcrControlPlane, tokenOf } from '../helpers/ecr-control-plane.ts';
 import { EcrRegistry } from '../helpers/ecr-registry.ts';
 import { MotoServer, motoToken } from '../helpers/moto-server.ts';
+import { makeSecret } from '../helpers/secrets.ts';
 import { openClient } from '../helpers/registry-clients.ts';
 import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
 
@@ -105,7 +106,7 @@ describe('against moto', () => {
   it('a web identity does (IRSA)', async () => {
     const moto = stack.use(await MotoServer.start());
     const token = join(folder, 'token');
-    await writeFile(token, 'header.claims.signature');
+    await writeFile(token, makeSecret('web identity token', 'header.claims.'));
     setAwsEnvironment({
       AWS_ENDPOINT_URL_STS: moto.url,
       AWS_WEB_IDENTITY_TOKEN_FILE: token,
@@ -121,8 +122,8 @@ function session(accessKey: string): object {
   return {
     Code: 'Success',
     AccessKeyId: accessKey,
-    SecretAccessKey: 'secret',
-    Token: 'session token',
+    SecretAccessKey: makeSecret('AWS secret access key'),
+    Token: makeSecret('AWS session token'),
     Expiration: new Date(Date.now() + 6 * 3600_000).toISOString(),
   };
 }

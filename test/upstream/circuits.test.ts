@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
-import { createLogger } from '../../src/telemetry/logger.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 import { type Attempt, Circuits } from '../../src/upstream/circuits.ts';
 import { RequestPace } from '../../src/upstream/request-pace.ts';
+import { collectingLogger } from '../helpers/collected-output.ts';
 import { openClient } from '../helpers/registry-clients.ts';
 import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
 
@@ -21,7 +21,7 @@ beforeEach(() => {
     upstream: 'test',
     options: { failures: 3, openMs: 10_000 },
     metrics,
-    logger: createLogger('silent'),
+    logger: collectingLogger(),
     now: () => nowMs,
   });
 });

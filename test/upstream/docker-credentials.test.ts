@@ -137,6 +137,15 @@ describe('a credential helper', () => {
     expect(await asked()).toBe('get quay.io;get quay.io;');
   });
 
+  it('gets nothing but its command as an argument', async () => {
+    await addHelper('test', `tr '\\0' ' ' < /proc/$$/cmdline > '${folder}/arguments'; exit 3`);
+    await read(await open({ ...config, auths: { 'quay.io': { auth: basic('me:s') } } })).catch(
+      () => undefined,
+    );
+    const words = await readFile(join(folder, 'arguments'), 'utf8');
+    expect(words).toBe(`/bin/sh ${join(folder, 'docker-credential-test')} get `);
+  });
+
   it('may hand out an identity token, by the name that Docker Hub has for helpers', async () => {
     await addHelper('other', `echo '{"Username":"<token>","Secret":"abc"}'`);
     expect(await read(await open(config, 'docker.io'))).toBe('identity abc');

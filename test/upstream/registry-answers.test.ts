@@ -2,14 +2,15 @@ import { afterEach, describe, expect, it } from 'vitest';
 
 import { parseConfig } from '../../src/config/parse-config.ts';
 import { digestOf } from '../../src/core/digest.ts';
-import { createLogger } from '../../src/telemetry/logger.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 import type { RegistryClient } from '../../src/upstream/registry-client.ts';
 import { createUpstreams } from '../../src/upstream/upstreams.ts';
+import { collectingLogger } from '../helpers/collected-output.ts';
 import { type Script, ScriptedUpstream } from '../helpers/scripted-upstream.ts';
+import { makeSecret } from '../helpers/secrets.ts';
 
 const BLOB = Buffer.from('0123456789');
-const BASIC = { kind: 'basic', username: 'me', password: 'secret' };
+const BASIC = { kind: 'basic', username: 'me', password: makeSecret('password of the proxy') };
 const signal = new AbortController().signal;
 
 let open: AsyncDisposableStack;
@@ -28,7 +29,7 @@ async function connect(script: Script, upstream: object = {}): Promise<[Scripted
       timing: config.upstream,
       limits: config.limits,
       metrics: new Metrics(),
-      logger: createLogger('silent'),
+      logger: collectingLogger(),
       pause: () => Promise.resolve(),
     }),
   );

@@ -6,10 +6,12 @@ import { parseConfig } from '../../src/config/parse-config.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
 import { DemoRegistry, type DemoRegistryOptions } from '../../src/demo/demo-registry.ts';
-import { createLogger } from '../../src/telemetry/logger.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 import { createUpstreams, type Upstreams } from '../../src/upstream/upstreams.ts';
+import { collectingLogger } from '../helpers/collected-output.ts';
+import { makeSecret } from '../helpers/secrets.ts';
 
+const PASSWORD = makeSecret('password of the proxy');
 const BLOB = randomBytes(300_000);
 const MANIFEST = Buffer.from('{"schemaVersion":2}');
 
@@ -34,7 +36,7 @@ async function start(options: DemoRegistryOptions = {}, auth: object = { kind: '
     timing: config.upstream,
     limits: config.limits,
     metrics: new Metrics(),
-    logger: createLogger('silent'),
+    logger: collectingLogger(),
     // Retries follow at once; how long they would have waited is kept.
     pause: async (delayMs) => void pauses.push(delayMs),
   });
@@ -65,14 +67,14 @@ describe('RegistryClient', () => {
     ['none', { kind: 'none' }, { kind: 'anonymous' }],
     [
       'Basic',
-      { kind: 'basic', username: 'me', password: 'secret' },
-      { kind: 'basic', username: 'me', password: 'secret' },
+      { kind: 'basic', username: 'me', password: PASSWORD },
+      { kind: 'basic', username: 'me', password: PASSWORD },
     ],
     ['an anonymous Bearer token', { kind: 'bearer' }, { kind: 'anonymous' }],
     [
       'a Bearer token for credentials',
-      { kind: 'bearer', username: 'me', password: 'secret' },
-      { kind: 'basic', username: 'me', password: 'secret' },
+      { kind: 'bearer', username: 'me', password: PASSWORD },
+      { kind: 'basic', username: 'me', password: PASSWORD },
     ],
   ] as const)('reads manifests, blobs and tags with %s', async (_name, auth, own) => {
     await start({ auth }, own);
@@ -109,7 +111,7 @@ describe('RegistryClient', () => {
 
   it('says UNAUTHORIZED when its credentials are wrong', async () => {
     await start(
-      { auth: { kind: 'basic', username: 'me', password: 'secret' } },
+      { auth: { kind: 'basic', username: 'me', password: PASSWORD } },
       { kind: 'basic', username: 'me', password: 'wrong' },
     );
     await expect(client().fetchManifest('app', { tag: '1.0' })).rejects.toMatchObject({
@@ -119,8 +121,8 @@ describe('RegistryClient', () => {
 
   it('follows a redirect once for a blob, without credentials, and asks again when the URL is refused', async () => {
     await start(
-      { redirectBlobs: { urlSeconds: 3600 }, auth: { kind: 'basic', username: 'me', password: 'secret' } },
-      { kind: 'basic', username: 'me', password: 'secret' },
+      { redirectBlobs: { urlSeconds: 3600 }, auth: { kind: 'basic', username: 'me', password: PASSWORD } },
+      { kind: 'basic', username: 'me', password: PASSWORD },
     );
     for (const start of [0, 1000, 2000])
       expect((await fetchBlob({ start, end: start + 10 })).equals(BLOB.subarray(start, start + 10))).toBe(

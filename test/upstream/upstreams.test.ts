@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
 
 import { parseConfig } from '../../src/config/parse-config.ts';
-import { createLogger } from '../../src/telemetry/logger.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 import { mayReceiveCredentials } from '../../src/upstream/realm-rule.ts';
 import { createUpstreams, type Upstreams } from '../../src/upstream/upstreams.ts';
+import { collectingLogger } from '../helpers/collected-output.ts';
 
 function open(...upstreams: object[]): Promise<Upstreams> {
   const config = parseConfig({ yaml: '', environment: { SPANDREL_UPSTREAMS: JSON.stringify(upstreams) } });
@@ -13,7 +13,7 @@ function open(...upstreams: object[]): Promise<Upstreams> {
     timing: config.upstream,
     limits: config.limits,
     metrics: new Metrics(),
-    logger: createLogger('silent'),
+    logger: collectingLogger(),
   });
 }
 

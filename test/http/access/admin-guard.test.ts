@@ -6,8 +6,9 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { AdminGuard } from '../../../src/http/access/admin-guard.ts';
 import { RunningApp } from '../../helpers/running-app.ts';
+import { makeSecret } from '../../helpers/secrets.ts';
 
-const TOKEN = 'a-token-that-is-long-enough';
+const TOKEN = makeSecret('admin token');
 const GUARDED = [
   ['GET', '/metrics'],
   ['GET', '/api/v1/blobs'],

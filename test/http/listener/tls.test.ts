@@ -10,6 +10,7 @@ import type { CertificateFiles } from '../../helpers/certificates.ts';
 import { createCertificates, type ListenerCertificates } from '../../helpers/listener-certificates.ts';
 import { openSocket, readToEnd } from '../../helpers/raw-request.ts';
 import { RunningApp } from '../../helpers/running-app.ts';
+import { makeSecret } from '../../helpers/secrets.ts';
 
 /** An alert, or the end of the connection where that comes first. */
 const REFUSAL = /alert|ECONNRESET|EPIPE|hang up|disconnected|closed|cancel/i;
@@ -102,7 +103,7 @@ describe('TLS', () => {
   it('a client certificate stands for the token of the operations listener', async () => {
     const app = await start({
       ...environmentOf('ADMIN', true),
-      SPANDREL_ADMIN_TOKEN: 'a-long-token-of-an-operator',
+      SPANDREL_ADMIN_TOKEN: makeSecret('admin token'),
     });
     expect(await statusOf(`${app.adminUrl}/api/v1/blobs`, certificates.client)).toBe(200);
   });
