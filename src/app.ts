@@ -14,6 +14,7 @@ import { readAdminToken } from './http/access/admin-token.ts';
 import { createAdminServer } from './http/admin-server.ts';
 import { Connections } from './http/listener/connections.ts';
 import { readTlsMaterial } from './http/listener/tls-material.ts';
+import { ReadinessChecks } from './http/readiness.ts';
 import { createRegistryServer } from './http/registry-server.ts';
 import { BlobAccess } from './images/blob-access.ts';
 import { ConfigGate } from './images/config-gate.ts';
@@ -234,17 +235,18 @@ export async function createApp(config: Config, logger: Logger, tracer: Tracer =
   });
   let stopping = false;
   const guard = new AdminGuard(await readAdminToken(config.admin));
+  const accepting = (): boolean => !stopping;
+  const { clients } = upstreams;
   const admin = createAdminServer({
     guard,
     tls: await readTlsMaterial('admin', config.admin.tls),
     limits: config.limits,
     blobs,
-    redis,
+    readiness: new ReadinessChecks({ accepting, blobs, redis, clients, required: config.ready }),
     warmJobs,
     servedImages,
     metrics,
     logger,
-    accepting: () => !stopping,
   });
 
   const connections = {

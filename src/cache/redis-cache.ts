@@ -82,7 +82,12 @@ export class RedisCache implements ByteCache, AsyncDisposable {
     await this.#attempt('del', () => this.#redis.del(KEY_PREFIX + key));
   }
 
-  async #attempt<T>(op: 'get' | 'set' | 'del', command: () => Promise<T>): Promise<T | undefined> {
+  /** Whether it does what it is told, now. */
+  async answers(): Promise<boolean> {
+    return this.ready && (await this.#attempt('ping', () => this.#redis.ping())) !== undefined;
+  }
+
+  async #attempt<T>(op: 'get' | 'set' | 'del' | 'ping', command: () => Promise<T>): Promise<T | undefined> {
     try {
       return await command();
     } catch (error) {

@@ -124,6 +124,11 @@ function contradictions(config: Config): string[] {
   ) {
     problems.push('admin.port: the registry listener has the same address');
   }
+  if (config.ready.redis && config.cache.redis.url === undefined)
+    problems.push('ready.redis: needs cache.redis.url');
+  for (const name of config.ready.upstreams ?? [])
+    if (config.upstreams?.some((upstream) => upstream.name === name) !== true)
+      problems.push(`ready.upstreams: there is no upstream ${JSON.stringify(name)}`);
   const { kind, htpasswdFile } = config.access;
   if ((kind === 'htpasswd') !== (htpasswdFile !== undefined))
     problems.push('access: kind htpasswd and htpasswdFile need each other');

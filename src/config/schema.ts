@@ -189,6 +189,15 @@ export const CONFIG_KEYS = {
     whole(1),
     'requests per second and client address, more are answered 503; no limit when not given',
   ),
+  'ready.redis': key(
+    flag,
+    false,
+    '`/readyz` wants Redis to answer; without it the proxy is slower, never wrong, and ready',
+  ),
+  'ready.upstreams': optional(
+    list(text),
+    'names of upstreams that `/readyz` wants to answer and to take our credentials; while one is down, all replicas are not ready, for what is cached too',
+  ),
   'shutdown.graceMs': key(whole(0), 10_000, 'time for running requests to end after SIGTERM'),
   'log.level': key(
     choice('fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'),

@@ -1,7 +1,6 @@
 import { type FastifyInstance, fastify, LogController } from 'fastify';
 
 import type { BlobStore } from '../blobs/blob-store.ts';
-import type { RedisCache } from '../cache/redis-cache.ts';
 import { parseDigest } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { parseEcrPush } from '../images/ecr-event.ts';
@@ -14,11 +13,12 @@ import { answerError } from './error-answer.ts';
 import type { ServerLimits } from './listener/create-server.ts';
 import { serverOptions } from './listener/server-options.ts';
 import type { TlsMaterial } from './listener/tls-material.ts';
+import type { ReadinessChecks } from './readiness.ts';
 import { parseWarmRequest } from './warm-request.ts';
 
 export interface AdminServerDeps {
   readonly blobs: BlobStore;
-  readonly redis: RedisCache | undefined;
+  readonly readiness: ReadinessChecks;
   readonly warmJobs: WarmJobs;
   readonly servedImages: ServedImages;
   readonly guard: AdminGuard;
@@ -26,8 +26,6 @@ export interface AdminServerDeps {
   readonly limits: ServerLimits;
   readonly metrics: Metrics;
   readonly logger: Logger;
-  /** Turns false when the process is being stopped. */
-  readonly accepting: () => boolean;
 }
 
 /** Health, metrics and store administration, on a listener of its own that clients of the registry need not reach. */
@@ -48,14 +46,8 @@ export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
   });
   server.get('/healthz', () => ({ status: 'ok' }));
   server.get('/readyz', async (_request, reply) => {
-    const checks = {
-      accepting: deps.accepting(),
-      store: await deps.blobs.isWritable(),
-      // Redis is an accelerator: without it the proxy is slower, but ready.
-      redis: deps.redis === undefined ? 'off' : deps.redis.ready ? 'ready' : 'lost',
-    };
-    const status = !checks.accepting ? 'stopping' : checks.store ? 'ready' : 'failing';
-    return reply.code(status === 'ready' ? 200 : 503).send({ status, checks });
+    const readiness = await deps.readiness.run();
+    return reply.code(readiness.status === 'ready' ? 200 : 503).send(readiness);
   });
   server.get('/metrics', async (_request, reply) => {
     const { contentType, text } = await deps.metrics.print();
