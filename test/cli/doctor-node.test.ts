@@ -20,6 +20,13 @@ snapshotter = "soci"
 disable_snapshot_annotations = false
 [plugins."io.containerd.grpc.v1.cri".registry]
 config_path = "/etc/containerd/certs.d"\n`;
+/** Without a version, or with 1, plugins have their short names (containerd `docs/PLUGINS.md`). */
+const V1 = `${PLUGIN}
+[plugins.cri.containerd]
+snapshotter = "soci"
+disable_snapshot_annotations = false
+[plugins.cri.registry]
+config_path = "/etc/containerd/certs.d"\n`;
 const V3 = `version = 3\n${PLUGIN}[proxy_plugins.soci.exports]\nenable_remote_snapshot_annotations = 'true'
 [plugins.'io.containerd.cri.v1.images']
 snapshotter = 'soci'
@@ -49,6 +56,8 @@ async function containerdProblems(config: string, more: Record<string, string> =
 
 describe('doctor, containerd', () => {
   it.each([
+    ['layout 1, which has no version', V1],
+    ['layout 1, written', `version = 1\n${V1}`],
     ['layout 2, with annotations', V2],
     ['layout 3, with the transfer service', V3],
     [
@@ -81,6 +90,8 @@ describe('doctor, containerd', () => {
       /unpacked by "stargz"/,
     ],
     ['no snapshotter', V2.replace('snapshotter = "soci"', ''), /overlayfs, the default/],
+    ['another snapshotter in layout 1', V1.replace('"soci"', '"overlayfs"'), /unpacked by "overlayfs"/],
+    ['annotations off by default in layout 1', V1.replace(/disable.*/, ''), /not told which layer/],
     ['annotations off by default', V2.replace(/disable.*/, ''), /not told which layer/],
     ['annotations off', V2.replace('= false', '= true'), /not told which layer/],
     ['no annotations in layout 3', V3.replace("'true'", "'false'"), /not told which layer/],
@@ -93,6 +104,17 @@ describe('doctor, containerd', () => {
   ])('says so of %s', async (_what, config, message) => {
     const found = await containerdProblems(config);
     expect(found).toEqual([expect.stringMatching(message)]);
+  });
+
+  it.each([
+    ['1', V1, '[plugins.cri.containerd]'],
+    ['2', V2, '[plugins."io.containerd.grpc.v1.cri".containerd]'],
+    ['3', V3, "[plugins.'io.containerd.cri.v1.images']"],
+  ])('names the section of layout %s', async (_layout, config, section) => {
+    const text = config.replaceAll(/snapshotter = ["']soci["']/g, '');
+    const { files } = await node({ '/etc/containerd/config.toml': text });
+    const found = await checkContainerd(files, await readContainerdConfig(files));
+    expect(found).toContainEqual(expect.objectContaining({ next: expect.stringContaining(section) }));
   });
 
   it('reads what the configuration imports', async () => {
@@ -137,7 +159,7 @@ describe('doctor, hosts.toml', () => {
     ['with a path', '[host."http://127.0.0.1:5000/v2/hub"]\noverride_path = true'],
   ])('that leads to the proxy is found, %s', async (_what, hosts) => {
     expect(await check(hosts)).toEqual({ found: [], registries: ['docker.io'] });
-    expect((await check(hosts, V3)).registries).toEqual(['docker.io']);
+    for (const config of [V1, V3]) expect((await check(hosts, config)).registries).toEqual(['docker.io']);
   });
 
   it.each([

@@ -57,7 +57,7 @@ function checkSnapshotter(report: Report, config: ContainerdConfig): void {
     const section =
       version >= 3
         ? "[plugins.'io.containerd.cri.v1.images']"
-        : '[plugins."io.containerd.grpc.v1.cri".containerd]';
+        : `[plugins.${version === 1 ? 'cri' : '"io.containerd.grpc.v1.cri"'}.containerd]`;
     report.problem(
       `pods are unpacked by ${snapshotter === undefined ? 'overlayfs, the default' : `"${snapshotter}"`}, which always pulls whole images`,
       `set snapshotter = "soci" in ${section}; ctr and nerdctl take --snapshotter soci`,
