@@ -224,6 +224,8 @@ describe('a tag', () => {
     const original = await fetch(`${app.url}/v2/up/app/manifests/${upstream.digest}`);
     expect(Buffer.from(await original.arrayBuffer()).equals(await upstream.blob(upstream.digest))).toBe(true);
     expect((await resolve(app, { accept: DOCKER })).digest).toBe(upstream.digest);
+    // A tag has one digest for all who take it.
+    expect((await resolve(app, { userAgent: 'docker/28.0' })).digest).toBe((await resolve(app)).digest);
   });
 
   it('does not wait where that would take too long, and is lazy the next time', async () => {
