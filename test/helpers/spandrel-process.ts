@@ -13,12 +13,18 @@ export class SpandrelProcess implements AsyncDisposable {
   readonly #exited: Promise<number | null>;
   #onOutput: () => void = () => undefined;
 
-  constructor(args: readonly string[], environment: Readonly<Record<string, string>> = {}, cwd?: string) {
-    this.#child = spawn(process.execPath, [MAIN, ...args], {
+  /** @param child the command where it is started in another way, its output as pipes */
+  constructor(
+    args: readonly string[],
+    environment: Readonly<Record<string, string>> = {},
+    cwd?: string,
+    child: ChildProcess = spawn(process.execPath, [MAIN, ...args], {
       cwd,
       env: { ...process.env, ...environment },
       stdio: ['ignore', 'pipe', 'pipe'],
-    });
+    }),
+  ) {
+    this.#child = child;
     this.#exited = once(this.#child, 'close').then(([status]) => status as number | null);
     collectOutput(`${args.join(' ')}\n`);
     this.#child.stdout?.on('data', (chunk: Buffer) => {
