@@ -11,8 +11,8 @@ import { AlternativeSources } from './alternative-sources.ts';
 import type { BlobHandle } from './blob-handle.ts';
 import type { DigestWorker } from './digest-worker.ts';
 import { Fill } from './fill.ts';
-import type { LentBuffers } from './lent-buffers.ts';
 import { PartialFile } from './partial-file.ts';
+import type { ReadMemory } from './read-memory.ts';
 import { RunningFill } from './running-fill.ts';
 import { storeFault } from './store-fault.ts';
 import type { StoreLayout } from './store-layout.ts';
@@ -35,7 +35,7 @@ export interface BlobFillsDeps {
   readonly layout: StoreLayout;
   readonly room: StoreRoom;
   readonly digests: DigestWorker;
-  readonly buffers: LentBuffers;
+  readonly memory: ReadMemory;
   readonly metrics: Metrics;
   readonly tracer: Tracer | undefined;
   readonly logger: Logger;
@@ -177,7 +177,7 @@ export class BlobFills implements AsyncDisposable {
     firstRequest: AbortController,
   ): Promise<RunningFill> {
     const { digest, mustComplete } = request;
-    const { layout, room, digests, buffers, metrics, tracer, logger, settings } = this.#deps;
+    const { layout, room, digests, memory, metrics, tracer, logger, settings } = this.#deps;
     const { parallel, stallTimeoutMs = STALL_TIMEOUT_MS } = settings;
     // A small blob of known size needs no ranges; for the others the first answer tells whether there are any.
     const { sizeBytes: knownBytes, askFirst } = request;
@@ -200,7 +200,7 @@ export class BlobFills implements AsyncDisposable {
     const fill = new Fill({ ...options, stallTimeoutMs, digests, reserve }, mustComplete);
     const onOver = (): void => this.#setRunning(digest, undefined);
     const running = new RunningFill(
-      { digest, sizeBytes, fill, file, layout, room, buffers, metrics, tracer, logger, onOver },
+      { digest, sizeBytes, fill, file, layout, room, memory, metrics, tracer, logger, onOver },
       unpin,
     );
     this.#setRunning(digest, running);

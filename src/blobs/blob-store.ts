@@ -9,10 +9,10 @@ import type { BlobSource } from '../upstream/blob-source.ts';
 import { BlobFills, type FillSettings } from './blob-fills.ts';
 import type { BlobHandle, BlobReader } from './blob-handle.ts';
 import { DigestWorker } from './digest-worker.ts';
-import { LentBuffers } from './lent-buffers.ts';
 import { OpenBlob } from './open-blob.ts';
 import { OpenFiles } from './open-files.ts';
 import { PassThrough } from './pass-through.ts';
+import { ReadMemory } from './read-memory.ts';
 import { ResilientReader } from './resilient-reader.ts';
 import { fileErrorCode, storeFault } from './store-fault.ts';
 import { StoreLayout } from './store-layout.ts';
@@ -65,8 +65,8 @@ export class BlobStore implements AsyncDisposable {
   readonly #lock: StoreLock;
   readonly #room: StoreRoom;
   readonly #digests = new DigestWorker();
-  readonly #buffers = new LentBuffers();
-  readonly #files = new OpenFiles();
+  readonly #memory = new ReadMemory();
+  readonly #files = new OpenFiles(this.#memory);
   readonly #fills: BlobFills;
 
   private constructor(options: BlobStoreOptions, layout: StoreLayout, lock: StoreLock) {
@@ -76,13 +76,13 @@ export class BlobStore implements AsyncDisposable {
     this.#layout = layout;
     this.#lock = lock;
     this.#room = new StoreRoom({ maxBytes, layout, files: this.#files, metrics, now: this.#now });
-    const [digests, buffers] = [this.#digests, this.#buffers];
+    const [digests, memory] = [this.#digests, this.#memory];
     this.#fills = new BlobFills({
       settings,
       layout,
       room: this.#room,
       digests,
-      buffers,
+      memory,
       metrics,
       tracer,
       logger,
@@ -197,12 +197,11 @@ export class BlobStore implements AsyncDisposable {
     if (blob === undefined || blob.partialPath !== undefined) return undefined;
     const unpin = budget.pin(digest);
     const { sizeBytes } = blob;
-    const buffers = this.#buffers;
     const path = this.#layout.blobPath(digest);
     try {
       const file = await this.#files.open(path);
       await this.#touch(digest, path);
-      return OpenBlob.complete({ digest, sizeBytes, path, file, buffers, onClose: unpin });
+      return OpenBlob.complete({ digest, sizeBytes, path, file, onClose: unpin });
     } catch (error) {
       unpin();
       if (NOT_ITS_FAULT.has(fileErrorCode(error))) throw storeFault(error, 'open a blob');

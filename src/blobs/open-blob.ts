@@ -2,12 +2,12 @@ import type { ByteRange } from '../core/byte-range.ts';
 import type { Digest } from '../core/digest.ts';
 import { waitFor } from '../core/wait-for.ts';
 import type { BlobHandle, FileRange } from './blob-handle.ts';
+import type { FileReads, LentBytes } from './file-reads.ts';
 import type { Fill } from './fill.ts';
 import { Growth } from './growth.ts';
-import type { LentBuffer, LentBuffers } from './lent-buffers.ts';
 import type { OpenFile } from './open-files.ts';
 import type { PartialFile } from './partial-file.ts';
-import { assertRangeWithin, fillFromFile, READ_BYTES } from './read-file-range.ts';
+import { assertRangeWithin, READ_BYTES } from './read-file-range.ts';
 
 /** One read: where it is, and where the bytes that it can take end. */
 interface Progress extends Disposable {
@@ -19,8 +19,7 @@ interface Parts extends Pick<BlobHandle, 'digest' | 'sizeBytes' | 'source' | 'pa
   readonly growth: () => Growth;
   readonly begin: (range: ByteRange) => Progress;
   readonly fd: number;
-  readonly fillBuffer: (buffer: Buffer, position: number) => Promise<void>;
-  readonly buffers: LentBuffers;
+  readonly reads: FileReads;
   readonly done: Promise<void>;
   readonly close: () => Promise<void>;
 }
@@ -53,10 +52,9 @@ export class OpenBlob implements BlobHandle {
     sizeBytes: number;
     path: string;
     file: OpenFile;
-    buffers: LentBuffers;
     onClose: () => void;
   }): OpenBlob {
-    const { digest, sizeBytes, path, file, buffers, onClose } = blob;
+    const { digest, sizeBytes, path, file, onClose } = blob;
     return new OpenBlob({
       digest,
       sizeBytes,
@@ -65,8 +63,7 @@ export class OpenBlob implements BlobHandle {
       growth: () => Growth.complete(sizeBytes),
       begin: ({ end }) => ({ readableEnd: () => Promise.resolve(end), [Symbol.dispose]: () => undefined }),
       fd: file.handle.fd,
-      fillBuffer: (buffer, position) => fillFromFile(file.handle, buffer, position),
-      buffers,
+      reads: file.reads,
       done: Promise.resolve(),
       close: async () => {
         onClose();
@@ -81,10 +78,10 @@ export class OpenBlob implements BlobHandle {
     file: PartialFile;
     fill: Fill;
     done: Promise<void>;
-    buffers: LentBuffers;
+    reads: FileReads;
     onClose: () => Promise<void>;
   }): OpenBlob {
-    const { digest, sizeBytes, file, fill, done, buffers, onClose } = blob;
+    const { digest, sizeBytes, file, fill, done, reads, onClose } = blob;
     return new OpenBlob({
       digest,
       sizeBytes,
@@ -93,8 +90,7 @@ export class OpenBlob implements BlobHandle {
       growth: () => fill.growth,
       begin: (range) => readOfFill(fill, range),
       fd: file.fd,
-      fillBuffer: (buffer, position) => file.fill(buffer, position),
-      buffers,
+      reads,
       done,
       close: onClose,
     });
@@ -106,7 +102,7 @@ export class OpenBlob implements BlobHandle {
     for (let start = range.start; start < range.end;) {
       const end = Math.min(await this.#readableEnd(progress, start, signal), start + READ_BYTES);
       const buffer = Buffer.allocUnsafeSlow(end - start);
-      await this.#parts.fillBuffer(buffer, start);
+      await this.#parts.reads.fill(buffer, start);
       yield buffer;
       start = end;
     }
@@ -115,7 +111,7 @@ export class OpenBlob implements BlobHandle {
   async *lend(range: ByteRange, signal?: AbortSignal): AsyncGenerator<Buffer, void, undefined> {
     assertRangeWithin(range, this.sizeBytes);
     using progress = this.#parts.begin(range);
-    const lendFrom = (position: number): Promise<LentBuffer> | undefined =>
+    const lendFrom = (position: number): Promise<LentBytes> | undefined =>
       position < range.end
         ? this.#lendWithin({ start: position, end: range.end }, progress, signal)
         : undefined;
@@ -150,17 +146,9 @@ export class OpenBlob implements BlobHandle {
     { start, end }: ByteRange,
     progress: Progress,
     signal: AbortSignal | undefined,
-  ): Promise<LentBuffer> {
-    const { buffers, fillBuffer } = this.#parts;
+  ): Promise<LentBytes> {
     const readable = await this.#readableEnd(progress, start, signal);
-    const lent = buffers.lend(Math.min(readable, end) - start);
-    try {
-      await fillBuffer(lent.bytes, start);
-      return lent;
-    } catch (error) {
-      lent[Symbol.dispose]();
-      throw error;
-    }
+    return this.#parts.reads.lend(start, Math.min(readable, end));
   }
 
   async #readableEnd(progress: Progress, position: number, signal: AbortSignal | undefined): Promise<number> {

@@ -1,12 +1,19 @@
 import { type FileHandle, open } from 'node:fs/promises';
 
+import { FileReads } from './file-reads.ts';
+import { fillFromFile } from './read-file-range.ts';
+import type { ReadMemory } from './read-memory.ts';
+
 /** A file that is open for reading. Dispose of it when done: it stays open for the next reader. */
 export interface OpenFile extends AsyncDisposable {
   readonly handle: FileHandle;
+  /** Those of all who have it open. */
+  readonly reads: FileReads;
 }
 
 interface Entry {
   readonly opening: Promise<FileHandle>;
+  readonly reads: FileReads;
   users: number;
 }
 
@@ -17,26 +24,29 @@ const MAX_IDLE = 256;
  * those used last stay open.
  */
 export class OpenFiles implements AsyncDisposable {
+  readonly #memory: ReadMemory;
   readonly #maxIdle: number;
   /** Least recently opened first. */
   readonly #entries = new Map<string, Entry>();
   #idle = 0;
 
-  constructor(maxIdle = MAX_IDLE) {
+  constructor(memory: ReadMemory, maxIdle = MAX_IDLE) {
+    this.#memory = memory;
     this.#maxIdle = maxIdle;
   }
 
   /** @throws as `fs.open` */
   async open(path: string): Promise<OpenFile> {
     let entry = this.#entries.get(path);
-    if (entry === undefined) entry = { opening: open(path, 'r'), users: 0 };
+    if (entry === undefined) entry = this.#entry(path);
     else if (entry.users === 0) this.#idle--;
     entry.users++;
     this.#entries.delete(path);
     this.#entries.set(path, entry);
     try {
       const handle = await entry.opening;
-      return { handle, [Symbol.asyncDispose]: () => this.#release(path, entry) };
+      const { reads } = entry;
+      return { handle, reads, [Symbol.asyncDispose]: () => this.#release(path, entry) };
     } catch (error) {
       if (this.#entries.get(path) === entry) this.#entries.delete(path);
       throw error;
@@ -51,6 +61,14 @@ export class OpenFiles implements AsyncDisposable {
     if (entry.users > 0) return;
     this.#idle--;
     await (await entry.opening).close();
+  }
+
+  #entry(path: string): Entry {
+    const opening = open(path, 'r');
+    const reads = new FileReads(this.#memory, async (buffer, position) =>
+      fillFromFile(await opening, buffer, position),
+    );
+    return { opening, reads, users: 0 };
   }
 
   async #release(path: string, entry: Entry): Promise<void> {

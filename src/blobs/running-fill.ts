@@ -7,10 +7,11 @@ import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { NO_TRACER, type Tracer, type TraceSpan } from '../telemetry/tracer.ts';
 import type { BlobHandle } from './blob-handle.ts';
+import { FileReads } from './file-reads.ts';
 import type { Fill } from './fill.ts';
-import type { LentBuffers } from './lent-buffers.ts';
 import { OpenBlob } from './open-blob.ts';
 import type { PartialFile } from './partial-file.ts';
+import type { ReadMemory } from './read-memory.ts';
 import { storeFault } from './store-fault.ts';
 import { mapPathOf, type StoreLayout, syncFolderOf } from './store-layout.ts';
 import type { StoreRoom } from './store-room.ts';
@@ -22,7 +23,7 @@ export interface RunningFillOptions {
   readonly file: PartialFile;
   readonly layout: StoreLayout;
   readonly room: StoreRoom;
-  readonly buffers: LentBuffers;
+  readonly memory: ReadMemory;
   readonly metrics: Metrics;
   readonly tracer: Tracer | undefined;
   readonly logger: Logger;
@@ -36,6 +37,7 @@ export class RunningFill {
   /** Settles when the blob is in its place, has been given up, or nobody wants more of it. */
   readonly done: Promise<void>;
   readonly #options: RunningFillOptions;
+  readonly #reads: FileReads;
   #handles = 0;
   #isStopping = false;
   #isOver = false;
@@ -46,6 +48,8 @@ export class RunningFill {
   constructor(options: RunningFillOptions, unpin: () => void) {
     this.fill = options.fill;
     this.#options = options;
+    const { file, memory } = options;
+    this.#reads = new FileReads(memory, (buffer, position) => file.fill(buffer, position));
     this.#letGoOfPath = options.room.holdPath(options.file.path);
     const span = (options.tracer ?? NO_TRACER).begin('fill', 'internal');
     span.set({ 'spandrel.digest': options.digest, 'spandrel.bytes': options.sizeBytes });
@@ -60,7 +64,7 @@ export class RunningFill {
 
   /** A handle for one more reader. @throws SpandrelError STORE_FULL if the blob is to become whole, and there is no room */
   async join(mustComplete: boolean): Promise<BlobHandle> {
-    const { digest, sizeBytes, fill, file, room, buffers } = this.#options;
+    const { digest, sizeBytes, fill, file, room } = this.#options;
     const unpin = room.budget.pin(digest);
     this.#handles++;
     const handle = OpenBlob.filling({
@@ -69,7 +73,7 @@ export class RunningFill {
       file,
       fill,
       done: this.done,
-      buffers,
+      reads: this.#reads,
       onClose: () => {
         this.#handles--;
         unpin();

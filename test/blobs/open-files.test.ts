@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { OpenFiles } from '../../src/blobs/open-files.ts';
+import { ReadMemory } from '../../src/blobs/read-memory.ts';
 
 let folder: string;
 
@@ -25,7 +26,7 @@ async function open(): Promise<string[]> {
 
 describe('open files', () => {
   it('are opened once for all who read them, and stay open for the next one', async () => {
-    await using files = new OpenFiles();
+    await using files = new OpenFiles(new ReadMemory());
     const path = join(folder, 'a');
     const [one, two] = await Promise.all([files.open(path), files.open(path)]);
     expect(one.handle).toBe(two.handle);
@@ -36,7 +37,7 @@ describe('open files', () => {
   });
 
   it('that nobody reads are closed from the least recently used on', async () => {
-    await using files = new OpenFiles(2);
+    await using files = new OpenFiles(new ReadMemory(), 2);
     for (const name of ['a', 'b', 'a', 'c', 'd']) {
       await using _ = await files.open(join(folder, name));
     }
@@ -44,7 +45,7 @@ describe('open files', () => {
   });
 
   it('whose names go away are read to the end by those who have them, and by nobody else', async () => {
-    await using files = new OpenFiles();
+    await using files = new OpenFiles(new ReadMemory());
     const path = join(folder, 'a');
     const reader = await files.open(path);
     await files.forget(path);
@@ -59,7 +60,7 @@ describe('open files', () => {
   });
 
   it('that nobody reads are closed at once when their names go away', async () => {
-    await using files = new OpenFiles();
+    await using files = new OpenFiles(new ReadMemory());
     const path = join(folder, 'a');
     {
       await using _ = await files.open(path);
@@ -69,7 +70,7 @@ describe('open files', () => {
   });
 
   it('that cannot be opened are tried again by the next who asks', async () => {
-    await using files = new OpenFiles();
+    await using files = new OpenFiles(new ReadMemory());
     const path = join(folder, 'missing');
     await expect(files.open(path)).rejects.toMatchObject({ code: 'ENOENT' });
     await writeFile(path, 'x');

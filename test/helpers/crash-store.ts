@@ -1,5 +1,3 @@
-import { writeSync } from 'node:fs';
-
 import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
@@ -31,10 +29,10 @@ async function fillStore(root: string): Promise<void> {
   await Promise.all(
     CRASH_BLOBS.map(async (sizeBytes, place) => {
       const blob = crashBlob(place);
-      const source = new MemorySource(blob, { beforePiece: () => void writeSync(1, 'piece\n') });
+      const source = new MemorySource(blob, { beforePiece: () => void process.stdout.write('piece\n') });
       await using handle = await store.openBlob(digestOf(blob), source, { sizeBytes });
       await handle.completed();
-      writeSync(1, `${place}\n`);
+      process.stdout.write(`${place}\n`);
     }),
   );
   await store[Symbol.asyncDispose]();
