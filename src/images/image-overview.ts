@@ -72,7 +72,7 @@ export class ImageOverview {
     // An image without an index around it says its platform in its config.
     const config =
       parsed.kind === 'image' && descriptor?.platform === undefined
-        ? await this.#deps.layers.imageConfig(target, parsed.config, signal)
+        ? await this.#deps.layers.knownConfig(target, parsed.config, signal)
         : {};
     const platform = descriptor?.platform ?? config.platform;
     const { v1, v2 } = this.#deps.policies.of(target);

@@ -3,7 +3,7 @@ import type { BlobStore } from '../blobs/blob-store.ts';
 import { readBlobRange } from '../blobs/read-blob-range.ts';
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
-import { isSpandrelError } from '../core/errors.ts';
+import { ERRORS, isSpandrelError } from '../core/errors.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
 import { skipReason } from '../soci/layer-selection.ts';
 import type { Layer } from '../spans/layer.ts';
@@ -151,14 +151,17 @@ export class Layers {
       mediaType: known?.descriptor.mediaType ?? null,
       size,
       diffId:
-        (known && (await this.imageConfig(target, known.config, signal)).diffIds?.[known.position]) ?? null,
+        (known && (await this.knownConfig(target, known.config, signal)).diffIds?.[known.position]) ?? null,
       state: state.kind,
       ...(state.kind === 'failed' ? { reason: state.code } : {}),
       ...(skipped === undefined ? {} : { skipped }),
     };
   }
 
-  /** The parts of an image's config that the proxy shows; empty where there is none that can be read. */
+  /**
+   * The parts of an image's config that the proxy has a use for; empty where there is none, or none that can be read.
+   * @throws SpandrelError that may be none the next time
+   */
   async imageConfig(target: Target, config: Descriptor, signal?: AbortSignal): Promise<ImageConfig> {
     if (config.size > MAX_CONFIG_BYTES) return {};
     try {
@@ -167,6 +170,16 @@ export class Layers {
       await using reader = await this.#readIfAllowed(target, { digest, source, sizeBytes }, signal);
       const bytes = await readBlobRange(reader, { start: 0, end: sizeBytes }, signal);
       return parseImageConfig(bytes.toString());
+    } catch (error) {
+      if (!isSpandrelError(error) || ERRORS[error.code].retryable) throw error;
+      return {};
+    }
+  }
+
+  /** As {@link imageConfig}, to be shown: empty too if it cannot be had at the moment. */
+  async knownConfig(target: Target, config: Descriptor, signal: AbortSignal): Promise<ImageConfig> {
+    try {
+      return await this.imageConfig(target, config, signal);
     } catch (error) {
       if (!isSpandrelError(error)) throw error;
       this.#deps.logger.debug({ config: config.digest, code: error.code }, 'no image config');
