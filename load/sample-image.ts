@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { buildLayer } from '../src/demo/build-layer.ts';
@@ -27,6 +27,7 @@ export interface SampleImage {
 }
 
 const MIB = 2 ** 20;
+const GZIP_LAYER = 'application/vnd.oci.image.layer.v1.tar+gzip';
 /** Of machine code and the like, which gzip halves. */
 const FILE_BYTES = 10 * MIB;
 
@@ -51,17 +52,39 @@ export async function writeSampleImage(
   const small = new LayerTree(random.fork('small'));
   small.file('etc/app/settings.json', 'json', 256 * 1024);
 
-  const layers: SampleBlob[] = [];
-  const diffIds: string[] = [];
+  const layers: SampleLayer[] = [];
   for (const tree of [large, middle, small]) {
     const { bytes, diffId, mediaType } = await buildLayer(tree, 'gzip');
-    layers.push(await writeBlob(folder, mediaType, bytes));
-    diffIds.push(diffId);
+    layers.push({ blob: await writeBlob(folder, mediaType, bytes), diffId });
   }
+  return writeImage(folder, repository, layers);
+}
+
+/** Make an image whose only layer is a gzip file, and write it below `folder`. */
+export async function writeImageOf(
+  folder: string,
+  { repository, path, diffId }: { repository: string; path: string; diffId: string },
+): Promise<SampleImage> {
+  await mkdir(join(folder, BLOB_FOLDER), { recursive: true });
+  const blob = await writeBlob(folder, GZIP_LAYER, await readFile(path));
+  return writeImage(folder, repository, [{ blob, diffId }]);
+}
+
+interface SampleLayer {
+  readonly blob: SampleBlob;
+  readonly diffId: string;
+}
+
+async function writeImage(
+  folder: string,
+  repository: string,
+  given: readonly SampleLayer[],
+): Promise<SampleImage> {
+  const layers = given.map(({ blob }) => blob);
   const config = await writeJson(folder, 'application/vnd.oci.image.config.v1+json', {
     architecture: 'amd64',
     os: 'linux',
-    rootfs: { type: 'layers', diff_ids: diffIds },
+    rootfs: { type: 'layers', diff_ids: given.map(({ diffId }) => diffId) },
   });
   const manifest = await writeJson(folder, 'application/vnd.oci.image.manifest.v1+json', {
     schemaVersion: 2,

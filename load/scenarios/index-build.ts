@@ -6,7 +6,10 @@ import { promisify } from 'node:util';
 
 import type { IndexResult } from '../index-main.ts';
 import { hasCommand, timeCommand } from '../timed-command.ts';
+import { DemoUpstream } from '../demo-upstream.ts';
 import { percentile } from '../percentile.ts';
+import { ProxyProcess } from '../proxy-process.ts';
+import { type SampleImage, writeImageOf } from '../sample-image.ts';
 import { makeLargeTar, type SampleTar } from '../sample-tars.ts';
 import type { ReportRow, Scenario } from '../scenario.ts';
 
@@ -34,7 +37,7 @@ interface Times {
 export const indexBuild: Scenario = {
   name: 'index',
   question:
-    'What does it take to index a layer of 1 GB from its file, compared with decompressing and hashing it?',
+    'What does it take to index a layer of 1 GB, from its file and from a registry, compared with decompressing and hashing it?',
   async run({ log }) {
     const folder = await mkdtemp(join(tmpdir(), 'spandrel-index-'));
     try {
@@ -61,20 +64,61 @@ async function measure(sample: SampleTar, folder: string, log: (line: string) =>
     times.get(name)?.wallSeconds.push(wallSeconds);
   };
   let last: IndexResult | undefined;
+  const { path, sha256 } = sample;
+  const image = await writeImageOf(folder, { repository: 'app', path, diffId: `sha256:${sha256}` });
+  await using upstream = await DemoUpstream.startWith([image], {});
+  const pulls: ProxyPull[] = [];
   for (let round = 1; round <= ROUNDS; round++) {
     log(`round ${round} of ${ROUNDS}`);
     last = await buildOnce(sample, folder);
     note(OURS, last);
-    for (const [name, command] of peers) note(name, await timeCommand([...command, sample.path]));
+    for (const [name, command] of peers) note(name, await timeCommand([...command, path]));
+    pulls.push(await indexThroughProxy(upstream.url, image, join(folder, `proxy${round}`)));
   }
   const uncompressedBytes = last?.summary.uncompressedBytes ?? Number.NaN;
-  return Array.from(times, ([name, { cpuSeconds, wallSeconds }]) => ({
-    what: name,
+  const describeTimes = (what: string, { cpuSeconds, wallSeconds }: Times): ReportRow => ({
+    what,
     'CPU s': rounded(percentile(cpuSeconds, 0.5)),
     'wall s': rounded(percentile(wallSeconds, 0.5)),
     'MB/s': Math.round(uncompressedBytes / 1e6 / percentile(wallSeconds, 0.5)),
-    ...(name === OURS ? describeBuild(last, times) : {}),
-  }));
+  });
+  return [
+    ...Array.from(times, ([name, taken]) => ({
+      ...describeTimes(name, taken),
+      ...(name === OURS ? describeBuild(last, times) : {}),
+    })),
+    {
+      ...describeTimes('proxy, from a registry', {
+        cpuSeconds: pulls.map(({ cpuSeconds }) => cpuSeconds),
+        wallSeconds: pulls.map(({ wallSeconds }) => wallSeconds),
+      }),
+      ...pulls.at(-1)?.described,
+    },
+  ];
+}
+
+interface ProxyPull {
+  readonly cpuSeconds: number;
+  readonly wallSeconds: number;
+  readonly described: ReportRow;
+}
+
+/** The layer comes from a registry on the same machine, and is indexed on the way. */
+async function indexThroughProxy(upstreamUrl: string, image: SampleImage, root: string): Promise<ProxyPull> {
+  await using proxy = await ProxyProcess.start({ upstreamUrl, root });
+  const [layer] = image.layers;
+  const url = `${proxy.url}/v2/${proxy.repositoryOf(image.repository)}/_soci/layers/${layer?.digest}`;
+  // Asking for the delay makes its count begin anew.
+  await proxy.describe();
+  const before = await proxy.cpuSeconds();
+  const started = performance.now();
+  const response = await fetch(`${url}/spans`);
+  await response.arrayBuffer();
+  const wallSeconds = (performance.now() - started) / 1000;
+  if (!response.ok) throw new Error(`the layer is not indexed: ${response.status}`);
+  const cpuSeconds = (await proxy.cpuSeconds()) - before;
+  const { 'event loop p99 ms': delay = '', 'peak MB': peak = '' } = await proxy.describe();
+  return { cpuSeconds, wallSeconds, described: { 'peak MB': peak, 'event loop p99 ms': delay } };
 }
 
 /** Medians over the rounds of what the promise is about, each of numbers of one round. */
