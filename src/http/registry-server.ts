@@ -35,7 +35,8 @@ export function createRegistryServer(deps: RegistryServerDeps): FastifyInstance 
   const server = fastify({
     loggerInstance: deps.logger,
     // One line a request, with what this server knows of it, is written below.
-    logController: new LogController({ disableRequestLogging: true, requestIdLogLabel: 'requestId' }),
+    logController: new LogController({ disableRequestLogging: true }),
+    childLoggerFactory: (logger) => logger,
     exposeHeadRoutes: false,
     forceCloseConnections: 'idle',
     genReqId: () => randomUUID(),
@@ -86,7 +87,7 @@ async function serve(
   deps.metrics.httpRequests.inc({ route, method: request.method, status: String(result.status) });
   deps.metrics.httpDuration.observe({ route }, (finished.endedAt - startedAt) / 1000);
   if (result.source !== undefined) deps.metrics.servedBytes.inc({ source: result.source }, result.bytes);
-  logRequest(finished, span);
+  logRequest(deps.logger, finished, span);
   traceRequest(finished, span);
   span.end();
 }
@@ -164,7 +165,7 @@ async function sendError(
     breakOff(response);
     return { status: 499, bytes: 0, source: undefined };
   }
-  if (!isSpandrelError(error)) request.log.error({ err: error }, 'defect');
+  if (!isSpandrelError(error)) deps.logger.error({ requestId: request.id, err: error }, 'defect');
   else if (ERRORS[error.code].status >= 500)
     deps.logger.warn({ code: error.code, cause: describeCause(error) }, error.message);
   return send(deps, request, response, answerError(error), signal);

@@ -2,6 +2,7 @@ import type { FastifyRequest } from 'fastify';
 
 import { type ErrorCode, isSpandrelError } from '../core/errors.ts';
 import type { Target } from '../images/target.ts';
+import type { Logger } from '../telemetry/logger.ts';
 import type { TraceSpan } from '../telemetry/tracer.ts';
 import type { RegistryPath, RouteName } from './registry-path.ts';
 import type { SendResult } from './send-answer.ts';
@@ -32,10 +33,11 @@ export function routeOf({ path }: RequestNotes): RouteName | 'unknown' {
 }
 
 /** One line for each request, whatever became of it. No header but Range and User-Agent, and no query: those carry secrets. */
-export function logRequest(finished: FinishedRequest, span: TraceSpan): void {
+export function logRequest(logger: Logger, finished: FinishedRequest, span: TraceSpan): void {
   const { request, notes, result, startedAt, endedAt } = finished;
   const { path, target } = notes;
   const fields = {
+    requestId: request.id,
     traceId: span.traceId,
     method: request.method,
     path: request.originalUrl.replace(/\?.*$/s, ''),
@@ -58,8 +60,8 @@ export function logRequest(finished: FinishedRequest, span: TraceSpan): void {
   const { failure } = result;
   // A client that leaves is no fault of anybody's; anything else that breaks an answer is.
   if (failure !== undefined && !finished.clientHasGone)
-    request.log.warn({ ...fields, code: codeOf(failure), err: failure }, 'answer broken off');
-  else request.log.info(fields, 'request');
+    logger.warn({ ...fields, code: codeOf(failure), err: failure }, 'answer broken off');
+  else logger.info(fields, 'request');
 }
 
 export function traceRequest(finished: FinishedRequest, span: TraceSpan): void {

@@ -1,6 +1,7 @@
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client';
 
 const PREFIX = 'spandrel_';
+const EVENT_LOOP_LOOK_MS = 5;
 const REQUEST_BUCKETS = [
   0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
 ];
@@ -82,7 +83,8 @@ export class Metrics {
   readonly redisErrors = this.#counter('redis_errors_total', 'Failed Redis operations', ['op']);
 
   constructor() {
-    collectDefaultMetrics({ register: this.#registry });
+    // The delay of the event loop that is reported contains the time between two looks at it.
+    collectDefaultMetrics({ register: this.#registry, eventLoopMonitoringPrecision: EVENT_LOOP_LOOK_MS });
   }
 
   /** Have the length of a queue read when the metrics are printed. */
