@@ -134,7 +134,7 @@ export class BlobFills implements AsyncDisposable {
     let left: LeftOver | undefined;
     let leaveQueue = (): void => undefined;
     try {
-      leaveQueue = await this.#queue.enter(this.#stopping.signal);
+      leaveQueue = await this.#queue.enter(this.#stopping.signal, source.origin);
       room.assertUsable();
       left = await this.#resume(request);
       const running = await this.#start(request, sources, left, firstRequest);

@@ -112,8 +112,16 @@ export const CONFIG_KEYS = {
   'spans.threads': key(whole(1, 256), 2, 'threads that decompress spans'),
   'fill.parallel': key(whole(1, 256), 6, 'concurrent upstream ranges of one blob'),
   'fill.chunkBytes': key(size(65_536), '8MiB', 'size of one such range'),
-  'fill.blobs': key(whole(1), 256, 'blobs that arrive at the same time; more wait for their turn'),
-  'fill.maxWaiting': key(whole(0), 1000, 'blobs that wait; a request for one more is answered 503'),
+  'fill.blobs': key(
+    whole(1),
+    256,
+    'blobs that arrive at the same time; more wait, and repositories take turns',
+  ),
+  'fill.maxWaiting': key(
+    whole(0),
+    1000,
+    'blobs that wait; one more is answered 503, or the last one of the repository that has most of them waiting',
+  ),
   'fill.background': key(
     flag,
     true,

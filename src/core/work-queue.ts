@@ -2,13 +2,22 @@ import { SpandrelError } from './errors.ts';
 
 interface Waiting {
   readonly start: () => void;
+  readonly refuse: () => void;
 }
 
-/** Lets so much work run at once and so much wait, first come, first served. */
+/** Whoever asks for no line of his own waits in this one. */
+const COMMON_LINE = '';
+
+/**
+ * Lets so much work run at once and so much wait. What waits stands in lines, each first come, first served; the lines take turns, so that
+ * nobody waits behind all that somebody else has asked for.
+ */
 export class WorkQueue {
   readonly #maxRunning: number;
   readonly #maxWaiting: number;
-  readonly #waiting = new Set<Waiting>();
+  /** None is empty; the first has the next turn. */
+  readonly #lines = new Map<string, Set<Waiting>>();
+  #waiting = 0;
   #running = 0;
 
   constructor({ maxRunning, maxWaiting }: { readonly maxRunning: number; readonly maxWaiting: number }) {
@@ -16,12 +25,17 @@ export class WorkQueue {
     this.#maxWaiting = maxWaiting;
   }
 
+  /** Work that waits for its turn. */
+  get waiting(): number {
+    return this.#waiting;
+  }
+
   /**
    * The result of `work`, which is begun when its turn comes. `signal` takes it out of the queue, and ends nothing that has begun.
-   * @throws SpandrelError OVERLOADED if too much waits already; the reason of the signal
+   * @throws SpandrelError OVERLOADED if too much waits, and no line is longer than this one; the reason of the signal
    */
-  async run<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
-    const release = await this.enter(signal);
+  async run<T>(work: () => Promise<T>, signal?: AbortSignal, line?: string): Promise<T> {
+    const release = await this.enter(signal, line);
     try {
       return await work();
     } finally {
@@ -30,9 +44,9 @@ export class WorkQueue {
   }
 
   /** As {@link run}, for work that ends elsewhere: resolves when its turn comes to what is to be called, once, when it is over. */
-  async enter(signal?: AbortSignal): Promise<() => void> {
+  async enter(signal?: AbortSignal, line = COMMON_LINE): Promise<() => void> {
     signal?.throwIfAborted();
-    if (this.#running >= this.#maxRunning) await this.#wait(signal);
+    if (this.#running >= this.#maxRunning) await this.#wait(signal, line);
     else this.#running++;
     let isOver = false;
     return () => {
@@ -42,33 +56,64 @@ export class WorkQueue {
     };
   }
 
-  #wait(signal: AbortSignal | undefined): Promise<void> {
-    if (this.#waiting.size >= this.#maxWaiting)
-      throw new SpandrelError('OVERLOADED', 'too much work is waiting already');
+  #wait(signal: AbortSignal | undefined, line: string): Promise<void> {
+    if (this.#waiting >= this.#maxWaiting) this.#makeRoom(line);
     return new Promise((resolve, reject) => {
       const onAbort = (): void => {
-        this.#waiting.delete(waiting);
+        this.#remove(line, waiting);
         reject(signal?.reason as Error);
+      };
+      const end = (): void => {
+        this.#remove(line, waiting);
+        signal?.removeEventListener('abort', onAbort);
       };
       const waiting = {
         start: () => {
-          signal?.removeEventListener('abort', onAbort);
+          end();
           resolve();
         },
+        refuse: () => {
+          end();
+          reject(overloaded());
+        },
       };
-      this.#waiting.add(waiting);
+      const inLine = this.#lines.get(line) ?? new Set();
+      this.#lines.set(line, inLine.add(waiting));
+      this.#waiting++;
       signal?.addEventListener('abort', onAbort, { once: true });
     });
   }
 
-  /** The place of what has ended goes to the first that waits. */
+  /** The last of the longest line goes, if that is longer than `line` would be. @throws SpandrelError OVERLOADED */
+  #makeRoom(line: string): void {
+    let longest = new Set<Waiting>();
+    for (const candidate of this.#lines.values()) if (candidate.size > longest.size) longest = candidate;
+    const last = [...longest].at(-1);
+    if (last === undefined || longest.size <= (this.#lines.get(line)?.size ?? 0) + 1) throw overloaded();
+    last.refuse();
+  }
+
+  #remove(line: string, waiting: Waiting): void {
+    const inLine = this.#lines.get(line);
+    if (inLine?.delete(waiting) !== true) return;
+    this.#waiting--;
+    if (inLine.size === 0) this.#lines.delete(line);
+  }
+
+  /** The place of what has ended goes to the first of the next line, which then has the last turn. */
   #leave(): void {
-    const [next] = this.#waiting;
+    const [next] = this.#lines;
     if (next === undefined) {
       this.#running--;
       return;
     }
-    this.#waiting.delete(next);
-    next.start();
+    const [line, inLine] = next;
+    const [first] = inLine;
+    first?.start();
+    if (this.#lines.delete(line)) this.#lines.set(line, inLine);
   }
+}
+
+function overloaded(): SpandrelError {
+  return new SpandrelError('OVERLOADED', 'too much work is waiting already');
 }

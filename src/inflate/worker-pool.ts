@@ -4,6 +4,7 @@ import type { Transferable } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { WorkQueue } from '../core/work-queue.ts';
 import { decodeError } from './error-transfer.ts';
 import type { DispatchInput, DispatchOutcome } from './worker-dispatch.ts';
 
@@ -25,17 +26,20 @@ export interface RunOptions {
   readonly transfer?: readonly Transferable[];
   /** Takes a waiting task out of the queue. A task that runs is killed together with its thread, which is expensive. */
   readonly signal?: AbortSignal | undefined;
+  /** Tasks with the same word wait for each other; those with other words take turns with them. */
+  readonly line?: string | undefined;
 }
 
 /** Threads that run the exports of one module. */
 export class WorkerPool implements AsyncDisposable {
   readonly #piscina: Piscina;
+  readonly #queue: WorkQueue;
   readonly #options: WorkerPoolOptions;
-  #unfinished = 0;
   #disposed = false;
 
   constructor(options: WorkerPoolOptions) {
     this.#options = options;
+    this.#queue = new WorkQueue({ maxRunning: options.threads, maxWaiting: options.maxQueue });
     const dispatcher = new URL(`./worker-dispatch${extname(import.meta.url)}`, import.meta.url);
     this.#piscina = new Piscina({
       filename: dispatcher.href,
@@ -43,15 +47,13 @@ export class WorkerPool implements AsyncDisposable {
       minThreads: 0,
       maxThreads: options.threads,
       idleTimeout: Infinity,
-      // Piscina does not count tasks that carry a signal; the bound is kept here.
-      maxQueue: Infinity,
     });
     this.#piscina.on('error', (error: Error) => options.onThreadError?.(error));
   }
 
   /** Tasks that wait for a thread. */
   get queueSize(): number {
-    return Math.max(0, this.#unfinished - this.#options.threads);
+    return this.#queue.waiting;
   }
 
   /**
@@ -60,15 +62,15 @@ export class WorkerPool implements AsyncDisposable {
    * after disposal; the reason of `signal`
    */
   async run<T>(task: string, input: unknown, options: RunOptions = {}): Promise<T> {
-    const { signal, transfer } = options;
-    const { entry, name, threads, maxQueue } = this.#options;
+    const { signal, line } = options;
     if (this.#disposed) throw this.#shuttingDown();
-    signal?.throwIfAborted();
-    if (this.#unfinished >= threads + maxQueue) {
-      throw new SpandrelError('OVERLOADED', `${maxQueue} tasks already wait for the ${name} threads`);
-    }
+    return this.#queue.run(() => this.#runNow<T>(task, input, options), signal, line);
+  }
+
+  async #runNow<T>(task: string, input: unknown, { transfer, signal }: RunOptions): Promise<T> {
+    const { entry, name } = this.#options;
+    if (this.#disposed) throw this.#shuttingDown();
     const message: DispatchInput = { entry: entry.href, task, input };
-    this.#unfinished++;
     let outcome: DispatchOutcome;
     try {
       outcome = (await this.#piscina.run(message, {
@@ -81,8 +83,6 @@ export class WorkerPool implements AsyncDisposable {
       if (this.#disposed) throw this.#shuttingDown();
       if (isSpandrelError(error)) throw error;
       throw new SpandrelError('INTERNAL', `a ${name} thread broke`, { cause: error });
-    } finally {
-      this.#unfinished--;
     }
     if (!outcome.ok) throw decodeError(outcome.error);
     return outcome.value as T;

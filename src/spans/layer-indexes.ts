@@ -166,7 +166,7 @@ export class LayerIndexes implements AsyncDisposable {
   }
 
   #startBuild(
-    { digest, mediaType }: Layer,
+    { digest, mediaType, source }: Layer,
     build: Pick<BuildSettings, 'compression' | 'indexPath' | 'pushedZtoc'> & { handle: BlobHandle },
   ): BuildingIndex {
     const { handle, ...rest } = build;
@@ -174,7 +174,16 @@ export class LayerIndexes implements AsyncDisposable {
     const { path, growth, sizeBytes: layerBytes } = handle;
     const { signal } = this.#stopping;
     const layer = { path, growth, layerDigest: digest, layerBytes, mediaType };
-    return startLayerBuild({ ...rest, ...layer, spanBytes, readSpanBytes, limits, pool, signal });
+    return startLayerBuild({
+      ...rest,
+      ...layer,
+      spanBytes,
+      readSpanBytes,
+      limits,
+      pool,
+      signal,
+      line: source.origin,
+    });
   }
 
   /** The index, and the zTOC that belongs to it if there is one to publish. */

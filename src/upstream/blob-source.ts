@@ -2,6 +2,8 @@ import type { ByteRange } from '../core/byte-range.ts';
 
 /** One blob of one repository of an upstream, as a fill sees it. What `RegistryClient.blobSource` returns. */
 export interface BlobSource {
+  /** Upstream and repository: work for one of them does not have to wait behind all the work for another. */
+  readonly origin?: string;
   /**
    * Ask for the bytes of `range`, or for the whole blob.
    * @throws SpandrelError BLOB_UNKNOWN or an UPSTREAM_* code; the caller decides about a retry

@@ -19,12 +19,14 @@ export class RegistryBlobSource implements BlobSource {
   readonly #locations: BlobLocations;
   readonly #repository: string;
   readonly #digest: Digest;
+  readonly origin: string;
 
   constructor(api: RegistryApi, locations: BlobLocations, repository: string, digest: Digest) {
     this.#api = api;
     this.#locations = locations;
     this.#repository = repository;
     this.#digest = digest;
+    this.origin = `${api.upstream}/${repository}`;
   }
 
   async fetch(range: ByteRange | undefined, signal: AbortSignal): Promise<BlobResponse> {

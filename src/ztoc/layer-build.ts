@@ -29,6 +29,8 @@ export interface LayerBuildOptions extends BuildSettings {
   readonly growth: Growth;
   /** Ends the build. */
   readonly signal?: AbortSignal;
+  /** As {@link RunOptions.line}. */
+  readonly line?: string | undefined;
 }
 
 /** What a build leaves: the index, and the zTOC if the layer has one to publish. */
@@ -154,13 +156,13 @@ export class BuildingIndex implements LayerIndexView {
   }
 
   async #run(port: MessagePort): Promise<CompletedBuild> {
-    const { pool, growth, signal, indexPath } = this.#options;
+    const { pool, growth, signal, line, indexPath } = this.#options;
     const stop = (): void => this.#stop();
     signal?.addEventListener('abort', stop, { once: true });
     try {
       signal?.throwIfAborted();
       const input: BuildInput = { ...settingsOf(this.#options), growth: growth.shared, port };
-      const run = { transfer: [port], signal: this.#unqueue.signal };
+      const run = { transfer: [port], signal: this.#unqueue.signal, line };
       const { ztoc, refused } = await pool.run<BuildOutput>('buildLayer', input, run);
       const index = await LayerIndex.open(indexPath);
       this.#index = index;

@@ -8,6 +8,7 @@ import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
+import type { BlobSource } from '../../src/upstream/blob-source.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
 import { randomBlob, readRange, readWhole } from '../helpers/random-blob.ts';
@@ -28,8 +29,8 @@ afterEach(async () => {
   await rm(root, { recursive: true, force: true });
 });
 
-function open(maxBytes = 100 * 2 ** 20): Promise<BlobStore> {
-  const fill = { parallel: 3, chunkBytes: CHUNK_BYTES, background: false };
+function open(maxBytes = 100 * 2 ** 20, more: object = {}): Promise<BlobStore> {
+  const fill = { parallel: 3, chunkBytes: CHUNK_BYTES, background: false, ...more };
   return BlobStore.open({ root, maxBytes, fill, metrics: new Metrics(), logger: collectingLogger() });
 }
 
@@ -161,5 +162,36 @@ describe('a fill without background', () => {
     await using handle = await store.openBlob(digest, source, { sizeBytes });
     await expect(readRange(handle, { start: 5, end: 10 })).rejects.toMatchObject({ code: 'BLOB_UNKNOWN' });
     expect(await readdir(join(root, 'partial'))).toEqual([]);
+  });
+});
+
+describe('blobs that wait for their turn', () => {
+  it('of one repository do not keep those of others waiting', async () => {
+    await store[Symbol.asyncDispose]();
+    store = await open(undefined, { blobs: 1, maxWaiting: 100 });
+    const asked: string[] = [];
+    const release = Promise.withResolvers<void>();
+    const pull = async (origin: string, seed: number): Promise<void> => {
+      const bytes = randomBlob(1000 + seed, seed);
+      const memory = new MemorySource(bytes, { beforePiece: () => release.promise });
+      const source: BlobSource = {
+        origin,
+        fetch: (range, signal) => {
+          asked.push(origin);
+          return memory.fetch(range, signal);
+        },
+      };
+      await using handle = await store.openBlob(digestOf(bytes), source, { complete: true });
+      await handle.completed();
+    };
+    const many = Array.from({ length: 40 }, (_, place) => pull('hub/many', 100 + place));
+    const few = [pull('hub/few', 200), pull('ecr/few', 201)];
+    await expect.poll(() => asked).toEqual(['hub/many']);
+    release.resolve();
+    await Promise.all([...many, ...few]);
+    expect(asked).toHaveLength(42);
+    // One has begun before they asked, one may have had its turn before theirs.
+    expect(asked.indexOf('hub/few')).toBeLessThanOrEqual(3);
+    expect(asked.indexOf('ecr/few')).toBeLessThanOrEqual(4);
   });
 });

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
+import type { SpandrelError } from '../../src/core/errors.ts';
 import { WorkQueue } from '../../src/core/work-queue.ts';
 
 describe('a work queue', () => {
@@ -41,5 +42,58 @@ describe('a work queue', () => {
     await expect(queue.enter()).rejects.toMatchObject({ code: 'OVERLOADED' });
     leaveNext();
     (await last)();
+  });
+
+  it('gives each line its turn, whatever somebody else has asked for before', async () => {
+    const queue = new WorkQueue({ maxRunning: 1, maxWaiting: 1000 });
+    const begun: string[] = [];
+    const leaveFirst = await queue.enter();
+    const ask = (name: string, line: string): Promise<void> =>
+      queue.run(() => Promise.resolve(void begun.push(name)), undefined, line);
+    const many = Array.from({ length: 500 }, (_, place) => ask(`a${place}`, 'a'));
+    const few = [ask('b0', 'b'), ask('b1', 'b'), ask('c0', 'c')];
+    expect(queue.waiting).toBe(503);
+    leaveFirst();
+    await Promise.all([...many, ...few]);
+    expect(begun.slice(0, 7)).toEqual(['a0', 'b0', 'c0', 'a1', 'b1', 'a2', 'a3']);
+    expect(begun.filter((name) => name.startsWith('a'))).toEqual(many.map((_, place) => `a${place}`));
+    expect(queue.waiting).toBe(0);
+  });
+
+  it('when it is full refuses the last of the longest line, for a line that is shorter', async () => {
+    const queue = new WorkQueue({ maxRunning: 1, maxWaiting: 4 });
+    const leaveFirst = await queue.enter();
+    const refused: string[] = [];
+    const begun: string[] = [];
+    const ask = async (name: string, line: string): Promise<void> => {
+      try {
+        await queue.run(() => Promise.resolve(void begun.push(name)), undefined, line);
+      } catch (error) {
+        refused.push(`${name} ${(error as SpandrelError).code}`);
+      }
+    };
+    const asked = ['a0', 'a1', 'a2', 'a3', 'a4', 'b0', 'b1', 'b2', 'c0'].map((name) =>
+      ask(name, name.slice(0, 1)),
+    );
+    await expect
+      .poll(() => refused.toSorted())
+      .toEqual(['a1', 'a2', 'a3', 'a4', 'b2'].map((name) => `${name} OVERLOADED`));
+    leaveFirst();
+    await Promise.all(asked);
+    expect(begun).toEqual(['a0', 'b0', 'c0', 'b1']);
+  });
+
+  it('forgets a line of which the last has stopped waiting', async () => {
+    const queue = new WorkQueue({ maxRunning: 1, maxWaiting: 2 });
+    const leave = await queue.enter();
+    const gone = new AbortController();
+    const left = queue.enter(gone.signal, 'a');
+    const next = queue.enter(undefined, 'b');
+    gone.abort(new Error('gone'));
+    await expect(left).rejects.toThrow('gone');
+    expect(queue.waiting).toBe(1);
+    leave();
+    (await next)();
+    (await queue.enter())();
   });
 });

@@ -53,6 +53,22 @@ describe('WorkerPool', () => {
     expect(pool.queueSize).toBe(0);
   });
 
+  it('gives tasks of each line their turn', async () => {
+    await using pool = openPool(1, 20);
+    const state = gate();
+    const first = pool.run('block', state);
+    await begun(state);
+    const order: string[] = [];
+    const ask = async (line: string): Promise<void> => {
+      await pool.run('double', 1, { line });
+      order.push(line);
+    };
+    const all = [...Array.from({ length: 10 }, () => ask('many')), ask('few')];
+    release(state);
+    await Promise.all([first, ...all]);
+    expect(order.indexOf('few')).toBe(1);
+  });
+
   it('moves buffers in and out without a copy', async () => {
     await using pool = openPool();
     const input = new Uint8Array(4096);
