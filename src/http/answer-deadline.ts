@@ -9,15 +9,25 @@ import { SpandrelError } from '../core/errors.ts';
 const IMPATIENT = /^soci-snapshotter\//;
 const HEAD_DEADLINE_MS = 2_600;
 
+/**
+ * A head that is there after so long without a byte of the body is sent alone: it keeps clients, and balancers before us, from giving
+ * up. A 503 would not do: containerd takes a second one for final and leaves a mirror at the first (`core/remotes/docker/resolver.go`),
+ * crane waits 1 and 3 s whatever Retry-After says (`pkg/v1/remote/options.go`), skopeo repeats 429 only.
+ */
+const HEAD_ALONE_MS = 2_500;
+
 /** Aborts what a request waits for, with ANSWER_PENDING, if its client would leave before the head of the answer. */
 export class AnswerDeadline implements Disposable {
   /** Aborted when the client has gone, or would now. */
   readonly signal: AbortSignal;
+  /** How long the first byte of a body may be waited for; `undefined` where {@link signal} says it. */
+  readonly headAloneMs: number | undefined;
   readonly #timer: NodeJS.Timeout | undefined;
 
   constructor(response: ServerResponse, userAgent: string | undefined, gone: AbortSignal) {
     if (!IMPATIENT.test(userAgent ?? '')) {
       this.signal = gone;
+      this.headAloneMs = HEAD_ALONE_MS;
       return;
     }
     const late = new AbortController();

@@ -103,7 +103,7 @@ async function respond(
   const { signal } = deadline;
   try {
     const answer = await answerRequest(deps, request, notes, signal);
-    return await send(deps, request, response, answer, signal);
+    return await send(deps, request, response, answer, deadline);
   } catch (error) {
     notes.code = isSpandrelError(error) ? error.code : 'INTERNAL';
     return await sendError(deps, request, response, error, gone);
@@ -168,7 +168,7 @@ async function sendError(
   if (!isSpandrelError(error)) deps.logger.error({ requestId: request.id, err: error }, 'defect');
   else if (ERRORS[error.code].status >= 500)
     deps.logger.warn({ code: error.code, cause: describeCause(error) }, error.message);
-  return send(deps, request, response, answerError(error), signal);
+  return send(deps, request, response, answerError(error), { signal });
 }
 
 function send(
@@ -176,11 +176,12 @@ function send(
   request: FastifyRequest,
   response: ServerResponse,
   answer: Answer,
-  signal: AbortSignal,
+  { signal, headAloneMs }: { readonly signal: AbortSignal; readonly headAloneMs?: number | undefined },
 ): Promise<SendResult> {
   return sendAnswer(response, answer, {
     head: request.method === 'HEAD',
     signal,
+    headAloneMs,
     stallTimeoutMs: Math.min(limits.stalledClientMs, limits.stallTimeoutMs),
     requestId: request.id,
   });

@@ -18,6 +18,16 @@ export interface SendResult {
   readonly failure?: unknown;
 }
 
+export interface SendOptions {
+  /** The request was a HEAD. */
+  readonly head: boolean;
+  readonly signal: AbortSignal;
+  readonly stallTimeoutMs: number;
+  /** How long the first chunk of a stream is awaited before the head is sent without it; as long as it takes when not given. */
+  readonly headAloneMs: number | undefined;
+  readonly requestId: string;
+}
+
 /**
  * Write an answer. The first chunk of a stream is awaited before the head is written, so that an early failure throws and can
  * still be answered with an error; a later one destroys the connection, which the client sees as a short body.
@@ -25,7 +35,7 @@ export interface SendResult {
 export async function sendAnswer(
   response: ServerResponse,
   answer: Answer,
-  options: { head: boolean; signal: AbortSignal; stallTimeoutMs: number; requestId: string },
+  options: SendOptions,
 ): Promise<SendResult> {
   cutWhenStalled(response, options.stallTimeoutMs);
   try {
@@ -33,12 +43,14 @@ export async function sendAnswer(
       return finish(response, answer, undefined, options.requestId);
     if (typeof answer.body !== 'function') return finish(response, answer, answer.body, options.requestId);
     const stream = answer.body();
-    const first = await stream.next();
+    const first = stream.next();
+    const isThere = await comesWithin(first, options.headAloneMs);
     const head = writeHead(response, answer, options.requestId);
+    if (!isThere) response.flushHeaders();
     const sent = { bytes: 0 };
     try {
       await pump(response, first, stream, options.signal, sent);
-      return { ...head, bytes: sent.bytes };
+      return { ...head, source: sourceOf(answer), bytes: sent.bytes };
     } catch (failure) {
       breakOff(response);
       return { ...head, bytes: sent.bytes, failure };
@@ -46,6 +58,14 @@ export async function sendAnswer(
   } finally {
     await answer.dispose?.();
   }
+}
+
+/** False if `awaited` takes longer. @throws what it throws by then */
+function comesWithin(awaited: Promise<unknown>, ms: number | undefined): Promise<boolean> {
+  const { promise, resolve, reject } = Promise.withResolvers<boolean>();
+  const timer = ms === undefined ? undefined : setTimeout(resolve, ms, false);
+  awaited.then(() => resolve(true), reject).finally(() => clearTimeout(timer));
+  return promise;
 }
 
 /**
@@ -76,7 +96,7 @@ function finish(
 }
 
 function writeHead(response: ServerResponse, answer: Answer, requestId: string): Omit<SendResult, 'bytes'> {
-  const source = typeof answer.source === 'function' ? answer.source() : answer.source;
+  const source = sourceOf(answer);
   response.writeHead(answer.status, {
     ...answer.headers,
     'x-request-id': requestId,
@@ -87,15 +107,19 @@ function writeHead(response: ServerResponse, answer: Answer, requestId: string):
   return { status: answer.status, source, headAt: performance.now(), contentDigest };
 }
 
+function sourceOf({ source }: Answer): ByteSource | undefined {
+  return typeof source === 'function' ? source() : source;
+}
+
 async function pump(
   response: ServerResponse,
-  first: IteratorResult<Uint8Array, void>,
+  first: Promise<IteratorResult<Uint8Array, void>>,
   stream: ByteStream,
   signal: AbortSignal,
   sent: { bytes: number },
 ): Promise<void> {
   try {
-    for (let next = first; next.done !== true; next = await stream.next()) {
+    for (let next = await first; next.done !== true; next = await stream.next()) {
       signal.throwIfAborted();
       sent.bytes += next.value.byteLength;
       await written(response, next.value, signal);
