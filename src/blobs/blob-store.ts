@@ -95,7 +95,12 @@ export class BlobStore implements AsyncDisposable {
     const lock = await StoreLock.acquire(options.root);
     try {
       const layout = new StoreLayout(options.root);
-      await layout.prepare();
+      const upgrade = await layout.prepare();
+      if (upgrade !== undefined)
+        options.logger.info(
+          { root: options.root, ...upgrade },
+          'the store of an earlier version has been taken over',
+        );
       const store = new BlobStore(options, layout, lock);
       for (const { digest, sizeBytes, heldBytes, partialPath } of await layout.scan())
         store.#room.budget.set(digest, { sizeBytes, heldBytes, partialPath });

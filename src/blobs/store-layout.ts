@@ -59,11 +59,13 @@ export class StoreLayout {
   /**
    * Make the folders, or take over those that are there. A store of version 1 is taken over: its blobs are where they are now,
    * its partial files had no maps and are removed.
+   * @returns the version that was taken over, if it is an earlier one
    * @throws SpandrelError STORE_FAILED if the store was written by a later version, or by something else
    */
-  async prepare(): Promise<void> {
+  async prepare(): Promise<{ from: number; to: number } | undefined> {
     const version = await this.#readVersion();
-    if (version !== undefined && version < FORMAT_VERSION) {
+    const isEarlier = version !== undefined && version < FORMAT_VERSION;
+    if (isEarlier) {
       await rm(join(this.#root, 'partial'), { recursive: true, force: true });
       for (const folder of ['indexes', 'manifests', 'tags'])
         await removeTemporaries(join(this.#root, folder));
@@ -71,6 +73,7 @@ export class StoreLayout {
     await mkdir(join(this.#root, 'blobs'), { recursive: true });
     await mkdir(join(this.#root, 'partial'), { recursive: true });
     if (version !== FORMAT_VERSION) await this.#writeVersion();
+    return isEarlier ? { from: version, to: FORMAT_VERSION } : undefined;
   }
 
   /**

@@ -1,8 +1,12 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import type { WarmJobView } from '../../src/images/warm-jobs.ts';
 import { LayoutUpstream } from '../helpers/layout-upstream.ts';
 import { RunningApp } from '../helpers/running-app.ts';
+import { makeSecret } from '../helpers/secrets.ts';
 import { SnapshotterClient } from '../helpers/snapshotter-client.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
 
@@ -146,6 +150,28 @@ describe('spandrel warm', () => {
     await using child = new SpandrelProcess(['warm', 'ecr/app', '--admin', app.adminUrl, '--json']);
     expect(await child.exitStatus()).toBe(0);
     expect(JSON.parse(child.stdout)).toMatchObject({ state: 'done', image: 'ecr/app' });
+  });
+
+  it('shows the token of the operations listener, from the environment or a file, and nobody else', async () => {
+    const token = makeSecret('admin token');
+    await using guarded = await RunningApp.start({
+      upstreams: [{ name: 'ecr', url: upstream.url }],
+      environment: { SPANDREL_ADMIN_TOKEN: token, SPANDREL_INDEX_MIN_LAYER_BYTES: '0' },
+    });
+    const file = join(guarded.root, 'token');
+    await writeFile(file, `${token}\n`, { mode: 0o600 });
+    const args = ['warm', 'ecr/app', '--admin', guarded.adminUrl, '--json'];
+    const good = [{ SPANDREL_ADMIN_TOKEN: token }, { SPANDREL_ADMIN_TOKEN_FILE: file }];
+    for (const environment of good) {
+      await using child = new SpandrelProcess(args, environment);
+      expect(await child.exitStatus(), child.stderr).toBe(0);
+      expect(JSON.parse(child.stdout)).toMatchObject({ state: 'done' });
+    }
+    for (const environment of [{}, { SPANDREL_ADMIN_TOKEN: `${token}x` }]) {
+      await using child = new SpandrelProcess(args, environment);
+      expect(await child.exitStatus()).toBe(1);
+      expect(child.stderr).toMatch(/^spandrel: UNAUTHORIZED: [^\n]+\n$/);
+    }
   });
 
   it('fails with the code, and says when there is no proxy', async () => {

@@ -1,20 +1,15 @@
 import { once } from 'node:events';
-import { type ClientHttp2Session, connect, constants } from 'node:http2';
+import { type ClientHttp2Session, constants } from 'node:http2';
 import { request } from 'node:https';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../../src/core/digest.ts';
 import { DemoRegistry } from '../../../src/demo/demo-registry.ts';
+import { askHttp2, openHttp2 } from '../../helpers/http2-client.ts';
 import { createCertificates } from '../../helpers/listener-certificates.ts';
 import { ROUTE_SAMPLES } from '../../helpers/route-samples.ts';
 import { RunningApp } from '../../helpers/running-app.ts';
-
-interface Answer {
-  readonly status: number;
-  readonly headers: Record<string, unknown>;
-  readonly body: Buffer;
-}
 
 let stack: AsyncDisposableStack;
 let upstream: DemoRegistry;
@@ -45,45 +40,21 @@ async function start(more: Record<string, string> = {}): Promise<RunningApp> {
   return stack.use(await RunningApp.start({ upstreams, environment: { ...environment, ...more } }));
 }
 
-async function open(url: string): Promise<ClientHttp2Session> {
-  const session = connect(url.replace('127.0.0.1', 'localhost'), { ca });
-  stack.defer(() => session.destroy());
-  session.on('error', () => undefined);
-  await once(session, 'connect');
-  return session;
-}
-
-async function ask(
-  session: ClientHttp2Session,
-  path: string,
-  headers: Record<string, string> = {},
-): Promise<Answer> {
-  const stream = session.request({ ':path': path, ...headers });
-  const { promise, resolve, reject } = Promise.withResolvers<Answer>();
-  const chunks: Buffer[] = [];
-  stream.on('data', (chunk: Buffer) => chunks.push(chunk));
-  stream.on('response', (answered) => {
-    stream.on('end', () =>
-      resolve({ status: Number(answered[':status']), headers: answered, body: Buffer.concat(chunks) }),
-    );
-  });
-  stream.on('error', reject);
-  stream.on('close', () => reject(new Error(`closed with ${stream.rstCode}`)));
-  stream.end();
-  return promise;
+function open(url: string): Promise<ClientHttp2Session> {
+  return openHttp2(url, ca, stack);
 }
 
 describe('HTTP/2', () => {
   it('is spoken where the client offers it, on every route, chosen by :authority too', async () => {
     const session = await open((await start()).url);
     expect(session.alpnProtocol).toBe('h2');
-    const { status, headers } = await ask(session, '/v2/app/manifests/1.0');
+    const { status, headers } = await askHttp2(session, '/v2/app/manifests/1.0');
     expect([status, headers['docker-content-digest']]).toEqual([
       200,
       digestOf(Buffer.from('{"schemaVersion":2}')),
     ]);
     for (const [route, sample] of Object.entries(ROUTE_SAMPLES)) {
-      const answer = await ask(session, `/v2/app/${sample}`);
+      const answer = await askHttp2(session, `/v2/app/${sample}`);
       if (answer.status !== 200) {
         expect(answer.status, route).toBeLessThan(500);
         expect(JSON.parse(answer.body.toString()), route).toMatchObject({
@@ -91,9 +62,9 @@ describe('HTTP/2', () => {
         });
       }
     }
-    const head = await ask(session, '/v2/app/manifests/1.0', { ':method': 'HEAD' });
+    const head = await askHttp2(session, '/v2/app/manifests/1.0', { ':method': 'HEAD' });
     expect([head.status, head.headers['content-length'], head.body.length]).toEqual([200, '19', 0]);
-    expect((await ask(session, '/v2/app/manifests/1.0', { ':method': 'PUT' })).status).toBe(405);
+    expect((await askHttp2(session, '/v2/app/manifests/1.0', { ':method': 'PUT' })).status).toBe(405);
   });
 
   it('cuts off a stream whose client takes nothing of it, and lets the others of the connection go on', async () => {
@@ -104,7 +75,7 @@ describe('HTTP/2', () => {
     stalled.pause();
     stalled.end();
     await expect(once(stalled, 'close')).rejects.toThrow('NGHTTP2_INTERNAL_ERROR');
-    expect((await ask(session, '/v2/app/manifests/1.0')).status).toBe(200);
+    expect((await askHttp2(session, '/v2/app/manifests/1.0')).status).toBe(200);
   });
 
   it('serves blobs and their ranges, many at once', async () => {
@@ -114,18 +85,18 @@ describe('HTTP/2', () => {
     const digest = await upstream.addBlob('app', blob);
     const session = await open((await start()).url);
     const path = `/v2/app/blobs/${digest}`;
-    const whole = await ask(session, path);
+    const whole = await askHttp2(session, path);
     expect(whole.headers['content-length']).toBe('3000000');
     expect(whole.body.equals(blob)).toBe(true);
     const parts = await Promise.all(
       Array.from({ length: 60 }, (_, place) =>
-        ask(session, path, { range: `bytes=${place * 50_000}-${place * 50_000 + 49_999}` }),
+        askHttp2(session, path, { range: `bytes=${place * 50_000}-${place * 50_000 + 49_999}` }),
       ),
     );
     expect(parts.every(({ status }) => status === 206)).toBe(true);
     expect(Buffer.concat(parts.map(({ body }) => body)).equals(blob)).toBe(true);
-    expect((await ask(session, path, { range: 'bytes=3000000-' })).status).toBe(416);
-    expect((await ask(session, path, { range: 'bytes=0-9,20-29' })).status).toBe(206);
+    expect((await askHttp2(session, path, { range: 'bytes=3000000-' })).status).toBe(416);
+    expect((await askHttp2(session, path, { range: 'bytes=0-9,20-29' })).status).toBe(206);
   });
 
   it('ends a stream with an error when the bytes cannot be had, and no other stream with it', async () => {
@@ -133,8 +104,8 @@ describe('HTTP/2', () => {
     const digest = await upstream.addBlob('app', new Uint8Array(3_000_000).fill(1), digestOf('other bytes'));
     const { url } = await start({ SPANDREL_UPSTREAM_RETRIES: '0' });
     const session = await open(url);
-    await expect(ask(session, `/v2/app/blobs/${digest}`)).rejects.toThrow(/NGHTTP2|closed with/);
-    expect((await ask(session, '/v2/app/manifests/1.0')).status).toBe(200);
+    await expect(askHttp2(session, `/v2/app/blobs/${digest}`)).rejects.toThrow(/NGHTTP2|closed with/);
+    expect((await askHttp2(session, '/v2/app/manifests/1.0')).status).toBe(200);
   });
 
   it('lets a client leave in the middle of an answer', async () => {
@@ -147,7 +118,7 @@ describe('HTTP/2', () => {
     await once(stream, 'data');
     stream.close(constants.NGHTTP2_CANCEL);
     await once(stream, 'close');
-    const again = await ask(session, `/v2/app/blobs/${digest}`, { range: 'bytes=19999990-' });
+    const again = await askHttp2(session, `/v2/app/blobs/${digest}`, { range: 'bytes=19999990-' });
     expect(again.body).toEqual(Buffer.alloc(10, 3));
     session.destroy();
     // Nothing holds on to the blob any more.
@@ -163,8 +134,8 @@ describe('HTTP/2', () => {
     });
     const session = await open(url);
     await expect.poll(() => session.remoteSettings?.maxConcurrentStreams).toBe(7);
-    await expect(ask(session, '/v2/', { x: 'a'.repeat(20_000) })).rejects.toThrow(/NGHTTP2|closed with/);
-    expect((await ask(await open(url), '/v2/')).status).toBe(200);
+    await expect(askHttp2(session, '/v2/', { x: 'a'.repeat(20_000) })).rejects.toThrow(/NGHTTP2|closed with/);
+    expect((await askHttp2(await open(url), '/v2/')).status).toBe(200);
   });
 
   it('takes no more from a connection that resets stream after stream (CVE-2023-44487)', async () => {
@@ -176,7 +147,7 @@ describe('HTTP/2', () => {
       stream.close(constants.NGHTTP2_CANCEL);
       if (round % 50 === 0) await new Promise((resolve) => setImmediate(resolve));
     }
-    expect((await ask(await open(app.url), '/v2/')).status).toBe(200);
+    expect((await askHttp2(await open(app.url), '/v2/')).status).toBe(200);
     const text = await (await fetch(`${app.adminUrl}/metrics`)).text();
     const counts = [...text.matchAll(/^spandrel_http_requests_total\{route="base".*\} (\d+)$/gm)];
     expect(counts.reduce((sum, [, count]) => sum + Number(count), 0)).toBeLessThan(2_500);
