@@ -11,6 +11,9 @@ import { answerClientError } from './client-error.ts';
 import { contextOptions, type TlsMaterial } from './tls-material.ts';
 
 /** Bounds of what a client may send, and of how long it may take. */
+/** What a stream may have waiting: pieces of an answer are written one after the other, and none is larger than a span. */
+const MAX_STREAM_MEGABYTES = 4;
+
 export interface ServerLimits {
   /** For the TLS handshake, a request's head, and a body that nobody wants. */
   readonly headersTimeoutMs: number;
@@ -55,6 +58,8 @@ export function createNodeServer(
         http1Options: http1,
         allowHTTP1: true,
         handshakeTimeout: headersTimeoutMs,
+        // Node's own bound of 10 MB refuses streams of a client that has some dozens of large answers under way.
+        maxSessionMemory: maxStreams * MAX_STREAM_MEGABYTES,
         settings: { maxConcurrentStreams: maxStreams, maxHeaderListSize: maxHeaderBytes, enablePush: false },
       } as Parameters<typeof createSecureServer>[0],
       handler as unknown as (request: Http2ServerRequest, response: Http2ServerResponse) => void,
