@@ -10,10 +10,10 @@ import {
 import { answerClientError } from './client-error.ts';
 import { contextOptions, type TlsMaterial } from './tls-material.ts';
 
-/** Bounds of what a client may send, and of how long it may take. */
 /** What a stream may have waiting: pieces of an answer are written one after the other, and none is larger than a span. */
 const MAX_STREAM_MEGABYTES = 4;
 
+/** Bounds of what a client may send, and of how long it may take. */
 export interface ServerLimits {
   /** For the TLS handshake, a request's head, and a body that nobody wants. */
   readonly headersTimeoutMs: number;
