@@ -18,7 +18,6 @@ import { parseRegistryPath } from './registry-path.ts';
 import { type RegistryDeps, routeRegistryRequest } from './registry-routes.ts';
 import { logRequest, type RequestNotes, routeOf, traceRequest } from './request-log.ts';
 import { sendAnswer, type SendResult } from './send-answer.ts';
-import { Turns } from './turns.ts';
 
 export interface RegistryServerDeps extends RegistryDeps {
   readonly metrics: Metrics;
@@ -44,7 +43,6 @@ export function createRegistryServer(deps: RegistryServerDeps): FastifyInstance 
     rewriteUrl: () => REGISTRY_ROUTE,
     ...serverOptions(deps),
   });
-  const turns = new Turns();
   server.removeAllContentTypeParsers();
   server.addContentTypeParser('*', (_request, _payload, done) => done(null));
   server.route({
@@ -52,7 +50,6 @@ export function createRegistryServer(deps: RegistryServerDeps): FastifyInstance 
     url: REGISTRY_ROUTE,
     handler: async (request, reply) => {
       reply.hijack();
-      await turns.next();
       await serve(deps, request, reply.raw);
     },
   });
