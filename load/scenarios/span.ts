@@ -1,16 +1,16 @@
-import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
 
 import { seededRandom } from '../../test/helpers/seeded-random.ts';
 import { DemoUpstream } from '../demo-upstream.ts';
 import { percentile } from '../percentile.ts';
 import { ProxyProcess } from '../proxy-process.ts';
-import { type SampleBlob, writeSampleImage } from '../sample-image.ts';
+import { type SampleImage, writeSampleImage } from '../sample-image.ts';
 import type { ReportRow, Scenario } from '../scenario.ts';
 
-const REPOSITORY = 'app';
 const LAYER_MIB = 130;
 const KIB = 1024;
 /** Bytes of a read, and how many reads. */
@@ -19,8 +19,13 @@ const READS = [
   [64 * KIB, 200],
   [4 * KIB * KIB, 20],
 ] as const;
+/** Reads of the other layer before any count: code that has run some hundred times is fast code. */
+const WARM_UP_READS = 500;
 const WARM_ROUNDS = 8;
 const SEED = 23;
+
+/** Where a read finds what it needs, its index apart: at the upstream, in the store, or decompressed in memory. */
+type State = 'upstream' | 'disk' | 'memory';
 
 /** Ranges of a decompressed layer. */
 export const span: Scenario = {
@@ -30,18 +35,19 @@ export const span: Scenario = {
   async run({ log }) {
     const folder = await mkdtemp(join(tmpdir(), 'spandrel-load-'));
     try {
-      log('making an image');
-      const image = await writeSampleImage(folder, { repository: REPOSITORY, layerMib: LAYER_MIB });
-      const [blob] = image.layers;
-      if (blob === undefined) throw new Error('the image has no layers');
-      const tar = execFileSync('gzip', ['-dc', blob.path], { maxBuffer: 2 * LAYER_MIB * KIB * KIB });
-      await using upstream = await DemoUpstream.startWith([image], {});
+      log('making images');
+      const [image, other] = [
+        await writeSampleImage(folder, { repository: 'app', layerMib: LAYER_MIB }),
+        await writeSampleImage(folder, { repository: 'other', layerMib: LAYER_MIB }),
+      ];
+      await using upstream = await DemoUpstream.startWith([image, other], {});
       const rows: ReportRow[] = [];
       for (const [bytes, count] of READS) {
-        log(`reads of ${bytes / KIB} KiB`);
-        rows.push(
-          ...(await measure({ folder: join(folder, String(bytes)), upstream, blob, tar, bytes, count })),
-        );
+        for (const state of ['upstream', 'disk', 'memory'] as const) {
+          log(`reads of ${bytes / KIB} KiB, ${state}`);
+          const root = join(folder, `${bytes}-${state}`);
+          rows.push(await measure({ root, upstream, image, other, state, bytes, count }));
+        }
       }
       return { rows };
     } finally {
@@ -51,63 +57,83 @@ export const span: Scenario = {
 };
 
 interface Measurement {
-  readonly folder: string;
+  /** Of the proxy's store; empty. */
+  readonly root: string;
   readonly upstream: DemoUpstream;
-  readonly blob: SampleBlob;
-  readonly tar: Buffer;
+  readonly image: SampleImage;
+  /** What the proxy runs itself warm with. */
+  readonly other: SampleImage;
+  readonly state: State;
   /** Of each read. */
   readonly bytes: number;
   readonly count: number;
 }
 
-async function measure(given: Measurement): Promise<ReportRow[]> {
-  const { folder, upstream, blob, tar, bytes, count } = given;
-  await using proxy = await ProxyProcess.start({
-    upstreamUrl: upstream.url,
-    root: folder,
-    environment: { SPANDREL_FILL_BACKGROUND: 'false', SPANDREL_CACHE_MEMORY_BYTES: '1GiB' },
-  });
-  const layer = `${proxy.url}/v2/${proxy.repositoryOf(REPOSITORY)}/_soci/layers/${blob.digest}`;
-  await (await fetch(`${layer}/spans`)).arrayBuffer();
-  const random = seededRandom(SEED);
-  const starts = Array.from({ length: count }, () => Math.floor(random() * (tar.length - bytes)));
-  const rows: ReportRow[] = [];
-  // The threads, and the code of a read, are warm before anything counts.
-  for (const start of starts.slice(0, count / 10)) await read(layer, tar, start, bytes);
-  for (const state of ['cold', 'warm'] as const) {
-    if (state === 'cold') await proxy.forgetBlobs();
-    await upstream.forget();
-    const reads = state === 'cold' ? starts.slice(count / 10) : repeat(starts, WARM_ROUNDS);
-    const [inflated, cpu] = [await proxy.metric(INFLATED), await proxy.cpuSeconds()];
-    const times: number[] = [];
-    for (const start of reads) times.push(await read(layer, tar, start, bytes));
-    const cpuMs = ((await proxy.cpuSeconds()) - cpu) * 1000;
-    const { bytesSent, requestCount } = await upstream.totals();
-    const served = reads.length * bytes;
-    rows.push({
-      'read KiB': bytes / KIB,
-      state,
-      'p50 ms': rounded(percentile(times, 0.5)),
-      'p99 ms': rounded(percentile(times, 0.99)),
-      'CPU ms': rounded(cpuMs / reads.length),
-      'inflated ÷ served': rounded(((await proxy.metric(INFLATED)) - inflated) / served),
-      'upstream ÷ served': rounded(bytesSent / served),
-      'upstream requests': rounded(requestCount / reads.length),
+/** The large layer of an image in a proxy, and what it must decompress to. */
+interface ReadLayer {
+  readonly url: string;
+  readonly tar: Buffer;
+}
+
+async function measure(given: Measurement): Promise<ReportRow> {
+  const { root, upstream, state, bytes, count } = given;
+  const start = (): Promise<ProxyProcess> =>
+    ProxyProcess.start({
+      upstreamUrl: upstream.url,
+      root,
+      environment: { SPANDREL_FILL_BACKGROUND: 'false', SPANDREL_CACHE_MEMORY_BYTES: '1GiB' },
     });
+  {
+    await using first = await start();
+    for (const image of [given.image, given.other])
+      await (await fetch(`${layerOf(first, image).url}/spans`)).arrayBuffer();
+    if (state === 'upstream') await first.forgetBlobs();
   }
-  return rows;
+  // Nothing is in its memory.
+  await using proxy = await start();
+  const [layer, other] = [layerOf(proxy, given.image), layerOf(proxy, given.other)];
+  const random = seededRandom(SEED);
+  const starts = Array.from({ length: count }, () => Math.floor(random() * (layer.tar.length - bytes)));
+  await readAll(other, repeat(starts, Math.ceil(WARM_UP_READS / count)), bytes);
+  if (state === 'memory') await readAll(layer, starts, bytes);
+  await upstream.forget();
+  const reads = state === 'memory' ? repeat(starts, WARM_ROUNDS) : starts;
+  const [inflated, cpu] = [await proxy.metric(INFLATED), await proxy.cpuSeconds()];
+  const times = await readAll(layer, reads, bytes);
+  const cpuMs = ((await proxy.cpuSeconds()) - cpu) * 1000;
+  const { bytesSent, requestCount } = await upstream.totals();
+  const served = reads.length * bytes;
+  return {
+    'read KiB': bytes / KIB,
+    from: state,
+    'p50 ms': rounded(percentile(times, 0.5)),
+    'p99 ms': rounded(percentile(times, 0.99)),
+    'CPU ms': rounded(cpuMs / reads.length),
+    'inflated ÷ served': rounded(((await proxy.metric(INFLATED)) - inflated) / served),
+    'upstream ÷ served': rounded(bytesSent / served),
+    'upstream requests': rounded(requestCount / reads.length),
+  };
 }
 
 const INFLATED = 'spandrel_inflate_bytes_total{engine="wasm"}';
 
-/** Milliseconds that a read takes, whose bytes are right. */
-async function read(layer: string, tar: Buffer, start: number, bytes: number): Promise<number> {
-  const began = performance.now();
-  const response = await fetch(`${layer}/tar`, { headers: { range: `bytes=${start}-${start + bytes - 1}` } });
-  const body = Buffer.from(await response.arrayBuffer());
-  const tookMs = performance.now() - began;
-  if (!body.equals(tar.subarray(start, start + bytes))) throw new Error(`wrong bytes from ${start} on`);
-  return tookMs;
+function layerOf(proxy: ProxyProcess, { repository, layers: [layer] }: SampleImage): ReadLayer {
+  if (layer === undefined) throw new Error('the image has no layers');
+  const url = `${proxy.url}/v2/${proxy.repositoryOf(repository)}/_soci/layers/${layer.digest}`;
+  return { url, tar: gunzipSync(readFileSync(layer.path)) };
+}
+
+/** Milliseconds that each read takes, whose bytes must be right. */
+async function readAll({ url, tar }: ReadLayer, starts: readonly number[], bytes: number): Promise<number[]> {
+  const times: number[] = [];
+  for (const start of starts) {
+    const began = performance.now();
+    const response = await fetch(`${url}/tar`, { headers: { range: `bytes=${start}-${start + bytes - 1}` } });
+    const body = Buffer.from(await response.arrayBuffer());
+    times.push(performance.now() - began);
+    if (!body.equals(tar.subarray(start, start + bytes))) throw new Error(`wrong bytes from ${start} on`);
+  }
+  return times;
 }
 
 function repeat<T>(values: readonly T[], times: number): T[] {
