@@ -6,7 +6,7 @@ import type { PartialFile } from './partial-file.ts';
 /** Bytes that may wait while others are being written; as much again is in the write. */
 const MAX_PENDING_BYTES = 512 * 1024;
 /** So much is written between two lines of the chunk map; what a crash makes a fill fetch again, for each of its requests. */
-const PIECE_BYTES = 256 * 1024;
+const PIECE_BYTES = 2 ** 20;
 
 /**
  * Writes a stream of buffers to a file, in order, and records what is there. What arrives during a write goes into the next one
