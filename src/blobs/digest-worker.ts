@@ -3,6 +3,7 @@ import { Worker } from 'node:worker_threads';
 
 import type { Digest, DigestAlgorithm } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
+import { WORKER_ARGUMENTS } from '../core/worker-arguments.ts';
 import type { DigestReply, DigestRequest } from './digest-thread.ts';
 import { Growth } from './growth.ts';
 
@@ -98,7 +99,7 @@ export class DigestWorker implements AsyncDisposable {
   }
 
   #start(): Worker {
-    const worker = new Worker(this.#entry, { name: 'digests' });
+    const worker = new Worker(this.#entry, { name: 'digests', execArgv: [...WORKER_ARGUMENTS] });
     worker.on('message', (reply: DigestReply) => {
       const pending = this.#pending.get(reply.id);
       this.#pending.delete(reply.id);

@@ -4,6 +4,7 @@ import type { Transferable } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { WORKER_ARGUMENTS } from '../core/worker-arguments.ts';
 import { WorkQueue } from '../core/work-queue.ts';
 import { decodeError } from './error-transfer.ts';
 import type { DispatchInput, DispatchOutcome } from './worker-dispatch.ts';
@@ -47,6 +48,7 @@ export class WorkerPool implements AsyncDisposable {
       minThreads: 0,
       maxThreads: options.threads,
       idleTimeout: Infinity,
+      execArgv: [...WORKER_ARGUMENTS],
     });
     this.#piscina.on('error', (error: Error) => options.onThreadError?.(error));
   }

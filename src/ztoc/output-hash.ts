@@ -4,6 +4,7 @@ import { MessageChannel, Worker } from 'node:worker_threads';
 
 import { type Digest, finishDigest } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
+import { WORKER_ARGUMENTS } from '../core/worker-arguments.ts';
 import { ByteRing } from './byte-ring.ts';
 import type { OutputHashRequest } from './output-hash-thread.ts';
 
@@ -33,7 +34,7 @@ export class OutputHashes {
 
   #start(): Worker {
     const entry = new URL(`./output-hash-thread${extname(import.meta.url)}`, import.meta.url);
-    const worker = new Worker(entry, { name: 'diff ids' });
+    const worker = new Worker(entry, { name: 'diff ids', execArgv: [...WORKER_ARGUMENTS] });
     worker.once('exit', () => (this.#worker = undefined));
     // It must not keep the thread that builds from ending.
     worker.unref();
