@@ -104,7 +104,6 @@ export class BlobStore implements AsyncDisposable {
       const store = new BlobStore(options, layout, lock);
       for (const { digest, sizeBytes, heldBytes, partialPath } of await layout.scan())
         store.#room.budget.set(digest, { sizeBytes, heldBytes, partialPath });
-      store.#digests.start();
       await store.#room.trim();
       store.#room.updateMetrics();
       return store;

@@ -24,7 +24,7 @@ interface Pending {
   readonly reject: (error: Error) => void;
 }
 
-/** Computes digests of files while they grow, in one thread. */
+/** Computes digests of files while they grow, in one thread that starts when it is first needed. */
 export class DigestWorker implements AsyncDisposable {
   readonly #entry: URL;
   readonly #pending = new Map<number, Pending>();
@@ -34,11 +34,6 @@ export class DigestWorker implements AsyncDisposable {
 
   constructor(entry = new URL(`./digest-thread${extname(import.meta.url)}`, import.meta.url)) {
     this.#entry = entry;
-  }
-
-  /** Have the thread ready for the first digest, which would otherwise wait a few tenths of a second for it. */
-  start(): void {
-    this.#worker ??= this.#start();
   }
 
   /**
