@@ -43,6 +43,11 @@ export class ProxyProcess implements Peer {
     return `demo/${repository}`;
   }
 
+  /** Of the span API of a layer. */
+  layerUrl(repository: string, digest: string): string {
+    return `${this.url}/v2/${this.repositoryOf(repository)}/_soci/layers/${digest}`;
+  }
+
   cpuSeconds(): Promise<number> {
     return this.#process.cpuSeconds();
   }

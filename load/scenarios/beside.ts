@@ -1,5 +1,3 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import type { BesideOptions, BesideResult } from '../beside-main.ts';
@@ -8,6 +6,7 @@ import { ProxyProcess } from '../proxy-process.ts';
 import { runClient } from '../run-client.ts';
 import { type SampleImage, writeSampleImage } from '../sample-image.ts';
 import type { ReportRow, Scenario } from '../scenario.ts';
+import { ScratchFolder } from '../scratch-folder.ts';
 
 const MAIN = new URL('../beside-main.ts', import.meta.url).pathname;
 const LAYER_MIB = 200;
@@ -22,51 +21,43 @@ export const beside: Scenario = {
   name: 'beside',
   question: `Two layers are indexed while ${READERS} readers read another: how long does the event loop keep them waiting?`,
   async run({ log }) {
-    const folder = await mkdtemp(join(tmpdir(), 'spandrel-load-'));
-    try {
-      log('making images');
-      const images: SampleImage[] = [];
-      for (const repository of ['read', 'first', 'second'])
-        images.push(await writeSampleImage(folder, { repository, layerMib: LAYER_MIB }));
-      await using upstream = await DemoUpstream.startWith(images, {});
-      await using proxy = await ProxyProcess.start({
-        upstreamUrl: upstream.url,
-        root: join(folder, 'proxy'),
-      });
-      const layers = images.flatMap(({ repository, layers: [layer] }) =>
-        layer === undefined ? [] : [{ layer, url: layerUrl(proxy, repository, layer.digest) }],
-      );
-      const [read, ...others] = layers;
-      if (read === undefined) throw new Error('the image has no layer');
-      log('indexing the layer that is read');
-      await (await fetch(`${read.url}/spans`)).arrayBuffer();
+    await using folder = await ScratchFolder.create();
+    log('making images');
+    const images: SampleImage[] = [];
+    for (const repository of ['read', 'first', 'second'])
+      images.push(await writeSampleImage(folder.path, { repository, layerMib: LAYER_MIB }));
+    await using upstream = await DemoUpstream.startWith(images, {});
+    await using proxy = await ProxyProcess.start({
+      upstreamUrl: upstream.url,
+      root: join(folder.path, 'proxy'),
+    });
+    const layers = images.flatMap(({ repository, layers: [layer] }) =>
+      layer === undefined ? [] : [{ layer, url: proxy.layerUrl(repository, layer.digest) }],
+    );
+    const [read, ...others] = layers;
+    if (read === undefined) throw new Error('the image has no layer');
+    log('indexing the layer that is read');
+    await (await fetch(`${read.url}/spans`)).arrayBuffer();
 
-      log(`${READERS} readers`);
-      // Asking for the delay makes its count begin anew.
-      await proxy.describe();
-      const { result } = await runClient<BesideResult>(MAIN, {
-        layerUrl: read.url,
-        path: read.layer.path,
-        buildUrls: others.map(({ url }) => url),
-        readers: READERS,
-        rangeBytes: RANGE_BYTES,
-        seed: SEED,
-      } satisfies BesideOptions);
-      const row = await describe(result, proxy);
-      const delayMs = Number(row['event loop p99 ms']);
-      return {
-        rows: [row],
-        ...(delayMs <= MAX_DELAY_MS ? {} : { failure: `the event loop was late by ${delayMs} ms` }),
-      };
-    } finally {
-      await rm(folder, { recursive: true, force: true });
-    }
+    log(`${READERS} readers`);
+    // Asking for the delay makes its count begin anew.
+    await proxy.describe();
+    const { result } = await runClient<BesideResult>(MAIN, {
+      layerUrl: read.url,
+      path: read.layer.path,
+      buildUrls: others.map(({ url }) => url),
+      readers: READERS,
+      rangeBytes: RANGE_BYTES,
+      seed: SEED,
+    } satisfies BesideOptions);
+    const row = await describe(result, proxy);
+    const delayMs = Number(row['event loop p99 ms']);
+    return {
+      rows: [row],
+      ...(delayMs <= MAX_DELAY_MS ? {} : { failure: `the event loop was late by ${delayMs} ms` }),
+    };
   },
 };
-
-function layerUrl(proxy: ProxyProcess, repository: string, digest: string): string {
-  return `${proxy.url}/v2/${proxy.repositoryOf(repository)}/_soci/layers/${digest}`;
-}
 
 async function describe(result: BesideResult, proxy: ProxyProcess): Promise<ReportRow> {
   const { reads, p50Ms, p99Ms, buildSeconds } = result;

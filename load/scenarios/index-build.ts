@@ -1,6 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm, stat } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 
@@ -12,6 +11,7 @@ import { ProxyProcess } from '../proxy-process.ts';
 import { type SampleImage, writeImageOf } from '../sample-image.ts';
 import { makeLargeTar, type SampleTar } from '../sample-tars.ts';
 import type { ReportRow, Scenario } from '../scenario.ts';
+import { ScratchFolder } from '../scratch-folder.ts';
 
 const MAIN = new URL('../index-main.ts', import.meta.url).pathname;
 const ROUNDS = 3;
@@ -39,15 +39,11 @@ export const indexBuild: Scenario = {
   question:
     'What does it take to index a layer of 1 GB, from its file and from a registry, compared with decompressing and hashing it?',
   async run({ log }) {
-    const folder = await mkdtemp(join(tmpdir(), 'spandrel-index-'));
-    try {
-      log('making a tar');
-      const rows = await measure(await makeLargeTar(folder, TAR_BYTES), folder, log);
-      const isKept = [CPU_RATIO, WALL_RATIO].every((column) => !(Number(rows[0]?.[column]) > 1));
-      return { rows, ...(isKept ? {} : { failure: 'an index build takes more than is promised' }) };
-    } finally {
-      await rm(folder, { recursive: true, force: true });
-    }
+    await using folder = await ScratchFolder.create();
+    log('making a tar');
+    const rows = await measure(await makeLargeTar(folder.path, TAR_BYTES), folder.path, log);
+    const isKept = [CPU_RATIO, WALL_RATIO].every((column) => !(Number(rows[0]?.[column]) > 1));
+    return { rows, ...(isKept ? {} : { failure: 'an index build takes more than is promised' }) };
   },
 };
 
@@ -107,7 +103,7 @@ interface ProxyPull {
 async function indexThroughProxy(upstreamUrl: string, image: SampleImage, root: string): Promise<ProxyPull> {
   await using proxy = await ProxyProcess.start({ upstreamUrl, root });
   const [layer] = image.layers;
-  const url = `${proxy.url}/v2/${proxy.repositoryOf(image.repository)}/_soci/layers/${layer?.digest}`;
+  const url = proxy.layerUrl(image.repository, layer?.digest ?? '');
   // Asking for the delay makes its count begin anew.
   await proxy.describe();
   const before = await proxy.cpuSeconds();

@@ -1,13 +1,12 @@
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm, stat } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { stat } from 'node:fs/promises';
 import { promisify } from 'node:util';
 
 import type { InflateResult } from '../inflate-main.ts';
 import { percentile } from '../percentile.ts';
 import { makeSampleTars, type SampleTar } from '../sample-tars.ts';
 import type { ReportRow, Scenario } from '../scenario.ts';
+import { ScratchFolder } from '../scratch-folder.ts';
 import { type CommandTimes, hasCommand, hashOutput, timeCommand } from '../timed-command.ts';
 
 const MAIN = new URL('../inflate-main.ts', import.meta.url).pathname;
@@ -41,19 +40,15 @@ export const inflate: Scenario = {
   name: 'inflate',
   question: 'How fast do the engines decode gzip, with CRC and checkpoints, compared with other decoders?',
   async run({ log }) {
-    const folder = await mkdtemp(join(tmpdir(), 'spandrel-inflate-'));
-    try {
-      log('making tars');
-      const decoders = [...ENGINES.map(engineDecoder), ...programDecoders()];
-      const rows: ReportRow[] = [];
-      for (const sample of await makeSampleTars(folder)) {
-        log(`${sample.name}: ${ROUNDS} rounds`);
-        rows.push(...(await measure(sample, decoders)));
-      }
-      return { rows };
-    } finally {
-      await rm(folder, { recursive: true, force: true });
+    await using folder = await ScratchFolder.create();
+    log('making tars');
+    const decoders = [...ENGINES.map(engineDecoder), ...programDecoders()];
+    const rows: ReportRow[] = [];
+    for (const sample of await makeSampleTars(folder.path)) {
+      log(`${sample.name}: ${ROUNDS} rounds`);
+      rows.push(...(await measure(sample, decoders)));
     }
+    return { rows };
   },
 };
 

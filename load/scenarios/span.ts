@@ -1,6 +1,4 @@
 import { readFileSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 
@@ -10,6 +8,7 @@ import { percentile } from '../percentile.ts';
 import { ProxyProcess } from '../proxy-process.ts';
 import { type SampleImage, writeSampleImage } from '../sample-image.ts';
 import type { ReportRow, Scenario } from '../scenario.ts';
+import { ScratchFolder } from '../scratch-folder.ts';
 
 const LAYER_MIB = 130;
 const KIB = 1024;
@@ -33,26 +32,22 @@ export const span: Scenario = {
   question:
     'A part of a decompressed layer is read, its index present: how long does it take, and what does it cost?',
   async run({ log }) {
-    const folder = await mkdtemp(join(tmpdir(), 'spandrel-load-'));
-    try {
-      log('making images');
-      const [image, other] = [
-        await writeSampleImage(folder, { repository: 'app', layerMib: LAYER_MIB }),
-        await writeSampleImage(folder, { repository: 'other', layerMib: LAYER_MIB }),
-      ];
-      await using upstream = await DemoUpstream.startWith([image, other], {});
-      const rows: ReportRow[] = [];
-      for (const [bytes, count] of READS) {
-        for (const state of ['upstream', 'disk', 'memory'] as const) {
-          log(`reads of ${bytes / KIB} KiB, ${state}`);
-          const root = join(folder, `${bytes}-${state}`);
-          rows.push(await measure({ root, upstream, image, other, state, bytes, count }));
-        }
+    await using folder = await ScratchFolder.create();
+    log('making images');
+    const [image, other] = [
+      await writeSampleImage(folder.path, { repository: 'app', layerMib: LAYER_MIB }),
+      await writeSampleImage(folder.path, { repository: 'other', layerMib: LAYER_MIB }),
+    ];
+    await using upstream = await DemoUpstream.startWith([image, other], {});
+    const rows: ReportRow[] = [];
+    for (const [bytes, count] of READS) {
+      for (const state of ['upstream', 'disk', 'memory'] as const) {
+        log(`reads of ${bytes / KIB} KiB, ${state}`);
+        const root = join(folder.path, `${bytes}-${state}`);
+        rows.push(await measure({ root, upstream, image, other, state, bytes, count }));
       }
-      return { rows };
-    } finally {
-      await rm(folder, { recursive: true, force: true });
     }
+    return { rows };
   },
 };
 
@@ -119,7 +114,7 @@ const INFLATED = 'spandrel_inflate_bytes_total{engine="wasm"}';
 
 function layerOf(proxy: ProxyProcess, { repository, layers: [layer] }: SampleImage): ReadLayer {
   if (layer === undefined) throw new Error('the image has no layers');
-  const url = `${proxy.url}/v2/${proxy.repositoryOf(repository)}/_soci/layers/${layer.digest}`;
+  const url = proxy.layerUrl(repository, layer.digest);
   return { url, tar: gunzipSync(readFileSync(layer.path)) };
 }
 

@@ -2,7 +2,7 @@ import { link, mkdir, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 import type { Digest } from '../core/digest.ts';
-import { isSpandrelError } from '../core/errors.ts';
+import { errorCodeOf, isSpandrelError } from '../core/errors.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { NO_TRACER, type Tracer, type TraceSpan } from '../telemetry/tracer.ts';
@@ -148,7 +148,7 @@ export class RunningFill {
   /** The next fill goes on with it. */
   async #keepWhatIsRight(failure: Error): Promise<void> {
     const { digest, fill, file, sizeBytes, room, logger } = this.#options;
-    const code = isSpandrelError(failure) ? failure.code : 'INTERNAL';
+    const code = errorCodeOf(failure);
     logger.warn({ blob: digest, code, cause: failure.message }, 'fill failed');
     const { heldBytes } = fill;
     room.budget.set(digest, { sizeBytes, heldBytes, partialPath: file.path });

@@ -144,3 +144,8 @@ export class SpandrelError extends Error {
 export function isSpandrelError(error: unknown, ...codes: ErrorCode[]): error is SpandrelError {
   return error instanceof SpandrelError && (codes.length === 0 || codes.includes(error.code));
 }
+
+/** The code under which any error is reported: INTERNAL for what is none of ours. */
+export function errorCodeOf(error: unknown): ErrorCode {
+  return isSpandrelError(error) ? error.code : 'INTERNAL';
+}

@@ -3,7 +3,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 
 import { type FastifyInstance, fastify, type FastifyRequest, LogController } from 'fastify';
 
-import { ERRORS, isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { errorCodeOf, ERRORS, isSpandrelError, SpandrelError } from '../core/errors.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Tracer } from '../telemetry/tracer.ts';
@@ -105,7 +105,7 @@ async function respond(
     const answer = await answerRequest(deps, request, notes, signal);
     return await send(deps, request, response, answer, deadline);
   } catch (error) {
-    notes.code = isSpandrelError(error) ? error.code : 'INTERNAL';
+    notes.code = errorCodeOf(error);
     return await sendError(deps, request, response, error, gone);
   }
 }

@@ -1,6 +1,6 @@
 import type { FastifyRequest } from 'fastify';
 
-import { type ErrorCode, isSpandrelError } from '../core/errors.ts';
+import { type ErrorCode, errorCodeOf } from '../core/errors.ts';
 import type { Target } from '../images/target.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { TraceSpan } from '../telemetry/tracer.ts';
@@ -60,7 +60,7 @@ export function logRequest(logger: Logger, finished: FinishedRequest, span: Trac
   const { failure } = result;
   // A client that leaves is no fault of anybody's; anything else that breaks an answer is.
   if (failure !== undefined && !finished.clientHasGone)
-    logger.warn({ ...fields, code: codeOf(failure), err: failure }, 'answer broken off');
+    logger.warn({ ...fields, code: errorCodeOf(failure), err: failure }, 'answer broken off');
   else logger.info(fields, 'request');
 }
 
@@ -80,7 +80,7 @@ export function traceRequest(finished: FinishedRequest, span: TraceSpan): void {
     'spandrel.digest': digestOf(finished),
     'spandrel.source': result.source,
   });
-  if (result.failure !== undefined) span.fail(codeOf(result.failure));
+  if (result.failure !== undefined) span.fail(errorCodeOf(result.failure));
   else if (result.status >= 500) span.fail(notes.code ?? String(result.status));
 }
 
@@ -89,10 +89,6 @@ function digestOf({ notes: { path }, result }: FinishedRequest): string | undefi
   if (path !== undefined && 'digest' in path) return path.digest;
   if (path !== undefined && 'reference' in path && 'digest' in path.reference) return path.reference.digest;
   return result.contentDigest;
-}
-
-function codeOf(failure: unknown): ErrorCode {
-  return isSpandrelError(failure) ? failure.code : 'INTERNAL';
 }
 
 function milliseconds(duration: number): number {

@@ -3,7 +3,7 @@ import type { BlobStore } from '../blobs/blob-store.ts';
 import { BoundedMap } from '../cache/bounded-map.ts';
 import { SingleFlight } from '../cache/single-flight.ts';
 import type { Digest } from '../core/digest.ts';
-import { ERRORS, type ErrorCode, isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { ERRORS, type ErrorCode, errorCodeOf, isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { waitFor } from '../core/wait-for.ts';
 import { defaultEngine } from '../inflate/default-engine.ts';
 import type { WorkerPool } from '../inflate/worker-pool.ts';
@@ -159,7 +159,7 @@ export class LayerIndexes implements AsyncDisposable {
     } catch (error) {
       await handle[Symbol.asyncDispose]();
       this.#rememberFailure(digest, error);
-      span.fail(codeOf(error));
+      span.fail(errorCodeOf(error));
       span.end();
       throw error;
     }
@@ -251,7 +251,7 @@ export class LayerIndexes implements AsyncDisposable {
       return index;
     } catch (error) {
       this.#rememberFailure(digest, error);
-      span.fail(codeOf(error));
+      span.fail(errorCodeOf(error));
       throw error;
     } finally {
       span.end();
@@ -284,10 +284,6 @@ export class LayerIndexes implements AsyncDisposable {
     this.#stopping.abort(new SpandrelError('SHUTTING_DOWN', 'the proxy is being stopped'));
     await Promise.allSettled(Array.from(this.#building.values(), ({ published }) => published));
   }
-}
-
-function codeOf(error: unknown): ErrorCode {
-  return isSpandrelError(error) ? error.code : 'INTERNAL';
 }
 
 /** Label of `index_builds_total`. */

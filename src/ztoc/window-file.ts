@@ -1,6 +1,7 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { constants, crc32, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 
+import { fileErrorCode } from '../blobs/store-fault.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { WINDOW_BYTES } from '../inflate/engine.ts';
 import type { WindowRecord } from './read-span-table.ts';
@@ -32,7 +33,7 @@ export function packWindow(window: Uint8Array): Buffer {
  * The {@link WINDOW_BYTES} in the bytes of {@link packWindow}, or nothing for none. For worker threads.
  * @throws SpandrelError INDEX_MALFORMED
  */
-export function unpackWindow(packed: Uint8Array): Uint8Array {
+function unpackWindow(packed: Uint8Array): Uint8Array {
   if (packed.length === 0) return packed;
   try {
     const window = zstdDecompressSync(packed, UNPACKING);
@@ -73,7 +74,7 @@ function openFirst([name, ...others]: readonly string[]): number {
   try {
     return openSync(name, 'r');
   } catch (error) {
-    if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
+    if (fileErrorCode(error) !== 'ENOENT') throw error;
     return openFirst(others);
   }
 }
