@@ -59,7 +59,7 @@ const MAX_REMEMBERED = 10_000;
  */
 export class LazyImages {
   readonly #deps: LazyImagesDeps;
-  /** By repository and image: what could be indexed, and what is to be, its publisher having pushed no index. */
+  /** By {@link planKey}: what could be indexed, and what is to be, its publisher having pushed no index. */
   readonly #candidates: Memo<Plan>;
   readonly #plans: Memo<Plan>;
   readonly #converted = new BoundedMap<ConvertedForm>({ maxEntries: MAX_REMEMBERED });
@@ -187,11 +187,12 @@ export class LazyImages {
       // What its publisher has indexed is served with the publisher's index.
       return pushed.includes(true) ? { original, images: [] } : plan;
     };
-    return this.#plans.get(planKey(target, original), make);
+    return this.#plans.get(planKey(target, original, policy), make);
   }
 
   #candidatesOf(target: Target, original: StoredManifest, policy: IndexPolicy): Promise<Plan> {
-    return this.#candidates.get(planKey(target, original), () => this.#makePlan(target, original, policy));
+    const key = planKey(target, original, policy);
+    return this.#candidates.get(key, () => this.#makePlan(target, original, policy));
   }
 
   /** What is not indexed is answered as it is: whether its publisher has pushed an index need not be known for that. */
@@ -232,6 +233,7 @@ function acceptsOci(accept: string): boolean {
   return types.includes(MEDIA_TYPES.ociIndex) && types.includes(MEDIA_TYPES.ociManifest);
 }
 
-function planKey(target: Target, original: StoredManifest): string {
-  return `${targetKey(target)} ${original.digest}`;
+/** A plan depends on the repository, the image, and on what of the policy it has been made by: rules can be reloaded. */
+function planKey(target: Target, original: StoredManifest, { platforms }: IndexPolicy): string {
+  return `${targetKey(target)} ${original.digest} ${JSON.stringify(platforms)}`;
 }

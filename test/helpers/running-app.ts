@@ -4,6 +4,7 @@ import { join } from 'node:path';
 
 import { type App, createApp } from '../../src/app.ts';
 import { parseConfig } from '../../src/config/parse-config.ts';
+import type { Config } from '../../src/config/schema.ts';
 import { collectingLogger, collectOutput } from './collected-output.ts';
 import { noteSecretsOf } from './secrets.ts';
 
@@ -21,36 +22,34 @@ export class RunningApp implements AsyncDisposable {
   readonly adminUrl: string;
   readonly root: string;
   readonly #app: App;
+  readonly #options: RunningAppOptions;
   readonly #ownsRoot: boolean;
 
   private constructor(
     app: App,
     urls: { registryUrl: string; adminUrl: string },
-    root: string,
+    options: RunningAppOptions & { readonly root: string },
     ownsRoot: boolean,
   ) {
     this.#app = app;
     this.url = urls.registryUrl;
     this.adminUrl = urls.adminUrl;
-    this.root = root;
+    this.root = options.root;
+    this.#options = options;
     this.#ownsRoot = ownsRoot;
   }
 
   static async start(options: RunningAppOptions): Promise<RunningApp> {
     const root = options.root ?? (await mkdtemp(join(tmpdir(), 'spandrel-store-')));
-    const config = parseConfig({
-      yaml: '',
-      environment: {
-        SPANDREL_LISTEN_PORT: '0',
-        SPANDREL_ADMIN_PORT: '0',
-        SPANDREL_STORAGE_ROOT: root,
-        SPANDREL_UPSTREAMS: JSON.stringify(options.upstreams),
-        ...options.environment,
-      },
-    });
+    const config = configure(options, root);
     noteSecretsOf(config);
     const app = await createApp(config, collectingLogger());
-    return new RunningApp(app, await app.listen(), root, options.root === undefined);
+    return new RunningApp(app, await app.listen(), { ...options, root }, options.root === undefined);
+  }
+
+  /** Go on with other values of keys that can be reloaded. */
+  async reload(environment: Readonly<Record<string, string>>): Promise<void> {
+    await this.#app.reload(configure({ ...this.#options, environment }, this.root));
   }
 
   /** Value of a metric by its full name with labels; 0 if it has not been touched. */
@@ -65,4 +64,17 @@ export class RunningApp implements AsyncDisposable {
     await this.#app[Symbol.asyncDispose]();
     if (this.#ownsRoot) await rm(this.root, { recursive: true, force: true });
   }
+}
+
+function configure({ upstreams, environment }: RunningAppOptions, root: string): Config {
+  return parseConfig({
+    yaml: '',
+    environment: {
+      SPANDREL_LISTEN_PORT: '0',
+      SPANDREL_ADMIN_PORT: '0',
+      SPANDREL_STORAGE_ROOT: root,
+      SPANDREL_UPSTREAMS: JSON.stringify(upstreams),
+      ...environment,
+    },
+  });
 }
