@@ -111,6 +111,19 @@ export class BlobFills implements AsyncDisposable {
     return undefined;
   }
 
+  /** End fills that nobody reads from: that of `digest`, or all. @returns whether any has ended by now */
+  async endIdle(digest?: Digest): Promise<boolean> {
+    for (const running of this.#idle(digest)) running.stop();
+    const ending = [...this.#running.values()].filter(({ isStopping }) => isStopping);
+    await Promise.allSettled(ending.map(({ done }) => done));
+    return ending.length > 0;
+  }
+
+  *#idle(digest?: Digest): Generator<RunningFill, void, void> {
+    for (const [key, running] of this.#running)
+      if (running.isIdle && (digest === undefined || key === digest)) yield running;
+  }
+
   async #startAndNote(request: FillRequest): Promise<RunningFill> {
     const start = this.#startWith(request);
     this.#underWay.add(start);
@@ -134,6 +147,7 @@ export class BlobFills implements AsyncDisposable {
     let left: LeftOver | undefined;
     let leaveQueue = (): void => undefined;
     try {
+      if (this.#queue.isFull) this.#idle().next().value?.stop();
       leaveQueue = await this.#queue.enter(this.#stopping.signal, source.origin);
       room.assertUsable();
       left = await this.#resume(request);
@@ -192,7 +206,7 @@ export class BlobFills implements AsyncDisposable {
     const pieces = left?.pieces ?? [];
     const partialPath = left?.file.path ?? layout.newPartialPath(digest);
     const heldBytes = mustComplete ? sizeBytes : pieces.reduce((sum, piece) => sum + rangeLength(piece), 0);
-    const unpin = await room.take(digest, { sizeBytes, heldBytes, partialPath });
+    const unpin = await room.take(digest, () => ({ sizeBytes, heldBytes, partialPath }));
     const file = left?.file ?? (await this.#createFile(digest, partialPath, sizeBytes, unpin));
     const first = response && { response, request: firstRequest };
     const reserve = (bytes: number): Promise<void> => this.#reserve(digest, bytes);
@@ -204,7 +218,7 @@ export class BlobFills implements AsyncDisposable {
       unpin,
     );
     this.#setRunning(digest, running);
-    if (this.#stopping.signal.aborted) fill.stop(this.#stopping.signal.reason as Error);
+    if (this.#stopping.signal.aborted) running.stop(this.#stopping.signal.reason as Error);
     return running;
   }
 
@@ -226,9 +240,10 @@ export class BlobFills implements AsyncDisposable {
   }
 
   async #reserve(digest: Digest, bytes: number): Promise<void> {
-    const blob = this.#deps.room.budget.get(digest);
-    if (blob === undefined) return;
-    const release = await this.#deps.room.take(digest, { ...blob, heldBytes: blob.heldBytes + bytes });
+    const release = await this.#deps.room.take(
+      digest,
+      (before) => before && { ...before, heldBytes: before.heldBytes + bytes },
+    );
     release();
   }
 
@@ -242,7 +257,7 @@ export class BlobFills implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     const reason = new SpandrelError('SHUTTING_DOWN', 'the proxy is being stopped');
     this.#stopping.abort(reason);
-    for (const { fill } of this.#running.values()) fill.stop(reason);
+    for (const running of this.#running.values()) running.stop(reason);
     await Promise.allSettled(this.#underWay);
     await Promise.allSettled(Array.from(this.#running.values(), ({ done }) => done));
   }

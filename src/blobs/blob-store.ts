@@ -75,7 +75,8 @@ export class BlobStore implements AsyncDisposable {
     this.#now = options.now ?? Date.now;
     this.#layout = layout;
     this.#lock = lock;
-    this.#room = new StoreRoom({ maxBytes, layout, files: this.#files, metrics, now: this.#now });
+    const letGo = (): Promise<boolean> => this.#fills.endIdle();
+    this.#room = new StoreRoom({ maxBytes, layout, files: this.#files, metrics, now: this.#now, letGo });
     const [digests, memory] = [this.#digests, this.#memory];
     this.#fills = new BlobFills({
       settings,
@@ -173,6 +174,7 @@ export class BlobStore implements AsyncDisposable {
 
   /** True if there was such a blob, or a part of it. @throws SpandrelError OVERLOADED while it is being read or filled */
   async deleteBlob(digest: Digest): Promise<boolean> {
+    await this.#fills.endIdle(digest);
     if (this.#room.budget.isPinned(digest)) {
       throw new SpandrelError('OVERLOADED', 'the blob is in use; try again when its readers are done');
     }

@@ -20,7 +20,7 @@ export interface ChunkFetchesOptions {
   readonly stallTimeoutMs: number;
   /** What readers want now. */
   readonly wanted: () => Iterable<ByteRange>;
-  /** Keeps room for bytes that nobody has kept room for when the fill began. */
+  /** Keeps room for bytes that nobody has kept room for when the fill began, or, of a negative number, no more. */
   readonly reserve: (bytes: number) => Promise<void>;
   /** There are more bytes in the file. */
   readonly onArrival: () => void;
@@ -89,12 +89,26 @@ export class ChunkFetches {
     if (chunk !== undefined) this.#begin(chunk);
   }
 
+  /**
+   * End the requests that are under way; {@link hurry} makes new ones.
+   * @returns false, having ended none, if one request brings the whole blob, which could only begin anew
+   */
+  pause(): boolean {
+    if (this.#isSequential) return false;
+    this.#endRequests(new Error('nobody wants it'));
+    return true;
+  }
+
   /** End all requests. What they have brought stays. */
   stop(error?: unknown): void {
     this.#isRunning = false;
     if (error !== undefined) this.#failure ??= { error };
-    for (const controller of this.#tasks.keys()) controller.abort(error ?? new Error('nobody wants it'));
+    this.#endRequests(error ?? new Error('nobody wants it'));
     this.#settleIfOver();
+  }
+
+  #endRequests(reason: unknown): void {
+    for (const controller of this.#tasks.keys()) controller.abort(reason);
   }
 
   #pump(): void {
@@ -139,9 +153,24 @@ export class ChunkFetches {
     first: FirstAnswer | undefined,
     controller: AbortController,
   ): Promise<void> {
-    const { signal } = controller;
     if (chunk.stored !== undefined && (await this.#takeStored(chunk))) return;
-    if (!this.#wantsAll) await this.#options.reserve(chunk.end - chunk.filledEnd);
+    const isReserved = !this.#wantsAll;
+    if (isReserved) await this.#options.reserve(chunk.end - chunk.filledEnd);
+    try {
+      await this.#fetchMissing(chunk, first, controller);
+    } finally {
+      // Whoever wants the rest later keeps room for it anew. For the whole blob it has been kept once.
+      const missingBytes = chunk.end - chunk.filledEnd;
+      if (missingBytes > 0 && isReserved && !this.#wantsAll) await this.#options.reserve(-missingBytes);
+    }
+  }
+
+  async #fetchMissing(
+    chunk: Chunk,
+    first: FirstAnswer | undefined,
+    controller: AbortController,
+  ): Promise<void> {
+    const { signal } = controller;
     let given = first;
     for (let attempt = 1; chunk.filledEnd < chunk.end; attempt++) {
       const before = chunk.filledEnd;
@@ -207,12 +236,12 @@ export class ChunkFetches {
     let position = response.range.start;
     try {
       for await (const bytes of guard.watch(response.body)) {
-        controller.signal.throwIfAborted();
         const part = intersectRanges({ start: position, end: position + bytes.byteLength }, missing);
         if (part.end > part.start) {
           await writer.write(bytes.subarray(part.start - position, part.end - position));
         }
         position += bytes.byteLength;
+        controller.signal.throwIfAborted();
         // Whatever follows is not ours to write.
         if (position >= missing.end && missing.end < response.range.end) break;
       }

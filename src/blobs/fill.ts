@@ -115,6 +115,11 @@ export class Fill {
     }
   }
 
+  /** End the requests until somebody reads again. @returns false if the fill cannot wait for that */
+  pause(): boolean {
+    return this.#fetches.pause();
+  }
+
   /** End the requests; the fill can be gone on with later. */
   stop(error?: Error): void {
     this.#fetches.stop(error);

@@ -16,6 +16,9 @@ import { storeFault } from './store-fault.ts';
 import { mapPathOf, type StoreLayout, syncFolderOf } from './store-layout.ts';
 import type { StoreRoom } from './store-room.ts';
 
+/** Nodes that start lazily read a blob here and there: a fill is not opened and closed for each read. */
+const LINGER_MS = 2000;
+
 export interface RunningFillOptions {
   readonly digest: Digest;
   readonly sizeBytes: number;
@@ -42,6 +45,8 @@ export class RunningFill {
   #isStopping = false;
   #isOver = false;
   #isClosed = false;
+  /** Runs while nobody reads. */
+  #lingering: NodeJS.Timeout | undefined;
   readonly #letGoOfPath: () => boolean;
 
   /** @param unpin called when the fill is over */
@@ -62,11 +67,17 @@ export class RunningFill {
     return this.#isStopping;
   }
 
+  /** It waits for readers, for a moment. */
+  get isIdle(): boolean {
+    return this.#lingering !== undefined;
+  }
+
   /** A handle for one more reader. @throws SpandrelError STORE_FULL if the blob is to become whole, and there is no room */
   async join(mustComplete: boolean): Promise<BlobHandle> {
     const { digest, sizeBytes, fill, file, room } = this.#options;
     const unpin = room.budget.pin(digest);
     this.#handles++;
+    this.#endLingering();
     const handle = OpenBlob.filling({
       digest,
       sizeBytes,
@@ -82,7 +93,8 @@ export class RunningFill {
     });
     if (!mustComplete || fill.mustComplete) return handle;
     try {
-      const release = await room.take(digest, { sizeBytes, heldBytes: sizeBytes, partialPath: file.path });
+      const whole = { sizeBytes, heldBytes: sizeBytes, partialPath: file.path };
+      const release = await room.take(digest, () => whole);
       release();
       if (!this.#isOver) fill.completeToo();
       return handle;
@@ -92,14 +104,21 @@ export class RunningFill {
     }
   }
 
+  /** End it; what has arrived stays. */
+  stop(reason?: Error): void {
+    this.#endLingering();
+    this.#isStopping = true;
+    this.#options.fill.stop(reason);
+  }
+
   /** If there is no reader: stop what is not to go on, close what is over. */
   async afterUse(): Promise<void> {
     const { digest, fill, file, room } = this.#options;
     if (this.#handles > 0) return;
     if (!this.#isOver) {
-      if (fill.mustComplete || this.#isStopping) return;
-      this.#isStopping = true;
-      fill.stop();
+      if (fill.mustComplete || this.#isStopping || this.isIdle) return;
+      if (fill.pause()) this.#lingering = setTimeout(() => this.stop(), LINGER_MS).unref();
+      else this.stop();
       return;
     }
     if (this.#isClosed) return;
@@ -108,6 +127,11 @@ export class RunningFill {
     // The name under which it arrived, if that is not its only one, and no other fill has gone on with it.
     const isPartial = room.budget.get(digest)?.partialPath === file.path;
     if (this.#letGoOfPath() && !isPartial) await rm(file.path, { force: true });
+  }
+
+  #endLingering(): void {
+    clearTimeout(this.#lingering);
+    this.#lingering = undefined;
   }
 
   async #run(unpin: () => void, span: TraceSpan): Promise<void> {
@@ -137,6 +161,7 @@ export class RunningFill {
       throw failure;
     } finally {
       this.#isOver = true;
+      this.#endLingering();
       span.end();
       unpin();
       room.updateMetrics();

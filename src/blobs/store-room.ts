@@ -1,7 +1,7 @@
 import { rm } from 'node:fs/promises';
 
 import type { Digest } from '../core/digest.ts';
-import { SpandrelError } from '../core/errors.ts';
+import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { OpenFiles } from './open-files.ts';
 import { removePartial } from './partial-file.ts';
@@ -15,7 +15,11 @@ export interface StoreRoomOptions {
   readonly files: OpenFiles;
   readonly metrics: Metrics;
   readonly now: () => number;
+  /** Let go of blobs that are held for no reader; false if there are none. */
+  readonly letGo: () => Promise<boolean>;
 }
+
+type Hold = (before: StoredBlob | undefined) => StoredBlob | undefined;
 
 /** After the disk has failed, no blob is brought into the store for so long. */
 const PAUSE_MS = 10_000;
@@ -27,17 +31,19 @@ export class StoreRoom {
   readonly #files: OpenFiles;
   readonly #metrics: Metrics;
   readonly #now: () => number;
+  readonly #letGo: () => Promise<boolean>;
   #pausedUntilMs = 0;
   /** How many use a partial file by its name. */
   readonly #pathUsers = new Map<string, number>();
 
-  constructor({ maxBytes, layout, files, metrics, now }: StoreRoomOptions) {
+  constructor({ maxBytes, layout, files, metrics, now, letGo }: StoreRoomOptions) {
     this.budget = new StoreBudget(maxBytes);
     this.#layout = layout;
     this.#files = files;
     this.#metrics = metrics;
     metrics.storeLimitBytes.set(maxBytes);
     this.#now = now;
+    this.#letGo = letGo;
   }
 
   /** @throws SpandrelError STORE_FULL while the disk is left alone */
@@ -49,11 +55,23 @@ export class StoreRoom {
   /**
    * Make room for what `blob` holds beyond what it held, and keep it. Looking, taking and forgetting the victims are one step, so
    * that two that ask at the same time do not get the same room.
+   * @param hold what is to be held, from what is held already; nothing, to leave that as it is
    * @returns what lets go of the blob: until then it is not evicted
    * @throws SpandrelError STORE_FULL if what is in use leaves no room, STORE_FAILED
    */
-  async take(digest: Digest, blob: StoredBlob): Promise<() => void> {
+  async take(digest: Digest, hold: Hold): Promise<() => void> {
+    try {
+      return await this.#takeNow(digest, hold);
+    } catch (error) {
+      if (!isSpandrelError(error, 'STORE_FULL') || !(await this.#letGo())) throw error;
+      return this.#takeNow(digest, hold);
+    }
+  }
+
+  async #takeNow(digest: Digest, hold: Hold): Promise<() => void> {
     const before = this.budget.get(digest);
+    const blob = hold(before);
+    if (blob === undefined) return () => undefined;
     let unpin = this.budget.pin(digest);
     try {
       const victims = this.budget.planEviction(blob.heldBytes - (before?.heldBytes ?? 0));

@@ -25,6 +25,11 @@ export class WorkQueue {
     this.#maxWaiting = maxWaiting;
   }
 
+  /** Whatever comes now has to wait. */
+  get isFull(): boolean {
+    return this.#running >= this.#maxRunning;
+  }
+
   /** Work that waits for its turn. */
   get waiting(): number {
     return this.#waiting;
@@ -46,7 +51,7 @@ export class WorkQueue {
   /** As {@link run}, for work that ends elsewhere: resolves when its turn comes to what is to be called, once, when it is over. */
   async enter(signal?: AbortSignal, line = COMMON_LINE): Promise<() => void> {
     signal?.throwIfAborted();
-    if (this.#running >= this.#maxRunning) await this.#wait(signal, line);
+    if (this.isFull) await this.#wait(signal, line);
     else this.#running++;
     let isOver = false;
     return () => {

@@ -1,0 +1,111 @@
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+
+import { BlobStore } from '../../src/blobs/blob-store.ts';
+import { digestOf } from '../../src/core/digest.ts';
+import { Metrics } from '../../src/telemetry/metrics.ts';
+import { collectingLogger } from '../helpers/collected-output.ts';
+import { MemorySource } from '../helpers/memory-source.ts';
+import { randomBlob, readRange } from '../helpers/random-blob.ts';
+
+const KIB = 1024;
+const CHUNK_BYTES = 512 * KIB;
+/** Longer than a fill waits for its next reader. */
+const LONG_MS = 60_000;
+
+const blobs = [1, 2, 3, 4].map((seed) => randomBlob(3 * CHUNK_BYTES, seed));
+
+let root: string;
+let metrics: Metrics;
+let store: BlobStore;
+
+beforeEach(async () => {
+  // Nothing ends because time passes.
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  root = await mkdtemp(join(tmpdir(), 'spandrel-lingering-'));
+  metrics = new Metrics();
+  store = await BlobStore.open({
+    root,
+    maxBytes: 4 * CHUNK_BYTES,
+    fill: { parallel: 2, chunkBytes: CHUNK_BYTES, background: false, blobs: 3 },
+    metrics,
+    logger: collectingLogger(),
+  });
+});
+
+afterEach(async () => {
+  await store[Symbol.asyncDispose]();
+  vi.useRealTimers();
+  await rm(root, { recursive: true, force: true });
+});
+
+async function readPart(blob: Buffer, start: number, bytes = 10): Promise<MemorySource> {
+  const source = new MemorySource(blob);
+  const { byteLength: sizeBytes } = blob;
+  await using handle = await store.openBlob(digestOf(blob), source, { sizeBytes });
+  const range = { start, end: start + bytes };
+  expect((await readRange(handle, range)).equals(blob.subarray(range.start, range.end))).toBe(true);
+  return source;
+}
+
+async function fillsEnded(): Promise<number> {
+  const { values } = await metrics.fills.get();
+  return values.reduce((sum, { value }) => sum + value, 0);
+}
+
+describe('a fill whose last reader has left', () => {
+  const [blob = Buffer.alloc(0), other = blob, third = blob] = blobs;
+
+  it('is gone on with by the next one, and ends when none comes', async () => {
+    for (const start of [0, 700 * KIB, 1400 * KIB]) await readPart(blob, start);
+    expect(await fillsEnded()).toBe(0);
+    vi.advanceTimersByTime(LONG_MS);
+    await expect.poll(fillsEnded).toBe(1);
+    // What it has brought is there for the fill that follows.
+    expect((await readPart(blob, 700 * KIB)).requests).toEqual([]);
+  });
+
+  it('gives its place to a blob that would have to wait', async () => {
+    for (const bytes of blobs) await readPart(bytes, 0);
+    expect(await fillsEnded()).toBe(1);
+    expect((await readPart(blob, 5)).requests).toEqual([]);
+  });
+
+  it('gives its room to a blob that has none', async () => {
+    await readPart(blob, 0, 2 * CHUNK_BYTES);
+    await readPart(other, 0, 2 * CHUNK_BYTES);
+    await readPart(third, 0, 2 * CHUNK_BYTES);
+    expect(store.usage().bytes).toBeLessThanOrEqual(4 * CHUNK_BYTES);
+    expect(store.stat(digestOf(third))).toMatchObject({ state: 'partial' });
+    expect(store.stat(digestOf(blob))).toBeUndefined();
+  });
+
+  it('does not keep its blob from being deleted', async () => {
+    await readPart(blob, 0);
+    expect(await store.deleteBlob(digestOf(blob))).toBe(true);
+    expect(await readdir(join(root, 'partial'))).toEqual([]);
+  });
+
+  it('keeps no room for what readers have left before it came', async () => {
+    let gate = Promise.withResolvers<void>();
+    const source = new MemorySource(blob, {
+      beforePiece: (position) => (position % (64 * KIB) === 0 ? undefined : gate.promise),
+    });
+    const digest = digestOf(blob);
+    for (let start = 0; start < blob.byteLength; start += 64 * KIB) {
+      gate = Promise.withResolvers<void>();
+      const handle = await store.openBlob(digest, source, { sizeBytes: blob.byteLength });
+      for await (const bytes of handle.read({ start, end: blob.byteLength })) {
+        expect(bytes.equals(blob.subarray(start, start + bytes.byteLength))).toBe(true);
+        break;
+      }
+      await handle[Symbol.asyncDispose]();
+      gate.resolve();
+      await expect.poll(() => store.usage().bytes).toBeLessThanOrEqual(source.bytesSent);
+    }
+    expect(await fillsEnded()).toBe(0);
+  });
+});
