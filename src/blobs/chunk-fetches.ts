@@ -28,6 +28,8 @@ export interface ChunkFetchesOptions {
 
 /** Tries of one range whose transfer breaks without having brought much; requests as such are repeated by the transport. */
 const MAX_TRIES = 4;
+/** What is missing is let come, though nobody wants it any more: a connection is worth it. */
+const LAST_BYTES = 256 * 1024;
 /** A try that has brought so much does not count. */
 const PROGRESS_BYTES = 64 * 1024;
 
@@ -37,10 +39,15 @@ export interface FirstAnswer {
   readonly request: AbortController;
 }
 
+interface Task {
+  readonly chunk: Chunk;
+  readonly settled: Promise<void>;
+}
+
 /** The requests of a fill: what readers wait for first, then in order, several ranges at a time. */
 export class ChunkFetches {
   readonly #options: ChunkFetchesOptions;
-  readonly #tasks = new Map<AbortController, Promise<void>>();
+  readonly #tasks = new Map<AbortController, Task>();
   readonly #over = Promise.withResolvers<void>();
   #wantsAll: boolean;
   #isSequential = false;
@@ -90,12 +97,13 @@ export class ChunkFetches {
   }
 
   /**
-   * End the requests that are under way; {@link hurry} makes new ones.
+   * End the requests that are not about to end; {@link hurry} makes new ones.
    * @returns false, having ended none, if one request brings the whole blob, which could only begin anew
    */
   pause(): boolean {
     if (this.#isSequential) return false;
-    this.#endRequests(new Error('nobody wants it'));
+    for (const [controller, { chunk }] of this.#tasks)
+      if (chunk.end - chunk.filledEnd > LAST_BYTES) controller.abort(new Error('nobody wants it'));
     return true;
   }
 
@@ -103,12 +111,8 @@ export class ChunkFetches {
   stop(error?: unknown): void {
     this.#isRunning = false;
     if (error !== undefined) this.#failure ??= { error };
-    this.#endRequests(error ?? new Error('nobody wants it'));
+    for (const controller of this.#tasks.keys()) controller.abort(error ?? new Error('nobody wants it'));
     this.#settleIfOver();
-  }
-
-  #endRequests(reason: unknown): void {
-    for (const controller of this.#tasks.keys()) controller.abort(reason);
   }
 
   #pump(): void {
@@ -145,7 +149,7 @@ export class ChunkFetches {
         this.#pump();
         this.#settleIfOver();
       });
-    this.#tasks.set(controller, settled);
+    this.#tasks.set(controller, { chunk, settled });
   }
 
   async #fetchChunk(
@@ -256,7 +260,7 @@ export class ChunkFetches {
     this.#isSequential = true;
     const others = [...this.#tasks].filter(([controller]) => controller !== own);
     for (const [controller] of others) controller.abort(new Error('another request brings the whole blob'));
-    await Promise.all(others.map(([, settled]) => settled));
+    await Promise.all(others.map(([, { settled }]) => settled));
   }
 
   async #reserveAll(): Promise<void> {

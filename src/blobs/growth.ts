@@ -55,6 +55,7 @@ export class Growth {
 
   #store(availableBytes: number, state: GrowthState): void {
     const value = (BigInt(availableBytes) << STATE_BITS) | BigInt(STATES.indexOf(state));
+    if (value === Atomics.load(this.#cell, 0)) return;
     Atomics.store(this.#cell, 0, value);
     Atomics.notify(this.#cell, 0);
   }

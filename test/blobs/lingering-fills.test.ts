@@ -104,7 +104,9 @@ describe('a fill whose last reader has left', () => {
       }
       await handle[Symbol.asyncDispose]();
       gate.resolve();
-      await expect.poll(() => store.usage().bytes).toBeLessThanOrEqual(source.bytesSent);
+      // What is left of two requests may still be on its way.
+      const mostBytes = source.bytesSent + 2 * 256 * KIB;
+      await expect.poll(() => store.usage().bytes).toBeLessThanOrEqual(mostBytes);
     }
     expect(await fillsEnded()).toBe(0);
   });
