@@ -260,7 +260,10 @@ export async function createApp(config: Config, logger: Logger, tracer: Tracer =
     metrics,
     reload: (next) => live.replace(next),
     async listen() {
-      const registryUrl = await registry.listen({ host: config.listen.host, port: config.listen.port });
+      const { host, port } = config.listen;
+      // A burst of nodes connects faster than connections are accepted; who finds the system's queue full tries again after a second or more.
+      const backlog = config.limits.maxConnections;
+      const registryUrl = await registry.listen({ host, port, backlog });
       if (
         !isLoopback(config.admin.host) &&
         config.admin.token === undefined &&

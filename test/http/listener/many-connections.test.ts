@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
@@ -80,6 +81,21 @@ describe('many connections', () => {
     first?.destroy();
     await expect.poll(() => sendRaw(app.url, HELLO)).toMatch(/^HTTP\/1\.1 200/);
   });
+
+  it('are taken by the system while the process is busy, as many as limits.maxConnections', async () => {
+    const { port } = new URL((await start({ SPANDREL_LIMITS_MAX_CONNECTIONS: '1500' })).url);
+    // What the system allows any listener, and by default less than it: Node asks for 511.
+    const wanted = Math.min(1_000, Number(readFileSync('/proc/sys/net/core/somaxconn', 'utf8')), MANY);
+    const client = `
+      const { connect } = require('node:net');
+      let connected = 0;
+      const end = () => { process.stdout.write(String(connected)); process.exit(); };
+      for (let opened = 0; opened < ${wanted}; opened++)
+        connect(${port}, '127.0.0.1', () => { if (++connected === ${wanted}) end(); });
+      setTimeout(end, 20_000);`;
+    // This process, which is the proxy too, does nothing until the other has ended.
+    expect(spawnSync(process.execPath, ['-e', client]).stdout.toString()).toBe(String(wanted));
+  }, 60_000);
 
   it('beyond limits.maxConnections are closed', async () => {
     const app = await start({ SPANDREL_LIMITS_MAX_CONNECTIONS: '4' });
