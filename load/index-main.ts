@@ -43,8 +43,9 @@ delay.enable();
 const started = performance.now();
 const before = process.cpuUsage();
 const growth = Growth.complete(layerBytes);
-const entry = new URL('../src/ztoc/layer-worker.ts', import.meta.url);
-await using digests = new DigestWorker();
+// The threads run what is shipped.
+const entry = new URL('../dist/ztoc/layer-worker.js', import.meta.url);
+await using digests = new DigestWorker(new URL('../dist/blobs/digest-thread.js', import.meta.url));
 await using pool = new WorkerPool({ name: 'index', entry, threads: 1, maxQueue: 0 });
 // As when a blob comes from upstream: its digest is computed by one thread while another builds.
 const hashing = digests.hash(path, growth, 'sha256');
