@@ -18,6 +18,7 @@ import { parseRegistryPath } from './registry-path.ts';
 import { type RegistryDeps, routeRegistryRequest } from './registry-routes.ts';
 import { logRequest, type RequestNotes, routeOf, traceRequest } from './request-log.ts';
 import { sendAnswer, type SendResult } from './send-answer.ts';
+import { SendTurns } from './send-turns.ts';
 
 export interface RegistryServerDeps extends RegistryDeps {
   readonly metrics: Metrics;
@@ -27,11 +28,16 @@ export interface RegistryServerDeps extends RegistryDeps {
   readonly limits: ServerLimits & { readonly stalledClientMs: number };
 }
 
+interface ServingDeps extends RegistryServerDeps {
+  readonly turns: SendTurns;
+}
+
 /** The one route that fastify sees for everything below `/v2/`; the path is parsed from the original URL. */
 const REGISTRY_ROUTE = '/registry';
 
 /** The registry and span API. Built without listening. */
 export function createRegistryServer(deps: RegistryServerDeps): FastifyInstance {
+  const serving = { ...deps, turns: new SendTurns() };
   const server = fastify({
     loggerInstance: deps.logger,
     // One line a request, with what this server knows of it, is written below.
@@ -43,6 +49,7 @@ export function createRegistryServer(deps: RegistryServerDeps): FastifyInstance 
     rewriteUrl: () => REGISTRY_ROUTE,
     ...serverOptions(deps),
   });
+  server.server.on('connection', () => serving.turns.noteConnection());
   server.removeAllContentTypeParsers();
   server.addContentTypeParser('*', (_request, _payload, done) => done(null));
   server.route({
@@ -50,17 +57,13 @@ export function createRegistryServer(deps: RegistryServerDeps): FastifyInstance 
     url: REGISTRY_ROUTE,
     handler: async (request, reply) => {
       reply.hijack();
-      await serve(deps, request, reply.raw);
+      await serve(serving, request, reply.raw);
     },
   });
   return server as unknown as FastifyInstance;
 }
 
-async function serve(
-  deps: RegistryServerDeps,
-  request: FastifyRequest,
-  response: ServerResponse,
-): Promise<void> {
+async function serve(deps: ServingDeps, request: FastifyRequest, response: ServerResponse): Promise<void> {
   const startedAt = performance.now();
   const traceparent = request.headers['traceparent'];
   const span = deps.tracer.begin(
@@ -93,7 +96,7 @@ async function serve(
 }
 
 async function respond(
-  deps: RegistryServerDeps,
+  deps: ServingDeps,
   request: FastifyRequest,
   response: ServerResponse,
   notes: RequestNotes,
@@ -111,7 +114,7 @@ async function respond(
 }
 
 async function answerRequest(
-  deps: RegistryServerDeps,
+  deps: ServingDeps,
   request: FastifyRequest,
   notes: RequestNotes,
   signal: AbortSignal,
@@ -155,7 +158,7 @@ function hostOf({ headers, rawHeaders, httpVersion }: IncomingMessage): string |
 
 /** An error answer; nothing at all if the head has been sent or the client has gone. */
 async function sendError(
-  deps: RegistryServerDeps,
+  deps: ServingDeps,
   request: FastifyRequest,
   response: ServerResponse,
   error: unknown,
@@ -172,7 +175,7 @@ async function sendError(
 }
 
 function send(
-  { limits }: RegistryServerDeps,
+  { limits, turns }: ServingDeps,
   request: FastifyRequest,
   response: ServerResponse,
   answer: Answer,
@@ -184,6 +187,7 @@ function send(
     headAloneMs,
     stallTimeoutMs: Math.min(limits.stalledClientMs, limits.stallTimeoutMs),
     requestId: request.id,
+    turns,
   });
 }
 

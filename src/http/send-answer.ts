@@ -5,6 +5,7 @@ import { waitFor } from '../core/wait-for.ts';
 import type { ByteSource } from '../telemetry/metrics.ts';
 import { type Answer, type ByteStream, formatCacheStatus } from './answer.ts';
 import { breakOff } from './break-off.ts';
+import type { SendTurns } from './send-turns.ts';
 
 export interface SendResult {
   readonly status: number;
@@ -26,6 +27,8 @@ export interface SendOptions {
   /** How long the first chunk of a stream is awaited before the head is sent without it; as long as it takes when not given. */
   readonly headAloneMs: number | undefined;
   readonly requestId: string;
+  /** Of the server's answers. */
+  readonly turns: SendTurns;
 }
 
 /**
@@ -49,7 +52,7 @@ export async function sendAnswer(
     if (!isThere) response.flushHeaders();
     const sent = { bytes: 0 };
     try {
-      await pump(response, first, stream, options.signal, sent);
+      await pump(response, first, stream, options, sent);
       return { ...head, source: sourceOf(answer), bytes: sent.bytes };
     } catch (failure) {
       breakOff(response);
@@ -115,11 +118,12 @@ async function pump(
   response: ServerResponse,
   first: Promise<IteratorResult<Uint8Array, void>>,
   stream: ByteStream,
-  signal: AbortSignal,
+  { signal, turns }: SendOptions,
   sent: { bytes: number },
 ): Promise<void> {
   try {
     for (let next = await first; next.done !== true; next = await stream.next()) {
+      await turns.take(next.value.byteLength);
       signal.throwIfAborted();
       sent.bytes += next.value.byteLength;
       await written(response, next.value, signal);
