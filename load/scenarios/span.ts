@@ -1,5 +1,4 @@
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 
 import { seededRandom } from '../../test/helpers/seeded-random.ts';
@@ -12,11 +11,12 @@ import { ScratchFolder } from '../scratch-folder.ts';
 
 const LAYER_MIB = 130;
 const KIB = 1024;
-/** Bytes of a read, and how many reads. */
 const READS = [
-  [4 * KIB, 250],
-  [64 * KIB, 200],
-  [4 * KIB * KIB, 20],
+  { bytes: 4 * KIB, count: 250, readers: 1 },
+  // A processor that never rests: what a read costs by itself.
+  { bytes: 4 * KIB, count: 250, readers: 16 },
+  { bytes: 64 * KIB, count: 200, readers: 1 },
+  { bytes: 4 * KIB * KIB, count: 20, readers: 1 },
 ] as const;
 /** Reads of the other layer before any count: code that has run some hundred times is fast code. */
 const WARM_UP_READS = 500;
@@ -40,11 +40,10 @@ export const span: Scenario = {
     ];
     await using upstream = await DemoUpstream.startWith([image, other], {});
     const rows: ReportRow[] = [];
-    for (const [bytes, count] of READS) {
+    for (const reads of READS) {
       for (const state of ['upstream', 'disk', 'memory'] as const) {
-        log(`reads of ${bytes / KIB} KiB, ${state}`);
-        const root = join(folder.path, `${bytes}-${state}`);
-        rows.push(await measure({ root, upstream, image, other, state, bytes, count }));
+        log(`reads of ${reads.bytes / KIB} KiB by ${reads.readers}, ${state}`);
+        rows.push(await measure({ root: folder.next(), upstream, image, other, state, ...reads }));
       }
     }
     return { rows };
@@ -62,6 +61,8 @@ interface Measurement {
   /** Of each read. */
   readonly bytes: number;
   readonly count: number;
+  /** At the same time. */
+  readonly readers: number;
 }
 
 /** The large layer of an image in a proxy, and what it must decompress to. */
@@ -71,7 +72,7 @@ interface ReadLayer {
 }
 
 async function measure(given: Measurement): Promise<ReportRow> {
-  const { root, upstream, state, bytes, count } = given;
+  const { root, upstream, state, bytes, count, readers } = given;
   const start = (): Promise<ProxyProcess> =>
     ProxyProcess.start({
       upstreamUrl: upstream.url,
@@ -89,17 +90,18 @@ async function measure(given: Measurement): Promise<ReportRow> {
   const [layer, other] = [layerOf(proxy, given.image), layerOf(proxy, given.other)];
   const random = seededRandom(SEED);
   const starts = Array.from({ length: count }, () => Math.floor(random() * (layer.tar.length - bytes)));
-  await readAll(other, repeat(starts, Math.ceil(WARM_UP_READS / count)), bytes);
-  if (state === 'memory') await readAll(layer, starts, bytes);
+  await readAll(other, repeat(starts, Math.ceil(WARM_UP_READS / count)), bytes, readers);
+  if (state === 'memory') await readAll(layer, starts, bytes, readers);
   await upstream.forget();
   const reads = state === 'memory' ? repeat(starts, WARM_ROUNDS) : starts;
   const [inflated, cpu] = [await proxy.metric(INFLATED), await proxy.cpuSeconds()];
-  const times = await readAll(layer, reads, bytes);
+  const times = await readAll(layer, reads, bytes, readers);
   const cpuMs = ((await proxy.cpuSeconds()) - cpu) * 1000;
   const { bytesSent, requestCount } = await upstream.totals();
   const served = reads.length * bytes;
   return {
     'read KiB': bytes / KIB,
+    readers,
     from: state,
     'p50 ms': rounded(percentile(times, 0.5)),
     'p99 ms': rounded(percentile(times, 0.99)),
@@ -119,15 +121,25 @@ function layerOf(proxy: ProxyProcess, { repository, layers: [layer] }: SampleIma
 }
 
 /** Milliseconds that each read takes, whose bytes must be right. */
-async function readAll({ url, tar }: ReadLayer, starts: readonly number[], bytes: number): Promise<number[]> {
+async function readAll(
+  { url, tar }: ReadLayer,
+  starts: readonly number[],
+  bytes: number,
+  readers: number,
+): Promise<number[]> {
   const times: number[] = [];
-  for (const start of starts) {
-    const began = performance.now();
-    const response = await fetch(`${url}/tar`, { headers: { range: `bytes=${start}-${start + bytes - 1}` } });
-    const body = Buffer.from(await response.arrayBuffer());
-    times.push(performance.now() - began);
-    if (!body.equals(tar.subarray(start, start + bytes))) throw new Error(`wrong bytes from ${start} on`);
-  }
+  const left = [...starts];
+  const readOn = async (): Promise<void> => {
+    for (let start = left.pop(); start !== undefined; start = left.pop()) {
+      const began = performance.now();
+      const range = `bytes=${start}-${start + bytes - 1}`;
+      const response = await fetch(`${url}/tar`, { headers: { range } });
+      const body = Buffer.from(await response.arrayBuffer());
+      times.push(performance.now() - began);
+      if (!body.equals(tar.subarray(start, start + bytes))) throw new Error(`wrong bytes from ${start} on`);
+    }
+  };
+  await Promise.all(Array.from({ length: readers }, readOn));
   return times;
 }
 

@@ -123,6 +123,8 @@ describe('the log of requests', () => {
     await upstream.requests.waitFor(({ path }) => path.includes('blobs'));
     leaving.abort();
     await expect(answer).rejects.toThrow(/abort/);
+    // The proxy need not wait for the upstream to see that its client has gone.
+    await expect.poll(() => child.stdout, { timeout: 15_000 }).toContain('"route":"blob"');
     held.resolve();
     expect(await stopAndRead()).toMatchObject([{ route: 'blob', status: 499, bytes: 0 }]);
   });
