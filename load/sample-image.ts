@@ -110,3 +110,9 @@ async function writeBlob(folder: string, mediaType: string, bytes: Uint8Array): 
   await writeFile(path, bytes);
   return { digest: `sha256:${hex}`, mediaType, size: bytes.length, path };
 }
+
+/** The layer that most of an image is. */
+export function largeLayer({ layers: [layer] }: SampleImage): SampleBlob {
+  if (layer === undefined) throw new Error('the image has no layers');
+  return layer;
+}

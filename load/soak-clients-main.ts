@@ -5,7 +5,7 @@ import { gunzipSync } from 'node:zlib';
 import { seededRandom } from '../test/helpers/seeded-random.ts';
 import { BlobChecker, CheckedBytes, WrongBytesError } from './blob-checker.ts';
 import { ReceivingConnection } from './receiving-connection.ts';
-import type { SampleBlob, SampleImage } from './sample-image.ts';
+import { largeLayer, type SampleImage } from './sample-image.ts';
 import { SamplePuller } from './sample-pull.ts';
 
 export interface SoakOptions {
@@ -81,11 +81,6 @@ async function leave({ image, repository }: Source): Promise<void> {
   using connection = await ReceivingConnection.open(url, buffer);
   const answer = connection.get(`/v2/${repository}/blobs/${digest}`).catch(() => undefined);
   await Promise.race([answer, new Promise((resolve) => setTimeout(resolve, random() * LONGEST_STAY_MS))]);
-}
-
-function largeLayer({ layers: [layer] }: SampleImage): SampleBlob {
-  if (layer === undefined) throw new Error('the image has no layers');
-  return layer;
 }
 
 function pick<Value>(values: readonly Value[]): Value {

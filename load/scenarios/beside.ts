@@ -4,7 +4,7 @@ import type { BesideOptions, BesideResult } from '../beside-main.ts';
 import { DemoUpstream } from '../demo-upstream.ts';
 import { ProxyProcess } from '../proxy-process.ts';
 import { runClient } from '../run-client.ts';
-import { type SampleImage, writeSampleImage } from '../sample-image.ts';
+import { largeLayer, type SampleImage, writeSampleImage } from '../sample-image.ts';
 import type { ReportRow, Scenario } from '../scenario.ts';
 import { ScratchFolder } from '../scratch-folder.ts';
 
@@ -65,12 +65,9 @@ export const beside: Scenario = {
 };
 
 /** The large layer of an image in a proxy, and its blob. */
-function layerOf(
-  proxy: ProxyProcess,
-  { repository, layers: [layer] }: SampleImage,
-): { url: string; path: string } {
-  if (layer === undefined) throw new Error('the image has no layer');
-  return { url: proxy.layerUrl(repository, layer.digest), path: layer.path };
+function layerOf(proxy: ProxyProcess, image: SampleImage): { url: string; path: string } {
+  const { digest, path } = largeLayer(image);
+  return { url: proxy.layerUrl(image.repository, digest), path };
 }
 
 async function describe(result: BesideResult, proxy: ProxyProcess): Promise<ReportRow> {

@@ -8,7 +8,7 @@ import { hasCommand, timeCommand } from '../timed-command.ts';
 import { DemoUpstream } from '../demo-upstream.ts';
 import { percentile } from '../percentile.ts';
 import { ProxyProcess } from '../proxy-process.ts';
-import { type SampleImage, writeImageOf } from '../sample-image.ts';
+import { largeLayer, type SampleImage, writeImageOf } from '../sample-image.ts';
 import { makeLargeTar, type SampleTar } from '../sample-tars.ts';
 import type { ReportRow, Scenario } from '../scenario.ts';
 import { ScratchFolder } from '../scratch-folder.ts';
@@ -102,8 +102,7 @@ interface ProxyPull {
 /** The layer comes from a registry on the same machine, and is indexed on the way. */
 async function indexThroughProxy(upstreamUrl: string, image: SampleImage, root: string): Promise<ProxyPull> {
   await using proxy = await ProxyProcess.start({ upstreamUrl, root });
-  const [layer] = image.layers;
-  const url = proxy.layerUrl(image.repository, layer?.digest ?? '');
+  const url = proxy.layerUrl(image.repository, largeLayer(image).digest);
   // Asking for the delay makes its count begin anew.
   await proxy.describe();
   const before = await proxy.cpuSeconds();

@@ -5,7 +5,7 @@ import { seededRandom } from '../../test/helpers/seeded-random.ts';
 import { DemoUpstream } from '../demo-upstream.ts';
 import { percentile } from '../percentile.ts';
 import { ProxyProcess } from '../proxy-process.ts';
-import { type SampleImage, writeSampleImage } from '../sample-image.ts';
+import { largeLayer, type SampleImage, writeSampleImage } from '../sample-image.ts';
 import type { ReportRow, Scenario } from '../scenario.ts';
 import { ScratchFolder } from '../scratch-folder.ts';
 
@@ -114,10 +114,9 @@ async function measure(given: Measurement): Promise<ReportRow> {
 
 const INFLATED = 'spandrel_inflate_bytes_total{engine="wasm"}';
 
-function layerOf(proxy: ProxyProcess, { repository, layers: [layer] }: SampleImage): ReadLayer {
-  if (layer === undefined) throw new Error('the image has no layers');
-  const url = proxy.layerUrl(repository, layer.digest);
-  return { url, tar: gunzipSync(readFileSync(layer.path)) };
+function layerOf(proxy: ProxyProcess, image: SampleImage): ReadLayer {
+  const { digest, path } = largeLayer(image);
+  return { url: proxy.layerUrl(image.repository, digest), tar: gunzipSync(readFileSync(path)) };
 }
 
 /** Milliseconds that each read takes, whose bytes must be right. */

@@ -113,15 +113,11 @@ export class BlobFills implements AsyncDisposable {
 
   /** End fills that nobody reads from: that of `digest`, or all. @returns whether any has ended by now */
   async endIdle(digest?: Digest): Promise<boolean> {
-    for (const running of this.#idle(digest)) running.stop();
-    const ending = [...this.#running.values()].filter(({ isStopping }) => isStopping);
-    await Promise.allSettled(ending.map(({ done }) => done));
+    const fills = [...this.#running].filter(([key]) => digest === undefined || key === digest);
+    for (const [, running] of fills) if (running.isIdle) running.stop();
+    const ending = fills.filter(([, { isStopping }]) => isStopping);
+    await Promise.allSettled(ending.map(([, { done }]) => done));
     return ending.length > 0;
-  }
-
-  *#idle(digest?: Digest): Generator<RunningFill, void, void> {
-    for (const [key, running] of this.#running)
-      if (running.isIdle && (digest === undefined || key === digest)) yield running;
   }
 
   async #startAndNote(request: FillRequest): Promise<RunningFill> {
@@ -147,7 +143,7 @@ export class BlobFills implements AsyncDisposable {
     let left: LeftOver | undefined;
     let leaveQueue = (): void => undefined;
     try {
-      if (this.#queue.isFull) this.#idle().next().value?.stop();
+      if (this.#queue.isFull) [...this.#running.values()].find(({ isIdle }) => isIdle)?.stop();
       leaveQueue = await this.#queue.enter(this.#stopping.signal, source.origin);
       room.assertUsable();
       left = await this.#resume(request);
