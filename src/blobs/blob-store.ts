@@ -2,6 +2,7 @@ import { mkdir, utimes } from 'node:fs/promises';
 
 import { type Digest, digestAlgorithm } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { nodeErrorCode } from '../core/node-error-code.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Tracer } from '../telemetry/tracer.ts';
@@ -14,7 +15,7 @@ import { OpenFiles } from './open-files.ts';
 import { PassThrough } from './pass-through.ts';
 import { ReadMemory } from './read-memory.ts';
 import { ResilientReader } from './resilient-reader.ts';
-import { fileErrorCode, storeFault } from './store-fault.ts';
+import { storeFault } from './store-fault.ts';
 import { StoreLayout } from './store-layout.ts';
 import { StoreLock } from './store-lock.ts';
 import { StoreRoom } from './store-room.ts';
@@ -211,7 +212,7 @@ export class BlobStore implements AsyncDisposable {
       return OpenBlob.complete({ digest, sizeBytes, path, file, onClose: unpin });
     } catch (error) {
       unpin();
-      if (NOT_ITS_FAULT.has(fileErrorCode(error))) throw storeFault(error, 'open a blob');
+      if (NOT_ITS_FAULT.has(nodeErrorCode(error))) throw storeFault(error, 'open a blob');
       this.#options.logger.warn(
         { blob: digest, err: error },
         'a blob of the store cannot be opened, it will be fetched again',

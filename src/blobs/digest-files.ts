@@ -3,6 +3,7 @@ import { access, mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 import { type Digest, digestAlgorithm, digestHex } from '../core/digest.ts';
+import { nodeErrorCode } from '../core/node-error-code.ts';
 
 /**
  * Small files in folders of their own, one for each digest; written whole or not at all. A folder belongs to one object at a time,
@@ -32,7 +33,7 @@ export class DigestFiles {
     try {
       return await readFile(this.path(digest));
     } catch (error) {
-      if (isMissing(error)) return undefined;
+      if (nodeErrorCode(error) === 'ENOENT') return undefined;
       throw error;
     }
   }
@@ -79,8 +80,4 @@ export class DigestFiles {
   async remove(digest: Digest): Promise<void> {
     await rm(this.path(digest), { force: true });
   }
-}
-
-function isMissing(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'ENOENT';
 }

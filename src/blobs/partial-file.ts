@@ -3,8 +3,9 @@ import { type FileHandle, open, readFile, rm } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 
 import type { Digest } from '../core/digest.ts';
+import { nodeErrorCode } from '../core/node-error-code.ts';
 import { fillFromFile, READ_BYTES, readFileRange } from './read-file-range.ts';
-import { fileErrorCode, storeFault } from './store-fault.ts';
+import { storeFault } from './store-fault.ts';
 import { mapPathOf } from './store-layout.ts';
 import { formatMapHead, formatPiece, parseMap, type StoredPiece } from './stored-piece.ts';
 
@@ -73,7 +74,7 @@ export class PartialFile {
       return { file: new PartialFile(path, data, map), ...known };
     } catch (error) {
       await Promise.all(opened.map((file) => file.close()));
-      if (fileErrorCode(error) === 'ENOENT') return undefined;
+      if (nodeErrorCode(error) === 'ENOENT') return undefined;
       throw storeFault(error, 'open a file');
     }
   }

@@ -1,4 +1,5 @@
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { nodeErrorCode } from '../core/node-error-code.ts';
 
 /** Errors of the file system that mean a full disk, a used-up quota, or a file beyond what either allows. */
 const FULL: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
@@ -6,7 +7,7 @@ const FULL: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 /** A failed file operation as STORE_FULL or STORE_FAILED; `doing` completes "the store could not …". */
 export function storeFault(error: unknown, doing: string): SpandrelError {
   if (isSpandrelError(error)) return error;
-  const code = fileErrorCode(error);
+  const code = nodeErrorCode(error);
   if (FULL.has(code))
     return new SpandrelError('STORE_FULL', `the disk is full: the store could not ${doing}`, {
       cause: error,
@@ -14,9 +15,4 @@ export function storeFault(error: unknown, doing: string): SpandrelError {
   return new SpandrelError('STORE_FAILED', `the store could not ${doing}${code === '' ? '' : ` (${code})`}`, {
     cause: error,
   });
-}
-
-/** `ENOENT` and its like; empty if `error` is none of the file system. */
-export function fileErrorCode(error: unknown): string {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
 }

@@ -5,8 +5,8 @@ import { dirname, join } from 'node:path';
 
 import { type Digest, digestAlgorithm, digestHex, isDigest } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
+import { nodeErrorCode } from '../core/node-error-code.ts';
 import type { StoredBlob } from './store-budget.ts';
-import { fileErrorCode } from './store-fault.ts';
 
 /** A blob as it was found on disk. */
 export interface FoundBlob extends StoredBlob {
@@ -125,7 +125,7 @@ export class StoreLayout {
 
   async #readVersion(): Promise<number | undefined> {
     const text = await readFile(join(this.#root, 'format'), 'utf8').catch((error: unknown) => {
-      if (fileErrorCode(error) === 'ENOENT') return undefined;
+      if (nodeErrorCode(error) === 'ENOENT') return undefined;
       throw error;
     });
     if (text === undefined) return undefined;
@@ -180,7 +180,7 @@ function foldersIn(folder: string): string[] {
 /** Temporary files that version 1 had beside the others. */
 async function removeTemporaries(folder: string): Promise<void> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch((error: unknown) => {
-    if (fileErrorCode(error) === 'ENOENT') return [] as Dirent[];
+    if (nodeErrorCode(error) === 'ENOENT') return [] as Dirent[];
     throw error;
   });
   for (const entry of entries)

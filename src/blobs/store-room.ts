@@ -2,11 +2,12 @@ import { rm } from 'node:fs/promises';
 
 import type { Digest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { nodeErrorCode } from '../core/node-error-code.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { OpenFiles } from './open-files.ts';
 import { removePartial } from './partial-file.ts';
 import { StoreBudget, type StoredBlob } from './store-budget.ts';
-import { fileErrorCode, storeFault } from './store-fault.ts';
+import { storeFault } from './store-fault.ts';
 import type { StoreLayout } from './store-layout.ts';
 
 export interface StoreRoomOptions {
@@ -106,7 +107,7 @@ export class StoreRoom {
 
   /** The disk has failed. If it is full, as much as was wanted is given up for those who come next: `bytes`, at most. */
   async relieve(error: SpandrelError, bytes: number): Promise<void> {
-    const code = fileErrorCode(error.cause);
+    const code = nodeErrorCode(error.cause);
     if (code === '') return;
     this.#pausedUntilMs = this.#now() + PAUSE_MS;
     if (error.code !== 'STORE_FULL') return;

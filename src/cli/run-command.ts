@@ -1,4 +1,5 @@
 import { isSpandrelError } from '../core/errors.ts';
+import { nodeErrorCode } from '../core/node-error-code.ts';
 import { UsageError } from './usage-error.ts';
 
 interface Command {
@@ -96,5 +97,5 @@ function isSystemError(error: unknown): error is Error {
 }
 
 function isParseArgsError(error: unknown): error is Error {
-  return error instanceof TypeError && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS_');
+  return error instanceof TypeError && nodeErrorCode(error).startsWith('ERR_PARSE_ARGS_');
 }

@@ -6,6 +6,7 @@ import { createApp } from '../app.ts';
 import { parseConfig } from '../config/parse-config.ts';
 import type { Config } from '../config/schema.ts';
 import { SpandrelError } from '../core/errors.ts';
+import { nodeErrorCode } from '../core/node-error-code.ts';
 import { createLogger, type Logger } from '../telemetry/logger.ts';
 import { openTracer } from '../telemetry/open-tracer.ts';
 import { ConfigReload } from './config-reload.ts';
@@ -61,8 +62,7 @@ async function readConfigFile(file: string | undefined): Promise<string> {
   try {
     return await readFile(file ?? DEFAULT_FILE, 'utf8');
   } catch (error) {
-    const isMissing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
-    if (isMissing && file === undefined) return '';
+    if (nodeErrorCode(error) === 'ENOENT' && file === undefined) return '';
     throw new SpandrelError(
       'CONFIG_INVALID',
       `cannot read ${file ?? DEFAULT_FILE}: ${(error as Error).message}`,

@@ -1,6 +1,7 @@
 import { constants, gunzipSync, inflateRawSync } from 'node:zlib';
 
 import type { SpanStream } from './span-stream.ts';
+import { nodeErrorCode } from '../core/node-error-code.ts';
 
 /** CRC-32 and length behind a gzip member's deflate data (RFC 1952, 2.3.1). */
 export const GZIP_TRAILER_BYTES = 8;
@@ -61,6 +62,7 @@ function ownedBytes(bytes: Buffer<ArrayBuffer>): Uint8Array<ArrayBuffer> {
 }
 
 function isDecodingError(error: unknown): boolean {
-  if (!(error instanceof Error) || !('code' in error)) return false;
-  return ['Z_DATA_ERROR', 'Z_BUF_ERROR', 'Z_NEED_DICT', 'ERR_BUFFER_TOO_LARGE'].includes(String(error.code));
+  return ['Z_DATA_ERROR', 'Z_BUF_ERROR', 'Z_NEED_DICT', 'ERR_BUFFER_TOO_LARGE'].includes(
+    nodeErrorCode(error),
+  );
 }

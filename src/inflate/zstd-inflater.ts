@@ -2,6 +2,7 @@ import { constants, createZstdDecompress, type ZstdDecompress } from 'node:zlib'
 
 import type { ByteRange } from '../core/byte-range.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { nodeErrorCode } from '../core/node-error-code.ts';
 import { MAX_ZSTD_WINDOW_LOG, ZstdFrameScanner } from './zstd-frames.ts';
 
 /** A frame with output, from whose start decoding can begin. */
@@ -121,7 +122,7 @@ class ZstdDecoder {
 }
 
 function decodingError(error: Error): SpandrelError {
-  if ('code' in error && error.code === 'ZSTD_error_memory_allocation') {
+  if (nodeErrorCode(error) === 'ZSTD_error_memory_allocation') {
     return new SpandrelError('OVERLOADED', 'no memory for the window of a zstd frame', { cause: error });
   }
   return new SpandrelError('LAYER_CORRUPT', `the zstd stream is damaged: ${error.message}`, { cause: error });

@@ -6,6 +6,7 @@ import { dirname, join, resolve } from 'node:path';
 import { rangeLength } from '../core/byte-range.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { isIndexType, isManifestType } from '../core/media-types.ts';
+import { nodeErrorCode } from '../core/node-error-code.ts';
 import { type FilePart, readFilePart } from '../ztoc/file-part.ts';
 import { encodeTarHeader, TAR_END, tarPadding } from '../ztoc/tar-writer.ts';
 import { type Document, wrapManifest } from './convert-image.ts';
@@ -183,7 +184,7 @@ async function checkReplaceable(path: string): Promise<'nothing' | 'layout' | 'e
   try {
     names = await readdir(path);
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return 'nothing';
+    if (nodeErrorCode(error) === 'ENOENT') return 'nothing';
     throw new SpandrelError('STORE_FAILED', `${path} is there and is no directory`, { cause: error });
   }
   if (names.includes('oci-layout')) return 'layout';

@@ -2,7 +2,7 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 import type { DigestFiles } from '../blobs/digest-files.ts';
-import { fileErrorCode } from '../blobs/store-fault.ts';
+import { nodeErrorCode } from '../core/node-error-code.ts';
 import type { ByteCache } from '../cache/byte-cache.ts';
 import type { Digest } from '../core/digest.ts';
 import { isSpandrelError } from '../core/errors.ts';
@@ -78,7 +78,7 @@ export class LayerIndexFiles {
       if (summary.layerDigest === digest && fits && (await this.#hasZtoc(summary))) return index;
       logger.info({ layer: digest }, 'stored index does not fit, building it again');
     } catch (error) {
-      if (fileErrorCode(error) === 'ENOENT') return undefined;
+      if (nodeErrorCode(error) === 'ENOENT') return undefined;
       if (!isSpandrelError(error, 'INDEX_MALFORMED')) throw error;
       logger.warn({ layer: digest, cause: error.message }, 'stored index cannot be read, building it again');
     }

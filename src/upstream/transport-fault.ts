@@ -1,4 +1,5 @@
 import { type ErrorCode, isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { nodeErrorCode } from '../core/node-error-code.ts';
 
 /** What a broken exchange with an upstream means. */
 export interface TransportFault {
@@ -32,7 +33,7 @@ const FAULTS: Readonly<Record<string, Row>> = {
 /** Tell what `error`, thrown by the HTTP client, means. Addresses and queries do not get into the message. */
 export function explainFault(upstream: string, error: unknown): TransportFault {
   if (isSpandrelError(error)) return { error, retryable: false };
-  const errorCode = codeOf(error);
+  const errorCode = nodeErrorCode(error);
   const [code, retryable, words] =
     FAULTS[errorCode] ??
     (errorCode.startsWith('HPE_')
@@ -41,8 +42,4 @@ export function explainFault(upstream: string, error: unknown): TransportFault {
         (['UPSTREAM_UNREACHABLE', false, 'no connection'] as const));
   const message = `upstream ${upstream}: ${words}${errorCode === '' ? '' : ` (${errorCode})`}`;
   return { error: new SpandrelError(code, message, { cause: error }), retryable };
-}
-
-function codeOf(error: unknown): string {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
 }

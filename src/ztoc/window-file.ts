@@ -1,8 +1,8 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { constants, crc32, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 
-import { fileErrorCode } from '../blobs/store-fault.ts';
 import { SpandrelError } from '../core/errors.ts';
+import { nodeErrorCode } from '../core/node-error-code.ts';
 import { WINDOW_BYTES } from '../inflate/engine.ts';
 import type { WindowRecord } from './read-span-table.ts';
 
@@ -74,7 +74,7 @@ function openFirst([name, ...others]: readonly string[]): number {
   try {
     return openSync(name, 'r');
   } catch (error) {
-    if (fileErrorCode(error) !== 'ENOENT') throw error;
+    if (nodeErrorCode(error) !== 'ENOENT') throw error;
     return openFirst(others);
   }
 }

@@ -2,6 +2,7 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 
 import { parse, type TomlTable, type TomlValue } from 'smol-toml';
+import { nodeErrorCode } from '../../core/node-error-code.ts';
 
 export type { TomlTable };
 
@@ -104,5 +105,5 @@ export function mergeTables(base: TomlTable, over: TomlTable): TomlTable {
 }
 
 function isMissing(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR');
+  return ['ENOENT', 'ENOTDIR'].includes(nodeErrorCode(error));
 }

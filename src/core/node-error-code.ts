@@ -1,0 +1,4 @@
+/** What Node and libraries in its manner call an error: `ENOENT`, `ECONNRESET`, `Z_DATA_ERROR`; empty if `error` has no such code. */
+export function nodeErrorCode(error: unknown): string {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
+}
