@@ -1,7 +1,4 @@
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { promisify } from 'node:util';
 
 import { DemoUpstream } from '../demo-upstream.ts';
@@ -10,6 +7,7 @@ import { percentile } from '../percentile.ts';
 import { ProxyProcess } from '../proxy-process.ts';
 import { pullImage } from '../pull-image.ts';
 import type { ReportRow, Scenario } from '../scenario.ts';
+import { ScratchFolder } from '../scratch-folder.ts';
 
 const LATENCY_MS = 20;
 const BYTES_PER_SECOND = 25e6;
@@ -25,6 +23,7 @@ export const lazy: Scenario = {
   question:
     'N stock snapshotters start one image at once: how soon is the first file there, and what does the upstream send?',
   async run({ clients: counts = [1, 50, 200], log }) {
+    await using folder = await ScratchFolder.create();
     await using upstream = await DemoUpstream.start({
       latencyMs: LATENCY_MS,
       bytesPerSecond: BYTES_PER_SECOND,
@@ -38,28 +37,23 @@ export const lazy: Scenario = {
       'upstream ÷ image': 1,
     });
     for (const clients of counts) {
-      const root = await mkdtemp(join(tmpdir(), 'spandrel-load-'));
-      try {
-        await using proxy = await ProxyProcess.start({
-          upstreamUrl: upstream.url,
-          root,
-          environment: { SPANDREL_FILL_BACKGROUND: 'false' },
+      await using proxy = await ProxyProcess.start({
+        upstreamUrl: upstream.url,
+        root: folder.next(),
+        environment: { SPANDREL_FILL_BACKGROUND: 'false' },
+      });
+      for (const state of ['cold', 'indexed', 'warm'] as const) {
+        log(`${clients} node(s), ${state}`);
+        if (state === 'indexed') await proxy.forgetBlobs();
+        await upstream.forget();
+        const starts = await startAtOnce(`${proxy.url}/v2/demo/app`, clients);
+        const { bytesSent } = await upstream.totals();
+        rows.push({
+          clients,
+          state,
+          ...describe(starts, bytesSent, imageBytes),
+          ...(await proxy.describe()),
         });
-        for (const state of ['cold', 'indexed', 'warm'] as const) {
-          log(`${clients} node(s), ${state}`);
-          if (state === 'indexed') await proxy.forgetBlobs();
-          await upstream.forget();
-          const starts = await startAtOnce(`${proxy.url}/v2/demo/app`, clients);
-          const { bytesSent } = await upstream.totals();
-          rows.push({
-            clients,
-            state,
-            ...describe(starts, bytesSent, imageBytes),
-            ...(await proxy.describe()),
-          });
-        }
-      } finally {
-        await rm(root, { recursive: true, force: true });
       }
     }
     return { rows };
