@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { createWriteStream, existsSync } from 'node:fs';
-import { lstat, readdir } from 'node:fs/promises';
+import { glob, lstat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -46,7 +46,7 @@ export async function makeSampleTars(folder: string): Promise<SampleTar[]> {
 export async function makeLargeTar(folder: string, bytes: number): Promise<SampleTar> {
   const paths: string[] = [];
   let listedBytes = 0;
-  for (const entry of await readdir('/usr', { recursive: true, withFileTypes: true })) {
+  for await (const entry of glob('**', { cwd: '/usr', withFileTypes: true })) {
     const path = join(entry.parentPath, entry.name);
     const sizeBytes = entry.isFile() ? (await lstat(path)).size : 0;
     if (sizeBytes > bytes / 5) continue;

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { type Dirent, readdirSync, statSync } from 'node:fs';
-import { mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { readdirSync, statSync } from 'node:fs';
+import { glob, mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 import { type Digest, digestAlgorithm, digestHex, isDigest } from '../core/digest.ts';
@@ -179,10 +179,6 @@ function foldersIn(folder: string): string[] {
 
 /** Temporary files that version 1 had beside the others. */
 async function removeTemporaries(folder: string): Promise<void> {
-  const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch((error: unknown) => {
-    if (nodeErrorCode(error) === 'ENOENT') return [] as Dirent[];
-    throw error;
-  });
-  for (const entry of entries)
-    if (entry.isFile() && entry.name.endsWith('.tmp')) await rm(join(entry.parentPath, entry.name));
+  for await (const entry of glob('**/*.tmp', { cwd: folder, withFileTypes: true }))
+    if (entry.isFile()) await rm(join(entry.parentPath, entry.name));
 }

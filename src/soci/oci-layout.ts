@@ -13,6 +13,8 @@ export type OciLayout = ReadonlyMap<string, FilePart>;
 
 /** No document is larger (distribution-spec asks registries for 4 MiB). */
 const MAX_DOCUMENT_BYTES = 16 * 2 ** 20;
+/** `blobs`, or that of an algorithm in it. */
+const BLOB_FOLDER = /^blobs(\/[^/]+)?$/;
 
 /**
  * A layout in a directory or in a tar archive, which is read once and not unpacked. Keeps nothing open.
@@ -61,15 +63,16 @@ async function readWhole(part: FilePart): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-async function listDirectory(root: string): Promise<OciLayout> {
+async function listDirectory(root: string, prefix = ''): Promise<OciLayout> {
   const files = new Map<string, FilePart>();
-  const entries = await readdir(root, { recursive: true, withFileTypes: true });
-  for (const entry of entries) {
-    const path = join(entry.parentPath, entry.name);
+  for (const entry of await readdir(join(root, prefix), { withFileTypes: true })) {
+    const name = `${prefix}${entry.name}`;
+    const path = join(root, name);
     const found = await stat(path);
-    if (!found.isFile()) continue;
-    const name = path.slice(join(root, '/').length);
-    files.set(name, { path, range: { start: 0, end: found.size } });
+    if (found.isFile()) files.set(name, { path, range: { start: 0, end: found.size } });
+    // Layouts share blobs by links; other links may lead round and round.
+    else if (found.isDirectory() && (entry.isDirectory() || BLOB_FOLDER.test(name)))
+      for (const [inner, part] of await listDirectory(root, `${name}/`)) files.set(inner, part);
   }
   return files;
 }

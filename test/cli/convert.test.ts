@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { cp, mkdir, mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -49,6 +49,21 @@ describe('spandrel convert', () => {
     expect(stdout).toMatch(
       /image index sha256:9d3209801c63b26934e2ddc2732e71d9eb599cf1330a0ca5aa4cfbbe38908150\n$/,
     );
+  });
+
+  it('reads a layout that shares its blobs by a link, and follows no link round and round', async () => {
+    const shared = join(scratch, 'shared');
+    await cp(layoutOf('five-layers'), shared, { recursive: true });
+    const linked = join(scratch, 'linked');
+    await mkdir(linked);
+    await cp(join(shared, 'index.json'), join(linked, 'index.json'));
+    await symlink(join(shared, 'blobs'), join(linked, 'blobs'));
+    await symlink('.', join(linked, 'again'));
+    const [plain, byLink] = [join(scratch, 'of-plain'), join(scratch, 'of-linked')];
+    expect((await run(shared, plain, '--format', 'oci-dir', ...FLAGS)).status).toBe(0);
+    const { status, stderr } = await run(linked, byLink, '--format', 'oci-dir', ...FLAGS);
+    expect([status, stderr]).toEqual([0, '']);
+    expect(await listing(byLink)).toEqual(await listing(plain));
   });
 
   it('writes an archive by default, which holds what a directory holds, and reads one', async () => {
