@@ -3,7 +3,7 @@ import type { ParallelOptions } from '../parallel-clients-main.ts';
 import { COLD_PEERS } from '../peers/cold-peers.ts';
 import { percentile } from '../percentile.ts';
 import { runClient } from '../run-client.ts';
-import { type SampleBlob, writeSampleImage } from '../sample-image.ts';
+import { largeLayer, type SampleBlob, writeSampleImage } from '../sample-image.ts';
 import type { ReportRow, Scenario } from '../scenario.ts';
 import { ScratchFolder } from '../scratch-folder.ts';
 
@@ -29,8 +29,7 @@ export const parallel: Scenario = {
     await using folder = await ScratchFolder.create();
     log('making an image');
     const image = await writeSampleImage(folder.path, { repository: 'app', layerMib: LAYER_MIB });
-    const [blob] = image.layers;
-    if (blob === undefined) throw new Error('the image has no layers');
+    const blob = largeLayer(image);
     await using upstream = await DemoUpstream.startWith([image], REGISTRY);
     const rows: ReportRow[] = [];
     for (const clients of counts) {

@@ -9,7 +9,7 @@ import { percentile } from '../percentile.ts';
 import { ProxyProcess } from '../proxy-process.ts';
 import { ReceivingConnection } from '../receiving-connection.ts';
 import { runClient, runProgram } from '../run-client.ts';
-import { type SampleBlob, writeSampleImage } from '../sample-image.ts';
+import { largeLayer, type SampleBlob, writeSampleImage } from '../sample-image.ts';
 import type { ReportRow, Scenario } from '../scenario.ts';
 import { ScratchFolder } from '../scratch-folder.ts';
 import type { WholeBlobsResult } from '../whole-blobs-main.ts';
@@ -47,8 +47,7 @@ export const warm: Scenario = {
     await using folder = await ScratchFolder.create();
     log('making an image');
     const image = await writeSampleImage(folder.path, { repository: REPOSITORY, layerMib: LAYER_MIB });
-    const [blob] = image.layers;
-    if (blob === undefined) throw new Error('the image has no layers');
+    const blob = largeLayer(image);
     await using upstream = await DemoUpstream.startWith([image], {});
     await using stack = new AsyncDisposableStack();
     const { url: upstreamUrl } = upstream;

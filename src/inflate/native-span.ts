@@ -1,7 +1,7 @@
 import { constants, gunzipSync, inflateRawSync } from 'node:zlib';
 
-import type { SpanStream } from './span-stream.ts';
 import { nodeErrorCode } from '../core/node-error-code.ts';
+import type { SpanStream } from './span-stream.ts';
 
 /** CRC-32 and length behind a gzip member's deflate data (RFC 1952, 2.3.1). */
 export const GZIP_TRAILER_BYTES = 8;

@@ -2,10 +2,10 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 import type { DigestFiles } from '../blobs/digest-files.ts';
-import { nodeErrorCode } from '../core/node-error-code.ts';
 import type { ByteCache } from '../cache/byte-cache.ts';
 import type { Digest } from '../core/digest.ts';
 import { isSpandrelError } from '../core/errors.ts';
+import { nodeErrorCode } from '../core/node-error-code.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import { INDEX_FORMAT_VERSION } from '../ztoc/index-footer.ts';
 import { LayerIndex } from '../ztoc/layer-index.ts';

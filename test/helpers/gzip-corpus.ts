@@ -1,6 +1,8 @@
 import { execFileSync } from 'node:child_process';
 import { constants, crc32, createGzip, deflateRawSync, gzipSync, type ZlibOptions } from 'node:zlib';
 
+import { nodeErrorCode } from '../../src/core/node-error-code.ts';
+
 /** A gzip stream and what is in it. */
 export interface GzipSample {
   readonly name: string;
@@ -198,7 +200,7 @@ function commandSamples(plain: Uint8Array): GzipSample[] {
       const compressed = execFileSync(command, [...flags, '-c'], { input: plain });
       return [{ name: [command, ...flags].join(' '), compressed, plain }];
     } catch (error) {
-      if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return [];
+      if (nodeErrorCode(error) === 'ENOENT') return [];
       throw error;
     }
   });

@@ -3,6 +3,7 @@ import { constants, zstdCompressSync } from 'node:zlib';
 
 import { describe, expect, it } from 'vitest';
 
+import { nodeErrorCode } from '../../src/core/node-error-code.ts';
 import { inflateZstd, readZstdFrame, type ZstdDataFrame } from '../../src/inflate/zstd-inflater.ts';
 import { chunksOf, randomFrom, seededBytes, seededText } from '../helpers/gzip-corpus.ts';
 import { skippableFrame } from '../helpers/zstd-corpus.ts';
@@ -93,7 +94,7 @@ describe('inflateZstd', () => {
         compressed = execFileSync('zstd', [flag, '-c'], { input: content, maxBuffer: 1e8 });
       } catch (error) {
         // Without the command Node's own encoder stands in.
-        if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
+        if (nodeErrorCode(error) !== 'ENOENT') throw error;
         compressed = zstdCompressSync(content);
       }
       expect((await collect(inflateZstd(new CountedChunks(compressed, 65_536)))).equals(content)).toBe(true);

@@ -2,6 +2,7 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 
 import { parse, type TomlTable, type TomlValue } from 'smol-toml';
+
 import { nodeErrorCode } from '../../core/node-error-code.ts';
 
 export type { TomlTable };
