@@ -17,7 +17,6 @@ import { type OciLayout, openOciLayout } from '../soci/oci-layout.ts';
 import type { FilePart } from '../ztoc/file-part.ts';
 import type { LayerFileIndex } from '../ztoc/index-layer-file.ts';
 import type { LayerFileTask } from '../ztoc/layer-file-worker.ts';
-import type { ZtocCompression } from '../ztoc/ztoc.ts';
 import { ProgressBar } from './progress-bar.ts';
 import { parseSizeFlag } from './size-flag.ts';
 import { UsageError } from './usage-error.ts';
@@ -98,11 +97,7 @@ async function indexLayers(
   const { limits } = parseConfig({ yaml: '', environment: {} });
   let layers = 0;
 
-  const indexLayer = async (
-    part: FilePart,
-    digest: Digest,
-    compression: ZtocCompression,
-  ): Promise<LayerFileIndex> => {
+  const indexLayer = async (part: FilePart, digest: Digest): Promise<LayerFileIndex> => {
     const { port1, port2 } = new MessageChannel();
     bar.addTotal(rangeLength(part.range));
     let doneBefore = 0;
@@ -113,7 +108,7 @@ async function indexLayers(
     // Not by digest: a layer that is listed under two media types is indexed twice, at the same time.
     const scratchPath = join(output.scratch, `layer-${++layers}`);
     const { spanBytes } = options;
-    const task: LayerFileTask = { ...part, digest, compression, spanBytes, limits, scratchPath, port: port2 };
+    const task: LayerFileTask = { ...part, digest, spanBytes, limits, scratchPath, port: port2 };
     try {
       return await pool.run<LayerFileIndex>('indexLayer', task, { transfer: [port2] });
     } finally {

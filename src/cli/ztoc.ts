@@ -1,4 +1,4 @@
-import { mkdtemp, open, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -6,9 +6,7 @@ import { parseArgs } from 'node:util';
 import { parseConfig } from '../config/parse-config.ts';
 import { digestOf } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
-import type { LayerCompression } from '../core/media-types.ts';
 import { sociCompression } from '../soci/layer-selection.ts';
-import { detectCompressionOf } from '../spans/detect-compression.ts';
 import { decodeZtoc } from '../ztoc/decode-ztoc.ts';
 import { indexLayerFile, type LayerFileIndex } from '../ztoc/index-layer-file.ts';
 import { printRawText } from '../ztoc/raw-text.ts';
@@ -47,9 +45,9 @@ async function create(args: string[]): Promise<number> {
     },
   });
   const path = onlyFile(positionals, 'a layer file');
-  const compression = await chooseCompression(path, values['media-type']);
+  checkMediaType(values['media-type']);
   const spanBytes = parseSizeFlag('--span-size', values['span-size'], 1);
-  const build = await indexFile(path, compression, spanBytes);
+  const build = await indexFile(path, spanBytes);
   if (build.ztoc === undefined) {
     const { code, message } = build.reason ?? { code: 'INTERNAL', message: 'no zTOC' };
     throw new SpandrelError(code, message);
@@ -68,34 +66,24 @@ async function create(args: string[]): Promise<number> {
   return 0;
 }
 
-async function indexFile(
-  path: string,
-  compression: LayerCompression,
-  spanBytes: number,
-): Promise<LayerFileIndex> {
+async function indexFile(path: string, spanBytes: number): Promise<LayerFileIndex> {
   const { size: layerBytes } = await stat(path);
   const scratch = await mkdtemp(join(tmpdir(), 'spandrel-ztoc-'));
   try {
     using bar = new ProgressBar('indexing', layerBytes);
     const { limits } = parseConfig({ yaml: '', environment: {} });
     const range = { start: 0, end: layerBytes };
-    const input = { path, range, compression, spanBytes, limits, scratchPath: join(scratch, 'index') };
+    const input = { path, range, spanBytes, limits, scratchPath: join(scratch, 'index') };
     return await indexLayerFile(input, (doneBytes) => bar.update(doneBytes));
   } finally {
     await rm(scratch, { recursive: true, force: true });
   }
 }
 
-async function chooseCompression(path: string, mediaType: string | undefined): Promise<LayerCompression> {
-  if (mediaType === undefined) {
-    await using file = await open(path, 'r');
-    const { buffer, bytesRead } = await file.read(Buffer.alloc(4), 0, 4, 0);
-    return detectCompressionOf(buffer.subarray(0, bytesRead));
-  }
-  const compression = sociCompression(mediaType);
-  if (compression === undefined)
+/** `soci` selects layers by their media types; how they are packed, their bytes say. */
+function checkMediaType(mediaType: string | undefined): void {
+  if (mediaType !== undefined && sociCompression(mediaType) === undefined)
     throw new SpandrelError('LAYER_UNSUPPORTED', `soci does not index ${mediaType}`);
-  return compression;
 }
 
 /** Prints what a zTOC says of its layer. */

@@ -7,6 +7,25 @@ const DOCKER_LAYERS = [
   'application/vnd.docker.image.rootfs.foreign.diff.tar',
 ];
 
+const GZIP_MAGIC = Buffer.from([0x1f, 0x8b, 0x08]);
+/** A frame, RFC 8878, section 3.1.1; or a skippable frame, section 3.1.2, whose first byte is 0x50 to 0x5f. */
+const ZSTD_MAGIC = Buffer.from([0x28, 0xb5, 0x2f, 0xfd]);
+const SKIPPABLE_MAGIC = Buffer.from([0x2a, 0x4d, 0x18]);
+/** What {@link detectCompression} looks at. */
+export const MAGIC_BYTES = 4;
+
+/**
+ * How a layer is packed, by the first {@link MAGIC_BYTES} of it, or all if it has fewer. What has no other magic number is taken for
+ * a plain tar. Media types are not asked: unpackers look at the bytes too, since images are labelled wrongly (containerd
+ * `pkg/archive/compression`, DetectCompression).
+ */
+export function detectCompression(head: Uint8Array): LayerCompression {
+  const magic = Buffer.from(head.subarray(0, MAGIC_BYTES));
+  if (magic.subarray(0, GZIP_MAGIC.length).equals(GZIP_MAGIC)) return 'gzip';
+  const isSkippable = (magic[0] ?? 0) >> 4 === 5 && magic.subarray(1).equals(SKIPPABLE_MAGIC);
+  return magic.equals(ZSTD_MAGIC) || isSkippable ? 'zstd' : 'none';
+}
+
 /** How a layer is packed by its media type; `undefined` if that does not say. */
 export function layerCompression(mediaType: string): LayerCompression | undefined {
   const [base = '', ...suffixes] = mediaType.split('+');

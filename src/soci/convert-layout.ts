@@ -5,9 +5,8 @@ import { formatPlatform, matchesPlatform } from '../core/platform.ts';
 import { decodeZtoc } from '../ztoc/decode-ztoc.ts';
 import type { FilePart } from '../ztoc/file-part.ts';
 import type { LayerFileIndex } from '../ztoc/index-layer-file.ts';
-import type { ZtocCompression } from '../ztoc/ztoc.ts';
 import { convertImage, type Document, type PlatformIndex, SOCI_FORM } from './convert-image.ts';
-import { skipReason, sociCompression } from './layer-selection.ts';
+import { skipReason } from './layer-selection.ts';
 import { findLayoutImage, type PlatformImage } from './layout-image.ts';
 import { decodeOciManifest, type OciDescriptor, type OciIndex } from './oci-document.ts';
 import { locateBlob, type OciLayout, readDocument } from './oci-layout.ts';
@@ -29,7 +28,7 @@ export interface ConvertOptions {
 /** Where the conversion gets its zTOCs from and what it makes goes to. */
 export interface ConvertDeps {
   /** Index one layer; several are asked for at the same time. */
-  indexLayer(layer: FilePart, digest: Digest, compression: ZtocCompression): Promise<LayerFileIndex>;
+  indexLayer(layer: FilePart, digest: Digest): Promise<LayerFileIndex>;
   /** Keep a blob of the result that the layout has not got. */
   putBlob(digest: Digest, bytes: Uint8Array): Promise<void>;
 }
@@ -186,15 +185,13 @@ class LayoutConverter {
   async #index(layer: OciDescriptor): Promise<IndexedLayer> {
     const digest = parseDigest(layer.digest);
     const descriptor = { digest, mediaType: layer.mediaType, size: layer.size };
-    const compression = sociCompression(layer.mediaType);
     const skipped = skipReason(descriptor, this.#options.minLayerBytes);
-    if (skipped !== undefined || compression === undefined)
-      return { outcome: { digest, skipped: skipped ?? 'unsupported_format' } };
+    if (skipped !== undefined) return { outcome: { digest, skipped } };
     const part = locateBlob(this.#layout, digest);
     if (part.range.end - part.range.start !== layer.size)
       throw new SpandrelError('BLOB_CORRUPT', `the blob ${digest} has not the size that its manifest gives`);
     try {
-      return await this.#keep(descriptor, await this.#deps.indexLayer(part, digest, compression));
+      return await this.#keep(descriptor, await this.#deps.indexLayer(part, digest));
     } catch (error) {
       if (!isSpandrelError(error, 'LAYER_CORRUPT', 'LAYER_UNSUPPORTED', 'LAYER_TOO_LARGE')) throw error;
       return { outcome: { digest, skipped: error.code, message: error.message } };

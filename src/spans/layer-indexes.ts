@@ -1,9 +1,11 @@
 import type { BlobHandle } from '../blobs/blob-handle.ts';
 import type { BlobStore } from '../blobs/blob-store.ts';
+import { readBlobRange } from '../blobs/read-blob-range.ts';
 import { BoundedMap } from '../cache/bounded-map.ts';
 import { SingleFlight } from '../cache/single-flight.ts';
 import type { Digest } from '../core/digest.ts';
 import { ERRORS, type ErrorCode, errorCodeOf, isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { detectCompression, MAGIC_BYTES } from '../core/layer-compression.ts';
 import { waitFor } from '../core/wait-for.ts';
 import { defaultEngine } from '../inflate/default-engine.ts';
 import type { WorkerPool } from '../inflate/worker-pool.ts';
@@ -16,7 +18,6 @@ import type { BuildSettings } from '../ztoc/build-messages.ts';
 import type { LayerIndexView } from '../ztoc/layer-index-view.ts';
 import type { LayerSummary } from '../ztoc/layer-summary.ts';
 import type { BuildForecast } from './build-forecast.ts';
-import { detectCompression } from './detect-compression.ts';
 import type { LayerIndexFiles } from './layer-index-files.ts';
 import type { Layer, PushedZtoc } from './layer.ts';
 
@@ -146,7 +147,8 @@ export class LayerIndexes implements AsyncDisposable {
     const { digest, source, sizeBytes } = layer;
     const handle = await this.#deps.blobs.openBlob(digest, source, { sizeBytes, complete: true });
     try {
-      const compression = await detectCompression(handle, layer.mediaType);
+      const head = { start: 0, end: Math.min(MAGIC_BYTES, handle.sizeBytes) };
+      const compression = detectCompression(await readBlobRange(handle, head));
       const pushed = compression === 'zstd' ? undefined : await layer.findPushedZtoc?.();
       const indexPath = await this.#deps.files.prepare(digest);
       const building = this.#startBuild(layer, { handle, compression, indexPath, pushedZtoc: pushed?.bytes });

@@ -8,7 +8,7 @@ export interface Layer {
   readonly source: BlobSource;
   /** Compressed size, from the image manifest. */
   readonly sizeBytes?: number | undefined;
-  /** From the image manifest; without it the first bytes tell how the layer is packed. */
+  /** From the image manifest. Only for showing: how the layer is packed, its first bytes tell. */
   readonly mediaType?: string | undefined;
   /** Look for a zTOC that somebody else has made of it; asked only when there is an index to build. Never rejects. */
   readonly findPushedZtoc?: (() => Promise<PushedZtoc | undefined>) | undefined;

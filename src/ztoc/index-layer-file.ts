@@ -1,5 +1,6 @@
 import { type Digest, digestAlgorithm } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
+import { detectCompression, MAGIC_BYTES } from '../core/layer-compression.ts';
 import type { LayerCompression } from '../core/media-types.ts';
 import { defaultEngine } from '../inflate/default-engine.ts';
 import { type FilePart, readFilePart } from './file-part.ts';
@@ -11,7 +12,6 @@ import { hashHere, type OutputHash } from './output-hash.ts';
 export interface LayerFileInput extends FilePart {
   /** If it is known what the layer must be. */
   readonly digest?: Digest;
-  readonly compression: LayerCompression;
   readonly spanBytes: number;
   readonly limits: LayerLimits;
   /** For the windows of the checkpoints, removed at the end; about as large as the zTOC. */
@@ -35,7 +35,8 @@ export async function indexLayerFile(
   outputHash: OutputHash = hashHere(),
 ): Promise<LayerFileIndex> {
   using writer = new IndexWriter(input.scratchPath);
-  const { compression, spanBytes, limits, digest } = input;
+  const { spanBytes, limits, digest } = input;
+  const compression = await detectPartCompression(input);
   const options = { compression, spanBytes, limits, engine: defaultEngine, writer, outputHash };
   const hashed = digest === undefined ? options : { ...options, hashLayer: digestAlgorithm(digest) };
   const build = await buildLayer(readWithProgress(input, onProgress), hashed);
@@ -49,6 +50,13 @@ export async function indexLayerFile(
     ...(ztoc === undefined ? {} : { ztoc }),
     ...(reason === undefined ? {} : { reason }),
   };
+}
+
+async function detectPartCompression({ path, range }: FilePart): Promise<LayerCompression> {
+  const head = { start: range.start, end: Math.min(range.start + MAGIC_BYTES, range.end) };
+  const bytes: number[] = [];
+  for await (const chunk of readFilePart({ path, range: head })) bytes.push(...chunk);
+  return detectCompression(Uint8Array.from(bytes));
 }
 
 async function* readWithProgress(

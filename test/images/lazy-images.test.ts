@@ -44,13 +44,12 @@ async function convertedDigest(upstream: LayoutUpstream, platforms: 'all' | []):
     },
     {
       putBlob: () => Promise.resolve(),
-      indexLayer: ({ path, range }, digest, compression) =>
+      indexLayer: ({ path, range }, digest) =>
         indexLayerFile(
           {
             path,
             range,
             digest,
-            compression,
             spanBytes: SPAN_BYTES,
             limits: NO_LIMITS,
             scratchPath: join(root, digest.slice(7)),
