@@ -1,11 +1,10 @@
-import { randomUUID } from 'node:crypto';
-import type { IncomingHttpHeaders } from 'node:http';
-
 import type { ByteRange } from '../core/byte-range.ts';
 import { rangeLength } from '../core/byte-range.ts';
 import { SpandrelError } from '../core/errors.ts';
 import type { Answer, AnswerSource, ByteStream } from './answer.ts';
 import { answerError } from './error-answer.ts';
+import type { Exchange } from './exchange.ts';
+import { answerMultipart } from './multipart-answer.ts';
 import { formatContentRange, resolveRange } from './range-header.ts';
 
 /** Content of a known size that can be read from anywhere. */
@@ -16,15 +15,18 @@ export interface Content {
   readonly etag?: string | undefined;
   readonly headers?: Answer['headers'];
   readonly source?: AnswerSource;
+  /** Gaps between ranges that are read too rather than that the next range is a read of its own; small when not given. */
+  readonly maxGapBytes?: number | undefined;
   read(range: ByteRange): ByteStream;
   dispose?(): Promise<void>;
 }
 
 /**
  * The answer to a GET or HEAD of `content`: If-None-Match, If-Range, one range, several ranges, or all of it (RFC 9110, sections
- * 13 and 14).
+ * 13 and 14). Ranges mean nothing to HEAD (14.2), which tells the size of all of it.
  */
-export function answerContent(content: Content, request: IncomingHttpHeaders): Answer {
+export function answerContent(content: Content, exchange: Pick<Exchange, 'method' | 'headers'>): Answer {
+  const request = exchange.headers;
   const etag = content.etag === undefined ? undefined : `"${content.etag}"`;
   const shared = {
     source: content.source,
@@ -35,7 +37,7 @@ export function answerContent(content: Content, request: IncomingHttpHeaders): A
     return { ...shared, status: 304, headers };
 
   const ifRange = request['if-range'];
-  const rangeApplies = ifRange === undefined || (typeof ifRange === 'string' && ifRange === etag);
+  const rangeApplies = exchange.method === 'GET' && (ifRange === undefined || ifRange === etag);
   const asked = rangeApplies ? resolveRange(request.range, content.sizeBytes) : ({ kind: 'whole' } as const);
   switch (asked.kind) {
     case 'whole':
@@ -58,7 +60,7 @@ export function answerContent(content: Content, request: IncomingHttpHeaders): A
         ...shared,
         ...(asked.ranges.length === 1
           ? oneRange(content, headers, asked.ranges[0])
-          : manyRanges(content, headers, asked.ranges)),
+          : answerMultipart(content, headers, asked.ranges)),
       };
   }
 }
@@ -73,40 +75,6 @@ function oneRange(content: Content, headers: Answer['headers'], range: ByteRange
       'content-range': formatContentRange(range, content.sizeBytes),
     },
     body: () => content.read(range),
-  };
-}
-
-function manyRanges(content: Content, headers: Answer['headers'], ranges: readonly ByteRange[]): Answer {
-  const boundary = randomUUID();
-  const parts = ranges.map((range, place) => {
-    const lineEnd = place === 0 ? '' : '\r\n';
-    const contentRange = formatContentRange(range, content.sizeBytes);
-    return {
-      range,
-      head: Buffer.from(
-        `${lineEnd}--${boundary}\r\ncontent-type: ${content.contentType}\r\ncontent-range: ${contentRange}\r\n\r\n`,
-      ),
-    };
-  });
-  const tail = Buffer.from(`\r\n--${boundary}--\r\n`);
-  const lengthBytes = parts.reduce(
-    (sum, { head, range }) => sum + head.byteLength + rangeLength(range),
-    tail.byteLength,
-  );
-  return {
-    status: 206,
-    headers: {
-      ...headers,
-      'content-type': `multipart/byteranges; boundary=${boundary}`,
-      'content-length': lengthBytes,
-    },
-    body: async function* () {
-      for (const { head, range } of parts) {
-        yield head;
-        yield* content.read(range);
-      }
-      yield tail;
-    },
   };
 }
 

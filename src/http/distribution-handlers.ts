@@ -29,6 +29,8 @@ export interface DistributionDeps {
 /** As ECR and the distribution project: a larger `n` is cut. */
 const MAX_TAGS = 1000;
 const MAX_REFERRERS_PAGE = 1000;
+/** Comes from an upstream as soon as the answer to a further request does. */
+const UPSTREAM_GAP_BYTES = 1024 * 1024;
 
 /** OCI distribution spec, "Pulling manifests". */
 export async function handleManifest(
@@ -53,7 +55,7 @@ export async function handleManifest(
         yield manifest.bytes.subarray(range.start, range.end);
       },
     },
-    exchange.headers,
+    exchange,
   );
 }
 
@@ -124,7 +126,7 @@ export async function handleBlob(
           if (isMirrored(exchange)) deps.configGate.note(exchange.client, digest, 'got');
         },
       },
-      exchange.headers,
+      exchange,
     );
   }
   if (exchange.method === 'HEAD') {
@@ -138,7 +140,7 @@ export async function handleBlob(
         source: cached ? 'disk' : 'upstream',
         read: noBytes,
       },
-      exchange.headers,
+      exchange,
     );
   }
   const { range, 'user-agent': userAgent = '', 'accept-encoding': codings = '' } = exchange.headers;
@@ -152,16 +154,17 @@ export async function handleBlob(
       etag: digest,
       headers,
       source: handle.source,
+      maxGapBytes: handle.source === 'disk' ? undefined : UPSTREAM_GAP_BYTES,
       read: (range) => handle.lend(range, exchange.signal),
       dispose: async () => handle[Symbol.asyncDispose](),
     },
-    exchange.headers,
+    exchange,
   );
 }
 
 /** The encoded form has other byte positions, so a request for a range gets the plain one. */
-function acceptsGzip({ headers }: Exchange): boolean {
-  if (headers.range !== undefined) return false;
+function acceptsGzip({ method, headers }: Exchange): boolean {
+  if (method === 'GET' && headers.range !== undefined) return false;
   const codings = (headers['accept-encoding'] ?? '').split(',');
   return codings.some((coding) => /^\s*(gzip|x-gzip|\*)\s*(;\s*q=(?!0(\.0*)?\s*$).*)?$/i.test(coding));
 }

@@ -1,7 +1,13 @@
 import type { ByteRange } from '../core/byte-range.ts';
 
-/** Beyond this many ranges the header is ignored: RFC 9110, section 14.2, lets a server do so against abuse. */
-const MAX_RANGES = 64;
+/**
+ * More ranges that are out of order are answered in the order of the content. Each step back may cost the decompression of what has been
+ * read before: RFC 9110, section 14.2, warns of that. Ascending ranges cost no more than the whole, so only the header's size bounds them.
+ */
+const MAX_DESCENDING = 16;
+
+/** One less than the largest number that is exact, for the end behind it. */
+const MAX_POSITION = Number.MAX_SAFE_INTEGER - 1;
 
 /** What a Range header asks of content of a known size. */
 export type RangeRequest =
@@ -10,9 +16,9 @@ export type RangeRequest =
   | { readonly kind: 'unsatisfiable' };
 
 /**
- * Resolve a Range header (RFC 9110, section 14.1) against a size. Ends are clamped; overlapping and touching ranges are joined;
- * ranges that lie outside are left out. Another unit, or a text that is no range set, means the whole. `a-b` with `b < a` is
- * invalid by the RFC and could be ignored; as registries do, it is answered as unsatisfiable.
+ * Resolve a Range header (RFC 9110, section 14.1) against a size. Ends are clamped, whatever number they are; overlapping ranges
+ * are joined; ranges that lie outside are left out. The ranges of the result never overlap. Another unit, or a text that is no range set,
+ * means the whole. `a-b` with `b < a` is invalid by the RFC and could be ignored; as registries do, it is answered as unsatisfiable.
  */
 export function resolveRange(header: string | undefined, sizeBytes: number): RangeRequest {
   const specs = parseSpecs(header);
@@ -23,7 +29,7 @@ export function resolveRange(header: string | undefined, sizeBytes: number): Ran
     const end = first === undefined || last === undefined ? sizeBytes : Math.min(last + 1, sizeBytes);
     if (start < end) ranges.push({ start, end });
   }
-  const [head, ...tail] = joinRanges(ranges);
+  const [head, ...tail] = joinOverlapping(ranges);
   return head === undefined ? { kind: 'unsatisfiable' } : { kind: 'ranges', ranges: [head, ...tail] };
 }
 
@@ -46,29 +52,37 @@ type RangeSpec = readonly [first: number | undefined, last: number | undefined];
 function parseSpecs(header: string | undefined): RangeSpec[] | undefined {
   const match = /^bytes\s*=(.*)$/i.exec(header ?? '');
   if (match === null) return undefined;
-  const texts = (match[1] ?? '').split(',').map((text) => text.trim());
   const specs: RangeSpec[] = [];
-  for (const text of texts) {
+  for (const part of (match[1] ?? '').split(',')) {
+    const text = part.trim();
     if (text === '') continue;
-    const spec = /^(\d{0,15})-(\d{0,15})$/.exec(text);
+    const spec = /^(\d*)-(\d*)$/.exec(text);
     if (spec === null || text === '-') return undefined;
-    specs.push([spec[1] === '' ? undefined : Number(spec[1]), spec[2] === '' ? undefined : Number(spec[2])]);
+    specs.push([parsePosition(spec[1]), parsePosition(spec[2])]);
   }
-  return specs.length === 0 || specs.length > MAX_RANGES ? undefined : specs;
+  return specs.length === 0 ? undefined : specs;
 }
 
-/** Sorted only if joining changes anything: the RFC wants the client's order kept where it can be. */
-function joinRanges(ranges: readonly ByteRange[]): ByteRange[] {
+/** No content is as long as the largest of them, so a greater number means the same. */
+function parsePosition(digits: string | undefined): number | undefined {
+  return digits === undefined || digits === '' ? undefined : Math.min(Number(digits), MAX_POSITION);
+}
+
+/** In the client's order where that can be: clients count the parts, so those that only touch stay apart. */
+function joinOverlapping(ranges: readonly ByteRange[]): readonly ByteRange[] {
   const joined: ByteRange[] = [];
   for (const range of ranges.toSorted((a, b) => a.start - b.start)) {
     const previous = joined.at(-1);
-    if (previous !== undefined && range.start <= previous.end) {
+    if (previous !== undefined && range.start < previous.end)
       joined[joined.length - 1] = { start: previous.start, end: Math.max(previous.end, range.end) };
-    } else {
-      joined.push(range);
-    }
+    else joined.push(range);
   }
-  return joined.length === ranges.length ? [...ranges] : joined;
+  const isAsAsked = joined.length === ranges.length && countDescending(ranges) <= MAX_DESCENDING;
+  return isAsAsked ? ranges : joined;
+}
+
+function countDescending(ranges: readonly ByteRange[]): number {
+  return ranges.filter(({ start }, place) => start < (ranges[place - 1]?.start ?? 0)).length;
 }
 
 /** `Content-Range` of one range (RFC 9110, section 14.4); HTTP's last position is inclusive. */

@@ -53,6 +53,8 @@ export async function sendAnswer(
     const sent = { bytes: 0 };
     try {
       await pump(response, first, stream, options, sent);
+      checkLength(answer, sent.bytes);
+      response.end();
       return { ...head, source: sourceOf(answer), bytes: sent.bytes };
     } catch (failure) {
       breakOff(response);
@@ -131,7 +133,13 @@ async function pump(
   } finally {
     await stream.return();
   }
-  response.end();
+}
+
+/** A body that comes short must not end cleanly: the next answer of the connection would pass for the rest of it. */
+function checkLength({ headers }: Answer, sentBytes: number): void {
+  const promisedBytes = headers['content-length'];
+  if (promisedBytes !== undefined && Number(promisedBytes) !== sentBytes)
+    throw new Error(`${sentBytes} bytes came of ${promisedBytes}`);
 }
 
 /** Resolves when the chunk has been handed to the system: only then its buffer may be filled again. */

@@ -164,7 +164,7 @@ function answerSlice(deps: SpanDeps, exchange: Exchange, slice: Slice): Answer {
         onSource: (from) => (source ??= from),
       }),
   };
-  return answerContent(content, exchange.headers);
+  return answerContent(content, exchange);
 }
 
 function describeFile(entry: TocEntry): unknown {

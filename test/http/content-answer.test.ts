@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import type { IncomingHttpHeaders } from 'node:http';
 
 import { describe, expect, it } from 'vitest';
 
@@ -20,6 +21,10 @@ function content(reads: ByteRange[] = []): Content {
   };
 }
 
+function get(headers: IncomingHttpHeaders = {}): Parameters<typeof answerContent>[1] {
+  return { method: 'GET', headers };
+}
+
 async function readBody(answer: Answer): Promise<Buffer> {
   if (typeof answer.body !== 'function') return Buffer.from(answer.body ?? []);
   const chunks: Uint8Array[] = [];
@@ -29,7 +34,7 @@ async function readBody(answer: Answer): Promise<Buffer> {
 
 describe('answerContent', () => {
   it('sends all of it, with a strong ETag and the offer of ranges', async () => {
-    const answer = answerContent(content(), {});
+    const answer = answerContent(content(), get());
     expect(answer).toMatchObject({
       status: 200,
       headers: { etag: '"tag"', 'accept-ranges': 'bytes', 'content-length': 5000 },
@@ -39,7 +44,7 @@ describe('answerContent', () => {
 
   it('sends one range and reads nothing else', async () => {
     const reads: ByteRange[] = [];
-    const answer = answerContent(content(reads), { range: 'bytes=500-1499' });
+    const answer = answerContent(content(reads), get({ range: 'bytes=500-1499' }));
     expect(answer).toMatchObject({
       status: 206,
       headers: { 'content-range': 'bytes 500-1499/5000', 'content-length': 1000 },
@@ -49,7 +54,7 @@ describe('answerContent', () => {
   });
 
   it('sends several ranges as multipart/byteranges of the length it promised', async () => {
-    const answer = answerContent(content(), { range: 'bytes=0-9,100-109' });
+    const answer = answerContent(content(), get({ range: 'bytes=0-9,100-109' }));
     const boundary = /boundary=(.*)$/.exec(String(answer.headers['content-type']))?.[1] ?? '';
     const body = await readBody(answer);
     expect(body.byteLength).toBe(answer.headers['content-length']);
@@ -63,7 +68,7 @@ describe('answerContent', () => {
   });
 
   it('refuses a range that lies outside, and says the size', () => {
-    const answer = answerContent(content(), { range: 'bytes=5000-' });
+    const answer = answerContent(content(), get({ range: 'bytes=5000-' }));
     expect(answer).toMatchObject({ status: 416, headers: { 'content-range': 'bytes */5000' } });
   });
 
@@ -73,15 +78,21 @@ describe('answerContent', () => {
     ['W/"tag"', 200],
     ['Sat, 21 Nov 2026 06:00:00 GMT', 200],
   ])('If-Range %s gives %i', (ifRange, status) => {
-    expect(answerContent(content(), { range: 'bytes=0-9', 'if-range': ifRange }).status).toBe(status);
+    expect(answerContent(content(), get({ range: 'bytes=0-9', 'if-range': ifRange })).status).toBe(status);
   });
 
   it.each([['"tag"'], ['W/"tag"'], ['"x", "tag"'], ['*']])(
     'If-None-Match %s gives 304 without a body',
     (header) => {
-      const answer = answerContent(content(), { 'if-none-match': header });
+      const answer = answerContent(content(), get({ 'if-none-match': header }));
       expect(answer.status).toBe(304);
       expect(answer.body).toBeUndefined();
     },
   );
+
+  it('ignores Range and If-Range of a HEAD', () => {
+    const headers = { range: 'bytes=0-9', 'if-range': '"tag"' };
+    const answer = answerContent(content(), { method: 'HEAD', headers });
+    expect(answer).toMatchObject({ status: 200, headers: { 'content-length': 5000 } });
+  });
 });
