@@ -10,6 +10,7 @@ import type { Platform } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { isSpandrelError } from '../core/errors.ts';
 import { containerPlatform, parsePlatform } from '../core/platform.ts';
+import { escapeControls } from '../core/terminal-text.ts';
 import { WorkerPool } from '../inflate/worker-pool.ts';
 import { convertLayout, type ConvertOptions, type ConvertOutcome } from '../soci/convert-layout.ts';
 import { LayoutOutput } from '../soci/layout-output.ts';
@@ -17,6 +18,7 @@ import { type OciLayout, openOciLayout } from '../soci/oci-layout.ts';
 import type { FilePart } from '../ztoc/file-part.ts';
 import type { LayerFileIndex } from '../ztoc/index-layer-file.ts';
 import type { LayerFileTask } from '../ztoc/layer-file-worker.ts';
+import { printJson } from './print-json.ts';
 import { ProgressBar } from './progress-bar.ts';
 import { parseSizeFlag } from './size-flag.ts';
 import { UsageError } from './usage-error.ts';
@@ -125,7 +127,7 @@ async function indexLayers(
 function print({ top, platforms }: ConvertOutcome, isJson: boolean): void {
   const image = { digest: top.digest, size: top.bytes.byteLength, mediaType: top.mediaType };
   if (isJson) {
-    process.stdout.write(`${JSON.stringify({ ...image, platforms })}\n`);
+    printJson({ ...image, platforms });
     return;
   }
   const lines = platforms.flatMap(({ platform, sociIndex, layers, missingFiles }) => [
@@ -137,7 +139,7 @@ function print({ top, platforms }: ConvertOutcome, isJson: boolean): void {
     ),
     ...missingFiles.map((path) => `  no layer has ${path}, which was to be prefetched`),
   ]);
-  process.stdout.write(`${[...lines, `image index ${top.digest}`].join('\n')}\n`);
+  process.stdout.write(`${[...lines, `image index ${top.digest}`].map(escapeControls).join('\n')}\n`);
 }
 
 function parseFlag(text: string, host: Platform): Platform {

@@ -2,6 +2,7 @@ import { arch } from 'node:os';
 import { parseArgs } from 'node:util';
 
 import { containerPlatform, formatPlatform } from '../core/platform.ts';
+import { escapeControls } from '../core/terminal-text.ts';
 import { checkContainerd } from './doctor/check-containerd.ts';
 import { checkDocker } from './doctor/check-docker.ts';
 import { checkImage } from './doctor/check-image.ts';
@@ -13,6 +14,7 @@ import { checkUpstreams } from './doctor/check-upstreams.ts';
 import { readContainerdConfig } from './doctor/containerd-config.ts';
 import type { Finding } from './doctor/finding.ts';
 import { NodeFiles } from './doctor/node-files.ts';
+import { printJson } from './print-json.ts';
 import { locateImage, USUAL_PROXY } from './proxy-client.ts';
 import { readConfig } from './serve.ts';
 import { UsageError } from './usage-error.ts';
@@ -49,11 +51,8 @@ export async function doctor(args: string[]): Promise<number> {
       : [];
   const findings = [...reached, ...upstreams, ...(node?.findings ?? []), ...pulled];
   const problems = findings.filter(({ status }) => status === 'problem').length;
-  process.stdout.write(
-    values.json
-      ? `${JSON.stringify({ ok: problems === 0, problems, findings })}\n`
-      : print(findings, problems),
-  );
+  if (values.json) printJson({ ok: problems === 0, problems, findings });
+  else process.stdout.write(print(findings, problems));
   return problems === 0 ? 0 : 1;
 }
 
@@ -73,8 +72,8 @@ async function checkNode(files: NodeFiles, proxy: URL): Promise<{ findings: Find
 
 function print(findings: readonly Finding[], problems: number): string {
   const lines = findings.flatMap(({ area, status, message, next }) => [
-    `${area.padEnd(12)}${(status === 'problem' ? 'PROBLEM' : status).padEnd(9)}${message}\n`,
-    ...(next === undefined ? [] : [`${' '.repeat(21)}-> ${next}\n`]),
+    `${area.padEnd(12)}${(status === 'problem' ? 'PROBLEM' : status).padEnd(9)}${escapeControls(message)}\n`,
+    ...(next === undefined ? [] : [`${' '.repeat(21)}-> ${escapeControls(next)}\n`]),
   ]);
   const verdict = problems === 0 ? 'no problem found' : problems === 1 ? '1 problem' : `${problems} problems`;
   return `${lines.join('')}${verdict}\n`;

@@ -3,12 +3,21 @@ import { posix } from 'node:path';
 import { parseArgs } from 'node:util';
 
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { percentEncode } from '../ztoc/percent-encoding.ts';
+import {
+  type Described,
+  describeRawText,
+  parseDescribed,
+  printForTerminal,
+  type RawText,
+} from '../ztoc/raw-text.ts';
+import { readPathArgument } from './path-argument.ts';
+import { printJson } from './print-json.ts';
 import { askProxy, locateImage, USUAL_PROXY } from './proxy-client.ts';
 import { UsageError } from './usage-error.ts';
 
 /** An entry of a folder, as the file API shows it. */
-interface Entry {
-  readonly name: string;
+interface Entry extends Described<'name'>, Partial<Described<'linkname'>> {
   readonly type: string;
   readonly size: number;
   readonly mode: number;
@@ -16,8 +25,7 @@ interface Entry {
   readonly layer: string | null;
 }
 
-interface Listing {
-  readonly path: string;
+interface Listing extends Described<'path'> {
   readonly entries: readonly Entry[];
 }
 
@@ -26,7 +34,7 @@ interface Question {
   readonly base: string;
   readonly query: string;
   /** Absolute, without `.` and `..`. */
-  readonly path: string;
+  readonly path: RawText;
   readonly json: boolean;
   readonly range: string | undefined;
 }
@@ -41,26 +49,23 @@ const TYPE_LETTERS: Readonly<Record<string, string>> = {
 
 /** `spandrel ls`: a folder of an image's merged file system, read through a running proxy. */
 export async function ls(args: string[]): Promise<number> {
-  const question = parseQuestion(args);
+  const question = await parseQuestion(args);
   const listing = await readListing(question);
   if (listing === undefined) return stat(args);
-  process.stdout.write(
-    question.json
-      ? `${JSON.stringify(listing)}\n`
-      : listing.entries.map((entry) => `${printEntry(entry)}\n`).join(''),
-  );
+  if (question.json) printJson(listing);
+  else process.stdout.write(listing.entries.map((entry) => `${printEntry(entry)}\n`).join(''));
   return 0;
 }
 
 /** `spandrel cat`: a file's bytes. Only the spans that they lie in are fetched. */
 export async function cat(args: string[]): Promise<number> {
-  const { range, ...question } = parseQuestion(args);
+  const { range, ...question } = await parseQuestion(args);
   const response = await askProxy(urlOf(question), {
     headers: range === undefined ? {} : { range: `bytes=${range}` },
   });
   if (isListing(response)) {
     await response.body?.cancel();
-    throw new SpandrelError('FILE_NOT_REGULAR', `${question.path} is a folder`);
+    throw new SpandrelError('FILE_NOT_REGULAR', `${printForTerminal(question.path)} is a folder`);
   }
   try {
     for await (const chunk of response.body ?? []) {
@@ -74,21 +79,23 @@ export async function cat(args: string[]): Promise<number> {
 
 /** `spandrel stat`: type, mode, size and layer of one path. */
 export async function stat(args: string[]): Promise<number> {
-  const question = parseQuestion(args);
+  const question = await parseQuestion(args);
   const { path, json } = question;
-  const parent = await readListing({ ...question, path: posix.dirname(path) });
+  const parent = await readListing({ ...question, path: posix.dirname(path) as RawText });
   const entry =
     path === '/'
       ? { name: '/', type: 'dir', size: 0, mode: 0o755, layer: null }
-      : parent?.entries.find(({ name }) => name === posix.basename(path));
-  if (entry === undefined) throw new SpandrelError('FILE_UNKNOWN', `the image has no ${path}`);
-  process.stdout.write(
-    json ? `${JSON.stringify({ path, ...entry })}\n` : `${printEntry(entry)}  ${entry.layer ?? '-'}\n`,
-  );
+      : parent?.entries.find(
+          ({ name, nameBytes }) => parseDescribed(name, nameBytes) === posix.basename(path),
+        );
+  if (entry === undefined)
+    throw new SpandrelError('FILE_UNKNOWN', `the image has no ${printForTerminal(path)}`);
+  if (json) printJson({ ...describeRawText('path', path), ...entry });
+  else process.stdout.write(`${printEntry(entry)}  ${entry.layer ?? '-'}\n`);
   return 0;
 }
 
-function parseQuestion(args: string[]): Question {
+async function parseQuestion(args: string[]): Promise<Question> {
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,
@@ -96,6 +103,7 @@ function parseQuestion(args: string[]): Question {
       proxy: { type: 'string', default: USUAL_PROXY },
       platform: { type: 'string', short: 'p' },
       range: { type: 'string' },
+      encoded: { type: 'boolean', default: false },
       json: { type: 'boolean', default: false },
     },
   });
@@ -107,14 +115,14 @@ function parseQuestion(args: string[]): Question {
   return {
     base: `${repositoryUrl}/_soci/images/${reference}/files`,
     query: platform === undefined ? '' : `?platform=${encodeURIComponent(platform)}`,
-    path: posix.resolve('/', path),
+    path: posix.resolve('/', await readPathArgument(path, values.encoded)) as RawText,
     json: values.json,
     range: values.range,
   };
 }
 
 function urlOf({ base, path, query }: Pick<Question, 'base' | 'path' | 'query'>): string {
-  return `${base}${path.split('/').map(encodeURIComponent).join('/')}${query}`;
+  return `${base}${percentEncode(path)}${query}`;
 }
 
 /** `undefined` if the path is no folder. */
@@ -136,7 +144,10 @@ function isListing(response: Response): boolean {
   return response.headers.get('content-type') === 'application/json';
 }
 
-function printEntry({ type, mode, size, name }: Entry): string {
+function printEntry({ type, mode, size, name, nameBytes, linkname, linknameBytes }: Entry): string {
+  const shown = printForTerminal(parseDescribed(name, nameBytes));
+  const target =
+    linkname === undefined ? '' : ` -> ${printForTerminal(parseDescribed(linkname, linknameBytes))}`;
   const permissions = (mode & 0o7777).toString(8).padStart(4, '0');
-  return `${TYPE_LETTERS[type] ?? '-'} ${permissions} ${String(size).padStart(12)}  ${name}`;
+  return `${TYPE_LETTERS[type] ?? '-'} ${permissions} ${String(size).padStart(12)}  ${shown}${target}`;
 }

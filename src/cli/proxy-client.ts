@@ -1,6 +1,7 @@
 import { type ErrorCode, ERRORS, SpandrelError } from '../core/errors.ts';
 import { parseImageReference } from '../core/image-reference.ts';
 import { formatReference } from '../core/image-name.ts';
+import { escapeControls } from '../core/terminal-text.ts';
 
 /** Where `spandrel serve` listens unless it is told otherwise. */
 export const USUAL_PROXY = 'http://127.0.0.1:5000';
@@ -44,7 +45,10 @@ export async function askProxy(url: string, init: RequestInit = {}): Promise<Res
   if (response.ok) return response;
   const text = await response.text();
   const { code, message } = parseError(text) ?? { code: '', message: `status ${response.status}` };
-  throw new SpandrelError(Object.hasOwn(ERRORS, code) ? (code as ErrorCode) : 'INTERNAL', message);
+  throw new SpandrelError(
+    Object.hasOwn(ERRORS, code) ? (code as ErrorCode) : 'INTERNAL',
+    escapeControls(message),
+  );
 }
 
 /** The first error of an OCI error body. */

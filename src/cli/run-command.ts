@@ -1,5 +1,6 @@
 import { isSpandrelError } from '../core/errors.ts';
 import { nodeErrorCode } from '../core/node-error-code.ts';
+import { escapeLines } from '../core/terminal-text.ts';
 import { UsageError } from './usage-error.ts';
 
 interface Command {
@@ -76,16 +77,16 @@ export async function runCommand(args: readonly string[]): Promise<number> {
   } catch (error) {
     if (error instanceof UsageError || isParseArgsError(error)) {
       process.stderr.write(
-        `spandrel: ${error.message}\n${command === undefined ? usage() : `Usage: spandrel ${command.usage}\n`}`,
+        `spandrel: ${escapeLines(error.message)}\n${command === undefined ? usage() : `Usage: spandrel ${command.usage}\n`}`,
       );
       return 2;
     }
     if (isSpandrelError(error)) {
-      process.stderr.write(`spandrel: ${error.code}: ${error.message}\n`);
+      process.stderr.write(`spandrel: ${error.code}: ${escapeLines(error.message)}\n`);
       return 1;
     }
     if (isSystemError(error)) {
-      process.stderr.write(`spandrel: ${error.message}\n`);
+      process.stderr.write(`spandrel: ${escapeLines(error.message)}\n`);
       return 1;
     }
     throw error;

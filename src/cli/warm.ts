@@ -5,8 +5,10 @@ import { parseArgs } from 'node:util';
 import { parseConfig } from '../config/parse-config.ts';
 import type { Config } from '../config/schema.ts';
 import { SpandrelError } from '../core/errors.ts';
+import { escapeControls, escapeLines } from '../core/terminal-text.ts';
 import { readAdminToken } from '../http/access/admin-token.ts';
 import type { WarmJobView } from '../images/warm-jobs.ts';
+import { printJson } from './print-json.ts';
 import { ProgressBar } from './progress-bar.ts';
 import { askProxy } from './proxy-client.ts';
 import { UsageError } from './usage-error.ts';
@@ -51,12 +53,13 @@ export async function warm(args: string[]): Promise<number> {
     bar.update(job.layers.reduce((sum, layer) => sum + layer.fetched, 0));
   }
   if (job.error !== undefined) throw new SpandrelError(job.error.code, job.error.message);
-  const summary = job.layers.map(({ digest, size, state }) => `  layer ${digest} (${size} bytes) ${state}\n`);
-  process.stdout.write(
-    values.json
-      ? `${JSON.stringify(job)}\n`
-      : `${image}: ${job.platforms.join(', ') || 'nothing to index'}\n${summary.join('')}`,
-  );
+  if (values.json) {
+    printJson(job);
+    return 0;
+  }
+  const summary = job.layers.map(({ digest, size, state }) => `  layer ${digest} (${size} bytes) ${state}`);
+  const indexed = escapeControls(job.platforms.join(', ')) || 'nothing to index';
+  process.stdout.write(`${escapeLines([`${image}: ${indexed}`, ...summary].join('\n'))}\n`);
   return 0;
 }
 

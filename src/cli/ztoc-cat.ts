@@ -8,9 +8,10 @@ import { finishDigest } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { defaultEngine } from '../inflate/default-engine.ts';
 import { decodeZtoc } from '../ztoc/decode-ztoc.ts';
-import { cleanPath, parseRawText, printRawText, type RawText } from '../ztoc/raw-text.ts';
+import { cleanPath, printForTerminal, type RawText } from '../ztoc/raw-text.ts';
 import type { TocEntry, Ztoc } from '../ztoc/ztoc.ts';
 import { type ZtocSpan, ztocSpans } from '../ztoc/ztoc-spans.ts';
+import { readPathArgument } from './path-argument.ts';
 import { UsageError } from './usage-error.ts';
 
 /** Links that are followed before they are taken for a circle. */
@@ -21,13 +22,13 @@ export async function cat(args: string[]): Promise<number> {
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,
-    options: { output: { type: 'string', short: 'o' } },
+    options: { output: { type: 'string', short: 'o' }, encoded: { type: 'boolean', default: false } },
   });
   const [ztocPath, layerPath, path, ...more] = positionals;
   if (ztocPath === undefined || layerPath === undefined || path === undefined || more.length > 0)
     throw new UsageError('expected a zTOC, the layer file it was made of, and the path of a file in it');
   const ztoc = decodeZtoc(await readFile(ztocPath));
-  const entry = findFile(ztoc.entries, parseRawText(path));
+  const entry = findFile(ztoc.entries, await readPathArgument(path, values.encoded));
   const start = entry.uncompressedOffset;
   await using layer = await open(layerPath, 'r');
   const bytes = readRange(layer, ztoc, { start, end: start + entry.uncompressedSize });
@@ -46,13 +47,13 @@ function findFile(entries: readonly TocEntry[], path: RawText): TocEntry {
   for (let links = 0; links < MAX_LINKS; links++) {
     const entry = entries.findLast(({ name }) => cleanPath(name) === wanted);
     if (entry === undefined)
-      throw new SpandrelError('FILE_UNKNOWN', `the layer has no ${printRawText(wanted)}; see: ztoc list`);
+      throw new SpandrelError('FILE_UNKNOWN', `the layer has no ${printForTerminal(wanted)}; see: ztoc list`);
     if (entry.type === 'reg') return entry;
     if (entry.type !== 'hardlink')
-      throw new SpandrelError('FILE_NOT_REGULAR', `${printRawText(wanted)} is of the type ${entry.type}`);
+      throw new SpandrelError('FILE_NOT_REGULAR', `${printForTerminal(wanted)} is of the type ${entry.type}`);
     wanted = cleanPath(entry.linkname);
   }
-  throw new SpandrelError('FILE_NOT_REGULAR', `${printRawText(wanted)} links in a circle`);
+  throw new SpandrelError('FILE_NOT_REGULAR', `${printForTerminal(wanted)} links in a circle`);
 }
 
 async function* readRange(layer: FileHandle, ztoc: Ztoc, range: ByteRange): AsyncGenerator<Uint8Array> {

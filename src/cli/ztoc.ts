@@ -6,10 +6,12 @@ import { parseArgs } from 'node:util';
 import { parseConfig } from '../config/parse-config.ts';
 import { digestOf } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
+import { escapeControls } from '../core/terminal-text.ts';
 import { sociCompression } from '../soci/layer-selection.ts';
 import { decodeZtoc } from '../ztoc/decode-ztoc.ts';
 import { indexLayerFile, type LayerFileIndex } from '../ztoc/index-layer-file.ts';
-import { printRawText } from '../ztoc/raw-text.ts';
+import { describeRawText, printForTerminal } from '../ztoc/raw-text.ts';
+import { printJson } from './print-json.ts';
 import { ProgressBar } from './progress-bar.ts';
 import { parseSizeFlag } from './size-flag.ts';
 import { UsageError } from './usage-error.ts';
@@ -55,7 +57,7 @@ async function create(args: string[]): Promise<number> {
   const { bytes, digest } = build.ztoc;
   if (values.output !== undefined) await writeFile(values.output, bytes);
   const reason = build.mountable ? {} : { reason: build.reason?.message };
-  print({
+  printJson({
     digest,
     size: bytes.byteLength,
     spans: build.spanCount,
@@ -91,7 +93,7 @@ async function info(args: string[]): Promise<number> {
   const { positionals } = parseArgs({ args, allowPositionals: true, options: { json: { type: 'boolean' } } });
   const bytes = await readFile(onlyFile(positionals, 'a zTOC'));
   const { entries, spanDigests, checkpoints, compression, ...rest } = decodeZtoc(bytes);
-  print({
+  printJson({
     digest: digestOf(bytes),
     size: bytes.byteLength,
     ...rest,
@@ -122,8 +124,8 @@ async function list(args: string[]): Promise<number> {
     modTime,
     linkname,
   } of entries) {
-    const printed = {
-      name: printRawText(name),
+    const described = {
+      ...describeRawText('name', name),
       type,
       mode,
       uid,
@@ -132,18 +134,19 @@ async function list(args: string[]): Promise<number> {
       offset: uncompressedOffset,
       mtime: modTime,
     };
-    if (values.json) print(linkname === '' ? printed : { ...printed, linkname: printRawText(linkname) });
+    if (values.json)
+      printJson(linkname === '' ? described : { ...described, ...describeRawText('linkname', linkname) });
     else {
-      const target = linkname === '' ? '' : ` -> ${printRawText(linkname)}`;
+      const target = linkname === '' ? '' : ` -> ${printForTerminal(linkname)}`;
       const columns = [
         type.padEnd(8),
         mode.toString(8).padStart(5),
         `${uid}:${gid}`.padStart(11),
         String(uncompressedSize).padStart(12),
         String(uncompressedOffset).padStart(12),
-        modTime,
+        escapeControls(modTime),
       ];
-      process.stdout.write(`${columns.join(' ')} ${printed.name}${target}\n`);
+      process.stdout.write(`${columns.join(' ')} ${printForTerminal(name)}${target}\n`);
     }
   }
   return 0;
@@ -153,8 +156,4 @@ function onlyFile(positionals: readonly string[], what: string): string {
   const [path, ...more] = positionals;
   if (path === undefined || more.length > 0) throw new UsageError(`expected ${what}, one`);
   return path;
-}
-
-function print(value: unknown): void {
-  process.stdout.write(`${JSON.stringify(value)}\n`);
 }

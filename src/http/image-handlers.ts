@@ -26,17 +26,17 @@ export async function handleImageFile(
   deps: ImageDeps,
   exchange: Exchange,
   reference: Reference,
-  path: string,
+  path: RawText,
 ): Promise<Answer> {
   const platform = exchange.query.get('platform');
   const found = await deps.imageFiles.find(
     exchange.target,
     reference,
     platform === null ? undefined : parsePlatform(platform),
-    path as RawText,
+    path,
     exchange.signal,
   );
-  if (found.kind === 'directory') return jsonAnswer({ path: found.path, entries: found.entries });
+  if (found.kind === 'directory') return jsonAnswer(found.listing);
   const layer = await deps.layers.readableLayer(exchange.target, found.layerDigest, exchange.signal);
   const index = await deps.indexes.open(layer, exchange.signal);
   return answerFile(deps, exchange, layer, index, found.entry);

@@ -1,4 +1,6 @@
 import { SpandrelError } from '../core/errors.ts';
+import { percentDecode } from '../ztoc/percent-encoding.ts';
+import type { RawText } from '../ztoc/raw-text.ts';
 
 /** A whole number of a query parameter; `undefined` if it is not given. @throws SpandrelError QUERY_INVALID */
 export function parseCount(query: URLSearchParams, name: string, maximum: number): number | undefined {
@@ -7,4 +9,16 @@ export function parseCount(query: URLSearchParams, name: string, maximum: number
   if (!/^\d{1,9}$/.test(text))
     throw new SpandrelError('QUERY_INVALID', `${name} must be a whole number of at least 0`);
   return Math.min(Number(text), maximum);
+}
+
+/**
+ * The bytes of a query parameter, which need not be UTF-8; the first one of that name. Read as forms are: `+` is a space.
+ * @param url  as the client wrote it
+ * @throws SpandrelError QUERY_INVALID
+ */
+export function readRawParameter(url: string, name: string): RawText | undefined {
+  const question = url.indexOf('?');
+  const pairs = question < 0 ? [] : url.slice(question + 1).split('&');
+  const pair = pairs.find((candidate) => candidate.startsWith(`${name}=`));
+  return pair === undefined ? undefined : percentDecode(pair.slice(name.length + 1).replaceAll('+', ' '));
 }

@@ -1,6 +1,8 @@
 import { type Digest, parseDigest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { parseReference, type Reference } from '../core/image-name.ts';
+import { percentDecode } from '../ztoc/percent-encoding.ts';
+import { encodeRawText, type RawText } from '../ztoc/raw-text.ts';
 
 /** A request path below `/v2/`, taken apart. `name` still has the upstream's prefix, if any, and is not yet checked. */
 export type RegistryPath =
@@ -14,13 +16,13 @@ export type RegistryPath =
   | { readonly route: 'span'; readonly name: string; readonly digest: Digest; readonly spanId: number }
   | { readonly route: 'tar'; readonly name: string; readonly digest: Digest }
   | { readonly route: 'files'; readonly name: string; readonly digest: Digest }
-  | { readonly route: 'file'; readonly name: string; readonly digest: Digest; readonly filePath: string }
+  | { readonly route: 'file'; readonly name: string; readonly digest: Digest; readonly filePath: RawText }
   | { readonly route: 'image'; readonly name: string; readonly reference: Reference }
   | {
       readonly route: 'imageFile';
       readonly name: string;
       readonly reference: Reference;
-      readonly filePath: string;
+      readonly filePath: RawText;
     };
 
 /** Name of a route; label of the request metrics. */
@@ -79,7 +81,7 @@ function parseExtension(rawName: string, rest: string, rawPath: string): Registr
   const name = decodeText(rawName);
   const [kind, rawTarget = '', what, ...tail] = rest.split('/');
   const target = decodeText(rawTarget);
-  const filePath = decodeBytes(tail.join('/'));
+  const filePath = percentDecode(tail.join('/'));
   if (kind === 'layers') {
     const digest = parseDigest(target);
     if (what === undefined) return { route: 'layer', name, digest };
@@ -105,17 +107,7 @@ function parseSpanId(text: string): number {
 }
 
 function decodeText(text: string): string {
-  return Buffer.from(decodeBytes(text), 'latin1').toString('utf8');
-}
-
-/** Percent-decoding to raw bytes, one character each: names in a tar need not be UTF-8. */
-function decodeBytes(text: string): string {
-  const bytes = Buffer.from(text, 'utf8').toString('latin1');
-  return bytes.replace(/%([0-9a-fA-F]{2})?/g, (escape, hex: string | undefined) => {
-    if (hex === undefined)
-      throw new SpandrelError('QUERY_INVALID', `the path has a broken percent-encoding: ${escape}`);
-    return String.fromCharCode(Number.parseInt(hex, 16));
-  });
+  return encodeRawText(percentDecode(text)).toString('utf8');
 }
 
 function unknownRoute(rawPath: string): SpandrelError {

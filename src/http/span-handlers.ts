@@ -8,13 +8,13 @@ import type { LayerReader } from '../spans/layer-reader.ts';
 import type { ByteSource } from '../telemetry/metrics.ts';
 import type { LayerIndexView } from '../ztoc/layer-index-view.ts';
 import { LayerIndex } from '../ztoc/layer-index.ts';
-import { parseRawText, printRawText, type RawText } from '../ztoc/raw-text.ts';
+import { describeRawText, EMPTY_RAW_TEXT, printRawText, type RawText } from '../ztoc/raw-text.ts';
 import type { TocEntry } from '../ztoc/ztoc.ts';
 import { type Answer, jsonAnswer } from './answer.ts';
 import { answerContent, type Content } from './content-answer.ts';
 import type { Exchange } from './exchange.ts';
 import { answerGrowingTar } from './growing-tar-answer.ts';
-import { parseCount } from './query.ts';
+import { parseCount, readRawParameter } from './query.ts';
 
 export interface SpanDeps {
   readonly layers: Layers;
@@ -84,11 +84,11 @@ export async function handleFiles(deps: SpanDeps, exchange: Exchange, digest: Di
     await deps.layers.readableLayer(exchange.target, digest, exchange.signal),
     exchange.signal,
   );
-  const { query } = exchange;
-  const after = query.get('after');
+  const { query, url } = exchange;
+  const after = readRawParameter(url, 'after');
   const { files, next } = index.listFiles({
-    prefix: parseRawText(query.get('prefix') ?? ''),
-    ...(after === null ? {} : { after: parseRawText(after) }),
+    prefix: readRawParameter(url, 'prefix') ?? EMPTY_RAW_TEXT,
+    ...(after === undefined ? {} : { after }),
     limit: Math.max(1, parseCount(query, 'limit', MAX_FILES) ?? DEFAULT_FILES),
   });
   return jsonAnswer({
@@ -102,11 +102,11 @@ export async function handleFile(
   deps: SpanDeps,
   exchange: Exchange,
   digest: Digest,
-  path: string,
+  path: RawText,
 ): Promise<Answer> {
   const layer = await deps.layers.readableLayer(exchange.target, digest, exchange.signal);
   const index = await deps.indexes.open(layer, exchange.signal);
-  const entry = await findRegularFile(index, path as RawText, exchange.signal);
+  const entry = await findRegularFile(index, path, exchange.signal);
   return answerFile(deps, exchange, layer, index, entry);
 }
 
@@ -133,7 +133,7 @@ async function findRegularFile(index: LayerIndexView, path: RawText, signal: Abo
     {
       detail: {
         type: entry.type,
-        ...(entry.linkname === '' ? {} : { linkname: printRawText(entry.linkname) }),
+        ...(entry.linkname === '' ? {} : describeRawText('linkname', entry.linkname)),
       },
     },
   );
@@ -169,14 +169,14 @@ function answerSlice(deps: SpanDeps, exchange: Exchange, slice: Slice): Answer {
 
 function describeFile(entry: TocEntry): unknown {
   return {
-    name: printRawText(entry.name),
+    ...describeRawText('name', entry.name),
     type: entry.type,
     size: entry.uncompressedSize,
     mode: entry.mode,
     uid: entry.uid,
     gid: entry.gid,
     mtime: entry.modTime,
-    ...(entry.linkname === '' ? {} : { linkname: printRawText(entry.linkname) }),
+    ...(entry.linkname === '' ? {} : describeRawText('linkname', entry.linkname)),
     offset: entry.uncompressedOffset,
   };
 }

@@ -5,7 +5,7 @@ import { SpandrelError } from '../core/errors.ts';
 import type { Reference } from '../core/image-name.ts';
 import type { LayerIndexes } from '../spans/layer-indexes.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
-import { printRawText, type RawText } from '../ztoc/raw-text.ts';
+import { type Described, describeRawText, type RawText } from '../ztoc/raw-text.ts';
 import type { TocEntry } from '../ztoc/ztoc.ts';
 import type { Layers } from './layers.ts';
 import { type ImageManifest, parseManifest, type StoredManifest } from './manifest.ts';
@@ -23,8 +23,8 @@ export interface ImageFilesDeps {
   readonly metrics: Metrics;
 }
 
-export interface DirectoryEntry {
-  readonly name: string;
+/** Text that is not UTF-8 has its bytes, percent-encoded, beside it. */
+export interface DirectoryEntry extends Described<'name'>, Partial<Described<'linkname'>> {
   readonly type: string;
   readonly size: number;
   readonly mode: number;
@@ -32,10 +32,14 @@ export interface DirectoryEntry {
   readonly layer: Digest | null;
 }
 
+export interface DirectoryListing extends Described<'path'> {
+  readonly entries: readonly DirectoryEntry[];
+}
+
 /** What stands at a path of an image. */
 export type FoundFile =
   | { readonly kind: 'file'; readonly layerDigest: Digest; readonly entry: TocEntry }
-  | { readonly kind: 'directory'; readonly path: string; readonly entries: readonly DirectoryEntry[] };
+  | { readonly kind: 'directory'; readonly listing: DirectoryListing };
 
 interface ImageTree {
   readonly tree: MergedTree;
@@ -77,8 +81,10 @@ export class ImageFiles {
     if (found.node.children !== undefined) {
       return {
         kind: 'directory',
-        path: printRawText(found.path as RawText),
-        entries: listDirectory(found.node.children, layerDigests),
+        listing: {
+          ...describeRawText('path', found.path as RawText),
+          entries: listDirectory(found.node.children, layerDigests),
+        },
       };
     }
     const { entry, layer } = found.node;
@@ -123,10 +129,11 @@ function listDirectory(
 ): DirectoryEntry[] {
   const names = [...children].sort(([a], [b]) => (a < b ? -1 : 1));
   return names.map(([name, { entry, layer }]) => ({
-    name: printRawText(name as RawText),
+    ...describeRawText('name', name as RawText),
     type: entry?.type ?? 'dir',
     size: entry?.uncompressedSize ?? 0,
     mode: entry?.mode ?? IMPLICIT_DIRECTORY_MODE,
     layer: layer === undefined ? null : (layerDigests[layer] ?? null),
+    ...(entry?.type === 'symlink' ? describeRawText('linkname', entry.linkname) : {}),
   }));
 }

@@ -1,5 +1,7 @@
 import { type DestinationStream, type Logger, pino } from 'pino';
 
+import { escapeJson } from '../core/terminal-text.ts';
+
 export type { Logger } from 'pino';
 
 // Headers and URL queries carry credentials and signatures: they are never written, wherever in a line they stand.
@@ -14,6 +16,8 @@ export function createLogger(level: string, destination?: DestinationStream): Lo
     serializers: { err: describeError },
     formatters: { level: (label: string) => ({ level: label }) },
     timestamp: pino.stdTimeFunctions.isoTime,
+    // A log may be read on a terminal.
+    hooks: { streamWrite: escapeJson },
   };
   return destination === undefined ? pino(options) : pino(options, destination);
 }

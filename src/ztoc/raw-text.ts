@@ -1,3 +1,8 @@
+import { isUtf8 } from 'node:buffer';
+
+import { escapeControls } from '../core/terminal-text.ts';
+import { percentDecode, percentEncode } from './percent-encoding.ts';
+
 declare const RAW: unique symbol;
 
 /**
@@ -23,10 +28,45 @@ export function parseRawText(text: string): RawText {
   return isAscii(text) ? (text as RawText) : decodeRawText(Buffer.from(text, 'utf8'));
 }
 
-/** For display: bytes that are not UTF-8 become U+FFFD. */
+/**
+ * UTF-8 as text. Bytes that are not UTF-8 become `\xHH`, and a backslash beside such bytes `\\`: to be read by people, since it may
+ * also be the name of another file. {@link describeRawText} gives what is exact.
+ */
 export function printRawText(raw: RawText): string {
-  return isAscii(raw) ? raw : encodeRawText(raw).toString('utf8');
+  if (isAscii(raw)) return raw;
+  const bytes = encodeRawText(raw);
+  if (isUtf8(bytes)) return bytes.toString('utf8');
+  return raw.replace(UTF8_CHARACTER, (part, character: string | undefined) => {
+    if (character === undefined) return `\\x${part.charCodeAt(0).toString(16)}`;
+    return part === '\\' ? '\\\\' : Buffer.from(part, 'latin1').toString('utf8');
+  });
 }
+
+/** One line for a terminal, from which bash's `$'…'` makes the same bytes again. */
+export function printForTerminal(raw: RawText): string {
+  const isExact = isAscii(raw) || isUtf8(encodeRawText(raw));
+  const text = printRawText(raw);
+  return escapeControls(isExact ? text.replaceAll('\\', '\\\\') : text);
+}
+
+/** Fields of a JSON object: the text, and beside text that is not UTF-8 its bytes, percent-encoded as in URLs. */
+export function describeRawText<Key extends string>(key: Key, raw: RawText): Described<Key> {
+  const isExact = isAscii(raw) || isUtf8(encodeRawText(raw));
+  return {
+    [key]: printRawText(raw),
+    ...(isExact ? {} : { [`${key}Bytes`]: percentEncode(raw) }),
+  } as Described<Key>;
+}
+
+/** The text that {@link describeRawText} has described. @throws SpandrelError QUERY_INVALID */
+export function parseDescribed(text: string, bytes: string | undefined): RawText {
+  return bytes === undefined ? parseRawText(text) : percentDecode(bytes);
+}
+
+/** What {@link describeRawText} gives. */
+export type Described<Key extends string> = { readonly [K in Key]: string } & {
+  readonly [K in `${Key}Bytes`]?: string;
+};
 
 /**
  * A path without `.`, empty segments and slashes at its ends; `..` takes back the segment before it and stops at the root, as
@@ -42,6 +82,11 @@ export function cleanPath(raw: RawText): RawText {
   }
   return segments.join('/') as RawText;
 }
+
+/** A character of UTF-8 (Unicode, table 3-7), or a byte of none. */
+const UTF8_CHARACTER =
+  // eslint-disable-next-line no-control-regex -- all of ASCII is meant
+  /([\x00-\x7f]|[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xed[\x80-\x9f][\x80-\xbf]|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2})|[\x80-\xff]/g;
 
 const NEEDS_CLEANING = /^\/|\/\/|\/$|(?:^|\/)\.{1,2}(?:\/|$)/;
 

@@ -3,7 +3,9 @@ import { describe, expect, it } from 'vitest';
 import {
   cleanPath,
   decodeRawText,
+  describeRawText,
   encodeRawText,
+  parseDescribed,
   parseRawText,
   printRawText,
   type RawText,
@@ -15,9 +17,16 @@ describe('raw text', () => {
     expect(encodeRawText(decodeRawText(bytes))).toEqual(Buffer.from(bytes));
   });
 
-  it('prints UTF-8, and a sign in place of what is none', () => {
-    expect(printRawText(parseRawText('Grüße/日本'))).toBe('Grüße/日本');
-    expect(printRawText('a\xffb' as RawText)).toBe('a\ufffdb');
+  it('prints UTF-8 as it is, and the bytes of what is none', () => {
+    expect(printRawText(parseRawText('Grüße/日本\\'))).toBe('Grüße/日本\\');
+    expect(printRawText('a\xff\\\xc3\xa9' as RawText)).toBe('a\\xff\\\\é');
+  });
+
+  it('has its bytes beside it in JSON where it is not UTF-8, and there alone', () => {
+    expect(describeRawText('name', parseRawText('Grüße'))).toEqual({ name: 'Grüße' });
+    const described = describeRawText('name', 'a/caf\xe9 1' as RawText);
+    expect(described).toEqual({ name: 'a/caf\\xe9 1', nameBytes: 'a/caf%E9%201' });
+    expect(parseDescribed(described.name, described.nameBytes)).toBe('a/caf\xe9 1');
   });
 
   it.each([
