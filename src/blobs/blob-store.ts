@@ -19,6 +19,7 @@ import { storeFault } from './store-fault.ts';
 import { StoreLayout } from './store-layout.ts';
 import { StoreLock } from './store-lock.ts';
 import { StoreRoom } from './store-room.ts';
+import { sweepUnfinished } from './unfinished-files.ts';
 
 export interface BlobStoreOptions {
   readonly root: string;
@@ -104,7 +105,14 @@ export class BlobStore implements AsyncDisposable {
           'the store of an earlier version has been taken over',
         );
       const store = new BlobStore(options, layout, lock);
-      for (const { digest, sizeBytes, heldBytes, partialPath } of await layout.scan())
+      const { blobs, leftovers } = layout.scan();
+      const swept = await sweepUnfinished(options.root, leftovers);
+      if (swept.files > 0)
+        options.logger.info(
+          { root: options.root, ...swept },
+          'what an earlier process left unfinished is gone',
+        );
+      for (const { digest, sizeBytes, heldBytes, partialPath } of blobs)
         store.#room.budget.set(digest, { sizeBytes, heldBytes, partialPath });
       await store.#room.trim();
       store.#room.updateMetrics();

@@ -4,15 +4,16 @@ import { dirname, join } from 'node:path';
 
 import { type Digest, digestAlgorithm, digestHex } from '../core/digest.ts';
 import { nodeErrorCode } from '../core/node-error-code.ts';
+import { syncFolderOf } from './store-layout.ts';
+import { unfinishedFolderOf } from './unfinished-files.ts';
 
 /**
- * Small files in folders of their own, one for each digest; written whole or not at all. A folder belongs to one object at a time,
- * which removes what one before it has left half-written.
+ * Files in folders of their own, one for each digest. A file has its name only when it is whole; until then it lies in a folder beside
+ * the others, which {@link sweepUnfinished} empties before the next start.
  */
 export class DigestFiles {
   readonly #folder: string;
   readonly #isDurable: boolean;
-  #temporaryFolder: Promise<string> | undefined;
 
   /**
    * @param options.durable false: a write does not wait for the disk, and a power failure may leave less than was written, for those
@@ -46,35 +47,38 @@ export class DigestFiles {
   }
 
   async write(digest: Digest, bytes: Uint8Array): Promise<void> {
-    const path = this.path(digest);
-    await mkdir(dirname(path), { recursive: true });
-    // Two writers of one digest must not share a temporary file.
-    const temporary = join(await (this.#temporaryFolder ??= this.#prepareTemporaryFolder()), randomUUID());
+    const unfinished = await this.newPath();
     try {
-      const file = await open(temporary, 'wx');
+      const file = await open(unfinished, 'wx');
       try {
         await file.writeFile(bytes);
         if (this.#isDurable) await file.sync();
       } finally {
         await file.close();
       }
-      await rename(temporary, path);
+      await this.take(digest, unfinished);
     } catch (error) {
-      await rm(temporary, { force: true });
+      await rm(unfinished, { force: true });
       throw error;
     }
   }
 
-  async #prepareTemporaryFolder(): Promise<string> {
-    const folder = join(this.#folder, 'tmp');
-    try {
-      await rm(folder, { recursive: true, force: true });
-      await mkdir(folder, { recursive: true });
-    } catch (error) {
-      this.#temporaryFolder = undefined;
-      throw error;
-    }
-    return folder;
+  /** Where a file can be written before it is given to {@link take}. No other file has the path, or had it. */
+  async newPath(): Promise<string> {
+    const folder = unfinishedFolderOf(this.#folder);
+    await mkdir(folder, { recursive: true });
+    return join(folder, randomUUID());
+  }
+
+  /**
+   * Give a file that is whole the name of its digest, in the place of the one that has it; whoever has that one open goes on reading it.
+   * Once this resolves, the name outlives a power failure, if writes wait for the disk.
+   */
+  async take(digest: Digest, path: string): Promise<void> {
+    const named = this.path(digest);
+    await mkdir(dirname(named), { recursive: true });
+    await rename(path, named);
+    if (this.#isDurable) await syncFolderOf(named);
   }
 
   async remove(digest: Digest): Promise<void> {

@@ -18,7 +18,7 @@ export interface FoundBlob extends StoredBlob {
 const FORMAT_NAME = 'spandrel-store';
 const FORMAT_VERSION = 2;
 /** What `stat` counts blocks in, whatever the file system's own are: POSIX, `<sys/stat.h>`. */
-const BLOCK_BYTES = 512;
+export const BLOCK_BYTES = 512;
 
 /**
  * Where things are below `storage.root`: `format` (version of this layout), `blobs/<algorithm>/<2 hex digits>/<hex>` (complete
@@ -77,11 +77,10 @@ export class StoreLayout {
   }
 
   /**
-   * All blobs, least recently used first. Files that are no blobs are left alone, but for those in `partial` that no fill can
-   * use: they are removed. Blocks the event loop, which is several times as fast and meant for the time before there is any
-   * other work: 100,000 blobs take about a second.
+   * All blobs, least recently used first, and the files in `partial` that no fill can use. Blocks the event loop, which is several
+   * times as fast and meant for the time before there is any other work: 100,000 blobs take about a second.
    */
-  async scan(): Promise<FoundBlob[]> {
+  scan(): { readonly blobs: FoundBlob[]; readonly leftovers: readonly string[] } {
     const found: FoundBlob[] = [];
     const blobs = join(this.#root, 'blobs');
     for (const algorithm of foldersIn(blobs)) {
@@ -97,8 +96,7 @@ export class StoreLayout {
     }
     const complete = new Set(found.map(({ digest }) => digest));
     const { partials, leftovers } = this.#findPartials(complete);
-    await Promise.all(leftovers.map((path) => rm(path, { force: true, recursive: true })));
-    return [...found, ...partials].toSorted((a, b) => a.usedAtMs - b.usedAtMs);
+    return { blobs: [...found, ...partials].toSorted((a, b) => a.usedAtMs - b.usedAtMs), leftovers };
   }
 
   /** A partial file is of use with its map, while the blob is not complete, and if there is no other of the same blob. */

@@ -1,15 +1,17 @@
-import { mkdir, readFile } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { rm } from 'node:fs/promises';
 
 import type { DigestFiles } from '../blobs/digest-files.ts';
+import { storeFault } from '../blobs/store-fault.ts';
 import type { ByteCache } from '../cache/byte-cache.ts';
 import type { Digest } from '../core/digest.ts';
 import { isSpandrelError } from '../core/errors.ts';
 import { nodeErrorCode } from '../core/node-error-code.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import { INDEX_FORMAT_VERSION } from '../ztoc/index-footer.ts';
+import type { CompletedBuild } from '../ztoc/layer-build.ts';
 import { LayerIndex } from '../ztoc/layer-index.ts';
 import type { LayerSummary } from '../ztoc/layer-summary.ts';
+import { decodeSharedIndex, encodeSharedIndex } from './shared-index.ts';
 import type { ZtocStore } from './ztoc-store.ts';
 
 export interface LayerIndexFilesDeps {
@@ -23,7 +25,13 @@ export interface LayerIndexFilesDeps {
   readonly logger: Logger;
 }
 
-/** Complete indexes on disk, and in the tier that replicas share. */
+const NO_ZTOC = new Uint8Array(0);
+
+/**
+ * Complete indexes on disk, and in the tier that replicas share. An index and its zTOC are published in one step: the zTOC is stored
+ * first, and only then the index gets its name; in the shared tier both are one value. Who finds an index finds its zTOC. An index that
+ * does not fit the configuration, or has lost its zTOC, is as good as none: it stays until another takes its place.
+ */
 export class LayerIndexFiles {
   readonly #deps: LayerIndexFilesDeps;
 
@@ -31,39 +39,56 @@ export class LayerIndexFiles {
     this.#deps = deps;
   }
 
-  /** Where the index of a layer goes; its directory exists then. */
-  async prepare(digest: Digest): Promise<string> {
-    const path = this.#deps.files.path(digest);
-    await mkdir(dirname(path), { recursive: true });
-    return path;
+  /** Where an index of a layer is written, and the name that {@link publish} gives it. */
+  async newPaths(digest: Digest): Promise<{ indexPath: string; publishedPath: string }> {
+    try {
+      return { indexPath: await this.#deps.files.newPath(), publishedPath: this.#deps.files.path(digest) };
+    } catch (error) {
+      throw storeFault(error, 'begin an index');
+    }
   }
 
-  /** A stored index that fits the configuration, from this replica or another; what is damaged or does not fit is removed. */
+  /** A stored index that fits the configuration, from this replica or another. */
   async load(digest: Digest): Promise<LayerIndex | undefined> {
     return (
       (await this.#open(digest)) ?? ((await this.#fetchShared(digest)) ? await this.#open(digest) : undefined)
     );
   }
 
-  remove(digest: Digest): Promise<void> {
-    return this.#deps.files.remove(digest);
-  }
-
-  /** Remove the index here and from the shared tier, which may have got it from here. */
-  async discard(digest: Digest): Promise<void> {
-    await this.#deps.files.remove(digest);
-    await this.#deps.shared?.delete(this.#sharedKey(digest));
-  }
-
-  /** Store the zTOC of an index whose file is complete, and share both. */
-  async publish({ layerDigest, ztoc }: LayerSummary, ztocBytes: Uint8Array | undefined): Promise<void> {
-    const { shared, ztocs, files } = this.#deps;
-    if (ztocBytes !== undefined && ztoc !== undefined) {
-      const compressed = await ztocs.put(ztocBytes, ztoc.digest);
-      await shared?.set(`ztoc:${ztoc.digest}`, compressed);
+  /**
+   * Store the zTOC of a new index, give the index its name, and share both.
+   * @returns the index under its name; where it was written nothing is left
+   * @throws SpandrelError STORE_FULL, STORE_FAILED
+   */
+  async publish({ index, indexPath, ztoc: bytes }: CompletedBuild): Promise<LayerIndex> {
+    const { ztocs, files } = this.#deps;
+    const { layerDigest, ztoc } = index.summary;
+    let stored: Uint8Array = NO_ZTOC;
+    try {
+      if (ztoc !== undefined && bytes !== undefined) stored = await ztocs.put(bytes, ztoc.digest);
+      await files.take(layerDigest, indexPath);
+    } catch (error) {
+      await this.drop(indexPath);
+      throw storeFault(error, 'keep an index');
     }
-    if (shared !== undefined)
-      await shared.set(this.#sharedKey(layerDigest), await readFile(files.path(layerDigest)));
+    await this.#share(layerDigest, stored);
+    return index.named(files.path(layerDigest));
+  }
+
+  /** Whatever becomes of it, the index is stored. */
+  async #share(digest: Digest, ztoc: Uint8Array): Promise<void> {
+    const { shared, files, logger } = this.#deps;
+    try {
+      const index = shared && (await files.read(digest));
+      if (index !== undefined) await shared?.set(this.#sharedKey(digest), encodeSharedIndex({ index, ztoc }));
+    } catch (error) {
+      logger.warn({ err: error, layer: digest }, 'an index could not be shared with other replicas');
+    }
+  }
+
+  /** Remove the file of an index that has no name. */
+  async drop(path: string): Promise<void> {
+    await rm(path, { force: true });
   }
 
   async #open(digest: Digest): Promise<LayerIndex | undefined> {
@@ -79,10 +104,9 @@ export class LayerIndexFiles {
       logger.info({ layer: digest }, 'stored index does not fit, building it again');
     } catch (error) {
       if (nodeErrorCode(error) === 'ENOENT') return undefined;
-      if (!isSpandrelError(error, 'INDEX_MALFORMED')) throw error;
+      if (!isSpandrelError(error, 'INDEX_MALFORMED')) throw storeFault(error, 'open an index');
       logger.warn({ layer: digest, cause: error.message }, 'stored index cannot be read, building it again');
     }
-    await files.remove(digest);
     return undefined;
   }
 
@@ -90,28 +114,30 @@ export class LayerIndexFiles {
     return ztoc === undefined || (await this.#deps.ztocs.has(ztoc.digest));
   }
 
-  /** Take over what another replica has built: the index file and its zTOC. */
+  /** Take over what another replica has built. */
   async #fetchShared(digest: Digest): Promise<boolean> {
     const { shared, ztocs, files } = this.#deps;
-    const hit = await shared?.get(this.#sharedKey(digest));
+    const key = this.#sharedKey(digest);
+    const hit = await shared?.get(key);
     if (hit === undefined) return false;
     try {
-      const { ztoc } = LayerIndex.fromBytes(hit.bytes).summary;
-      if (ztoc !== undefined && !(await ztocs.has(ztoc.digest))) {
-        const bytes = await shared?.get(`ztoc:${ztoc.digest}`);
-        if (bytes === undefined || !(await ztocs.putCompressed(bytes.bytes, ztoc.digest))) return false;
-      }
-      await files.write(digest, hit.bytes);
-      return true;
+      const { index, ztoc: compressed } = decodeSharedIndex(hit.bytes);
+      const { layerDigest, ztoc } = LayerIndex.fromBytes(index).summary;
+      const isWhole =
+        layerDigest === digest &&
+        (ztoc === undefined || (await ztocs.putCompressed(compressed, ztoc.digest)));
+      if (isWhole) await files.write(digest, index);
+      else await shared?.delete(key);
+      return isWhole;
     } catch (error) {
-      if (!isSpandrelError(error, 'INDEX_MALFORMED')) throw error;
-      await shared?.delete(this.#sharedKey(digest));
+      if (!isSpandrelError(error, 'INDEX_MALFORMED')) throw storeFault(error, 'keep an index');
+      await shared?.delete(key);
       return false;
     }
   }
 
   #sharedKey(digest: Digest): string {
     const { spanBytes, readSpanBytes } = this.#deps;
-    return `index:${INDEX_FORMAT_VERSION}:${spanBytes}:${readSpanBytes}:${digest}`;
+    return `layer-index:${INDEX_FORMAT_VERSION}:${spanBytes}:${readSpanBytes}:${digest}`;
   }
 }

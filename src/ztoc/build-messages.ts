@@ -21,7 +21,7 @@ export interface BuildSettings {
   readonly limits: LayerLimits;
   /** A zTOC of the layer that somebody else has made. It decides the span size, and is published if it is right. */
   readonly pushedZtoc?: Uint8Array | undefined;
-  /** Where the index goes when it is complete; its directory exists. */
+  /** Where the index is written; its directory exists. */
   readonly indexPath: string;
 }
 

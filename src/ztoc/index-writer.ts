@@ -1,4 +1,4 @@
-import { closeSync, fsyncSync, ftruncateSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, ftruncateSync, openSync, rmSync, writeSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
 
 import { SpandrelError } from '../core/errors.ts';
@@ -13,14 +13,9 @@ import type { TocRecords } from './toc-records.ts';
 import { packWindow } from './window-file.ts';
 import { WindowScratch } from './window-scratch.ts';
 
-/** Where an index is written until it is complete. */
-export function unfinishedPath(indexPath: string): string {
-  return `${indexPath}.tmp`;
-}
-
 /**
  * Writes an index file from front to back: windows of read spans as they come up, the rest at the end. Others can read the windows
- * at once. Synchronous, for worker threads. Dispose of it; what is not finished by then is removed.
+ * at once. Synchronous, for worker threads. Dispose of it; a file that is not finished by then is removed.
  */
 export class IndexWriter implements SpanSink, Disposable {
   readonly spans = new SpanTable();
@@ -33,15 +28,15 @@ export class IndexWriter implements SpanSink, Disposable {
   #isOpen = true;
 
   /** @throws SpandrelError STORE_FAILED, as every method does */
-  constructor(indexPath: string) {
-    this.#path = indexPath;
-    this.#file = storing(() => openSync(unfinishedPath(indexPath), 'w+'));
+  constructor(path: string) {
+    this.#path = path;
+    this.#file = storing(() => openSync(path, 'w+'));
   }
 
   /** The window of the span that is added next. */
   addWindow(window: Uint8Array): void {
     storing(() => {
-      this.#scratch ??= new WindowScratch(`${unfinishedPath(this.#path)}.windows`);
+      this.#scratch ??= new WindowScratch(`${this.#path}.windows`);
       this.#scratch.write(this.spans.length, window);
     });
   }
@@ -65,7 +60,7 @@ export class IndexWriter implements SpanSink, Disposable {
     storing(() => this.#scratch?.read(spanId, target));
   }
 
-  /** Complete the file, make sure that it is on the disk, and give it its name. */
+  /** Complete the file, and make sure that it is on the disk. */
   finish(summary: LayerSummary, entries: TocRecords): void {
     const { spans, readSpans } = this;
     const footer = { summary, spans, readSpans, entries, order: sortByPath(entries) };
@@ -75,7 +70,6 @@ export class IndexWriter implements SpanSink, Disposable {
       fsyncSync(this.#file);
       closeSync(this.#file);
       this.#isOpen = false;
-      renameSync(unfinishedPath(this.#path), this.#path);
     });
   }
 
@@ -93,7 +87,7 @@ export class IndexWriter implements SpanSink, Disposable {
     if (!this.#isOpen) return;
     this.#isOpen = false;
     closeSync(this.#file);
-    rmSync(unfinishedPath(this.#path), { force: true });
+    rmSync(this.#path, { force: true });
   }
 }
 

@@ -13,7 +13,6 @@ import type {
   BuildRequest,
   BuildSettings,
 } from './build-messages.ts';
-import { unfinishedPath } from './index-writer.ts';
 import { LayerIndex } from './layer-index.ts';
 import type { LayerIndexView } from './layer-index-view.ts';
 import { cleanPath, type RawText } from './raw-text.ts';
@@ -29,6 +28,8 @@ export interface LayerBuildOptions extends BuildSettings {
   readonly growth: Growth;
   /** Ends the build. */
   readonly signal?: AbortSignal;
+  /** The name that the index file may be given when it is complete. */
+  readonly publishedPath?: string | undefined;
   /** As {@link RunOptions.line}. */
   readonly line?: string | undefined;
 }
@@ -36,6 +37,8 @@ export interface LayerBuildOptions extends BuildSettings {
 /** What a build leaves: the index, and the zTOC if the layer has one to publish. */
 export interface CompletedBuild {
   readonly index: LayerIndex;
+  /** Where the file of the index is, which belongs to the caller. */
+  readonly indexPath: string;
   readonly ztoc?: Uint8Array<ArrayBuffer>;
   /** In what the pushed zTOC is wrong. The index then has the zTOC of the layer itself, with the pushed one's span size. */
   readonly refused?: string;
@@ -46,7 +49,7 @@ const MAX_WATCHED_PATHS = 1000;
 
 /**
  * Start building the index of a layer in a worker thread. The thread reads the file as it grows; when the file is complete, the index is
- * written, synced, and given its name.
+ * written and synced. Its file belongs to the caller then.
  */
 export function startLayerBuild(options: LayerBuildOptions): BuildingIndex {
   return new BuildingIndex(options);
@@ -107,9 +110,7 @@ export class BuildingIndex implements LayerIndexView {
 
   window(span: ReadSpan): StoredWindow {
     if (this.#index !== undefined) return this.#index.window(span);
-    const { indexPath } = this.#options;
-    // It gets its name before anyone is told.
-    return { record: this.#readSpans.window(span.id), file: [unfinishedPath(indexPath), indexPath] };
+    return { record: this.#readSpans.window(span.id), file: namesOf(this.#options) };
   }
 
   async findFile(path: RawText, signal?: AbortSignal): Promise<TocEntry | undefined> {
@@ -156,7 +157,7 @@ export class BuildingIndex implements LayerIndexView {
   }
 
   async #run(port: MessagePort): Promise<CompletedBuild> {
-    const { pool, growth, signal, line, indexPath } = this.#options;
+    const { pool, growth, signal, line } = this.#options;
     const stop = (): void => this.#stop();
     signal?.addEventListener('abort', stop, { once: true });
     try {
@@ -164,17 +165,18 @@ export class BuildingIndex implements LayerIndexView {
       const input: BuildInput = { ...settingsOf(this.#options), growth: growth.shared, port };
       const run = { transfer: [port], signal: this.#unqueue.signal, line };
       const { ztoc, refused } = await pool.run<BuildOutput>('buildLayer', input, run);
-      const index = await LayerIndex.open(indexPath);
+      const index = await LayerIndex.open(...namesOf(this.#options));
       this.#index = index;
       for (const watched of this.#watched.values()) watched.resolve(undefined);
       this.#endWaiting();
       return {
         index,
+        indexPath: this.#options.indexPath,
         ...(ztoc === undefined ? {} : { ztoc }),
         ...(refused === undefined ? {} : { refused }),
       };
     } catch (error) {
-      await rm(unfinishedPath(indexPath), { force: true });
+      await rm(this.#options.indexPath, { force: true });
       // What stopped the build says it better than the stopped thread does.
       const reason: unknown = signal?.aborted ? signal.reason : error;
       for (const watched of this.#watched.values()) watched.reject(reason);
@@ -192,6 +194,11 @@ export class BuildingIndex implements LayerIndexView {
     if (this.#isRunning) this.#request({ kind: 'abort' });
     else this.#unqueue.abort(this.#options.signal?.reason);
   }
+}
+
+/** The file has one name after the other. */
+function namesOf({ indexPath, publishedPath }: LayerBuildOptions): [string, ...string[]] {
+  return publishedPath === undefined ? [indexPath] : [indexPath, publishedPath];
 }
 
 /** Only these can go to the thread; whoever starts a build may have more in the same object. */

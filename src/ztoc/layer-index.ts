@@ -34,8 +34,11 @@ export class LayerIndex implements LayerIndexView {
     this.#file = file;
   }
 
-  /** @throws SpandrelError INDEX_MALFORMED; the system's error if the file cannot be read */
-  static async open(path: string): Promise<LayerIndex> {
+  /**
+   * @param laterNames that the file may be given while the index is in use
+   * @throws SpandrelError INDEX_MALFORMED; the system's error if the file cannot be read
+   */
+  static async open(path: string, ...laterNames: string[]): Promise<LayerIndex> {
     await using file = await open(path, 'r');
     const { size } = await file.stat();
     const read = async (start: number, end: number): Promise<Buffer> => {
@@ -44,7 +47,7 @@ export class LayerIndex implements LayerIndexView {
     };
     const trailer = decodeIndexTrailer(await read(Math.max(0, size - TRAILER_BYTES), size), size);
     const footer = await read(trailer.footerOffset, trailer.footerOffset + trailer.footerBytes);
-    return new LayerIndex(decodeIndexFooter(footer, trailer), footer.length, [path]);
+    return new LayerIndex(decodeIndexFooter(footer, trailer), footer.length, [path, ...laterNames]);
   }
 
   /** The index in the bytes of such a file, which are kept. @throws SpandrelError INDEX_MALFORMED */
@@ -56,6 +59,11 @@ export class LayerIndex implements LayerIndexView {
     const footer = Buffer.alloc(footerBytes);
     file.copy(footer, 0, footerOffset, footerOffset + footerBytes);
     return new LayerIndex(decodeIndexFooter(footer, trailer), file.length + footerBytes, file);
+  }
+
+  /** The same index, its file under the name that it has for good. */
+  named(path: string): LayerIndex {
+    return new LayerIndex(this.#footer, this.memoryBytes - FIXED_MEMORY_BYTES, [path]);
   }
 
   get compression(): LayerCompression {

@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
 import { type FileHandle, mkdtemp, open, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,6 +15,7 @@ import type { BuildingIndex } from '../../src/ztoc/layer-build.ts';
 import type { RawText } from '../../src/ztoc/raw-text.ts';
 import { NO_WINDOW } from '../../src/ztoc/read-span-table.ts';
 import type { ReadSpan } from '../../src/ztoc/span.ts';
+import { LayerIndex } from '../../src/ztoc/layer-index.ts';
 import type { LayerIndexView } from '../../src/ztoc/layer-index-view.ts';
 import { buildFromBytes, NO_LIMITS } from '../helpers/built-layer.ts';
 import { seededText } from '../helpers/gzip-corpus.ts';
@@ -180,7 +180,7 @@ describe('an index that is being built', () => {
     await using layer = await GrowingLayer.start(gzip, 'gzip');
     await layer.growTo(gzip.length);
     await spanWith(layer.building, tar.length - 1);
-    expect(existsSync(layer.indexPath)).toBe(false);
+    await expect(LayerIndex.open(layer.indexPath)).rejects.toMatchObject({ code: 'INDEX_MALFORMED' });
     layer.growth.finish('failed');
     await expect(layer.building.completed).rejects.toMatchObject({ code: 'UPSTREAM_UNREACHABLE' });
     expect(await layer.files()).toEqual(['blob']);

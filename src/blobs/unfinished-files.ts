@@ -1,0 +1,47 @@
+import { glob, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { nodeErrorCode } from '../core/node-error-code.ts';
+import { BLOCK_BYTES } from './store-layout.ts';
+
+/** What a sweep has removed. */
+export interface Swept {
+  readonly files: number;
+  readonly bytes: number;
+}
+
+/** Files that have no name yet, by the folders of a store, and what earlier releases had beside the others. */
+const UNFINISHED = [
+  '*.tmp',
+  'indexes/*/tmp/*',
+  'manifests/tmp/*',
+  'tags/tmp/*',
+  'indexes/layers/*/*/*.tmp',
+  'indexes/layers/*/*/*.tmp.windows',
+];
+
+/** Where files of `folder` lie until they have their names. */
+export function unfinishedFolderOf(folder: string): string {
+  return join(folder, 'tmp');
+}
+
+/** Remove what no process writes any more: whoever calls this owns the store, and has not begun to write. */
+export async function sweepUnfinished(root: string, leftovers: readonly string[]): Promise<Swept> {
+  const paths = new Set(leftovers);
+  for await (const path of glob(UNFINISHED, { cwd: root })) paths.add(join(root, path));
+  const sizes = await Promise.all(Array.from(paths, removeFile));
+  const removed = sizes.filter((size) => size !== undefined);
+  return { files: removed.length, bytes: removed.reduce((sum, size) => sum + size, 0) };
+}
+
+/** @returns what the file took of the disk; undefined if there was none */
+async function removeFile(path: string): Promise<number | undefined> {
+  try {
+    const { size, blocks } = await stat(path);
+    await rm(path, { recursive: true });
+    return Math.min(size, blocks * BLOCK_BYTES);
+  } catch (error) {
+    if (nodeErrorCode(error) === 'ENOENT') return undefined;
+    throw error;
+  }
+}

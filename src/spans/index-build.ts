@@ -1,0 +1,177 @@
+import type { BlobHandle } from '../blobs/blob-handle.ts';
+import type { BlobStore } from '../blobs/blob-store.ts';
+import { readBlobRange } from '../blobs/read-blob-range.ts';
+import { errorCodeOf } from '../core/errors.ts';
+import { detectCompression, MAGIC_BYTES } from '../core/layer-compression.ts';
+import { waitFor } from '../core/wait-for.ts';
+import { defaultEngine } from '../inflate/default-engine.ts';
+import type { WorkerPool } from '../inflate/worker-pool.ts';
+import type { Logger } from '../telemetry/logger.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import { NO_TRACER, type Tracer, type TraceSpan } from '../telemetry/tracer.ts';
+import type { BuildSettings } from '../ztoc/build-messages.ts';
+import { type BuildingIndex, type CompletedBuild, startLayerBuild } from '../ztoc/layer-build.ts';
+import type { LayerIndex } from '../ztoc/layer-index.ts';
+import type { LayerIndexView } from '../ztoc/layer-index-view.ts';
+import type { LayerSummary } from '../ztoc/layer-summary.ts';
+import type { BuildForecast } from './build-forecast.ts';
+import type { LayerIndexFiles } from './layer-index-files.ts';
+import type { Layer, PushedZtoc } from './layer.ts';
+
+export interface IndexBuildDeps {
+  readonly blobs: BlobStore;
+  readonly files: LayerIndexFiles;
+  readonly pool: WorkerPool;
+  readonly spanBytes: number;
+  readonly readSpanBytes: number;
+  readonly limits: { readonly maxUncompressedBytes: number; readonly maxTocEntries: number };
+  /** Told how long fills and builds take. */
+  readonly forecast: BuildForecast;
+  readonly metrics: Metrics;
+  readonly tracer?: Tracer;
+  readonly logger: Logger;
+}
+
+/** One build of the index of a layer, from the first look at its bytes until the index is stored. */
+export class IndexBuild {
+  /** The index once it and its zTOC are stored. Rejects with what fills throw, and with LAYER_* for a layer at fault. */
+  readonly published: Promise<LayerIndex>;
+  readonly #deps: IndexBuildDeps;
+  readonly #layer: Layer;
+  readonly #signal: AbortSignal;
+  readonly #begun = Promise.withResolvers<LayerIndexView>();
+  #view = this.#begun.promise;
+
+  /** @param signal ends the build */
+  constructor(deps: IndexBuildDeps, layer: Layer, signal: AbortSignal) {
+    this.#deps = deps;
+    this.#layer = layer;
+    this.#signal = signal;
+    const span = (deps.tracer ?? NO_TRACER).begin('build', 'internal');
+    span.set({ 'spandrel.digest': layer.digest });
+    this.published = span.run(() => this.#run(span));
+    // Whoever waits sees the failure; if nobody does, it is no defect.
+    this.published.catch((error: unknown) => this.#begun.reject(error));
+    this.#begun.promise.catch(() => undefined);
+  }
+
+  /** The index to read with while it is being built. @throws SpandrelError as `published`, if the build could not begin */
+  view(signal?: AbortSignal): Promise<LayerIndexView> {
+    return waitFor(this.#view, signal);
+  }
+
+  async #run(span: TraceSpan): Promise<LayerIndex> {
+    try {
+      this.#signal.throwIfAborted();
+      const { digest, source, sizeBytes } = this.#layer;
+      await using handle = await this.#deps.blobs.openBlob(digest, source, { sizeBytes, complete: true });
+      return await this.#buildFrom(handle, span);
+    } catch (error) {
+      span.fail(errorCodeOf(error));
+      throw error;
+    } finally {
+      span.end();
+    }
+  }
+
+  async #buildFrom(handle: BlobHandle, span: TraceSpan): Promise<LayerIndex> {
+    const head = { start: 0, end: Math.min(MAGIC_BYTES, handle.sizeBytes) };
+    const compression = detectCompression(await readBlobRange(handle, head));
+    const pushed = compression === 'zstd' ? undefined : await this.#layer.findPushedZtoc?.();
+    const started = performance.now();
+    const building = await this.#begin(handle, { compression, pushedZtoc: pushed?.bytes });
+    const completed = await this.#complete(handle, building, pushed);
+    const published = await this.#deps.files.publish(completed);
+    this.#report(published.summary, performance.now() - started, span);
+    return published;
+  }
+
+  async #begin(
+    { path, growth, sizeBytes: layerBytes }: BlobHandle,
+    how: Pick<BuildSettings, 'compression' | 'pushedZtoc'>,
+  ): Promise<BuildingIndex> {
+    const { digest: layerDigest, mediaType, source } = this.#layer;
+    const { files, pool, spanBytes, readSpanBytes, limits } = this.#deps;
+    const building = startLayerBuild({
+      ...how,
+      ...(await files.newPaths(layerDigest)),
+      path,
+      growth,
+      layerDigest,
+      layerBytes,
+      mediaType,
+      spanBytes,
+      readSpanBytes,
+      limits,
+      pool,
+      signal: this.#signal,
+      line: source.origin,
+    });
+    this.#begun.resolve(building);
+    this.#view = Promise.resolve(building);
+    return building;
+  }
+
+  /** The index, and the zTOC that belongs to it if there is one to publish. */
+  async #complete(
+    handle: BlobHandle,
+    building: BuildingIndex,
+    pushed: PushedZtoc | undefined,
+  ): Promise<CompletedBuild> {
+    const completed = await explainFailure(building.completed, handle);
+    if (pushed === undefined) return completed;
+    const { refused, index, indexPath } = completed;
+    if (refused === undefined) return { ...completed, ztoc: Uint8Array.from(pushed.bytes) };
+    await pushed.refuse(refused);
+    if (index.summary.spanBytes === this.#deps.spanBytes) return completed;
+    // The index is right, but it has the span size of the other one; the layer's bytes are here, so a second pass is cheap.
+    try {
+      return await (
+        await this.#begin(handle, { compression: index.compression })
+      ).completed;
+    } finally {
+      // Whoever still reads by it finds that it is gone, and goes on with the other.
+      await this.#deps.files.drop(indexPath);
+    }
+  }
+
+  #report(summary: LayerSummary, tookMs: number, span: TraceSpan): void {
+    const { metrics, forecast, logger } = this.#deps;
+    const { layerDigest, layerBytes, compression, uncompressedBytes, spanCount, fileCount, reason } = summary;
+    const outcome = outcomeOf(summary);
+    metrics.indexBuilds.inc({ outcome });
+    metrics.indexBuildDuration.observe(tookMs / 1000);
+    forecast.record(layerBytes, tookMs);
+    span.set({
+      'spandrel.outcome': outcome,
+      'spandrel.uncompressed_bytes': uncompressedBytes,
+      'spandrel.spans': spanCount,
+      'spandrel.files': fileCount,
+    });
+    if (compression !== 'none')
+      metrics.inflateBytes.inc(
+        { engine: compression === 'gzip' ? defaultEngine.name : 'zstd' },
+        uncompressedBytes,
+      );
+    logger.info(
+      { layer: layerDigest, outcome, reason: reason?.code, spans: spanCount, files: fileCount },
+      'layer indexed',
+    );
+  }
+}
+
+/** A layer is at fault only if its blob is what its digest says; else the fill knows what went wrong. */
+async function explainFailure<T>(completed: Promise<T>, handle: BlobHandle): Promise<T> {
+  try {
+    return await completed;
+  } catch (error) {
+    await handle.completed();
+    throw error;
+  }
+}
+
+/** Label of `index_builds_total`. */
+function outcomeOf({ ztoc, isPushed }: LayerSummary): 'indexed' | 'adopted' | 'readable' {
+  if (ztoc === undefined) return 'readable';
+  return isPushed === true ? 'adopted' : 'indexed';
+}
