@@ -1,12 +1,13 @@
-import { mkdir, mkdtemp, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, open as openFile, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { DigestFiles } from '../../src/blobs/digest-files.ts';
 import { type Digest, digestHex, digestOf } from '../../src/core/digest.ts';
+import { createLogger } from '../../src/telemetry/logger.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
@@ -20,14 +21,14 @@ beforeEach(async () => {
 
 afterEach(() => rm(root, { recursive: true, force: true }));
 
-function open(): Promise<BlobStore> {
+function open(logger = collectingLogger()): Promise<BlobStore> {
   const fill = { parallel: 3, chunkBytes: 64 * 1024 };
   return BlobStore.open({
     root,
     maxBytes: 2 ** 20,
     fill,
     metrics: new Metrics(),
-    logger: collectingLogger(),
+    logger,
   });
 }
 
@@ -95,6 +96,40 @@ describe('a store on disk', () => {
     expect(store.stat(digestOf('useful'))).toMatchObject({ state: 'partial' });
   });
 
+  it('is swept of everything that was never finished when it is opened, and says how much that was', async () => {
+    await (await open())[Symbol.asyncDispose]();
+    const unfinished = [
+      'format.tmp',
+      'indexes/layers/tmp/an-index',
+      'indexes/layers/tmp/an-index.windows',
+      'indexes/layers/sha256/ab/abcd.tmp',
+      'indexes/ztocs/tmp/a-ztoc',
+      'indexes/refused/tmp/a-reason',
+      'manifests/tmp/a-manifest',
+      'tags/tmp/a-tag',
+      `partial/sha256-${'0'.repeat(64)}-00000000`,
+    ];
+    const finished = [
+      'indexes/layers/sha256/ab/abcd',
+      'indexes/ztocs/sha256/ab/abcd',
+      'manifests/sha256/ab/abcd',
+      'tags/sha256/ab/abcd',
+      'notes/of an administrator.tmp',
+    ];
+    for (const path of [...unfinished, ...finished]) {
+      await mkdir(dirname(join(root, path)), { recursive: true });
+      await writeFile(join(root, path), '12345');
+    }
+    const lines: unknown[] = [];
+    const logger = createLogger('info', { write: (line) => void lines.push(JSON.parse(line)) });
+    await using _ = await open(logger);
+    const left = await readdir(root, { recursive: true });
+    expect(left.filter((path) => unfinished.includes(path))).toEqual([]);
+    expect(left.filter((path) => finished.includes(path))).toHaveLength(finished.length);
+    const said = { files: unfinished.length, bytes: 5 * unfinished.length };
+    expect(lines).toContainEqual(expect.objectContaining(said));
+  });
+
   it('knows what was used longest ago by the times of its files', async () => {
     await (await open())[Symbol.asyncDispose]();
     const digests: Digest[] = [];
@@ -110,14 +145,29 @@ describe('a store on disk', () => {
 });
 
 describe('DigestFiles', () => {
-  it('removes what a crash has left half-written', async () => {
+  it('writes a file whole or not at all, also where two write it at once', async () => {
     const folder = join(root, 'files');
-    await mkdir(join(folder, 'tmp'), { recursive: true });
-    await writeFile(join(folder, 'tmp', 'half'), 'half');
     const files = new DigestFiles(folder);
     const digest = digestOf('key');
     await Promise.all([files.write(digest, Buffer.from('value')), files.write(digest, Buffer.from('value'))]);
-    expect(await readdir(join(folder, 'tmp'))).toEqual([]);
     expect((await files.read(digest))?.toString()).toBe('value');
+    expect(await readdir(join(folder, 'tmp'))).toEqual([]);
+    const other = digestOf('other');
+    await mkdir(join(files.path(other), 'in the way'), { recursive: true });
+    await expect(files.write(other, Buffer.from('value'))).rejects.toThrow();
+    expect(await readdir(join(folder, 'tmp'))).toEqual([]);
+  });
+
+  it('takes a file that was written where it said, in the place of another that somebody reads', async () => {
+    const files = new DigestFiles(join(root, 'files'));
+    const digest = digestOf('key');
+    await files.write(digest, Buffer.from('first'));
+    await using reader = await openFile(files.path(digest));
+    const path = await files.newPath();
+    await writeFile(path, 'second');
+    expect((await files.read(digest))?.toString()).toBe('first');
+    await files.take(digest, path);
+    expect((await files.read(digest))?.toString()).toBe('second');
+    expect(await reader.readFile('utf8')).toBe('first');
   });
 });

@@ -1,0 +1,219 @@
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
+
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import { DigestFiles } from '../../src/blobs/digest-files.ts';
+import { digestOf } from '../../src/core/digest.ts';
+import { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import { addGzipImage, type GzipLayer, gzipLayer } from '../helpers/gzip-image.ts';
+import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
+import { RedisServer } from '../helpers/redis-server.ts';
+import { RunningApp, type RunningAppOptions } from '../helpers/running-app.ts';
+import { seededRandom } from '../helpers/seeded-random.ts';
+
+const SEED = 7;
+const ROUNDS = 30;
+const LAYERS = 3;
+const LAYER_BYTES = 512 * 1024;
+const READERS = 50;
+const INDEXED = 'spandrel_index_builds_total{outcome="indexed"}';
+
+let stack: AsyncDisposableStack;
+let upstream: DemoRegistry;
+
+beforeEach(async () => {
+  stack = new AsyncDisposableStack();
+  upstream = stack.use(await DemoRegistry.start());
+});
+
+afterEach(() => stack.disposeAsync());
+
+function options(more: Partial<RunningAppOptions> = {}): RunningAppOptions {
+  return {
+    upstreams: [{ name: 'up', url: upstream.url }],
+    ...more,
+    environment: {
+      SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
+      SPANDREL_INDEX_SPAN_BYTES: '65536',
+      ...more.environment,
+    },
+  };
+}
+
+async function startApp(more: Partial<RunningAppOptions> = {}): Promise<RunningApp> {
+  return stack.use(await RunningApp.start(options(more)));
+}
+
+async function addImage(tag: string, seed: number, count = LAYERS): Promise<readonly GzipLayer[]> {
+  const layers = Array.from({ length: count }, (_, place) => gzipLayer(seed + place, LAYER_BYTES));
+  await addGzipImage(upstream, 'app', tag, layers);
+  return layers;
+}
+
+/** All ways to look for an index or to read by one, one after the other, beginning with another one for each reader. */
+async function readColdImage(
+  url: string,
+  tag: string,
+  layers: readonly GzipLayer[],
+  reader: number,
+): Promise<void> {
+  const random = seededRandom(SEED + reader);
+  const layer = layers[reader % layers.length];
+  if (layer === undefined) throw new Error('there are layers');
+  const ways = [
+    async () => {
+      const start = Math.floor(random() * (layer.tar.length - 1));
+      const end = Math.min(layer.tar.length, start + 1 + Math.floor(random() * 100_000));
+      const answer = await fetch(`${url}/_soci/layers/${layer.digest}/tar`, {
+        headers: { range: `bytes=${start}-${end - 1}` },
+      });
+      expect(answer.status).toBe(206);
+      expect(Buffer.from(await answer.arrayBuffer()).equals(layer.tar.subarray(start, end))).toBe(true);
+    },
+    async () => {
+      const answer = await fetch(`${url}/_soci/layers/${layer.digest}`);
+      expect(answer.status).toBe(200);
+      const { state, ztoc } = (await answer.json()) as { state: string; ztoc?: { digest: string } };
+      expect(state).toMatch(/^(?:absent|building|indexed)$/);
+      if (state === 'indexed') expect(ztoc?.digest).toMatch(/^sha256:/);
+    },
+    async () => {
+      const answer = await fetch(`${url}/manifests/${tag}`, {
+        headers: { accept: OCI, 'user-agent': CONTAINERD },
+      });
+      expect(answer.status).toBe(200);
+      await answer.arrayBuffer();
+    },
+    async () => {
+      const answer = await fetch(`${url}/_soci/images/${tag}/files/noise-none`);
+      expect(answer.status).toBe(404);
+      expect(await answer.text()).toContain('FILE_UNKNOWN');
+    },
+    async () => {
+      const answer = await fetch(`${url}/_soci/layers/${layer.digest}/spans`);
+      expect(answer.status).toBe(200);
+      await answer.arrayBuffer();
+    },
+  ];
+  for (let step = 0; step < ways.length; step++) await ways[(reader + step) % ways.length]?.();
+}
+
+/** Names of the files below a folder of the store. */
+async function filesBelow(root: string, ...folder: string[]): Promise<string[]> {
+  const entries = await readdir(join(root, ...folder), { recursive: true, withFileTypes: true });
+  return entries.filter((entry) => entry.isFile()).map(({ name }) => name);
+}
+
+async function readZtoc(app: RunningApp, layer: GzipLayer): Promise<void> {
+  const url = `${app.url}/v2/up/app`;
+  await (await fetch(`${url}/_soci/layers/${layer.digest}/spans`)).arrayBuffer();
+  // Who has been told of a zTOC may have it.
+  const answer = await fetch(`${url}/manifests/latest`, {
+    headers: { accept: OCI, 'user-agent': CONTAINERD },
+  });
+  await answer.arrayBuffer();
+  const described = await (await fetch(`${url}/_soci/layers/${layer.digest}`)).json();
+  const { ztoc } = described as { ztoc: { digest: string; size: number } };
+  const blob = await fetch(`${url}/blobs/${ztoc.digest}`);
+  expect(blob.status).toBe(200);
+  const bytes = Buffer.from(await blob.arrayBuffer());
+  expect(bytes.length).toBe(ztoc.size);
+  expect(digestOf(bytes)).toBe(ztoc.digest);
+}
+
+describe('an index and its zTOC', () => {
+  it('are made once for each layer of a cold image that 50 readers ask about in every way, and nobody is failed', async () => {
+    const app = await startApp();
+    const url = `${app.url}/v2/up/app`;
+    for (let round = 0; round < ROUNDS; round++) {
+      const tag = `round-${round}`;
+      const layers = await addImage(tag, 1000 * SEED + LAYERS * round);
+      await Promise.all(
+        Array.from({ length: READERS }, (_, reader) => readColdImage(url, tag, layers, reader)),
+      );
+      expect(await app.metric(INDEXED), `after round ${round}, seed ${SEED}`).toBe(LAYERS * (round + 1));
+    }
+    expect(await app.metric('spandrel_index_builds_total{outcome="failed"}')).toBe(0);
+    expect(await filesBelow(app.root, 'indexes', 'layers', 'tmp')).toEqual([]);
+    expect(await filesBelow(app.root, 'indexes', 'layers')).toHaveLength(LAYERS * ROUNDS);
+  }, 120_000);
+
+  it('are there together after a restart: an index whose zTOC is gone is built again', async () => {
+    const [layer] = await addImage('latest', 1, 1);
+    if (layer === undefined) throw new Error('there is a layer');
+    const root = await mkdtemp(join(tmpdir(), 'spandrel-publishing-'));
+    stack.defer(() => rm(root, { recursive: true }));
+    const restart = (): Promise<RunningApp> => RunningApp.start(options({ root }));
+    {
+      await using first = await restart();
+      await readZtoc(first, layer);
+    }
+    await rm(join(root, 'indexes', 'ztocs'), { recursive: true });
+    {
+      await using second = await restart();
+      await readZtoc(second, layer);
+      expect(await second.metric(INDEXED)).toBe(1);
+    }
+    await using third = await restart();
+    await readZtoc(third, layer);
+    expect(await third.metric(INDEXED)).toBe(0);
+  });
+
+  it('have no names when the index cannot get its own, and are made by the next who asks', async () => {
+    const [layer] = await addImage('latest', 2, 1);
+    if (layer === undefined) throw new Error('there is a layer');
+    const app = await startApp();
+    const name = new DigestFiles(join(app.root, 'indexes', 'layers')).path(layer.digest);
+    await mkdir(join(name, 'in the way'), { recursive: true });
+    const url = `${app.url}/v2/up/app/_soci/layers/${layer.digest}`;
+    const refused = await fetch(`${url}/spans`);
+    expect([refused.status, await refused.text()]).toEqual([500, expect.stringContaining('STORE_FAILED')]);
+    expect(await filesBelow(app.root, 'indexes', 'layers')).toEqual([]);
+    await rm(name, { recursive: true });
+    expect((await fetch(`${url}/spans`)).status).toBe(200);
+    await readZtoc(app, layer);
+  });
+
+  it('take the place of one that cannot be read, which stays until then', async () => {
+    const [layer] = await addImage('latest', 3, 1);
+    if (layer === undefined) throw new Error('there is a layer');
+    const app = await startApp();
+    const name = new DigestFiles(join(app.root, 'indexes', 'layers')).path(layer.digest);
+    await mkdir(dirname(name), { recursive: true });
+    await writeFile(name, 'of another version');
+    const url = `${app.url}/v2/up/app/_soci/layers/${layer.digest}`;
+    expect(await (await fetch(url)).json()).toMatchObject({ state: 'absent' });
+    expect(await filesBelow(app.root, 'indexes', 'layers')).toHaveLength(1);
+    const tar = await fetch(`${url}/tar`);
+    expect(Buffer.from(await tar.arrayBuffer()).equals(gunzipSync(layer.gzip))).toBe(true);
+    await readZtoc(app, layer);
+    expect(await app.metric(INDEXED)).toBe(1);
+  });
+
+  it('are shared by replicas as one value, and a value that is cut off is as good as none', async () => {
+    const redis = stack.use(await RedisServer.start());
+    const environment = { SPANDREL_CACHE_REDIS_URL: redis.url };
+    const layers = await addImage('latest', 4);
+    const first = await startApp({ environment });
+    for (const layer of layers) await readZtoc(first, layer);
+    const listed = await redis.command('KEYS spandrel:1:layer-index:*');
+    const keys = [...listed.matchAll(/spandrel:1:layer-index:\S+/g)].map(([key]) => key);
+    expect(keys).toHaveLength(LAYERS);
+    const second = await startApp({ environment });
+    for (const layer of layers) await readZtoc(second, layer);
+    expect(await second.metric(INDEXED)).toBe(0);
+
+    const [cut = '', changed = '', gone = ''] = keys;
+    const script = `return redis.call('set',KEYS[1],string.sub(redis.call('get',KEYS[1]),1,-2))`;
+    await redis.command(`EVAL "${script}" 1 ${cut}`);
+    await redis.command(`SETRANGE ${changed} 20 other`);
+    await redis.command(`DEL ${gone}`);
+    const third = await startApp({ environment });
+    for (const layer of layers) await readZtoc(third, layer);
+    expect(await third.metric(INDEXED)).toBe(LAYERS);
+    expect(await third.metric('spandrel_index_builds_total{outcome="failed"}')).toBe(0);
+  });
+});
