@@ -154,7 +154,7 @@ describe('DigestFiles', () => {
     expect(await readdir(join(folder, 'tmp'))).toEqual([]);
     const other = digestOf('other');
     await mkdir(join(files.path(other), 'in the way'), { recursive: true });
-    await expect(files.write(other, Buffer.from('value'))).rejects.toThrow();
+    await expect(files.write(other, Buffer.from('value'))).rejects.toMatchObject({ code: 'EISDIR' });
     expect(await readdir(join(folder, 'tmp'))).toEqual([]);
   });
 
