@@ -8,6 +8,8 @@ export const MEDIA_TYPES = {
   ociLayerZstd: 'application/vnd.oci.image.layer.v1.tar+zstd',
   dockerList: 'application/vnd.docker.distribution.manifest.list.v2+json',
   dockerManifest: 'application/vnd.docker.distribution.manifest.v2+json',
+  dockerManifest1: 'application/vnd.docker.distribution.manifest.v1+json',
+  dockerSigned1: 'application/vnd.docker.distribution.manifest.v1+prettyjws',
   dockerConfig: 'application/vnd.docker.container.image.v1+json',
   sociIndexV1: 'application/vnd.amazon.soci.index.v1+json',
   sociIndexV2: 'application/vnd.amazon.soci.index.v2+json',

@@ -1,13 +1,15 @@
+import { BoundedMap } from '../cache/bounded-map.ts';
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
 import type { Logger } from '../telemetry/logger.ts';
+import { isBrokenTransfer, isUpstreamAway } from '../upstream/fault-kinds.ts';
 import type { IndexPolicies } from './index-policy.ts';
 import type { Manifests } from './manifests.ts';
 import type { PushedIndexes } from './pushed-indexes.ts';
 import type { SociIndexer } from './soci-indexer.ts';
-import type { Target } from './target.ts';
+import { type Target, targetKey } from './target.ts';
 
 export interface ReferrersDeps {
   readonly manifests: Manifests;
@@ -23,17 +25,29 @@ export interface ReferrersDeps {
  */
 const SNAPSHOTTER_HOLD_MS = 2_500;
 
+/** What an upstream has listed last. */
+interface LastList {
+  readonly descriptors: readonly Descriptor[];
+  readonly sizeBytes: number;
+}
+
+const MAX_LISTS_BYTES = 16 * 2 ** 20;
+
 /** Referrers of a manifest: the upstream's own, and our SOCI v1 index. */
 export class Referrers {
   readonly #deps: ReferrersDeps;
+  readonly #lists = new BoundedMap<LastList>({
+    maxBytes: MAX_LISTS_BYTES,
+    sizeOf: ({ sizeBytes }) => sizeBytes,
+  });
 
   constructor(deps: ReferrersDeps) {
     this.#deps = deps;
   }
 
   /**
-   * All referrers, or those of the given artifact types.
-   * @throws SpandrelError INDEX_PENDING if only a SOCI index is asked for and it takes longer to build than may be waited
+   * All referrers, or those of the given artifact types. While the upstream fails, those that it has listed last.
+   * @throws SpandrelError UPSTREAM_* if it fails and has not listed any yet; INDEX_PENDING if only a SOCI index is asked for and it takes longer to build than may be waited
    */
   async list(
     target: Target,
@@ -46,9 +60,13 @@ export class Referrers {
     const isWanted = ({ artifactType = '' }: Pick<Descriptor, 'artifactType'>): boolean =>
       artifactTypes.length === 0 || artifactTypes.includes(artifactType);
     const listed = await this.#upstream(target, digest, signal);
-    if (!isWanted({ artifactType: MEDIA_TYPES.sociIndexV1 })) return listed.filter(isWanted);
-    const others = listed.filter(({ artifactType }) => artifactType !== MEDIA_TYPES.sociIndexV1);
-    const indexes = await this.#sociIndexes(target, digest, listed, isSociLookup, signal);
+    if (isSpandrelError(listed) && !isSociLookup) throw listed;
+    const known = isSpandrelError(listed) ? [] : listed;
+    if (!isWanted({ artifactType: MEDIA_TYPES.sociIndexV1 })) return known.filter(isWanted);
+    const others = known.filter(({ artifactType }) => artifactType !== MEDIA_TYPES.sociIndexV1);
+    const indexes = await this.#sociIndexes(target, digest, known, isSociLookup, signal);
+    // Lazy loading does not depend on referrers of the upstream: our own index is a good answer, no index is none.
+    if (isSpandrelError(listed) && indexes.length === 0) throw listed;
     return [...others, ...indexes].filter(isWanted);
   }
 
@@ -70,17 +88,25 @@ export class Referrers {
     return own === undefined ? [] : [own];
   }
 
-  async #upstream(target: Target, digest: Digest, signal: AbortSignal): Promise<Descriptor[]> {
+  /** What the upstream lists, or has listed last if it fails now; its failure if it has not listed anything yet. */
+  async #upstream(
+    target: Target,
+    digest: Digest,
+    signal: AbortSignal,
+  ): Promise<readonly Descriptor[] | SpandrelError> {
+    const key = `${targetKey(target)}@${digest}`;
     try {
-      return await target.client.listReferrers(target.repository, digest, signal);
+      const descriptors = await target.client.listReferrers(target.repository, digest, signal);
+      this.#lists.set(key, { descriptors, sizeBytes: JSON.stringify(descriptors).length });
+      return descriptors;
     } catch (error) {
-      if (!isSpandrelError(error) || error.code === 'UNAUTHORIZED' || error.code === 'DENIED') throw error;
-      // Lazy loading must not depend on whether an upstream knows referrers.
-      this.#deps.logger.debug(
-        { upstream: target.client.name, code: error.code },
-        'no referrers from the upstream',
+      if (!isBrokenTransfer(error) && !isUpstreamAway(error)) throw error;
+      const last = this.#lists.get(key);
+      this.#deps.logger.warn(
+        { upstream: target.client.name, digest, code: error.code, isKnown: last !== undefined },
+        'the upstream fails to list referrers',
       );
-      return [];
+      return last?.descriptors ?? error;
     }
   }
 

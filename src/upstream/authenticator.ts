@@ -158,6 +158,7 @@ export class Authenticator implements Authorizer {
       service: challenge.parameters.get('service'),
       scope: wanted,
       credentials: isTrusted ? credentials : undefined,
+      trusts: (place) => mayReceiveCredentials(place, base),
       signal: this.#closing.signal,
     });
     const lifetimeMs = token.expiresInSeconds * 1000;

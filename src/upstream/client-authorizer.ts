@@ -55,6 +55,7 @@ export class ClientAuthorizer implements Authorizer {
         authorization !== undefined && this.#isBasic && mayReceiveCredentials(realm, base)
           ? { kind: 'basic', authorization }
           : undefined,
+      trusts: (place) => mayReceiveCredentials(place, base),
       signal: signal ?? new AbortController().signal,
     });
     return token.authorization;

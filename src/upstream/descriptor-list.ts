@@ -4,8 +4,9 @@ import { parseJsonObject } from './json-answer.ts';
 
 /** The `manifests` of an image index that an upstream sent. @throws SpandrelError UPSTREAM_PROTOCOL */
 export function parseDescriptorList(upstream: string, bytes: Uint8Array): Descriptor[] {
-  // Docker's registry and some Go programs write an empty list as null.
-  const list = parseJsonObject(upstream, bytes)['manifests'] ?? [];
+  const index = parseJsonObject(upstream, bytes);
+  // Docker's registry and some Go programs write an empty list as null. An error that comes with 200 has none at all.
+  const list = 'manifests' in index ? (index['manifests'] ?? []) : undefined;
   if (!Array.isArray(list) || !list.every(isDescriptor)) {
     throw new SpandrelError(
       'UPSTREAM_PROTOCOL',

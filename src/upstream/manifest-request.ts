@@ -1,15 +1,16 @@
 import { type Digest, digestAlgorithm, digestOfLarge, isDigest } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { formatReference, type Reference } from '../core/image-name.ts';
-import { MANIFEST_MEDIA_TYPES, MEDIA_TYPES } from '../core/media-types.ts';
+import { MANIFEST_MEDIA_TYPES } from '../core/media-types.ts';
+import { describePage, identifyManifest, plainType } from './manifest-type.ts';
 import type { ApiResponse, RegistryApi } from './registry-api.ts';
 import { readFailure } from './upstream-failure.ts';
 
 export interface FetchedManifest {
   readonly bytes: Uint8Array<ArrayBuffer>;
-  /** Content-Type without parameters. */
+  /** As {@link identifyManifest} tells. */
   readonly mediaType: string;
-  /** Of the bytes; of the algorithm that was asked for; for a tag of the one that the registry names it by, else sha256. */
+  /** Of the bytes. */
   readonly digest: Digest;
 }
 
@@ -26,48 +27,48 @@ export async function fetchManifest(api: RegistryApi, query: ManifestQuery): Pro
   const { reference } = query;
   const response = await requestManifest(api, query, 'GET');
   if (response.status !== 200) throw await readFailure(api.upstream, response, 'MANIFEST_UNKNOWN');
-  const encoding = response.headers['content-encoding'] ?? 'identity';
-  if (encoding !== 'identity') {
-    response.body.destroy();
-    throw new SpandrelError(
-      'UPSTREAM_PROTOCOL',
-      `upstream ${api.upstream}: the manifest is encoded, which nobody asked for`,
-    );
-  }
   const bytes = new Uint8Array(await response.body.read(query.maxBytes));
-  const announced = response.headers['docker-content-digest'];
-  const expected =
-    'digest' in reference
-      ? reference.digest
-      : typeof announced === 'string' && isDigest(announced)
-        ? announced
-        : undefined;
-  if (expected !== undefined && (await digestOfLarge(bytes, digestAlgorithm(expected))) !== expected) {
-    throw new SpandrelError(
-      'BLOB_CORRUPT',
-      `upstream ${api.upstream}: the manifest does not match its digest ${expected}`,
-    );
-  }
-  return {
-    bytes,
-    mediaType:
-      response.headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase() || MEDIA_TYPES.octetStream,
-    digest: expected ?? (await digestOfLarge(bytes)),
+  const { 'content-type': contentType, 'docker-content-digest': announced } = response.headers;
+  const mediaType = identifyManifest(bytes, contentType);
+  const refuse = (code: 'BLOB_CORRUPT' | 'UPSTREAM_PROTOCOL', words: string): never => {
+    throw new SpandrelError(code, `upstream ${api.upstream}: ${words}`);
   };
+  if ('tag' in reference) {
+    if (mediaType === undefined)
+      return refuse(
+        'UPSTREAM_PROTOCOL',
+        `${describePage(bytes) ?? 'something else'} where a manifest should be`,
+      );
+    // What the registry announces chooses the algorithm, and is not believed: clients that verify do so with what they get.
+    const algorithm = isAnnouncedDigest(announced) ? digestAlgorithm(announced) : undefined;
+    return { bytes, mediaType, digest: await digestOfLarge(bytes, algorithm) };
+  }
+  const { digest } = reference;
+  // What has the digest is right, whatever it is.
+  if ((await digestOfLarge(bytes, digestAlgorithm(digest))) === digest)
+    return { bytes, mediaType: mediaType ?? plainType(contentType), digest };
+  const page = describePage(bytes);
+  return page === undefined
+    ? refuse('BLOB_CORRUPT', `the manifest does not match its digest ${digest}`)
+    : refuse('UPSTREAM_PROTOCOL', `${page} where the manifest ${digest} should be`);
+}
+
+function isAnnouncedDigest(header: string | string[] | undefined): header is Digest {
+  return typeof header === 'string' && isDigest(header);
 }
 
 /**
  * Digest of a manifest without its bytes, which registries that count pulls do not count. Where HEAD is refused or says no digest
- * (ECR Public, some proxies) the manifest itself is fetched.
+ * (ECR Public, some proxies; 404, 500 and 501 are among the refusals) the manifest itself is fetched.
  * @throws as {@link RegistryClient.fetchManifest}
  */
 export async function fetchManifestDigest(api: RegistryApi, query: ManifestQuery): Promise<Digest> {
   const head = await requestManifest(api, query, 'HEAD');
-  if (head.status === 429 || head.status >= 500)
+  if (head.status === 429 || head.status > 501)
     throw await readFailure(api.upstream, head, 'MANIFEST_UNKNOWN');
   await head.body.discard();
   const announced = head.headers['docker-content-digest'];
-  return head.status === 200 && typeof announced === 'string' && isDigest(announced)
+  return head.status === 200 && isAnnouncedDigest(announced)
     ? announced
     : (await fetchManifest(api, query)).digest;
 }

@@ -1,5 +1,8 @@
 import { SpandrelError } from '../core/errors.ts';
 
+/** As many as Go's HTTP client follows, which pulls for containerd, docker and skopeo, or one more. */
+export const MAX_REDIRECTS = 10;
+
 const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 
 export function isRedirect(status: number): boolean {

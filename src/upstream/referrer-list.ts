@@ -11,6 +11,8 @@ import { readFailure } from './upstream-failure.ts';
 /** Of all pages together. */
 const MAX_REFERRER_BYTES = 4 * 2 ** 20;
 const MAX_PAGES = 100;
+/** How registries that do not know the API refuse it: as no route, or as no method that they have. */
+const LACKS_API: ReadonlySet<number> = new Set([404, 405, 501]);
 /** Distribution spec, "Referrers Tag Schema": the encoded part is cut. */
 const MAX_TAG_HEX_DIGITS = 64;
 
@@ -36,7 +38,7 @@ export async function listReferrers(
       headers: { accept: MEDIA_TYPES.ociIndex },
       signal,
     });
-    if (response.status === 404 && page === 0) {
+    if (page === 0 && LACKS_API.has(response.status)) {
       await response.body.discard();
       return readFallbackTag(api, repository, digest, signal);
     }

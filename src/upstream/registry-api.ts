@@ -7,7 +7,7 @@ import { parseChallenges } from './challenge.ts';
 import { ClientAuthorizer } from './client-authorizer.ts';
 import type { CredentialSource } from './credentials.ts';
 import { readRefusal } from './expired-token.ts';
-import { isRedirect, resolveRedirect } from './redirect.ts';
+import { isRedirect, MAX_REDIRECTS, resolveRedirect } from './redirect.ts';
 import { Transport, type TransportOptions, type TransportResponse } from './transport.ts';
 
 export interface RegistryApiOptions extends TransportOptions {
@@ -32,8 +32,6 @@ export interface ApiResponse extends TransportResponse {
   /** Where the answer came from after all redirects; may be signed: not for logs. */
   readonly url: URL;
 }
-
-const MAX_REDIRECTS = 5;
 
 /** Requests to the `/v2/` of one upstream: authenticated, redirects followed. Credentials go to the upstream's origin only. */
 export class RegistryApi implements AsyncDisposable {

@@ -1,26 +1,28 @@
 import { Readable } from 'node:stream';
 
 import { SpandrelError } from '../core/errors.ts';
+import { type ContentCoding, decodeContent } from './content-coding.ts';
 import { explainFault } from './transport-fault.ts';
 
 /** More than this is not read of a body that nobody wants, only to keep its connection. */
 const MAX_DISCARDED_BYTES = 64 * 1024;
 
+export interface BodyContext {
+  readonly upstream: string;
+  readonly signal: AbortSignal | undefined;
+  /** In the order in which they are undone. */
+  readonly codings: readonly ContentCoding[];
+  readonly onBytes: (count: number) => void;
+}
+
 /** Body of an answer. Must be iterated, read or discarded; it keeps a connection until then. Backpressure reaches the socket. */
 export class ResponseBody implements AsyncIterable<Buffer> {
   readonly #stream: Readable;
-  readonly #upstream: string;
-  readonly #signal: AbortSignal | undefined;
-  readonly #onBytes: (count: number) => void;
+  readonly #context: BodyContext;
 
-  constructor(
-    stream: Readable,
-    context: { upstream: string; signal: AbortSignal | undefined; onBytes: (count: number) => void },
-  ) {
+  constructor(stream: Readable, context: BodyContext) {
     this.#stream = stream;
-    this.#upstream = context.upstream;
-    this.#signal = context.signal;
-    this.#onBytes = context.onBytes;
+    this.#context = context;
     // Whoever reads gets the error from the iterator; while nobody does, it must not end the process.
     stream.on('error', () => undefined);
   }
@@ -30,38 +32,40 @@ export class ResponseBody implements AsyncIterable<Buffer> {
     return new ResponseBody(Readable.from([bytes]), {
       upstream,
       signal: undefined,
+      codings: [],
       onBytes: () => undefined,
     });
   }
 
-  /** @throws SpandrelError UPSTREAM_UNREACHABLE, UPSTREAM_TIMEOUT, UPSTREAM_PROTOCOL; the reason of the request's signal */
+  /** The bytes as they are sent. @throws SpandrelError UPSTREAM_UNREACHABLE, UPSTREAM_TIMEOUT, UPSTREAM_PROTOCOL; the reason of the request's signal */
   async *[Symbol.asyncIterator](): AsyncGenerator<Buffer, void, undefined> {
     try {
       for await (const chunk of this.#stream as AsyncIterable<Buffer>) {
-        this.#onBytes(chunk.byteLength);
+        this.#context.onBytes(chunk.byteLength);
         yield chunk;
       }
     } catch (error) {
-      this.#signal?.throwIfAborted();
-      throw explainFault(this.#upstream, error).error;
+      this.#context.signal?.throwIfAborted();
+      throw explainFault(this.#context.upstream, error).error;
     }
   }
 
-  /** The whole body. @throws SpandrelError UPSTREAM_PROTOCOL if it has more than `maxBytes`; as iterating */
+  /**
+   * The whole content: unpacked where the upstream has packed it without being asked to, and as it is where it only says so.
+   * @throws SpandrelError UPSTREAM_PROTOCOL if it has more than `maxBytes`; as iterating
+   */
   async read(maxBytes: number): Promise<Buffer> {
     const chunks: Buffer[] = [];
     let length = 0;
     for await (const chunk of this) {
       length += chunk.byteLength;
-      if (length > maxBytes) {
-        throw new SpandrelError(
-          'UPSTREAM_PROTOCOL',
-          `upstream ${this.#upstream}: the answer has more than ${maxBytes} bytes`,
-        );
-      }
+      if (length > maxBytes) throw this.#tooLarge(maxBytes);
       chunks.push(chunk);
     }
-    return Buffer.concat(chunks);
+    const sent = Buffer.concat(chunks);
+    const content = await decodeContent(sent, this.#context.codings, maxBytes);
+    if (content === 'too-large') throw this.#tooLarge(maxBytes);
+    return content ?? sent;
   }
 
   /** Let go of the body: a short rest is read so that the connection can be used again, a long one breaks it. */
@@ -80,5 +84,12 @@ export class ResponseBody implements AsyncIterable<Buffer> {
   /** Break the connection; for a body that nobody iterates. */
   destroy(): void {
     this.#stream.destroy();
+  }
+
+  #tooLarge(maxBytes: number): SpandrelError {
+    return new SpandrelError(
+      'UPSTREAM_PROTOCOL',
+      `upstream ${this.#context.upstream}: the answer has more than ${maxBytes} bytes`,
+    );
   }
 }

@@ -36,8 +36,8 @@ export async function listTags(
   });
   if (response.status !== 200) throw await readFailure(api.upstream, response, 'NAME_UNKNOWN');
   const body = parseJsonObject(api.upstream, await response.body.read(MAX_TAG_LIST_BYTES));
-  // A repository without tags has null in some registries.
-  const tags: unknown = body['tags'] ?? [];
+  // A repository without tags has null in some registries, and nothing in others. An error that comes with 200 names no repository.
+  const tags: unknown = body['tags'] ?? ('name' in body || 'tags' in body ? [] : undefined);
   if (!Array.isArray(tags) || !tags.every((tag) => typeof tag === 'string')) {
     throw new SpandrelError('UPSTREAM_PROTOCOL', `upstream ${api.upstream}: the answer is no list of tags`);
   }

@@ -1,7 +1,9 @@
 import { SpandrelError } from '../core/errors.ts';
+import { isJsonObject } from '../core/json-object.ts';
 import { Secret } from '../core/secret.ts';
 import type { Challenge } from './challenge.ts';
 import type { Credentials } from './credentials.ts';
+import { isRedirect, MAX_REDIRECTS, resolveRedirect } from './redirect.ts';
 import type { Transport, TransportResponse } from './transport.ts';
 
 /** A token as an `Authorization` value. */
@@ -46,6 +48,8 @@ export interface TokenQuery {
   readonly scope: string | undefined;
   /** Basic ones or an identity token; the token is anonymous without. */
   readonly credentials: Credentials | undefined;
+  /** Whether the credentials may go to a place that the token service redirects to. */
+  readonly trusts: (place: URL) => boolean;
   readonly signal: AbortSignal;
 }
 
@@ -58,31 +62,66 @@ const CLIENT_ID = 'spandrel';
  * @throws SpandrelError UNAUTHORIZED, UPSTREAM_THROTTLED, UPSTREAM_PROTOCOL, and what the transport throws
  */
 export async function fetchToken(transport: Transport, query: TokenQuery): Promise<Token> {
-  const { upstream, realm, service, scope, credentials } = query;
-  const fields = new URLSearchParams();
-  if (service !== undefined) fields.set('service', service);
-  const headers: Record<string, string> = { accept: 'application/json', 'accept-encoding': 'identity' };
-  const common = { kind: 'token', headers, signal: query.signal } as const;
-  let response: TransportResponse;
-  if (credentials?.kind === 'identity-token') {
-    fields.set('grant_type', 'refresh_token');
-    fields.set('refresh_token', credentials.token.reveal());
-    fields.set('client_id', CLIENT_ID);
-    if (scope !== undefined) fields.set('scope', scope);
-    headers['content-type'] = 'application/x-www-form-urlencoded';
-    response = await transport.request({ ...common, method: 'POST', url: realm, body: fields.toString() });
-  } else {
-    for (const part of scope?.split(' ') ?? []) if (part !== '') fields.append('scope', part);
-    const url = new URL(realm);
-    for (const [name, value] of fields) url.searchParams.append(name, value);
-    if (credentials !== undefined) headers['authorization'] = credentials.authorization.reveal();
-    response = await transport.request({ ...common, method: 'GET', url });
-  }
+  const { upstream, credentials } = query;
+  const response = await requestToken(transport, query);
   if (response.status !== 200) {
     await response.body.discard();
     throw refusal(upstream, response.status, credentials !== undefined);
   }
-  return parseToken(upstream, (await response.body.read(MAX_TOKEN_ANSWER_BYTES)).toString());
+  return parseToken(upstream, parseObject(await response.body.read(MAX_TOKEN_ANSWER_BYTES)));
+}
+
+async function requestToken(transport: Transport, query: TokenQuery): Promise<TransportResponse> {
+  const { upstream, realm, credentials, trusts, signal } = query;
+  const headers: Record<string, string> = { accept: 'application/json', 'accept-encoding': 'identity' };
+  const post = credentials?.kind === 'identity-token' ? postFields(query, credentials.token) : undefined;
+  if (post !== undefined) headers['content-type'] = 'application/x-www-form-urlencoded';
+  else if (credentials?.kind !== 'identity-token' && credentials !== undefined)
+    headers['authorization'] = credentials.authorization.reveal();
+  let url = post === undefined ? withFields(query) : realm;
+  let body = post?.toString();
+  for (let redirects = 0; redirects <= MAX_REDIRECTS; redirects++) {
+    const request = { kind: 'token', url, headers, signal } as const;
+    const response = await transport.request(
+      body === undefined ? { ...request, method: 'GET' } : { ...request, method: 'POST', body },
+    );
+    if (!isRedirect(response.status)) return response;
+    await response.body.discard();
+    url = resolveRedirect(upstream, url, response.headers.location);
+    // RFC 9110, section 15.4: only 307 and 308 keep method and body; of the others clients make a GET.
+    if (response.status < 307) {
+      body = undefined;
+      delete headers['content-type'];
+    }
+    if (trusts(url)) continue;
+    delete headers['authorization'];
+    if (body === undefined) continue;
+    throw new SpandrelError(
+      'UPSTREAM_PROTOCOL',
+      `upstream ${upstream}: its token service redirects to a place that may not have the credentials`,
+    );
+  }
+  throw new SpandrelError(
+    'UPSTREAM_PROTOCOL',
+    `upstream ${upstream}: its token service redirects more than ${MAX_REDIRECTS} times`,
+  );
+}
+
+function withFields({ realm, service, scope }: TokenQuery): URL {
+  const url = new URL(realm);
+  if (service !== undefined) url.searchParams.append('service', service);
+  for (const part of scope?.split(' ') ?? []) if (part !== '') url.searchParams.append('scope', part);
+  return url;
+}
+
+function postFields({ service, scope }: TokenQuery, refreshToken: Secret): URLSearchParams {
+  return new URLSearchParams({
+    ...(service === undefined ? {} : { service }),
+    grant_type: 'refresh_token',
+    refresh_token: refreshToken.reveal(),
+    client_id: CLIENT_ID,
+    ...(scope === undefined ? {} : { scope }),
+  });
 }
 
 function refusal(upstream: string, status: number, hadCredentials: boolean): SpandrelError {
@@ -94,24 +133,31 @@ function refusal(upstream: string, status: number, hadCredentials: boolean): Spa
   return new SpandrelError(status >= 500 ? 'UPSTREAM_UNREACHABLE' : 'UPSTREAM_PROTOCOL', message);
 }
 
-function parseToken(upstream: string, text: string): Token {
-  const answer = parseObject(text);
-  const token = answer['token'] ?? answer['access_token'];
-  // A header takes visible ASCII only; an empty token means that the service knows none for us.
-  if (typeof token !== 'string' || !/^[\x21-\x7e]+$/.test(token)) {
+/** @see distribution, docs/content/spec/auth/token.md: `token`, or `access_token` for OAuth 2; services send one, or both */
+function parseToken(upstream: string, answer: Record<string, unknown>): Token {
+  const token = [answer['token'], answer['access_token']].find(isToken);
+  if (token === undefined) {
+    if ('error' in answer || 'errors' in answer)
+      throw new SpandrelError('UNAUTHORIZED', `upstream ${upstream}: its token service refuses a token`);
     throw new SpandrelError('UPSTREAM_PROTOCOL', `upstream ${upstream}: its token service sent no token`);
   }
-  const lifetime = answer['expires_in'];
+  // `issued_at` is of a clock that need not go as ours does; a token that ends earlier is refused, and then renewed.
+  const lifetime = Number(answer['expires_in'] ?? DEFAULT_EXPIRES_IN_SECONDS);
   return {
-    authorization: new Secret(`Bearer ${token}`),
-    expiresInSeconds: typeof lifetime === 'number' && lifetime > 0 ? lifetime : DEFAULT_EXPIRES_IN_SECONDS,
+    authorization: new Secret(`Bearer ${token.trim()}`),
+    expiresInSeconds: Number.isFinite(lifetime) && lifetime > 0 ? lifetime : DEFAULT_EXPIRES_IN_SECONDS,
   };
 }
 
-function parseObject(text: string): Record<string, unknown> {
+/** A header takes visible ASCII only; an empty token means that the service knows none for us. */
+function isToken(value: unknown): value is string {
+  return typeof value === 'string' && /^[\x21-\x7e]+$/.test(value.trim());
+}
+
+function parseObject(bytes: Buffer): Record<string, unknown> {
   try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
+    const value: unknown = JSON.parse(bytes.toString());
+    return isJsonObject(value) ? value : {};
   } catch {
     // No JSON is no token; that is what the caller then says.
     return {};

@@ -10,6 +10,7 @@ import { NO_TRACER, type Tracer } from '../telemetry/tracer.ts';
 import type { CircuitOptions } from './circuit-breaker.ts';
 import { Circuits } from './circuits.ts';
 import { createConnector } from './connections.ts';
+import { parseContentCodings } from './content-coding.ts';
 import { RequestPace } from './request-pace.ts';
 import { ResponseBody } from './response-body.ts';
 import { backoffMs, parseRetryAfterMs, type Pause, realPause } from './retry-delay.ts';
@@ -61,7 +62,7 @@ const KEEP_ALIVE_MS = 30_000;
 const LONGEST_RETRY_AFTER_MS = 30_000;
 
 /**
- * HTTP to one upstream and to the hosts it leads to. No redirects, no decompression; the one place that retries, keeps to rates, and
+ * HTTP to one upstream and to the hosts it leads to. No redirects; the one place that retries, keeps to rates, and
  * leaves hosts alone that do not answer.
  */
 export class Transport implements AsyncDisposable {
@@ -160,11 +161,12 @@ export class Transport implements AsyncDisposable {
       span.set({ 'http.response.status_code': statusCode });
       if (statusCode >= 400) span.fail(outcomeOf(statusCode));
       body.once('close', () => span.end());
+      const codings = parseContentCodings(answered['content-encoding']);
       const onBytes = (count: number): void => metrics.upstreamBytes.inc({ upstream }, count);
       return {
         status: statusCode,
         headers: answered,
-        body: new ResponseBody(body, { upstream, signal, onBytes }),
+        body: new ResponseBody(body, { upstream, signal, codings, onBytes }),
       };
     } catch (error) {
       const { code } = explainFault(upstream, error).error;

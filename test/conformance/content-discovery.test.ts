@@ -1,6 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
+import { MEDIA_TYPES } from '../../src/core/media-types.ts';
+import type { FaultAction } from '../../src/demo/faults.ts';
 import {
   errorCode,
   KnownRepository,
@@ -116,10 +118,43 @@ describe('distribution spec, "Listing Referrers" (end-12)', () => {
     expect((await known.ask(`manifests/${tag}`)).status).toBe(200);
   });
 
-  it('the list of an upstream that fails is an error or empty, never 404', async () => {
-    known.addReferrer('a/sbom');
-    known.upstream.faults.add({ match: { path: /referrers/ }, action: { kind: 'status', status: 500 } });
-    expect((await known.ask(`referrers/${known.manifestDigest}`)).status).not.toBe(404);
+  it.each<[string, FaultAction, number, string]>([
+    ['500', { kind: 'status', status: 500 }, 502, 'UPSTREAM_UNREACHABLE'],
+    ['503', { kind: 'status', status: 503 }, 502, 'UPSTREAM_UNREACHABLE'],
+    ['429', { kind: 'status', status: 429 }, 503, 'UPSTREAM_THROTTLED'],
+    ['400', { kind: 'status', status: 400 }, 502, 'UPSTREAM_PROTOCOL'],
+    ['an error with 200', { kind: 'status', status: 200 }, 502, 'UPSTREAM_PROTOCOL'],
+    ['a page with 200', { kind: 'status', status: 200, body: '<html></html>' }, 502, 'UPSTREAM_PROTOCOL'],
+    ['nothing with 204', { kind: 'status', status: 204, body: '' }, 502, 'UPSTREAM_PROTOCOL'],
+    ['a broken connection', { kind: 'reset' }, 502, 'UPSTREAM_UNREACHABLE'],
+    ['half a list', { kind: 'reset', afterBytes: 20 }, 502, 'UPSTREAM_UNREACHABLE'],
+  ])(
+    'an upstream that answers %s has no empty list: its last one stands, and without one it is an error',
+    async (_what, action, status, code) => {
+      // The circuit breaker has tests of its own.
+      await start({ environment: { SPANDREL_UPSTREAM_CIRCUIT_FAILURES: '1000' } });
+      const signature = known.addReferrer('a/signature');
+      const digests = async (query = ''): Promise<string[]> =>
+        (await referrers(query)).map(({ digest }) => digest);
+      expect(await digests()).toEqual([signature]);
+      known.upstream.faults.add({ match: { path: /referrers/ }, action });
+      expect(await digests()).toEqual([signature]);
+      expect(await digests('?artifactType=a/signature')).toEqual([signature]);
+      for (const query of ['', '?artifactType=a/signature', `?artifactType=${MEDIA_TYPES.sociIndexV1}`]) {
+        const failed = await known.ask(`referrers/${digestOf('not asked before')}${query}`);
+        expect([failed.status, errorCode(failed)]).toEqual([status, code]);
+      }
+      known.upstream.faults.set([]);
+      const second = known.addReferrer('a/signature', { second: 'yes' });
+      expect((await digests()).toSorted()).toEqual([signature, second].toSorted());
+    },
+  );
+
+  it.each([401, 403])('a refusal with %i is told, whatever has been listed before', async (status) => {
+    known.addReferrer('a/signature');
+    expect(await referrers()).toHaveLength(1);
+    known.upstream.faults.add({ match: { path: /referrers/ }, action: { kind: 'status', status } });
+    expect((await known.ask(`referrers/${known.manifestDigest}`)).status).toBe(status);
   });
 });
 

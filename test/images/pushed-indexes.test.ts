@@ -229,6 +229,16 @@ describe('an index that somebody has pushed', () => {
     expect(await referrers(app, manifest)).not.toContain(index);
   });
 
+  it('is replaced by ours while the upstream fails to list it, so that nodes can begin', async () => {
+    const { manifest, index } = await push({ ztoc: await ztocOf(PUSHED_SPAN_BYTES), version: 1 });
+    registry.faults.add({ match: { path: /referrers/ }, action: { kind: 'status', status: 400 } });
+    await using app = await startApp();
+    const offered = await referrers(app, manifest);
+    expect(offered).toHaveLength(1);
+    expect(offered).not.toContain(index);
+    expect((await fetch(`${app.url}/v2/demo/app/referrers/${manifest}`)).status).toBe(502);
+  });
+
   it('leaves the tag as it is', async () => {
     const { manifest } = await push({ ztoc: await ztocOf(PUSHED_SPAN_BYTES), version: 1 });
     await using app = await startApp();

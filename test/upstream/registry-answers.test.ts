@@ -124,12 +124,12 @@ describe('a redirect', () => {
     await expect(fetchRange(client)).rejects.toMatchObject({ code: 'UPSTREAM_PROTOCOL' });
   });
 
-  it('is followed five times, not more', async () => {
+  it('is followed ten times, not more', async () => {
     const [registry, client] = await connect((_request, response) =>
       response.writeHead(307, { location: '/again' }).end(),
     );
     await expect(fetchRange(client)).rejects.toMatchObject({ code: 'UPSTREAM_PROTOCOL' });
-    expect(registry.requests).toHaveLength(6);
+    expect(registry.requests).toHaveLength(11);
   });
 });
 
