@@ -1,8 +1,10 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { readdir, readFile } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
+
+import { type Program, startProgram } from '../test/helpers/programs.ts';
 
 const READY_TRIES = 200;
 const READY_PAUSE_MS = 50;
@@ -11,7 +13,7 @@ const KILOBYTE = 1024;
 /** A program to run; what it writes is kept for the error if it ends too early. */
 export interface ProgramOptions {
   /** Node when not given. */
-  readonly command?: string;
+  readonly command?: Program;
   readonly args: readonly string[];
   readonly environment?: Readonly<Record<string, string>>;
 }
@@ -32,11 +34,11 @@ export class ManagedProcess implements AsyncDisposable {
     options: ProgramOptions & { ready: RegExp; stream: 'stdout' | 'stderr' },
   ): Promise<ManagedProcess> {
     const { ready, stream } = options;
-    const child = launch(options, [
-      'ignore',
-      stream === 'stdout' ? 'pipe' : 'ignore',
-      stream === 'stderr' ? 'pipe' : 'inherit',
-    ]);
+    const { command = 'node', args, environment = {} } = options;
+    const child = startProgram(command, args, {
+      environment,
+      stdio: ['ignore', stream === 'stdout' ? 'pipe' : 'ignore', stream === 'stderr' ? 'pipe' : 'inherit'],
+    });
     const output = child[stream];
     if (output === null) throw new Error('the stream of the child is not a pipe');
     const seen: string[] = [];
@@ -53,7 +55,8 @@ export class ManagedProcess implements AsyncDisposable {
 
   /** Start it; resolves when it answers at `url`, whatever that answer is. */
   static async startServer(options: ProgramOptions & { url: string }): Promise<ManagedProcess> {
-    const child = launch(options, ['ignore', 'ignore', 'inherit']);
+    const { command = 'node', args, environment = {} } = options;
+    const child = startProgram(command, args, { environment, stdio: ['ignore', 'ignore', 'inherit'] });
     const started = new ManagedProcess(child);
     for (let tries = 0; tries < READY_TRIES; tries++) {
       if (child.exitCode !== null) throw earlyEnd(options, '');
@@ -122,13 +125,6 @@ async function processSeconds(pid: string): Promise<number> {
   const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
-}
-
-function launch(
-  { command = process.execPath, args, environment = {} }: ProgramOptions,
-  stdio: ('ignore' | 'pipe' | 'inherit')[],
-): ChildProcess {
-  return spawn(command, args, { env: { ...process.env, ...environment }, stdio });
 }
 
 function earlyEnd({ command = 'node', args }: ProgramOptions, output: string): Error {

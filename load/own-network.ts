@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process';
+import { tryProgramSync } from '../test/helpers/programs.ts';
 
 /** Frames of a VPC. Loopback's own, 65536 bytes, make every answer of 64 KiB wait for a delayed acknowledgement. */
 const FRAME_BYTES = 9001;
@@ -12,10 +12,10 @@ const MARK = 'LOAD_FRAME_BYTES';
 export function enterOwnNetwork(): void {
   if (process.env[MARK] !== undefined) return;
   const unshare = ['--net', 'sh', '-c', `ip link set lo mtu ${FRAME_BYTES} up && exec "$@"`, 'sh'];
-  if (spawnSync('unshare', [...unshare, 'true']).status !== 0) return;
-  const { status } = spawnSync('unshare', [...unshare, process.execPath, ...process.argv.slice(1)], {
+  if (tryProgramSync('unshare', [...unshare, 'true']).status !== 0) return;
+  const { status } = tryProgramSync('unshare', [...unshare, process.execPath, ...process.argv.slice(1)], {
     stdio: 'inherit',
-    env: { ...process.env, [MARK]: String(FRAME_BYTES) },
+    environment: { [MARK]: String(FRAME_BYTES) },
   });
   process.exit(status ?? 1);
 }

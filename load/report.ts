@@ -1,7 +1,7 @@
-import { execFileSync } from 'node:child_process';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 
+import { runProgramSync } from '../test/helpers/programs.ts';
 import { drawChart } from './chart.ts';
 import { describeNetwork } from './own-network.ts';
 import type { ReportRow, Scenario, ScenarioResult } from './scenario.ts';
@@ -29,7 +29,7 @@ export async function saveResults(
     scenario: scenario.name,
     question: scenario.question,
     date: new Date().toISOString(),
-    commit: execFileSync('git', ['rev-parse', '--short', 'HEAD']).toString().trim(),
+    commit: runProgramSync('git', ['rev-parse', '--short', 'HEAD']).toString().trim(),
     node: process.version,
     processor: `${cpus().length} x ${processor?.model ?? 'unknown'}`,
     network: describeNetwork(),

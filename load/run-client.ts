@@ -1,8 +1,7 @@
-import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
-import { promisify } from 'node:util';
 
-const MAX_OUTPUT_BYTES = 64 * 2 ** 20;
+import { type Program, runProgram } from '../test/helpers/programs.ts';
+
 /** USER_HZ, 100 on every Linux that Node runs on. */
 const TICKS_PER_SECOND = 100;
 
@@ -14,17 +13,17 @@ export interface ClientRun<Result> {
 
 /** Run a script of ours that takes its options as JSON and prints its result as JSON; only one client may run at a time. */
 export async function runClient<Result>(script: string, options: unknown): Promise<ClientRun<Result>> {
-  return await runProgram(process.execPath, [script, JSON.stringify(options)]);
+  return await runJsonProgram('node', [script, JSON.stringify(options)]);
 }
 
 /** Run any program whose last line of output is JSON; only one client may run at a time. */
-export async function runProgram<Result>(
-  command: string,
+export async function runJsonProgram<Result>(
+  command: Program,
   args: readonly string[],
 ): Promise<ClientRun<Result>> {
   const before = await endedChildrenSeconds();
-  const { stdout } = await promisify(execFile)(command, args, { maxBuffer: MAX_OUTPUT_BYTES });
-  const last = stdout.trimEnd().split('\n').at(-1) ?? '';
+  const stdout = await runProgram(command, args);
+  const last = stdout.toString().trimEnd().split('\n').at(-1) ?? '';
   return { result: JSON.parse(last) as Result, cpuSeconds: (await endedChildrenSeconds()) - before };
 }
 

@@ -1,6 +1,7 @@
-import { spawnSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
 
+import { installTools } from '../scripts/install-tools.mjs';
+import type { Program } from '../test/helpers/programs.ts';
 import { describeNetwork, enterOwnNetwork } from './own-network.ts';
 import { formatTable, saveResults } from './report.ts';
 import type { Scenario } from './scenario.ts';
@@ -27,7 +28,9 @@ const SCENARIOS: readonly Scenario[] = [
   indexBuild,
   beside,
 ];
-const INSTALLER = new URL('../scripts/install-tools.mjs', import.meta.url).pathname;
+
+/** What this file and the reports need. */
+const EVERY_RUN: readonly Program[] = ['git', 'ip', 'sh', 'unshare'];
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -57,10 +60,7 @@ if (values.list || chosen.length === 0) {
   for (const { name, question } of SCENARIOS) say(`  ${name.padEnd(10)} ${question}`);
   process.exitCode = values.list ? 0 : 2;
 }
-for (const { tools = [] } of chosen) {
-  const { status } = spawnSync(process.execPath, [INSTALLER, ...tools], { stdio: 'inherit' });
-  if (status !== 0) process.exit(1);
-}
+installTools([...EVERY_RUN, ...chosen.flatMap(({ tools = [] }) => tools)]);
 if (chosen.length > 0) enterOwnNetwork();
 for (const scenario of chosen) {
   say(`${scenario.name}, on ${describeNetwork()}`);

@@ -1,4 +1,3 @@
-import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { createWriteStream, existsSync } from 'node:fs';
 import { glob, lstat } from 'node:fs/promises';
@@ -6,6 +5,8 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
+
+import { startProgram } from '../test/helpers/programs.ts';
 
 /** A gzip file and what it must inflate to. */
 export interface SampleTar {
@@ -32,7 +33,7 @@ export async function makeSampleTars(folder: string): Promise<SampleTar[]> {
   for (const [name, folders] of Object.entries(KINDS)) {
     const source = folders.find((candidate) => existsSync(candidate));
     if (source === undefined) continue;
-    const tar = spawn('tar', ['--create', '--directory', source, '.'], {
+    const tar = startProgram('tar', ['--create', '--directory', source, '.'], {
       stdio: ['ignore', 'pipe', 'ignore'],
     });
     samples.push(await compress(name, head(tar.stdout), folder));
@@ -54,7 +55,7 @@ export async function makeLargeTar(folder: string, bytes: number): Promise<Sampl
     listedBytes += sizeBytes;
     if (listedBytes >= bytes) break;
   }
-  const tar = spawn('tar', ['--create', '--no-recursion', '--null', '--files-from=-'], {
+  const tar = startProgram('tar', ['--create', '--no-recursion', '--null', '--files-from=-'], {
     stdio: ['pipe', 'pipe', 'ignore'],
   });
   tar.stdin.end(paths.join('\0'));

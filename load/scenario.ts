@@ -1,11 +1,12 @@
+import type { Program } from '../test/helpers/programs.ts';
 import type { Chart } from './chart.ts';
 
 /** A question that a run can answer. */
 export interface Scenario {
   readonly name: string;
   readonly question: string;
-  /** Programs of Debian that it needs. */
-  readonly tools?: readonly string[];
+  /** Programs of Debian that it starts. */
+  readonly tools?: readonly Program[];
   /** Run it; progress goes to `log`. */
   run(options: ScenarioOptions): Promise<ScenarioResult>;
 }

@@ -1,7 +1,7 @@
-import { execFile, spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { pipeline } from 'node:stream/promises';
-import { promisify } from 'node:util';
+
+import { type Program, startProgram, tryProgram } from '../test/helpers/programs.ts';
 
 /** What a decoder or a build has taken, with all its threads or processes. */
 export interface CommandTimes {
@@ -9,16 +9,12 @@ export interface CommandTimes {
   readonly wallSeconds: number;
 }
 
-/** True if the machine has it. */
-export function hasCommand(command: string): boolean {
-  return spawnSync('which', [command], { stdio: 'ignore' }).status === 0;
-}
-
 /** Run a command without its output. Bash keeps the time, since Node does not tell the processor time of one child. */
-export async function timeCommand(command: readonly string[]): Promise<CommandTimes> {
+export async function timeCommand(command: readonly [Program, ...string[]]): Promise<CommandTimes> {
   const script = 'TIMEFORMAT="%R %U %S"; time "$@" > /dev/null';
-  const { stderr } = await promisify(execFile)('bash', ['-ec', script, 'bash', ...command]);
+  const { stderr } = await tryProgram('bash', ['-ec', script, 'bash', ...command]);
   const [wallSeconds = Number.NaN, user = Number.NaN, system = Number.NaN] = stderr
+    .toString()
     .trim()
     .split(' ')
     .map(Number);
@@ -26,8 +22,8 @@ export async function timeCommand(command: readonly string[]): Promise<CommandTi
 }
 
 /** sha256 of what a command prints, in hex. */
-export async function hashOutput(command: string, args: readonly string[]): Promise<string> {
-  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+export async function hashOutput(command: Program, args: readonly string[]): Promise<string> {
+  const child = startProgram(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   const hash = createHash('sha256');
   await pipeline(child.stdout, hash);
   return hash.digest('hex');

@@ -4,11 +4,13 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
+import { findProgram, PROGRAMS, withNeeds } from './programs.mjs';
+
 /** Asked by every package before it starts its service (invoke-rc.d(8)); 101 forbids it. */
 const SERVICE_POLICY = '/usr/sbin/policy-rc.d';
 
 function isMissing(command) {
-  return spawnSync('sh', ['-c', `command -v ${command}`]).status !== 0;
+  return findProgram(command) === undefined;
 }
 
 function apt(...args) {
@@ -33,25 +35,29 @@ function install(packages) {
   }
 }
 
-/**
- * Installs what is missing when that is possible, else says exactly what to do and ends the process. Each command is in the package of
- * its name.
- */
+/** Installs what is missing of these commands and of what they start, if it can; else says what to do and ends the process. */
 export function installTools(commands) {
-  let missing = commands.filter(isMissing);
+  const unknown = commands.filter((command) => !Object.hasOwn(PROGRAMS, command));
+  if (unknown.length > 0) throw new Error(`not in scripts/programs.mjs: ${unknown.join(', ')}`);
+  const wanted = withNeeds(commands);
+  let missing = wanted.filter(isMissing);
   if (missing.length === 0) return;
-  const isRoot = process.getuid?.() === 0;
-  if (isRoot && !isMissing('apt-get')) {
-    console.error(`setup: installing ${missing.join(', ')}`);
-    install(missing);
-    missing = missing.filter(isMissing);
+  if (process.getuid?.() === 0 && !isMissing('apt-get')) {
+    console.error(`setup: installing ${packagesOf(missing).join(', ')}`);
+    install(packagesOf(missing));
+    missing = wanted.filter(isMissing);
     if (missing.length === 0) return;
   }
   console.error(
-    `These programs are needed and not installed: ${missing.join(', ')}\n` +
-      `On Debian or Ubuntu: sudo apt-get install ${missing.join(' ')}`,
+    `setup: these programs are needed and not installed: ${missing.join(', ')}\n` +
+      `On Debian and Ubuntu: sudo apt-get install --no-install-recommends ${packagesOf(missing).join(' ')}\n` +
+      'Elsewhere, install what has these commands. Then run this again.',
   );
   process.exit(1);
+}
+
+function packagesOf(commands) {
+  return [...new Set(commands.map((command) => PROGRAMS[command]))];
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) installTools(process.argv.slice(2));

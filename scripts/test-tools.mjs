@@ -1,8 +1,9 @@
 import { installTools } from './install-tools.mjs';
+import { TEST_PROGRAMS } from './programs.mjs';
 import { installPythonTools } from './python-tools.mjs';
 
 /** What the tests run against. */
 export function installTestTools() {
-  installTools(['redis-server', 'docker-registry', 'skopeo', 'pigz', 'zstd', 'openssl', 'python3']);
+  installTools(TEST_PROGRAMS);
   installPythonTools();
 }

@@ -1,3 +1,4 @@
+import type { Program } from '../../test/helpers/programs.ts';
 import { ManagedProcess } from '../managed-process.ts';
 import type { Peer } from './peer.ts';
 
@@ -13,7 +14,7 @@ export class ManagedPeer implements Peer {
 
   /** @param readyPath answered as soon as the program serves */
   static async start(options: {
-    command: string;
+    command: Program;
     args: readonly string[];
     url: string;
     readyPath?: string;

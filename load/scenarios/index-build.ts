@@ -1,10 +1,9 @@
-import { execFile } from 'node:child_process';
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 
+import { type Program, runProgram } from '../../test/helpers/programs.ts';
 import type { IndexResult } from '../index-main.ts';
-import { hasCommand, timeCommand } from '../timed-command.ts';
+import { timeCommand } from '../timed-command.ts';
 import { DemoUpstream } from '../demo-upstream.ts';
 import { percentile } from '../percentile.ts';
 import { ProxyProcess } from '../proxy-process.ts';
@@ -18,7 +17,7 @@ const ROUNDS = 3;
 const TAR_BYTES = 1e9;
 
 /** Commands of the promise; each takes the layer's file. */
-const PEERS: Readonly<Record<string, readonly string[]>> = {
+const PEERS: Readonly<Record<string, readonly [Program, ...string[]]>> = {
   'gzip -dc': ['gzip', '-dc'],
   'pigz -dc': ['pigz', '-dc'],
   sha256sum: ['sha256sum'],
@@ -38,6 +37,7 @@ export const indexBuild: Scenario = {
   name: 'index',
   question:
     'What does it take to index a layer of 1 GB, from its file and from a registry, compared with decompressing and hashing it?',
+  tools: ['bash', 'gzip', 'pigz', 'sha256sum', 'tar'],
   async run({ log }) {
     await using folder = await ScratchFolder.create();
     log('making a tar');
@@ -48,7 +48,7 @@ export const indexBuild: Scenario = {
 };
 
 async function measure(sample: SampleTar, folder: string, log: (line: string) => void): Promise<ReportRow[]> {
-  const peers = Object.entries(PEERS).filter(([, [command = '']]) => hasCommand(command));
+  const peers = Object.entries(PEERS);
   const times = new Map<string, Times>(
     [OURS, ...peers.map(([name]) => name)].map((name) => [name, { cpuSeconds: [], wallSeconds: [] }]),
   );
@@ -143,8 +143,8 @@ function describeBuild(last: IndexResult | undefined, times: ReadonlyMap<string,
 
 /** A build in a process of its own, whose digests must be right. */
 async function buildOnce({ path, sha256 }: SampleTar, folder: string): Promise<IndexResult> {
-  const { stdout } = await promisify(execFile)(process.execPath, [MAIN, '--file', path, '--folder', folder]);
-  const result = JSON.parse(stdout) as IndexResult;
+  const stdout = await runProgram('node', [MAIN, '--file', path, '--folder', folder]);
+  const result = JSON.parse(stdout.toString()) as IndexResult;
   if (result.summary.diffId !== `sha256:${sha256}`)
     throw new Error('the build has another diffID than the tar');
   if (result.summary.ztoc === undefined) throw new Error('the layer has no zTOC');

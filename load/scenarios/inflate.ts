@@ -1,19 +1,18 @@
-import { execFile } from 'node:child_process';
 import { stat } from 'node:fs/promises';
-import { promisify } from 'node:util';
 
+import { type Program, runProgram } from '../../test/helpers/programs.ts';
 import type { InflateResult } from '../inflate-main.ts';
 import { percentile } from '../percentile.ts';
 import { makeSampleTars, type SampleTar } from '../sample-tars.ts';
 import type { ReportRow, Scenario } from '../scenario.ts';
 import { ScratchFolder } from '../scratch-folder.ts';
-import { type CommandTimes, hasCommand, hashOutput, timeCommand } from '../timed-command.ts';
+import { type CommandTimes, hashOutput, timeCommand } from '../timed-command.ts';
 
 const MAIN = new URL('../inflate-main.ts', import.meta.url).pathname;
 /** `zlib raw` neither checks a CRC-32 nor gives checkpoints; `zlib gunzip` checks, `fflate` does not. */
 const ENGINES = ['wasm', 'pako', 'zlib raw', 'zlib gunzip', 'fflate'] as const;
-/** Programs that decompress a file, where the machine has them. All of them check the CRC-32. */
-const PROGRAMS: readonly (readonly string[])[] = [
+/** Programs that decompress a file. All of them check the CRC-32. */
+const PROGRAMS: readonly (readonly [Program, ...string[]])[] = [
   ['gzip', '-dc'],
   ['pigz', '-dc'],
   ['igzip', '-dc'],
@@ -39,6 +38,7 @@ interface Speeds {
 export const inflate: Scenario = {
   name: 'inflate',
   question: 'How fast do the engines decode gzip, with CRC and checkpoints, compared with other decoders?',
+  tools: ['bash', 'gzip', 'igzip', 'libdeflate-gunzip', 'pigz', 'tar'],
   async run({ log }) {
     await using folder = await ScratchFolder.create();
     log('making tars');
@@ -86,8 +86,8 @@ function engineDecoder(name: string): Decoder {
     name,
     async run({ path, sha256 }) {
       const args = [MAIN, '--engine', name, '--file', path, '--passes', String(PASSES)];
-      const { stdout } = await promisify(execFile)(process.execPath, args);
-      const result = JSON.parse(stdout) as InflateResult;
+      const stdout = await runProgram('node', args);
+      const result = JSON.parse(stdout.toString()) as InflateResult;
       if (result.sha256 !== sha256) throw new Error(`${name} decodes ${path} to something else`);
       return {
         cpuSeconds: Math.min(...result.cpuSeconds),
@@ -98,10 +98,11 @@ function engineDecoder(name: string): Decoder {
 }
 
 function programDecoders(): Decoder[] {
-  return PROGRAMS.filter(([program = '']) => hasCommand(program)).map((command) => ({
+  return PROGRAMS.map((command) => ({
     name: command.join(' '),
     async run({ path, sha256 }) {
-      const [program, ...args] = [...command, path];
+      const [program, ...options] = command;
+      const args = [...options, path];
       if ((await hashOutput(program, args)) !== sha256)
         throw new Error(`${program} decodes ${path} to something else`);
       const passes: CommandTimes[] = [];

@@ -1,6 +1,4 @@
-import { execFile } from 'node:child_process';
-import { promisify } from 'node:util';
-
+import { runProgram } from '../../test/helpers/programs.ts';
 import { DemoUpstream } from '../demo-upstream.ts';
 import type { LazyStart } from '../lazy-clients-main.ts';
 import { percentile } from '../percentile.ts';
@@ -11,7 +9,6 @@ import { ScratchFolder } from '../scratch-folder.ts';
 
 const LATENCY_MS = 20;
 const BYTES_PER_SECOND = 25e6;
-const MAX_OUTPUT_BYTES = 64 * 2 ** 20;
 /** A script in the middle of the image, as a container would begin with. */
 const FIRST_FILE = 'app/main.py';
 
@@ -63,8 +60,8 @@ export const lazy: Scenario = {
 /** All nodes in one process of their own; each checks what a node checks and fails the run if something is wrong. */
 async function startAtOnce(url: string, clients: number): Promise<LazyStart[]> {
   const args = [CLIENTS_MAIN, '--url', url, '--file', FIRST_FILE, '--clients', String(clients)];
-  const { stdout } = await promisify(execFile)(process.execPath, args, { maxBuffer: MAX_OUTPUT_BYTES });
-  return JSON.parse(stdout) as LazyStart[];
+  const stdout = await runProgram('node', args);
+  return JSON.parse(stdout.toString()) as LazyStart[];
 }
 
 function describe(starts: readonly LazyStart[], bytesSent: number, imageBytes: number): ReportRow {

@@ -8,7 +8,7 @@ import type { Peer } from '../peers/peer.ts';
 import { percentile } from '../percentile.ts';
 import { ProxyProcess } from '../proxy-process.ts';
 import { ReceivingConnection } from '../receiving-connection.ts';
-import { runClient, runProgram } from '../run-client.ts';
+import { runClient, runJsonProgram } from '../run-client.ts';
 import { largeLayer, type SampleBlob, writeSampleImage } from '../sample-image.ts';
 import type { ReportRow, Scenario } from '../scenario.ts';
 import { ScratchFolder } from '../scratch-folder.ts';
@@ -151,7 +151,7 @@ async function fetchWhole(peer: Peer, blob: SampleBlob): Promise<Omit<Sample, 's
 
 async function fetchRanges(peer: Peer, blob: SampleBlob): Promise<Omit<Sample, 'serverSeconds'>> {
   const path = `/v2/${peer.repositoryOf(REPOSITORY)}/blobs/${blob.digest}`;
-  const { result, cpuSeconds } = await runProgram<{
+  const { result, cpuSeconds } = await runJsonProgram<{
     requests: number;
     microseconds: number;
     failed: number;

@@ -1,4 +1,3 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
@@ -13,6 +12,7 @@ import { Metrics } from '../../src/telemetry/metrics.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { CRASH_BLOBS, CRASH_FILL, crashBlob } from '../helpers/crash-store.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
+import { startProgram } from '../helpers/programs.ts';
 import { readWhole } from '../helpers/random-blob.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
 
@@ -27,13 +27,10 @@ interface Crash {
 
 /** Let a process fill the store, and kill it when it has fetched so many pieces. */
 async function fillAndCrash(root: string, pieces: number): Promise<Crash> {
-  const child: ChildProcess = spawn(process.execPath, [CHILD, root], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
+  const child = startProgram('node', [CHILD, root], { stdio: ['ignore', 'pipe', 'inherit'] });
   const exited = once(child, 'exit');
   const completed: number[] = [];
   let fetched = 0;
-  if (child.stdout === null) throw new Error('the child has no output');
   for await (const line of createInterface({ input: child.stdout })) {
     if (line === 'piece') fetched++;
     else completed.push(Number(line));

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { GoldenImages } from '../helpers/golden-images.ts';
-import { runCommand } from '../helpers/run-command.ts';
+import { runProgram } from '../helpers/programs.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
 
 const golden = GoldenImages.small();
@@ -74,7 +74,7 @@ describe('spandrel convert', () => {
     expect((await run(input, archive, '--all-platforms', ...FLAGS)).status).toBe(0);
     const unpacked = join(scratch, 'unpacked');
     await mkdir(unpacked);
-    await runCommand('tar', ['-xf', archive, '-C', unpacked]);
+    await runProgram('tar', ['-xf', archive, '-C', unpacked]);
     const files = await listing(unpacked);
     const all = await listing(folder);
     expect(Object.keys(files).length).toBeGreaterThan(10);
@@ -82,7 +82,7 @@ describe('spandrel convert', () => {
       if (name.startsWith('blobs/')) expect(name).toBe(`blobs/${digest.replace(':', '/')}`);
       expect(all[name], name).toBe(digest);
     }
-    const names = (await runCommand('tar', ['-tf', archive])).toString().trimEnd().split('\n');
+    const names = (await runProgram('tar', ['-tf', archive])).toString().trimEnd().split('\n');
     expect(names).toEqual(names.toSorted());
 
     // What has been unpacked is converted again from the archive itself.

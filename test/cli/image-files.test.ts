@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { locateImage } from '../../src/cli/proxy-client.ts';
 import { startDemoRegistry } from '../helpers/demo-upstream.ts';
-import { runCommand } from '../helpers/run-command.ts';
+import { runProgram } from '../helpers/programs.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
 
@@ -26,7 +26,7 @@ beforeAll(async () => {
   };
   const blob = await fetch(`${demo.url}/v2/app/blobs/${layer}`);
   await writeFile(join(scratch, 'layer.tar.gz'), Buffer.from(await blob.arrayBuffer()));
-  main = (await runCommand('tar', ['-xOzf', join(scratch, 'layer.tar.gz'), 'app/main.py'])).toString();
+  main = (await runProgram('tar', ['-xOzf', join(scratch, 'layer.tar.gz'), 'app/main.py'])).toString();
 });
 
 afterAll(() => stack.disposeAsync());

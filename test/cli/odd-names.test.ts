@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { KnownRepository, manifestBytes, OCI_MANIFEST } from '../helpers/known-repository.ts';
 import { contentOf, ODD_NAMES, packOddNames, quoteByPython } from '../helpers/odd-names.ts';
-import { runCommand } from '../helpers/run-command.ts';
+import { runProgram } from '../helpers/programs.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
 
 const MAIN = new URL('../../src/cli/bin.ts', import.meta.url).pathname;
@@ -47,7 +47,7 @@ function runByShell(args: readonly (string | Buffer)[]): Promise<Buffer> {
     Buffer.from(Buffer.from(word).toString('latin1').replaceAll("'", `'"'"'`), 'latin1'),
     Buffer.from("' "),
   ]);
-  return runCommand('sh', ['-s'], { input: Buffer.concat(words) });
+  return runProgram('sh', ['-s'], { input: Buffer.concat(words) });
 }
 
 describe('commands that show names out of images', () => {

@@ -11,7 +11,7 @@ import { decodeZtoc } from '../../src/ztoc/decode-ztoc.ts';
 import { printRawText } from '../../src/ztoc/raw-text.ts';
 import { buildFromBytes } from '../helpers/built-layer.ts';
 import { GoldenLayers } from '../helpers/golden-layers.ts';
-import { runCommand } from '../helpers/run-command.ts';
+import { runProgram } from '../helpers/programs.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
 
 const golden = GoldenLayers.small();
@@ -44,7 +44,7 @@ describe('spandrel ztoc cat', () => {
       for (const file of files) {
         const out = join(scratch, 'out');
         expect(await ztoc(['cat', ztocPath, layerPath, `/${file}`, '-o', out])).toBe(0);
-        const oracle = await runCommand('tar', ['-xOf', layerPath, file]);
+        const oracle = await runProgram('tar', ['-xOf', layerPath, file]);
         expect((await readFile(out)).equals(oracle), file).toBe(true);
       }
     },
@@ -53,15 +53,8 @@ describe('spandrel ztoc cat', () => {
   it('writes to standard output, byte for byte', async () => {
     const { ztocPath, layerPath, files } = await indexed('gzip-gnu-1');
     const file = files[0] ?? '';
-    const bytes = await runCommand(process.execPath, [
-      'src/cli/bin.ts',
-      'ztoc',
-      'cat',
-      ztocPath,
-      layerPath,
-      file,
-    ]);
-    expect(bytes.equals(await runCommand('tar', ['-xzOf', layerPath, file]))).toBe(true);
+    const bytes = await runProgram('node', ['src/cli/bin.ts', 'ztoc', 'cat', ztocPath, layerPath, file]);
+    expect(bytes.equals(await runProgram('tar', ['-xzOf', layerPath, file]))).toBe(true);
   });
 
   it('follows hard links, and no others', async () => {
@@ -70,7 +63,7 @@ describe('spandrel ztoc cat', () => {
     const link = entries.find(({ type }) => type === 'hardlink');
     const out = join(scratch, 'link');
     await ztoc(['cat', ztocPath, layerPath, link?.name ?? '', '-o', out]);
-    const oracle = await runCommand('tar', ['-xOf', layerPath, link?.linkname ?? '']);
+    const oracle = await runProgram('tar', ['-xOf', layerPath, link?.linkname ?? '']);
     expect((await readFile(out)).equals(oracle)).toBe(true);
   });
 
@@ -91,7 +84,7 @@ describe('spandrel ztoc cat', () => {
   it('ends quietly when the reader of its output leaves', async () => {
     const { ztocPath } = await indexed('gzip-gnu-6');
     const script = `"${process.execPath}" src/cli/bin.ts ztoc list "${ztocPath}" | head -n 1; exit "\${PIPESTATUS[0]}"`;
-    expect((await runCommand('bash', ['-c', script])).toString().split('\n')).toHaveLength(2);
+    expect((await runProgram('bash', ['-c', script])).toString().split('\n')).toHaveLength(2);
   });
 
   it('says how it is used', async () => {

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { escapeControls, escapeJson, escapeLines } from '../../src/core/terminal-text.ts';
 import { type RawText, printForTerminal } from '../../src/ztoc/raw-text.ts';
 import { ODD_NAMES } from '../helpers/odd-names.ts';
-import { runCommand } from '../helpers/run-command.ts';
+import { runProgram } from '../helpers/programs.ts';
 
 /** What `ls` of coreutils would not print as it is, and what turns the direction of text or hides. */
 const HARMFUL = [
@@ -47,7 +47,7 @@ describe('text for a terminal', () => {
     const printed = ODD_NAMES.map((name) => printForTerminal(name.toString('latin1') as RawText));
     const script =
       'import codecs, sys\nfor line in sys.stdin.buffer.read().split(b"\\n"): sys.stdout.buffer.write(codecs.escape_decode(line)[0] + b"\\0")';
-    const read = await runCommand('python3', ['-c', script], { input: Buffer.from(printed.join('\n')) });
+    const read = await runProgram('python3', ['-c', script], { input: Buffer.from(printed.join('\n')) });
     expect(read.toString('latin1').split('\0').slice(0, -1)).toEqual(
       ODD_NAMES.map((name) => name.toString('latin1')),
     );

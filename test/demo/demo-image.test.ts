@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -10,9 +9,9 @@ import {
   type DemoLayer,
   generateDemoImage,
 } from '../../src/demo/demo-image.ts';
+import { runProgramSync } from '../helpers/programs.ts';
 
 const MIB = 1024 * 1024;
-const MAX_TAR_BYTES = 256 * MIB;
 
 interface Config {
   rootfs: { diff_ids: string[] };
@@ -51,16 +50,11 @@ function digests({ blobs, manifests }: DemoImage): string[] {
 function unpack(image: DemoImage, { digest, mediaType }: DemoLayer): Buffer {
   const bytes = contentOf(image, digest);
   const [, suffix] = mediaType.split('+');
-  return suffix === undefined
-    ? bytes
-    : execFileSync(suffix, ['-dc'], { input: bytes, maxBuffer: MAX_TAR_BYTES });
+  return suffix === undefined ? bytes : runProgramSync(suffix as 'gzip' | 'zstd', ['-dc'], { input: bytes });
 }
 
 function tar(archive: Buffer, ...args: string[]): Buffer {
-  return execFileSync('tar', [...args, '--quoting-style=literal', '-f', '-'], {
-    input: archive,
-    maxBuffer: MAX_TAR_BYTES,
-  });
+  return runProgramSync('tar', [...args, '--quoting-style=literal', '-f', '-'], { input: archive });
 }
 
 function names(archive: Buffer): string[] {
@@ -140,7 +134,7 @@ describe('generateDemoImage', () => {
       const { rootfs, history } = jsonOf(image, config.digest) as Config;
       const gzipped = layersOf(manifest)[2] ?? '';
       const diffIds = image.layers.map(({ diffId }) => diffId as string);
-      diffIds[2] = `sha256:${sha256(execFileSync('gzip', ['-dc'], { input: contentOf(image, gzipped) }))}`;
+      diffIds[2] = `sha256:${sha256(runProgramSync('gzip', ['-dc'], { input: contentOf(image, gzipped) }))}`;
       expect(rootfs.diff_ids).toEqual(diffIds);
       expect(history.filter(({ empty_layer: isEmpty }) => isEmpty !== true)).toHaveLength(
         rootfs.diff_ids.length,
@@ -216,9 +210,13 @@ describe('generateDemoImage', () => {
   });
 
   it('has names that only PAX can hold', () => {
-    const assets = execFileSync('tar', ['--quoting-style=literal', '--show-transformed-names', '-tf', '-'], {
-      input: tarOf('assets'),
-    })
+    const assets = runProgramSync(
+      'tar',
+      ['--quoting-style=literal', '--show-transformed-names', '-tf', '-'],
+      {
+        input: tarOf('assets'),
+      },
+    )
       .toString()
       .split('\n');
     expect(assets.some((name) => name.includes('你好'))).toBe(true);

@@ -1,8 +1,7 @@
-import { execFileSync } from 'node:child_process';
-
 import { describe, expect, it } from 'vitest';
 
 import { Random } from '../../src/demo/random.ts';
+import { runProgramSync } from '../helpers/programs.ts';
 
 const SFC32 = `
 import hashlib, struct, sys
@@ -21,7 +20,8 @@ describe('Random', () => {
   it('draws the numbers of sfc32', () => {
     const random = new Random('any seed');
     const drawn = Array.from({ length: 1000 }, () => random.uint32());
-    const expected = execFileSync('python3', ['-c', SFC32, 'any seed'], { encoding: 'utf8' })
+    const expected = runProgramSync('python3', ['-c', SFC32, 'any seed'])
+      .toString()
       .trim()
       .split('\n')
       .map(Number);

@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -6,6 +6,7 @@ import { createInterface } from 'node:readline';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import type { ServedImage } from '../../src/demo/demo-service.ts';
+import { startProgram } from '../helpers/programs.ts';
 
 const SCRIPT = join(import.meta.dirname, '../../src/demo/serve-demo-registry.ts');
 
@@ -16,11 +17,11 @@ describe('serve-demo-registry', () => {
 
   beforeAll(async () => {
     const options = { image: { seed: 'process', scale: 0.02, repository: 'team/app' } };
-    child = spawn(process.execPath, [SCRIPT, JSON.stringify(options)], {
+    const started = startProgram('node', [SCRIPT, JSON.stringify(options)], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
-    if (child.stdout === null) throw new Error('the child has no standard output');
-    const [line] = (await once(createInterface(child.stdout), 'line')) as [string];
+    child = started;
+    const [line] = (await once(createInterface(started.stdout), 'line')) as [string];
     ({ url, controlUrl } = JSON.parse(line) as { url: string; controlUrl: string });
   });
 

@@ -15,7 +15,7 @@ import {
 } from '../helpers/container-process.ts';
 import { AMBIGUOUS_REQUESTS, HOSTILE_PATHS, OVERSIZED_REQUESTS } from '../helpers/hostile-requests.ts';
 import { sendRaw } from '../helpers/raw-request.ts';
-import { runCommand } from '../helpers/run-command.ts';
+import { runProgram } from '../helpers/programs.ts';
 import type { SpandrelProcess } from '../helpers/spandrel-process.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
@@ -74,7 +74,7 @@ describe.each(['docker', 'kubernetes'] as const)(`the configuration of %s, ${tit
   let adminUrl: string;
 
   beforeAll(async () => {
-    await runCommand(process.execPath, ['scripts/build.mjs'], { cwd: ROOT });
+    await runProgram('node', ['scripts/build.mjs'], { cwd: ROOT });
     upstream = stack.use(await DemoRegistry.start());
     await upstream.addBlob('app', BLOB);
     const settings = settingsOf(kind);

@@ -1,14 +1,13 @@
-import { execFile } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { promisify } from 'node:util';
 
 import { describe, expect, it } from 'vitest';
 import { parse, parseAllDocuments } from 'yaml';
 
 import { parseConfig } from '../../src/config/parse-config.ts';
+import { tryProgram } from '../helpers/programs.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const require = createRequire(import.meta.url);
@@ -75,12 +74,8 @@ async function compile(text: string): Promise<string> {
       '--moduleResolution',
       'bundler',
     ];
-    const compiler = join(ROOT, 'node_modules/.bin/tsc');
-    const run = promisify(execFile)(compiler, [...flags, 'objects.ts'], { cwd: scratch });
-    return await run.then(
-      () => '',
-      (error: { stdout: string }) => error.stdout,
-    );
+    const { stdout } = await tryProgram('tsc', [...flags, 'objects.ts'], { cwd: scratch });
+    return stdout.toString();
   } finally {
     rmSync(scratch, { recursive: true, force: true });
   }

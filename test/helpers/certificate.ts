@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { runCommand } from './run-command.ts';
+import { runProgram } from './programs.ts';
 import { notePrivateKey } from './secrets.ts';
 
 /** A key and a certificate that signs itself, as files; made by openssl. */
@@ -33,7 +33,7 @@ export class Certificate implements AsyncDisposable {
       '2',
     ];
     const subject = ['-subj', '/CN=localhost', '-addext', `subjectAltName=${all}`];
-    await runCommand('openssl', ['req', ...kind, '-keyout', key, '-out', cert, ...subject]);
+    await runProgram('openssl', ['req', ...kind, '-keyout', key, '-out', cert, ...subject]);
     notePrivateKey(key);
     return certificate;
   }

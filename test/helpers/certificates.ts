@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { runCommand } from './run-command.ts';
+import { runProgram } from './programs.ts';
 import { notePrivateKey } from './secrets.ts';
 
 /** PEM files of a certificate and its private key. */
@@ -23,7 +23,7 @@ export class CertificateAuthority implements AsyncDisposable {
     const authority = new CertificateAuthority(await mkdtemp(join(tmpdir(), 'spandrel-ca-')));
     const { cert, key } = authority.#files('ca');
     const subject = ['-subj', `/CN=${name}`];
-    await runCommand('openssl', ['req', '-x509', ...NEW_KEY, '-keyout', key, '-out', cert, ...subject]);
+    await runProgram('openssl', ['req', '-x509', ...NEW_KEY, '-keyout', key, '-out', cert, ...subject]);
     notePrivateKey(key);
     return authority;
   }
@@ -38,11 +38,11 @@ export class CertificateAuthority implements AsyncDisposable {
     const { cert, key } = this.#files(name);
     const [request, extensions] = [join(this.#folder, `${name}.csr`), join(this.#folder, 'extensions')];
     await writeFile(extensions, 'subjectAltName=IP:127.0.0.1,DNS:localhost\n');
-    await runCommand('openssl', ['req', ...NEW_KEY, '-keyout', key, '-out', request, '-subj', `/CN=${name}`]);
+    await runProgram('openssl', ['req', ...NEW_KEY, '-keyout', key, '-out', request, '-subj', `/CN=${name}`]);
     notePrivateKey(key);
     const authority = ['-CA', this.cert, '-CAkey', this.#files('ca').key, '-CAcreateserial'];
     const output = ['-extfile', extensions, '-out', cert];
-    await runCommand('openssl', ['x509', '-req', '-in', request, ...authority, ...output]);
+    await runProgram('openssl', ['x509', '-req', '-in', request, ...authority, ...output]);
     return { cert, key };
   }
 

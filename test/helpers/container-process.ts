@@ -1,8 +1,8 @@
-import { spawn, spawnSync } from 'node:child_process';
 import { chmod, chown, copyFile, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 
+import { startProgram, tryProgramSync } from './programs.ts';
 import { SpandrelProcess } from './spandrel-process.ts';
 
 const REPOSITORY = resolve(import.meta.dirname, '../..');
@@ -24,7 +24,7 @@ export interface ContainerSettings {
 
 /** Whether this machine lets us make a root of the container's own: root may, unless it is in a container without privileges itself. */
 export function canMakeRoot(): boolean {
-  return spawnSync('unshare', ['--mount', 'true']).status === 0;
+  return tryProgramSync('unshare', ['--mount', 'true']).status === 0;
 }
 
 /**
@@ -70,10 +70,9 @@ export async function startContainer(
     `mount --bind '${store}' '${root}${volume}'`,
     `exec unshare --root='${root}' --wd='${workFolder}' setpriv --reuid=${user.uid} --regid=${user.gid} ${UNPRIVILEGED} "$@"`,
   ].join('\n');
-  const child = spawn('unshare', ['--mount', 'sh', '-c', script, 'sh', ...command], {
-    env: { PATH: USUAL_PATH, ...environment },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
+  const variables = Object.entries({ PATH: USUAL_PATH, ...environment }).map((pair) => pair.join('='));
+  const isolated = ['unshare', '--mount', 'sh', '-c', script, 'sh', ...command];
+  const child = startProgram('env', ['-i', ...variables, ...isolated], { stdio: ['ignore', 'pipe', 'pipe'] });
   return new SpandrelProcess(command, {}, undefined, child);
 }
 
@@ -95,9 +94,9 @@ export async function startUnconfined(
   const environment = Object.fromEntries(
     Object.entries(settings.environment).map(([name, value]) => [name, place(value)]),
   );
-  const child = spawn(process.execPath, args, {
+  const variables = Object.entries(environment).map((pair) => pair.join('='));
+  const child = startProgram('env', ['-i', ...variables, process.execPath, ...args], {
     cwd: REPOSITORY,
-    env: { PATH: process.env['PATH'], ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   return new SpandrelProcess(args, {}, undefined, child);

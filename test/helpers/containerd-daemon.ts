@@ -1,10 +1,10 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { runCommand } from './run-command.ts';
+import { runProgram, startProgram } from './programs.ts';
 
 /** What needs devices or other machines, and CRI, which ctr does not use. */
 const UNUSED = [
@@ -36,7 +36,7 @@ export class ContainerdDaemon implements AsyncDisposable {
       `[ttrpc]\naddress = "${folder}/ctd.ttrpc"`,
     ];
     await writeFile(join(folder, 'config.toml'), config.join('\n'));
-    const child = spawn('containerd', ['--config', join(folder, 'config.toml')], {
+    const child = startProgram('containerd', ['--config', join(folder, 'config.toml')], {
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     let log = '';
@@ -52,7 +52,7 @@ export class ContainerdDaemon implements AsyncDisposable {
 
   /** Output of `ctr`. */
   async ctr(...args: readonly string[]): Promise<string> {
-    return (await runCommand('ctr', ['--address', join(this.#folder, 'ctd.sock'), ...args])).toString();
+    return (await runProgram('ctr', ['--address', join(this.#folder, 'ctd.sock'), ...args])).toString();
   }
 
   /** Fetch and unpack an image. @returns the digest that its name was resolved to */

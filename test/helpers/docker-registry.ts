@@ -1,10 +1,12 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { hash } from 'bcrypt';
+
+import { startProgram } from './programs.ts';
 
 /** Debian's docker-registry, the distribution project's server, on a free port with an empty store. */
 export class DockerRegistry implements AsyncDisposable {
@@ -32,7 +34,7 @@ export class DockerRegistry implements AsyncDisposable {
       ...(user === undefined ? {} : { auth: { htpasswd: { realm: 'test', path: passwords } } }),
     };
     await writeFile(config, JSON.stringify(settings));
-    const child = spawn('docker-registry', ['serve', config], { stdio: ['ignore', 'ignore', 'pipe'] });
+    const child = startProgram('docker-registry', ['serve', config], { stdio: ['ignore', 'ignore', 'pipe'] });
     let log = '';
     for await (const chunk of child.stderr.iterator({ destroyOnReturn: false })) {
       log += String(chunk);

@@ -1,7 +1,6 @@
-import { execFileSync } from 'node:child_process';
 import { constants, crc32, createGzip, deflateRawSync, gzipSync, type ZlibOptions } from 'node:zlib';
 
-import { nodeErrorCode } from '../../src/core/node-error-code.ts';
+import { runProgramSync } from './programs.ts';
 
 /** A gzip stream and what is in it. */
 export interface GzipSample {
@@ -186,7 +185,7 @@ async function gzipWithFlushes(plain: Uint8Array, kind: number): Promise<Buffer>
   return Buffer.concat((await output) as Buffer[]);
 }
 
-/** What installed commands make; a command that is not installed gives none. */
+/** What the usual programs make. */
 function commandSamples(plain: Uint8Array): GzipSample[] {
   const commands = [
     ['gzip', '-1', '-n'],
@@ -195,15 +194,11 @@ function commandSamples(plain: Uint8Array): GzipSample[] {
     ['pigz', '-6', '-n', '-b', '32', '-p', '2'],
     ['pigz', '-9', '-n', '-i', '-b', '32', '-p', '2'],
   ] as const;
-  return commands.flatMap(([command, ...flags]) => {
-    try {
-      const compressed = execFileSync(command, [...flags, '-c'], { input: plain });
-      return [{ name: [command, ...flags].join(' '), compressed, plain }];
-    } catch (error) {
-      if (nodeErrorCode(error) === 'ENOENT') return [];
-      throw error;
-    }
-  });
+  return commands.map(([command, ...flags]) => ({
+    name: [command, ...flags].join(' '),
+    compressed: runProgramSync(command, [...flags, '-c'], { input: plain }),
+    plain,
+  }));
 }
 
 function uint16(value: number): Buffer {

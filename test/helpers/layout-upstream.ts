@@ -5,7 +5,7 @@ import { type Digest, isDigest } from '../../src/core/digest.ts';
 import { DemoRegistry, type DemoRegistryOptions } from '../../src/demo/demo-registry.ts';
 import { type OciLayout, openOciLayout, readDocument } from '../../src/soci/oci-layout.ts';
 import { GoldenImages } from './golden-images.ts';
-import { runCommand } from './run-command.ts';
+import { runProgram } from './programs.ts';
 
 /** A registry that holds a golden image as `app:latest`. */
 export class LayoutUpstream implements AsyncDisposable {
@@ -58,7 +58,7 @@ export class LayoutUpstream implements AsyncDisposable {
   async file(path: string): Promise<Buffer> {
     for (const [name, part] of [...this.#layout].toReversed()) {
       if (!name.startsWith('blobs/')) continue;
-      const found = await runCommand('tar', ['-xOf', part.path, path]).catch(() => undefined);
+      const found = await runProgram('tar', ['-xOf', part.path, path]).catch(() => undefined);
       if (found !== undefined) return found;
     }
     throw new Error(`no layer has ${path}`);

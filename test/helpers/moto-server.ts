@@ -1,10 +1,8 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
 
+import { startProgram } from './programs.ts';
 import { noteSecret } from './secrets.ts';
-
-const PYTHON = new URL('../../.test-tools/python/bin/python', import.meta.url).pathname;
 
 /** moto, which plays the control plane of AWS (ECR, STS), on a free port of loopback. */
 export class MotoServer implements AsyncDisposable {
@@ -17,9 +15,7 @@ export class MotoServer implements AsyncDisposable {
   }
 
   static async start(): Promise<MotoServer> {
-    if (!existsSync(PYTHON))
-      throw new Error('moto is not installed: run node scripts/setup.mjs --with-test-tools');
-    const child = spawn(PYTHON, ['-u', '-m', 'moto.server', '-H', '127.0.0.1', '-p', '0'], {
+    const child = startProgram('moto-python', ['-u', '-m', 'moto.server', '-H', '127.0.0.1', '-p', '0'], {
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     let log = '';

@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { runCommand } from './run-command.ts';
+import { runProgram } from './programs.ts';
 
 /** Names of files that Linux takes, as bytes: what URLs, JSON, shells and terminals give a meaning of their own. */
 export const ODD_NAMES: readonly Buffer[] = [
@@ -37,7 +37,7 @@ export async function packOddNames(): Promise<Buffer> {
     await mkdir(join(folder, 'odd'));
     for (const name of ODD_NAMES)
       await writeFile(Buffer.concat([Buffer.from(`${folder}/odd/`), name]), contentOf(name));
-    return await runCommand('tar', ['--format=gnu', '-C', folder, '-cf', '-', 'odd']);
+    return await runProgram('tar', ['--format=gnu', '-C', folder, '-cf', '-', 'odd']);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
@@ -48,5 +48,5 @@ export async function quoteByPython(names: readonly Buffer[]): Promise<string[]>
   const script =
     'import sys, urllib.parse\nfor n in sys.stdin.buffer.read().split(b"\\0"): print(urllib.parse.quote(n, safe=""))';
   const input = Buffer.concat(names.flatMap((name, place) => (place === 0 ? [name] : [Buffer.of(0), name])));
-  return (await runCommand('python3', ['-c', script], { input })).toString().trimEnd().split('\n');
+  return (await runProgram('python3', ['-c', script], { input })).toString().trimEnd().split('\n');
 }

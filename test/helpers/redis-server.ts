@@ -1,11 +1,12 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcessByStdio } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createConnection, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 
-import { runCommand } from './run-command.ts';
+import { runProgram, startProgram } from './programs.ts';
 
 export interface RedisServerOptions {
   /** Speak TLS only, with this certificate. */
@@ -21,7 +22,7 @@ export class RedisServer implements AsyncDisposable {
   readonly port: number;
   readonly #folder: string;
   readonly #options: RedisServerOptions;
-  #process: ChildProcess | undefined;
+  #process: ChildProcessByStdio<null, Readable, null> | undefined;
 
   private constructor(port: number, folder: string, options: RedisServerOptions) {
     this.port = port;
@@ -57,14 +58,14 @@ export class RedisServer implements AsyncDisposable {
       this.#folder,
       ...this.#accessOptions(await freePort()),
     ];
-    this.#process = spawn('redis-server', options, { stdio: ['ignore', 'pipe', 'inherit'] });
+    this.#process = startProgram('redis-server', options, { stdio: ['ignore', 'pipe', 'inherit'] });
     let log = '';
-    for await (const chunk of this.#process.stdout?.iterator({ destroyOnReturn: false }) ?? []) {
+    for await (const chunk of this.#process.stdout.iterator({ destroyOnReturn: false })) {
       log += String(chunk);
       if (log.includes('Ready to accept connections')) break;
     }
     if (!log.includes('Ready to accept connections')) throw new Error(`redis-server did not start:\n${log}`);
-    this.#process.stdout?.resume();
+    this.#process.stdout.resume();
   }
 
   /** Resolves when the cluster of one is in order. */
@@ -74,7 +75,7 @@ export class RedisServer implements AsyncDisposable {
       user === undefined ? [] : ['--user', user.name, '--pass', user.password, '--no-auth-warning'];
     const secure = tls === undefined ? [] : ['--tls', '--insecure'];
     const cli = (...words: string[]): Promise<Buffer> =>
-      runCommand('redis-cli', ['-p', String(this.port), ...login, ...secure, 'cluster', ...words]);
+      runProgram('redis-cli', ['-p', String(this.port), ...login, ...secure, 'cluster', ...words]);
     await cli('addslotsrange', '0', '16383');
     while (!(await cli('info')).toString().includes('cluster_state:ok'));
   }

@@ -1,10 +1,8 @@
-import { execFile } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 
-const run = promisify(execFile);
+import { runProgram } from './programs.ts';
 
 /**
  * A folder that holds no more than some bytes: a tmpfs, or, where mounting is not allowed, one whose files cannot become larger
@@ -22,11 +20,11 @@ export class SmallDisk implements AsyncDisposable {
   static async create(bytes: number): Promise<SmallDisk> {
     const path = await mkdtemp(join(tmpdir(), 'spandrel-disk-'));
     try {
-      await run('mount', ['-t', 'tmpfs', '-o', `size=${bytes}`, 'spandrel-test', path]);
-      return new SmallDisk(path, () => run('umount', ['--lazy', path]));
+      await runProgram('mount', ['-t', 'tmpfs', '-o', `size=${bytes}`, 'spandrel-test', path]);
+      return new SmallDisk(path, () => runProgram('umount', ['--lazy', path]));
     } catch {
       const limit = (soft: string): Promise<unknown> =>
-        run('prlimit', ['--pid', String(process.pid), `--fsize=${soft}:`]);
+        runProgram('prlimit', ['--pid', String(process.pid), `--fsize=${soft}:`]);
       await limit(String(Math.floor(bytes / 2)));
       return new SmallDisk(path, () => limit('unlimited'));
     }

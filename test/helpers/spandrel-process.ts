@@ -1,7 +1,8 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 
 import { collectOutput } from './collected-output.ts';
+import { startProgram } from './programs.ts';
 
 const MAIN = new URL('../../src/cli/bin.ts', import.meta.url).pathname;
 
@@ -18,9 +19,9 @@ export class SpandrelProcess implements AsyncDisposable {
     args: readonly string[],
     environment: Readonly<Record<string, string>> = {},
     cwd?: string,
-    child: ChildProcess = spawn(process.execPath, [MAIN, ...args], {
+    child: ChildProcess = startProgram('node', [MAIN, ...args], {
       cwd,
-      env: { ...process.env, ...environment },
+      environment,
       stdio: ['ignore', 'pipe', 'pipe'],
     }),
   ) {

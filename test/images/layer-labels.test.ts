@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { ImageUpstream } from '../helpers/image-upstream.ts';
-import { runCommand } from '../helpers/run-command.ts';
+import { runProgram } from '../helpers/programs.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 import { tarArchive } from '../helpers/tar-blocks.ts';
 
@@ -27,9 +27,9 @@ const SKIPPABLE_FRAME = Buffer.from([0x5e, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3
 
 const PACKERS: Readonly<Record<string, (tar: Buffer) => Promise<Buffer>>> = {
   gzip: async (tar) => gzipSync(tar),
-  zstd: (tar) => runCommand('zstd', ['-c'], { input: tar }),
+  zstd: (tar) => runProgram('zstd', ['-c'], { input: tar }),
   'zstd behind a skippable frame': async (tar) =>
-    Buffer.concat([SKIPPABLE_FRAME, await runCommand('zstd', ['-c'], { input: tar })]),
+    Buffer.concat([SKIPPABLE_FRAME, await runProgram('zstd', ['-c'], { input: tar })]),
   'plain tar': async (tar) => tar,
 };
 

@@ -8,7 +8,7 @@ import type { DemoRegistry } from '../../src/demo/demo-registry.ts';
 import { Certificate } from '../helpers/certificate.ts';
 import { ContainerdDaemon } from '../helpers/containerd-daemon.ts';
 import { startDemoRegistry } from '../helpers/demo-upstream.ts';
-import { runCommand } from '../helpers/run-command.ts';
+import { runProgram } from '../helpers/programs.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 
 const EXAMPLES = resolve(import.meta.dirname, '../../config/examples');
@@ -60,7 +60,7 @@ async function withRegistries(command: string, ...args: string[]): Promise<strin
   const file = await paste('registries.conf', 'registries.conf');
   const option = command === 'skopeo' ? ['--registries-conf', file] : [];
   const run = [`CONTAINERS_REGISTRIES_CONF=${file}`, command, ...option, ...args];
-  return (await runCommand('env', run)).toString().trim();
+  return (await runProgram('env', run)).toString().trim();
 }
 
 /** Check that skopeo's folder has every blob of the image, byte for byte. */
@@ -112,7 +112,7 @@ describe('skopeo', () => {
     // /etc/hosts of this command alone.
     const script = 'mount --bind "$0" /etc/hosts && exec "$@"';
     const copy = ['skopeo', ...SKOPEO, '--src-cert-dir', join(scratch, 'certs'), image, `dir:${folder}`];
-    await runCommand('unshare', ['--mount', 'sh', '-c', script, join(scratch, 'etc-hosts'), ...copy]);
+    await runProgram('unshare', ['--mount', 'sh', '-c', script, join(scratch, 'etc-hosts'), ...copy]);
     await compareWithUpstream(folder);
   });
 

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { DockerRegistry } from '../helpers/docker-registry.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
-import { runCommand } from '../helpers/run-command.ts';
+import { runProgram } from '../helpers/programs.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
 import { startDemoRegistry } from '../helpers/demo-upstream.ts';
@@ -58,7 +58,7 @@ function startApp(): Promise<RunningApp> {
 }
 
 async function skopeoCopy(from: string, to: string): Promise<void> {
-  await runCommand('skopeo', [
+  await runProgram('skopeo', [
     'copy',
     '--insecure-policy',
     '--src-tls-verify=false',
@@ -110,7 +110,7 @@ async function compareRandomRanges(seed: number): Promise<void> {
   for (let pick = 0; pick < FILES; pick++) {
     const file = regular[Math.floor(random() * regular.length)];
     if (file === undefined) throw new Error('the layer has no files');
-    const expected = await runCommand('tar', ['-xOzf', archive, '--occurrence=1', '--', file.name]);
+    const expected = await runProgram('tar', ['-xOzf', archive, '--occurrence=1', '--', file.name]);
     for (let range = 0; range < RANGES / FILES; range++) {
       const start = Math.floor(random() * expected.byteLength);
       const end = start + 1 + Math.floor(random() * (expected.byteLength - start));

@@ -8,7 +8,7 @@ import { parseDigest } from '../../src/core/digest.ts';
 import { startDemoRegistry } from '../helpers/demo-upstream.ts';
 import { DockerRegistry } from '../helpers/docker-registry.ts';
 import { openClient } from '../helpers/registry-clients.ts';
-import { runCommand } from '../helpers/run-command.ts';
+import { runProgram } from '../helpers/programs.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 
 const USER = { name: 'puller', password: makeSecret('password of the registry', 'p@ss:word') };
@@ -25,7 +25,7 @@ beforeAll(async () => {
   const demo = stack.use(await startDemoRegistry({ scale: 0.01 }));
   const login = ['--dest-creds', `${USER.name}:${USER.password}`, '--dest-tls-verify=false'];
   const [from, to] = [`docker://${demo.host}/app:latest`, `docker://${registry.host}/team/app:1.0`];
-  await runCommand('skopeo', ['copy', '--insecure-policy', '--src-tls-verify=false', ...login, from, to]);
+  await runProgram('skopeo', ['copy', '--insecure-policy', '--src-tls-verify=false', ...login, from, to]);
 });
 
 afterAll(() => stack.disposeAsync());
@@ -50,7 +50,7 @@ describe('a real registry with users is read', () => {
   it('by what a client of registries has left when it logged in', async () => {
     const path = join(folder, 'config.json');
     const login = ['--username', USER.name, '--password', USER.password, '--tls-verify=false'];
-    await runCommand('skopeo', ['login', '--authfile', path, ...login, registry.host]);
+    await runProgram('skopeo', ['login', '--authfile', path, ...login, registry.host]);
     await pull({ kind: 'docker-config', path });
   });
 

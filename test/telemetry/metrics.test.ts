@@ -10,7 +10,7 @@ import { parse, stringify } from 'yaml';
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
 import { DemoRegistry } from '../../src/demo/demo-registry.ts';
-import { runCommand } from '../helpers/run-command.ts';
+import { runProgram } from '../helpers/programs.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 
 const CONFIG = resolve(import.meta.dirname, '../../config');
@@ -244,14 +244,14 @@ describe('dashboard and alerts', () => {
   });
 
   it('are what Prometheus understands, and the alerts go off when they should', async () => {
-    await runCommand('promtool', ['check', 'rules', join(CONFIG, 'prometheus/alerts.yaml')]);
-    await runCommand('promtool', ['test', 'rules', join(CONFIG, 'prometheus/alerts.test.yaml')]);
+    await runProgram('promtool', ['check', 'rules', join(CONFIG, 'prometheus/alerts.yaml')]);
+    await runProgram('promtool', ['test', 'rules', join(CONFIG, 'prometheus/alerts.test.yaml')]);
     const scratch = await mkdtemp(join(tmpdir(), 'spandrel-panels-'));
     stack.defer(() => rm(scratch, { recursive: true, force: true }));
     const file = join(scratch, 'panels.yaml');
     const recorded = panelExpressions.map((expr, place) => ({ record: `panel_${place}`, expr }));
     await writeFile(file, stringify({ groups: [{ name: 'panels', rules: recorded }] }));
-    await runCommand('promtool', ['check', 'rules', file]);
+    await runProgram('promtool', ['check', 'rules', file]);
   });
 
   it('tell what to do', () => {

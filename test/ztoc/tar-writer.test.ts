@@ -1,8 +1,7 @@
-import { execFileSync } from 'node:child_process';
-
 import { describe, expect, it } from 'vitest';
 
 import { type TarEntry, writeTar } from '../../src/ztoc/tar-writer.ts';
+import { runProgramSync } from '../helpers/programs.ts';
 
 /** Python's tarfile knows PAX well and shares no code with anything here. */
 const LIST = `
@@ -34,13 +33,12 @@ function archive(...entries: TarEntry[]): Buffer {
 }
 
 function list(tar: Buffer): Listed[] {
-  return JSON.parse(
-    execFileSync('python3', ['-c', LIST], { input: tar, encoding: 'utf8', maxBuffer: 1 << 26 }),
-  ) as Listed[];
+  return JSON.parse(runProgramSync('python3', ['-c', LIST], { input: tar }).toString()) as Listed[];
 }
 
 function listWithGnuTar(tar: Buffer): string[] {
-  return execFileSync('tar', ['--quoting-style=literal', '-tf', '-'], { input: tar, encoding: 'utf8' })
+  return runProgramSync('tar', ['--quoting-style=literal', '-tf', '-'], { input: tar })
+    .toString()
     .split('\n')
     .slice(0, -1);
 }
@@ -111,7 +109,7 @@ describe('writeTar', () => {
     const listed = list(tar);
     expect(listed.map(({ name }) => name)).toEqual([path, 'next']);
     expect('path' in (listed[0]?.pax ?? {})).toBe(needsPax);
-    expect(execFileSync('tar', ['-xOf', '-', '--', path], { input: tar, encoding: 'utf8' })).toBe('content');
+    expect(runProgramSync('tar', ['-xOf', '-', '--', path], { input: tar }).toString()).toBe('content');
   });
 
   it('gets the length of a PAX record right around every carry', () => {
@@ -149,7 +147,7 @@ describe('writeTar', () => {
   it('writes extended attributes as GNU tar reads them', () => {
     const tar = archive(file('x', 'y', { xattrs: { 'user.comment': 'ünicode' } }));
     expect(list(tar)[0]?.pax).toEqual({ 'SCHILY.xattr.user.comment': 'ünicode' });
-    expect(execFileSync('tar', ['--xattrs', '-tvvf', '-'], { input: tar, encoding: 'utf8' })).toContain(
+    expect(runProgramSync('tar', ['--xattrs', '-tvvf', '-'], { input: tar }).toString()).toContain(
       'user.comment',
     );
   });

@@ -6,7 +6,7 @@ import { hash } from 'bcrypt';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { PRIVATE_MANIFEST, PrivateRegistry } from '../../helpers/private-registry.ts';
-import { runCommand } from '../../helpers/run-command.ts';
+import { runProgram } from '../../helpers/programs.ts';
 import { RunningApp } from '../../helpers/running-app.ts';
 
 let stack: AsyncDisposableStack;
@@ -39,7 +39,7 @@ describe.each([
       },
     });
     const read = (...credentials: string[]): Promise<Buffer> =>
-      runCommand('skopeo', [
+      runProgram('skopeo', [
         'inspect',
         '--raw',
         '--tls-verify=false',

@@ -1,16 +1,16 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
-import { execFileSync, spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { DemoRegistry } from '../../../src/demo/demo-registry.ts';
+import { runProgramSync } from '../../helpers/programs.ts';
 import { readToEnd, sendRaw } from '../../helpers/raw-request.ts';
 import { RunningApp } from '../../helpers/running-app.ts';
 
 /** Each connection takes two descriptors of this process; most of them where little is allowed. */
-const DESCRIPTORS = Number(execFileSync('sh', ['-c', 'ulimit -n']).toString()) || 20_000;
+const DESCRIPTORS = Number(runProgramSync('sh', ['-c', 'ulimit -n']).toString()) || 20_000;
 const MANY = Math.min(2_000, Math.floor((DESCRIPTORS - 300) / 5));
 
 /** Each holds what the system buffers for it. */
@@ -94,7 +94,7 @@ describe('many connections', () => {
         connect(${port}, '127.0.0.1', () => { if (++connected === ${wanted}) end(); });
       setTimeout(end, 20_000);`;
     // This process, which is the proxy too, does nothing until the other has ended.
-    expect(spawnSync(process.execPath, ['-e', client]).stdout.toString()).toBe(String(wanted));
+    expect(runProgramSync('node', ['-e', client]).toString()).toBe(String(wanted));
   }, 60_000);
 
   it('beyond limits.maxConnections are closed', async () => {
