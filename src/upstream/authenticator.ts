@@ -57,12 +57,21 @@ export class Authenticator implements Authorizer {
     if (this.#isDirect) return directAuthorization(await this.#deps.credentials.read(signal));
     const grant = this.#grantFor(scope);
     if (grant === undefined || performance.now() < grant.expiresAtMs) return grant?.authorization;
-    return this.#renew(scope, [grant.challenge], grant.authorization, signal);
+    try {
+      return await this.#renew(scope, [grant.challenge], grant.authorization, signal);
+    } catch (error) {
+      signal?.throwIfAborted();
+      // The token service may have moved: the next challenge tells.
+      this.#forget(scope, grant);
+      if (isSpandrelError(error, 'UNAUTHORIZED', 'UPSTREAM_PROTOCOL')) return undefined;
+      throw error;
+    }
   }
 
   /**
    * Answer the challenges of a refusal; without any, those that the scope had before. `refused` is the value that was sent: another
-   * that has been found since is used as it is. Resolves to `undefined` if there is nothing else to answer with.
+   * that has been found since is used as it is. A token that is refused with the challenge of another service (NVIDIA's registry does
+   * so) is forgotten, to `ask-anew`. Resolves to `undefined` if there is nothing else to answer with.
    * @throws SpandrelError UNAUTHORIZED or an UPSTREAM_* code if the token service fails
    */
   async answer(
@@ -70,11 +79,15 @@ export class Authenticator implements Authorizer {
     challenges: readonly Challenge[],
     refused: Secret | undefined,
     signal: AbortSignal | undefined,
-  ): Promise<Secret | undefined> {
+  ): Promise<Secret | 'ask-anew' | undefined> {
     const grant = this.#grantFor(scope);
     const isNewer =
       grant !== undefined && grant.authorization !== refused && performance.now() < grant.expiresAtMs;
     if (isNewer) return grant.authorization;
+    if (grant !== undefined && grant.authorization === refused && isOfAnother(challenges, grant.challenge)) {
+      this.#forget(scope, grant);
+      return 'ask-anew';
+    }
     const known = challenges.length === 0 && grant !== undefined ? [grant.challenge] : challenges;
     return this.#renew(scope, known, refused, signal);
   }
@@ -87,6 +100,10 @@ export class Authenticator implements Authorizer {
 
   #grantFor(scope: string): Grant | undefined {
     return this.#grants.get(scope) ?? this.#grants.get(EVERYWHERE);
+  }
+
+  #forget(scope: string, grant: Grant): void {
+    for (const key of [scope, EVERYWHERE]) if (this.#grants.get(key) === grant) this.#grants.delete(key);
   }
 
   #renew(
@@ -105,18 +122,43 @@ export class Authenticator implements Authorizer {
   ): Promise<Secret | undefined> {
     const { credentials: source } = this.#deps;
     const credentials = await source.read(this.#closing.signal);
-    const bearer = challenges.find(({ scheme }) => scheme === 'bearer');
-    if (bearer !== undefined && credentials?.kind !== 'bearer') {
+    const bearers = challenges.filter(({ scheme }) => scheme === 'bearer');
+    const takesBasic = challenges.some(({ scheme }) => scheme === 'basic');
+    const direct = directAuthorization(credentials);
+    if (bearers.length > 0 && credentials?.kind !== 'bearer') {
       this.#isDirect = false;
-      return this.#fetchToken(scope, bearer, credentials);
+      try {
+        return await this.#fetchAnyToken(scope, bearers, credentials);
+      } catch (error) {
+        const mayBeTaken = takesBasic && direct !== undefined && !isSame(direct, refused);
+        if (!mayBeTaken || !isSpandrelError(error, 'UNAUTHORIZED', 'UPSTREAM_PROTOCOL')) throw error;
+      }
+    } else if (!this.#isDirect && !takesBasic && bearers.length === 0) {
+      return undefined;
     }
-    const wantsBasic = this.#isDirect || challenges.some(({ scheme }) => scheme === 'basic');
-    if (!wantsBasic && bearer === undefined) return undefined;
-    this.#isDirect = directAuthorization(credentials) !== undefined;
-    if (!isSame(directAuthorization(credentials), refused)) return directAuthorization(credentials);
+    this.#isDirect = direct !== undefined;
+    if (!isSame(direct, refused)) return direct;
     if (credentials !== undefined) source.refuse(credentials);
     const other = directAuthorization(await source.read(this.#closing.signal));
     return isSame(other, refused) ? undefined : other;
+  }
+
+  /** Of the first service that has one for us. */
+  async #fetchAnyToken(
+    scope: string,
+    challenges: readonly Challenge[],
+    credentials: Credentials | undefined,
+  ): Promise<Secret> {
+    let failure: unknown;
+    for (const challenge of challenges) {
+      try {
+        return await this.#fetchToken(scope, challenge, credentials);
+      } catch (error) {
+        if (!isSpandrelError(error, 'UNAUTHORIZED', 'UPSTREAM_PROTOCOL')) throw error;
+        failure ??= error;
+      }
+    }
+    throw failure;
   }
 
   async #fetchToken(
@@ -172,6 +214,14 @@ export class Authenticator implements Authorizer {
     });
     return token.authorization;
   }
+}
+
+/** True if none of `challenges` leads to the token service that `known` leads to. */
+function isOfAnother(challenges: readonly Challenge[], known: Challenge): boolean {
+  const bearers = challenges.filter(({ scheme }) => scheme === 'bearer');
+  const isSameService = ({ parameters }: Challenge): boolean =>
+    ['realm', 'service'].every((name) => parameters.get(name) === known.parameters.get(name));
+  return bearers.length > 0 && !bearers.some(isSameService);
 }
 
 function directAuthorization(credentials: Credentials | undefined): Secret | undefined {

@@ -6,7 +6,8 @@ export interface Authorizer {
   /** The `Authorization` value for a request of `scope`, or `undefined` to ask without one. */
   authorization(scope: string, signal: AbortSignal | undefined): Promise<Secret | undefined>;
   /**
-   * The value that answers the challenges of a 401; `refused` is the one that was sent. `undefined` if there is nothing to answer with.
+   * The value that answers the challenges of a 401; `refused` is the one that was sent. `undefined` if there is nothing to answer with;
+   * `ask-anew` if the challenge is not to be believed: what a request without any value is challenged with is the one to answer.
    * @throws SpandrelError UNAUTHORIZED or an UPSTREAM_* code if a token service fails
    */
   answer(
@@ -14,5 +15,5 @@ export interface Authorizer {
     challenges: readonly Challenge[],
     refused: Secret | undefined,
     signal: AbortSignal | undefined,
-  ): Promise<Secret | undefined>;
+  ): Promise<Secret | 'ask-anew' | undefined>;
 }

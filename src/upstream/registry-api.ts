@@ -1,12 +1,13 @@
-import { SpandrelError } from '../core/errors.ts';
+import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import type { Secret } from '../core/secret.ts';
 import type { UpstreamRequestKind } from '../telemetry/metrics.ts';
 import { Authenticator } from './authenticator.ts';
 import type { Authorizer } from './authorizer.ts';
-import { parseChallenges } from './challenge.ts';
+import { type Challenge, parseChallenges } from './challenge.ts';
 import { ClientAuthorizer } from './client-authorizer.ts';
 import type { CredentialSource } from './credentials.ts';
 import { readRefusal } from './expired-token.ts';
+import { HiddenChallenges } from './hidden-challenges.ts';
 import { isRedirect, MAX_REDIRECTS, resolveRedirect } from './redirect.ts';
 import { Transport, type TransportOptions, type TransportResponse } from './transport.ts';
 
@@ -33,66 +34,128 @@ export interface ApiResponse extends TransportResponse {
   readonly url: URL;
 }
 
+interface ScopedRequest extends ApiRequest {
+  readonly authorizer: Authorizer;
+  readonly scope: string;
+}
+
+/** What may be about credentials: 400 and 403 of tokens that have ended, 404 of what is hidden. */
+const REFUSALS: ReadonlySet<number> = new Set([400, 401, 403, 404]);
+
 /** Requests to the `/v2/` of one upstream: authenticated, redirects followed. Credentials go to the upstream's origin only. */
 export class RegistryApi implements AsyncDisposable {
   readonly upstream: string;
   readonly #base: URL;
   readonly #transport: Transport;
   readonly #authenticator: Authenticator;
+  readonly #hidden: HiddenChallenges;
 
   constructor(options: RegistryApiOptions) {
     this.upstream = options.upstream;
     this.#base = options.base;
     this.#transport = new Transport(options);
     this.#authenticator = new Authenticator({ ...options, transport: this.#transport });
+    const [transport, root] = [this.#transport, this.#urlOf('')];
+    this.#hidden = new HiddenChallenges({ transport, root, metrics: options.metrics });
   }
 
   /**
    * The answer, whatever its status other than a redirect. A refusal is answered with new credentials once; not that of a HEAD which had
-   * some: registries refuse those for reasons of their own, and their answers say nothing.
+   * some: registries refuse those for reasons of their own, and their answers say nothing. What is not found, or denied, without
+   * credentials and without a challenge is asked for again with those that `/v2/` wants.
    * @throws SpandrelError UPSTREAM_* codes, UNAUTHORIZED if a token service refuses; the reason of the signal
    */
   async request(request: ApiRequest): Promise<ApiResponse> {
-    const { kind, signal } = request;
-    const method = request.method ?? 'GET';
-    let url = new URL(`${this.#base.href.replace(/\/+$/, '')}/v2/${request.path}`);
-    if (request.query !== undefined) url.search = request.query.toString();
     const authorizer = request.authorizer ?? this.#authenticator;
     const scope = request.repository === '' ? '' : `repository:${request.repository}:pull`;
-    let answered = false;
-    let renewed: Secret | undefined;
-    for (let redirects = 0; redirects <= MAX_REDIRECTS;) {
-      const isOwn = url.origin === this.#base.origin;
-      const authorization = isOwn ? (renewed ?? (await authorizer.authorization(scope, signal))) : undefined;
+    const authorization = await authorizer.authorization(scope, request.signal);
+    return this.#ask({ ...request, authorizer, scope }, authorization);
+  }
+
+  async #ask(request: ScopedRequest, authorization: Secret | undefined): Promise<ApiResponse> {
+    const { authorizer, scope, signal } = request;
+    const { response, challenges, isHidden } = await this.#judge(
+      request,
+      await this.#follow(request, authorization),
+      authorization,
+    );
+    if (challenges === undefined) return response;
+    if (isHidden) return this.#askKnown(request, response, challenges);
+    const answer = await authorizer.answer(scope, challenges, authorization, signal);
+    if (answer === undefined) return response;
+    await response.body.discard();
+    return answer === 'ask-anew' ? this.#ask(request, undefined) : this.#follow(request, answer);
+  }
+
+  /** Whether an answer is about credentials, and what it wants. Without `challenges` it is final. */
+  async #judge(
+    request: ScopedRequest,
+    response: ApiResponse,
+    authorization: Secret | undefined,
+  ): Promise<{ response: ApiResponse; challenges?: readonly Challenge[]; isHidden?: boolean }> {
+    const { status, headers, url } = response;
+    const isHead = request.method === 'HEAD';
+    if (!REFUSALS.has(status) || !this.isOwn(url) || (isHead && authorization !== undefined))
+      return { response };
+    const challenges = parseChallenges(headers['www-authenticate']);
+    if (authorization !== undefined) {
+      if (status === 401) return { response, challenges };
+      if (status === 404) return { response };
+      const { isExpiry, response: read } = await readRefusal(this.upstream, response);
+      return { response: { ...read, url }, ...(isExpiry ? { challenges } : {}) };
+    }
+    if ((status === 401 || status === 403) && challenges.length > 0) return { response, challenges };
+    if (status === 400 || request.repository === '') return { response };
+    return { response, challenges: await this.#hidden.read(request.signal), isHidden: true };
+  }
+
+  /** Once more, with what `/v2/` wants of us. Whatever is wrong with that, `unknown` has been answered in good order. */
+  async #askKnown(
+    request: ScopedRequest,
+    unknown: ApiResponse,
+    challenges: readonly Challenge[],
+  ): Promise<ApiResponse> {
+    if (challenges.length === 0) return unknown;
+    const { authorizer, scope, signal } = request;
+    const { response: kept } = await readRefusal(this.upstream, unknown);
+    const first = { ...kept, url: unknown.url };
+    try {
+      const answer = await authorizer.answer(scope, challenges, undefined, signal);
+      if (answer === undefined || answer === 'ask-anew') return first;
+      const second = await this.#follow(request, answer);
+      if (second.status !== 401 && second.status !== 403) return second;
+      await second.body.discard();
+      return first;
+    } catch (error) {
+      if (!isSpandrelError(error)) throw error;
+      return first;
+    }
+  }
+
+  /** The answer at the end of all redirects. `authorization` is sent to the upstream itself only. */
+  async #follow(request: ApiRequest, authorization: Secret | undefined): Promise<ApiResponse> {
+    const { kind, method = 'GET', signal } = request;
+    let url = this.#urlOf(request.path);
+    if (request.query !== undefined) url.search = request.query.toString();
+    for (let redirects = 0; redirects <= MAX_REDIRECTS; redirects++) {
       const headers = {
         'accept-encoding': 'identity',
         ...request.headers,
-        ...(authorization === undefined ? {} : { authorization: authorization.reveal() }),
+        ...(authorization !== undefined && this.isOwn(url) ? { authorization: authorization.reveal() } : {}),
       };
-      let response = await this.#transport.request({ kind, method, url, headers, signal });
-      const mayAnswer = isOwn && !answered && (method === 'GET' || authorization === undefined);
-      let isRefused = mayAnswer && response.status === 401;
-      if (mayAnswer && authorization !== undefined && (response.status === 400 || response.status === 403)) {
-        ({ isExpiry: isRefused, response } = await readRefusal(this.upstream, response));
-      }
-      if (isRefused) {
-        answered = true;
-        const challenges = parseChallenges(response.headers['www-authenticate']);
-        renewed = await authorizer.answer(scope, challenges, authorization, signal);
-        if (renewed === undefined) return { ...response, url };
-        await response.body.discard();
-      } else if (isRedirect(response.status)) {
-        await response.body.discard();
-        url = resolveRedirect(this.upstream, url, response.headers.location);
-        redirects++;
-      } else {
-        return { ...response, url };
-      }
+      const response = await this.#transport.request({ kind, method, url, headers, signal });
+      if (!isRedirect(response.status)) return { ...response, url };
+      await response.body.discard();
+      url = resolveRedirect(this.upstream, url, response.headers.location);
     }
     throw new SpandrelError(
       'UPSTREAM_PROTOCOL',
       `upstream ${this.upstream}: more than ${MAX_REDIRECTS} redirects`,
     );
+  }
+
+  #urlOf(path: string): URL {
+    return new URL(`${this.#base.href.replace(/\/+$/, '')}/v2/${path}`);
   }
 
   /** Asks this upstream in the name of a client: see {@link ClientAuthorizer}. */
@@ -120,7 +183,9 @@ export class RegistryApi implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#authenticator.close(new SpandrelError('SHUTTING_DOWN', 'the proxy is being stopped'));
+    const reason = new SpandrelError('SHUTTING_DOWN', 'the proxy is being stopped');
+    this.#authenticator.close(reason);
+    this.#hidden.close(reason);
     await this.#transport[Symbol.asyncDispose]();
   }
 }

@@ -35,9 +35,21 @@ export function parseRealm(upstream: string, challenge: Challenge): URL {
   return url;
 }
 
-/** What a token is asked for: what the challenge names, else the `scope` of the request that was refused. */
+/**
+ * What a token is asked for: what the challenge names, else the `scope` of the request that was refused. A challenge that names others
+ * only (a catalog, another repository) is answered with both: a service grants what it knows of them.
+ */
 export function wantedScope(challenge: Challenge, scope: string): string | undefined {
-  return challenge.parameters.get('scope') ?? (scope === '' ? undefined : scope);
+  const named =
+    challenge.parameters
+      .get('scope')
+      ?.split(' ')
+      .filter((part) => part !== '') ?? [];
+  if (named.length === 0) return scope === '' ? undefined : scope;
+  const own = scope.slice(0, scope.lastIndexOf(':') + 1);
+  // ECR Public's "aws" is for all that it holds.
+  const isElsewhere = scope !== '' && named.every((part) => /^\w+:.+:/.test(part) && !part.startsWith(own));
+  return (isElsewhere ? [...named, scope] : named).join(' ');
 }
 
 export interface TokenQuery {
