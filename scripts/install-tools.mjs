@@ -27,9 +27,10 @@ function install(packages) {
   const isOurs = !existsSync(SERVICE_POLICY);
   if (isOurs) writeFileSync(SERVICE_POLICY, '#!/bin/sh\nexit 101\n', { mode: 0o755 });
   try {
-    if (apt('install', '-y', '-qq', '--no-install-recommends', ...packages)) return;
+    const flags = ['install', '-y', '-qq', '-o', 'Dpkg::Use-Pty=0', '--no-install-recommends'];
+    if (apt(...flags, ...packages)) return;
     apt('update', '-qq');
-    apt('install', '-y', '-qq', '--no-install-recommends', ...packages);
+    apt(...flags, ...packages);
   } finally {
     if (isOurs) rmSync(SERVICE_POLICY);
   }

@@ -1,4 +1,4 @@
-// The programs of the system that tests and measurements start. Set-up installs what this table names; `test/helpers/programs.ts`
+// The programs of the system that tests and measurements start. Set-up installs all of this table; `test/helpers/programs.ts`
 // starts nothing else.
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join, resolve } from 'node:path';
@@ -19,6 +19,7 @@ export const PROGRAMS = {
   sh: 'dash',
   sha256sum: 'coreutils',
   tar: 'tar',
+  true: 'coreutils',
   umount: 'mount',
   unshare: 'util-linux',
   // Independent oracles.
@@ -44,20 +45,15 @@ export const PROGRAMS = {
   netavark: 'netavark',
   newuidmap: 'uidmap',
   runc: 'runc',
-  // Not for the tests.
+  // Makes the environment of python-tools.mjs.
+  virtualenv: 'virtualenv',
+  // For measurements.
   git: 'git',
   igzip: 'isal',
   ip: 'iproute2',
   'libdeflate-gunzip': 'libdeflate-tools',
-  virtualenv: 'virtualenv',
   wrk: 'wrk',
 };
-
-/** Commands of the table that only some measurement, or set-up itself, needs. */
-const NOT_FOR_TESTS = ['git', 'igzip', 'ip', 'libdeflate-gunzip', 'virtualenv', 'wrk'];
-
-/** What `npm test` needs. */
-export const TEST_PROGRAMS = Object.keys(PROGRAMS).filter((command) => !NOT_FOR_TESTS.includes(command));
 
 /** What a program starts itself. */
 const NEEDS = {

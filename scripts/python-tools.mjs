@@ -2,12 +2,14 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
-import { installTools } from './install-tools.mjs';
+import { findProgram } from './programs.mjs';
 
 const FOLDER = join('.test-tools', 'python');
-/** moto plays the control plane of AWS; flask is what its server needs. */
-const PACKAGES = ['moto==5.2.5', 'flask==3.1.3', 'flask-cors==6.0.5'];
+const PYTHON = join(FOLDER, 'bin', 'python');
+const STAMP = join(FOLDER, '.installed');
+const PACKAGES = fileURLToPath(new URL('python-tools.txt', import.meta.url));
 
 function run(command, ...args) {
   if (spawnSync(command, args, { stdio: ['ignore', 2, 2] }).status === 0) return;
@@ -17,19 +19,17 @@ function run(command, ...args) {
   process.exit(1);
 }
 
-/** Installs what is pinned here, once. */
+function isInstalled() {
+  return (
+    existsSync(PYTHON) && existsSync(STAMP) && readFileSync(STAMP, 'utf8') === readFileSync(PACKAGES, 'utf8')
+  );
+}
+
+/** Installs what is pinned in python-tools.txt, once. The programs of programs.mjs are there. */
 export function installPythonTools() {
-  const stamp = join(FOLDER, '.installed');
-  const wanted = PACKAGES.join('\n');
-  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return;
-  console.error(`setup: installing test tools from PyPI: ${PACKAGES.join(' ')}`);
-  // Debian's python3 comes without the means to make environments.
-  if (spawnSync('python3', ['-c', 'import ensurepip, venv']).status === 0)
-    run('python3', '-m', 'venv', '--clear', FOLDER);
-  else {
-    installTools(['virtualenv']);
-    run('virtualenv', '--clear', FOLDER);
-  }
-  run(join(FOLDER, 'bin', 'pip'), 'install', '--quiet', '--disable-pip-version-check', ...PACKAGES);
-  writeFileSync(stamp, wanted);
+  if (isInstalled()) return;
+  console.error('setup: installing moto from PyPI');
+  run(findProgram('virtualenv'), '--quiet', '--clear', FOLDER);
+  run(PYTHON, '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--requirement', PACKAGES);
+  writeFileSync(STAMP, readFileSync(PACKAGES));
 }
