@@ -4,6 +4,7 @@ import { extname, join } from 'node:path';
 import { BlobStore } from './blobs/blob-store.ts';
 import { DigestFiles } from './blobs/digest-files.ts';
 import { MemoryCache } from './cache/memory-cache.ts';
+import { Patience } from './cache/patience.ts';
 import { RedisCache } from './cache/redis-cache.ts';
 import { TieredCache } from './cache/tiered-cache.ts';
 import type { Config, ConfigPath } from './config/schema.ts';
@@ -68,6 +69,9 @@ const MAX_READ_AHEAD_BYTES = 4 * 2 ** 20;
 /** Work that waits for a thread; a request that brings more is answered 503. */
 const MAX_QUEUED_BUILDS = 1_000;
 const MAX_QUEUED_SPANS = 10_000;
+
+/** A client that gets what is cached although its upstream hangs gets it within two seconds, all steps together. */
+const PATIENCE_MS = 1_500;
 
 /** Wire everything, leaves first. What is opened here is closed in reverse order when the app is disposed of. */
 export async function createApp(config: Config, logger: Logger, tracer: Tracer = NO_TRACER): Promise<App> {
@@ -154,17 +158,22 @@ export async function createApp(config: Config, logger: Logger, tracer: Tracer =
 
   const knownLayers = new KnownLayers();
   const proofs = opening.use(ProofTable.open(join(root, 'proofs'), logger, Date.now()));
-  const access = new BlobAccess({ proofs, lifetimeMs: config.access.proofSeconds * 1000, metrics, logger });
-  const manifests = new Manifests({
-    store: manifestStore,
-    access,
-    tags,
-    knownLayers,
-    tagAgeMs: config.manifests.tagSeconds * 1000,
-    negativeAgeMs: config.manifests.negativeSeconds * 1000,
-    metrics,
-    logger,
-  });
+  const patience = new Patience(PATIENCE_MS);
+  const lifetimeMs = config.access.proofSeconds * 1000;
+  const access = opening.use(new BlobAccess({ proofs, lifetimeMs, patience, metrics, logger }));
+  const manifests = opening.use(
+    new Manifests({
+      store: manifestStore,
+      access,
+      tags,
+      knownLayers,
+      tagAgeMs: config.manifests.tagSeconds * 1000,
+      negativeAgeMs: config.manifests.negativeSeconds * 1000,
+      patience,
+      metrics,
+      logger,
+    }),
+  );
   const pushed = new PushedIndexes({
     manifests,
     knownLayers,
@@ -205,7 +214,7 @@ export async function createApp(config: Config, logger: Logger, tracer: Tracer =
   );
   const treeBytes = Math.floor(config.cache.memoryBytes * TREE_SHARE);
 
-  const gate = new AccessGate(await createAccessRules(config, metrics));
+  const gate = new AccessGate(await createAccessRules(config, { patience, metrics }));
   const registry = createRegistryServer({
     upstreams,
     access: gate,
@@ -253,7 +262,7 @@ export async function createApp(config: Config, logger: Logger, tracer: Tracer =
     listen: new Connections(registry.server, config.limits),
     admin: new Connections(admin.server, config.limits),
   };
-  const live = new LiveSettings(config, { gate, guard, policies, connections, metrics, logger });
+  const live = new LiveSettings(config, { gate, guard, policies, connections, patience, metrics, logger });
 
   const owned = opening.move();
   return {

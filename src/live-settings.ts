@@ -1,5 +1,6 @@
 import { arch } from 'node:os';
 
+import type { Patience } from './cache/patience.ts';
 import { type Config, CONFIG_KEYS, type ConfigPath } from './config/schema.ts';
 import { SpandrelError } from './core/errors.ts';
 import { containerPlatform } from './core/platform.ts';
@@ -19,6 +20,7 @@ export interface LiveSettingsDeps {
   readonly guard: AdminGuard;
   readonly policies: IndexPolicies;
   readonly connections: { readonly listen: Connections; readonly admin: Connections };
+  readonly patience: Patience;
   readonly metrics: Metrics;
   readonly logger: Logger;
 }
@@ -68,13 +70,13 @@ export class LiveSettings {
    * @throws SpandrelError CONFIG_INVALID; everything is as before then
    */
   async replace(next: Config): Promise<readonly ConfigPath[]> {
-    const { gate, guard, policies, connections, metrics, logger } = this.#deps;
+    const { gate, guard, policies, connections, patience, metrics, logger } = this.#deps;
     const changed = changedKeys(this.#config, next);
     for (const listener of ['listen', 'admin'] as const) {
       if ((this.#config[listener].tls.cert === undefined) !== (next[listener].tls.cert === undefined))
         throw new SpandrelError('CONFIG_INVALID', `${listener}.tls: turning TLS on or off needs a restart`);
     }
-    const rules = await createAccessRules(next, metrics);
+    const rules = await createAccessRules(next, { patience, metrics });
     const token = await readAdminToken(next.admin);
     const tls = {
       listen: await readTlsMaterial('listen', next.listen.tls),

@@ -27,7 +27,13 @@ export class AlternativeSources implements BlobSource {
       try {
         return await source.fetch(range, signal);
       } catch (error) {
-        const isRefusal = isSpandrelError(error, 'BLOB_UNKNOWN', 'NAME_UNKNOWN', 'UNAUTHORIZED', 'DENIED');
+        const isRefusal = isSpandrelError(
+          error,
+          'BLOB_UNKNOWN',
+          'NAME_UNKNOWN',
+          'UPSTREAM_CREDENTIALS_REFUSED',
+          'DENIED',
+        );
         if (!isRefusal || this.#sources.length < 2) throw error;
         if (this.#sources[0] === source) this.#sources.shift();
       }

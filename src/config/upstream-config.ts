@@ -1,6 +1,6 @@
 import { parseEcrHost } from '../core/ecr-host.ts';
 import { type RequestRates, requestRates } from './request-rates.ts';
-import { flag, list, record, text, type ValueKind, ValueProblem } from './value-kinds.ts';
+import { flag, hostAndPort, list, record, text, type ValueKind, ValueProblem } from './value-kinds.ts';
 import { type UpstreamAuth, upstreamAuth } from './upstream-auth.ts';
 
 /** One registry behind the proxy. */
@@ -19,6 +19,8 @@ export interface UpstreamConfig {
   /** PEM files of a client certificate and its private key, for the upstream itself. */
   readonly cert?: string;
   readonly key?: string;
+  /** Hosts of token services, besides those of the upstream's own domain, that may get its credentials. */
+  readonly tokenHosts?: readonly string[];
   readonly auth: UpstreamAuth;
   readonly requestsPerSecond?: RequestRates;
 }
@@ -32,6 +34,7 @@ const rawUpstream = record<Partial<UpstreamConfig>>({
   ca: { kind: text, optional: true },
   cert: { kind: text, optional: true },
   key: { kind: text, optional: true },
+  tokenHosts: { kind: list(hostAndPort), optional: true },
   auth: { kind: upstreamAuth, optional: true },
   requestsPerSecond: { kind: requestRates, optional: true },
 });
@@ -76,6 +79,7 @@ export const upstream: ValueKind<UpstreamConfig> = {
       ...(given.ca === undefined ? {} : { ca: given.ca }),
       ...(given.cert === undefined ? {} : { cert: given.cert }),
       ...(given.key === undefined ? {} : { key: given.key }),
+      ...(given.tokenHosts === undefined ? {} : { tokenHosts: given.tokenHosts }),
       auth,
       ...(given.requestsPerSecond === undefined ? {} : { requestsPerSecond: given.requestsPerSecond }),
     };

@@ -127,6 +127,12 @@ export const cidr: ValueKind<string> = kind('a network like 10.0.0.0/8 or fd00::
   return (isIPv4(address) && bits <= 32) || (isIPv6(address) && bits <= 128) ? raw : undefined;
 });
 
+/** A host as `URL.host` has it, so that the two can be compared. */
+export const hostAndPort: ValueKind<string> = kind('a host like auth.example.com, or host:port', (raw) => {
+  const isHost = typeof raw === 'string' && /^[^/?#@\s\\]+$/.test(raw) && URL.canParse(`https://${raw}`);
+  return isHost ? new URL(`https://${raw}`).host : undefined;
+});
+
 /** An object with only the given fields; every unknown or missing one is a problem. */
 export function record<T extends object>(fields: {
   readonly [K in keyof T]-?: {

@@ -6,7 +6,7 @@ import type { DerivedBlobs } from '../images/derived-blobs.ts';
 import type { Layers } from '../images/layers.ts';
 import type { LazyImages } from '../images/lazy-images.ts';
 import type { StoredManifest } from '../images/manifest.ts';
-import type { Manifests } from '../images/manifests.ts';
+import type { FoundManifest, Manifests } from '../images/manifests.ts';
 import type { PullLog } from '../images/pull-log.ts';
 import type { Referrers } from '../images/referrers.ts';
 import type { ServedImages } from '../images/served-images.ts';
@@ -39,17 +39,21 @@ export async function handleManifest(
   reference: Reference,
 ): Promise<Answer> {
   const found = await deps.manifests.get(exchange.target, reference, exchange.signal);
-  const { source } = found;
+  const { source, rateLimit, stale } = found;
   let { manifest } = found;
   // A digest always answers its own bytes; what a tag stands for may have been indexed.
-  if ('tag' in reference) manifest = await lazyAnswer(deps, exchange, reference.tag, manifest);
+  if ('tag' in reference) manifest = await lazyAnswer(deps, exchange, reference.tag, found);
   else await noteManifest(deps, exchange, manifest);
   return answerContent(
     {
       sizeBytes: manifest.bytes.byteLength,
       contentType: manifest.mediaType,
       etag: manifest.digest,
-      headers: { 'docker-content-digest': manifest.digest },
+      headers: {
+        'docker-content-digest': manifest.digest,
+        ...rateLimit,
+        ...(stale === undefined ? {} : staleness(stale)),
+      },
       source,
       async *read(range) {
         yield manifest.bytes.subarray(range.start, range.end);
@@ -57,6 +61,12 @@ export async function handleManifest(
     },
     exchange,
   );
+}
+
+/** Says that a tag may have moved: RFC 9111, section 5.1; distribution spec, "Warnings". */
+function staleness({ ageMs }: NonNullable<FoundManifest['stale']>): Record<string, string> {
+  const warning = '299 - "the upstream does not answer: the tag is as last seen"';
+  return { warning, ...(ageMs === undefined ? {} : { age: String(Math.floor(ageMs / 1000)) }) };
 }
 
 /** What is served in the `mirror` form has the client's next steps watched. */
@@ -78,13 +88,14 @@ async function lazyAnswer(
   deps: DistributionDeps,
   exchange: Exchange,
   tag: string,
-  original: StoredManifest,
+  { manifest: original, stale }: FoundManifest,
 ): Promise<StoredManifest> {
   const { target, headers, signal } = exchange;
   const request = {
     userAgent: headers['user-agent'] ?? '',
     accept: headers.accept ?? '',
     isMirrored: isMirrored(exchange),
+    isStale: stale !== undefined,
   };
   const answer = await deps.lazyImages.answer(target, original, request, signal);
   deps.servedImages.note(target, tag, original.digest, answer.digest);

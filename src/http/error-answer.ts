@@ -1,8 +1,9 @@
 import { ERRORS, isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { isJsonObject } from '../core/json-object.ts';
 import type { Answer } from './answer.ts';
 import { jsonAnswer } from './answer.ts';
 
-/** Seconds; never 0: the snapshotter's retry loop panics on it (soci-snapshotter `service/resolver/client.go`, jitter). */
+/** Seconds, where the upstream has not said; never 0: the snapshotter's retry loop panics on it (soci-snapshotter `service/resolver/client.go`, jitter). */
 const RETRY_AFTER_SECONDS = 1;
 
 /** The OCI error body (distribution spec, "Error codes") of anything that was thrown; what is no SpandrelError is INTERNAL. */
@@ -12,7 +13,11 @@ export function answerError(thrown: unknown): Answer {
     : new SpandrelError('INTERNAL', 'something went wrong inside the proxy');
   const { status, retryable } = ERRORS[error.code];
   const headers: Record<string, string> = {};
-  if (retryable && status === 503) headers['retry-after'] = String(RETRY_AFTER_SECONDS);
+  const toldSeconds = error.detail?.['retryAfterSeconds'];
+  if (typeof toldSeconds === 'number') headers['retry-after'] = String(Math.max(1, toldSeconds));
+  else if (retryable && status === 503) headers['retry-after'] = String(RETRY_AFTER_SECONDS);
+  const rateLimit = error.detail?.['rateLimit'];
+  if (isJsonObject(rateLimit)) Object.assign(headers, rateLimit);
   if (error.code === 'REQUEST_INVALID') headers['connection'] = 'close';
   if (status === 405) headers['allow'] = 'GET, HEAD';
   const sizeBytes = error.detail?.['sizeBytes'];

@@ -1,4 +1,5 @@
-import { SingleFlight } from '../cache/single-flight.ts';
+import type { Patience } from '../cache/patience.ts';
+import { PatientFlight } from '../cache/patient-flight.ts';
 import type { Digest } from '../core/digest.ts';
 import { isSpandrelError } from '../core/errors.ts';
 import type { Logger } from '../telemetry/logger.ts';
@@ -12,28 +13,39 @@ export interface BlobAccessDeps {
   readonly proofs: ProofTable;
   /** How long the upstream's word is good. */
   readonly lifetimeMs: number;
+  /** For upstreams that are slow to say again what they have said before. */
+  readonly patience: Patience;
   readonly metrics: Metrics;
   readonly logger: Logger;
   /** Milliseconds of the epoch. */
   readonly now?: () => number;
 }
 
+/** What takes a repository's proof away. */
+const REFUSALS = [
+  'BLOB_UNKNOWN',
+  'MANIFEST_UNKNOWN',
+  'NAME_UNKNOWN',
+  'UPSTREAM_CREDENTIALS_REFUSED',
+  'DENIED',
+] as const;
+
 /** Asks the upstream whether a repository has something. */
-type Stat = () => Promise<unknown>;
+type Stat = (signal: AbortSignal) => Promise<unknown>;
 
 /**
  * Which repositories have which blobs and manifests. A digest is not a permission: what is in the store is given to a repository
  * only if its upstream has shown that the repository has it, by sending it or by answering for it, or has what it was made from.
  */
-export class BlobAccess {
+export class BlobAccess implements AsyncDisposable {
   readonly #deps: BlobAccessDeps;
   readonly #now: () => number;
-  readonly #flights: SingleFlight<void>;
+  readonly #flights: PatientFlight<true>;
 
   constructor(deps: BlobAccessDeps) {
     this.#deps = deps;
     this.#now = deps.now ?? Date.now;
-    this.#flights = new SingleFlight('access', deps.metrics);
+    this.#flights = new PatientFlight('access', deps.metrics, deps.patience);
   }
 
   /** The blob as the repository has it; that it sends the blob is remembered. */
@@ -67,12 +79,13 @@ export class BlobAccess {
   }
 
   /**
-   * Resolves if the repository has the blob: as known, or as its upstream says when it is asked. While that cannot be asked, what
-   * it has said before is good enough.
-   * @throws SpandrelError BLOB_UNKNOWN, NAME_UNKNOWN, UNAUTHORIZED, DENIED, an UPSTREAM_* code
+   * Resolves if the repository has the blob: as known, or as its upstream says when it is asked. While that cannot be asked, or is
+   * slow to answer, what it has said before is good enough.
+   * @throws SpandrelError BLOB_UNKNOWN, NAME_UNKNOWN, DENIED, an UPSTREAM_* code
    */
   async check(target: Target, digest: Digest, signal?: AbortSignal): Promise<void> {
-    await this.#checkOrigin(target, digest, () => target.client.statBlob(target.repository, digest), signal);
+    const stat: Stat = (closing) => target.client.statBlob(target.repository, digest, closing);
+    await this.#checkOrigin(target, digest, stat, signal);
   }
 
   /** As {@link check}, for a manifest. @throws SpandrelError MANIFEST_UNKNOWN, and as {@link check} */
@@ -98,18 +111,23 @@ export class BlobAccess {
     const name = proofName(target, digest);
     const proof = this.#deps.proofs.get(name);
     if (proof !== undefined && this.#now() - proof.provenAtMs < this.#deps.lifetimeMs) return;
-    await this.#flights.run(name, () => this.#ask(target, digest, stat, proof !== undefined), signal);
+    const ask = (closing: AbortSignal): Promise<true> => this.#ask(target, digest, () => stat(closing));
+    if (proof === undefined) await this.#flights.run(name, ask, signal);
+    else if ((await this.#flights.runPatiently(name, target.client.name, ask, signal)) === undefined)
+      this.#deps.logger.debug(
+        { upstream: target.client.name, digest },
+        'slow upstream: what it has had is served',
+      );
   }
 
-  async #ask(target: Target, digest: Digest, stat: Stat, hadIt: boolean): Promise<void> {
+  async #ask(target: Target, digest: Digest, stat: () => Promise<unknown>): Promise<true> {
+    const name = proofName(target, digest);
+    const hadIt = this.#deps.proofs.get(name) !== undefined;
     try {
       await stat();
-      this.#deps.proofs.set(proofName(target, digest), { provenAtMs: this.#now(), origin: undefined });
+      this.#deps.proofs.set(name, { provenAtMs: this.#now(), origin: undefined });
     } catch (error) {
-      if (
-        isSpandrelError(error, 'BLOB_UNKNOWN', 'MANIFEST_UNKNOWN', 'NAME_UNKNOWN', 'UNAUTHORIZED', 'DENIED')
-      )
-        this.#deps.proofs.delete(proofName(target, digest));
+      if (isSpandrelError(error, ...REFUSALS)) this.#deps.proofs.delete(name);
       if (!isUpstreamAway(error) || !hadIt) throw error;
       const { code } = error;
       this.#deps.logger.warn(
@@ -117,6 +135,12 @@ export class BlobAccess {
         'upstream away: what it has had is served',
       );
     }
+    return true;
+  }
+
+  /** Ends questions that go on behind. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#flights[Symbol.asyncDispose]();
   }
 }
 
@@ -125,5 +149,5 @@ function proofName(target: Target, digest: Digest): string {
 }
 
 function statManifest({ client, repository }: Target, digest: Digest): Stat {
-  return () => client.statManifest(repository, { digest });
+  return (closing) => client.statManifest(repository, { digest }, closing);
 }

@@ -42,6 +42,8 @@ export interface TagRequest {
   readonly accept: string;
   /** The client has found the proxy as a mirror (`?ns=`). */
   readonly isMirrored: boolean;
+  /** The upstream does not answer, so what it would have to be asked for the answer is not waited for. */
+  readonly isStale: boolean;
 }
 
 /** What is to be converted of an image. */
@@ -52,6 +54,8 @@ interface Plan {
 }
 
 const MAX_REMEMBERED = 10_000;
+/** For what is in memory or on disk. */
+const STALE_WAIT_MS = 200;
 
 /**
  * What a tag answers: the image as it is, or with SOCI v2 indexes. Which it is depends on the image, the configuration and on
@@ -83,23 +87,35 @@ export class LazyImages {
     const policy = this.#deps.policies.of(target);
     const form = policy.v2Form ?? (request.isMirrored ? 'mirror' : 'lean');
     if (!policy.v2 || !acceptsOci(request.accept)) return original;
+    const limit = request.isStale ? AbortSignal.timeout(STALE_WAIT_MS) : undefined;
     try {
-      const isLazy = policy.lazyClients.some((start) => request.userAgent.startsWith(start));
-      const planning = isLazy
-        ? this.#plan(target, original, policy)
-        : this.#planIfIndexed(target, original, policy);
-      const work = isLazy ? this.#start(target, planning) : undefined;
-      const plan = await waitFor(planning, signal);
-      if (plan.images.length === 0) return original;
-      const finished = await this.#finished(target, plan, form);
-      if (finished !== undefined) return finished;
-      return work === undefined ? original : await this.#hold(target, plan, form, work, policy, signal);
+      const choosing = this.#choose(target, original, form, { request, policy, signal });
+      return await waitFor(choosing, limit === undefined ? signal : AbortSignal.any([signal, limit]));
     } catch (error) {
+      if (limit?.aborted === true && error === limit.reason) return original;
       // The image can be pulled all the same.
       if (!isSpandrelError(error) || signal.aborted) throw error;
       this.#deps.logger.warn({ manifest: original.digest, code: error.code }, 'image served without index');
       return original;
     }
+  }
+
+  async #choose(
+    target: Target,
+    original: StoredManifest,
+    form: V2Form,
+    { request, policy, signal }: { request: TagRequest; policy: IndexPolicy; signal: AbortSignal },
+  ): Promise<StoredManifest> {
+    const isLazy = policy.lazyClients.some((start) => request.userAgent.startsWith(start));
+    const planning = isLazy
+      ? this.#plan(target, original, policy)
+      : this.#planIfIndexed(target, original, policy);
+    const work = isLazy ? this.#start(target, planning) : undefined;
+    const plan = await waitFor(planning, signal);
+    if (plan.images.length === 0) return original;
+    const finished = await this.#finished(target, plan, form);
+    if (finished !== undefined) return finished;
+    return work === undefined ? original : await this.#hold(target, plan, form, work, policy, signal);
   }
 
   /** Index manifests, all at once. @throws SpandrelError of a fill that failed */

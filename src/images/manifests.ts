@@ -1,6 +1,7 @@
 import type { DigestFiles } from '../blobs/digest-files.ts';
 import { BoundedMap } from '../cache/bounded-map.ts';
-import { SingleFlight } from '../cache/single-flight.ts';
+import type { Patience } from '../cache/patience.ts';
+import { PatientFlight } from '../cache/patient-flight.ts';
 import { type Digest, digestOf, isDigest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { formatReference, type Reference } from '../core/image-name.ts';
@@ -8,6 +9,8 @@ import { MANIFEST_MEDIA_TYPES } from '../core/media-types.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { ByteSource, Metrics } from '../telemetry/metrics.ts';
 import { isUpstreamAway } from '../upstream/fault-kinds.ts';
+import type { ManifestStat } from '../upstream/manifest-request.ts';
+import type { RateLimitHeaders } from '../upstream/rate-limit-headers.ts';
 import type { BlobAccess } from './blob-access.ts';
 import type { KnownLayers } from './known-layers.ts';
 import { parseManifest, type StoredManifest } from './manifest.ts';
@@ -24,6 +27,8 @@ export interface ManifestsDeps {
   readonly tagAgeMs: number;
   /** How long it is remembered that the upstream does not have something. */
   readonly negativeAgeMs: number;
+  /** For upstreams that are slow to say where a known tag points to. */
+  readonly patience: Patience;
   readonly metrics: Metrics;
   readonly logger: Logger;
   /** Milliseconds of the epoch. */
@@ -33,12 +38,23 @@ export interface ManifestsDeps {
 export interface FoundManifest {
   readonly manifest: StoredManifest;
   readonly source: ByteSource;
+  /** What the upstream has said of the requests that are left, if it was asked. */
+  readonly rateLimit?: RateLimitHeaders | undefined;
+  /** The tag as last seen: the upstream does not say whether it has moved. */
+  readonly stale?: { readonly ageMs: number | undefined };
 }
 
 interface SeenTag {
   readonly digest: Digest;
-  /** When the upstream last said so; 0 if that was in an earlier life. */
+  /** When the upstream last said so. */
   readonly atMs: number;
+}
+
+/** What a tag is answered with while the upstream does not say where it points to. */
+interface LastSeen {
+  readonly manifest: StoredManifest;
+  /** `undefined` if it was seen in an earlier life. */
+  readonly atMs: number | undefined;
 }
 
 interface Absence {
@@ -52,23 +68,23 @@ const MAX_ABSENT = 10_000;
 
 /**
  * Manifests of the upstreams. By digest they are immutable and kept. A tag is kept for a configured age; after that the upstream
- * is asked where it points to, and the manifest is fetched if it is another one. While the upstream is away or throttles, a tag
- * answers as last seen.
+ * is asked where it points to, and the manifest is fetched if it is another one. While the upstream is away, throttles or takes too
+ * long, a tag answers as last seen, and the question goes on behind.
  */
-export class Manifests {
+export class Manifests implements AsyncDisposable {
   readonly #deps: ManifestsDeps;
   readonly #now: () => number;
-  readonly #flights: SingleFlight<FoundManifest>;
+  readonly #flights: PatientFlight<FoundManifest>;
   readonly #tags = new BoundedMap<SeenTag>({ maxEntries: MAX_TAGS });
   readonly #absent = new BoundedMap<Absence>({ maxEntries: MAX_ABSENT });
 
   constructor(deps: ManifestsDeps) {
     this.#deps = deps;
     this.#now = deps.now ?? Date.now;
-    this.#flights = new SingleFlight('manifest', deps.metrics);
+    this.#flights = new PatientFlight('manifest', deps.metrics, deps.patience);
   }
 
-  /** @throws SpandrelError MANIFEST_UNKNOWN, NAME_UNKNOWN, UNAUTHORIZED, DENIED, an UPSTREAM_* code */
+  /** @throws SpandrelError MANIFEST_UNKNOWN, NAME_UNKNOWN, DENIED, an UPSTREAM_* code */
   async get(target: Target, reference: Reference, signal?: AbortSignal): Promise<FoundManifest> {
     const key = manifestKey(target, reference);
     const absence = this.#absent.get(key);
@@ -77,81 +93,127 @@ export class Manifests {
       if (this.#now() - absence.atMs < this.#deps.negativeAgeMs) throw new SpandrelError(code, message);
       this.#absent.delete(key);
     }
-    if ('tag' in reference) {
-      const seen = this.#tags.get(key);
-      const isFresh = seen !== undefined && this.#now() - seen.atMs < this.#deps.tagAgeMs;
-      const manifest = isFresh ? await this.#stored(seen.digest) : undefined;
-      if (manifest !== undefined) return { manifest, source: 'disk' };
-    }
-    return this.#ask(target, reference, signal);
+    if (!('tag' in reference)) return this.#askByDigest(target, reference.digest, key, signal);
+    const seen = this.#tags.get(key);
+    const last = await this.#lastSeen(key, seen);
+    const isFresh = seen !== undefined && this.#now() - seen.atMs < this.#deps.tagAgeMs;
+    if (last === undefined) return this.#askByTag(target, reference, key, last, signal);
+    if (isFresh) return { manifest: last.manifest, source: 'disk' };
+    const work = (closing: AbortSignal): Promise<FoundManifest> =>
+      this.#byTag(target, reference, key, last, closing);
+    return (await this.#flights.runPatiently(key, target.client.name, work, signal)) ?? this.#stale(last);
   }
 
   /** As {@link get}, but whatever is remembered, the upstream is asked: for those who know that something has changed. */
   async refresh(target: Target, reference: Reference, signal?: AbortSignal): Promise<FoundManifest> {
-    this.#absent.delete(manifestKey(target, reference));
-    return this.#ask(target, reference, signal);
-  }
-
-  #ask(target: Target, reference: Reference, signal: AbortSignal | undefined): Promise<FoundManifest> {
     const key = manifestKey(target, reference);
-    const ask = async (): Promise<FoundManifest> => {
-      try {
-        return await ('tag' in reference
-          ? this.#byTag(target, reference, key)
-          : this.#byDigest(target, reference.digest));
-      } catch (error) {
-        if (isSpandrelError(error, 'MANIFEST_UNKNOWN', 'NAME_UNKNOWN'))
-          this.#absent.set(key, { error, atMs: this.#now() });
-        throw error;
-      }
-    };
-    return this.#flights.run(key, ask, signal);
+    this.#absent.delete(key);
+    if (!('tag' in reference)) return this.#askByDigest(target, reference.digest, key, signal);
+    return this.#askByTag(target, reference, key, await this.#lastSeen(key, this.#tags.get(key)), signal);
   }
 
-  async #byDigest(target: Target, digest: Digest): Promise<FoundManifest> {
-    const stored = await this.#stored(digest);
-    if (stored === undefined) return { manifest: await this.#fetch(target, { digest }), source: 'upstream' };
-    await this.#deps.access.checkManifest(target, digest);
-    return { manifest: stored, source: 'disk' };
+  #askByDigest(
+    target: Target,
+    digest: Digest,
+    key: string,
+    signal: AbortSignal | undefined,
+  ): Promise<FoundManifest> {
+    const work = (closing: AbortSignal): Promise<FoundManifest> =>
+      this.#notingAbsence(key, () => this.#byDigest(target, digest, closing));
+    return this.#flights.run(key, work, signal);
   }
 
-  async #byTag(target: Target, reference: { tag: string }, key: string): Promise<FoundManifest> {
-    const last = this.#tags.get(key)?.digest ?? (await this.#lastSeen(key));
-    const stored = last === undefined ? undefined : await this.#stored(last);
+  #askByTag(
+    target: Target,
+    reference: { tag: string },
+    key: string,
+    last: LastSeen | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<FoundManifest> {
+    return this.#flights.run(key, (closing) => this.#byTag(target, reference, key, last, closing), signal);
+  }
+
+  async #notingAbsence(key: string, ask: () => Promise<FoundManifest>): Promise<FoundManifest> {
     try {
-      if (stored !== undefined && (await this.#isCurrent(target, reference, stored.digest))) {
-        this.#tags.set(key, { digest: stored.digest, atMs: this.#now() });
-        this.#deps.access.remember(target, stored.digest);
-        return { manifest: stored, source: 'disk' };
-      }
-      const manifest = await this.#fetch(target, reference);
-      this.#tags.set(key, { digest: manifest.digest, atMs: this.#now() });
-      if (manifest.digest !== last) await this.#deps.tags.write(digestOf(key), Buffer.from(manifest.digest));
-      return { manifest, source: 'upstream' };
+      return await ask();
     } catch (error) {
-      if (!isUpstreamAway(error) || stored === undefined) throw error;
-      this.#deps.logger.warn(
-        { upstream: target.client.name, code: error.code },
-        'upstream away: serving the tag as last seen',
-      );
-      return { manifest: stored, source: 'disk' };
-    }
-  }
-
-  /** Asking where a tag points to is cheaper than fetching the manifest, and not counted as a pull by those who count pulls. */
-  async #isCurrent(target: Target, reference: Reference, digest: Digest): Promise<boolean> {
-    try {
-      return (await target.client.statManifest(target.repository, reference)) === digest;
-    } catch (error) {
-      // Whether the tag is gone or the question was not understood shows when the manifest is fetched.
-      if (isSpandrelError(error, 'MANIFEST_UNKNOWN', 'BLOB_CORRUPT', 'UPSTREAM_PROTOCOL')) return false;
+      if (isSpandrelError(error, 'MANIFEST_UNKNOWN', 'NAME_UNKNOWN'))
+        this.#absent.set(key, { error, atMs: this.#now() });
       throw error;
     }
   }
 
-  async #lastSeen(key: string): Promise<Digest | undefined> {
-    const digest = (await this.#deps.tags.read(digestOf(key)))?.toString('latin1');
-    return digest !== undefined && isDigest(digest) ? digest : undefined;
+  async #byDigest(target: Target, digest: Digest, closing: AbortSignal): Promise<FoundManifest> {
+    const stored = await this.#stored(digest);
+    if (stored === undefined) return this.#fetch(target, { digest }, closing);
+    await this.#deps.access.checkManifest(target, digest);
+    return { manifest: stored, source: 'disk' };
+  }
+
+  async #byTag(
+    target: Target,
+    reference: { tag: string },
+    key: string,
+    last: LastSeen | undefined,
+    closing: AbortSignal,
+  ): Promise<FoundManifest> {
+    try {
+      return await this.#notingAbsence(key, () => this.#locateTag(target, reference, key, last, closing));
+    } catch (error) {
+      if (!isUpstreamAway(error) || last === undefined) throw error;
+      this.#deps.logger.warn(
+        { upstream: target.client.name, code: error.code },
+        'upstream away: serving the tag as last seen',
+      );
+      return this.#stale(last);
+    }
+  }
+
+  async #locateTag(
+    target: Target,
+    reference: { tag: string },
+    key: string,
+    last: LastSeen | undefined,
+    closing: AbortSignal,
+  ): Promise<FoundManifest> {
+    const digest = last?.manifest.digest;
+    const stat = last && (await this.#statKnown(target, reference, closing));
+    if (last !== undefined && stat?.digest === digest) {
+      this.#tags.set(key, { digest: last.manifest.digest, atMs: this.#now() });
+      this.#deps.access.remember(target, last.manifest.digest);
+      return { manifest: last.manifest, source: 'disk', rateLimit: stat?.rateLimit };
+    }
+    const found = await this.#fetch(target, reference, closing);
+    this.#tags.set(key, { digest: found.manifest.digest, atMs: this.#now() });
+    if (found.manifest.digest !== digest)
+      await this.#deps.tags.write(digestOf(key), Buffer.from(found.manifest.digest));
+    return found;
+  }
+
+  #stale({ manifest, atMs }: LastSeen): FoundManifest {
+    const ageMs = atMs === undefined ? undefined : Math.max(0, this.#now() - atMs);
+    return { manifest, source: 'disk', stale: { ageMs } };
+  }
+
+  /** Asking where a tag points to is cheaper than fetching the manifest, and not counted as a pull by those who count pulls. */
+  async #statKnown(
+    target: Target,
+    reference: Reference,
+    closing: AbortSignal,
+  ): Promise<ManifestStat | undefined> {
+    try {
+      return await target.client.statManifest(target.repository, reference, closing);
+    } catch (error) {
+      // Whether the tag is gone or the question was not understood shows when the manifest is fetched.
+      if (isSpandrelError(error, 'MANIFEST_UNKNOWN', 'BLOB_CORRUPT', 'UPSTREAM_PROTOCOL')) return undefined;
+      throw error;
+    }
+  }
+
+  async #lastSeen(key: string, seen: SeenTag | undefined): Promise<LastSeen | undefined> {
+    const digest = seen?.digest ?? (await this.#deps.tags.read(digestOf(key)))?.toString('latin1');
+    const manifest = digest !== undefined && isDigest(digest) ? await this.#stored(digest) : undefined;
+    return manifest && { manifest, atMs: seen?.atMs };
   }
 
   async #stored(digest: Digest): Promise<StoredManifest | undefined> {
@@ -160,15 +222,16 @@ export class Manifests {
     return stored;
   }
 
-  async #fetch(target: Target, reference: Reference): Promise<StoredManifest> {
-    const fetched = await target.client.fetchManifest(target.repository, reference, {
+  async #fetch(target: Target, reference: Reference, closing: AbortSignal): Promise<FoundManifest> {
+    const { rateLimit, ...fetched } = await target.client.fetchManifest(target.repository, reference, {
       accept: [...MANIFEST_MEDIA_TYPES, '*/*'],
+      signal: closing,
     });
     const manifest = { ...fetched, bytes: Buffer.from(fetched.bytes) };
     await this.#deps.store.put(manifest);
     this.#deps.access.remember(target, manifest.digest);
     this.#learnLayers(manifest);
-    return manifest;
+    return { manifest, source: 'upstream', rateLimit };
   }
 
   #learnLayers(manifest: StoredManifest): void {
@@ -179,6 +242,11 @@ export class Manifests {
       // An artifact that is no image is served like any other; there is nothing to learn from it.
       if (!isSpandrelError(error, 'IMAGE_UNSUPPORTED')) throw error;
     }
+  }
+
+  /** Ends questions that go on behind. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#flights[Symbol.asyncDispose]();
   }
 }
 

@@ -15,6 +15,8 @@ export interface AuthenticatorDeps {
   readonly upstream: string;
   /** URL of the upstream. */
   readonly base: URL;
+  /** As {@link RegistryApiOptions.tokenHosts}. */
+  readonly tokenHosts: readonly string[];
   readonly credentials: CredentialSource;
   readonly transport: Transport;
   readonly metrics: Metrics;
@@ -32,6 +34,7 @@ interface Grant {
 const MAX_SCOPES = 10_000;
 /** A token is not used in its last seconds, or its last quarter where it lives shortly. */
 const EXPIRY_MARGIN_MS = 30_000;
+const ANONYMOUS = 'the proxy has no credentials for it: see auth of the upstream';
 /** Key of a token that is good for all repositories: no repository has this name. */
 const EVERYWHERE = '*';
 
@@ -46,6 +49,8 @@ export class Authenticator implements Authorizer {
   readonly #closing = new AbortController();
   /** The upstream takes our credentials as they are. */
   #isDirect = false;
+  readonly party = undefined;
+  hint: string | undefined;
 
   constructor(deps: AuthenticatorDeps) {
     this.#deps = deps;
@@ -63,7 +68,7 @@ export class Authenticator implements Authorizer {
       signal?.throwIfAborted();
       // The token service may have moved: the next challenge tells.
       this.#forget(scope, grant);
-      if (isSpandrelError(error, 'UNAUTHORIZED', 'UPSTREAM_PROTOCOL')) return undefined;
+      if (isSpandrelError(error, 'UPSTREAM_CREDENTIALS_REFUSED', 'UPSTREAM_PROTOCOL')) return undefined;
       throw error;
     }
   }
@@ -72,7 +77,7 @@ export class Authenticator implements Authorizer {
    * Answer the challenges of a refusal; without any, those that the scope had before. `refused` is the value that was sent: another
    * that has been found since is used as it is. A token that is refused with the challenge of another service (NVIDIA's registry does
    * so) is forgotten, to `ask-anew`. Resolves to `undefined` if there is nothing else to answer with.
-   * @throws SpandrelError UNAUTHORIZED or an UPSTREAM_* code if the token service fails
+   * @throws SpandrelError UPSTREAM_* codes if the token service fails
    */
   async answer(
     scope: string,
@@ -131,11 +136,13 @@ export class Authenticator implements Authorizer {
         return await this.#fetchAnyToken(scope, bearers, credentials);
       } catch (error) {
         const mayBeTaken = takesBasic && direct !== undefined && !isSame(direct, refused);
-        if (!mayBeTaken || !isSpandrelError(error, 'UNAUTHORIZED', 'UPSTREAM_PROTOCOL')) throw error;
+        if (!mayBeTaken || !isSpandrelError(error, 'UPSTREAM_CREDENTIALS_REFUSED', 'UPSTREAM_PROTOCOL'))
+          throw error;
       }
     } else if (!this.#isDirect && !takesBasic && bearers.length === 0) {
       return undefined;
     }
+    this.hint = credentials === undefined ? ANONYMOUS : undefined;
     this.#isDirect = direct !== undefined;
     if (!isSame(direct, refused)) return direct;
     if (credentials !== undefined) source.refuse(credentials);
@@ -154,7 +161,7 @@ export class Authenticator implements Authorizer {
       try {
         return await this.#fetchToken(scope, challenge, credentials);
       } catch (error) {
-        if (!isSpandrelError(error, 'UNAUTHORIZED', 'UPSTREAM_PROTOCOL')) throw error;
+        if (!isSpandrelError(error, 'UPSTREAM_CREDENTIALS_REFUSED', 'UPSTREAM_PROTOCOL')) throw error;
         failure ??= error;
       }
     }
@@ -170,7 +177,7 @@ export class Authenticator implements Authorizer {
     try {
       return await this.#exchange(scope, challenge, credentials);
     } catch (error) {
-      if (credentials === undefined || !isSpandrelError(error, 'UNAUTHORIZED')) throw error;
+      if (credentials === undefined || !isSpandrelError(error, 'UPSTREAM_CREDENTIALS_REFUSED')) throw error;
       source.refuse(credentials);
       const other = await source.read(this.#closing.signal);
       if (other === undefined || secretOf(other) === secretOf(credentials)) throw error;
@@ -183,13 +190,15 @@ export class Authenticator implements Authorizer {
     challenge: Challenge,
     credentials: Credentials | undefined,
   ): Promise<Secret> {
-    const { upstream, base, transport, logger } = this.#deps;
+    const { upstream, base, tokenHosts, transport, logger } = this.#deps;
     const realm = parseRealm(upstream, challenge);
-    const isTrusted = mayReceiveCredentials(realm, base);
-    if (!isTrusted && credentials !== undefined) {
+    const isTrusted = mayReceiveCredentials(realm, base, tokenHosts);
+    if (isTrusted || credentials === undefined) this.hint = credentials === undefined ? ANONYMOUS : undefined;
+    else {
+      this.hint = `its token service ${realm.host} is of another domain, so it got no credentials: name it in tokenHosts if it may`;
       logger.warn(
         { upstream, realm: realm.host },
-        'token service of another domain: credentials are not sent to it',
+        'token service of another domain: credentials are not sent to it unless tokenHosts names it',
       );
     }
     const asked = performance.now();
@@ -200,7 +209,8 @@ export class Authenticator implements Authorizer {
       service: challenge.parameters.get('service'),
       scope: wanted,
       credentials: isTrusted ? credentials : undefined,
-      trusts: (place) => mayReceiveCredentials(place, base),
+      trusts: (place) => mayReceiveCredentials(place, base, tokenHosts),
+      hint: this.hint,
       signal: this.#closing.signal,
     });
     const lifetimeMs = token.expiresInSeconds * 1000;

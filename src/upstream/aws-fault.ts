@@ -24,12 +24,12 @@ export function explainAwsFault(upstream: string, error: unknown): AwsFault {
     error: new SpandrelError(code, `upstream ${upstream}: ${words}`, { cause: error }),
   });
   if (isWithoutAwsCredentials(error))
-    return fault('UNAUTHORIZED', 'refused', 'no AWS credentials can be found');
+    return fault('UPSTREAM_CREDENTIALS_REFUSED', 'refused', 'no AWS credentials can be found');
   if (status === 429 || THROTTLED.test(name ?? ''))
     return fault('UPSTREAM_THROTTLED', 'throttled', 'AWS limits requests for tokens');
   if (name === 'TimeoutError') return fault('UPSTREAM_TIMEOUT', 'timeout', 'AWS does not answer in time');
   if ($fault === 'client' && status !== undefined && status < 500)
-    return fault('UNAUTHORIZED', 'refused', `AWS refuses a token (${name ?? status})`);
+    return fault('UPSTREAM_CREDENTIALS_REFUSED', 'refused', `AWS refuses a token (${name ?? status})`);
   return fault('UPSTREAM_UNREACHABLE', 'unreachable', 'AWS cannot be asked for a token');
 }
 

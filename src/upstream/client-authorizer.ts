@@ -1,3 +1,4 @@
+import { digestOf } from '../core/digest.ts';
 import type { Secret } from '../core/secret.ts';
 import type { Authorizer } from './authorizer.ts';
 import type { Challenge } from './challenge.ts';
@@ -9,6 +10,8 @@ export interface ClientAuthorizerOptions {
   readonly upstream: string;
   /** URL of the upstream. */
   readonly base: URL;
+  /** As {@link RegistryApiOptions.tokenHosts}. */
+  readonly tokenHosts: readonly string[];
   readonly transport: Transport;
   /** The client's `Authorization` value; none asks for what anybody may have. */
   readonly authorization: Secret | undefined;
@@ -20,9 +23,11 @@ export interface ClientAuthorizerOptions {
 export class ClientAuthorizer implements Authorizer {
   readonly #options: ClientAuthorizerOptions;
   readonly #isBasic: boolean;
+  readonly party: string;
 
   constructor(options: ClientAuthorizerOptions) {
     this.#options = options;
+    this.party = digestOf(options.authorization?.reveal() ?? '');
     this.#isBasic = /^basic /i.test(options.authorization?.reveal() ?? '');
   }
 
@@ -38,7 +43,7 @@ export class ClientAuthorizer implements Authorizer {
     refused: Secret | undefined,
     signal: AbortSignal | undefined,
   ): Promise<Secret | undefined> {
-    const { upstream, base, transport, authorization, answersChallenges } = this.#options;
+    const { upstream, base, tokenHosts, transport, authorization, answersChallenges } = this.#options;
     if (!answersChallenges || refused !== undefined) return undefined;
     const bearer = challenges.find(({ scheme }) => scheme === 'bearer');
     if (bearer === undefined) {
@@ -52,10 +57,11 @@ export class ClientAuthorizer implements Authorizer {
       service: bearer.parameters.get('service'),
       scope: wantedScope(bearer, scope),
       credentials:
-        authorization !== undefined && this.#isBasic && mayReceiveCredentials(realm, base)
+        authorization !== undefined && this.#isBasic && mayReceiveCredentials(realm, base, tokenHosts)
           ? { kind: 'basic', authorization }
           : undefined,
-      trusts: (place) => mayReceiveCredentials(place, base),
+      trusts: (place) => mayReceiveCredentials(place, base, tokenHosts),
+      party: this.party,
       signal: signal ?? new AbortController().signal,
     });
     return token.authorization;

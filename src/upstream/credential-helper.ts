@@ -26,14 +26,18 @@ const NOT_FOUND = 'credentials not found in native keychain';
  * Run `docker-credential-<helper> get`; `undefined` if it has no credentials. It is killed when it takes too long or says too much, and
  * nothing of what it writes gets into a log or an error.
  * @see docker-credential-helpers, README.md, "Development"
- * @throws SpandrelError UNAUTHORIZED; SHUTTING_DOWN as the signal says
+ * @throws SpandrelError UPSTREAM_CREDENTIALS_REFUSED; SHUTTING_DOWN as the signal says
  */
 export async function askCredentialHelper(request: HelperRequest): Promise<HelperAnswer | undefined> {
   const { upstream, helper, server, timeoutMs, signal } = request;
   const fail = (words: string, cause?: unknown): SpandrelError =>
-    new SpandrelError('UNAUTHORIZED', `upstream ${upstream}: docker-credential-${helper} ${words}`, {
-      cause,
-    });
+    new SpandrelError(
+      'UPSTREAM_CREDENTIALS_REFUSED',
+      `upstream ${upstream}: docker-credential-${helper} ${words}`,
+      {
+        cause,
+      },
+    );
   // The name comes from a file and becomes a program.
   if (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(helper)) throw fail('is no name of a program');
   const limit = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);

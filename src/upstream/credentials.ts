@@ -13,7 +13,7 @@ export type Credentials =
 export interface CredentialSource {
   /**
    * The credentials of now, from memory where possible; `undefined` is anonymous. Credentials that have not changed are the same object.
-   * @throws SpandrelError UNAUTHORIZED if there should be some, UPSTREAM_* if a service that hands them out is away
+   * @throws SpandrelError UPSTREAM_CREDENTIALS_REFUSED if there should be some, UPSTREAM_* if a service that hands them out is away
    */
   read(signal: AbortSignal | undefined): Promise<Credentials | undefined>;
   /** These have been turned down: the next {@link read} looks whether there are others. */

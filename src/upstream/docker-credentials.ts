@@ -53,7 +53,7 @@ export class DockerCredentials implements CredentialSource {
     this.#flights = new SingleFlight('token', deps.metrics);
   }
 
-  /** @throws SpandrelError UNAUTHORIZED if the file cannot be read or the helper fails */
+  /** @throws SpandrelError UPSTREAM_CREDENTIALS_REFUSED if the file cannot be read or the helper fails */
   async read(signal: AbortSignal | undefined): Promise<Credentials | undefined> {
     const entry = await this.#readFile();
     if (entry.helper === undefined) return entry.credentials;
@@ -83,7 +83,7 @@ export class DockerCredentials implements CredentialSource {
       return await this.#file.read();
     } catch (error) {
       const words = `upstream ${this.#deps.upstream}: its Docker configuration cannot be read`;
-      throw new SpandrelError('UNAUTHORIZED', words, { cause: error });
+      throw new SpandrelError('UPSTREAM_CREDENTIALS_REFUSED', words, { cause: error });
     }
   }
 

@@ -50,7 +50,7 @@ export class EcrCredentials implements CredentialSource {
     this.#flights = new SingleFlight('token', deps.metrics);
   }
 
-  /** @throws SpandrelError UNAUTHORIZED, UPSTREAM_THROTTLED, UPSTREAM_TIMEOUT, UPSTREAM_UNREACHABLE */
+  /** @throws SpandrelError UPSTREAM_CREDENTIALS_REFUSED, UPSTREAM_THROTTLED, UPSTREAM_TIMEOUT, UPSTREAM_UNREACHABLE */
   async read(signal: AbortSignal | undefined): Promise<Credentials | undefined> {
     const now = this.#now();
     const held = this.#held;

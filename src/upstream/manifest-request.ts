@@ -4,6 +4,7 @@ import { formatReference, type Reference } from '../core/image-name.ts';
 import { MANIFEST_MEDIA_TYPES } from '../core/media-types.ts';
 import { describePage, identifyManifest, plainType } from './manifest-type.ts';
 import type { ApiResponse, RegistryApi } from './registry-api.ts';
+import { type RateLimitHeaders, readRateLimit } from './rate-limit-headers.ts';
 import { readFailure } from './upstream-failure.ts';
 
 export interface FetchedManifest {
@@ -12,7 +13,11 @@ export interface FetchedManifest {
   readonly mediaType: string;
   /** Of the bytes. */
   readonly digest: Digest;
+  readonly rateLimit?: RateLimitHeaders | undefined;
 }
+
+/** A manifest that is there. */
+export type ManifestStat = Pick<FetchedManifest, 'digest' | 'rateLimit'>;
 
 export interface ManifestQuery {
   readonly repository: string;
@@ -29,6 +34,7 @@ export async function fetchManifest(api: RegistryApi, query: ManifestQuery): Pro
   if (response.status !== 200) throw await readFailure(api.upstream, response, 'MANIFEST_UNKNOWN');
   const bytes = new Uint8Array(await response.body.read(query.maxBytes));
   const { 'content-type': contentType, 'docker-content-digest': announced } = response.headers;
+  const rateLimit = readRateLimit(response.headers);
   const mediaType = identifyManifest(bytes, contentType);
   const refuse = (code: 'BLOB_CORRUPT' | 'UPSTREAM_PROTOCOL', words: string): never => {
     throw new SpandrelError(code, `upstream ${api.upstream}: ${words}`);
@@ -41,12 +47,12 @@ export async function fetchManifest(api: RegistryApi, query: ManifestQuery): Pro
       );
     // What the registry announces chooses the algorithm, and is not believed: clients that verify do so with what they get.
     const algorithm = isAnnouncedDigest(announced) ? digestAlgorithm(announced) : undefined;
-    return { bytes, mediaType, digest: await digestOfLarge(bytes, algorithm) };
+    return { bytes, mediaType, digest: await digestOfLarge(bytes, algorithm), rateLimit };
   }
   const { digest } = reference;
   // What has the digest is right, whatever it is.
   if ((await digestOfLarge(bytes, digestAlgorithm(digest))) === digest)
-    return { bytes, mediaType: mediaType ?? plainType(contentType), digest };
+    return { bytes, mediaType: mediaType ?? plainType(contentType), digest, rateLimit };
   const page = describePage(bytes);
   return page === undefined
     ? refuse('BLOB_CORRUPT', `the manifest does not match its digest ${digest}`)
@@ -58,19 +64,19 @@ function isAnnouncedDigest(header: string | string[] | undefined): header is Dig
 }
 
 /**
- * Digest of a manifest without its bytes, which registries that count pulls do not count. Where HEAD is refused or says no digest
+ * A manifest without its bytes, which registries that count pulls do not count. Where HEAD is refused or says no digest
  * (ECR Public, some proxies; 404, 500 and 501 are among the refusals) the manifest itself is fetched.
  * @throws as {@link RegistryClient.fetchManifest}
  */
-export async function fetchManifestDigest(api: RegistryApi, query: ManifestQuery): Promise<Digest> {
+export async function statManifest(api: RegistryApi, query: ManifestQuery): Promise<ManifestStat> {
   const head = await requestManifest(api, query, 'HEAD');
   if (head.status === 429 || head.status > 501)
     throw await readFailure(api.upstream, head, 'MANIFEST_UNKNOWN');
   await head.body.discard();
   const announced = head.headers['docker-content-digest'];
   return head.status === 200 && isAnnouncedDigest(announced)
-    ? announced
-    : (await fetchManifest(api, query)).digest;
+    ? { digest: announced, rateLimit: readRateLimit(head.headers) }
+    : fetchManifest(api, query);
 }
 
 function requestManifest(

@@ -12,13 +12,13 @@ export class PasswordFileCredentials implements CredentialSource {
     this.#file = new ChangingFile(path, (text) => basicCredentials(username, text.replace(/\r?\n$/, '')));
   }
 
-  /** @throws SpandrelError UNAUTHORIZED if the file cannot be read */
+  /** @throws SpandrelError UPSTREAM_CREDENTIALS_REFUSED if the file cannot be read */
   async read(): Promise<Credentials> {
     try {
       return await this.#file.read();
     } catch (error) {
       throw new SpandrelError(
-        'UNAUTHORIZED',
+        'UPSTREAM_CREDENTIALS_REFUSED',
         `upstream ${this.#upstream}: its password file cannot be read`,
         {
           cause: error,

@@ -46,7 +46,8 @@ export async function probeRead(
     if (status === 404) return { kind: 'unknown' };
     throw failure;
   } catch (error) {
-    if (isSpandrelError(error, 'UNAUTHORIZED')) return { kind: 'refused', challenge: undefined };
+    if (isSpandrelError(error, 'UPSTREAM_CREDENTIALS_REFUSED'))
+      return { kind: 'refused', challenge: undefined };
     throw error;
   }
 }

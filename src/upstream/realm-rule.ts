@@ -45,12 +45,13 @@ const COUNTRY_SUFFIX = /^(co|com|net|org|gov|gob|edu|ac|or|ne|go|ltd|plc)$/;
  * The realm must be https unless the upstream itself is http, and its host must be that of the upstream or share the
  * registrable domain with it, taken as the last two labels, or three below suffixes such as `co.uk`: `auth.docker.io` for
  * `registry-1.docker.io`. IP addresses, names of one label, and names below domains that many share must be equal. The rule
- * guards against a registry that is tricked or taken over, and it narrows what that can do.
+ * guards against a registry that is tricked or taken over, and it narrows what that can do. `tokenHosts` are hosts, with a port if it is
+ * not the usual one, that the operator trusts besides.
  */
-export function mayReceiveCredentials(realm: URL, upstream: URL): boolean {
+export function mayReceiveCredentials(realm: URL, upstream: URL, tokenHosts: readonly string[]): boolean {
   if (realm.protocol !== 'https:' && !(realm.protocol === 'http:' && upstream.protocol === 'http:'))
     return false;
-  if (realm.hostname === upstream.hostname) return true;
+  if (realm.hostname === upstream.hostname || tokenHosts.includes(realm.host)) return true;
   const domain = domainOf(realm.hostname);
   return domain !== undefined && domain === domainOf(upstream.hostname);
 }

@@ -13,6 +13,8 @@ import { Transport, type TransportOptions, type TransportResponse } from './tran
 
 export interface RegistryApiOptions extends TransportOptions {
   readonly credentials: CredentialSource;
+  /** Hosts of token services elsewhere that may get credentials. */
+  readonly tokenHosts: readonly string[];
 }
 
 export interface ApiRequest {
@@ -32,6 +34,8 @@ export interface ApiRequest {
 export interface ApiResponse extends TransportResponse {
   /** Where the answer came from after all redirects; may be signed: not for logs. */
   readonly url: URL;
+  /** With a refusal: what may be the reason. */
+  readonly hint?: string | undefined;
 }
 
 interface ScopedRequest extends ApiRequest {
@@ -49,11 +53,13 @@ export class RegistryApi implements AsyncDisposable {
   readonly #transport: Transport;
   readonly #authenticator: Authenticator;
   readonly #hidden: HiddenChallenges;
+  readonly #tokenHosts: readonly string[];
 
   constructor(options: RegistryApiOptions) {
     this.upstream = options.upstream;
     this.#base = options.base;
     this.#transport = new Transport(options);
+    this.#tokenHosts = options.tokenHosts;
     this.#authenticator = new Authenticator({ ...options, transport: this.#transport });
     const [transport, root] = [this.#transport, this.#urlOf('')];
     this.#hidden = new HiddenChallenges({ transport, root, metrics: options.metrics });
@@ -63,13 +69,15 @@ export class RegistryApi implements AsyncDisposable {
    * The answer, whatever its status other than a redirect. A refusal is answered with new credentials once; not that of a HEAD which had
    * some: registries refuse those for reasons of their own, and their answers say nothing. What is not found, or denied, without
    * credentials and without a challenge is asked for again with those that `/v2/` wants.
-   * @throws SpandrelError UPSTREAM_* codes, UNAUTHORIZED if a token service refuses; the reason of the signal
+   * @throws SpandrelError UPSTREAM_* codes; the reason of the signal
    */
   async request(request: ApiRequest): Promise<ApiResponse> {
     const authorizer = request.authorizer ?? this.#authenticator;
     const scope = request.repository === '' ? '' : `repository:${request.repository}:pull`;
     const authorization = await authorizer.authorization(scope, request.signal);
-    return this.#ask({ ...request, authorizer, scope }, authorization);
+    const response = await this.#ask({ ...request, authorizer, scope }, authorization);
+    const isRefusal = this.isOwn(response.url) && (response.status === 401 || response.status === 403);
+    return isRefusal ? { ...response, hint: authorizer.hint } : response;
   }
 
   async #ask(request: ScopedRequest, authorization: Secret | undefined): Promise<ApiResponse> {
@@ -135,6 +143,7 @@ export class RegistryApi implements AsyncDisposable {
   /** The answer at the end of all redirects. `authorization` is sent to the upstream itself only. */
   async #follow(request: ApiRequest, authorization: Secret | undefined): Promise<ApiResponse> {
     const { kind, method = 'GET', signal } = request;
+    const party = request.authorizer?.party;
     let url = this.#urlOf(request.path);
     if (request.query !== undefined) url.search = request.query.toString();
     for (let redirects = 0; redirects <= MAX_REDIRECTS; redirects++) {
@@ -143,7 +152,7 @@ export class RegistryApi implements AsyncDisposable {
         ...request.headers,
         ...(authorization !== undefined && this.isOwn(url) ? { authorization: authorization.reveal() } : {}),
       };
-      const response = await this.#transport.request({ kind, method, url, headers, signal });
+      const response = await this.#transport.request({ kind, method, url, headers, party, signal });
       if (!isRedirect(response.status)) return { ...response, url };
       await response.body.discard();
       url = resolveRedirect(this.upstream, url, response.headers.location);
@@ -160,8 +169,14 @@ export class RegistryApi implements AsyncDisposable {
 
   /** Asks this upstream in the name of a client: see {@link ClientAuthorizer}. */
   clientAuthorizer(authorization: Secret | undefined, answersChallenges: boolean): Authorizer {
-    const [upstream, base, transport] = [this.upstream, this.#base, this.#transport];
-    return new ClientAuthorizer({ upstream, base, transport, authorization, answersChallenges });
+    return new ClientAuthorizer({
+      upstream: this.upstream,
+      base: this.#base,
+      tokenHosts: this.#tokenHosts,
+      transport: this.#transport,
+      authorization,
+      answersChallenges,
+    });
   }
 
   /** The answer of a URL that an earlier answer came from, on another host: asked without credentials, no redirects. */

@@ -11,7 +11,7 @@ import { BlobSizes } from './blob-sizes.ts';
 import type { BlobSource } from './blob-source.ts';
 import { createCredentialSource } from './credential-source.ts';
 import { fullRepository, reachableUrl } from './docker-hub.ts';
-import { type FetchedManifest, fetchManifest, fetchManifestDigest } from './manifest-request.ts';
+import { type FetchedManifest, fetchManifest, type ManifestStat, statManifest } from './manifest-request.ts';
 import { listReferrers } from './referrer-list.ts';
 import { type ProbeOutcome, type ProbeSubject, probeRead } from './read-probe.ts';
 import { RegistryApi } from './registry-api.ts';
@@ -32,10 +32,12 @@ export interface RegistryClientDeps {
   readonly logger: Logger;
   /** Waits between retries. */
   readonly pause?: Pause | undefined;
+  /** Milliseconds of a clock that only goes forward. */
+  readonly now?: (() => number) | undefined;
 }
 
 /**
- * One upstream registry. Besides the codes named below, every request may end with UNAUTHORIZED, DENIED, UPSTREAM_UNREACHABLE,
+ * One upstream registry. Besides the codes named below, every request may end with DENIED, UPSTREAM_UNREACHABLE, UPSTREAM_CREDENTIALS_REFUSED,
  * UPSTREAM_TIMEOUT, UPSTREAM_THROTTLED, UPSTREAM_PROTOCOL, or with the reason of its signal.
  */
 export class RegistryClient implements AsyncDisposable {
@@ -48,7 +50,7 @@ export class RegistryClient implements AsyncDisposable {
   readonly #locations = new BlobLocations();
   readonly #maxManifestBytes: number;
 
-  constructor({ config, tls, timing, limits, metrics, tracer, logger, pause }: RegistryClientDeps) {
+  constructor({ config, tls, timing, limits, metrics, tracer, logger, pause, now }: RegistryClientDeps) {
     this.name = config.name;
     this.host = config.host;
     this.#maxManifestBytes = limits.maxManifestBytes;
@@ -56,6 +58,7 @@ export class RegistryClient implements AsyncDisposable {
     this.#api = new RegistryApi({
       upstream: config.name,
       base,
+      tokenHosts: config.tokenHosts ?? [],
       credentials: createCredentialSource(config, { metrics, logger }),
       tls,
       rates: config.requestsPerSecond ?? {},
@@ -64,6 +67,7 @@ export class RegistryClient implements AsyncDisposable {
       tracer,
       logger,
       pause,
+      now,
     });
     this.#sizes = new BlobSizes(this.#api);
   }
@@ -80,7 +84,7 @@ export class RegistryClient implements AsyncDisposable {
   fetchManifest(
     repository: string,
     reference: Reference,
-    options: { readonly accept?: readonly string[]; readonly signal?: AbortSignal } = {},
+    options: { readonly accept?: readonly string[]; readonly signal?: AbortSignal | undefined } = {},
   ): Promise<FetchedManifest> {
     const { accept, signal } = options;
     return fetchManifest(this.#api, {
@@ -96,8 +100,8 @@ export class RegistryClient implements AsyncDisposable {
    * Digest of the manifest that a tag means, or of one that is there, without its bytes.
    * @throws SpandrelError MANIFEST_UNKNOWN, NAME_UNKNOWN
    */
-  statManifest(repository: string, reference: Reference, signal?: AbortSignal): Promise<Digest> {
-    return fetchManifestDigest(this.#api, {
+  statManifest(repository: string, reference: Reference, signal?: AbortSignal): Promise<ManifestStat> {
+    return statManifest(this.#api, {
       repository: this.repositoryName(repository),
       reference,
       maxBytes: this.#maxManifestBytes,

@@ -11,12 +11,24 @@ export function backoffMs(attempt: number, random: () => number = Math.random): 
   return Math.round(random() * Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** attempt));
 }
 
-/** RFC 9110, section 10.2.3: seconds or a date. `undefined` if it says neither. */
+// The three forms of a date, RFC 9110, section 5.6.7: IMF-fixdate and the two obsolete ones.
+const HTTP_DATE = new RegExp(
+  [
+    String.raw`^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$`,
+    String.raw`^[A-Z][a-z]{5,8}, \d{2}-[A-Z][a-z]{2}-\d{2} \d{2}:\d{2}:\d{2} GMT$`,
+    String.raw`^[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d{2}:\d{2}:\d{2} \d{4}$`,
+  ].join('|'),
+);
+
+/**
+ * RFC 9110, section 10.2.3: seconds or a date. `undefined` if it says neither; `Infinity` for more seconds than can be counted.
+ * `Date.parse` alone takes `-5` for a month.
+ */
 export function parseRetryAfterMs(header: string | string[] | undefined, nowMs: number): number | undefined {
-  if (typeof header !== 'string') return undefined;
-  const text = header.trim();
-  if (/^\d{1,9}$/.test(text)) return Number(text) * 1000;
-  const date = Date.parse(text);
+  const text = (typeof header === 'string' ? header : (header?.[0] ?? '')).trim();
+  if (/^\d+$/.test(text)) return Number(text) * 1000;
+  if (!HTTP_DATE.test(text)) return undefined;
+  const date = Date.parse(text.endsWith('GMT') ? text : `${text} GMT`);
   return Number.isNaN(date) ? undefined : Math.max(0, date - nowMs);
 }
 

@@ -1,10 +1,12 @@
-import { SpandrelError } from '../core/errors.ts';
+import { type ErrorCode, SpandrelError } from '../core/errors.ts';
 import { isJsonObject } from '../core/json-object.ts';
 import { Secret } from '../core/secret.ts';
 import type { Challenge } from './challenge.ts';
 import type { Credentials } from './credentials.ts';
 import { isRedirect, MAX_REDIRECTS, resolveRedirect } from './redirect.ts';
 import type { Transport, TransportResponse } from './transport.ts';
+import { describeFailure } from './upstream-failure.ts';
+import { readWords } from './upstream-words.ts';
 
 /** A token as an `Authorization` value. */
 export interface Token {
@@ -62,6 +64,10 @@ export interface TokenQuery {
   readonly credentials: Credentials | undefined;
   /** Whether the credentials may go to a place that the token service redirects to. */
   readonly trusts: (place: URL) => boolean;
+  /** As {@link Authorizer.hint}. */
+  readonly hint?: string | undefined;
+  /** As {@link HeldRequest.party}. */
+  readonly party?: string | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -71,20 +77,23 @@ const CLIENT_ID = 'spandrel';
 /**
  * Ask a token service: by GET, or by POST with an identity token.
  * @see distribution, docs/content/spec/auth/token.md and oauth.md
- * @throws SpandrelError UNAUTHORIZED, UPSTREAM_THROTTLED, UPSTREAM_PROTOCOL, and what the transport throws
+ * @throws SpandrelError UPSTREAM_CREDENTIALS_REFUSED, UPSTREAM_THROTTLED, UPSTREAM_PROTOCOL, and what the transport throws
  */
 export async function fetchToken(transport: Transport, query: TokenQuery): Promise<Token> {
   const { upstream, credentials } = query;
   const response = await requestToken(transport, query);
   if (response.status !== 200) {
-    await response.body.discard();
-    throw refusal(upstream, response.status, credentials !== undefined);
+    const code = codeOf(response.status, credentials !== undefined);
+    const hint = code === 'UPSTREAM_CREDENTIALS_REFUSED' ? query.hint : undefined;
+    const words = await readWords(response.body);
+    const subject = `upstream ${upstream}: its token service answered`;
+    throw describeFailure(subject, upstream, { ...response, hint }, { words, code });
   }
-  return parseToken(upstream, parseObject(await response.body.read(MAX_TOKEN_ANSWER_BYTES)));
+  return parseToken(query, parseObject(await response.body.read(MAX_TOKEN_ANSWER_BYTES)));
 }
 
 async function requestToken(transport: Transport, query: TokenQuery): Promise<TransportResponse> {
-  const { upstream, realm, credentials, trusts, signal } = query;
+  const { upstream, realm, credentials, trusts, party, signal } = query;
   const headers: Record<string, string> = { accept: 'application/json', 'accept-encoding': 'identity' };
   const post = credentials?.kind === 'identity-token' ? postFields(query, credentials.token) : undefined;
   if (post !== undefined) headers['content-type'] = 'application/x-www-form-urlencoded';
@@ -93,7 +102,7 @@ async function requestToken(transport: Transport, query: TokenQuery): Promise<Tr
   let url = post === undefined ? withFields(query) : realm;
   let body = post?.toString();
   for (let redirects = 0; redirects <= MAX_REDIRECTS; redirects++) {
-    const request = { kind: 'token', url, headers, signal } as const;
+    const request = { kind: 'token', url, headers, party, signal } as const;
     const response = await transport.request(
       body === undefined ? { ...request, method: 'GET' } : { ...request, method: 'POST', body },
     );
@@ -110,7 +119,7 @@ async function requestToken(transport: Transport, query: TokenQuery): Promise<Tr
     if (body === undefined) continue;
     throw new SpandrelError(
       'UPSTREAM_PROTOCOL',
-      `upstream ${upstream}: its token service redirects to a place that may not have the credentials`,
+      `upstream ${upstream}: its token service redirects to ${url.host}, which may not have the credentials: name it in tokenHosts if it may`,
     );
   }
   throw new SpandrelError(
@@ -136,21 +145,23 @@ function postFields({ service, scope }: TokenQuery, refreshToken: Secret): URLSe
   });
 }
 
-function refusal(upstream: string, status: number, hadCredentials: boolean): SpandrelError {
-  const message = `upstream ${upstream}: its token service answered ${status}`;
+function codeOf(status: number, hadCredentials: boolean): ErrorCode {
   // 400 is OAuth 2's way to refuse a refresh token (RFC 6749, section 5.2), and ECR Public's to say that its token has expired.
   if (status === 401 || status === 403 || (status === 400 && hadCredentials))
-    return new SpandrelError('UNAUTHORIZED', message);
-  if (status === 429) return new SpandrelError('UPSTREAM_THROTTLED', message);
-  return new SpandrelError(status >= 500 ? 'UPSTREAM_UNREACHABLE' : 'UPSTREAM_PROTOCOL', message);
+    return 'UPSTREAM_CREDENTIALS_REFUSED';
+  if (status === 429) return 'UPSTREAM_THROTTLED';
+  return status >= 500 ? 'UPSTREAM_UNREACHABLE' : 'UPSTREAM_PROTOCOL';
 }
 
 /** @see distribution, docs/content/spec/auth/token.md: `token`, or `access_token` for OAuth 2; services send one, or both */
-function parseToken(upstream: string, answer: Record<string, unknown>): Token {
+function parseToken({ upstream, hint }: TokenQuery, answer: Record<string, unknown>): Token {
   const token = [answer['token'], answer['access_token']].find(isToken);
   if (token === undefined) {
     if ('error' in answer || 'errors' in answer)
-      throw new SpandrelError('UNAUTHORIZED', `upstream ${upstream}: its token service refuses a token`);
+      throw new SpandrelError(
+        'UPSTREAM_CREDENTIALS_REFUSED',
+        `upstream ${upstream}: its token service refuses a token${hint === undefined ? '' : `; ${hint}`}`,
+      );
     throw new SpandrelError('UPSTREAM_PROTOCOL', `upstream ${upstream}: its token service sent no token`);
   }
   // `issued_at` is of a clock that need not go as ours does; a token that ends earlier is refused, and then renewed.

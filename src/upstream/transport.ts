@@ -3,7 +3,7 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { Agent, request as undiciRequest } from 'undici';
 
 import type { RequestRates } from '../config/request-rates.ts';
-import { isSpandrelError } from '../core/errors.ts';
+import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics, UpstreamRequestKind } from '../telemetry/metrics.ts';
 import { NO_TRACER, type Tracer } from '../telemetry/tracer.ts';
@@ -11,6 +11,7 @@ import type { CircuitOptions } from './circuit-breaker.ts';
 import { Circuits } from './circuits.ts';
 import { createConnector } from './connections.ts';
 import { parseContentCodings } from './content-coding.ts';
+import { HostHolds } from './host-holds.ts';
 import { RequestPace } from './request-pace.ts';
 import { ResponseBody } from './response-body.ts';
 import { backoffMs, parseRetryAfterMs, type Pause, realPause } from './retry-delay.ts';
@@ -38,6 +39,8 @@ export interface TransportOptions {
   readonly tracer?: Tracer | undefined;
   readonly logger: Logger;
   readonly pause?: Pause | undefined;
+  /** Milliseconds of a clock that only goes forward. */
+  readonly now?: (() => number) | undefined;
 }
 
 export interface TransportRequest {
@@ -46,11 +49,15 @@ export interface TransportRequest {
   readonly url: URL;
   readonly headers: Readonly<Record<string, string>>;
   readonly body?: string;
+  /** As {@link HeldRequest.party}. */
+  readonly party?: string | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
 export interface TransportResponse {
   readonly status: number;
+  /** When the host wants to be asked again, if it has said so; bounded. */
+  readonly retryAfterSeconds?: number | undefined;
   readonly headers: IncomingHttpHeaders;
   readonly body: ResponseBody;
 }
@@ -58,8 +65,6 @@ export interface TransportResponse {
 /** Connections of one upstream and host; more requests wait for one. Bounds the memory of bodies in flight. */
 const MAX_CONNECTIONS = 128;
 const KEEP_ALIVE_MS = 30_000;
-/** Who is told to wait longer gives up at once: asking earlier would be rude, waiting longer is nothing for a client that waits too. */
-const LONGEST_RETRY_AFTER_MS = 30_000;
 
 /**
  * HTTP to one upstream and to the hosts it leads to. No redirects; the one place that retries, keeps to rates, and
@@ -71,6 +76,7 @@ export class Transport implements AsyncDisposable {
   readonly #pause: Pause;
   readonly #pace: RequestPace;
   readonly #circuits: Circuits;
+  readonly #holds: HostHolds;
 
   constructor(options: TransportOptions) {
     const { upstream, base, tls, timing, rates, metrics, logger } = options;
@@ -83,6 +89,7 @@ export class Transport implements AsyncDisposable {
       pause: this.#pause,
     });
     this.#circuits = new Circuits({ upstream, options: timing.circuit, metrics, logger });
+    this.#holds = new HostHolds({ upstream, pause: this.#pause, now: options.now });
     this.#agent = new Agent({
       connect: createConnector({ upstream, base, tls, connectTimeoutMs: timing.connectTimeoutMs }),
       headersTimeout: timing.headersTimeoutMs,
@@ -94,9 +101,9 @@ export class Transport implements AsyncDisposable {
 
   /**
    * The answer, whatever its status, once its head is there. A connection that breaks before that, 408, 429 and 5xx other than
-   * 501 are tried again, with growing pauses or those that Retry-After wants.
-   * @throws SpandrelError UPSTREAM_UNREACHABLE, UPSTREAM_TIMEOUT, UPSTREAM_PROTOCOL, UPSTREAM_THROTTLED beyond the configured rate,
-   * SHUTTING_DOWN; the reason of the signal
+   * 501 are tried again, with growing pauses. A host that has answered Retry-After gets no request until then.
+   * @throws SpandrelError UPSTREAM_UNREACHABLE, UPSTREAM_TIMEOUT, UPSTREAM_PROTOCOL, UPSTREAM_THROTTLED beyond the configured rate or
+   * before the time of Retry-After, SHUTTING_DOWN; the reason of the signal
    */
   async request(request: TransportRequest): Promise<TransportResponse> {
     const attempt = this.#circuits.enter(request.url);
@@ -112,18 +119,23 @@ export class Transport implements AsyncDisposable {
   }
 
   async #try(request: TransportRequest, retries: number): Promise<TransportResponse> {
+    let waitsLeft = retries;
     for (let attempt = 0; ; attempt++) {
       const isLast = attempt >= retries;
       const delayMs = backoffMs(attempt);
+      waitsLeft -= await this.#holds.admit(request, waitsLeft);
       if (request.kind === 'token' || request.url.origin === this.#options.base.origin)
         await this.#pace.admit(request.kind, request.signal);
       try {
         const response = await this.#attempt(request);
-        if (isLast || !isWorthRetry(response.status)) return response;
-        const wantedMs = parseRetryAfterMs(response.headers['retry-after'], Date.now()) ?? 0;
-        if (wantedMs > LONGEST_RETRY_AFTER_MS) return response;
+        if (!isWorthRetry(response.status)) return response;
+        const { holdMs, isLong } = this.#hold(request, response);
+        if (isLast || isLong) {
+          const retryAfterSeconds = holdMs > 0 ? Math.ceil(holdMs / 1000) : undefined;
+          return { ...response, retryAfterSeconds };
+        }
         await response.body.discard();
-        await this.#pause(Math.max(delayMs, wantedMs), request.signal);
+        if (holdMs === 0) await this.#pause(delayMs, request.signal);
       } catch (error) {
         request.signal?.throwIfAborted();
         const fault = explainFault(this.#options.upstream, error);
@@ -131,6 +143,18 @@ export class Transport implements AsyncDisposable {
         await this.#pause(delayMs, request.signal);
       }
     }
+  }
+
+  /** Keep to the Retry-After of an answer. */
+  #hold(request: TransportRequest, { headers }: TransportResponse): ReturnType<HostHolds['hold']> {
+    const wantedMs = parseRetryAfterMs(headers['retry-after'], Date.now()) ?? 0;
+    const hold = this.#holds.hold(request, wantedMs);
+    if (hold.isLong) {
+      const { upstream, logger } = this.#options;
+      const fields = { upstream, host: request.url.host, seconds: Math.ceil(hold.holdMs / 1000) };
+      logger.warn(fields, 'upstream wants no requests for a while (Retry-After)');
+    }
+    return hold;
   }
 
   async #attempt({
@@ -178,8 +202,9 @@ export class Transport implements AsyncDisposable {
     }
   }
 
-  /** Breaks every connection. */
+  /** Breaks every connection, and ends waiting for hosts that wanted it. */
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#holds.close(new SpandrelError('SHUTTING_DOWN', 'the proxy is being stopped'));
     await this.#agent.destroy();
   }
 }

@@ -1,32 +1,52 @@
 import { type ErrorCode, SpandrelError } from '../core/errors.ts';
+import { readRateLimit } from './rate-limit-headers.ts';
 import type { TransportResponse } from './transport.ts';
-
-const MAX_ERROR_BODY_BYTES = 64 * 1024;
+import { readWords, type UpstreamWords } from './upstream-words.ts';
 
 /** The errors that a 404 may mean; which one, the body says if it says anything. */
 type UnknownCode = 'MANIFEST_UNKNOWN' | 'BLOB_UNKNOWN' | 'NAME_UNKNOWN';
 
-/** What an answer that is no success means. Its body is read, and nothing of it but the code gets out. */
+/** An answer, and what the proxy knows of the reason if it is a refusal. */
+export type FailedResponse = TransportResponse & { readonly hint?: string | undefined };
+
+/** What an answer that is no success means. Reads its body. */
 export async function readFailure(
   upstream: string,
-  response: TransportResponse,
+  response: FailedResponse,
   unknown: UnknownCode,
 ): Promise<SpandrelError> {
-  const ociCode = await readOciCode(response);
-  const code = codeOf(response.status, ociCode, unknown);
+  const words = await readWords(response.body);
+  return describeFailure(`upstream ${upstream} answered`, upstream, response, {
+    words,
+    code: codeOf(response.status, words.code, unknown),
+  });
+}
+
+/** The error for an answer whose meaning is known: status, the upstream's own words, and what clients may do with. */
+export function describeFailure(
+  subject: string,
+  upstream: string,
+  { status, headers, retryAfterSeconds, hint }: FailedResponse,
+  { words, code }: { readonly words: UpstreamWords; readonly code: ErrorCode },
+): SpandrelError {
+  const rateLimit = readRateLimit(headers);
   const detail = {
     upstream,
-    status: response.status,
-    ...(ociCode === undefined ? {} : { upstreamCode: ociCode }),
+    status,
+    ...(words.code === undefined ? {} : { upstreamCode: words.code }),
+    ...(words.message === undefined ? {} : { upstreamMessage: words.message }),
+    ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }),
+    ...(rateLimit === undefined ? {} : { rateLimit }),
   };
-  const said = ociCode === undefined ? String(response.status) : `${response.status} ${ociCode}`;
-  return new SpandrelError(code, `upstream ${upstream} answered ${said}`, { detail });
+  const said = [subject, status, ...(words.code === undefined ? [] : [words.code])].join(' ');
+  const quoted = words.message === undefined ? '' : `: "${words.message}"`;
+  return new SpandrelError(code, `${said}${quoted}${hint === undefined ? '' : `; ${hint}`}`, { detail });
 }
 
 function codeOf(status: number, ociCode: string | undefined, unknown: UnknownCode): ErrorCode {
   switch (status) {
     case 401:
-      return 'UNAUTHORIZED';
+      return 'UPSTREAM_CREDENTIALS_REFUSED';
     case 403:
       return 'DENIED';
     case 404:
@@ -38,19 +58,5 @@ function codeOf(status: number, ociCode: string | undefined, unknown: UnknownCod
       return 'UPSTREAM_THROTTLED';
     default:
       return status >= 500 && status !== 501 ? 'UPSTREAM_UNREACHABLE' : 'UPSTREAM_PROTOCOL';
-  }
-}
-
-/** First code of an OCI error body: distribution spec, "Error Codes". */
-async function readOciCode(response: TransportResponse): Promise<string | undefined> {
-  try {
-    const body = JSON.parse((await response.body.read(MAX_ERROR_BODY_BYTES)).toString()) as {
-      errors?: readonly { code?: unknown }[];
-    } | null;
-    const code = body?.errors?.[0]?.code;
-    return typeof code === 'string' && /^[A-Z_]{1,64}$/.test(code) ? code : undefined;
-  } catch {
-    // Any body is allowed here, none and a broken one too; the status says enough.
-    return undefined;
   }
 }

@@ -75,7 +75,7 @@ describe('spandrel doctor', () => {
   it.each([
     ['demo/app:nothing', /MANIFEST_UNKNOWN/, /look for the tag/],
     ['nobody/app:1', /no upstream for this name/, /begin the name/],
-    ['locked/app:1', /UNAUTHORIZED|401/, /credentials for this upstream/],
+    ['locked/app:1', /UPSTREAM_CREDENTIALS_REFUSED|401/, /credentials for this upstream/],
     ['demo/app:latest@plan9/mips', /no platform plan9\/mips/, /linux\/amd64, linux\/arm64/],
   ])('says of %s what is wrong, and what to do', async (image, message, next) => {
     const { status, findings } = await doctor('--no-node', image);

@@ -14,7 +14,11 @@ export interface OpenClient extends AsyncDisposable {
 /** The client of one upstream, configured as in a file. Retries follow at once unless `pause` says otherwise. */
 export async function openClient(
   upstream: object,
-  options: { readonly environment?: Readonly<Record<string, string>>; readonly pause?: Pause } = {},
+  options: {
+    readonly environment?: Readonly<Record<string, string>>;
+    readonly pause?: Pause;
+    readonly now?: () => number;
+  } = {},
 ): Promise<OpenClient> {
   const environment = { SPANDREL_UPSTREAMS: JSON.stringify([upstream]), ...options.environment };
   const config = parseConfig({ yaml: '', environment });
@@ -27,6 +31,7 @@ export async function openClient(
     metrics,
     logger: collectingLogger(),
     pause: options.pause ?? (() => Promise.resolve()),
+    now: options.now,
   });
   const [client] = upstreams.clients;
   if (client === undefined) throw new Error('no client');

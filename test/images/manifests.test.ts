@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { DigestFiles } from '../../src/blobs/digest-files.ts';
+import { Patience } from '../../src/cache/patience.ts';
 import { parseConfig } from '../../src/config/parse-config.ts';
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
@@ -22,6 +23,7 @@ import { ScriptedUpstream, type SeenRequest } from '../helpers/scripted-upstream
 const TAG_SECONDS = 30;
 const NEGATIVE_SECONDS = 3;
 const PROOF_SECONDS = 600;
+const PATIENCE_MS = 1_500;
 
 let root: string;
 let open: AsyncDisposableStack;
@@ -87,18 +89,23 @@ async function start(tagSeconds = 0): Promise<{ manifests: Manifests; access: Bl
   );
   const now = (): number => nowMs;
   const proofs = open.use(ProofTable.open(join(root, 'proofs'), logger, nowMs));
-  const access = new BlobAccess({ proofs, lifetimeMs: PROOF_SECONDS * 1000, metrics, logger, now });
-  const manifests = new Manifests({
-    store: new ManifestStore(new DigestFiles(join(root, 'manifests'))),
-    access,
-    tags: new DigestFiles(join(root, 'tags')),
-    knownLayers: new KnownLayers(),
-    tagAgeMs: tagSeconds * 1000,
-    negativeAgeMs: NEGATIVE_SECONDS * 1000,
-    metrics,
-    logger,
-    now,
-  });
+  const patience = new Patience(PATIENCE_MS);
+  const lifetimeMs = PROOF_SECONDS * 1000;
+  const access = open.use(new BlobAccess({ proofs, lifetimeMs, patience, metrics, logger, now }));
+  const manifests = open.use(
+    new Manifests({
+      store: new ManifestStore(new DigestFiles(join(root, 'manifests'))),
+      access,
+      tags: new DigestFiles(join(root, 'tags')),
+      knownLayers: new KnownLayers(),
+      tagAgeMs: tagSeconds * 1000,
+      negativeAgeMs: NEGATIVE_SECONDS * 1000,
+      patience,
+      metrics,
+      logger,
+      now,
+    }),
+  );
   return { manifests, access, target: upstreams.select({ name: 'team/app' }) };
 }
 

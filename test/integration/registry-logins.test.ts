@@ -55,7 +55,7 @@ describe('a real registry with users is read', () => {
   });
 
   it('by nobody else', async () => {
-    const refused = { code: 'UNAUTHORIZED' };
+    const refused = { code: 'UPSTREAM_CREDENTIALS_REFUSED' };
     await expect(pull({ kind: 'anonymous' })).rejects.toMatchObject(refused);
     await expect(pull({ kind: 'basic', username: USER.name, password: 'x' })).rejects.toMatchObject(refused);
   });

@@ -100,7 +100,7 @@ describe('config.json', () => {
       const credentials = await open({});
       await writeFile(path, text);
       const error: unknown = await credentials.read(undefined).catch((reason: unknown) => reason);
-      expect(error).toMatchObject({ code: 'UNAUTHORIZED' });
+      expect(error).toMatchObject({ code: 'UPSTREAM_CREDENTIALS_REFUSED' });
       const cause = (error as Error).cause;
       expect(`${String(error)} ${String(cause)} ${(cause as Error).stack ?? ''}`).not.toMatch(
         /hunter2|aHVudGVyMg/,
@@ -168,13 +168,16 @@ describe('a credential helper', () => {
     await addHelper('test', script);
     const credentials = await open(config, 'quay.io', words === 'takes more than' ? 200 : undefined);
     const error: unknown = await credentials.read(undefined).catch((reason: unknown) => reason);
-    expect(error).toMatchObject({ code: 'UNAUTHORIZED', message: expect.stringContaining(words) as string });
+    expect(error).toMatchObject({
+      code: 'UPSTREAM_CREDENTIALS_REFUSED',
+      message: expect.stringContaining(words) as string,
+    });
     expect(`${String(error)} ${String((error as Error).cause)}`).not.toContain('hunter2');
   });
 
   it.each(['none-of-this-name', '../../bin/sh', 'a b'])('called %s is not found', async (name) => {
     const credentials = await open({ credsStore: name });
-    await expect(read(credentials)).rejects.toMatchObject({ code: 'UNAUTHORIZED' });
+    await expect(read(credentials)).rejects.toMatchObject({ code: 'UPSTREAM_CREDENTIALS_REFUSED' });
   });
 });
 
@@ -217,7 +220,7 @@ it('a password file is read again when it has changed', async () => {
   await using opened = await openClient({ name: 'test', url: registry.url, auth });
   await opened.client.ping();
   good = 'the second one';
-  await expect(opened.client.ping()).rejects.toMatchObject({ code: 'UNAUTHORIZED' });
+  await expect(opened.client.ping()).rejects.toMatchObject({ code: 'UPSTREAM_CREDENTIALS_REFUSED' });
   await writeFile(path, good);
   await opened.client.ping();
   // Challenge and answer; the refusal, which nothing else can answer; the new password at once.

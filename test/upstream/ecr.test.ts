@@ -138,12 +138,12 @@ describe('a token', () => {
   it('is not asked for again and again when the registry refuses even new ones', async () => {
     registry.goodTokens.clear();
     for (let request = 0; request < 5; request++)
-      await expect(pull()).rejects.toMatchObject({ code: 'UNAUTHORIZED' });
+      await expect(pull()).rejects.toMatchObject({ code: 'UPSTREAM_CREDENTIALS_REFUSED' });
     expect(controlPlane.requests).toHaveLength(1);
   });
 
   it.each([
-    [{ status: 400, type: 'AccessDeniedException' }, 'UNAUTHORIZED'],
+    [{ status: 400, type: 'AccessDeniedException' }, 'UPSTREAM_CREDENTIALS_REFUSED'],
     [{ status: 400, type: 'ThrottlingException' }, 'UPSTREAM_THROTTLED'],
     [{ status: 500, type: 'ServerException' }, 'UPSTREAM_UNREACHABLE'],
   ])('that cannot be had (%j) makes requests fail with %s, without asking each time', async (fault, code) => {

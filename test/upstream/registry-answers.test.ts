@@ -180,7 +180,7 @@ describe('a token service', () => {
             .writeHead(401, { 'www-authenticate': `Bearer realm="http://${headers.host ?? ''}/token"` })
             .end(),
     );
-    await expect(client.ping()).rejects.toMatchObject({ code: 'UNAUTHORIZED' });
+    await expect(client.ping()).rejects.toMatchObject({ code: 'UPSTREAM_CREDENTIALS_REFUSED' });
     expect(registry.requests.map(({ url }) => url)).toEqual(['/v2/', '/token', '/v2/']);
   });
 });

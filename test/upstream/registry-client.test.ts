@@ -109,13 +109,13 @@ describe('RegistryClient', () => {
     });
   });
 
-  it('says UNAUTHORIZED when its credentials are wrong', async () => {
+  it('says UPSTREAM_CREDENTIALS_REFUSED when its credentials are wrong', async () => {
     await start(
       { auth: { kind: 'basic', username: 'me', password: PASSWORD } },
       { kind: 'basic', username: 'me', password: 'wrong' },
     );
     await expect(client().fetchManifest('app', { tag: '1.0' })).rejects.toMatchObject({
-      code: 'UNAUTHORIZED',
+      code: 'UPSTREAM_CREDENTIALS_REFUSED',
     });
   });
 

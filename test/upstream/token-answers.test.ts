@@ -54,8 +54,8 @@ describe('a token', () => {
   });
 
   it.each([
-    ['{"errors":[{"code":"DENIED"}]}', 'UNAUTHORIZED'],
-    ['{"error":"invalid_grant"}', 'UNAUTHORIZED'],
+    ['{"errors":[{"code":"DENIED"}]}', 'UPSTREAM_CREDENTIALS_REFUSED'],
+    ['{"error":"invalid_grant"}', 'UPSTREAM_CREDENTIALS_REFUSED'],
     ['{"token":"","access_token":""}', 'UPSTREAM_PROTOCOL'],
     ['<html></html>', 'UPSTREAM_PROTOCOL'],
     ['', 'UPSTREAM_PROTOCOL'],

@@ -82,6 +82,6 @@ describe('mayReceiveCredentials', () => {
     ['https://10.0.0.1/token', 'https://10.0.0.2', false],
     ['http://127.0.0.1:5001/token', 'http://127.0.0.1:5000', true],
   ])('%s for %s: %s', (realm, upstream, expected) => {
-    expect(mayReceiveCredentials(new URL(realm), new URL(upstream))).toBe(expected);
+    expect(mayReceiveCredentials(new URL(realm), new URL(upstream), [])).toBe(expected);
   });
 });

@@ -10,7 +10,8 @@ const ASK_MS = 60_000;
 const NEXT: Partial<Record<ErrorCode, string>> = {
   NAME_UNKNOWN: 'begin the name with that of an upstream: ecr/team/app:1.2',
   MANIFEST_UNKNOWN: 'look for the tag in the registry behind the proxy',
-  UNAUTHORIZED:
+  UNAUTHORIZED: "this node's credentials are missing or refused: see access in the proxy's configuration",
+  UPSTREAM_CREDENTIALS_REFUSED:
     "the proxy's credentials for this upstream are missing or refused: correct auth in its configuration",
   DENIED:
     "the proxy's credentials may not read this repository (ECR: ecr:BatchGetImage and ecr:GetDownloadUrlForLayer), or access refuses this node",

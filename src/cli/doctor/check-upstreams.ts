@@ -6,7 +6,7 @@ import { createUpstreams } from '../../upstream/upstreams.ts';
 import { type Finding, Report } from './finding.ts';
 
 const NEXT: Partial<Record<ErrorCode, string>> = {
-  UNAUTHORIZED: 'correct auth of this upstream; ECR passwords end after 12 hours',
+  UPSTREAM_CREDENTIALS_REFUSED: 'correct auth of this upstream; ECR passwords end after 12 hours',
   DENIED: 'the credentials are known, but may not read: look at the policy of the registry',
   UPSTREAM_UNREACHABLE:
     'look at url, ca, DNS and the way out of this network (ECR: VPC endpoints ecr.dkr, ecr.api and S3)',

@@ -1,5 +1,6 @@
 import { BlockList, isIPv4 } from 'node:net';
 
+import type { Patience } from '../../cache/patience.ts';
 import type { Config } from '../../config/schema.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
 import { RateLimiter } from '../rate-limiter.ts';
@@ -9,12 +10,17 @@ import { HtpasswdAccess } from './htpasswd-access.ts';
 import { HtpasswdFile } from './htpasswd-file.ts';
 import { UpstreamAccess } from './upstream-access.ts';
 
+export interface AccessDeps {
+  readonly patience: Patience;
+  readonly metrics: Metrics;
+}
+
 /** The rules that `access` and `limits` describe. @throws SpandrelError CONFIG_INVALID if the htpasswd file cannot be used */
 export async function createAccessRules(
   { access, limits }: Pick<Config, 'access' | 'limits'>,
-  metrics: Metrics,
+  deps: AccessDeps,
 ): Promise<AccessRules> {
-  const check = await createCheck(access, metrics);
+  const check = await createCheck(access, deps);
   return {
     ...(access.cidrs === undefined ? {} : { networks: parseNetworks(access.cidrs) }),
     ...(limits.requestsPerSecond === undefined
@@ -24,7 +30,10 @@ export async function createAccessRules(
   };
 }
 
-async function createCheck(access: Config['access'], metrics: Metrics): Promise<AccessCheck | undefined> {
+async function createCheck(
+  access: Config['access'],
+  { patience, metrics }: AccessDeps,
+): Promise<AccessCheck | undefined> {
   const lifetimeMs = access.verdictSeconds * 1000;
   if (access.kind === 'htpasswd' && access.htpasswdFile !== undefined)
     return new HtpasswdAccess({ file: await HtpasswdFile.load(access.htpasswdFile), lifetimeMs, metrics });
@@ -33,6 +42,7 @@ async function createCheck(access: Config['access'], metrics: Metrics): Promise<
       challenge: access.challenge,
       lifetimeMs,
       staleMs: access.staleSeconds * 1000,
+      patience,
       metrics,
     });
   return undefined;

@@ -1,8 +1,10 @@
-import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
+import type { Patience } from '../../cache/patience.ts';
+import { SpandrelError } from '../../core/errors.ts';
 import { formatReference } from '../../core/image-name.ts';
 import { Secret } from '../../core/secret.ts';
 import type { Target } from '../../images/target.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
+import { isUpstreamAway } from '../../upstream/fault-kinds.ts';
 import type { ProbeOutcome, ProbeSubject } from '../../upstream/read-probe.ts';
 import type { Answer } from '../answer.ts';
 import { answerError } from '../error-answer.ts';
@@ -15,7 +17,7 @@ import {
   deny,
 } from './access-check.ts';
 import { parseBasicCredentials } from './basic-credentials.ts';
-import { Verdicts } from './verdicts.ts';
+import { type LastVerdict, Verdicts } from './verdicts.ts';
 
 export interface UpstreamAccessOptions {
   /** Whether clients are asked for user and password, or for what the upstream itself asks for. */
@@ -24,6 +26,7 @@ export interface UpstreamAccessOptions {
   readonly lifetimeMs: number;
   /** How much longer while it cannot be asked. */
   readonly staleMs: number;
+  readonly patience: Patience;
   readonly metrics: Metrics;
 }
 
@@ -54,12 +57,17 @@ export class UpstreamAccess implements AccessCheck {
     if (target === undefined) return shown === undefined ? demandCredentials(BASIC_CHALLENGE) : undefined;
     const { client, repository } = target;
     const subject = subjectOf(path);
-    const outcome = await this.#verdicts.get(
-      [client.name, repository, shown ?? ''],
+    const parts = [client.name, repository, shown ?? ''];
+    const last = this.#verdicts.last(parts);
+    const deciding = this.#verdicts.get(
+      parts,
       describe(subject),
-      (last) => this.#decide(target, subject, shown, last),
+      (before) => this.#decide(target, subject, shown, before),
       signal,
     );
+    const outcome = this.#mayStandIn(last)
+      ? ((await this.#options.patience.wait(client.name, deciding, signal)) ?? last.verdict)
+      : await deciding;
     switch (outcome.kind) {
       case 'readable':
         return undefined;
@@ -78,17 +86,21 @@ export class UpstreamAccess implements AccessCheck {
     target: Target,
     subject: ProbeSubject,
     shown: string | undefined,
-    last: { verdict: ProbeOutcome; ageMs: number } | undefined,
+    last: LastVerdict<ProbeOutcome> | undefined,
   ): Promise<{ verdict: ProbeOutcome; keep: boolean }> {
-    const { lifetimeMs, staleMs } = this.#options;
     try {
       const verdict = await this.#ask(target, subject, shown);
       return { verdict, keep: verdict.kind !== 'unknown' };
     } catch (error) {
-      const isAway = isSpandrelError(error, 'UPSTREAM_UNREACHABLE', 'UPSTREAM_TIMEOUT', 'UPSTREAM_THROTTLED');
-      if (!isAway || last?.verdict.kind !== 'readable' || last.ageMs > lifetimeMs + staleMs) throw error;
+      if (!isUpstreamAway(error) || !this.#mayStandIn(last)) throw error;
       return { verdict: last.verdict, keep: false };
     }
+  }
+
+  /** Whether a yes of before is good while the upstream cannot be asked, or takes long to answer. */
+  #mayStandIn(last: LastVerdict<ProbeOutcome> | undefined): last is LastVerdict<ProbeOutcome> {
+    const { lifetimeMs, staleMs } = this.#options;
+    return last?.verdict.kind === 'readable' && last.ageMs <= lifetimeMs + staleMs;
   }
 
   /** What was derived here is unknown upstream; whoever may list the tags of a repository may read it. */

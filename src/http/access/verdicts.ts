@@ -10,6 +10,11 @@ interface Entry<T> {
   readonly reachedAtMs: number;
 }
 
+export interface LastVerdict<T> {
+  readonly verdict: T;
+  readonly ageMs: number;
+}
+
 export interface VerdictsOptions<T> {
   /** How long a verdict is good. */
   readonly lifetimeMs: (verdict: T) => number;
@@ -44,20 +49,27 @@ export class Verdicts<T> {
   async get(
     parts: readonly string[],
     question: string,
-    decide: (last: { verdict: T; ageMs: number } | undefined) => Promise<{ verdict: T; keep: boolean }>,
+    decide: (last: LastVerdict<T> | undefined) => Promise<{ verdict: T; keep: boolean }>,
     signal: AbortSignal,
   ): Promise<T> {
-    const name = createHmac('sha256', this.#key).update(JSON.stringify(parts)).digest('base64');
-    const entry = this.#entries.get(name);
-    const ageMs = entry === undefined ? 0 : this.#nowMs() - entry.reachedAtMs;
-    if (entry !== undefined && ageMs < this.#options.lifetimeMs(entry.verdict)) return entry.verdict;
+    const name = this.#nameOf(parts);
+    const last = this.last(parts);
+    if (last !== undefined && last.ageMs < this.#options.lifetimeMs(last.verdict)) return last.verdict;
     const work = async (): Promise<T> => {
-      const { verdict, keep } = await decide(
-        entry === undefined ? undefined : { verdict: entry.verdict, ageMs },
-      );
+      const { verdict, keep } = await decide(last);
       if (keep) this.#entries.set(name, { verdict, reachedAtMs: this.#nowMs() });
       return verdict;
     };
     return this.#flights.run(`${name} ${question}`, work, signal);
+  }
+
+  /** The last verdict on `parts`, however old. */
+  last(parts: readonly string[]): LastVerdict<T> | undefined {
+    const entry = this.#entries.get(this.#nameOf(parts));
+    return entry && { verdict: entry.verdict, ageMs: this.#nowMs() - entry.reachedAtMs };
+  }
+
+  #nameOf(parts: readonly string[]): string {
+    return createHmac('sha256', this.#key).update(JSON.stringify(parts)).digest('base64');
   }
 }

@@ -1,0 +1,20 @@
+import type { IncomingHttpHeaders } from 'node:http';
+
+/** Headers that tell a client how many requests it has left, by name in lower case. */
+export type RateLimitHeaders = Readonly<Record<string, string>>;
+
+/** `RateLimit-*` (draft-ietf-httpapi-ratelimit-headers, all its versions) and what Docker Hub and others send besides. */
+const NAME = /^(x-)?ratelimit(-[a-z-]{1,32})?$|^docker-ratelimit-source$/;
+const MAX_VALUE_CHARACTERS = 256;
+
+/** Those of an upstream's answer; `undefined` if it has none. */
+export function readRateLimit(headers: IncomingHttpHeaders): RateLimitHeaders | undefined {
+  const found = Object.entries(headers).filter(
+    (entry): entry is [string, string] =>
+      NAME.test(entry[0]) &&
+      typeof entry[1] === 'string' &&
+      entry[1].length <= MAX_VALUE_CHARACTERS &&
+      /^[\x20-\x7e]+$/.test(entry[1]),
+  );
+  return found.length === 0 ? undefined : Object.fromEntries(found);
+}
