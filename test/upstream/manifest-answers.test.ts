@@ -95,7 +95,7 @@ describe('for a tag', () => {
       );
       const environment = { SPANDREL_UPSTREAM_RETRIES: '0' };
       await using open = await openClient({ name: 'test', url: upstream.url }, { environment });
-      expect(await open.client.statManifest('app', { tag: '1' })).toBe(digestOf(body));
+      expect((await open.client.statManifest('app', { tag: '1' })).digest).toBe(digestOf(body));
       expect(upstream.requests.filter(({ url }) => url !== '/v2/').map(({ method }) => method)).toEqual([
         'HEAD',
         'GET',

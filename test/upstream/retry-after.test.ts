@@ -99,7 +99,7 @@ describe('a host that has answered Retry-After', () => {
   it('with a date is left alone until then', async () => {
     fault = () => ({ status: 429, retryAfter: new Date(Date.now() + 600_000).toUTCString() });
     const client = await connect();
-    await expect(client.ping()).rejects.toThrow();
+    await expect(client.ping()).rejects.toThrow('answered 429');
     await expect(client.ping()).rejects.toMatchObject({ code: 'UPSTREAM_THROTTLED' });
     expect(registry.requests).toHaveLength(1);
   });
