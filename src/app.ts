@@ -21,6 +21,7 @@ import { BlobAccess } from './images/blob-access.ts';
 import { ConfigGate } from './images/config-gate.ts';
 import { DerivedBlobs } from './images/derived-blobs.ts';
 import { ImageFiles } from './images/image-files.ts';
+import { ImageManifests } from './images/image-manifests.ts';
 import { ImageOverview } from './images/image-overview.ts';
 import { IndexPolicies } from './images/index-policy.ts';
 import { KnownLayers } from './images/known-layers.ts';
@@ -195,9 +196,11 @@ export async function createApp(config: Config, logger: Logger, tracer: Tracer =
     metrics,
     logger,
   });
+  const images = new ImageManifests({ manifests, layers });
   const lazyImages = new LazyImages({
     access,
     manifests,
+    images,
     layers,
     indexer,
     pushed,
@@ -234,8 +237,8 @@ export async function createApp(config: Config, logger: Logger, tracer: Tracer =
       policies,
       logger,
     }),
-    imageFiles: new ImageFiles({ manifests, layers, indexes, maxBytes: treeBytes, metrics }),
-    imageOverview: new ImageOverview({ manifests, layers, indexer, pushed, policies, pullLog }),
+    imageFiles: new ImageFiles({ manifests, images, layers, indexes, maxBytes: treeBytes, metrics }),
+    imageOverview: new ImageOverview({ manifests, images, layers, indexer, pushed, policies, pullLog }),
     limits: config.limits,
     metrics,
     tracer,

@@ -6,8 +6,16 @@ import { type FlightKind, SingleFlight } from './single-flight.ts';
 export class Memo<V extends object> {
   readonly #made: BoundedMap<V>;
   readonly #flights: SingleFlight<V>;
+  readonly #isFinal: (value: V) => boolean;
 
-  constructor(kind: FlightKind, metrics: Metrics, bound: Bound<V>) {
+  /** @param isFinal  false for what is not kept, because it may be another the next time */
+  constructor(
+    kind: FlightKind,
+    metrics: Metrics,
+    bound: Bound<V>,
+    isFinal: (value: V) => boolean = () => true,
+  ) {
+    this.#isFinal = isFinal;
     this.#made = new BoundedMap(bound);
     this.#flights = new SingleFlight(kind, metrics);
   }
@@ -18,7 +26,7 @@ export class Memo<V extends object> {
     if (known !== undefined) return known;
     const makeAndKeep = async (): Promise<V> => {
       const made = await make();
-      this.#made.set(key, made);
+      if (this.#isFinal(made)) this.#made.set(key, made);
       return made;
     };
     return this.#flights.run(key, makeAndKeep, signal);

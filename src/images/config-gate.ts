@@ -7,7 +7,13 @@ import { MEDIA_TYPES } from '../core/media-types.ts';
 import { waitFor } from '../core/wait-for.ts';
 import { SNAPSHOT_LABEL } from '../soci/convert-image.ts';
 import { parseSociIndex, type PushedLayer } from '../soci/parse-soci-index.ts';
-import { type ImageIndex, type ImageManifest, parseManifest, type StoredManifest } from './manifest.ts';
+import {
+  type ImageIndex,
+  type ImageManifest,
+  parseManifest,
+  soundDescriptors,
+  type StoredManifest,
+} from './manifest.ts';
 import type { ManifestStore } from './manifest-store.ts';
 
 /** What a node must have before it gets the config of an image. */
@@ -96,8 +102,9 @@ export class ConfigGate {
   }
 
   async #learnImage(digest: Digest, { config, layers }: ImageManifest): Promise<void> {
-    const sociIndex = layers[0]?.annotations?.[SNAPSHOT_LABEL];
-    if (sociIndex === undefined || !isDigest(sociIndex)) return;
+    const [first] = soundDescriptors(layers);
+    const sociIndex = first?.annotations?.[SNAPSHOT_LABEL];
+    if (config === undefined || sociIndex === undefined || !isDigest(sociIndex)) return;
     const layersOfIndex = await this.#readIndex(sociIndex, digest);
     if (layersOfIndex === undefined) return;
     const bytes = layersOfIndex.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
@@ -110,7 +117,7 @@ export class ConfigGate {
 
   /** What this address got before may have been another node's, or has been thrown away. */
   async #beginPull(client: string, { manifests }: ImageIndex): Promise<void> {
-    for (const { digest, artifactType } of manifests) {
+    for (const { digest, artifactType } of soundDescriptors(manifests)) {
       if (artifactType !== MEDIA_TYPES.sociIndexV2) continue;
       const layers = (await this.#readIndex(digest, digest)) ?? [];
       this.#progress(client).forget([digest, ...layers.map(({ ztoc }) => ztoc)]);

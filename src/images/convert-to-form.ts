@@ -1,16 +1,15 @@
 import type { V2Form } from '../config/index-rule.ts';
-import type { Descriptor, Platform } from '../core/descriptor.ts';
-import type { Digest } from '../core/digest.ts';
-import { isSpandrelError } from '../core/errors.ts';
-import { isIndexType, isManifestType } from '../core/media-types.ts';
+import type { Descriptor } from '../core/descriptor.ts';
+import { isManifestType } from '../core/media-types.ts';
 import { convertImage, convertManifest, type Document, wrapManifest } from '../soci/convert-image.ts';
 import { decodeOciIndex, type OciIndex } from '../soci/oci-document.ts';
-import type { StoredManifest } from './manifest.ts';
+import type { IndexContent, PlatformManifest } from './image-manifests.ts';
+import { type ImageIndex, parseManifest, type StoredManifest } from './manifest.ts';
 
-/** An image manifest and what it is for. */
-export interface PlatformManifest {
-  readonly platform: Platform;
-  readonly manifest: StoredManifest;
+/** What the image's index leads to, as its registry has it. */
+interface ListedManifests {
+  walk(index: ImageIndex): Promise<IndexContent>;
+  read(listed: Pick<Descriptor, 'digest'>): Promise<StoredManifest | undefined>;
 }
 
 /** What a tag answers, and what that leads to. */
@@ -22,26 +21,29 @@ export interface ConvertedForm {
 /**
  * An image with its SOCI v2 indexes. The rewritten manifests are the same in `lean` and `full`: `lean` leaves everything else as it is
  * and lists no SOCI index, which spares nodes to fetch its zTOCs twice; `full` is, byte for byte, what `soci convert` makes.
- * @param readChild a manifest that the image's index lists
  * @throws SpandrelError IMAGE_UNSUPPORTED
  */
 export async function convertToForm(
   form: V2Form,
   original: StoredManifest,
   indexes: readonly { readonly image: PlatformManifest; readonly index: Descriptor }[],
-  readChild: (digest: Digest) => Promise<StoredManifest>,
+  registry: ListedManifests,
 ): Promise<ConvertedForm> {
   const labelsLayers = form === 'mirror';
-  const isIndex = isIndexType(original.mediaType);
+  const parsed = parseManifest(original);
   const [single] = indexes;
-  if (form === 'lean' && !isIndex && single !== undefined) {
+  if (form === 'lean' && parsed.kind === 'image' && single !== undefined) {
     return { top: convertManifest(original.bytes, single.index, { labelsLayers }).document, others: [] };
   }
-  const list = isIndex ? decodeOciIndex(original.bytes) : wrap(original, indexes);
+  const list = parsed.kind === 'index' ? decodeOciIndex(original.bytes) : wrap(original, indexes);
   const known = new Map<string, Buffer>(
     indexes.map(({ image }) => [image.manifest.digest, image.manifest.bytes]),
   );
-  if (form !== 'lean') await readOthers(list, known, readChild);
+  if (parsed.kind === 'index') {
+    const content = await registry.walk(parsed);
+    for (const { digest, bytes } of content.indexes) known.set(digest, bytes);
+    if (form !== 'lean') await readOthers(content.manifests, known, registry);
+  }
   const { manifests, top } = convertImage(
     list,
     (digest) => known.get(digest),
@@ -63,18 +65,15 @@ function wrap(
   return wrapManifest({ mediaType, digest, size: bytes.byteLength, platform, artifactType: '' });
 }
 
-/** `soci` rewrites all manifests, attestations too. One that the upstream has lost stays as it is. */
+/** `soci` rewrites all manifests, attestations too. One that the upstream does not have stays as it is. */
 async function readOthers(
-  list: OciIndex,
+  manifests: readonly Descriptor[],
   known: Map<string, Buffer>,
-  readChild: (digest: Digest) => Promise<StoredManifest>,
+  registry: ListedManifests,
 ): Promise<void> {
-  for (const { digest, mediaType } of list.manifests ?? []) {
-    if (known.has(digest) || !isManifestType(mediaType)) continue;
-    try {
-      known.set(digest, (await readChild(digest as Digest)).bytes);
-    } catch (error) {
-      if (!isSpandrelError(error, 'MANIFEST_UNKNOWN')) throw error;
-    }
+  for (const listed of manifests) {
+    if (known.has(listed.digest) || !isManifestType(listed.mediaType)) continue;
+    const found = await registry.read(listed);
+    if (found !== undefined) known.set(listed.digest, found.bytes);
   }
 }

@@ -1,11 +1,14 @@
 import type { Platform } from '../core/descriptor.ts';
 import { type Digest, isDigest } from '../core/digest.ts';
+import type { ErrorCode } from '../core/errors.ts';
 
 /** The parts of an image config that the proxy uses; each is absent where the config does not say it. */
 export interface ImageConfig {
   /** Digests of the decompressed layers, in the order of the manifest's layers. */
   readonly diffIds?: readonly Digest[];
   readonly platform?: Platform;
+  /** Why it cannot be read. */
+  readonly fault?: ErrorCode;
 }
 
 /** Read an image config (OCI image spec, "Image Configuration"). What is no such config gives an empty one. */

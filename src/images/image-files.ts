@@ -1,5 +1,5 @@
 import { Memo } from '../cache/memo.ts';
-import type { Platform } from '../core/descriptor.ts';
+import type { Descriptor, Platform } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
 import type { Reference } from '../core/image-name.ts';
@@ -7,15 +7,16 @@ import type { LayerIndexes } from '../spans/layer-indexes.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { type Described, describeRawText, type RawText } from '../ztoc/raw-text.ts';
 import type { TocEntry } from '../ztoc/ztoc.ts';
+import type { ImageManifests } from './image-manifests.ts';
 import type { Layers } from './layers.ts';
-import { type ImageManifest, parseManifest, type StoredManifest } from './manifest.ts';
+import { type ImageManifest, isSound, parseManifest, type StoredManifest } from './manifest.ts';
 import type { Manifests } from './manifests.ts';
 import { MergedTree, type TreeNode } from './merged-tree.ts';
-import { selectManifest } from './platform.ts';
 import type { Target } from './target.ts';
 
 export interface ImageFilesDeps {
   readonly manifests: Manifests;
+  readonly images: ImageManifests;
   readonly layers: Layers;
   readonly indexes: LayerIndexes;
   /** Bytes of merged trees kept in memory. */
@@ -70,7 +71,7 @@ export class ImageFiles {
     const { manifest, image } = await this.#selectImage(target, reference, platform, signal);
     // The tree may have been built for another repository.
     await Promise.all(
-      image.layers.map(({ digest }) => this.#deps.layers.readableLayer(target, digest, signal)),
+      askable(image).map(({ digest }) => this.#deps.layers.readableLayer(target, digest, signal)),
     );
     const { tree, layerDigests } = await this.#trees.get(
       manifest.digest,
@@ -105,22 +106,27 @@ export class ImageFiles {
     signal: AbortSignal,
   ): Promise<{ manifest: StoredManifest; image: ImageManifest }> {
     const { manifest } = await this.#deps.manifests.get(target, reference, signal);
-    const parsed = parseManifest(manifest);
-    if (parsed.kind === 'image') return { manifest, image: parsed };
-    const selected = selectManifest(parsed.manifests, platform);
-    const { manifest: inner } = await this.#deps.manifests.get(target, { digest: selected.digest }, signal);
-    const image = parseManifest(inner);
-    if (image.kind === 'image') return { manifest: inner, image };
-    throw new SpandrelError('IMAGE_UNSUPPORTED', 'an index inside an index names no image of a platform');
+    const selected = await this.#deps.images.select(target, manifest, platform, signal);
+    const image = parseManifest(selected);
+    if (image.kind === 'image') return { manifest: selected, image };
+    throw new SpandrelError('IMAGE_UNSUPPORTED', 'the manifest is listed as an image and is an index');
   }
 
   async #buildTree(target: Target, image: ImageManifest): Promise<ImageTree> {
-    const layers = image.layers.map(({ digest }) => this.#deps.layers.layer(target, digest));
+    const layers = askable(image).map(({ digest }) => this.#deps.layers.layer(target, digest));
     const indexes = await Promise.all(layers.map((layer) => this.#deps.indexes.ensure(layer)));
     const tree = new MergedTree();
     for (const index of indexes) tree.addLayer(index.entries());
     return { tree, layerDigests: layers.map(({ digest }) => digest) };
   }
+}
+
+/** The layers of an image. @throws SpandrelError LAYER_UNSUPPORTED if one cannot even be asked for */
+function askable(image: ImageManifest): Descriptor[] {
+  return image.layers.map((layer) => {
+    if (isSound(layer)) return layer;
+    throw new SpandrelError('LAYER_UNSUPPORTED', `a layer cannot be read: ${layer.fault.message}`);
+  });
 }
 
 function listDirectory(

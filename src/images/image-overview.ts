@@ -1,12 +1,14 @@
-import type { Descriptor } from '../core/descriptor.ts';
+import type { Descriptor, Platform } from '../core/descriptor.ts';
+import type { ErrorCode } from '../core/errors.ts';
 import type { Digest } from '../core/digest.ts';
 import type { Reference } from '../core/image-name.ts';
 import { formatPlatform } from '../core/platform.ts';
 import type { IndexPolicies } from './index-policy.ts';
 import type { LayerDescription, Layers } from './layers.ts';
-import { parseManifest, type StoredManifest } from './manifest.ts';
+import type { ImageManifests } from './image-manifests.ts';
+import { parseManifest, type StoredManifest, tryParseManifest } from './manifest.ts';
 import type { Manifests } from './manifests.ts';
-import { imageManifests } from './platform.ts';
+import { isImageManifest } from './platform.ts';
 import type { PullCounts, PullLog } from './pull-log.ts';
 import type { PushedIndexes } from './pushed-indexes.ts';
 import type { SociIndexer, SociVersion } from './soci-indexer.ts';
@@ -14,6 +16,7 @@ import type { Target } from './target.ts';
 
 export interface ImageOverviewDeps {
   readonly manifests: Manifests;
+  readonly images: ImageManifests;
   readonly layers: Layers;
   readonly indexer: SociIndexer;
   readonly pushed: PushedIndexes;
@@ -29,11 +32,15 @@ export interface PlatformDescription {
   /** Clients that have pulled it by spans, and those that have pulled it whole. */
   readonly pulls: PullCounts;
   readonly soci: { readonly v1?: Digest; readonly v2?: Digest };
+  /** Why no node can use the image: its manifest is none, or its config cannot be read. */
+  readonly reason?: ErrorCode;
 }
 
 export interface ImageDescription {
   readonly digest: Digest;
   readonly platforms: readonly PlatformDescription[];
+  /** What the index lists and the registry does not have. */
+  readonly absent?: readonly { readonly platform: string | null; readonly manifest: Digest }[];
 }
 
 /** Says of an image what has been indexed. */
@@ -54,11 +61,18 @@ export class ImageOverview {
       };
     }
     const platforms: PlatformDescription[] = [];
-    for (const descriptor of imageManifests(parsed.manifests)) {
-      const found = await this.#deps.manifests.get(target, { digest: descriptor.digest }, signal);
-      platforms.push(await this.#describePlatform(target, found.manifest, descriptor, signal));
+    const walked = await this.#deps.images.walk(target, parsed, signal);
+    const absent = [...walked.absent];
+    for (const descriptor of walked.manifests.filter(isImageManifest)) {
+      const found = await this.#deps.images.read(target, descriptor, signal);
+      if (found === undefined) absent.push(descriptor);
+      else platforms.push(await this.#describePlatform(target, found, descriptor, signal));
     }
-    return { digest: manifest.digest, platforms };
+    return {
+      digest: manifest.digest,
+      platforms,
+      ...(absent.length === 0 ? {} : { absent: absent.map(describeAbsent) }),
+    };
   }
 
   async #describePlatform(
@@ -67,13 +81,15 @@ export class ImageOverview {
     descriptor: Descriptor | undefined,
     signal: AbortSignal,
   ): Promise<PlatformDescription> {
-    const parsed = parseManifest(manifest);
-    const layers = parsed.kind === 'image' ? parsed.layers : [];
+    const parsed = tryParseManifest(manifest);
+    if (parsed?.kind !== 'image') {
+      const { pullLog } = this.#deps;
+      const nothing = { layers: [], soci: {}, pulls: pullLog.counts(manifest.digest) };
+      const platform = nameOf(descriptor?.platform);
+      return { platform, manifest: manifest.digest, ...nothing, reason: 'IMAGE_UNSUPPORTED' };
+    }
+    const config = await this.#deps.layers.knownConfig(target, parsed.config, signal);
     // An image without an index around it says its platform in its config.
-    const config =
-      parsed.kind === 'image' && descriptor?.platform === undefined
-        ? await this.#deps.layers.knownConfig(target, parsed.config, signal)
-        : {};
     const platform = descriptor?.platform ?? config.platform;
     const { v1, v2 } = this.#deps.policies.of(target);
     const own = {
@@ -81,13 +97,14 @@ export class ImageOverview {
       ...(v2 ? await this.#ownIndex(target, manifest, 'v2') : {}),
     };
     return {
-      platform: platform === undefined ? null : formatPlatform(platform),
+      platform: nameOf(platform),
       manifest: manifest.digest,
       layers: await Promise.all(
-        layers.map(({ digest }) => this.#deps.layers.describe(target, digest, signal)),
+        parsed.layers.map((layer) => this.#deps.layers.describeListed(target, layer, signal)),
       ),
-      pulls: this.#deps.pullLog.counts(parsed.kind === 'image' ? parsed.config.digest : manifest.digest),
+      pulls: this.#deps.pullLog.counts(parsed.config?.digest ?? manifest.digest),
       soci: { ...own, ...this.#deps.pushed.known(target, manifest.digest) },
+      ...(config.fault === undefined ? {} : { reason: config.fault }),
     };
   }
 
@@ -99,4 +116,12 @@ export class ImageOverview {
     const index = await this.#deps.indexer.existing(target, manifest, version);
     return index === undefined ? {} : { [version]: index.digest };
   }
+}
+
+function describeAbsent({ platform, digest }: Descriptor): { platform: string | null; manifest: Digest } {
+  return { platform: nameOf(platform), manifest: digest };
+}
+
+function nameOf(platform: Platform | undefined): string | null {
+  return platform === undefined ? null : formatPlatform(platform);
 }

@@ -1,13 +1,13 @@
 import { BoundedMap } from '../cache/bounded-map.ts';
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
-import type { ImageManifest } from './manifest.ts';
+import { type ImageManifest, isSound } from './manifest.ts';
 
 /** What an image manifest says of one of its layers. */
 export interface KnownLayer {
   readonly descriptor: Descriptor;
   /** The image's config, which has the layer's diffID at `position` of its `rootfs.diff_ids`. */
-  readonly config: Descriptor;
+  readonly config: Descriptor | undefined;
   readonly position: number;
   /** The image manifest. */
   readonly manifest: Digest;
@@ -25,7 +25,8 @@ export class KnownLayers {
   learn(digest: Digest, manifest: ImageManifest): void {
     for (const [position, descriptor] of manifest.layers.entries()) {
       const { config } = manifest;
-      this.#layers.set(descriptor.digest, { descriptor, config, position, manifest: digest });
+      if (isSound(descriptor))
+        this.#layers.set(descriptor.digest, { descriptor, config, position, manifest: digest });
     }
   }
 

@@ -3,7 +3,7 @@ import type { BlobStore } from '../blobs/blob-store.ts';
 import { readBlobRange } from '../blobs/read-blob-range.ts';
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
-import { ERRORS, isSpandrelError } from '../core/errors.ts';
+import { type ErrorCode, ERRORS, isSpandrelError } from '../core/errors.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
 import { skipReason } from '../soci/layer-selection.ts';
 import type { Layer } from '../spans/layer.ts';
@@ -14,6 +14,7 @@ import type { BlobAccess } from './blob-access.ts';
 import { type ImageConfig, parseImageConfig } from './image-config.ts';
 import type { IndexPolicies } from './index-policy.ts';
 import type { KnownLayer, KnownLayers } from './known-layers.ts';
+import { type FaultyDescriptor, isSound } from './manifest.ts';
 import type { PushedIndexes } from './pushed-indexes.ts';
 import type { Target } from './target.ts';
 
@@ -29,12 +30,15 @@ export interface LayersDeps {
 
 /** State of a layer as the span API shows it. */
 export interface LayerDescription {
-  readonly digest: Digest;
+  /** As the manifest has it. */
+  readonly digest: string;
   readonly mediaType: string | null;
   readonly size: number | null;
   readonly diffId: Digest | null;
   readonly state: 'absent' | 'building' | 'indexed' | 'readable' | 'failed';
-  readonly reason?: string;
+  /** An error code, and what it means here. */
+  readonly reason?: ErrorCode;
+  readonly message?: string;
   /** Why no index is made of it, where that is known without looking into it. */
   readonly skipped?: 'unsupported_format' | 'too_small';
   readonly uncompressedSize?: number;
@@ -45,6 +49,7 @@ export interface LayerDescription {
   readonly files?: number;
 }
 
+const FOREIGN = 'the registry does not have it: the manifest says that it is to be fetched from elsewhere';
 /** The configs of images are small; a larger blob is none. */
 const MAX_CONFIG_BYTES = 4 * 2 ** 20;
 
@@ -162,8 +167,12 @@ export class Layers {
    * The parts of an image's config that the proxy has a use for; empty where there is none, or none that can be read.
    * @throws SpandrelError that may be none the next time
    */
-  async imageConfig(target: Target, config: Descriptor, signal?: AbortSignal): Promise<ImageConfig> {
-    if (config.size > MAX_CONFIG_BYTES) return {};
+  async imageConfig(
+    target: Target,
+    config: Descriptor | undefined,
+    signal?: AbortSignal,
+  ): Promise<ImageConfig> {
+    if (config === undefined || config.size > MAX_CONFIG_BYTES) return { fault: 'IMAGE_UNSUPPORTED' };
     try {
       const { digest, size: sizeBytes } = config;
       const source = this.#deps.access.source(target, digest);
@@ -172,18 +181,40 @@ export class Layers {
       return parseImageConfig(bytes.toString());
     } catch (error) {
       if (!isSpandrelError(error) || ERRORS[error.code].retryable) throw error;
-      return {};
+      return { fault: error.code };
     }
   }
 
   /** As {@link imageConfig}, to be shown: empty too if it cannot be had at the moment. */
-  async knownConfig(target: Target, config: Descriptor, signal: AbortSignal): Promise<ImageConfig> {
+  async knownConfig(
+    target: Target,
+    config: Descriptor | undefined,
+    signal: AbortSignal,
+  ): Promise<ImageConfig> {
     try {
       return await this.imageConfig(target, config, signal);
     } catch (error) {
       if (!isSpandrelError(error)) throw error;
-      this.#deps.logger.debug({ config: config.digest, code: error.code }, 'no image config');
-      return {};
+      this.#deps.logger.debug({ config: config?.digest, code: error.code }, 'no image config');
+      return { fault: error.code };
+    }
+  }
+
+  /** As {@link describe}, for a layer of an image: one that cannot be read has its state and reason too. */
+  async describeListed(
+    target: Target,
+    listed: Descriptor | FaultyDescriptor,
+    signal: AbortSignal,
+  ): Promise<LayerDescription> {
+    const { mediaType, digest } = listed;
+    const atFault = { digest, mediaType, size: null, diffId: null, state: 'failed' } as const;
+    if (!isSound(listed)) return { ...atFault, reason: listed.fault.code, message: listed.fault.message };
+    try {
+      return await this.describe(target, listed.digest, signal);
+    } catch (error) {
+      if (!isSpandrelError(error, 'BLOB_UNKNOWN')) throw error;
+      const message = listed.urls === undefined ? error.message : FOREIGN;
+      return { ...atFault, size: listed.size, reason: error.code, message };
     }
   }
 }

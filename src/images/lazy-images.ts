@@ -2,7 +2,6 @@ import { BoundedMap } from '../cache/bounded-map.ts';
 import { Memo } from '../cache/memo.ts';
 import type { V2Form } from '../config/index-rule.ts';
 import type { Descriptor } from '../core/descriptor.ts';
-import type { Digest } from '../core/digest.ts';
 import { isSpandrelError } from '../core/errors.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
 import { matchesPlatform } from '../core/platform.ts';
@@ -11,13 +10,14 @@ import type { BuildForecast } from '../spans/build-forecast.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { BlobAccess } from './blob-access.ts';
-import { type ConvertedForm, convertToForm, type PlatformManifest } from './convert-to-form.ts';
+import { type ConvertedForm, convertToForm } from './convert-to-form.ts';
+import type { ImageManifests, PlatformManifest } from './image-manifests.ts';
 import type { IndexPolicies, IndexPolicy } from './index-policy.ts';
 import type { Layers } from './layers.ts';
-import { parseManifest, type StoredManifest } from './manifest.ts';
+import { parseManifest, type StoredManifest, tryParseManifest } from './manifest.ts';
 import type { ManifestStore } from './manifest-store.ts';
 import type { Manifests } from './manifests.ts';
-import { imageManifests } from './platform.ts';
+import { isImageManifest } from './platform.ts';
 import type { PushedIndexes } from './pushed-indexes.ts';
 import type { SociIndexer } from './soci-indexer.ts';
 import { type Target, targetKey } from './target.ts';
@@ -25,6 +25,7 @@ import { type Target, targetKey } from './target.ts';
 export interface LazyImagesDeps {
   readonly access: BlobAccess;
   readonly manifests: Manifests;
+  readonly images: ImageManifests;
   readonly layers: Layers;
   readonly indexer: SociIndexer;
   readonly pushed: PushedIndexes;
@@ -51,6 +52,8 @@ interface Plan {
   readonly original: StoredManifest;
   /** The image manifests that get an index; none if the image stays as it is. */
   readonly images: readonly PlatformManifest[];
+  /** The registry has all that was looked for; what is missing may come. */
+  readonly isComplete: boolean;
 }
 
 const MAX_REMEMBERED = 10_000;
@@ -70,8 +73,10 @@ export class LazyImages {
 
   constructor(deps: LazyImagesDeps) {
     this.#deps = deps;
-    this.#candidates = new Memo('index', deps.metrics, { maxEntries: MAX_REMEMBERED });
-    this.#plans = new Memo('index', deps.metrics, { maxEntries: MAX_REMEMBERED });
+    const bound = { maxEntries: MAX_REMEMBERED };
+    const isFinal = ({ isComplete }: Plan): boolean => isComplete;
+    this.#candidates = new Memo('index', deps.metrics, bound, isFinal);
+    this.#plans = new Memo('index', deps.metrics, bound, isFinal);
   }
 
   /**
@@ -169,7 +174,7 @@ export class LazyImages {
     const key = `${plan.original.digest} ${form} ${plan.images.map(({ manifest }) => manifest.digest).join()}`;
     const known = this.#converted.get(key);
     if (known !== undefined) return this.#give(target, plan.original, known);
-    const { indexer, store, manifests } = this.#deps;
+    const { indexer, store, images } = this.#deps;
     const settled = await Promise.all(plan.images.map(({ manifest }) => indexer.isSettled(target, manifest)));
     if (settled.includes(false)) return undefined;
     const indexes: { image: PlatformManifest; index: Descriptor }[] = [];
@@ -178,9 +183,10 @@ export class LazyImages {
       if (index !== undefined) indexes.push({ image, index });
     }
     if (indexes.length === 0) return plan.original;
-    const readChild = async (digest: Digest): Promise<StoredManifest> =>
-      (await manifests.get(target, { digest })).manifest;
-    const converted = await convertToForm(form, plan.original, indexes, readChild);
+    const converted = await convertToForm(form, plan.original, indexes, {
+      walk: (index) => images.walk(target, index),
+      read: (listed) => images.read(target, listed),
+    });
     // What the answer leads to must be there before the answer is.
     for (const document of [...converted.others, converted.top]) await store.put(document);
     this.#converted.set(key, converted);
@@ -201,7 +207,7 @@ export class LazyImages {
         plan.images.map(({ manifest }) => this.#deps.pushed.isPushed(target, manifest)),
       );
       // What its publisher has indexed is served with the publisher's index.
-      return pushed.includes(true) ? { original, images: [] } : plan;
+      return pushed.includes(true) ? { ...plan, images: [] } : plan;
     };
     return this.#plans.get(planKey(target, original, policy), make);
   }
@@ -217,7 +223,9 @@ export class LazyImages {
     const settled = await Promise.all(
       images.map(({ manifest }) => this.#deps.indexer.isSettled(target, manifest)),
     );
-    return settled.includes(false) ? { original, images: [] } : this.#plan(target, original, policy);
+    return settled.includes(false)
+      ? { original, images: [], isComplete: false }
+      : this.#plan(target, original, policy);
   }
 
   async #makePlan(target: Target, original: StoredManifest, policy: IndexPolicy): Promise<Plan> {
@@ -225,21 +233,30 @@ export class LazyImages {
     if (parsed.kind === 'image') {
       const { platform } = await this.#deps.layers.imageConfig(target, parsed.config);
       const images = platform === undefined ? [] : [{ platform, manifest: original }];
-      return { original, images };
+      return { original, images, isComplete: true };
     }
-    if (parsed.manifests.some(({ artifactType }) => artifactType === MEDIA_TYPES.sociIndexV2))
-      return { original, images: [] };
+    const { manifests, absent } = await this.#deps.images.walk(target, parsed);
+    if (manifests.some(({ artifactType }) => artifactType === MEDIA_TYPES.sociIndexV2))
+      return { original, images: [], isComplete: true };
+    const available = manifests.filter(isImageManifest);
     const images: PlatformManifest[] = [];
-    const available = imageManifests(parsed.manifests);
+    let isComplete = absent.length === 0;
     for (const wanted of available.length === 1 ? [undefined] : policy.platforms) {
-      const found = available.find(
-        ({ platform }) => wanted === undefined || (platform && matchesPlatform(wanted, platform)),
+      const candidates = available.filter(
+        ({ platform }) => wanted === undefined || platform === undefined || matchesPlatform(wanted, platform),
       );
-      if (found?.platform === undefined) continue;
-      const { manifest } = await this.#deps.manifests.get(target, { digest: found.digest });
-      images.push({ platform: found.platform, manifest });
+      for (const candidate of candidates) {
+        const manifest = await this.#deps.images.read(target, candidate);
+        if (manifest === undefined) isComplete = false;
+        if (manifest === undefined || tryParseManifest(manifest)?.kind !== 'image') continue;
+        const platform = await this.#deps.images.platformOf(target, candidate, manifest);
+        if (platform === undefined || (wanted !== undefined && !matchesPlatform(wanted, platform))) continue;
+        if (!images.some((image) => image.manifest.digest === manifest.digest))
+          images.push({ platform, manifest });
+        break;
+      }
     }
-    return { original, images };
+    return { original, images, isComplete };
   }
 }
 

@@ -1,18 +1,29 @@
 import { type Descriptor, isDescriptor } from '../core/descriptor.ts';
-import { SpandrelError } from '../core/errors.ts';
+import { digestOf, isDigest } from '../core/digest.ts';
+import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { isJsonObject } from '../core/json-object.ts';
 import { isIndexType } from '../core/media-types.ts';
 
+/** A descriptor that is readable JSON, of something that cannot be asked for. */
+export interface FaultyDescriptor {
+  readonly mediaType: string;
+  /** As the manifest has it. */
+  readonly digest: string;
+  readonly fault: { readonly code: 'DIGEST_INVALID' | 'LAYER_UNSUPPORTED'; readonly message: string };
+}
+
 export interface ImageManifest {
   readonly kind: 'image';
-  readonly config: Descriptor;
-  readonly layers: readonly Descriptor[];
+  /** Absent if the manifest names none that can be asked for. */
+  readonly config: Descriptor | undefined;
+  /** From the lowest up; their places are those in the config's `rootfs.diff_ids`. */
+  readonly layers: readonly (Descriptor | FaultyDescriptor)[];
   readonly annotations?: Readonly<Record<string, unknown>>;
 }
 
 export interface ImageIndex {
   readonly kind: 'index';
-  readonly manifests: readonly Descriptor[];
+  readonly manifests: readonly (Descriptor | FaultyDescriptor)[];
 }
 
 /** A manifest or index as its publisher wrote it. */
@@ -21,6 +32,8 @@ export interface StoredManifest {
   readonly mediaType: string;
   readonly digest: Descriptor['digest'];
 }
+
+const SOME_DIGEST = digestOf('');
 
 /**
  * The parts of a manifest that the proxy acts on. The bytes stay the truth: they are served as they came.
@@ -32,11 +45,14 @@ export function parseManifest(manifest: StoredManifest): ImageManifest | ImageIn
   if (isIndex && Array.isArray(json['manifests'])) {
     return { kind: 'index', manifests: json['manifests'].map((entry) => parseDescriptor(entry, manifest)) };
   }
-  if (!isIndex && Array.isArray(json['layers'])) {
+  // Go has no other empty list than one that is not there.
+  const layers = json['layers'] ?? (isJsonObject(json['config']) ? [] : undefined);
+  if (!isIndex && Array.isArray(layers)) {
+    const config = parseDescriptor(json['config'], manifest);
     return {
       kind: 'image',
-      config: parseDescriptor(json['config'], manifest),
-      layers: json['layers'].map((entry) => parseDescriptor(entry, manifest)),
+      config: isSound(config) ? config : undefined,
+      layers: layers.map((entry) => parseDescriptor(entry, manifest)),
       ...(isJsonObject(json['annotations']) ? { annotations: json['annotations'] } : {}),
     };
   }
@@ -53,10 +69,36 @@ function parseJson(manifest: StoredManifest): Record<string, unknown> {
   throw unsupported(manifest, 'is no JSON object');
 }
 
-/** As Go's tools read it: `null` is like nothing, an absent text like an empty one, and a value of another type an error. */
-function parseDescriptor(value: unknown, manifest: StoredManifest): Descriptor {
+/** As {@link parseManifest}; `undefined` for what is no manifest of an image and no index. */
+export function tryParseManifest(manifest: StoredManifest): ImageManifest | ImageIndex | undefined {
+  try {
+    return parseManifest(manifest);
+  } catch (error) {
+    if (isSpandrelError(error, 'IMAGE_UNSUPPORTED')) return undefined;
+    throw error;
+  }
+}
+
+/** The descriptors that can be asked for. */
+export function soundDescriptors(descriptors: readonly (Descriptor | FaultyDescriptor)[]): Descriptor[] {
+  return descriptors.filter(isSound);
+}
+
+export function isSound(descriptor: Descriptor | FaultyDescriptor): descriptor is Descriptor {
+  return 'size' in descriptor;
+}
+
+/**
+ * As Go's tools read it: `null` is like nothing, an absent text like an empty one, and a value of another type an error. A digest of
+ * an unknown algorithm or an impossible size is the fault of this descriptor alone.
+ */
+function parseDescriptor(value: unknown, manifest: StoredManifest): Descriptor | FaultyDescriptor {
+  const wrongType = (): SpandrelError =>
+    unsupported(manifest, 'has a descriptor with a field of a wrong type');
+  if (value !== undefined && value !== null && !isJsonObject(value)) throw wrongType();
   const { annotations, platform, ...rest } = withoutNulls(value);
   const descriptor = {
+    mediaType: '',
     ...rest,
     ...(annotations === undefined
       ? {}
@@ -68,10 +110,21 @@ function parseDescriptor(value: unknown, manifest: StoredManifest): Descriptor {
         }),
   };
   if (isDescriptor(descriptor)) return descriptor;
-  throw unsupported(
-    manifest,
-    'has a descriptor without mediaType, digest or size, or with a field of a wrong type',
-  );
+  const { digest = '', size } = rest;
+  const readable = { ...descriptor, digest: SOME_DIGEST, size: 0 };
+  if (
+    !isDescriptor(readable) ||
+    typeof digest !== 'string' ||
+    !(size === undefined || typeof size === 'number')
+  )
+    throw wrongType();
+  return { mediaType: readable.mediaType, digest, fault: describeFault(digest, size) };
+}
+
+function describeFault(digest: string, size: number | undefined): FaultyDescriptor['fault'] {
+  return isDigest(digest)
+    ? { code: 'LAYER_UNSUPPORTED', message: `the manifest gives it the size ${size ?? 'none'}` }
+    : { code: 'DIGEST_INVALID', message: `its digest is not sha256 or sha512: ${digest.slice(0, 160)}` };
 }
 
 function withoutNulls(value: unknown): Record<string, unknown> {

@@ -36,7 +36,7 @@ export class PullLog {
 
   note(layer: Digest, request: LayerRequest): void {
     // The config is the same before and after an image has been given an index.
-    const image = this.#knownLayers.get(layer)?.config.digest;
+    const image = this.#knownLayers.get(layer)?.config?.digest;
     const way = wayOf(request);
     if (image === undefined || way === undefined) return;
     const key = `${request.client} ${way} ${image}`;

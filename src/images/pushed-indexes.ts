@@ -15,7 +15,7 @@ import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { LayerLimits } from '../ztoc/layer-builder.ts';
 import type { KnownLayers } from './known-layers.ts';
-import { type ImageManifest, parseManifest, type StoredManifest } from './manifest.ts';
+import { type ImageManifest, parseManifest, soundDescriptors, type StoredManifest } from './manifest.ts';
 import type { Manifests } from './manifests.ts';
 import { type Target, targetKey } from './target.ts';
 
@@ -185,7 +185,7 @@ export class PushedIndexes {
     image: ImageManifest,
     { layer, ztoc, sizeBytes }: PushedLayer,
   ): Promise<void> {
-    const known = image.layers.find(({ digest }) => digest === layer);
+    const known = soundDescriptors(image.layers).find(({ digest }) => digest === layer);
     if (known === undefined)
       throw new SpandrelError('INDEX_MALFORMED', 'the SOCI index names a layer that the image has not got');
     const bytes = await this.#readZtoc(target, ztoc, sizeBytes);

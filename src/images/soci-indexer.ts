@@ -10,7 +10,7 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import type { BlobAccess } from './blob-access.ts';
 import type { IndexPolicies } from './index-policy.ts';
 import type { Layers } from './layers.ts';
-import { parseManifest, type StoredManifest } from './manifest.ts';
+import { parseManifest, soundDescriptors, type StoredManifest } from './manifest.ts';
 import type { ManifestStore } from './manifest-store.ts';
 import type { Target } from './target.ts';
 
@@ -82,7 +82,7 @@ export class SociIndexer {
     const parsed = parseManifest(manifest);
     if (parsed.kind !== 'image') return [];
     const { minLayerBytes } = this.#deps.policies.of(target);
-    return parsed.layers.filter((layer) => skipReason(layer, minLayerBytes) === undefined);
+    return soundDescriptors(parsed.layers).filter((layer) => skipReason(layer, minLayerBytes) === undefined);
   }
 
   #key(target: Target, manifest: StoredManifest): string {

@@ -1,8 +1,9 @@
 import type { Descriptor, Platform } from '../core/descriptor.ts';
 import { type Digest, digestOf } from '../core/digest.ts';
-import { isManifestType, MEDIA_TYPES } from '../core/media-types.ts';
+import { isIndexType, isManifestType, MEDIA_TYPES } from '../core/media-types.ts';
 import { matchesPlatform } from '../core/platform.ts';
 import {
+  decodeOciIndex,
   decodeOciManifest,
   encodeOciIndex,
   encodeOciManifest,
@@ -67,8 +68,9 @@ export const SOCI_FORM: ConversionForm = { listsIndexes: true, labelsLayers: fal
 /**
  * An image with SOCI v2 indexes as `soci convert` rewrites it (soci-snapshotter `soci/soci_convert.go`): all manifests become OCI
  * ones, those that have a SOCI index name it in an annotation, and their descriptors take over their annotations. SOCI indexes of
- * an earlier conversion are replaced by those for the same platform and otherwise kept, where `soci` fails.
- * @param readManifest bytes of the manifests that `image` lists; `undefined` leaves a descriptor as it is
+ * an earlier conversion are replaced by those for the same platform and otherwise kept, where `soci` fails. Indexes inside of the
+ * index are rewritten like it.
+ * @param readManifest bytes of the manifests and indexes that `image` leads to, no index twice on a way down; `undefined` leaves a descriptor as it is
  * @throws SpandrelError IMAGE_UNSUPPORTED
  */
 export function convertImage(
@@ -77,26 +79,58 @@ export function convertImage(
   indexes: readonly PlatformIndex[],
   form: ConversionForm,
 ): ConvertedImage {
-  const manifests: Document[] = [];
-  const newDigests = new Map<string, Digest>();
-  const descriptors = (image.manifests ?? []).map((descriptor): OciDescriptor => {
-    const bytes = isConvertible(descriptor) ? readManifest(descriptor.digest) : undefined;
-    if (bytes === undefined) return descriptor;
-    const index = indexes.find(({ manifestDigest }) => manifestDigest === descriptor.digest)?.index;
-    const { document, annotations } = convertManifest(bytes, index, form);
-    manifests.push(document);
-    newDigests.set(descriptor.digest, document.digest);
-    const { digest, mediaType } = document;
-    return { ...descriptor, digest, size: document.bytes.byteLength, mediaType, annotations };
-  });
+  /** By digest before conversion; each is converted once, however often it is listed. */
+  const converted = new Map<string, Converted | undefined>();
+  const convert = (descriptor: OciDescriptor): Converted | undefined => {
+    const { digest } = descriptor;
+    if (!converted.has(digest)) {
+      const bytes = isConvertible(descriptor) ? readManifest(digest) : undefined;
+      const index = indexes.find(({ manifestDigest }) => manifestDigest === digest)?.index;
+      if (bytes === undefined) converted.set(digest, undefined);
+      else
+        converted.set(
+          digest,
+          isIndexType(descriptor.mediaType) ? convertInner(bytes) : convertManifest(bytes, index, form),
+        );
+    }
+    return converted.get(digest);
+  };
+  const convertList = (listed: readonly OciDescriptor[]): OciDescriptor[] =>
+    listed.map((descriptor) => {
+      const found = convert(descriptor);
+      return found === undefined ? descriptor : describe(descriptor, found);
+    });
+  /** An index inside stays as it is if all that it lists does. */
+  const convertInner = (bytes: Uint8Array): Converted | undefined => {
+    const inner = decodeOciIndex(bytes);
+    const listed = inner.manifests ?? [];
+    const descriptors = convertList(listed);
+    if (descriptors.every((descriptor, place) => descriptor === listed[place])) return undefined;
+    const changed = { ...inner, mediaType: MEDIA_TYPES.ociIndex, manifests: descriptors };
+    return { document: document(encodeOciIndex(changed), MEDIA_TYPES.ociIndex), annotations: undefined };
+  };
+  const descriptors = convertList(image.manifests ?? []);
   for (const index of form.listsIndexes ? indexes : [])
-    placeIndex(descriptors, index, newDigests.get(index.manifestDigest) ?? '');
+    placeIndex(descriptors, index, converted.get(index.manifestDigest)?.document.digest ?? '');
   const top = { ...image, mediaType: MEDIA_TYPES.ociIndex, manifests: descriptors };
+  const manifests = [...converted.values()].flatMap((found) => found?.document ?? []);
   return { manifests, top: document(encodeOciIndex(top), MEDIA_TYPES.ociIndex) };
 }
 
+/** A manifest or an index inside, rewritten, and what its descriptor takes over from it. */
+interface Converted {
+  readonly document: Document;
+  readonly annotations: ReadonlyMap<string, string> | undefined;
+}
+
+function describe(descriptor: OciDescriptor, { document, annotations }: Converted): OciDescriptor {
+  const { digest, mediaType, bytes } = document;
+  const changed = { ...descriptor, digest, size: bytes.byteLength, mediaType };
+  return isIndexType(descriptor.mediaType) ? changed : { ...changed, annotations };
+}
+
 function isConvertible({ mediaType, artifactType }: OciDescriptor): boolean {
-  return isManifestType(mediaType) && artifactType !== MEDIA_TYPES.sociIndexV2;
+  return isIndexType(mediaType) || (isManifestType(mediaType) && artifactType !== MEDIA_TYPES.sociIndexV2);
 }
 
 /** One image manifest, rewritten to name its SOCI index if it has one. @throws SpandrelError IMAGE_UNSUPPORTED */
@@ -104,7 +138,7 @@ export function convertManifest(
   bytes: Uint8Array,
   index: Pick<Descriptor, 'digest'> | undefined,
   { labelsLayers }: Pick<ConversionForm, 'labelsLayers'>,
-): { document: Document; annotations: ReadonlyMap<string, string> | undefined } {
+): Converted {
   const manifest = decodeOciManifest(bytes);
   const annotations =
     index === undefined

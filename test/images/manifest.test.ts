@@ -2,8 +2,8 @@ import { describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
-import { parseManifest } from '../../src/images/manifest.ts';
-import { selectManifest } from '../../src/images/platform.ts';
+import { parseManifest, soundDescriptors } from '../../src/images/manifest.ts';
+import { orderByPlatform } from '../../src/images/platform.ts';
 
 const DIGEST = digestOf('');
 const unsupported = expect.objectContaining({ code: 'IMAGE_UNSUPPORTED' }) as Error;
@@ -27,10 +27,8 @@ describe('parseManifest', () => {
     { annotations: 'text' },
     { annotations: { key: 1 } },
     { artifactType: [] },
-    { size: -1 },
-    { size: 2 ** 53 },
     { size: '7' },
-    { digest: 'sha256:0' },
+    { digest: 5 },
     { urls: {} },
   ])('refuses an entry with %j', (field) => {
     expect(() => parseEntry(field)).toThrow(unsupported);
@@ -49,10 +47,47 @@ describe('parseManifest', () => {
 
   it('gives what a platform can be looked for in', () => {
     const parsed = parseEntry({ platform: null });
-    const manifests = parsed.kind === 'index' ? parsed.manifests : [];
-    expect(() => selectManifest(manifests, { os: 'linux', architecture: 'arm64' })).toThrow(
-      expect.objectContaining({ code: 'PLATFORM_UNKNOWN' }) as Error,
-    );
+    const manifests = parsed.kind === 'index' ? soundDescriptors(parsed.manifests) : [];
+    expect(orderByPlatform(manifests, { os: 'linux', architecture: 'arm64' })).toEqual(manifests);
+  });
+
+  it.each([
+    [{ digest: `blake3:${'0'.repeat(64)}` }, 'DIGEST_INVALID'],
+    [{ digest: `sha384:${'0'.repeat(96)}` }, 'DIGEST_INVALID'],
+    [{ digest: 'sha256:0' }, 'DIGEST_INVALID'],
+    [{ digest: null }, 'DIGEST_INVALID'],
+    [{ size: -1 }, 'LAYER_UNSUPPORTED'],
+    [{ size: 2 ** 53 }, 'LAYER_UNSUPPORTED'],
+    [{ size: 1.5 }, 'LAYER_UNSUPPORTED'],
+    [{ size: null }, 'LAYER_UNSUPPORTED'],
+  ])('finds fault with an entry that has %j, and with that entry alone', (field, code) => {
+    const parsed = parseEntry(field);
+    expect(parsed).toMatchObject({ kind: 'index', manifests: [{ fault: { code } }] });
+    expect(parsed.kind === 'index' && soundDescriptors(parsed.manifests)).toEqual([]);
+    const sound = { mediaType: MEDIA_TYPES.ociLayerGzip, digest: DIGEST, size: 7 };
+    const layers = [sound, { ...sound, ...field }, sound];
+    const image = parseText(JSON.stringify({ config: sound, layers }), MEDIA_TYPES.ociManifest);
+    expect(image).toMatchObject({
+      kind: 'image',
+      config: sound,
+      layers: [sound, { fault: { code } }, sound],
+    });
+  });
+
+  it('reads an image without layers, and one whose config cannot be asked for', () => {
+    const config = { mediaType: MEDIA_TYPES.ociConfig, digest: DIGEST, size: 7 };
+    for (const layers of [[], null, undefined])
+      expect(parseText(JSON.stringify({ config, layers }), MEDIA_TYPES.ociManifest)).toEqual({
+        kind: 'image',
+        config,
+        layers: [],
+      });
+    for (const broken of [null, {}, { ...config, digest: 'md5:00' }])
+      expect(parseText(JSON.stringify({ config: broken, layers: [] }), MEDIA_TYPES.ociManifest)).toEqual({
+        kind: 'image',
+        config: undefined,
+        layers: [],
+      });
   });
 
   it.each(['[', '{"a":'])('refuses a document of nothing but %s', (open) => {

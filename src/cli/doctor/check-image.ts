@@ -101,7 +101,7 @@ function describeLayer(report: Report, platform: string, layer: LayerDescription
   } else if (state === 'absent') {
     report.note(`${name} has not been indexed yet`);
   } else {
-    report.note(`${name} is fetched whole: ${(reason && REASONS[reason as ErrorCode]) ?? reason ?? state}`);
+    report.note(`${name} is fetched whole: ${(reason && REASONS[reason]) ?? reason ?? state}`);
   }
 }
 
