@@ -34,6 +34,7 @@ import { PullLog } from './images/pull-log.ts';
 import { PushedIndexes } from './images/pushed-indexes.ts';
 import { Referrers } from './images/referrers.ts';
 import { ServedImages } from './images/served-images.ts';
+import { ServedRepositories } from './images/served-repositories.ts';
 import { SociIndexer } from './images/soci-indexer.ts';
 import { WarmJobs } from './images/warm-jobs.ts';
 import { WorkerPool } from './inflate/worker-pool.ts';
@@ -230,6 +231,7 @@ export async function createApp(config: Config, logger: Logger, tracer: Tracer =
     configGate: new ConfigGate(manifestStore),
     pullLog,
     servedImages,
+    servedRepositories: new ServedRepositories(proofs),
     referrers: new Referrers({
       manifests,
       indexer,

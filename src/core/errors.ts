@@ -34,6 +34,7 @@ export const ERRORS = {
     'The path is no regular file (a device, a fifo, a link that leads nowhere).',
   ),
   RANGE_INVALID: entry(416, false, 'The range lies outside of the content.'),
+  EXPECTATION_FAILED: entry(417, false, 'The request expects what the proxy does not do (`Expect`).'),
   LAYER_TOO_LARGE: entry(
     422,
     false,

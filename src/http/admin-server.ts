@@ -2,7 +2,7 @@ import { type FastifyInstance, fastify, LogController } from 'fastify';
 
 import type { BlobStore } from '../blobs/blob-store.ts';
 import { parseDigest } from '../core/digest.ts';
-import { SpandrelError } from '../core/errors.ts';
+import { errorCodeOf, isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { parseEcrPush } from '../images/ecr-event.ts';
 import type { ServedImages } from '../images/served-images.ts';
 import type { WarmJobs } from '../images/warm-jobs.ts';
@@ -10,10 +10,14 @@ import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { AdminGuard } from './access/admin-guard.ts';
 import { answerError } from './error-answer.ts';
+import { ADMIN_PAGE, answerFrontPage } from './front-page.ts';
+import { AllowedMethods, WHOLE_SERVER } from './listener/allowed-methods.ts';
 import type { ServerLimits } from './listener/create-server.ts';
+import { checkExpectation } from './listener/expectation.ts';
 import { serverOptions } from './listener/server-options.ts';
 import type { TlsMaterial } from './listener/tls-material.ts';
 import type { ReadinessChecks } from './readiness.ts';
+import { parseRequestTarget } from './request-target.ts';
 import { parseWarmRequest } from './warm-request.ts';
 
 export interface AdminServerDeps {
@@ -33,8 +37,11 @@ export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
   const server = fastify({
     loggerInstance: deps.logger,
     logController: new LogController({ disableRequestLogging: true }),
+    // Routes, and who may use them, go by the path of an absolute target too.
+    rewriteUrl: ({ url = '' }) => originForm(url),
     ...serverOptions(deps),
   });
+  const allowed = new AllowedMethods(server as unknown as FastifyInstance);
 
   server.addHook('onRequest', async ({ raw, headers, url, ip }) => {
     deps.guard.admit({
@@ -43,6 +50,11 @@ export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
       address: ip,
       hasCertificate: 'authorized' in raw.socket && raw.socket.authorized === true,
     });
+    checkExpectation(raw);
+  });
+  server.get('/', async ({ headers: asked }, reply) => {
+    const { status, headers, body } = answerFrontPage(ADMIN_PAGE, asked);
+    return reply.code(status).headers(headers).send(body);
   });
   server.get('/healthz', () => ({ status: 'ok' }));
   server.get('/readyz', async (_request, reply) => {
@@ -78,19 +90,47 @@ export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
     return reply.code(202).send(await deps.warmJobs.start(image));
   });
 
-  server.setNotFoundHandler((request) => {
-    throw new SpandrelError(
-      'ROUTE_UNKNOWN',
-      `no such route: ${request.method} ${request.url.replace(/\?.*$/s, '')}`,
-    );
+  server.setNotFoundHandler((request, reply) => {
+    const path = request.url.replace(/\?.*$/s, '');
+    const allow = allowed.of(path);
+    if (allow === undefined)
+      throw new SpandrelError('ROUTE_UNKNOWN', `no such route: ${request.method} ${path.slice(0, 300)}`);
+    if (request.method === 'OPTIONS') return reply.code(204).header('allow', allow).send();
+    reply.header('allow', allow);
+    throw new SpandrelError('UNSUPPORTED', `this route has no ${request.method}, only ${allow}`);
   });
-  server.setErrorHandler((error, _request, reply) => {
-    const { status, headers, body } = answerError(error);
-    const challenge = status === 401 ? { 'www-authenticate': 'Bearer realm="Spandrel operations"' } : {};
+  server.setErrorHandler((error, request, reply) => {
+    if (errorCodeOf(error) === 'INTERNAL' && !isClientError(error))
+      deps.logger.error({ requestId: request.id, err: error }, 'defect');
+    const { status, headers, body } = answerError(
+      isClientError(error) ? new SpandrelError('QUERY_INVALID', error.message) : error,
+    );
+    const { allow = headers['allow'] } = reply.getHeaders();
+    const more = {
+      ...(status === 405 ? { allow } : {}),
+      ...(status === 401 ? { 'www-authenticate': 'Bearer realm="Spandrel operations"' } : {}),
+    };
     return reply
       .code(status)
-      .headers({ ...headers, ...challenge })
+      .headers({ ...headers, ...more })
       .send(body);
   });
   return server as unknown as FastifyInstance;
+}
+
+/** The path and query of a request target, for the router; what is no target becomes a path that is no route. */
+function originForm(text: string): string {
+  try {
+    const { path, query } = parseRequestTarget(text);
+    return path === '*' ? WHOLE_SERVER : `${path}${query === '' ? '' : `?${query}`}`;
+  } catch (error) {
+    if (!isSpandrelError(error)) throw error;
+    return `/${encodeURIComponent(text)}`;
+  }
+}
+
+/** Fastify's own word for a body that it cannot read. */
+function isClientError(error: unknown): error is Error {
+  if (isSpandrelError(error) || !(error instanceof Error) || !('statusCode' in error)) return false;
+  return typeof error.statusCode === 'number' && error.statusCode >= 400 && error.statusCode < 500;
 }

@@ -18,6 +18,14 @@ export interface Answer {
   readonly dispose?: () => Promise<void>;
 }
 
+/** For what a digest names: it never changes. Without it caches ask again, which is the sender's default. */
+export const IMMUTABLE = { 'cache-control': 'max-age=31536000, immutable' } as const;
+
+/** One whose body is there. */
+export interface BytesAnswer extends Answer {
+  readonly body: Uint8Array;
+}
+
 /** RFC 9211. A fill means that the upstream is asked, perhaps for somebody else already. */
 export function formatCacheStatus(source: ByteSource): string {
   const outcome = source === 'fill' || source === 'upstream' ? 'fwd=uri-miss' : 'hit';
@@ -28,7 +36,7 @@ export function formatCacheStatus(source: ByteSource): string {
 export function jsonAnswer(
   value: unknown,
   options: { status?: number; contentType?: string; headers?: Answer['headers'] } = {},
-): Answer {
+): BytesAnswer {
   const body = Buffer.from(JSON.stringify(value));
   return {
     status: options.status ?? 200,

@@ -10,9 +10,10 @@ import type { FoundManifest, Manifests } from '../images/manifests.ts';
 import type { PullLog } from '../images/pull-log.ts';
 import type { Referrers } from '../images/referrers.ts';
 import type { ServedImages } from '../images/served-images.ts';
-import { type Answer, jsonAnswer } from './answer.ts';
+import { type Answer, IMMUTABLE, jsonAnswer } from './answer.ts';
 import { answerContent } from './content-answer.ts';
 import type { Exchange } from './exchange.ts';
+import { nextPage } from './next-page.ts';
 import { parseCount } from './query.ts';
 
 export interface DistributionDeps {
@@ -31,6 +32,9 @@ const MAX_TAGS = 1000;
 const MAX_REFERRERS_PAGE = 1000;
 /** Comes from an upstream as soon as the answer to a further request does. */
 const UPSTREAM_GAP_BYTES = 1024 * 1024;
+
+/** Clients that cannot use an index, or would not, get the image as it is. */
+const TAG_VARIES_BY = 'accept, user-agent';
 
 /** OCI distribution spec, "Pulling manifests". */
 export async function handleManifest(
@@ -51,6 +55,7 @@ export async function handleManifest(
       etag: manifest.digest,
       headers: {
         'docker-content-digest': manifest.digest,
+        ...('tag' in reference ? { vary: TAG_VARIES_BY } : IMMUTABLE),
         ...rateLimit,
         ...(stale === undefined ? {} : staleness(stale)),
       },
@@ -108,7 +113,7 @@ export async function handleBlob(
   exchange: Exchange,
   digest: Digest,
 ): Promise<Answer> {
-  const headers = { 'docker-content-digest': digest };
+  const headers = { 'docker-content-digest': digest, ...IMMUTABLE };
   if (isMirrored(exchange)) {
     deps.configGate.note(exchange.client, digest, 'asked');
     if (exchange.method === 'GET') await deps.configGate.pass(exchange.client, digest, exchange.signal);
@@ -212,7 +217,7 @@ export async function handleTags({ target, query, url, signal }: Exchange): Prom
   const limit = parseCount(query, 'n', MAX_TAGS);
   const name = requestedName(url);
   if (limit === 0) return jsonAnswer({ name, tags: [] });
-  const last = query.get('last');
+  const last = query.get('last') || null;
   const { tags, next } = await target.client.listTags(
     target.repository,
     { ...(limit === undefined ? {} : { limit }), ...(last === null ? {} : { last }) },
@@ -228,14 +233,4 @@ export async function handleTags({ target, query, url, signal }: Exchange): Prom
 /** The repository as the client calls it, upstream's prefix included. */
 function requestedName(url: string): string {
   return decodeURIComponent(/^\/v2\/(.*)\/tags\/list/.exec(url)?.[1] ?? '');
-}
-
-/** RFC 8288, as the distribution spec wants it; all other parameters stay. */
-function nextPage(
-  from: { query: URLSearchParams; url: string },
-  parameters: Readonly<Record<string, string>>,
-): Record<string, string> {
-  const query = new URLSearchParams(from.query);
-  for (const [name, value] of Object.entries(parameters)) query.set(name, value);
-  return { link: `<${from.url.replace(/\?.*$/s, '')}?${query.toString()}>; rel="next"` };
 }

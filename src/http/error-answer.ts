@@ -1,13 +1,16 @@
 import { ERRORS, isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { isJsonObject } from '../core/json-object.ts';
-import type { Answer } from './answer.ts';
+import type { BytesAnswer } from './answer.ts';
 import { jsonAnswer } from './answer.ts';
 
 /** Seconds, where the upstream has not said; never 0: the snapshotter's retry loop panics on it (soci-snapshotter `service/resolver/client.go`, jitter). */
 const RETRY_AFTER_SECONDS = 1;
 
+/** Of every route of the registry listener. */
+export const ALLOWED_METHODS = 'GET, HEAD, OPTIONS';
+
 /** The OCI error body (distribution spec, "Error codes") of anything that was thrown; what is no SpandrelError is INTERNAL. */
-export function answerError(thrown: unknown): Answer {
+export function answerError(thrown: unknown): BytesAnswer {
   const error = isSpandrelError(thrown)
     ? thrown
     : new SpandrelError('INTERNAL', 'something went wrong inside the proxy');
@@ -19,7 +22,7 @@ export function answerError(thrown: unknown): Answer {
   const rateLimit = error.detail?.['rateLimit'];
   if (isJsonObject(rateLimit)) Object.assign(headers, rateLimit);
   if (error.code === 'REQUEST_INVALID') headers['connection'] = 'close';
-  if (status === 405) headers['allow'] = 'GET, HEAD';
+  if (status === 405) headers['allow'] = ALLOWED_METHODS;
   const sizeBytes = error.detail?.['sizeBytes'];
   if (error.code === 'RANGE_INVALID' && typeof sizeBytes === 'number')
     headers['content-range'] = `bytes */${sizeBytes}`;

@@ -28,7 +28,7 @@ export async function handleImageFile(
   reference: Reference,
   path: RawText,
 ): Promise<Answer> {
-  const platform = exchange.query.get('platform');
+  const platform = exchange.query.get('platform') || null;
   const found = await deps.imageFiles.find(
     exchange.target,
     reference,
@@ -39,5 +39,9 @@ export async function handleImageFile(
   if (found.kind === 'directory') return jsonAnswer(found.listing);
   const layer = await deps.layers.readableLayer(exchange.target, found.layerDigest, exchange.signal);
   const index = await deps.indexes.open(layer, exchange.signal);
-  return answerFile(deps, exchange, layer, index, found.entry);
+  const answer = answerFile(deps, exchange, layer, index, found.entry);
+  // A tag may stand for another image tomorrow.
+  return 'tag' in reference
+    ? { ...answer, headers: { ...answer.headers, 'cache-control': 'no-cache' } }
+    : answer;
 }

@@ -4,9 +4,12 @@ import { parseReference, type Reference } from '../core/image-name.ts';
 import { percentDecode } from '../ztoc/percent-encoding.ts';
 import { encodeRawText, type RawText } from '../ztoc/raw-text.ts';
 
-/** A request path below `/v2/`, taken apart. `name` still has the upstream's prefix, if any, and is not yet checked. */
+/** The path of a request, taken apart. */
 export type RegistryPath =
-  | { readonly route: 'base' }
+  RepositoryPath | { readonly route: 'root' } | { readonly route: 'base' } | { readonly route: 'catalog' };
+
+/** One below a repository. `name` still has the upstream's prefix, if any, and is not yet checked. */
+export type RepositoryPath =
   | { readonly route: 'manifest'; readonly name: string; readonly reference: Reference }
   | { readonly route: 'blob'; readonly name: string; readonly digest: Digest }
   | { readonly route: 'referrers'; readonly name: string; readonly digest: Digest }
@@ -29,6 +32,7 @@ export type RegistryPath =
 export type RouteName = RegistryPath['route'];
 
 const PREFIX = '/v2/';
+const CATALOG = '/v2/_catalog';
 const EXTENSION = '/_soci/';
 
 /**
@@ -37,7 +41,9 @@ const EXTENSION = '/_soci/';
  * @throws SpandrelError ROUTE_UNKNOWN, DIGEST_INVALID, TAG_INVALID, MANIFEST_UNKNOWN, QUERY_INVALID
  */
 export function parseRegistryPath(rawPath: string): RegistryPath {
+  if (rawPath === '/') return { route: 'root' };
   if (rawPath === PREFIX || rawPath === '/v2') return { route: 'base' };
+  if (rawPath === CATALOG) return { route: 'catalog' };
   if (!rawPath.startsWith(PREFIX)) throw unknownRoute(rawPath);
   const path = rawPath.slice(PREFIX.length);
   const extension = path.indexOf(EXTENSION);

@@ -1,10 +1,10 @@
 import type { IncomingHttpHeaders } from 'node:http';
 
+import { SpandrelError } from '../core/errors.ts';
 import type { Target } from '../images/target.ts';
-import type { Upstreams } from '../upstream/upstreams.ts';
-import type { AccessGate } from './access/access-gate.ts';
 import type { Answer } from './answer.ts';
 import { jsonAnswer } from './answer.ts';
+import { type CatalogDeps, handleCatalog } from './catalog-handler.ts';
 import {
   type DistributionDeps,
   handleBlob,
@@ -13,8 +13,9 @@ import {
   handleTags,
 } from './distribution-handlers.ts';
 import type { Exchange } from './exchange.ts';
+import { answerFrontPage, REGISTRY_PAGE } from './front-page.ts';
 import { handleImage, handleImageFile, type ImageDeps } from './image-handlers.ts';
-import type { RegistryPath } from './registry-path.ts';
+import type { RegistryPath, RepositoryPath } from './registry-path.ts';
 import {
   handleFile,
   handleFiles,
@@ -25,10 +26,7 @@ import {
   type SpanDeps,
 } from './span-handlers.ts';
 
-export interface RegistryDeps extends DistributionDeps, SpanDeps, ImageDeps {
-  readonly upstreams: Upstreams;
-  readonly access: AccessGate;
-}
+export interface RegistryDeps extends DistributionDeps, SpanDeps, ImageDeps, CatalogDeps {}
 
 export interface RegistryRequest {
   readonly method: 'GET' | 'HEAD';
@@ -47,33 +45,36 @@ export interface RegistryRequest {
 /** Answer a request of the registry listener: choose the upstream, ask whether the client may read, then go to the handler of the route. */
 export async function routeRegistryRequest(deps: RegistryDeps, request: RegistryRequest): Promise<Answer> {
   const { path, query, headers, signal } = request;
-  const namespace = query.get('ns');
-  const choice = {
-    ...(namespace === null ? {} : { namespace }),
-    host: request.host,
-  };
+  if (path.route === 'root') return answerFrontPage(REGISTRY_PAGE, headers);
+  const namespace = namespaceOf(query);
+  const choice = { namespace, host: request.host };
   const { authorization } = headers;
-  if (path.route === 'base') {
+  if (path.route === 'base' || path.route === 'catalog') {
     const client = deps.upstreams.selectClient(choice);
     const target = client && { client, repository: '' };
     const refusal = await deps.access.check({ authorization, path, target, signal });
-    return refusal ?? jsonAnswer({}, { headers: { 'docker-distribution-api-version': 'registry/2.0' } });
+    if (refusal !== undefined) return refusal;
+    if (path.route === 'catalog') return handleCatalog(deps, request, { client, namespace });
+    return jsonAnswer({}, { headers: { 'docker-distribution-api-version': 'registry/2.0' } });
   }
   const target = deps.upstreams.select({ ...choice, name: path.name });
   request.onTarget(target);
   const refusal = await deps.access.check({ authorization, path, target, signal });
   if (refusal !== undefined) return refusal;
   const answer = await dispatch(deps, { ...request, target }, path);
-  if (namespace === null) return answer;
+  if (namespace === undefined) return answer;
   // Distribution spec, "Registry proxying": a registry that honours `ns` says so.
   return { ...answer, headers: { ...answer.headers, 'oci-namespace': namespace } };
 }
 
-function dispatch(
-  deps: RegistryDeps,
-  exchange: Exchange,
-  path: Exclude<RegistryPath, { route: 'base' }>,
-): Promise<Answer> {
+/** @throws SpandrelError QUERY_INVALID for several that differ: two readers would take different ones */
+function namespaceOf(query: URLSearchParams): string | undefined {
+  const [namespace, ...others] = new Set(query.getAll('ns'));
+  if (others.length > 0) throw new SpandrelError('QUERY_INVALID', '`ns` is given twice');
+  return namespace;
+}
+
+function dispatch(deps: RegistryDeps, exchange: Exchange, path: RepositoryPath): Promise<Answer> {
   switch (path.route) {
     case 'manifest':
       return handleManifest(deps, exchange, path.reference);

@@ -1,7 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 
-import { type FastifyInstance, fastify, type FastifyRequest, LogController } from 'fastify';
+import {
+  type FastifyInstance,
+  fastify,
+  type FastifyReply,
+  type FastifyRequest,
+  LogController,
+} from 'fastify';
 
 import { errorCodeOf, ERRORS, isSpandrelError, SpandrelError } from '../core/errors.ts';
 import type { Logger } from '../telemetry/logger.ts';
@@ -10,11 +16,13 @@ import type { Tracer } from '../telemetry/tracer.ts';
 import type { Answer } from './answer.ts';
 import { AnswerDeadline } from './answer-deadline.ts';
 import { breakOff } from './break-off.ts';
-import { answerError } from './error-answer.ts';
+import { ALLOWED_METHODS, answerError } from './error-answer.ts';
+import { checkExpectation } from './listener/expectation.ts';
 import { serverOptions } from './listener/server-options.ts';
 import type { ServerLimits } from './listener/create-server.ts';
 import type { TlsMaterial } from './listener/tls-material.ts';
 import { parseRegistryPath } from './registry-path.ts';
+import { parseRequestTarget, type RequestTarget } from './request-target.ts';
 import { type RegistryDeps, routeRegistryRequest } from './registry-routes.ts';
 import { logRequest, type RequestNotes, routeOf, traceRequest } from './request-log.ts';
 import { sendAnswer, type SendResult } from './send-answer.ts';
@@ -50,18 +58,22 @@ export function createRegistryServer(deps: RegistryServerDeps): FastifyInstance 
     ...serverOptions(deps),
   });
   server.server.on('connection', () => serving.turns.noteConnection());
+  // No body is ever wanted: whoever waits for leave to send one gets the final status instead.
+  server.server.on('checkContinue', (request, response) => server.server.emit('request', request, response));
   server.removeAllContentTypeParsers();
   server.addContentTypeParser('*', (_request, _payload, done) => done(null));
-  server.route({
-    method: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'],
-    url: REGISTRY_ROUTE,
-    handler: async (request, reply) => {
-      reply.hijack();
-      await serve(serving, request, reply.raw);
-    },
-  });
+  const handler = async (request: FastifyRequest, reply: FastifyReply): Promise<void> => {
+    reply.hijack();
+    await serve(serving, request, reply.raw);
+  };
+  server.route({ method: ['GET', 'HEAD', 'OPTIONS'], url: REGISTRY_ROUTE, handler });
+  // Every other method that Node knows.
+  server.setNotFoundHandler(handler);
   return server as unknown as FastifyInstance;
 }
+
+/** The same for every route. */
+const OPTIONS_ANSWER: Answer = { status: 204, headers: { allow: ALLOWED_METHODS } };
 
 async function serve(deps: ServingDeps, request: FastifyRequest, response: ServerResponse): Promise<void> {
   const startedAt = performance.now();
@@ -119,25 +131,26 @@ async function answerRequest(
   notes: RequestNotes,
   signal: AbortSignal,
 ): Promise<Answer> {
-  const { method, headers, originalUrl: url, ip: client } = request;
+  const { method, headers, originalUrl, ip: client } = request;
   deps.access.admitAddress(client);
-  const question = url.indexOf('?');
-  const rawPath = question < 0 ? url : url.slice(0, question);
-  if (method !== 'GET' && method !== 'HEAD') {
+  checkExpectation(request.raw);
+  if (method !== 'GET' && method !== 'HEAD' && method !== 'OPTIONS') {
     throw new SpandrelError('UNSUPPORTED', 'the proxy is read-only: push to the upstream registry');
   }
-  const host = hostOf(request.raw);
-  const path = parseRegistryPath(rawPath);
+  const target = parseRequestTarget(originalUrl);
+  const host = hostOf(request.raw, target);
+  if (method === 'OPTIONS' && target.path === '*') return OPTIONS_ANSWER;
+  const path = parseRegistryPath(target.path);
   notes.path = path;
-  const query = new URLSearchParams(question < 0 ? '' : url.slice(question + 1));
+  if (method === 'OPTIONS') return OPTIONS_ANSWER;
   return routeRegistryRequest(deps, {
     method,
     path,
-    query,
+    query: new URLSearchParams(target.query),
     headers,
     host,
     client,
-    url,
+    url: target.query === '' ? target.path : `${target.path}?${target.query}`,
     signal,
     onTarget: (target) => (notes.target = target),
   });
@@ -148,12 +161,15 @@ async function answerRequest(
  * section 3.2).
  * @throws SpandrelError REQUEST_INVALID
  */
-function hostOf({ headers, rawHeaders, httpVersion }: IncomingMessage): string | undefined {
-  const { host, ':authority': authority } = headers;
-  if (httpVersion !== '1.1') return host ?? (typeof authority === 'string' ? authority : undefined);
+function hostOf(
+  { headers, rawHeaders, httpVersion }: IncomingMessage,
+  target: RequestTarget,
+): string | undefined {
   const hosts = rawHeaders.filter((name, place) => place % 2 === 0 && name.toLowerCase() === 'host');
-  if (hosts.length !== 1) throw new SpandrelError('REQUEST_INVALID', 'a request has one Host header');
-  return host;
+  if (hosts.length > 1 || (httpVersion === '1.1' && hosts.length === 0))
+    throw new SpandrelError('REQUEST_INVALID', 'a request has one Host header');
+  const { host, ':authority': authority } = headers;
+  return target.host ?? (typeof authority === 'string' ? authority : host);
 }
 
 /** An error answer; nothing at all if the head has been sent or the client has gone. */

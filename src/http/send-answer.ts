@@ -42,8 +42,8 @@ export async function sendAnswer(
 ): Promise<SendResult> {
   cutWhenStalled(response, options.stallTimeoutMs);
   try {
-    if (options.head || answer.body === undefined)
-      return finish(response, answer, undefined, options.requestId);
+    if (options.head) return finish(response, headOf(answer), undefined, options.requestId);
+    if (answer.body === undefined) return finish(response, answer, undefined, options.requestId);
     if (typeof answer.body !== 'function') return finish(response, answer, answer.body, options.requestId);
     const stream = answer.body();
     const first = stream.next();
@@ -89,6 +89,13 @@ function waitingBytes(response: ServerResponse | Http2ServerResponse): number {
   return response.writableLength + (response.socket?.writableLength ?? 0);
 }
 
+/** The answer to HEAD. GET of the same may have a longer error: with the upstream's words. Its length must not be guessed (RFC 9110, 8.6). */
+function headOf(answer: Answer): Answer {
+  if (answer.status < 400) return answer;
+  const { 'content-length': _, ...headers } = answer.headers;
+  return { ...answer, headers };
+}
+
 function finish(
   response: ServerResponse,
   answer: Answer,
@@ -103,6 +110,7 @@ function finish(
 function writeHead(response: ServerResponse, answer: Answer, requestId: string): Omit<SendResult, 'bytes'> {
   const source = sourceOf(answer);
   response.writeHead(answer.status, {
+    'cache-control': 'no-cache',
     ...answer.headers,
     'x-request-id': requestId,
     ...(source === undefined ? {} : { 'cache-status': formatCacheStatus(source) }),

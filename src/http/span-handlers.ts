@@ -10,7 +10,7 @@ import type { LayerIndexView } from '../ztoc/layer-index-view.ts';
 import { LayerIndex } from '../ztoc/layer-index.ts';
 import { describeRawText, EMPTY_RAW_TEXT, printRawText, type RawText } from '../ztoc/raw-text.ts';
 import type { TocEntry } from '../ztoc/ztoc.ts';
-import { type Answer, jsonAnswer } from './answer.ts';
+import { type Answer, IMMUTABLE, jsonAnswer } from './answer.ts';
 import { answerContent, type Content } from './content-answer.ts';
 import type { Exchange } from './exchange.ts';
 import { answerGrowingTar } from './growing-tar-answer.ts';
@@ -156,6 +156,7 @@ function answerSlice(deps: SpanDeps, exchange: Exchange, slice: Slice): Answer {
     sizeBytes: end - start,
     contentType: MEDIA_TYPES.octetStream,
     etag: slice.etag ?? `${layer.digest}/${start}-${end}`,
+    headers: IMMUTABLE,
     source: () => source,
     read: (range) =>
       deps.reader.read(layer, index, {

@@ -27,6 +27,7 @@ export class ProofTable implements Disposable {
   readonly #logger: Logger;
   readonly #database: DatabaseSync;
   readonly #find: StatementSync;
+  readonly #findNext: StatementSync;
   readonly #put: StatementSync;
   readonly #delete: StatementSync;
 
@@ -34,6 +35,7 @@ export class ProofTable implements Disposable {
     this.#database = database;
     this.#logger = logger;
     this.#find = database.prepare('SELECT proven_at_ms, origin FROM proofs WHERE name = ?');
+    this.#findNext = database.prepare('SELECT name FROM proofs WHERE name > ? ORDER BY name LIMIT 1');
     this.#put = database.prepare(
       'INSERT OR REPLACE INTO proofs (name, proven_at_ms, origin) VALUES (?, ?, ?)',
     );
@@ -65,6 +67,12 @@ export class ProofTable implements Disposable {
   set(name: string, proof: Proof): void {
     this.#recent.set(name, proof);
     this.#use(() => this.#put.run(name, proof.provenAtMs, proof.origin ?? null));
+  }
+
+  /** The first name, in the order of bytes, that is greater. */
+  firstBehind(name: string): string | undefined {
+    const found = this.#use(() => this.#findNext.get(name))?.['name'];
+    return typeof found === 'string' ? found : undefined;
   }
 
   delete(name: string): void {

@@ -27,7 +27,7 @@ describe('distribution spec, "Push" and "Content Management", of a registry that
     expect([answer.status, errorCode(answer), answer.headers.get('allow')]).toEqual([
       405,
       'UNSUPPORTED',
-      'GET, HEAD',
+      'GET, HEAD, OPTIONS',
     ]);
     expect(known.upstream.requests.requestCount).toBe(before);
   });
@@ -35,9 +35,9 @@ describe('distribution spec, "Push" and "Content Management", of a registry that
 
 describe('distribution spec, "Error Codes"', () => {
   it.each([
-    '/',
+    '/v1',
     '/v1/search',
-    '/v2/_catalog',
+    '/v2/_catalog/x',
     '/v2/team/app',
     '/v2/team/app/',
     '/v2/team/app/manifests/',

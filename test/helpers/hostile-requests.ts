@@ -72,6 +72,9 @@ export const HOSTILE_PATHS: readonly string[] = [
   `/v2/app/blobs/${digest}%00`,
   `/v2/app/_soci/layers/${digest}%2f../files/x`,
   '/V2/app/manifests/1.0',
-  'http://elsewhere.test/v2/app/manifests/1.0',
+  'http:///v2/app/manifests/1.0',
+  'http://user@elsewhere.test/v2/app/manifests/1.0',
+  'ftp://elsewhere.test/v2/app/manifests/1.0',
+  'elsewhere.test:80',
   '*',
 ];

@@ -1,9 +1,9 @@
-import type { RegistryPath } from '../../src/http/registry-path.ts';
+import type { RepositoryPath } from '../../src/http/registry-path.ts';
 
 const DIGEST = `sha256:${'0'.repeat(64)}`;
 
 /** A path of every route of the registry listener, below a repository; a new route has to be added to compile. */
-export const ROUTE_SAMPLES: Readonly<Record<Exclude<RegistryPath['route'], 'base'>, string>> = {
+export const ROUTE_SAMPLES: Readonly<Record<RepositoryPath['route'], string>> = {
   manifest: 'manifests/1.0',
   blob: `blobs/${DIGEST}`,
   referrers: `referrers/${DIGEST}`,

@@ -5,7 +5,7 @@ import { answerError } from '../../src/http/error-answer.ts';
 
 function bodyOf(error: unknown): unknown {
   const { body } = answerError(error);
-  return JSON.parse(Buffer.from(body as Uint8Array).toString());
+  return JSON.parse(Buffer.from(body).toString());
 }
 
 describe('answerError', () => {

@@ -48,14 +48,14 @@ describe('the registry listener', () => {
         method: method ?? '',
         ...(method === 'DELETE' ? {} : { body: 'x' }),
       });
-      expect(response.headers.get('allow')).toBe('GET, HEAD');
+      expect(response.headers.get('allow')).toBe('GET, HEAD, OPTIONS');
       expect(await codeOf(response)).toEqual([405, 'UNSUPPORTED']);
     }
   });
 
   it('answers every unknown path with an OCI error', async () => {
     const { url } = await start();
-    for (const path of ['/', '/v1/', '/v2/_catalog', '/favicon.ico', '/v2/app/', '/v2/app/%zz/x/y']) {
+    for (const path of ['/v1/', '/v2/_catalog/', '/favicon.ico', '/v2/app/', '/v2/app/%zz/x/y']) {
       const [status, code] = await codeOf(await fetch(url + path));
       expect([status, code === 'ROUTE_UNKNOWN' || code === 'QUERY_INVALID'], path).toEqual([
         status === 400 ? 400 : 404,

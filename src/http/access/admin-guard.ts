@@ -4,8 +4,8 @@ import { BlockList } from 'node:net';
 import { SpandrelError } from '../../core/errors.ts';
 import type { Secret } from '../../core/secret.ts';
 
-/** Routes that tell nothing but how the process is, for probes that have no token. */
-const OPEN_ROUTES: ReadonlySet<string> = new Set(['/healthz', '/readyz']);
+/** Routes that tell nothing but what this is and how the process is, for people and probes that have no token. */
+const OPEN_ROUTES: ReadonlySet<string> = new Set(['/', '/healthz', '/readyz']);
 
 const LOOPBACK = new BlockList();
 LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4');

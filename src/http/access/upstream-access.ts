@@ -132,7 +132,9 @@ function readAuthorization(authorization: string | undefined): string | undefine
 
 function subjectOf(path: RegistryPath): ProbeSubject {
   switch (path.route) {
+    case 'root':
     case 'base':
+    case 'catalog':
       return { kind: 'ping' };
     case 'tags':
       return { kind: 'tags' };

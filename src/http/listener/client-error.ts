@@ -1,8 +1,12 @@
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
+import { Http2ServerResponse } from 'node:http2';
 import type { Duplex } from 'node:stream';
 
 import { SpandrelError } from '../../core/errors.ts';
+import type { BytesAnswer } from '../answer.ts';
 import { answerError } from '../error-answer.ts';
+
+const METHOD_UNKNOWN = new SpandrelError('UNSUPPORTED', 'no route has this method');
 
 interface HttpSocket extends Duplex {
   /** The answer that the connection is busy with, if any; Node keeps it here. */
@@ -27,14 +31,28 @@ export function answerClientError(error: NodeJS.ErrnoException, socket: HttpSock
     socket.destroy();
     return;
   }
-  const status = STATUSES[error.code ?? ''] ?? 400;
-  const { body } = answerError(
-    new SpandrelError('REQUEST_INVALID', 'the request is no HTTP that is taken here'),
+  const answered = answerError(new SpandrelError('REQUEST_INVALID', 'malformed HTTP request'));
+  endWith(socket, { ...answered, status: STATUSES[error.code ?? ''] ?? answered.status });
+}
+
+/** Answers CONNECT: the proxy opens no tunnels. With HTTP/2 the request has a response of its own, else the socket. */
+export function refuseTunnel(_request: unknown, to: Duplex | Http2ServerResponse): void {
+  if (to instanceof Http2ServerResponse) refuseMethod(to);
+  else endWith(to, answerError(METHOD_UNKNOWN));
+}
+
+/** Answers a method that nobody knows. */
+export function refuseMethod(response: Http2ServerResponse): void {
+  const { status, headers, body } = answerError(METHOD_UNKNOWN);
+  response.writeHead(status, headers).end(body);
+}
+
+/** The last answer on a connection. */
+function endWith(socket: Duplex, { status, headers, body }: BytesAnswer): void {
+  const lines = Object.entries({ ...headers, connection: 'close' }).map(
+    ([name, value]) => `${name}: ${value}\r\n`,
   );
-  const text = body instanceof Uint8Array ? Buffer.from(body).toString() : '';
-  socket.end(
-    `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\n` +
-      `content-type: application/json\r\ncontent-length: ${Buffer.byteLength(text)}\r\nconnection: close\r\n\r\n${text}`,
-    () => socket.destroy(),
-  );
+  socket.on('error', () => socket.destroy());
+  socket.write(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\n${lines.join('')}\r\n`);
+  socket.end(body, () => socket.destroy());
 }

@@ -1,4 +1,4 @@
-import { createServer, type RequestListener, type Server } from 'node:http';
+import { createServer, METHODS, type RequestListener, type Server } from 'node:http';
 import {
   createSecureServer,
   type Http2SecureServer,
@@ -7,7 +7,7 @@ import {
   type ServerHttp2Session,
 } from 'node:http2';
 
-import { answerClientError } from './client-error.ts';
+import { answerClientError, refuseMethod, refuseTunnel } from './client-error.ts';
 import { contextOptions, type TlsMaterial } from './tls-material.ts';
 
 /** What a stream may have waiting: pieces of an answer are written one after the other, and none is larger than a span. */
@@ -52,6 +52,10 @@ export function createNodeServer(
   if (tls === undefined) {
     server = createServer(http1, handler);
   } else {
+    const http2Handler = handler as unknown as (
+      request: Http2ServerRequest,
+      response: Http2ServerResponse,
+    ) => void;
     server = createSecureServer(
       {
         ...contextOptions(tls),
@@ -64,7 +68,11 @@ export function createNodeServer(
         maxSessionMemory: maxStreams * MAX_STREAM_MEGABYTES,
         settings: { maxConcurrentStreams: maxStreams, maxHeaderListSize: maxHeaderBytes, enablePush: false },
       } as Parameters<typeof createSecureServer>[0],
-      handler as unknown as (request: Http2ServerRequest, response: Http2ServerResponse) => void,
+      (request: Http2ServerRequest, response: Http2ServerResponse) => {
+        // Of HTTP/1.1 the parser refuses them.
+        if (METHODS.includes(request.method)) http2Handler(request, response);
+        else refuseMethod(response);
+      },
     );
     server.on('session', (session: ServerHttp2Session) => {
       session.setTimeout(stallTimeoutMs, () => session.destroy());
@@ -74,5 +82,8 @@ export function createNodeServer(
   }
   server.setTimeout(stallTimeoutMs);
   server.on('clientError', answerClientError);
+  // Node would answer those two itself, without an OCI error.
+  server.on('checkExpectation', handler);
+  server.on('connect', refuseTunnel);
   return server;
 }
