@@ -6,7 +6,6 @@ import { DigestFiles } from './blobs/digest-files.ts';
 import { MemoryCache } from './cache/memory-cache.ts';
 import { Patience } from './cache/patience.ts';
 import { RedisCache } from './cache/redis-cache.ts';
-import { TieredCache } from './cache/tiered-cache.ts';
 import type { Config, ConfigPath } from './config/schema.ts';
 import { AccessGate } from './http/access/access-gate.ts';
 import { createAccessRules } from './http/access/create-access-rules.ts';
@@ -43,6 +42,7 @@ import { LayerIndexFiles } from './spans/layer-index-files.ts';
 import { LayerIndexes } from './spans/layer-indexes.ts';
 import { LayerReader } from './spans/layer-reader.ts';
 import { ReadAhead } from './spans/read-ahead.ts';
+import { SpanCache } from './spans/span-cache.ts';
 import { SpanFetcher } from './spans/span-fetcher.ts';
 import { ZtocStore } from './spans/ztoc-store.ts';
 import { generalPolicy, LiveSettings } from './live-settings.ts';
@@ -84,7 +84,6 @@ export async function createApp(config: Config, logger: Logger, tracer: Tracer =
   const memory = new MemoryCache({ maxBytes: spanMemoryBytes, metrics });
   const redis = await openRedis(config, metrics, logger);
   if (redis !== undefined) opening.use(redis);
-  const spanCache = redis === undefined ? memory : new TieredCache(memory, redis);
 
   const upstreams = opening.use(
     await createUpstreams({
@@ -150,7 +149,13 @@ export async function createApp(config: Config, logger: Logger, tracer: Tracer =
       logger,
     }),
   );
-  const fetcher = new SpanFetcher({ blobs, indexes, cache: spanCache, pool: spanPool, metrics });
+  const fetcher = new SpanFetcher({
+    blobs,
+    indexes,
+    cache: new SpanCache({ memory, shared: redis }),
+    pool: spanPool,
+    metrics,
+  });
   const readAhead = new ReadAhead({
     fetcher,
     maxBytes: Math.min(MAX_READ_AHEAD_BYTES, Math.floor(spanMemoryBytes * READ_AHEAD_SHARE)),

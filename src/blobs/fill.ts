@@ -1,6 +1,6 @@
 import type { ByteRange } from '../core/byte-range.ts';
 import { type Digest, digestAlgorithm } from '../core/digest.ts';
-import { SpandrelError } from '../core/errors.ts';
+import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import type { BlobSource } from '../upstream/blob-source.ts';
 import type { AlternativeSources } from './alternative-sources.ts';
 import { ChunkFetches, type FirstAnswer } from './chunk-fetches.ts';
@@ -148,9 +148,15 @@ export class Fill {
     this.#demands.remove(demand);
   }
 
+  /** @throws SpandrelError BLOB_CORRUPT once it is known that what has arrived is another blob: nobody may go on with it */
+  assertSound(): void {
+    if (isSpandrelError(this.#failure, 'BLOB_CORRUPT')) throw this.#failure;
+  }
+
   /** Where the readable bytes from the start of the demand on end; waits until there is one. @throws what the fill failed with */
   async waitFor(demand: Demand, signal: AbortSignal | undefined): Promise<number> {
     const isThere = (): boolean => this.#readableEnd(demand) > demand.start;
+    this.assertSound();
     while (!isThere()) {
       if (this.#failure !== undefined) throw this.#failure;
       const arrival = this.#demands.wait(isThere, signal);

@@ -13,6 +13,8 @@ import { assertRangeWithin, READ_BYTES } from './read-file-range.ts';
 interface Progress extends Disposable {
   /** At least one byte behind `position`. */
   readableEnd(position: number, signal: AbortSignal | undefined): Promise<number>;
+  /** @throws SpandrelError BLOB_CORRUPT if what has been read is known to be another blob's */
+  assertSound(): void;
 }
 
 interface Parts extends Pick<BlobHandle, 'digest' | 'sizeBytes' | 'source' | 'path'> {
@@ -61,7 +63,11 @@ export class OpenBlob implements BlobHandle {
       path,
       source: 'disk',
       growth: () => Growth.complete(sizeBytes),
-      begin: ({ end }) => ({ readableEnd: () => Promise.resolve(end), [Symbol.dispose]: () => undefined }),
+      begin: ({ end }) => ({
+        readableEnd: () => Promise.resolve(end),
+        assertSound: () => undefined,
+        [Symbol.dispose]: () => undefined,
+      }),
       fd: file.handle.fd,
       reads: file.reads,
       done: Promise.resolve(),
@@ -106,6 +112,7 @@ export class OpenBlob implements BlobHandle {
       yield buffer;
       start = end;
     }
+    progress.assertSound();
   }
 
   async *lend(range: ByteRange, signal?: AbortSignal): AsyncGenerator<Buffer, void, undefined> {
@@ -126,6 +133,7 @@ export class OpenBlob implements BlobHandle {
         yield lent.bytes;
         lent.finish();
       }
+      progress.assertSound();
     } finally {
       void ahead?.then(
         (lent) => lent.finish(),
@@ -176,6 +184,7 @@ function readOfFill(fill: Fill, range: ByteRange): Progress {
       demand.start = position;
       return fill.waitFor(demand, signal);
     },
+    assertSound: () => fill.assertSound(),
     [Symbol.dispose]: () => fill.drop(demand),
   };
 }

@@ -1,7 +1,7 @@
 import type { BlobHandle } from '../blobs/blob-handle.ts';
 import type { BlobStore } from '../blobs/blob-store.ts';
 import { readBlobRange } from '../blobs/read-blob-range.ts';
-import { errorCodeOf } from '../core/errors.ts';
+import { errorCodeOf, isSpandrelError } from '../core/errors.ts';
 import { detectCompression, MAGIC_BYTES } from '../core/layer-compression.ts';
 import { waitFor } from '../core/wait-for.ts';
 import { defaultEngine } from '../inflate/default-engine.ts';
@@ -87,9 +87,10 @@ export class IndexBuild {
   }
 
   async #begin(
-    { path, growth, sizeBytes: layerBytes }: BlobHandle,
+    handle: BlobHandle,
     how: Pick<BuildSettings, 'compression' | 'pushedZtoc'>,
   ): Promise<BuildingIndex> {
+    const { path, growth, sizeBytes: layerBytes } = handle;
     const { digest: layerDigest, mediaType, source } = this.#layer;
     const { files, pool, spanBytes, readSpanBytes, limits } = this.#deps;
     const building = startLayerBuild({
@@ -106,6 +107,10 @@ export class IndexBuild {
       pool,
       signal: this.#signal,
       line: source.origin,
+    });
+    // A build may stumble over bytes that are not the layer's long before the fill knows that they are not.
+    handle.completed().catch((error: unknown) => {
+      if (isSpandrelError(error, 'BLOB_CORRUPT')) building.refute(error);
     });
     this.#begun.resolve(building);
     this.#view = Promise.resolve(building);

@@ -8,9 +8,9 @@ import type { ReadAhead } from './read-ahead.ts';
 import type { SpanBytes, SpanFetcher } from './span-fetcher.ts';
 
 export interface LayerReaderDeps {
-  readonly blobs: BlobStore;
-  readonly fetcher: SpanFetcher;
-  readonly readAhead: ReadAhead;
+  readonly blobs: Pick<BlobStore, 'readBlob'>;
+  readonly fetcher: Pick<SpanFetcher, 'fetch'>;
+  readonly readAhead: Pick<ReadAhead, 'note'>;
   readonly metrics: Metrics;
 }
 
@@ -37,7 +37,8 @@ export class LayerReader {
   /**
    * Stream a range. The chunks are shared with the cache and must not be modified. A run of spans is read ahead while the one before
    * is consumed, so that two runs are held at most, each of 4 MiB and a span.
-   * @throws SpandrelError RANGE_INVALID if the layer ends before a finite range does; SPAN_CORRUPT; what fills and builds throw
+   * @throws SpandrelError RANGE_INVALID if the layer ends before a finite range does; SPAN_CORRUPT; what fills and builds throw;
+   * BLOB_CORRUPT as soon as the fill that bytes came from has turned out to be of another blob
    */
   async *read(
     layer: Layer,
@@ -70,11 +71,14 @@ export class LayerReader {
         const { span, bytes, source } = await pending;
         this.#deps.metrics.spanReads.inc({ source });
         options.onSource?.(source);
+        index.assertSound();
         const part = intersectRanges(span.uncompressed, { start: position, end: range.end });
         position = part.end;
         yield bytes.subarray(part.start - span.uncompressed.start, part.end - span.uncompressed.start);
       }
     }
+    // The last bytes may have waited for their consumer for long.
+    index.assertSound();
   }
 
   /** Spans from the one with the first byte of `range` on, as far as they are known; `undefined` if the layer ends before it. */

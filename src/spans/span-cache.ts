@@ -3,27 +3,113 @@ import { crc32 } from 'node:zlib';
 import type { ByteCache, CacheTier } from '../cache/byte-cache.ts';
 import { rangeLength } from '../core/byte-range.ts';
 import type { Digest } from '../core/digest.ts';
+import type { LayerIndexView } from '../ztoc/layer-index-view.ts';
 import type { ReadSpan } from '../ztoc/span.ts';
 
-/** The key of a span's decompressed bytes. The same whatever index they are read by. */
-export function spanKey(layer: Digest, { uncompressed }: ReadSpan): string {
-  return `span:${layer}:${uncompressed.start}-${uncompressed.end}`;
+/** A span as one index of its layer has it. */
+export interface IndexedSpan {
+  readonly layer: Digest;
+  readonly index: LayerIndexView;
+  readonly span: ReadSpan;
 }
 
-/** The bytes of a span, if a tier has them and they are right. */
-export async function takeCachedSpan(
-  cache: ByteCache,
-  key: string,
-  span: ReadSpan,
-): Promise<{ bytes: Uint8Array; source: CacheTier } | undefined> {
-  const hit = await cache.get(key);
-  if (hit === undefined) return undefined;
-  // Memory is ours; what comes over the network is checked before anyone sees it.
-  if (hit.tier === 'memory' || isIntact(hit.bytes, span)) return { bytes: hit.bytes, source: hit.tier };
-  await cache.delete(key);
-  return undefined;
+/** Its bytes are shared with others: not to be modified. */
+export interface CachedSpan {
+  readonly bytes: Uint8Array;
+  readonly source: CacheTier;
 }
 
-export function isIntact(bytes: Uint8Array, span: ReadSpan): boolean {
-  return bytes.byteLength === rangeLength(span.uncompressed) && crc32(bytes) === span.crc32;
+export interface SpanCacheDeps {
+  readonly memory: ByteCache;
+  /** What replicas share. */
+  readonly shared: ByteCache | undefined;
+}
+
+/**
+ * Decompressed spans by layer, the same whatever index they are read by. What comes out is checked against the index that it is read by,
+ * memory too. What an index gives before the digest of its layer has been verified is kept in memory alone, under the name of its build:
+ * with the verification it becomes the layer's, and if that fails it goes.
+ */
+export class SpanCache {
+  readonly #memory: ByteCache;
+  readonly #shared: ByteCache | undefined;
+  /** Checksums of what has been checked: once for each value, not once for each read. */
+  readonly #checked = new WeakMap<Uint8Array, number>();
+  /** Spans of builds that run, as many as each has found. */
+  readonly #unverified = new WeakMap<LayerIndexView, Map<string, IndexedSpan>>();
+
+  constructor({ memory, shared }: SpanCacheDeps) {
+    this.#memory = memory;
+    this.#shared = shared;
+  }
+
+  async take(wanted: IndexedSpan): Promise<CachedSpan | undefined> {
+    const key = spanKey(wanted);
+    const near = await this.#takeFrom(this.#memory, key, wanted.span);
+    if (near !== undefined || wanted.index.unverifiedBuild !== undefined) return near;
+    const far = this.#shared && (await this.#takeFrom(this.#shared, key, wanted.span));
+    if (far !== undefined) await this.#memory.set(key, far.bytes);
+    return far;
+  }
+
+  /** Keep the decompressed bytes of a span, which the caller must not modify afterwards. */
+  async keep(kept: IndexedSpan, bytes: Uint8Array): Promise<void> {
+    const key = spanKey(kept);
+    const isVerified = kept.index.unverifiedBuild === undefined;
+    if (!isVerified) this.#await(kept.index).set(key, kept);
+    await Promise.all([this.#memory.set(key, bytes), isVerified ? this.#shared?.set(key, bytes) : undefined]);
+  }
+
+  /** What is kept of a build until its end is known. */
+  #await(index: LayerIndexView): Map<string, IndexedSpan> {
+    const known = this.#unverified.get(index);
+    if (known !== undefined) return known;
+    const kept = new Map<string, IndexedSpan>();
+    this.#unverified.set(index, kept);
+    index.finished().then(
+      () => this.#settle(index, kept, true),
+      () => this.#settle(index, kept, false),
+    );
+    return kept;
+  }
+
+  async #settle(
+    index: LayerIndexView,
+    kept: ReadonlyMap<string, IndexedSpan>,
+    isVerified: boolean,
+  ): Promise<void> {
+    this.#unverified.delete(index);
+    const verified: [string, Uint8Array][] = [];
+    for (const [key, span] of kept) {
+      const hit = await this.#takeFrom(this.#memory, key, span.span);
+      await this.#memory.delete(key);
+      if (hit === undefined || !isVerified) continue;
+      verified.push([spanKey(span), hit.bytes]);
+      await this.#memory.set(spanKey(span), hit.bytes);
+    }
+    // One after the other: nobody waits for it.
+    for (const [key, bytes] of verified) await this.#shared?.set(key, bytes);
+  }
+
+  async #takeFrom(tier: ByteCache, key: string, span: ReadSpan): Promise<CachedSpan | undefined> {
+    const hit = await tier.get(key);
+    if (hit === undefined) return undefined;
+    if (this.#isIntact(hit.bytes, span)) return { bytes: hit.bytes, source: hit.tier };
+    await tier.delete(key);
+    return undefined;
+  }
+
+  #isIntact(bytes: Uint8Array, span: ReadSpan): boolean {
+    if (bytes.byteLength !== rangeLength(span.uncompressed)) return false;
+    const checksum = this.#checked.get(bytes) ?? crc32(bytes);
+    this.#checked.set(bytes, checksum);
+    return checksum === span.crc32;
+  }
+}
+
+/** The key of a span's decompressed bytes: its layer's, or, until the digest of that has been verified, its build's. */
+export function spanKey({ layer, index, span }: IndexedSpan): string {
+  const { start, end } = span.uncompressed;
+  const key = `span:${layer}:${start}-${end}`;
+  return index.unverifiedBuild === undefined ? key : `${key}:${index.unverifiedBuild}`;
 }

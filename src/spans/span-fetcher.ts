@@ -1,7 +1,6 @@
 import type { BlobReader } from '../blobs/blob-handle.ts';
 import type { BlobStore } from '../blobs/blob-store.ts';
 import { readBlobRange } from '../blobs/read-blob-range.ts';
-import type { ByteCache } from '../cache/byte-cache.ts';
 import { SingleFlight } from '../cache/single-flight.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { defaultEngine } from '../inflate/default-engine.ts';
@@ -12,14 +11,13 @@ import type { InflateSpansInput } from '../ztoc/span-worker.ts';
 import type { ReadSpan } from '../ztoc/span.ts';
 import type { LayerIndexes } from './layer-indexes.ts';
 import type { Layer } from './layer.ts';
-import { spanKey, takeCachedSpan } from './span-cache.ts';
+import { type SpanCache, spanKey } from './span-cache.ts';
 
 export interface SpanFetcherDeps {
   readonly blobs: BlobStore;
   /** Asked for another index in the place of a damaged one. */
   readonly indexes: LayerIndexes;
-  /** Decompressed spans. */
-  readonly cache: ByteCache;
+  readonly cache: SpanCache;
   /** Threads whose entry is `ztoc/span-worker.ts`. */
   readonly pool: WorkerPool;
   readonly metrics: Metrics;
@@ -35,7 +33,6 @@ export interface SpanBytes {
 
 /** A span that somebody waits for, and that nobody had been reading before. */
 interface WantedSpan extends PromiseWithResolvers<SpanBytes> {
-  readonly key: string;
   readonly span: ReadSpan;
 }
 
@@ -65,10 +62,10 @@ export class SpanFetcher {
   ): Promise<SpanBytes>[] {
     const wanted: WantedSpan[] = [];
     const found = spans.map((span) => {
-      const key = spanKey(layer.digest, span);
+      const key = spanKey({ layer: layer.digest, index, span });
       const start = (): Promise<SpanBytes> => {
         const resolvers = Promise.withResolvers<SpanBytes>();
-        wanted.push({ key, span, ...resolvers });
+        wanted.push({ span, ...resolvers });
         return resolvers.promise;
       };
       const bytes = this.#flights.run(key, start, signal);
@@ -83,7 +80,7 @@ export class SpanFetcher {
   async #provide(layer: Layer, index: LayerIndexView, wanted: readonly WantedSpan[]): Promise<void> {
     const missing: WantedSpan[] = [];
     const look = async (one: WantedSpan): Promise<boolean> => {
-      const hit = await takeCachedSpan(this.#deps.cache, one.key, one.span);
+      const hit = await this.#deps.cache.take({ layer: layer.digest, index, span: one.span });
       if (hit === undefined) return false;
       one.resolve({ span: one.span, ...hit });
       return true;
@@ -101,9 +98,9 @@ export class SpanFetcher {
     try {
       const spans = run.map(({ span }) => span);
       const { parts, source } = await this.#decode(layer, index, spans);
-      const stored = run.map(({ key, span, resolve }, place) => {
+      const stored = run.map(({ span, resolve }, place) => {
         const bytes = parts[place] ?? new Uint8Array(0);
-        const kept = this.#deps.cache.set(key, bytes);
+        const kept = this.#deps.cache.keep({ layer: layer.digest, index, span }, bytes);
         resolve({ span, bytes, source });
         return kept;
       });

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 
@@ -29,7 +30,7 @@ export interface LayerBuildOptions extends BuildSettings {
   /** Ends the build. */
   readonly signal?: AbortSignal;
   /** The name that the index file may be given when it is complete. */
-  readonly publishedPath?: string | undefined;
+  readonly publishedPath?: string;
   /** As {@link RunOptions.line}. */
   readonly line?: string | undefined;
 }
@@ -60,12 +61,14 @@ export class BuildingIndex implements LayerIndexView {
   /** Rejects with what made the build fail. Nothing is left of its files then. */
   readonly completed: Promise<CompletedBuild>;
   readonly #options: LayerBuildOptions;
+  readonly #id = randomUUID();
   readonly #port: MessagePort;
   /** Takes the task out of the queue. */
   readonly #unqueue = new AbortController();
   readonly #spans = new SpanTable();
   readonly #readSpans = new ReadSpanTable();
   readonly #watched = new Map<RawText, PromiseWithResolvers<TocEntry | undefined>>();
+  #refutation: Error | undefined;
   #isRunning = false;
   #index: LayerIndex | undefined;
   /** Settles with the next span, or the end of the build. */
@@ -89,9 +92,24 @@ export class BuildingIndex implements LayerIndexView {
     return this.#options.layerBytes;
   }
 
+  get unverifiedBuild(): string | undefined {
+    return this.#index === undefined ? this.#id : undefined;
+  }
+
+  /** What it is made of has turned out not to be the layer: nobody may go on with what it has given. */
+  refute(error: Error): void {
+    this.#refutation ??= error;
+    this.#failAll(error);
+  }
+
+  assertSound(): void {
+    if (this.#refutation !== undefined) throw this.#refutation;
+  }
+
   async readSpans(range: ByteRange, signal?: AbortSignal): Promise<readonly ReadSpan[]> {
     const spans = this.compression === 'gzip' ? this.#readSpans : this.#spans;
     while (this.#index === undefined) {
+      this.assertSound();
       const found = spans.within(range);
       if (found.length > 0) return found;
       await waitFor(this.#progress.promise, signal);
@@ -101,6 +119,7 @@ export class BuildingIndex implements LayerIndexView {
 
   async span(id: number, signal?: AbortSignal): Promise<Span | undefined> {
     while (this.#index === undefined) {
+      this.assertSound();
       const span = this.#spans.get(id);
       if (span !== undefined) return span;
       await waitFor(this.#progress.promise, signal);
@@ -115,6 +134,7 @@ export class BuildingIndex implements LayerIndexView {
 
   async findFile(path: RawText, signal?: AbortSignal): Promise<TocEntry | undefined> {
     if (this.#index !== undefined) return this.#index.findFile(path);
+    this.assertSound();
     const cleaned = cleanPath(path);
     const watched = this.#watched.get(cleaned) ?? this.#watch(cleaned);
     const early = watched === undefined ? undefined : await waitFor(watched.promise, signal);
@@ -156,6 +176,13 @@ export class BuildingIndex implements LayerIndexView {
     resolve();
   }
 
+  /** Whoever waits, and whoever comes to wait. */
+  #failAll(reason: unknown): void {
+    for (const watched of this.#watched.values()) watched.reject(reason);
+    this.#progress.promise.catch(() => undefined);
+    this.#progress.reject(reason);
+  }
+
   async #run(port: MessagePort): Promise<CompletedBuild> {
     const { pool, growth, signal, line } = this.#options;
     const stop = (): void => this.#stop();
@@ -179,9 +206,7 @@ export class BuildingIndex implements LayerIndexView {
       await rm(this.#options.indexPath, { force: true });
       // What stopped the build says it better than the stopped thread does.
       const reason: unknown = signal?.aborted ? signal.reason : error;
-      for (const watched of this.#watched.values()) watched.reject(reason);
-      this.#progress.promise.catch(() => undefined);
-      this.#progress.reject(reason);
+      this.#failAll(reason);
       throw reason;
     } finally {
       signal?.removeEventListener('abort', stop);
@@ -196,7 +221,7 @@ export class BuildingIndex implements LayerIndexView {
   }
 }
 
-/** The file has one name after the other. */
+/** The index file has one name after the other. */
 function namesOf({ indexPath, publishedPath }: LayerBuildOptions): [string, ...string[]] {
   return publishedPath === undefined ? [indexPath] : [indexPath, publishedPath];
 }

@@ -16,6 +16,13 @@ export interface LayerIndexView {
   /** Size of the blob. */
   readonly layerBytes: number;
   /**
+   * Names the build as long as the digest of the bytes that it reads has not been verified. What is read by such an index may be given to
+   * whoever waits for it, and goes with the build if that fails.
+   */
+  readonly unverifiedBuild: string | undefined;
+  /** @throws SpandrelError BLOB_CORRUPT once it is known that it was made of other bytes than the layer's */
+  assertSound(): void;
+  /**
    * The spans to read a range of the decompressed layer by, the first of which holds its first byte; none if the layer ends before
    * it. An index that is being built gives those that it has, one at least.
    */

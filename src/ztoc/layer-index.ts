@@ -25,6 +25,7 @@ export class LayerIndex implements LayerIndexView {
   readonly #footer: IndexFooter;
   readonly #paths: PathOrder;
   readonly #file: StoredWindow['file'];
+  readonly unverifiedBuild = undefined;
 
   private constructor(footer: IndexFooter, memoryBytes: number, file: StoredWindow['file']) {
     this.summary = footer.summary;
@@ -38,7 +39,7 @@ export class LayerIndex implements LayerIndexView {
    * @param laterNames that the file may be given while the index is in use
    * @throws SpandrelError INDEX_MALFORMED; the system's error if the file cannot be read
    */
-  static async open(path: string, ...laterNames: string[]): Promise<LayerIndex> {
+  static async open(path: string, ...laterNames: readonly string[]): Promise<LayerIndex> {
     await using file = await open(path, 'r');
     const { size } = await file.stat();
     const read = async (start: number, end: number): Promise<Buffer> => {
@@ -64,6 +65,10 @@ export class LayerIndex implements LayerIndexView {
   /** The same index, its file under the name that it has for good. */
   named(path: string): LayerIndex {
     return new LayerIndex(this.#footer, this.memoryBytes - FIXED_MEMORY_BYTES, [path]);
+  }
+
+  assertSound(): void {
+    // It was made when the digest had been verified.
   }
 
   get compression(): LayerCompression {

@@ -1,8 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
-import { MemoryCache } from '../../src/cache/memory-cache.ts';
 import { RedisCache } from '../../src/cache/redis-cache.ts';
-import { TieredCache } from '../../src/cache/tiered-cache.ts';
 import { Secret } from '../../src/core/secret.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
@@ -35,10 +33,6 @@ afterAll(async () => {
 });
 
 describeByteCache('RedisCache', () => cache);
-describeByteCache(
-  'TieredCache',
-  () => new TieredCache(new MemoryCache({ maxBytes: 2 ** 20, metrics }), cache),
-);
 
 describe('RedisCache', () => {
   it('lets entries expire', async () => {
@@ -59,14 +53,5 @@ describe('RedisCache', () => {
     await expect.poll(() => cache.ready, { timeout: 20_000 }).toBe(true);
     await cache.set('key', Buffer.from('z'));
     expect(Buffer.from((await cache.get('key'))?.bytes ?? []).toString()).toBe('z');
-  });
-});
-
-describe('TieredCache', () => {
-  it('says where it found an entry, and keeps it nearer from then on', async () => {
-    await cache.set('far', Buffer.from('x'));
-    const tiered = new TieredCache(new MemoryCache({ maxBytes: 2 ** 20, metrics }), cache);
-    expect((await tiered.get('far'))?.tier).toBe('redis');
-    expect((await tiered.get('far'))?.tier).toBe('memory');
   });
 });
