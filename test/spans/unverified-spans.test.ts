@@ -221,14 +221,11 @@ describe('LayerReader', () => {
       const built = stack.use(await buildFromBytes(layer.gzip, { compression: 'gzip', spanBytes: 65_536 }));
       const spans = (await built.index.readSpans({ start: 0, end: MIB })).slice(0, 3);
       const range = { start: 0, end: spans.at(-1)?.uncompressed.end ?? 0 };
-      let refutation: Error | undefined;
+      const refuted = new AbortController();
       const index = new Proxy(built.index, {
         get: (target, name) => {
           if (name === 'readSpans') return () => Promise.resolve(spans);
-          if (name !== 'assertSound') return Reflect.get(target, name);
-          return () => {
-            if (refutation !== undefined) throw refutation;
-          };
+          return name === 'assertSound' ? () => refuted.signal.throwIfAborted() : Reflect.get(target, name);
         },
       });
       const bytesOf = ({ uncompressed: { start, end } }: ReadSpan): Buffer => layer.tar.subarray(start, end);
@@ -244,7 +241,8 @@ describe('LayerReader', () => {
       const { signal } = new AbortController();
       const reading = reader.read({ digest: layer.digest, source }, index, { range, signal });
       for (const span of spans.slice(0, taken)) expect((await reading.next()).value).toEqual(bytesOf(span));
-      refutation = new SpandrelError('BLOB_CORRUPT', 'another blob');
+      const refutation = new SpandrelError('BLOB_CORRUPT', 'another blob');
+      refuted.abort(refutation);
       await expect(reading.next()).rejects.toBe(refutation);
     },
   );
