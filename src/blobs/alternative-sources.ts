@@ -20,12 +20,12 @@ export class AlternativeSources implements BlobSource {
     if (this.#sources.length < MAX_SOURCES) this.#sources.push(source);
   }
 
-  async fetch(range: ByteRange | undefined, signal: AbortSignal): Promise<BlobResponse> {
+  async fetch(range: ByteRange | undefined, signal: AbortSignal, sizeBytes?: number): Promise<BlobResponse> {
     for (;;) {
       const [source] = this.#sources;
       if (source === undefined) throw new Error('there is always a source');
       try {
-        return await source.fetch(range, signal);
+        return await source.fetch(range, signal, sizeBytes);
       } catch (error) {
         const isRefusal = isSpandrelError(
           error,

@@ -196,7 +196,11 @@ export class BlobFills implements AsyncDisposable {
       left === undefined &&
       (knownBytes === undefined || askFirst || (mustComplete && knownBytes > chunkBytes));
     const response = needsFirst
-      ? await sources.fetch({ start: 0, end: mustComplete ? chunkBytes : PROBE_BYTES }, firstRequest.signal)
+      ? await sources.fetch(
+          { start: 0, end: mustComplete ? chunkBytes : PROBE_BYTES },
+          firstRequest.signal,
+          knownBytes,
+        )
       : undefined;
     const sizeBytes = left?.sizeBytes ?? knownBytes ?? response?.totalBytes ?? 0;
     const pieces = left?.pieces ?? [];

@@ -183,6 +183,8 @@ export class ChunkFetches {
         const response =
           given?.response ?? (await this.#request({ start: chunk.filledEnd, end: chunk.end }, guard.signal));
         await this.#receive(response, chunk, controller, guard);
+        // Less than the range may have come in good order.
+        attempt = 0;
       } catch (error) {
         if (chunk.filledEnd - before >= PROGRESS_BYTES) attempt = 1;
         if (!isBrokenTransfer(error) || attempt === MAX_TRIES) throw error;
@@ -207,8 +209,9 @@ export class ChunkFetches {
   }
 
   #request(range: ByteRange, signal: AbortSignal): Promise<BlobResponse> {
-    const isWhole = rangeLength(range) === this.#options.chunks.sizeBytes;
-    return this.#options.source.fetch(isWhole ? undefined : range, signal);
+    const { sizeBytes } = this.#options.chunks;
+    const isWhole = rangeLength(range) === sizeBytes;
+    return this.#options.source.fetch(isWhole ? undefined : range, signal, sizeBytes);
   }
 
   /**

@@ -92,7 +92,7 @@ export class PassThrough {
   async *#request(range: ByteRange, signal: AbortSignal): AsyncGenerator<Buffer, void, undefined> {
     const { source, sizeBytes } = this.#options;
     const isWhole = range.start === 0 && range.end === sizeBytes;
-    const response = await source.fetch(isWhole ? undefined : range, signal);
+    const response = await source.fetch(isWhole ? undefined : range, signal, sizeBytes);
     checkTotalBytes(response, sizeBytes);
     let position = response.range.start;
     for await (const bytes of response.body) {

@@ -52,8 +52,8 @@ export class BlobAccess implements AsyncDisposable {
   source(target: Target, digest: Digest): BlobSource {
     const source = target.client.blobSource(target.repository, digest);
     return {
-      fetch: async (range, signal) => {
-        const response = await source.fetch(range, signal);
+      fetch: async (range, signal, sizeBytes) => {
+        const response = await source.fetch(range, signal, sizeBytes);
         this.remember(target, digest);
         return response;
       },

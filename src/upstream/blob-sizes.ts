@@ -1,11 +1,12 @@
-import type { Digest } from '../core/digest.ts';
+import { type Digest, digestAlgorithm, digestOf } from '../core/digest.ts';
 import type { BlobSource } from './blob-source.ts';
+import { parseContentCodings } from './content-coding.ts';
 import { parseContentLength } from './content-range.ts';
-import type { RegistryApi } from './registry-api.ts';
+import type { ApiResponse, RegistryApi } from './registry-api.ts';
 import { readFailure } from './upstream-failure.ts';
 
-/** HEAD is refused where signed URLs are good for GET only, and by registries that want no token for it (ECR Public). */
-const HEAD_REFUSALS: ReadonlySet<number> = new Set([400, 401, 403, 405]);
+/** Of an upstream that is overloaded or away. Any other refusal of a HEAD says nothing of the blob: signed URLs are good for GET only. */
+const FAILURES: ReadonlySet<number> = new Set([429, 502, 503, 504]);
 
 /** Asks an upstream how large its blobs are. */
 export class BlobSizes {
@@ -18,7 +19,7 @@ export class BlobSizes {
   }
 
   /**
-   * Size of a blob without its bytes: by HEAD, or by a range of one byte where that is refused. `source` is the same blob.
+   * Size of a blob without its bytes: by HEAD, or by a range of one byte where that is refused or does not tell. `source` is the same blob.
    * @throws as {@link RegistryClient.statBlob}
    */
   async fetch(
@@ -30,12 +31,10 @@ export class BlobSizes {
     if (!this.#isHeadRefused) {
       const path = `${repository}/blobs/${digest}`;
       const head = await this.#api.request({ kind: 'blob', method: 'HEAD', path, repository, signal });
-      const isPlain = (head.headers['content-encoding'] ?? 'identity') === 'identity';
-      const length = isPlain ? parseContentLength(head.headers['content-length']) : undefined;
-      if (head.status !== 200 && !HEAD_REFUSALS.has(head.status))
-        throw await readFailure(this.#api.upstream, head, 'BLOB_UNKNOWN');
+      if (FAILURES.has(head.status)) throw await readFailure(this.#api.upstream, head, 'BLOB_UNKNOWN');
       await head.body.discard();
-      if (head.status === 200 && length !== undefined) return length;
+      const length = head.status === 200 ? lengthOf(head, digest) : undefined;
+      if (length !== undefined) return length;
     }
     const { range, totalBytes, body } = await source.fetch(
       { start: 0, end: 1 },
@@ -46,4 +45,11 @@ export class BlobSizes {
     for await (const _ of body) if (range.end > 1) break;
     return totalBytes;
   }
+}
+
+/** The `Content-Length` of the blob itself; servers that do not know what a GET would send say 0. */
+function lengthOf({ headers }: ApiResponse, digest: Digest): number | undefined {
+  if (parseContentCodings(headers['content-encoding']).length > 0) return undefined;
+  const length = parseContentLength(headers['content-length']);
+  return length === 0 && digest !== digestOf('', digestAlgorithm(digest)) ? undefined : length;
 }

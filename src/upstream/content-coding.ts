@@ -62,13 +62,13 @@ export async function decodeContent(
   return content;
 }
 
-/** A stream that undoes `coding` of a body that begins with `head`. */
-export function createDecoder(coding: ContentCoding, head: Buffer): Transform {
+/** A stream that undoes `coding` of a body that begins with `head`, if that is known. */
+export function createDecoder(coding: ContentCoding, head: Buffer | undefined): Transform {
   switch (coding) {
     case 'gzip':
       return createGunzip();
     case 'deflate':
-      return isZlib(head) ? createInflate() : createInflateRaw();
+      return head === undefined || isZlib(head) ? createInflate() : createInflateRaw();
     case 'br':
       return createBrotliDecompress();
     case 'zstd':
@@ -94,6 +94,15 @@ function unpack(coding: ContentCoding, bytes: Buffer, limits: { maxOutputLength:
     case 'zstd':
       return zstdAsync(bytes, limits);
   }
+}
+
+/** False for a body that begins with `head` and cannot be packed so, whatever its header says. */
+export function mayBePacked(coding: ContentCoding, head: Buffer): boolean {
+  // RFC 1952, section 2.3.1; RFC 8878, sections 3.1.1 and 3.1.2. The others have no magic number.
+  if (coding === 'gzip') return head.length >= 2 && head.readUInt16BE(0) === 0x1f8b;
+  if (coding !== 'zstd') return true;
+  const magic = head.length < 4 ? 0 : head.readUInt32LE(0);
+  return magic === 0xfd2fb528 || magic >>> 4 === 0x184d2a5;
 }
 
 /** `deflate` means zlib's format, but some servers send what is inside of it alone: RFC 9110, section 8.4.1.2. */

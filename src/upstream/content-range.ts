@@ -5,15 +5,22 @@ export function formatRange({ start, end }: ByteRange): string {
   return `bytes=${start}-${end - 1}`;
 }
 
-/** `Content-Range: bytes a-b/total`; `undefined` if it says anything else, an unknown total included. */
-export function parseContentRange(
-  header: string | undefined,
-): { range: ByteRange; totalBytes: number } | undefined {
-  const match = /^bytes (\d{1,16})-(\d{1,16})\/(\d{1,16})$/.exec(header ?? '');
+/** What a `Content-Range` says that a body is. */
+export interface ContentRange {
+  readonly range: ByteRange;
+  /** `undefined` for `*`. */
+  readonly totalBytes: number | undefined;
+}
+
+/** `Content-Range: bytes a-b/total`; `undefined` if it says anything else, or what cannot be. */
+export function parseContentRange(header: string | undefined): ContentRange | undefined {
+  const match = /^\s*bytes[ =]\s*(\d{1,16})-(\d{1,16})\/(\d{1,16}|\*)\s*$/i.exec(header ?? '');
   if (match === null) return undefined;
-  const [start, last, totalBytes] = match.slice(1).map(Number) as [number, number, number];
-  const isSound = start <= last && last < totalBytes && Number.isSafeInteger(totalBytes);
-  return isSound ? { range: { start, end: last + 1 }, totalBytes } : undefined;
+  const [, first, last, total] = match;
+  const range = { start: Number(first), end: Number(last) + 1 };
+  const totalBytes = total === '*' ? undefined : Number(total);
+  const isSound = range.start < range.end && range.end <= (totalBytes ?? Number.MAX_SAFE_INTEGER);
+  return isSound && Number.isSafeInteger(totalBytes ?? 0) ? { range, totalBytes } : undefined;
 }
 
 /** Size of the content from the `Content-Range` of a 416. */

@@ -4,39 +4,64 @@ import type { Digest } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
 import type { BlobLocations } from './blob-locations.ts';
 import type { BlobResponse, BlobSource } from './blob-source.ts';
-import {
-  formatRange,
-  parseContentLength,
-  parseContentRange,
-  parseUnsatisfiedRange,
-} from './content-range.ts';
+import { type BlobPart, planBlobPart } from './blob-part.ts';
+import { formatRange, parseContentRange, parseUnsatisfiedRange } from './content-range.ts';
+import type { MeasuredBlobs } from './measured-blobs.ts';
 import type { ApiResponse, RegistryApi } from './registry-api.ts';
 import { readFailure } from './upstream-failure.ts';
+import { openWholeBlob } from './whole-blob.ts';
 
-/** A blob of a registry. Its redirect is followed once and remembered while its signature holds. */
+/** Of a blob that does not say how long it is; larger layers than those of any registry. */
+const MAX_MEASURED_BYTES = 2 ** 40;
+/** More than this is not read only to keep a connection. */
+const MAX_SURPLUS_BYTES = 64 * 1024;
+/** How ranges are refused that lie within the blob, by registries that have none, or none of this blob. */
+const RANGE_REFUSALS: ReadonlySet<number> = new Set([400, 405, 406, 416, 501]);
+
+/**
+ * A blob of a registry. Its redirect is followed once and remembered while its signature holds. An answer to a range that cannot be used
+ * has the whole blob asked for: every registry sends that, and whoever reads it verifies its digest.
+ */
 export class RegistryBlobSource implements BlobSource {
   readonly #api: RegistryApi;
   readonly #locations: BlobLocations;
+  readonly #measured: MeasuredBlobs;
   readonly #repository: string;
   readonly #digest: Digest;
   readonly origin: string;
 
-  constructor(api: RegistryApi, locations: BlobLocations, repository: string, digest: Digest) {
+  constructor(
+    api: RegistryApi,
+    known: { readonly locations: BlobLocations; readonly measured: MeasuredBlobs },
+    repository: string,
+    digest: Digest,
+  ) {
     this.#api = api;
-    this.#locations = locations;
+    this.#locations = known.locations;
+    this.#measured = known.measured;
     this.#repository = repository;
     this.#digest = digest;
     this.origin = `${api.upstream}/${repository}`;
   }
 
-  async fetch(range: ByteRange | undefined, signal: AbortSignal): Promise<BlobResponse> {
-    const response = await this.#ask(range, signal);
-    if (isRefusedStart(response, range)) {
-      await response.body.discard();
-      return this.fetch(undefined, signal);
+  async fetch(range: ByteRange | undefined, signal: AbortSignal, sizeBytes?: number): Promise<BlobResponse> {
+    if (range !== undefined) {
+      const response = await this.#ask(range, signal);
+      const found = await this.#ending(response, () => this.#readRange(response, range, sizeBytes));
+      if (found !== undefined) return found;
     }
+    const response = await this.#ask(undefined, signal);
+    const whole = await this.#ending(response, () => this.#readWhole(response, sizeBytes));
+    // Without one it has been measured.
+    return whole ?? this.fetch(undefined, signal, sizeBytes);
+  }
+
+  /** A body that is not handed on does not keep its connection. */
+  async #ending<T>(response: ApiResponse, read: () => Promise<T>): Promise<T> {
     try {
-      return await this.#check(response, range);
+      const found = await read();
+      if (found === undefined) response.body.destroy();
+      return found;
     } catch (error) {
       response.body.destroy();
       throw error;
@@ -79,54 +104,90 @@ export class RegistryBlobSource implements BlobSource {
     return response;
   }
 
-  async #check(response: ApiResponse, asked: ByteRange | undefined): Promise<BlobResponse> {
+  /** `undefined` if the whole blob is to be asked for instead. */
+  async #readRange(
+    response: ApiResponse,
+    asked: ByteRange,
+    sizeBytes: number | undefined,
+  ): Promise<BlobResponse | undefined> {
     const { status, headers, body } = response;
+    if (status === 200) return this.#readWhole(response, sizeBytes);
     if (status === 416 && parseUnsatisfiedRange(headers['content-range']) === 0) {
       // No range of an empty blob can be satisfied: RFC 9110, section 14.1.2.
       body.destroy();
       return { range: { start: 0, end: 0 }, totalBytes: 0, body: emptyBody() };
     }
-    if (status === 416) throw this.#wrong('the range lies outside of the blob');
-    if (status !== 200 && status !== 206)
-      throw await readFailure(this.#api.upstream, response, 'BLOB_UNKNOWN');
-    if ((headers['content-encoding'] ?? 'identity') !== 'identity')
-      throw this.#wrong('the blob is encoded, which nobody asked for');
-    const length = parseContentLength(headers['content-length']);
-    if (status === 200) {
-      if (length === undefined) throw this.#wrong('no Content-Length');
-      return { range: { start: 0, end: length }, totalBytes: length, body: this.#exactly(body, length) };
+    if (RANGE_REFUSALS.has(status)) {
+      await body.discard();
+      return undefined;
     }
-    const content = parseContentRange(headers['content-range']);
-    if (asked === undefined || content === undefined)
-      throw this.#wrong('a part that was not asked for, or does not say which');
-    const { range, totalBytes } = content;
-    if (range.start !== asked.start || range.end !== Math.min(asked.end, totalBytes))
-      throw this.#wrong('another range than the one asked for');
-    if (length !== undefined && length !== rangeLength(range))
-      throw this.#wrong('Content-Length and Content-Range contradict each other');
-    return { range, totalBytes, body: this.#exactly(body, rangeLength(range)) };
+    if (status !== 206) throw await readFailure(this.#api.upstream, response, 'BLOB_UNKNOWN');
+    const part = planBlobPart(response, asked, sizeBytes ?? this.#measuredBytes);
+    if (part === undefined) return undefined;
+    return { range: part.range, totalBytes: part.totalBytes, body: this.#cut(body, part) };
+  }
+
+  /** `undefined` after the blob has been measured. */
+  async #readWhole(response: ApiResponse, sizeBytes: number | undefined): Promise<BlobResponse | undefined> {
+    const { status, headers } = response;
+    const isAll = status === 206 && parseContentRange(headers['content-range'])?.range.start === 0;
+    if (status === 206 && !isAll) throw this.#wrong('a part that was not asked for');
+    if (status === 416) throw this.#wrong('there is no such range, though none was asked for');
+    if (status !== 200 && !isAll) throw await readFailure(this.#api.upstream, response, 'BLOB_UNKNOWN');
+    const [{ upstream }, knownBytes] = [this.#api, sizeBytes ?? this.#measuredBytes];
+    const { totalBytes, body } = await openWholeBlob(response, {
+      upstream,
+      digest: this.#digest,
+      knownBytes,
+    });
+    if (totalBytes === undefined) {
+      await this.#measure(body);
+      return undefined;
+    }
+    return { range: { start: 0, end: totalBytes }, totalBytes, body: this.#exactly(body, totalBytes) };
+  }
+
+  get #measuredBytes(): number | undefined {
+    return this.#measured.get(this.#repository, this.#digest);
+  }
+
+  /** How long the blob is shows at its end only; what comes until then is not kept. */
+  async #measure(body: AsyncIterable<Buffer>): Promise<void> {
+    let bytes = 0;
+    for await (const chunk of body) {
+      bytes += chunk.byteLength;
+      if (bytes > MAX_MEASURED_BYTES) throw this.#wrong(`it does not end within ${MAX_MEASURED_BYTES} bytes`);
+    }
+    this.#measured.set(this.#repository, this.#digest, bytes);
+  }
+
+  /** The part of a body that was asked for. A short rest is read, which keeps the connection. */
+  async *#cut(body: AsyncIterable<Buffer>, part: BlobPart): AsyncGenerator<Buffer, void, undefined> {
+    const end = part.skippedBytes + rangeLength(part.range);
+    let position = 0;
+    for await (const chunk of body) {
+      const bytes = chunk.subarray(Math.max(0, part.skippedBytes - position), Math.max(0, end - position));
+      position += chunk.byteLength;
+      if (bytes.byteLength > 0) yield bytes;
+      if (position > end && part.surplusBytes > MAX_SURPLUS_BYTES) return;
+      if (position > end + part.surplusBytes) return;
+    }
+    if (position < end) throw this.#wrong(`${position} bytes instead of the ${end} announced`);
   }
 
   async *#exactly(body: AsyncIterable<Buffer>, bytes: number): AsyncGenerator<Buffer, void, undefined> {
     let received = 0;
     for await (const chunk of body) {
       received += chunk.byteLength;
-      if (received > bytes) throw this.#wrong(`more than the ${bytes} bytes announced`);
+      if (received > bytes) throw this.#wrong(`more than its ${bytes} bytes`);
       yield chunk;
     }
-    if (received < bytes) throw this.#wrong(`${received} bytes instead of the ${bytes} announced`);
+    if (received < bytes) throw this.#wrong(`${received} bytes instead of its ${bytes}`);
   }
 
   #wrong(words: string): SpandrelError {
     return new SpandrelError('UPSTREAM_PROTOCOL', `upstream ${this.#api.upstream}: blob answer: ${words}`);
   }
-}
-
-/** A first range that ends behind the blob is refused by some registries, where RFC 9110, section 14.1.2, has them cut it. */
-function isRefusedStart({ status, headers }: ApiResponse, range: ByteRange | undefined): boolean {
-  return (
-    status === 416 && range?.start === 0 && parseUnsatisfiedRange(headers['content-range']) === undefined
-  );
 }
 
 async function* emptyBody(): AsyncGenerator<Buffer, void, undefined> {

@@ -13,6 +13,7 @@ import { createCredentialSource } from './credential-source.ts';
 import { fullRepository, reachableUrl } from './docker-hub.ts';
 import { type FetchedManifest, fetchManifest, type ManifestStat, statManifest } from './manifest-request.ts';
 import { listReferrers } from './referrer-list.ts';
+import { MeasuredBlobs } from './measured-blobs.ts';
 import { type ProbeOutcome, type ProbeSubject, probeRead } from './read-probe.ts';
 import { RegistryApi } from './registry-api.ts';
 import { RegistryBlobSource } from './registry-blob-source.ts';
@@ -47,7 +48,7 @@ export class RegistryClient implements AsyncDisposable {
   readonly host: string;
   readonly #api: RegistryApi;
   readonly #sizes: BlobSizes;
-  readonly #locations = new BlobLocations();
+  readonly #known = { locations: new BlobLocations(), measured: new MeasuredBlobs() };
   readonly #maxManifestBytes: number;
 
   constructor({ config, tls, timing, limits, metrics, tracer, logger, pause, now }: RegistryClientDeps) {
@@ -117,7 +118,7 @@ export class RegistryClient implements AsyncDisposable {
 
   /** A blob to fetch ranges of; asks for nothing yet. */
   blobSource(repository: string, digest: Digest): BlobSource {
-    return new RegistryBlobSource(this.#api, this.#locations, this.repositoryName(repository), digest);
+    return new RegistryBlobSource(this.#api, this.#known, this.repositoryName(repository), digest);
   }
 
   /** One page of tags, as long as the upstream makes it. @throws SpandrelError NAME_UNKNOWN */

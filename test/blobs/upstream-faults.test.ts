@@ -90,26 +90,81 @@ describe('an upstream that', () => {
     expect(rig.ranges.length).toBeLessThanOrEqual(CHUNKS + 1);
   });
 
-  it('names another size than the descriptor is not believed, and nothing of its answer is kept', async () => {
-    const fault: Fault = ({ response, range }) => {
-      sendHead(response, range, sizeBytes + 1, range.end - range.start);
-      response.end(blob.subarray(range.start, range.end));
+  it.each([sizeBytes + 1, sizeBytes - 1, 1, '*'])(
+    'names the size %s with every range is asked for the whole blob, if it is not what it is known to be',
+    async (totalBytes) => {
+      const fault: Fault = ({ seen, response, range }) => {
+        if (seen.headers.range === undefined)
+          response.writeHead(200, { 'content-length': sizeBytes }).end(blob);
+        else
+          response
+            .writeHead(206, { 'content-range': `bytes ${range.start}-${range.end - 1}/${totalBytes}` })
+            .end(blob.subarray(range.start, range.end));
+        return true;
+      };
+      await using rig = await FaultyStore.start(blob, { fault });
+      await expectRight(rig);
+      expect(rig.ranges.filter((range) => range === 'all')).toHaveLength(totalBytes === '*' ? 0 : 1);
+      expect(rig.ranges).toHaveLength(totalBytes === '*' ? CHUNKS : 2);
+    },
+  );
+
+  it('has a blob of another size than the descriptor fails the fill, and nothing of it is kept', async () => {
+    const fault: Fault = ({ response }) => {
+      response.writeHead(200, { 'content-length': sizeBytes - 1 }).end(blob.subarray(1));
       return true;
     };
     await using rig = await FaultyStore.start(blob, { fault });
     await expectFailure(rig, 'BLOB_CORRUPT');
-    expect(rig.ranges.length).toBeLessThanOrEqual(3);
+    expect(rig.ranges).toHaveLength(1);
     expect(await rig.partials()).toEqual([]);
   });
 
-  it('sends another range than the one asked for is asked again', async () => {
+  it('sends half of each range is asked for the rest', async () => {
+    const fault: Fault = ({ response, range }) => {
+      sendRange(
+        response,
+        { start: range.start, end: Math.min(range.end, range.start + 2 * CHUNK_BYTES) },
+        blob,
+      );
+      return true;
+    };
+    await using rig = await FaultyStore.start(blob, { fault, chunkBytes: 4 * CHUNK_BYTES });
+    await expectRight(rig);
+    expect(rig.ranges).toHaveLength(CHUNKS / 2);
+  });
+
+  it('cannot but send a few bytes at a time is asked for the whole blob', async () => {
+    const fault: Fault = ({ seen, response, range }) => {
+      if (seen.headers.range === undefined) return false;
+      sendRange(response, { start: range.start, end: range.start + 100 }, blob);
+      return true;
+    };
+    await using rig = await FaultyStore.start(blob, { fault });
+    await expectRight(rig);
+    expect(rig.ranges).toEqual(['bytes=0-65535', 'all']);
+  });
+
+  it('sends more around each range is cut', async () => {
+    const fault: Fault = ({ response, range }) => {
+      const around = { start: Math.max(0, range.start - 50), end: Math.min(sizeBytes, range.end + 50) };
+      sendRange(response, around, blob);
+      return true;
+    };
+    await using rig = await FaultyStore.start(blob, { fault });
+    await expectRight(rig);
+    expect(rig.ranges).toHaveLength(CHUNKS);
+  });
+
+  it('sends another range than the one asked for is asked for the whole blob', async () => {
     const fault = once(({ response, range }) => {
       sendRange(response, { start: range.start + 1, end: range.end + 1 }, blob);
       return true;
     });
     await using rig = await FaultyStore.start(blob, { fault });
     await expectRight(rig);
-    expect(rig.ranges).toHaveLength(CHUNKS + 1);
+    expect(rig.ranges.filter((range) => range === 'all')).toHaveLength(1);
+    expect(rig.ranges.length).toBeLessThanOrEqual(CHUNKS + 1);
   });
 
   it('begins to ignore ranges in the middle sends the rest with one answer', async () => {
