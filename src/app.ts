@@ -49,6 +49,7 @@ import { generalPolicy, LiveSettings } from './live-settings.ts';
 import type { Logger } from './telemetry/logger.ts';
 import { Metrics } from './telemetry/metrics.ts';
 import { NO_TRACER, type Tracer } from './telemetry/tracer.ts';
+import type { Environment } from './upstream/proxy-choice.ts';
 import { createUpstreams } from './upstream/upstreams.ts';
 
 export interface App extends AsyncDisposable {
@@ -57,6 +58,12 @@ export interface App extends AsyncDisposable {
   /** As {@link LiveSettings.replace}. */
   reload(config: Config): Promise<readonly ConfigPath[]>;
   readonly metrics: Metrics;
+}
+
+export interface AppOptions {
+  readonly tracer?: Tracer;
+  /** Of the process: outbound proxies, Docker's configuration. */
+  readonly environment?: Environment;
 }
 
 /** Shares of `cache.memoryBytes`. */
@@ -76,7 +83,11 @@ const MAX_QUEUED_SPANS = 10_000;
 const PATIENCE_MS = 1_500;
 
 /** Wire everything, leaves first. What is opened here is closed in reverse order when the app is disposed of. */
-export async function createApp(config: Config, logger: Logger, tracer: Tracer = NO_TRACER): Promise<App> {
+export async function createApp(
+  config: Config,
+  logger: Logger,
+  { tracer = NO_TRACER, environment = {} }: AppOptions = {},
+): Promise<App> {
   await using opening = new AsyncDisposableStack();
   const metrics = new Metrics();
 
@@ -91,6 +102,7 @@ export async function createApp(config: Config, logger: Logger, tracer: Tracer =
       timing: config.upstream,
       limits: config.limits,
       metrics,
+      environment,
       tracer,
       logger,
     }),

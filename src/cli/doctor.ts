@@ -42,7 +42,8 @@ export async function doctor(args: string[]): Promise<number> {
   const own = values['no-node'] ? undefined : formatPlatform(containerPlatform(arch()));
 
   const reached = await checkProxy(proxy);
-  const upstreams = values.config === undefined ? [] : await checkUpstreams(await readConfig(values.config));
+  const upstreams =
+    values.config === undefined ? [] : await checkUpstreams(await readConfig(values.config), process.env);
   const node = values['no-node'] ? undefined : await checkNode(new NodeFiles(values.root), proxy);
   const isReached = reached.every(({ status }) => status !== 'problem');
   const pulled =

@@ -39,7 +39,7 @@ export async function serve(args: string[]): Promise<number> {
   endOnDefects(logger);
   await warnOfOpenFiles(given, values.config ?? DEFAULT_FILE, logger);
   const tracer = stack.use(await openTracer(process.env, logger));
-  const app = stack.use(await createApp(config, logger, tracer));
+  const app = stack.use(await createApp(config, logger, { tracer, environment: process.env }));
   const read = async (): Promise<Config> => ({
     ...(await readConfig(values.config)),
     ...(isDemo ? { upstreams: config.upstreams } : {}),

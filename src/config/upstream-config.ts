@@ -1,4 +1,5 @@
 import { parseEcrHost } from '../core/ecr-host.ts';
+import { type OutboundProxy, outboundProxy } from './outbound-proxy.ts';
 import { type RequestRates, requestRates } from './request-rates.ts';
 import { flag, hostAndPort, list, record, text, type ValueKind, ValueProblem } from './value-kinds.ts';
 import { type UpstreamAuth, upstreamAuth } from './upstream-auth.ts';
@@ -19,6 +20,8 @@ export interface UpstreamConfig {
   /** PEM files of a client certificate and its private key, for the upstream itself. */
   readonly cert?: string;
   readonly key?: string;
+  /** Through which everything of this upstream is asked. */
+  readonly proxy?: OutboundProxy;
   /** Hosts of token services, besides those of the upstream's own domain, that may get its credentials. */
   readonly tokenHosts?: readonly string[];
   readonly auth: UpstreamAuth;
@@ -34,6 +37,7 @@ const rawUpstream = record<Partial<UpstreamConfig>>({
   ca: { kind: text, optional: true },
   cert: { kind: text, optional: true },
   key: { kind: text, optional: true },
+  proxy: { kind: outboundProxy, optional: true },
   tokenHosts: { kind: list(hostAndPort), optional: true },
   auth: { kind: upstreamAuth, optional: true },
   requestsPerSecond: { kind: requestRates, optional: true },
@@ -79,6 +83,7 @@ export const upstream: ValueKind<UpstreamConfig> = {
       ...(given.ca === undefined ? {} : { ca: given.ca }),
       ...(given.cert === undefined ? {} : { cert: given.cert }),
       ...(given.key === undefined ? {} : { key: given.key }),
+      ...(given.proxy === undefined ? {} : { proxy: given.proxy }),
       ...(given.tokenHosts === undefined ? {} : { tokenHosts: given.tokenHosts }),
       auth,
       ...(given.requestsPerSecond === undefined ? {} : { requestsPerSecond: given.requestsPerSecond }),

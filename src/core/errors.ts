@@ -83,6 +83,11 @@ export const ERRORS = {
     false,
     'The upstream refuses the credentials that the proxy has for it, or they are missing: see `auth` of the upstream.',
   ),
+  UPSTREAM_PROXY_REFUSED: entry(
+    502,
+    true,
+    'The outbound proxy does not let the proxy through to the upstream: see `proxy` of the upstream, or `HTTPS_PROXY` and `HTTP_PROXY`.',
+  ),
   UPSTREAM_PROTOCOL: entry(502, true, 'The upstream answered with something a registry must not answer.'),
   UPSTREAM_UNREACHABLE: entry(502, true, 'The upstream could not be reached or broke the connection.'),
   UPSTREAM_THROTTLED: entry(503, true, 'The upstream limits requests; try again later.'),

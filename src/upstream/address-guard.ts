@@ -25,6 +25,14 @@ export class AddressGuard {
     if (isIP(bare(hostname)) !== 0) this.#check(bare(hostname));
   }
 
+  /** For hosts that a proxy looks up: what is known of a name without asking for its addresses. @throws as {@link checkHost} */
+  checkName(hostname: string): void {
+    const name = hostname.toLowerCase().replace(/\.$/, '');
+    if (name === this.#ownHostname) return;
+    if (isLoopbackName(name)) this.#check('127.0.0.1');
+    if (METADATA_NAMES.has(name)) this.#check('169.254.169.254');
+  }
+
   /** A name lookup for connections: what it lets through is what is connected to, so a name cannot change in between. */
   readonly lookup: LookupFunction = (hostname, options, callback) => {
     resolveHost(hostname, options, (error, resolved, family) => {
@@ -47,6 +55,15 @@ export class AddressGuard {
     throw new SpandrelError('UPSTREAM_PROTOCOL', words);
   }
 }
+
+/** Where machines of Google, AWS and Alibaba get their credentials. */
+const METADATA_NAMES: ReadonlySet<string> = new Set([
+  'metadata',
+  'metadata.google.internal',
+  'metadata.goog',
+  'instance-data',
+  'instance-data.ec2.internal',
+]);
 
 /** Without the brackets of IPv6 in URLs. */
 function bare(hostname: string): string {

@@ -1,63 +1,95 @@
+import type { Socket } from 'node:net';
+
 import { buildConnector } from 'undici';
 
-import { AddressGuard } from './address-guard.ts';
+import type { AddressGuard } from './address-guard.ts';
+import type { ProxyChoice } from './proxy-choice.ts';
+import { openTunnel, type TunnelOptions } from './proxy-tunnel.ts';
 import type { TlsFiles, TlsMaterial } from './tls-files.ts';
 
 export interface ConnectionOptions {
-  /** Name of the upstream. */
-  readonly upstream: string;
   /** URL of the upstream itself. */
   readonly base: URL;
   readonly tls: TlsFiles;
+  readonly guard: AddressGuard;
+  readonly chooseProxy: ProxyChoice;
+  readonly tunnel: TunnelOptions;
   readonly connectTimeoutMs: number;
 }
 
+type Connector = buildConnector.connector;
+
+interface Connectors {
+  /** To the upstream itself. */
+  readonly own: Connector;
+  /** To hosts that it leads to. */
+  readonly other: Connector;
+}
+
 /**
- * Opens the connections of one upstream: to allowed addresses only, with its authorities, and with its client certificate where they
- * lead to the upstream itself.
+ * Opens the connections of one upstream: to allowed addresses only, with its authorities, with its client certificate where they
+ * lead to the upstream itself, and through a tunnel where https goes through a proxy.
  */
-export function createConnector({
-  upstream,
-  base,
-  tls,
-  connectTimeoutMs,
-}: ConnectionOptions): buildConnector.connector {
-  const guard = new AddressGuard(upstream, base.hostname);
-  let made:
-    { readonly material: TlsMaterial; readonly own: Connector; readonly other: Connector } | undefined;
-  const connectorsFor = (material: TlsMaterial): { own: Connector; other: Connector } => {
-    if (made?.material === material) return made;
-    const shared = {
-      timeout: connectTimeoutMs,
-      lookup: guard.lookup,
-      // Ranges of a blob are asked for in parallel because several connections are faster than one; HTTP/2 would make them one.
-      allowH2: false,
-      ...(material.ca === undefined ? {} : { ca: material.ca }),
-    };
+export function createConnector(options: ConnectionOptions): Connector {
+  const { base, tls, guard, chooseProxy, tunnel, connectTimeoutMs } = options;
+  const connectorsFor = rememberLast((material): Connectors => {
+    const shared = { ...connectorOptions(material, connectTimeoutMs), lookup: guard.lookup };
     const other = buildConnector(shared);
     const own = material.client === undefined ? other : buildConnector({ ...shared, ...material.client });
-    made = { material, own, other };
-    return made;
-  };
-  const choose = async ({ hostname, port }: buildConnector.Options): Promise<Connector> => {
-    guard.checkHost(hostname);
+    return { own, other };
+  });
+  return connectBy(async (asked) => {
+    const url = new URL(`${asked.protocol}//${asked.host ?? asked.hostname}`);
+    guard.checkHost(url.hostname);
     const { own, other } = connectorsFor(await tls.read());
-    return hostname === base.hostname && (port || '') === base.port ? own : other;
+    const connector = url.host === base.host ? own : other;
+    const proxy = url.protocol === 'https:' ? chooseProxy(url) : undefined;
+    if (proxy === undefined) return { connector, asked };
+    guard.checkName(url.hostname);
+    const httpSocket = (await openTunnel(proxy, `${url.hostname}:${url.port || '443'}`, tunnel)) as Socket;
+    return { connector, asked: { ...asked, httpSocket } };
+  });
+}
+
+/** Opens connections to proxies, which the operator has named: any address is allowed. */
+export function createProxyConnector(tls: TlsFiles, connectTimeoutMs: number): Connector {
+  const connectorFor = rememberLast((material) =>
+    buildConnector(connectorOptions(material, connectTimeoutMs)),
+  );
+  return connectBy(async (asked) => ({ connector: connectorFor(await tls.read()), asked }));
+}
+
+function connectorOptions({ ca }: TlsMaterial, timeout: number): buildConnector.BuildOptions {
+  // Ranges of a blob are asked for in parallel because several connections are faster than one; HTTP/2 would make them one.
+  return { timeout, allowH2: false, ...(ca === undefined ? {} : { ca }) };
+}
+
+/** `make`, again only for other material. */
+function rememberLast<T>(make: (material: TlsMaterial) => T): (material: TlsMaterial) => T {
+  let made: { readonly material: TlsMaterial; readonly value: T } | undefined;
+  return (material) => {
+    if (made?.material !== material) made = { material, value: make(material) };
+    return made.value;
   };
+}
+
+function connectBy(
+  choose: (
+    asked: buildConnector.Options,
+  ) => Promise<{ readonly connector: Connector; readonly asked: buildConnector.Options }>,
+): Connector {
   const connect = async (
     options: buildConnector.Options,
     callback: buildConnector.Callback,
   ): Promise<void> => {
-    let connector: Connector;
+    let chosen: Awaited<ReturnType<typeof choose>>;
     try {
-      connector = await choose(options);
+      chosen = await choose(options);
     } catch (error) {
       callback(error as Error, null);
       return;
     }
-    connector(options, callback);
+    chosen.connector(chosen.asked, callback);
   };
   return (options, callback) => void connect(options, callback);
 }
-
-type Connector = buildConnector.connector;

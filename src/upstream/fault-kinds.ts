@@ -7,5 +7,11 @@ export function isBrokenTransfer(error: unknown): error is SpandrelError {
 
 /** True if the upstream cannot be asked now, so that what it has said before may have to do. */
 export function isUpstreamAway(error: unknown): error is SpandrelError {
-  return isSpandrelError(error, 'UPSTREAM_UNREACHABLE', 'UPSTREAM_TIMEOUT', 'UPSTREAM_THROTTLED');
+  return isSpandrelError(
+    error,
+    'UPSTREAM_UNREACHABLE',
+    'UPSTREAM_TIMEOUT',
+    'UPSTREAM_THROTTLED',
+    'UPSTREAM_PROXY_REFUSED',
+  );
 }

@@ -12,6 +12,7 @@ import type { BlobSource } from './blob-source.ts';
 import { createCredentialSource } from './credential-source.ts';
 import { fullRepository, reachableUrl } from './docker-hub.ts';
 import { type FetchedManifest, fetchManifest, type ManifestStat, statManifest } from './manifest-request.ts';
+import { createProxyChoice, type Environment } from './proxy-choice.ts';
 import { listReferrers } from './referrer-list.ts';
 import { MeasuredBlobs } from './measured-blobs.ts';
 import { type ProbeOutcome, type ProbeSubject, probeRead } from './read-probe.ts';
@@ -29,6 +30,8 @@ export interface RegistryClientDeps {
   readonly timing: UpstreamTiming;
   readonly limits: { readonly maxManifestBytes: number };
   readonly metrics: Metrics;
+  /** Of the process, for proxies and Docker's configuration. */
+  readonly environment?: Environment | undefined;
   readonly tracer?: Tracer | undefined;
   readonly logger: Logger;
   /** Waits between retries. */
@@ -51,7 +54,18 @@ export class RegistryClient implements AsyncDisposable {
   readonly #known = { locations: new BlobLocations(), measured: new MeasuredBlobs() };
   readonly #maxManifestBytes: number;
 
-  constructor({ config, tls, timing, limits, metrics, tracer, logger, pause, now }: RegistryClientDeps) {
+  constructor({
+    config,
+    tls,
+    timing,
+    limits,
+    metrics,
+    environment = {},
+    tracer,
+    logger,
+    pause,
+    now,
+  }: RegistryClientDeps) {
     this.name = config.name;
     this.host = config.host;
     this.#maxManifestBytes = limits.maxManifestBytes;
@@ -59,6 +73,7 @@ export class RegistryClient implements AsyncDisposable {
     this.#api = new RegistryApi({
       upstream: config.name,
       base,
+      chooseProxy: createProxyChoice(config.proxy, environment),
       tokenHosts: config.tokenHosts ?? [],
       credentials: createCredentialSource(config, { metrics, logger }),
       tls,

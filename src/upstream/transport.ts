@@ -1,17 +1,20 @@
 import type { IncomingHttpHeaders } from 'node:http';
 
-import { Agent, request as undiciRequest } from 'undici';
+import { Agent, type Dispatcher } from 'undici';
 
 import type { RequestRates } from '../config/request-rates.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics, UpstreamRequestKind } from '../telemetry/metrics.ts';
 import { NO_TRACER, type Tracer } from '../telemetry/tracer.ts';
+import { AddressGuard } from './address-guard.ts';
 import type { CircuitOptions } from './circuit-breaker.ts';
 import { Circuits } from './circuits.ts';
-import { createConnector } from './connections.ts';
+import { createConnector, createProxyConnector } from './connections.ts';
 import { parseContentCodings } from './content-coding.ts';
 import { HostHolds } from './host-holds.ts';
+import type { ProxyChoice } from './proxy-choice.ts';
+import { explainRefusal, proxyHeaders } from './proxy-tunnel.ts';
 import { RequestPace } from './request-pace.ts';
 import { ResponseBody } from './response-body.ts';
 import { backoffMs, parseRetryAfterMs, type Pause, realPause } from './retry-delay.ts';
@@ -33,6 +36,7 @@ export interface TransportOptions {
   /** URL of the upstream itself. */
   readonly base: URL;
   readonly tls: TlsFiles;
+  readonly chooseProxy: ProxyChoice;
   readonly rates: RequestRates;
   readonly timing: UpstreamTiming;
   readonly metrics: Metrics;
@@ -72,6 +76,9 @@ const KEEP_ALIVE_MS = 30_000;
  */
 export class Transport implements AsyncDisposable {
   readonly #agent: Agent;
+  /** Connects to proxies. */
+  readonly #proxyAgent: Agent;
+  readonly #guard: AddressGuard;
   readonly #options: TransportOptions;
   readonly #pause: Pause;
   readonly #pace: RequestPace;
@@ -90,13 +97,25 @@ export class Transport implements AsyncDisposable {
     });
     this.#circuits = new Circuits({ upstream, options: timing.circuit, metrics, logger });
     this.#holds = new HostHolds({ upstream, pause: this.#pause, now: options.now });
-    this.#agent = new Agent({
-      connect: createConnector({ upstream, base, tls, connectTimeoutMs: timing.connectTimeoutMs }),
+    const { connectTimeoutMs } = timing;
+    const shared = {
       headersTimeout: timing.headersTimeoutMs,
       bodyTimeout: timing.stallTimeoutMs,
       keepAliveTimeout: KEEP_ALIVE_MS,
       connections: MAX_CONNECTIONS,
+    };
+    this.#guard = new AddressGuard(upstream, base.hostname);
+    this.#proxyAgent = new Agent({ ...shared, connect: createProxyConnector(tls, connectTimeoutMs) });
+    const tunnel = { upstream, dispatcher: this.#proxyAgent, timeoutMs: connectTimeoutMs };
+    const connect = createConnector({
+      base,
+      tls,
+      guard: this.#guard,
+      chooseProxy: options.chooseProxy,
+      tunnel,
+      connectTimeoutMs,
     });
+    this.#agent = new Agent({ ...shared, connect });
   }
 
   /**
@@ -138,7 +157,7 @@ export class Transport implements AsyncDisposable {
         if (holdMs === 0) await this.#pause(delayMs, request.signal);
       } catch (error) {
         request.signal?.throwIfAborted();
-        const fault = explainFault(this.#options.upstream, error);
+        const fault = explainFault(this.#describe(request.url), error);
         if (isLast || !fault.retryable) throw fault.error;
         await this.#pause(delayMs, request.signal);
       }
@@ -174,8 +193,7 @@ export class Transport implements AsyncDisposable {
         statusCode,
         headers: answered,
         body,
-      } = await undiciRequest(url, {
-        dispatcher: this.#agent,
+      } = await this.#send(url, {
         method,
         headers,
         ...(sent === undefined ? {} : { body: sent }),
@@ -202,10 +220,40 @@ export class Transport implements AsyncDisposable {
     }
   }
 
+  /** Over a connection to the host, which may be a tunnel; or, http through a proxy, as a request to that (RFC 9112, section 3.2.2). */
+  async #send(
+    url: URL,
+    request: Pick<Dispatcher.RequestOptions, 'method' | 'body' | 'signal'> & {
+      readonly headers: Readonly<Record<string, string>>;
+    },
+  ): Promise<Dispatcher.ResponseData> {
+    const path = `${url.pathname}${url.search}`;
+    const proxy = url.protocol === 'http:' ? this.#options.chooseProxy(url) : undefined;
+    if (proxy === undefined) return this.#agent.request({ ...request, origin: url.origin, path });
+    this.#guard.checkHost(url.hostname);
+    this.#guard.checkName(url.hostname);
+    const headers = { ...request.headers, host: url.host, ...proxyHeaders(proxy) };
+    const response = await this.#proxyAgent.request({
+      ...request,
+      headers,
+      origin: proxy.origin,
+      path: url.origin + path,
+    });
+    if (response.statusCode !== 407) return response;
+    response.body.on('error', () => undefined).destroy();
+    throw explainRefusal(this.#options.upstream, response.statusCode);
+  }
+
+  /** The upstream as errors call it. */
+  #describe(url: URL): string {
+    const { upstream, chooseProxy } = this.#options;
+    return chooseProxy(url) === undefined ? upstream : `${upstream} (through its outbound proxy)`;
+  }
+
   /** Breaks every connection, and ends waiting for hosts that wanted it. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#holds.close(new SpandrelError('SHUTTING_DOWN', 'the proxy is being stopped'));
-    await this.#agent.destroy();
+    await Promise.all([this.#agent.destroy(), this.#proxyAgent.destroy()]);
   }
 }
 

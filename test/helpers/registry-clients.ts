@@ -16,6 +16,7 @@ export async function openClient(
   upstream: object,
   options: {
     readonly environment?: Readonly<Record<string, string>>;
+    readonly processEnvironment?: Readonly<Record<string, string>>;
     readonly pause?: Pause;
     readonly now?: () => number;
   } = {},
@@ -32,6 +33,7 @@ export async function openClient(
     logger: collectingLogger(),
     pause: options.pause ?? (() => Promise.resolve()),
     now: options.now,
+    environment: options.processEnvironment,
   });
   const [client] = upstreams.clients;
   if (client === undefined) throw new Error('no client');

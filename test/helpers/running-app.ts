@@ -12,6 +12,8 @@ export interface RunningAppOptions {
   readonly upstreams: readonly object[];
   /** Further keys of the configuration, as environment variables. */
   readonly environment?: Readonly<Record<string, string>>;
+  /** Variables of the process that are no configuration. */
+  readonly processEnvironment?: Readonly<Record<string, string>>;
   /** A store to go on with; without one the app gets its own, which is removed with it. */
   readonly root?: string;
 }
@@ -43,7 +45,9 @@ export class RunningApp implements AsyncDisposable {
     const root = options.root ?? (await mkdtemp(join(tmpdir(), 'spandrel-store-')));
     const config = configure(options, root);
     noteSecretsOf(config);
-    const app = await createApp(config, collectingLogger());
+    const app = await createApp(config, collectingLogger(), {
+      environment: options.processEnvironment ?? {},
+    });
     return new RunningApp(app, await app.listen(), { ...options, root }, options.root === undefined);
   }
 

@@ -2,6 +2,7 @@ import type { Config } from '../../config/schema.ts';
 import { type ErrorCode, isSpandrelError } from '../../core/errors.ts';
 import { createLogger } from '../../telemetry/logger.ts';
 import { Metrics } from '../../telemetry/metrics.ts';
+import type { Environment } from '../../upstream/proxy-choice.ts';
 import { createUpstreams } from '../../upstream/upstreams.ts';
 import { type Finding, Report } from './finding.ts';
 
@@ -10,17 +11,19 @@ const NEXT: Partial<Record<ErrorCode, string>> = {
   DENIED: 'the credentials are known, but may not read: look at the policy of the registry',
   UPSTREAM_UNREACHABLE:
     'look at url, ca, DNS and the way out of this network (ECR: VPC endpoints ecr.dkr, ecr.api and S3)',
+  UPSTREAM_PROXY_REFUSED: 'look at proxy of this upstream, HTTPS_PROXY, HTTP_PROXY and NO_PROXY',
   UPSTREAM_TIMEOUT: 'look at the way out of this network: security groups, NAT, VPC endpoints',
   UPSTREAM_PROTOCOL: 'what is at url is no registry, or something stands before it',
 };
 
 /** Can the registries behind the proxy be reached, and are its credentials good? Asks each once, without retries. */
-export async function checkUpstreams(config: Config): Promise<Finding[]> {
+export async function checkUpstreams(config: Config, environment: Environment): Promise<Finding[]> {
   const report = new Report('upstream');
   await using upstreams = await createUpstreams({
     upstreams: config.upstreams ?? [],
     timing: { ...config.upstream, retries: 0 },
     limits: config.limits,
+    environment,
     metrics: new Metrics(),
     logger: createLogger('silent'),
   });
