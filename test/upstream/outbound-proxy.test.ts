@@ -112,8 +112,7 @@ describe('an upstream with https', () => {
     const { port, seen } = await startTlsRegistry();
     const proxy = await startProxy({ routes: { 'registry.example:443': port } });
     const client = await connect('https://registry.example', way(proxy.url));
-    for (let request = 0; request < 8; request++)
-      expect((await client.listTags('app')).tags).toEqual(['1']);
+    for (let request = 0; request < 8; request++) expect((await client.listTags('app')).tags).toEqual(['1']);
     expect(new Set(proxy.seen)).toEqual(new Set(['CONNECT registry.example:443']));
     // Tunnels are kept like other connections.
     expect(proxy.seen.length).toBeLessThan(4);
