@@ -5,7 +5,7 @@ import { ValueProblem } from '../config/value-kinds.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { NoProxy } from './no-proxy.ts';
 
-/** Variables of the process. */
+/** Environment variables. */
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** The outbound proxy for a URL; `undefined` where it is asked directly. */
