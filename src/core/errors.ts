@@ -46,7 +46,11 @@ export const ERRORS = {
     'The blob is no layer that can be read (no tar, an unknown compression), or one that SOCI has no zTOC for (zstd).',
   ),
   LAYER_CORRUPT: entry(422, false, 'The compressed stream of the layer is damaged or cut short.'),
-  TAR_INVALID: entry(422, false, 'The decompressed layer is not a well-formed tar archive.'),
+  TAR_INVALID: entry(
+    422,
+    false,
+    'The decompressed layer is not a well-formed tar archive, or has an entry that no node can unpack.',
+  ),
   TAR_UNSUPPORTED: entry(
     422,
     false,

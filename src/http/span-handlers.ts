@@ -126,7 +126,7 @@ async function findRegularFile(index: LayerIndexView, path: RawText, signal: Abo
   const entry = await index.findFile(path, signal);
   if (entry === undefined) throw new SpandrelError('FILE_UNKNOWN', 'the layer has no such file');
   const file = entry.type === 'hardlink' ? await index.findFile(entry.linkname, signal) : entry;
-  if (file?.type === 'reg') return file;
+  if (file?.type === 'reg' || file?.type === 'contiguous') return file;
   throw new SpandrelError(
     'FILE_NOT_REGULAR',
     `the path is a ${entry.type}, not a regular file of this layer`,

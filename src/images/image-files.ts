@@ -1,18 +1,28 @@
 import { Memo } from '../cache/memo.ts';
 import type { Descriptor, Platform } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
-import { SpandrelError } from '../core/errors.ts';
+import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import type { Reference } from '../core/image-name.ts';
+import type { Layer } from '../spans/layer.ts';
 import type { LayerIndexes } from '../spans/layer-indexes.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { LayerIndex } from '../ztoc/layer-index.ts';
+import { tarFault } from '../ztoc/layer-summary.ts';
 import { type Described, describeRawText, type RawText } from '../ztoc/raw-text.ts';
 import type { TocEntry } from '../ztoc/ztoc.ts';
 import type { ImageManifests } from './image-manifests.ts';
 import type { Layers } from './layers.ts';
-import { type ImageManifest, isSound, parseManifest, type StoredManifest } from './manifest.ts';
+import {
+  type FaultyDescriptor,
+  type ImageManifest,
+  isSound,
+  parseManifest,
+  type StoredManifest,
+} from './manifest.ts';
 import type { Manifests } from './manifests.ts';
-import { MergedTree, type TreeNode } from './merged-tree.ts';
+import { MergedTree } from './merged-tree.ts';
 import type { Target } from './target.ts';
+import { faultError, type LayerFault, type TreeNode } from './tree-node.ts';
 
 export interface ImageFilesDeps {
   readonly manifests: Manifests;
@@ -42,22 +52,19 @@ export type FoundFile =
   | { readonly kind: 'file'; readonly layerDigest: Digest; readonly entry: TocEntry }
   | { readonly kind: 'directory'; readonly listing: DirectoryListing };
 
-interface ImageTree {
-  readonly tree: MergedTree;
-  readonly layerDigests: readonly Digest[];
-}
-
 const IMPLICIT_DIRECTORY_MODE = 0o755;
+/** What unpackers take of a mode. */
+const PERMISSIONS = 0o7777;
 
 /** Finds files in the merged file systems of images. The first question about an image waits for the indexes of all its layers. */
 export class ImageFiles {
   readonly #deps: ImageFilesDeps;
-  readonly #trees: Memo<ImageTree>;
+  readonly #trees: Memo<MergedTree>;
 
   constructor(deps: ImageFilesDeps) {
     this.#deps = deps;
     const { metrics, maxBytes } = deps;
-    this.#trees = new Memo('index', metrics, { maxBytes, sizeOf: ({ tree }) => tree.memoryBytes });
+    this.#trees = new Memo('index', metrics, { maxBytes, sizeOf: (tree) => tree.memoryBytes });
   }
 
   /** @throws SpandrelError FILE_UNKNOWN, FILE_NOT_REGULAR, PLATFORM_UNKNOWN, IMAGE_UNSUPPORTED, what manifests and builds throw */
@@ -69,27 +76,23 @@ export class ImageFiles {
     signal: AbortSignal,
   ): Promise<FoundFile> {
     const { manifest, image } = await this.#selectImage(target, reference, platform, signal);
-    // The tree may have been built for another repository.
-    await Promise.all(
-      askable(image).map(({ digest }) => this.#deps.layers.readableLayer(target, digest, signal)),
-    );
-    const { tree, layerDigests } = await this.#trees.get(
-      manifest.digest,
-      () => this.#buildTree(target, image),
-      signal,
-    );
+    const layers = await Promise.all(image.layers.map((layer) => this.#findLayer(target, layer, signal)));
+    // The tree may be that of another repository, which has the same layers and lacks the same.
+    const missing = layers.filter((layer) => 'code' in layer).map(({ code, layer }) => `${code} ${layer}`);
+    const key = [manifest.digest, ...missing].join(' ');
+    const tree = await this.#trees.get(key, () => this.#buildTree(layers), signal);
     const found = tree.resolve(path, true);
     if (found.node.children !== undefined) {
+      if (found.node.fault !== undefined) throw faultError(found.node.fault);
       return {
         kind: 'directory',
         listing: {
           ...describeRawText('path', found.path as RawText),
-          entries: listDirectory(found.node.children, layerDigests),
+          entries: listDirectory(found.node.children),
         },
       };
     }
-    const { entry, layer } = found.node;
-    const layerDigest = layer === undefined ? undefined : layerDigests[layer];
+    const { entry, layer: layerDigest } = found.node;
     if (entry?.type !== 'reg' || layerDigest === undefined) {
       throw new SpandrelError(
         'FILE_NOT_REGULAR',
@@ -112,34 +115,54 @@ export class ImageFiles {
     throw new SpandrelError('IMAGE_UNSUPPORTED', 'the manifest is listed as an image and is an index');
   }
 
-  async #buildTree(target: Target, image: ImageManifest): Promise<ImageTree> {
-    const layers = askable(image).map(({ digest }) => this.#deps.layers.layer(target, digest));
-    const indexes = await Promise.all(layers.map((layer) => this.#deps.indexes.ensure(layer)));
+  async #buildTree(layers: readonly (Layer | LayerFault)[]): Promise<MergedTree> {
+    const contents = await Promise.all(layers.map((layer) => this.#readLayer(layer)));
     const tree = new MergedTree();
-    for (const index of indexes) tree.addLayer(index.entries());
-    return { tree, layerDigests: layers.map(({ digest }) => digest) };
+    for (const content of contents) {
+      if (content instanceof LayerIndex) tree.addLayer(content.summary.layerDigest, content.entries());
+      else tree.addUnreadableLayer(content);
+    }
+    tree.complete();
+    return tree;
+  }
+
+  /** A layer as the repository has it; what it does not have costs that layer only. @throws SpandrelError as `Layers.readableLayer` */
+  async #findLayer(
+    target: Target,
+    descriptor: Descriptor | FaultyDescriptor,
+    signal: AbortSignal,
+  ): Promise<Layer | LayerFault> {
+    if (!isSound(descriptor)) return { layer: descriptor.digest, ...descriptor.fault };
+    try {
+      return await this.#deps.layers.readableLayer(target, descriptor.digest, signal);
+    } catch (error) {
+      if (!isSpandrelError(error, 'BLOB_UNKNOWN')) throw error;
+      return { layer: descriptor.digest, code: error.code, message: error.message };
+    }
+  }
+
+  /** The index of a layer, or why nobody can know what all is in it. */
+  async #readLayer(layer: Layer | LayerFault): Promise<LayerIndex | LayerFault> {
+    if ('code' in layer) return layer;
+    try {
+      const index = await this.#deps.indexes.ensure(layer);
+      const fault = tarFault(index.summary);
+      return fault === undefined ? index : { layer: layer.digest, ...fault };
+    } catch (error) {
+      if (!isSpandrelError(error, 'LAYER_CORRUPT', 'LAYER_UNSUPPORTED', 'LAYER_TOO_LARGE')) throw error;
+      return { layer: layer.digest, code: error.code, message: error.message };
+    }
   }
 }
 
-/** The layers of an image. @throws SpandrelError LAYER_UNSUPPORTED if one cannot even be asked for */
-function askable(image: ImageManifest): Descriptor[] {
-  return image.layers.map((layer) => {
-    if (isSound(layer)) return layer;
-    throw new SpandrelError('LAYER_UNSUPPORTED', `a layer cannot be read: ${layer.fault.message}`);
-  });
-}
-
-function listDirectory(
-  children: ReadonlyMap<string, TreeNode>,
-  layerDigests: readonly Digest[],
-): DirectoryEntry[] {
+function listDirectory(children: ReadonlyMap<string, TreeNode>): DirectoryEntry[] {
   const names = [...children].sort(([a], [b]) => (a < b ? -1 : 1));
-  return names.map(([name, { entry, layer }]) => ({
+  return names.map(([name, { entry, layer, fault }]) => ({
     ...describeRawText('name', name as RawText),
-    type: entry?.type ?? 'dir',
+    type: entry?.type ?? (fault === undefined ? 'dir' : 'unknown'),
     size: entry?.uncompressedSize ?? 0,
-    mode: entry?.mode ?? IMPLICIT_DIRECTORY_MODE,
-    layer: layer === undefined ? null : (layerDigests[layer] ?? null),
+    mode: (entry?.mode ?? IMPLICIT_DIRECTORY_MODE) & PERMISSIONS,
+    layer: layer ?? null,
     ...(entry?.type === 'symlink' ? describeRawText('linkname', entry.linkname) : {}),
   }));
 }

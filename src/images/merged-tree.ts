@@ -1,143 +1,146 @@
+import type { Digest } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
-import { cleanPath, type RawText } from '../ztoc/raw-text.ts';
+import type { RawText } from '../ztoc/raw-text.ts';
 import type { TocEntry } from '../ztoc/ztoc.ts';
+import { LayerTree } from './layer-tree.ts';
+import {
+  faultError,
+  implicitDirectory,
+  type LayerFault,
+  TreeBudget,
+  type TreeNode,
+  type TreeSize,
+  WHITEOUT,
+} from './tree-node.ts';
 
-/** A file or directory of the merged file system. */
-export interface TreeNode {
-  /** Number of the layer that the metadata comes from, 0 for the lowest; `undefined` for a directory no layer has an entry for. */
-  layer: number | undefined;
-  entry: TocEntry | undefined;
-  /** Present on directories. */
-  children: Map<string, TreeNode> | undefined;
-}
-
-/** How large a tree may become. */
-export interface TreeSize {
-  /** Files and directories. An archive of deep paths makes thousands of directories with each of its files. */
-  readonly nodes: number;
-  /** Segments of symbolic links that are followed while layers are applied: a few for each file that is behind one. */
-  readonly linkSegments: number;
-}
-
-const WHITEOUT_PREFIX = '.wh.';
-const OPAQUE_WHITEOUT = '.wh..wh..opq';
 /** As in Linux, path_resolution(7). */
 const MAX_SYMLINKS = 40;
-/** As in Linux: no unpacker can make a longer path, nor a symbolic link with a longer target. */
-const MAX_PATH_BYTES = 4095;
-const MAX_SIZE: TreeSize = { nodes: 4_000_000, linkSegments: 20_000_000 };
+const MAX_SIZE: TreeSize = { nodes: 4_000_000, steps: 100_000_000 };
 /** Rough cost of a node with its map slot, for the caches that hold trees. */
 const NODE_BYTES = 400;
 
+/** A node of an upper layer, to be laid over a directory or into one. */
+interface Overlay {
+  /** Begins with a slash; empty for the root. */
+  readonly path: string;
+  readonly lower: TreeNode;
+  readonly upper: TreeNode;
+}
+
 /**
- * The file system of an image as a container sees it: layers applied from the lowest up (OCI image spec, "Applying
- * Changesets"). Names are raw bytes, one character each. Names are never taken as host paths.
+ * The file system of an image as a container on a node has it: containerd unpacks each layer by itself, and overlayfs lays them over
+ * each other, so that no entry of a layer acts through a symbolic link of another. Names are raw bytes, one character each. Names are
+ * never taken as host paths.
  */
 export class MergedTree {
-  readonly #root: TreeNode = directory();
-  #layers = 0;
-  #nodes = 1;
-  #linkSegments = 0;
-  readonly #maxSize: TreeSize;
+  #root: TreeNode = implicitDirectory();
+  #isEmpty = true;
+  readonly #budget: TreeBudget;
+  /** All, each by itself, until there are no more. */
+  readonly #layers: LayerTree[] = [];
 
   constructor(maxSize: TreeSize = MAX_SIZE) {
-    this.#maxSize = maxSize;
+    this.#budget = new TreeBudget(maxSize);
   }
 
   get memoryBytes(): number {
-    return this.#nodes * NODE_BYTES;
+    return (this.#budget.nodes + 1) * NODE_BYTES;
   }
 
   /**
-   * Apply the next layer, given its entries in the order of the archive. Those whose paths are too long for Linux are left out.
+   * Put the next layer on top, given its entries in the order of the archive.
    * @throws SpandrelError LAYER_TOO_LARGE for more directories or links than an image can be meant to have
    */
-  addLayer(entries: Iterable<TocEntry>): void {
-    const layer = this.#layers++;
-    const own: TocEntry[] = [];
-    // Whiteouts hide what lower layers have, never the layer's own files, wherever in the archive they stand.
-    for (const entry of entries) {
-      if (entry.name.length > MAX_PATH_BYTES || entry.linkname.length > MAX_PATH_BYTES) continue;
-      if (!this.#applyWhiteout(entry)) own.push(entry);
-      this.#checkSize();
-    }
-    for (const entry of own) {
-      this.#addEntry(entry, layer);
-      this.#checkSize();
-    }
+  addLayer(layer: Digest, entries: Iterable<TocEntry>): void {
+    const own = new LayerTree({ layer, isLowest: this.#isEmpty, budget: this.#budget });
+    this.#isEmpty = false;
+    for (const entry of entries) own.add(entry);
+    this.#overlay(own.root);
+    this.#layers.push(own);
   }
 
-  #checkSize(): void {
-    const { nodes, linkSegments } = this.#maxSize;
-    if (this.#nodes > nodes || this.#linkSegments > linkSegments)
-      throw new SpandrelError(
-        'LAYER_TOO_LARGE',
-        'the layers of the image have too many directories or links',
-      );
+  /**
+   * Put a layer on top of which it is not known what it has. It may have touched anything, so nothing of what lies below is known any
+   * more; asking for that throws the fault. What layers above it bring is.
+   */
+  addUnreadableLayer(fault: LayerFault): void {
+    this.#isEmpty = false;
+    this.#root = implicitDirectory(fault);
+    this.#layers.length = 0;
   }
 
-  #applyWhiteout(entry: TocEntry): boolean {
-    const path = splitPath(entry.name);
-    const name = path.pop() ?? '';
-    if (!name.startsWith(WHITEOUT_PREFIX)) return false;
-    const parent = this.#walk(path, { followLast: true })?.node;
-    if (name === OPAQUE_WHITEOUT) parent?.children?.clear();
-    else parent?.children?.delete(name.slice(WHITEOUT_PREFIX.length));
-    return true;
-  }
-
-  #addEntry(entry: TocEntry, layer: number): void {
-    const path = splitPath(entry.name);
-    const name = path.pop();
-    if (name === undefined) {
-      this.#root.entry = entry;
-      this.#root.layer = layer;
-      return;
-    }
-    const siblings = this.#openDirectory(path);
-    if (siblings === undefined) return;
-    const existing = siblings.get(name);
-    if (entry.type === 'dir') {
-      // A directory over a directory changes its metadata and keeps what is in it.
-      siblings.set(name, { layer, entry, children: existing?.children ?? new Map() });
-    } else if (entry.type === 'hardlink') {
-      const target = this.#walk(splitPath(entry.linkname), { followLast: false })?.node;
-      if (target !== undefined && target.children === undefined) siblings.set(name, target);
-    } else {
-      siblings.set(name, { layer, entry, children: undefined });
-    }
-    if (existing === undefined) this.#nodes++;
-  }
-
-  /** The children of the directory at `path`, made where missing; symbolic links on the way are followed as when unpacking. */
-  #openDirectory(path: readonly string[]): Map<string, TreeNode> | undefined {
-    const found = this.#walk(path, { followLast: true, create: true });
-    if (found === undefined) return undefined;
-    found.node.children ??= new Map();
-    return found.node.children;
+  /** There are no more layers: what is kept to lay them over each other can go. */
+  complete(): void {
+    this.#layers.length = 0;
   }
 
   /**
    * What stands at a path.
    * @param path raw bytes; a leading slash and `.` mean nothing, `..` goes up but never above the root
-   * @throws SpandrelError FILE_UNKNOWN, also for symbolic links that lead nowhere or in a circle
+   * @throws SpandrelError FILE_UNKNOWN, also for symbolic links that lead nowhere or in a circle; the code of a fault, with the layer in
+   * its message and its detail
    */
   resolve(path: RawText, followLast: boolean): { node: TreeNode; path: string } {
-    const found = this.#walk(path.split('/'), { followLast });
+    const found = this.#walk(path.split('/'), followLast);
     if (found === undefined) throw new SpandrelError('FILE_UNKNOWN', 'the image has no such file');
+    const { children, fault } = found.node;
+    if (children === undefined && fault !== undefined) throw faultError(fault);
     return { node: found.node, path: found.path.join('/') };
   }
 
-  #walk(
-    segments: readonly string[],
-    options: { followLast: boolean; create?: boolean },
-  ): { node: TreeNode; path: string[] } | undefined {
+  /** Lay the tree of a layer over what there is. */
+  #overlay(root: TreeNode): void {
+    if (root.fault !== undefined) this.#root = implicitDirectory(root.fault);
+    const todo: Overlay[] = [{ path: '', lower: this.#root, upper: root }];
+    for (let overlay = todo.pop(); overlay !== undefined; overlay = todo.pop()) {
+      const { lower, upper } = overlay;
+      for (const [name, node] of upper.children ?? []) {
+        const path = `${overlay.path}/${name}`;
+        const merged = this.#overlayNode({ path, lower, upper: node }, lower.children?.get(name));
+        if (merged === undefined) lower.children?.delete(name);
+        else lower.children?.set(name, merged);
+        if (merged?.children !== undefined) todo.push({ path, lower: merged, upper: node });
+      }
+    }
+  }
+
+  /** What shows of `upper` in the directory `lower`, which has `below` by that name; a directory without what will be in it. */
+  #overlayNode({ path, lower, upper }: Overlay, below: TreeNode | undefined): TreeNode | undefined {
+    // A whiteout has done its work where nothing below is unknown.
+    if (upper === WHITEOUT) return lower.fault === undefined ? undefined : WHITEOUT;
+    if (upper.children === undefined) return upper;
+    const hidden = below === undefined ? lower.fault : below.fault;
+    const fault = upper.fault ?? (upper.isOpaque === true ? undefined : hidden);
+    const isMerged = upper.fault === undefined && upper.isOpaque !== true;
+    const merged = isMerged && below?.children !== undefined ? below : implicitDirectory(fault);
+    const { layer, entry } = (upper.entry === undefined && this.#findTemplate(path)) || upper;
+    merged.layer = upper.layer = layer;
+    merged.entry = upper.entry = entry;
+    return merged;
+  }
+
+  /**
+   * The directory whose metadata one gets that is only implied by an upper layer: that of the topmost layer in which the path leads to
+   * something by itself (containerd `pkg/archive/tar.go`, mkparent).
+   */
+  #findTemplate(path: string): TreeNode | undefined {
+    if (this.#layers.length === 0) return undefined;
+    const segments = path.split('/').slice(1);
+    for (const layer of this.#layers.toReversed()) {
+      this.#budget.steps += segments.length;
+      this.#budget.check();
+      const found = layer.find(segments);
+      if (found !== undefined) return found.children && found;
+    }
+    return undefined;
+  }
+
+  #walk(segments: readonly string[], followLast: boolean): { node: TreeNode; path: string[] } | undefined {
     const todo = segments.toReversed();
     const path: string[] = [];
     const nodes: TreeNode[] = [this.#root];
     let symlinks = 0;
     for (let segment = todo.pop(); segment !== undefined; segment = todo.pop()) {
-      const here = nodes.at(-1) ?? this.#root;
       if (segment === '.' || segment === '') continue;
       if (segment === '..') {
         if (nodes.length > 1) {
@@ -146,26 +149,20 @@ export class MergedTree {
         }
         continue;
       }
-      let child = here.children?.get(segment);
-      if (child?.entry?.type === 'symlink' && (options.followLast || todo.length > 0)) {
+      const here = nodes.at(-1) ?? this.#root;
+      const child = here.children?.get(segment) ?? unknownChild(here);
+      if (child === undefined || child === WHITEOUT) return undefined;
+      if (child.children === undefined && child.fault !== undefined) return { node: child, path };
+      if (child.entry?.type === 'symlink' && (followLast || todo.length > 0)) {
         if (++symlinks > MAX_SYMLINKS) return undefined;
         const { linkname } = child.entry;
         if (linkname.startsWith('/')) {
           nodes.length = 1;
           path.length = 0;
         }
-        const target = linkname.split('/');
-        if (options.create === true) this.#linkSegments += target.length;
-        todo.push(...target.reverse());
+        todo.push(...linkname.split('/').reverse());
         continue;
       }
-      if (options.create === true && child?.children === undefined) {
-        child = directory();
-        here.children ??= new Map();
-        here.children.set(segment, child);
-        this.#nodes++;
-      }
-      if (child === undefined) return undefined;
       nodes.push(child);
       path.push(segment);
     }
@@ -173,12 +170,8 @@ export class MergedTree {
   }
 }
 
-function directory(): TreeNode {
-  return { layer: undefined, entry: undefined, children: new Map() };
-}
-
-/** Segments of a tar name below the root. */
-function splitPath(name: RawText): string[] {
-  const path = cleanPath(name);
-  return path === '' ? [] : path.split('/');
+/** What is not among the children of a directory, where that is not known. */
+function unknownChild({ children, fault }: TreeNode): TreeNode | undefined {
+  if (children === undefined || fault === undefined) return undefined;
+  return { layer: undefined, entry: undefined, children: undefined, fault };
 }

@@ -87,7 +87,8 @@ export async function buildLayer(
   const found = await tar.finish();
   const spanCount = writer.spans.length;
   const layer = { ...found, ...input.result(), spanCount, maxSkippedBytes: mostSkipped(writer.spans) };
-  const problem = options.compression === 'zstd' ? NO_ZSTD : (tar.problem ?? headerProblem);
+  const isFaulty = tar.problem?.code === 'TAR_INVALID';
+  const problem = options.compression === 'zstd' && !isFaulty ? NO_ZSTD : (tar.problem ?? headerProblem);
   if (problem !== undefined) return { ...layer, mountable: false, reason: problem };
   return { ...layer, ...finishZtoc(layer, options, tar) };
 }

@@ -31,10 +31,15 @@ export interface LayerSummary {
   readonly ztoc?: { readonly digest: Digest; readonly sizeBytes: number };
   /** The zTOC is somebody else's, found to be right, and its span size need not be ours. */
   readonly isPushed?: boolean;
-  /** Present if and only if `ztoc` is not. */
+  /** Present if and only if `ztoc` is not. TAR_INVALID if the tar could not be read to its end. */
   readonly reason?: NoZtocReason;
   readonly spanCount: number;
   readonly fileCount: number;
+}
+
+/** Why it is not known what else the layer has besides the entries of its index; `undefined` if they are all. */
+export function tarFault({ reason }: LayerSummary): NoZtocReason | undefined {
+  return reason?.code === 'TAR_INVALID' ? reason : undefined;
 }
 
 const COMPRESSIONS: readonly unknown[] = ['gzip', 'zstd', 'none'] satisfies LayerCompression[];

@@ -20,8 +20,7 @@ export interface MergedHeader extends Omit<TarHeader, 'modTime'> {
 
 const TYPES: Readonly<Record<string, EntryType>> = {
   '0': 'reg',
-  // A contiguous file is a regular one for everybody but SOCI.
-  '7': 'reg',
+  '7': 'contiguous',
   '1': 'hardlink',
   '2': 'symlink',
   '3': 'char',
@@ -33,9 +32,9 @@ const SOCI_TYPEFLAGS = '0123456';
 const WITHOUT_DATA = '123456';
 const NO_RECORDS: PaxRecords = new Map();
 
-/** The type of an entry; `undefined` for letters that stand for nothing known. */
-export function entryType(typeflag: string): EntryType | undefined {
-  return TYPES[typeflag];
+/** The type of an entry; `unknown` for letters that stand for nothing. */
+export function entryType(typeflag: string): EntryType {
+  return TYPES[typeflag] ?? 'unknown';
 }
 
 /** False for entries that fail the build of an index (soci-snapshotter `ztoc/toc_builder.go`, getType). */
@@ -83,28 +82,23 @@ export function mergeHeader(header: TarHeader, extensions: HeaderExtensions): Me
   };
 }
 
-/** The entry of a table of contents; `undefined` if a number is too large for that. */
-export function tocEntry(
-  header: MergedHeader,
-  type: EntryType,
-  uncompressedOffset: number,
-): TocEntry | undefined {
+/** The entry of a table of contents; one of type `unknown` if a number is too large for that. */
+export function tocEntry(header: MergedHeader, type: EntryType, uncompressedOffset: number): TocEntry {
   const { size, mode, devMajor, devMinor } = header;
-  if (!isNumber(size) || !isNumber(mode) || !isNumber(devMajor) || !isNumber(devMinor)) return undefined;
+  const numbers =
+    isNumber(size) && isNumber(mode) && isNumber(devMajor) && isNumber(devMinor)
+      ? { type, uncompressedSize: size, mode, devMajor, devMinor }
+      : { type: 'unknown' as const, uncompressedSize: 0, mode: 0, devMajor: 0, devMinor: 0 };
   return {
+    ...numbers,
     name: header.name,
-    type,
     uncompressedOffset,
-    uncompressedSize: size,
     linkname: header.linkname,
-    mode,
     uid: wrapUint32(header.uid),
     gid: wrapUint32(header.gid),
     uname: header.uname,
     gname: header.gname,
     modTime: formatTime(header.modTime),
-    devMajor,
-    devMinor,
     paxRecords: header.pax,
   };
 }

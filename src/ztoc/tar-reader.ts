@@ -55,6 +55,7 @@ export class TarReader {
   #position = 0;
   #ended = false;
   #problem: SpandrelError | undefined;
+  #fault: SpandrelError | undefined;
 
   /** @param onEntry what it throws comes out of `write` */
   constructor(onEntry: (entry: TocEntry) => void) {
@@ -66,12 +67,9 @@ export class TarReader {
     return this.#position;
   }
 
-  /**
-   * Why `soci` would fail on this archive: TAR_INVALID, which ends the reading, or TAR_UNSUPPORTED. Entries go on coming after the
-   * latter.
-   */
+  /** Why `soci` would fail on this archive: TAR_INVALID, which ends the reading, or TAR_UNSUPPORTED, after which entries go on coming. */
   get problem(): SpandrelError | undefined {
-    return this.#problem;
+    return this.#fault ?? this.#problem;
   }
 
   write(bytes: Uint8Array): void {
@@ -98,7 +96,7 @@ export class TarReader {
     // Padding may be cut off, and so may the blocks that end an archive.
     const isCut =
       this.#data > 0 || (this.#padding === 0 && (this.#have > 0 || !this.#collecting.mayBeMissing));
-    if (isCut) this.#refuse(new SpandrelError('TAR_INVALID', 'the tar is cut short'));
+    if (isCut) this.#fault = invalid('the tar is cut short');
   }
 
   #advance(bytes: number): number {
@@ -133,7 +131,7 @@ export class TarReader {
     } catch (error) {
       if (!isSpandrelError(error, 'TAR_INVALID')) throw error;
       this.#ended = true;
-      this.#refuse(error);
+      this.#fault = error;
     }
   }
 
@@ -275,13 +273,10 @@ export class TarReader {
     const { typeflag } = header;
     if (!isSociType(typeflag)) this.#refuse(unsupported(typeflag));
     const type = isSparse ? 'sparse' : entryType(typeflag);
-    if (type === undefined) return;
     const entry = tocEntry(header, type, this.#position);
-    if (entry === undefined) {
+    if (entry.type === 'unknown' && type !== 'unknown')
       this.#refuse(new SpandrelError('TAR_UNSUPPORTED', 'an entry has a number above 2^53'));
-    } else {
-      this.#onEntry(entry);
-    }
+    this.#onEntry(entry);
   }
 }
 

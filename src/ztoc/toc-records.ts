@@ -1,8 +1,14 @@
 import { SpandrelError } from '../core/errors.ts';
 import type { RawText } from './raw-text.ts';
-import { type EntryType, type TocEntry, type TocEntryList, ZTOC_ENTRY_TYPES } from './ztoc.ts';
+import {
+  type EntryType,
+  type TocEntry,
+  type TocEntryList,
+  OWN_ENTRY_TYPES,
+  ZTOC_ENTRY_TYPES,
+} from './ztoc.ts';
 
-const TYPES: readonly EntryType[] = [...ZTOC_ENTRY_TYPES, 'sparse'];
+const TYPES: readonly EntryType[] = [...ZTOC_ENTRY_TYPES, ...OWN_ENTRY_TYPES];
 
 // A record, little endian: type, the numbers, number of PAX records, then the texts, each behind its length.
 const TYPE_BYTES = 1;

@@ -6,10 +6,12 @@ import type { RawText } from './raw-text.ts';
 export const ZTOC_ENTRY_TYPES = ['reg', 'dir', 'symlink', 'hardlink', 'char', 'block', 'fifo'] as const;
 
 /**
- * Type of an entry. `sparse` is not of SOCI, which takes such an entry for a regular file: its data in the archive is not the
- * file's content. It occurs in our own indexes only.
+ * Types that occur in our own indexes only: `sparse`, which SOCI takes for a regular file, though its data in the archive is not the
+ * file's content; `contiguous`, a regular file that nodes refuse; and `unknown`, for which there is no other word.
  */
-export type EntryType = (typeof ZTOC_ENTRY_TYPES)[number] | 'sparse';
+export const OWN_ENTRY_TYPES = ['sparse', 'contiguous', 'unknown'] as const;
+
+export type EntryType = (typeof ZTOC_ENTRY_TYPES)[number] | (typeof OWN_ENTRY_TYPES)[number];
 
 /** One file of a layer as its tar header describes it. All numbers are safe integers. */
 export interface TocEntry {

@@ -62,6 +62,22 @@ export class ContainerdDaemon implements AsyncDisposable {
     return /sha256:[0-9a-f]{64}/.exec(line?.slice(image.length) ?? '')?.[0] ?? '';
   }
 
+  /** Unpack the images of an OCI archive for overlayfs. */
+  async importArchive(path: string): Promise<void> {
+    await this.ctr('images', 'import', '--snapshotter', 'overlayfs', path);
+  }
+
+  /** What `use` makes of the folder where the file system of an image is mounted. */
+  async mounted<T>(image: string, use: (folder: string) => Promise<T>): Promise<T> {
+    const folder = await mkdtemp(join(this.#folder, 'mount-'));
+    await this.ctr('images', 'mount', '--snapshotter', 'overlayfs', image, folder);
+    try {
+      return await use(folder);
+    } finally {
+      await this.ctr('images', 'unmount', '--snapshotter', 'overlayfs', '--rm', folder);
+    }
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#child.kill('SIGKILL');
     if (this.#child.exitCode === null && this.#child.signalCode === null) await once(this.#child, 'exit');

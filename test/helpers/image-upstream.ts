@@ -11,6 +11,8 @@ export interface UpstreamLayer {
   readonly mediaType?: string;
   /** Of the tar. */
   readonly diffId: Digest;
+  /** The registry does not have it. */
+  readonly isMissing?: boolean;
 }
 
 /** The layer that holds a tar. */
@@ -36,29 +38,41 @@ export class ImageUpstream implements AsyncDisposable {
 
   /** Tag an image `latest`. @param layers from the lowest up @returns the digests of its layers */
   async addImage(repository: string, layers: readonly UpstreamLayer[]): Promise<Digest[]> {
-    const config = Buffer.from(
-      JSON.stringify({
-        os: 'linux',
-        architecture: 'amd64',
-        rootfs: { type: 'layers', diff_ids: layers.map(({ diffId }) => diffId) },
-      }),
-    );
-    const blobs = [config, ...layers.map(({ bytes }) => bytes)];
-    for (const bytes of blobs) await this.registry.addBlob(repository, Uint8Array.from(bytes));
-    const manifest = {
-      schemaVersion: 2,
-      mediaType: MEDIA_TYPES.ociManifest,
-      config: describe(config, MEDIA_TYPES.ociConfig),
-      layers: layers.map(({ bytes, mediaType = MEDIA_TYPES.ociLayerGzip }) => describe(bytes, mediaType)),
-    };
-    const bytes = Buffer.from(JSON.stringify(manifest));
-    this.registry.addManifest(repository, 'latest', bytes, manifest.mediaType);
+    const { manifest, mediaType, blobs } = imageOf(layers);
+    const missing = layers.filter(({ isMissing }) => isMissing === true).map(({ bytes }) => bytes);
+    for (const bytes of blobs.filter((blob) => !missing.includes(blob)))
+      await this.registry.addBlob(repository, Uint8Array.from(bytes));
+    this.registry.addManifest(repository, 'latest', manifest, mediaType);
     return layers.map(({ bytes }) => digestOf(bytes));
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.registry[Symbol.asyncDispose]();
   }
+}
+
+/** The documents and blobs of an image for this machine. */
+export function imageOf(layers: readonly UpstreamLayer[]): {
+  manifest: Buffer;
+  mediaType: string;
+  blobs: readonly Buffer[];
+} {
+  const config = Buffer.from(
+    JSON.stringify({
+      os: 'linux',
+      architecture: process.arch === 'x64' ? 'amd64' : process.arch,
+      rootfs: { type: 'layers', diff_ids: layers.map(({ diffId }) => diffId) },
+    }),
+  );
+  const mediaType = MEDIA_TYPES.ociManifest;
+  const manifest = {
+    schemaVersion: 2,
+    mediaType,
+    config: describe(config, MEDIA_TYPES.ociConfig),
+    layers: layers.map((layer) => describe(layer.bytes, layer.mediaType ?? MEDIA_TYPES.ociLayerGzip)),
+  };
+  const blobs = [config, ...layers.map(({ bytes }) => bytes)];
+  return { manifest: Buffer.from(JSON.stringify(manifest)), mediaType, blobs };
 }
 
 function describe(bytes: Buffer, mediaType: string): { mediaType: string; digest: Digest; size: number } {

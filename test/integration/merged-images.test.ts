@@ -1,0 +1,174 @@
+import { gzipSync, zstdCompressSync } from 'node:zlib';
+
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+import { digestOf } from '../../src/core/digest.ts';
+import { MergedTree } from '../../src/images/merged-tree.ts';
+import type { RawText } from '../../src/ztoc/raw-text.ts';
+import { TarReader } from '../../src/ztoc/tar-reader.ts';
+import type { TocEntry } from '../../src/ztoc/ztoc.ts';
+import { ContainerdDaemon } from '../helpers/containerd-daemon.ts';
+import { ImageFilesClient, type ShownFile } from '../helpers/image-files.ts';
+import { imageOf, ImageUpstream, type UpstreamLayer } from '../helpers/image-upstream.ts';
+import { type Layers, REFUSED, UNPACKED } from '../helpers/layer-kinds.ts';
+import { type NodeFile, readNodeFiles } from '../helpers/node-files.ts';
+import { withOciArchive } from '../helpers/oci-archive.ts';
+import { randomLayers } from '../helpers/random-layers.ts';
+import { RunningApp } from '../helpers/running-app.ts';
+import { seededRandom } from '../helpers/seeded-random.ts';
+import { tarOf } from '../helpers/tar-members.ts';
+
+const RANDOM_IMAGES = 36;
+const SEED = 1;
+/** Images that are compared at the same time. */
+const AT_ONCE = 6;
+const OCI_LAYER = 'application/vnd.oci.image.layer.v1.tar';
+const DOCKER_LAYER = 'application/vnd.docker.image.rootfs.diff.tar';
+/** How a layer may be packed and labelled so that Debian's containerd unpacks it. */
+const PACKINGS: readonly (readonly [mediaType: string, pack: (tar: Buffer) => Buffer])[] = [
+  [`${OCI_LAYER}+gzip`, (tar) => gzipSync(tar)],
+  [`${OCI_LAYER}+zstd`, (tar) => zstdCompressSync(tar)],
+  [OCI_LAYER, (tar) => tar],
+  [`${DOCKER_LAYER}.gzip`, (tar) => zstdCompressSync(tar)],
+  [`${OCI_LAYER}+zstd`, (tar) => gzipSync(tar)],
+  [`${OCI_LAYER}+gzip`, (tar) => tar],
+  [DOCKER_LAYER, (tar) => gzipSync(tar)],
+];
+
+let stack: AsyncDisposableStack;
+let containerd: ContainerdDaemon;
+let upstream: ImageUpstream;
+let app: RunningApp;
+
+beforeAll(async () => {
+  stack = new AsyncDisposableStack();
+  containerd = stack.use(await ContainerdDaemon.start());
+  upstream = stack.use(await ImageUpstream.start());
+  app = stack.use(
+    await RunningApp.start({
+      upstreams: [{ name: 'up', url: upstream.url, default: true }],
+      environment: { SPANDREL_INDEX_MIN_LAYER_BYTES: '0' },
+    }),
+  );
+});
+
+afterAll(() => stack.disposeAsync());
+
+interface TestImage {
+  readonly name: string;
+  readonly repository: string;
+  readonly layers: Layers;
+  readonly packed: readonly UpstreamLayer[];
+}
+
+let images = 0;
+
+/** An image in the registry, its layers packed one way after the other. */
+async function addImage(layers: Layers): Promise<TestImage> {
+  const repository = `image-${images++}`;
+  const packed = layers.map((members, place) => {
+    const tar = tarOf(...members);
+    const [mediaType, pack] = PACKINGS[(images + place) % PACKINGS.length] ?? [OCI_LAYER, () => tar];
+    return { bytes: pack(tar), mediaType, diffId: digestOf(tar) };
+  });
+  await upstream.addImage(repository, packed);
+  return { name: `up.test/${repository}:latest`, repository, layers, packed };
+}
+
+function unpack(all: readonly TestImage[]): Promise<void> {
+  const archived = all.map(({ name, packed }) => ({ name, ...imageOf(packed) }));
+  return withOciArchive(archived, (path) => containerd.importArchive(path));
+}
+
+/** Every difference between the file API and the unpacked image. */
+async function compare({ name, repository, layers }: TestImage): Promise<string[]> {
+  const node = await containerd.mounted(name, readNodeFiles);
+  const shown = await new ImageFilesClient(app.url, repository).readAll();
+  const tree = mergedTree(layers);
+  const paths = [...new Set([...node.keys(), ...shown.keys()])];
+  return paths.flatMap((path) => compareFile(path, node.get(path), shown.get(path), tree));
+}
+
+function compareFile(
+  path: string,
+  onNode: NodeFile | undefined,
+  shown: ShownFile | undefined,
+  tree: MergedTree,
+): string[] {
+  if (onNode === undefined || shown === undefined)
+    return [`${path}: ${onNode?.type} on the node, ${shown?.type} here`];
+  const { type, mode, content, linkname, uid, gid, mtimeSeconds } = onNode;
+  const { entry } = tree.resolve(path as RawText, false).node;
+  const pairs = [
+    [type, shown.type],
+    [content, shown.content],
+    [linkname, shown.linkname],
+    // Linux has no mode of links, and the time of a directory is that of what was last put into it.
+    type === 'symlink' ? [] : [mode, shown.mode],
+    type === 'dir' ? [] : [mtimeSeconds, Date.parse(entry?.modTime ?? '') / 1000],
+    [uid, entry?.uid ?? 0],
+    [gid, entry?.gid ?? 0],
+  ];
+  return pairs
+    .filter(([expected, found]) => expected !== found)
+    .map(([expected, found]) => `${path}: ${expected} on the node, ${found} here`);
+}
+
+async function compareAll(all: readonly (readonly [kind: string, image: TestImage])[]): Promise<void> {
+  for (let at = 0; at < all.length; at += AT_ONCE) {
+    const batch = all.slice(at, at + AT_ONCE);
+    const found = await Promise.all(batch.map(async ([kind, image]) => [kind, await compare(image)]));
+    expect(found).toEqual(batch.map(([kind]) => [kind, []]));
+  }
+}
+
+/** For what the file API does not show. */
+function mergedTree(layers: Layers): MergedTree {
+  const tree = new MergedTree();
+  for (const members of layers) {
+    const entries: TocEntry[] = [];
+    new TarReader((entry) => entries.push(entry)).write(tarOf(...members));
+    tree.addLayer(digestOf(tarOf(...members)), entries);
+  }
+  return tree;
+}
+
+describe('the merged file system of an image', () => {
+  it(
+    `is what a node makes of ${Object.keys(UNPACKED).length} kinds of layers`,
+    { timeout: 60_000 },
+    async () => {
+      const all: [string, TestImage][] = [];
+      for (const [kind, layers] of Object.entries(UNPACKED)) all.push([kind, await addImage(layers)]);
+      await unpack(all.map(([, image]) => image));
+      await compareAll(all);
+    },
+  );
+
+  it('is what a node makes of random layers', { timeout: 60_000 }, async () => {
+    const unpacked: [string, TestImage][] = [];
+    for (let round = 0; round < RANDOM_IMAGES; round++) {
+      const image = await addImage(randomLayers(seededRandom(SEED + round)));
+      const isUnpacked = await unpack([image]).then(
+        () => true,
+        () => false,
+      );
+      if (isUnpacked) unpacked.push([`random image of seed ${SEED + round}`, image]);
+    }
+    // In the others something lies behind a link that is in its way.
+    expect(unpacked.length, `seed ${SEED}`).toBeGreaterThanOrEqual(RANDOM_IMAGES / 3);
+    await compareAll(unpacked);
+  });
+
+  it.each(Object.entries(REFUSED))(
+    'has an error, and nothing of a lower layer, where a node refuses it: %s',
+    async (_, { layers, path }) => {
+      const image = await addImage(layers);
+      await expect(unpack([image])).rejects.toThrow('exit status 1');
+      const response = await new ImageFilesClient(app.url, image.repository).get(path);
+      expect(response.status).toBe(422);
+      const layer = digestOf(image.packed.at(-1)?.bytes ?? Buffer.alloc(0));
+      expect(await response.json()).toMatchObject({ errors: [{ code: 'TAR_INVALID', detail: { layer } }] });
+    },
+  );
+});
