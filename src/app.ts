@@ -211,6 +211,7 @@ export async function createApp(
     indexes,
     store: manifestStore,
     policies,
+    negativeAgeMs: config.manifests.negativeSeconds * 1000,
     metrics,
     logger,
   });

@@ -57,7 +57,10 @@ export async function warm(args: string[]): Promise<number> {
     printJson(job);
     return 0;
   }
-  const summary = job.layers.map(({ digest, size, state }) => `  layer ${digest} (${size} bytes) ${state}`);
+  const summary = job.layers.map(
+    ({ digest, size, state, reason }) =>
+      `  layer ${digest} (${size} bytes) ${state}${reason === undefined ? '' : `: ${reason}`}`,
+  );
   const indexed = escapeControls(job.platforms.join(', ')) || 'nothing to index';
   process.stdout.write(`${escapeLines([`${image}: ${indexed}`, ...summary].join('\n'))}\n`);
   return 0;

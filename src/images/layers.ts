@@ -39,6 +39,8 @@ export interface LayerDescription {
   /** An error code, and what it means here. */
   readonly reason?: ErrorCode;
   readonly message?: string;
+  /** The manifest says that it is to be fetched from elsewhere. */
+  readonly foreign?: boolean;
   /** Why no index is made of it, where that is known without looking into it. */
   readonly skipped?: 'unsupported_format' | 'too_small';
   readonly uncompressedSize?: number;
@@ -49,7 +51,6 @@ export interface LayerDescription {
   readonly files?: number;
 }
 
-const FOREIGN = 'the registry does not have it: the manifest says that it is to be fetched from elsewhere';
 /** The configs of images are small; a larger blob is none. */
 const MAX_CONFIG_BYTES = 4 * 2 ** 20;
 
@@ -158,7 +159,7 @@ export class Layers {
       diffId:
         (known && (await this.knownConfig(target, known.config, signal)).diffIds?.[known.position]) ?? null,
       state: state.kind,
-      ...(state.kind === 'failed' ? { reason: state.code } : {}),
+      ...(state.kind === 'failed' ? { reason: state.code, message: state.message } : {}),
       ...(skipped === undefined ? {} : { skipped }),
     };
   }
@@ -213,8 +214,14 @@ export class Layers {
       return await this.describe(target, listed.digest, signal);
     } catch (error) {
       if (!isSpandrelError(error, 'BLOB_UNKNOWN')) throw error;
-      const message = listed.urls === undefined ? error.message : FOREIGN;
-      return { ...atFault, size: listed.size, reason: error.code, message };
+      const isForeign = listed.urls !== undefined && listed.urls.length > 0;
+      return {
+        ...atFault,
+        size: listed.size,
+        reason: error.code,
+        message: 'the registry does not have it',
+        ...(isForeign ? { foreign: true } : {}),
+      };
     }
   }
 }

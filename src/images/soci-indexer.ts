@@ -1,6 +1,7 @@
 import { BoundedMap } from '../cache/bounded-map.ts';
 import { SingleFlight } from '../cache/single-flight.ts';
 import type { Descriptor } from '../core/descriptor.ts';
+import type { Digest } from '../core/digest.ts';
 import { ERRORS, isSpandrelError } from '../core/errors.ts';
 import { encodeSociIndex, type SociLayer } from '../soci/soci-index.ts';
 import { skipReason } from '../soci/layer-selection.ts';
@@ -10,9 +11,15 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import type { BlobAccess } from './blob-access.ts';
 import type { IndexPolicies } from './index-policy.ts';
 import type { Layers } from './layers.ts';
-import { parseManifest, soundDescriptors, type StoredManifest } from './manifest.ts';
+import {
+  type FaultyDescriptor,
+  isSound,
+  parseManifest,
+  soundDescriptors,
+  type StoredManifest,
+} from './manifest.ts';
 import type { ManifestStore } from './manifest-store.ts';
-import type { Target } from './target.ts';
+import { type Target, targetKey } from './target.ts';
 
 export interface SociIndexerDeps {
   readonly access: BlobAccess;
@@ -20,8 +27,12 @@ export interface SociIndexerDeps {
   readonly indexes: LayerIndexes;
   readonly store: ManifestStore;
   readonly policies: IndexPolicies;
+  /** How long it is remembered that the upstream does not have a layer. */
+  readonly negativeAgeMs: number;
   readonly metrics: Metrics;
   readonly logger: Logger;
+  /** Milliseconds of the epoch. */
+  readonly now?: () => number;
 }
 
 export type SociVersion = 'v1' | 'v2';
@@ -30,6 +41,8 @@ export type SociVersion = 'v1' | 'v2';
 interface IndexedLayers {
   readonly layers: readonly SociLayer[];
   readonly made: Map<SociVersion, Descriptor>;
+  /** Milliseconds of the epoch, where a layer is missing that may come. */
+  readonly goodUntilMs: number | undefined;
 }
 
 const MAX_REMEMBERED = 10_000;
@@ -39,9 +52,13 @@ export class SociIndexer {
   readonly #deps: SociIndexerDeps;
   readonly #flights: SingleFlight<IndexedLayers>;
   readonly #remembered = new BoundedMap<IndexedLayers>({ maxEntries: MAX_REMEMBERED });
+  /** Layers that a repository's upstream does not have. */
+  readonly #absent = new BoundedMap<{ readonly untilMs: number }>({ maxEntries: MAX_REMEMBERED });
+  readonly #now: () => number;
 
   constructor(deps: SociIndexerDeps) {
     this.#deps = deps;
+    this.#now = deps.now ?? Date.now;
     this.#flights = new SingleFlight('index', deps.metrics);
   }
 
@@ -86,7 +103,7 @@ export class SociIndexer {
   }
 
   #key(target: Target, manifest: StoredManifest): string {
-    return `${manifest.digest} ${this.#deps.policies.of(target).minLayerBytes}`;
+    return `${targetKey(target)} ${manifest.digest} ${this.#deps.policies.of(target).minLayerBytes}`;
   }
 
   async #make(target: Target, manifest: StoredManifest): Promise<IndexedLayers> {
@@ -99,22 +116,43 @@ export class SociIndexer {
         } catch (error) {
           // A layer at fault is left out below; a fill that failed may work the next time and ends this attempt.
           if (!isSpandrelError(error) || ERRORS[error.code].retryable) throw error;
+          if (error.code === 'BLOB_UNKNOWN') this.#noteAbsence(target, digest);
         }
       }),
     );
-    return (await this.#find(target, manifest)) ?? { layers: [], made: new Map() };
+    return (await this.#find(target, manifest)) ?? { layers: [], made: new Map(), goodUntilMs: undefined };
+  }
+
+  #noteAbsence(target: Target, digest: Digest): void {
+    this.#absent.set(`${targetKey(target)} ${digest}`, { untilMs: this.#now() + this.#deps.negativeAgeMs });
+  }
+
+  /** Until when the repository is taken not to have a layer. */
+  #absentUntil(target: Target, digest: Digest): number | undefined {
+    const untilMs = this.#absent.get(`${targetKey(target)} ${digest}`)?.untilMs;
+    return untilMs !== undefined && this.#now() < untilMs ? untilMs : undefined;
+  }
+
+  /** What has been found out, and is still good. */
+  #recall(key: string): IndexedLayers | undefined {
+    const known = this.#remembered.get(key);
+    return known?.goodUntilMs !== undefined && known.goodUntilMs <= this.#now() ? undefined : known;
   }
 
   /** The indexed layers, if there is nothing left to build. */
   async #find(target: Target, manifest: StoredManifest): Promise<IndexedLayers | undefined> {
     const key = this.#key(target, manifest);
-    const remembered = this.#remembered.get(key);
+    const remembered = this.#recall(key);
     if (remembered !== undefined) return remembered;
     const eligible = this.eligible(target, manifest);
     const states = await Promise.all(eligible.map(({ digest }) => this.#deps.indexes.state(digest)));
     // Whoever asked at the same time may have been faster.
-    const faster = this.#remembered.get(key);
-    if (faster !== undefined || !states.every(isFinal)) return faster;
+    const faster = this.#recall(key);
+    if (faster !== undefined) return faster;
+    const absences = eligible.map(({ digest }, place) =>
+      states[place]?.kind === 'complete' ? undefined : this.#absentUntil(target, digest),
+    );
+    if (!states.every((state, place) => isFinal(state) || absences[place] !== undefined)) return undefined;
     const layers: SociLayer[] = [];
     for (const [place, layer] of eligible.entries()) {
       const state = states[place];
@@ -123,13 +161,20 @@ export class SociIndexer {
         layers.push({ layer, spanBytes, ztoc });
         continue;
       }
-      const reason = state === undefined ? undefined : reasonOf(state);
-      this.#deps.metrics.indexLayersSkipped.inc({ reason: reason ?? 'INTERNAL' });
-      this.#deps.logger.warn({ layer: layer.digest, reason }, 'layer left out of the SOCI index');
+      const reason = absences[place] === undefined ? state && reasonOf(state) : 'BLOB_UNKNOWN';
+      this.#noteLeftOut(layer.digest, reason);
     }
-    const found = { layers, made: new Map() };
+    for (const { digest, fault } of faultyLayers(manifest)) this.#noteLeftOut(digest, fault.code);
+    const known = absences.filter((untilMs) => untilMs !== undefined);
+    const goodUntilMs = known.length === 0 ? undefined : Math.min(...known);
+    const found = { layers, made: new Map(), goodUntilMs };
     this.#remembered.set(key, found);
     return found;
+  }
+
+  #noteLeftOut(layer: string, reason: string | undefined): void {
+    this.#deps.metrics.indexLayersSkipped.inc({ reason: reason ?? 'INTERNAL' });
+    this.#deps.logger.warn({ layer, reason }, 'layer left out of the SOCI index');
   }
 
   async #store(
@@ -162,6 +207,11 @@ export class SociIndexer {
       await this.#deps.store.put({ ...descriptor, bytes });
     return descriptor;
   }
+}
+
+function faultyLayers(manifest: StoredManifest): FaultyDescriptor[] {
+  const parsed = parseManifest(manifest);
+  return parsed.kind === 'image' ? parsed.layers.flatMap((layer) => (isSound(layer) ? [] : [layer])) : [];
 }
 
 function isFinal(state: LayerIndexState): boolean {

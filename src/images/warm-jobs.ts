@@ -39,6 +39,8 @@ export interface WarmJobView {
     /** Compressed bytes that are here, from the first on. */
     readonly fetched: number;
     readonly state: 'absent' | 'building' | 'complete' | 'failed';
+    /** Why it is left out of the SOCI index. */
+    readonly reason?: ErrorCode;
   }[];
   readonly error?: { readonly code: ErrorCode; readonly message: string };
 }
@@ -47,6 +49,8 @@ interface WarmLayer {
   readonly digest: Digest;
   readonly size: number;
   handle: BlobHandle | undefined;
+  /** The registry does not have it. */
+  isAbsent: boolean;
 }
 
 interface WarmJob {
@@ -135,10 +139,20 @@ export class WarmJobs implements AsyncDisposable {
       job.platforms = planned.map(({ platform }) => formatPlatform(platform));
       const eligible = planned.flatMap((image) => indexer.eligible(target, image.manifest));
       const distinct = new Map(eligible.map(({ digest, size }) => [digest, size]));
-      job.layers = Array.from(distinct, ([digest, size]) => ({ digest, size, handle: undefined }));
+      job.layers = Array.from(distinct, ([digest, size]) => ({
+        digest,
+        size,
+        handle: undefined,
+        isAbsent: false,
+      }));
       await Promise.all(
         job.layers.map(async (layer) => {
-          layer.handle = await layers.openBlob(target, layer.digest, signal);
+          try {
+            layer.handle = await layers.openBlob(target, layer.digest, signal);
+          } catch (error) {
+            if (!isSpandrelError(error, 'BLOB_UNKNOWN')) throw error;
+            layer.isAbsent = true;
+          }
         }),
       );
       await waitFor(lazyImages.index(target, planned), signal);
@@ -161,10 +175,14 @@ export class WarmJobs implements AsyncDisposable {
   async #view(job: WarmJob): Promise<WarmJobView> {
     const { id, image, state, createdAt, platforms, error } = job;
     const layers = await Promise.all(
-      job.layers.map(async ({ digest, size, handle }) => {
-        const { kind } = await this.#deps.indexes.state(digest);
+      job.layers.map(async ({ digest, size, handle, isAbsent }) => {
+        const state = await this.#deps.indexes.state(digest);
+        const { kind } = state;
         const fetched = kind === 'complete' ? size : (handle?.growth.availableBytes ?? 0);
-        return { digest, size, fetched, state: kind };
+        if (isAbsent && kind !== 'complete')
+          return { digest, size, fetched, state: 'failed' as const, reason: 'BLOB_UNKNOWN' as const };
+        const reason = kind === 'failed' ? { reason: state.code } : {};
+        return { digest, size, fetched, state: kind, ...reason };
       }),
     );
     const failure = error === undefined ? {} : { error: { code: error.code, message: error.message } };

@@ -17,7 +17,7 @@ export interface LayerIndexesDeps extends IndexBuildDeps {
 export type LayerIndexState =
   | { readonly kind: 'absent' | 'building' }
   | { readonly kind: 'complete'; readonly summary: LayerSummary }
-  | { readonly kind: 'failed'; readonly code: ErrorCode };
+  | { readonly kind: 'failed'; readonly code: ErrorCode; readonly message: string };
 
 /** A build that others can join. */
 interface Build {
@@ -27,6 +27,15 @@ interface Build {
 }
 
 const MAX_REMEMBERED_FAILURES = 10_000;
+/** Failures of the repository that a layer was asked of, or of the proxy: another may have the layer, or the same one later. */
+const SAYS_NOTHING_OF_LAYER: readonly ErrorCode[] = [
+  'BLOB_UNKNOWN',
+  'NAME_UNKNOWN',
+  'UNAUTHORIZED',
+  'UPSTREAM_CREDENTIALS_REFUSED',
+  'DENIED',
+  'SHUTTING_DOWN',
+];
 
 /**
  * Indexes of layers: found in memory, on disk or in the shared tier, else built, each once however many ask. While a layer's index is
@@ -53,7 +62,9 @@ export class LayerIndexes implements AsyncDisposable {
     if (index !== undefined) return { kind: 'complete', summary: index.summary };
     if (this.#building.has(digest)) return { kind: 'building' };
     const failure = this.#failures.get(digest);
-    return failure === undefined ? { kind: 'absent' } : { kind: 'failed', code: failure.code };
+    return failure === undefined
+      ? { kind: 'absent' }
+      : { kind: 'failed', code: failure.code, message: failure.message };
   }
 
   /**
@@ -147,7 +158,7 @@ export class LayerIndexes implements AsyncDisposable {
     const failure = isSpandrelError(error)
       ? error
       : new SpandrelError('INTERNAL', 'the index could not be built', { cause: error });
-    if (failure.code === 'SHUTTING_DOWN') return;
+    if (SAYS_NOTHING_OF_LAYER.includes(failure.code)) return;
     this.#failures.set(digest, failure);
     this.#deps.metrics.indexBuilds.inc({ outcome: 'failed' });
     this.#deps.logger.warn({ layer: digest, code: failure.code, err: failure.cause }, failure.message);

@@ -1,11 +1,19 @@
-import { type ErrorCode, isSpandrelError } from '../../core/errors.ts';
+import type { Platform } from '../../core/descriptor.ts';
+import { type ErrorCode, ERRORS, isSpandrelError } from '../../core/errors.ts';
+import { matchesPlatform, parsePlatform } from '../../core/platform.ts';
 import type { ImageDescription, PlatformDescription } from '../../images/image-overview.ts';
 import type { LayerDescription } from '../../images/layers.ts';
 import { askProxy, type ProxyImage } from '../proxy-client.ts';
 import type { PullModes } from './check-snapshotter.ts';
 import { type Finding, Report } from './finding.ts';
+import { explainWholeLayer, isLayerType } from './layer-advice.ts';
 
 const ASK_MS = 60_000;
+
+const NO_IMAGE = 'artifacts that are no images are passed on, and never lazy';
+const COPY_ALL = 'copy this platform too (skopeo copy --multi-arch all), or pull another';
+const PULL_ONCE =
+  'pull it once with containerd, or run "spandrel warm IMAGE"; index.lazyClients, index.platforms and index.rules say who starts that, for what';
 
 const NEXT: Partial<Record<ErrorCode, string>> = {
   NAME_UNKNOWN: 'begin the name with that of an upstream: ecr/team/app:1.2',
@@ -20,17 +28,7 @@ const NEXT: Partial<Record<ErrorCode, string>> = {
   UPSTREAM_TIMEOUT:
     'the registry is slow or cut off: run "spandrel doctor --config FILE" where the proxy runs',
   UPSTREAM_THROTTLED: 'the registry limits requests: wait, or raise its quota',
-  IMAGE_UNSUPPORTED: 'artifacts that are no images are passed on, and never lazy',
-};
-
-const REASONS: Partial<Record<ErrorCode, string>> = {
-  LAYER_UNSUPPORTED: 'its compression has no zTOC (zstd): build the image with gzip layers',
-  LAYER_CORRUPT: 'its compressed stream is damaged: push the image again',
-  LAYER_TOO_LARGE:
-    'it is larger than limits.maxUncompressedBytes or has more files than limits.maxTocEntries',
-  TAR_INVALID: 'it is no well-formed tar: build the image again',
-  TAR_UNSUPPORTED: 'it has entries that SOCI cannot index, such as sparse files',
-  INDEX_UNMOUNTABLE: 'the snapshotter would refuse its index',
+  IMAGE_UNSUPPORTED: NO_IMAGE,
 };
 
 /** Would this image be lazy, layer by layer? Starts nothing. */
@@ -47,10 +45,17 @@ export async function checkImage(image: ProxyImage, modes: PullModes | undefined
     report.problem(message, (code && NEXT[code]) ?? 'try again in a moment; the log of the proxy says more');
     return report.findings;
   }
-  const platforms = overview.platforms.filter(
-    ({ platform }) => image.platform === undefined || platform === null || platform === image.platform,
-  );
-  if (platforms.length === 0)
+  const wanted = image.platform === undefined ? undefined : parsePlatform(image.platform);
+  const isWanted = ({ platform }: { readonly platform: string | null }): boolean =>
+    wanted === undefined || platform === null || isPlatform(wanted, platform);
+  const platforms = overview.platforms.filter(isWanted);
+  const absent = (overview.absent ?? []).filter(isWanted);
+  for (const { platform, manifest } of absent) {
+    const message = `the index lists ${platform ?? 'an image'} (${manifest.slice(0, 19)}), but the registry does not have it`;
+    if (wanted === undefined) report.note(message, COPY_ALL);
+    else report.problem(message, COPY_ALL);
+  }
+  if (platforms.length + absent.length === 0)
     report.problem(
       `the image has no platform ${image.platform ?? ''}`,
       `it has: ${overview.platforms.map(({ platform }) => platform).join(', ') || 'none'}`,
@@ -59,8 +64,18 @@ export async function checkImage(image: ProxyImage, modes: PullModes | undefined
   return report.findings;
 }
 
+function isPlatform(wanted: Platform, text: string): boolean {
+  try {
+    return matchesPlatform(wanted, parsePlatform(text));
+  } catch (error) {
+    // What stands in an index need not be a platform.
+    if (isSpandrelError(error, 'QUERY_INVALID')) return false;
+    throw error;
+  }
+}
+
 function checkPlatform(report: Report, described: PlatformDescription, modes: PullModes | undefined): void {
-  const { layers, soci, pulls } = described;
+  const { layers, soci, pulls, reason } = described;
   const name = described.platform ?? 'unknown platform';
   for (const layer of layers) describeLayer(report, name, layer);
   const indexed = layers.filter(({ state }) => state === 'indexed').length;
@@ -69,12 +84,16 @@ function checkPlatform(report: Report, described: PlatformDescription, modes: Pu
   const found = [soci.v2 === undefined ? [] : ['v2'], soci.v1 === undefined ? [] : ['v1']]
     .flat()
     .join(' and ');
+  if (reason !== undefined)
+    report.problem(
+      `${name}: no node can use it, because its ${reason === 'IMAGE_UNSUPPORTED' ? 'manifest or config is none' : `config cannot be read (${reason})`}`,
+      ERRORS[reason].retryable ? 'try again in a moment' : 'push the image again, with its config',
+    );
   if (found === '') {
-    const next =
-      waiting > 0
-        ? 'pull it once with containerd, or run "spandrel warm IMAGE"; index.lazyClients, index.platforms and index.rules say who starts that, for what'
-        : 'an image without a layer that can be indexed is always pulled whole';
-    report.problem(`${name}: no SOCI index, so it would be pulled whole (${counted})`, next);
+    report.problem(
+      `${name}: no SOCI index, so it would be pulled whole (${counted})`,
+      waiting > 0 ? PULL_ONCE : whyNever(layers),
+    );
     return;
   }
   if (modes !== undefined && !((modes.v2 && soci.v2 !== undefined) || (modes.v1 && soci.v1 !== undefined))) {
@@ -89,20 +108,27 @@ function checkPlatform(report: Report, described: PlatformDescription, modes: Pu
 
 function describeLayer(report: Report, platform: string, layer: LayerDescription): void {
   const name = `${platform}: layer ${layer.digest.slice(0, 19)} (${formatMegabytes(layer.size ?? 0)} MB)`;
-  const { state, reason, skipped } = layer;
+  const { state, skipped } = layer;
   if (state === 'indexed') {
     report.ok(`${name} is read by spans (${layer.spans ?? 0} of them, ${layer.files ?? 0} files)`);
-  } else if (skipped === 'too_small') {
-    report.note(`${name} is fetched whole: it is smaller than index.minLayerBytes`);
-  } else if (skipped === 'unsupported_format') {
-    report.note(`${name} is fetched whole: ${REASONS.LAYER_UNSUPPORTED ?? ''}`);
   } else if (state === 'building') {
     report.note(`${name} is being indexed: the next pull can be lazy`);
-  } else if (state === 'absent') {
+  } else if (state === 'absent' && skipped === undefined) {
     report.note(`${name} has not been indexed yet`);
   } else {
-    report.note(`${name} is fetched whole: ${(reason && REASONS[reason]) ?? reason ?? state}`);
+    report.note(`${name} is fetched whole: ${explainWholeLayer(layer)}`);
   }
+}
+
+/** Why an image gets no index, however often it is pulled. */
+function whyNever(layers: readonly LayerDescription[]): string {
+  if (layers.length === 0) return 'it has no layers: there is nothing to be lazy about';
+  if (!layers.some(({ mediaType }) => isLayerType(mediaType ?? ''))) return NO_IMAGE;
+  if (layers.some(({ state }) => state === 'indexed' || state === 'building'))
+    return 'layers are indexed, but no index is offered: look at index.v1, index.v2 and index.rules';
+  if (layers.every(({ skipped }) => skipped === 'too_small'))
+    return 'all its layers are smaller than index.minLayerBytes: it is pulled whole, which is quick';
+  return 'an image without a layer that can be indexed is always pulled whole: see above for each';
 }
 
 function formatMegabytes(bytes: number): string {
