@@ -3,6 +3,7 @@ import type { Socket } from 'node:net';
 import { buildConnector } from 'undici';
 
 import type { AddressGuard } from './address-guard.ts';
+import { skipInterimResponses } from './interim-responses.ts';
 import type { ProxyChoice } from './proxy-choice.ts';
 import { openTunnel, type TunnelOptions } from './proxy-tunnel.ts';
 import type { TlsFiles, TlsMaterial } from './tls-files.ts';
@@ -89,7 +90,11 @@ function connectBy(
       callback(error as Error, null);
       return;
     }
-    chosen.connector(chosen.asked, callback);
+    chosen.connector(chosen.asked, (...outcome) => {
+      const [error, socket] = outcome;
+      if (error === null) skipInterimResponses(socket);
+      callback(...outcome);
+    });
   };
   return (options, callback) => void connect(options, callback);
 }
