@@ -3,6 +3,7 @@ import { extname, join } from 'node:path';
 
 import { BlobStore } from './blobs/blob-store.ts';
 import { DigestFiles } from './blobs/digest-files.ts';
+import { type StoredKind, StoreHealth } from './blobs/store-health.ts';
 import { MemoryCache } from './cache/memory-cache.ts';
 import { Patience } from './cache/patience.ts';
 import { RedisCache } from './cache/redis-cache.ts';
@@ -27,6 +28,7 @@ import { KnownLayers } from './images/known-layers.ts';
 import { LazyImages } from './images/lazy-images.ts';
 import { Layers } from './images/layers.ts';
 import { ManifestStore } from './images/manifest-store.ts';
+import { LostDocuments } from './images/lost-documents.ts';
 import { Manifests } from './images/manifests.ts';
 import { ProofTable } from './images/proof-table.ts';
 import { PullLog } from './images/pull-log.ts';
@@ -108,12 +110,27 @@ export async function createApp(
     }),
   );
 
-  const { root, maxBytes } = config.storage;
+  const health = new StoreHealth({ metrics, logger });
+  const { root, maxBytes, scrub } = config.storage;
   const fill = { ...config.fill, stallTimeoutMs: config.upstream.stallTimeoutMs };
-  const blobs = opening.use(await BlobStore.open({ root, maxBytes, fill, metrics, tracer, logger }));
-  const ztocs = new ZtocStore(new DigestFiles(join(root, 'indexes', 'ztocs')));
-  const manifestStore = new ManifestStore(new DigestFiles(join(root, 'manifests'), { durable: false }));
-  const tags = new DigestFiles(join(root, 'tags'), { durable: false });
+  const blobs = opening.use(
+    await BlobStore.open({
+      root,
+      maxBytes,
+      fill,
+      health,
+      scrub: { bytesPerSecond: scrub },
+      metrics,
+      tracer,
+      logger,
+    }),
+  );
+  metrics.watchStore(() => blobs.isWritable());
+  const filesOf = (kind: StoredKind, folder: string, durable = true): DigestFiles =>
+    new DigestFiles(join(root, folder), { durable, kept: { kind, health } });
+  const ztocs = new ZtocStore(filesOf('ztoc', 'indexes/ztocs'));
+  const manifestStore = new ManifestStore(filesOf('manifest', 'manifests', false));
+  const tags = filesOf('tag', 'tags', false);
 
   // Two pools, so that a read never waits behind a build.
   const workers = (name: string): URL =>
@@ -143,7 +160,7 @@ export async function createApp(
     new LayerIndexes({
       blobs,
       files: new LayerIndexFiles({
-        files: new DigestFiles(join(root, 'indexes', 'layers')),
+        files: filesOf('index', 'indexes/layers'),
         ztocs,
         shared: redis,
         spanBytes: config.index.spanBytes,
@@ -176,7 +193,7 @@ export async function createApp(
   const reader = new LayerReader({ blobs, fetcher, readAhead, metrics });
 
   const knownLayers = new KnownLayers();
-  const proofs = opening.use(ProofTable.open(join(root, 'proofs'), logger, Date.now()));
+  const proofs = opening.use(ProofTable.open(join(root, 'proofs'), health, logger, Date.now()));
   const patience = new Patience(PATIENCE_MS);
   const lifetimeMs = config.access.proofSeconds * 1000;
   const access = opening.use(new BlobAccess({ proofs, lifetimeMs, patience, metrics, logger }));
@@ -199,7 +216,7 @@ export async function createApp(
     blobs,
     pool: spanPool,
     limits: config.limits,
-    refused: new DigestFiles(join(root, 'indexes', 'refused')),
+    refused: filesOf('refusal', 'indexes/refused'),
     metrics,
     logger,
   });
@@ -229,6 +246,7 @@ export async function createApp(
     metrics,
     logger,
   });
+  const lostDocuments = new LostDocuments({ access, manifests, indexer, lazyImages, metrics });
   const pullLog = new PullLog(knownLayers, metrics);
   const servedImages = new ServedImages();
   const warmJobs = opening.use(
@@ -240,11 +258,11 @@ export async function createApp(
   const registry = createRegistryServer({
     upstreams,
     access: gate,
-    manifests,
+    lostDocuments,
     layers,
     indexes,
     reader,
-    derivedBlobs: new DerivedBlobs(ztocs, blobs, access),
+    derivedBlobs: new DerivedBlobs(ztocs, blobs, access, lostDocuments),
     lazyImages,
     configGate: new ConfigGate(manifestStore),
     pullLog,

@@ -14,6 +14,7 @@ import { Fill } from './fill.ts';
 import { PartialFile } from './partial-file.ts';
 import type { ReadMemory } from './read-memory.ts';
 import { RunningFill } from './running-fill.ts';
+import type { StoredBlob } from './store-budget.ts';
 import { storeFault } from './store-fault.ts';
 import type { StoreLayout } from './store-layout.ts';
 import type { StoreRoom } from './store-room.ts';
@@ -39,6 +40,8 @@ export interface BlobFillsDeps {
   readonly metrics: Metrics;
   readonly tracer: Tracer | undefined;
   readonly logger: Logger;
+  /** As {@link RunningFillOptions.onComplete}. */
+  readonly onComplete: (digest: Digest, blob: StoredBlob) => void;
 }
 
 /** What a caller knows of a blob, and wants of it. */
@@ -187,7 +190,7 @@ export class BlobFills implements AsyncDisposable {
     firstRequest: AbortController,
   ): Promise<RunningFill> {
     const { digest, mustComplete } = request;
-    const { layout, room, digests, memory, metrics, tracer, logger, settings } = this.#deps;
+    const { layout, room, digests, memory, metrics, tracer, logger, settings, onComplete } = this.#deps;
     const { parallel, stallTimeoutMs = STALL_TIMEOUT_MS } = settings;
     // A small blob of known size needs no ranges; for the others the first answer tells whether there are any.
     const { sizeBytes: knownBytes, askFirst } = request;
@@ -214,7 +217,7 @@ export class BlobFills implements AsyncDisposable {
     const fill = new Fill({ ...options, stallTimeoutMs, digests, reserve }, mustComplete);
     const onOver = (): void => this.#setRunning(digest, undefined);
     const running = new RunningFill(
-      { digest, sizeBytes, fill, file, layout, room, memory, metrics, tracer, logger, onOver },
+      { digest, sizeBytes, fill, file, layout, room, memory, metrics, tracer, logger, onComplete, onOver },
       unpin,
     );
     this.#setRunning(digest, running);

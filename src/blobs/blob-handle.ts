@@ -1,6 +1,7 @@
 import type { ByteRange } from '../core/byte-range.ts';
 import type { Digest } from '../core/digest.ts';
 import type { Growth } from './growth.ts';
+import type { StoredBlob } from './store-budget.ts';
 
 /** Bytes in a file that is open; another thread of the process can read them. */
 export interface FileRange {
@@ -37,6 +38,10 @@ export interface BlobReader extends AsyncDisposable {
  */
 export interface BlobHandle extends BlobReader {
   readonly source: 'disk' | 'fill';
+  /** What the store knew of the blob when it was opened; none while it arrives. */
+  readonly stored: StoredBlob | undefined;
+  /** The file has been found to hold other bytes than the digest says: reads throw STORE_FAILED, and what has been read may be wrong. */
+  readonly isWrong: boolean;
   /** The file that holds the bytes, for followers in other threads. It stays readable while the handle is open. */
   readonly path: string;
   readonly growth: Growth;

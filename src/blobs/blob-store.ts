@@ -1,21 +1,24 @@
-import { mkdir, utimes } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 
-import { type Digest, digestAlgorithm } from '../core/digest.ts';
+import type { Digest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
-import { nodeErrorCode } from '../core/node-error-code.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Tracer } from '../telemetry/tracer.ts';
 import type { BlobSource } from '../upstream/blob-source.ts';
+import { damageFrom } from './blob-damage.ts';
 import { BlobFills, type FillSettings } from './blob-fills.ts';
 import type { BlobHandle, BlobReader } from './blob-handle.ts';
+import { BlobLedger } from './blob-ledger.ts';
+import { CompleteBlobs } from './complete-blobs.ts';
 import { DigestWorker } from './digest-worker.ts';
-import { OpenBlob } from './open-blob.ts';
 import { OpenFiles } from './open-files.ts';
 import { PassThrough } from './pass-through.ts';
 import { ReadMemory } from './read-memory.ts';
 import { ResilientReader } from './resilient-reader.ts';
-import { storeFault } from './store-fault.ts';
+import { Scrubber, type ScrubSettings, type ScrubState } from './scrubber.ts';
+import { isPassingFault } from './store-fault.ts';
+import { StoreHealth } from './store-health.ts';
 import { StoreLayout } from './store-layout.ts';
 import { StoreLock } from './store-lock.ts';
 import { StoreRoom } from './store-room.ts';
@@ -29,6 +32,10 @@ export interface BlobStoreOptions {
     /** Whether a blob of which only parts are read is brought as a whole all the same; yes when not given. */
     readonly background?: boolean;
   };
+  /** Of all that lies in the folder; the blobs have one of their own when it is not given. */
+  readonly health?: StoreHealth;
+  /** How stored blobs are verified again in the background; not at all when not given, or with no bytes a second. */
+  readonly scrub?: ScrubSettings;
   readonly metrics: Metrics;
   readonly tracer?: Tracer;
   readonly logger: Logger;
@@ -53,74 +60,94 @@ export interface BlobStat {
   readonly state: 'complete' | 'partial';
 }
 
-/** Errors of `open` that say nothing about the file. */
-const NOT_ITS_FAULT: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'EACCES', 'EINTR']);
-
 /**
  * Blobs by digest on disk, bounded in bytes. What is missing is fetched once, whoever asks and however often. A fill that ends
  * before its blob is whole leaves what has arrived; it is gone on with when the blob is next asked for.
  */
 export class BlobStore implements AsyncDisposable {
   readonly #options: BlobStoreOptions;
-  readonly #now: () => number;
   readonly #layout: StoreLayout;
   readonly #lock: StoreLock;
+  readonly #ledger: BlobLedger;
+  readonly #health: StoreHealth;
   readonly #room: StoreRoom;
   readonly #digests = new DigestWorker();
   readonly #memory = new ReadMemory();
   readonly #files = new OpenFiles(this.#memory);
+  readonly #complete: CompleteBlobs;
   readonly #fills: BlobFills;
+  #scrubber: Scrubber | undefined;
 
-  private constructor(options: BlobStoreOptions, layout: StoreLayout, lock: StoreLock) {
-    const { fill: settings, maxBytes, metrics, tracer, logger } = options;
+  private constructor(options: BlobStoreOptions, layout: StoreLayout, lock: StoreLock, ledger: BlobLedger) {
+    const { fill: settings, maxBytes, metrics, tracer, logger, now = Date.now } = options;
     this.#options = options;
-    this.#now = options.now ?? Date.now;
     this.#layout = layout;
     this.#lock = lock;
+    this.#ledger = ledger;
     const letGo = (): Promise<boolean> => this.#fills.endIdle();
-    this.#room = new StoreRoom({ maxBytes, layout, files: this.#files, metrics, now: this.#now, letGo });
-    const [digests, memory] = [this.#digests, this.#memory];
+    const [files, digests, memory] = [this.#files, this.#digests, this.#memory];
+    const health = options.health ?? new StoreHealth({ metrics, logger, now: options.now });
+    const room = new StoreRoom({ maxBytes, layout, files, ledger, metrics, logger, health, letGo });
+    this.#health = health;
+    this.#room = room;
+    this.#complete = new CompleteBlobs({ layout, room, files, digests, ledger, health, now });
     this.#fills = new BlobFills({
       settings,
       layout,
-      room: this.#room,
+      room,
       digests,
       memory,
       metrics,
       tracer,
       logger,
+      onComplete: (digest, blob) => this.#complete.keep(digest, blob),
     });
   }
 
   /** @throws SpandrelError STORE_LOCKED if another process owns the folder; STORE_FAILED */
   static async open(options: BlobStoreOptions): Promise<BlobStore> {
     await mkdir(options.root, { recursive: true });
-    const lock = await StoreLock.acquire(options.root);
-    try {
-      const layout = new StoreLayout(options.root);
-      const upgrade = await layout.prepare();
-      if (upgrade !== undefined)
-        options.logger.info(
-          { root: options.root, ...upgrade },
-          'the store of an earlier version has been taken over',
-        );
-      const store = new BlobStore(options, layout, lock);
-      const { blobs, leftovers } = layout.scan();
-      const swept = await sweepUnfinished(options.root, leftovers);
-      if (swept.files > 0)
-        options.logger.info(
-          { root: options.root, ...swept },
-          'what an earlier process left unfinished is gone',
-        );
-      for (const { digest, sizeBytes, heldBytes, partialPath } of blobs)
-        store.#room.budget.set(digest, { sizeBytes, heldBytes, partialPath });
-      await store.#room.trim();
-      store.#room.updateMetrics();
-      return store;
-    } catch (error) {
-      await lock[Symbol.asyncDispose]();
-      throw error;
+    await using opening = new AsyncDisposableStack();
+    const lock = opening.use(await StoreLock.acquire(options.root));
+    const { root, logger } = options;
+    const layout = new StoreLayout(root);
+    const upgrade = await layout.prepare();
+    if (upgrade !== undefined)
+      logger.info({ root, ...upgrade }, 'the store of an earlier version has been taken over');
+    const ledger = opening.use(BlobLedger.open(layout.ledgerPath, logger));
+    const store = new BlobStore(options, layout, lock, ledger);
+    await store.#takeStock();
+    opening.move();
+    return store;
+  }
+
+  /** Find out what is there, drop what is damaged and what is too much, and begin to verify the rest again. */
+  async #takeStock(): Promise<void> {
+    const { scrub, metrics, logger, now = Date.now } = this.#options;
+    const { budget } = this.#room;
+    const verified = this.#ledger.sizes();
+    const { blobs, damaged, leftovers } = this.#layout.scan(verified);
+    const { root } = this.#options;
+    const swept = await sweepUnfinished(root, leftovers);
+    if (swept.files > 0) logger.info({ root, ...swept }, 'what an earlier process left unfinished is gone');
+    for (const { digest, usedAtMs: _, ...blob } of blobs) budget.set(digest, blob);
+    for (const { digest, damage } of damaged) {
+      const blob = { sizeBytes: 0, heldBytes: 0 };
+      budget.set(digest, blob);
+      await this.#complete.condemn(digest, blob, damage);
+      verified.delete(digest);
     }
+    const missing = [...verified.keys()].filter((digest) => budget.get(digest) === undefined);
+    for (const digest of missing) this.#ledger.forget(digest);
+    if (missing.length > 0) {
+      metrics.storeCondemned.inc({ kind: 'blob', damage: 'missing' }, missing.length);
+      logger.warn({ blobs: missing.length }, 'blobs of the store are gone, they will be fetched again');
+    }
+    await this.#room.trim();
+    this.#room.updateMetrics();
+    if (scrub === undefined || scrub.bytesPerSecond === 0) return;
+    const [complete, ledger] = [this.#complete, this.#ledger];
+    this.#scrubber = new Scrubber({ ...scrub, blobs: complete, budget, ledger, metrics, logger, now });
   }
 
   stat(digest: Digest): BlobStat | undefined {
@@ -135,9 +162,33 @@ export class BlobStore implements AsyncDisposable {
       yield { digest, sizeBytes, state: partialPath === undefined ? 'complete' : 'partial' };
   }
 
-  /** Whether a file can be written where blobs arrive; tries it. */
-  isWritable(): Promise<boolean> {
-    return this.#layout.isWritable();
+  /** How far the blobs have been verified again; nothing where that is switched off. */
+  get scrub(): ScrubState | undefined {
+    return this.#scrubber?.state;
+  }
+
+  /** Size of a blob that the store has as a whole, as far as can be seen without reading it. @throws SpandrelError STORE_FAILED */
+  storedSize(digest: Digest): Promise<number | undefined> {
+    return this.#complete.sizeOf(digest);
+  }
+
+  /**
+   * Read all of a stored blob, and condemn it if its digest is wrong: whoever opens it then has it fetched anew.
+   * @returns false if the store does not have it, or no more
+   * @throws SpandrelError STORE_FAILED if it could not be found out
+   */
+  verify(digest: Digest): Promise<boolean> {
+    return this.#complete.verify(digest);
+  }
+
+  /** As {@link verify}, where something speaks against the blob: nobody opens it meanwhile. One just found right is not read again. */
+  suspect(digest: Digest): Promise<boolean> {
+    return this.#complete.suspect(digest);
+  }
+
+  /** Whether what comes is stored: no write has failed within the last ten seconds, and one that is tried succeeds. */
+  async isWritable(): Promise<boolean> {
+    return (await this.#layout.isWritable()) && !this.#health.isFailing;
   }
 
   usage(): { readonly bytes: number; readonly maxBytes: number; readonly blobs: number } {
@@ -149,36 +200,44 @@ export class BlobStore implements AsyncDisposable {
    * Open a blob in a file: from disk, or by joining its fill, or by starting one.
    * @throws SpandrelError BLOB_UNKNOWN, STORE_FULL, STORE_FAILED, BLOB_CORRUPT if it has another size, UPSTREAM_*
    */
-  async openBlob(digest: Digest, source: BlobSource, options: OpenBlobOptions = {}): Promise<BlobHandle> {
-    const { sizeBytes, signal, complete = this.#options.fill.background ?? true, askFirst = false } = options;
-    const request = { digest, source, sizeBytes, mustComplete: complete, askFirst };
-    for (;;) {
-      const found = (await this.#openComplete(digest)) ?? (await this.#fills.open(request, signal));
-      const handle = found && (await this.#withSize(found, sizeBytes));
-      if (handle !== undefined) return handle;
-    }
+  openBlob(digest: Digest, source: BlobSource, options: OpenBlobOptions = {}): Promise<BlobHandle> {
+    return this.#open(digest, source, options, true);
   }
 
   /**
    * Open a blob for reading, if need be without the store: when that cannot take it or fails, bytes come from the upstream as they
-   * would without it.
+   * would without it. Whoever reads all of a stored blob whose digest this process has not seen yet gets the end only when that is right.
    * @throws SpandrelError BLOB_UNKNOWN, BLOB_CORRUPT if it has another size, UPSTREAM_*
    */
   async readBlob(digest: Digest, source: BlobSource, options: OpenBlobOptions = {}): Promise<BlobReader> {
     const handle = await this.#openIfPossible(digest, source, options);
     const sizeBytes = handle?.sizeBytes ?? options.sizeBytes ?? (await fetchSize(source, options.signal));
+    if (handle?.stored !== undefined && !this.#complete.isProven(handle.stored))
+      this.#scrubber?.prefer(digest);
     return new ResilientReader({
       digest,
       sizeBytes,
       handle,
       passThrough: new PassThrough({ digest, sizeBytes, source, digests: this.#digests }),
+      prove: (stored) => (this.#complete.isProven(stored) ? undefined : this.#prove(digest)),
       onStoreFault: async (failed, error) => {
         this.#options.logger.warn({ blob: digest, err: error }, 'the store failed a reader');
-        if (failed.source === 'fill') return undefined;
-        await this.#room.remove(digest);
-        return this.#openIfPossible(digest, source, options);
+        if (failed.stored === undefined || isPassingFault(error)) return undefined;
+        await this.#complete.condemn(digest, failed.stored, damageFrom(error.cause));
+        return this.#openIfPossible(digest, source, { ...options, complete: true });
       },
     });
+  }
+
+  /** False if a stored blob is wrong. One that cannot be verified at the moment counts as right, as it was once. */
+  async #prove(digest: Digest): Promise<boolean> {
+    try {
+      return await this.#complete.verify(digest);
+    } catch (error) {
+      if (!isSpandrelError(error)) throw error;
+      this.#options.logger.warn({ blob: digest, err: error }, 'a blob could not be verified');
+      return true;
+    }
   }
 
   /** True if there was such a blob, or a part of it. @throws SpandrelError OVERLOADED while it is being read or filled */
@@ -192,13 +251,35 @@ export class BlobStore implements AsyncDisposable {
     return true;
   }
 
+  async #open(
+    digest: Digest,
+    source: BlobSource,
+    options: OpenBlobOptions,
+    byName: boolean,
+  ): Promise<BlobHandle> {
+    const { sizeBytes, signal, complete = this.#options.fill.background ?? true, askFirst = false } = options;
+    const request = { digest, source, sizeBytes, mustComplete: complete, askFirst };
+    for (;;) {
+      const stored = await this.#complete.open(digest, { byName });
+      const handle = stored ?? (await this.#fills.open(request, signal));
+      if (handle === undefined) continue;
+      if (sizeBytes === undefined || handle.sizeBytes === sizeBytes) return handle;
+      await using _ = handle;
+      // A blob of a known digest has one size, so it is the caller who is wrong.
+      throw new SpandrelError(
+        'BLOB_CORRUPT',
+        `the blob should have ${sizeBytes} bytes, but it has ${handle.sizeBytes}`,
+      );
+    }
+  }
+
   async #openIfPossible(
     digest: Digest,
     source: BlobSource,
     options: OpenBlobOptions,
   ): Promise<BlobHandle | undefined> {
     try {
-      return await this.openBlob(digest, source, options);
+      return await this.#open(digest, source, options, false);
     } catch (error) {
       if (!isSpandrelError(error, 'STORE_FULL', 'STORE_FAILED')) throw error;
       const { code, message } = error;
@@ -207,59 +288,13 @@ export class BlobStore implements AsyncDisposable {
     }
   }
 
-  async #openComplete(digest: Digest): Promise<BlobHandle | undefined> {
-    const { budget } = this.#room;
-    const blob = budget.get(digest);
-    if (blob === undefined || blob.partialPath !== undefined) return undefined;
-    const unpin = budget.pin(digest);
-    const { sizeBytes } = blob;
-    const path = this.#layout.blobPath(digest);
-    try {
-      const file = await this.#files.open(path);
-      await this.#touch(digest, path);
-      return OpenBlob.complete({ digest, sizeBytes, path, file, onClose: unpin });
-    } catch (error) {
-      unpin();
-      if (NOT_ITS_FAULT.has(nodeErrorCode(error))) throw storeFault(error, 'open a blob');
-      this.#options.logger.warn(
-        { blob: digest, err: error },
-        'a blob of the store cannot be opened, it will be fetched again',
-      );
-      await this.#room.remove(digest);
-      return undefined;
-    }
-  }
-
-  /** The order of use survives a restart in the times of the files. */
-  async #touch(digest: Digest, path: string): Promise<void> {
-    const now = new Date(this.#now());
-    if (!this.#room.budget.noteUse(digest, now.getTime())) return;
-    // A blob that can be read is served, whatever becomes of its time.
-    await utimes(path, now, now).catch(() => undefined);
-  }
-
-  /** A blob of a known digest has one size. If the file has another, it is the file that is wrong, or the caller. */
-  async #withSize(handle: BlobHandle, sizeBytes: number | undefined): Promise<BlobHandle | undefined> {
-    if (sizeBytes === undefined || handle.sizeBytes === sizeBytes) return handle;
-    const { digest, path, growth, source } = handle;
-    await using _ = handle;
-    const isDamaged =
-      source === 'disk' && (await this.#digests.hash(path, growth, digestAlgorithm(digest))) !== digest;
-    if (!isDamaged)
-      throw new SpandrelError(
-        'BLOB_CORRUPT',
-        `the blob should have ${sizeBytes} bytes, but it has ${handle.sizeBytes}`,
-      );
-    this.#options.logger.warn({ blob: digest }, 'a blob of the store is damaged, it will be fetched again');
-    await this.#room.remove(digest);
-    return undefined;
-  }
-
   /** Ends the fills; their readers get SHUTTING_DOWN. */
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#scrubber?.[Symbol.asyncDispose]();
     await this.#fills[Symbol.asyncDispose]();
     await this.#digests[Symbol.asyncDispose]();
     await this.#files[Symbol.asyncDispose]();
+    this.#ledger[Symbol.dispose]();
     await this.#lock[Symbol.asyncDispose]();
   }
 }

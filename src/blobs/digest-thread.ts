@@ -3,6 +3,7 @@ import { open } from 'node:fs/promises';
 import { parentPort } from 'node:worker_threads';
 
 import { type Digest, type DigestAlgorithm, finishDigest } from '../core/digest.ts';
+import { nodeErrorCode } from '../core/node-error-code.ts';
 import { Growth } from './growth.ts';
 
 /** To the thread: hash a growing file, or stop doing so; add bytes to a running hash, or end it. */
@@ -19,9 +20,11 @@ export type DigestRequest =
   | { readonly id: number; readonly hash: number; readonly end: 'digest' | 'forget' }
   | { readonly id: number; readonly cancel: true };
 
-/** From the thread. A growth that fails has no digest. */
+/** From the thread. A growth that fails has no digest. `code` is the system's name of a failure, if it has one. */
 export type DigestReply = { readonly id: number } & (
-  { readonly digest: Digest } | { readonly hashed: true } | { readonly failure: string }
+  | { readonly digest: Digest }
+  | { readonly hashed: true }
+  | { readonly failure: string; readonly code: string }
 );
 
 const READ_BYTES = 2 ** 20;
@@ -41,6 +44,7 @@ port?.on('message', (request: DigestRequest) => {
     .catch((error: unknown): DigestReply => ({
       id: request.id,
       failure: error instanceof Error ? error.message : String(error),
+      code: nodeErrorCode(error),
     }))
     .then((reply) => {
       cancelled.delete(request.id);

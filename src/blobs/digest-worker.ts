@@ -39,7 +39,8 @@ export class DigestWorker implements AsyncDisposable {
   /**
    * Digest of the file at `path`, once `growth` is complete. The file may be unlinked after the promise is made only if it stays
    * under another name until the thread has opened it.
-   * @throws SpandrelError STORE_FAILED if the file cannot be read, the growth fails or the thread breaks; the signal's reason
+   * @throws SpandrelError STORE_FAILED if the file cannot be read (its cause is then as the system's), the growth fails or the
+   * thread breaks; the signal's reason
    */
   async hash(
     path: string,
@@ -100,7 +101,7 @@ export class DigestWorker implements AsyncDisposable {
       this.#pending.delete(reply.id);
       if ('digest' in reply) pending?.resolve(reply.digest);
       else if ('hashed' in reply) pending?.resolve(undefined);
-      else pending?.reject(new SpandrelError('STORE_FAILED', `a blob could not be hashed: ${reply.failure}`));
+      else pending?.reject(hashFailure(reply));
     });
     worker.on('error', (error) =>
       this.#failAll(worker, new SpandrelError('STORE_FAILED', 'the digest thread broke', { cause: error })),
@@ -128,4 +129,9 @@ export class DigestWorker implements AsyncDisposable {
     this.#disposed = true;
     await this.#worker?.terminate();
   }
+}
+
+function hashFailure({ failure, code }: { readonly failure: string; readonly code: string }): SpandrelError {
+  const cause = Object.assign(new Error(failure), code === '' ? {} : { code });
+  return new SpandrelError('STORE_FAILED', `a blob could not be hashed: ${failure}`, { cause });
 }

@@ -1,5 +1,6 @@
 import type { ByteRange } from '../core/byte-range.ts';
 import type { Digest } from '../core/digest.ts';
+import { SpandrelError } from '../core/errors.ts';
 import { waitFor } from '../core/wait-for.ts';
 import type { BlobHandle, FileRange } from './blob-handle.ts';
 import type { FileReads, LentBytes } from './file-reads.ts';
@@ -8,6 +9,7 @@ import { Growth } from './growth.ts';
 import type { OpenFile } from './open-files.ts';
 import type { PartialFile } from './partial-file.ts';
 import { assertRangeWithin, READ_BYTES } from './read-file-range.ts';
+import type { StoredBlob } from './store-budget.ts';
 
 /** One read: where it is, and where the bytes that it can take end. */
 interface Progress extends Disposable {
@@ -23,6 +25,9 @@ interface Parts extends Pick<BlobHandle, 'digest' | 'sizeBytes' | 'source' | 'pa
   readonly fd: number;
   readonly reads: FileReads;
   readonly done: Promise<void>;
+  readonly stored: StoredBlob | undefined;
+  /** The file has been found to hold other bytes. */
+  readonly isWrong: () => boolean;
   readonly close: () => Promise<void>;
 }
 
@@ -45,23 +50,35 @@ export class OpenBlob implements BlobHandle {
     this.#parts = parts;
   }
 
+  get stored(): StoredBlob | undefined {
+    return this.#parts.stored;
+  }
+
+  get isWrong(): boolean {
+    return this.#parts.isWrong();
+  }
+
   get growth(): Growth {
     return (this.#growth ??= this.#parts.growth());
   }
 
   static complete(blob: {
     digest: Digest;
-    sizeBytes: number;
+    blob: StoredBlob;
     path: string;
     file: OpenFile;
+    isWrong: () => boolean;
     onClose: () => void;
   }): OpenBlob {
-    const { digest, sizeBytes, path, file, onClose } = blob;
+    const { digest, blob: stored, path, file, isWrong, onClose } = blob;
+    const { sizeBytes } = stored;
     return new OpenBlob({
       digest,
       sizeBytes,
       path,
       source: 'disk',
+      stored,
+      isWrong,
       growth: () => Growth.complete(sizeBytes),
       begin: ({ end }) => ({
         readableEnd: () => Promise.resolve(end),
@@ -93,6 +110,8 @@ export class OpenBlob implements BlobHandle {
       sizeBytes,
       path: file.path,
       source: 'fill',
+      stored: undefined,
+      isWrong: () => false,
       growth: () => fill.growth,
       begin: (range) => readOfFill(fill, range),
       fd: file.fd,
@@ -109,6 +128,7 @@ export class OpenBlob implements BlobHandle {
       const end = Math.min(await this.#readableEnd(progress, start, signal), start + READ_BYTES);
       const buffer = Buffer.allocUnsafeSlow(end - start);
       await this.#parts.reads.fill(buffer, start);
+      this.#assertRight();
       yield buffer;
       start = end;
     }
@@ -126,6 +146,7 @@ export class OpenBlob implements BlobHandle {
     try {
       for (let position = range.start; ahead !== undefined;) {
         using lent = await ahead;
+        this.#assertRight();
         position += lent.bytes.byteLength;
         // The next bytes are read while these are on their way.
         ahead = lendFrom(position);
@@ -163,7 +184,12 @@ export class OpenBlob implements BlobHandle {
     const end = await progress.readableEnd(position, signal);
     signal?.throwIfAborted();
     if (!this.#isOpen) throw new Error('the handle has been disposed of');
+    this.#assertRight();
     return end;
+  }
+
+  #assertRight(): void {
+    if (this.isWrong) throw new SpandrelError('STORE_FAILED', 'the stored blob is damaged');
   }
 
   completed(signal?: AbortSignal): Promise<void> {

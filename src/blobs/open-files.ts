@@ -1,3 +1,4 @@
+import { constants, type Stats } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 
 import { FileReads } from './file-reads.ts';
@@ -7,12 +8,14 @@ import type { ReadMemory } from './read-memory.ts';
 /** A file that is open for reading. Dispose of it when done: it stays open for the next reader. */
 export interface OpenFile extends AsyncDisposable {
   readonly handle: FileHandle;
+  /** As the file was when it was opened. */
+  readonly stats: Stats;
   /** Those of all who have it open. */
   readonly reads: FileReads;
 }
 
 interface Entry {
-  readonly opening: Promise<FileHandle>;
+  readonly opening: Promise<{ readonly handle: FileHandle; readonly stats: Stats }>;
   readonly reads: FileReads;
   users: number;
 }
@@ -44,9 +47,9 @@ export class OpenFiles implements AsyncDisposable {
     this.#entries.delete(path);
     this.#entries.set(path, entry);
     try {
-      const handle = await entry.opening;
+      const { handle, stats } = await entry.opening;
       const { reads } = entry;
-      return { handle, reads, [Symbol.asyncDispose]: () => this.#release(path, entry) };
+      return { handle, stats, reads, [Symbol.asyncDispose]: () => this.#release(path, entry) };
     } catch (error) {
       if (this.#entries.get(path) === entry) this.#entries.delete(path);
       throw error;
@@ -60,13 +63,13 @@ export class OpenFiles implements AsyncDisposable {
     this.#entries.delete(path);
     if (entry.users > 0) return;
     this.#idle--;
-    await (await entry.opening).close();
+    await (await entry.opening).handle.close();
   }
 
   #entry(path: string): Entry {
-    const opening = open(path, 'r');
+    const opening = openForReading(path);
     const reads = new FileReads(this.#memory, async (buffer, position) =>
-      fillFromFile(await opening, buffer, position),
+      fillFromFile((await opening).handle, buffer, position),
     );
     return { opening, reads, users: 0 };
   }
@@ -75,7 +78,7 @@ export class OpenFiles implements AsyncDisposable {
     entry.users--;
     if (entry.users > 0) return;
     if (this.#entries.get(path) !== entry) {
-      await (await entry.opening).close();
+      await (await entry.opening).handle.close();
       return;
     }
     this.#idle++;
@@ -86,5 +89,16 @@ export class OpenFiles implements AsyncDisposable {
   /** Closes what nobody reads. */
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(Array.from(this.#entries.keys(), (path) => this.forget(path)));
+  }
+}
+
+async function openForReading(path: string): Promise<{ handle: FileHandle; stats: Stats }> {
+  // What is no file must not make anybody wait, as a pipe does.
+  const handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    return { handle, stats: await handle.stat() };
+  } catch (error) {
+    await handle.close();
+    throw error;
   }
 }

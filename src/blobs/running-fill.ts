@@ -12,6 +12,7 @@ import type { Fill } from './fill.ts';
 import { OpenBlob } from './open-blob.ts';
 import type { PartialFile } from './partial-file.ts';
 import type { ReadMemory } from './read-memory.ts';
+import type { StoredBlob } from './store-budget.ts';
 import { storeFault } from './store-fault.ts';
 import { mapPathOf, type StoreLayout, syncFolderOf } from './store-layout.ts';
 import type { StoreRoom } from './store-room.ts';
@@ -30,6 +31,8 @@ export interface RunningFillOptions {
   readonly metrics: Metrics;
   readonly tracer: Tracer | undefined;
   readonly logger: Logger;
+  /** The blob is in its place. */
+  readonly onComplete: (digest: Digest, blob: StoredBlob) => void;
   /** The fill is over, in one step with what the store then says of the blob. */
   readonly onOver: () => void;
 }
@@ -135,12 +138,14 @@ export class RunningFill {
   }
 
   async #run(unpin: () => void, span: TraceSpan): Promise<void> {
-    const { digest, fill, file, sizeBytes, room, metrics, onOver } = this.#options;
+    const { digest, fill, file, sizeBytes, room, metrics, onComplete, onOver } = this.#options;
     try {
       const isWhole = await fill.run();
       if (isWhole) await this.#promote();
       const partialPath = isWhole ? undefined : file.path;
-      room.budget.set(digest, { sizeBytes, heldBytes: fill.heldBytes, partialPath });
+      const blob = { sizeBytes, heldBytes: fill.heldBytes, partialPath };
+      room.budget.set(digest, blob);
+      if (isWhole) onComplete(digest, blob);
       // Whoever has got all of the blob finds it here after a crash too.
       if (isWhole) fill.complete();
       const outcome = isWhole ? 'complete' : 'stopped';

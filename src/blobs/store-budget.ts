@@ -9,6 +9,8 @@ export interface StoredBlob {
   readonly heldBytes: number;
   /** File of a blob that is not whole. */
   readonly partialPath?: string | undefined;
+  /** It lies where whole blobs do, but nothing says that its digest has been found right: its size is no more than that of the file. */
+  readonly isUnverified?: boolean | undefined;
 }
 
 /** A blob that is to go. */
@@ -75,6 +77,15 @@ export class StoreBudget {
     this.remove(digest);
     entry.blob = blob;
     this.#entries.set(digest, entry);
+    this.#count(blob, 1);
+  }
+
+  /** Say something else of the same blob, which keeps its place in the order of use. */
+  replace(digest: Digest, blob: StoredBlob): void {
+    const entry = this.#entries.get(digest);
+    if (entry === undefined) return;
+    this.#count(entry.blob, -1);
+    entry.blob = blob;
     this.#count(blob, 1);
   }
 

@@ -3,6 +3,8 @@ import { nodeErrorCode } from '../core/node-error-code.ts';
 
 /** Errors of the file system that mean a full disk, a used-up quota, or a file beyond what either allows. */
 const FULL: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
+/** Errors that say nothing about a file: it may be read well the next time. */
+const PASSING: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN', 'EBUSY', 'EINTR']);
 
 /** A failed file operation as STORE_FULL or STORE_FAILED; `doing` completes "the store could not …". */
 export function storeFault(error: unknown, doing: string): SpandrelError {
@@ -15,4 +17,9 @@ export function storeFault(error: unknown, doing: string): SpandrelError {
   return new SpandrelError('STORE_FAILED', `the store could not ${doing}${code === '' ? '' : ` (${code})`}`, {
     cause: error,
   });
+}
+
+/** True if a read failed for a reason that lies outside of the file. @param error of the system, or made of one by {@link storeFault} */
+export function isPassingFault(error: unknown): boolean {
+  return PASSING.has(nodeErrorCode(isSpandrelError(error) ? error.cause : error));
 }

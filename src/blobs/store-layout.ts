@@ -1,12 +1,14 @@
 import { randomUUID } from 'node:crypto';
-import { readdirSync, statSync } from 'node:fs';
+import { readdirSync, type Stats, statSync } from 'node:fs';
 import { glob, mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 import { type Digest, digestAlgorithm, digestHex, isDigest } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { nodeErrorCode } from '../core/node-error-code.ts';
+import { type BlobDamage, damageFrom, damageOf } from './blob-damage.ts';
 import type { StoredBlob } from './store-budget.ts';
+import { isPassingFault } from './store-fault.ts';
 
 /** A blob as it was found on disk. */
 export interface FoundBlob extends StoredBlob {
@@ -15,13 +17,20 @@ export interface FoundBlob extends StoredBlob {
   readonly usedAtMs: number;
 }
 
+/** What stands where a blob should be, and is not it. */
+interface DamagedBlob {
+  readonly digest: Digest;
+  readonly path: string;
+  readonly damage: BlobDamage;
+}
+
 const FORMAT_NAME = 'spandrel-store';
 const FORMAT_VERSION = 2;
 /** What `stat` counts blocks in, whatever the file system's own are: POSIX, `<sys/stat.h>`. */
 export const BLOCK_BYTES = 512;
 
 /**
- * Where things are below `storage.root`: `format` (version of this layout), `blobs/<algorithm>/<2 hex digits>/<hex>` (complete
+ * Where things are below `storage.root`: `format` (version of this layout), `verified` ({@link BlobLedger}), `blobs/<algorithm>/<2 hex digits>/<hex>` (complete
  * blobs), `partial/<algorithm>-<hex>-<random>` and the same with `.map` (blobs that have not arrived as a whole, and what of them
  * is there). The file system is the only list of what is there, and modification times are the order of use.
  */
@@ -43,6 +52,11 @@ export class StoreLayout {
       // Whatever it is, nothing can be stored; what is stored next says more.
       return false;
     }
+  }
+
+  /** Of the {@link BlobLedger}. */
+  get ledgerPath(): string {
+    return join(this.#root, 'verified');
   }
 
   blobPath(digest: Digest): string {
@@ -77,11 +91,18 @@ export class StoreLayout {
   }
 
   /**
-   * All blobs, least recently used first, and the files in `partial` that no fill can use. Blocks the event loop, which is several
-   * times as fast and meant for the time before there is any other work: 100,000 blobs take about a second.
+   * All blobs, least recently used first, those whose files are not what was verified, and the files in `partial` that no fill can
+   * use. Blocks the event loop, which is several times as fast and meant for the time before there is any other work: 100,000 blobs
+   * take about a second.
+   * @param verifiedSizes of the blobs whose digests have been found right
    */
-  scan(): { readonly blobs: FoundBlob[]; readonly leftovers: readonly string[] } {
+  scan(verifiedSizes: ReadonlyMap<Digest, number>): {
+    readonly blobs: FoundBlob[];
+    readonly damaged: readonly DamagedBlob[];
+    readonly leftovers: readonly string[];
+  } {
     const found: FoundBlob[] = [];
+    const damaged: DamagedBlob[] = [];
     const blobs = join(this.#root, 'blobs');
     for (const algorithm of foldersIn(blobs)) {
       for (const prefix of foldersIn(join(blobs, algorithm))) {
@@ -89,14 +110,23 @@ export class StoreLayout {
         for (const name of readdirSync(folder)) {
           const digest = `${algorithm}:${name}`;
           if (!isDigest(digest)) continue;
-          const { size, mtimeMs } = statSync(join(folder, name));
-          found.push({ digest, sizeBytes: size, heldBytes: size, usedAtMs: mtimeMs });
+          const path = join(folder, name);
+          const verifiedBytes = verifiedSizes.get(digest);
+          const file = statBlob(path, verifiedBytes);
+          if (typeof file === 'string') {
+            damaged.push({ digest, path, damage: file });
+            continue;
+          }
+          const { size, mtimeMs } = file;
+          const isUnverified = verifiedBytes === undefined;
+          found.push({ digest, sizeBytes: size, heldBytes: size, usedAtMs: mtimeMs, isUnverified });
         }
       }
     }
     const complete = new Set(found.map(({ digest }) => digest));
     const { partials, leftovers } = this.#findPartials(complete);
-    return { blobs: [...found, ...partials].toSorted((a, b) => a.usedAtMs - b.usedAtMs), leftovers };
+    const inOrder = [...found, ...partials].toSorted((a, b) => a.usedAtMs - b.usedAtMs);
+    return { blobs: inOrder, damaged, leftovers };
   }
 
   /** A partial file is of use with its map, while the blob is not complete, and if there is no other of the same blob. */
@@ -167,6 +197,17 @@ export async function syncFolderOf(path: string): Promise<void> {
     await folder.sync();
   } finally {
     await folder.close();
+  }
+}
+
+/** The file of a blob, or what is wrong with it. */
+function statBlob(path: string, sizeBytes: number | undefined): Stats | BlobDamage {
+  try {
+    const file = statSync(path);
+    return damageOf(file, sizeBytes) ?? file;
+  } catch (error) {
+    if (isPassingFault(error)) throw error;
+    return damageFrom(error);
   }
 }
 

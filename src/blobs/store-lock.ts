@@ -17,14 +17,15 @@ export class StoreLock implements AsyncDisposable {
     this.#database = database;
   }
 
-  /** @throws SpandrelError STORE_LOCKED, with the process id of the owner in message and detail */
+  /** @throws SpandrelError STORE_LOCKED, with the process id of the owner in message and detail; STORE_FAILED */
   static async acquire(root: string): Promise<StoreLock> {
     const ownerPath = join(root, 'lock-owner');
-    const database = new DatabaseSync(join(root, 'lock'), { timeout: 0 });
+    const database = openDatabase(join(root, 'lock'));
     try {
       database.exec('BEGIN EXCLUSIVE');
     } catch (error) {
       database.close();
+      if (!isBusy(error)) throw cannotLock(error);
       const owner = await readFile(ownerPath, 'utf8').catch(() => '');
       const ownerPid = /^\d+$/.test(owner) ? Number(owner) : undefined;
       throw new SpandrelError(
@@ -36,17 +37,32 @@ export class StoreLock implements AsyncDisposable {
         },
       );
     }
-    const lock = new StoreLock(database);
-    try {
-      await writeFile(ownerPath, String(pid));
-    } catch (error) {
-      await lock[Symbol.asyncDispose]();
-      throw error;
-    }
-    return lock;
+    // It is for people, and a full disk has no place for it.
+    await writeFile(ownerPath, String(pid)).catch(() => undefined);
+    return new StoreLock(database);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#database.isOpen) this.#database.close();
   }
+}
+
+/** `SQLITE_BUSY`: https://sqlite.org/rescode.html#busy */
+const BUSY = 5;
+
+function isBusy(error: unknown): boolean {
+  return error instanceof Error && 'errcode' in error && error.errcode === BUSY;
+}
+
+function openDatabase(path: string): DatabaseSync {
+  try {
+    return new DatabaseSync(path, { timeout: 0 });
+  } catch (error) {
+    throw cannotLock(error);
+  }
+}
+
+function cannotLock(error: unknown): SpandrelError {
+  const why = error instanceof Error ? error.message : String(error);
+  return new SpandrelError('STORE_FAILED', `the store cannot be locked: ${why}`, { cause: error });
 }

@@ -1,11 +1,14 @@
 import { rm } from 'node:fs/promises';
 
 import type { Digest } from '../core/digest.ts';
-import { isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { isSpandrelError, type SpandrelError } from '../core/errors.ts';
 import { nodeErrorCode } from '../core/node-error-code.ts';
+import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import type { BlobLedger } from './blob-ledger.ts';
 import type { OpenFiles } from './open-files.ts';
 import { removePartial } from './partial-file.ts';
+import type { StoreHealth } from './store-health.ts';
 import { StoreBudget, type StoredBlob } from './store-budget.ts';
 import { storeFault } from './store-fault.ts';
 import type { StoreLayout } from './store-layout.ts';
@@ -14,43 +17,45 @@ export interface StoreRoomOptions {
   readonly maxBytes: number;
   readonly layout: StoreLayout;
   readonly files: OpenFiles;
+  readonly ledger: BlobLedger;
   readonly metrics: Metrics;
-  readonly now: () => number;
+  readonly logger: Logger;
+  readonly health: StoreHealth;
   /** Let go of blobs that are held for no reader; false if there are none. */
   readonly letGo: () => Promise<boolean>;
 }
 
 type Hold = (before: StoredBlob | undefined) => StoredBlob | undefined;
 
-/** After the disk has failed, no blob is brought into the store for so long. */
-const PAUSE_MS = 10_000;
-
 /** The room of the store: what is in it, what is kept free for what arrives, and what has to go for that. */
 export class StoreRoom {
   readonly budget: StoreBudget;
   readonly #layout: StoreLayout;
   readonly #files: OpenFiles;
+  readonly #ledger: BlobLedger;
   readonly #metrics: Metrics;
-  readonly #now: () => number;
+  readonly #logger: Logger;
+  readonly #health: StoreHealth;
   readonly #letGo: () => Promise<boolean>;
-  #pausedUntilMs = 0;
   /** How many use a partial file by its name. */
   readonly #pathUsers = new Map<string, number>();
 
-  constructor({ maxBytes, layout, files, metrics, now, letGo }: StoreRoomOptions) {
+  constructor(options: StoreRoomOptions) {
+    const { maxBytes, layout, files, ledger, metrics, logger, health, letGo } = options;
     this.budget = new StoreBudget(maxBytes);
     this.#layout = layout;
     this.#files = files;
+    this.#ledger = ledger;
     this.#metrics = metrics;
+    this.#logger = logger;
     metrics.storeLimitBytes.set(maxBytes);
-    this.#now = now;
+    this.#health = health;
     this.#letGo = letGo;
   }
 
   /** @throws SpandrelError STORE_FULL while the disk is left alone */
   assertUsable(): void {
-    if (this.#now() < this.#pausedUntilMs)
-      throw new SpandrelError('STORE_FULL', 'the disk has just failed: nothing is stored for a moment');
+    this.#health.assertWritable();
   }
 
   /**
@@ -107,9 +112,8 @@ export class StoreRoom {
 
   /** The disk has failed. If it is full, as much as was wanted is given up for those who come next: `bytes`, at most. */
   async relieve(error: SpandrelError, bytes: number): Promise<void> {
-    const code = nodeErrorCode(error.cause);
-    if (code === '') return;
-    this.#pausedUntilMs = this.#now() + PAUSE_MS;
+    if (nodeErrorCode(error.cause) === '') return;
+    this.#health.noteWriteFailure('blob', error);
     if (error.code !== 'STORE_FULL') return;
     for (const { digest } of this.budget.planRelief(bytes)) await this.remove(digest, 'evicted');
   }
@@ -130,15 +134,21 @@ export class StoreRoom {
     this.#metrics.storeBytes.set({ state: 'partial' }, this.budget.partialBytes);
   }
 
+  /** What cannot be removed is no part of the store any more all the same: nobody has to wait for a disk to be mended. */
   async #removeFiles(digest: Digest, blob: StoredBlob, why: 'evicted' | 'unusable'): Promise<void> {
     if (why === 'evicted') this.#metrics.cacheEvictions.inc({ tier: 'disk' });
-    if (blob.partialPath !== undefined) await removePartial(blob.partialPath);
-    else await this.removeFile(this.#layout.blobPath(digest));
+    if (blob.partialPath === undefined) this.#ledger.forget(digest);
+    try {
+      if (blob.partialPath !== undefined) await removePartial(blob.partialPath);
+      else await this.removeFile(this.#layout.blobPath(digest));
+    } catch (error) {
+      this.#logger.warn({ blob: digest, err: error }, 'a file of the store cannot be removed');
+    }
   }
 
-  /** The file of a complete blob, if there is one. */
+  /** What stands where a complete blob belongs, if anything. */
   async removeFile(path: string): Promise<void> {
     await this.#files.forget(path);
-    await rm(path, { force: true });
+    await rm(path, { force: true, recursive: true });
   }
 }

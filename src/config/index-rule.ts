@@ -17,9 +17,11 @@ import {
  * How a tag answers an image with a SOCI v2 index: `lean` changes as little as possible, `full` is what `soci convert` makes, `mirror` is
  * for nodes whose snapshotter knows the proxy as a mirror only.
  */
-export type V2Form = 'lean' | 'full' | 'mirror';
+export const V2_FORMS = ['lean', 'full', 'mirror'] as const;
 
-export const v2Form: ValueKind<V2Form> = choice('lean', 'full', 'mirror');
+export type V2Form = (typeof V2_FORMS)[number];
+
+export const v2Form: ValueKind<V2Form> = choice(...V2_FORMS);
 
 /** Exceptions for some repositories; what a rule does not say stays as it is. */
 export interface IndexRule {

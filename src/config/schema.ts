@@ -1,6 +1,17 @@
 import { indexRule, platformKind, v2Form } from './index-rule.ts';
 import { upstream } from './upstream-config.ts';
-import { choice, cidr, flag, list, secret, size, text, type ValueKind, whole } from './value-kinds.ts';
+import {
+  choice,
+  cidr,
+  flag,
+  list,
+  secret,
+  size,
+  sizeOrOff,
+  text,
+  type ValueKind,
+  whole,
+} from './value-kinds.ts';
 
 /** A row of the configuration table. Without `fallback` the value is `undefined` unless it is given. */
 interface ConfigKey<T> {
@@ -69,6 +80,11 @@ export const CONFIG_KEYS = {
     size(1 << 20),
     '50GiB',
     'most bytes of blobs on disk; least recently used ones go first',
+  ),
+  'storage.scrub': key(
+    sizeOrOff(1024),
+    '4MiB',
+    'bytes a second of stored blobs that are verified again in the background; `off` for none',
   ),
   'cache.memoryBytes': key(size(0), '256MiB', 'decompressed spans and indexes in memory'),
   'cache.redis.url': optional(

@@ -80,6 +80,15 @@ export function size(minimumBytes: number): ValueKind<number> {
   });
 }
 
+/** As {@link size}, or `off`, which stands for 0. */
+export function sizeOrOff(minimumBytes: number): ValueKind<number> {
+  const bytes = size(minimumBytes);
+  return {
+    expects: `${bytes.expects}, or off`,
+    parse: (raw) => (raw === 'off' || raw === false || raw === 0 || raw === '0' ? 0 : bytes.parse(raw)),
+  };
+}
+
 /** `bytes` in the largest unit that divides it. */
 export function formatSize(bytes: number): string {
   for (const unit of ['GiB', 'MiB', 'KiB'] as const) {

@@ -65,7 +65,10 @@ export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
     const { contentType, text } = await deps.metrics.print();
     return reply.header('content-type', contentType).send(text);
   });
-  server.get('/api/v1/blobs', () => ({ usage: deps.blobs.usage(), blobs: [...deps.blobs.list()] }));
+  server.get('/api/v1/blobs', () => {
+    const { scrub } = deps.blobs;
+    return { usage: deps.blobs.usage(), ...(scrub && { scrub }), blobs: [...deps.blobs.list()] };
+  });
   server.delete<{ Params: { digest: string } }>('/api/v1/blobs/:digest', async (request, reply) => {
     const digest = parseDigest(request.params.digest);
     if (!(await deps.blobs.deleteBlob(digest)))

@@ -5,8 +5,9 @@ import type { ConfigGate } from '../images/config-gate.ts';
 import type { DerivedBlobs } from '../images/derived-blobs.ts';
 import type { Layers } from '../images/layers.ts';
 import type { LazyImages } from '../images/lazy-images.ts';
+import type { LostDocuments } from '../images/lost-documents.ts';
 import type { StoredManifest } from '../images/manifest.ts';
-import type { FoundManifest, Manifests } from '../images/manifests.ts';
+import type { FoundManifest } from '../images/manifests.ts';
 import type { PullLog } from '../images/pull-log.ts';
 import type { Referrers } from '../images/referrers.ts';
 import type { ServedImages } from '../images/served-images.ts';
@@ -17,7 +18,7 @@ import { nextPage } from './next-page.ts';
 import { parseCount } from './query.ts';
 
 export interface DistributionDeps {
-  readonly manifests: Manifests;
+  readonly lostDocuments: LostDocuments;
   readonly layers: Layers;
   readonly derivedBlobs: DerivedBlobs;
   readonly lazyImages: LazyImages;
@@ -42,7 +43,7 @@ export async function handleManifest(
   exchange: Exchange,
   reference: Reference,
 ): Promise<Answer> {
-  const found = await deps.manifests.get(exchange.target, reference, exchange.signal);
+  const found = await deps.lostDocuments.manifest(exchange.target, reference, exchange.signal);
   const { source, rateLimit, stale } = found;
   let { manifest } = found;
   // A digest always answers its own bytes; what a tag stands for may have been indexed.

@@ -70,6 +70,11 @@ export class BlobAccess implements AsyncDisposable {
     this.#note(proofName(target, digest), origin);
   }
 
+  /** The manifest that what has `digest` was made of, if it is ours and was given to the repository. */
+  originOf(target: Target, digest: Digest): Digest | undefined {
+    return this.#deps.proofs.get(proofName(target, digest))?.origin;
+  }
+
   #note(name: string, origin: Digest | undefined): void {
     const before = this.#deps.proofs.get(name);
     const now = this.#now();

@@ -1,6 +1,6 @@
 import type { BlobHandle, BlobReader } from '../blobs/blob-handle.ts';
 import type { BlobStore } from '../blobs/blob-store.ts';
-import { readBlobRange } from '../blobs/read-blob-range.ts';
+import { readVerifiedBlob } from '../blobs/read-verified-blob.ts';
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { type ErrorCode, ERRORS, isSpandrelError } from '../core/errors.ts';
@@ -134,10 +134,10 @@ export class Layers {
     digest: Digest,
     signal: AbortSignal,
   ): Promise<{ sizeBytes: number; cached: boolean }> {
-    const cached = this.#deps.blobs.stat(digest);
-    if (cached?.state === 'complete') {
+    const storedBytes = await this.#deps.blobs.storedSize(digest);
+    if (storedBytes !== undefined) {
       await this.#deps.access.check(target, digest, signal);
-      return { sizeBytes: cached.sizeBytes, cached: true };
+      return { sizeBytes: storedBytes, cached: true };
     }
     const sizeBytes = await target.client.statBlob(target.repository, digest, signal);
     this.#deps.access.remember(target, digest);
@@ -177,8 +177,9 @@ export class Layers {
     try {
       const { digest, size: sizeBytes } = config;
       const source = this.#deps.access.source(target, digest);
-      await using reader = await this.#readIfAllowed(target, { digest, source, sizeBytes }, signal);
-      const bytes = await readBlobRange(reader, { start: 0, end: sizeBytes }, signal);
+      const open = (): Promise<BlobReader> =>
+        this.#readIfAllowed(target, { digest, source, sizeBytes }, signal);
+      const bytes = await readVerifiedBlob(this.#deps.blobs, digest, open, signal);
       return parseImageConfig(bytes.toString());
     } catch (error) {
       if (!isSpandrelError(error) || ERRORS[error.code].retryable) throw error;

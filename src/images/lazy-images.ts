@@ -1,6 +1,6 @@
 import { BoundedMap } from '../cache/bounded-map.ts';
 import { Memo } from '../cache/memo.ts';
-import type { V2Form } from '../config/index-rule.ts';
+import { V2_FORMS, type V2Form } from '../config/index-rule.ts';
 import type { Descriptor } from '../core/descriptor.ts';
 import { isSpandrelError } from '../core/errors.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
@@ -139,6 +139,13 @@ export class LazyImages {
     return (await this.#makePlan(target, original, wanted)).images;
   }
 
+  /** Make again, as far as the layers are indexed, what an image's tags have answered in any form, and the store has lost. */
+  async restore(target: Target, original: StoredManifest): Promise<void> {
+    const plan = await this.#plan(target, original, this.#deps.policies.of(target));
+    if (plan.images.length === 0) return;
+    for (const form of V2_FORMS) await this.#finished(target, plan, form);
+  }
+
   /** Start everything. It goes on when the client that asked has left. */
   #start(target: Target, planning: Promise<Plan>): Promise<void> {
     const work = planning.then(({ images }) => this.index(target, images));
@@ -174,7 +181,7 @@ export class LazyImages {
     const key = `${plan.original.digest} ${form} ${plan.images.map(({ manifest }) => manifest.digest).join()}`;
     const known = this.#converted.get(key);
     if (known !== undefined) return this.#give(target, plan.original, known);
-    const { indexer, store, images } = this.#deps;
+    const { indexer, images } = this.#deps;
     const settled = await Promise.all(plan.images.map(({ manifest }) => indexer.isSettled(target, manifest)));
     if (settled.includes(false)) return undefined;
     const indexes: { image: PlatformManifest; index: Descriptor }[] = [];
@@ -187,16 +194,24 @@ export class LazyImages {
       walk: (index) => images.walk(target, index),
       read: (listed) => images.read(target, listed),
     });
-    // What the answer leads to must be there before the answer is.
-    for (const document of [...converted.others, converted.top]) await store.put(document);
     this.#converted.set(key, converted);
     return this.#give(target, plan.original, converted);
   }
 
-  /** Whoever may have the original may have what it has been converted to, and what that leads to. */
-  #give(target: Target, original: StoredManifest, { top, others }: ConvertedForm): StoredManifest {
-    for (const { digest } of [top, ...others])
-      this.#deps.access.rememberDerived(target, digest, original.digest);
+  /**
+   * Whoever may have the original may have what it has been converted to, and what that leads to, which is there before the answer is.
+   * @throws SpandrelError STORE_FULL, STORE_FAILED
+   */
+  async #give(
+    target: Target,
+    original: StoredManifest,
+    { top, others }: ConvertedForm,
+  ): Promise<StoredManifest> {
+    const { store, access } = this.#deps;
+    for (const document of [...others, top]) {
+      if (!(await store.has(document.digest))) await store.put(document);
+      access.rememberDerived(target, document.digest, original.digest);
+    }
     return top;
   }
 

@@ -1,10 +1,15 @@
+import { crc32 } from 'node:zlib';
+
 import type { DigestFiles } from '../blobs/digest-files.ts';
 import { type Digest, digestAlgorithm, digestOf } from '../core/digest.ts';
 import type { StoredManifest } from './manifest.ts';
 
 const LINE_FEED = 0x0a;
 
-/** Manifests by digest on disk: the upstream's and our own SOCI indexes. A file is the media type, a line feed, the bytes. */
+/**
+ * Manifests by digest on disk: the upstream's and our own SOCI indexes. A file is the media type, a space, its CRC-32, a line feed, the
+ * bytes; in stores of earlier versions the CRC-32 is not there.
+ */
 export class ManifestStore {
   readonly #files: DigestFiles;
 
@@ -18,10 +23,10 @@ export class ManifestStore {
     if (file === undefined) return undefined;
     const lineEnd = file.indexOf(LINE_FEED);
     const bytes = file.subarray(lineEnd + 1);
-    if (lineEnd > 0 && digestOf(bytes, digestAlgorithm(digest)) === digest) {
-      return { bytes, digest, mediaType: file.toString('utf8', 0, lineEnd) };
-    }
-    await this.#files.remove(digest);
+    const mediaType = parseHead(file.toString('utf8', 0, Math.max(0, lineEnd)));
+    if (mediaType !== undefined && digestOf(bytes, digestAlgorithm(digest)) === digest)
+      return { bytes, digest, mediaType };
+    await this.#files.condemn(digest);
     return undefined;
   }
 
@@ -29,9 +34,29 @@ export class ManifestStore {
     return this.#files.has(digest);
   }
 
-  /** Keep a manifest whose digest has been verified. */
+  /** Keep a manifest whose digest has been verified. @throws SpandrelError STORE_FULL, STORE_FAILED */
   async put(manifest: StoredManifest): Promise<void> {
-    const head = Buffer.from(`${manifest.mediaType.replaceAll('\n', ' ')}\n`);
-    await this.#files.write(manifest.digest, Buffer.concat([head, manifest.bytes]));
+    await this.#files.write(manifest.digest, encode(manifest));
   }
+
+  /** As {@link put}, for a manifest that can be fetched again. */
+  async tryPut(manifest: StoredManifest): Promise<void> {
+    await this.#files.tryWrite(manifest.digest, encode(manifest));
+  }
+}
+
+function encode({ mediaType, bytes }: StoredManifest): Buffer {
+  const type = mediaType.replaceAll('\n', ' ');
+  return Buffer.concat([Buffer.from(`${type} ${checksum(type)}\n`), bytes]);
+}
+
+/** The media type that the first line of a file has; nothing if it is not what was written. */
+function parseHead(line: string): string | undefined {
+  const [, type, sum] = /^(.+) ([0-9a-f]{8})$/.exec(line) ?? [];
+  if (type !== undefined) return checksum(type) === sum ? type : undefined;
+  return /^[^ ]+\/[^ ]+$/.test(line) && !/[0-9a-f]{8}$/.test(line) ? line : undefined;
+}
+
+function checksum(type: string): string {
+  return crc32(type).toString(16).padStart(8, '0');
 }

@@ -186,7 +186,7 @@ export class Manifests implements AsyncDisposable {
     const found = await this.#fetch(target, reference, closing);
     this.#tags.set(key, { digest: found.manifest.digest, atMs: this.#now() });
     if (found.manifest.digest !== digest)
-      await this.#deps.tags.write(digestOf(key), Buffer.from(found.manifest.digest));
+      await this.#deps.tags.tryWrite(digestOf(key), Buffer.from(found.manifest.digest));
     return found;
   }
 
@@ -211,13 +211,28 @@ export class Manifests implements AsyncDisposable {
   }
 
   async #lastSeen(key: string, seen: SeenTag | undefined): Promise<LastSeen | undefined> {
-    const digest = seen?.digest ?? (await this.#deps.tags.read(digestOf(key)))?.toString('latin1');
+    const digest = seen?.digest ?? (await this.#readTag(key));
     const manifest = digest !== undefined && isDigest(digest) ? await this.#stored(digest) : undefined;
     return manifest && { manifest, atMs: seen?.atMs };
   }
 
+  async #readTag(key: string): Promise<string | undefined> {
+    return (await this.#readIfPossible(() => this.#deps.tags.read(digestOf(key))))?.toString('latin1');
+  }
+
+  /** What cannot be read at the moment is asked for as if it were not stored. */
+  async #readIfPossible<T>(read: () => Promise<T | undefined>): Promise<T | undefined> {
+    try {
+      return await read();
+    } catch (error) {
+      if (!isSpandrelError(error, 'STORE_FAILED')) throw error;
+      this.#deps.logger.warn({ err: error }, 'a manifest or tag of the store could not be read');
+      return undefined;
+    }
+  }
+
   async #stored(digest: Digest): Promise<StoredManifest | undefined> {
-    const stored = await this.#deps.store.get(digest);
+    const stored = await this.#readIfPossible(() => this.#deps.store.get(digest));
     if (stored !== undefined) this.#learnLayers(stored);
     return stored;
   }
@@ -228,7 +243,7 @@ export class Manifests implements AsyncDisposable {
       signal: closing,
     });
     const manifest = { ...fetched, bytes: Buffer.from(fetched.bytes) };
-    await this.#deps.store.put(manifest);
+    await this.#deps.store.tryPut(manifest);
     this.#deps.access.remember(target, manifest.digest);
     this.#learnLayers(manifest);
     return { manifest, source: 'upstream', rateLimit };

@@ -1,6 +1,7 @@
 import { rmSync } from 'node:fs';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 
+import type { StoreHealth } from '../blobs/store-health.ts';
 import { BoundedMap } from '../cache/bounded-map.ts';
 import { type Digest, isDigest } from '../core/digest.ts';
 import type { Logger } from '../telemetry/logger.ts';
@@ -24,6 +25,7 @@ const LONGEST_LIFETIME_MS = 30 * 24 * 3_600_000;
  */
 export class ProofTable implements Disposable {
   readonly #recent = new BoundedMap<Proof>({ maxEntries: MAX_IN_MEMORY });
+  readonly #health: StoreHealth;
   readonly #logger: Logger;
   readonly #database: DatabaseSync;
   readonly #find: StatementSync;
@@ -31,8 +33,9 @@ export class ProofTable implements Disposable {
   readonly #put: StatementSync;
   readonly #delete: StatementSync;
 
-  private constructor(database: DatabaseSync, logger: Logger) {
+  private constructor(database: DatabaseSync, health: StoreHealth, logger: Logger) {
     this.#database = database;
+    this.#health = health;
     this.#logger = logger;
     this.#find = database.prepare('SELECT proven_at_ms, origin FROM proofs WHERE name = ?');
     this.#findNext = database.prepare('SELECT name FROM proofs WHERE name > ? ORDER BY name LIMIT 1');
@@ -42,20 +45,25 @@ export class ProofTable implements Disposable {
     this.#delete = database.prepare('DELETE FROM proofs WHERE name = ?');
   }
 
-  static open(path: string, logger: Logger, nowMs: number): ProofTable {
+  static open(path: string, health: StoreHealth, logger: Logger, nowMs: number): ProofTable {
     try {
-      return new ProofTable(openDatabase(path, nowMs), logger);
+      return new ProofTable(openDatabase(path, nowMs), health, logger);
     } catch (error) {
       logger.warn({ err: error, path }, 'the table of repositories cannot be read, it begins anew');
+    }
+    try {
       for (const suffix of ['', '-wal', '-shm', '-journal']) rmSync(`${path}${suffix}`, { force: true });
-      return new ProofTable(openDatabase(path, nowMs), logger);
+      return new ProofTable(openDatabase(path, nowMs), health, logger);
+    } catch (error) {
+      health.noteWriteFailure('proof', error);
+      return new ProofTable(openDatabase(':memory:', nowMs), health, logger);
     }
   }
 
   get(name: string): Proof | undefined {
     const recent = this.#recent.get(name);
     if (recent !== undefined) return recent;
-    const row = this.#use(() => this.#find.get(name));
+    const row = this.#look(this.#find, name);
     if (typeof row?.['proven_at_ms'] !== 'number') return undefined;
     const origin = row['origin'];
     const isOrigin = typeof origin === 'string' && isDigest(origin);
@@ -66,26 +74,34 @@ export class ProofTable implements Disposable {
 
   set(name: string, proof: Proof): void {
     this.#recent.set(name, proof);
-    this.#use(() => this.#put.run(name, proof.provenAtMs, proof.origin ?? null));
+    this.#write(() => this.#put.run(name, proof.provenAtMs, proof.origin ?? null));
   }
 
   /** The first name, in the order of bytes, that is greater. */
   firstBehind(name: string): string | undefined {
-    const found = this.#use(() => this.#findNext.get(name))?.['name'];
+    const found = this.#look(this.#findNext, name)?.['name'];
     return typeof found === 'string' ? found : undefined;
   }
 
   delete(name: string): void {
     this.#recent.delete(name);
-    this.#use(() => this.#delete.run(name));
+    this.#write(() => this.#delete.run(name));
   }
 
-  #use<T>(work: () => T): T | undefined {
+  #look(statement: StatementSync, name: string): ReturnType<StatementSync['get']> {
     try {
-      return work();
+      return statement.get(name);
     } catch (error) {
-      this.#logger.warn({ err: error }, 'the table of repositories cannot be used');
+      this.#logger.warn({ err: error }, 'the table of repositories cannot be read');
       return undefined;
+    }
+  }
+
+  #write(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      this.#health.noteWriteFailure('proof', error);
     }
   }
 

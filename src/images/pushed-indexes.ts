@@ -1,5 +1,6 @@
+import type { BlobReader } from '../blobs/blob-handle.ts';
 import type { BlobStore } from '../blobs/blob-store.ts';
-import { readBlobRange } from '../blobs/read-blob-range.ts';
+import { readVerifiedBlob } from '../blobs/read-verified-blob.ts';
 import type { DigestFiles } from '../blobs/digest-files.ts';
 import { BoundedMap } from '../cache/bounded-map.ts';
 import { Memo } from '../cache/memo.ts';
@@ -195,8 +196,9 @@ export class PushedIndexes {
   async #readZtoc(target: Target, ztoc: Digest, sizeBytes: number, signal?: AbortSignal): Promise<Buffer> {
     if (sizeBytes > MAX_ZTOC_BYTES) throw new SpandrelError('INDEX_MALFORMED', 'a zTOC is too large');
     const source = target.client.blobSource(target.repository, ztoc);
-    await using reader = await this.#deps.blobs.readBlob(ztoc, source, { sizeBytes, signal });
-    return await readBlobRange(reader, { start: 0, end: sizeBytes }, signal);
+    const { blobs } = this.#deps;
+    const open = (): Promise<BlobReader> => blobs.readBlob(ztoc, source, { sizeBytes, signal });
+    return readVerifiedBlob(blobs, ztoc, open, signal);
   }
 
   async #open(target: Target, { ztoc, sizeBytes }: PushedLayer, signal: AbortSignal): Promise<PushedZtoc> {
@@ -205,7 +207,7 @@ export class PushedIndexes {
       bytes: await this.#readZtoc(target, ztoc, sizeBytes, signal),
       refuse: async (reason) => {
         this.#deps.logger.warn({ ztoc, cause: reason }, 'a pushed zTOC is wrong, ours is used');
-        await this.#deps.refused.write(ztoc, Buffer.from(reason));
+        await this.#deps.refused.tryWrite(ztoc, Buffer.from(reason));
       },
     };
   }

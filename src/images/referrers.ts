@@ -128,6 +128,11 @@ export class Referrers {
         if (isSociLookup) throw new SpandrelError('INDEX_PENDING', 'the SOCI index is being built');
         return undefined;
       }
+      // The image can be pulled without.
+      if (isSpandrelError(error, 'STORE_FULL', 'STORE_FAILED')) {
+        this.#deps.logger.warn({ manifest: digest, code: error.code }, 'no SOCI index: it cannot be stored');
+        return undefined;
+      }
       // Referrers of what is not there, or is no image, are an empty list: distribution spec, "Listing Referrers".
       if (isSpandrelError(error, 'MANIFEST_UNKNOWN', 'NAME_UNKNOWN', 'IMAGE_UNSUPPORTED')) return undefined;
       throw error;

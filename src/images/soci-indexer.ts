@@ -89,6 +89,12 @@ export class SociIndexer {
     return found === undefined ? undefined : this.#store(target, manifest, found, version);
   }
 
+  /** Make sure that the indexes of an image are there, and the zTOCs that they list. @throws SpandrelError as {@link sociIndex} */
+  async restore(target: Target, manifest: StoredManifest): Promise<void> {
+    const indexed = await this.#flights.run(this.#key(target, manifest), () => this.#make(target, manifest));
+    for (const version of ['v1', 'v2'] as const) await this.#store(target, manifest, indexed, version);
+  }
+
   /** Whether all that can be done for an image has been done. */
   async isSettled(target: Target, manifest: StoredManifest): Promise<boolean> {
     return (await this.#find(target, manifest)) !== undefined;

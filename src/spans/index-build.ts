@@ -63,8 +63,7 @@ export class IndexBuild {
   async #run(span: TraceSpan): Promise<LayerIndex> {
     try {
       this.#signal.throwIfAborted();
-      const { digest, source, sizeBytes } = this.#layer;
-      await using handle = await this.#deps.blobs.openBlob(digest, source, { sizeBytes, complete: true });
+      await using handle = await this.#openVerified();
       return await this.#buildFrom(handle, span);
     } catch (error) {
       span.fail(errorCodeOf(error));
@@ -72,6 +71,22 @@ export class IndexBuild {
     } finally {
       span.end();
     }
+  }
+
+  /** What is made of a layer is kept and told to others, so a blob that lies on disk is looked at once more. */
+  async #openVerified(): Promise<BlobHandle> {
+    const { digest, source, sizeBytes } = this.#layer;
+    const { blobs } = this.#deps;
+    const open = (): Promise<BlobHandle> => blobs.openBlob(digest, source, { sizeBytes, complete: true });
+    const handle = await open();
+    try {
+      if (handle.source === 'fill' || (await blobs.verify(digest))) return handle;
+    } catch (error) {
+      await handle[Symbol.asyncDispose]();
+      throw error;
+    }
+    await handle[Symbol.asyncDispose]();
+    return open();
   }
 
   async #buildFrom(handle: BlobHandle, span: TraceSpan): Promise<LayerIndex> {

@@ -100,17 +100,19 @@ export class LayerIndexFiles {
       const fits =
         (summary.spanBytes === spanBytes || summary.isPushed === true) &&
         summary.readSpanBytes === readSpanBytes;
-      if (summary.layerDigest === digest && fits && (await this.#hasZtoc(summary))) return index;
+      if (summary.layerDigest === digest && fits && (await this.hasZtoc(summary))) return index;
       logger.info({ layer: digest }, 'stored index does not fit, building it again');
     } catch (error) {
       if (nodeErrorCode(error) === 'ENOENT') return undefined;
       if (!isSpandrelError(error, 'INDEX_MALFORMED')) throw storeFault(error, 'open an index');
+      files.noteDamage(digest);
       logger.warn({ layer: digest, cause: error.message }, 'stored index cannot be read, building it again');
     }
     return undefined;
   }
 
-  async #hasZtoc({ ztoc }: LayerSummary): Promise<boolean> {
+  /** True if nothing is missing of what belongs to an index. */
+  async hasZtoc({ ztoc }: LayerSummary): Promise<boolean> {
     return ztoc === undefined || (await this.#deps.ztocs.has(ztoc.digest));
   }
 

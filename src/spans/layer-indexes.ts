@@ -79,7 +79,9 @@ export class LayerIndexes implements AsyncDisposable {
   /** The complete index, with its zTOC stored. @throws SpandrelError as `open` */
   async ensure(layer: Layer, signal?: AbortSignal): Promise<LayerIndex> {
     const found = await this.#find(layer.digest, signal);
-    return found ?? waitFor(this.#join(layer).published, signal);
+    if (found === undefined) return waitFor(this.#join(layer).published, signal);
+    if (await this.#deps.files.hasZtoc(found.summary)) return found;
+    return waitFor(this.replace(layer, found), signal);
   }
 
   /**

@@ -31,6 +31,12 @@ export interface SpanBytes {
   readonly source: ByteSource;
 }
 
+/** The bytes of spans that follow each other, and where they came from. */
+interface DecodedSpans {
+  readonly parts: readonly Uint8Array[];
+  readonly source: ByteSource;
+}
+
 /** A span that somebody waits for, and that nobody had been reading before. */
 interface WantedSpan extends PromiseWithResolvers<SpanBytes> {
   readonly span: ReadSpan;
@@ -113,35 +119,45 @@ export class SpanFetcher {
     }
   }
 
-  async #decode(
-    layer: Layer,
-    index: LayerIndexView,
-    spans: readonly ReadSpan[],
-  ): Promise<{ parts: readonly Uint8Array[]; source: ByteSource }> {
+  async #decode(layer: Layer, index: LayerIndexView, spans: readonly ReadSpan[]): Promise<DecodedSpans> {
     const isZstd = index.compression === 'zstd';
-    const decoded = await (isZstd
-      ? this.#decodeFrames(layer, index, spans)
-      : this.#inflate(layer, index, spans));
+    const decoded = await this.#decodeRight(layer, index, spans);
     const inflated = decoded.parts.reduce((sum, { byteLength }) => sum + byteLength, 0);
     this.#deps.metrics.inflateBytes.inc({ engine: isZstd ? 'zstd' : defaultEngine.name }, inflated);
     return decoded;
   }
 
-  async #inflate(
-    layer: Layer,
-    index: LayerIndexView,
-    spans: readonly ReadSpan[],
-  ): Promise<{ parts: readonly Uint8Array[]; source: ByteSource }> {
+  /** What is stored may have gone bad: the blob, which its digest tells, or else the index. The bad one is had anew, once. */
+  async #decodeRight(layer: Layer, index: LayerIndexView, spans: readonly ReadSpan[]): Promise<DecodedSpans> {
+    const { blobs, indexes } = this.#deps;
+    try {
+      return await this.#decodeOnce(layer, index, spans);
+    } catch (error) {
+      if (!isSpandrelError(error, 'SPAN_CORRUPT', 'INDEX_MALFORMED', 'STORE_FAILED')) throw error;
+      if (error.code !== 'INDEX_MALFORMED' && !(await blobs.suspect(layer.digest))) {
+        const again = await unlessCorrupt(this.#decodeOnce(layer, index, spans));
+        if (again !== undefined) return again;
+        // What arrives does not fit the index either. That is to be blamed only when the blob is known to be right.
+        const options = { sizeBytes: index.layerBytes, complete: true };
+        await using handle = await blobs.openBlob(layer.digest, layer.source, options);
+        await handle.completed();
+      } else if (error.code === 'STORE_FAILED') throw error;
+    }
+    const other = await indexes.replace(layer, index);
+    return this.#decodeOnce(layer, other, await findSame(other, spans));
+  }
+
+  #decodeOnce(layer: Layer, index: LayerIndexView, spans: readonly ReadSpan[]): Promise<DecodedSpans> {
+    return index.compression === 'zstd'
+      ? this.#decodeFrames(layer, index, spans)
+      : this.#inflate(layer, index, spans);
+  }
+
+  async #inflate(layer: Layer, index: LayerIndexView, spans: readonly ReadSpan[]): Promise<DecodedSpans> {
     const { digest, source } = layer;
     // Knowing the size saves asking the upstream for it.
     await using reader = await this.#deps.blobs.readBlob(digest, source, { sizeBytes: index.layerBytes });
-    try {
-      return { parts: await this.#inflateBy(index, reader, spans), source: reader.source };
-    } catch (error) {
-      if (!isSpandrelError(error, 'INDEX_MALFORMED')) throw error;
-      const other = await this.#deps.indexes.replace(layer, index);
-      return { parts: await this.#inflateBy(other, reader, spans), source: reader.source };
-    }
+    return { parts: await this.#inflateBy(index, reader, spans), source: reader.source };
   }
 
   async #inflateBy(
@@ -170,7 +186,7 @@ export class SpanFetcher {
     layer: Layer,
     index: LayerIndexView,
     spans: readonly ReadSpan[],
-  ): Promise<{ parts: readonly Uint8Array[]; source: ByteSource }> {
+  ): Promise<DecodedSpans> {
     // The thread follows the file from its start.
     const options = { sizeBytes: index.layerBytes, complete: true };
     await using handle = await this.#deps.blobs.openBlob(layer.digest, layer.source, options);
@@ -178,6 +194,27 @@ export class SpanFetcher {
     const input = { path, growth: growth.shared, spans };
     return { parts: await this.#deps.pool.run<Uint8Array[]>('readZstdSpans', input), source };
   }
+}
+
+async function unlessCorrupt<T>(decoding: Promise<T>): Promise<T | undefined> {
+  try {
+    return await decoding;
+  } catch (error) {
+    if (!isSpandrelError(error, 'SPAN_CORRUPT')) throw error;
+    return undefined;
+  }
+}
+
+/** The spans of another index of the layer that hold the same bytes. @throws SpandrelError SPAN_CORRUPT if it is cut elsewhere */
+async function findSame(index: LayerIndexView, spans: readonly ReadSpan[]): Promise<readonly ReadSpan[]> {
+  const { first, last } = endsOf(spans);
+  const { start } = first.uncompressed;
+  const found = await index.readSpans({ start, end: last.uncompressed.end });
+  const isSame = ({ uncompressed }: ReadSpan, place: number): boolean =>
+    uncompressed.start === found[place]?.uncompressed.start &&
+    uncompressed.end === found[place].uncompressed.end;
+  if (found.length === spans.length && spans.every(isSame)) return found;
+  throw new SpandrelError('SPAN_CORRUPT', 'the index of the layer was wrong and has been made anew');
 }
 
 /** Groups of spans that follow each other. */

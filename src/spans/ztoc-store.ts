@@ -2,7 +2,8 @@ import { promisify } from 'node:util';
 import { gunzip, gzip } from 'node:zlib';
 
 import type { DigestFiles } from '../blobs/digest-files.ts';
-import { type Digest, digestOfLarge } from '../core/digest.ts';
+import { BoundedMap } from '../cache/bounded-map.ts';
+import { type Digest, digestAlgorithm, digestOfLarge } from '../core/digest.ts';
 import { MAX_ZTOC_BYTES } from '../ztoc/decode-ztoc.ts';
 
 const compress = promisify(gzip);
@@ -13,25 +14,28 @@ function decompress(compressed: Uint8Array): Promise<Buffer<ArrayBuffer>> {
   return gunzipped(compressed, { maxOutputLength: MAX_ZTOC_BYTES });
 }
 
+const MAX_REMEMBERED = 10_000;
+
 /** zTOCs by digest on disk. They are kept gzipped, a quarter of their size, which is also how clients like them best. */
 export class ZtocStore {
   readonly #files: DigestFiles;
+  /** Digests of the kept forms of those zTOCs that have been found right. */
+  readonly #kept = new BoundedMap<{ readonly digest: Digest }>({ maxEntries: MAX_REMEMBERED });
 
   constructor(files: DigestFiles) {
     this.#files = files;
   }
 
-  /** @returns the form in which it is kept */
+  /** @returns the form in which it is kept @throws SpandrelError STORE_FULL, STORE_FAILED */
   async put(bytes: Uint8Array, digest: Digest): Promise<Uint8Array> {
     const compressed = await compress(bytes);
     await this.#files.write(digest, compressed);
     return compressed;
   }
 
-  /** Keep what another replica has compressed, if it is what it claims to be. */
+  /** Keep what another replica has compressed, if it is what it claims to be. @throws SpandrelError STORE_FULL, STORE_FAILED */
   async putCompressed(compressed: Uint8Array, digest: Digest): Promise<boolean> {
-    const bytes = await decompress(compressed).catch(() => undefined);
-    if (bytes === undefined || (await digestOfLarge(bytes)) !== digest) return false;
+    if ((await decompressRight(compressed, digest)) === undefined) return false;
     await this.#files.write(digest, compressed);
     return true;
   }
@@ -40,18 +44,35 @@ export class ZtocStore {
     return this.#files.has(digest);
   }
 
-  /** As stored: gzip. The client checks the digest of what comes out. */
+  /** As stored: gzip. Nothing if it is not there or damaged (it is then removed). @throws SpandrelError STORE_FAILED */
   async readCompressed(digest: Digest): Promise<Buffer | undefined> {
-    return this.#files.read(digest);
+    const compressed = await this.#files.read(digest);
+    if (compressed === undefined) return undefined;
+    const keptAs = await digestOfLarge(Uint8Array.from(compressed));
+    const known = this.#kept.get(digest);
+    if (known?.digest === keptAs) return compressed;
+    if ((await decompressRight(compressed, digest)) !== undefined) {
+      this.#kept.set(digest, { digest: keptAs });
+      return compressed;
+    }
+    await this.#files.condemn(digest);
+    return undefined;
   }
 
-  /** The zTOC, or `undefined` if it is not there or damaged (it is then removed). */
+  /** The zTOC. Nothing if it is not there or damaged (it is then removed). @throws SpandrelError STORE_FAILED */
   async read(digest: Digest): Promise<Buffer | undefined> {
     const compressed = await this.#files.read(digest);
     if (compressed === undefined) return undefined;
-    const bytes = await decompress(compressed).catch(() => undefined);
-    if (bytes !== undefined && (await digestOfLarge(bytes)) === digest) return bytes;
-    await this.#files.remove(digest);
-    return undefined;
+    const bytes = await decompressRight(compressed, digest);
+    if (bytes === undefined) await this.#files.condemn(digest);
+    return bytes;
   }
+}
+
+/** What has been compressed, if it has the digest. */
+async function decompressRight(compressed: Uint8Array, digest: Digest): Promise<Buffer | undefined> {
+  const bytes = await decompress(compressed).catch(() => undefined);
+  return bytes !== undefined && (await digestOfLarge(bytes, digestAlgorithm(digest))) === digest
+    ? bytes
+    : undefined;
 }

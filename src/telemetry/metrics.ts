@@ -71,6 +71,24 @@ export class Metrics {
   readonly cacheEvictions = this.#counter('cache_evictions_total', 'Entries evicted from a cache', ['tier']);
   readonly storeBytes = this.#gauge('store_bytes', 'Bytes of the blob store', ['state']);
   readonly storeLimitBytes = this.#gauge('store_limit_bytes', 'Most bytes of the blob store', []);
+  readonly storeCondemned = this.#counter(
+    'store_condemned_total',
+    'Stored files found damaged, to be fetched or made again',
+    ['kind', 'damage'],
+  );
+  readonly storeWriteFailures = this.#counter(
+    'store_write_failures_total',
+    'Things that could not be stored',
+    ['kind'],
+  );
+  readonly #storeWritable = this.#gauge('store_writable', 'Whether the store can be written', []);
+  #isStoreWritable: (() => Promise<boolean>) | undefined;
+  readonly scrubBytes = this.#counter('scrub_bytes_total', 'Bytes of stored blobs verified again', []);
+  readonly scrubPasses = this.#counter(
+    'scrub_passes_total',
+    'Times that all stored blobs have been verified',
+    [],
+  );
   readonly #workerQueue = this.#gauge('worker_queue_length', 'Tasks that wait for a thread', ['pool']);
   readonly #queues = new Map<WorkerPoolName, () => number>();
   readonly fillsInProgress = this.#gauge('fills_in_progress', 'Blobs arriving from upstreams', []);
@@ -92,9 +110,15 @@ export class Metrics {
     this.#queues.set(pool, length);
   }
 
+  /** Have the store tried when the metrics are printed. */
+  watchStore(isWritable: () => Promise<boolean>): void {
+    this.#isStoreWritable = isWritable;
+  }
+
   /** All metrics in the text format of Prometheus. */
   async print(): Promise<{ contentType: string; text: string }> {
     for (const [pool, length] of this.#queues) this.#workerQueue.set({ pool }, length());
+    if (this.#isStoreWritable !== undefined) this.#storeWritable.set((await this.#isStoreWritable()) ? 1 : 0);
     return { contentType: this.#registry.contentType, text: await this.#registry.metrics() };
   }
 

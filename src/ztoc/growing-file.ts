@@ -1,6 +1,7 @@
 import { type FileHandle, open } from 'node:fs/promises';
 
 import type { Growth } from '../blobs/growth.ts';
+import { storeFault } from '../blobs/store-fault.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { waitFor } from '../core/wait-for.ts';
 
@@ -20,12 +21,14 @@ const CHUNK_BYTES = 256 * 1024;
 
 /**
  * Bytes `[start, end)` of a file that still grows, as they come. Each chunk is valid until the next is asked for.
- * @throws SpandrelError UPSTREAM_UNREACHABLE if the growth fails (whoever fills the file knows why), STORE_FAILED if it ends too soon;
+ * @throws SpandrelError UPSTREAM_UNREACHABLE if the growth fails (whoever fills the file knows why), STORE_FAILED if it cannot be read or ends too soon;
  * the reason of `signal`
  */
 export async function* readGrowingFile(options: GrowingFileOptions): AsyncGenerator<Uint8Array, void, void> {
   const { growth, end } = options;
-  await using file = await open(options.path, 'r');
+  await using file = await open(options.path, 'r').catch((error: unknown) => {
+    throw storeFault(error, 'open a blob');
+  });
   const chunkBytes = Math.min(CHUNK_BYTES, Math.max(1, end - options.start));
   const wantedAt = (at: number): number => (options.fixedChunks ? Math.min(chunkBytes, end - at) : 1);
   const readAt = (at: number, buffer: Buffer): Promise<Buffer> =>
@@ -47,7 +50,11 @@ export async function* readGrowingFile(options: GrowingFileOptions): AsyncGenera
 
 async function readFully(file: FileHandle, buffer: Buffer, start: number): Promise<Buffer> {
   for (let have = 0; have < buffer.length;) {
-    const { bytesRead } = await file.read(buffer, have, buffer.length - have, start + have);
+    const { bytesRead } = await file
+      .read(buffer, have, buffer.length - have, start + have)
+      .catch((error: unknown) => {
+        throw storeFault(error, 'read a blob');
+      });
     if (bytesRead === 0)
       throw new SpandrelError('STORE_FAILED', 'the file of a blob is shorter than it is said to be');
     have += bytesRead;

@@ -1,7 +1,7 @@
 import { closeSync, fsyncSync, ftruncateSync, openSync, rmSync, writeSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
 
-import { SpandrelError } from '../core/errors.ts';
+import { storeFault } from '../blobs/store-fault.ts';
 import { encodeIndexFooter } from './index-footer.ts';
 import type { LayerSummary } from './layer-summary.ts';
 import { sortByPath } from './path-order.ts';
@@ -27,7 +27,7 @@ export class IndexWriter implements SpanSink, Disposable {
   #scratch: WindowScratch | undefined;
   #isOpen = true;
 
-  /** @throws SpandrelError STORE_FAILED, as every method does */
+  /** @throws SpandrelError STORE_FULL, STORE_FAILED, as every method does */
   constructor(path: string) {
     this.#path = path;
     this.#file = storing(() => openSync(path, 'w+'));
@@ -95,6 +95,6 @@ function storing<T>(write: () => T): T {
   try {
     return write();
   } catch (error) {
-    throw new SpandrelError('STORE_FAILED', 'the index file could not be written', { cause: error });
+    throw storeFault(error, 'write an index');
   }
 }

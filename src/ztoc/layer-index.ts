@@ -1,7 +1,11 @@
+import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 
+import { isPassingFault, storeFault } from '../blobs/store-fault.ts';
 import type { ByteRange } from '../core/byte-range.ts';
+import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import type { LayerCompression } from '../core/media-types.ts';
+import { nodeErrorCode } from '../core/node-error-code.ts';
 import { type ListFilesQuery, planPage } from './file-listing.ts';
 import { decodeIndexFooter, decodeIndexTrailer, type IndexFooter, TRAILER_BYTES } from './index-footer.ts';
 import type { LayerIndexView } from './layer-index-view.ts';
@@ -37,10 +41,21 @@ export class LayerIndex implements LayerIndexView {
 
   /**
    * @param laterNames that the file may be given while the index is in use
-   * @throws SpandrelError INDEX_MALFORMED; the system's error if the file cannot be read
+   * @throws SpandrelError INDEX_MALFORMED, also if the file cannot be read; STORE_FAILED for a reason that lies outside of it; the
+   * system's ENOENT if there is none
    */
-  static async open(path: string, ...laterNames: readonly string[]): Promise<LayerIndex> {
-    await using file = await open(path, 'r');
+  static async open(path: string, ...laterNames: string[]): Promise<LayerIndex> {
+    try {
+      return await LayerIndex.#read(path, laterNames);
+    } catch (error) {
+      if (isSpandrelError(error) || nodeErrorCode(error) === 'ENOENT') throw error;
+      if (isPassingFault(error)) throw storeFault(error, 'open an index');
+      throw new SpandrelError('INDEX_MALFORMED', 'the index file cannot be read', { cause: error });
+    }
+  }
+
+  static async #read(path: string, laterNames: readonly string[]): Promise<LayerIndex> {
+    await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
     const { size } = await file.stat();
     const read = async (start: number, end: number): Promise<Buffer> => {
       const { buffer, bytesRead } = await file.read(Buffer.alloc(end - start), 0, end - start, start);

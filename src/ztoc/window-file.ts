@@ -1,6 +1,7 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { constants, crc32, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 
+import { isPassingFault, storeFault } from '../blobs/store-fault.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { nodeErrorCode } from '../core/node-error-code.ts';
 import { WINDOW_BYTES } from '../inflate/engine.ts';
@@ -47,7 +48,7 @@ function unpackWindow(packed: Uint8Array): Uint8Array {
 /**
  * The window, unpacked; nothing if the span needs none. The file is opened for this one read, so that an index in memory owns nothing
  * that must be closed. For worker threads.
- * @throws SpandrelError INDEX_MALFORMED, also if the file is gone; the system's error if it cannot be read
+ * @throws SpandrelError INDEX_MALFORMED, also if the file is gone or cannot be read; STORE_FAILED for a reason that lies outside of it
  */
 export function readWindow({ record, file }: StoredWindow): Uint8Array {
   const { fileOffset, bytes } = record;
@@ -59,12 +60,15 @@ export function readWindow({ record, file }: StoredWindow): Uint8Array {
 }
 
 function readPacked({ fileOffset, bytes }: WindowRecord, names: readonly string[]): Uint8Array {
-  const file = openFirst(names);
+  let file: number | undefined;
   try {
+    file = openFirst(names);
     const packed = new Uint8Array(Math.min(bytes, MAX_PACKED_BYTES));
     return packed.subarray(0, readSync(file, packed, 0, packed.length, fileOffset));
+  } catch (error) {
+    throw isPassingFault(error) ? storeFault(error, 'read an index') : damaged(error);
   } finally {
-    closeSync(file);
+    if (file !== undefined) closeSync(file);
   }
 }
 

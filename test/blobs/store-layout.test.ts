@@ -153,9 +153,18 @@ describe('DigestFiles', () => {
     expect((await files.read(digest))?.toString()).toBe('value');
     expect(await readdir(join(folder, 'tmp'))).toEqual([]);
     const other = digestOf('other');
-    await mkdir(join(files.path(other), 'in the way'), { recursive: true });
-    await expect(files.write(other, Buffer.from('value'))).rejects.toMatchObject({ code: 'EISDIR' });
+    await writeFile(dirname(files.path(other)), 'in the way');
+    await expect(files.write(other, Buffer.from('value'))).rejects.toMatchObject({ code: 'STORE_FAILED' });
     expect(await readdir(join(folder, 'tmp'))).toEqual([]);
+  });
+
+  it('puts a file where something else has come to stand', async () => {
+    const files = new DigestFiles(join(root, 'files'));
+    const digest = digestOf('key');
+    await mkdir(join(files.path(digest), 'in the way'), { recursive: true });
+    expect(await files.has(digest)).toBe(false);
+    await files.write(digest, Buffer.from('value'));
+    expect((await files.read(digest))?.toString()).toBe('value');
   });
 
   it('takes a file that was written where it said, in the place of another that somebody reads', async () => {

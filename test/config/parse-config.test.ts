@@ -23,7 +23,7 @@ describe('parseConfig', () => {
     const config = parseConfig({ yaml: '', environment: {} });
     expect(config.listen).toMatchObject({ host: '127.0.0.1', port: 5000 });
     expect(config.admin).toMatchObject({ host: '127.0.0.1', port: 5001, token: undefined });
-    expect(config.storage).toEqual({ root: './data', maxBytes: 50 * 2 ** 30 });
+    expect(config.storage).toEqual({ root: './data', maxBytes: 50 * 2 ** 30, scrub: 4 * 2 ** 20 });
     expect(config.index).toMatchObject({
       spanBytes: 4 * 2 ** 20,
       minLayerBytes: 10 * 2 ** 20,

@@ -10,6 +10,7 @@ import { collectingLogger } from '../helpers/collected-output.ts';
 import { randomBlob } from '../helpers/random-blob.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 import { type Script, ScriptedUpstream } from '../helpers/scripted-upstream.ts';
+import { healthOf } from '../helpers/store-health.ts';
 
 const blob = randomBlob(300_000, 1);
 const digest = digestOf(blob);
@@ -80,7 +81,12 @@ async function get(repository: string, init: RequestInit = {}, rest = `blobs/${d
 
 /** Counts after the next restart. */
 function makeProofOld(repository: string): void {
-  using table = ProofTable.open(join(root, 'proofs'), collectingLogger(), Date.now());
+  using table = ProofTable.open(
+    join(root, 'proofs'),
+    healthOf(collectingLogger()),
+    collectingLogger(),
+    Date.now(),
+  );
   table.set(`up/${repository} ${digest}`, { provenAtMs: Date.now() - 3_600_000, origin: undefined });
 }
 
@@ -149,20 +155,20 @@ describe('ProofTable', () => {
     await writeFile(path, Buffer.alloc(10_000, 'x'));
     const logger = collectingLogger();
     {
-      using table = ProofTable.open(path, logger, 5);
+      using table = ProofTable.open(path, healthOf(logger), logger, 5);
       table.set('name', { provenAtMs: 7, origin: undefined });
       table.set('made', { provenAtMs: 7, origin: digest });
       expect(table.get('name')).toEqual({ provenAtMs: 7, origin: undefined });
     }
     {
-      using table = ProofTable.open(path, logger, 8);
+      using table = ProofTable.open(path, healthOf(logger), logger, 8);
       expect(table.get('name')).toEqual({ provenAtMs: 7, origin: undefined });
       expect(table.get('made')).toEqual({ provenAtMs: 7, origin: digest });
       table.delete('name');
       expect(table.get('name')).toBeUndefined();
       table.set('old', { provenAtMs: 9, origin: undefined });
     }
-    using table = ProofTable.open(path, logger, 365 * 24 * 3_600_000);
+    using table = ProofTable.open(path, healthOf(logger), logger, 365 * 24 * 3_600_000);
     expect(table.get('old')).toBeUndefined();
   });
 });

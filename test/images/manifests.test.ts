@@ -19,6 +19,7 @@ import { Metrics } from '../../src/telemetry/metrics.ts';
 import { createUpstreams } from '../../src/upstream/upstreams.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { ScriptedUpstream, type SeenRequest } from '../helpers/scripted-upstream.ts';
+import { healthOf } from '../helpers/store-health.ts';
 
 const TAG_SECONDS = 30;
 const NEGATIVE_SECONDS = 3;
@@ -88,7 +89,7 @@ async function start(tagSeconds = 0): Promise<{ manifests: Manifests; access: Bl
     }),
   );
   const now = (): number => nowMs;
-  const proofs = open.use(ProofTable.open(join(root, 'proofs'), logger, nowMs));
+  const proofs = open.use(ProofTable.open(join(root, 'proofs'), healthOf(logger), logger, nowMs));
   const patience = new Patience(PATIENCE_MS);
   const lifetimeMs = PROOF_SECONDS * 1000;
   const access = open.use(new BlobAccess({ proofs, lifetimeMs, patience, metrics, logger, now }));

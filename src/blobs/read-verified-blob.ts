@@ -1,0 +1,29 @@
+import { type Digest, digestAlgorithm, digestOfLarge } from '../core/digest.ts';
+import { SpandrelError } from '../core/errors.ts';
+import type { BlobReader } from './blob-handle.ts';
+import type { BlobStore } from './blob-store.ts';
+import { readBlobRange } from './read-blob-range.ts';
+
+/**
+ * All bytes of a blob that is small enough to be held, and that something is going to be made of: their digest is compared, and a stored
+ * blob that is wrong is fetched anew.
+ * @param open called again then
+ * @throws SpandrelError as `open` and {@link BlobReader.read}; BLOB_CORRUPT
+ */
+export async function readVerifiedBlob(
+  store: BlobStore,
+  digest: Digest,
+  open: () => Promise<BlobReader>,
+  signal?: AbortSignal,
+): Promise<Buffer> {
+  const read = async (): Promise<Buffer | undefined> => {
+    await using reader = await open();
+    const bytes = await readBlobRange(reader, { start: 0, end: reader.sizeBytes }, signal);
+    const actual = await digestOfLarge(Uint8Array.from(bytes), digestAlgorithm(digest));
+    return actual === digest ? bytes : undefined;
+  };
+  const found = (await read()) ?? ((await store.suspect(digest)) ? undefined : await read());
+  if (found === undefined)
+    throw new SpandrelError('BLOB_CORRUPT', `the bytes of ${digest} have another digest`);
+  return found;
+}

@@ -1,0 +1,224 @@
+import {
+  appendFile,
+  mkdir,
+  mkdtemp,
+  open as openFile,
+  rm,
+  truncate,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import { BlobStore } from '../../src/blobs/blob-store.ts';
+import { type Digest, digestHex, digestOf } from '../../src/core/digest.ts';
+import { SpandrelError } from '../../src/core/errors.ts';
+import { Metrics } from '../../src/telemetry/metrics.ts';
+import type { BlobSource } from '../../src/upstream/blob-source.ts';
+import { collectingLogger } from '../helpers/collected-output.ts';
+import { MemorySource } from '../helpers/memory-source.ts';
+import { randomBlob, readRange, readWhole } from '../helpers/random-blob.ts';
+
+const MIB = 2 ** 20;
+const blob = randomBlob(MIB + 5, 1);
+const digest = digestOf(blob);
+
+let open: AsyncDisposableStack;
+let root: string;
+let metrics: Metrics;
+
+beforeEach(async () => {
+  open = new AsyncDisposableStack();
+  root = await mkdtemp(join(tmpdir(), 'spandrel-damaged-'));
+  open.defer(() => rm(root, { recursive: true, force: true }));
+});
+
+afterEach(() => open.disposeAsync());
+
+async function openStore(): Promise<BlobStore> {
+  metrics = new Metrics();
+  const fill = { parallel: 3, chunkBytes: 256 * 1024 };
+  const logger = collectingLogger();
+  return open.use(await BlobStore.open({ root, maxBytes: 100 * MIB, fill, metrics, logger }));
+}
+
+/** A store that is opened by another process than the one that has filled it. */
+async function filledStore(bytes = blob): Promise<BlobStore> {
+  await using store = await openStore();
+  await fetchWhole(store, new MemorySource(bytes), bytes);
+  await store[Symbol.asyncDispose]();
+  return openStore();
+}
+
+async function fetchWhole(store: BlobStore, source: BlobSource, bytes = blob): Promise<void> {
+  await using handle = await store.openBlob(digestOf(bytes), source, { sizeBytes: bytes.byteLength });
+  await handle.completed();
+}
+
+function pathOf(name: Digest): string {
+  return join(root, 'blobs', 'sha256', digestHex(name).slice(0, 2), digestHex(name));
+}
+
+/** Change one bit of a file; its size and times stay. */
+async function rot(path: string, position: number): Promise<void> {
+  await using file = await openFile(path, 'r+');
+  const { atime, mtime } = await file.stat();
+  const byte = Buffer.alloc(1);
+  await file.read(byte, 0, 1, position);
+  await file.write(Buffer.from([(byte[0] ?? 0) ^ 1]), 0, 1, position);
+  await utimes(path, atime, mtime);
+}
+
+async function condemned(damage: string): Promise<number> {
+  const { text } = await metrics.print();
+  const line = text.split('\n').find((one) => one.includes(`{kind="blob",damage="${damage}"}`));
+  return Number(line?.split(' ').at(-1) ?? 0);
+}
+
+const DOWN: BlobSource = {
+  fetch: () => Promise.reject(new SpandrelError('UPSTREAM_UNREACHABLE', 'down')),
+};
+
+/** What may become of a file while nobody looks, and how it is called. */
+const DAMAGES: [string, string, (path: string) => Promise<void>][] = [
+  ['shorter', 'size', (path) => truncate(path, MIB / 2)],
+  ['empty', 'size', (path) => truncate(path, 0)],
+  ['longer', 'size', (path) => appendFile(path, 'x')],
+  ['gone', 'missing', (path) => rm(path)],
+  [
+    'a folder with something in it',
+    'unreadable',
+    async (path) => {
+      await rm(path);
+      await mkdir(path);
+      await writeFile(join(path, 'a'), 'b');
+    },
+  ],
+];
+
+describe('a stored blob whose file is', () => {
+  for (const [what, damage, spoil] of DAMAGES) {
+    it(`${what} after a restart is a miss, counted once, and fetched anew`, async () => {
+      await (await filledStore())[Symbol.asyncDispose]();
+      await spoil(pathOf(digest));
+      const store = await openStore();
+      expect(await condemned(damage)).toBe(1);
+      expect(await store.storedSize(digest)).toBeUndefined();
+      const source = new MemorySource(blob);
+      await using reader = await store.readBlob(digest, source);
+      expect((await readWhole(reader)).equals(blob)).toBe(true);
+      expect(source.bytesSent).toBe(blob.byteLength);
+      await fetchWhole(store, DOWN);
+      expect(await condemned(damage)).toBe(1);
+    });
+
+    it(`${what} while the store is open is a miss for who has not opened it, and for who only asks for its size`, async () => {
+      const store = await filledStore();
+      await spoil(pathOf(digest));
+      expect(await store.storedSize(digest)).toBeUndefined();
+      expect(await condemned(damage)).toBe(1);
+      const source = new MemorySource(blob);
+      await using reader = await store.readBlob(digest, source);
+      const range = { start: MIB - 10, end: MIB };
+      expect((await readRange(reader, range)).equals(blob.subarray(range.start, range.end))).toBe(true);
+      await fetchWhole(store, source);
+      expect(source.bytesSent).toBe(blob.byteLength);
+    });
+
+    it(`${what} while it is open gives its readers right bytes, and a build by its name does too`, async () => {
+      const store = await filledStore();
+      {
+        await using _ = await store.readBlob(digest, DOWN);
+      }
+      await spoil(pathOf(digest));
+      const source = new MemorySource(blob);
+      await using reader = await store.readBlob(digest, source);
+      expect((await readWhole(reader)).equals(blob)).toBe(true);
+      await using handle = await store.openBlob(digest, source);
+      await handle.completed();
+      expect((await readWhole(handle)).equals(blob)).toBe(true);
+      expect(source.bytesSent).toBe(blob.byteLength);
+    });
+  }
+
+  it('damaged while the upstream cannot be reached gives a clear error, and no bytes', async () => {
+    const store = await filledStore();
+    await rot(pathOf(digest), 100);
+    await using reader = await store.readBlob(digest, DOWN, { sizeBytes: blob.byteLength });
+    await expect(readWhole(reader)).rejects.toMatchObject({ code: 'UPSTREAM_UNREACHABLE' });
+    await expect(store.openBlob(digest, DOWN)).rejects.toMatchObject({ code: 'UPSTREAM_UNREACHABLE' });
+  });
+});
+
+describe('a stored blob in which a bit has changed', () => {
+  it.each([1, 65_536, 65_537, 9 * MIB])(
+    'while the store was closed never comes to a clean end: %i bytes',
+    async (sizeBytes) => {
+      const large = randomBlob(sizeBytes, 2);
+      const name = digestOf(large);
+      const store = await filledStore(large);
+      await rot(pathOf(name), Math.floor(sizeBytes / 2));
+      const source = new MemorySource(large);
+      await using reader = await store.readBlob(name, source);
+      const read = readWhole(reader);
+      // What has been sent of a large one cannot be taken back.
+      if (sizeBytes < MIB) expect((await read).equals(large)).toBe(true);
+      else await expect(read).rejects.toMatchObject({ code: 'STORE_FAILED' });
+      await using again = await store.readBlob(name, source);
+      expect((await readWhole(again)).equals(large)).toBe(true);
+      expect(await condemned('digest')).toBe(1);
+      expect(source.bytesSent).toBe(sizeBytes);
+    },
+  );
+
+  it('is hashed once after a restart, however often it is read', async () => {
+    const store = await filledStore();
+    for (let round = 0; round < 3; round++) {
+      await using reader = await store.readBlob(digest, DOWN);
+      expect((await readWhole(reader)).equals(blob)).toBe(true);
+    }
+    // One that has changed since is left to the scrub: it costs too much to hash what is read each time.
+    await rot(pathOf(digest), 5);
+    await using reader = await store.readBlob(digest, DOWN);
+    expect((await readWhole(reader)).equals(blob)).toBe(false);
+    expect(await store.verify(digest)).toBe(false);
+    expect(await store.verify(digest)).toBe(false);
+    await expect(readRange(reader, { start: 0, end: 1 })).rejects.toMatchObject({
+      code: 'UPSTREAM_UNREACHABLE',
+    });
+  });
+
+  it('is neither condemned nor fetched where it is right', async () => {
+    const store = await filledStore();
+    expect(await store.verify(digest)).toBe(true);
+    expect(await store.suspect(digest)).toBe(true);
+    await fetchWhole(store, DOWN);
+    expect(await condemned('digest')).toBe(0);
+  });
+});
+
+describe('a blob that nobody knows to have been verified', () => {
+  it('is verified before it is used: one that is right is not fetched', async () => {
+    await (await filledStore())[Symbol.asyncDispose]();
+    for (const suffix of ['', '-wal', '-shm']) await rm(join(root, `verified${suffix}`), { force: true });
+    const store = await openStore();
+    expect(await store.storedSize(digest)).toBeUndefined();
+    await fetchWhole(store, DOWN);
+    expect(await store.storedSize(digest)).toBe(blob.byteLength);
+  });
+
+  it('is verified before it is used: one that is wrong is fetched', async () => {
+    await (await filledStore())[Symbol.asyncDispose]();
+    await writeFile(join(root, 'verified'), 'no database');
+    await truncate(pathOf(digest), 5);
+    const store = await openStore();
+    const source = new MemorySource(blob);
+    await using reader = await store.readBlob(digest, source);
+    expect(reader.sizeBytes).toBe(blob.byteLength);
+    expect((await readWhole(reader)).equals(blob)).toBe(true);
+    expect(source.bytesSent).toBe(blob.byteLength);
+  });
+});

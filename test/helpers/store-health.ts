@@ -1,0 +1,8 @@
+import { StoreHealth } from '../../src/blobs/store-health.ts';
+import type { Logger } from '../../src/telemetry/logger.ts';
+import { Metrics } from '../../src/telemetry/metrics.ts';
+
+/** The health of a store whose metrics nobody looks at. */
+export function healthOf(logger: Logger): StoreHealth {
+  return new StoreHealth({ metrics: new Metrics(), logger });
+}
