@@ -52,8 +52,6 @@ export class SociIndexer {
   readonly #deps: SociIndexerDeps;
   readonly #flights: SingleFlight<IndexedLayers>;
   readonly #remembered = new BoundedMap<IndexedLayers>({ maxEntries: MAX_REMEMBERED });
-  /** Layers that a repository's upstream does not have. */
-  readonly #absent = new BoundedMap<{ readonly untilMs: number }>({ maxEntries: MAX_REMEMBERED });
   readonly #now: () => number;
 
   constructor(deps: SociIndexerDeps) {
@@ -85,7 +83,7 @@ export class SociIndexer {
     manifest: StoredManifest,
     version: SociVersion,
   ): Promise<Descriptor | undefined> {
-    const found = await this.#find(target, manifest);
+    const found = await this.#findLast(target, manifest);
     return found === undefined ? undefined : this.#store(target, manifest, found, version);
   }
 
@@ -97,7 +95,7 @@ export class SociIndexer {
 
   /** Whether all that can be done for an image has been done. */
   async isSettled(target: Target, manifest: StoredManifest): Promise<boolean> {
-    return (await this.#find(target, manifest)) !== undefined;
+    return (await this.#findLast(target, manifest)) !== undefined;
   }
 
   /** Layers that belong into an index of the image. */
@@ -114,6 +112,7 @@ export class SociIndexer {
 
   async #make(target: Target, manifest: StoredManifest): Promise<IndexedLayers> {
     const eligible = this.eligible(target, manifest);
+    const absent = new Set<Digest>();
     // Every layer starts before any is waited for: their fills and builds overlap.
     await Promise.all(
       eligible.map(async ({ digest }) => {
@@ -122,43 +121,42 @@ export class SociIndexer {
         } catch (error) {
           // A layer at fault is left out below; a fill that failed may work the next time and ends this attempt.
           if (!isSpandrelError(error) || ERRORS[error.code].retryable) throw error;
-          if (error.code === 'BLOB_UNKNOWN') this.#noteAbsence(target, digest);
+          if (error.code === 'BLOB_UNKNOWN') absent.add(digest);
         }
       }),
     );
-    return (await this.#find(target, manifest)) ?? { layers: [], made: new Map(), goodUntilMs: undefined };
-  }
-
-  #noteAbsence(target: Target, digest: Digest): void {
-    this.#absent.set(`${targetKey(target)} ${digest}`, { untilMs: this.#now() + this.#deps.negativeAgeMs });
-  }
-
-  /** Until when the repository is taken not to have a layer. */
-  #absentUntil(target: Target, digest: Digest): number | undefined {
-    const untilMs = this.#absent.get(`${targetKey(target)} ${digest}`)?.untilMs;
-    return untilMs !== undefined && this.#now() < untilMs ? untilMs : undefined;
-  }
-
-  /** What has been found out, and is still good. */
-  #recall(key: string): IndexedLayers | undefined {
-    const known = this.#remembered.get(key);
-    return known?.goodUntilMs !== undefined && known.goodUntilMs <= this.#now() ? undefined : known;
+    const made = await this.#gather(target, manifest, absent);
+    return made ?? { layers: [], made: new Map(), goodUntilMs: undefined };
   }
 
   /** The indexed layers, if there is nothing left to build. */
   async #find(target: Target, manifest: StoredManifest): Promise<IndexedLayers | undefined> {
+    const known = this.#remembered.get(this.#key(target, manifest));
+    const isGood = known?.goodUntilMs === undefined || this.#now() < known.goodUntilMs;
+    return known !== undefined && isGood ? known : this.#gather(target, manifest, new Set());
+  }
+
+  /** As {@link #find}, or the last that was found: what was missing then may have come, but that has to be looked for. */
+  async #findLast(target: Target, manifest: StoredManifest): Promise<IndexedLayers | undefined> {
+    return this.#remembered.get(this.#key(target, manifest)) ?? this.#find(target, manifest);
+  }
+
+  /** The indexed layers, if all but those that are absent have been built or cannot be. */
+  async #gather(
+    target: Target,
+    manifest: StoredManifest,
+    absent: ReadonlySet<Digest>,
+  ): Promise<IndexedLayers | undefined> {
     const key = this.#key(target, manifest);
-    const remembered = this.#recall(key);
-    if (remembered !== undefined) return remembered;
+    const before = this.#remembered.get(key);
     const eligible = this.eligible(target, manifest);
     const states = await Promise.all(eligible.map(({ digest }) => this.#deps.indexes.state(digest)));
     // Whoever asked at the same time may have been faster.
-    const faster = this.#recall(key);
-    if (faster !== undefined) return faster;
-    const absences = eligible.map(({ digest }, place) =>
-      states[place]?.kind === 'complete' ? undefined : this.#absentUntil(target, digest),
-    );
-    if (!states.every((state, place) => isFinal(state) || absences[place] !== undefined)) return undefined;
+    const faster = this.#remembered.get(key);
+    if (faster !== undefined && faster !== before) return faster;
+    const isDone = ({ digest }: Descriptor, place: number): boolean =>
+      absent.has(digest) || isFinal(states[place]);
+    if (!eligible.every(isDone)) return undefined;
     const layers: SociLayer[] = [];
     for (const [place, layer] of eligible.entries()) {
       const state = states[place];
@@ -167,12 +165,10 @@ export class SociIndexer {
         layers.push({ layer, spanBytes, ztoc });
         continue;
       }
-      const reason = absences[place] === undefined ? state && reasonOf(state) : 'BLOB_UNKNOWN';
-      this.#noteLeftOut(layer.digest, reason);
+      this.#noteLeftOut(layer.digest, absent.has(layer.digest) ? 'BLOB_UNKNOWN' : state && reasonOf(state));
     }
     for (const { digest, fault } of faultyLayers(manifest)) this.#noteLeftOut(digest, fault.code);
-    const known = absences.filter((untilMs) => untilMs !== undefined);
-    const goodUntilMs = known.length === 0 ? undefined : Math.min(...known);
+    const goodUntilMs = absent.size === 0 ? undefined : this.#now() + this.#deps.negativeAgeMs;
     const found = { layers, made: new Map(), goodUntilMs };
     this.#remembered.set(key, found);
     return found;
@@ -220,8 +216,8 @@ function faultyLayers(manifest: StoredManifest): FaultyDescriptor[] {
   return parsed.kind === 'image' ? parsed.layers.flatMap((layer) => (isSound(layer) ? [] : [layer])) : [];
 }
 
-function isFinal(state: LayerIndexState): boolean {
-  return state.kind === 'complete' || (state.kind === 'failed' && !ERRORS[state.code].retryable);
+function isFinal(state: LayerIndexState | undefined): boolean {
+  return state?.kind === 'complete' || (state?.kind === 'failed' && !ERRORS[state.code].retryable);
 }
 
 function reasonOf(state: LayerIndexState): string | undefined {

@@ -172,7 +172,7 @@ describe('a layer at fault costs that layer only', () => {
       };
       return layers.length;
     };
-    await listed();
+    expect([await listed(), await listed()]).toEqual([1, 1]);
     await later.upstream.addBlob('team/app', new Uint8Array(late));
     expect(await listed()).toBe(2);
   });
