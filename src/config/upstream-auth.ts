@@ -7,7 +7,7 @@ export type UpstreamAuth =
   | { readonly kind: 'basic'; readonly username: string; readonly password: Secret }
   | { readonly kind: 'basic'; readonly username: string; readonly passwordFile: string }
   | EcrAuth
-  /** What `docker login` has left; in `~/.docker/config.json` when no path is given. */
+  /** What `docker login` has left: in the file `path`, else in `config.json` of the folder `DOCKER_CONFIG`, else of `~/.docker`. */
   | { readonly kind: 'docker-config'; readonly path?: string };
 
 /** Tokens of Amazon ECR, got with the AWS SDK's default credentials. */

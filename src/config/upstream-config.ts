@@ -1,7 +1,16 @@
 import { parseEcrHost } from '../core/ecr-host.ts';
 import { type OutboundProxy, outboundProxy } from './outbound-proxy.ts';
 import { type RequestRates, requestRates } from './request-rates.ts';
-import { flag, hostAndPort, list, record, text, type ValueKind, ValueProblem } from './value-kinds.ts';
+import {
+  flag,
+  hostAndPort,
+  list,
+  record,
+  repositoryPath,
+  text,
+  type ValueKind,
+  ValueProblem,
+} from './value-kinds.ts';
 import { type UpstreamAuth, upstreamAuth } from './upstream-auth.ts';
 
 /** One registry behind the proxy. */
@@ -24,6 +33,8 @@ export interface UpstreamConfig {
   readonly proxy?: OutboundProxy;
   /** Hosts of token services, besides those of the upstream's own domain, that may get its credentials. */
   readonly tokenHosts?: readonly string[];
+  /** What the upstream's repositories begin with where clients do not say so: a proxy project, a pull-through rule. No slash at the ends. */
+  readonly repositoryPrefix?: string;
   readonly auth: UpstreamAuth;
   readonly requestsPerSecond?: RequestRates;
 }
@@ -39,6 +50,7 @@ const rawUpstream = record<Partial<UpstreamConfig>>({
   key: { kind: text, optional: true },
   proxy: { kind: outboundProxy, optional: true },
   tokenHosts: { kind: list(hostAndPort), optional: true },
+  repositoryPrefix: { kind: repositoryPath, optional: true },
   auth: { kind: upstreamAuth, optional: true },
   requestsPerSecond: { kind: requestRates, optional: true },
 });
@@ -62,6 +74,10 @@ export const upstream: ValueKind<UpstreamConfig> = {
     if (url.username !== '' || url.password !== '') {
       throw new ValueProblem('url: credentials belong into auth, not into the url');
     }
+    if (/\/v2\/*$/.test(url.pathname))
+      throw new ValueProblem(
+        'url: ends before /v2/, which every registry has; what is behind it is repositoryPrefix',
+      );
     const host = given.host ?? url.host;
     const name = given.name ?? host;
     if (!/^[a-z0-9]+([._:-]+[a-z0-9]+)*$/.test(name)) {
@@ -70,7 +86,7 @@ export const upstream: ValueKind<UpstreamConfig> = {
       );
     }
     const auth = given.auth ?? { kind: 'anonymous' };
-    if (!isRegionKnown(auth, host))
+    if (!isRegionKnown(auth, url.host, host))
       throw new ValueProblem(`auth: kind ecr needs a region, which ${host} does not tell`);
     if ((given.cert === undefined) !== (given.key === undefined))
       throw new ValueProblem('cert and key need each other');
@@ -85,6 +101,7 @@ export const upstream: ValueKind<UpstreamConfig> = {
       ...(given.key === undefined ? {} : { key: given.key }),
       ...(given.proxy === undefined ? {} : { proxy: given.proxy }),
       ...(given.tokenHosts === undefined ? {} : { tokenHosts: given.tokenHosts }),
+      ...(given.repositoryPrefix === undefined ? {} : { repositoryPrefix: given.repositoryPrefix }),
       auth,
       ...(given.requestsPerSecond === undefined ? {} : { requestsPerSecond: given.requestsPerSecond }),
     };
@@ -92,6 +109,8 @@ export const upstream: ValueKind<UpstreamConfig> = {
 };
 
 /** An ECR registry's name tells its region; another name for one does not. */
-function isRegionKnown(auth: UpstreamAuth, host: string): boolean {
-  return auth.kind !== 'ecr' || auth.region !== undefined || parseEcrHost(host) !== undefined;
+function isRegionKnown(auth: UpstreamAuth, ...hosts: readonly string[]): boolean {
+  return (
+    auth.kind !== 'ecr' || auth.region !== undefined || hosts.some((host) => parseEcrHost(host) !== undefined)
+  );
 }

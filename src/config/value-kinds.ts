@@ -1,5 +1,6 @@
 import { isIPv4, isIPv6 } from 'node:net';
 
+import { isRepository } from '../core/image-name.ts';
 import { isJsonObject } from '../core/json-object.ts';
 import { Secret } from '../core/secret.ts';
 
@@ -141,6 +142,10 @@ export const hostAndPort: ValueKind<string> = kind('a host like auth.example.com
   const isHost = typeof raw === 'string' && /^[^/?#@\s\\]+$/.test(raw) && URL.canParse(`https://${raw}`);
   return isHost ? new URL(`https://${raw}`).host : undefined;
 });
+
+export const repositoryPath: ValueKind<string> = kind('a repository name like team/app', (raw) =>
+  typeof raw === 'string' && isRepository(raw) ? raw : undefined,
+);
 
 /** An object with only the given fields; every unknown or missing one is a problem. */
 export function record<T extends object>(fields: {

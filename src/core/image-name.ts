@@ -9,9 +9,13 @@ const MAX_REPOSITORY_LENGTH = 255;
 /** What stands behind the name of an image: a tag, which may move, or a digest, which may not. */
 export type Reference = { readonly tag: string } | { readonly digest: Digest };
 
+export function isRepository(text: string): boolean {
+  return text.length <= MAX_REPOSITORY_LENGTH && REPOSITORY.test(text);
+}
+
 /** @throws SpandrelError NAME_INVALID */
 export function parseRepository(text: string): string {
-  if (text.length > MAX_REPOSITORY_LENGTH || !REPOSITORY.test(text)) {
+  if (!isRepository(text)) {
     throw new SpandrelError('NAME_INVALID', `not a repository name: ${text.slice(0, 300)}`);
   }
   return text;

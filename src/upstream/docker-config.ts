@@ -22,16 +22,18 @@ interface RawAuth {
 const HUB_SERVER = 'https://index.docker.io/v1/';
 
 /**
- * Read a Docker configuration for the registry `host`. Keys may be hosts or URLs; all names of Docker Hub are one. A helper for
- * the host goes before the one for all, as with docker itself.
+ * Read a Docker configuration for a registry. `names` are what its credentials may be kept under, the best one first: hosts, or hosts
+ * with a path as in the `auth.json` of containers-auth.json(5); the first that is no path is what a helper for all is asked for. Keys may
+ * be URLs; all names of Docker Hub are one. A helper for the registry goes before the one for all, as with docker itself.
  * @throws SyntaxError without any of the text, TypeError for what is no configuration
  */
-export function parseDockerConfig(text: string, host: string): DockerConfigEntry {
+export function parseDockerConfig(text: string, names: readonly string[]): DockerConfigEntry {
   const config = parseObject(text);
   const auths = asObject(config['auths']);
   const helpers = asObject(config['credHelpers']);
-  const key = Object.keys(auths).find((candidate) => isSameRegistry(candidate, host));
-  const helperKey = Object.keys(helpers).find((candidate) => isSameRegistry(candidate, host));
+  const key = findKey(auths, names);
+  const helperKey = findKey(helpers, names);
+  const host = names.find((candidate) => !candidate.includes('/')) ?? '';
   const name = helperKey === undefined ? config['credsStore'] : helpers[helperKey];
   const server = helperKey ?? key ?? (isDockerHub(host) ? HUB_SERVER : host);
   const credentials = key === undefined ? undefined : readAuth(asObject(auths[key]));
@@ -60,9 +62,24 @@ function readAuth({
     : basicCredentials(pair.slice(0, colon), pair.slice(colon + 1).replace(/\0+$/, ''));
 }
 
-function isSameRegistry(key: string, host: string): boolean {
-  const named = key.replace(/^https?:\/\//, '').replace(/\/.*$/, '');
-  return named.toLowerCase() === host.toLowerCase() || (isDockerHub(named) && isDockerHub(host));
+function findKey(entries: Record<string, unknown>, names: readonly string[]): string | undefined {
+  const keys = Object.keys(entries);
+  for (const name of names) {
+    const key = keys.find((candidate) => isSameRegistry(candidate, name));
+    if (key !== undefined) return key;
+  }
+  return undefined;
+}
+
+/** The paths `/v1` and `/v2` are those of the registry API, any other is one of a repository. */
+function isSameRegistry(key: string, name: string): boolean {
+  const named = key
+    .toLowerCase()
+    .replace(/^https?:\/\//, '')
+    .replace(/\/+$/, '')
+    .replace(/\/v[12]$/, '')
+    .replace(/:443$/, '');
+  return named === name.toLowerCase() || (isDockerHub(named) && isDockerHub(name));
 }
 
 function isText(value: unknown): value is string {

@@ -1,6 +1,3 @@
-import { homedir } from 'node:os';
-import { join } from 'node:path';
-
 import { SingleFlight } from '../cache/single-flight.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { Secret } from '../core/secret.ts';
@@ -12,10 +9,14 @@ import { type DockerConfigEntry, parseDockerConfig } from './docker-config.ts';
 
 export interface DockerCredentialsDeps {
   readonly upstream: string;
-  /** The registry's name, which the file has its credentials under. */
+  /** Where the registry is reached, with a port if it is not the usual one. */
   readonly host: string;
-  /** The file; `~/.docker/config.json` when not given. */
-  readonly path: string | undefined;
+  /** Repositories that the credentials are for, if not for all: credentials for those go before. */
+  readonly repositoryPrefix?: string | undefined;
+  /** Another name that the file may have the credentials under. */
+  readonly alias?: string | undefined;
+  /** The file. */
+  readonly path: string;
   readonly metrics: Metrics;
   readonly helperTimeoutMs?: number | undefined;
   /** Milliseconds of a clock that only goes forward. */
@@ -47,9 +48,8 @@ export class DockerCredentials implements CredentialSource {
   constructor(deps: DockerCredentialsDeps) {
     this.#deps = deps;
     this.#now = deps.now ?? (() => performance.now());
-    this.#file = new ChangingFile(deps.path ?? join(homedir(), '.docker', 'config.json'), (text) =>
-      parseDockerConfig(text, deps.host),
-    );
+    const names = namesOf(deps);
+    this.#file = new ChangingFile(deps.path, (text) => parseDockerConfig(text, names));
     this.#flights = new SingleFlight('token', deps.metrics);
   }
 
@@ -99,6 +99,12 @@ export class DockerCredentials implements CredentialSource {
     });
     return { credentials: toCredentials(answer), question: `${helper} ${server}`, askedAtMs: this.#now() };
   }
+}
+
+function namesOf({ host, repositoryPrefix = '', alias }: DockerCredentialsDeps): string[] {
+  const parts = repositoryPrefix.split('/').filter((part) => part !== '');
+  const scoped = parts.map((_, count) => [host, ...parts.slice(0, parts.length - count)].join('/'));
+  return [...scoped, host, ...(alias === undefined ? [] : [alias])];
 }
 
 function toCredentials(answer: { username: string; secret: string } | undefined): Credentials | undefined {

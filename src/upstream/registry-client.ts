@@ -49,6 +49,7 @@ export class RegistryClient implements AsyncDisposable {
   readonly name: string;
   /** The registry's own name as in image references. */
   readonly host: string;
+  readonly #repositoryPrefix: string | undefined;
   readonly #api: RegistryApi;
   readonly #sizes: BlobSizes;
   readonly #known = { locations: new BlobLocations(), measured: new MeasuredBlobs() };
@@ -68,6 +69,7 @@ export class RegistryClient implements AsyncDisposable {
   }: RegistryClientDeps) {
     this.name = config.name;
     this.host = config.host;
+    this.#repositoryPrefix = config.repositoryPrefix;
     this.#maxManifestBytes = limits.maxManifestBytes;
     const base = reachableUrl(new URL(config.url));
     this.#api = new RegistryApi({
@@ -75,7 +77,7 @@ export class RegistryClient implements AsyncDisposable {
       base,
       chooseProxy: createProxyChoice(config.proxy, environment),
       tokenHosts: config.tokenHosts ?? [],
-      credentials: createCredentialSource(config, { metrics, logger }),
+      credentials: createCredentialSource(config, { environment, metrics, logger }),
       tls,
       rates: config.requestsPerSecond ?? {},
       timing,
@@ -88,9 +90,15 @@ export class RegistryClient implements AsyncDisposable {
     this.#sizes = new BlobSizes(this.#api);
   }
 
-  /** `repository` as the upstream calls it. Every method below does this itself. */
+  /** `repository` in full, as every method below takes it: clients may leave out `library/` of Docker Hub. */
   repositoryName(repository: string): string {
     return fullRepository(this.host, repository);
+  }
+
+  /** `repository` as the upstream itself calls it, in URLs and token scopes. */
+  upstreamName(repository: string): string {
+    const name = this.repositoryName(repository);
+    return this.#repositoryPrefix === undefined ? name : `${this.#repositoryPrefix}/${name}`;
   }
 
   /**
@@ -104,7 +112,7 @@ export class RegistryClient implements AsyncDisposable {
   ): Promise<FetchedManifest> {
     const { accept, signal } = options;
     return fetchManifest(this.#api, {
-      repository: this.repositoryName(repository),
+      repository: this.upstreamName(repository),
       reference,
       accept,
       maxBytes: this.#maxManifestBytes,
@@ -118,7 +126,7 @@ export class RegistryClient implements AsyncDisposable {
    */
   statManifest(repository: string, reference: Reference, signal?: AbortSignal): Promise<ManifestStat> {
     return statManifest(this.#api, {
-      repository: this.repositoryName(repository),
+      repository: this.upstreamName(repository),
       reference,
       maxBytes: this.#maxManifestBytes,
       signal,
@@ -128,22 +136,22 @@ export class RegistryClient implements AsyncDisposable {
   /** Size of a blob in bytes. @throws SpandrelError BLOB_UNKNOWN, NAME_UNKNOWN */
   statBlob(repository: string, digest: Digest, signal?: AbortSignal): Promise<number> {
     const source = this.blobSource(repository, digest);
-    return this.#sizes.fetch(this.repositoryName(repository), digest, source, signal);
+    return this.#sizes.fetch(this.upstreamName(repository), digest, source, signal);
   }
 
   /** A blob to fetch ranges of; asks for nothing yet. */
   blobSource(repository: string, digest: Digest): BlobSource {
-    return new RegistryBlobSource(this.#api, this.#known, this.repositoryName(repository), digest);
+    return new RegistryBlobSource(this.#api, this.#known, this.upstreamName(repository), digest);
   }
 
   /** One page of tags, as long as the upstream makes it. @throws SpandrelError NAME_UNKNOWN */
   listTags(repository: string, query: TagQuery = {}, signal?: AbortSignal): Promise<TagPage> {
-    return listTags(this.#api, this.repositoryName(repository), query, signal);
+    return listTags(this.#api, this.upstreamName(repository), query, signal);
   }
 
   /** All referrers of a manifest, from the Referrers API or the fallback tag; none is an empty list. At most 4 MiB of JSON. */
   listReferrers(repository: string, digest: Digest, signal?: AbortSignal): Promise<Descriptor[]> {
-    return listReferrers(this.#api, this.repositoryName(repository), digest, signal);
+    return listReferrers(this.#api, this.upstreamName(repository), digest, signal);
   }
 
   /**
@@ -160,7 +168,7 @@ export class RegistryClient implements AsyncDisposable {
     },
   ): Promise<ProbeOutcome> {
     const authorizer = this.#api.clientAuthorizer(client.authorization, client.answersChallenges);
-    const name = repository === '' ? '' : this.repositoryName(repository);
+    const name = repository === '' ? '' : this.upstreamName(repository);
     return probeRead(this.#api, name, subject, { authorizer, signal: client.signal });
   }
 

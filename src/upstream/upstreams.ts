@@ -16,7 +16,7 @@ export interface UpstreamChoice {
 /** A repository of an upstream. */
 export interface SelectedRepository {
   readonly client: RegistryClient;
-  /** As the upstream calls it. */
+  /** As {@link RegistryClient.repositoryName}. */
   readonly repository: string;
 }
 
@@ -39,7 +39,8 @@ export class Upstreams implements AsyncDisposable {
 
   /**
    * The upstream of a request: by `ns`, else by the first segment of the name, which is then taken off, else by the Host header
-   * (one of `hostnames`, or the upstream's own name where its clients are led here by DNS), else the default.
+   * (one of `hostnames`, or the upstream's own name where its clients are led here by DNS), else the default. A name that begins with
+   * the address and `repositoryPrefix` of an upstream, as its events do, is one of that.
    * @throws SpandrelError DENIED for an `ns` that is not configured; NAME_UNKNOWN if nothing chooses an upstream; NAME_INVALID
    */
   select({ name, namespace, host }: UpstreamChoice & { readonly name: string }): SelectedRepository {
@@ -48,6 +49,8 @@ export class Upstreams implements AsyncDisposable {
     const prefix = slash < 0 ? undefined : name.slice(0, slash);
     const prefixed = this.#entries.find(({ config }) => prefix !== undefined && isNamed(config, prefix));
     if (prefixed !== undefined) return repositoryOf(prefixed, name.slice(slash + 1));
+    const own = prefix === undefined ? undefined : this.#byAddress(prefix, name.slice(slash + 1));
+    if (own !== undefined) return own;
     const chosen = this.#byHost(host);
     if (chosen !== undefined) return repositoryOf(chosen, name);
     const names = this.#entries.map(({ config }) => config.name).join(', ');
@@ -71,6 +74,17 @@ export class Upstreams implements AsyncDisposable {
     if (named === undefined)
       throw new SpandrelError('DENIED', 'the registry in `ns` is not an upstream of this proxy');
     return named;
+  }
+
+  /** By what the registry calls its repository; the longest prefix wins. */
+  #byAddress(address: string, repository: string): SelectedRepository | undefined {
+    const found = this.#entries
+      .filter(({ config }) => config.repositoryPrefix !== undefined && new URL(config.url).host === address)
+      .map((entry) => ({ entry, start: `${entry.config.repositoryPrefix ?? ''}/` }))
+      .filter(({ start }) => repository.startsWith(start))
+      .toSorted((a, b) => b.start.length - a.start.length);
+    const [best] = found;
+    return best && repositoryOf(best.entry, repository.slice(best.start.length));
   }
 
   #byHost(host: string | undefined): Entry | undefined {

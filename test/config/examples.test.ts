@@ -29,6 +29,12 @@ describe('config/examples/upstreams.yaml', () => {
       'ghcr docker-config',
       'quay anonymous',
       'harbor basic',
+      'k8s basic',
+      'chainguard ecr',
+      'microsoft basic',
+      'artifactory anonymous',
+      'nvidia basic',
+      'gitlab anonymous',
     ]);
     const plain = (config.upstreams ?? []).map(({ ca: _ca, cert: _cert, key: _key, ...rest }) => rest);
     await using upstreams = await createUpstreams({
@@ -40,11 +46,22 @@ describe('config/examples/upstreams.yaml', () => {
     });
     const selected = upstreams.select({ name: 'nginx', namespace: 'docker.io' });
     expect([selected.client.name, selected.repository]).toEqual(['hub', 'library/nginx']);
+    const names = ['k8s/pause', 'chainguard/chainguard/go', 'microsoft/dotnet/sdk'].map((name) => {
+      const { client, repository } = upstreams.select({ name });
+      return client.upstreamName(repository);
+    });
+    expect(names).toEqual(['k8s/pause', 'chainguard/chainguard/go', 'my-project/microsoft/dotnet/sdk']);
   });
 
   it('names hosts of ECR that are understood', () => {
-    const hosts = config.upstreams?.filter(({ auth }) => auth.kind === 'ecr').map(({ host }) => host) ?? [];
-    expect(hosts.map((host) => parseEcrHost(host)?.kind)).toEqual(['private', 'private', 'public']);
+    const hosts =
+      config.upstreams?.filter(({ auth }) => auth.kind === 'ecr').map(({ url }) => new URL(url).host) ?? [];
+    expect(hosts.map((host) => parseEcrHost(host)?.kind)).toEqual([
+      'private',
+      'private',
+      'public',
+      'private',
+    ]);
   });
 });
 

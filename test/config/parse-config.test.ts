@@ -142,3 +142,41 @@ describe('parseConfig', () => {
     );
   });
 });
+
+describe('an upstream', () => {
+  const parse = (upstream: object): unknown => {
+    const [parsed] =
+      parseConfig({ yaml: '', environment: { SPANDREL_UPSTREAMS: JSON.stringify([upstream]) } }).upstreams ??
+      [];
+    return parsed;
+  };
+
+  it('has its proxy without credentials in what is printed', () => {
+    const parsed = parse({ host: 'quay.io', proxy: 'http://me:hunter2hunter2@proxy.example:3128' });
+    expect(JSON.parse(JSON.stringify(parsed))).toMatchObject({
+      proxy: { origin: 'http://proxy.example:3128', authorization: '[secret]' },
+    });
+  });
+
+  it.each([
+    [{ tokenHosts: ['Auth.Example.com', 'auth.example.com:8443', '[fd00::1]:5000'] }, true],
+    [{ tokenHosts: ['https://auth.example.com'] }, false],
+    [{ tokenHosts: ['auth.example.com/token'] }, false],
+    [{ tokenHosts: ['user@auth.example.com'] }, false],
+    [{ tokenHosts: [''] }, false],
+    [{ repositoryPrefix: 'team/remote' }, true],
+    [{ repositoryPrefix: '/team' }, false],
+    [{ repositoryPrefix: 'team/' }, false],
+    [{ repositoryPrefix: 'Team' }, false],
+    [{ repositoryPrefix: '../team' }, false],
+    [{ url: 'https://quay.io/artifactory/api/docker/x' }, true],
+    [{ url: 'https://quay.io/v2' }, false],
+    [{ url: 'https://quay.io/v2/' }, false],
+    [{ url: 'https://quay.io/below/v2//' }, false],
+    [{ proxy: 'socks5://127.0.0.1:1080' }, false],
+  ])('with %j is taken: %s', (fields, isGood) => {
+    const upstream = { host: 'quay.io', ...fields };
+    if (isGood) expect(parse(upstream)).toMatchObject({ host: 'quay.io' });
+    else expect(() => parse(upstream)).toThrow(expect.objectContaining({ code: 'CONFIG_INVALID' }));
+  });
+});

@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 
@@ -79,6 +79,15 @@ describe('config.json', () => {
     ],
     ['a registry token', { auths: { 'quay.io': { registrytoken: 'abc' } } }, 'Bearer abc'],
     ['Docker Hub', { auths: { 'https://index.docker.io/v1/': { auth } } }, `Basic ${auth}`, 'docker.io'],
+    [
+      'a host with a port',
+      { auths: { 'quay.io': {}, 'quay.io:5000': { auth } } },
+      `Basic ${auth}`,
+      'quay.io:5000',
+    ],
+    ['the usual port', { auths: { 'https://quay.io:443': { auth } } }, `Basic ${auth}`],
+    ['a key of API version 2', { auths: { 'https://quay.io/v2/': { auth } } }, `Basic ${auth}`],
+    ['repositories of the registry', { auths: { 'quay.io/org': { auth } } }, undefined],
     ['another registry', { auths: { 'ghcr.io': { auth } } }, undefined],
     ['nothing', {}, undefined],
     ['nonsense', { auths: 5, credHelpers: [], credsStore: '' }, undefined],
@@ -107,6 +116,67 @@ describe('config.json', () => {
       );
     },
   );
+});
+
+describe('where credentials are kept by repositories, as podman does', () => {
+  const keep = (name: string): object => ({ auth: basic(`${name}:pw`) });
+  it.each([
+    [['quay.io', 'quay.io/a', 'quay.io/a/b', 'quay.io/a/b/c'], 'quay.io/a/b'],
+    [['quay.io/a/b/c', 'quay.io', 'quay.io/a'], 'quay.io/a'],
+    [['quay.io/ab', 'quay.io'], 'quay.io'],
+    [['mirrored.example', 'quay.io'], 'quay.io'],
+    [['mirrored.example'], 'mirrored.example'],
+    [['quay.io/x'], undefined],
+  ])('of %j those for a/b are %s', async (keys, expected) => {
+    await writeFile(path, JSON.stringify({ auths: Object.fromEntries(keys.map((key) => [key, keep(key)])) }));
+    const credentials = new DockerCredentials({
+      upstream: 'test',
+      host: 'quay.io',
+      repositoryPrefix: 'a/b',
+      alias: 'mirrored.example',
+      path,
+      metrics: new Metrics(),
+    });
+    expect(await read(credentials)).toBe(
+      expected === undefined ? undefined : `Basic ${basic(`${expected}:pw`)}`,
+    );
+  });
+});
+
+describe('the file is', () => {
+  const keep = async (folderName: string, user: string, host: string): Promise<string> => {
+    const place = join(folder, folderName);
+    await mkdir(place, { recursive: true });
+    await writeFile(
+      join(place, 'config.json'),
+      JSON.stringify({ auths: { [host]: { auth: basic(`${user}:pw`) } } }),
+    );
+    return place;
+  };
+
+  it.each([
+    ['that of `path`, whatever DOCKER_CONFIG says', true, true, 'path'],
+    ['that of DOCKER_CONFIG', false, true, 'variable'],
+    ['that of the home folder where there is no DOCKER_CONFIG', false, false, 'home'],
+  ])('%s', async (_name, hasPath, hasVariable, user) => {
+    const seen: (string | undefined)[] = [];
+    await using registry = await ScriptedUpstream.start(({ headers }, response) => {
+      seen.push(headers.authorization);
+      if (headers.authorization !== undefined) response.end('{}');
+      else response.writeHead(401, { 'www-authenticate': 'Basic realm="x"' }).end();
+    });
+    const { host } = new URL(registry.url);
+    vi.stubEnv('HOME', folder);
+    await keep('.docker', 'home', host);
+    const [variable, given] = [await keep('a', 'variable', host), await keep('b', 'path', host)];
+    const auth = { kind: 'docker-config', ...(hasPath ? { path: join(given, 'config.json') } : {}) };
+    await using opened = await openClient(
+      { name: 'test', url: registry.url, auth },
+      { processEnvironment: hasVariable ? { DOCKER_CONFIG: variable } : { DOCKER_CONFIG: '' } },
+    );
+    await opened.client.ping();
+    expect(seen).toEqual([undefined, `Basic ${basic(`${user}:pw`)}`]);
+  });
 });
 
 describe('a credential helper', () => {

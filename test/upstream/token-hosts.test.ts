@@ -1,0 +1,99 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import { Secret } from '../../src/core/secret.ts';
+import { mayReceiveCredentials } from '../../src/upstream/realm-rule.ts';
+import { basic } from '../helpers/private-registry.ts';
+import { type OpenClient, openClient } from '../helpers/registry-clients.ts';
+import { type Script, ScriptedUpstream } from '../helpers/scripted-upstream.ts';
+import { makeSecret } from '../helpers/secrets.ts';
+
+const password = makeSecret('password for a token service elsewhere');
+const AUTHORIZATION = basic('me', password);
+
+let open: AsyncDisposableStack;
+/** In another domain than the registry: `localhost` is not 127.0.0.1. */
+let tokens: ScriptedUpstream;
+let registry: ScriptedUpstream;
+
+const giveToken: Script = ({ headers }, response) =>
+  response.end(JSON.stringify({ token: headers.authorization === AUTHORIZATION ? 'good' : 'anonymous' }));
+
+beforeEach(async () => {
+  open = new AsyncDisposableStack();
+  tokens = open.use(await ScriptedUpstream.start(giveToken, 'localhost'));
+  registry = open.use(
+    await ScriptedUpstream.start(({ headers }, response) => {
+      if (headers.authorization === 'Bearer good') return void response.end('{"tags":["1"]}');
+      response.writeHead(401, { 'www-authenticate': `Bearer realm="${tokens.url}/token",service="s"` }).end();
+    }),
+  );
+});
+
+afterEach(() => open.disposeAsync());
+
+async function connect(fields: object): Promise<OpenClient['client']> {
+  const auth = { kind: 'basic', username: 'me', password };
+  return open.use(await openClient({ name: 'test', url: registry.url, auth, ...fields })).client;
+}
+
+describe('a token service of another domain', () => {
+  it('gets the credentials if tokenHosts names it', async () => {
+    const client = await connect({ tokenHosts: [new URL(tokens.url).host] });
+    expect((await client.listTags('app')).tags).toEqual(['1']);
+    expect(tokens.requests.map(({ headers }) => headers.authorization)).toEqual([AUTHORIZATION]);
+    expect(registry.requests).toHaveLength(2);
+  });
+
+  it.each([
+    ['no others', []],
+    ['another host', ['auth.example.com']],
+    ['another port', ['localhost:1']],
+    ['the host without its port', ['localhost']],
+  ])('gets none where tokenHosts has %s, and the error says what to do', async (_name, tokenHosts) => {
+    const client = await connect({ tokenHosts });
+    await expect(client.listTags('app')).rejects.toMatchObject({
+      code: 'UPSTREAM_CREDENTIALS_REFUSED',
+      message: `upstream test answered 401; its token service ${new URL(tokens.url).host} is of another domain, so it got no credentials: name it in tokenHosts if it may`,
+    });
+    expect(tokens.requests.map(({ headers }) => headers.authorization)).toEqual([undefined]);
+  });
+
+  it('that refuses who is nobody is reported with what to do', async () => {
+    tokens = open.use(
+      await ScriptedUpstream.start(
+        (_request, response) => response.writeHead(403).end('{"errors":[{"message":"who are you?"}]}'),
+        'localhost',
+      ),
+    );
+    const client = await connect({});
+    await expect(client.listTags('app')).rejects.toMatchObject({
+      code: 'UPSTREAM_CREDENTIALS_REFUSED',
+      message: expect.stringMatching(
+        /^upstream test: its token service answered 403: "who are you\?"; its token service localhost:\d+ is of another domain/,
+      ) as string,
+    });
+  });
+
+  it("gets a client's credentials by the same rule", async () => {
+    const ask = async (tokenHosts: readonly string[]): Promise<unknown> => {
+      const client = await connect({ tokenHosts });
+      const authorization = new Secret(AUTHORIZATION);
+      return client.probe('app', { kind: 'tags' }, { authorization, answersChallenges: true });
+    };
+    expect(await ask([])).toMatchObject({ kind: 'refused' });
+    expect(tokens.requests.map(({ headers }) => headers.authorization)).toEqual([undefined]);
+    expect(await ask([new URL(tokens.url).host])).toEqual({ kind: 'readable' });
+  });
+});
+
+describe('tokenHosts', () => {
+  it.each([
+    ['https://authn.nvidia.com/token', 'https://nvcr.io', ['authn.nvidia.com'], true],
+    ['https://authn.nvidia.com:8443/token', 'https://nvcr.io', ['authn.nvidia.com'], false],
+    ['https://authn.nvidia.com:8443/token', 'https://nvcr.io', ['authn.nvidia.com:8443'], true],
+    ['https://evil.authn.nvidia.com/token', 'https://nvcr.io', ['authn.nvidia.com'], false],
+    ['http://authn.nvidia.com/token', 'https://nvcr.io', ['authn.nvidia.com'], false],
+  ])('let %s of %s have credentials with %j: %s', (realm, upstream, hosts, expected) => {
+    expect(mayReceiveCredentials(new URL(realm), new URL(upstream), hosts)).toBe(expected);
+  });
+});
