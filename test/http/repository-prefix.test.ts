@@ -101,7 +101,7 @@ describe('with repositoryPrefix', () => {
     expect(tokens.map(({ url }) => url)).toEqual(['/token?scope=repository%3Aproxied%2Fteam%2Fapp%3Apull']);
   });
 
-  it('it is put before every name once, also where a name begins with it', async () => {
+  it('names get it once, also where a name begins with it', async () => {
     repository = 'proxied/proxied/app';
     const app = await start({ url: upstream.url, repositoryPrefix: 'proxied' });
     expect((await read(`${app.url}/v2/up/proxied/app/manifests/1.0`)).status).toBe(200);
