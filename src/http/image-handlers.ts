@@ -39,7 +39,7 @@ export async function handleImageFile(
   if (found.kind === 'directory') return jsonAnswer(found.listing);
   const layer = await deps.layers.readableLayer(exchange.target, found.layerDigest, exchange.signal);
   const index = await deps.indexes.open(layer, exchange.signal);
-  const answer = answerFile(deps, exchange, layer, index, found.entry);
+  const answer = await answerFile(deps, exchange, layer, index, found.entry);
   // A tag may stand for another image tomorrow.
   return 'tag' in reference
     ? { ...answer, headers: { ...answer.headers, 'cache-control': 'no-cache' } }

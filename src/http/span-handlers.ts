@@ -1,3 +1,4 @@
+import type { ByteRange } from '../core/byte-range.ts';
 import type { Digest } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
@@ -5,12 +6,14 @@ import type { Layers } from '../images/layers.ts';
 import type { Layer } from '../spans/layer.ts';
 import type { LayerIndexes } from '../spans/layer-indexes.ts';
 import type { LayerReader } from '../spans/layer-reader.ts';
+import { readSparseFile } from '../spans/read-sparse-file.ts';
 import type { ByteSource } from '../telemetry/metrics.ts';
 import type { LayerIndexView } from '../ztoc/layer-index-view.ts';
 import { LayerIndex } from '../ztoc/layer-index.ts';
 import { describeRawText, EMPTY_RAW_TEXT, printRawText, type RawText } from '../ztoc/raw-text.ts';
-import type { TocEntry } from '../ztoc/ztoc.ts';
-import { type Answer, IMMUTABLE, jsonAnswer } from './answer.ts';
+import { SparseRegions } from '../ztoc/sparse-regions.ts';
+import type { EntryType, TocEntry } from '../ztoc/ztoc.ts';
+import { type Answer, type ByteStream, IMMUTABLE, jsonAnswer } from './answer.ts';
 import { answerContent, type Content } from './content-answer.ts';
 import type { Exchange } from './exchange.ts';
 import { answerGrowingTar } from './growing-tar-answer.ts';
@@ -24,6 +27,10 @@ export interface SpanDeps {
 
 const DEFAULT_FILES = 1000;
 const MAX_FILES = 10_000;
+/** A link may lead to another one; round in circles it leads nowhere. */
+const MAX_HARD_LINKS = 40;
+/** Regular files, however they are stored. */
+const READABLE_TYPES: readonly EntryType[] = ['reg', 'sparse', 'gnu-sparse', 'contiguous'];
 
 /** State of a layer's index. Starts nothing. */
 export async function handleLayer(deps: SpanDeps, exchange: Exchange, digest: Digest): Promise<Answer> {
@@ -110,23 +117,37 @@ export async function handleFile(
   return answerFile(deps, exchange, layer, index, entry);
 }
 
-/** The bytes of a regular file of an open layer. */
-export function answerFile(
+/** The bytes of a regular file of an open layer. @throws SpandrelError TAR_INVALID if the layer ends before the file does */
+export async function answerFile(
   deps: SpanDeps,
   exchange: Exchange,
   layer: Layer,
   index: LayerIndexView,
   entry: TocEntry,
-): Answer {
-  const start = entry.uncompressedOffset;
-  return answerSlice(deps, exchange, { layer, index, start, end: start + entry.uncompressedSize });
+): Promise<Answer> {
+  const { uncompressedOffset: start, uncompressedSize: sizeBytes, sparseMap } = entry;
+  const regions = sparseMap === undefined ? undefined : new SparseRegions(sparseMap);
+  const end = start + (regions === undefined ? sizeBytes : regions.storedBytes);
+  if (!(await reaches(index, end, exchange.signal)))
+    throw new SpandrelError('TAR_INVALID', 'the tar ends before the data of this entry do');
+  if (regions === undefined) return answerSlice(deps, exchange, { layer, index, start, end });
+  return answerSlice(deps, exchange, { layer, index, start, end, sparse: { sizeBytes, regions } });
+}
+
+/** Whether the decompressed layer has so many bytes. Of an index that is being built it is known when it has come so far. */
+async function reaches(index: LayerIndexView, end: number, signal: AbortSignal): Promise<boolean> {
+  if (index.compression === 'none') return end <= index.layerBytes;
+  if (end === 0) return true;
+  return (await index.readSpans({ start: end - 1, end }, signal)).length > 0;
 }
 
 async function findRegularFile(index: LayerIndexView, path: RawText, signal: AbortSignal): Promise<TocEntry> {
   const entry = await index.findFile(path, signal);
   if (entry === undefined) throw new SpandrelError('FILE_UNKNOWN', 'the layer has no such file');
-  const file = entry.type === 'hardlink' ? await index.findFile(entry.linkname, signal) : entry;
-  if (file?.type === 'reg' || file?.type === 'contiguous') return file;
+  let file: TocEntry | undefined = entry;
+  for (let links = 0; file?.type === 'hardlink' && links < MAX_HARD_LINKS; links++)
+    file = await index.findFile(file.linkname, signal);
+  if (file !== undefined && READABLE_TYPES.includes(file.type)) return file;
   throw new SpandrelError(
     'FILE_NOT_REGULAR',
     `the path is a ${entry.type}, not a regular file of this layer`,
@@ -146,24 +167,27 @@ interface Slice {
   readonly start: number;
   readonly end: number;
   readonly etag?: string;
+  /** The slice is what is stored of a sparse file. */
+  readonly sparse?: { readonly sizeBytes: number; readonly regions: SparseRegions };
 }
 
 /** A part of a decompressed layer as content of its own. */
 function answerSlice(deps: SpanDeps, exchange: Exchange, slice: Slice): Answer {
-  const { layer, index, start, end } = slice;
+  const { layer, index, start, end, sparse } = slice;
   let source: ByteSource | undefined;
+  const read = (range: ByteRange): ByteStream =>
+    deps.reader.read(layer, index, {
+      range: { start: start + range.start, end: start + range.end },
+      signal: exchange.signal,
+      onSource: (from) => (source ??= from),
+    });
   const content: Content = {
-    sizeBytes: end - start,
+    sizeBytes: sparse?.sizeBytes ?? end - start,
     contentType: MEDIA_TYPES.octetStream,
-    etag: slice.etag ?? `${layer.digest}/${start}-${end}`,
+    etag: slice.etag ?? `${layer.digest}/${start}-${end}${sparse === undefined ? '' : '-sparse'}`,
     headers: IMMUTABLE,
     source: () => source,
-    read: (range) =>
-      deps.reader.read(layer, index, {
-        range: { start: start + range.start, end: start + range.end },
-        signal: exchange.signal,
-        onSource: (from) => (source ??= from),
-      }),
+    read: sparse === undefined ? read : (range) => readSparseFile(sparse.regions, range, read),
   };
   return answerContent(content, exchange);
 }

@@ -93,7 +93,7 @@ export class ImageFiles {
       };
     }
     const { entry, layer: layerDigest } = found.node;
-    if (entry?.type !== 'reg' || layerDigest === undefined) {
+    if (entry === undefined || shownType(entry) !== 'reg' || layerDigest === undefined) {
       throw new SpandrelError(
         'FILE_NOT_REGULAR',
         `the path is a ${entry?.type ?? 'directory'}, not a regular file`,
@@ -155,11 +155,16 @@ export class ImageFiles {
   }
 }
 
+/** As it is when it is unpacked. */
+function shownType({ type }: TocEntry): string {
+  return type === 'sparse' ? 'reg' : type;
+}
+
 function listDirectory(children: ReadonlyMap<string, TreeNode>): DirectoryEntry[] {
   const names = [...children].sort(([a], [b]) => (a < b ? -1 : 1));
   return names.map(([name, { entry, layer, fault }]) => ({
     ...describeRawText('name', name as RawText),
-    type: entry?.type ?? (fault === undefined ? 'dir' : 'unknown'),
+    type: entry === undefined ? (fault === undefined ? 'dir' : 'unknown') : shownType(entry),
     size: entry?.uncompressedSize ?? 0,
     mode: (entry?.mode ?? IMPLICIT_DIRECTORY_MODE) & PERMISSIONS,
     layer: layer ?? null,

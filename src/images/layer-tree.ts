@@ -68,7 +68,7 @@ export class LayerTree {
     const { layer } = this.#options;
     const { type, devMajor, devMinor, linkname } = entry;
     if (type === 'dir') return { layer, entry, children: new Map() };
-    if (type === 'unknown' || type === 'contiguous')
+    if (type === 'unknown' || type === 'contiguous' || type === 'gnu-sparse')
       return this.#unreadable('an entry is of a type that no node unpacks');
     if (type === 'symlink' && linkname === '') return this.#unreadable('a symbolic link leads to nothing');
     // What overlayfs takes for a whiteout.

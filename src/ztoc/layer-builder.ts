@@ -177,6 +177,7 @@ class DecompressedTar {
   readonly #reader = new TarReader((entry) => this.#takeEntry(entry));
   #bytes = 0;
   #hasSparseFile = false;
+  #sparseBytes = 0;
 
   constructor(options: LayerBuilderOptions) {
     this.#options = options;
@@ -219,13 +220,25 @@ class DecompressedTar {
     };
   }
 
+  /** Its zeros count as if they were in the layer: nobody can read more of it either. */
+  #addSparseFile({ uncompressedSize }: TocEntry): void {
+    this.#hasSparseFile = true;
+    this.#sparseBytes += uncompressedSize;
+    const { maxUncompressedBytes } = this.#options.limits;
+    if (this.#sparseBytes > maxUncompressedBytes)
+      throw new SpandrelError(
+        'LAYER_TOO_LARGE',
+        `the sparse files of the layer have more than ${maxUncompressedBytes} bytes`,
+      );
+  }
+
   #takeEntry(entry: TocEntry): void {
     const { maxTocEntries } = this.#options.limits;
     if (this.#entries.length === maxTocEntries) {
       throw new SpandrelError('LAYER_TOO_LARGE', `the layer has more than ${maxTocEntries} files`);
     }
     this.#overlap.add(entry);
-    this.#hasSparseFile ||= entry.type === 'sparse';
+    if (entry.sparseMap !== undefined) this.#addSparseFile(entry);
     this.#entries.add(entry);
     this.#options.onEntry?.(entry, this.#entries.length - 1, this.#entries);
   }

@@ -1,12 +1,14 @@
 import { SpandrelError } from '../core/errors.ts';
 import { PAX, type PaxRecords } from './pax-records.ts';
 import { EMPTY_RAW_TEXT, type RawText } from './raw-text.ts';
+import { SparseRegions } from './sparse-regions.ts';
 import { TAR_BLOCK_BYTES } from './tar-header.ts';
-import { parseDecimal } from './tar-number.ts';
+import { type Field, parseDecimal, parseNumeric } from './tar-number.ts';
 
 /** Extended headers and sparse maps larger than this are refused (Go `archive/tar`, maxSpecialFileSize). */
 export const MAX_SPECIAL_BYTES = 2 ** 20;
 const MAX_REGIONS = 2 ** 20;
+const GNU_NUMBER_BYTES = 12;
 
 /** Where a PAX header says that the map of a sparse file stands; `undefined` for a file that is not sparse. */
 export function paxSparseKind(records: PaxRecords | undefined): 'map in records' | 'map in data' | undefined {
@@ -25,13 +27,13 @@ export function paxSparseSize(records: PaxRecords): number | bigint | undefined 
   return size === '' ? undefined : parseDecimal(size);
 }
 
-/** Check a map of format 0.0 or 0.1. @throws SpandrelError TAR_INVALID */
-export function checkSparseRecords(records: PaxRecords, size: number | bigint): void {
+/** A map of format 0.0 or 0.1. @throws SpandrelError TAR_INVALID */
+export function parseSparseRecords(records: PaxRecords, size: number | bigint): RawText {
   const count = parseDecimal(records.get(PAX.sparseCount) ?? '');
   const map = records.get(PAX.sparseMap) ?? EMPTY_RAW_TEXT;
   const numbers = map === '' ? [] : map.split(',');
   if (count < 0 || numbers.length !== 2 * Number(count)) throw invalid();
-  checkRegions(numbers, size);
+  return joinRegions(numbers, size);
 }
 
 /** Reads the map of format 1.0 block by block: decimal numbers, each ended by a newline, the first their count. */
@@ -46,23 +48,50 @@ export class SparseDataMap {
     this.#size = size;
   }
 
-  /** @returns true if the map is complete with this block @throws SpandrelError TAR_INVALID */
-  take(block: RawText): boolean {
+  /** @returns the map if it is complete with this block @throws SpandrelError TAR_INVALID */
+  take(block: RawText): RawText | undefined {
     if (++this.#blocks * TAR_BLOCK_BYTES > MAX_SPECIAL_BYTES) throw invalid();
     this.#text += block;
     for (let at = block.indexOf('\n'); at >= 0; at = block.indexOf('\n', at + 1)) this.#newlines++;
-    if (this.#newlines < this.#wantedNewlines) return false;
+    if (this.#newlines < this.#wantedNewlines) return undefined;
     const count = parseDecimal(this.#text.slice(0, this.#text.indexOf('\n')));
     if (count < 0) throw invalid();
     this.#wantedNewlines = 1 + 2 * Number(count);
-    if (this.#newlines < this.#wantedNewlines) return false;
-    checkRegions(this.#text.split('\n').slice(1, this.#wantedNewlines), this.#size);
-    return true;
+    if (this.#newlines < this.#wantedNewlines) return undefined;
+    return joinRegions(this.#text.split('\n').slice(1, this.#wantedNewlines), this.#size);
   }
 }
 
+/** The map of the old GNU format: pairs of numbers in the header, and in the blocks that go on with it. */
+export class GnuSparseMap {
+  readonly #size: number | bigint;
+  readonly #numbers: string[] = [];
+
+  constructor(size: number | bigint) {
+    this.#size = size;
+  }
+
+  /** Pairs as far as there are any. @throws SpandrelError TAR_INVALID */
+  take(block: Uint8Array, { start, length }: Field): void {
+    for (let at = start; at < start + length && block[at] !== 0; at += 2 * GNU_NUMBER_BYTES) {
+      for (const field of [at, at + GNU_NUMBER_BYTES])
+        this.#numbers.push(String(parseNumeric(block, { start: field, length: GNU_NUMBER_BYTES })));
+    }
+  }
+
+  /** @throws SpandrelError TAR_INVALID */
+  finish(): RawText {
+    return joinRegions(this.#numbers, this.#size);
+  }
+}
+
+/** Whether the data behind a header are those that its map names: unpackers refuse more, and fewer. */
+export function fitsSparseMap(map: RawText, dataBytes: number): boolean {
+  return new SparseRegions(map).storedBytes === dataBytes;
+}
+
 /** Regions are pairs of offset and length: in order, apart, and within the file. */
-function checkRegions(numbers: readonly string[], size: number | bigint): void {
+function joinRegions(numbers: readonly string[], size: number | bigint): RawText {
   if (size < 0 || numbers.length > 2 * MAX_REGIONS) throw invalid();
   let end = 0n;
   for (let at = 0; at < numbers.length; at += 2) {
@@ -71,6 +100,7 @@ function checkRegions(numbers: readonly string[], size: number | bigint): void {
     if (offset < 0n || length < 0n || offset < end || offset + length > size) throw invalid();
     end = offset + length;
   }
+  return numbers.join(',') as RawText;
 }
 
 function invalid(): SpandrelError {

@@ -2,8 +2,10 @@ import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { parsePaxRecords, PAX } from './pax-records.ts';
 import { decodeRawText, type RawText } from './raw-text.ts';
 import {
-  checkSparseRecords,
+  fitsSparseMap,
+  GnuSparseMap,
   MAX_SPECIAL_BYTES,
+  parseSparseRecords,
   paxSparseKind,
   paxSparseSize,
   SparseDataMap,
@@ -32,6 +34,8 @@ interface Collecting {
 /** In an old GNU header, and in the blocks that go on with its map: whether another such block follows. */
 const GNU_SPARSE_EXTENDED = 482;
 const GNU_SPARSE_EXTENDED_AGAIN = 504;
+const GNU_SPARSE_MAP = { start: 386, length: 96 } as const;
+const GNU_SPARSE_MORE = { start: 0, length: 504 } as const;
 const GNU_SPARSE_REAL_SIZE = { start: 483, length: 12 } as const;
 
 /**
@@ -208,7 +212,7 @@ export class TarReader {
     }
     const sparse = paxSparseKind(header.pax);
     if (sparse === undefined) {
-      this.#emit(header, false);
+      this.#emit(header);
       return;
     }
     const name = header.pax.get(PAX.sparseName) || header.name;
@@ -216,21 +220,24 @@ export class TarReader {
     if (sparse === 'map in data') {
       this.#collectSparseMap(expanded, new SparseDataMap(expanded.size));
     } else {
-      checkSparseRecords(header.pax, expanded.size);
-      this.#emitSparse(expanded);
+      this.#emitSparse(expanded, 'sparse', parseSparseRecords(header.pax, expanded.size));
     }
   }
 
-  /** The map goes on in further blocks, which the size does not count. It is passed over: such an entry is refused anyway. */
+  /** The map goes on in further blocks, which the size does not count. */
   #takeGnuSparse(header: MergedHeader, block: Uint8Array): void {
     if (header.format !== 'gnu') throw invalid('a sparse entry is not of the GNU format');
     const size = parseNumeric(block, GNU_SPARSE_REAL_SIZE);
     this.#refuse(unsupported(header.typeflag));
     const isExtended = (block[GNU_SPARSE_EXTENDED] ?? 0) > 0;
-    this.#passSparseExtensions(isExtended, MAX_SPECIAL_BYTES, () => this.#emit({ ...header, size }, true));
+    const map = new GnuSparseMap(size);
+    map.take(block, GNU_SPARSE_MAP);
+    this.#takeSparseExtensions(isExtended, MAX_SPECIAL_BYTES, map, () =>
+      this.#emitSparse({ ...header, size }, 'gnu-sparse', map.finish()),
+    );
   }
 
-  #passSparseExtensions(isExtended: boolean, maxBytes: number, done: () => void): void {
+  #takeSparseExtensions(isExtended: boolean, maxBytes: number, map: GnuSparseMap, done: () => void): void {
     if (!isExtended) {
       done();
       return;
@@ -243,8 +250,9 @@ export class TarReader {
     const take = (extension: Uint8Array): void => {
       this.#data = data;
       this.#padding = padding;
+      map.take(extension, GNU_SPARSE_MORE);
       const isExtendedAgain = (extension[GNU_SPARSE_EXTENDED_AGAIN] ?? 0) > 0;
-      this.#passSparseExtensions(isExtendedAgain, maxBytes - TAR_BLOCK_BYTES, done);
+      this.#takeSparseExtensions(isExtendedAgain, maxBytes - TAR_BLOCK_BYTES, map, done);
     };
     this.#collecting = { bytes: TAR_BLOCK_BYTES, take, mayBeMissing: false };
   }
@@ -258,22 +266,24 @@ export class TarReader {
     const take = (block: Uint8Array): void => {
       this.#data = left;
       this.#padding = padding;
-      if (map.take(decodeRawText(block))) this.#emitSparse(header);
-      else this.#collectSparseMap(header, map);
+      const taken = map.take(decodeRawText(block));
+      if (taken === undefined) this.#collectSparseMap(header, map);
+      else this.#emitSparse(header, 'sparse', taken);
     };
     this.#collecting = { bytes: TAR_BLOCK_BYTES, take, mayBeMissing: false };
   }
 
-  #emitSparse(header: MergedHeader): void {
+  #emitSparse(header: MergedHeader, kind: 'sparse' | 'gnu-sparse', map: RawText): void {
     if (dataBytes(header.typeflag, 1) === 0) throw invalid('an entry without data is sparse');
-    this.#emit(header, true);
+    if (fitsSparseMap(map, this.#data)) this.#emit(header, { type: kind, sparseMap: map });
+    else this.#emit(header, { type: 'unknown' });
   }
 
-  #emit(header: MergedHeader, isSparse: boolean): void {
+  #emit(header: MergedHeader, sparse?: Pick<TocEntry, 'type' | 'sparseMap'>): void {
     const { typeflag } = header;
     if (!isSociType(typeflag)) this.#refuse(unsupported(typeflag));
-    const type = isSparse ? 'sparse' : entryType(typeflag);
-    const entry = tocEntry(header, type, this.#position);
+    const { type, ...map } = sparse ?? { type: entryType(typeflag) };
+    const entry = { ...tocEntry(header, type, this.#position), ...map };
     if (entry.type === 'unknown' && type !== 'unknown')
       this.#refuse(new SpandrelError('TAR_UNSUPPORTED', 'an entry has a number above 2^53'));
     this.#onEntry(entry);

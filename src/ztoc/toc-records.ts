@@ -2,15 +2,15 @@ import { SpandrelError } from '../core/errors.ts';
 import type { RawText } from './raw-text.ts';
 import {
   type EntryType,
+  OWN_ENTRY_TYPES,
   type TocEntry,
   type TocEntryList,
-  OWN_ENTRY_TYPES,
   ZTOC_ENTRY_TYPES,
 } from './ztoc.ts';
 
 const TYPES: readonly EntryType[] = [...ZTOC_ENTRY_TYPES, ...OWN_ENTRY_TYPES];
 
-// A record, little endian: type, the numbers, number of PAX records, then the texts, each behind its length.
+// A record, little endian: type, the numbers, number of PAX records, then the texts, each behind its length; of a sparse file its map.
 const TYPE_BYTES = 1;
 const OFFSET_BYTES = 4;
 const LENGTH_BYTES = 4;
@@ -85,6 +85,7 @@ export class TocRecords implements TocEntryList {
     at = bytes.writeUInt32LE(entry.paxRecords.size, at);
     for (const field of TEXTS) at = writeText(bytes, entry[field], at);
     for (const [key, value] of entry.paxRecords) at = writeText(bytes, value, writeText(bytes, key, at));
+    if (isSparse(entry.type)) at = writeText(bytes, entry.sparseMap ?? '', at);
     this.#used = at;
   }
 
@@ -114,7 +115,7 @@ export class TocRecords implements TocEntryList {
     };
     const paxRecords = new Map<RawText, RawText>();
     for (let count = 0; count < paxCount; count++) paxRecords.set(reader.text(), reader.text());
-    return { ...entry, ...texts, paxRecords };
+    return { ...entry, ...texts, paxRecords, ...(isSparse(type) ? { sparseMap: reader.text() } : {}) };
   }
 
   /** The name of an entry, without making the rest of it. @throws SpandrelError INDEX_MALFORMED */
@@ -199,7 +200,12 @@ function recordBytes(entry: TocEntry): number {
   let bytes = FIXED_BYTES;
   for (const field of TEXTS) bytes += LENGTH_BYTES + entry[field].length;
   for (const [key, value] of entry.paxRecords) bytes += 2 * LENGTH_BYTES + key.length + value.length;
+  if (isSparse(entry.type)) bytes += LENGTH_BYTES + (entry.sparseMap?.length ?? 0);
   return bytes + OFFSET_BYTES;
+}
+
+function isSparse(type: EntryType): boolean {
+  return type === 'sparse' || type === 'gnu-sparse';
 }
 
 function writeText(bytes: Buffer, text: string, at: number): number {

@@ -7,9 +7,9 @@ export const ZTOC_ENTRY_TYPES = ['reg', 'dir', 'symlink', 'hardlink', 'char', 'b
 
 /**
  * Types that occur in our own indexes only: `sparse`, which SOCI takes for a regular file, though its data in the archive is not the
- * file's content; `contiguous`, a regular file that nodes refuse; and `unknown`, for which there is no other word.
+ * file's content; `gnu-sparse` and `contiguous`, regular files for tar that nodes refuse; `unknown`, for which there is no other word.
  */
-export const OWN_ENTRY_TYPES = ['sparse', 'contiguous', 'unknown'] as const;
+export const OWN_ENTRY_TYPES = ['sparse', 'gnu-sparse', 'contiguous', 'unknown'] as const;
 
 export type EntryType = (typeof ZTOC_ENTRY_TYPES)[number] | (typeof OWN_ENTRY_TYPES)[number];
 
@@ -34,6 +34,8 @@ export interface TocEntry {
   readonly modTime: string;
   readonly devMajor: number;
   readonly devMinor: number;
+  /** Of a sparse file: which parts of it the archive holds, as `SparseRegions` takes it. */
+  readonly sparseMap?: RawText;
   /** All records of the entry's PAX header, extended attributes as `SCHILY.xattr.<name>`. Sorted by key. */
   readonly paxRecords: ReadonlyMap<RawText, RawText>;
 }

@@ -3,6 +3,7 @@ import { device, dir, file, hardlink, member, paxHeader, symlink } from './tar-m
 /** Members of the layers of an image, from the lowest up. */
 export type Layers = readonly (readonly Buffer[])[];
 
+const SPARSE = { 'GNU.sparse.major': '0', 'GNU.sparse.minor': '1', 'GNU.sparse.numblocks': '1' };
 const usrMerge = [dir('usr/'), dir('usr/bin/'), file('usr/bin/sh'), symlink('bin', 'usr/bin')];
 const many = Array.from({ length: 20 }, (_, place) => [file('a', `${place}`), file(`f${place}`)]);
 
@@ -284,6 +285,25 @@ export const UNPACKED: Readonly<Record<string, Layers>> = {
     [dir('d/'), file('d/old')],
     [paxHeader({ 'SCHILY.xattr.trusted.overlay.opaque': 'y' }), dir('d/'), file('d/new')],
   ],
+  'sparse files': [
+    [
+      paxHeader({
+        ...SPARSE,
+        'GNU.sparse.map': '2,3,90,3',
+        'GNU.sparse.numblocks': '2',
+        'GNU.sparse.size': '100',
+      }),
+      file('a', 'midend'),
+      paxHeader({
+        'GNU.sparse.major': '1',
+        'GNU.sparse.minor': '0',
+        'GNU.sparse.realsize': '9',
+        'GNU.sparse.name': 'b',
+      }),
+      file('GNUSparseFile/b', `${'1\n4\n3\n'.padEnd(512, '\0')}mid`),
+    ],
+    [file('a/x')],
+  ],
 };
 
 /** Images that a node refuses, each of one kind. */
@@ -321,6 +341,17 @@ export const REFUSED: Readonly<Record<string, RefusedImage>> = {
   'link to nothing': { layers: [[file('a')], [symlink('a', '')]], path: 'a' },
   'entry of a type that nobody knows': {
     layers: [[file('a')], [member({ name: 'a', typeflag: 'Z', data: Buffer.from('new') })]],
+    path: 'a',
+  },
+  'sparse file of GNU': {
+    layers: [[file('a')], [member({ name: 'a', typeflag: 'S', isGnu: true })]],
+    path: 'a',
+  },
+  'sparse file with more data than its map has': {
+    layers: [
+      [file('a')],
+      [paxHeader({ ...SPARSE, 'GNU.sparse.map': '0,1', 'GNU.sparse.size': '9' }), file('a', 'new')],
+    ],
     path: 'a',
   },
   'contiguous file': {

@@ -78,7 +78,7 @@ describe('the tar reader', () => {
     const { entries } = read([tar]);
     expect(entries.map(({ name, type, uncompressedOffset }) => ({ name, type, uncompressedOffset }))).toEqual(
       [
-        { name: 'sparse', type: 'sparse', uncompressedOffset: 1024 },
+        { name: 'sparse', type: 'unknown', uncompressedOffset: 1024 },
         { name: 'next', type: 'reg', uncompressedOffset: 2048 },
       ],
     );
