@@ -6,7 +6,7 @@ import { gunzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { DigestFiles } from '../../src/blobs/digest-files.ts';
-import { digestOf } from '../../src/core/digest.ts';
+import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { DemoRegistry } from '../../src/demo/demo-registry.ts';
 import { addGzipImage, type GzipLayer, gzipLayer } from '../helpers/gzip-image.ts';
 import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
@@ -19,6 +19,7 @@ const ROUNDS = 30;
 const LAYERS = 3;
 const LAYER_BYTES = 512 * 1024;
 const READERS = 50;
+const SOCI_INDEX = 'com.amazon.soci.index-digest';
 const INDEXED = 'spandrel_index_builds_total{outcome="indexed"}';
 
 let stack: AsyncDisposableStack;
@@ -107,21 +108,23 @@ async function filesBelow(root: string, ...folder: string[]): Promise<string[]> 
   return entries.filter((entry) => entry.isFile()).map(({ name }) => name);
 }
 
-async function readZtoc(app: RunningApp, layer: GzipLayer): Promise<void> {
+/** Have a layer indexed, and the client told of its zTOC, which it may have then. */
+async function describeZtoc(app: RunningApp, layer: GzipLayer): Promise<{ digest: Digest; size: number }> {
   const url = `${app.url}/v2/up/app`;
   await (await fetch(`${url}/_soci/layers/${layer.digest}/spans`)).arrayBuffer();
-  // Who has been told of a zTOC may have it.
-  const answer = await fetch(`${url}/manifests/latest`, {
-    headers: { accept: OCI, 'user-agent': CONTAINERD },
-  });
-  await answer.arrayBuffer();
+  const headers = { accept: OCI, 'user-agent': CONTAINERD };
+  await (await fetch(`${url}/manifests/latest`, { headers })).arrayBuffer();
   const described = await (await fetch(`${url}/_soci/layers/${layer.digest}`)).json();
-  const { ztoc } = described as { ztoc: { digest: string; size: number } };
-  const blob = await fetch(`${url}/blobs/${ztoc.digest}`);
+  return (described as { ztoc: { digest: Digest; size: number } }).ztoc;
+}
+
+async function readZtoc(app: RunningApp, layer: GzipLayer): Promise<void> {
+  const { digest, size } = await describeZtoc(app, layer);
+  const blob = await fetch(`${app.url}/v2/up/app/blobs/${digest}`);
   expect(blob.status).toBe(200);
   const bytes = Buffer.from(await blob.arrayBuffer());
-  expect(bytes.length).toBe(ztoc.size);
-  expect(digestOf(bytes)).toBe(ztoc.digest);
+  expect(bytes.length).toBe(size);
+  expect(digestOf(bytes)).toBe(digest);
 }
 
 describe('an index and its zTOC', () => {
@@ -160,6 +163,49 @@ describe('an index and its zTOC', () => {
     await using third = await restart();
     await readZtoc(third, layer);
     expect(await third.metric(INDEXED)).toBe(0);
+  });
+
+  it.each([
+    ['is gone', (path: string) => rm(path)],
+    ['is damaged', (path: string) => writeFile(path, 'no gzip')],
+  ])(
+    'are there together while the proxy runs: a zTOC that %s is made again, once for all who have been told of it',
+    async (_, lose) => {
+      const [layer] = await addImage('latest', 5, 1);
+      if (layer === undefined) throw new Error('there is a layer');
+      const app = await startApp();
+      const { digest, size } = await describeZtoc(app, layer);
+      await lose(new DigestFiles(join(app.root, 'indexes', 'ztocs')).path(digest));
+      const url = `${app.url}/v2/up/app`;
+      const told = Array.from({ length: 20 }, async (_unused, reader) => {
+        const encoding = { 'accept-encoding': reader % 2 === 0 ? 'gzip' : 'identity' };
+        const answer = await fetch(`${url}/blobs/${digest}`, { headers: encoding });
+        const bytes = Buffer.from(await answer.arrayBuffer());
+        expect([answer.status, bytes.length, digestOf(bytes)]).toEqual([200, size, digest]);
+      });
+      await Promise.all(told);
+      expect(await app.metric(INDEXED)).toBe(2);
+      const stranger = await fetch(`${app.url}/v2/up/other/blobs/${digest}`);
+      expect(stranger.status).toBe(404);
+    },
+  );
+
+  it('are led to by a tag for as long as it answers, whatever manifests the store has lost', async () => {
+    const [layer] = await addImage('latest', 6, 1);
+    if (layer === undefined) throw new Error('there is a layer');
+    const app = await startApp();
+    const url = `${app.url}/v2/up/app`;
+    await describeZtoc(app, layer);
+    const resolve = async (): Promise<string> => {
+      const headers = { accept: OCI, 'user-agent': CONTAINERD };
+      const answer = await fetch(`${url}/manifests/latest`, { headers });
+      return ((await answer.json()) as { annotations: Record<string, string> }).annotations[SOCI_INDEX] ?? '';
+    };
+    const sociIndex = await resolve();
+    await rm(join(app.root, 'manifests'), { recursive: true });
+    expect(await resolve()).toBe(sociIndex);
+    const answer = await fetch(`${url}/manifests/${sociIndex}`);
+    expect([answer.status, digestOf(await answer.text())]).toEqual([200, sociIndex]);
   });
 
   it('have no names when the index cannot get its own, and are made by the next who asks', async () => {
