@@ -40,7 +40,10 @@ export interface BlobHandle extends BlobReader {
   readonly source: 'disk' | 'fill';
   /** What the store knew of the blob when it was opened; none while it arrives. */
   readonly stored: StoredBlob | undefined;
-  /** The file has been found to hold other bytes than the digest says: reads throw STORE_FAILED, and what has been read may be wrong. */
+  /**
+   * The file has been found to hold other bytes than the digest says: reads throw STORE_FAILED, or BLOB_CORRUPT where it is a fill, and
+   * what has been read may be wrong.
+   */
   readonly isWrong: boolean;
   /** The file that holds the bytes, for followers in other threads. It stays readable while the handle is open. */
   readonly path: string;

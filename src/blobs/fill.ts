@@ -43,6 +43,7 @@ export class Fill {
   #isVerified = false;
   #mustComplete: boolean;
   #failure: Error | undefined;
+  #refutation: SpandrelError | undefined;
 
   /** @param mustComplete fetch all of the blob, also what no reader wants */
   constructor(options: FillOptions, mustComplete: boolean) {
@@ -103,8 +104,10 @@ export class Fill {
       }
       this.#arrived.finish('complete');
       const actual = await hashing;
-      if (actual !== digest)
-        throw new SpandrelError('BLOB_CORRUPT', `the upstream sent ${actual} for ${digest}`);
+      if (actual !== digest) {
+        this.#refutation = new SpandrelError('BLOB_CORRUPT', `the upstream sent ${actual} for ${digest}`);
+        throw this.#refutation;
+      }
       this.#isVerified = true;
       return true;
     } catch (error) {
@@ -133,6 +136,7 @@ export class Fill {
 
   fail(error: Error): void {
     this.#failure ??= error;
+    if (isSpandrelError(error, 'BLOB_CORRUPT')) this.#refutation ??= error;
     if (this.growth.state === 'growing') this.growth.finish('failed');
     this.#demands.fail(error);
   }
@@ -150,7 +154,12 @@ export class Fill {
 
   /** @throws SpandrelError BLOB_CORRUPT once it is known that what has arrived is another blob: nobody may go on with it */
   assertSound(): void {
-    if (isSpandrelError(this.#failure, 'BLOB_CORRUPT')) throw this.#failure;
+    if (this.#refutation !== undefined) throw this.#refutation;
+  }
+
+  /** What has arrived is known to be another blob. */
+  get isRefuted(): boolean {
+    return this.#refutation !== undefined;
   }
 
   /** Where the readable bytes from the start of the demand on end; waits until there is one. @throws what the fill failed with */

@@ -111,7 +111,7 @@ export class OpenBlob implements BlobHandle {
       path: file.path,
       source: 'fill',
       stored: undefined,
-      isWrong: () => false,
+      isWrong: () => fill.isRefuted,
       growth: () => fill.growth,
       begin: (range) => readOfFill(fill, range),
       fd: file.fd,

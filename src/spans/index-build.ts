@@ -1,7 +1,7 @@
 import type { BlobHandle } from '../blobs/blob-handle.ts';
 import type { BlobStore } from '../blobs/blob-store.ts';
 import { readBlobRange } from '../blobs/read-blob-range.ts';
-import { errorCodeOf, isSpandrelError } from '../core/errors.ts';
+import { errorCodeOf } from '../core/errors.ts';
 import { detectCompression, MAGIC_BYTES } from '../core/layer-compression.ts';
 import { waitFor } from '../core/wait-for.ts';
 import { defaultEngine } from '../inflate/default-engine.ts';
@@ -41,6 +41,7 @@ export class IndexBuild {
   readonly #signal: AbortSignal;
   readonly #begun = Promise.withResolvers<LayerIndexView>();
   #view = this.#begun.promise;
+  #building: BuildingIndex | undefined;
 
   /** @param signal ends the build */
   constructor(deps: IndexBuildDeps, layer: Layer, signal: AbortSignal) {
@@ -53,6 +54,11 @@ export class IndexBuild {
     // Whoever waits sees the failure; if nobody does, it is no defect.
     this.published.catch((error: unknown) => this.#begun.reject(error));
     this.#begun.promise.catch(() => undefined);
+  }
+
+  /** False once its bytes have turned out to be of another blob: it is about to fail. */
+  get isSound(): boolean {
+    return this.#building?.isSound !== false;
   }
 
   /** The index to read with while it is being built. @throws SpandrelError as `published`, if the build could not begin */
@@ -121,12 +127,10 @@ export class IndexBuild {
       limits,
       pool,
       signal: this.#signal,
+      isWrong: () => handle.isWrong,
       line: source.origin,
     });
-    // A build may stumble over bytes that are not the layer's long before the fill knows that they are not.
-    handle.completed().catch((error: unknown) => {
-      if (isSpandrelError(error, 'BLOB_CORRUPT')) building.refute(error);
-    });
+    this.#building = building;
     this.#begun.resolve(building);
     this.#view = Promise.resolve(building);
     return building;

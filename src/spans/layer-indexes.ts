@@ -22,6 +22,7 @@ export type LayerIndexState =
 /** A build that others can join. */
 interface Build {
   readonly view: IndexBuild['view'];
+  readonly isSound: () => boolean;
   /** Settles in one step with what is remembered of the build. */
   readonly published: Promise<LayerIndex>;
 }
@@ -73,11 +74,13 @@ export class LayerIndexes implements AsyncDisposable {
    * @throws SpandrelError LAYER_* for a layer that is known to be at fault; what fills and builds throw
    */
   async open(layer: Layer, signal?: AbortSignal): Promise<LayerIndexView> {
+    await this.#passUnsound(layer.digest, signal);
     return (await this.#find(layer.digest, signal)) ?? this.#join(layer).view(signal);
   }
 
   /** The complete index, with its zTOC stored. @throws SpandrelError as `open` */
   async ensure(layer: Layer, signal?: AbortSignal): Promise<LayerIndex> {
+    await this.#passUnsound(layer.digest, signal);
     const found = await this.#find(layer.digest, signal);
     if (found === undefined) return waitFor(this.#join(layer).published, signal);
     if (await this.#deps.files.hasZtoc(found.summary)) return found;
@@ -106,6 +109,12 @@ export class LayerIndexes implements AsyncDisposable {
       if (!isSpandrelError(error))
         this.#deps.logger.error({ err: error, layer: layer.digest }, 'build could not start');
     });
+  }
+
+  /** Who comes after a build has turned out to be of another blob has nothing to do with its failure. */
+  async #passUnsound(digest: Digest, signal: AbortSignal | undefined): Promise<void> {
+    const running = this.#building.get(digest);
+    if (running?.isSound() === false) await waitFor(Promise.allSettled([running.published]), signal);
   }
 
   /** The complete index, if it is known or stored. */
@@ -137,7 +146,8 @@ export class LayerIndexes implements AsyncDisposable {
     const build = new IndexBuild(this.#deps, layer, this.#stopping.signal);
     const published = this.#follow(digest, build);
     published.catch(() => undefined);
-    const entry = { view: (signal?: AbortSignal) => build.view(signal), published };
+    const view = (signal?: AbortSignal): Promise<LayerIndexView> => build.view(signal);
+    const entry = { view, isSound: () => build.isSound, published };
     this.#building.set(digest, entry);
     return entry;
   }

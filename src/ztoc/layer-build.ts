@@ -5,6 +5,7 @@ import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import type { Growth } from '../blobs/growth.ts';
 import type { ByteRange } from '../core/byte-range.ts';
 import type { LayerCompression } from '../core/media-types.ts';
+import { SpandrelError } from '../core/errors.ts';
 import { waitFor } from '../core/wait-for.ts';
 import type { WorkerPool } from '../inflate/worker-pool.ts';
 import type {
@@ -29,6 +30,8 @@ export interface LayerBuildOptions extends BuildSettings {
   readonly growth: Growth;
   /** Ends the build. */
   readonly signal?: AbortSignal;
+  /** Whether the file has turned out not to be the layer, long after the build may have stumbled over it; never when not given. */
+  readonly isWrong?: () => boolean;
   /** The name that the index file may be given when it is complete. */
   readonly publishedPath?: string;
   /** As {@link RunOptions.line}. */
@@ -68,7 +71,6 @@ export class BuildingIndex implements LayerIndexView {
   readonly #spans = new SpanTable();
   readonly #readSpans = new ReadSpanTable();
   readonly #watched = new Map<RawText, PromiseWithResolvers<TocEntry | undefined>>();
-  #refutation: Error | undefined;
   #isRunning = false;
   #index: LayerIndex | undefined;
   /** Settles with the next span, or the end of the build. */
@@ -96,14 +98,12 @@ export class BuildingIndex implements LayerIndexView {
     return this.#index === undefined ? this.#id : undefined;
   }
 
-  /** What it is made of has turned out not to be the layer: nobody may go on with what it has given. */
-  refute(error: Error): void {
-    this.#refutation ??= error;
-    this.#failAll(error);
+  get isSound(): boolean {
+    return this.#options.isWrong?.() !== true;
   }
 
   assertSound(): void {
-    if (this.#refutation !== undefined) throw this.#refutation;
+    if (!this.isSound) throw new SpandrelError('BLOB_CORRUPT', 'the layer has turned out to be another blob');
   }
 
   async readSpans(range: ByteRange, signal?: AbortSignal): Promise<readonly ReadSpan[]> {
@@ -176,13 +176,6 @@ export class BuildingIndex implements LayerIndexView {
     resolve();
   }
 
-  /** Whoever waits, and whoever comes to wait. */
-  #failAll(reason: unknown): void {
-    for (const watched of this.#watched.values()) watched.reject(reason);
-    this.#progress.promise.catch(() => undefined);
-    this.#progress.reject(reason);
-  }
-
   async #run(port: MessagePort): Promise<CompletedBuild> {
     const { pool, growth, signal, line } = this.#options;
     const stop = (): void => this.#stop();
@@ -206,7 +199,9 @@ export class BuildingIndex implements LayerIndexView {
       await rm(this.#options.indexPath, { force: true });
       // What stopped the build says it better than the stopped thread does.
       const reason: unknown = signal?.aborted ? signal.reason : error;
-      this.#failAll(reason);
+      for (const watched of this.#watched.values()) watched.reject(reason);
+      this.#progress.promise.catch(() => undefined);
+      this.#progress.reject(reason);
       throw reason;
     } finally {
       signal?.removeEventListener('abort', stop);
