@@ -18,6 +18,7 @@ import { UsageError } from './usage-error.ts';
 
 /** An entry of a folder, as the file API shows it. */
 interface Entry extends Described<'name'>, Partial<Described<'linkname'>> {
+  readonly dangling?: boolean;
   readonly type: string;
   readonly size: number;
   readonly mode: number;
@@ -131,7 +132,8 @@ async function readListing(question: Question): Promise<Listing | undefined> {
   try {
     response = await askProxy(urlOf(question));
   } catch (error) {
-    if (isSpandrelError(error, 'FILE_NOT_REGULAR')) return undefined;
+    // A link that leads to nothing can be shown itself.
+    if (isSpandrelError(error, 'FILE_NOT_REGULAR', 'FILE_UNKNOWN')) return undefined;
     throw error;
   }
   if (isListing(response)) return (await response.json()) as Listing;
@@ -144,10 +146,13 @@ function isListing(response: Response): boolean {
   return response.headers.get('content-type') === 'application/json';
 }
 
-function printEntry({ type, mode, size, name, nameBytes, linkname, linknameBytes }: Entry): string {
+function printEntry({ type, mode, size, name, nameBytes, ...link }: Entry): string {
+  const { linkname, linknameBytes, dangling } = link;
   const shown = printForTerminal(parseDescribed(name, nameBytes));
   const target =
-    linkname === undefined ? '' : ` -> ${printForTerminal(parseDescribed(linkname, linknameBytes))}`;
+    linkname === undefined
+      ? ''
+      : ` -> ${printForTerminal(parseDescribed(linkname, linknameBytes))}${dangling === true ? ' (dangling)' : ''}`;
   const permissions = (mode & 0o7777).toString(8).padStart(4, '0');
   return `${TYPE_LETTERS[type] ?? '-'} ${permissions} ${String(size).padStart(12)}  ${shown}${target}`;
 }

@@ -36,6 +36,8 @@ export interface ImageFilesDeps {
 
 /** Text that is not UTF-8 has its bytes, percent-encoded, beside it. */
 export interface DirectoryEntry extends Described<'name'>, Partial<Described<'linkname'>> {
+  /** The symbolic link leads to nothing in this image, or in a circle. */
+  readonly dangling?: boolean;
   readonly type: string;
   readonly size: number;
   readonly mode: number;
@@ -53,6 +55,8 @@ export type FoundFile =
   | { readonly kind: 'directory'; readonly listing: DirectoryListing };
 
 const IMPLICIT_DIRECTORY_MODE = 0o755;
+/** Names that are looked at to tell which links of a directory lead to nothing. */
+const MAX_LINK_STEPS = 1_000_000;
 /** What unpackers take of a mode. */
 const PERMISSIONS = 0o7777;
 
@@ -88,7 +92,7 @@ export class ImageFiles {
         kind: 'directory',
         listing: {
           ...describeRawText('path', found.path as RawText),
-          entries: listDirectory(found.node.children),
+          entries: listDirectory(tree, found.path, found.node.children),
         },
       };
     }
@@ -160,14 +164,25 @@ function shownType({ type }: TocEntry): string {
   return type === 'sparse' ? 'reg' : type;
 }
 
-function listDirectory(children: ReadonlyMap<string, TreeNode>): DirectoryEntry[] {
+/** @param path  of the directory */
+function listDirectory(
+  tree: MergedTree,
+  path: string,
+  children: ReadonlyMap<string, TreeNode>,
+): DirectoryEntry[] {
   const names = [...children].sort(([a], [b]) => (a < b ? -1 : 1));
+  const budget = { steps: MAX_LINK_STEPS };
   return names.map(([name, { entry, layer, fault }]) => ({
     ...describeRawText('name', name as RawText),
     type: entry === undefined ? (fault === undefined ? 'dir' : 'unknown') : shownType(entry),
     size: entry?.uncompressedSize ?? 0,
     mode: (entry?.mode ?? IMPLICIT_DIRECTORY_MODE) & PERMISSIONS,
     layer: layer ?? null,
-    ...(entry?.type === 'symlink' ? describeRawText('linkname', entry.linkname) : {}),
+    ...(entry?.type === 'symlink'
+      ? {
+          ...describeRawText('linkname', entry.linkname),
+          ...(tree.isDangling(`${path}/${name}` as RawText, budget) === true ? { dangling: true } : {}),
+        }
+      : {}),
   }));
 }

@@ -1,6 +1,6 @@
 import type { Digest } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
-import type { RawText } from '../ztoc/raw-text.ts';
+import { describeRawText, type RawText } from '../ztoc/raw-text.ts';
 import type { TocEntry } from '../ztoc/ztoc.ts';
 import { LayerTree } from './layer-tree.ts';
 import {
@@ -77,15 +77,27 @@ export class MergedTree {
   /**
    * What stands at a path.
    * @param path raw bytes; a leading slash and `.` mean nothing, `..` goes up but never above the root
-   * @throws SpandrelError FILE_UNKNOWN, also for symbolic links that lead nowhere or in a circle; the code of a fault, with the layer in
-   * its message and its detail
+   * @throws SpandrelError FILE_UNKNOWN, also for symbolic links that lead nowhere or in a circle, with the last of them in its detail;
+   * the code of a fault, with the layer in its message and its detail
    */
   resolve(path: RawText, followLast: boolean): { node: TreeNode; path: string } {
-    const found = this.#walk(path.split('/'), followLast);
-    if (found === undefined) throw new SpandrelError('FILE_UNKNOWN', 'the image has no such file');
+    const found = this.#walk(path.split('/'), { followLast });
+    if (found.node === undefined) throw nothingThere(found);
     const { children, fault } = found.node;
     if (children === undefined && fault !== undefined) throw faultError(fault);
     return { node: found.node, path: found.path.join('/') };
+  }
+
+  /**
+   * True if a symbolic link leads to nothing in this image, or in a circle; `undefined` if that cannot be told, because of a layer at
+   * fault or because looking has cost enough.
+   * @param path    of the link; none of the directories above it is a link
+   * @param budget  names that may still be looked at; counted down
+   */
+  isDangling(path: RawText, budget: { steps: number }): boolean | undefined {
+    const found = this.#walk(path.split('/'), { followLast: true, budget });
+    if (found.node === undefined) return budget.steps < 0 ? undefined : true;
+    return found.node.children === undefined && found.node.fault !== undefined ? undefined : false;
   }
 
   /** Lay the tree of a layer over what there is. */
@@ -135,12 +147,17 @@ export class MergedTree {
     return undefined;
   }
 
-  #walk(segments: readonly string[], followLast: boolean): { node: TreeNode; path: string[] } | undefined {
+  #walk(
+    segments: readonly string[],
+    { followLast, budget }: { readonly followLast: boolean; readonly budget?: { steps: number } },
+  ): Walk {
     const todo = segments.toReversed();
     const path: string[] = [];
     const nodes: TreeNode[] = [this.#root];
     let symlinks = 0;
+    let link: Walk['link'];
     for (let segment = todo.pop(); segment !== undefined; segment = todo.pop()) {
+      if (budget !== undefined && --budget.steps < 0) return { node: undefined, path, link };
       if (segment === '.' || segment === '') continue;
       if (segment === '..') {
         if (nodes.length > 1) {
@@ -151,11 +168,12 @@ export class MergedTree {
       }
       const here = nodes.at(-1) ?? this.#root;
       const child = here.children?.get(segment) ?? unknownChild(here);
-      if (child === undefined || child === WHITEOUT) return undefined;
+      if (child === undefined || child === WHITEOUT) return { node: undefined, path, link };
       if (child.children === undefined && child.fault !== undefined) return { node: child, path };
       if (child.entry?.type === 'symlink' && (followLast || todo.length > 0)) {
-        if (++symlinks > MAX_SYMLINKS) return undefined;
         const { linkname } = child.entry;
+        link = { path: [...path, segment], linkname };
+        if (++symlinks > MAX_SYMLINKS) return { node: undefined, path, link, isCircle: true };
         if (linkname.startsWith('/')) {
           nodes.length = 1;
           path.length = 0;
@@ -168,6 +186,31 @@ export class MergedTree {
     }
     return { node: nodes.at(-1) ?? this.#root, path };
   }
+}
+
+/** Where a path has led to. */
+interface Walk {
+  /** Undefined if there is nothing. */
+  readonly node: TreeNode | undefined;
+  /** Without symbolic links. */
+  readonly path: readonly string[];
+  /** The symbolic link that was followed last. */
+  readonly link?: { readonly path: readonly string[]; readonly linkname: RawText } | undefined;
+  readonly isCircle?: boolean;
+}
+
+function nothingThere({ link, isCircle }: Walk): SpandrelError {
+  if (link === undefined) return new SpandrelError('FILE_UNKNOWN', 'the image has no such file');
+  const message =
+    isCircle === true
+      ? 'symbolic links lead in a circle'
+      : 'the image has no such file: a symbolic link leads to nothing';
+  return new SpandrelError('FILE_UNKNOWN', message, {
+    detail: {
+      ...describeRawText('link', link.path.join('/') as RawText),
+      ...describeRawText('linkname', link.linkname),
+    },
+  });
 }
 
 /** What is not among the children of a directory, where that is not known. */

@@ -106,6 +106,16 @@ describe('MergedTree', () => {
     expect(tree.resolve(parseRawText('chain'), true).path).toBe('usr/lib/libc.so');
   });
 
+  it('tells which links lead to nothing until looking has cost enough', () => {
+    const far = 'x/../'.repeat(500);
+    const links = Array.from({ length: 20 }, (_, place) => symlink(`l${place}`, `${far}f`));
+    const tree = merge([dir('x'), file('f'), ...links, symlink('gone', `${far}nothing`)]);
+    const budget = { steps: 1500 };
+    const told = [...links.keys()].map((place) => tree.isDangling(parseRawText(`l${place}`), budget));
+    expect(told).toEqual([false, ...Array<undefined>(19).fill(undefined)]);
+    expect(tree.isDangling(parseRawText('gone'), { steps: 1500 })).toBe(true);
+  });
+
   it('says that circles and dangling links are no files', () => {
     const tree = merge([symlink('a', 'b'), symlink('b', 'a'), symlink('gone', 'nowhere')]);
     expect(missing(tree, 'a')).toBe(true);
