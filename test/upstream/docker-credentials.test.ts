@@ -279,6 +279,47 @@ it('an identity token is exchanged for tokens of the registry by POST', async ()
   });
 });
 
+describe('an identity token, where the token service redirects', () => {
+  async function ask(location: (host: string) => string, status: number): Promise<ScriptedUpstream> {
+    const registry = await ScriptedUpstream.start(({ url, headers, body }, response) => {
+      const host = headers.host ?? '';
+      if (url === '/token') response.writeHead(status, { location: location(host) }).end();
+      else if (url === '/token/2')
+        response.end(body.includes('refresh_token=refresh') ? '{"token":"T"}' : '{}');
+      else if (headers.authorization === 'Bearer T') response.end('{"tags":["1"]}');
+      else response.writeHead(401, { 'www-authenticate': `Bearer realm="http://${host}/token"` }).end();
+    });
+    const { host } = new URL(registry.url);
+    await writeFile(path, JSON.stringify({ auths: { [host]: { identitytoken: 'refresh' } } }));
+    return registry;
+  }
+
+  it.each([307, 308])('with %i, is sent there too', async (status) => {
+    await using registry = await ask(() => '/token/2', status);
+    const auth = { kind: 'docker-config', path };
+    await using opened = await openClient({ name: 'test', url: registry.url, auth });
+    expect((await opened.client.listTags('app')).tags).toEqual(['1']);
+    expect(registry.requests.filter(({ method }) => method === 'POST').map(({ url }) => url)).toEqual([
+      '/token',
+      '/token/2',
+    ]);
+  });
+
+  it.each([302, 307])('with %i to another host, is not sent there', async (status) => {
+    await using elsewhere = await ScriptedUpstream.start(
+      (_request, response) => response.end('{}'),
+      'localhost',
+    );
+    await using registry = await ask(() => `${elsewhere.url}/token`, status);
+    const auth = { kind: 'docker-config', path };
+    await using opened = await openClient({ name: 'test', url: registry.url, auth });
+    await expect(opened.client.listTags('app')).rejects.toMatchObject({ code: 'UPSTREAM_PROTOCOL' });
+    expect(elsewhere.requests.map(({ method, body }) => [method, body])).toEqual(
+      status === 302 ? [['GET', '']] : [],
+    );
+  });
+});
+
 it('a password file is read again when it has changed', async () => {
   let good = 'first';
   await using registry = await ScriptedUpstream.start(({ headers }, response) => {
