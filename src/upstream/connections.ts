@@ -3,9 +3,9 @@ import type { Socket } from 'node:net';
 import { buildConnector } from 'undici';
 
 import type { AddressGuard } from './address-guard.ts';
-import { skipInterimResponses } from './interim-responses.ts';
 import type { ProxyChoice } from './proxy-choice.ts';
 import { openTunnel, type TunnelOptions } from './proxy-tunnel.ts';
+import { mendResponseHeads } from './response-heads.ts';
 import type { TlsFiles, TlsMaterial } from './tls-files.ts';
 
 export interface ConnectionOptions {
@@ -92,7 +92,7 @@ function connectBy(
     }
     chosen.connector(chosen.asked, (...outcome) => {
       const [error, socket] = outcome;
-      if (error === null) skipInterimResponses(socket);
+      if (error === null) mendResponseHeads(socket);
       callback(...outcome);
     });
   };

@@ -68,6 +68,8 @@ export interface TransportResponse {
 
 /** Connections of one upstream and host; more requests wait for one. Bounds the memory of bodies in flight. */
 const MAX_CONNECTIONS = 128;
+/** Gateways before registries add policies and cookies; Node's own bound is a quarter of this. */
+const MAX_HEAD_BYTES = 64 * 1024;
 const KEEP_ALIVE_MS = 30_000;
 
 /**
@@ -99,6 +101,7 @@ export class Transport implements AsyncDisposable {
     this.#holds = new HostHolds({ upstream, pause: this.#pause, now: options.now });
     const { connectTimeoutMs } = timing;
     const shared = {
+      maxHeaderSize: MAX_HEAD_BYTES,
       headersTimeout: timing.headersTimeoutMs,
       bodyTimeout: timing.stallTimeoutMs,
       keepAliveTimeout: KEEP_ALIVE_MS,
