@@ -183,6 +183,7 @@ export async function createApp(
     indexes,
     cache: new SpanCache({ memory, shared: redis }),
     pool: spanPool,
+    maxZstdWindowBytes: config.limits.maxZstdWindowBytes,
     metrics,
   });
   const readAhead = new ReadAhead({

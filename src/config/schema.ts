@@ -189,6 +189,11 @@ export const CONFIG_KEYS = {
     'a layer that inflates to more is refused (`LAYER_TOO_LARGE`), its blob stays pullable',
   ),
   'limits.maxTocEntries': key(whole(1), 2_000_000, 'a layer with more files is refused (`LAYER_TOO_LARGE`)'),
+  'limits.maxZstdWindowBytes': key(
+    size(2 ** 10),
+    '512MiB',
+    'a zstd layer with a larger window is refused (`LAYER_UNSUPPORTED`), as nodes do by this default; up to `2GiB`, as `zstd --long=31` makes; memory of each thread that decodes such a layer',
+  ),
   'limits.maxManifestBytes': key(size(1024), '4MiB', 'a larger manifest is refused'),
   'limits.maxConnections': key(whole(1), 10_000, 'open connections of the registry listener'),
   'limits.maxConnectionsPerAddress': key(whole(1), 5_000, 'those of one client address'),

@@ -1,9 +1,10 @@
 import type { ByteRange } from '../core/byte-range.ts';
 import { SpandrelError } from '../core/errors.ts';
 
-/** Largest window that is decoded: what the `zstd` command allows as well unless told otherwise. */
-export const MAX_ZSTD_WINDOW_LOG = 27;
-const MAX_WINDOW_BYTES = 2 ** MAX_ZSTD_WINDOW_LOG;
+/** Largest window that is decoded unless told otherwise, as by the `zstd` command. */
+export const USUAL_MAX_WINDOW_BYTES = 2 ** 27;
+/** What no decoder goes beyond: the window of `zstd --long=31`. */
+export const MAX_ZSTD_WINDOW_LOG = 31;
 
 // RFC 8878, sections 3.1.1 and 3.1.2.
 const FRAME_MAGIC = 0xfd2fb528;
@@ -51,10 +52,16 @@ export class ZstdFrameScanner {
   #checksumBytes = 0;
   #frameStart = 0;
   #chunkStart = 0;
+  readonly #maxWindowBytes: number;
+
+  /** @param maxWindowBytes beyond 2 GiB nothing is decoded all the same */
+  constructor(maxWindowBytes: number = USUAL_MAX_WINDOW_BYTES) {
+    this.#maxWindowBytes = Math.min(maxWindowBytes, 2 ** MAX_ZSTD_WINDOW_LOG);
+  }
 
   /**
    * The pieces of the next `chunk`; must be iterated to its end. A frame's first piece comes only after its header was checked.
-   * @throws SpandrelError LAYER_CORRUPT, or LAYER_UNSUPPORTED (legacy format, dictionary, window above 128 MiB)
+   * @throws SpandrelError LAYER_CORRUPT, or LAYER_UNSUPPORTED (legacy format, dictionary, window that is too large)
    */
   *scan(chunk: Uint8Array): Generator<ZstdPiece> {
     let position = 0;
@@ -130,7 +137,7 @@ export class ZstdFrameScanner {
       this.#headerWant += headerFields(view.getUint8(MAGIC_BYTES)).bytes;
       // A descriptor of zero asks for a window byte, so that there is always more to come.
     } else {
-      checkFrameHeader(view, this.#frameStart);
+      checkFrameHeader(view, this.#frameStart, this.#maxWindowBytes);
       this.#checksumBytes = view.getUint8(MAGIC_BYTES) & 4 ? CHECKSUM_BYTES : 0;
       this.#expect('block header', BLOCK_HEADER_BYTES);
     }
@@ -182,7 +189,7 @@ function headerFields(descriptor: number): HeaderFields {
 }
 
 /** The checks that must come before decoding: the decoder allocates the window that the header asks for. */
-function checkFrameHeader(view: DataView, frameStart: number): void {
+function checkFrameHeader(view: DataView, frameStart: number, maxWindowBytes: number): void {
   const descriptor = view.getUint8(MAGIC_BYTES);
   if (descriptor & 8) throw unsupported(frameStart, 'uses a feature that is reserved');
   const fields = headerFields(descriptor);
@@ -195,7 +202,10 @@ function checkFrameHeader(view: DataView, frameStart: number): void {
   const windowBytes = fields.singleSegment
     ? contentSize(view, contentStart, fields.contentSizeBytes)
     : windowSize(view.getUint8(windowStart));
-  if (windowBytes > MAX_WINDOW_BYTES) throw unsupported(frameStart, `needs a window of ${windowBytes} bytes`);
+  if (windowBytes > maxWindowBytes) {
+    const problem = `needs a window of ${windowBytes} bytes, and limits.maxZstdWindowBytes allows ${maxWindowBytes}`;
+    throw unsupported(frameStart, problem);
+  }
 }
 
 /** Section 3.1.1.1.2. */

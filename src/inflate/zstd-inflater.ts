@@ -12,21 +12,23 @@ export interface ZstdDataFrame {
   readonly uncompressed: ByteRange;
 }
 
-export interface ZstdEvents {
+export interface InflateZstdOptions {
+  /** As the scanner's. */
+  readonly maxWindowBytes?: number | undefined;
   /** Called when all output of the frame has been taken from the generator. */
   onFrame?(frame: ZstdDataFrame): void;
 }
 
 /**
  * The output of a zstd stream of any number of frames (RFC 8878), chunk by chunk; the caller owns the chunks. One chunk of input
- * and a few of output are held, besides the window, which is 128 MiB at most. Ending the iteration early ends `compressed` too.
+ * and a few of output are held, besides the window as far as there has been output. Ending the iteration early ends `compressed` too.
  * @throws SpandrelError LAYER_CORRUPT, LAYER_UNSUPPORTED (see {@link ZstdFrameScanner}); and what `compressed` throws
  */
 export async function* inflateZstd(
   compressed: AsyncIterable<Uint8Array>,
-  events: ZstdEvents = {},
+  options: InflateZstdOptions = {},
 ): AsyncGenerator<Uint8Array, void, void> {
-  const scanner = new ZstdFrameScanner();
+  const scanner = new ZstdFrameScanner(options.maxWindowBytes);
   await using decoder = new ZstdDecoder();
   let frameStart = 0;
   let uncompressedOffset = 0;
@@ -41,7 +43,7 @@ export async function* inflateZstd(
       if (piece.ended === undefined) continue;
       const uncompressed = { start: frameStart, end: uncompressedOffset };
       frameStart = uncompressedOffset;
-      events.onFrame?.({ compressed: piece.ended.compressed, uncompressed });
+      options.onFrame?.({ compressed: piece.ended.compressed, uncompressed });
     }
   }
   scanner.finish();
@@ -52,6 +54,8 @@ export interface ZstdSpanInput {
   readonly compressed: AsyncIterable<Uint8Array>;
   /** The wanted bytes, counted from the output of the first byte of `compressed`. May reach into following frames. */
   readonly uncompressed: ByteRange;
+  /** As the scanner's. */
+  readonly maxWindowBytes?: number | undefined;
 }
 
 /**
@@ -60,10 +64,11 @@ export interface ZstdSpanInput {
  */
 export async function* readZstdFrame(input: ZstdSpanInput): AsyncGenerator<Uint8Array, void, void> {
   const { start, end } = input.uncompressed;
+  const { maxWindowBytes } = input;
   let offset = 0;
   if (start === end) return;
   try {
-    for await (const output of inflateZstd(input.compressed)) {
+    for await (const output of inflateZstd(input.compressed, { maxWindowBytes })) {
       const wanted = output.subarray(Math.max(0, start - offset), end - offset);
       offset += output.length;
       if (wanted.length > 0) yield wanted;

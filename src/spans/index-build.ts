@@ -13,6 +13,7 @@ import type { BuildSettings } from '../ztoc/build-messages.ts';
 import { type BuildingIndex, type CompletedBuild, startLayerBuild } from '../ztoc/layer-build.ts';
 import type { LayerIndex } from '../ztoc/layer-index.ts';
 import type { LayerIndexView } from '../ztoc/layer-index-view.ts';
+import type { LayerLimits } from '../ztoc/layer-builder.ts';
 import type { LayerSummary } from '../ztoc/layer-summary.ts';
 import type { BuildForecast } from './build-forecast.ts';
 import type { LayerIndexFiles } from './layer-index-files.ts';
@@ -24,7 +25,7 @@ export interface IndexBuildDeps {
   readonly pool: WorkerPool;
   readonly spanBytes: number;
   readonly readSpanBytes: number;
-  readonly limits: { readonly maxUncompressedBytes: number; readonly maxTocEntries: number };
+  readonly limits: LayerLimits;
   /** Told how long fills and builds take. */
   readonly forecast: BuildForecast;
   readonly metrics: Metrics;

@@ -7,7 +7,7 @@ import { defaultEngine } from '../inflate/default-engine.ts';
 import type { WorkerPool } from '../inflate/worker-pool.ts';
 import type { ByteSource, Metrics } from '../telemetry/metrics.ts';
 import type { LayerIndexView } from '../ztoc/layer-index-view.ts';
-import type { InflateSpansInput } from '../ztoc/span-worker.ts';
+import type { InflateSpansInput, ReadZstdSpansInput } from '../ztoc/span-worker.ts';
 import type { ReadSpan } from '../ztoc/span.ts';
 import type { LayerIndexes } from './layer-indexes.ts';
 import type { Layer } from './layer.ts';
@@ -20,6 +20,8 @@ export interface SpanFetcherDeps {
   readonly cache: SpanCache;
   /** Threads whose entry is `ztoc/span-worker.ts`. */
   readonly pool: WorkerPool;
+  /** As `limits.maxZstdWindowBytes`. */
+  readonly maxZstdWindowBytes: number;
   readonly metrics: Metrics;
 }
 
@@ -191,7 +193,8 @@ export class SpanFetcher {
     const options = { sizeBytes: index.layerBytes, complete: true };
     await using handle = await this.#deps.blobs.openBlob(layer.digest, layer.source, options);
     const { path, growth, source } = handle;
-    const input = { path, growth: growth.shared, spans };
+    const { maxZstdWindowBytes: maxWindowBytes } = this.#deps;
+    const input: ReadZstdSpansInput = { path, growth: growth.shared, spans, maxWindowBytes };
     return { parts: await this.#deps.pool.run<Uint8Array[]>('readZstdSpans', input), source };
   }
 }

@@ -21,6 +21,8 @@ import { cutZstdSpans } from './zstd-spans.ts';
 export interface LayerLimits {
   readonly maxUncompressedBytes: number;
   readonly maxTocEntries: number;
+  /** Of zstd layers, 128 MiB without. */
+  readonly maxZstdWindowBytes?: number | undefined;
 }
 
 export interface LayerBuilderOptions {
@@ -108,7 +110,7 @@ async function cutSpans(
   cut: SpanCutterOptions,
 ): Promise<NoZtocReason | undefined> {
   if (options.compression === 'zstd') {
-    await cutZstdSpans(input, cut);
+    await cutZstdSpans(input, cut, options.limits.maxZstdWindowBytes);
     return undefined;
   }
   const cutter =

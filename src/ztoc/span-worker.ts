@@ -83,6 +83,7 @@ export interface ReadZstdSpansInput {
   /** Shared memory of the file's growth. */
   readonly growth: SharedArrayBuffer;
   readonly spans: readonly ReadSpan[];
+  readonly maxWindowBytes: number;
 }
 
 /**
@@ -92,7 +93,7 @@ export interface ReadZstdSpansInput {
 export async function readZstdSpans(
   input: ReadZstdSpansInput,
 ): Promise<TransferredResult<Uint8Array<ArrayBuffer>[]>> {
-  const { spans, path, growth } = input;
+  const { spans, path, growth, maxWindowBytes } = input;
   const { start, end } = outputOf(spans);
   const first = spans[0]?.frame ?? { compressedStart: 0, uncompressedStart: 0 };
   const bytes = new Uint8Array(end - start);
@@ -104,7 +105,7 @@ export async function readZstdSpans(
   });
   const range = { start: start - first.uncompressedStart, end: end - first.uncompressedStart };
   let at = 0;
-  for await (const part of readZstdFrame({ compressed: file, uncompressed: range })) {
+  for await (const part of readZstdFrame({ compressed: file, uncompressed: range, maxWindowBytes })) {
     bytes.set(part, at);
     at += part.length;
   }

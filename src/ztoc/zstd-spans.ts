@@ -15,9 +15,11 @@ import type { SpanCutterOptions } from './span-sink.ts';
 export async function cutZstdSpans(
   compressed: AsyncIterable<Uint8Array>,
   options: SpanCutterOptions,
+  maxWindowBytes: number | undefined,
 ): Promise<void> {
   const cutter = new ZstdSpanCutter(options);
   for await (const output of inflateZstd(cutter.watch(compressed), {
+    maxWindowBytes,
     onFrame: (frame) => cutter.endFrame(frame),
   })) {
     cutter.takeOutput(output);
