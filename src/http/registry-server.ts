@@ -22,7 +22,7 @@ import { serverOptions } from './listener/server-options.ts';
 import type { ServerLimits } from './listener/create-server.ts';
 import type { TlsMaterial } from './listener/tls-material.ts';
 import { parseRegistryPath } from './registry-path.ts';
-import { parseRequestTarget, type RequestTarget } from './request-target.ts';
+import { isHost, parseRequestTarget, type RequestTarget } from './request-target.ts';
 import { type RegistryDeps, routeRegistryRequest } from './registry-routes.ts';
 import { logRequest, type RequestNotes, routeOf, traceRequest } from './request-log.ts';
 import { sendAnswer, type SendResult } from './send-answer.ts';
@@ -168,8 +168,11 @@ function hostOf(
   const hosts = rawHeaders.filter((name, place) => place % 2 === 0 && name.toLowerCase() === 'host');
   if (hosts.length > 1 || (httpVersion === '1.1' && hosts.length === 0))
     throw new SpandrelError('REQUEST_INVALID', 'a request has one Host header');
-  const { host, ':authority': authority } = headers;
-  return target.host ?? (typeof authority === 'string' ? authority : host);
+  const { host: named, ':authority': authority } = headers;
+  const host = target.host ?? (typeof authority === 'string' ? authority : named);
+  if (host !== undefined && !isHost(host))
+    throw new SpandrelError('REQUEST_INVALID', 'the Host header is no host');
+  return host;
 }
 
 /** An error answer; nothing at all if the head has been sent or the client has gone. */

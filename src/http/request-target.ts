@@ -18,8 +18,8 @@ export function parseRequestTarget(text: string): RequestTarget {
   if (text === '*') return { host: undefined, path: '*', query: '' };
   const absolute = /^https?:\/\/([^/?#]*)(.*)$/is.exec(text);
   const host = absolute?.[1];
-  // A user in it can only mislead whoever reads it: RFC 9110, section 4.2.4.
-  if (host === '' || host?.includes('@') === true)
+  // A user before it can only mislead whoever reads it: RFC 9110, section 4.2.4.
+  if (host !== undefined && (host === '' || !isHost(host)))
     throw new SpandrelError('REQUEST_INVALID', 'the target of the request names no host');
   const local = absolute?.[2] ?? text;
   const question = local.indexOf('?');
@@ -28,4 +28,9 @@ export function parseRequestTarget(text: string): RequestTarget {
   if (!path.startsWith('/'))
     throw new SpandrelError('REQUEST_INVALID', 'the target of the request is no path');
   return { host, path, query: question < 0 ? '' : local.slice(question + 1) };
+}
+
+/** True for a value of Host: a name or an address, perhaps a port, or nothing (RFC 9110, section 7.2). */
+export function isHost(text: string): boolean {
+  return /^(?:[\w.~!$&'()*+,;=%-]*|\[[\da-f:.]+\])(?::\d*)?$/i.test(text);
 }

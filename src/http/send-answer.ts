@@ -1,10 +1,12 @@
 import type { ServerResponse } from 'node:http';
 import { Http2ServerResponse } from 'node:http2';
+import type { Writable } from 'node:stream';
 
 import { waitFor } from '../core/wait-for.ts';
 import type { ByteSource } from '../telemetry/metrics.ts';
 import { type Answer, type ByteStream, formatCacheStatus } from './answer.ts';
 import { breakOff } from './break-off.ts';
+import { sendHead } from './send-head.ts';
 import type { SendTurns } from './send-turns.ts';
 
 export interface SendResult {
@@ -48,13 +50,16 @@ export async function sendAnswer(
     const stream = answer.body();
     const first = stream.next();
     const isThere = await comesWithin(first, options.headAloneMs);
-    const head = writeHead(response, answer, options.requestId);
+    const { sink, ...head } = writeHead(response, answer, options.requestId);
     if (!isThere) response.flushHeaders();
     const sent = { bytes: 0 };
     try {
-      await pump(response, first, stream, options, sent);
-      checkLength(answer, sent.bytes);
-      response.end();
+      const lengthBytes = lengthOf(answer);
+      await pump(sink, first, stream, { ...options, lengthBytes }, sent);
+      // A body that comes short must not end cleanly: the next answer of the connection would pass for the rest of it.
+      if (lengthBytes !== undefined && lengthBytes !== sent.bytes)
+        throw new Error(`${sent.bytes} bytes came of ${lengthBytes}`);
+      if (!sink.writableEnded) sink.end();
       return { ...head, source: sourceOf(answer), bytes: sent.bytes };
     } catch (failure) {
       breakOff(response);
@@ -102,14 +107,18 @@ function finish(
   body: Uint8Array | undefined,
   requestId: string,
 ): SendResult {
-  const head = writeHead(response, answer, requestId);
-  response.end(body);
+  const { sink, ...head } = writeHead(response, answer, requestId);
+  if (!sink.destroyed) sink.end(body);
   return { ...head, bytes: body?.byteLength ?? 0 };
 }
 
-function writeHead(response: ServerResponse, answer: Answer, requestId: string): Omit<SendResult, 'bytes'> {
+function writeHead(
+  response: ServerResponse,
+  answer: Answer,
+  requestId: string,
+): Omit<SendResult, 'bytes'> & { readonly sink: Writable } {
   const source = sourceOf(answer);
-  response.writeHead(answer.status, {
+  const sink = sendHead(response, answer.status, {
     'cache-control': 'no-cache',
     ...answer.headers,
     'x-request-id': requestId,
@@ -117,7 +126,7 @@ function writeHead(response: ServerResponse, answer: Answer, requestId: string):
   });
   const digest = answer.headers['docker-content-digest'];
   const contentDigest = typeof digest === 'string' ? digest : undefined;
-  return { status: answer.status, source, headAt: performance.now(), contentDigest };
+  return { sink, status: answer.status, source, headAt: performance.now(), contentDigest };
 }
 
 function sourceOf({ source }: Answer): ByteSource | undefined {
@@ -125,10 +134,10 @@ function sourceOf({ source }: Answer): ByteSource | undefined {
 }
 
 async function pump(
-  response: ServerResponse,
+  sink: Writable,
   first: Promise<IteratorResult<Uint8Array, void>>,
   stream: ByteStream,
-  { signal, turns }: SendOptions,
+  { signal, turns, lengthBytes }: SendOptions & { readonly lengthBytes: number | undefined },
   sent: { bytes: number },
 ): Promise<void> {
   try {
@@ -136,23 +145,25 @@ async function pump(
       await turns.take(next.value.byteLength);
       signal.throwIfAborted();
       sent.bytes += next.value.byteLength;
-      await written(response, next.value, signal);
+      // With HTTP/2 the end is part of the last frame, then.
+      const isLast = sent.bytes === lengthBytes;
+      await written(sink, next.value, isLast, signal);
     }
   } finally {
     await stream.return();
   }
 }
 
-/** A body that comes short must not end cleanly: the next answer of the connection would pass for the rest of it. */
-function checkLength({ headers }: Answer, sentBytes: number): void {
-  const promisedBytes = headers['content-length'];
-  if (promisedBytes !== undefined && Number(promisedBytes) !== sentBytes)
-    throw new Error(`${sentBytes} bytes came of ${promisedBytes}`);
+function lengthOf({ headers }: Answer): number | undefined {
+  const length = headers['content-length'];
+  return length === undefined ? undefined : Number(length);
 }
 
 /** Resolves when the chunk has been handed to the system: only then its buffer may be filled again. */
-function written(response: ServerResponse, chunk: Uint8Array, signal: AbortSignal): Promise<void> {
+function written(sink: Writable, chunk: Uint8Array, isLast: boolean, signal: AbortSignal): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
-  response.write(chunk, (error) => (error ? reject(error) : resolve()));
+  const settle = (error?: Error | null): void => (error ? reject(error) : resolve());
+  if (isLast) sink.end(chunk, settle);
+  else sink.write(chunk, settle);
   return waitFor(promise, signal);
 }

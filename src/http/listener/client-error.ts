@@ -53,6 +53,6 @@ function endWith(socket: Duplex, { status, headers, body }: BytesAnswer): void {
     ([name, value]) => `${name}: ${value}\r\n`,
   );
   socket.on('error', () => socket.destroy());
-  socket.write(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\n${lines.join('')}\r\n`);
-  socket.end(body, () => socket.destroy());
+  const head = Buffer.from(`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\n${lines.join('')}\r\n`);
+  socket.end(Buffer.concat([head, body]), () => socket.destroy());
 }

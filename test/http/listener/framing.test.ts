@@ -47,6 +47,11 @@ describe('framing that two readers could understand in two ways is refused', () 
   it.each([
     ['no Host', 'GET /v2/ HTTP/1.1\r\n\r\n'],
     ['two Hosts', `${HEAD}Host: y\r\n\r\n`],
+    ['the same Host twice', `${HEAD}Host: x\r\n\r\n`],
+    ['a Host with a space', 'GET /v2/ HTTP/1.1\r\nHost: a b\r\n\r\n'],
+    ['a Host with a user', 'GET /v2/ HTTP/1.1\r\nHost: a@b\r\n\r\n'],
+    ['a Host with a path', 'GET /v2/ HTTP/1.1\r\nHost: a/b\r\n\r\n'],
+    ['a Host whose port is none', 'GET /v2/ HTTP/1.1\r\nHost: a:b\r\n\r\n'],
   ])('%s: nobody can say who is meant', async (_name, bytes) => {
     const [head = '', body = ''] = (await sendRaw(app.url, bytes)).split('\r\n\r\n');
     expect(head).toMatch(/^HTTP\/1\.1 400 Bad Request\r\n.*connection: close/is);
@@ -58,6 +63,14 @@ describe('framing that two readers could understand in two ways is refused', () 
     const answer = await sendRaw(app.url, `${HEAD}Transfer-Encoding: chunked\r\n\r\n${chunks}${SMUGGLED}`);
     expect(answer.match(/HTTP\/1\.1/g) ?? []).toHaveLength(1);
   });
+
+  it.each(['', 'a', 'A.b-c_d.test:5000', '127.0.0.1:', '[::1]', '[fe80::1]:443'])(
+    'Host: %s is one',
+    async (host) => {
+      const request = `GET /v2/ HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`;
+      expect(await sendRaw(app.url, request)).toMatch(/^HTTP\/1\.1 200 /);
+    },
+  );
 
   it('takes the next request after a body that nobody wants for what it is', async () => {
     upstream.requests.clear();
