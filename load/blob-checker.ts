@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 
-import type { ReceivingConnection, Reception } from './receiving-connection.ts';
+import type { ClientConnection, Reception } from './client-connection.ts';
 import type { SampleBlob } from './sample-image.ts';
 
 /** Bytes came that are not those of the blob, or an answer that tells something else than it is: what must never happen. */
@@ -23,7 +23,7 @@ export class BlobChecker {
    * @throws WrongBytesError if the answer ends as if all were well, and is not; Error for any other answer and one that breaks off
    */
   async fetch(
-    connection: ReceivingConnection,
+    connection: ClientConnection,
     blob: SampleBlob,
     range?: { start: number; end: number },
   ): Promise<Reception> {

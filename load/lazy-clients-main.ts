@@ -1,6 +1,8 @@
 import { parseArgs } from 'node:util';
 
 import { SnapshotterClient } from '../test/helpers/snapshotter-client.ts';
+import { openNodeTransport } from './node-transport.ts';
+import { parseWire } from './wire.ts';
 
 /** What one lazy start has seen. */
 export interface LazyStart {
@@ -12,13 +14,19 @@ export interface LazyStart {
 
 /** The nodes' process: starts one image on many nodes at once, reads a file on each, and prints what each saw, as JSON. */
 const { values } = parseArgs({
-  options: { url: { type: 'string' }, file: { type: 'string' }, clients: { type: 'string' } },
+  options: {
+    url: { type: 'string' },
+    file: { type: 'string' },
+    clients: { type: 'string' },
+    wire: { type: 'string' },
+  },
 });
-const { url = '', file = '', clients = '1' } = values;
+const { url = '', file = '', clients = '1', wire = 'http' } = values;
 
 async function start(): Promise<LazyStart> {
   const began = performance.now();
-  const client = new SnapshotterClient({ repositoryUrl: url });
+  using transport = openNodeTransport(new URL(url).origin, parseWire(wire));
+  const client = new SnapshotterClient({ repositoryUrl: url, ...transport });
   await client.start('latest');
   await client.readFile(file);
   return { firstFileMs: performance.now() - began, bytes: client.bytes };

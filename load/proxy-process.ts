@@ -1,3 +1,4 @@
+import type { CertificateFiles } from '../test/helpers/certificates.ts';
 import { ManagedProcess } from './managed-process.ts';
 import type { Peer } from './peers/peer.ts';
 import type { ReportRow } from './scenario.ts';
@@ -20,8 +21,11 @@ export class ProxyProcess implements Peer {
   static async start(options: {
     upstreamUrl: string;
     root: string;
+    /** For TLS on the registry listener. */
+    tls?: CertificateFiles | undefined;
     environment?: Readonly<Record<string, string>>;
   }): Promise<ProxyProcess> {
+    const { tls } = options;
     const child = await ManagedProcess.start({
       args: [MAIN, 'serve'],
       environment: {
@@ -30,6 +34,9 @@ export class ProxyProcess implements Peer {
         SPANDREL_STORAGE_ROOT: options.root,
         SPANDREL_LOG_LEVEL: 'error',
         SPANDREL_UPSTREAMS: JSON.stringify([{ name: 'demo', url: options.upstreamUrl, default: true }]),
+        ...(tls === undefined
+          ? {}
+          : { SPANDREL_LISTEN_TLS_CERT: tls.cert, SPANDREL_LISTEN_TLS_KEY: tls.key }),
         ...options.environment,
       },
       ready: /operations at/,

@@ -1,26 +1,12 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
+
+import type { ClientConnection, Reception, ReceptionOptions } from './client-connection.ts';
 
 /** As much as one read of the kernel's buffer takes: few, large reads keep a client cheap. */
 const READ_BYTES = 2 ** 20;
 const HEAD_END = Buffer.from('\r\n\r\n');
-
-/** What came of a request. */
-export interface Reception {
-  readonly status: number;
-  /** Of the body. */
-  readonly bytes: number;
-  readonly firstByteMs: number;
-  readonly totalMs: number;
-}
-
-export interface ReceptionOptions {
-  /** Inclusive end, as in the header: `0-1023`. */
-  readonly range?: string;
-  readonly accept?: string;
-  /** Told of each piece of the body, in order; the piece is only good until it returns. */
-  readonly onPiece?: (piece: Buffer, status: number) => void;
-}
 
 interface Pending {
   readonly options: ReceptionOptions;
@@ -36,28 +22,30 @@ interface Pending {
 }
 
 /**
- * One HTTP/1.1 connection that is kept alive, one request after another. Does the least that a client can do: the bodies pass through
+ * One HTTP/1.1 connection, with TLS for `https:`, that is kept alive, one request after another. Does the least that a client can do: the bodies pass through
  * one buffer and are not kept. Only answers with Content-Length are understood.
  */
-export class ReceivingConnection implements Disposable {
+export class ReceivingConnection implements ClientConnection {
   readonly #socket: Socket;
   readonly #host: string;
+  readonly #isSecure: boolean;
   #pending: Pending | undefined;
 
   private constructor(url: URL, buffer: Buffer) {
     this.#host = url.host;
-    this.#socket = connect({
-      host: url.hostname,
-      port: Number(url.port),
-      noDelay: true,
-      onread: {
-        buffer,
-        callback: (bytes, read) => {
-          this.#receive(Buffer.from(read.buffer, read.byteOffset, bytes));
-          return true;
-        },
+    const onread = {
+      buffer,
+      callback: (bytes: number, read: Uint8Array) => {
+        this.#receive(Buffer.from(read.buffer as ArrayBuffer, read.byteOffset, bytes));
+        return true;
       },
-    });
+    };
+    const address = { host: url.hostname, port: Number(url.port), onread };
+    this.#isSecure = url.protocol === 'https:';
+    this.#socket = this.#isSecure
+      ? connectTls({ ...address, ALPNProtocols: ['http/1.1'] })
+      : connect(address);
+    this.#socket.setNoDelay();
     this.#socket.on('error', (error) => this.#fail(error));
     this.#socket.on('close', () =>
       this.#fail(new Error('the connection was closed before the answer ended')),
@@ -67,7 +55,7 @@ export class ReceivingConnection implements Disposable {
   /** @param buffer for reading, of {@link receiveBuffer}; connections of one thread may share it */
   static async open(url: string, buffer: Buffer): Promise<ReceivingConnection> {
     const connection = new ReceivingConnection(new URL(url), buffer);
-    await once(connection.#socket, 'connect');
+    await once(connection.#socket, connection.#isSecure ? 'secureConnect' : 'connect');
     return connection;
   }
 

@@ -15,6 +15,7 @@ import { parallel } from './scenarios/parallel.ts';
 import { soak } from './scenarios/soak.ts';
 import { span } from './scenarios/span.ts';
 import { warm } from './scenarios/warm.ts';
+import { parseWire } from './wire.ts';
 
 const SCENARIOS: readonly Scenario[] = [
   burst,
@@ -37,12 +38,14 @@ const { values, positionals } = parseArgs({
   options: {
     clients: { type: 'string' },
     minutes: { type: 'string' },
+    wires: { type: 'string' },
+    rounds: { type: 'string' },
     cap: { type: 'string', multiple: true, default: [] },
     without: { type: 'string', multiple: true, default: [] },
     list: { type: 'boolean', default: false },
   },
 });
-const { clients, minutes } = values;
+const { clients, minutes, wires, rounds } = values;
 const caps = new Map([
   ...values.cap.map((cap): [string, number] => [cap.split('=')[0] ?? '', Number(cap.split('=')[1])]),
   ...values.without.map((peer): [string, number] => [peer, 0]),
@@ -55,7 +58,7 @@ function say(line: string): void {
 const chosen = SCENARIOS.filter(({ name }) => positionals.includes(name));
 if (values.list || chosen.length === 0) {
   say(
-    'npm run load -- <scenario> [--clients 1,50,200] [--cap <peer>=<clients>]... [--without <peer>]... [--minutes 60]',
+    'npm run load -- <scenario> [--clients 1,50,200] [--cap <peer>=<clients>]... [--without <peer>]... [--minutes 60] [--rounds 5] [--wires "http,tls,tls h2"]',
   );
   for (const { name, question } of SCENARIOS) say(`  ${name.padEnd(10)} ${question}`);
   process.exitCode = values.list ? 0 : 2;
@@ -67,6 +70,8 @@ for (const scenario of chosen) {
   const result = await scenario.run({
     ...(clients === undefined ? {} : { clients: clients.split(',').map(Number) }),
     ...(minutes === undefined ? {} : { minutes: Number(minutes) }),
+    ...(rounds === undefined ? {} : { rounds: Number(rounds) }),
+    ...(wires === undefined ? {} : { wires: wires.split(',').map(parseWire) }),
     capOf: (peer) => caps.get(peer),
     log: say,
   });

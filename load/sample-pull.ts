@@ -1,6 +1,8 @@
 import { BlobChecker } from './blob-checker.ts';
+import { type ClientConnection, openConnection } from './client-connection.ts';
 import { ReceivingConnection } from './receiving-connection.ts';
 import type { SampleBlob, SampleImage } from './sample-image.ts';
+import type { Wire } from './wire.ts';
 
 /** One pull of an image by one client. */
 export interface SamplePull {
@@ -15,28 +17,34 @@ const PARALLEL_BLOBS = 3;
 /** Pulls sample images, and compares every byte of every blob with the files they were made from. */
 export class SamplePuller {
   readonly #url: string;
+  readonly #wire: Wire;
   readonly #repository: string;
   readonly #image: SampleImage;
   readonly #checker: BlobChecker;
   readonly #buffer = ReceivingConnection.receiveBuffer();
 
   /** @param repository as the server at `url` names it */
-  constructor(url: string, repository: string, image: SampleImage) {
+  constructor(url: string, repository: string, image: SampleImage, wire: Wire = 'http') {
+    this.#wire = wire;
     this.#url = url;
     this.#repository = repository;
     this.#image = image;
     this.#checker = new BlobChecker(repository);
   }
 
-  /** The manifest, then config and layers, three at a time on three connections. @throws Error for anything wrong */
+  /** The manifest, then config and layers, three at a time on three connections, or on one with HTTP/2. @throws Error for anything wrong */
   async pull(): Promise<SamplePull> {
     const startedMs = performance.now();
     const { manifest, config, layers } = this.#image;
-    await this.#fetchManifest(manifest);
+    using connections = new DisposableStack();
+    const open = async (): Promise<ClientConnection> =>
+      connections.use(await openConnection(this.#url, this.#wire, this.#buffer));
+    const first = await open();
+    await this.#fetchManifest(first, manifest);
     const queue = [...layers, config];
     let firstByteMs = Number.NaN;
     const worker = async (): Promise<void> => {
-      using connection = await ReceivingConnection.open(this.#url, this.#buffer);
+      const connection = this.#wire === 'tls h2' ? first : await open();
       for (let blob = queue.shift(); blob !== undefined; blob = queue.shift()) {
         const askedMs = performance.now() - startedMs;
         const reception = await this.#checker.fetch(connection, blob);
@@ -47,8 +55,7 @@ export class SamplePuller {
     return { firstByteMs, totalMs: performance.now() - startedMs };
   }
 
-  async #fetchManifest({ digest, mediaType, size }: SampleBlob): Promise<void> {
-    using connection = await ReceivingConnection.open(this.#url, this.#buffer);
+  async #fetchManifest(connection: ClientConnection, { digest, mediaType, size }: SampleBlob): Promise<void> {
     const path = `/v2/${this.#repository}/manifests/latest`;
     const { status, bytes } = await connection.get(path, { accept: mediaType });
     if (status !== 200 || bytes !== size) throw new Error(`${digest}: status ${status}, ${bytes} bytes`);

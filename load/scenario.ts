@@ -1,5 +1,6 @@
 import type { Program } from '../test/helpers/programs.ts';
 import type { Chart } from './chart.ts';
+import type { Wire } from './wire.ts';
 
 /** A question that a run can answer. */
 export interface Scenario {
@@ -14,6 +15,10 @@ export interface Scenario {
 export interface ScenarioOptions {
   /** Numbers of clients at once, one after another; the scenario's own when not given. */
   readonly clients?: readonly number[];
+  /** How clients talk to the servers; all of them when not given. */
+  readonly wires?: readonly Wire[];
+  /** How often each measurement is repeated, where it is; the scenario's own number when not given. */
+  readonly rounds?: number;
   /** How long to go on, for scenarios that could for ever. */
   readonly minutes?: number;
   /** Most clients that this peer is measured with: 0 leaves it out, undefined is up to the scenario. */

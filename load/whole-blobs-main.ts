@@ -1,10 +1,13 @@
 // A process of clients that fetch one blob again and again, for some seconds: prints what they saw, as JSON.
 import { BlobChecker } from './blob-checker.ts';
+import { openConnection } from './client-connection.ts';
 import { ReceivingConnection } from './receiving-connection.ts';
 import type { SampleBlob } from './sample-image.ts';
+import type { Wire } from './wire.ts';
 
 export interface WholeBlobsOptions {
   readonly url: string;
+  readonly wire: Wire;
   readonly repository: string;
   readonly blob: SampleBlob;
   readonly connections: number;
@@ -20,14 +23,14 @@ export interface WholeBlobsResult {
 }
 
 const options = JSON.parse(process.argv[2] ?? '') as WholeBlobsOptions;
-const { url, repository, blob, isChecked } = options;
+const { url, wire, repository, blob, isChecked } = options;
 const checker = new BlobChecker(repository);
 const buffer = ReceivingConnection.receiveBuffer();
 const blobMs: number[] = [];
 let bytes = 0;
 
 async function fetchAgainAndAgain(): Promise<void> {
-  using connection = await ReceivingConnection.open(url, buffer);
+  using connection = await openConnection(url, wire, buffer);
   do {
     const reception = isChecked
       ? await checker.fetch(connection, blob)

@@ -1,11 +1,15 @@
 import { ProxyProcess } from '../proxy-process.ts';
 import { startDockerRegistryMirror } from './docker-registry-mirror.ts';
 import { cacheWithNginx } from './nginx.ts';
+import type { CertificateFiles } from '../../test/helpers/certificates.ts';
 import type { Peer } from './peer.ts';
 
-/** How to start each cache, empty, in front of an upstream; the order is that of the tables. */
-export const COLD_PEERS: Readonly<Record<string, (folder: string, upstreamUrl: string) => Promise<Peer>>> = {
-  proxy: (root, upstreamUrl) => ProxyProcess.start({ root, upstreamUrl }),
+/** Starts a cache in front of an upstream. @param tls for its clients */
+export type StartCache = (folder: string, upstreamUrl: string, tls?: CertificateFiles) => Promise<Peer>;
+
+/** How to start each cache, empty; the order is that of the tables. */
+export const COLD_PEERS: Readonly<Record<string, StartCache>> = {
+  proxy: (root, upstreamUrl, tls) => ProxyProcess.start({ root, upstreamUrl, tls }),
   'nginx slice': cacheWithNginx,
-  'docker-registry': startDockerRegistryMirror,
+  'docker-registry': (folder, upstreamUrl) => startDockerRegistryMirror(folder, upstreamUrl),
 };

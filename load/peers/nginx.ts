@@ -1,22 +1,32 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
+import type { CertificateFiles } from '../../test/helpers/certificates.ts';
 import { BLOB_FOLDER } from '../sample-image.ts';
 import { ManagedPeer } from './managed-peer.ts';
 import { freePort, type Peer } from './peer.ts';
 
-/** Serves the blobs below `sampleFolder` with sendfile. @param folder an empty one */
-export async function serveFilesWithNginx(folder: string, sampleFolder: string): Promise<Peer> {
+/** Serves the blobs below `sampleFolder` with sendfile, over TLS without. @param folder an empty one */
+export async function serveFilesWithNginx(
+  folder: string,
+  sampleFolder: string,
+  tls?: CertificateFiles,
+): Promise<Peer> {
   const server = `location ~ ^/v2/.+/blobs/sha256:([0-9a-f]+)$ { alias ${join(sampleFolder, BLOB_FOLDER)}/$1; }`;
-  return await start(folder, { server });
+  return await start(folder, { server, tls });
 }
 
 /**
  * A cache in front of a registry: blobs in slices of 4 MiB, each fetched once while others wait (`proxy_cache_lock`).
  * @param folder an empty one
  */
-export async function cacheWithNginx(folder: string, upstreamUrl: string): Promise<Peer> {
+export async function cacheWithNginx(
+  folder: string,
+  upstreamUrl: string,
+  tls?: CertificateFiles,
+): Promise<Peer> {
   return await start(folder, {
+    tls,
     http: `
       proxy_cache_path ${folder}/cache levels=1:2 keys_zone=blobs:10m max_size=20g use_temp_path=off;
       upstream registry { server ${new URL(upstreamUrl).host}; keepalive 64; }`,
@@ -44,7 +54,7 @@ export async function cacheWithNginx(folder: string, upstreamUrl: string): Promi
 /** Debian's nginx with one worker, on a free port, with all its files in a folder of ours. */
 async function start(
   folder: string,
-  { http = '', server }: { http?: string; server: string },
+  { http = '', server, tls }: { http?: string; server: string; tls: CertificateFiles | undefined },
 ): Promise<Peer> {
   const port = await freePort();
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
@@ -57,17 +67,18 @@ async function start(
     `pid ${folder}/nginx.pid; error_log ${folder}/error.log warn;`,
     'events { worker_connections 8192; }',
     'http {',
-    'access_log off; sendfile on; tcp_nopush on; keepalive_requests 100000000;',
+    'access_log off; sendfile on; tcp_nopush on; keepalive_requests 100000000; http2_max_concurrent_streams 1000;',
     ...temporary,
     http,
-    `server { listen 127.0.0.1:${port} backlog=4096;`,
+    `server { listen 127.0.0.1:${port}${tls === undefined ? '' : ' ssl http2'} backlog=4096;`,
+    ...(tls === undefined ? [] : [`ssl_certificate ${tls.cert}; ssl_certificate_key ${tls.key};`]),
     server,
     '} }',
   ];
   await mkdir(folder, { recursive: true });
   const file = join(folder, 'nginx.conf');
   await writeFile(file, `${lines.join('\n')}\n`);
-  const url = `http://127.0.0.1:${port}`;
+  const url = `${tls === undefined ? 'http' : 'https'}://127.0.0.1:${port}`;
   const args = ['-e', join(folder, 'start.log'), '-p', folder, '-c', file];
   return ManagedPeer.start({ command: 'nginx', args, url });
 }

@@ -1,6 +1,8 @@
+import type { CertificateFiles } from '../../test/helpers/certificates.ts';
 import type { BurstOptions } from '../burst-clients-main.ts';
 import type { Chart } from '../chart.ts';
 import { DemoUpstream } from '../demo-upstream.ts';
+import { createTrustedCertificate } from '../listener-certificate.ts';
 import { COLD_PEERS } from '../peers/cold-peers.ts';
 import type { Peer } from '../peers/peer.ts';
 import { percentile } from '../percentile.ts';
@@ -9,6 +11,7 @@ import { type SampleImage, writeSampleImage } from '../sample-image.ts';
 import type { SamplePull } from '../sample-pull.ts';
 import type { ReportRow, Scenario } from '../scenario.ts';
 import { ScratchFolder } from '../scratch-folder.ts';
+import { type Wire, WIRES } from '../wire.ts';
 
 const REGISTRY = { latencyMs: 20, bytesPerSecond: 25e6 };
 /** Compressed some 60 MB. */
@@ -19,10 +22,14 @@ const CAPS: Readonly<Record<string, number>> = { direct: 50, 'docker-registry': 
 /** Of one number of clients; the medians are reported. */
 const ROUNDS_OF_ONE_CLIENT = 3;
 
+/** The upstream and docker-registry are measured without TLS only. */
+const TLS_PATHS: ReadonlySet<string> = new Set(['proxy', 'nginx slice']);
+
 const CLIENTS_MAIN = new URL('../burst-clients-main.ts', import.meta.url).pathname;
 
 interface Burst {
   readonly clients: number;
+  readonly wire: Wire;
   readonly path: string;
   /** From the first request to the last byte of the last client. */
   readonly allMs: number;
@@ -40,47 +47,58 @@ export const burst: Scenario = {
   name: 'burst',
   question: 'N clients pull one cold image at once: what does the upstream send, and how long does it take?',
   tools: ['nginx', 'docker-registry'],
-  async run({ clients: counts = CLIENTS, capOf, log }) {
+  async run({ clients: counts = CLIENTS, wires = WIRES, rounds = ROUNDS_OF_ONE_CLIENT, capOf, log }) {
     await using folder = await ScratchFolder.create();
     log('making an image');
     const image = await writeSampleImage(folder.path, { repository: 'app', layerMib: LAYER_MIB });
     await using upstream = await DemoUpstream.startWith([image], REGISTRY);
+    await using certificate = await createTrustedCertificate();
     const rows: ReportRow[] = [];
-    for (const clients of counts) {
-      // Paired in one run: the same clients against the same upstream, directly and through each cache.
-      const bursts = new Map<string, Burst[]>();
-      for (let round = 0; round < (clients === 1 ? ROUNDS_OF_ONE_CLIENT : 1); round++) {
-        for (const path of ['direct', ...Object.keys(COLD_PEERS)]) {
-          if (clients > (capOf(path) ?? CAPS[path] ?? Infinity)) continue;
-          log(`${clients} client(s), ${path}`);
-          const one = await runBurst({ path, clients, image, upstream, folder });
-          bursts.set(path, [...(bursts.get(path) ?? []), one]);
+    for (const wire of wires) {
+      const paths = ['direct', ...Object.keys(COLD_PEERS)].filter(
+        (path) => wire === 'http' || TLS_PATHS.has(path),
+      );
+      for (const clients of counts) {
+        // Paired in one run: the same clients against the same upstream, directly and through each cache.
+        const bursts = new Map<string, Burst[]>();
+        for (let round = 0; round < (clients === 1 ? rounds : 1); round++) {
+          for (const path of paths) {
+            if (clients > (capOf(path) ?? CAPS[path] ?? Infinity)) continue;
+            log(`${wire}: ${clients} client(s), ${path}`);
+            const one = await runBurst({ path, wire, clients, image, upstream, certificate, folder });
+            bursts.set(path, [...(bursts.get(path) ?? []), one]);
+          }
         }
-      }
-      const medians = [...bursts.values()].map(median);
-      rows.push(...medians.map((one) => describe(one, medians, image)));
-      for (const path of ['direct', ...Object.keys(COLD_PEERS)]) {
-        if (!bursts.has(path)) rows.push({ clients, path, note: 'left out: above its cap of clients' });
+        const medians = [...bursts.values()].map(median);
+        rows.push(...medians.map((one) => describe(one, medians, image)));
+        for (const path of paths)
+          if (!bursts.has(path))
+            rows.push({ wire, clients, path, note: 'left out: above its cap of clients' });
       }
     }
-    return { rows, charts: [drawTimes(rows), drawBytes(rows)] };
+    const plain = rows.filter(({ wire }) => wire === (wires[0] ?? 'http'));
+    return { rows, charts: [drawTimes(plain), drawBytes(plain)] };
   },
 };
 
 async function runBurst(options: {
   path: string;
+  wire: Wire;
   clients: number;
   image: SampleImage;
   upstream: DemoUpstream;
+  certificate: CertificateFiles;
   folder: ScratchFolder;
 }): Promise<Burst> {
-  const { path, clients, image, upstream, folder } = options;
+  const { path, wire, clients, image, upstream, certificate, folder } = options;
+  const tls = wire === 'http' ? undefined : certificate;
   const create = COLD_PEERS[path];
-  await using peer = create === undefined ? undefined : await create(folder.next(), upstream.url);
+  await using peer = create === undefined ? undefined : await create(folder.next(), upstream.url, tls);
   await upstream.forget();
   const before = { upstream: await upstream.cpuSeconds(), server: (await peer?.cpuSeconds()) ?? 0 };
   const { result: pulls, cpuSeconds } = await runClient<SamplePull[]>(CLIENTS_MAIN, {
     url: peer?.url ?? upstream.url,
+    wire,
     repository: peer?.repositoryOf(image.repository) ?? image.repository,
     image,
     clients,
@@ -88,6 +106,7 @@ async function runBurst(options: {
   const { requestCount, bytesSent } = await upstream.totals();
   return {
     clients,
+    wire,
     path,
     allMs: Math.max(...pulls.map(({ totalMs }) => totalMs)),
     pulls,
@@ -120,6 +139,7 @@ function describe(own: Burst, all: readonly Burst[], { bytes: imageBytes }: Samp
     return other === undefined ? {} : { [`speed ÷ ${path}`]: Number((other.allMs / own.allMs).toFixed(2)) };
   };
   return {
+    wire: own.wire,
     clients: own.clients,
     path: own.path,
     'upstream ÷ image': Number((own.upstreamBytes / imageBytes).toFixed(3)),

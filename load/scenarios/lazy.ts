@@ -1,11 +1,13 @@
 import { runProgram } from '../../test/helpers/programs.ts';
 import { DemoUpstream } from '../demo-upstream.ts';
 import type { LazyStart } from '../lazy-clients-main.ts';
+import { createTrustedCertificate } from '../listener-certificate.ts';
 import { percentile } from '../percentile.ts';
 import { ProxyProcess } from '../proxy-process.ts';
 import { pullImage } from '../pull-image.ts';
 import type { ReportRow, Scenario } from '../scenario.ts';
 import { ScratchFolder } from '../scratch-folder.ts';
+import { type Wire, WIRES } from '../wire.ts';
 
 const LATENCY_MS = 20;
 const BYTES_PER_SECOND = 25e6;
@@ -19,7 +21,7 @@ export const lazy: Scenario = {
   name: 'lazy',
   question:
     'N stock snapshotters start one image at once: how soon is the first file there, and what does the upstream send?',
-  async run({ clients: counts = [1, 50, 200], log }) {
+  async run({ clients: counts = [1, 50, 200], wires = WIRES, log }) {
     await using folder = await ScratchFolder.create();
     await using upstream = await DemoUpstream.start({
       latencyMs: LATENCY_MS,
@@ -28,29 +30,35 @@ export const lazy: Scenario = {
     const rows: ReportRow[] = [];
     const { bytes: imageBytes, totalMs } = await pullImage(upstream.url, 'app', 'latest');
     rows.push({
+      wire: 'http',
       clients: 1,
       state: 'full pull, direct',
       'first file p50 s': toSeconds(totalMs),
       'upstream ÷ image': 1,
     });
-    for (const clients of counts) {
-      await using proxy = await ProxyProcess.start({
-        upstreamUrl: upstream.url,
-        root: folder.next(),
-        environment: { SPANDREL_FILL_BACKGROUND: 'false' },
-      });
-      for (const state of ['cold', 'indexed', 'warm'] as const) {
-        log(`${clients} node(s), ${state}`);
-        if (state === 'indexed') await proxy.forgetBlobs();
-        await upstream.forget();
-        const starts = await startAtOnce(`${proxy.url}/v2/demo/app`, clients);
-        const { bytesSent } = await upstream.totals();
-        rows.push({
-          clients,
-          state,
-          ...describe(starts, bytesSent, imageBytes),
-          ...(await proxy.describe()),
+    await using certificate = await createTrustedCertificate();
+    for (const wire of wires) {
+      for (const clients of counts) {
+        await using proxy = await ProxyProcess.start({
+          upstreamUrl: upstream.url,
+          root: folder.next(),
+          tls: wire === 'http' ? undefined : certificate,
+          environment: { SPANDREL_FILL_BACKGROUND: 'false' },
         });
+        for (const state of ['cold', 'indexed', 'warm'] as const) {
+          log(`${wire}: ${clients} node(s), ${state}`);
+          if (state === 'indexed') await proxy.forgetBlobs();
+          await upstream.forget();
+          const starts = await startAtOnce(`${proxy.url}/v2/demo/app`, wire, clients);
+          const { bytesSent } = await upstream.totals();
+          rows.push({
+            wire,
+            clients,
+            state,
+            ...describe(starts, bytesSent, imageBytes),
+            ...(await proxy.describe()),
+          });
+        }
       }
     }
     return { rows };
@@ -58,8 +66,18 @@ export const lazy: Scenario = {
 };
 
 /** All nodes in one process of their own; each checks what a node checks and fails the run if something is wrong. */
-async function startAtOnce(url: string, clients: number): Promise<LazyStart[]> {
-  const args = [CLIENTS_MAIN, '--url', url, '--file', FIRST_FILE, '--clients', String(clients)];
+async function startAtOnce(url: string, wire: Wire, clients: number): Promise<LazyStart[]> {
+  const args = [
+    CLIENTS_MAIN,
+    '--url',
+    url,
+    '--wire',
+    wire,
+    '--file',
+    FIRST_FILE,
+    '--clients',
+    String(clients),
+  ];
   const stdout = await runProgram('node', args);
   return JSON.parse(stdout.toString()) as LazyStart[];
 }

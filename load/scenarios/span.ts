@@ -1,13 +1,23 @@
+import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 
+import type { CertificateFiles } from '../../test/helpers/certificates.ts';
 import { seededRandom } from '../../test/helpers/seeded-random.ts';
+import { CheckedBytes } from '../blob-checker.ts';
+import { openConnection } from '../client-connection.ts';
 import { DemoUpstream } from '../demo-upstream.ts';
+import { createTrustedCertificate } from '../listener-certificate.ts';
+import { serveFilesWithNginx } from '../peers/nginx.ts';
 import { percentile } from '../percentile.ts';
 import { ProxyProcess } from '../proxy-process.ts';
-import { largeLayer, type SampleImage, writeSampleImage } from '../sample-image.ts';
+import { ReceivingConnection } from '../receiving-connection.ts';
+import { BLOB_FOLDER, largeLayer, type SampleImage, writeSampleImage } from '../sample-image.ts';
 import type { ReportRow, Scenario } from '../scenario.ts';
 import { ScratchFolder } from '../scratch-folder.ts';
+import { type Wire, WIRES } from '../wire.ts';
 
 const LAYER_MIB = 130;
 const KIB = 1024;
@@ -31,7 +41,8 @@ export const span: Scenario = {
   name: 'span',
   question:
     'A part of a decompressed layer is read, its index present: how long does it take, and what does it cost?',
-  async run({ log }) {
+  tools: ['nginx'],
+  async run({ log, wires = WIRES }) {
     await using folder = await ScratchFolder.create();
     log('making images');
     const [image, other] = [
@@ -40,10 +51,18 @@ export const span: Scenario = {
     ];
     await using upstream = await DemoUpstream.startWith([image, other], {});
     const rows: ReportRow[] = [];
-    for (const reads of READS) {
-      for (const state of ['upstream', 'disk', 'memory'] as const) {
-        log(`reads of ${reads.bytes / KIB} KiB by ${reads.readers}, ${state}`);
-        rows.push(await measure({ root: folder.next(), upstream, image, other, state, ...reads }));
+    await using certificate = await createTrustedCertificate();
+    for (const wire of wires) {
+      const tls = wire === 'http' ? undefined : certificate;
+      for (const reads of READS) {
+        for (const state of ['upstream', 'disk', 'memory'] as const) {
+          log(`${wire}: reads of ${reads.bytes / KIB} KiB by ${reads.readers}, ${state}`);
+          rows.push(
+            await measure({ root: folder.next(), wire, tls, upstream, image, other, state, ...reads }),
+          );
+        }
+        log(`${wire}: reads of ${reads.bytes / KIB} KiB by ${reads.readers}, nginx`);
+        rows.push(await measureFile({ root: folder.next(), wire, tls, folder, image, ...reads }));
       }
     }
     return { rows };
@@ -53,6 +72,9 @@ export const span: Scenario = {
 interface Measurement {
   /** Of the proxy's store; empty. */
   readonly root: string;
+  readonly wire: Wire;
+  /** For the proxy's clients. */
+  readonly tls: CertificateFiles | undefined;
   readonly upstream: DemoUpstream;
   readonly image: SampleImage;
   /** What the proxy runs itself warm with. */
@@ -67,39 +89,45 @@ interface Measurement {
 
 /** The large layer of an image in a proxy, and what it must decompress to. */
 interface ReadLayer {
+  /** Of the server. */
   readonly url: string;
+  readonly path: string;
   readonly tar: Buffer;
 }
 
 async function measure(given: Measurement): Promise<ReportRow> {
-  const { root, upstream, state, bytes, count, readers } = given;
+  const { root, wire, tls, upstream, state, bytes, count, readers } = given;
   const start = (): Promise<ProxyProcess> =>
     ProxyProcess.start({
       upstreamUrl: upstream.url,
       root,
+      tls,
       environment: { SPANDREL_FILL_BACKGROUND: 'false', SPANDREL_CACHE_MEMORY_BYTES: '1GiB' },
     });
   {
     await using first = await start();
     for (const image of [given.image, given.other])
-      await (await fetch(`${layerOf(first, image).url}/spans`)).arrayBuffer();
+      await (
+        await fetch(first.layerUrl(image.repository, largeLayer(image).digest) + '/spans')
+      ).arrayBuffer();
     if (state === 'upstream') await first.forgetBlobs();
   }
   // Nothing is in its memory.
   await using proxy = await start();
   const [layer, other] = [layerOf(proxy, given.image), layerOf(proxy, given.other)];
-  const random = seededRandom(SEED);
-  const starts = Array.from({ length: count }, () => Math.floor(random() * (layer.tar.length - bytes)));
-  await readAll(other, repeat(starts, Math.ceil(WARM_UP_READS / count)), bytes, readers);
-  if (state === 'memory') await readAll(layer, starts, bytes, readers);
+  const starts = startsOf(layer, given);
+  const all = { wire, bytes, readers };
+  await readAll(other, repeat(starts, Math.ceil(WARM_UP_READS / count)), all);
+  if (state === 'memory') await readAll(layer, starts, all);
   await upstream.forget();
   const reads = state === 'memory' ? repeat(starts, WARM_ROUNDS) : starts;
   const [inflated, cpu] = [await proxy.metric(INFLATED), await proxy.cpuSeconds()];
-  const times = await readAll(layer, reads, bytes, readers);
+  const times = await readAll(layer, reads, all);
   const cpuMs = ((await proxy.cpuSeconds()) - cpu) * 1000;
   const { bytesSent, requestCount } = await upstream.totals();
   const served = reads.length * bytes;
   return {
+    wire,
     'read KiB': bytes / KIB,
     readers,
     from: state,
@@ -114,28 +142,68 @@ async function measure(given: Measurement): Promise<ReportRow> {
 
 const INFLATED = 'spandrel_inflate_bytes_total{engine="wasm"}';
 
+/** The same reads of the decompressed layer as a file, by nginx: what sending the bytes costs somebody who need not find them. */
+async function measureFile(
+  given: Pick<Measurement, 'root' | 'wire' | 'tls' | 'image' | 'bytes' | 'count' | 'readers'> & {
+    readonly folder: ScratchFolder;
+  },
+): Promise<ReportRow> {
+  const { root, wire, tls, image, bytes, count, readers, folder } = given;
+  const tar = gunzipSync(readFileSync(largeLayer(image).path));
+  const hex = createHash('sha256').update(tar).digest('hex');
+  await writeFile(join(folder.path, BLOB_FOLDER, hex), tar);
+  await using nginx = await serveFilesWithNginx(root, folder.path, tls);
+  const layer = { url: nginx.url, path: `/v2/app/blobs/sha256:${hex}`, tar };
+  const starts = startsOf(layer, given);
+  const all = { wire, bytes, readers };
+  await readAll(layer, repeat(starts, Math.ceil(WARM_UP_READS / count)), all);
+  const reads = repeat(starts, WARM_ROUNDS);
+  const cpu = await nginx.cpuSeconds();
+  const times = await readAll(layer, reads, all);
+  const cpuMs = ((await nginx.cpuSeconds()) - cpu) * 1000;
+  return {
+    wire,
+    'read KiB': bytes / KIB,
+    readers,
+    from: 'nginx, decompressed file',
+    'p50 ms': rounded(percentile(times, 0.5)),
+    'p99 ms': rounded(percentile(times, 0.99)),
+    'CPU ms': rounded(cpuMs / reads.length),
+  };
+}
+
 function layerOf(proxy: ProxyProcess, image: SampleImage): ReadLayer {
   const { digest, path } = largeLayer(image);
-  return { url: proxy.layerUrl(image.repository, digest), tar: gunzipSync(readFileSync(path)) };
+  const tarUrl = new URL(`${proxy.layerUrl(image.repository, digest)}/tar`);
+  return { url: tarUrl.origin, path: tarUrl.pathname, tar: gunzipSync(readFileSync(path)) };
+}
+
+function startsOf({ tar }: ReadLayer, { bytes, count }: Pick<Measurement, 'bytes' | 'count'>): number[] {
+  const random = seededRandom(SEED);
+  return Array.from({ length: count }, () => Math.floor(random() * (tar.length - bytes)));
 }
 
 /** Milliseconds that each read takes, whose bytes must be right. */
 async function readAll(
-  { url, tar }: ReadLayer,
+  { url, path, tar }: ReadLayer,
   starts: readonly number[],
-  bytes: number,
-  readers: number,
+  { wire, bytes, readers }: Pick<Measurement, 'wire' | 'bytes' | 'readers'>,
 ): Promise<number[]> {
   const times: number[] = [];
   const left = [...starts];
+  const buffer = ReceivingConnection.receiveBuffer();
   const readOn = async (): Promise<void> => {
+    using connection = await openConnection(url, wire, buffer);
     for (let start = left.pop(); start !== undefined; start = left.pop()) {
-      const began = performance.now();
-      const range = `bytes=${start}-${start + bytes - 1}`;
-      const response = await fetch(`${url}/tar`, { headers: { range } });
-      const body = Buffer.from(await response.arrayBuffer());
-      times.push(performance.now() - began);
-      if (!body.equals(tar.subarray(start, start + bytes))) throw new Error(`wrong bytes from ${start} on`);
+      const checked = new CheckedBytes(tar, start, start + bytes);
+      const range = `${start}-${start + bytes - 1}`;
+      const { status, totalMs } = await connection.get(path, {
+        range,
+        onPiece: (piece) => checked.see(piece),
+      });
+      if (status !== 206) throw new Error(`status ${status}`);
+      checked.end(path);
+      times.push(totalMs);
     }
   };
   await Promise.all(Array.from({ length: readers }, readOn));

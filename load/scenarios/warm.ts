@@ -1,18 +1,22 @@
 import { seededRandom } from '../../test/helpers/seeded-random.ts';
 import { BlobChecker } from '../blob-checker.ts';
+import { openConnection } from '../client-connection.ts';
 import type { Chart } from '../chart.ts';
 import { DemoUpstream } from '../demo-upstream.ts';
 import { startDockerRegistryMirror } from '../peers/docker-registry-mirror.ts';
 import { serveFilesWithNginx } from '../peers/nginx.ts';
 import type { Peer } from '../peers/peer.ts';
+import { createTrustedCertificate } from '../listener-certificate.ts';
 import { percentile } from '../percentile.ts';
 import { ProxyProcess } from '../proxy-process.ts';
+import type { RandomRangesOptions, RandomRangesResult } from '../random-ranges-main.ts';
 import { ReceivingConnection } from '../receiving-connection.ts';
 import { runClient, runJsonProgram } from '../run-client.ts';
 import { largeLayer, type SampleBlob, writeSampleImage } from '../sample-image.ts';
 import type { ReportRow, Scenario } from '../scenario.ts';
 import { ScratchFolder } from '../scratch-folder.ts';
-import type { WholeBlobsResult } from '../whole-blobs-main.ts';
+import { type Wire, WIRES } from '../wire.ts';
+import type { WholeBlobsOptions, WholeBlobsResult } from '../whole-blobs-main.ts';
 
 const REPOSITORY = 'app';
 const LAYER_MIB = 130;
@@ -23,6 +27,7 @@ const SECONDS = 3;
 const CHECKED_RANGES = 200;
 const SEED = 20;
 
+const RANGES_MAIN = new URL('../random-ranges-main.ts', import.meta.url).pathname;
 const WHOLE_MAIN = new URL('../whole-blobs-main.ts', import.meta.url).pathname;
 const RANGES_SCRIPT = new URL('../random-ranges.lua', import.meta.url).pathname;
 
@@ -36,42 +41,51 @@ interface Sample {
   readonly clientSeconds: number;
 }
 
-type Load = (peer: Peer, blob: SampleBlob) => Promise<Omit<Sample, 'serverSeconds'>>;
+type Load = (given: {
+  readonly peer: Peer;
+  readonly wire: Wire;
+  readonly blob: SampleBlob;
+}) => Promise<Omit<Sample, 'serverSeconds'>>;
 
 /** A blob that is there, whole and in ranges. */
 export const warm: Scenario = {
   name: 'warm',
   question: 'A blob that is there: how fast is it sent, whole and in ranges of 64 KiB?',
   tools: ['nginx', 'docker-registry', 'wrk'],
-  async run({ log, capOf }) {
+  async run({ log, capOf, wires = WIRES, rounds = ROUNDS }) {
     await using folder = await ScratchFolder.create();
     log('making an image');
     const image = await writeSampleImage(folder.path, { repository: REPOSITORY, layerMib: LAYER_MIB });
     const blob = largeLayer(image);
     await using upstream = await DemoUpstream.startWith([image], {});
-    await using stack = new AsyncDisposableStack();
-    const { url: upstreamUrl } = upstream;
-    const peers = new Map<string, Peer>([
-      ['proxy', stack.use(await ProxyProcess.start({ upstreamUrl, root: folder.next() }))],
-      ['nginx sendfile', stack.use(await serveFilesWithNginx(folder.next(), folder.path))],
-    ]);
-    if (capOf('docker-registry') !== 0)
-      peers.set('docker-registry', stack.use(await startDockerRegistryMirror(folder.next(), upstreamUrl)));
-    for (const [name, peer] of peers) {
-      log(`${name}: filling and checking`);
-      await check(peer, blob);
+    await using certificate = await createTrustedCertificate();
+    const rows: ReportRow[] = [];
+    for (const wire of wires) {
+      const tls = wire === 'http' ? undefined : certificate;
+      await using stack = new AsyncDisposableStack();
+      const { url: upstreamUrl } = upstream;
+      const peers = new Map<string, Peer>([
+        ['proxy', stack.use(await ProxyProcess.start({ upstreamUrl, root: folder.next(), tls }))],
+        ['nginx sendfile', stack.use(await serveFilesWithNginx(folder.next(), folder.path, tls))],
+      ]);
+      if (tls === undefined && capOf('docker-registry') !== 0)
+        peers.set('docker-registry', stack.use(await startDockerRegistryMirror(folder.next(), upstreamUrl)));
+      for (const [name, peer] of peers) {
+        log(`${wire}, ${name}: filling and checking`);
+        await check(peer, wire, blob);
+      }
+      for (const [what, load] of LOADS)
+        rows.push(...(await compare({ what, wire, peers, blob, load, rounds, log })));
     }
-    const whole = await compare('whole', peers, blob, fetchWhole, log);
-    const ranges = await compare('64 KiB ranges', peers, blob, fetchRanges, log);
-    return { rows: [...whole, ...ranges], charts: [drawSpeeds([whole, ranges])] };
+    return { rows, charts: [drawSpeeds(rows)] };
   },
 };
 
 /** The whole blob twice, and random ranges, byte by byte. */
-async function check(peer: Peer, blob: SampleBlob): Promise<void> {
+async function check(peer: Peer, wire: Wire, blob: SampleBlob): Promise<void> {
   const repository = peer.repositoryOf(REPOSITORY);
   const checker = new BlobChecker(repository);
-  using connection = await ReceivingConnection.open(peer.url, ReceivingConnection.receiveBuffer());
+  using connection = await openConnection(peer.url, wire, ReceivingConnection.receiveBuffer());
   await checker.fetch(connection, blob);
   // docker-registry stores the blob behind the answer, and sends it whole until then, whatever range is asked for.
   for (let status = 0; status !== 206;) {
@@ -86,25 +100,28 @@ async function check(peer: Peer, blob: SampleBlob): Promise<void> {
 }
 
 /** All peers in turn, and again; the first round is not counted. */
-async function compare(
-  what: string,
-  peers: ReadonlyMap<string, Peer>,
-  blob: SampleBlob,
-  load: Load,
-  log: (line: string) => void,
-): Promise<ReportRow[]> {
+async function compare(given: {
+  readonly what: string;
+  readonly wire: Wire;
+  readonly peers: ReadonlyMap<string, Peer>;
+  readonly blob: SampleBlob;
+  readonly load: Load;
+  readonly rounds: number;
+  readonly log: (line: string) => void;
+}): Promise<ReportRow[]> {
+  const { what, wire, peers, blob, load, rounds, log } = given;
   const samples = new Map<string, Sample[]>([...peers.keys()].map((name) => [name, []]));
-  for (let round = 0; round <= ROUNDS; round++) {
-    log(`${what}: round ${round} of ${ROUNDS}`);
+  for (let round = 0; round <= rounds; round++) {
+    log(`${wire}, ${what}: round ${round} of ${rounds}`);
     for (const [name, peer] of peers) {
       const before = await peer.cpuSeconds();
-      const sample = await load(peer, blob);
+      const sample = await load({ peer, wire, blob });
       const serverSeconds = (await peer.cpuSeconds()) - before;
       if (round > 0) samples.get(name)?.push({ ...sample, serverSeconds });
     }
   }
   const reference = samples.get('nginx sendfile') ?? [];
-  return [...samples].map(([name, own]) => ({ what, peer: name, ...describe(own, reference) }));
+  return [...samples].map(([name, own]) => ({ wire, what, peer: name, ...describe(own, reference) }));
 }
 
 /** Medians over the rounds; ratios are of the same round. */
@@ -130,15 +147,16 @@ function describe(own: readonly Sample[], reference: readonly Sample[]): ReportR
   };
 }
 
-async function fetchWhole(peer: Peer, blob: SampleBlob): Promise<Omit<Sample, 'serverSeconds'>> {
+const fetchWhole: Load = async ({ peer, wire, blob }) => {
   const { result, cpuSeconds } = await runClient<WholeBlobsResult>(WHOLE_MAIN, {
     url: peer.url,
+    wire,
     repository: peer.repositoryOf(REPOSITORY),
     blob,
     connections: CONNECTIONS,
     seconds: SECONDS,
     isChecked: false,
-  });
+  } satisfies WholeBlobsOptions);
   return {
     bytes: result.bytes,
     answers: result.blobMs.length,
@@ -147,51 +165,72 @@ async function fetchWhole(peer: Peer, blob: SampleBlob): Promise<Omit<Sample, 's
     p99Ms: percentile(result.blobMs, 0.99),
     clientSeconds: cpuSeconds,
   };
-}
+};
 
-async function fetchRanges(peer: Peer, blob: SampleBlob): Promise<Omit<Sample, 'serverSeconds'>> {
-  const path = `/v2/${peer.repositoryOf(REPOSITORY)}/blobs/${blob.digest}`;
-  const { result, cpuSeconds } = await runJsonProgram<{
-    requests: number;
-    microseconds: number;
-    failed: number;
-    p50: number;
-    p99: number;
-  }>('wrk', [
-    '--threads=1',
-    `--connections=${CONNECTIONS}`,
-    `--duration=${SECONDS}s`,
-    `--script=${RANGES_SCRIPT}`,
-    peer.url,
-    '--',
-    path,
-    String(blob.size),
-    String(RANGE_BYTES),
-    String(SEED),
-  ]);
-  const { requests, failed, microseconds } = result;
-  if (failed > 0) throw new Error(`${failed} of ${requests} ranges failed`);
-  return {
-    bytes: requests * RANGE_BYTES,
-    answers: requests,
-    seconds: microseconds / 1e6,
-    p50Ms: result.p50 / 1000,
-    p99Ms: result.p99 / 1000,
-    clientSeconds: cpuSeconds,
+/** By wrk, but for HTTP/2, which it does not speak: those numbers have the cost of a client in JavaScript in them, of all peers alike. */
+function rangesOver(connections: number): Load {
+  return async ({ peer, wire, blob }) => {
+    const path = `/v2/${peer.repositoryOf(REPOSITORY)}/blobs/${blob.digest}`;
+    const client =
+      wire === 'tls h2'
+        ? await runClient<RandomRangesResult>(RANGES_MAIN, {
+            url: peer.url,
+            wire,
+            path,
+            blobBytes: blob.size,
+            rangeBytes: RANGE_BYTES,
+            connections,
+            seconds: SECONDS,
+            seed: SEED,
+          } satisfies RandomRangesOptions)
+        : await runJsonProgram<RandomRangesResult>('wrk', [
+            '--threads=1',
+            `--connections=${connections}`,
+            `--duration=${SECONDS}s`,
+            `--script=${RANGES_SCRIPT}`,
+            peer.url,
+            '--',
+            path,
+            String(blob.size),
+            String(RANGE_BYTES),
+            String(SEED),
+          ]);
+    const { requests, failed, microseconds, p50, p99 } = client.result;
+    if (failed > 0) throw new Error(`${failed} of ${requests} ranges failed`);
+    return {
+      bytes: requests * RANGE_BYTES,
+      answers: requests,
+      seconds: microseconds / 1e6,
+      p50Ms: p50 / 1000,
+      p99Ms: p99 / 1000,
+      clientSeconds: client.cpuSeconds,
+    };
   };
 }
 
-function drawSpeeds(kinds: readonly (readonly ReportRow[])[]): Chart {
-  const rows = kinds[0] ?? [];
+function drawSpeeds(rows: readonly ReportRow[]): Chart {
+  const kinds = [...new Set(rows.map(kindOf))];
   return {
     name: 'speeds',
-    title: 'A warm layer of 60 MB over 16 connections',
+    title: 'A warm layer of 60 MB over 16 connections, and over one',
     kind: 'bars',
-    x: { label: '', categories: kinds.map((kind) => String(kind[0]?.['what'])) },
+    x: { label: '', categories: kinds },
     y: { label: 'MB/s' },
-    series: rows.map(({ peer }, place) => ({
-      name: String(peer),
-      points: kinds.map((kind, at) => [at, Number(kind[place]?.['MB/s'])] as const),
+    series: [...new Set(rows.map(({ peer }) => String(peer)))].map((name) => ({
+      name,
+      points: rows
+        .filter(({ peer }) => peer === name)
+        .map((row) => [kinds.indexOf(kindOf(row)), Number(row['MB/s'])] as const),
     })),
   };
 }
+
+function kindOf({ wire, what }: ReportRow): string {
+  return `${wire}: ${what}`;
+}
+
+const LOADS: readonly (readonly [what: string, load: Load])[] = [
+  ['whole', fetchWhole],
+  ['64 KiB ranges', rangesOver(CONNECTIONS)],
+  ['64 KiB ranges, one client', rangesOver(1)],
+];

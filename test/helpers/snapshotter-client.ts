@@ -39,11 +39,23 @@ interface MountedLayer {
   readonly ztoc: DecodedZtoc;
 }
 
+/** A response with its body read. */
+export interface NodeResponse {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly body: Buffer;
+}
+
 export interface SnapshotterOptions {
   /** `http://host:port/v2/<name>` of the repository. */
   readonly repositoryUrl: string;
   readonly discovery?: 'v2' | 'v1';
   readonly architecture?: string;
+  /** How its requests get to the proxy; by `fetch` when not given. */
+  readonly send?: (
+    url: string,
+    request: { method: string; headers: Record<string, string> },
+  ) => Promise<NodeResponse>;
   /** Query of containerd's own requests, `?ns=` of a mirror; the snapshotter sends none. */
   readonly query?: string;
 }
@@ -266,17 +278,28 @@ export class SnapshotterClient {
   ): Promise<{ status: number; headers: Headers; body: Buffer }> {
     const { range = '' } = options.headers;
     this.requests.push([method, path, range].join(' ').trim());
-    const response = await fetch(`${this.#options.repositoryUrl}/${path}${options.query ?? ''}`, {
+    const { repositoryUrl, send = sendByFetch } = this.#options;
+    const { status, headers, body } = await send(`${repositoryUrl}/${path}${options.query ?? ''}`, {
       method,
       headers: { 'accept-encoding': 'identity', ...options.headers },
-      redirect: 'error',
     });
-    const body = Buffer.from(await response.arrayBuffer());
     this.bytes += body.length;
-    if (!response.ok)
-      throw new Error(`${method} ${path}: ${response.status} ${body.toString().slice(0, 300)}`);
-    return { status: response.status, headers: response.headers, body };
+    if (status < 200 || status > 299)
+      throw new Error(`${method} ${path}: ${status} ${body.toString().slice(0, 300)}`);
+    return { status, headers, body };
   }
+}
+
+async function sendByFetch(
+  url: string,
+  request: { method: string; headers: Record<string, string> },
+): Promise<NodeResponse> {
+  const response = await fetch(url, { ...request, redirect: 'error' });
+  return {
+    status: response.status,
+    headers: response.headers,
+    body: Buffer.from(await response.arrayBuffer()),
+  };
 }
 
 function inflate({ bits, window, uncompressed }: ZtocSpan, compressed: Uint8Array): Uint8Array {
