@@ -16,6 +16,8 @@ export interface ConnectionOptions {
   readonly chooseProxy: ProxyChoice;
   readonly tunnel: TunnelOptions;
   readonly connectTimeoutMs: number;
+  /** Breaks the connections, and those that are being opened. */
+  readonly signal: AbortSignal;
 }
 
 type Connector = buildConnector.connector;
@@ -32,9 +34,9 @@ interface Connectors {
  * lead to the upstream itself, and through a tunnel where https goes through a proxy.
  */
 export function createConnector(options: ConnectionOptions): Connector {
-  const { base, tls, guard, chooseProxy, tunnel, connectTimeoutMs } = options;
+  const { base, tls, guard, chooseProxy, tunnel } = options;
   const connectorsFor = rememberLast((material): Connectors => {
-    const shared = { ...connectorOptions(material, connectTimeoutMs), lookup: guard.lookup };
+    const shared = { ...connectorOptions(material, options), lookup: guard.lookup };
     const other = buildConnector(shared);
     const own = material.client === undefined ? other : buildConnector({ ...shared, ...material.client });
     return { own, other };
@@ -53,16 +55,19 @@ export function createConnector(options: ConnectionOptions): Connector {
 }
 
 /** Opens connections to proxies, which the operator has named: any address is allowed. */
-export function createProxyConnector(tls: TlsFiles, connectTimeoutMs: number): Connector {
-  const connectorFor = rememberLast((material) =>
-    buildConnector(connectorOptions(material, connectTimeoutMs)),
-  );
-  return connectBy(async (asked) => ({ connector: connectorFor(await tls.read()), asked }));
+export function createProxyConnector(
+  options: Pick<ConnectionOptions, 'tls' | 'connectTimeoutMs' | 'signal'>,
+): Connector {
+  const connectorFor = rememberLast((material) => buildConnector(connectorOptions(material, options)));
+  return connectBy(async (asked) => ({ connector: connectorFor(await options.tls.read()), asked }));
 }
 
-function connectorOptions({ ca }: TlsMaterial, timeout: number): buildConnector.BuildOptions {
+function connectorOptions(
+  { ca }: TlsMaterial,
+  { connectTimeoutMs: timeout, signal }: Pick<ConnectionOptions, 'connectTimeoutMs' | 'signal'>,
+): buildConnector.BuildOptions {
   // Ranges of a blob are asked for in parallel because several connections are faster than one; HTTP/2 would make them one.
-  return { timeout, allowH2: false, ...(ca === undefined ? {} : { ca }) };
+  return { timeout, signal, allowH2: false, ...(ca === undefined ? {} : { ca }) };
 }
 
 /** `make`, again only for other material. */

@@ -4,6 +4,7 @@ import { Agent, type Dispatcher } from 'undici';
 
 import type { RequestRates } from '../config/request-rates.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { waitFor } from '../core/wait-for.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics, UpstreamRequestKind } from '../telemetry/metrics.ts';
 import { NO_TRACER, type Tracer } from '../telemetry/tracer.ts';
@@ -86,6 +87,7 @@ export class Transport implements AsyncDisposable {
   readonly #pace: RequestPace;
   readonly #circuits: Circuits;
   readonly #holds: HostHolds;
+  readonly #closing = new AbortController();
 
   constructor(options: TransportOptions) {
     const { upstream, base, tls, timing, rates, metrics, logger } = options;
@@ -108,7 +110,9 @@ export class Transport implements AsyncDisposable {
       connections: MAX_CONNECTIONS,
     };
     this.#guard = new AddressGuard(upstream, base.hostname);
-    this.#proxyAgent = new Agent({ ...shared, connect: createProxyConnector(tls, connectTimeoutMs) });
+    const { signal } = this.#closing;
+    const connectToProxy = createProxyConnector({ tls, connectTimeoutMs, signal });
+    this.#proxyAgent = new Agent({ ...shared, connect: connectToProxy });
     const tunnel = { upstream, dispatcher: this.#proxyAgent, timeoutMs: connectTimeoutMs };
     const connect = createConnector({
       base,
@@ -117,6 +121,7 @@ export class Transport implements AsyncDisposable {
       chooseProxy: options.chooseProxy,
       tunnel,
       connectTimeoutMs,
+      signal,
     });
     this.#agent = new Agent({ ...shared, connect });
   }
@@ -192,16 +197,14 @@ export class Transport implements AsyncDisposable {
     const span = tracer.begin(`upstream ${kind}`, 'client');
     span.set({ 'http.request.method': method, 'server.address': url.host, 'spandrel.upstream': upstream });
     try {
-      const {
-        statusCode,
-        headers: answered,
-        body,
-      } = await this.#send(url, {
+      const asked = this.#send(url, {
         method,
         headers,
         ...(sent === undefined ? {} : { body: sent }),
         ...(signal === undefined ? {} : { signal }),
       });
+      // A request that waits for a connection does not hear of its signal before it has one.
+      const { statusCode, headers: answered, body } = await waitFor(asked, signal);
       metrics.upstreamRequests.inc({ upstream, kind, outcome: outcomeOf(statusCode) });
       span.set({ 'http.response.status_code': statusCode });
       if (statusCode >= 400) span.fail(outcomeOf(statusCode));
@@ -256,7 +259,10 @@ export class Transport implements AsyncDisposable {
   /** Breaks every connection, and ends waiting for hosts that wanted it. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#holds.close(new SpandrelError('SHUTTING_DOWN', 'the proxy is being stopped'));
-    await Promise.all([this.#agent.destroy(), this.#proxyAgent.destroy()]);
+    const destroyed = [this.#agent.destroy(), this.#proxyAgent.destroy()];
+    // Connections that are being opened are not the agents' yet.
+    this.#closing.abort();
+    await Promise.all(destroyed);
   }
 }
 

@@ -210,6 +210,19 @@ describe('a proxy that', () => {
     });
   });
 
+  it('never answers is left at once by who does not want to wait', async () => {
+    const proxy = await startProxy({ routes: {}, hangs: true });
+    await using opened = await openClient(
+      { name: 'test', url: 'https://registry.example', proxy: proxy.url },
+      { environment: { SPANDREL_UPSTREAM_CONNECT_TIMEOUT_MS: '600000' } },
+    );
+    const leaving = new AbortController();
+    const asking = opened.client.listTags('app', {}, leaving.signal);
+    await expect.poll(() => proxy.seen).toEqual(['CONNECT registry.example:443']);
+    leaving.abort(new Error('enough'));
+    await expect(asking).rejects.toThrow('enough');
+  });
+
   it.each(['http', 'https'])('is down is told from an upstream that is: %s', async (scheme) => {
     const client = await connect(`${scheme}://registry.example`, { proxy: 'http://127.0.0.1:1' });
     await expect(client.ping()).rejects.toMatchObject({
