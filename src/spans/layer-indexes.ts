@@ -126,7 +126,10 @@ export class LayerIndexes implements AsyncDisposable {
 
   async #load(digest: Digest): Promise<LayerIndex | undefined> {
     const index = await this.#deps.files.load(digest);
-    if (index !== undefined) this.#open.set(digest, index);
+    // One that was replaced during the look must not come back.
+    const newer = this.#open.get(digest);
+    if (newer !== undefined) return newer;
+    if (index !== undefined && !this.#building.has(digest)) this.#open.set(digest, index);
     return index;
   }
 

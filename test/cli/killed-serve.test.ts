@@ -10,7 +10,7 @@ import { DigestFiles } from '../../src/blobs/digest-files.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { DemoRegistry } from '../../src/demo/demo-registry.ts';
 import { LayerIndex } from '../../src/ztoc/layer-index.ts';
-import { addGzipImage, type GzipLayer, gzipLayer } from '../helpers/gzip-image.ts';
+import { addPackedImage, type PackedLayer, seededGzipLayer } from '../helpers/packed-image.ts';
 import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
 
@@ -20,15 +20,15 @@ const LAYER_BYTES = 4 * 2 ** 20;
 let stack: AsyncDisposableStack;
 let root: string;
 let upstream: DemoRegistry;
-let layers: readonly GzipLayer[];
+let layers: readonly PackedLayer[];
 
 beforeEach(async () => {
   stack = new AsyncDisposableStack();
   root = await mkdtemp(join(tmpdir(), 'spandrel-killed-'));
   stack.defer(() => rm(root, { recursive: true, force: true }));
   upstream = stack.use(await DemoRegistry.start());
-  layers = Array.from({ length: LAYERS }, (_, place) => gzipLayer(place + 1, LAYER_BYTES));
-  await addGzipImage(upstream, 'app', 'latest', layers);
+  layers = Array.from({ length: LAYERS }, (_, place) => seededGzipLayer(place + 1, LAYER_BYTES));
+  await addPackedImage(upstream, 'app', 'latest', layers);
 });
 
 afterEach(() => stack.disposeAsync());

@@ -8,7 +8,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DigestFiles } from '../../src/blobs/digest-files.ts';
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { DemoRegistry } from '../../src/demo/demo-registry.ts';
-import { addGzipImage, type GzipLayer, gzipLayer } from '../helpers/gzip-image.ts';
+import { addPackedImage, type PackedLayer, seededGzipLayer } from '../helpers/packed-image.ts';
 import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
 import { RunningApp, type RunningAppOptions } from '../helpers/running-app.ts';
@@ -48,9 +48,9 @@ async function startApp(more: Partial<RunningAppOptions> = {}): Promise<RunningA
   return stack.use(await RunningApp.start(options(more)));
 }
 
-async function addImage(tag: string, seed: number, count = LAYERS): Promise<readonly GzipLayer[]> {
-  const layers = Array.from({ length: count }, (_, place) => gzipLayer(seed + place, LAYER_BYTES));
-  await addGzipImage(upstream, 'app', tag, layers);
+async function addImage(tag: string, seed: number, count = LAYERS): Promise<readonly PackedLayer[]> {
+  const layers = Array.from({ length: count }, (_, place) => seededGzipLayer(seed + place, LAYER_BYTES));
+  await addPackedImage(upstream, 'app', tag, layers);
   return layers;
 }
 
@@ -58,7 +58,7 @@ async function addImage(tag: string, seed: number, count = LAYERS): Promise<read
 async function readColdImage(
   url: string,
   tag: string,
-  layers: readonly GzipLayer[],
+  layers: readonly PackedLayer[],
   reader: number,
 ): Promise<void> {
   const random = seededRandom(SEED + reader);
@@ -109,7 +109,7 @@ async function filesBelow(root: string, ...folder: string[]): Promise<string[]> 
 }
 
 /** Have a layer indexed, and the client told of its zTOC, which it may have then. */
-async function describeZtoc(app: RunningApp, layer: GzipLayer): Promise<{ digest: Digest; size: number }> {
+async function describeZtoc(app: RunningApp, layer: PackedLayer): Promise<{ digest: Digest; size: number }> {
   const url = `${app.url}/v2/up/app`;
   await (await fetch(`${url}/_soci/layers/${layer.digest}/spans`)).arrayBuffer();
   const headers = { accept: OCI, 'user-agent': CONTAINERD };
@@ -118,7 +118,7 @@ async function describeZtoc(app: RunningApp, layer: GzipLayer): Promise<{ digest
   return (described as { ztoc: { digest: Digest; size: number } }).ztoc;
 }
 
-async function readZtoc(app: RunningApp, layer: GzipLayer): Promise<void> {
+async function readZtoc(app: RunningApp, layer: PackedLayer): Promise<void> {
   const { digest, size } = await describeZtoc(app, layer);
   const blob = await fetch(`${app.url}/v2/up/app/blobs/${digest}`);
   expect(blob.status).toBe(200);
@@ -235,7 +235,7 @@ describe('an index and its zTOC', () => {
     expect(await (await fetch(url)).json()).toMatchObject({ state: 'absent' });
     expect(await filesBelow(app.root, 'indexes', 'layers')).toHaveLength(1);
     const tar = await fetch(`${url}/tar`);
-    expect(Buffer.from(await tar.arrayBuffer()).equals(gunzipSync(layer.gzip))).toBe(true);
+    expect(Buffer.from(await tar.arrayBuffer()).equals(gunzipSync(layer.packed))).toBe(true);
     await readZtoc(app, layer);
     expect(await app.metric(INDEXED)).toBe(1);
   });

@@ -1,3 +1,5 @@
+import { gzipSync, zstdCompressSync } from 'node:zlib';
+
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { MemoryCache } from '../../src/cache/memory-cache.ts';
@@ -8,7 +10,7 @@ import { LayerReader } from '../../src/spans/layer-reader.ts';
 import type { ReadSpan } from '../../src/ztoc/span.ts';
 import { SpanCache } from '../../src/spans/span-cache.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
-import { addGzipImage, type GzipLayer, gzipLayer } from '../helpers/gzip-image.ts';
+import { addPackedImage, packedLayer, type PackedLayer, seededGzipLayer } from '../helpers/packed-image.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 import { buildFromBytes } from '../helpers/built-layer.ts';
@@ -20,7 +22,7 @@ const INFLATED = 'spandrel_inflate_bytes_total{engine="wasm"}';
 let stack: AsyncDisposableStack;
 let upstream: DemoRegistry;
 let redis: RedisServer;
-let layer: GzipLayer;
+let layer: PackedLayer;
 
 beforeEach(async () => {
   stack = new AsyncDisposableStack();
@@ -30,11 +32,18 @@ beforeEach(async () => {
 
 afterEach(() => stack.disposeAsync());
 
+/** How layers are packed so that a byte that is changed on the way is a changed byte of a file, and nothing else. */
+const STORED = {
+  gzip: (tar) => gzipSync(tar, { level: 0 }),
+  // Noise is stored as it is.
+  zstd: (tar) => zstdCompressSync(tar),
+  none: (tar) => tar,
+} satisfies Record<string, (tar: Buffer) => Buffer>;
+
 /** An image of one layer, whose bytes arrive in order, a MiB a request. */
-async function startApp(level: number): Promise<{ app: RunningApp; url: string }> {
-  // With bytes as they are, one that is changed on the way is a changed byte of a file, and nothing else.
-  layer = gzipLayer(level + 1, 24 * MIB, level);
-  await addGzipImage(upstream, 'app', 'latest', [layer]);
+async function startApp(pack: (tar: Buffer) => Buffer): Promise<{ app: RunningApp; url: string }> {
+  layer = packedLayer(1, 24 * MIB, pack);
+  await addPackedImage(upstream, 'app', 'latest', [layer]);
   return startReplica();
 }
 
@@ -63,7 +72,7 @@ function corrupt(atByte: number): { release: () => void; mend: () => void } {
   const endOf = (range = ''): number => Number(/-(\d+)$/.exec(range)?.[1] ?? 0) + 1;
   upstream.faults.set([
     {
-      match: (request) => ofBlob(request) && endOf(request.range) === layer.gzip.length,
+      match: (request) => ofBlob(request) && endOf(request.range) === layer.packed.length,
       action: { kind: 'hold', until: released.promise },
     },
     { match: ofBlob, action: { kind: 'corrupt', atByte } },
@@ -90,36 +99,40 @@ async function redisSpans(): Promise<number> {
 }
 
 describe('what comes from a fill that turns out to be another blob', () => {
-  it('goes with it: the layer is read right from then on, here and on another replica', async () => {
-    const { app, url } = await startApp(0);
-    const { release, mend } = corrupt(400_000);
-    const early = await readTar(url, 350_000, 450_000);
-    expect(early.equals(layer.tar.subarray(350_000, 450_000))).toBe(false);
-    expect(await redisSpans()).toBe(0);
-    release();
-    await fillFailed(app);
-    expect(await redisSpans()).toBe(0);
+  it.each(['gzip', 'zstd', 'none'] as const)(
+    'goes with it: the layer (%s) is read right from then on, here and on another replica',
+    async (how) => {
+      const { app, url } = await startApp(STORED[how]);
+      const { release, mend } = corrupt(400_000);
+      const early = await readTar(url, 350_000, 450_000);
+      expect(early.equals(layer.tar.subarray(350_000, 450_000))).toBe(false);
+      expect(await redisSpans()).toBe(0);
+      release();
+      await fillFailed(app);
+      expect(await redisSpans()).toBe(0);
 
-    mend();
-    const again = await readTar(url, 350_000, 450_000);
-    expect(again.equals(layer.tar.subarray(350_000, 450_000))).toBe(true);
-    const blob = await fetch(`${url}/blobs/${layer.digest}`);
-    expect(digestOf(Buffer.from(await blob.arrayBuffer()))).toBe(layer.digest);
-    await (await fetch(`${url}/_soci/layers/${layer.digest}/spans`)).arrayBuffer();
-    const other = await startReplica();
-    for (const from of [url, other.url]) {
-      for (let start = 0; start < MIB; start += 50_000) {
-        const end = start + 50_000;
-        expect((await readTar(from, start, end)).equals(layer.tar.subarray(start, end))).toBe(true);
+      mend();
+      const again = await readTar(url, 350_000, 450_000);
+      expect(again.equals(layer.tar.subarray(350_000, 450_000))).toBe(true);
+      const blob = await fetch(`${url}/blobs/${layer.digest}`);
+      expect(digestOf(Buffer.from(await blob.arrayBuffer()))).toBe(layer.digest);
+      await (await fetch(`${url}/_soci/layers/${layer.digest}/spans`)).arrayBuffer();
+      const other = await startReplica();
+      for (const from of [url, other.url]) {
+        for (let start = 0; start < MIB; start += 50_000) {
+          const end = start + 50_000;
+          expect((await readTar(from, start, end)).equals(layer.tar.subarray(start, end))).toBe(true);
+        }
       }
-    }
-    expect(await other.app.metric('spandrel_index_builds_total{outcome="indexed"}')).toBe(0);
-  });
+      expect(await other.app.metric('spandrel_index_builds_total{outcome="indexed"}')).toBe(0);
+      expect(await other.app.metric('spandrel_index_builds_total{outcome="readable"}')).toBe(0);
+    },
+  );
 
   it.each(['tar', 'file', 'blob'] as const)(
     'never comes to a clean end for those who still read it, of a %s',
     async (kind) => {
-      const { app, url } = await startApp(0);
+      const { app, url } = await startApp(STORED.gzip);
       const { release } = corrupt(400_000);
       // More than the connection holds, and not the end of the blob, which is withheld anyway.
       const path = { tar: '/tar', file: '/files/noise-1', blob: '' }[kind];
@@ -139,7 +152,7 @@ describe('what comes from a fill that turns out to be another blob', () => {
   );
 
   it('is kept if the blob is right: no span is decompressed again, and other replicas have them', async () => {
-    const { app, url } = await startApp(1);
+    const { app, url } = await startApp(gzipSync);
     const answer = await fetch(`${url}/_soci/layers/${layer.digest}/tar`);
     expect(Buffer.from(await answer.arrayBuffer()).equals(layer.tar)).toBe(true);
     await (await fetch(`${url}/_soci/layers/${layer.digest}/spans`)).arrayBuffer();
@@ -161,8 +174,8 @@ describe('SpanCache', () => {
     wanted: Parameters<SpanCache['take']>[0];
     bytes: Buffer;
   }> {
-    layer = gzipLayer(5, MIB);
-    const built = stack.use(await buildFromBytes(layer.gzip, { compression: 'gzip', spanBytes: 65_536 }));
+    layer = seededGzipLayer(5, MIB);
+    const built = stack.use(await buildFromBytes(layer.packed, { compression: 'gzip', spanBytes: 65_536 }));
     const [span] = await built.index.readSpans({ start: 0, end: 1 });
     if (span === undefined) throw new Error('the layer has spans');
     const memory = new MemoryCache({ maxBytes: 16 * MIB, metrics: new Metrics() });
@@ -217,8 +230,8 @@ describe('LayerReader', () => {
   it.each([1, 3])(
     'gives nothing more, and no end, once the build that it reads by is refuted (after %i of 3 spans)',
     async (taken) => {
-      layer = gzipLayer(6, MIB);
-      const built = stack.use(await buildFromBytes(layer.gzip, { compression: 'gzip', spanBytes: 65_536 }));
+      layer = seededGzipLayer(6, MIB);
+      const built = stack.use(await buildFromBytes(layer.packed, { compression: 'gzip', spanBytes: 65_536 }));
       const spans = (await built.index.readSpans({ start: 0, end: MIB })).slice(0, 3);
       const range = { start: 0, end: spans.at(-1)?.uncompressed.end ?? 0 };
       const refuted = new AbortController();

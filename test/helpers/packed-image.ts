@@ -6,30 +6,35 @@ import { randomBlob } from './random-blob.ts';
 import { tarArchive } from './tar-blocks.ts';
 
 /** A layer of an image, as it is sent and as a node unpacks it. */
-export interface GzipLayer {
+export interface PackedLayer {
   readonly digest: Digest;
-  readonly gzip: Buffer;
+  readonly packed: Buffer;
   readonly tar: Buffer;
 }
 
-/** A layer of two files, half of it noise; another one for another seed. @param level 0 stores bytes as they are */
-export function gzipLayer(seed: number, bytes: number, level = 1): GzipLayer {
+/** A layer of two files, half of it noise; another one for another seed. */
+export function packedLayer(seed: number, bytes: number, pack: (tar: Buffer) => Buffer): PackedLayer {
   const noise = randomBlob(bytes / 2, seed);
   const tar = tarArchive({ [`noise-${seed}`]: noise, [`text-${seed}`]: Buffer.alloc(bytes / 2, 'text ') });
-  const gzip = gzipSync(tar, { level });
-  return { digest: digestOf(gzip), gzip, tar };
+  const packed = pack(tar);
+  return { digest: digestOf(packed), packed, tar };
 }
 
-/** Put an image of such layers into a registry. @returns the digest of its manifest */
-export async function addGzipImage(
+/** As {@link packedLayer}. */
+export function seededGzipLayer(seed: number, bytes: number): PackedLayer {
+  return packedLayer(seed, bytes, (tar) => gzipSync(tar, { level: 1 }));
+}
+
+/** Put an image of such layers into a registry; its media types say gzip, whatever they are. @returns the digest of its manifest */
+export async function addPackedImage(
   registry: DemoRegistry,
   repository: string,
   tag: string,
-  layers: readonly GzipLayer[],
+  layers: readonly PackedLayer[],
 ): Promise<Digest> {
   const config = Buffer.from(JSON.stringify({ os: 'linux', architecture: 'amd64', tag }));
   await registry.addBlob(repository, new Uint8Array(config));
-  for (const { gzip, digest } of layers) await registry.addBlob(repository, new Uint8Array(gzip), digest);
+  for (const { packed, digest } of layers) await registry.addBlob(repository, new Uint8Array(packed), digest);
   const mediaType = 'application/vnd.oci.image.manifest.v1+json';
   const manifest = {
     schemaVersion: 2,
@@ -39,10 +44,10 @@ export async function addGzipImage(
       digest: digestOf(config),
       size: config.byteLength,
     },
-    layers: layers.map(({ digest, gzip }) => ({
+    layers: layers.map(({ digest, packed }) => ({
       mediaType: 'application/vnd.oci.image.layer.v1.tar+gzip',
       digest,
-      size: gzip.byteLength,
+      size: packed.byteLength,
     })),
   };
   const bytes = Buffer.from(JSON.stringify(manifest));
