@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { gzipSync } from 'node:zlib';
+import { gunzipSync, gzipSync } from 'node:zlib';
 
 import { type KnownRepository, OCI_INDEX, OCI_MANIFEST } from './known-repository.ts';
 import { tarArchive } from './tar-blocks.ts';
@@ -41,7 +41,9 @@ export interface ImageParts {
 export async function pushImage(known: KnownRepository, parts: ImageParts): Promise<WrittenDescriptor> {
   const { architecture = 'amd64' } = parts;
   const layers: WrittenDescriptor[] = [];
+  const diffIds: string[] = [];
   for (const layer of parts.layers) {
+    diffIds.push(diffIdOf(layer));
     if (!Buffer.isBuffer(layer)) layers.push(layer);
     else {
       await known.upstream.addBlob('team/app', new Uint8Array(layer));
@@ -49,7 +51,7 @@ export async function pushImage(known: KnownRepository, parts: ImageParts): Prom
     }
   }
   const config = Buffer.from(
-    JSON.stringify({ os: 'linux', architecture, rootfs: { type: 'layers', diff_ids: [] } }),
+    JSON.stringify({ os: 'linux', architecture, rootfs: { type: 'layers', diff_ids: diffIds } }),
   );
   await known.upstream.addBlob('team/app', new Uint8Array(config));
   const bytes = Buffer.from(
@@ -63,6 +65,12 @@ export async function pushImage(known: KnownRepository, parts: ImageParts): Prom
   const described = describeBytes(bytes, OCI_MANIFEST);
   known.upstream.addManifest('team/app', parts.tag ?? described.digest, bytes, OCI_MANIFEST);
   return described;
+}
+
+/** Digest of the decompressed layer; some other where it cannot be decompressed. */
+function diffIdOf(layer: Buffer | WrittenDescriptor): string {
+  const isGzip = Buffer.isBuffer(layer) && layer[0] === 0x1f && layer[1] === 0x8b;
+  return describeBytes(isGzip ? gunzipSync(layer) : Buffer.alloc(0), '').digest;
 }
 
 /** Push an index to `team/app`. @returns its descriptor */

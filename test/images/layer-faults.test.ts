@@ -7,10 +7,12 @@ import type { LayerDescription } from '../../src/images/layers.ts';
 import type { WarmJobView } from '../../src/images/warm-jobs.ts';
 import {
   describeBytes,
+  forLinux,
   gzipLayer,
   OCI_CONFIG,
   OCI_LAYER_GZIP,
   pushImage,
+  pushIndex,
   type WrittenDescriptor,
 } from '../helpers/hand-made-image.ts';
 import { errorCode, KnownRepository, OCI_INDEX, OCI_MANIFEST } from '../helpers/known-repository.ts';
@@ -61,12 +63,12 @@ async function statusOf(tag: string): Promise<{ reason?: string; layers: LayerDe
   return platforms[0] ?? { layers: [] };
 }
 
-async function warm(tag: string): Promise<WarmJobView> {
+async function warm(tag: string, platforms?: readonly string[]): Promise<WarmJobView> {
   const api = `${known.app.adminUrl}/api/v1`;
   const asked = await fetch(`${api}/warm`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ image: `known/team/app:${tag}` }),
+    body: JSON.stringify({ image: `known/team/app:${tag}`, platforms }),
   });
   let job = (await asked.json()) as WarmJobView;
   while (job.state === 'running') {
@@ -76,8 +78,8 @@ async function warm(tag: string): Promise<WarmJobView> {
   return job;
 }
 
-async function doctor(tag: string): Promise<{ status: number | null; stdout: string }> {
-  const args = ['doctor', '--no-node', '--proxy', known.app.url, `known/team/app:${tag}`];
+async function doctor(image: string): Promise<{ status: number | null; stdout: string }> {
+  const args = ['doctor', '--no-node', '--proxy', known.app.url, `known/team/app:${image}`];
   await using child = new SpandrelProcess(args);
   const status = await child.exitStatus();
   return { status, stdout: child.stdout };
@@ -268,5 +270,37 @@ describe('images of an odd shape', () => {
     const tag = await pushBetween(describeBytes(GONE, OCI_LAYER_GZIP));
     const lower = await known.ask(`_soci/images/${tag}/files/lower`);
     expect([lower.status, errorCode(lower)]).toEqual([404, 'BLOB_UNKNOWN']);
+  });
+});
+
+describe('an index of indexes, of which the registry has a part only', () => {
+  const gone = (architecture: string): WrittenDescriptor => ({
+    ...describeBytes(Buffer.from(`no ${architecture}`), OCI_MANIFEST),
+    ...forLinux(architecture),
+  });
+
+  it('is warmed for what is there, and the doctor tells which platforms are not', async () => {
+    const arm64 = await pushImage(known, { layers: [LOWER], architecture: 'arm64' });
+    const inner = pushIndex(known, [{ ...arm64, ...forLinux('arm64', 'v8') }, gone('ppc64le')]);
+    pushIndex(known, [inner, gone('amd64')], 'sparse');
+    const asked = await warm('sparse', ['linux/arm64', 'linux/amd64']);
+    expect(asked).toMatchObject({
+      state: 'done',
+      platforms: ['linux/arm64/v8'],
+      layers: [{ digest: sound[0] }],
+    });
+    const all = await doctor('sparse');
+    expect([all.status, all.stdout]).toEqual([0, expect.stringContaining('lists linux/ppc64le')]);
+    const mine = await doctor('sparse@linux/arm64');
+    expect([mine.status, mine.stdout]).toEqual([0, expect.stringContaining('linux/arm64/v8: lazy')]);
+    expect(mine.stdout).not.toContain('ppc64le');
+    const other = await doctor('sparse@linux/amd64');
+    expect([other.status, other.stdout]).toEqual([1, expect.stringContaining('lists linux/amd64')]);
+    expect(other.stdout).toContain('copy this platform too');
+    const unlisted = await doctor('sparse@linux/s390x');
+    expect([unlisted.status, unlisted.stdout]).toEqual([
+      1,
+      expect.stringContaining('has no platform linux/s390x'),
+    ]);
   });
 });

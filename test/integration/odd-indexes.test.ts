@@ -1,0 +1,70 @@
+import { arch } from 'node:os';
+
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+import { containerPlatform } from '../../src/core/platform.ts';
+import { ContainerdDaemon } from '../helpers/containerd-daemon.ts';
+import {
+  describeBytes,
+  forLinux,
+  gzipLayer,
+  pushImage,
+  pushIndex,
+  type WrittenDescriptor,
+} from '../helpers/hand-made-image.ts';
+import { KnownRepository, OCI_MANIFEST } from '../helpers/known-repository.ts';
+
+/** What this machine pulls, and what it does not. */
+const OWN = containerPlatform(arch()).architecture;
+const OTHER = 's390x';
+
+let stack: AsyncDisposableStack;
+let known: KnownRepository;
+let containerd: ContainerdDaemon;
+let own: WrittenDescriptor;
+let other: WrittenDescriptor;
+
+beforeAll(async () => {
+  stack = new AsyncDisposableStack();
+  known = stack.use(
+    await KnownRepository.start({
+      environment: {
+        SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
+        SPANDREL_INDEX_PLATFORMS: JSON.stringify([`linux/${OWN}`]),
+      },
+    }),
+  );
+  containerd = stack.use(await ContainerdDaemon.start());
+  own = await pushImage(known, { layers: [gzipLayer({ arch: OWN })], architecture: OWN });
+  other = await pushImage(known, { layers: [gzipLayer({ arch: OTHER })], architecture: OTHER });
+});
+
+afterAll(() => stack.disposeAsync());
+
+describe('containerd pulls through the proxy, lazily converted,', () => {
+  const missing = { ...describeBytes(Buffer.from('not mirrored'), OCI_MANIFEST), ...forLinux(OTHER) };
+
+  it.each<[string, () => WrittenDescriptor[]]>([
+    [
+      'an index of indexes that name their platform',
+      () => [
+        { ...pushIndex(known, [{ ...other, ...forLinux(OTHER) }]), ...forLinux(OTHER) },
+        { ...pushIndex(known, [{ ...own, ...forLinux(OWN) }]), ...forLinux(OWN) },
+      ],
+    ],
+    ['an index inside that names none', () => [pushIndex(known, [{ ...own, ...forLinux(OWN) }])]],
+    ['an index in an index in an index', () => [pushIndex(known, [pushIndex(known, [own])])]],
+    ['an index of which another platform is missing', () => [missing, { ...own, ...forLinux(OWN) }]],
+  ])('%s', async (name, list) => {
+    const tag = name.replaceAll(/[^a-z]/g, '-').slice(0, 40);
+    const original = pushIndex(known, list(), tag);
+    const image = `${new URL(known.app.url).host}/known/team/app:${tag}`;
+    const pulled = await containerd.pull(image, '--plain-http', '--platform', `linux/${OWN}`);
+    expect(pulled).toMatch(/^sha256:/);
+    expect(pulled).not.toBe(original.digest);
+    const content = await containerd.ctr('content', 'ls');
+    expect(content).not.toContain(own.digest);
+    const answered = await known.ask(`_soci/images/${tag}/files/arch?platform=linux/${OWN}`);
+    expect(answered.body.toString()).toBe(OWN);
+  });
+});
