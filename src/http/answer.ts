@@ -1,3 +1,4 @@
+import { escapeJson } from '../core/terminal-text.ts';
 import type { ByteSource } from '../telemetry/metrics.ts';
 
 /** Chunks in order, each good until the next one is asked for. Throwing means that the connection is to be broken. */
@@ -32,12 +33,12 @@ export function formatCacheStatus(source: ByteSource): string {
   return `Spandrel; ${outcome}; detail=${source}`;
 }
 
-/** A JSON answer; Content-Type without parameters, as the distribution spec wants it. */
+/** A JSON answer, which curl may print on a terminal; Content-Type without parameters, as the distribution spec wants it. */
 export function jsonAnswer(
   value: unknown,
   options: { status?: number; contentType?: string; headers?: Answer['headers'] } = {},
 ): BytesAnswer {
-  const body = Buffer.from(JSON.stringify(value));
+  const body = Buffer.from(escapeJson(JSON.stringify(value)));
   return {
     status: options.status ?? 200,
     headers: {

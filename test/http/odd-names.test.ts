@@ -58,6 +58,8 @@ describe('names of every kind that Linux takes', () => {
   it('are listed exactly, and each of them gives its file as it is listed', async () => {
     const { entries } = await getJson<{ entries: Named[] }>('_soci/images/odd/files/odd');
     expect(entries.map(bytesOf).toSorted()).toEqual(sorted(ODD_NAMES));
+    const { body: json } = await known.ask('_soci/images/odd/files/odd');
+    expect(json.toString()).toMatch(/^[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]*$/u);
     expect(new Set(entries.map(({ name }) => name)).size).toBe(ODD_NAMES.length);
     for (const entry of entries) {
       const path = entry.nameBytes ?? encodeURIComponent(entry.name);
