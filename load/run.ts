@@ -1,7 +1,5 @@
 import { parseArgs } from 'node:util';
 
-import { installTools } from '../scripts/install-tools.mjs';
-import type { Program } from '../test/helpers/programs.ts';
 import { describeNetwork, enterOwnNetwork } from './own-network.ts';
 import { formatTable, saveResults } from './report.ts';
 import type { Scenario } from './scenario.ts';
@@ -29,9 +27,6 @@ const SCENARIOS: readonly Scenario[] = [
   indexBuild,
   beside,
 ];
-
-/** What this file and the reports need. */
-const EVERY_RUN: readonly Program[] = ['git', 'ip', 'sh', 'true', 'unshare'];
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -63,7 +58,6 @@ if (values.list || chosen.length === 0) {
   for (const { name, question } of SCENARIOS) say(`  ${name.padEnd(10)} ${question}`);
   process.exitCode = values.list ? 0 : 2;
 }
-installTools([...EVERY_RUN, ...chosen.flatMap(({ tools = [] }) => tools)]);
 if (chosen.length > 0) enterOwnNetwork();
 for (const scenario of chosen) {
   say(`${scenario.name}, on ${describeNetwork()}`);

@@ -1,4 +1,3 @@
-import type { Program } from '../test/helpers/programs.ts';
 import type { Chart } from './chart.ts';
 import type { Wire } from './wire.ts';
 
@@ -6,8 +5,6 @@ import type { Wire } from './wire.ts';
 export interface Scenario {
   readonly name: string;
   readonly question: string;
-  /** Programs of Debian that it starts. */
-  readonly tools?: readonly Program[];
   /** Run it; progress goes to `log`. */
   run(options: ScenarioOptions): Promise<ScenarioResult>;
 }

@@ -1,10 +1,10 @@
-// The programs of the system that tests and measurements start. Set-up installs all of this table; `test/helpers/programs.ts`
-// starts nothing else.
+// The programs that tests and measurements start. Set-up installs all of them; `test/helpers/programs.ts`
+// starts no others.
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** Command -> Debian package. */
+/** Command -> Debian package. No recommended packages are installed: what a command starts itself is here too. */
 export const PROGRAMS = {
   // Essential on Debian.
   bash: 'bash',
@@ -55,19 +55,7 @@ export const PROGRAMS = {
   wrk: 'wrk',
 };
 
-/** What a program starts itself. */
-const NEEDS = {
-  buildah: ['netavark', 'newuidmap', 'runc'],
-  containerd: ['containerd-shim-runc-v2', 'runc'],
-  podman: ['aardvark-dns', 'conmon', 'netavark', 'newuidmap', 'runc'],
-};
-
-/** These commands and those that they start. */
-export function withNeeds(commands) {
-  return [...new Set(commands.flatMap((command) => [command, ...(NEEDS[command] ?? [])]))];
-}
-
-/** Users' paths often lack the folders of administrators' programs; podman's own are on nobody's path. */
+/** A user's PATH often lacks the `sbin` folders; no PATH has podman's own. */
 const USUAL_FOLDERS = [
   '/usr/local/sbin',
   '/usr/local/bin',
@@ -79,12 +67,12 @@ const USUAL_FOLDERS = [
   '/usr/lib/podman',
 ];
 
-/** Of links to these programs (`test/helpers/programs.ts`); nothing is looked for there. */
+/** Links to these programs (`test/helpers/programs.ts`). No program is looked for here. */
 export const LINKS_FOLDER = fileURLToPath(new URL('../.test-tools/bin', import.meta.url));
 
 /**
- * Where a command of the system is; what stands before it on the path, such as a version manager's script, comes last.
- * @returns {string | undefined} its path
+ * Searches the system's folders before PATH, so that scripts of version managers do not shadow them.
+ * @returns {string | undefined} the path of the command
  */
 export function findProgram(command) {
   return findIn([...USUAL_FOLDERS, ...pathFolders()], command);

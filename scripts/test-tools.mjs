@@ -1,9 +1,8 @@
-import { installTools } from './install-tools.mjs';
-import { PROGRAMS } from './programs.mjs';
+import { installPrograms } from './install-programs.mjs';
 import { installPythonTools } from './python-tools.mjs';
 
-/** What the tests run against. */
+/** What tests and measurements run against. */
 export function installTestTools() {
-  installTools(Object.keys(PROGRAMS));
+  installPrograms();
   installPythonTools();
 }

@@ -3,8 +3,7 @@ import { join, relative, resolve } from 'node:path';
 
 import { describe, expect, it } from 'vitest';
 
-import { installTools } from '../scripts/install-tools.mjs';
-import { PROGRAMS, withNeeds } from '../scripts/programs.mjs';
+import { PROGRAMS } from '../scripts/programs.mjs';
 import { type Program, runProgram, runProgramSync, startProgram } from './helpers/programs.ts';
 
 const ROOT = resolve(import.meta.dirname, '..');
@@ -88,7 +87,6 @@ describe('the programs that tests and measurements start', () => {
     expect(() => startProgram(unlisted, [], { stdio: ['ignore', 'ignore', 'ignore'] })).toThrow(words);
     expect(() => runProgramSync(unlisted, ['--version'])).toThrow(words);
     await expect(runProgram('/usr/bin/dpkg' as Program, [])).rejects.toThrow(/set-up does not install/);
-    expect(() => installTools(['dpkg'])).toThrow(/not in scripts\/programs\.mjs: dpkg/);
   });
 
   it('find no others either, whatever starts them', async () => {
@@ -103,11 +101,6 @@ describe('the programs that tests and measurements start', () => {
   it('are all there', async () => {
     const missing = Object.keys(PROGRAMS).map((name) => `command -v ${name} >/dev/null || echo ${name}`);
     expect((await runProgram('sh', ['-c', missing.join('\n')])).toString()).toBe('');
-  });
-
-  it('come with what they start themselves', () => {
-    expect(withNeeds(['containerd'])).toContain('runc');
-    expect(new Set(withNeeds(Object.keys(PROGRAMS)))).toEqual(new Set(Object.keys(PROGRAMS)));
   });
 
   it('give what they print, or an error with the reason', async () => {

@@ -46,7 +46,6 @@ interface Burst {
 export const burst: Scenario = {
   name: 'burst',
   question: 'N clients pull one cold image at once: what does the upstream send, and how long does it take?',
-  tools: ['nginx', 'docker-registry'],
   async run({ clients: counts = CLIENTS, wires = WIRES, rounds = ROUNDS_OF_ONE_CLIENT, capOf, log }) {
     await using folder = await ScratchFolder.create();
     log('making an image');

@@ -37,7 +37,6 @@ export const indexBuild: Scenario = {
   name: 'index',
   question:
     'What does it take to index a layer of 1 GB, from its file and from a registry, compared with decompressing and hashing it?',
-  tools: ['bash', 'gzip', 'pigz', 'sha256sum', 'tar'],
   async run({ log }) {
     await using folder = await ScratchFolder.create();
     log('making a tar');

@@ -38,7 +38,6 @@ interface Speeds {
 export const inflate: Scenario = {
   name: 'inflate',
   question: 'How fast do the engines decode gzip, with CRC and checkpoints, compared with other decoders?',
-  tools: ['bash', 'gzip', 'igzip', 'libdeflate-gunzip', 'pigz', 'tar'],
   async run({ log }) {
     await using folder = await ScratchFolder.create();
     log('making tars');

@@ -24,7 +24,6 @@ export const parallel: Scenario = {
   name: 'parallel',
   question:
     'Nodes fetch one cold blob in 20 ranges of 4 MiB at once each: what does the upstream send, how long does it take?',
-  tools: ['nginx', 'docker-registry'],
   async run({ clients: counts = CLIENTS, capOf, log }) {
     await using folder = await ScratchFolder.create();
     log('making an image');

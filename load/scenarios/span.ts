@@ -41,7 +41,6 @@ export const span: Scenario = {
   name: 'span',
   question:
     'A part of a decompressed layer is read, its index present: how long does it take, and what does it cost?',
-  tools: ['nginx'],
   async run({ log, wires = WIRES }) {
     await using folder = await ScratchFolder.create();
     log('making images');

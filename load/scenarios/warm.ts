@@ -51,7 +51,6 @@ type Load = (given: {
 export const warm: Scenario = {
   name: 'warm',
   question: 'A blob that is there: how fast is it sent, whole and in ranges of 64 KiB?',
-  tools: ['nginx', 'docker-registry', 'wrk'],
   async run({ log, capOf, wires = WIRES, rounds = ROUNDS }) {
     await using folder = await ScratchFolder.create();
     log('making an image');

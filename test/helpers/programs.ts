@@ -16,7 +16,7 @@ const OF_CHECKOUT = {
   'moto-python': join(ROOT, '.test-tools/python/bin/python'),
 };
 
-/** What tests and measurements may start: `scripts/programs.mjs` lists what set-up installs, and Node comes with npm. */
+/** What tests and measurements may start: what set-up installs, and npm. */
 export type Program = keyof typeof PROGRAMS | keyof typeof OF_CHECKOUT | 'npm';
 
 type Stdio = 'ignore' | 'inherit' | 'pipe';
@@ -24,7 +24,7 @@ type Piped<Kind extends Stdio, Stream> = Kind extends 'pipe' ? Stream : null;
 
 interface ProgramOptions {
   readonly cwd?: string | undefined;
-  /** Added to this process's environment, whose PATH is replaced by one that has programs of the list only. */
+  /** Added to the environment of this process, in which PATH has the listed programs alone. */
   readonly environment?: Readonly<Record<string, string>>;
 }
 
@@ -124,7 +124,7 @@ function pathOf(program: Program): string {
 
 let isLinked = false;
 
-/** A PATH of one folder, which has the listed programs and nothing else: scripts that a program runs find no other either. */
+/** A PATH of one folder with the listed programs alone, so that scripts find no others either. */
 function linkedPath(): string {
   if (isLinked) return LINKS_FOLDER;
   const wanted = new Map<string, string | undefined>([

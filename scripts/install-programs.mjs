@@ -1,17 +1,11 @@
 // Debian packages of programs that tests and measurements run against: real parts instead of imitations.
-// As a command: `node scripts/install-tools.mjs nginx wrk` installs what is missing of these.
 import { spawnSync } from 'node:child_process';
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 
-import { findProgram, PROGRAMS, withNeeds } from './programs.mjs';
+import { findProgram, PROGRAMS } from './programs.mjs';
 
 /** Asked by every package before it starts its service (invoke-rc.d(8)); 101 forbids it. */
 const SERVICE_POLICY = '/usr/sbin/policy-rc.d';
-
-function isMissing(command) {
-  return findProgram(command) === undefined;
-}
 
 function apt(...args) {
   return (
@@ -36,17 +30,14 @@ function install(packages) {
   }
 }
 
-/** Installs what is missing of these commands and of what they start, if it can; else says what to do and ends the process. */
-export function installTools(commands) {
-  const unknown = commands.filter((command) => !Object.hasOwn(PROGRAMS, command));
-  if (unknown.length > 0) throw new Error(`not in scripts/programs.mjs: ${unknown.join(', ')}`);
-  const wanted = withNeeds(commands);
-  let missing = wanted.filter(isMissing);
+/** Installs the missing programs if it can; otherwise prints what to install and ends the process. */
+export function installPrograms() {
+  let missing = missingPrograms();
   if (missing.length === 0) return;
-  if (process.getuid?.() === 0 && !isMissing('apt-get')) {
+  if (process.getuid?.() === 0 && findProgram('apt-get') !== undefined) {
     console.error(`setup: installing ${packagesOf(missing).join(', ')}`);
     install(packagesOf(missing));
-    missing = wanted.filter(isMissing);
+    missing = missingPrograms();
     if (missing.length === 0) return;
   }
   console.error(
@@ -57,8 +48,10 @@ export function installTools(commands) {
   process.exit(1);
 }
 
+function missingPrograms() {
+  return Object.keys(PROGRAMS).filter((command) => findProgram(command) === undefined);
+}
+
 function packagesOf(commands) {
   return [...new Set(commands.map((command) => PROGRAMS[command]))];
 }
-
-if (process.argv[1] === fileURLToPath(import.meta.url)) installTools(process.argv.slice(2));
