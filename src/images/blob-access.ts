@@ -89,7 +89,7 @@ export class BlobAccess implements AsyncDisposable {
    * @throws SpandrelError BLOB_UNKNOWN, NAME_UNKNOWN, DENIED, an UPSTREAM_* code
    */
   async check(target: Target, digest: Digest, signal?: AbortSignal): Promise<void> {
-    const stat: Stat = (closing) => target.client.statBlob(target.repository, digest, closing);
+    const stat: Stat = (closing) => target.client.checkBlob(target.repository, digest, closing);
     await this.#checkOrigin(target, digest, stat, signal);
   }
 

@@ -1,4 +1,5 @@
 import { type Digest, digestAlgorithm, digestOf } from '../core/digest.ts';
+import { isSpandrelError } from '../core/errors.ts';
 import type { BlobSource } from './blob-source.ts';
 import { parseContentCodings } from './content-coding.ts';
 import { parseContentLength } from './content-range.ts';
@@ -8,11 +9,13 @@ import { readFailure } from './upstream-failure.ts';
 /** Of an upstream that is overloaded or away. Any other refusal of a HEAD says nothing of the blob: signed URLs are good for GET only. */
 const FAILURES: ReadonlySet<number> = new Set([429, 502, 503, 504]);
 
-/** Asks an upstream how large its blobs are. */
+/** Asks an upstream whether it has blobs, and how large they are, without fetching them. */
 export class BlobSizes {
   readonly #api: RegistryApi;
-  /** HEAD has been refused for a blob that could be got. */
-  #isHeadRefused = false;
+  /** What HEAD is good for, as far as has been seen: registries without it refuse it always, some of them with 404. */
+  #head: 'all' | 'existence' | 'nothing' = 'all';
+  /** A 404 to a HEAD has been true. */
+  #isAbsenceTold = false;
 
   constructor(api: RegistryApi) {
     this.#api = api;
@@ -28,22 +31,54 @@ export class BlobSizes {
     source: BlobSource,
     signal: AbortSignal | undefined,
   ): Promise<number> {
-    if (!this.#isHeadRefused) {
-      const path = `${repository}/blobs/${digest}`;
-      const head = await this.#api.request({ kind: 'blob', method: 'HEAD', path, repository, signal });
-      if (FAILURES.has(head.status)) throw await readFailure(this.#api.upstream, head, 'BLOB_UNKNOWN');
-      await head.body.discard();
-      const length = head.status === 200 ? lengthOf(head, digest) : undefined;
-      if (length !== undefined) return length;
-    }
-    const { range, totalBytes, body } = await source.fetch(
-      { start: 0, end: 1 },
-      signal ?? new AbortController().signal,
+    const head = this.#head === 'all' ? await this.#askHead(repository, digest, signal) : undefined;
+    const length = head?.status === 200 ? lengthOf(head, digest) : undefined;
+    if (length !== undefined) return length;
+    const { range, totalBytes, body } = await this.#confirm(head, () =>
+      source.fetch({ start: 0, end: 1 }, signal ?? new AbortController().signal),
     );
-    this.#isHeadRefused = true;
     // One byte is read, which keeps the connection; a whole blob is not.
     for await (const _ of body) if (range.end > 1) break;
     return totalBytes;
+  }
+
+  /** Resolves if the repository has the blob, whatever its size. @throws as {@link RegistryClient.statBlob} */
+  async check(repository: string, digest: Digest, signal: AbortSignal | undefined): Promise<void> {
+    const head = this.#head === 'nothing' ? undefined : await this.#askHead(repository, digest, signal);
+    if (head?.status === 200) return;
+    await this.#confirm(head, async () => {
+      const headers = { range: 'bytes=0-0' };
+      const path = `${repository}/blobs/${digest}`;
+      const response = await this.#api.request({ kind: 'blob', path, repository, headers, signal });
+      const { status } = response;
+      // 416: a range of an empty blob.
+      if ((status < 200 || status >= 300) && status !== 416)
+        throw await readFailure(this.#api.upstream, response, 'BLOB_UNKNOWN');
+      await response.body.discard();
+    });
+  }
+
+  async #askHead(repository: string, digest: Digest, signal: AbortSignal | undefined): Promise<ApiResponse> {
+    const path = `${repository}/blobs/${digest}`;
+    const head = await this.#api.request({ kind: 'blob', method: 'HEAD', path, repository, signal });
+    const isTold = head.status === 404 && this.#isAbsenceTold;
+    if (isTold || FAILURES.has(head.status))
+      throw await readFailure(this.#api.upstream, head, 'BLOB_UNKNOWN');
+    await head.body.discard();
+    return head;
+  }
+
+  /** What a GET says where a HEAD has said too little, and what that means for the next HEAD. */
+  async #confirm<T>(head: ApiResponse | undefined, get: () => Promise<T>): Promise<T> {
+    try {
+      const found = await get();
+      if (head !== undefined) this.#head = head.status === 200 ? 'existence' : 'nothing';
+      return found;
+    } catch (error) {
+      if (head?.status === 404 && isSpandrelError(error, 'BLOB_UNKNOWN', 'NAME_UNKNOWN'))
+        this.#isAbsenceTold = true;
+      throw error;
+    }
   }
 }
 

@@ -139,6 +139,11 @@ export class RegistryClient implements AsyncDisposable {
     return this.#sizes.fetch(this.upstreamName(repository), digest, source, signal);
   }
 
+  /** Resolves if the repository has the blob. @throws SpandrelError BLOB_UNKNOWN, NAME_UNKNOWN */
+  checkBlob(repository: string, digest: Digest, signal?: AbortSignal): Promise<void> {
+    return this.#sizes.check(this.repositoryName(repository), digest, signal);
+  }
+
   /** A blob to fetch ranges of; asks for nothing yet. */
   blobSource(repository: string, digest: Digest): BlobSource {
     return new RegistryBlobSource(this.#api, this.#known, this.upstreamName(repository), digest);

@@ -102,7 +102,8 @@ describe('a cached blob', () => {
     expect(await get('team/b', { headers: { range: 'bytes=0-9' } })).toBe(404);
     for (const route of ['', '/spans', '/spans/0', '/tar', '/files', '/files/etc/hosts'])
       expect(await get('team/b', {}, `_soci/layers/${digest}${route}`)).toBe(404);
-    expect(requestsFor('team/b').every((method) => method === 'HEAD')).toBe(true);
+    // The first 404 to a HEAD is confirmed: it may be HEAD that the upstream does not know.
+    expect(requestsFor('team/b').filter((method) => method !== 'HEAD')).toEqual(['GET']);
   });
 
   it('is not given away either while it arrives', async () => {

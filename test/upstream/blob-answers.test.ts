@@ -322,6 +322,31 @@ describe('the size of a blob', () => {
     expect(found).toEqual({ sizes: [0, 0], asked: ['HEAD all', 'HEAD all'] });
   });
 
+  it('does not matter to whether it is there: a HEAD without length says that', async () => {
+    const [upstream, open] = await serve(LARGE, (response, blob, seen) =>
+      seen.method === 'HEAD' ? response.end() : chunked(response, blob, seen),
+    );
+    await using _upstream = upstream;
+    await using _open = open;
+    for (let check = 0; check < 3; check++) await open.client.checkBlob('app', digestOf(LARGE));
+    expect(upstream.requests.map(({ method }) => method)).toEqual(['HEAD', 'HEAD', 'HEAD']);
+  });
+
+  it('is not there if GET confirms the 404 of a HEAD, and later ones are believed', async () => {
+    const [upstream, open] = await serve(SMALL, (response) => response.writeHead(404).end());
+    await using _upstream = upstream;
+    await using _open = open;
+    for (let check = 0; check < 3; check++)
+      await expect(open.client.checkBlob('app', digestOf(SMALL))).rejects.toMatchObject({
+        code: 'BLOB_UNKNOWN',
+      });
+    await expect(open.client.statBlob('app', digestOf(SMALL))).rejects.toMatchObject({
+      code: 'BLOB_UNKNOWN',
+    });
+    const methods = upstream.requests.filter(({ url }) => url !== '/v2/').map(({ method }) => method);
+    expect(methods).toEqual(['HEAD', 'GET', 'HEAD', 'HEAD', 'HEAD']);
+  });
+
   it.each([429, 502, 503, 504])(
     'is not asked for by other means where HEAD fails with %i',
     async (status) => {
