@@ -27,7 +27,7 @@ export interface SpanDeps {
 
 const DEFAULT_FILES = 1000;
 const MAX_FILES = 10_000;
-/** A link may lead to another one; round in circles it leads nowhere. */
+/** A link may lead to another one. */
 const MAX_HARD_LINKS = 40;
 /** Regular files, however they are stored. */
 const READABLE_TYPES: readonly EntryType[] = ['reg', 'sparse', 'gnu-sparse', 'contiguous'];
@@ -146,7 +146,7 @@ async function findRegularFile(index: LayerIndexView, path: RawText, signal: Abo
   if (entry === undefined) throw new SpandrelError('FILE_UNKNOWN', 'the layer has no such file');
   let file: TocEntry | undefined = entry;
   for (let links = 0; file?.type === 'hardlink' && links < MAX_HARD_LINKS; links++)
-    file = await index.findFile(file.linkname, signal);
+    file = await index.findLinked(file, signal);
   if (file !== undefined && READABLE_TYPES.includes(file.type)) return file;
   throw new SpandrelError(
     'FILE_NOT_REGULAR',

@@ -17,6 +17,7 @@ const OPAQUE_WHITEOUT = '.wh..wh..opq';
 /** As in Linux: no unpacker can make a longer path, nor a symbolic link with a longer target. */
 const MAX_PATH_BYTES = 4095;
 const MAX_NAME_BYTES = 255;
+const NO_RECORDS: TocEntry['paxRecords'] = new Map();
 /** As containerd's continuity `fs/path.go`, walkLinks. */
 const MAX_LINKS = 255;
 
@@ -44,7 +45,8 @@ export class LayerTree {
     const parent = this.#openDirectory(path);
     if (parent !== undefined) {
       if (name.startsWith(WHITEOUT_PREFIX)) this.#addWhiteout(parent, name);
-      else this.#addEntry(parent, name, entry);
+      // The records may be long, and nobody asks the tree for them.
+      else this.#addEntry(parent, name, { ...entry, paxRecords: NO_RECORDS });
     }
     this.#options.budget.check();
   }

@@ -141,6 +141,14 @@ export class BuildingIndex implements LayerIndexView {
     return early ?? (await this.finished(signal)).findFile(cleaned);
   }
 
+  async findLinked(link: TocEntry, signal?: AbortSignal): Promise<TocEntry | undefined> {
+    if (this.#index !== undefined) return this.#index.findLinked(link);
+    const early = await this.findFile(link.linkname, signal);
+    return early !== undefined && early.uncompressedOffset < link.uncompressedOffset
+      ? early
+      : (await this.finished(signal)).findLinked(link);
+  }
+
   async finished(signal?: AbortSignal): Promise<LayerIndex> {
     return (await waitFor(this.completed, signal)).index;
   }

@@ -39,5 +39,10 @@ export interface LayerIndexView {
    * first it has seen.
    */
   findFile(path: RawText, signal?: AbortSignal): Promise<TocEntry | undefined>;
+  /**
+   * The entry that a hard link leads to: the last one at its path that is ahead of it, or, while the index is being built, the first one
+   * that is.
+   */
+  findLinked(link: TocEntry, signal?: AbortSignal): Promise<TocEntry | undefined>;
   finished(signal?: AbortSignal): Promise<LayerIndex>;
 }

@@ -108,10 +108,28 @@ export class LayerIndex implements LayerIndexView {
   }
 
   async findFile(path: RawText): Promise<TocEntry | undefined> {
+    return this.#findBefore(path, Number.POSITIVE_INFINITY);
+  }
+
+  async findLinked({ linkname, uncompressedOffset }: TocEntry): Promise<TocEntry | undefined> {
+    return this.#findBefore(linkname, uncompressedOffset);
+  }
+
+  /** The last entry at a path ahead of an offset in the decompressed layer. */
+  #findBefore(path: RawText, uncompressedOffset: number): TocEntry | undefined {
     const cleaned = cleanPath(path);
-    const place = this.#paths.upperBound(cleaned) - 1;
-    if (place < 0 || this.#paths.pathAt(place) !== cleaned) return undefined;
-    return this.#footer.entries.at(this.#paths.entryAt(place));
+    const entryAt = (place: number): TocEntry | undefined =>
+      this.#footer.entries.at(this.#paths.entryAt(place));
+    // Entries at one path are in the order of the archive.
+    const first = this.#paths.lowerBound(cleaned);
+    let [low, high] = [first, this.#paths.upperBound(cleaned)];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      const entry = entryAt(middle);
+      if (entry !== undefined && entry.uncompressedOffset < uncompressedOffset) low = middle + 1;
+      else high = middle;
+    }
+    return low === first ? undefined : entryAt(low - 1);
   }
 
   async finished(): Promise<LayerIndex> {

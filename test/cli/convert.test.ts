@@ -134,6 +134,31 @@ describe('spandrel convert', () => {
     });
   });
 
+  it('takes a layer for what its bytes say, whatever its media type', async () => {
+    const copy = join(scratch, 'wrong-type');
+    await cp(layoutOf('arm64-single'), copy, { recursive: true });
+    const blobPath = (digest: string): string => join(copy, 'blobs', digest.replace(':', '/'));
+    const top = JSON.parse(await readFile(join(copy, 'index.json'), 'utf8')) as {
+      manifests: { digest: string; size: number }[];
+    };
+    const text = await readFile(blobPath(top.manifests[0]?.digest ?? ''), 'utf8');
+    const bytes = Buffer.from(text.replaceAll('.tar+gzip', '.tar'));
+    expect(bytes.length).toBeLessThan(text.length);
+    await writeFile(blobPath(digestOf(bytes)), bytes);
+    const manifests = top.manifests.map((entry) => ({
+      ...entry,
+      digest: digestOf(bytes),
+      size: bytes.length,
+    }));
+    await writeFile(join(copy, 'index.json'), JSON.stringify({ ...top, manifests }));
+    const right = await run(layoutOf('arm64-single'), join(scratch, 'right-type-out'), '--json', ...FLAGS);
+    const wrong = await run(copy, join(scratch, 'wrong-type-out'), '--json', ...FLAGS);
+    const layers = ({ stdout }: { stdout: string }): unknown =>
+      (JSON.parse(stdout) as { platforms: { layers: unknown }[] }).platforms[0]?.layers;
+    expect(layers(right)).toMatchObject([{ ztoc: {} }]);
+    expect(layers(wrong)).toEqual(layers(right));
+  });
+
   it('keeps out of the way of other conversions into the same folder', async () => {
     const folder = join(scratch, 'neighbours');
     await mkdir(folder);

@@ -61,6 +61,16 @@ describe('spandrel ztoc create', () => {
     },
   );
 
+  it.each([
+    ['gzip-gnu-6', 'application/vnd.docker.image.rootfs.diff.tar'],
+    ['tar-ustar', 'application/vnd.oci.image.layer.v1.tar+gzip'],
+  ])('takes %s for what its bytes say, whatever its media type', async (name, mediaType) => {
+    const { path, options, expected } = goldenLayer(name);
+    const flags = ['--span-size', String(options.spanSize), '--media-type', mediaType];
+    const { stdout } = await run('ztoc', 'create', path, ...flags);
+    expect(JSON.parse(stdout)).toMatchObject({ digest: expected.ztocDigest, mountable: true });
+  });
+
   it('fails with one line that names the code', async () => {
     const { status, stdout, stderr } = await run('ztoc', 'create', import.meta.filename);
     expect([status, stdout]).toEqual([1, '']);

@@ -10,6 +10,7 @@ import { type BuiltLayer, buildFromBytes } from '../helpers/built-layer.ts';
 import { seededText } from '../helpers/gzip-corpus.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
 import { tarArchive, tarFile } from '../helpers/tar-blocks.ts';
+import { file, hardlink, tarOf } from '../helpers/tar-members.ts';
 
 const text = seededText(9, 400_000);
 const EVERYTHING = { start: 0, end: Number.POSITIVE_INFINITY };
@@ -96,6 +97,25 @@ describe('LayerIndex', () => {
     ]);
     await using built = await buildFromBytes(tar, { compression: 'none', spanBytes: 4096 });
     expect((await built.index.findFile('a' as RawText))?.uncompressedSize).toBe(3);
+  });
+
+  it('finds the file that a hard link leads to ahead of it, and none behind it', async () => {
+    const tar = tarOf(
+      hardlink('early', 'a'),
+      file('a', '1'),
+      hardlink('first', './a'),
+      file('a', '22'),
+      hardlink('second', 'a'),
+      file('a', '333'),
+    );
+    await using built = await buildFromBytes(tar, { compression: 'none', spanBytes: 4096 });
+    const sizeBehind = async (name: string): Promise<number | undefined> => {
+      const link = await built.index.findFile(name as RawText);
+      return link && (await built.index.findLinked(link))?.uncompressedSize;
+    };
+    expect(await sizeBehind('early')).toBeUndefined();
+    expect(await sizeBehind('first')).toBe(1);
+    expect(await sizeBehind('second')).toBe(2);
   });
 });
 
