@@ -1,26 +1,19 @@
-import {
-  appendFile,
-  mkdir,
-  mkdtemp,
-  open as openFile,
-  rm,
-  truncate,
-  utimes,
-  writeFile,
-} from 'node:fs/promises';
+import { appendFile, mkdir, mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { BlobStore } from '../../src/blobs/blob-store.ts';
-import { type Digest, digestHex, digestOf } from '../../src/core/digest.ts';
+import { readVerifiedBlob } from '../../src/blobs/read-verified-blob.ts';
+import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 import type { BlobSource } from '../../src/upstream/blob-source.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
 import { randomBlob, readRange, readWhole } from '../helpers/random-blob.ts';
+import { rot, storedPath } from '../helpers/stored-files.ts';
 
 const MIB = 2 ** 20;
 const blob = randomBlob(MIB + 5, 1);
@@ -59,17 +52,7 @@ async function fetchWhole(store: BlobStore, source: BlobSource, bytes = blob): P
 }
 
 function pathOf(name: Digest): string {
-  return join(root, 'blobs', 'sha256', digestHex(name).slice(0, 2), digestHex(name));
-}
-
-/** Change one bit of a file; its size and times stay. */
-async function rot(path: string, position: number): Promise<void> {
-  await using file = await openFile(path, 'r+');
-  const { atime, mtime } = await file.stat();
-  const byte = Buffer.alloc(1);
-  await file.read(byte, 0, 1, position);
-  await file.write(Buffer.from([(byte[0] ?? 0) ^ 1]), 0, 1, position);
-  await utimes(path, atime, mtime);
+  return storedPath(root, 'blobs', name);
 }
 
 async function condemned(damage: string): Promise<number> {
@@ -197,6 +180,21 @@ describe('a stored blob in which a bit has changed', () => {
     expect(await store.suspect(digest)).toBe(true);
     await fetchWhole(store, DOWN);
     expect(await condemned('digest')).toBe(0);
+  });
+});
+
+describe('a small blob that something is made of', () => {
+  it('is compared with its digest each time, and fetched anew where it is wrong', async () => {
+    const store = await openStore();
+    const source = new MemorySource(blob);
+    const read = (): Promise<Buffer> =>
+      readVerifiedBlob(store, digest, () => store.readBlob(digest, source, { sizeBytes: blob.byteLength }));
+    expect((await read()).equals(blob)).toBe(true);
+    await fetchWhole(store, DOWN);
+    await rot(pathOf(digest), MIB);
+    expect((await read()).equals(blob)).toBe(true);
+    expect(source.bytesSent).toBe(2 * blob.byteLength);
+    expect(await condemned('digest')).toBe(1);
   });
 });
 
