@@ -87,7 +87,7 @@ export class DigestFiles {
     } catch (error) {
       if (isSpandrelError(error)) throw error;
       const fault = storeFault(error, 'write a file');
-      this.#kept?.health.noteWriteFailure(this.#kept.kind, fault);
+      this.noteWriteFailure(fault);
       throw fault;
     }
   }
@@ -143,7 +143,7 @@ export class DigestFiles {
   /** What cannot be removed stays: whoever reads it checks it. */
   async remove(digest: Digest): Promise<void> {
     await rm(this.path(digest), { force: true, recursive: true }).catch((error: unknown) =>
-      this.#kept?.health.noteWriteFailure(this.#kept.kind, storeFault(error, 'remove a file')),
+      this.noteWriteFailure(storeFault(error, 'remove a file')),
     );
   }
 
@@ -151,6 +151,11 @@ export class DigestFiles {
   async condemn(digest: Digest, damage: 'unreadable' | 'digest' = 'digest'): Promise<void> {
     this.noteDamage(digest, damage);
     await this.remove(digest);
+  }
+
+  /** A file could not be written by whoever was to give it to {@link take}. */
+  noteWriteFailure(error: unknown): void {
+    this.#kept?.health.noteWriteFailure(this.#kept.kind, error);
   }
 
   /** A file is not what was written, and stays until another takes its place. */

@@ -45,7 +45,8 @@ export class PartialFile {
       return new PartialFile(path, data, map);
     } catch (error) {
       await Promise.all(opened.map((file) => file.close()));
-      await removePartial(path);
+      // What cannot be removed either is swept at the next start.
+      await removePartial(path).catch(() => undefined);
       throw storeFault(error, 'create a file');
     }
   }
@@ -141,8 +142,8 @@ export class PartialFile {
 
 /** Remove what {@link PartialFile.create} has made. */
 export async function removePartial(path: string): Promise<void> {
-  await rm(path, { force: true });
-  await rm(mapPathOf(path), { force: true });
+  await rm(path, { force: true, recursive: true });
+  await rm(mapPathOf(path), { force: true, recursive: true });
 }
 
 /** A write may take less than it was given, near the end of a quota for example. */

@@ -22,6 +22,8 @@ export class StoreLock implements AsyncDisposable {
     const ownerPath = join(root, 'lock-owner');
     const database = openDatabase(join(root, 'lock'));
     try {
+      // Nothing is written: a full disk can be locked too.
+      database.exec('PRAGMA journal_mode = MEMORY');
       database.exec('BEGIN EXCLUSIVE');
     } catch (error) {
       database.close();

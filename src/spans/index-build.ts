@@ -143,7 +143,7 @@ export class IndexBuild {
     building: BuildingIndex,
     pushed: PushedZtoc | undefined,
   ): Promise<CompletedBuild> {
-    const completed = await explainFailure(building.completed, handle);
+    const completed = await this.#explainFailure(building.completed, handle);
     if (pushed === undefined) return completed;
     const { refused, index, indexPath } = completed;
     if (refused === undefined) return { ...completed, ztoc: Uint8Array.from(pushed.bytes) };
@@ -157,6 +157,17 @@ export class IndexBuild {
     } finally {
       // Whoever still reads by it finds that it is gone, and goes on with the other.
       await this.#deps.files.drop(indexPath);
+    }
+  }
+
+  /** A layer is at fault only if its blob is what its digest says; else the fill knows what went wrong. */
+  async #explainFailure<T>(completed: Promise<T>, handle: BlobHandle): Promise<T> {
+    try {
+      return await completed;
+    } catch (error) {
+      await handle.completed();
+      if (isSpandrelError(error, 'STORE_FULL')) this.#deps.files.noteWriteFailure(error);
+      throw error;
     }
   }
 
@@ -182,16 +193,6 @@ export class IndexBuild {
       { layer: layerDigest, outcome, reason: reason?.code, spans: spanCount, files: fileCount },
       'layer indexed',
     );
-  }
-}
-
-/** A layer is at fault only if its blob is what its digest says; else the fill knows what went wrong. */
-async function explainFailure<T>(completed: Promise<T>, handle: BlobHandle): Promise<T> {
-  try {
-    return await completed;
-  } catch (error) {
-    await handle.completed();
-    throw error;
   }
 }
 

@@ -86,6 +86,11 @@ export class LayerIndexFiles {
     }
   }
 
+  /** The index of a layer could not be written. */
+  noteWriteFailure(error: unknown): void {
+    this.#deps.files.noteWriteFailure(error);
+  }
+
   /** Remove the file of an index that has no name. */
   async drop(path: string): Promise<void> {
     await rm(path, { force: true });

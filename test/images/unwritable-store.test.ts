@@ -1,0 +1,180 @@
+import { mkdir, mkdtemp, open as openFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+
+import { type Digest, digestOf } from '../../src/core/digest.ts';
+import { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import { addGzipImage, type GzipLayer, gzipLayer } from '../helpers/gzip-image.ts';
+import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
+import { RunningApp } from '../helpers/running-app.ts';
+import { SmallDisk } from '../helpers/small-disk.ts';
+
+const MIB = 2 ** 20;
+/** The store leaves a disk that has failed alone for so long. */
+const PAUSE_MS = 10_000;
+
+let stack: AsyncDisposableStack;
+let upstream: DemoRegistry;
+let layer: GzipLayer;
+let manifest: Digest;
+
+beforeEach(async () => {
+  stack = new AsyncDisposableStack();
+  upstream = stack.use(await DemoRegistry.start());
+  layer = gzipLayer(1, MIB);
+  manifest = await addGzipImage(upstream, 'app', 'latest', [layer]);
+});
+
+afterEach(async () => {
+  vi.restoreAllMocks();
+  await stack.disposeAsync();
+});
+
+async function start(root: string): Promise<RunningApp> {
+  return stack.use(
+    await RunningApp.start({
+      upstreams: [{ name: 'up', url: upstream.url }],
+      root,
+      environment: { SPANDREL_INDEX_MIN_LAYER_BYTES: '0', SPANDREL_INDEX_SPAN_BYTES: '65536' },
+    }),
+  );
+}
+
+async function newRoot(): Promise<string> {
+  const root = await mkdtemp(join(tmpdir(), 'spandrel-unwritable-'));
+  stack.defer(() => rm(root, { recursive: true, force: true }));
+  return root;
+}
+
+function get(app: RunningApp, path: string, headers: Record<string, string> = {}): Promise<Response> {
+  return fetch(`${app.url}/v2/up/app/${path}`, { headers });
+}
+
+/** What a node asks for when it pulls the image, by its tag as one that can be lazy, and as one that cannot. */
+async function pull(app: RunningApp): Promise<void> {
+  for (const agent of [CONTAINERD, 'docker/29.0']) {
+    const tag = await get(app, 'manifests/latest', { accept: OCI, 'user-agent': agent });
+    expect([tag.status, tag.headers.get('docker-content-digest')]).toEqual([200, manifest]);
+    await tag.arrayBuffer();
+  }
+  const byDigest = await get(app, `manifests/${manifest}`);
+  expect(byDigest.status).toBe(200);
+  const { config } = (await byDigest.json()) as { config: { digest: string } };
+  expect((await get(app, `blobs/${config.digest}`)).status).toBe(200);
+  expect((await get(app, `referrers/${manifest}`)).status).toBe(200);
+  const blob = await get(app, `blobs/${layer.digest}`);
+  expect(blob.status).toBe(200);
+  expect(Buffer.from(await blob.arrayBuffer()).equals(layer.gzip)).toBe(true);
+}
+
+/** Once there is room again and the pause is over: the tag of an indexed image answers another digest than the original. */
+async function expectHealed(app: RunningApp): Promise<void> {
+  const now = performance.now.bind(performance);
+  vi.spyOn(performance, 'now').mockImplementation(() => now() + PAUSE_MS);
+  expect((await fetch(`${app.adminUrl}/readyz`)).status).toBe(200);
+  expect(await app.metric('spandrel_store_writable')).toBe(1);
+  const spans = await get(app, `_soci/layers/${layer.digest}/spans`);
+  expect(spans.status).toBe(200);
+  await spans.arrayBuffer();
+  const tag = await get(app, 'manifests/latest', { accept: OCI, 'user-agent': CONTAINERD });
+  expect(tag.status).toBe(200);
+  expect(tag.headers.get('docker-content-digest')).not.toBe(manifest);
+  const state = (await (await get(app, `_soci/layers/${layer.digest}`)).json()) as { state: string };
+  expect(state.state).toBe('indexed');
+}
+
+async function expectUnready(app: RunningApp): Promise<void> {
+  const ready = await fetch(`${app.adminUrl}/readyz`);
+  expect(ready.status).toBe(503);
+  expect(await ready.json()).toMatchObject({ missing: ['store'] });
+  expect(await app.metric('spandrel_store_writable')).toBe(0);
+}
+
+/** Take all but some bytes of a disk. @returns what gives them back */
+async function fillDisk(disk: SmallDisk, leftBytes: number): Promise<() => Promise<void>> {
+  const path = join(disk.path, 'ballast');
+  await using file = await openFile(path, 'w');
+  let bytes = 0;
+  try {
+    for (;;) bytes += (await file.write(Buffer.alloc(4096))).bytesWritten;
+  } catch {
+    await file.truncate(Math.max(0, bytes - leftBytes));
+  }
+  return () => rm(path);
+}
+
+describe('a pull while the store cannot be written', () => {
+  it.each([0, 4, 8])(
+    'is not stopped by a full disk with %i KiB left, and the image is lazy when there is room again',
+    async (leftKib) => {
+      const disk = stack.use(await SmallDisk.create(16 * MIB));
+      const app = await start(join(disk.path, 'store'));
+      const free = await fillDisk(disk, leftKib * 1024);
+      await pull(app);
+      await expectUnready(app);
+      await free();
+      await expectHealed(app);
+    },
+  );
+
+  it.each([520, 544, 568, 592, 616])(
+    'is not stopped by a disk that becomes full on the way, with %i KiB left',
+    async (leftKib) => {
+      const disk = stack.use(await SmallDisk.create(16 * MIB));
+      const app = await start(join(disk.path, 'store'));
+      const free = await fillDisk(disk, leftKib * 1024);
+      for (let round = 0; round < 2; round++) {
+        for (const agent of [CONTAINERD, 'docker/29.0']) {
+          const tag = await get(app, 'manifests/latest', { accept: OCI, 'user-agent': agent });
+          expect(tag.status).toBe(200);
+          const bytes = Buffer.from(await tag.arrayBuffer());
+          // Who has been told of a digest may fetch it.
+          const digest = tag.headers.get('docker-content-digest') ?? '';
+          expect(digestOf(bytes)).toBe(digest);
+          const again = await get(app, `manifests/${digest}`);
+          expect(digestOf(Buffer.from(await again.arrayBuffer()))).toBe(digest);
+        }
+        const blob = await get(app, `blobs/${layer.digest}`);
+        expect(Buffer.from(await blob.arrayBuffer()).equals(layer.gzip)).toBe(true);
+      }
+      await free();
+      await expectHealed(app);
+    },
+  );
+
+  it('is not stopped by a disk that is full when the proxy starts', async () => {
+    const disk = stack.use(await SmallDisk.create(16 * MIB));
+    const root = join(disk.path, 'store');
+    await (await start(root))[Symbol.asyncDispose]();
+    const free = await fillDisk(disk, 0);
+    const app = await start(root);
+    await pull(app);
+    await free();
+    await expectHealed(app);
+  });
+
+  it.each([
+    ['manifests', 'manifest'],
+    ['tags', 'tag'],
+    ['indexes/ztocs', 'ztoc'],
+    ['indexes/layers', 'index'],
+    ['partial', 'blob'],
+  ])('is not stopped by any failure of one of its folders: %s', async (folder, kind) => {
+    const root = await newRoot();
+    const app = await start(root);
+    await rm(join(root, folder), { recursive: true, force: true });
+    await mkdir(dirname(join(root, folder)), { recursive: true });
+    await writeFile(join(root, folder), 'in the way');
+    for (const agent of [CONTAINERD, 'docker/29.0']) {
+      const tag = await get(app, 'manifests/latest', { accept: OCI, 'user-agent': agent });
+      expect(tag.status).toBe(200);
+      await tag.arrayBuffer();
+    }
+    const blob = await get(app, `blobs/${layer.digest}`);
+    expect(Buffer.from(await blob.arrayBuffer()).equals(layer.gzip)).toBe(true);
+    expect(await app.metric(`spandrel_store_write_failures_total{kind="${kind}"}`)).toBeGreaterThan(0);
+    await expectUnready(app);
+  });
+});
