@@ -1,7 +1,7 @@
 import type { BlobHandle } from '../blobs/blob-handle.ts';
 import type { BlobStore } from '../blobs/blob-store.ts';
 import { readBlobRange } from '../blobs/read-blob-range.ts';
-import { errorCodeOf } from '../core/errors.ts';
+import { errorCodeOf, isSpandrelError } from '../core/errors.ts';
 import { detectCompression, MAGIC_BYTES } from '../core/layer-compression.ts';
 import { waitFor } from '../core/wait-for.ts';
 import { defaultEngine } from '../inflate/default-engine.ts';
