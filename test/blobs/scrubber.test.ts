@@ -21,8 +21,11 @@ const [first, second, third] = digests as [Digest, Digest, Digest];
 
 let open: AsyncDisposableStack;
 let root: string;
+/** The one that was opened last; the scrub begins before opening it ends. */
+let opened: BlobStore | undefined;
 
 beforeEach(async () => {
+  opened = undefined;
   open = new AsyncDisposableStack();
   root = await mkdtemp(join(tmpdir(), 'spandrel-scrub-'));
   open.defer(() => rm(root, { recursive: true, force: true }));
@@ -38,7 +41,8 @@ async function openStore({ scrub }: OpenOptions = {}): Promise<BlobStore> {
   const fill = { parallel: 3, chunkBytes: 128 * 1024 };
   const logger = collectingLogger();
   const options = { root, maxBytes: 2 ** 30, fill, metrics: new Metrics(), logger };
-  return open.use(await BlobStore.open({ ...options, ...(scrub === undefined ? {} : { scrub }) }));
+  opened = open.use(await BlobStore.open({ ...options, ...(scrub === undefined ? {} : { scrub }) }));
+  return opened;
 }
 
 async function fillStore(): Promise<void> {
@@ -84,9 +88,9 @@ class Pauses {
 
 /** Run one pass over the store, and stop in the pause behind it. */
 async function passOver(): Promise<{ store: BlobStore; pausedMs: number }> {
-  let store: BlobStore | undefined;
-  const pauses = new Pauses(() => store?.scrub?.lastPass !== undefined && store.scrub.running === undefined);
-  store = await openStore({ scrub: pauses.settings });
+  const isOver = (): boolean => opened?.scrub?.lastPass !== undefined && opened.scrub.running === undefined;
+  const pauses = new Pauses(isOver);
+  const store = await openStore({ scrub: pauses.settings });
   await pauses.over.promise;
   return { store, pausedMs: pauses.pausedMs };
 }
@@ -140,12 +144,11 @@ describe('the scrub of the store', () => {
 
   it('lets go of a blob that is evicted while it is read', async () => {
     await fillStore();
-    let store: BlobStore | undefined;
     const pauses = new Pauses(async (count) => {
-      if (count === 2) await store?.deleteBlob(first);
-      return store?.scrub?.lastPass !== undefined;
+      if (count === 2) await opened?.deleteBlob(first);
+      return opened?.scrub?.lastPass !== undefined;
     });
-    store = await openStore({ scrub: pauses.settings });
+    const store = await openStore({ scrub: pauses.settings });
     await pauses.over.promise;
     expect(store.scrub?.lastPass).toMatchObject({ blobs: 2, condemned: 0 });
     expect(Array.from(store.list(), ({ digest }) => digest)).toEqual([second, third]);
