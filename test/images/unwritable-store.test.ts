@@ -6,8 +6,8 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { DemoRegistry } from '../../src/demo/demo-registry.ts';
-import { addGzipImage, type GzipLayer, gzipLayer } from '../helpers/gzip-image.ts';
 import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
+import { addPackedImage, type PackedLayer, seededGzipLayer } from '../helpers/packed-image.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 import { SmallDisk } from '../helpers/small-disk.ts';
 
@@ -17,14 +17,14 @@ const PAUSE_MS = 10_000;
 
 let stack: AsyncDisposableStack;
 let upstream: DemoRegistry;
-let layer: GzipLayer;
+let layer: PackedLayer;
 let manifest: Digest;
 
 beforeEach(async () => {
   stack = new AsyncDisposableStack();
   upstream = stack.use(await DemoRegistry.start());
-  layer = gzipLayer(1, MIB);
-  manifest = await addGzipImage(upstream, 'app', 'latest', [layer]);
+  layer = seededGzipLayer(1, MIB);
+  manifest = await addPackedImage(upstream, 'app', 'latest', [layer]);
 });
 
 afterEach(async () => {
@@ -66,7 +66,7 @@ async function pull(app: RunningApp): Promise<void> {
   expect((await get(app, `referrers/${manifest}`)).status).toBe(200);
   const blob = await get(app, `blobs/${layer.digest}`);
   expect(blob.status).toBe(200);
-  expect(Buffer.from(await blob.arrayBuffer()).equals(layer.gzip)).toBe(true);
+  expect(Buffer.from(await blob.arrayBuffer()).equals(layer.packed)).toBe(true);
 }
 
 /** Once there is room again and the pause is over: the tag of an indexed image answers another digest than the original. */
@@ -137,7 +137,7 @@ describe('a pull while the store cannot be written', () => {
           expect(digestOf(Buffer.from(await again.arrayBuffer()))).toBe(digest);
         }
         const blob = await get(app, `blobs/${layer.digest}`);
-        expect(Buffer.from(await blob.arrayBuffer()).equals(layer.gzip)).toBe(true);
+        expect(Buffer.from(await blob.arrayBuffer()).equals(layer.packed)).toBe(true);
       }
       await free();
       await expectHealed(app);
@@ -173,7 +173,7 @@ describe('a pull while the store cannot be written', () => {
       await tag.arrayBuffer();
     }
     const blob = await get(app, `blobs/${layer.digest}`);
-    expect(Buffer.from(await blob.arrayBuffer()).equals(layer.gzip)).toBe(true);
+    expect(Buffer.from(await blob.arrayBuffer()).equals(layer.packed)).toBe(true);
     expect(await app.metric(`spandrel_store_write_failures_total{kind="${kind}"}`)).toBeGreaterThan(0);
     await expectUnready(app);
   });

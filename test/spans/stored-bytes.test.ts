@@ -1,14 +1,14 @@
 import { mkdir, mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { crc32, zstdCompressSync } from 'node:zlib';
+import { crc32, gzipSync, zstdCompressSync } from 'node:zlib';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { DemoRegistry } from '../../src/demo/demo-registry.ts';
-import { addGzipImage, type GzipLayer, gzipLayer } from '../helpers/gzip-image.ts';
 import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
+import { addPackedImage, type PackedLayer, packedLayer, seededGzipLayer } from '../helpers/packed-image.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 import { rot, storedPath } from '../helpers/stored-files.ts';
 
@@ -20,15 +20,15 @@ let stack: AsyncDisposableStack;
 let upstream: DemoRegistry;
 let root: string;
 let app: RunningApp;
-let layer: GzipLayer;
+let layer: PackedLayer;
 
 beforeEach(async () => {
   stack = new AsyncDisposableStack();
   upstream = stack.use(await DemoRegistry.start());
   root = await mkdtemp(join(tmpdir(), 'spandrel-rot-'));
   stack.defer(() => rm(root, { recursive: true, force: true }));
-  layer = gzipLayer(1, LAYER_BYTES);
-  await addGzipImage(upstream, 'app', 'latest', [layer]);
+  layer = seededGzipLayer(1, LAYER_BYTES);
+  await addPackedImage(upstream, 'app', 'latest', [layer]);
   await start();
 });
 
@@ -109,7 +109,7 @@ describe('a span of a stored blob that has gone bad', () => {
   it.each(['gzip', 'zstd'] as const)(
     'condemns the blob, and has right bytes all the same: %s',
     async (compression) => {
-      const bytes = compression === 'gzip' ? layer.gzip : zstdCompressSync(layer.tar);
+      const bytes = compression === 'gzip' ? layer.packed : zstdCompressSync(layer.tar);
       const digest = digestOf(bytes);
       await upstream.addBlob('app', new Uint8Array(bytes), digest);
       await waitForIndex(digest);
@@ -166,10 +166,11 @@ describe('a span of a stored blob that has gone bad', () => {
 describe('an index that has gone bad', () => {
   it('is told from a blob that has: the blob stays, and the index is made again, once', async () => {
     // Of two layers that are equal but for their contents, the one has got the index of the other.
-    const [mine, other] = [gzipLayer(5, LAYER_BYTES, 0), gzipLayer(6, LAYER_BYTES, 0)];
-    expect(mine.gzip.length).toBe(other.gzip.length);
-    for (const { gzip, tar, digest } of [mine, other]) {
-      await upstream.addBlob('app', new Uint8Array(gzip), digest);
+    const stored = (tar: Buffer): Buffer => gzipSync(tar, { level: 0 });
+    const [mine, other] = [packedLayer(5, LAYER_BYTES, stored), packedLayer(6, LAYER_BYTES, stored)];
+    expect(mine.packed.length).toBe(other.packed.length);
+    for (const { packed, tar, digest } of [mine, other]) {
+      await upstream.addBlob('app', new Uint8Array(packed), digest);
       await waitForIndex(digest);
       await expectTar(digest, tar);
     }
