@@ -4,7 +4,7 @@ import { accessSync, constants } from 'node:fs';
 import { delimiter, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** Command -> Debian package. No recommended packages are installed: what a command starts itself is here too. */
+/** Command -> Debian package. Recommended packages are not installed, so what a command starts is here too. */
 export const PROGRAMS = {
   // Essential on Debian.
   bash: 'bash',

@@ -14,7 +14,7 @@ const PACKAGES = fileURLToPath(new URL('python-tools.txt', import.meta.url));
 function run(command, ...args) {
   if (spawnSync(command, args, { stdio: ['ignore', 2, 2] }).status === 0) return;
   console.error(
-    `\nsetup: "${command} ${args.join(' ')}" failed; the lines above say why. The tests need Python 3 and PyPI.`,
+    `\nsetup: "${command} ${args.join(' ')}" failed; the lines above say why. The tests need PyPI.`,
   );
   process.exit(1);
 }

@@ -29,7 +29,9 @@ const OTHER_WAYS = [
   // Inside Node.
   /process\s*\.\s*binding\b|spawn_sync|process_wrap|\bprocess\s*\.\s*execve\b/,
   // In Python and Lua.
-  /\bimport\s[^\n]*\b(?:subprocess|pty)\b|\bos\s*\.\s*(?:system|popen|execute|exec[lv]\w*|spawn[lv]\w*|posix_spawn\w*)\b|\bio\s*\.\s*popen\b/,
+  /\bimport\s[^\n]*\b(?:subprocess|pty)\b/,
+  /\bos\s*\.\s*(?:system|popen|execute|exec[lv]\w*|spawn[lv]\w*|posix_spawn\w*)\b/,
+  /\bio\s*\.\s*popen\b/,
 ];
 
 function otherWays(text: string): string[] {
