@@ -95,13 +95,17 @@ export class Manifests implements AsyncDisposable {
     }
     if (!('tag' in reference)) return this.#askByDigest(target, reference.digest, key, signal);
     const seen = this.#tags.get(key);
-    const last = await this.#lastSeen(key, seen);
-    const isFresh = seen !== undefined && this.#now() - seen.atMs < this.#deps.tagAgeMs;
-    if (last === undefined) return this.#askByTag(target, reference, key, last, signal);
-    if (isFresh) return { manifest: last.manifest, source: 'disk' };
+    if (seen !== undefined && this.#now() - seen.atMs < this.#deps.tagAgeMs) {
+      const last = await this.#lastSeen(key);
+      if (last !== undefined) return { manifest: last.manifest, source: 'disk' };
+    }
+    // Nothing is waited for before this, so that all who ask at the same time have one question.
     const work = (closing: AbortSignal): Promise<FoundManifest> =>
-      this.#byTag(target, reference, key, last, closing);
-    return (await this.#flights.runPatiently(key, target.client.name, work, signal)) ?? this.#stale(last);
+      this.#byTag(target, reference, key, closing);
+    const found = await this.#flights.runPatiently(key, target.client.name, work, signal);
+    if (found !== undefined) return found;
+    const last = await this.#lastSeen(key);
+    return last === undefined ? this.#flights.run(key, work, signal) : this.#stale(last);
   }
 
   /** As {@link get}, but whatever is remembered, the upstream is asked: for those who know that something has changed. */
@@ -109,7 +113,7 @@ export class Manifests implements AsyncDisposable {
     const key = manifestKey(target, reference);
     this.#absent.delete(key);
     if (!('tag' in reference)) return this.#askByDigest(target, reference.digest, key, signal);
-    return this.#askByTag(target, reference, key, await this.#lastSeen(key, this.#tags.get(key)), signal);
+    return this.#flights.run(key, (closing) => this.#byTag(target, reference, key, closing), signal);
   }
 
   #askByDigest(
@@ -121,16 +125,6 @@ export class Manifests implements AsyncDisposable {
     const work = (closing: AbortSignal): Promise<FoundManifest> =>
       this.#notingAbsence(key, () => this.#byDigest(target, digest, closing));
     return this.#flights.run(key, work, signal);
-  }
-
-  #askByTag(
-    target: Target,
-    reference: { tag: string },
-    key: string,
-    last: LastSeen | undefined,
-    signal: AbortSignal | undefined,
-  ): Promise<FoundManifest> {
-    return this.#flights.run(key, (closing) => this.#byTag(target, reference, key, last, closing), signal);
   }
 
   async #notingAbsence(key: string, ask: () => Promise<FoundManifest>): Promise<FoundManifest> {
@@ -154,9 +148,9 @@ export class Manifests implements AsyncDisposable {
     target: Target,
     reference: { tag: string },
     key: string,
-    last: LastSeen | undefined,
     closing: AbortSignal,
   ): Promise<FoundManifest> {
+    const last = await this.#lastSeen(key);
     try {
       return await this.#notingAbsence(key, () => this.#locateTag(target, reference, key, last, closing));
     } catch (error) {
@@ -210,7 +204,8 @@ export class Manifests implements AsyncDisposable {
     }
   }
 
-  async #lastSeen(key: string, seen: SeenTag | undefined): Promise<LastSeen | undefined> {
+  async #lastSeen(key: string): Promise<LastSeen | undefined> {
+    const seen = this.#tags.get(key);
     const digest = seen?.digest ?? (await this.#readTag(key));
     const manifest = digest !== undefined && isDigest(digest) ? await this.#stored(digest) : undefined;
     return manifest && { manifest, atMs: seen?.atMs };

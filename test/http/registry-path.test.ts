@@ -6,8 +6,10 @@ const D = `sha256:${'0'.repeat(64)}`;
 
 describe('parseRegistryPath', () => {
   it.each([
+    ['/', { route: 'root' }],
     ['/v2/', { route: 'base' }],
     ['/v2', { route: 'base' }],
+    ['/v2/_catalog', { route: 'catalog' }],
     ['/v2/a/b/c/manifests/latest', { route: 'manifest', name: 'a/b/c', reference: { tag: 'latest' } }],
     [`/v2/app/manifests/${D}`, { route: 'manifest', name: 'app', reference: { digest: D } }],
     [
@@ -49,13 +51,12 @@ describe('parseRegistryPath', () => {
   });
 
   it.each([
-    ['/'],
     ['/v1/'],
     ['/v2/a'],
     ['/v2/a/manifests/'],
     ['/v2//manifests/x'],
     ['/v2/a/tags/other'],
-    ['/v2/_catalog'],
+    ['/v2/_catalog/'],
     [`/v2/a/_soci/layers/${D}/other`],
     [`/v2/a/_soci/layers/${D}/tar/x`],
     ['/v2/a/_soci/images'],

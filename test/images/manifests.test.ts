@@ -69,7 +69,10 @@ afterEach(async () => {
 });
 
 /** A process of the proxy: what it keeps on disk is that of the one before. */
-async function start(tagSeconds = 0): Promise<{ manifests: Manifests; access: BlobAccess; target: Target }> {
+async function start(
+  tagSeconds = 0,
+  tags = new DigestFiles(join(root, 'tags')),
+): Promise<{ manifests: Manifests; access: BlobAccess; target: Target }> {
   const metrics = new Metrics();
   const logger = collectingLogger();
   const { upstream: timing, limits } = parseConfig({ yaml: '', environment: {} });
@@ -97,7 +100,7 @@ async function start(tagSeconds = 0): Promise<{ manifests: Manifests; access: Bl
     new Manifests({
       store: new ManifestStore(new DigestFiles(join(root, 'manifests'))),
       access,
-      tags: new DigestFiles(join(root, 'tags')),
+      tags,
       knownLayers: new KnownLayers(),
       tagAgeMs: tagSeconds * 1000,
       negativeAgeMs: NEGATIVE_SECONDS * 1000,
@@ -160,6 +163,24 @@ describe('a tag', () => {
       await Promise.all(Array.from({ length: 50 }, () => manifests.get(target, { tag: '1.0' })));
       expect(asked()).toEqual(expected);
     }
+  });
+
+  it('is asked about once, however long the disk takes for who asks second', async () => {
+    const answered = Promise.withResolvers<void>();
+    class UnevenFiles extends DigestFiles {
+      #reads = 0;
+      override async read(digest: Digest): Promise<Buffer | undefined> {
+        if (++this.#reads > 1) await answered.promise;
+        return super.read(digest);
+      }
+    }
+    const { manifests, target } = await start(0, new UnevenFiles(join(root, 'tags')));
+    const digest = put('1.0', 'first');
+    const [first, second] = [1, 2].map(() => manifests.get(target, { tag: '1.0' }));
+    await first;
+    answered.resolve();
+    expect((await second)?.manifest.digest).toBe(digest);
+    expect(asked()).toEqual(['GET']);
   });
 
   it.each([
