@@ -9,7 +9,7 @@ import { parseArgs } from 'node:util';
 import { DigestWorker } from '../src/blobs/digest-worker.ts';
 import { Growth } from '../src/blobs/growth.ts';
 import { finishDigest } from '../src/core/digest.ts';
-import { WorkerPool } from '../src/inflate/worker-pool.ts';
+import { WorkerPool } from '../src/threads/worker-pool.ts';
 import { startLayerBuild } from '../src/ztoc/layer-build.ts';
 import type { LayerSummary } from '../src/ztoc/layer-summary.ts';
 

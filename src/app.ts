@@ -38,7 +38,6 @@ import { ServedImages } from './images/served-images.ts';
 import { ServedRepositories } from './images/served-repositories.ts';
 import { SociIndexer } from './images/soci-indexer.ts';
 import { WarmJobs } from './images/warm-jobs.ts';
-import { WorkerPool } from './inflate/worker-pool.ts';
 import { BuildForecast } from './spans/build-forecast.ts';
 import { LayerIndexFiles } from './spans/layer-index-files.ts';
 import { LayerIndexes } from './spans/layer-indexes.ts';
@@ -51,6 +50,9 @@ import { generalPolicy, LiveSettings } from './live-settings.ts';
 import type { Logger } from './telemetry/logger.ts';
 import { Metrics } from './telemetry/metrics.ts';
 import { NO_TRACER, type Tracer } from './telemetry/tracer.ts';
+import { ThreadHealth } from './threads/thread-health.ts';
+import type { ThreadFault } from './threads/thread-fault.ts';
+import { WorkerPool } from './threads/worker-pool.ts';
 import type { Environment } from './upstream/proxy-choice.ts';
 import { createUpstreams } from './upstream/upstreams.ts';
 
@@ -110,6 +112,8 @@ export async function createApp(
     }),
   );
 
+  const threadHealth = new ThreadHealth({ metrics, logger });
+  const onFault = (fault: ThreadFault): void => threadHealth.note(fault);
   const health = new StoreHealth({ metrics, logger });
   const { root, maxBytes, scrub } = config.storage;
   const fill = { ...config.fill, stallTimeoutMs: config.upstream.stallTimeoutMs };
@@ -141,6 +145,7 @@ export async function createApp(
       entry: workers('layer-worker'),
       threads: config.index.threads,
       maxQueue: MAX_QUEUED_BUILDS,
+      onFault,
     }),
   );
   const spanPool = opening.use(
@@ -149,6 +154,7 @@ export async function createApp(
       entry: workers('span-worker'),
       threads: config.spans.threads,
       maxQueue: MAX_QUEUED_SPANS,
+      onFault,
     }),
   );
 

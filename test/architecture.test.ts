@@ -10,6 +10,7 @@ const SRC = join(ROOT, 'src');
 const FLOORS: readonly (readonly string[])[] = [
   ['core', 'config', 'telemetry'],
   ['cache'],
+  ['threads'],
   ['upstream'],
   ['blobs'],
   ['inflate'],
@@ -29,7 +30,7 @@ const LIBRARIES: Readonly<Record<string, string>> = {
   '@aws-sdk/client-ecr-public': 'upstream',
   '@aws-sdk/credential-providers': 'upstream',
   pako: 'inflate',
-  piscina: 'inflate',
+  piscina: 'threads',
   flatbuffers: 'ztoc',
   'lru-cache': 'cache',
   ioredis: 'cache',

@@ -3,7 +3,7 @@ import { Worker } from 'node:worker_threads';
 
 import type { Digest, DigestAlgorithm } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
-import { WORKER_ARGUMENTS } from '../core/worker-arguments.ts';
+import { WORKER_ARGUMENTS } from '../threads/worker-arguments.ts';
 import type { DigestReply, DigestRequest } from './digest-thread.ts';
 import { Growth } from './growth.ts';
 

@@ -11,7 +11,7 @@ import type { Digest } from '../core/digest.ts';
 import { isSpandrelError } from '../core/errors.ts';
 import { containerPlatform, parsePlatform } from '../core/platform.ts';
 import { escapeControls } from '../core/terminal-text.ts';
-import { WorkerPool } from '../inflate/worker-pool.ts';
+import { WorkerPool } from '../threads/worker-pool.ts';
 import { convertLayout, type ConvertOptions, type ConvertOutcome } from '../soci/convert-layout.ts';
 import { LayoutOutput } from '../soci/layout-output.ts';
 import { type OciLayout, openOciLayout } from '../soci/oci-layout.ts';

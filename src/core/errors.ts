@@ -108,6 +108,11 @@ export const ERRORS = {
     'Another process owns the store; each replica needs its own `storage.root`.',
   ),
   OVERLOADED: entry(503, true, 'Too much is going on; try again in a moment.'),
+  WORKER_FAILED: entry(
+    503,
+    true,
+    'A worker thread died or could not be started (memory, threads or file descriptors may be short); try again.',
+  ),
   INDEX_PENDING: entry(503, true, 'The index is being built; try again in a moment.'),
   ANSWER_PENDING: entry(
     503,

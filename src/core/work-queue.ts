@@ -2,7 +2,7 @@ import { SpandrelError } from './errors.ts';
 
 interface Waiting {
   readonly start: () => void;
-  readonly refuse: () => void;
+  readonly refuse: (error: SpandrelError) => void;
 }
 
 /** Whoever asks for no line of his own waits in this one. */
@@ -48,6 +48,11 @@ export class WorkQueue {
     }
   }
 
+  /** All that waits rejects with `error`; what runs goes on. */
+  refuseWaiting(error: SpandrelError): void {
+    for (const line of this.#lines.values()) for (const waiting of line) waiting.refuse(error);
+  }
+
   /** As {@link run}, for work that ends elsewhere: resolves when its turn comes to what is to be called, once, when it is over. */
   async enter(signal?: AbortSignal, line = COMMON_LINE): Promise<() => void> {
     signal?.throwIfAborted();
@@ -77,9 +82,9 @@ export class WorkQueue {
           end();
           resolve();
         },
-        refuse: () => {
+        refuse: (error: SpandrelError) => {
           end();
-          reject(overloaded());
+          reject(error);
         },
       };
       const inLine = this.#lines.get(line) ?? new Set();
@@ -95,7 +100,7 @@ export class WorkQueue {
     for (const candidate of this.#lines.values()) if (candidate.size > longest.size) longest = candidate;
     const last = [...longest].at(-1);
     if (last === undefined || longest.size <= (this.#lines.get(line)?.size ?? 0) + 1) throw overloaded();
-    last.refuse();
+    last.refuse(overloaded());
   }
 
   #remove(line: string, waiting: Waiting): void {

@@ -1,6 +1,6 @@
 import { digestOf, type Digest } from '../core/digest.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
-import { TransferredResult } from '../inflate/transferred-result.ts';
+import { TransferredResult } from '../threads/transferred-result.ts';
 import { baseLayer, type LayerScale, MIDDLE_FILE } from './base-layer.ts';
 import { type BuiltLayer, buildLayer } from './build-layer.ts';
 import type { DemoContent, DemoFile, DemoImage, DemoImageOptions, DemoLayer } from './demo-image.ts';

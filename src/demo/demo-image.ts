@@ -1,7 +1,7 @@
 import { extname } from 'node:path';
 
 import type { Digest } from '../core/digest.ts';
-import { WorkerPool } from '../inflate/worker-pool.ts';
+import { WorkerPool } from '../threads/worker-pool.ts';
 
 /** Seed of the image that is served when nothing is said. */
 export const DEMO_SEED = 'spandrel';
@@ -74,6 +74,6 @@ export interface DemoImage {
  */
 export async function generateDemoImage(options: DemoImageOptions): Promise<DemoImage> {
   const entry = new URL(`./demo-image-worker${extname(import.meta.url)}`, import.meta.url);
-  await using pool = new WorkerPool({ entry, name: 'demo image', threads: 1, maxQueue: 0 });
+  await using pool = new WorkerPool({ entry, name: 'demo', threads: 1, maxQueue: 0 });
   return await pool.run<DemoImage>('buildDemoImage', options);
 }

@@ -8,7 +8,7 @@ import type { Descriptor } from '../core/descriptor.ts';
 import { type Digest, isDigest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
-import type { WorkerPool } from '../inflate/worker-pool.ts';
+import type { WorkerPool } from '../threads/worker-pool.ts';
 import { INDEX_DIGEST_ANNOTATION } from '../soci/convert-image.ts';
 import { parseSociIndex, type PushedLayer } from '../soci/parse-soci-index.ts';
 import type { PushedZtoc } from '../spans/layer.ts';

@@ -5,7 +5,7 @@ import { errorCodeOf, isSpandrelError } from '../core/errors.ts';
 import { detectCompression, MAGIC_BYTES } from '../core/layer-compression.ts';
 import { waitFor } from '../core/wait-for.ts';
 import { defaultEngine } from '../inflate/default-engine.ts';
-import type { WorkerPool } from '../inflate/worker-pool.ts';
+import type { WorkerPool } from '../threads/worker-pool.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { NO_TRACER, type Tracer, type TraceSpan } from '../telemetry/tracer.ts';

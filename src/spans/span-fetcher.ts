@@ -4,7 +4,7 @@ import { readBlobRange } from '../blobs/read-blob-range.ts';
 import { SingleFlight } from '../cache/single-flight.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { defaultEngine } from '../inflate/default-engine.ts';
-import type { WorkerPool } from '../inflate/worker-pool.ts';
+import type { WorkerPool } from '../threads/worker-pool.ts';
 import type { ByteSource, Metrics } from '../telemetry/metrics.ts';
 import type { LayerIndexView } from '../ztoc/layer-index-view.ts';
 import type { InflateSpansInput, ReadZstdSpansInput } from '../ztoc/span-worker.ts';

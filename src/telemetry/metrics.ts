@@ -16,6 +16,14 @@ export type UpstreamRequestKind = 'manifest' | 'blob' | 'tags' | 'referrers' | '
 /** The threads that index, and those that decompress. */
 export type WorkerPoolName = 'index' | 'span';
 
+/** Worker threads by what they do; those of `output` hash what an `index` thread decompresses. */
+export const THREAD_KINDS = ['index', 'span', 'digest', 'output', 'demo'] as const;
+export type ThreadKind = (typeof THREAD_KINDS)[number];
+
+/** What a worker thread was at when it failed. */
+export const THREAD_STEPS = ['start', 'task', 'idle'] as const;
+export type ThreadStep = (typeof THREAD_STEPS)[number];
+
 /**
  * Every metric of the process, in a registry of its own. Labels come from closed sets: never a repository, a digest or a
  * URL. The names are part of the contract with dashboards and alerts.
@@ -91,6 +99,11 @@ export class Metrics {
   );
   readonly #workerQueue = this.#gauge('worker_queue_length', 'Tasks that wait for a thread', ['pool']);
   readonly #queues = new Map<WorkerPoolName, () => number>();
+  readonly threadFailures = this.#counter(
+    'thread_failures_total',
+    'Worker threads that died or could not be started',
+    ['thread', 'step'],
+  );
   readonly fillsInProgress = this.#gauge('fills_in_progress', 'Blobs arriving from upstreams', []);
   readonly fills = this.#counter('fills_total', 'Fills that have ended', ['outcome']);
   readonly singleFlightJoined = this.#counter(

@@ -7,7 +7,7 @@ import type { ByteRange } from '../core/byte-range.ts';
 import type { LayerCompression } from '../core/media-types.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { waitFor } from '../core/wait-for.ts';
-import type { WorkerPool } from '../inflate/worker-pool.ts';
+import type { WorkerPool } from '../threads/worker-pool.ts';
 import type {
   BuildInput,
   BuildOutput,

@@ -1,7 +1,7 @@
 import type { MessagePort } from 'node:worker_threads';
 
 import { rangeLength } from '../core/byte-range.ts';
-import { TransferredResult } from '../inflate/transferred-result.ts';
+import { TransferredResult } from '../threads/transferred-result.ts';
 import { OutputHashes } from './output-hash.ts';
 import { indexLayerFile, type LayerFileIndex, type LayerFileInput } from './index-layer-file.ts';
 

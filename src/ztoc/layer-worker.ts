@@ -2,7 +2,7 @@ import { Growth } from '../blobs/growth.ts';
 import { type Digest, digestOf } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { defaultEngine } from '../inflate/default-engine.ts';
-import { TransferredResult } from '../inflate/transferred-result.ts';
+import { TransferredResult } from '../threads/transferred-result.ts';
 import { runInBackground } from './background-thread.ts';
 import type { BuildInput, BuildOutput, BuildProgress, BuildRequest } from './build-messages.ts';
 import { findDifference, ztocSpanBytes } from './check-pushed-ztoc.ts';

@@ -4,7 +4,7 @@ import { MessageChannel, Worker } from 'node:worker_threads';
 
 import { type Digest, finishDigest } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
-import { WORKER_ARGUMENTS } from '../core/worker-arguments.ts';
+import { WORKER_ARGUMENTS } from '../threads/worker-arguments.ts';
 import { ByteRing } from './byte-ring.ts';
 import type { OutputHashRequest } from './output-hash-thread.ts';
 

@@ -7,7 +7,7 @@ import { type ByteRange, rangeLength } from '../core/byte-range.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { combineCrc32 } from '../inflate/combine-crc32.ts';
 import { defaultEngine } from '../inflate/default-engine.ts';
-import { TransferredResult } from '../inflate/transferred-result.ts';
+import { TransferredResult } from '../threads/transferred-result.ts';
 import { readZstdFrame } from '../inflate/zstd-inflater.ts';
 import { findMountProblem } from './check-pushed-ztoc.ts';
 import { decodeZtoc } from './decode-ztoc.ts';

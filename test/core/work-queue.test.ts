@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import type { SpandrelError } from '../../src/core/errors.ts';
+import { SpandrelError } from '../../src/core/errors.ts';
 import { WorkQueue } from '../../src/core/work-queue.ts';
 
 describe('a work queue', () => {
@@ -24,6 +24,19 @@ describe('a work queue', () => {
     for (const [place, { resolve }] of ends.entries()) resolve(place);
     expect(await Promise.all([results[0], results[3], results[4]])).toEqual([0, 3, 4]);
     expect(begun).toEqual([0, 1, 2, 3, 4]);
+  });
+
+  it('refuses all that waits, in every line, when it is told to; what runs and what comes later is not touched', async () => {
+    const queue = new WorkQueue({ maxRunning: 1, maxWaiting: 5 });
+    const leave = await queue.enter();
+    const waiting = ['a', 'b', 'a', 'b'].map((line) => queue.enter(undefined, line));
+    queue.refuseWaiting(new SpandrelError('WORKER_FAILED', 'no thread'));
+    for (const one of waiting) await expect(one).rejects.toMatchObject({ code: 'WORKER_FAILED' });
+    expect(queue.waiting).toBe(0);
+    const later = queue.run(() => Promise.resolve('done'));
+    expect(queue.waiting).toBe(1);
+    leave();
+    expect(await later).toBe('done');
   });
 
   it('lets go of who stops waiting, and of each place once', async () => {

@@ -9,7 +9,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { Growth } from '../../src/blobs/growth.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import type { LayerCompression } from '../../src/core/media-types.ts';
-import { WorkerPool } from '../../src/inflate/worker-pool.ts';
+import { WorkerPool } from '../../src/threads/worker-pool.ts';
 import { startLayerBuild } from '../../src/ztoc/layer-build.ts';
 import type { BuildingIndex } from '../../src/ztoc/layer-build.ts';
 import type { RawText } from '../../src/ztoc/raw-text.ts';
@@ -31,7 +31,7 @@ const tar = tarArchive({
 const gzip = gzipSync(tar);
 
 const entry = new URL('../../src/ztoc/layer-worker.ts', import.meta.url);
-const pool = new WorkerPool({ entry, threads: 1, name: 'test', maxQueue: 10 });
+const pool = new WorkerPool({ entry, threads: 1, name: 'index', maxQueue: 10 });
 afterAll(() => pool[Symbol.asyncDispose]());
 
 /** A layer file that the test lets grow, and the build that follows it. */
@@ -121,7 +121,7 @@ async function spanWith(
 
 // The only thread of the other pool is busy with the build.
 const spanEntry = new URL('../../src/ztoc/span-worker.ts', import.meta.url);
-const spanPool = new WorkerPool({ entry: spanEntry, threads: 1, name: 'spans', maxQueue: 10 });
+const spanPool = new WorkerPool({ entry: spanEntry, threads: 1, name: 'span', maxQueue: 10 });
 afterAll(() => spanPool[Symbol.asyncDispose]());
 
 describe('an index that is being built', () => {

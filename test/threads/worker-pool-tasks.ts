@@ -1,7 +1,7 @@
 import { threadId } from 'node:worker_threads';
 
 import { SpandrelError } from '../../src/core/errors.ts';
-import { TransferredResult } from '../../src/inflate/transferred-result.ts';
+import { TransferredResult } from '../../src/threads/transferred-result.ts';
 
 export function double(input: number): number {
   return input * 2;
@@ -33,8 +33,35 @@ export function failUnknown(): never {
   throw new RangeError('a defect');
 }
 
-export function crash(): void {
+export function exit(): void {
   process.exit(3);
+}
+
+/** Never ends by itself: an error that no task can catch ends the thread. */
+export function throwLater(): Promise<never> {
+  setImmediate(() => {
+    throw new Error('nobody catches this');
+  });
+  return new Promise(() => undefined);
+}
+
+export function rejectUnheard(): Promise<never> {
+  void Promise.reject(new Error('nobody hears this'));
+  return new Promise(() => undefined);
+}
+
+export function returnWhatCannotBeSent(): unknown {
+  return () => undefined;
+}
+
+export function transferTwice(): TransferredResult<Uint8Array> {
+  const bytes = new Uint8Array(4);
+  return new TransferredResult(bytes, [bytes.buffer, bytes.buffer]);
+}
+
+export function useUpMemory(): never {
+  const kept: string[][] = [];
+  for (;;) kept.push(Array.from({ length: 1000 }, (_, place) => `${kept.length} ${place}`));
 }
 
 /** Says in `state[0]` that it has begun, and ends when `state[1]` is set. */

@@ -3,8 +3,8 @@ import { move, transferableSymbol, valueSymbol } from 'piscina';
 import { encodeError, type EncodedError } from './error-transfer.ts';
 import { TransferredResult } from './transferred-result.ts';
 
-/** What a {@link WorkerPool} sends to its threads. */
-export interface DispatchInput {
+/** What a thread is sent. */
+export interface TaskInput {
   /** URL of the module whose exports are the tasks. */
   readonly entry: string;
   readonly task: string;
@@ -15,8 +15,18 @@ export interface DispatchInput {
 export type DispatchOutcome =
   { readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly error: EncodedError };
 
+/** Runs in the threads: loads the module before there is a task, so that a thread that cannot do so never gets one. */
+export async function prepare(entry: string): Promise<DispatchOutcome> {
+  try {
+    await import(entry);
+    return { ok: true, value: undefined };
+  } catch (error) {
+    return { ok: false, error: encodeError(error) };
+  }
+}
+
 /** Runs in the threads: imports the entry module (once, Node keeps it) and calls the export that is named like the task. */
-export async function dispatch({ entry, task, input }: DispatchInput): Promise<unknown> {
+export async function dispatch({ entry, task, input }: TaskInput): Promise<unknown> {
   try {
     const module = (await import(entry)) as Readonly<Record<string, unknown>>;
     const run = module[task];

@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest';
 
 import { SpandrelError } from '../../src/core/errors.ts';
-import { WorkerPool } from '../../src/inflate/worker-pool.ts';
+import { WorkerPool } from '../../src/threads/worker-pool.ts';
 
 const entry = new URL('./worker-pool-tasks.ts', import.meta.url);
 
 function openPool(threads = 1, maxQueue = 8): WorkerPool {
-  return new WorkerPool({ entry, threads, name: 'test', maxQueue });
+  return new WorkerPool({ entry, threads, name: 'index', maxQueue });
 }
 
 /** State for the task `block`. */
@@ -96,15 +96,17 @@ describe('WorkerPool', () => {
     expect(error).toMatchObject({ code: 'LAYER_CORRUPT', detail: undefined });
   });
 
-  it('makes every other failure INTERNAL: a defect, a missing task, a thread that dies', async () => {
+  it('makes every other failure of a task INTERNAL: a defect, a missing task, input that cannot be sent', async () => {
     await using pool = openPool();
     expect(await failureOf(pool.run('failUnknown', 0))).toMatchObject({
       code: 'INTERNAL',
       message: 'a defect',
     });
     expect(await failureOf(pool.run('noSuchTask', 0))).toMatchObject({ code: 'INTERNAL' });
-    expect(await failureOf(pool.run('crash', 0))).toMatchObject({ code: 'INTERNAL' });
+    const threadId = await pool.run('thread', 0);
+    expect(await failureOf(pool.run('double', () => 1))).toMatchObject({ code: 'INTERNAL' });
     expect(await pool.run('double', 2)).toBe(4);
+    expect(await pool.run('thread', 0)).toBe(threadId);
   });
 
   it('refuses tasks beyond its queue, with and without a signal', async () => {

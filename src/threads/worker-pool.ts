@@ -1,0 +1,203 @@
+import type { Transferable } from 'node:worker_threads';
+
+import { SpandrelError } from '../core/errors.ts';
+import { waitFor } from '../core/wait-for.ts';
+import { WorkQueue } from '../core/work-queue.ts';
+import type { ThreadKind } from '../telemetry/metrics.ts';
+import { decodeError } from './error-transfer.ts';
+import { GrowingPause } from './growing-pause.ts';
+import { TaskThread } from './task-thread.ts';
+import { decodeThreadFault, type EncodedThreadFault, type ThreadFault, threadFault } from './thread-fault.ts';
+
+export interface WorkerPoolOptions {
+  /** Module whose named exports are the tasks: functions of one input; may be async, may return a TransferredResult. */
+  readonly entry: URL;
+  /** At most this many; they start when they are needed and stay. */
+  readonly threads: number;
+  readonly name: ThreadKind;
+  /** Tasks that may wait for a thread; one more is refused. */
+  readonly maxQueue: number;
+  /** A thread could not be started or has died, or one of its own threads has ({@link reportThreadFault}). */
+  readonly onFault?: ((fault: ThreadFault) => void) | undefined;
+  /** A thread that has not started in this time is given up; a minute when not given. */
+  readonly startTimeoutMs?: number;
+}
+
+export interface RunOptions {
+  /** Parts of the input that go over to the thread instead of being copied. */
+  readonly transfer?: readonly Transferable[];
+  /** Takes a waiting task out of the queue. A task that runs is killed together with its thread, which is expensive. */
+  readonly signal?: AbortSignal | undefined;
+  /** Tasks with the same word wait for each other; those with other words take turns with them. */
+  readonly line?: string | undefined;
+}
+
+const START_TIMEOUT_MS = 60_000;
+
+/**
+ * Threads that run the exports of one module. One that dies takes its task with it and is replaced, after a pause that grows as long as
+ * threads die or do not start. Tasks that wait go on waiting for another thread; they fail if none lives and one more does not start.
+ */
+export class WorkerPool implements AsyncDisposable {
+  readonly #options: WorkerPoolOptions;
+  readonly #queue: WorkQueue;
+  readonly #pause = new GrowingPause();
+  readonly #stopping = new AbortController();
+  /** Those that start and those that take tasks. */
+  readonly #threads = new Set<TaskThread>();
+  readonly #idle = new Set<TaskThread>();
+  /** Tasks whose turn it is, until they have a thread. */
+  readonly #wanting = new Set<PromiseWithResolvers<TaskThread>>();
+  readonly #starts = new Set<Promise<void>>();
+
+  constructor(options: WorkerPoolOptions) {
+    this.#options = options;
+    this.#queue = new WorkQueue({ maxRunning: options.threads, maxWaiting: options.maxQueue });
+  }
+
+  /** Tasks that wait for a thread. */
+  get queueSize(): number {
+    return this.#queue.waiting;
+  }
+
+  /**
+   * What the exported function `task` makes of `input`; both values are cloned.
+   * @throws SpandrelError as the task threw it (anything else as INTERNAL), WORKER_FAILED if the thread died or none could be started,
+   * OVERLOADED when too many tasks wait, SHUTTING_DOWN after disposal; the reason of `signal`
+   */
+  async run<T>(task: string, input: unknown, options: RunOptions = {}): Promise<T> {
+    const { signal, line } = options;
+    this.#assertRunning();
+    return this.#queue.run(() => this.#runNow<T>(task, input, options), signal, line);
+  }
+
+  async #runNow<T>(task: string, input: unknown, { transfer = [], signal }: RunOptions): Promise<T> {
+    this.#assertRunning();
+    const thread = await this.#take(signal);
+    try {
+      const outcome = await waitFor(thread.run({ task, input }, transfer), signal);
+      this.#pause.noteSuccess();
+      if (!outcome.ok) throw decodeError(outcome.error);
+      return outcome.value as T;
+    } catch (error) {
+      if (signal?.aborted === true) void thread.end().finally(() => this.#threads.delete(thread));
+      signal?.throwIfAborted();
+      this.#assertRunning();
+      if (error instanceof SpandrelError) throw error;
+      if (!thread.isAlive) throw threadFault(this.#options.name, 'task', error).error;
+      throw new SpandrelError('INTERNAL', `a task cannot be sent to a ${this.#options.name} thread`, {
+        cause: error,
+      });
+    } finally {
+      this.#give(thread);
+    }
+  }
+
+  /** A thread for one task, which gives it back. */
+  async #take(signal: AbortSignal | undefined): Promise<TaskThread> {
+    const [idle] = this.#idle;
+    if (idle !== undefined) {
+      this.#idle.delete(idle);
+      return idle;
+    }
+    const wanted = Promise.withResolvers<TaskThread>();
+    this.#wanting.add(wanted);
+    this.#grow();
+    try {
+      return await waitFor(wanted.promise, signal);
+    } catch (error) {
+      // It may have come at the same moment.
+      if (!this.#wanting.delete(wanted)) wanted.promise.then((thread) => this.#give(thread), ignore);
+      throw error;
+    }
+  }
+
+  #give(thread: TaskThread): void {
+    if (!thread.isAlive) return;
+    const [wanted] = this.#wanting;
+    if (wanted === undefined) {
+      this.#idle.add(thread);
+    } else {
+      this.#wanting.delete(wanted);
+      wanted.resolve(thread);
+    }
+  }
+
+  /** Starts as many threads as tasks want. */
+  #grow(): void {
+    while (this.#starts.size < this.#wanting.size && !this.#stopping.signal.aborted) {
+      const start: Promise<void> = this.#start().finally(() => {
+        this.#starts.delete(start);
+        this.#grow();
+      });
+      this.#starts.add(start);
+    }
+  }
+
+  /** Never rejects. */
+  async #start(): Promise<void> {
+    const { signal } = this.#stopping;
+    await this.#pause.over(signal).catch(ignore);
+    if (signal.aborted || this.#wanting.size === 0) return;
+    const { entry, startTimeoutMs = START_TIMEOUT_MS, name, onFault } = this.#options;
+    const thread: TaskThread = new TaskThread({
+      entry,
+      startTimeoutMs,
+      onMessage: (message) => onFault?.(decodeThreadFault(message as EncodedThreadFault)),
+      onDeath: (cause) => this.#noteDeath(thread, cause),
+    });
+    this.#threads.add(thread);
+    try {
+      await thread.start();
+      this.#give(thread);
+    } catch (error) {
+      this.#threads.delete(thread);
+      if (!signal.aborted) this.#noteFailedStart(threadFault(name, 'start', error));
+    }
+  }
+
+  #noteFailedStart(fault: ThreadFault): void {
+    this.#noteFault(fault);
+    if ([...this.#threads].some(({ isAlive }) => isAlive)) return;
+    this.#queue.refuseWaiting(fault.error);
+    this.#refuseWanting(fault.error);
+  }
+
+  #noteDeath(thread: TaskThread, cause: unknown): void {
+    this.#threads.delete(thread);
+    const step = this.#idle.delete(thread) ? 'idle' : 'task';
+    this.#noteFault(threadFault(this.#options.name, step, cause));
+  }
+
+  #noteFault(fault: ThreadFault): void {
+    this.#pause.noteFailure();
+    this.#options.onFault?.(fault);
+  }
+
+  #refuseWanting(error: Error): void {
+    for (const { reject } of this.#wanting) reject(error);
+    this.#wanting.clear();
+  }
+
+  /** Ends the threads, in the middle of their tasks. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stopping.abort();
+    this.#refuseWanting(this.#shuttingDown());
+    this.#idle.clear();
+    await Promise.all([...this.#threads].map((thread) => thread.end()));
+    this.#threads.clear();
+    await Promise.all(this.#starts);
+  }
+
+  #assertRunning(): void {
+    if (this.#stopping.signal.aborted) throw this.#shuttingDown();
+  }
+
+  #shuttingDown(): SpandrelError {
+    return new SpandrelError('SHUTTING_DOWN', `the ${this.#options.name} threads have been stopped`);
+  }
+}
+
+function ignore(): void {
+  // What a promise comes to that somebody else waits for.
+}

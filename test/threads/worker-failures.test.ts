@@ -1,0 +1,202 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import type { ThreadFault } from '../../src/threads/thread-fault.ts';
+import { WorkerPool, type WorkerPoolOptions } from '../../src/threads/worker-pool.ts';
+import { runProgram } from '../helpers/programs.ts';
+
+const TASKS = new URL('./worker-pool-tasks.ts', import.meta.url);
+const HEALTHY = 'export const double = (input) => 2 * input;';
+
+let folder: string;
+let faults: ThreadFault[];
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'spandrel-threads-'));
+  faults = [];
+});
+
+afterEach(() => rm(folder, { recursive: true, force: true }));
+
+function openPool(options: Partial<WorkerPoolOptions> = {}): WorkerPool {
+  return new WorkerPool({
+    entry: TASKS,
+    threads: 1,
+    name: 'index',
+    maxQueue: 20,
+    onFault: (fault) => faults.push(fault),
+    ...options,
+  });
+}
+
+/** A module that threads load anew each time one starts. */
+async function writeEntry(text: string): Promise<URL> {
+  const path = join(folder, 'entry.mjs');
+  await writeFile(path, text);
+  return pathToFileURL(path);
+}
+
+/** Codes of those that fail, results of those that do not. */
+async function outcomesOf(tasks: readonly Promise<unknown>[]): Promise<unknown[]> {
+  return Promise.all(
+    tasks.map((task) =>
+      task.then(
+        (value) => value,
+        (error: unknown) => (error as { code?: unknown }).code ?? error,
+      ),
+    ),
+  );
+}
+
+const steps = (): string[] => faults.map(({ step }) => step);
+
+describe('a thread that dies', () => {
+  it.each(['exit', 'throwLater', 'rejectUnheard', 'returnWhatCannotBeSent', 'transferTwice'])(
+    'takes its task with it, is told of, and is replaced for those that wait (%s)',
+    async (task) => {
+      await using pool = openPool();
+      const tasks = [pool.run(task, 0), pool.run('double', 1), pool.run('double', 2)];
+      expect(await outcomesOf(tasks)).toEqual(['WORKER_FAILED', 2, 4]);
+      expect(faults).toMatchObject([{ thread: 'index', step: 'task', error: { code: 'WORKER_FAILED' } }]);
+    },
+  );
+
+  it('leaves alone what other threads do', async () => {
+    await using pool = openPool({ threads: 2 });
+    const state = new Int32Array(new SharedArrayBuffer(8));
+    const blocked = pool.run('block', state);
+    const dying = Array.from({ length: 3 }, () => pool.run('exit', 0));
+    expect(await outcomesOf(dying)).toEqual(['WORKER_FAILED', 'WORKER_FAILED', 'WORKER_FAILED']);
+    expect(await pool.run('double', 3)).toBe(6);
+    Atomics.store(state, 1, 1);
+    Atomics.notify(state, 1);
+    expect(await blocked).toBe('released');
+    expect(steps()).toEqual(['task', 'task', 'task']);
+  });
+
+  it('is no fault where its task was withdrawn', async () => {
+    await using pool = openPool();
+    const leaving = new AbortController();
+    const state = new Int32Array(new SharedArrayBuffer(8));
+    const blocked = pool.run('block', state, { signal: leaving.signal });
+    while (Atomics.load(state, 0) === 0) await Atomics.waitAsync(state, 0, 0).value;
+    leaving.abort(new Error('gone'));
+    await expect(blocked).rejects.toThrow('gone');
+    expect(await pool.run('double', 4)).toBe(8);
+    expect(faults).toEqual([]);
+  });
+
+  it('of want of memory does not take the process with it', async () => {
+    const script = join(folder, 'main.ts');
+    await writeFile(
+      script,
+      `import { WorkerPool } from ${JSON.stringify(new URL('../../src/threads/worker-pool.ts', import.meta.url).href)};
+      const entry = new URL(${JSON.stringify(TASKS.href)});
+      const steps = [];
+      const onFault = ({ step, error }) => steps.push(step, error.code, error.cause.message);
+      await using pool = new WorkerPool({ entry, threads: 1, name: 'index', maxQueue: 5, onFault });
+      const outcomes = await Promise.allSettled([pool.run('useUpMemory', 0), pool.run('double', 21)]);
+      console.log(JSON.stringify([...outcomes.map(({ value, reason }) => value ?? reason.code), ...steps]));`,
+    );
+    const output = await runProgram('node', ['--max-old-space-size=32', script]);
+    expect(JSON.parse(output.toString())).toEqual([
+      'WORKER_FAILED',
+      42,
+      'task',
+      'WORKER_FAILED',
+      expect.stringContaining('memory') as string,
+    ]);
+  });
+});
+
+describe('a thread that cannot start', () => {
+  it.each([
+    ['its module is missing', undefined],
+    ['its module is damaged', 'export const double = ('],
+    ['its module throws', `throw new Error('not now');`],
+    [
+      'its module throws later',
+      `setImmediate(() => { throw new Error('not now'); }); await new Promise(() => {});`,
+    ],
+    ['it exits with a failure', 'process.exit(7);'],
+    ['it exits as if all were well', 'process.exit(0);'],
+  ])('fails the tasks that wait for it, and those after the cause has gone succeed: %s', async (_, text) => {
+    const entry = await writeEntry(text ?? '');
+    if (text === undefined) await rm(entry);
+    await using pool = openPool({ entry });
+    const early = Array.from({ length: 4 }, (_, input) => pool.run('double', input));
+    expect(await outcomesOf(early)).toEqual(Array.from(early, () => 'WORKER_FAILED'));
+    expect(pool.queueSize).toBe(0);
+    expect(steps()).toEqual(['start']);
+    // The next start fails too.
+    expect(await outcomesOf([pool.run('double', 1)])).toEqual(['WORKER_FAILED']);
+    await writeEntry(HEALTHY);
+    const late = Array.from({ length: 4 }, (_, input) => pool.run('double', input));
+    expect(await outcomesOf(late)).toEqual([0, 2, 4, 6]);
+    expect(steps()).toEqual(['start', 'start']);
+  });
+
+  it('is given up when it takes too long', async () => {
+    const entry = await writeEntry('await new Promise(() => {});');
+    await using pool = openPool({ entry, startTimeoutMs: 50 });
+    expect(await outcomesOf([pool.run('double', 1), pool.run('double', 2)])).toEqual([
+      'WORKER_FAILED',
+      'WORKER_FAILED',
+    ]);
+    expect(steps()).toEqual(['start']);
+  });
+
+  it('leaves its tasks to the threads that live', async () => {
+    const started = join(folder, 'started');
+    // The first thread starts, all others do not.
+    const entry = await writeEntry(
+      `import { closeSync, openSync } from 'node:fs';
+      closeSync(openSync(${JSON.stringify(started)}, 'wx'));
+      export { block, double } from ${JSON.stringify(TASKS.href)};`,
+    );
+    const state = new Int32Array(new SharedArrayBuffer(8));
+    const release = (fault: ThreadFault): void => {
+      faults.push(fault);
+      Atomics.store(state, 1, 1);
+      Atomics.notify(state, 1);
+    };
+    await using pool = openPool({ entry, threads: 2, onFault: release });
+    const blocked = pool.run('block', state);
+    while (Atomics.load(state, 0) === 0) await Atomics.waitAsync(state, 0, 0).value;
+    // Nothing lets the first thread go but that the second one has failed.
+    const waiting = [1, 2, 3].map((input) => pool.run('double', input));
+    expect(await outcomesOf([blocked, ...waiting])).toEqual(['released', 2, 4, 6]);
+    expect(steps()).toEqual(['start']);
+  });
+
+  it('keeps nobody from ending the pool, be it about to start or in a pause', async () => {
+    const hanging = openPool({ entry: await writeEntry('await new Promise(() => {});'), threads: 2 });
+    const waiting = outcomesOf([
+      hanging.run('double', 1),
+      hanging.run('double', 1),
+      hanging.run('double', 1),
+    ]);
+    await hanging[Symbol.asyncDispose]();
+    expect(await waiting).toEqual(['SHUTTING_DOWN', 'SHUTTING_DOWN', 'SHUTTING_DOWN']);
+
+    const pausing = openPool({ entry: await writeEntry('process.exit(1)') });
+    expect(await outcomesOf([pausing.run('double', 1)])).toEqual(['WORKER_FAILED']);
+    const next = outcomesOf([pausing.run('double', 1)]);
+    await pausing[Symbol.asyncDispose]();
+    expect(await next).toEqual(['SHUTTING_DOWN']);
+    expect(steps()).toEqual(['start']);
+  });
+
+  it('is not waited for by one who leaves', async () => {
+    await using pool = openPool({ entry: await writeEntry('await new Promise(() => {});') });
+    const leaving = new AbortController();
+    const waiting = pool.run('double', 1, { signal: leaving.signal });
+    const reason = new Error('gone');
+    leaving.abort(reason);
+    await expect(waiting).rejects.toBe(reason);
+  });
+});
