@@ -7,6 +7,7 @@ import { type StoredKind, StoreHealth } from './blobs/store-health.ts';
 import { MemoryCache } from './cache/memory-cache.ts';
 import { Patience } from './cache/patience.ts';
 import { RedisCache } from './cache/redis-cache.ts';
+import type { ReadFile } from './config/config-files.ts';
 import type { Config, ConfigPath } from './config/schema.ts';
 import { AccessGate } from './http/access/access-gate.ts';
 import { createAccessRules } from './http/access/create-access-rules.ts';
@@ -60,7 +61,7 @@ export interface App extends AsyncDisposable {
   /** Start both listeners; resolves to the addresses they got. */
   listen(): Promise<{ registryUrl: string; adminUrl: string }>;
   /** As {@link LiveSettings.replace}. */
-  reload(config: Config): Promise<readonly ConfigPath[]>;
+  reload(config: Config, readFile: ReadFile): Promise<readonly ConfigPath[]>;
   readonly metrics: Metrics;
 }
 
@@ -68,6 +69,8 @@ export interface AppOptions {
   readonly tracer?: Tracer;
   /** Of the process: outbound proxies, Docker's configuration. */
   readonly environment?: Environment;
+  /** For the files that `access`, `admin` and `listen` name. */
+  readonly readFile?: ReadFile;
 }
 
 /** Shares of `cache.memoryBytes`. */
@@ -90,7 +93,7 @@ const PATIENCE_MS = 1_500;
 export async function createApp(
   config: Config,
   logger: Logger,
-  { tracer = NO_TRACER, environment = {} }: AppOptions = {},
+  { tracer = NO_TRACER, environment = {}, readFile: readNamedFile = readFile }: AppOptions = {},
 ): Promise<App> {
   await using opening = new AsyncDisposableStack();
   const metrics = new Metrics();
@@ -261,7 +264,9 @@ export async function createApp(
   );
   const treeBytes = Math.floor(config.cache.memoryBytes * TREE_SHARE);
 
-  const gate = new AccessGate(await createAccessRules(config, { patience, metrics }));
+  const gate = new AccessGate(
+    await createAccessRules(config, { patience, metrics, readFile: readNamedFile }),
+  );
   const registry = createRegistryServer({
     upstreams,
     access: gate,
@@ -288,15 +293,15 @@ export async function createApp(
     metrics,
     tracer,
     logger,
-    tls: await readTlsMaterial('listen', config.listen.tls),
+    tls: await readTlsMaterial('listen', config.listen.tls, readNamedFile),
   });
   let stopping = false;
-  const guard = new AdminGuard(await readAdminToken(config.admin));
+  const guard = new AdminGuard(await readAdminToken(config.admin, readNamedFile));
   const accepting = (): boolean => !stopping;
   const { clients } = upstreams;
   const admin = createAdminServer({
     guard,
-    tls: await readTlsMaterial('admin', config.admin.tls),
+    tls: await readTlsMaterial('admin', config.admin.tls, readNamedFile),
     limits: config.limits,
     blobs,
     readiness: new ReadinessChecks({ accepting, blobs, redis, clients, required: config.ready }),
@@ -315,7 +320,7 @@ export async function createApp(
   const owned = opening.move();
   return {
     metrics,
-    reload: (next) => live.replace(next),
+    reload: (next, read) => live.replace(next, read),
     async listen() {
       const { host, port } = config.listen;
       // A burst of nodes connects faster than connections are accepted; who finds the system's queue full tries again after a second or more.

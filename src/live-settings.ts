@@ -1,10 +1,11 @@
 import { arch } from 'node:os';
 
 import type { Patience } from './cache/patience.ts';
-import { type Config, CONFIG_KEYS, type ConfigPath } from './config/schema.ts';
+import { changedKeys } from './config/changed-keys.ts';
+import type { ReadFile } from './config/config-files.ts';
+import type { Config, ConfigPath } from './config/schema.ts';
 import { SpandrelError } from './core/errors.ts';
 import { containerPlatform } from './core/platform.ts';
-import { Secret } from './core/secret.ts';
 import type { AccessGate } from './http/access/access-gate.ts';
 import type { AdminGuard } from './http/access/admin-guard.ts';
 import { readAdminToken } from './http/access/admin-token.ts';
@@ -69,18 +70,25 @@ export class LiveSettings {
    * @returns the changed keys that need a restart
    * @throws SpandrelError CONFIG_INVALID; everything is as before then
    */
-  async replace(next: Config): Promise<readonly ConfigPath[]> {
+  async replace(next: Config, readFile: ReadFile): Promise<readonly ConfigPath[]> {
     const { gate, guard, policies, connections, patience, metrics, logger } = this.#deps;
     const changed = changedKeys(this.#config, next);
     for (const listener of ['listen', 'admin'] as const) {
-      if ((this.#config[listener].tls.cert === undefined) !== (next[listener].tls.cert === undefined))
+      const [before, after] = [this.#config[listener].tls, next[listener].tls];
+      if ((before.cert === undefined) !== (after.cert === undefined))
         throw new SpandrelError('CONFIG_INVALID', `${listener}.tls: turning TLS on or off needs a restart`);
+      // A server asks for certificates from its beginning, or never; without an authority of ours it would take those of public ones.
+      if ((before.clientCa === undefined) !== (after.clientCa === undefined))
+        throw new SpandrelError(
+          'CONFIG_INVALID',
+          `${listener}.tls.clientCa: whether clients need certificates changes with a restart only`,
+        );
     }
-    const rules = await createAccessRules(next, { patience, metrics });
-    const token = await readAdminToken(next.admin);
+    const rules = await createAccessRules(next, { patience, metrics, readFile });
+    const token = await readAdminToken(next.admin, readFile);
     const tls = {
-      listen: await readTlsMaterial('listen', next.listen.tls),
-      admin: await readTlsMaterial('admin', next.admin.tls),
+      listen: await readTlsMaterial('listen', next.listen.tls, readFile),
+      admin: await readTlsMaterial('admin', next.admin.tls, readFile),
     };
     for (const listener of ['listen', 'admin'] as const) {
       connections[listener].replaceLimits(next.limits);
@@ -100,23 +108,4 @@ export function generalPolicy({ index }: Config): IndexPolicy {
   const { v1, v2, v2Form, minLayerBytes, holdMs, lazyClients } = index;
   const platforms = index.platforms ?? [containerPlatform(arch())];
   return { v1, v2, v2Form, minLayerBytes, platforms, holdMs, lazyClients };
-}
-
-function changedKeys(before: Config, after: Config): ConfigPath[] {
-  return (Object.keys(CONFIG_KEYS) as ConfigPath[]).filter(
-    (path) => fingerprint(before, path) !== fingerprint(after, path),
-  );
-}
-
-/** Equal for equal values; secrets count with what they hide, so it is for comparing only. */
-function fingerprint(config: Config, path: string): string | undefined {
-  let value: unknown = config;
-  for (const name of path.split('.')) value = (value as Record<string, unknown>)[name];
-  return JSON.stringify(
-    { value },
-    function replace(this: Record<string, unknown>, name: string, shown: unknown) {
-      const raw = this[name];
-      return raw instanceof Secret ? raw.reveal() : shown;
-    },
-  );
 }

@@ -1,6 +1,7 @@
 import { arch } from 'node:os';
 import { parseArgs } from 'node:util';
 
+import type { Config } from '../config/schema.ts';
 import { containerPlatform, formatPlatform } from '../core/platform.ts';
 import { escapeControls } from '../core/terminal-text.ts';
 import { checkContainerd } from './doctor/check-containerd.ts';
@@ -16,7 +17,7 @@ import type { Finding } from './doctor/finding.ts';
 import { NodeFiles } from './doctor/node-files.ts';
 import { printJson } from './print-json.ts';
 import { locateImage, USUAL_PROXY } from './proxy-client.ts';
-import { readConfig } from './serve.ts';
+import { readConfig } from './read-config.ts';
 import { UsageError } from './usage-error.ts';
 
 /** `spandrel doctor`: checks each link from a node to its registry, and says in words what keeps images from being lazy. */
@@ -43,7 +44,7 @@ export async function doctor(args: string[]): Promise<number> {
 
   const reached = await checkProxy(proxy);
   const upstreams =
-    values.config === undefined ? [] : await checkUpstreams(await readConfig(values.config), process.env);
+    values.config === undefined ? [] : await checkUpstreams(await configOf(values.config), process.env);
   const node = values['no-node'] ? undefined : await checkNode(new NodeFiles(values.root), proxy);
   const isReached = reached.every(({ status }) => status !== 'problem');
   const pulled =
@@ -55,6 +56,10 @@ export async function doctor(args: string[]): Promise<number> {
   if (values.json) printJson({ ok: problems === 0, problems, findings });
   else process.stdout.write(print(findings, problems));
   return problems === 0 ? 0 : 1;
+}
+
+async function configOf(file: string): Promise<Config> {
+  return (await readConfig({ file, environment: process.env })).config;
 }
 
 /** The files of the node that doctor runs on; `modes` where it can pull lazily at all. */

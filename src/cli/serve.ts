@@ -1,16 +1,15 @@
-import { readFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
 
 import { createApp } from '../app.ts';
-import { parseConfig } from '../config/parse-config.ts';
 import type { Config } from '../config/schema.ts';
-import { SpandrelError } from '../core/errors.ts';
-import { nodeErrorCode } from '../core/node-error-code.ts';
+import { isSpandrelError } from '../core/errors.ts';
 import { createLogger, type Logger } from '../telemetry/logger.ts';
 import { openTracer } from '../telemetry/open-tracer.ts';
 import { ConfigReload } from './config-reload.ts';
+import { fileReader, readConfig, type ReadConfig } from './read-config.ts';
 import { warnOfOpenFiles } from './secret-files.ts';
+import { UsageError } from './usage-error.ts';
 
 /**
  * Decompressed spans and buffers lie outside V8's heap. By default V8 collects all of it whenever some ten MB of them have come up; with this,
@@ -18,7 +17,6 @@ import { warnOfOpenFiles } from './secret-files.ts';
  * decompresses.
  */
 const V8_FLAGS = '--external-memory-accounted-in-global-limit';
-const DEFAULT_FILE = 'config/spandrel.yaml';
 /** EX_SOFTWARE of sysexits.h. */
 const DEFECT_STATUS = 70;
 
@@ -27,24 +25,26 @@ export async function serve(args: string[]): Promise<number> {
   const { values } = parseArgs({ args, options: { config: { type: 'string' } } });
   setFlagsFromString(V8_FLAGS);
   const stopped = stopSignal();
-  const given = await readConfig(values.config);
+  const read = (): Promise<ReadConfig> => readConfig({ file: values.config, environment: process.env });
+  const first = await read().catch(blameCommandLine);
+  const given = first.config;
   const logger = createLogger(given.log.level);
   // Node's own reports, for whoever turns them on: the environment may have passwords.
   process.report.excludeEnv = true;
   await using stack = new AsyncDisposableStack();
-  const isDemo = given.upstreams === undefined || given.upstreams.length === 0;
+  const isDemo = hasNoUpstreams(given);
   const config = isDemo
     ? stack.use(await (await import('./embedded-demo.ts')).startEmbeddedDemo(given)).config
     : given;
   endOnDefects(logger);
-  await warnOfOpenFiles(given, values.config ?? DEFAULT_FILE, logger);
+  await warnOfOpenFiles(given, first.file, logger);
   const tracer = stack.use(await openTracer(process.env, logger));
-  const app = stack.use(await createApp(config, logger, { tracer, environment: process.env }));
-  const read = async (): Promise<Config> => ({
-    ...(await readConfig(values.config)),
-    ...(isDemo ? { upstreams: config.upstreams } : {}),
-  });
-  stack.use(new ConfigReload({ app, logger, file: values.config ?? DEFAULT_FILE, read }, config));
+  const app = stack.use(
+    await createApp(config, logger, { tracer, environment: process.env, readFile: fileReader(first) }),
+  );
+  const complete = (next: Config): Config =>
+    isDemo && hasNoUpstreams(next) ? { ...next, upstreams: config.upstreams } : next;
+  stack.use(new ConfigReload({ app, logger, read, complete }, first));
   const { registryUrl, adminUrl } = await app.listen();
   logger.info({ config }, 'started');
   process.stderr.write(`spandrel: registry and span API at ${registryUrl}, operations at ${adminUrl}\n`);
@@ -54,22 +54,15 @@ export async function serve(args: string[]): Promise<number> {
   return 0;
 }
 
-/** The configuration file and the environment together. @throws SpandrelError CONFIG_INVALID */
-export async function readConfig(file: string | undefined): Promise<Config> {
-  return parseConfig({ yaml: await readConfigFile(file), environment: process.env });
+function hasNoUpstreams({ upstreams = [] }: Config): boolean {
+  return upstreams.length === 0;
 }
 
-async function readConfigFile(file: string | undefined): Promise<string> {
-  try {
-    return await readFile(file ?? DEFAULT_FILE, 'utf8');
-  } catch (error) {
-    if (nodeErrorCode(error) === 'ENOENT' && file === undefined) return '';
-    throw new SpandrelError(
-      'CONFIG_INVALID',
-      `cannot read ${file ?? DEFAULT_FILE}: ${(error as Error).message}`,
-      { cause: error },
-    );
-  }
+/** A file that cannot be read at the start is a wrong command line. @throws UsageError, or `error` */
+function blameCommandLine(error: unknown): never {
+  if (isSpandrelError(error, 'CONFIG_INVALID') && error.cause !== undefined)
+    throw new UsageError(error.message);
+  throw error;
 }
 
 /** What nobody has caught leaves the process in an unknown state: it says why, and ends. The next start finds a clean store. */

@@ -12,13 +12,27 @@ export interface ConfigInput {
   readonly environment: Readonly<Record<string, string | undefined>>;
 }
 
+/** A configuration, and which of its keys the file or the environment give: the others have their defaults. */
+export interface WrittenConfig {
+  readonly config: Config;
+  readonly written: ReadonlySet<ConfigPath>;
+}
+
+/** Why a file without anything in it is none: it may be about to be written. */
+export const NOTHING_WRITTEN = 'the file holds nothing: write {} if the defaults are meant';
+
 /**
  * The configuration: defaults, overridden by the file, overridden by the environment.
  * @throws SpandrelError CONFIG_INVALID, whose message lists every problem, one a line
  */
 export function parseConfig(input: ConfigInput): Config {
+  return parseWrittenConfig(input).config;
+}
+
+/** As {@link parseConfig}, with the keys that are given. */
+export function parseWrittenConfig(input: ConfigInput): WrittenConfig {
   const problems: string[] = [];
-  const fromFile = flatten(readYaml(input.yaml, problems));
+  const fromFile = flatten(readYaml(input.yaml, problems), problems);
   const fromEnvironment = readEnvironment(input.environment, problems);
   for (const path of fromFile.keys()) {
     if (!isConfigPath(path)) problems.push(`${path}: unknown key`);
@@ -47,7 +61,8 @@ export function parseConfig(input: ConfigInput): Config {
       `the configuration has ${problems.length} problem(s):\n${problems.map((line) => `  ${line}`).join('\n')}`,
     );
   }
-  return config;
+  const written = [...fromFile.keys(), ...fromEnvironment.keys()].filter(isConfigPath);
+  return { config, written: new Set(written) };
 }
 
 function isConfigPath(path: string): path is ConfigPath {
@@ -55,8 +70,12 @@ function isConfigPath(path: string): path is ConfigPath {
 }
 
 function readYaml(yaml: string, problems: string[]): unknown {
+  if (yaml === '') return {};
   try {
-    return parseYaml(yaml) ?? {};
+    const parsed: unknown = parseYaml(yaml);
+    if (isJsonObject(parsed)) return parsed;
+    problems.push(parsed === null ? NOTHING_WRITTEN : 'the file is no map of keys');
+    return {};
   } catch (error) {
     if (!(error instanceof YAMLParseError)) throw error;
     problems.push(`the file is no YAML: ${error.message.split('\n', 1)[0] ?? ''}`);
@@ -64,15 +83,24 @@ function readYaml(yaml: string, problems: string[]): unknown {
   }
 }
 
+/** Keys without a default that keep somebody out: without a value they would be left out unseen. */
+const GUARDS = /^(?:access(?:\..*)?|admin\.token(?:File)?|upstreams|(?:listen|admin)\.tls\.clientCa)$/;
+
 /** Leaves of a nested object by their dotted path; a leaf is a known key, or anything that is no object. */
-function flatten(value: unknown, path = '', leaves = new Map<string, unknown>()): Map<string, unknown> {
+function flatten(
+  value: unknown,
+  problems: string[],
+  path = '',
+  leaves = new Map<string, unknown>(),
+): Map<string, unknown> {
   if (!isJsonObject(value) || isConfigPath(path)) {
     // An empty section, or a key without a value, means the default.
-    if (path !== '' && value !== null && value !== undefined) leaves.set(path, value);
+    if (value !== null && value !== undefined) leaves.set(path, value);
+    else if (GUARDS.test(path)) problems.push(`${path}: has no value`);
     return leaves;
   }
   for (const [name, child] of Object.entries(value))
-    flatten(child, path === '' ? name : `${path}.${name}`, leaves);
+    flatten(child, problems, path === '' ? name : `${path}.${name}`, leaves);
   return leaves;
 }
 

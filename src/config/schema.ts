@@ -6,6 +6,7 @@ import {
   flag,
   list,
   secret,
+  secretOrNone,
   size,
   sizeOrOff,
   text,
@@ -49,8 +50,8 @@ export const CONFIG_KEYS = {
   'admin.tls.key': optional(text, 'PEM file with its private key'),
   'admin.tls.clientCa': optional(text, 'as `listen.tls.clientCa`; such a certificate stands for the token'),
   'admin.token': optional(
-    secret,
-    'what `/api` and `/metrics` want as `Authorization: Bearer …`; without one, `/api` is for clients on the same machine only',
+    secretOrNone,
+    'what `/api` and `/metrics` want as `Authorization: Bearer …`; without one (`none`), `/api` is for clients on the same machine only',
   ),
   'admin.tokenFile': optional(text, 'file that holds it'),
   upstreams: optional(

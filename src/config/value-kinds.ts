@@ -53,6 +53,12 @@ export const secret: ValueKind<Secret> = {
   },
 };
 
+/** As {@link secret}, or `none`, which says that there is none. */
+export const secretOrNone: ValueKind<Secret | undefined> = {
+  expects: 'a text, or none',
+  parse: (raw) => (raw === 'none' ? undefined : secret.parse(raw)),
+};
+
 export const flag: ValueKind<boolean> = kind('true or false', (raw) =>
   raw === true || raw === 'true' ? true : raw === false || raw === 'false' ? false : undefined,
 );

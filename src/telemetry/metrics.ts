@@ -111,9 +111,15 @@ export class Metrics {
     'Requests that joined work under way',
     ['what'],
   );
+  readonly configCurrent = this.#gauge(
+    'config_current',
+    'Whether the configuration in use is the one in the files: 0 while that is refused',
+    [],
+  );
   readonly redisErrors = this.#counter('redis_errors_total', 'Failed Redis operations', ['op']);
 
   constructor() {
+    this.configCurrent.set(1);
     // The delay of the event loop that is reported contains the time between two looks at it.
     collectDefaultMetrics({ register: this.#registry, eventLoopMonitoringPrecision: EVENT_LOOP_LOOK_MS });
   }

@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -53,7 +53,7 @@ export class RunningApp implements AsyncDisposable {
 
   /** Go on with other values of keys that can be reloaded. */
   async reload(environment: Readonly<Record<string, string>>): Promise<void> {
-    await this.#app.reload(configure({ ...this.#options, environment }, this.root));
+    await this.#app.reload(configure({ ...this.#options, environment }, this.root), readFile);
   }
 
   /** Value of a metric by its full name with labels; 0 if it has not been touched. */

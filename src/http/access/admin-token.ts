@@ -1,18 +1,19 @@
 import { readFile } from 'node:fs/promises';
 
+import type { ReadFile } from '../../config/config-files.ts';
 import type { Config } from '../../config/schema.ts';
 import { SpandrelError } from '../../core/errors.ts';
 import { Secret } from '../../core/secret.ts';
 
 /** The token of the operations listener, if there is one. @throws SpandrelError CONFIG_INVALID if its file is of no use */
-export async function readAdminToken({
-  token,
-  tokenFile,
-}: Pick<Config['admin'], 'token' | 'tokenFile'>): Promise<Secret | undefined> {
+export async function readAdminToken(
+  { token, tokenFile }: Pick<Config['admin'], 'token' | 'tokenFile'>,
+  read: ReadFile = readFile,
+): Promise<Secret | undefined> {
   if (tokenFile === undefined) return token;
   let text: string;
   try {
-    text = (await readFile(tokenFile, 'utf8')).trim();
+    text = (await read(tokenFile)).toString().trim();
   } catch (cause) {
     throw new SpandrelError('CONFIG_INVALID', `admin.tokenFile: ${(cause as Error).message}`, { cause });
   }

@@ -1,6 +1,7 @@
 import { BlockList, isIPv4 } from 'node:net';
 
 import type { Patience } from '../../cache/patience.ts';
+import type { ReadFile } from '../../config/config-files.ts';
 import type { Config } from '../../config/schema.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
 import { RateLimiter } from '../rate-limiter.ts';
@@ -13,6 +14,7 @@ import { UpstreamAccess } from './upstream-access.ts';
 export interface AccessDeps {
   readonly patience: Patience;
   readonly metrics: Metrics;
+  readonly readFile: ReadFile;
 }
 
 /** The rules that `access` and `limits` describe. @throws SpandrelError CONFIG_INVALID if the htpasswd file cannot be used */
@@ -32,11 +34,15 @@ export async function createAccessRules(
 
 async function createCheck(
   access: Config['access'],
-  { patience, metrics }: AccessDeps,
+  { patience, metrics, readFile }: AccessDeps,
 ): Promise<AccessCheck | undefined> {
   const lifetimeMs = access.verdictSeconds * 1000;
   if (access.kind === 'htpasswd' && access.htpasswdFile !== undefined)
-    return new HtpasswdAccess({ file: await HtpasswdFile.load(access.htpasswdFile), lifetimeMs, metrics });
+    return new HtpasswdAccess({
+      file: await HtpasswdFile.load(access.htpasswdFile, readFile),
+      lifetimeMs,
+      metrics,
+    });
   if (access.kind === 'upstream')
     return new UpstreamAccess({
       challenge: access.challenge,

@@ -1,5 +1,4 @@
-import { readFile } from 'node:fs/promises';
-
+import type { ReadFile } from '../../config/config-files.ts';
 import { SpandrelError } from '../../core/errors.ts';
 
 const MAX_FILE_BYTES = 16 * 2 ** 20;
@@ -20,10 +19,10 @@ export class HtpasswdFile {
   }
 
   /** @throws SpandrelError CONFIG_INVALID that names every line that cannot be used, and shows none */
-  static async load(path: string): Promise<HtpasswdFile> {
+  static async load(path: string, readFile: ReadFile): Promise<HtpasswdFile> {
     let text: string;
     try {
-      text = await readFile(path, 'utf8');
+      text = (await readFile(path)).toString();
     } catch (error) {
       throw new SpandrelError('CONFIG_INVALID', `access.htpasswdFile: ${(error as Error).message}`, {
         cause: error,
@@ -47,6 +46,7 @@ export class HtpasswdFile {
       else if (hashes.has(username)) problems.push(`line ${place + 1}: this user has a line already`);
       else hashes.set(username, hash.replace(/^\$2[ay]/, '$2b'));
     }
+    if (hashes.size === 0 && problems.length === 0) problems.push('it has no users');
     if (problems.length > 0)
       throw new SpandrelError('CONFIG_INVALID', `access.htpasswdFile: ${problems.join('; ')}`);
     return new HtpasswdFile(hashes);

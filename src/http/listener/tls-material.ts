@@ -1,6 +1,7 @@
-import { readFile } from 'node:fs/promises';
+import { X509Certificate } from 'node:crypto';
 import { createSecureContext } from 'node:tls';
 
+import type { ReadFile } from '../../config/config-files.ts';
 import { SpandrelError } from '../../core/errors.ts';
 
 /** Paths of PEM files. */
@@ -24,6 +25,7 @@ export interface TlsMaterial {
 export async function readTlsMaterial(
   listener: 'listen' | 'admin',
   { cert, key, clientCa }: TlsFiles,
+  readFile: ReadFile,
 ): Promise<TlsMaterial | undefined> {
   if (cert === undefined || key === undefined) return undefined;
   const read = (name: keyof TlsFiles, path: string): Promise<Buffer> =>
@@ -36,11 +38,22 @@ export async function readTlsMaterial(
     ...(clientCa === undefined ? {} : { clientCa: await read('clientCa', clientCa) }),
   };
   try {
+    parseCertificates(material.cert);
+    if (material.clientCa !== undefined) parseCertificates(material.clientCa);
     createSecureContext(contextOptions(material));
   } catch (cause) {
     throw new SpandrelError('CONFIG_INVALID', `${listener}.tls: ${(cause as Error).message}`, { cause });
   }
   return material;
+}
+
+/** OpenSSL takes what it finds before the first thing that is no certificate; a file that is cut off would trust fewer. */
+function parseCertificates(pem: Buffer): X509Certificate[] {
+  const text = pem.toString('latin1');
+  const whole = text.match(/^-----BEGIN ([A-Z0-9 ]*CERTIFICATE)-----\r?$[^]*?^-----END \1-----\r?$/gm) ?? [];
+  if (whole.length === 0 || whole.length !== text.match(/-----BEGIN [A-Z0-9 ]*CERTIFICATE/g)?.length)
+    throw new Error('expected whole certificates as PEM');
+  return whole.map((certificate) => new X509Certificate(certificate));
 }
 
 /** Options of `tls.createSecureContext`, and of `setSecureContext`, which exchanges the material of a server in use. */

@@ -1,0 +1,22 @@
+import { Secret } from '../core/secret.ts';
+import { type Config, CONFIG_KEYS, type ConfigPath } from './schema.ts';
+
+/** Keys whose values differ. */
+export function changedKeys(before: Config, after: Config): ConfigPath[] {
+  return (Object.keys(CONFIG_KEYS) as ConfigPath[]).filter(
+    (path) => fingerprint(before, path) !== fingerprint(after, path),
+  );
+}
+
+/** Equal for equal values; secrets count with what they hide, so it is for comparing only. */
+function fingerprint(config: Config, path: string): string | undefined {
+  let value: unknown = config;
+  for (const name of path.split('.')) value = (value as Record<string, unknown>)[name];
+  return JSON.stringify(
+    { value },
+    function replace(this: Record<string, unknown>, name: string, shown: unknown) {
+      const raw = this[name];
+      return raw instanceof Secret ? raw.reveal() : shown;
+    },
+  );
+}

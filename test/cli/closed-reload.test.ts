@@ -1,0 +1,284 @@
+import { mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { hash } from 'bcrypt';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import { createCertificates } from '../helpers/listener-certificates.ts';
+import { basic } from '../helpers/private-registry.ts';
+import { makeSecret } from '../helpers/secrets.ts';
+import { SpandrelProcess } from '../helpers/spandrel-process.ts';
+
+const [ALICE, TOKEN] = [makeSecret('password of alice'), makeSecret('token of the closed proxy')];
+
+const REFUSED = 'the old one stays';
+const TAKEN = 'configuration taken over';
+
+let stack: AsyncDisposableStack;
+let folder: string;
+let file: string;
+let users: string;
+
+beforeEach(async () => {
+  stack = new AsyncDisposableStack();
+  folder = await mkdtemp(join(tmpdir(), 'spandrel-closed-'));
+  stack.defer(() => rm(folder, { recursive: true, force: true }));
+  file = join(folder, 'spandrel.yaml');
+  users = join(folder, 'htpasswd');
+  await writeFile(users, `alice:${await hash(ALICE, 4)}\n`);
+});
+
+afterEach(() => stack.disposeAsync());
+
+/** Everything that a proxy needs, from the environment, but who may use it. */
+function environment(): Record<string, string> {
+  return {
+    SPANDREL_LISTEN_PORT: '0',
+    SPANDREL_ADMIN_PORT: '0',
+    SPANDREL_STORAGE_ROOT: join(folder, 'data'),
+    SPANDREL_UPSTREAMS: '[{"name":"gone","url":"http://127.0.0.1:9","default":true}]',
+  };
+}
+
+/** A proxy that lets in alice, and whoever has the token. */
+function closedConfig(): string {
+  return `admin:\n  token: ${TOKEN}\naccess:\n  kind: htpasswd\n  htpasswdFile: ${users}\n  cidrs: [127.0.0.0/8]\n`;
+}
+
+class Proxy {
+  readonly child: SpandrelProcess;
+  url = '';
+  adminUrl = '';
+
+  constructor(child: SpandrelProcess) {
+    this.child = child;
+  }
+
+  static async start(args: readonly string[], more: Record<string, string> = {}): Promise<Proxy> {
+    const child = stack.use(new SpandrelProcess(['serve', ...args], { ...environment(), ...more }, folder));
+    const proxy = new Proxy(child);
+    Object.assign(proxy, await child.listening());
+    return proxy;
+  }
+
+  /** Status of the registry for nobody, and of the operations listener without its token. */
+  async openness(): Promise<[number, number]> {
+    const asked = [`${this.url}/v2/`, `${this.adminUrl}/api/v1/blobs`].map((url) => fetch(url));
+    const [registry, admin] = await Promise.all(asked);
+    return [registry?.status ?? 0, admin?.status ?? 0];
+  }
+
+  async metric(): Promise<string | undefined> {
+    const metrics = await fetch(`${this.adminUrl}/metrics`, {
+      headers: { authorization: `Bearer ${TOKEN}` },
+    });
+    return /^spandrel_config_current (\d)$/m.exec(await metrics.text())?.[1];
+  }
+
+  /** What the log says last of the configuration. */
+  outcome(): string {
+    const isOutcome = (line: string): boolean => line.includes(REFUSED) || line.includes(TAKEN);
+    return this.child.stdout.split('\n').findLast(isOutcome) ?? '';
+  }
+}
+
+/** The changed configuration is refused for such a reason, by itself or, faster, when it is told to look. */
+async function expectRefused(proxy: Proxy, reason: RegExp, tell = false): Promise<void> {
+  if (tell) proxy.child.kill('SIGHUP');
+  await expect.poll(() => proxy.outcome(), { timeout: 15_000 }).toMatch(reason);
+  expect(proxy.outcome()).toContain(REFUSED);
+}
+
+async function expectTaken(proxy: Proxy, tell = false): Promise<void> {
+  if (tell) proxy.child.kill('SIGHUP');
+  await expect.poll(() => proxy.outcome(), { timeout: 15_000 }).toContain(TAKEN);
+}
+
+describe('a running proxy that keeps people out', () => {
+  const ways: [string, (text: string) => Promise<unknown>, RegExp][] = [
+    ['empty', () => writeFile(file, ''), /holds nothing/],
+    [
+      'cut off before access',
+      (text) => writeFile(file, text.slice(0, text.indexOf('access'))),
+      /access.kind/,
+    ],
+    ['cut off within a word', (text) => writeFile(file, text.slice(0, -2)), /no YAML/],
+    ['missing', () => rm(file), /ENOENT/],
+    ['a folder', () => rm(file).then(() => mkdir(file)), /no file/],
+    ['a link that leads nowhere', () => rm(file).then(() => symlink('nowhere', file)), /ENOENT/],
+    ['only a comment', () => writeFile(file, '# to be written\n'), /holds nothing/],
+    [
+      'without token',
+      (text) => writeFile(file, text.replace(/ {2}token.*/, '  port: 0')),
+      /admin.token: none/,
+    ],
+    ['without networks', (text) => writeFile(file, text.replace(/ {2}cidrs.*\n/, '')), /access.cidrs/],
+  ];
+  it('stays closed whatever its file becomes, says what would open, and goes on when it is whole', async () => {
+    const text = closedConfig();
+    await writeFile(file, text);
+    const proxy = await Proxy.start(['--config', file]);
+    expect(await proxy.openness()).toEqual([401, 401]);
+    for (const [name, change, reason] of ways) {
+      await change(text);
+      await expectRefused(proxy, reason, true);
+      expect(await proxy.openness(), name).toEqual([401, 401]);
+      expect(await proxy.metric(), name).toBe('0');
+      await rm(file, { recursive: true, force: true });
+      await writeFile(file, text);
+      await expectTaken(proxy, true);
+      expect(await proxy.metric(), name).toBe('1');
+    }
+    expect(proxy.child.stdout + proxy.child.stderr).not.toContain(TOKEN);
+  });
+
+  it('opens when its file says so', async () => {
+    await writeFile(file, closedConfig());
+    const proxy = await Proxy.start(['--config', file]);
+    await writeFile(file, 'admin: {token: none}\naccess: {kind: open, cidrs: ["0.0.0.0/0", "::/0"]}\n');
+    await expectTaken(proxy);
+    expect(await proxy.openness()).toEqual([200, 200]);
+  });
+
+  it('sees by itself that a file in its place, or links as Kubernetes makes them, lead to half a file, then to a whole one', async () => {
+    const put = async (version: string, text: string): Promise<void> => {
+      await mkdir(join(folder, version));
+      await writeFile(join(folder, version, 'spandrel.yaml'), text);
+      await symlink(version, join(folder, '..data_tmp'));
+      await rename(join(folder, '..data_tmp'), join(folder, '..data'));
+    };
+    await put('..1', closedConfig());
+    await symlink('..data/spandrel.yaml', file);
+    const proxy = await Proxy.start(['--config', file]);
+    await put('..2', closedConfig().slice(0, closedConfig().indexOf('access')));
+    await expectRefused(proxy, /access.kind/);
+    await put('..3', `${closedConfig()}log:\n  level: debug\n`);
+    await expectTaken(proxy);
+    expect(await proxy.openness()).toEqual([401, 401]);
+  });
+
+  it('keeps what the environment says, whatever the file leaves out', async () => {
+    await writeFile(file, 'log: {level: info}\n');
+    const proxy = await Proxy.start(['--config', file], {
+      SPANDREL_ADMIN_TOKEN: TOKEN,
+      SPANDREL_ACCESS_KIND: 'htpasswd',
+      SPANDREL_ACCESS_HTPASSWD_FILE: users,
+    });
+    await writeFile(file, '{}\n');
+    await expectTaken(proxy, true);
+    expect(await proxy.openness()).toEqual([401, 401]);
+  });
+
+  it('misses the usual file once it has been there', async () => {
+    await mkdir(join(folder, 'config'));
+    const usual = join(folder, 'config/spandrel.yaml');
+    await writeFile(usual, closedConfig());
+    const proxy = await Proxy.start([]);
+    await rm(usual);
+    await expectRefused(proxy, /is gone/);
+    expect(await proxy.openness()).toEqual([401, 401]);
+  });
+});
+
+describe('files with secrets', () => {
+  it.each<[string, (text: string) => Promise<unknown>]>([
+    ['empty', () => writeFile(users, '')],
+    ['missing', () => rm(users)],
+    ['cut off', (text) => writeFile(users, text.slice(0, -9))],
+    ['a folder', () => rm(users).then(() => mkdir(users))],
+    ['unreadable words', () => writeFile(users, 'alice\n')],
+  ])('users that are %s: those of before stay, nobody else comes in', async (_what, change) => {
+    await writeFile(file, closedConfig());
+    const proxy = await Proxy.start(['--config', file]);
+    await change(await readFile(users, 'utf8'));
+    await expectRefused(proxy, /htpasswd/);
+    const asAlice = await fetch(`${proxy.url}/v2/`, { headers: { authorization: basic('alice', ALICE) } });
+    expect([asAlice.status, await proxy.openness(), await proxy.metric()]).toEqual([200, [401, 401], '0']);
+  });
+
+  it.each<[string, (path: string) => Promise<unknown>]>([
+    ['empty', (path) => writeFile(path, '')],
+    ['missing', (path) => rm(path)],
+    ['cut off', (path) => writeFile(path, TOKEN.slice(0, -3))],
+  ])('a token whose file is %s: the one of before stays', async (_what, change) => {
+    const tokenFile = join(folder, 'token');
+    await writeFile(tokenFile, `${TOKEN}\n`);
+    await writeFile(file, `admin: {tokenFile: ${tokenFile}}\n`);
+    const proxy = await Proxy.start(['--config', file]);
+    await change(tokenFile);
+    await expectRefused(proxy, /tokenFile|middle of a line/);
+    expect([(await proxy.openness())[1], await proxy.metric()]).toEqual([401, '0']);
+  });
+
+  it('a certificate without its key, half a certificate, and one authority less keep the listener as it was', async () => {
+    const certificates = stack.use(await createCertificates());
+    const tls = {
+      cert: join(folder, 'cert.pem'),
+      key: join(folder, 'key.pem'),
+      clientCa: join(folder, 'ca.pem'),
+    };
+    const originals = { ...certificates.server, clientCa: certificates.caFile };
+    const restore = async (): Promise<void> => {
+      for (const name of ['cert', 'key', 'clientCa'] as const)
+        await writeFile(tls[name], await readFile(originals[name]));
+    };
+    await restore();
+    await writeFile(file, JSON.stringify({ listen: { tls } }));
+    const proxy = await Proxy.start(['--config', file]);
+    const half = async (path: string): Promise<void> => {
+      const pem = await readFile(path, 'utf8');
+      await writeFile(path, `${pem.slice(0, pem.length / 2)}\n`);
+    };
+    const ways: [string, () => Promise<unknown>, RegExp][] = [
+      ['no key', () => writeFile(tls.key, ''), /listen\.tls/],
+      [
+        'the key of another',
+        async () => writeFile(tls.key, await readFile(certificates.client.key)),
+        /mismatch/,
+      ],
+      ['half a key', () => half(tls.key), /listen\.tls/],
+      ['half a certificate', () => half(tls.cert), /whole certificates/],
+      ['no authority', () => writeFile(tls.clientCa, ''), /whole certificates/],
+      ['half an authority', () => half(tls.clientCa), /whole certificates/],
+      [
+        'no certificates of clients',
+        () => writeFile(file, JSON.stringify({ listen: { tls: { ...tls, clientCa: undefined } } })),
+        /restart/,
+      ],
+      ['no TLS', () => writeFile(file, '{}'), /restart/],
+    ];
+    for (const [name, change, reason] of ways) {
+      await change();
+      await expectRefused(proxy, reason, true);
+      await expect(fetch(`${proxy.url}/v2/`), name).rejects.toThrow('fetch failed');
+      await restore();
+      await writeFile(file, JSON.stringify({ listen: { tls } }));
+      await expectTaken(proxy, true);
+    }
+  });
+});
+
+describe('a start', () => {
+  it.each<[string, () => Promise<unknown>, number, RegExp]>([
+    ['is missing', () => Promise.resolve(), 2, /ENOENT/],
+    ['is a link that leads nowhere', () => symlink('nowhere', file), 2, /ENOENT/],
+    ['is empty', () => writeFile(file, ''), 1, /holds nothing/],
+    ['is half a word', () => writeFile(file, 'acc'), 1, /no map of keys/],
+    ['is a folder', () => mkdir(file), 2, /no file/],
+  ])('with a named file that %s is refused', async (_what, prepare, status, words) => {
+    await prepare();
+    const child = stack.use(new SpandrelProcess(['serve', '--config', file], environment(), folder));
+    expect(await child.exitStatus()).toBe(status);
+    expect(child.stderr).toMatch(words);
+  });
+
+  it('without any file goes on with what the environment says; a usual file that is a link to nowhere is refused', async () => {
+    const proxy = await Proxy.start([]);
+    expect(await proxy.openness()).toEqual([200, 200]);
+    await mkdir(join(folder, 'config'));
+    await symlink('nowhere', join(folder, 'config/spandrel.yaml'));
+    const child = stack.use(new SpandrelProcess(['serve'], environment(), folder));
+    expect(await child.exitStatus()).toBe(2);
+  });
+});
