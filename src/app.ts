@@ -4,6 +4,7 @@ import { extname, join } from 'node:path';
 import { BlobStore } from './blobs/blob-store.ts';
 import { DigestFiles } from './blobs/digest-files.ts';
 import { type StoredKind, StoreHealth } from './blobs/store-health.ts';
+import { growingPauses } from './cache/passing-faults.ts';
 import { MemoryCache } from './cache/memory-cache.ts';
 import { Patience } from './cache/patience.ts';
 import { RedisCache } from './cache/redis-cache.ts';
@@ -202,6 +203,8 @@ export async function createApp(
   });
   const reader = new LayerReader({ blobs, fetcher, readAhead, metrics });
 
+  const negativeAgeMs = config.manifests.negativeSeconds * 1000;
+  const pauses = growingPauses(negativeAgeMs);
   const knownLayers = new KnownLayers();
   const proofs = opening.use(ProofTable.open(join(root, 'proofs'), health, logger, Date.now()));
   const patience = new Patience(PATIENCE_MS);
@@ -214,22 +217,26 @@ export async function createApp(
       tags,
       knownLayers,
       tagAgeMs: config.manifests.tagSeconds * 1000,
-      negativeAgeMs: config.manifests.negativeSeconds * 1000,
+      negativeAgeMs,
       patience,
       metrics,
       logger,
     }),
   );
-  const pushed = new PushedIndexes({
-    manifests,
-    knownLayers,
-    blobs,
-    pool: spanPool,
-    limits: config.limits,
-    refused: filesOf('refusal', 'indexes/refused'),
-    metrics,
-    logger,
-  });
+  const pushed = opening.use(
+    new PushedIndexes({
+      manifests,
+      knownLayers,
+      blobs,
+      pool: spanPool,
+      limits: config.limits,
+      refused: filesOf('refusal', 'indexes/refused'),
+      pauses,
+      patience,
+      metrics,
+      logger,
+    }),
+  );
   const policies = new IndexPolicies(generalPolicy(config), config.index.rules ?? []);
   const layers = new Layers({ access, blobs, indexes, knownLayers, pushed, policies, logger });
   const indexer = new SociIndexer({
@@ -238,7 +245,7 @@ export async function createApp(
     indexes,
     store: manifestStore,
     policies,
-    negativeAgeMs: config.manifests.negativeSeconds * 1000,
+    pauses,
     metrics,
     logger,
   });
@@ -253,6 +260,7 @@ export async function createApp(
     store: manifestStore,
     policies,
     forecast,
+    pauses,
     metrics,
     logger,
   });

@@ -162,7 +162,12 @@ export async function handleBlob(
   }
   const { range, 'user-agent': userAgent = '', 'accept-encoding': codings = '' } = exchange.headers;
   if (deps.layers.isIndexed(exchange.target, digest))
-    deps.pullLog.note(digest, { client: exchange.client, range, userAgent, acceptEncoding: codings });
+    deps.pullLog.note(exchange.target, digest, {
+      client: exchange.client,
+      range,
+      userAgent,
+      acceptEncoding: codings,
+    });
   const handle = await deps.layers.readBlob(exchange.target, digest, exchange.signal);
   return answerContent(
     {

@@ -16,6 +16,8 @@ interface ListedManifests {
 export interface ConvertedForm {
   readonly top: Document;
   readonly others: readonly Document[];
+  /** The registry has all that was to be rewritten; what is missing stays as it is, and may come. */
+  readonly isComplete: boolean;
 }
 
 /**
@@ -33,8 +35,13 @@ export async function convertToForm(
   const parsed = parseManifest(original);
   const [single] = indexes;
   if (form === 'lean' && parsed.kind === 'image' && single !== undefined) {
-    return { top: convertManifest(original.bytes, single.index, { labelsLayers }).document, others: [] };
+    return {
+      top: convertManifest(original.bytes, single.index, { labelsLayers }).document,
+      others: [],
+      isComplete: true,
+    };
   }
+  let isComplete = true;
   const list = parsed.kind === 'index' ? decodeOciIndex(original.bytes) : wrap(original, indexes);
   const known = new Map<string, Buffer>(
     indexes.map(({ image }) => [image.manifest.digest, image.manifest.bytes]),
@@ -42,7 +49,8 @@ export async function convertToForm(
   if (parsed.kind === 'index') {
     const content = await registry.walk(parsed);
     for (const { digest, bytes } of content.indexes) known.set(digest, bytes);
-    if (form !== 'lean') await readOthers(content.manifests, known, registry);
+    const hasOthers = form === 'lean' || (await readOthers(content.manifests, known, registry));
+    isComplete = hasOthers && content.absent.length === 0;
   }
   const { manifests, top } = convertImage(
     list,
@@ -54,7 +62,7 @@ export async function convertToForm(
     })),
     { listsIndexes: form !== 'lean', labelsLayers },
   );
-  return { top, others: manifests };
+  return { top, others: manifests, isComplete };
 }
 
 function wrap(
@@ -65,15 +73,21 @@ function wrap(
   return wrapManifest({ mediaType, digest, size: bytes.byteLength, platform, artifactType: '' });
 }
 
-/** `soci` rewrites all manifests, attestations too. One that the upstream does not have stays as it is. */
+/**
+ * `soci` rewrites all manifests, attestations too. One that the upstream does not have stays as it is.
+ * @returns false if there is one
+ */
 async function readOthers(
   manifests: readonly Descriptor[],
   known: Map<string, Buffer>,
   registry: ListedManifests,
-): Promise<void> {
+): Promise<boolean> {
+  let isComplete = true;
   for (const listed of manifests) {
     if (known.has(listed.digest) || !isManifestType(listed.mediaType)) continue;
     const found = await registry.read(listed);
-    if (found !== undefined) known.set(listed.digest, found.bytes);
+    if (found === undefined) isComplete = false;
+    else known.set(listed.digest, found.bytes);
   }
+  return isComplete;
 }

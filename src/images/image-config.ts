@@ -7,8 +7,13 @@ export interface ImageConfig {
   /** Digests of the decompressed layers, in the order of the manifest's layers. */
   readonly diffIds?: readonly Digest[];
   readonly platform?: Platform;
-  /** Why it cannot be read. */
+  /** Why it cannot be read; IMAGE_UNSUPPORTED if the manifest names none that could be. */
   readonly fault?: ErrorCode;
+}
+
+/** False if the config may say more the next time: the registry did not give it. */
+export function isFinalConfig({ fault }: ImageConfig): boolean {
+  return fault === undefined || fault === 'IMAGE_UNSUPPORTED';
 }
 
 /** Read an image config (OCI image spec, "Image Configuration"). What is no such config gives an empty one. */

@@ -2,6 +2,7 @@ import type { Descriptor, Platform } from '../core/descriptor.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { isIndexType } from '../core/media-types.ts';
 import { formatPlatform, matchesPlatform } from '../core/platform.ts';
+import type { ImageConfig } from './image-config.ts';
 import type { Layers } from './layers.ts';
 import {
   type ImageIndex,
@@ -122,7 +123,7 @@ export class ImageManifests {
       const manifest = await this.read(target, candidate, signal);
       if (manifest === undefined) continue;
       if (candidate.platform !== undefined || wanted === undefined) return manifest;
-      const platform = await this.platformOf(target, candidate, manifest, signal);
+      const { platform } = await this.platformOf(target, candidate, manifest, signal);
       if (platform !== undefined && matchesPlatform(wanted, platform)) return manifest;
     }
     const listed =
@@ -136,17 +137,17 @@ export class ImageManifests {
     });
   }
 
-  /** What an image is for, from the index around it, else from its config; `undefined` where neither says it. */
+  /** What an image is for, from the index around it, else from its config; no platform where neither says it. */
   async platformOf(
     target: Target,
     { platform }: Pick<Descriptor, 'platform'>,
     manifest: StoredManifest,
     signal?: AbortSignal,
-  ): Promise<Platform | undefined> {
-    if (platform !== undefined) return platform;
+  ): Promise<Pick<ImageConfig, 'platform' | 'fault'>> {
+    if (platform !== undefined) return { platform };
     const parsed = tryParseManifest(manifest);
-    if (parsed?.kind !== 'image') return undefined;
-    return (await this.#deps.layers.imageConfig(target, parsed.config, signal)).platform;
+    if (parsed?.kind !== 'image') return { fault: 'IMAGE_UNSUPPORTED' };
+    return this.#deps.layers.imageConfig(target, parsed.config, signal);
   }
 }
 

@@ -64,7 +64,7 @@ export class Layers {
 
   /** A layer of a repository, with what its image manifest said of it if one has been seen. */
   layer(target: Target, digest: Digest): Layer {
-    const known = this.#deps.knownLayers.get(digest)?.descriptor;
+    const known = this.#deps.knownLayers.get(target, digest)?.descriptor;
     return {
       digest,
       source: this.#deps.access.source(target, digest),
@@ -96,7 +96,7 @@ export class Layers {
 
   /** True if it is known as a layer that belongs into a SOCI index. */
   isIndexed(target: Target, digest: Digest): boolean {
-    const known = this.#deps.knownLayers.get(digest);
+    const known = this.#deps.knownLayers.get(target, digest);
     const { v1, v2, minLayerBytes } = this.#deps.policies.of(target);
     return (v1 || v2) && known !== undefined && skipReason(known.descriptor, minLayerBytes) === undefined;
   }
@@ -146,7 +146,7 @@ export class Layers {
 
   /** What is known of a layer; starts nothing but, at most, the fetch of its image's config. */
   async describe(target: Target, digest: Digest, signal: AbortSignal): Promise<LayerDescription> {
-    const known = this.#deps.knownLayers.get(digest);
+    const known = this.#deps.knownLayers.get(target, digest);
     const state = await this.#deps.indexes.state(digest);
     await this.#deps.access.check(target, digest, signal);
     if (state.kind === 'complete') return describeSummary(state.summary, known);

@@ -1,5 +1,6 @@
 import { BoundedMap } from '../cache/bounded-map.ts';
 import { Memo } from '../cache/memo.ts';
+import type { RetryPauses } from '../cache/passing-faults.ts';
 import { V2_FORMS, type V2Form } from '../config/index-rule.ts';
 import type { Descriptor } from '../core/descriptor.ts';
 import { isSpandrelError } from '../core/errors.ts';
@@ -11,6 +12,7 @@ import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { BlobAccess } from './blob-access.ts';
 import { type ConvertedForm, convertToForm } from './convert-to-form.ts';
+import { isFinalConfig } from './image-config.ts';
 import type { ImageManifests, PlatformManifest } from './image-manifests.ts';
 import type { IndexPolicies, IndexPolicy } from './index-policy.ts';
 import type { Layers } from './layers.ts';
@@ -32,6 +34,8 @@ export interface LazyImagesDeps {
   readonly store: ManifestStore;
   readonly policies: IndexPolicies;
   readonly forecast: BuildForecast;
+  /** Before what the upstream does not have of an image is asked for again. */
+  readonly pauses: RetryPauses;
   readonly metrics: Metrics;
   readonly logger: Logger;
 }
@@ -66,17 +70,16 @@ const STALE_WAIT_MS = 200;
  */
 export class LazyImages {
   readonly #deps: LazyImagesDeps;
-  /** By {@link planKey}: what could be indexed, and what is to be, its publisher having pushed no index. */
+  /** By {@link planKey}: what could be indexed. Whether its publisher has pushed an index is asked each time. */
   readonly #candidates: Memo<Plan>;
-  readonly #plans: Memo<Plan>;
+  /** By all that went into them, which is the same for all repositories. */
   readonly #converted = new BoundedMap<ConvertedForm>({ maxEntries: MAX_REMEMBERED });
 
   constructor(deps: LazyImagesDeps) {
     this.#deps = deps;
     const bound = { maxEntries: MAX_REMEMBERED };
     const isFinal = ({ isComplete }: Plan): boolean => isComplete;
-    this.#candidates = new Memo('index', deps.metrics, bound, isFinal);
-    this.#plans = new Memo('index', deps.metrics, bound, isFinal);
+    this.#candidates = new Memo('index', deps.metrics, bound, { isFinal, pauses: deps.pauses });
   }
 
   /**
@@ -118,9 +121,9 @@ export class LazyImages {
     const work = isLazy ? this.#start(target, planning) : undefined;
     const plan = await waitFor(planning, signal);
     if (plan.images.length === 0) return original;
-    const finished = await this.#finished(target, plan, form);
-    if (finished !== undefined) return finished;
-    return work === undefined ? original : await this.#hold(target, plan, form, work, policy, signal);
+    if (work !== undefined && !(await this.#isCurrent(target, plan)))
+      return this.#hold(target, plan, form, work, policy, signal);
+    return (await this.#finished(target, plan, form)) ?? original;
   }
 
   /** Index manifests, all at once. @throws SpandrelError of a fill that failed */
@@ -154,6 +157,14 @@ export class LazyImages {
     return work;
   }
 
+  async #isCurrent(target: Target, { images }: Plan): Promise<boolean> {
+    const { indexer } = this.#deps;
+    return (await Promise.all(images.map(({ manifest }) => indexer.isCurrent(target, manifest)))).every(
+      Boolean,
+    );
+  }
+
+  /** The answer after the work, if that ends in time; else what can be answered without. */
   async #hold(
     target: Target,
     plan: Plan,
@@ -165,22 +176,20 @@ export class LazyImages {
     const { indexer, forecast, layers } = this.#deps;
     const missing = plan.images.flatMap(({ manifest }) => indexer.eligible(target, manifest));
     const left = await layers.unindexedBytes(missing);
-    if (forecast.estimateMs(left) > policy.holdMs) return plan.original;
-    const deadline = AbortSignal.timeout(policy.holdMs);
+    const deadline = AbortSignal.timeout(forecast.estimateMs(left) > policy.holdMs ? 0 : policy.holdMs);
     try {
       await waitFor(work, AbortSignal.any([signal, deadline]));
     } catch (error) {
-      if (!deadline.aborted || signal.aborted) throw error;
-      return plan.original;
+      if (signal.aborted) throw error;
+      const finished = await this.#finished(target, plan, form);
+      if (finished === undefined && !deadline.aborted) throw error;
+      return finished ?? plan.original;
     }
     return (await this.#finished(target, plan, form)) ?? plan.original;
   }
 
   /** The converted image, if all its indexes are there; the original if it turned out that there is nothing to index. */
   async #finished(target: Target, plan: Plan, form: V2Form): Promise<StoredManifest | undefined> {
-    const key = `${plan.original.digest} ${form} ${plan.images.map(({ manifest }) => manifest.digest).join()}`;
-    const known = this.#converted.get(key);
-    if (known !== undefined) return this.#give(target, plan.original, known);
     const { indexer, images } = this.#deps;
     const settled = await Promise.all(plan.images.map(({ manifest }) => indexer.isSettled(target, manifest)));
     if (settled.includes(false)) return undefined;
@@ -190,11 +199,14 @@ export class LazyImages {
       if (index !== undefined) indexes.push({ image, index });
     }
     if (indexes.length === 0) return plan.original;
+    const key = convertedKey(plan.original, form, indexes);
+    const known = this.#converted.get(key);
+    if (known !== undefined) return this.#give(target, plan.original, known);
     const converted = await convertToForm(form, plan.original, indexes, {
       walk: (index) => images.walk(target, index),
       read: (listed) => images.read(target, listed),
     });
-    this.#converted.set(key, converted);
+    if (converted.isComplete) this.#converted.set(key, converted);
     return this.#give(target, plan.original, converted);
   }
 
@@ -215,16 +227,13 @@ export class LazyImages {
     return top;
   }
 
-  #plan(target: Target, original: StoredManifest, policy: IndexPolicy): Promise<Plan> {
-    const make = async (): Promise<Plan> => {
-      const plan = await this.#candidatesOf(target, original, policy);
-      const pushed = await Promise.all(
-        plan.images.map(({ manifest }) => this.#deps.pushed.isPushed(target, manifest)),
-      );
-      // What its publisher has indexed is served with the publisher's index.
-      return pushed.includes(true) ? { ...plan, images: [] } : plan;
-    };
-    return this.#plans.get(planKey(target, original, policy), make);
+  async #plan(target: Target, original: StoredManifest, policy: IndexPolicy): Promise<Plan> {
+    const plan = await this.#candidatesOf(target, original, policy);
+    const pushed = await Promise.all(
+      plan.images.map(({ manifest }) => this.#deps.pushed.isPushed(target, manifest)),
+    );
+    // What its publisher has indexed is served with the publisher's index.
+    return pushed.includes(true) ? { ...plan, images: [] } : plan;
   }
 
   #candidatesOf(target: Target, original: StoredManifest, policy: IndexPolicy): Promise<Plan> {
@@ -246,9 +255,10 @@ export class LazyImages {
   async #makePlan(target: Target, original: StoredManifest, policy: IndexPolicy): Promise<Plan> {
     const parsed = parseManifest(original);
     if (parsed.kind === 'image') {
-      const { platform } = await this.#deps.layers.imageConfig(target, parsed.config);
+      const config = await this.#deps.layers.imageConfig(target, parsed.config);
+      const { platform } = config;
       const images = platform === undefined ? [] : [{ platform, manifest: original }];
-      return { original, images, isComplete: true };
+      return { original, images, isComplete: isFinalConfig(config) };
     }
     const { manifests, absent } = await this.#deps.images.walk(target, parsed);
     if (manifests.some(({ artifactType }) => artifactType === MEDIA_TYPES.sociIndexV2))
@@ -264,7 +274,9 @@ export class LazyImages {
         const manifest = await this.#deps.images.read(target, candidate);
         if (manifest === undefined) isComplete = false;
         if (manifest === undefined || tryParseManifest(manifest)?.kind !== 'image') continue;
-        const platform = await this.#deps.images.platformOf(target, candidate, manifest);
+        const found = await this.#deps.images.platformOf(target, candidate, manifest);
+        if (!isFinalConfig(found)) isComplete = false;
+        const { platform } = found;
         if (platform === undefined || (wanted !== undefined && !matchesPlatform(wanted, platform))) continue;
         if (!images.some((image) => image.manifest.digest === manifest.digest))
           images.push({ platform, manifest });
@@ -279,6 +291,16 @@ export class LazyImages {
 function acceptsOci(accept: string): boolean {
   const types = accept.split(',').map((type) => type.split(';', 1)[0]?.trim());
   return types.includes(MEDIA_TYPES.ociIndex) && types.includes(MEDIA_TYPES.ociManifest);
+}
+
+/** A converted image depends on the original, the form, and the indexes that it names; they stand for the settings they were made by. */
+function convertedKey(
+  original: StoredManifest,
+  form: V2Form,
+  indexes: readonly { readonly image: PlatformManifest; readonly index: Descriptor }[],
+): string {
+  const pairs = indexes.map(({ image, index }) => `${image.manifest.digest}=${index.digest}`);
+  return [original.digest, form, ...pairs].join(' ');
 }
 
 /** A plan depends on the repository, the image, and on what of the policy it has been made by: rules can be reloaded. */

@@ -31,7 +31,7 @@ export interface ManifestsDeps {
   readonly patience: Patience;
   readonly metrics: Metrics;
   readonly logger: Logger;
-  /** Milliseconds of the epoch. */
+  /** Milliseconds of a clock that only goes forward. */
   readonly now?: () => number;
 }
 
@@ -80,7 +80,7 @@ export class Manifests implements AsyncDisposable {
 
   constructor(deps: ManifestsDeps) {
     this.#deps = deps;
-    this.#now = deps.now ?? Date.now;
+    this.#now = deps.now ?? (() => performance.now());
     this.#flights = new PatientFlight('manifest', deps.metrics, deps.patience);
   }
 
@@ -96,7 +96,7 @@ export class Manifests implements AsyncDisposable {
     if (!('tag' in reference)) return this.#askByDigest(target, reference.digest, key, signal);
     const seen = this.#tags.get(key);
     if (seen !== undefined && this.#now() - seen.atMs < this.#deps.tagAgeMs) {
-      const last = await this.#lastSeen(key);
+      const last = await this.#lastSeen(target, key);
       if (last !== undefined) return { manifest: last.manifest, source: 'disk' };
     }
     // Nothing is waited for before this, so that all who ask at the same time have one question.
@@ -104,7 +104,7 @@ export class Manifests implements AsyncDisposable {
       this.#byTag(target, reference, key, closing);
     const found = await this.#flights.runPatiently(key, target.client.name, work, signal);
     if (found !== undefined) return found;
-    const last = await this.#lastSeen(key);
+    const last = await this.#lastSeen(target, key);
     return last === undefined ? this.#flights.run(key, work, signal) : this.#stale(last);
   }
 
@@ -138,7 +138,7 @@ export class Manifests implements AsyncDisposable {
   }
 
   async #byDigest(target: Target, digest: Digest, closing: AbortSignal): Promise<FoundManifest> {
-    const stored = await this.#stored(digest);
+    const stored = await this.#stored(target, digest);
     if (stored === undefined) return this.#fetch(target, { digest }, closing);
     await this.#deps.access.checkManifest(target, digest);
     return { manifest: stored, source: 'disk' };
@@ -150,7 +150,7 @@ export class Manifests implements AsyncDisposable {
     key: string,
     closing: AbortSignal,
   ): Promise<FoundManifest> {
-    const last = await this.#lastSeen(key);
+    const last = await this.#lastSeen(target, key);
     try {
       return await this.#notingAbsence(key, () => this.#locateTag(target, reference, key, last, closing));
     } catch (error) {
@@ -204,10 +204,10 @@ export class Manifests implements AsyncDisposable {
     }
   }
 
-  async #lastSeen(key: string): Promise<LastSeen | undefined> {
+  async #lastSeen(target: Target, key: string): Promise<LastSeen | undefined> {
     const seen = this.#tags.get(key);
     const digest = seen?.digest ?? (await this.#readTag(key));
-    const manifest = digest !== undefined && isDigest(digest) ? await this.#stored(digest) : undefined;
+    const manifest = digest !== undefined && isDigest(digest) ? await this.#stored(target, digest) : undefined;
     return manifest && { manifest, atMs: seen?.atMs };
   }
 
@@ -226,9 +226,9 @@ export class Manifests implements AsyncDisposable {
     }
   }
 
-  async #stored(digest: Digest): Promise<StoredManifest | undefined> {
+  async #stored(target: Target, digest: Digest): Promise<StoredManifest | undefined> {
     const stored = await this.#readIfPossible(() => this.#deps.store.get(digest));
-    if (stored !== undefined) this.#learnLayers(stored);
+    if (stored !== undefined) this.#learnLayers(target, stored);
     return stored;
   }
 
@@ -240,14 +240,14 @@ export class Manifests implements AsyncDisposable {
     const manifest = { ...fetched, bytes: Buffer.from(fetched.bytes) };
     await this.#deps.store.tryPut(manifest);
     this.#deps.access.remember(target, manifest.digest);
-    this.#learnLayers(manifest);
+    this.#learnLayers(target, manifest);
     return { manifest, source: 'upstream', rateLimit };
   }
 
-  #learnLayers(manifest: StoredManifest): void {
+  #learnLayers(target: Target, manifest: StoredManifest): void {
     try {
       const parsed = parseManifest(manifest);
-      if (parsed.kind === 'image') this.#deps.knownLayers.learn(manifest.digest, parsed);
+      if (parsed.kind === 'image') this.#deps.knownLayers.learn(target, manifest.digest, parsed);
     } catch (error) {
       // An artifact that is no image is served like any other; there is nothing to learn from it.
       if (!isSpandrelError(error, 'IMAGE_UNSUPPORTED')) throw error;

@@ -2,6 +2,7 @@ import { BoundedMap } from '../cache/bounded-map.ts';
 import type { Digest } from '../core/digest.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { KnownLayers } from './known-layers.ts';
+import type { Target } from './target.ts';
 
 /** How the clients of an image have pulled it: by spans, or whole. */
 export interface PullCounts {
@@ -34,9 +35,9 @@ export class PullLog {
     this.#metrics = metrics;
   }
 
-  note(layer: Digest, request: LayerRequest): void {
+  note(target: Target, layer: Digest, request: LayerRequest): void {
     // The config is the same before and after an image has been given an index.
-    const image = this.#knownLayers.get(layer)?.config?.digest;
+    const image = this.#knownLayers.get(target, layer)?.config?.digest;
     const way = wayOf(request);
     if (image === undefined || way === undefined) return;
     const key = `${request.client} ${way} ${image}`;

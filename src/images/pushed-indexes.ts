@@ -4,8 +4,11 @@ import { readVerifiedBlob } from '../blobs/read-verified-blob.ts';
 import type { DigestFiles } from '../blobs/digest-files.ts';
 import { BoundedMap } from '../cache/bounded-map.ts';
 import { Memo } from '../cache/memo.ts';
+import type { RetryPauses } from '../cache/passing-faults.ts';
+import type { Patience } from '../cache/patience.ts';
+import { PatientFlight } from '../cache/patient-flight.ts';
 import type { Descriptor } from '../core/descriptor.ts';
-import { type Digest, isDigest } from '../core/digest.ts';
+import { type Digest, digestOf, isDigest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
 import type { WorkerPool } from '../threads/worker-pool.ts';
@@ -14,6 +17,7 @@ import { parseSociIndex, type PushedLayer } from '../soci/parse-soci-index.ts';
 import type { PushedZtoc } from '../spans/layer.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { isBrokenTransfer, isUpstreamAway } from '../upstream/fault-kinds.ts';
 import type { LayerLimits } from '../ztoc/layer-builder.ts';
 import type { KnownLayers } from './known-layers.ts';
 import { type ImageManifest, parseManifest, soundDescriptors, type StoredManifest } from './manifest.ts';
@@ -27,8 +31,12 @@ export interface PushedIndexesDeps {
   /** Threads whose entry is `ztoc/span-worker.ts`. */
   readonly pool: WorkerPool;
   readonly limits: LayerLimits;
-  /** zTOCs that turned out to be wrong, by their digests, with the reason. */
+  /** zTOCs that turned out to be wrong, by {@link refusalKey}, with the reason. */
   readonly refused: DigestFiles;
+  /** Before an index that the upstream does not give in full is looked at again. */
+  readonly pauses: RetryPauses;
+  /** For upstreams that are slow to list again what they have listed before. */
+  readonly patience: Patience;
   readonly metrics: Metrics;
   readonly logger: Logger;
 }
@@ -37,18 +45,32 @@ export interface PushedIndexesDeps {
 interface Checked {
   /** Its zTOCs by layer, if all are well-formed. */
   readonly layers: ReadonlyMap<Digest, PushedLayer> | undefined;
+  /** The bytes of the index and its zTOCs prove it. */
+  readonly isFinal: boolean;
 }
 
-/** Not what a SOCI index of this image should be, and that will not change. */
-const DAMAGE = [
-  'INDEX_MALFORMED',
-  'INDEX_UNMOUNTABLE',
+/** What an upstream has listed last. */
+interface Listed {
+  readonly digests: readonly Digest[];
+  readonly atMs: number;
+}
+
+/** Not what a SOCI index of this image should be, and that will not change: its digest is right. */
+const DAMAGE = ['INDEX_MALFORMED', 'INDEX_UNMOUNTABLE'] as const;
+/** A part that cannot be had now. */
+const MISSING = [
   'BLOB_CORRUPT',
   'BLOB_UNKNOWN',
   'MANIFEST_UNKNOWN',
+  'NAME_UNKNOWN',
+  'UNAUTHORIZED',
+  'DENIED',
+  'UPSTREAM_CREDENTIALS_REFUSED',
 ] as const;
 
 const MAX_REMEMBERED = 10_000;
+/** Publishers push an index some time after its image. */
+const LIST_AGE_MS = 60_000;
 /** A zTOC is about a hundredth of its layer; nothing larger is taken into memory. */
 const MAX_ZTOC_BYTES = 512 * 2 ** 20;
 /** An upstream that hangs must not hold up the first bytes of a layer. */
@@ -58,21 +80,24 @@ const LOOKUP_MS = 5_000;
  * SOCI indexes that somebody has pushed to an upstream. They are the publisher's word and are used instead of ours, as long as
  * they are what they say: well-formed when they are first seen, and true when the bytes of a layer have passed through.
  */
-export class PushedIndexes {
+export class PushedIndexes implements AsyncDisposable {
   readonly #deps: PushedIndexesDeps;
   readonly #checks: Memo<Checked>;
-  readonly #candidates: Memo<readonly Digest[]>;
+  readonly #listed = new BoundedMap<Listed>({ maxEntries: MAX_REMEMBERED });
+  readonly #lookUps: PatientFlight<readonly Digest[]>;
   readonly #known = new BoundedMap<{ readonly v1?: Digest; readonly v2?: Digest }>({
     maxEntries: MAX_REMEMBERED,
   });
 
   constructor(deps: PushedIndexesDeps) {
     this.#deps = deps;
-    this.#checks = new Memo('index', deps.metrics, { maxEntries: MAX_REMEMBERED });
-    this.#candidates = new Memo('index', deps.metrics, { maxEntries: MAX_REMEMBERED });
+    const isFinal = (checked: Checked): boolean => checked.isFinal;
+    const passing = { isFinal, pauses: deps.pauses };
+    this.#checks = new Memo('index', deps.metrics, { maxEntries: MAX_REMEMBERED }, passing);
+    this.#lookUps = new PatientFlight('referrers', deps.metrics, deps.patience);
   }
 
-  /** Those of `candidates`, SOCI indexes of one image, that can be offered to nodes. */
+  /** Those of `candidates`, SOCI indexes of one image, that can be offered to nodes now. */
   async usable(
     target: Target,
     manifest: StoredManifest,
@@ -80,7 +105,7 @@ export class PushedIndexes {
     signal?: AbortSignal,
   ): Promise<Descriptor[]> {
     const checked = await Promise.all(
-      candidates.map(({ digest }) => this.#check(target, manifest, digest, signal)),
+      candidates.map(({ digest }) => this.#checkIfPossible(target, manifest, digest, signal)),
     );
     return candidates.filter((_, place) => checked[place] !== undefined);
   }
@@ -101,7 +126,7 @@ export class PushedIndexes {
 
   /** A zTOC that the publisher of an image has pushed for one of its layers. Never rejects: without one the proxy makes its own. */
   async findZtoc(target: Target, layer: Digest): Promise<PushedZtoc | undefined> {
-    const manifestDigest = this.#deps.knownLayers.get(layer)?.manifest;
+    const manifestDigest = this.#deps.knownLayers.get(target, layer)?.manifest;
     if (manifestDigest === undefined) return undefined;
     const signal = AbortSignal.timeout(LOOKUP_MS);
     try {
@@ -117,21 +142,34 @@ export class PushedIndexes {
     return undefined;
   }
 
-  /** The upstream is asked once for each image. */
-  #findCandidates(
+  /** What the upstream has listed lately, or last if it does not answer now. @throws SpandrelError as it answers the first time */
+  async #findCandidates(
     target: Target,
     manifest: StoredManifest,
     signal?: AbortSignal,
   ): Promise<readonly Digest[]> {
     const key = `${targetKey(target)} ${manifest.digest}`;
-    return this.#candidates.get(key, () => this.#lookUp(target, manifest), signal);
+    const work = async (closing: AbortSignal): Promise<readonly Digest[]> => {
+      const digests = await this.#lookUp(target, manifest, closing);
+      this.#listed.set(key, { digests, atMs: performance.now() });
+      return digests;
+    };
+    const last = this.#listed.get(key);
+    if (last === undefined) return this.#lookUps.run(key, work, signal);
+    if (performance.now() - last.atMs < LIST_AGE_MS) return last.digests;
+    try {
+      return (await this.#lookUps.runPatiently(key, target.client.name, work, signal)) ?? last.digests;
+    } catch (error) {
+      if (!isUpstreamAway(error) && !isBrokenTransfer(error)) throw error;
+      return last.digests;
+    }
   }
 
   /** The SOCI v2 index that a manifest names, then the v1 ones that refer to it. */
-  async #lookUp(target: Target, manifest: StoredManifest): Promise<Digest[]> {
+  async #lookUp(target: Target, manifest: StoredManifest, closing: AbortSignal): Promise<Digest[]> {
     const parsed = parseManifest(manifest);
     const named = parsed.kind === 'image' ? parsed.annotations?.[INDEX_DIGEST_ANNOTATION] : undefined;
-    const referrers = await target.client.listReferrers(target.repository, manifest.digest);
+    const referrers = await target.client.listReferrers(target.repository, manifest.digest, closing);
     const v1 = referrers.filter(({ artifactType }) => artifactType === MEDIA_TYPES.sociIndexV1);
     return [
       ...(typeof named === 'string' && isDigest(named) ? [named] : []),
@@ -147,37 +185,49 @@ export class PushedIndexes {
     signal?: AbortSignal,
   ): Promise<ReadonlyMap<Digest, PushedLayer> | undefined> {
     const key = `${targetKey(target)} ${manifest.digest} ${index}`;
-    const check = async (): Promise<Checked> => ({ layers: await this.#checkAll(target, manifest, index) });
+    const check = (): Promise<Checked> => this.#checkAll(target, manifest, index);
     const { layers } = await this.#checks.get(key, check, signal);
     if (layers === undefined) return undefined;
     const refused = await Promise.all(
-      Array.from(layers.values(), ({ ztoc }) => this.#deps.refused.has(ztoc)),
+      Array.from(layers.values(), (pushed) => this.#deps.refused.has(refusalKey(pushed))),
     );
     return refused.includes(true) ? undefined : layers;
   }
 
-  async #checkAll(
+  /** As {@link #check}: an index that cannot be looked at now is not used now. */
+  async #checkIfPossible(
     target: Target,
     manifest: StoredManifest,
     index: Digest,
+    signal?: AbortSignal,
   ): Promise<ReadonlyMap<Digest, PushedLayer> | undefined> {
     try {
+      return await this.#check(target, manifest, index, signal);
+    } catch (error) {
+      if (!isUpstreamAway(error) && !isBrokenTransfer(error)) throw error;
+      this.#deps.logger.debug({ index, code: error.code }, 'a pushed SOCI index cannot be read now');
+      return undefined;
+    }
+  }
+
+  async #checkAll(target: Target, manifest: StoredManifest, index: Digest): Promise<Checked> {
+    try {
       const image = parseManifest(manifest);
-      if (image.kind !== 'image') return undefined;
+      if (image.kind !== 'image') return { layers: undefined, isFinal: true };
       const found = await this.#deps.manifests.get(target, { digest: index });
       const { version, layers } = parseSociIndex(found.manifest.bytes, manifest.digest);
       await Promise.all(layers.map((layer) => this.#checkZtoc(target, image, layer)));
       const known = { ...this.known(target, manifest.digest), [version]: index };
       this.#known.set(`${targetKey(target)} ${manifest.digest}`, known);
-      return new Map(layers.map((layer) => [layer.layer, layer]));
+      return { layers: new Map(layers.map((layer) => [layer.layer, layer])), isFinal: true };
     } catch (error) {
-      // What could not be fetched now may be there the next time.
-      if (!isSpandrelError(error, ...DAMAGE)) throw error;
+      if (!isSpandrelError(error, ...DAMAGE, ...MISSING)) throw error;
+      const isFinal = isSpandrelError(error, ...DAMAGE);
       this.#deps.logger.warn(
         { manifest: manifest.digest, index, code: error.code, cause: error.message },
-        'a pushed SOCI index is damaged, ours is used',
+        `a pushed SOCI index is ${isFinal ? 'damaged' : 'incomplete'}, ours is used`,
       );
-      return undefined;
+      return { layers: undefined, isFinal };
     }
   }
 
@@ -201,14 +251,25 @@ export class PushedIndexes {
     return readVerifiedBlob(blobs, ztoc, open, signal);
   }
 
-  async #open(target: Target, { ztoc, sizeBytes }: PushedLayer, signal: AbortSignal): Promise<PushedZtoc> {
+  async #open(target: Target, pushed: PushedLayer, signal: AbortSignal): Promise<PushedZtoc> {
+    const { ztoc, sizeBytes } = pushed;
     return {
       digest: ztoc,
       bytes: await this.#readZtoc(target, ztoc, sizeBytes, signal),
       refuse: async (reason) => {
         this.#deps.logger.warn({ ztoc, cause: reason }, 'a pushed zTOC is wrong, ours is used');
-        await this.#deps.refused.tryWrite(ztoc, Buffer.from(reason));
+        await this.#deps.refused.tryWrite(refusalKey(pushed), Buffer.from(reason));
       },
     };
   }
+
+  /** Ends questions that go on behind. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#lookUps[Symbol.asyncDispose]();
+  }
+}
+
+/** A zTOC may be wrong for one layer and right for another. */
+function refusalKey({ layer, ztoc }: PushedLayer): Digest {
+  return digestOf(`${layer} ${ztoc}`);
 }

@@ -135,6 +135,8 @@ export class Referrers {
       }
       // Referrers of what is not there, or is no image, are an empty list: distribution spec, "Listing Referrers".
       if (isSpandrelError(error, 'MANIFEST_UNKNOWN', 'NAME_UNKNOWN', 'IMAGE_UNSUPPORTED')) return undefined;
+      // Nor does the list depend on layers that the registry does not give now; nodes do not get them either.
+      if (isSpandrelError(error, 'DENIED', 'UNAUTHORIZED', 'UPSTREAM_CREDENTIALS_REFUSED')) return undefined;
       throw error;
     }
   }

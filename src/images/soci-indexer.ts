@@ -1,11 +1,17 @@
 import { BoundedMap } from '../cache/bounded-map.ts';
+import { PassingFaults, type RetryPauses } from '../cache/passing-faults.ts';
 import { SingleFlight } from '../cache/single-flight.ts';
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
-import { ERRORS, isSpandrelError } from '../core/errors.ts';
+import { type ErrorCode, isSpandrelError, type SpandrelError } from '../core/errors.ts';
 import { encodeSociIndex, type SociLayer } from '../soci/soci-index.ts';
 import { skipReason } from '../soci/layer-selection.ts';
-import type { LayerIndexes, LayerIndexState } from '../spans/layer-indexes.ts';
+import {
+  COSTLY_FAULTS,
+  isLayerFault,
+  type LayerIndexes,
+  type LayerIndexState,
+} from '../spans/layer-indexes.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { BlobAccess } from './blob-access.ts';
@@ -27,12 +33,10 @@ export interface SociIndexerDeps {
   readonly indexes: LayerIndexes;
   readonly store: ManifestStore;
   readonly policies: IndexPolicies;
-  /** How long it is remembered that the upstream does not have a layer. */
-  readonly negativeAgeMs: number;
+  /** Before layers that the upstream does not have, or does not give, are asked for again. */
+  readonly pauses: RetryPauses;
   readonly metrics: Metrics;
   readonly logger: Logger;
-  /** Milliseconds of the epoch. */
-  readonly now?: () => number;
 }
 
 export type SociVersion = 'v1' | 'v2';
@@ -41,29 +45,38 @@ export type SociVersion = 'v1' | 'v2';
 interface IndexedLayers {
   readonly layers: readonly SociLayer[];
   readonly made: Map<SociVersion, Descriptor>;
-  /** Milliseconds of the epoch, where a layer is missing that may come. */
-  readonly goodUntilMs: number | undefined;
 }
 
 const MAX_REMEMBERED = 10_000;
+/** The registry's refusals of a layer: no index is made without it, since it may be given to somebody else a moment later. */
+const REFUSALS: readonly ErrorCode[] = [
+  'NAME_UNKNOWN',
+  'UNAUTHORIZED',
+  'DENIED',
+  'UPSTREAM_CREDENTIALS_REFUSED',
+];
 
 /** Makes the SOCI index of an image out of the zTOCs of its layers, building those that are missing. */
 export class SociIndexer {
   readonly #deps: SociIndexerDeps;
   readonly #flights: SingleFlight<IndexedLayers>;
+  /** What the layers' own bytes prove. */
   readonly #remembered = new BoundedMap<IndexedLayers>({ maxEntries: MAX_REMEMBERED });
-  readonly #now: () => number;
+  /** What lacks layers that the registry does not have and may yet get. */
+  readonly #lacking: PassingFaults<IndexedLayers>;
+  readonly #failed: PassingFaults<SpandrelError>;
 
   constructor(deps: SociIndexerDeps) {
     this.#deps = deps;
-    this.#now = deps.now ?? Date.now;
+    this.#lacking = new PassingFaults(deps.pauses);
+    this.#failed = new PassingFaults(deps.pauses);
     this.#flights = new SingleFlight('index', deps.metrics);
   }
 
   /**
    * The descriptor of an image's SOCI index, stored so that it can be fetched by digest; `undefined` if the manifest is no
    * image or no layer of it can be indexed. `signal` ends the waiting, not the work.
-   * @throws SpandrelError of a fill that failed for now; a layer that can never be indexed is left out instead
+   * @throws SpandrelError of a fill that failed for now; a layer at fault, or that the registry does not have, is left out instead
    */
   async sociIndex(
     target: Target,
@@ -93,7 +106,12 @@ export class SociIndexer {
     for (const version of ['v1', 'v2'] as const) await this.#store(target, manifest, indexed, version);
   }
 
-  /** Whether all that can be done for an image has been done. */
+  /** As {@link isSettled}, and it is too early to look again for what is missing. */
+  async isCurrent(target: Target, manifest: StoredManifest): Promise<boolean> {
+    return (await this.#find(target, manifest)) !== undefined;
+  }
+
+  /** Whether all that could be done for an image has been done. */
   async isSettled(target: Target, manifest: StoredManifest): Promise<boolean> {
     return (await this.#findLast(target, manifest)) !== undefined;
   }
@@ -111,6 +129,18 @@ export class SociIndexer {
   }
 
   async #make(target: Target, manifest: StoredManifest): Promise<IndexedLayers> {
+    const key = this.#key(target, manifest);
+    const failure = this.#failed.current(key);
+    if (failure !== undefined) throw failure;
+    try {
+      return await this.#makeAll(target, manifest);
+    } catch (error) {
+      if (isSpandrelError(error, ...REFUSALS, ...COSTLY_FAULTS)) this.#failed.note(key, error);
+      throw error;
+    }
+  }
+
+  async #makeAll(target: Target, manifest: StoredManifest): Promise<IndexedLayers> {
     const eligible = this.eligible(target, manifest);
     const absent = new Set<Digest>();
     // Every layer starts before any is waited for: their fills and builds overlap.
@@ -119,26 +149,26 @@ export class SociIndexer {
         try {
           await this.#deps.indexes.ensure(this.#deps.layers.layer(target, digest));
         } catch (error) {
-          // A layer at fault is left out below; a fill that failed may work the next time and ends this attempt.
-          if (!isSpandrelError(error) || ERRORS[error.code].retryable) throw error;
-          if (error.code === 'BLOB_UNKNOWN') absent.add(digest);
+          // A layer at fault is left out below; what else failed may work the next time and ends this attempt.
+          if (isSpandrelError(error, 'BLOB_UNKNOWN')) absent.add(digest);
+          else if (!isSpandrelError(error) || !isLayerFault(error.code)) throw error;
         }
       }),
     );
-    const made = await this.#gather(target, manifest, absent);
-    return made ?? { layers: [], made: new Map(), goodUntilMs: undefined };
+    // What has been evicted meanwhile is there the next time.
+    return (await this.#gather(target, manifest, absent)) ?? { layers: [], made: new Map() };
   }
 
   /** The indexed layers, if there is nothing left to build. */
   async #find(target: Target, manifest: StoredManifest): Promise<IndexedLayers | undefined> {
-    const known = this.#remembered.get(this.#key(target, manifest));
-    const isGood = known?.goodUntilMs === undefined || this.#now() < known.goodUntilMs;
-    return known !== undefined && isGood ? known : this.#gather(target, manifest, new Set());
+    const key = this.#key(target, manifest);
+    const known = this.#remembered.get(key) ?? this.#lacking.current(key);
+    return known ?? this.#gather(target, manifest, new Set());
   }
 
   /** As {@link #find}, or the last that was found: what was missing then may have come, but that has to be looked for. */
   async #findLast(target: Target, manifest: StoredManifest): Promise<IndexedLayers | undefined> {
-    return this.#remembered.get(this.#key(target, manifest)) ?? this.#find(target, manifest);
+    return (await this.#find(target, manifest)) ?? this.#lacking.last(this.#key(target, manifest));
   }
 
   /** The indexed layers, if all but those that are absent have been built or cannot be. */
@@ -168,9 +198,12 @@ export class SociIndexer {
       this.#noteLeftOut(layer.digest, absent.has(layer.digest) ? 'BLOB_UNKNOWN' : state && reasonOf(state));
     }
     for (const { digest, fault } of faultyLayers(manifest)) this.#noteLeftOut(digest, fault.code);
-    const goodUntilMs = absent.size === 0 ? undefined : this.#now() + this.#deps.negativeAgeMs;
-    const found = { layers, made: new Map(), goodUntilMs };
-    this.#remembered.set(key, found);
+    const found = { layers, made: new Map() };
+    if (absent.size > 0) this.#lacking.note(key, found);
+    else {
+      this.#remembered.set(key, found);
+      this.#lacking.clear(key);
+    }
     return found;
   }
 
@@ -217,7 +250,7 @@ function faultyLayers(manifest: StoredManifest): FaultyDescriptor[] {
 }
 
 function isFinal(state: LayerIndexState | undefined): boolean {
-  return state?.kind === 'complete' || (state?.kind === 'failed' && !ERRORS[state.code].retryable);
+  return state?.kind === 'complete' || (state?.kind === 'failed' && isLayerFault(state.code));
 }
 
 function reasonOf(state: LayerIndexState): string | undefined {

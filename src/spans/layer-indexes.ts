@@ -1,7 +1,8 @@
 import { BoundedMap } from '../cache/bounded-map.ts';
+import { PassingFaults, type RetryPauses } from '../cache/passing-faults.ts';
 import { SingleFlight } from '../cache/single-flight.ts';
 import type { Digest } from '../core/digest.ts';
-import { ERRORS, type ErrorCode, isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { type ErrorCode, isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { waitFor } from '../core/wait-for.ts';
 import type { LayerIndex } from '../ztoc/layer-index.ts';
 import type { LayerIndexView } from '../ztoc/layer-index-view.ts';
@@ -28,6 +29,23 @@ interface Build {
 }
 
 const MAX_REMEMBERED_FAILURES = 10_000;
+/** What the verified bytes of a layer prove: it fails the same way each time. */
+const LAYER_FAULTS: readonly ErrorCode[] = [
+  'LAYER_TOO_LARGE',
+  'LAYER_UNSUPPORTED',
+  'LAYER_CORRUPT',
+  'TAR_INVALID',
+  'TAR_UNSUPPORTED',
+  'INDEX_UNMOUNTABLE',
+];
+/** Failures of the proxy itself, which come after a whole pass over the layer. */
+export const COSTLY_FAULTS: readonly ErrorCode[] = [
+  'STORE_FULL',
+  'STORE_FAILED',
+  'INDEX_MALFORMED',
+  'INTERNAL',
+];
+const COSTLY_PAUSES: RetryPauses = { firstMs: 1_000, longestMs: 60_000 };
 /** Failures of the repository that a layer was asked of, or of the proxy: another may have the layer, or the same one later. */
 const SAYS_NOTHING_OF_LAYER: readonly ErrorCode[] = [
   'BLOB_UNKNOWN',
@@ -49,6 +67,8 @@ export class LayerIndexes implements AsyncDisposable {
   readonly #building = new Map<Digest, Build>();
   readonly #looks: SingleFlight<LayerIndex | undefined>;
   readonly #failures = new BoundedMap<SpandrelError>({ maxEntries: MAX_REMEMBERED_FAILURES });
+  /** Of builds that nobody waits for. */
+  readonly #costly = new PassingFaults<SpandrelError>(COSTLY_PAUSES);
   readonly #stopping = new AbortController();
 
   constructor(deps: LayerIndexesDeps) {
@@ -103,8 +123,9 @@ export class LayerIndexes implements AsyncDisposable {
     return this.#join(layer).published;
   }
 
-  /** Start the build, unless it is done or under way, without waiting for it. A failure is logged and remembered. */
+  /** Start the build, unless it is done, under way, or has just failed at a cost. Nobody waits for it; a failure is logged. */
   startBuild(layer: Layer): void {
+    if (this.#costly.current(layer.digest) !== undefined) return;
     this.open(layer).catch((error: unknown) => {
       if (!isSpandrelError(error))
         this.#deps.logger.error({ err: error, layer: layer.digest }, 'build could not start');
@@ -145,7 +166,7 @@ export class LayerIndexes implements AsyncDisposable {
       return running;
     }
     const failure = this.#failures.get(digest);
-    if (failure !== undefined && !ERRORS[failure.code].retryable) throw failure;
+    if (failure !== undefined && isLayerFault(failure.code)) throw failure;
     const build = new IndexBuild(this.#deps, layer, this.#stopping.signal);
     const published = this.#follow(digest, build);
     published.catch(() => undefined);
@@ -160,6 +181,7 @@ export class LayerIndexes implements AsyncDisposable {
       const index = await published;
       this.#open.set(digest, index);
       this.#failures.delete(digest);
+      this.#costly.clear(digest);
       return index;
     } catch (error) {
       this.#rememberFailure(digest, error);
@@ -175,6 +197,7 @@ export class LayerIndexes implements AsyncDisposable {
       : new SpandrelError('INTERNAL', 'the index could not be built', { cause: error });
     if (SAYS_NOTHING_OF_LAYER.includes(failure.code)) return;
     this.#failures.set(digest, failure);
+    if (COSTLY_FAULTS.includes(failure.code)) this.#costly.note(digest, failure);
     this.#deps.metrics.indexBuilds.inc({ outcome: 'failed' });
     this.#deps.logger.warn({ layer: digest, code: failure.code, err: failure.cause }, failure.message);
   }
@@ -183,4 +206,9 @@ export class LayerIndexes implements AsyncDisposable {
     this.#stopping.abort(new SpandrelError('SHUTTING_DOWN', 'the proxy is being stopped'));
     await Promise.allSettled(Array.from(this.#building.values(), ({ published }) => published));
   }
+}
+
+/** True if a build that failed with `code` fails each time: the layer's own bytes prove it. */
+export function isLayerFault(code: ErrorCode): boolean {
+  return LAYER_FAULTS.includes(code);
 }

@@ -1,3 +1,4 @@
+import { PassingFaults } from '../cache/passing-faults.ts';
 import { type Digest, digestAlgorithm, digestOf } from '../core/digest.ts';
 import { isSpandrelError } from '../core/errors.ts';
 import type { BlobSource } from './blob-source.ts';
@@ -9,13 +10,19 @@ import { readFailure } from './upstream-failure.ts';
 /** Of an upstream that is overloaded or away. Any other refusal of a HEAD says nothing of the blob: signed URLs are good for GET only. */
 const FAILURES: ReadonlySet<number> = new Set([429, 502, 503, 504]);
 
+/** Registries do not change what they do with HEAD from one day to the next, but what stands before them fails. */
+const HEAD_PAUSES = { firstMs: 60_000, longestMs: 3_600_000 };
+const ABSENCE_PAUSES = { firstMs: 1_000, longestMs: 60_000 };
+
 /** Asks an upstream whether it has blobs, and how large they are, without fetching them. */
 export class BlobSizes {
   readonly #api: RegistryApi;
-  /** What HEAD is good for, as far as has been seen: registries without it refuse it always, some of them with 404. */
-  #head: 'all' | 'existence' | 'nothing' = 'all';
-  /** A 404 to a HEAD has been true. */
-  #isAbsenceTold = false;
+  /** What HEAD was last good for, where that was not all: registries without it refuse it always, some of them with 404. */
+  readonly #head = new PassingFaults<{ readonly isGoodFor: 'existence' | 'nothing' }>(HEAD_PAUSES);
+  /** A HEAD has found a blob: a 404 to one is true. */
+  #hasFound = false;
+  /** Blobs whose 404 to a HEAD has been true. */
+  readonly #absent = new PassingFaults<object>(ABSENCE_PAUSES);
 
   constructor(api: RegistryApi) {
     this.#api = api;
@@ -31,10 +38,10 @@ export class BlobSizes {
     source: BlobSource,
     signal: AbortSignal | undefined,
   ): Promise<number> {
-    const head = this.#head === 'all' ? await this.#askHead(repository, digest, signal) : undefined;
+    const head = this.#goodFor === 'all' ? await this.#askHead(repository, digest, signal) : undefined;
     const length = head?.status === 200 ? lengthOf(head, digest) : undefined;
     if (length !== undefined) return length;
-    const { range, totalBytes, body } = await this.#confirm(head, () =>
+    const { range, totalBytes, body } = await this.#confirm(`${repository}@${digest}`, head, () =>
       source.fetch({ start: 0, end: 1 }, signal ?? new AbortController().signal),
     );
     // One byte is read, which keeps the connection; a whole blob is not.
@@ -44,9 +51,9 @@ export class BlobSizes {
 
   /** Resolves if the repository has the blob, whatever its size. @throws as {@link RegistryClient.statBlob} */
   async check(repository: string, digest: Digest, signal: AbortSignal | undefined): Promise<void> {
-    const head = this.#head === 'nothing' ? undefined : await this.#askHead(repository, digest, signal);
+    const head = this.#goodFor === 'nothing' ? undefined : await this.#askHead(repository, digest, signal);
     if (head?.status === 200) return;
-    await this.#confirm(head, async () => {
+    await this.#confirm(`${repository}@${digest}`, head, async () => {
       const headers = { range: 'bytes=0-0' };
       const path = `${repository}/blobs/${digest}`;
       const response = await this.#api.request({ kind: 'blob', path, repository, headers, signal });
@@ -58,10 +65,16 @@ export class BlobSizes {
     });
   }
 
+  get #goodFor(): 'all' | 'existence' | 'nothing' {
+    return this.#head.current('')?.isGoodFor ?? 'all';
+  }
+
   async #askHead(repository: string, digest: Digest, signal: AbortSignal | undefined): Promise<ApiResponse> {
     const path = `${repository}/blobs/${digest}`;
     const head = await this.#api.request({ kind: 'blob', method: 'HEAD', path, repository, signal });
-    const isTold = head.status === 404 && this.#isAbsenceTold;
+    if (head.status === 200) this.#hasFound = true;
+    const isConfirmed = this.#hasFound || this.#absent.current(`${repository}@${digest}`) !== undefined;
+    const isTold = head.status === 404 && isConfirmed;
     if (isTold || FAILURES.has(head.status))
       throw await readFailure(this.#api.upstream, head, 'BLOB_UNKNOWN');
     await head.body.discard();
@@ -69,14 +82,15 @@ export class BlobSizes {
   }
 
   /** What a GET says where a HEAD has said too little, and what that means for the next HEAD. */
-  async #confirm<T>(head: ApiResponse | undefined, get: () => Promise<T>): Promise<T> {
+  async #confirm<T>(blob: string, head: ApiResponse | undefined, get: () => Promise<T>): Promise<T> {
     try {
       const found = await get();
-      if (head !== undefined) this.#head = head.status === 200 ? 'existence' : 'nothing';
+      if (head !== undefined)
+        this.#head.note('', { isGoodFor: head.status === 200 ? 'existence' : 'nothing' });
       return found;
     } catch (error) {
       if (head?.status === 404 && isSpandrelError(error, 'BLOB_UNKNOWN', 'NAME_UNKNOWN'))
-        this.#isAbsenceTold = true;
+        this.#absent.note(blob, {});
       throw error;
     }
   }

@@ -42,7 +42,7 @@ export class EcrCredentials implements CredentialSource {
   readonly #closing = new AbortController();
   #api: EcrTokenApi | undefined;
   #held: Held | undefined;
-  #failure: { readonly error: SpandrelError; readonly untilMs: number } | undefined;
+  #failure: { readonly error: SpandrelError; readonly atMs: number } | undefined;
 
   constructor(deps: EcrCredentialsDeps) {
     this.#deps = deps;
@@ -55,7 +55,7 @@ export class EcrCredentials implements CredentialSource {
     const now = this.#now();
     const held = this.#held;
     if (held === undefined || now >= held.expiresAtMs) return (await this.#renew(signal)).credentials;
-    if (now >= held.renewAtMs) {
+    if (now >= held.renewAtMs || now < held.fetchedAtMs) {
       held.renewAtMs = now + LEAST_INTERVAL_MS;
       // The token in hand is good; what went wrong is in the log, and the next request tries again.
       this.#renew(undefined).catch(() => undefined);
@@ -76,7 +76,7 @@ export class EcrCredentials implements CredentialSource {
 
   async #renew(signal: AbortSignal | undefined): Promise<Held> {
     const failure = this.#failure;
-    if (failure !== undefined && this.#now() < failure.untilMs) throw failure.error;
+    if (failure !== undefined && this.#isWithin(failure.atMs, LEAST_INTERVAL_MS)) throw failure.error;
     return this.#flights.run('ecr', () => this.#fetch(), signal);
   }
 
@@ -103,10 +103,16 @@ export class EcrCredentials implements CredentialSource {
       const fault = explainAwsFault(upstream, error);
       count(fault.outcome);
       logger.warn({ upstream, cause: String(error) }, 'no token from ECR');
-      this.#failure = { error: fault.error, untilMs: this.#now() + LEAST_INTERVAL_MS };
+      this.#failure = { error: fault.error, atMs: this.#now() };
       throw fault.error;
     }
     return this.#held;
+  }
+
+  /** A time in the future is of a clock that has been put back since: it is over. */
+  #isWithin(sinceMs: number, ageMs: number): boolean {
+    const now = this.#now();
+    return now >= sinceMs && now - sinceMs < ageMs;
   }
 
   #hold(credentials: Credentials | undefined, saidLifetimeMs: number): Held {

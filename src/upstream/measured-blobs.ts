@@ -14,4 +14,9 @@ export class MeasuredBlobs {
   set(repository: string, digest: Digest, bytes: number): void {
     this.#sizes.set(`${repository}@${digest}`, { bytes });
   }
+
+  /** An answer had another length: that one or this may have been cut off. */
+  forget(repository: string, digest: Digest): void {
+    this.#sizes.delete(`${repository}@${digest}`);
+  }
 }

@@ -179,10 +179,15 @@ export class RegistryBlobSource implements BlobSource {
     let received = 0;
     for await (const chunk of body) {
       received += chunk.byteLength;
-      if (received > bytes) throw this.#wrong(`more than its ${bytes} bytes`);
+      if (received > bytes) throw this.#otherLength(`more than its ${bytes} bytes`);
       yield chunk;
     }
-    if (received < bytes) throw this.#wrong(`${received} bytes instead of its ${bytes}`);
+    if (received < bytes) throw this.#otherLength(`${received} bytes instead of its ${bytes}`);
+  }
+
+  #otherLength(words: string): SpandrelError {
+    this.#measured.forget(this.#repository, this.#digest);
+    return this.#wrong(words);
   }
 
   #wrong(words: string): SpandrelError {

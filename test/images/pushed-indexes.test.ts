@@ -1,13 +1,14 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { gunzipSync } from 'node:zlib';
+import { gunzipSync, gzipSync } from 'node:zlib';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
 import { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import type { FaultAction } from '../../src/demo/faults.ts';
 import { EMPTY_CONFIG, EMPTY_CONFIG_DIGEST, encodeSociIndex } from '../../src/soci/soci-index.ts';
 import { type DecodedZtoc, decodeZtoc } from '../../src/ztoc/decode-ztoc.ts';
 import { encodeZtoc } from '../../src/ztoc/encode-ztoc.ts';
@@ -16,6 +17,7 @@ import { parseRawText } from '../../src/ztoc/raw-text.ts';
 import type { TocEntry, Ztoc } from '../../src/ztoc/ztoc.ts';
 import { buildFromBytes } from '../helpers/built-layer.ts';
 import { RunningApp } from '../helpers/running-app.ts';
+import { tarArchive } from '../helpers/tar-blocks.ts';
 
 const LAYER = new URL('../fixtures/golden/layers/gzip-gnu-6.tar.gz', import.meta.url);
 const OWN_SPAN_BYTES = 65_536;
@@ -95,13 +97,14 @@ async function push({ ztoc, version, isZtocLost, edit = (json) => json }: PushOp
   return { manifest: registry.addManifest('app', 'latest', manifest, MEDIA_TYPES.ociManifest), index };
 }
 
-function startApp(): Promise<RunningApp> {
+function startApp(environment: Readonly<Record<string, string>> = {}): Promise<RunningApp> {
   return RunningApp.start({
     upstreams: [{ name: 'demo', url: registry.url }],
     root,
     environment: {
       SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
       SPANDREL_INDEX_SPAN_BYTES: String(OWN_SPAN_BYTES),
+      ...environment,
     },
   });
 }
@@ -123,6 +126,15 @@ async function referrers(app: RunningApp, manifest: Digest): Promise<string[]> {
   const url = `${app.url}/v2/demo/app/referrers/${manifest}?artifactType=${type}`;
   const { manifests } = await getJson<{ manifests: { digest: string }[] }>(url);
   return manifests.map(({ digest }) => digest);
+}
+
+/** What the tag answers to a node that can be lazy. */
+async function lazyTag(app: RunningApp): Promise<string | null> {
+  const accept = `${MEDIA_TYPES.ociIndex}, ${MEDIA_TYPES.ociManifest}`;
+  const headers = { accept, 'user-agent': 'containerd/2.2.6' };
+  const response = await fetch(`${app.url}/v2/demo/app/manifests/latest`, { headers });
+  await response.arrayBuffer();
+  return response.headers.get('docker-content-digest');
 }
 
 /** Let the layer pass through; its zTOC afterwards. Every decompressed byte is compared. */
@@ -239,16 +251,55 @@ describe('an index that somebody has pushed', () => {
     expect((await fetch(`${app.url}/v2/demo/app/referrers/${manifest}`)).status).toBe(502);
   });
 
+  it.each<[string, FaultAction]>([
+    ...[401, 403, 404, 500].map((status): [string, FaultAction] => [
+      `status ${status}`,
+      { kind: 'status', status },
+    ]),
+    ['other bytes', { kind: 'corrupt', atByte: 40 }],
+  ])(
+    'that is answered with %s is used as soon as it can be had, and the tag is as it is then',
+    async (_what, action) => {
+      const { manifest, index } = await push({ ztoc: await ztocOf(PUSHED_SPAN_BYTES), version: 1 });
+      const ztoc = digestOf(await ztocOf(PUSHED_SPAN_BYTES));
+      for (const path of [new RegExp(`/blobs/${ztoc}$`), new RegExp(`/manifests/${index}$`)]) {
+        await using app = await startApp({
+          SPANDREL_MANIFESTS_NEGATIVE_SECONDS: '0',
+          SPANDREL_UPSTREAM_RETRIES: '0',
+          SPANDREL_STORAGE_ROOT: await mkdtemp(join(root, 'store-')),
+        });
+        registry.faults.set([{ match: { path }, action }]);
+        const meanwhile = await referrers(app, manifest);
+        expect([meanwhile.length, meanwhile.includes(index)]).toEqual([1, false]);
+        await lazyTag(app);
+        registry.faults.clear();
+        expect(await referrers(app, manifest)).toEqual([index]);
+        expect(await lazyTag(app)).toBe(manifest);
+      }
+    },
+  );
+
   it('leaves the tag as it is', async () => {
     const { manifest } = await push({ ztoc: await ztocOf(PUSHED_SPAN_BYTES), version: 1 });
     await using app = await startApp();
-    const response = await fetch(`${app.url}/v2/demo/app/manifests/latest`, {
-      headers: {
-        accept: `${MEDIA_TYPES.ociIndex}, ${MEDIA_TYPES.ociManifest}`,
-        'user-agent': 'containerd/2.2.6',
-      },
-    });
-    expect(response.headers.get('docker-content-digest')).toBe(manifest);
+    expect(await lazyTag(app)).toBe(manifest);
+  });
+
+  it('that is wrong for one layer is used for another that it is right for', async () => {
+    const tarOf = (byte: string): Buffer => tarArchive({ file: Buffer.alloc(100_000, byte) });
+    const layers = ['a', 'b'].map((byte) => Uint8Array.from(gzipSync(tarOf(byte), { level: 0 })));
+    const useLayer = (place: number): void => {
+      layer = layers[place] ?? layer;
+      layerDigest = digestOf(layer);
+    };
+    useLayer(1);
+    const ztoc = await ztocOf(PUSHED_SPAN_BYTES);
+    await using app = await startApp();
+    for (const place of [0, 1]) {
+      useLayer(place);
+      await push({ ztoc, version: 1 });
+      expect((await pull(app)) === digestOf(ztoc)).toBe(place === 1);
+    }
   });
 
   it('is shown with its image', async () => {
