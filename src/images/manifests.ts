@@ -207,7 +207,8 @@ export class Manifests implements AsyncDisposable {
   async #lastSeen(target: Target, key: string): Promise<LastSeen | undefined> {
     const seen = this.#tags.get(key);
     const digest = seen?.digest ?? (await this.#readTag(key));
-    const manifest = digest !== undefined && isDigest(digest) ? await this.#stored(target, digest) : undefined;
+    const manifest =
+      digest !== undefined && isDigest(digest) ? await this.#stored(target, digest) : undefined;
     return manifest && { manifest, atMs: seen?.atMs };
   }
 
