@@ -1,0 +1,95 @@
+import type { ErrorCode } from '../../src/core/errors.ts';
+import type { UpstreamFault } from './history.ts';
+
+/** What has gone wrong since all was at rest. */
+export type Disturbance =
+  | UpstreamFault['kind']
+  | 'denied'
+  | 'missing'
+  | 'throttled'
+  | 'failing'
+  | 'fullDisk'
+  | 'fewDescriptors'
+  | 'ended'
+  | 'smallStore';
+
+const BROKEN: readonly ErrorCode[] = [
+  'UPSTREAM_UNREACHABLE',
+  'UPSTREAM_PROTOCOL',
+  'UPSTREAM_TIMEOUT',
+  'BLOB_CORRUPT',
+];
+const UNREADABLE: readonly ErrorCode[] = [
+  'LAYER_CORRUPT',
+  'LAYER_UNSUPPORTED',
+  'TAR_INVALID',
+  'TAR_UNSUPPORTED',
+];
+const ROOM: readonly ErrorCode[] = ['STORE_FULL', 'STORE_FAILED', 'OVERLOADED'];
+
+/** The codes that each may cause. What is not here is a finding, wherever it comes from. */
+const CODES: Readonly<Record<Disturbance, readonly ErrorCode[]>> = {
+  status: [],
+  denied: ['UPSTREAM_CREDENTIALS_REFUSED', 'DENIED', 'UNAUTHORIZED'],
+  missing: ['MANIFEST_UNKNOWN', 'BLOB_UNKNOWN', 'NAME_UNKNOWN', 'PLATFORM_UNKNOWN'],
+  throttled: ['UPSTREAM_THROTTLED'],
+  failing: BROKEN,
+  reset: BROKEN,
+  stall: BROKEN,
+  hold: BROKEN,
+  truncate: BROKEN,
+  length: BROKEN,
+  corrupt: [...BROKEN, ...UNREADABLE, 'SPAN_CORRUPT', 'IMAGE_UNSUPPORTED', 'FILE_UNKNOWN'],
+  fullDisk: ROOM,
+  fewDescriptors: [...ROOM, 'UPSTREAM_UNREACHABLE'],
+  ended: ['SHUTTING_DOWN'],
+  smallStore: ROOM,
+};
+
+/** Asks to come again; nothing is wrong then. */
+const ALWAYS: readonly ErrorCode[] = ['INDEX_PENDING', 'ANSWER_PENDING'];
+/** Routes that need the store for what they answer; pulls do not. */
+const NEEDS_STORE = /\/_soci\//;
+
+export function disturbanceOf(fault: UpstreamFault): Disturbance {
+  if (fault.kind !== 'status') return fault.kind;
+  if (fault.status === 401 || fault.status === 403) return 'denied';
+  if (fault.status === 404) return 'missing';
+  return fault.status === 429 ? 'throttled' : 'failing';
+}
+
+/** What may be answered amiss, and what may not, after what has happened. */
+export class Disturbances {
+  readonly #since = new Set<Disturbance>();
+
+  note(disturbance: Disturbance): void {
+    this.#since.add(disturbance);
+  }
+
+  clear(): void {
+    this.#since.clear();
+  }
+
+  excusesCode(code: ErrorCode, path: string): boolean {
+    if (ALWAYS.includes(code)) return true;
+    return [...this.#since].some((disturbance) => {
+      if (!CODES[disturbance].includes(code)) return false;
+      const isOfStore = disturbance === 'fullDisk' || disturbance === 'smallStore';
+      return !isOfStore || NEEDS_STORE.test(path);
+    });
+  }
+
+  /** A body that ends before its announced length. */
+  get excusesCuts(): boolean {
+    return [...this.#since].some((disturbance) => disturbance !== 'smallStore');
+  }
+
+  get excusesNoAnswer(): boolean {
+    return this.#since.has('ended') || this.#since.has('fewDescriptors');
+  }
+
+  /** Whoever reads a part of what arrives for the first time gets it before its digest is known. */
+  get excusesUnverified(): boolean {
+    return this.#since.has('corrupt');
+  }
+}

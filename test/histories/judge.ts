@@ -1,0 +1,145 @@
+import { type ErrorCode, ERRORS } from '../../src/core/errors.ts';
+import type { Disturbances } from './disturbances.ts';
+import { type Answer, NoAnswer, type Patrons } from './patrons.ts';
+import { sha256 } from './content.ts';
+
+/** Something that must never be, whatever has happened. */
+export class Wrong extends Error {}
+
+/** An answer that is no good, or none. */
+export class Refused extends Error {
+  /** What has happened explains it. */
+  readonly isExcused: boolean;
+
+  constructor(message: string, isExcused: boolean) {
+    super(message);
+    this.isExcused = isExcused;
+  }
+}
+
+export interface Question {
+  readonly method?: 'GET' | 'HEAD';
+  readonly url: string;
+  readonly headers?: Record<string, string>;
+  /** Of the client. */
+  readonly address?: string;
+  readonly leaveAfterBytes?: number | undefined;
+}
+
+/** What the answer to a question has to be. */
+export interface Expected {
+  /** All of the content, where it is known. */
+  readonly bytes?: Uint8Array;
+  readonly digest?: string;
+  /** Half-open; the answer is that part. */
+  readonly range?: { readonly start: number; readonly end: number } | undefined;
+  /** May be sent before it is verified. */
+  readonly isPartOfLayer?: boolean;
+}
+
+/** Asks, and compares each answer with what it has to be. */
+export class Judge {
+  readonly #disturbances: Disturbances;
+  asked = 0;
+  bytes = 0;
+  refused = 0;
+
+  constructor(disturbances: Disturbances) {
+    this.#disturbances = disturbances;
+  }
+
+  /** @throws Wrong, Refused */
+  async ask(patrons: Patrons, question: Question, expected: Expected): Promise<Answer> {
+    const { method = 'GET', url, headers = {}, address, leaveAfterBytes } = question;
+    const what = `${method} ${new URL(url).pathname}${headers['range'] === undefined ? '' : ` ${headers['range']}`}`;
+    this.asked++;
+    let answer: Answer;
+    try {
+      answer = await patrons.ask(url, { method, headers, address, leaveAfterBytes });
+    } catch (error) {
+      if (error instanceof NoAnswer) throw this.#refusal(error.message, this.#disturbances.excusesNoAnswer);
+      throw new Wrong(error instanceof Error ? error.message : String(error));
+    }
+    this.bytes += answer.body.length;
+    if (answer.status >= 400) throw this.#refusalOf(answer, what, new URL(url).pathname, method);
+    this.#compare(answer, what, method, expected);
+    if (answer.end === 'cut')
+      throw this.#refusal(`${what}: cut after ${answer.body.length} bytes`, this.#disturbances.excusesCuts);
+    return answer;
+  }
+
+  #refusal(message: string, isExcused: boolean): Refused {
+    this.refused++;
+    return new Refused(message, isExcused);
+  }
+
+  /** An error has to be one of the table, with its status. */
+  #refusalOf(answer: Answer, what: string, path: string, method: string): Error {
+    const { status, body } = answer;
+    if (method === 'HEAD') {
+      const codes = Object.entries(ERRORS).flatMap(([code, row]) => (row.status === status ? [code] : []));
+      const isExcused = codes.some((code) => this.#disturbances.excusesCode(code as ErrorCode, path));
+      return this.#refusal(`${what}: ${status}`, isExcused);
+    }
+    if (answer.end === 'cut') return this.#refusal(`${what}: ${status}, cut`, this.#disturbances.excusesCuts);
+    const { code, message } = errorOf(body);
+    const row = ERRORS[code as ErrorCode] as { status: number } | undefined;
+    if (row === undefined) return new Wrong(`${what}: ${status} with a body of no error: ${body.toString()}`);
+    if (row.status !== status) return new Wrong(`${what}: ${status} for ${code}, which has ${row.status}`);
+    if (code === 'INTERNAL') return new Wrong(`${what}: INTERNAL, ${message}`);
+    const isExcused = this.#disturbances.excusesCode(code as ErrorCode, path);
+    return this.#refusal(`${what}: ${status} ${code}, ${message}`, isExcused);
+  }
+
+  #compare(answer: Answer, what: string, method: string, expected: Expected): void {
+    const { status, headers, body, end } = answer;
+    const { bytes, digest, range, isPartOfLayer = false } = expected;
+    if (status !== 200 && status !== 206) throw new Wrong(`${what}: status ${status}`);
+    if (digest !== undefined && headers['docker-content-digest'] !== digest)
+      throw new Wrong(
+        `${what}: Docker-Content-Digest ${String(headers['docker-content-digest'])}, not ${digest}`,
+      );
+    if (bytes === undefined) {
+      if (method === 'GET' && digest !== undefined && end === 'whole' && sha256(body) !== digest)
+        throw new Wrong(`${what}: bytes of ${sha256(body)}`);
+      return;
+    }
+    const isPart = range !== undefined && status === 206;
+    const wanted = isPart ? bytes.subarray(range.start, range.end) : bytes;
+    if (isPart) {
+      const text = `bytes ${range.start}-${Math.min(range.end, bytes.length) - 1}/`;
+      const size = headers['content-range']?.slice(text.length);
+      if (!headers['content-range']?.startsWith(text) || (size !== '*' && size !== String(bytes.length)))
+        throw new Wrong(`${what}: Content-Range ${headers['content-range']}`);
+    }
+    const length = headers['content-length'];
+    if (length !== undefined && Number(length) !== wanted.length)
+      throw new Wrong(`${what}: Content-Length ${length}, not ${wanted.length}`);
+    if (method === 'HEAD') return;
+    const isShort = end !== 'whole';
+    const isRight = isShort
+      ? Buffer.compare(body, wanted.subarray(0, body.length)) === 0
+      : Buffer.compare(body, wanted) === 0;
+    const mayBeUnverified = this.#disturbances.excusesUnverified && (isPartOfLayer || isPart || isShort);
+    if (isRight || (mayBeUnverified && body.length <= wanted.length)) return;
+    throw new Wrong(
+      `${what}: ${body.length} bytes, of which byte ${firstDifference(body, wanted)} is wrong (${end}, ` +
+        `${String(headers['cache-status'])})`,
+    );
+  }
+}
+
+function errorOf(body: Buffer): { code: string; message: string } {
+  try {
+    const { errors } = JSON.parse(body.toString()) as { errors: { code: string; message: string }[] };
+    return { code: errors[0]?.code ?? '', message: errors[0]?.message ?? '' };
+  } catch {
+    return { code: '', message: '' };
+  }
+}
+
+function firstDifference(left: Uint8Array, right: Uint8Array): number {
+  for (let place = 0; place < Math.max(left.length, right.length); place++)
+    if (left[place] !== right[place]) return place;
+  return -1;
+}

@@ -1,0 +1,124 @@
+import { askOne } from './ask-one.ts';
+import { TAGS } from './content.ts';
+import type { Action, History } from './history.ts';
+import { Refused } from './judge.ts';
+import { mountImage } from './mount-image.ts';
+import { Operations } from './operations.ts';
+import { pullImage } from './pull-image.ts';
+import { checkRest } from './rest.ts';
+import { within } from './within.ts';
+import { World } from './world.ts';
+
+export interface Played {
+  /** What is wrong; `undefined` if nothing is. */
+  readonly finding: string | undefined;
+  /** What the proxies have written. */
+  readonly output: string;
+  readonly requests: number;
+  readonly bytes: number;
+  /** Requests that were answered with an error, or not at all, as what happened allows. */
+  readonly refused: number;
+}
+
+/** Clients that ask at the same time; one more waits. */
+const MAX_UNDER_WAY = 16;
+/** All that clients have asked for has come, or has failed. */
+const SETTLED_MS = 40_000;
+
+/** Have all of a history happen, and come to rest at its end. */
+export async function playHistory({ setUp, actions }: History): Promise<Played> {
+  await using world = await World.create(setUp);
+  const player = new Player(world);
+  let finding: string | undefined;
+  try {
+    const ending: Action[] = actions.at(-1)?.do === 'rest' ? [] : [{ do: 'rest', empties: true }];
+    for (const action of [...actions, ...ending]) await player.play(action);
+    for (const replica of world.replicas) await replica.terminate();
+  } catch (error) {
+    finding = error instanceof Error ? error.message : String(error);
+    await player.abandon();
+  }
+  const output = world.replicas.map((replica) => replica.output).join('');
+  const { asked, bytes, refused } = world.judge;
+  return { finding, output, requests: asked, bytes, refused };
+}
+
+class Player {
+  readonly #world: World;
+  readonly #underWay = new Set<Promise<void>>();
+  #finding: Error | undefined;
+
+  constructor(world: World) {
+    this.#world = world;
+  }
+
+  /** Requests are begun; everything else is done when this resolves. @throws Error with the finding, if there is one */
+  async play(action: Action): Promise<void> {
+    if (this.#finding !== undefined) throw this.#finding;
+    switch (action.do) {
+      case 'get':
+      case 'pull':
+      case 'mount':
+      case 'warm':
+      case 'delete':
+        return this.#begin(() => this.#ask(action));
+      case 'rest':
+        return this.#rest(action.empties);
+      default:
+        await this.#world.change(action);
+    }
+  }
+
+  async #begin(work: () => Promise<unknown>): Promise<void> {
+    if (this.#underWay.size >= MAX_UNDER_WAY) await Promise.race(this.#underWay);
+    const doing = work().then(
+      () => undefined,
+      (error: unknown) => {
+        if (error instanceof Refused && error.isExcused) return;
+        this.#finding ??= error instanceof Error ? error : new Error(String(error));
+      },
+    );
+    this.#underWay.add(doing);
+    void doing.then(() => this.#underWay.delete(doing));
+  }
+
+  async #ask(
+    action: Extract<Action, { do: 'get' | 'pull' | 'mount' | 'warm' | 'delete' }>,
+  ): Promise<unknown> {
+    const world = this.#world;
+    const replica = world.replica(action.replica);
+    if (action.do === 'get') return askOne(world, action);
+    if (action.do === 'delete') {
+      const { layers } = world.content;
+      return new Operations(replica).delete(layers[action.layer % layers.length]?.digest ?? '');
+    }
+    const repository = world.repository(action.repository);
+    const tag = TAGS[action.tag % TAGS.length] ?? 'latest';
+    if (action.do === 'warm') return new Operations(replica).warm(`up/${repository.name}:${tag}`);
+    if (action.do === 'mount')
+      return mountImage(world, { repository, tag, replica, discovery: action.discovery });
+    const replicas = action.roams ? [replica, ...world.replicas] : [replica];
+    const pulling = pullImage(world, { client: action.client, repository, tag, replicas });
+    return action.roams ? pulling.catch(excuseForeign) : pulling;
+  }
+
+  async #rest(empties: boolean): Promise<void> {
+    const world = this.#world;
+    await world.mend();
+    await within(SETTLED_MS, 'the end of all requests', Promise.all(this.#underWay));
+    if (this.#finding !== undefined) throw this.#finding;
+    world.forgive();
+    await checkRest(world, { empties });
+  }
+
+  /** What is under way ends with the connections. */
+  async abandon(): Promise<void> {
+    for (const replica of this.#world.replicas) replica.dropConnections();
+    await Promise.all(this.#underWay);
+  }
+}
+
+/** A replica that has not been asked for the tag itself does not know yet what another one has answered. */
+function excuseForeign(error: unknown): void {
+  if (!(error instanceof Refused) || !/ 404 (MANIFEST|BLOB)_UNKNOWN/.test(error.message)) throw error;
+}

@@ -1,0 +1,240 @@
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { runProgram, startProgram } from '../helpers/programs.ts';
+import { SpandrelProcess } from '../helpers/spandrel-process.ts';
+import type { SetUp } from './history.ts';
+import { RULES } from './rules.ts';
+import { Patrons } from './patrons.ts';
+import { within } from './within.ts';
+
+const MAIN = new URL('../../src/cli/bin.ts', import.meta.url).pathname;
+const CLOCK = new URL('steppable-clock.ts', import.meta.url).href;
+/** What a proxy with these settings needs to answer one client at a time, and not many. */
+const FEW_DESCRIPTORS = 48;
+const START_MS = 30_000;
+const RELOAD_MS = 15_000;
+/** Running requests have a second to end (`shutdown.graceMs`); what takes longer waits for something that it should not. */
+const STOP_MS = 10_000;
+const BALLAST_BYTES = 2 ** 20;
+
+/** One proxy in a process of its own, which can be ended in every way and started again on its store. */
+export class Replica {
+  readonly name: string;
+  readonly root: string;
+  /** Its end was asked for. */
+  isDown = true;
+  #process: SpandrelProcess | undefined;
+  #urls = { url: '', adminUrl: '' };
+  #patrons = new Patrons();
+  readonly #disk: string;
+  readonly #folder: string;
+  readonly #hasOwnDisk: boolean;
+  readonly #setUp: SetUp;
+  readonly #upstreamUrl: string;
+  readonly #redisUrl: string | undefined;
+  #output = '';
+  #clockSteps = 0;
+  #reloads = 0;
+  #death: string | undefined;
+
+  /** @param disk where its store is; @param folder of its configuration */
+  constructor(
+    name: string,
+    disk: string,
+    folder: string,
+    options: { setUp: SetUp; upstreamUrl: string; redisUrl: string | undefined; hasOwnDisk: boolean },
+  ) {
+    this.name = name;
+    this.#disk = disk;
+    this.#folder = folder;
+    this.#hasOwnDisk = options.hasOwnDisk;
+    this.root = join(disk, 'store');
+    this.#setUp = options.setUp;
+    this.#upstreamUrl = options.upstreamUrl;
+    this.#redisUrl = options.redisUrl;
+  }
+
+  get url(): string {
+    return this.#urls.url;
+  }
+
+  get adminUrl(): string {
+    return this.#urls.adminUrl;
+  }
+
+  get pid(): number {
+    return this.#process?.pid ?? 0;
+  }
+
+  /** Clients' connections to it. */
+  get patrons(): Patrons {
+    return this.#patrons;
+  }
+
+  /** All that it has written in this life and the ones before. */
+  get output(): string {
+    return this.#output + (this.#process?.stdout ?? '') + (this.#process?.stderr ?? '');
+  }
+
+  async start(rules: number): Promise<void> {
+    await mkdir(this.#folder, { recursive: true });
+    await this.#configure(rules);
+    await writeFile(this.#clockPath, '0');
+    const args = ['serve', '--config', this.#configPath];
+    const child = startProgram('node', ['--import', CLOCK, MAIN, ...args], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      environment: { HISTORIES_CLOCK: this.#clockPath },
+    });
+    const started = new SpandrelProcess(args, {}, undefined, child);
+    this.#process = started;
+    this.isDown = false;
+    this.#clockSteps = 0;
+    this.#reloads = 0;
+    void started.exitStatus().then((status) => this.#onExit(started, status));
+    this.#urls = await within(START_MS, `start of ${this.name}`, started.listening());
+  }
+
+  /** @throws Error if it has ended, and nobody has asked for that */
+  assertAlive(): void {
+    if (this.#death !== undefined) throw new Error(this.#death);
+  }
+
+  #onExit(ended: SpandrelProcess, status: number | null): void {
+    this.#output += ended.stdout + ended.stderr;
+    if (this.#process === ended) this.#process = undefined;
+    if (!this.isDown)
+      this.#death = `${this.name} ended by itself with status ${status}: ${tail(ended.stderr)}`;
+  }
+
+  /** Have it take over other rules. Resolves when it has, or has said that it cannot. */
+  async reload(rules: number): Promise<void> {
+    await this.#configure(rules);
+    const child = this.#process;
+    if (child === undefined) return;
+    this.#reloads++;
+    child.kill('SIGHUP');
+    await this.#said(child, /"cause":"SIGHUP",("problems":.*)?"msg":/g, this.#reloads, RELOAD_MS);
+  }
+
+  async stepClock(seconds: number): Promise<void> {
+    const child = this.#process;
+    if (child === undefined) return;
+    await writeFile(this.#clockPath, String(seconds));
+    this.#clockSteps++;
+    child.kill('SIGUSR2');
+    await this.#said(child, /clock off by/g, this.#clockSteps, RELOAD_MS);
+  }
+
+  /** Its store's file system has no room, or has some again. Without one of its own, its files cannot become large. */
+  async fillDisk(isFull: boolean): Promise<void> {
+    if (!this.#hasOwnDisk) return this.#limit('fsize', isFull ? '4096:' : 'unlimited:');
+    const path = join(this.#disk, 'ballast');
+    if (!isFull) return rm(path, { force: true });
+    for (let bytes = BALLAST_BYTES; bytes >= 512; bytes /= 2) {
+      for (;;) {
+        try {
+          await writeFile(path, Buffer.alloc(bytes), { flag: 'a' });
+        } catch (error) {
+          if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error;
+          break;
+        }
+      }
+    }
+  }
+
+  async limitDescriptors(areFew: boolean): Promise<void> {
+    await this.#limit('nofile', areFew ? `${FEW_DESCRIPTORS}:` : '4096:');
+  }
+
+  async #limit(what: string, soft: string): Promise<void> {
+    if (this.#process === undefined) return;
+    await runProgram('prlimit', ['--pid', String(this.pid), `--${what}=${soft}`]);
+  }
+
+  async kill(): Promise<void> {
+    await this.#end('SIGKILL');
+  }
+
+  /** @throws Error if it does not end in time, or not with status 0 */
+  async terminate(): Promise<void> {
+    const status = await this.#end('SIGTERM');
+    if (status !== undefined && status !== 0)
+      throw new Error(`${this.name} ends with status ${status} after SIGTERM: ${tail(this.output)}`);
+  }
+
+  async #end(signal: NodeJS.Signals): Promise<number | null | undefined> {
+    const child = this.#process;
+    this.isDown = true;
+    if (child === undefined) return undefined;
+    child.kill(signal);
+    try {
+      return await within(STOP_MS, `end of ${this.name} after ${signal}`, child.exitStatus());
+    } finally {
+      child.kill('SIGKILL');
+      await child.exitStatus();
+      this.#process = undefined;
+      this.dropConnections();
+    }
+  }
+
+  /** Clients go away, all of them. */
+  dropConnections(): void {
+    this.#patrons.destroy();
+    this.#patrons = new Patrons();
+  }
+
+  async #said(child: SpandrelProcess, what: RegExp, times: number, ms: number): Promise<void> {
+    const deadline = performance.now() + ms;
+    while ([...(child.stdout + child.stderr).matchAll(what)].length < times) {
+      if (this.#process !== child) return;
+      if (performance.now() > deadline)
+        throw new Error(`${this.name} has not said ${what.source} in ${ms} ms`);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+  }
+
+  get #configPath(): string {
+    return join(this.#folder, 'spandrel.yaml');
+  }
+
+  get #clockPath(): string {
+    return join(this.#folder, 'clock');
+  }
+
+  async #configure(rules: number): Promise<void> {
+    const { storeBytes, memoryBytes, tagSeconds, background } = this.#setUp;
+    const config = {
+      listen: { port: 0 },
+      admin: { port: 0 },
+      upstreams: [{ name: 'up', url: this.#upstreamUrl, host: 'registry.test', default: true }],
+      upstream: {
+        connectTimeoutMs: 1000,
+        headersTimeoutMs: 1000,
+        stallTimeoutMs: 1000,
+        retries: 1,
+        circuit: { openMs: 200 },
+      },
+      storage: { root: this.root, maxBytes: storeBytes },
+      cache: { memoryBytes, ...(this.#redisUrl === undefined ? {} : { redis: { url: this.#redisUrl } }) },
+      index: {
+        spanBytes: 65_536,
+        readSpanBytes: 65_536,
+        minLayerBytes: 0,
+        platforms: ['linux/amd64'],
+        holdMs: 1500,
+        rules: RULES[rules],
+      },
+      fill: { parallel: 3, chunkBytes: 65_536, background },
+      manifests: { tagSeconds, negativeSeconds: 1 },
+      access: { proofSeconds: 3 },
+      shutdown: { graceMs: 1000 },
+    };
+    await writeFile(`${this.#configPath}.new`, JSON.stringify(config));
+    await rename(`${this.#configPath}.new`, this.#configPath);
+  }
+}
+
+function tail(text: string): string {
+  return text.slice(-1500);
+}

@@ -1,0 +1,119 @@
+import { randomInt } from 'node:crypto';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+
+import { type Action, type History, parseHistory, printHistory } from './history.ts';
+import { playHistory, type Played } from './play-history.ts';
+import { randomHistory } from './random-history.ts';
+import { shrinkList } from './shrink-history.ts';
+
+const USAGE = `npm run histories -- [--seconds S] [--seed X] [--shrink S]
+npm run histories -- --replay FILE [--times N]
+
+Plays random histories for 60 seconds unless told otherwise, from seed X on (a random one when not given), and ends with the first that
+fails: that is made shorter for up to S seconds (300), printed, and written to a file that --replay takes.`;
+
+const DEFAULT_SECONDS = 60;
+const DEFAULT_SHRINK_SECONDS = 300;
+const FINDINGS = resolve(import.meta.dirname, '../../data/histories');
+/** A history need not fail each time: what is under way at the same time is up to the machine. */
+const TRIES = 2;
+
+class UsageError extends Error {}
+
+function say(line: string): void {
+  process.stderr.write(`${line}\n`);
+}
+
+function whole(text: string | undefined, name: string): number | undefined {
+  if (text === undefined) return undefined;
+  if (/^\d{1,15}$/.test(text)) return Number(text);
+  throw new UsageError(`--${name} is no whole number: ${text}`);
+}
+
+async function runSeeds(options: { seconds: number; seed: number; shrinkSeconds: number }): Promise<number> {
+  const end = performance.now() + 1000 * options.seconds;
+  let requests = 0;
+  let histories = 0;
+  for (let seed = options.seed; performance.now() < end; seed++) {
+    const startedAt = performance.now();
+    const history = randomHistory(seed);
+    const played = await playHistory(history);
+    histories++;
+    requests += played.requests;
+    say(`${describe(seed, history, played)}, ${Math.round(performance.now() - startedAt)} ms`);
+    if (played.finding === undefined) continue;
+    say(`\nseed ${seed}: ${played.finding}\n`);
+    await report(seed, history, played, options.shrinkSeconds);
+    return 1;
+  }
+  process.stdout.write(
+    `${histories} histories from seed ${options.seed} on, ${requests} requests, no finding\n`,
+  );
+  return 0;
+}
+
+function describe(seed: number, { actions }: History, { requests, bytes, refused }: Played): string {
+  const megabytes = (bytes / 1e6).toFixed(1);
+  return `seed ${seed}: ${actions.length} actions, ${requests} requests (${refused} refused), ${megabytes} MB`;
+}
+
+/** Print the shortest history that still fails, or all of it if it does not fail again. */
+async function report(seed: number, history: History, first: Played, seconds: number): Promise<void> {
+  const end = performance.now() + 1000 * seconds;
+  let last = first;
+  const fails = async (actions: readonly Action[]): Promise<boolean> => {
+    for (let count = 0; count < TRIES; count++) {
+      const played = await playHistory({ ...history, actions });
+      if (played.finding === undefined) continue;
+      last = played;
+      say(`  ${actions.length} actions: ${played.finding.slice(0, 200)}`);
+      return true;
+    }
+    return false;
+  };
+  const actions = await shrinkList(history.actions, fails, () => performance.now() > end);
+  const text = printHistory({ ...history, actions });
+  mkdirSync(FINDINGS, { recursive: true });
+  const path = join(FINDINGS, `${seed}.jsonl`);
+  writeFileSync(path, text);
+  writeFileSync(path.replace('.jsonl', '.log'), last.output);
+  process.stdout.write(`${last.finding}\n${text}npm run histories -- --replay ${path}\n`);
+}
+
+async function replay(path: string, times: number): Promise<number> {
+  const history = parseHistory(readFileSync(path, 'utf8'));
+  for (let count = 0; count < times; count++) {
+    const { finding } = await playHistory(history);
+    if (finding === undefined) continue;
+    process.stdout.write(`${finding}\n`);
+    return 1;
+  }
+  process.stdout.write('no finding\n');
+  return 0;
+}
+
+try {
+  const { values } = parseArgs({
+    options: {
+      seconds: { type: 'string' },
+      seed: { type: 'string' },
+      shrink: { type: 'string' },
+      replay: { type: 'string' },
+      times: { type: 'string' },
+    },
+  });
+  process.exitCode =
+    values.replay === undefined
+      ? await runSeeds({
+          seconds: whole(values.seconds, 'seconds') ?? DEFAULT_SECONDS,
+          seed: whole(values.seed, 'seed') ?? randomInt(2 ** 31),
+          shrinkSeconds: whole(values.shrink, 'shrink') ?? DEFAULT_SHRINK_SECONDS,
+        })
+      : await replay(values.replay, whole(values.times, 'times') ?? 1);
+} catch (error) {
+  if (!(error instanceof UsageError)) throw error;
+  say(`${error.message}\n\n${USAGE}`);
+  process.exitCode = 2;
+}

@@ -1,0 +1,34 @@
+/**
+ * The shortest list that still fails, or nearly: pieces are left out, ever smaller ones, as long as it fails without them (Zeller and
+ * Hildebrandt, "Simplifying and Isolating Failure-Inducing Input").
+ * @param fails whether a list does; asked for no list twice in a row
+ * @param isOver no more is tried then
+ */
+export async function shrinkList<T>(
+  all: readonly T[],
+  fails: (list: readonly T[]) => Promise<boolean>,
+  isOver: () => boolean,
+): Promise<readonly T[]> {
+  let list = all;
+  for (let pieces = 2; list.length > 0 && !isOver();) {
+    const length = Math.ceil(list.length / pieces);
+    let shorter: readonly T[] | undefined;
+    // Later actions depend on earlier ones: those at the end go first.
+    for (
+      let start = length * (Math.ceil(list.length / length) - 1);
+      start >= 0 && !isOver();
+      start -= length
+    ) {
+      const rest = [...list.slice(0, start), ...list.slice(start + length)];
+      if (!(await fails(rest))) continue;
+      shorter = rest;
+      break;
+    }
+    if (shorter !== undefined) {
+      list = shorter;
+      pieces = Math.max(2, pieces - 1);
+    } else if (length === 1) break;
+    else pieces = Math.min(list.length, 2 * pieces);
+  }
+  return list;
+}

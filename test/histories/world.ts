@@ -1,0 +1,272 @@
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { parseDigest } from '../../src/core/digest.ts';
+import { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import type { FaultAction } from '../../src/demo/faults.ts';
+import { runProgram, tryProgram } from '../helpers/programs.ts';
+import { RedisServer } from '../helpers/redis-server.ts';
+import {
+  type Content,
+  documentsOf,
+  blobsOf,
+  type KnownRepository,
+  type KnownTop,
+  makeContent,
+  TAGS,
+} from './content.ts';
+import { Disturbances, disturbanceOf } from './disturbances.ts';
+import type { Action, SetUp, UpstreamFault } from './history.ts';
+import { Judge, Wrong } from './judge.ts';
+import { Replica } from './replica.ts';
+import { policyOf } from './rules.ts';
+
+/** Of each replica's file system. */
+const DISK_BYTES = 64 * 2 ** 20;
+/** Stores that are smaller than the images have to let go of blobs all the time. */
+const AMPLE_BYTES = 32 * 2 ** 20;
+
+/** What is no request of a client. */
+export type Change = Exclude<Action, { do: 'get' | 'pull' | 'mount' | 'warm' | 'delete' | 'rest' }>;
+
+/** Registry, Redis and replicas of one history, and what has been done to them. */
+export class World implements AsyncDisposable {
+  readonly setUp: SetUp;
+  readonly content: Content;
+  readonly upstream: DemoRegistry;
+  readonly redis: RedisServer | undefined;
+  readonly replicas: readonly Replica[];
+  readonly disturbances = new Disturbances();
+  readonly judge = new Judge(this.disturbances);
+  /** Place in `RULES`. */
+  rules = 0;
+  /** Tops that each tag has pointed to since all was at rest, the last of them now. */
+  readonly tags = new Map<string, number[]>();
+  readonly #answers = new Map<string, string>();
+  readonly #stack: AsyncDisposableStack;
+  #release = Promise.withResolvers<void>();
+  #redisRuns = true;
+
+  private constructor(
+    setUp: SetUp,
+    parts: { upstream: DemoRegistry; redis: RedisServer | undefined; replicas: readonly Replica[] },
+    stack: AsyncDisposableStack,
+  ) {
+    this.setUp = setUp;
+    this.content = makeContent(setUp.seed);
+    this.upstream = parts.upstream;
+    this.redis = parts.redis;
+    this.replicas = parts.replicas;
+    this.#stack = stack;
+    this.#noteSize();
+  }
+
+  static async create(setUp: SetUp): Promise<World> {
+    await using stack = new AsyncDisposableStack();
+    const folder = await mkdtemp(join(tmpdir(), 'spandrel-histories-'));
+    stack.defer(() => rm(folder, { recursive: true, force: true }));
+    const { latencyMs, redirects } = setUp;
+    const upstream = stack.use(await DemoRegistry.start({ latencyMs, redirectBlobs: redirects }));
+    const redis = setUp.redis ? stack.use(await RedisServer.start()) : undefined;
+    const replicas: Replica[] = [];
+    for (let place = 0; place < setUp.replicas; place++) {
+      const own = join(folder, String(place));
+      await mkdir(own);
+      const hasOwnDisk = await mountDisk(own);
+      if (hasOwnDisk) stack.defer(async () => void (await runProgram('umount', ['--lazy', own])));
+      const options = { setUp, upstreamUrl: upstream.url, redisUrl: redis?.url, hasOwnDisk };
+      const replica = new Replica(`replica ${place}`, own, `${own}-config`, options);
+      stack.defer(() => replica.kill());
+      replicas.push(replica);
+    }
+    await Promise.all(replicas.map((replica) => replica.start(0)));
+    const world = new World(setUp, { upstream, redis, replicas }, stack.move());
+    await world.#publish();
+    return world;
+  }
+
+  repository(place: number): KnownRepository {
+    const { repositories } = this.content;
+    return repositories[place % repositories.length] as KnownRepository;
+  }
+
+  replica(place: number): Replica {
+    return this.replicas[place % this.replicas.length] as Replica;
+  }
+
+  /** Places of tops that a tag may be answered with. */
+  topsOf(repository: KnownRepository, tag: string): readonly number[] {
+    return this.tags.get(`${repository.name}:${tag}`) ?? [];
+  }
+
+  async #publish(): Promise<void> {
+    for (const repository of this.content.repositories) {
+      await this.#publishBlobs(repository);
+      for (const { digest, bytes, mediaType } of documentsOf(repository).values())
+        this.upstream.addManifest(repository.name, digest, bytes, mediaType);
+      for (const [place, tag] of TAGS.entries())
+        this.moveTag(repository, tag, place % repository.tops.length);
+    }
+  }
+
+  async #publishBlobs(repository: KnownRepository): Promise<void> {
+    for (const [digest, bytes] of blobsOf(repository))
+      await this.upstream.addBlob(repository.name, new Uint8Array(bytes), parseDigest(digest));
+  }
+
+  moveTag(repository: KnownRepository, tag: string, top: number): void {
+    const place = top % repository.tops.length;
+    const key = `${repository.name}:${tag}`;
+    this.tags.set(key, [...(this.tags.get(key) ?? []).filter((other) => other !== place), place]);
+    const digest = repository.tops[place]?.document.digest ?? '';
+    this.upstream.content.addTag(repository.name, tag, parseDigest(digest));
+  }
+
+  /** An image has the same answer as ever, as long as the rules are the same. @throws Wrong */
+  noteAnswer({ name }: KnownRepository, top: KnownTop, digest: string): void {
+    const key = `${top.document.digest} ${JSON.stringify(policyOf(this.rules, name))}`;
+    const before = this.#answers.get(key);
+    if (before !== undefined && before !== digest)
+      throw new Wrong(
+        `${name} is answered with ${digest} for ${top.document.digest}, and was with ${before}`,
+      );
+    this.#answers.set(key, digest);
+  }
+
+  /** Do what is no request of a client. Resolves when it is done. */
+  async change(action: Change): Promise<void> {
+    switch (action.do) {
+      case 'moveTag':
+        return this.moveTag(
+          this.repository(action.repository),
+          TAGS[action.tag % TAGS.length] ?? 'latest',
+          action.top,
+        );
+      case 'lose':
+        return this.#lose(this.content.layers[action.layer % this.content.layers.length]?.digest ?? '');
+      case 'rules':
+        return this.#reload(action.rules);
+      case 'fault':
+        return this.#addFault(action.on, action.times, action.fault);
+      case 'clearFaults':
+        return this.#clearFaults();
+      case 'redis':
+        return this.#disturbRedis(action.what);
+      case 'disk':
+        if (action.isFull) this.disturbances.note('fullDisk');
+        return this.replica(action.replica).fillDisk(action.isFull);
+      case 'descriptors':
+        if (action.areFew) this.disturbances.note('fewDescriptors');
+        return this.replica(action.replica).limitDescriptors(action.areFew);
+      case 'clock':
+        return this.replica(action.replica).stepClock(action.stepSeconds);
+      case 'kill':
+      case 'term':
+        return this.#restart(this.replica(action.replica), action.do);
+      case 'pause':
+        return new Promise((resolve) => setTimeout(resolve, action.ms));
+    }
+  }
+
+  /** End all that went wrong. */
+  async mend(): Promise<void> {
+    this.#clearFaults();
+    if (this.redis !== undefined) await this.#disturbRedis('resume');
+    for (const repository of this.content.repositories) await this.#publishBlobs(repository);
+    for (const replica of this.replicas) {
+      replica.assertAlive();
+      await replica.fillDisk(false);
+      await replica.limitDescriptors(false);
+      if (replica.isDown) await replica.start(this.rules);
+    }
+    // A replica that could not read its configuration has kept the old one.
+    await this.#reload(this.rules);
+  }
+
+  /** All is at rest: from here on nothing is excused by what was before. */
+  forgive(): void {
+    this.disturbances.clear();
+    this.#noteSize();
+    for (const [tag, tops] of this.tags) this.tags.set(tag, tops.slice(-1));
+  }
+
+  #noteSize(): void {
+    if (this.setUp.storeBytes < AMPLE_BYTES) this.disturbances.note('smallStore');
+  }
+
+  #lose(digest: string): void {
+    this.disturbances.note('missing');
+    for (const { name } of this.content.repositories)
+      this.upstream.content.removeBlob(name, parseDigest(digest));
+  }
+
+  async #reload(rules: number): Promise<void> {
+    this.rules = rules;
+    await Promise.all(this.replicas.map((replica) => replica.reload(rules)));
+  }
+
+  #addFault(on: string, times: number, fault: UpstreamFault): void {
+    this.disturbances.note(disturbanceOf(fault));
+    this.upstream.faults.add({
+      match: ({ path }) => path.includes(on),
+      times,
+      action: this.#faultAction(fault),
+    });
+  }
+
+  #faultAction(fault: UpstreamFault): FaultAction {
+    if (fault.kind === 'hold') return { kind: 'hold', until: this.#release.promise };
+    if (fault.kind !== 'corrupt') return fault;
+    const { layers } = this.content;
+    const longest = Math.max(...layers.map(({ packed }) => packed.length));
+    return { kind: 'corrupt', atByte: Math.floor(fault.share * longest) };
+  }
+
+  #clearFaults(): void {
+    this.upstream.faults.clear();
+    this.#release.resolve();
+    this.#release = Promise.withResolvers();
+  }
+
+  async #disturbRedis(what: 'flush' | 'kill' | 'resume' | 'garble'): Promise<void> {
+    const { redis } = this;
+    if (redis === undefined) return;
+    if (what === 'kill') {
+      this.#redisRuns = false;
+      return redis.stop();
+    }
+    if (!this.#redisRuns) {
+      await redis.resume();
+      this.#redisRuns = true;
+    }
+    if (what === 'flush') await redis.command('FLUSHALL');
+    if (what === 'garble') await redis.command(`EVAL "${GARBLE}" 0`);
+  }
+
+  async #restart(replica: Replica, how: 'kill' | 'term'): Promise<void> {
+    replica.assertAlive();
+    this.disturbances.note('ended');
+    await (how === 'kill' ? replica.kill() : replica.terminate());
+    await replica.start(this.rules);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#clearFaults();
+    await this.#stack[Symbol.asyncDispose]();
+  }
+}
+
+/** One byte of each value is another one, somewhere. */
+const GARBLE = `for place, key in ipairs(redis.call('keys', '*')) do local length = redis.call('strlen', key)
+ local at = (place * 7919) % math.max(1, length)
+ redis.call('setrange', key, at, string.char((string.byte(redis.call('getrange', key, at, at)) + 1) % 256)) end`.replaceAll(
+  '\n',
+  '',
+);
+
+/** False where mounting is not allowed. */
+async function mountDisk(path: string): Promise<boolean> {
+  const options = ['-t', 'tmpfs', '-o', `size=${DISK_BYTES}`, 'spandrel-histories', path];
+  return (await tryProgram('mount', options)).status === 0;
+}
