@@ -6,7 +6,7 @@ import { randomHistory } from './random-history.ts';
 import { shrinkList } from './shrink-history.ts';
 
 /** The same every time; `npm run histories` plays others. */
-const SEEDS = [1, 5, 6, 8];
+const SEEDS = [2, 5, 6, 8];
 const TIMEOUT_MS = 240_000;
 
 describe('a random history of pulls, faults, kills, reloads and full disks', () => {
