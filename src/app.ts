@@ -10,6 +10,7 @@ import { Patience } from './cache/patience.ts';
 import { RedisCache } from './cache/redis-cache.ts';
 import type { ReadFile } from './config/config-files.ts';
 import type { Config, ConfigPath } from './config/schema.ts';
+import { steadyNow } from './core/steady-clock.ts';
 import { AccessGate } from './http/access/access-gate.ts';
 import { createAccessRules } from './http/access/create-access-rules.ts';
 import { AdminGuard, isLoopback } from './http/access/admin-guard.ts';
@@ -206,7 +207,7 @@ export async function createApp(
   const negativeAgeMs = config.manifests.negativeSeconds * 1000;
   const pauses = growingPauses(negativeAgeMs);
   const knownLayers = new KnownLayers();
-  const proofs = opening.use(ProofTable.open(join(root, 'proofs'), health, logger, Date.now()));
+  const proofs = opening.use(ProofTable.open(join(root, 'proofs'), health, logger, steadyNow()));
   const patience = new Patience(PATIENCE_MS);
   const lifetimeMs = config.access.proofSeconds * 1000;
   const access = opening.use(new BlobAccess({ proofs, lifetimeMs, patience, metrics, logger }));

@@ -46,6 +46,19 @@ const LIBRARIES: Readonly<Record<string, string>> = {
   bcrypt: 'http',
 };
 
+/** Who may look at a clock that can be set. Ages and deadlines are no reason; see `core/steady-clock.ts`. */
+const WALL_CLOCK: readonly string[] = [
+  'core/steady-clock.ts',
+  'demo/clock.ts',
+  // Shown.
+  'images/served-images.ts',
+  'images/warm-jobs.ts',
+  // Ends of signed URLs and tokens, and dates of Retry-After, turned into durations at once.
+  'upstream/blob-locations.ts',
+  'upstream/ecr-credentials.ts',
+  'upstream/transport.ts',
+];
+
 const FORBIDDEN_NAMES = /^(utils?|helpers?|types?|common|misc|index)\.ts$/;
 const MOST_LINES = 400;
 const MOST_MEDIAN_LINES = 150;
@@ -134,6 +147,13 @@ describe('the house', () => {
         folder !== 'cli' && /(?<![.\w])process\.(?!hrtime)/.test(text.replaceAll(/^\s*(\*|\/\/).*$/gm, '')),
     );
     expect(touching.map(({ path }) => relative(ROOT, path))).toEqual([]);
+  });
+
+  it('asks for the time of day only where that is compared with what others say, or shown', () => {
+    const asking = sources.filter(({ text }) =>
+      /\bDate\.now\b|\bnew Date\(\)|\btimeOrigin\b/.test(text.replaceAll(/^\s*(\*|\/\*|\/\/).*$/gm, '')),
+    );
+    expect(asking.map(({ path }) => relative(SRC, path)).toSorted()).toEqual(WALL_CLOCK);
   });
 
   it('loads the AWS SDK only where it is used, not at start', () => {

@@ -2,6 +2,7 @@ import { mkdir } from 'node:fs/promises';
 
 import type { Digest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { steadyNow } from '../core/steady-clock.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Tracer } from '../telemetry/tracer.ts';
@@ -39,7 +40,7 @@ export interface BlobStoreOptions {
   readonly metrics: Metrics;
   readonly tracer?: Tracer;
   readonly logger: Logger;
-  /** Milliseconds of the epoch. */
+  /** As {@link steadyNow}. */
   readonly now?: () => number;
 }
 
@@ -79,7 +80,7 @@ export class BlobStore implements AsyncDisposable {
   #scrubber: Scrubber | undefined;
 
   private constructor(options: BlobStoreOptions, layout: StoreLayout, lock: StoreLock, ledger: BlobLedger) {
-    const { fill: settings, maxBytes, metrics, tracer, logger, now = Date.now } = options;
+    const { fill: settings, maxBytes, metrics, tracer, logger, now = steadyNow } = options;
     this.#options = options;
     this.#layout = layout;
     this.#lock = lock;
@@ -123,10 +124,10 @@ export class BlobStore implements AsyncDisposable {
 
   /** Find out what is there, drop what is damaged and what is too much, and begin to verify the rest again. */
   async #takeStock(): Promise<void> {
-    const { scrub, metrics, logger, now = Date.now } = this.#options;
+    const { scrub, metrics, logger, now = steadyNow } = this.#options;
     const { budget } = this.#room;
     const verified = this.#ledger.sizes();
-    const { blobs, damaged, leftovers } = this.#layout.scan(verified);
+    const { blobs, damaged, leftovers } = this.#layout.scan(verified, now());
     const { root } = this.#options;
     const swept = await sweepUnfinished(root, leftovers);
     if (swept.files > 0) logger.info({ root, ...swept }, 'what an earlier process left unfinished is gone');

@@ -23,7 +23,7 @@ export interface CompleteBlobsDeps {
   readonly digests: DigestWorker;
   readonly ledger: BlobLedger;
   readonly health: StoreHealth;
-  /** Milliseconds of the epoch. */
+  /** As {@link steadyNow}. */
   readonly now: () => number;
 }
 

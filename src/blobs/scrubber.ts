@@ -21,7 +21,7 @@ export interface ScrubberDeps extends ScrubSettings {
   readonly ledger: BlobLedger;
   readonly metrics: Metrics;
   readonly logger: Logger;
-  /** Milliseconds of the epoch. */
+  /** As {@link steadyNow}. */
   readonly now: () => number;
 }
 

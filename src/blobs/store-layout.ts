@@ -24,6 +24,8 @@ interface DamagedBlob {
   readonly damage: BlobDamage;
 }
 
+/** Clocks are set by no more than this while nothing is wrong with them. */
+const CLOCK_STEP_MS = 60_000;
 const FORMAT_NAME = 'spandrel-store';
 const FORMAT_VERSION = 2;
 /** What `stat` counts blocks in, whatever the file system's own are: POSIX, `<sys/stat.h>`. */
@@ -95,8 +97,12 @@ export class StoreLayout {
    * use. Blocks the event loop, which is several times as fast and meant for the time before there is any other work: 100,000 blobs
    * take about a second.
    * @param verifiedSizes of the blobs whose digests have been found right
+   * @param nowMs milliseconds of the epoch; what seems to have been used later than that goes first, for nothing is known of its use
    */
-  scan(verifiedSizes: ReadonlyMap<Digest, number>): {
+  scan(
+    verifiedSizes: ReadonlyMap<Digest, number>,
+    nowMs: number,
+  ): {
     readonly blobs: FoundBlob[];
     readonly damaged: readonly DamagedBlob[];
     readonly leftovers: readonly string[];
@@ -125,7 +131,8 @@ export class StoreLayout {
     }
     const complete = new Set(found.map(({ digest }) => digest));
     const { partials, leftovers } = this.#findPartials(complete);
-    const inOrder = [...found, ...partials].toSorted((a, b) => a.usedAtMs - b.usedAtMs);
+    const usedAtMs = (blob: FoundBlob): number => (blob.usedAtMs > nowMs + CLOCK_STEP_MS ? 0 : blob.usedAtMs);
+    const inOrder = [...found, ...partials].toSorted((a, b) => usedAtMs(a) - usedAtMs(b));
     return { blobs: inOrder, damaged, leftovers };
   }
 

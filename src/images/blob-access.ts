@@ -2,6 +2,7 @@ import type { Patience } from '../cache/patience.ts';
 import { PatientFlight } from '../cache/patient-flight.ts';
 import type { Digest } from '../core/digest.ts';
 import { isSpandrelError } from '../core/errors.ts';
+import { steadyNow, storedAgeMs } from '../core/steady-clock.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { BlobSource } from '../upstream/blob-source.ts';
@@ -17,7 +18,7 @@ export interface BlobAccessDeps {
   readonly patience: Patience;
   readonly metrics: Metrics;
   readonly logger: Logger;
-  /** Milliseconds of the epoch. */
+  /** As {@link steadyNow}. */
   readonly now?: () => number;
 }
 
@@ -44,7 +45,7 @@ export class BlobAccess implements AsyncDisposable {
 
   constructor(deps: BlobAccessDeps) {
     this.#deps = deps;
-    this.#now = deps.now ?? Date.now;
+    this.#now = deps.now ?? steadyNow;
     this.#flights = new PatientFlight('access', deps.metrics, deps.patience);
   }
 
@@ -78,7 +79,7 @@ export class BlobAccess implements AsyncDisposable {
   #note(name: string, origin: Digest | undefined): void {
     const before = this.#deps.proofs.get(name);
     const now = this.#now();
-    const isRecent = before !== undefined && now - before.provenAtMs < this.#deps.lifetimeMs / 10;
+    const isRecent = before !== undefined && storedAgeMs(before.provenAtMs, now) < this.#deps.lifetimeMs / 10;
     // Not for each range of a blob.
     if (!isRecent || before.origin !== origin) this.#deps.proofs.set(name, { provenAtMs: now, origin });
   }
@@ -115,7 +116,7 @@ export class BlobAccess implements AsyncDisposable {
   async #check(target: Target, digest: Digest, stat: Stat, signal: AbortSignal | undefined): Promise<void> {
     const name = proofName(target, digest);
     const proof = this.#deps.proofs.get(name);
-    if (proof !== undefined && this.#now() - proof.provenAtMs < this.#deps.lifetimeMs) return;
+    if (proof !== undefined && storedAgeMs(proof.provenAtMs, this.#now()) < this.#deps.lifetimeMs) return;
     const ask = (closing: AbortSignal): Promise<true> => this.#ask(target, digest, () => stat(closing));
     if (proof === undefined) await this.#flights.run(name, ask, signal);
     else if ((await this.#flights.runPatiently(name, target.client.name, ask, signal)) === undefined)

@@ -8,7 +8,7 @@ import type { Logger } from '../telemetry/logger.ts';
 
 /** That a repository has a digest: because its upstream says so, or because we have made it out of what the repository has. */
 export interface Proof {
-  /** Milliseconds of the epoch. */
+  /** As {@link steadyNow}. */
   readonly provenAtMs: number;
   /** The manifest that what has the digest was made from; none for what the upstream itself has. */
   readonly origin: Digest | undefined;
@@ -118,7 +118,10 @@ function openDatabase(path: string, nowMs: number): DatabaseSync {
     database.exec(
       'CREATE TABLE IF NOT EXISTS proofs (name TEXT PRIMARY KEY, proven_at_ms INTEGER NOT NULL, origin TEXT) WITHOUT ROWID',
     );
-    database.prepare('DELETE FROM proofs WHERE proven_at_ms < ?').run(nowMs - LONGEST_LIFETIME_MS);
+    // Those that a wrong clock has dated far ahead would stay for ever.
+    database
+      .prepare('DELETE FROM proofs WHERE proven_at_ms NOT BETWEEN ? AND ?')
+      .run(nowMs - LONGEST_LIFETIME_MS, nowMs + LONGEST_LIFETIME_MS);
     return database;
   } catch (error) {
     database.close();

@@ -4,6 +4,8 @@ import { waitFor } from '../core/wait-for.ts';
 
 const MAX_LOCATIONS = 10_000;
 const DEFAULT_LIFETIME_MS = 60_000;
+/** Of signatures of S3. */
+const LONGEST_LIFETIME_MS = 7 * 24 * 3_600_000;
 /** A URL is not used in its last seconds, or its last quarter where it lives shortly. */
 const EXPIRY_MARGIN_MS = 30_000;
 /** A request that hangs does not keep the others waiting. */
@@ -25,7 +27,8 @@ export class BlobLocations {
   readonly #searches = new Map<string, Promise<void>>();
   readonly #now: () => number;
 
-  constructor(now: () => number = Date.now) {
+  /** @param now milliseconds of a clock that only goes forward */
+  constructor(now: () => number = () => performance.now()) {
     this.#now = now;
   }
 
@@ -61,7 +64,7 @@ export class BlobLocations {
   /** The blob came from `url`, or from the registry itself. */
   set(repository: string, digest: Digest, url: URL | undefined): void {
     const now = this.#now();
-    const lifetimeMs = (signedUntilMs(url?.searchParams) ?? now + DEFAULT_LIFETIME_MS) - now;
+    const lifetimeMs = signedForMs(url?.searchParams, Date.now()) ?? DEFAULT_LIFETIME_MS;
     const expiresAtMs = now + lifetimeMs - Math.min(EXPIRY_MARGIN_MS, Math.max(0, lifetimeMs / 4));
     this.#locations.set(keyOf(repository, digest), { url, expiresAtMs });
   }
@@ -94,18 +97,20 @@ function keyOf(repository: string, digest: Digest): string {
 }
 
 /**
- * When a signed URL ends, if it says so: `X-Amz-Date` and `X-Amz-Expires` (S3, signature version 4; Google says the same with
- * `X-Goog-`), or `Expires` in seconds of the epoch (CloudFront, S3 signature version 2).
+ * For how long a signed URL is good after `wallMs`, the time of day, if it says so: `X-Amz-Date` and `X-Amz-Expires` (S3, signature
+ * version 4; Google says the same with `X-Goog-`), or `Expires` in seconds of the epoch (CloudFront, S3 signature version 2). Where our
+ * clock is slow it is no more than what it was signed for, or than what S3 allows.
  */
-function signedUntilMs(query: URLSearchParams | undefined): number | undefined {
+function signedForMs(query: URLSearchParams | undefined, wallMs: number): number | undefined {
   if (query === undefined) return undefined;
   for (const vendor of ['X-Amz', 'X-Goog']) {
     const date = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z$/.exec(query.get(`${vendor}-Date`) ?? '');
     const seconds = /^\d{1,7}$/.exec(query.get(`${vendor}-Expires`) ?? '');
     if (date === null || seconds === null) continue;
     const [, year, month, day, hour, minute, second] = date;
-    return Date.parse(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`) + Number(seconds[0]) * 1000;
+    const signedAtMs = Date.parse(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`);
+    return Math.min(0, signedAtMs - wallMs) + Number(seconds[0]) * 1000;
   }
   const expires = /^\d{9,11}$/.exec(query.get('Expires') ?? '');
-  return expires === null ? undefined : Number(expires[0]) * 1000;
+  return expires === null ? undefined : Math.min(LONGEST_LIFETIME_MS, Number(expires[0]) * 1000 - wallMs);
 }

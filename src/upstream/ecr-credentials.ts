@@ -12,7 +12,7 @@ export interface EcrCredentialsDeps extends EcrTokenOptions {
   readonly upstream: string;
   readonly metrics: Metrics;
   readonly logger: Logger;
-  /** Milliseconds of the epoch. */
+  /** Milliseconds of a clock that only goes forward. */
   readonly now?: (() => number) | undefined;
 }
 
@@ -29,6 +29,8 @@ const RENEWED_SHARE = 0.5;
 const EXPIRY_MARGIN_MS = 60_000;
 /** Clocks differ, so the end of a token may seem to be past: it is used at least so long, unless the registry refuses it. */
 const SHORTEST_LIFE_MS = 5 * 60_000;
+/** As long as ECR makes them. */
+const LONGEST_LIFE_MS = 12 * 3_600_000;
 /** A renewal that failed is not tried again before, neither is a token exchanged that is younger. */
 const LEAST_INTERVAL_MS = 10_000;
 /** How long ECR Public is used anonymously before AWS credentials are looked for again. */
@@ -46,7 +48,7 @@ export class EcrCredentials implements CredentialSource {
 
   constructor(deps: EcrCredentialsDeps) {
     this.#deps = deps;
-    this.#now = deps.now ?? Date.now;
+    this.#now = deps.now ?? (() => performance.now());
     this.#flights = new SingleFlight('token', deps.metrics);
   }
 
@@ -91,7 +93,7 @@ export class EcrCredentials implements CredentialSource {
       this.#failure = undefined;
       this.#held = this.#hold(
         { kind: 'basic', authorization: new Secret(`Basic ${basicPair}`) },
-        expiresAtMs - this.#now(),
+        expiresAtMs - Date.now(),
       );
     } catch (error) {
       if (this.#deps.host?.kind === 'public' && isWithoutAwsCredentials(error)) {
@@ -116,7 +118,7 @@ export class EcrCredentials implements CredentialSource {
   }
 
   #hold(credentials: Credentials | undefined, saidLifetimeMs: number): Held {
-    const lifetimeMs = Math.max(SHORTEST_LIFE_MS, saidLifetimeMs);
+    const lifetimeMs = Math.min(LONGEST_LIFE_MS, Math.max(SHORTEST_LIFE_MS, saidLifetimeMs));
     const now = this.#now();
     return {
       credentials,

@@ -22,14 +22,24 @@ const HTTP_DATE = new RegExp(
 
 /**
  * RFC 9110, section 10.2.3: seconds or a date. `undefined` if it says neither; `Infinity` for more seconds than can be counted.
- * `Date.parse` alone takes `-5` for a month.
  */
 export function parseRetryAfterMs(header: string | string[] | undefined, nowMs: number): number | undefined {
-  const text = (typeof header === 'string' ? header : (header?.[0] ?? '')).trim();
+  const text = textOf(header);
   if (/^\d+$/.test(text)) return Number(text) * 1000;
+  const date = parseHttpDateMs(text);
+  return date === undefined ? undefined : Math.max(0, date - nowMs);
+}
+
+/** Milliseconds of the epoch. `Date.parse` alone takes `-5` for a month. */
+export function parseHttpDateMs(header: string | string[] | undefined): number | undefined {
+  const text = textOf(header);
   if (!HTTP_DATE.test(text)) return undefined;
   const date = Date.parse(text.endsWith('GMT') ? text : `${text} GMT`);
-  return Number.isNaN(date) ? undefined : Math.max(0, date - nowMs);
+  return Number.isNaN(date) ? undefined : date;
+}
+
+function textOf(header: string | string[] | undefined): string {
+  return (typeof header === 'string' ? header : (header?.[0] ?? '')).trim();
 }
 
 export const realPause: Pause = async (delayMs, signal) => {

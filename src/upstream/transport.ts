@@ -18,7 +18,7 @@ import type { ProxyChoice } from './proxy-choice.ts';
 import { explainRefusal, proxyHeaders } from './proxy-tunnel.ts';
 import { RequestPace } from './request-pace.ts';
 import { ResponseBody } from './response-body.ts';
-import { backoffMs, parseRetryAfterMs, type Pause, realPause } from './retry-delay.ts';
+import { backoffMs, parseHttpDateMs, parseRetryAfterMs, type Pause, realPause } from './retry-delay.ts';
 import type { TlsFiles } from './tls-files.ts';
 import { explainFault } from './transport-fault.ts';
 
@@ -172,9 +172,10 @@ export class Transport implements AsyncDisposable {
     }
   }
 
-  /** Keep to the Retry-After of an answer. */
+  /** Keep to the Retry-After of an answer; one that is a date is counted from the date of the answer, by the same clock. */
   #hold(request: TransportRequest, { headers }: TransportResponse): ReturnType<HostHolds['hold']> {
-    const wantedMs = parseRetryAfterMs(headers['retry-after'], Date.now()) ?? 0;
+    const sentMs = parseHttpDateMs(headers['date']) ?? Date.now();
+    const wantedMs = parseRetryAfterMs(headers['retry-after'], sentMs) ?? 0;
     const hold = this.#holds.hold(request, wantedMs);
     if (hold.isLong) {
       const { upstream, logger } = this.#options;

@@ -142,6 +142,22 @@ describe('a store on disk', () => {
     await using store = await open();
     expect(Array.from(store.list(), ({ digest }) => digest)).toEqual([digests[1], digests[2], digests[0]]);
   });
+
+  it('takes what was used at a time to come for what was used longest ago', async () => {
+    await (await open())[Symbol.asyncDispose]();
+    const nowSeconds = Date.now() / 1000;
+    const digests: Digest[] = [];
+    for (const [place, seconds] of [nowSeconds - 10, nowSeconds + 3600, 4_000_000_000, 1000].entries()) {
+      const digest = await putBlob(`blob ${place}`);
+      digests.push(digest);
+      const path = join(root, 'blobs', 'sha256', digestHex(digest).slice(0, 2), digestHex(digest));
+      await utimes(path, seconds, seconds);
+    }
+    await using store = await open();
+    const order = Array.from(store.list(), ({ digest }) => digests.indexOf(digest));
+    expect(new Set(order.slice(0, 2))).toEqual(new Set([1, 2]));
+    expect(order.slice(2)).toEqual([3, 0]);
+  });
 });
 
 describe('DigestFiles', () => {

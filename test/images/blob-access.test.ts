@@ -79,15 +79,17 @@ async function get(repository: string, init: RequestInit = {}, rest = `blobs/${d
   return response.status;
 }
 
+const HOUR_MS = 3_600_000;
+
 /** Counts after the next restart. */
-function makeProofOld(repository: string): void {
+function dateProof(repository: string, ageMs: number): void {
   using table = ProofTable.open(
     join(root, 'proofs'),
     healthOf(collectingLogger()),
     collectingLogger(),
     Date.now(),
   );
-  table.set(`up/${repository} ${digest}`, { provenAtMs: Date.now() - 3_600_000, origin: undefined });
+  table.set(`up/${repository} ${digest}`, { provenAtMs: Date.now() - ageMs, origin: undefined });
 }
 
 function requestsFor(repository: string): string[] {
@@ -131,7 +133,7 @@ describe('a cached blob', () => {
     isAway = true;
     await restart();
     expect(await get('team/a')).toBe(200);
-    makeProofOld('team/a');
+    dateProof('team/a', HOUR_MS);
     await restart();
     expect(await get('team/a')).toBe(200);
     expect(await get('team/b')).toBe(502);
@@ -140,7 +142,7 @@ describe('a cached blob', () => {
   it('is asked for again when the proof is old, and refused once its repository has lost it', async () => {
     await restart(1);
     expect(await get('team/a')).toBe(200);
-    makeProofOld('team/a');
+    dateProof('team/a', HOUR_MS);
     await restart(1);
     owners.delete('team/a');
     expect(await get('team/a')).toBe(404);
@@ -148,10 +150,26 @@ describe('a cached blob', () => {
     // It is known not to have it.
     expect(await get('team/a')).toBe(502);
   });
+
+  it.each([[-HOUR_MS / 60], [-1000 * HOUR_MS], [-1_000_000 * HOUR_MS]])(
+    'is asked for when its proof is of a time to come: %d ms old',
+    async (ageMs) => {
+      expect(await get('team/a')).toBe(200);
+      dateProof('team/a', ageMs);
+      await restart();
+      upstream.requests.length = 0;
+      expect(await get('team/a')).toBe(200);
+      expect(requestsFor('team/a')).toEqual(['HEAD']);
+      owners.delete('team/a');
+      // Its proof is of today now.
+      expect(await get('team/a')).toBe(200);
+      expect(requestsFor('team/a')).toEqual(['HEAD']);
+    },
+  );
 });
 
 describe('ProofTable', () => {
-  it('begins anew when its file is damaged, and forgets what is very old', async () => {
+  it('begins anew when its file is damaged, and forgets what is very old, or far ahead', async () => {
     const path = join(root, 'table');
     await writeFile(path, Buffer.alloc(10_000, 'x'));
     const logger = collectingLogger();
@@ -169,7 +187,12 @@ describe('ProofTable', () => {
       expect(table.get('name')).toBeUndefined();
       table.set('old', { provenAtMs: 9, origin: undefined });
     }
-    using table = ProofTable.open(path, healthOf(logger), logger, 365 * 24 * 3_600_000);
-    expect(table.get('old')).toBeUndefined();
+    {
+      using table = ProofTable.open(path, healthOf(logger), logger, 365 * 24 * HOUR_MS);
+      expect(table.get('old')).toBeUndefined();
+      table.set('ahead', { provenAtMs: 365 * 24 * HOUR_MS, origin: undefined });
+    }
+    using table = ProofTable.open(path, healthOf(logger), logger, 300 * 24 * HOUR_MS);
+    expect(table.get('ahead')).toBeUndefined();
   });
 });

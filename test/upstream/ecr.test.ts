@@ -19,11 +19,15 @@ let stack: AsyncDisposableStack;
 let registry: EcrRegistry;
 let controlPlane: EcrControlPlane;
 let ecr: OpenClient;
+let passedMs: number;
 
 beforeEach(async () => {
   stack = new AsyncDisposableStack();
   setAwsEnvironment(STATIC_KEYS);
   vi.useFakeTimers({ toFake: ['Date'], now: Date.now() });
+  passedMs = 0;
+  const now = performance.now.bind(performance);
+  vi.spyOn(performance, 'now').mockImplementation(() => now() + passedMs);
   registry = stack.use(await EcrRegistry.start());
   registry.addManifest('1.0', MANIFEST);
   registry.addBlob(BLOB);
@@ -35,12 +39,19 @@ beforeEach(async () => {
 
 afterEach(async () => {
   vi.useRealTimers();
+  vi.restoreAllMocks();
   vi.unstubAllEnvs();
   await stack.disposeAsync();
 });
 
 function token(count: number): string {
   return tokenOf(STATIC_KEYS.AWS_ACCESS_KEY_ID, count);
+}
+
+/** Let time go by, for every clock. */
+function pass(durationMs: number): void {
+  passedMs += durationMs;
+  vi.setSystemTime(Date.now() + durationMs);
 }
 
 /** Only the `count`th token is good from now on. */
@@ -76,10 +87,10 @@ describe('a token', () => {
 
   it('is renewed after half of its twelve hours, while the old one is still used', async () => {
     await pull();
-    vi.setSystemTime(Date.now() + 6 * HOUR_MS - 1000);
+    pass(6 * HOUR_MS - 1000);
     await pull();
     expect(controlPlane.requests).toHaveLength(1);
-    vi.setSystemTime(Date.now() + 2000);
+    pass(2000);
     await pull();
     registry.goodTokens.add(token(2));
     await vi.waitFor(async () => {
@@ -90,6 +101,31 @@ describe('a token', () => {
     expect(registry.refused).toHaveLength(1);
   });
 
+  it.each([-400 * 24, -13, 13, 400 * 24])(
+    'is good for as long as it was when the clock is set by %d hours',
+    async (hours) => {
+      await pull();
+      vi.setSystemTime(Date.now() + hours * HOUR_MS);
+      pass(5 * HOUR_MS);
+      await pull();
+      expect(controlPlane.requests).toHaveLength(1);
+      pass(2 * HOUR_MS);
+      registry.goodTokens.add(token(2));
+      await vi.waitFor(async () => {
+        await pull();
+        expect(registry.asked(/manifests/).at(-1)?.headers.authorization).toBe(`Basic ${token(2)}`);
+      });
+    },
+  );
+
+  it('is good for half a day at most where the clock is slow', async () => {
+    vi.setSystemTime(Date.now() - 400 * 24 * HOUR_MS);
+    await pull();
+    pass(6.1 * HOUR_MS);
+    await pull();
+    await vi.waitFor(() => expect(controlPlane.requests).toHaveLength(2));
+  });
+
   it('is used on while its renewal fails', async () => {
     await pull();
     controlPlane.faults = [
@@ -97,7 +133,7 @@ describe('a token', () => {
       { status: 500, type: 'ServerException' },
     ];
     for (const hours of [6.1, 1, 1]) {
-      vi.setSystemTime(Date.now() + hours * HOUR_MS);
+      pass(hours * HOUR_MS);
       const before = controlPlane.requests.length;
       await pull();
       await vi.waitFor(() => expect(controlPlane.requests.length).toBeGreaterThan(before));
@@ -116,7 +152,7 @@ describe('a token', () => {
     ],
   ])('that has ended early is exchanged once when it is refused with %s', async (_how, refusal) => {
     await pull();
-    vi.setSystemTime(Date.now() + 60_000);
+    pass(60_000);
     acceptOnly(2);
     registry.refusal = refusal;
     await Promise.all([pull(), pull(), fetchRange(0, 10)]);
@@ -125,7 +161,7 @@ describe('a token', () => {
 
   it('is not exchanged when the request is refused for another reason', async () => {
     await pull();
-    vi.setSystemTime(Date.now() + 60_000);
+    pass(60_000);
     registry.goodTokens.clear();
     registry.refusal = {
       status: 403,
@@ -150,7 +186,7 @@ describe('a token', () => {
     controlPlane.faults = [fault];
     for (let request = 0; request < 3; request++) await expect(pull()).rejects.toMatchObject({ code });
     expect(controlPlane.requests).toHaveLength(1);
-    vi.setSystemTime(Date.now() + 11_000);
+    pass(11_000);
     await pull();
   });
 });
@@ -160,10 +196,10 @@ describe('a blob of ECR', () => {
     const ranges = Array.from({ length: 20 }, (_, place) => place * 5000);
     const bytes = await Promise.all(ranges.map((start) => fetchRange(start, start + 5000)));
     expect(Buffer.concat(bytes).equals(BLOB)).toBe(true);
-    vi.setSystemTime(Date.now() + HOUR_MS - 31_000);
+    pass(HOUR_MS - 31_000);
     await fetchRange(1, 2);
     expect(registry.asked(/blobs/)).toHaveLength(1);
-    vi.setSystemTime(Date.now() + 2_000);
+    pass(2_000);
     await Promise.all(ranges.map((start) => fetchRange(start, start + 5000)));
     expect(registry.asked(/blobs/)).toHaveLength(2);
     expect(registry.stored.every(({ headers }) => headers.authorization === undefined)).toBe(true);

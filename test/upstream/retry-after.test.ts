@@ -45,14 +45,17 @@ let open: AsyncDisposableStack;
 let nowMs: number;
 let pauses: number[];
 /** Answers instead of the registry; `undefined` leaves it to that. */
-let fault: (request: SeenRequest) => { readonly status: number; readonly retryAfter?: string } | undefined;
+let fault: (
+  request: SeenRequest,
+) => { readonly status: number; readonly retryAfter?: string; readonly date?: string } | undefined;
 let registry: ScriptedUpstream;
 
 function answer(request: SeenRequest, response: ServerResponse, rest: () => unknown): void {
   const found = fault(request);
   if (found === undefined) return void rest();
-  const { status, retryAfter } = found;
-  response.writeHead(status, retryAfter === undefined ? {} : { 'retry-after': retryAfter }).end();
+  const { status, retryAfter, date } = found;
+  const said = Object.entries({ 'retry-after': retryAfter, date }).filter(([, value]) => value !== undefined);
+  response.writeHead(status, Object.fromEntries(said)).end();
 }
 
 beforeEach(async () => {
@@ -103,6 +106,17 @@ describe('a host that has answered Retry-After', () => {
     await expect(client.ping()).rejects.toMatchObject({ code: 'UPSTREAM_THROTTLED' });
     expect(registry.requests).toHaveLength(1);
   });
+
+  it.each([-1000, 0, 1000])(
+    'with a date is left alone for as long as its own clock says: %d hours ahead',
+    async (hours) => {
+      const theirsMs = Date.now() + hours * 3_600_000;
+      const [date, retryAfter] = [theirsMs, theirsMs + 600_000].map((time) => new Date(time).toUTCString());
+      fault = () => ({ status: 429, retryAfter: retryAfter ?? '', date: date ?? '' });
+      const client = await connect();
+      await expect(client.ping()).rejects.toMatchObject({ detail: { retryAfterSeconds: 600 } });
+    },
+  );
 
   it.each(['86400', '99999999999999999999', 'Sat, 01 Jan 2190 00:00:00 GMT'])(
     'is asked once an hour however long it says: %s',
