@@ -1,6 +1,6 @@
 import type { ByteRange } from '../core/byte-range.ts';
 import type { Digest } from '../core/digest.ts';
-import { SpandrelError } from '../core/errors.ts';
+import { type ErrorCode, SpandrelError } from '../core/errors.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
 import type { Layers } from '../images/layers.ts';
 import type { Layer } from '../spans/layer.ts';
@@ -10,13 +10,14 @@ import { readSparseFile } from '../spans/read-sparse-file.ts';
 import type { ByteSource } from '../telemetry/metrics.ts';
 import type { LayerIndexView } from '../ztoc/layer-index-view.ts';
 import { LayerIndex } from '../ztoc/layer-index.ts';
+import { layerFault, type NoZtocReason, streamFault } from '../ztoc/layer-summary.ts';
 import { describeRawText, EMPTY_RAW_TEXT, printRawText, type RawText } from '../ztoc/raw-text.ts';
 import { SparseRegions } from '../ztoc/sparse-regions.ts';
 import type { EntryType, TocEntry } from '../ztoc/ztoc.ts';
 import { type Answer, type ByteStream, IMMUTABLE, jsonAnswer } from './answer.ts';
 import { answerContent, type Content } from './content-answer.ts';
 import type { Exchange } from './exchange.ts';
-import { answerGrowingTar } from './growing-tar-answer.ts';
+import { answerGrowingTar, answerTarRange } from './growing-tar-answer.ts';
 import { parseCount, readRawParameter } from './query.ts';
 
 export interface SpanDeps {
@@ -50,7 +51,7 @@ export async function handleSpans(deps: SpanDeps, exchange: Exchange, digest: Di
     digest: span.digest,
     crc32: span.crc32,
   }));
-  return jsonAnswer({ spans });
+  return jsonAnswer({ spans, ...describeFault(streamFault(index.summary)) });
 }
 
 /** The decompressed bytes of one span. */
@@ -63,7 +64,10 @@ export async function handleSpan(
   const layer = await deps.layers.readableLayer(exchange.target, digest, exchange.signal);
   const index = await deps.indexes.open(layer, exchange.signal);
   const span = await index.span(spanId, exchange.signal);
-  if (span === undefined) throw new SpandrelError('SPAN_UNKNOWN', `the layer has no span ${spanId}`);
+  if (span === undefined) {
+    throwIfFaulty(streamFault((await index.finished(exchange.signal)).summary));
+    throw new SpandrelError('SPAN_UNKNOWN', `the layer has no span ${spanId}`);
+  }
   return answerSlice(deps, exchange, {
     layer,
     index,
@@ -72,20 +76,27 @@ export async function handleSpan(
   });
 }
 
-/** The decompressed layer. While its index is being built the total size is unknown, and parts of it are there already. */
+/**
+ * The decompressed layer. While its index is being built the total size is unknown, and parts of it are there already. Of a stream at fault
+ * it stays unknown, and only ranges ahead of the fault can be had.
+ */
 export async function handleTar(deps: SpanDeps, exchange: Exchange, digest: Digest): Promise<Answer> {
   const layer = await deps.layers.readableLayer(exchange.target, digest, exchange.signal);
-  let index = await deps.indexes.open(layer, exchange.signal);
-  if (!(index instanceof LayerIndex)) {
-    const growing = await answerGrowingTar(deps.reader, exchange, layer, index);
+  const found = await deps.indexes.open(layer, exchange.signal);
+  if (!(found instanceof LayerIndex)) {
+    const growing = await answerGrowingTar(deps.reader, exchange, layer, found);
     if (growing !== undefined) return growing;
-    index = await deps.indexes.ensure(layer, exchange.signal);
   }
-  const { diffId, uncompressedBytes } = (await index.finished(exchange.signal)).summary;
-  return answerSlice(deps, exchange, { layer, index, start: 0, end: uncompressedBytes, etag: diffId });
+  const index = found instanceof LayerIndex ? found : await deps.indexes.ensure(layer, exchange.signal);
+  const { diffId, uncompressedBytes: end } = index.summary;
+  const fault = streamFault(index.summary);
+  if (fault === undefined) return answerSlice(deps, exchange, { layer, index, start: 0, end, etag: diffId });
+  const ahead = await answerTarRange(deps.reader, exchange, layer, index);
+  if (ahead !== undefined) return ahead;
+  throw new SpandrelError(fault.code, fault.message, { detail: { readableSize: end } });
 }
 
-/** The files of a layer in the order of their names, one page; waits for the index. */
+/** The files of a layer in the order of their names, one page; waits for the index. Of a layer at fault, those ahead of the fault. */
 export async function handleFiles(deps: SpanDeps, exchange: Exchange, digest: Digest): Promise<Answer> {
   const index = await deps.indexes.ensure(
     await deps.layers.readableLayer(exchange.target, digest, exchange.signal),
@@ -98,13 +109,22 @@ export async function handleFiles(deps: SpanDeps, exchange: Exchange, digest: Di
     ...(after === undefined ? {} : { after }),
     limit: Math.max(1, parseCount(query, 'limit', MAX_FILES) ?? DEFAULT_FILES),
   });
+  const fault = layerFault(index.summary);
+  const describe = (entry: TocEntry): object =>
+    storedEnd(entry) <= index.summary.uncompressedBytes
+      ? describeFile(entry)
+      : { ...describeFile(entry), ...describeFault(fault) };
   return jsonAnswer({
-    files: files.map(describeFile),
+    files: files.map(describe),
+    ...describeFault(fault),
     ...(next === undefined ? {} : { next: printRawText(next) }),
   });
 }
 
-/** A file of a layer. Hard links are followed inside the layer; what else is no regular file has no bytes to send. */
+/**
+ * A file of a layer. Hard links are followed inside the layer; what else is no regular file has no bytes to send. While the index is
+ * being built, a later entry of the same name may still come: caches must ask again.
+ */
 export async function handleFile(
   deps: SpanDeps,
   exchange: Exchange,
@@ -113,11 +133,16 @@ export async function handleFile(
 ): Promise<Answer> {
   const layer = await deps.layers.readableLayer(exchange.target, digest, exchange.signal);
   const index = await deps.indexes.open(layer, exchange.signal);
+  const isFinal = index.unverifiedBuild === undefined;
   const entry = await findRegularFile(index, path, exchange.signal);
-  return answerFile(deps, exchange, layer, index, entry);
+  const answer = await answerFile(deps, exchange, layer, index, entry);
+  return isFinal ? answer : { ...answer, headers: { ...answer.headers, 'cache-control': 'no-cache' } };
 }
 
-/** The bytes of a regular file of an open layer. @throws SpandrelError TAR_INVALID if the layer ends before the file does */
+/**
+ * The bytes of a regular file of an open layer.
+ * @throws SpandrelError TAR_INVALID if the layer ends before the file does, LAYER_CORRUPT if it cannot be decompressed that far
+ */
 export async function answerFile(
   deps: SpanDeps,
   exchange: Exchange,
@@ -127,11 +152,20 @@ export async function answerFile(
 ): Promise<Answer> {
   const { uncompressedOffset: start, uncompressedSize: sizeBytes, sparseMap } = entry;
   const regions = sparseMap === undefined ? undefined : new SparseRegions(sparseMap);
-  const end = start + (regions === undefined ? sizeBytes : regions.storedBytes);
-  if (!(await reaches(index, end, exchange.signal)))
+  const end = storedEnd(entry);
+  if (!(await reaches(index, end, exchange.signal))) {
+    throwIfFaulty(streamFault((await index.finished(exchange.signal)).summary));
     throw new SpandrelError('TAR_INVALID', 'the tar ends before the data of this entry do');
+  }
   if (regions === undefined) return answerSlice(deps, exchange, { layer, index, start, end });
   return answerSlice(deps, exchange, { layer, index, start, end, sparse: { sizeBytes, regions } });
+}
+
+/** Where the data of an entry end in the decompressed layer. */
+function storedEnd({ type, uncompressedOffset, uncompressedSize, sparseMap }: TocEntry): number {
+  if (!READABLE_TYPES.includes(type)) return uncompressedOffset;
+  const bytes = sparseMap === undefined ? uncompressedSize : new SparseRegions(sparseMap).storedBytes;
+  return uncompressedOffset + bytes;
 }
 
 /** Whether the decompressed layer has so many bytes. Of an index that is being built it is known when it has come so far. */
@@ -143,7 +177,10 @@ async function reaches(index: LayerIndexView, end: number, signal: AbortSignal):
 
 async function findRegularFile(index: LayerIndexView, path: RawText, signal: AbortSignal): Promise<TocEntry> {
   const entry = await index.findFile(path, signal);
-  if (entry === undefined) throw new SpandrelError('FILE_UNKNOWN', 'the layer has no such file');
+  if (entry === undefined) {
+    throwIfFaulty(layerFault((await index.finished(signal)).summary));
+    throw new SpandrelError('FILE_UNKNOWN', 'the layer has no such file');
+  }
   let file: TocEntry | undefined = entry;
   for (let links = 0; file?.type === 'hardlink' && links < MAX_HARD_LINKS; links++)
     file = await index.findLinked(file, signal);
@@ -166,7 +203,7 @@ interface Slice {
   /** Offsets in the decompressed layer, `[start, end)`. */
   readonly start: number;
   readonly end: number;
-  readonly etag?: string;
+  readonly etag?: string | undefined;
   /** The slice is what is stored of a sparse file. */
   readonly sparse?: { readonly sizeBytes: number; readonly regions: SparseRegions };
 }
@@ -192,7 +229,17 @@ function answerSlice(deps: SpanDeps, exchange: Exchange, slice: Slice): Answer {
   return answerContent(content, exchange);
 }
 
-function describeFile(entry: TocEntry): unknown {
+/** What is not there may lie behind the fault. @throws SpandrelError the fault */
+function throwIfFaulty(fault: NoZtocReason | undefined): void {
+  if (fault !== undefined) throw new SpandrelError(fault.code, fault.message);
+}
+
+/** Says of a list that there may be more, of an entry that not all of it can be had. */
+function describeFault(fault: NoZtocReason | undefined): { readonly incomplete?: ErrorCode } {
+  return fault === undefined ? {} : { incomplete: fault.code };
+}
+
+function describeFile(entry: TocEntry): object {
   return {
     ...describeRawText('name', entry.name),
     type: entry.type,

@@ -7,7 +7,7 @@ import type { Layer } from '../spans/layer.ts';
 import type { LayerIndexes } from '../spans/layer-indexes.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { LayerIndex } from '../ztoc/layer-index.ts';
-import { tarFault } from '../ztoc/layer-summary.ts';
+import { layerFault } from '../ztoc/layer-summary.ts';
 import { type Described, describeRawText, type RawText } from '../ztoc/raw-text.ts';
 import type { TocEntry } from '../ztoc/ztoc.ts';
 import type { ImageManifests } from './image-manifests.ts';
@@ -150,7 +150,7 @@ export class ImageFiles {
     if ('code' in layer) return layer;
     try {
       const index = await this.#deps.indexes.ensure(layer);
-      const fault = tarFault(index.summary);
+      const fault = layerFault(index.summary);
       return fault === undefined ? index : { layer: layer.digest, ...fault };
     } catch (error) {
       if (!isSpandrelError(error, 'LAYER_CORRUPT', 'LAYER_UNSUPPORTED', 'LAYER_TOO_LARGE')) throw error;

@@ -9,7 +9,7 @@ import { skipReason } from '../soci/layer-selection.ts';
 import type { Layer } from '../spans/layer.ts';
 import type { LayerIndexes } from '../spans/layer-indexes.ts';
 import type { Logger } from '../telemetry/logger.ts';
-import type { LayerSummary } from '../ztoc/layer-summary.ts';
+import { type LayerSummary, streamFault } from '../ztoc/layer-summary.ts';
 import type { BlobAccess } from './blob-access.ts';
 import { type ImageConfig, parseImageConfig } from './image-config.ts';
 import type { IndexPolicies } from './index-policy.ts';
@@ -44,6 +44,8 @@ export interface LayerDescription {
   /** Why no index is made of it, where that is known without looking into it. */
   readonly skipped?: 'unsupported_format' | 'too_small';
   readonly uncompressedSize?: number;
+  /** In its place if the stream cannot be decompressed to its end: the decompressed bytes ahead of the fault. */
+  readonly readableSize?: number;
   readonly ztoc?: { readonly digest: Digest; readonly size: number };
   readonly spans?: number;
   /** Most decompressed bytes that a read has to pass over; above 0 only where zstd frames are larger than spans. */
@@ -233,10 +235,12 @@ function describeSummary(summary: LayerSummary, known: KnownLayer | undefined): 
     digest: summary.layerDigest,
     mediaType: known?.descriptor.mediaType ?? summary.mediaType ?? MEDIA_TYPES.octetStream,
     size: summary.layerBytes,
-    diffId: summary.diffId,
+    diffId: summary.diffId ?? null,
     state: ztoc === undefined ? 'readable' : 'indexed',
     ...(reason === undefined ? {} : { reason: reason.code, message: reason.message }),
-    uncompressedSize: summary.uncompressedBytes,
+    ...(streamFault(summary) === undefined
+      ? { uncompressedSize: summary.uncompressedBytes }
+      : { readableSize: summary.uncompressedBytes }),
     ...(ztoc === undefined ? {} : { ztoc: { digest: ztoc.digest, size: ztoc.sizeBytes } }),
     spans: summary.spanCount,
     maxSkippedBytes: summary.maxSkippedBytes,

@@ -36,6 +36,8 @@ export interface GzipInflater {
   write(compressed: Uint8Array): void;
   /** @throws SpandrelError LAYER_CORRUPT if the stream is cut short */
   finish(): void;
+  /** Bytes of input that have been touched. */
+  readonly compressedOffset: number;
   /** A span begins at the boundary that is being announced: note what it uses of the window. Call it during `onBoundary` only. */
   beginSpan(): void;
   /**

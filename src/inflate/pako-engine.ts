@@ -73,6 +73,10 @@ class PakoGzipInflater implements GzipInflater {
     if (this.#position !== 'end' && !this.hasPadding) throw this.#fail('it is cut short');
   }
 
+  get compressedOffset(): number {
+    return this.#compressedOffset;
+  }
+
   beginSpan(): void {
     this.#spanWindow = undefined;
     if (this.#uncompressedOffset === 0) return;

@@ -66,6 +66,10 @@ class WasmGzipInflater implements GzipInflater {
     if (this.#decoder.stage !== 'end' && !this.hasPadding) throw this.#fail('it is cut short');
   }
 
+  get compressedOffset(): number {
+    return this.#decoder.compressedOffset;
+  }
+
   beginSpan(): void {
     this.#kernel.beginSpan();
   }
@@ -94,7 +98,7 @@ class WasmGzipInflater implements GzipInflater {
   }
 
   #fail(problem: string): SpandrelError {
-    const { compressedOffset } = this.#decoder;
+    const { compressedOffset } = this;
     const detail = { compressedOffset, uncompressedOffset: this.#uncompressedOffset };
     const message = `the gzip stream is damaged at compressed byte ${compressedOffset}: ${problem}`;
     this.#failure = new SpandrelError('LAYER_CORRUPT', message, { detail });

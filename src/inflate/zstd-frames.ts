@@ -50,13 +50,20 @@ export class ZstdFrameScanner {
   #payloadBytes = 0;
   #lastBlock = false;
   #checksumBytes = 0;
+  /** Of the last block's frame. */
+  #unreadChecksumBytes = 0;
   #frameStart = 0;
   #chunkStart = 0;
   readonly #maxWindowBytes: number;
+  readonly #splitsFrames: boolean;
 
-  /** @param maxWindowBytes beyond 2 GiB nothing is decoded all the same */
-  constructor(maxWindowBytes: number = USUAL_MAX_WINDOW_BYTES) {
+  /**
+   * @param maxWindowBytes beyond 2 GiB nothing is decoded all the same
+   * @param splitsFrames no piece has more than one block, nor a checksum with a block
+   */
+  constructor(maxWindowBytes: number = USUAL_MAX_WINDOW_BYTES, splitsFrames = false) {
     this.#maxWindowBytes = Math.min(maxWindowBytes, 2 ** MAX_ZSTD_WINDOW_LOG);
+    this.#splitsFrames = splitsFrames;
   }
 
   /**
@@ -84,8 +91,17 @@ export class ZstdFrameScanner {
         }
       }
       if (this.#stage !== 'payload' || this.#payloadBytes > 0) continue;
+      if (this.#splitsFrames && pieceStart < position && !this.#isFrameEnd()) {
+        yield { kind: this.#kind, bytes: chunk.subarray(pieceStart, position) };
+        pieceStart = position;
+      }
       if (!this.#lastBlock) {
         this.#expect('block header', BLOCK_HEADER_BYTES);
+        continue;
+      }
+      if (this.#unreadChecksumBytes > 0) {
+        this.#payloadBytes = this.#unreadChecksumBytes;
+        this.#unreadChecksumBytes = 0;
         continue;
       }
       const compressed = { start: this.#frameStart, end: this.#chunkStart + position };
@@ -105,6 +121,10 @@ export class ZstdFrameScanner {
   finish(): void {
     const whole = this.#stage === 'frame header' && this.#headerHave === 0 && this.#chunkStart > 0;
     if (!whole) throw corrupt(this.#chunkStart, 'it is cut short');
+  }
+
+  #isFrameEnd(): boolean {
+    return this.#lastBlock && this.#unreadChecksumBytes === 0;
   }
 
   /** Within a frame whose header is known. */
@@ -165,7 +185,8 @@ export class ZstdFrameScanner {
       throw corrupt(compressedOffset - BLOCK_HEADER_BYTES, 'bad block header');
     }
     const last = (header & 1) === 1;
-    this.#payload((type === RLE_BLOCK ? 1 : size) + (last ? this.#checksumBytes : 0), last);
+    this.#payload(type === RLE_BLOCK ? 1 : size, last);
+    this.#unreadChecksumBytes = last ? this.#checksumBytes : 0;
   }
 }
 

@@ -3,7 +3,7 @@ import { constants, createZstdDecompress, type ZstdDecompress } from 'node:zlib'
 import type { ByteRange } from '../core/byte-range.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { nodeErrorCode } from '../core/node-error-code.ts';
-import { MAX_ZSTD_WINDOW_LOG, ZstdFrameScanner } from './zstd-frames.ts';
+import { MAX_ZSTD_WINDOW_LOG, type ZstdFrame, ZstdFrameScanner } from './zstd-frames.ts';
 
 /** A frame with output, from whose start decoding can begin. */
 export interface ZstdDataFrame {
@@ -15,6 +15,11 @@ export interface ZstdDataFrame {
 export interface InflateZstdOptions {
   /** As the scanner's. */
   readonly maxWindowBytes?: number | undefined;
+  /**
+   * The stream again, from this offset on. Without it, damage may cost up to 256 KiB of the output ahead of it; with it nothing, and the
+   * decoding of its frame a second time.
+   */
+  reread?: ((compressedStart: number) => AsyncIterable<Uint8Array>) | undefined;
   /** Called when all output of the frame has been taken from the generator. */
   onFrame?(frame: ZstdDataFrame): void;
 }
@@ -28,25 +33,65 @@ export async function* inflateZstd(
   compressed: AsyncIterable<Uint8Array>,
   options: InflateZstdOptions = {},
 ): AsyncGenerator<Uint8Array, void, void> {
-  const scanner = new ZstdFrameScanner(options.maxWindowBytes);
-  await using decoder = new ZstdDecoder();
-  let frameStart = 0;
+  const { maxWindowBytes, reread } = options;
+  const scanner = new ZstdFrameScanner(maxWindowBytes);
+  let frame = { compressedStart: 0, uncompressedStart: 0 };
   let uncompressedOffset = 0;
+  const onFrameEnd = ({ compressed }: ZstdFrame): void => {
+    const uncompressed = { start: frame.uncompressedStart, end: uncompressedOffset };
+    frame = { compressedStart: compressed.end, uncompressedStart: uncompressedOffset };
+    options.onFrame?.({ compressed, uncompressed });
+  };
+  try {
+    for await (const output of decodeFrames(compressed, scanner, onFrameEnd)) {
+      uncompressedOffset += output.length;
+      yield output;
+    }
+  } catch (error) {
+    if (reread !== undefined && isSpandrelError(error, 'LAYER_CORRUPT')) {
+      const alreadyGiven = uncompressedOffset - frame.uncompressedStart;
+      yield* decodeUpToFault(reread(frame.compressedStart), maxWindowBytes, alreadyGiven);
+    }
+    throw error;
+  }
+  scanner.finish();
+}
+
+async function* decodeFrames(
+  compressed: AsyncIterable<Uint8Array>,
+  scanner: ZstdFrameScanner,
+  onFrameEnd?: (frame: ZstdFrame) => void,
+): AsyncGenerator<Uint8Array, void, void> {
+  await using decoder = new ZstdDecoder();
   for await (const chunk of compressed) {
     // Frame by frame: Node's decoder passes over garbage and over a frame that is cut short without a word.
     for (const piece of scanner.scan(chunk)) {
       if (piece.kind === 'skippable') continue;
-      for await (const output of decoder.decode(piece.bytes)) {
-        uncompressedOffset += output.length;
-        yield output;
-      }
-      if (piece.ended === undefined) continue;
-      const uncompressed = { start: frameStart, end: uncompressedOffset };
-      frameStart = uncompressedOffset;
-      options.onFrame?.({ compressed: piece.ended.compressed, uncompressed });
+      yield* decoder.decode(piece.bytes);
+      if (piece.ended !== undefined) onFrameEnd?.(piece.ended);
     }
   }
-  scanner.finish();
+}
+
+/**
+ * All output of a frame at fault ahead of the block or checksum that is wrong, but for the first `skipBytes`. Node's decoder throws away
+ * output that it has not handed out when it finds damage, so that it gets block after block.
+ */
+async function* decodeUpToFault(
+  compressed: AsyncIterable<Uint8Array>,
+  maxWindowBytes: number | undefined,
+  skipBytes: number,
+): AsyncGenerator<Uint8Array, void, void> {
+  let skipped = 0;
+  try {
+    for await (const output of decodeFrames(compressed, new ZstdFrameScanner(maxWindowBytes, true))) {
+      const fresh = output.subarray(skipBytes - skipped);
+      skipped += output.length - fresh.length;
+      if (fresh.length > 0) yield fresh;
+    }
+  } catch (error) {
+    if (!isSpandrelError(error, 'LAYER_CORRUPT')) throw error;
+  }
 }
 
 export interface ZstdSpanInput {
@@ -56,6 +101,8 @@ export interface ZstdSpanInput {
   readonly uncompressed: ByteRange;
   /** As the scanner's. */
   readonly maxWindowBytes?: number | undefined;
+  /** `compressed` again, from this offset on: for frames that are damaged behind the wanted bytes. */
+  readonly reread?: InflateZstdOptions['reread'];
 }
 
 /**
@@ -64,11 +111,11 @@ export interface ZstdSpanInput {
  */
 export async function* readZstdFrame(input: ZstdSpanInput): AsyncGenerator<Uint8Array, void, void> {
   const { start, end } = input.uncompressed;
-  const { maxWindowBytes } = input;
+  const { maxWindowBytes, reread } = input;
   let offset = 0;
   if (start === end) return;
   try {
-    for await (const output of inflateZstd(input.compressed, { maxWindowBytes })) {
+    for await (const output of inflateZstd(input.compressed, { maxWindowBytes, reread })) {
       const wanted = output.subarray(Math.max(0, start - offset), end - offset);
       offset += output.length;
       if (wanted.length > 0) yield wanted;

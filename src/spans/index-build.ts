@@ -1,7 +1,7 @@
 import type { BlobHandle } from '../blobs/blob-handle.ts';
 import type { BlobStore } from '../blobs/blob-store.ts';
 import { readBlobRange } from '../blobs/read-blob-range.ts';
-import { errorCodeOf, isSpandrelError } from '../core/errors.ts';
+import { errorCodeOf, isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { detectCompression, MAGIC_BYTES } from '../core/layer-compression.ts';
 import { waitFor } from '../core/wait-for.ts';
 import { defaultEngine } from '../inflate/default-engine.ts';
@@ -14,7 +14,7 @@ import { type BuildingIndex, type CompletedBuild, startLayerBuild } from '../zto
 import type { LayerIndex } from '../ztoc/layer-index.ts';
 import type { LayerIndexView } from '../ztoc/layer-index-view.ts';
 import type { LayerLimits } from '../ztoc/layer-builder.ts';
-import type { LayerSummary } from '../ztoc/layer-summary.ts';
+import { layerFault, type LayerSummary } from '../ztoc/layer-summary.ts';
 import type { BuildForecast } from './build-forecast.ts';
 import type { LayerIndexFiles } from './layer-index-files.ts';
 import type { Layer, PushedZtoc } from './layer.ts';
@@ -103,6 +103,7 @@ export class IndexBuild {
     const started = performance.now();
     const building = await this.#begin(handle, { compression, pushedZtoc: pushed?.bytes });
     const completed = await this.#complete(handle, building, pushed);
+    await this.#confirmFault(handle, completed);
     const published = await this.#deps.files.publish(completed);
     this.#report(published.summary, performance.now() - started, span);
     return published;
@@ -157,6 +158,20 @@ export class IndexBuild {
     } finally {
       // Whoever still reads by it finds that it is gone, and goes on with the other.
       await this.#deps.files.drop(indexPath);
+    }
+  }
+
+  /** The fault is the layer's own only if the file that was read is the blob, and has not gone bad on the disk. */
+  async #confirmFault(handle: BlobHandle, { index, indexPath }: CompletedBuild): Promise<void> {
+    if (layerFault(index.summary) === undefined) return;
+    const { blobs, files } = this.#deps;
+    try {
+      await handle.completed();
+      if (await blobs.verify(handle.digest)) return;
+      throw new SpandrelError('BLOB_CORRUPT', 'the stored blob has gone bad, and is fetched anew');
+    } catch (error) {
+      await files.drop(indexPath);
+      throw error;
     }
   }
 

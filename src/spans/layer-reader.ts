@@ -3,6 +3,7 @@ import { type ByteRange, intersectRanges } from '../core/byte-range.ts';
 import { SpandrelError } from '../core/errors.ts';
 import type { ByteSource, Metrics } from '../telemetry/metrics.ts';
 import type { LayerIndexView } from '../ztoc/layer-index-view.ts';
+import { streamFault } from '../ztoc/layer-summary.ts';
 import type { Layer } from './layer.ts';
 import type { ReadAhead } from './read-ahead.ts';
 import type { SpanBytes, SpanFetcher } from './span-fetcher.ts';
@@ -37,7 +38,7 @@ export class LayerReader {
   /**
    * Stream a range. The chunks are shared with the cache and must not be modified. A run of spans is read ahead while the one before
    * is consumed, so that two runs are held at most, each of 4 MiB and a span.
-   * @throws SpandrelError RANGE_INVALID if the layer ends before a finite range does; SPAN_CORRUPT; what fills and builds throw;
+   * @throws SpandrelError RANGE_INVALID if the layer ends before a finite range does; LAYER_CORRUPT in place of an end that is unknown; SPAN_CORRUPT; what fills and builds throw;
    * BLOB_CORRUPT as soon as the fill that bytes came from has turned out to be of another blob
    */
   async *read(
@@ -57,7 +58,11 @@ export class LayerReader {
     for (let position = range.start; position < range.end;) {
       const run = await ahead;
       if (run === undefined) {
-        if (range.end === Number.POSITIVE_INFINITY) return;
+        if (range.end === Number.POSITIVE_INFINITY) {
+          const fault = streamFault((await index.finished(signal)).summary);
+          if (fault === undefined) return;
+          throw new SpandrelError(fault.code, fault.message);
+        }
         throw new SpandrelError('RANGE_INVALID', 'the decompressed layer ends before the range does');
       }
       if (run.end < range.end) {

@@ -1,3 +1,4 @@
+import { isSpandrelError } from '../core/errors.ts';
 import { combineCrc32 } from '../inflate/combine-crc32.ts';
 import {
   type Checkpoint,
@@ -59,22 +60,35 @@ export class GzipSpanCutter {
     return this.#problem;
   }
 
-  /** @throws SpandrelError LAYER_CORRUPT */
+  /** @throws SpandrelError LAYER_CORRUPT; what has come out of the stream until then is in spans */
   write(compressed: Uint8Array): void {
     this.#hash.take(compressed);
     if (this.#header !== undefined && this.#header.length < MAX_HEADER_BYTES) {
       this.#header = Buffer.concat([this.#header, compressed.subarray(0, MAX_HEADER_BYTES)]);
     }
-    this.#inflater.write(compressed);
+    this.#inflate(() => this.#inflater.write(compressed));
     this.#hash.giveBack();
   }
 
-  /** @throws SpandrelError LAYER_CORRUPT */
+  /** @throws SpandrelError as {@link write} */
   finish(): void {
-    this.#inflater.finish();
+    this.#inflate(() => this.#inflater.finish());
     if (this.#inflater.hasPadding) this.#problem ??= PADDING;
-    this.#readSpans?.endSpan(this.#hash.length, this.#inflater);
-    if (this.#header === undefined) this.#endSpan(this.#hash.length);
+    this.#endSpans(this.#hash.length);
+  }
+
+  #inflate(step: () => void): void {
+    try {
+      step();
+    } catch (error) {
+      if (isSpandrelError(error, 'LAYER_CORRUPT')) this.#endSpans(this.#inflater.compressedOffset);
+      throw error;
+    }
+  }
+
+  #endSpans(compressedEnd: number): void {
+    this.#readSpans?.endSpan(compressedEnd, this.#inflater);
+    if (this.#header === undefined) this.#endSpan(compressedEnd);
   }
 
   #takeOutput(bytes: Uint8Array, crc32: number): void {

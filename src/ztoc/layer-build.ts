@@ -48,6 +48,12 @@ export interface CompletedBuild {
   readonly refused?: string;
 }
 
+/** Settles with the last entry at a path when the thread was asked, or the first that came then. */
+interface WatchedPath extends PromiseWithResolvers<TocEntry | undefined> {
+  /** Offset in the decompressed layer that the thread had passed when it was asked. */
+  readonly behind: number;
+}
+
 /** Paths that a build may be asked to look out for; further ones wait for its end. */
 const MAX_WATCHED_PATHS = 1000;
 
@@ -70,7 +76,7 @@ export class BuildingIndex implements LayerIndexView {
   readonly #unqueue = new AbortController();
   readonly #spans = new SpanTable();
   readonly #readSpans = new ReadSpanTable();
-  readonly #watched = new Map<RawText, PromiseWithResolvers<TocEntry | undefined>>();
+  readonly #watched = new Map<RawText, WatchedPath>();
   #isRunning = false;
   #index: LayerIndex | undefined;
   /** Settles with the next span, or the end of the build. */
@@ -136,15 +142,21 @@ export class BuildingIndex implements LayerIndexView {
     if (this.#index !== undefined) return this.#index.findFile(path);
     this.assertSound();
     const cleaned = cleanPath(path);
-    const watched = this.#watched.get(cleaned) ?? this.#watch(cleaned);
+    const watched = this.#watched.get(cleaned) ?? this.#watch(cleaned, 0);
     const early = watched === undefined ? undefined : await waitFor(watched.promise, signal);
     return early ?? (await this.finished(signal)).findFile(cleaned);
   }
 
   async findLinked(link: TocEntry, signal?: AbortSignal): Promise<TocEntry | undefined> {
     if (this.#index !== undefined) return this.#index.findLinked(link);
-    const early = await this.findFile(link.linkname, signal);
-    return early !== undefined && early.uncompressedOffset < link.uncompressedOffset
+    this.assertSound();
+    const path = cleanPath(link.linkname);
+    const { uncompressedOffset: behind } = link;
+    const watched = this.#watched.get(path) ?? this.#watch(path, behind);
+    // One that was asked for earlier may have others between it and the link.
+    const isLast = watched !== undefined && watched.behind >= behind;
+    const early = isLast ? await waitFor(watched.promise, signal) : undefined;
+    return early !== undefined && early.uncompressedOffset < behind
       ? early
       : (await this.finished(signal)).findLinked(link);
   }
@@ -153,9 +165,9 @@ export class BuildingIndex implements LayerIndexView {
     return (await waitFor(this.completed, signal)).index;
   }
 
-  #watch(path: RawText): PromiseWithResolvers<TocEntry | undefined> | undefined {
+  #watch(path: RawText, behind: number): WatchedPath | undefined {
     if (this.#watched.size >= MAX_WATCHED_PATHS) return undefined;
-    const watched = Promise.withResolvers<TocEntry | undefined>();
+    const watched = { ...Promise.withResolvers<TocEntry | undefined>(), behind };
     watched.promise.catch(() => undefined);
     this.#watched.set(path, watched);
     this.#request({ kind: 'find', path });

@@ -41,6 +41,8 @@ export interface LayerBuilderOptions {
   readonly onSpan?: (span: Span) => void;
   /** Told of each entry with its number; `entries` has it and those before it. */
   readonly onEntry?: (entry: TocEntry, index: number, entries: TocRecords) => void;
+  /** zstd: the layer again, from this offset on. Without it, a little of what lies ahead of damage may be given up. */
+  readonly reread?: (compressedStart: number) => AsyncIterable<Uint8Array>;
 }
 
 /** What one pass over a layer has found. */
@@ -48,7 +50,9 @@ export interface LayerBuild {
   /** If it was asked for. */
   readonly layerDigest?: Digest;
   readonly layerBytes: number;
-  readonly diffId: Digest;
+  /** Unknown if the stream cannot be decompressed to its end. */
+  readonly diffId?: Digest;
+  /** What comes out of the stream, if need be up to its fault. */
   readonly uncompressedBytes: number;
   readonly archiveBytes: number;
   readonly spanCount: number;
@@ -63,16 +67,17 @@ export interface LayerBuild {
 }
 
 /**
- * Read a layer once: decompress, find spans and files, hash. A tar at fault does not stop it, since the bytes can be read all the
- * same; a layer that cannot be decompressed does. Memory: the table of contents, and at the end the zTOC.
+ * Read a layer once: decompress, find spans and files, hash. A fault does not stop it: bytes of a faulty tar can be read all the same,
+ * and so can those ahead of the place from which on the stream cannot be decompressed. Memory: the table of contents, and at the end
+ * the zTOC.
  * @param compressed the layer from its first byte; chunks may be reused once the next is asked for
- * @throws SpandrelError LAYER_CORRUPT, LAYER_UNSUPPORTED (zstd), LAYER_TOO_LARGE; what `compressed` and the writer throw
+ * @throws SpandrelError LAYER_CORRUPT if nothing comes out of the stream ahead of its fault, LAYER_UNSUPPORTED (zstd), LAYER_TOO_LARGE; what `compressed` and the writer throw
  */
 export async function buildLayer(
   compressed: AsyncIterable<Uint8Array>,
   options: LayerBuilderOptions,
 ): Promise<LayerBuild> {
-  const input = new CountedInput(compressed, options.hashLayer);
+  await using input = new CountedInput(compressed, options.hashLayer);
   const tar = new DecompressedTar(options);
   const { writer } = options;
   const sink = {
@@ -85,10 +90,12 @@ export async function buildLayer(
   };
   const { spanBytes, readSpanBytes } = options;
   const cut = { spanBytes, readSpanBytes, sink, onOutput: (bytes: Uint8Array) => tar.write(bytes) };
-  const headerProblem = await cutSpans(input, options, cut);
-  const found = await tar.finish();
+  const { fault, problem: headerProblem } = await cutSpans(input, options, cut);
+  await input.readRest();
+  const found = await tar.finish(fault === undefined);
   const spanCount = writer.spans.length;
   const layer = { ...found, ...input.result(), spanCount, maxSkippedBytes: mostSkipped(writer.spans) };
+  if (fault !== undefined) return { ...layer, mountable: false, reason: fault };
   const isFaulty = tar.problem?.code === 'TAR_INVALID';
   const problem = options.compression === 'zstd' && !isFaulty ? NO_ZSTD : (tar.problem ?? headerProblem);
   if (problem !== undefined) return { ...layer, mountable: false, reason: problem };
@@ -104,21 +111,35 @@ function mostSkipped(spans: Iterable<Span>): number {
 
 const NO_ZSTD: NoZtocReason = { code: 'LAYER_UNSUPPORTED', message: 'SOCI has no zTOCs for zstd layers' };
 
+/** What is wrong with the stream: it has a fault and ends there, or the snapshotter would stumble over it. */
 async function cutSpans(
   input: AsyncIterable<Uint8Array>,
   options: LayerBuilderOptions,
   cut: SpanCutterOptions,
-): Promise<NoZtocReason | undefined> {
-  if (options.compression === 'zstd') {
-    await cutZstdSpans(input, cut, options.limits.maxZstdWindowBytes);
+): Promise<{ fault?: NoZtocReason; problem?: NoZtocReason }> {
+  try {
+    const problem = await cutWholeStream(input, options, cut);
+    return problem === undefined ? {} : { problem: { code: 'INDEX_UNMOUNTABLE', message: problem } };
+  } catch (error) {
+    const isReadable = options.writer.spans.uncompressedEnd > 0;
+    if (!isReadable || !isSpandrelError(error, 'LAYER_CORRUPT')) throw error;
+    return { fault: { code: error.code, message: error.message } };
+  }
+}
+
+async function cutWholeStream(
+  input: AsyncIterable<Uint8Array>,
+  { compression, engine, limits, reread }: LayerBuilderOptions,
+  cut: SpanCutterOptions,
+): Promise<string | undefined> {
+  if (compression === 'zstd') {
+    await cutZstdSpans(input, cut, { maxWindowBytes: limits.maxZstdWindowBytes, reread });
     return undefined;
   }
-  const cutter =
-    options.compression === 'gzip' ? new GzipSpanCutter(options.engine, cut) : new PlainSpanCutter(cut);
+  const cutter = compression === 'gzip' ? new GzipSpanCutter(engine, cut) : new PlainSpanCutter(cut);
   for await (const chunk of input) cutter.write(chunk);
   cutter.finish();
-  if (!(cutter instanceof GzipSpanCutter) || cutter.problem === undefined) return undefined;
-  return { code: 'INDEX_UNMOUNTABLE', message: cutter.problem };
+  return cutter instanceof GzipSpanCutter ? cutter.problem : undefined;
 }
 
 function finishZtoc(
@@ -142,31 +163,41 @@ function finishZtoc(
   }
 }
 
-/** Counts, and hashes if wanted, what passes through. */
-class CountedInput implements AsyncIterable<Uint8Array> {
-  readonly #chunks: AsyncIterable<Uint8Array>;
+/** Counts, and hashes if wanted, what passes through. Whoever stops iterating leaves the rest to {@link readRest}. */
+class CountedInput implements AsyncIterable<Uint8Array>, AsyncDisposable {
+  readonly #chunks: AsyncIterator<Uint8Array>;
   readonly #algorithm: DigestAlgorithm | undefined;
   readonly #hash: ReturnType<typeof createHash> | undefined;
   #bytes = 0;
 
   constructor(chunks: AsyncIterable<Uint8Array>, algorithm: DigestAlgorithm | undefined) {
-    this.#chunks = chunks;
+    this.#chunks = chunks[Symbol.asyncIterator]();
     this.#algorithm = algorithm;
     this.#hash = algorithm && createHash(algorithm);
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array, void, void> {
-    for await (const chunk of this.#chunks) {
-      this.#bytes += chunk.length;
-      this.#hash?.update(chunk);
-      yield chunk;
+    for (;;) {
+      const { done, value } = await this.#chunks.next();
+      if (done === true) return;
+      this.#bytes += value.length;
+      this.#hash?.update(value);
+      yield value;
     }
+  }
+
+  async readRest(): Promise<void> {
+    for await (const _ of this);
   }
 
   result(): Pick<LayerBuild, 'layerBytes' | 'layerDigest'> {
     const layerBytes = this.#bytes;
     if (this.#hash === undefined) return { layerBytes };
     return { layerBytes, layerDigest: finishDigest(this.#hash, this.#algorithm) };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#chunks.return?.();
   }
 }
 
@@ -212,10 +243,13 @@ class DecompressedTar {
     this.#reader.write(bytes);
   }
 
-  async finish(): Promise<Pick<LayerBuild, 'diffId' | 'uncompressedBytes' | 'archiveBytes' | 'entries'>> {
+  /** @param isWhole there is no more of it */
+  async finish(
+    isWhole: boolean,
+  ): Promise<Pick<LayerBuild, 'diffId' | 'uncompressedBytes' | 'archiveBytes' | 'entries'>> {
     this.#reader.finish();
     return {
-      diffId: await this.#hash.digest(),
+      ...(isWhole ? { diffId: await this.#hash.digest() } : {}),
       uncompressedBytes: this.#bytes,
       archiveBytes: this.#reader.archiveBytes,
       entries: this.#entries,

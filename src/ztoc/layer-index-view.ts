@@ -35,13 +35,12 @@ export interface LayerIndexView {
    */
   window(span: ReadSpan): StoredWindow;
   /**
-   * The entry at a path, which is cleaned first. A complete index knows the last one of several; one that is being built gives the
-   * first it has seen.
+   * The entry at a path, which is cleaned first. A complete index knows the last one of several; one that is being built gives one that
+   * it has seen, and another may come.
    */
   findFile(path: RawText, signal?: AbortSignal): Promise<TocEntry | undefined>;
   /**
-   * The entry that a hard link leads to: the last one at its path that is ahead of it, or, while the index is being built, the first one
-   * that is.
+   * The entry that a hard link leads to: the last one at its path that is ahead of it.
    */
   findLinked(link: TocEntry, signal?: AbortSignal): Promise<TocEntry | undefined>;
   finished(signal?: AbortSignal): Promise<LayerIndex>;

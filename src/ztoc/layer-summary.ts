@@ -16,8 +16,9 @@ export interface LayerSummary {
   readonly compression: LayerCompression;
   /** What the image manifest called the layer when the index was built, if there was one. */
   readonly mediaType?: string;
-  readonly diffId: Digest;
-  /** All that comes out of the blob. */
+  /** Unknown if the stream cannot be decompressed to its end. */
+  readonly diffId?: Digest;
+  /** All that comes out of the blob, if need be up to the fault of its stream. */
   readonly uncompressedBytes: number;
   /** Where the tar reader stopped; `soci` takes that for the uncompressed size. */
   readonly archiveBytes: number;
@@ -31,15 +32,20 @@ export interface LayerSummary {
   readonly ztoc?: { readonly digest: Digest; readonly sizeBytes: number };
   /** The zTOC is somebody else's, found to be right, and its span size need not be ours. */
   readonly isPushed?: boolean;
-  /** Present if and only if `ztoc` is not. TAR_INVALID if the tar could not be read to its end. */
+  /** Present if and only if `ztoc` is not. See {@link streamFault} and {@link layerFault}. */
   readonly reason?: NoZtocReason;
   readonly spanCount: number;
   readonly fileCount: number;
 }
 
+/** Why the stream cannot be decompressed to its end; `undefined` if it can. */
+export function streamFault({ reason }: LayerSummary): NoZtocReason | undefined {
+  return reason?.code === 'LAYER_CORRUPT' ? reason : undefined;
+}
+
 /** Why it is not known what else the layer has besides the entries of its index; `undefined` if they are all. */
-export function tarFault({ reason }: LayerSummary): NoZtocReason | undefined {
-  return reason?.code === 'TAR_INVALID' ? reason : undefined;
+export function layerFault(summary: LayerSummary): NoZtocReason | undefined {
+  return summary.reason?.code === 'TAR_INVALID' ? summary.reason : streamFault(summary);
 }
 
 const COMPRESSIONS: readonly unknown[] = ['gzip', 'zstd', 'none'] satisfies LayerCompression[];
@@ -77,7 +83,7 @@ function isSummary(value: object): value is LayerSummary {
   const summary: { [Field in keyof LayerSummary]?: unknown } = value;
   return (
     isDigestText(summary.layerDigest) &&
-    isDigestText(summary.diffId) &&
+    (isDigestText(summary.diffId) || (summary.diffId === undefined && isReason(summary.reason))) &&
     COMPRESSIONS.includes(summary.compression) &&
     (summary.mediaType === undefined || typeof summary.mediaType === 'string') &&
     COUNTS.every((field) => isCount(summary[field])) &&

@@ -39,17 +39,18 @@ export async function buildLayer(input: BuildInput): Promise<TransferredResult<B
     const { path, layerBytes, compression, readSpanBytes, limits } = input;
     const pushed = input.pushedZtoc && new PushedZtoc(input.pushedZtoc, input.limits);
     const spanBytes = pushed?.spanBytes ?? input.spanBytes;
-    const file = readGrowingFile({
-      path,
-      growth,
-      start: 0,
-      end: layerBytes,
-      signal,
-      fixedChunks: compression === 'zstd',
-    });
+    const readFrom = (start: number): AsyncIterable<Uint8Array> =>
+      readGrowingFile({
+        path,
+        growth,
+        start,
+        end: layerBytes,
+        signal,
+        fixedChunks: compression === 'zstd',
+      });
     const news = new ReadSpanNews(writer.readSpans, post);
     using outputHash = outputHashes.begin(layerBytes);
-    const build = await buildFromStream(news.follow(file), {
+    const build = await buildFromStream(news.follow(readFrom(0)), {
       compression,
       spanBytes,
       readSpanBytes,
@@ -57,6 +58,7 @@ export async function buildLayer(input: BuildInput): Promise<TransferredResult<B
       engine: defaultEngine,
       writer,
       outputHash,
+      reread: readFrom,
       onSpan: (span) => post({ kind: 'span', span }),
       onEntry: (entry, index, entries) => watch.add(entry, index, entries),
     });

@@ -2,11 +2,14 @@ import { cleanPath, type RawText } from './raw-text.ts';
 import type { TocRecords } from './toc-records.ts';
 import type { TocEntry } from './ztoc.ts';
 
-/** Tells of the first entry at each path that somebody waits for, during a build. Costs nothing until a first path is asked for. */
+/**
+ * Tells of entries at paths that somebody waits for, during a build: the last one so far, else the first that comes. Costs nothing until a
+ * first path is asked for.
+ */
 export class PathWatch {
   readonly #onFound: (path: RawText, entry: TocEntry) => void;
   readonly #waiting = new Set<RawText>();
-  /** Number of the first entry at each path. */
+  /** Number of the last entry at each path so far. */
   #seen: Map<RawText, number> | undefined;
   #entries: TocRecords | undefined;
 
@@ -19,7 +22,7 @@ export class PathWatch {
     this.#entries = entries;
     if (this.#seen === undefined) return;
     const path = cleanPath(entry.name);
-    if (!this.#seen.has(path)) this.#seen.set(path, index);
+    this.#seen.set(path, index);
     if (this.#waiting.delete(path)) this.#onFound(path, entry);
   }
 
@@ -35,8 +38,7 @@ export class PathWatch {
   #collectSeen(): Map<RawText, number> {
     const seen = new Map<RawText, number>();
     for (let index = 0; index < (this.#entries?.length ?? 0); index++) {
-      const path = cleanPath(this.#entries?.nameAt(index) ?? ('' as RawText));
-      if (!seen.has(path)) seen.set(path, index);
+      seen.set(cleanPath(this.#entries?.nameAt(index) ?? ('' as RawText)), index);
     }
     return seen;
   }

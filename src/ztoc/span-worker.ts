@@ -97,15 +97,17 @@ export async function readZstdSpans(
   const { start, end } = outputOf(spans);
   const first = spans[0]?.frame ?? { compressedStart: 0, uncompressedStart: 0 };
   const bytes = new Uint8Array(end - start);
-  const file = readGrowingFile({
-    path,
-    growth: new Growth(growth),
-    start: first.compressedStart,
-    end: spans.at(-1)?.compressed.end ?? 0,
-  });
-  const range = { start: start - first.uncompressedStart, end: end - first.uncompressedStart };
+  const readFrom = (compressedStart: number): AsyncIterable<Uint8Array> =>
+    readGrowingFile({
+      path,
+      growth: new Growth(growth),
+      start: first.compressedStart + compressedStart,
+      end: spans.at(-1)?.compressed.end ?? 0,
+    });
+  const uncompressed = { start: start - first.uncompressedStart, end: end - first.uncompressedStart };
+  const frames = { compressed: readFrom(0), uncompressed, maxWindowBytes, reread: readFrom };
   let at = 0;
-  for await (const part of readZstdFrame({ compressed: file, uncompressed: range, maxWindowBytes })) {
+  for await (const part of readZstdFrame(frames)) {
     bytes.set(part, at);
     at += part.length;
   }

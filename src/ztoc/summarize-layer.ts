@@ -13,7 +13,7 @@ export function summarizeLayer(
     layerBytes: build.layerBytes,
     compression: settings.compression,
     ...(settings.mediaType === undefined ? {} : { mediaType: settings.mediaType }),
-    diffId: build.diffId,
+    ...(build.diffId === undefined ? {} : { diffId: build.diffId }),
     uncompressedBytes: build.uncompressedBytes,
     archiveBytes: build.archiveBytes,
     spanBytes: settings.spanBytes,

@@ -1,6 +1,7 @@
 import { crc32 } from 'node:zlib';
 
-import { inflateZstd, type ZstdDataFrame } from '../inflate/zstd-inflater.ts';
+import { isSpandrelError } from '../core/errors.ts';
+import { inflateZstd, type InflateZstdOptions, type ZstdDataFrame } from '../inflate/zstd-inflater.ts';
 import { CompressedHash } from './compressed-hash.ts';
 import type { FrameStart } from './span.ts';
 import type { SpanCutterOptions } from './span-sink.ts';
@@ -10,19 +11,25 @@ import type { SpanCutterOptions } from './span-sink.ts';
  * where that makes it at least half a read span, so that small frames share spans and large ones begin with one. Within a large
  * frame decoding begins anew for each, so there they are as large as they may be.
  * The cuts in the compressed stream depend on `compressed`'s chunks.
- * @throws SpandrelError LAYER_CORRUPT, LAYER_UNSUPPORTED; what `compressed` throws
+ * @throws SpandrelError LAYER_CORRUPT, when what has come out of the stream until then is in spans; LAYER_UNSUPPORTED; what `compressed`
+ * throws
  */
 export async function cutZstdSpans(
   compressed: AsyncIterable<Uint8Array>,
   options: SpanCutterOptions,
-  maxWindowBytes: number | undefined,
+  decoding: Pick<InflateZstdOptions, 'maxWindowBytes' | 'reread'>,
 ): Promise<void> {
   const cutter = new ZstdSpanCutter(options);
-  for await (const output of inflateZstd(cutter.watch(compressed), {
-    maxWindowBytes,
-    onFrame: (frame) => cutter.endFrame(frame),
-  })) {
-    cutter.takeOutput(output);
+  try {
+    for await (const output of inflateZstd(cutter.watch(compressed), {
+      ...decoding,
+      onFrame: (frame) => cutter.endFrame(frame),
+    })) {
+      cutter.takeOutput(output);
+    }
+  } catch (error) {
+    if (isSpandrelError(error, 'LAYER_CORRUPT')) cutter.finish();
+    throw error;
   }
   cutter.finish();
 }
@@ -76,7 +83,11 @@ class ZstdSpanCutter {
   }
 
   finish(): void {
-    if (this.#length > 0) this.#endSpan(this.#next?.anchor.compressedStart ?? this.#hash.length);
+    if (this.#length === 0) return;
+    const anchor = this.#next?.anchor;
+    // There may be some of a frame that does not end.
+    const endsWithFrame = anchor?.uncompressedStart === this.#start + this.#length;
+    this.#endSpan(endsWithFrame ? anchor.compressedStart : this.#hash.length);
   }
 
   #endSpan(compressedEnd: number): void {

@@ -48,6 +48,7 @@ export async function buildFromBytes(layer: Uint8Array, options: BuildFromBytesO
       engine,
       writer,
       hashLayer: 'sha256',
+      reread: (start) => chunks(layer.subarray(start), chunkBytes),
     });
     writer.finish(
       summarizeLayer({ layerDigest: digestOf(layer), compression, spanBytes, readSpanBytes }, build),

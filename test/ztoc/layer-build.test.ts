@@ -186,9 +186,9 @@ describe('an index that is being built', () => {
     expect(await layer.files()).toEqual(['blob']);
   });
 
-  it('fails for all who wait when the layer is damaged, and leaves nothing', async () => {
+  it('fails for all who wait when nothing comes out of the layer, and leaves nothing', async () => {
     const damaged = Buffer.from(gzip);
-    damaged.fill(0xff, 100_000, 100_100);
+    damaged.fill(0xff, 10, 110);
     await using layer = await GrowingLayer.start(damaged, 'gzip');
     const waiting = [
       spanWith(layer.building, tar.length - 1),
@@ -201,6 +201,34 @@ describe('an index that is being built', () => {
       expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'LAYER_CORRUPT' } });
     }
     await expect(spanWith(layer.building, tar.length - 1)).rejects.toMatchObject({ code: 'LAYER_CORRUPT' });
+    expect(await layer.files()).toEqual(['blob']);
+  });
+
+  it('ends for all who wait at the damage of a layer, and has what lies ahead of that', async () => {
+    const damaged = Buffer.from(gzip);
+    damaged.fill(0xff, 100_000, 100_100);
+    await using layer = await GrowingLayer.start(damaged, 'gzip');
+    const { building } = layer;
+    const waiting = Promise.all([
+      spanWith(building, tar.length - 1),
+      building.span(1000),
+      building.findFile('none' as RawText),
+    ]);
+    await layer.complete();
+    expect(await waiting).toEqual([undefined, undefined, undefined]);
+    const { index, ztoc } = await building.completed;
+    expect(index.summary).toMatchObject({ layerBytes: gzip.length, reason: { code: 'LAYER_CORRUPT' } });
+    expect([ztoc, index.summary.diffId]).toEqual([undefined, undefined]);
+    expect(await spanWith(building, index.summary.uncompressedBytes - 1)).toBeDefined();
+  });
+
+  it('has no fault of the layer where the file turns out not to be the layer', async () => {
+    const damaged = Buffer.from(gzip);
+    damaged.fill(0xff, 100_000, 100_100);
+    await using layer = await GrowingLayer.start(damaged, 'gzip');
+    await layer.growTo(gzip.length);
+    layer.growth.finish('failed');
+    await expect(layer.building.completed).rejects.toMatchObject({ code: 'UPSTREAM_UNREACHABLE' });
     expect(await layer.files()).toEqual(['blob']);
   });
 

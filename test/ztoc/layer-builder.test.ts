@@ -166,11 +166,6 @@ describe('buildLayer', () => {
       buildFromBytes(gzipSync(tar), { compression: 'gzip', spanBytes: SPAN_BYTES, limits }),
     ).rejects.toMatchObject({ code: 'LAYER_TOO_LARGE' });
   });
-
-  it.each(['gzip', 'zstd'] as const)('refuses a %s layer that is cut short', async (compression) => {
-    const layer = { gzip: gzipSync, zstd: zstdCompressSync }[compression](tar);
-    await expect(build(layer.subarray(0, -9), compression)).rejects.toMatchObject({ code: 'LAYER_CORRUPT' });
-  });
 });
 
 function paxRecord(record: string): string {
