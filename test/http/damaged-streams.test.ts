@@ -100,21 +100,29 @@ async function manifestOf(app: RunningApp): Promise<string | null> {
 
 interface Answer {
   readonly status: number;
-  readonly body: Buffer | undefined;
+  readonly body: Buffer;
   readonly code: string | undefined;
 }
 
 async function ask(url: string, init: RequestInit = {}): Promise<Answer> {
   const response = await fetch(url, init);
-  const body = await response.arrayBuffer().then(
-    (bytes) => Buffer.from(bytes),
-    () => undefined,
-  );
+  const body = Buffer.from(await response.arrayBuffer());
   const { errors } =
-    response.ok || body === undefined || body.length === 0
-      ? {}
-      : (JSON.parse(body.toString()) as { errors?: { code: string }[] });
+    response.ok || body.length === 0 ? {} : (JSON.parse(body.toString()) as { errors?: { code: string }[] });
   return { status: response.status, body, code: errors?.[0]?.code };
+}
+
+/** The status of an answer that comes to a clean end. */
+async function readToEnd(url: string): Promise<number | undefined> {
+  try {
+    const response = await fetch(url);
+    await response.arrayBuffer();
+    return response.status;
+  } catch (error) {
+    // As undici reports a connection that breaks.
+    if (error instanceof TypeError) return undefined;
+    throw error;
+  }
 }
 
 const range = (start: number, end: number | ''): RequestInit => ({
@@ -132,11 +140,11 @@ async function expectReadableAhead(layer: string): Promise<void> {
     fetch(`${layer}/files/big`, { method: 'HEAD' }),
     fetch(layer),
   ]);
-  expect([early.status, early.body?.toString()]).toEqual([200, 'early']);
-  expect([link.status, link.body?.toString()]).toEqual([200, 'new']);
-  expect(big.body?.equals(Buffer.from(NOISE.slice(0, BIG_BYTES), 'latin1'))).toBe(true);
-  expect([part.status, part.body?.equals(tar.subarray(bigStart - 1000, SURE_BYTES))]).toEqual([206, true]);
-  expect(ofBig.body?.equals(Buffer.from(NOISE.slice(70_000, 200_000), 'latin1'))).toBe(true);
+  expect([early.status, early.body.toString()]).toEqual([200, 'early']);
+  expect([link.status, link.body.toString()]).toEqual([200, 'new']);
+  expect(big.body.equals(Buffer.from(NOISE.slice(0, BIG_BYTES), 'latin1'))).toBe(true);
+  expect([part.status, part.body.equals(tar.subarray(bigStart - 1000, SURE_BYTES))]).toEqual([206, true]);
+  expect(ofBig.body.equals(Buffer.from(NOISE.slice(70_000, 200_000), 'latin1'))).toBe(true);
   expect([headOfBig.status, headOfBig.headers.get('content-length')]).toEqual([200, String(BIG_BYTES)]);
   expect(state.status).toBe(200);
 }
@@ -174,7 +182,7 @@ async function describeLayer(layer: string): Promise<unknown> {
   expect(spans.spans.at(-1)?.uncompressed.end).toBe(state['readableSize']);
   for (const { id, uncompressed } of spans.spans) {
     const { body } = await ask(`${layer}/spans/${id}`);
-    expect(body?.equals(tar.subarray(uncompressed.start, uncompressed.end))).toBe(true);
+    expect(body.equals(tar.subarray(uncompressed.start, uncompressed.end))).toBe(true);
   }
   return { state, spans, files: await (await fetch(`${layer}/files`)).json() };
 }
@@ -187,17 +195,14 @@ async function readColdAndWarm(
 ): Promise<unknown> {
   await using app = await start(environment, root);
   const layer = layerOf(app, bytes);
-  const cold = ask(`${layer}/tar`);
+  const cold = readToEnd(`${layer}/tar`);
   await Promise.all([expectReadableAhead(layer), expectRefusedBehind(layer)]);
-  // Begun with what there was and broken off, or refused at once.
-  const { status, body, code } = await cold;
-  expect([status, body === undefined, code]).toEqual(
-    status === 200 ? [200, true, undefined] : [422, false, 'LAYER_CORRUPT'],
-  );
+  // Broken off, or refused at once.
+  expect([undefined, 422]).toContain(await cold);
   await expectReadableAhead(layer);
   await expectRefusedBehind(layer);
   expect(await ask(`${layer}/tar`)).toMatchObject({ status: 422, code: 'LAYER_CORRUPT' });
-  return describeLayer(layer);
+  return await describeLayer(layer);
 }
 
 /** Without a build of its own. */
@@ -246,9 +251,9 @@ describe('a layer whose stream is damaged', () => {
     await using app = await start();
     const layer = layerOf(app, bytes);
     for (const _state of ['cold', 'warm']) {
-      expect((await ask(`${layer}/files/etc/last`)).body?.toString()).toBe('last');
+      expect((await ask(`${layer}/files/etc/last`)).body.toString()).toBe('last');
       const all = await ask(`${layer}/tar`, range(0, tar.length));
-      expect([all.status, all.body?.equals(tar)]).toEqual([206, true]);
+      expect([all.status, all.body.equals(tar)]).toEqual([206, true]);
       for (const init of [{}, range(0, ''), range(0, tar.length + 1)])
         expect(await ask(`${layer}/tar`, init)).toMatchObject({ status: 422, code: 'LAYER_CORRUPT' });
     }
@@ -266,7 +271,8 @@ describe('a layer whose stream is damaged', () => {
     for (const path of ['files/etc/last', 'tar', 'spans', 'files'])
       expect(await ask(`${layer}/${path}`)).not.toMatchObject({ code: 'LAYER_CORRUPT' });
     upstream.registry.faults.clear();
-    expect((await ask(`${layer}/tar`)).body?.equals(tar)).toBe(true);
+    expect((await ask(`${layer}/tar`)).body.equals(tar)).toBe(true);
+    await ask(`${layer}/spans`);
     expect(await (await fetch(layer)).json()).toMatchObject({ state: 'indexed' });
   });
 });
@@ -281,7 +287,7 @@ describe('a plain tar that ends early', () => {
       await expectReadableAhead(layer);
       for (const path of ['files/late', 'files/etc/last'])
         expect(await ask(`${layer}/${path}`)).toMatchObject({ status: 422, code: 'TAR_INVALID' });
-      expect((await ask(`${layer}/tar`)).body?.equals(bytes)).toBe(true);
+      expect((await ask(`${layer}/tar`)).body.equals(bytes)).toBe(true);
     }
     expect(await (await fetch(`${layer}/files`)).json()).toMatchObject({ incomplete: 'TAR_INVALID' });
   });

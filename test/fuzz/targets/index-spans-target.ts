@@ -6,6 +6,7 @@ import { LayerIndex } from '../../../src/ztoc/layer-index.ts';
 import type { ReadSpan } from '../../../src/ztoc/span.ts';
 import { inflateSpans } from '../../../src/ztoc/span-worker.ts';
 import type { Corpus } from '../corpus.ts';
+import { decodeUpToFault } from '../decode-up-to-fault.ts';
 import type { Dice } from '../dice.ts';
 import { pickNumber, writeNumber } from '../mutators/interesting.ts';
 import type { FuzzTarget } from '../target.ts';
@@ -26,13 +27,22 @@ export const indexSpansTarget: FuzzTarget = {
     const index = LayerIndex.fromBytes(input.subarray(layerBytes, -LENGTH_BYTES));
     if (index.compression !== 'gzip') return;
     const spans = await index.readSpans({ start: 0, end: Number.POSITIVE_INFINITY });
-    const plain = gunzipSync(layer);
+    const plain = await decode(layer);
     for (let count = spans.length === 0 ? 0 : MAX_RUNS; count > 0; count--) {
       const first = dice.below(spans.length);
       await checkRun(index, layer, plain, spans.slice(first, first + 1 + dice.few(3)));
     }
   },
 };
+
+/** As far as it goes. */
+async function decode(layer: Buffer): Promise<Buffer> {
+  try {
+    return gunzipSync(layer);
+  } catch {
+    return decodeUpToFault(layer, 'gzip');
+  }
+}
 
 async function checkRun(
   index: LayerIndex,
@@ -47,7 +57,8 @@ async function checkRun(
     const { value } = inflateSpans({ spans, compressed, bits: first.bits, window: index.window(first) });
     const { start } = first.uncompressed;
     const bytes = Buffer.concat(value);
-    ok(plain.subarray(start, start + bytes.length).equals(bytes), `wrong bytes from ${start} on`);
+    const expected = plain.subarray(start, start + bytes.length);
+    ok(expected.equals(bytes.subarray(0, expected.length)), `wrong bytes from ${start} on`);
   } catch (error) {
     if (!isSpandrelError(error, 'INDEX_MALFORMED', 'SPAN_CORRUPT')) throw error;
   }
