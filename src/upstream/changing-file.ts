@@ -4,32 +4,54 @@ import type { BigIntStats } from 'node:fs';
 /** A credential is short; what is longer is another file. */
 const MAX_BYTES = 1 << 20;
 
+/** Told once of each state of a file that is of no use, while what it held before is used on. */
+export type OnKept = (error: unknown) => void;
+
 /**
  * A small file that may be exchanged while the proxy runs, as Kubernetes does with secrets. It is parsed again when its time, size or
- * identity has changed; each {@link read} costs one look at those.
+ * identity has changed; each {@link read} costs one look at those. While it is missing, being written, or of no use, it is what it was.
  */
 export class ChangingFile<T> {
   readonly #path: string;
   readonly #parse: (text: string) => T;
-  #held: { readonly version: string; readonly value: T } | undefined;
+  readonly #onKept: OnKept;
+  #held: { readonly version: string | undefined; readonly value: T } | undefined;
+  /** What {@link OnKept} was last told of. */
+  #told: string | undefined;
 
-  constructor(path: string, parse: (text: string) => T) {
+  constructor(path: string, parse: (text: string) => T, onKept: OnKept) {
     this.#path = path;
     this.#parse = parse;
+    this.#onKept = onKept;
   }
 
-  /** @throws what the file system and `parse` throw */
+  /** @throws what the file system and `parse` throw, if nothing has been read before */
   async read(): Promise<T> {
-    const version = versionOf(await stat(this.#path, { bigint: true }));
-    if (this.#held?.version === version) return this.#held.value;
-    const value = this.#parse(await readBounded(this.#path));
-    this.#held = { version, value };
-    return value;
+    let version: string | undefined;
+    try {
+      version = await this.#version();
+      if (this.#held !== undefined && this.#held.version === version) return this.#held.value;
+      const value = this.#parse(await readBounded(this.#path));
+      if ((await this.#version()) !== version) throw new Error('it is being written');
+      this.#held = { version, value };
+      this.#told = undefined;
+      return value;
+    } catch (error) {
+      if (this.#held === undefined) throw error;
+      const state = version ?? String(error);
+      if (this.#told !== state) this.#onKept(error);
+      this.#told = state;
+      return this.#held.value;
+    }
   }
 
   /** Read the file again even if it does not look changed: a clock may be too coarse to show it. */
   forget(): void {
-    this.#held = undefined;
+    if (this.#held !== undefined) this.#held = { version: undefined, value: this.#held.value };
+  }
+
+  async #version(): Promise<string> {
+    return versionOf(await stat(this.#path, { bigint: true }));
   }
 }
 

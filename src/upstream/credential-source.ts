@@ -22,13 +22,18 @@ export function createCredentialSource(
   { name, host, url, repositoryPrefix, auth }: UpstreamConfig,
   { environment, ...deps }: CredentialSourceDeps,
 ): CredentialSource {
+  const onKept = (error: unknown): void =>
+    deps.logger.warn(
+      { upstream: name, err: error },
+      'a file with credentials is of no use, those of before are used on',
+    );
   switch (auth.kind) {
     case 'anonymous':
       return new FixedCredentials(undefined);
     case 'basic':
       return 'password' in auth
         ? new FixedCredentials(basicCredentials(auth.username, auth.password.reveal()))
-        : new PasswordFileCredentials(name, auth.username, auth.passwordFile);
+        : new PasswordFileCredentials(name, auth.username, auth.passwordFile, onKept);
     case 'docker-config':
       return new DockerCredentials({
         upstream: name,
@@ -37,6 +42,7 @@ export function createCredentialSource(
         alias: host,
         path: auth.path ?? join(environment['DOCKER_CONFIG'] || join(homedir(), '.docker'), 'config.json'),
         metrics: deps.metrics,
+        onKept,
       });
     case 'ecr': {
       const { region, roleArn, endpoint } = auth;

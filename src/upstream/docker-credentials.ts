@@ -2,7 +2,7 @@ import { SingleFlight } from '../cache/single-flight.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { Secret } from '../core/secret.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
-import { ChangingFile } from './changing-file.ts';
+import { ChangingFile, type OnKept } from './changing-file.ts';
 import { askCredentialHelper } from './credential-helper.ts';
 import { basicCredentials, type Credentials, type CredentialSource } from './credentials.ts';
 import { type DockerConfigEntry, parseDockerConfig } from './docker-config.ts';
@@ -18,6 +18,7 @@ export interface DockerCredentialsDeps {
   /** The file. */
   readonly path: string;
   readonly metrics: Metrics;
+  readonly onKept: OnKept;
   readonly helperTimeoutMs?: number | undefined;
   /** Milliseconds of a clock that only goes forward. */
   readonly now?: (() => number) | undefined;
@@ -49,7 +50,7 @@ export class DockerCredentials implements CredentialSource {
     this.#deps = deps;
     this.#now = deps.now ?? (() => performance.now());
     const names = namesOf(deps);
-    this.#file = new ChangingFile(deps.path, (text) => parseDockerConfig(text, names));
+    this.#file = new ChangingFile(deps.path, (text) => parseDockerConfig(text, names), deps.onKept);
     this.#flights = new SingleFlight('token', deps.metrics);
   }
 

@@ -1,5 +1,5 @@
 import { SpandrelError } from '../core/errors.ts';
-import { ChangingFile } from './changing-file.ts';
+import { ChangingFile, type OnKept } from './changing-file.ts';
 import { basicCredentials, type Credentials, type CredentialSource } from './credentials.ts';
 
 /** A user name and a password that is read from a file, again whenever the file changes. A line break at its end does not count. */
@@ -7,9 +7,9 @@ export class PasswordFileCredentials implements CredentialSource {
   readonly #upstream: string;
   readonly #file: ChangingFile<Credentials>;
 
-  constructor(upstream: string, username: string, path: string) {
+  constructor(upstream: string, username: string, path: string, onKept: OnKept) {
     this.#upstream = upstream;
-    this.#file = new ChangingFile(path, (text) => basicCredentials(username, text.replace(/\r?\n$/, '')));
+    this.#file = new ChangingFile(path, (text) => basicCredentials(username, parsePassword(text)), onKept);
   }
 
   /** @throws SpandrelError UPSTREAM_CREDENTIALS_REFUSED if the file cannot be read */
@@ -34,4 +34,10 @@ export class PasswordFileCredentials implements CredentialSource {
   close(): void {
     // Nothing is ever under way.
   }
+}
+
+function parsePassword(text: string): string {
+  const password = text.replace(/\r?\n$/, '');
+  if (password === '') throw new Error('it holds no password');
+  return password;
 }

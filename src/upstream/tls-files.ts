@@ -1,7 +1,8 @@
-import { getCACertificates } from 'node:tls';
+import { createSecureContext, getCACertificates } from 'node:tls';
 
 import { SpandrelError } from '../core/errors.ts';
-import { ChangingFile } from './changing-file.ts';
+import { parseCertificates } from '../core/pem.ts';
+import { ChangingFile, type OnKept } from './changing-file.ts';
 
 /** Where the PEM files for the connections to one upstream are. */
 export interface TlsFilePaths {
@@ -18,25 +19,42 @@ export interface TlsMaterial {
   readonly client?: { readonly cert: string; readonly key: string };
 }
 
-/** Private authority and client certificate of an upstream, read again when they are exchanged. */
+/**
+ * Private authority and client certificate of an upstream, read again when they are exchanged. Until all of them are there and fit
+ * together, they are what they were.
+ */
 export class TlsFiles {
   readonly #upstream: string;
   readonly #files: ReadonlyMap<string, ChangingFile<string>>;
+  readonly #onKept: OnKept;
   #held: { readonly texts: readonly string[]; readonly material: TlsMaterial } | undefined;
+  /** What did not fit together. */
+  #refused: readonly string[] = [];
 
-  constructor(upstream: string, paths: TlsFilePaths) {
+  constructor(upstream: string, paths: TlsFilePaths, onKept: OnKept) {
     this.#upstream = upstream;
+    this.#onKept = onKept;
     const given = Object.entries(paths).filter((entry): entry is [string, string] => entry[1] !== undefined);
-    this.#files = new Map(given.map(([name, path]) => [name, new ChangingFile(path, String)]));
+    this.#files = new Map(given.map(([name, path]) => [name, new ChangingFile(path, String, onKept)]));
   }
 
-  /** @throws SpandrelError CONFIG_INVALID if a file cannot be read */
+  /** @throws SpandrelError CONFIG_INVALID if a file cannot be read or they do not fit together, and never have */
   async read(): Promise<TlsMaterial> {
     const texts = new Map<string, string>();
     for (const [name, file] of this.#files) texts.set(name, await this.#readFile(name, file));
     const values = [...texts.values()];
-    if (this.#held?.texts.every((text, place) => text === values[place]) !== true)
+    if (this.#held !== undefined && (isSame(this.#held.texts, values) || isSame(this.#refused, values)))
+      return this.#held.material;
+    try {
       this.#held = { texts: values, material: materialOf(texts) };
+    } catch (error) {
+      if (this.#held === undefined) {
+        const words = `upstreams: ca, cert and key of ${this.#upstream}: ${(error as Error).message}`;
+        throw new SpandrelError('CONFIG_INVALID', words, { cause: error });
+      }
+      this.#onKept(error);
+      this.#refused = values;
+    }
     return this.#held.material;
   }
 
@@ -50,8 +68,15 @@ export class TlsFiles {
   }
 }
 
+function isSame(before: readonly string[], after: readonly string[]): boolean {
+  return before.length === after.length && before.every((text, place) => text === after[place]);
+}
+
+/** @throws Error if one of them is no PEM, or the key is that of another certificate */
 function materialOf(texts: ReadonlyMap<string, string>): TlsMaterial {
   const [ca, cert, key] = ['ca', 'cert', 'key'].map((name) => texts.get(name));
+  for (const pem of [ca, cert]) if (pem !== undefined) parseCertificates(pem);
+  if (cert !== undefined && key !== undefined) createSecureContext({ cert, key });
   return {
     // A private registry may keep its blobs in a public bucket, so the usual authorities stay.
     ...(ca === undefined ? {} : { ca: [...getCACertificates('default'), ca] }),

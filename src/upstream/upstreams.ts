@@ -108,7 +108,12 @@ export async function createUpstreams({ upstreams, ...shared }: CreateUpstreamsD
   const entries: Entry[] = [];
   for (const config of upstreams) {
     const { ca, cert, key } = config;
-    const tls = new TlsFiles(config.name, { ca, cert, key });
+    const onKept = (error: unknown): void =>
+      shared.logger.warn(
+        { upstream: config.name, err: error },
+        'TLS files are of no use, those of before are used on',
+      );
+    const tls = new TlsFiles(config.name, { ca, cert, key }, onKept);
     await tls.read();
     entries.push({ config, client: new RegistryClient({ config, tls, ...shared }) });
   }

@@ -12,6 +12,7 @@ import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
 
 let folder: string;
 let path: string;
+let kept = 0;
 let nowMs: number;
 
 beforeEach(async () => {
@@ -37,6 +38,7 @@ async function open(config: object, host = 'quay.io', helperTimeoutMs?: number):
     host,
     path,
     metrics: new Metrics(),
+    onKept: () => kept++,
     helperTimeoutMs,
     now: () => nowMs,
   });
@@ -136,6 +138,7 @@ describe('where credentials are kept by repositories, as podman does', () => {
       alias: 'mirrored.example',
       path,
       metrics: new Metrics(),
+      onKept: () => kept++,
     });
     expect(await read(credentials)).toBe(
       expected === undefined ? undefined : `Basic ${basic(`${expected}:pw`)}`,
@@ -336,4 +339,43 @@ it('a password file is read again when it has changed', async () => {
   await opened.client.ping();
   // Challenge and answer; the refusal, which nothing else can answer; the new password at once.
   expect(registry.requests).toHaveLength(4);
+});
+
+it.each<[string, () => Promise<void>]>([
+  ['empty', () => writeFile(path, '')],
+  ['missing', () => rm(path)],
+  ['cut off', () => writeFile(path, '{"auths": {"quay.io": {"auth"')],
+])(
+  'a Docker configuration that is %s leaves the credentials of before, and is told of once',
+  async (_what, change) => {
+    const credentials = await open({ auths: { 'quay.io': { auth: basic('me:pw') } } });
+    const before = await read(credentials);
+    kept = 0;
+    await change();
+    for (let round = 0; round < 3; round++) expect(await read(credentials)).toBe(before);
+    expect(kept).toBe(1);
+    await writeFile(path, JSON.stringify({ auths: { 'quay.io': { auth: basic('me:another') } } }));
+    expect(await read(credentials)).toBe(`Basic ${basic('me:another')}`);
+  },
+);
+
+it.each<[string, () => Promise<void>]>([
+  ['empty', () => writeFile(path, '\n')],
+  ['missing', () => rm(path)],
+])('a password file that is %s leaves the password of before', async (_what, change) => {
+  const seen: (string | undefined)[] = [];
+  await using registry = await ScriptedUpstream.start(({ headers }, response) => {
+    seen.push(headers.authorization);
+    if (headers.authorization !== undefined) response.end('{}');
+    else response.writeHead(401, { 'www-authenticate': 'Basic realm="x"' }).end();
+  });
+  await writeFile(path, 'first\n');
+  const auth = { kind: 'basic', username: 'me', passwordFile: path };
+  await using opened = await openClient({ name: 'test', url: registry.url, auth });
+  await opened.client.ping();
+  await change();
+  await opened.client.ping();
+  await writeFile(path, 'second');
+  await opened.client.ping();
+  expect(seen.slice(1)).toEqual(['first', 'first', 'second'].map((word) => `Basic ${basic(`me:${word}`)}`));
 });

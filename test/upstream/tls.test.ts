@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { copyFile, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -95,6 +95,43 @@ describe('an upstream with a private authority', () => {
     await put(await own.issue('renewed'));
     await opened.client.ping();
     expect(seen).toEqual(['proxy', 'renewed']);
+  });
+
+  it('sees the certificate of before while the files do not fit together, or one is not whole', async () => {
+    const seen: string[] = [];
+    const url = await listen(seen);
+    const files = Object.fromEntries(
+      ['ca', 'cert', 'key'].map((name) => [name, join(folder, `${name}.pem`)]),
+    );
+    const { ca = '', cert = '', key = '' } = files;
+    await copyFile(own.cert, ca);
+    await copyFile(client.cert, cert);
+    await copyFile(client.key, key);
+    await using opened = await openClient({ name: 'test', url, ca, cert, key });
+    await opened.client.ping();
+    const renewed = await own.issue('renewed');
+    const steps = [
+      () => copyFile(renewed.cert, cert),
+      () => writeFile(ca, ''),
+      () => readFile(own.cert, 'utf8').then((pem) => writeFile(ca, pem.slice(0, pem.length / 2))),
+      () => rm(ca),
+      () => copyFile(own.cert, ca),
+    ];
+    for (const step of steps) {
+      await step();
+      await opened.client.ping();
+    }
+    await copyFile(renewed.key, key);
+    await opened.client.ping();
+    expect(seen).toEqual([...Array.from({ length: 1 + steps.length }, () => 'proxy'), 'renewed']);
+  });
+
+  it('stops the start if the key is that of another certificate', async () => {
+    const files = { ca: own.cert, ...client, key: (await own.issue('another')).key };
+    await expect(openClient({ name: 'test', url: 'https://127.0.0.1', ...files })).rejects.toMatchObject({
+      code: 'CONFIG_INVALID',
+      message: expect.stringContaining('ca, cert and key of test') as string,
+    });
   });
 
   it.each(['ca', 'cert'])('stops the start if its %s file cannot be read', async (field) => {

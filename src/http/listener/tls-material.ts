@@ -1,8 +1,8 @@
-import { X509Certificate } from 'node:crypto';
 import { createSecureContext } from 'node:tls';
 
 import type { ReadFile } from '../../config/config-files.ts';
 import { SpandrelError } from '../../core/errors.ts';
+import { parseCertificates } from '../../core/pem.ts';
 
 /** Paths of PEM files. */
 export interface TlsFiles {
@@ -38,22 +38,13 @@ export async function readTlsMaterial(
     ...(clientCa === undefined ? {} : { clientCa: await read('clientCa', clientCa) }),
   };
   try {
-    parseCertificates(material.cert);
-    if (material.clientCa !== undefined) parseCertificates(material.clientCa);
+    parseCertificates(material.cert.toString('latin1'));
+    if (material.clientCa !== undefined) parseCertificates(material.clientCa.toString('latin1'));
     createSecureContext(contextOptions(material));
   } catch (cause) {
     throw new SpandrelError('CONFIG_INVALID', `${listener}.tls: ${(cause as Error).message}`, { cause });
   }
   return material;
-}
-
-/** OpenSSL takes what it finds before the first thing that is no certificate; a file that is cut off would trust fewer. */
-function parseCertificates(pem: Buffer): X509Certificate[] {
-  const text = pem.toString('latin1');
-  const whole = text.match(/^-----BEGIN ([A-Z0-9 ]*CERTIFICATE)-----\r?$[^]*?^-----END \1-----\r?$/gm) ?? [];
-  if (whole.length === 0 || whole.length !== text.match(/-----BEGIN [A-Z0-9 ]*CERTIFICATE/g)?.length)
-    throw new Error('expected whole certificates as PEM');
-  return whole.map((certificate) => new X509Certificate(certificate));
 }
 
 /** Options of `tls.createSecureContext`, and of `setSecureContext`, which exchanges the material of a server in use. */
