@@ -23,6 +23,7 @@ import { createRegistryServer } from './http/registry-server.ts';
 import { BlobAccess } from './images/blob-access.ts';
 import { ConfigGate } from './images/config-gate.ts';
 import { DerivedBlobs } from './images/derived-blobs.ts';
+import { DerivedImages } from './images/derived-images.ts';
 import { ImageFiles } from './images/image-files.ts';
 import { ImageManifests } from './images/image-manifests.ts';
 import { ImageOverview } from './images/image-overview.ts';
@@ -33,6 +34,7 @@ import { Layers } from './images/layers.ts';
 import { ManifestStore } from './images/manifest-store.ts';
 import { LostDocuments } from './images/lost-documents.ts';
 import { Manifests } from './images/manifests.ts';
+import { Origins } from './images/origins.ts';
 import { ProofTable } from './images/proof-table.ts';
 import { PullLog } from './images/pull-log.ts';
 import { PushedIndexes } from './images/pushed-indexes.ts';
@@ -140,6 +142,7 @@ export async function createApp(
   const ztocs = new ZtocStore(filesOf('ztoc', 'indexes/ztocs'));
   const manifestStore = new ManifestStore(filesOf('manifest', 'manifests', false));
   const tags = filesOf('tag', 'tags', false);
+  const origins = new Origins({ files: filesOf('origin', 'origins', false), shared: redis });
 
   // Two pools, so that a read never waits behind a build.
   const workers = (name: string): URL =>
@@ -245,6 +248,7 @@ export async function createApp(
     layers,
     indexes,
     store: manifestStore,
+    origins,
     policies,
     pauses,
     metrics,
@@ -259,15 +263,34 @@ export async function createApp(
     indexer,
     pushed,
     store: manifestStore,
+    origins,
     policies,
     forecast,
     pauses,
     metrics,
     logger,
   });
-  const lostDocuments = new LostDocuments({ access, manifests, indexer, lazyImages, metrics });
-  const pullLog = new PullLog(knownLayers, metrics);
   const servedImages = new ServedImages();
+  const derivedImages = new DerivedImages({
+    access,
+    manifests,
+    knownLayers,
+    indexer,
+    lazyImages,
+    policies,
+    servedImages,
+    metrics,
+  });
+  const lostDocuments = new LostDocuments({
+    access,
+    manifests,
+    store: manifestStore,
+    origins,
+    derivedImages,
+    layers,
+    indexes,
+  });
+  const pullLog = new PullLog(knownLayers, metrics);
   const warmJobs = opening.use(
     new WarmJobs({ upstreams, manifests, layers, indexes, indexer, lazyImages, logger }),
   );

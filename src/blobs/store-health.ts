@@ -6,7 +6,7 @@ import { BLOB_DAMAGES, type BlobDamage } from './blob-damage.ts';
 /** What the store keeps; label of its metrics. */
 export type StoredKind = (typeof STORED_KINDS)[number];
 
-const STORED_KINDS = ['blob', 'index', 'ztoc', 'manifest', 'tag', 'proof', 'refusal'] as const;
+const STORED_KINDS = ['blob', 'index', 'ztoc', 'manifest', 'tag', 'origin', 'proof', 'refusal'] as const;
 
 /** After a write has failed, nothing large is brought into the store for so long. */
 const PAUSE_MS = 10_000;

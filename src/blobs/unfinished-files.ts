@@ -16,6 +16,7 @@ const UNFINISHED = [
   'indexes/*/tmp/*',
   'manifests/tmp/*',
   'tags/tmp/*',
+  'origins/tmp/*',
   'indexes/layers/*/*/*.tmp',
   'indexes/layers/*/*/*.tmp.windows',
 ];

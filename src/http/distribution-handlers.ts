@@ -1,8 +1,9 @@
 import type { Digest } from '../core/digest.ts';
+import { isSpandrelError } from '../core/errors.ts';
 import type { Reference } from '../core/image-name.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
 import type { ConfigGate } from '../images/config-gate.ts';
-import type { DerivedBlobs } from '../images/derived-blobs.ts';
+import type { DerivedBlob, DerivedBlobs } from '../images/derived-blobs.ts';
 import type { Layers } from '../images/layers.ts';
 import type { LazyImages } from '../images/lazy-images.ts';
 import type { LostDocuments } from '../images/lost-documents.ts';
@@ -114,38 +115,55 @@ export async function handleBlob(
   exchange: Exchange,
   digest: Digest,
 ): Promise<Answer> {
-  const headers = { 'docker-content-digest': digest, ...IMMUTABLE };
   if (isMirrored(exchange)) {
     deps.configGate.note(exchange.client, digest, 'asked');
     if (exchange.method === 'GET') await deps.configGate.pass(exchange.client, digest, exchange.signal);
   }
-  const derived = await deps.derivedBlobs.get(
-    exchange.target,
-    digest,
-    acceptsGzip(exchange),
-    exchange.signal,
-  );
-  if (derived !== undefined) {
-    const { bytes, encoding } = derived;
-    return answerContent(
-      {
-        sizeBytes: bytes.byteLength,
-        contentType: MEDIA_TYPES.octetStream,
-        etag: encoding === undefined ? digest : `${digest}+${encoding}`,
-        headers: {
-          ...headers,
-          vary: 'accept-encoding',
-          ...(encoding === undefined ? {} : { 'content-encoding': encoding }),
-        },
-        source: 'disk',
-        async *read(range) {
-          yield bytes.subarray(range.start, range.end);
-          if (isMirrored(exchange)) deps.configGate.note(exchange.client, digest, 'got');
-        },
-      },
-      exchange,
-    );
+  const { target, signal } = exchange;
+  const derived = await deps.derivedBlobs.get(target, digest, acceptsGzip(exchange), signal);
+  if (derived !== undefined) return answerDerivedBlob(deps, exchange, digest, derived);
+  try {
+    return await answerStoredBlob(deps, exchange, digest);
+  } catch (error) {
+    if (!isSpandrelError(error, 'BLOB_UNKNOWN')) throw error;
+    const made = await deps.derivedBlobs.make(target, digest, acceptsGzip(exchange), signal);
+    if (made === undefined) throw error;
+    return answerDerivedBlob(deps, exchange, digest, made);
   }
+}
+
+function blobHeaders(digest: Digest): Record<string, string> {
+  return { 'docker-content-digest': digest, ...IMMUTABLE };
+}
+
+function answerDerivedBlob(
+  deps: DistributionDeps,
+  exchange: Exchange,
+  digest: Digest,
+  { bytes, encoding }: DerivedBlob,
+): Answer {
+  return answerContent(
+    {
+      sizeBytes: bytes.byteLength,
+      contentType: MEDIA_TYPES.octetStream,
+      etag: encoding === undefined ? digest : `${digest}+${encoding}`,
+      headers: {
+        ...blobHeaders(digest),
+        vary: 'accept-encoding',
+        ...(encoding === undefined ? {} : { 'content-encoding': encoding }),
+      },
+      source: 'disk',
+      async *read(range) {
+        yield bytes.subarray(range.start, range.end);
+        if (isMirrored(exchange)) deps.configGate.note(exchange.client, digest, 'got');
+      },
+    },
+    exchange,
+  );
+}
+
+async function answerStoredBlob(deps: DistributionDeps, exchange: Exchange, digest: Digest): Promise<Answer> {
+  const headers = blobHeaders(digest);
   if (exchange.method === 'HEAD') {
     const { sizeBytes, cached } = await deps.layers.statBlob(exchange.target, digest, exchange.signal);
     return answerContent(

@@ -76,6 +76,11 @@ export class BlobAccess implements AsyncDisposable {
     return this.#deps.proofs.get(proofName(target, digest))?.origin;
   }
 
+  /** What {@link rememberDerived} has remembered is not so any more. */
+  forget(target: Target, digest: Digest): void {
+    this.#deps.proofs.delete(proofName(target, digest));
+  }
+
   #note(name: string, origin: Digest | undefined): void {
     const before = this.#deps.proofs.get(name);
     const now = this.#now();

@@ -1,5 +1,6 @@
 import type { BlobStore } from '../blobs/blob-store.ts';
 import type { Digest } from '../core/digest.ts';
+import { isSpandrelError } from '../core/errors.ts';
 import { EMPTY_CONFIG, EMPTY_CONFIG_DIGEST } from '../soci/soci-index.ts';
 import type { ZtocStore } from '../spans/ztoc-store.ts';
 import type { BlobAccess } from './blob-access.ts';
@@ -26,8 +27,8 @@ export class DerivedBlobs {
   }
 
   /**
-   * The blob, gzip-encoded if the client can take that and it is worth it. A zTOC tells the names of files: it is given to those
-   * who may have its layer's image. One that the store has lost is made again.
+   * The blob, gzip-encoded if the client can take that and it is worth it; nothing if this replica does not know it as one of ours. A zTOC
+   * tells the names of files: it is given to those who may have its layer, or an image with that. One that the store has lost is made again.
    * @throws SpandrelError as {@link BlobAccess.check}, as fills and builds do
    */
   async get(
@@ -39,12 +40,33 @@ export class DerivedBlobs {
     if (digest === EMPTY_CONFIG_DIGEST) return { bytes: EMPTY_CONFIG, encoding: undefined };
     // Most blobs are none of ours, and to find that out here spares a look at the disk.
     if (this.#blobs.stat(digest) !== undefined) return undefined;
-    const isOurs = this.#access.originOf(target, digest) !== undefined || (await this.#ztocs.has(digest));
-    if (!isOurs) return undefined;
-    await this.#access.check(target, digest, signal);
-    const found = await this.#read(digest, acceptsGzip);
-    if (found !== undefined || !(await this.#lost.restore(target, digest, signal))) return found;
-    return this.#read(digest, acceptsGzip);
+    const wasGiven = this.#access.originOf(target, digest) !== undefined;
+    if (!wasGiven && !(await this.#ztocs.has(digest))) return undefined;
+    try {
+      await this.#access.check(target, digest, signal);
+      const found = await this.#read(digest, acceptsGzip);
+      return found ?? (wasGiven ? await this.make(target, digest, acceptsGzip, signal) : undefined);
+    } catch (error) {
+      // The image that it was given with may be gone, or be one of another repository.
+      const made =
+        isSpandrelError(error, 'BLOB_UNKNOWN', 'MANIFEST_UNKNOWN') &&
+        (await this.make(target, digest, acceptsGzip, signal));
+      if (!made) throw error;
+      return made;
+    }
+  }
+
+  /** As {@link get}, for a blob that neither this replica nor the upstream has: another replica may have named it. */
+  async make(
+    target: Target,
+    digest: Digest,
+    acceptsGzip: boolean,
+    signal: AbortSignal,
+  ): Promise<DerivedBlob | undefined> {
+    // What has come from an upstream is none of ours.
+    if (this.#blobs.stat(digest) !== undefined) return undefined;
+    const isMade = await this.#lost.makeZtoc(target, digest, signal);
+    return isMade ? this.#read(digest, acceptsGzip) : undefined;
   }
 
   async #read(digest: Digest, acceptsGzip: boolean): Promise<DerivedBlob | undefined> {

@@ -19,6 +19,7 @@ import type { Layers } from './layers.ts';
 import { parseManifest, type StoredManifest, tryParseManifest } from './manifest.ts';
 import type { ManifestStore } from './manifest-store.ts';
 import type { Manifests } from './manifests.ts';
+import type { Origins } from './origins.ts';
 import { isImageManifest } from './platform.ts';
 import type { PushedIndexes } from './pushed-indexes.ts';
 import type { SociIndexer } from './soci-indexer.ts';
@@ -32,6 +33,7 @@ export interface LazyImagesDeps {
   readonly indexer: SociIndexer;
   readonly pushed: PushedIndexes;
   readonly store: ManifestStore;
+  readonly origins: Origins;
   readonly policies: IndexPolicies;
   readonly forecast: BuildForecast;
   /** Before what the upstream does not have of an image is asked for again. */
@@ -144,9 +146,18 @@ export class LazyImages {
 
   /** Make again, as far as the layers are indexed, what an image's tags have answered in any form, and the store has lost. */
   async restore(target: Target, original: StoredManifest): Promise<void> {
-    const plan = await this.#plan(target, original, this.#deps.policies.of(target));
+    // Whether its publisher has pushed an index since is not asked: what has been named is named.
+    const plan = await this.#candidatesOf(target, original, this.#deps.policies.of(target));
     if (plan.images.length === 0) return;
     for (const form of V2_FORMS) await this.#finished(target, plan, form);
+  }
+
+  /** Whether an image can be answered with its indexes without building any. */
+  async isIndexed(target: Target, original: StoredManifest): Promise<boolean> {
+    return this.#isCurrent(
+      target,
+      await this.#candidatesOf(target, original, this.#deps.policies.of(target)),
+    );
   }
 
   /** Start everything. It goes on when the client that asked has left. */
@@ -219,8 +230,9 @@ export class LazyImages {
     original: StoredManifest,
     { top, others }: ConvertedForm,
   ): Promise<StoredManifest> {
-    const { store, access } = this.#deps;
+    const { store, access, origins } = this.#deps;
     for (const document of [...others, top]) {
+      await origins.tell(document.digest, () => ({ kind: 'image', manifest: original.digest, document }));
       if (!(await store.has(document.digest))) await store.put(document);
       access.rememberDerived(target, document.digest, original.digest);
     }

@@ -1,68 +1,116 @@
-import { SingleFlight } from '../cache/single-flight.ts';
 import type { Digest } from '../core/digest.ts';
 import { isSpandrelError } from '../core/errors.ts';
 import type { Reference } from '../core/image-name.ts';
-import type { Metrics } from '../telemetry/metrics.ts';
+import type { LayerIndexes } from '../spans/layer-indexes.ts';
 import { isUpstreamAway } from '../upstream/fault-kinds.ts';
 import type { BlobAccess } from './blob-access.ts';
-import type { LazyImages } from './lazy-images.ts';
+import type { DerivedImages } from './derived-images.ts';
+import type { Layers } from './layers.ts';
 import type { StoredManifest } from './manifest.ts';
 import type { FoundManifest, Manifests } from './manifests.ts';
-import type { SociIndexer } from './soci-indexer.ts';
-import { type Target, targetKey } from './target.ts';
+import type { ManifestStore } from './manifest-store.ts';
+import type { Origins } from './origins.ts';
+import type { Target } from './target.ts';
 
 export interface LostDocumentsDeps {
   readonly access: BlobAccess;
   readonly manifests: Manifests;
-  readonly indexer: SociIndexer;
-  readonly lazyImages: LazyImages;
-  readonly metrics: Metrics;
+  readonly store: ManifestStore;
+  readonly origins: Origins;
+  readonly derivedImages: DerivedImages;
+  readonly layers: Layers;
+  readonly indexes: LayerIndexes;
 }
 
 /**
- * Makes again what the proxy has made of an image and named to somebody, where the store has lost it or found it damaged: no upstream
- * has it, but it comes out the same from the same image.
+ * What the proxy has made of an image and named to somebody, where the store does not have it: this replica has lost it, or another made
+ * it. No upstream has it, but its origin has been told, or it comes out the same from an image of the repository.
  */
 export class LostDocuments {
   readonly #deps: LostDocumentsDeps;
-  readonly #flights: SingleFlight<void>;
 
   constructor(deps: LostDocumentsDeps) {
     this.#deps = deps;
-    this.#flights = new SingleFlight('index', deps.metrics);
   }
 
   /** As {@link Manifests.get}, for those that the proxy has made too. */
   async manifest(target: Target, reference: Reference, signal: AbortSignal): Promise<FoundManifest> {
-    const { manifests } = this.#deps;
     try {
-      return await manifests.get(target, reference, signal);
+      return await this.#deps.manifests.get(target, reference, signal);
     } catch (error) {
-      const mayBeOurs = isSpandrelError(error, 'MANIFEST_UNKNOWN') || isUpstreamAway(error);
-      if (!mayBeOurs || 'tag' in reference || !(await this.restore(target, reference.digest, signal)))
-        throw error;
-      return manifests.refresh(target, reference, signal);
+      if ('tag' in reference || (!isAbsence(error) && !isUpstreamAway(error))) throw error;
+      const manifest = await this.#makeManifest(target, reference.digest, isAbsence(error), signal);
+      if (manifest === undefined) throw error;
+      return { manifest, source: 'disk' };
+    }
+  }
+
+  async #makeManifest(
+    target: Target,
+    digest: Digest,
+    mayBeSearched: boolean,
+    signal: AbortSignal,
+  ): Promise<StoredManifest | undefined> {
+    const { origins, access, store, derivedImages } = this.#deps;
+    const origin = await origins.find(digest);
+    if (origin?.kind === 'image' && (await this.#image(target, origin.manifest, signal)) !== undefined) {
+      access.rememberDerived(target, digest, origin.manifest);
+      await store.tryPut(origin.document);
+      return origin.document;
+    }
+    const isMade =
+      (await this.#remake(target, digest, signal)) ||
+      (mayBeSearched && (await derivedImages.search(target, digest, signal)));
+    return isMade ? store.get(digest) : undefined;
+  }
+
+  /** Make all again that came from the image which the repository got this from. @returns false if it is not known, or gone */
+  async #remake(target: Target, digest: Digest, signal: AbortSignal): Promise<boolean> {
+    const { access, derivedImages } = this.#deps;
+    const origin = access.originOf(target, digest);
+    if (origin === undefined) return false;
+    const image = await this.#image(target, origin, signal);
+    if (image !== undefined) await derivedImages.restore(target, image, signal);
+    else access.forget(target, digest);
+    return image !== undefined;
+  }
+
+  /** @returns nothing if the repository does not have it @throws SpandrelError if that cannot be told */
+  async #image(target: Target, digest: Digest, signal: AbortSignal): Promise<StoredManifest | undefined> {
+    try {
+      return (await this.#deps.manifests.get(target, { digest }, signal)).manifest;
+    } catch (error) {
+      if (!isAbsence(error)) throw error;
+      return undefined;
     }
   }
 
   /**
-   * Make all again that came from the same image.
-   * @returns false if the proxy has not given the repository a document of this digest
+   * Make sure that a zTOC is stored, if the proxy makes it of a layer that the repository has.
+   * @returns false if it does not
    * @throws SpandrelError as fills and builds do
    */
-  async restore(target: Target, digest: Digest, signal: AbortSignal): Promise<boolean> {
-    const origin = this.#deps.access.originOf(target, digest);
-    if (origin === undefined) return false;
-    const { manifest } = await this.#deps.manifests.get(target, { digest: origin }, signal);
-    const key = `${targetKey(target)} ${origin}`;
-    await this.#flights.run(key, () => this.#restoreAll(target, manifest), signal);
-    return true;
+  async makeZtoc(target: Target, digest: Digest, signal: AbortSignal): Promise<boolean> {
+    const { origins, layers, indexes, derivedImages } = this.#deps;
+    const origin = await origins.find(digest);
+    if (origin?.kind === 'layer' && (await this.#hasLayer(target, origin.layer, signal))) {
+      const { summary } = await indexes.ensure(layers.layer(target, origin.layer), signal);
+      if (summary.ztoc?.digest === digest) return true;
+    }
+    return (await this.#remake(target, digest, signal)) || derivedImages.search(target, digest, signal);
   }
 
-  async #restoreAll(target: Target, manifest: StoredManifest): Promise<void> {
-    const { indexer, lazyImages } = this.#deps;
-    const images = await lazyImages.planned(target, manifest);
-    await Promise.all(images.map((image) => indexer.restore(target, image.manifest)));
-    await lazyImages.restore(target, manifest);
+  async #hasLayer(target: Target, layer: Digest, signal: AbortSignal): Promise<boolean> {
+    try {
+      await this.#deps.access.check(target, layer, signal);
+      return true;
+    } catch (error) {
+      if (!isAbsence(error)) throw error;
+      return false;
+    }
   }
+}
+
+function isAbsence(error: unknown): boolean {
+  return isSpandrelError(error, 'MANIFEST_UNKNOWN', 'BLOB_UNKNOWN');
 }

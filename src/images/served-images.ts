@@ -24,6 +24,12 @@ export class ServedImages {
     this.#images.set(image, { image, digest, served, at: new Date().toISOString() });
   }
 
+  /** The tags of a repository, the last that was asked for first. */
+  tagsOf({ client, repository }: Target): string[] {
+    const prefix = `${client.name}/${repository}:`;
+    return this.list().flatMap(({ image }) => (image.startsWith(prefix) ? [image.slice(prefix.length)] : []));
+  }
+
   list(): ServedImage[] {
     return [...this.#images.values()];
   }

@@ -25,6 +25,7 @@ import {
   type StoredManifest,
 } from './manifest.ts';
 import type { ManifestStore } from './manifest-store.ts';
+import type { Origins } from './origins.ts';
 import { type Target, targetKey } from './target.ts';
 
 export interface SociIndexerDeps {
@@ -32,6 +33,7 @@ export interface SociIndexerDeps {
   readonly layers: Layers;
   readonly indexes: LayerIndexes;
   readonly store: ManifestStore;
+  readonly origins: Origins;
   readonly policies: IndexPolicies;
   /** Before layers that the upstream does not have, or does not give, are asked for again. */
   readonly pauses: RetryPauses;
@@ -224,10 +226,30 @@ export class SociIndexer {
     const isStored = known !== undefined && (await this.#deps.store.has(known.digest));
     const descriptor = isStored ? known : await this.#encode(manifest, layers, version);
     made.set(version, descriptor);
+    await this.#tellOrigins(manifest, layers, version, descriptor);
     // Who is told of the index may fetch what it lists.
     for (const digest of [descriptor.digest, ...layers.map(({ ztoc }) => ztoc.digest)])
       this.#deps.access.rememberDerived(target, digest, manifest.digest);
     return descriptor;
+  }
+
+  /** Replicas that did not make it must know where it comes from before anybody hears of it. */
+  async #tellOrigins(
+    manifest: StoredManifest,
+    layers: readonly SociLayer[],
+    version: SociVersion,
+    { digest, mediaType }: Descriptor,
+  ): Promise<void> {
+    const { origins } = this.#deps;
+    await Promise.all([
+      origins.tell(digest, () => {
+        const { bytes } = encodeIndex(manifest, layers, version);
+        return { kind: 'image', manifest: manifest.digest, document: { digest, mediaType, bytes } };
+      }),
+      ...layers.map(({ layer, ztoc }) =>
+        origins.tell(ztoc.digest, () => ({ kind: 'layer', layer: layer.digest })),
+      ),
+    ]);
   }
 
   async #encode(
@@ -235,13 +257,21 @@ export class SociIndexer {
     layers: readonly SociLayer[],
     version: SociVersion,
   ): Promise<Descriptor> {
-    const { mediaType, digest } = manifest;
-    const subject = { mediaType, digest, size: manifest.bytes.byteLength };
-    const { descriptor, bytes } = encodeSociIndex(version === 'v1' ? { layers, subject } : { layers });
+    const { descriptor, bytes } = encodeIndex(manifest, layers, version);
     if (!(await this.#deps.store.has(descriptor.digest)))
       await this.#deps.store.put({ ...descriptor, bytes });
     return descriptor;
   }
+}
+
+function encodeIndex(
+  manifest: StoredManifest,
+  layers: readonly SociLayer[],
+  version: SociVersion,
+): ReturnType<typeof encodeSociIndex> {
+  const { mediaType, digest } = manifest;
+  const subject = { mediaType, digest, size: manifest.bytes.byteLength };
+  return encodeSociIndex(version === 'v1' ? { layers, subject } : { layers });
 }
 
 function faultyLayers(manifest: StoredManifest): FaultyDescriptor[] {

@@ -1,0 +1,201 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { rm } from 'node:fs/promises';
+
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
+import { gzipLayer, ImageUpstream } from '../helpers/image-upstream.ts';
+import { RedisServer } from '../helpers/redis-server.ts';
+import { RunningApp } from '../helpers/running-app.ts';
+import { tarArchive } from '../helpers/tar-blocks.ts';
+
+const SOCI_V1 = 'application/vnd.amazon.soci.index.v1+json';
+
+interface Named {
+  readonly kind: 'manifests' | 'blobs';
+  readonly digest: string;
+}
+
+let upstream: ImageUpstream;
+let redis: RedisServer;
+
+beforeEach(async () => {
+  redis = await RedisServer.start();
+  upstream = await ImageUpstream.start();
+  const layers = [1, 2].map((name) =>
+    gzipLayer(tarArchive({ [`file-${name}`]: Uint8Array.from(randomBytes(300_000)) })),
+  );
+  for (const repository of ['app', 'copy']) await upstream.addImage(repository, layers);
+  await upstream.addImage('stranger', [gzipLayer(tarArchive({ other: Uint8Array.of(1) }))]);
+});
+
+afterEach(async () => {
+  await upstream[Symbol.asyncDispose]();
+  await redis[Symbol.asyncDispose]();
+});
+
+function startReplica(
+  { isShared }: { isShared: boolean },
+  options: { readonly environment?: Record<string, string>; readonly root?: string } = {},
+): Promise<RunningApp> {
+  return RunningApp.start({
+    ...(options.root === undefined ? {} : { root: options.root }),
+    upstreams: [{ name: 'up', host: 'registry.test', url: upstream.url, default: true }],
+    environment: {
+      SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
+      SPANDREL_INDEX_SPAN_BYTES: '65536',
+      ...(isShared ? { SPANDREL_CACHE_REDIS_URL: redis.url } : {}),
+      ...options.environment,
+    },
+  });
+}
+
+async function ask(app: RunningApp, repository: string, path: string): Promise<Response> {
+  const headers = { accept: OCI, 'user-agent': CONTAINERD, 'accept-encoding': 'identity' };
+  return fetch(`${app.url}/v2/up/${repository}/${path}`, { headers });
+}
+
+async function json(response: Response): Promise<Record<string, unknown>> {
+  expect(response.status, response.url).toBe(200);
+  return (await response.json()) as Record<string, unknown>;
+}
+
+/** All that the tag of an image names which no upstream has, in the order in which nodes ask for it. */
+async function namedByTag(app: RunningApp): Promise<Named[]> {
+  const named: Named[] = [];
+  const manifest = await json(await ask(app, 'app', 'manifests/latest'));
+  const { headers } = await ask(app, 'app', 'manifests/latest');
+  named.push({ kind: 'manifests', digest: headers.get('docker-content-digest') ?? '' });
+  const annotations = manifest['annotations'] as Record<string, string>;
+  const index = annotations['com.amazon.soci.index-digest'] ?? '';
+  named.push({ kind: 'manifests', digest: index }, ...(await listedBy(app, index)));
+  return named;
+}
+
+/** The same of the referrers of the image as its registry has it. */
+async function namedByReferrers(app: RunningApp): Promise<Named[]> {
+  const isIndexed = await ask(app, 'app', 'manifests/latest');
+  const subject = (await fetch(`${app.url}/v2/up/app/manifests/latest`)).headers.get('docker-content-digest');
+  await isIndexed.arrayBuffer();
+  const listed = await json(
+    await ask(app, 'app', `referrers/${subject}?artifactType=${encodeURIComponent(SOCI_V1)}`),
+  );
+  const digest = (listed['manifests'] as { digest: string }[])[0]?.digest ?? '';
+  return [{ kind: 'manifests', digest }, ...(await listedBy(app, digest))];
+}
+
+async function listedBy(app: RunningApp, index: string): Promise<Named[]> {
+  const { config, layers } = await json(await ask(app, 'app', `manifests/${index}`));
+  const ztocs = layers as { digest: string }[];
+  expect(ztocs).toHaveLength(2);
+  return [config as { digest: string }, ...ztocs].map(({ digest }) => ({ kind: 'blobs', digest }));
+}
+
+/** Every one is there, and is what its digest says. */
+async function expectAll(app: RunningApp, repository: string, named: readonly Named[]): Promise<void> {
+  for (const { kind, digest } of named) {
+    const response = await ask(app, repository, `${kind}/${digest}`);
+    const bytes = Buffer.from(await response.arrayBuffer());
+    const sum = createHash('sha256').update(bytes).digest('hex');
+    expect([kind, response.status, `sha256:${sum}`]).toEqual([kind, 200, digest]);
+  }
+}
+
+async function expectNone(app: RunningApp, repository: string, named: readonly Named[]): Promise<void> {
+  const ofImage = named.filter(({ digest }) => !digest.startsWith('sha256:44136fa355b3'));
+  for (const { kind, digest } of ofImage) {
+    const { status } = await ask(app, repository, `${kind}/${digest}`);
+    expect([kind, digest, status]).toEqual([kind, digest, 404]);
+  }
+}
+
+describe.each([
+  ['that share a Redis', { isShared: true, isFlushed: false }],
+  ['whose Redis has lost all', { isShared: true, isFlushed: true }],
+  ['that share nothing', { isShared: false, isFlushed: false }],
+])('replicas %s', (_what, { isShared, isFlushed }) => {
+  it.each([
+    ['a tag', namedByTag],
+    ['the referrers of an image', namedByReferrers],
+  ])(
+    'have what %s names on one of them, for all repositories that have the image and no other',
+    async (_by, naming) => {
+      await using first = await startReplica({ isShared });
+      await using second = await startReplica({ isShared });
+      const named = await naming(first);
+      if (isFlushed) await redis.command('FLUSHALL');
+      await expectAll(second, 'app', named);
+      await expectAll(second, 'copy', named);
+      await expectAll(first, 'copy', named);
+      await expectNone(second, 'stranger', named);
+      await expectNone(first, 'stranger', named);
+    },
+  );
+
+  it('have a part of it that is asked for first, in whatever order', async () => {
+    await using first = await startReplica({ isShared });
+    const named = (await namedByTag(first)).toReversed();
+    if (isFlushed) await redis.command('FLUSHALL');
+    for (const one of named) {
+      await using second = await startReplica({ isShared });
+      await expectAll(second, 'app', [one]);
+      if (isFlushed) await redis.command('FLUSHALL');
+    }
+  });
+
+  it('have it although they have said a moment before that it is not there', async () => {
+    await using earlier = await startReplica({ isShared: false });
+    const named = await namedByTag(earlier);
+    await using first = await startReplica({ isShared });
+    await using second = await startReplica({ isShared });
+    const gone = { kind: 'status', status: 404 } as const;
+    upstream.registry.faults.set([{ match: { path: /\/v2\/app\// }, action: gone }]);
+    await expectNone(second, 'app', named);
+    upstream.registry.faults.clear();
+    expect(await namedByTag(first)).toEqual(named);
+    if (isFlushed) await redis.command('FLUSHALL');
+    await expectAll(second, 'app', named);
+  });
+
+  it('have it by other rules than those of now, as long as the image is there', async () => {
+    await using first = await startReplica({ isShared });
+    const named = await namedByTag(first);
+    await first.reload({
+      SPANDREL_INDEX_MIN_LAYER_BYTES: '1GiB',
+      ...(isShared ? { SPANDREL_CACHE_REDIS_URL: redis.url } : {}),
+    });
+    await expectAll(first, 'app', named);
+    await expectAll(first, 'copy', named);
+  });
+});
+
+describe('a replica with Redis', () => {
+  it('fetches no layer for what another has made', async () => {
+    await using first = await startReplica({ isShared: true });
+    const named = await namedByTag(first);
+    await using second = await startReplica({ isShared: true });
+    upstream.registry.requests.clear();
+    await expectAll(second, 'app', named);
+    const blobs = upstream.registry.requests.entries.filter(
+      ({ method, path, status }) => method === 'GET' && /blobs/.test(path) && status !== 404,
+    );
+    expect(blobs).toEqual([]);
+  });
+
+  it('takes nothing from it that is not what was asked for', async () => {
+    await using first = await startReplica({ isShared: true });
+    const named = await namedByTag(first);
+    await using second = await startReplica({ isShared: true });
+    for (const { digest } of named)
+      await redis.command(`SET spandrel:1:origin:1:${digest} {"manifest":"${digest}","document":"e30="}`);
+    await expectAll(second, 'app', named);
+  });
+});
+
+it('a store that has lost all but what it was told makes it again', async () => {
+  await using first = await startReplica({ isShared: false });
+  const named = await namedByTag(first);
+  for (const folder of ['manifests', 'indexes', 'origins'])
+    await rm(`${first.root}/${folder}`, { recursive: true });
+  await expectAll(first, 'app', named);
+});
