@@ -9,6 +9,7 @@ import { parseArgs } from 'node:util';
 import { DigestWorker } from '../src/blobs/digest-worker.ts';
 import { Growth } from '../src/blobs/growth.ts';
 import { finishDigest } from '../src/core/digest.ts';
+import { provenBytes } from '../src/core/proven-bytes.ts';
 import { WorkerPool } from '../src/threads/worker-pool.ts';
 import { startLayerBuild } from '../src/ztoc/layer-build.ts';
 import type { LayerSummary } from '../src/ztoc/layer-summary.ts';
@@ -54,7 +55,7 @@ const { index } = await startLayerBuild({
   growth,
   path,
   layerDigest,
-  layerBytes,
+  layerBytes: provenBytes(layerBytes),
   compression: 'gzip',
   spanBytes: SPAN_BYTES,
   readSpanBytes: READ_SPAN_BYTES,

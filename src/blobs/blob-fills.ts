@@ -1,7 +1,8 @@
 import { SingleFlight } from '../cache/single-flight.ts';
-import { rangeLength } from '../core/byte-range.ts';
+import { type ByteRange, rangeLength } from '../core/byte-range.ts';
 import type { Digest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { type ProvenBytes, provenBytes as toProvenBytes } from '../core/proven-bytes.ts';
 import { WorkQueue } from '../core/work-queue.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -48,7 +49,8 @@ export interface BlobFillsDeps {
 export interface FillRequest {
   readonly digest: Digest;
   readonly source: BlobSource;
-  readonly sizeBytes: number | undefined;
+  readonly provenBytes: ProvenBytes | undefined;
+  readonly claimedBytes: number | undefined;
   /** Bring all of it, whatever is read. */
   readonly mustComplete: boolean;
   /** Let the source answer before the fill begins. */
@@ -167,13 +169,13 @@ export class BlobFills implements AsyncDisposable {
     }
   }
 
-  async #resume({ digest, sizeBytes }: FillRequest): Promise<LeftOver | undefined> {
+  async #resume({ digest, provenBytes }: FillRequest): Promise<LeftOver | undefined> {
     const { room, logger } = this.#deps;
     const path = room.budget.get(digest)?.partialPath;
     if (path === undefined) return undefined;
     try {
       const left = await PartialFile.resume(path, digest);
-      if (left !== undefined && (sizeBytes === undefined || left.sizeBytes === sizeBytes)) return left;
+      if (left !== undefined && (provenBytes === undefined || left.sizeBytes === provenBytes)) return left;
       await left?.file.close();
     } catch (error) {
       if (!isSpandrelError(error)) throw error;
@@ -189,23 +191,14 @@ export class BlobFills implements AsyncDisposable {
     left: LeftOver | undefined,
     firstRequest: AbortController,
   ): Promise<RunningFill> {
-    const { digest, mustComplete } = request;
+    const { digest, mustComplete, provenBytes } = request;
     const { layout, room, digests, memory, metrics, tracer, logger, settings, onComplete } = this.#deps;
     const { parallel, stallTimeoutMs = STALL_TIMEOUT_MS } = settings;
-    // A small blob of known size needs no ranges; for the others the first answer tells whether there are any.
-    const { sizeBytes: knownBytes, askFirst } = request;
-    const chunkBytes = planChunkBytes(left?.sizeBytes ?? knownBytes, settings);
-    const needsFirst =
-      left === undefined &&
-      (knownBytes === undefined || askFirst || (mustComplete && knownBytes > chunkBytes));
-    const response = needsFirst
-      ? await sources.fetch(
-          { start: 0, end: mustComplete ? chunkBytes : PROBE_BYTES },
-          firstRequest.signal,
-          knownBytes,
-        )
-      : undefined;
-    const sizeBytes = left?.sizeBytes ?? knownBytes ?? response?.totalBytes ?? 0;
+    const asked = left === undefined ? this.#planFirst(request) : undefined;
+    const response = asked && (await sources.fetch(asked, firstRequest.signal, provenBytes));
+    const sizeBytes = toProvenBytes(left?.sizeBytes ?? provenBytes ?? response?.totalBytes ?? 0);
+    // The first answer fills its chunk, and no more if there are ranges.
+    const chunkBytes = Math.max(asked?.end ?? 0, planChunkBytes(sizeBytes, settings));
     const pieces = left?.pieces ?? [];
     const partialPath = left?.file.path ?? layout.newPartialPath(digest);
     const heldBytes = mustComplete ? sizeBytes : pieces.reduce((sum, piece) => sum + rangeLength(piece), 0);
@@ -223,6 +216,15 @@ export class BlobFills implements AsyncDisposable {
     this.#setRunning(digest, running);
     if (this.#stopping.signal.aborted) running.stop(this.#stopping.signal.reason as Error);
     return running;
+  }
+
+  /** What is asked for first, to find out how long the blob is, and whether there are ranges. `undefined` if neither has to be known. */
+  #planFirst(request: FillRequest): ByteRange | undefined {
+    const { provenBytes, claimedBytes, askFirst, mustComplete } = request;
+    const chunkBytes = planChunkBytes(provenBytes ?? claimedBytes, this.#deps.settings);
+    const needsNoRanges = !mustComplete || (provenBytes !== undefined && provenBytes <= chunkBytes);
+    if (provenBytes !== undefined && !askFirst && needsNoRanges) return undefined;
+    return { start: 0, end: mustComplete ? chunkBytes : PROBE_BYTES };
   }
 
   async #createFile(

@@ -1,5 +1,6 @@
 import type { ByteRange } from '../core/byte-range.ts';
 import type { Digest } from '../core/digest.ts';
+import type { ProvenBytes } from '../core/proven-bytes.ts';
 import type { Growth } from './growth.ts';
 import type { StoredBlob } from './store-budget.ts';
 
@@ -12,7 +13,7 @@ export interface FileRange {
 /** A blob that can be read from anywhere. Dispose of it when done. */
 export interface BlobReader extends AsyncDisposable {
   readonly digest: Digest;
-  readonly sizeBytes: number;
+  readonly sizeBytes: ProvenBytes;
   /** Where bytes come from: `disk` if the blob is whole and verified, `fill` while it arrives, `upstream` if the store cannot take it. */
   readonly source: 'disk' | 'fill' | 'upstream';
   /**

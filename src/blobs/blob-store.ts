@@ -2,6 +2,7 @@ import { mkdir } from 'node:fs/promises';
 
 import type { Digest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { type ProvenBytes, provenBytes } from '../core/proven-bytes.ts';
 import { steadyNow } from '../core/steady-clock.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -45,8 +46,10 @@ export interface BlobStoreOptions {
 }
 
 export interface OpenBlobOptions {
-  /** The size that the blob's descriptor names; the upstream is asked when it is not given. */
-  readonly sizeBytes?: number | undefined;
+  /** Where it is known, the upstream need not be asked before it is known what to ask for. */
+  readonly provenBytes?: ProvenBytes | undefined;
+  /** The size that a descriptor names. It need not be true: it decides only how the upstream is first asked. */
+  readonly claimedBytes?: number | undefined;
   /** Ends this caller's waiting, never the fill. */
   readonly signal?: AbortSignal | undefined;
   /** Bring all of the blob, whatever is read and however long; as the store is configured when not given. */
@@ -212,7 +215,7 @@ export class BlobStore implements AsyncDisposable {
    */
   async readBlob(digest: Digest, source: BlobSource, options: OpenBlobOptions = {}): Promise<BlobReader> {
     const handle = await this.#openIfPossible(digest, source, options);
-    const sizeBytes = handle?.sizeBytes ?? options.sizeBytes ?? (await fetchSize(source, options.signal));
+    const sizeBytes = handle?.sizeBytes ?? options.provenBytes ?? (await fetchSize(source, options.signal));
     if (handle?.stored !== undefined && !this.#complete.isProven(handle.stored))
       this.#scrubber?.prefer(digest);
     return new ResilientReader({
@@ -258,18 +261,18 @@ export class BlobStore implements AsyncDisposable {
     options: OpenBlobOptions,
     byName: boolean,
   ): Promise<BlobHandle> {
-    const { sizeBytes, signal, complete = this.#options.fill.background ?? true, askFirst = false } = options;
-    const request = { digest, source, sizeBytes, mustComplete: complete, askFirst };
+    const { provenBytes, claimedBytes, signal, askFirst = false } = options;
+    const { complete: mustComplete = this.#options.fill.background ?? true } = options;
+    const request = { digest, source, provenBytes, claimedBytes, mustComplete, askFirst };
     for (;;) {
       const stored = await this.#complete.open(digest, { byName });
       const handle = stored ?? (await this.#fills.open(request, signal));
       if (handle === undefined) continue;
-      if (sizeBytes === undefined || handle.sizeBytes === sizeBytes) return handle;
+      if (provenBytes === undefined || handle.sizeBytes === provenBytes) return handle;
       await using _ = handle;
-      // A blob of a known digest has one size, so it is the caller who is wrong.
       throw new SpandrelError(
         'BLOB_CORRUPT',
-        `the blob should have ${sizeBytes} bytes, but it has ${handle.sizeBytes}`,
+        `the blob should have ${provenBytes} bytes, but it has ${handle.sizeBytes}`,
       );
     }
   }
@@ -301,11 +304,11 @@ export class BlobStore implements AsyncDisposable {
 }
 
 /** Size of a blob of which nothing is known. */
-async function fetchSize(source: BlobSource, signal: AbortSignal | undefined): Promise<number> {
+async function fetchSize(source: BlobSource, signal: AbortSignal | undefined): Promise<ProvenBytes> {
   const leaving = new AbortController();
   const wanted = signal === undefined ? leaving.signal : AbortSignal.any([signal, leaving.signal]);
   try {
-    return (await source.fetch({ start: 0, end: 1 }, wanted)).totalBytes;
+    return provenBytes((await source.fetch({ start: 0, end: 1 }, wanted)).totalBytes);
   } finally {
     leaving.abort();
   }

@@ -1,6 +1,7 @@
 import type { ByteRange } from '../core/byte-range.ts';
 import type { Digest } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
+import { type ProvenBytes, provenBytes } from '../core/proven-bytes.ts';
 import { waitFor } from '../core/wait-for.ts';
 import type { BlobHandle, FileRange } from './blob-handle.ts';
 import type { FileReads, LentBytes } from './file-reads.ts';
@@ -34,7 +35,7 @@ interface Parts extends Pick<BlobHandle, 'digest' | 'sizeBytes' | 'source' | 'pa
 /** A handle on a complete blob's file, or on a fill. */
 export class OpenBlob implements BlobHandle {
   readonly digest: Digest;
-  readonly sizeBytes: number;
+  readonly sizeBytes: ProvenBytes;
   readonly source: 'disk' | 'fill';
   readonly path: string;
   readonly #parts: Parts;
@@ -71,7 +72,7 @@ export class OpenBlob implements BlobHandle {
     onClose: () => void;
   }): OpenBlob {
     const { digest, blob: stored, path, file, isWrong, onClose } = blob;
-    const { sizeBytes } = stored;
+    const sizeBytes = provenBytes(stored.sizeBytes);
     return new OpenBlob({
       digest,
       sizeBytes,
@@ -97,7 +98,7 @@ export class OpenBlob implements BlobHandle {
 
   static filling(blob: {
     digest: Digest;
-    sizeBytes: number;
+    sizeBytes: ProvenBytes;
     file: PartialFile;
     fill: Fill;
     done: Promise<void>;

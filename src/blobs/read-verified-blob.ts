@@ -1,5 +1,5 @@
 import { type Digest, digestAlgorithm, digestOfLarge } from '../core/digest.ts';
-import { SpandrelError } from '../core/errors.ts';
+import { type ErrorCode, SpandrelError } from '../core/errors.ts';
 import type { BlobReader } from './blob-handle.ts';
 import type { BlobStore } from './blob-store.ts';
 import { readBlobRange } from './read-blob-range.ts';
@@ -8,16 +8,23 @@ import { readBlobRange } from './read-blob-range.ts';
  * All bytes of a blob that is small enough to be held, and that something is going to be made of: their digest is compared, and a stored
  * blob that is wrong is fetched anew.
  * @param open called again then
- * @throws SpandrelError as `open` and {@link BlobReader.read}; BLOB_CORRUPT
+ * @param limit what is larger is not read, and has this code
+ * @throws SpandrelError as `open` and {@link BlobReader.read}; BLOB_CORRUPT; the code of `limit`
  */
 export async function readVerifiedBlob(
   store: BlobStore,
   digest: Digest,
   open: () => Promise<BlobReader>,
+  limit: { readonly maxBytes: number; readonly code: ErrorCode },
   signal?: AbortSignal,
 ): Promise<Buffer> {
   const read = async (): Promise<Buffer | undefined> => {
     await using reader = await open();
+    if (reader.sizeBytes > limit.maxBytes)
+      throw new SpandrelError(
+        limit.code,
+        `a blob of ${reader.sizeBytes} bytes is too large for what it should be`,
+      );
     const bytes = await readBlobRange(reader, { start: 0, end: reader.sizeBytes }, signal);
     const actual = await digestOfLarge(Uint8Array.from(bytes), digestAlgorithm(digest));
     return actual === digest ? bytes : undefined;

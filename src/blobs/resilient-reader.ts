@@ -1,6 +1,7 @@
 import type { ByteRange } from '../core/byte-range.ts';
 import type { Digest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
+import type { ProvenBytes } from '../core/proven-bytes.ts';
 import type { BlobHandle, BlobReader, FileRange } from './blob-handle.ts';
 import type { PassThrough } from './pass-through.ts';
 import { assertRangeWithin } from './read-file-range.ts';
@@ -8,7 +9,7 @@ import type { StoredBlob } from './store-budget.ts';
 
 export interface ResilientReaderOptions {
   readonly digest: Digest;
-  readonly sizeBytes: number;
+  readonly sizeBytes: ProvenBytes;
   /** None if the store cannot take the blob. */
   readonly handle: BlobHandle | undefined;
   readonly passThrough: PassThrough;
@@ -28,7 +29,7 @@ const HASHED_FIRST_BYTES = 8 * 2 ** 20;
 /** Reads a blob from the store as long as that can, and from the upstream where it cannot. */
 export class ResilientReader implements BlobReader {
   readonly digest: Digest;
-  readonly sizeBytes: number;
+  readonly sizeBytes: ProvenBytes;
   readonly #options: ResilientReaderOptions;
   readonly #handles: BlobHandle[];
 

@@ -3,6 +3,7 @@ import { dirname } from 'node:path';
 
 import type { Digest } from '../core/digest.ts';
 import { errorCodeOf, isSpandrelError } from '../core/errors.ts';
+import type { ProvenBytes } from '../core/proven-bytes.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { NO_TRACER, type Tracer, type TraceSpan } from '../telemetry/tracer.ts';
@@ -22,7 +23,7 @@ const LINGER_MS = 2000;
 
 export interface RunningFillOptions {
   readonly digest: Digest;
-  readonly sizeBytes: number;
+  readonly sizeBytes: ProvenBytes;
   readonly fill: Fill;
   readonly file: PartialFile;
   readonly layout: StoreLayout;

@@ -55,6 +55,7 @@ export interface LayerDescription {
 
 /** The configs of images are small; a larger blob is none. */
 const MAX_CONFIG_BYTES = 4 * 2 ** 20;
+const CONFIG_LIMIT = { maxBytes: MAX_CONFIG_BYTES, code: 'IMAGE_UNSUPPORTED' } as const;
 
 /** Blobs and layers of images, and the rule that a layer is indexed when its blob is first asked for. */
 export class Layers {
@@ -66,12 +67,10 @@ export class Layers {
 
   /** A layer of a repository, with what its image manifest said of it if one has been seen. */
   layer(target: Target, digest: Digest): Layer {
-    const known = this.#deps.knownLayers.get(target, digest)?.descriptor;
     return {
       digest,
       source: this.#deps.access.source(target, digest),
-      sizeBytes: known?.size,
-      mediaType: known?.mediaType,
+      claimedBytes: this.#deps.knownLayers.get(target, digest)?.descriptor.size,
       findPushedZtoc: () => this.#deps.pushed.findZtoc(target, digest),
     };
   }
@@ -92,8 +91,8 @@ export class Layers {
 
   /** Bring a blob into the store, and keep it there while the handle is open. @throws SpandrelError as `BlobStore.openBlob` */
   async openBlob(target: Target, digest: Digest, signal: AbortSignal): Promise<BlobHandle> {
-    const { source, sizeBytes } = this.layer(target, digest);
-    return this.#deps.blobs.openBlob(digest, source, { sizeBytes, signal, complete: true });
+    const { source, claimedBytes } = this.layer(target, digest);
+    return this.#deps.blobs.openBlob(digest, source, { claimedBytes, signal, complete: true });
   }
 
   /** True if it is known as a layer that belongs into a SOCI index. */
@@ -106,13 +105,13 @@ export class Layers {
   /** Bytes that come from the repository itself prove what else would have to be asked. */
   async #readIfAllowed(
     target: Target,
-    { digest, source, sizeBytes }: Pick<Layer, 'digest' | 'source' | 'sizeBytes'>,
+    { digest, source, claimedBytes }: Pick<Layer, 'digest' | 'source' | 'claimedBytes'>,
     signal: AbortSignal | undefined,
   ): Promise<BlobReader> {
     const { access, blobs } = this.#deps;
     const isKnown = blobs.stat(digest) !== undefined;
     if (isKnown) await access.check(target, digest, signal);
-    const reader = await blobs.readBlob(digest, source, { sizeBytes, signal, askFirst: !isKnown });
+    const reader = await blobs.readBlob(digest, source, { claimedBytes, signal, askFirst: !isKnown });
     try {
       if (!isKnown) await access.check(target, digest, signal);
       return reader;
@@ -177,11 +176,11 @@ export class Layers {
   ): Promise<ImageConfig> {
     if (config === undefined || config.size > MAX_CONFIG_BYTES) return { fault: 'IMAGE_UNSUPPORTED' };
     try {
-      const { digest, size: sizeBytes } = config;
+      const { digest, size: claimedBytes } = config;
       const source = this.#deps.access.source(target, digest);
       const open = (): Promise<BlobReader> =>
-        this.#readIfAllowed(target, { digest, source, sizeBytes }, signal);
-      const bytes = await readVerifiedBlob(this.#deps.blobs, digest, open, signal);
+        this.#readIfAllowed(target, { digest, source, claimedBytes }, signal);
+      const bytes = await readVerifiedBlob(this.#deps.blobs, digest, open, CONFIG_LIMIT, signal);
       return parseImageConfig(bytes.toString());
     } catch (error) {
       if (!isSpandrelError(error) || ERRORS[error.code].retryable) throw error;
@@ -233,7 +232,7 @@ function describeSummary(summary: LayerSummary, known: KnownLayer | undefined): 
   const { ztoc, reason } = summary;
   return {
     digest: summary.layerDigest,
-    mediaType: known?.descriptor.mediaType ?? summary.mediaType ?? MEDIA_TYPES.octetStream,
+    mediaType: known?.descriptor.mediaType ?? MEDIA_TYPES.octetStream,
     size: summary.layerBytes,
     diffId: summary.diffId ?? null,
     state: ztoc === undefined ? 'readable' : 'indexed',

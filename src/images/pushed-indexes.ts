@@ -73,6 +73,7 @@ const MAX_REMEMBERED = 10_000;
 const LIST_AGE_MS = 60_000;
 /** A zTOC is about a hundredth of its layer; nothing larger is taken into memory. */
 const MAX_ZTOC_BYTES = 512 * 2 ** 20;
+const ZTOC_LIMIT = { maxBytes: MAX_ZTOC_BYTES, code: 'INDEX_MALFORMED' } as const;
 /** An upstream that hangs must not hold up the first bytes of a layer. */
 const LOOKUP_MS = 5_000;
 
@@ -247,8 +248,8 @@ export class PushedIndexes implements AsyncDisposable {
     if (sizeBytes > MAX_ZTOC_BYTES) throw new SpandrelError('INDEX_MALFORMED', 'a zTOC is too large');
     const source = target.client.blobSource(target.repository, ztoc);
     const { blobs } = this.#deps;
-    const open = (): Promise<BlobReader> => blobs.readBlob(ztoc, source, { sizeBytes, signal });
-    return readVerifiedBlob(blobs, ztoc, open, signal);
+    const open = (): Promise<BlobReader> => blobs.readBlob(ztoc, source, { claimedBytes: sizeBytes, signal });
+    return readVerifiedBlob(blobs, ztoc, open, ZTOC_LIMIT, signal);
   }
 
   async #open(target: Target, pushed: PushedLayer, signal: AbortSignal): Promise<PushedZtoc> {

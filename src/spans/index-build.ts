@@ -82,9 +82,9 @@ export class IndexBuild {
 
   /** What is made of a layer is kept and told to others, so a blob that lies on disk is looked at once more. */
   async #openVerified(): Promise<BlobHandle> {
-    const { digest, source, sizeBytes } = this.#layer;
+    const { digest, source, claimedBytes } = this.#layer;
     const { blobs } = this.#deps;
-    const open = (): Promise<BlobHandle> => blobs.openBlob(digest, source, { sizeBytes, complete: true });
+    const open = (): Promise<BlobHandle> => blobs.openBlob(digest, source, { claimedBytes, complete: true });
     const handle = await open();
     try {
       if (handle.source === 'fill' || (await blobs.verify(digest))) return handle;
@@ -114,7 +114,7 @@ export class IndexBuild {
     how: Pick<BuildSettings, 'compression' | 'pushedZtoc'>,
   ): Promise<BuildingIndex> {
     const { path, growth, sizeBytes: layerBytes } = handle;
-    const { digest: layerDigest, mediaType, source } = this.#layer;
+    const { digest: layerDigest, source } = this.#layer;
     const { files, pool, spanBytes, readSpanBytes, limits } = this.#deps;
     const building = startLayerBuild({
       ...how,
@@ -123,7 +123,6 @@ export class IndexBuild {
       growth,
       layerDigest,
       layerBytes,
-      mediaType,
       spanBytes,
       readSpanBytes,
       limits,

@@ -6,10 +6,8 @@ export interface Layer {
   readonly digest: Digest;
   /** Where its blob comes from when the store does not have it. */
   readonly source: BlobSource;
-  /** Compressed size, from the image manifest. */
-  readonly sizeBytes?: number | undefined;
-  /** From the image manifest. Only for showing: how the layer is packed, its first bytes tell. */
-  readonly mediaType?: string | undefined;
+  /** Compressed size as the repository's image manifest has it, which need not be true. */
+  readonly claimedBytes?: number | undefined;
   /** Look for a zTOC that somebody else has made of it; asked only when there is an index to build. Never rejects. */
   readonly findPushedZtoc?: (() => Promise<PushedZtoc | undefined>) | undefined;
 }

@@ -140,7 +140,7 @@ export class SpanFetcher {
         const again = await unlessCorrupt(this.#decodeOnce(layer, index, spans));
         if (again !== undefined) return again;
         // What arrives does not fit the index either. That is to be blamed only when the blob is known to be right.
-        const options = { sizeBytes: index.layerBytes, complete: true };
+        const options = { provenBytes: index.layerBytes, complete: true };
         await using handle = await blobs.openBlob(layer.digest, layer.source, options);
         await handle.completed();
       } else if (error.code === 'STORE_FAILED') throw error;
@@ -158,7 +158,7 @@ export class SpanFetcher {
   async #inflate(layer: Layer, index: LayerIndexView, spans: readonly ReadSpan[]): Promise<DecodedSpans> {
     const { digest, source } = layer;
     // Knowing the size saves asking the upstream for it.
-    await using reader = await this.#deps.blobs.readBlob(digest, source, { sizeBytes: index.layerBytes });
+    await using reader = await this.#deps.blobs.readBlob(digest, source, { provenBytes: index.layerBytes });
     return { parts: await this.#inflateBy(index, reader, spans), source: reader.source };
   }
 
@@ -190,7 +190,7 @@ export class SpanFetcher {
     spans: readonly ReadSpan[],
   ): Promise<DecodedSpans> {
     // The thread follows the file from its start.
-    const options = { sizeBytes: index.layerBytes, complete: true };
+    const options = { provenBytes: index.layerBytes, complete: true };
     await using handle = await this.#deps.blobs.openBlob(layer.digest, layer.source, options);
     const { path, growth, source } = handle;
     const { maxZstdWindowBytes: maxWindowBytes } = this.#deps;

@@ -2,6 +2,7 @@ import type { MessagePort } from 'node:worker_threads';
 
 import type { Digest } from '../core/digest.ts';
 import type { LayerCompression } from '../core/media-types.ts';
+import type { ProvenBytes } from '../core/proven-bytes.ts';
 import type { LayerLimits } from './layer-builder.ts';
 import type { RawText } from './raw-text.ts';
 import type { Span } from './span.ts';
@@ -12,9 +13,8 @@ export interface BuildSettings {
   /** The file with the layer; may still grow. */
   readonly path: string;
   readonly layerDigest: Digest;
-  readonly layerBytes: number;
+  readonly layerBytes: ProvenBytes;
   readonly compression: LayerCompression;
-  readonly mediaType?: string | undefined;
   readonly spanBytes: number;
   /** Size of the spans that the layer is read by. */
   readonly readSpanBytes: number;

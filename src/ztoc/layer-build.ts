@@ -5,6 +5,7 @@ import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import type { Growth } from '../blobs/growth.ts';
 import type { ByteRange } from '../core/byte-range.ts';
 import type { LayerCompression } from '../core/media-types.ts';
+import type { ProvenBytes } from '../core/proven-bytes.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { waitFor } from '../core/wait-for.ts';
 import type { WorkerPool } from '../threads/worker-pool.ts';
@@ -96,7 +97,7 @@ export class BuildingIndex implements LayerIndexView {
     return this.#options.compression;
   }
 
-  get layerBytes(): number {
+  get layerBytes(): ProvenBytes {
     return this.#options.layerBytes;
   }
 
@@ -243,8 +244,8 @@ function namesOf({ indexPath, publishedPath }: LayerBuildOptions): [string, ...s
 
 /** Only these can go to the thread; whoever starts a build may have more in the same object. */
 function settingsOf(options: BuildSettings): BuildSettings {
-  const { path, layerDigest, layerBytes, compression, mediaType } = options;
+  const { path, layerDigest, layerBytes, compression } = options;
   const { spanBytes, readSpanBytes, limits, pushedZtoc, indexPath } = options;
-  const layer = { path, layerDigest, layerBytes, compression, mediaType };
+  const layer = { path, layerDigest, layerBytes, compression };
   return { ...layer, spanBytes, readSpanBytes, limits, pushedZtoc, indexPath };
 }

@@ -1,5 +1,6 @@
 import type { ByteRange } from '../core/byte-range.ts';
 import type { LayerCompression } from '../core/media-types.ts';
+import type { ProvenBytes } from '../core/proven-bytes.ts';
 import type { LayerIndex } from './layer-index.ts';
 import type { RawText } from './raw-text.ts';
 import type { ReadSpan, Span } from './span.ts';
@@ -14,7 +15,7 @@ import type { TocEntry } from './ztoc.ts';
 export interface LayerIndexView {
   readonly compression: LayerCompression;
   /** Size of the blob. */
-  readonly layerBytes: number;
+  readonly layerBytes: ProvenBytes;
   /**
    * Names the build as long as the digest of the bytes that it reads has not been verified. What is read by such an index may be given to
    * whoever waits for it, and goes with the build if that fails.

@@ -6,6 +6,7 @@ import type { ByteRange } from '../core/byte-range.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import type { LayerCompression } from '../core/media-types.ts';
 import { nodeErrorCode } from '../core/node-error-code.ts';
+import { type ProvenBytes, provenBytes } from '../core/proven-bytes.ts';
 import { type ListFilesQuery, planPage } from './file-listing.ts';
 import { decodeIndexFooter, decodeIndexTrailer, type IndexFooter, TRAILER_BYTES } from './index-footer.ts';
 import type { LayerIndexView } from './layer-index-view.ts';
@@ -90,8 +91,8 @@ export class LayerIndex implements LayerIndexView {
     return this.summary.compression;
   }
 
-  get layerBytes(): number {
-    return this.summary.layerBytes;
+  get layerBytes(): ProvenBytes {
+    return provenBytes(this.summary.layerBytes);
   }
 
   async readSpans(range: ByteRange): Promise<readonly ReadSpan[]> {

@@ -14,8 +14,6 @@ export interface LayerSummary {
   /** Size of the blob. */
   readonly layerBytes: number;
   readonly compression: LayerCompression;
-  /** What the image manifest called the layer when the index was built, if there was one. */
-  readonly mediaType?: string;
   /** Unknown if the stream cannot be decompressed to its end. */
   readonly diffId?: Digest;
   /** All that comes out of the blob, if need be up to the fault of its stream. */
@@ -85,7 +83,6 @@ function isSummary(value: object): value is LayerSummary {
     isDigestText(summary.layerDigest) &&
     (isDigestText(summary.diffId) || (summary.diffId === undefined && isReason(summary.reason))) &&
     COMPRESSIONS.includes(summary.compression) &&
-    (summary.mediaType === undefined || typeof summary.mediaType === 'string') &&
     COUNTS.every((field) => isCount(summary[field])) &&
     (summary.isPushed === undefined || typeof summary.isPushed === 'boolean') &&
     (summary.ztoc === undefined) !== (summary.reason === undefined) &&

@@ -4,7 +4,7 @@ import type { LayerSummary } from './layer-summary.ts';
 
 /** What the index keeps of a build. Only a zTOC that may be published is named in it. */
 export function summarizeLayer(
-  settings: Pick<BuildSettings, 'layerDigest' | 'compression' | 'mediaType' | 'spanBytes' | 'readSpanBytes'>,
+  settings: Pick<BuildSettings, 'layerDigest' | 'compression' | 'spanBytes' | 'readSpanBytes'>,
   build: LayerBuild,
 ): LayerSummary {
   const { ztoc, reason } = build;
@@ -12,7 +12,6 @@ export function summarizeLayer(
     layerDigest: settings.layerDigest,
     layerBytes: build.layerBytes,
     compression: settings.compression,
-    ...(settings.mediaType === undefined ? {} : { mediaType: settings.mediaType }),
     ...(build.diffId === undefined ? {} : { diffId: build.diffId }),
     uncompressedBytes: build.uncompressedBytes,
     archiveBytes: build.archiveBytes,

@@ -9,6 +9,7 @@ import { BlobStore } from '../../src/blobs/blob-store.ts';
 import type { ByteRange } from '../../src/core/byte-range.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
+import { provenBytes } from '../../src/core/proven-bytes.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
@@ -59,7 +60,9 @@ describe('BlobStore', () => {
     const blob = blobOf(1_000_003);
     const source = new MemorySource(blob);
     const readers = Array.from({ length: 50 }, async (_, reader) => {
-      await using handle = await store.openBlob(digestOf(blob), source, { sizeBytes: blob.byteLength });
+      await using handle = await store.openBlob(digestOf(blob), source, {
+        provenBytes: provenBytes(blob.byteLength),
+      });
       const start = reader * 1000;
       return (await readAll(handle, { start, end: handle.sizeBytes })).equals(blob.subarray(start));
     });
@@ -76,7 +79,9 @@ describe('BlobStore', () => {
     'keeps a blob of %i bytes, of known size or not',
     async (bytes) => {
       const [known, unknown] = [blobOf(bytes, 2), blobOf(bytes, 3)];
-      await using a = await store.openBlob(digestOf(known), new MemorySource(known), { sizeBytes: bytes });
+      await using a = await store.openBlob(digestOf(known), new MemorySource(known), {
+        provenBytes: provenBytes(bytes),
+      });
       expect((await readAll(a)).equals(known)).toBe(true);
       await using b = await store.openBlob(digestOf(unknown), new MemorySource(unknown));
       expect((await readAll(b)).equals(unknown)).toBe(true);
@@ -94,7 +99,9 @@ describe('BlobStore', () => {
     const source = new MemorySource(blob, {
       beforePiece: (position) => (isWanted(position) || ++hanging > 2 ? undefined : rest.promise),
     });
-    await using handle = await store.openBlob(digestOf(blob), source, { sizeBytes: blob.byteLength });
+    await using handle = await store.openBlob(digestOf(blob), source, {
+      provenBytes: provenBytes(blob.byteLength),
+    });
     expect((await readAll(handle, wanted)).equals(blob.subarray(wanted.start, wanted.end))).toBe(true);
     rest.resolve();
     await handle.completed();
@@ -128,7 +135,9 @@ describe('BlobStore', () => {
     const digest = digestOf(blob);
     const wrong = Buffer.from(blob);
     wrong[1000] = (wrong[1000] ?? 0) ^ 1;
-    const handle = await store.openBlob(digest, new MemorySource(wrong), { sizeBytes: blob.byteLength });
+    const handle = await store.openBlob(digest, new MemorySource(wrong), {
+      provenBytes: provenBytes(blob.byteLength),
+    });
     await expect(readAll(handle)).rejects.toMatchObject({ code: 'BLOB_CORRUPT' });
     await expect(handle.completed()).rejects.toMatchObject({ code: 'BLOB_CORRUPT' });
     await handle[Symbol.asyncDispose]();
@@ -139,12 +148,27 @@ describe('BlobStore', () => {
     expect((await readAll(again)).equals(blob)).toBe(true);
   });
 
-  it('refuses a blob whose size is not that of its descriptor', async () => {
+  it('refuses a blob whose upstream sends another size than its verified bytes have had', async () => {
     const blob = blobOf(3 * CHUNK_BYTES);
     await using handle = await store.openBlob(digestOf(blob), new MemorySource(blob), {
-      sizeBytes: blob.byteLength + 1,
+      provenBytes: provenBytes(blob.byteLength + 1),
     });
     await expect(readAll(handle)).rejects.toMatchObject({ code: 'BLOB_CORRUPT' });
+  });
+
+  it.each([
+    ['nothing', 0],
+    ['one byte less', 3 * CHUNK_BYTES - 1],
+    ['one byte more', 3 * CHUNK_BYTES + 1],
+    ['one byte', 1],
+    ['nearly all that the store may hold', 2 ** 40],
+  ])('is as long as its upstream says where a descriptor claims %s', async (_, claimedBytes) => {
+    for (const complete of [false, true]) {
+      const blob = blobOf(3 * CHUNK_BYTES, complete ? 2 : 3);
+      const source = new MemorySource(blob);
+      await using handle = await store.openBlob(digestOf(blob), source, { claimedBytes, complete });
+      expect((await readAll(handle)).equals(blob)).toBe(true);
+    }
   });
 
   it('fills on when every reader has left', async () => {

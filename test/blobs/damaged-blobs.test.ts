@@ -8,6 +8,7 @@ import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { readVerifiedBlob } from '../../src/blobs/read-verified-blob.ts';
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
+import { provenBytes } from '../../src/core/proven-bytes.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 import type { BlobSource } from '../../src/upstream/blob-source.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
@@ -47,7 +48,9 @@ async function filledStore(bytes = blob): Promise<BlobStore> {
 }
 
 async function fetchWhole(store: BlobStore, source: BlobSource, bytes = blob): Promise<void> {
-  await using handle = await store.openBlob(digestOf(bytes), source, { sizeBytes: bytes.byteLength });
+  await using handle = await store.openBlob(digestOf(bytes), source, {
+    provenBytes: provenBytes(bytes.byteLength),
+  });
   await handle.completed();
 }
 
@@ -130,7 +133,7 @@ describe('a stored blob whose file is', () => {
   it('damaged while the upstream cannot be reached gives a clear error, and no bytes', async () => {
     const store = await filledStore();
     await rot(pathOf(digest), 100);
-    await using reader = await store.readBlob(digest, DOWN, { sizeBytes: blob.byteLength });
+    await using reader = await store.readBlob(digest, DOWN, { provenBytes: provenBytes(blob.byteLength) });
     await expect(readWhole(reader)).rejects.toMatchObject({ code: 'UPSTREAM_UNREACHABLE' });
     await expect(store.openBlob(digest, DOWN)).rejects.toMatchObject({ code: 'UPSTREAM_UNREACHABLE' });
   });
@@ -188,7 +191,12 @@ describe('a small blob that something is made of', () => {
     const store = await openStore();
     const source = new MemorySource(blob);
     const read = (): Promise<Buffer> =>
-      readVerifiedBlob(store, digest, () => store.readBlob(digest, source, { sizeBytes: blob.byteLength }));
+      readVerifiedBlob(
+        store,
+        digest,
+        () => store.readBlob(digest, source, { provenBytes: provenBytes(blob.byteLength) }),
+        { maxBytes: blob.byteLength, code: 'IMAGE_UNSUPPORTED' },
+      );
     expect((await read()).equals(blob)).toBe(true);
     await fetchWhole(store, DOWN);
     await rot(pathOf(digest), MIB);

@@ -6,8 +6,10 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import type { BlobHandle } from '../../src/blobs/blob-handle.ts';
 import { BlobStore } from '../../src/blobs/blob-store.ts';
+import type { ByteRange } from '../../src/core/byte-range.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
+import { provenBytes } from '../../src/core/proven-bytes.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 import type { BlobSource } from '../../src/upstream/blob-source.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
@@ -37,7 +39,10 @@ function blobOf(chunks: number, seed: number): Buffer {
   return Buffer.from(Array.from({ length: chunks * CHUNK_BYTES }, () => Math.floor(random() * 256)));
 }
 
-async function readAll(handle: BlobHandle, range = { start: 0, end: handle.sizeBytes }): Promise<Buffer> {
+async function readAll(
+  handle: BlobHandle,
+  range: ByteRange = { start: 0, end: handle.sizeBytes },
+): Promise<Buffer> {
   const chunks: Buffer[] = [];
   for await (const chunk of handle.read(range)) chunks.push(chunk);
   return Buffer.concat(chunks);
@@ -52,7 +57,9 @@ describe('a fill', () => {
     const source = new MemorySource(blob, {
       beforePiece: (position) => (isWanted(position) ? undefined : rest.promise),
     });
-    await using handle = await store.openBlob(digestOf(blob), source, { sizeBytes: blob.byteLength });
+    await using handle = await store.openBlob(digestOf(blob), source, {
+      provenBytes: provenBytes(blob.byteLength),
+    });
     expect((await readAll(handle, wanted)).equals(blob.subarray(wanted.start, wanted.end))).toBe(true);
     rest.resolve();
     await handle.completed();
@@ -82,7 +89,9 @@ describe('a fill', () => {
         return { ...answer, body };
       },
     };
-    await using handle = await store.openBlob(digestOf(blob), source, { sizeBytes: blob.byteLength });
+    await using handle = await store.openBlob(digestOf(blob), source, {
+      provenBytes: provenBytes(blob.byteLength),
+    });
     await handle.completed();
     await using stored = await store.openBlob(digestOf(blob), source);
     expect(stored.source).toBe('disk');
@@ -129,7 +138,7 @@ describe('a full store', () => {
       [5, 6].map((seed) => {
         const blob = blobOf(10, seed);
         const source = new MemorySource(blob, { beforePiece: () => gate.promise });
-        return store.openBlob(digestOf(blob), source, { sizeBytes: blob.byteLength });
+        return store.openBlob(digestOf(blob), source, { provenBytes: provenBytes(blob.byteLength) });
       }),
     );
     expect(opened.map(({ status }) => status).toSorted()).toEqual(['fulfilled', 'rejected']);

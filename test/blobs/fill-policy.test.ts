@@ -7,6 +7,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
+import { provenBytes } from '../../src/core/proven-bytes.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 import type { BlobSource } from '../../src/upstream/blob-source.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
@@ -49,7 +50,7 @@ describe('a fill without background', () => {
     ];
     for (let round = 0; round < 2; round++) {
       for (const range of ranges) {
-        await using handle = await store.openBlob(digest, source, { sizeBytes });
+        await using handle = await store.openBlob(digest, source, { provenBytes: provenBytes(sizeBytes) });
         expect((await readRange(handle, range)).equals(blob.subarray(range.start, range.end))).toBe(true);
       }
     }
@@ -69,7 +70,7 @@ describe('a fill without background', () => {
     const range = { start: 2 * CHUNK_BYTES, end: 3 * CHUNK_BYTES };
     for (let round = 0; round < 2; round++) {
       {
-        await using reader = await store.readBlob(digest, source, { sizeBytes });
+        await using reader = await store.readBlob(digest, source, { provenBytes: provenBytes(sizeBytes) });
         expect((await readRange(reader, range)).equals(blob.subarray(range.start, range.end))).toBe(true);
       }
       await store[Symbol.asyncDispose]();
@@ -81,7 +82,7 @@ describe('a fill without background', () => {
 
   it('brings all of a blob that is read as a whole, in parallel, and verifies it', async () => {
     const source = new MemorySource(blob);
-    await using handle = await store.openBlob(digest, source, { sizeBytes });
+    await using handle = await store.openBlob(digest, source, { provenBytes: provenBytes(sizeBytes) });
     expect((await readWhole(handle)).equals(blob)).toBe(true);
     await handle.completed();
     expect(source.bytesSent).toBe(sizeBytes);
@@ -100,7 +101,7 @@ describe('a fill without background', () => {
         return memory.fetch(range, signal);
       },
     });
-    const handle = await store.openBlob(digest, source, { sizeBytes });
+    const handle = await store.openBlob(digest, source, { provenBytes: provenBytes(sizeBytes) });
     for await (const chunk of handle.read({ start: 0, end: sizeBytes })) if (chunk.byteLength > 0) break;
     const stopped = handle.completed();
     const closed = handle[Symbol.asyncDispose]();
@@ -110,17 +111,20 @@ describe('a fill without background', () => {
     expect(memory.bytesSent).toBeLessThan(sizeBytes);
     const before = memory.bytesSent;
     const held = store.usage().bytes;
-    await using again = await store.openBlob(digest, memory, { sizeBytes });
+    await using again = await store.openBlob(digest, memory, { provenBytes: provenBytes(sizeBytes) });
     expect((await readWhole(again)).equals(blob)).toBe(true);
     expect(memory.bytesSent - before).toBe(sizeBytes - held);
   });
 
   it('becomes one with background when somebody needs all of the blob', async () => {
     const source = new MemorySource(blob);
-    await using part = await store.openBlob(digest, source, { sizeBytes });
+    await using part = await store.openBlob(digest, source, { provenBytes: provenBytes(sizeBytes) });
     expect((await readRange(part, { start: 5, end: 10 })).equals(blob.subarray(5, 10))).toBe(true);
     {
-      await using whole = await store.openBlob(digest, source, { sizeBytes, complete: true });
+      await using whole = await store.openBlob(digest, source, {
+        provenBytes: provenBytes(sizeBytes),
+        complete: true,
+      });
       expect(whole.source).toBe('fill');
     }
     await part.completed();
@@ -134,20 +138,22 @@ describe('a fill without background', () => {
     const source = new MemorySource(blob);
     for (const start of [0, 2 * CHUNK_BYTES, 4 * CHUNK_BYTES + 7, 6 * CHUNK_BYTES]) {
       const range = { start, end: start + 200 * KIB };
-      await using reader = await store.readBlob(digest, source, { sizeBytes });
+      await using reader = await store.readBlob(digest, source, { provenBytes: provenBytes(sizeBytes) });
       expect((await readRange(reader, range)).equals(blob.subarray(range.start, range.end))).toBe(true);
       expect(store.usage().bytes).toBeLessThanOrEqual(2 ** 20);
     }
-    await expect(store.openBlob(digest, source, { sizeBytes, complete: true })).rejects.toMatchObject({
+    await expect(
+      store.openBlob(digest, source, { provenBytes: provenBytes(sizeBytes), complete: true }),
+    ).rejects.toMatchObject({
       code: 'STORE_FULL',
     });
-    await using reader = await store.readBlob(digest, source, { sizeBytes });
+    await using reader = await store.readBlob(digest, source, { provenBytes: provenBytes(sizeBytes) });
     expect((await readWhole(reader)).equals(blob)).toBe(true);
   });
 
   it('takes all of a blob from an upstream that ignores ranges', async () => {
     const source = new MemorySource(blob, { ranges: false });
-    await using handle = await store.openBlob(digest, source, { sizeBytes });
+    await using handle = await store.openBlob(digest, source, { provenBytes: provenBytes(sizeBytes) });
     const range = { start: 5 * CHUNK_BYTES, end: 5 * CHUNK_BYTES + 10 };
     expect((await readRange(handle, range)).equals(blob.subarray(range.start, range.end))).toBe(true);
     expect(source.requests).toHaveLength(1);
@@ -159,7 +165,7 @@ describe('a fill without background', () => {
         throw new SpandrelError('BLOB_UNKNOWN', 'gone');
       },
     });
-    await using handle = await store.openBlob(digest, source, { sizeBytes });
+    await using handle = await store.openBlob(digest, source, { provenBytes: provenBytes(sizeBytes) });
     await expect(readRange(handle, { start: 5, end: 10 })).rejects.toMatchObject({ code: 'BLOB_UNKNOWN' });
     expect(await readdir(join(root, 'partial'))).toEqual([]);
   });

@@ -8,6 +8,7 @@ import type { BlobReader } from '../../src/blobs/blob-handle.ts';
 import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestHex, digestOf } from '../../src/core/digest.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
+import { provenBytes } from '../../src/core/proven-bytes.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
@@ -63,7 +64,9 @@ describe('a full disk', () => {
     const blob = randomBlob(6 * MIB, 1);
     const source = new MemorySource(blob);
     const readers = Array.from({ length: 3 }, async () => {
-      await using reader = await store.readBlob(digestOf(blob), source, { sizeBytes: blob.byteLength });
+      await using reader = await store.readBlob(digestOf(blob), source, {
+        provenBytes: provenBytes(blob.byteLength),
+      });
       return (await readWhole(reader)).equals(blob);
     });
     expect(await Promise.all(readers)).toEqual([true, true, true]);
@@ -83,7 +86,7 @@ describe('a full disk', () => {
     const blobs = [1, 2, 3, 4].map((seed) => randomBlob(MIB - 8 * 1024, seed));
     for (const blob of blobs) {
       await using reader = await store.readBlob(digestOf(blob), new MemorySource(blob), {
-        sizeBytes: blob.byteLength,
+        provenBytes: provenBytes(blob.byteLength),
       });
       expect((await readWhole(reader)).equals(blob)).toBe(true);
       nowMs += 60_000;
@@ -100,7 +103,7 @@ describe('a full disk', () => {
     const wrong = Buffer.from(blob);
     wrong[wrong.byteLength - 1] = (wrong.at(-1) ?? 0) ^ 1;
     await using reader = await store.readBlob(digestOf(blob), new MemorySource(wrong), {
-      sizeBytes: blob.byteLength,
+      provenBytes: provenBytes(blob.byteLength),
     });
     const { bytes, code } = await readToItsEnd(reader);
     expect(code).toBe('BLOB_CORRUPT');
@@ -113,7 +116,9 @@ describe('a blob that is larger than the store', () => {
     const store = await storeOfOneMib();
     const blob = randomBlob(MIB + 1, 3);
     const source = new MemorySource(blob);
-    await using reader = await store.readBlob(digestOf(blob), source, { sizeBytes: blob.byteLength });
+    await using reader = await store.readBlob(digestOf(blob), source, {
+      provenBytes: provenBytes(blob.byteLength),
+    });
     expect(reader.source).toBe('upstream');
     const before = source.bytesSent;
     expect((await readWhole(reader)).equals(blob)).toBe(true);
@@ -142,7 +147,7 @@ describe('a blob that is larger than the store', () => {
     const store = await storeOfOneMib();
     const blob = randomBlob(2 * MIB, 5);
     await using reader = await store.readBlob(digestOf(blob), new MemorySource(blob), {
-      sizeBytes: blob.byteLength - 1,
+      provenBytes: provenBytes(blob.byteLength - 1),
     });
     expect(await readToItsEnd(reader)).toMatchObject({ code: 'BLOB_CORRUPT', bytes: 0 });
   });
@@ -181,7 +186,9 @@ describe('a stored blob that cannot be read', () => {
       await using handle = await store.openBlob(digestOf(blob), source);
       await handle.completed();
     }
-    await expect(store.openBlob(digestOf(blob), source, { sizeBytes: 5 })).rejects.toMatchObject({
+    await expect(
+      store.openBlob(digestOf(blob), source, { provenBytes: provenBytes(5) }),
+    ).rejects.toMatchObject({
       code: 'BLOB_CORRUPT',
     });
     expect(store.stat(digestOf(blob))).toMatchObject({ state: 'complete', sizeBytes });
@@ -189,7 +196,9 @@ describe('a stored blob that cannot be read', () => {
     await store[Symbol.asyncDispose]();
     await truncate(join(root, 'blobs', 'sha256', hex.slice(0, 2), hex), 100);
     const again = await openStore(root, 10 * MIB);
-    await using reader = await again.readBlob(digestOf(blob), source, { sizeBytes });
+    await using reader = await again.readBlob(digestOf(blob), source, {
+      provenBytes: provenBytes(sizeBytes),
+    });
     expect((await readWhole(reader)).equals(blob)).toBe(true);
   });
 });

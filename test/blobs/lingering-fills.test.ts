@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestOf } from '../../src/core/digest.ts';
+import { provenBytes } from '../../src/core/proven-bytes.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
@@ -45,7 +46,7 @@ afterEach(async () => {
 async function readPart(blob: Buffer, start: number, bytes = 10): Promise<MemorySource> {
   const source = new MemorySource(blob);
   const { byteLength: sizeBytes } = blob;
-  await using handle = await store.openBlob(digestOf(blob), source, { sizeBytes });
+  await using handle = await store.openBlob(digestOf(blob), source, { provenBytes: provenBytes(sizeBytes) });
   const range = { start, end: start + bytes };
   expect((await readRange(handle, range)).equals(blob.subarray(range.start, range.end))).toBe(true);
   return source;
@@ -101,7 +102,7 @@ describe('a fill whose last reader has left', () => {
     for (let start = 0; start < blob.byteLength; start += 64 * KIB) {
       passedBytes = start;
       gate = Promise.withResolvers<void>();
-      const handle = await store.openBlob(digest, source, { sizeBytes: blob.byteLength });
+      const handle = await store.openBlob(digest, source, { provenBytes: provenBytes(blob.byteLength) });
       for await (const bytes of handle.read({ start, end: blob.byteLength })) {
         expect(bytes.equals(blob.subarray(start, start + bytes.byteLength))).toBe(true);
         break;

@@ -16,6 +16,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
+import { provenBytes } from '../../src/core/proven-bytes.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
@@ -65,7 +66,9 @@ async function fetchBeginning(blob: Buffer, missingChunks: number): Promise<numb
         throw new SpandrelError('BLOB_UNKNOWN', 'gone');
     },
   });
-  await using handle = await store.openBlob(digestOf(blob), source, { sizeBytes: blob.byteLength });
+  await using handle = await store.openBlob(digestOf(blob), source, {
+    provenBytes: provenBytes(blob.byteLength),
+  });
   await expect(handle.completed()).rejects.toMatchObject({ code: 'BLOB_UNKNOWN' });
   return source.bytesSent;
 }
@@ -106,7 +109,9 @@ describe('what a fill leaves', () => {
         if (position >= 8 * CHUNK_BYTES) throw new SpandrelError('BLOB_UNKNOWN', 'gone');
       },
     });
-    const before = await store.openBlob(digestOf(blob), failing, { sizeBytes: blob.byteLength });
+    const before = await store.openBlob(digestOf(blob), failing, {
+      provenBytes: provenBytes(blob.byteLength),
+    });
     await expect(before.completed()).rejects.toMatchObject({ code: 'BLOB_UNKNOWN' });
     const after = await store.openBlob(digestOf(blob), new MemorySource(blob));
     await after.completed();
@@ -155,7 +160,9 @@ describe('what a fill leaves', () => {
       store = await open();
       const source = new MemorySource(blob);
       {
-        await using handle = await store.openBlob(digestOf(blob), source, { sizeBytes: blob.byteLength });
+        await using handle = await store.openBlob(digestOf(blob), source, {
+          provenBytes: provenBytes(blob.byteLength),
+        });
         expect((await readWhole(handle)).equals(blob)).toBe(true);
         await handle.completed();
       }

@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestOf } from '../../src/core/digest.ts';
+import { provenBytes } from '../../src/core/proven-bytes.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
@@ -73,7 +74,9 @@ describe('the size of the store', () => {
         const [blob = Buffer.alloc(0), source = new MemorySource(blob)] = [blobs[place], sources[place]];
         const start = below(blob.byteLength);
         const range = { start, end: start + below(blob.byteLength - start) };
-        await using reader = await store.readBlob(digestOf(blob), source, { sizeBytes: blob.byteLength });
+        await using reader = await store.readBlob(digestOf(blob), source, {
+          provenBytes: provenBytes(blob.byteLength),
+        });
         const isRight =
           random() < 0.3
             ? (await readWhole(reader)).equals(blob)

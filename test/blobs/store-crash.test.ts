@@ -8,6 +8,7 @@ import { describe, expect, it } from 'vitest';
 
 import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestOf } from '../../src/core/digest.ts';
+import { provenBytes } from '../../src/core/proven-bytes.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { CRASH_BLOBS, CRASH_FILL, crashBlob } from '../helpers/crash-store.ts';
@@ -71,7 +72,9 @@ describe('a store whose process is killed', () => {
         for (const blob of blobs) {
           const source = new MemorySource(blob);
           {
-            await using handle = await store.openBlob(digestOf(blob), source, { sizeBytes: blob.byteLength });
+            await using handle = await store.openBlob(digestOf(blob), source, {
+              provenBytes: provenBytes(blob.byteLength),
+            });
             expect((await readWhole(handle)).equals(blob)).toBe(true);
             await handle.completed();
           }

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 
 import { digestHex, digestOf } from '../../src/core/digest.ts';
+import { provenBytes } from '../../src/core/proven-bytes.ts';
 import { type Fault, FaultyStore, sendHead, sendRange } from '../helpers/blob-upstream.ts';
 import { randomBlob, readRange, readWhole } from '../helpers/random-blob.ts';
 import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
@@ -25,7 +26,9 @@ function once(answer: Fault): Fault {
 /** Read all of the blob through `rig`; it must be right, complete, and the only thing that is left. */
 async function expectRight(rig: FaultyStore): Promise<void> {
   {
-    await using handle = await rig.store.openBlob(digest, rig.source, { sizeBytes });
+    await using handle = await rig.store.openBlob(digest, rig.source, {
+      provenBytes: provenBytes(sizeBytes),
+    });
     expect((await readWhole(handle)).equals(blob)).toBe(true);
     await handle.completed();
   }
@@ -37,7 +40,7 @@ async function expectRight(rig: FaultyStore): Promise<void> {
 
 /** The fill must fail with `code`; says what of the blob can be gone on with. */
 async function expectFailure(rig: FaultyStore, code: string): Promise<void> {
-  await using handle = await rig.store.openBlob(digest, rig.source, { sizeBytes });
+  await using handle = await rig.store.openBlob(digest, rig.source, { provenBytes: provenBytes(sizeBytes) });
   await expect(readWhole(handle)).rejects.toMatchObject({ code });
   await expect(handle.completed()).rejects.toMatchObject({ code });
   expect(await rig.complete()).toEqual([]);
@@ -291,7 +294,9 @@ describe('an upstream that', () => {
     expect(await rig.partials()).toHaveLength(1);
     isGone = false;
     const before = rig.ranges.length;
-    await using handle = await rig.store.openBlob(digest, rig.source, { sizeBytes });
+    await using handle = await rig.store.openBlob(digest, rig.source, {
+      provenBytes: provenBytes(sizeBytes),
+    });
     const range = { start: 11 * CHUNK_BYTES - 10, end: 11 * CHUNK_BYTES + 10 };
     expect((await readRange(handle, range)).equals(blob.subarray(range.start, range.end))).toBe(true);
     await handle.completed();

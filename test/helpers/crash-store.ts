@@ -1,5 +1,6 @@
 import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestOf } from '../../src/core/digest.ts';
+import { provenBytes } from '../../src/core/proven-bytes.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 import { collectingLogger } from './collected-output.ts';
 import { MemorySource } from './memory-source.ts';
@@ -30,7 +31,9 @@ async function fillStore(root: string): Promise<void> {
     CRASH_BLOBS.map(async (sizeBytes, place) => {
       const blob = crashBlob(place);
       const source = new MemorySource(blob, { beforePiece: () => void process.stdout.write('piece\n') });
-      await using handle = await store.openBlob(digestOf(blob), source, { sizeBytes });
+      await using handle = await store.openBlob(digestOf(blob), source, {
+        provenBytes: provenBytes(sizeBytes),
+      });
       await handle.completed();
       process.stdout.write(`${place}\n`);
     }),

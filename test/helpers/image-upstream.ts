@@ -11,6 +11,8 @@ export interface UpstreamLayer {
   readonly mediaType?: string;
   /** Of the tar. */
   readonly diffId: Digest;
+  /** What the manifest says of its size; the truth when not given. */
+  readonly claimedBytes?: number;
   /** The registry does not have it. */
   readonly isMissing?: boolean;
 }
@@ -69,7 +71,10 @@ export function imageOf(layers: readonly UpstreamLayer[]): {
     schemaVersion: 2,
     mediaType,
     config: describe(config, MEDIA_TYPES.ociConfig),
-    layers: layers.map((layer) => describe(layer.bytes, layer.mediaType ?? MEDIA_TYPES.ociLayerGzip)),
+    layers: layers.map(({ bytes, mediaType = MEDIA_TYPES.ociLayerGzip, claimedBytes = bytes.length }) => ({
+      ...describe(bytes, mediaType),
+      size: claimedBytes,
+    })),
   };
   const blobs = [config, ...layers.map(({ bytes }) => bytes)];
   return { manifest: Buffer.from(JSON.stringify(manifest)), mediaType, blobs };

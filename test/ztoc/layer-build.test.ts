@@ -9,6 +9,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { Growth } from '../../src/blobs/growth.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import type { LayerCompression } from '../../src/core/media-types.ts';
+import { provenBytes } from '../../src/core/proven-bytes.ts';
 import { WorkerPool } from '../../src/threads/worker-pool.ts';
 import { startLayerBuild } from '../../src/ztoc/layer-build.ts';
 import type { BuildingIndex } from '../../src/ztoc/layer-build.ts';
@@ -61,7 +62,7 @@ class GrowingLayer implements AsyncDisposable {
       path: this.path,
       growth: this.growth,
       layerDigest: digestOf(bytes),
-      layerBytes: bytes.length,
+      layerBytes: provenBytes(bytes.length),
       compression,
       spanBytes: SPAN_BYTES,
       readSpanBytes: SPAN_BYTES,
