@@ -1,11 +1,12 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { constants, gzipSync, zstdCompressSync } from 'node:zlib';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
-import { digestOf } from '../../src/core/digest.ts';
+import { BlobStore } from '../../src/blobs/blob-store.ts';
+import { digestHex, digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
 import { seededBytes } from '../helpers/gzip-corpus.ts';
 import { ImageUpstream } from '../helpers/image-upstream.ts';
@@ -275,6 +276,29 @@ describe('a layer whose stream is damaged', () => {
     await ask(`${layer}/spans`);
     expect(await (await fetch(layer)).json()).toMatchObject({ state: 'indexed' });
   });
+});
+
+it('a fault of a layer is looked for once more in the blob: one that the disk has made is not remembered', async () => {
+  const bytes = CUT['gzip that is cut short'] ?? Buffer.alloc(0);
+  await upstream.addImage('app', [{ bytes, diffId: digestOf(tar) }]);
+  await using app = await start();
+  const layer = layerOf(app, bytes);
+  const hex = digestHex(digestOf(bytes));
+  const blobPath = join(app.root, 'blobs', 'sha256', hex.slice(0, 2), hex);
+  const original = Reflect.get(BlobStore.prototype, 'verify') as BlobStore['verify'];
+  const verify = vi.spyOn(BlobStore.prototype, 'verify');
+  stack.defer(() => verify.mockRestore());
+  verify.mockImplementationOnce(async function (this: BlobStore, digest) {
+    const file = await open(blobPath, 'r+');
+    await file.write('rot', 1000);
+    await file.close();
+    return original.call(this, digest);
+  });
+  expect(await ask(`${layer}/spans`)).toMatchObject({ status: 502, code: 'BLOB_CORRUPT' });
+  expect(verify).toHaveBeenCalledTimes(1);
+  expect((await ask(`${layer}/spans`)).status).toBe(200);
+  await describeLayer(layer);
+  expect(await app.metric('spandrel_store_condemned_total{kind="blob",damage="digest"}')).toBe(1);
 });
 
 describe('a plain tar that ends early', () => {
