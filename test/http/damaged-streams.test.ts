@@ -285,17 +285,17 @@ it('a fault of a layer is looked for once more in the blob: one that the disk ha
   const layer = layerOf(app, bytes);
   const hex = digestHex(digestOf(bytes));
   const blobPath = join(app.root, 'blobs', 'sha256', hex.slice(0, 2), hex);
-  const original = Reflect.get(BlobStore.prototype, 'verify') as BlobStore['verify'];
   const verify = vi.spyOn(BlobStore.prototype, 'verify');
   stack.defer(() => verify.mockRestore());
   verify.mockImplementationOnce(async function (this: BlobStore, digest) {
     const file = await open(blobPath, 'r+');
     await file.write('rot', 1000);
     await file.close();
-    return original.call(this, digest);
+    return this.verify(digest);
   });
   expect(await ask(`${layer}/spans`)).toMatchObject({ status: 502, code: 'BLOB_CORRUPT' });
-  expect(verify).toHaveBeenCalledTimes(1);
+  // The second is the one that goes on with the real one.
+  expect(verify).toHaveBeenCalledTimes(2);
   expect((await ask(`${layer}/spans`)).status).toBe(200);
   await describeLayer(layer);
   expect(await app.metric('spandrel_store_condemned_total{kind="blob",damage="digest"}')).toBe(1);
