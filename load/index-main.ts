@@ -46,7 +46,7 @@ const before = process.cpuUsage();
 const growth = Growth.complete(layerBytes);
 // The threads run what is shipped.
 const entry = new URL('../dist/ztoc/layer-worker.js', import.meta.url);
-await using digests = new DigestWorker(new URL('../dist/blobs/digest-thread.js', import.meta.url));
+await using digests = new DigestWorker({ entry: new URL('../dist/blobs/digest-thread.js', import.meta.url) });
 await using pool = new WorkerPool({ name: 'index', entry, threads: 1, maxQueue: 0 });
 // As when a blob comes from upstream: its digest is computed by one thread while another builds.
 const hashing = digests.hash(path, growth, 'sha256');

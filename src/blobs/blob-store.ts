@@ -7,6 +7,7 @@ import { steadyNow } from '../core/steady-clock.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Tracer } from '../telemetry/tracer.ts';
+import { ThreadHealth } from '../threads/thread-health.ts';
 import type { BlobSource } from '../upstream/blob-source.ts';
 import { damageFrom } from './blob-damage.ts';
 import { BlobFills, type FillSettings } from './blob-fills.ts';
@@ -19,7 +20,7 @@ import { PassThrough } from './pass-through.ts';
 import { ReadMemory } from './read-memory.ts';
 import { ResilientReader } from './resilient-reader.ts';
 import { Scrubber, type ScrubSettings, type ScrubState } from './scrubber.ts';
-import { isPassingFault } from './store-fault.ts';
+import { isPassingFault, isStoreFault } from './store-fault.ts';
 import { StoreHealth } from './store-health.ts';
 import { StoreLayout } from './store-layout.ts';
 import { StoreLock } from './store-lock.ts';
@@ -41,6 +42,8 @@ export interface BlobStoreOptions {
   readonly metrics: Metrics;
   readonly tracer?: Tracer;
   readonly logger: Logger;
+  /** Ended with the store; its own when not given. */
+  readonly digests?: DigestWorker;
   /** As {@link steadyNow}. */
   readonly now?: () => number;
 }
@@ -75,7 +78,7 @@ export class BlobStore implements AsyncDisposable {
   readonly #ledger: BlobLedger;
   readonly #health: StoreHealth;
   readonly #room: StoreRoom;
-  readonly #digests = new DigestWorker();
+  readonly #digests: DigestWorker;
   readonly #memory = new ReadMemory();
   readonly #files = new OpenFiles(this.#memory);
   readonly #complete: CompleteBlobs;
@@ -88,6 +91,8 @@ export class BlobStore implements AsyncDisposable {
     this.#layout = layout;
     this.#lock = lock;
     this.#ledger = ledger;
+    const threads = new ThreadHealth({ metrics, logger });
+    this.#digests = options.digests ?? new DigestWorker({ onFault: (fault) => threads.note(fault) });
     const letGo = (): Promise<boolean> => this.#fills.endIdle();
     const [files, digests, memory] = [this.#files, this.#digests, this.#memory];
     const health = options.health ?? new StoreHealth({ metrics, logger, now: options.now });
@@ -285,7 +290,7 @@ export class BlobStore implements AsyncDisposable {
     try {
       return await this.#open(digest, source, options, false);
     } catch (error) {
-      if (!isSpandrelError(error, 'STORE_FULL', 'STORE_FAILED')) throw error;
+      if (!isStoreFault(error)) throw error;
       const { code, message } = error;
       this.#options.logger.warn({ blob: digest, code, cause: message }, 'a blob is passed through');
       return undefined;

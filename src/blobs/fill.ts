@@ -9,6 +9,7 @@ import { type Demand, Demands } from './demands.ts';
 import type { DigestWorker } from './digest-worker.ts';
 import { Growth } from './growth.ts';
 import type { PartialFile } from './partial-file.ts';
+import { isPassingFault } from './store-fault.ts';
 import type { StoredPiece } from './stored-piece.ts';
 
 export interface FillOptions {
@@ -94,7 +95,9 @@ export class Fill {
   async run(): Promise<boolean> {
     const { digest, file, digests, first } = this.#options;
     const leaving = new AbortController();
-    const hashing = digests.hash(file.path, this.#arrived, digestAlgorithm(digest), leaving.signal);
+    const hash = (): Promise<Digest> =>
+      digests.hash(file.path, this.#arrived, digestAlgorithm(digest), leaving.signal);
+    const hashing = hash();
     hashing.catch(() => undefined);
     try {
       await this.#fetches.run(first);
@@ -103,7 +106,11 @@ export class Fill {
         return false;
       }
       this.#arrived.finish('complete');
-      const actual = await hashing;
+      // What kept it from being hashed while it came may have passed.
+      const actual = await hashing.catch((error: unknown) => {
+        if (!isPassingFault(error)) throw error;
+        return hash();
+      });
       if (actual !== digest) {
         this.#refutation = new SpandrelError('BLOB_CORRUPT', `the upstream sent ${actual} for ${digest}`);
         throw this.#refutation;

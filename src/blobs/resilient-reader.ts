@@ -1,9 +1,10 @@
 import type { ByteRange } from '../core/byte-range.ts';
 import type { Digest } from '../core/digest.ts';
-import { isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { SpandrelError } from '../core/errors.ts';
 import type { ProvenBytes } from '../core/proven-bytes.ts';
 import type { BlobHandle, BlobReader, FileRange } from './blob-handle.ts';
 import type { PassThrough } from './pass-through.ts';
+import { isStoreFault } from './store-fault.ts';
 import { assertRangeWithin } from './read-file-range.ts';
 import type { StoredBlob } from './store-budget.ts';
 
@@ -56,7 +57,7 @@ export class ResilientReader implements BlobReader {
     try {
       return await this.#options.handle?.locate(range, signal);
     } catch (error) {
-      if (!isSpandrelError(error, 'STORE_FULL', 'STORE_FAILED')) throw error;
+      if (!isStoreFault(error)) throw error;
       return undefined;
     }
   }
@@ -80,7 +81,7 @@ export class ResilientReader implements BlobReader {
         }
         return;
       } catch (error) {
-        if (!isSpandrelError(error, 'STORE_FULL', 'STORE_FAILED')) throw error;
+        if (!isStoreFault(error)) throw error;
         // What has been given may be wrong already: the reader must not come to a clean end.
         if (opened.isWrong && position > begin) throw error;
         handle = await onStoreFault(opened, error);

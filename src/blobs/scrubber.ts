@@ -8,6 +8,7 @@ import type { BlobLedger, ScrubPass } from './blob-ledger.ts';
 import type { CompleteBlobs } from './complete-blobs.ts';
 import { Growth } from './growth.ts';
 import type { StoreBudget } from './store-budget.ts';
+import { isStoreFault } from './store-fault.ts';
 
 export interface ScrubSettings {
   readonly bytesPerSecond: number;
@@ -131,7 +132,7 @@ export class Scrubber implements AsyncDisposable {
       if (!(await judging)) pass.condemned++;
     } catch (error) {
       this.#stopping.signal.throwIfAborted();
-      if (!isSpandrelError(error, 'STORE_FAILED')) throw error;
+      if (!isStoreFault(error)) throw error;
       logger.warn({ blob: digest, err: error }, 'a blob could not be verified, it will be tried again');
     } finally {
       // The thread that hashes must not wait for more.

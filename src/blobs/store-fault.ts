@@ -19,7 +19,13 @@ export function storeFault(error: unknown, doing: string): SpandrelError {
   });
 }
 
+/** True if the store cannot do at the moment what it is there for: what is to be served comes from the upstream then. */
+export function isStoreFault(error: unknown): error is SpandrelError {
+  return isSpandrelError(error, 'STORE_FULL', 'STORE_FAILED', 'WORKER_FAILED');
+}
+
 /** True if a read failed for a reason that lies outside of the file. @param error of the system, or made of one by {@link storeFault} */
 export function isPassingFault(error: unknown): boolean {
+  if (isSpandrelError(error, 'WORKER_FAILED')) return true;
   return PASSING.has(nodeErrorCode(isSpandrelError(error) ? error.cause : error));
 }

@@ -10,8 +10,10 @@ const STALL_MS = 60_000;
 // cell tells that there is no more to come, so that no change can fall between looking and waiting.
 const WRITTEN = 0;
 const READ = 1;
-const HEAD_CELLS = 2;
-const HEAD_BYTES = 4 * HEAD_CELLS;
+/** Set by who reads. */
+const READER = 2;
+const HEAD_CELLS = 3;
+const HEAD_BYTES = 16;
 const ENDED = 1;
 
 /**
@@ -30,7 +32,7 @@ export class ByteRing {
     this.#bytes = Buffer.from(shared, HEAD_BYTES);
   }
 
-  /** Copy all of `bytes` into the pipe. @throws SpandrelError INTERNAL if nobody reads */
+  /** Copy all of `bytes` into the pipe. @throws SpandrelError WORKER_FAILED if nobody reads */
   write(bytes: Uint8Array): void {
     // `copy` moves memory; `set` goes into shared memory byte by byte, six times as slowly.
     const source = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -41,7 +43,7 @@ export class ByteRing {
       if (room === 0) {
         Atomics.notify(this.#head, WRITTEN);
         if (Atomics.wait(this.#head, READ, read, STALL_MS) !== 'timed-out') continue;
-        throw new SpandrelError('INTERNAL', 'the thread at the other end of a pipe has stopped reading');
+        throw new SpandrelError('WORKER_FAILED', 'the thread at the other end of a pipe has stopped reading');
       }
       const start = written % CAPACITY_BYTES;
       const copied = source.copy(this.#bytes, start, at, at + Math.min(room, CAPACITY_BYTES - start));
@@ -51,6 +53,24 @@ export class ByteRing {
       if (Math.floor(end / WAKE_BYTES) > Math.floor(written / WAKE_BYTES))
         Atomics.notify(this.#head, WRITTEN);
     }
+  }
+
+  /** Be the one who reads. @returns false if somebody does already */
+  claim(): boolean {
+    const isFirst = Atomics.compareExchange(this.#head, READER, 0, 1) === 0;
+    if (isFirst) Atomics.notify(this.#head, READER);
+    return isFirst;
+  }
+
+  /** Waits until somebody reads, for so long at most. */
+  waitForReader(ms: number): void {
+    Atomics.wait(this.#head, READER, 0, ms);
+  }
+
+  /** {@link write} of so much would not wait. */
+  hasRoomFor(bytes: number): boolean {
+    const written = Atomics.load(this.#head, WRITTEN) >>> 1;
+    return bytes <= CAPACITY_BYTES - distance(Atomics.load(this.#head, READ), written);
   }
 
   /** There is no more to come. */
@@ -63,13 +83,21 @@ export class ByteRing {
   *read(): Generator<Uint8Array<SharedArrayBuffer>, void, void> {
     for (;;) {
       const cell = Atomics.load(this.#head, WRITTEN);
-      const read = Atomics.load(this.#head, READ);
-      const available = distance(read, cell >>> 1);
-      if (available === 0) {
+      if (distance(Atomics.load(this.#head, READ), cell >>> 1) > 0) {
+        yield* this.readAvailable();
+      } else {
         if (cell & ENDED) return;
         Atomics.wait(this.#head, WRITTEN, cell);
-        continue;
       }
+    }
+  }
+
+  /** As {@link read}, what is in the pipe now. */
+  *readAvailable(): Generator<Uint8Array<SharedArrayBuffer>, void, void> {
+    for (;;) {
+      const read = Atomics.load(this.#head, READ);
+      const available = distance(read, Atomics.load(this.#head, WRITTEN) >>> 1);
+      if (available === 0) return;
       const start = read % CAPACITY_BYTES;
       const part = this.#bytes.subarray(start, Math.min(start + available, CAPACITY_BYTES));
       yield part;

@@ -2,6 +2,7 @@ import { Growth } from '../blobs/growth.ts';
 import { type Digest, digestOf } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { defaultEngine } from '../inflate/default-engine.ts';
+import { reportThreadFault } from '../threads/thread-fault.ts';
 import { TransferredResult } from '../threads/transferred-result.ts';
 import { runInBackground } from './background-thread.ts';
 import type { BuildInput, BuildOutput, BuildProgress, BuildRequest } from './build-messages.ts';
@@ -19,7 +20,7 @@ import type { Ztoc } from './ztoc.ts';
 // The entry of the worker threads that build indexes: each export is a task of `WorkerPool.run`.
 
 runInBackground();
-const outputHashes = new OutputHashes();
+const outputHashes = new OutputHashes({ onFault: reportThreadFault });
 
 /** Task: build the index of a layer whose file may still grow, telling of spans and files on the way. */
 export async function buildLayer(input: BuildInput): Promise<TransferredResult<BuildOutput>> {

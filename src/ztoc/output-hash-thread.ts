@@ -12,8 +12,12 @@ export interface OutputHashRequest {
 }
 
 parentPort?.on('message', ({ shared, port }: OutputHashRequest) => {
-  const hash = createHash('sha256');
-  for (const bytes of new ByteRing(shared).read()) hash.update(bytes);
-  port.postMessage(finishDigest(hash), []);
+  const ring = new ByteRing(shared);
+  if (ring.claim()) {
+    const hash = createHash('sha256');
+    for (const bytes of ring.read()) hash.update(bytes);
+    port.postMessage(finishDigest(hash), []);
+  }
   port.close();
 });
+parentPort?.postMessage('ready', []);

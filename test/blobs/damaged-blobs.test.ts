@@ -1,10 +1,12 @@
 import { appendFile, mkdir, mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { BlobStore } from '../../src/blobs/blob-store.ts';
+import { DigestWorker } from '../../src/blobs/digest-worker.ts';
 import { readVerifiedBlob } from '../../src/blobs/read-verified-blob.ts';
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
@@ -16,6 +18,7 @@ import { MemorySource } from '../helpers/memory-source.ts';
 import { randomBlob, readRange, readWhole } from '../helpers/random-blob.ts';
 import { rot, storedPath } from '../helpers/stored-files.ts';
 
+const DIGEST_THREAD = new URL('../../src/blobs/digest-thread.ts', import.meta.url);
 const MIB = 2 ** 20;
 const blob = randomBlob(MIB + 5, 1);
 const digest = digestOf(blob);
@@ -226,5 +229,41 @@ describe('a blob that nobody knows to have been verified', () => {
     expect(reader.sizeBytes).toBe(blob.byteLength);
     expect((await readWhole(reader)).equals(blob)).toBe(true);
     expect(source.bytesSent).toBe(blob.byteLength);
+  });
+});
+
+describe('a digest thread that cannot start', () => {
+  it('condemns no blob: what is stored is served, what is not is not kept, and all is verified when the thread is back', async () => {
+    await (await filledStore())[Symbol.asyncDispose]();
+    const entry = join(root, 'thread.mjs');
+    await writeFile(entry, 'process.exit(1);');
+    metrics = new Metrics();
+    const digests = new DigestWorker({ entry: pathToFileURL(entry) });
+    const fill = { parallel: 3, chunkBytes: 256 * 1024 };
+    const logger = collectingLogger();
+    const store = open.use(
+      await BlobStore.open({ root, maxBytes: 100 * MIB, fill, metrics, logger, digests }),
+    );
+    const other = randomBlob(MIB + 7, 2);
+    const fetched = fetchWhole(store, new MemorySource(other), other);
+    const failing = { code: 'WORKER_FAILED' };
+    await Promise.all([
+      expect(store.verify(digest)).rejects.toMatchObject(failing),
+      expect(fetched).rejects.toMatchObject(failing),
+    ]);
+    await using stored = await store.readBlob(digest, DOWN);
+    expect((await readWhole(stored)).equals(blob)).toBe(true);
+    expect(await condemned('unreadable')).toBe(0);
+    expect(store.stat(digestOf(other))).toMatchObject({ state: 'partial' });
+
+    await writeFile(entry, `await import(${JSON.stringify(DIGEST_THREAD.href)});`);
+    // Threads are tried again after a pause.
+    const verified = (): Promise<boolean> => store.verify(digest).catch(() => false);
+    await expect.poll(verified, { timeout: 10_000 }).toBe(true);
+    const source = new MemorySource(other);
+    await fetchWhole(store, source, other);
+    // All of it had come: it only had to be hashed.
+    expect(source.bytesSent).toBe(0);
+    expect(store.stat(digestOf(other))).toMatchObject({ state: 'complete' });
   });
 });

@@ -1,7 +1,13 @@
 import { createHash } from 'node:crypto';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
+import { pathToFileURL } from 'node:url';
 
-import { expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
+import type { ThreadFault } from '../../src/threads/thread-fault.ts';
 import { OutputHashes } from '../../src/ztoc/output-hash.ts';
 import { randomFrom, seededBytes } from '../helpers/gzip-corpus.ts';
 
@@ -44,4 +50,74 @@ it('is not disturbed by a layer that was given up', async () => {
   using hash = hashes.begin(LARGE_LAYER);
   hash.update(Buffer.from('c'));
   expect(await hash.digest()).toBe(`sha256:${createHash('sha256').update('c').digest('hex')}`);
+});
+
+describe('a thread that hashes and', () => {
+  let folder: string;
+  let faults: ThreadFault[];
+
+  beforeEach(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'spandrel-hashes-'));
+    faults = [];
+  });
+
+  afterEach(() => rm(folder, { recursive: true, force: true }));
+
+  async function openHashes(text: string): Promise<OutputHashes> {
+    const path = join(folder, 'thread.mjs');
+    await writeFile(path, text);
+    return new OutputHashes({ entry: pathToFileURL(path), onFault: (fault) => faults.push(fault) });
+  }
+
+  const THREAD = new URL('../../src/ztoc/output-hash-thread.ts', import.meta.url).href;
+  const BYTE_RING = new URL('../../src/ztoc/byte-ring.ts', import.meta.url).href;
+
+  it.each([
+    ['does not start', `throw new Error('not now');`],
+    ['exits at once', 'process.exit(0);'],
+    ['does not come in time', 'setInterval(() => undefined, 1e6);'],
+  ])('%s leaves the work to the caller: many layers, small and large outputs', async (_, text) => {
+    const hashes = await openHashes(text);
+    for (const count of [0, 1, 12]) {
+      using hash = hashes.begin(LARGE_LAYER);
+      const expected = createHash('sha256');
+      for (const piece of pieces(SEED + count, count)) {
+        hash.update(piece);
+        expected.update(piece);
+        // The thread that builds waits for its layer now and then, and then hears of the other one.
+        await setImmediate();
+      }
+      expect(await hash.digest()).toBe(`sha256:${expected.digest('hex')}`);
+    }
+  });
+
+  it('dies in the middle of a layer fails that layer, is told of, and the next layer is right', async () => {
+    const died = join(folder, 'died');
+    const hashes = await openHashes(
+      `import { existsSync, writeFileSync } from 'node:fs';
+      import { parentPort } from 'node:worker_threads';
+      import { ByteRing } from ${JSON.stringify(BYTE_RING)};
+      if (existsSync(${JSON.stringify(died)})) await import(${JSON.stringify(THREAD)});
+      else {
+        parentPort.on('message', ({ shared }) => {
+          writeFileSync(${JSON.stringify(died)}, '');
+          new ByteRing(shared).claim();
+          process.exit(1);
+        });
+        parentPort.postMessage('ready');
+      }`,
+    );
+    {
+      using hash = hashes.begin(LARGE_LAYER);
+      hash.update(Buffer.from('a'));
+      await expect.poll(() => faults).toMatchObject([{ thread: 'output', step: 'task' }]);
+      expect(() => hash.update(Buffer.from('b'))).toThrow(expect.objectContaining({ code: 'WORKER_FAILED' }));
+      await expect(hash.digest()).rejects.toMatchObject({ code: 'WORKER_FAILED' });
+    }
+    const sha256OfC = `sha256:${createHash('sha256').update('c').digest('hex')}`;
+    using hash = hashes.begin(LARGE_LAYER);
+    hash.update(Buffer.from('c'));
+    expect(await hash.digest()).toBe(sha256OfC);
+    expect(faults).toHaveLength(1);
+  });
 });
