@@ -16,7 +16,7 @@ import { PartialFile } from './partial-file.ts';
 import type { ReadMemory } from './read-memory.ts';
 import { RunningFill } from './running-fill.ts';
 import type { StoredBlob } from './store-budget.ts';
-import { storeFault } from './store-fault.ts';
+import { isPassingFault, storeFault } from './store-fault.ts';
 import type { StoreLayout } from './store-layout.ts';
 import type { StoreRoom } from './store-room.ts';
 import type { StoredPiece } from './stored-piece.ts';
@@ -178,7 +178,7 @@ export class BlobFills implements AsyncDisposable {
       if (left !== undefined && (provenBytes === undefined || left.sizeBytes === provenBytes)) return left;
       await left?.file.close();
     } catch (error) {
-      if (!isSpandrelError(error)) throw error;
+      if (!isSpandrelError(error) || isPassingFault(error)) throw error;
       logger.warn({ blob: digest, err: error }, 'what was left of a fill cannot be opened');
     }
     await room.remove(digest);

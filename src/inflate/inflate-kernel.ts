@@ -52,7 +52,7 @@ interface KernelExports {
 
 /**
  * Compile the kernel. Cheap when another thread has done it: V8 keeps the code once for all of them.
- * @throws SpandrelError INTERNAL if it has not been built
+ * @throws SpandrelError INTERNAL if it has not been built, WORKER_FAILED if it cannot be read at the moment
  */
 export function compileKernel(): KernelModule {
   if (!existsSync(KERNEL_FILE)) {
@@ -62,7 +62,15 @@ export function compileKernel(): KernelModule {
       `the WebAssembly kernel is missing (${path}); npm run build makes it`,
     );
   }
-  return new WebAssembly.Module(readFileSync(KERNEL_FILE));
+  return new WebAssembly.Module(readKernel());
+}
+
+function readKernel(): Buffer {
+  try {
+    return readFileSync(KERNEL_FILE);
+  } catch (error) {
+    throw new SpandrelError('WORKER_FAILED', 'the WebAssembly kernel cannot be read', { cause: error });
+  }
 }
 
 /** An instance of the WebAssembly DEFLATE decoder (`kernel/decode.ts`) with its memory of less than half a MiB. */
