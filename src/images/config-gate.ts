@@ -93,7 +93,7 @@ export class ConfigGate {
   async learn(client: string, manifest: StoredManifest): Promise<void> {
     try {
       const parsed = parseManifest(manifest);
-      if (parsed.kind === 'image') await this.#learnImage(manifest.digest, parsed);
+      if (parsed.kind === 'image') await this.#learnImage(client, manifest.digest, parsed);
       else await this.#beginPull(client, parsed);
     } catch (error) {
       // An artifact that is no image, or somebody else's labels.
@@ -101,14 +101,14 @@ export class ConfigGate {
     }
   }
 
-  async #learnImage(digest: Digest, { config, layers }: ImageManifest): Promise<void> {
+  async #learnImage(client: string, digest: Digest, { config, layers }: ImageManifest): Promise<void> {
     const [first] = soundDescriptors(layers);
     const sociIndex = first?.annotations?.[SNAPSHOT_LABEL];
     if (config === undefined || sociIndex === undefined || !isDigest(sociIndex)) return;
     const layersOfIndex = await this.#readIndex(sociIndex, digest);
     if (layersOfIndex === undefined) return;
     const bytes = layersOfIndex.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
-    this.#images.set(config.digest, {
+    this.#images.set(imageKey(client, config.digest), {
       sociIndex,
       ztocs: layersOfIndex.map(({ ztoc }) => ztoc),
       settleMs: SETTLE_MS + bytes / SETTLE_BYTES_PER_MS,
@@ -137,7 +137,7 @@ export class ConfigGate {
 
   /** Resolves when the client may have the blob: at once unless it is the config of a gated image. @throws the reason of `signal` */
   async pass(client: string, config: Digest, signal: AbortSignal): Promise<void> {
-    const image = this.#images.get(config);
+    const image = this.#images.get(imageKey(client, config));
     if (image === undefined) return;
     const progress = this.#progress(client);
     const grace = AbortSignal.timeout(GRACE_MS);
@@ -162,4 +162,9 @@ export class ConfigGate {
     this.#clients.set(client, progress);
     return progress;
   }
+}
+
+/** One config may stand in images with different indexes: a client waits for those of the image that it has been given. */
+function imageKey(client: string, config: Digest): string {
+  return `${client} ${config}`;
 }

@@ -2,8 +2,9 @@ import { BoundedMap } from '../cache/bounded-map.ts';
 import { SingleFlight } from '../cache/single-flight.ts';
 import { Allowance } from '../core/allowance.ts';
 import type { Digest } from '../core/digest.ts';
-import { ERRORS, isSpandrelError, type SpandrelError } from '../core/errors.ts';
+import { isSpandrelError, type SpandrelError } from '../core/errors.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { isUpstreamAway } from '../upstream/fault-kinds.ts';
 import type { BlobAccess } from './blob-access.ts';
 import type { IndexPolicies } from './index-policy.ts';
 import type { KnownLayers } from './known-layers.ts';
@@ -30,6 +31,7 @@ export interface DerivedImagesDeps {
 const MAX_REPOSITORIES = 10_000;
 /** A digest that nobody knows costs a list of tags and so many manifests, which a tag's age keeps for those who ask next. */
 const MAX_TAGS = 16;
+const MAX_LISTED = 1000;
 /** Of those, images that have to be fetched and indexed for it. */
 const MAX_BUILT = 4;
 /** In one repository. */
@@ -116,10 +118,10 @@ export class DerivedImages {
 
   async #listTags({ client, repository }: Target): Promise<readonly string[]> {
     try {
-      return (await client.listTags(repository)).tags;
+      return (await client.listTags(repository, { limit: MAX_LISTED })).tags;
     } catch (error) {
-      // Not everybody who may pull may list.
-      if (!isSpandrelError(error) || ERRORS[error.code].retryable) throw error;
+      // Not every registry lists tags, and not to everybody who may pull.
+      if (!isSpandrelError(error) || error.code === 'SHUTTING_DOWN') throw error;
       return [];
     }
   }
@@ -142,7 +144,7 @@ class Attempts {
       return await attempt();
     } catch (error) {
       if (!isSpandrelError(error) || error.code === 'SHUTTING_DOWN') throw error;
-      if (ERRORS[error.code].retryable) this.#passing ??= error;
+      if (isSpandrelError(error, 'OVERLOADED') || isUpstreamAway(error)) this.#passing ??= error;
       return false;
     }
   }

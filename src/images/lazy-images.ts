@@ -133,6 +133,11 @@ export class LazyImages {
     await Promise.all(images.map(({ manifest }) => this.#deps.indexer.sociIndex(target, manifest, 'v2')));
   }
 
+  /** As {@link index}, for those who know that something has changed: nothing is held against the images. */
+  async indexAnew(target: Target, images: readonly PlatformManifest[]): Promise<void> {
+    await Promise.all(images.map(({ manifest }) => this.#deps.indexer.restore(target, manifest)));
+  }
+
   /** The manifests of an image whose indexes its tags will answer with, each to be given to {@link index}. */
   async planned(
     target: Target,

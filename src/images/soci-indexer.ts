@@ -86,9 +86,12 @@ export class SociIndexer {
     version: SociVersion,
     signal?: AbortSignal,
   ): Promise<Descriptor | undefined> {
-    const indexed =
-      (await this.#find(target, manifest)) ??
-      (await this.#flights.run(this.#key(target, manifest), () => this.#make(target, manifest), signal));
+    const found = await this.#find(target, manifest);
+    const key = this.#key(target, manifest);
+    const failure = this.#failed.current(key);
+    if (found === undefined && failure !== undefined) throw failure;
+    const make = (): Promise<IndexedLayers> => this.#make(target, manifest);
+    const indexed = found ?? (await this.#flights.run(key, make, signal));
     return this.#store(target, manifest, indexed, version);
   }
 
@@ -102,7 +105,10 @@ export class SociIndexer {
     return found === undefined ? undefined : this.#store(target, manifest, found, version);
   }
 
-  /** Make sure that the indexes of an image are there, and the zTOCs that they list. @throws SpandrelError as {@link sociIndex} */
+  /**
+   * Make sure that the indexes of an image are there, and the zTOCs that they list; what failed or was missing a moment ago is tried again.
+   * @throws SpandrelError as {@link sociIndex}
+   */
   async restore(target: Target, manifest: StoredManifest): Promise<void> {
     const indexed = await this.#flights.run(this.#key(target, manifest), () => this.#make(target, manifest));
     for (const version of ['v1', 'v2'] as const) await this.#store(target, manifest, indexed, version);
@@ -132,8 +138,6 @@ export class SociIndexer {
 
   async #make(target: Target, manifest: StoredManifest): Promise<IndexedLayers> {
     const key = this.#key(target, manifest);
-    const failure = this.#failed.current(key);
-    if (failure !== undefined) throw failure;
     try {
       return await this.#makeAll(target, manifest);
     } catch (error) {

@@ -155,7 +155,7 @@ export class WarmJobs implements AsyncDisposable {
           }
         }),
       );
-      await waitFor(lazyImages.index(target, planned), signal);
+      await waitFor(lazyImages.indexAnew(target, planned), signal);
       job.state = 'done';
     } catch (error) {
       job.state = 'failed';

@@ -41,6 +41,7 @@ const LAYER_FAULTS: readonly ErrorCode[] = [
 /** Failures of the proxy itself, which come after a whole pass over the layer. */
 export const COSTLY_FAULTS: readonly ErrorCode[] = [
   'STORE_FULL',
+  'WORKER_FAILED',
   'STORE_FAILED',
   'INDEX_MALFORMED',
   'INTERNAL',

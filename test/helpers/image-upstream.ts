@@ -38,13 +38,13 @@ export class ImageUpstream implements AsyncDisposable {
     return this.registry.url;
   }
 
-  /** Tag an image `latest`. @param layers from the lowest up @returns the digests of its layers */
-  async addImage(repository: string, layers: readonly UpstreamLayer[]): Promise<Digest[]> {
+  /** Tag an image. @param layers from the lowest up @returns the digests of its layers */
+  async addImage(repository: string, layers: readonly UpstreamLayer[], tag = 'latest'): Promise<Digest[]> {
     const { manifest, mediaType, blobs } = imageOf(layers);
     const missing = layers.filter(({ isMissing }) => isMissing === true).map(({ bytes }) => bytes);
     for (const bytes of blobs.filter((blob) => !missing.includes(blob)))
       await this.registry.addBlob(repository, Uint8Array.from(bytes));
-    this.registry.addManifest(repository, 'latest', manifest, mediaType);
+    this.registry.addManifest(repository, tag, manifest, mediaType);
     return layers.map(({ bytes }) => digestOf(bytes));
   }
 

@@ -4,6 +4,7 @@ import type { Digest } from '../../src/core/digest.ts';
 import type { FaultAction } from '../../src/demo/faults.ts';
 import { resolveTag, startLazyApp } from '../helpers/lazy-app.ts';
 import { LayoutUpstream } from '../helpers/layout-upstream.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
 
 type Document = Readonly<
   Record<'manifests' | 'layers', readonly { digest: string; annotations?: object }[] | undefined>
@@ -111,3 +112,29 @@ it('what an upstream refuses is asked for after a pause, not by each request', a
     upstream.registry.faults.clear();
   }
 });
+
+it('who has an image warmed has it looked for anew, whatever is held against it', async () => {
+  await using upstream = await LayoutUpstream.start('docker-single');
+  const expected = await soundAnswer(upstream);
+  const { layers = [] } = await read(upstream, upstream.digest);
+  for (const status of [403, 404]) {
+    await using app = await startApp(upstream, { SPANDREL_MANIFESTS_NEGATIVE_SECONDS: '3600' });
+    const match = { path: new RegExp(`/blobs/${layers[0]?.digest}$`) };
+    upstream.registry.faults.set([{ match, action: { kind: 'status', status } }]);
+    expect((await resolveTag(app)).digest).not.toBe(expected);
+    upstream.registry.faults.clear();
+    await warm(app);
+    expect((await resolveTag(app)).digest).toBe(expected);
+  }
+});
+
+async function warm(app: RunningApp): Promise<void> {
+  const api = `${app.adminUrl}/api/v1`;
+  const body = JSON.stringify({ image: 'up/app:latest' });
+  const headers = { 'content-type': 'application/json' };
+  const asked = await fetch(`${api}/warm`, { method: 'POST', headers, body });
+  const { id } = (await asked.json()) as { id: string };
+  await expect
+    .poll(async () => ((await (await fetch(`${api}/jobs/${id}`)).json()) as { state: string }).state)
+    .toBe('done');
+}

@@ -199,3 +199,29 @@ it('a store that has lost all but what it was told makes it again', async () => 
     await rm(`${first.root}/${folder}`, { recursive: true });
   await expectAll(first, 'app', named);
 });
+
+it('a digest that nobody knows costs a list of tags, a few manifests and fewer builds, whoever asks', async () => {
+  const tags = Array.from({ length: 30 }, (_, place) => `v${String(place).padStart(2, '0')}`);
+  for (const tag of tags) {
+    await upstream.addImage(
+      'many',
+      [gzipLayer(tarArchive({ file: Uint8Array.from(randomBytes(5000)) }))],
+      tag,
+    );
+  }
+  await using app = await startReplica({ isShared: false });
+  const nobodys = `sha256:${'7'.repeat(64)}`;
+  upstream.registry.requests.clear();
+  const answers = await Promise.all(
+    Array.from({ length: 5 }, () => ask(app, 'many', `manifests/${nobodys}`)),
+  );
+  expect(answers.map(({ status }) => status)).toEqual([404, 404, 404, 404, 404]);
+  const paths = upstream.registry.requests.entries
+    .filter(({ path, method }) => method === 'GET' && path.includes('/many/'))
+    .map(({ path }) => path.replace(/.*\/many\//, ''));
+  const count = (pattern: RegExp): number => paths.filter((path) => pattern.test(path)).length;
+  expect(count(/^tags\/list/)).toBe(1);
+  expect(count(/^manifests\/v/)).toBe(16);
+  // A config of each, and a layer of those that are built.
+  expect(count(/^blobs\//)).toBe(16 + 4);
+});
