@@ -190,6 +190,11 @@ export const CONFIG_KEYS = {
     'a layer that inflates to more is refused (`LAYER_TOO_LARGE`), its blob stays pullable',
   ),
   'limits.maxTocEntries': key(whole(1), 2_000_000, 'a layer with more files is refused (`LAYER_TOO_LARGE`)'),
+  'limits.maxTocBytes': key(
+    size(2 ** 16),
+    '64MiB',
+    'a layer whose names, links and extended attributes take more is refused (`LAYER_TOO_LARGE`), its blob stays pullable; no zTOC is larger than twice this, and no pushed one that is taken larger than this; a thread that indexes may need ten times as much',
+  ),
   'limits.maxZstdWindowBytes': key(
     size(2 ** 10),
     '512MiB',

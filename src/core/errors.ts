@@ -38,7 +38,7 @@ export const ERRORS = {
   LAYER_TOO_LARGE: entry(
     422,
     false,
-    'The layer inflates to more than `limits.maxUncompressedBytes` or has more files than `limits.maxTocEntries`.',
+    'The layer inflates to more than `limits.maxUncompressedBytes`, has more files than `limits.maxTocEntries`, or what names and describes them takes more than `limits.maxTocBytes`.',
   ),
   LAYER_UNSUPPORTED: entry(
     422,

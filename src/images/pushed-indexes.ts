@@ -11,6 +11,7 @@ import type { Descriptor } from '../core/descriptor.ts';
 import { type Digest, digestOf, isDigest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
+import { WorkQueue } from '../core/work-queue.ts';
 import type { WorkerPool } from '../threads/worker-pool.ts';
 import { INDEX_DIGEST_ANNOTATION } from '../soci/convert-image.ts';
 import { parseSociIndex, type PushedLayer } from '../soci/parse-soci-index.ts';
@@ -71,9 +72,11 @@ const MISSING = [
 const MAX_REMEMBERED = 10_000;
 /** Publishers push an index some time after its image. */
 const LIST_AGE_MS = 60_000;
-/** A zTOC is about a hundredth of its layer; nothing larger is taken into memory. */
+/** A zTOC is about a hundredth of its layer; nothing larger is taken into memory where `limits.maxTocBytes` says nothing else. */
 const MAX_ZTOC_BYTES = 512 * 2 ** 20;
-const ZTOC_LIMIT = { maxBytes: MAX_ZTOC_BYTES, code: 'INDEX_MALFORMED' } as const;
+/** Each is in memory while it is checked; repositories take turns. */
+const MAX_CHECKS = 2;
+const MAX_WAITING_CHECKS = 1000;
 /** An upstream that hangs must not hold up the first bytes of a layer. */
 const LOOKUP_MS = 5_000;
 
@@ -84,6 +87,7 @@ const LOOKUP_MS = 5_000;
 export class PushedIndexes implements AsyncDisposable {
   readonly #deps: PushedIndexesDeps;
   readonly #checks: Memo<Checked>;
+  readonly #turns = new WorkQueue({ maxRunning: MAX_CHECKS, maxWaiting: MAX_WAITING_CHECKS });
   readonly #listed = new BoundedMap<Listed>({ maxEntries: MAX_REMEMBERED });
   readonly #lookUps: PatientFlight<readonly Digest[]>;
   readonly #known = new BoundedMap<{ readonly v1?: Digest; readonly v2?: Digest }>({
@@ -217,7 +221,12 @@ export class PushedIndexes implements AsyncDisposable {
       if (image.kind !== 'image') return { layers: undefined, isFinal: true };
       const found = await this.#deps.manifests.get(target, { digest: index });
       const { version, layers } = parseSociIndex(found.manifest.bytes, manifest.digest);
-      await Promise.all(layers.map((layer) => this.#checkZtoc(target, image, layer)));
+      if (layers.length > image.layers.length)
+        throw new SpandrelError('INDEX_MALFORMED', 'the SOCI index has more zTOCs than the image has layers');
+      // Of an image that has a layer twice, the index may have its zTOC twice.
+      const distinct = new Map(layers.map((layer) => [`${layer.layer} ${layer.ztoc}`, layer]));
+      for (const layer of distinct.values())
+        await this.#turns.run(() => this.#checkZtoc(target, image, layer), undefined, targetKey(target));
       const known = { ...this.known(target, manifest.digest), [version]: index };
       this.#known.set(`${targetKey(target)} ${manifest.digest}`, known);
       return { layers: new Map(layers.map((layer) => [layer.layer, layer])), isFinal: true };
@@ -245,11 +254,12 @@ export class PushedIndexes implements AsyncDisposable {
   }
 
   async #readZtoc(target: Target, ztoc: Digest, sizeBytes: number, signal?: AbortSignal): Promise<Buffer> {
-    if (sizeBytes > MAX_ZTOC_BYTES) throw new SpandrelError('INDEX_MALFORMED', 'a zTOC is too large');
+    const { maxTocBytes: maxBytes = MAX_ZTOC_BYTES } = this.#deps.limits;
+    if (sizeBytes > maxBytes) throw new SpandrelError('INDEX_MALFORMED', 'a zTOC is too large');
     const source = target.client.blobSource(target.repository, ztoc);
     const { blobs } = this.#deps;
     const open = (): Promise<BlobReader> => blobs.readBlob(ztoc, source, { claimedBytes: sizeBytes, signal });
-    return readVerifiedBlob(blobs, ztoc, open, ZTOC_LIMIT, signal);
+    return readVerifiedBlob(blobs, ztoc, open, { maxBytes, code: 'INDEX_MALFORMED' }, signal);
   }
 
   async #open(target: Target, pushed: PushedLayer, signal: AbortSignal): Promise<PushedZtoc> {

@@ -15,19 +15,22 @@ export interface ZtocParts {
   readonly entries: TocRecords;
   /** Has the spans and their windows. */
   readonly writer: IndexWriter;
+  /** As large as a flatbuffer can be when not given. */
+  readonly maxBytes?: number | undefined;
 }
 
 /** A flatbuffer cannot grow beyond 2 GiB, which the builder does by doubling. */
-const MAX_ZINFO_BYTES = 2 ** 30;
+const MAX_BYTES = 2 ** 30;
 
 /**
  * The zTOC of a layer whose spans and files are known.
- * @throws SpandrelError LAYER_TOO_LARGE if it would be larger than a flatbuffer can be
+ * @throws SpandrelError LAYER_TOO_LARGE if it would be larger than it may be
  */
 export function buildZtoc(parts: ZtocParts): Uint8Array<ArrayBuffer> {
-  const { compression, spanBytes, layerBytes, entries, writer } = parts;
+  const { compression, spanBytes, layerBytes, entries, writer, maxBytes = MAX_BYTES } = parts;
   const spans = [...writer.spans];
-  if (compression === 'gzip' && gzipZinfoBytes(spans.length) > MAX_ZINFO_BYTES)
+  const zinfoBytes = compression === 'gzip' ? gzipZinfoBytes(spans.length) : 0;
+  if (zinfoBytes + entries.usedBytes > maxBytes)
     throw new SpandrelError('LAYER_TOO_LARGE', 'the zTOC of the layer would be too large');
   const checkpoints =
     compression === 'none'

@@ -21,6 +21,8 @@ import { cutZstdSpans } from './zstd-spans.ts';
 export interface LayerLimits {
   readonly maxUncompressedBytes: number;
   readonly maxTocEntries: number;
+  /** Of all that the index has of files: names, links, extended attributes. A zTOC, with its checkpoints, has twice as much at most. */
+  readonly maxTocBytes?: number | undefined;
   /** Of zstd layers, 128 MiB without. */
   readonly maxZstdWindowBytes?: number | undefined;
 }
@@ -147,10 +149,16 @@ function finishZtoc(
   options: LayerBuilderOptions,
   tar: DecompressedTar,
 ): Pick<LayerBuild, 'ztoc' | 'mountable' | 'reason'> {
-  const { compression, spanBytes, writer } = options;
+  const { compression, spanBytes, writer, limits } = options;
   if (compression === 'zstd') return { mountable: false, reason: NO_ZSTD };
   try {
-    const bytes = buildZtoc({ ...layer, compression, spanBytes, writer });
+    const bytes = buildZtoc({
+      ...layer,
+      compression,
+      spanBytes,
+      writer,
+      maxBytes: limits.maxTocBytes && 2 * limits.maxTocBytes,
+    });
     const ztoc = { bytes, digest: digestOf(bytes) };
     const problem = findEmptySpan(writer.spans) ?? tar.overlap;
     const mountable = problem === undefined;
@@ -205,7 +213,7 @@ class CountedInput implements AsyncIterable<Uint8Array>, AsyncDisposable {
 class DecompressedTar {
   readonly #options: LayerBuilderOptions;
   readonly #hash: OutputHash;
-  readonly #entries = new TocRecords();
+  readonly #entries: TocRecords;
   readonly #overlap = new OverlapCheck();
   readonly #reader = new TarReader((entry) => this.#takeEntry(entry));
   #bytes = 0;
@@ -215,6 +223,7 @@ class DecompressedTar {
   constructor(options: LayerBuilderOptions) {
     this.#options = options;
     this.#hash = options.outputHash ?? hashHere();
+    this.#entries = new TocRecords(options.limits.maxTocBytes);
   }
 
   get problem(): NoZtocReason | undefined {

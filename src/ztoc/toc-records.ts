@@ -20,7 +20,7 @@ const UINT32_BYTES = 4;
 const TEXTS = ['name', 'linkname', 'uname', 'gname', 'modTime'] as const;
 const FIXED_BYTES = TYPE_BYTES + DOUBLES.length * DOUBLE_BYTES + 3 * UINT32_BYTES;
 
-/** Most bytes that a table of contents may take, against layers that are nothing but extended headers. */
+/** Most bytes that a table of contents may take where nothing else is said. */
 const MAX_BYTES = 2 ** 29;
 const INITIAL_BYTES = 2 ** 16;
 
@@ -67,6 +67,11 @@ export class TocRecords implements TocEntryList {
 
   get length(): number {
     return this.#length;
+  }
+
+  /** What the entries take, packed. */
+  get usedBytes(): number {
+    return this.#used;
   }
 
   get memoryBytes(): number {
@@ -141,7 +146,7 @@ export class TocRecords implements TocEntryList {
       );
     }
     if (wanted > this.#bytes.length) {
-      const grown = Buffer.alloc(Math.max(wanted, 2 * this.#bytes.length));
+      const grown = Buffer.alloc(Math.max(wanted, Math.min(2 * this.#bytes.length, this.#maxBytes)));
       this.#bytes.copy(grown, 0, 0, this.#used);
       this.#bytes = grown;
     }

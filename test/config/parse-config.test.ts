@@ -36,6 +36,7 @@ describe('parseConfig', () => {
     expect(config.limits).toMatchObject({
       maxUncompressedBytes: 64 * 2 ** 30,
       maxTocEntries: 2_000_000,
+      maxTocBytes: 64 * 2 ** 20,
       maxZstdWindowBytes: 512 * 2 ** 20,
       maxConnections: 10_000,
       headersTimeoutMs: 10_000,

@@ -223,6 +223,10 @@ describe('an index that somebody has pushed', () => {
   it.each<[string, (json: string) => string]>([
     ['is not printed as Go prints it', (json) => json.replace('{', '{ ')],
     ['names a layer of another image', (json) => json.replaceAll(layerDigest, `sha256:${'a'.repeat(64)}`)],
+    [
+      'lists zTOCs of layers that the image has fewer of',
+      (json) => json.replace(/"layers":\[(.*?\}\})\]/s, '"layers":[$1,$1,$1]'),
+    ],
     ['has another kind of config', (json) => json.replace('soci.index.v1+json', 'soci.index.v9+json')],
   ])('is replaced by ours at once if it %s', async (_what, edit) => {
     const { manifest, index } = await push({ ztoc: await ztocOf(PUSHED_SPAN_BYTES), version: 1, edit });

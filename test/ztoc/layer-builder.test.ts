@@ -12,6 +12,7 @@ import { readWindow } from '../../src/ztoc/window-file.ts';
 import { buildFromBytes, type BuiltLayer } from '../helpers/built-layer.ts';
 import { chunksOf, gzipMember, seededText } from '../helpers/gzip-corpus.ts';
 import { tarArchive, tarFile, tarHeader } from '../helpers/tar-blocks.ts';
+import { file, paxHeader, symlink, tarOf } from '../helpers/tar-members.ts';
 import { skippableFrame } from '../helpers/zstd-corpus.ts';
 
 const SPAN_BYTES = 65_536;
@@ -165,6 +166,33 @@ describe('buildLayer', () => {
     await expect(
       buildFromBytes(gzipSync(tar), { compression: 'gzip', spanBytes: SPAN_BYTES, limits }),
     ).rejects.toMatchObject({ code: 'LAYER_TOO_LARGE' });
+  });
+
+  it.each<[string, (place: number) => Buffer]>([
+    ['names', (place) => file(`${'n'.repeat(5000)}${place}`)],
+    ['targets of links', (place) => symlink(`l${place}`, 't'.repeat(5000))],
+    [
+      'extended attributes',
+      (place) => Buffer.concat([paxHeader({ 'SCHILY.xattr.user.a': 'v'.repeat(5000) }), file(`f${place}`)]),
+    ],
+  ])('refuses a layer whose %s take more than they may', async (_, memberAt) => {
+    const members = Array.from({ length: 20 }, (_, place) => memberAt(place));
+    const limits = { maxUncompressedBytes: 1e9, maxTocEntries: 100, maxTocBytes: 64 * 1024 };
+    const how = { compression: 'gzip', spanBytes: SPAN_BYTES, limits } as const;
+    await expect(buildFromBytes(gzipSync(tarOf(...members)), how)).rejects.toMatchObject({
+      code: 'LAYER_TOO_LARGE',
+    });
+    await using fitting = await buildFromBytes(gzipSync(tarOf(...members.slice(0, 5))), how);
+    expect(fitting.build.ztoc).toBeDefined();
+  });
+
+  it('makes no zTOC that is larger than it may be, of a layer that can be read all the same', async () => {
+    // Eight checkpoints have windows of 32 KiB each.
+    const limits = { maxUncompressedBytes: 1e9, maxTocEntries: 10, maxTocBytes: 64 * 1024 };
+    const how = { compression: 'gzip', spanBytes: SPAN_BYTES, limits } as const;
+    await using built = await buildFromBytes(gzipSync(tar), how);
+    expect(built.build.ztoc).toBeUndefined();
+    expect(built.index.summary).toMatchObject({ reason: { code: 'LAYER_TOO_LARGE' }, fileCount: 2 });
   });
 });
 

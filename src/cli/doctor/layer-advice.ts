@@ -6,7 +6,7 @@ import type { LayerDescription } from '../../images/layers.ts';
 const CAUSES: Partial<Record<ErrorCode, string>> = {
   LAYER_CORRUPT: 'its compressed stream is damaged or cut short: push the image again',
   LAYER_TOO_LARGE:
-    'it is larger than limits.maxUncompressedBytes or has more files than limits.maxTocEntries: raise these',
+    'it is larger than limits.maxUncompressedBytes, has more files than limits.maxTocEntries, or more text and attributes of them than limits.maxTocBytes: raise these',
   TAR_INVALID: 'it is no well-formed tar: build the image again',
   TAR_UNSUPPORTED: 'it has entries that SOCI cannot index, such as sparse files: build it without them',
   INDEX_UNMOUNTABLE: 'the snapshotter would refuse its index',
