@@ -1,13 +1,16 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { pathToFileURL } from 'node:url';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import type { ThreadFault } from '../../src/threads/thread-fault.ts';
 import { WorkerPool, type WorkerPoolOptions } from '../../src/threads/worker-pool.ts';
-import { runProgram } from '../helpers/programs.ts';
+import { runProgram, startProgram } from '../helpers/programs.ts';
 
 const TASKS = new URL('./worker-pool-tasks.ts', import.meta.url);
 const HEALTHY = 'export const double = (input) => 2 * input;';
@@ -198,5 +201,50 @@ describe('a thread that cannot start', () => {
     const reason = new Error('gone');
     leaving.abort(reason);
     await expect(waiting).rejects.toBe(reason);
+  });
+
+  it('for want of threads of the system (EAGAIN) is tried again, and starts when there are some', async () => {
+    const script = join(folder, 'main.ts');
+    const own = (path: string): string => JSON.stringify(new URL(`../../src/${path}`, import.meta.url).href);
+    await writeFile(
+      script,
+      `import { execFileSync } from 'node:child_process';
+      import { once } from 'node:events';
+      import { readFile } from 'node:fs/promises';
+      import { DigestWorker } from ${own('blobs/digest-worker.ts')};
+      import { Growth } from ${own('blobs/growth.ts')};
+      import { WorkerPool } from ${own('threads/worker-pool.ts')};
+      const causes = new Set();
+      const onFault = ({ thread, step, error }) => causes.add([thread, step, error.cause.message].join(' '));
+      await using pool = new WorkerPool({ entry: new URL(${JSON.stringify(TASKS.href)}), threads: 1, name: 'index', maxQueue: 5, onFault });
+      await using digests = new DigestWorker({ onFault });
+      const work = async () => {
+        const tasks = [pool.run('double', 1), pool.run('double', 2), digests.hash('/nowhere', Growth.complete(0), 'sha256')];
+        console.log(JSON.stringify((await Promise.allSettled(tasks)).map(({ value, reason }) => value ?? reason.code)));
+      };
+      // libuv's own threads start with the first read.
+      await readFile('/proc/self/stat');
+      execFileSync('prlimit', ['--nproc=1:', '--pid', String(process.pid)]);
+      await work();
+      console.log(JSON.stringify([...causes].sort()));
+      await once(process.stdin, 'data');
+      await work();
+      process.stdin.destroy();`,
+    );
+    await chmod(folder, 0o755);
+    // The limit does not hold for root.
+    const asOther = process.getuid?.() === 0 ? ['--reuid=65534', '--clear-groups'] : [];
+    const child = startProgram('setpriv', [...asOther, process.execPath, script], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+    const next = async (): Promise<unknown> => JSON.parse(String((await lines.next()).value)) as unknown;
+    expect(await next()).toEqual(['WORKER_FAILED', 'WORKER_FAILED', 'WORKER_FAILED']);
+    expect(await next()).toEqual(['digest start EAGAIN', 'index start EAGAIN']);
+    await runProgram('setpriv', [...asOther, 'prlimit', '--nproc=400:', '--pid', String(child.pid)]);
+    child.stdin.write('go on');
+    const sha256OfNothing = `sha256:${createHash('sha256').digest('hex')}`;
+    expect(await next()).toEqual([2, 4, sha256OfNothing]);
+    await once(child, 'close');
   });
 });
