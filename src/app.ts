@@ -255,32 +255,20 @@ export async function createApp(
     logger,
   });
   const images = new ImageManifests({ manifests, layers });
+  const lazily = { access, manifests, indexer, policies, metrics };
   const lazyImages = new LazyImages({
-    access,
-    manifests,
+    ...lazily,
     images,
     layers,
-    indexer,
     pushed,
     store: manifestStore,
     origins,
-    policies,
     forecast,
     pauses,
-    metrics,
     logger,
   });
   const servedImages = new ServedImages();
-  const derivedImages = new DerivedImages({
-    access,
-    manifests,
-    knownLayers,
-    indexer,
-    lazyImages,
-    policies,
-    servedImages,
-    metrics,
-  });
+  const derivedImages = new DerivedImages({ ...lazily, knownLayers, lazyImages, servedImages });
   const lostDocuments = new LostDocuments({
     access,
     manifests,
@@ -290,6 +278,8 @@ export async function createApp(
     layers,
     indexes,
   });
+  const shownImages = new ImageManifests({ manifests: lostDocuments.listed, layers });
+  const shown = { manifests: lostDocuments, images: shownImages, layers };
   const pullLog = new PullLog(knownLayers, metrics);
   const warmJobs = opening.use(
     new WarmJobs({ upstreams, manifests, layers, indexes, indexer, lazyImages, logger }),
@@ -319,8 +309,8 @@ export async function createApp(
       policies,
       logger,
     }),
-    imageFiles: new ImageFiles({ manifests, images, layers, indexes, maxBytes: treeBytes, metrics }),
-    imageOverview: new ImageOverview({ manifests, images, layers, indexer, pushed, policies, pullLog }),
+    imageFiles: new ImageFiles({ ...shown, indexes, maxBytes: treeBytes, metrics }),
+    imageOverview: new ImageOverview({ ...shown, indexer, pushed, policies, pullLog }),
     limits: config.limits,
     metrics,
     tracer,

@@ -44,7 +44,7 @@ export async function handleManifest(
   exchange: Exchange,
   reference: Reference,
 ): Promise<Answer> {
-  const found = await deps.lostDocuments.manifest(exchange.target, reference, exchange.signal);
+  const found = await deps.lostDocuments.get(exchange.target, reference, exchange.signal);
   const { source, rateLimit, stale } = found;
   let { manifest } = found;
   // A digest always answers its own bytes; what a tag stands for may have been indexed.

@@ -25,7 +25,7 @@ import type { Target } from './target.ts';
 import { faultError, type LayerFault, type TreeNode } from './tree-node.ts';
 
 export interface ImageFilesDeps {
-  readonly manifests: Manifests;
+  readonly manifests: Pick<Manifests, 'get'>;
   readonly images: ImageManifests;
   readonly layers: Layers;
   readonly indexes: LayerIndexes;

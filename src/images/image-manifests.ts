@@ -16,7 +16,7 @@ import { isImageManifest, orderByPlatform } from './platform.ts';
 import type { Target } from './target.ts';
 
 export interface ImageManifestsDeps {
-  readonly manifests: Manifests;
+  readonly manifests: Pick<Manifests, 'get'>;
   readonly layers: Layers;
 }
 

@@ -15,7 +15,7 @@ import type { SociIndexer, SociVersion } from './soci-indexer.ts';
 import type { Target } from './target.ts';
 
 export interface ImageOverviewDeps {
-  readonly manifests: Manifests;
+  readonly manifests: Pick<Manifests, 'get'>;
   readonly images: ImageManifests;
   readonly layers: Layers;
   readonly indexer: SociIndexer;

@@ -34,12 +34,27 @@ export class LostDocuments {
   }
 
   /** As {@link Manifests.get}, for those that the proxy has made too. */
-  async manifest(target: Target, reference: Reference, signal: AbortSignal): Promise<FoundManifest> {
+  get(target: Target, reference: Reference, signal?: AbortSignal): Promise<FoundManifest> {
+    return this.#get(target, reference, true, signal);
+  }
+
+  /** As {@link get}, for what something else lists, which may well not be there: nothing is looked for in the repository's images. */
+  readonly listed: Pick<Manifests, 'get'> = {
+    get: (target, reference, signal) => this.#get(target, reference, false, signal),
+  };
+
+  async #get(
+    target: Target,
+    reference: Reference,
+    mayBeSearched: boolean,
+    signal: AbortSignal | undefined,
+  ): Promise<FoundManifest> {
     try {
       return await this.#deps.manifests.get(target, reference, signal);
     } catch (error) {
       if ('tag' in reference || (!isAbsence(error) && !isUpstreamAway(error))) throw error;
-      const manifest = await this.#makeManifest(target, reference.digest, isAbsence(error), signal);
+      const isSearched = mayBeSearched && isAbsence(error);
+      const manifest = await this.#makeManifest(target, reference.digest, isSearched, signal);
       if (manifest === undefined) throw error;
       return { manifest, source: 'disk' };
     }
@@ -48,8 +63,8 @@ export class LostDocuments {
   async #makeManifest(
     target: Target,
     digest: Digest,
-    mayBeSearched: boolean,
-    signal: AbortSignal,
+    isSearched: boolean,
+    signal: AbortSignal | undefined,
   ): Promise<StoredManifest | undefined> {
     const { origins, access, store, derivedImages } = this.#deps;
     const origin = await origins.find(digest);
@@ -60,12 +75,12 @@ export class LostDocuments {
     }
     const isMade =
       (await this.#remake(target, digest, signal)) ||
-      (mayBeSearched && (await derivedImages.search(target, digest, signal)));
+      (isSearched && (await derivedImages.search(target, digest, signal)));
     return isMade ? store.get(digest) : undefined;
   }
 
   /** Make all again that came from the image which the repository got this from. @returns false if it is not known, or gone */
-  async #remake(target: Target, digest: Digest, signal: AbortSignal): Promise<boolean> {
+  async #remake(target: Target, digest: Digest, signal: AbortSignal | undefined): Promise<boolean> {
     const { access, derivedImages } = this.#deps;
     const origin = access.originOf(target, digest);
     if (origin === undefined) return false;
@@ -76,7 +91,11 @@ export class LostDocuments {
   }
 
   /** @returns nothing if the repository does not have it @throws SpandrelError if that cannot be told */
-  async #image(target: Target, digest: Digest, signal: AbortSignal): Promise<StoredManifest | undefined> {
+  async #image(
+    target: Target,
+    digest: Digest,
+    signal: AbortSignal | undefined,
+  ): Promise<StoredManifest | undefined> {
     try {
       return (await this.#deps.manifests.get(target, { digest }, signal)).manifest;
     } catch (error) {

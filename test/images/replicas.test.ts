@@ -61,11 +61,12 @@ async function json(response: Response): Promise<Record<string, unknown>> {
 }
 
 /** All that the tag of an image names which no upstream has, in the order in which nodes ask for it. */
-async function namedByTag(app: RunningApp): Promise<Named[]> {
+async function namedByTag(app: RunningApp, form = 'lean'): Promise<Named[]> {
   const named: Named[] = [];
   const manifest = await json(await ask(app, 'app', 'manifests/latest'));
   const { headers } = await ask(app, 'app', 'manifests/latest');
   named.push({ kind: 'manifests', digest: headers.get('docker-content-digest') ?? '' });
+  if (form !== 'lean') return named;
   const annotations = manifest['annotations'] as Record<string, string>;
   const index = annotations['com.amazon.soci.index-digest'] ?? '';
   named.push({ kind: 'manifests', digest: index }, ...(await listedBy(app, index)));
@@ -131,6 +132,22 @@ describe.each([
       await expectNone(first, 'stranger', named);
     },
   );
+
+  it('show the files of the image by the digest that one of them has answered', async () => {
+    for (const form of ['lean', 'full']) {
+      const environment = { SPANDREL_INDEX_V2_FORM: form };
+      await using first = await startReplica({ isShared }, { environment });
+      await using second = await startReplica({ isShared }, { environment });
+      const [top] = await namedByTag(first, form);
+      if (isFlushed) await redis.command('FLUSHALL');
+      const path = `_soci/images/${top?.digest}/files/file-2`;
+      const files = await Promise.all([first, second].map((app) => ask(app, 'app', path)));
+      const bytes = await Promise.all(files.map(async (file) => Buffer.from(await file.arrayBuffer())));
+      expect(files.map(({ status }) => status)).toEqual([200, 200]);
+      expect(bytes[0]?.length).toBe(300_000);
+      expect(bytes[0]?.equals(bytes[1] ?? Buffer.alloc(0))).toBe(true);
+    }
+  });
 
   it('have a part of it that is asked for first, in whatever order', async () => {
     await using first = await startReplica({ isShared });
