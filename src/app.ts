@@ -168,6 +168,7 @@ export async function createApp(
 
   metrics.watchQueue('index', () => buildPool.queueSize);
   metrics.watchQueue('span', () => spanPool.queueSize);
+  for (const pool of [buildPool, spanPool]) metrics.watchHeld('task', () => pool.tasks);
 
   const forecast = new BuildForecast(config.index.threads);
   const indexes = opening.use(
@@ -192,14 +193,16 @@ export async function createApp(
       logger,
     }),
   );
-  const fetcher = new SpanFetcher({
-    blobs,
-    indexes,
-    cache: new SpanCache({ memory, shared: redis }),
-    pool: spanPool,
-    maxZstdWindowBytes: config.limits.maxZstdWindowBytes,
-    metrics,
-  });
+  const fetcher = opening.use(
+    new SpanFetcher({
+      blobs,
+      indexes,
+      cache: new SpanCache({ memory, shared: redis }),
+      pool: spanPool,
+      maxZstdWindowBytes: config.limits.maxZstdWindowBytes,
+      metrics,
+    }),
+  );
   const readAhead = new ReadAhead({
     fetcher,
     maxBytes: Math.min(MAX_READ_AHEAD_BYTES, Math.floor(spanMemoryBytes * READ_AHEAD_SHARE)),
@@ -282,7 +285,7 @@ export async function createApp(
   const shown = { manifests: lostDocuments, images: shownImages, layers };
   const pullLog = new PullLog(knownLayers, metrics);
   const warmJobs = opening.use(
-    new WarmJobs({ upstreams, manifests, layers, indexes, indexer, lazyImages, logger }),
+    new WarmJobs({ upstreams, manifests, layers, indexes, indexer, lazyImages, metrics, logger }),
   );
   const treeBytes = Math.floor(config.cache.memoryBytes * TREE_SHARE);
 
@@ -362,13 +365,16 @@ export async function createApp(
     },
     async [Symbol.asyncDispose]() {
       stopping = true;
+      await using ending = new AsyncDisposableStack();
+      ending.defer(async () => {
+        connections.admin.destroyAll();
+        await admin.close();
+      });
+      ending.use(owned);
       // Stop accepting first; answers under way end or are cut when the grace is over.
       const cut = setTimeout(() => connections.listen.destroyAll(), live.config.shutdown.graceMs);
+      ending.defer(() => clearTimeout(cut));
       await registry.close();
-      clearTimeout(cut);
-      await owned.disposeAsync();
-      connections.admin.destroyAll();
-      await admin.close();
     },
   };
 }

@@ -52,7 +52,7 @@ const WALL_CLOCK: readonly string[] = [
   'demo/clock.ts',
   // Shown.
   'images/served-images.ts',
-  'images/warm-jobs.ts',
+  'images/warm-job.ts',
   // Ends of signed URLs and tokens, and dates of Retry-After, turned into durations at once.
   'upstream/blob-locations.ts',
   'upstream/ecr-credentials.ts',

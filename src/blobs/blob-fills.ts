@@ -3,6 +3,7 @@ import { type ByteRange, rangeLength } from '../core/byte-range.ts';
 import type { Digest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { type ProvenBytes, provenBytes as toProvenBytes } from '../core/proven-bytes.ts';
+import { waitFor } from '../core/wait-for.ts';
 import { WorkQueue } from '../core/work-queue.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -91,6 +92,12 @@ export class BlobFills implements AsyncDisposable {
     this.#starts = new SingleFlight('blob', deps.metrics);
   }
 
+  /** Fills that run or begin for somebody, and those that wait for readers for a moment. */
+  get counts(): { readonly busy: number; readonly idle: number } {
+    const idle = [...this.#running.values()].filter(({ isIdle }) => isIdle).length;
+    return { busy: this.#underWay.size + this.#running.size - idle, idle };
+  }
+
   /**
    * A handle on the fill of a blob that is not complete: one that runs, one that is gone on with, or a new one.
    * @returns undefined if the blob has become complete meanwhile
@@ -100,7 +107,7 @@ export class BlobFills implements AsyncDisposable {
     const { digest, source, mustComplete } = request;
     const running = this.#running.get(digest);
     if (running?.isStopping === true) {
-      await Promise.allSettled([running.done]);
+      await waitFor(Promise.allSettled([running.done]), signal);
       return undefined;
     }
     if (running !== undefined) {
@@ -112,7 +119,7 @@ export class BlobFills implements AsyncDisposable {
     const started = await this.#starts.run(digest, () => this.#startAndNote(request), signal);
     if (this.#running.get(digest) === started) return started.join(mustComplete);
     // A small fill may be over by now.
-    await started.done;
+    await waitFor(started.done, signal);
     return undefined;
   }
 

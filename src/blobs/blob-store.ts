@@ -4,6 +4,7 @@ import type { Digest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { type ProvenBytes, provenBytes } from '../core/proven-bytes.ts';
 import { steadyNow } from '../core/steady-clock.ts';
+import { waitFor } from '../core/wait-for.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Tracer } from '../telemetry/tracer.ts';
@@ -111,6 +112,12 @@ export class BlobStore implements AsyncDisposable {
       logger,
       onComplete: (digest, blob) => this.#complete.keep(digest, blob),
     });
+    metrics.watchHeld('fill', () => this.#fills.counts.busy);
+    // A fill has its blob in use also while it waits for readers.
+    metrics.watchHeld('blob', () => room.budget.pins - this.#fills.counts.idle);
+    metrics.watchHeld('file', () => files.inUse);
+    metrics.watchHeld('buffer', () => memory.inUse);
+    metrics.watchHeld('task', () => this.#complete.verifying);
   }
 
   /** @throws SpandrelError STORE_LOCKED if another process owns the folder; STORE_FAILED */
@@ -249,13 +256,21 @@ export class BlobStore implements AsyncDisposable {
     }
   }
 
-  /** True if there was such a blob, or a part of it. @throws SpandrelError OVERLOADED while it is being read or filled */
-  async deleteBlob(digest: Digest): Promise<boolean> {
+  /**
+   * True if there was such a blob, or a part of it.
+   * @param signal  how long its readers, its fill and a build of its index may be waited for; not at all when not given
+   * @throws SpandrelError OVERLOADED if it is in use all the time
+   */
+  async deleteBlob(digest: Digest, signal?: AbortSignal): Promise<boolean> {
+    const { budget } = this.#room;
     await this.#fills.endIdle(digest);
-    if (this.#room.budget.isPinned(digest)) {
-      throw new SpandrelError('OVERLOADED', 'the blob is in use; try again when its readers are done');
+    while (budget.isPinned(digest)) {
+      if (signal === undefined || signal.aborted)
+        throw new SpandrelError('OVERLOADED', 'the blob is in use; try again when its readers are done');
+      await Promise.allSettled([waitFor(budget.whenFree(digest), signal)]);
+      await this.#fills.endIdle(digest);
     }
-    if (this.#room.budget.get(digest) === undefined) return false;
+    if (budget.get(digest) === undefined) return false;
     await this.#room.remove(digest, 'evicted');
     return true;
   }
@@ -269,8 +284,9 @@ export class BlobStore implements AsyncDisposable {
     const { provenBytes, claimedBytes, signal, askFirst = false } = options;
     const { complete: mustComplete = this.#options.fill.background ?? true } = options;
     const request = { digest, source, provenBytes, claimedBytes, mustComplete, askFirst };
+    signal?.throwIfAborted();
     for (;;) {
-      const stored = await this.#complete.open(digest, { byName });
+      const stored = await this.#complete.open(digest, { byName, signal });
       const handle = stored ?? (await this.#fills.open(request, signal));
       if (handle === undefined) continue;
       if (provenBytes === undefined || handle.sizeBytes === provenBytes) return handle;

@@ -4,6 +4,7 @@ import { stat, utimes } from 'node:fs/promises';
 import { type Digest, digestAlgorithm } from '../core/digest.ts';
 import { isSpandrelError } from '../core/errors.ts';
 import { nodeErrorCode } from '../core/node-error-code.ts';
+import { waitFor } from '../core/wait-for.ts';
 import { type BlobDamage, damageFrom, damageOf } from './blob-damage.ts';
 import type { BlobLedger } from './blob-ledger.ts';
 import type { DigestWorker } from './digest-worker.ts';
@@ -50,15 +51,25 @@ export class CompleteBlobs {
     this.#deps = deps;
   }
 
+  /** Blobs that are being verified because somebody waits for it. */
+  get verifying(): number {
+    return this.#verifications.size;
+  }
+
   /**
    * Open a blob, if the store has it and it is as long as it was. One that nothing is known of is verified first.
    * @param options.byName the file is going to be opened by its name too: look whether that still leads to it
-   * @throws SpandrelError STORE_FAILED for a reason that lies outside of the file
+   * @param options.signal ends the waiting for a verification
+   * @throws SpandrelError STORE_FAILED for a reason that lies outside of the file; the reason of the signal
    */
-  async open(digest: Digest, { byName }: { readonly byName: boolean }): Promise<OpenBlob | undefined> {
+  async open(
+    digest: Digest,
+    { byName, signal }: { readonly byName: boolean; readonly signal?: AbortSignal | undefined },
+  ): Promise<OpenBlob | undefined> {
     const { room, layout } = this.#deps;
-    await this.#suspicions.get(digest)?.catch(() => undefined);
-    if (this.#get(digest)?.isUnverified === true) await this.verify(digest);
+    const suspicion = this.#suspicions.get(digest);
+    if (suspicion !== undefined) await waitFor(Promise.allSettled([suspicion]), signal);
+    if (this.#get(digest)?.isUnverified === true) await waitFor(this.verify(digest), signal);
     const blob = this.#get(digest);
     if (blob === undefined) return undefined;
     const unpin = room.budget.pin(digest);
@@ -170,20 +181,24 @@ export class CompleteBlobs {
   async #openFile(path: string, sizeBytes: number, byName: boolean): Promise<OpenFile | BlobDamage> {
     const { files } = this.#deps;
     try {
-      let file = await files.open(path);
-      if (byName && !isSameFile(file.stats, await stat(path))) {
-        await file[Symbol.asyncDispose]();
-        await files.forget(path);
-        file = await files.open(path);
-      }
+      if (byName) await this.#forgetIfReplaced(path);
+      await using opened = new AsyncDisposableStack();
+      const file = opened.use(await files.open(path));
       const damage = damageOf(file.stats, sizeBytes);
-      if (damage === undefined) return file;
-      await file[Symbol.asyncDispose]();
-      return damage;
+      if (damage !== undefined) return damage;
+      opened.move();
+      return file;
     } catch (error) {
       if (isPassingFault(error)) throw storeFault(error, 'open a blob');
       return damageFrom(error);
     }
+  }
+
+  /** The file that is open for a path may be another than the one that the path leads to. @throws as `fs.open`, `fs.stat` */
+  async #forgetIfReplaced(path: string): Promise<void> {
+    const { files } = this.#deps;
+    await using file = await files.open(path);
+    if (!isSameFile(file.stats, await stat(path))) await files.forget(path);
   }
 
   async #findDamage(

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
-import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 import { type Digest, digestAlgorithm, digestHex } from '../core/digest.ts';
@@ -95,13 +95,7 @@ export class DigestFiles {
   async #write(digest: Digest, bytes: Uint8Array): Promise<void> {
     const unfinished = await this.newPath();
     try {
-      const file = await open(unfinished, 'wx');
-      try {
-        await file.writeFile(bytes);
-        if (this.#isDurable) await file.sync();
-      } finally {
-        await file.close();
-      }
+      await writeFile(unfinished, bytes, { flag: 'wx', flush: this.#isDurable });
       await this.#take(digest, unfinished);
     } catch (error) {
       await rm(unfinished, { force: true });

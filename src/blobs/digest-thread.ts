@@ -29,6 +29,7 @@ export type DigestReply = { readonly id: number } & (
 
 const READ_BYTES = 2 ** 20;
 
+const running = new Set<number>();
 const cancelled = new Set<number>();
 /** Hashes that bytes are added to. */
 const hashes = new Map<number, { readonly hash: Hash; readonly algorithm: DigestAlgorithm }>();
@@ -37,9 +38,11 @@ const port = parentPort;
 /** Hashes run side by side: while one waits for its file, the others go on. */
 port?.on('message', (request: DigestRequest) => {
   if ('cancel' in request) {
-    cancelled.add(request.id);
+    // What has been answered meanwhile is not cancelled.
+    if (running.has(request.id)) cancelled.add(request.id);
     return;
   }
+  running.add(request.id);
   void answer(request)
     .catch((error: unknown): DigestReply => ({
       id: request.id,
@@ -47,6 +50,7 @@ port?.on('message', (request: DigestRequest) => {
       code: nodeErrorCode(error),
     }))
     .then((reply) => {
+      running.delete(request.id);
       cancelled.delete(request.id);
       port.postMessage(reply);
     });
@@ -61,14 +65,14 @@ async function answer(request: Exclude<DigestRequest, { cancel: true }>): Promis
     hashes.set(goesOnAs, { hash, algorithm });
     return { id, hashed: true };
   }
-  const running = hashes.get(request.hash);
+  const begun = hashes.get(request.hash);
   if ('bytes' in request) {
-    running?.hash.update(request.bytes);
+    begun?.hash.update(request.bytes);
     return { id, hashed: true };
   }
   hashes.delete(request.hash);
-  if (running === undefined || request.end === 'forget') return { id, hashed: true };
-  return { id, digest: finishDigest(running.hash, running.algorithm) };
+  if (begun === undefined || request.end === 'forget') return { id, hashed: true };
+  return { id, digest: finishDigest(begun.hash, begun.algorithm) };
 }
 
 async function hashGrowingFile({
@@ -80,30 +84,22 @@ async function hashGrowingFile({
   const growth = new Growth(shared);
   const hash = createHash(algorithm);
   if (growth.state === 'complete' && growth.availableBytes === 0) return hash;
-  const file = await open(path, 'r');
-  try {
-    const buffer = Buffer.allocUnsafeSlow(READ_BYTES);
-    for (let position = 0; ;) {
-      await growth.waitBeyond(position);
-      if (cancelled.has(id)) throw new Error('cancelled');
-      // The state first: what is available when the growth has ended is all there will be.
-      const { state, availableBytes } = growth;
-      if (state === 'failed') throw new Error('the file will not be completed');
-      if (position === availableBytes) {
-        if (state === 'complete') return hash;
-        continue;
-      }
-      const { bytesRead } = await file.read(
-        buffer,
-        0,
-        Math.min(READ_BYTES, availableBytes - position),
-        position,
-      );
-      if (bytesRead === 0) throw new Error('the file is shorter than announced');
-      hash.update(buffer.subarray(0, bytesRead));
-      position += bytesRead;
+  await using file = await open(path, 'r');
+  const buffer = Buffer.allocUnsafeSlow(READ_BYTES);
+  for (let position = 0; ;) {
+    await growth.waitBeyond(position);
+    if (cancelled.has(id)) throw new Error('cancelled');
+    // The state first: what is available when the growth has ended is all there will be.
+    const { state, availableBytes } = growth;
+    if (state === 'failed') throw new Error('the file will not be completed');
+    if (position === availableBytes) {
+      if (state === 'complete') return hash;
+      continue;
     }
-  } finally {
-    await file.close();
+    const length = Math.min(READ_BYTES, availableBytes - position);
+    const { bytesRead } = await file.read(buffer, 0, length, position);
+    if (bytesRead === 0) throw new Error('the file is shorter than announced');
+    hash.update(buffer.subarray(0, bytesRead));
+    position += bytesRead;
   }
 }

@@ -32,10 +32,16 @@ export class OpenFiles implements AsyncDisposable {
   /** Least recently opened first. */
   readonly #entries = new Map<string, Entry>();
   #idle = 0;
+  #inUse = 0;
 
   constructor(memory: ReadMemory, maxIdle = MAX_IDLE) {
     this.#memory = memory;
     this.#maxIdle = maxIdle;
+  }
+
+  /** Times that files are open for somebody. */
+  get inUse(): number {
+    return this.#inUse;
   }
 
   /** @throws as `fs.open` */
@@ -49,6 +55,7 @@ export class OpenFiles implements AsyncDisposable {
     try {
       const { handle, stats } = await entry.opening;
       const { reads } = entry;
+      this.#inUse++;
       return { handle, stats, reads, [Symbol.asyncDispose]: () => this.#release(path, entry) };
     } catch (error) {
       if (this.#entries.get(path) === entry) this.#entries.delete(path);
@@ -76,6 +83,7 @@ export class OpenFiles implements AsyncDisposable {
 
   async #release(path: string, entry: Entry): Promise<void> {
     entry.users--;
+    this.#inUse--;
     if (entry.users > 0) return;
     if (this.#entries.get(path) !== entry) {
       await (await entry.opening).handle.close();

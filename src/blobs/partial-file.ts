@@ -34,17 +34,15 @@ export class PartialFile {
 
   /** @throws SpandrelError STORE_FULL, STORE_FAILED */
   static async create(path: string, digest: Digest, sizeBytes: number): Promise<PartialFile> {
-    const opened: FileHandle[] = [];
     try {
-      const map = await open(mapPathOf(path), 'ax');
-      opened.push(map);
+      await using opened = new AsyncDisposableStack();
+      const map = opened.use(await open(mapPathOf(path), 'ax'));
       await map.appendFile(formatMapHead(digest, sizeBytes));
-      const data = await open(path, 'wx+');
-      opened.push(data);
+      const data = opened.use(await open(path, 'wx+'));
       await data.truncate(sizeBytes);
+      opened.move();
       return new PartialFile(path, data, map);
     } catch (error) {
-      await Promise.all(opened.map((file) => file.close()));
       // What cannot be removed either is swept at the next start.
       await removePartial(path).catch(() => undefined);
       throw storeFault(error, 'create a file');
@@ -60,21 +58,19 @@ export class PartialFile {
     path: string,
     digest: Digest,
   ): Promise<{ file: PartialFile; sizeBytes: number; pieces: StoredPiece[] } | undefined> {
-    const opened: FileHandle[] = [];
     try {
+      await using opened = new AsyncDisposableStack();
       const known = parseMap(await readFile(mapPathOf(path), 'latin1'), digest);
       if (known === undefined) return undefined;
-      const data = await open(path, 'r+');
-      opened.push(data);
-      const map = await open(mapPathOf(path), constants.O_WRONLY | constants.O_APPEND);
-      opened.push(map);
+      const data = opened.use(await open(path, 'r+'));
+      const map = opened.use(await open(mapPathOf(path), constants.O_WRONLY | constants.O_APPEND));
       // A line that was torn must not swallow the next one.
       await map.appendFile('\n');
       // What is beyond the end of a file that was cut short would not be a hole but an error.
       await data.truncate(known.sizeBytes);
+      opened.move();
       return { file: new PartialFile(path, data, map), ...known };
     } catch (error) {
-      await Promise.all(opened.map((file) => file.close()));
       if (nodeErrorCode(error) === 'ENOENT') return undefined;
       throw storeFault(error, 'open a file');
     }

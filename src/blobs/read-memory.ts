@@ -20,9 +20,15 @@ export class ReadMemory {
   readonly #resting = new Set<RestingBytes>();
   #usedBytes = 0;
   #restingBytes = 0;
+  #inUse = 0;
 
   constructor(budgetBytes = DEFAULT_BUDGET_BYTES) {
     this.#budgetBytes = budgetBytes;
+  }
+
+  /** Buffers that are in use. */
+  get inUse(): number {
+    return this.#inUse;
   }
 
   /** Bytes of the buffers that are in use. */
@@ -41,6 +47,7 @@ export class ReadMemory {
   /** A buffer of a size that {@link sizeFor} gave, which is in use from now on. */
   claim(size: number): Buffer {
     this.#usedBytes += size;
+    this.#inUse++;
     let reused: Buffer | undefined;
     for (const bytes of this.#resting) {
       if (this.#usedBytes + this.#restingBytes <= this.#budgetBytes) break;
@@ -55,6 +62,7 @@ export class ReadMemory {
   rest(bytes: RestingBytes, mayStay: boolean): void {
     const size = bytes.buffer.byteLength;
     this.#usedBytes -= size;
+    this.#inUse--;
     if (!mayStay || this.#usedBytes + this.#restingBytes + size > this.#budgetBytes) {
       bytes.forget();
       return;
@@ -66,6 +74,7 @@ export class ReadMemory {
   /** What rested is in use again. */
   wake(bytes: RestingBytes): void {
     this.#leave(bytes);
+    this.#inUse++;
     this.#usedBytes += bytes.buffer.byteLength;
   }
 

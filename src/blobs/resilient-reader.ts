@@ -32,13 +32,13 @@ export class ResilientReader implements BlobReader {
   readonly digest: Digest;
   readonly sizeBytes: ProvenBytes;
   readonly #options: ResilientReaderOptions;
-  readonly #handles: BlobHandle[];
+  readonly #handles = new AsyncDisposableStack();
 
   constructor(options: ResilientReaderOptions) {
     this.digest = options.digest;
     this.sizeBytes = options.sizeBytes;
     this.#options = options;
-    this.#handles = options.handle === undefined ? [] : [options.handle];
+    this.#handles.use(options.handle);
   }
 
   get source(): BlobReader['source'] {
@@ -85,7 +85,7 @@ export class ResilientReader implements BlobReader {
         // What has been given may be wrong already: the reader must not come to a clean end.
         if (opened.isWrong && position > begin) throw error;
         handle = await onStoreFault(opened, error);
-        if (handle !== undefined) this.#handles.push(handle);
+        this.#handles.use(handle);
       }
     }
     // What a fill has brought is in its file; a file that could not be read any more is no help.
@@ -121,6 +121,6 @@ export class ResilientReader implements BlobReader {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all(this.#handles.map((handle) => handle[Symbol.asyncDispose]()));
+    await this.#handles.disposeAsync();
   }
 }

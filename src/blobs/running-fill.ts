@@ -96,16 +96,14 @@ export class RunningFill {
       },
     });
     if (!mustComplete || fill.mustComplete) return handle;
-    try {
-      const whole = { sizeBytes, heldBytes: sizeBytes, partialPath: file.path };
-      const release = await room.take(digest, () => whole);
-      release();
-      if (!this.#isOver) fill.completeToo();
-      return handle;
-    } catch (error) {
-      await handle[Symbol.asyncDispose]();
-      throw error;
-    }
+    await using joining = new AsyncDisposableStack();
+    joining.use(handle);
+    const whole = { sizeBytes, heldBytes: sizeBytes, partialPath: file.path };
+    const release = await room.take(digest, () => whole);
+    release();
+    if (!this.#isOver) fill.completeToo();
+    joining.move();
+    return handle;
   }
 
   /** End it; what has arrived stays. */

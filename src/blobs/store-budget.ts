@@ -22,6 +22,8 @@ interface Victim {
 interface Entry {
   blob: StoredBlob;
   pins: number;
+  /** Settles when it is in use no more; there if somebody waits for that. */
+  free: PromiseWithResolvers<void> | undefined;
   /** What {@link StoreBudget.noteUse} was last told, milliseconds of the epoch. */
   usedAtMs: number;
 }
@@ -37,6 +39,7 @@ export class StoreBudget {
   #completeBytes = 0;
   #partialBytes = 0;
   #completeCount = 0;
+  #pins = 0;
 
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
@@ -59,6 +62,11 @@ export class StoreBudget {
     return this.#completeCount;
   }
 
+  /** Times that blobs are in use, those included that have gone since. */
+  get pins(): number {
+    return this.#pins;
+  }
+
   get(digest: Digest): StoredBlob | undefined {
     return this.#entries.get(digest)?.blob;
   }
@@ -67,13 +75,19 @@ export class StoreBudget {
     return (this.#entries.get(digest)?.pins ?? 0) > 0;
   }
 
+  /** Resolves when nobody uses the blob; it may be in use again by the time when that is heard of. */
+  async whenFree(digest: Digest): Promise<void> {
+    const entry = this.#entries.get(digest);
+    if (entry !== undefined && entry.pins > 0) await (entry.free ??= Promise.withResolvers()).promise;
+  }
+
   *entries(): Generator<readonly [Digest, StoredBlob]> {
     for (const [digest, { blob }] of this.#entries) yield [digest, blob];
   }
 
   /** As the most recently used. Pins of the same blob stay. */
   set(digest: Digest, blob: StoredBlob): void {
-    const entry = this.#entries.get(digest) ?? { blob, pins: 0, usedAtMs: 0 };
+    const entry = this.#entries.get(digest) ?? { blob, pins: 0, free: undefined, usedAtMs: 0 };
     this.remove(digest);
     entry.blob = blob;
     this.#entries.set(digest, entry);
@@ -101,12 +115,18 @@ export class StoreBudget {
     const entry = this.#entries.get(digest);
     if (entry === undefined) return () => undefined;
     entry.pins++;
+    this.#pins++;
     this.#entries.delete(digest);
     this.#entries.set(digest, entry);
     let isPinned = true;
     return () => {
-      if (isPinned) entry.pins--;
+      if (!isPinned) return;
       isPinned = false;
+      entry.pins--;
+      this.#pins--;
+      if (entry.pins > 0) return;
+      entry.free?.resolve();
+      entry.free = undefined;
     };
   }
 

@@ -46,14 +46,10 @@ export class StoreLayout {
   /** True if a file can be written where blobs arrive. Full disks show: the file has a byte. */
   async isWritable(): Promise<boolean> {
     const path = join(this.#root, 'partial', `probe-${randomUUID()}.tmp`);
-    try {
-      await writeFile(path, '1');
-      await rm(path);
-      return true;
-    } catch {
-      // Whatever it is, nothing can be stored; what is stored next says more.
-      return false;
-    }
+    // Whatever fails, nothing can be stored; what is stored next says more. A full disk may have taken the name without the byte.
+    const [written] = await Promise.allSettled([writeFile(path, '1')]);
+    const [removed] = await Promise.allSettled([rm(path, { force: true })]);
+    return written.status === 'fulfilled' && removed.status === 'fulfilled';
   }
 
   /** Of the {@link BlobLedger}. */
@@ -180,13 +176,7 @@ export class StoreLayout {
 
   async #writeVersion(): Promise<void> {
     const path = join(this.#root, 'format');
-    const file = await open(`${path}.tmp`, 'w');
-    try {
-      await file.writeFile(`${FORMAT_NAME} ${FORMAT_VERSION}\n`);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
+    await writeFile(`${path}.tmp`, `${FORMAT_NAME} ${FORMAT_VERSION}\n`, { flush: true });
     await rename(`${path}.tmp`, path);
     await syncFolderOf(path);
   }
@@ -199,12 +189,8 @@ export function mapPathOf(partialPath: string): string {
 
 /** Make the names in the folder of `path` survive a power failure. */
 export async function syncFolderOf(path: string): Promise<void> {
-  const folder = await open(dirname(path), 'r');
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
-  }
+  await using folder = await open(dirname(path), 'r');
+  await folder.sync();
 }
 
 /** The file of a blob, or what is wrong with it. */

@@ -49,7 +49,11 @@ export class PatientFlight<T> implements AsyncDisposable {
       this.#metrics.singleFlightJoined.inc({ what: this.#kind });
       return running;
     }
-    const started = work(this.#closing.signal).finally(() => this.#running.delete(key));
+    const held = this.#metrics.hold('flight');
+    const started = work(this.#closing.signal).finally(() => {
+      this.#running.delete(key);
+      held[Symbol.dispose]();
+    });
     this.#running.set(key, started);
     // Those who took an older result do not hear of its failure.
     started.catch(() => undefined);

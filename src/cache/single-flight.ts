@@ -25,7 +25,11 @@ export class SingleFlight<T> {
       this.#metrics.singleFlightJoined.inc({ what: this.#kind });
       return waitFor(running, signal);
     }
-    const started = work().finally(() => this.#running.delete(key));
+    const held = this.#metrics.hold('flight');
+    const started = work().finally(() => {
+      this.#running.delete(key);
+      held[Symbol.dispose]();
+    });
     this.#running.set(key, started);
     return waitFor(started, signal);
   }

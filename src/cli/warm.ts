@@ -7,7 +7,7 @@ import type { Config } from '../config/schema.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { escapeControls, escapeLines } from '../core/terminal-text.ts';
 import { readAdminToken } from '../http/access/admin-token.ts';
-import type { WarmJobView } from '../images/warm-jobs.ts';
+import type { WarmJobView } from '../images/warm-job.ts';
 import { printJson } from './print-json.ts';
 import { ProgressBar } from './progress-bar.ts';
 import { askProxy } from './proxy-client.ts';

@@ -30,6 +30,11 @@ export class WorkQueue {
     return this.#running >= this.#maxRunning;
   }
 
+  /** Work that has begun and is not over. */
+  get running(): number {
+    return this.#running;
+  }
+
   /** Work that waits for its turn. */
   get waiting(): number {
     return this.#waiting;

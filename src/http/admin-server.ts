@@ -32,6 +32,9 @@ export interface AdminServerDeps {
   readonly logger: Logger;
 }
 
+/** A blob that has just been pulled is read once more for its index. */
+const DELETE_WAIT_MS = 5_000;
+
 /** Health, metrics and store administration, on a listener of its own that clients of the registry need not reach. */
 export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
   const server = fastify({
@@ -71,7 +74,7 @@ export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
   });
   server.delete<{ Params: { digest: string } }>('/api/v1/blobs/:digest', async (request, reply) => {
     const digest = parseDigest(request.params.digest);
-    if (!(await deps.blobs.deleteBlob(digest)))
+    if (!(await deps.blobs.deleteBlob(digest, AbortSignal.timeout(DELETE_WAIT_MS))))
       throw new SpandrelError('BLOB_UNKNOWN', 'the store has no such blob');
     return reply.code(204).send();
   });

@@ -77,6 +77,7 @@ const OPTIONS_ANSWER: Answer = { status: 204, headers: { allow: ALLOWED_METHODS 
 
 async function serve(deps: ServingDeps, request: FastifyRequest, response: ServerResponse): Promise<void> {
   const startedAt = performance.now();
+  using _held = deps.metrics.hold('request');
   const traceparent = request.headers['traceparent'];
   const span = deps.tracer.begin(
     request.method,

@@ -111,14 +111,13 @@ export class Layers {
     const { access, blobs } = this.#deps;
     const isKnown = blobs.stat(digest) !== undefined;
     if (isKnown) await access.check(target, digest, signal);
-    const reader = await blobs.readBlob(digest, source, { claimedBytes, signal, askFirst: !isKnown });
-    try {
-      if (!isKnown) await access.check(target, digest, signal);
-      return reader;
-    } catch (error) {
-      await reader[Symbol.asyncDispose]();
-      throw error;
-    }
+    await using opened = new AsyncDisposableStack();
+    const reader = opened.use(
+      await blobs.readBlob(digest, source, { claimedBytes, signal, askFirst: !isKnown }),
+    );
+    if (!isKnown) await access.check(target, digest, signal);
+    opened.move();
+    return reader;
   }
 
   /** Sizes of those layers that have no index yet, in compressed bytes. */

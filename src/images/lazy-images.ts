@@ -133,9 +133,13 @@ export class LazyImages {
     await Promise.all(images.map(({ manifest }) => this.#deps.indexer.sociIndex(target, manifest, 'v2')));
   }
 
-  /** As {@link index}, for those who know that something has changed: nothing is held against the images. */
-  async indexAnew(target: Target, images: readonly PlatformManifest[]): Promise<void> {
-    await Promise.all(images.map(({ manifest }) => this.#deps.indexer.restore(target, manifest)));
+  /**
+   * As {@link index}, for those who know that something has changed: nothing is held against the images. `signal` ends the waiting, not
+   * the work.
+   */
+  async indexAnew(target: Target, images: readonly PlatformManifest[], signal: AbortSignal): Promise<void> {
+    const indexing = images.map(({ manifest }) => this.#deps.indexer.restore(target, manifest));
+    await waitFor(Promise.all(indexing), signal);
   }
 
   /** The manifests of an image whose indexes its tags will answer with, each to be given to {@link index}. */
@@ -143,10 +147,11 @@ export class LazyImages {
     target: Target,
     original: StoredManifest,
     platforms?: IndexPolicy['platforms'],
+    signal?: AbortSignal,
   ): Promise<readonly PlatformManifest[]> {
     const policy = this.#deps.policies.of(target);
     const wanted = platforms === undefined ? policy : { ...policy, platforms };
-    return (await this.#makePlan(target, original, wanted)).images;
+    return (await this.#makePlan(target, original, wanted, signal)).images;
   }
 
   /** Make again, as far as the layers are indexed, what an image's tags have answered in any form, and the store has lost. */
@@ -269,15 +274,20 @@ export class LazyImages {
       : this.#plan(target, original, policy);
   }
 
-  async #makePlan(target: Target, original: StoredManifest, policy: IndexPolicy): Promise<Plan> {
+  async #makePlan(
+    target: Target,
+    original: StoredManifest,
+    policy: IndexPolicy,
+    signal?: AbortSignal,
+  ): Promise<Plan> {
     const parsed = parseManifest(original);
     if (parsed.kind === 'image') {
-      const config = await this.#deps.layers.imageConfig(target, parsed.config);
+      const config = await this.#deps.layers.imageConfig(target, parsed.config, signal);
       const { platform } = config;
       const images = platform === undefined ? [] : [{ platform, manifest: original }];
       return { original, images, isComplete: isFinalConfig(config) };
     }
-    const { manifests, absent } = await this.#deps.images.walk(target, parsed);
+    const { manifests, absent } = await this.#deps.images.walk(target, parsed, signal);
     if (manifests.some(({ artifactType }) => artifactType === MEDIA_TYPES.sociIndexV2))
       return { original, images: [], isComplete: true };
     const available = manifests.filter(isImageManifest);
@@ -288,10 +298,10 @@ export class LazyImages {
         ({ platform }) => wanted === undefined || platform === undefined || matchesPlatform(wanted, platform),
       );
       for (const candidate of candidates) {
-        const manifest = await this.#deps.images.read(target, candidate);
+        const manifest = await this.#deps.images.read(target, candidate, signal);
         if (manifest === undefined) isComplete = false;
         if (manifest === undefined || tryParseManifest(manifest)?.kind !== 'image') continue;
-        const found = await this.#deps.images.platformOf(target, candidate, manifest);
+        const found = await this.#deps.images.platformOf(target, candidate, manifest, signal);
         if (!isFinalConfig(found)) isComplete = false;
         const { platform } = found;
         if (platform === undefined || (wanted !== undefined && !matchesPlatform(wanted, platform))) continue;

@@ -1,3 +1,5 @@
+import { randomUUID } from 'node:crypto';
+
 import type { DigestFiles } from '../blobs/digest-files.ts';
 import { BoundedMap } from '../cache/bounded-map.ts';
 import type { Patience } from '../cache/patience.ts';
@@ -48,6 +50,8 @@ interface SeenTag {
   readonly digest: Digest;
   /** When the upstream last said so. */
   readonly atMs: number;
+  /** Which question of all that were asked has been answered so: what a later one finds stands. */
+  readonly question: number;
 }
 
 /** What a tag is answered with while the upstream does not say where it points to. */
@@ -77,6 +81,7 @@ export class Manifests implements AsyncDisposable {
   readonly #flights: PatientFlight<FoundManifest>;
   readonly #tags = new BoundedMap<SeenTag>({ maxEntries: MAX_TAGS });
   readonly #absent = new BoundedMap<Absence>({ maxEntries: MAX_ABSENT });
+  #questions = 0;
 
   constructor(deps: ManifestsDeps) {
     this.#deps = deps;
@@ -108,12 +113,20 @@ export class Manifests implements AsyncDisposable {
     return last === undefined ? this.#flights.run(key, work, signal) : this.#stale(last);
   }
 
-  /** As {@link get}, but whatever is remembered, the upstream is asked: for those who know that something has changed. */
+  /**
+   * As {@link get}, for those who know that something has changed: whatever is remembered, the upstream is asked, no question is joined
+   * that was asked before, and no tag is answered as last seen.
+   */
   async refresh(target: Target, reference: Reference, signal?: AbortSignal): Promise<FoundManifest> {
     const key = manifestKey(target, reference);
     this.#absent.delete(key);
-    if (!('tag' in reference)) return this.#askByDigest(target, reference.digest, key, signal);
-    return this.#flights.run(key, (closing) => this.#byTag(target, reference, key, closing), signal);
+    const ask = async (closing: AbortSignal): Promise<FoundManifest> =>
+      'tag' in reference
+        ? this.#locateTag(target, reference, key, await this.#lastSeen(target, key), closing)
+        : this.#byDigest(target, reference.digest, closing);
+    const work = (closing: AbortSignal): Promise<FoundManifest> =>
+      this.#notingAbsence(key, () => ask(closing));
+    return this.#flights.run(`${key} ${randomUUID()}`, work, signal);
   }
 
   #askByDigest(
@@ -128,13 +141,19 @@ export class Manifests implements AsyncDisposable {
   }
 
   async #notingAbsence(key: string, ask: () => Promise<FoundManifest>): Promise<FoundManifest> {
+    const question = ++this.#questions;
     try {
       return await ask();
     } catch (error) {
-      if (isSpandrelError(error, 'MANIFEST_UNKNOWN', 'NAME_UNKNOWN'))
+      if (isSpandrelError(error, 'MANIFEST_UNKNOWN', 'NAME_UNKNOWN') && this.#isNews(key, question))
         this.#absent.set(key, { error, atMs: this.#now() });
       throw error;
     }
+  }
+
+  /** False if a later question has been answered already: what it found stands. */
+  #isNews(key: string, question: number): boolean {
+    return (this.#tags.get(key)?.question ?? 0) < question;
   }
 
   async #byDigest(target: Target, digest: Digest, closing: AbortSignal): Promise<FoundManifest> {
@@ -170,15 +189,18 @@ export class Manifests implements AsyncDisposable {
     last: LastSeen | undefined,
     closing: AbortSignal,
   ): Promise<FoundManifest> {
+    const question = ++this.#questions;
     const digest = last?.manifest.digest;
     const stat = last && (await this.#statKnown(target, reference, closing));
     if (last !== undefined && stat?.digest === digest) {
-      this.#tags.set(key, { digest: last.manifest.digest, atMs: this.#now() });
+      if (this.#isNews(key, question))
+        this.#tags.set(key, { digest: last.manifest.digest, atMs: this.#now(), question });
       this.#deps.access.remember(target, last.manifest.digest);
       return { manifest: last.manifest, source: 'disk', rateLimit: stat?.rateLimit };
     }
     const found = await this.#fetch(target, reference, closing);
-    this.#tags.set(key, { digest: found.manifest.digest, atMs: this.#now() });
+    if (!this.#isNews(key, question)) return found;
+    this.#tags.set(key, { digest: found.manifest.digest, atMs: this.#now(), question });
     if (found.manifest.digest !== digest)
       await this.#deps.tags.tryWrite(digestOf(key), Buffer.from(found.manifest.digest));
     return found;

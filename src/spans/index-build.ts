@@ -68,6 +68,7 @@ export class IndexBuild {
   }
 
   async #run(span: TraceSpan): Promise<LayerIndex> {
+    using _held = this.#deps.metrics.hold('build');
     try {
       this.#signal.throwIfAborted();
       await using handle = await this.#openVerified();
@@ -82,24 +83,30 @@ export class IndexBuild {
 
   /** What is made of a layer is kept and told to others, so a blob that lies on disk is looked at once more. */
   async #openVerified(): Promise<BlobHandle> {
-    const { digest, source, claimedBytes } = this.#layer;
-    const { blobs } = this.#deps;
-    const open = (): Promise<BlobHandle> => blobs.openBlob(digest, source, { claimedBytes, complete: true });
-    const handle = await open();
-    try {
-      if (handle.source === 'fill' || (await blobs.verify(digest))) return handle;
-    } catch (error) {
-      await handle[Symbol.asyncDispose]();
-      throw error;
+    return (await this.#openIfRight()) ?? this.#open();
+  }
+
+  async #openIfRight(): Promise<BlobHandle | undefined> {
+    await using opened = new AsyncDisposableStack();
+    const handle = opened.use(await this.#open());
+    if (handle.source === 'disk') {
+      const verifying = this.#deps.blobs.verify(this.#layer.digest);
+      if (!(await waitFor(verifying, this.#signal))) return undefined;
     }
-    await handle[Symbol.asyncDispose]();
-    return open();
+    opened.move();
+    return handle;
+  }
+
+  #open(): Promise<BlobHandle> {
+    const { digest, source, claimedBytes } = this.#layer;
+    const options = { claimedBytes, complete: true, signal: this.#signal };
+    return this.#deps.blobs.openBlob(digest, source, options);
   }
 
   async #buildFrom(handle: BlobHandle, span: TraceSpan): Promise<LayerIndex> {
     const head = { start: 0, end: Math.min(MAGIC_BYTES, handle.sizeBytes) };
-    const compression = detectCompression(await readBlobRange(handle, head));
-    const pushed = compression === 'zstd' ? undefined : await this.#layer.findPushedZtoc?.();
+    const compression = detectCompression(await readBlobRange(handle, head, this.#signal));
+    const pushed = compression === 'zstd' ? undefined : await this.#findPushedZtoc();
     const started = performance.now();
     const building = await this.#begin(handle, { compression, pushedZtoc: pushed?.bytes });
     const completed = await this.#complete(handle, building, pushed);
@@ -107,6 +114,11 @@ export class IndexBuild {
     const published = await this.#deps.files.publish(completed);
     this.#report(published.summary, performance.now() - started, span);
     return published;
+  }
+
+  async #findPushedZtoc(): Promise<PushedZtoc | undefined> {
+    const finding = this.#layer.findPushedZtoc?.();
+    return finding && waitFor(finding, this.#signal);
   }
 
   async #begin(
@@ -179,7 +191,7 @@ export class IndexBuild {
     try {
       return await completed;
     } catch (error) {
-      await handle.completed();
+      await handle.completed(this.#signal);
       if (isSpandrelError(error, 'STORE_FULL')) this.#deps.files.noteWriteFailure(error);
       throw error;
     }

@@ -101,7 +101,10 @@ export class LayerReader {
 
   async *#readPlain(layer: Layer, options: ReadOptions): AsyncGenerator<Uint8Array, void, undefined> {
     const { digest, source, claimedBytes } = layer;
-    await using reader = await this.#deps.blobs.readBlob(digest, source, { claimedBytes });
+    await using reader = await this.#deps.blobs.readBlob(digest, source, {
+      claimedBytes,
+      signal: options.signal,
+    });
     const { start, end } = options.range;
     const last = Math.min(end, reader.sizeBytes);
     if (end !== Number.POSITIVE_INFINITY && end > last) {

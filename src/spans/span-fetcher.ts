@@ -3,6 +3,7 @@ import type { BlobStore } from '../blobs/blob-store.ts';
 import { readBlobRange } from '../blobs/read-blob-range.ts';
 import { SingleFlight } from '../cache/single-flight.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { waitFor } from '../core/wait-for.ts';
 import { defaultEngine } from '../inflate/default-engine.ts';
 import type { WorkerPool } from '../threads/worker-pool.ts';
 import type { ByteSource, Metrics } from '../telemetry/metrics.ts';
@@ -48,9 +49,11 @@ interface WantedSpan extends PromiseWithResolvers<SpanBytes> {
  * Gets decompressed spans: from the cache, else from the layer's blob. A span that several want at once is decompressed once; spans
  * that follow each other are read in one piece and decompressed in one go.
  */
-export class SpanFetcher {
+export class SpanFetcher implements AsyncDisposable {
   readonly #deps: SpanFetcherDeps;
   readonly #flights: SingleFlight<SpanBytes>;
+  readonly #running = new Set<Promise<void>>();
+  readonly #stopping = new AbortController();
 
   constructor(deps: SpanFetcherDeps) {
     this.#deps = deps;
@@ -80,7 +83,9 @@ export class SpanFetcher {
       bytes.catch(() => undefined);
       return bytes;
     });
-    void this.#provide(layer, index, wanted);
+    const providing = this.#provide(layer, index, wanted);
+    this.#running.add(providing);
+    void providing.then(() => this.#running.delete(providing));
     return found;
   }
 
@@ -132,20 +137,21 @@ export class SpanFetcher {
   /** What is stored may have gone bad: the blob, which its digest tells, or else the index. The bad one is had anew, once. */
   async #decodeRight(layer: Layer, index: LayerIndexView, spans: readonly ReadSpan[]): Promise<DecodedSpans> {
     const { blobs, indexes } = this.#deps;
+    const { signal } = this.#stopping;
     try {
       return await this.#decodeOnce(layer, index, spans);
     } catch (error) {
       if (!isSpandrelError(error, 'SPAN_CORRUPT', 'INDEX_MALFORMED', 'STORE_FAILED')) throw error;
-      if (error.code !== 'INDEX_MALFORMED' && !(await blobs.suspect(layer.digest))) {
+      if (error.code !== 'INDEX_MALFORMED' && !(await waitFor(blobs.suspect(layer.digest), signal))) {
         const again = await unlessCorrupt(this.#decodeOnce(layer, index, spans));
         if (again !== undefined) return again;
         // What arrives does not fit the index either. That is to be blamed only when the blob is known to be right.
-        const options = { provenBytes: index.layerBytes, complete: true };
+        const options = { provenBytes: index.layerBytes, complete: true, signal };
         await using handle = await blobs.openBlob(layer.digest, layer.source, options);
-        await handle.completed();
+        await handle.completed(signal);
       } else if (error.code === 'STORE_FAILED') throw error;
     }
-    const other = await indexes.replace(layer, index);
+    const other = await waitFor(indexes.replace(layer, index), signal);
     return this.#decodeOnce(layer, other, await findSame(other, spans));
   }
 
@@ -158,7 +164,8 @@ export class SpanFetcher {
   async #inflate(layer: Layer, index: LayerIndexView, spans: readonly ReadSpan[]): Promise<DecodedSpans> {
     const { digest, source } = layer;
     // Knowing the size saves asking the upstream for it.
-    await using reader = await this.#deps.blobs.readBlob(digest, source, { provenBytes: index.layerBytes });
+    const options = { provenBytes: index.layerBytes, signal: this.#stopping.signal };
+    await using reader = await this.#deps.blobs.readBlob(digest, source, options);
     return { parts: await this.#inflateBy(index, reader, spans), source: reader.source };
   }
 
@@ -173,14 +180,14 @@ export class SpanFetcher {
       const input: InflateSpansInput = { spans, compressed, bits: first.bits, window: index.window(first) };
       return this.#deps.pool.run<Uint8Array[]>('inflateSpans', input);
     };
-    const inFile = await reader.locate(range);
+    const inFile = await reader.locate(range, this.#stopping.signal);
     try {
       if (inFile !== undefined) return await inflate(inFile);
     } catch (error) {
       if (!isSpandrelError(error, 'STORE_FAILED')) throw error;
       // The reader knows other ways to the bytes.
     }
-    return inflate(await readBlobRange(reader, range));
+    return inflate(await readBlobRange(reader, range, this.#stopping.signal));
   }
 
   /** A zstd frame cannot be entered in its middle: what lies before the spans in their frame is decoded and dropped. */
@@ -190,12 +197,19 @@ export class SpanFetcher {
     spans: readonly ReadSpan[],
   ): Promise<DecodedSpans> {
     // The thread follows the file from its start.
-    const options = { provenBytes: index.layerBytes, complete: true };
+    const { signal } = this.#stopping;
+    const options = { provenBytes: index.layerBytes, complete: true, signal };
     await using handle = await this.#deps.blobs.openBlob(layer.digest, layer.source, options);
     const { path, growth, source } = handle;
     const { maxZstdWindowBytes: maxWindowBytes } = this.#deps;
     const input: ReadZstdSpansInput = { path, growth: growth.shared, spans, maxWindowBytes };
-    return { parts: await this.#deps.pool.run<Uint8Array[]>('readZstdSpans', input), source };
+    return { parts: await this.#deps.pool.run<Uint8Array[]>('readZstdSpans', input, { signal }), source };
+  }
+
+  /** Whoever waits gets SHUTTING_DOWN. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stopping.abort(new SpandrelError('SHUTTING_DOWN', 'the proxy is being stopped'));
+    await Promise.all(this.#running);
   }
 }
 

@@ -25,6 +25,13 @@ export const THREAD_STEPS = ['start', 'task', 'idle'] as const;
 export type ThreadStep = (typeof THREAD_STEPS)[number];
 
 /**
+ * What somebody uses and lets go of: requests of clients and to upstreams (until their bodies end), warm jobs, work that several wait for,
+ * builds of layer indexes, tasks of worker threads (waiting ones too), fills, and, of the store, blobs, files and buffers that are in use.
+ */
+export type HeldKind =
+  'request' | 'upstream_request' | 'job' | 'flight' | 'build' | 'task' | 'fill' | 'blob' | 'file' | 'buffer';
+
+/**
  * Every metric of the process, in a registry of its own. Labels come from closed sets: never a repository, a digest or a
  * URL. The names are part of the contract with dashboards and alerts.
  */
@@ -104,6 +111,9 @@ export class Metrics {
     'Worker threads that died or could not be started',
     ['thread', 'step'],
   );
+  readonly #held = this.#gauge('held', 'What is in use at the moment; 0 of everything at rest', ['what']);
+  readonly #holds = new Map<HeldKind, number>();
+  readonly #holders: { readonly what: HeldKind; readonly count: () => number }[] = [];
   readonly fillsInProgress = this.#gauge('fills_in_progress', 'Blobs arriving from upstreams', []);
   readonly fills = this.#counter('fills_total', 'Fills that have ended', ['outcome']);
   readonly singleFlightJoined = this.#counter(
@@ -129,6 +139,24 @@ export class Metrics {
     this.#queues.set(pool, length);
   }
 
+  /** One more is in use, until the result is disposed of. */
+  hold(what: HeldKind): Disposable {
+    const change = (by: number): unknown => this.#holds.set(what, (this.#holds.get(what) ?? 0) + by);
+    change(1);
+    let isHeld = true;
+    return {
+      [Symbol.dispose]: () => {
+        if (isHeld) change(-1);
+        isHeld = false;
+      },
+    };
+  }
+
+  /** As {@link hold}, for an owner that counts what is in use itself. */
+  watchHeld(what: HeldKind, count: () => number): void {
+    this.#holders.push({ what, count });
+  }
+
   /** Have the store tried when the metrics are printed. */
   watchStore(isWritable: () => Promise<boolean>): void {
     this.#isStoreWritable = isWritable;
@@ -137,8 +165,15 @@ export class Metrics {
   /** All metrics in the text format of Prometheus. */
   async print(): Promise<{ contentType: string; text: string }> {
     for (const [pool, length] of this.#queues) this.#workerQueue.set({ pool }, length());
+    for (const [what, count] of this.#countHeld()) this.#held.set({ what }, count);
     if (this.#isStoreWritable !== undefined) this.#storeWritable.set((await this.#isStoreWritable()) ? 1 : 0);
     return { contentType: this.#registry.contentType, text: await this.#registry.metrics() };
+  }
+
+  #countHeld(): ReadonlyMap<HeldKind, number> {
+    const counts = new Map(this.#holds);
+    for (const { what, count } of this.#holders) counts.set(what, (counts.get(what) ?? 0) + count());
+    return counts;
   }
 
   #counter<L extends string>(name: string, help: string, labelNames: readonly L[]): Counter<L> {

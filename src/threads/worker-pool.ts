@@ -55,6 +55,11 @@ export class WorkerPool implements AsyncDisposable {
     this.#queue = new WorkQueue({ maxRunning: options.threads, maxWaiting: options.maxQueue });
   }
 
+  /** Tasks that run or wait. */
+  get tasks(): number {
+    return this.#queue.running + this.#queue.waiting;
+  }
+
   /** Tasks that wait for a thread. */
   get queueSize(): number {
     return this.#queue.waiting;

@@ -82,15 +82,20 @@ export class RegistryApi implements AsyncDisposable {
 
   async #ask(request: ScopedRequest, authorization: Secret | undefined): Promise<ApiResponse> {
     const { authorizer, scope, signal } = request;
-    const { response, challenges, isHidden } = await this.#judge(
-      request,
-      await this.#follow(request, authorization),
-      authorization,
-    );
-    if (challenges === undefined) return response;
-    if (isHidden) return this.#askKnown(request, response, challenges);
+    const given = await this.#follow(request, authorization);
+    // What is not handed on does not keep its connection.
+    using unread = new DisposableStack();
+    unread.use(given.body);
+    const { response, challenges, isHidden } = await this.#judge(request, given, authorization);
+    const final = (): ApiResponse => {
+      unread.move();
+      return response;
+    };
+    if (challenges === undefined) return final();
+    if (isHidden && challenges.length === 0) return final();
+    if (isHidden) return await this.#askKnown(request, response, challenges);
     const answer = await authorizer.answer(scope, challenges, authorization, signal);
-    if (answer === undefined) return response;
+    if (answer === undefined) return final();
     await response.body.discard();
     return answer === 'ask-anew' ? this.#ask(request, undefined) : this.#follow(request, answer);
   }
@@ -123,7 +128,6 @@ export class RegistryApi implements AsyncDisposable {
     unknown: ApiResponse,
     challenges: readonly Challenge[],
   ): Promise<ApiResponse> {
-    if (challenges.length === 0) return unknown;
     const { authorizer, scope, signal } = request;
     const { response: kept } = await readRefusal(this.upstream, unknown);
     const first = { ...kept, url: unknown.url };

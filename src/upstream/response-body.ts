@@ -15,8 +15,8 @@ export interface BodyContext {
   readonly onBytes: (count: number) => void;
 }
 
-/** Body of an answer. Must be iterated, read or discarded; it keeps a connection until then. Backpressure reaches the socket. */
-export class ResponseBody implements AsyncIterable<Buffer> {
+/** Body of an answer. Must be iterated, read, discarded or disposed of; it keeps a connection until then. Backpressure reaches the socket. */
+export class ResponseBody implements AsyncIterable<Buffer>, Disposable {
   readonly #stream: Readable;
   readonly #context: BodyContext;
 
@@ -84,6 +84,11 @@ export class ResponseBody implements AsyncIterable<Buffer> {
   /** Break the connection; for a body that nobody iterates. */
   destroy(): void {
     this.#stream.destroy();
+  }
+
+  /** As {@link destroy}; nothing for a body that has been read. */
+  [Symbol.dispose](): void {
+    this.destroy();
   }
 
   #tooLarge(maxBytes: number): SpandrelError {

@@ -194,6 +194,7 @@ export class Transport implements AsyncDisposable {
     signal,
   }: TransportRequest): Promise<TransportResponse> {
     const { metrics, upstream, tracer = NO_TRACER } = this.#options;
+    const held = metrics.hold('upstream_request');
     // Queries carry signatures.
     const span = tracer.begin(`upstream ${kind}`, 'client');
     span.set({ 'http.request.method': method, 'server.address': url.host, 'spandrel.upstream': upstream });
@@ -209,7 +210,10 @@ export class Transport implements AsyncDisposable {
       metrics.upstreamRequests.inc({ upstream, kind, outcome: outcomeOf(statusCode) });
       span.set({ 'http.response.status_code': statusCode });
       if (statusCode >= 400) span.fail(outcomeOf(statusCode));
-      body.once('close', () => span.end());
+      body.once('close', () => {
+        span.end();
+        held[Symbol.dispose]();
+      });
       const codings = parseContentCodings(answered['content-encoding']);
       const onBytes = (count: number): void => metrics.upstreamBytes.inc({ upstream }, count);
       return {
@@ -223,6 +227,7 @@ export class Transport implements AsyncDisposable {
       metrics.upstreamRequests.inc({ upstream, kind, outcome });
       span.fail(outcome);
       span.end();
+      held[Symbol.dispose]();
       throw error;
     }
   }

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { type App, createApp } from '../../src/app.ts';
 import { parseConfig } from '../../src/config/parse-config.ts';
 import type { Config } from '../../src/config/schema.ts';
+import { countResources, expectAtRest, expectGone } from './at-rest.ts';
 import { collectingLogger, collectOutput } from './collected-output.ts';
 import { noteSecretsOf } from './secrets.ts';
 
@@ -16,9 +17,11 @@ export interface RunningAppOptions {
   readonly processEnvironment?: Readonly<Record<string, string>>;
   /** A store to go on with; without one the app gets its own, which is removed with it. */
   readonly root?: string;
+  /** The test ends the app in the middle of its work; it is not expected to come to rest before that. */
+  readonly endsAtWork?: boolean;
 }
 
-/** The whole proxy in this process, on free ports of loopback. */
+/** The whole proxy in this process, on free ports of loopback. In the end it has let go of all that it used, whatever failed before. */
 export class RunningApp implements AsyncDisposable {
   readonly url: string;
   readonly adminUrl: string;
@@ -26,12 +29,15 @@ export class RunningApp implements AsyncDisposable {
   readonly #app: App;
   readonly #options: RunningAppOptions;
   readonly #ownsRoot: boolean;
+  readonly #resources: ReadonlyMap<string, number>;
+  #isOver = false;
 
   private constructor(
     app: App,
     urls: { registryUrl: string; adminUrl: string },
     options: RunningAppOptions & { readonly root: string },
     ownsRoot: boolean,
+    resources: ReadonlyMap<string, number>,
   ) {
     this.#app = app;
     this.url = urls.registryUrl;
@@ -39,16 +45,20 @@ export class RunningApp implements AsyncDisposable {
     this.root = options.root;
     this.#options = options;
     this.#ownsRoot = ownsRoot;
+    this.#resources = resources;
   }
 
   static async start(options: RunningAppOptions): Promise<RunningApp> {
+    const resources = countResources();
     const root = options.root ?? (await mkdtemp(join(tmpdir(), 'spandrel-store-')));
     const config = configure(options, root);
     noteSecretsOf(config);
-    const app = await createApp(config, collectingLogger(), {
-      environment: options.processEnvironment ?? {},
-    });
-    return new RunningApp(app, await app.listen(), { ...options, root }, options.root === undefined);
+    await using starting = new AsyncDisposableStack();
+    const environment = options.processEnvironment ?? {};
+    const app = starting.use(await createApp(config, collectingLogger(), { environment }));
+    const urls = await app.listen();
+    starting.move();
+    return new RunningApp(app, urls, { ...options, root }, options.root === undefined, resources);
   }
 
   /** Go on with other values of keys that can be reloaded. */
@@ -64,9 +74,16 @@ export class RunningApp implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    collectOutput((await this.#app.metrics.print()).text);
-    await this.#app[Symbol.asyncDispose]();
-    if (this.#ownsRoot) await rm(this.root, { recursive: true, force: true });
+    if (this.#isOver) return;
+    this.#isOver = true;
+    await using ending = new AsyncDisposableStack();
+    if (this.#ownsRoot) ending.defer(() => rm(this.root, { recursive: true, force: true }));
+    const metrics = async (): Promise<string> => (await this.#app.metrics.print()).text;
+    const { root } = this;
+    ending.defer(() => expectGone({ metrics, root }, this.#resources));
+    ending.use(this.#app);
+    collectOutput(await metrics());
+    if (this.#options.endsAtWork !== true) await expectAtRest({ metrics, root });
   }
 }
 

@@ -75,7 +75,8 @@ const status =
 
 async function start(environment: Readonly<Record<string, string>> = {}): Promise<RunningApp> {
   const upstreams = [{ name: 'up', url: upstream.url, default: true }];
-  return open.use(await RunningApp.start({ upstreams, environment: { ...ENVIRONMENT, ...environment } }));
+  const settings = { ...ENVIRONMENT, ...environment };
+  return open.use(await RunningApp.start({ upstreams, environment: settings, endsAtWork: true }));
 }
 
 interface Got {
@@ -171,7 +172,7 @@ describe('a tag that has been served', () => {
       await get(before);
     }
     fault = hang;
-    await using app = await RunningApp.start({ upstreams, root, environment: ENVIRONMENT });
+    await using app = await RunningApp.start({ upstreams, root, environment: ENVIRONMENT, endsAtWork: true });
     const got = await get(app);
     expect([got.digest, got.headers.has('warning'), got.headers.has('age')]).toEqual([
       digestOf(manifest),

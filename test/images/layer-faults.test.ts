@@ -4,7 +4,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import type { LayerDescription } from '../../src/images/layers.ts';
-import type { WarmJobView } from '../../src/images/warm-jobs.ts';
+import type { WarmJobView } from '../../src/images/warm-job.ts';
 import {
   describeBytes,
   forLinux,
