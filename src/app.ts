@@ -2,8 +2,8 @@ import { readFile } from 'node:fs/promises';
 import { extname, join } from 'node:path';
 
 import { BlobStore } from './blobs/blob-store.ts';
-import { DigestFiles } from './blobs/digest-files.ts';
-import { type StoredKind, StoreHealth } from './blobs/store-health.ts';
+import { StoreFiles } from './blobs/store-files.ts';
+import { StoreHealth } from './blobs/store-health.ts';
 import { growingPauses } from './cache/passing-faults.ts';
 import { MemoryCache } from './cache/memory-cache.ts';
 import { Patience } from './cache/patience.ts';
@@ -124,10 +124,12 @@ export async function createApp(
   const health = new StoreHealth({ metrics, logger });
   const { root, maxBytes, scrub } = config.storage;
   const fill = { ...config.fill, stallTimeoutMs: config.upstream.stallTimeoutMs };
+  const files = new StoreFiles({ root, maxBytes, health, metrics, logger });
   const blobs = opening.use(
     await BlobStore.open({
       root,
       maxBytes,
+      otherBytes: () => files.usedBytes,
       fill,
       health,
       scrub: { bytesPerSecond: scrub },
@@ -137,12 +139,10 @@ export async function createApp(
     }),
   );
   metrics.watchStore(() => blobs.isWritable());
-  const filesOf = (kind: StoredKind, folder: string, durable = true): DigestFiles =>
-    new DigestFiles(join(root, folder), { durable, kept: { kind, health } });
-  const ztocs = new ZtocStore(filesOf('ztoc', 'indexes/ztocs'));
-  const manifestStore = new ManifestStore(filesOf('manifest', 'manifests', false));
-  const tags = filesOf('tag', 'tags', false);
-  const origins = new Origins({ files: filesOf('origin', 'origins', false), shared: redis });
+  const ztocs = new ZtocStore(files.open('ztoc'));
+  const manifestStore = new ManifestStore(files.open('manifest', { durable: false }));
+  const tags = files.open('tag', { durable: false });
+  const origins = new Origins({ files: files.open('origin', { durable: false }), shared: redis });
 
   // Two pools, so that a read never waits behind a build.
   const workers = (name: string): URL =>
@@ -175,7 +175,7 @@ export async function createApp(
     new LayerIndexes({
       blobs,
       files: new LayerIndexFiles({
-        files: filesOf('index', 'indexes/layers'),
+        files: files.open('index'),
         ztocs,
         shared: redis,
         spanBytes: config.index.spanBytes,
@@ -193,6 +193,9 @@ export async function createApp(
       logger,
     }),
   );
+  files.onEvict('index', (digest) => indexes.evict(digest));
+  files.onGrowth(() => blobs.trim());
+  opening.use(files).scan();
   const fetcher = opening.use(
     new SpanFetcher({
       blobs,
@@ -237,7 +240,7 @@ export async function createApp(
       blobs,
       pool: spanPool,
       limits: config.limits,
-      refused: filesOf('refusal', 'indexes/refused'),
+      refused: files.open('refusal'),
       pauses,
       patience,
       metrics,

@@ -30,8 +30,10 @@ import { sweepUnfinished } from './unfinished-files.ts';
 
 export interface BlobStoreOptions {
   readonly root: string;
-  /** Most bytes of blobs, those that are arriving included. */
+  /** Most bytes of blobs, those that are arriving included, and of what else there is. */
   readonly maxBytes: number;
+  /** Bytes of the store that are no blobs. */
+  readonly otherBytes?: () => number;
   readonly fill: FillSettings & {
     /** Whether a blob of which only parts are read is brought as a whole all the same; yes when not given. */
     readonly background?: boolean;
@@ -87,7 +89,7 @@ export class BlobStore implements AsyncDisposable {
   #scrubber: Scrubber | undefined;
 
   private constructor(options: BlobStoreOptions, layout: StoreLayout, lock: StoreLock, ledger: BlobLedger) {
-    const { fill: settings, maxBytes, metrics, tracer, logger, now = steadyNow } = options;
+    const { fill: settings, maxBytes, otherBytes, metrics, tracer, logger, now = steadyNow } = options;
     this.#options = options;
     this.#layout = layout;
     this.#lock = lock;
@@ -97,7 +99,17 @@ export class BlobStore implements AsyncDisposable {
     const letGo = (): Promise<boolean> => this.#fills.endIdle();
     const [files, digests, memory] = [this.#files, this.#digests, this.#memory];
     const health = options.health ?? new StoreHealth({ metrics, logger, now: options.now });
-    const room = new StoreRoom({ maxBytes, layout, files, ledger, metrics, logger, health, letGo });
+    const room = new StoreRoom({
+      maxBytes,
+      otherBytes,
+      layout,
+      files,
+      ledger,
+      metrics,
+      logger,
+      health,
+      letGo,
+    });
     this.#health = health;
     this.#room = room;
     this.#complete = new CompleteBlobs({ layout, room, files, digests, ledger, health, now });
@@ -205,6 +217,11 @@ export class BlobStore implements AsyncDisposable {
   /** Whether what comes is stored: no write has failed within the last ten seconds, and one that is tried succeeds. */
   async isWritable(): Promise<boolean> {
     return (await this.#layout.isWritable()) && !this.#health.isFailing;
+  }
+
+  /** Have blobs that nobody reads go until everything fits. */
+  trim(): Promise<void> {
+    return this.#room.trim();
   }
 
   usage(): { readonly bytes: number; readonly maxBytes: number; readonly blobs: number } {

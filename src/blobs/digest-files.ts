@@ -7,6 +7,7 @@ import { type Digest, digestAlgorithm, digestHex } from '../core/digest.ts';
 import { isSpandrelError } from '../core/errors.ts';
 import { nodeErrorCode } from '../core/node-error-code.ts';
 import { isPassingFault, storeFault } from './store-fault.ts';
+import type { FileShelf } from './store-files.ts';
 import type { StoredKind, StoreHealth } from './store-health.ts';
 import { syncFolderOf } from './store-layout.ts';
 import { unfinishedFolderOf } from './unfinished-files.ts';
@@ -19,6 +20,8 @@ export interface DigestFilesOptions {
   readonly durable?: boolean;
   /** What the files are, and who is told of those that are damaged or cannot be written. */
   readonly kept?: { readonly kind: StoredKind; readonly health: StoreHealth };
+  /** Who is told what there is. */
+  readonly shelf?: FileShelf;
 }
 
 /**
@@ -29,11 +32,13 @@ export class DigestFiles {
   readonly #folder: string;
   readonly #isDurable: boolean;
   readonly #kept: DigestFilesOptions['kept'];
+  readonly #shelf: FileShelf | undefined;
 
   constructor(folder: string, options: DigestFilesOptions = {}) {
     this.#folder = folder;
     this.#isDurable = options.durable ?? true;
     this.#kept = options.kept;
+    this.#shelf = options.shelf;
   }
 
   path(digest: Digest): string {
@@ -48,7 +53,9 @@ export class DigestFiles {
    */
   async read(digest: Digest): Promise<Buffer | undefined> {
     try {
-      return await readFile(this.path(digest), { flag: constants.O_RDONLY | constants.O_NONBLOCK });
+      const bytes = await readFile(this.path(digest), { flag: constants.O_RDONLY | constants.O_NONBLOCK });
+      this.noteUse(digest);
+      return bytes;
     } catch (error) {
       if (nodeErrorCode(error) === 'ENOENT') return undefined;
       if (isPassingFault(error)) throw storeFault(error, 'read a file');
@@ -132,6 +139,12 @@ export class DigestFiles {
       await rename(path, named);
     });
     if (this.#isDurable) await syncFolderOf(named);
+    if (this.#shelf !== undefined) this.#shelf.noteWritten(digest, (await stat(named)).size);
+  }
+
+  /** The file is in use: others go before it when there is no room. */
+  noteUse(digest: Digest): void {
+    this.#shelf?.noteUse(digest);
   }
 
   /** What cannot be removed stays: whoever reads it checks it. */
@@ -139,6 +152,7 @@ export class DigestFiles {
     await rm(this.path(digest), { force: true, recursive: true }).catch((error: unknown) =>
       this.noteWriteFailure(storeFault(error, 'remove a file')),
     );
+    this.#shelf?.noteRemoved(digest);
   }
 
   /** Remove a file that is not what was written. */

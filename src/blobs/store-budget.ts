@@ -34,6 +34,7 @@ const USE_RESOLUTION_MS = 60_000;
 /** What the store holds, in the order of use, and what may go when room is needed. No I/O. */
 export class StoreBudget {
   readonly #maxBytes: number;
+  readonly #otherBytes: () => number;
   /** Least recently used first. */
   readonly #entries = new Map<Digest, Entry>();
   #completeBytes = 0;
@@ -41,8 +42,10 @@ export class StoreBudget {
   #completeCount = 0;
   #pins = 0;
 
-  constructor(maxBytes: number) {
+  /** @param otherBytes what else there is, that is not to be planned with here */
+  constructor(maxBytes: number, otherBytes: () => number = () => 0) {
     this.#maxBytes = maxBytes;
+    this.#otherBytes = otherBytes;
   }
 
   get usedBytes(): number {
@@ -140,7 +143,7 @@ export class StoreBudget {
 
   /** The blobs that have to go so that `bytes` more fit. @throws SpandrelError STORE_FULL if that is not enough */
   planEviction(bytes: number): Victim[] {
-    const { victims, missingBytes } = this.#findVictims(this.usedBytes + bytes - this.#maxBytes);
+    const { victims, missingBytes } = this.#findVictims(this.#excessBytes + bytes);
     if (missingBytes > 0)
       throw new SpandrelError('STORE_FULL', `${bytes} bytes do not fit into the store`, {
         detail: { maxBytes: this.#maxBytes },
@@ -149,8 +152,13 @@ export class StoreBudget {
   }
 
   /** The blobs whose going frees about so many bytes; fewer if the others are in use. */
-  planRelief(bytes: number): Victim[] {
+  planRelief(bytes: number = this.#excessBytes): Victim[] {
     return this.#findVictims(bytes).victims;
+  }
+
+  /** What there is beyond the bound; negative as long as there is room. */
+  get #excessBytes(): number {
+    return this.usedBytes + this.#otherBytes() - this.#maxBytes;
   }
 
   #findVictims(bytes: number): { victims: Victim[]; missingBytes: number } {

@@ -15,6 +15,8 @@ import type { StoreLayout } from './store-layout.ts';
 
 export interface StoreRoomOptions {
   readonly maxBytes: number;
+  /** As {@link StoreBudget}. */
+  readonly otherBytes?: (() => number) | undefined;
   readonly layout: StoreLayout;
   readonly files: OpenFiles;
   readonly ledger: BlobLedger;
@@ -41,8 +43,8 @@ export class StoreRoom {
   readonly #pathUsers = new Map<string, number>();
 
   constructor(options: StoreRoomOptions) {
-    const { maxBytes, layout, files, ledger, metrics, logger, health, letGo } = options;
-    this.budget = new StoreBudget(maxBytes);
+    const { maxBytes, otherBytes, layout, files, ledger, metrics, logger, health, letGo } = options;
+    this.budget = new StoreBudget(maxBytes, otherBytes);
     this.#layout = layout;
     this.#files = files;
     this.#ledger = ledger;
@@ -97,9 +99,9 @@ export class StoreRoom {
     }
   }
 
-  /** Bring the store below its bound, if that was lowered while it was closed. */
+  /** Bring the store below its bound, as far as what is in use allows: others have taken room, or the bound was lowered. */
   async trim(): Promise<void> {
-    for (const { digest } of this.budget.planEviction(0)) await this.remove(digest, 'evicted');
+    for (const { digest } of this.budget.planRelief()) await this.remove(digest, 'evicted');
   }
 
   async remove(digest: Digest, why: 'evicted' | 'unusable' = 'unusable'): Promise<void> {

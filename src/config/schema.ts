@@ -80,7 +80,7 @@ export const CONFIG_KEYS = {
   'storage.maxBytes': key(
     size(1 << 20),
     '50GiB',
-    'most bytes of blobs on disk; least recently used ones go first',
+    'most bytes of blobs, indexes and all else on disk; least recently used ones go first, and what is no blob takes a quarter at most',
   ),
   'storage.scrub': key(
     sizeOrOff(1024),

@@ -34,6 +34,8 @@ const NO_ZTOC = new Uint8Array(0);
  */
 export class LayerIndexFiles {
   readonly #deps: LayerIndexFilesDeps;
+  /** What is being published or evicted. */
+  readonly #turns = new Map<Digest, Promise<unknown>>();
 
   constructor(deps: LayerIndexFilesDeps) {
     this.#deps = deps;
@@ -51,7 +53,8 @@ export class LayerIndexFiles {
   /** A stored index that fits the configuration, from this replica or another. */
   async load(digest: Digest): Promise<LayerIndex | undefined> {
     return (
-      (await this.#open(digest)) ?? ((await this.#fetchShared(digest)) ? await this.#open(digest) : undefined)
+      (await this.#open(digest)) ??
+      ((await this.#inTurn(digest, () => this.#fetchShared(digest))) ? await this.#open(digest) : undefined)
     );
   }
 
@@ -60,7 +63,11 @@ export class LayerIndexFiles {
    * @returns the index under its name; where it was written nothing is left
    * @throws SpandrelError STORE_FULL, STORE_FAILED
    */
-  async publish({ index, indexPath, ztoc: bytes }: CompletedBuild): Promise<LayerIndex> {
+  publish(build: CompletedBuild): Promise<LayerIndex> {
+    return this.#inTurn(build.index.summary.layerDigest, () => this.#publish(build));
+  }
+
+  async #publish({ index, indexPath, ztoc: bytes }: CompletedBuild): Promise<LayerIndex> {
     const { ztocs, files } = this.#deps;
     const { layerDigest, ztoc } = index.summary;
     let stored: Uint8Array = NO_ZTOC;
@@ -73,6 +80,37 @@ export class LayerIndexFiles {
     }
     await this.#share(layerDigest, stored);
     return index.named(files.path(layerDigest));
+  }
+
+  /** The index is in use: others go before it when there is no room. */
+  noteUse(digest: Digest): void {
+    this.#deps.files.noteUse(digest);
+  }
+
+  /** Remove an index, and then the zTOC that belongs to it. Whoever reads by it finds that it is gone, and has it made again. */
+  evict(digest: Digest): Promise<void> {
+    return this.#inTurn(digest, async () => {
+      const { files, ztocs, logger } = this.#deps;
+      const index = await LayerIndex.open(files.path(digest)).catch((error: unknown) => {
+        logger.debug({ layer: digest, err: error }, 'an index that is to go cannot be read');
+        return undefined;
+      });
+      await files.remove(digest);
+      const ztoc = index?.summary.ztoc;
+      if (ztoc !== undefined) await ztocs.remove(ztoc.digest);
+    });
+  }
+
+  /** Publishing and evicting take turns, so that an index is never there without its zTOC. */
+  async #inTurn<T>(digest: Digest, work: () => Promise<T>): Promise<T> {
+    const turn = Promise.resolve(this.#turns.get(digest)).then(work);
+    const over = turn.catch(() => undefined);
+    this.#turns.set(digest, over);
+    try {
+      return await turn;
+    } finally {
+      if (this.#turns.get(digest) === over) this.#turns.delete(digest);
+    }
   }
 
   /** Whatever becomes of it, the index is stored. */
@@ -105,7 +143,10 @@ export class LayerIndexFiles {
       const fits =
         (summary.spanBytes === spanBytes || summary.isPushed === true) &&
         summary.readSpanBytes === readSpanBytes;
-      if (summary.layerDigest === digest && fits && (await this.hasZtoc(summary))) return index;
+      if (summary.layerDigest === digest && fits && (await this.hasZtoc(summary))) {
+        files.noteUse(digest);
+        return index;
+      }
       logger.info({ layer: digest }, 'stored index does not fit, building it again');
     } catch (error) {
       if (nodeErrorCode(error) === 'ENOENT') return undefined;

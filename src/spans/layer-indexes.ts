@@ -124,6 +124,12 @@ export class LayerIndexes implements AsyncDisposable {
     return this.#join(layer).published;
   }
 
+  /** There is no room for the index of a layer. */
+  async evict(digest: Digest): Promise<void> {
+    this.#open.delete(digest);
+    await this.#deps.files.evict(digest);
+  }
+
   /** Start the build, unless it is done, under way, or has just failed at a cost. Nobody waits for it; a failure is logged. */
   startBuild(layer: Layer): void {
     if (this.#costly.current(layer.digest) !== undefined) return;
@@ -142,6 +148,7 @@ export class LayerIndexes implements AsyncDisposable {
   /** The complete index, if it is known or stored. */
   async #find(digest: Digest, signal?: AbortSignal): Promise<LayerIndex | undefined> {
     const known = this.#open.get(digest);
+    if (known !== undefined) this.#deps.files.noteUse(digest);
     if (known !== undefined || this.#building.has(digest)) return known;
     return this.#looks.run(digest, () => this.#load(digest), signal);
   }

@@ -40,6 +40,10 @@ export class ZtocStore {
     return true;
   }
 
+  async remove(digest: Digest): Promise<void> {
+    await this.#files.remove(digest);
+  }
+
   async has(digest: Digest): Promise<boolean> {
     return this.#files.has(digest);
   }

@@ -84,7 +84,11 @@ export class Metrics {
   readonly inflateBytes = this.#counter('inflate_bytes_total', 'Decompressed bytes produced', ['engine']);
   readonly cacheBytes = this.#gauge('cache_bytes', 'Bytes held by a cache', ['tier']);
   readonly cacheEvictions = this.#counter('cache_evictions_total', 'Entries evicted from a cache', ['tier']);
-  readonly storeBytes = this.#gauge('store_bytes', 'Bytes of the blob store', ['state']);
+  readonly storeBytes = this.#gauge(
+    'store_bytes',
+    'Bytes of the store: blobs (`complete`, `partial`), indexes with their zTOCs (`index`), manifests and small records (`document`)',
+    ['state'],
+  );
   readonly storeLimitBytes = this.#gauge('store_limit_bytes', 'Most bytes of the blob store', []);
   readonly storeCondemned = this.#counter(
     'store_condemned_total',

@@ -164,7 +164,7 @@ async function checkEmptied(replica: Replica): Promise<void> {
       throw new Refused(`left after all blobs were deleted: ${JSON.stringify({ left, open })}`, false);
     const metrics = await operations.metrics();
     const held = [...metrics].filter(
-      ([name, value]) => name.startsWith('spandrel_store_bytes') && value !== 0,
+      ([name, value]) => /^spandrel_store_bytes\{state="(complete|partial)"/.test(name) && value !== 0,
     );
     if (held.length > 0) throw new Refused(`an empty store has ${JSON.stringify(held)}`, false);
   });
