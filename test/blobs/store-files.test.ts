@@ -40,8 +40,8 @@ async function writeSome(folder: DigestFiles, bytes: number, ...names: string[])
 }
 
 async function namesLeft(folder: DigestFiles, names: string): Promise<string> {
-  const left = await Promise.all([...names].map((name) => folder.has(digestOf(name))));
-  return [...names].filter((_, place) => left[place]).join('');
+  const left = await Promise.all(names.split('').map((name) => folder.has(digestOf(name))));
+  return names.split('').filter((_, place) => left[place]).join('');
 }
 
 describe('files beside the blobs', () => {
