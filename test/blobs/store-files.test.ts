@@ -41,7 +41,10 @@ async function writeSome(folder: DigestFiles, bytes: number, ...names: string[])
 
 async function namesLeft(folder: DigestFiles, names: string): Promise<string> {
   const left = await Promise.all(names.split('').map((name) => folder.has(digestOf(name))));
-  return names.split('').filter((_, place) => left[place]).join('');
+  return names
+    .split('')
+    .filter((_, place) => left[place])
+    .join('');
 }
 
 describe('files beside the blobs', () => {
