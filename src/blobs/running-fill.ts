@@ -187,7 +187,7 @@ export class RunningFill {
 
   /** Give the file a second name among the complete blobs. The first goes when nobody reads through it any more. */
   async #promote(): Promise<void> {
-    const { digest, file, layout, room } = this.#options;
+    const { digest, file, layout, room, logger } = this.#options;
     const path = layout.blobPath(digest);
     try {
       await file.sync();
@@ -197,6 +197,10 @@ export class RunningFill {
       await syncFolderOf(path);
       await rm(mapPathOf(file.path), { force: true });
     } catch (error) {
+      // A name among the complete blobs that no list has would be nobody's to remove.
+      await room.removeFile(path).catch((err: unknown) => {
+        logger.warn({ blob: digest, err }, 'a file of the store cannot be removed');
+      });
       throw storeFault(error, 'keep a blob');
     }
   }

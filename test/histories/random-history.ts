@@ -16,6 +16,8 @@ const MIN_ACTIONS = 12;
 const MAX_ACTIONS = 36;
 /** How often a round is one in which nothing goes wrong. */
 const CALM_SHARE = 0.25;
+/** How often the disk is never full, and descriptors are never few. */
+const GOOD_MACHINES = 0.7;
 const CLIENTS: readonly ClientKind[] = ['containerd', 'mirror', 'docker', 'skopeo', 'snapshotter', 'curl'];
 const STATUSES = [401, 403, 404, 429, 500, 502, 503, 504];
 const PLACES = 12;
@@ -28,10 +30,12 @@ export function randomHistory(seed: number): History {
 class HistoryMaker {
   readonly #seed: number;
   readonly #random: () => number;
+  readonly #isMachineGood: boolean;
 
   constructor(seed: number) {
     this.#seed = seed;
     this.#random = seededRandom(seed);
+    this.#isMachineGood = this.#chance(GOOD_MACHINES);
   }
 
   make(): History {
@@ -108,7 +112,14 @@ class HistoryMaker {
 
   #pull(): Action {
     const client = this.#pick(['containerd', 'containerd', 'mirror', 'docker', 'skopeo'] as const);
-    return { do: 'pull', replica: this.#below(2), client, ...this.#tag(), roams: this.#chance(0.3) };
+    // A mirror's zTOCs come from where it got the index.
+    return {
+      do: 'pull',
+      replica: this.#below(2),
+      client,
+      ...this.#tag(),
+      roams: client !== 'mirror' && this.#chance(0.3),
+    };
   }
 
   #mount(): Action {
@@ -140,7 +151,13 @@ class HistoryMaker {
       times: this.#pick([1, 1, 3, 20]),
       fault: this.#fault(),
     });
+    // The proxy leaves a disk alone for ten seconds that has failed, and everything waits for that in the end.
+    const ofMachine: readonly (() => Action)[] = [
+      () => ({ do: 'disk', replica, isFull: this.#chance(0.7) }),
+      () => ({ do: 'descriptors', replica, areFew: this.#chance(0.7) }),
+    ];
     return this.#pick<() => Action>([
+      ...(this.#isMachineGood ? [] : ofMachine),
       fault,
       fault,
       fault,
@@ -150,8 +167,6 @@ class HistoryMaker {
       () => ({ do: 'lose', layer: this.#below(PLACES) }),
       () => ({ do: 'redis', what: this.#pick(['flush', 'kill', 'resume', 'garble', 'garble'] as const) }),
       () => ({ do: 'redis', what: 'garble' }),
-      () => ({ do: 'disk', replica, isFull: this.#chance(0.7) }),
-      () => ({ do: 'descriptors', replica, areFew: this.#chance(0.7) }),
       () => ({ do: 'clock', replica, stepSeconds: this.#pick([-7200, -30, 0, 30, 7200]) }),
       () => ({ do: this.#pick(['kill', 'term'] as const), replica }),
     ])();
