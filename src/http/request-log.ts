@@ -1,6 +1,7 @@
 import type { FastifyRequest } from 'fastify';
 
 import { type ErrorCode, errorCodeOf } from '../core/errors.ts';
+import { nodeErrorCode } from '../core/node-error-code.ts';
 import type { Target } from '../images/target.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { TraceSpan } from '../telemetry/tracer.ts';
@@ -26,6 +27,8 @@ export interface FinishedRequest {
 }
 
 const MOST_LOGGED = 200;
+/** Of a write to a socket that its client has closed; it may fail before the socket says so. What upstreams and disks do has codes of ours. */
+const CLIENT_GONE = ['ECONNRESET', 'EPIPE'];
 
 /** Label of metrics. */
 export function routeOf({ path }: RequestNotes): RouteName | 'unknown' {
@@ -59,7 +62,8 @@ export function logRequest(logger: Logger, finished: FinishedRequest, span: Trac
   };
   const { failure } = result;
   // A client that leaves is no fault of anybody's; anything else that breaks an answer is.
-  if (failure !== undefined && !finished.clientHasGone)
+  const isOurs = !finished.clientHasGone && !CLIENT_GONE.includes(nodeErrorCode(failure));
+  if (failure !== undefined && isOurs)
     logger.warn({ ...fields, code: errorCodeOf(failure), err: failure }, 'answer broken off');
   else logger.info(fields, 'request');
 }

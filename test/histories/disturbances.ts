@@ -41,7 +41,7 @@ const CODES: Readonly<Record<Disturbance, readonly ErrorCode[]>> = {
   length: BROKEN,
   corrupt: [...BROKEN, ...UNREADABLE, 'SPAN_CORRUPT', 'IMAGE_UNSUPPORTED', 'FILE_UNKNOWN'],
   fullDisk: ROOM,
-  fewDescriptors: [...ROOM, 'UPSTREAM_UNREACHABLE'],
+  fewDescriptors: [...ROOM, 'UPSTREAM_UNREACHABLE', 'WORKER_FAILED'],
   ended: ['SHUTTING_DOWN'],
   smallStore: ROOM,
 };
@@ -88,8 +88,8 @@ export class Disturbances {
     return this.#since.has('ended') || this.#since.has('fewDescriptors');
   }
 
-  /** Whoever reads a part of what arrives for the first time gets it before its digest is known. */
+  /** Whoever reads a part of what arrives for the first time gets it before its digest is known, or its size. */
   get excusesUnverified(): boolean {
-    return this.#since.has('corrupt');
+    return this.#since.has('corrupt') || this.#since.has('length');
   }
 }

@@ -2,10 +2,14 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+import type { FastifyRequest } from 'fastify';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import type { Digest } from '../../src/core/digest.ts';
 import { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import { logRequest } from '../../src/http/request-log.ts';
+import { createLogger } from '../../src/telemetry/logger.ts';
+import { NO_TRACER } from '../../src/telemetry/tracer.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
 
@@ -127,5 +131,31 @@ describe('the log of requests', () => {
     await expect.poll(() => child.stdout, { timeout: 15_000 }).toContain('"route":"blob"');
     held.resolve();
     expect(await stopAndRead()).toMatchObject([{ route: 'blob', status: 499, bytes: 0 }]);
+  });
+});
+
+describe('a client that leaves', () => {
+  it.each(['ECONNRESET', 'EPIPE'])('is no fault of the proxy where a write says so first (%s)', (code) => {
+    const lines: string[] = [];
+    const logger = createLogger('info', { write: (line) => void lines.push(line) });
+    const request = { id: '1', method: 'GET', originalUrl: '/v2/', headers: {}, ip: '127.0.0.1' };
+    const failure = Object.assign(new Error(`write ${code}`), { code });
+    const finished = {
+      request: request as FastifyRequest,
+      notes: {},
+      result: { status: 200, bytes: 10, source: undefined, failure },
+      startedAt: 0,
+      endedAt: 1,
+      clientHasGone: false,
+    };
+    logRequest(logger, finished, NO_TRACER.begin('request', 'server'));
+    logRequest(
+      logger,
+      { ...finished, result: { ...finished.result, failure: new Error('a defect') } },
+      NO_TRACER.begin('request', 'server'),
+    );
+    const [left, broken] = lines.map((line) => JSON.parse(line) as Record<string, unknown>);
+    expect(left).toMatchObject({ level: 'info', msg: 'request' });
+    expect(broken).toMatchObject({ level: 'warn', msg: 'answer broken off', code: 'INTERNAL' });
   });
 });
