@@ -51,6 +51,11 @@ export class Patrons {
           body: Buffer.concat(chunks),
           end,
         });
+      if (leaveAfterBytes === 0) {
+        finish('left');
+        asking.destroy();
+        return;
+      }
       response.on('data', (chunk: Buffer) => {
         chunks.push(chunk);
         bytes += chunk.length;

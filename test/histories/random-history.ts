@@ -42,7 +42,7 @@ class HistoryMaker {
     const setUp = this.#setUp();
     const actions: Action[] = [];
     for (let round = 0; round < ROUNDS; round++)
-      actions.push(...this.#round(), { do: 'rest', empties: this.#chance(0.5) });
+      actions.push(...this.#round(), { do: 'rest', empties: round === ROUNDS - 1 || this.#chance(0.5) });
     return { setUp, actions };
   }
 
@@ -83,7 +83,7 @@ class HistoryMaker {
       client: this.#pick(CLIENTS),
       ...(this.#chance(0.15) ? { head: true } : {}),
       ...(this.#chance(0.5) ? { range: [from, Math.min(1, to)] } : {}),
-      ...(this.#chance(0.1) ? { leaveAfterBytes: this.#below(100_000) } : {}),
+      ...(this.#chance(0.15) ? { leaveAfterBytes: this.#pick([0, this.#below(100_000)]) } : {}),
       wanted: this.#wanted(),
     };
   }
