@@ -13,6 +13,8 @@ import type { World } from './world.ts';
 
 /** Longer than anything is remembered that was a passing fault, and than any work on images of this size takes. */
 const HEALED_MS = 20_000;
+/** What is held at rest is held for good; only the scrubber looks at a blob now and then. */
+const LET_GO_MS = 6_000;
 const LOOK_AGAIN_MS = 40;
 
 /** Nothing goes wrong any more: all has to be right again in time, and nothing may be left of what was. @throws Wrong */
@@ -30,8 +32,8 @@ export async function checkRest(world: World, options: { readonly empties: boole
 }
 
 /** Do it until it goes well. @throws Wrong if it does not in time, or at once if it is wrong */
-async function untilRight<T>(what: string, work: () => Promise<T>): Promise<T> {
-  const deadline = performance.now() + HEALED_MS;
+async function untilRight<T>(what: string, work: () => Promise<T>, limitMs = HEALED_MS): Promise<T> {
+  const deadline = performance.now() + limitMs;
   for (;;) {
     try {
       return await work();
@@ -150,24 +152,28 @@ async function checkList(
 /** Whatever nobody uses can be deleted, and is gone then: name, bytes and handles. */
 async function checkEmptied(replica: Replica): Promise<void> {
   const operations = new Operations(replica);
-  await untilRight(`${replica.name} emptied`, async () => {
-    for (const { digest } of await operations.blobs()) {
-      const status = await operations.delete(digest);
-      if (status !== 204 && status !== 404) throw new Refused(`DELETE of ${digest} is ${status}`, false);
-    }
-    const left = [
-      ...storedBlobs(replica).keys(),
-      ...filesIn(replica, 'partial').filter((name) => !name.endsWith('.tmp')),
-    ];
-    const open = openFiles(replica);
-    if (left.length + open.length > 0)
-      throw new Refused(`left after all blobs were deleted: ${JSON.stringify({ left, open })}`, false);
-    const metrics = await operations.metrics();
-    const held = [...metrics].filter(
-      ([name, value]) => /^spandrel_store_bytes\{state="(complete|partial)"/.test(name) && value !== 0,
-    );
-    if (held.length > 0) throw new Refused(`an empty store has ${JSON.stringify(held)}`, false);
-  });
+  await untilRight(
+    `${replica.name} emptied`,
+    async () => {
+      for (const { digest } of await operations.blobs()) {
+        const status = await operations.delete(digest);
+        if (status !== 204 && status !== 404) throw new Refused(`DELETE of ${digest} is ${status}`, false);
+      }
+      const left = [
+        ...storedBlobs(replica).keys(),
+        ...filesIn(replica, 'partial').filter((name) => !name.endsWith('.tmp')),
+      ];
+      const open = openFiles(replica);
+      if (left.length + open.length > 0)
+        throw new Refused(`left after all blobs were deleted: ${JSON.stringify({ left, open })}`, false);
+      const metrics = await operations.metrics();
+      const held = [...metrics].filter(
+        ([name, value]) => /^spandrel_store_bytes\{state="(complete|partial)"/.test(name) && value !== 0,
+      );
+      if (held.length > 0) throw new Refused(`an empty store has ${JSON.stringify(held)}`, false);
+    },
+    LET_GO_MS,
+  );
 }
 
 /** A defect is one whoever asked for it. */
