@@ -8,7 +8,8 @@ import { RULES } from './rules.ts';
 import { Patrons } from './patrons.ts';
 import { within } from './within.ts';
 
-const MAIN = new URL('../../src/cli/bin.ts', import.meta.url).pathname;
+/** What is built: it starts twice as fast as the sources, its threads too. */
+const MAIN = new URL('../../dist/cli/bin.js', import.meta.url).pathname;
 const CLOCK = new URL('steppable-clock.ts', import.meta.url).href;
 /** What a proxy with these settings needs to answer one client at a time, and not many. */
 const FEW_DESCRIPTORS = 48;
