@@ -98,8 +98,7 @@ class Player {
     if (action.do === 'mount')
       return mountImage(world, { repository, tag, replica, discovery: action.discovery });
     const replicas = action.roams ? [replica, ...world.replicas] : [replica];
-    const pulling = pullImage(world, { client: action.client, repository, tag, replicas });
-    return action.roams ? pulling.catch(excuseForeign) : pulling;
+    return pullImage(world, { client: action.client, repository, tag, replicas });
   }
 
   async #rest(empties: boolean): Promise<void> {
@@ -116,9 +115,4 @@ class Player {
     for (const replica of this.#world.replicas) replica.dropConnections();
     await Promise.all(this.#underWay);
   }
-}
-
-/** A replica that has not been asked for the tag itself does not know yet what another one has answered. */
-function excuseForeign(error: unknown): void {
-  if (!(error instanceof Refused) || !/ 404 (MANIFEST|BLOB)_UNKNOWN/.test(error.message)) throw error;
 }
