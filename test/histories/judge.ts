@@ -76,7 +76,7 @@ export class Judge {
   /** An error has to be one of the table, with its status. */
   #refusalOf(answer: Answer, what: string, path: string, method: string): Error {
     const { status, body } = answer;
-    if (method === 'HEAD') {
+    if (method === 'HEAD' || answer.end === 'left') {
       const codes = Object.entries(ERRORS).flatMap(([code, row]) => (row.status === status ? [code] : []));
       const isExcused = codes.some((code) => this.#disturbances.excusesCode(code as ErrorCode, path));
       return this.#refusal(`${what}: ${status}`, isExcused);
