@@ -46,8 +46,8 @@ const CODES: Readonly<Record<Disturbance, readonly ErrorCode[]>> = {
   smallStore: ROOM,
 };
 
-/** Asks to come again; nothing is wrong then. */
-const ALWAYS: readonly ErrorCode[] = ['INDEX_PENDING', 'ANSWER_PENDING'];
+/** Asks to come again, or waits for a registry that has its turn late on a busy machine; nothing is wrong then. */
+const ALWAYS: readonly ErrorCode[] = ['INDEX_PENDING', 'ANSWER_PENDING', 'UPSTREAM_TIMEOUT'];
 /** Routes that need the store for what they answer; pulls do not. */
 const NEEDS_STORE = /\/_soci\//;
 

@@ -8,7 +8,7 @@ import { randomHistory } from './random-history.ts';
 import { shrinkList } from './shrink-history.ts';
 
 /** The same every time, and another one; `npm run histories` plays more. */
-const SEEDS = [2, 4, 5, 6, randomInt(2 ** 31)];
+const SEEDS = [2, 5, 6, randomInt(2 ** 31)];
 const TIMEOUT_MS = 240_000;
 
 describe('a random history of pulls, faults, kills, reloads and full disks', () => {

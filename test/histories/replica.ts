@@ -210,9 +210,9 @@ export class Replica {
       admin: { port: 0 },
       upstreams: [{ name: 'up', url: this.#upstreamUrl, host: 'registry.test', default: true }],
       upstream: {
-        connectTimeoutMs: 1000,
-        headersTimeoutMs: 1000,
-        stallTimeoutMs: 1000,
+        connectTimeoutMs: 2000,
+        headersTimeoutMs: 2000,
+        stallTimeoutMs: 2000,
         retries: 1,
         circuit: { openMs: 200 },
       },
