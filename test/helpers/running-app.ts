@@ -58,7 +58,8 @@ export class RunningApp implements AsyncDisposable {
     const app = starting.use(await createApp(config, collectingLogger(), { environment }));
     const urls = await app.listen();
     starting.move();
-    return new RunningApp(app, urls, { ...options, root }, options.root === undefined, resources);
+    const used = { ...options, root: config.storage.root };
+    return new RunningApp(app, urls, used, options.root === undefined, resources);
   }
 
   /** Go on with other values of keys that can be reloaded. */
