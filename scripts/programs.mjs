@@ -13,6 +13,7 @@ export const PROGRAMS = {
   env: 'coreutils',
   gzip: 'gzip',
   head: 'coreutils',
+  mkfifo: 'coreutils',
   mount: 'mount',
   prlimit: 'util-linux',
   setpriv: 'util-linux',

@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process';
 import { mkdir, mkdtemp, rename, rm, symlink, truncate, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -6,6 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 
 import { readSettledFile } from '../../src/cli/settled-file.ts';
+import { runProgram } from '../helpers/programs.ts';
 
 let folder: string;
 let file: string;
@@ -97,7 +97,7 @@ it('a folder, a link that leads nowhere and a file without end are no configurat
 
 it('a pipe is read once, as it comes', async () => {
   const pipe = join(folder, 'pipe');
-  execFileSync('mkfifo', [pipe]);
+  await runProgram('mkfifo', [pipe]);
   const reading = readSettledFile(pipe, between().settle);
   await writeFile(pipe, 'piped: 1\n');
   expect((await reading).toString()).toBe('piped: 1\n');
@@ -106,7 +106,7 @@ it('a pipe is read once, as it comes', async () => {
 it('a pipe that comes in the place of a file keeps nobody waiting', async () => {
   const pauses = between(async () => {
     await rm(file);
-    execFileSync('mkfifo', [file]);
+    await runProgram('mkfifo', [file]);
   });
   await expect(readSettledFile(file, pauses.settle)).rejects.toThrow('no file');
 });

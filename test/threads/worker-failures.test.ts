@@ -208,8 +208,7 @@ describe('a thread that cannot start', () => {
     const own = (path: string): string => JSON.stringify(new URL(`../../src/${path}`, import.meta.url).href);
     await writeFile(
       script,
-      `import { execFileSync } from 'node:child_process';
-      import { once } from 'node:events';
+      `import { once } from 'node:events';
       import { readFile } from 'node:fs/promises';
       import { DigestWorker } from ${own('blobs/digest-worker.ts')};
       import { Growth } from ${own('blobs/growth.ts')};
@@ -224,7 +223,8 @@ describe('a thread that cannot start', () => {
       };
       // libuv's own threads start with the first read.
       await readFile('/proc/self/stat');
-      execFileSync('prlimit', ['--nproc=1:', '--pid', String(process.pid)]);
+      console.log(JSON.stringify('ready'));
+      await once(process.stdin, 'data');
       await work();
       console.log(JSON.stringify([...causes].sort()));
       await once(process.stdin, 'data');
@@ -239,10 +239,15 @@ describe('a thread that cannot start', () => {
     });
     const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
     const next = async (): Promise<unknown> => JSON.parse(String((await lines.next()).value)) as unknown;
+    const allowThreads = async (soft: number): Promise<void> => {
+      await runProgram('setpriv', [...asOther, 'prlimit', `--nproc=${soft}:`, '--pid', String(child.pid)]);
+      child.stdin.write('go on');
+    };
+    expect(await next()).toBe('ready');
+    await allowThreads(1);
     expect(await next()).toEqual(['WORKER_FAILED', 'WORKER_FAILED', 'WORKER_FAILED']);
     expect(await next()).toEqual(['digest start EAGAIN', 'index start EAGAIN']);
-    await runProgram('setpriv', [...asOther, 'prlimit', '--nproc=400:', '--pid', String(child.pid)]);
-    child.stdin.write('go on');
+    await allowThreads(400);
     const sha256OfNothing = `sha256:${createHash('sha256').digest('hex')}`;
     expect(await next()).toEqual([2, 4, sha256OfNothing]);
     await once(child, 'close');
