@@ -33,7 +33,7 @@ export interface AdminServerDeps {
 }
 
 /** A blob that has just been pulled is read once more for its index. */
-const DELETE_WAIT_MS = 5_000;
+const MAX_DELETE_WAIT_MS = 5_000;
 
 /** Health, metrics and store administration, on a listener of its own that clients of the registry need not reach. */
 export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
@@ -74,7 +74,9 @@ export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
   });
   server.delete<{ Params: { digest: string } }>('/api/v1/blobs/:digest', async (request, reply) => {
     const digest = parseDigest(request.params.digest);
-    if (!(await deps.blobs.deleteBlob(digest, AbortSignal.timeout(DELETE_WAIT_MS))))
+    // A connection on which nothing moves for `stallTimeoutMs` is closed, so the response must come before that.
+    const waitMs = Math.min(MAX_DELETE_WAIT_MS, Math.floor(deps.limits.stallTimeoutMs / 2));
+    if (!(await deps.blobs.deleteBlob(digest, AbortSignal.timeout(waitMs))))
       throw new SpandrelError('BLOB_UNKNOWN', 'the store has no such blob');
     return reply.code(204).send();
   });
