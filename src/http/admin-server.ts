@@ -12,6 +12,7 @@ import type { AdminGuard } from './access/admin-guard.ts';
 import { answerError } from './error-answer.ts';
 import { ADMIN_PAGE, answerFrontPage } from './front-page.ts';
 import { AllowedMethods, WHOLE_SERVER } from './listener/allowed-methods.ts';
+import { Closing } from './listener/closing.ts';
 import type { ServerLimits } from './listener/create-server.ts';
 import { checkExpectation } from './listener/expectation.ts';
 import { serverOptions } from './listener/server-options.ts';
@@ -45,8 +46,11 @@ export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
     ...serverOptions(deps),
   });
   const allowed = new AllowedMethods(server as unknown as FastifyInstance);
+  const closing = new Closing();
+  closing.watch(server as unknown as FastifyInstance);
 
   server.addHook('onRequest', async ({ raw, headers, url, ip }) => {
+    closing.admit();
     deps.guard.admit({
       path: url.replace(/\?.*$/s, ''),
       authorization: headers.authorization,

@@ -19,6 +19,7 @@ import { breakOff } from './break-off.ts';
 import { ALLOWED_METHODS, answerError } from './error-answer.ts';
 import { checkExpectation } from './listener/expectation.ts';
 import { serverOptions } from './listener/server-options.ts';
+import { Closing } from './listener/closing.ts';
 import type { ServerLimits } from './listener/create-server.ts';
 import type { TlsMaterial } from './listener/tls-material.ts';
 import { parseRegistryPath } from './registry-path.ts';
@@ -37,6 +38,7 @@ export interface RegistryServerDeps extends RegistryDeps {
 }
 
 interface ServingDeps extends RegistryServerDeps {
+  readonly closing: Closing;
   readonly turns: SendTurns;
 }
 
@@ -45,7 +47,7 @@ const REGISTRY_ROUTE = '/registry';
 
 /** The registry and span API. Built without listening. */
 export function createRegistryServer(deps: RegistryServerDeps): FastifyInstance {
-  const serving = { ...deps, turns: new SendTurns() };
+  const serving = { ...deps, closing: new Closing(), turns: new SendTurns() };
   const server = fastify({
     loggerInstance: deps.logger,
     // One line a request, with what this server knows of it, is written below.
@@ -69,6 +71,7 @@ export function createRegistryServer(deps: RegistryServerDeps): FastifyInstance 
   server.route({ method: ['GET', 'HEAD', 'OPTIONS'], url: REGISTRY_ROUTE, handler });
   // Every other method that Node knows.
   server.setNotFoundHandler(handler);
+  serving.closing.watch(server as unknown as FastifyInstance);
   return server as unknown as FastifyInstance;
 }
 
@@ -133,6 +136,7 @@ async function answerRequest(
   signal: AbortSignal,
 ): Promise<Answer> {
   const { method, headers, originalUrl, ip: client } = request;
+  deps.closing.admit();
   deps.access.admitAddress(client);
   checkExpectation(request.raw);
   if (method !== 'GET' && method !== 'HEAD' && method !== 'OPTIONS') {

@@ -6,6 +6,7 @@ import { afterEach, beforeEach, expect, it } from 'vitest';
 
 import { parseConfig } from '../../src/config/parse-config.ts';
 import { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import { openSocket, readToEnd } from '../helpers/raw-request.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
@@ -123,6 +124,9 @@ it('from SIGTERM to the end of the last answer the proxy says that it is stoppin
   );
   const { url, adminUrl } = await child.listening();
   const answer = fetch(`${url}/v2/demo/app/blobs/${digest}`);
+  const busy = await openSocket(url);
+  const responses = readToEnd(busy);
+  busy.write(`GET /v2/demo/app/blobs/${digest} HTTP/1.1\r\nHost: x\r\n\r\n`);
   await upstream.requests.waitFor(({ path }) => path.includes('blobs'));
   expect(await readiness(adminUrl)).toMatchObject([200, {}]);
   child.kill('SIGTERM');
@@ -130,8 +134,10 @@ it('from SIGTERM to the end of the last answer the proxy says that it is stoppin
   await expect.poll(() => readiness(adminUrl)).toMatchObject(stopping);
   await expect(fetch(`${url}/v2/`)).rejects.toThrow('fetch failed');
   expect(await readiness(adminUrl)).toMatchObject(stopping);
+  busy.write('GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n');
   held.resolve();
   expect((await (await answer).arrayBuffer()).byteLength).toBe(300_000);
+  expect(await responses).toMatch(/\u0007HTTP\/1\.1 503 [\s\S]*"errors":\[\{"code":"SHUTTING_DOWN"/);
   expect(await child.exitStatus()).toBe(0);
 });
 

@@ -14,10 +14,13 @@ export function serverOptions({
   readonly tls: TlsMaterial | undefined;
 }): {
   readonly serverFactory: (handler: RequestListener) => RawServerDefault;
+  readonly return503OnClosing: boolean;
 } {
   return {
     // Fastify calls the methods that both kinds of server have.
     serverFactory: (handler) => createNodeServer(handler, limits, tls) as Server,
+    // {@link Closing} responds with an error of the table.
+    return503OnClosing: false,
     // Only says how addresses are printed; the server has been made.
     ...(tls === undefined ? {} : { https: {} }),
   };
