@@ -3,6 +3,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import type { Growth } from '../blobs/growth.ts';
 import { storeFault } from '../blobs/store-fault.ts';
 import { SpandrelError } from '../core/errors.ts';
+import { nodeErrorCode } from '../core/node-error-code.ts';
 import { waitFor } from '../core/wait-for.ts';
 
 export interface GrowingFileOptions {
@@ -26,7 +27,10 @@ const CHUNK_BYTES = 256 * 1024;
  */
 export async function* readGrowingFile(options: GrowingFileOptions): AsyncGenerator<Uint8Array, void, void> {
   const { growth, end } = options;
-  await using file = await open(options.path, 'r').catch((error: unknown) => {
+  await using file = await open(options.path, 'r').catch(async (error: unknown) => {
+    // A fill that fails removes its file before it says so.
+    if (nodeErrorCode(error) === 'ENOENT')
+      await waitForBytes(growth, Number.POSITIVE_INFINITY, options.signal);
     throw storeFault(error, 'open a blob');
   });
   const chunkBytes = Math.min(CHUNK_BYTES, Math.max(1, end - options.start));
