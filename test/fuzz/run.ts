@@ -1,6 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { parseArgs } from 'node:util';
 
+import { parseWhole, say, UsageError } from '../helpers/runner-command.ts';
 import { FINDINGS, FuzzRunner, printFinding } from './fuzz-runner.ts';
 import { FuzzTally } from './fuzz-tally.ts';
 import type { FuzzTarget } from './target.ts';
@@ -16,18 +17,6 @@ const DEFAULT_SECONDS = 60;
 /** What a target has in turn; short, so that progress shows and memory is measured. Fewer for those that take long. */
 function batchCases({ testCases }: FuzzTarget): number {
   return Math.max(60, Math.min(200, Math.ceil(testCases / 20)));
-}
-
-class UsageError extends Error {}
-
-function say(line: string): void {
-  process.stderr.write(`${line}\n`);
-}
-
-function whole(text: string | undefined, name: string): number | undefined {
-  if (text === undefined) return undefined;
-  if (/^\d{1,15}$/.test(text)) return Number(text);
-  throw new UsageError(`--${name} is no whole number: ${text}`);
 }
 
 function readArguments(): {
@@ -52,13 +41,14 @@ function readArguments(): {
   const unknown = names.filter((name) => !ALL_TARGETS.some((target) => target.name === name));
   if (unknown.length > 0) throw new UsageError(`no such target: ${unknown.join(', ')}`);
   if (corpus !== 'small' && corpus !== 'large') throw new UsageError(`no such corpus: ${corpus}`);
-  const only = whole(values.case, 'case');
+  const only = parseWhole(values.case, 'case');
   if (only !== undefined && (names.length !== 1 || values.seed === undefined))
     throw new UsageError('--case needs --seed and one --target');
-  const cases = whole(values.cases, 'cases');
-  const seconds = whole(values.seconds, 'seconds') ?? (cases === undefined ? DEFAULT_SECONDS : undefined);
+  const cases = parseWhole(values.cases, 'cases');
+  const seconds =
+    parseWhole(values.seconds, 'seconds') ?? (cases === undefined ? DEFAULT_SECONDS : undefined);
   return {
-    seed: whole(values.seed, 'seed') ?? randomInt(2 ** 32),
+    seed: parseWhole(values.seed, 'seed') ?? randomInt(2 ** 32),
     only,
     targets: ALL_TARGETS.filter(({ name }) => names.length === 0 || names.includes(name)),
     maxCases: cases ?? Number.POSITIVE_INFINITY,

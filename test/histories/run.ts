@@ -3,6 +3,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 
+import { parseWhole, say, UsageError } from '../helpers/runner-command.ts';
 import { type Action, type History, parseHistory, printHistory } from './history.ts';
 import { playHistory, type Played } from './play-history.ts';
 import { randomHistory } from './random-history.ts';
@@ -22,18 +23,6 @@ const TRIES = 2;
 
 /** Histories at the same time: most of each is waiting for what an upstream does not do. */
 const LANES = 3;
-
-class UsageError extends Error {}
-
-function say(line: string): void {
-  process.stderr.write(`${line}\n`);
-}
-
-function whole(text: string | undefined, name: string): number | undefined {
-  if (text === undefined) return undefined;
-  if (/^\d{1,15}$/.test(text)) return Number(text);
-  throw new UsageError(`--${name} is no whole number: ${text}`);
-}
 
 async function runSeeds(options: { seconds: number; seed: number; shrinkSeconds: number }): Promise<number> {
   const end = performance.now() + 1000 * options.seconds;
@@ -125,11 +114,11 @@ try {
   process.exitCode =
     values.replay === undefined
       ? await runSeeds({
-          seconds: whole(values.seconds, 'seconds') ?? DEFAULT_SECONDS,
-          seed: whole(values.seed, 'seed') ?? randomInt(2 ** 31),
-          shrinkSeconds: whole(values.shrink, 'shrink') ?? DEFAULT_SHRINK_SECONDS,
+          seconds: parseWhole(values.seconds, 'seconds') ?? DEFAULT_SECONDS,
+          seed: parseWhole(values.seed, 'seed') ?? randomInt(2 ** 31),
+          shrinkSeconds: parseWhole(values.shrink, 'shrink') ?? DEFAULT_SHRINK_SECONDS,
         })
-      : await replay(values.replay, whole(values.times, 'times') ?? 1);
+      : await replay(values.replay, parseWhole(values.times, 'times') ?? 1);
 } catch (error) {
   if (!(error instanceof UsageError)) throw error;
   say(`${error.message}\n\n${USAGE}`);
