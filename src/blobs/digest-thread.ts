@@ -1,13 +1,13 @@
 import { createHash, type Hash } from 'node:crypto';
-import { open } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { parentPort } from 'node:worker_threads';
 
 import { type Digest, type DigestAlgorithm, finishDigest } from '../core/digest.ts';
 import { nodeErrorCode } from '../core/node-error-code.ts';
 import { Growth } from './growth.ts';
 
-/** To the thread: hash a growing file, or stop doing so; add bytes to a running hash, or end it. */
-export type DigestRequest =
+/** To the thread: hash a growing file; add bytes to a running hash, or end it. Each has an answer. */
+export type DigestQuestion =
   | {
       readonly id: number;
       readonly path: string;
@@ -17,8 +17,13 @@ export type DigestRequest =
       readonly goesOnAs?: number;
     }
   | { readonly id: number; readonly hash: number; readonly bytes: Uint8Array }
-  | { readonly id: number; readonly hash: number; readonly end: 'digest' | 'forget' }
-  | { readonly id: number; readonly cancel: true };
+  | { readonly id: number; readonly hash: number; readonly end: 'digest' | 'forget' };
+
+/** To the thread: a question, or to stop looking for its answer, or to end. */
+export type DigestRequest =
+  | DigestQuestion
+  | { readonly id: number; readonly cancel: true }
+  | { readonly leave: true };
 
 /** From the thread. A growth that fails has no digest. `code` is the system's name of a failure, if it has one. */
 export type DigestReply = { readonly id: number } & (
@@ -33,10 +38,18 @@ const running = new Set<number>();
 const cancelled = new Set<number>();
 /** Hashes that bytes are added to. */
 const hashes = new Map<number, { readonly hash: Hash; readonly algorithm: DigestAlgorithm }>();
+/** Files that are about to be open. */
+let opening = 0;
+let isLeaving = false;
 const port = parentPort;
 
 /** Hashes run side by side: while one waits for its file, the others go on. */
 port?.on('message', (request: DigestRequest) => {
+  if ('leave' in request) {
+    isLeaving = true;
+    leaveIfPossible();
+    return;
+  }
   if ('cancel' in request) {
     // What has been answered meanwhile is not cancelled.
     if (running.has(request.id)) cancelled.add(request.id);
@@ -56,7 +69,22 @@ port?.on('message', (request: DigestRequest) => {
     });
 });
 
-async function answer(request: Exclude<DigestRequest, { cancel: true }>): Promise<DigestReply> {
+/** The files that the thread has open are closed with it, but one that it is about to open would stay open in the process. */
+function leaveIfPossible(): void {
+  if (isLeaving && opening === 0) process.exit();
+}
+
+async function openFile(path: string): Promise<FileHandle> {
+  opening++;
+  try {
+    return await open(path, 'r');
+  } finally {
+    opening--;
+    leaveIfPossible();
+  }
+}
+
+async function answer(request: DigestQuestion): Promise<DigestReply> {
   const { id } = request;
   if ('path' in request) {
     const { algorithm, goesOnAs } = request;
@@ -80,11 +108,11 @@ async function hashGrowingFile({
   path,
   growth: shared,
   algorithm,
-}: Extract<DigestRequest, { path: string }>): Promise<Hash> {
+}: Extract<DigestQuestion, { path: string }>): Promise<Hash> {
   const growth = new Growth(shared);
   const hash = createHash(algorithm);
   if (growth.state === 'complete' && growth.availableBytes === 0) return hash;
-  await using file = await open(path, 'r');
+  await using file = await openFile(path);
   const buffer = Buffer.allocUnsafeSlow(READ_BYTES);
   for (let position = 0; ;) {
     await growth.waitBeyond(position);

@@ -6,7 +6,7 @@ import { SpandrelError } from '../core/errors.ts';
 import { GrowingPause } from '../threads/growing-pause.ts';
 import { KeptThread } from '../threads/kept-thread.ts';
 import type { ThreadFault } from '../threads/thread-fault.ts';
-import type { DigestReply, DigestRequest } from './digest-thread.ts';
+import type { DigestQuestion, DigestReply, DigestRequest } from './digest-thread.ts';
 import { Growth } from './growth.ts';
 import { isPassingFault } from './store-fault.ts';
 
@@ -20,7 +20,7 @@ export interface RunningHash {
 }
 
 type WithoutId<T> = T extends unknown ? Omit<T, 'id'> : never;
-type Question = WithoutId<Exclude<DigestRequest, { cancel: true }>>;
+type Question = WithoutId<DigestQuestion>;
 
 interface Pending {
   readonly worker: Worker;
@@ -50,6 +50,7 @@ export class DigestWorker implements AsyncDisposable {
       onEnd: (worker, error) => this.#failAll(worker, error),
       onFault,
       isBusy: () => this.#pending.size > 0,
+      endRequest: { leave: true } satisfies DigestRequest,
     });
   }
 

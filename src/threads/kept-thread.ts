@@ -15,7 +15,11 @@ export interface KeptThreadOptions {
   readonly onFault?: ((fault: ThreadFault) => void) | undefined;
   /** Somebody waits for its answer; for the fault. */
   readonly isBusy: () => boolean;
+  /** The message at which the thread ends by itself; it is killed if it has none, or takes too long. */
+  readonly endRequest?: unknown;
 }
+
+const END_TIMEOUT_MS = 1_000;
 
 /**
  * One thread with a protocol of its own. It starts when it is first needed; when it dies, the next who needs it starts another, after a
@@ -112,6 +116,21 @@ export class KeptThread implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopping.abort();
-    await this.#worker?.terminate();
+    const worker = this.#worker;
+    if (worker === undefined) return;
+    await this.#askToEnd(worker);
+    await worker.terminate();
+  }
+
+  /** A thread that is killed while it opens a file leaves the file open in the process. */
+  async #askToEnd(worker: Worker): Promise<void> {
+    const { endRequest } = this.#options;
+    if (endRequest === undefined) return;
+    const exit = Promise.withResolvers<void>();
+    worker.once('exit', () => exit.resolve());
+    const timer = setTimeout(exit.resolve, END_TIMEOUT_MS);
+    worker.postMessage(endRequest);
+    await exit.promise;
+    clearTimeout(timer);
   }
 }

@@ -1,6 +1,8 @@
+import { readdirSync, readlinkSync } from 'node:fs';
 import { appendFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -95,6 +97,28 @@ describe('DigestWorker', () => {
     const wanted = worker.hash(path, new Growth(), 'sha256', leaving.signal);
     leaving.abort(new Error('gone'));
     await expect(wanted).rejects.toThrow('gone');
+  });
+
+  it('leaves no file open, whenever it is disposed of', async () => {
+    const path = join(folder, 'wanted');
+    await writeFile(path, 'wanted');
+    const isOpen = (name: string): boolean => {
+      try {
+        return readlinkSync(`/proc/self/fd/${name}`) === path;
+      } catch {
+        // Closed meanwhile, as the one that lists the folder.
+        return false;
+      }
+    };
+    for (let round = 0; round < 20; round++) {
+      const worker = new DigestWorker();
+      await worker.hash(path, Growth.complete(6), 'sha256');
+      const hashes = Array.from({ length: 50 }, () => worker.hash(path, new Growth(), 'sha256'));
+      for (let turn = 0; turn < round; turn++) await setImmediate();
+      const [ends] = await Promise.all([Promise.allSettled(hashes), worker[Symbol.asyncDispose]()]);
+      expect(ends.map(({ status }) => status)).toEqual(hashes.map(() => 'rejected'));
+    }
+    expect(readdirSync('/proc/self/fd').filter(isOpen)).toEqual([]);
   });
 
   it('starts another thread when one dies, which hashes anew what that one was asked', async () => {
