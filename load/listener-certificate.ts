@@ -3,10 +3,23 @@ import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 
 import { Certificate } from '../test/helpers/certificate.ts';
 
-/** A certificate for all servers on loopback, which this process and the processes of clients that it starts trust from now on. */
-export async function createTrustedCertificate(): Promise<Certificate> {
+/** Files of a certificate for all servers on loopback. */
+export type TrustedCertificate = Pick<Certificate, 'key' | 'cert'> & AsyncDisposable;
+
+/** Until it is disposed of, this process trusts the certificate, and so do the clients' processes that this one starts. */
+export async function createTrustedCertificate(): Promise<TrustedCertificate> {
   const certificate = await Certificate.create();
-  setDefaultCACertificates([...getCACertificates('default'), readFileSync(certificate.cert, 'utf8')]);
-  process.env['NODE_EXTRA_CA_CERTS'] = certificate.cert;
-  return certificate;
+  const { key, cert } = certificate;
+  const trusted = getCACertificates('default');
+  setDefaultCACertificates([...trusted, readFileSync(cert, 'utf8')]);
+  process.env['NODE_EXTRA_CA_CERTS'] = cert;
+  return {
+    key,
+    cert,
+    async [Symbol.asyncDispose]() {
+      delete process.env['NODE_EXTRA_CA_CERTS'];
+      setDefaultCACertificates(trusted);
+      await certificate[Symbol.asyncDispose]();
+    },
+  };
 }
