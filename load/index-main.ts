@@ -13,6 +13,7 @@ import { provenBytes } from '../src/core/proven-bytes.ts';
 import { WorkerPool } from '../src/threads/worker-pool.ts';
 import { startLayerBuild } from '../src/ztoc/layer-build.ts';
 import type { LayerSummary } from '../src/ztoc/layer-summary.ts';
+import type * as layerTasks from '../src/ztoc/layer-worker.ts';
 
 /** What one process has measured. */
 export interface IndexResult {
@@ -47,7 +48,12 @@ const growth = Growth.complete(layerBytes);
 // The threads run what is shipped.
 const entry = new URL('../dist/ztoc/layer-worker.js', import.meta.url);
 await using digests = new DigestWorker({ entry: new URL('../dist/blobs/digest-thread.js', import.meta.url) });
-await using pool = new WorkerPool({ name: 'index', entry, threads: 1, maxQueue: 0 });
+await using pool = new WorkerPool<typeof layerTasks>({
+  name: 'index',
+  entry,
+  threads: 1,
+  maxQueue: 0,
+});
 // As when a blob comes from upstream: its digest is computed by one thread while another builds.
 const hashing = digests.hash(path, growth, 'sha256');
 const { index } = await startLayerBuild({

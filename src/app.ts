@@ -60,6 +60,8 @@ import type { ThreadFault } from './threads/thread-fault.ts';
 import { WorkerPool } from './threads/worker-pool.ts';
 import type { Environment } from './upstream/proxy-choice.ts';
 import { createUpstreams } from './upstream/upstreams.ts';
+import type * as layerTasks from './ztoc/layer-worker.ts';
+import type * as spanTasks from './ztoc/span-worker.ts';
 
 export interface App extends AsyncDisposable {
   /** Start both listeners; resolves to the addresses they got. */
@@ -148,7 +150,7 @@ export async function createApp(
   const workers = (name: string): URL =>
     new URL(`./ztoc/${name}${extname(import.meta.url)}`, import.meta.url);
   const buildPool = opening.use(
-    new WorkerPool({
+    new WorkerPool<typeof layerTasks>({
       name: 'index',
       entry: workers('layer-worker'),
       threads: config.index.threads,
@@ -157,7 +159,7 @@ export async function createApp(
     }),
   );
   const spanPool = opening.use(
-    new WorkerPool({
+    new WorkerPool<typeof spanTasks>({
       name: 'span',
       entry: workers('span-worker'),
       threads: config.spans.threads,
@@ -166,9 +168,9 @@ export async function createApp(
     }),
   );
 
-  metrics.watchQueue('index', () => buildPool.queueSize);
-  metrics.watchQueue('span', () => spanPool.queueSize);
-  for (const pool of [buildPool, spanPool]) metrics.watchHeld('task', () => pool.tasks);
+  metrics.watchQueue('index', () => buildPool.waitingTasks);
+  metrics.watchQueue('span', () => spanPool.waitingTasks);
+  for (const pool of [buildPool, spanPool]) metrics.watchHeld('task', () => pool.pendingTasks);
 
   const forecast = new BuildForecast(config.index.threads);
   const indexes = opening.use(

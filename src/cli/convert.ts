@@ -22,6 +22,7 @@ import { printJson } from './print-json.ts';
 import { ProgressBar } from './progress-bar.ts';
 import { parseSizeFlag } from './size-flag.ts';
 import { UsageError } from './usage-error.ts';
+import type * as layerFileTasks from '../ztoc/layer-file-worker.ts';
 
 const FORMATS = { 'oci-archive': 'archive', 'oci-dir': 'directory' } as const;
 /** More wait than any image has layers. */
@@ -94,7 +95,12 @@ async function indexLayers(
 ): Promise<ConvertOutcome> {
   const entry = new URL(`../ztoc/layer-file-worker${extname(import.meta.url)}`, import.meta.url);
   const threads = availableParallelism();
-  await using pool = new WorkerPool({ name: 'index', entry, threads, maxQueue: MAX_QUEUED_LAYERS });
+  await using pool = new WorkerPool<typeof layerFileTasks>({
+    name: 'index',
+    entry,
+    threads,
+    maxQueue: MAX_QUEUED_LAYERS,
+  });
   using bar = new ProgressBar('indexing', 0);
   const { limits } = parseConfig({ yaml: '', environment: {} });
   let layers = 0;
@@ -112,7 +118,7 @@ async function indexLayers(
     const { spanBytes } = options;
     const task: LayerFileTask = { ...part, digest, spanBytes, limits, scratchPath, port: port2 };
     try {
-      return await pool.run<LayerFileIndex>('indexLayer', task, { transfer: [port2] });
+      return await pool.tasks.indexLayer(task, { transfer: [port2] });
     } finally {
       port1.close();
     }

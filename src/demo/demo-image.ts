@@ -2,6 +2,7 @@ import { extname } from 'node:path';
 
 import type { Digest } from '../core/digest.ts';
 import { WorkerPool } from '../threads/worker-pool.ts';
+import type * as demoImageTasks from './demo-image-worker.ts';
 
 /** Seed of the image that is served when nothing is said. */
 export const DEMO_SEED = 'spandrel';
@@ -74,6 +75,11 @@ export interface DemoImage {
  */
 export async function generateDemoImage(options: DemoImageOptions): Promise<DemoImage> {
   const entry = new URL(`./demo-image-worker${extname(import.meta.url)}`, import.meta.url);
-  await using pool = new WorkerPool({ entry, name: 'demo', threads: 1, maxQueue: 0 });
-  return await pool.run<DemoImage>('buildDemoImage', options);
+  await using pool = new WorkerPool<typeof demoImageTasks>({
+    entry,
+    name: 'demo',
+    threads: 1,
+    maxQueue: 0,
+  });
+  return await pool.tasks.buildDemoImage(options);
 }

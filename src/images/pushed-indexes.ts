@@ -24,13 +24,14 @@ import type { KnownLayers } from './known-layers.ts';
 import { type ImageManifest, parseManifest, soundDescriptors, type StoredManifest } from './manifest.ts';
 import type { Manifests } from './manifests.ts';
 import { type Target, targetKey } from './target.ts';
+import type * as spanTasks from '../ztoc/span-worker.ts';
 
 export interface PushedIndexesDeps {
   readonly manifests: Manifests;
   readonly knownLayers: KnownLayers;
   readonly blobs: BlobStore;
   /** Threads whose entry is `ztoc/span-worker.ts`. */
-  readonly pool: WorkerPool;
+  readonly pool: WorkerPool<typeof spanTasks>;
   readonly limits: LayerLimits;
   /** zTOCs that turned out to be wrong, by {@link refusalKey}, with the reason. */
   readonly refused: DigestFiles;
@@ -250,7 +251,7 @@ export class PushedIndexes implements AsyncDisposable {
     if (known === undefined)
       throw new SpandrelError('INDEX_MALFORMED', 'the SOCI index names a layer that the image has not got');
     const bytes = await this.#readZtoc(target, ztoc, sizeBytes);
-    await this.#deps.pool.run('checkZtoc', { bytes, layerBytes: known.size, limits: this.#deps.limits });
+    await this.#deps.pool.tasks.checkZtoc({ bytes, layerBytes: known.size, limits: this.#deps.limits });
   }
 
   async #readZtoc(target: Target, ztoc: Digest, sizeBytes: number, signal?: AbortSignal): Promise<Buffer> {

@@ -18,11 +18,12 @@ import { layerFault, type LayerSummary } from '../ztoc/layer-summary.ts';
 import type { BuildForecast } from './build-forecast.ts';
 import type { LayerIndexFiles } from './layer-index-files.ts';
 import type { Layer, PushedZtoc } from './layer.ts';
+import type * as layerTasks from '../ztoc/layer-worker.ts';
 
 export interface IndexBuildDeps {
   readonly blobs: BlobStore;
   readonly files: LayerIndexFiles;
-  readonly pool: WorkerPool;
+  readonly pool: WorkerPool<typeof layerTasks>;
   readonly spanBytes: number;
   readonly readSpanBytes: number;
   readonly limits: LayerLimits;

@@ -13,6 +13,7 @@ import type { ReadSpan } from '../ztoc/span.ts';
 import type { LayerIndexes } from './layer-indexes.ts';
 import type { Layer } from './layer.ts';
 import { type SpanCache, spanKey } from './span-cache.ts';
+import type * as spanTasks from '../ztoc/span-worker.ts';
 
 export interface SpanFetcherDeps {
   readonly blobs: BlobStore;
@@ -20,7 +21,7 @@ export interface SpanFetcherDeps {
   readonly indexes: LayerIndexes;
   readonly cache: SpanCache;
   /** Threads whose entry is `ztoc/span-worker.ts`. */
-  readonly pool: WorkerPool;
+  readonly pool: WorkerPool<typeof spanTasks>;
   /** As `limits.maxZstdWindowBytes`. */
   readonly maxZstdWindowBytes: number;
   readonly metrics: Metrics;
@@ -178,7 +179,7 @@ export class SpanFetcher implements AsyncDisposable {
     const range = { start: first.compressed.start, end: last.compressed.end };
     const inflate = (compressed: InflateSpansInput['compressed']): Promise<readonly Uint8Array[]> => {
       const input: InflateSpansInput = { spans, compressed, bits: first.bits, window: index.window(first) };
-      return this.#deps.pool.run<Uint8Array[]>('inflateSpans', input);
+      return this.#deps.pool.tasks.inflateSpans(input);
     };
     const inFile = await reader.locate(range, this.#stopping.signal);
     try {
@@ -203,7 +204,7 @@ export class SpanFetcher implements AsyncDisposable {
     const { path, growth, source } = handle;
     const { maxZstdWindowBytes: maxWindowBytes } = this.#deps;
     const input: ReadZstdSpansInput = { path, growth: growth.shared, spans, maxWindowBytes };
-    return { parts: await this.#deps.pool.run<Uint8Array[]>('readZstdSpans', input, { signal }), source };
+    return { parts: await this.#deps.pool.tasks.readZstdSpans(input, { signal }), source };
   }
 
   /** Whoever waits gets SHUTTING_DOWN. */

@@ -1,6 +1,6 @@
 /** A task's result whose `transfer` buffers change hands instead of being copied; the thread cannot use them afterwards. */
 export class TransferredResult<T> {
-  /** What {@link WorkerPool.run} resolves with; the buffers are parts of it. */
+  /** What the caller of the task gets; the buffers are parts of it. */
   readonly value: T;
   readonly transfer: readonly ArrayBuffer[];
 

@@ -7,10 +7,11 @@ import type { ThreadKind } from '../telemetry/metrics.ts';
 import { decodeError } from './error-transfer.ts';
 import { GrowingPause } from './growing-pause.ts';
 import { TaskThread } from './task-thread.ts';
+import type { TransferredResult } from './transferred-result.ts';
 import { decodeThreadFault, type EncodedThreadFault, type ThreadFault, threadFault } from './thread-fault.ts';
 
 export interface WorkerPoolOptions {
-  /** Module whose named exports are the tasks: functions of one input; may be async, may return a TransferredResult. */
+  /** The module of the tasks. */
   readonly entry: URL;
   /** At most this many; they start when they are needed and stay. */
   readonly threads: number;
@@ -32,13 +33,34 @@ export interface RunOptions {
   readonly line?: string | undefined;
 }
 
+/** What the caller of a task gets of what the function returns in the thread. */
+type TaskResult<T> = Awaited<T> extends TransferredResult<infer Value> ? Value : Awaited<T>;
+
+/**
+ * The exported functions of a module, each of one input, as they are called from another thread. Input and result are cloned, unless the
+ * options, or a {@link TransferredResult}, hand over their buffers.
+ */
+export type Tasks<Module> = {
+  readonly [
+    Name in keyof Module as Module[Name] extends (input: never) => unknown ? Name : never
+  ]: Module[Name] extends (input: infer Input) => infer Result
+    ? (input: Input, options?: RunOptions) => Promise<TaskResult<Result>>
+    : never;
+};
+
 const START_TIMEOUT_MS = 60_000;
 
 /**
- * Threads that run the exports of one module. One that dies takes its task with it and is replaced, after a pause that grows as long as
+ * Threads that run the exports of `Module`, as in `new WorkerPool<typeof layerTasks>(...)`. One that dies takes its task with it and is replaced, after a pause that grows as long as
  * threads die or do not start. Tasks that wait go on waiting for another thread; they fail if none lives and one more does not start.
  */
-export class WorkerPool implements AsyncDisposable {
+export class WorkerPool<Module> implements AsyncDisposable {
+  /**
+   * Call these.
+   * @throws SpandrelError as the task threw it (anything else as INTERNAL), WORKER_FAILED if the thread died or none could be started,
+   * OVERLOADED when too many tasks wait, SHUTTING_DOWN after disposal; the reason of the options' signal
+   */
+  readonly tasks: Tasks<Module>;
   readonly #options: WorkerPoolOptions;
   readonly #queue: WorkQueue;
   readonly #pause = new GrowingPause();
@@ -53,37 +75,36 @@ export class WorkerPool implements AsyncDisposable {
   constructor(options: WorkerPoolOptions) {
     this.#options = options;
     this.#queue = new WorkQueue({ maxRunning: options.threads, maxWaiting: options.maxQueue });
+    // The module is known to the compiler only: here a name becomes a call.
+    const call = (_: object, name: string | symbol) => (input: unknown, run?: RunOptions) =>
+      this.#run(String(name), input, run);
+    this.tasks = new Proxy({}, { get: call }) as Tasks<Module>;
   }
 
-  /** Tasks that run or wait. */
-  get tasks(): number {
+  /** How many tasks run or wait. */
+  get pendingTasks(): number {
     return this.#queue.running + this.#queue.waiting;
   }
 
-  /** Tasks that wait for a thread. */
-  get queueSize(): number {
+  /** How many tasks wait for a thread. */
+  get waitingTasks(): number {
     return this.#queue.waiting;
   }
 
-  /**
-   * What the exported function `task` makes of `input`; both values are cloned.
-   * @throws SpandrelError as the task threw it (anything else as INTERNAL), WORKER_FAILED if the thread died or none could be started,
-   * OVERLOADED when too many tasks wait, SHUTTING_DOWN after disposal; the reason of `signal`
-   */
-  async run<T>(task: string, input: unknown, options: RunOptions = {}): Promise<T> {
+  async #run(task: string, input: unknown, options: RunOptions = {}): Promise<unknown> {
     const { signal, line } = options;
     this.#assertRunning();
-    return this.#queue.run(() => this.#runNow<T>(task, input, options), signal, line);
+    return this.#queue.run(() => this.#runNow(task, input, options), signal, line);
   }
 
-  async #runNow<T>(task: string, input: unknown, { transfer = [], signal }: RunOptions): Promise<T> {
+  async #runNow(task: string, input: unknown, { transfer = [], signal }: RunOptions): Promise<unknown> {
     this.#assertRunning();
     const thread = await this.#take(signal);
     try {
       const outcome = await waitFor(thread.run({ task, input }, transfer), signal);
       this.#pause.noteSuccess();
       if (!outcome.ok) throw decodeError(outcome.error);
-      return outcome.value as T;
+      return outcome.value;
     } catch (error) {
       if (signal?.aborted === true) void thread.end().finally(() => this.#threads.delete(thread));
       signal?.throwIfAborted();

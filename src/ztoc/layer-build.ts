@@ -9,13 +9,7 @@ import type { ProvenBytes } from '../core/proven-bytes.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { waitFor } from '../core/wait-for.ts';
 import type { WorkerPool } from '../threads/worker-pool.ts';
-import type {
-  BuildInput,
-  BuildOutput,
-  BuildProgress,
-  BuildRequest,
-  BuildSettings,
-} from './build-messages.ts';
+import type { BuildInput, BuildProgress, BuildRequest, BuildSettings } from './build-messages.ts';
 import { LayerIndex } from './layer-index.ts';
 import type { LayerIndexView } from './layer-index-view.ts';
 import { cleanPath, type RawText } from './raw-text.ts';
@@ -24,10 +18,11 @@ import type { ReadSpan, Span } from './span.ts';
 import { SpanTable } from './span-table.ts';
 import type { StoredWindow } from './window-file.ts';
 import type { TocEntry } from './ztoc.ts';
+import type * as layerTasks from './layer-worker.ts';
 
 export interface LayerBuildOptions extends BuildSettings {
   /** Threads whose entry is `layer-worker.ts`. */
-  readonly pool: WorkerPool;
+  readonly pool: WorkerPool<typeof layerTasks>;
   readonly growth: Growth;
   /** Ends the build. */
   readonly signal?: AbortSignal;
@@ -205,7 +200,7 @@ export class BuildingIndex implements LayerIndexView {
       signal?.throwIfAborted();
       const input: BuildInput = { ...settingsOf(this.#options), growth: growth.shared, port };
       const run = { transfer: [port], signal: this.#unqueue.signal, line };
-      const { ztoc, refused } = await pool.run<BuildOutput>('buildLayer', input, run);
+      const { ztoc, refused } = await pool.tasks.buildLayer(input, run);
       const index = await LayerIndex.open(...namesOf(this.#options));
       this.#index = index;
       for (const watched of this.#watched.values()) watched.resolve(undefined);

@@ -17,7 +17,7 @@ import { PathWatch } from './path-watch.ts';
 import type { ReadSpanTable } from './read-span-table.ts';
 import type { Ztoc } from './ztoc.ts';
 
-// The entry of the worker threads that build indexes: each export is a task of `WorkerPool.run`.
+// The entry of the worker threads that build indexes: each export is a task of a `WorkerPool`.
 
 runInBackground();
 const outputHashes = new OutputHashes({ onFault: reportThreadFault });

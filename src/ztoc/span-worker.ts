@@ -16,7 +16,7 @@ import type { LayerLimits } from './layer-builder.ts';
 import type { ReadSpan } from './span.ts';
 import { readWindow, type StoredWindow } from './window-file.ts';
 
-// The entry of the worker threads that serve reads: each export is a task of `WorkerPool.run`.
+// The entry of the worker threads that serve reads: each export is a task of a `WorkerPool`.
 
 export interface CheckZtocInput {
   readonly bytes: Uint8Array;

@@ -11,6 +11,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { ThreadFault } from '../../src/threads/thread-fault.ts';
 import { WorkerPool, type WorkerPoolOptions } from '../../src/threads/worker-pool.ts';
 import { runProgram, startProgram } from '../helpers/programs.ts';
+import type * as poolTasks from './worker-pool-tasks.ts';
 
 const TASKS = new URL('./worker-pool-tasks.ts', import.meta.url);
 const HEALTHY = 'export const double = (input) => 2 * input;';
@@ -25,8 +26,8 @@ beforeEach(async () => {
 
 afterEach(() => rm(folder, { recursive: true, force: true }));
 
-function openPool(options: Partial<WorkerPoolOptions> = {}): WorkerPool {
-  return new WorkerPool({
+function openPool(options: Partial<WorkerPoolOptions> = {}): WorkerPool<typeof poolTasks> {
+  return new WorkerPool<typeof poolTasks>({
     entry: TASKS,
     threads: 1,
     name: 'index',
@@ -58,11 +59,11 @@ async function outcomesOf(tasks: readonly Promise<unknown>[]): Promise<unknown[]
 const steps = (): string[] => faults.map(({ step }) => step);
 
 describe('a thread that dies', () => {
-  it.each(['exit', 'throwLater', 'rejectUnheard', 'returnWhatCannotBeSent', 'transferTwice'])(
+  it.each(['exit', 'throwLater', 'rejectUnheard', 'returnWhatCannotBeSent', 'transferTwice'] as const)(
     'takes its task with it, is told of, and is replaced for those that wait (%s)',
     async (task) => {
       await using pool = openPool();
-      const tasks = [pool.run(task, 0), pool.run('double', 1), pool.run('double', 2)];
+      const tasks = [pool.tasks[task](0), pool.tasks.double(1), pool.tasks.double(2)];
       expect(await outcomesOf(tasks)).toEqual(['WORKER_FAILED', 2, 4]);
       expect(faults).toMatchObject([{ thread: 'index', step: 'task', error: { code: 'WORKER_FAILED' } }]);
     },
@@ -71,10 +72,10 @@ describe('a thread that dies', () => {
   it('leaves alone what other threads do', async () => {
     await using pool = openPool({ threads: 2 });
     const state = new Int32Array(new SharedArrayBuffer(8));
-    const blocked = pool.run('block', state);
-    const dying = Array.from({ length: 3 }, () => pool.run('exit', 0));
+    const blocked = pool.tasks.block(state);
+    const dying = Array.from({ length: 3 }, () => pool.tasks.exit(0));
     expect(await outcomesOf(dying)).toEqual(['WORKER_FAILED', 'WORKER_FAILED', 'WORKER_FAILED']);
-    expect(await pool.run('double', 3)).toBe(6);
+    expect(await pool.tasks.double(3)).toBe(6);
     Atomics.store(state, 1, 1);
     Atomics.notify(state, 1);
     expect(await blocked).toBe('released');
@@ -85,11 +86,11 @@ describe('a thread that dies', () => {
     await using pool = openPool();
     const leaving = new AbortController();
     const state = new Int32Array(new SharedArrayBuffer(8));
-    const blocked = pool.run('block', state, { signal: leaving.signal });
+    const blocked = pool.tasks.block(state, { signal: leaving.signal });
     while (Atomics.load(state, 0) === 0) await Atomics.waitAsync(state, 0, 0).value;
     leaving.abort(new Error('gone'));
     await expect(blocked).rejects.toThrow('gone');
-    expect(await pool.run('double', 4)).toBe(8);
+    expect(await pool.tasks.double(4)).toBe(8);
     expect(faults).toEqual([]);
   });
 
@@ -102,7 +103,7 @@ describe('a thread that dies', () => {
       const steps = [];
       const onFault = ({ step, error }) => steps.push(step, error.code, error.cause.message);
       await using pool = new WorkerPool({ entry, threads: 1, name: 'index', maxQueue: 5, onFault });
-      const outcomes = await Promise.allSettled([pool.run('useUpMemory', 0), pool.run('double', 21)]);
+      const outcomes = await Promise.allSettled([pool.tasks.useUpMemory(0), pool.tasks.double(21)]);
       console.log(JSON.stringify([...outcomes.map(({ value, reason }) => value ?? reason.code), ...steps]));`,
     );
     const output = await runProgram('node', ['--max-old-space-size=32', script]);
@@ -131,14 +132,14 @@ describe('a thread that cannot start', () => {
     const entry = await writeEntry(text ?? '');
     if (text === undefined) await rm(entry);
     await using pool = openPool({ entry });
-    const early = Array.from({ length: 4 }, (_, input) => pool.run('double', input));
+    const early = Array.from({ length: 4 }, (_, input) => pool.tasks.double(input));
     expect(await outcomesOf(early)).toEqual(Array.from(early, () => 'WORKER_FAILED'));
-    expect(pool.queueSize).toBe(0);
+    expect(pool.waitingTasks).toBe(0);
     expect(steps()).toEqual(['start']);
     // The next start fails too.
-    expect(await outcomesOf([pool.run('double', 1)])).toEqual(['WORKER_FAILED']);
+    expect(await outcomesOf([pool.tasks.double(1)])).toEqual(['WORKER_FAILED']);
     await writeEntry(HEALTHY);
-    const late = Array.from({ length: 4 }, (_, input) => pool.run('double', input));
+    const late = Array.from({ length: 4 }, (_, input) => pool.tasks.double(input));
     expect(await outcomesOf(late)).toEqual([0, 2, 4, 6]);
     expect(steps()).toEqual(['start', 'start']);
   });
@@ -146,7 +147,7 @@ describe('a thread that cannot start', () => {
   it('is given up when it takes too long', async () => {
     const entry = await writeEntry('await new Promise(() => {});');
     await using pool = openPool({ entry, startTimeoutMs: 50 });
-    expect(await outcomesOf([pool.run('double', 1), pool.run('double', 2)])).toEqual([
+    expect(await outcomesOf([pool.tasks.double(1), pool.tasks.double(2)])).toEqual([
       'WORKER_FAILED',
       'WORKER_FAILED',
     ]);
@@ -168,27 +169,23 @@ describe('a thread that cannot start', () => {
       Atomics.notify(state, 1);
     };
     await using pool = openPool({ entry, threads: 2, onFault: release });
-    const blocked = pool.run('block', state);
+    const blocked = pool.tasks.block(state);
     while (Atomics.load(state, 0) === 0) await Atomics.waitAsync(state, 0, 0).value;
     // Nothing lets the first thread go but that the second one has failed.
-    const waiting = [1, 2, 3].map((input) => pool.run('double', input));
+    const waiting = [1, 2, 3].map((input) => pool.tasks.double(input));
     expect(await outcomesOf([blocked, ...waiting])).toEqual(['released', 2, 4, 6]);
     expect(steps()).toEqual(['start']);
   });
 
   it('keeps nobody from ending the pool, be it about to start or in a pause', async () => {
     const hanging = openPool({ entry: await writeEntry('await new Promise(() => {});'), threads: 2 });
-    const waiting = outcomesOf([
-      hanging.run('double', 1),
-      hanging.run('double', 1),
-      hanging.run('double', 1),
-    ]);
+    const waiting = outcomesOf([hanging.tasks.double(1), hanging.tasks.double(1), hanging.tasks.double(1)]);
     await hanging[Symbol.asyncDispose]();
     expect(await waiting).toEqual(['SHUTTING_DOWN', 'SHUTTING_DOWN', 'SHUTTING_DOWN']);
 
     const pausing = openPool({ entry: await writeEntry('process.exit(1)') });
-    expect(await outcomesOf([pausing.run('double', 1)])).toEqual(['WORKER_FAILED']);
-    const next = outcomesOf([pausing.run('double', 1)]);
+    expect(await outcomesOf([pausing.tasks.double(1)])).toEqual(['WORKER_FAILED']);
+    const next = outcomesOf([pausing.tasks.double(1)]);
     await pausing[Symbol.asyncDispose]();
     expect(await next).toEqual(['SHUTTING_DOWN']);
     expect(steps()).toEqual(['start']);
@@ -197,7 +194,7 @@ describe('a thread that cannot start', () => {
   it('is not waited for by one who leaves', async () => {
     await using pool = openPool({ entry: await writeEntry('await new Promise(() => {});') });
     const leaving = new AbortController();
-    const waiting = pool.run('double', 1, { signal: leaving.signal });
+    const waiting = pool.tasks.double(1, { signal: leaving.signal });
     const reason = new Error('gone');
     leaving.abort(reason);
     await expect(waiting).rejects.toBe(reason);
@@ -218,7 +215,7 @@ describe('a thread that cannot start', () => {
       await using pool = new WorkerPool({ entry: new URL(${JSON.stringify(TASKS.href)}), threads: 1, name: 'index', maxQueue: 5, onFault });
       await using digests = new DigestWorker({ onFault });
       const work = async () => {
-        const tasks = [pool.run('double', 1), pool.run('double', 2), digests.hash('/nowhere', Growth.complete(0), 'sha256')];
+        const tasks = [pool.tasks.double(1), pool.tasks.double(2), digests.hash('/nowhere', Growth.complete(0), 'sha256')];
         console.log(JSON.stringify((await Promise.allSettled(tasks)).map(({ value, reason }) => value ?? reason.code)));
       };
       // libuv's own threads start with the first read.

@@ -7,11 +7,15 @@ export function double(input: number): number {
   return input * 2;
 }
 
+export function echo(input: unknown): unknown {
+  return input;
+}
+
 export async function thread(): Promise<number> {
   return Promise.resolve(threadId);
 }
 
-export function fill(input: { lengthBytes: number; value: number }): TransferredResult<Uint8Array> {
+export function makeBytes(input: { lengthBytes: number; value: number }): TransferredResult<Uint8Array> {
   const bytes = new Uint8Array(input.lengthBytes).fill(input.value);
   return new TransferredResult(bytes, [bytes.buffer]);
 }

@@ -2,11 +2,12 @@ import { describe, expect, it } from 'vitest';
 
 import { SpandrelError } from '../../src/core/errors.ts';
 import { WorkerPool } from '../../src/threads/worker-pool.ts';
+import type * as poolTasks from './worker-pool-tasks.ts';
 
 const entry = new URL('./worker-pool-tasks.ts', import.meta.url);
 
-function openPool(threads = 1, maxQueue = 8): WorkerPool {
-  return new WorkerPool({ entry, threads, name: 'index', maxQueue });
+function openPool(threads = 1, maxQueue = 8): WorkerPool<typeof poolTasks> {
+  return new WorkerPool<typeof poolTasks>({ entry, threads, name: 'index', maxQueue });
 }
 
 /** State for the task `block`. */
@@ -35,32 +36,32 @@ async function failureOf(promise: Promise<unknown>): Promise<unknown> {
 describe('WorkerPool', () => {
   it('runs named exports of the entry module in threads', async () => {
     await using pool = openPool();
-    expect(await pool.run<number>('double', 21)).toBe(42);
-    expect(await pool.run<number>('thread', undefined)).not.toBe(0);
+    expect(await pool.tasks.double(21)).toBe(42);
+    expect(await pool.tasks.thread(undefined)).not.toBe(0);
   });
 
   it('runs as many tasks at once as it has threads, the rest wait their turn', async () => {
     await using pool = openPool(2);
     const state = gate();
-    const running = [pool.run('block', state), pool.run('block', state)];
+    const running = [pool.tasks.block(state), pool.tasks.block(state)];
     await begun(state, 2);
-    expect(pool.queueSize).toBe(0);
-    const waiting = pool.run<number>('double', 1);
-    expect(pool.queueSize).toBe(1);
+    expect(pool.waitingTasks).toBe(0);
+    const waiting = pool.tasks.double(1);
+    expect(pool.waitingTasks).toBe(1);
     release(state);
     expect(await Promise.all(running)).toEqual(['released', 'released']);
     expect(await waiting).toBe(2);
-    expect(pool.queueSize).toBe(0);
+    expect(pool.waitingTasks).toBe(0);
   });
 
   it('gives tasks of each line their turn', async () => {
     await using pool = openPool(1, 20);
     const state = gate();
-    const first = pool.run('block', state);
+    const first = pool.tasks.block(state);
     await begun(state);
     const order: string[] = [];
     const ask = async (line: string): Promise<void> => {
-      await pool.run('double', 1, { line });
+      await pool.tasks.double(1, { line });
       order.push(line);
     };
     const all = [...Array.from({ length: 10 }, () => ask('many')), ask('few')];
@@ -72,15 +73,15 @@ describe('WorkerPool', () => {
   it('moves buffers in and out without a copy', async () => {
     await using pool = openPool();
     const input = new Uint8Array(4096);
-    expect(await pool.run('byteLength', input, { transfer: [input.buffer] })).toBe(4096);
+    expect(await pool.tasks.byteLength(input, { transfer: [input.buffer] })).toBe(4096);
     expect(input.byteLength).toBe(0);
-    const filled = await pool.run<Uint8Array>('fill', { lengthBytes: 3, value: 9 });
+    const filled = await pool.tasks.makeBytes({ lengthBytes: 3, value: 9 });
     expect(filled).toEqual(new Uint8Array([9, 9, 9]));
   });
 
   it('brings errors of the table back with code, message, detail and the text of the cause', async () => {
     await using pool = openPool();
-    const error = await failureOf(pool.run('failKnown', undefined));
+    const error = await failureOf(pool.tasks.failKnown(undefined));
     expect(error).toBeInstanceOf(SpandrelError);
     expect(error).toMatchObject({
       code: 'LAYER_CORRUPT',
@@ -92,21 +93,27 @@ describe('WorkerPool', () => {
 
   it('leaves out a detail that cannot be cloned, and keeps the error', async () => {
     await using pool = openPool();
-    const error = await failureOf(pool.run('failWithOddDetail', undefined));
+    const error = await failureOf(pool.tasks.failWithOddDetail(undefined));
     expect(error).toMatchObject({ code: 'LAYER_CORRUPT', detail: undefined });
   });
 
   it('makes every other failure of a task INTERNAL: a defect, a missing task, input that cannot be sent', async () => {
     await using pool = openPool();
-    expect(await failureOf(pool.run('failUnknown', 0))).toMatchObject({
+    expect(await failureOf(pool.tasks.failUnknown(0))).toMatchObject({
       code: 'INTERNAL',
       message: 'a defect',
     });
-    expect(await failureOf(pool.run('noSuchTask', 0))).toMatchObject({ code: 'INTERNAL' });
-    const threadId = await pool.run('thread', 0);
-    expect(await failureOf(pool.run('double', () => 1))).toMatchObject({ code: 'INTERNAL' });
-    expect(await pool.run('double', 2)).toBe(4);
-    expect(await pool.run('thread', 0)).toBe(threadId);
+    await using other = new WorkerPool<{ noSuchTask(input: number): void }>({
+      entry,
+      threads: 1,
+      name: 'index',
+      maxQueue: 1,
+    });
+    expect(await failureOf(other.tasks.noSuchTask(0))).toMatchObject({ code: 'INTERNAL' });
+    const threadId = await pool.tasks.thread(0);
+    expect(await failureOf(pool.tasks.echo(() => 1))).toMatchObject({ code: 'INTERNAL' });
+    expect(await pool.tasks.double(2)).toBe(4);
+    expect(await pool.tasks.thread(0)).toBe(threadId);
   });
 
   it('refuses tasks beyond its queue, with and without a signal', async () => {
@@ -114,31 +121,31 @@ describe('WorkerPool', () => {
     const state = gate();
     const { signal } = new AbortController();
     const accepted = [
-      pool.run('block', state),
-      pool.run('double', 1, { signal }),
-      pool.run('double', 2, { signal }),
+      pool.tasks.block(state),
+      pool.tasks.double(1, { signal }),
+      pool.tasks.double(2, { signal }),
     ];
-    expect(await failureOf(pool.run('double', 3, { signal }))).toMatchObject({ code: 'OVERLOADED' });
-    expect(await failureOf(pool.run('double', 3))).toMatchObject({ code: 'OVERLOADED' });
+    expect(await failureOf(pool.tasks.double(3, { signal }))).toMatchObject({ code: 'OVERLOADED' });
+    expect(await failureOf(pool.tasks.double(3))).toMatchObject({ code: 'OVERLOADED' });
     release(state);
     expect(await Promise.all(accepted)).toEqual(['released', 2, 4]);
-    expect(await pool.run('double', 3)).toBe(6);
+    expect(await pool.tasks.double(3)).toBe(6);
   });
 
   it('rejects with the reason of the signal, whether the task waits, runs or was never sent', async () => {
     await using pool = openPool();
     const state = gate();
     const [running, waiting] = [new AbortController(), new AbortController()];
-    const first = failureOf(pool.run('block', state, { signal: running.signal }));
-    const second = failureOf(pool.run('double', 1, { signal: waiting.signal }));
+    const first = failureOf(pool.tasks.block(state, { signal: running.signal }));
+    const second = failureOf(pool.tasks.double(1, { signal: waiting.signal }));
     await begun(state);
     const reason = new Error('gone');
     waiting.abort(reason);
     expect(await second).toBe(reason);
     running.abort(reason);
     expect(await first).toBe(reason);
-    expect(await failureOf(pool.run('double', 1, { signal: AbortSignal.abort(reason) }))).toBe(reason);
-    expect(await pool.run('double', 5)).toBe(10);
+    expect(await failureOf(pool.tasks.double(1, { signal: AbortSignal.abort(reason) }))).toBe(reason);
+    expect(await pool.tasks.double(5)).toBe(10);
   });
 
   it('ends its threads when disposed: running, waiting and later tasks reject with SHUTTING_DOWN', async () => {
@@ -146,14 +153,14 @@ describe('WorkerPool', () => {
     const state = gate();
     const { signal } = new AbortController();
     const tasks = [
-      failureOf(pool.run('block', state)),
-      failureOf(pool.run('double', 1)),
-      failureOf(pool.run('double', 1, { signal })),
+      failureOf(pool.tasks.block(state)),
+      failureOf(pool.tasks.double(1)),
+      failureOf(pool.tasks.double(1, { signal })),
     ];
     await begun(state);
     await pool[Symbol.asyncDispose]();
     for (const error of await Promise.all(tasks)) expect(error).toMatchObject({ code: 'SHUTTING_DOWN' });
-    expect(await failureOf(pool.run('double', 1))).toMatchObject({ code: 'SHUTTING_DOWN' });
+    expect(await failureOf(pool.tasks.double(1))).toMatchObject({ code: 'SHUTTING_DOWN' });
     await pool[Symbol.asyncDispose]();
   });
 });

@@ -21,6 +21,8 @@ import type { LayerIndexView } from '../../src/ztoc/layer-index-view.ts';
 import { buildFromBytes, NO_LIMITS } from '../helpers/built-layer.ts';
 import { seededText } from '../helpers/gzip-corpus.ts';
 import { tarArchive } from '../helpers/tar-blocks.ts';
+import type * as layerTasks from '../../src/ztoc/layer-worker.ts';
+import type * as spanTasks from '../../src/ztoc/span-worker.ts';
 
 const SPAN_BYTES = 65_536;
 const text = seededText(11, 900_000);
@@ -32,7 +34,12 @@ const tar = tarArchive({
 const gzip = gzipSync(tar);
 
 const entry = new URL('../../src/ztoc/layer-worker.ts', import.meta.url);
-const pool = new WorkerPool({ entry, threads: 1, name: 'index', maxQueue: 10 });
+const pool = new WorkerPool<typeof layerTasks>({
+  entry,
+  threads: 1,
+  name: 'index',
+  maxQueue: 10,
+});
 afterAll(() => pool[Symbol.asyncDispose]());
 
 /** A layer file that the test lets grow, and the build that follows it. */
@@ -107,7 +114,7 @@ class GrowingLayer implements AsyncDisposable {
 async function inflateSpan(index: LayerIndexView, layer: Uint8Array, span: ReadSpan): Promise<Uint8Array> {
   const compressed = layer.slice(span.compressed.start, span.compressed.end);
   const input = { spans: [span], compressed, bits: span.bits, window: index.window(span) };
-  const [bytes] = await spanPool.run<Uint8Array[]>('inflateSpans', input);
+  const [bytes] = await spanPool.tasks.inflateSpans(input);
   return bytes ?? new Uint8Array(0);
 }
 
@@ -122,7 +129,12 @@ async function spanWith(
 
 // The only thread of the other pool is busy with the build.
 const spanEntry = new URL('../../src/ztoc/span-worker.ts', import.meta.url);
-const spanPool = new WorkerPool({ entry: spanEntry, threads: 1, name: 'span', maxQueue: 10 });
+const spanPool = new WorkerPool<typeof spanTasks>({
+  entry: spanEntry,
+  threads: 1,
+  name: 'span',
+  maxQueue: 10,
+});
 afterAll(() => spanPool[Symbol.asyncDispose]());
 
 describe('an index that is being built', () => {
@@ -272,7 +284,7 @@ describe('the tasks that decode spans', () => {
     const compressed = gzip.slice(first.compressed.start, last.compressed.end);
     const window = built.index.window(first);
     const input = { spans, compressed, bits: first.bits, window };
-    const parts = await spanPool.run<Uint8Array[]>('inflateSpans', input);
+    const parts = await spanPool.tasks.inflateSpans(input);
     expect(Buffer.concat(parts).equals(tar.subarray(first.uncompressed.start))).toBe(true);
     const corrupt = { code: 'SPAN_CORRUPT' };
     const otherWindow = built.index.window(second);
@@ -283,14 +295,14 @@ describe('the tasks that decode spans', () => {
       { ...input, spans: [first, { ...second, crc32: 1 }] },
     ];
     for (const damaged of wrong)
-      await expect(spanPool.run('inflateSpans', damaged)).rejects.toMatchObject(corrupt);
+      await expect(spanPool.tasks.inflateSpans(damaged)).rejects.toMatchObject(corrupt);
     const { record } = window;
     const broken = [
       { record: { ...record, fileOffset: record.fileOffset + 1 }, file: window.file },
       { record, file: ['/nowhere'] },
     ];
     for (const damaged of broken)
-      await expect(spanPool.run('inflateSpans', { ...input, window: damaged })).rejects.toMatchObject({
+      await expect(spanPool.tasks.inflateSpans({ ...input, window: damaged })).rejects.toMatchObject({
         code: 'INDEX_MALFORMED',
       });
   });
@@ -301,14 +313,14 @@ describe('the tasks that decode spans', () => {
     await layer.complete();
     const { index } = await layer.building.completed;
     const spans = [...index.spans()];
-    const input = { path: layer.path, growth: layer.growth.shared };
+    const input = { path: layer.path, growth: layer.growth.shared, maxWindowBytes: 2 ** 27 };
     const parts = [
-      ...(await spanPool.run<Uint8Array[]>('readZstdSpans', { ...input, spans: spans.slice(0, 1) })),
-      ...(await spanPool.run<Uint8Array[]>('readZstdSpans', { ...input, spans: spans.slice(1) })),
+      ...(await spanPool.tasks.readZstdSpans({ ...input, spans: spans.slice(0, 1) })),
+      ...(await spanPool.tasks.readZstdSpans({ ...input, spans: spans.slice(1) })),
     ];
     expect(Buffer.concat(parts).equals(tar)).toBe(true);
-    const wrong = { ...spans[2], crc32: 1 };
-    const failing = spanPool.run('readZstdSpans', { ...input, spans: [wrong] });
+    const wrong = spans.slice(2, 3).map((span) => ({ ...span, crc32: 1 }));
+    const failing = spanPool.tasks.readZstdSpans({ ...input, spans: wrong });
     await expect(failing).rejects.toMatchObject({ code: 'SPAN_CORRUPT' });
   });
 });
