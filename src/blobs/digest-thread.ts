@@ -21,9 +21,7 @@ export type DigestQuestion =
 
 /** To the thread: a question, or to stop looking for its answer, or to end. */
 export type DigestRequest =
-  | DigestQuestion
-  | { readonly id: number; readonly cancel: true }
-  | { readonly leave: true };
+  DigestQuestion | { readonly id: number; readonly cancel: true } | { readonly leave: true };
 
 /** From the thread. A growth that fails has no digest. `code` is the system's name of a failure, if it has one. */
 export type DigestReply = { readonly id: number } & (
