@@ -4,6 +4,7 @@ import { parentPort } from 'node:worker_threads';
 
 import { type Digest, type DigestAlgorithm, finishDigest } from '../core/digest.ts';
 import { nodeErrorCode } from '../core/node-error-code.ts';
+import { READY_TO_END } from '../threads/kept-thread.ts';
 import { Growth } from './growth.ts';
 
 /** To the thread: hash a growing file; add bytes to a running hash, or end it. Each has an answer. */
@@ -19,7 +20,7 @@ export type DigestQuestion =
   | { readonly id: number; readonly hash: number; readonly bytes: Uint8Array }
   | { readonly id: number; readonly hash: number; readonly end: 'digest' | 'forget' };
 
-/** To the thread: a question, or to stop looking for its answer, or to end. */
+/** To the thread: a question, or to stop looking for its answer, or to get ready to be ended. */
 export type DigestRequest =
   DigestQuestion | { readonly id: number; readonly cancel: true } | { readonly leave: true };
 
@@ -69,7 +70,7 @@ port?.on('message', (request: DigestRequest) => {
 
 /** The files that the thread has open are closed with it, but one that it is about to open would stay open in the process. */
 function leaveIfPossible(): void {
-  if (isLeaving && opening === 0) process.exit();
+  if (isLeaving && opening === 0) port?.postMessage(READY_TO_END);
 }
 
 async function openFile(path: string): Promise<FileHandle> {

@@ -15,10 +15,12 @@ export interface KeptThreadOptions {
   readonly onFault?: ((fault: ThreadFault) => void) | undefined;
   /** Somebody waits for its answer; for the fault. */
   readonly isBusy: () => boolean;
-  /** The message at which the thread ends by itself; it is killed if it has none, or takes too long. */
+  /** The message that the thread answers with {@link READY_TO_END}; without one, or without the answer in time, it is killed at once. */
   readonly endRequest?: unknown;
 }
 
+/** A thread sends this when nothing is lost if it is killed. */
+export const READY_TO_END = 'ready to end';
 const END_TIMEOUT_MS = 1_000;
 
 /**
@@ -78,6 +80,7 @@ export class KeptThread implements AsyncDisposable {
     this.#worker = worker;
     this.#hasAnswered = false;
     worker.on('message', (message: unknown) => {
+      if (message === READY_TO_END) return;
       this.#hasAnswered = true;
       this.#pause.noteSuccess();
       onMessage?.(message);
@@ -122,15 +125,18 @@ export class KeptThread implements AsyncDisposable {
     await worker.terminate();
   }
 
-  /** A thread that is killed while it opens a file leaves the file open in the process. */
+  /** A thread that is killed while it opens a file leaves the file open. */
   async #askToEnd(worker: Worker): Promise<void> {
     const { endRequest } = this.#options;
     if (endRequest === undefined) return;
-    const exit = Promise.withResolvers<void>();
-    worker.once('exit', () => exit.resolve());
-    const timer = setTimeout(exit.resolve, END_TIMEOUT_MS);
+    const ready = Promise.withResolvers<void>();
+    worker.once('exit', () => ready.resolve());
+    worker.on('message', (message: unknown) => {
+      if (message === READY_TO_END) ready.resolve();
+    });
+    const timer = setTimeout(ready.resolve, END_TIMEOUT_MS);
     worker.postMessage(endRequest);
-    await exit.promise;
+    await ready.promise;
     clearTimeout(timer);
   }
 }
