@@ -68,7 +68,7 @@ port?.on('message', (request: DigestRequest) => {
     });
 });
 
-/** The files that the thread has open are closed with it, but one that it is about to open would stay open in the process. */
+/** The files that the thread has open are closed with it, but one that it is about to open would stay open. */
 function leaveIfPossible(): void {
   if (isLeaving && opening === 0) port?.postMessage(READY_TO_END);
 }
