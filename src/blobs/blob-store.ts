@@ -26,6 +26,7 @@ import { StoreHealth } from './store-health.ts';
 import { StoreLayout } from './store-layout.ts';
 import { StoreLock } from './store-lock.ts';
 import { StoreRoom } from './store-room.ts';
+import { tightenModes } from './tighten-modes.ts';
 import { sweepUnfinished } from './unfinished-files.ts';
 
 export interface BlobStoreOptions {
@@ -138,6 +139,14 @@ export class BlobStore implements AsyncDisposable {
     await using opening = new AsyncDisposableStack();
     const lock = opening.use(await StoreLock.acquire(options.root));
     const { root, logger } = options;
+    const { tightened, open } = tightenModes(root);
+    if (tightened > 0)
+      logger.info({ root, files: tightened }, 'what others could read of the store is closed to them');
+    if (open > 0)
+      logger.warn(
+        { root, files: open },
+        'others can read in the store, and what they can is not ours to close',
+      );
     const layout = new StoreLayout(root);
     const upgrade = await layout.prepare();
     if (upgrade !== undefined)

@@ -17,6 +17,7 @@ import { UsageError } from './usage-error.ts';
  * decompresses.
  */
 const V8_FLAGS = '--external-memory-accounted-in-global-limit';
+const OWNER_ONLY = 0o077;
 /** EX_SOFTWARE of sysexits.h. */
 const DEFECT_STATUS = 70;
 
@@ -24,6 +25,8 @@ const DEFECT_STATUS = 70;
 export async function serve(args: string[]): Promise<number> {
   const { values } = parseArgs({ args, options: { config: { type: 'string' } } });
   setFlagsFromString(V8_FLAGS);
+  // Images may be private, and so is what the store has of them; SQLite takes no other word for it.
+  process.umask(OWNER_ONLY);
   const stopped = stopSignal();
   const read = (): Promise<ReadConfig> => readConfig({ file: values.config, environment: process.env });
   const first = await read().catch(blameCommandLine);
