@@ -11,10 +11,11 @@ import { RedisCache } from './cache/redis-cache.ts';
 import type { ReadFile } from './config/config-files.ts';
 import type { Config, ConfigPath } from './config/schema.ts';
 import { steadyNow } from './core/steady-clock.ts';
+import { isLoopback } from './core/loopback.ts';
 import { AccessGate } from './http/access/access-gate.ts';
 import { createAccessRules } from './http/access/create-access-rules.ts';
-import { AdminGuard, isLoopback } from './http/access/admin-guard.ts';
-import { readAdminToken } from './http/access/admin-token.ts';
+import { AdminGuard } from './http/access/admin-guard.ts';
+import { createAdminRules } from './http/access/create-admin-rules.ts';
 import { createAdminServer } from './http/admin-server.ts';
 import { Connections } from './http/listener/connections.ts';
 import { readTlsMaterial } from './http/listener/tls-material.ts';
@@ -297,6 +298,10 @@ export async function createApp(
   const gate = new AccessGate(
     await createAccessRules(config, { patience, metrics, readFile: readNamedFile }),
   );
+  const tls = {
+    listen: await readTlsMaterial('listen', config.listen.tls, readNamedFile),
+    admin: await readTlsMaterial('admin', config.admin.tls, readNamedFile),
+  };
   const registry = createRegistryServer({
     upstreams,
     access: gate,
@@ -323,15 +328,15 @@ export async function createApp(
     metrics,
     tracer,
     logger,
-    tls: await readTlsMaterial('listen', config.listen.tls, readNamedFile),
+    tls: tls.listen,
   });
   let stopping = false;
-  const guard = new AdminGuard(await readAdminToken(config.admin, readNamedFile));
+  const guard = new AdminGuard(await createAdminRules(config, readNamedFile));
   const accepting = (): boolean => !stopping;
   const { clients } = upstreams;
   const admin = createAdminServer({
     guard,
-    tls: await readTlsMaterial('admin', config.admin.tls, readNamedFile),
+    tls: tls.admin,
     limits: config.limits,
     blobs,
     readiness: new ReadinessChecks({ accepting, blobs, redis, clients, required: config.ready }),
@@ -342,8 +347,8 @@ export async function createApp(
   });
 
   const connections = {
-    listen: new Connections(registry.server, config.limits),
-    admin: new Connections(admin.server, config.limits),
+    listen: new Connections(registry.server, config.limits, tls.listen),
+    admin: new Connections(admin.server, config.limits, tls.admin),
   };
   const live = new LiveSettings(config, { gate, guard, policies, connections, patience, metrics, logger });
 

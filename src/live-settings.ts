@@ -8,7 +8,7 @@ import { SpandrelError } from './core/errors.ts';
 import { containerPlatform } from './core/platform.ts';
 import type { AccessGate } from './http/access/access-gate.ts';
 import type { AdminGuard } from './http/access/admin-guard.ts';
-import { readAdminToken } from './http/access/admin-token.ts';
+import { createAdminRules } from './http/access/create-admin-rules.ts';
 import { createAccessRules } from './http/access/create-access-rules.ts';
 import type { Connections } from './http/listener/connections.ts';
 import { readTlsMaterial } from './http/listener/tls-material.ts';
@@ -29,7 +29,9 @@ export interface LiveSettingsDeps {
 /** Keys, by their beginnings, that a running proxy takes over; all others need a restart. */
 const LIVE_KEYS = [
   'listen.tls.',
+  'listen.hosts',
   'admin.tls.',
+  'admin.hosts',
   'admin.token',
   'index.v1',
   'index.v2',
@@ -77,15 +79,16 @@ export class LiveSettings {
       const [before, after] = [this.#config[listener].tls, next[listener].tls];
       if ((before.cert === undefined) !== (after.cert === undefined))
         throw new SpandrelError('CONFIG_INVALID', `${listener}.tls: turning TLS on or off needs a restart`);
-      // A server asks for certificates from its beginning, or never; without an authority of ours it would take those of public ones.
-      if ((before.clientCa === undefined) !== (after.clientCa === undefined))
+      const isLeftOut = before.clientCa !== undefined && after.clientCa === undefined;
+      const hasToken = next.admin.token !== undefined || next.admin.tokenFile !== undefined;
+      if (isLeftOut && !(listener === 'admin' && hasToken))
         throw new SpandrelError(
           'CONFIG_INVALID',
-          `${listener}.tls.clientCa: whether clients need certificates changes with a restart only`,
+          `${listener}.tls.clientCa is left out: clients would need no certificate, which needs a restart`,
         );
     }
     const rules = await createAccessRules(next, { patience, metrics, readFile });
-    const token = await readAdminToken(next.admin, readFile);
+    const adminRules = await createAdminRules(next, readFile);
     const tls = {
       listen: await readTlsMaterial('listen', next.listen.tls, readFile),
       admin: await readTlsMaterial('admin', next.admin.tls, readFile),
@@ -95,7 +98,7 @@ export class LiveSettings {
       connections[listener].replaceTls(tls[listener]);
     }
     gate.replace(rules);
-    guard.replaceToken(token);
+    guard.replace(adminRules);
     policies.replace(generalPolicy(next), next.index.rules ?? []);
     logger.level = next.log.level;
     this.#config = next;

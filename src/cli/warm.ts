@@ -7,6 +7,7 @@ import type { Config } from '../config/schema.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { escapeControls, escapeLines } from '../core/terminal-text.ts';
 import { readAdminToken } from '../http/access/admin-token.ts';
+import { REQUEST_HEADER } from '../http/access/page-guard.ts';
 import type { WarmJobView } from '../images/warm-job.ts';
 import { printJson } from './print-json.ts';
 import { ProgressBar } from './progress-bar.ts';
@@ -34,8 +35,10 @@ export async function warm(args: string[]): Promise<number> {
   const config = parseConfig({ yaml, environment: process.env }).admin;
   const admin = values.admin ?? adminUrl(config);
   const token = await readAdminToken(config);
-  const headers: Record<string, string> =
-    token === undefined ? {} : { authorization: `Bearer ${token.reveal()}` };
+  const headers = {
+    [REQUEST_HEADER]: 'spandrel warm',
+    ...(token === undefined ? {} : { authorization: `Bearer ${token.reveal()}` }),
+  };
   const body = values.platform.length === 0 ? { image } : { image, platforms: values.platform };
   let job = await request(`${admin}/api/v1/warm`, {
     method: 'POST',

@@ -4,6 +4,7 @@ import {
   choice,
   cidr,
   flag,
+  hostAndPort,
   list,
   secret,
   secretOrNone,
@@ -38,6 +39,10 @@ function optional<T>(kind: ValueKind<T>, meaning: string): ConfigKey<T> {
 export const CONFIG_KEYS = {
   'listen.host': key(text, '127.0.0.1', 'address of the registry and span API; 0.0.0.0 or :: for all'),
   'listen.port': key(whole(0, 65535), 5000, 'its port; 0 takes a free one'),
+  'listen.hosts': optional(
+    list(hostAndPort),
+    'names by which browsers on this machine may address it, besides loopback; with `access.kind: open`, those that a proxy on this machine passes on',
+  ),
   'listen.tls.cert': optional(text, 'PEM file with the certificate chain; turns TLS on'),
   'listen.tls.key': optional(text, 'PEM file with its private key'),
   'listen.tls.clientCa': optional(
@@ -46,6 +51,10 @@ export const CONFIG_KEYS = {
   ),
   'admin.host': key(text, '127.0.0.1', 'address of the operations listener (health, metrics, API)'),
   'admin.port': key(whole(0, 65535), 5001, 'its port; 0 takes a free one'),
+  'admin.hosts': optional(
+    list(hostAndPort),
+    'without `admin.token`: names by which clients on this machine may address it, besides loopback',
+  ),
   'admin.tls.cert': optional(text, 'as `listen.tls.cert`, for the operations listener'),
   'admin.tls.key': optional(text, 'PEM file with its private key'),
   'admin.tls.clientCa': optional(text, 'as `listen.tls.clientCa`; such a certificate stands for the token'),

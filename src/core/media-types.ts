@@ -11,6 +11,8 @@ export const MEDIA_TYPES = {
   dockerManifest1: 'application/vnd.docker.distribution.manifest.v1+json',
   dockerSigned1: 'application/vnd.docker.distribution.manifest.v1+prettyjws',
   dockerConfig: 'application/vnd.docker.container.image.v1+json',
+  ociArtifact: 'application/vnd.oci.artifact.manifest.v1+json',
+  orasArtifact: 'application/vnd.cncf.oras.artifact.manifest.v1+json',
   sociIndexV1: 'application/vnd.amazon.soci.index.v1+json',
   sociIndexV2: 'application/vnd.amazon.soci.index.v2+json',
   sociPrefetch: 'application/vnd.amazon.soci.prefetch.v1+json',
@@ -24,6 +26,22 @@ export const MANIFEST_MEDIA_TYPES: readonly string[] = [
   MEDIA_TYPES.dockerList,
   MEDIA_TYPES.dockerManifest,
 ];
+
+/** Further kinds, which are passed on as they are. */
+const OTHER_MANIFEST_TYPES: readonly string[] = [
+  MEDIA_TYPES.dockerManifest1,
+  MEDIA_TYPES.dockerSigned1,
+  MEDIA_TYPES.ociArtifact,
+  MEDIA_TYPES.orasArtifact,
+];
+
+const ANSWERED_TYPES: ReadonlySet<string> = new Set([...MANIFEST_MEDIA_TYPES, ...OTHER_MANIFEST_TYPES]);
+
+/** `Content-Type` of a manifest that calls itself `mediaType`: one of a closed set, none of which is a page or a script to anybody. */
+export function answeredManifestType(mediaType: string): string {
+  const wanted = mediaType.toLowerCase();
+  return ANSWERED_TYPES.has(wanted) ? wanted : MEDIA_TYPES.octetStream;
+}
 
 /** True for an image index or a Docker manifest list. */
 export function isIndexType(mediaType: string): boolean {

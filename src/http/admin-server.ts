@@ -9,6 +9,7 @@ import type { WarmJobs } from '../images/warm-jobs.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { AdminGuard } from './access/admin-guard.ts';
+import { EVERY_ANSWER } from './answer.ts';
 import { answerError } from './error-answer.ts';
 import { ADMIN_PAGE, answerFrontPage } from './front-page.ts';
 import { AllowedMethods, WHOLE_SERVER } from './listener/allowed-methods.ts';
@@ -49,11 +50,18 @@ export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
   const closing = new Closing();
   closing.watch(server as unknown as FastifyInstance);
 
-  server.addHook('onRequest', async ({ raw, headers, url, ip }) => {
+  // Bodies are JSON. A form can send other types, so none of those is read.
+  server.removeContentTypeParser('text/plain');
+
+  server.addHook('onRequest', async ({ raw, method, headers, url, ip }, reply) => {
+    reply.headers(EVERY_ANSWER);
     closing.admit();
+    const { host, ':authority': authority } = headers;
     deps.guard.admit({
+      method,
       path: url.replace(/\?.*$/s, ''),
-      authorization: headers.authorization,
+      headers,
+      host: typeof authority === 'string' ? authority : host,
       address: ip,
       hasCertificate: 'authorized' in raw.socket && raw.socket.authorized === true,
     });

@@ -19,6 +19,9 @@ export interface Answer {
   readonly dispose?: () => Promise<void>;
 }
 
+/** What an image's author wrote is what its media type says, and no page: browsers do not guess. */
+export const EVERY_ANSWER = { 'x-content-type-options': 'nosniff' } as const;
+
 /** For what a digest names: it never changes. Without it caches ask again, which is the sender's default. */
 export const IMMUTABLE = { 'cache-control': 'max-age=31536000, immutable' } as const;
 

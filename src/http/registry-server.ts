@@ -144,6 +144,7 @@ async function answerRequest(
   }
   const target = parseRequestTarget(originalUrl);
   const host = hostOf(request.raw, target);
+  deps.access.admitPage({ method, headers, host }, client);
   if (method === 'OPTIONS' && target.path === '*') return OPTIONS_ANSWER;
   const path = parseRegistryPath(target.path);
   notes.path = path;

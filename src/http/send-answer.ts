@@ -4,7 +4,7 @@ import type { Writable } from 'node:stream';
 
 import { waitFor } from '../core/wait-for.ts';
 import type { ByteSource } from '../telemetry/metrics.ts';
-import { type Answer, type ByteStream, formatCacheStatus } from './answer.ts';
+import { type Answer, type ByteStream, EVERY_ANSWER, formatCacheStatus } from './answer.ts';
 import { breakOff } from './break-off.ts';
 import { sendHead } from './send-head.ts';
 import type { SendTurns } from './send-turns.ts';
@@ -120,6 +120,7 @@ function writeHead(
   const source = sourceOf(answer);
   const sink = sendHead(response, answer.status, {
     'cache-control': 'no-cache',
+    ...EVERY_ANSWER,
     ...answer.headers,
     'x-request-id': requestId,
     ...(source === undefined ? {} : { 'cache-status': formatCacheStatus(source) }),

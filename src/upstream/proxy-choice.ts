@@ -1,8 +1,7 @@
-import { BlockList, isIP } from 'node:net';
-
 import { type OutboundProxy, outboundProxy } from '../config/outbound-proxy.ts';
 import { ValueProblem } from '../config/value-kinds.ts';
 import { SpandrelError } from '../core/errors.ts';
+import { isLoopback } from '../core/loopback.ts';
 import { NoProxy } from './no-proxy.ts';
 
 /** Environment variables. */
@@ -23,7 +22,7 @@ export function createProxyChoice(own: OutboundProxy | undefined, environment: E
   const excepted = new NoProxy(readVariable(environment, 'NO_PROXY') ?? '');
   return (url) => {
     const proxy = url.protocol === 'https:' ? https : http;
-    return proxy === undefined || isThisMachine(url.hostname) || excepted.has(url) ? undefined : proxy;
+    return proxy === undefined || isLoopback(url.hostname) || excepted.has(url) ? undefined : proxy;
   };
 }
 
@@ -41,15 +40,4 @@ function readProxy(environment: Environment, name: string): OutboundProxy | unde
     if (!(error instanceof ValueProblem)) throw error;
     throw new SpandrelError('CONFIG_INVALID', `${name}: ${error.message}`);
   }
-}
-
-const LOOPBACK = new BlockList();
-LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4');
-LOOPBACK.addAddress('::1', 'ipv6');
-
-function isThisMachine(hostname: string): boolean {
-  const host = hostname.replace(/^\[(.*)\]$/, '$1').replace(/\.$/, '');
-  const family = isIP(host);
-  if (family !== 0) return LOOPBACK.check(host, family === 4 ? 'ipv4' : 'ipv6');
-  return host === 'localhost' || host.endsWith('.localhost');
 }

@@ -4,6 +4,7 @@ import { text } from 'node:stream/consumers';
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
+import { REQUEST_HEADER } from '../../src/http/access/page-guard.ts';
 import { askHttp2, openHttp2 } from '../helpers/http2-client.ts';
 import { KnownRepository } from '../helpers/known-repository.ts';
 import { createCertificates } from '../helpers/listener-certificates.ts';
@@ -45,7 +46,7 @@ interface Answer {
 
 /** The last answer to these bytes, which ask to close the connection. */
 async function ask(url: string, line: string, headers = ''): Promise<Answer> {
-  const answers = await sendRaw(url, `${line}\r\nHost: x\r\nConnection: close\r\n${headers}\r\n`);
+  const answers = await sendRaw(url, `${line}\r\nHost: localhost\r\nConnection: close\r\n${headers}\r\n`);
   const last = answers.slice(answers.lastIndexOf('HTTP/1.1 '));
   const [head = '', body = ''] = last.split('\r\n\r\n');
   return {
@@ -185,7 +186,7 @@ describe('Expect', () => {
     const body = '{"image":"nothing"}';
     const answers = await sendRaw(
       known.app.adminUrl,
-      `POST /api/v1/warm HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n` +
+      `POST /api/v1/warm HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n` +
         `Content-Length: ${body.length}\r\nExpect: 100-continue\r\n\r\n${body}`,
     );
     expect(answers).toMatch(/^HTTP\/1\.1 100 Continue\r\n\r\nHTTP\/1\.1 [24]/);
@@ -199,7 +200,11 @@ describe('a body that cannot be read', () => {
     ['nothing', 'application/json', ''],
   ])('%s is the fault of who sent it', async (_what, contentType, body) => {
     const url = `${known.app.adminUrl}/api/v1/warm`;
-    const response = await fetch(url, { method: 'POST', body, headers: { 'content-type': contentType } });
+    const response = await fetch(url, {
+      method: 'POST',
+      body,
+      headers: { 'content-type': contentType, [REQUEST_HEADER]: 'test' },
+    });
     expect([response.status, codeOf(await response.text())]).toEqual([400, 'QUERY_INVALID']);
   });
 });

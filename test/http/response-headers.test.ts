@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { KnownRepository, OCI_INDEX, OCI_MANIFEST } from '../helpers/known-repository.ts';
+import { sendRaw } from '../helpers/raw-request.ts';
 import { ROUTE_SAMPLES } from '../helpers/route-samples.ts';
 import { tarArchive } from '../helpers/tar-blocks.ts';
 
@@ -133,5 +134,56 @@ describe('what caches are told', () => {
       expect((await known.ask(path)).headers.get('cache-control'), path).toBe('no-cache');
     const outside = await known.ask(`blobs/${DIGEST}`, { range: 'bytes=1000000-' });
     expect([outside.status, outside.headers.get('cache-control')]).toEqual([416, 'no-cache']);
+  });
+});
+
+describe('browsers', () => {
+  const NOSNIFF = /^x-content-type-options: nosniff\r$/im;
+
+  it('guess no media type of any answer of either listener', async () => {
+    const { app } = known;
+    const outside = { range: 'bytes=1000000-' };
+    const parts = { range: 'bytes=0-0,2-2' };
+    const answers = [
+      ...(await Promise.all(['/', '/v2/', '/v2/_catalog', '/v3/', ...PATHS].map((path) => known.ask(path)))),
+      ...(await Promise.all(PATHS.map((path) => known.ask(path, {}, 'HEAD')))),
+      ...(await Promise.all([outside, parts].map((headers) => known.ask(`blobs/${DIGEST}`, headers)))),
+      await known.ask('manifests/none'),
+      await known.ask('manifests/1.0', { 'if-none-match': '*' }),
+      await known.ask('blobs/uploads/', {}, 'POST'),
+      ...(await Promise.all(
+        ['/', '/healthz', '/readyz', '/metrics', '/api/v1/blobs', '/no/such'].map((path) =>
+          fetch(app.adminUrl + path),
+        ),
+      )),
+      await fetch(`${app.adminUrl}/api/v1/warm`, { method: 'POST', body: 'image=x' }),
+      await fetch(`${app.adminUrl}/api/v1/warm`, { method: 'DELETE' }),
+      await fetch(`${app.adminUrl}/healthz`, { method: 'OPTIONS' }),
+    ];
+    for (const { status, headers } of answers)
+      expect(headers.get('x-content-type-options'), String(status)).toBe('nosniff');
+    expect(new Set(answers.map(({ status }) => status)).size).toBeGreaterThan(7);
+    for (const url of [app.url, app.adminUrl])
+      for (const bytes of ['no HTTP\r\n\r\n', 'CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n'])
+        expect(await sendRaw(url, bytes)).toMatch(NOSNIFF);
+  });
+
+  it.each([
+    ['application/xhtml+xml', 'application/octet-stream'],
+    ['application/javascript', 'application/octet-stream'],
+    ['application/pdf', 'application/octet-stream'],
+    ['application/vnd.example.manifest.v1+json', 'application/octet-stream'],
+    ['text/html', OCI_MANIFEST],
+    [OCI_MANIFEST.toUpperCase(), OCI_MANIFEST],
+    ['application/vnd.oci.artifact.manifest.v1+json', 'application/vnd.oci.artifact.manifest.v1+json'],
+  ])('see a manifest that calls itself %s as %s', async (mediaType, contentType) => {
+    const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType, layers: [] }));
+    known.upstream.addManifest('team/app', 'odd', bytes, mediaType);
+    for (const reference of ['odd', digestOf(bytes)])
+      for (const method of ['GET', 'HEAD']) {
+        const answer = await known.ask(`manifests/${reference}`, {}, method);
+        expect([answer.status, answer.headers.get('content-type')]).toEqual([200, contentType]);
+        if (method === 'GET') expect(answer.body).toEqual(bytes);
+      }
   });
 });

@@ -1,9 +1,11 @@
 import type { BlockList } from 'node:net';
 
 import { SpandrelError } from '../../core/errors.ts';
+import { isLoopback } from '../../core/loopback.ts';
 import type { Answer } from '../answer.ts';
 import type { RateLimiter } from '../rate-limiter.ts';
 import type { AccessCheck, AccessRequest } from './access-check.ts';
+import type { PageGuard, PageRequest } from './page-guard.ts';
 
 /** What a request has to pass; what is not given stops nobody. */
 export interface AccessRules {
@@ -13,6 +15,8 @@ export interface AccessRules {
   readonly rateLimiter?: RateLimiter;
   /** Who may read what. */
   readonly check?: AccessCheck;
+  /** Where nobody need show credentials: for clients on this machine. */
+  readonly pages?: PageGuard;
 }
 
 /** The one way in for the requests of the registry listener. Its rules can be exchanged while it is in use. */
@@ -34,6 +38,11 @@ export class AccessGate {
     if (networks !== undefined && !networks.check(address, family))
       throw new SpandrelError('DENIED', 'this address may not read here');
     rateLimiter?.admit(address);
+  }
+
+  /** Proxies before this one send the Host that they are reached by, so only requests of browsers are looked at. @throws SpandrelError DENIED */
+  admitPage(request: PageRequest, address: string): void {
+    if (isLoopback(address)) this.#rules.pages?.admitMarked(request);
   }
 
   /** As {@link AccessCheck.check}. */

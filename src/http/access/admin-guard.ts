@@ -1,59 +1,73 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
-import { BlockList } from 'node:net';
 
 import { SpandrelError } from '../../core/errors.ts';
+import { isLoopback } from '../../core/loopback.ts';
 import type { Secret } from '../../core/secret.ts';
+import { isNoForm, type PageGuard, type PageRequest, REQUEST_HEADER } from './page-guard.ts';
 
 /** Routes that tell nothing but what this is and how the process is, for people and probes that have no token. */
 const OPEN_ROUTES: ReadonlySet<string> = new Set(['/', '/healthz', '/readyz']);
 
-const LOOPBACK = new BlockList();
-LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4');
-LOOPBACK.addAddress('::1', 'ipv6');
-
-export interface AdminRequest {
+export interface AdminRequest extends PageRequest {
   /** As routed, without query. */
   readonly path: string;
-  readonly authorization: string | undefined;
   /** Address of the client. */
   readonly address: string;
-  /** Its certificate is of the authority that is configured. */
+  /** It has shown a certificate of the authority that its connection was made under. */
   readonly hasCertificate: boolean;
+}
+
+export interface AdminRules {
+  readonly token: Secret | undefined;
+  /** An authority for clients is configured: its certificates stand for the token. */
+  readonly takesCertificates: boolean;
+  /** For clients that show neither. */
+  readonly pages: PageGuard;
 }
 
 /**
  * Who may use the operations listener. With a token: who has it. Without one, what changes or lists things is for clients on this
- * machine, so that an address that others reach gives them health and metrics only.
+ * machine, so that an address that others reach gives them health and metrics only; and not for pages that a browser there shows.
  */
 export class AdminGuard {
-  #token: Secret | undefined;
+  #rules: AdminRules;
 
-  constructor(token: Secret | undefined) {
-    this.#token = token;
+  constructor(rules: AdminRules) {
+    this.#rules = rules;
   }
 
-  replaceToken(token: Secret | undefined): void {
-    this.#token = token;
+  replace(rules: AdminRules): void {
+    this.#rules = rules;
   }
 
   /** @throws SpandrelError UNAUTHORIZED, DENIED */
-  admit({ path, authorization, address, hasCertificate }: AdminRequest): void {
-    if (OPEN_ROUTES.has(path) || hasCertificate) return;
-    if (this.#token === undefined) {
-      if (path === '/metrics' || LOOPBACK.check(address, address.includes(':') ? 'ipv6' : 'ipv4')) return;
-      throw new SpandrelError('DENIED', 'without `admin.token` this is for clients on the same machine only');
-    }
-    const [, shown = ''] = /^bearer +(\S+)$/i.exec(authorization ?? '') ?? [];
-    // Hashes are of one length, whatever is shown.
-    if (!timingSafeEqual(sha256(shown), sha256(this.#token.reveal())))
+  admit(request: AdminRequest): void {
+    const { token, takesCertificates } = this.#rules;
+    if (OPEN_ROUTES.has(request.path)) return;
+    if (token !== undefined && showsToken(request, token)) return;
+    if (!takesCertificates || !request.hasCertificate) this.#admitNobody(request);
+    if (!isNoForm(request))
+      throw new SpandrelError(
+        'DENIED',
+        `what changes something wants \`Content-Type: application/json\`, or the header ${REQUEST_HEADER}, or the token`,
+      );
+  }
+
+  /** Who shows nothing. */
+  #admitNobody(request: AdminRequest): void {
+    const { token, pages } = this.#rules;
+    if (token !== undefined)
       throw new SpandrelError('UNAUTHORIZED', 'the operations listener wants its token');
+    if (isLoopback(request.address)) pages.admit(request);
+    else if (request.path !== '/metrics')
+      throw new SpandrelError('DENIED', 'without `admin.token` this is for clients on the same machine only');
   }
 }
 
-/** True for an address that only this machine reaches. */
-export function isLoopback(host: string): boolean {
-  if (host === 'localhost') return true;
-  return LOOPBACK.check(host, host.includes(':') ? 'ipv6' : 'ipv4');
+function showsToken({ headers }: AdminRequest, token: Secret): boolean {
+  const [, shown = ''] = /^bearer +(\S+)$/i.exec(headers.authorization ?? '') ?? [];
+  // Hashes are of one length, whatever is shown.
+  return timingSafeEqual(sha256(shown), sha256(token.reveal()));
 }
 
 function sha256(text: string): Buffer {

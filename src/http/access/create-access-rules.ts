@@ -9,6 +9,7 @@ import type { AccessCheck } from './access-check.ts';
 import type { AccessRules } from './access-gate.ts';
 import { HtpasswdAccess } from './htpasswd-access.ts';
 import { HtpasswdFile } from './htpasswd-file.ts';
+import { PageGuard } from './page-guard.ts';
 import { UpstreamAccess } from './upstream-access.ts';
 
 export interface AccessDeps {
@@ -19,16 +20,20 @@ export interface AccessDeps {
 
 /** The rules that `access` and `limits` describe. @throws SpandrelError CONFIG_INVALID if the htpasswd file cannot be used */
 export async function createAccessRules(
-  { access, limits }: Pick<Config, 'access' | 'limits'>,
+  { access, limits, listen, upstreams = [] }: Pick<Config, 'access' | 'limits' | 'listen' | 'upstreams'>,
   deps: AccessDeps,
 ): Promise<AccessRules> {
   const check = await createCheck(access, deps);
+  const hosts = [
+    ...(listen.hosts ?? []),
+    ...upstreams.flatMap(({ hostnames }) => hostnames.map((name) => name.toLowerCase())),
+  ];
   return {
     ...(access.cidrs === undefined ? {} : { networks: parseNetworks(access.cidrs) }),
     ...(limits.requestsPerSecond === undefined
       ? {}
       : { rateLimiter: new RateLimiter(limits.requestsPerSecond) }),
-    ...(check === undefined ? {} : { check }),
+    ...(check === undefined ? { pages: new PageGuard({ host: listen.host, hosts }) } : { check }),
   };
 }
 

@@ -3,7 +3,7 @@ import { Http2ServerResponse } from 'node:http2';
 import type { Duplex } from 'node:stream';
 
 import { SpandrelError } from '../../core/errors.ts';
-import type { BytesAnswer } from '../answer.ts';
+import { type BytesAnswer, EVERY_ANSWER } from '../answer.ts';
 import { answerError } from '../error-answer.ts';
 
 const METHOD_UNKNOWN = new SpandrelError('UNSUPPORTED', 'no route has this method');
@@ -44,12 +44,12 @@ export function refuseTunnel(_request: unknown, to: Duplex | Http2ServerResponse
 /** Answers a method that nobody knows. */
 export function refuseMethod(response: Http2ServerResponse): void {
   const { status, headers, body } = answerError(METHOD_UNKNOWN);
-  response.writeHead(status, headers).end(body);
+  response.writeHead(status, { ...EVERY_ANSWER, ...headers }).end(body);
 }
 
 /** The last answer on a connection. */
 function endWith(socket: Duplex, { status, headers, body }: BytesAnswer): void {
-  const lines = Object.entries({ ...headers, connection: 'close' }).map(
+  const lines = Object.entries({ ...EVERY_ANSWER, ...headers, connection: 'close' }).map(
     ([name, value]) => `${name}: ${value}\r\n`,
   );
   socket.on('error', () => socket.destroy());

@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 
 import type { NodeServer } from './create-server.ts';
-import { contextOptions, type TlsMaterial } from './tls-material.ts';
+import { certificateRequest, contextOptions, type TlsMaterial } from './tls-material.ts';
 
 export interface ConnectionLimits {
   readonly maxConnections: number;
@@ -14,9 +14,12 @@ export class Connections {
   readonly #sockets = new Set<Socket>();
   readonly #byAddress = new Map<string, number>();
   #maxPerAddress: number;
+  #tls: TlsMaterial | undefined;
 
-  constructor(server: NodeServer, limits: ConnectionLimits) {
+  /** @param tls what the server was made with */
+  constructor(server: NodeServer, limits: ConnectionLimits, tls: TlsMaterial | undefined) {
     this.#server = server;
+    this.#tls = tls;
     this.#maxPerAddress = limits.maxConnectionsPerAddress;
     server.maxConnections = limits.maxConnections;
     server.on('connection', (socket: Socket) => this.#add(socket));
@@ -28,10 +31,18 @@ export class Connections {
     this.#maxPerAddress = maxConnectionsPerAddress;
   }
 
-  /** For handshakes that come from now on. */
+  /**
+   * For handshakes that come from now on. Where the authority of clients is another, or has come or gone, there are no others: connections
+   * end, and the sessions that clients might resume are forgotten with the old context.
+   */
   replaceTls(tls: TlsMaterial | undefined): void {
-    if (tls !== undefined && 'setSecureContext' in this.#server)
-      this.#server.setSecureContext(contextOptions(tls));
+    if (tls === undefined || !('setSecureContext' in this.#server)) return;
+    this.#server.setSecureContext(contextOptions(tls));
+    if (sameAuthority(this.#tls, tls)) return;
+    this.#tls = tls;
+    // Node reads them for each handshake; only its constructor sets them.
+    Object.assign(this.#server, certificateRequest(tls));
+    this.destroyAll();
   }
 
   destroyAll(): void {
@@ -54,4 +65,9 @@ export class Connections {
       else this.#byAddress.set(address, left);
     });
   }
+}
+
+function sameAuthority(one: TlsMaterial | undefined, other: TlsMaterial): boolean {
+  const [before, after] = [one?.clientCa, other.clientCa];
+  return before === undefined || after === undefined ? before === after : before.equals(after);
 }

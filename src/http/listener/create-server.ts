@@ -8,7 +8,7 @@ import {
 } from 'node:http2';
 
 import { answerClientError, refuseMethod, refuseTunnel } from './client-error.ts';
-import { contextOptions, type TlsMaterial } from './tls-material.ts';
+import { certificateRequest, contextOptions, type TlsMaterial } from './tls-material.ts';
 
 /** What a stream may have waiting: pieces of an answer are written one after the other, and none is larger than a span. */
 const MAX_STREAM_MEGABYTES = 4;
@@ -59,7 +59,7 @@ export function createNodeServer(
     server = createSecureServer(
       {
         ...contextOptions(tls),
-        ...(tls.clientCa === undefined ? {} : { requestCert: true, rejectUnauthorized: true }),
+        ...certificateRequest(tls),
         ...http1,
         http1Options: http1,
         allowHTTP1: true,

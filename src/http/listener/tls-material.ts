@@ -56,3 +56,11 @@ export function contextOptions({ cert, key, clientCa }: TlsMaterial): {
 } {
   return { cert, key, ...(clientCa === undefined ? {} : { ca: clientCa }), minVersion: 'TLSv1.2' };
 }
+
+/** Whether clients are asked for certificates. Only those of the configured authority are let in. */
+export function certificateRequest({ clientCa }: TlsMaterial): {
+  requestCert: boolean;
+  rejectUnauthorized: boolean;
+} {
+  return { requestCert: clientCa !== undefined, rejectUnauthorized: true };
+}

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { AdminGuard } from '../../../src/http/access/admin-guard.ts';
+import { PageGuard } from '../../../src/http/access/page-guard.ts';
 import { RunningApp } from '../../helpers/running-app.ts';
 import { makeSecret } from '../../helpers/secrets.ts';
 
@@ -72,10 +73,11 @@ describe('the operations listener', () => {
   });
 
   it('without a token gives others than this machine health and metrics only', () => {
-    const guard = new AdminGuard(undefined);
-    const rest = { authorization: undefined, hasCertificate: false };
+    const pages = new PageGuard({ host: '0.0.0.0' });
+    const guard = new AdminGuard({ token: undefined, takesCertificates: false, pages });
+    const rest = { method: 'GET', headers: {}, host: 'spandrel.example:5001', hasCertificate: false };
     for (const address of ['127.0.0.1', '::1', '::ffff:127.0.0.1'])
-      guard.admit({ ...rest, path: '/api/v1/blobs', address });
+      guard.admit({ ...rest, path: '/api/v1/blobs', address, host: 'localhost:5001' });
     for (const address of ['10.0.0.7', 'fd00::7', '::ffff:10.0.0.7']) {
       for (const path of ['/healthz', '/readyz', '/metrics']) guard.admit({ ...rest, path, address });
       expect(() => guard.admit({ ...rest, path: '/api/v1/blobs', address })).toThrow(/admin\.token/);
