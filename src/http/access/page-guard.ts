@@ -53,7 +53,7 @@ export class PageGuard {
   admitMarked(request: PageRequest): void {
     const { origin, 'sec-fetch-site': site, 'user-agent': agent = '' } = request.headers;
     // Browsers say nothing but their names to http origins other than loopback.
-    if (origin !== undefined || site !== undefined || /^Mozilla\//.test(agent)) this.admit(request);
+    if (origin !== undefined || site !== undefined || agent.startsWith('Mozilla/')) this.admit(request);
   }
 
   #isOwn(host: string): boolean {
