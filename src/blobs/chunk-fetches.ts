@@ -22,6 +22,8 @@ export interface ChunkFetchesOptions {
   readonly wanted: () => Iterable<ByteRange>;
   /** Keeps room for bytes that nobody has kept room for when the fill began, or, of a negative number, no more. */
   readonly reserve: (bytes: number) => Promise<void>;
+  /** Bytes come that nobody may see before all of the blob has been verified. */
+  readonly withhold: () => Promise<void>;
   /** There are more bytes in the file. */
   readonly onArrival: () => void;
 }
@@ -227,6 +229,11 @@ export class ChunkFetches {
     const { file, chunks, onArrival } = this.#options;
     controller.signal.throwIfAborted();
     checkTotalBytes(response, chunks.sizeBytes);
+    if (response.isUnproven === true) {
+      await this.#options.withhold();
+      // Readers of a part wait for the whole, too.
+      await this.#reserveAll();
+    }
     // An upstream that ignores ranges sends everything with every answer, so one of them is enough.
     const isMore = response.range.start < chunk.filledEnd || response.range.end > chunk.end;
     if (isMore && !this.#isSequential) await this.#goOnAlone(controller);

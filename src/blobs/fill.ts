@@ -42,6 +42,7 @@ export class Fill {
   /** What the digest is computed from: complete once all bytes are there. */
   readonly #arrived = new Growth();
   #isVerified = false;
+  #isWithheld = false;
   #mustComplete: boolean;
   #failure: Error | undefined;
   #refutation: SpandrelError | undefined;
@@ -61,6 +62,7 @@ export class Fill {
         stallTimeoutMs,
         wanted: () => this.#demands.wanted(),
         reserve,
+        withhold: () => this.#withhold(),
         onArrival: () => this.#announce(),
       },
       mustComplete,
@@ -74,6 +76,11 @@ export class Fill {
 
   get mustComplete(): boolean {
     return this.#mustComplete;
+  }
+
+  /** What has arrived is nobody's to see, now or later, unless all of it arrives. */
+  get isWithheld(): boolean {
+    return this.#isWithheld;
   }
 
   /** Another repository that should have the blob. */
@@ -137,6 +144,7 @@ export class Fill {
 
   /** The blob is in its place: readers get its end. */
   complete(): void {
+    this.growth.advance(this.#chunks.prefixEnd);
     this.growth.finish('complete');
     this.#demands.announce();
   }
@@ -183,14 +191,21 @@ export class Fill {
   }
 
   #readableEnd({ start, end, isWhole }: Demand): number {
+    if (this.#isWithheld && !this.#isVerified) return start;
     const isHeldBack = isWhole && !this.#isVerified;
     const limit = isHeldBack ? Math.min(end, this.#options.sizeBytes - HELD_BACK_BYTES) : end;
     return limit <= start ? start : this.#chunks.availableEnd(start, limit);
   }
 
+  /** Once and for all: another process that goes on with the file would not know where its bytes have come from. */
+  async #withhold(): Promise<void> {
+    this.#isWithheld = true;
+    await this.#options.file.forgetPieces();
+  }
+
   #announce(): void {
     const { prefixEnd } = this.#chunks;
-    this.growth.advance(prefixEnd);
+    if (!this.#isWithheld) this.growth.advance(prefixEnd);
     this.#arrived.advance(prefixEnd);
     this.#demands.announce();
   }

@@ -19,6 +19,7 @@ export class PartialFile {
   readonly #map: FileHandle;
   /** Lines that wait for the one that is being written. */
   #lines = '';
+  #forgetsPieces = false;
   #writingLines: Promise<void> | undefined;
 
   private constructor(path: string, data: FileHandle, map: FileHandle) {
@@ -91,8 +92,19 @@ export class PartialFile {
     }
   }
 
+  /** No later fill goes on with the file. @throws SpandrelError STORE_FAILED */
+  async forgetPieces(): Promise<void> {
+    this.#forgetsPieces = true;
+    try {
+      await rm(mapPathOf(this.path), { force: true });
+    } catch (error) {
+      throw storeFault(error, 'remove a chunk map');
+    }
+  }
+
   /** Remember that a piece is there. @throws SpandrelError STORE_FULL, STORE_FAILED */
   async record(piece: StoredPiece): Promise<void> {
+    if (this.#forgetsPieces) return;
     this.#lines += formatPiece(piece);
     while (this.#lines !== '') {
       await (this.#writingLines ??= this.#writeLines());

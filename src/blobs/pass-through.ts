@@ -94,6 +94,12 @@ export class PassThrough {
     const isWhole = range.start === 0 && range.end === sizeBytes;
     const response = await source.fetch(isWhole ? undefined : range, signal, sizeBytes);
     checkTotalBytes(response, sizeBytes);
+    // What comes in one piece is held back until it has been verified, below.
+    if (response.isUnproven === true && !(isWhole && sizeBytes <= HELD_BACK_BYTES))
+      throw new SpandrelError(
+        'STORE_FULL',
+        'the blob comes from the private network, from where it is given only when it has been stored and verified',
+      );
     let position = response.range.start;
     for await (const bytes of response.body) {
       const part = intersectRanges({ start: position, end: position + bytes.byteLength }, range);

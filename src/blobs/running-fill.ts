@@ -144,6 +144,7 @@ export class RunningFill {
       const partialPath = isWhole ? undefined : file.path;
       const blob = { sizeBytes, heldBytes: fill.heldBytes, partialPath };
       room.budget.set(digest, blob);
+      if (!isWhole && fill.isWithheld) await room.remove(digest);
       if (isWhole) onComplete(digest, blob);
       // Whoever has got all of the blob finds it here after a crash too.
       if (isWhole) fill.complete();
@@ -181,7 +182,7 @@ export class RunningFill {
     logger.warn({ blob: digest, code, cause: failure.message }, 'fill failed');
     const { heldBytes } = fill;
     room.budget.set(digest, { sizeBytes, heldBytes, partialPath: file.path });
-    if (code === 'BLOB_CORRUPT' || heldBytes === 0) await room.remove(digest);
+    if (code === 'BLOB_CORRUPT' || heldBytes === 0 || fill.isWithheld) await room.remove(digest);
     if (isSpandrelError(failure, 'STORE_FULL', 'STORE_FAILED')) await room.relieve(failure, sizeBytes);
   }
 

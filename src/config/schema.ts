@@ -65,7 +65,7 @@ export const CONFIG_KEYS = {
   'admin.tokenFile': optional(text, 'file that holds it'),
   upstreams: optional(
     list(upstream),
-    'the registries behind the proxy: `name`, `host`, `url`, `hostnames[]`, `default`, `ca`, `cert`, `key`, `proxy` (an outbound HTTP proxy for all of it; else `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` of the environment count), `tokenHosts[]` (token services of other domains that may get its credentials), `repositoryPrefix` (what its repositories begin with where clients do not say so: a proxy project of Harbor, a pull-through rule of ECR, a remote repository of Google), `auth` (see `config/examples/upstreams.yaml`), `requestsPerSecond`; without any, an embedded demo registry (upstream `demo`, image `app:latest`)',
+    'the registries behind the proxy: `name`, `host`, `url`, `hostnames[]`, `default`, `ca`, `cert`, `key`, `proxy` (an outbound HTTP proxy for all of it; else `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` of the environment count), `tokenHosts[]` (token services of other domains that may get its credentials), `allowAddresses[]` (networks like `10.1.0.0/16` that it may lead to though they are private while it is not, of this machine, or link-local), `repositoryPrefix` (what its repositories begin with where clients do not say so: a proxy project of Harbor, a pull-through rule of ECR, a remote repository of Google), `auth` (see `config/examples/upstreams.yaml`), `requestsPerSecond`; without any, an embedded demo registry (upstream `demo`, image `app:latest`)',
   ),
   'upstream.connectTimeoutMs': key(whole(1), 10_000, 'time to connect to an upstream'),
   'upstream.headersTimeoutMs': key(whole(1), 30_000, 'time until an upstream begins to answer'),

@@ -2,6 +2,7 @@ import { parseEcrHost } from '../core/ecr-host.ts';
 import { type OutboundProxy, outboundProxy } from './outbound-proxy.ts';
 import { type RequestRates, requestRates } from './request-rates.ts';
 import {
+  cidr,
   flag,
   hostAndPort,
   list,
@@ -33,6 +34,8 @@ export interface UpstreamConfig {
   readonly proxy?: OutboundProxy;
   /** Hosts of token services, besides those of the upstream's own domain, that may get its credentials. */
   readonly tokenHosts?: readonly string[];
+  /** Networks that it may lead to though they are private, of this machine, or link-local. */
+  readonly allowAddresses?: readonly string[];
   /** What the upstream's repositories begin with where clients do not say so: a proxy project, a pull-through rule. No slash at the ends. */
   readonly repositoryPrefix?: string;
   readonly auth: UpstreamAuth;
@@ -50,6 +53,7 @@ const rawUpstream = record<Partial<UpstreamConfig>>({
   key: { kind: text, optional: true },
   proxy: { kind: outboundProxy, optional: true },
   tokenHosts: { kind: list(hostAndPort), optional: true },
+  allowAddresses: { kind: list(cidr), optional: true },
   repositoryPrefix: { kind: repositoryPath, optional: true },
   auth: { kind: upstreamAuth, optional: true },
   requestsPerSecond: { kind: requestRates, optional: true },
@@ -101,6 +105,7 @@ export const upstream: ValueKind<UpstreamConfig> = {
       ...(given.key === undefined ? {} : { key: given.key }),
       ...(given.proxy === undefined ? {} : { proxy: given.proxy }),
       ...(given.tokenHosts === undefined ? {} : { tokenHosts: given.tokenHosts }),
+      ...(given.allowAddresses === undefined ? {} : { allowAddresses: given.allowAddresses }),
       ...(given.repositoryPrefix === undefined ? {} : { repositoryPrefix: given.repositoryPrefix }),
       auth,
       ...(given.requestsPerSecond === undefined ? {} : { requestsPerSecond: given.requestsPerSecond }),

@@ -55,7 +55,7 @@ export class BlobAccess implements AsyncDisposable {
     return {
       fetch: async (range, signal, sizeBytes) => {
         const response = await source.fetch(range, signal, sizeBytes);
-        this.remember(target, digest);
+        if (response.isUnproven !== true) this.remember(target, digest);
         return response;
       },
     };

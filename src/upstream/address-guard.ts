@@ -2,44 +2,62 @@ import { lookup as resolveHost } from 'node:dns';
 import { BlockList, isIP, type LookupFunction } from 'node:net';
 
 import { SpandrelError } from '../core/errors.ts';
+import { isLoopback } from '../core/loopback.ts';
+import { type AddressKind, contains, formsOf, kindsOf, parseNetworks } from './address-kind.ts';
+
+export interface AddressRules {
+  /** Networks in which any address may be connected to. */
+  readonly allowed?: readonly string[] | undefined;
+  /** Hosts that are as private as the upstream's own name may be, and as much to be trusted. */
+  readonly storage?: RegExp | undefined;
+}
+
+/** Names beyond these are all taken for private ones. */
+const MAX_NAMES = 10_000;
 
 /**
- * Keeps the connections of one upstream away from addresses that no registry leads to with good intent: this machine, and where clouds
- * keep the credentials of machines. The upstream itself may have such an address, and may then lead to others of that kind.
- * Private networks are allowed: registries and their storage live there.
+ * Keeps the connections of one upstream away from addresses that no registry leads to with good intent: this machine, its link, and where
+ * clouds keep the credentials of machines, unless the upstream's URL itself is such an address; and the private network, unless the
+ * upstream is there itself. The name of the upstream may have private addresses.
  */
 export class AddressGuard {
   readonly #upstream: string;
-  readonly #ownHostname: string;
-  readonly #forbidden: readonly BlockList[];
+  readonly #own: string;
+  readonly #allowed: BlockList;
+  readonly #storage: RegExp | undefined;
+  /** Names that have been seen with an address that is not public. */
+  readonly #privateNames = new Set<string>();
+  /** The upstream's own name has such addresses only. */
+  #isPrivate = false;
 
-  constructor(upstream: string, ownHostname: string) {
+  constructor(upstream: string, ownHostname: string, { allowed = [], storage }: AddressRules = {}) {
     this.#upstream = upstream;
-    this.#ownHostname = ownHostname;
-    const own = isLoopbackName(ownHostname) ? '127.0.0.1' : bare(ownHostname);
-    this.#forbidden = [loopback(), metadata()].filter((networks) => !contains(networks, own));
+    this.#own = bare(ownHostname);
+    this.#allowed = parseNetworks(allowed);
+    this.#storage = storage;
   }
 
   /** For hosts that are addresses; names are checked when they are looked up. @throws SpandrelError UPSTREAM_PROTOCOL */
   checkHost(hostname: string): void {
-    if (isIP(bare(hostname)) !== 0) this.#check(bare(hostname));
+    if (isIP(bare(hostname)) !== 0) this.#check(bare(hostname), bare(hostname));
   }
 
   /** For hosts that a proxy looks up: what is known of a name without asking for its addresses. @throws as {@link checkHost} */
   checkName(hostname: string): void {
-    const name = hostname.toLowerCase().replace(/\.$/, '');
-    if (name === this.#ownHostname) return;
-    if (isLoopbackName(name)) this.#check('127.0.0.1');
-    if (METADATA_NAMES.has(name)) this.#check('169.254.169.254');
+    const name = bare(hostname);
+    if (name === this.#own || isIP(name) !== 0) return;
+    if (isLoopback(name)) this.#check('127.0.0.1', name);
+    if (METADATA_NAMES.has(name)) this.#check('169.254.169.254', name);
   }
 
   /** A name lookup for connections: what it lets through is what is connected to, so a name cannot change in between. */
   readonly lookup: LookupFunction = (hostname, options, callback) => {
     resolveHost(hostname, options, (error, resolved, family) => {
       try {
-        if (error === null && hostname !== this.#ownHostname) {
-          for (const address of Array.isArray(resolved) ? resolved.map((found) => found.address) : [resolved])
-            this.#check(address);
+        if (error === null) {
+          const addresses = Array.isArray(resolved) ? resolved.map((found) => found.address) : [resolved];
+          this.#note(bare(hostname), addresses);
+          for (const address of addresses) this.#check(address, bare(hostname));
         }
       } catch (refusal) {
         callback(refusal as Error, []);
@@ -49,10 +67,57 @@ export class AddressGuard {
     });
   };
 
-  #check(address: string): void {
-    if (!this.#forbidden.some((networks) => contains(networks, address))) return;
-    const words = `upstream ${this.#upstream}: leads to an address of this machine or its cloud's credentials`;
-    throw new SpandrelError('UPSTREAM_PROTOCOL', words);
+  /** Whether a host has an address that others than this network do not reach, as far as it has been connected to. */
+  isPrivate(hostname: string): boolean {
+    const name = bare(hostname);
+    if (this.#storage?.test(name) === true) return false;
+    if (isIP(name) !== 0) return !isPublic(kindsOf(name));
+    return isLoopback(name) || this.#privateNames.has(name) || this.#privateNames.size >= MAX_NAMES;
+  }
+
+  #note(name: string, addresses: readonly string[]): void {
+    const arePublic = addresses.map((address) => isPublic(kindsOf(address)));
+    if (arePublic.includes(false) && this.#privateNames.size < MAX_NAMES) this.#privateNames.add(name);
+    if (name === this.#own) this.#isPrivate = !arePublic.includes(true);
+  }
+
+  #check(address: string, name: string): void {
+    if (formsOf(address).some((form) => contains(this.#allowed, form))) return;
+    for (const kind of kindsOf(address)) {
+      const words = this.#refusal(kind, address, name);
+      if (words === undefined) continue;
+      throw new SpandrelError(
+        'UPSTREAM_PROTOCOL',
+        `upstream ${this.#upstream}: ${name} leads to ${words}: see allowAddresses of the upstream`,
+      );
+    }
+  }
+
+  #refusal(kind: AddressKind, address: string, name: string): string | undefined {
+    const [own, isOwn] = [this.#own, name === this.#own];
+    switch (kind) {
+      case 'public':
+        return undefined;
+      case 'private':
+        return isOwn || this.#isInside || this.#storage?.test(name) === true
+          ? undefined
+          : 'the private network';
+      case 'loopback':
+        return isLoopback(own) || (isIP(own) !== 0 && kindsOf(own).has('loopback'))
+          ? undefined
+          : 'this machine';
+      case 'machine':
+        return address === own ? undefined : 'this machine';
+      case 'link':
+        return address === own ? undefined : 'a link-local address, or one of its cloud';
+    }
+  }
+
+  /** The upstream is in the private network, or on this machine. */
+  get #isInside(): boolean {
+    return (
+      this.#isPrivate || isLoopback(this.#own) || (isIP(this.#own) !== 0 && !isPublic(kindsOf(this.#own)))
+    );
   }
 }
 
@@ -65,45 +130,14 @@ const METADATA_NAMES: ReadonlySet<string> = new Set([
   'instance-data.ec2.internal',
 ]);
 
-/** Without the brackets of IPv6 in URLs. */
+function isPublic(kinds: ReadonlySet<AddressKind>): boolean {
+  return kinds.size === 1 && kinds.has('public');
+}
+
+/** Without the brackets of IPv6 in URLs, and the dot of a full name. */
 function bare(hostname: string): string {
-  return hostname.replace(/^\[(.*)\]$/, '$1');
-}
-
-function isLoopbackName(hostname: string): boolean {
-  return hostname === 'localhost' || hostname.endsWith('.localhost');
-}
-
-function contains(networks: BlockList, address: string): boolean {
-  const version = isIP(address);
-  return version !== 0 && networks.check(address, version === 4 ? 'ipv4' : 'ipv6');
-}
-
-/** Addresses that reach this machine. `BlockList` takes IPv4-mapped IPv6 addresses for what they stand for. */
-function loopback(): BlockList {
-  const networks = new BlockList();
-  networks.addSubnet('127.0.0.0', 8, 'ipv4');
-  networks.addSubnet('0.0.0.0', 8, 'ipv4');
-  networks.addSubnet('::', 127, 'ipv6');
-  return networks;
-}
-
-function metadata(): BlockList {
-  const networks = new BlockList();
-  // Link-local: AWS, Azure, Google and others; credentials of ECS tasks and EKS pods.
-  networks.addSubnet('169.254.0.0', 16, 'ipv4');
-  networks.addSubnet('fe80::', 10, 'ipv6');
-  // The same of AWS and Google over IPv6.
-  networks.addSubnet('fd00:ec2::', 32, 'ipv6');
-  networks.addSubnet('fd20:ce::', 32, 'ipv6');
-  // The same of Alibaba, Oracle and Azure.
-  networks.addAddress('100.100.100.200', 'ipv4');
-  networks.addAddress('192.0.0.192', 'ipv4');
-  networks.addAddress('168.63.129.16', 'ipv4');
-  // All of them behind NAT64 (RFC 6052), whose addresses end with the one of IPv4.
-  networks.addSubnet('64:ff9b::a9fe:0', 112, 'ipv6');
-  networks.addAddress('64:ff9b::6464:64c8', 'ipv6');
-  networks.addAddress('64:ff9b::c000:c0', 'ipv6');
-  networks.addAddress('64:ff9b::a83f:8110', 'ipv6');
-  return networks;
+  return hostname
+    .replace(/^\[(.*)\]$/, '$1')
+    .replace(/\.$/, '')
+    .toLowerCase();
 }

@@ -20,6 +20,8 @@ export interface BlobResponse {
   readonly range: ByteRange;
   /** Size of the whole blob: of this answer, or what it is believed to be where the answer does not tell. */
   readonly totalBytes: number;
+  /** As {@link TransportResponse.isUnproven}. */
+  readonly isUnproven?: boolean | undefined;
   /** Must be read to its end or destroyed. Yields exactly the bytes of `range` or throws UPSTREAM_PROTOCOL. */
   readonly body: AsyncIterable<Buffer>;
 }

@@ -34,7 +34,7 @@ export async function fetchManifest(api: RegistryApi, query: ManifestQuery): Pro
   if (response.status !== 200) throw await readFailure(api.upstream, response, 'MANIFEST_UNKNOWN');
   const bytes = new Uint8Array(await response.body.read(query.maxBytes));
   const { 'content-type': contentType, 'docker-content-digest': announced } = response.headers;
-  const rateLimit = readRateLimit(response.headers);
+  const rateLimit = rateLimitOf(response);
   const mediaType = identifyManifest(bytes, contentType);
   const refuse = (code: 'BLOB_CORRUPT' | 'UPSTREAM_PROTOCOL', words: string): never => {
     throw new SpandrelError(code, `upstream ${api.upstream}: ${words}`);
@@ -75,8 +75,12 @@ export async function statManifest(api: RegistryApi, query: ManifestQuery): Prom
   await head.body.discard();
   const announced = head.headers['docker-content-digest'];
   return head.status === 200 && isAnnouncedDigest(announced)
-    ? { digest: announced, rateLimit: readRateLimit(head.headers) }
+    ? { digest: announced, rateLimit: rateLimitOf(head) }
     : fetchManifest(api, query);
+}
+
+function rateLimitOf({ headers, isUnproven }: ApiResponse): RateLimitHeaders | undefined {
+  return isUnproven === true ? undefined : readRateLimit(headers);
 }
 
 function requestManifest(
@@ -90,6 +94,7 @@ function requestManifest(
     path: `${repository}/manifests/${formatReference(reference)}`,
     repository,
     headers: { accept: (accept ?? [...MANIFEST_MEDIA_TYPES, '*/*']).join(', ') },
+    isVerified: 'digest' in reference,
     signal,
   });
 }

@@ -26,6 +26,8 @@ export interface ApiRequest {
   /** Empty for requests that concern no repository. */
   readonly repository: string;
   readonly headers?: Readonly<Record<string, string>>;
+  /** Nobody sees any of the body before its digest has been found right. */
+  readonly isVerified?: boolean;
   /** Who asks; the proxy itself when not given. */
   readonly authorizer?: Authorizer;
   readonly signal: AbortSignal | undefined;
@@ -157,13 +159,26 @@ export class RegistryApi implements AsyncDisposable {
         ...(authorization !== undefined && this.isOwn(url) ? { authorization: authorization.reveal() } : {}),
       };
       const response = await this.#transport.request({ kind, method, url, headers, party, signal });
-      if (!isRedirect(response.status)) return { ...response, url };
+      if (!isRedirect(response.status)) return await this.#assertProvable(request, { ...response, url });
       await response.body.discard();
       url = resolveRedirect(this.upstream, url, response.headers.location);
     }
     throw new SpandrelError(
       'UPSTREAM_PROTOCOL',
       `upstream ${this.upstream}: more than ${MAX_REDIRECTS} redirects`,
+    );
+  }
+
+  /** What no digest verifies is taken from the upstream itself and from the Internet only. */
+  async #assertProvable(
+    { kind, method, isVerified = kind === 'blob' }: ApiRequest,
+    response: ApiResponse,
+  ): Promise<ApiResponse> {
+    if (response.isUnproven !== true || method === 'HEAD' || isVerified) return response;
+    await response.body.discard();
+    throw new SpandrelError(
+      'UPSTREAM_PROTOCOL',
+      `upstream ${this.upstream}: a redirect to the private network, from where only what a digest verifies is taken`,
     );
   }
 

@@ -57,11 +57,14 @@ export class RegistryBlobSource implements BlobSource {
   }
 
   /** A body that is not handed on does not keep its connection. */
-  async #ending<T>(response: ApiResponse, read: () => Promise<T>): Promise<T> {
+  async #ending(
+    response: ApiResponse,
+    read: () => Promise<BlobResponse | undefined>,
+  ): Promise<BlobResponse | undefined> {
     try {
       const found = await read();
       if (found === undefined) response.body.destroy();
-      return found;
+      return found && { ...found, isUnproven: response.isUnproven };
     } catch (error) {
       response.body.destroy();
       throw error;

@@ -1,4 +1,5 @@
 import type { UpstreamConfig } from '../config/upstream-config.ts';
+import { parseEcrHost, S3_HOST } from '../core/ecr-host.ts';
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import type { Reference } from '../core/image-name.ts';
@@ -75,6 +76,12 @@ export class RegistryClient implements AsyncDisposable {
     this.#api = new RegistryApi({
       upstream: config.name,
       base,
+      addresses: {
+        allowed: config.allowAddresses,
+        ...(config.auth.kind === 'ecr' || parseEcrHost(config.host) !== undefined
+          ? { storage: S3_HOST }
+          : {}),
+      },
       chooseProxy: createProxyChoice(config.proxy, environment),
       tokenHosts: config.tokenHosts ?? [],
       credentials: createCredentialSource(config, { environment, metrics, logger }),

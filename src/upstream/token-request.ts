@@ -85,7 +85,7 @@ export async function fetchToken(transport: Transport, query: TokenQuery): Promi
   if (response.status !== 200) {
     const code = codeOf(response.status, credentials !== undefined);
     const hint = code === 'UPSTREAM_CREDENTIALS_REFUSED' ? query.hint : undefined;
-    const words = await readWords(response.body);
+    const words = await readWords(response);
     const subject = `upstream ${upstream}: its token service answered`;
     throw describeFailure(subject, upstream, { ...response, hint }, { words, code });
   }

@@ -8,7 +8,7 @@ import { waitFor } from '../core/wait-for.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics, UpstreamRequestKind } from '../telemetry/metrics.ts';
 import { NO_TRACER, type Tracer } from '../telemetry/tracer.ts';
-import { AddressGuard } from './address-guard.ts';
+import { AddressGuard, type AddressRules } from './address-guard.ts';
 import type { CircuitOptions } from './circuit-breaker.ts';
 import { Circuits } from './circuits.ts';
 import { createConnector, createProxyConnector } from './connections.ts';
@@ -36,6 +36,7 @@ export interface TransportOptions {
   readonly upstream: string;
   /** URL of the upstream itself. */
   readonly base: URL;
+  readonly addresses?: AddressRules | undefined;
   readonly tls: TlsFiles;
   readonly chooseProxy: ProxyChoice;
   readonly rates: RequestRates;
@@ -65,6 +66,11 @@ export interface TransportResponse {
   readonly retryAfterSeconds?: number | undefined;
   readonly headers: IncomingHttpHeaders;
   readonly body: ResponseBody;
+  /**
+   * The host is in a private network or on this machine, and not the upstream itself: whoever has led there may want to see what it
+   * answers to us. Nobody is given any of it before its digest has been found right.
+   */
+  readonly isUnproven?: boolean;
 }
 
 /** Connections of one upstream and host; more requests wait for one. Bounds the memory of bodies in flight. */
@@ -109,7 +115,7 @@ export class Transport implements AsyncDisposable {
       keepAliveTimeout: KEEP_ALIVE_MS,
       connections: MAX_CONNECTIONS,
     };
-    this.#guard = new AddressGuard(upstream, base.hostname);
+    this.#guard = new AddressGuard(upstream, base.hostname, options.addresses);
     const { signal } = this.#closing;
     const connectToProxy = createProxyConnector({ tls, connectTimeoutMs, signal });
     this.#proxyAgent = new Agent({ ...shared, connect: connectToProxy });
@@ -137,12 +143,18 @@ export class Transport implements AsyncDisposable {
     try {
       const response = await this.#try(request, attempt.isProbe ? 0 : this.#options.timing.retries);
       attempt.end(isServerFault(response.status) ? 'failed' : 'answered');
-      return response;
+      return { ...response, isUnproven: this.#isUnproven(request.url) };
     } catch (error) {
       if (isSpandrelError(error, 'UPSTREAM_UNREACHABLE', 'UPSTREAM_TIMEOUT')) attempt.end('failed');
       else attempt.end(isSpandrelError(error, 'UPSTREAM_PROTOCOL') ? 'answered' : 'left');
       throw error;
     }
+  }
+
+  #isUnproven(url: URL): boolean {
+    const { base } = this.#options;
+    const isOwn = url.hostname === base.hostname && portOf(url) === portOf(base);
+    return !isOwn && this.#guard.isPrivate(url.hostname);
   }
 
   async #try(request: TransportRequest, retries: number): Promise<TransportResponse> {
@@ -276,6 +288,10 @@ const OUTCOMES: Readonly<Record<string, string>> = {
   UPSTREAM_TIMEOUT: 'timeout',
   UPSTREAM_PROTOCOL: 'protocol',
 };
+
+function portOf({ port, protocol }: URL): string {
+  return port === '' ? (protocol === 'https:' ? '443' : '80') : port;
+}
 
 function isWorthRetry(status: number): boolean {
   return status === 408 || status === 429 || isServerFault(status);

@@ -15,7 +15,7 @@ export async function readFailure(
   response: FailedResponse,
   unknown: UnknownCode,
 ): Promise<SpandrelError> {
-  const words = await readWords(response.body);
+  const words = await readWords(response);
   return describeFailure(`upstream ${upstream} answered`, upstream, response, {
     words,
     code: codeOf(response.status, words.code, unknown),
@@ -26,10 +26,10 @@ export async function readFailure(
 export function describeFailure(
   subject: string,
   upstream: string,
-  { status, headers, retryAfterSeconds, hint }: FailedResponse,
+  { status, headers, retryAfterSeconds, hint, isUnproven }: FailedResponse,
   { words, code }: { readonly words: UpstreamWords; readonly code: ErrorCode },
 ): SpandrelError {
-  const rateLimit = readRateLimit(headers);
+  const rateLimit = isUnproven === true ? undefined : readRateLimit(headers);
   const detail = {
     upstream,
     status,

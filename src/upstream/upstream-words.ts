@@ -1,5 +1,5 @@
 import { isJsonObject } from '../core/json-object.ts';
-import type { ResponseBody } from './response-body.ts';
+import type { TransportResponse } from './transport.ts';
 
 /** What an error body says; either may be missing. */
 export interface UpstreamWords {
@@ -12,8 +12,18 @@ export interface UpstreamWords {
 const MAX_ERROR_BODY_BYTES = 64 * 1024;
 const MAX_MESSAGE_CHARACTERS = 300;
 
-/** Read an error body: an OCI one, or the JSON of a token service. Any other body says nothing; none of them is an error here. */
-export async function readWords(body: ResponseBody): Promise<UpstreamWords> {
+/**
+ * Read an error body: an OCI one, or the JSON of a token service. Any other body says nothing, and one that may not be shown is not read;
+ * none of them is an error here.
+ */
+export async function readWords({
+  body,
+  isUnproven,
+}: Pick<TransportResponse, 'body' | 'isUnproven'>): Promise<UpstreamWords> {
+  if (isUnproven === true) {
+    await body.discard();
+    return {};
+  }
   let json: unknown;
   try {
     json = JSON.parse((await body.read(MAX_ERROR_BODY_BYTES)).toString());

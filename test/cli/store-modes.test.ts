@@ -43,10 +43,11 @@ function serve(umask: string): SpandrelProcess {
 /** Everything in the store, the folder itself included, with its permissions. */
 async function modes(): Promise<Record<string, string>> {
   const entries = await readdir(root, { recursive: true, withFileTypes: true });
-  const found: Record<string, string> = { '.': await kindAndMode(root) };
-  for (const { parentPath, name } of entries) {
-    const path = join(parentPath, name);
-    found[relative(root, path)] = await kindAndMode(path);
+  const found: Record<string, string> = {};
+  for (const path of [root, ...entries.map(({ parentPath, name }) => join(parentPath, name))]) {
+    // What was arriving may have got its name since.
+    const mode = await kindAndMode(path).catch(() => undefined);
+    if (mode !== undefined) found[relative(root, path)] = mode;
   }
   return found;
 }

@@ -1,11 +1,48 @@
+import { lookup } from 'node:dns';
+import { networkInterfaces } from 'node:os';
 import { promisify } from 'node:util';
 
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
-import { AddressGuard } from '../../src/upstream/address-guard.ts';
+import { S3_HOST } from '../../src/core/ecr-host.ts';
+import { AddressGuard, type AddressRules } from '../../src/upstream/address-guard.ts';
 import { openClient } from '../helpers/registry-clients.ts';
 import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
+
+// Names and interfaces that no machine of tests has.
+vi.mock('node:dns', async (load) => {
+  const dns = await load<typeof import('node:dns')>();
+  return { ...dns, lookup: vi.fn<typeof dns.lookup>(dns.lookup) };
+});
+vi.mock('node:os', async (load) => {
+  const os = await load<typeof import('node:os')>();
+  return { ...os, networkInterfaces: vi.fn<typeof os.networkInterfaces>(os.networkInterfaces) };
+});
+
+const REFUSED = { code: 'UPSTREAM_PROTOCOL' };
+
+/** Whether an upstream at `own` may lead to the host of a URL. */
+function leads(own: string, hostname: string, rules: AddressRules = {}): boolean {
+  const guard = new AddressGuard('test', own, rules);
+  try {
+    // As the parser of URLs writes it.
+    guard.checkHost(new URL(`http://${hostname}/`).hostname);
+    return true;
+  } catch (error) {
+    expect(error).toMatchObject(REFUSED);
+    return false;
+  }
+}
+
+/** What connections are told of a name that has this address. */
+async function lookUp(guard: AddressGuard, name: string, address: string): Promise<unknown> {
+  const found = [{ address, family: address.includes(':') ? 6 : 4 }];
+  vi.mocked(lookup).mockImplementationOnce(
+    ((_name: string, _options: object, callback: Function) => void callback(null, found)) as typeof lookup,
+  );
+  return promisify(guard.lookup)(name, { all: true });
+}
 
 describe('AddressGuard', () => {
   it.each([
@@ -34,21 +71,156 @@ describe('AddressGuard', () => {
     expect(() => guard.checkHost(written)).toThrow(expect.objectContaining({ code: 'UPSTREAM_PROTOCOL' }));
   });
 
-  it.each(['10.1.2.3', '192.168.0.1', '[fd12:3456::1]', '52.216.0.1'])('lets it lead to %s', (hostname) => {
-    new AddressGuard('hub', 'registry-1.docker.io').checkHost(hostname);
+  const PRIVATE = [
+    '10.1.2.3',
+    '172.31.0.1',
+    '192.168.0.1',
+    '100.64.0.1',
+    '[fd12:3456::1]',
+    '[64:ff9b::10.0.0.1]',
+  ];
+
+  it.each(PRIVATE)('keeps it from leading to %s in the private network', (hostname) => {
+    expect(leads('registry-1.docker.io', hostname)).toBe(false);
+    expect(leads('registry-1.docker.io', hostname, { allowed: ['10.0.0.0/8', '172.16.0.0/12'] })).toBe(
+      /10\.|172\.|a00:/.test(new URL(`http://${hostname}`).hostname),
+    );
+  });
+
+  it.each([...PRIVATE, '[64:ff9b:1::8.8.8.8]', '52.216.0.1'])(
+    'lets a registry in there lead to %s',
+    (hostname) => {
+      expect(leads('10.0.0.5', hostname)).toBe(true);
+      expect(leads('[fd00::5]', hostname)).toBe(true);
+      expect(leads('localhost', hostname)).toBe(true);
+    },
+  );
+
+  it.each([
+    '52.216.0.1',
+    '[2600:1fa0::1]',
+    '[64:ff9b::8.8.8.8]',
+    '[2002:808:808::1]',
+    '[64:ff9b:1::8.8.8.8]',
+  ])('lets every registry lead to %s', (hostname) =>
+    expect(leads('registry-1.docker.io', hostname)).toBe(true),
+  );
+
+  // Where RFC 6052 puts the octets of IPv4, by length of the prefix; RFC 3056, 4380, 5214, 4291.
+  it.each([
+    ['64:ff9b::a9fe:a9fe', 'NAT64'],
+    ['64:ff9b::7f00:1', 'NAT64'],
+    ['64:ff9b:1::a9fe:a9fe', 'local NAT64, /96'],
+    ['64:ff9b:1:a9fe:a9:fe00::', 'local NAT64, /48'],
+    ['64:ff9b:1:a9:fe:a9fe::', 'local NAT64, /56'],
+    ['64:ff9b:1:0:a9:fea9:fe00::', 'local NAT64, /64'],
+    ['2002:a9fe:a9fe::1', '6to4'],
+    ['2002:7f00:1::', '6to4'],
+    ['2001:0:808:808::5601:5601', 'Teredo: the bits of the client are turned round'],
+    ['2001:0:a9fe:a9fe::', 'Teredo, server'],
+    ['2600::5efe:a9fe:a9fe', 'ISATAP'],
+    ['2600::200:5efe:7f00:1', 'ISATAP'],
+    ['::a9fe:a9fe', 'IPv4-compatible'],
+    ['::ffff:a9fe:a9fe', 'IPv4-mapped'],
+    ['fd00:ec2::254', 'AWS'],
+    ['fd20:ce::254', 'Google'],
+    ['168.63.129.16', 'Azure'],
+    ['192.0.0.192', 'Oracle'],
+    ['224.0.0.1', 'multicast'],
+    ['ff02::1', 'multicast'],
+  ])('sees what %s stands for (%s)', (address) => {
+    const hostname = address.includes(':') ? `[${address}]` : address;
+    for (const own of ['registry-1.docker.io', '10.0.0.5', '169.254.1.1'])
+      expect(leads(own, hostname)).toBe(false);
+    expect(
+      leads('registry-1.docker.io', hostname, {
+        allowed: [`${address}/${address.includes(':') ? 128 : 32}`],
+      }),
+    ).toBe(true);
   });
 
   it.each([
     ['127.0.0.1', '127.0.0.2', true],
     ['localhost', '127.0.0.1', true],
     ['[::1]', '127.0.0.1', true],
+    ['0.0.0.0', '127.0.0.1', true],
     ['127.0.0.1', '169.254.169.254', false],
-    ['169.254.1.1', '169.254.169.254', true],
+    ['169.254.1.1', '169.254.1.1', true],
+    ['169.254.1.1', '169.254.169.254', false],
     ['169.254.1.1', '127.0.0.1', false],
   ])('of an upstream at %s lets %s through: %s', (own, target, isAllowed) => {
-    const check = (): void => new AddressGuard('own', own).checkHost(target);
-    if (isAllowed) check();
-    else expect(check).toThrow(expect.objectContaining({ code: 'UPSTREAM_PROTOCOL' }));
+    expect(leads(own, target)).toBe(isAllowed);
+  });
+
+  it('knows all addresses of this machine, of today', () => {
+    const interfaces = vi.mocked(networkInterfaces);
+    const address = { netmask: '', mac: '', internal: false, cidr: null };
+    const hosts = ['198.51.100.7', '[2001:db8::7]', '[::ffff:198.51.100.7]', '[64:ff9b::198.51.100.7]'];
+    for (const host of hosts) expect(leads('registry.example.com', host)).toBe(true);
+    interfaces.mockReturnValue({
+      eth7: [
+        { ...address, family: 'IPv4', address: '198.51.100.7' },
+        { ...address, family: 'IPv6', address: '2001:db8::7', scopeid: 0 },
+      ],
+    });
+    for (const own of ['registry.example.com', 'localhost', '10.0.0.5'])
+      for (const host of hosts) expect(leads(own, host)).toBe(false);
+    expect(leads('198.51.100.7', '198.51.100.7')).toBe(true);
+    expect(leads('registry.example.com', '198.51.100.7', { allowed: ['198.51.100.0/24'] })).toBe(true);
+    interfaces.mockReset();
+    expect(leads('registry.example.com', '198.51.100.7')).toBe(true);
+  });
+
+  const answers = (own: string, name: string, address: string, rules: AddressRules = {}): Promise<unknown> =>
+    lookUp(new AddressGuard('test', own, rules), name, address);
+
+  it.each([
+    ['the upstream itself', 'registry.example.com', '10.0.0.5', true],
+    ['the upstream itself, by NAT64', 'registry.example.com', '64:ff9b::a00:5', true],
+    ['another name', 'storage.example.com', '10.0.0.5', false],
+    ['the upstream itself', 'registry.example.com', '127.0.0.1', false],
+    ['the upstream itself', 'registry.example.com', '169.254.169.254', false],
+    ['the upstream itself', 'registry.example.com', 'fd00:ec2::254', false],
+  ])('lets %s (%s) have %s: %s', async (_who, name, address, isAllowed) => {
+    const found = answers('registry.example.com', name, address);
+    await (isAllowed ? expect(found).resolves.toBeDefined() : expect(found).rejects.toMatchObject(REFUSED));
+    await expect(
+      answers('registry.example.com', name, address, { allowed: ['0.0.0.0/0', '::/0'] }),
+    ).resolves.toBeDefined();
+  });
+
+  it('takes an upstream for private while its name has private addresses only', async () => {
+    const guard = new AddressGuard('test', 'registry.example.com');
+    const lead = (): Promise<unknown> => lookUp(guard, 'storage.example.com', '10.0.0.6');
+    await expect(lead()).rejects.toMatchObject(REFUSED);
+    await lookUp(guard, 'registry.example.com', '10.0.0.5');
+    await lead();
+    await lookUp(guard, 'registry.example.com', '52.216.0.1');
+    await expect(lead()).rejects.toMatchObject(REFUSED);
+  });
+
+  it('lets ECR lead to its storage in the private network, and to nothing else there', async () => {
+    const own = '123456789012.dkr.ecr.eu-west-1.amazonaws.com';
+    const rules = { storage: S3_HOST };
+    const bucket = 'prod-eu-west-1-starport-layer-bucket';
+    for (const host of [
+      `${bucket}.s3.eu-west-1.amazonaws.com`,
+      `${bucket}.s3.dualstack.eu-west-1.amazonaws.com`,
+      `${bucket}.bucket.vpce-1a2b-3c.s3.eu-west-1.vpce.amazonaws.com`,
+      `${bucket}.s3-eu-west-1.amazonaws.com`,
+      's3.cn-north-1.amazonaws.com.cn',
+    ])
+      await answers(own, host, '10.0.0.9', rules);
+    for (const host of [
+      'db.internal.example',
+      's3.eu-west-1.amazonaws.com.example',
+      'internal-lb.eu-west-1.elb.amazonaws.com',
+      'fakes3.eu-west-1.amazonaws.com',
+    ])
+      await expect(answers(own, host, '10.0.0.9', rules), host).rejects.toMatchObject(REFUSED);
+    await expect(
+      answers(own, `${bucket}.s3.eu-west-1.amazonaws.com`, '169.254.169.254', rules),
+    ).rejects.toMatchObject(REFUSED);
   });
 
   it('looks at the addresses behind a name, except that of the upstream itself', async () => {

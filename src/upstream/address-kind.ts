@@ -1,0 +1,120 @@
+import { BlockList, isIP } from 'node:net';
+import { networkInterfaces } from 'node:os';
+
+/**
+ * What an address leads to. `link`: what only the own link or the cloud below the machine has (link-local addresses, credentials of
+ * machines), and groups of machines. `machine`: an address of an interface of this one.
+ */
+export type AddressKind = 'loopback' | 'machine' | 'link' | 'private' | 'public';
+
+/**
+ * The kinds of an address: its own, and those of the addresses of IPv4 that it stands for in a network that translates (NAT64, 6to4,
+ * Teredo). The interfaces of this machine are read anew each time: they come and go.
+ */
+export function kindsOf(address: string): ReadonlySet<AddressKind> {
+  const own = ownAddresses();
+  return new Set(formsOf(address).map((form) => kindOf(form, own)));
+}
+
+/** The address, and those of IPv4 within it. */
+export function formsOf(address: string): readonly string[] {
+  const groups = groupsOf(address);
+  if (groups === undefined) return [address];
+  const [first = 0, second = 0, third = 0, fourth = 0, fifth = 0, sixth = 0, seventh = 0, eighth = 0] =
+    groups;
+  const embedded: string[] = [];
+  const add = (high: number, low: number): void => {
+    embedded.push([high >> 8, high & 255, low >> 8, low & 255].join('.'));
+  };
+  if (first === 0x64 && second === 0xff9b) {
+    add(seventh, eighth);
+    // Where else the address lies in a prefix that is shorter: RFC 6052, section 2.2; RFC 8215.
+    const octets = groups.flatMap((group) => [group >> 8, group & 255]).filter((_, place) => place !== 8);
+    if (third === 1)
+      for (const start of [6, 7, 8])
+        if (octets[start] !== 0) embedded.push(octets.slice(start, start + 4).join('.'));
+  }
+  // 6to4, RFC 3056; Teredo, RFC 4380, section 4; ISATAP, RFC 5214, section 6.1; IPv4-mapped and -compatible, RFC 4291, section 2.5.5.
+  if (first === 0x2002) add(second, third);
+  if (first === 0x2001 && second === 0) {
+    add(third, fourth);
+    add(seventh ^ 0xffff, eighth ^ 0xffff);
+  }
+  if ((fifth & ~0x200) === 0 && sixth === 0x5efe) add(seventh, eighth);
+  const isShort = [first, second, third, fourth, fifth].every((group) => group === 0);
+  if (isShort && (sixth === 0xffff || (sixth === 0 && seventh !== 0))) add(seventh, eighth);
+  return [address, ...embedded];
+}
+
+/** The eight groups of an IPv6 address. */
+function groupsOf(address: string): readonly number[] | undefined {
+  if (isIP(address) !== 6) return undefined;
+  // The parser of URLs writes all forms of it in one way, without dots.
+  const bare = new URL(`http://[${address.replace(/%.*$/, '')}]/`).hostname.slice(1, -1);
+  const [head = '', tail] = bare.split('::');
+  const parse = (part: string): number[] =>
+    part === '' ? [] : part.split(':').map((group) => Number.parseInt(group, 16));
+  const [before, after] = [parse(head), parse(tail ?? '')];
+  return [...before, ...Array.from({ length: 8 - before.length - after.length }, () => 0), ...after];
+}
+
+function kindOf(address: string, own: ReadonlySet<string>): AddressKind {
+  if (contains(LOOPBACK, address)) return 'loopback';
+  if (own.has(address)) return 'machine';
+  if (contains(LINK, address)) return 'link';
+  return contains(PRIVATE, address) ? 'private' : 'public';
+}
+
+function ownAddresses(): ReadonlySet<string> {
+  const interfaces = Object.values(networkInterfaces()).flat();
+  return new Set(interfaces.flatMap((found) => (found === undefined ? [] : [found.address])));
+}
+
+/** `BlockList` takes IPv4-mapped IPv6 addresses for what they stand for. */
+export function contains(networks: BlockList, address: string): boolean {
+  const version = isIP(address);
+  return version !== 0 && networks.check(address, version === 4 ? 'ipv4' : 'ipv6');
+}
+
+/** Networks as `10.0.0.0/8`. */
+export function parseNetworks(cidrs: readonly string[]): BlockList {
+  const networks = new BlockList();
+  for (const cidr of cidrs) {
+    const [address = '', prefix = ''] = cidr.split('/');
+    networks.addSubnet(address, Number(prefix), isIP(address) === 4 ? 'ipv4' : 'ipv6');
+  }
+  return networks;
+}
+
+const LOOPBACK = parseNetworks(['127.0.0.0/8', '0.0.0.0/8', '::/127']);
+
+/** IANA's registries of special addresses, and where clouds keep what only their machines should see. */
+const LINK = parseNetworks([
+  // Link-local: AWS, Azure, Google and others; credentials of ECS tasks and EKS pods.
+  '169.254.0.0/16',
+  'fe80::/10',
+  // The same of AWS and Google over IPv6.
+  'fd00:ec2::/32',
+  'fd20:ce::/32',
+  // The same of Alibaba, Oracle and Azure.
+  '100.100.100.200/32',
+  '192.0.0.192/32',
+  '168.63.129.16/32',
+  // Groups of machines.
+  '224.0.0.0/4',
+  '255.255.255.255/32',
+  'ff00::/8',
+]);
+
+const PRIVATE = parseNetworks([
+  '10.0.0.0/8',
+  '172.16.0.0/12',
+  '192.168.0.0/16',
+  'fc00::/7',
+  'fec0::/10',
+  // Behind the address of a provider, which clouds use for their networks too: RFC 6598.
+  '100.64.0.0/10',
+  // Of no network of the Internet: RFC 6890, RFC 2544.
+  '192.0.0.0/24',
+  '198.18.0.0/15',
+]);

@@ -1,0 +1,138 @@
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import { BlobStore } from '../../src/blobs/blob-store.ts';
+import { digestOf } from '../../src/core/digest.ts';
+import { Metrics } from '../../src/telemetry/metrics.ts';
+import type { BlobSource } from '../../src/upstream/blob-source.ts';
+import { collectingLogger } from '../helpers/collected-output.ts';
+import { MemorySource, type MemorySourceOptions } from '../helpers/memory-source.ts';
+import { randomBlob, readRange, readWhole } from '../helpers/random-blob.ts';
+
+const CHUNK_BYTES = 64 * 1024;
+const blob = randomBlob(10 * CHUNK_BYTES, 7);
+const digest = digestOf(blob);
+const sizeBytes = blob.byteLength;
+const HEAD = { start: 0, end: 100 };
+
+let open: AsyncDisposableStack;
+let root: string;
+let store: BlobStore;
+
+beforeEach(async () => {
+  open = new AsyncDisposableStack();
+  root = await mkdtemp(join(tmpdir(), 'spandrel-unproven-'));
+  open.defer(() => rm(root, { recursive: true, force: true }));
+  store = await openStore();
+});
+
+afterEach(() => open.disposeAsync());
+
+async function openStore(maxBytes = 2 ** 30): Promise<BlobStore> {
+  const fill = { parallel: 3, chunkBytes: CHUNK_BYTES, background: false };
+  return open.use(
+    await BlobStore.open({ root, maxBytes, fill, metrics: new Metrics(), logger: collectingLogger() }),
+  );
+}
+
+/** As a registry that leads into the private network. */
+class PrivateSource extends MemorySource {
+  override async fetch(...asked: Parameters<BlobSource['fetch']>): ReturnType<BlobSource['fetch']> {
+    const [range, signal] = asked;
+    return { ...(await super.fetch(range, signal)), isUnproven: true };
+  }
+}
+
+/** All but the last piece comes; that one when it is let. */
+function withGate(options: MemorySourceOptions = {}): {
+  readonly source: PrivateSource;
+  readonly release: () => void;
+  readonly reached: Promise<void>;
+} {
+  const { promise: released, resolve: release } = Promise.withResolvers<void>();
+  const { promise: reached, resolve: reach } = Promise.withResolvers<void>();
+  const beforePiece = async (position: number): Promise<void> => {
+    if (position < sizeBytes - 16 * 1024) return;
+    reach();
+    await released;
+  };
+  return { source: new PrivateSource(blob, { ...options, beforePiece }), release, reached };
+}
+
+/** Settled by now, or `waiting`. */
+function stateOf(promise: Promise<unknown>): Promise<unknown> {
+  return Promise.race([
+    promise.then(() => 'there'),
+    new Promise((resolve) => setImmediate(resolve, 'waiting')),
+  ]);
+}
+
+describe('bytes from the private network', () => {
+  it.each([
+    ['ranges', true],
+    ['no ranges', false],
+  ])('are given when all of the blob is verified, by an upstream with %s', async (_what, ranges) => {
+    const { source, release, reached } = withGate({ ranges });
+    const reader = open.use(await store.readBlob(digest, source, { sizeBytes }));
+    const handle = open.use(await store.openBlob(digest, source, { sizeBytes }));
+    const part = readRange(reader, HEAD);
+    const whole = readWhole(reader);
+    const located = handle.locate(HEAD);
+    const lent = handle.lend(HEAD).next();
+    await reached;
+    // The file has most of it by now.
+    expect(await stateOf(Promise.race([part, whole, located, lent]))).toBe('waiting');
+    expect(handle.growth.availableBytes).toBe(0);
+    release();
+    expect((await part).equals(blob.subarray(0, 100))).toBe(true);
+    expect((await whole).equals(blob)).toBe(true);
+    await Promise.all([located, lent]);
+    expect([handle.growth.availableBytes, handle.growth.state]).toEqual([sizeBytes, 'complete']);
+    expect(source.bytesSent).toBe(sizeBytes);
+  });
+
+  it('that are of another blob are given to nobody, and nothing of them stays', async () => {
+    const source = new PrivateSource(randomBlob(sizeBytes, 8));
+    await using reader = await store.readBlob(digest, source, { sizeBytes });
+    const given: Buffer[] = [];
+    const read = async (range: { start: number; end: number }): Promise<void> => {
+      for await (const bytes of reader.read(range)) given.push(bytes);
+    };
+    for (const range of [HEAD, { start: 0, end: sizeBytes }, { start: sizeBytes - 10, end: sizeBytes }])
+      await expect(read(range)).rejects.toMatchObject({ code: 'BLOB_CORRUPT' });
+    expect(given).toEqual([]);
+    expect(await readdir(join(root, 'partial'))).toEqual([]);
+    expect(store.stat(digest)).toBeUndefined();
+  });
+
+  it('that do not all come are not gone on with: neither by the next fill, nor by the next process', async () => {
+    const { source, release, reached } = withGate();
+    const reader = await store.readBlob(digest, source, { sizeBytes });
+    const part = readRange(reader, HEAD);
+    part.catch(() => undefined);
+    await reached;
+    // A process that dies now leaves no map of what is in the file.
+    expect((await readdir(join(root, 'partial'))).filter((name) => name.endsWith('.map'))).toEqual([]);
+    const closing = store[Symbol.asyncDispose]();
+    release();
+    await closing;
+    await expect(part).rejects.toMatchObject({ code: 'SHUTTING_DOWN' });
+    expect(await readdir(join(root, 'partial'))).toEqual([]);
+    store = await openStore();
+    const next = new MemorySource(blob);
+    await using again = await store.readBlob(digest, next, { sizeBytes });
+    expect((await readWhole(again)).equals(blob)).toBe(true);
+    expect(next.bytesSent).toBe(sizeBytes);
+  });
+
+  it('of a store that cannot take them are not given, but for what is held until it is verified', async () => {
+    await store[Symbol.asyncDispose]();
+    store = await openStore(2 ** 16);
+    await using reader = await store.readBlob(digest, new PrivateSource(blob), { sizeBytes });
+    for (const range of [HEAD, { start: 0, end: sizeBytes }])
+      await expect(readRange(reader, range)).rejects.toMatchObject({ code: 'STORE_FULL' });
+  });
+});
