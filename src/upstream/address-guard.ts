@@ -1,5 +1,5 @@
 import { lookup as resolveHost } from 'node:dns';
-import { BlockList, isIP, type LookupFunction } from 'node:net';
+import { type BlockList, isIP, type LookupFunction } from 'node:net';
 
 import { SpandrelError } from '../core/errors.ts';
 import { isLoopback } from '../core/loopback.ts';

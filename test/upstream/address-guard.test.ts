@@ -1,4 +1,6 @@
+import type * as Dns from 'node:dns';
 import { lookup } from 'node:dns';
+import type * as Os from 'node:os';
 import { networkInterfaces } from 'node:os';
 import { promisify } from 'node:util';
 
@@ -12,11 +14,11 @@ import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
 
 // Names and interfaces that no machine of tests has.
 vi.mock('node:dns', async (load) => {
-  const dns = await load<typeof import('node:dns')>();
+  const dns = await load<typeof Dns>();
   return { ...dns, lookup: vi.fn<typeof dns.lookup>(dns.lookup) };
 });
 vi.mock('node:os', async (load) => {
-  const os = await load<typeof import('node:os')>();
+  const os = await load<typeof Os>();
   return { ...os, networkInterfaces: vi.fn<typeof os.networkInterfaces>(os.networkInterfaces) };
 });
 
@@ -183,7 +185,8 @@ describe('AddressGuard', () => {
     ['the upstream itself', 'registry.example.com', 'fd00:ec2::254', false],
   ])('lets %s (%s) have %s: %s', async (_who, name, address, isAllowed) => {
     const found = answers('registry.example.com', name, address);
-    await (isAllowed ? expect(found).resolves.toBeDefined() : expect(found).rejects.toMatchObject(REFUSED));
+    if (isAllowed) await expect(found).resolves.toBeDefined();
+    else await expect(found).rejects.toMatchObject(REFUSED);
     await expect(
       answers('registry.example.com', name, address, { allowed: ['0.0.0.0/0', '::/0'] }),
     ).resolves.toBeDefined();
