@@ -7,6 +7,7 @@ import { StoreHealth } from './blobs/store-health.ts';
 import { growingPauses } from './cache/passing-faults.ts';
 import { MemoryCache } from './cache/memory-cache.ts';
 import { Patience } from './cache/patience.ts';
+import { readSharedKey } from './cache/read-shared-key.ts';
 import { RedisCache } from './cache/redis-cache.ts';
 import type { ReadFile } from './config/config-files.ts';
 import type { Config, ConfigPath } from './config/schema.ts';
@@ -107,7 +108,7 @@ export async function createApp(
 
   const spanMemoryBytes = Math.floor(config.cache.memoryBytes * SPAN_SHARE);
   const memory = new MemoryCache({ maxBytes: spanMemoryBytes, metrics });
-  const redis = await openRedis(config, metrics, logger);
+  const redis = await openRedis(config, readNamedFile, metrics, logger);
   if (redis !== undefined) opening.use(redis);
 
   const upstreams = opening.use(
@@ -389,11 +390,17 @@ export async function createApp(
   };
 }
 
-async function openRedis(config: Config, metrics: Metrics, logger: Logger): Promise<RedisCache | undefined> {
+async function openRedis(
+  config: Config,
+  read: ReadFile,
+  metrics: Metrics,
+  logger: Logger,
+): Promise<RedisCache | undefined> {
   const { url, cluster, ttlSeconds, ca } = config.cache.redis;
   if (url === undefined) return undefined;
   const authority = ca === undefined ? undefined : await readFile(ca, 'utf8');
-  const redis = new RedisCache({ url, cluster, ttlSeconds, ca: authority, metrics, logger });
+  const key = await readSharedKey(config.cache.redis, read);
+  const redis = new RedisCache({ url, cluster, ttlSeconds, ca: authority, key, metrics, logger });
   await redis.connected();
   return redis;
 }

@@ -10,6 +10,7 @@ const ENTRY_OVERHEAD_BYTES = 256;
 export class MemoryCache implements ByteCache {
   readonly #entries: LRUCache<string, Uint8Array> | undefined;
   readonly #metrics: Metrics;
+  readonly isAuthentic = true;
 
   constructor(deps: { maxBytes: number; metrics: Metrics }) {
     this.#metrics = deps.metrics;

@@ -5,9 +5,12 @@ import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { ByteCache, CacheHit } from './byte-cache.ts';
 import { parseRedisUrl, type RedisAddress } from './redis-address.ts';
+import { ValueSeal } from './value-seal.ts';
 
 /** Part of every key; changed when the meaning of the values changes, so that old replicas and new ones do not mix. */
 const KEY_PREFIX = 'spandrel:1:';
+/** Before the names of sealed values: replicas with a key and others do not see each other's. */
+const SEALED = 'sealed:';
 /** Larger values would hold up the other commands of a connection. */
 const MAX_VALUE_BYTES = 64 * 2 ** 20;
 const CONNECT_TIMEOUT_MS = 2000;
@@ -22,23 +25,27 @@ export interface RedisCacheDeps {
   /** The url is a node of a Redis Cluster. */
   readonly cluster: boolean;
   readonly ttlSeconds: number;
+  /** With which replicas seal what they write. Without one, whoever can write to Redis is believed to be one. */
+  readonly key?: Secret | undefined;
   readonly metrics: Metrics;
   readonly logger: Logger;
 }
 
 /**
- * The tier that replicas share. Every failure is a miss: counted in `redis_errors_total`, logged when the connection goes and
+ * The tier that replicas share. Every failure is a miss, and so is a value whose seal is wrong: counted in `redis_errors_total`, logged when the connection goes and
  * when it comes back, and never seen by the caller.
  */
 export class RedisCache implements ByteCache, AsyncDisposable {
   readonly #redis: Redis | Cluster;
   readonly #ttlSeconds: number;
   readonly #metrics: Metrics;
+  readonly #seal: ValueSeal | undefined;
   #closing = false;
 
   constructor(deps: RedisCacheDeps) {
     this.#ttlSeconds = deps.ttlSeconds;
     this.#metrics = deps.metrics;
+    this.#seal = deps.key && new ValueSeal(deps.key);
     const address = parseRedisUrl(deps.url, deps.ca);
     this.#redis = deps.cluster ? openCluster(address) : new Redis({ ...address, ...COMMON, retryStrategy });
     let reachable = true;
@@ -67,19 +74,37 @@ export class RedisCache implements ByteCache, AsyncDisposable {
     return this.#redis.status === 'ready';
   }
 
+  get isAuthentic(): boolean {
+    return this.#seal !== undefined;
+  }
+
   async get(key: string): Promise<CacheHit | undefined> {
-    const bytes = await this.#attempt('get', () => this.#redis.getBuffer(KEY_PREFIX + key));
-    return bytes === undefined || bytes === null ? undefined : { bytes, tier: 'redis' };
+    const name = this.#nameOf(key);
+    const value = await this.#attempt('get', () => this.#redis.getBuffer(name));
+    if (value === undefined || value === null) return undefined;
+    const bytes = this.#seal === undefined ? value : await this.#seal.open(name, value);
+    if (bytes !== undefined) return { bytes, tier: 'redis' };
+    this.#metrics.redisErrors.inc({ op: 'seal' });
+    await this.delete(key);
+    return undefined;
   }
 
   async set(key: string, bytes: Uint8Array): Promise<void> {
     if (bytes.byteLength > MAX_VALUE_BYTES) return;
-    const value = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    await this.#attempt('set', () => this.#redis.set(KEY_PREFIX + key, value, 'EX', this.#ttlSeconds));
+    const name = this.#nameOf(key);
+    const value =
+      this.#seal === undefined
+        ? Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+        : await this.#seal.close(name, bytes);
+    await this.#attempt('set', () => this.#redis.set(name, value, 'EX', this.#ttlSeconds));
   }
 
   async delete(key: string): Promise<void> {
-    await this.#attempt('del', () => this.#redis.del(KEY_PREFIX + key));
+    await this.#attempt('del', () => this.#redis.del(this.#nameOf(key)));
+  }
+
+  #nameOf(key: string): string {
+    return KEY_PREFIX + (this.#seal === undefined ? '' : SEALED) + key;
   }
 
   /** Whether it does what it is told, now. */

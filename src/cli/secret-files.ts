@@ -7,11 +7,12 @@ const READABLE_BY_OTHERS = 0o004;
 
 /** Say which files that hold secrets every user of this machine can read. */
 export async function warnOfOpenFiles(config: Config, file: string, logger: Logger): Promise<void> {
-  const { access, admin, listen, upstreams = [] } = config;
+  const { access, admin, cache, listen, upstreams = [] } = config;
   const paths = [
     listen.tls.key,
     admin.tls.key,
     admin.tokenFile,
+    cache.redis.keyFile,
     access.htpasswdFile,
     ...upstreams.map(({ auth }) => ('passwordFile' in auth ? auth.passwordFile : undefined)),
     ...(holdsSecrets(config) ? [file] : []),
@@ -29,6 +30,7 @@ export async function warnOfOpenFiles(config: Config, file: string, logger: Logg
 }
 
 /** They may have come by the environment; then the file has none, and a warning about it does no harm. */
-function holdsSecrets({ admin, upstreams = [] }: Config): boolean {
-  return admin.token !== undefined || upstreams.some(({ auth }) => 'password' in auth);
+function holdsSecrets({ admin, cache, upstreams = [] }: Config): boolean {
+  const isKept = admin.token !== undefined || cache.redis.key !== undefined;
+  return isKept || upstreams.some(({ auth }) => 'password' in auth);
 }

@@ -160,6 +160,11 @@ function contradictions(config: Config): string[] {
   const { kind, htpasswdFile } = config.access;
   if ((kind === 'htpasswd') !== (htpasswdFile !== undefined))
     problems.push('access: kind htpasswd and htpasswdFile need each other');
+  const { key, keyFile } = config.cache.redis;
+  if (key !== undefined && keyFile !== undefined)
+    problems.push('cache.redis: key and keyFile exclude each other');
+  if ((key !== undefined || keyFile !== undefined) && config.cache.redis.url === undefined)
+    problems.push('cache.redis.key: needs cache.redis.url');
   if (config.cache.redis.cluster && config.cache.redis.url === undefined)
     problems.push('cache.redis.cluster: needs cache.redis.url');
   const redisUrl = config.cache.redis.url?.reveal();

@@ -59,6 +59,17 @@ export const secretOrNone: ValueKind<Secret | undefined> = {
   parse: (raw) => (raw === 'none' ? undefined : secret.parse(raw)),
 };
 
+/** Fewer can be found out by trying. */
+export const MIN_KEY_CHARACTERS = 16;
+
+export const sharedKey: ValueKind<Secret> = {
+  expects: `a text of at least ${MIN_KEY_CHARACTERS} characters`,
+  parse(raw) {
+    if (typeof raw === 'string' && raw.length >= MIN_KEY_CHARACTERS) return new Secret(raw);
+    throw new ValueProblem(`expected ${sharedKey.expects} (the value is not shown)`);
+  },
+};
+
 export const flag: ValueKind<boolean> = kind('true or false', (raw) =>
   raw === true || raw === 'true' ? true : raw === false || raw === 'false' ? false : undefined,
 );

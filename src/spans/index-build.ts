@@ -34,6 +34,9 @@ export interface IndexBuildDeps {
   readonly logger: Logger;
 }
 
+/** Of an index, and whether it is the one that another replica has shared. */
+type BuiltSummary = LayerSummary & { readonly isConfirmed: boolean };
+
 /** One build of the index of a layer, from the first look at its bytes until the index is stored. */
 export class IndexBuild {
   /** The index once it and its zTOC are stored. Rejects with what fills throw, and with LAYER_* for a layer at fault. */
@@ -112,9 +115,9 @@ export class IndexBuild {
     const building = await this.#begin(handle, { compression, pushedZtoc: pushed?.bytes });
     const completed = await this.#complete(handle, building, pushed);
     await this.#confirmFault(handle, completed);
-    const published = await this.#deps.files.publish(completed);
-    this.#report(published.summary, performance.now() - started, span);
-    return published;
+    const { index, isConfirmed } = await this.#deps.files.publish(completed);
+    this.#report({ ...index.summary, isConfirmed }, performance.now() - started, span);
+    return index;
   }
 
   async #findPushedZtoc(): Promise<PushedZtoc | undefined> {
@@ -198,11 +201,12 @@ export class IndexBuild {
     }
   }
 
-  #report(summary: LayerSummary, tookMs: number, span: TraceSpan): void {
+  #report(summary: BuiltSummary, tookMs: number, span: TraceSpan): void {
     const { metrics, forecast, logger } = this.#deps;
     const { layerDigest, layerBytes, compression, uncompressedBytes, spanCount, fileCount, reason } = summary;
     const outcome = outcomeOf(summary);
-    metrics.indexBuilds.inc({ outcome });
+    // What another replica had shared has been compared with the layer, no more: the build is that one's.
+    if (!summary.isConfirmed) metrics.indexBuilds.inc({ outcome });
     metrics.indexBuildDuration.observe(tookMs / 1000);
     forecast.record(layerBytes, tookMs);
     span.set({

@@ -25,6 +25,13 @@ export interface LayerIndexFilesDeps {
   readonly logger: Logger;
 }
 
+export interface PublishedIndex {
+  /** Under its name. */
+  readonly index: LayerIndex;
+  /** Another replica had shared the same. */
+  readonly isConfirmed: boolean;
+}
+
 const NO_ZTOC = new Uint8Array(0);
 
 /**
@@ -60,14 +67,14 @@ export class LayerIndexFiles {
 
   /**
    * Store the zTOC of a new index, give the index its name, and share both.
-   * @returns the index under its name; where it was written nothing is left
+   * Where it was written nothing is left.
    * @throws SpandrelError STORE_FULL, STORE_FAILED
    */
-  publish(build: CompletedBuild): Promise<LayerIndex> {
+  publish(build: CompletedBuild): Promise<PublishedIndex> {
     return this.#inTurn(build.index.summary.layerDigest, () => this.#publish(build));
   }
 
-  async #publish({ index, indexPath, ztoc: bytes }: CompletedBuild): Promise<LayerIndex> {
+  async #publish({ index, indexPath, ztoc: bytes }: CompletedBuild): Promise<PublishedIndex> {
     const { ztocs, files } = this.#deps;
     const { layerDigest, ztoc } = index.summary;
     let stored: Uint8Array = NO_ZTOC;
@@ -78,8 +85,8 @@ export class LayerIndexFiles {
       await this.drop(indexPath);
       throw storeFault(error, 'keep an index');
     }
-    await this.#share(layerDigest, stored);
-    return index.named(files.path(layerDigest));
+    const isConfirmed = await this.#share(layerDigest, stored);
+    return { index: index.named(files.path(layerDigest)), isConfirmed };
   }
 
   /** The index is in use: others go before it when there is no room. */
@@ -113,15 +120,20 @@ export class LayerIndexFiles {
     }
   }
 
-  /** Whatever becomes of it, the index is stored. */
-  async #share(digest: Digest, ztoc: Uint8Array): Promise<void> {
+  /** Whatever becomes of it, the index is stored. @returns true if another replica has shared the same */
+  async #share(digest: Digest, ztoc: Uint8Array): Promise<boolean> {
     const { shared, files, logger } = this.#deps;
     try {
       const index = shared && (await files.read(digest));
-      if (index !== undefined) await shared?.set(this.#sharedKey(digest), encodeSharedIndex({ index, ztoc }));
+      if (shared === undefined || index === undefined) return false;
+      const [key, value] = [this.#sharedKey(digest), encodeSharedIndex({ index, ztoc })];
+      const known = await shared.get(key);
+      if (known !== undefined && value.equals(known.bytes)) return true;
+      await shared.set(key, value);
     } catch (error) {
       logger.warn({ err: error, layer: digest }, 'an index could not be shared with other replicas');
     }
+    return false;
   }
 
   /** The index of a layer could not be written. */
@@ -162,11 +174,12 @@ export class LayerIndexFiles {
     return ztoc === undefined || (await this.#deps.ztocs.has(ztoc.digest));
   }
 
-  /** Take over what another replica has built. */
+  /** Take over what another replica has built. What anybody may have written is no index before it has been compared with the layer. */
   async #fetchShared(digest: Digest): Promise<boolean> {
     const { shared, ztocs, files } = this.#deps;
+    if (shared?.isAuthentic !== true) return false;
     const key = this.#sharedKey(digest);
-    const hit = await shared?.get(key);
+    const hit = await shared.get(key);
     if (hit === undefined) return false;
     try {
       const { index, ztoc: compressed } = decodeSharedIndex(hit.bytes);
@@ -175,11 +188,11 @@ export class LayerIndexFiles {
         layerDigest === digest &&
         (ztoc === undefined || (await ztocs.putCompressed(compressed, ztoc.digest)));
       if (isWhole) await files.write(digest, index);
-      else await shared?.delete(key);
+      else await shared.delete(key);
       return isWhole;
     } catch (error) {
       if (!isSpandrelError(error, 'INDEX_MALFORMED')) throw storeFault(error, 'keep an index');
-      await shared?.delete(key);
+      await shared.delete(key);
       return false;
     }
   }

@@ -11,9 +11,11 @@ import { DemoRegistry } from '../../src/demo/demo-registry.ts';
 import { addPackedImage, type PackedLayer, seededGzipLayer } from '../helpers/packed-image.ts';
 import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
+import { makeSecret } from '../helpers/secrets.ts';
 import { RunningApp, type RunningAppOptions } from '../helpers/running-app.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
 
+const SHARED_KEY = makeSecret('shared key');
 const SEED = 7;
 const ROUNDS = 30;
 const LAYERS = 3;
@@ -240,27 +242,61 @@ describe('an index and its zTOC', () => {
     expect(await app.metric(INDEXED)).toBe(1);
   });
 
-  it('are shared by replicas as one value, and a value that is cut off is as good as none', async () => {
+  it.each([
+    ['with a key', { SPANDREL_CACHE_REDIS_KEY: SHARED_KEY }, 'sealed:'],
+    ['without one', {}, ''],
+  ])(
+    'are shared by replicas as one value (%s), and one that is damaged is none',
+    async (_what, key, prefix) => {
+      const redis = stack.use(await RedisServer.start());
+      const environment = { SPANDREL_CACHE_REDIS_URL: redis.url, ...key };
+      const layers = await addImage('latest', 4);
+      const first = await startApp({ environment });
+      for (const layer of layers) await readZtoc(first, layer);
+      const listed = await redis.command(`KEYS spandrel:1:${prefix}layer-index:*`);
+      const keys = [...listed.matchAll(/spandrel:1:\S*layer-index:\S+/g)].map(([found]) => found);
+      expect(keys).toHaveLength(LAYERS);
+      const second = await startApp({ environment });
+      for (const layer of layers) await readZtoc(second, layer);
+      // With a key they are taken over; without one they are compared with the layers, which is no build either.
+      expect(await second.metric(INDEXED)).toBe(0);
+      const upstreamBytes = await second.metric('spandrel_upstream_bytes_total{upstream="up"}');
+      const layerBytes = layers.reduce((sum, { packed }) => sum + packed.byteLength, 0);
+      if (prefix === '') expect(upstreamBytes).toBeGreaterThan(layerBytes);
+      else expect(upstreamBytes).toBeLessThan(layerBytes);
+
+      const [cut = '', changed = '', gone = ''] = keys;
+      const script = `return redis.call('set',KEYS[1],string.sub(redis.call('get',KEYS[1]),1,-2))`;
+      await redis.command(`EVAL "${script}" 1 ${cut}`);
+      await redis.command(`SETRANGE ${changed} 60 other`);
+      await redis.command(`DEL ${gone}`);
+      const third = await startApp({ environment });
+      for (const layer of layers) await readZtoc(third, layer);
+      expect(await third.metric(INDEXED)).toBe(LAYERS);
+      expect(await third.metric('spandrel_index_builds_total{outcome="failed"}')).toBe(0);
+      expect(await third.metric('spandrel_redis_errors_total{op="seal"}')).toBe(prefix === '' ? 0 : 2);
+    },
+  );
+
+  it('of whoever can write to Redis are never used, nor stored, without a key', async () => {
     const redis = stack.use(await RedisServer.start());
     const environment = { SPANDREL_CACHE_REDIS_URL: redis.url };
-    const layers = await addImage('latest', 4);
+    const [layer, other] = await addImage('latest', 3, 2);
+    if (layer === undefined || other === undefined) throw new Error('there are layers');
     const first = await startApp({ environment });
-    for (const layer of layers) await readZtoc(first, layer);
-    const listed = await redis.command('KEYS spandrel:1:layer-index:*');
-    const keys = [...listed.matchAll(/spandrel:1:layer-index:\S+/g)].map(([key]) => key);
-    expect(keys).toHaveLength(LAYERS);
+    for (const one of [layer, other]) await readZtoc(first, one);
+    const [name] =
+      /spandrel:1:layer-index:\S+/.exec(await redis.command('KEYS spandrel:1:layer-index:*')) ?? [];
+    const keyOf = ({ digest }: typeof layer): string => (name ?? '').replace(/sha256:.*$/, digest);
+    // An index of the right form, of another layer, and one that says it is of this one.
+    const plant = `local v = redis.call('get',KEYS[2]) return redis.call('set',KEYS[1],(string.gsub(v,ARGV[2],ARGV[1])))`;
+    await redis.command(`EVAL "${plant}" 2 ${keyOf(layer)} ${keyOf(other)} ${layer.digest} ${other.digest}`);
     const second = await startApp({ environment });
-    for (const layer of layers) await readZtoc(second, layer);
-    expect(await second.metric(INDEXED)).toBe(0);
-
-    const [cut = '', changed = '', gone = ''] = keys;
-    const script = `return redis.call('set',KEYS[1],string.sub(redis.call('get',KEYS[1]),1,-2))`;
-    await redis.command(`EVAL "${script}" 1 ${cut}`);
-    await redis.command(`SETRANGE ${changed} 20 other`);
-    await redis.command(`DEL ${gone}`);
+    await readZtoc(second, layer);
+    expect(await second.metric(INDEXED)).toBe(1);
+    // What is right takes the place of what was planted.
     const third = await startApp({ environment });
-    for (const layer of layers) await readZtoc(third, layer);
-    expect(await third.metric(INDEXED)).toBe(LAYERS);
-    expect(await third.metric('spandrel_index_builds_total{outcome="failed"}')).toBe(0);
+    await readZtoc(third, layer);
+    expect(await third.metric(INDEXED)).toBe(0);
   });
 });

@@ -1,0 +1,25 @@
+import type { ReadFile } from '../config/config-files.ts';
+import type { Config } from '../config/schema.ts';
+import { MIN_KEY_CHARACTERS } from '../config/value-kinds.ts';
+import { SpandrelError } from '../core/errors.ts';
+import { Secret } from '../core/secret.ts';
+
+/** The key of what replicas write to Redis, if there is one. @throws SpandrelError CONFIG_INVALID if its file is of no use */
+export async function readSharedKey(
+  { key, keyFile }: Pick<Config['cache']['redis'], 'key' | 'keyFile'>,
+  read: ReadFile,
+): Promise<Secret | undefined> {
+  if (keyFile === undefined) return key;
+  let text: string;
+  try {
+    text = (await read(keyFile)).toString().trim();
+  } catch (cause) {
+    throw new SpandrelError('CONFIG_INVALID', `cache.redis.keyFile: ${(cause as Error).message}`, { cause });
+  }
+  if (text.length < MIN_KEY_CHARACTERS)
+    throw new SpandrelError(
+      'CONFIG_INVALID',
+      `cache.redis.keyFile: expected at least ${MIN_KEY_CHARACTERS} characters`,
+    );
+  return new Secret(text);
+}

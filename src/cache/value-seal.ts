@@ -1,0 +1,44 @@
+import { createHmac, webcrypto } from 'node:crypto';
+
+import type { Secret } from '../core/secret.ts';
+
+const SEAL_BYTES = 32;
+const ALGORITHM = { name: 'HMAC', hash: 'SHA-256' } as const;
+
+/**
+ * Seals values with a key that replicas share (HMAC-SHA-256), so that one that somebody else has written, changed, or moved from another
+ * name is known. Whoever can write can still put an older value of a name back. Hashing is done in threads.
+ */
+export class ValueSeal {
+  readonly #key: Secret;
+
+  constructor(key: Secret) {
+    this.#key = key;
+  }
+
+  /** The value with its seal before it, in a buffer of its own. */
+  async close(name: string, bytes: Uint8Array): Promise<Buffer> {
+    const seal = await webcrypto.subtle.sign(ALGORITHM, await this.#keyOf(name, 'sign'), ownBytes(bytes));
+    return Buffer.concat([Buffer.from(seal), bytes]);
+  }
+
+  /** A view of the value, or `undefined` if it is none of ours. */
+  async open(name: string, sealed: Uint8Array): Promise<Uint8Array | undefined> {
+    if (sealed.byteLength < SEAL_BYTES) return undefined;
+    const [seal, bytes] = [sealed.subarray(0, SEAL_BYTES), sealed.subarray(SEAL_BYTES)];
+    const key = await this.#keyOf(name, 'verify');
+    const isOurs = await webcrypto.subtle.verify(ALGORITHM, key, ownBytes(seal), ownBytes(bytes));
+    return isOurs ? bytes : undefined;
+  }
+
+  /** Each name has a key of its own. */
+  #keyOf(name: string, use: 'sign' | 'verify'): Promise<webcrypto.CryptoKey> {
+    const derived = createHmac('sha256', this.#key.reveal()).update(name).digest();
+    return webcrypto.subtle.importKey('raw', ownBytes(derived), ALGORITHM, false, [use]);
+  }
+}
+
+/** What the library takes: it copies them. */
+function ownBytes(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  return bytes as Uint8Array<ArrayBuffer>;
+}
