@@ -76,8 +76,8 @@ describe('bytes from the private network', () => {
     ['no ranges', false],
   ])('are given when all of the blob is verified, by an upstream with %s', async (_what, ranges) => {
     const { source, release, reached } = withGate({ ranges });
-    const reader = open.use(await store.readBlob(digest, source, { sizeBytes }));
-    const handle = open.use(await store.openBlob(digest, source, { sizeBytes }));
+    const reader = open.use(await store.readBlob(digest, source, { claimedBytes: sizeBytes }));
+    const handle = open.use(await store.openBlob(digest, source, { claimedBytes: sizeBytes }));
     const part = readRange(reader, HEAD);
     const whole = readWhole(reader);
     const located = handle.locate(HEAD);
@@ -96,7 +96,7 @@ describe('bytes from the private network', () => {
 
   it('that are of another blob are given to nobody, and nothing of them stays', async () => {
     const source = new PrivateSource(randomBlob(sizeBytes, 8));
-    await using reader = await store.readBlob(digest, source, { sizeBytes });
+    await using reader = await store.readBlob(digest, source, { claimedBytes: sizeBytes });
     const given: Buffer[] = [];
     const read = async (range: { start: number; end: number }): Promise<void> => {
       for await (const bytes of reader.read(range)) given.push(bytes);
@@ -110,7 +110,7 @@ describe('bytes from the private network', () => {
 
   it('that do not all come are not gone on with: neither by the next fill, nor by the next process', async () => {
     const { source, release, reached } = withGate();
-    const reader = await store.readBlob(digest, source, { sizeBytes });
+    const reader = await store.readBlob(digest, source, { claimedBytes: sizeBytes });
     const part = readRange(reader, HEAD);
     part.catch(() => undefined);
     await reached;
@@ -123,7 +123,7 @@ describe('bytes from the private network', () => {
     expect(await readdir(join(root, 'partial'))).toEqual([]);
     store = await openStore();
     const next = new MemorySource(blob);
-    await using again = await store.readBlob(digest, next, { sizeBytes });
+    await using again = await store.readBlob(digest, next, { claimedBytes: sizeBytes });
     expect((await readWhole(again)).equals(blob)).toBe(true);
     expect(next.bytesSent).toBe(sizeBytes);
   });
@@ -131,7 +131,7 @@ describe('bytes from the private network', () => {
   it('of a store that cannot take them are not given, but for what is held until it is verified', async () => {
     await store[Symbol.asyncDispose]();
     store = await openStore(2 ** 16);
-    await using reader = await store.readBlob(digest, new PrivateSource(blob), { sizeBytes });
+    await using reader = await store.readBlob(digest, new PrivateSource(blob), { claimedBytes: sizeBytes });
     for (const range of [HEAD, { start: 0, end: sizeBytes }])
       await expect(readRange(reader, range)).rejects.toMatchObject({ code: 'STORE_FULL' });
   });
