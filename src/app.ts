@@ -7,8 +7,7 @@ import { StoreHealth } from './blobs/store-health.ts';
 import { growingPauses } from './cache/passing-faults.ts';
 import { MemoryCache } from './cache/memory-cache.ts';
 import { Patience } from './cache/patience.ts';
-import { readSharedKey } from './cache/read-shared-key.ts';
-import { RedisCache } from './cache/redis-cache.ts';
+import { openRedis } from './cache/open-redis.ts';
 import type { ReadFile } from './config/config-files.ts';
 import type { Config, ConfigPath } from './config/schema.ts';
 import { steadyNow } from './core/steady-clock.ts';
@@ -388,19 +387,4 @@ export async function createApp(
       await registry.close();
     },
   };
-}
-
-async function openRedis(
-  config: Config,
-  read: ReadFile,
-  metrics: Metrics,
-  logger: Logger,
-): Promise<RedisCache | undefined> {
-  const { url, cluster, ttlSeconds, ca } = config.cache.redis;
-  if (url === undefined) return undefined;
-  const authority = ca === undefined ? undefined : await readFile(ca, 'utf8');
-  const key = await readSharedKey(config.cache.redis, read);
-  const redis = new RedisCache({ url, cluster, ttlSeconds, ca: authority, key, metrics, logger });
-  await redis.connected();
-  return redis;
 }

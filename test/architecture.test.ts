@@ -26,6 +26,7 @@ const FLOORS: readonly (readonly string[])[] = [
 const LIBRARIES: Readonly<Record<string, string>> = {
   fastify: 'http',
   undici: 'upstream',
+  tldts: 'upstream',
   '@aws-sdk/client-ecr': 'upstream',
   '@aws-sdk/client-ecr-public': 'upstream',
   '@aws-sdk/credential-providers': 'upstream',

@@ -81,6 +81,20 @@ describe('mayReceiveCredentials', () => {
     ['https://docker.io.evil.com/token', 'https://registry-1.docker.io', false],
     ['https://10.0.0.1/token', 'https://10.0.0.2', false],
     ['http://127.0.0.1:5001/token', 'http://127.0.0.1:5000', true],
+    // Registrable domains of the public suffix list: of countries, of cities, and of those who give names to strangers.
+    ['https://auth.example.co.uk/token', 'https://registry.example.co.uk', true],
+    ['https://evil.co.uk/token', 'https://registry.co.uk', false],
+    ['https://auth.team.city.kawasaki.jp/token', 'https://registry.team.city.kawasaki.jp', true],
+    ['https://evil.kawasaki.jp/token', 'https://team.kawasaki.jp', false],
+    ['https://evil.github.io/token', 'https://team.github.io', false],
+    ['https://auth.team.github.io/token', 'https://registry.team.github.io', true],
+    ['https://evil.s3.eu-west-1.amazonaws.com/token', 'https://team.s3.eu-west-1.amazonaws.com', false],
+    ['https://x.execute-api.eu-west-1.amazonaws.com/t', 'https://1.dkr.ecr.eu-west-1.amazonaws.com', false],
+    ['https://evil.azurecr.io/token', 'https://team.azurecr.io', false],
+    ['https://evil.blogspot.com/token', 'https://team.blogspot.com', false],
+    ['https://evil.com.br/token', 'https://team.com.br', false],
+    ['https://evil.gov.br/token', 'https://team.gov.br', false],
+    ['https://evil.k12.ca.us/token', 'https://team.k12.ca.us', false],
   ])('%s for %s: %s', (realm, upstream, expected) => {
     expect(mayReceiveCredentials(new URL(realm), new URL(upstream), [])).toBe(expected);
   });

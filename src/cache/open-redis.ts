@@ -1,0 +1,24 @@
+import { readFile } from 'node:fs/promises';
+
+import type { ReadFile } from '../config/config-files.ts';
+import type { Config } from '../config/schema.ts';
+import type { Logger } from '../telemetry/logger.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import { readSharedKey } from './read-shared-key.ts';
+import { RedisCache } from './redis-cache.ts';
+
+/** The tier that replicas share, if there is one; waits for its first connection. @throws SpandrelError CONFIG_INVALID if its key's file is of no use */
+export async function openRedis(
+  config: Config,
+  read: ReadFile,
+  metrics: Metrics,
+  logger: Logger,
+): Promise<RedisCache | undefined> {
+  const { url, cluster, ttlSeconds, ca } = config.cache.redis;
+  if (url === undefined) return undefined;
+  const authority = ca === undefined ? undefined : await readFile(ca, 'utf8');
+  const key = await readSharedKey(config.cache.redis, read);
+  const redis = new RedisCache({ url, cluster, ttlSeconds, ca: authority, key, metrics, logger });
+  await redis.connected();
+  return redis;
+}
