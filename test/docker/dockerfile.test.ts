@@ -1,9 +1,16 @@
 import { readFileSync } from 'node:fs';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 
 import { validate } from 'dockerfile-utils';
 import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
+
+import { digestOf } from '../../src/core/digest.ts';
+import { startProgram, tryProgram } from '../helpers/programs.ts';
+import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
+import { makeSecret } from '../helpers/secrets.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const DOCKERFILE = readFileSync(join(ROOT, 'docker/Dockerfile'), 'utf8');
@@ -16,6 +23,8 @@ interface Compose {
         readonly read_only?: boolean;
         readonly cap_drop?: readonly string[];
         readonly ports?: readonly string[];
+        readonly command?: readonly string[];
+        readonly environment?: Readonly<Record<string, string>>;
       }
     >
   >;
@@ -45,5 +54,95 @@ describe('the compose file', () => {
     expect(services['proxy']).toMatchObject({ read_only: true, cap_drop: ['ALL'], ulimits: { core: 0 } });
     for (const { ports = [] } of Object.values(services))
       for (const port of ports) expect(port).toMatch(/^127\.0\.0\.1:/);
+  });
+
+  it('gives Redis a password that is in no argument, and starts no service without one', async () => {
+    const text = readFileSync(join(ROOT, 'docker/compose.yaml'), 'utf8');
+    const { services } = parse(text) as Compose;
+    const { command = [], environment = {} } = services['redis'] ?? {};
+    const wanted = /\$\{REDIS_PASSWORD:\?[^}]+\}/;
+    expect(environment['REDISCLI_AUTH']).toMatch(wanted);
+    expect(services['proxy']?.environment?.['SPANDREL_CACHE_REDIS_URL']).toMatch(wanted);
+    const [shell, flag, script = ''] = command;
+    expect([shell, flag]).toEqual(['sh', '-c']);
+    const password = makeSecret('redis password');
+    const folder = await mkdtemp(join(tmpdir(), 'spandrel-compose-'));
+    const socket = join(folder, 'redis.sock');
+    // As compose gives it to the shell; on a socket of the test's own.
+    const given = script
+      .replaceAll('$$', '$')
+      .replace('redis-server -', `redis-server - --port 0 --unixsocket ${socket}`);
+    const redis = startProgram('bash', ['-c', given], {
+      cwd: folder,
+      environment: { REDISCLI_AUTH: password },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    try {
+      for await (const chunk of redis.stdout.iterator({ destroyOnReturn: false }))
+        if (String(chunk).includes('ready to accept connections')) break;
+      redis.stdout.resume();
+      const ask = async (auth: string): Promise<string> =>
+        (
+          await tryProgram('redis-cli', ['-s', socket, 'ping'], { environment: { REDISCLI_AUTH: auth } })
+        ).stdout.toString();
+      expect(await ask('')).toContain('NOAUTH');
+      expect(await ask(password)).toBe('PONG\n');
+      expect(readFileSync(`/proc/${redis.pid}/cmdline`, 'latin1')).not.toContain(password);
+    } finally {
+      redis.kill('SIGKILL');
+      await rm(folder, { recursive: true, force: true });
+    }
+  });
+});
+
+describe('npm run pin-images', () => {
+  const ASKED = /docker\.io\/[a-z0-9/]+:[A-Za-z0-9._-]+/g;
+
+  it('pins every image to the digest of the bytes that its tag answers, and renews the pins', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'spandrel-pins-'));
+    await using stack = new AsyncDisposableStack();
+    stack.defer(() => rm(folder, { recursive: true, force: true }));
+    await mkdir(join(folder, 'docker'));
+    const files = ['docker/Dockerfile', 'docker/compose.yaml'];
+    const original = files.map((file) => readFileSync(join(ROOT, file), 'utf8'));
+    for (const [place, file] of files.entries()) await writeFile(join(folder, file), original[place] ?? '');
+    let version = 0;
+    const bytesOf = (url: string): string => JSON.stringify({ mediaType: 'list', url, version });
+    const token = makeSecret('registry token');
+    const registry: ScriptedUpstream = stack.use(
+      await ScriptedUpstream.start(({ url, headers }, response) => {
+        const challenge = `Bearer realm="${registry.url}/token",service="registry"`;
+        if (url.startsWith('/token?')) response.end(JSON.stringify({ token }));
+        else if (headers.authorization !== `Bearer ${token}`)
+          response.writeHead(401, { 'www-authenticate': challenge }).end();
+        else response.end(bytesOf(url));
+      }),
+    );
+    const pin = (...more: string[]): ReturnType<typeof tryProgram> =>
+      tryProgram('node', [
+        join(ROOT, 'scripts/pin-images.mjs'),
+        '--root',
+        folder,
+        '--registry',
+        registry.url,
+        ...more,
+      ]);
+    for (version = 1; version <= 2; version++) {
+      expect((await pin()).status).toBe(0);
+      for (const [place, file] of files.entries()) {
+        const pinned = (original[place] ?? '')
+          .replaceAll(/@sha256:[0-9a-f]{64}/g, '')
+          .replaceAll(ASKED, (image) => {
+            const [, repository = '', tag = ''] = /^docker\.io\/(.*):(.*)$/.exec(image) ?? [];
+            return `${image}@${digestOf(bytesOf(`/v2/${repository}/manifests/${tag}`))}`;
+          });
+        expect(readFileSync(join(folder, file), 'utf8')).toBe(pinned);
+      }
+      expect((await pin('--check')).status).toBe(0);
+    }
+    await writeFile(join(folder, 'docker/Dockerfile'), 'FROM docker.io/library/node:26\n');
+    expect([(await pin('--check')).status, (await pin('--registry', 'http://127.0.0.1:9')).status]).toEqual([
+      1, 1,
+    ]);
   });
 });

@@ -106,6 +106,27 @@ describe('the Kubernetes manifests', () => {
     );
   });
 
+  it('let the proxy out to the names of the cluster and to the Internet by TLS only', () => {
+    const { spec } = find('NetworkPolicy') as KubernetesObject & {
+      readonly spec: { readonly egress: object[] };
+    };
+    const dns = {
+      namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': 'kube-system' } },
+      podSelector: { matchLabels: { 'k8s-app': 'kube-dns' } },
+    };
+    const inside = ['10.0.0.0/8', '100.64.0.0/10', '169.254.0.0/16', '172.16.0.0/12', '192.168.0.0/16'];
+    expect(spec.egress).toEqual([
+      {
+        to: [dns],
+        ports: [
+          { port: 53, protocol: 'UDP' },
+          { port: 53, protocol: 'TCP' },
+        ],
+      },
+      { to: [{ ipBlock: { cidr: '0.0.0.0/0', except: inside } }], ports: [{ port: 443 }] },
+    ]);
+  });
+
   it('are all listed in the kustomization', () => {
     const { resources } = parse(readFileSync(join(FOLDER, 'kustomization.yaml'), 'utf8')) as {
       resources: string[];
