@@ -33,7 +33,7 @@ interface Listed {
  */
 export async function handleCatalog(
   { upstreams, access, servedRepositories }: CatalogDeps,
-  request: Pick<Exchange, 'query' | 'url' | 'signal'> & { readonly headers: IncomingHttpHeaders },
+  request: Pick<Exchange, 'query' | 'url' | 'client' | 'signal'> & { readonly headers: IncomingHttpHeaders },
   { client: chosen, namespace }: { client: RegistryClient | undefined; namespace: string | undefined },
 ): Promise<Answer> {
   const limit = parseCount(request.query, 'n', MAX_PAGE) ?? MAX_PAGE;
@@ -54,6 +54,7 @@ export async function handleCatalog(
     const path = { route: 'tags', name } as const;
     const refusal = await access.check({
       authorization,
+      client: request.client,
       path,
       target: { client, repository },
       signal: request.signal,

@@ -44,22 +44,22 @@ export interface RegistryRequest {
 
 /** Answer a request of the registry listener: choose the upstream, ask whether the client may read, then go to the handler of the route. */
 export async function routeRegistryRequest(deps: RegistryDeps, request: RegistryRequest): Promise<Answer> {
-  const { path, query, headers, signal } = request;
+  const { path, query, headers, client, signal } = request;
   if (path.route === 'root') return answerFrontPage(REGISTRY_PAGE, headers);
   const namespace = namespaceOf(query);
   const choice = { namespace, host: request.host };
   const { authorization } = headers;
   if (path.route === 'base' || path.route === 'catalog') {
-    const client = deps.upstreams.selectClient(choice);
-    const target = client && { client, repository: '' };
-    const refusal = await deps.access.check({ authorization, path, target, signal });
+    const upstream = deps.upstreams.selectClient(choice);
+    const target = upstream && { client: upstream, repository: '' };
+    const refusal = await deps.access.check({ authorization, client, path, target, signal });
     if (refusal !== undefined) return refusal;
-    if (path.route === 'catalog') return handleCatalog(deps, request, { client, namespace });
+    if (path.route === 'catalog') return handleCatalog(deps, request, { client: upstream, namespace });
     return jsonAnswer({}, { headers: { 'docker-distribution-api-version': 'registry/2.0' } });
   }
   const target = deps.upstreams.select({ ...choice, name: path.name });
   request.onTarget(target);
-  const refusal = await deps.access.check({ authorization, path, target, signal });
+  const refusal = await deps.access.check({ authorization, client, path, target, signal });
   if (refusal !== undefined) return refusal;
   const answer = await dispatch(deps, { ...request, target }, path);
   if (namespace === undefined) return answer;

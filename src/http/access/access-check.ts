@@ -8,6 +8,8 @@ import type { RegistryPath } from '../registry-path.ts';
 export interface AccessRequest {
   /** The `Authorization` header. */
   readonly authorization: string | undefined;
+  /** Address of the client. */
+  readonly client: string;
   readonly path: RegistryPath;
   /** The repository that is asked for; for `/v2/` itself the upstream with an empty name, if the request chooses one. */
   readonly target: Target | undefined;

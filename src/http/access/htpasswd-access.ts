@@ -32,23 +32,28 @@ export class HtpasswdAccess implements AccessCheck {
     this.#verdicts = new Verdicts({ lifetimeMs: () => lifetimeMs, metrics });
   }
 
-  async check({ authorization, signal }: AccessRequest): Promise<Answer | undefined> {
+  async check({ authorization, client, signal }: AccessRequest): Promise<Answer | undefined> {
     const credentials = parseBasicCredentials(authorization);
     if (credentials === undefined) return demandCredentials(BASIC_CHALLENGE);
     const { username, password } = credentials;
     const isGood = await this.#verdicts.get(
       [username, password],
       '',
-      async () => ({ verdict: await this.#compare(credentials), keep: true }),
+      async (last) => {
+        const line = last?.verdict === true ? `user ${username}` : `address ${client}`;
+        return { verdict: await this.#compare(credentials, line), keep: true };
+      },
       signal,
     );
     return isGood ? undefined : demandCredentials(BASIC_CHALLENGE);
   }
 
-  #compare({ username, password }: BasicCredentials): Promise<boolean> {
-    return this.#comparisons.run(async () => {
+  /** @param line its lines take turns: guesses of one address wait for each other, and whose password was right before for nobody */
+  #compare({ username, password }: BasicCredentials, line: string): Promise<boolean> {
+    const work = async (): Promise<boolean> => {
       const { hash, exists } = this.#file.hashOf(username);
       return (await compare(password, hash)) && exists;
-    });
+    };
+    return this.#comparisons.run(work, undefined, line);
   }
 }

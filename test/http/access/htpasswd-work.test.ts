@@ -19,14 +19,19 @@ vi.mock('bcrypt', async (load) => {
   };
 });
 
-const REST = { path: { route: 'base' }, target: undefined, signal: new AbortController().signal } as const;
+const REST = {
+  client: '192.0.2.1',
+  path: { route: 'base' },
+  target: undefined,
+  signal: new AbortController().signal,
+} as const;
 
-async function createAccess(costs: Record<string, number>): Promise<HtpasswdAccess> {
+async function createAccess(costs: Record<string, number>, lifetimeMs = 60_000): Promise<HtpasswdAccess> {
   const lines = await Promise.all(
     Object.entries(costs).map(async ([user, cost]) => `${user}:${await hash(`pw-${user}`, cost)}`),
   );
   const file = HtpasswdFile.parse(lines.join('\n'));
-  return new HtpasswdAccess({ file, lifetimeMs: 60_000, metrics: new Metrics() });
+  return new HtpasswdAccess({ file, lifetimeMs, metrics: new Metrics() });
 }
 
 describe('the work of a password check', () => {
@@ -68,5 +73,29 @@ describe('the work of a password check', () => {
     const outcomes = await Promise.all(guesses);
     expect(outcomes.filter((outcome) => outcome === '401')).toHaveLength(202);
     expect(outcomes.filter((outcome) => outcome === 'OVERLOADED')).toHaveLength(98);
+  });
+
+  it.each([
+    ['whose password was right before, though they come from the same address', REST.client, true],
+    ['who come from another address', '192.0.2.2', false],
+  ])('of a stranger delays those %s by one turn', async (_who, client, isKnown) => {
+    // No verdict is good for long enough to be used.
+    const access = await createAccess({ alice: 6 }, 0);
+    const alice = { ...REST, client, authorization: basic('alice', 'pw-alice') };
+    if (isKnown) expect(await access.check(alice)).toBeUndefined();
+    let ended = 0;
+    const guesses = Array.from({ length: 300 }, (_, place) =>
+      access
+        .check({ ...REST, authorization: basic('alice', `guess ${place}`) })
+        .catch((error: { code: string }) => error.code)
+        .finally(() => ended++),
+    );
+    // Those that find the queue full are refused at once.
+    await expect.poll(() => ended).toBeGreaterThanOrEqual(98);
+    const before = ended;
+    expect(await access.check(alice)).toBeUndefined();
+    // The two that were under way, the one whose turn it was, and one that alice's has taken the place of.
+    expect(ended - before).toBeLessThanOrEqual(5);
+    await Promise.all(guesses);
   });
 });
