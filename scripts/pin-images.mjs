@@ -1,4 +1,4 @@
-// Pins the images that docker/ names to the digests that their tags have today: `npm run pin-images`. Run it to renew them, look at what has
+// Pins the images that docker/ names to the digests that their tags have today: `npm run pin`. Run it to renew them, look at what has
 // changed, and commit it. With --check it changes nothing, and fails if something is not pinned.
 import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';

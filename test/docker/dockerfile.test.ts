@@ -95,7 +95,7 @@ describe('the compose file', () => {
   });
 });
 
-describe('npm run pin-images', () => {
+describe('npm run pin', () => {
   const ASKED = /docker\.io\/[a-z0-9/]+:[A-Za-z0-9._-]+/g;
 
   it('pins every image to the digest of the bytes that its tag answers, and renews the pins', async () => {
