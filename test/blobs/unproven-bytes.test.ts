@@ -110,7 +110,7 @@ describe('bytes from the private network', () => {
 
   it('that do not all come are not gone on with: neither by the next fill, nor by the next process', async () => {
     const { source, release, reached } = withGate();
-    const reader = await store.readBlob(digest, source, { claimedBytes: sizeBytes });
+    const reader = open.use(await store.readBlob(digest, source, { claimedBytes: sizeBytes }));
     const part = readRange(reader, HEAD);
     part.catch(() => undefined);
     await reached;
