@@ -22,7 +22,7 @@ export interface ChunkFetchesOptions {
   readonly wanted: () => Iterable<ByteRange>;
   /** Keeps room for bytes that nobody has kept room for when the fill began, or, of a negative number, no more. */
   readonly reserve: (bytes: number) => Promise<void>;
-  /** Bytes come that nobody may see before all of the blob has been verified. */
+  /** Unproven bytes arrive: no reader may see any before the whole blob is verified. */
   readonly withhold: () => Promise<void>;
   /** There are more bytes in the file. */
   readonly onArrival: () => void;
@@ -231,7 +231,7 @@ export class ChunkFetches {
     checkTotalBytes(response, chunks.sizeBytes);
     if (response.isUnproven === true) {
       await this.#options.withhold();
-      // Readers of a part wait for the whole, too.
+      // Readers of a part wait for the whole blob, so all of it must come.
       await this.#reserveAll();
     }
     // An upstream that ignores ranges sends everything with every answer, so one of them is enough.

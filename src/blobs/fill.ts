@@ -78,7 +78,7 @@ export class Fill {
     return this.#mustComplete;
   }
 
-  /** What has arrived is nobody's to see, now or later, unless all of it arrives. */
+  /** Readers see nothing before the whole blob is verified, and no later fill resumes from what is there. */
   get isWithheld(): boolean {
     return this.#isWithheld;
   }
@@ -197,7 +197,7 @@ export class Fill {
     return limit <= start ? start : this.#chunks.availableEnd(start, limit);
   }
 
-  /** Once and for all: another process that goes on with the file would not know where its bytes have come from. */
+  /** Final: a process that resumes the file would not know that its bytes are unproven. */
   async #withhold(): Promise<void> {
     this.#isWithheld = true;
     await this.#options.file.forgetPieces();

@@ -92,7 +92,7 @@ export class PartialFile {
     }
   }
 
-  /** No later fill goes on with the file. @throws SpandrelError STORE_FAILED */
+  /** No later fill resumes the file. @throws SpandrelError STORE_FAILED */
   async forgetPieces(): Promise<void> {
     this.#forgetsPieces = true;
     try {

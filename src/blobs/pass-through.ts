@@ -94,11 +94,11 @@ export class PassThrough {
     const isWhole = range.start === 0 && range.end === sizeBytes;
     const response = await source.fetch(isWhole ? undefined : range, signal, sizeBytes);
     checkTotalBytes(response, sizeBytes);
-    // What comes in one piece is held back until it has been verified, below.
+    // The whole of a small blob is held back by `readVerified` until its digest is right.
     if (response.isUnproven === true && !(isWhole && sizeBytes <= HELD_BACK_BYTES))
       throw new SpandrelError(
         'STORE_FULL',
-        'the blob comes from the private network, from where it is given only when it has been stored and verified',
+        'the blob comes from a private address: it is sent only once stored and verified, and the store has no room',
       );
     let position = response.range.start;
     for await (const bytes of response.body) {

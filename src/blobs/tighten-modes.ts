@@ -4,21 +4,22 @@ import { join } from 'node:path';
 import { nodeErrorCode } from '../core/node-error-code.ts';
 
 const OTHERS = 0o077;
-const OWN_FOLDER = 0o700;
-const OWN_FILE = 0o600;
+const OWNER = 0o700;
 
-/** A volume's root may be its provider's, with a folder in it for what a check of the file system finds. */
+/** Errors where another user owns the file: the root of a volume, its `lost+found`. */
 const NOT_OURS: ReadonlySet<string> = new Set(['EPERM', 'EACCES', 'EROFS']);
 
 /**
- * Take from everybody but the owner what a folder holds: images may be private. Symbolic links are not followed. Blocks the event loop, as
- * looking through the store at its start does; 100,000 files take less than a second.
- * @returns how many files and folders were open to others, and how many of them still are, because they are not this user's
+ * Take the permissions of group and others from a folder and all that it holds: images may be private. Those
+ * of the owner stay. Does not follow symbolic links. Blocks the event loop, as the scan of the store at its
+ * start does; 100,000 files take less than a second.
+ * @returns `tightened`: how many files and folders others could use; `open`: how many they still can, because
+ * another user owns them
  */
 export function tightenModes(root: string): { readonly tightened: number; readonly open: number } {
   const found = { tightened: 0, open: 0 };
   // The folder first: it hides all that is in it.
-  tighten(realpathSync(root), OWN_FOLDER, found);
+  tighten(realpathSync(root), found);
   tightenBelow(root, found);
   return found;
 }
@@ -31,10 +32,8 @@ interface Found {
 function tightenBelow(folder: string, found: Found): void {
   for (const entry of entriesOf(folder)) {
     const path = join(folder, entry.name);
-    if (entry.isDirectory()) {
-      tighten(path, OWN_FOLDER, found);
-      tightenBelow(path, found);
-    } else if (entry.isFile()) tighten(path, OWN_FILE, found);
+    if (entry.isDirectory() || entry.isFile()) tighten(path, found);
+    if (entry.isDirectory()) tightenBelow(path, found);
   }
 }
 
@@ -47,10 +46,11 @@ function entriesOf(folder: string): Dirent[] {
   }
 }
 
-function tighten(path: string, mode: number, found: Found): void {
-  if ((lstatSync(path).mode & OTHERS) === 0) return;
+function tighten(path: string, found: Found): void {
+  const { mode } = lstatSync(path);
+  if ((mode & OTHERS) === 0) return;
   try {
-    chmodSync(path, mode);
+    chmodSync(path, mode & OWNER);
     found.tightened++;
   } catch (error) {
     if (!NOT_OURS.has(nodeErrorCode(error))) throw error;

@@ -12,7 +12,7 @@ export interface CacheHit {
  * a tier is out of reach. Entries are copies nobody depends on: what comes out of a shared tier is to be checked by its reader.
  */
 export interface ByteCache {
-  /** Nobody but replicas that are configured as this one can have written what comes out. */
+  /** Only replicas that share this one's configuration can have written the values. */
   readonly isAuthentic: boolean;
   get(key: string): Promise<CacheHit | undefined>;
   /** Keep `bytes`, which the caller must not modify afterwards. */

@@ -7,7 +7,10 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import { readSharedKey } from './read-shared-key.ts';
 import { RedisCache } from './redis-cache.ts';
 
-/** The tier that replicas share, if there is one; waits for its first connection. @throws SpandrelError CONFIG_INVALID if its key's file is of no use */
+/**
+ * The tier that replicas share, if configured; waits for its first connection.
+ * @throws SpandrelError CONFIG_INVALID for a bad key file
+ */
 export async function openRedis(
   config: Config,
   read: ReadFile,

@@ -4,7 +4,10 @@ import { MIN_KEY_CHARACTERS } from '../config/value-kinds.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { Secret } from '../core/secret.ts';
 
-/** The key of what replicas write to Redis, if there is one. @throws SpandrelError CONFIG_INVALID if its file is of no use */
+/**
+ * The key that seals values in Redis, if configured.
+ * @throws SpandrelError CONFIG_INVALID for a bad key file
+ */
 export async function readSharedKey(
   { key, keyFile }: Pick<Config['cache']['redis'], 'key' | 'keyFile'>,
   read: ReadFile,

@@ -9,7 +9,7 @@ import { ValueSeal } from './value-seal.ts';
 
 /** Part of every key; changed when the meaning of the values changes, so that old replicas and new ones do not mix. */
 const KEY_PREFIX = 'spandrel:1:';
-/** Before the names of sealed values: replicas with a key and others do not see each other's. */
+/** Prefix of the names of sealed values: replicas with a key and replicas without do not see each other's. */
 const SEALED = 'sealed:';
 /** Larger values would hold up the other commands of a connection. */
 const MAX_VALUE_BYTES = 64 * 2 ** 20;
@@ -25,15 +25,18 @@ export interface RedisCacheDeps {
   /** The url is a node of a Redis Cluster. */
   readonly cluster: boolean;
   readonly ttlSeconds: number;
-  /** With which replicas seal what they write. Without one, whoever can write to Redis is believed to be one. */
+  /**
+   * Key of the seal that replicas put on values. Without one, a value of anybody who can write to Redis
+   * passes for theirs.
+   */
   readonly key?: Secret | undefined;
   readonly metrics: Metrics;
   readonly logger: Logger;
 }
 
 /**
- * The tier that replicas share. Every failure is a miss, and so is a value whose seal is wrong: counted in `redis_errors_total`, logged when the connection goes and
- * when it comes back, and never seen by the caller.
+ * The tier that replicas share. Every failure and every wrong seal is a miss: counted in
+ * `redis_errors_total`, logged when the connection goes and when it comes back, and never seen by the caller.
  */
 export class RedisCache implements ByteCache, AsyncDisposable {
   readonly #redis: Redis | Cluster;

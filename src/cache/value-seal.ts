@@ -6,8 +6,9 @@ const SEAL_BYTES = 32;
 const ALGORITHM = { name: 'HMAC', hash: 'SHA-256' } as const;
 
 /**
- * Seals values with a key that replicas share (HMAC-SHA-256), so that one that somebody else has written, changed, or moved from another
- * name is known. Whoever can write can still put an older value of a name back. Hashing is done in threads.
+ * Seals values with a key that replicas share (HMAC-SHA-256). Detects values that somebody without the key
+ * has written, changed, or moved to another name; not an older value of the same name that is put back.
+ * Hashing runs in threads.
  */
 export class ValueSeal {
   readonly #key: Secret;
@@ -22,7 +23,7 @@ export class ValueSeal {
     return Buffer.concat([Buffer.from(seal), bytes]);
   }
 
-  /** A view of the value, or `undefined` if it is none of ours. */
+  /** A view of the value, or `undefined` if its seal is wrong. */
   async open(name: string, sealed: Uint8Array): Promise<Uint8Array | undefined> {
     if (sealed.byteLength < SEAL_BYTES) return undefined;
     const [seal, bytes] = [sealed.subarray(0, SEAL_BYTES), sealed.subarray(SEAL_BYTES)];
@@ -38,7 +39,7 @@ export class ValueSeal {
   }
 }
 
-/** What the library takes: it copies them. */
+/** The type that the library asks for; it copies the bytes. */
 function ownBytes(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
   return bytes as Uint8Array<ArrayBuffer>;
 }

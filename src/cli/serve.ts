@@ -25,7 +25,7 @@ const DEFECT_STATUS = 70;
 export async function serve(args: string[]): Promise<number> {
   const { values } = parseArgs({ args, options: { config: { type: 'string' } } });
   setFlagsFromString(V8_FLAGS);
-  // Images may be private, and so is what the store has of them; SQLite takes no other word for it.
+  // Images may be private, so the store is too. The umask is the only way to set the modes of SQLite's files.
   process.umask(OWNER_ONLY);
   const stopped = stopSignal();
   const read = (): Promise<ReadConfig> => readConfig({ file: values.config, environment: process.env });

@@ -42,7 +42,7 @@ export const CONFIG_KEYS = {
   'listen.port': key(whole(0, 65535), 5000, 'its port; 0 takes a free one'),
   'listen.hosts': optional(
     list(hostAndPort),
-    'names by which browsers on this machine may address it, besides loopback; with `access.kind: open`, those that a proxy on this machine passes on',
+    'names by which browsers on this machine may address it, besides loopback; also those that a reverse proxy on this machine passes on; of no use with `access.kind: htpasswd`',
   ),
   'listen.tls.cert': optional(text, 'PEM file with the certificate chain; turns TLS on'),
   'listen.tls.key': optional(text, 'PEM file with its private key'),

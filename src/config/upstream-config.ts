@@ -34,7 +34,7 @@ export interface UpstreamConfig {
   readonly proxy?: OutboundProxy;
   /** Hosts of token services, besides those of the upstream's own domain, that may get its credentials. */
   readonly tokenHosts?: readonly string[];
-  /** Networks that it may lead to though they are private, of this machine, or link-local. */
+  /** Networks that it may lead to although they are private, of this machine, or link-local. */
   readonly allowAddresses?: readonly string[];
   /** What the upstream's repositories begin with where clients do not say so: a proxy project, a pull-through rule. No slash at the ends. */
   readonly repositoryPrefix?: string;

@@ -59,7 +59,7 @@ export const secretOrNone: ValueKind<Secret | undefined> = {
   parse: (raw) => (raw === 'none' ? undefined : secret.parse(raw)),
 };
 
-/** Fewer can be found out by trying. */
+/** Shorter keys can be guessed. */
 export const MIN_KEY_CHARACTERS = 16;
 
 export const sharedKey: ValueKind<Secret> = {

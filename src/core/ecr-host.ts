@@ -15,9 +15,13 @@ const PRIVATE =
   /^(\d{12})\.dkr([.-])ecr(-fips)?\.([a-z0-9][a-z0-9-]*)\.(amazonaws\.(?:com(?:\.cn)?|eu)|on\.(?:aws|amazonwebservices\.(?:com\.cn|eu))|sc2s\.sgov\.gov|c2s\.ic\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)$/;
 const PUBLIC: ReadonlySet<string> = new Set(['public.ecr.aws', 'ecr-public.aws.com']);
 
-/** Where ECR keeps layers: a bucket of S3, by its name before the host or behind it. In a VPC it may have private addresses. */
+/**
+ * Host of S3, where ECR keeps layers:
+ * `[<bucket>.][<endpoint>.]s3[-fips][.dualstack][.<region>][.vpce].<partition>`. In a VPC it may have private
+ * addresses. Stricter than "begins with s3": load balancers are `<any name>.<region>.elb.amazonaws.com`.
+ */
 export const S3_HOST =
-  /(^|\.)s3([.-][a-z0-9-]+)*\.(amazonaws\.(?:com(?:\.cn)?|eu)|sc2s\.sgov\.gov|c2s\.ic\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)$/;
+  /(^|\.)s3(-fips)?(\.dualstack)?([.-][a-z]{2,}(-[a-z]+)+-\d+(\.vpce)?)?\.(amazonaws\.(?:com(?:\.cn)?|eu)|sc2s\.sgov\.gov|c2s\.ic\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)$/;
 
 /**
  * `123456789012.dkr.ecr.eu-west-1.amazonaws.com` and its kin; `undefined` for every other host. A port is ignored.

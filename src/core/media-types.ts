@@ -27,7 +27,7 @@ export const MANIFEST_MEDIA_TYPES: readonly string[] = [
   MEDIA_TYPES.dockerManifest,
 ];
 
-/** Further kinds, which are passed on as they are. */
+/** Other types that are passed on unchanged. */
 const OTHER_MANIFEST_TYPES: readonly string[] = [
   MEDIA_TYPES.dockerManifest1,
   MEDIA_TYPES.dockerSigned1,
@@ -37,7 +37,10 @@ const OTHER_MANIFEST_TYPES: readonly string[] = [
 
 const ANSWERED_TYPES: ReadonlySet<string> = new Set([...MANIFEST_MEDIA_TYPES, ...OTHER_MANIFEST_TYPES]);
 
-/** `Content-Type` of a manifest that calls itself `mediaType`: one of a closed set, none of which is a page or a script to anybody. */
+/**
+ * `Content-Type` for a manifest of type `mediaType`: one of a closed set, none of which a browser renders or
+ * runs.
+ */
 export function answeredManifestType(mediaType: string): string {
   const wanted = mediaType.toLowerCase();
   return ANSWERED_TYPES.has(wanted) ? wanted : MEDIA_TYPES.octetStream;

@@ -19,7 +19,7 @@ export interface Answer {
   readonly dispose?: () => Promise<void>;
 }
 
-/** What an image's author wrote is what its media type says, and no page: browsers do not guess. */
+/** Content of images must never be taken for a page: browsers go by `Content-Type` alone. */
 export const EVERY_ANSWER = { 'x-content-type-options': 'nosniff' } as const;
 
 /** For what a digest names: it never changes. Without it caches ask again, which is the sender's default. */

@@ -34,7 +34,7 @@ export interface RegistryRequest {
   readonly query: URLSearchParams;
   readonly client: string;
   readonly headers: IncomingHttpHeaders;
-  /** What the client believes to talk to, its port included. */
+  /** Host that the client addresses, with its port. */
   readonly host: string | undefined;
   readonly url: string;
   readonly signal: AbortSignal;

@@ -34,7 +34,7 @@ export interface IndexBuildDeps {
   readonly logger: Logger;
 }
 
-/** Of an index, and whether it is the one that another replica has shared. */
+/** Summary of a built index, and whether another replica had shared the same one. */
 type BuiltSummary = LayerSummary & { readonly isConfirmed: boolean };
 
 /** One build of the index of a layer, from the first look at its bytes until the index is stored. */
@@ -205,7 +205,7 @@ export class IndexBuild {
     const { metrics, forecast, logger } = this.#deps;
     const { layerDigest, layerBytes, compression, uncompressedBytes, spanCount, fileCount, reason } = summary;
     const outcome = outcomeOf(summary);
-    // What another replica had shared has been compared with the layer, no more: the build is that one's.
+    // The replica that shared the index has counted the build; this one has only compared it with the layer.
     if (!summary.isConfirmed) metrics.indexBuilds.inc({ outcome });
     metrics.indexBuildDuration.observe(tookMs / 1000);
     forecast.record(layerBytes, tookMs);

@@ -28,7 +28,7 @@ export interface LayerIndexFilesDeps {
 export interface PublishedIndex {
   /** Under its name. */
   readonly index: LayerIndex;
-  /** Another replica had shared the same. */
+  /** Another replica had shared the same index. */
   readonly isConfirmed: boolean;
 }
 
@@ -67,7 +67,7 @@ export class LayerIndexFiles {
 
   /**
    * Store the zTOC of a new index, give the index its name, and share both.
-   * Where it was written nothing is left.
+   * The file that it was written to is moved.
    * @throws SpandrelError STORE_FULL, STORE_FAILED
    */
   publish(build: CompletedBuild): Promise<PublishedIndex> {
@@ -120,7 +120,7 @@ export class LayerIndexFiles {
     }
   }
 
-  /** Whatever becomes of it, the index is stored. @returns true if another replica has shared the same */
+  /** Never fails: the index is stored already. @returns true if another replica had shared the same index */
   async #share(digest: Digest, ztoc: Uint8Array): Promise<boolean> {
     const { shared, files, logger } = this.#deps;
     try {
@@ -174,7 +174,10 @@ export class LayerIndexFiles {
     return ztoc === undefined || (await this.#deps.ztocs.has(ztoc.digest));
   }
 
-  /** Take over what another replica has built. What anybody may have written is no index before it has been compared with the layer. */
+  /**
+   * Take over an index that another replica has built; only if the tier is authentic. Otherwise the index is
+   * built, and then compared.
+   */
   async #fetchShared(digest: Digest): Promise<boolean> {
     const { shared, ztocs, files } = this.#deps;
     if (shared?.isAuthentic !== true) return false;

@@ -6,26 +6,27 @@ import { isLoopback } from '../core/loopback.ts';
 import { type AddressKind, contains, formsOf, kindsOf, parseNetworks } from './address-kind.ts';
 
 export interface AddressRules {
-  /** Networks in which any address may be connected to. */
+  /** Networks whose addresses may be connected to, whatever they are. */
   readonly allowed?: readonly string[] | undefined;
-  /** Hosts that are as private as the upstream's own name may be, and as much to be trusted. */
+  /** Hosts that may have private addresses, as the upstream's own name may, and that are trusted as much. */
   readonly storage?: RegExp | undefined;
 }
 
-/** Names beyond these are all taken for private ones. */
+/** Beyond this count every name is taken for a private one. */
 const MAX_NAMES = 10_000;
 
 /**
- * Keeps the connections of one upstream away from addresses that no registry leads to with good intent: this machine, its link, and where
- * clouds keep the credentials of machines, unless the upstream's URL itself is such an address; and the private network, unless the
- * upstream is there itself. The name of the upstream may have private addresses.
+ * Decides which addresses the connections of one upstream may go to. Refused: this machine, its link, and the
+ * addresses where clouds keep the credentials of machines, unless the upstream's URL is such an address;
+ * private addresses, unless the upstream is private itself. The upstream's own name and its storage may have
+ * private addresses.
  */
 export class AddressGuard {
   readonly #upstream: string;
   readonly #own: string;
   readonly #allowed: BlockList;
   readonly #storage: RegExp | undefined;
-  /** Names that have been seen with an address that is not public. */
+  /** Names that a lookup has found at an address that is not public, or not the storage's to have. */
   readonly #privateNames = new Set<string>();
   /** The upstream's own name has such addresses only. */
   #isPrivate = false;
@@ -37,12 +38,15 @@ export class AddressGuard {
     this.#storage = storage;
   }
 
-  /** For hosts that are addresses; names are checked when they are looked up. @throws SpandrelError UPSTREAM_PROTOCOL */
+  /**
+   * Checks a host that is an address; names are checked when they are looked up.
+   * @throws SpandrelError UPSTREAM_PROTOCOL
+   */
   checkHost(hostname: string): void {
     if (isIP(bare(hostname)) !== 0) this.#check(bare(hostname), bare(hostname));
   }
 
-  /** For hosts that a proxy looks up: what is known of a name without asking for its addresses. @throws as {@link checkHost} */
+  /** Checks a name that an outbound proxy looks up, by the name alone. @throws as {@link checkHost} */
   checkName(hostname: string): void {
     const name = bare(hostname);
     if (name === this.#own || isIP(name) !== 0) return;
@@ -50,7 +54,10 @@ export class AddressGuard {
     if (METADATA_NAMES.has(name)) this.#check('169.254.169.254', name);
   }
 
-  /** A name lookup for connections: what it lets through is what is connected to, so a name cannot change in between. */
+  /**
+   * Lookup of names for connections. They connect to the addresses that it has checked, so a name cannot
+   * change in between.
+   */
   readonly lookup: LookupFunction = (hostname, options, callback) => {
     resolveHost(hostname, options, (error, resolved, family) => {
       try {
@@ -67,18 +74,23 @@ export class AddressGuard {
     });
   };
 
-  /** Whether a host has an address that others than this network do not reach, as far as it has been connected to. */
+  /**
+   * Whether a host to which a connection was opened has an address that the Internet does not reach; storage
+   * has none.
+   */
   isPrivate(hostname: string): boolean {
     const name = bare(hostname);
-    if (this.#storage?.test(name) === true) return false;
     if (isIP(name) !== 0) return !isPublic(kindsOf(name));
     return isLoopback(name) || this.#privateNames.has(name) || this.#privateNames.size >= MAX_NAMES;
   }
 
   #note(name: string, addresses: readonly string[]): void {
-    const arePublic = addresses.map((address) => isPublic(kindsOf(address)));
-    if (arePublic.includes(false) && this.#privateNames.size < MAX_NAMES) this.#privateNames.add(name);
-    if (name === this.#own) this.#isPrivate = !arePublic.includes(true);
+    const kinds = addresses.map((address) => kindsOf(address));
+    const isStorage = this.#storage?.test(name) === true;
+    const isTrusted = (kind: AddressKind): boolean => kind === 'public' || (isStorage && kind === 'private');
+    const isUnproven = kinds.some((some) => ![...some].every(isTrusted));
+    if (isUnproven && this.#privateNames.size < MAX_NAMES) this.#privateNames.add(name);
+    if (name === this.#own) this.#isPrivate = !kinds.some(isPublic);
   }
 
   #check(address: string, name: string): void {
@@ -113,7 +125,7 @@ export class AddressGuard {
     }
   }
 
-  /** The upstream is in the private network, or on this machine. */
+  /** The upstream is in a private network, or on this machine. */
   get #isInside(): boolean {
     return (
       this.#isPrivate || isLoopback(this.#own) || (isIP(this.#own) !== 0 && !isPublic(kindsOf(this.#own)))
@@ -134,7 +146,7 @@ function isPublic(kinds: ReadonlySet<AddressKind>): boolean {
   return kinds.size === 1 && kinds.has('public');
 }
 
-/** Without the brackets of IPv6 in URLs, and the dot of a full name. */
+/** Without the brackets of IPv6 in URLs, and without the trailing dot of a full name. */
 function bare(hostname: string): string {
   return hostname
     .replace(/^\[(.*)\]$/, '$1')

@@ -2,21 +2,21 @@ import { BlockList, isIP } from 'node:net';
 import { networkInterfaces } from 'node:os';
 
 /**
- * What an address leads to. `link`: what only the own link or the cloud below the machine has (link-local addresses, credentials of
- * machines), and groups of machines. `machine`: an address of an interface of this one.
+ * Where an address leads. `link`: link-local addresses, the metadata services of clouds, multicast.
+ * `machine`: an address of an interface of this machine.
  */
 export type AddressKind = 'loopback' | 'machine' | 'link' | 'private' | 'public';
 
 /**
- * The kinds of an address: its own, and those of the addresses of IPv4 that it stands for in a network that translates (NAT64, 6to4,
- * Teredo). The interfaces of this machine are read anew each time: they come and go.
+ * The kinds of an address: its own, and those of the IPv4 addresses that translators (NAT64, SIIT, 6to4,
+ * Teredo) make of it. Reads the interfaces of this machine each time: they come and go.
  */
 export function kindsOf(address: string): ReadonlySet<AddressKind> {
   const own = ownAddresses();
   return new Set(formsOf(address).map((form) => kindOf(form, own)));
 }
 
-/** The address, and those of IPv4 within it. */
+/** The address, and the IPv4 addresses that it embeds. */
 export function formsOf(address: string): readonly string[] {
   const groups = groupsOf(address);
   if (groups === undefined) return [address];
@@ -28,29 +28,34 @@ export function formsOf(address: string): readonly string[] {
   };
   if (first === 0x64 && second === 0xff9b) {
     add(seventh, eighth);
-    // Where else the address lies in a prefix that is shorter: RFC 6052, section 2.2; RFC 8215.
+    // With shorter prefixes the IPv4 address lies further ahead: RFC 6052, section 2.2; RFC 8215.
     const octets = groups.flatMap((group) => [group >> 8, group & 255]).filter((_, place) => place !== 8);
     if (third === 1)
       for (const start of [6, 7, 8])
         if (octets[start] !== 0) embedded.push(octets.slice(start, start + 4).join('.'));
   }
-  // 6to4, RFC 3056; Teredo, RFC 4380, section 4; ISATAP, RFC 5214, section 6.1; IPv4-mapped and -compatible, RFC 4291, section 2.5.5.
+  // 6to4, RFC 3056; Teredo, RFC 4380, section 4; ISATAP, RFC 5214, section 6.1; IPv4-mapped and -compatible,
+  // RFC 4291,
+  // section 2.5.5; IPv4-translated, RFC 7915 by RFC 2765, section 2.1.
   if (first === 0x2002) add(second, third);
   if (first === 0x2001 && second === 0) {
     add(third, fourth);
     add(seventh ^ 0xffff, eighth ^ 0xffff);
   }
   if ((fifth & ~0x200) === 0 && sixth === 0x5efe) add(seventh, eighth);
-  const isShort = [first, second, third, fourth, fifth].every((group) => group === 0);
-  if (isShort && (sixth === 0xffff || (sixth === 0 && seventh !== 0))) add(seventh, eighth);
+  const isShort = [first, second, third, fourth].every((group) => group === 0);
+  const isMapped = fifth === 0 && sixth === 0xffff;
+  const isTranslated = fifth === 0xffff && sixth === 0;
+  const isCompatible = fifth === 0 && sixth === 0 && seventh !== 0;
+  if (isShort && (isMapped || isTranslated || isCompatible)) add(seventh, eighth);
   return [address, ...embedded];
 }
 
 /** The eight groups of an IPv6 address. */
 function groupsOf(address: string): readonly number[] | undefined {
   if (isIP(address) !== 6) return undefined;
-  // The parser of URLs writes all forms of it in one way, without dots.
-  const bare = new URL(`http://[${address.replace(/%.*$/, '')}]/`).hostname.slice(1, -1);
+  // The URL parser normalizes all spellings, and writes no dotted IPv4 part.
+  const bare = new URL(`http://[${withoutZone(address)}]/`).hostname.slice(1, -1);
   const [head = '', tail] = bare.split('::');
   const parse = (part: string): number[] =>
     part === '' ? [] : part.split(':').map((group) => Number.parseInt(group, 16));
@@ -70,13 +75,18 @@ function ownAddresses(): ReadonlySet<string> {
   return new Set(interfaces.flatMap((found) => (found === undefined ? [] : [found.address])));
 }
 
-/** `BlockList` takes IPv4-mapped IPv6 addresses for what they stand for. */
+/** `BlockList` takes IPv4-mapped IPv6 addresses for what they stand for, and knows no zones. */
 export function contains(networks: BlockList, address: string): boolean {
   const version = isIP(address);
-  return version !== 0 && networks.check(address, version === 4 ? 'ipv4' : 'ipv6');
+  return version !== 0 && networks.check(withoutZone(address), version === 4 ? 'ipv4' : 'ipv6');
 }
 
-/** Networks as `10.0.0.0/8`. */
+/** `fe80::1` of `fe80::1%eth0`: RFC 4007, section 11. */
+function withoutZone(address: string): string {
+  return address.replace(/%.*$/, '');
+}
+
+/** Parses networks in CIDR notation. */
 export function parseNetworks(cidrs: readonly string[]): BlockList {
   const networks = new BlockList();
   for (const cidr of cidrs) {
@@ -88,19 +98,19 @@ export function parseNetworks(cidrs: readonly string[]): BlockList {
 
 const LOOPBACK = parseNetworks(['127.0.0.0/8', '0.0.0.0/8', '::/127']);
 
-/** IANA's registries of special addresses, and where clouds keep what only their machines should see. */
+/** From IANA's registries of special-purpose addresses, and the metadata services of clouds. */
 const LINK = parseNetworks([
-  // Link-local: AWS, Azure, Google and others; credentials of ECS tasks and EKS pods.
+  // Link-local: metadata of AWS, Azure, Google and others; credentials of ECS tasks and EKS pods.
   '169.254.0.0/16',
   'fe80::/10',
-  // The same of AWS and Google over IPv6.
+  // Metadata of AWS and Google over IPv6.
   'fd00:ec2::/32',
   'fd20:ce::/32',
-  // The same of Alibaba, Oracle and Azure.
+  // Metadata of Alibaba, Oracle and Azure.
   '100.100.100.200/32',
   '192.0.0.192/32',
   '168.63.129.16/32',
-  // Groups of machines.
+  // Multicast and broadcast.
   '224.0.0.0/4',
   '255.255.255.255/32',
   'ff00::/8',
@@ -112,9 +122,10 @@ const PRIVATE = parseNetworks([
   '192.168.0.0/16',
   'fc00::/7',
   'fec0::/10',
-  // Behind the address of a provider, which clouds use for their networks too: RFC 6598.
+  // Carrier-grade NAT, which clouds use for their networks too: RFC 6598.
   '100.64.0.0/10',
-  // Of no network of the Internet: RFC 6890, RFC 2544.
+  // Not routed on the Internet: RFC 6890, RFC 2544, RFC 1112. Some clouds use the last one internally.
   '192.0.0.0/24',
   '198.18.0.0/15',
+  '240.0.0.0/4',
 ]);

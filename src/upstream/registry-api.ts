@@ -26,7 +26,7 @@ export interface ApiRequest {
   /** Empty for requests that concern no repository. */
   readonly repository: string;
   readonly headers?: Readonly<Record<string, string>>;
-  /** Nobody sees any of the body before its digest has been found right. */
+  /** No client sees any of the body before its digest is verified. */
   readonly isVerified?: boolean;
   /** Who asks; the proxy itself when not given. */
   readonly authorizer?: Authorizer;
@@ -169,7 +169,7 @@ export class RegistryApi implements AsyncDisposable {
     );
   }
 
-  /** What no digest verifies is taken from the upstream itself and from the Internet only. */
+  /** Refuse an unproven response whose body no digest verifies. */
   async #assertProvable(
     { kind, method, isVerified = kind === 'blob' }: ApiRequest,
     response: ApiResponse,
@@ -178,7 +178,7 @@ export class RegistryApi implements AsyncDisposable {
     await response.body.discard();
     throw new SpandrelError(
       'UPSTREAM_PROTOCOL',
-      `upstream ${this.upstream}: a redirect to the private network, from where only what a digest verifies is taken`,
+      `upstream ${this.upstream}: a redirect to a private address, from which only content with a digest is accepted`,
     );
   }
 

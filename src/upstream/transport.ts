@@ -67,8 +67,9 @@ export interface TransportResponse {
   readonly headers: IncomingHttpHeaders;
   readonly body: ResponseBody;
   /**
-   * The host is in a private network or on this machine, and not the upstream itself: whoever has led there may want to see what it
-   * answers to us. Nobody is given any of it before its digest has been found right.
+   * The response comes from a private network or this machine, and not from the upstream itself. Somebody may
+   * have led the proxy there to read what only it can reach, so no client gets any of it before its digest is
+   * verified.
    */
   readonly isUnproven?: boolean;
 }

@@ -13,8 +13,8 @@ const MAX_ERROR_BODY_BYTES = 64 * 1024;
 const MAX_MESSAGE_CHARACTERS = 300;
 
 /**
- * Read an error body: an OCI one, or the JSON of a token service. Any other body says nothing, and one that may not be shown is not read;
- * none of them is an error here.
+ * Read an error body: an OCI one, or the JSON of a token service. Other bodies say nothing. An unproven one
+ * is not read. Never fails.
  */
 export async function readWords({
   body,

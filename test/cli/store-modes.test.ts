@@ -89,6 +89,14 @@ describe('the files of the store', () => {
     expect(new Set(Object.values(await modes()))).toEqual(new Set(['folder 700', 'file 600']));
   });
 
+  it('keep the permissions of their owner: a wrong storage.root breaks no programs there', async () => {
+    await mkdir(root);
+    await writeFile(join(root, 'program'), '');
+    await chmod(join(root, 'program'), 0o755);
+    await serve('022').listening();
+    expect(await kindAndMode(join(root, 'program'))).toBe('file 700');
+  });
+
   it('are not sought behind symbolic links', async () => {
     const outside = join(folder, 'outside');
     await writeFile(outside, '');

@@ -98,6 +98,19 @@ describe('the compose file', () => {
 describe('npm run pin', () => {
   const ASKED = /docker\.io\/[a-z0-9/]+:[A-Za-z0-9._-]+/g;
 
+  it('has pinned every image that docker/ names', async () => {
+    const checked = await tryProgram('node', [join(ROOT, 'scripts/pin-images.mjs'), '--check']);
+    expect([checked.stderr.toString(), checked.status]).toEqual(['', 0]);
+    const named = ['docker/Dockerfile', 'docker/compose.yaml'].flatMap((file) =>
+      Array.from(readFileSync(join(ROOT, file), 'utf8').matchAll(/^(?:ARG \w+=| +image: )(\S*\/\S*)$/gm)),
+    );
+    expect(named.map(([, image]) => image)).toEqual([
+      expect.stringMatching(/^docker\.io\/library\/node:.+@sha256:[0-9a-f]{64}$/),
+      expect.stringMatching(/^docker\.io\/library\/redis:.+@sha256:[0-9a-f]{64}$/),
+      expect.stringMatching(/^docker\.io\/library\/registry:.+@sha256:[0-9a-f]{64}$/),
+    ]);
+  });
+
   it('pins every image to the digest of the bytes that its tag answers, and renews the pins', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'spandrel-pins-'));
     await using stack = new AsyncDisposableStack();

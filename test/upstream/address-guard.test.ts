@@ -37,9 +37,9 @@ function leads(own: string, hostname: string, rules: AddressRules = {}): boolean
   }
 }
 
-/** What connections are told of a name that has this address. */
-async function lookUp(guard: AddressGuard, name: string, address: string): Promise<unknown> {
-  const found = [{ address, family: address.includes(':') ? 6 : 4 }];
+/** What connections are told of a name that has these addresses. */
+async function lookUp(guard: AddressGuard, name: string, ...addresses: string[]): Promise<unknown> {
+  const found = addresses.map((address) => ({ address, family: address.includes(':') ? 6 : 4 }));
   vi.mocked(lookup).mockImplementationOnce(
     ((_name: string, _options: object, callback: Function) => void callback(null, found)) as typeof lookup,
   );
@@ -78,6 +78,8 @@ describe('AddressGuard', () => {
     '172.31.0.1',
     '192.168.0.1',
     '100.64.0.1',
+    '240.0.0.1',
+    '[::ffff:0:10.0.0.1]',
     '[fd12:3456::1]',
     '[64:ff9b::10.0.0.1]',
   ];
@@ -97,6 +99,43 @@ describe('AddressGuard', () => {
       expect(leads('localhost', hostname)).toBe(true);
     },
   );
+
+  it('reads addresses with a zone as those without', async () => {
+    for (const address of ['fe80::1%eth0', '::1%lo', '::ffff:127.0.0.1%1', 'fd12:3456::1%2'])
+      await expect(
+        lookUp(new AddressGuard('test', 'registry.example.com'), 'cdn.example.com', address),
+      ).rejects.toMatchObject(REFUSED);
+  });
+
+  it('refuses a name as soon as one of its addresses may not be', async () => {
+    const guard = new AddressGuard('test', 'registry.example.com');
+    for (const bad of ['127.0.0.1', '10.0.0.6', '169.254.169.254', '::1']) {
+      for (const order of [
+        ['52.216.0.1', bad],
+        [bad, '52.216.0.1'],
+      ])
+        await expect(lookUp(guard, 'cdn.example.com', ...order)).rejects.toMatchObject(REFUSED);
+    }
+  });
+
+  it('takes bytes of storage in the private network as proven as those of the upstream, but none of this machine', async () => {
+    const [bucket, other] = ['bucket.s3.eu-west-1.amazonaws.com', 'storage.example.com'];
+    const guard = new AddressGuard('test', 'localhost', { storage: S3_HOST });
+    for (const [name, address] of [
+      [bucket, '10.0.0.9'],
+      [other, '52.216.0.1'],
+    ] as const) {
+      await lookUp(guard, name, address);
+      expect(guard.isPrivate(name)).toBe(false);
+    }
+    for (const [name, address] of [
+      [bucket, '127.0.0.1'],
+      [other, '10.0.0.9'],
+    ] as const) {
+      await lookUp(guard, name, address);
+      expect(guard.isPrivate(name)).toBe(true);
+    }
+  });
 
   it.each([
     '52.216.0.1',
@@ -124,6 +163,7 @@ describe('AddressGuard', () => {
     ['2600::200:5efe:7f00:1', 'ISATAP'],
     ['::a9fe:a9fe', 'IPv4-compatible'],
     ['::ffff:a9fe:a9fe', 'IPv4-mapped'],
+    ['::ffff:0:7f00:1', 'IPv4-translated'],
     ['fd00:ec2::254', 'AWS'],
     ['fd20:ce::254', 'Google'],
     ['168.63.129.16', 'Azure'],
@@ -211,6 +251,8 @@ describe('AddressGuard', () => {
       `${bucket}.s3.dualstack.eu-west-1.amazonaws.com`,
       `${bucket}.bucket.vpce-1a2b-3c.s3.eu-west-1.vpce.amazonaws.com`,
       `${bucket}.s3-eu-west-1.amazonaws.com`,
+      `${bucket}.s3-fips.dualstack.us-gov-west-1.amazonaws.com`,
+      `${bucket}.s3.amazonaws.com`,
       's3.cn-north-1.amazonaws.com.cn',
     ])
       await answers(own, host, '10.0.0.9', rules);
@@ -219,6 +261,9 @@ describe('AddressGuard', () => {
       's3.eu-west-1.amazonaws.com.example',
       'internal-lb.eu-west-1.elb.amazonaws.com',
       'fakes3.eu-west-1.amazonaws.com',
+      's3-mine-1234567890.eu-west-1.elb.amazonaws.com',
+      's3.mine.eu-west-1.elb.amazonaws.com',
+      's3.internal.amazonaws.com',
     ])
       await expect(answers(own, host, '10.0.0.9', rules), host).rejects.toMatchObject(REFUSED);
     await expect(

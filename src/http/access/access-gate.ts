@@ -15,7 +15,7 @@ export interface AccessRules {
   readonly rateLimiter?: RateLimiter;
   /** Who may read what. */
   readonly check?: AccessCheck;
-  /** Where nobody need show credentials: for clients on this machine. */
+  /** Where clients may come without credentials: for those on this machine. */
   readonly pages?: PageGuard;
 }
 
@@ -40,7 +40,11 @@ export class AccessGate {
     rateLimiter?.admit(address);
   }
 
-  /** Proxies before this one send the Host that they are reached by, so only requests of browsers are looked at. @throws SpandrelError DENIED */
+  /**
+   * Refuse web pages in a browser on this machine. Reverse proxies pass on the Host by which they are
+   * reached, so only requests that show signs of a browser are checked.
+   * @throws SpandrelError DENIED
+   */
   admitPage(request: PageRequest, address: string): void {
     if (isLoopback(address)) this.#rules.pages?.admitMarked(request);
   }

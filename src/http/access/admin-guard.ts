@@ -13,21 +13,22 @@ export interface AdminRequest extends PageRequest {
   readonly path: string;
   /** Address of the client. */
   readonly address: string;
-  /** It has shown a certificate of the authority that its connection was made under. */
+  /** It has shown a certificate of the authority that was configured when its connection was opened. */
   readonly hasCertificate: boolean;
 }
 
 export interface AdminRules {
   readonly token: Secret | undefined;
-  /** An authority for clients is configured: its certificates stand for the token. */
+  /** A client authority is configured: its certificates stand for the token. */
   readonly takesCertificates: boolean;
-  /** For clients that show neither. */
+  /** For clients that show neither token nor certificate. */
   readonly pages: PageGuard;
 }
 
 /**
- * Who may use the operations listener. With a token: who has it. Without one, what changes or lists things is for clients on this
- * machine, so that an address that others reach gives them health and metrics only; and not for pages that a browser there shows.
+ * Who may use the operations listener. With a token: who has it. Without one, what changes or lists things is
+ * for clients on this machine, so that an address that others reach gives them health and metrics only; and
+ * not for pages that a browser there shows.
  */
 export class AdminGuard {
   #rules: AdminRules;
@@ -53,7 +54,7 @@ export class AdminGuard {
       );
   }
 
-  /** Who shows nothing. */
+  /** For clients that show neither token nor certificate. */
   #admitNobody(request: AdminRequest): void {
     const { token, pages } = this.#rules;
     if (token !== undefined)

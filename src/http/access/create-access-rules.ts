@@ -33,7 +33,10 @@ export async function createAccessRules(
     ...(limits.requestsPerSecond === undefined
       ? {}
       : { rateLimiter: new RateLimiter(limits.requestsPerSecond) }),
-    ...(check === undefined ? { pages: new PageGuard({ host: listen.host, hosts }) } : { check }),
+    ...(check === undefined ? {} : { check }),
+    // Only `htpasswd` asks everybody for credentials: an upstream may have public repositories in a private
+    // network.
+    ...(access.kind === 'htpasswd' ? {} : { pages: new PageGuard({ host: listen.host, hosts }) }),
   };
 }
 

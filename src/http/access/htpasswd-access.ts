@@ -48,7 +48,10 @@ export class HtpasswdAccess implements AccessCheck {
     return isGood ? undefined : demandCredentials(BASIC_CHALLENGE);
   }
 
-  /** @param line its lines take turns: guesses of one address wait for each other, and whose password was right before for nobody */
+  /**
+   * @param line fairness key: guesses from one address wait for each other; users whose password was right
+   * before wait for none of them
+   */
   #compare({ username, password }: BasicCredentials, line: string): Promise<boolean> {
     const work = async (): Promise<boolean> => {
       const { hash, exists } = this.#file.hashOf(username);

@@ -5,54 +5,63 @@ import { SpandrelError } from '../../core/errors.ts';
 import { isLoopback } from '../../core/loopback.ts';
 import { isHost } from '../request-target.ts';
 
-/** A header that no page can send to another origin without that origin's leave, which is never given. */
+/**
+ * A page can send this header to another origin only if that origin allows it (CORS); the proxy never does.
+ */
 export const REQUEST_HEADER = 'x-spandrel-request';
 
-/** Of {@link IncomingHttpHeaders}, what browsers say of a request. */
+/** The parts of a request that tell which page sent it. */
 export interface PageRequest {
   readonly method: string;
   readonly headers: IncomingHttpHeaders;
-  /** What the client believes to talk to, its port included. */
+  /** Host that the client addresses, with its port. */
   readonly host: string | undefined;
 }
 
-/** By which a listener may be addressed, besides loopback. */
+/** Names of a listener, besides those of loopback. */
 export interface ListenerNames {
-  /** The address that it was given. */
+  /** The address or name that it listens on. */
   readonly host: string;
-  /** As `URL.host` has them; without a port all ports are meant. */
+  /** As `URL.host` has them; one without a port stands for every port. */
   readonly hosts?: readonly string[] | undefined;
 }
 
+/** Addresses that stand for all addresses of a machine; they name none. */
+const WILDCARDS: ReadonlySet<string | undefined> = new Set(['0.0.0.0', '[::]']);
+
 /**
- * Keeps the pages that a browser on this machine shows away from a listener that asks for no credentials. A page may send requests to
- * loopback, and may even read the answers if its own name is led there (DNS rebinding); such a request has that name in `Host`.
+ * Protects a listener that asks for no credentials from web pages in a browser on this machine. A page can
+ * send requests to loopback. It can read the responses too if its own name resolves to loopback (DNS
+ * rebinding); such a request has that name in `Host`.
  */
 export class PageGuard {
-  readonly #address: string;
+  readonly #address: string | undefined;
   readonly #hosts: ReadonlySet<string>;
 
   constructor({ host, hosts = [] }: ListenerNames) {
-    this.#address = isIPv6(host) ? `[${host}]` : host;
+    const address = parseOrigin(`http://${isIPv6(host) ? `[${host}]` : host}`)?.hostname;
+    this.#address = WILDCARDS.has(address) ? undefined : address;
     this.#hosts = new Set(hosts);
   }
 
-  /** @throws SpandrelError DENIED for a Host that is not one of the listener's, or a request of another origin */
+  /** @throws SpandrelError DENIED for a Host that is no name of the listener, or a page of another origin */
   admit({ headers, host }: PageRequest): void {
     const { origin, 'sec-fetch-site': site } = headers;
     if (host !== undefined && !this.#isOwn(host))
       throw new SpandrelError(
         'DENIED',
-        'this name is not one of the listener: see `hosts` of its configuration',
+        'this Host is no name of the listener: see `hosts` of its configuration',
       );
-    if (origin === undefined ? site !== undefined && !OWN_SITES.has(site) : !this.#isFrom(origin, host))
-      throw new SpandrelError('DENIED', 'a page of another origin may not ask here');
+    const isForeign = origin !== undefined && !this.#isFrom(origin, host);
+    if (isForeign || (site !== undefined && !OWN_SITES.has(site)))
+      throw new SpandrelError('DENIED', 'pages of other origins may not ask here');
   }
 
-  /** As {@link admit}, for requests that a browser has marked as its own; of others the Host may be anything. */
+  /** As {@link admit}, for requests that show signs of a browser; others may have any Host. */
   admitMarked(request: PageRequest): void {
     const { origin, 'sec-fetch-site': site, 'user-agent': agent = '' } = request.headers;
-    // Browsers say nothing but their names to http origins other than loopback.
+    // To http origins other than loopback browsers send no `Sec-Fetch-Site`, and no `Origin` with a GET of
+    // the same origin.
     if (origin !== undefined || site !== undefined || agent.startsWith('Mozilla/')) this.admit(request);
   }
 
@@ -62,7 +71,7 @@ export class PageGuard {
     return isLoopback(url.hostname) || url.hostname === this.#address || this.#isNamed(url);
   }
 
-  /** Other ports of this machine are other programs', perhaps other users'. */
+  /** Ports count: those of other programs on this machine may be other users'. */
   #isFrom(origin: string, host: string | undefined): boolean {
     const url = parseOrigin(origin);
     if (url === undefined) return false;
@@ -74,12 +83,12 @@ export class PageGuard {
   }
 }
 
-/** What browsers say of a request that a page of the same origin makes, or the user. */
+/** `Sec-Fetch-Site` of requests by pages of the same origin, and by the user. */
 const OWN_SITES: ReadonlySet<unknown> = new Set(['same-origin', 'none']);
 
 /**
- * Whether a request may change something though it shows no token: pages can make browsers send forms to any place, with the client's
- * certificate or from its machine, but only with the methods and types of forms.
+ * Whether no HTML form can have sent the request. Pages can make a browser send forms to any host, with the
+ * client certificate of its user, but only with the methods and content types of forms.
  * @see https://fetch.spec.whatwg.org/#cors-safelisted-request-header
  */
 export function isNoForm({ method, headers }: Pick<PageRequest, 'method' | 'headers'>): boolean {
@@ -88,5 +97,5 @@ export function isNoForm({ method, headers }: Pick<PageRequest, 'method' | 'head
 }
 
 function parseOrigin(text: string): URL | undefined {
-  return URL.canParse(text) ? new URL(text) : undefined;
+  return /^https?:/i.test(text) && URL.canParse(text) ? new URL(text) : undefined;
 }

@@ -16,7 +16,7 @@ export class Connections {
   #maxPerAddress: number;
   #tls: TlsMaterial | undefined;
 
-  /** @param tls what the server was made with */
+  /** @param tls material that the server was created with */
   constructor(server: NodeServer, limits: ConnectionLimits, tls: TlsMaterial | undefined) {
     this.#server = server;
     this.#tls = tls;
@@ -32,15 +32,15 @@ export class Connections {
   }
 
   /**
-   * For handshakes that come from now on. Where the authority of clients is another, or has come or gone, there are no others: connections
-   * end, and the sessions that clients might resume are forgotten with the old context.
+   * For handshakes from now on. If the client authority has changed, all open connections end. Sessions
+   * cannot be resumed: their tickets are bound to the old context.
    */
   replaceTls(tls: TlsMaterial | undefined): void {
     if (tls === undefined || !('setSecureContext' in this.#server)) return;
     this.#server.setSecureContext(contextOptions(tls));
     if (sameAuthority(this.#tls, tls)) return;
     this.#tls = tls;
-    // Node reads them for each handshake; only its constructor sets them.
+    // Node reads these two for each handshake, and has no method to set them.
     Object.assign(this.#server, certificateRequest(tls));
     this.destroyAll();
   }

@@ -57,7 +57,7 @@ export function contextOptions({ cert, key, clientCa }: TlsMaterial): {
   return { cert, key, ...(clientCa === undefined ? {} : { ca: clientCa }), minVersion: 'TLSv1.2' };
 }
 
-/** Whether clients are asked for certificates. Only those of the configured authority are let in. */
+/** Whether clients must show a certificate; only those of the configured authority are accepted. */
 export function certificateRequest({ clientCa }: TlsMaterial): {
   requestCert: boolean;
   rejectUnauthorized: boolean;

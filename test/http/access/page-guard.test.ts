@@ -19,6 +19,8 @@ const FOREIGN_HOSTS = [
   'x',
 ];
 const FOREIGN_ORIGINS = [
+  'file://',
+  'http://127.0.0.1.',
   'http://rebound.example',
   'null',
   'https://127.0.0.1',
@@ -88,8 +90,11 @@ describe('the operations listener, on loopback without a token', () => {
     const { host } = new URL(adminUrl);
     for (const origin of FOREIGN_ORIGINS)
       expect(await ask(adminUrl, line, host, { ...headers, Origin: origin }), origin).toBe('403 DENIED');
-    for (const site of ['cross-site', 'same-site'])
-      expect(await ask(adminUrl, line, host, { ...headers, 'Sec-Fetch-Site': site })).toBe('403 DENIED');
+    for (const site of ['cross-site', 'same-site', 'unheard-of'])
+      for (const origin of [{}, { Origin: `http://${host}` }, { Origin: 'null' }])
+        expect(await ask(adminUrl, line, host, { ...headers, ...origin, 'Sec-Fetch-Site': site })).toBe(
+          '403 DENIED',
+        );
     for (const origin of [`http://${host}`, 'https://operations.example.test:8443'])
       expect(await ask(adminUrl, line, host, { ...headers, Origin: origin })).not.toMatch(/DENIED/);
     for (const site of ['same-origin', 'none'])
@@ -181,6 +186,18 @@ describe('the registry listener, on loopback with open access', () => {
       expect(await ask(url, 'GET /v2/known/team/app/tags/list', host, headers)).toBe('403 DENIED');
   });
 
+  it('gives them nothing that the upstream gives to everybody either, whatever credentials they make up', async () => {
+    const { app } = stack.use(
+      await KnownRepository.start({ environment: { SPANDREL_ACCESS_KIND: 'upstream' } }),
+    );
+    const asked = [app.url, 'GET /v2/known/team/app/tags/list'] as const;
+    const { host } = new URL(app.url);
+    expect(await ask(...asked, host, { 'User-Agent': CHROME })).toBe('200');
+    for (const headers of [{}, { Authorization: 'Basic bWU6bWU=' }])
+      expect(await ask(...asked, 'rebound.example', { 'User-Agent': CHROME, ...headers })).toBe('403 DENIED');
+    expect(await ask(...asked, host, { Origin: 'http://rebound.example' })).toBe('403 DENIED');
+  });
+
   it('counts the name of HTTP/2 as that of HTTP/1.1', async () => {
     const certificates = stack.use(await createCertificates());
     const { cert, key } = certificates.server;
@@ -212,6 +229,14 @@ describe('names of a listener', () => {
     expect(await ask(...asked)).toBe('403 DENIED');
     await app.reload({ SPANDREL_ADMIN_HOSTS: '["later.example.test"]' });
     expect(await ask(...asked)).toBe('200');
+  });
+
+  it('are not the wildcards on which it listens', () => {
+    for (const host of ['0.0.0.0', '::', '0:0:0:0:0:0:0:0']) {
+      const guard = new PageGuard({ host });
+      for (const named of ['0.0.0.0:5001', '[::]:5001'])
+        expect(() => guard.admit({ method: 'GET', headers: {}, host: named }), named).toThrow(/no name/);
+    }
   });
 
   it('without a port mean every port, and addresses are compared as such', () => {
