@@ -23,6 +23,8 @@ import { ReadinessChecks } from './http/readiness.ts';
 import { createRegistryServer } from './http/registry-server.ts';
 import { BlobAccess } from './images/blob-access.ts';
 import { ConfigGate } from './images/config-gate.ts';
+import { Deliveries } from './images/deliveries.ts';
+import { DeliveryCheck } from './images/delivery-check.ts';
 import { DerivedBlobs } from './images/derived-blobs.ts';
 import { DerivedImages } from './images/derived-images.ts';
 import { ImageFiles } from './images/image-files.ts';
@@ -222,7 +224,12 @@ export async function createApp(
   const proofs = opening.use(ProofTable.open(join(root, 'proofs'), health, logger, steadyNow()));
   const patience = new Patience(PATIENCE_MS);
   const lifetimeMs = config.access.proofSeconds * 1000;
-  const access = opening.use(new BlobAccess({ proofs, lifetimeMs, patience, metrics, logger }));
+  const deliveries = new Deliveries({ proofs, shared: redis });
+  blobs.onDelivered((digest, upstream) => deliveries.note(upstream, digest));
+  const deliveryCheck = new DeliveryCheck({ deliveries, blobs, indexes });
+  const access = opening.use(
+    new BlobAccess({ proofs, deliveries, deliveryCheck, lifetimeMs, patience, metrics, logger }),
+  );
   const manifests = opening.use(
     new Manifests({
       store: manifestStore,
@@ -239,6 +246,7 @@ export async function createApp(
   const pushed = opening.use(
     new PushedIndexes({
       manifests,
+      access,
       knownLayers,
       blobs,
       pool: spanPool,

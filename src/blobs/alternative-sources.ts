@@ -6,8 +6,8 @@ import type { BlobResponse, BlobSource } from '../upstream/blob-source.ts';
 const MAX_SOURCES = 4;
 
 /**
- * Places that should all have the same blob: those of the requests that share a fill. One that turns out not to have it, or not
- * to give it to us, is left for the next, so that nobody fails for the repository that somebody else has named.
+ * Repositories of one upstream that should all have the same blob: those of the requests that share a fill. One that does not give it is
+ * left for the next, so that nobody fails for the repository that somebody else has named.
  */
 export class AlternativeSources implements BlobSource {
   readonly #sources: BlobSource[];
@@ -17,7 +17,9 @@ export class AlternativeSources implements BlobSource {
   }
 
   add(source: BlobSource): void {
-    if (this.#sources.length < MAX_SOURCES) this.#sources.push(source);
+    const isKnown =
+      source.origin !== undefined && this.#sources.some(({ origin }) => origin === source.origin);
+    if (!isKnown && this.#sources.length < MAX_SOURCES) this.#sources.push(source);
   }
 
   async fetch(range: ByteRange | undefined, signal: AbortSignal, sizeBytes?: number): Promise<BlobResponse> {
@@ -27,14 +29,7 @@ export class AlternativeSources implements BlobSource {
       try {
         return await source.fetch(range, signal, sizeBytes);
       } catch (error) {
-        const isRefusal = isSpandrelError(
-          error,
-          'BLOB_UNKNOWN',
-          'NAME_UNKNOWN',
-          'UPSTREAM_CREDENTIALS_REFUSED',
-          'DENIED',
-        );
-        if (!isRefusal || this.#sources.length < 2) throw error;
+        if (!isSpandrelError(error) || signal.aborted || this.#sources.length < 2) throw error;
         if (this.#sources[0] === source) this.#sources.shift();
       }
     }

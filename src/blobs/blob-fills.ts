@@ -17,6 +17,7 @@ import { PartialFile } from './partial-file.ts';
 import type { ReadMemory } from './read-memory.ts';
 import { RunningFill } from './running-fill.ts';
 import type { StoredBlob } from './store-budget.ts';
+import { digestOfKey, partialKey, type StoreKey } from './store-key.ts';
 import { isPassingFault, storeFault } from './store-fault.ts';
 import type { StoreLayout } from './store-layout.ts';
 import type { StoreRoom } from './store-room.ts';
@@ -42,8 +43,8 @@ export interface BlobFillsDeps {
   readonly metrics: Metrics;
   readonly tracer: Tracer | undefined;
   readonly logger: Logger;
-  /** As {@link RunningFillOptions.onComplete}. */
-  readonly onComplete: (digest: Digest, blob: StoredBlob) => void;
+  /** A blob of `upstream` is in its place. */
+  readonly onComplete: (digest: Digest, blob: StoredBlob, upstream: string | undefined) => void;
 }
 
 /** What a caller knows of a blob, and wants of it. */
@@ -74,14 +75,14 @@ const MAX_WAITING = 1000;
 /** What a fill that brings only what is read asks for when it has to ask for something. */
 const PROBE_BYTES = 64 * 1024;
 
-/** The fills that are under way, one for a blob, and how they begin. */
+/** The fills that are under way, one for a blob of an upstream, and how they begin. */
 export class BlobFills implements AsyncDisposable {
   readonly #deps: BlobFillsDeps;
-  readonly #running = new Map<Digest, RunningFill>();
+  readonly #running = new Map<StoreKey, RunningFill>();
   readonly #starts: SingleFlight<RunningFill>;
   readonly #underWay = new Set<Promise<RunningFill>>();
   /** Sources of the fills that are being started. */
-  readonly #starting = new Map<Digest, AlternativeSources>();
+  readonly #starting = new Map<StoreKey, AlternativeSources>();
   readonly #stopping = new AbortController();
   readonly #queue: WorkQueue;
 
@@ -104,8 +105,9 @@ export class BlobFills implements AsyncDisposable {
    * @throws SpandrelError as `BlobStore.openBlob`, OVERLOADED if too many blobs wait for their turn
    */
   async open(request: FillRequest, signal: AbortSignal | undefined): Promise<BlobHandle | undefined> {
-    const { digest, source, mustComplete } = request;
-    const running = this.#running.get(digest);
+    const { source, mustComplete } = request;
+    const key = keyOf(request);
+    const running = this.#running.get(key);
     if (running?.isStopping === true) {
       await waitFor(Promise.allSettled([running.done]), signal);
       return undefined;
@@ -115,9 +117,9 @@ export class BlobFills implements AsyncDisposable {
       running.fill.addSource(source);
       return running.join(mustComplete);
     }
-    this.#starting.get(digest)?.add(source);
-    const started = await this.#starts.run(digest, () => this.#startAndNote(request), signal);
-    if (this.#running.get(digest) === started) return started.join(mustComplete);
+    this.#starting.get(key)?.add(source);
+    const started = await this.#starts.run(key, () => this.#startAndNote(request), signal);
+    if (this.#running.get(key) === started) return started.join(mustComplete);
     // A small fill may be over by now.
     await waitFor(started.done, signal);
     return undefined;
@@ -125,7 +127,7 @@ export class BlobFills implements AsyncDisposable {
 
   /** End fills that nobody reads from: that of `digest`, or all. @returns whether any has ended by now */
   async endIdle(digest?: Digest): Promise<boolean> {
-    const fills = [...this.#running].filter(([key]) => digest === undefined || key === digest);
+    const fills = [...this.#running].filter(([key]) => digest === undefined || digestOfKey(key) === digest);
     for (const [, running] of fills) if (running.isIdle) running.stop();
     const ending = fills.filter(([, { isStopping }]) => isStopping);
     await Promise.allSettled(ending.map(([, { done }]) => done));
@@ -143,11 +145,12 @@ export class BlobFills implements AsyncDisposable {
   }
 
   async #startWith(request: FillRequest): Promise<RunningFill> {
-    const { digest, source } = request;
+    const { source } = request;
+    const key = keyOf(request);
     const { room } = this.#deps;
     const sources = new AlternativeSources(source);
-    this.#starting.set(digest, sources);
-    const unpin = room.budget.pin(digest);
+    this.#starting.set(key, sources);
+    const unpin = room.budget.pin(key);
     // What the fill has asked for must not outlive it: an answer that nobody reads keeps its connection.
     const firstRequest = new AbortController();
     const onStop = (): void => firstRequest.abort(this.#stopping.signal.reason);
@@ -171,14 +174,16 @@ export class BlobFills implements AsyncDisposable {
       throw error;
     } finally {
       unpin();
-      this.#starting.delete(digest);
+      this.#starting.delete(key);
       this.#stopping.signal.removeEventListener('abort', onStop);
     }
   }
 
-  async #resume({ digest, provenBytes }: FillRequest): Promise<LeftOver | undefined> {
+  async #resume(request: FillRequest): Promise<LeftOver | undefined> {
+    const { digest, provenBytes } = request;
+    const key = keyOf(request);
     const { room, logger } = this.#deps;
-    const path = room.budget.get(digest)?.partialPath;
+    const path = room.budget.get(key)?.partialPath;
     if (path === undefined) return undefined;
     try {
       const left = await PartialFile.resume(path, digest);
@@ -188,7 +193,7 @@ export class BlobFills implements AsyncDisposable {
       if (!isSpandrelError(error) || isPassingFault(error)) throw error;
       logger.warn({ blob: digest, err: error }, 'what was left of a fill cannot be opened');
     }
-    await room.remove(digest);
+    await room.remove(key);
     return undefined;
   }
 
@@ -198,7 +203,8 @@ export class BlobFills implements AsyncDisposable {
     left: LeftOver | undefined,
     firstRequest: AbortController,
   ): Promise<RunningFill> {
-    const { digest, mustComplete, provenBytes } = request;
+    const { digest, source, mustComplete, provenBytes } = request;
+    const key = keyOf(request);
     const { layout, room, digests, memory, metrics, tracer, logger, settings, onComplete } = this.#deps;
     const { parallel, stallTimeoutMs = STALL_TIMEOUT_MS } = settings;
     const asked = left === undefined ? this.#planFirst(request) : undefined;
@@ -207,20 +213,34 @@ export class BlobFills implements AsyncDisposable {
     // The first answer fills its chunk, and no more if there are ranges.
     const chunkBytes = Math.max(asked?.end ?? 0, planChunkBytes(sizeBytes, settings));
     const pieces = left?.pieces ?? [];
-    const partialPath = left?.file.path ?? layout.newPartialPath(digest);
+    const partialPath = left?.file.path ?? layout.newPartialPath(key);
     const heldBytes = mustComplete ? sizeBytes : pieces.reduce((sum, piece) => sum + rangeLength(piece), 0);
-    const unpin = await room.take(digest, () => ({ sizeBytes, heldBytes, partialPath }));
-    const file = left?.file ?? (await this.#createFile(digest, partialPath, sizeBytes, unpin));
+    const unpin = await room.take(key, () => ({ sizeBytes, heldBytes, partialPath }));
+    const file = left?.file ?? (await this.#createFile(key, partialPath, sizeBytes, unpin));
     const first = response && { response, request: firstRequest };
-    const reserve = (bytes: number): Promise<void> => this.#reserve(digest, bytes);
+    const reserve = (bytes: number): Promise<void> => this.#reserve(key, bytes);
     const options = { digest, sources, file, sizeBytes, pieces, first, parallel, chunkBytes };
     const fill = new Fill({ ...options, stallTimeoutMs, digests, reserve }, mustComplete);
-    const onOver = (): void => this.#setRunning(digest, undefined);
+    const onOver = (): void => this.#setRunning(key, undefined);
+    const noteComplete = (blob: StoredBlob): void => onComplete(digest, blob, source.upstream);
     const running = new RunningFill(
-      { digest, sizeBytes, fill, file, layout, room, memory, metrics, tracer, logger, onComplete, onOver },
+      {
+        key,
+        sizeBytes,
+        fill,
+        file,
+        layout,
+        room,
+        memory,
+        metrics,
+        tracer,
+        logger,
+        onComplete: noteComplete,
+        onOver,
+      },
       unpin,
     );
-    this.#setRunning(digest, running);
+    this.#setRunning(key, running);
     if (this.#stopping.signal.aborted) running.stop(this.#stopping.signal.reason as Error);
     return running;
   }
@@ -234,34 +254,29 @@ export class BlobFills implements AsyncDisposable {
     return { start: 0, end: mustComplete ? chunkBytes : PROBE_BYTES };
   }
 
-  async #createFile(
-    digest: Digest,
-    path: string,
-    sizeBytes: number,
-    unpin: () => void,
-  ): Promise<PartialFile> {
+  async #createFile(key: StoreKey, path: string, sizeBytes: number, unpin: () => void): Promise<PartialFile> {
     const { room } = this.#deps;
     try {
-      return await PartialFile.create(path, digest, sizeBytes);
+      return await PartialFile.create(path, digestOfKey(key), sizeBytes);
     } catch (error) {
       unpin();
-      room.budget.remove(digest);
+      room.budget.remove(key);
       await room.relieve(storeFault(error, 'create a file'), sizeBytes);
       throw error;
     }
   }
 
-  async #reserve(digest: Digest, bytes: number): Promise<void> {
+  async #reserve(key: StoreKey, bytes: number): Promise<void> {
     const release = await this.#deps.room.take(
-      digest,
+      key,
       (before) => before && { ...before, heldBytes: before.heldBytes + bytes },
     );
     release();
   }
 
-  #setRunning(digest: Digest, running: RunningFill | undefined): void {
-    if (running === undefined) this.#running.delete(digest);
-    else this.#running.set(digest, running);
+  #setRunning(key: StoreKey, running: RunningFill | undefined): void {
+    if (running === undefined) this.#running.delete(key);
+    else this.#running.set(key, running);
     this.#deps.metrics.fillsInProgress.set(this.#running.size);
   }
 
@@ -273,6 +288,10 @@ export class BlobFills implements AsyncDisposable {
     await Promise.allSettled(this.#underWay);
     await Promise.allSettled(Array.from(this.#running.values(), ({ done }) => done));
   }
+}
+
+function keyOf({ digest, source }: FillRequest): StoreKey {
+  return partialKey(digest, source.upstream);
 }
 
 /** A blob of a few chunks is cut into as many as may be fetched at the same time: each connection brings its share. */

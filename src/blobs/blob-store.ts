@@ -23,6 +23,7 @@ import { ResilientReader } from './resilient-reader.ts';
 import { Scrubber, type ScrubSettings, type ScrubState } from './scrubber.ts';
 import { isPassingFault, isStoreFault } from './store-fault.ts';
 import { StoreHealth } from './store-health.ts';
+import { digestOfKey, partialKey, type StoreKey } from './store-key.ts';
 import { StoreLayout } from './store-layout.ts';
 import { StoreLock } from './store-lock.ts';
 import { StoreRoom } from './store-room.ts';
@@ -88,6 +89,7 @@ export class BlobStore implements AsyncDisposable {
   readonly #complete: CompleteBlobs;
   readonly #fills: BlobFills;
   #scrubber: Scrubber | undefined;
+  #onDelivered: (digest: Digest, upstream: string) => void = () => undefined;
 
   private constructor(options: BlobStoreOptions, layout: StoreLayout, lock: StoreLock, ledger: BlobLedger) {
     const { fill: settings, maxBytes, otherBytes, metrics, tracer, logger, now = steadyNow } = options;
@@ -123,7 +125,10 @@ export class BlobStore implements AsyncDisposable {
       metrics,
       tracer,
       logger,
-      onComplete: (digest, blob) => this.#complete.keep(digest, blob),
+      onComplete: (digest, blob, upstream) => {
+        this.#complete.keep(digest, blob);
+        if (upstream !== undefined) this.#onDelivered(digest, upstream);
+      },
     });
     metrics.watchHeld('fill', () => this.#fills.counts.busy);
     // A fill has its blob in use also while it waits for readers.
@@ -167,7 +172,7 @@ export class BlobStore implements AsyncDisposable {
     const { root } = this.#options;
     const swept = await sweepUnfinished(root, leftovers);
     if (swept.files > 0) logger.info({ root, ...swept }, 'what an earlier process left unfinished is gone');
-    for (const { digest, usedAtMs: _, ...blob } of blobs) budget.set(digest, blob);
+    for (const { key, usedAtMs: _, ...blob } of blobs) budget.set(key, blob);
     for (const { digest, damage } of damaged) {
       const blob = { sizeBytes: 0, heldBytes: 0 };
       budget.set(digest, blob);
@@ -187,16 +192,25 @@ export class BlobStore implements AsyncDisposable {
     this.#scrubber = new Scrubber({ ...scrub, blobs: complete, budget, ledger, metrics, logger, now });
   }
 
-  stat(digest: Digest): BlobStat | undefined {
-    const blob = this.#room.budget.get(digest);
+  /** `listener` is told of each blob that an upstream has sent in full, once its digest has been found right. */
+  onDelivered(listener: (digest: Digest, upstream: string) => void): void {
+    this.#onDelivered = listener;
+  }
+
+  /** A blob that is whole, or what has come of it from one upstream. */
+  stat(digest: Digest, upstream?: string): BlobStat | undefined {
+    const { budget } = this.#room;
+    const blob = budget.get(digest) ?? budget.get(partialKey(digest, upstream));
     if (blob === undefined) return undefined;
     const { sizeBytes, partialPath } = blob;
     return { digest, sizeBytes, state: partialPath === undefined ? 'complete' : 'partial' };
   }
 
   *list(): Generator<BlobStat> {
-    for (const [digest, { sizeBytes, partialPath }] of this.#room.budget.entries())
-      yield { digest, sizeBytes, state: partialPath === undefined ? 'complete' : 'partial' };
+    for (const [key, { sizeBytes, partialPath }] of this.#room.budget.entries()) {
+      const state = partialPath === undefined ? 'complete' : 'partial';
+      yield { digest: digestOfKey(key), sizeBytes, state };
+    }
   }
 
   /** How far the blobs have been verified again; nothing where that is switched off. */
@@ -290,15 +304,16 @@ export class BlobStore implements AsyncDisposable {
   async deleteBlob(digest: Digest, signal?: AbortSignal): Promise<boolean> {
     const { budget } = this.#room;
     await this.#fills.endIdle(digest);
-    while (budget.isPinned(digest)) {
+    const inUse = (): StoreKey | undefined => budget.keysOf(digest).find((key) => budget.isPinned(key));
+    for (let key = inUse(); key !== undefined; key = inUse()) {
       if (signal === undefined || signal.aborted)
         throw new SpandrelError('OVERLOADED', 'the blob is in use; try again when its readers are done');
-      await Promise.allSettled([waitFor(budget.whenFree(digest), signal)]);
+      await Promise.allSettled([waitFor(budget.whenFree(key), signal)]);
       await this.#fills.endIdle(digest);
     }
-    if (budget.get(digest) === undefined) return false;
-    await this.#room.remove(digest, 'evicted');
-    return true;
+    const keys = budget.keysOf(digest);
+    for (const key of keys) await this.#room.remove(key, 'evicted');
+    return keys.length > 0;
   }
 
   async #open(

@@ -1,7 +1,6 @@
 import { link, mkdir, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
-import type { Digest } from '../core/digest.ts';
 import { errorCodeOf, isSpandrelError } from '../core/errors.ts';
 import type { ProvenBytes } from '../core/proven-bytes.ts';
 import type { Logger } from '../telemetry/logger.ts';
@@ -15,6 +14,7 @@ import type { PartialFile } from './partial-file.ts';
 import type { ReadMemory } from './read-memory.ts';
 import type { StoredBlob } from './store-budget.ts';
 import { storeFault } from './store-fault.ts';
+import { digestOfKey, type StoreKey } from './store-key.ts';
 import { mapPathOf, type StoreLayout, syncFolderOf } from './store-layout.ts';
 import type { StoreRoom } from './store-room.ts';
 
@@ -22,7 +22,7 @@ import type { StoreRoom } from './store-room.ts';
 const LINGER_MS = 2000;
 
 export interface RunningFillOptions {
-  readonly digest: Digest;
+  readonly key: StoreKey;
   readonly sizeBytes: ProvenBytes;
   readonly fill: Fill;
   readonly file: PartialFile;
@@ -33,7 +33,7 @@ export interface RunningFillOptions {
   readonly tracer: Tracer | undefined;
   readonly logger: Logger;
   /** The blob is in its place. */
-  readonly onComplete: (digest: Digest, blob: StoredBlob) => void;
+  readonly onComplete: (blob: StoredBlob) => void;
   /** The fill is over, in one step with what the store then says of the blob. */
   readonly onOver: () => void;
 }
@@ -61,7 +61,7 @@ export class RunningFill {
     this.#reads = new FileReads(memory, (buffer, position) => file.fill(buffer, position));
     this.#letGoOfPath = options.room.holdPath(options.file.path);
     const span = (options.tracer ?? NO_TRACER).begin('fill', 'internal');
-    span.set({ 'spandrel.digest': options.digest, 'spandrel.bytes': options.sizeBytes });
+    span.set({ 'spandrel.digest': digestOfKey(options.key), 'spandrel.bytes': options.sizeBytes });
     this.done = span.run(() => this.#run(unpin, span));
     this.done.catch(() => undefined);
   }
@@ -78,12 +78,12 @@ export class RunningFill {
 
   /** A handle for one more reader. @throws SpandrelError STORE_FULL if the blob is to become whole, and there is no room */
   async join(mustComplete: boolean): Promise<BlobHandle> {
-    const { digest, sizeBytes, fill, file, room } = this.#options;
-    const unpin = room.budget.pin(digest);
+    const { key, sizeBytes, fill, file, room } = this.#options;
+    const unpin = room.budget.pin(key);
     this.#handles++;
     this.#endLingering();
     const handle = OpenBlob.filling({
-      digest,
+      digest: digestOfKey(key),
       sizeBytes,
       file,
       fill,
@@ -99,7 +99,7 @@ export class RunningFill {
     await using joining = new AsyncDisposableStack();
     joining.use(handle);
     const whole = { sizeBytes, heldBytes: sizeBytes, partialPath: file.path };
-    const release = await room.take(digest, () => whole);
+    const release = await room.take(key, () => whole);
     release();
     if (!this.#isOver) fill.completeToo();
     joining.move();
@@ -115,7 +115,7 @@ export class RunningFill {
 
   /** If there is no reader: stop what is not to go on, close what is over. */
   async afterUse(): Promise<void> {
-    const { digest, fill, file, room } = this.#options;
+    const { key, fill, file, room } = this.#options;
     if (this.#handles > 0) return;
     if (!this.#isOver) {
       if (fill.mustComplete || this.#isStopping || this.isIdle) return;
@@ -127,7 +127,7 @@ export class RunningFill {
     this.#isClosed = true;
     await file.close();
     // The name under which it arrived, if that is not its only one, and no other fill has gone on with it.
-    const isPartial = room.budget.get(digest)?.partialPath === file.path;
+    const isPartial = room.budget.get(key)?.partialPath === file.path;
     if (this.#letGoOfPath() && !isPartial) await rm(file.path, { force: true });
   }
 
@@ -137,15 +137,16 @@ export class RunningFill {
   }
 
   async #run(unpin: () => void, span: TraceSpan): Promise<void> {
-    const { digest, fill, file, sizeBytes, room, metrics, onComplete, onOver } = this.#options;
+    const { key, fill, file, sizeBytes, room, metrics, onComplete, onOver } = this.#options;
     try {
       const isWhole = await fill.run();
       if (isWhole) await this.#promote();
       const partialPath = isWhole ? undefined : file.path;
       const blob = { sizeBytes, heldBytes: fill.heldBytes, partialPath };
-      room.budget.set(digest, blob);
-      if (!isWhole && fill.isWithheld) await room.remove(digest);
-      if (isWhole) onComplete(digest, blob);
+      if (isWhole) room.budget.promote(key, blob);
+      else room.budget.set(key, blob);
+      if (!isWhole && fill.isWithheld) await room.remove(key);
+      if (isWhole) onComplete(blob);
       // Whoever has got all of the blob finds it here after a crash too.
       if (isWhole) fill.complete();
       const outcome = isWhole ? 'complete' : 'stopped';
@@ -177,18 +178,19 @@ export class RunningFill {
 
   /** The next fill goes on with it. */
   async #keepWhatIsRight(failure: Error): Promise<void> {
-    const { digest, fill, file, sizeBytes, room, logger } = this.#options;
+    const { key, fill, file, sizeBytes, room, logger } = this.#options;
     const code = errorCodeOf(failure);
-    logger.warn({ blob: digest, code, cause: failure.message }, 'fill failed');
+    logger.warn({ blob: digestOfKey(key), code, cause: failure.message }, 'fill failed');
     const { heldBytes } = fill;
-    room.budget.set(digest, { sizeBytes, heldBytes, partialPath: file.path });
-    if (code === 'BLOB_CORRUPT' || heldBytes === 0 || fill.isWithheld) await room.remove(digest);
+    room.budget.set(key, { sizeBytes, heldBytes, partialPath: file.path });
+    if (code === 'BLOB_CORRUPT' || heldBytes === 0 || fill.isWithheld) await room.remove(key);
     if (isSpandrelError(failure, 'STORE_FULL', 'STORE_FAILED')) await room.relieve(failure, sizeBytes);
   }
 
   /** Give the file a second name among the complete blobs. The first goes when nobody reads through it any more. */
   async #promote(): Promise<void> {
-    const { digest, file, layout, room, logger } = this.#options;
+    const { key, file, layout, room, logger } = this.#options;
+    const digest = digestOfKey(key);
     const path = layout.blobPath(digest);
     try {
       await file.sync();

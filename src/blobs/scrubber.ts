@@ -8,6 +8,7 @@ import type { BlobLedger, ScrubPass } from './blob-ledger.ts';
 import type { CompleteBlobs } from './complete-blobs.ts';
 import { Growth } from './growth.ts';
 import type { StoreBudget } from './store-budget.ts';
+import { digestOfKey } from './store-key.ts';
 import { isStoreFault } from './store-fault.ts';
 
 export interface ScrubSettings {
@@ -95,7 +96,7 @@ export class Scrubber implements AsyncDisposable {
     const { ledger, budget, metrics, now } = this.#deps;
     const pass = { startedAtMs: now(), blobs: 0, bytes: 0, condemned: 0 };
     this.#running = pass;
-    const all = Array.from(budget.entries(), ([digest]) => digest);
+    const all = Array.from(budget.entries(), ([key]) => digestOfKey(key));
     const byAge = ledger.byAge();
     const wanted = new Set(isFirst && ledger.wasUnclean ? all.toReversed() : [...byAge, ...all]);
     for (const next of wanted) {

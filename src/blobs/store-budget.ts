@@ -1,5 +1,6 @@
 import type { Digest } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
+import { digestOfKey, type StoreKey } from './store-key.ts';
 
 /** A blob of which the store has something. */
 export interface StoredBlob {
@@ -15,7 +16,7 @@ export interface StoredBlob {
 
 /** A blob that is to go. */
 interface Victim {
-  readonly digest: Digest;
+  readonly key: StoreKey;
   readonly blob: StoredBlob;
 }
 
@@ -36,7 +37,7 @@ export class StoreBudget {
   readonly #maxBytes: number;
   readonly #otherBytes: () => number;
   /** Least recently used first. */
-  readonly #entries = new Map<Digest, Entry>();
+  readonly #entries = new Map<StoreKey, Entry>();
   #completeBytes = 0;
   #partialBytes = 0;
   #completeCount = 0;
@@ -70,57 +71,77 @@ export class StoreBudget {
     return this.#pins;
   }
 
-  get(digest: Digest): StoredBlob | undefined {
-    return this.#entries.get(digest)?.blob;
+  get(key: StoreKey): StoredBlob | undefined {
+    return this.#entries.get(key)?.blob;
   }
 
-  isPinned(digest: Digest): boolean {
-    return (this.#entries.get(digest)?.pins ?? 0) > 0;
+  /** All that there is of a blob, whole or not. Costs a look at everything. */
+  keysOf(digest: Digest): StoreKey[] {
+    return [...this.#entries.keys()].filter((key) => key.startsWith(digest));
+  }
+
+  isPinned(key: StoreKey): boolean {
+    return (this.#entries.get(key)?.pins ?? 0) > 0;
   }
 
   /** Resolves when nobody uses the blob; it may be in use again by the time when that is heard of. */
-  async whenFree(digest: Digest): Promise<void> {
-    const entry = this.#entries.get(digest);
+  async whenFree(key: StoreKey): Promise<void> {
+    const entry = this.#entries.get(key);
     if (entry !== undefined && entry.pins > 0) await (entry.free ??= Promise.withResolvers()).promise;
   }
 
-  *entries(): Generator<readonly [Digest, StoredBlob]> {
-    for (const [digest, { blob }] of this.#entries) yield [digest, blob];
+  *entries(): Generator<readonly [StoreKey, StoredBlob]> {
+    for (const [key, { blob }] of this.#entries) yield [key, blob];
   }
 
   /** As the most recently used. Pins of the same blob stay. */
-  set(digest: Digest, blob: StoredBlob): void {
-    const entry = this.#entries.get(digest) ?? { blob, pins: 0, free: undefined, usedAtMs: 0 };
-    this.remove(digest);
+  set(key: StoreKey, blob: StoredBlob): void {
+    const entry = this.#entries.get(key) ?? { blob, pins: 0, free: undefined, usedAtMs: 0 };
+    this.remove(key);
     entry.blob = blob;
-    this.#entries.set(digest, entry);
+    this.#entries.set(key, entry);
     this.#count(blob, 1);
   }
 
+  /** What has come under `key` is the whole blob: whoever uses the one uses the other. */
+  promote(key: StoreKey, blob: StoredBlob): void {
+    const digest = digestOfKey(key);
+    const entry = this.#entries.get(key);
+    if (key !== digest && entry !== undefined) {
+      this.remove(key);
+      // Another upstream may have sent all of it before.
+      if (!this.#entries.has(digest)) {
+        this.#entries.set(digest, entry);
+        this.#count(entry.blob, 1);
+      }
+    }
+    this.set(digest, blob);
+  }
+
   /** Say something else of the same blob, which keeps its place in the order of use. */
-  replace(digest: Digest, blob: StoredBlob): void {
-    const entry = this.#entries.get(digest);
+  replace(key: StoreKey, blob: StoredBlob): void {
+    const entry = this.#entries.get(key);
     if (entry === undefined) return;
     this.#count(entry.blob, -1);
     entry.blob = blob;
     this.#count(blob, 1);
   }
 
-  remove(digest: Digest): void {
-    const entry = this.#entries.get(digest);
+  remove(key: StoreKey): void {
+    const entry = this.#entries.get(key);
     if (entry === undefined) return;
-    this.#entries.delete(digest);
+    this.#entries.delete(key);
     this.#count(entry.blob, -1);
   }
 
   /** Used now, and not to be evicted until the returned function has been called. */
-  pin(digest: Digest): () => void {
-    const entry = this.#entries.get(digest);
+  pin(key: StoreKey): () => void {
+    const entry = this.#entries.get(key);
     if (entry === undefined) return () => undefined;
     entry.pins++;
     this.#pins++;
-    this.#entries.delete(digest);
-    this.#entries.set(digest, entry);
+    this.#entries.delete(key);
+    this.#entries.set(key, entry);
     let isPinned = true;
     return () => {
       if (!isPinned) return;
@@ -134,8 +155,8 @@ export class StoreBudget {
   }
 
   /** True if the time of use should be written down again. */
-  noteUse(digest: Digest, nowMs: number): boolean {
-    const entry = this.#entries.get(digest);
+  noteUse(key: StoreKey, nowMs: number): boolean {
+    const entry = this.#entries.get(key);
     if (entry === undefined || nowMs - entry.usedAtMs < USE_RESOLUTION_MS) return false;
     entry.usedAtMs = nowMs;
     return true;
@@ -164,10 +185,10 @@ export class StoreBudget {
   #findVictims(bytes: number): { victims: Victim[]; missingBytes: number } {
     const victims: Victim[] = [];
     let missingBytes = bytes;
-    for (const [digest, { blob, pins }] of this.#entries) {
+    for (const [key, { blob, pins }] of this.#entries) {
       if (missingBytes <= 0) break;
       if (pins > 0) continue;
-      victims.push({ digest, blob });
+      victims.push({ key, blob });
       missingBytes -= blob.heldBytes;
     }
     return { victims, missingBytes };

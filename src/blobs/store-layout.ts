@@ -9,10 +9,11 @@ import { nodeErrorCode } from '../core/node-error-code.ts';
 import { type BlobDamage, damageFrom, damageOf } from './blob-damage.ts';
 import type { StoredBlob } from './store-budget.ts';
 import { isPassingFault } from './store-fault.ts';
+import { digestOfKey, type StoreKey, taggedKey, tagOfKey } from './store-key.ts';
 
 /** A blob as it was found on disk. */
 export interface FoundBlob extends StoredBlob {
-  readonly digest: Digest;
+  readonly key: StoreKey;
   /** Milliseconds of the epoch. */
   readonly usedAtMs: number;
 }
@@ -33,7 +34,7 @@ export const BLOCK_BYTES = 512;
 
 /**
  * Where things are below `storage.root`: `format` (version of this layout), `verified` ({@link BlobLedger}), `blobs/<algorithm>/<2 hex digits>/<hex>` (complete
- * blobs), `partial/<algorithm>-<hex>-<random>` and the same with `.map` (blobs that have not arrived as a whole, and what of them
+ * blobs), `partial/<algorithm>-<hex>-<upstream>-<random>` and the same with `.map` (blobs that have not arrived as a whole, and what of them
  * is there). The file system is the only list of what is there, and modification times are the order of use.
  */
 export class StoreLayout {
@@ -63,9 +64,10 @@ export class StoreLayout {
   }
 
   /** A path that no other partial file has or had. */
-  newPartialPath(digest: Digest): string {
-    const random = randomUUID().slice(0, 8);
-    return join(this.#root, 'partial', `${digestAlgorithm(digest)}-${digestHex(digest)}-${random}`);
+  newPartialPath(key: StoreKey): string {
+    const [digest, tag] = [digestOfKey(key), tagOfKey(key)];
+    const parts = [digestAlgorithm(digest), digestHex(digest), ...(tag === '' ? [] : [tag])];
+    return join(this.#root, 'partial', [...parts, randomUUID().slice(0, 8)].join('-'));
   }
 
   /**
@@ -121,35 +123,37 @@ export class StoreLayout {
           }
           const { size, mtimeMs } = file;
           const isUnverified = verifiedBytes === undefined;
-          found.push({ digest, sizeBytes: size, heldBytes: size, usedAtMs: mtimeMs, isUnverified });
+          found.push({ key: digest, sizeBytes: size, heldBytes: size, usedAtMs: mtimeMs, isUnverified });
         }
       }
     }
-    const complete = new Set(found.map(({ digest }) => digest));
+    const complete = new Set<StoreKey>(found.map(({ key }) => key));
     const { partials, leftovers } = this.#findPartials(complete);
     const usedAtMs = (blob: FoundBlob): number => (blob.usedAtMs > nowMs + CLOCK_STEP_MS ? 0 : blob.usedAtMs);
     const inOrder = [...found, ...partials].toSorted((a, b) => usedAtMs(a) - usedAtMs(b));
     return { blobs: inOrder, damaged, leftovers };
   }
 
-  /** A partial file is of use with its map, while the blob is not complete, and if there is no other of the same blob. */
-  #findPartials(complete: ReadonlySet<Digest>): { partials: Iterable<FoundBlob>; leftovers: string[] } {
+  /** A partial file is of use with its map, while the blob is not complete, and if there is no other of the same blob and upstream. */
+  #findPartials(complete: ReadonlySet<StoreKey>): { partials: Iterable<FoundBlob>; leftovers: string[] } {
     const folder = join(this.#root, 'partial');
-    const partials = new Map<Digest, FoundBlob & { partialPath: string }>();
+    const partials = new Map<StoreKey, FoundBlob & { partialPath: string }>();
     const names = new Set(readdirSync(folder));
     const leftovers: string[] = [];
     for (const name of names) {
       if (name.endsWith('.map') && names.has(name.slice(0, -'.map'.length))) continue;
       const path = join(folder, name);
-      const [, algorithm = '', hex = ''] = /^([a-z0-9]+)-([0-9a-f]+)-[0-9a-f]{8}$/.exec(name) ?? [];
+      const [, algorithm = '', hex = '', tag = ''] =
+        /^([a-z0-9]+)-([0-9a-f]+)(?:-([0-9a-f]{16}))?-[0-9a-f]{8}$/.exec(name) ?? [];
       const digest = `${algorithm}:${hex}`;
-      if (!isDigest(digest) || complete.has(digest) || partials.has(digest) || !names.has(mapPathOf(name))) {
+      const key = isDigest(digest) && !complete.has(digest) ? taggedKey(digest, tag) : undefined;
+      if (key === undefined || partials.has(key) || !names.has(mapPathOf(name))) {
         leftovers.push(path, mapPathOf(path));
         continue;
       }
       const { size, blocks, mtimeMs } = statSync(path);
       const heldBytes = Math.min(size, blocks * BLOCK_BYTES);
-      partials.set(digest, { digest, sizeBytes: size, heldBytes, usedAtMs: mtimeMs, partialPath: path });
+      partials.set(key, { key, sizeBytes: size, heldBytes, usedAtMs: mtimeMs, partialPath: path });
     }
     return { partials: partials.values(), leftovers };
   }

@@ -1,6 +1,5 @@
 import { rm } from 'node:fs/promises';
 
-import type { Digest } from '../core/digest.ts';
 import { isSpandrelError, type SpandrelError } from '../core/errors.ts';
 import { nodeErrorCode } from '../core/node-error-code.ts';
 import type { Logger } from '../telemetry/logger.ts';
@@ -11,6 +10,7 @@ import { removePartial } from './partial-file.ts';
 import type { StoreHealth } from './store-health.ts';
 import { StoreBudget, type StoredBlob } from './store-budget.ts';
 import { storeFault } from './store-fault.ts';
+import { digestOfKey, type StoreKey } from './store-key.ts';
 import type { StoreLayout } from './store-layout.ts';
 
 export interface StoreRoomOptions {
@@ -67,32 +67,32 @@ export class StoreRoom {
    * @returns what lets go of the blob: until then it is not evicted
    * @throws SpandrelError STORE_FULL if what is in use leaves no room, STORE_FAILED
    */
-  async take(digest: Digest, hold: Hold): Promise<() => void> {
+  async take(key: StoreKey, hold: Hold): Promise<() => void> {
     try {
-      return await this.#takeNow(digest, hold);
+      return await this.#takeNow(key, hold);
     } catch (error) {
       if (!isSpandrelError(error, 'STORE_FULL') || !(await this.#letGo())) throw error;
-      return this.#takeNow(digest, hold);
+      return this.#takeNow(key, hold);
     }
   }
 
-  async #takeNow(digest: Digest, hold: Hold): Promise<() => void> {
-    const before = this.budget.get(digest);
+  async #takeNow(key: StoreKey, hold: Hold): Promise<() => void> {
+    const before = this.budget.get(key);
     const blob = hold(before);
     if (blob === undefined) return () => undefined;
-    let unpin = this.budget.pin(digest);
+    let unpin = this.budget.pin(key);
     try {
       const victims = this.budget.planEviction(blob.heldBytes - (before?.heldBytes ?? 0));
-      this.budget.set(digest, blob);
+      this.budget.set(key, blob);
       unpin();
-      unpin = this.budget.pin(digest);
-      for (const victim of victims) this.budget.remove(victim.digest);
-      await Promise.all(victims.map((victim) => this.#removeFiles(victim.digest, victim.blob, 'evicted')));
+      unpin = this.budget.pin(key);
+      for (const victim of victims) this.budget.remove(victim.key);
+      await Promise.all(victims.map((victim) => this.#removeFiles(victim.key, victim.blob, 'evicted')));
       return unpin;
     } catch (error) {
       unpin();
-      if (before === undefined) this.budget.remove(digest);
-      else this.budget.set(digest, before);
+      if (before === undefined) this.budget.remove(key);
+      else this.budget.set(key, before);
       throw storeFault(error, 'make room');
     } finally {
       this.updateMetrics();
@@ -101,15 +101,15 @@ export class StoreRoom {
 
   /** Bring the store below its bound, as far as what is in use allows: others have taken room, or the bound was lowered. */
   async trim(): Promise<void> {
-    for (const { digest } of this.budget.planRelief()) await this.remove(digest, 'evicted');
+    for (const { key } of this.budget.planRelief()) await this.remove(key, 'evicted');
   }
 
-  async remove(digest: Digest, why: 'evicted' | 'unusable' = 'unusable'): Promise<void> {
-    const blob = this.budget.get(digest);
+  async remove(key: StoreKey, why: 'evicted' | 'unusable' = 'unusable'): Promise<void> {
+    const blob = this.budget.get(key);
     if (blob === undefined) return;
-    this.budget.remove(digest);
+    this.budget.remove(key);
     this.updateMetrics();
-    await this.#removeFiles(digest, blob, why);
+    await this.#removeFiles(key, blob, why);
   }
 
   /** The disk has failed. If it is full, as much as was wanted is given up for those who come next: `bytes`, at most. */
@@ -117,7 +117,7 @@ export class StoreRoom {
     if (nodeErrorCode(error.cause) === '') return;
     this.#health.noteWriteFailure('blob', error);
     if (error.code !== 'STORE_FULL') return;
-    for (const { digest } of this.budget.planRelief(bytes)) await this.remove(digest, 'evicted');
+    for (const { key } of this.budget.planRelief(bytes)) await this.remove(key, 'evicted');
   }
 
   /** One more uses the file at `path` by its name. Returns what ends that, and says whether it was the last. */
@@ -137,7 +137,8 @@ export class StoreRoom {
   }
 
   /** What cannot be removed is no part of the store any more all the same: nobody has to wait for a disk to be mended. */
-  async #removeFiles(digest: Digest, blob: StoredBlob, why: 'evicted' | 'unusable'): Promise<void> {
+  async #removeFiles(key: StoreKey, blob: StoredBlob, why: 'evicted' | 'unusable'): Promise<void> {
+    const digest = digestOfKey(key);
     if (why === 'evicted') this.#metrics.cacheEvictions.inc({ tier: 'disk' });
     if (blob.partialPath === undefined) this.#ledger.forget(digest);
     try {

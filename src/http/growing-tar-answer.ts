@@ -1,6 +1,6 @@
 import type { ByteRange } from '../core/byte-range.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
-import type { Layer } from '../spans/layer.ts';
+import type { HeldLayer } from '../spans/layer.ts';
 import type { LayerReader } from '../spans/layer-reader.ts';
 import type { ByteSource } from '../telemetry/metrics.ts';
 import type { LayerIndexView } from '../ztoc/layer-index-view.ts';
@@ -15,7 +15,7 @@ import { formatContentRange, parseSingleRange } from './range-header.ts';
 export async function answerGrowingTar(
   reader: LayerReader,
   exchange: Exchange,
-  layer: Layer,
+  layer: HeldLayer,
   index: LayerIndexView,
 ): Promise<Answer | undefined> {
   const { headers, method } = exchange;
@@ -32,7 +32,7 @@ export async function answerGrowingTar(
 export async function answerTarRange(
   reader: LayerReader,
   exchange: Exchange,
-  layer: Layer,
+  layer: HeldLayer,
   index: LayerIndexView,
 ): Promise<Answer | undefined> {
   const { headers, method, signal } = exchange;
@@ -55,7 +55,7 @@ const WHOLE: ByteRange = { start: 0, end: Number.POSITIVE_INFINITY };
 function answerPart(
   reader: LayerReader,
   { signal }: Exchange,
-  layer: Layer,
+  layer: HeldLayer,
   index: LayerIndexView,
   range: ByteRange,
 ): Omit<Answer, 'status'> {

@@ -37,7 +37,7 @@ export async function handleImageFile(
     exchange.signal,
   );
   if (found.kind === 'directory') return jsonAnswer(found.listing);
-  const layer = await deps.layers.readableLayer(exchange.target, found.layerDigest, exchange.signal);
+  const layer = await deps.layers.heldLayer(exchange.target, found.layerDigest, exchange.signal);
   const index = await deps.indexes.open(layer, exchange.signal);
   const answer = await answerFile(deps, exchange, layer, index, found.entry);
   // A tag may stand for another image tomorrow.

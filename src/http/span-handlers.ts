@@ -3,7 +3,7 @@ import type { Digest } from '../core/digest.ts';
 import { type ErrorCode, SpandrelError } from '../core/errors.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
 import type { Layers } from '../images/layers.ts';
-import type { Layer } from '../spans/layer.ts';
+import type { HeldLayer } from '../spans/layer.ts';
 import type { LayerIndexes } from '../spans/layer-indexes.ts';
 import type { LayerReader } from '../spans/layer-reader.ts';
 import { readSparseFile } from '../spans/read-sparse-file.ts';
@@ -41,7 +41,7 @@ export async function handleLayer(deps: SpanDeps, exchange: Exchange, digest: Di
 /** All spans of a layer; waits for the index. */
 export async function handleSpans(deps: SpanDeps, exchange: Exchange, digest: Digest): Promise<Answer> {
   const index = await deps.indexes.ensure(
-    await deps.layers.readableLayer(exchange.target, digest, exchange.signal),
+    await deps.layers.heldLayer(exchange.target, digest, exchange.signal),
     exchange.signal,
   );
   const spans = Array.from(index.spans(), (span) => ({
@@ -61,7 +61,7 @@ export async function handleSpan(
   digest: Digest,
   spanId: number,
 ): Promise<Answer> {
-  const layer = await deps.layers.readableLayer(exchange.target, digest, exchange.signal);
+  const layer = await deps.layers.heldLayer(exchange.target, digest, exchange.signal);
   const index = await deps.indexes.open(layer, exchange.signal);
   const span = await index.span(spanId, exchange.signal);
   if (span === undefined) {
@@ -81,7 +81,7 @@ export async function handleSpan(
  * it stays unknown, and only ranges ahead of the fault can be had.
  */
 export async function handleTar(deps: SpanDeps, exchange: Exchange, digest: Digest): Promise<Answer> {
-  const layer = await deps.layers.readableLayer(exchange.target, digest, exchange.signal);
+  const layer = await deps.layers.heldLayer(exchange.target, digest, exchange.signal);
   const found = await deps.indexes.open(layer, exchange.signal);
   if (!(found instanceof LayerIndex)) {
     const growing = await answerGrowingTar(deps.reader, exchange, layer, found);
@@ -99,7 +99,7 @@ export async function handleTar(deps: SpanDeps, exchange: Exchange, digest: Dige
 /** The files of a layer in the order of their names, one page; waits for the index. Of a layer at fault, those ahead of the fault. */
 export async function handleFiles(deps: SpanDeps, exchange: Exchange, digest: Digest): Promise<Answer> {
   const index = await deps.indexes.ensure(
-    await deps.layers.readableLayer(exchange.target, digest, exchange.signal),
+    await deps.layers.heldLayer(exchange.target, digest, exchange.signal),
     exchange.signal,
   );
   const { query, url } = exchange;
@@ -131,7 +131,7 @@ export async function handleFile(
   digest: Digest,
   path: RawText,
 ): Promise<Answer> {
-  const layer = await deps.layers.readableLayer(exchange.target, digest, exchange.signal);
+  const layer = await deps.layers.heldLayer(exchange.target, digest, exchange.signal);
   const index = await deps.indexes.open(layer, exchange.signal);
   const isFinal = index.unverifiedBuild === undefined;
   const entry = await findRegularFile(index, path, exchange.signal);
@@ -146,7 +146,7 @@ export async function handleFile(
 export async function answerFile(
   deps: SpanDeps,
   exchange: Exchange,
-  layer: Layer,
+  layer: HeldLayer,
   index: LayerIndexView,
   entry: TocEntry,
 ): Promise<Answer> {
@@ -198,7 +198,7 @@ async function findRegularFile(index: LayerIndexView, path: RawText, signal: Abo
 }
 
 interface Slice {
-  readonly layer: Layer;
+  readonly layer: HeldLayer;
   readonly index: LayerIndexView;
   /** Offsets in the decompressed layer, `[start, end)`. */
   readonly start: number;

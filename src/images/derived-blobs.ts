@@ -39,13 +39,15 @@ export class DerivedBlobs {
   ): Promise<DerivedBlob | undefined> {
     if (digest === EMPTY_CONFIG_DIGEST) return { bytes: EMPTY_CONFIG, encoding: undefined };
     // Most blobs are none of ours, and to find that out here spares a look at the disk.
-    if (this.#blobs.stat(digest) !== undefined) return undefined;
-    const wasGiven = this.#access.originOf(target, digest) !== undefined;
-    if (!wasGiven && !(await this.#ztocs.has(digest))) return undefined;
+    if (this.#blobs.stat(digest, target.client.name) !== undefined) return undefined;
+    if (this.#access.groundsOf(target, digest) === undefined) {
+      const isOurs = (await this.#ztocs.has(digest)) && (await this.#lost.findZtoc(target, digest, signal));
+      return isOurs ? this.#read(digest, acceptsGzip) : undefined;
+    }
     try {
       await this.#access.check(target, digest, signal);
       const found = await this.#read(digest, acceptsGzip);
-      return found ?? (wasGiven ? await this.make(target, digest, acceptsGzip, signal) : undefined);
+      return found ?? (await this.make(target, digest, acceptsGzip, signal));
     } catch (error) {
       // The image that it was given with may be gone, or be one of another repository.
       const made =
@@ -64,7 +66,7 @@ export class DerivedBlobs {
     signal: AbortSignal,
   ): Promise<DerivedBlob | undefined> {
     // What has come from an upstream is none of ours.
-    if (this.#blobs.stat(digest) !== undefined) return undefined;
+    if (this.#blobs.stat(digest, target.client.name) !== undefined) return undefined;
     const isMade = await this.#lost.makeZtoc(target, digest, signal);
     return isMade ? this.#read(digest, acceptsGzip) : undefined;
   }

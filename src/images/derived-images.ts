@@ -102,7 +102,7 @@ export class DerivedImages {
 
   async #comesFrom(target: Target, digest: Digest, image: StoredManifest): Promise<boolean> {
     await this.restore(target, image);
-    return this.#deps.access.originOf(target, digest) !== undefined;
+    return this.#deps.access.groundsOf(target, digest) !== undefined;
   }
 
   async #imageOf(target: Target, tag: string): Promise<StoredManifest | undefined> {

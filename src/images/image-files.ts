@@ -3,7 +3,7 @@ import type { Descriptor, Platform } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import type { Reference } from '../core/image-name.ts';
-import type { Layer } from '../spans/layer.ts';
+import type { HeldLayer } from '../spans/layer.ts';
 import type { LayerIndexes } from '../spans/layer-indexes.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { LayerIndex } from '../ztoc/layer-index.ts';
@@ -81,9 +81,9 @@ export class ImageFiles {
   ): Promise<FoundFile> {
     const { manifest, image } = await this.#selectImage(target, reference, platform, signal);
     const layers = await Promise.all(image.layers.map((layer) => this.#findLayer(target, layer, signal)));
-    // The tree may be that of another repository, which has the same layers and lacks the same.
+    // The tree may be that of another repository of the upstream, which has the same layers and lacks the same.
     const missing = layers.filter((layer) => 'code' in layer).map(({ code, layer }) => `${code} ${layer}`);
-    const key = [manifest.digest, ...missing].join(' ');
+    const key = [target.client.name, manifest.digest, ...missing].join(' ');
     const tree = await this.#trees.get(key, () => this.#buildTree(layers), signal);
     const found = tree.resolve(path, true);
     if (found.node.children !== undefined) {
@@ -119,7 +119,7 @@ export class ImageFiles {
     throw new SpandrelError('IMAGE_UNSUPPORTED', 'the manifest is listed as an image and is an index');
   }
 
-  async #buildTree(layers: readonly (Layer | LayerFault)[]): Promise<MergedTree> {
+  async #buildTree(layers: readonly (HeldLayer | LayerFault)[]): Promise<MergedTree> {
     const contents = await Promise.all(layers.map((layer) => this.#readLayer(layer)));
     const tree = new MergedTree();
     for (const content of contents) {
@@ -130,15 +130,15 @@ export class ImageFiles {
     return tree;
   }
 
-  /** A layer as the repository has it; what it does not have costs that layer only. @throws SpandrelError as `Layers.readableLayer` */
+  /** A layer as the repository has it; what it does not have costs that layer only. @throws SpandrelError as `Layers.heldLayer` */
   async #findLayer(
     target: Target,
     descriptor: Descriptor | FaultyDescriptor,
     signal: AbortSignal,
-  ): Promise<Layer | LayerFault> {
+  ): Promise<HeldLayer | LayerFault> {
     if (!isSound(descriptor)) return { layer: descriptor.digest, ...descriptor.fault };
     try {
-      return await this.#deps.layers.readableLayer(target, descriptor.digest, signal);
+      return await this.#deps.layers.heldLayer(target, descriptor.digest, signal);
     } catch (error) {
       if (!isSpandrelError(error, 'BLOB_UNKNOWN')) throw error;
       return { layer: descriptor.digest, code: error.code, message: error.message };
@@ -146,7 +146,7 @@ export class ImageFiles {
   }
 
   /** The index of a layer, or why nobody can know what all is in it. */
-  async #readLayer(layer: Layer | LayerFault): Promise<LayerIndex | LayerFault> {
+  async #readLayer(layer: HeldLayer | LayerFault): Promise<LayerIndex | LayerFault> {
     if ('code' in layer) return layer;
     try {
       const index = await this.#deps.indexes.ensure(layer);

@@ -6,7 +6,7 @@ import type { Digest } from '../core/digest.ts';
 import { type ErrorCode, ERRORS, isSpandrelError } from '../core/errors.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
 import { skipReason } from '../soci/layer-selection.ts';
-import type { Layer } from '../spans/layer.ts';
+import { type HeldLayer, heldLayer, type Layer } from '../spans/layer.ts';
 import type { LayerIndexes } from '../spans/layer-indexes.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import { type LayerSummary, streamFault } from '../ztoc/layer-summary.ts';
@@ -53,6 +53,8 @@ export interface LayerDescription {
   readonly files?: number;
 }
 
+/** Layers that the upstream is asked about at the same time for one image. */
+const LAYERS_AT_ONCE = 8;
 /** The configs of images are small; a larger blob is none. */
 const MAX_CONFIG_BYTES = 4 * 2 ** 20;
 const CONFIG_LIMIT = { maxBytes: MAX_CONFIG_BYTES, code: 'IMAGE_UNSUPPORTED' } as const;
@@ -76,9 +78,35 @@ export class Layers {
   }
 
   /** As {@link layer}, if the repository has it. @throws SpandrelError as {@link BlobAccess.check} */
-  async readableLayer(target: Target, digest: Digest, signal: AbortSignal): Promise<Layer> {
+  async heldLayer(target: Target, digest: Digest, signal?: AbortSignal): Promise<HeldLayer> {
     await this.#deps.access.check(target, digest, signal);
-    return this.layer(target, digest);
+    return heldLayer(this.layer(target, digest));
+  }
+
+  /** Those of some layers that the repository has. @throws SpandrelError as {@link BlobAccess.check}, but for BLOB_UNKNOWN */
+  async heldLayers(target: Target, digests: readonly Digest[]): Promise<ReadonlyMap<Digest, HeldLayer>> {
+    const held = new Map<Digest, HeldLayer>();
+    const look = async (digest: Digest): Promise<void> => {
+      try {
+        held.set(digest, await this.heldLayer(target, digest));
+      } catch (error) {
+        if (!isSpandrelError(error, 'BLOB_UNKNOWN')) throw error;
+      }
+    };
+    for (let start = 0; start < digests.length; start += LAYERS_AT_ONCE)
+      await Promise.all(digests.slice(start, start + LAYERS_AT_ONCE).map(look));
+    return held;
+  }
+
+  /**
+   * Have a layer indexed. Where nothing is known of it yet, its bytes themselves prove that the repository has it.
+   * @throws SpandrelError as {@link BlobAccess.check}, and as fills and builds do
+   */
+  async index(target: Target, digest: Digest): Promise<void> {
+    const { blobs, indexes } = this.#deps;
+    if (blobs.stat(digest, target.client.name) === undefined && !(await indexes.has(digest)))
+      await indexes.build(this.layer(target, digest));
+    await indexes.ensure(await this.heldLayer(target, digest));
   }
 
   /** Open a blob for reading; if it is a layer that belongs into a SOCI index, its index is built while the bytes arrive. */
@@ -89,10 +117,21 @@ export class Layers {
     return reader;
   }
 
-  /** Bring a blob into the store, and keep it there while the handle is open. @throws SpandrelError as `BlobStore.openBlob` */
-  async openBlob(target: Target, digest: Digest, signal: AbortSignal): Promise<BlobHandle> {
-    const { source, claimedBytes } = this.layer(target, digest);
-    return this.#deps.blobs.openBlob(digest, source, { claimedBytes, signal, complete: true });
+  /**
+   * Bring the blob of a layer into the store, and keep it there while the handle is open.
+   * @throws SpandrelError as {@link BlobAccess.check}, `BlobStore.openBlob`
+   */
+  async openBlob(
+    target: Target,
+    digest: Digest,
+    signal: AbortSignal,
+  ): Promise<{ readonly handle: BlobHandle; readonly held: HeldLayer }> {
+    const layer = this.layer(target, digest);
+    const { source, claimedBytes } = layer;
+    const handle = await this.#openIfAllowed(target, digest, signal, (askFirst) =>
+      this.#deps.blobs.openBlob(digest, source, { claimedBytes, signal, askFirst, complete: true }),
+    );
+    return { handle, held: heldLayer(layer) };
   }
 
   /** True if it is known as a layer that belongs into a SOCI index. */
@@ -102,30 +141,38 @@ export class Layers {
     return (v1 || v2) && known !== undefined && skipReason(known.descriptor, minLayerBytes) === undefined;
   }
 
-  /** Bytes that come from the repository itself prove what else would have to be asked. */
-  async #readIfAllowed(
+  #readIfAllowed(
     target: Target,
     { digest, source, claimedBytes }: Pick<Layer, 'digest' | 'source' | 'claimedBytes'>,
     signal: AbortSignal | undefined,
   ): Promise<BlobReader> {
+    return this.#openIfAllowed(target, digest, signal, (askFirst) =>
+      this.#deps.blobs.readBlob(digest, source, { claimedBytes, signal, askFirst }),
+    );
+  }
+
+  /** Bytes that come from the repository itself prove what else would have to be asked. */
+  async #openIfAllowed<T extends BlobReader>(
+    target: Target,
+    digest: Digest,
+    signal: AbortSignal | undefined,
+    open: (askFirst: boolean) => Promise<T>,
+  ): Promise<T> {
     const { access, blobs } = this.#deps;
-    const isKnown = blobs.stat(digest) !== undefined;
+    const isKnown = blobs.stat(digest, target.client.name) !== undefined;
     if (isKnown) await access.check(target, digest, signal);
     await using opened = new AsyncDisposableStack();
-    const reader = opened.use(
-      await blobs.readBlob(digest, source, { claimedBytes, signal, askFirst: !isKnown }),
-    );
-    if (!isKnown) await access.check(target, digest, signal);
+    const blob = opened.use(await open(!isKnown));
+    if (!isKnown && blob.source === 'disk') await access.check(target, digest, signal);
+    else if (!isKnown) await access.checkOwn(target, digest, signal);
     opened.move();
-    return reader;
+    return blob;
   }
 
   /** Sizes of those layers that have no index yet, in compressed bytes. */
   async unindexedBytes(layers: readonly Descriptor[]): Promise<number[]> {
-    const states = await Promise.all(layers.map(({ digest }) => this.#deps.indexes.state(digest)));
-    return layers
-      .filter((_, place) => states[place]?.kind === 'absent' || states[place]?.kind === 'building')
-      .map(({ size }) => size);
+    const isIndexed = await Promise.all(layers.map(({ digest }) => this.#deps.indexes.has(digest)));
+    return layers.filter((_, place) => isIndexed[place] === false).map(({ size }) => size);
   }
 
   /** Size of a blob without fetching it. @throws SpandrelError BLOB_UNKNOWN */
@@ -147,8 +194,7 @@ export class Layers {
   /** What is known of a layer; starts nothing but, at most, the fetch of its image's config. */
   async describe(target: Target, digest: Digest, signal: AbortSignal): Promise<LayerDescription> {
     const known = this.#deps.knownLayers.get(target, digest);
-    const state = await this.#deps.indexes.state(digest);
-    await this.#deps.access.check(target, digest, signal);
+    const state = await this.#deps.indexes.state(await this.heldLayer(target, digest, signal));
     if (state.kind === 'complete') return describeSummary(state.summary, known);
     const skipped = known && skipReason(known.descriptor, this.#deps.policies.of(target).minLayerBytes);
     const size = known?.descriptor.size ?? (await this.statBlob(target, digest, signal)).sizeBytes;

@@ -13,6 +13,7 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import type { BlobAccess } from './blob-access.ts';
 import { type ConvertedForm, convertToForm } from './convert-to-form.ts';
 import { isFinalConfig } from './image-config.ts';
+import type { Grounds } from './grounds.ts';
 import type { ImageManifests, PlatformManifest } from './image-manifests.ts';
 import type { IndexPolicies, IndexPolicy } from './index-policy.ts';
 import type { Layers } from './layers.ts';
@@ -62,6 +63,10 @@ interface Plan {
   readonly isComplete: boolean;
 }
 
+interface Converted extends ConvertedForm {
+  readonly grounds: Grounds;
+}
+
 const MAX_REMEMBERED = 10_000;
 /** For what is in memory or on disk. */
 const STALE_WAIT_MS = 200;
@@ -74,8 +79,8 @@ export class LazyImages {
   readonly #deps: LazyImagesDeps;
   /** By {@link planKey}: what could be indexed. Whether its publisher has pushed an index is asked each time. */
   readonly #candidates: Memo<Plan>;
-  /** By all that went into them, which is the same for all repositories. */
-  readonly #converted = new BoundedMap<ConvertedForm>({ maxEntries: MAX_REMEMBERED });
+  /** By all that they were made by: what else of the image has gone into them, each repository has to have. */
+  readonly #converted = new BoundedMap<Converted>({ maxEntries: MAX_REMEMBERED });
 
   constructor(deps: LazyImagesDeps) {
     this.#deps = deps;
@@ -211,7 +216,7 @@ export class LazyImages {
 
   /** The converted image, if all its indexes are there; the original if it turned out that there is nothing to index. */
   async #finished(target: Target, plan: Plan, form: V2Form): Promise<StoredManifest | undefined> {
-    const { indexer, images } = this.#deps;
+    const { indexer, images, access } = this.#deps;
     const settled = await Promise.all(plan.images.map(({ manifest }) => indexer.isSettled(target, manifest)));
     if (settled.includes(false)) return undefined;
     const indexes: { image: PlatformManifest; index: Descriptor }[] = [];
@@ -220,31 +225,41 @@ export class LazyImages {
       if (index !== undefined) indexes.push({ image, index });
     }
     if (indexes.length === 0) return plan.original;
-    const key = convertedKey(plan.original, form, indexes);
+    const key = convertedKey(target, plan.original, form, indexes);
     const known = this.#converted.get(key);
-    if (known !== undefined) return this.#give(target, plan.original, known);
-    const converted = await convertToForm(form, plan.original, indexes, {
-      walk: (index) => images.walk(target, index),
-      read: (listed) => images.read(target, listed),
+    if (known !== undefined) return this.#give(target, known);
+    const read = new Set([plan.original.digest, ...indexes.map(({ image }) => image.manifest.digest)]);
+    const noting = (found: StoredManifest | undefined): StoredManifest | undefined => {
+      if (found !== undefined) read.add(found.digest);
+      return found;
+    };
+    const made = await convertToForm(form, plan.original, indexes, {
+      async walk(index) {
+        const content = await images.walk(target, index);
+        content.indexes.forEach(noting);
+        return content;
+      },
+      read: async (listed) => noting(await images.read(target, listed)),
     });
+    const layers = indexes.flatMap(({ index }) => access.groundsOf(target, index.digest)?.layers ?? []);
+    const grounds = { image: plan.original.digest, manifests: [...read], layers: [...new Set(layers)] };
+    const converted = { ...made, grounds };
     if (converted.isComplete) this.#converted.set(key, converted);
-    return this.#give(target, plan.original, converted);
+    return this.#give(target, converted);
   }
 
   /**
-   * Whoever may have the original may have what it has been converted to, and what that leads to, which is there before the answer is.
+   * Whoever may have what an image was converted from may have the image, and what it leads to, which is there before the answer is.
    * @throws SpandrelError STORE_FULL, STORE_FAILED
    */
-  async #give(
-    target: Target,
-    original: StoredManifest,
-    { top, others }: ConvertedForm,
-  ): Promise<StoredManifest> {
+  async #give(target: Target, { top, others, grounds }: Converted): Promise<StoredManifest> {
     const { store, access, origins } = this.#deps;
     for (const document of [...others, top]) {
-      await origins.tell(document.digest, () => ({ kind: 'image', manifest: original.digest, document }));
+      // What stays as it is, is the registry's own.
+      if (grounds.manifests.includes(document.digest)) continue;
+      await origins.tell(document.digest, () => ({ kind: 'image', grounds, document }));
       if (!(await store.has(document.digest))) await store.put(document);
-      access.rememberDerived(target, document.digest, original.digest);
+      access.rememberDerived(target, document.digest, grounds);
     }
     return top;
   }
@@ -320,14 +335,18 @@ function acceptsOci(accept: string): boolean {
   return types.includes(MEDIA_TYPES.ociIndex) && types.includes(MEDIA_TYPES.ociManifest);
 }
 
-/** A converted image depends on the original, the form, and the indexes that it names; they stand for the settings they were made by. */
+/**
+ * A converted image depends on the original, what else the repository has of it, the form, and the indexes that it names; they stand for
+ * the settings they were made by.
+ */
 function convertedKey(
+  target: Target,
   original: StoredManifest,
   form: V2Form,
   indexes: readonly { readonly image: PlatformManifest; readonly index: Descriptor }[],
 ): string {
   const pairs = indexes.map(({ image, index }) => `${image.manifest.digest}=${index.digest}`);
-  return [original.digest, form, ...pairs].join(' ');
+  return [targetKey(target), original.digest, form, ...pairs].join(' ');
 }
 
 /** A plan depends on the repository, the image, and on what of the policy it has been made by: rules can be reloaded. */

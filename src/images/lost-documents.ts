@@ -5,6 +5,7 @@ import type { LayerIndexes } from '../spans/layer-indexes.ts';
 import { isUpstreamAway } from '../upstream/fault-kinds.ts';
 import type { BlobAccess } from './blob-access.ts';
 import type { DerivedImages } from './derived-images.ts';
+import type { Grounds } from './grounds.ts';
 import type { Layers } from './layers.ts';
 import type { StoredManifest } from './manifest.ts';
 import type { FoundManifest, Manifests } from './manifests.ts';
@@ -68,8 +69,8 @@ export class LostDocuments {
   ): Promise<StoredManifest | undefined> {
     const { origins, access, store, derivedImages } = this.#deps;
     const origin = await origins.find(digest);
-    if (origin?.kind === 'image' && (await this.#image(target, origin.manifest, signal)) !== undefined) {
-      access.rememberDerived(target, digest, origin.manifest);
+    if (origin?.kind === 'image' && (await this.#hasAll(target, origin.grounds, signal))) {
+      access.rememberDerived(target, digest, origin.grounds);
       await store.tryPut(origin.document);
       return origin.document;
     }
@@ -82,9 +83,9 @@ export class LostDocuments {
   /** Make all again that came from the image which the repository got this from. @returns false if it is not known, or gone */
   async #remake(target: Target, digest: Digest, signal: AbortSignal | undefined): Promise<boolean> {
     const { access, derivedImages } = this.#deps;
-    const origin = access.originOf(target, digest);
-    if (origin === undefined) return false;
-    const image = await this.#image(target, origin, signal);
+    const grounds = access.groundsOf(target, digest);
+    if (grounds === undefined) return false;
+    const image = await this.#image(target, grounds.image, signal);
     if (image !== undefined) await derivedImages.restore(target, image, signal);
     else access.forget(target, digest);
     return image !== undefined;
@@ -110,18 +111,38 @@ export class LostDocuments {
    * @throws SpandrelError as fills and builds do
    */
   async makeZtoc(target: Target, digest: Digest, signal: AbortSignal): Promise<boolean> {
-    const { origins, layers, indexes, derivedImages } = this.#deps;
+    return (
+      (await this.findZtoc(target, digest, signal)) ||
+      (await this.#remake(target, digest, signal)) ||
+      this.#deps.derivedImages.search(target, digest, signal)
+    );
+  }
+
+  /** As {@link makeZtoc}, of a layer that is known to be that of the zTOC. */
+  async findZtoc(target: Target, digest: Digest, signal: AbortSignal): Promise<boolean> {
+    const { origins, layers, indexes } = this.#deps;
     const origin = await origins.find(digest);
     if (origin?.kind === 'layer' && (await this.#hasLayer(target, origin.layer, signal))) {
-      const { summary } = await indexes.ensure(layers.layer(target, origin.layer), signal);
+      const { summary } = await indexes.ensure(await layers.heldLayer(target, origin.layer, signal), signal);
       if (summary.ztoc?.digest === digest) return true;
     }
-    return (await this.#remake(target, digest, signal)) || derivedImages.search(target, digest, signal);
+    return false;
   }
 
   async #hasLayer(target: Target, layer: Digest, signal: AbortSignal): Promise<boolean> {
+    return this.#isThere(() => this.#deps.access.check(target, layer, signal));
+  }
+
+  /** True if the repository has all that something was made of. @throws SpandrelError if that cannot be told */
+  async #hasAll(target: Target, grounds: Grounds, signal: AbortSignal | undefined): Promise<boolean> {
+    for (const manifest of grounds.manifests)
+      if ((await this.#image(target, manifest, signal)) === undefined) return false;
+    return this.#isThere(() => this.#deps.access.checkGrounds(target, grounds, signal));
+  }
+
+  async #isThere(check: () => Promise<void>): Promise<boolean> {
     try {
-      await this.#deps.access.check(target, layer, signal);
+      await check();
       return true;
     } catch (error) {
       if (!isAbsence(error)) throw error;

@@ -157,9 +157,12 @@ export class Manifests implements AsyncDisposable {
   }
 
   async #byDigest(target: Target, digest: Digest, closing: AbortSignal): Promise<FoundManifest> {
-    const stored = await this.#stored(target, digest);
-    if (stored === undefined) return this.#fetch(target, { digest }, closing);
-    await this.#deps.access.checkManifest(target, digest);
+    const { access } = this.#deps;
+    const stored = await this.#stored(digest);
+    if (stored === undefined || !(await access.isSent(target, digest)))
+      return this.#fetch(target, { digest }, closing);
+    await access.checkManifest(target, digest);
+    this.#learnLayers(target, stored);
     return { manifest: stored, source: 'disk' };
   }
 
@@ -229,8 +232,8 @@ export class Manifests implements AsyncDisposable {
   async #lastSeen(target: Target, key: string): Promise<LastSeen | undefined> {
     const seen = this.#tags.get(key);
     const digest = seen?.digest ?? (await this.#readTag(key));
-    const manifest =
-      digest !== undefined && isDigest(digest) ? await this.#stored(target, digest) : undefined;
+    const manifest = digest !== undefined && isDigest(digest) ? await this.#stored(digest) : undefined;
+    if (manifest !== undefined) this.#learnLayers(target, manifest);
     return manifest && { manifest, atMs: seen?.atMs };
   }
 
@@ -249,10 +252,8 @@ export class Manifests implements AsyncDisposable {
     }
   }
 
-  async #stored(target: Target, digest: Digest): Promise<StoredManifest | undefined> {
-    const stored = await this.#readIfPossible(() => this.#deps.store.get(digest));
-    if (stored !== undefined) this.#learnLayers(target, stored);
-    return stored;
+  #stored(digest: Digest): Promise<StoredManifest | undefined> {
+    return this.#readIfPossible(() => this.#deps.store.get(digest));
   }
 
   async #fetch(target: Target, reference: Reference, closing: AbortSignal): Promise<FoundManifest> {
@@ -262,7 +263,7 @@ export class Manifests implements AsyncDisposable {
     });
     const manifest = { ...fetched, bytes: Buffer.from(fetched.bytes) };
     await this.#deps.store.tryPut(manifest);
-    this.#deps.access.remember(target, manifest.digest);
+    this.#deps.access.rememberSent(target, manifest.digest);
     this.#learnLayers(target, manifest);
     return { manifest, source: 'upstream', rateLimit };
   }

@@ -5,14 +5,14 @@ import { type Digest, digestAlgorithm, digestOf, isDigest } from '../core/digest
 import { isSpandrelError } from '../core/errors.ts';
 import { isJsonObject } from '../core/json-object.ts';
 import { isIndexType, isManifestType } from '../core/media-types.ts';
+import { type Grounds, parseGrounds } from './grounds.ts';
 import type { StoredManifest } from './manifest.ts';
 
 /** What something of ours was made of, and all that is needed to have it again. Whoever may have the one may have the other. */
 export type Origin =
   | {
       readonly kind: 'image';
-      /** The manifest or index that the document was made of. */
-      readonly manifest: Digest;
+      readonly grounds: Grounds;
       readonly document: StoredManifest;
     }
   | {
@@ -33,7 +33,7 @@ export interface OriginsDeps {
 const MAX_REMEMBERED = 10_000;
 /** What is in use is told again: the shared tier may have lost it. */
 const TELL_AGAIN_MS = 10_000;
-const KEY_PREFIX = 'origin:1:';
+const KEY_PREFIX = 'origin:2:';
 
 /**
  * Where the documents and zTOCs that the proxy makes come from, by their digests. An origin is told before its digest is named to anybody,
@@ -93,7 +93,7 @@ function encode(origin: Origin): Buffer {
   if (origin.kind === 'layer') return Buffer.from(JSON.stringify({ layer: origin.layer }));
   const { mediaType, bytes } = origin.document;
   return Buffer.from(
-    JSON.stringify({ manifest: origin.manifest, mediaType, document: bytes.toString('base64') }),
+    JSON.stringify({ grounds: origin.grounds, mediaType, document: bytes.toString('base64') }),
   );
 }
 
@@ -101,15 +101,16 @@ function encode(origin: Origin): Buffer {
 function decode(bytes: Uint8Array, digest: Digest): Origin | undefined {
   const json = parseJson(Buffer.from(bytes).toString());
   if (!isJsonObject(json)) return undefined;
-  const { layer, manifest, mediaType, document } = json;
+  const { layer, mediaType, document } = json;
+  const grounds = parseGrounds(json['grounds']);
   if (isDigestText(layer)) return { kind: 'layer', layer };
-  if (!isDigestText(manifest) || typeof mediaType !== 'string' || typeof document !== 'string')
+  if (grounds === undefined || typeof mediaType !== 'string' || typeof document !== 'string')
     return undefined;
   const content = Buffer.from(document, 'base64');
   const isRight =
     (isManifestType(mediaType) || isIndexType(mediaType)) &&
     digestOf(content, digestAlgorithm(digest)) === digest;
-  return isRight ? { kind: 'image', manifest, document: { mediaType, digest, bytes: content } } : undefined;
+  return isRight ? { kind: 'image', grounds, document: { mediaType, digest, bytes: content } } : undefined;
 }
 
 function isDigestText(value: unknown): value is Digest {

@@ -3,15 +3,15 @@ import { DatabaseSync, type StatementSync } from 'node:sqlite';
 
 import type { StoreHealth } from '../blobs/store-health.ts';
 import { BoundedMap } from '../cache/bounded-map.ts';
-import { type Digest, isDigest } from '../core/digest.ts';
 import type { Logger } from '../telemetry/logger.ts';
+import { type Grounds, parseGrounds } from './grounds.ts';
 
 /** That a repository has a digest: because its upstream says so, or because we have made it out of what the repository has. */
 export interface Proof {
   /** As {@link steadyNow}. */
   readonly provenAtMs: number;
-  /** The manifest that what has the digest was made from; none for what the upstream itself has. */
-  readonly origin: Digest | undefined;
+  /** What it was made of; nothing for what the upstream itself has. */
+  readonly grounds: Grounds | undefined;
 }
 
 /** Those that are asked about most; the others are looked up in the file. */
@@ -65,16 +65,21 @@ export class ProofTable implements Disposable {
     if (recent !== undefined) return recent;
     const row = this.#look(this.#find, name);
     if (typeof row?.['proven_at_ms'] !== 'number') return undefined;
-    const origin = row['origin'];
-    const isOrigin = typeof origin === 'string' && isDigest(origin);
-    const found = { provenAtMs: row['proven_at_ms'], origin: isOrigin ? origin : undefined };
+    const { origin } = row;
+    const grounds = typeof origin === 'string' ? parseGrounds(parseJson(origin)) : undefined;
+    // Earlier versions did not write down all that something was made of.
+    if (origin !== null && grounds === undefined) return undefined;
+    const found = { provenAtMs: row['proven_at_ms'], grounds };
     this.#recent.set(name, found);
     return found;
   }
 
   set(name: string, proof: Proof): void {
     this.#recent.set(name, proof);
-    this.#write(() => this.#put.run(name, proof.provenAtMs, proof.origin ?? null));
+    const { provenAtMs, grounds } = proof;
+    this.#write(() =>
+      this.#put.run(name, provenAtMs, grounds === undefined ? null : JSON.stringify(grounds)),
+    );
   }
 
   /** The first name, in the order of bytes, that is greater. */
@@ -107,6 +112,15 @@ export class ProofTable implements Disposable {
 
   [Symbol.dispose](): void {
     if (this.#database.isOpen) this.#database.close();
+  }
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined;
+    throw error;
   }
 }
 

@@ -20,6 +20,7 @@ import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { isBrokenTransfer, isUpstreamAway } from '../upstream/fault-kinds.ts';
 import type { LayerLimits } from '../ztoc/layer-builder.ts';
+import type { BlobAccess } from './blob-access.ts';
 import type { KnownLayers } from './known-layers.ts';
 import { type ImageManifest, parseManifest, soundDescriptors, type StoredManifest } from './manifest.ts';
 import type { Manifests } from './manifests.ts';
@@ -28,6 +29,7 @@ import type * as spanTasks from '../ztoc/span-worker.ts';
 
 export interface PushedIndexesDeps {
   readonly manifests: Manifests;
+  readonly access: BlobAccess;
   readonly knownLayers: KnownLayers;
   readonly blobs: BlobStore;
   /** Threads whose entry is `ztoc/span-worker.ts`. */
@@ -257,9 +259,12 @@ export class PushedIndexes implements AsyncDisposable {
   async #readZtoc(target: Target, ztoc: Digest, sizeBytes: number, signal?: AbortSignal): Promise<Buffer> {
     const { maxTocBytes: maxBytes = MAX_ZTOC_BYTES } = this.#deps.limits;
     if (sizeBytes > maxBytes) throw new SpandrelError('INDEX_MALFORMED', 'a zTOC is too large');
-    const source = target.client.blobSource(target.repository, ztoc);
-    const { blobs } = this.#deps;
-    const open = (): Promise<BlobReader> => blobs.readBlob(ztoc, source, { claimedBytes: sizeBytes, signal });
+    const { blobs, access } = this.#deps;
+    const source = access.source(target, ztoc);
+    const open = async (): Promise<BlobReader> => {
+      if (blobs.stat(ztoc, source.upstream) !== undefined) await access.check(target, ztoc, signal);
+      return blobs.readBlob(ztoc, source, { claimedBytes: sizeBytes, signal });
+    };
     return readVerifiedBlob(blobs, ztoc, open, { maxBytes, code: 'INDEX_MALFORMED' }, signal);
   }
 

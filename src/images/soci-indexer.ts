@@ -6,15 +6,12 @@ import type { Digest } from '../core/digest.ts';
 import { type ErrorCode, isSpandrelError, type SpandrelError } from '../core/errors.ts';
 import { encodeSociIndex, type SociLayer } from '../soci/soci-index.ts';
 import { skipReason } from '../soci/layer-selection.ts';
-import {
-  COSTLY_FAULTS,
-  isLayerFault,
-  type LayerIndexes,
-  type LayerIndexState,
-} from '../spans/layer-indexes.ts';
+import { COSTLY_FAULTS, type LayerIndexes, type LayerIndexState } from '../spans/layer-indexes.ts';
+import { isLayerFault } from '../spans/proven-fault.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { BlobAccess } from './blob-access.ts';
+import type { Grounds } from './grounds.ts';
 import type { IndexPolicies } from './index-policy.ts';
 import type { Layers } from './layers.ts';
 import {
@@ -153,7 +150,7 @@ export class SociIndexer {
     await Promise.all(
       eligible.map(async ({ digest }) => {
         try {
-          await this.#deps.indexes.ensure(this.#deps.layers.layer(target, digest));
+          await this.#deps.layers.index(target, digest);
         } catch (error) {
           // A layer at fault is left out below; what else failed may work the next time and ends this attempt.
           if (isSpandrelError(error, 'BLOB_UNKNOWN')) absent.add(digest);
@@ -177,7 +174,7 @@ export class SociIndexer {
     return (await this.#find(target, manifest)) ?? this.#lacking.last(this.#key(target, manifest));
   }
 
-  /** The indexed layers, if all but those that are absent have been built or cannot be. */
+  /** The indexed layers that the repository has, if all but those that are absent have been built or cannot be. */
   async #gather(
     target: Target,
     manifest: StoredManifest,
@@ -185,14 +182,23 @@ export class SociIndexer {
   ): Promise<IndexedLayers | undefined> {
     const key = this.#key(target, manifest);
     const before = this.#remembered.get(key);
+    const { layers: known, indexes } = this.#deps;
     const eligible = this.eligible(target, manifest);
-    const states = await Promise.all(eligible.map(({ digest }) => this.#deps.indexes.state(digest)));
+    const isBuilt = eligible.map(async ({ digest }) => absent.has(digest) || (await indexes.has(digest)));
+    if ((await Promise.all(isBuilt)).includes(false)) return undefined;
+    const present = eligible.flatMap(({ digest }) => (absent.has(digest) ? [] : [digest]));
+    // A manifest names what it likes.
+    const held = await known.heldLayers(target, present);
+    const states = await Promise.all(
+      eligible.map(async ({ digest }) => {
+        const layer = held.get(digest);
+        return layer && indexes.state(layer);
+      }),
+    );
     // Whoever asked at the same time may have been faster.
     const faster = this.#remembered.get(key);
     if (faster !== undefined && faster !== before) return faster;
-    const isDone = ({ digest }: Descriptor, place: number): boolean =>
-      absent.has(digest) || isFinal(states[place]);
-    if (!eligible.every(isDone)) return undefined;
+    if (!states.every((state) => state === undefined || isFinal(state))) return undefined;
     const layers: SociLayer[] = [];
     for (const [place, layer] of eligible.entries()) {
       const state = states[place];
@@ -201,11 +207,11 @@ export class SociIndexer {
         layers.push({ layer, spanBytes, ztoc });
         continue;
       }
-      this.#noteLeftOut(layer.digest, absent.has(layer.digest) ? 'BLOB_UNKNOWN' : state && reasonOf(state));
+      this.#noteLeftOut(layer.digest, state === undefined ? 'BLOB_UNKNOWN' : reasonOf(state));
     }
     for (const { digest, fault } of faultyLayers(manifest)) this.#noteLeftOut(digest, fault.code);
     const found = { layers, made: new Map() };
-    if (absent.size > 0) this.#lacking.note(key, found);
+    if (states.includes(undefined)) this.#lacking.note(key, found);
     else {
       this.#remembered.set(key, found);
       this.#lacking.clear(key);
@@ -232,8 +238,13 @@ export class SociIndexer {
     made.set(version, descriptor);
     await this.#tellOrigins(manifest, layers, version, descriptor);
     // Who is told of the index may fetch what it lists.
-    for (const digest of [descriptor.digest, ...layers.map(({ ztoc }) => ztoc.digest)])
-      this.#deps.access.rememberDerived(target, digest, manifest.digest);
+    this.#deps.access.rememberDerived(target, descriptor.digest, groundsOf(manifest, layers));
+    for (const { layer, ztoc } of layers)
+      this.#deps.access.rememberDerived(target, ztoc.digest, {
+        image: manifest.digest,
+        manifests: [],
+        layers: [layer.digest],
+      });
     return descriptor;
   }
 
@@ -248,7 +259,8 @@ export class SociIndexer {
     await Promise.all([
       origins.tell(digest, () => {
         const { bytes } = encodeIndex(manifest, layers, version);
-        return { kind: 'image', manifest: manifest.digest, document: { digest, mediaType, bytes } };
+        const grounds = groundsOf(manifest, layers);
+        return { kind: 'image', grounds, document: { digest, mediaType, bytes } };
       }),
       ...layers.map(({ layer, ztoc }) =>
         origins.tell(ztoc.digest, () => ({ kind: 'layer', layer: layer.digest })),
@@ -283,8 +295,12 @@ function faultyLayers(manifest: StoredManifest): FaultyDescriptor[] {
   return parsed.kind === 'image' ? parsed.layers.flatMap((layer) => (isSound(layer) ? [] : [layer])) : [];
 }
 
-function isFinal(state: LayerIndexState | undefined): boolean {
-  return state?.kind === 'complete' || (state?.kind === 'failed' && isLayerFault(state.code));
+function groundsOf({ digest }: StoredManifest, layers: readonly SociLayer[]): Grounds {
+  return { image: digest, manifests: [digest], layers: layers.map(({ layer }) => layer.digest) };
+}
+
+function isFinal(state: LayerIndexState): boolean {
+  return state.kind === 'complete' || (state.kind === 'failed' && isLayerFault(state.code));
 }
 
 function reasonOf(state: LayerIndexState): string | undefined {

@@ -6,6 +6,7 @@ import type { Digest } from '../core/digest.ts';
 import { type ErrorCode, isSpandrelError, SpandrelError } from '../core/errors.ts';
 import type { Reference } from '../core/image-name.ts';
 import { formatPlatform } from '../core/platform.ts';
+import type { HeldLayer } from '../spans/layer.ts';
 import type { LayerIndexes } from '../spans/layer-indexes.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -61,6 +62,8 @@ interface WarmLayer {
   readonly digest: Digest;
   readonly size: number;
   growth: Growth | undefined;
+  /** Once its blob has been opened. */
+  held: HeldLayer | undefined;
   /** The registry does not have it. */
   isAbsent: boolean;
 }
@@ -126,6 +129,7 @@ export class WarmJob {
       digest,
       size,
       growth: undefined,
+      held: undefined,
       isAbsent: false,
     }));
     // The blobs stay in the store until they are indexed.
@@ -140,8 +144,9 @@ export class WarmJob {
     const either = AbortSignal.any([signal, failing.signal]);
     const open = async (layer: WarmLayer): Promise<void> => {
       try {
-        const handle = blobs.use(await this.#deps.layers.openBlob(this.#order.target, layer.digest, either));
-        layer.growth = handle.growth;
+        const { handle, held } = await this.#deps.layers.openBlob(this.#order.target, layer.digest, either);
+        layer.growth = blobs.use(handle).growth;
+        layer.held = held;
       } catch (error) {
         if (isSpandrelError(error, 'BLOB_UNKNOWN')) layer.isAbsent = true;
         else failing.abort(error);
@@ -162,13 +167,14 @@ export class WarmJob {
     return Promise.all(this.#layers.map((layer) => this.#describeLayer(layer)));
   }
 
-  async #describeLayer({ digest, size, growth, isAbsent }: WarmLayer): Promise<WarmLayerView> {
+  async #describeLayer({ digest, size, growth, held, isAbsent }: WarmLayer): Promise<WarmLayerView> {
     const fetched = growth?.availableBytes ?? 0;
     const failed = (reason: ErrorCode): WarmLayerView => ({ digest, size, fetched, state: 'failed', reason });
     try {
-      const state = await this.#deps.indexes.state(digest);
-      if (state.kind === 'complete') return { digest, size, fetched: size, state: 'complete' };
       if (isAbsent) return failed('BLOB_UNKNOWN');
+      if (held === undefined) return { digest, size, fetched, state: 'absent' };
+      const state = await this.#deps.indexes.state(held);
+      if (state.kind === 'complete') return { digest, size, fetched: size, state: 'complete' };
       return state.kind === 'failed' ? failed(state.code) : { digest, size, fetched, state: state.kind };
     } catch (error) {
       // The store cannot be read at the moment.

@@ -19,6 +19,7 @@ import type { BuildForecast } from './build-forecast.ts';
 import type { LayerIndexFiles } from './layer-index-files.ts';
 import type { Layer, PushedZtoc } from './layer.ts';
 import type * as layerTasks from '../ztoc/layer-worker.ts';
+import { provenFault } from './proven-fault.ts';
 
 export interface IndexBuildDeps {
   readonly blobs: BlobStore;
@@ -197,7 +198,7 @@ export class IndexBuild {
     } catch (error) {
       await handle.completed(this.#signal);
       if (isSpandrelError(error, 'STORE_FULL')) this.#deps.files.noteWriteFailure(error);
-      throw error;
+      throw provenFault(error);
     }
   }
 

@@ -8,7 +8,8 @@ import type { LayerIndex } from '../ztoc/layer-index.ts';
 import type { LayerIndexView } from '../ztoc/layer-index-view.ts';
 import type { LayerSummary } from '../ztoc/layer-summary.ts';
 import { IndexBuild, type IndexBuildDeps } from './index-build.ts';
-import type { Layer } from './layer.ts';
+import type { HeldLayer, Layer } from './layer.ts';
+import { ProvenFault } from './proven-fault.ts';
 
 export interface LayerIndexesDeps extends IndexBuildDeps {
   /** Bytes of open indexes kept in memory. */
@@ -22,22 +23,17 @@ export type LayerIndexState =
 
 /** A build that others can join. */
 interface Build {
+  /** Whose bytes it reads, where that is known: until they are verified, they are nobody else's. */
+  readonly upstream: string | undefined;
+  /** The repository that it has been begun for. */
+  readonly origin: string | undefined;
   readonly view: IndexBuild['view'];
   readonly isSound: () => boolean;
   /** Settles in one step with what is remembered of the build. */
   readonly published: Promise<LayerIndex>;
 }
 
-const MAX_REMEMBERED_FAILURES = 10_000;
-/** What the verified bytes of a layer prove: it fails the same way each time. */
-const LAYER_FAULTS: readonly ErrorCode[] = [
-  'LAYER_TOO_LARGE',
-  'LAYER_UNSUPPORTED',
-  'LAYER_CORRUPT',
-  'TAR_INVALID',
-  'TAR_UNSUPPORTED',
-  'INDEX_UNMOUNTABLE',
-];
+const MAX_REMEMBERED_FAULTS = 10_000;
 /** Failures of the proxy itself, which come after a whole pass over the layer. */
 export const COSTLY_FAULTS: readonly ErrorCode[] = [
   'STORE_FULL',
@@ -47,8 +43,10 @@ export const COSTLY_FAULTS: readonly ErrorCode[] = [
   'INTERNAL',
 ];
 const COSTLY_PAUSES: RetryPauses = { firstMs: 1_000, longestMs: 60_000 };
-/** Failures of the repository that a layer was asked of, or of the proxy: another may have the layer, or the same one later. */
-const SAYS_NOTHING_OF_LAYER: readonly ErrorCode[] = [
+/** How long a failure is shown. */
+const SHOWN_PAUSES: RetryPauses = { firstMs: 60_000, longestMs: 60_000 };
+/** The repository does not have the layer, or not for us, or the proxy ends: that is no state of an index. */
+const REFUSALS: readonly ErrorCode[] = [
   'BLOB_UNKNOWN',
   'NAME_UNKNOWN',
   'UNAUTHORIZED',
@@ -64,11 +62,14 @@ const SAYS_NOTHING_OF_LAYER: readonly ErrorCode[] = [
 export class LayerIndexes implements AsyncDisposable {
   readonly #deps: LayerIndexesDeps;
   readonly #open: BoundedMap<LayerIndex>;
-  /** As many as the pool takes in its queue. */
-  readonly #building = new Map<Digest, Build>();
+  /** As many as the pool takes in its queue; several of a layer only while several upstreams send it. */
+  readonly #building = new Map<Digest, readonly Build[]>();
   readonly #looks: SingleFlight<LayerIndex | undefined>;
-  readonly #failures = new BoundedMap<SpandrelError>({ maxEntries: MAX_REMEMBERED_FAILURES });
-  /** Of builds that nobody waits for. */
+  /** Of layers, whoever has them. */
+  readonly #faults = new BoundedMap<ProvenFault>({ maxEntries: MAX_REMEMBERED_FAULTS });
+  /** Other failures, of builds from one repository each. */
+  readonly #failures = new PassingFaults<SpandrelError>(SHOWN_PAUSES);
+  /** Those of builds that nobody waits for. */
   readonly #costly = new PassingFaults<SpandrelError>(COSTLY_PAUSES);
   readonly #stopping = new AbortController();
 
@@ -78,12 +79,23 @@ export class LayerIndexes implements AsyncDisposable {
     this.#looks = new SingleFlight('index', deps.metrics);
   }
 
+  /** A complete index, if there is one. For those who find out whether somebody may have it; others ask for {@link state}. */
+  find(digest: Digest, signal?: AbortSignal): Promise<LayerIndex | undefined> {
+    return this.#find(digest, signal);
+  }
+
+  /** True if there is nothing to build: the index is there, or the layer is known to be at fault. */
+  async has(digest: Digest): Promise<boolean> {
+    return (await this.#find(digest)) !== undefined || this.#faults.get(digest) !== undefined;
+  }
+
   /** Starts nothing. */
-  async state(digest: Digest): Promise<LayerIndexState> {
+  async state(layer: HeldLayer): Promise<LayerIndexState> {
+    const { digest } = layer;
     const index = await this.#find(digest);
     if (index !== undefined) return { kind: 'complete', summary: index.summary };
-    if (this.#building.has(digest)) return { kind: 'building' };
-    const failure = this.#failures.get(digest);
+    if (this.#buildOf(layer) !== undefined) return { kind: 'building' };
+    const failure = this.#faults.get(digest) ?? this.#failures.current(sourceKey(layer));
     return failure === undefined
       ? { kind: 'absent' }
       : { kind: 'failed', code: failure.code, message: failure.message };
@@ -94,18 +106,29 @@ export class LayerIndexes implements AsyncDisposable {
    * none.
    * @throws SpandrelError LAYER_* for a layer that is known to be at fault; what fills and builds throw
    */
-  async open(layer: Layer, signal?: AbortSignal): Promise<LayerIndexView> {
-    await this.#passUnsound(layer.digest, signal);
-    return (await this.#find(layer.digest, signal)) ?? this.#join(layer).view(signal);
+  async open(layer: HeldLayer, signal?: AbortSignal): Promise<LayerIndexView> {
+    await this.#passUnsound(layer, signal);
+    return (
+      (await this.#find(layer.digest, signal)) ?? this.#useBuild(layer, (build) => build.view(signal), signal)
+    );
   }
 
   /** The complete index, with its zTOC stored. @throws SpandrelError as `open` */
-  async ensure(layer: Layer, signal?: AbortSignal): Promise<LayerIndex> {
-    await this.#passUnsound(layer.digest, signal);
+  async ensure(layer: HeldLayer, signal?: AbortSignal): Promise<LayerIndex> {
+    return this.#ensure(layer, signal);
+  }
+
+  /** As {@link ensure}, for a layer that its repository need not have: it is not told what comes out. */
+  async build(layer: Layer, signal?: AbortSignal): Promise<void> {
+    await this.#ensure(layer, signal);
+  }
+
+  async #ensure(layer: Layer, signal: AbortSignal | undefined): Promise<LayerIndex> {
+    await this.#passUnsound(layer, signal);
     const found = await this.#find(layer.digest, signal);
-    if (found === undefined) return waitFor(this.#join(layer).published, signal);
+    if (found === undefined) return this.#useBuild(layer, ({ published }) => published, signal);
     if (await this.#deps.files.hasZtoc(found.summary)) return found;
-    return waitFor(this.replace(layer, found), signal);
+    return waitFor(this.#replace(layer, found), signal);
   }
 
   /**
@@ -113,15 +136,19 @@ export class LayerIndexes implements AsyncDisposable {
    * until then, for those who read by the parts that are right.
    * @throws SpandrelError as `ensure`
    */
-  async replace(layer: Layer, damaged: LayerIndexView): Promise<LayerIndex> {
+  async replace(layer: HeldLayer, damaged: LayerIndexView): Promise<LayerIndex> {
+    return this.#replace(layer, damaged);
+  }
+
+  async #replace(layer: Layer, damaged: LayerIndexView): Promise<LayerIndex> {
     const { digest } = layer;
-    const running = this.#building.get(digest);
+    const running = this.#buildOf(layer);
     if (running !== undefined) return running.published;
     const known = this.#open.get(digest);
     if (known !== undefined && known !== damaged) return known;
     this.#deps.logger.warn({ layer: digest }, 'an index is damaged, it will be built again');
     this.#open.delete(digest);
-    return this.#join(layer).published;
+    return this.#useBuild(layer, ({ published }) => published);
   }
 
   /** There is no room for the index of a layer. */
@@ -132,16 +159,39 @@ export class LayerIndexes implements AsyncDisposable {
 
   /** Start the build, unless it is done, under way, or has just failed at a cost. Nobody waits for it; a failure is logged. */
   startBuild(layer: Layer): void {
-    if (this.#costly.current(layer.digest) !== undefined) return;
-    this.open(layer).catch((error: unknown) => {
+    if (this.#costly.current(sourceKey(layer)) !== undefined) return;
+    this.#begin(layer).catch((error: unknown) => {
       if (!isSpandrelError(error))
         this.#deps.logger.error({ err: error, layer: layer.digest }, 'build could not start');
     });
   }
 
+  async #begin(layer: Layer): Promise<void> {
+    await this.#passUnsound(layer, undefined);
+    if ((await this.#find(layer.digest)) === undefined) await this.#useBuild(layer, (build) => build.view());
+  }
+
+  /**
+   * What `use` makes of the build of a layer whose index has just been looked for in vain. One that fails for the repository that has
+   * begun it says nothing to another, which begins its own.
+   */
+  async #useBuild<T>(layer: Layer, use: (build: Build) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    for (;;) {
+      const build = this.#join(layer);
+      try {
+        return await waitFor(use(build), signal);
+      } catch (error) {
+        const isOwn = build.origin === layer.source.origin;
+        if (isOwn || error instanceof ProvenFault || !isSpandrelError(error) || this.#stopping.signal.aborted)
+          throw error;
+        await waitFor(Promise.allSettled([build.published]), signal);
+      }
+    }
+  }
+
   /** Who comes after a build has turned out to be of another blob has nothing to do with its failure. */
-  async #passUnsound(digest: Digest, signal: AbortSignal | undefined): Promise<void> {
-    const running = this.#building.get(digest);
+  async #passUnsound(layer: Layer, signal: AbortSignal | undefined): Promise<void> {
+    const running = this.#buildOf(layer);
     if (running?.isSound() === false) await waitFor(Promise.allSettled([running.published]), signal);
   }
 
@@ -168,55 +218,70 @@ export class LayerIndexes implements AsyncDisposable {
    */
   #join(layer: Layer): Build {
     const { digest } = layer;
-    const running = this.#building.get(digest);
+    const running = this.#buildOf(layer);
     if (running !== undefined) {
       this.#deps.metrics.singleFlightJoined.inc({ what: 'index' });
       return running;
     }
-    const failure = this.#failures.get(digest);
-    if (failure !== undefined && isLayerFault(failure.code)) throw failure;
+    const fault = this.#faults.get(digest);
+    if (fault !== undefined) throw fault;
     const build = new IndexBuild(this.#deps, layer, this.#stopping.signal);
-    const published = this.#follow(digest, build);
+    const published = this.#follow(layer, build);
     published.catch(() => undefined);
     const view = (signal?: AbortSignal): Promise<LayerIndexView> => build.view(signal);
-    const entry = { view, isSound: () => build.isSound, published };
-    this.#building.set(digest, entry);
+    const { upstream, origin } = layer.source;
+    const entry = { upstream, origin, view, isSound: () => build.isSound, published };
+    this.#building.set(digest, [...(this.#building.get(digest) ?? []), entry]);
     return entry;
   }
 
-  async #follow(digest: Digest, { published }: IndexBuild): Promise<LayerIndex> {
+  /** The build under way from the bytes of the layer's upstream. */
+  #buildOf({ digest, source }: Layer): Build | undefined {
+    return this.#building.get(digest)?.find(({ upstream }) => upstream === source.upstream);
+  }
+
+  #forgetBuild({ digest, source }: Layer): void {
+    const others = this.#building.get(digest)?.filter(({ upstream }) => upstream !== source.upstream) ?? [];
+    if (others.length > 0) this.#building.set(digest, others);
+    else this.#building.delete(digest);
+  }
+
+  async #follow(layer: Layer, { published }: IndexBuild): Promise<LayerIndex> {
+    const { digest } = layer;
     try {
       const index = await published;
       this.#open.set(digest, index);
-      this.#failures.delete(digest);
-      this.#costly.clear(digest);
+      this.#failures.clear(sourceKey(layer));
+      this.#costly.clear(sourceKey(layer));
       return index;
     } catch (error) {
-      this.#rememberFailure(digest, error);
+      this.#rememberFailure(layer, error);
       throw error;
     } finally {
-      this.#building.delete(digest);
+      this.#forgetBuild(layer);
     }
   }
 
-  #rememberFailure(digest: Digest, error: unknown): void {
+  #rememberFailure(layer: Layer, error: unknown): void {
+    const { digest } = layer;
     const failure = isSpandrelError(error)
       ? error
       : new SpandrelError('INTERNAL', 'the index could not be built', { cause: error });
-    if (SAYS_NOTHING_OF_LAYER.includes(failure.code)) return;
-    this.#failures.set(digest, failure);
-    if (COSTLY_FAULTS.includes(failure.code)) this.#costly.note(digest, failure);
+    if (REFUSALS.includes(failure.code)) return;
+    if (failure instanceof ProvenFault) this.#faults.set(digest, failure);
+    else this.#failures.note(sourceKey(layer), failure);
+    if (COSTLY_FAULTS.includes(failure.code)) this.#costly.note(sourceKey(layer), failure);
     this.#deps.metrics.indexBuilds.inc({ outcome: 'failed' });
     this.#deps.logger.warn({ layer: digest, code: failure.code, err: failure.cause }, failure.message);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopping.abort(new SpandrelError('SHUTTING_DOWN', 'the proxy is being stopped'));
-    await Promise.allSettled(Array.from(this.#building.values(), ({ published }) => published));
+    await Promise.allSettled([...this.#building.values()].flat().map(({ published }) => published));
   }
 }
 
-/** True if a build that failed with `code` fails each time: the layer's own bytes prove it. */
-export function isLayerFault(code: ErrorCode): boolean {
-  return LAYER_FAULTS.includes(code);
+/** A layer as one repository has it. */
+function sourceKey({ digest, source }: Layer): string {
+  return `${source.origin ?? ''} ${digest}`;
 }

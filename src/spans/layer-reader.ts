@@ -4,7 +4,7 @@ import { SpandrelError } from '../core/errors.ts';
 import type { ByteSource, Metrics } from '../telemetry/metrics.ts';
 import type { LayerIndexView } from '../ztoc/layer-index-view.ts';
 import { streamFault } from '../ztoc/layer-summary.ts';
-import type { Layer } from './layer.ts';
+import type { HeldLayer } from './layer.ts';
 import type { ReadAhead } from './read-ahead.ts';
 import type { SpanBytes, SpanFetcher } from './span-fetcher.ts';
 
@@ -42,7 +42,7 @@ export class LayerReader {
    * BLOB_CORRUPT as soon as the fill that bytes came from has turned out to be of another blob
    */
   async *read(
-    layer: Layer,
+    layer: HeldLayer,
     index: LayerIndexView,
     options: ReadOptions,
   ): AsyncGenerator<Uint8Array, void, undefined> {
@@ -88,7 +88,7 @@ export class LayerReader {
 
   /** Spans from the one with the first byte of `range` on, as far as they are known; `undefined` if the layer ends before it. */
   async #startRun(
-    layer: Layer,
+    layer: HeldLayer,
     index: LayerIndexView,
     range: ByteRange,
     signal: AbortSignal,
@@ -99,7 +99,7 @@ export class LayerReader {
     return { spans: this.#deps.fetcher.fetch(layer, index, spans, signal), end: last.uncompressed.end };
   }
 
-  async *#readPlain(layer: Layer, options: ReadOptions): AsyncGenerator<Uint8Array, void, undefined> {
+  async *#readPlain(layer: HeldLayer, options: ReadOptions): AsyncGenerator<Uint8Array, void, undefined> {
     const { digest, source, claimedBytes } = layer;
     await using reader = await this.#deps.blobs.readBlob(digest, source, {
       claimedBytes,

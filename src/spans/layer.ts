@@ -1,7 +1,9 @@
 import type { Digest } from '../core/digest.ts';
 import type { BlobSource } from '../upstream/blob-source.ts';
 
-/** A layer as far as it is known before its bytes are there. */
+declare const HELD: unique symbol;
+
+/** A layer as somebody names it. It is as far known as it can be before its bytes are there, and need not be in the repository at all. */
 export interface Layer {
   readonly digest: Digest;
   /** Where its blob comes from when the store does not have it. */
@@ -10,6 +12,14 @@ export interface Layer {
   readonly claimedBytes?: number | undefined;
   /** Look for a zTOC that somebody else has made of it; asked only when there is an index to build. Never rejects. */
   readonly findPushedZtoc?: (() => Promise<PushedZtoc | undefined>) | undefined;
+}
+
+/** A layer that its repository has, as its upstream has shown: what is made of the layer may be given to that repository. */
+export type HeldLayer = Layer & { readonly [HELD]: true };
+
+/** To be called only where the upstream has shown that. */
+export function heldLayer(layer: Layer): HeldLayer {
+  return layer as HeldLayer;
 }
 
 /** A zTOC that has been found well-formed, though not yet right. */

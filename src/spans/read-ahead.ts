@@ -1,7 +1,7 @@
 import { BoundedMap } from '../cache/bounded-map.ts';
 import type { ByteRange } from '../core/byte-range.ts';
 import type { LayerIndexView } from '../ztoc/layer-index-view.ts';
-import type { Layer } from './layer.ts';
+import type { HeldLayer } from './layer.ts';
 import type { SpanFetcher } from './span-fetcher.ts';
 
 export interface ReadAheadOptions {
@@ -49,7 +49,7 @@ export class ReadAhead {
   }
 
   /** A request reads a range of a layer. */
-  note(layer: Layer, index: LayerIndexView, range: ByteRange): void {
+  note(layer: HeldLayer, index: LayerIndexView, range: ByteRange): void {
     // Within a zstd frame each further span costs the decoding of all before it.
     if (
       this.#options.maxBytes === 0 ||
@@ -57,8 +57,9 @@ export class ReadAhead {
       range.end === Number.POSITIVE_INFINITY
     )
       return;
-    const walks = this.#layers.get(layer.digest) ?? [];
-    this.#layers.set(layer.digest, walks);
+    const key = `${layer.digest} ${layer.source.upstream}`;
+    const walks = this.#layers.get(key) ?? [];
+    this.#layers.set(key, walks);
     const place = walks.findIndex(
       ({ position }) => range.start >= position && range.start - position <= MAX_GAP_BYTES,
     );
@@ -76,7 +77,7 @@ export class ReadAhead {
     void this.#fetch(layer, index, walk);
   }
 
-  async #fetch(layer: Layer, index: LayerIndexView, walk: Walk): Promise<void> {
+  async #fetch(layer: HeldLayer, index: LayerIndexView, walk: Walk): Promise<void> {
     const { fetcher, maxBytes } = this.#options;
     const { signal } = (walk.leaving ??= new AbortController());
     const range = { start: walk.fetchedTo, end: walk.position + walk.aheadBytes };

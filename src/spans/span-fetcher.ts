@@ -11,7 +11,7 @@ import type { LayerIndexView } from '../ztoc/layer-index-view.ts';
 import type { InflateSpansInput, ReadZstdSpansInput } from '../ztoc/span-worker.ts';
 import type { ReadSpan } from '../ztoc/span.ts';
 import type { LayerIndexes } from './layer-indexes.ts';
-import type { Layer } from './layer.ts';
+import type { HeldLayer } from './layer.ts';
 import { type SpanCache, spanKey } from './span-cache.ts';
 import type * as spanTasks from '../ztoc/span-worker.ts';
 
@@ -67,14 +67,15 @@ export class SpanFetcher implements AsyncDisposable {
    * fills throw
    */
   fetch(
-    layer: Layer,
+    layer: HeldLayer,
     index: LayerIndexView,
     spans: readonly ReadSpan[],
     signal: AbortSignal,
   ): Promise<SpanBytes>[] {
     const wanted: WantedSpan[] = [];
     const found = spans.map((span) => {
-      const key = spanKey({ layer: layer.digest, index, span });
+      // One that fails for an upstream says nothing to the repositories of another.
+      const key = `${spanKey({ layer: layer.digest, index, span })} ${layer.source.upstream}`;
       const start = (): Promise<SpanBytes> => {
         const resolvers = Promise.withResolvers<SpanBytes>();
         wanted.push({ span, ...resolvers });
@@ -91,7 +92,7 @@ export class SpanFetcher implements AsyncDisposable {
   }
 
   /** Settles all that is wanted. */
-  async #provide(layer: Layer, index: LayerIndexView, wanted: readonly WantedSpan[]): Promise<void> {
+  async #provide(layer: HeldLayer, index: LayerIndexView, wanted: readonly WantedSpan[]): Promise<void> {
     const missing: WantedSpan[] = [];
     const look = async (one: WantedSpan): Promise<boolean> => {
       const hit = await this.#deps.cache.take({ layer: layer.digest, index, span: one.span });
@@ -108,7 +109,7 @@ export class SpanFetcher implements AsyncDisposable {
     }
   }
 
-  async #provideRun(layer: Layer, index: LayerIndexView, run: readonly WantedSpan[]): Promise<void> {
+  async #provideRun(layer: HeldLayer, index: LayerIndexView, run: readonly WantedSpan[]): Promise<void> {
     try {
       const spans = run.map(({ span }) => span);
       const { parts, source } = await this.#decode(layer, index, spans);
@@ -127,7 +128,7 @@ export class SpanFetcher implements AsyncDisposable {
     }
   }
 
-  async #decode(layer: Layer, index: LayerIndexView, spans: readonly ReadSpan[]): Promise<DecodedSpans> {
+  async #decode(layer: HeldLayer, index: LayerIndexView, spans: readonly ReadSpan[]): Promise<DecodedSpans> {
     const isZstd = index.compression === 'zstd';
     const decoded = await this.#decodeRight(layer, index, spans);
     const inflated = decoded.parts.reduce((sum, { byteLength }) => sum + byteLength, 0);
@@ -136,7 +137,11 @@ export class SpanFetcher implements AsyncDisposable {
   }
 
   /** What is stored may have gone bad: the blob, which its digest tells, or else the index. The bad one is had anew, once. */
-  async #decodeRight(layer: Layer, index: LayerIndexView, spans: readonly ReadSpan[]): Promise<DecodedSpans> {
+  async #decodeRight(
+    layer: HeldLayer,
+    index: LayerIndexView,
+    spans: readonly ReadSpan[],
+  ): Promise<DecodedSpans> {
     const { blobs, indexes } = this.#deps;
     const { signal } = this.#stopping;
     try {
@@ -156,13 +161,13 @@ export class SpanFetcher implements AsyncDisposable {
     return this.#decodeOnce(layer, other, await findSame(other, spans));
   }
 
-  #decodeOnce(layer: Layer, index: LayerIndexView, spans: readonly ReadSpan[]): Promise<DecodedSpans> {
+  #decodeOnce(layer: HeldLayer, index: LayerIndexView, spans: readonly ReadSpan[]): Promise<DecodedSpans> {
     return index.compression === 'zstd'
       ? this.#decodeFrames(layer, index, spans)
       : this.#inflate(layer, index, spans);
   }
 
-  async #inflate(layer: Layer, index: LayerIndexView, spans: readonly ReadSpan[]): Promise<DecodedSpans> {
+  async #inflate(layer: HeldLayer, index: LayerIndexView, spans: readonly ReadSpan[]): Promise<DecodedSpans> {
     const { digest, source } = layer;
     // Knowing the size saves asking the upstream for it.
     const options = { provenBytes: index.layerBytes, signal: this.#stopping.signal };
@@ -193,7 +198,7 @@ export class SpanFetcher implements AsyncDisposable {
 
   /** A zstd frame cannot be entered in its middle: what lies before the spans in their frame is decoded and dropped. */
   async #decodeFrames(
-    layer: Layer,
+    layer: HeldLayer,
     index: LayerIndexView,
     spans: readonly ReadSpan[],
   ): Promise<DecodedSpans> {

@@ -3,7 +3,9 @@ import type { ByteRange } from '../core/byte-range.ts';
 /** One blob of one repository of an upstream, as a fill sees it. What `RegistryClient.blobSource` returns. */
 export interface BlobSource {
   /** Upstream and repository: work for one of them does not have to wait behind all the work for another. */
-  readonly origin?: string;
+  readonly origin?: string | undefined;
+  /** Name of the upstream: until their digest has been verified, its bytes are for nobody else's repositories. */
+  readonly upstream?: string | undefined;
   /**
    * Ask for the bytes of `range`, or for the whole blob. `sizeBytes` is what the blob's size is believed to be: it helps where the
    * upstream does not tell, or tells something else with each answer.

@@ -29,6 +29,7 @@ export class RegistryBlobSource implements BlobSource {
   readonly #repository: string;
   readonly #digest: Digest;
   readonly origin: string;
+  readonly upstream: string;
 
   constructor(
     api: RegistryApi,
@@ -42,6 +43,7 @@ export class RegistryBlobSource implements BlobSource {
     this.#repository = repository;
     this.#digest = digest;
     this.origin = `${api.upstream}/${repository}`;
+    this.upstream = api.upstream;
   }
 
   async fetch(range: ByteRange | undefined, signal: AbortSignal, sizeBytes?: number): Promise<BlobResponse> {

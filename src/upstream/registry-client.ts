@@ -148,7 +148,7 @@ export class RegistryClient implements AsyncDisposable {
 
   /** Resolves if the repository has the blob. @throws SpandrelError BLOB_UNKNOWN, NAME_UNKNOWN */
   checkBlob(repository: string, digest: Digest, signal?: AbortSignal): Promise<void> {
-    return this.#sizes.check(this.repositoryName(repository), digest, signal);
+    return this.#sizes.check(this.upstreamName(repository), digest, signal);
   }
 
   /** A blob to fetch ranges of; asks for nothing yet. */

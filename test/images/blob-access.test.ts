@@ -89,7 +89,7 @@ function dateProof(repository: string, ageMs: number): void {
     collectingLogger(),
     Date.now(),
   );
-  table.set(`up/${repository} ${digest}`, { provenAtMs: Date.now() - ageMs, origin: undefined });
+  table.set(`up/${repository} ${digest}`, { provenAtMs: Date.now() - ageMs, grounds: undefined });
 }
 
 function requestsFor(repository: string): string[] {
@@ -169,28 +169,30 @@ describe('a cached blob', () => {
 });
 
 describe('ProofTable', () => {
+  const made = { image: digest, manifests: [digest], layers: [digestOf('layer')] };
+
   it('begins anew when its file is damaged, and forgets what is very old, or far ahead', async () => {
     const path = join(root, 'table');
     await writeFile(path, Buffer.alloc(10_000, 'x'));
     const logger = collectingLogger();
     {
       using table = ProofTable.open(path, healthOf(logger), logger, 5);
-      table.set('name', { provenAtMs: 7, origin: undefined });
-      table.set('made', { provenAtMs: 7, origin: digest });
-      expect(table.get('name')).toEqual({ provenAtMs: 7, origin: undefined });
+      table.set('name', { provenAtMs: 7, grounds: undefined });
+      table.set('made', { provenAtMs: 7, grounds: made });
+      expect(table.get('name')).toEqual({ provenAtMs: 7, grounds: undefined });
     }
     {
       using table = ProofTable.open(path, healthOf(logger), logger, 8);
-      expect(table.get('name')).toEqual({ provenAtMs: 7, origin: undefined });
-      expect(table.get('made')).toEqual({ provenAtMs: 7, origin: digest });
+      expect(table.get('name')).toEqual({ provenAtMs: 7, grounds: undefined });
+      expect(table.get('made')).toEqual({ provenAtMs: 7, grounds: made });
       table.delete('name');
       expect(table.get('name')).toBeUndefined();
-      table.set('old', { provenAtMs: 9, origin: undefined });
+      table.set('old', { provenAtMs: 9, grounds: undefined });
     }
     {
       using table = ProofTable.open(path, healthOf(logger), logger, 365 * 24 * HOUR_MS);
       expect(table.get('old')).toBeUndefined();
-      table.set('ahead', { provenAtMs: 365 * 24 * HOUR_MS, origin: undefined });
+      table.set('ahead', { provenAtMs: 365 * 24 * HOUR_MS, grounds: undefined });
     }
     using table = ProofTable.open(path, healthOf(logger), logger, 300 * 24 * HOUR_MS);
     expect(table.get('ahead')).toBeUndefined();

@@ -11,6 +11,7 @@ import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
 import { BlobAccess } from '../../src/images/blob-access.ts';
 import { KnownLayers } from '../../src/images/known-layers.ts';
+import { Deliveries } from '../../src/images/deliveries.ts';
 import { ManifestStore } from '../../src/images/manifest-store.ts';
 import { Manifests } from '../../src/images/manifests.ts';
 import { ProofTable } from '../../src/images/proof-table.ts';
@@ -95,7 +96,11 @@ async function start(
   const proofs = open.use(ProofTable.open(join(root, 'proofs'), healthOf(logger), logger, nowMs));
   const patience = new Patience(PATIENCE_MS);
   const lifetimeMs = PROOF_SECONDS * 1000;
-  const access = open.use(new BlobAccess({ proofs, lifetimeMs, patience, metrics, logger, now }));
+  const deliveries = new Deliveries({ proofs, now });
+  const deliveryCheck = { confirm: () => Promise.resolve() };
+  const access = open.use(
+    new BlobAccess({ proofs, deliveries, deliveryCheck, lifetimeMs, patience, metrics, logger, now }),
+  );
   const manifests = open.use(
     new Manifests({
       store: new ManifestStore(new DigestFiles(join(root, 'manifests'))),
@@ -293,7 +298,7 @@ describe('a manifest by digest', () => {
     const made = { bytes, digest: digestOf(bytes), mediaType: MEDIA_TYPES.ociManifest };
     await new ManifestStore(new DigestFiles(join(root, 'manifests'))).put(made);
     const other = { ...target, repository: 'team/other' };
-    access.rememberDerived(target, made.digest, origin);
+    access.rememberDerived(target, made.digest, { image: origin, manifests: [origin], layers: [] });
 
     asked();
     expect((await manifests.get(target, made)).manifest.bytes.equals(bytes)).toBe(true);

@@ -6,6 +6,7 @@ import { MemoryCache } from '../../src/cache/memory-cache.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { DemoRegistry } from '../../src/demo/demo-registry.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
+import { heldLayer } from '../../src/spans/layer.ts';
 import { LayerReader } from '../../src/spans/layer-reader.ts';
 import type { ReadSpan } from '../../src/ztoc/span.ts';
 import { SpanCache } from '../../src/spans/span-cache.ts';
@@ -252,7 +253,7 @@ describe('LayerReader', () => {
       });
       const source = { origin: 'test', fetch: () => Promise.reject(new Error('not asked')) };
       const { signal } = new AbortController();
-      const reading = reader.read({ digest: layer.digest, source }, index, { range, signal });
+      const reading = reader.read(heldLayer({ digest: layer.digest, source }), index, { range, signal });
       for (const span of spans.slice(0, taken)) expect((await reading.next()).value).toEqual(bytesOf(span));
       const refutation = new SpandrelError('BLOB_CORRUPT', 'another blob');
       refuted.abort(refutation);
