@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { extname, join } from 'node:path';
+import { join } from 'node:path';
 
 import { BlobStore } from './blobs/blob-store.ts';
 import { StoreFiles } from './blobs/store-files.ts';
@@ -30,6 +30,7 @@ import { DerivedImages } from './images/derived-images.ts';
 import { ImageFiles } from './images/image-files.ts';
 import { ImageManifests } from './images/image-manifests.ts';
 import { ImageOverview } from './images/image-overview.ts';
+import { ImageTrees } from './images/image-trees.ts';
 import { IndexPolicies } from './images/index-policy.ts';
 import { KnownLayers } from './images/known-layers.ts';
 import { LazyImages } from './images/lazy-images.ts';
@@ -60,11 +61,9 @@ import { Metrics } from './telemetry/metrics.ts';
 import { NO_TRACER, type Tracer } from './telemetry/tracer.ts';
 import { ThreadHealth } from './threads/thread-health.ts';
 import type { ThreadFault } from './threads/thread-fault.ts';
-import { WorkerPool } from './threads/worker-pool.ts';
 import type { Environment } from './upstream/proxy-choice.ts';
 import { createUpstreams } from './upstream/upstreams.ts';
-import type * as layerTasks from './ztoc/layer-worker.ts';
-import type * as spanTasks from './ztoc/span-worker.ts';
+import { openPools } from './worker-pools.ts';
 
 export interface App extends AsyncDisposable {
   /** Start both listeners; resolves to the addresses they got. */
@@ -86,14 +85,13 @@ export interface AppOptions {
 const SPAN_SHARE = 0.625;
 const INDEX_SHARE = 0.25;
 const TREE_SHARE = 0.125;
+/** Merged trees of usual images must fit, however small the caches are: some 40 bytes a file, and several times that while one is made. */
+const MIN_TREE_BYTES = 64 * 2 ** 20;
+const MIN_TREE_MAKING_BYTES = 256 * 2 ** 20;
 
 /** Of the decompressed spans in memory, what may be fetched ahead of one reader. */
 const READ_AHEAD_SHARE = 1 / 32;
 const MAX_READ_AHEAD_BYTES = 4 * 2 ** 20;
-
-/** Work that waits for a thread; a request that brings more is answered 503. */
-const MAX_QUEUED_BUILDS = 1_000;
-const MAX_QUEUED_SPANS = 10_000;
 
 /** A client that gets what is cached although its upstream hangs gets it within two seconds, all steps together. */
 const PATIENCE_MS = 1_500;
@@ -149,31 +147,7 @@ export async function createApp(
   const tags = files.open('tag', { durable: false });
   const origins = new Origins({ files: files.open('origin', { durable: false }), shared: redis });
 
-  // Two pools, so that a read never waits behind a build.
-  const workers = (name: string): URL =>
-    new URL(`./ztoc/${name}${extname(import.meta.url)}`, import.meta.url);
-  const buildPool = opening.use(
-    new WorkerPool<typeof layerTasks>({
-      name: 'index',
-      entry: workers('layer-worker'),
-      threads: config.index.threads,
-      maxQueue: MAX_QUEUED_BUILDS,
-      onFault,
-    }),
-  );
-  const spanPool = opening.use(
-    new WorkerPool<typeof spanTasks>({
-      name: 'span',
-      entry: workers('span-worker'),
-      threads: config.spans.threads,
-      maxQueue: MAX_QUEUED_SPANS,
-      onFault,
-    }),
-  );
-
-  metrics.watchQueue('index', () => buildPool.waitingTasks);
-  metrics.watchQueue('span', () => spanPool.waitingTasks);
-  for (const pool of [buildPool, spanPool]) metrics.watchHeld('task', () => pool.pendingTasks);
+  const { buildPool, spanPool, treePool } = openPools(config, { opening, metrics, onFault });
 
   const forecast = new BuildForecast(config.index.threads);
   const indexes = opening.use(
@@ -216,7 +190,8 @@ export async function createApp(
     maxBytes: Math.min(MAX_READ_AHEAD_BYTES, Math.floor(spanMemoryBytes * READ_AHEAD_SHARE)),
     maxRunning: config.spans.threads,
   });
-  const reader = new LayerReader({ blobs, fetcher, readAhead, metrics });
+  const { maxSkippedBytes } = config.limits;
+  const reader = new LayerReader({ blobs, fetcher, readAhead, metrics, maxSkippedBytes });
 
   const negativeAgeMs = config.manifests.negativeSeconds * 1000;
   const pauses = growingPauses(negativeAgeMs);
@@ -301,7 +276,12 @@ export async function createApp(
   const warmJobs = opening.use(
     new WarmJobs({ upstreams, manifests, layers, indexes, indexer, lazyImages, metrics, logger }),
   );
-  const treeBytes = Math.floor(config.cache.memoryBytes * TREE_SHARE);
+  const trees = new ImageTrees({
+    pool: treePool,
+    maxBytes: Math.max(MIN_TREE_BYTES, Math.floor(config.cache.memoryBytes * TREE_SHARE)),
+    maxMakingBytes: Math.max(MIN_TREE_MAKING_BYTES, config.cache.memoryBytes),
+    metrics,
+  });
 
   const gate = new AccessGate(
     await createAccessRules(config, { patience, metrics, readFile: readNamedFile }),
@@ -330,7 +310,7 @@ export async function createApp(
       policies,
       logger,
     }),
-    imageFiles: new ImageFiles({ ...shown, indexes, maxBytes: treeBytes, metrics }),
+    imageFiles: new ImageFiles({ ...shown, indexes, trees }),
     imageOverview: new ImageOverview({ ...shown, indexer, pushed, policies, pullLog }),
     limits: config.limits,
     metrics,

@@ -28,12 +28,16 @@ interface Entry extends Described<'name'>, Partial<Described<'linkname'>> {
 
 interface Listing extends Described<'path'> {
   readonly entries: readonly Entry[];
+  /** There are more pages. */
+  readonly next?: string;
 }
 
 interface Question {
   /** `<proxy>/v2/<name>/_soci/images/<reference>/files/` */
   readonly base: string;
-  readonly query: string;
+  readonly platform: string | undefined;
+  /** The `next` of the page of a listing that comes before. */
+  readonly after?: string;
   /** Absolute, without `.` and `..`. */
   readonly path: RawText;
   readonly json: boolean;
@@ -53,9 +57,24 @@ export async function ls(args: string[]): Promise<number> {
   const question = await parseQuestion(args);
   const listing = await readListing(question);
   if (listing === undefined) return stat(args);
-  if (question.json) printJson(listing);
-  else process.stdout.write(listing.entries.map((entry) => `${printEntry(entry)}\n`).join(''));
+  if (question.json) {
+    const entries: Entry[] = [];
+    for await (const page of pagesFrom(question, listing)) entries.push(...page.entries);
+    const { next: _, ...rest } = listing;
+    printJson({ ...rest, entries });
+    return 0;
+  }
+  for await (const { entries } of pagesFrom(question, listing))
+    process.stdout.write(entries.map((entry) => `${printEntry(entry)}\n`).join(''));
   return 0;
+}
+
+/** A listing from its first page on. */
+async function* pagesFrom(question: Question, first: Listing): AsyncGenerator<Listing, void, void> {
+  for (let page: Listing | undefined = first; page !== undefined;) {
+    yield page;
+    page = page.next === undefined ? undefined : await readListing({ ...question, after: page.next });
+  }
 }
 
 /** `spandrel cat`: a file's bytes. Only the spans that they lie in are fetched. */
@@ -82,18 +101,25 @@ export async function cat(args: string[]): Promise<number> {
 export async function stat(args: string[]): Promise<number> {
   const question = await parseQuestion(args);
   const { path, json } = question;
-  const parent = await readListing({ ...question, path: posix.dirname(path) as RawText });
   const entry =
-    path === '/'
-      ? { name: '/', type: 'dir', size: 0, mode: 0o755, layer: null }
-      : parent?.entries.find(
-          ({ name, nameBytes }) => parseDescribed(name, nameBytes) === posix.basename(path),
-        );
+    path === '/' ? { name: '/', type: 'dir', size: 0, mode: 0o755, layer: null } : await findEntry(question);
   if (entry === undefined)
     throw new SpandrelError('FILE_UNKNOWN', `the image has no ${printForTerminal(path)}`);
   if (json) printJson({ ...describeRawText('path', path), ...entry });
   else process.stdout.write(`${printEntry(entry)}  ${entry.layer ?? '-'}\n`);
   return 0;
+}
+
+async function findEntry({ path, ...question }: Question): Promise<Entry | undefined> {
+  const parent = { ...question, path: posix.dirname(path) as RawText };
+  const first = await readListing(parent);
+  if (first === undefined) return undefined;
+  const wanted = posix.basename(path);
+  for await (const { entries } of pagesFrom(parent, first)) {
+    const found = entries.find(({ name, nameBytes }) => parseDescribed(name, nameBytes) === wanted);
+    if (found !== undefined) return found;
+  }
+  return undefined;
 }
 
 async function parseQuestion(args: string[]): Promise<Question> {
@@ -115,15 +141,24 @@ async function parseQuestion(args: string[]): Promise<Question> {
   const { repositoryUrl, reference, platform = values.platform } = locateImage(values.proxy, image);
   return {
     base: `${repositoryUrl}/_soci/images/${reference}/files`,
-    query: platform === undefined ? '' : `?platform=${encodeURIComponent(platform)}`,
+    platform,
     path: posix.resolve('/', await readPathArgument(path, values.encoded)) as RawText,
     json: values.json,
     range: values.range,
   };
 }
 
-function urlOf({ base, path, query }: Pick<Question, 'base' | 'path' | 'query'>): string {
-  return `${base}${percentEncode(path)}${query}`;
+function urlOf({
+  base,
+  path,
+  platform,
+  after,
+}: Pick<Question, 'base' | 'path' | 'platform' | 'after'>): string {
+  const query = new URLSearchParams({
+    ...(platform === undefined ? {} : { platform }),
+    ...(after === undefined ? {} : { after }),
+  });
+  return `${base}${percentEncode(path)}${query.size === 0 ? '' : `?${query.toString()}`}`;
 }
 
 /** `undefined` if the path is no folder. */

@@ -215,6 +215,11 @@ export const CONFIG_KEYS = {
     '512MiB',
     'a zstd layer with a larger window is refused (`LAYER_UNSUPPORTED`), as nodes do by this default; up to `2GiB`, as `zstd --long=31` makes; memory of each thread that decodes such a layer',
   ),
+  'limits.maxSkippedBytes': key(
+    size(0),
+    '1GiB',
+    'decompressed bytes that one request may cost without being served them: zstd frames are decoded from their start (`RANGE_TOO_COSTLY`). Layers that were packed in frames of some MiB (seekable zstd, `zstd:chunked`) need little',
+  ),
   'limits.maxManifestBytes': key(size(1024), '4MiB', 'a larger manifest is refused'),
   'limits.maxConnections': key(whole(1), 10_000, 'open connections of the registry listener'),
   'limits.maxConnectionsPerAddress': key(whole(1), 5_000, 'those of one client address'),

@@ -34,6 +34,11 @@ export const ERRORS = {
     'The path is no regular file (a device, a fifo, a link that leads nowhere).',
   ),
   RANGE_INVALID: entry(416, false, 'The range lies outside of the content.'),
+  RANGE_TOO_COSTLY: entry(
+    422,
+    false,
+    'To get to the range more of a zstd frame has to be decompressed than `limits.maxSkippedBytes`; ask for fewer ranges, or read the layer in order.',
+  ),
   EXPECTATION_FAILED: entry(417, false, 'The request expects what the proxy does not do (`Expect`).'),
   LAYER_TOO_LARGE: entry(
     422,

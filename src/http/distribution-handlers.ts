@@ -236,10 +236,9 @@ export async function handleReferrers(
   return jsonAnswer(index, { contentType: MEDIA_TYPES.ociIndex, headers });
 }
 
-/** OCI distribution spec, "Listing Tags". */
-export async function handleTags({ target, query, url, signal }: Exchange): Promise<Answer> {
+/** OCI distribution spec, "Listing Tags". @param name  of the repository as the client calls it, upstream's prefix included */
+export async function handleTags({ target, query, url, signal }: Exchange, name: string): Promise<Answer> {
   const limit = parseCount(query, 'n', MAX_TAGS);
-  const name = requestedName(url);
   if (limit === 0) return jsonAnswer({ name, tags: [] });
   const last = query.get('last') || null;
   const { tags, next } = await target.client.listTags(
@@ -252,9 +251,4 @@ export async function handleTags({ target, query, url, signal }: Exchange): Prom
       ? {}
       : nextPage({ query, url }, { last: next, ...(limit === undefined ? {} : { n: String(limit) }) });
   return jsonAnswer({ name, tags }, { headers });
-}
-
-/** The repository as the client calls it, upstream's prefix included. */
-function requestedName(url: string): string {
-  return decodeURIComponent(/^\/v2\/(.*)\/tags\/list/.exec(url)?.[1] ?? '');
 }

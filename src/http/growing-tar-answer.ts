@@ -54,15 +54,16 @@ const WHOLE: ByteRange = { start: 0, end: Number.POSITIVE_INFINITY };
 
 function answerPart(
   reader: LayerReader,
-  { signal }: Exchange,
+  { signal, client }: Exchange,
   layer: HeldLayer,
   index: LayerIndexView,
   range: ByteRange,
 ): Omit<Answer, 'status'> {
   let source: ByteSource | undefined;
+  const reading = reader.beginRequest(client, signal);
   return {
     headers: { 'accept-ranges': 'bytes', 'content-type': MEDIA_TYPES.octetStream },
     source: () => source,
-    body: () => reader.read(layer, index, { range, signal, onSource: (from) => (source ??= from) }),
+    body: () => reader.read(layer, index, { range, reading, onSource: (from) => (source ??= from) }),
   };
 }

@@ -5,6 +5,7 @@ import type { ImageOverview } from '../images/image-overview.ts';
 import type { RawText } from '../ztoc/raw-text.ts';
 import { type Answer, jsonAnswer } from './answer.ts';
 import type { Exchange } from './exchange.ts';
+import { describeNextPage, parsePageQuery } from './page-query.ts';
 import { answerFile, type SpanDeps } from './span-handlers.ts';
 
 export interface ImageDeps extends SpanDeps {
@@ -21,22 +22,23 @@ export async function handleImage(
   return jsonAnswer(await deps.imageOverview.describe(exchange.target, reference, exchange.signal));
 }
 
-/** A file of an image's merged file system, or the listing of a directory. */
+/** A file of an image's merged file system, or one page of the listing of a directory. */
 export async function handleImageFile(
   deps: ImageDeps,
   exchange: Exchange,
   reference: Reference,
   path: RawText,
 ): Promise<Answer> {
-  const platform = exchange.query.get('platform') || null;
-  const found = await deps.imageFiles.find(
-    exchange.target,
-    reference,
-    platform === null ? undefined : parsePlatform(platform),
-    path,
-    exchange.signal,
-  );
-  if (found.kind === 'directory') return jsonAnswer(found.listing);
+  const named = exchange.query.get('platform') || null;
+  const platform = named === null ? undefined : parsePlatform(named);
+  const page = parsePageQuery(exchange);
+  const choice = { target: exchange.target, reference, platform };
+  const found = await deps.imageFiles.find(choice, path, page, exchange.signal);
+  if (found.kind === 'directory') {
+    const { next, ...listing } = found.listing;
+    const { headers, ...rest } = describeNextPage(exchange, page, next);
+    return jsonAnswer({ ...listing, ...rest }, { headers });
+  }
   const layer = await deps.layers.heldLayer(exchange.target, found.layerDigest, exchange.signal);
   const index = await deps.indexes.open(layer, exchange.signal);
   const answer = await answerFile(deps, exchange, layer, index, found.entry);

@@ -16,6 +16,7 @@ import type { Exchange } from './exchange.ts';
 import { answerFrontPage, REGISTRY_PAGE } from './front-page.ts';
 import { handleImage, handleImageFile, type ImageDeps } from './image-handlers.ts';
 import type { RegistryPath, RepositoryPath } from './registry-path.ts';
+import { isHost } from './request-target.ts';
 import {
   handleFile,
   handleFiles,
@@ -67,10 +68,15 @@ export async function routeRegistryRequest(deps: RegistryDeps, request: Registry
   return { ...answer, headers: { ...answer.headers, 'oci-namespace': namespace } };
 }
 
-/** @throws SpandrelError QUERY_INVALID for several that differ: two readers would take different ones */
+/**
+ * @throws SpandrelError QUERY_INVALID for several that differ: two readers would take different ones; DENIED for what is no host, which
+ * may be one in lower case (U+212A is a `k` then), and cannot stand in a header
+ */
 function namespaceOf(query: URLSearchParams): string | undefined {
   const [namespace, ...others] = new Set(query.getAll('ns'));
   if (others.length > 0) throw new SpandrelError('QUERY_INVALID', '`ns` is given twice');
+  if (namespace !== undefined && !isHost(namespace))
+    throw new SpandrelError('DENIED', 'the registry in `ns` is not an upstream of this proxy');
   return namespace;
 }
 
@@ -83,7 +89,7 @@ function dispatch(deps: RegistryDeps, exchange: Exchange, path: RepositoryPath):
     case 'referrers':
       return handleReferrers(deps, exchange, path.digest);
     case 'tags':
-      return handleTags(exchange);
+      return handleTags(exchange, path.name);
     case 'layer':
       return handleLayer(deps, exchange, path.digest);
     case 'spans':

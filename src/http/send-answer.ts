@@ -50,7 +50,7 @@ export async function sendAnswer(
     const stream = answer.body();
     const first = stream.next();
     const isThere = await comesWithin(first, options.headAloneMs);
-    const { sink, ...head } = writeHead(response, answer, options.requestId);
+    const { sink, ...head } = await writeHeadOf(stream, () => writeHead(response, answer, options.requestId));
     if (!isThere) response.flushHeaders();
     const sent = { bytes: 0 };
     try {
@@ -67,6 +67,16 @@ export async function sendAnswer(
     }
   } finally {
     await answer.dispose?.();
+  }
+}
+
+/** A head that cannot be written ends the stream behind it. */
+async function writeHeadOf<T>(stream: ByteStream, write: () => T): Promise<T> {
+  try {
+    return write();
+  } catch (error) {
+    await stream.return();
+    throw error;
   }
 }
 

@@ -1,6 +1,7 @@
 import type { ByteRange } from '../core/byte-range.ts';
 import type { Digest } from '../core/digest.ts';
 import { type ErrorCode, SpandrelError } from '../core/errors.ts';
+import { mapInTurns } from '../core/loop-turns.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
 import type { Layers } from '../images/layers.ts';
 import type { HeldLayer } from '../spans/layer.ts';
@@ -11,14 +12,15 @@ import type { ByteSource } from '../telemetry/metrics.ts';
 import type { LayerIndexView } from '../ztoc/layer-index-view.ts';
 import { LayerIndex } from '../ztoc/layer-index.ts';
 import { layerFault, type NoZtocReason, streamFault } from '../ztoc/layer-summary.ts';
-import { describeRawText, EMPTY_RAW_TEXT, printRawText, type RawText } from '../ztoc/raw-text.ts';
+import { describeRawText, EMPTY_RAW_TEXT, type RawText } from '../ztoc/raw-text.ts';
 import { SparseRegions } from '../ztoc/sparse-regions.ts';
 import type { EntryType, TocEntry } from '../ztoc/ztoc.ts';
 import { type Answer, type ByteStream, IMMUTABLE, jsonAnswer } from './answer.ts';
 import { answerContent, type Content } from './content-answer.ts';
 import type { Exchange } from './exchange.ts';
 import { answerGrowingTar, answerTarRange } from './growing-tar-answer.ts';
-import { parseCount, readRawParameter } from './query.ts';
+import { describeNextPage, parsePageQuery } from './page-query.ts';
+import { readRawParameter } from './query.ts';
 
 export interface SpanDeps {
   readonly layers: Layers;
@@ -26,8 +28,6 @@ export interface SpanDeps {
   readonly reader: LayerReader;
 }
 
-const DEFAULT_FILES = 1000;
-const MAX_FILES = 10_000;
 /** A link may lead to another one. */
 const MAX_HARD_LINKS = 40;
 /** Regular files, however they are stored. */
@@ -102,23 +102,19 @@ export async function handleFiles(deps: SpanDeps, exchange: Exchange, digest: Di
     await deps.layers.heldLayer(exchange.target, digest, exchange.signal),
     exchange.signal,
   );
-  const { query, url } = exchange;
-  const after = readRawParameter(url, 'after');
-  const { files, next } = index.listFiles({
-    prefix: readRawParameter(url, 'prefix') ?? EMPTY_RAW_TEXT,
-    ...(after === undefined ? {} : { after }),
-    limit: Math.max(1, parseCount(query, 'limit', MAX_FILES) ?? DEFAULT_FILES),
-  });
+  const page = parsePageQuery(exchange);
+  const prefix = readRawParameter(exchange.url, 'prefix') ?? EMPTY_RAW_TEXT;
+  const { files, next } = index.listFiles({ ...page, prefix });
+  const { headers, ...rest } = describeNextPage(exchange, page, next);
   const fault = layerFault(index.summary);
   const describe = (entry: TocEntry): object =>
     storedEnd(entry) <= index.summary.uncompressedBytes
       ? describeFile(entry)
       : { ...describeFile(entry), ...describeFault(fault) };
-  return jsonAnswer({
-    files: files.map(describe),
-    ...describeFault(fault),
-    ...(next === undefined ? {} : { next: printRawText(next) }),
-  });
+  return jsonAnswer(
+    { files: await mapInTurns(files, describe), ...describeFault(fault), ...rest },
+    { headers },
+  );
 }
 
 /**
@@ -139,6 +135,9 @@ export async function handleFile(
   return isFinal ? answer : { ...answer, headers: { ...answer.headers, 'cache-control': 'no-cache' } };
 }
 
+/** Which bytes of a layer a file has. */
+type StoredFile = Pick<TocEntry, 'type' | 'uncompressedOffset' | 'uncompressedSize' | 'sparseMap'>;
+
 /**
  * The bytes of a regular file of an open layer.
  * @throws SpandrelError TAR_INVALID if the layer ends before the file does, LAYER_CORRUPT if it cannot be decompressed that far
@@ -148,7 +147,7 @@ export async function answerFile(
   exchange: Exchange,
   layer: HeldLayer,
   index: LayerIndexView,
-  entry: TocEntry,
+  entry: StoredFile,
 ): Promise<Answer> {
   const { uncompressedOffset: start, uncompressedSize: sizeBytes, sparseMap } = entry;
   const regions = sparseMap === undefined ? undefined : new SparseRegions(sparseMap);
@@ -162,7 +161,7 @@ export async function answerFile(
 }
 
 /** Where the data of an entry end in the decompressed layer. */
-function storedEnd({ type, uncompressedOffset, uncompressedSize, sparseMap }: TocEntry): number {
+function storedEnd({ type, uncompressedOffset, uncompressedSize, sparseMap }: StoredFile): number {
   if (!READABLE_TYPES.includes(type)) return uncompressedOffset;
   const bytes = sparseMap === undefined ? uncompressedSize : new SparseRegions(sparseMap).storedBytes;
   return uncompressedOffset + bytes;
@@ -212,10 +211,11 @@ interface Slice {
 function answerSlice(deps: SpanDeps, exchange: Exchange, slice: Slice): Answer {
   const { layer, index, start, end, sparse } = slice;
   let source: ByteSource | undefined;
+  const reading = deps.reader.beginRequest(exchange.client, exchange.signal);
   const read = (range: ByteRange): ByteStream =>
     deps.reader.read(layer, index, {
       range: { start: start + range.start, end: start + range.end },
-      signal: exchange.signal,
+      reading,
       onSource: (from) => (source ??= from),
     });
   const content: Content = {

@@ -1,6 +1,7 @@
 import type { Platform } from '../core/descriptor.ts';
 import { type Digest, isDigest } from '../core/digest.ts';
 import type { ErrorCode } from '../core/errors.ts';
+import { parseJson } from '../core/parse-json.ts';
 
 /** The parts of an image config that the proxy uses; each is absent where the config does not say it. */
 export interface ImageConfig {
@@ -17,8 +18,8 @@ export function isFinalConfig({ fault }: ImageConfig): boolean {
 }
 
 /** Read an image config (OCI image spec, "Image Configuration"). What is no such config gives an empty one. */
-export function parseImageConfig(text: string): ImageConfig {
-  const json = parseObject(text);
+export function parseImageConfig(bytes: Uint8Array): ImageConfig {
+  const json = parseObject(bytes);
   const { os, architecture, variant, rootfs } = json;
   const listed = isObject(rootfs) ? rootfs['diff_ids'] : undefined;
   const diffIds = Array.isArray(listed)
@@ -40,9 +41,9 @@ export function parseImageConfig(text: string): ImageConfig {
   };
 }
 
-function parseObject(text: string): Record<string, unknown> {
+function parseObject(bytes: Uint8Array): Record<string, unknown> {
   try {
-    const value: unknown = JSON.parse(text);
+    const value = parseJson(bytes);
     return isObject(value) ? value : {};
   } catch (error) {
     if (error instanceof SyntaxError) return {};

@@ -39,7 +39,8 @@ export interface PlatformManifest {
 /** Real images have one index for each platform inside of one. */
 const MAX_DEPTH = 4;
 const MAX_INDEXES = 64;
-const MAX_MANIFESTS = 10_000;
+/** As of one index: each may be asked for. */
+const MAX_MANIFESTS = 250;
 
 /**
  * The image manifests that a tag leads to: the one it names, or those of an index and of the indexes inside of it, as nodes walk them
@@ -55,12 +56,13 @@ export class ImageManifests {
 
   /**
    * Read all indexes inside of an index.
-   * @throws SpandrelError IMAGE_UNSUPPORTED for more of them, or deeper ones, than an image can be meant to have; what manifests throw
+   * @throws SpandrelError IMAGE_UNSUPPORTED for more of them, deeper ones or more manifests than an image can be meant to have; what manifests throw
    */
   async walk(target: Target, top: ImageIndex, signal?: AbortSignal): Promise<IndexContent> {
     const indexes = new Map<string, StoredManifest>();
     const absent: Descriptor[] = [];
     const visited = new Set<string>();
+    const listedOnce = new Set<string>();
     const expand = async (
       index: ImageIndex,
       around: Platform | undefined,
@@ -70,8 +72,10 @@ export class ImageManifests {
       for (const listed of soundDescriptors(index.manifests)) {
         const platform = listed.platform ?? around;
         const descriptor = platform === undefined ? listed : { ...listed, platform };
-        if (!isIndexType(descriptor.mediaType)) found.push(descriptor);
-        else if (!visited.has(descriptor.digest)) {
+        if (!isIndexType(descriptor.mediaType)) {
+          found.push(descriptor);
+          if (listedOnce.add(descriptor.digest).size > MAX_MANIFESTS) throw tooDeep();
+        } else if (!visited.has(descriptor.digest)) {
           visited.add(descriptor.digest);
           if (depth >= MAX_DEPTH || visited.size > MAX_INDEXES) throw tooDeep();
           const inner = await this.read(target, descriptor, signal);
@@ -82,7 +86,6 @@ export class ImageManifests {
             found.push(...(await expand(parsed, platform, depth + 1)));
           }
         }
-        if (found.length > MAX_MANIFESTS) throw tooDeep();
       }
       return found;
     };
@@ -154,7 +157,7 @@ export class ImageManifests {
 function tooDeep(): SpandrelError {
   return new SpandrelError(
     'IMAGE_UNSUPPORTED',
-    'the image has more indexes inside of its index than are walked',
+    'the image has more manifests, or indexes inside of its index, than are looked at',
   );
 }
 

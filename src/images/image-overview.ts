@@ -1,12 +1,13 @@
 import type { Descriptor, Platform } from '../core/descriptor.ts';
-import type { ErrorCode } from '../core/errors.ts';
+import { type ErrorCode, SpandrelError } from '../core/errors.ts';
 import type { Digest } from '../core/digest.ts';
 import type { Reference } from '../core/image-name.ts';
+import { mapBounded } from '../core/map-bounded.ts';
 import { formatPlatform } from '../core/platform.ts';
 import type { IndexPolicies } from './index-policy.ts';
 import type { LayerDescription, Layers } from './layers.ts';
 import type { ImageManifests } from './image-manifests.ts';
-import { parseManifest, type StoredManifest, tryParseManifest } from './manifest.ts';
+import { type FaultyDescriptor, parseManifest, type StoredManifest, tryParseManifest } from './manifest.ts';
 import type { Manifests } from './manifests.ts';
 import { isImageManifest } from './platform.ts';
 import type { PullCounts, PullLog } from './pull-log.ts';
@@ -43,6 +44,11 @@ export interface ImageDescription {
   readonly absent?: readonly { readonly platform: string | null; readonly manifest: Digest }[];
 }
 
+/** Manifests and layers of one image that are looked at, each once: as many as may have to be asked for. */
+const MAX_PARTS = 1000;
+/** Requests for one image at the same time. */
+const MAX_RUNNING = 8;
+
 /** Says of an image what has been indexed. */
 export class ImageOverview {
   readonly #deps: ImageOverviewDeps;
@@ -51,22 +57,24 @@ export class ImageOverview {
     this.#deps = deps;
   }
 
+  /** @throws SpandrelError IMAGE_UNSUPPORTED for more than 1000 manifests and layers; what manifests throw */
   async describe(target: Target, reference: Reference, signal: AbortSignal): Promise<ImageDescription> {
     const { manifest } = await this.#deps.manifests.get(target, reference, signal);
     const parsed = parseManifest(manifest);
-    if (parsed.kind === 'image') {
+    const looks: Looks = { target, signal, layers: new Map(), parts: new Set() };
+    if (parsed.kind === 'image')
       return {
         digest: manifest.digest,
-        platforms: [await this.#describePlatform(target, manifest, undefined, signal)],
+        platforms: [await this.#describePlatform(looks, manifest, undefined)],
       };
-    }
     const platforms: PlatformDescription[] = [];
     const walked = await this.#deps.images.walk(target, parsed, signal);
     const absent = [...walked.absent];
     for (const descriptor of walked.manifests.filter(isImageManifest)) {
+      countParts(looks, [descriptor]);
       const found = await this.#deps.images.read(target, descriptor, signal);
       if (found === undefined) absent.push(descriptor);
-      else platforms.push(await this.#describePlatform(target, found, descriptor, signal));
+      else platforms.push(await this.#describePlatform(looks, found, descriptor));
     }
     return {
       digest: manifest.digest,
@@ -76,11 +84,11 @@ export class ImageOverview {
   }
 
   async #describePlatform(
-    target: Target,
+    looks: Looks,
     manifest: StoredManifest,
     descriptor: Descriptor | undefined,
-    signal: AbortSignal,
   ): Promise<PlatformDescription> {
+    const { target, signal } = looks;
     const parsed = tryParseManifest(manifest);
     if (parsed?.kind !== 'image') {
       const { pullLog } = this.#deps;
@@ -99,13 +107,26 @@ export class ImageOverview {
     return {
       platform: nameOf(platform),
       manifest: manifest.digest,
-      layers: await Promise.all(
-        parsed.layers.map((layer) => this.#deps.layers.describeListed(target, layer, signal)),
-      ),
+      layers: await this.#describeLayers(looks, parsed.layers),
       pulls: this.#deps.pullLog.counts(parsed.config?.digest ?? manifest.digest),
       soci: { ...own, ...this.#deps.pushed.known(target, manifest.digest) },
       ...(config.fault === undefined ? {} : { reason: config.fault }),
     };
+  }
+
+  async #describeLayers(
+    looks: Looks,
+    listed: readonly (Descriptor | FaultyDescriptor)[],
+  ): Promise<LayerDescription[]> {
+    const { target, signal, layers } = looks;
+    countParts(looks, listed);
+    const describe = (layer: Descriptor | FaultyDescriptor): Promise<LayerDescription> => {
+      const key = `${layer.digest} ${layer.mediaType}`;
+      const described = layers.get(key) ?? this.#deps.layers.describeListed(target, layer, signal);
+      layers.set(key, described);
+      return described;
+    };
+    return mapBounded(listed, describe, { maxRunning: MAX_RUNNING, signal });
   }
 
   async #ownIndex(
@@ -116,6 +137,26 @@ export class ImageOverview {
     const index = await this.#deps.indexer.existing(target, manifest, version);
     return index === undefined ? {} : { [version]: index.digest };
   }
+}
+
+/** What one request looks at. */
+interface Looks {
+  readonly target: Target;
+  readonly signal: AbortSignal;
+  /** By digest and media type: images of several platforms share layers, and one may list a layer many times. */
+  readonly layers: Map<string, Promise<LayerDescription>>;
+  /** Digests of manifests and layers. */
+  readonly parts: Set<string>;
+}
+
+/** @throws SpandrelError IMAGE_UNSUPPORTED */
+function countParts({ parts }: Looks, more: readonly { readonly digest: string }[]): void {
+  for (const { digest } of more) parts.add(digest);
+  if (parts.size > MAX_PARTS)
+    throw new SpandrelError(
+      'IMAGE_UNSUPPORTED',
+      `the image has more than ${MAX_PARTS} manifests and layers; ask for one platform by its digest`,
+    );
 }
 
 function describeAbsent({ platform, digest }: Descriptor): { platform: string | null; manifest: Digest } {

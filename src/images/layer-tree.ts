@@ -1,7 +1,8 @@
 import type { Digest } from '../core/digest.ts';
 import { cleanPath, type RawText } from '../ztoc/raw-text.ts';
 import type { TocEntry } from '../ztoc/ztoc.ts';
-import { implicitDirectory, type TreeBudget, type TreeNode, WHITEOUT } from './tree-node.ts';
+import type { ChildNodes } from './child-nodes.ts';
+import { implicitDirectory, type TreeBudget, type TreeEntry, type TreeNode, WHITEOUT } from './tree-node.ts';
 
 export interface LayerTreeOptions {
   readonly layer: Digest;
@@ -10,14 +11,13 @@ export interface LayerTreeOptions {
   readonly budget: TreeBudget;
 }
 
-type Directory = TreeNode & { readonly children: Map<string, TreeNode> };
+type Directory = TreeNode & { readonly children: ChildNodes };
 
 const WHITEOUT_PREFIX = '.wh.';
 const OPAQUE_WHITEOUT = '.wh..wh..opq';
 /** As in Linux: no unpacker can make a longer path, nor a symbolic link with a longer target. */
 const MAX_PATH_BYTES = 4095;
 const MAX_NAME_BYTES = 255;
-const NO_RECORDS: TocEntry['paxRecords'] = new Map();
 /** As containerd's continuity `fs/path.go`, walkLinks. */
 const MAX_LINKS = 255;
 
@@ -45,8 +45,7 @@ export class LayerTree {
     const parent = this.#openDirectory(path);
     if (parent !== undefined) {
       if (name.startsWith(WHITEOUT_PREFIX)) this.#addWhiteout(parent, name);
-      // The records may be long, and nobody asks the tree for them.
-      else this.#addEntry(parent, name, { ...entry, paxRecords: NO_RECORDS });
+      else this.#addEntry(parent, name, entry);
     }
     this.#options.budget.check();
   }
@@ -57,19 +56,21 @@ export class LayerTree {
     if (existing?.children !== undefined && entry.type === 'dir') {
       // A directory over a directory changes its metadata and keeps what is in it.
       existing.layer = layer;
-      existing.entry = entry;
+      existing.entry = keptOf(entry);
       return;
     }
     // Before links are made: a hard link may name what it replaces.
     children.delete(name);
-    children.set(name, entry.type === 'hardlink' ? this.#link(entry) : this.#create(entry));
-    budget.nodes++;
+    const node = entry.type === 'hardlink' ? this.#link(entry) : this.#create(entry);
+    budget.countNode(name, node, children);
+    children.set(name, node);
   }
 
-  #create(entry: TocEntry): TreeNode {
+  #create(created: TocEntry): TreeNode {
     const { layer } = this.#options;
-    const { type, devMajor, devMinor, linkname } = entry;
-    if (type === 'dir') return { layer, entry, children: new Map() };
+    const { type, devMajor, devMinor, linkname } = created;
+    const entry = keptOf(created);
+    if (type === 'dir') return { ...implicitDirectory(), layer, entry };
     if (type === 'unknown' || type === 'contiguous' || type === 'gnu-sparse')
       return this.#unreadable('an entry is of a type that no node unpacks');
     if (type === 'symlink' && linkname === '') return this.#unreadable('a symbolic link leads to nothing');
@@ -88,13 +89,13 @@ export class LayerTree {
   }
 
   /** The same file under a second name; its metadata is that of the last entry. */
-  #link({ linkname, mode, uid, gid, modTime }: TocEntry): TreeNode {
+  #link({ linkname, mode }: TocEntry): TreeNode {
     const path = splitPath(linkname);
     const name = path.pop();
     const target = name === undefined ? undefined : this.find(path)?.children?.get(name);
     if (target === undefined || target.children !== undefined)
       return this.#unreadable('a hard link leads to what is no file of the layer');
-    if (target.entry !== undefined) target.entry = { ...target.entry, mode, uid, gid, modTime };
+    if (target.entry !== undefined) target.entry = { ...target.entry, mode };
     return target;
   }
 
@@ -111,13 +112,12 @@ export class LayerTree {
       children.delete(hidden);
     } else {
       const existing = children.get(hidden);
-      children.set(
-        hidden,
+      const node =
         existing === undefined || existing === WHITEOUT
           ? WHITEOUT
-          : this.#unreadable('a whiteout names a file of its own layer'),
-      );
-      budget.nodes++;
+          : this.#unreadable('a whiteout names a file of its own layer');
+      budget.countNode(hidden, node, children);
+      children.set(hidden, node);
     }
   }
 
@@ -147,8 +147,8 @@ export class LayerTree {
       let child = here.children.get(segment);
       if (child === undefined) {
         child = implicitDirectory();
+        this.#options.budget.countNode(segment, child, here.children);
         here.children.set(segment, child);
-        this.#options.budget.nodes++;
       }
       if (!isDirectory(child)) {
         here.children.set(segment, this.#unreadable('an entry lies below what is no directory'));
@@ -206,6 +206,25 @@ export class LayerTree {
   #fault(message: string): NonNullable<TreeNode['fault']> {
     return { layer: this.#options.layer, code: 'TAR_INVALID', message };
   }
+}
+
+/** Not the records, which may be long. */
+function keptOf({
+  type,
+  mode,
+  linkname,
+  uncompressedOffset,
+  uncompressedSize,
+  sparseMap,
+}: TocEntry): TreeEntry {
+  return {
+    type,
+    mode,
+    linkname,
+    uncompressedOffset,
+    uncompressedSize,
+    ...(sparseMap === undefined ? {} : { sparseMap }),
+  };
 }
 
 function isDirectory(node: TreeNode): node is Directory {

@@ -226,7 +226,7 @@ export class Layers {
       const open = (): Promise<BlobReader> =>
         this.#readIfAllowed(target, { digest, source, claimedBytes }, signal);
       const bytes = await readVerifiedBlob(this.#deps.blobs, digest, open, CONFIG_LIMIT, signal);
-      return parseImageConfig(bytes.toString());
+      return parseImageConfig(bytes);
     } catch (error) {
       if (!isSpandrelError(error) || ERRORS[error.code].retryable) throw error;
       return { fault: error.code };

@@ -1,7 +1,8 @@
 import { crc32 } from 'node:zlib';
 
 import type { DigestFiles } from '../blobs/digest-files.ts';
-import { type Digest, digestAlgorithm, digestOf } from '../core/digest.ts';
+import { type Digest, digestAlgorithm, digestOf, digestOfLarge } from '../core/digest.ts';
+import { SMALL_DOCUMENT_BYTES } from '../core/loop-turns.ts';
 import type { StoredManifest } from './manifest.ts';
 
 const LINE_FEED = 0x0a;
@@ -24,7 +25,7 @@ export class ManifestStore {
     const lineEnd = file.indexOf(LINE_FEED);
     const bytes = file.subarray(lineEnd + 1);
     const mediaType = parseHead(file.toString('utf8', 0, Math.max(0, lineEnd)));
-    if (mediaType !== undefined && digestOf(bytes, digestAlgorithm(digest)) === digest)
+    if (mediaType !== undefined && (await digestOfAny(bytes, digest)) === digest)
       return { bytes, digest, mediaType };
     await this.#files.condemn(digest);
     return undefined;
@@ -43,6 +44,14 @@ export class ManifestStore {
   async tryPut(manifest: StoredManifest): Promise<void> {
     await this.#files.tryWrite(manifest.digest, encode(manifest));
   }
+}
+
+/** Of the algorithm of `digest`. */
+async function digestOfAny(bytes: Buffer, digest: Digest): Promise<Digest> {
+  const algorithm = digestAlgorithm(digest);
+  return bytes.byteLength <= SMALL_DOCUMENT_BYTES
+    ? digestOf(bytes, algorithm)
+    : digestOfLarge(Uint8Array.from(bytes), algorithm);
 }
 
 function encode({ mediaType, bytes }: StoredManifest): Buffer {

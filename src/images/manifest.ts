@@ -3,6 +3,7 @@ import { digestOf, isDigest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { isJsonObject } from '../core/json-object.ts';
 import { isIndexType } from '../core/media-types.ts';
+import { parseJson } from '../core/parse-json.ts';
 
 /** A descriptor that is readable JSON, of something that cannot be asked for. */
 export interface FaultyDescriptor {
@@ -34,20 +35,46 @@ export interface StoredManifest {
 }
 
 const SOME_DIGEST = digestOf('');
+/** No node mounts more: overlayfs takes 500 (Linux `fs/overlayfs/params.h`, OVL_MAX_STACK). */
+const MAX_LAYERS = 500;
+/** An index lists an image and an attestation for each platform. */
+const MAX_MANIFESTS = 250;
+
+/** What came of manifests: one request takes the same one apart several times. */
+const outcomes = new WeakMap<StoredManifest, ImageManifest | ImageIndex | SpandrelError>();
 
 /**
  * The parts of a manifest that the proxy acts on. The bytes stay the truth: they are served as they came.
- * @throws SpandrelError IMAGE_UNSUPPORTED
+ * @throws SpandrelError IMAGE_UNSUPPORTED, also for more than 500 layers or 250 manifests: each of them may cost requests and a build
  */
 export function parseManifest(manifest: StoredManifest): ImageManifest | ImageIndex {
-  const json = parseJson(manifest);
+  const outcome = outcomes.get(manifest) ?? tryParse(manifest);
+  outcomes.set(manifest, outcome);
+  if (outcome instanceof SpandrelError) throw outcome;
+  return outcome;
+}
+
+function tryParse(manifest: StoredManifest): ImageManifest | ImageIndex | SpandrelError {
+  try {
+    return parse(manifest);
+  } catch (error) {
+    if (!isSpandrelError(error)) throw error;
+    return error;
+  }
+}
+
+function parse(manifest: StoredManifest): ImageManifest | ImageIndex {
+  const json = parseObject(manifest);
   const isIndex = isIndexType(manifest.mediaType);
   if (isIndex && Array.isArray(json['manifests'])) {
+    if (json['manifests'].length > MAX_MANIFESTS)
+      throw unsupported(manifest, `lists more than ${MAX_MANIFESTS} manifests`);
     return { kind: 'index', manifests: json['manifests'].map((entry) => parseDescriptor(entry, manifest)) };
   }
   // Go has no other empty list than one that is not there.
   const layers = json['layers'] ?? (isJsonObject(json['config']) ? [] : undefined);
   if (!isIndex && Array.isArray(layers)) {
+    if (layers.length > MAX_LAYERS) throw unsupported(manifest, `has more than ${MAX_LAYERS} layers`);
     const config = parseDescriptor(json['config'], manifest);
     return {
       kind: 'image',
@@ -59,9 +86,9 @@ export function parseManifest(manifest: StoredManifest): ImageManifest | ImageIn
   throw unsupported(manifest, 'has neither layers nor manifests');
 }
 
-function parseJson(manifest: StoredManifest): Record<string, unknown> {
+function parseObject(manifest: StoredManifest): Record<string, unknown> {
   try {
-    const json: unknown = JSON.parse(manifest.bytes.toString());
+    const json = parseJson(manifest.bytes);
     if (isJsonObject(json)) return json;
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;

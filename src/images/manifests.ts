@@ -7,6 +7,7 @@ import { PatientFlight } from '../cache/patient-flight.ts';
 import { type Digest, digestOf, isDigest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { formatReference, type Reference } from '../core/image-name.ts';
+import { inOwnTurn, SMALL_DOCUMENT_BYTES } from '../core/loop-turns.ts';
 import { MANIFEST_MEDIA_TYPES } from '../core/media-types.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { ByteSource, Metrics } from '../telemetry/metrics.ts';
@@ -162,7 +163,7 @@ export class Manifests implements AsyncDisposable {
     if (stored === undefined || !(await access.isSent(target, digest)))
       return this.#fetch(target, { digest }, closing);
     await access.checkManifest(target, digest);
-    this.#learnLayers(target, stored);
+    await this.#learnLayers(target, stored);
     return { manifest: stored, source: 'disk' };
   }
 
@@ -233,7 +234,7 @@ export class Manifests implements AsyncDisposable {
     const seen = this.#tags.get(key);
     const digest = seen?.digest ?? (await this.#readTag(key));
     const manifest = digest !== undefined && isDigest(digest) ? await this.#stored(digest) : undefined;
-    if (manifest !== undefined) this.#learnLayers(target, manifest);
+    if (manifest !== undefined) await this.#learnLayers(target, manifest);
     return manifest && { manifest, atMs: seen?.atMs };
   }
 
@@ -264,13 +265,15 @@ export class Manifests implements AsyncDisposable {
     const manifest = { ...fetched, bytes: Buffer.from(fetched.bytes) };
     await this.#deps.store.tryPut(manifest);
     this.#deps.access.rememberSent(target, manifest.digest);
-    this.#learnLayers(target, manifest);
+    await this.#learnLayers(target, manifest);
     return { manifest, source: 'upstream', rateLimit };
   }
 
-  #learnLayers(target: Target, manifest: StoredManifest): void {
+  async #learnLayers(target: Target, manifest: StoredManifest): Promise<void> {
     try {
-      const parsed = parseManifest(manifest);
+      const parse = (): ReturnType<typeof parseManifest> => parseManifest(manifest);
+      const isSmall = manifest.bytes.byteLength <= SMALL_DOCUMENT_BYTES;
+      const parsed = isSmall ? parse() : await inOwnTurn(parse);
       if (parsed.kind === 'image') this.#deps.knownLayers.learn(target, manifest.digest, parsed);
     } catch (error) {
       // An artifact that is no image is served like any other; there is nothing to learn from it.

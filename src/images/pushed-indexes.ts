@@ -11,6 +11,7 @@ import type { Descriptor } from '../core/descriptor.ts';
 import { type Digest, digestOf, isDigest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
+import { mapBounded } from '../core/map-bounded.ts';
 import { WorkQueue } from '../core/work-queue.ts';
 import type { WorkerPool } from '../threads/worker-pool.ts';
 import { INDEX_DIGEST_ANNOTATION } from '../soci/convert-image.ts';
@@ -73,6 +74,8 @@ const MISSING = [
 ] as const;
 
 const MAX_REMEMBERED = 10_000;
+/** Of one image: a publisher pushes one, perhaps anew with each release of the tool. Each may cost a look at all its zTOCs. */
+const MAX_CANDIDATES = 16;
 /** Publishers push an index some time after its image. */
 const LIST_AGE_MS = 60_000;
 /** A zTOC is about a hundredth of its layer; nothing larger is taken into memory where `limits.maxTocBytes` says nothing else. */
@@ -105,26 +108,27 @@ export class PushedIndexes implements AsyncDisposable {
     this.#lookUps = new PatientFlight('referrers', deps.metrics, deps.patience);
   }
 
-  /** Those of `candidates`, SOCI indexes of one image, that can be offered to nodes now. */
+  /** Those of `listed`, SOCI indexes of one image, that can be offered to nodes now. Looks at the first 16. */
   async usable(
     target: Target,
     manifest: StoredManifest,
-    candidates: readonly Descriptor[],
+    listed: readonly Descriptor[],
     signal?: AbortSignal,
   ): Promise<Descriptor[]> {
-    const checked = await Promise.all(
-      candidates.map(({ digest }) => this.#checkIfPossible(target, manifest, digest, signal)),
-    );
+    const candidates = listed.slice(0, MAX_CANDIDATES);
+    const check = ({ digest }: Descriptor): Promise<unknown> =>
+      this.#checkIfPossible(target, manifest, digest, signal);
+    const checked = await mapBounded(candidates, check, { maxRunning: MAX_CHECKS, signal });
     return candidates.filter((_, place) => checked[place] !== undefined);
   }
 
   /** True if the publisher of an image has pushed an index of it that can be used. @throws SpandrelError as the upstream answers */
   async isPushed(target: Target, manifest: StoredManifest): Promise<boolean> {
     const candidates = await this.#findCandidates(target, manifest);
-    const checked = await Promise.all(
-      candidates.map((candidate) => this.#check(target, manifest, candidate)),
-    );
-    return checked.some((layers) => layers !== undefined);
+    const check = (candidate: Digest): Promise<unknown> => this.#check(target, manifest, candidate);
+    const isUsable = (layers: unknown): boolean => layers !== undefined;
+    const checked = await mapBounded(candidates, check, { maxRunning: MAX_CHECKS, isLast: isUsable });
+    return checked.some(isUsable);
   }
 
   /** Those that have been seen of an image, and found well-formed. */
@@ -179,10 +183,11 @@ export class PushedIndexes implements AsyncDisposable {
     const named = parsed.kind === 'image' ? parsed.annotations?.[INDEX_DIGEST_ANNOTATION] : undefined;
     const referrers = await target.client.listReferrers(target.repository, manifest.digest, closing);
     const v1 = referrers.filter(({ artifactType }) => artifactType === MEDIA_TYPES.sociIndexV1);
-    return [
+    const found = [
       ...(typeof named === 'string' && isDigest(named) ? [named] : []),
       ...v1.map(({ digest }) => digest),
     ];
+    return found.slice(0, MAX_CANDIDATES);
   }
 
   /** The zTOCs of a pushed index, if all are well-formed and none has been refused. */

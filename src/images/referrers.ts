@@ -32,6 +32,7 @@ interface LastList {
 }
 
 const MAX_LISTS_BYTES = 16 * 2 ** 20;
+const DESCRIPTOR_BYTES = 500;
 
 /** Referrers of a manifest: the upstream's own, and our SOCI v1 index. */
 export class Referrers {
@@ -97,7 +98,7 @@ export class Referrers {
     const key = `${targetKey(target)}@${digest}`;
     try {
       const descriptors = await target.client.listReferrers(target.repository, digest, signal);
-      this.#lists.set(key, { descriptors, sizeBytes: JSON.stringify(descriptors).length });
+      this.#lists.set(key, { descriptors, sizeBytes: estimateBytes(descriptors) });
       return descriptors;
     } catch (error) {
       if (!isBrokenTransfer(error) && !isUpstreamAway(error)) throw error;
@@ -140,4 +141,14 @@ export class Referrers {
       throw error;
     }
   }
+}
+
+/** What a list takes in memory, about. */
+function estimateBytes(descriptors: readonly Descriptor[]): number {
+  let bytes = 0;
+  for (const { annotations = {}, data = '' } of descriptors) {
+    bytes += DESCRIPTOR_BYTES + data.length;
+    for (const [name, value] of Object.entries(annotations)) bytes += name.length + value.length;
+  }
+  return bytes;
 }

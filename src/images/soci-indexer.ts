@@ -4,6 +4,7 @@ import { SingleFlight } from '../cache/single-flight.ts';
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { type ErrorCode, isSpandrelError, type SpandrelError } from '../core/errors.ts';
+import { mapBounded } from '../core/map-bounded.ts';
 import { encodeSociIndex, type SociLayer } from '../soci/soci-index.ts';
 import { skipReason } from '../soci/layer-selection.ts';
 import { COSTLY_FAULTS, type LayerIndexes, type LayerIndexState } from '../spans/layer-indexes.ts';
@@ -47,6 +48,8 @@ interface IndexedLayers {
 }
 
 const MAX_REMEMBERED = 10_000;
+/** Layers of one image that are fetched and built at the same time. */
+const MAX_RUNNING = 32;
 /** The registry's refusals of a layer: no index is made without it, since it may be given to somebody else a moment later. */
 const REFUSALS: readonly ErrorCode[] = [
   'NAME_UNKNOWN',
@@ -144,20 +147,18 @@ export class SociIndexer {
   }
 
   async #makeAll(target: Target, manifest: StoredManifest): Promise<IndexedLayers> {
-    const eligible = this.eligible(target, manifest);
+    const distinct = new Set(this.eligible(target, manifest).map(({ digest }) => digest));
     const absent = new Set<Digest>();
-    // Every layer starts before any is waited for: their fills and builds overlap.
-    await Promise.all(
-      eligible.map(async ({ digest }) => {
-        try {
-          await this.#deps.layers.index(target, digest);
-        } catch (error) {
-          // A layer at fault is left out below; what else failed may work the next time and ends this attempt.
-          if (isSpandrelError(error, 'BLOB_UNKNOWN')) absent.add(digest);
-          else if (!isSpandrelError(error) || !isLayerFault(error.code)) throw error;
-        }
-      }),
-    );
+    const build = async (digest: Digest): Promise<void> => {
+      try {
+        await this.#deps.layers.index(target, digest);
+      } catch (error) {
+        // A layer at fault is left out below; what else failed may work the next time and ends this attempt.
+        if (isSpandrelError(error, 'BLOB_UNKNOWN')) absent.add(digest);
+        else if (!isSpandrelError(error) || !isLayerFault(error.code)) throw error;
+      }
+    };
+    await mapBounded([...distinct], build, { maxRunning: MAX_RUNNING });
     // What has been evicted meanwhile is there the next time.
     return (await this.#gather(target, manifest, absent)) ?? { layers: [], made: new Map() };
   }

@@ -1,6 +1,7 @@
 import type { Digest } from '../core/digest.ts';
 import { type ErrorCode, SpandrelError } from '../core/errors.ts';
 import type { TocEntry } from '../ztoc/ztoc.ts';
+import { ChildNodes } from './child-nodes.ts';
 
 /** A layer, or an entry of it, that no node can unpack. */
 export interface LayerFault {
@@ -10,13 +11,19 @@ export interface LayerFault {
   readonly message: string;
 }
 
+/** What of an entry the merged file system shows, and what its bytes are read by. */
+export type TreeEntry = Pick<
+  TocEntry,
+  'type' | 'mode' | 'linkname' | 'uncompressedOffset' | 'uncompressedSize' | 'sparseMap'
+>;
+
 /** What stands at a path, in one layer or in the merged file system. */
 export interface TreeNode {
   /** The layer that the metadata comes from; `undefined` for a directory that no layer has an entry for. */
   layer: Digest | undefined;
-  entry: TocEntry | undefined;
+  entry: TreeEntry | undefined;
   /** Present on directories. */
-  readonly children: Map<string, TreeNode> | undefined;
+  readonly children: ChildNodes | undefined;
   /** Of a directory in a layer's own tree: what lower layers have in it does not show. */
   isOpaque?: boolean;
   /** What cannot be told: of a directory, whatever is not among its children; of anything else, all. */
@@ -27,11 +34,11 @@ export interface TreeNode {
 export const WHITEOUT: TreeNode = Object.freeze({ layer: undefined, entry: undefined, children: undefined });
 
 /** A directory that no layer has an entry for. */
-export function implicitDirectory(fault?: LayerFault): TreeNode & { children: Map<string, TreeNode> } {
+export function implicitDirectory(fault?: LayerFault): TreeNode & { children: ChildNodes } {
   return {
     layer: undefined,
     entry: undefined,
-    children: new Map<string, TreeNode>(),
+    children: new ChildNodes(),
     ...(fault === undefined ? {} : { fault }),
   };
 }
@@ -43,15 +50,20 @@ export function faultError({ layer, code, message }: LayerFault): SpandrelError 
 
 /** How large trees may become. */
 export interface TreeSize {
-  /** Files and directories. An archive of deep paths makes thousands of directories with each of its files. */
-  readonly nodes: number;
+  /** Memory of files and directories. An archive of deep paths makes thousands of directories with each of its files. */
+  readonly bytes: number;
   /** Segments of symbolic links that are followed, and names that opaque whiteouts pass over, while layers are unpacked. */
   readonly steps: number;
 }
 
+/** About what the process grows by for a node without entry, for the entry, and for the map of a directory's second child. */
+const NODE_BYTES = 250;
+const ENTRY_BYTES = 180;
+const MAP_BYTES = 400;
+
 /** Counts what is spent of a {@link TreeSize}. */
 export class TreeBudget {
-  nodes = 0;
+  bytes = 0;
   steps = 0;
   readonly #max: TreeSize;
 
@@ -59,12 +71,19 @@ export class TreeBudget {
     this.#max = max;
   }
 
+  /** A node is about to be put into a directory. */
+  countNode(name: string, { entry }: TreeNode, siblings: ChildNodes): void {
+    this.bytes += NODE_BYTES + name.length + (siblings.size === 1 ? MAP_BYTES : 0);
+    if (entry !== undefined)
+      this.bytes += ENTRY_BYTES + entry.linkname.length + (entry.sparseMap?.length ?? 0);
+  }
+
   /** @throws SpandrelError LAYER_TOO_LARGE for more directories or links than an image can be meant to have */
   check(): void {
-    if (this.nodes > this.#max.nodes || this.steps > this.#max.steps)
+    if (this.bytes > this.#max.bytes || this.steps > this.#max.steps)
       throw new SpandrelError(
         'LAYER_TOO_LARGE',
-        'the layers of the image have too many directories or links',
+        'the layers of the image have too many files, directories or links to be merged',
       );
   }
 }

@@ -5,6 +5,7 @@ import type { Platform } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { type ErrorCode, isSpandrelError, SpandrelError } from '../core/errors.ts';
 import type { Reference } from '../core/image-name.ts';
+import { mapBounded } from '../core/map-bounded.ts';
 import { formatPlatform } from '../core/platform.ts';
 import type { HeldLayer } from '../spans/layer.ts';
 import type { LayerIndexes } from '../spans/layer-indexes.ts';
@@ -35,6 +36,9 @@ export interface WarmOrder {
   /** Those that tags are answered for when not given. */
   readonly platforms: readonly Platform[] | undefined;
 }
+
+/** Blobs of one image that begin to arrive at the same time. */
+const MAX_OPENING = 32;
 
 /** A job as the operations API shows it. */
 export interface WarmJobView {
@@ -138,7 +142,7 @@ export class WarmJob {
     await lazyImages.indexAnew(target, planned, signal);
   }
 
-  /** Open the blobs of all layers at once. If one fails, the others are given up; none is still being opened when this settles. */
+  /** Open the blobs of all layers. If one fails, the others are given up; none is still being opened when this settles. */
   async #open(blobs: AsyncDisposableStack, signal: AbortSignal): Promise<void> {
     const failing = new AbortController();
     const either = AbortSignal.any([signal, failing.signal]);
@@ -152,7 +156,7 @@ export class WarmJob {
         else failing.abort(error);
       }
     };
-    await Promise.all(this.#layers.map(open));
+    await mapBounded(this.#layers, open, { maxRunning: MAX_OPENING });
     failing.signal.throwIfAborted();
   }
 

@@ -54,6 +54,8 @@ export class ZstdFrameScanner {
   #unreadChecksumBytes = 0;
   #frameStart = 0;
   #chunkStart = 0;
+  /** What decoding the frames so far has needed. */
+  windowBytes = 0;
   readonly #maxWindowBytes: number;
   readonly #splitsFrames: boolean;
 
@@ -157,7 +159,8 @@ export class ZstdFrameScanner {
       this.#headerWant += headerFields(view.getUint8(MAGIC_BYTES)).bytes;
       // A descriptor of zero asks for a window byte, so that there is always more to come.
     } else {
-      checkFrameHeader(view, this.#frameStart, this.#maxWindowBytes);
+      const windowBytes = checkFrameHeader(view, this.#frameStart, this.#maxWindowBytes);
+      this.windowBytes = Math.max(this.windowBytes, windowBytes);
       this.#checksumBytes = view.getUint8(MAGIC_BYTES) & 4 ? CHECKSUM_BYTES : 0;
       this.#expect('block header', BLOCK_HEADER_BYTES);
     }
@@ -209,8 +212,8 @@ function headerFields(descriptor: number): HeaderFields {
   return { singleSegment, windowBytes, dictionaryIdBytes, contentSizeBytes, bytes };
 }
 
-/** The checks that must come before decoding: the decoder allocates the window that the header asks for. */
-function checkFrameHeader(view: DataView, frameStart: number, maxWindowBytes: number): void {
+/** The checks that must come before decoding: the decoder allocates the window that the header asks for. @returns its size */
+function checkFrameHeader(view: DataView, frameStart: number, maxWindowBytes: number): number {
   const descriptor = view.getUint8(MAGIC_BYTES);
   if (descriptor & 8) throw unsupported(frameStart, 'uses a feature that is reserved');
   const fields = headerFields(descriptor);
@@ -227,6 +230,7 @@ function checkFrameHeader(view: DataView, frameStart: number, maxWindowBytes: nu
     const problem = `needs a window of ${windowBytes} bytes, and limits.maxZstdWindowBytes allows ${maxWindowBytes}`;
     throw unsupported(frameStart, problem);
   }
+  return windowBytes;
 }
 
 /** Section 3.1.1.1.2. */

@@ -20,6 +20,8 @@ export interface InflateZstdOptions {
    * decoding of its frame a second time.
    */
   reread?: ((compressedStart: number) => AsyncIterable<Uint8Array>) | undefined;
+  /** Told, before output is given, how large a window the frames so far have needed. */
+  readonly onWindow?: (bytes: number) => void;
   /** Called when all output of the frame has been taken from the generator. */
   onFrame?(frame: ZstdDataFrame): void;
 }
@@ -45,6 +47,7 @@ export async function* inflateZstd(
   try {
     for await (const output of decodeFrames(compressed, scanner, onFrameEnd)) {
       uncompressedOffset += output.length;
+      options.onWindow?.(scanner.windowBytes);
       yield output;
     }
   } catch (error) {
@@ -92,40 +95,6 @@ async function* decodeUpToFault(
   } catch (error) {
     if (!isSpandrelError(error, 'LAYER_CORRUPT')) throw error;
   }
-}
-
-export interface ZstdSpanInput {
-  /** Compressed bytes from a frame's start on; may end anywhere behind the wanted bytes, and is read no further than needed. */
-  readonly compressed: AsyncIterable<Uint8Array>;
-  /** The wanted bytes, counted from the output of the first byte of `compressed`. May reach into following frames. */
-  readonly uncompressed: ByteRange;
-  /** As the scanner's. */
-  readonly maxWindowBytes?: number | undefined;
-  /** `compressed` again, from this offset on: for frames that are damaged behind the wanted bytes. */
-  readonly reread?: InflateZstdOptions['reread'];
-}
-
-/**
- * A range of the output behind a frame's start. Costs the decoding of everything before it in the frame.
- * @throws SpandrelError SPAN_CORRUPT if the stream is damaged or ends before the range does; LAYER_UNSUPPORTED
- */
-export async function* readZstdFrame(input: ZstdSpanInput): AsyncGenerator<Uint8Array, void, void> {
-  const { start, end } = input.uncompressed;
-  const { maxWindowBytes, reread } = input;
-  let offset = 0;
-  if (start === end) return;
-  try {
-    for await (const output of inflateZstd(input.compressed, { maxWindowBytes, reread })) {
-      const wanted = output.subarray(Math.max(0, start - offset), end - offset);
-      offset += output.length;
-      if (wanted.length > 0) yield wanted;
-      if (offset >= end) return;
-    }
-  } catch (error) {
-    if (!isSpandrelError(error, 'LAYER_CORRUPT')) throw error;
-    throw new SpandrelError('SPAN_CORRUPT', error.message, { cause: error });
-  }
-  throw new SpandrelError('SPAN_CORRUPT', `the zstd stream gives ${offset} bytes, ${end} are needed`);
 }
 
 /** Node's streaming decoder, pulled: all output of one piece of input, then the next piece. */

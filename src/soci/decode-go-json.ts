@@ -2,6 +2,7 @@ import { isUtf8 } from 'node:buffer';
 
 import { SpandrelError } from '../core/errors.ts';
 import { isJsonObject } from '../core/json-object.ts';
+import { checkJsonShape, JsonTooLarge } from '../core/parse-json.ts';
 
 /**
  * How Go's `encoding/json` stores a JSON value into a variable of one type. `before` is what the variable holds already: a `null`
@@ -30,11 +31,13 @@ class NumberText {
 export function decodeGoJson<T>(bytes: Uint8Array, type: GoType<T>, what: string): T {
   let json: unknown;
   try {
-    const text = decodeText(bytes);
-    if (isNestedTooDeeply(text)) throw new SpandrelError('IMAGE_UNSUPPORTED', `${what} is nested too deeply`);
-    json = (JSON.parse as ParseWithSource)(text, keepNumberText);
+    // With a reviver, `JSON.parse` also calls itself for each level.
+    checkJsonShape(bytes);
+    json = (JSON.parse as ParseWithSource)(decodeText(bytes), keepNumberText);
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
+    if (error instanceof JsonTooLarge)
+      throw new SpandrelError('IMAGE_UNSUPPORTED', `${what}: ${error.message}`);
     throw new SpandrelError('IMAGE_UNSUPPORTED', `${what} is no JSON`);
   }
   try {
@@ -43,23 +46,6 @@ export function decodeGoJson<T>(bytes: Uint8Array, type: GoType<T>, what: string
     if (!(error instanceof TypeMismatch)) throw error;
     throw new SpandrelError('IMAGE_UNSUPPORTED', `${what} ${error.message}`);
   }
-}
-
-/** Deeper documents would use up the stack: with a reviver, `JSON.parse` calls itself for each level. */
-const MAX_NESTING = 1000;
-
-/** Looks at each character once; a text that is no JSON may get any answer. */
-function isNestedTooDeeply(text: string): boolean {
-  let depth = 0;
-  let isInString = false;
-  for (let at = 0; at < text.length && depth <= MAX_NESTING; at++) {
-    const character = text[at];
-    if (character === '"') isInString = !isInString;
-    else if (isInString && character === '\\') at++;
-    else if (!isInString && (character === '[' || character === '{')) depth++;
-    else if (!isInString && (character === ']' || character === '}')) depth--;
-  }
-  return depth > MAX_NESTING;
 }
 
 /** What a {@link GoType} throws; the decoder adds what document it is about. */

@@ -57,6 +57,10 @@ export class LayerIndexFiles {
     }
   }
 
+  path(digest: Digest): string {
+    return this.#deps.files.path(digest);
+  }
+
   /** A stored index that fits the configuration, from this replica or another. */
   async load(digest: Digest): Promise<LayerIndex | undefined> {
     return (

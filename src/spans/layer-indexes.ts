@@ -151,6 +151,11 @@ export class LayerIndexes implements AsyncDisposable {
     return this.#useBuild(layer, ({ published }) => published);
   }
 
+  /** Where a complete index is stored, for threads that read it themselves: it may be gone, or another, by then. */
+  filePath(digest: Digest): string {
+    return this.#deps.files.path(digest);
+  }
+
   /** There is no room for the index of a layer. */
   async evict(digest: Digest): Promise<void> {
     this.#open.delete(digest);

@@ -6,6 +6,7 @@ import type { LayerIndexView } from '../ztoc/layer-index-view.ts';
 import { streamFault } from '../ztoc/layer-summary.ts';
 import type { HeldLayer } from './layer.ts';
 import type { ReadAhead } from './read-ahead.ts';
+import { type Reading, SkipAllowance } from './reading.ts';
 import type { SpanBytes, SpanFetcher } from './span-fetcher.ts';
 
 export interface LayerReaderDeps {
@@ -13,12 +14,14 @@ export interface LayerReaderDeps {
   readonly fetcher: Pick<SpanFetcher, 'fetch'>;
   readonly readAhead: Pick<ReadAhead, 'note'>;
   readonly metrics: Metrics;
+  /** As `limits.maxSkippedBytes`. */
+  readonly maxSkippedBytes: number;
 }
 
 export interface ReadOptions {
   /** Offsets in the decompressed layer; an infinite end means the layer's own. */
   readonly range: ByteRange;
-  readonly signal: AbortSignal;
+  readonly reading: Reading;
   /** Told once for each span where its bytes came from. */
   readonly onSource?: (source: ByteSource) => void;
 }
@@ -35,10 +38,15 @@ export class LayerReader {
     this.#deps = deps;
   }
 
+  /** For all that one request reads. @param line  as {@link Reading.line} */
+  beginRequest(line: string, signal: AbortSignal): Reading {
+    return { line, signal, allowance: new SkipAllowance(this.#deps.maxSkippedBytes) };
+  }
+
   /**
    * Stream a range. The chunks are shared with the cache and must not be modified. A run of spans is read ahead while the one before
    * is consumed, so that two runs are held at most, each of 4 MiB and a span.
-   * @throws SpandrelError RANGE_INVALID if the layer ends before a finite range does; LAYER_CORRUPT in place of an end that is unknown; SPAN_CORRUPT; what fills and builds throw;
+   * @throws SpandrelError RANGE_INVALID if the layer ends before a finite range does; LAYER_CORRUPT in place of an end that is unknown; SPAN_CORRUPT; RANGE_TOO_COSTLY; what fills and builds throw;
    * BLOB_CORRUPT as soon as the fill that bytes came from has turned out to be of another blob
    */
   async *read(
@@ -46,15 +54,16 @@ export class LayerReader {
     index: LayerIndexView,
     options: ReadOptions,
   ): AsyncGenerator<Uint8Array, void, undefined> {
-    const { range, signal } = options;
+    const { range, reading } = options;
+    const { signal } = reading;
     if (range.start >= range.end) return;
     if (index.compression === 'none') {
       yield* this.#readPlain(layer, options);
       return;
     }
-    this.#deps.readAhead.note(layer, index, range);
+    this.#deps.readAhead.note(layer, index, range, reading);
     let runBytes = FIRST_RUN_BYTES;
-    let ahead = this.#startRun(layer, index, firstBytes(range, runBytes), signal);
+    let ahead = this.#startRun(layer, index, firstBytes(range, runBytes), reading);
     for (let position = range.start; position < range.end;) {
       const run = await ahead;
       if (run === undefined) {
@@ -68,7 +77,7 @@ export class LayerReader {
       if (run.end < range.end) {
         runBytes = Math.min(2 * runBytes, MAX_RUN_BYTES);
         const next = { start: run.end, end: range.end };
-        ahead = this.#startRun(layer, index, firstBytes(next, runBytes), signal);
+        ahead = this.#startRun(layer, index, firstBytes(next, runBytes), reading);
         // If the consumer leaves, nobody awaits this run any more; its failure then concerns nobody.
         ahead.catch(() => undefined);
       }
@@ -91,19 +100,19 @@ export class LayerReader {
     layer: HeldLayer,
     index: LayerIndexView,
     range: ByteRange,
-    signal: AbortSignal,
+    reading: Reading,
   ): Promise<{ spans: readonly Promise<SpanBytes>[]; end: number } | undefined> {
-    const spans = await index.readSpans(range, signal);
+    const spans = await index.readSpans(range, reading.signal);
     const last = spans.at(-1);
     if (last === undefined) return undefined;
-    return { spans: this.#deps.fetcher.fetch(layer, index, spans, signal), end: last.uncompressed.end };
+    return { spans: this.#deps.fetcher.fetch(layer, index, spans, reading), end: last.uncompressed.end };
   }
 
   async *#readPlain(layer: HeldLayer, options: ReadOptions): AsyncGenerator<Uint8Array, void, undefined> {
     const { digest, source, claimedBytes } = layer;
     await using reader = await this.#deps.blobs.readBlob(digest, source, {
       claimedBytes,
-      signal: options.signal,
+      signal: options.reading.signal,
     });
     const { start, end } = options.range;
     const last = Math.min(end, reader.sizeBytes);
@@ -112,7 +121,7 @@ export class LayerReader {
     }
     options.onSource?.(reader.source);
     this.#deps.metrics.spanReads.inc({ source: reader.source });
-    yield* reader.read({ start, end: last }, options.signal);
+    yield* reader.read({ start, end: last }, options.reading.signal);
   }
 }
 

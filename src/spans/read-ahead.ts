@@ -2,6 +2,7 @@ import { BoundedMap } from '../cache/bounded-map.ts';
 import type { ByteRange } from '../core/byte-range.ts';
 import type { LayerIndexView } from '../ztoc/layer-index-view.ts';
 import type { HeldLayer } from './layer.ts';
+import type { Reading } from './reading.ts';
 import type { SpanFetcher } from './span-fetcher.ts';
 
 export interface ReadAheadOptions {
@@ -49,7 +50,7 @@ export class ReadAhead {
   }
 
   /** A request reads a range of a layer. */
-  note(layer: HeldLayer, index: LayerIndexView, range: ByteRange): void {
+  note(layer: HeldLayer, index: LayerIndexView, range: ByteRange, reading: Reading): void {
     // Within a zstd frame each further span costs the decoding of all before it.
     if (
       this.#options.maxBytes === 0 ||
@@ -74,10 +75,10 @@ export class ReadAhead {
     walk.fetchedTo = Math.max(walk.fetchedTo, range.end);
     if (walk.isOver || walk.isFetching || walk.fetchedTo - range.end > walk.aheadBytes / 2) return;
     if (this.#running >= this.#options.maxRunning) return;
-    void this.#fetch(layer, index, walk);
+    void this.#fetch(layer, index, walk, reading);
   }
 
-  async #fetch(layer: HeldLayer, index: LayerIndexView, walk: Walk): Promise<void> {
+  async #fetch(layer: HeldLayer, index: LayerIndexView, walk: Walk, reading: Reading): Promise<void> {
     const { fetcher, maxBytes } = this.#options;
     const { signal } = (walk.leaving ??= new AbortController());
     const range = { start: walk.fetchedTo, end: walk.position + walk.aheadBytes };
@@ -87,7 +88,7 @@ export class ReadAhead {
     this.#running++;
     try {
       const spans = await index.readSpans(range, signal);
-      await Promise.all(fetcher.fetch(layer, index, spans, signal));
+      await Promise.all(fetcher.fetch(layer, index, spans, { ...reading, signal }));
     } catch {
       // Nobody has asked for it yet; whoever does is told what is wrong.
       walk.isOver = true;

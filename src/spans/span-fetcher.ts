@@ -12,8 +12,9 @@ import type { InflateSpansInput, ReadZstdSpansInput } from '../ztoc/span-worker.
 import type { ReadSpan } from '../ztoc/span.ts';
 import type { LayerIndexes } from './layer-indexes.ts';
 import type { HeldLayer } from './layer.ts';
-import { type SpanCache, spanKey } from './span-cache.ts';
 import type * as spanTasks from '../ztoc/span-worker.ts';
+import type { Reading } from './reading.ts';
+import { type IndexedSpan, type SpanCache, spanKey } from './span-cache.ts';
 
 export interface SpanFetcherDeps {
   readonly blobs: BlobStore;
@@ -41,6 +42,13 @@ interface DecodedSpans {
   readonly source: ByteSource;
 }
 
+/** What spans are read from, by what, and for whom. */
+interface ReadFrom {
+  readonly layer: HeldLayer;
+  readonly index: LayerIndexView;
+  readonly reading: Reading;
+}
+
 /** A span that somebody waits for, and that nobody had been reading before. */
 interface WantedSpan extends PromiseWithResolvers<SpanBytes> {
   readonly span: ReadSpan;
@@ -62,40 +70,50 @@ export class SpanFetcher implements AsyncDisposable {
   }
 
   /**
-   * Get spans that follow each other. The signal ends the caller's waiting, not the work.
-   * @returns a promise for each; one that nobody awaits may fail unnoticed. They reject with SPAN_CORRUPT, INDEX_MALFORMED, what
-   * fills throw
+   * Get spans that follow each other.
+   * @returns a promise for each; one that nobody awaits may fail unnoticed. They reject with SPAN_CORRUPT, INDEX_MALFORMED,
+   * RANGE_TOO_COSTLY if the allowance does not reach, what fills throw
    */
   fetch(
     layer: HeldLayer,
     index: LayerIndexView,
     spans: readonly ReadSpan[],
-    signal: AbortSignal,
+    reading: Reading,
   ): Promise<SpanBytes>[] {
     const wanted: WantedSpan[] = [];
     const found = spans.map((span) => {
       // One that fails for an upstream says nothing to the repositories of another.
       const key = `${spanKey({ layer: layer.digest, index, span })} ${layer.source.upstream}`;
+      let isOwn = false;
       const start = (): Promise<SpanBytes> => {
+        isOwn = true;
         const resolvers = Promise.withResolvers<SpanBytes>();
         wanted.push({ span, ...resolvers });
         return resolvers.promise;
       };
-      const bytes = this.#flights.run(key, start, signal);
+      const bytes = this.#flights.run(key, start, reading.signal).catch(async (error: unknown) => {
+        // The allowance of whoever asked first says nothing about this one.
+        const [again] =
+          isSpandrelError(error, 'RANGE_TOO_COSTLY') && !isOwn
+            ? this.fetch(layer, index, [span], reading)
+            : [];
+        if (again === undefined) throw error;
+        return again;
+      });
       bytes.catch(() => undefined);
       return bytes;
     });
-    const providing = this.#provide(layer, index, wanted);
+    const providing = this.#provide({ layer, index, reading }, wanted);
     this.#running.add(providing);
     void providing.then(() => this.#running.delete(providing));
     return found;
   }
 
   /** Settles all that is wanted. */
-  async #provide(layer: HeldLayer, index: LayerIndexView, wanted: readonly WantedSpan[]): Promise<void> {
+  async #provide(from: ReadFrom, wanted: readonly WantedSpan[]): Promise<void> {
     const missing: WantedSpan[] = [];
     const look = async (one: WantedSpan): Promise<boolean> => {
-      const hit = await this.#deps.cache.take({ layer: layer.digest, index, span: one.span });
+      const hit = await this.#deps.cache.take(indexedSpan(from, one.span));
       if (hit === undefined) return false;
       one.resolve({ span: one.span, ...hit });
       return true;
@@ -103,19 +121,19 @@ export class SpanFetcher implements AsyncDisposable {
     try {
       const hits = await Promise.all(wanted.map(look));
       missing.push(...wanted.filter((_, place) => hits[place] === false));
-      await Promise.all(splitIntoRuns(missing).map((run) => this.#provideRun(layer, index, run)));
+      await Promise.all(splitIntoRuns(missing).map((run) => this.#provideRun(from, run)));
     } catch (error) {
       for (const { reject } of wanted) reject(error);
     }
   }
 
-  async #provideRun(layer: HeldLayer, index: LayerIndexView, run: readonly WantedSpan[]): Promise<void> {
+  async #provideRun(from: ReadFrom, run: readonly WantedSpan[]): Promise<void> {
     try {
       const spans = run.map(({ span }) => span);
-      const { parts, source } = await this.#decode(layer, index, spans);
+      const { parts, source } = await this.#decode(from, spans);
       const stored = run.map(({ span, resolve }, place) => {
         const bytes = parts[place] ?? new Uint8Array(0);
-        const kept = this.#deps.cache.keep({ layer: layer.digest, index, span }, bytes);
+        const kept = this.#deps.cache.keep(indexedSpan(from, span), bytes);
         resolve({ span, bytes, source });
         return kept;
       });
@@ -123,33 +141,30 @@ export class SpanFetcher implements AsyncDisposable {
     } catch (error) {
       // One that is damaged must not take its neighbours with it.
       if (run.length > 1 && isSpandrelError(error, 'SPAN_CORRUPT'))
-        await Promise.all(run.map((one) => this.#provideRun(layer, index, [one])));
+        await Promise.all(run.map((one) => this.#provideRun(from, [one])));
       else for (const { reject } of run) reject(error);
     }
   }
 
-  async #decode(layer: HeldLayer, index: LayerIndexView, spans: readonly ReadSpan[]): Promise<DecodedSpans> {
-    const isZstd = index.compression === 'zstd';
-    const decoded = await this.#decodeRight(layer, index, spans);
+  async #decode(from: ReadFrom, spans: readonly ReadSpan[]): Promise<DecodedSpans> {
+    const isZstd = from.index.compression === 'zstd';
+    const decoded = await this.#decodeRight(from, spans);
     const inflated = decoded.parts.reduce((sum, { byteLength }) => sum + byteLength, 0);
     this.#deps.metrics.inflateBytes.inc({ engine: isZstd ? 'zstd' : defaultEngine.name }, inflated);
     return decoded;
   }
 
   /** What is stored may have gone bad: the blob, which its digest tells, or else the index. The bad one is had anew, once. */
-  async #decodeRight(
-    layer: HeldLayer,
-    index: LayerIndexView,
-    spans: readonly ReadSpan[],
-  ): Promise<DecodedSpans> {
+  async #decodeRight(from: ReadFrom, spans: readonly ReadSpan[]): Promise<DecodedSpans> {
+    const { layer, index } = from;
     const { blobs, indexes } = this.#deps;
     const { signal } = this.#stopping;
     try {
-      return await this.#decodeOnce(layer, index, spans);
+      return await this.#decodeOnce(from, spans);
     } catch (error) {
       if (!isSpandrelError(error, 'SPAN_CORRUPT', 'INDEX_MALFORMED', 'STORE_FAILED')) throw error;
       if (error.code !== 'INDEX_MALFORMED' && !(await waitFor(blobs.suspect(layer.digest), signal))) {
-        const again = await unlessCorrupt(this.#decodeOnce(layer, index, spans));
+        const again = await unlessCorrupt(this.#decodeOnce(from, spans));
         if (again !== undefined) return again;
         // What arrives does not fit the index either. That is to be blamed only when the blob is known to be right.
         const options = { provenBytes: index.layerBytes, complete: true, signal };
@@ -158,25 +173,23 @@ export class SpanFetcher implements AsyncDisposable {
       } else if (error.code === 'STORE_FAILED') throw error;
     }
     const other = await waitFor(indexes.replace(layer, index), signal);
-    return this.#decodeOnce(layer, other, await findSame(other, spans));
+    return this.#decodeOnce({ ...from, index: other }, await findSame(other, spans));
   }
 
-  #decodeOnce(layer: HeldLayer, index: LayerIndexView, spans: readonly ReadSpan[]): Promise<DecodedSpans> {
-    return index.compression === 'zstd'
-      ? this.#decodeFrames(layer, index, spans)
-      : this.#inflate(layer, index, spans);
+  #decodeOnce(from: ReadFrom, spans: readonly ReadSpan[]): Promise<DecodedSpans> {
+    return from.index.compression === 'zstd' ? this.#decodeFrames(from, spans) : this.#inflate(from, spans);
   }
 
-  async #inflate(layer: HeldLayer, index: LayerIndexView, spans: readonly ReadSpan[]): Promise<DecodedSpans> {
-    const { digest, source } = layer;
+  async #inflate(from: ReadFrom, spans: readonly ReadSpan[]): Promise<DecodedSpans> {
+    const { digest, source } = from.layer;
     // Knowing the size saves asking the upstream for it.
-    const options = { provenBytes: index.layerBytes, signal: this.#stopping.signal };
+    const options = { provenBytes: from.index.layerBytes, signal: this.#stopping.signal };
     await using reader = await this.#deps.blobs.readBlob(digest, source, options);
-    return { parts: await this.#inflateBy(index, reader, spans), source: reader.source };
+    return { parts: await this.#inflateBy(from, reader, spans), source: reader.source };
   }
 
   async #inflateBy(
-    index: LayerIndexView,
+    { index, reading: { line } }: ReadFrom,
     reader: BlobReader,
     spans: readonly ReadSpan[],
   ): Promise<readonly Uint8Array[]> {
@@ -184,7 +197,7 @@ export class SpanFetcher implements AsyncDisposable {
     const range = { start: first.compressed.start, end: last.compressed.end };
     const inflate = (compressed: InflateSpansInput['compressed']): Promise<readonly Uint8Array[]> => {
       const input: InflateSpansInput = { spans, compressed, bits: first.bits, window: index.window(first) };
-      return this.#deps.pool.tasks.inflateSpans(input);
+      return this.#deps.pool.tasks.inflateSpans(input, { line });
     };
     const inFile = await reader.locate(range, this.#stopping.signal);
     try {
@@ -198,8 +211,7 @@ export class SpanFetcher implements AsyncDisposable {
 
   /** A zstd frame cannot be entered in its middle: what lies before the spans in their frame is decoded and dropped. */
   async #decodeFrames(
-    layer: HeldLayer,
-    index: LayerIndexView,
+    { layer, index, reading: { line, allowance } }: ReadFrom,
     spans: readonly ReadSpan[],
   ): Promise<DecodedSpans> {
     // The thread follows the file from its start.
@@ -207,9 +219,17 @@ export class SpanFetcher implements AsyncDisposable {
     const options = { provenBytes: index.layerBytes, complete: true, signal };
     await using handle = await this.#deps.blobs.openBlob(layer.digest, layer.source, options);
     const { path, growth, source } = handle;
-    const { maxZstdWindowBytes: maxWindowBytes } = this.#deps;
-    const input: ReadZstdSpansInput = { path, growth: growth.shared, spans, maxWindowBytes };
-    return { parts: await this.#deps.pool.tasks.readZstdSpans(input, { signal }), source };
+    const input: ReadZstdSpansInput = {
+      path,
+      growth: growth.shared,
+      layerBytes: index.layerBytes,
+      spans,
+      maxWindowBytes: this.#deps.maxZstdWindowBytes,
+      maxSkippedBytes: allowance.leftBytes,
+    };
+    const { parts, skippedBytes } = await this.#deps.pool.tasks.readZstdSpans(input, { signal, line });
+    allowance.spend(skippedBytes);
+    return { parts, source };
   }
 
   /** Whoever waits gets SHUTTING_DOWN. */
@@ -217,6 +237,10 @@ export class SpanFetcher implements AsyncDisposable {
     this.#stopping.abort(new SpandrelError('SHUTTING_DOWN', 'the proxy is being stopped'));
     await Promise.all(this.#running);
   }
+}
+
+function indexedSpan({ layer, index }: ReadFrom, span: ReadSpan): IndexedSpan {
+  return { layer: layer.digest, index, span };
 }
 
 async function unlessCorrupt<T>(decoding: Promise<T>): Promise<T | undefined> {

@@ -13,11 +13,11 @@ export type ByteSource = 'memory' | 'redis' | 'disk' | 'fill' | 'upstream';
 /** What the proxy asks an upstream for. */
 export type UpstreamRequestKind = 'manifest' | 'blob' | 'tags' | 'referrers' | 'token' | 'ping';
 
-/** The threads that index, and those that decompress. */
-export type WorkerPoolName = 'index' | 'span';
+/** The threads that index, those that decompress, and the one that merges file systems. */
+export type WorkerPoolName = 'index' | 'span' | 'tree';
 
 /** Worker threads by what they do; those of `output` hash what an `index` thread decompresses. */
-export const THREAD_KINDS = ['index', 'span', 'digest', 'output', 'demo'] as const;
+export const THREAD_KINDS = ['index', 'span', 'tree', 'digest', 'output', 'demo'] as const;
 export type ThreadKind = (typeof THREAD_KINDS)[number];
 
 /** What a worker thread was at when it failed. */

@@ -1,17 +1,39 @@
 import { SpandrelError } from '../core/errors.ts';
 import { isJsonObject } from '../core/json-object.ts';
+import { parseJson } from '../core/parse-json.ts';
+import { parseJsonList } from '../core/parse-json-list.ts';
 
-/** The JSON object in the body of an upstream's answer. @throws SpandrelError UPSTREAM_PROTOCOL */
+/** The JSON object in the body of an upstream's response, as {@link parseJson} takes it. @throws SpandrelError UPSTREAM_PROTOCOL */
 export function parseJsonObject(upstream: string, bytes: Uint8Array): Record<string, unknown> {
-  const value = parse(bytes);
-  if (isJsonObject(value)) return value;
-  throw new SpandrelError('UPSTREAM_PROTOCOL', `upstream ${upstream}: the answer is no JSON object`);
+  try {
+    return assertObject(upstream, parseJson(bytes));
+  } catch (error) {
+    throw protocolError(upstream, error);
+  }
 }
 
-function parse(bytes: Uint8Array): unknown {
+/** As {@link parseJsonObject}, of an object with a long list: see {@link parseJsonList}. */
+export async function parseObjectWithList(
+  upstream: string,
+  bytes: Uint8Array,
+  key: string,
+): Promise<Record<string, unknown>> {
   try {
-    return JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString());
-  } catch {
-    return undefined;
+    return assertObject(upstream, await parseJsonList(bytes, key));
+  } catch (error) {
+    throw protocolError(upstream, error);
   }
+}
+
+function assertObject(upstream: string, value: unknown): Record<string, unknown> {
+  if (isJsonObject(value)) return value;
+  throw noObject(upstream);
+}
+
+function protocolError(upstream: string, error: unknown): unknown {
+  return error instanceof SyntaxError ? noObject(upstream) : error;
+}
+
+function noObject(upstream: string): SpandrelError {
+  return new SpandrelError('UPSTREAM_PROTOCOL', `upstream ${upstream}: the answer is no JSON object`);
 }

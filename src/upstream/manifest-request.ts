@@ -1,6 +1,7 @@
 import { type Digest, digestAlgorithm, digestOfLarge, isDigest } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { formatReference, type Reference } from '../core/image-name.ts';
+import { inOwnTurn, SMALL_DOCUMENT_BYTES } from '../core/loop-turns.ts';
 import { MANIFEST_MEDIA_TYPES } from '../core/media-types.ts';
 import { describePage, identifyManifest, plainType } from './manifest-type.ts';
 import type { ApiResponse, RegistryApi } from './registry-api.ts';
@@ -35,7 +36,8 @@ export async function fetchManifest(api: RegistryApi, query: ManifestQuery): Pro
   const bytes = new Uint8Array(await response.body.read(query.maxBytes));
   const { 'content-type': contentType, 'docker-content-digest': announced } = response.headers;
   const rateLimit = rateLimitOf(response);
-  const mediaType = identifyManifest(bytes, contentType);
+  const identify = (): string | undefined => identifyManifest(bytes, contentType);
+  const mediaType = bytes.byteLength <= SMALL_DOCUMENT_BYTES ? identify() : await inOwnTurn(identify);
   const refuse = (code: 'BLOB_CORRUPT' | 'UPSTREAM_PROTOCOL', words: string): never => {
     throw new SpandrelError(code, `upstream ${api.upstream}: ${words}`);
   };

@@ -1,5 +1,6 @@
 import { isJsonObject } from '../core/json-object.ts';
 import { isIndexType, isManifestType, MEDIA_TYPES } from '../core/media-types.ts';
+import { JsonTooLarge, parseJson } from '../core/parse-json.ts';
 
 /** Of an application: RFC 6838, section 4.2. */
 const MEDIA_TYPE = /^application\/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}$/;
@@ -7,10 +8,11 @@ const MEDIA_TYPE = /^application\/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}$/;
 /**
  * What the document in `bytes` is: its own `mediaType`, else the `Content-Type` that it came with where its fields agree, else what its
  * fields say. Upstreams that keep manifests as plain files call them `text/plain` or `application/octet-stream`. `undefined` if it is
- * no manifest: a page of HTML, an empty body, JSON of something else.
+ * no manifest: a page of HTML, an empty body, JSON of something else. A document that is too large to parse is what its `Content-Type` says.
  */
 export function identifyManifest(bytes: Uint8Array, contentType: string | undefined): string | undefined {
   const document = parseDocument(bytes);
+  if (document === 'too-large') return typeIfManifest(plainType(contentType));
   const shape = document === undefined ? undefined : shapeOf(document);
   if (document === undefined || shape === undefined) return undefined;
   const own = document['mediaType'];
@@ -31,14 +33,18 @@ export function describePage(bytes: Uint8Array): string | undefined {
   return textOf(bytes.subarray(0, 512)).trimStart().startsWith('<') ? 'a page of HTML or XML' : undefined;
 }
 
-function parseDocument(bytes: Uint8Array): Record<string, unknown> | undefined {
+function parseDocument(bytes: Uint8Array): Record<string, unknown> | 'too-large' | undefined {
   try {
-    const value: unknown = JSON.parse(textOf(bytes));
+    const value = parseJson(bytes);
     return isJsonObject(value) ? value : undefined;
-  } catch {
+  } catch (error) {
     // What is no JSON is no manifest.
-    return undefined;
+    return error instanceof JsonTooLarge ? 'too-large' : undefined;
   }
+}
+
+function typeIfManifest(type: string): string | undefined {
+  return isIndexType(type) || isManifestType(type) ? type : undefined;
 }
 
 /** The media type of a document with such fields; `undefined` if no manifest has them. */

@@ -45,7 +45,7 @@ export async function listReferrers(
     if (response.status !== 200) throw await readFailure(api.upstream, response, 'MANIFEST_UNKNOWN');
     const bytes = await response.body.read(bytesLeft);
     bytesLeft -= bytes.byteLength;
-    found.push(...parseDescriptorList(api.upstream, bytes));
+    for (const descriptor of await parseDescriptorList(api.upstream, bytes)) found.push(descriptor);
     const next = parseNextQuery(response.headers.link);
     if (next === undefined) return found;
     query = next;
@@ -71,7 +71,7 @@ async function readFallbackTag(
       maxBytes: MAX_REFERRER_BYTES,
       signal,
     });
-    return parseDescriptorList(api.upstream, bytes);
+    return await parseDescriptorList(api.upstream, bytes);
   } catch (error) {
     if (isSpandrelError(error, 'MANIFEST_UNKNOWN', 'NAME_UNKNOWN')) return [];
     throw error;

@@ -1,5 +1,5 @@
 import { SpandrelError } from '../core/errors.ts';
-import { parseJsonObject } from './json-answer.ts';
+import { parseObjectWithList } from './json-answer.ts';
 import { parseNextQuery } from './link-header.ts';
 import type { RegistryApi } from './registry-api.ts';
 import { readFailure } from './upstream-failure.ts';
@@ -16,6 +16,8 @@ export interface TagQuery {
 }
 
 const MAX_TAG_LIST_BYTES = 16 * 2 ** 20;
+/** Of one page, however many are asked for: they are printed in one go. */
+const MAX_TAGS = 10_000;
 
 /** Distribution spec, "Listing Tags". @throws as {@link RegistryClient.listTags} */
 export async function listTags(
@@ -35,7 +37,7 @@ export async function listTags(
     signal,
   });
   if (response.status !== 200) throw await readFailure(api.upstream, response, 'NAME_UNKNOWN');
-  const body = parseJsonObject(api.upstream, await response.body.read(MAX_TAG_LIST_BYTES));
+  const body = await parseObjectWithList(api.upstream, await response.body.read(MAX_TAG_LIST_BYTES), 'tags');
   // A repository without tags has null in some registries, and nothing in others. An error that comes with 200 names no repository.
   const tags: unknown = body['tags'] ?? ('name' in body || 'tags' in body ? [] : undefined);
   if (!Array.isArray(tags) || !tags.every((tag) => typeof tag === 'string')) {
@@ -44,7 +46,7 @@ export async function listTags(
   const following = parseNextQuery(response.headers.link);
   // Registries that do not page send all of them, whatever they are asked.
   const fresh = last === undefined ? tags : tags.slice(tags.indexOf(last) + 1);
-  const page = fresh.slice(0, limit);
+  const page = fresh.slice(0, Math.min(limit ?? MAX_TAGS, MAX_TAGS));
   if (page.length < fresh.length) return withNext(page, page.at(-1));
   return withNext(page, following === undefined ? undefined : (following.get('last') ?? page.at(-1)));
 }

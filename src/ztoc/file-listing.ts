@@ -5,7 +5,7 @@ export interface ListFilesQuery {
   /** Only paths that begin with it; `./` and slashes in front of it mean nothing. */
   readonly prefix: RawText;
   /** A path, or the `next` of the page before. */
-  readonly after?: RawText;
+  readonly after?: RawText | undefined;
   /** At least 1. */
   readonly limit: number;
 }

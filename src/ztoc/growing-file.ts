@@ -1,6 +1,8 @@
+import { closeSync, openSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 
 import type { Growth } from '../blobs/growth.ts';
+import { fillFromFileSync } from '../blobs/read-file-range.ts';
 import { storeFault } from '../blobs/store-fault.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { nodeErrorCode } from '../core/node-error-code.ts';
@@ -49,6 +51,40 @@ export async function* readGrowingFile(options: GrowingFileOptions): AsyncGenera
     ahead = at < end && growth.availableBytes >= at + wantedAt(at) ? readAt(at, current) : undefined;
     ahead?.catch(() => undefined);
     yield chunk;
+  }
+}
+
+/**
+ * As {@link readGrowingFile}; no file is open while a chunk is used: who takes the next one need not come. Blocks its thread for each chunk.
+ * @throws SpandrelError as {@link readGrowingFile}
+ */
+export async function* readPieces({
+  path,
+  growth,
+  start,
+  end,
+}: Pick<GrowingFileOptions, 'path' | 'growth' | 'start' | 'end'>): AsyncGenerator<Uint8Array, void, void> {
+  for (let at = start; at < end;) {
+    await waitForBytes(growth, at + 1, undefined);
+    const chunk = Buffer.allocUnsafeSlow(Math.min(CHUNK_BYTES, end - at, growth.availableBytes - at));
+    try {
+      readPieceSync(path, chunk, at);
+    } catch (error) {
+      // A fill that fails removes its file before it says so.
+      if (nodeErrorCode(error) === 'ENOENT') await waitForBytes(growth, Number.POSITIVE_INFINITY, undefined);
+      throw storeFault(error, 'read a blob');
+    }
+    at += chunk.length;
+    yield chunk;
+  }
+}
+
+function readPieceSync(path: string, chunk: Buffer, start: number): void {
+  const fd = openSync(path, 'r');
+  try {
+    fillFromFileSync(fd, chunk, start);
+  } finally {
+    closeSync(fd);
   }
 }
 

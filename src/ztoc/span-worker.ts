@@ -1,20 +1,18 @@
 import { crc32 } from 'node:zlib';
 
 import type { FileRange } from '../blobs/blob-handle.ts';
-import { Growth } from '../blobs/growth.ts';
 import { fillFromFileSync } from '../blobs/read-file-range.ts';
 import { type ByteRange, rangeLength } from '../core/byte-range.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { combineCrc32 } from '../inflate/combine-crc32.ts';
 import { defaultEngine } from '../inflate/default-engine.ts';
 import { TransferredResult } from '../threads/transferred-result.ts';
-import { readZstdFrame } from '../inflate/zstd-inflater.ts';
 import { findMountProblem } from './check-pushed-ztoc.ts';
 import { decodeZtoc } from './decode-ztoc.ts';
-import { readGrowingFile } from './growing-file.ts';
 import type { LayerLimits } from './layer-builder.ts';
 import type { ReadSpan } from './span.ts';
 import { readWindow, type StoredWindow } from './window-file.ts';
+import { type ZstdRead, ZstdReaders } from './zstd-readers.ts';
 
 // The entry of the worker threads that serve reads: each export is a task of a `WorkerPool`.
 
@@ -78,44 +76,35 @@ function readPart({ fd, range }: FileRange): Buffer {
   return part;
 }
 
-export interface ReadZstdSpansInput {
-  readonly path: string;
-  /** Shared memory of the file's growth. */
-  readonly growth: SharedArrayBuffer;
+export interface ReadZstdSpansInput extends Omit<ZstdRead, 'frame' | 'uncompressed'> {
   readonly spans: readonly ReadSpan[];
-  readonly maxWindowBytes: number;
 }
 
+/** The bytes of each span, and what was decoded to get to them. */
+export interface ZstdSpans {
+  readonly parts: readonly Uint8Array<ArrayBuffer>[];
+  readonly skippedBytes: number;
+}
+
+const zstdReaders = new ZstdReaders();
+
 /**
- * Task: decode and verify spans of a zstd layer. Costs the decoding of the first one's frame from its start on.
- * @throws SpandrelError SPAN_CORRUPT
+ * Task: decode and verify spans of a zstd layer. Costs the decoding of the first one's frame from its start on, or from where a read of
+ * this thread has just ended.
+ * @throws SpandrelError as {@link ZstdReaders.read}
  */
-export async function readZstdSpans(
-  input: ReadZstdSpansInput,
-): Promise<TransferredResult<Uint8Array<ArrayBuffer>[]>> {
-  const { spans, path, growth, maxWindowBytes } = input;
-  const { start, end } = outputOf(spans);
-  const first = spans[0]?.frame ?? { compressedStart: 0, uncompressedStart: 0 };
-  const bytes = new Uint8Array(end - start);
-  const readFrom = (compressedStart: number): AsyncIterable<Uint8Array> =>
-    readGrowingFile({
-      path,
-      growth: new Growth(growth),
-      start: first.compressedStart + compressedStart,
-      end: spans.at(-1)?.compressed.end ?? 0,
-    });
-  const uncompressed = { start: start - first.uncompressedStart, end: end - first.uncompressedStart };
-  const frames = { compressed: readFrom(0), uncompressed, maxWindowBytes, reread: readFrom };
-  let at = 0;
-  for await (const part of readZstdFrame(frames)) {
-    bytes.set(part, at);
-    at += part.length;
-  }
-  for (const { uncompressed, crc32: expected } of spans) {
-    if (crc32(bytes.subarray(uncompressed.start - start, uncompressed.end - start)) !== expected)
+export async function readZstdSpans(input: ReadZstdSpansInput): Promise<TransferredResult<ZstdSpans>> {
+  const { spans, ...file } = input;
+  const uncompressed = outputOf(spans);
+  const frame = spans[0]?.frame ?? { compressedStart: 0, uncompressedStart: 0 };
+  const { bytes, skippedBytes } = await zstdReaders.read({ ...file, frame, uncompressed });
+  for (const { uncompressed: span, crc32: expected } of spans) {
+    const part = bytes.subarray(span.start - uncompressed.start, span.end - uncompressed.start);
+    if (crc32(part) !== expected)
       throw new SpandrelError('SPAN_CORRUPT', 'a decoded span does not match its checksum');
   }
-  return split(bytes, spans);
+  const { value: parts, transfer } = split(bytes, spans);
+  return new TransferredResult({ parts, skippedBytes }, transfer);
 }
 
 function outputOf(spans: SpanRun): ByteRange {

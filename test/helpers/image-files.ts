@@ -22,16 +22,15 @@ export class ImageFilesClient {
     this.#base = `${proxyUrl}/v2/${repository}/_soci/images/latest/files/`;
   }
 
-  get(path: string): Promise<Response> {
-    return fetch(`${this.#base}${quotePath(path)}`);
+  get(path: string, query = ''): Promise<Response> {
+    return fetch(`${this.#base}${quotePath(path)}${query}`);
   }
 
   /** Everything in the image. @throws Error for what cannot be read */
   async readAll(): Promise<Map<string, ShownFile>> {
     const files = new Map<string, ShownFile>();
     const read = async (path: string): Promise<void> => {
-      const { entries } = JSON.parse((await this.#read(path)).toString()) as { entries: ListedEntry[] };
-      for (const entry of entries) {
+      for (const entry of await this.list(path)) {
         const name = rawText(entry.name, entry.nameBytes);
         const below = path === '' ? name : `${path}/${name}`;
         files.set(below, await this.#show(below, entry));
@@ -40,6 +39,18 @@ export class ImageFilesClient {
     };
     await read('');
     return files;
+  }
+
+  /** All entries of a directory, page by page, `limit` in one. */
+  async list(path: string, limit?: number): Promise<ListedEntry[]> {
+    const found: ListedEntry[] = [];
+    for (let query = limit === undefined ? '' : `limit=${limit}`; ;) {
+      const text = (await this.#read(path, `?${query}`)).toString();
+      const { entries, next } = JSON.parse(text) as { entries: ListedEntry[]; next?: string };
+      found.push(...entries);
+      if (next === undefined) return found;
+      query = `after=${encodeURIComponent(next)}${limit === undefined ? '' : `&limit=${limit}`}`;
+    }
   }
 
   async #show(path: string, { type, mode, size, linkname, linknameBytes }: ListedEntry): Promise<ShownFile> {
@@ -54,8 +65,8 @@ export class ImageFilesClient {
     };
   }
 
-  async #read(path: string): Promise<Buffer> {
-    const response = await this.get(path);
+  async #read(path: string, query = ''): Promise<Buffer> {
+    const response = await this.get(path, query);
     const body = Buffer.from(await response.arrayBuffer());
     if (!response.ok) throw new Error(`${path}: ${response.status} ${body.toString()}`);
     return body;

@@ -1,7 +1,9 @@
 import { describe, expect, it } from 'vitest';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
+import { ImageTree } from '../../src/images/image-tree.ts';
 import { MergedTree } from '../../src/images/merged-tree.ts';
+import { packTree } from '../../src/images/pack-tree.ts';
 import { EMPTY_RAW_TEXT, parseRawText } from '../../src/ztoc/raw-text.ts';
 import type { EntryType, TocEntry } from '../../src/ztoc/ztoc.ts';
 
@@ -35,20 +37,28 @@ const hardlink = (name: string, to: string): TocEntry => entry('hardlink', name,
 const LAYERS = Array.from({ length: 6 }, (_, place) => digestOf(Buffer.from([place])));
 const [FIRST] = LAYERS as [Digest];
 
-function merge(...layers: TocEntry[][]): MergedTree {
-  const tree = new MergedTree();
-  for (const [place, entries] of layers.entries()) tree.addLayer(LAYERS[place] ?? FIRST, entries);
-  return tree;
+const MAX_SIZE = { bytes: 64 * 2 ** 20, steps: 1_000_000 };
+
+function merge(...layers: TocEntry[][]): ImageTree {
+  const tree = new MergedTree(MAX_SIZE);
+  for (const [place, entries] of layers.entries())
+    tree.addLayer(LAYERS[place] ?? FIRST, entries, place === layers.length - 1);
+  return new ImageTree(packTree(tree.root));
+}
+
+function namesIn(tree: ImageTree, path: string): string[] {
+  const { start, end } = tree.childrenBehind(tree.resolve(parseRawText(path), true).place, undefined);
+  return Array.from({ length: end - start }, (_, at) => tree.name(start + at));
 }
 
 const tooLarge = expect.objectContaining({ code: 'LAYER_TOO_LARGE' }) as Error;
 
-function layerOf(tree: MergedTree, path: string): number | undefined {
-  const { layer } = tree.resolve(parseRawText(path), true).node;
+function layerOf(tree: ImageTree, path: string): number | undefined {
+  const { layer } = tree.item(tree.resolve(parseRawText(path), true).place);
   return layer && LAYERS.indexOf(layer);
 }
 
-function missing(tree: MergedTree, path: string): boolean {
+function missing(tree: ImageTree, path: string): boolean {
   try {
     tree.resolve(parseRawText(path), true);
     return false;
@@ -64,7 +74,7 @@ describe('MergedTree', () => {
     expect(layerOf(tree, '/etc/passwd')).toBe(1);
     expect(layerOf(tree, 'etc//./passwd')).toBe(1);
     expect(layerOf(tree, 'a')).toBe(0);
-    expect([...(tree.resolve(parseRawText(''), true).node.children?.keys() ?? [])]).toEqual(['etc', 'a']);
+    expect(namesIn(tree, '')).toEqual(['a', 'etc']);
   });
 
   it('hides what a whiteout names, directories with all that is in them', () => {
@@ -123,10 +133,14 @@ describe('MergedTree', () => {
   });
 
   it('gives a hard link the data of its target, also when the target is replaced later', () => {
-    const tree = merge([file('a'), hardlink('same', './a'), file('a')], [file('a')]);
+    const [first, second, third] = [file('a'), file('a'), file('a')];
+    const tree = merge([first, hardlink('same', './a'), second], [third]);
+    const offsetOf = (path: string): number | undefined =>
+      tree.item(tree.resolve(parseRawText(path), true).place).entry?.uncompressedOffset;
     expect(layerOf(tree, 'same')).toBe(0);
+    expect(offsetOf('same')).toBe(first.uncompressedOffset);
     expect(layerOf(tree, 'a')).toBe(1);
-    expect(tree.resolve(parseRawText('same'), true).node.entry?.name).toBe('a');
+    expect(offsetOf('a')).toBe(third.uncompressedOffset);
   });
 
   it('puts files where the symbolic links of their own layer lead, and not where those of lower ones do', () => {
@@ -161,15 +175,16 @@ describe('a hostile layer', () => {
   it('cannot have more directories than memory', () => {
     const deep = Array.from({ length: 6 }, (_, index) => file(`${index}/${'d/'.repeat(2000)}x`));
     expect(() => merge(deep)).not.toThrow();
-    expect(() => new MergedTree({ nodes: 10_000, steps: 0 }).addLayer(FIRST, deep)).toThrow(tooLarge);
+    const small = new MergedTree({ bytes: 1_000_000, steps: 1_000_000 });
+    expect(() => small.addLayer(FIRST, deep, true)).toThrow(tooLarge);
   });
 
   it('cannot lead round in symbolic links for ever', () => {
-    const tree = new MergedTree({ nodes: 10_000, steps: 1_000_000 });
+    const tree = new MergedTree(MAX_SIZE);
     const turns = Array.from({ length: 40 }, (_, index) =>
       symlink(`l${index}`, `${'./'.repeat(2000)}l${index + 1}`),
     );
     const files = Array.from({ length: 1000 }, (_, index) => file(`l0/${index}`));
-    expect(() => tree.addLayer(FIRST, [...turns, dir('l40'), ...files])).toThrow(tooLarge);
+    expect(() => tree.addLayer(FIRST, [...turns, dir('l40'), ...files], true)).toThrow(tooLarge);
   });
 });

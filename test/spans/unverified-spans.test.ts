@@ -249,11 +249,15 @@ describe('LayerReader', () => {
           fetch: () => spans.map((span) => Promise.resolve({ span, bytes: bytesOf(span), source: 'fill' })),
         },
         readAhead: { note: () => undefined },
+        maxSkippedBytes: 0,
         metrics: new Metrics(),
       });
       const source = { origin: 'test', fetch: () => Promise.reject(new Error('not asked')) };
       const { signal } = new AbortController();
-      const reading = reader.read(heldLayer({ digest: layer.digest, source }), index, { range, signal });
+      const reading = reader.read(heldLayer({ digest: layer.digest, source }), index, {
+        range,
+        reading: reader.beginRequest('a', signal),
+      });
       for (const span of spans.slice(0, taken)) expect((await reading.next()).value).toEqual(bytesOf(span));
       const refutation = new SpandrelError('BLOB_CORRUPT', 'another blob');
       refuted.abort(refutation);

@@ -2,9 +2,9 @@ import { constants, gunzipSync, gzipSync, zstdCompressSync } from 'node:zlib';
 
 import { describe, expect, it } from 'vitest';
 
-import { readZstdFrame } from '../../src/inflate/zstd-inflater.ts';
 import { inflateSpans } from '../../src/ztoc/span-worker.ts';
 import type { ReadSpan } from '../../src/ztoc/span.ts';
+import { readZstdFrame } from '../helpers/read-zstd-frame.ts';
 import { buildFromBytes, type BuiltLayer } from '../helpers/built-layer.ts';
 import { seededBytes, seededText } from '../helpers/gzip-corpus.ts';
 import { file, tarOf } from '../helpers/tar-members.ts';
@@ -40,10 +40,7 @@ async function decode(span: ReadSpan, layer: Buffer, { index, indexPath }: Built
   async function* from(start: number): AsyncGenerator<Uint8Array, void, void> {
     yield compressed.subarray(start);
   }
-  const parts: Uint8Array[] = [];
-  for await (const part of readZstdFrame({ compressed: from(0), uncompressed, reread: from }))
-    parts.push(part);
-  return Buffer.concat(parts);
+  return readZstdFrame({ compressed: from(0), uncompressed, reread: from });
 }
 
 /** All that can be read of a layer, span by span, each by itself. */

@@ -6,9 +6,9 @@ import { describe, expect, it } from 'vitest';
 import { digestOf } from '../../src/core/digest.ts';
 import type { LayerCompression } from '../../src/core/media-types.ts';
 import { pakoEngine } from '../../src/inflate/pako-engine.ts';
-import { readZstdFrame } from '../../src/inflate/zstd-inflater.ts';
 import type { ReadSpan } from '../../src/ztoc/span.ts';
 import { readWindow } from '../../src/ztoc/window-file.ts';
+import { readZstdFrame } from '../helpers/read-zstd-frame.ts';
 import { buildFromBytes, type BuiltLayer } from '../helpers/built-layer.ts';
 import { chunksOf, gzipMember, seededText } from '../helpers/gzip-corpus.ts';
 import { tarArchive, tarFile, tarHeader } from '../helpers/tar-blocks.ts';
@@ -37,10 +37,7 @@ async function decodeSpan(
   }
   const frameStart = span.frame?.uncompressedStart ?? 0;
   const range = { start: start - frameStart, end: end - frameStart };
-  const parts: Uint8Array[] = [];
-  for await (const part of readZstdFrame({ compressed: once(compressed), uncompressed: range }))
-    parts.push(part);
-  return Buffer.concat(parts);
+  return readZstdFrame({ compressed: once(compressed), uncompressed: range });
 }
 
 const layers: [string, LayerCompression, Uint8Array][] = [

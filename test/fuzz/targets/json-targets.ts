@@ -123,8 +123,8 @@ export const referrersTarget: FuzzTarget = {
   codes: ['UPSTREAM_PROTOCOL'],
   testCases: 2000,
   makeInput: makeJson,
-  read(input) {
-    const list = parseDescriptorList('fuzz', input);
+  async read(input) {
+    const list = await parseDescriptorList('fuzz', input);
     readDescriptors(list);
     list.filter(isImageManifest);
   },
@@ -137,7 +137,7 @@ export const imageConfigTarget: FuzzTarget = {
   testCases: 2000,
   makeInput: makeJson,
   read(input) {
-    const { diffIds, platform } = parseImageConfig(input.toString());
+    const { diffIds, platform } = parseImageConfig(input);
     ok(diffIds === undefined || diffIds.every((id) => isDigest(id)));
     if (platform !== undefined) formatPlatform(platform);
   },

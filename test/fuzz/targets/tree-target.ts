@@ -2,7 +2,9 @@ import { equal, ok } from 'node:assert/strict';
 
 import { digestOf } from '../../../src/core/digest.ts';
 import { isSpandrelError } from '../../../src/core/errors.ts';
+import { ImageTree } from '../../../src/images/image-tree.ts';
 import { MergedTree } from '../../../src/images/merged-tree.ts';
+import { packTree } from '../../../src/images/pack-tree.ts';
 import type { RawText } from '../../../src/ztoc/raw-text.ts';
 import type { EntryType, TocEntry } from '../../../src/ztoc/ztoc.ts';
 import type { Dice } from '../dice.ts';
@@ -37,8 +39,7 @@ const NAMES = [
 ];
 /** Longer than any path that an operating system takes. */
 const LONG = [300, 5000, 150_000, 500_000] as const;
-/** What a node may be said to take at least; a tree that says less is kept too long by the caches. */
-const LEAST_NODE_BYTES = 100;
+const MAX_SIZE = { bytes: 256 * 2 ** 20, steps: 20_000_000 };
 
 const LAYER = digestOf(new Uint8Array());
 
@@ -52,9 +53,10 @@ export const treeTarget: FuzzTarget = {
   makeInput: (dice) => Buffer.from(JSON.stringify(makeLayers(dice)), 'latin1'),
   read(input, { dice }) {
     const layers = JSON.parse(input.toString('latin1')) as Entry[][];
-    const tree = new MergedTree();
-    for (const entries of layers) tree.addLayer(LAYER, entries.map(tocEntry));
-    ok(tree.memoryBytes >= LEAST_NODE_BYTES);
+    const merged = new MergedTree(MAX_SIZE);
+    for (const [place, entries] of layers.entries())
+      merged.addLayer(LAYER, entries.map(tocEntry), place === layers.length - 1);
+    const tree = new ImageTree(packTree(merged.root));
     for (const [, name, linkname] of layers.flat().slice(0, 40)) {
       for (const path of [name, linkname, `${name}/../${linkname}`, pickPath(dice)])
         resolve(tree, path as RawText, dice.chance(0.5));
@@ -62,11 +64,11 @@ export const treeTarget: FuzzTarget = {
   },
 };
 
-function resolve(tree: MergedTree, path: RawText, followLast: boolean): void {
+function resolve(tree: ImageTree, path: RawText, followLast: boolean): void {
   try {
-    const { node, path: found } = tree.resolve(path, followLast);
+    const { place, path: found } = tree.resolve(path, followLast);
     // What has been found stands at its own path.
-    equal(tree.resolve(found as RawText, false).node, node);
+    equal(tree.resolve(found as RawText, false).place, place);
     ok(!found.split('/').includes('..'));
   } catch (error) {
     if (!isSpandrelError(error, 'FILE_UNKNOWN', 'TAR_INVALID')) throw error;

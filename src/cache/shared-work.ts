@@ -1,0 +1,56 @@
+import { waitFor } from '../core/wait-for.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import type { FlightKind } from './single-flight.ts';
+
+interface Running<T> {
+  readonly result: Promise<T>;
+  readonly abandoned: AbortController;
+  waiting: number;
+}
+
+const ABANDONED = new Error('all who waited for it have left');
+
+/** As {@link SingleFlight}, for work that is told when all who wait for it have left. Who comes after that begins anew. */
+export class SharedWork<T> {
+  readonly #running = new Map<string, Running<T>>();
+  readonly #kind: FlightKind;
+  readonly #metrics: Metrics;
+
+  constructor(kind: FlightKind, metrics: Metrics) {
+    this.#kind = kind;
+    this.#metrics = metrics;
+  }
+
+  /** The result of `work`, or of the same key's work already under way. `signal` ends this caller's waiting. */
+  async run(key: string, work: (abandoned: AbortSignal) => Promise<T>, signal: AbortSignal): Promise<T> {
+    signal.throwIfAborted();
+    const joined = this.#running.get(key);
+    if (joined !== undefined) this.#metrics.singleFlightJoined.inc({ what: this.#kind });
+    const running = joined ?? this.#start(key, work);
+    running.waiting++;
+    try {
+      return await waitFor(running.result, signal);
+    } finally {
+      if (--running.waiting === 0) {
+        this.#forget(key, running);
+        running.abandoned.abort(ABANDONED);
+      }
+    }
+  }
+
+  #start(key: string, work: (abandoned: AbortSignal) => Promise<T>): Running<T> {
+    const held = this.#metrics.hold('flight');
+    const abandoned = new AbortController();
+    const result = work(abandoned.signal).finally(() => {
+      this.#forget(key, running);
+      held[Symbol.dispose]();
+    });
+    const running = { result, abandoned, waiting: 0 };
+    this.#running.set(key, running);
+    return running;
+  }
+
+  #forget(key: string, running: Running<T>): void {
+    if (this.#running.get(key) === running) this.#running.delete(key);
+  }
+}

@@ -1,0 +1,51 @@
+import { extname } from 'node:path';
+
+import type { Config } from './config/schema.ts';
+import type * as treeTasks from './images/tree-worker.ts';
+import type { Metrics, WorkerPoolName } from './telemetry/metrics.ts';
+import type { ThreadFault } from './threads/thread-fault.ts';
+import { WorkerPool } from './threads/worker-pool.ts';
+import type * as layerTasks from './ztoc/layer-worker.ts';
+import type * as spanTasks from './ztoc/span-worker.ts';
+
+/** Work that waits for a thread; a request that brings more is answered 503. */
+const MAX_QUEUED_BUILDS = 1_000;
+const MAX_QUEUED_SPANS = 10_000;
+const MAX_QUEUED_TREES = 100;
+
+export interface OpenPoolsOptions {
+  /** Ends the pools. */
+  readonly opening: AsyncDisposableStack;
+  readonly metrics: Metrics;
+  readonly onFault: (fault: ThreadFault) => void;
+}
+
+export interface WorkerPools {
+  readonly buildPool: WorkerPool<typeof layerTasks>;
+  readonly spanPool: WorkerPool<typeof spanTasks>;
+  readonly treePool: WorkerPool<typeof treeTasks>;
+}
+
+/** Several pools, so that a read never waits behind a build, nor either behind the merging of layers. */
+export function openPools(
+  { index, spans }: Pick<Config, 'index' | 'spans'>,
+  { opening, metrics, onFault }: OpenPoolsOptions,
+): WorkerPools {
+  const open = <Module>(
+    name: WorkerPoolName,
+    entry: string,
+    threads: number,
+    maxQueue: number,
+  ): WorkerPool<Module> => {
+    const url = new URL(`./${entry}${extname(import.meta.url)}`, import.meta.url);
+    const pool = opening.use(new WorkerPool<Module>({ name, entry: url, threads, maxQueue, onFault }));
+    metrics.watchQueue(name, () => pool.waitingTasks);
+    metrics.watchHeld('task', () => pool.pendingTasks);
+    return pool;
+  };
+  return {
+    buildPool: open<typeof layerTasks>('index', 'ztoc/layer-worker', index.threads, MAX_QUEUED_BUILDS),
+    spanPool: open<typeof spanTasks>('span', 'ztoc/span-worker', spans.threads, MAX_QUEUED_SPANS),
+    treePool: open<typeof treeTasks>('tree', 'images/tree-worker', 1, MAX_QUEUED_TREES),
+  };
+}
