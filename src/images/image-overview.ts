@@ -4,6 +4,7 @@ import type { Digest } from '../core/digest.ts';
 import type { Reference } from '../core/image-name.ts';
 import { mapBounded } from '../core/map-bounded.ts';
 import { formatPlatform } from '../core/platform.ts';
+import type { ImageConfig } from './image-config.ts';
 import type { IndexPolicies } from './index-policy.ts';
 import type { LayerDescription, Layers } from './layers.ts';
 import type { ImageManifests } from './image-manifests.ts';
@@ -46,6 +47,8 @@ export interface ImageDescription {
 
 /** Manifests and layers of one image that are looked at, each once: as many as may have to be asked for. */
 const MAX_PARTS = 1000;
+/** As they are listed: an index may list one image many times. */
+const MAX_SHOWN = 10_000;
 /** Requests for one image at the same time. */
 const MAX_RUNNING = 8;
 
@@ -61,7 +64,14 @@ export class ImageOverview {
   async describe(target: Target, reference: Reference, signal: AbortSignal): Promise<ImageDescription> {
     const { manifest } = await this.#deps.manifests.get(target, reference, signal);
     const parsed = parseManifest(manifest);
-    const looks: Looks = { target, signal, layers: new Map(), parts: new Set() };
+    const looks: Looks = {
+      target,
+      signal,
+      configs: new Map(),
+      layers: new Map(),
+      parts: new Set(),
+      shown: 0,
+    };
     if (parsed.kind === 'image')
       return {
         digest: manifest.digest,
@@ -88,7 +98,7 @@ export class ImageOverview {
     manifest: StoredManifest,
     descriptor: Descriptor | undefined,
   ): Promise<PlatformDescription> {
-    const { target, signal } = looks;
+    const { target } = looks;
     const parsed = tryParseManifest(manifest);
     if (parsed?.kind !== 'image') {
       const { pullLog } = this.#deps;
@@ -96,7 +106,7 @@ export class ImageOverview {
       const platform = nameOf(descriptor?.platform);
       return { platform, manifest: manifest.digest, ...nothing, reason: 'IMAGE_UNSUPPORTED' };
     }
-    const config = await this.#deps.layers.knownConfig(target, parsed.config, signal);
+    const config = await this.#readConfig(looks, parsed.config);
     // An image without an index around it says its platform in its config.
     const platform = descriptor?.platform ?? config.platform;
     const { v1, v2 } = this.#deps.policies.of(target);
@@ -112,6 +122,13 @@ export class ImageOverview {
       soci: { ...own, ...this.#deps.pushed.known(target, manifest.digest) },
       ...(config.fault === undefined ? {} : { reason: config.fault }),
     };
+  }
+
+  #readConfig({ target, signal, configs }: Looks, config: Descriptor | undefined): Promise<ImageConfig> {
+    const key = config?.digest ?? '';
+    const read = configs.get(key) ?? this.#deps.layers.knownConfig(target, config, signal);
+    configs.set(key, read);
+    return read;
   }
 
   async #describeLayers(
@@ -143,16 +160,21 @@ export class ImageOverview {
 interface Looks {
   readonly target: Target;
   readonly signal: AbortSignal;
+  /** By digest. */
+  readonly configs: Map<string, Promise<ImageConfig>>;
   /** By digest and media type: images of several platforms share layers, and one may list a layer many times. */
   readonly layers: Map<string, Promise<LayerDescription>>;
   /** Digests of manifests and layers. */
   readonly parts: Set<string>;
+  /** Manifests and layers in the response so far. */
+  shown: number;
 }
 
 /** @throws SpandrelError IMAGE_UNSUPPORTED */
-function countParts({ parts }: Looks, more: readonly { readonly digest: string }[]): void {
-  for (const { digest } of more) parts.add(digest);
-  if (parts.size > MAX_PARTS)
+function countParts(looks: Looks, more: readonly { readonly digest: string }[]): void {
+  for (const { digest } of more) looks.parts.add(digest);
+  looks.shown += more.length;
+  if (looks.parts.size > MAX_PARTS || looks.shown > MAX_SHOWN)
     throw new SpandrelError(
       'IMAGE_UNSUPPORTED',
       `the image has more than ${MAX_PARTS} manifests and layers; ask for one platform by its digest`,
