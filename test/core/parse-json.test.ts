@@ -52,7 +52,7 @@ describe('parseJsonList', () => {
   });
 
   it('refuses what is no JSON', async () => {
-    const long = `${JSON.stringify(tags).slice(0, -1)}`;
+    const long = JSON.stringify(tags).slice(0, -1);
     for (const text of [
       `{"tags":${long}`,
       `{"tags":${long},]}`,

@@ -122,7 +122,7 @@ describe('an image of many layers', () => {
     const asked = fetch(`${app.url}/v2/app/_soci/images/${path}`, { signal: leaving.signal });
     await vi.waitFor(() => expect(held.length).toBeGreaterThan(0));
     leaving.abort();
-    await expect(asked).rejects.toThrow();
+    await expect(asked).rejects.toThrow('aborted');
     // The proxy has seen it too.
     await vi.waitFor(async () => expect(await app.metric('spandrel_held{what="request"}')).toBe(0));
     const before = upstream.requests.length;
