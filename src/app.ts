@@ -175,6 +175,7 @@ export async function createApp(
   files.onEvict('index', (digest) => indexes.evict(digest));
   files.onGrowth(() => blobs.trim());
   opening.use(files).scan();
+  indexes.startSweep({ indexes: files.list('index'), ztocs: files.list('ztoc') });
   const fetcher = opening.use(
     new SpanFetcher({
       blobs,

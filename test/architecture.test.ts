@@ -157,6 +157,14 @@ describe('the house', () => {
     expect(asking.map(({ path }) => relative(SRC, path)).toSorted()).toEqual(WALL_CLOCK);
   });
 
+  it('limits the time of its work by what ends with the work', () => {
+    const limiting = sources.filter(({ text }) => text.includes('AbortSignal.timeout('));
+    // Commands end with their process.
+    expect(
+      limiting.map(({ path }) => relative(SRC, path)).filter((path) => !path.startsWith('cli/')),
+    ).toEqual([]);
+  });
+
   it('loads the AWS SDK only where it is used, not at start', () => {
     const importing = sources.filter(({ imports }) => imports.some((name) => name.startsWith('@aws-sdk/')));
     expect(importing.map(({ path }) => relative(SRC, path))).toEqual(['upstream/ecr-token-api.ts']);

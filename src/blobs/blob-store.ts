@@ -2,6 +2,7 @@ import { mkdir } from 'node:fs/promises';
 
 import type { Digest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { isSystemError } from '../core/node-error-code.ts';
 import { type ProvenBytes, provenBytes } from '../core/proven-bytes.ts';
 import { steadyNow } from '../core/steady-clock.ts';
 import { waitFor } from '../core/wait-for.ts';
@@ -21,7 +22,7 @@ import { PassThrough } from './pass-through.ts';
 import { ReadMemory } from './read-memory.ts';
 import { ResilientReader } from './resilient-reader.ts';
 import { Scrubber, type ScrubSettings, type ScrubState } from './scrubber.ts';
-import { isPassingFault, isStoreFault } from './store-fault.ts';
+import { isPassingFault, isStoreFault, storeFault } from './store-fault.ts';
 import { StoreHealth } from './store-health.ts';
 import { digestOfKey, partialKey, type StoreKey } from './store-key.ts';
 import { StoreLayout } from './store-layout.ts';
@@ -138,8 +139,16 @@ export class BlobStore implements AsyncDisposable {
     metrics.watchHeld('task', () => this.#complete.verifying);
   }
 
-  /** @throws SpandrelError STORE_LOCKED if another process owns the folder; STORE_FAILED */
+  /** @throws SpandrelError STORE_LOCKED if another process owns the folder; STORE_FULL, STORE_FAILED */
   static async open(options: BlobStoreOptions): Promise<BlobStore> {
+    try {
+      return await BlobStore.#openNow(options);
+    } catch (error) {
+      throw isSystemError(error) ? storeFault(error, `open ${options.root}`) : error;
+    }
+  }
+
+  static async #openNow(options: BlobStoreOptions): Promise<BlobStore> {
     await mkdir(options.root, { recursive: true });
     await using opening = new AsyncDisposableStack();
     const lock = opening.use(await StoreLock.acquire(options.root));
@@ -172,6 +181,8 @@ export class BlobStore implements AsyncDisposable {
     const { root } = this.#options;
     const swept = await sweepUnfinished(root, leftovers);
     if (swept.files > 0) logger.info({ root, ...swept }, 'what an earlier process left unfinished is gone');
+    if (swept.failures.length > 0)
+      logger.warn({ root, errors: swept.failures }, 'what an earlier process left unfinished stays');
     for (const { key, usedAtMs: _, ...blob } of blobs) budget.set(key, blob);
     for (const { digest, damage } of damaged) {
       const blob = { sizeBytes: 0, heldBytes: 0 };

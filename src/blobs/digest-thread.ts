@@ -1,11 +1,10 @@
 import { createHash, type Hash } from 'node:crypto';
-import { type FileHandle, open } from 'node:fs/promises';
 import { parentPort } from 'node:worker_threads';
 
 import { type Digest, type DigestAlgorithm, finishDigest } from '../core/digest.ts';
 import { nodeErrorCode } from '../core/node-error-code.ts';
-import { READY_TO_END } from '../threads/kept-thread.ts';
 import { Growth } from './growth.ts';
+import { ThreadFile } from './thread-file.ts';
 
 /** To the thread: hash a growing file; add bytes to a running hash, or end it. Each has an answer. */
 export type DigestQuestion =
@@ -20,9 +19,8 @@ export type DigestQuestion =
   | { readonly id: number; readonly hash: number; readonly bytes: Uint8Array }
   | { readonly id: number; readonly hash: number; readonly end: 'digest' | 'forget' };
 
-/** To the thread: a question, or to stop looking for its answer, or to get ready to be ended. */
-export type DigestRequest =
-  DigestQuestion | { readonly id: number; readonly cancel: true } | { readonly leave: true };
+/** To the thread: a question, or to stop looking for its answer. */
+export type DigestRequest = DigestQuestion | { readonly id: number; readonly cancel: true };
 
 /** From the thread. A growth that fails has no digest. `code` is the system's name of a failure, if it has one. */
 export type DigestReply = { readonly id: number } & (
@@ -37,18 +35,10 @@ const running = new Set<number>();
 const cancelled = new Set<number>();
 /** Hashes that bytes are added to. */
 const hashes = new Map<number, { readonly hash: Hash; readonly algorithm: DigestAlgorithm }>();
-/** Files that are about to be open. */
-let opening = 0;
-let isLeaving = false;
 const port = parentPort;
 
 /** Hashes run side by side: while one waits for its file, the others go on. */
 port?.on('message', (request: DigestRequest) => {
-  if ('leave' in request) {
-    isLeaving = true;
-    leaveIfPossible();
-    return;
-  }
   if ('cancel' in request) {
     // What has been answered meanwhile is not cancelled.
     if (running.has(request.id)) cancelled.add(request.id);
@@ -67,21 +57,6 @@ port?.on('message', (request: DigestRequest) => {
       port.postMessage(reply);
     });
 });
-
-/** The files that the thread has open are closed with it, but one that it is about to open would stay open. */
-function leaveIfPossible(): void {
-  if (isLeaving && opening === 0) port?.postMessage(READY_TO_END);
-}
-
-async function openFile(path: string): Promise<FileHandle> {
-  opening++;
-  try {
-    return await open(path, 'r');
-  } finally {
-    opening--;
-    leaveIfPossible();
-  }
-}
 
 async function answer(request: DigestQuestion): Promise<DigestReply> {
   const { id } = request;
@@ -111,7 +86,7 @@ async function hashGrowingFile({
   const growth = new Growth(shared);
   const hash = createHash(algorithm);
   if (growth.state === 'complete' && growth.availableBytes === 0) return hash;
-  await using file = await openFile(path);
+  await using file = new ThreadFile(path);
   const buffer = Buffer.allocUnsafeSlow(READ_BYTES);
   for (let position = 0; ;) {
     await growth.waitBeyond(position);
@@ -124,7 +99,7 @@ async function hashGrowingFile({
       continue;
     }
     const length = Math.min(READ_BYTES, availableBytes - position);
-    const { bytesRead } = await file.read(buffer, 0, length, position);
+    const bytesRead = await file.read(buffer.subarray(0, length), position);
     if (bytesRead === 0) throw new Error('the file is shorter than announced');
     hash.update(buffer.subarray(0, bytesRead));
     position += bytesRead;

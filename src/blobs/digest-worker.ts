@@ -50,7 +50,6 @@ export class DigestWorker implements AsyncDisposable {
       onEnd: (worker, error) => this.#failAll(worker, error),
       onFault,
       isBusy: () => this.#pending.size > 0,
-      endRequest: { leave: true } satisfies DigestRequest,
     });
   }
 

@@ -115,7 +115,7 @@ export class RunningFill {
 
   /** If there is no reader: stop what is not to go on, close what is over. */
   async afterUse(): Promise<void> {
-    const { key, fill, file, room } = this.#options;
+    const { key, fill, file, room, logger } = this.#options;
     if (this.#handles > 0) return;
     if (!this.#isOver) {
       if (fill.mustComplete || this.#isStopping || this.isIdle) return;
@@ -125,10 +125,15 @@ export class RunningFill {
     }
     if (this.#isClosed) return;
     this.#isClosed = true;
-    await file.close();
-    // The name under which it arrived, if that is not its only one, and no other fill has gone on with it.
-    const isPartial = room.budget.get(key)?.partialPath === file.path;
-    if (this.#letGoOfPath() && !isPartial) await rm(file.path, { force: true });
+    try {
+      await file.close();
+      // The name under which it arrived, if that is not its only one, and no other fill has gone on with it.
+      const isPartial = room.budget.get(key)?.partialPath === file.path;
+      if (this.#letGoOfPath() && !isPartial) await rm(file.path, { force: true });
+    } catch (error) {
+      // The blob is as right as it was before; the next start sweeps what is left.
+      logger.warn({ blob: digestOfKey(key), err: error }, 'a file of the store cannot be closed or removed');
+    }
   }
 
   #endLingering(): void {

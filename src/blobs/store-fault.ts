@@ -3,8 +3,19 @@ import { nodeErrorCode } from '../core/node-error-code.ts';
 
 /** Errors of the file system that mean a full disk, a used-up quota, or a file beyond what either allows. */
 const FULL: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
-/** Errors that say nothing about a file: it may be read well the next time. */
-const PASSING: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN', 'EBUSY', 'EINTR']);
+/** Errors that say nothing about a file: it may be read well the next time. The last four are of file systems on a network. */
+const PASSING: ReadonlySet<string> = new Set([
+  'EMFILE',
+  'ENFILE',
+  'ENOMEM',
+  'EAGAIN',
+  'EBUSY',
+  'EINTR',
+  'ESTALE',
+  'ETIMEDOUT',
+  'ENOTCONN',
+  'EHOSTDOWN',
+]);
 
 /** A failed file operation as STORE_FULL or STORE_FAILED; `doing` completes "the store could not …". */
 export function storeFault(error: unknown, doing: string): SpandrelError {

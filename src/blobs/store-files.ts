@@ -2,10 +2,11 @@ import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { type Digest, isDigest } from '../core/digest.ts';
-import { nodeErrorCode } from '../core/node-error-code.ts';
+import { isSystemError, nodeErrorCode } from '../core/node-error-code.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { DigestFiles, type DigestFilesOptions } from './digest-files.ts';
+import { storeFault } from './store-fault.ts';
 import type { StoreHealth } from './store-health.ts';
 
 /** Indexes go with their zTOCs, manifests alone, whichever was used longest ago; of small records there are so many at most. */
@@ -103,6 +104,7 @@ export class StoreFiles implements AsyncDisposable {
 
   /**
    * Find out what is there. Blocks the event loop, as `StoreLayout.scan` does; what was written last counts as used last.
+   * @throws SpandrelError STORE_FAILED
    */
   scan(): void {
     const found = (Object.keys(KINDS) as FileKind[]).flatMap((kind) =>
@@ -112,6 +114,11 @@ export class StoreFiles implements AsyncDisposable {
       this.#set(kind, digest, bytes);
     this.#updateMetrics();
     this.#startTrim();
+  }
+
+  /** The files of a kind, least recently used first. */
+  list(kind: FileKind): Digest[] {
+    return [...this.#files[kind].keys()];
   }
 
   /** Resolves when nothing is too much any more that can go. */
@@ -215,8 +222,16 @@ interface FoundFile {
   readonly writtenAtMs: number;
 }
 
-/** Files of a folder of `DigestFiles`. */
+/** Files of a folder of `DigestFiles`. @throws SpandrelError STORE_FAILED */
 function scanFolder(kind: FileKind, folder: string): FoundFile[] {
+  try {
+    return scanFolderNow(kind, folder);
+  } catch (error) {
+    throw isSystemError(error) ? storeFault(error, `look through ${folder}`) : error;
+  }
+}
+
+function scanFolderNow(kind: FileKind, folder: string): FoundFile[] {
   const found: FoundFile[] = [];
   for (const algorithm of namesIn(folder)) {
     for (const prefix of namesIn(join(folder, algorithm))) {

@@ -8,7 +8,11 @@ import { BLOCK_BYTES } from './store-layout.ts';
 export interface Swept {
   readonly files: number;
   readonly bytes: number;
+  /** Why files could not be removed: the first few. */
+  readonly failures: readonly string[];
 }
+
+const MAX_FAILURES = 5;
 
 /** Files that have no name yet, by the folders of a store, and what earlier releases had beside the others. */
 const UNFINISHED = [
@@ -30,9 +34,18 @@ export function unfinishedFolderOf(folder: string): string {
 export async function sweepUnfinished(root: string, leftovers: readonly string[]): Promise<Swept> {
   const paths = new Set(leftovers);
   for await (const path of glob(UNFINISHED, { cwd: root })) paths.add(join(root, path));
-  const sizes = await Promise.all(Array.from(paths, removeFile));
-  const removed = sizes.filter((size) => size !== undefined);
-  return { files: removed.length, bytes: removed.reduce((sum, size) => sum + size, 0) };
+  const sizes: number[] = [];
+  const failures: string[] = [];
+  for (const path of paths) {
+    try {
+      const size = await removeFile(path);
+      if (size !== undefined) sizes.push(size);
+    } catch (error) {
+      failures.push(String(error));
+    }
+  }
+  const bytes = sizes.reduce((sum, size) => sum + size, 0);
+  return { files: sizes.length, bytes, failures: failures.slice(0, MAX_FAILURES) };
 }
 
 /** @returns what the file took of the disk; undefined if there was none */

@@ -1,3 +1,4 @@
+import { TimeLimit } from '../core/time-limit.ts';
 import { waitFor } from '../core/wait-for.ts';
 
 /** Of the longest wait, for a subject that has just made somebody wait for nothing. */
@@ -22,13 +23,13 @@ export class Patience {
    */
   async wait<T>(subject: string, work: Promise<T>, signal: AbortSignal | undefined): Promise<T | undefined> {
     const limitMs = Math.ceil(this.#longestMs * (this.#overdue.has(subject) ? OVERDUE_SHARE : 1));
-    const limit = AbortSignal.timeout(limitMs);
+    using limit = new TimeLimit(limitMs);
     const answered = (): unknown => this.#overdue.delete(subject);
     work.then(answered, answered);
     try {
-      return await waitFor(work, signal === undefined ? limit : AbortSignal.any([signal, limit]));
+      return await waitFor(work, limit.with(signal));
     } catch (error) {
-      if (!limit.aborted || error !== limit.reason) throw error;
+      if (!limit.isOver || error !== limit.signal.reason) throw error;
       this.#overdue.add(subject);
       return undefined;
     }

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 
+import { isSystemError } from '../core/node-error-code.ts';
 import { percentDecode } from '../ztoc/percent-encoding.ts';
 import { parseRawText, type RawText } from '../ztoc/raw-text.ts';
 import { UsageError } from './usage-error.ts';
@@ -32,7 +33,7 @@ async function readOwnArguments(): Promise<string[]> {
   try {
     return (await readFile(OWN_ARGUMENTS, 'latin1')).split('\0');
   } catch (error) {
-    if (error instanceof Error && 'syscall' in error) return [];
+    if (isSystemError(error)) return [];
     throw error;
   }
 }

@@ -1,5 +1,6 @@
+import { storeFault } from '../blobs/store-fault.ts';
 import { isSpandrelError } from '../core/errors.ts';
-import { nodeErrorCode } from '../core/node-error-code.ts';
+import { isSystemError, nodeErrorCode } from '../core/node-error-code.ts';
 import { escapeLines } from '../core/terminal-text.ts';
 import { UsageError } from './usage-error.ts';
 
@@ -86,15 +87,12 @@ export async function runCommand(args: readonly string[]): Promise<number> {
       return 1;
     }
     if (isSystemError(error)) {
-      process.stderr.write(`spandrel: ${escapeLines(error.message)}\n`);
+      const { code } = storeFault(error, 'use a file');
+      process.stderr.write(`spandrel: ${code}: ${escapeLines(error.message)}\n`);
       return 1;
     }
     throw error;
   }
-}
-
-function isSystemError(error: unknown): error is Error {
-  return error instanceof Error && 'syscall' in error;
 }
 
 function isParseArgsError(error: unknown): error is Error {

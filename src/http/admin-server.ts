@@ -3,6 +3,7 @@ import { type FastifyInstance, fastify, LogController } from 'fastify';
 import type { BlobStore } from '../blobs/blob-store.ts';
 import { parseDigest } from '../core/digest.ts';
 import { errorCodeOf, isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { TimeLimit } from '../core/time-limit.ts';
 import { parseEcrPush } from '../images/ecr-event.ts';
 import type { ServedImages } from '../images/served-images.ts';
 import type { WarmJobs } from '../images/warm-jobs.ts';
@@ -88,7 +89,8 @@ export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
     const digest = parseDigest(request.params.digest);
     // A connection on which nothing moves for `stallTimeoutMs` is closed, so the response must come before that.
     const waitMs = Math.min(MAX_DELETE_WAIT_MS, Math.floor(deps.limits.stallTimeoutMs / 2));
-    if (!(await deps.blobs.deleteBlob(digest, AbortSignal.timeout(waitMs))))
+    using limit = new TimeLimit(waitMs);
+    if (!(await deps.blobs.deleteBlob(digest, limit.signal)))
       throw new SpandrelError('BLOB_UNKNOWN', 'the store has no such blob');
     return reply.code(204).send();
   });

@@ -1,6 +1,7 @@
 import type { BlobStore } from '../blobs/blob-store.ts';
 import type { RedisCache } from '../cache/redis-cache.ts';
 import { type ErrorCode, isSpandrelError } from '../core/errors.ts';
+import { TimeLimit } from '../core/time-limit.ts';
 import type { RegistryClient } from '../upstream/registry-client.ts';
 
 export interface ReadinessDeps {
@@ -80,13 +81,13 @@ export class ReadinessChecks {
 }
 
 async function askUpstream(client: RegistryClient): Promise<'ready' | ErrorCode> {
-  const timeout = AbortSignal.timeout(TIMEOUT_MS);
+  using timeout = new TimeLimit(TIMEOUT_MS);
   try {
-    await client.ping(timeout);
+    await client.ping(timeout.signal);
     return 'ready';
   } catch (error) {
     if (isSpandrelError(error)) return error.code;
-    if (timeout.aborted) return 'UPSTREAM_TIMEOUT';
+    if (timeout.isOver) return 'UPSTREAM_TIMEOUT';
     throw error;
   }
 }

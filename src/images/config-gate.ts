@@ -4,6 +4,7 @@ import { BoundedMap } from '../cache/bounded-map.ts';
 import { type Digest, isDigest } from '../core/digest.ts';
 import { isSpandrelError } from '../core/errors.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
+import { TimeLimit } from '../core/time-limit.ts';
 import { waitFor } from '../core/wait-for.ts';
 import { SNAPSHOT_LABEL } from '../soci/convert-image.ts';
 import { parseSociIndex, type PushedLayer } from '../soci/parse-soci-index.ts';
@@ -140,13 +141,13 @@ export class ConfigGate {
     const image = this.#images.get(imageKey(client, config));
     if (image === undefined) return;
     const progress = this.#progress(client);
-    const grace = AbortSignal.timeout(GRACE_MS);
-    const limit = AbortSignal.timeout(MAX_HOLD_MS);
+    using grace = new TimeLimit(GRACE_MS);
+    using limit = new TimeLimit(MAX_HOLD_MS);
     while (progress.completeAt(image) === undefined) {
       const patience = progress.hasAskedForAny(image) ? limit : grace;
-      if (patience.aborted) return;
+      if (patience.isOver) return;
       try {
-        await waitFor(progress.changed, AbortSignal.any([signal, patience]));
+        await waitFor(progress.changed, patience.with(signal));
       } catch (error) {
         if (signal.aborted) throw error;
       }

@@ -6,6 +6,7 @@ import type { Descriptor } from '../core/descriptor.ts';
 import { isSpandrelError } from '../core/errors.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
 import { matchesPlatform } from '../core/platform.ts';
+import { TimeLimit } from '../core/time-limit.ts';
 import { waitFor } from '../core/wait-for.ts';
 import type { BuildForecast } from '../spans/build-forecast.ts';
 import type { Logger } from '../telemetry/logger.ts';
@@ -102,12 +103,12 @@ export class LazyImages {
     const policy = this.#deps.policies.of(target);
     const form = policy.v2Form ?? (request.isMirrored ? 'mirror' : 'lean');
     if (!policy.v2 || !acceptsOci(request.accept)) return original;
-    const limit = request.isStale ? AbortSignal.timeout(STALE_WAIT_MS) : undefined;
+    using limit = request.isStale ? new TimeLimit(STALE_WAIT_MS) : undefined;
     try {
       const choosing = this.#choose(target, original, form, { request, policy, signal });
-      return await waitFor(choosing, limit === undefined ? signal : AbortSignal.any([signal, limit]));
+      return await waitFor(choosing, limit === undefined ? signal : limit.with(signal));
     } catch (error) {
-      if (limit?.aborted === true && error === limit.reason) return original;
+      if (limit?.isOver === true && error === limit.signal.reason) return original;
       // The image can be pulled all the same.
       if (!isSpandrelError(error) || signal.aborted) throw error;
       this.#deps.logger.warn({ manifest: original.digest, code: error.code }, 'image served without index');
@@ -202,13 +203,13 @@ export class LazyImages {
     const { indexer, forecast, layers } = this.#deps;
     const missing = plan.images.flatMap(({ manifest }) => indexer.eligible(target, manifest));
     const left = await layers.unindexedBytes(missing);
-    const deadline = AbortSignal.timeout(forecast.estimateMs(left) > policy.holdMs ? 0 : policy.holdMs);
+    using deadline = new TimeLimit(forecast.estimateMs(left) > policy.holdMs ? 0 : policy.holdMs);
     try {
-      await waitFor(work, AbortSignal.any([signal, deadline]));
+      await waitFor(work, deadline.with(signal));
     } catch (error) {
       if (signal.aborted) throw error;
       const finished = await this.#finished(target, plan, form);
-      if (finished === undefined && !deadline.aborted) throw error;
+      if (finished === undefined && !deadline.isOver) throw error;
       return finished ?? plan.original;
     }
     return (await this.#finished(target, plan, form)) ?? plan.original;

@@ -12,6 +12,7 @@ import { type Digest, digestOf, isDigest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
 import { mapBounded } from '../core/map-bounded.ts';
+import { TimeLimit } from '../core/time-limit.ts';
 import { WorkQueue } from '../core/work-queue.ts';
 import type { WorkerPool } from '../threads/worker-pool.ts';
 import { INDEX_DIGEST_ANNOTATION } from '../soci/convert-image.ts';
@@ -140,7 +141,8 @@ export class PushedIndexes implements AsyncDisposable {
   async findZtoc(target: Target, layer: Digest): Promise<PushedZtoc | undefined> {
     const manifestDigest = this.#deps.knownLayers.get(target, layer)?.manifest;
     if (manifestDigest === undefined) return undefined;
-    const signal = AbortSignal.timeout(LOOKUP_MS);
+    using limit = new TimeLimit(LOOKUP_MS);
+    const { signal } = limit;
     try {
       const { manifest } = await this.#deps.manifests.get(target, { digest: manifestDigest }, signal);
       for (const candidate of await this.#findCandidates(target, manifest, signal)) {

@@ -3,6 +3,7 @@ import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
+import { TimeLimit } from '../core/time-limit.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import { isBrokenTransfer, isUpstreamAway } from '../upstream/fault-kinds.ts';
 import type { IndexPolicies } from './index-policy.ts';
@@ -120,12 +121,12 @@ export class Referrers {
     const policy = this.#deps.policies.of(target);
     if (!policy.v1) return undefined;
     const holdMs = isSociLookup ? Math.min(policy.holdMs, SNAPSHOTTER_HOLD_MS) : policy.holdMs;
-    const deadline = AbortSignal.timeout(holdMs);
+    using deadline = new TimeLimit(holdMs);
     try {
       const { manifest } = await this.#deps.manifests.get(target, { digest }, signal);
-      return await this.#deps.indexer.sociIndex(target, manifest, 'v1', AbortSignal.any([signal, deadline]));
+      return await this.#deps.indexer.sociIndex(target, manifest, 'v1', deadline.with(signal));
     } catch (error) {
-      if (deadline.aborted && !signal.aborted) {
+      if (deadline.isOver && !signal.aborted) {
         if (isSociLookup) throw new SpandrelError('INDEX_PENDING', 'the SOCI index is being built');
         return undefined;
       }

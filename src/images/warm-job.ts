@@ -98,7 +98,7 @@ export class WarmJob {
   async run(signal: AbortSignal): Promise<void> {
     using _held = this.#deps.metrics.hold('job');
     const error = await this.#try(signal);
-    const layers = await this.#describeLayers();
+    const layers = await this.#describeLayers(signal);
     if (error === undefined) {
       this.#ending = { state: 'done', layers };
       return;
@@ -167,17 +167,20 @@ export class WarmJob {
     return { ...so, ...(this.#ending ?? { state: 'running', layers }) };
   }
 
-  #describeLayers(): Promise<WarmLayerView[]> {
-    return Promise.all(this.#layers.map((layer) => this.#describeLayer(layer)));
+  #describeLayers(signal?: AbortSignal): Promise<WarmLayerView[]> {
+    return Promise.all(this.#layers.map((layer) => this.#describeLayer(layer, signal)));
   }
 
-  async #describeLayer({ digest, size, growth, held, isAbsent }: WarmLayer): Promise<WarmLayerView> {
+  async #describeLayer(
+    { digest, size, growth, held, isAbsent }: WarmLayer,
+    signal: AbortSignal | undefined,
+  ): Promise<WarmLayerView> {
     const fetched = growth?.availableBytes ?? 0;
     const failed = (reason: ErrorCode): WarmLayerView => ({ digest, size, fetched, state: 'failed', reason });
     try {
       if (isAbsent) return failed('BLOB_UNKNOWN');
       if (held === undefined) return { digest, size, fetched, state: 'absent' };
-      const state = await this.#deps.indexes.state(held);
+      const state = await this.#deps.indexes.state(held, signal);
       if (state.kind === 'complete') return { digest, size, fetched: size, state: 'complete' };
       return state.kind === 'failed' ? failed(state.code) : { digest, size, fetched, state: state.kind };
     } catch (error) {

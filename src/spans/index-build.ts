@@ -3,6 +3,7 @@ import type { BlobStore } from '../blobs/blob-store.ts';
 import { readBlobRange } from '../blobs/read-blob-range.ts';
 import { errorCodeOf, isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { detectCompression, MAGIC_BYTES } from '../core/layer-compression.ts';
+import type { LayerCompression } from '../core/media-types.ts';
 import { waitFor } from '../core/wait-for.ts';
 import { defaultEngine } from '../inflate/default-engine.ts';
 import type { WorkerPool } from '../threads/worker-pool.ts';
@@ -113,8 +114,8 @@ export class IndexBuild {
     const compression = detectCompression(await readBlobRange(handle, head, this.#signal));
     const pushed = compression === 'zstd' ? undefined : await this.#findPushedZtoc();
     const started = performance.now();
-    const building = await this.#begin(handle, { compression, pushedZtoc: pushed?.bytes });
-    const completed = await this.#complete(handle, building, pushed);
+    await using unpublished = new AsyncDisposableStack();
+    const completed = await this.#complete(handle, { compression, pushed }, unpublished);
     await this.#confirmFault(handle, completed);
     const { index, isConfirmed } = await this.#deps.files.publish(completed);
     this.#report({ ...index.summary, isConfirmed }, performance.now() - started, span);
@@ -154,41 +155,38 @@ export class IndexBuild {
     return building;
   }
 
-  /** The index, and the zTOC that belongs to it if there is one to publish. */
+  /**
+   * The index, and the zTOC that belongs to it if there is one to publish.
+   * @param unpublished removes the index files that no {@link LayerIndexFiles.publish} has renamed
+   */
   async #complete(
     handle: BlobHandle,
-    building: BuildingIndex,
-    pushed: PushedZtoc | undefined,
+    { compression, pushed }: { compression: LayerCompression; pushed: PushedZtoc | undefined },
+    unpublished: AsyncDisposableStack,
   ): Promise<CompletedBuild> {
-    const completed = await this.#explainFailure(building.completed, handle);
+    const build = async (pushedZtoc: Uint8Array | undefined): Promise<CompletedBuild> => {
+      const building = await this.#begin(handle, { compression, pushedZtoc });
+      const completed = await this.#explainFailure(building.completed, handle);
+      unpublished.defer(() => this.#deps.files.drop(completed.indexPath));
+      return completed;
+    };
+    const completed = await build(pushed?.bytes);
     if (pushed === undefined) return completed;
-    const { refused, index, indexPath } = completed;
+    const { refused, index } = completed;
     if (refused === undefined) return { ...completed, ztoc: Uint8Array.from(pushed.bytes) };
     await pushed.refuse(refused);
     if (index.summary.spanBytes === this.#deps.spanBytes) return completed;
-    // The index is right, but it has the span size of the other one; the layer's bytes are here, so a second pass is cheap.
-    try {
-      return await (
-        await this.#begin(handle, { compression: index.compression })
-      ).completed;
-    } finally {
-      // Whoever still reads by it finds that it is gone, and goes on with the other.
-      await this.#deps.files.drop(indexPath);
-    }
+    // The index is right, but it has the span size of the pushed zTOC. The layer's bytes are here, so a second pass is cheap.
+    // Readers of the first index find that its file is gone, and continue with the second.
+    return build(undefined);
   }
 
   /** The fault is the layer's own only if the file that was read is the blob, and has not gone bad on the disk. */
-  async #confirmFault(handle: BlobHandle, { index, indexPath }: CompletedBuild): Promise<void> {
+  async #confirmFault(handle: BlobHandle, { index }: CompletedBuild): Promise<void> {
     if (layerFault(index.summary) === undefined) return;
-    const { blobs, files } = this.#deps;
-    try {
-      await handle.completed();
-      if (await blobs.verify(handle.digest)) return;
-      throw new SpandrelError('BLOB_CORRUPT', 'the stored blob has gone bad, and is fetched anew');
-    } catch (error) {
-      await files.drop(indexPath);
-      throw error;
-    }
+    await handle.completed(this.#signal);
+    if (await waitFor(this.#deps.blobs.verify(handle.digest), this.#signal)) return;
+    throw new SpandrelError('BLOB_CORRUPT', 'the stored blob has gone bad, and is fetched anew');
   }
 
   /** A layer is at fault only if its blob is what its digest says; else the fill knows what went wrong. */

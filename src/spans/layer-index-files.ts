@@ -43,6 +43,8 @@ export class LayerIndexFiles {
   readonly #deps: LayerIndexFilesDeps;
   /** What is being published or evicted. */
   readonly #turns = new Map<Digest, Promise<unknown>>();
+  /** zTOCs of the store that may belong to no index, while {@link sweep} looks for those. */
+  #orphans = new Set<Digest>();
 
   constructor(deps: LayerIndexFilesDeps) {
     this.#deps = deps;
@@ -83,10 +85,10 @@ export class LayerIndexFiles {
     const { layerDigest, ztoc } = index.summary;
     let stored: Uint8Array = NO_ZTOC;
     try {
+      if (ztoc !== undefined) this.#orphans.delete(ztoc.digest);
       if (ztoc !== undefined && bytes !== undefined) stored = await ztocs.put(bytes, ztoc.digest);
       await files.take(layerDigest, indexPath);
     } catch (error) {
-      await this.drop(indexPath);
       throw storeFault(error, 'keep an index');
     }
     const isConfirmed = await this.#share(layerDigest, stored);
@@ -110,6 +112,43 @@ export class LayerIndexFiles {
       const ztoc = index?.summary.ztoc;
       if (ztoc !== undefined) await ztocs.remove(ztoc.digest);
     });
+  }
+
+  /**
+   * Remove zTOCs that no index has: a process that is killed leaves them, and a build with another span size. Nothing is removed if
+   * an index cannot be read at the moment.
+   * @param found what was in the store before anything was published
+   * @returns how many are gone
+   */
+  async sweep(
+    found: { readonly indexes: readonly Digest[]; readonly ztocs: readonly Digest[] },
+    signal: AbortSignal,
+  ): Promise<number> {
+    const orphans = new Set(found.ztocs);
+    this.#orphans = orphans;
+    for (const layer of found.indexes) {
+      if (signal.aborted) return 0;
+      const ztoc = await this.#findZtoc(layer);
+      if (ztoc !== undefined) orphans.delete(ztoc);
+    }
+    let count = 0;
+    for (const ztoc of orphans) {
+      if (signal.aborted) break;
+      orphans.delete(ztoc);
+      await this.#deps.ztocs.remove(ztoc);
+      count++;
+    }
+    return count;
+  }
+
+  /** The zTOC of a stored index; none of an index that is damaged, or gone. @throws SpandrelError STORE_FAILED */
+  async #findZtoc(layer: Digest): Promise<Digest | undefined> {
+    try {
+      return (await LayerIndex.readSummary(this.#deps.files.path(layer))).ztoc?.digest;
+    } catch (error) {
+      if (nodeErrorCode(error) === 'ENOENT' || isSpandrelError(error, 'INDEX_MALFORMED')) return undefined;
+      throw error;
+    }
   }
 
   /** Publishing and evicting take turns, so that an index is never there without its zTOC. */
@@ -145,9 +184,9 @@ export class LayerIndexFiles {
     this.#deps.files.noteWriteFailure(error);
   }
 
-  /** Remove the file of an index that has no name. */
+  /** Remove the file of an index that has not been published, if there is one. The next start sweeps what cannot be removed. */
   async drop(path: string): Promise<void> {
-    await rm(path, { force: true });
+    await rm(path, { force: true }).catch((error: unknown) => this.noteWriteFailure(error));
   }
 
   async #open(digest: Digest): Promise<LayerIndex | undefined> {
@@ -191,6 +230,7 @@ export class LayerIndexFiles {
     try {
       const { index, ztoc: compressed } = decodeSharedIndex(hit.bytes);
       const { layerDigest, ztoc } = LayerIndex.fromBytes(index).summary;
+      if (ztoc !== undefined) this.#orphans.delete(ztoc.digest);
       const isWhole =
         layerDigest === digest &&
         (ztoc === undefined || (await ztocs.putCompressed(compressed, ztoc.digest)));

@@ -72,11 +72,24 @@ export class LayerIndexes implements AsyncDisposable {
   /** Those of builds that nobody waits for. */
   readonly #costly = new PassingFaults<SpandrelError>(COSTLY_PAUSES);
   readonly #stopping = new AbortController();
+  #sweeping: Promise<void> = Promise.resolve();
 
   constructor(deps: LayerIndexesDeps) {
     this.#deps = deps;
     this.#open = new BoundedMap({ maxBytes: deps.memoryBytes, sizeOf: (index) => index.memoryBytes });
     this.#looks = new SingleFlight('index', deps.metrics);
+  }
+
+  /** Begin {@link LayerIndexFiles.sweep}, in the background. */
+  startSweep(found: { readonly indexes: readonly Digest[]; readonly ztocs: readonly Digest[] }): void {
+    const { files, logger } = this.#deps;
+    this.#sweeping = files.sweep(found, this.#stopping.signal).then(
+      (ztocs) => {
+        if (ztocs > 0) logger.info({ ztocs }, 'zTOCs that belonged to no index are gone');
+      },
+      (error: unknown) =>
+        logger.warn({ err: error }, 'the store could not be searched for zTOCs without an index'),
+    );
   }
 
   /** A complete index, if there is one. For those who find out whether somebody may have it; others ask for {@link state}. */
@@ -89,10 +102,10 @@ export class LayerIndexes implements AsyncDisposable {
     return (await this.#find(digest)) !== undefined || this.#faults.get(digest) !== undefined;
   }
 
-  /** Starts nothing. */
-  async state(layer: HeldLayer): Promise<LayerIndexState> {
+  /** Starts nothing. @throws SpandrelError STORE_FAILED; the reason of the signal */
+  async state(layer: HeldLayer, signal?: AbortSignal): Promise<LayerIndexState> {
     const { digest } = layer;
-    const index = await this.#find(digest);
+    const index = await this.#find(digest, signal);
     if (index !== undefined) return { kind: 'complete', summary: index.summary };
     if (this.#buildOf(layer) !== undefined) return { kind: 'building' };
     const failure = this.#faults.get(digest) ?? this.#failures.current(sourceKey(layer));
@@ -283,6 +296,7 @@ export class LayerIndexes implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopping.abort(new SpandrelError('SHUTTING_DOWN', 'the proxy is being stopped'));
     await Promise.allSettled([...this.#building.values()].flat().map(({ published }) => published));
+    await this.#sweeping;
   }
 }
 

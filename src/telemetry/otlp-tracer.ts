@@ -19,6 +19,7 @@ import {
   TracerProvider,
 } from '@opentelemetry/sdk-trace';
 
+import { TimeLimit } from '../core/time-limit.ts';
 import { waitFor } from '../core/wait-for.ts';
 import type { Logger } from './logger.ts';
 import type { TraceSettings } from './trace-settings.ts';
@@ -71,7 +72,8 @@ export class OtlpTracer implements Tracer {
 
   /** Sends what is left, if the collector takes it. */
   async [Symbol.asyncDispose](): Promise<void> {
-    const sent = waitFor(this.#provider.shutdown(), AbortSignal.timeout(SHUTDOWN_MS));
+    using limit = new TimeLimit(SHUTDOWN_MS);
+    const sent = waitFor(this.#provider.shutdown(), limit.signal);
     await sent.catch((error: unknown) => this.#warn(error));
   }
 }

@@ -15,13 +15,7 @@ export interface KeptThreadOptions {
   readonly onFault?: ((fault: ThreadFault) => void) | undefined;
   /** Somebody waits for its answer; for the fault. */
   readonly isBusy: () => boolean;
-  /** The message that the thread answers with {@link READY_TO_END}; without one, or without the answer in time, it is killed at once. */
-  readonly endRequest?: unknown;
 }
-
-/** A thread sends this when nothing is lost if it is killed. */
-export const READY_TO_END = 'ready to end';
-const END_TIMEOUT_MS = 1_000;
 
 /**
  * One thread with a protocol of its own. It starts when it is first needed; when it dies, the next who needs it starts another, after a
@@ -80,7 +74,6 @@ export class KeptThread implements AsyncDisposable {
     this.#worker = worker;
     this.#hasAnswered = false;
     worker.on('message', (message: unknown) => {
-      if (message === READY_TO_END) return;
       this.#hasAnswered = true;
       this.#pause.noteSuccess();
       onMessage?.(message);
@@ -119,24 +112,6 @@ export class KeptThread implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopping.abort();
-    const worker = this.#worker;
-    if (worker === undefined) return;
-    await this.#askToEnd(worker);
-    await worker.terminate();
-  }
-
-  /** A thread that is killed while it opens a file leaves the file open. */
-  async #askToEnd(worker: Worker): Promise<void> {
-    const { endRequest } = this.#options;
-    if (endRequest === undefined) return;
-    const ready = Promise.withResolvers<void>();
-    worker.once('exit', () => ready.resolve());
-    worker.on('message', (message: unknown) => {
-      if (message === READY_TO_END) ready.resolve();
-    });
-    const timer = setTimeout(ready.resolve, END_TIMEOUT_MS);
-    worker.postMessage(endRequest);
-    await ready.promise;
-    clearTimeout(timer);
+    await this.#worker?.terminate();
   }
 }

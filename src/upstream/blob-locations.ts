@@ -1,5 +1,6 @@
 import { BoundedMap } from '../cache/bounded-map.ts';
 import type { Digest } from '../core/digest.ts';
+import { TimeLimit } from '../core/time-limit.ts';
 import { waitFor } from '../core/wait-for.ts';
 
 const MAX_LOCATIONS = 10_000;
@@ -76,9 +77,9 @@ export class BlobLocations {
   }
 
   async #endsSoon(search: Promise<void>, signal: AbortSignal): Promise<boolean> {
-    const patience = AbortSignal.timeout(LONGEST_WAIT_MS);
+    using patience = new TimeLimit(LONGEST_WAIT_MS);
     try {
-      await waitFor(search, AbortSignal.any([signal, patience]));
+      await waitFor(search, patience.with(signal));
       return true;
     } catch {
       signal.throwIfAborted();

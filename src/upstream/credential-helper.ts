@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 
 import { SpandrelError } from '../core/errors.ts';
+import { TimeLimit } from '../core/time-limit.ts';
 
 export interface HelperRequest {
   readonly upstream: string;
@@ -40,7 +41,8 @@ export async function askCredentialHelper(request: HelperRequest): Promise<Helpe
     );
   // The name comes from a file and becomes a program.
   if (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(helper)) throw fail('is no name of a program');
-  const limit = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
+  using time = new TimeLimit(timeoutMs);
+  const limit = time.with(signal);
   const child = spawn(`docker-credential-${helper}`, ['get'], {
     stdio: ['pipe', 'pipe', 'ignore'],
     signal: limit,

@@ -4,6 +4,7 @@ import type { Dispatcher } from 'undici';
 
 import type { OutboundProxy } from '../config/outbound-proxy.ts';
 import { SpandrelError } from '../core/errors.ts';
+import { TimeLimit } from '../core/time-limit.ts';
 
 export interface TunnelOptions {
   readonly upstream: string;
@@ -22,13 +23,18 @@ export async function openTunnel(
   authority: string,
   { upstream, dispatcher, timeoutMs }: TunnelOptions,
 ): Promise<Duplex> {
-  const limit = AbortSignal.timeout(timeoutMs);
+  using limit = new TimeLimit(timeoutMs);
   let answer: Dispatcher.ConnectData;
   try {
     const headers = { host: authority, ...proxyHeaders(proxy) };
-    answer = await dispatcher.connect({ origin: proxy.origin, path: authority, headers, signal: limit });
+    answer = await dispatcher.connect({
+      origin: proxy.origin,
+      path: authority,
+      headers,
+      signal: limit.signal,
+    });
   } catch (error) {
-    if (!limit.aborted) throw error;
+    if (!limit.isOver) throw error;
     throw new SpandrelError(
       'UPSTREAM_TIMEOUT',
       `upstream ${upstream}: its outbound proxy does not answer in time`,

@@ -1,9 +1,9 @@
 import { closeSync, openSync } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
 
 import type { Growth } from '../blobs/growth.ts';
 import { fillFromFileSync } from '../blobs/read-file-range.ts';
 import { storeFault } from '../blobs/store-fault.ts';
+import { ThreadFile } from '../blobs/thread-file.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { nodeErrorCode } from '../core/node-error-code.ts';
 import { waitFor } from '../core/wait-for.ts';
@@ -23,18 +23,13 @@ export interface GrowingFileOptions {
 const CHUNK_BYTES = 256 * 1024;
 
 /**
- * Bytes `[start, end)` of a file that still grows, as they come. Each chunk is valid until the next is asked for.
+ * Bytes `[start, end)` of a file that still grows, as they come. Each chunk is valid until the next is asked for. For worker threads.
  * @throws SpandrelError UPSTREAM_UNREACHABLE if the growth fails (whoever fills the file knows why), STORE_FAILED if it cannot be read or ends too soon;
  * the reason of `signal`
  */
 export async function* readGrowingFile(options: GrowingFileOptions): AsyncGenerator<Uint8Array, void, void> {
   const { growth, end } = options;
-  await using file = await open(options.path, 'r').catch(async (error: unknown) => {
-    // A fill that fails removes its file before it says so.
-    if (nodeErrorCode(error) === 'ENOENT')
-      await waitForBytes(growth, Number.POSITIVE_INFINITY, options.signal);
-    throw storeFault(error, 'open a blob');
-  });
+  await using file = await openGrowing(options);
   const chunkBytes = Math.min(CHUNK_BYTES, Math.max(1, end - options.start));
   const wantedAt = (at: number): number => (options.fixedChunks ? Math.min(chunkBytes, end - at) : 1);
   const readAt = (at: number, buffer: Buffer): Promise<Buffer> =>
@@ -88,13 +83,21 @@ function readPieceSync(path: string, chunk: Buffer, start: number): void {
   }
 }
 
-async function readFully(file: FileHandle, buffer: Buffer, start: number): Promise<Buffer> {
+async function openGrowing({ path, growth, signal }: GrowingFileOptions): Promise<ThreadFile> {
+  try {
+    return new ThreadFile(path);
+  } catch (error) {
+    // A fill that fails removes its file before it says so.
+    if (nodeErrorCode(error) === 'ENOENT') await waitForBytes(growth, Number.POSITIVE_INFINITY, signal);
+    throw storeFault(error, 'open a blob');
+  }
+}
+
+async function readFully(file: ThreadFile, buffer: Buffer, start: number): Promise<Buffer> {
   for (let have = 0; have < buffer.length;) {
-    const { bytesRead } = await file
-      .read(buffer, have, buffer.length - have, start + have)
-      .catch((error: unknown) => {
-        throw storeFault(error, 'read a blob');
-      });
+    const bytesRead = await file.read(buffer.subarray(have), start + have).catch((error: unknown) => {
+      throw storeFault(error, 'read a blob');
+    });
     if (bytesRead === 0)
       throw new SpandrelError('STORE_FAILED', 'the file of a blob is shorter than it is said to be');
     have += bytesRead;

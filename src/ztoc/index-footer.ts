@@ -1,5 +1,6 @@
 import { crc32 } from 'node:zlib';
 
+import type { ByteRange } from '../core/byte-range.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { type LayerSummary, parseLayerSummary } from './layer-summary.ts';
 import { ReadSpanTable } from './read-span-table.ts';
@@ -32,7 +33,8 @@ const TRAILER_AT = { version: 8, crc32: 12, footerOffset: 16, footerBytes: 24 } 
 export const TRAILER_BYTES = 32;
 // Footer: the lengths of its sections, then the sections. Those of numbers come first, so that they are aligned.
 const SECTIONS = 6;
-const HEAD_BYTES = 4 * SECTIONS;
+const SUMMARY_SECTION = 2;
+export const FOOTER_HEAD_BYTES = 4 * SECTIONS;
 const MAX_SUMMARY_BYTES = 2 ** 20;
 
 /** The last part of an index file: footer and trailer. */
@@ -46,7 +48,7 @@ export function encodeIndexFooter(footer: IndexFooter, footerOffset: number): Bu
     footer.readSpans.encode(),
     bytes,
   ];
-  const head = Buffer.alloc(HEAD_BYTES);
+  const head = Buffer.alloc(FOOTER_HEAD_BYTES);
   for (const [index, section] of sections.entries()) head.writeUInt32LE(section.length, 4 * index);
   const parts = [head, ...sections];
   const trailer = Buffer.alloc(TRAILER_BYTES);
@@ -75,21 +77,27 @@ export function decodeIndexTrailer(trailer: Buffer, fileBytes: number): IndexTra
   if (version !== INDEX_FORMAT_VERSION) throw malformed(`it is of version ${version}`);
   const footerOffset = trailer.readDoubleLE(TRAILER_AT.footerOffset);
   const footerBytes = trailer.readDoubleLE(TRAILER_AT.footerBytes);
-  const isPlace = Number.isSafeInteger(footerOffset) && footerOffset >= 0 && footerBytes >= HEAD_BYTES;
+  const isPlace = Number.isSafeInteger(footerOffset) && footerOffset >= 0 && footerBytes >= FOOTER_HEAD_BYTES;
   if (!isPlace || footerOffset + footerBytes + TRAILER_BYTES !== fileBytes) {
     throw malformed('it has another length than it should have');
   }
   return { footerOffset, footerBytes, footerCrc32: trailer.readUInt32LE(TRAILER_AT.crc32) };
 }
 
+/** Where the summary lies in a footer. @param head the first {@link FOOTER_HEAD_BYTES} @throws SpandrelError INDEX_MALFORMED */
+export function findSummary(head: Buffer): ByteRange {
+  const lengths = sectionLengths(head);
+  const start = lengths.slice(0, SUMMARY_SECTION).reduce((sum, length) => sum + length, FOOTER_HEAD_BYTES);
+  return { start, end: start + checkSummaryBytes(lengths[SUMMARY_SECTION] ?? 0) };
+}
+
 /** @param footer kept; must begin at a multiple of four of its buffer @throws SpandrelError INDEX_MALFORMED */
 export function decodeIndexFooter(footer: Buffer, trailer: IndexTrailer): IndexFooter {
   if (footer.length !== trailer.footerBytes || crc32(footer) !== trailer.footerCrc32)
     throw malformed('its checksum is wrong');
-  const lengths = Array.from({ length: SECTIONS }, (_, index) => footer.readUInt32LE(4 * index));
-  let at = HEAD_BYTES;
-  const [offsets, order, json, spanRecords, readSpanRecords, entryBytes] = lengths.map((length) =>
-    footer.subarray(at, (at += length)),
+  let at = FOOTER_HEAD_BYTES;
+  const [offsets, order, json, spanRecords, readSpanRecords, entryBytes] = sectionLengths(footer).map(
+    (length) => footer.subarray(at, (at += length)),
   );
   if (
     at !== footer.length ||
@@ -102,7 +110,7 @@ export function decodeIndexFooter(footer: Buffer, trailer: IndexTrailer): IndexF
   ) {
     throw malformed('its parts do not fit');
   }
-  if (json.length > MAX_SUMMARY_BYTES) throw malformed('its summary is too long');
+  checkSummaryBytes(json.length);
   const summary = parseLayerSummary(json.toString());
   const files = summary.fileCount;
   if (offsets.length !== 4 * files || order.length !== 4 * files)
@@ -116,6 +124,16 @@ export function decodeIndexFooter(footer: Buffer, trailer: IndexTrailer): IndexF
     entries: TocRecords.decode(entryBytes, new Uint32Array(offsets.buffer, offsets.byteOffset, files)),
     order: new Int32Array(order.buffer, order.byteOffset, files),
   };
+}
+
+function sectionLengths(footer: Buffer): number[] {
+  if (footer.length < FOOTER_HEAD_BYTES) throw malformed('its footer is too short');
+  return Array.from({ length: SECTIONS }, (_, index) => footer.readUInt32LE(4 * index));
+}
+
+function checkSummaryBytes(bytes: number): number {
+  if (bytes > MAX_SUMMARY_BYTES) throw malformed('its summary is too long');
+  return bytes;
 }
 
 function decodeSpans(summary: LayerSummary, records: Buffer): SpanTable {

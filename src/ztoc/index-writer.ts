@@ -1,4 +1,5 @@
 import { closeSync, fsyncSync, ftruncateSync, openSync, rmSync, writeSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 
 import { storeFault } from '../blobs/store-fault.ts';
@@ -15,7 +16,8 @@ import { WindowScratch } from './window-scratch.ts';
 
 /**
  * Writes an index file from front to back: windows of read spans as they come up, the rest at the end. Others can read the windows
- * at once. Synchronous, for worker threads. Dispose of it; a file that is not finished by then is removed.
+ * at once. Synchronous, for worker threads. Dispose of it: a file that is not finished by then is removed. The thread may be killed
+ * before that; see {@link removeUnfinishedIndex}.
  */
 export class IndexWriter implements SpanSink, Disposable {
   readonly spans = new SpanTable();
@@ -36,7 +38,7 @@ export class IndexWriter implements SpanSink, Disposable {
   /** The window of the span that is added next. */
   addWindow(window: Uint8Array): void {
     storing(() => {
-      this.#scratch ??= new WindowScratch(`${this.#path}.windows`);
+      this.#scratch ??= new WindowScratch(scratchPathOf(this.#path));
       this.#scratch.write(this.spans.length, window);
     });
   }
@@ -68,8 +70,7 @@ export class IndexWriter implements SpanSink, Disposable {
     storing(() => {
       ftruncateSync(this.#file, this.#end);
       fsyncSync(this.#file);
-      closeSync(this.#file);
-      this.#isOpen = false;
+      this.#close();
     });
   }
 
@@ -82,13 +83,32 @@ export class IndexWriter implements SpanSink, Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#scratch?.[Symbol.dispose]();
+    const scratch = this.#scratch;
     this.#scratch = undefined;
-    if (!this.#isOpen) return;
+    try {
+      scratch?.[Symbol.dispose]();
+      if (!this.#isOpen) return;
+      this.#close();
+      rmSync(this.#path, { force: true });
+    } catch {
+      // Why the build has failed matters more. The next start sweeps what cannot be removed.
+    }
+  }
+
+  /** Even if this fails, the descriptor is free, and may be another file's soon. */
+  #close(): void {
     this.#isOpen = false;
     closeSync(this.#file);
-    rmSync(this.#path, { force: true });
   }
+}
+
+/** Remove what an {@link IndexWriter} has left. The next start sweeps what cannot be removed. */
+export async function removeUnfinishedIndex(path: string): Promise<void> {
+  await Promise.allSettled([rm(path, { force: true }), rm(scratchPathOf(path), { force: true })]);
+}
+
+function scratchPathOf(path: string): string {
+  return `${path}.windows`;
 }
 
 function storing<T>(write: () => T): T {

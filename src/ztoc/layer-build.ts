@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import { rm } from 'node:fs/promises';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 
 import type { Growth } from '../blobs/growth.ts';
@@ -10,6 +9,7 @@ import { SpandrelError } from '../core/errors.ts';
 import { waitFor } from '../core/wait-for.ts';
 import type { WorkerPool } from '../threads/worker-pool.ts';
 import type { BuildInput, BuildProgress, BuildRequest, BuildSettings } from './build-messages.ts';
+import { removeUnfinishedIndex } from './index-writer.ts';
 import { LayerIndex } from './layer-index.ts';
 import type { LayerIndexView } from './layer-index-view.ts';
 import { cleanPath, type RawText } from './raw-text.ts';
@@ -212,7 +212,7 @@ export class BuildingIndex implements LayerIndexView {
         ...(refused === undefined ? {} : { refused }),
       };
     } catch (error) {
-      await rm(this.#options.indexPath, { force: true });
+      await removeUnfinishedIndex(this.#options.indexPath);
       // What stopped the build says it better than the stopped thread does.
       const reason: unknown = signal?.aborted ? signal.reason : error;
       for (const watched of this.#watched.values()) watched.reject(reason);

@@ -8,9 +8,17 @@ import type { LayerCompression } from '../core/media-types.ts';
 import { nodeErrorCode } from '../core/node-error-code.ts';
 import { type ProvenBytes, provenBytes } from '../core/proven-bytes.ts';
 import { type ListFilesQuery, planPage } from './file-listing.ts';
-import { decodeIndexFooter, decodeIndexTrailer, type IndexFooter, TRAILER_BYTES } from './index-footer.ts';
+import {
+  decodeIndexFooter,
+  decodeIndexTrailer,
+  findSummary,
+  FOOTER_HEAD_BYTES,
+  type IndexFooter,
+  type IndexTrailer,
+  TRAILER_BYTES,
+} from './index-footer.ts';
 import type { LayerIndexView } from './layer-index-view.ts';
-import type { LayerSummary } from './layer-summary.ts';
+import { type LayerSummary, parseLayerSummary } from './layer-summary.ts';
 import { PathOrder } from './path-order.ts';
 import { cleanPath, type RawText } from './raw-text.ts';
 import type { ReadSpan, Span } from './span.ts';
@@ -45,26 +53,19 @@ export class LayerIndex implements LayerIndexView {
    * @throws SpandrelError INDEX_MALFORMED, also if the file cannot be read; STORE_FAILED for a reason that lies outside of it; the
    * system's ENOENT if there is none
    */
-  static async open(path: string, ...laterNames: string[]): Promise<LayerIndex> {
-    try {
-      return await LayerIndex.#read(path, laterNames);
-    } catch (error) {
-      if (isSpandrelError(error) || nodeErrorCode(error) === 'ENOENT') throw error;
-      if (isPassingFault(error)) throw storeFault(error, 'open an index');
-      throw new SpandrelError('INDEX_MALFORMED', 'the index file cannot be read', { cause: error });
-    }
+  static open(path: string, ...laterNames: string[]): Promise<LayerIndex> {
+    return readIndexFile(path, async (trailer, read) => {
+      const footer = await read(0, trailer.footerBytes);
+      return new LayerIndex(decodeIndexFooter(footer, trailer), footer.length, [path, ...laterNames]);
+    });
   }
 
-  static async #read(path: string, laterNames: readonly string[]): Promise<LayerIndex> {
-    await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
-    const { size } = await file.stat();
-    const read = async (start: number, end: number): Promise<Buffer> => {
-      const { buffer, bytesRead } = await file.read(Buffer.alloc(end - start), 0, end - start, start);
-      return buffer.subarray(0, bytesRead);
-    };
-    const trailer = decodeIndexTrailer(await read(Math.max(0, size - TRAILER_BYTES), size), size);
-    const footer = await read(trailer.footerOffset, trailer.footerOffset + trailer.footerBytes);
-    return new LayerIndex(decodeIndexFooter(footer, trailer), footer.length, [path, ...laterNames]);
+  /** The summary of an index, without a checksum: three small reads. @throws as {@link LayerIndex.open} */
+  static readSummary(path: string): Promise<LayerSummary> {
+    return readIndexFile(path, async (_trailer, read) => {
+      const { start, end } = findSummary(await read(0, FOOTER_HEAD_BYTES));
+      return parseLayerSummary((await read(start, end)).toString());
+    });
   }
 
   /** The index in the bytes of such a file, which are kept. @throws SpandrelError INDEX_MALFORMED */
@@ -156,5 +157,27 @@ export class LayerIndex implements LayerIndexView {
     const { places, next } = planPage(this.#paths, query);
     const files = places.map((place) => this.#footer.entries.at(this.#paths.entryAt(place)));
     return { files: files.filter((entry) => entry !== undefined), ...(next === undefined ? {} : { next }) };
+  }
+}
+
+/** @param work has the trailer of the file, and reads parts of the footer. @throws as {@link LayerIndex.open} */
+async function readIndexFile<T>(
+  path: string,
+  work: (trailer: IndexTrailer, read: (start: number, end: number) => Promise<Buffer>) => Promise<T>,
+): Promise<T> {
+  try {
+    await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    const { size } = await file.stat();
+    const readAt = async (start: number, end: number): Promise<Buffer> => {
+      const { buffer, bytesRead } = await file.read(Buffer.alloc(end - start), 0, end - start, start);
+      return buffer.subarray(0, bytesRead);
+    };
+    const trailer = decodeIndexTrailer(await readAt(Math.max(0, size - TRAILER_BYTES), size), size);
+    const { footerOffset } = trailer;
+    return await work(trailer, (start, end) => readAt(footerOffset + start, footerOffset + end));
+  } catch (error) {
+    if (isSpandrelError(error) || nodeErrorCode(error) === 'ENOENT') throw error;
+    if (isPassingFault(error)) throw storeFault(error, 'open an index');
+    throw new SpandrelError('INDEX_MALFORMED', 'the index file cannot be read', { cause: error });
   }
 }

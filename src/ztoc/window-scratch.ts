@@ -12,7 +12,12 @@ export class WindowScratch implements Disposable {
   /** @param path of the file while it is being opened */
   constructor(path: string) {
     this.#file = openSync(path, 'w+');
-    unlinkSync(path);
+    try {
+      unlinkSync(path);
+    } catch (error) {
+      closeSync(this.#file);
+      throw error;
+    }
   }
 
   /** Keep the window of a span. */

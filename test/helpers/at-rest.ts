@@ -1,8 +1,9 @@
 import { readdirSync, readlinkSync, realpathSync } from 'node:fs';
 import { glob } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 
-import { vi } from 'vitest';
+import type { OwnedWaits } from './owned-waits.ts';
 
 /** A proxy that nobody asks for anything any more. */
 export interface IdleProxy {
@@ -12,6 +13,8 @@ export interface IdleProxy {
   readonly root: string;
   /** Of its process; this one when not given. */
   readonly pid?: number | undefined;
+  /** Those of a proxy in this process. */
+  readonly waits?: OwnedWaits | undefined;
 }
 
 /** Work that has begun for a client goes on when that has left. */
@@ -24,15 +27,21 @@ const MAX_IDLE_BLOBS = 256;
 
 /**
  * Wait until a proxy has let go of everything: nothing counts as held (`spandrel_held`), nothing lies in its store that belongs to work
- * under way, and no file of the store is open but those that may be.
+ * under way, no file of the store is open but those that may be, and nobody who has waited still listens to a signal.
  * @throws Error that lists what is left
  */
-export async function expectAtRest({ metrics, root, pid = process.pid }: IdleProxy): Promise<void> {
-  await expectNothing(async () => {
-    const text = await metrics();
-    const fills = valuesOf(text, 'spandrel_fills_in_progress').get('') ?? 0;
-    return [...findHeld(text), ...(await findUnfinished(root)), ...findStray(openFilesIn(root, pid), fills)];
-  });
+export async function expectAtRest(proxy: IdleProxy): Promise<void> {
+  await expectNothing(async () => [
+    ...(await findRestless(proxy)),
+    ...(proxy.waits?.crowdedSignals() ?? []).map((signal) => `a signal has ${signal}`),
+  ]);
+}
+
+/** What keeps a proxy from being at rest now. */
+export async function findRestless({ metrics, root, pid = process.pid }: IdleProxy): Promise<string[]> {
+  const text = await metrics();
+  const fills = valuesOf(text, 'spandrel_fills_in_progress').get('') ?? 0;
+  return [...findHeld(text), ...(await findUnfinished(root)), ...findStray(openFilesIn(root, pid), fills)];
 }
 
 /**
@@ -41,24 +50,25 @@ export async function expectAtRest({ metrics, root, pid = process.pid }: IdlePro
  * @throws Error that lists what is left
  */
 export async function expectGone(
-  { metrics, root }: IdleProxy,
+  { metrics, root, waits }: IdleProxy,
   before: ReadonlyMap<string, number>,
 ): Promise<void> {
   await expectNothing(async () => [
     ...findHeld(await metrics()),
-    ...openFilesIn(root, process.pid).map((path) => `an open file: ${path}`),
+    ...openFilesIn(root).map((path) => `an open file: ${path}`),
     ...[...countResources()]
       .filter(([kind, count]) => count > (before.get(kind) ?? 0))
-      .map(([kind]) => `keeps the process alive: ${kind}`),
+      .map(([kind]) => `left in this process: ${kind}`),
+    ...(waits?.timers() ?? []).map((place) => `a timer that waits, made ${place}`),
   ]);
 }
 
 async function expectNothing(look: () => Promise<readonly string[]>): Promise<void> {
-  const expectNone = async (): Promise<void> => {
-    const left = await look();
-    if (left.length > 0) throw new Error(`left behind:\n${left.join('\n')}`);
-  };
-  await vi.waitFor(expectNone, { timeout: DEADLINE_MS, interval: LOOK_MS });
+  const deadline = performance.now() + DEADLINE_MS;
+  for (let left = await look(); left.length > 0; left = await look()) {
+    if (performance.now() > deadline) throw new Error(`left behind:\n${left.join('\n')}`);
+    await sleep(LOOK_MS);
+  }
 }
 
 /** What still counts as held, and what counts less than nothing. */
@@ -107,8 +117,8 @@ function findStray(open: readonly string[], fills: number): string[] {
   return extra.map((path) => `an open file: ${path}`);
 }
 
-/** The files in a folder that a process has open. */
-function openFilesIn(root: string, pid: number): string[] {
+/** The files below a folder that a process has open, this one when not given. */
+export function openFilesIn(root: string, pid = process.pid): string[] {
   const [from, folder] = [`${realpathSync(root)}/`, `/proc/${pid}/fd`];
   return readdirSync(folder).flatMap((name) => {
     try {
@@ -121,9 +131,14 @@ function openFilesIn(root: string, pid: number): string[] {
   });
 }
 
-/** Of the kinds that a proxy owns and a test under way does not: how many keep this process alive. */
+/**
+ * Of the kinds that a proxy owns and a test under way does not: how many keep this process alive, and how many listeners its events
+ * have. Timers are counted by {@link OwnedWaits}.
+ */
 export function countResources(): ReadonlyMap<string, number> {
   const counts = new Map<string, number>();
+  for (const event of process.eventNames())
+    counts.set(`listener of process ${String(event)}`, process.listenerCount(event));
   for (const kind of process.getActiveResourcesInfo())
     if (!OF_TESTS.test(kind)) counts.set(kind, (counts.get(kind) ?? 0) + 1);
   return counts;

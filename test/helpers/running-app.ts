@@ -7,6 +7,7 @@ import { parseConfig } from '../../src/config/parse-config.ts';
 import type { Config } from '../../src/config/schema.ts';
 import { countResources, expectAtRest, expectGone } from './at-rest.ts';
 import { collectingLogger, collectOutput } from './collected-output.ts';
+import { OwnedWaits } from './owned-waits.ts';
 import { noteSecretsOf } from './secrets.ts';
 
 export interface RunningAppOptions {
@@ -30,6 +31,7 @@ export class RunningApp implements AsyncDisposable {
   readonly #options: RunningAppOptions;
   readonly #ownsRoot: boolean;
   readonly #resources: ReadonlyMap<string, number>;
+  readonly #waits: OwnedWaits;
   #isOver = false;
 
   private constructor(
@@ -37,7 +39,7 @@ export class RunningApp implements AsyncDisposable {
     urls: { registryUrl: string; adminUrl: string },
     options: RunningAppOptions & { readonly root: string },
     ownsRoot: boolean,
-    resources: ReadonlyMap<string, number>,
+    before: { readonly resources: ReadonlyMap<string, number>; readonly waits: OwnedWaits },
   ) {
     this.#app = app;
     this.url = urls.registryUrl;
@@ -45,26 +47,30 @@ export class RunningApp implements AsyncDisposable {
     this.root = options.root;
     this.#options = options;
     this.#ownsRoot = ownsRoot;
-    this.#resources = resources;
+    this.#resources = before.resources;
+    this.#waits = before.waits;
   }
 
   static async start(options: RunningAppOptions): Promise<RunningApp> {
-    const resources = countResources();
+    const before = { resources: countResources(), waits: new OwnedWaits() };
     const root = options.root ?? (await mkdtemp(join(tmpdir(), 'spandrel-store-')));
     const config = configure(options, root);
     noteSecretsOf(config);
     await using starting = new AsyncDisposableStack();
     const environment = options.processEnvironment ?? {};
-    const app = starting.use(await createApp(config, collectingLogger(), { environment }));
-    const urls = await app.listen();
+    const { app, urls } = await before.waits.run(async () => {
+      const created = starting.use(await createApp(config, collectingLogger(), { environment }));
+      return { app: created, urls: await created.listen() };
+    });
     starting.move();
     const used = { ...options, root: config.storage.root };
-    return new RunningApp(app, urls, used, options.root === undefined, resources);
+    return new RunningApp(app, urls, used, options.root === undefined, before);
   }
 
   /** Go on with other values of keys that can be reloaded. */
   async reload(environment: Readonly<Record<string, string>>): Promise<void> {
-    await this.#app.reload(configure({ ...this.#options, environment }, this.root), readFile);
+    const config = configure({ ...this.#options, environment }, this.root);
+    await this.#waits.run(() => this.#app.reload(config, readFile));
   }
 
   /** Value of a metric by its full name with labels; 0 if it has not been touched. */
@@ -80,11 +86,11 @@ export class RunningApp implements AsyncDisposable {
     await using ending = new AsyncDisposableStack();
     if (this.#ownsRoot) ending.defer(() => rm(this.root, { recursive: true, force: true }));
     const metrics = async (): Promise<string> => (await this.#app.metrics.print()).text;
-    const { root } = this;
-    ending.defer(() => expectGone({ metrics, root }, this.#resources));
+    const proxy = { metrics, root: this.root, waits: this.#waits };
+    ending.defer(() => expectGone(proxy, this.#resources));
     ending.use(this.#app);
     collectOutput(await metrics());
-    if (this.#options.endsAtWork !== true) await expectAtRest({ metrics, root });
+    if (this.#options.endsAtWork !== true) await expectAtRest(proxy);
   }
 }
 

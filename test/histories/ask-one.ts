@@ -19,11 +19,15 @@ import type { World } from './world.ts';
 
 const V2 = 'com.amazon.soci';
 
-/** One request of one client, compared with what is known. @throws Wrong, Refused */
-export async function askOne(world: World, action: GetAction): Promise<void> {
+/** One request of one client, compared with what is known. @param headers besides the client's own @throws Wrong, Refused */
+export async function askOne(
+  world: World,
+  action: GetAction,
+  headers: Readonly<Record<string, string>> = {},
+): Promise<void> {
   const { wanted } = action;
   const repository = world.repository(wanted.repository);
-  const asking = new Asking(world, world.replica(action.replica), action, repository);
+  const asking = new Asking(world, world.replica(action.replica), action, { repository, headers });
   switch (wanted.of) {
     case 'tag':
       return asking.tag(TAGS[wanted.tag % TAGS.length] ?? 'latest');
@@ -82,13 +86,20 @@ class Asking {
   readonly #replica: Replica;
   readonly #action: GetAction;
   readonly #repository: KnownRepository;
+  readonly #headers: Readonly<Record<string, string>>;
   readonly #address = nextAddress();
 
-  constructor(world: World, replica: Replica, action: GetAction, repository: KnownRepository) {
+  constructor(
+    world: World,
+    replica: Replica,
+    action: GetAction,
+    { repository, headers }: { repository: KnownRepository; headers: Readonly<Record<string, string>> },
+  ) {
     this.#world = world;
     this.#replica = replica;
     this.#action = action;
     this.#repository = repository;
+    this.#headers = headers;
   }
 
   layer(place: number): KnownLayer {
@@ -101,7 +112,7 @@ class Asking {
   async #ask(path: string, expected: Expected, options: Partial<Question> = {}): Promise<Answer> {
     const { client } = this.#action;
     const url = urlOf(this.#replica.url, client, this.#repository.name, path);
-    const headers = { ...HEADERS[client], ...options.headers };
+    const headers = { ...HEADERS[client], ...options.headers, ...this.#headers };
     return this.#world.judge.ask(
       this.#replica.patrons,
       { ...options, url, headers, address: this.#address },

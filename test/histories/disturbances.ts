@@ -11,7 +11,8 @@ export type Disturbance =
   | 'fullDisk'
   | 'fewDescriptors'
   | 'ended'
-  | 'smallStore';
+  | 'smallStore'
+  | 'rot';
 
 const BROKEN: readonly ErrorCode[] = [
   'UPSTREAM_UNREACHABLE',
@@ -44,6 +45,7 @@ const CODES: Readonly<Record<Disturbance, readonly ErrorCode[]>> = {
   fewDescriptors: [...ROOM, 'UPSTREAM_UNREACHABLE', 'WORKER_FAILED'],
   ended: ['SHUTTING_DOWN'],
   smallStore: ROOM,
+  rot: ['BLOB_CORRUPT', 'SPAN_CORRUPT', 'INDEX_MALFORMED', 'STORE_FAILED'],
 };
 
 /** Asks to come again, or waits for a registry that has its turn late on a busy machine; nothing is wrong then. */
@@ -66,6 +68,10 @@ export class Disturbances {
     this.#since.add(disturbance);
   }
 
+  has(disturbance: Disturbance): boolean {
+    return this.#since.has(disturbance);
+  }
+
   clear(): void {
     this.#since.clear();
   }
@@ -86,6 +92,14 @@ export class Disturbances {
 
   get excusesNoAnswer(): boolean {
     return this.#since.has('ended') || this.#since.has('fewDescriptors');
+  }
+
+  /**
+   * A blob that has been found right, and whose file has changed since, is served as it is until the scrub passes. What is decompressed
+   * is checked each time.
+   */
+  excusesRot(path: string): boolean {
+    return this.#since.has('rot') && path.includes('/blobs/');
   }
 
   /** Whoever reads a part of what arrives for the first time gets it before its digest is known, or its size. */

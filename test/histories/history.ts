@@ -16,7 +16,21 @@ export interface SetUp {
   readonly latencyMs: number;
   readonly background: boolean;
   readonly redirects: boolean;
+  /** How clients reach the registry listener. */
+  readonly wire: 'http' | 'tls' | 'tls h2';
+  readonly access: 'open' | 'htpasswd' | 'upstream';
+  /** A SOCI index of one image that its publisher has pushed. */
+  readonly pushed: PushedKind;
 }
+
+/**
+ * `damaged`: a zTOC is none. `wrong`: a zTOC is one, but not of the layer. `missing`: the upstream has the zTOCs only when it first comes
+ * to rest.
+ */
+export type PushedKind = 'none' | 'right' | 'damaged' | 'wrong' | 'missing';
+
+/** Folders of the store, or all partial blobs. */
+export type StoredFolder = 'blobs' | 'partial' | 'indexes' | 'manifests' | 'tags' | 'origins';
 
 export type ClientKind = 'containerd' | 'mirror' | 'docker' | 'skopeo' | 'snapshotter' | 'curl';
 
@@ -79,6 +93,13 @@ export type Action =
       readonly tag: number;
       readonly discovery: 'v1' | 'v2';
     }
+  /** Somebody without credentials, or with wrong ones. */
+  | {
+      readonly do: 'intrude';
+      readonly replica: number;
+      readonly wanted: Wanted;
+      readonly shows: 'nothing' | 'wrong password';
+    }
   | { readonly do: 'warm'; readonly replica: number; readonly repository: number; readonly tag: number }
   | { readonly do: 'delete'; readonly replica: number; readonly layer: number }
   | { readonly do: 'moveTag'; readonly repository: number; readonly tag: number; readonly top: number }
@@ -88,14 +109,24 @@ export type Action =
   /** For requests that have `on` in their path, `times` of them. */
   | { readonly do: 'fault'; readonly on: FaultedPath; readonly times: number; readonly fault: UpstreamFault }
   | { readonly do: 'clearFaults' }
-  | { readonly do: 'redis'; readonly what: 'flush' | 'kill' | 'resume' | 'garble' }
-  | { readonly do: 'disk'; readonly replica: number; readonly isFull: boolean }
+  | { readonly do: 'redis'; readonly what: 'flush' | 'kill' | 'resume' | 'garble' | 'hang' }
+  | { readonly do: 'disk'; readonly replica: number; readonly state: DiskState }
+  /** A stored file, by its share of those in the folder, changes by itself. */
+  | {
+      readonly do: 'damage';
+      readonly replica: number;
+      readonly folder: StoredFolder;
+      readonly share: number;
+      readonly how: 'cut' | 'flip' | 'grow' | 'remove';
+    }
   | { readonly do: 'descriptors'; readonly replica: number; readonly areFew: boolean }
   | { readonly do: 'clock'; readonly replica: number; readonly stepSeconds: number }
   | { readonly do: 'kill' | 'term'; readonly replica: number }
   | { readonly do: 'pause'; readonly ms: number }
   /** All ends that went wrong: everything has to be right again, and nothing may be left. */
   | { readonly do: 'rest'; readonly empties: boolean };
+
+export type DiskState = 'fine' | 'full' | 'read-only';
 
 export type FaultedPath = '/manifests/' | '/blobs/' | '/referrers/' | '/';
 

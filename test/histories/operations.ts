@@ -41,8 +41,7 @@ export class Operations {
 
   /** Every value by its name with labels. */
   async metrics(): Promise<ReadonlyMap<string, number>> {
-    const { body } = await this.#replica.patrons.ask(`${this.#replica.adminUrl}/metrics`, {});
-    const lines = body.toString().split('\n');
+    const lines = (await this.printedMetrics()).split('\n');
     return new Map(
       lines
         .filter((line) => line !== '' && !line.startsWith('#'))
@@ -51,6 +50,11 @@ export class Operations {
           return [line.slice(0, space), Number(line.slice(space + 1))];
         }),
     );
+  }
+
+  async printedMetrics(): Promise<string> {
+    const { body } = await this.#replica.patrons.ask(`${this.#replica.adminUrl}/metrics`, {});
+    return body.toString();
   }
 
   async readyz(): Promise<number> {

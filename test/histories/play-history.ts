@@ -2,10 +2,11 @@ import { askOne } from './ask-one.ts';
 import { TAGS } from './content.ts';
 import type { Action, History } from './history.ts';
 import { Refused } from './judge.ts';
+import { intrude } from './intrude.ts';
 import { mountImage } from './mount-image.ts';
 import { Operations } from './operations.ts';
 import { pullImage } from './pull-image.ts';
-import { checkRest } from './rest.ts';
+import { checkHealedStore, checkRest } from './rest.ts';
 import { within } from './within.ts';
 import { World } from './world.ts';
 
@@ -59,6 +60,7 @@ class Player {
       case 'get':
       case 'pull':
       case 'mount':
+      case 'intrude':
       case 'warm':
       case 'delete':
         return this.#begin(() => this.#ask(action));
@@ -83,11 +85,12 @@ class Player {
   }
 
   async #ask(
-    action: Extract<Action, { do: 'get' | 'pull' | 'mount' | 'warm' | 'delete' }>,
+    action: Extract<Action, { do: 'get' | 'pull' | 'mount' | 'intrude' | 'warm' | 'delete' }>,
   ): Promise<unknown> {
     const world = this.#world;
     const replica = world.replica(action.replica);
     if (action.do === 'get') return askOne(world, action);
+    if (action.do === 'intrude') return intrude(world, action);
     if (action.do === 'delete') {
       const { layers } = world.content;
       return new Operations(replica).delete(layers[action.layer % layers.length]?.digest ?? '');
@@ -106,6 +109,7 @@ class Player {
     await world.mend();
     await within(SETTLED_MS, 'the end of all requests', Promise.all(this.#underWay));
     if (this.#finding !== undefined) throw this.#finding;
+    await checkHealedStore(world);
     world.forgive();
     await checkRest(world, { empties });
   }

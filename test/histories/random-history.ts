@@ -58,6 +58,9 @@ class HistoryMaker {
       latencyMs: this.#pick([0, 0, 3]),
       background: this.#chance(0.7),
       redirects: this.#chance(0.2),
+      wire: this.#pick(['http', 'http', 'tls', 'tls h2']),
+      access: this.#pick(['open', 'open', 'htpasswd', 'upstream']),
+      pushed: this.#pick(['none', 'right', 'damaged', 'wrong', 'missing']),
     };
   }
 
@@ -140,6 +143,12 @@ class HistoryMaker {
       () => ({ do: 'moveTag', ...this.#tag(), top: this.#below(3) }),
       () => ({ do: 'rules', rules: this.#below(RULES.length) }),
       () => ({ do: 'pause', ms: this.#below(150) }),
+      () => ({
+        do: 'intrude',
+        replica,
+        wanted: this.#wanted(),
+        shows: this.#pick(['nothing', 'wrong password'] as const),
+      }),
     ])();
   }
 
@@ -153,7 +162,7 @@ class HistoryMaker {
     });
     // The proxy leaves a disk alone for ten seconds that has failed, and everything waits for that in the end.
     const ofMachine: readonly (() => Action)[] = [
-      () => ({ do: 'disk', replica, isFull: this.#chance(0.7) }),
+      () => ({ do: 'disk', replica, state: this.#pick(['full', 'full', 'read-only', 'fine'] as const) }),
       () => ({ do: 'descriptors', replica, areFew: this.#chance(0.7) }),
     ];
     return this.#pick<() => Action>([
@@ -166,10 +175,31 @@ class HistoryMaker {
       () => ({ do: 'clearFaults' }),
       () => ({ do: 'lose', layer: this.#below(PLACES) }),
       () => ({ do: 'redis', what: this.#pick(['flush', 'kill', 'resume', 'garble', 'garble'] as const) }),
-      () => ({ do: 'redis', what: 'garble' }),
+      () => ({ do: 'redis', what: this.#pick(['garble', 'hang'] as const) }),
+      () => this.#damage(replica),
+      () => this.#damage(replica),
       () => ({ do: 'clock', replica, stepSeconds: this.#pick([-7200, -30, 0, 30, 7200]) }),
       () => ({ do: this.#pick(['kill', 'term'] as const), replica }),
     ])();
+  }
+
+  #damage(replica: number): Action {
+    return {
+      do: 'damage',
+      replica,
+      folder: this.#pick([
+        'blobs',
+        'blobs',
+        'partial',
+        'indexes',
+        'indexes',
+        'manifests',
+        'tags',
+        'origins',
+      ] as const),
+      share: this.#share(),
+      how: this.#pick(['cut', 'flip', 'flip', 'grow', 'remove'] as const),
+    };
   }
 
   #fault(): UpstreamFault {

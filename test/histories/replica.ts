@@ -1,11 +1,11 @@
-import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, open, readdir, rename, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { runProgram, startProgram } from '../helpers/programs.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
-import type { SetUp } from './history.ts';
+import type { DiskState, SetUp, StoredFolder } from './history.ts';
 import { RULES } from './rules.ts';
-import { Patrons } from './patrons.ts';
+import { Patrons, type PatronsOptions } from './patrons.ts';
 import { within } from './within.ts';
 
 /** What is built: it starts twice as fast as the sources, its threads too. */
@@ -18,6 +18,20 @@ const RELOAD_MS = 15_000;
 /** Running requests have a second to end (`shutdown.graceMs`); what takes longer waits for something that it should not. */
 const STOP_MS = 10_000;
 const BALLAST_BYTES = 2 ** 20;
+/** Who may read everything, where not everybody may. */
+export const PERSON = { username: 'node', password: 'correct horse' } as const;
+
+export interface ReplicaOptions {
+  readonly setUp: SetUp;
+  readonly upstreamUrl: string;
+  readonly redisUrl: string | undefined;
+  /** Its store lies on a file system of its own. */
+  readonly hasOwnDisk: boolean;
+  readonly patrons: PatronsOptions;
+  /** PEM files, for a registry listener with TLS. */
+  readonly tls: { readonly cert: string; readonly key: string } | undefined;
+  readonly htpasswdFile: string;
+}
 
 /** One proxy in a process of its own, which can be ended in every way and started again on its store. */
 export class Replica {
@@ -27,33 +41,24 @@ export class Replica {
   isDown = true;
   #process: SpandrelProcess | undefined;
   #urls = { url: '', adminUrl: '' };
-  #patrons = new Patrons();
+  #patrons: Patrons;
   readonly #disk: string;
   readonly #folder: string;
-  readonly #hasOwnDisk: boolean;
-  readonly #setUp: SetUp;
-  readonly #upstreamUrl: string;
-  readonly #redisUrl: string | undefined;
+  readonly #options: ReplicaOptions;
+  #diskState: DiskState = 'fine';
   #output = '';
   #clockSteps = 0;
   #reloads = 0;
   #death: string | undefined;
 
   /** @param disk where its store is; @param folder of its configuration */
-  constructor(
-    name: string,
-    disk: string,
-    folder: string,
-    options: { setUp: SetUp; upstreamUrl: string; redisUrl: string | undefined; hasOwnDisk: boolean },
-  ) {
+  constructor(name: string, disk: string, folder: string, options: ReplicaOptions) {
     this.name = name;
     this.#disk = disk;
     this.#folder = folder;
-    this.#hasOwnDisk = options.hasOwnDisk;
+    this.#options = options;
+    this.#patrons = new Patrons(options.patrons);
     this.root = join(disk, 'store');
-    this.#setUp = options.setUp;
-    this.#upstreamUrl = options.upstreamUrl;
-    this.#redisUrl = options.redisUrl;
   }
 
   get url(): string {
@@ -66,6 +71,10 @@ export class Replica {
 
   get pid(): number {
     return this.#process?.pid ?? 0;
+  }
+
+  get diskState(): DiskState {
+    return this.#diskState;
   }
 
   /** Clients' connections to it. */
@@ -127,11 +136,22 @@ export class Replica {
     await this.#said(child, /clock off by/g, this.#clockSteps, RELOAD_MS);
   }
 
-  /** Its store's file system has no room, or has some again. Without one of its own, its files cannot become large. */
-  async fillDisk(isFull: boolean): Promise<void> {
-    if (!this.#hasOwnDisk) return this.#limit('fsize', isFull ? '4096:' : 'unlimited:');
+  /** Of its store's file system. Without one of its own, its files cannot become large, which stands for all that may be wrong. */
+  async setDisk(state: DiskState): Promise<void> {
+    if (!this.#options.hasOwnDisk) return this.#limit('fsize', state === 'fine' ? 'unlimited:' : '4096:');
+    if (state === this.#diskState) return;
+    if (this.#diskState === 'read-only') await runProgram('umount', ['--lazy', this.#disk]);
+    await rm(join(this.#disk, 'ballast'), { force: true });
+    this.#diskState = state;
+    if (state === 'full') await this.#fillDisk();
+    if (state !== 'read-only') return;
+    // Files that are open for writing would keep it from being mounted anew.
+    await runProgram('mount', ['--bind', this.#disk, this.#disk]);
+    await runProgram('mount', ['-o', 'remount,bind,ro', this.#disk]);
+  }
+
+  async #fillDisk(): Promise<void> {
     const path = join(this.#disk, 'ballast');
-    if (!isFull) return rm(path, { force: true });
     for (let bytes = BALLAST_BYTES; bytes >= 512; bytes /= 2) {
       for (;;) {
         try {
@@ -142,6 +162,35 @@ export class Replica {
         }
       }
     }
+  }
+
+  /** A stored file changes by itself. @returns its path below the store; `undefined` if there is none */
+  async damage(
+    folder: StoredFolder,
+    share: number,
+    how: 'cut' | 'flip' | 'grow' | 'remove',
+  ): Promise<string | undefined> {
+    if (this.#diskState !== 'fine') return undefined;
+    const top = join(this.root, folder);
+    const entries = await readdir(top, { recursive: true, withFileTypes: true }).catch(() => []);
+    const paths = entries
+      .filter((entry) => entry.isFile())
+      .map((entry) => join(entry.parentPath, entry.name))
+      .filter((path) => !/\/tmp\/|probe-/.test(path))
+      .toSorted();
+    const path = paths[Math.floor(share * paths.length)];
+    if (path === undefined) return undefined;
+    try {
+      const { size } = await stat(path);
+      if (how === 'remove') await rm(path);
+      else if (how === 'cut') await truncate(path, Math.floor(share * size));
+      else if (how === 'grow') await appendFile(path, 'more');
+      else await flipByte(path, Math.floor(share * size));
+    } catch (error) {
+      // Gone meanwhile.
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    }
+    return path.slice(this.root.length + 1);
   }
 
   async limitDescriptors(areFew: boolean): Promise<void> {
@@ -182,7 +231,7 @@ export class Replica {
   /** Clients go away, all of them. */
   dropConnections(): void {
     this.#patrons.destroy();
-    this.#patrons = new Patrons();
+    this.#patrons = new Patrons(this.#options.patrons);
   }
 
   async #said(child: SpandrelProcess, what: RegExp, times: number, ms: number): Promise<void> {
@@ -204,11 +253,13 @@ export class Replica {
   }
 
   async #configure(rules: number): Promise<void> {
-    const { storeBytes, memoryBytes, tagSeconds, background } = this.#setUp;
+    const { setUp, upstreamUrl: url, redisUrl, tls, htpasswdFile } = this.#options;
+    const { storeBytes, memoryBytes, tagSeconds, background } = setUp;
+    const auth = setUp.access === 'upstream' ? { auth: { kind: 'basic', ...PERSON } } : {};
     const config = {
-      listen: { port: 0 },
+      listen: { port: 0, ...(tls === undefined ? {} : { tls }) },
       admin: { port: 0 },
-      upstreams: [{ name: 'up', url: this.#upstreamUrl, host: 'registry.test', default: true }],
+      upstreams: [{ name: 'up', url, host: 'registry.test', default: true, ...auth }],
       upstream: {
         connectTimeoutMs: 2000,
         headersTimeoutMs: 2000,
@@ -216,8 +267,8 @@ export class Replica {
         retries: 1,
         circuit: { openMs: 200 },
       },
-      storage: { root: this.root, maxBytes: storeBytes },
-      cache: { memoryBytes, ...(this.#redisUrl === undefined ? {} : { redis: { url: this.#redisUrl } }) },
+      storage: { root: this.root, maxBytes: storeBytes, scrub: 2 ** 26 },
+      cache: { memoryBytes, ...(redisUrl === undefined ? {} : { redis: { url: redisUrl } }) },
       index: {
         spanBytes: 65_536,
         readSpanBytes: 65_536,
@@ -228,12 +279,29 @@ export class Replica {
       },
       fill: { parallel: 3, chunkBytes: 65_536, background },
       manifests: { tagSeconds, negativeSeconds: 1 },
-      access: { proofSeconds: 3 },
+      access: {
+        proofSeconds: 3,
+        kind: setUp.access,
+        ...(setUp.access === 'htpasswd' ? { htpasswdFile } : {}),
+      },
       shutdown: { graceMs: 1000 },
     };
     await writeFile(`${this.#configPath}.new`, JSON.stringify(config));
     await rename(`${this.#configPath}.new`, this.#configPath);
   }
+}
+
+async function flipByte(path: string, at: number): Promise<void> {
+  await using file = await open(path, 'r+');
+  const byte = Buffer.alloc(1);
+  const { bytesRead } = await file.read(byte, 0, 1, at);
+  if (bytesRead === 1)
+    await file.write(
+      byte.map((value) => value ^ 0x55),
+      0,
+      1,
+      at,
+    );
 }
 
 function tail(text: string): string {

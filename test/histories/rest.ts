@@ -1,8 +1,9 @@
-import { readdirSync, readlinkSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 
+import { findRestless } from '../helpers/at-rest.ts';
 import { askOne } from './ask-one.ts';
-import { blobsOf, TAGS } from './content.ts';
+import { blobsOf, sha256, TAGS } from './content.ts';
 import type { Wanted } from './history.ts';
 import { Refused, Wrong } from './judge.ts';
 import { Operations } from './operations.ts';
@@ -16,6 +17,16 @@ const HEALED_MS = 20_000;
 /** What is held at rest is held for good; only the scrubber looks at a blob now and then. */
 const LET_GO_MS = 6_000;
 const LOOK_AGAIN_MS = 40;
+
+/** Files of blobs that have changed by themselves are found by the scrub, and removed. @throws Wrong */
+export async function checkHealedStore(world: World): Promise<void> {
+  if (!world.disturbances.has('rot')) return;
+  for (const replica of world.replicas)
+    await untilRight(`the blobs of ${replica.name}`, async () => {
+      const wrong = [...storedBlobs(replica).keys()].filter((digest) => sha256Of(replica, digest) !== digest);
+      if (wrong.length > 0) throw new Refused(`other bytes are stored as ${wrong.join()}`, false);
+    });
+}
 
 /** Nothing goes wrong any more: all has to be right again in time, and nothing may be left of what was. @throws Wrong */
 export async function checkRest(world: World, options: { readonly empties: boolean }): Promise<void> {
@@ -87,7 +98,9 @@ async function checkAnswers(world: World): Promise<void> {
               replicas: [replica],
               documentsOnly: true,
             });
-            const wanted = policy.v2 ? indexedImages(pulled.top, policy) : [];
+            // What its publisher has indexed is answered as it is.
+            const isOwn = policy.v2 && !world.hasPushedIndex(repository, pulled.top);
+            const wanted = isOwn ? indexedImages(pulled.top, policy) : [];
             const isAsWanted = pulled.images.every(({ image, indexed }) => {
               const own = wanted.find((candidate) => candidate.image === image);
               return String(own?.layers.map(({ digest }) => digest)) === String(indexed);
@@ -119,9 +132,10 @@ async function checkQuiet(replica: Replica): Promise<void> {
       ([name, value]) => value !== 0 && /^spandrel_(fills_in_progress|worker_queue_length)/.test(name),
     );
     const jobs = (await operations.jobs()).filter(({ state }) => state === 'running');
-    const unfinished = unfinishedFiles(replica);
-    if (restless.length + jobs.length + unfinished.length > 0)
-      throw new Refused(`still there: ${JSON.stringify({ restless, jobs, unfinished })}`, false);
+    const { root, pid } = replica;
+    const held = await findRestless({ metrics: () => operations.printedMetrics(), root, pid });
+    if (restless.length + jobs.length + held.length > 0)
+      throw new Refused(`still there: ${JSON.stringify({ restless, jobs, held })}`, false);
     const negative = [...metrics].filter(([, value]) => value < 0);
     if (negative.length > 0)
       throw new Wrong(`negative metrics of ${replica.name}: ${JSON.stringify(negative)}`);
@@ -197,11 +211,6 @@ function storedBlobs(replica: Replica): Map<string, number> {
   );
 }
 
-/** Files that have no name yet, and partial blobs that no list has. */
-function unfinishedFiles(replica: Replica): string[] {
-  return filesIn(replica, '.').filter((path) => /(^|\/)tmp\/|\.tmp$/.test(path) && !/probe-/.test(path));
-}
-
 /** Blobs that the process has open, be their names gone or not. */
 function openFiles(replica: Replica): string[] {
   const folder = `/proc/${replica.pid}/fd`;
@@ -227,6 +236,17 @@ function filesIn(replica: Replica, folder: string): string[] {
   return entries
     .filter((entry) => entry.isFile())
     .map((entry) => join(entry.parentPath, entry.name).slice(top.length + 1));
+}
+
+/** The digest of a stored blob's bytes; that of its name for one that has gone meanwhile. */
+function sha256Of(replica: Replica, digest: string): string {
+  const [algorithm = '', hex = ''] = digest.split(':');
+  try {
+    return sha256(readFileSync(join(replica.root, 'blobs', algorithm, hex.slice(0, 2), hex)));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    return digest;
+  }
 }
 
 /** -1 for what has gone meanwhile. */

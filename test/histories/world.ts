@@ -1,10 +1,15 @@
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+import { hash } from 'bcrypt';
+
 import { parseDigest } from '../../src/core/digest.ts';
 import { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import { EMPTY_CONFIG } from '../../src/soci/soci-index.ts';
 import type { FaultAction } from '../../src/demo/faults.ts';
+import { Certificate } from '../helpers/certificate.ts';
+import { basic } from '../helpers/private-registry.ts';
 import { runProgram, tryProgram } from '../helpers/programs.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
 import {
@@ -19,21 +24,28 @@ import {
 import { Disturbances, disturbanceOf } from './disturbances.ts';
 import type { Action, SetUp, UpstreamFault } from './history.ts';
 import { Judge, Wrong } from './judge.ts';
-import { Replica } from './replica.ts';
+import { makePushedIndex, type PushedIndex } from './pushed-index.ts';
+import { PERSON, Replica, type ReplicaOptions } from './replica.ts';
 import { policyOf } from './rules.ts';
 
 /** Of each replica's file system. */
 const DISK_BYTES = 64 * 2 ** 20;
 /** Stores that are smaller than the images have to let go of blobs all the time. */
 const AMPLE_BYTES = 32 * 2 ** 20;
+/** Longer than the proxy waits for Redis. */
+const HANG_MS = 3_000;
 
 /** What is no request of a client. */
-export type Change = Exclude<Action, { do: 'get' | 'pull' | 'mount' | 'warm' | 'delete' | 'rest' }>;
+export type Change = Exclude<
+  Action,
+  { do: 'get' | 'pull' | 'mount' | 'intrude' | 'warm' | 'delete' | 'rest' }
+>;
 
 /** Registry, Redis and replicas of one history, and what has been done to them. */
 export class World implements AsyncDisposable {
   readonly setUp: SetUp;
   readonly content: Content;
+  readonly pushed: PushedIndex | undefined;
   readonly upstream: DemoRegistry;
   readonly redis: RedisServer | undefined;
   readonly replicas: readonly Replica[];
@@ -50,11 +62,12 @@ export class World implements AsyncDisposable {
 
   private constructor(
     setUp: SetUp,
-    parts: { upstream: DemoRegistry; redis: RedisServer | undefined; replicas: readonly Replica[] },
+    parts: Pick<World, 'content' | 'pushed' | 'upstream' | 'redis' | 'replicas'>,
     stack: AsyncDisposableStack,
   ) {
     this.setUp = setUp;
-    this.content = makeContent(setUp.seed);
+    this.content = parts.content;
+    this.pushed = parts.pushed;
     this.upstream = parts.upstream;
     this.redis = parts.redis;
     this.replicas = parts.replicas;
@@ -66,8 +79,12 @@ export class World implements AsyncDisposable {
     await using stack = new AsyncDisposableStack();
     const folder = await mkdtemp(join(tmpdir(), 'spandrel-histories-'));
     stack.defer(() => rm(folder, { recursive: true, force: true }));
-    const { latencyMs, redirects } = setUp;
-    const upstream = stack.use(await DemoRegistry.start({ latencyMs, redirectBlobs: redirects }));
+    const { latencyMs, redirects, access } = setUp;
+    const auth = access === 'upstream' ? ({ kind: 'bearer', ...PERSON } as const) : { kind: 'none' as const };
+    const upstream = stack.use(await DemoRegistry.start({ latencyMs, redirectBlobs: redirects, auth }));
+    const certificate = setUp.wire === 'http' ? undefined : stack.use(await Certificate.create());
+    const htpasswdFile = join(folder, 'htpasswd');
+    await writeFile(htpasswdFile, `${PERSON.username}:${await hash(PERSON.password, 4)}\n`);
     const redis = setUp.redis ? stack.use(await RedisServer.start()) : undefined;
     const replicas: Replica[] = [];
     for (let place = 0; place < setUp.replicas; place++) {
@@ -75,13 +92,27 @@ export class World implements AsyncDisposable {
       await mkdir(own);
       const hasOwnDisk = await mountDisk(own);
       if (hasOwnDisk) stack.defer(async () => void (await runProgram('umount', ['--lazy', own])));
-      const options = { setUp, upstreamUrl: upstream.url, redisUrl: redis?.url, hasOwnDisk };
+      const options: ReplicaOptions = {
+        setUp,
+        upstreamUrl: upstream.url,
+        redisUrl: redis?.url,
+        hasOwnDisk,
+        patrons: {
+          wire: setUp.wire,
+          ca: certificate && (await readFile(certificate.cert)),
+          authorization: access === 'open' ? undefined : basic(PERSON.username, PERSON.password),
+        },
+        tls: certificate && { cert: certificate.cert, key: certificate.key },
+        htpasswdFile,
+      };
       const replica = new Replica(`replica ${place}`, own, `${own}-config`, options);
       stack.defer(() => replica.kill());
       replicas.push(replica);
     }
     await Promise.all(replicas.map((replica) => replica.start(0)));
-    const world = new World(setUp, { upstream, redis, replicas }, stack.move());
+    const content = makeContent(setUp.seed);
+    const pushed = await makePushedIndex(content, setUp.pushed);
+    const world = new World(setUp, { content, pushed, upstream, redis, replicas }, stack.move());
     await world.#publish();
     return world;
   }
@@ -93,6 +124,13 @@ export class World implements AsyncDisposable {
 
   replica(place: number): Replica {
     return this.replicas[place % this.replicas.length] as Replica;
+  }
+
+  /** True if the upstream has an index of an image which is as it should be. */
+  hasPushedIndex({ name }: KnownRepository, top: KnownTop): boolean {
+    const { pushed } = this.setUp;
+    const isOf = this.pushed?.top === top && this.pushed.repository.name === name;
+    return isOf && (pushed === 'right' || pushed === 'missing');
   }
 
   /** Places of tops that a tag may be answered with. */
@@ -108,6 +146,18 @@ export class World implements AsyncDisposable {
       for (const [place, tag] of TAGS.entries())
         this.moveTag(repository, tag, place % repository.tops.length);
     }
+    if (this.setUp.pushed !== 'missing') await this.#publishZtocs();
+    const { repository, index } = this.pushed ?? {};
+    if (repository !== undefined && index !== undefined)
+      this.upstream.addManifest(repository.name, index.digest, index.bytes, index.mediaType);
+  }
+
+  async #publishZtocs(): Promise<void> {
+    if (this.pushed === undefined) return;
+    const { name } = this.pushed.repository;
+    await this.upstream.addBlob(name, Uint8Array.from(EMPTY_CONFIG));
+    for (const [digest, ztoc] of this.pushed.ztocs)
+      await this.upstream.addBlob(name, ztoc, parseDigest(digest));
   }
 
   async #publishBlobs(repository: KnownRepository): Promise<void> {
@@ -154,8 +204,12 @@ export class World implements AsyncDisposable {
       case 'redis':
         return this.#disturbRedis(action.what);
       case 'disk':
-        if (action.isFull) this.disturbances.note('fullDisk');
-        return this.replica(action.replica).fillDisk(action.isFull);
+        if (action.state !== 'fine') this.disturbances.note('fullDisk');
+        return this.replica(action.replica).setDisk(action.state);
+      case 'damage':
+        this.disturbances.note('rot');
+        await this.replica(action.replica).damage(action.folder, action.share, action.how);
+        return;
       case 'descriptors':
         if (action.areFew) this.disturbances.note('fewDescriptors');
         return this.replica(action.replica).limitDescriptors(action.areFew);
@@ -174,9 +228,10 @@ export class World implements AsyncDisposable {
     this.#clearFaults();
     if (this.redis !== undefined) await this.#disturbRedis('resume');
     for (const repository of this.content.repositories) await this.#publishBlobs(repository);
+    await this.#publishZtocs();
     for (const replica of this.replicas) {
       replica.assertAlive();
-      await replica.fillDisk(false);
+      await replica.setDisk('fine');
       await replica.limitDescriptors(false);
       if (replica.isDown) await replica.start(this.rules);
     }
@@ -229,7 +284,7 @@ export class World implements AsyncDisposable {
     this.#release = Promise.withResolvers();
   }
 
-  async #disturbRedis(what: 'flush' | 'kill' | 'resume' | 'garble'): Promise<void> {
+  async #disturbRedis(what: Extract<Action, { do: 'redis' }>['what']): Promise<void> {
     const { redis } = this;
     if (redis === undefined) return;
     if (what === 'kill') {
@@ -240,6 +295,7 @@ export class World implements AsyncDisposable {
       await redis.resume();
       this.#redisRuns = true;
     }
+    if (what === 'hang') await redis.command(`CLIENT PAUSE ${HANG_MS} ALL`);
     if (what === 'flush') await redis.command('FLUSHALL');
     if (what === 'garble') await redis.command(`EVAL "${GARBLE}" 0`);
   }
@@ -247,6 +303,8 @@ export class World implements AsyncDisposable {
   async #restart(replica: Replica, how: 'kill' | 'term'): Promise<void> {
     replica.assertAlive();
     this.disturbances.note('ended');
+    // A store that cannot be locked stops the start.
+    if (replica.diskState === 'read-only') await replica.setDisk('fine');
     await (how === 'kill' ? replica.kill() : replica.terminate());
     await replica.start(this.rules);
   }

@@ -226,6 +226,40 @@ describe('an index and its zTOC', () => {
     await readZtoc(app, layer);
   });
 
+  it('go together: a zTOC that no index has any more is gone after a start, and no other', async () => {
+    const [layer, other] = await addImage('latest', 4, 2);
+    if (layer === undefined || other === undefined) throw new Error('there are layers');
+    const root = await mkdtemp(join(tmpdir(), 'spandrel-publishing-'));
+    stack.defer(() => rm(root, { recursive: true }));
+    const start = (spanBytes: number): Promise<RunningApp> =>
+      RunningApp.start(options({ root, environment: { SPANDREL_INDEX_SPAN_BYTES: String(spanBytes) } }));
+    const ztocs = (): Promise<string[]> => filesBelow(root, 'indexes', 'ztocs');
+    {
+      await using first = await start(65_536);
+      await readZtoc(first, layer);
+      await readZtoc(first, other);
+    }
+    const before = await ztocs();
+    expect(before).toHaveLength(2);
+    {
+      // The indexes that there are name their zTOCs until others take their place.
+      await using second = await start(32_768);
+      await expect.poll(ztocs).toEqual(before);
+      await readZtoc(second, layer);
+    }
+    expect(await ztocs()).toHaveLength(3);
+    // As a process leaves it that is killed between the two: a zTOC, and its index not yet.
+    await rm(new DigestFiles(join(root, 'indexes', 'layers')).path(other.digest));
+    await using third = await start(32_768);
+    await expect.poll(ztocs).toHaveLength(1);
+    const kept = await ztocs();
+    expect(before).not.toContain(kept[0]);
+    await readZtoc(third, layer);
+    expect(await third.metric(INDEXED)).toBe(0);
+    await readZtoc(third, other);
+    expect(await ztocs()).toHaveLength(2);
+  });
+
   it('take the place of one that cannot be read, which stays until then', async () => {
     const [layer] = await addImage('latest', 3, 1);
     if (layer === undefined) throw new Error('there is a layer');

@@ -1,0 +1,176 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+
+import { type Digest, digestOf } from '../../src/core/digest.ts';
+import { type ErrorCode, ERRORS } from '../../src/core/errors.ts';
+import { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import { FailingFiles, FILE_OPERATIONS, type FileOperation } from '../helpers/failing-files.ts';
+import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
+import { addPackedImage, type PackedLayer, seededGzipLayer } from '../helpers/packed-image.ts';
+import { ReadOnlyFolder } from '../helpers/read-only-folder.ts';
+import { RunningApp } from '../helpers/running-app.ts';
+
+const LAYER_BYTES = 300_000;
+/** The store leaves a disk that has failed alone for so long, and no failed build is remembered longer. */
+const PAUSE_MS = 70_000;
+
+interface Image {
+  readonly repository: string;
+  readonly manifest: Digest;
+  readonly layer: PackedLayer;
+}
+
+let stack: AsyncDisposableStack;
+let upstream: DemoRegistry;
+let root: string;
+let images = 0;
+let laterMs = 0;
+
+beforeEach(async () => {
+  stack = new AsyncDisposableStack();
+  upstream = stack.use(await DemoRegistry.start());
+  root = await mkdtemp(join(tmpdir(), 'spandrel-failing-'));
+  stack.defer(() => rm(root, { recursive: true, force: true }));
+  const now = performance.now.bind(performance);
+  vi.spyOn(performance, 'now').mockImplementation(() => now() + laterMs);
+});
+
+afterEach(async () => {
+  vi.restoreAllMocks();
+  laterMs = 0;
+  await stack.disposeAsync();
+});
+
+function start(endsAtWork = false): Promise<RunningApp> {
+  return RunningApp.start({
+    upstreams: [{ name: 'up', url: upstream.url }],
+    root: join(root, 'store'),
+    environment: {
+      SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
+      SPANDREL_INDEX_SPAN_BYTES: '65536',
+      SPANDREL_MANIFESTS_NEGATIVE_SECONDS: '0',
+    },
+    endsAtWork,
+  });
+}
+
+async function addImage(): Promise<Image> {
+  const repository = `app-${++images}`;
+  const layer = seededGzipLayer(images, LAYER_BYTES);
+  return { repository, layer, manifest: await addPackedImage(upstream, repository, 'latest', [layer]) };
+}
+
+async function get(app: RunningApp, { repository }: Image, path: string): Promise<Response> {
+  const headers = { accept: OCI, 'user-agent': CONTAINERD };
+  return fetch(`${app.url}/v2/up/${repository}/${path}`, { headers });
+}
+
+/** A pull gets all that it asks for, and right. */
+async function pull(app: RunningApp, image: Image): Promise<void> {
+  const tag = await get(app, image, 'manifests/latest');
+  const bytes = Buffer.from(await tag.arrayBuffer());
+  expect([tag.status, digestOf(bytes)]).toEqual([200, tag.headers.get('docker-content-digest')]);
+  const { config } = JSON.parse(bytes.toString()) as { config: { digest: Digest } };
+  const answer = await get(app, image, `blobs/${config.digest}`);
+  expect([answer.status, digestOf(Buffer.from(await answer.arrayBuffer()))]).toEqual([200, config.digest]);
+  const blob = await get(app, image, `blobs/${image.layer.digest}`);
+  expect([blob.status, digestOf(Buffer.from(await blob.arrayBuffer()))]).toEqual([200, image.layer.digest]);
+}
+
+/** A read of the decompressed layer is right, or says by a code of the table why there is none. @returns the status */
+async function read(app: RunningApp, image: Image): Promise<number> {
+  const response = await get(app, image, `_soci/layers/${image.layer.digest}/tar`);
+  const body = Buffer.from(await response.arrayBuffer().catch(() => new ArrayBuffer(0)));
+  if (response.ok) {
+    expect(body.length === 0 || body.equals(image.layer.tar)).toBe(true);
+    return response.status;
+  }
+  const { errors } = JSON.parse(body.toString()) as { errors: { code: ErrorCode }[] };
+  const [code = 'INTERNAL'] = errors.map((error) => error.code);
+  expect(code).not.toBe('INTERNAL');
+  expect(ERRORS[code].status).toBe(response.status);
+  return response.status;
+}
+
+async function expectHealed(app: RunningApp, image: Image): Promise<void> {
+  laterMs += PAUSE_MS;
+  expect((await fetch(`${app.adminUrl}/readyz`)).status).toBe(200);
+  expect(await read(app, image)).toBe(200);
+  const tag = await get(app, image, 'manifests/latest');
+  expect(tag.headers.get('docker-content-digest')).not.toBe(image.manifest);
+  await tag.arrayBuffer();
+  await pull(app, image);
+}
+
+const WRITING: readonly FileOperation[] = [
+  'writeFile',
+  'appendFile',
+  'rename',
+  'link',
+  'rm',
+  'mkdir',
+  'utimes',
+  'writev',
+  'truncate',
+  'sync',
+  'close',
+];
+const OPENING: readonly FileOperation[] = ['open', 'readFile', 'writeFile'];
+const FAULTS: readonly (readonly [string, string, readonly FileOperation[]])[] = [
+  ...FILE_OPERATIONS.map((operation) => ['EIO', operation, [operation]] as const),
+  ['ENFILE', 'call that opens', OPENING],
+  ['EMFILE', 'call that opens', OPENING],
+  ['EROFS', 'call that writes', WRITING],
+  ['EDQUOT', 'call that writes', WRITING],
+];
+
+describe('a disk that fails', () => {
+  it.each(FAULTS)(
+    'with %s in every %s fails no pull, and all is as before when that has passed',
+    async (code, _name, operations) => {
+      const stored = await addImage();
+      const fresh = await addImage();
+      {
+        await using app = await start(true);
+        await pull(app, stored);
+        expect(await read(app, stored)).toBe(200);
+        {
+          using failing = await FailingFiles.create({ folder: root, operations, code });
+          for (const image of [stored, fresh]) {
+            await pull(app, image);
+            await read(app, image);
+            const ready = await fetch(`${app.adminUrl}/readyz`);
+            expect([200, 503]).toContain(ready.status);
+          }
+          expect((await fetch(`${app.adminUrl}/metrics`)).status).toBe(200);
+          expect(failing.failures).toBeGreaterThan(0);
+        }
+        for (const image of [stored, fresh]) await expectHealed(app, image);
+      }
+      // What could not be removed then is gone after a start.
+      await using again = await start();
+      for (const image of [stored, fresh]) await expectHealed(again, image);
+    },
+  );
+});
+
+it('a store that becomes read-only fails no pull, says so, and goes on when it can be written again', async () => {
+  const stored = await addImage();
+  const fresh = await addImage();
+  await using app = await start();
+  await pull(app, stored);
+  expect(await read(app, stored)).toBe(200);
+  {
+    await using _readOnly = await ReadOnlyFolder.create(join(root, 'store'));
+    for (const image of [stored, fresh]) {
+      await pull(app, image);
+      await read(app, image);
+    }
+    expect((await fetch(`${app.adminUrl}/readyz`)).status).toBe(503);
+    expect(await app.metric('spandrel_store_writable')).toBe(0);
+  }
+  for (const image of [stored, fresh]) await expectHealed(app, image);
+});

@@ -1,0 +1,110 @@
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
+import { gzipSync, zstdCompressSync } from 'node:zlib';
+
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+import { Growth } from '../../src/blobs/growth.ts';
+import { digestOf } from '../../src/core/digest.ts';
+import { provenBytes } from '../../src/core/proven-bytes.ts';
+import { WorkerPool } from '../../src/threads/worker-pool.ts';
+import { startLayerBuild } from '../../src/ztoc/layer-build.ts';
+import type * as layerTasks from '../../src/ztoc/layer-worker.ts';
+import type * as spanTasks from '../../src/ztoc/span-worker.ts';
+import { openFilesIn } from '../helpers/at-rest.ts';
+import { NO_LIMITS } from '../helpers/built-layer.ts';
+import { randomBlob } from '../helpers/random-blob.ts';
+import { tarArchive } from '../helpers/tar-blocks.ts';
+
+const ROUNDS = 24;
+/** Work that is under way when the threads are killed: more than there are threads. */
+const TASKS = 4;
+
+const tar = tarArchive({ noise: randomBlob(400_000, 1), text: Buffer.alloc(400_000, 'text ') });
+const gzip = gzipSync(tar, { level: 1 });
+const zstd = zstdCompressSync(tar);
+
+let folder: string;
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'spandrel-killed-'));
+  await writeFile(join(folder, 'gzip'), gzip);
+  await writeFile(join(folder, 'zstd'), zstd);
+});
+
+afterAll(() => rm(folder, { recursive: true }));
+
+function openPool<Tasks>(name: 'index' | 'span', entry: string): WorkerPool<Tasks> {
+  const url = new URL(`../../src/ztoc/${entry}.ts`, import.meta.url);
+  return new WorkerPool<Tasks>({ entry: url, threads: 2, name, maxQueue: 100 });
+}
+
+/** @param growth of the file; one that does not end keeps the build waiting for it */
+function build(pool: WorkerPool<typeof layerTasks>, place: number, growth: Growth): Promise<unknown> {
+  return startLayerBuild({
+    pool,
+    path: join(folder, 'gzip'),
+    growth,
+    layerDigest: digestOf(gzip),
+    layerBytes: provenBytes(gzip.length),
+    compression: 'gzip',
+    spanBytes: 65_536,
+    readSpanBytes: 65_536,
+    limits: NO_LIMITS,
+    indexPath: join(folder, `index-${place}`),
+  }).completed;
+}
+
+/** Another moment for each round. */
+async function passTurns(round: number): Promise<void> {
+  for (let turn = 0; turn < 2 ** (round % 12); turn++) await setImmediate();
+}
+
+async function expectNothingLeft(): Promise<void> {
+  expect(openFilesIn(folder)).toEqual([]);
+  expect((await readdir(folder)).toSorted()).toEqual(['gzip', 'zstd']);
+}
+
+describe('threads that are killed at any moment', () => {
+  it('leave no file open and no part of an index when they build', async () => {
+    for (let round = 0; round < ROUNDS; round++) {
+      const pool = openPool<typeof layerTasks>('index', 'layer-worker');
+      await build(pool, 0, Growth.complete(gzip.length));
+      await rm(join(folder, 'index-0'));
+      const builds = Array.from({ length: TASKS }, (_, place) => {
+        const growth = new Growth();
+        growth.advance(gzip.length);
+        return build(pool, place, growth);
+      });
+      const ends = Promise.allSettled(builds);
+      await passTurns(round);
+      await pool[Symbol.asyncDispose]();
+      expect((await ends).map(({ status }) => status)).toEqual(builds.map(() => 'rejected'));
+      await expectNothingLeft();
+    }
+  });
+
+  it('leave no file open when readers of a zstd layer leave', async () => {
+    await using pool = openPool<typeof spanTasks>('span', 'span-worker');
+    const whole = { start: 0, end: tar.length };
+    const input: spanTasks.ReadZstdSpansInput = {
+      path: join(folder, 'zstd'),
+      growth: new Growth().shared,
+      spans: [{ id: 0, compressed: { start: 0, end: zstd.length }, uncompressed: whole, bits: 0, crc32: 0 }],
+      maxWindowBytes: 2 ** 27,
+    };
+    for (let round = 0; round < ROUNDS; round++) {
+      const leaving = new AbortController();
+      const { signal } = leaving;
+      const reads = Array.from({ length: TASKS }, () => pool.tasks.readZstdSpans(input, { signal }));
+      const ends = Promise.allSettled(reads);
+      await passTurns(round);
+      leaving.abort(new Error('the reader has left'));
+      expect((await ends).map(({ status }) => status)).toEqual(reads.map(() => 'rejected'));
+    }
+    await pool[Symbol.asyncDispose]();
+    await expectNothingLeft();
+  });
+});
