@@ -225,6 +225,7 @@ export async function createApp(
       access,
       knownLayers,
       blobs,
+      indexes,
       pool: spanPool,
       limits: config.limits,
       refused: files.open('refusal'),

@@ -156,6 +156,8 @@ async function pump(
       await turns.take(next.value.byteLength);
       signal.throwIfAborted();
       sent.bytes += next.value.byteLength;
+      // A client of HTTP/2 has closed its stream, which does not say so at once.
+      if (sink.writableEnded) throw Object.assign(new Error('the client has gone'), { code: 'EPIPE' });
       // With HTTP/2 the end is part of the last frame, then.
       const isLast = sent.bytes === lengthBytes;
       await written(sink, next.value, isLast, signal);

@@ -17,6 +17,7 @@ import { WorkQueue } from '../core/work-queue.ts';
 import type { WorkerPool } from '../threads/worker-pool.ts';
 import { INDEX_DIGEST_ANNOTATION } from '../soci/convert-image.ts';
 import { parseSociIndex, type PushedLayer } from '../soci/parse-soci-index.ts';
+import type { LayerIndexes } from '../spans/layer-indexes.ts';
 import type { PushedZtoc } from '../spans/layer.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -34,6 +35,7 @@ export interface PushedIndexesDeps {
   readonly access: BlobAccess;
   readonly knownLayers: KnownLayers;
   readonly blobs: BlobStore;
+  readonly indexes: LayerIndexes;
   /** Threads whose entry is `ztoc/span-worker.ts`. */
   readonly pool: WorkerPool<typeof spanTasks>;
   readonly limits: LayerLimits;
@@ -204,9 +206,17 @@ export class PushedIndexes implements AsyncDisposable {
     const { layers } = await this.#checks.get(key, check, signal);
     if (layers === undefined) return undefined;
     const refused = await Promise.all(
-      Array.from(layers.values(), (pushed) => this.#deps.refused.has(refusalKey(pushed))),
+      Array.from(layers.values(), (pushed) => this.#isRefused(pushed, signal)),
     );
     return refused.includes(true) ? undefined : layers;
+  }
+
+  /** By this replica, or by the one that has built the index of the layer. */
+  async #isRefused(pushed: PushedLayer, signal: AbortSignal | undefined): Promise<boolean> {
+    const { refused, indexes } = this.#deps;
+    if (await refused.has(refusalKey(pushed))) return true;
+    const state = await indexes.state(pushed.layer, signal);
+    return state.kind === 'complete' && state.summary.refusedZtoc === pushed.ztoc;
   }
 
   /** As {@link #check}: an index that cannot be looked at now is not used now. */

@@ -129,7 +129,7 @@ export class IndexBuild {
 
   async #begin(
     handle: BlobHandle,
-    how: Pick<BuildSettings, 'compression' | 'pushedZtoc'>,
+    how: Pick<BuildSettings, 'compression' | 'pushedZtoc' | 'refusedZtoc'>,
   ): Promise<BuildingIndex> {
     const { path, growth, sizeBytes: layerBytes } = handle;
     const { digest: layerDigest, source } = this.#layer;
@@ -164,13 +164,13 @@ export class IndexBuild {
     { compression, pushed }: { compression: LayerCompression; pushed: PushedZtoc | undefined },
     unpublished: AsyncDisposableStack,
   ): Promise<CompletedBuild> {
-    const build = async (pushedZtoc: Uint8Array | undefined): Promise<CompletedBuild> => {
-      const building = await this.#begin(handle, { compression, pushedZtoc });
+    const build = async (how: Pick<BuildSettings, 'pushedZtoc' | 'refusedZtoc'>): Promise<CompletedBuild> => {
+      const building = await this.#begin(handle, { compression, ...how });
       const completed = await this.#explainFailure(building.completed, handle);
       unpublished.defer(() => this.#deps.files.drop(completed.indexPath));
       return completed;
     };
-    const completed = await build(pushed?.bytes);
+    const completed = await build({ pushedZtoc: pushed?.bytes });
     if (pushed === undefined) return completed;
     const { refused, index } = completed;
     if (refused === undefined) return { ...completed, ztoc: Uint8Array.from(pushed.bytes) };
@@ -178,7 +178,7 @@ export class IndexBuild {
     if (index.summary.spanBytes === this.#deps.spanBytes) return completed;
     // The index is right, but it has the span size of the pushed zTOC. The layer's bytes are here, so a second pass is cheap.
     // Readers of the first index find that its file is gone, and continue with the second.
-    return build(undefined);
+    return build({ refusedZtoc: pushed.digest });
   }
 
   /** The fault is the layer's own only if the file that was read is the blob, and has not gone bad on the disk. */

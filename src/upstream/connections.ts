@@ -1,4 +1,4 @@
-import type { Socket } from 'node:net';
+import { Socket } from 'node:net';
 
 import { buildConnector } from 'undici';
 
@@ -16,7 +16,7 @@ export interface ConnectionOptions {
   readonly chooseProxy: ProxyChoice;
   readonly tunnel: TunnelOptions;
   readonly connectTimeoutMs: number;
-  /** Breaks the connections, and those that are being opened. */
+  /** Breaks connections that are being opened. Those that are open belong to whoever asked for them. */
   readonly signal: AbortSignal;
 }
 
@@ -41,7 +41,7 @@ export function createConnector(options: ConnectionOptions): Connector {
     const own = material.client === undefined ? other : buildConnector({ ...shared, ...material.client });
     return { own, other };
   });
-  return connectBy(async (asked) => {
+  return connectBy(options.signal, async (asked) => {
     const url = new URL(`${asked.protocol}//${asked.host ?? asked.hostname}`);
     guard.checkHost(url.hostname);
     const { own, other } = connectorsFor(await tls.read());
@@ -59,15 +59,18 @@ export function createProxyConnector(
   options: Pick<ConnectionOptions, 'tls' | 'connectTimeoutMs' | 'signal'>,
 ): Connector {
   const connectorFor = rememberLast((material) => buildConnector(connectorOptions(material, options)));
-  return connectBy(async (asked) => ({ connector: connectorFor(await options.tls.read()), asked }));
+  return connectBy(options.signal, async (asked) => ({
+    connector: connectorFor(await options.tls.read()),
+    asked,
+  }));
 }
 
 function connectorOptions(
   { ca }: TlsMaterial,
-  { connectTimeoutMs: timeout, signal }: Pick<ConnectionOptions, 'connectTimeoutMs' | 'signal'>,
+  { connectTimeoutMs: timeout }: Pick<ConnectionOptions, 'connectTimeoutMs'>,
 ): buildConnector.BuildOptions {
   // Ranges of a blob are asked for in parallel because several connections are faster than one; HTTP/2 would make them one.
-  return { timeout, signal, allowH2: false, ...(ca === undefined ? {} : { ca }) };
+  return { timeout, allowH2: false, ...(ca === undefined ? {} : { ca }) };
 }
 
 /** `make`, again only for other material. */
@@ -79,7 +82,12 @@ function rememberLast<T>(make: (material: TlsMaterial) => T): (material: TlsMate
   };
 }
 
+/**
+ * The signal is no option of the sockets: Node adds a listener to it for each, which stays, and with it the socket, for as long as the signal
+ * is in use (`net.connect`, `addClientAbortSignalOption`).
+ */
 function connectBy(
+  signal: AbortSignal,
   choose: (
     asked: buildConnector.Options,
   ) => Promise<{ readonly connector: Connector; readonly asked: buildConnector.Options }>,
@@ -91,15 +99,22 @@ function connectBy(
     let chosen: Awaited<ReturnType<typeof choose>>;
     try {
       chosen = await choose(options);
+      signal.throwIfAborted();
     } catch (error) {
       callback(error as Error, null);
       return;
     }
-    chosen.connector(chosen.asked, (...outcome) => {
+    // The socket, which undici's types keep to themselves.
+    const opening: unknown = chosen.connector(chosen.asked, (...outcome) => {
+      signal.removeEventListener('abort', onAbort);
       const [error, socket] = outcome;
       if (error === null) mendResponseHeads(socket);
       callback(...outcome);
     });
+    const onAbort = (): void => {
+      if (opening instanceof Socket) opening.destroy(signal.reason as Error);
+    };
+    signal.addEventListener('abort', onAbort, { once: true });
   };
   return (options, callback) => void connect(options, callback);
 }

@@ -240,7 +240,7 @@ function namesOf({ indexPath, publishedPath }: LayerBuildOptions): [string, ...s
 /** Only these can go to the thread; whoever starts a build may have more in the same object. */
 function settingsOf(options: BuildSettings): BuildSettings {
   const { path, layerDigest, layerBytes, compression } = options;
-  const { spanBytes, readSpanBytes, limits, pushedZtoc, indexPath } = options;
+  const { spanBytes, readSpanBytes, limits, pushedZtoc, refusedZtoc, indexPath } = options;
   const layer = { path, layerDigest, layerBytes, compression };
-  return { ...layer, spanBytes, readSpanBytes, limits, pushedZtoc, indexPath };
+  return { ...layer, spanBytes, readSpanBytes, limits, pushedZtoc, refusedZtoc, indexPath };
 }

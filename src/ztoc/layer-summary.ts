@@ -30,6 +30,8 @@ export interface LayerSummary {
   readonly ztoc?: { readonly digest: Digest; readonly sizeBytes: number };
   /** The zTOC is somebody else's, found to be right, and its span size need not be ours. */
   readonly isPushed?: boolean;
+  /** A pushed zTOC of the layer that has turned out to be wrong. */
+  readonly refusedZtoc?: Digest;
   /** Present if and only if `ztoc` is not. See {@link streamFault} and {@link layerFault}. */
   readonly reason?: NoZtocReason;
   readonly spanCount: number;
@@ -85,6 +87,7 @@ function isSummary(value: object): value is LayerSummary {
     COMPRESSIONS.includes(summary.compression) &&
     COUNTS.every((field) => isCount(summary[field])) &&
     (summary.isPushed === undefined || typeof summary.isPushed === 'boolean') &&
+    (summary.refusedZtoc === undefined || isDigestText(summary.refusedZtoc)) &&
     (summary.ztoc === undefined) !== (summary.reason === undefined) &&
     (summary.ztoc === undefined || isZtoc(summary.ztoc)) &&
     (summary.reason === undefined || isReason(summary.reason))

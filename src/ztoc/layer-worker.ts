@@ -68,7 +68,12 @@ export async function buildLayer(input: BuildInput): Promise<TransferredResult<B
     const own = summarizeLayer({ ...input, spanBytes }, build);
     const refused = pushed?.findProblem(build);
     const isAdopted = pushed !== undefined && refused === undefined;
-    writer.finish(isAdopted ? { ...own, ztoc: pushed.descriptor, isPushed: true } : own, build.entries);
+    const refusedZtoc = refused === undefined ? input.refusedZtoc : pushed?.descriptor.digest;
+    const summary = { ...own, ...(refusedZtoc === undefined ? {} : { refusedZtoc }) };
+    writer.finish(
+      isAdopted ? { ...summary, ztoc: pushed.descriptor, isPushed: true } : summary,
+      build.entries,
+    );
     const ztoc = own.ztoc === undefined || isAdopted ? undefined : build.ztoc?.bytes;
     const output = {
       ...(ztoc === undefined ? {} : { ztoc }),

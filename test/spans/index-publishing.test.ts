@@ -246,8 +246,9 @@ describe('an index and its zTOC', () => {
       await using second = await start(32_768);
       await expect.poll(ztocs).toEqual(before);
       await readZtoc(second, layer);
+      await readZtoc(second, other);
     }
-    expect(await ztocs()).toHaveLength(3);
+    expect(await ztocs()).toHaveLength(4);
     // As a process leaves it that is killed between the two: a zTOC, and its index not yet.
     await rm(new DigestFiles(join(root, 'indexes', 'layers')).path(other.digest));
     await using third = await start(32_768);
@@ -255,9 +256,8 @@ describe('an index and its zTOC', () => {
     const kept = await ztocs();
     expect(before).not.toContain(kept[0]);
     await readZtoc(third, layer);
-    expect(await third.metric(INDEXED)).toBe(0);
     await readZtoc(third, other);
-    expect(await ztocs()).toHaveLength(2);
+    expect([await third.metric(INDEXED), (await ztocs()).length]).toEqual([1, 2]);
   });
 
   it('take the place of one that cannot be read, which stays until then', async () => {
