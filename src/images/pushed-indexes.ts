@@ -215,8 +215,8 @@ export class PushedIndexes implements AsyncDisposable {
   async #isRefused(pushed: PushedLayer, signal: AbortSignal | undefined): Promise<boolean> {
     const { refused, indexes } = this.#deps;
     if (await refused.has(refusalKey(pushed))) return true;
-    const state = await indexes.state(pushed.layer, signal);
-    return state.kind === 'complete' && state.summary.refusedZtoc === pushed.ztoc;
+    const index = await indexes.find(pushed.layer, signal);
+    return index?.summary.refusedZtoc === pushed.ztoc;
   }
 
   /** As {@link #check}: an index that cannot be looked at now is not used now. */
