@@ -179,10 +179,7 @@ export class BlobStore implements AsyncDisposable {
     const verified = this.#ledger.sizes();
     const { blobs, damaged, leftovers } = this.#layout.scan(verified, now());
     const { root } = this.#options;
-    const swept = await sweepUnfinished(root, leftovers);
-    if (swept.files > 0) logger.info({ root, ...swept }, 'what an earlier process left unfinished is gone');
-    if (swept.failures.length > 0)
-      logger.warn({ root, errors: swept.failures }, 'what an earlier process left unfinished stays');
+    await sweepUnfinished(root, leftovers, logger);
     for (const { key, usedAtMs: _, ...blob } of blobs) budget.set(key, blob);
     for (const { digest, damage } of damaged) {
       const blob = { sizeBytes: 0, heldBytes: 0 };

@@ -2,16 +2,10 @@ import { glob, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { nodeErrorCode } from '../core/node-error-code.ts';
+import type { Logger } from '../telemetry/logger.ts';
 import { BLOCK_BYTES } from './store-layout.ts';
 
-/** What a sweep has removed. */
-export interface Swept {
-  readonly files: number;
-  readonly bytes: number;
-  /** Why files could not be removed: the first few. */
-  readonly failures: readonly string[];
-}
-
+/** Reasons that are logged for files which cannot be removed. */
 const MAX_FAILURES = 5;
 
 /** Files that have no name yet, by the folders of a store, and what earlier releases had beside the others. */
@@ -30,8 +24,12 @@ export function unfinishedFolderOf(folder: string): string {
   return join(folder, 'tmp');
 }
 
-/** Remove what no process writes any more: whoever calls this owns the store, and has not begun to write. */
-export async function sweepUnfinished(root: string, leftovers: readonly string[]): Promise<Swept> {
+/** Remove what no process writes any more: whoever calls this owns the store, and has not begun to write. Logs how much that was. */
+export async function sweepUnfinished(
+  root: string,
+  leftovers: readonly string[],
+  logger: Logger,
+): Promise<void> {
   const paths = new Set(leftovers);
   for await (const path of glob(UNFINISHED, { cwd: root })) paths.add(join(root, path));
   const sizes: number[] = [];
@@ -45,7 +43,13 @@ export async function sweepUnfinished(root: string, leftovers: readonly string[]
     }
   }
   const bytes = sizes.reduce((sum, size) => sum + size, 0);
-  return { files: sizes.length, bytes, failures: failures.slice(0, MAX_FAILURES) };
+  if (sizes.length > 0)
+    logger.info({ root, files: sizes.length, bytes }, 'what an earlier process left unfinished is gone');
+  if (failures.length > 0)
+    logger.warn(
+      { root, files: failures.length, errors: failures.slice(0, MAX_FAILURES) },
+      'what an earlier process left unfinished cannot be removed',
+    );
 }
 
 /** @returns what the file took of the disk; undefined if there was none */
