@@ -93,6 +93,8 @@ describe('threads that are killed at any moment', () => {
       path: join(folder, 'zstd'),
       growth: new Growth().shared,
       spans: [{ id: 0, compressed: { start: 0, end: zstd.length }, uncompressed: whole, bits: 0, crc32: 0 }],
+      layerBytes: zstd.length,
+      maxSkippedBytes: tar.length,
       maxWindowBytes: 2 ** 27,
     };
     for (let round = 0; round < ROUNDS; round++) {
