@@ -84,6 +84,8 @@ export interface AppOptions {
 /** Shares of `cache.memoryBytes`. */
 const SPAN_SHARE = 0.625;
 const INDEX_SHARE = 0.25;
+/** Of `limits.maxTocBytes`: entries have places and an order besides, and there are spans. */
+const LARGEST_INDEX = 2;
 const TREE_SHARE = 0.125;
 /** Merged trees of usual images must fit, however small the caches are: some 40 bytes a file, and several times that while one is made. */
 const MIN_TREE_BYTES = 64 * 2 ** 20;
@@ -165,7 +167,11 @@ export async function createApp(
       spanBytes: config.index.spanBytes,
       readSpanBytes: config.index.readSpanBytes,
       limits: config.limits,
-      memoryBytes: Math.floor(config.cache.memoryBytes * INDEX_SHARE),
+      // The largest that there can be must fit, or each request reads it again.
+      memoryBytes: Math.max(
+        config.cache.memoryBytes * INDEX_SHARE,
+        LARGEST_INDEX * config.limits.maxTocBytes,
+      ),
       forecast,
       metrics,
       tracer,

@@ -10,7 +10,6 @@ import type { LayerReader } from '../spans/layer-reader.ts';
 import { readSparseFile } from '../spans/read-sparse-file.ts';
 import type { ByteSource } from '../telemetry/metrics.ts';
 import type { LayerIndexView } from '../ztoc/layer-index-view.ts';
-import { LayerIndex } from '../ztoc/layer-index.ts';
 import { layerFault, type NoZtocReason, streamFault } from '../ztoc/layer-summary.ts';
 import { describeRawText, EMPTY_RAW_TEXT, type RawText } from '../ztoc/raw-text.ts';
 import { SparseRegions } from '../ztoc/sparse-regions.ts';
@@ -82,14 +81,16 @@ export async function handleSpan(
  */
 export async function handleTar(deps: SpanDeps, exchange: Exchange, digest: Digest): Promise<Answer> {
   const layer = await deps.layers.heldLayer(exchange.target, digest, exchange.signal);
-  const found = await deps.indexes.open(layer, exchange.signal);
-  if (!(found instanceof LayerIndex)) {
-    const growing = await answerGrowingTar(deps.reader, exchange, layer, found);
+  let index = await deps.indexes.open(layer, exchange.signal);
+  if (index.unverifiedBuild !== undefined) {
+    const growing = await answerGrowingTar(deps.reader, exchange, layer, index);
     if (growing !== undefined) return growing;
+    await deps.indexes.ensure(layer, exchange.signal);
+    index = await deps.indexes.open(layer, exchange.signal);
   }
-  const index = found instanceof LayerIndex ? found : await deps.indexes.ensure(layer, exchange.signal);
-  const { diffId, uncompressedBytes: end } = index.summary;
-  const fault = streamFault(index.summary);
+  const { summary } = await index.finished(exchange.signal);
+  const { diffId, uncompressedBytes: end } = summary;
+  const fault = streamFault(summary);
   if (fault === undefined) return answerSlice(deps, exchange, { layer, index, start: 0, end, etag: diffId });
   const ahead = await answerTarRange(deps.reader, exchange, layer, index);
   if (ahead !== undefined) return ahead;

@@ -4,10 +4,12 @@ import { SingleFlight } from '../cache/single-flight.ts';
 import type { Digest } from '../core/digest.ts';
 import { type ErrorCode, isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { waitFor } from '../core/wait-for.ts';
+import { WorkQueue } from '../core/work-queue.ts';
 import type { LayerIndex } from '../ztoc/layer-index.ts';
 import type { LayerIndexView } from '../ztoc/layer-index-view.ts';
 import type { LayerSummary } from '../ztoc/layer-summary.ts';
 import { IndexBuild, type IndexBuildDeps } from './index-build.ts';
+import { LentIndex } from './lent-index.ts';
 import type { HeldLayer, Layer } from './layer.ts';
 import { ProvenFault } from './proven-fault.ts';
 
@@ -33,6 +35,11 @@ interface Build {
   readonly published: Promise<LayerIndex>;
 }
 
+/** A larger index is not held by those who read by it. That of a usual layer is smaller. */
+const MAX_HELD_BYTES = 256 * 2 ** 10;
+/** Indexes that are read from the disk at the same time: each is in memory as a whole. */
+const MAX_LOADS = 4;
+const MAX_WAITING_LOADS = 10_000;
 const MAX_REMEMBERED_FAULTS = 10_000;
 /** Failures of the proxy itself, which come after a whole pass over the layer. */
 export const COSTLY_FAULTS: readonly ErrorCode[] = [
@@ -65,6 +72,7 @@ export class LayerIndexes implements AsyncDisposable {
   /** As many as the pool takes in its queue; several of a layer only while several upstreams send it. */
   readonly #building = new Map<Digest, readonly Build[]>();
   readonly #looks: SingleFlight<LayerIndex | undefined>;
+  readonly #loads = new WorkQueue({ maxRunning: MAX_LOADS, maxWaiting: MAX_WAITING_LOADS });
   /** Of layers, whoever has them. */
   readonly #faults = new BoundedMap<ProvenFault>({ maxEntries: MAX_REMEMBERED_FAULTS });
   /** Other failures, of builds from one repository each. */
@@ -121,9 +129,10 @@ export class LayerIndexes implements AsyncDisposable {
    */
   async open(layer: HeldLayer, signal?: AbortSignal): Promise<LayerIndexView> {
     await this.#passUnsound(layer, signal);
-    return (
-      (await this.#find(layer.digest, signal)) ?? this.#useBuild(layer, (build) => build.view(signal), signal)
-    );
+    const found = await this.#find(layer.digest, signal);
+    if (found === undefined) return this.#useBuild(layer, (build) => build.view(signal), signal);
+    if (found.memoryBytes <= MAX_HELD_BYTES) return found;
+    return new LentIndex(found, (waiting) => this.#ensure(layer, waiting));
   }
 
   /** The complete index, with its zTOC stored. @throws SpandrelError as `open` */
@@ -158,7 +167,8 @@ export class LayerIndexes implements AsyncDisposable {
     const running = this.#buildOf(layer);
     if (running !== undefined) return running.published;
     const known = this.#open.get(digest);
-    if (known !== undefined && known !== damaged) return known;
+    const isKnown = damaged instanceof LentIndex ? known && damaged.isOf(known) : known === damaged;
+    if (known !== undefined && isKnown !== true) return known;
     this.#deps.logger.warn({ layer: digest }, 'an index is damaged, it will be built again');
     this.#open.delete(digest);
     return this.#useBuild(layer, ({ published }) => published);
@@ -222,7 +232,7 @@ export class LayerIndexes implements AsyncDisposable {
   }
 
   async #load(digest: Digest): Promise<LayerIndex | undefined> {
-    const index = await this.#deps.files.load(digest);
+    const index = await this.#loads.run(() => this.#deps.files.load(digest));
     // One that was replaced during the look must not come back.
     const newer = this.#open.get(digest);
     if (newer !== undefined) return newer;

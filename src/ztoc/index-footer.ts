@@ -91,9 +91,13 @@ export function findSummary(head: Buffer): ByteRange {
   return { start, end: start + checkSummaryBytes(lengths[SUMMARY_SECTION] ?? 0) };
 }
 
-/** @param footer kept; must begin at a multiple of four of its buffer @throws SpandrelError INDEX_MALFORMED */
-export function decodeIndexFooter(footer: Buffer, trailer: IndexTrailer): IndexFooter {
-  if (footer.length !== trailer.footerBytes || crc32(footer) !== trailer.footerCrc32)
+/**
+ * @param footer kept; must begin at a multiple of four of its buffer
+ * @param sum    its CRC-32
+ * @throws SpandrelError INDEX_MALFORMED
+ */
+export function decodeIndexFooter(footer: Buffer, trailer: IndexTrailer, sum: number): IndexFooter {
+  if (footer.length !== trailer.footerBytes || sum !== trailer.footerCrc32)
     throw malformed('its checksum is wrong');
   let at = FOOTER_HEAD_BYTES;
   const [offsets, order, json, spanRecords, readSpanRecords, entryBytes] = sectionLengths(footer).map(

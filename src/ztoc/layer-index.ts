@@ -1,5 +1,6 @@
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
+import { crc32 } from 'node:zlib';
 
 import { isPassingFault, storeFault } from '../blobs/store-fault.ts';
 import type { ByteRange } from '../core/byte-range.ts';
@@ -26,6 +27,7 @@ import type { StoredWindow } from './window-file.ts';
 import type { TocEntry } from './ztoc.ts';
 
 const FIXED_MEMORY_BYTES = 1024;
+const PIECE_BYTES = 2 ** 20;
 
 /**
  * The complete index of one layer. Spans and files are in memory, packed; windows are in the file, which is open only while one is
@@ -35,14 +37,22 @@ export class LayerIndex implements LayerIndexView {
   readonly summary: LayerSummary;
   /** What the index keeps in memory. */
   readonly memoryBytes: number;
+  /** CRC-32 of all but the windows. */
+  readonly checksum: number;
   readonly #footer: IndexFooter;
   readonly #paths: PathOrder;
   readonly #file: StoredWindow['file'];
   readonly unverifiedBuild = undefined;
 
-  private constructor(footer: IndexFooter, memoryBytes: number, file: StoredWindow['file']) {
+  private constructor(
+    footer: IndexFooter,
+    checksum: number,
+    memoryBytes: number,
+    file: StoredWindow['file'],
+  ) {
     this.summary = footer.summary;
     this.memoryBytes = memoryBytes + FIXED_MEMORY_BYTES;
+    this.checksum = checksum;
     this.#footer = footer;
     this.#paths = new PathOrder(footer.entries, footer.order);
     this.#file = file;
@@ -55,8 +65,17 @@ export class LayerIndex implements LayerIndexView {
    */
   static open(path: string, ...laterNames: string[]): Promise<LayerIndex> {
     return readIndexFile(path, async (trailer, read) => {
-      const footer = await read(0, trailer.footerBytes);
-      return new LayerIndex(decodeIndexFooter(footer, trailer), footer.length, [path, ...laterNames]);
+      const { footerBytes, footerCrc32 } = trailer;
+      const footer = Buffer.allocUnsafeSlow(footerBytes);
+      let sum = 0;
+      // Piece by piece: a checksum of it all would take the event loop for long.
+      for (let at = 0; at < footerBytes; at += PIECE_BYTES) {
+        const piece = await read(at, Math.min(at + PIECE_BYTES, footerBytes));
+        piece.copy(footer, at);
+        sum = crc32(piece, sum);
+      }
+      const decoded = decodeIndexFooter(footer, trailer, sum);
+      return new LayerIndex(decoded, footerCrc32, footerBytes, [path, ...laterNames]);
     });
   }
 
@@ -76,12 +95,13 @@ export class LayerIndex implements LayerIndexView {
     // A copy is aligned, wherever the bytes come from.
     const footer = Buffer.alloc(footerBytes);
     file.copy(footer, 0, footerOffset, footerOffset + footerBytes);
-    return new LayerIndex(decodeIndexFooter(footer, trailer), file.length + footerBytes, file);
+    const decoded = decodeIndexFooter(footer, trailer, crc32(footer));
+    return new LayerIndex(decoded, trailer.footerCrc32, file.length + footerBytes, file);
   }
 
   /** The same index, its file under the name that it has for good. */
   named(path: string): LayerIndex {
-    return new LayerIndex(this.#footer, this.memoryBytes - FIXED_MEMORY_BYTES, [path]);
+    return new LayerIndex(this.#footer, this.checksum, this.memoryBytes - FIXED_MEMORY_BYTES, [path]);
   }
 
   assertSound(): void {

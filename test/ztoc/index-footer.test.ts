@@ -1,3 +1,5 @@
+import { crc32 } from 'node:zlib';
+
 import { describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
@@ -28,7 +30,8 @@ function readBack(summary: LayerSummary): LayerSummary {
   const parts = { summary, ...spans, entries: new TocRecords(), order: new Int32Array(0) };
   const file = Buffer.concat(encodeIndexFooter(parts, 0));
   const trailer = decodeIndexTrailer(file.subarray(-32), file.length);
-  return decodeIndexFooter(Buffer.from(file.subarray(0, -32)), trailer).summary;
+  const footer = Buffer.from(file.subarray(0, -32));
+  return decodeIndexFooter(footer, trailer, crc32(footer)).summary;
 }
 
 describe('the footer of an index file', () => {

@@ -1,0 +1,76 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+
+import { type Digest, digestOf } from '../../src/core/digest.ts';
+import { gzipLayer, ImageUpstream } from '../helpers/image-upstream.ts';
+import { randomBlob } from '../helpers/random-blob.ts';
+import { RunningApp } from '../helpers/running-app.ts';
+import { file, tarOf } from '../helpers/tar-members.ts';
+
+/** So many names take more than an index that readers hold. */
+const FILES = 20_000;
+const LARGE = randomBlob(6 * 2 ** 20, 3);
+const NAMES = Array.from({ length: FILES }, (_, place) => `folder/file-${String(place).padStart(6, '0')}`);
+
+let upstream: ImageUpstream;
+let app: RunningApp;
+let layer: Digest;
+
+beforeEach(async () => {
+  upstream = await ImageUpstream.start();
+  const tar = tarOf(file('large', LARGE.toString('latin1')), ...NAMES.map((name) => file(name)));
+  [layer = digestOf('')] = await upstream.addImage('app', [gzipLayer(tar)]);
+  app = await RunningApp.start({
+    upstreams: [{ name: 'up', url: upstream.url, default: true }],
+    environment: { SPANDREL_INDEX_MIN_LAYER_BYTES: '0', SPANDREL_CACHE_MEMORY_BYTES: '0' },
+  });
+  await (await fetch(`${app.url}/v2/app/manifests/latest`)).arrayBuffer();
+  await (await fetch(`${app.url}/v2/app/_soci/layers/${layer}/spans`)).arrayBuffer();
+});
+
+afterEach(async () => {
+  await app[Symbol.asyncDispose]();
+  await upstream[Symbol.asyncDispose]();
+});
+
+function ask(path: string, headers: Record<string, string> = {}): Promise<Response> {
+  return fetch(`${app.url}/v2/app/_soci/layers/${layer}${path}`, { headers });
+}
+
+async function read(path: string, headers?: Record<string, string>): Promise<Buffer> {
+  return Buffer.from(await (await ask(path, headers)).arrayBuffer());
+}
+
+describe('a large index', () => {
+  it('gives files, ranges, spans and pages as any other', async () => {
+    const [first = '', middle = ''] = [NAMES[0], NAMES[FILES / 2]];
+    expect((await read(`/files/${first}`)).toString()).toBe(`${first}!`);
+    expect((await read(`/files/${middle}`)).toString()).toBe(`${middle}!`);
+    expect((await ask('/files/nothing')).status).toBe(404);
+    expect(await read('/files/large', { range: 'bytes=1000000-1000099' })).toEqual(
+      LARGE.subarray(1_000_000, 1_000_100),
+    );
+    expect(await read('/files/large')).toEqual(LARGE);
+    const { spans } = JSON.parse((await read('/spans')).toString()) as { spans: unknown[] };
+    expect((await ask(`/spans/${spans.length - 1}`)).status).toBe(200);
+    expect((await ask(`/spans/${spans.length}`)).status).toBe(404);
+    const page = JSON.parse((await read(`/files?prefix=folder/&limit=2&after=${middle}`)).toString()) as {
+      files: { name: string }[];
+    };
+    expect(page.files.map(({ name }) => name)).toEqual(NAMES.slice(FILES / 2 + 1, FILES / 2 + 3));
+    expect((await ask('/tar', { range: 'bytes=512-521' })).headers.get('etag')).toMatch(/^"sha256:/);
+  });
+
+  it('is made again for a reader if it goes meanwhile', async () => {
+    const response = await ask('/files/large');
+    const reader = response.body?.getReader();
+    const chunks: Uint8Array[] = [];
+    const first = await reader?.read();
+    if (first?.value !== undefined) chunks.push(first.value);
+    const { rm } = await import('node:fs/promises');
+    await rm(`${app.root}/indexes/layers`, { recursive: true });
+    for (let next = await reader?.read(); next?.done === false; next = await reader?.read())
+      chunks.push(next.value);
+    expect(Buffer.concat(chunks)).toEqual(LARGE);
+    await vi.waitFor(async () => expect((await ask('/files/folder/file-000001')).status).toBe(200));
+  });
+});
