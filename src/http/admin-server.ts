@@ -20,6 +20,7 @@ import { checkExpectation } from './listener/expectation.ts';
 import { serverOptions } from './listener/server-options.ts';
 import type { TlsMaterial } from './listener/tls-material.ts';
 import type { ReadinessChecks } from './readiness.ts';
+import { readHost } from './request-host.ts';
 import { parseRequestTarget } from './request-target.ts';
 import { parseWarmRequest } from './warm-request.ts';
 
@@ -54,15 +55,14 @@ export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
   // Bodies are JSON. A form can send other types, so none of those is read.
   server.removeContentTypeParser('text/plain');
 
-  server.addHook('onRequest', async ({ raw, method, headers, url, ip }, reply) => {
+  server.addHook('onRequest', async ({ raw, method, headers, url, originalUrl, ip }, reply) => {
     reply.headers(EVERY_ANSWER);
     closing.admit();
-    const { host, ':authority': authority } = headers;
     deps.guard.admit({
       method,
       path: url.replace(/\?.*$/s, ''),
       headers,
-      host: typeof authority === 'string' ? authority : host,
+      host: readHost(raw, parseRequestTarget(originalUrl)),
       address: ip,
       hasCertificate: 'authorized' in raw.socket && raw.socket.authorized === true,
     });

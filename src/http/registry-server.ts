@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { ServerResponse } from 'node:http';
 
 import {
   type FastifyInstance,
@@ -23,7 +23,8 @@ import { Closing } from './listener/closing.ts';
 import type { ServerLimits } from './listener/create-server.ts';
 import type { TlsMaterial } from './listener/tls-material.ts';
 import { parseRegistryPath } from './registry-path.ts';
-import { isHost, parseRequestTarget, type RequestTarget } from './request-target.ts';
+import { readHost } from './request-host.ts';
+import { parseRequestTarget } from './request-target.ts';
 import { type RegistryDeps, routeRegistryRequest } from './registry-routes.ts';
 import { logRequest, type RequestNotes, routeOf, traceRequest } from './request-log.ts';
 import { sendAnswer, type SendResult } from './send-answer.ts';
@@ -143,7 +144,7 @@ async function answerRequest(
     throw new SpandrelError('UNSUPPORTED', 'the proxy is read-only: push to the upstream registry');
   }
   const target = parseRequestTarget(originalUrl);
-  const host = hostOf(request.raw, target);
+  const host = readHost(request.raw, target);
   deps.access.admitPage({ method, headers, host }, client);
   if (method === 'OPTIONS' && target.path === '*') return OPTIONS_ANSWER;
   const path = parseRegistryPath(target.path);
@@ -160,25 +161,6 @@ async function answerRequest(
     signal,
     onTarget: (target) => (notes.target = target),
   });
-}
-
-/**
- * What the client believes to talk to. HTTP/2 has `:authority` where HTTP/1.1 must have one Host (RFC 9113, section 8.3.1; RFC 9112,
- * section 3.2).
- * @throws SpandrelError REQUEST_INVALID
- */
-function hostOf(
-  { headers, rawHeaders, httpVersion }: IncomingMessage,
-  target: RequestTarget,
-): string | undefined {
-  const hosts = rawHeaders.filter((name, place) => place % 2 === 0 && name.toLowerCase() === 'host');
-  if (hosts.length > 1 || (httpVersion === '1.1' && hosts.length === 0))
-    throw new SpandrelError('REQUEST_INVALID', 'a request has one Host header');
-  const { host: named, ':authority': authority } = headers;
-  const host = target.host ?? (typeof authority === 'string' ? authority : named);
-  if (host !== undefined && !isHost(host))
-    throw new SpandrelError('REQUEST_INVALID', 'the Host header is no host');
-  return host;
 }
 
 /** An error answer; nothing at all if the head has been sent or the client has gone. */

@@ -101,6 +101,21 @@ describe('the operations listener, on loopback without a token', () => {
       expect(await ask(adminUrl, line, host, { ...headers, 'Sec-Fetch-Site': site })).not.toMatch(/DENIED/);
   });
 
+  it('goes by the host of an absolute target before Host, and takes only one Host', async () => {
+    const { adminUrl } = known.app;
+    const { host } = new URL(adminUrl);
+    const line = 'GET /api/v1/blobs';
+    expect(await ask(adminUrl, `GET http://rebound.example/api/v1/blobs`, host)).toBe('403 DENIED');
+    expect(await ask(adminUrl, `GET http://${host}/api/v1/blobs`, 'rebound.example')).toBe('200');
+    for (const [first, second] of [
+      [host, 'rebound.example'],
+      ['rebound.example', host],
+    ] as const)
+      expect(await ask(adminUrl, line, first, { host: second })).toBe('400 REQUEST_INVALID');
+    const bare = await sendRaw(adminUrl, `${line} HTTP/1.1\r\nConnection: close\r\n\r\n`);
+    expect(bare).toContain('REQUEST_INVALID');
+  });
+
   it('shows health to everybody: it tells nothing', async () => {
     for (const path of ['/', '/healthz', '/readyz'])
       expect(await ask(known.app.adminUrl, `GET ${path}`, 'rebound.example')).toBe('200');
