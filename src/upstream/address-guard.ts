@@ -3,7 +3,7 @@ import { type BlockList, isIP, type LookupFunction } from 'node:net';
 
 import { SpandrelError } from '../core/errors.ts';
 import { isLoopback } from '../core/loopback.ts';
-import { type AddressKind, contains, formsOf, kindsOf, parseNetworks } from './address-kind.ts';
+import { type AddressKind, contains, formsOf, kindOf, kindsOf, parseNetworks } from './address-kind.ts';
 
 export interface AddressRules {
   /** Networks whose addresses may be connected to, whatever they are. */
@@ -94,9 +94,10 @@ export class AddressGuard {
   }
 
   #check(address: string, name: string): void {
-    if (formsOf(address).some((form) => contains(this.#allowed, form))) return;
-    for (const kind of kindsOf(address)) {
-      const words = this.#refusal(kind, address, name);
+    if (contains(this.#allowed, address)) return;
+    for (const form of formsOf(address)) {
+      if (contains(this.#allowed, form)) continue;
+      const words = this.#refusal(kindOf(form), address, name);
       if (words === undefined) continue;
       throw new SpandrelError(
         'UPSTREAM_PROTOCOL',

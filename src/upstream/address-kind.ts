@@ -7,13 +7,9 @@ import { networkInterfaces } from 'node:os';
  */
 export type AddressKind = 'loopback' | 'machine' | 'link' | 'private' | 'public';
 
-/**
- * The kinds of an address: its own, and those of the IPv4 addresses that translators (NAT64, SIIT, 6to4,
- * Teredo) make of it. Reads the interfaces of this machine each time: they come and go.
- */
+/** The kinds of an address, and of the IPv4 addresses that translators (NAT64, SIIT, 6to4, Teredo) make of it. */
 export function kindsOf(address: string): ReadonlySet<AddressKind> {
-  const own = ownAddresses();
-  return new Set(formsOf(address).map((form) => kindOf(form, own)));
+  return new Set(formsOf(address).map(kindOf));
 }
 
 /** The address, and the IPv4 addresses that it embeds. */
@@ -34,9 +30,8 @@ export function formsOf(address: string): readonly string[] {
       for (const start of [6, 7, 8])
         if (octets[start] !== 0) embedded.push(octets.slice(start, start + 4).join('.'));
   }
-  // 6to4, RFC 3056; Teredo, RFC 4380, section 4; ISATAP, RFC 5214, section 6.1; IPv4-mapped and -compatible,
-  // RFC 4291,
-  // section 2.5.5; IPv4-translated, RFC 7915 by RFC 2765, section 2.1.
+  // 6to4: RFC 3056. Teredo: RFC 4380, section 4. ISATAP: RFC 5214, section 6.1. IPv4-mapped and -compatible:
+  // RFC 4291, section 2.5.5. IPv4-translated: RFC 2765, section 2.1.
   if (first === 0x2002) add(second, third);
   if (first === 0x2001 && second === 0) {
     add(third, fourth);
@@ -63,16 +58,17 @@ function groupsOf(address: string): readonly number[] | undefined {
   return [...before, ...Array.from({ length: 8 - before.length - after.length }, () => 0), ...after];
 }
 
-function kindOf(address: string, own: ReadonlySet<string>): AddressKind {
+/** The kind of an address alone. Reads the interfaces of this machine each time: they come and go. */
+export function kindOf(address: string): AddressKind {
   if (contains(LOOPBACK, address)) return 'loopback';
-  if (own.has(address)) return 'machine';
+  if (isOfThisMachine(address)) return 'machine';
   if (contains(LINK, address)) return 'link';
   return contains(PRIVATE, address) ? 'private' : 'public';
 }
 
-function ownAddresses(): ReadonlySet<string> {
+function isOfThisMachine(address: string): boolean {
   const interfaces = Object.values(networkInterfaces()).flat();
-  return new Set(interfaces.flatMap((found) => (found === undefined ? [] : [found.address])));
+  return interfaces.some((found) => found?.address === withoutZone(address));
 }
 
 /** `BlockList` takes IPv4-mapped IPv6 addresses for what they stand for, and knows no zones. */

@@ -17,6 +17,12 @@ const SHARED_DOMAINS: ReadonlySet<string> = new Set([
   'cloudapp.com',
   'pkg.dev',
   'googleusercontent.com',
+  'jfrog.io',
+  'tencentcloudcr.com',
+  'appdomain.cloud',
+  'ovh.net',
+  // Services of all namespaces of a Kubernetes cluster.
+  'cluster.local',
 ]);
 
 /**

@@ -107,6 +107,13 @@ describe('AddressGuard', () => {
       ).rejects.toMatchObject(REFUSED);
   });
 
+  it('allows the parts of an address that are in an allowed network, and no others', () => {
+    const allowed = ['52.216.0.0/16', '10.0.0.0/8'];
+    // Teredo, with a server in the allowed network and a client that is this machine.
+    expect(leads('registry.example.com', '[2001:0:34d8:1::80ff:fffe]', { allowed })).toBe(false);
+    expect(leads('registry.example.com', '[2001:0:34d8:1::f5ff:fffe]', { allowed })).toBe(true);
+  });
+
   it('refuses a name as soon as one of its addresses may not be', async () => {
     const guard = new AddressGuard('test', 'registry.example.com');
     for (const bad of ['127.0.0.1', '10.0.0.6', '169.254.169.254', '::1']) {

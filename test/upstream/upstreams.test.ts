@@ -95,6 +95,8 @@ describe('mayReceiveCredentials', () => {
     ['https://evil.com.br/token', 'https://team.com.br', false],
     ['https://evil.gov.br/token', 'https://team.gov.br', false],
     ['https://evil.k12.ca.us/token', 'https://team.k12.ca.us', false],
+    ['https://evil.jfrog.io/token', 'https://team.jfrog.io', false],
+    ['http://evil.stranger.svc.cluster.local/t', 'http://registry.team.svc.cluster.local', false],
   ])('%s for %s: %s', (realm, upstream, expected) => {
     expect(mayReceiveCredentials(new URL(realm), new URL(upstream), [])).toBe(expected);
   });
