@@ -54,6 +54,7 @@ import { LayerReader } from './spans/layer-reader.ts';
 import { ReadAhead } from './spans/read-ahead.ts';
 import { SpanCache } from './spans/span-cache.ts';
 import { SpanFetcher } from './spans/span-fetcher.ts';
+import { ZtocJudge } from './spans/ztoc-judge.ts';
 import { ZtocStore } from './spans/ztoc-store.ts';
 import { generalPolicy, LiveSettings } from './live-settings.ts';
 import type { Logger } from './telemetry/logger.ts';
@@ -151,31 +152,35 @@ export async function createApp(
 
   const { buildPool, spanPool, treePool } = openPools(config, { opening, metrics, onFault });
 
+  const { spanBytes, readSpanBytes } = config.index;
+  const building = {
+    blobs,
+    files: new LayerIndexFiles({
+      files: files.open('index'),
+      ztocs,
+      shared: redis,
+      spanBytes,
+      readSpanBytes,
+      logger,
+    }),
+    pool: buildPool,
+    spanBytes,
+    readSpanBytes,
+    limits: config.limits,
+    metrics,
+    logger,
+  };
   const forecast = new BuildForecast(config.index.threads);
   const indexes = opening.use(
     new LayerIndexes({
-      blobs,
-      files: new LayerIndexFiles({
-        files: files.open('index'),
-        ztocs,
-        shared: redis,
-        spanBytes: config.index.spanBytes,
-        readSpanBytes: config.index.readSpanBytes,
-        logger,
-      }),
-      pool: buildPool,
-      spanBytes: config.index.spanBytes,
-      readSpanBytes: config.index.readSpanBytes,
-      limits: config.limits,
+      ...building,
       // The largest that there can be must fit, or each request reads it again.
       memoryBytes: Math.max(
         config.cache.memoryBytes * INDEX_SHARE,
         LARGEST_INDEX * config.limits.maxTocBytes,
       ),
       forecast,
-      metrics,
       tracer,
-      logger,
     }),
   );
   files.onEvict('index', (digest) => indexes.evict(digest));
@@ -232,6 +237,7 @@ export async function createApp(
       knownLayers,
       blobs,
       indexes,
+      judge: opening.use(new ZtocJudge(building)),
       pool: spanPool,
       limits: config.limits,
       refused: files.open('refusal'),

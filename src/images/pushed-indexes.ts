@@ -19,6 +19,7 @@ import { INDEX_DIGEST_ANNOTATION } from '../soci/convert-image.ts';
 import { parseSociIndex, type PushedLayer } from '../soci/parse-soci-index.ts';
 import type { LayerIndexes } from '../spans/layer-indexes.ts';
 import type { PushedZtoc } from '../spans/layer.ts';
+import type { ZtocJudge } from '../spans/ztoc-judge.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { isBrokenTransfer, isUpstreamAway } from '../upstream/fault-kinds.ts';
@@ -36,10 +37,11 @@ export interface PushedIndexesDeps {
   readonly knownLayers: KnownLayers;
   readonly blobs: BlobStore;
   readonly indexes: LayerIndexes;
+  readonly judge: ZtocJudge;
   /** Threads whose entry is `ztoc/span-worker.ts`. */
   readonly pool: WorkerPool<typeof spanTasks>;
   readonly limits: LayerLimits;
-  /** zTOCs that turned out to be wrong, by {@link refusalKey}, with the reason. */
+  /** zTOCs that turned out to be wrong, by {@link refusalKey}, with the reason; and right ones, by {@link confirmationKey}. */
   readonly refused: DigestFiles;
   /** Before an index that the upstream does not give in full is looked at again. */
   readonly pauses: RetryPauses;
@@ -206,17 +208,31 @@ export class PushedIndexes implements AsyncDisposable {
     const { layers } = await this.#checks.get(key, check, signal);
     if (layers === undefined) return undefined;
     const refused = await Promise.all(
-      Array.from(layers.values(), (pushed) => this.#isRefused(pushed, signal)),
+      Array.from(layers.values(), (pushed) => this.#isRefused(target, pushed, signal)),
     );
     return refused.includes(true) ? undefined : layers;
   }
 
-  /** By this replica, or by the one that has built the index of the layer. */
-  async #isRefused(pushed: PushedLayer, signal: AbortSignal | undefined): Promise<boolean> {
-    const { refused, indexes } = this.#deps;
+  /**
+   * Whether the bytes of the layer have shown that a zTOC is wrong, here or at the replica that has built the index of the layer. If they
+   * have passed through without it, they do so once more, behind.
+   */
+  async #isRefused(target: Target, pushed: PushedLayer, signal: AbortSignal | undefined): Promise<boolean> {
+    const { refused, indexes, judge, access, knownLayers } = this.#deps;
+    const { layer, ztoc } = pushed;
     if (await refused.has(refusalKey(pushed))) return true;
-    const index = await indexes.find(pushed.layer, signal);
-    return index?.summary.refusedZtoc === pushed.ztoc;
+    const index = await indexes.find(layer, signal);
+    if (index === undefined || index.summary.compression === 'zstd') return false;
+    if (index.summary.refusedZtoc === ztoc) return true;
+    const isConfirmed = index.summary.ztoc?.digest === ztoc || (await refused.has(confirmationKey(pushed)));
+    if (isConfirmed) return false;
+    const claimedBytes = knownLayers.get(target, layer)?.descriptor.size;
+    const source = access.source(target, layer);
+    judge.start({ digest: layer, source, claimedBytes }, ztoc, async (ending) => {
+      await access.check(target, layer, ending);
+      return this.#open(target, pushed, ending);
+    });
+    return false;
   }
 
   /** As {@link #check}: an index that cannot be looked at now is not used now. */
@@ -290,6 +306,9 @@ export class PushedIndexes implements AsyncDisposable {
     return {
       digest: ztoc,
       bytes: await this.#readZtoc(target, ztoc, sizeBytes, signal),
+      confirm: async () => {
+        await this.#deps.refused.tryWrite(confirmationKey(pushed), Buffer.from('right'));
+      },
       refuse: async (reason) => {
         this.#deps.logger.warn({ ztoc, cause: reason }, 'a pushed zTOC is wrong, ours is used');
         await this.#deps.refused.tryWrite(refusalKey(pushed), Buffer.from(reason));
@@ -301,6 +320,10 @@ export class PushedIndexes implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#lookUps[Symbol.asyncDispose]();
   }
+}
+
+function confirmationKey({ layer, ztoc }: PushedLayer): Digest {
+  return digestOf(`right ${layer} ${ztoc}`);
 }
 
 /** A zTOC may be wrong for one layer and right for another. */

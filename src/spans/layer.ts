@@ -26,6 +26,8 @@ export function heldLayer(layer: Layer): HeldLayer {
 export interface PushedZtoc {
   readonly digest: Digest;
   readonly bytes: Uint8Array;
+  /** It is what the layer's bytes say: they need not be read for it again. */
+  confirm(): Promise<void>;
   /** It is not what the layer's bytes say: never offer it again. */
   refuse(reason: string): Promise<void>;
 }

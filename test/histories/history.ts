@@ -10,6 +10,8 @@ export interface SetUp {
   readonly seed: number;
   readonly replicas: 1 | 2;
   readonly redis: boolean;
+  /** Replicas share a key, and so take indexes from each other. */
+  readonly redisKey: boolean;
   readonly storeBytes: number;
   readonly memoryBytes: number;
   readonly tagSeconds: number;

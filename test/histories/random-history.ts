@@ -60,6 +60,7 @@ class HistoryMaker {
       redirects: this.#chance(0.2),
       wire: this.#pick(['http', 'http', 'tls', 'tls h2']),
       access: this.#pick(['open', 'open', 'htpasswd', 'upstream']),
+      redisKey: this.#chance(0.6),
       pushed: this.#pick(['none', 'right', 'damaged', 'wrong', 'missing']),
     };
   }

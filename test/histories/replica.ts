@@ -19,6 +19,7 @@ const RELOAD_MS = 15_000;
 const STOP_MS = 10_000;
 const BALLAST_BYTES = 2 ** 20;
 /** Who may read everything, where not everybody may. */
+const REDIS_KEY = 'what all replicas of a history know';
 export const PERSON = { username: 'node', password: 'correct horse' } as const;
 
 export interface ReplicaOptions {
@@ -255,6 +256,7 @@ export class Replica {
   async #configure(rules: number): Promise<void> {
     const { setUp, upstreamUrl: url, redisUrl, tls, htpasswdFile } = this.#options;
     const { storeBytes, memoryBytes, tagSeconds, background } = setUp;
+    const key = setUp.redisKey ? { key: REDIS_KEY } : {};
     const auth = setUp.access === 'upstream' ? { auth: { kind: 'basic', ...PERSON } } : {};
     const config = {
       listen: { port: 0, ...(tls === undefined ? {} : { tls }) },
@@ -268,7 +270,7 @@ export class Replica {
         circuit: { openMs: 200 },
       },
       storage: { root: this.root, maxBytes: storeBytes, scrub: 2 ** 26 },
-      cache: { memoryBytes, ...(redisUrl === undefined ? {} : { redis: { url: redisUrl } }) },
+      cache: { memoryBytes, ...(redisUrl === undefined ? {} : { redis: { url: redisUrl, ...key } }) },
       index: {
         spanBytes: 65_536,
         readSpanBytes: 65_536,

@@ -1,0 +1,150 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+
+import { DigestFiles } from '../../src/blobs/digest-files.ts';
+import { parseDigest } from '../../src/core/digest.ts';
+import { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import { EMPTY_CONFIG } from '../../src/soci/soci-index.ts';
+import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
+import { RedisServer } from '../helpers/redis-server.ts';
+import { RunningApp } from '../helpers/running-app.ts';
+import { blobsOf, type KnownLayer, makeContent } from '../histories/content.ts';
+import { makePushedIndex, type PushedIndex } from '../histories/pushed-index.ts';
+
+const PATIENCE = { timeout: 20_000 };
+const INDEXED = 'spandrel_index_builds_total{outcome="indexed"}';
+
+let stack: AsyncDisposableStack;
+let upstream: DemoRegistry;
+let pushed: PushedIndex;
+
+beforeEach(async () => {
+  stack = new AsyncDisposableStack();
+  upstream = stack.use(await DemoRegistry.start());
+});
+
+/** The upstream has an image, and the zTOCs of a SOCI v1 index of it; a wrong one is none of its layer's. */
+async function publish(kind: 'wrong' | 'right'): Promise<void> {
+  const made = await makePushedIndex(makeContent(1), kind);
+  if (made === undefined) throw new Error('there is an index');
+  pushed = made;
+  const { repository, top, ztocs } = pushed;
+  const blobs = [...blobsOf(repository), ...ztocs] as const;
+  for (const [digest, bytes] of blobs)
+    await upstream.addBlob('app', Uint8Array.from(bytes), parseDigest(digest));
+  await upstream.addBlob('app', Uint8Array.from(EMPTY_CONFIG));
+  for (const reference of [top.document.digest, 'latest'])
+    upstream.addManifest('app', reference, top.document.bytes, top.document.mediaType);
+}
+
+function pushIndex(): void {
+  const { digest, bytes, mediaType } = pushed.index;
+  upstream.addManifest('app', digest, bytes, mediaType);
+}
+
+afterEach(async () => {
+  vi.restoreAllMocks();
+  await stack.disposeAsync();
+});
+
+async function start(environment: Readonly<Record<string, string>> = {}): Promise<RunningApp> {
+  const settings = {
+    SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
+    SPANDREL_INDEX_SPAN_BYTES: '65536',
+    ...environment,
+  };
+  const upstreams = [{ name: 'up', url: upstream.url }];
+  return stack.use(await RunningApp.start({ upstreams, environment: settings }));
+}
+
+function layers(): readonly KnownLayer[] {
+  return pushed.top.images[0]?.layers ?? [];
+}
+
+async function resolveTag(app: RunningApp): Promise<string | null> {
+  const headers = { accept: OCI, 'user-agent': CONTAINERD };
+  const response = await fetch(`${app.url}/v2/up/app/manifests/latest`, { headers });
+  await response.arrayBuffer();
+  return response.headers.get('docker-content-digest');
+}
+
+/** Digests of the SOCI indexes that a node is told of. */
+async function referrers(app: RunningApp): Promise<string[]> {
+  const response = await fetch(`${app.url}/v2/up/app/referrers/${pushed.top.document.digest}`);
+  const { manifests } = (await response.json()) as { manifests: { digest: string }[] };
+  return manifests.map(({ digest }) => digest);
+}
+
+async function readLayers(app: RunningApp): Promise<void> {
+  for (const { digest, tar } of layers()) {
+    const response = await fetch(`${app.url}/v2/up/app/_soci/layers/${digest}/tar`);
+    expect(Buffer.from(await response.arrayBuffer()).equals(tar)).toBe(true);
+  }
+}
+
+it('a wrong zTOC that one replica has found is refused by all, whatever Redis forgets then', async () => {
+  await publish('wrong');
+  pushIndex();
+  const redis = stack.use(await RedisServer.start());
+  // Without a key, replicas do not take indexes from each other.
+  const environment = { SPANDREL_CACHE_REDIS_URL: redis.url, SPANDREL_CACHE_REDIS_KEY: 'shared '.repeat(8) };
+  const [one, other] = [await start(environment), await start(environment)];
+  expect(await resolveTag(one)).toBe(pushed.top.document.digest);
+  await readLayers(one);
+  await expect.poll(() => resolveTag(one), PATIENCE).not.toBe(pushed.top.document.digest);
+  const answer = await resolveTag(one);
+  expect(await referrers(one)).not.toContain(pushed.index.digest);
+  // The other one has never read the layer.
+  expect(await resolveTag(other)).toBe(answer);
+  expect(await other.metric(INDEXED)).toBe(0);
+  await redis.command('FLUSHALL');
+  expect([await resolveTag(one), await resolveTag(other)]).toEqual([answer, answer]);
+  expect(await referrers(other)).not.toContain(pushed.index.digest);
+});
+
+it.each([
+  ['wrong', 'is refused'],
+  ['right', 'is kept'],
+] as const)(
+  'a %s zTOC that is pushed when its layer has an index %s, when the layer has passed through once more',
+  async (kind, _outcome) => {
+    await publish(kind);
+    const app = await start();
+    await readLayers(app);
+    const builds = pushed.ztocs.size;
+    await expect.poll(() => app.metric(INDEXED), PATIENCE).toBe(builds);
+    pushIndex();
+    // At first it is the publisher's word.
+    expect(await resolveTag(app)).toBe(pushed.top.document.digest);
+    if (kind === 'wrong')
+      await expect.poll(() => resolveTag(app), PATIENCE).not.toBe(pushed.top.document.digest);
+    const judged = join(app.root, 'indexes', 'refused', 'sha256');
+    await expect
+      .poll(() => readdir(judged).catch(() => []), PATIENCE)
+      .toHaveLength(kind === 'wrong' ? 2 : pushed.ztocs.size);
+    expect((await referrers(app)).includes(pushed.index.digest)).toBe(kind === 'right');
+    expect(await app.metric(INDEXED)).toBe(builds);
+    await readLayers(app);
+  },
+);
+
+it('a wrong zTOC leaves no part of an index where it cannot even be refused', async () => {
+  await publish('wrong');
+  pushIndex();
+  const app = await start();
+  let refusals = 0;
+  const writing = vi.spyOn(DigestFiles.prototype, 'tryWrite').mockImplementation(async (_digest, bytes) => {
+    if (!Buffer.from(bytes).toString().startsWith('the pushed zTOC is wrong')) return false;
+    refusals++;
+    throw new TypeError('a defect');
+  });
+  const [layer] = layers();
+  await resolveTag(app);
+  const spans = await fetch(`${app.url}/v2/up/app/_soci/layers/${layer?.digest}/spans`);
+  expect([spans.status, await spans.text(), refusals]).toEqual([500, expect.stringContaining('INTERNAL'), 1]);
+  writing.mockRestore();
+  expect(await readdir(join(app.root, 'indexes', 'layers', 'tmp'))).toEqual([]);
+  await readLayers(app);
+});
