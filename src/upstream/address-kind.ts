@@ -1,13 +1,18 @@
 import { BlockList, isIP } from 'node:net';
 import { networkInterfaces } from 'node:os';
 
+import { SpandrelError } from '../core/errors.ts';
+
 /**
  * Where an address leads. `link`: link-local addresses, the metadata services of clouds, multicast.
  * `machine`: an address of an interface of this machine.
  */
 export type AddressKind = 'loopback' | 'machine' | 'link' | 'private' | 'public';
 
-/** The kinds of an address, and of the IPv4 addresses that translators (NAT64, SIIT, 6to4, Teredo) make of it. */
+/**
+ * The kinds of an address, and of the IPv4 addresses that translators (NAT64, SIIT, 6to4, Teredo) make of it.
+ * @throws SpandrelError UPSTREAM_UNREACHABLE if the addresses of this machine cannot be read, and never could
+ */
 export function kindsOf(address: string): ReadonlySet<AddressKind> {
   return new Set(formsOf(address).map(kindOf));
 }
@@ -67,8 +72,23 @@ export function kindOf(address: string): AddressKind {
 }
 
 function isOfThisMachine(address: string): boolean {
-  const interfaces = Object.values(networkInterfaces()).flat();
-  return interfaces.some((found) => found?.address === withoutZone(address));
+  return ownAddresses().has(withoutZone(address));
+}
+
+let lastOwnAddresses: ReadonlySet<string> | undefined;
+
+/** Those of a moment ago while the system has no file descriptor for the question. @throws SpandrelError UPSTREAM_UNREACHABLE */
+function ownAddresses(): ReadonlySet<string> {
+  try {
+    const interfaces = Object.values(networkInterfaces()).flat();
+    lastOwnAddresses = new Set(interfaces.flatMap((found) => (found === undefined ? [] : [found.address])));
+  } catch (cause) {
+    if (lastOwnAddresses === undefined)
+      throw new SpandrelError('UPSTREAM_UNREACHABLE', 'the addresses of this machine cannot be read', {
+        cause,
+      });
+  }
+  return lastOwnAddresses;
 }
 
 /** `BlockList` takes IPv4-mapped IPv6 addresses for what they stand for, and knows no zones. */

@@ -144,10 +144,19 @@ export class Transport implements AsyncDisposable {
     try {
       const response = await this.#try(request, attempt.isProbe ? 0 : this.#options.timing.retries);
       attempt.end(isServerFault(response.status) ? 'failed' : 'answered');
-      return { ...response, isUnproven: this.#isUnproven(request.url) };
+      return await this.#judge(request.url, response);
     } catch (error) {
       if (isSpandrelError(error, 'UPSTREAM_UNREACHABLE', 'UPSTREAM_TIMEOUT')) attempt.end('failed');
       else attempt.end(isSpandrelError(error, 'UPSTREAM_PROTOCOL') ? 'answered' : 'left');
+      throw error;
+    }
+  }
+
+  async #judge(url: URL, response: TransportResponse): Promise<TransportResponse> {
+    try {
+      return { ...response, isUnproven: this.#isUnproven(url) };
+    } catch (error) {
+      await response.body.discard();
       throw error;
     }
   }

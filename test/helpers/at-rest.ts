@@ -88,15 +88,17 @@ async function findUnfinished(root: string): Promise<string[]> {
   for await (const path of glob(['**/tmp/*', '**/*.tmp', '**/*.tmp.*'], { cwd: root })) found.add(path);
   const complete = new Set<string>();
   for await (const path of glob('blobs/*/*/*', { cwd: root })) complete.add(basename(path));
-  const partial = new Map<string, string>();
+  /** One of each blob and upstream. */
+  const partial = new Set<string>();
   const names = new Set<string>();
   for await (const path of glob('partial/*', { cwd: root })) names.add(basename(path));
   for (const name of names) {
-    const [, hex = ''] = /^[a-z0-9]+-([0-9a-f]+)-[0-9a-f]{8}(?:\.map)?$/.exec(name) ?? [];
+    const [, key = '', hex = ''] =
+      /^([a-z0-9]+-([0-9a-f]+)(?:-[0-9a-f]{16})?)-[0-9a-f]{8}(?:\.map)?$/.exec(name) ?? [];
     const other = name.endsWith('.map') ? name.slice(0, -'.map'.length) : `${name}.map`;
     if (hex === '' || complete.has(hex) || !names.has(other)) found.add(join('partial', name));
-    else if (!name.endsWith('.map') && partial.has(hex)) found.add(join('partial', name));
-    else if (!name.endsWith('.map')) partial.set(hex, name);
+    else if (!name.endsWith('.map') && partial.has(key)) found.add(join('partial', name));
+    else if (!name.endsWith('.map')) partial.add(key);
   }
   return Array.from(found, (path) => `a file that no work belongs to: ${path}`);
 }
