@@ -90,6 +90,7 @@ const LARGEST_INDEX = 2;
 const TREE_SHARE = 0.125;
 /** Merged trees of usual images must fit, however small the caches are: some 40 bytes a file, and several times that while one is made. */
 const MIN_TREE_BYTES = 64 * 2 ** 20;
+const MIN_ZTOC_BYTES = 64 * 2 ** 20;
 const MIN_TREE_MAKING_BYTES = 256 * 2 ** 20;
 
 /** Of the decompressed spans in memory, what may be fetched ahead of one reader. */
@@ -208,7 +209,9 @@ export async function createApp(
   const negativeAgeMs = config.manifests.negativeSeconds * 1000;
   const pauses = growingPauses(negativeAgeMs);
   const knownLayers = new KnownLayers();
-  const proofs = opening.use(ProofTable.open(join(root, 'proofs'), health, logger, steadyNow()));
+  const proofs = opening.use(
+    ProofTable.open(join(root, 'proofs'), { health, logger, nowMs: steadyNow(), storeBytes: maxBytes }),
+  );
   const patience = new Patience(PATIENCE_MS);
   const lifetimeMs = config.access.proofSeconds * 1000;
   const deliveries = new Deliveries({ proofs, shared: redis });
@@ -290,6 +293,7 @@ export async function createApp(
   const warmJobs = opening.use(
     new WarmJobs({ upstreams, manifests, layers, indexes, indexer, lazyImages, metrics, logger }),
   );
+  const ztocBytes = Math.max(config.cache.memoryBytes, MIN_ZTOC_BYTES);
   const trees = new ImageTrees({
     pool: treePool,
     maxBytes: Math.max(MIN_TREE_BYTES, Math.floor(config.cache.memoryBytes * TREE_SHARE)),
@@ -311,7 +315,7 @@ export async function createApp(
     layers,
     indexes,
     reader,
-    derivedBlobs: new DerivedBlobs(ztocs, blobs, access, lostDocuments),
+    derivedBlobs: new DerivedBlobs({ ztocs, blobs, access, lostDocuments, maxBytes: ztocBytes }),
     lazyImages,
     configGate: new ConfigGate(manifestStore),
     pullLog,

@@ -1,6 +1,7 @@
 import { SpandrelError } from './errors.ts';
 
 interface Waiting {
+  readonly weight: number;
   readonly start: () => void;
   readonly refuse: (error: SpandrelError) => void;
 }
@@ -9,7 +10,7 @@ interface Waiting {
 const COMMON_LINE = '';
 
 /**
- * Lets so much work run at once and so much wait. What waits stands in lines, each first come, first served; the lines take turns, so that
+ * Lets so much work run at once and so much wait: pieces of work, or bytes of memory that they hold. What waits stands in lines, each first come, first served; the lines take turns, so that
  * nobody waits behind all that somebody else has asked for.
  */
 export class WorkQueue {
@@ -30,7 +31,7 @@ export class WorkQueue {
     return this.#running >= this.#maxRunning;
   }
 
-  /** Work that has begun and is not over. */
+  /** The weight of the work that has begun and is not over. */
   get running(): number {
     return this.#running;
   }
@@ -58,31 +59,41 @@ export class WorkQueue {
     for (const line of this.#lines.values()) for (const waiting of line) waiting.refuse(error);
   }
 
-  /** As {@link run}, for work that ends elsewhere: resolves when its turn comes to what is to be called, once, when it is over. */
-  async enter(signal?: AbortSignal, line = COMMON_LINE): Promise<() => void> {
+  /**
+   * As {@link run}, for work that ends elsewhere: resolves when its turn comes to what is to be called, once, when it is over.
+   * @param weight of `maxRunning`; one that is greater than that has all of it
+   */
+  async enter(signal?: AbortSignal, line = COMMON_LINE, weight = 1): Promise<() => void> {
     signal?.throwIfAborted();
-    if (this.isFull) await this.#wait(signal, line);
-    else this.#running++;
+    const counted = Math.min(weight, this.#maxRunning);
+    if (this.#waiting > 0 || !this.#fits(counted)) await this.#wait(signal, line, counted);
+    else this.#running += counted;
     let isOver = false;
     return () => {
       if (isOver) return;
       isOver = true;
-      this.#leave();
+      this.#leave(counted);
     };
   }
 
-  #wait(signal: AbortSignal | undefined, line: string): Promise<void> {
+  #fits(weight: number): boolean {
+    return this.#running + weight <= this.#maxRunning;
+  }
+
+  #wait(signal: AbortSignal | undefined, line: string, weight: number): Promise<void> {
     if (this.#waiting >= this.#maxWaiting) this.#makeRoom(line);
     return new Promise((resolve, reject) => {
       const onAbort = (): void => {
         this.#remove(line, waiting);
         reject(signal?.reason as Error);
+        this.#startNext();
       };
       const end = (): void => {
         this.#remove(line, waiting);
         signal?.removeEventListener('abort', onAbort);
       };
       const waiting = {
+        weight,
         start: () => {
           end();
           resolve();
@@ -115,17 +126,24 @@ export class WorkQueue {
     if (inLine.size === 0) this.#lines.delete(line);
   }
 
-  /** The place of what has ended goes to the first of the next line, which then has the last turn. */
-  #leave(): void {
-    const [next] = this.#lines;
-    if (next === undefined) {
-      this.#running--;
-      return;
+  /** What has ended makes room for the first of the next line, which then has the last turn, and for more if it is room enough. */
+  #leave(weight: number): void {
+    this.#running -= weight;
+    this.#startNext();
+  }
+
+  #startNext(): void {
+    for (let next = this.#next(); next !== undefined && this.#fits(next.first.weight); next = this.#next()) {
+      const { line, inLine, first } = next;
+      this.#running += first.weight;
+      first.start();
+      if (this.#lines.delete(line)) this.#lines.set(line, inLine);
     }
-    const [line, inLine] = next;
-    const [first] = inLine;
-    first?.start();
-    if (this.#lines.delete(line)) this.#lines.set(line, inLine);
+  }
+
+  #next(): { line: string; inLine: Set<Waiting>; first: Waiting } | undefined {
+    for (const [line, inLine] of this.#lines) for (const first of inLine) return { line, inLine, first };
+    return undefined;
   }
 }
 

@@ -120,13 +120,14 @@ export async function handleBlob(
     if (exchange.method === 'GET') await deps.configGate.pass(exchange.client, digest, exchange.signal);
   }
   const { target, signal } = exchange;
-  const derived = await deps.derivedBlobs.get(target, digest, acceptsGzip(exchange), signal);
+  const request = { acceptsGzip: acceptsGzip(exchange), line: exchange.client, signal };
+  const derived = await deps.derivedBlobs.get(target, digest, request);
   if (derived !== undefined) return answerDerivedBlob(deps, exchange, digest, derived);
   try {
     return await answerStoredBlob(deps, exchange, digest);
   } catch (error) {
     if (!isSpandrelError(error, 'BLOB_UNKNOWN')) throw error;
-    const made = await deps.derivedBlobs.make(target, digest, acceptsGzip(exchange), signal);
+    const made = await deps.derivedBlobs.make(target, digest, request);
     if (made === undefined) throw error;
     return answerDerivedBlob(deps, exchange, digest, made);
   }
@@ -140,7 +141,7 @@ function answerDerivedBlob(
   deps: DistributionDeps,
   exchange: Exchange,
   digest: Digest,
-  { bytes, encoding }: DerivedBlob,
+  { bytes, encoding, release }: DerivedBlob,
 ): Answer {
   return answerContent(
     {
@@ -157,6 +158,7 @@ function answerDerivedBlob(
         yield bytes.subarray(range.start, range.end);
         if (isMirrored(exchange)) deps.configGate.note(exchange.client, digest, 'got');
       },
+      dispose: async () => release(),
     },
     exchange,
   );

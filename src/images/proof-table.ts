@@ -16,8 +16,24 @@ export interface Proof {
 
 /** Those that are asked about most; the others are looked up in the file. */
 const MAX_IN_MEMORY = 50_000;
+/** In the file, whose rows have some 300 bytes each: beyond it those go that were proven longest ago, some at a time. */
+const MAX_ROWS = 1_000_000;
+const MIN_ROWS = 10_000;
+const ROW_BYTES = 300;
+const ROWS_THAT_GO = 100;
+/** Of the store. */
+const SHARE = 1 / 64;
 /** Older proofs are of no use even while an upstream is away. */
 const LONGEST_LIFETIME_MS = 30 * 24 * 3_600_000;
+
+export interface ProofTableOptions {
+  readonly health: StoreHealth;
+  readonly logger: Logger;
+  /** As {@link steadyNow}. */
+  readonly nowMs: number;
+  /** As `storage.maxBytes`: the file takes a small share of it. */
+  readonly storeBytes: number;
+}
 
 /**
  * When an upstream last showed that a repository has a blob or a manifest, in memory and in a file that outlives the process. The file is a
@@ -32,9 +48,14 @@ export class ProofTable implements Disposable {
   readonly #findNext: StatementSync;
   readonly #put: StatementSync;
   readonly #delete: StatementSync;
+  readonly #deleteOldest: StatementSync;
+  readonly #maxRows: number;
+  #rows: number;
 
-  private constructor(database: DatabaseSync, health: StoreHealth, logger: Logger) {
+  private constructor(database: DatabaseSync, { health, logger, storeBytes }: ProofTableOptions) {
     this.#database = database;
+    this.#maxRows = Math.min(MAX_ROWS, Math.max(MIN_ROWS, Math.floor((storeBytes * SHARE) / ROW_BYTES)));
+    this.#rows = Number(database.prepare('SELECT COUNT(*) AS count FROM proofs').get()?.['count']);
     this.#health = health;
     this.#logger = logger;
     this.#find = database.prepare('SELECT proven_at_ms, origin FROM proofs WHERE name = ?');
@@ -43,20 +64,24 @@ export class ProofTable implements Disposable {
       'INSERT OR REPLACE INTO proofs (name, proven_at_ms, origin) VALUES (?, ?, ?)',
     );
     this.#delete = database.prepare('DELETE FROM proofs WHERE name = ?');
+    this.#deleteOldest = database.prepare(
+      'DELETE FROM proofs WHERE name IN (SELECT name FROM proofs ORDER BY proven_at_ms LIMIT ?)',
+    );
   }
 
-  static open(path: string, health: StoreHealth, logger: Logger, nowMs: number): ProofTable {
+  static open(path: string, options: ProofTableOptions): ProofTable {
+    const { health, logger, nowMs } = options;
     try {
-      return new ProofTable(openDatabase(path, nowMs), health, logger);
+      return new ProofTable(openDatabase(path, nowMs), options);
     } catch (error) {
       logger.warn({ err: error, path }, 'the table of repositories cannot be read, it begins anew');
     }
     try {
       for (const suffix of ['', '-wal', '-shm', '-journal']) rmSync(`${path}${suffix}`, { force: true });
-      return new ProofTable(openDatabase(path, nowMs), health, logger);
+      return new ProofTable(openDatabase(path, nowMs), options);
     } catch (error) {
       health.noteWriteFailure('proof', error);
-      return new ProofTable(openDatabase(':memory:', nowMs), health, logger);
+      return new ProofTable(openDatabase(':memory:', nowMs), options);
     }
   }
 
@@ -77,9 +102,11 @@ export class ProofTable implements Disposable {
   set(name: string, proof: Proof): void {
     this.#recent.set(name, proof);
     const { provenAtMs, grounds } = proof;
-    this.#write(() =>
-      this.#put.run(name, provenAtMs, grounds === undefined ? null : JSON.stringify(grounds)),
-    );
+    this.#write(() => {
+      if (this.#find.get(name) === undefined) this.#rows++;
+      this.#put.run(name, provenAtMs, grounds === undefined ? null : JSON.stringify(grounds));
+      if (this.#rows > this.#maxRows) this.#rows -= Number(this.#deleteOldest.run(ROWS_THAT_GO).changes);
+    });
   }
 
   /** The first name, in the order of bytes, that is greater. */
@@ -90,7 +117,7 @@ export class ProofTable implements Disposable {
 
   delete(name: string): void {
     this.#recent.delete(name);
-    this.#write(() => this.#delete.run(name));
+    this.#write(() => (this.#rows -= Number(this.#delete.run(name).changes)));
   }
 
   #look(statement: StatementSync, name: string): ReturnType<StatementSync['get']> {
@@ -102,7 +129,7 @@ export class ProofTable implements Disposable {
     }
   }
 
-  #write(work: () => void): void {
+  #write(work: () => unknown): void {
     try {
       work();
     } catch (error) {
@@ -132,6 +159,7 @@ function openDatabase(path: string, nowMs: number): DatabaseSync {
     database.exec(
       'CREATE TABLE IF NOT EXISTS proofs (name TEXT PRIMARY KEY, proven_at_ms INTEGER NOT NULL, origin TEXT) WITHOUT ROWID',
     );
+    database.exec('CREATE INDEX IF NOT EXISTS proofs_by_age ON proofs (proven_at_ms)');
     // Those that a wrong clock has dated far ahead would stay for ever.
     database
       .prepare('DELETE FROM proofs WHERE proven_at_ms NOT BETWEEN ? AND ?')

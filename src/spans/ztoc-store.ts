@@ -1,9 +1,12 @@
+import { constants } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { gunzip, gzip } from 'node:zlib';
 
 import type { DigestFiles } from '../blobs/digest-files.ts';
 import { BoundedMap } from '../cache/bounded-map.ts';
 import { type Digest, digestAlgorithm, digestOfLarge } from '../core/digest.ts';
+import { nodeErrorCode } from '../core/node-error-code.ts';
 import { MAX_ZTOC_BYTES } from '../ztoc/decode-ztoc.ts';
 
 const compress = promisify(gzip);
@@ -15,6 +18,7 @@ function decompress(compressed: Uint8Array): Promise<Buffer<ArrayBuffer>> {
 }
 
 const MAX_REMEMBERED = 10_000;
+const GZIP_SIZE_BYTES = 4;
 
 /** zTOCs by digest on disk. They are kept gzipped, a quarter of their size, which is also how clients like them best. */
 export class ZtocStore {
@@ -46,6 +50,23 @@ export class ZtocStore {
 
   async has(digest: Digest): Promise<boolean> {
     return this.#files.has(digest);
+  }
+
+  /** Sizes of the stored form and of the zTOC; nothing if it is not there. What is damaged may have any. */
+  async sizes(
+    digest: Digest,
+  ): Promise<{ readonly storedBytes: number; readonly plainBytes: number } | undefined> {
+    try {
+      await using file = await open(this.#files.path(digest), constants.O_RDONLY | constants.O_NONBLOCK);
+      const { size: storedBytes } = await file.stat();
+      // RFC 1952, section 2.3.1: the last field is the size of the input.
+      const last = Buffer.alloc(GZIP_SIZE_BYTES);
+      await file.read(last, 0, GZIP_SIZE_BYTES, Math.max(0, storedBytes - GZIP_SIZE_BYTES));
+      return { storedBytes, plainBytes: last.readUInt32LE() };
+    } catch (error) {
+      if (nodeErrorCode(error) === '') throw error;
+      return undefined;
+    }
   }
 
   /** As stored: gzip. Nothing if it is not there or damaged (it is then removed). @throws SpandrelError STORE_FAILED */

@@ -4,6 +4,7 @@ import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import type { Reference } from '../core/image-name.ts';
 import type { Secret } from '../core/secret.ts';
+import { WorkQueue } from '../core/work-queue.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Tracer } from '../telemetry/tracer.ts';
@@ -41,6 +42,9 @@ export interface RegistryClientDeps {
   readonly now?: (() => number) | undefined;
 }
 
+/** Lists of tags and referrers that are asked for at the same time: each may be in memory with 16 MiB. Repositories take turns. */
+const LISTS = { maxRunning: 16, maxWaiting: 1000 };
+
 /**
  * One upstream registry. Besides the codes named below, every request may end with DENIED, UPSTREAM_UNREACHABLE, UPSTREAM_CREDENTIALS_REFUSED,
  * UPSTREAM_TIMEOUT, UPSTREAM_THROTTLED, UPSTREAM_PROTOCOL, or with the reason of its signal.
@@ -55,6 +59,7 @@ export class RegistryClient implements AsyncDisposable {
   readonly #sizes: BlobSizes;
   readonly #known = { locations: new BlobLocations(), measured: new MeasuredBlobs() };
   readonly #maxManifestBytes: number;
+  readonly #lists = new WorkQueue(LISTS);
 
   constructor({
     config,
@@ -158,12 +163,14 @@ export class RegistryClient implements AsyncDisposable {
 
   /** One page of tags, as long as the upstream makes it. @throws SpandrelError NAME_UNKNOWN */
   listTags(repository: string, query: TagQuery = {}, signal?: AbortSignal): Promise<TagPage> {
-    return listTags(this.#api, this.upstreamName(repository), query, signal);
+    const name = this.upstreamName(repository);
+    return this.#lists.run(() => listTags(this.#api, name, query, signal), signal, name);
   }
 
   /** All referrers of a manifest, from the Referrers API or the fallback tag; none is an empty list. At most 4 MiB of JSON. */
   listReferrers(repository: string, digest: Digest, signal?: AbortSignal): Promise<Descriptor[]> {
-    return listReferrers(this.#api, this.upstreamName(repository), digest, signal);
+    const name = this.upstreamName(repository);
+    return this.#lists.run(() => listReferrers(this.#api, name, digest, signal), signal, name);
   }
 
   /**

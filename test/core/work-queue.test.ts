@@ -57,6 +57,42 @@ describe('a work queue', () => {
     (await last)();
   });
 
+  it('runs what weighs so much together, in turn, and what weighs more than all by itself', async () => {
+    const queue = new WorkQueue({ maxRunning: 10, maxWaiting: 10 });
+    const begun: string[] = [];
+    const gone = new AbortController();
+    const enter = async (name: string, weight: number, signal?: AbortSignal): Promise<() => void> => {
+      const leave = await queue.enter(signal, name, weight);
+      begun.push(name);
+      return leave;
+    };
+    const [leaveA, leaveB] = [await enter('a', 6), await enter('b', 4)];
+    const [c, d, e] = [enter('c', 8), enter('d', 2), enter('e', 100)];
+    leaveB();
+    // The first that waits does not fit, and nobody passes by.
+    expect(begun).toEqual(['a', 'b']);
+    leaveA();
+    const [leaveC, leaveD] = await Promise.all([c, d]);
+    expect(begun).toEqual(['a', 'b', 'c', 'd']);
+    leaveD();
+    leaveC();
+    const leaveE = await e;
+    expect(queue.isFull).toBe(true);
+    const f = enter('f', 10, gone.signal);
+    const g = enter('g', 1);
+    leaveE();
+    (await f)();
+    (await g)();
+    const leaveH = await enter('h', 5);
+    const i = enter('i', 9, gone.signal);
+    const j = enter('j', 5);
+    gone.abort(new Error('gone'));
+    await expect(i).rejects.toThrow('gone');
+    (await j)();
+    leaveH();
+    expect(queue.running).toBe(0);
+  });
+
   it('gives each line its turn, whatever somebody else has asked for before', async () => {
     const queue = new WorkQueue({ maxRunning: 1, maxWaiting: 1000 });
     const begun: string[] = [];

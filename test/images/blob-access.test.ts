@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -83,12 +83,9 @@ const HOUR_MS = 3_600_000;
 
 /** Counts after the next restart. */
 function dateProof(repository: string, ageMs: number): void {
-  using table = ProofTable.open(
-    join(root, 'proofs'),
-    healthOf(collectingLogger()),
-    collectingLogger(),
-    Date.now(),
-  );
+  const logger = collectingLogger();
+  const options = { health: healthOf(logger), logger, nowMs: Date.now(), storeBytes: 2 ** 30 };
+  using table = ProofTable.open(join(root, 'proofs'), options);
   table.set(`up/${repository} ${digest}`, { provenAtMs: Date.now() - ageMs, grounds: undefined });
 }
 
@@ -176,13 +173,23 @@ describe('ProofTable', () => {
     await writeFile(path, Buffer.alloc(10_000, 'x'));
     const logger = collectingLogger();
     {
-      using table = ProofTable.open(path, healthOf(logger), logger, 5);
+      using table = ProofTable.open(path, {
+        health: healthOf(logger),
+        logger,
+        nowMs: 5,
+        storeBytes: 2 ** 30,
+      });
       table.set('name', { provenAtMs: 7, grounds: undefined });
       table.set('made', { provenAtMs: 7, grounds: made });
       expect(table.get('name')).toEqual({ provenAtMs: 7, grounds: undefined });
     }
     {
-      using table = ProofTable.open(path, healthOf(logger), logger, 8);
+      using table = ProofTable.open(path, {
+        health: healthOf(logger),
+        logger,
+        nowMs: 8,
+        storeBytes: 2 ** 30,
+      });
       expect(table.get('name')).toEqual({ provenAtMs: 7, grounds: undefined });
       expect(table.get('made')).toEqual({ provenAtMs: 7, grounds: made });
       table.delete('name');
@@ -190,11 +197,39 @@ describe('ProofTable', () => {
       table.set('old', { provenAtMs: 9, grounds: undefined });
     }
     {
-      using table = ProofTable.open(path, healthOf(logger), logger, 365 * 24 * HOUR_MS);
+      using table = ProofTable.open(path, {
+        health: healthOf(logger),
+        logger,
+        nowMs: 365 * 24 * HOUR_MS,
+        storeBytes: 2 ** 30,
+      });
       expect(table.get('old')).toBeUndefined();
       table.set('ahead', { provenAtMs: 365 * 24 * HOUR_MS, grounds: undefined });
     }
-    using table = ProofTable.open(path, healthOf(logger), logger, 300 * 24 * HOUR_MS);
+    using table = ProofTable.open(path, {
+      health: healthOf(logger),
+      logger,
+      nowMs: 300 * 24 * HOUR_MS,
+      storeBytes: 2 ** 30,
+    });
     expect(table.get('ahead')).toBeUndefined();
+  });
+
+  it('has so many rows in its file at most, which is small in a small store; the oldest proofs go', async () => {
+    const path = join(root, 'table');
+    const logger = collectingLogger();
+    const options = { health: healthOf(logger), logger, nowMs: 0, storeBytes: 2 ** 20 };
+    const name = (number: number): string => `up/team/app ${digestOf(String(number))}`;
+    {
+      using table = ProofTable.open(path, options);
+      for (let number = 0; number < 30_000; number++)
+        table.set(name(number), { provenAtMs: number, grounds: undefined });
+    }
+    using table = ProofTable.open(path, options);
+    expect(table.get(name(0))).toBeUndefined();
+    expect(table.get(name(19_000))).toBeUndefined();
+    expect(table.get(name(21_000))?.provenAtMs).toBe(21_000);
+    expect(table.get(name(29_999))?.provenAtMs).toBe(29_999);
+    expect((await stat(path)).size).toBeLessThan(8 * 2 ** 20);
   });
 });

@@ -93,7 +93,14 @@ async function start(
     }),
   );
   const now = (): number => nowMs;
-  const proofs = open.use(ProofTable.open(join(root, 'proofs'), healthOf(logger), logger, nowMs));
+  const proofs = open.use(
+    ProofTable.open(join(root, 'proofs'), {
+      health: healthOf(logger),
+      logger,
+      nowMs: nowMs,
+      storeBytes: 2 ** 30,
+    }),
+  );
   const patience = new Patience(PATIENCE_MS);
   const lifetimeMs = PROOF_SECONDS * 1000;
   const deliveries = new Deliveries({ proofs, now });

@@ -17,6 +17,8 @@ const MAX_LAYERS = 500;
 const MAX_MANIFESTS = 250;
 /** Requests for one image at the same time. */
 const MAX_RUNNING = 8;
+const MAX_LISTS = 16;
+const MAX_PUSHED = 16;
 /** To learn that the registry does not have a blob: HEAD, then GET. */
 const REQUESTS_A_BLOB = 2;
 
@@ -181,5 +183,35 @@ describe('an index of many manifests', () => {
     expect(status).toBe(422);
     expect(requests).toBeLessThanOrEqual(1000 * REQUESTS_A_BLOB + 20);
     expect(most).toBeLessThanOrEqual(MAX_RUNNING);
+  });
+});
+
+describe('lists of an upstream', () => {
+  it('are read a few at a time', async () => {
+    holds = true;
+    const asked = Array.from({ length: 3 * MAX_LISTS }, (_, place) =>
+      fetch(`${app.url}/v2/repository-${place}/tags/list`).then((response) => response.status),
+    );
+    await vi.waitFor(() => expect(held).toHaveLength(MAX_LISTS));
+    holds = false;
+    release();
+    expect(new Set(await Promise.all(asked))).toEqual(new Set([404]));
+    expect(most).toBe(MAX_LISTS);
+  });
+
+  it('of SOCI indexes that somebody has pushed by the hundred cost a look at the first of them', async () => {
+    const subject = addImage('image', absent(1));
+    const pushed = absent(400, MEDIA_TYPES.ociManifest).map((entry) => ({
+      ...entry,
+      artifactType: MEDIA_TYPES.sociIndexV1,
+    }));
+    const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, manifests: pushed }));
+    manifests.set(subject.digest.replace(':', '-'), { bytes, mediaType: MEDIA_TYPES.ociIndex });
+    const type = encodeURIComponent(MEDIA_TYPES.sociIndexV1);
+    const response = await fetch(`${app.url}/v2/app/referrers/${subject.digest}?artifactType=${type}`);
+    await response.arrayBuffer();
+    expect(
+      upstream.requests.filter(({ url }) => pushed.some(({ digest }) => url.includes(digest))).length,
+    ).toBeLessThanOrEqual(MAX_PUSHED);
   });
 });
