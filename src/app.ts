@@ -237,13 +237,13 @@ export async function createApp(
     new PushedIndexes({
       manifests,
       access,
-      knownLayers,
       blobs,
       indexes,
-      judge: opening.use(new ZtocJudge(building)),
+      judge: opening.use(new ZtocJudge({ ...building, indexes })),
       pool: spanPool,
       limits: config.limits,
-      refused: files.open('refusal'),
+      verdicts: files.open('refusal'),
+      shared: redis,
       pauses,
       patience,
       metrics,
@@ -251,7 +251,7 @@ export async function createApp(
     }),
   );
   const policies = new IndexPolicies(generalPolicy(config), config.index.rules ?? []);
-  const layers = new Layers({ access, blobs, indexes, knownLayers, pushed, policies, logger });
+  const layers = new Layers({ access, blobs, indexes, knownLayers, policies, logger });
   const indexer = new SociIndexer({
     access,
     layers,

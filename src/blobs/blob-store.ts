@@ -128,6 +128,7 @@ export class BlobStore implements AsyncDisposable {
       logger,
       onComplete: (digest, blob, upstream) => {
         this.#complete.keep(digest, blob);
+        void this.#dropPartials(digest);
         if (upstream !== undefined) this.#onDelivered(digest, upstream);
       },
     });
@@ -322,6 +323,14 @@ export class BlobStore implements AsyncDisposable {
     const keys = budget.keysOf(digest);
     for (const key of keys) await this.#room.remove(key, 'evicted');
     return keys.length > 0;
+  }
+
+  /** What has come of a blob from other upstreams is of no use when it is whole. Whoever still reads it keeps it. */
+  async #dropPartials(digest: Digest): Promise<void> {
+    const { budget } = this.#room;
+    await this.#fills.endIdle(digest);
+    for (const key of budget.keysOf(digest))
+      if (key !== digest && !budget.isPinned(key)) await this.#room.remove(key);
   }
 
   async #open(

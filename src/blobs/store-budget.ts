@@ -38,6 +38,8 @@ export class StoreBudget {
   readonly #otherBytes: () => number;
   /** Least recently used first. */
   readonly #entries = new Map<StoreKey, Entry>();
+  /** Keys of what is not whole. */
+  readonly #partials = new Map<Digest, Set<StoreKey>>();
   #completeBytes = 0;
   #partialBytes = 0;
   #completeCount = 0;
@@ -75,9 +77,9 @@ export class StoreBudget {
     return this.#entries.get(key)?.blob;
   }
 
-  /** All that there is of a blob, whole or not. Costs a look at everything. */
+  /** All that there is of a blob, whole or not. */
   keysOf(digest: Digest): StoreKey[] {
-    return [...this.#entries.keys()].filter((key) => key.startsWith(digest));
+    return [...(this.#entries.has(digest) ? [digest] : []), ...(this.#partials.get(digest) ?? [])];
   }
 
   isPinned(key: StoreKey): boolean {
@@ -101,6 +103,7 @@ export class StoreBudget {
     entry.blob = blob;
     this.#entries.set(key, entry);
     this.#count(blob, 1);
+    this.#list(key);
   }
 
   /** What has come under `key` is the whole blob: whoever uses the one uses the other. */
@@ -132,6 +135,21 @@ export class StoreBudget {
     if (entry === undefined) return;
     this.#entries.delete(key);
     this.#count(entry.blob, -1);
+    this.#unlist(key);
+  }
+
+  #list(key: StoreKey): void {
+    const digest = digestOfKey(key);
+    if (key === digest) return;
+    const keys = this.#partials.get(digest) ?? new Set();
+    this.#partials.set(digest, keys.add(key));
+  }
+
+  #unlist(key: StoreKey): void {
+    const digest = digestOfKey(key);
+    const keys = this.#partials.get(digest);
+    keys?.delete(key);
+    if (keys?.size === 0) this.#partials.delete(digest);
   }
 
   /** Used now, and not to be evicted until the returned function has been called. */

@@ -20,30 +20,34 @@ export const MEDIA_TYPES = {
 } as const;
 
 /** Everything a manifest may be; also what the proxy accepts from an upstream. */
-export const MANIFEST_MEDIA_TYPES: readonly string[] = [
+export const MANIFEST_MEDIA_TYPES = [
   MEDIA_TYPES.ociIndex,
   MEDIA_TYPES.ociManifest,
   MEDIA_TYPES.dockerList,
   MEDIA_TYPES.dockerManifest,
-];
+] as const;
 
 /** Other types that are passed on unchanged. */
-const OTHER_MANIFEST_TYPES: readonly string[] = [
+const OTHER_MANIFEST_TYPES = [
   MEDIA_TYPES.dockerManifest1,
   MEDIA_TYPES.dockerSigned1,
   MEDIA_TYPES.ociArtifact,
   MEDIA_TYPES.orasArtifact,
-];
+] as const;
 
-const ANSWERED_TYPES: ReadonlySet<string> = new Set([...MANIFEST_MEDIA_TYPES, ...OTHER_MANIFEST_TYPES]);
+/** What a manifest can be: a closed set, none of which is a page or a script to anybody. All else is octets. */
+export type ManifestType =
+  | (typeof MANIFEST_MEDIA_TYPES)[number]
+  | (typeof OTHER_MANIFEST_TYPES)[number]
+  | typeof MEDIA_TYPES.octetStream;
 
-/**
- * `Content-Type` for a manifest of type `mediaType`: one of a closed set, none of which a browser renders or
- * runs.
- */
-export function answeredManifestType(mediaType: string): string {
-  const wanted = mediaType.toLowerCase();
-  return ANSWERED_TYPES.has(wanted) ? wanted : MEDIA_TYPES.octetStream;
+const MANIFEST_TYPES: ReadonlyMap<string, ManifestType> = new Map(
+  [...MANIFEST_MEDIA_TYPES, ...OTHER_MANIFEST_TYPES].map((type) => [type, type]),
+);
+
+/** What a manifest is that calls itself `mediaType`. */
+export function manifestTypeOf(mediaType: string): ManifestType {
+  return MANIFEST_TYPES.get(mediaType.toLowerCase()) ?? MEDIA_TYPES.octetStream;
 }
 
 /** True for an image index or a Docker manifest list. */

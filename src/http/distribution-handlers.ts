@@ -1,7 +1,7 @@
 import type { Digest } from '../core/digest.ts';
 import { isSpandrelError } from '../core/errors.ts';
 import type { Reference } from '../core/image-name.ts';
-import { answeredManifestType, MEDIA_TYPES } from '../core/media-types.ts';
+import { MEDIA_TYPES } from '../core/media-types.ts';
 import type { ConfigGate } from '../images/config-gate.ts';
 import type { DerivedBlob, DerivedBlobs } from '../images/derived-blobs.ts';
 import type { Layers } from '../images/layers.ts';
@@ -53,7 +53,7 @@ export async function handleManifest(
   return answerContent(
     {
       sizeBytes: manifest.bytes.byteLength,
-      contentType: answeredManifestType(manifest.mediaType),
+      contentType: manifest.mediaType,
       etag: manifest.digest,
       headers: {
         'docker-content-digest': manifest.digest,

@@ -119,7 +119,7 @@ export class ImageOverview {
       manifest: manifest.digest,
       layers: await this.#describeLayers(looks, parsed.layers),
       pulls: this.#deps.pullLog.counts(parsed.config?.digest ?? manifest.digest),
-      soci: { ...own, ...this.#deps.pushed.known(target, manifest.digest) },
+      soci: { ...own, ...(await this.#deps.pushed.find(target, manifest)) },
       ...(config.fault === undefined ? {} : { reason: config.fault }),
     };
   }

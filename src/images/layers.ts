@@ -15,7 +15,6 @@ import { type ImageConfig, parseImageConfig } from './image-config.ts';
 import type { IndexPolicies } from './index-policy.ts';
 import type { KnownLayer, KnownLayers } from './known-layers.ts';
 import { type FaultyDescriptor, isSound } from './manifest.ts';
-import type { PushedIndexes } from './pushed-indexes.ts';
 import type { Target } from './target.ts';
 
 export interface LayersDeps {
@@ -23,7 +22,6 @@ export interface LayersDeps {
   readonly blobs: BlobStore;
   readonly indexes: LayerIndexes;
   readonly knownLayers: KnownLayers;
-  readonly pushed: PushedIndexes;
   readonly policies: IndexPolicies;
   readonly logger: Logger;
 }
@@ -73,7 +71,6 @@ export class Layers {
       digest,
       source: this.#deps.access.source(target, digest),
       claimedBytes: this.#deps.knownLayers.get(target, digest)?.descriptor.size,
-      findPushedZtoc: () => this.#deps.pushed.findZtoc(target, digest),
     };
   }
 

@@ -3,6 +3,8 @@ import { crc32 } from 'node:zlib';
 import type { DigestFiles } from '../blobs/digest-files.ts';
 import { type Digest, digestAlgorithm, digestOf, digestOfLarge } from '../core/digest.ts';
 import { SMALL_DOCUMENT_BYTES } from '../core/loop-turns.ts';
+import { MEDIA_TYPES } from '../core/media-types.ts';
+import { identifyManifest } from '../upstream/manifest-type.ts';
 import type { StoredManifest } from './manifest.ts';
 
 const LINE_FEED = 0x0a;
@@ -24,9 +26,10 @@ export class ManifestStore {
     if (file === undefined) return undefined;
     const lineEnd = file.indexOf(LINE_FEED);
     const bytes = file.subarray(lineEnd + 1);
-    const mediaType = parseHead(file.toString('utf8', 0, Math.max(0, lineEnd)));
-    if (mediaType !== undefined && (await digestOfAny(bytes, digest)) === digest)
-      return { bytes, digest, mediaType };
+    const hasHead = parseHead(file.toString('utf8', 0, Math.max(0, lineEnd))) !== undefined;
+    // Stores of earlier versions have the media type that some upstream has said.
+    if (hasHead && (await digestOfAny(bytes, digest)) === digest)
+      return { bytes, digest, mediaType: (await identifyManifest(bytes)) ?? MEDIA_TYPES.octetStream };
     await this.#files.condemn(digest);
     return undefined;
   }

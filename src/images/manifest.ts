@@ -2,7 +2,7 @@ import { type Descriptor, isDescriptor } from '../core/descriptor.ts';
 import { digestOf, isDigest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { isJsonObject } from '../core/json-object.ts';
-import { isIndexType } from '../core/media-types.ts';
+import { isIndexType, type ManifestType } from '../core/media-types.ts';
 import { parseJson } from '../core/parse-json.ts';
 
 /** A descriptor that is readable JSON, of something that cannot be asked for. */
@@ -30,7 +30,8 @@ export interface ImageIndex {
 /** A manifest or index as its publisher wrote it. */
 export interface StoredManifest {
   readonly bytes: Buffer;
-  readonly mediaType: string;
+  /** As the bytes say. */
+  readonly mediaType: ManifestType;
   readonly digest: Descriptor['digest'];
 }
 

@@ -4,7 +4,7 @@ import type { ByteCache } from '../cache/byte-cache.ts';
 import { type Digest, digestAlgorithm, digestOf, isDigest } from '../core/digest.ts';
 import { isSpandrelError } from '../core/errors.ts';
 import { isJsonObject } from '../core/json-object.ts';
-import { isIndexType, isManifestType } from '../core/media-types.ts';
+import { identifyManifest } from '../upstream/manifest-type.ts';
 import { type Grounds, parseGrounds } from './grounds.ts';
 import type { StoredManifest } from './manifest.ts';
 
@@ -71,7 +71,7 @@ export class Origins {
     const { files } = this.#deps;
     try {
       const bytes = await files.read(digest);
-      const origin = bytes && decode(bytes, digest);
+      const origin = bytes && (await decode(bytes, digest));
       if (bytes !== undefined && origin === undefined) await files.condemn(digest);
       return origin;
     } catch (error) {
@@ -83,7 +83,7 @@ export class Origins {
   async #findShared(digest: Digest): Promise<Origin | undefined> {
     const { shared } = this.#deps;
     const hit = await shared?.get(KEY_PREFIX + digest);
-    const origin = hit && decode(hit.bytes, digest);
+    const origin = hit && (await decode(hit.bytes, digest));
     if (hit !== undefined && origin === undefined) await shared?.delete(KEY_PREFIX + digest);
     return origin;
   }
@@ -98,7 +98,7 @@ function encode(origin: Origin): Buffer {
 }
 
 /** Nothing if it is not what was told of `digest`: a shared tier is not trusted. */
-function decode(bytes: Uint8Array, digest: Digest): Origin | undefined {
+async function decode(bytes: Uint8Array, digest: Digest): Promise<Origin | undefined> {
   const json = parseJson(Buffer.from(bytes).toString());
   if (!isJsonObject(json)) return undefined;
   const { layer, mediaType, document } = json;
@@ -107,10 +107,11 @@ function decode(bytes: Uint8Array, digest: Digest): Origin | undefined {
   if (grounds === undefined || typeof mediaType !== 'string' || typeof document !== 'string')
     return undefined;
   const content = Buffer.from(document, 'base64');
-  const isRight =
-    (isManifestType(mediaType) || isIndexType(mediaType)) &&
-    digestOf(content, digestAlgorithm(digest)) === digest;
-  return isRight ? { kind: 'image', grounds, document: { mediaType, digest, bytes: content } } : undefined;
+  const found = await identifyManifest(content);
+  const isRight = digestOf(content, digestAlgorithm(digest)) === digest;
+  return isRight && found !== undefined && found === mediaType
+    ? { kind: 'image', grounds, document: { mediaType: found, digest, bytes: content } }
+    : undefined;
 }
 
 function isDigestText(value: unknown): value is Digest {

@@ -1,8 +1,11 @@
+import { setTimeout as pause } from 'node:timers/promises';
+
 import type { BlobReader } from '../blobs/blob-handle.ts';
 import type { BlobStore } from '../blobs/blob-store.ts';
 import { readVerifiedBlob } from '../blobs/read-verified-blob.ts';
 import type { DigestFiles } from '../blobs/digest-files.ts';
 import { BoundedMap } from '../cache/bounded-map.ts';
+import type { ByteCache } from '../cache/byte-cache.ts';
 import { Memo } from '../cache/memo.ts';
 import type { RetryPauses } from '../cache/passing-faults.ts';
 import type { Patience } from '../cache/patience.ts';
@@ -12,20 +15,18 @@ import { type Digest, digestOf, isDigest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
 import { mapBounded } from '../core/map-bounded.ts';
-import { TimeLimit } from '../core/time-limit.ts';
 import { WorkQueue } from '../core/work-queue.ts';
 import type { WorkerPool } from '../threads/worker-pool.ts';
 import { INDEX_DIGEST_ANNOTATION } from '../soci/convert-image.ts';
 import { parseSociIndex, type PushedLayer } from '../soci/parse-soci-index.ts';
-import type { LayerIndexes } from '../spans/layer-indexes.ts';
 import type { PushedZtoc } from '../spans/layer.ts';
+import type { LayerIndexes } from '../spans/layer-indexes.ts';
 import type { ZtocJudge } from '../spans/ztoc-judge.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { isBrokenTransfer, isUpstreamAway } from '../upstream/fault-kinds.ts';
 import type { LayerLimits } from '../ztoc/layer-builder.ts';
 import type { BlobAccess } from './blob-access.ts';
-import type { KnownLayers } from './known-layers.ts';
 import { type ImageManifest, parseManifest, soundDescriptors, type StoredManifest } from './manifest.ts';
 import type { Manifests } from './manifests.ts';
 import { type Target, targetKey } from './target.ts';
@@ -34,15 +35,16 @@ import type * as spanTasks from '../ztoc/span-worker.ts';
 export interface PushedIndexesDeps {
   readonly manifests: Manifests;
   readonly access: BlobAccess;
-  readonly knownLayers: KnownLayers;
   readonly blobs: BlobStore;
   readonly indexes: LayerIndexes;
   readonly judge: ZtocJudge;
   /** Threads whose entry is `ztoc/span-worker.ts`. */
   readonly pool: WorkerPool<typeof spanTasks>;
   readonly limits: LayerLimits;
-  /** zTOCs that turned out to be wrong, by {@link refusalKey}, with the reason; and right ones, by {@link confirmationKey}. */
-  readonly refused: DigestFiles;
+  /** What the layers' bytes say of zTOCs, by {@link verdictKey}: in what they are wrong, or that they are right. */
+  readonly verdicts: DigestFiles;
+  /** Where replicas share them. */
+  readonly shared: ByteCache | undefined;
   /** Before an index that the upstream does not give in full is looked at again. */
   readonly pauses: RetryPauses;
   /** For upstreams that are slow to list again what they have listed before. */
@@ -88,12 +90,16 @@ const MAX_ZTOC_BYTES = 512 * 2 ** 20;
 /** Each is in memory while it is checked; repositories take turns. */
 const MAX_CHECKS = 2;
 const MAX_WAITING_CHECKS = 1000;
-/** An upstream that hangs must not hold up the first bytes of a layer. */
-const LOOKUP_MS = 5_000;
+/** What a zTOC with spans of another length is compared by takes a pass over the layer, which nodes do not wait for. */
+const JUDGEMENT_MS = 1_000;
+/** Verdict on a zTOC that says what the layer says. */
+const RIGHT = 'right';
+const SHARED_PREFIX = 'ztoc-verdict:1:';
 
 /**
- * SOCI indexes that somebody has pushed to an upstream. They are the publisher's word and are used instead of ours, as long as
- * they are what they say: well-formed when they are first seen, and true when the bytes of a layer have passed through.
+ * SOCI indexes that somebody has pushed to an upstream. They are the publisher's word: for the image and the repository that they were
+ * pushed to they are used instead of ours, as long as they are what they say: well-formed when they are first seen, and true when the
+ * bytes of a layer have passed through. Ours of a layer does not depend on them.
  */
 export class PushedIndexes implements AsyncDisposable {
   readonly #deps: PushedIndexesDeps;
@@ -136,28 +142,21 @@ export class PushedIndexes implements AsyncDisposable {
     return checked.some(isUsable);
   }
 
-  /** Those that have been seen of an image, and found well-formed. */
-  known(target: Target, manifest: Digest): { readonly v1?: Digest; readonly v2?: Digest } {
-    return this.#known.get(`${targetKey(target)} ${manifest}`) ?? {};
+  /** Those that the publisher of an image has pushed, and that can be used; none if that cannot be told now. */
+  async find(
+    target: Target,
+    manifest: StoredManifest,
+  ): Promise<{ readonly v1?: Digest; readonly v2?: Digest }> {
+    try {
+      return (await this.isPushed(target, manifest)) ? this.#knownOf(target, manifest) : {};
+    } catch (error) {
+      if (!isSpandrelError(error)) throw error;
+      return {};
+    }
   }
 
-  /** A zTOC that the publisher of an image has pushed for one of its layers. Never rejects: without one the proxy makes its own. */
-  async findZtoc(target: Target, layer: Digest): Promise<PushedZtoc | undefined> {
-    const manifestDigest = this.#deps.knownLayers.get(target, layer)?.manifest;
-    if (manifestDigest === undefined) return undefined;
-    using limit = new TimeLimit(LOOKUP_MS);
-    const { signal } = limit;
-    try {
-      const { manifest } = await this.#deps.manifests.get(target, { digest: manifestDigest }, signal);
-      for (const candidate of await this.#findCandidates(target, manifest, signal)) {
-        const pushed = (await this.#check(target, manifest, candidate, signal))?.get(layer);
-        if (pushed !== undefined) return await this.#open(target, pushed, signal);
-      }
-    } catch (error) {
-      if (!isSpandrelError(error) && !signal.aborted) throw error;
-      this.#deps.logger.debug({ layer, cause: String(error) }, 'no pushed index');
-    }
-    return undefined;
+  #knownOf(target: Target, { digest }: StoredManifest): { readonly v1?: Digest; readonly v2?: Digest } {
+    return this.#known.get(`${targetKey(target)} ${digest}`) ?? {};
   }
 
   /** What the upstream has listed lately, or last if it does not answer now. @throws SpandrelError as it answers the first time */
@@ -207,32 +206,50 @@ export class PushedIndexes implements AsyncDisposable {
     const check = (): Promise<Checked> => this.#checkAll(target, manifest, index);
     const { layers } = await this.#checks.get(key, check, signal);
     if (layers === undefined) return undefined;
-    const refused = await Promise.all(
-      Array.from(layers.values(), (pushed) => this.#isRefused(target, pushed, signal)),
-    );
-    return refused.includes(true) ? undefined : layers;
+    const isWrong = Array.from(layers.values(), (pushed) => this.#isWrong(target, pushed));
+    return (await Promise.all(isWrong)).includes(true) ? undefined : layers;
   }
 
   /**
-   * Whether the bytes of the layer have shown that a zTOC is wrong, here or at the replica that has built the index of the layer. If they
-   * have passed through without it, they do so once more, behind.
+   * Whether the bytes of the layer have shown that a zTOC is wrong. Where the layer is indexed and the zTOC has not been compared yet, that is
+   * done behind, and waited for a moment.
    */
-  async #isRefused(target: Target, pushed: PushedLayer, signal: AbortSignal | undefined): Promise<boolean> {
-    const { refused, indexes, judge, access, knownLayers } = this.#deps;
-    const { layer, ztoc } = pushed;
-    if (await refused.has(refusalKey(pushed))) return true;
-    const index = await indexes.find(layer, signal);
+  async #isWrong(target: Target, pushed: PushedLayer): Promise<boolean> {
+    const { indexes, judge, access } = this.#deps;
+    const known = await this.#verdict(pushed);
+    if (known !== undefined) return known !== RIGHT;
+    const index = await indexes.find(pushed.layer);
     if (index === undefined || index.summary.compression === 'zstd') return false;
-    if (index.summary.refusedZtoc === ztoc) return true;
-    const isConfirmed = index.summary.ztoc?.digest === ztoc || (await refused.has(confirmationKey(pushed)));
-    if (isConfirmed) return false;
-    const claimedBytes = knownLayers.get(target, layer)?.descriptor.size;
-    const source = access.source(target, layer);
-    judge.start({ digest: layer, source, claimedBytes }, ztoc, async (ending) => {
-      await access.check(target, layer, ending);
+    const layer = { digest: pushed.layer, source: access.source(target, pushed.layer) };
+    const judging = judge.run(layer, pushed.ztoc, async (ending) => {
+      // What the comparison tells is for those who have the layer.
+      await access.check(target, pushed.layer, ending);
       return this.#open(target, pushed, ending);
     });
-    return false;
+    await Promise.race([judging, pause(JUDGEMENT_MS, undefined, { ref: false })]);
+    return ((await this.#verdict(pushed)) ?? RIGHT) !== RIGHT;
+  }
+
+  /** As this replica has found, or another that shares its findings. */
+  async #verdict(pushed: PushedLayer): Promise<string | undefined> {
+    const { verdicts, shared } = this.#deps;
+    const key = verdictKey(pushed);
+    const own = (await verdicts.read(key))?.toString();
+    // What anybody may have written says nothing.
+    if (own !== undefined || shared?.isAuthentic !== true) return own;
+    const told = await shared.get(SHARED_PREFIX + key);
+    if (told === undefined) return undefined;
+    await verdicts.tryWrite(key, told.bytes);
+    return Buffer.from(told.bytes).toString();
+  }
+
+  async #note(pushed: PushedLayer, problem: string | undefined): Promise<void> {
+    const { logger, verdicts, shared } = this.#deps;
+    if (problem !== undefined)
+      logger.warn({ ztoc: pushed.ztoc, cause: problem }, 'a pushed zTOC is wrong, ours is used');
+    const [key, verdict] = [verdictKey(pushed), Buffer.from(problem ?? RIGHT)];
+    await verdicts.tryWrite(key, verdict);
+    await shared?.set(SHARED_PREFIX + key, verdict);
   }
 
   /** As {@link #check}: an index that cannot be looked at now is not used now. */
@@ -263,7 +280,7 @@ export class PushedIndexes implements AsyncDisposable {
       const distinct = new Map(layers.map((layer) => [`${layer.layer} ${layer.ztoc}`, layer]));
       for (const layer of distinct.values())
         await this.#turns.run(() => this.#checkZtoc(target, image, layer), undefined, targetKey(target));
-      const known = { ...this.known(target, manifest.digest), [version]: index };
+      const known = { ...this.#knownOf(target, manifest), [version]: index };
       this.#known.set(`${targetKey(target)} ${manifest.digest}`, known);
       return { layers: new Map(layers.map((layer) => [layer.layer, layer])), isFinal: true };
     } catch (error) {
@@ -306,13 +323,7 @@ export class PushedIndexes implements AsyncDisposable {
     return {
       digest: ztoc,
       bytes: await this.#readZtoc(target, ztoc, sizeBytes, signal),
-      confirm: async () => {
-        await this.#deps.refused.tryWrite(confirmationKey(pushed), Buffer.from('right'));
-      },
-      refuse: async (reason) => {
-        this.#deps.logger.warn({ ztoc, cause: reason }, 'a pushed zTOC is wrong, ours is used');
-        await this.#deps.refused.tryWrite(refusalKey(pushed), Buffer.from(reason));
-      },
+      judge: (problem) => this.#note(pushed, problem),
     };
   }
 
@@ -322,11 +333,7 @@ export class PushedIndexes implements AsyncDisposable {
   }
 }
 
-function confirmationKey({ layer, ztoc }: PushedLayer): Digest {
-  return digestOf(`right ${layer} ${ztoc}`);
-}
-
 /** A zTOC may be wrong for one layer and right for another. */
-function refusalKey({ layer, ztoc }: PushedLayer): Digest {
+function verdictKey({ layer, ztoc }: PushedLayer): Digest {
   return digestOf(`${layer} ${ztoc}`);
 }

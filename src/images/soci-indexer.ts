@@ -5,6 +5,7 @@ import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
 import { type ErrorCode, isSpandrelError, type SpandrelError } from '../core/errors.ts';
 import { mapBounded } from '../core/map-bounded.ts';
+import { manifestTypeOf } from '../core/media-types.ts';
 import { encodeSociIndex, type SociLayer } from '../soci/soci-index.ts';
 import { skipReason } from '../soci/layer-selection.ts';
 import { COSTLY_FAULTS, type LayerIndexes, type LayerIndexState } from '../spans/layer-indexes.ts';
@@ -261,7 +262,8 @@ export class SociIndexer {
       origins.tell(digest, () => {
         const { bytes } = encodeIndex(manifest, layers, version);
         const grounds = groundsOf(manifest, layers);
-        return { kind: 'image', grounds, document: { digest, mediaType, bytes } };
+        const document = { digest, mediaType: manifestTypeOf(mediaType), bytes };
+        return { kind: 'image', grounds, document };
       }),
       ...layers.map(({ layer, ztoc }) =>
         origins.tell(ztoc.digest, () => ({ kind: 'layer', layer: layer.digest })),
@@ -276,7 +278,11 @@ export class SociIndexer {
   ): Promise<Descriptor> {
     const { descriptor, bytes } = encodeIndex(manifest, layers, version);
     if (!(await this.#deps.store.has(descriptor.digest)))
-      await this.#deps.store.put({ ...descriptor, bytes });
+      await this.#deps.store.put({
+        digest: descriptor.digest,
+        mediaType: manifestTypeOf(descriptor.mediaType),
+        bytes,
+      });
     return descriptor;
   }
 }

@@ -1,6 +1,6 @@
 import type { Descriptor, Platform } from '../core/descriptor.ts';
 import { type Digest, digestOf } from '../core/digest.ts';
-import { isIndexType, isManifestType, MEDIA_TYPES } from '../core/media-types.ts';
+import { isIndexType, isManifestType, type ManifestType, MEDIA_TYPES } from '../core/media-types.ts';
 import { matchesPlatform } from '../core/platform.ts';
 import {
   decodeOciIndex,
@@ -31,7 +31,7 @@ export interface PlatformIndex {
 export interface Document {
   readonly bytes: Buffer;
   readonly digest: Digest;
-  readonly mediaType: string;
+  readonly mediaType: ManifestType;
 }
 
 export interface ConvertedImage {
@@ -189,6 +189,6 @@ function placeIndex(
   else descriptors[earlier] = descriptor;
 }
 
-function document(bytes: Buffer, mediaType: string): Document {
+function document(bytes: Buffer, mediaType: ManifestType): Document {
   return { bytes, digest: digestOf(bytes), mediaType };
 }

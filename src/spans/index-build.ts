@@ -3,7 +3,6 @@ import type { BlobStore } from '../blobs/blob-store.ts';
 import { readBlobRange } from '../blobs/read-blob-range.ts';
 import { errorCodeOf, isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { detectCompression, MAGIC_BYTES } from '../core/layer-compression.ts';
-import type { LayerCompression } from '../core/media-types.ts';
 import { waitFor } from '../core/wait-for.ts';
 import { defaultEngine } from '../inflate/default-engine.ts';
 import type { WorkerPool } from '../threads/worker-pool.ts';
@@ -18,7 +17,7 @@ import type { LayerLimits } from '../ztoc/layer-builder.ts';
 import { layerFault, type LayerSummary } from '../ztoc/layer-summary.ts';
 import type { BuildForecast } from './build-forecast.ts';
 import type { LayerIndexFiles } from './layer-index-files.ts';
-import type { Layer, PushedZtoc } from './layer.ts';
+import type { Layer } from './layer.ts';
 import type * as layerTasks from '../ztoc/layer-worker.ts';
 import { provenFault } from './proven-fault.ts';
 
@@ -112,30 +111,24 @@ export class IndexBuild {
   async #buildFrom(handle: BlobHandle, span: TraceSpan): Promise<LayerIndex> {
     const head = { start: 0, end: Math.min(MAGIC_BYTES, handle.sizeBytes) };
     const compression = detectCompression(await readBlobRange(handle, head, this.#signal));
-    const pushed = compression === 'zstd' ? undefined : await this.#findPushedZtoc();
     const started = performance.now();
     await using unpublished = new AsyncDisposableStack();
-    const completed = await this.#complete(handle, { compression, pushed }, unpublished);
+    const building = await this.#begin(handle, compression);
+    const completed = await this.#explainFailure(building.completed, handle);
+    // Nothing is left of it where it has been renamed.
+    unpublished.defer(() => this.#deps.files.drop(completed.indexPath));
     await this.#confirmFault(handle, completed);
     const { index, isConfirmed } = await this.#deps.files.publish(completed);
     this.#report({ ...index.summary, isConfirmed }, performance.now() - started, span);
     return index;
   }
 
-  async #findPushedZtoc(): Promise<PushedZtoc | undefined> {
-    const finding = this.#layer.findPushedZtoc?.();
-    return finding && waitFor(finding, this.#signal);
-  }
-
-  async #begin(
-    handle: BlobHandle,
-    how: Pick<BuildSettings, 'compression' | 'pushedZtoc' | 'refusedZtoc'>,
-  ): Promise<BuildingIndex> {
+  async #begin(handle: BlobHandle, compression: BuildSettings['compression']): Promise<BuildingIndex> {
     const { path, growth, sizeBytes: layerBytes } = handle;
     const { digest: layerDigest, source } = this.#layer;
     const { files, pool, spanBytes, readSpanBytes, limits } = this.#deps;
     const building = startLayerBuild({
-      ...how,
+      compression,
       ...(await files.newPaths(layerDigest)),
       path,
       growth,
@@ -153,32 +146,6 @@ export class IndexBuild {
     this.#begun.resolve(building);
     this.#view = Promise.resolve(building);
     return building;
-  }
-
-  /**
-   * The index, and the zTOC that belongs to it if there is one to publish.
-   * @param unpublished removes the index files that no {@link LayerIndexFiles.publish} has renamed
-   */
-  async #complete(
-    handle: BlobHandle,
-    { compression, pushed }: { compression: LayerCompression; pushed: PushedZtoc | undefined },
-    unpublished: AsyncDisposableStack,
-  ): Promise<CompletedBuild> {
-    const build = async (how: Pick<BuildSettings, 'pushedZtoc' | 'refusedZtoc'>): Promise<CompletedBuild> => {
-      const building = await this.#begin(handle, { compression, ...how });
-      const completed = await this.#explainFailure(building.completed, handle);
-      unpublished.defer(() => this.#deps.files.drop(completed.indexPath));
-      return completed;
-    };
-    const completed = await build({ pushedZtoc: pushed?.bytes });
-    if (pushed === undefined) return completed;
-    const { refused, index } = completed;
-    if (refused === undefined) return { ...completed, ztoc: Uint8Array.from(pushed.bytes) };
-    await pushed.refuse(refused);
-    if (index.summary.spanBytes === this.#deps.spanBytes) return completed;
-    // The index is right, but it has the span size of the pushed zTOC. The layer's bytes are here, so a second pass is cheap.
-    // Readers of the first index find that its file is gone, and continue with the second.
-    return build({ refusedZtoc: pushed.digest });
   }
 
   /** The fault is the layer's own only if the file that was read is the blob, and has not gone bad on the disk. */
@@ -227,7 +194,6 @@ export class IndexBuild {
 }
 
 /** Label of `index_builds_total`. */
-function outcomeOf({ ztoc, isPushed }: LayerSummary): 'indexed' | 'adopted' | 'readable' {
-  if (ztoc === undefined) return 'readable';
-  return isPushed === true ? 'adopted' : 'indexed';
+function outcomeOf({ ztoc }: LayerSummary): 'indexed' | 'readable' {
+  return ztoc === undefined ? 'readable' : 'indexed';
 }

@@ -195,10 +195,9 @@ export class LayerIndexFiles {
       const index = await LayerIndex.open(files.path(digest));
       const { summary } = index;
       // An index made with another span size belongs to another configuration and is made anew.
-      const fits =
-        (summary.spanBytes === spanBytes || summary.isPushed === true) &&
-        summary.readSpanBytes === readSpanBytes;
-      if (summary.layerDigest === digest && fits && (await this.hasZtoc(summary))) {
+      const fits = summary.spanBytes === spanBytes && summary.readSpanBytes === readSpanBytes;
+      const isOurs = summary.isPushed !== true;
+      if (summary.layerDigest === digest && fits && isOurs && (await this.hasZtoc(summary))) {
         files.noteUse(digest);
         return index;
       }
@@ -210,6 +209,11 @@ export class LayerIndexFiles {
       logger.warn({ layer: digest, cause: error.message }, 'stored index cannot be read, building it again');
     }
     return undefined;
+  }
+
+  /** The zTOC of an index, if the layer has one and it is there. @throws SpandrelError STORE_FAILED */
+  async readZtoc({ ztoc }: LayerSummary): Promise<Uint8Array | undefined> {
+    return ztoc && this.#deps.ztocs.read(ztoc.digest);
   }
 
   /** True if nothing is missing of what belongs to an index. */
@@ -229,10 +233,11 @@ export class LayerIndexFiles {
     if (hit === undefined) return false;
     try {
       const { index, ztoc: compressed } = decodeSharedIndex(hit.bytes);
-      const { layerDigest, ztoc } = LayerIndex.fromBytes(index).summary;
+      const { layerDigest, ztoc, isPushed } = LayerIndex.fromBytes(index).summary;
       if (ztoc !== undefined) this.#orphans.delete(ztoc.digest);
       const isWhole =
         layerDigest === digest &&
+        isPushed !== true &&
         (ztoc === undefined || (await ztocs.putCompressed(compressed, ztoc.digest)));
       if (isWhole) await files.write(digest, index);
       else await shared.delete(key);

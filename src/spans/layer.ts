@@ -10,8 +10,6 @@ export interface Layer {
   readonly source: BlobSource;
   /** Compressed size as the repository's image manifest has it, which need not be true. */
   readonly claimedBytes?: number | undefined;
-  /** Look for a zTOC that somebody else has made of it; asked only when there is an index to build. Never rejects. */
-  readonly findPushedZtoc?: (() => Promise<PushedZtoc | undefined>) | undefined;
 }
 
 /** A layer that its repository has, as its upstream has shown: what is made of the layer may be given to that repository. */
@@ -26,8 +24,6 @@ export function heldLayer(layer: Layer): HeldLayer {
 export interface PushedZtoc {
   readonly digest: Digest;
   readonly bytes: Uint8Array;
-  /** It is what the layer's bytes say: they need not be read for it again. */
-  confirm(): Promise<void>;
-  /** It is not what the layer's bytes say: never offer it again. */
-  refuse(reason: string): Promise<void>;
+  /** What the layer's bytes say of it. One that is wrong is never offered again. */
+  judge(problem: string | undefined): Promise<void>;
 }

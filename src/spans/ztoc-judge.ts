@@ -6,19 +6,22 @@ import { detectCompression, MAGIC_BYTES } from '../core/layer-compression.ts';
 import { waitFor } from '../core/wait-for.ts';
 import { startLayerBuild } from '../ztoc/layer-build.ts';
 import type { IndexBuildDeps } from './index-build.ts';
+import type { LayerIndexes } from './layer-indexes.ts';
 import type { Layer, PushedZtoc } from './layer.ts';
 
-export type ZtocJudgeDeps = Pick<
+export interface ZtocJudgeDeps extends Pick<
   IndexBuildDeps,
   'blobs' | 'files' | 'pool' | 'spanBytes' | 'readSpanBytes' | 'limits' | 'metrics' | 'logger'
->;
+> {
+  readonly indexes: LayerIndexes;
+}
 
 /** The whole layer passes through for each attempt. */
 const PAUSES: RetryPauses = { firstMs: 1_000, longestMs: 600_000 };
 
 /**
- * Finds out whether a zTOC is right that was pushed when its layer had an index already, or that another repository has pushed. That index
- * stays as it is; the layer passes through once more, in the background.
+ * Finds out whether a zTOC that somebody has pushed says what its layer says. The index of the layer, which is there, stays as it is. Where
+ * its zTOC has spans of another length, the layer passes through once more, in the background.
  */
 export class ZtocJudge implements AsyncDisposable {
   readonly #deps: ZtocJudgeDeps;
@@ -31,23 +34,53 @@ export class ZtocJudge implements AsyncDisposable {
     this.#deps = deps;
   }
 
-  /** Begin, unless it is under way or has just failed. Nobody waits for it. @param open reads the zTOC, which is then confirmed or refused */
-  start(layer: Layer, ztoc: Digest, open: (signal: AbortSignal) => Promise<PushedZtoc>): void {
-    const key = `${layer.digest} ${ztoc}`;
+  /**
+   * Resolves when the zTOC has been judged, or cannot be now; it has one attempt at a time, and none just after one that has failed.
+   * @param open reads the zTOC
+   */
+  async run(layer: Layer, ztoc: Digest, open: (signal: AbortSignal) => Promise<PushedZtoc>): Promise<void> {
+    const key = `${layer.source.origin ?? ''} ${layer.digest} ${ztoc}`;
     const { signal } = this.#stopping;
-    if (signal.aborted || this.#running.has(key) || this.#failed.current(key) !== undefined) return;
+    const running = this.#running.get(key);
+    if (running !== undefined) return running;
+    if (signal.aborted || this.#failed.current(key) !== undefined) return;
     const judging = this.#judge(layer, open)
       .catch((error: unknown) => this.#noteFailure(key, error))
       .finally(() => this.#running.delete(key));
     this.#running.set(key, judging);
+    await judging;
   }
 
   async #judge(layer: Layer, open: (signal: AbortSignal) => Promise<PushedZtoc>): Promise<void> {
     using _held = this.#deps.metrics.hold('build');
+    const { signal } = this.#stopping;
+    const pushed = await open(signal);
+    const compared = await this.#compare(layer.digest, pushed);
+    if (compared === 'other-spans') await this.#reread(layer, pushed);
+    else await pushed.judge(compared.problem);
+  }
+
+  /** With the zTOC of the index, where that has spans as long. */
+  async #compare(
+    layer: Digest,
+    { bytes }: PushedZtoc,
+  ): Promise<{ readonly problem: string | undefined } | 'other-spans'> {
+    const { indexes, files, pool, limits } = this.#deps;
+    const { signal } = this.#stopping;
+    const index = await indexes.find(layer, signal);
+    if (index === undefined) return 'other-spans';
+    const { ztoc, reason } = index.summary;
+    if (ztoc === undefined) return { problem: reason?.message ?? 'SOCI cannot index the layer' };
+    const own = await files.readZtoc(index.summary);
+    return own === undefined
+      ? 'other-spans'
+      : pool.tasks.compareZtocs({ pushed: bytes, own, limits }, { signal });
+  }
+
+  async #reread(layer: Layer, pushed: PushedZtoc): Promise<void> {
     const { blobs, files, pool, spanBytes, readSpanBytes, limits } = this.#deps;
     const { digest: layerDigest, source, claimedBytes } = layer;
     const { signal } = this.#stopping;
-    const pushed = await open(signal);
     await using handle = await blobs.openBlob(layerDigest, source, { claimedBytes, complete: true, signal });
     const { path, growth, sizeBytes: layerBytes } = handle;
     const head = { start: 0, end: Math.min(MAGIC_BYTES, layerBytes) };
@@ -66,9 +99,9 @@ export class ZtocJudge implements AsyncDisposable {
       line: source.origin,
     });
     const { refused } = await building.completed;
-    if (refused === undefined) return pushed.confirm();
+    if (refused === undefined) return pushed.judge(undefined);
     await handle.completed(signal);
-    if (await waitFor(blobs.verify(layerDigest), signal)) return pushed.refuse(refused);
+    if (await waitFor(blobs.verify(layerDigest), signal)) return pushed.judge(refused);
     throw new SpandrelError('BLOB_CORRUPT', 'the stored blob has gone bad, and is fetched anew');
   }
 

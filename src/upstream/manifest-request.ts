@@ -1,9 +1,8 @@
 import { type Digest, digestAlgorithm, digestOfLarge, isDigest } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { formatReference, type Reference } from '../core/image-name.ts';
-import { inOwnTurn, SMALL_DOCUMENT_BYTES } from '../core/loop-turns.ts';
-import { MANIFEST_MEDIA_TYPES } from '../core/media-types.ts';
-import { describePage, identifyManifest, plainType } from './manifest-type.ts';
+import { MANIFEST_MEDIA_TYPES, type ManifestType, MEDIA_TYPES } from '../core/media-types.ts';
+import { describePage, identifyManifest } from './manifest-type.ts';
 import type { ApiResponse, RegistryApi } from './registry-api.ts';
 import { type RateLimitHeaders, readRateLimit } from './rate-limit-headers.ts';
 import { readFailure } from './upstream-failure.ts';
@@ -11,7 +10,7 @@ import { readFailure } from './upstream-failure.ts';
 export interface FetchedManifest {
   readonly bytes: Uint8Array<ArrayBuffer>;
   /** As {@link identifyManifest} tells. */
-  readonly mediaType: string;
+  readonly mediaType: ManifestType;
   /** Of the bytes. */
   readonly digest: Digest;
   readonly rateLimit?: RateLimitHeaders | undefined;
@@ -34,10 +33,9 @@ export async function fetchManifest(api: RegistryApi, query: ManifestQuery): Pro
   const response = await requestManifest(api, query, 'GET');
   if (response.status !== 200) throw await readFailure(api.upstream, response, 'MANIFEST_UNKNOWN');
   const bytes = new Uint8Array(await response.body.read(query.maxBytes));
-  const { 'content-type': contentType, 'docker-content-digest': announced } = response.headers;
+  const { 'docker-content-digest': announced } = response.headers;
   const rateLimit = rateLimitOf(response);
-  const identify = (): string | undefined => identifyManifest(bytes, contentType);
-  const mediaType = bytes.byteLength <= SMALL_DOCUMENT_BYTES ? identify() : await inOwnTurn(identify);
+  const mediaType = await identifyManifest(bytes);
   const refuse = (code: 'BLOB_CORRUPT' | 'UPSTREAM_PROTOCOL', words: string): never => {
     throw new SpandrelError(code, `upstream ${api.upstream}: ${words}`);
   };
@@ -54,7 +52,7 @@ export async function fetchManifest(api: RegistryApi, query: ManifestQuery): Pro
   const { digest } = reference;
   // What has the digest is right, whatever it is.
   if ((await digestOfLarge(bytes, digestAlgorithm(digest))) === digest)
-    return { bytes, mediaType: mediaType ?? plainType(contentType), digest, rateLimit };
+    return { bytes, mediaType: mediaType ?? MEDIA_TYPES.octetStream, digest, rateLimit };
   const page = describePage(bytes);
   return page === undefined
     ? refuse('BLOB_CORRUPT', `the manifest does not match its digest ${digest}`)

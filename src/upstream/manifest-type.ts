@@ -1,30 +1,31 @@
 import { isJsonObject } from '../core/json-object.ts';
-import { isIndexType, isManifestType, MEDIA_TYPES } from '../core/media-types.ts';
-import { JsonTooLarge, parseJson } from '../core/parse-json.ts';
+import { inOwnTurn, SMALL_DOCUMENT_BYTES } from '../core/loop-turns.ts';
+import { type ManifestType, manifestTypeOf, MEDIA_TYPES } from '../core/media-types.ts';
+import { endOfString, JsonTooLarge, parseJson } from '../core/parse-json.ts';
 
+const [QUOTE, COMMA] = [0x22, 0x2c];
+const [OPEN_BRACKET, CLOSE_BRACKET] = [0x5b, 0x5d];
+const [OPEN_BRACE, CLOSE_BRACE] = [0x7b, 0x7d];
 /** Of an application: RFC 6838, section 4.2. */
 const MEDIA_TYPE = /^application\/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}$/;
 
 /**
- * What the document in `bytes` is: its own `mediaType`, else the `Content-Type` that it came with where its fields agree, else what its
- * fields say. Upstreams that keep manifests as plain files call them `text/plain` or `application/octet-stream`. `undefined` if it is
- * no manifest: a page of HTML, an empty body, JSON of something else. A document that is too large to parse is what its `Content-Type` says.
+ * What the document in `bytes` is: its own `mediaType`, else what its fields say. The `Content-Type` that it came with is not asked: that
+ * is one upstream's word, and others have the same bytes. `undefined` if it is no manifest: a page of HTML, an empty body, JSON of
+ * something else. Of a document that is too large to parse only its `mediaType` is looked at.
  */
-export function identifyManifest(bytes: Uint8Array, contentType: string | undefined): string | undefined {
+export async function identifyManifest(bytes: Uint8Array): Promise<ManifestType | undefined> {
+  const identify = (): ManifestType | undefined => identifyNow(bytes);
+  return bytes.byteLength <= SMALL_DOCUMENT_BYTES ? identify() : inOwnTurn(identify);
+}
+
+function identifyNow(bytes: Uint8Array): ManifestType | undefined {
   const document = parseDocument(bytes);
-  if (document === 'too-large') return typeIfManifest(plainType(contentType));
+  if (document === 'too-large') return manifestTypeOf(findOwnType(bytes) ?? '');
   const shape = document === undefined ? undefined : shapeOf(document);
   if (document === undefined || shape === undefined) return undefined;
   const own = document['mediaType'];
-  if (typeof own === 'string' && MEDIA_TYPE.test(own.toLowerCase())) return own;
-  const said = plainType(contentType);
-  return fits(said, shape) ? said : shape;
-}
-
-/** `Content-Type` without parameters, if it is one of an application. */
-export function plainType(contentType: string | undefined): string {
-  const said = contentType?.split(';', 1)[0]?.trim().toLowerCase() ?? '';
-  return MEDIA_TYPE.test(said) ? said : MEDIA_TYPES.octetStream;
+  return typeof own === 'string' && MEDIA_TYPE.test(own.toLowerCase()) ? manifestTypeOf(own) : shape;
 }
 
 /** What a body is that is no manifest, in words; `undefined` for what may be a damaged one. */
@@ -43,12 +44,28 @@ function parseDocument(bytes: Uint8Array): Record<string, unknown> | 'too-large'
   }
 }
 
-function typeIfManifest(type: string): string | undefined {
-  return isIndexType(type) || isManifestType(type) ? type : undefined;
+/** The text of the last `mediaType` at the top level of a JSON document. */
+function findOwnType(bytes: Uint8Array): string | undefined {
+  let depth = 0;
+  let found: string | undefined;
+  let isNamed = false;
+  for (let at = 0; at < bytes.length; at++) {
+    const byte = bytes[at];
+    if (byte === QUOTE) {
+      const end = endOfString(bytes, at);
+      const text = depth === 1 ? textOf(bytes.subarray(at + 1, end)) : '';
+      if (isNamed) found = text;
+      isNamed = !isNamed && text === 'mediaType';
+      at = end;
+    } else if (byte === OPEN_BRACE || byte === OPEN_BRACKET) depth++;
+    else if (byte === CLOSE_BRACE || byte === CLOSE_BRACKET) depth--;
+    else if (byte === COMMA) isNamed = false;
+  }
+  return found;
 }
 
 /** The media type of a document with such fields; `undefined` if no manifest has them. */
-function shapeOf(document: Record<string, unknown>): string | undefined {
+function shapeOf(document: Record<string, unknown>): ManifestType | undefined {
   if (Array.isArray(document['manifests'])) return MEDIA_TYPES.ociIndex;
   if (Array.isArray(document['fsLayers']))
     return Array.isArray(document['signatures']) ? MEDIA_TYPES.dockerSigned1 : MEDIA_TYPES.dockerManifest1;
@@ -62,13 +79,6 @@ function shapeOf(document: Record<string, unknown>): string | undefined {
   const own = document['mediaType'];
   const isTyped = typeof own === 'string' && own.endsWith('+json');
   return isTyped || typeof document['schemaVersion'] === 'number' ? MEDIA_TYPES.octetStream : undefined;
-}
-
-/** True if `said` is a type of manifest that may have such fields. */
-function fits(said: string, shape: string): boolean {
-  if (!said.startsWith('application/vnd.')) return false;
-  const isOfOurKinds = [said, shape].every((type) => isIndexType(type) || isManifestType(type));
-  return !isOfOurKinds || isIndexType(said) === isIndexType(shape);
 }
 
 function textOf(bytes: Uint8Array): string {

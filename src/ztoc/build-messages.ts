@@ -19,10 +19,8 @@ export interface BuildSettings {
   /** Size of the spans that the layer is read by. */
   readonly readSpanBytes: number;
   readonly limits: LayerLimits;
-  /** A zTOC of the layer that somebody else has made. It decides the span size, and is published if it is right. */
+  /** A zTOC of the layer that somebody else has made, to be compared: it decides the span size. */
   readonly pushedZtoc?: Uint8Array | undefined;
-  /** One that an earlier build of the layer has found to be wrong. */
-  readonly refusedZtoc?: Digest | undefined;
   /** Where the index is written; its directory exists. */
   readonly indexPath: string;
 }

@@ -40,7 +40,7 @@ export interface CompletedBuild {
   /** Where the file of the index is, which belongs to the caller. */
   readonly indexPath: string;
   readonly ztoc?: Uint8Array<ArrayBuffer>;
-  /** In what the pushed zTOC is wrong. The index then has the zTOC of the layer itself, with the pushed one's span size. */
+  /** In what the pushed zTOC is wrong. */
   readonly refused?: string;
 }
 
@@ -240,7 +240,7 @@ function namesOf({ indexPath, publishedPath }: LayerBuildOptions): [string, ...s
 /** Only these can go to the thread; whoever starts a build may have more in the same object. */
 function settingsOf(options: BuildSettings): BuildSettings {
   const { path, layerDigest, layerBytes, compression } = options;
-  const { spanBytes, readSpanBytes, limits, pushedZtoc, refusedZtoc, indexPath } = options;
+  const { spanBytes, readSpanBytes, limits, pushedZtoc, indexPath } = options;
   const layer = { path, layerDigest, layerBytes, compression };
-  return { ...layer, spanBytes, readSpanBytes, limits, pushedZtoc, refusedZtoc, indexPath };
+  return { ...layer, spanBytes, readSpanBytes, limits, pushedZtoc, indexPath };
 }

@@ -28,10 +28,8 @@ export interface LayerSummary {
   readonly maxSkippedBytes: number;
   /** The zTOC, if the layer has one that a snapshotter can mount. */
   readonly ztoc?: { readonly digest: Digest; readonly sizeBytes: number };
-  /** The zTOC is somebody else's, found to be right, and its span size need not be ours. */
+  /** Of earlier versions: the zTOC is somebody else's, so that the index is not the one that every replica makes. */
   readonly isPushed?: boolean;
-  /** A pushed zTOC of the layer that has turned out to be wrong. */
-  readonly refusedZtoc?: Digest;
   /** Present if and only if `ztoc` is not. See {@link streamFault} and {@link layerFault}. */
   readonly reason?: NoZtocReason;
   readonly spanCount: number;
@@ -87,7 +85,6 @@ function isSummary(value: object): value is LayerSummary {
     COMPRESSIONS.includes(summary.compression) &&
     COUNTS.every((field) => isCount(summary[field])) &&
     (summary.isPushed === undefined || typeof summary.isPushed === 'boolean') &&
-    (summary.refusedZtoc === undefined || isDigestText(summary.refusedZtoc)) &&
     (summary.ztoc === undefined) !== (summary.reason === undefined) &&
     (summary.ztoc === undefined || isZtoc(summary.ztoc)) &&
     (summary.reason === undefined || isReason(summary.reason))

@@ -1,5 +1,4 @@
 import { Growth } from '../blobs/growth.ts';
-import { type Digest, digestOf } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { defaultEngine } from '../inflate/default-engine.ts';
 import { reportThreadFault } from '../threads/thread-fault.ts';
@@ -67,14 +66,8 @@ export async function buildLayer(input: BuildInput): Promise<TransferredResult<B
     await waitForGrowthEnd(growth, signal);
     const own = summarizeLayer({ ...input, spanBytes }, build);
     const refused = pushed?.findProblem(build);
-    const isAdopted = pushed !== undefined && refused === undefined;
-    const refusedZtoc = refused === undefined ? input.refusedZtoc : pushed?.descriptor.digest;
-    const summary = { ...own, ...(refusedZtoc === undefined ? {} : { refusedZtoc }) };
-    writer.finish(
-      isAdopted ? { ...summary, ztoc: pushed.descriptor, isPushed: true } : summary,
-      build.entries,
-    );
-    const ztoc = own.ztoc === undefined || isAdopted ? undefined : build.ztoc?.bytes;
+    writer.finish(own, build.entries);
+    const ztoc = own.ztoc === undefined ? undefined : build.ztoc?.bytes;
     const output = {
       ...(ztoc === undefined ? {} : { ztoc }),
       ...(refused === undefined ? {} : { refused }),
@@ -83,6 +76,29 @@ export async function buildLayer(input: BuildInput): Promise<TransferredResult<B
   } finally {
     port.close();
   }
+}
+
+export interface CompareZtocsInput {
+  readonly pushed: Uint8Array;
+  /** Of the same layer, right. */
+  readonly own: Uint8Array;
+  readonly limits: LayerLimits;
+}
+
+/** Task: in what a pushed zTOC is wrong, if its spans are as long as ours. */
+export function compareZtocs({
+  pushed,
+  own,
+  limits,
+}: CompareZtocsInput): { readonly problem: string | undefined } | 'other-spans' {
+  const [theirs, ours] = [decodeZtoc(pushed, limits), decodeZtoc(own)];
+  if (ztocSpanBytes(theirs) !== ztocSpanBytes(ours)) return 'other-spans';
+  return { problem: findProblem(theirs, ours) };
+}
+
+function findProblem(pushed: Ztoc, own: Ztoc): string | undefined {
+  const difference = findDifference(pushed, own);
+  return difference && `the pushed zTOC is wrong in ${difference}`;
 }
 
 /** Tells of read spans, all at once that a chunk of the layer has brought. */
@@ -113,12 +129,10 @@ class ReadSpanNews {
 
 /** A zTOC that somebody else has made of the layer. */
 class PushedZtoc {
-  readonly descriptor: { readonly digest: Digest; readonly sizeBytes: number };
   readonly spanBytes: number;
   readonly #ztoc: Ztoc;
 
   constructor(bytes: Uint8Array, limits: LayerLimits) {
-    this.descriptor = { digest: digestOf(bytes), sizeBytes: bytes.length };
     this.#ztoc = decodeZtoc(bytes, limits);
     this.spanBytes = ztocSpanBytes(this.#ztoc);
   }
@@ -126,7 +140,6 @@ class PushedZtoc {
   /** In what it is wrong, now that the layer is known. */
   findProblem({ ztoc, reason }: LayerBuild): string | undefined {
     if (ztoc === undefined || reason !== undefined) return reason?.message ?? 'SOCI cannot index the layer';
-    const difference = findDifference(this.#ztoc, decodeZtoc(ztoc.bytes));
-    return difference && `the pushed zTOC is wrong in ${difference}`;
+    return findProblem(this.#ztoc, decodeZtoc(ztoc.bytes));
   }
 }

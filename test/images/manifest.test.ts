@@ -1,14 +1,17 @@
 import { describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
-import { MEDIA_TYPES } from '../../src/core/media-types.ts';
+import { type ManifestType, MEDIA_TYPES } from '../../src/core/media-types.ts';
 import { parseManifest, soundDescriptors } from '../../src/images/manifest.ts';
 import { orderByPlatform } from '../../src/images/platform.ts';
 
 const DIGEST = digestOf('');
 const unsupported = expect.objectContaining({ code: 'IMAGE_UNSUPPORTED' }) as Error;
 
-function parseText(text: string, mediaType: string = MEDIA_TYPES.ociIndex): ReturnType<typeof parseManifest> {
+function parseText(
+  text: string,
+  mediaType: ManifestType = MEDIA_TYPES.ociIndex,
+): ReturnType<typeof parseManifest> {
   return parseManifest({ bytes: Buffer.from(text), mediaType, digest: DIGEST });
 }
 

@@ -187,10 +187,11 @@ describe.each([
 });
 
 describe('a replica with Redis', () => {
-  it('fetches no layer for what another has made', async () => {
-    await using first = await startReplica({ isShared: true });
+  it('and a key fetches no layer for what another has made', async () => {
+    const environment = { SPANDREL_CACHE_REDIS_KEY: 'of all of the replicas' };
+    await using first = await startReplica({ isShared: true }, { environment });
     const named = await namedByTag(first);
-    await using second = await startReplica({ isShared: true });
+    await using second = await startReplica({ isShared: true }, { environment });
     upstream.registry.requests.clear();
     await expectAll(second, 'app', named);
     const blobs = upstream.registry.requests.entries.filter(

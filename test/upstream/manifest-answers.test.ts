@@ -50,7 +50,7 @@ describe('for a tag', () => {
     ['bytes', IMAGE, 'application/octet-stream', MEDIA_TYPES.ociManifest],
     ['HTML', IMAGE, 'text/html', MEDIA_TYPES.ociManifest],
     ['nothing', INDEX, undefined, MEDIA_TYPES.ociIndex],
-    ['a list of Docker', INDEX, MEDIA_TYPES.dockerList, MEDIA_TYPES.dockerList],
+    ['a list of Docker', INDEX, MEDIA_TYPES.dockerList, MEDIA_TYPES.ociIndex],
     ['an index', IMAGE, MEDIA_TYPES.ociIndex, MEDIA_TYPES.ociManifest],
     ['an image', INDEX, MEDIA_TYPES.ociManifest, MEDIA_TYPES.ociIndex],
     ['schema 1', SCHEMA_1, undefined, MEDIA_TYPES.dockerManifest1],

@@ -1,0 +1,102 @@
+import { readFile } from 'node:fs/promises';
+
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+
+import { type Digest, digestOf } from '../../src/core/digest.ts';
+import { MEDIA_TYPES } from '../../src/core/media-types.ts';
+import { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import {
+  type Bytes,
+  edited,
+  editedEntry,
+  makeZtoc,
+  PUSHED_SPAN_BYTES,
+  pushIndex,
+} from '../helpers/pushed-index.ts';
+import { RunningApp } from '../helpers/running-app.ts';
+
+const LAYER = new URL('../fixtures/golden/layers/gzip-gnu-6.tar.gz', import.meta.url);
+const OWN_SPAN_BYTES = 65_536;
+/** An image that no index belongs to. */
+const PLAIN = { version: 2, isUnnamed: true, repository: 'other' } as const;
+const INDEXED = 'spandrel_index_builds_total{outcome="indexed"}';
+
+let registry: DemoRegistry;
+let layer: Bytes;
+let own: Digest;
+
+beforeEach(async () => {
+  registry = await DemoRegistry.start({});
+  layer = Uint8Array.from(await readFile(LAYER));
+  own = digestOf(await makeZtoc(layer, OWN_SPAN_BYTES));
+});
+
+afterEach(() => registry[Symbol.asyncDispose]());
+
+function startApp(): Promise<RunningApp> {
+  return RunningApp.start({
+    upstreams: [{ name: 'demo', url: registry.url }],
+    environment: {
+      SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
+      SPANDREL_INDEX_SPAN_BYTES: String(OWN_SPAN_BYTES),
+    },
+  });
+}
+
+async function getJson<T>(app: RunningApp, path: string): Promise<T> {
+  const response = await fetch(`${app.url}/v2/demo/${path}`);
+  expect(response.status, path).toBe(200);
+  return (await response.json()) as T;
+}
+
+/** The SOCI v1 indexes that nodes are told of, once ours is made where it is one of them. */
+async function referrers(app: RunningApp, manifest: Digest, repository: string): Promise<string[]> {
+  const path = `${repository}/referrers/${manifest}?artifactType=${encodeURIComponent(MEDIA_TYPES.sociIndexV1)}`;
+  const { manifests } = await getJson<{ manifests: { digest: string }[] }>(app, path);
+  return manifests.map(({ digest }) => digest);
+}
+
+/** Let the layer pass through; the zTOC that the proxy makes of it afterwards. */
+async function pull(app: RunningApp, repository: string): Promise<string | undefined> {
+  await getJson(app, `${repository}/manifests/latest`);
+  const path = `${repository}/_soci/layers/${digestOf(layer)}`;
+  await getJson(app, `${path}/spans`);
+  return (await getJson<{ ztoc?: { digest: string } }>(app, path)).ztoc?.digest;
+}
+
+describe.each([OWN_SPAN_BYTES, PUSHED_SPAN_BYTES])('a pushed index with spans of %i bytes', (spanBytes) => {
+  it('is of its image and repository only, in whatever order replicas meet them', async () => {
+    // Packed by another tool: not the bytes that the proxy makes.
+    const ztoc = edited(await makeZtoc(layer, spanBytes), () => ({ buildTool: 'AWS SOCI CLI v0.1' }));
+    const pushed = await pushIndex(registry, layer, { ztoc, version: 1 });
+    const plain = await pushIndex(registry, layer, { ...PLAIN, ztoc });
+    const offered = new Set<string>();
+    for (const order of [
+      ['app', 'other'],
+      ['other', 'app'],
+    ]) {
+      await using app = await startApp();
+      for (const repository of order) expect(await pull(app, repository)).toBe(own);
+      expect(await referrers(app, pushed.manifest, 'app')).toEqual([pushed.index]);
+      const [ours = '', ...more] = await referrers(app, plain.manifest, 'other');
+      expect(more).toEqual([]);
+      const { layers } = await getJson<{ layers: { digest: string }[] }>(app, `other/manifests/${ours}`);
+      expect(layers.map(({ digest }) => digest)).toEqual([own]);
+      offered.add(ours);
+    }
+    expect(offered.size).toBe(1);
+  });
+
+  it('is compared also where its layer has been indexed before', async () => {
+    const ztoc = edited(await makeZtoc(layer, spanBytes), (decoded) =>
+      editedEntry(decoded, () => ({ mode: 0o4777 })),
+    );
+    await pushIndex(registry, layer, { ...PLAIN, ztoc });
+    await using app = await startApp();
+    await pull(app, 'other');
+    const { manifest, index } = await pushIndex(registry, layer, { ztoc, version: 1 });
+    const offered = async (): Promise<string[]> => referrers(app, manifest, 'app');
+    await vi.waitFor(async () => expect(await offered()).not.toContain(index), { timeout: 20_000 });
+    expect(await app.metric(INDEXED)).toBe(1);
+  });
+});
