@@ -23,6 +23,8 @@ describe('the fuzzer', () => {
     ['a case that throws another error', 'faulty-error', 'TypeError: a bug', {}],
     ['an error with an unexpected code', 'faulty-code', 'SpandrelError: no code of this target', {}],
     ['a case that takes too much CPU', 'faulty-slow', 'of CPU, 100 are allowed', {}],
+    ['a case that keeps the event loop', 'faulty-turn', 'took a turn of the event loop for', {}],
+    ['a case that takes too much memory', 'faulty-memory', 'bytes of memory', {}],
     ['a case that never ends', 'faulty-hang', `has not ended after ${HANG_MS} ms`, { hangMs: HANG_MS }],
     ['a case that waits for ever', 'faulty-wait', `has not ended after ${HANG_MS} ms`, { hangMs: HANG_MS }],
     ['a case that eats the memory', 'faulty-heap', 'ERR_WORKER_OUT_OF_MEMORY', { maxHeapMb: 64 }],

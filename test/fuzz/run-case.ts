@@ -1,10 +1,13 @@
 import { isSpandrelError } from '../../src/core/errors.ts';
 import type { Corpus } from './corpus.ts';
+import { type CaseCost, CaseWatch } from './case-watch.ts';
 import { type CasePlace, Dice } from './dice.ts';
 import type { CaseContext, FuzzTarget } from './target.ts';
 
 /** Most CPU milliseconds of a case, garbage collection in between included; slow machines need some. */
 const MAX_CPU_MS = 3000;
+/** Most memory of a case, garbage included: less than the limit of docker/kubernetes leaves beside caches and threads. */
+const MAX_MEMORY_BYTES = 512 * 2 ** 20;
 
 export interface CaseResult {
   /** `accepted`, or the code of the error that refused the input; absent for a failure. */
@@ -31,14 +34,25 @@ export async function runCase(
   const dice = new Dice(place);
   const input = makeInput(target, dice, given.corpus);
   if (typeof input === 'string') return { input: Buffer.alloc(0), cpuMs: 0, problem: input };
-  const before = process.threadCpuUsage();
+  using watch = new CaseWatch();
   const verdict = await judge(target, input, { dice, scratch: given.scratch });
-  const { user, system } = process.threadCpuUsage(before);
-  const cpuMs = (user + system) / 1000;
-  const maxMs = target.maxCpuMs ?? MAX_CPU_MS;
-  if (cpuMs > maxMs)
-    return { input, cpuMs, problem: `took ${Math.round(cpuMs)} ms of CPU, ${maxMs} are allowed` };
-  return { input, cpuMs, ...verdict };
+  const cost = watch.cost();
+  const excess = findExcess(target, cost);
+  if (excess !== undefined) return { input, cpuMs: cost.cpuMs, problem: excess };
+  return { input, cpuMs: cost.cpuMs, ...verdict };
+}
+
+/** Of what a case has taken too much. */
+function findExcess(
+  { maxCpuMs = MAX_CPU_MS, maxTurnMs = Number.POSITIVE_INFINITY }: FuzzTarget,
+  { cpuMs, longestTurnMs, memoryBytes }: CaseCost,
+): string | undefined {
+  if (cpuMs > maxCpuMs) return `took ${Math.round(cpuMs)} ms of CPU, ${maxCpuMs} are allowed`;
+  if (longestTurnMs > maxTurnMs)
+    return `took a turn of the event loop for ${Math.round(longestTurnMs)} ms, ${maxTurnMs} are allowed`;
+  if (memoryBytes > MAX_MEMORY_BYTES)
+    return `took ${memoryBytes} bytes of memory, ${MAX_MEMORY_BYTES} are allowed`;
+  return undefined;
 }
 
 /** The input, or why there is none, which is a fault of the fuzzer. */

@@ -21,6 +21,8 @@ export interface FuzzTarget {
   readonly testCases: number;
   /** Most CPU time that a case may take in its thread; a default for those that say nothing. */
   readonly maxCpuMs?: number;
+  /** Most CPU time of one turn of the event loop, for what runs there and not in a thread; as long as the case may take when not given. */
+  readonly maxTurnMs?: number;
   makeInput(dice: Dice, corpus: Corpus): Buffer;
   /**
    * Read `input` and check what came of it.

@@ -3,6 +3,7 @@ import { FAULTY_TARGETS } from './faulty-targets.ts';
 import { indexFileTarget } from './index-file-target.ts';
 import {
   imageConfigTarget,
+  largeDocumentTarget,
   manifestTarget,
   ociDocumentTarget,
   referrersTarget,
@@ -35,6 +36,7 @@ export const ALL_TARGETS: readonly FuzzTarget[] = [
   sociIndexTarget,
   referrersTarget,
   imageConfigTarget,
+  largeDocumentTarget,
   rangeHeaderTarget,
   registryPathTarget,
   answerHeadTarget,

@@ -4,17 +4,26 @@ import type { FuzzTarget } from '../target.ts';
 /** The case from which on each of them goes wrong. */
 export const FAULTY_CASE = 3;
 
-function faulty(name: string, goWrong: () => Promise<void> | void): FuzzTarget {
+function faulty(
+  name: string,
+  goWrong: () => Promise<void> | void,
+  limits: Pick<FuzzTarget, 'maxCpuMs' | 'maxTurnMs'> = { maxCpuMs: 100 },
+): FuzzTarget {
   let cases = 0;
   return {
     name,
     claim: 'goes wrong',
     codes: ['INDEX_MALFORMED'],
     testCases: 0,
-    maxCpuMs: 100,
+    ...limits,
     makeInput: (dice) => dice.bytes(10),
     read: () => (cases++ === FAULTY_CASE ? goWrong() : undefined),
   };
+}
+
+function useCpu(ms: number): void {
+  const start = process.threadCpuUsage();
+  while (process.threadCpuUsage(start).user < 1000 * ms);
 }
 
 /** Targets with a fault, to prove that the fuzzer notices it. */
@@ -25,9 +34,10 @@ export const FAULTY_TARGETS: readonly FuzzTarget[] = [
   faulty('faulty-code', () => {
     throw new SpandrelError('INTERNAL', 'no code of this target');
   }),
-  faulty('faulty-slow', () => {
-    const start = process.threadCpuUsage();
-    while (process.threadCpuUsage(start).user < 200_000);
+  faulty('faulty-slow', () => useCpu(200)),
+  faulty('faulty-turn', () => useCpu(150), { maxTurnMs: 100 }),
+  faulty('faulty-memory', () => {
+    Buffer.alloc(600 * 2 ** 20);
   }),
   faulty('faulty-hang', () => {
     for (;;);

@@ -1,7 +1,9 @@
 import { ok } from 'node:assert/strict';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 
 import type { Descriptor } from '../../../src/core/descriptor.ts';
 import { type Digest, digestOf, isDigest } from '../../../src/core/digest.ts';
+import { isSpandrelError } from '../../../src/core/errors.ts';
 import { MANIFEST_MEDIA_TYPES } from '../../../src/core/media-types.ts';
 import { formatPlatform } from '../../../src/core/platform.ts';
 import { parseImageConfig } from '../../../src/images/image-config.ts';
@@ -18,6 +20,7 @@ import { skipReason } from '../../../src/soci/layer-selection.ts';
 import { parseSociIndex } from '../../../src/soci/parse-soci-index.ts';
 import { encodeSociIndex } from '../../../src/soci/soci-index.ts';
 import { parseDescriptorList } from '../../../src/upstream/descriptor-list.ts';
+import { identifyManifest } from '../../../src/upstream/manifest-type.ts';
 import type { Corpus } from '../corpus.ts';
 import type { Dice } from '../dice.ts';
 import { mutateJson } from '../mutators/mutate-json.ts';
@@ -29,6 +32,9 @@ const PLATFORMS = [
   { os: 'linux', architecture: 'arm64' },
 ];
 
+/** As the README's table of bounds has it. */
+const MAX_TURN_MS = 100;
+
 function makeJson(dice: Dice, corpus: Corpus): Buffer {
   return mutateJson(dice, dice.pick(corpus.json));
 }
@@ -39,6 +45,7 @@ export const manifestTarget: FuzzTarget = {
     'a manifest with values of wrong types is IMAGE_UNSUPPORTED, or all that the proxy makes of it can be made',
   codes: ['IMAGE_UNSUPPORTED'],
   testCases: 2000,
+  maxTurnMs: MAX_TURN_MS,
   makeInput: makeJson,
   read(input, { dice }) {
     const manifest = { bytes: input, mediaType: dice.pick(MANIFEST_MEDIA_TYPES), digest: digestOf('') };
@@ -89,6 +96,7 @@ export const ociDocumentTarget: FuzzTarget = {
   claim: 'a document to convert is IMAGE_UNSUPPORTED, or the same when it is printed and read again',
   codes: ['IMAGE_UNSUPPORTED'],
   testCases: 2000,
+  maxTurnMs: MAX_TURN_MS,
   makeInput: makeJson,
   read(input, { dice }) {
     const kind = dice.below(3);
@@ -108,6 +116,7 @@ export const sociIndexTarget: FuzzTarget = {
   claim: 'a damaged SOCI index is INDEX_MALFORMED or lists zTOCs of layers',
   codes: ['INDEX_MALFORMED'],
   testCases: 2000,
+  maxTurnMs: MAX_TURN_MS,
   makeInput: makeJson,
   read(input, { dice }) {
     const subject = /"subject":.*?(sha\d+:[0-9a-f]+)/.exec(input.toString('latin1'))?.[1];
@@ -122,6 +131,7 @@ export const referrersTarget: FuzzTarget = {
   claim: 'a list of descriptors with values of wrong types is UPSTREAM_PROTOCOL',
   codes: ['UPSTREAM_PROTOCOL'],
   testCases: 2000,
+  maxTurnMs: MAX_TURN_MS,
   makeInput: makeJson,
   async read(input) {
     const list = await parseDescriptorList('fuzz', input);
@@ -135,10 +145,71 @@ export const imageConfigTarget: FuzzTarget = {
   claim: 'an image config with values of wrong types gives what is right in it',
   codes: [],
   testCases: 2000,
+  maxTurnMs: MAX_TURN_MS,
   makeInput: makeJson,
   read(input) {
     const { diffIds, platform } = parseImageConfig(input);
     ok(diffIds === undefined || diffIds.every((id) => isDigest(id)));
     if (platform !== undefined) formatPlatform(platform);
+  },
+};
+
+const MAX_DOCUMENT_BYTES = 4 * 2 ** 20;
+/** Of which large documents are made. */
+const REPEATED = [
+  '{}',
+  '[]',
+  '1',
+  '""',
+  '"x"',
+  '{"a":{}}',
+  '{"mediaType":"a","digest":"b","size":1}',
+  'null',
+  '[[[[]]]]',
+];
+
+/** A document up to the size of the largest: a seed with one part that is repeated. */
+function makeLargeJson(dice: Dice, corpus: Corpus): Buffer {
+  const seed = JSON.parse(dice.pick(corpus.json).toString()) as Record<string, unknown>;
+  const bytes = dice.between(2 ** 16, MAX_DOCUMENT_BYTES);
+  const unit = dice.chance(0.3) ? JSON.stringify(seed) : dice.pick(REPEATED);
+  const list = `[${`${unit},`.repeat(Math.floor(bytes / (unit.length + 1)))}${unit}]`;
+  const long = JSON.stringify(dice.pick(['x', '\\', '"', 'é', '\u0000']).repeat(Math.floor(bytes / 6)));
+  const field = dice.pick(['layers', 'manifests', 'annotations', 'config', 'x']);
+  const large = dice.chance(0.6) ? list : dice.chance(0.5) ? long : `{"a":${long}}`;
+  return Buffer.from(`${JSON.stringify(seed).slice(0, -1)},"${field}":${large}}`);
+}
+
+export const largeDocumentTarget: FuzzTarget = {
+  name: 'large-document',
+  claim: 'a large document is refused or read, and no step keeps the event loop for long',
+  codes: ['IMAGE_UNSUPPORTED', 'INDEX_MALFORMED', 'UPSTREAM_PROTOCOL'],
+  testCases: 60,
+  maxCpuMs: 10_000,
+  maxTurnMs: MAX_TURN_MS,
+  makeInput: makeLargeJson,
+  async read(input, { dice }) {
+    const mediaType = dice.pick(MANIFEST_MEDIA_TYPES);
+    // Each is a turn of its own in the proxy too.
+    const steps: readonly (() => unknown)[] = [
+      () => identifyManifest(input, mediaType),
+      () => parseManifest({ bytes: input, mediaType, digest: digestOf('') }),
+      () => parseImageConfig(input),
+      () => encodeOciManifest(decodeOciManifest(input)),
+      () => encodeOciIndex(decodeOciIndex(input)),
+      () => parseSociIndex(input, digestOf('')),
+      () => parseDescriptorList('fuzz', input),
+    ];
+    let refusal: unknown;
+    for (const step of steps) {
+      await nextTurn();
+      try {
+        await step();
+      } catch (error) {
+        if (!isSpandrelError(error, ...largeDocumentTarget.codes)) throw error;
+        refusal = error;
+      }
+    }
+    if (dice.chance(0.5) && refusal !== undefined) throw refusal;
   },
 };
