@@ -3,7 +3,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 
 import type { Descriptor } from '../../../src/core/descriptor.ts';
 import { type Digest, digestOf, isDigest } from '../../../src/core/digest.ts';
-import { isSpandrelError } from '../../../src/core/errors.ts';
+import { isSpandrelError, type SpandrelError } from '../../../src/core/errors.ts';
 import { MANIFEST_MEDIA_TYPES } from '../../../src/core/media-types.ts';
 import { formatPlatform } from '../../../src/core/platform.ts';
 import { parseImageConfig } from '../../../src/images/image-config.ts';
@@ -200,7 +200,7 @@ export const largeDocumentTarget: FuzzTarget = {
       () => parseSociIndex(input, digestOf('')),
       () => parseDescriptorList('fuzz', input),
     ];
-    let refusal: unknown;
+    let refusal: SpandrelError | undefined;
     for (const step of steps) {
       await nextTurn();
       try {
