@@ -7,6 +7,7 @@ import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
 import { gzipLayer, ImageUpstream } from '../helpers/image-upstream.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
 import { RunningApp } from '../helpers/running-app.ts';
+import { makeSecret } from '../helpers/secrets.ts';
 import { tarArchive } from '../helpers/tar-blocks.ts';
 
 const SOCI_V1 = 'application/vnd.amazon.soci.index.v1+json';
@@ -15,6 +16,8 @@ interface Named {
   readonly kind: 'manifests' | 'blobs';
   readonly digest: string;
 }
+
+const SHARED_KEY = makeSecret('shared key');
 
 let upstream: ImageUpstream;
 let redis: RedisServer;
@@ -35,7 +38,7 @@ afterEach(async () => {
 });
 
 function startReplica(
-  { isShared }: { isShared: boolean },
+  { isShared, hasKey = isShared }: { isShared: boolean; hasKey?: boolean },
   options: { readonly environment?: Record<string, string>; readonly root?: string } = {},
 ): Promise<RunningApp> {
   return RunningApp.start({
@@ -45,6 +48,7 @@ function startReplica(
       SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
       SPANDREL_INDEX_SPAN_BYTES: '65536',
       ...(isShared ? { SPANDREL_CACHE_REDIS_URL: redis.url } : {}),
+      ...(hasKey ? { SPANDREL_CACHE_REDIS_KEY: SHARED_KEY } : {}),
       ...options.environment,
     },
   });
@@ -179,7 +183,7 @@ describe.each([
     const named = await namedByTag(first);
     await first.reload({
       SPANDREL_INDEX_MIN_LAYER_BYTES: '1GiB',
-      ...(isShared ? { SPANDREL_CACHE_REDIS_URL: redis.url } : {}),
+      ...(isShared ? { SPANDREL_CACHE_REDIS_URL: redis.url, SPANDREL_CACHE_REDIS_KEY: SHARED_KEY } : {}),
     });
     await expectAll(first, 'app', named);
     await expectAll(first, 'copy', named);
@@ -200,10 +204,10 @@ describe('a replica with Redis', () => {
     expect(blobs).toEqual([]);
   });
 
-  it('takes nothing from it that is not what was asked for', async () => {
-    await using first = await startReplica({ isShared: true });
+  it('takes nothing from it that is not what was asked for, without a key either', async () => {
+    await using first = await startReplica({ isShared: true, hasKey: false });
     const named = await namedByTag(first);
-    await using second = await startReplica({ isShared: true });
+    await using second = await startReplica({ isShared: true, hasKey: false });
     for (const { digest } of named)
       await redis.command(`SET spandrel:1:origin:1:${digest} {"manifest":"${digest}","document":"e30="}`);
     await expectAll(second, 'app', named);

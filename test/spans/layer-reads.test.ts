@@ -1,3 +1,6 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -7,9 +10,11 @@ import type { DemoRegistry } from '../../src/demo/demo-registry.ts';
 import { startDemoRegistry } from '../helpers/demo-upstream.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
 import { RunningApp } from '../helpers/running-app.ts';
+import { makeSecret } from '../helpers/secrets.ts';
 
 const MIB = 2 ** 20;
 const INFLATED = 'spandrel_inflate_bytes_total{engine="wasm"}';
+const FROM_REDIS = 'spandrel_span_reads_total{source="redis"}';
 
 let stack: AsyncDisposableStack;
 let upstream: DemoRegistry & { image: DemoImage };
@@ -21,8 +26,9 @@ beforeEach(async () => {
 
 afterEach(() => stack.disposeAsync());
 
-async function startApp(environment: Record<string, string> = {}): Promise<RunningApp> {
-  return stack.use(await RunningApp.start({ upstreams: [{ name: 'demo', url: upstream.url }], environment }));
+async function startApp(environment: Record<string, string> = {}, root?: string): Promise<RunningApp> {
+  const upstreams = [{ name: 'demo', url: upstream.url }];
+  return stack.use(await RunningApp.start({ upstreams, environment, ...(root && { root }) }));
 }
 
 function baseLayer(): { digest: string; tar: Buffer } {
@@ -129,27 +135,78 @@ describe('spans', () => {
     expect(await app.metric('spandrel_span_reads_total{source="memory"}')).toBeGreaterThan(0);
   });
 
-  it('are shared by replicas through Redis, and are checked when they come from there', async () => {
+  it('are shared by replicas through Redis if they share a key, and wrong ones are not used', async () => {
     const redis = stack.use(await RedisServer.start());
     const { digest, tar } = baseLayer();
-    const environment = { SPANDREL_CACHE_REDIS_URL: redis.url };
-    const first = await startApp(environment);
+    const environment = {
+      SPANDREL_CACHE_REDIS_URL: redis.url,
+      SPANDREL_CACHE_REDIS_KEY: makeSecret('shared key'),
+    };
     const path = `/v2/demo/app/_soci/layers/${digest}/tar`;
-    expect((await getBytes(first.url + path)).bytes.equals(tar)).toBe(true);
-    await fetch(`${first.url}/v2/demo/app/_soci/layers/${digest}/spans`);
+    const first = await startApp(environment);
+    await readAndIndex(first, path, tar);
+    await allShared(redis, 'sealed:', tar);
 
     const second = await startApp(environment);
     expect((await getBytes(second.url + path)).bytes.equals(tar)).toBe(true);
     expect(await second.metric(INFLATED)).toBe(0);
     expect(await second.metric('spandrel_index_builds_total{outcome="indexed"}')).toBe(0);
-    expect(await second.metric('spandrel_span_reads_total{source="redis"}')).toBeGreaterThan(0);
+    expect(await second.metric(FROM_REDIS)).toBeGreaterThan(0);
 
-    const keys = [...(await redis.command('KEYS spandrel:1:span:*')).matchAll(/spandrel:1:span:\S+/g)].map(
-      ([key]) => key,
-    );
-    for (const key of keys) await redis.command(`SETRANGE ${key} 100 damaged`);
+    expect(await damageSpans(redis, 'sealed:')).toBeGreaterThan(0);
     const third = await startApp(environment);
+    expect((await getBytes(third.url + path)).bytes.equals(tar)).toBe(true);
+    expect(await third.metric(INFLATED)).toBeGreaterThan(0);
+    expect(await third.metric('spandrel_redis_errors_total{op="seal"}')).toBeGreaterThan(0);
+  });
+
+  it('are shared without a key too, once a replica has its own index: by that they are checked', async () => {
+    const redis = stack.use(await RedisServer.start());
+    const { digest, tar } = baseLayer();
+    const environment = { SPANDREL_CACHE_REDIS_URL: redis.url };
+    const path = `/v2/demo/app/_soci/layers/${digest}/tar`;
+    const root = await mkdtemp(join(tmpdir(), 'spandrel-reads-'));
+    stack.defer(() => rm(root, { recursive: true, force: true }));
+    const first = await startApp(environment, root);
+    await readAndIndex(first, path, tar);
+    await allShared(redis, '', tar);
+    await first[Symbol.asyncDispose]();
+
+    const second = await startApp(environment, root);
+    expect((await getBytes(second.url + path)).bytes.equals(tar)).toBe(true);
+    expect(await second.metric(INFLATED)).toBe(0);
+    expect(await second.metric(FROM_REDIS)).toBeGreaterThan(0);
+    await second[Symbol.asyncDispose]();
+
+    expect(await damageSpans(redis, '')).toBeGreaterThan(0);
+    const third = await startApp(environment, root);
     expect((await getBytes(third.url + path)).bytes.equals(tar)).toBe(true);
     expect(await third.metric(INFLATED)).toBeGreaterThan(0);
   });
 });
+
+async function readAndIndex({ url }: RunningApp, path: string, tar: Buffer): Promise<void> {
+  expect((await getBytes(url + path)).bytes.equals(tar)).toBe(true);
+  await (await fetch(url + path.replace(/tar$/, 'spans'))).arrayBuffer();
+}
+
+async function spanKeys(redis: RedisServer, prefix: string): Promise<readonly string[]> {
+  const listed = await redis.command(`KEYS spandrel:1:${prefix}span:*`);
+  return Array.from(listed.matchAll(/spandrel:1:\S+/g), ([key]) => key);
+}
+
+/** Replicas write to Redis behind their responses. Spans do not overlap, and their names end with their ranges. */
+async function allShared(redis: RedisServer, prefix: string, tar: Buffer): Promise<void> {
+  const sharedBytes = async (): Promise<number> => {
+    const ranges = (await spanKeys(redis, prefix)).map((key) => /(\d+)-(\d+)$/.exec(key) ?? []);
+    return ranges.reduce((sum, [, start, end]) => sum + Number(end) - Number(start), 0);
+  };
+  await expect.poll(sharedBytes, { timeout: 10_000 }).toBe(tar.byteLength);
+}
+
+/** @returns how many there are */
+async function damageSpans(redis: RedisServer, prefix: string): Promise<number> {
+  const keys = await spanKeys(redis, prefix);
+  for (const key of keys) await redis.command(`SETRANGE ${key} 100 damaged`);
+  return keys.length;
+}

@@ -13,6 +13,7 @@ import { SpanCache } from '../../src/spans/span-cache.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 import { addPackedImage, packedLayer, type PackedLayer, seededGzipLayer } from '../helpers/packed-image.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
+import { makeSecret } from '../helpers/secrets.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 import { buildFromBytes } from '../helpers/built-layer.ts';
 
@@ -22,6 +23,7 @@ const INFLATED = 'spandrel_inflate_bytes_total{engine="wasm"}';
 
 let stack: AsyncDisposableStack;
 let upstream: DemoRegistry;
+const SHARED_KEY = makeSecret('shared key');
 let redis: RedisServer;
 let layer: PackedLayer;
 
@@ -57,6 +59,7 @@ async function startReplica(): Promise<{ app: RunningApp; url: string }> {
         SPANDREL_FILL_PARALLEL: '1',
         SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
         SPANDREL_CACHE_REDIS_URL: redis.url,
+        SPANDREL_CACHE_REDIS_KEY: SHARED_KEY,
         SPANDREL_UPSTREAM_RETRIES: '0',
       },
     }),
@@ -96,7 +99,7 @@ async function fillFailed(app: RunningApp): Promise<void> {
 }
 
 async function redisSpans(): Promise<number> {
-  return Number(/^\*(\d+)/.exec(await redis.command('KEYS spandrel:1:span:*'))?.[1]);
+  return Number(/^\*(\d+)/.exec(await redis.command('KEYS spandrel:1:sealed:span:*'))?.[1]);
 }
 
 describe('what comes from a fill that turns out to be another blob', () => {
