@@ -1,10 +1,10 @@
-import type { JsonFaultRule } from '../src/demo/control-server.ts';
-import type { DemoRegistryOptions } from '../src/demo/demo-registry.ts';
-import type { DemoServiceOptions } from '../src/demo/demo-service.ts';
+import type { JsonFaultRule } from '../test/registry/control-server.ts';
+import type { DemoRegistryOptions } from '../test/registry/demo-registry.ts';
+import type { DemoServiceOptions } from '../test/registry/demo-service.ts';
 import { ManagedProcess } from './managed-process.ts';
 import type { SampleImage } from './sample-image.ts';
 
-const DEMO_MAIN = new URL('../src/demo/serve-demo-registry.ts', import.meta.url).pathname;
+const DEMO_MAIN = new URL('../test/registry/serve-demo-registry.ts', import.meta.url).pathname;
 
 const SAMPLE_MAIN = new URL('./sample-upstream-main.ts', import.meta.url).pathname;
 

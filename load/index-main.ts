@@ -6,14 +6,14 @@ import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { parseArgs } from 'node:util';
 
-import { DigestWorker } from '../src/blobs/digest-worker.ts';
-import { Growth } from '../src/blobs/growth.ts';
+import { DigestWorker } from '../src/blobs/verification/digest-worker.ts';
+import { Growth } from '../src/blobs/files/growth.ts';
 import { finishDigest } from '../src/core/digest.ts';
 import { provenBytes } from '../src/core/proven-bytes.ts';
 import { WorkerPool } from '../src/threads/worker-pool.ts';
-import { startLayerBuild } from '../src/ztoc/layer-build.ts';
-import type { LayerSummary } from '../src/ztoc/layer-summary.ts';
-import type * as layerTasks from '../src/ztoc/layer-worker.ts';
+import { startLayerBuild } from '../src/build/layer-build.ts';
+import type { LayerSummary } from '../src/index/layer-summary.ts';
+import type * as layerTasks from '../src/build/layer-worker.ts';
 
 /** What one process has measured. */
 export interface IndexResult {
@@ -46,8 +46,8 @@ const started = performance.now();
 const before = process.cpuUsage();
 const growth = Growth.complete(layerBytes);
 // The threads run what is shipped.
-const entry = new URL('../dist/ztoc/layer-worker.js', import.meta.url);
-await using digests = new DigestWorker({ entry: new URL('../dist/blobs/digest-thread.js', import.meta.url) });
+const entry = new URL('../dist/build/layer-worker.js', import.meta.url);
+await using digests = new DigestWorker({ entry: new URL('../dist/blobs/verification/digest-thread.js', import.meta.url) });
 await using pool = new WorkerPool<typeof layerTasks>({
   name: 'index',
   entry,

@@ -4,8 +4,8 @@ import { readFile } from 'node:fs/promises';
 import { writeSync } from 'node:fs';
 
 import type { Digest } from '../src/core/digest.ts';
-import { startControlServer } from '../src/demo/control-server.ts';
-import { DemoRegistry, type DemoRegistryOptions } from '../src/demo/demo-registry.ts';
+import { startControlServer } from '../test/registry/control-server.ts';
+import { DemoRegistry, type DemoRegistryOptions } from '../test/registry/demo-registry.ts';
 import type { SampleImage } from './sample-image.ts';
 
 const STANDARD_OUTPUT = 1;

@@ -12,7 +12,7 @@ import { createAdminRules } from './http/access/create-admin-rules.ts';
 import { createAccessRules } from './http/access/create-access-rules.ts';
 import type { Connections } from './http/listener/connections.ts';
 import { readTlsMaterial } from './http/listener/tls-material.ts';
-import type { IndexPolicies, IndexPolicy } from './images/index-policy.ts';
+import type { IndexPolicies, IndexPolicy } from './images/lazy/index-policy.ts';
 import type { Logger } from './telemetry/logger.ts';
 import type { Metrics } from './telemetry/metrics.ts';
 

@@ -1,12 +1,12 @@
 import { extname } from 'node:path';
 
 import type { Config } from './config/schema.ts';
-import type * as treeTasks from './images/tree-worker.ts';
+import type * as treeTasks from './images/files/tree-worker.ts';
 import type { Metrics, WorkerPoolName } from './telemetry/metrics.ts';
 import type { ThreadFault } from './threads/thread-fault.ts';
 import { WorkerPool } from './threads/worker-pool.ts';
-import type * as layerTasks from './ztoc/layer-worker.ts';
-import type * as spanTasks from './ztoc/span-worker.ts';
+import type * as layerTasks from './build/layer-worker.ts';
+import type * as spanTasks from './spans/span-worker.ts';
 
 /** Work that waits for a thread; a request that brings more is answered 503. */
 const MAX_QUEUED_BUILDS = 1_000;
@@ -44,8 +44,8 @@ export function openPools(
     return pool;
   };
   return {
-    buildPool: open<typeof layerTasks>('index', 'ztoc/layer-worker', index.threads, MAX_QUEUED_BUILDS),
-    spanPool: open<typeof spanTasks>('span', 'ztoc/span-worker', spans.threads, MAX_QUEUED_SPANS),
-    treePool: open<typeof treeTasks>('tree', 'images/tree-worker', 1, MAX_QUEUED_TREES),
+    buildPool: open<typeof layerTasks>('index', 'build/layer-worker', index.threads, MAX_QUEUED_BUILDS),
+    spanPool: open<typeof spanTasks>('span', 'spans/span-worker', spans.threads, MAX_QUEUED_SPANS),
+    treePool: open<typeof treeTasks>('tree', 'images/files/tree-worker', 1, MAX_QUEUED_TREES),
   };
 }

@@ -50,14 +50,14 @@ const LIBRARIES: Readonly<Record<string, string>> = {
 /** Who may look at a clock that can be set. Ages and deadlines are no reason; see `core/steady-clock.ts`. */
 const WALL_CLOCK: readonly string[] = [
   'core/steady-clock.ts',
-  'demo/clock.ts',
+  '/registry/clock.ts',
   // Shown.
-  'images/served-images.ts',
-  'images/warm-job.ts',
+  'images/manifests/served-images.ts',
+  'images/operations/warm-job.ts',
   // Ends of signed URLs and tokens, and dates of Retry-After, turned into durations at once.
-  'upstream/blob-locations.ts',
-  'upstream/ecr-credentials.ts',
-  'upstream/transport.ts',
+  'upstream/blobs/blob-locations.ts',
+  'upstream/credentials/ecr-credentials.ts',
+  'upstream/transport/transport.ts',
 ];
 
 const FORBIDDEN_NAMES = /^(utils?|helpers?|types?|common|misc|index)\.ts$/;
@@ -121,7 +121,7 @@ describe('the house', () => {
       text: '',
       imports: ['../http/answer.ts'],
     };
-    expect(wrongImports(wrong)).toEqual(['src/core/x.ts -> http/answer.ts']);
+    expect(wrongImports(wrong)).toEqual(['src/core/x.ts -> http/answers/answer.ts']);
   });
 
   it('keeps each library on its floor', () => {
@@ -167,7 +167,7 @@ describe('the house', () => {
 
   it('loads the AWS SDK only where it is used, not at start', () => {
     const importing = sources.filter(({ imports }) => imports.some((name) => name.startsWith('@aws-sdk/')));
-    expect(importing.map(({ path }) => relative(SRC, path))).toEqual(['upstream/ecr-token-api.ts']);
+    expect(importing.map(({ path }) => relative(SRC, path))).toEqual(['upstream/credentials/ecr-token-api.ts']);
     expect(importing.filter(({ text }) => /from '@aws-sdk/.test(text))).toEqual([]);
   });
 

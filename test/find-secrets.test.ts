@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 
 import { describe, expect, it } from 'vitest';
 
-import { DemoRegistry } from '../src/demo/demo-registry.ts';
+import { DemoRegistry } from './registry/demo-registry.ts';
 import { collectedFile, TEST_MARK } from './helpers/collected-output.ts';
 import { findSecrets } from './helpers/find-secrets.ts';
 import { RunningApp } from './helpers/running-app.ts';

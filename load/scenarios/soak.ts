@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { seededRandom } from '../../test/helpers/seeded-random.ts';
-import type { JsonFaultRule } from '../../src/demo/control-server.ts';
+import type { JsonFaultRule } from '../../test/registry/control-server.ts';
 import type { Chart } from '../chart.ts';
 import { DemoUpstream } from '../demo-upstream.ts';
 import { percentile } from '../percentile.ts';

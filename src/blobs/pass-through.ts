@@ -2,11 +2,11 @@ import type { ByteRange } from '../core/byte-range.ts';
 import { intersectRanges } from '../core/byte-range.ts';
 import { type Digest, digestAlgorithm } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
-import type { BlobSource } from '../upstream/blob-source.ts';
-import { isBrokenTransfer } from '../upstream/fault-kinds.ts';
-import { backoffMs, realPause } from '../upstream/retry-delay.ts';
-import { checkTotalBytes } from './check-total-bytes.ts';
-import type { DigestWorker } from './digest-worker.ts';
+import type { BlobSource } from '../upstream/blobs/blob-source.ts';
+import { isBrokenTransfer } from '../upstream/faults/fault-kinds.ts';
+import { backoffMs, realPause } from '../upstream/transport/retry-delay.ts';
+import { checkTotalBytes } from './files/check-total-bytes.ts';
+import type { DigestWorker } from './verification/digest-worker.ts';
 
 export interface PassThroughOptions {
   readonly digest: Digest;

@@ -1,8 +1,8 @@
 import { type Digest, digestAlgorithm, digestOfLarge } from '../core/digest.ts';
 import { type ErrorCode, SpandrelError } from '../core/errors.ts';
-import type { BlobReader } from './blob-handle.ts';
+import type { BlobReader } from './reads/blob-handle.ts';
 import type { BlobStore } from './blob-store.ts';
-import { readBlobRange } from './read-blob-range.ts';
+import { readBlobRange } from './reads/read-blob-range.ts';
 
 /**
  * All bytes of a blob that is small enough to be held, and that something is going to be made of: their digest is compared, and a stored

@@ -2,11 +2,11 @@ import type { ByteRange } from '../core/byte-range.ts';
 import type { Digest } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
 import type { ProvenBytes } from '../core/proven-bytes.ts';
-import type { BlobHandle, BlobReader, FileRange } from './blob-handle.ts';
+import type { BlobHandle, BlobReader, FileRange } from './reads/blob-handle.ts';
 import type { PassThrough } from './pass-through.ts';
-import { isStoreFault } from './store-fault.ts';
-import { assertRangeWithin } from './read-file-range.ts';
-import type { StoredBlob } from './store-budget.ts';
+import { isStoreFault } from './files/store-fault.ts';
+import { assertRangeWithin } from './files/read-file-range.ts';
+import type { StoredBlob } from './files/store-budget.ts';
 
 export interface ResilientReaderOptions {
   readonly digest: Digest;

@@ -1,4 +1,4 @@
-import { TimeLimit } from '../core/time-limit.ts';
+import { TimeLimit } from '../core/work/time-limit.ts';
 import { waitFor } from '../core/wait-for.ts';
 
 /** Of the longest wait, for a subject that has just made somebody wait for nothing. */

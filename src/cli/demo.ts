@@ -6,7 +6,7 @@ import { parseArgs } from 'node:util';
 
 import { createApp } from '../app.ts';
 import { parseConfig } from '../config/parse-config.ts';
-import type { LayerDescription } from '../images/layers.ts';
+import type { LayerDescription } from '../images/lazy/layers.ts';
 import { createLogger } from '../telemetry/logger.ts';
 import { startEmbeddedDemo } from './embedded-demo.ts';
 

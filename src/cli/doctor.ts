@@ -15,10 +15,10 @@ import { checkUpstreams } from './doctor/check-upstreams.ts';
 import { readContainerdConfig } from './doctor/containerd-config.ts';
 import type { Finding } from './doctor/finding.ts';
 import { NodeFiles } from './doctor/node-files.ts';
-import { printJson } from './print-json.ts';
-import { locateImage, USUAL_PROXY } from './proxy-client.ts';
-import { readConfig } from './read-config.ts';
-import { UsageError } from './usage-error.ts';
+import { printJson } from './terminal/print-json.ts';
+import { locateImage, USUAL_PROXY } from './terminal/proxy-client.ts';
+import { readConfig } from './config/read-config.ts';
+import { UsageError } from './terminal/usage-error.ts';
 
 /** `spandrel doctor`: checks each link from a node to its registry, and says in words what keeps images from being lazy. */
 export async function doctor(args: string[]): Promise<number> {

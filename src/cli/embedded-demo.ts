@@ -1,6 +1,6 @@
 import type { Config } from '../config/schema.ts';
 import { DEMO_SEED, type DemoImage, generateDemoImage } from '../demo/demo-image.ts';
-import { DemoRegistry } from '../demo/demo-registry.ts';
+import { DemoRegistry } from '../../test/registry/demo-registry.ts';
 
 export interface EmbeddedDemo extends AsyncDisposable {
   readonly config: Config;

@@ -1,8 +1,8 @@
-import { storeFault } from '../blobs/store-fault.ts';
+import { storeFault } from '../blobs/files/store-fault.ts';
 import { isSpandrelError } from '../core/errors.ts';
 import { isSystemError, nodeErrorCode } from '../core/node-error-code.ts';
 import { escapeLines } from '../core/terminal-text.ts';
-import { UsageError } from './usage-error.ts';
+import { UsageError } from './terminal/usage-error.ts';
 
 interface Command {
   readonly usage: string;
@@ -25,7 +25,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   ztoc: {
     usage: 'ztoc create|info|list|cat FILE …',
     about: 'make and look into zTOCs',
-    run: async (args) => (await import('./ztoc.ts')).ztoc(args),
+    run: async (args) => (await import('./offline/ztoc.ts')).ztoc(args),
   },
   warm: {
     usage: 'warm IMAGE [--platform P] [--admin URL]',
@@ -40,22 +40,22 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   ls: {
     usage: 'ls IMAGE[@PLATFORM] [PATH] [--proxy URL]',
     about: 'list a folder of an image',
-    run: async (args) => (await import('./image-files.ts')).ls(args),
+    run: async (args) => (await import('./offline/image-files.ts')).ls(args),
   },
   cat: {
     usage: 'cat IMAGE[@PLATFORM] PATH [--proxy URL]',
     about: 'print a file of an image, or a range of it',
-    run: async (args) => (await import('./image-files.ts')).cat(args),
+    run: async (args) => (await import('./offline/image-files.ts')).cat(args),
   },
   stat: {
     usage: 'stat IMAGE[@PLATFORM] PATH [--proxy URL]',
     about: 'what a file of an image is, and in which layer',
-    run: async (args) => (await import('./image-files.ts')).stat(args),
+    run: async (args) => (await import('./offline/image-files.ts')).stat(args),
   },
   convert: {
     usage: 'convert LAYOUT OUT [--format oci-dir]',
     about: 'add SOCI v2 indexes to an image, offline',
-    run: async (args) => (await import('./convert.ts')).convert(args),
+    run: async (args) => (await import('./offline/convert.ts')).convert(args),
   },
 };
 

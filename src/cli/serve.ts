@@ -6,10 +6,10 @@ import type { Config } from '../config/schema.ts';
 import { isSpandrelError } from '../core/errors.ts';
 import { createLogger, type Logger } from '../telemetry/logger.ts';
 import { openTracer } from '../telemetry/open-tracer.ts';
-import { ConfigReload } from './config-reload.ts';
-import { fileReader, readConfig, type ReadConfig } from './read-config.ts';
-import { warnOfOpenFiles } from './secret-files.ts';
-import { UsageError } from './usage-error.ts';
+import { ConfigReload } from './config/config-reload.ts';
+import { fileReader, readConfig, type ReadConfig } from './config/read-config.ts';
+import { warnOfOpenFiles } from './terminal/secret-files.ts';
+import { UsageError } from './terminal/usage-error.ts';
 
 /**
  * Decompressed spans and buffers lie outside V8's heap. By default V8 collects all of it whenever some ten MB of them have come up; with this,

@@ -8,11 +8,11 @@ import { SpandrelError } from '../core/errors.ts';
 import { escapeControls, escapeLines } from '../core/terminal-text.ts';
 import { readAdminToken } from '../http/access/admin-token.ts';
 import { REQUEST_HEADER } from '../http/access/page-guard.ts';
-import type { WarmJobView } from '../images/warm-job.ts';
-import { printJson } from './print-json.ts';
-import { ProgressBar } from './progress-bar.ts';
-import { askProxy } from './proxy-client.ts';
-import { UsageError } from './usage-error.ts';
+import type { WarmJobView } from '../images/operations/warm-job.ts';
+import { printJson } from './terminal/print-json.ts';
+import { ProgressBar } from './terminal/progress-bar.ts';
+import { askProxy } from './terminal/proxy-client.ts';
+import { UsageError } from './terminal/usage-error.ts';
 
 const POLL_MS = 200;
 

@@ -1,7 +1,7 @@
 import { parse as parseYaml, YAMLParseError } from 'yaml';
 
 import { SpandrelError } from '../core/errors.ts';
-import { isJsonObject } from '../core/json-object.ts';
+import { isJsonObject } from '../core/json/json-object.ts';
 import { type Config, CONFIG_KEYS, type ConfigPath, environmentName } from './schema.ts';
 import { ValueProblem } from './value-kinds.ts';
 

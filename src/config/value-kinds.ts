@@ -1,7 +1,7 @@
 import { isIPv4, isIPv6 } from 'node:net';
 
 import { isRepository } from '../core/image-name.ts';
-import { isJsonObject } from '../core/json-object.ts';
+import { isJsonObject } from '../core/json/json-object.ts';
 import { Secret } from '../core/secret.ts';
 
 /** How one configuration value is read. Values come typed from YAML and as text from the environment; both are accepted. */

@@ -1,5 +1,5 @@
 import { type Digest, isDigest } from './digest.ts';
-import { isJsonObject } from './json-object.ts';
+import { isJsonObject } from './json/json-object.ts';
 
 /** A platform as in the OCI image index. */
 export interface Platform {

@@ -1,8 +1,8 @@
 import { isUtf8 } from 'node:buffer';
 
 import { SpandrelError } from '../core/errors.ts';
-import { isJsonObject } from '../core/json-object.ts';
-import { checkJsonShape, JsonTooLarge } from '../core/parse-json.ts';
+import { isJsonObject } from '../core/json/json-object.ts';
+import { checkJsonShape, JsonTooLarge } from '../core/json/parse-json.ts';
 
 /**
  * How Go's `encoding/json` stores a JSON value into a variable of one type. `before` is what the variable holds already: a `null`

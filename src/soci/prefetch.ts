@@ -1,5 +1,5 @@
 import { type Digest, digestOf } from '../core/digest.ts';
-import { cleanPath, parseRawText } from '../ztoc/raw-text.ts';
+import { cleanPath, parseRawText } from '../tar/raw-text.ts';
 import type { TocEntryList } from '../ztoc/ztoc.ts';
 import { encodeGoJson } from './go-json.ts';
 import type { PrefetchArtifact } from './soci-index.ts';

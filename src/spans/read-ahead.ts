@@ -1,7 +1,7 @@
 import { BoundedMap } from '../cache/bounded-map.ts';
 import type { ByteRange } from '../core/byte-range.ts';
-import type { LayerIndexView } from '../ztoc/layer-index-view.ts';
-import type { HeldLayer } from './layer.ts';
+import type { LayerIndexView } from '../index/layer-index-view.ts';
+import type { HeldLayer } from '../layers/layer.ts';
 import type { Reading } from './reading.ts';
 import type { SpanFetcher } from './span-fetcher.ts';
 

@@ -1,6 +1,6 @@
 import type { ByteRange } from '../core/byte-range.ts';
 import { SpandrelError } from '../core/errors.ts';
-import type { SparseRegions } from '../ztoc/sparse-regions.ts';
+import type { SparseRegions } from '../tar/sparse-regions.ts';
 
 const CHUNK_BYTES = 64 * 1024;
 

@@ -3,7 +3,7 @@ import { crc32 } from 'node:zlib';
 import type { ByteCache, CacheTier } from '../cache/byte-cache.ts';
 import { rangeLength } from '../core/byte-range.ts';
 import type { Digest } from '../core/digest.ts';
-import type { LayerIndexView } from '../ztoc/layer-index-view.ts';
+import type { LayerIndexView } from '../index/layer-index-view.ts';
 import type { ReadSpan } from '../ztoc/span.ts';
 
 /** A span as one index of its layer has it. */

@@ -1,18 +1,18 @@
-import type { BlobReader } from '../blobs/blob-handle.ts';
+import type { BlobReader } from '../blobs/reads/blob-handle.ts';
 import type { BlobStore } from '../blobs/blob-store.ts';
-import { readBlobRange } from '../blobs/read-blob-range.ts';
+import { readBlobRange } from '../blobs/reads/read-blob-range.ts';
 import { SingleFlight } from '../cache/single-flight.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { waitFor } from '../core/wait-for.ts';
 import { defaultEngine } from '../inflate/default-engine.ts';
 import type { WorkerPool } from '../threads/worker-pool.ts';
 import type { ByteSource, Metrics } from '../telemetry/metrics.ts';
-import type { LayerIndexView } from '../ztoc/layer-index-view.ts';
-import type { InflateSpansInput, ReadZstdSpansInput } from '../ztoc/span-worker.ts';
+import type { LayerIndexView } from '../index/layer-index-view.ts';
+import type { InflateSpansInput, ReadZstdSpansInput } from './span-worker.ts';
 import type { ReadSpan } from '../ztoc/span.ts';
-import type { LayerIndexes } from './layer-indexes.ts';
-import type { HeldLayer } from './layer.ts';
-import type * as spanTasks from '../ztoc/span-worker.ts';
+import type { LayerIndexes } from '../layers/layer-indexes.ts';
+import type { HeldLayer } from '../layers/layer.ts';
+import type * as spanTasks from './span-worker.ts';
 import type { Reading } from './reading.ts';
 import { type IndexedSpan, type SpanCache, spanKey } from './span-cache.ts';
 
@@ -21,7 +21,7 @@ export interface SpanFetcherDeps {
   /** Asked for another index in the place of a damaged one. */
   readonly indexes: LayerIndexes;
   readonly cache: SpanCache;
-  /** Threads whose entry is `ztoc/span-worker.ts`. */
+  /** Threads whose entry is `spans/span-worker.ts`. */
   readonly pool: WorkerPool<typeof spanTasks>;
   /** As `limits.maxZstdWindowBytes`. */
   readonly maxZstdWindowBytes: number;

@@ -1,13 +1,13 @@
-import { readBlobRange } from '../blobs/read-blob-range.ts';
+import { readBlobRange } from '../blobs/reads/read-blob-range.ts';
 import { PassingFaults, type RetryPauses } from '../cache/passing-faults.ts';
 import type { Digest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { detectCompression, MAGIC_BYTES } from '../core/layer-compression.ts';
 import { waitFor } from '../core/wait-for.ts';
-import { startLayerBuild } from '../ztoc/layer-build.ts';
-import type { IndexBuildDeps } from './index-build.ts';
-import type { LayerIndexes } from './layer-indexes.ts';
-import type { Layer, PushedZtoc } from './layer.ts';
+import { startLayerBuild } from '../build/layer-build.ts';
+import type { IndexBuildDeps } from '../layers/index-build.ts';
+import type { LayerIndexes } from '../layers/layer-indexes.ts';
+import type { Layer, PushedZtoc } from '../layers/layer.ts';
 
 export interface ZtocJudgeDeps extends Pick<
   IndexBuildDeps,

@@ -19,7 +19,7 @@ import {
   TracerProvider,
 } from '@opentelemetry/sdk-trace';
 
-import { TimeLimit } from '../core/time-limit.ts';
+import { TimeLimit } from '../core/work/time-limit.ts';
 import { waitFor } from '../core/wait-for.ts';
 import type { Logger } from './logger.ts';
 import type { TraceSettings } from './trace-settings.ts';

@@ -2,7 +2,7 @@ import type { Transferable } from 'node:worker_threads';
 
 import { SpandrelError } from '../core/errors.ts';
 import { waitFor } from '../core/wait-for.ts';
-import { WorkQueue } from '../core/work-queue.ts';
+import { WorkQueue } from '../core/work/work-queue.ts';
 import type { ThreadKind } from '../telemetry/metrics.ts';
 import { decodeError } from './error-transfer.ts';
 import { GrowingPause } from './growing-pause.ts';

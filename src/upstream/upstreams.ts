@@ -1,9 +1,9 @@
 import type { UpstreamConfig } from '../config/upstream-config.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { parseRepository } from '../core/image-name.ts';
-import { isDockerHub } from './docker-hub.ts';
+import { isDockerHub } from './credentials/docker-hub.ts';
 import { RegistryClient, type RegistryClientDeps } from './registry-client.ts';
-import { TlsFiles } from './tls-files.ts';
+import { TlsFiles } from './transport/tls-files.ts';
 
 /** What of a request may choose the upstream. */
 export interface UpstreamChoice {

@@ -1,7 +1,7 @@
 import type { DecodedZtoc } from './decode-ztoc.ts';
 import { decodeGzipZinfo, type GzipZinfo } from './gzip-zinfo.ts';
 import { decodeTarZinfo } from './tar-zinfo.ts';
-import type { RawText } from './raw-text.ts';
+import type { RawText } from '../tar/raw-text.ts';
 import type { TocEntry, Ztoc } from './ztoc.ts';
 import { findEmptySpan, OverlapCheck } from './mount-check.ts';
 import { ztocSpans } from './ztoc-spans.ts';

@@ -3,7 +3,7 @@ import { SpandrelError } from '../core/errors.ts';
 import { ZTOC_ALGORITHMS, ZTOC_SLOTS } from './encode-ztoc.ts';
 import { FlatBuffer, type FlatTable } from './flat-reader.ts';
 import { decodeGzipZinfo } from './gzip-zinfo.ts';
-import { printRawText, type RawText } from './raw-text.ts';
+import { printRawText, type RawText } from '../tar/raw-text.ts';
 import { decodeTarZinfo, tarMaxSpanId } from './tar-zinfo.ts';
 import {
   type EntryType,

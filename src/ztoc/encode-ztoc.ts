@@ -1,7 +1,7 @@
 import { Builder } from 'flatbuffers';
 
 import { SpandrelError } from '../core/errors.ts';
-import { encodeRawText, type RawText } from './raw-text.ts';
+import { encodeRawText, type RawText } from '../tar/raw-text.ts';
 import type { TocEntry, TocEntryList, Ztoc } from './ztoc.ts';
 
 /** Field numbers of `ztoc/fbs/ztoc.fbs`. */

@@ -1,5 +1,5 @@
 import { SpandrelError } from '../core/errors.ts';
-import { decodeRawText, EMPTY_RAW_TEXT, type RawText } from './raw-text.ts';
+import { decodeRawText, EMPTY_RAW_TEXT, type RawText } from '../tar/raw-text.ts';
 
 const OFFSET_BYTES = 4;
 const VTABLE_HEADER_BYTES = 4;

@@ -1,5 +1,5 @@
 import type { Span } from './span.ts';
-import { TAR_BLOCK_BYTES } from './tar-header.ts';
+import { TAR_BLOCK_BYTES } from '../tar/tar-header.ts';
 import type { TocEntry } from './ztoc.ts';
 
 /**

@@ -1,6 +1,6 @@
 import type { Digest } from '../core/digest.ts';
 import type { LayerCompression } from '../core/media-types.ts';
-import type { RawText } from './raw-text.ts';
+import type { RawText } from '../tar/raw-text.ts';
 
 /** The entry types of a zTOC (soci-snapshotter `ztoc/toc_builder.go`, getType). */
 export const ZTOC_ENTRY_TYPES = ['reg', 'dir', 'symlink', 'hardlink', 'char', 'block', 'fifo'] as const;

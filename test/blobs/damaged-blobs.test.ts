@@ -6,19 +6,19 @@ import { pathToFileURL } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { BlobStore } from '../../src/blobs/blob-store.ts';
-import { DigestWorker } from '../../src/blobs/digest-worker.ts';
+import { DigestWorker } from '../../src/blobs/verification/digest-worker.ts';
 import { readVerifiedBlob } from '../../src/blobs/read-verified-blob.ts';
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
-import type { BlobSource } from '../../src/upstream/blob-source.ts';
+import type { BlobSource } from '../../src/upstream/blobs/blob-source.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
 import { randomBlob, readRange, readWhole } from '../helpers/random-blob.ts';
 import { rot, storedPath } from '../helpers/stored-files.ts';
 
-const DIGEST_THREAD = new URL('../../src/blobs/digest-thread.ts', import.meta.url);
+const DIGEST_THREAD = new URL('../../src/blobs/verification/digest-thread.ts', import.meta.url);
 const MIB = 2 ** 20;
 const blob = randomBlob(MIB + 5, 1);
 const digest = digestOf(blob);

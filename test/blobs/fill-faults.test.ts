@@ -4,14 +4,14 @@ import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
-import type { BlobHandle } from '../../src/blobs/blob-handle.ts';
+import type { BlobHandle } from '../../src/blobs/reads/blob-handle.ts';
 import { BlobStore } from '../../src/blobs/blob-store.ts';
 import type { ByteRange } from '../../src/core/byte-range.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
-import type { BlobSource } from '../../src/upstream/blob-source.ts';
+import type { BlobSource } from '../../src/upstream/blobs/blob-source.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 
 import { afterEach, beforeEach, expect, it } from 'vitest';
 
-import type { BlobHandle } from '../../src/blobs/blob-handle.ts';
+import type { BlobHandle } from '../../src/blobs/reads/blob-handle.ts';
 import { BlobStore } from '../../src/blobs/blob-store.ts';
 import type { ByteRange } from '../../src/core/byte-range.ts';
 import { digestOf } from '../../src/core/digest.ts';

@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
-import type { BlobSource } from '../../src/upstream/blob-source.ts';
+import type { BlobSource } from '../../src/upstream/blobs/blob-source.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { MemorySource, type MemorySourceOptions } from '../helpers/memory-source.ts';
 import { randomBlob, readRange, readWhole } from '../helpers/random-blob.ts';

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 
-import { convert } from '../../src/cli/convert.ts';
+import { convert } from '../../src/cli/offline/convert.ts';
 import type { Digest } from '../../src/core/digest.ts';
 import { isSpandrelError } from '../../src/core/errors.ts';
 import { encodeSociIndex, type SociLayer } from '../../src/soci/soci-index.ts';

@@ -6,10 +6,10 @@ import { gunzipSync } from 'node:zlib';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
-import { DigestFiles } from '../../src/blobs/digest-files.ts';
+import { DigestFiles } from '../../src/blobs/shelves/digest-files.ts';
 import { digestOf } from '../../src/core/digest.ts';
-import { DemoRegistry } from '../../src/demo/demo-registry.ts';
-import { LayerIndex } from '../../src/ztoc/layer-index.ts';
+import { DemoRegistry } from '../registry/demo-registry.ts';
+import { LayerIndex } from '../../src/index/layer-index.ts';
 import { addPackedImage, type PackedLayer, seededGzipLayer } from '../helpers/packed-image.ts';
 import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
-import type { FaultAction } from '../../src/demo/faults.ts';
+import type { FaultAction } from '../registry/faults.ts';
 import {
   errorCode,
   KnownRepository,

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 
 import { escapeControls, escapeJson, escapeLines } from '../../src/core/terminal-text.ts';
-import { type RawText, printForTerminal } from '../../src/ztoc/raw-text.ts';
+import { type RawText, printForTerminal } from '../../src/tar/raw-text.ts';
 import { ODD_NAMES } from '../helpers/odd-names.ts';
 import { runProgram } from '../helpers/programs.ts';
 

@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import { digestOf } from '../../src/core/digest.ts';
 import type { LayerCompression } from '../../src/core/media-types.ts';
 import { defaultEngine } from '../../src/inflate/default-engine.ts';
-import { IndexWriter } from '../../src/ztoc/index-writer.ts';
-import { buildLayer, type LayerBuild, type LayerLimits } from '../../src/ztoc/layer-builder.ts';
-import { LayerIndex } from '../../src/ztoc/layer-index.ts';
-import { summarizeLayer } from '../../src/ztoc/summarize-layer.ts';
+import { IndexWriter } from '../../src/index/index-writer.ts';
+import { buildLayer, type LayerBuild, type LayerLimits } from '../../src/build/layer-builder.ts';
+import { LayerIndex } from '../../src/index/layer-index.ts';
+import { summarizeLayer } from '../../src/build/summarize-layer.ts';
 import { chunksOf } from './gzip-corpus.ts';
 
 export const NO_LIMITS: LayerLimits = { maxUncompressedBytes: 2 ** 40, maxTocEntries: 2 ** 31 };

@@ -1,5 +1,5 @@
 import { DEMO_SEED, type DemoImage, generateDemoImage } from '../../src/demo/demo-image.ts';
-import { DemoRegistry, type DemoRegistryOptions } from '../../src/demo/demo-registry.ts';
+import { DemoRegistry, type DemoRegistryOptions } from '../registry/demo-registry.ts';
 
 /** A scriptable registry that holds a generated image as `app:latest`. */
 export async function startDemoRegistry(

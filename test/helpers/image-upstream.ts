@@ -2,7 +2,7 @@ import { gzipSync } from 'node:zlib';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
-import { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import { DemoRegistry } from '../registry/demo-registry.ts';
 
 /** A layer of an image as its manifest has it. */
 export interface UpstreamLayer {

@@ -2,7 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 
 import type { Digest } from '../../src/core/digest.ts';
 import { digestOf } from '../../src/core/digest.ts';
-import { DemoRegistry, type DemoRegistryOptions } from '../../src/demo/demo-registry.ts';
+import { DemoRegistry, type DemoRegistryOptions } from '../registry/demo-registry.ts';
 import { RunningApp } from './running-app.ts';
 
 export const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';

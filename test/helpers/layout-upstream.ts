@@ -2,8 +2,8 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { type Digest, isDigest } from '../../src/core/digest.ts';
-import { DemoRegistry, type DemoRegistryOptions } from '../../src/demo/demo-registry.ts';
-import { type OciLayout, openOciLayout, readDocument } from '../../src/soci/oci-layout.ts';
+import { DemoRegistry, type DemoRegistryOptions } from '../registry/demo-registry.ts';
+import { type OciLayout, openOciLayout, readDocument } from '../../src/convert/oci-layout.ts';
 import { GoldenImages } from './golden-images.ts';
 import { runProgram } from './programs.ts';
 

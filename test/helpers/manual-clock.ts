@@ -1,4 +1,4 @@
-import type { Clock } from '../../src/demo/clock.ts';
+import type { Clock } from '../registry/clock.ts';
 
 interface Sleeper {
   readonly wakeMs: number;

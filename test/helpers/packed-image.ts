@@ -1,7 +1,7 @@
 import { gzipSync } from 'node:zlib';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
-import type { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import type { DemoRegistry } from '../registry/demo-registry.ts';
 import { randomBlob } from './random-blob.ts';
 import { tarArchive } from './tar-blocks.ts';
 

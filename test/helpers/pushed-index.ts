@@ -2,7 +2,7 @@ import { gunzipSync } from 'node:zlib';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
-import type { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import type { DemoRegistry } from '../registry/demo-registry.ts';
 import { EMPTY_CONFIG, EMPTY_CONFIG_DIGEST, encodeSociIndex } from '../../src/soci/soci-index.ts';
 import { type DecodedZtoc, decodeZtoc } from '../../src/ztoc/decode-ztoc.ts';
 import { encodeZtoc } from '../../src/ztoc/encode-ztoc.ts';

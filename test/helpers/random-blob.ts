@@ -1,4 +1,4 @@
-import type { BlobReader } from '../../src/blobs/blob-handle.ts';
+import type { BlobReader } from '../../src/blobs/reads/blob-handle.ts';
 import type { ByteRange } from '../../src/core/byte-range.ts';
 import { seededRandom } from './seeded-random.ts';
 

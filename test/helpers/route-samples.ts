@@ -1,4 +1,4 @@
-import type { RepositoryPath } from '../../src/http/registry-path.ts';
+import type { RepositoryPath } from '../../src/http/requests/registry-path.ts';
 
 const DIGEST = `sha256:${'0'.repeat(64)}`;
 

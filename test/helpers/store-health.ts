@@ -1,4 +1,4 @@
-import { StoreHealth } from '../../src/blobs/store-health.ts';
+import { StoreHealth } from '../../src/blobs/files/store-health.ts';
 import type { Logger } from '../../src/telemetry/logger.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 

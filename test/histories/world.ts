@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import { hash } from 'bcrypt';
 
 import { parseDigest } from '../../src/core/digest.ts';
-import { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import { DemoRegistry } from '../registry/demo-registry.ts';
 import { EMPTY_CONFIG } from '../../src/soci/soci-index.ts';
-import type { FaultAction } from '../../src/demo/faults.ts';
+import type { FaultAction } from '../registry/faults.ts';
 import { Certificate } from '../helpers/certificate.ts';
 import { basic } from '../helpers/private-registry.ts';
 import { runProgram, tryProgram } from '../helpers/programs.ts';

@@ -3,8 +3,8 @@ import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
-import { DemoRegistry } from '../../src/demo/demo-registry.ts';
-import { writeTar } from '../../src/ztoc/tar-writer.ts';
+import { DemoRegistry } from '../registry/demo-registry.ts';
+import { writeTar } from '../../src/tar/tar-writer.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 

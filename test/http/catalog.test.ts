@@ -4,7 +4,7 @@ import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
-import { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import { DemoRegistry } from '../registry/demo-registry.ts';
 import { basic, PrivateRegistry } from '../helpers/private-registry.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 

@@ -4,7 +4,7 @@ import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import type { ByteRange } from '../../src/core/byte-range.ts';
-import { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import { DemoRegistry } from '../registry/demo-registry.ts';
 import { askHttp2, openHttp2 } from '../helpers/http2-client.ts';
 import { createCertificates, type ListenerCertificates } from '../helpers/listener-certificates.ts';
 import { parseMultipart } from '../helpers/parse-multipart.ts';

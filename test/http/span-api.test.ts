@@ -4,7 +4,7 @@ import { gunzipSync, zstdDecompressSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import type { DemoImage, DemoLayer } from '../../src/demo/demo-image.ts';
-import type { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import type { DemoRegistry } from '../registry/demo-registry.ts';
 import { startDemoRegistry } from '../helpers/demo-upstream.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';

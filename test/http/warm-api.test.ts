@@ -3,7 +3,7 @@ import { join } from 'node:path';
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
-import type { WarmJobView } from '../../src/images/warm-job.ts';
+import type { WarmJobView } from '../../src/images/operations/warm-job.ts';
 import { LayoutUpstream } from '../helpers/layout-upstream.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 import { makeSecret } from '../helpers/secrets.ts';

@@ -3,8 +3,8 @@ import { setTimeout as pause } from 'node:timers/promises';
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
-import type { LayerDescription } from '../../src/images/layers.ts';
-import type { WarmJobView } from '../../src/images/warm-job.ts';
+import type { LayerDescription } from '../../src/images/lazy/layers.ts';
+import type { WarmJobView } from '../../src/images/operations/warm-job.ts';
 import {
   describeBytes,
   forLinux,

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
-import { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import { DemoRegistry } from '../registry/demo-registry.ts';
 import {
   type Bytes,
   edited,

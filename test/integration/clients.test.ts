@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
-import type { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import type { DemoRegistry } from '../registry/demo-registry.ts';
 import { Certificate } from '../helpers/certificate.ts';
 import { ContainerdDaemon } from '../helpers/containerd-daemon.ts';
 import { startDemoRegistry } from '../helpers/demo-upstream.ts';

@@ -6,7 +6,7 @@ import { gunzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import type { DemoImage } from '../../src/demo/demo-image.ts';
-import type { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import type { DemoRegistry } from '../registry/demo-registry.ts';
 import { startDemoRegistry } from '../helpers/demo-upstream.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
 import { RunningApp } from '../helpers/running-app.ts';

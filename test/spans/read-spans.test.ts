@@ -5,11 +5,11 @@ import { gunzipSync } from 'node:zlib';
 
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 
-import { DigestFiles } from '../../src/blobs/digest-files.ts';
+import { DigestFiles } from '../../src/blobs/shelves/digest-files.ts';
 import type { Digest } from '../../src/core/digest.ts';
 import type { DemoImage } from '../../src/demo/demo-image.ts';
-import type { DemoRegistry } from '../../src/demo/demo-registry.ts';
-import { LayerIndex } from '../../src/ztoc/layer-index.ts';
+import type { DemoRegistry } from '../registry/demo-registry.ts';
+import { LayerIndex } from '../../src/index/layer-index.ts';
 import type { ReadSpan } from '../../src/ztoc/span.ts';
 import { startDemoRegistry } from '../helpers/demo-upstream.ts';
 import { RunningApp } from '../helpers/running-app.ts';

@@ -4,9 +4,9 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { MemoryCache } from '../../src/cache/memory-cache.ts';
 import { digestOf } from '../../src/core/digest.ts';
-import { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import { DemoRegistry } from '../registry/demo-registry.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
-import { heldLayer } from '../../src/spans/layer.ts';
+import { heldLayer } from '../../src/layers/layer.ts';
 import { LayerReader } from '../../src/spans/layer-reader.ts';
 import type { ReadSpan } from '../../src/ztoc/span.ts';
 import { SpanCache } from '../../src/spans/span-cache.ts';

@@ -6,13 +6,13 @@ import { gzipSync, zstdCompressSync } from 'node:zlib';
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
-import { Growth } from '../../src/blobs/growth.ts';
+import { Growth } from '../../src/blobs/files/growth.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
 import { WorkerPool } from '../../src/threads/worker-pool.ts';
-import { startLayerBuild } from '../../src/ztoc/layer-build.ts';
-import type * as layerTasks from '../../src/ztoc/layer-worker.ts';
-import type * as spanTasks from '../../src/ztoc/span-worker.ts';
+import { startLayerBuild } from '../../src/build/layer-build.ts';
+import type * as layerTasks from '../../src/build/layer-worker.ts';
+import type * as spanTasks from '../../src/spans/span-worker.ts';
 import { openFilesIn } from '../helpers/at-rest.ts';
 import { NO_LIMITS } from '../helpers/built-layer.ts';
 import { randomBlob } from '../helpers/random-blob.ts';

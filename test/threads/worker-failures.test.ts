@@ -207,8 +207,8 @@ describe('a thread that cannot start', () => {
       script,
       `import { once } from 'node:events';
       import { readFile } from 'node:fs/promises';
-      import { DigestWorker } from ${own('blobs/digest-worker.ts')};
-      import { Growth } from ${own('blobs/growth.ts')};
+      import { DigestWorker } from ${own('blobs/verification/digest-worker.ts')};
+      import { Growth } from ${own('blobs/files/growth.ts')};
       import { WorkerPool } from ${own('threads/worker-pool.ts')};
       const causes = new Set();
       const onFault = ({ thread, step, error }) => causes.add([thread, step, error.cause.message].join(' '));

@@ -5,7 +5,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { parseConfig } from '../../src/config/parse-config.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
-import { DemoRegistry, type DemoRegistryOptions } from '../../src/demo/demo-registry.ts';
+import { DemoRegistry, type DemoRegistryOptions } from '../registry/demo-registry.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 import { createUpstreams, type Upstreams } from '../../src/upstream/upstreams.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';

@@ -2,7 +2,7 @@ import { constants, gunzipSync, gzipSync, zstdCompressSync } from 'node:zlib';
 
 import { describe, expect, it } from 'vitest';
 
-import { inflateSpans } from '../../src/ztoc/span-worker.ts';
+import { inflateSpans } from '../../src/spans/span-worker.ts';
 import type { ReadSpan } from '../../src/ztoc/span.ts';
 import { readZstdFrame } from '../helpers/read-zstd-frame.ts';
 import { buildFromBytes, type BuiltLayer } from '../helpers/built-layer.ts';

@@ -5,7 +5,7 @@ import { digestOf } from '../../src/core/digest.ts';
 import { decodeZtoc } from '../../src/ztoc/decode-ztoc.ts';
 import { encodeZtoc, ZTOC_SLOTS } from '../../src/ztoc/encode-ztoc.ts';
 import { FlatBuffer } from '../../src/ztoc/flat-reader.ts';
-import { parseRawText, type RawText } from '../../src/ztoc/raw-text.ts';
+import { parseRawText, type RawText } from '../../src/tar/raw-text.ts';
 import { encodeTarZinfo } from '../../src/ztoc/tar-zinfo.ts';
 import type { TocEntry, Ztoc } from '../../src/ztoc/ztoc.ts';
 

@@ -7,7 +7,7 @@ import { isSpandrelError } from '../../src/core/errors.ts';
 import { decodeZtoc } from '../../src/ztoc/decode-ztoc.ts';
 import { encodeZtoc } from '../../src/ztoc/encode-ztoc.ts';
 import { encodeGzipZinfo } from '../../src/ztoc/gzip-zinfo.ts';
-import { EMPTY_RAW_TEXT, parseRawText, type RawText } from '../../src/ztoc/raw-text.ts';
+import { EMPTY_RAW_TEXT, parseRawText, type RawText } from '../../src/tar/raw-text.ts';
 import type { TocEntry, Ztoc } from '../../src/ztoc/ztoc.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
 

@@ -7,7 +7,7 @@ import { isSpandrelError } from '../../src/core/errors.ts';
 import { layerCompression } from '../../src/core/layer-compression.ts';
 import { decodeZtoc } from '../../src/ztoc/decode-ztoc.ts';
 import { decodeGzipZinfo } from '../../src/ztoc/gzip-zinfo.ts';
-import { encodeRawText, type RawText } from '../../src/ztoc/raw-text.ts';
+import { encodeRawText, type RawText } from '../../src/tar/raw-text.ts';
 import { buildFromBytes, type BuiltLayer } from '../helpers/built-layer.ts';
 import { type GoldenDetails, type GoldenLayer, GoldenLayers } from '../helpers/golden-layers.ts';
 

@@ -1,9 +1,9 @@
 import type { Platform } from '../../core/descriptor.ts';
 import { type ErrorCode, ERRORS, isSpandrelError } from '../../core/errors.ts';
 import { matchesPlatform, parsePlatform } from '../../core/platform.ts';
-import type { ImageDescription, PlatformDescription } from '../../images/image-overview.ts';
-import type { LayerDescription } from '../../images/layers.ts';
-import { askProxy, type ProxyImage } from '../proxy-client.ts';
+import type { ImageDescription, PlatformDescription } from '../../images/operations/image-overview.ts';
+import type { LayerDescription } from '../../images/lazy/layers.ts';
+import { askProxy, type ProxyImage } from '../terminal/proxy-client.ts';
 import type { PullModes } from './check-snapshotter.ts';
 import { type Finding, Report } from './finding.ts';
 import { explainWholeLayer, isLayerType } from './layer-advice.ts';

@@ -2,7 +2,7 @@ import type { Config } from '../../config/schema.ts';
 import { type ErrorCode, isSpandrelError } from '../../core/errors.ts';
 import { createLogger } from '../../telemetry/logger.ts';
 import { Metrics } from '../../telemetry/metrics.ts';
-import type { Environment } from '../../upstream/proxy-choice.ts';
+import type { Environment } from '../../upstream/transport/proxy-choice.ts';
 import { createUpstreams } from '../../upstream/upstreams.ts';
 import { type Finding, Report } from './finding.ts';
 

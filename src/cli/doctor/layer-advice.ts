@@ -1,6 +1,6 @@
 import { type ErrorCode, ERRORS } from '../../core/errors.ts';
 import { layerCompression } from '../../core/layer-compression.ts';
-import type { LayerDescription } from '../../images/layers.ts';
+import type { LayerDescription } from '../../images/lazy/layers.ts';
 
 /** Why a layer is fetched whole, and what to do about that, by the code that it is left out for. */
 const CAUSES: Partial<Record<ErrorCode, string>> = {

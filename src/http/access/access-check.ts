@@ -1,8 +1,8 @@
-import type { Target } from '../../images/target.ts';
+import type { Target } from '../../images/documents/target.ts';
 import { SpandrelError } from '../../core/errors.ts';
-import type { Answer } from '../answer.ts';
-import { answerError } from '../error-answer.ts';
-import type { RegistryPath } from '../registry-path.ts';
+import type { Answer } from '../answers/answer.ts';
+import { answerError } from '../answers/error-answer.ts';
+import type { RegistryPath } from '../requests/registry-path.ts';
 
 /** What decides whether a request may read. */
 export interface AccessRequest {

@@ -2,8 +2,8 @@ import type { BlockList } from 'node:net';
 
 import { SpandrelError } from '../../core/errors.ts';
 import { isLoopback } from '../../core/loopback.ts';
-import type { Answer } from '../answer.ts';
-import type { RateLimiter } from '../rate-limiter.ts';
+import type { Answer } from '../answers/answer.ts';
+import type { RateLimiter } from './rate-limiter.ts';
 import type { AccessCheck, AccessRequest } from './access-check.ts';
 import type { PageGuard, PageRequest } from './page-guard.ts';
 

@@ -4,7 +4,7 @@ import type { Patience } from '../../cache/patience.ts';
 import type { ReadFile } from '../../config/config-files.ts';
 import type { Config } from '../../config/schema.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
-import { RateLimiter } from '../rate-limiter.ts';
+import { RateLimiter } from './rate-limiter.ts';
 import type { AccessCheck } from './access-check.ts';
 import type { AccessRules } from './access-gate.ts';
 import { HtpasswdAccess } from './htpasswd-access.ts';

@@ -1,8 +1,8 @@
 import { compare } from 'bcrypt';
 
-import { WorkQueue } from '../../core/work-queue.ts';
+import { WorkQueue } from '../../core/work/work-queue.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
-import type { Answer } from '../answer.ts';
+import type { Answer } from '../answers/answer.ts';
 import { type AccessCheck, type AccessRequest, BASIC_CHALLENGE, demandCredentials } from './access-check.ts';
 import { type BasicCredentials, parseBasicCredentials } from './basic-credentials.ts';
 import type { HtpasswdFile } from './htpasswd-file.ts';

@@ -3,7 +3,7 @@ import { isIPv6 } from 'node:net';
 
 import { SpandrelError } from '../../core/errors.ts';
 import { isLoopback } from '../../core/loopback.ts';
-import { isHost } from '../request-target.ts';
+import { isHost } from '../requests/request-target.ts';
 
 /**
  * A page can send this header to another origin only if that origin allows it (CORS); the proxy never does.

@@ -2,13 +2,13 @@ import type { Patience } from '../../cache/patience.ts';
 import { SpandrelError } from '../../core/errors.ts';
 import { formatReference } from '../../core/image-name.ts';
 import { Secret } from '../../core/secret.ts';
-import type { Target } from '../../images/target.ts';
+import type { Target } from '../../images/documents/target.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
-import { isUpstreamAway } from '../../upstream/fault-kinds.ts';
-import type { ProbeOutcome, ProbeSubject } from '../../upstream/read-probe.ts';
-import type { Answer } from '../answer.ts';
-import { answerError } from '../error-answer.ts';
-import type { RegistryPath } from '../registry-path.ts';
+import { isUpstreamAway } from '../../upstream/faults/fault-kinds.ts';
+import type { ProbeOutcome, ProbeSubject } from '../../upstream/api/read-probe.ts';
+import type { Answer } from '../answers/answer.ts';
+import { answerError } from '../answers/error-answer.ts';
+import type { RegistryPath } from '../requests/registry-path.ts';
 import {
   type AccessCheck,
   type AccessRequest,

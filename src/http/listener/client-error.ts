@@ -3,8 +3,8 @@ import { Http2ServerResponse } from 'node:http2';
 import type { Duplex } from 'node:stream';
 
 import { SpandrelError } from '../../core/errors.ts';
-import { type BytesAnswer, EVERY_ANSWER } from '../answer.ts';
-import { answerError } from '../error-answer.ts';
+import { type BytesAnswer, EVERY_ANSWER } from '../answers/answer.ts';
+import { answerError } from '../answers/error-answer.ts';
 
 const METHOD_UNKNOWN = new SpandrelError('UNSUPPORTED', 'no route has this method');
 

@@ -1,4 +1,4 @@
-import { TAR_BLOCK_BYTES } from '../../../src/ztoc/tar-header.ts';
+import { TAR_BLOCK_BYTES } from '../../../src/tar/tar-header.ts';
 import type { Dice } from '../dice.ts';
 import { pickNumber, writeNumber } from './interesting.ts';
 

@@ -3,8 +3,8 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 
-import { LayerIndex } from '../../../src/ztoc/layer-index.ts';
-import type { RawText } from '../../../src/ztoc/raw-text.ts';
+import { LayerIndex } from '../../../src/index/layer-index.ts';
+import type { RawText } from '../../../src/tar/raw-text.ts';
 import type { Corpus } from '../corpus.ts';
 import type { Dice } from '../dice.ts';
 import { pickNumber, writeNumber } from '../mutators/interesting.ts';

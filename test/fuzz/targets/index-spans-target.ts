@@ -2,9 +2,9 @@ import { ok } from 'node:assert/strict';
 import { gunzipSync } from 'node:zlib';
 
 import { isSpandrelError } from '../../../src/core/errors.ts';
-import { LayerIndex } from '../../../src/ztoc/layer-index.ts';
+import { LayerIndex } from '../../../src/index/layer-index.ts';
 import type { ReadSpan } from '../../../src/ztoc/span.ts';
-import { inflateSpans } from '../../../src/ztoc/span-worker.ts';
+import { inflateSpans } from '../../../src/spans/span-worker.ts';
 import type { Corpus } from '../corpus.ts';
 import { decodeUpToFault } from '../decode-up-to-fault.ts';
 import type { Dice } from '../dice.ts';

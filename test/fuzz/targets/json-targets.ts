@@ -6,9 +6,9 @@ import { type Digest, digestOf, isDigest } from '../../../src/core/digest.ts';
 import { isSpandrelError, type SpandrelError } from '../../../src/core/errors.ts';
 import { MANIFEST_MEDIA_TYPES } from '../../../src/core/media-types.ts';
 import { formatPlatform } from '../../../src/core/platform.ts';
-import { parseImageConfig } from '../../../src/images/image-config.ts';
-import { parseManifest, soundDescriptors } from '../../../src/images/manifest.ts';
-import { isImageManifest, orderByPlatform } from '../../../src/images/platform.ts';
+import { parseImageConfig } from '../../../src/images/documents/image-config.ts';
+import { parseManifest, soundDescriptors } from '../../../src/images/documents/manifest.ts';
+import { isImageManifest, orderByPlatform } from '../../../src/images/documents/platform.ts';
 import {
   decodeConfigPlatform,
   decodeOciIndex,
@@ -19,8 +19,8 @@ import {
 import { skipReason } from '../../../src/soci/layer-selection.ts';
 import { parseSociIndex } from '../../../src/soci/parse-soci-index.ts';
 import { encodeSociIndex } from '../../../src/soci/soci-index.ts';
-import { parseDescriptorList } from '../../../src/upstream/descriptor-list.ts';
-import { identifyManifest } from '../../../src/upstream/manifest-type.ts';
+import { parseDescriptorList } from '../../../src/upstream/manifests/descriptor-list.ts';
+import { identifyManifest } from '../../../src/upstream/manifests/manifest-type.ts';
 import type { Corpus } from '../corpus.ts';
 import type { Dice } from '../dice.ts';
 import { mutateJson } from '../mutators/mutate-json.ts';

@@ -1,7 +1,7 @@
 import { equal, ok } from 'node:assert/strict';
 
 import { isSpandrelError } from '../../../src/core/errors.ts';
-import { parsePaxRecords } from '../../../src/ztoc/pax-records.ts';
+import { parsePaxRecords } from '../../../src/tar/pax-records.ts';
 import {
   cleanPath,
   decodeRawText,
@@ -9,10 +9,10 @@ import {
   parseRawText,
   printRawText,
   type RawText,
-} from '../../../src/ztoc/raw-text.ts';
-import { parseSparseRecords, paxSparseSize, SparseDataMap } from '../../../src/ztoc/sparse-map.ts';
-import { parseDecimal, parseNumeric, wrapUint32 } from '../../../src/ztoc/tar-number.ts';
-import { formatTime, parsePaxTime } from '../../../src/ztoc/tar-time.ts';
+} from '../../../src/tar/raw-text.ts';
+import { parseSparseRecords, paxSparseSize, SparseDataMap } from '../../../src/tar/sparse-map.ts';
+import { parseDecimal, parseNumeric, wrapUint32 } from '../../../src/tar/tar-number.ts';
+import { formatTime, parsePaxTime } from '../../../src/tar/tar-time.ts';
 import { makeText } from '../mutators/make-text.ts';
 import { makeExtension } from '../mutators/tar-extensions.ts';
 import { writeTarNumber } from '../mutators/tar-fields.ts';

@@ -3,15 +3,15 @@ import { ok } from 'node:assert/strict';
 import { isDigest } from '../../../src/core/digest.ts';
 import { parseRepository } from '../../../src/core/image-name.ts';
 import { formatPlatform, matchesPlatform, parsePlatform } from '../../../src/core/platform.ts';
-import { parseSingleRange, resolveRange } from '../../../src/http/range-header.ts';
-import { parseRegistryPath } from '../../../src/http/registry-path.ts';
-import { parseChallenges } from '../../../src/upstream/challenge.ts';
+import { parseSingleRange, resolveRange } from '../../../src/http/requests/range-header.ts';
+import { parseRegistryPath } from '../../../src/http/requests/registry-path.ts';
+import { parseChallenges } from '../../../src/upstream/auth/challenge.ts';
 import {
   parseContentLength,
   parseContentRange,
   parseUnsatisfiedRange,
-} from '../../../src/upstream/content-range.ts';
-import { parseNextQuery } from '../../../src/upstream/link-header.ts';
+} from '../../../src/upstream/blobs/content-range.ts';
+import { parseNextQuery } from '../../../src/upstream/manifests/link-header.ts';
 import type { Dice } from '../dice.ts';
 import { pickNumber } from '../mutators/interesting.ts';
 import { makeText } from '../mutators/make-text.ts';

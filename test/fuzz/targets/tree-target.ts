@@ -2,10 +2,10 @@ import { equal, ok } from 'node:assert/strict';
 
 import { digestOf } from '../../../src/core/digest.ts';
 import { isSpandrelError } from '../../../src/core/errors.ts';
-import { ImageTree } from '../../../src/images/image-tree.ts';
-import { MergedTree } from '../../../src/images/merged-tree.ts';
-import { packTree } from '../../../src/images/pack-tree.ts';
-import type { RawText } from '../../../src/ztoc/raw-text.ts';
+import { ImageTree } from '../../../src/images/files/image-tree.ts';
+import { MergedTree } from '../../../src/images/files/merged-tree.ts';
+import { packTree } from '../../../src/images/files/pack-tree.ts';
+import type { RawText } from '../../../src/tar/raw-text.ts';
 import type { EntryType, TocEntry } from '../../../src/ztoc/ztoc.ts';
 import type { Dice } from '../dice.ts';
 import type { FuzzTarget } from '../target.ts';

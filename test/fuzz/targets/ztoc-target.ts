@@ -8,7 +8,7 @@ import { encodeZtoc } from '../../../src/ztoc/encode-ztoc.ts';
 import { decodeGzipZinfo } from '../../../src/ztoc/gzip-zinfo.ts';
 import { OverlapCheck } from '../../../src/ztoc/mount-check.ts';
 import { decodeTarZinfo, tarMaxSpanId } from '../../../src/ztoc/tar-zinfo.ts';
-import { TocRecords } from '../../../src/ztoc/toc-records.ts';
+import { TocRecords } from '../../../src/index/toc-records.ts';
 import { ztocSpans } from '../../../src/ztoc/ztoc-spans.ts';
 import type { Ztoc } from '../../../src/ztoc/ztoc.ts';
 import { makeZtoc } from '../mutators/mutate-ztoc.ts';

@@ -7,7 +7,7 @@ import { buffer } from 'node:stream/consumers';
 import { hash } from 'bcrypt';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 
-import { DemoRegistry } from '../../../src/demo/demo-registry.ts';
+import { DemoRegistry } from '../../registry/demo-registry.ts';
 import { CONTAINERD, OCI } from '../../helpers/lazy-app.ts';
 import { addPackedImage, type PackedLayer, seededGzipLayer } from '../../helpers/packed-image.ts';
 import { basic } from '../../helpers/private-registry.ts';

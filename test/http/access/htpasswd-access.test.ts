@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { hash } from 'bcrypt';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
-import { DemoRegistry } from '../../../src/demo/demo-registry.ts';
+import { DemoRegistry } from '../../registry/demo-registry.ts';
 import { basic } from '../../helpers/private-registry.ts';
 import { ROUTE_SAMPLES } from '../../helpers/route-samples.ts';
 import { RunningApp } from '../../helpers/running-app.ts';

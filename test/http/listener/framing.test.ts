@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
-import { DemoRegistry } from '../../../src/demo/demo-registry.ts';
+import { DemoRegistry } from '../../registry/demo-registry.ts';
 import {
   AMBIGUOUS_REQUESTS,
   HEAD,

@@ -5,7 +5,7 @@ import { gunzipSync, zstdDecompressSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import type { DemoImage, DemoLayer } from '../../../src/demo/demo-image.ts';
-import type { DemoRegistry } from '../../../src/demo/demo-registry.ts';
+import type { DemoRegistry } from '../../registry/demo-registry.ts';
 import { startDemoRegistry } from '../../helpers/demo-upstream.ts';
 import { askHttp2, type Http2Answer, openHttp2 } from '../../helpers/http2-client.ts';
 import { createCertificates } from '../../helpers/listener-certificates.ts';

@@ -3,7 +3,7 @@ import { PerformanceObserver } from 'node:perf_hooks';
 
 import { expect, it } from 'vitest';
 
-import { DemoRegistry } from '../../../src/demo/demo-registry.ts';
+import { DemoRegistry } from '../../registry/demo-registry.ts';
 import { askHttp2, openHttp2 } from '../../helpers/http2-client.ts';
 import { createCertificates } from '../../helpers/listener-certificates.ts';
 import { RunningApp } from '../../helpers/running-app.ts';

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
-import { DemoRegistry } from '../../../src/demo/demo-registry.ts';
+import { DemoRegistry } from '../../registry/demo-registry.ts';
 import { runProgramSync } from '../../helpers/programs.ts';
 import { readToEnd, sendRaw } from '../../helpers/raw-request.ts';
 import { RunningApp } from '../../helpers/running-app.ts';

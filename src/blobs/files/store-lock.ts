@@ -1,0 +1,70 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pid } from 'node:process';
+import { DatabaseSync } from 'node:sqlite';
+
+import { SpandrelError } from '../../core/errors.ts';
+
+/**
+ * Keeps a folder for one process. The lock is that of the operating system on the file `lock`, which SQLite takes in a way that
+ * works on every platform: it ends with its process, however that ends, so none is ever stale, and process ids that containers
+ * use again do not matter. The file itself stays.
+ */
+export class StoreLock implements AsyncDisposable {
+  readonly #database: DatabaseSync;
+
+  private constructor(database: DatabaseSync) {
+    this.#database = database;
+  }
+
+  /** @throws SpandrelError STORE_LOCKED, with the process id of the owner in message and detail; STORE_FAILED */
+  static async acquire(root: string): Promise<StoreLock> {
+    const ownerPath = join(root, 'lock-owner');
+    const database = openDatabase(join(root, 'lock'));
+    try {
+      // Nothing is written: a full disk can be locked too.
+      database.exec('PRAGMA journal_mode = MEMORY');
+      database.exec('BEGIN EXCLUSIVE');
+    } catch (error) {
+      database.close();
+      if (!isBusy(error)) throw cannotLock(error);
+      const owner = await readFile(ownerPath, 'utf8').catch(() => '');
+      const ownerPid = /^\d+$/.test(owner) ? Number(owner) : undefined;
+      throw new SpandrelError(
+        'STORE_LOCKED',
+        `the store ${root} belongs to the running process ${ownerPid ?? '(unknown)'}`,
+        {
+          cause: error,
+          detail: { pid: ownerPid },
+        },
+      );
+    }
+    // It is for people, and a full disk has no place for it.
+    await writeFile(ownerPath, String(pid)).catch(() => undefined);
+    return new StoreLock(database);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#database.isOpen) this.#database.close();
+  }
+}
+
+/** `SQLITE_BUSY`: https://sqlite.org/rescode.html#busy */
+const BUSY = 5;
+
+function isBusy(error: unknown): boolean {
+  return error instanceof Error && 'errcode' in error && error.errcode === BUSY;
+}
+
+function openDatabase(path: string): DatabaseSync {
+  try {
+    return new DatabaseSync(path, { timeout: 0 });
+  } catch (error) {
+    throw cannotLock(error);
+  }
+}
+
+function cannotLock(error: unknown): SpandrelError {
+  const why = error instanceof Error ? error.message : String(error);
+  return new SpandrelError('STORE_FAILED', `the store cannot be locked: ${why}`, { cause: error });
+}

@@ -1,0 +1,157 @@
+import { rm } from 'node:fs/promises';
+
+import { isSpandrelError, type SpandrelError } from '../../core/errors.ts';
+import { nodeErrorCode } from '../../core/node-error-code.ts';
+import type { Logger } from '../../telemetry/logger.ts';
+import type { Metrics } from '../../telemetry/metrics.ts';
+import type { BlobLedger } from './blob-ledger.ts';
+import type { OpenFiles } from './open-files.ts';
+import { removePartial } from './partial-file.ts';
+import type { StoreHealth } from './store-health.ts';
+import { StoreBudget, type StoredBlob } from './store-budget.ts';
+import { storeFault } from './store-fault.ts';
+import { digestOfKey, type StoreKey } from './store-key.ts';
+import type { StoreLayout } from './store-layout.ts';
+
+export interface StoreRoomOptions {
+  readonly maxBytes: number;
+  /** As {@link StoreBudget}. */
+  readonly otherBytes?: (() => number) | undefined;
+  readonly layout: StoreLayout;
+  readonly files: OpenFiles;
+  readonly ledger: BlobLedger;
+  readonly metrics: Metrics;
+  readonly logger: Logger;
+  readonly health: StoreHealth;
+  /** Let go of blobs that are held for no reader; false if there are none. */
+  readonly letGo: () => Promise<boolean>;
+}
+
+type Hold = (before: StoredBlob | undefined) => StoredBlob | undefined;
+
+/** The room of the store: what is in it, what is kept free for what arrives, and what has to go for that. */
+export class StoreRoom {
+  readonly budget: StoreBudget;
+  readonly #layout: StoreLayout;
+  readonly #files: OpenFiles;
+  readonly #ledger: BlobLedger;
+  readonly #metrics: Metrics;
+  readonly #logger: Logger;
+  readonly #health: StoreHealth;
+  readonly #letGo: () => Promise<boolean>;
+  /** How many use a partial file by its name. */
+  readonly #pathUsers = new Map<string, number>();
+
+  constructor(options: StoreRoomOptions) {
+    const { maxBytes, otherBytes, layout, files, ledger, metrics, logger, health, letGo } = options;
+    this.budget = new StoreBudget(maxBytes, otherBytes);
+    this.#layout = layout;
+    this.#files = files;
+    this.#ledger = ledger;
+    this.#metrics = metrics;
+    this.#logger = logger;
+    metrics.storeLimitBytes.set(maxBytes);
+    this.#health = health;
+    this.#letGo = letGo;
+  }
+
+  /** @throws SpandrelError STORE_FULL while the disk is left alone */
+  assertUsable(): void {
+    this.#health.assertWritable();
+  }
+
+  /**
+   * Make room for what `blob` holds beyond what it held, and keep it. Looking, taking and forgetting the victims are one step, so
+   * that two that ask at the same time do not get the same room.
+   * @param hold what is to be held, from what is held already; nothing, to leave that as it is
+   * @returns what lets go of the blob: until then it is not evicted
+   * @throws SpandrelError STORE_FULL if what is in use leaves no room, STORE_FAILED
+   */
+  async take(key: StoreKey, hold: Hold): Promise<() => void> {
+    try {
+      return await this.#takeNow(key, hold);
+    } catch (error) {
+      if (!isSpandrelError(error, 'STORE_FULL') || !(await this.#letGo())) throw error;
+      return this.#takeNow(key, hold);
+    }
+  }
+
+  async #takeNow(key: StoreKey, hold: Hold): Promise<() => void> {
+    const before = this.budget.get(key);
+    const blob = hold(before);
+    if (blob === undefined) return () => undefined;
+    let unpin = this.budget.pin(key);
+    try {
+      const victims = this.budget.planEviction(blob.heldBytes - (before?.heldBytes ?? 0));
+      this.budget.set(key, blob);
+      unpin();
+      unpin = this.budget.pin(key);
+      for (const victim of victims) this.budget.remove(victim.key);
+      await Promise.all(victims.map((victim) => this.#removeFiles(victim.key, victim.blob, 'evicted')));
+      return unpin;
+    } catch (error) {
+      unpin();
+      if (before === undefined) this.budget.remove(key);
+      else this.budget.set(key, before);
+      throw storeFault(error, 'make room');
+    } finally {
+      this.updateMetrics();
+    }
+  }
+
+  /** Bring the store below its bound, as far as what is in use allows: others have taken room, or the bound was lowered. */
+  async trim(): Promise<void> {
+    for (const { key } of this.budget.planRelief()) await this.remove(key, 'evicted');
+  }
+
+  async remove(key: StoreKey, why: 'evicted' | 'unusable' = 'unusable'): Promise<void> {
+    const blob = this.budget.get(key);
+    if (blob === undefined) return;
+    this.budget.remove(key);
+    this.updateMetrics();
+    await this.#removeFiles(key, blob, why);
+  }
+
+  /** The disk has failed. If it is full, as much as was wanted is given up for those who come next: `bytes`, at most. */
+  async relieve(error: SpandrelError, bytes: number): Promise<void> {
+    if (nodeErrorCode(error.cause) === '') return;
+    this.#health.noteWriteFailure('blob', error);
+    if (error.code !== 'STORE_FULL') return;
+    for (const { key } of this.budget.planRelief(bytes)) await this.remove(key, 'evicted');
+  }
+
+  /** One more uses the file at `path` by its name. Returns what ends that, and says whether it was the last. */
+  holdPath(path: string): () => boolean {
+    this.#pathUsers.set(path, (this.#pathUsers.get(path) ?? 0) + 1);
+    return () => {
+      const left = (this.#pathUsers.get(path) ?? 1) - 1;
+      if (left > 0) this.#pathUsers.set(path, left);
+      else this.#pathUsers.delete(path);
+      return left === 0;
+    };
+  }
+
+  updateMetrics(): void {
+    this.#metrics.storeBytes.set({ state: 'complete' }, this.budget.completeBytes);
+    this.#metrics.storeBytes.set({ state: 'partial' }, this.budget.partialBytes);
+  }
+
+  /** What cannot be removed is no part of the store any more all the same: nobody has to wait for a disk to be mended. */
+  async #removeFiles(key: StoreKey, blob: StoredBlob, why: 'evicted' | 'unusable'): Promise<void> {
+    const digest = digestOfKey(key);
+    if (why === 'evicted') this.#metrics.cacheEvictions.inc({ tier: 'disk' });
+    if (blob.partialPath === undefined) this.#ledger.forget(digest);
+    try {
+      if (blob.partialPath !== undefined) await removePartial(blob.partialPath);
+      else await this.removeFile(this.#layout.blobPath(digest));
+    } catch (error) {
+      this.#logger.warn({ blob: digest, err: error }, 'a file of the store cannot be removed');
+    }
+  }
+
+  /** What stands where a complete blob belongs, if anything. */
+  async removeFile(path: string): Promise<void> {
+    await this.#files.forget(path);
+    await rm(path, { force: true, recursive: true });
+  }
+}

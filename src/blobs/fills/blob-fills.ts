@@ -1,0 +1,302 @@
+import { SingleFlight } from '../../cache/single-flight.ts';
+import { type ByteRange, rangeLength } from '../../core/byte-range.ts';
+import type { Digest } from '../../core/digest.ts';
+import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
+import { type ProvenBytes, provenBytes as toProvenBytes } from '../../core/proven-bytes.ts';
+import { waitFor } from '../../core/wait-for.ts';
+import { WorkQueue } from '../../core/work/work-queue.ts';
+import type { Logger } from '../../telemetry/logger.ts';
+import type { Metrics } from '../../telemetry/metrics.ts';
+import type { Tracer } from '../../telemetry/tracer.ts';
+import type { BlobSource } from '../../upstream/blobs/blob-source.ts';
+import { AlternativeSources } from './alternative-sources.ts';
+import type { BlobHandle } from '../reads/blob-handle.ts';
+import type { DigestWorker } from '../verification/digest-worker.ts';
+import { Fill } from './fill.ts';
+import { PartialFile } from '../files/partial-file.ts';
+import type { ReadMemory } from '../files/read-memory.ts';
+import { RunningFill } from './running-fill.ts';
+import type { StoredBlob } from '../files/store-budget.ts';
+import { digestOfKey, partialKey, type StoreKey } from '../files/store-key.ts';
+import { isPassingFault, storeFault } from '../files/store-fault.ts';
+import type { StoreLayout } from '../files/store-layout.ts';
+import type { StoreRoom } from '../files/store-room.ts';
+import type { StoredPiece } from '../files/stored-piece.ts';
+
+export interface FillSettings {
+  /** Upstream requests of one blob at a time. */
+  readonly parallel: number;
+  readonly chunkBytes: number;
+  /** Blobs that arrive at the same time, and that wait for their turn. */
+  readonly blobs?: number;
+  readonly maxWaiting?: number;
+  /** A request that brings less than 64 KiB in so much time is made anew. */
+  readonly stallTimeoutMs?: number;
+}
+
+export interface BlobFillsDeps {
+  readonly settings: FillSettings;
+  readonly layout: StoreLayout;
+  readonly room: StoreRoom;
+  readonly digests: DigestWorker;
+  readonly memory: ReadMemory;
+  readonly metrics: Metrics;
+  readonly tracer: Tracer | undefined;
+  readonly logger: Logger;
+  /** A blob of `upstream` is in its place. */
+  readonly onComplete: (digest: Digest, blob: StoredBlob, upstream: string | undefined) => void;
+}
+
+/** What a caller knows of a blob, and wants of it. */
+export interface FillRequest {
+  readonly digest: Digest;
+  readonly source: BlobSource;
+  readonly provenBytes: ProvenBytes | undefined;
+  readonly claimedBytes: number | undefined;
+  /** Bring all of it, whatever is read. */
+  readonly mustComplete: boolean;
+  /** Let the source answer before the fill begins. */
+  readonly askFirst: boolean;
+}
+
+/** What an earlier fill has left. */
+interface LeftOver {
+  readonly file: PartialFile;
+  readonly sizeBytes: number;
+  readonly pieces: readonly StoredPiece[];
+}
+
+/** Parts of a blob that are smaller cost more requests than they save time. */
+const MIN_CHUNK_BYTES = 1024 * 1024;
+const CHUNK_ALIGNMENT_BYTES = 64 * 1024;
+const STALL_TIMEOUT_MS = 30_000;
+const MAX_BLOBS = 256;
+const MAX_WAITING = 1000;
+/** What a fill that brings only what is read asks for when it has to ask for something. */
+const PROBE_BYTES = 64 * 1024;
+
+/** The fills that are under way, one for a blob of an upstream, and how they begin. */
+export class BlobFills implements AsyncDisposable {
+  readonly #deps: BlobFillsDeps;
+  readonly #running = new Map<StoreKey, RunningFill>();
+  readonly #starts: SingleFlight<RunningFill>;
+  readonly #underWay = new Set<Promise<RunningFill>>();
+  /** Sources of the fills that are being started. */
+  readonly #starting = new Map<StoreKey, AlternativeSources>();
+  readonly #stopping = new AbortController();
+  readonly #queue: WorkQueue;
+
+  constructor(deps: BlobFillsDeps) {
+    this.#deps = deps;
+    const { blobs: maxRunning = MAX_BLOBS, maxWaiting = MAX_WAITING } = deps.settings;
+    this.#queue = new WorkQueue({ maxRunning, maxWaiting });
+    this.#starts = new SingleFlight('blob', deps.metrics);
+  }
+
+  /** Fills that run or begin for somebody, and those that wait for readers for a moment. */
+  get counts(): { readonly busy: number; readonly idle: number } {
+    const idle = [...this.#running.values()].filter(({ isIdle }) => isIdle).length;
+    return { busy: this.#underWay.size + this.#running.size - idle, idle };
+  }
+
+  /**
+   * A handle on the fill of a blob that is not complete: one that runs, one that is gone on with, or a new one.
+   * @returns undefined if the blob has become complete meanwhile
+   * @throws SpandrelError as `BlobStore.openBlob`, OVERLOADED if too many blobs wait for their turn
+   */
+  async open(request: FillRequest, signal: AbortSignal | undefined): Promise<BlobHandle | undefined> {
+    const { source, mustComplete } = request;
+    const key = keyOf(request);
+    const running = this.#running.get(key);
+    if (running?.isStopping === true) {
+      await waitFor(Promise.allSettled([running.done]), signal);
+      return undefined;
+    }
+    if (running !== undefined) {
+      this.#deps.metrics.singleFlightJoined.inc({ what: 'blob' });
+      running.fill.addSource(source);
+      return running.join(mustComplete);
+    }
+    this.#starting.get(key)?.add(source);
+    const started = await this.#starts.run(key, () => this.#startAndNote(request), signal);
+    if (this.#running.get(key) === started) return started.join(mustComplete);
+    // A small fill may be over by now.
+    await waitFor(started.done, signal);
+    return undefined;
+  }
+
+  /** End fills that nobody reads from: that of `digest`, or all. @returns whether any has ended by now */
+  async endIdle(digest?: Digest): Promise<boolean> {
+    const fills = [...this.#running].filter(([key]) => digest === undefined || digestOfKey(key) === digest);
+    for (const [, running] of fills) if (running.isIdle) running.stop();
+    const ending = fills.filter(([, { isStopping }]) => isStopping);
+    await Promise.allSettled(ending.map(([, { done }]) => done));
+    return ending.length > 0;
+  }
+
+  async #startAndNote(request: FillRequest): Promise<RunningFill> {
+    const start = this.#startWith(request);
+    this.#underWay.add(start);
+    try {
+      return await start;
+    } finally {
+      this.#underWay.delete(start);
+    }
+  }
+
+  async #startWith(request: FillRequest): Promise<RunningFill> {
+    const { source } = request;
+    const key = keyOf(request);
+    const { room } = this.#deps;
+    const sources = new AlternativeSources(source);
+    this.#starting.set(key, sources);
+    const unpin = room.budget.pin(key);
+    // What the fill has asked for must not outlive it: an answer that nobody reads keeps its connection.
+    const firstRequest = new AbortController();
+    const onStop = (): void => firstRequest.abort(this.#stopping.signal.reason);
+    this.#stopping.signal.addEventListener('abort', onStop, { once: true });
+    let left: LeftOver | undefined;
+    let leaveQueue = (): void => undefined;
+    try {
+      if (this.#queue.isFull) [...this.#running.values()].find(({ isIdle }) => isIdle)?.stop();
+      leaveQueue = await this.#queue.enter(this.#stopping.signal, source.origin);
+      room.assertUsable();
+      left = await this.#resume(request);
+      const running = await this.#start(request, sources, left, firstRequest);
+      // Whoever asked for it may have left by the time when it has been joined by all others.
+      setImmediate(() => void running.afterUse());
+      void running.done.then(leaveQueue, leaveQueue);
+      return running;
+    } catch (error) {
+      leaveQueue();
+      firstRequest.abort(error);
+      await left?.file.close();
+      throw error;
+    } finally {
+      unpin();
+      this.#starting.delete(key);
+      this.#stopping.signal.removeEventListener('abort', onStop);
+    }
+  }
+
+  async #resume(request: FillRequest): Promise<LeftOver | undefined> {
+    const { digest, provenBytes } = request;
+    const key = keyOf(request);
+    const { room, logger } = this.#deps;
+    const path = room.budget.get(key)?.partialPath;
+    if (path === undefined) return undefined;
+    try {
+      const left = await PartialFile.resume(path, digest);
+      if (left !== undefined && (provenBytes === undefined || left.sizeBytes === provenBytes)) return left;
+      await left?.file.close();
+    } catch (error) {
+      if (!isSpandrelError(error) || isPassingFault(error)) throw error;
+      logger.warn({ blob: digest, err: error }, 'what was left of a fill cannot be opened');
+    }
+    await room.remove(key);
+    return undefined;
+  }
+
+  async #start(
+    request: FillRequest,
+    sources: AlternativeSources,
+    left: LeftOver | undefined,
+    firstRequest: AbortController,
+  ): Promise<RunningFill> {
+    const { digest, source, mustComplete, provenBytes } = request;
+    const key = keyOf(request);
+    const { layout, room, digests, memory, metrics, tracer, logger, settings, onComplete } = this.#deps;
+    const { parallel, stallTimeoutMs = STALL_TIMEOUT_MS } = settings;
+    const asked = left === undefined ? this.#planFirst(request) : undefined;
+    const response = asked && (await sources.fetch(asked, firstRequest.signal, provenBytes));
+    const sizeBytes = toProvenBytes(left?.sizeBytes ?? provenBytes ?? response?.totalBytes ?? 0);
+    // The first answer fills its chunk, and no more if there are ranges.
+    const chunkBytes = Math.max(asked?.end ?? 0, planChunkBytes(sizeBytes, settings));
+    const pieces = left?.pieces ?? [];
+    const partialPath = left?.file.path ?? layout.newPartialPath(key);
+    const heldBytes = mustComplete ? sizeBytes : pieces.reduce((sum, piece) => sum + rangeLength(piece), 0);
+    const unpin = await room.take(key, () => ({ sizeBytes, heldBytes, partialPath }));
+    const file = left?.file ?? (await this.#createFile(key, partialPath, sizeBytes, unpin));
+    const first = response && { response, request: firstRequest };
+    const reserve = (bytes: number): Promise<void> => this.#reserve(key, bytes);
+    const options = { digest, sources, file, sizeBytes, pieces, first, parallel, chunkBytes };
+    const fill = new Fill({ ...options, stallTimeoutMs, digests, reserve }, mustComplete);
+    const onOver = (): void => this.#setRunning(key, undefined);
+    const noteComplete = (blob: StoredBlob): void => onComplete(digest, blob, source.upstream);
+    const running = new RunningFill(
+      {
+        key,
+        sizeBytes,
+        fill,
+        file,
+        layout,
+        room,
+        memory,
+        metrics,
+        tracer,
+        logger,
+        onComplete: noteComplete,
+        onOver,
+      },
+      unpin,
+    );
+    this.#setRunning(key, running);
+    if (this.#stopping.signal.aborted) running.stop(this.#stopping.signal.reason as Error);
+    return running;
+  }
+
+  /** What is asked for first, to find out how long the blob is, and whether there are ranges. `undefined` if neither has to be known. */
+  #planFirst(request: FillRequest): ByteRange | undefined {
+    const { provenBytes, claimedBytes, askFirst, mustComplete } = request;
+    const chunkBytes = planChunkBytes(provenBytes ?? claimedBytes, this.#deps.settings);
+    const needsNoRanges = !mustComplete || (provenBytes !== undefined && provenBytes <= chunkBytes);
+    if (provenBytes !== undefined && !askFirst && needsNoRanges) return undefined;
+    return { start: 0, end: mustComplete ? chunkBytes : PROBE_BYTES };
+  }
+
+  async #createFile(key: StoreKey, path: string, sizeBytes: number, unpin: () => void): Promise<PartialFile> {
+    const { room } = this.#deps;
+    try {
+      return await PartialFile.create(path, digestOfKey(key), sizeBytes);
+    } catch (error) {
+      unpin();
+      room.budget.remove(key);
+      await room.relieve(storeFault(error, 'create a file'), sizeBytes);
+      throw error;
+    }
+  }
+
+  async #reserve(key: StoreKey, bytes: number): Promise<void> {
+    const release = await this.#deps.room.take(
+      key,
+      (before) => before && { ...before, heldBytes: before.heldBytes + bytes },
+    );
+    release();
+  }
+
+  #setRunning(key: StoreKey, running: RunningFill | undefined): void {
+    if (running === undefined) this.#running.delete(key);
+    else this.#running.set(key, running);
+    this.#deps.metrics.fillsInProgress.set(this.#running.size);
+  }
+
+  /** The fills' readers get SHUTTING_DOWN; what has arrived stays. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    const reason = new SpandrelError('SHUTTING_DOWN', 'the proxy is being stopped');
+    this.#stopping.abort(reason);
+    for (const running of this.#running.values()) running.stop(reason);
+    await Promise.allSettled(this.#underWay);
+    await Promise.allSettled(Array.from(this.#running.values(), ({ done }) => done));
+  }
+}
+
+function keyOf({ digest, source }: FillRequest): StoreKey {
+  return partialKey(digest, source.upstream);
+}
+
+/** A blob of a few chunks is cut into as many as may be fetched at the same time: each connection brings its share. */
+function planChunkBytes(sizeBytes: number | undefined, { parallel, chunkBytes }: FillSettings): number {
+  if (sizeBytes === undefined) return chunkBytes;
+  const share = Math.ceil(sizeBytes / parallel / CHUNK_ALIGNMENT_BYTES) * CHUNK_ALIGNMENT_BYTES;
+  return Math.min(chunkBytes, Math.max(share, MIN_CHUNK_BYTES));
+}

@@ -1,0 +1,217 @@
+import type { ByteRange } from '../../core/byte-range.ts';
+import type { Digest } from '../../core/digest.ts';
+import { SpandrelError } from '../../core/errors.ts';
+import { type ProvenBytes, provenBytes } from '../../core/proven-bytes.ts';
+import { waitFor } from '../../core/wait-for.ts';
+import type { BlobHandle, FileRange } from './blob-handle.ts';
+import type { FileReads, LentBytes } from '../files/file-reads.ts';
+import type { Fill } from '../fills/fill.ts';
+import { Growth } from '../files/growth.ts';
+import type { OpenFile } from '../files/open-files.ts';
+import type { PartialFile } from '../files/partial-file.ts';
+import { assertRangeWithin, READ_BYTES } from '../files/read-file-range.ts';
+import type { StoredBlob } from '../files/store-budget.ts';
+
+/** One read: where it is, and where the bytes that it can take end. */
+interface Progress extends Disposable {
+  /** At least one byte behind `position`. */
+  readableEnd(position: number, signal: AbortSignal | undefined): Promise<number>;
+  /** @throws SpandrelError BLOB_CORRUPT if what has been read is known to be another blob's */
+  assertSound(): void;
+}
+
+interface Parts extends Pick<BlobHandle, 'digest' | 'sizeBytes' | 'source' | 'path'> {
+  readonly growth: () => Growth;
+  readonly begin: (range: ByteRange) => Progress;
+  readonly fd: number;
+  readonly reads: FileReads;
+  readonly done: Promise<void>;
+  readonly stored: StoredBlob | undefined;
+  /** The file has been found to hold other bytes. */
+  readonly isWrong: () => boolean;
+  readonly close: () => Promise<void>;
+}
+
+/** A handle on a complete blob's file, or on a fill. */
+export class OpenBlob implements BlobHandle {
+  readonly digest: Digest;
+  readonly sizeBytes: ProvenBytes;
+  readonly source: 'disk' | 'fill';
+  readonly path: string;
+  readonly #parts: Parts;
+  /** Most readers have no use for it. */
+  #growth: Growth | undefined;
+  #isOpen = true;
+
+  private constructor(parts: Parts) {
+    this.digest = parts.digest;
+    this.sizeBytes = parts.sizeBytes;
+    this.source = parts.source;
+    this.path = parts.path;
+    this.#parts = parts;
+  }
+
+  get stored(): StoredBlob | undefined {
+    return this.#parts.stored;
+  }
+
+  get isWrong(): boolean {
+    return this.#parts.isWrong();
+  }
+
+  get growth(): Growth {
+    return (this.#growth ??= this.#parts.growth());
+  }
+
+  static complete(blob: {
+    digest: Digest;
+    blob: StoredBlob;
+    path: string;
+    file: OpenFile;
+    isWrong: () => boolean;
+    onClose: () => void;
+  }): OpenBlob {
+    const { digest, blob: stored, path, file, isWrong, onClose } = blob;
+    const sizeBytes = provenBytes(stored.sizeBytes);
+    return new OpenBlob({
+      digest,
+      sizeBytes,
+      path,
+      source: 'disk',
+      stored,
+      isWrong,
+      growth: () => Growth.complete(sizeBytes),
+      begin: ({ end }) => ({
+        readableEnd: () => Promise.resolve(end),
+        assertSound: () => undefined,
+        [Symbol.dispose]: () => undefined,
+      }),
+      fd: file.handle.fd,
+      reads: file.reads,
+      done: Promise.resolve(),
+      close: async () => {
+        onClose();
+        await file[Symbol.asyncDispose]();
+      },
+    });
+  }
+
+  static filling(blob: {
+    digest: Digest;
+    sizeBytes: ProvenBytes;
+    file: PartialFile;
+    fill: Fill;
+    done: Promise<void>;
+    reads: FileReads;
+    onClose: () => Promise<void>;
+  }): OpenBlob {
+    const { digest, sizeBytes, file, fill, done, reads, onClose } = blob;
+    return new OpenBlob({
+      digest,
+      sizeBytes,
+      path: file.path,
+      source: 'fill',
+      stored: undefined,
+      isWrong: () => fill.isRefuted,
+      growth: () => fill.growth,
+      begin: (range) => readOfFill(fill, range),
+      fd: file.fd,
+      reads,
+      done,
+      close: onClose,
+    });
+  }
+
+  async *read(range: ByteRange, signal?: AbortSignal): AsyncGenerator<Buffer, void, undefined> {
+    assertRangeWithin(range, this.sizeBytes);
+    using progress = this.#parts.begin(range);
+    for (let start = range.start; start < range.end;) {
+      const end = Math.min(await this.#readableEnd(progress, start, signal), start + READ_BYTES);
+      const buffer = Buffer.allocUnsafeSlow(end - start);
+      await this.#parts.reads.fill(buffer, start);
+      this.#assertRight();
+      yield buffer;
+      start = end;
+    }
+    progress.assertSound();
+  }
+
+  async *lend(range: ByteRange, signal?: AbortSignal): AsyncGenerator<Buffer, void, undefined> {
+    assertRangeWithin(range, this.sizeBytes);
+    using progress = this.#parts.begin(range);
+    const lendFrom = (position: number): Promise<LentBytes> | undefined =>
+      position < range.end
+        ? this.#lendWithin({ start: position, end: range.end }, progress, signal)
+        : undefined;
+    let ahead = lendFrom(range.start);
+    try {
+      for (let position = range.start; ahead !== undefined;) {
+        using lent = await ahead;
+        this.#assertRight();
+        position += lent.bytes.byteLength;
+        // The next bytes are read while these are on their way.
+        ahead = lendFrom(position);
+        ahead?.catch(() => undefined);
+        yield lent.bytes;
+        lent.finish();
+      }
+      progress.assertSound();
+    } finally {
+      void ahead?.then(
+        (lent) => lent.finish(),
+        () => undefined,
+      );
+    }
+  }
+
+  async locate(range: ByteRange, signal?: AbortSignal): Promise<FileRange> {
+    assertRangeWithin(range, this.sizeBytes);
+    using progress = this.#parts.begin(range);
+    for (let { start } = range; start < range.end;) start = await this.#readableEnd(progress, start, signal);
+    return { fd: this.#parts.fd, range };
+  }
+
+  /** What can be had of the beginning of `range` as soon as anything can. */
+  async #lendWithin(
+    { start, end }: ByteRange,
+    progress: Progress,
+    signal: AbortSignal | undefined,
+  ): Promise<LentBytes> {
+    const readable = await this.#readableEnd(progress, start, signal);
+    return this.#parts.reads.lend(start, Math.min(readable, end));
+  }
+
+  async #readableEnd(progress: Progress, position: number, signal: AbortSignal | undefined): Promise<number> {
+    const end = await progress.readableEnd(position, signal);
+    signal?.throwIfAborted();
+    if (!this.#isOpen) throw new Error('the handle has been disposed of');
+    this.#assertRight();
+    return end;
+  }
+
+  #assertRight(): void {
+    if (this.isWrong) throw new SpandrelError('STORE_FAILED', 'the stored blob is damaged');
+  }
+
+  completed(signal?: AbortSignal): Promise<void> {
+    return waitFor(this.#parts.done, signal);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (!this.#isOpen) return;
+    this.#isOpen = false;
+    await this.#parts.close();
+  }
+}
+
+function readOfFill(fill: Fill, range: ByteRange): Progress {
+  const demand = fill.demand(range);
+  return {
+    readableEnd(position, signal) {
+      demand.start = position;
+      return fill.waitFor(demand, signal);
+    },
+    assertSound: () => fill.assertSound(),
+    [Symbol.dispose]: () => fill.drop(demand),
+  };
+}

@@ -1,0 +1,257 @@
+import { readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { type Digest, isDigest } from '../../core/digest.ts';
+import { isSystemError, nodeErrorCode } from '../../core/node-error-code.ts';
+import type { Logger } from '../../telemetry/logger.ts';
+import type { Metrics } from '../../telemetry/metrics.ts';
+import { DigestFiles, type DigestFilesOptions } from './digest-files.ts';
+import { storeFault } from '../files/store-fault.ts';
+import type { StoreHealth } from '../files/store-health.ts';
+
+/** Indexes go with their zTOCs, manifests alone, whichever was used longest ago; of small records there are so many at most. */
+const KINDS = {
+  index: 'bytes',
+  ztoc: 'companion',
+  manifest: 'bytes',
+  tag: 'count',
+  origin: 'count',
+  refusal: 'count',
+} as const;
+type FileKind = keyof typeof KINDS;
+
+/** Where files of a kind lie, below the root of the store. */
+const FOLDERS: Readonly<Record<FileKind, string>> = {
+  index: 'indexes/layers',
+  ztoc: 'indexes/ztocs',
+  manifest: 'manifests',
+  tag: 'tags',
+  origin: 'origins',
+  refusal: 'indexes/refused',
+};
+
+export interface StoreFilesOptions {
+  /** Folder of the store. */
+  readonly root: string;
+  /** Of the whole store. */
+  readonly maxBytes: number;
+  /** Most records of a kind that is bounded by count; 100,000 when not given. */
+  readonly maxRecords?: number;
+  readonly health: StoreHealth;
+  readonly metrics: Metrics;
+  readonly logger: Logger;
+}
+
+/** Told of files of one kind. */
+export interface FileShelf {
+  noteWritten(digest: Digest, bytes: number): void;
+  noteUse(digest: Digest): void;
+  noteRemoved(digest: Digest): void;
+}
+
+type Remove = (digest: Digest) => Promise<void>;
+
+/** An index costs processor time and a blob a request, so indexes may push blobs out, but not all of them. */
+const SHARE = 0.25;
+const MAX_RECORDS = 100_000;
+
+/**
+ * What the store has besides blobs, and what of it goes when it is too much: what was used longest ago first. What is removed can be
+ * fetched or made again.
+ */
+export class StoreFiles implements AsyncDisposable {
+  readonly #options: StoreFilesOptions;
+  /** Bytes of the files of each kind, least recently used first. */
+  readonly #files: Record<FileKind, Map<Digest, number>>;
+  /** Those of kinds bounded by bytes, in the order of use of all together. */
+  readonly #order = new Map<string, readonly [FileKind, Digest]>();
+  #newestIndex: Digest | undefined;
+  readonly #remove = new Map<FileKind, Remove>();
+  readonly #bytes: Record<FileKind, number>;
+  #makeRoom: () => Promise<void> = () => Promise.resolve();
+  #trimming: Promise<void> | undefined;
+  #isClosed = false;
+
+  constructor(options: StoreFilesOptions) {
+    this.#options = options;
+    this.#files = eachKind(() => new Map<Digest, number>());
+    this.#bytes = eachKind(() => 0);
+  }
+
+  /** Of all kinds. */
+  get usedBytes(): number {
+    return Object.values(this.#bytes).reduce((sum, bytes) => sum + bytes, 0);
+  }
+
+  /** The files of a kind. */
+  open(kind: FileKind, { durable = true }: Pick<DigestFilesOptions, 'durable'> = {}): DigestFiles {
+    const { root, health } = this.#options;
+    const kept = { kind, health };
+    const files = new DigestFiles(join(root, FOLDERS[kind]), { durable, kept, shelf: this.#shelf(kind) });
+    this.#remove.set(kind, (digest) => files.remove(digest));
+    return files;
+  }
+
+  /** How files of a kind are removed, if not each for itself. A file that is removed is to be told of. */
+  onEvict(kind: FileKind, remove: Remove): void {
+    this.#remove.set(kind, remove);
+  }
+
+  /** What has blobs make room for files. */
+  onGrowth(makeRoom: () => Promise<void>): void {
+    this.#makeRoom = makeRoom;
+  }
+
+  /**
+   * Find out what is there. Blocks the event loop, as `StoreLayout.scan` does; what was written last counts as used last.
+   * @throws SpandrelError STORE_FAILED
+   */
+  scan(): void {
+    const found = (Object.keys(KINDS) as FileKind[]).flatMap((kind) =>
+      scanFolder(kind, join(this.#options.root, FOLDERS[kind])),
+    );
+    for (const { kind, digest, bytes } of found.toSorted((a, b) => a.writtenAtMs - b.writtenAtMs))
+      this.#set(kind, digest, bytes);
+    this.#updateMetrics();
+    this.#startTrim();
+  }
+
+  /** The files of a kind, least recently used first. */
+  list(kind: FileKind): Digest[] {
+    return [...this.#files[kind].keys()];
+  }
+
+  /** Resolves when nothing is too much any more that can go. */
+  async settled(): Promise<void> {
+    while (this.#trimming !== undefined) await this.#trimming;
+  }
+
+  #shelf(kind: FileKind): FileShelf {
+    return {
+      noteWritten: (digest, bytes) => {
+        this.#set(kind, digest, bytes);
+        this.#updateMetrics();
+        this.#startTrim();
+      },
+      noteUse: (digest) => {
+        const bytes = this.#files[kind].get(digest);
+        if (bytes !== undefined) this.#set(kind, digest, bytes);
+      },
+      noteRemoved: (digest) => {
+        this.#drop(kind, digest);
+        this.#updateMetrics();
+      },
+    };
+  }
+
+  /** Nothing is removed any more; the next process does it. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#isClosed = true;
+    await this.settled();
+  }
+
+  #set(kind: FileKind, digest: Digest, bytes: number): void {
+    this.#drop(kind, digest);
+    this.#files[kind].set(digest, bytes);
+    this.#bytes[kind] += bytes;
+    if (kind === 'index') this.#newestIndex = digest;
+    if (KINDS[kind] === 'bytes') this.#order.set(`${kind} ${digest}`, [kind, digest]);
+  }
+
+  #drop(kind: FileKind, digest: Digest): void {
+    this.#bytes[kind] -= this.#files[kind].get(digest) ?? 0;
+    this.#files[kind].delete(digest);
+    this.#order.delete(`${kind} ${digest}`);
+  }
+
+  #startTrim(): void {
+    if (this.#isClosed) return;
+    this.#trimming ??= this.#trim()
+      .catch((error: unknown) => this.#options.logger.error({ err: error }, 'the store could not be trimmed'))
+      .finally(() => (this.#trimming = undefined));
+  }
+
+  async #trim(): Promise<void> {
+    for (
+      let victim = this.#findVictim();
+      victim !== undefined && !this.#isClosed;
+      victim = this.#findVictim()
+    ) {
+      const [kind, digest] = victim;
+      this.#options.metrics.cacheEvictions.inc({ tier: 'disk' });
+      await this.#remove.get(kind)?.(digest);
+      // What could not be removed is no part of the store any more all the same.
+      this.#drop(kind, digest);
+      this.#updateMetrics();
+    }
+    await this.#makeRoom();
+  }
+
+  #findVictim(): readonly [FileKind, Digest] | undefined {
+    const { maxBytes, maxRecords = MAX_RECORDS } = this.#options;
+    for (const kind of Object.keys(KINDS) as FileKind[]) {
+      const [oldest] = this.#files[kind].keys();
+      if (KINDS[kind] === 'count' && this.#files[kind].size > maxRecords && oldest !== undefined)
+        return [kind, oldest];
+    }
+    const isTooMuch = this.usedBytes > maxBytes * SHARE;
+    if (!isTooMuch) return undefined;
+    // The index that is used now stays, if it fits at all.
+    const kept = this.usedBytes <= maxBytes ? this.#newestIndex : undefined;
+    for (const entry of this.#order.values()) if (entry[1] !== kept) return entry;
+    const [ztoc] = this.#files.ztoc.keys();
+    // Without indexes nobody misses them.
+    return this.#files.index.size === 0 && ztoc !== undefined ? ['ztoc', ztoc] : undefined;
+  }
+
+  #updateMetrics(): void {
+    const { index, ztoc, manifest, tag, origin, refusal } = this.#bytes;
+    this.#options.metrics.storeBytes.set({ state: 'index' }, index + ztoc);
+    this.#options.metrics.storeBytes.set({ state: 'document' }, manifest + tag + origin + refusal);
+  }
+}
+
+function eachKind<T>(make: () => T): Record<FileKind, T> {
+  return { index: make(), ztoc: make(), manifest: make(), tag: make(), origin: make(), refusal: make() };
+}
+
+interface FoundFile {
+  readonly kind: FileKind;
+  readonly digest: Digest;
+  readonly bytes: number;
+  readonly writtenAtMs: number;
+}
+
+/** Files of a folder of `DigestFiles`. @throws SpandrelError STORE_FAILED */
+function scanFolder(kind: FileKind, folder: string): FoundFile[] {
+  try {
+    return scanFolderNow(kind, folder);
+  } catch (error) {
+    throw isSystemError(error) ? storeFault(error, `look through ${folder}`) : error;
+  }
+}
+
+function scanFolderNow(kind: FileKind, folder: string): FoundFile[] {
+  const found: FoundFile[] = [];
+  for (const algorithm of namesIn(folder)) {
+    for (const prefix of namesIn(join(folder, algorithm))) {
+      for (const name of namesIn(join(folder, algorithm, prefix))) {
+        const digest = `${algorithm}:${name}`;
+        const file = statSync(join(folder, algorithm, prefix, name), { throwIfNoEntry: false });
+        if (isDigest(digest) && file?.isFile() === true)
+          found.push({ kind, digest, bytes: file.size, writtenAtMs: file.mtimeMs });
+      }
+    }
+  }
+  return found;
+}
+
+/** None of what is no folder. */
+function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch (error) {
+    if (!['ENOENT', 'ENOTDIR'].includes(nodeErrorCode(error))) throw error;
+    return [];
+  }
+}

@@ -1,0 +1,72 @@
+import { type Digest, digestAlgorithm } from '../core/digest.ts';
+import { SpandrelError } from '../core/errors.ts';
+import { detectCompression, MAGIC_BYTES } from '../core/layer-compression.ts';
+import type { LayerCompression } from '../core/media-types.ts';
+import { defaultEngine } from '../inflate/default-engine.ts';
+import { type FilePart, readFilePart } from './file-part.ts';
+import { IndexWriter } from '../index/index-writer.ts';
+import { buildLayer, type LayerBuild, type LayerLimits } from './layer-builder.ts';
+import { hashHere, type OutputHash } from './output-hash.ts';
+
+/** Where a layer lies, and how it is to be indexed. */
+export interface LayerFileInput extends FilePart {
+  /** If it is known what the layer must be. */
+  readonly digest?: Digest;
+  readonly spanBytes: number;
+  readonly limits: LayerLimits;
+  /** For the windows of the checkpoints, removed at the end; about as large as the zTOC. */
+  readonly scratchPath: string;
+}
+
+/** What `soci` would make of a layer; see {@link LayerBuild}. */
+export interface LayerFileIndex extends Pick<LayerBuild, 'ztoc' | 'mountable' | 'reason' | 'spanCount'> {
+  readonly fileCount: number;
+}
+
+/**
+ * Index a layer that lies in a file. Memory: its table of contents and its zTOC, never the layer.
+ * @param onProgress told how many compressed bytes are done
+ * @param outputHash remains the caller's
+ * @throws SpandrelError BLOB_CORRUPT if it is not the layer that it should be; what {@link buildLayer} throws
+ */
+export async function indexLayerFile(
+  input: LayerFileInput,
+  onProgress: (doneBytes: number) => void,
+  outputHash: OutputHash = hashHere(),
+): Promise<LayerFileIndex> {
+  using writer = new IndexWriter(input.scratchPath);
+  const { spanBytes, limits, digest } = input;
+  const compression = await detectPartCompression(input);
+  const options = { compression, spanBytes, limits, engine: defaultEngine, writer, outputHash };
+  const hashed = digest === undefined ? options : { ...options, hashLayer: digestAlgorithm(digest) };
+  const build = await buildLayer(readWithProgress(input, onProgress), hashed);
+  if (build.layerDigest !== digest)
+    throw new SpandrelError('BLOB_CORRUPT', `the blob ${digest} has the digest ${build.layerDigest}`);
+  const { ztoc, mountable, reason, spanCount, entries } = build;
+  return {
+    mountable,
+    spanCount,
+    fileCount: entries.length,
+    ...(ztoc === undefined ? {} : { ztoc }),
+    ...(reason === undefined ? {} : { reason }),
+  };
+}
+
+async function detectPartCompression({ path, range }: FilePart): Promise<LayerCompression> {
+  const head = { start: range.start, end: Math.min(range.start + MAGIC_BYTES, range.end) };
+  const bytes: number[] = [];
+  for await (const chunk of readFilePart({ path, range: head })) bytes.push(...chunk);
+  return detectCompression(Uint8Array.from(bytes));
+}
+
+async function* readWithProgress(
+  part: FilePart,
+  onProgress: (doneBytes: number) => void,
+): AsyncGenerator<Uint8Array, void, void> {
+  let doneBytes = 0;
+  for await (const chunk of readFilePart(part)) {
+    yield chunk;
+    doneBytes += chunk.length;
+    onProgress(doneBytes);
+  }
+}

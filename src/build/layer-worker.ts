@@ -1,0 +1,145 @@
+import { Growth } from '../blobs/files/growth.ts';
+import { SpandrelError } from '../core/errors.ts';
+import { defaultEngine } from '../inflate/default-engine.ts';
+import { reportThreadFault } from '../threads/thread-fault.ts';
+import { TransferredResult } from '../threads/transferred-result.ts';
+import { runInBackground } from './background-thread.ts';
+import type { BuildInput, BuildOutput, BuildProgress, BuildRequest } from './build-messages.ts';
+import { findDifference, ztocSpanBytes } from '../ztoc/check-pushed-ztoc.ts';
+import { decodeZtoc } from '../ztoc/decode-ztoc.ts';
+import { readGrowingFile, waitForGrowthEnd } from '../blobs/reads/growing-file.ts';
+import { IndexWriter } from '../index/index-writer.ts';
+import { buildLayer as buildFromStream, type LayerBuild, type LayerLimits } from './layer-builder.ts';
+import { summarizeLayer } from './summarize-layer.ts';
+import { OutputHashes } from './output-hash.ts';
+import { PathWatch } from './path-watch.ts';
+import type { ReadSpanTable } from '../index/read-span-table.ts';
+import type { Ztoc } from '../ztoc/ztoc.ts';
+
+// The entry of the worker threads that build indexes: each export is a task of a `WorkerPool`.
+
+runInBackground();
+const outputHashes = new OutputHashes({ onFault: reportThreadFault });
+
+/** Task: build the index of a layer whose file may still grow, telling of spans and files on the way. */
+export async function buildLayer(input: BuildInput): Promise<TransferredResult<BuildOutput>> {
+  const { port } = input;
+  const post = (message: BuildProgress): void => port.postMessage(message, []);
+  const watch = new PathWatch((path, entry) => post({ kind: 'file', path, entry }));
+  const stopping = new AbortController();
+  port.on('message', (request: BuildRequest) => {
+    if (request.kind === 'find') watch.find(request.path);
+    else stopping.abort(new SpandrelError('SHUTTING_DOWN', 'the build of the index has been stopped'));
+  });
+  post({ kind: 'started' });
+  try {
+    using writer = new IndexWriter(input.indexPath);
+    const growth = new Growth(input.growth);
+    const { signal } = stopping;
+    const { path, layerBytes, compression, readSpanBytes, limits } = input;
+    const pushed = input.pushedZtoc && new PushedZtoc(input.pushedZtoc, input.limits);
+    const spanBytes = pushed?.spanBytes ?? input.spanBytes;
+    const readFrom = (start: number): AsyncIterable<Uint8Array> =>
+      readGrowingFile({
+        path,
+        growth,
+        start,
+        end: layerBytes,
+        signal,
+        fixedChunks: compression === 'zstd',
+      });
+    const news = new ReadSpanNews(writer.readSpans, post);
+    using outputHash = outputHashes.begin(layerBytes);
+    const build = await buildFromStream(news.follow(readFrom(0)), {
+      compression,
+      spanBytes,
+      readSpanBytes,
+      limits,
+      engine: defaultEngine,
+      writer,
+      outputHash,
+      reread: readFrom,
+      onSpan: (span) => post({ kind: 'span', span }),
+      onEntry: (entry, index, entries) => watch.add(entry, index, entries),
+    });
+    news.tell();
+    await waitForGrowthEnd(growth, signal);
+    const own = summarizeLayer({ ...input, spanBytes }, build);
+    const refused = pushed?.findProblem(build);
+    writer.finish(own, build.entries);
+    const ztoc = own.ztoc === undefined ? undefined : build.ztoc?.bytes;
+    const output = {
+      ...(ztoc === undefined ? {} : { ztoc }),
+      ...(refused === undefined ? {} : { refused }),
+    };
+    return new TransferredResult(output, ztoc === undefined ? [] : [ztoc.buffer]);
+  } finally {
+    port.close();
+  }
+}
+
+export interface CompareZtocsInput {
+  readonly pushed: Uint8Array;
+  /** Of the same layer, right. */
+  readonly own: Uint8Array;
+  readonly limits: LayerLimits;
+}
+
+/** Task: in what a pushed zTOC is wrong, if its spans are as long as ours. */
+export function compareZtocs({
+  pushed,
+  own,
+  limits,
+}: CompareZtocsInput): { readonly problem: string | undefined } | 'other-spans' {
+  const [theirs, ours] = [decodeZtoc(pushed, limits), decodeZtoc(own)];
+  if (ztocSpanBytes(theirs) !== ztocSpanBytes(ours)) return 'other-spans';
+  return { problem: findProblem(theirs, ours) };
+}
+
+function findProblem(pushed: Ztoc, own: Ztoc): string | undefined {
+  const difference = findDifference(pushed, own);
+  return difference && `the pushed zTOC is wrong in ${difference}`;
+}
+
+/** Tells of read spans, all at once that a chunk of the layer has brought. */
+class ReadSpanNews {
+  readonly #readSpans: ReadSpanTable;
+  readonly #post: (message: BuildProgress) => void;
+  #told = 0;
+
+  constructor(readSpans: ReadSpanTable, post: (message: BuildProgress) => void) {
+    this.#readSpans = readSpans;
+    this.#post = post;
+  }
+
+  tell(): void {
+    if (this.#readSpans.length === this.#told) return;
+    this.#post({ kind: 'readSpans', records: new Uint8Array(this.#readSpans.encode(this.#told)) });
+    this.#told = this.#readSpans.length;
+  }
+
+  /** Tell whenever a chunk is done with. */
+  async *follow(layer: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, void> {
+    for await (const chunk of layer) {
+      yield chunk;
+      this.tell();
+    }
+  }
+}
+
+/** A zTOC that somebody else has made of the layer. */
+class PushedZtoc {
+  readonly spanBytes: number;
+  readonly #ztoc: Ztoc;
+
+  constructor(bytes: Uint8Array, limits: LayerLimits) {
+    this.#ztoc = decodeZtoc(bytes, limits);
+    this.spanBytes = ztocSpanBytes(this.#ztoc);
+  }
+
+  /** In what it is wrong, now that the layer is known. */
+  findProblem({ ztoc, reason }: LayerBuild): string | undefined {
+    if (ztoc === undefined || reason !== undefined) return reason?.message ?? 'SOCI cannot index the layer';
+    return findProblem(this.#ztoc, decodeZtoc(ztoc.bytes));
+  }
+}

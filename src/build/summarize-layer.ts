@@ -1,0 +1,27 @@
+import type { BuildSettings } from './build-messages.ts';
+import type { LayerBuild } from './layer-builder.ts';
+import type { LayerSummary } from '../index/layer-summary.ts';
+
+/** What the index keeps of a build. Only a zTOC that may be published is named in it. */
+export function summarizeLayer(
+  settings: Pick<BuildSettings, 'layerDigest' | 'compression' | 'spanBytes' | 'readSpanBytes'>,
+  build: LayerBuild,
+): LayerSummary {
+  const { ztoc, reason } = build;
+  return {
+    layerDigest: settings.layerDigest,
+    layerBytes: build.layerBytes,
+    compression: settings.compression,
+    ...(build.diffId === undefined ? {} : { diffId: build.diffId }),
+    uncompressedBytes: build.uncompressedBytes,
+    archiveBytes: build.archiveBytes,
+    spanBytes: settings.spanBytes,
+    readSpanBytes: settings.readSpanBytes,
+    maxSkippedBytes: build.maxSkippedBytes,
+    ...(ztoc === undefined || reason !== undefined
+      ? { reason: reason ?? { code: 'INTERNAL', message: 'the layer has no zTOC' } }
+      : { ztoc: { digest: ztoc.digest, sizeBytes: ztoc.bytes.length } }),
+    spanCount: build.spanCount,
+    fileCount: build.entries.length,
+  };
+}

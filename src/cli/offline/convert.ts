@@ -1,0 +1,196 @@
+import { readFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
+import { extname, join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { MessageChannel } from 'node:worker_threads';
+
+import { parseConfig } from '../../config/parse-config.ts';
+import { rangeLength } from '../../core/byte-range.ts';
+import type { Platform } from '../../core/descriptor.ts';
+import type { Digest } from '../../core/digest.ts';
+import { isSpandrelError } from '../../core/errors.ts';
+import { containerPlatform, parsePlatform } from '../../core/platform.ts';
+import { escapeControls } from '../../core/terminal-text.ts';
+import { WorkerPool } from '../../threads/worker-pool.ts';
+import { convertLayout, type ConvertOptions, type ConvertOutcome } from '../../convert/convert-layout.ts';
+import { LayoutOutput } from '../../convert/layout-output.ts';
+import { type OciLayout, openOciLayout } from '../../convert/oci-layout.ts';
+import type { FilePart } from '../../build/file-part.ts';
+import type { LayerFileIndex } from '../../build/index-layer-file.ts';
+import type { LayerFileTask } from '../../build/layer-file-worker.ts';
+import { printJson } from '../terminal/print-json.ts';
+import { ProgressBar } from '../terminal/progress-bar.ts';
+import { parseSizeFlag } from '../terminal/size-flag.ts';
+import { UsageError } from '../terminal/usage-error.ts';
+import type * as layerFileTasks from '../../build/layer-file-worker.ts';
+
+const FORMATS = { 'oci-archive': 'archive', 'oci-dir': 'directory' } as const;
+/** More wait than any image has layers. */
+const MAX_QUEUED_LAYERS = 100_000;
+
+/** `spandrel convert`: what `soci convert --standalone` does, with the same flags. */
+export async function convert(args: string[]): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: {
+      'span-size': { type: 'string', default: '4MiB' },
+      'min-layer-size': { type: 'string', default: '10MiB' },
+      platform: { type: 'string', short: 'p', multiple: true, default: [] },
+      'all-platforms': { type: 'boolean', default: false },
+      optimizations: { type: 'string', multiple: true, default: [] },
+      'prefetch-file': { type: 'string', multiple: true, default: [] },
+      'prefetch-files-json': { type: 'string' },
+      format: { type: 'string', default: 'oci-archive' },
+      // Of `soci`: it is always standalone here, and no earlier zTOC is ever used.
+      standalone: { type: 'boolean' },
+      force: { type: 'boolean', short: 'f' },
+      json: { type: 'boolean', default: false },
+    },
+  });
+  const [input, out, ...more] = positionals;
+  if (input === undefined || out === undefined || more.length > 0)
+    throw new UsageError('expected an OCI image layout and where to put the result');
+  const format = parseFormat(values.format);
+  const host = containerPlatform(process.arch);
+  const options: ConvertOptions = {
+    platforms: values['all-platforms']
+      ? 'all'
+      : splitList(values.platform).map((text) => parseFlag(text, host)),
+    host,
+    spanBytes: parseSizeFlag('--span-size', values['span-size'], 1),
+    minLayerBytes: parseSizeFlag('--min-layer-size', values['min-layer-size'], 0),
+    optimizeXattrs: parseOptimizations(splitList(values.optimizations)),
+    prefetchPaths: [
+      ...splitList(values['prefetch-file']),
+      ...(await readPaths(values['prefetch-files-json'])),
+    ],
+  };
+  const outcome = await convertFile(input, out, format, options);
+  print(outcome, values.json);
+  return 0;
+}
+
+async function convertFile(
+  input: string,
+  out: string,
+  format: 'archive' | 'directory',
+  options: ConvertOptions,
+): Promise<ConvertOutcome> {
+  const layout = await openOciLayout(input);
+  await using output = await LayoutOutput.create(out, format, layout);
+  const outcome = await indexLayers(layout, output, options);
+  const copiedBytes = [...layout.values()].reduce((sum, { range }) => sum + rangeLength(range), 0);
+  using bar = new ProgressBar('writing', copiedBytes);
+  const onProgress = (doneBytes: number): void => bar.update(doneBytes);
+  if (format === 'directory') await output.finishDirectory(outcome.top, onProgress);
+  else await output.finishArchive(outcome.top, onProgress);
+  return outcome;
+}
+
+async function indexLayers(
+  layout: OciLayout,
+  output: LayoutOutput,
+  options: ConvertOptions,
+): Promise<ConvertOutcome> {
+  const entry = new URL(`../../build/layer-file-worker${extname(import.meta.url)}`, import.meta.url);
+  const threads = availableParallelism();
+  await using pool = new WorkerPool<typeof layerFileTasks>({
+    name: 'index',
+    entry,
+    threads,
+    maxQueue: MAX_QUEUED_LAYERS,
+  });
+  using bar = new ProgressBar('indexing', 0);
+  const { limits } = parseConfig({ yaml: '', environment: {} });
+  let layers = 0;
+
+  const indexLayer = async (part: FilePart, digest: Digest): Promise<LayerFileIndex> => {
+    const { port1, port2 } = new MessageChannel();
+    bar.addTotal(rangeLength(part.range));
+    let doneBefore = 0;
+    port1.on('message', (done: number) => {
+      bar.add(done - doneBefore);
+      doneBefore = done;
+    });
+    // Not by digest: a layer that is listed under two media types is indexed twice, at the same time.
+    const scratchPath = join(output.scratch, `layer-${++layers}`);
+    const { spanBytes } = options;
+    const task: LayerFileTask = { ...part, digest, spanBytes, limits, scratchPath, port: port2 };
+    try {
+      return await pool.tasks.indexLayer(task, { transfer: [port2] });
+    } finally {
+      port1.close();
+    }
+  };
+  return await convertLayout(layout, options, {
+    indexLayer,
+    putBlob: (digest, bytes) => output.putBlob(digest, bytes),
+  });
+}
+
+/** One JSON object, or a line for each layer as `soci` has it. */
+function print({ top, platforms }: ConvertOutcome, isJson: boolean): void {
+  const image = { digest: top.digest, size: top.bytes.byteLength, mediaType: top.mediaType };
+  if (isJson) {
+    printJson({ ...image, platforms });
+    return;
+  }
+  const lines = platforms.flatMap(({ platform, sociIndex, layers, missingFiles }) => [
+    `${platform}: ${sociIndex === undefined ? 'no SOCI index' : `SOCI index ${sociIndex}`}`,
+    ...layers.map(({ digest, ztoc, skipped, message }) =>
+      ztoc === undefined
+        ? `  layer ${digest} left out: ${skipped}${message === undefined ? '' : `, ${message}`}`
+        : `  layer ${digest} -> zTOC ${ztoc.digest}`,
+    ),
+    ...missingFiles.map((path) => `  no layer has ${path}, which was to be prefetched`),
+  ]);
+  process.stdout.write(`${[...lines, `image index ${top.digest}`].map(escapeControls).join('\n')}\n`);
+}
+
+function parseFlag(text: string, host: Platform): Platform {
+  try {
+    return parsePlatform(text, host);
+  } catch (error) {
+    if (isSpandrelError(error, 'QUERY_INVALID')) throw new UsageError(`--platform: ${error.message}`);
+    throw error;
+  }
+}
+
+function parseFormat(text: string): 'archive' | 'directory' {
+  const format = Object.entries(FORMATS).find(([name]) => name === text)?.[1];
+  if (format === undefined)
+    throw new UsageError(`--format: ${text} is none of ${Object.keys(FORMATS).join(', ')}`);
+  return format;
+}
+
+function parseOptimizations(names: readonly string[]): boolean {
+  const unknown = names.find((name) => name !== 'xattr');
+  if (unknown !== undefined) throw new UsageError(`--optimizations: ${unknown} is not known, only xattr`);
+  return names.length > 0;
+}
+
+/** Values may be given one by one or with commas between them. */
+function splitList(values: readonly string[]): string[] {
+  return values
+    .flatMap((value) => value.split(','))
+    .map((value) => value.trim())
+    .filter((value) => value !== '');
+}
+
+async function readPaths(file: string | undefined): Promise<string[]> {
+  if (file === undefined) return [];
+  const usage = `--prefetch-files-json: ${file} is no JSON list of paths`;
+  let json: unknown;
+  try {
+    json = JSON.parse(await readFile(file, 'utf8'));
+  } catch (error) {
+    if (error instanceof SyntaxError) throw new UsageError(usage);
+    throw error;
+  }
+  const isList = Array.isArray(json) && json.every((path) => typeof path === 'string' || path === null);
+  if (!isList && json !== null) throw new UsageError(usage);
+  // `null` is nothing to Go, as a list and as a path.
+  const paths = (json ?? []) as readonly (string | null)[];
+  return paths.map((path) => path?.trim() ?? '').filter((path) => path !== '');
+}

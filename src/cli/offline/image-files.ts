@@ -1,0 +1,193 @@
+import { once } from 'node:events';
+import { posix } from 'node:path';
+import { parseArgs } from 'node:util';
+
+import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
+import { percentEncode } from '../../tar/percent-encoding.ts';
+import {
+  type Described,
+  describeRawText,
+  parseDescribed,
+  printForTerminal,
+  type RawText,
+} from '../../tar/raw-text.ts';
+import { readPathArgument } from '../terminal/path-argument.ts';
+import { printJson } from '../terminal/print-json.ts';
+import { askProxy, locateImage, USUAL_PROXY } from '../terminal/proxy-client.ts';
+import { UsageError } from '../terminal/usage-error.ts';
+
+/** An entry of a folder, as the file API shows it. */
+interface Entry extends Described<'name'>, Partial<Described<'linkname'>> {
+  readonly dangling?: boolean;
+  readonly type: string;
+  readonly size: number;
+  readonly mode: number;
+  /** `null` for a folder that no layer has of its own. */
+  readonly layer: string | null;
+}
+
+interface Listing extends Described<'path'> {
+  readonly entries: readonly Entry[];
+  /** There are more pages. */
+  readonly next?: string;
+}
+
+interface Question {
+  /** `<proxy>/v2/<name>/_soci/images/<reference>/files/` */
+  readonly base: string;
+  readonly platform: string | undefined;
+  /** The `next` of the page of a listing that comes before. */
+  readonly after?: string;
+  /** Absolute, without `.` and `..`. */
+  readonly path: RawText;
+  readonly json: boolean;
+  readonly range: string | undefined;
+}
+
+const TYPE_LETTERS: Readonly<Record<string, string>> = {
+  dir: 'd',
+  symlink: 'l',
+  char: 'c',
+  block: 'b',
+  fifo: 'p',
+};
+
+/** `spandrel ls`: a folder of an image's merged file system, read through a running proxy. */
+export async function ls(args: string[]): Promise<number> {
+  const question = await parseQuestion(args);
+  const listing = await readListing(question);
+  if (listing === undefined) return stat(args);
+  if (question.json) {
+    const entries: Entry[] = [];
+    for await (const page of pagesFrom(question, listing)) entries.push(...page.entries);
+    const { next: _, ...rest } = listing;
+    printJson({ ...rest, entries });
+    return 0;
+  }
+  for await (const { entries } of pagesFrom(question, listing))
+    process.stdout.write(entries.map((entry) => `${printEntry(entry)}\n`).join(''));
+  return 0;
+}
+
+/** A listing from its first page on. */
+async function* pagesFrom(question: Question, first: Listing): AsyncGenerator<Listing, void, void> {
+  for (let page: Listing | undefined = first; page !== undefined;) {
+    yield page;
+    page = page.next === undefined ? undefined : await readListing({ ...question, after: page.next });
+  }
+}
+
+/** `spandrel cat`: a file's bytes. Only the spans that they lie in are fetched. */
+export async function cat(args: string[]): Promise<number> {
+  const { range, ...question } = await parseQuestion(args);
+  const response = await askProxy(urlOf(question), {
+    headers: range === undefined ? {} : { range: `bytes=${range}` },
+  });
+  if (isListing(response)) {
+    await response.body?.cancel();
+    throw new SpandrelError('FILE_NOT_REGULAR', `${printForTerminal(question.path)} is a folder`);
+  }
+  try {
+    for await (const chunk of response.body ?? []) {
+      if (!process.stdout.write(chunk)) await once(process.stdout, 'drain');
+    }
+  } catch (error) {
+    throw new SpandrelError('UPSTREAM_UNREACHABLE', 'the answer broke off before its end', { cause: error });
+  }
+  return 0;
+}
+
+/** `spandrel stat`: type, mode, size and layer of one path. */
+export async function stat(args: string[]): Promise<number> {
+  const question = await parseQuestion(args);
+  const { path, json } = question;
+  const entry =
+    path === '/' ? { name: '/', type: 'dir', size: 0, mode: 0o755, layer: null } : await findEntry(question);
+  if (entry === undefined)
+    throw new SpandrelError('FILE_UNKNOWN', `the image has no ${printForTerminal(path)}`);
+  if (json) printJson({ ...describeRawText('path', path), ...entry });
+  else process.stdout.write(`${printEntry(entry)}  ${entry.layer ?? '-'}\n`);
+  return 0;
+}
+
+async function findEntry({ path, ...question }: Question): Promise<Entry | undefined> {
+  const parent = { ...question, path: posix.dirname(path) as RawText };
+  const first = await readListing(parent);
+  if (first === undefined) return undefined;
+  const wanted = posix.basename(path);
+  for await (const { entries } of pagesFrom(parent, first)) {
+    const found = entries.find(({ name, nameBytes }) => parseDescribed(name, nameBytes) === wanted);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+async function parseQuestion(args: string[]): Promise<Question> {
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: {
+      proxy: { type: 'string', default: USUAL_PROXY },
+      platform: { type: 'string', short: 'p' },
+      range: { type: 'string' },
+      encoded: { type: 'boolean', default: false },
+      json: { type: 'boolean', default: false },
+    },
+  });
+  const [image, path = '/', ...more] = positionals;
+  if (image === undefined || more.length > 0)
+    throw new UsageError('expected an image like upstream/repository:tag, and a path');
+  if (!URL.canParse(values.proxy)) throw new UsageError(`--proxy: expected a URL, got ${values.proxy}`);
+  const { repositoryUrl, reference, platform = values.platform } = locateImage(values.proxy, image);
+  return {
+    base: `${repositoryUrl}/_soci/images/${reference}/files`,
+    platform,
+    path: posix.resolve('/', await readPathArgument(path, values.encoded)) as RawText,
+    json: values.json,
+    range: values.range,
+  };
+}
+
+function urlOf({
+  base,
+  path,
+  platform,
+  after,
+}: Pick<Question, 'base' | 'path' | 'platform' | 'after'>): string {
+  const query = new URLSearchParams({
+    ...(platform === undefined ? {} : { platform }),
+    ...(after === undefined ? {} : { after }),
+  });
+  return `${base}${percentEncode(path)}${query.size === 0 ? '' : `?${query.toString()}`}`;
+}
+
+/** `undefined` if the path is no folder. */
+async function readListing(question: Question): Promise<Listing | undefined> {
+  let response: Response;
+  try {
+    response = await askProxy(urlOf(question));
+  } catch (error) {
+    // A link that leads to nothing can be shown itself.
+    if (isSpandrelError(error, 'FILE_NOT_REGULAR', 'FILE_UNKNOWN')) return undefined;
+    throw error;
+  }
+  if (isListing(response)) return (await response.json()) as Listing;
+  await response.body?.cancel();
+  return undefined;
+}
+
+/** Files are answered as application/octet-stream, whatever is in them. */
+function isListing(response: Response): boolean {
+  return response.headers.get('content-type') === 'application/json';
+}
+
+function printEntry({ type, mode, size, name, nameBytes, ...link }: Entry): string {
+  const { linkname, linknameBytes, dangling } = link;
+  const shown = printForTerminal(parseDescribed(name, nameBytes));
+  const target =
+    linkname === undefined
+      ? ''
+      : ` -> ${printForTerminal(parseDescribed(linkname, linknameBytes))}${dangling === true ? ' (dangling)' : ''}`;
+  const permissions = (mode & 0o7777).toString(8).padStart(4, '0');
+  return `${TYPE_LETTERS[type] ?? '-'} ${permissions} ${String(size).padStart(12)}  ${shown}${target}`;
+}

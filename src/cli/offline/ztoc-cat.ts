@@ -1,0 +1,86 @@
+import { createHash } from 'node:crypto';
+import { type FileHandle, open, readFile } from 'node:fs/promises';
+import { pipeline } from 'node:stream/promises';
+import { parseArgs } from 'node:util';
+
+import { type ByteRange, intersectRanges, rangeLength } from '../../core/byte-range.ts';
+import { finishDigest } from '../../core/digest.ts';
+import { SpandrelError } from '../../core/errors.ts';
+import { defaultEngine } from '../../inflate/default-engine.ts';
+import { decodeZtoc } from '../../ztoc/decode-ztoc.ts';
+import { cleanPath, printForTerminal, type RawText } from '../../tar/raw-text.ts';
+import type { TocEntry, Ztoc } from '../../ztoc/ztoc.ts';
+import { type ZtocSpan, ztocSpans } from '../../ztoc/ztoc-spans.ts';
+import { readPathArgument } from '../terminal/path-argument.ts';
+import { UsageError } from '../terminal/usage-error.ts';
+
+/** Links that are followed before they are taken for a circle. */
+const MAX_LINKS = 40;
+
+/** Writes a file of a layer, reading only the spans that hold it. Each is verified. */
+export async function cat(args: string[]): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: { output: { type: 'string', short: 'o' }, encoded: { type: 'boolean', default: false } },
+  });
+  const [ztocPath, layerPath, path, ...more] = positionals;
+  if (ztocPath === undefined || layerPath === undefined || path === undefined || more.length > 0)
+    throw new UsageError('expected a zTOC, the layer file it was made of, and the path of a file in it');
+  const ztoc = decodeZtoc(await readFile(ztocPath));
+  const entry = findFile(ztoc.entries, await readPathArgument(path, values.encoded));
+  const start = entry.uncompressedOffset;
+  await using layer = await open(layerPath, 'r');
+  const bytes = readRange(layer, ztoc, { start, end: start + entry.uncompressedSize });
+  if (values.output === undefined) {
+    await pipeline(bytes, process.stdout, { end: false });
+    return 0;
+  }
+  await using file = await open(values.output, 'w');
+  for await (const chunk of bytes) await file.writeFile(chunk);
+  return 0;
+}
+
+/** The last entry of a name counts, as it does when a tar is unpacked. @throws SpandrelError FILE_UNKNOWN, FILE_NOT_REGULAR */
+function findFile(entries: readonly TocEntry[], path: RawText): TocEntry {
+  let wanted = cleanPath(path);
+  for (let links = 0; links < MAX_LINKS; links++) {
+    const entry = entries.findLast(({ name }) => cleanPath(name) === wanted);
+    if (entry === undefined)
+      throw new SpandrelError('FILE_UNKNOWN', `the layer has no ${printForTerminal(wanted)}; see: ztoc list`);
+    if (entry.type === 'reg') return entry;
+    if (entry.type !== 'hardlink')
+      throw new SpandrelError('FILE_NOT_REGULAR', `${printForTerminal(wanted)} is of the type ${entry.type}`);
+    wanted = cleanPath(entry.linkname);
+  }
+  throw new SpandrelError('FILE_NOT_REGULAR', `${printForTerminal(wanted)} links in a circle`);
+}
+
+async function* readRange(layer: FileHandle, ztoc: Ztoc, range: ByteRange): AsyncGenerator<Uint8Array> {
+  for (const span of rangeLength(range) === 0 ? [] : ztocSpans(ztoc, range)) {
+    const part = intersectRanges(span.uncompressed, range);
+    const bytes = await readSpan(layer, ztoc, span);
+    yield bytes.subarray(part.start - span.uncompressed.start, part.end - span.uncompressed.start);
+  }
+}
+
+async function readSpan(layer: FileHandle, ztoc: Ztoc, span: ZtocSpan): Promise<Uint8Array> {
+  const length = rangeLength(span.compressed);
+  const { buffer: compressed, bytesRead } = await layer.read(
+    Buffer.alloc(length),
+    0,
+    length,
+    span.compressed.start,
+  );
+  const digest = finishDigest(createHash('sha256').update(compressed.subarray(0, bytesRead)));
+  if (digest !== span.digest)
+    throw new SpandrelError('SPAN_CORRUPT', `span ${span.id} of the layer is not what the zTOC was made of`);
+  if (ztoc.compression === 'none') return compressed;
+  const { bits, window } = span;
+  return defaultEngine.inflateSpan({
+    compressed,
+    bits,
+    window,
+    uncompressedLength: rangeLength(span.uncompressed),
+  });
+}

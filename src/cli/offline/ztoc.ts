@@ -1,0 +1,159 @@
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+
+import { parseConfig } from '../../config/parse-config.ts';
+import { digestOf } from '../../core/digest.ts';
+import { SpandrelError } from '../../core/errors.ts';
+import { escapeControls } from '../../core/terminal-text.ts';
+import { sociCompression } from '../../soci/layer-selection.ts';
+import { decodeZtoc } from '../../ztoc/decode-ztoc.ts';
+import { indexLayerFile, type LayerFileIndex } from '../../build/index-layer-file.ts';
+import { describeRawText, printForTerminal } from '../../tar/raw-text.ts';
+import { printJson } from '../terminal/print-json.ts';
+import { ProgressBar } from '../terminal/progress-bar.ts';
+import { parseSizeFlag } from '../terminal/size-flag.ts';
+import { UsageError } from '../terminal/usage-error.ts';
+import { cat } from './ztoc-cat.ts';
+
+/** `spandrel ztoc`: make and look into zTOCs, offline. */
+export async function ztoc(args: string[]): Promise<number> {
+  const [verb, ...rest] = args;
+  switch (verb) {
+    case 'create':
+      return create(rest);
+    case 'info':
+      return info(rest);
+    case 'list':
+      return list(rest);
+    case 'cat':
+      return cat(rest);
+    default:
+      throw new UsageError(`ztoc ${verb ?? ''}: expected create, info, list or cat`);
+  }
+}
+
+/** Prints `{"digest","size","spans","files","mountable"}` of the zTOC that `soci` makes of a layer. */
+async function create(args: string[]): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: {
+      'span-size': { type: 'string', default: '4MiB' },
+      'media-type': { type: 'string' },
+      output: { type: 'string', short: 'o' },
+      json: { type: 'boolean' },
+    },
+  });
+  const path = onlyFile(positionals, 'a layer file');
+  checkMediaType(values['media-type']);
+  const spanBytes = parseSizeFlag('--span-size', values['span-size'], 1);
+  const build = await indexFile(path, spanBytes);
+  if (build.ztoc === undefined) {
+    const { code, message } = build.reason ?? { code: 'INTERNAL', message: 'no zTOC' };
+    throw new SpandrelError(code, message);
+  }
+  const { bytes, digest } = build.ztoc;
+  if (values.output !== undefined) await writeFile(values.output, bytes);
+  const reason = build.mountable ? {} : { reason: build.reason?.message };
+  printJson({
+    digest,
+    size: bytes.byteLength,
+    spans: build.spanCount,
+    files: build.fileCount,
+    mountable: build.mountable,
+    ...reason,
+  });
+  return 0;
+}
+
+async function indexFile(path: string, spanBytes: number): Promise<LayerFileIndex> {
+  const { size: layerBytes } = await stat(path);
+  const scratch = await mkdtemp(join(tmpdir(), 'spandrel-ztoc-'));
+  try {
+    using bar = new ProgressBar('indexing', layerBytes);
+    const { limits } = parseConfig({ yaml: '', environment: {} });
+    const range = { start: 0, end: layerBytes };
+    const input = { path, range, spanBytes, limits, scratchPath: join(scratch, 'index') };
+    return await indexLayerFile(input, (doneBytes) => bar.update(doneBytes));
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
+}
+
+/** `soci` selects layers by their media types; how they are packed, their bytes say. */
+function checkMediaType(mediaType: string | undefined): void {
+  if (mediaType !== undefined && sociCompression(mediaType) === undefined)
+    throw new SpandrelError('LAYER_UNSUPPORTED', `soci does not index ${mediaType}`);
+}
+
+/** Prints what a zTOC says of its layer. */
+async function info(args: string[]): Promise<number> {
+  const { positionals } = parseArgs({ args, allowPositionals: true, options: { json: { type: 'boolean' } } });
+  const bytes = await readFile(onlyFile(positionals, 'a zTOC'));
+  const { entries, spanDigests, checkpoints, compression, ...rest } = decodeZtoc(bytes);
+  printJson({
+    digest: digestOf(bytes),
+    size: bytes.byteLength,
+    ...rest,
+    compression,
+    files: entries.length,
+    checkpointBytes: checkpoints.byteLength,
+    spanDigests,
+  });
+  return 0;
+}
+
+/** Lists the files of a zTOC: mode, owner, size, offset, time, name. */
+async function list(args: string[]): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: { json: { type: 'boolean', default: false } },
+  });
+  const { entries } = decodeZtoc(await readFile(onlyFile(positionals, 'a zTOC')));
+  for (const {
+    name,
+    type,
+    mode,
+    uid,
+    gid,
+    uncompressedSize,
+    uncompressedOffset,
+    modTime,
+    linkname,
+  } of entries) {
+    const described = {
+      ...describeRawText('name', name),
+      type,
+      mode,
+      uid,
+      gid,
+      size: uncompressedSize,
+      offset: uncompressedOffset,
+      mtime: modTime,
+    };
+    if (values.json)
+      printJson(linkname === '' ? described : { ...described, ...describeRawText('linkname', linkname) });
+    else {
+      const target = linkname === '' ? '' : ` -> ${printForTerminal(linkname)}`;
+      const columns = [
+        type.padEnd(8),
+        mode.toString(8).padStart(5),
+        `${uid}:${gid}`.padStart(11),
+        String(uncompressedSize).padStart(12),
+        String(uncompressedOffset).padStart(12),
+        escapeControls(modTime),
+      ];
+      process.stdout.write(`${columns.join(' ')} ${printForTerminal(name)}${target}\n`);
+    }
+  }
+  return 0;
+}
+
+function onlyFile(positionals: readonly string[], what: string): string {
+  const [path, ...more] = positionals;
+  if (path === undefined || more.length > 0) throw new UsageError(`expected ${what}, one`);
+  return path;
+}

@@ -1,0 +1,225 @@
+import type { Platform } from '../core/descriptor.ts';
+import { type Digest, parseDigest } from '../core/digest.ts';
+import { isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { formatPlatform, matchesPlatform } from '../core/platform.ts';
+import { decodeZtoc } from '../ztoc/decode-ztoc.ts';
+import type { FilePart } from '../build/file-part.ts';
+import type { LayerFileIndex } from '../build/index-layer-file.ts';
+import { convertImage, type Document, type PlatformIndex, SOCI_FORM } from '../soci/convert-image.ts';
+import { skipReason } from '../soci/layer-selection.ts';
+import { findLayoutImage, type PlatformImage } from './layout-image.ts';
+import { decodeOciManifest, type OciDescriptor, type OciIndex } from '../soci/oci-document.ts';
+import { locateBlob, type OciLayout, readDocument } from './oci-layout.ts';
+import { type PrefetchLayer, planPrefetch } from '../soci/prefetch.ts';
+import { EMPTY_CONFIG, EMPTY_CONFIG_DIGEST, encodeSociIndex, type SociLayer } from '../soci/soci-index.ts';
+import { hasNoXattrs, prefetchLayer } from '../soci/ztoc-traits.ts';
+
+export interface ConvertOptions {
+  /** `all`, or those asked for; none is the image's own if it has one only, else that of the host. */
+  readonly platforms: 'all' | readonly Platform[];
+  readonly host: Platform;
+  readonly spanBytes: number;
+  readonly minLayerBytes: number;
+  /** Tell the snapshotter of layers without extended attributes. */
+  readonly optimizeXattrs: boolean;
+  readonly prefetchPaths: readonly string[];
+}
+
+/** Where the conversion gets its zTOCs from and what it makes goes to. */
+export interface ConvertDeps {
+  /** Index one layer; several are asked for at the same time. */
+  indexLayer(layer: FilePart, digest: Digest): Promise<LayerFileIndex>;
+  /** Keep a blob of the result that the layout has not got. */
+  putBlob(digest: Digest, bytes: Uint8Array): Promise<void>;
+}
+
+/** What became of a layer. */
+export interface LayerOutcome {
+  readonly digest: string;
+  readonly ztoc?: { readonly digest: Digest; readonly size: number };
+  /** Why it has none: `too_small`, `unsupported_format`, or a code of the error table with its message. */
+  readonly skipped?: string;
+  readonly message?: string;
+}
+
+export interface PlatformOutcome {
+  readonly platform: string;
+  /** Absent if no layer could be indexed. */
+  readonly sociIndex?: Digest;
+  readonly layers: readonly LayerOutcome[];
+  /** Files to prefetch that the image has not got. */
+  readonly missingFiles: readonly string[];
+}
+
+export interface ConvertOutcome {
+  /** The image index to start from. */
+  readonly top: Document;
+  readonly platforms: readonly PlatformOutcome[];
+}
+
+/**
+ * Convert the image of a layout (soci-snapshotter `soci/soci_convert.go`, Convert). A layer at fault is left out, where `soci`
+ * gives up.
+ * @throws SpandrelError PLATFORM_UNKNOWN, INDEX_EMPTY, IMAGE_UNSUPPORTED, BLOB_UNKNOWN, BLOB_CORRUPT
+ */
+export async function convertLayout(
+  layout: OciLayout,
+  options: ConvertOptions,
+  deps: ConvertDeps,
+): Promise<ConvertOutcome> {
+  const image = await findLayoutImage(layout);
+  const converter = new LayoutConverter(layout, options, deps);
+  const chosen = choosePlatforms(image.images, image.isSingle, options);
+  const indexes: PlatformIndex[] = [];
+  const platforms: PlatformOutcome[] = [];
+  for (const wanted of chosen) {
+    const found = image.images.find(({ platform }) => matchesPlatform(wanted, platform));
+    if (found === undefined) throw platformUnknown(wanted, image.images);
+    const { outcome, index } = await converter.indexPlatform(wanted, found.descriptor);
+    platforms.push(outcome);
+    if (index !== undefined)
+      indexes.push({ platform: wanted, manifestDigest: found.descriptor.digest, index });
+  }
+  if (indexes.length === 0)
+    throw new SpandrelError('INDEX_EMPTY', describeEmpty(platforms), { detail: { platforms } });
+  if (image.madeList !== undefined) await deps.putBlob(image.madeList.digest, image.madeList.bytes);
+  return { top: await converter.rewrite(image.index, indexes), platforms };
+}
+
+function choosePlatforms(
+  images: readonly PlatformImage[],
+  isSingle: boolean,
+  { platforms, host }: ConvertOptions,
+): Platform[] {
+  const available = images.map(({ platform }) => platform);
+  const wanted =
+    platforms === 'all' ? available : platforms.length > 0 ? platforms : isSingle ? available : [host];
+  const distinct: Platform[] = [];
+  for (const platform of wanted) {
+    if (!distinct.some((known) => matchesPlatform(known, platform))) distinct.push(platform);
+  }
+  return distinct;
+}
+
+function platformUnknown(wanted: Platform, images: readonly PlatformImage[]): SpandrelError {
+  const there = images.map(({ platform }) => formatPlatform(platform)).join(', ');
+  return new SpandrelError(
+    'PLATFORM_UNKNOWN',
+    `the image has no ${formatPlatform(wanted)}, only ${there || 'none'}; name one with --platform`,
+  );
+}
+
+function describeEmpty(platforms: readonly PlatformOutcome[]): string {
+  const reasons = platforms.flatMap(({ layers }) => layers.map(({ skipped }) => skipped ?? ''));
+  const counts = [...new Set(reasons)].map(
+    (reason) => `${reasons.filter((other) => other === reason).length} ${reason}`,
+  );
+  return `no layer was indexed (${counts.join(', ') || 'the image has none'})`;
+}
+
+/** An indexed layer, or why there is no index. */
+interface IndexedLayer {
+  readonly outcome: LayerOutcome;
+  readonly soci?: SociLayer;
+  readonly prefetch?: PrefetchLayer;
+}
+
+class LayoutConverter {
+  readonly #layout: OciLayout;
+  readonly #options: ConvertOptions;
+  readonly #deps: ConvertDeps;
+  /** Platforms share layers. */
+  readonly #indexed = new Map<string, Promise<IndexedLayer>>();
+
+  constructor(layout: OciLayout, options: ConvertOptions, deps: ConvertDeps) {
+    this.#layout = layout;
+    this.#options = options;
+    this.#deps = deps;
+  }
+
+  async indexPlatform(
+    platform: Platform,
+    manifest: OciDescriptor,
+  ): Promise<{ outcome: PlatformOutcome; index?: PlatformIndex['index'] }> {
+    const { layers = [] } = decodeOciManifest(await readDocument(this.#layout, manifest.digest));
+    const indexed = await Promise.all(layers.map((layer) => this.#indexOnce(layer)));
+    const outcome = { platform: formatPlatform(platform), layers: indexed.map((layer) => layer.outcome) };
+    const sociLayers = indexed.flatMap(({ soci }) => soci ?? []);
+    if (sociLayers.length === 0) return { outcome: { ...outcome, missingFiles: [] } };
+
+    const { prefetchPaths } = this.#options;
+    const plan = planPrefetch(
+      prefetchPaths,
+      indexed.flatMap(({ prefetch }) => prefetch ?? []),
+    );
+    for (const { digest, bytes } of plan.artifacts) await this.#deps.putBlob(digest, bytes);
+    const index = encodeSociIndex({ layers: sociLayers, prefetch: plan.artifacts });
+    const { digest, size } = index.descriptor;
+    await this.#deps.putBlob(EMPTY_CONFIG_DIGEST, EMPTY_CONFIG);
+    await this.#deps.putBlob(digest, index.bytes);
+    return {
+      outcome: { ...outcome, sociIndex: digest, missingFiles: plan.missing },
+      index: { digest, size },
+    };
+  }
+
+  async rewrite(index: OciIndex, indexes: readonly PlatformIndex[]): Promise<Document> {
+    const documents = new Map<string, Buffer>();
+    for (const { digest } of index.manifests ?? [])
+      documents.set(digest, await readDocument(this.#layout, digest));
+    const { manifests, top } = convertImage(index, (digest) => documents.get(digest), indexes, SOCI_FORM);
+    for (const { digest, bytes } of [...manifests, top]) await this.#deps.putBlob(digest, bytes);
+    return top;
+  }
+
+  #indexOnce(layer: OciDescriptor): Promise<IndexedLayer> {
+    // The media type is part of what the index says of a layer.
+    const key = `${layer.digest} ${layer.mediaType}`;
+    const known = this.#indexed.get(key);
+    if (known !== undefined) return known;
+    const indexed = this.#index(layer);
+    this.#indexed.set(key, indexed);
+    return indexed;
+  }
+
+  async #index(layer: OciDescriptor): Promise<IndexedLayer> {
+    const digest = parseDigest(layer.digest);
+    const descriptor = { digest, mediaType: layer.mediaType, size: layer.size };
+    const skipped = skipReason(descriptor, this.#options.minLayerBytes);
+    if (skipped !== undefined) return { outcome: { digest, skipped } };
+    const part = locateBlob(this.#layout, digest);
+    if (part.range.end - part.range.start !== layer.size)
+      throw new SpandrelError('BLOB_CORRUPT', `the blob ${digest} has not the size that its manifest gives`);
+    try {
+      return await this.#keep(descriptor, await this.#deps.indexLayer(part, digest));
+    } catch (error) {
+      if (!isSpandrelError(error, 'LAYER_CORRUPT', 'LAYER_UNSUPPORTED', 'LAYER_TOO_LARGE')) throw error;
+      return { outcome: { digest, skipped: error.code, message: error.message } };
+    }
+  }
+
+  async #keep(layer: SociLayer['layer'], index: LayerFileIndex): Promise<IndexedLayer> {
+    const { digest } = layer;
+    const { ztoc, reason } = index;
+    if (ztoc === undefined || reason !== undefined) {
+      const { code, message } = reason ?? { code: 'INTERNAL', message: 'no zTOC' };
+      return { outcome: { digest, skipped: code, message } };
+    }
+    const { optimizeXattrs, prefetchPaths, spanBytes } = this.#options;
+    const isPrefetching = prefetchPaths.length > 0;
+    const decoded = optimizeXattrs || isPrefetching ? decodeZtoc(ztoc.bytes) : undefined;
+    const disableXattrs = optimizeXattrs && decoded !== undefined && hasNoXattrs(decoded);
+    const prefetch = isPrefetching && decoded !== undefined ? prefetchLayer(digest, decoded) : undefined;
+    await this.#deps.putBlob(ztoc.digest, ztoc.bytes);
+    return {
+      outcome: { digest, ztoc: { digest: ztoc.digest, size: ztoc.bytes.byteLength } },
+      soci: {
+        layer,
+        spanBytes,
+        ztoc: { digest: ztoc.digest, sizeBytes: ztoc.bytes.byteLength },
+        disableXattrs,
+      },
+      ...(prefetch === undefined ? {} : { prefetch }),
+    };
+  }
+}

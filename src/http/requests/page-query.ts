@@ -1,0 +1,38 @@
+import type { PageQuery } from '../../images/files/directory-listing.ts';
+import { percentEncode } from '../../tar/percent-encoding.ts';
+import { decodeRawText, printRawText, type RawText } from '../../tar/raw-text.ts';
+import type { Exchange } from './exchange.ts';
+import { parseCount, readRawParameter } from './query.ts';
+
+const DEFAULT_ENTRIES = 1000;
+const MAX_ENTRIES = 10_000;
+
+/** Which page of a list of files is asked for: by `limit` and `after`, or by `n` and `last` as in the distribution API. @throws SpandrelError QUERY_INVALID */
+export function parsePageQuery({ query, url }: Pick<Exchange, 'query' | 'url'>): PageQuery {
+  const limit = parseCount(query, 'limit', MAX_ENTRIES) ?? parseCount(query, 'n', MAX_ENTRIES);
+  const after = readRawParameter(url, 'after') ?? readRawParameter(url, 'last');
+  return { limit: Math.max(1, limit ?? DEFAULT_ENTRIES), ...(after === undefined ? {} : { after }) };
+}
+
+/** How a response names the page behind it: `next` in its JSON, for `after`, and a `Link`. */
+export function describeNextPage(
+  { query, url }: Pick<Exchange, 'query' | 'url'>,
+  { limit }: PageQuery,
+  next: RawText | undefined,
+): { readonly next?: string; readonly headers: Readonly<Record<string, string>> } {
+  if (next === undefined) return { headers: {} };
+  const [path = ''] = url.split('?', 1);
+  const kept = [...query].filter(([name]) => !['limit', 'after', 'n', 'last'].includes(name));
+  const others = kept.map((pair) => `${pair.map((text) => encodeURIComponent(text)).join('=')}&`).join('');
+  const link = `<${toAscii(path)}?${others}n=${limit}&last=${encodeParameter(next)}>; rel="next"`;
+  return { next: printRawText(next), headers: { link } };
+}
+
+/** A client may write bytes that belong escaped. */
+function toAscii(path: string): string {
+  return path.replace(/[^\x21-\x7e]+/g, (bytes) => percentEncode(decodeRawText(Buffer.from(bytes, 'utf8'))));
+}
+
+function encodeParameter(raw: RawText): string {
+  return percentEncode(raw).replaceAll('/', '%2F');
+}

@@ -1,0 +1,121 @@
+import { type Digest, parseDigest } from '../../core/digest.ts';
+import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
+import { parseReference, type Reference } from '../../core/image-name.ts';
+import { percentDecode } from '../../tar/percent-encoding.ts';
+import { encodeRawText, type RawText } from '../../tar/raw-text.ts';
+
+/** The path of a request, taken apart. */
+export type RegistryPath =
+  RepositoryPath | { readonly route: 'root' } | { readonly route: 'base' } | { readonly route: 'catalog' };
+
+/** One below a repository. `name` still has the upstream's prefix, if any, and is not yet checked. */
+export type RepositoryPath =
+  | { readonly route: 'manifest'; readonly name: string; readonly reference: Reference }
+  | { readonly route: 'blob'; readonly name: string; readonly digest: Digest }
+  | { readonly route: 'referrers'; readonly name: string; readonly digest: Digest }
+  | { readonly route: 'tags'; readonly name: string }
+  | { readonly route: 'layer'; readonly name: string; readonly digest: Digest }
+  | { readonly route: 'spans'; readonly name: string; readonly digest: Digest }
+  | { readonly route: 'span'; readonly name: string; readonly digest: Digest; readonly spanId: number }
+  | { readonly route: 'tar'; readonly name: string; readonly digest: Digest }
+  | { readonly route: 'files'; readonly name: string; readonly digest: Digest }
+  | { readonly route: 'file'; readonly name: string; readonly digest: Digest; readonly filePath: RawText }
+  | { readonly route: 'image'; readonly name: string; readonly reference: Reference }
+  | {
+      readonly route: 'imageFile';
+      readonly name: string;
+      readonly reference: Reference;
+      readonly filePath: RawText;
+    };
+
+/** Name of a route; label of the request metrics. */
+export type RouteName = RegistryPath['route'];
+
+const PREFIX = '/v2/';
+const CATALOG = '/v2/_catalog';
+const EXTENSION = '/_soci/';
+
+/**
+ * Parse the raw, still percent-encoded path of a URL. Done by hand because repository names hold slashes and a router that
+ * decodes first cannot tell `%2F` from `/`.
+ * @throws SpandrelError ROUTE_UNKNOWN, DIGEST_INVALID, TAG_INVALID, MANIFEST_UNKNOWN, QUERY_INVALID
+ */
+export function parseRegistryPath(rawPath: string): RegistryPath {
+  if (rawPath === '/') return { route: 'root' };
+  if (rawPath === PREFIX || rawPath === '/v2') return { route: 'base' };
+  if (rawPath === CATALOG) return { route: 'catalog' };
+  if (!rawPath.startsWith(PREFIX)) throw unknownRoute(rawPath);
+  const path = rawPath.slice(PREFIX.length);
+  const extension = path.indexOf(EXTENSION);
+  if (extension > 0)
+    return parseExtension(path.slice(0, extension), path.slice(extension + EXTENSION.length), rawPath);
+  return parseDistribution(path, rawPath);
+}
+
+function parseDistribution(path: string, rawPath: string): RegistryPath {
+  const segments = path.split('/');
+  const last = decodeText(segments.pop() ?? '');
+  const verb = segments.pop();
+  const name = decodeText(segments.join('/'));
+  if (name === '' || last === '') throw unknownRoute(rawPath);
+  switch (verb) {
+    case 'manifests':
+      return { route: 'manifest', name, reference: parseManifestReference(last) };
+    case 'blobs':
+      return { route: 'blob', name, digest: parseDigest(last) };
+    case 'referrers':
+      return { route: 'referrers', name, digest: parseDigest(last) };
+    case 'tags':
+      if (last === 'list') return { route: 'tags', name };
+      throw unknownRoute(rawPath);
+    default:
+      throw unknownRoute(rawPath);
+  }
+}
+
+/** What can be no tag names no manifest: distribution spec, "Pulling manifests", wants 404 then. */
+function parseManifestReference(text: string): Reference {
+  try {
+    return parseReference(text);
+  } catch (error) {
+    if (!isSpandrelError(error, 'TAG_INVALID')) throw error;
+    throw new SpandrelError('MANIFEST_UNKNOWN', error.message, { cause: error });
+  }
+}
+
+function parseExtension(rawName: string, rest: string, rawPath: string): RegistryPath {
+  const name = decodeText(rawName);
+  const [kind, rawTarget = '', what, ...tail] = rest.split('/');
+  const target = decodeText(rawTarget);
+  const filePath = percentDecode(tail.join('/'));
+  if (kind === 'layers') {
+    const digest = parseDigest(target);
+    if (what === undefined) return { route: 'layer', name, digest };
+    if (what === 'tar' && tail.length === 0) return { route: 'tar', name, digest };
+    if (what === 'spans' && tail.length === 0) return { route: 'spans', name, digest };
+    if (what === 'spans' && tail.length === 1)
+      return { route: 'span', name, digest, spanId: parseSpanId(filePath) };
+    if (what === 'files' && tail.length === 0) return { route: 'files', name, digest };
+    if (what === 'files') return { route: 'file', name, digest, filePath };
+  }
+  if (kind === 'images' && target !== '') {
+    const reference = parseReference(target);
+    if (what === undefined) return { route: 'image', name, reference };
+    if (what === 'files') return { route: 'imageFile', name, reference, filePath };
+  }
+  throw unknownRoute(rawPath);
+}
+
+function parseSpanId(text: string): number {
+  if (!/^\d{1,9}$/.test(text))
+    throw new SpandrelError('SPAN_UNKNOWN', `not the number of a span: ${text.slice(0, 40)}`);
+  return Number(text);
+}
+
+function decodeText(text: string): string {
+  return encodeRawText(percentDecode(text)).toString('utf8');
+}
+
+function unknownRoute(rawPath: string): SpandrelError {
+  return new SpandrelError('ROUTE_UNKNOWN', `no such route: ${rawPath.slice(0, 300)}`);
+}

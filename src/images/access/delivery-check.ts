@@ -1,0 +1,165 @@
+import { randomInt } from 'node:crypto';
+import { promisify } from 'node:util';
+import { deflateRaw } from 'node:zlib';
+
+import type { BlobReader } from '../../blobs/reads/blob-handle.ts';
+import type { BlobStore } from '../../blobs/blob-store.ts';
+import { checkTotalBytes } from '../../blobs/files/check-total-bytes.ts';
+import { readBlobRange } from '../../blobs/reads/read-blob-range.ts';
+import { type ByteRange, intersectRanges } from '../../core/byte-range.ts';
+import { type Digest, digestAlgorithm, digestOfLarge } from '../../core/digest.ts';
+import { SpandrelError } from '../../core/errors.ts';
+import type { LayerIndexes } from '../../layers/layer-indexes.ts';
+import type { BlobSource } from '../../upstream/blobs/blob-source.ts';
+import type { LayerIndex } from '../../index/layer-index.ts';
+import type { Span } from '../../ztoc/span.ts';
+import type { Deliveries } from './deliveries.ts';
+
+export interface DeliveryCheckDeps {
+  readonly deliveries: Deliveries;
+  readonly blobs: BlobStore;
+  readonly indexes: LayerIndexes;
+}
+
+const SAMPLES = 4;
+const SAMPLE_BYTES = 64 * 1024;
+/** Samples that can be packed into fewer bytes could have been guessed. */
+const MIN_UNGUESSABLE_BYTES = 4096;
+
+const pack = promisify(deflateRaw);
+
+/**
+ * Has upstreams show that they have a blob which another one has sent: by some ranges of it, chosen at random, or by all of it. Its answer
+ * to a HEAD is not enough, since any server can give that.
+ */
+export class DeliveryCheck {
+  readonly #deps: DeliveryCheckDeps;
+
+  constructor(deps: DeliveryCheckDeps) {
+    this.#deps = deps;
+  }
+
+  /**
+   * Resolves if the upstream of `source` has sent the blob, or does so now. Where there is nothing to compare with, `isWanted` has all of it
+   * fetched; otherwise there is nothing to give either.
+   * @throws SpandrelError BLOB_UNKNOWN, BLOB_CORRUPT if it has sent something else; as fills do
+   */
+  async confirm(
+    source: BlobSource & { readonly upstream: string },
+    digest: Digest,
+    isWanted: boolean,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { deliveries, blobs, indexes } = this.#deps;
+    if (await deliveries.has(source.upstream, digest)) return;
+    const isStored = (await blobs.storedSize(digest)) !== undefined;
+    const index = isStored ? undefined : await indexes.find(digest, signal);
+    if (!isStored && index === undefined && !isWanted) return;
+    if (index !== undefined && (await this.#sendsSpans(index, source, signal))) {
+      deliveries.note(source.upstream, digest);
+      return;
+    }
+    await using blob = await blobs.openBlob(digest, source, { complete: true, signal });
+    // What comes from this upstream itself shows by its digest.
+    if (blob.source === 'fill') await blob.completed(signal);
+    else await compareSamples(blob, source, signal);
+    deliveries.note(source.upstream, digest);
+  }
+
+  /** False if spans are no good sample. @throws SpandrelError BLOB_CORRUPT */
+  async #sendsSpans(index: LayerIndex, source: BlobSource, signal: AbortSignal): Promise<boolean> {
+    const samples: Buffer[] = [];
+    for (const { compressed, digest } of choose([...index.spans()])) {
+      const bytes = await fetchSample(source, compressed, index.layerBytes, signal);
+      if ((await digestOfLarge(Uint8Array.from(bytes), digestAlgorithm(digest))) !== digest)
+        throw otherBytes(source, index.summary.layerDigest);
+      samples.push(bytes.subarray(0, SAMPLE_BYTES));
+    }
+    return isUnguessable(samples);
+  }
+}
+
+/** @throws SpandrelError BLOB_CORRUPT */
+async function compareSamples(blob: BlobReader, source: BlobSource, signal: AbortSignal): Promise<void> {
+  const { sizeBytes } = blob;
+  if (sizeBytes > SAMPLES * SAMPLE_BYTES) {
+    const samples: Buffer[] = [];
+    for (let count = 0; count < SAMPLES; count++) {
+      const start = randomInt(sizeBytes - SAMPLE_BYTES + 1);
+      const range = { start, end: start + SAMPLE_BYTES };
+      const sent = await fetchSample(source, range, sizeBytes, signal);
+      if (!sent.equals(await readBlobRange(blob, range, signal))) throw otherBytes(source, blob.digest);
+      samples.push(sent);
+    }
+    if (await isUnguessable(samples)) return;
+  }
+  for await (const { bytes, position } of fetchRange(source, undefined, sizeBytes, signal)) {
+    const same = await readBlobRange(blob, { start: position, end: position + bytes.byteLength }, signal);
+    if (!bytes.equals(same)) throw otherBytes(source, blob.digest);
+  }
+}
+
+/** Bytes of a range that is small enough to be held, as the upstream sends them. */
+async function fetchSample(
+  source: BlobSource,
+  range: ByteRange,
+  sizeBytes: number,
+  signal: AbortSignal,
+): Promise<Buffer> {
+  const parts: Buffer[] = [];
+  for (let { start } = range; start < range.end;)
+    for await (const { bytes, position } of fetchRange(
+      source,
+      { start, end: range.end },
+      sizeBytes,
+      signal,
+    )) {
+      parts.push(bytes);
+      start = position + bytes.byteLength;
+    }
+  return Buffer.concat(parts);
+}
+
+/** One answer to a range, or to all of a blob; it may end before the range does. What comes around the range is left out. */
+async function* fetchRange(
+  source: BlobSource,
+  range: ByteRange | undefined,
+  sizeBytes: number,
+  signal: AbortSignal,
+): AsyncGenerator<{ readonly bytes: Buffer; readonly position: number }, void, undefined> {
+  const leaving = new AbortController();
+  const wanted = range ?? { start: 0, end: sizeBytes };
+  try {
+    const response = await source.fetch(range, AbortSignal.any([signal, leaving.signal]), sizeBytes);
+    checkTotalBytes(response, sizeBytes);
+    let { start: position } = response.range;
+    for await (const bytes of response.body) {
+      const part = intersectRanges({ start: position, end: position + bytes.byteLength }, wanted);
+      if (part.end > part.start)
+        yield {
+          bytes: bytes.subarray(part.start - position, part.end - position),
+          position: part.start,
+        };
+      position += bytes.byteLength;
+      if (position >= wanted.end) break;
+    }
+  } finally {
+    leaving.abort();
+  }
+}
+
+function choose(spans: readonly Span[]): readonly Span[] {
+  if (spans.length <= SAMPLES) return spans;
+  const places = new Set<number>();
+  while (places.size < SAMPLES) places.add(randomInt(spans.length));
+  return spans.filter((_, place) => places.has(place));
+}
+
+async function isUnguessable(samples: readonly Buffer[]): Promise<boolean> {
+  const packed = await pack(Buffer.concat(samples), { level: 1 });
+  return packed.byteLength >= MIN_UNGUESSABLE_BYTES;
+}
+
+function otherBytes({ upstream }: BlobSource, digest: Digest): SpandrelError {
+  return new SpandrelError('BLOB_CORRUPT', `upstream ${upstream ?? ''} sends other bytes for ${digest}`);
+}

@@ -1,0 +1,128 @@
+import type { DigestFiles } from '../../blobs/shelves/digest-files.ts';
+import { BoundedMap } from '../../cache/bounded-map.ts';
+import type { ByteCache } from '../../cache/byte-cache.ts';
+import { type Digest, digestAlgorithm, digestOf, isDigest } from '../../core/digest.ts';
+import { isSpandrelError } from '../../core/errors.ts';
+import { isJsonObject } from '../../core/json/json-object.ts';
+import { identifyManifest } from '../../upstream/manifests/manifest-type.ts';
+import { type Grounds, parseGrounds } from './grounds.ts';
+import type { StoredManifest } from '../documents/manifest.ts';
+
+/** What something of ours was made of, and all that is needed to have it again. Whoever may have the one may have the other. */
+export type Origin =
+  | {
+      readonly kind: 'image';
+      readonly grounds: Grounds;
+      readonly document: StoredManifest;
+    }
+  | {
+      readonly kind: 'layer';
+      /** The layer of the zTOC. */
+      readonly layer: Digest;
+    };
+
+export interface OriginsDeps {
+  /** Of this replica, across restarts. */
+  readonly files: DigestFiles;
+  /** Where replicas share them. */
+  readonly shared: ByteCache | undefined;
+  /** Milliseconds of a clock that only goes forward. */
+  readonly now?: () => number;
+}
+
+const MAX_REMEMBERED = 10_000;
+/** What is in use is told again: the shared tier may have lost it. */
+const TELL_AGAIN_MS = 10_000;
+const KEY_PREFIX = 'origin:2:';
+
+/**
+ * Where the documents and zTOCs that the proxy makes come from, by their digests. An origin is told before its digest is named to anybody,
+ * so that every replica knows it, and every repository that has the same image or layer.
+ */
+export class Origins {
+  readonly #deps: OriginsDeps;
+  readonly #now: () => number;
+  readonly #told = new BoundedMap<{ readonly atMs: number }>({ maxEntries: MAX_REMEMBERED });
+
+  constructor(deps: OriginsDeps) {
+    this.#deps = deps;
+    this.#now = deps.now ?? (() => performance.now());
+  }
+
+  /** Remember where `digest` comes from; as far as it can be stored. `read` is called unless it has been told just now. */
+  async tell(digest: Digest, read: () => Origin): Promise<void> {
+    const told = this.#told.get(digest);
+    if (told !== undefined && this.#now() - told.atMs < TELL_AGAIN_MS) return;
+    const { files, shared } = this.#deps;
+    const bytes = encode(read());
+    await Promise.all([
+      shared?.set(KEY_PREFIX + digest, bytes),
+      told === undefined ? files.tryWrite(digest, bytes) : undefined,
+    ]);
+    this.#told.set(digest, { atMs: this.#now() });
+  }
+
+  /** As told by this replica or another; what is damaged is as good as nothing. */
+  async find(digest: Digest): Promise<Origin | undefined> {
+    return (await this.#findStored(digest)) ?? (await this.#findShared(digest));
+  }
+
+  async #findStored(digest: Digest): Promise<Origin | undefined> {
+    const { files } = this.#deps;
+    try {
+      const bytes = await files.read(digest);
+      const origin = bytes && (await decode(bytes, digest));
+      if (bytes !== undefined && origin === undefined) await files.condemn(digest);
+      return origin;
+    } catch (error) {
+      if (!isSpandrelError(error, 'STORE_FAILED')) throw error;
+      return undefined;
+    }
+  }
+
+  async #findShared(digest: Digest): Promise<Origin | undefined> {
+    const { shared } = this.#deps;
+    const hit = await shared?.get(KEY_PREFIX + digest);
+    const origin = hit && (await decode(hit.bytes, digest));
+    if (hit !== undefined && origin === undefined) await shared?.delete(KEY_PREFIX + digest);
+    return origin;
+  }
+}
+
+function encode(origin: Origin): Buffer {
+  if (origin.kind === 'layer') return Buffer.from(JSON.stringify({ layer: origin.layer }));
+  const { mediaType, bytes } = origin.document;
+  return Buffer.from(
+    JSON.stringify({ grounds: origin.grounds, mediaType, document: bytes.toString('base64') }),
+  );
+}
+
+/** Nothing if it is not what was told of `digest`: a shared tier is not trusted. */
+async function decode(bytes: Uint8Array, digest: Digest): Promise<Origin | undefined> {
+  const json = parseJson(Buffer.from(bytes).toString());
+  if (!isJsonObject(json)) return undefined;
+  const { layer, mediaType, document } = json;
+  const grounds = parseGrounds(json['grounds']);
+  if (isDigestText(layer)) return { kind: 'layer', layer };
+  if (grounds === undefined || typeof mediaType !== 'string' || typeof document !== 'string')
+    return undefined;
+  const content = Buffer.from(document, 'base64');
+  const found = await identifyManifest(content);
+  const isRight = digestOf(content, digestAlgorithm(digest)) === digest;
+  return isRight && found !== undefined && found === mediaType
+    ? { kind: 'image', grounds, document: { mediaType: found, digest, bytes: content } }
+    : undefined;
+}
+
+function isDigestText(value: unknown): value is Digest {
+  return typeof value === 'string' && isDigest(value);
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined;
+    throw error;
+  }
+}

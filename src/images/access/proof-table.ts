@@ -1,0 +1,172 @@
+import { rmSync } from 'node:fs';
+import { DatabaseSync, type StatementSync } from 'node:sqlite';
+
+import type { StoreHealth } from '../../blobs/files/store-health.ts';
+import { BoundedMap } from '../../cache/bounded-map.ts';
+import type { Logger } from '../../telemetry/logger.ts';
+import { type Grounds, parseGrounds } from './grounds.ts';
+
+/** That a repository has a digest: because its upstream says so, or because we have made it out of what the repository has. */
+export interface Proof {
+  /** As {@link steadyNow}. */
+  readonly provenAtMs: number;
+  /** What it was made of; nothing for what the upstream itself has. */
+  readonly grounds: Grounds | undefined;
+}
+
+/** Those that are asked about most; the others are looked up in the file. */
+const MAX_IN_MEMORY = 50_000;
+/** In the file, whose rows have some 300 bytes each: beyond it those go that were proven longest ago, some at a time. */
+const MAX_ROWS = 1_000_000;
+const MIN_ROWS = 10_000;
+const ROW_BYTES = 300;
+const ROWS_THAT_GO = 100;
+/** Of the store. */
+const SHARE = 1 / 64;
+/** Older proofs are of no use even while an upstream is away. */
+const LONGEST_LIFETIME_MS = 30 * 24 * 3_600_000;
+
+export interface ProofTableOptions {
+  readonly health: StoreHealth;
+  readonly logger: Logger;
+  /** As {@link steadyNow}. */
+  readonly nowMs: number;
+  /** As `storage.maxBytes`: the file takes a small share of it. */
+  readonly storeBytes: number;
+}
+
+/**
+ * When an upstream last showed that a repository has a blob or a manifest, in memory and in a file that outlives the process. The file is a
+ * convenience: one that is damaged begins anew, and one that cannot be written costs a question to the upstream after a restart.
+ */
+export class ProofTable implements Disposable {
+  readonly #recent = new BoundedMap<Proof>({ maxEntries: MAX_IN_MEMORY });
+  readonly #health: StoreHealth;
+  readonly #logger: Logger;
+  readonly #database: DatabaseSync;
+  readonly #find: StatementSync;
+  readonly #findNext: StatementSync;
+  readonly #put: StatementSync;
+  readonly #delete: StatementSync;
+  readonly #deleteOldest: StatementSync;
+  readonly #maxRows: number;
+  #rows: number;
+
+  private constructor(database: DatabaseSync, { health, logger, storeBytes }: ProofTableOptions) {
+    this.#database = database;
+    this.#maxRows = Math.min(MAX_ROWS, Math.max(MIN_ROWS, Math.floor((storeBytes * SHARE) / ROW_BYTES)));
+    this.#rows = Number(database.prepare('SELECT COUNT(*) AS count FROM proofs').get()?.['count']);
+    this.#health = health;
+    this.#logger = logger;
+    this.#find = database.prepare('SELECT proven_at_ms, origin FROM proofs WHERE name = ?');
+    this.#findNext = database.prepare('SELECT name FROM proofs WHERE name > ? ORDER BY name LIMIT 1');
+    this.#put = database.prepare(
+      'INSERT OR REPLACE INTO proofs (name, proven_at_ms, origin) VALUES (?, ?, ?)',
+    );
+    this.#delete = database.prepare('DELETE FROM proofs WHERE name = ?');
+    this.#deleteOldest = database.prepare(
+      'DELETE FROM proofs WHERE name IN (SELECT name FROM proofs ORDER BY proven_at_ms LIMIT ?)',
+    );
+  }
+
+  static open(path: string, options: ProofTableOptions): ProofTable {
+    const { health, logger, nowMs } = options;
+    try {
+      return new ProofTable(openDatabase(path, nowMs), options);
+    } catch (error) {
+      logger.warn({ err: error, path }, 'the table of repositories cannot be read, it begins anew');
+    }
+    try {
+      for (const suffix of ['', '-wal', '-shm', '-journal']) rmSync(`${path}${suffix}`, { force: true });
+      return new ProofTable(openDatabase(path, nowMs), options);
+    } catch (error) {
+      health.noteWriteFailure('proof', error);
+      return new ProofTable(openDatabase(':memory:', nowMs), options);
+    }
+  }
+
+  get(name: string): Proof | undefined {
+    const recent = this.#recent.get(name);
+    if (recent !== undefined) return recent;
+    const row = this.#look(this.#find, name);
+    if (typeof row?.['proven_at_ms'] !== 'number') return undefined;
+    const { origin } = row;
+    const grounds = typeof origin === 'string' ? parseGrounds(parseJson(origin)) : undefined;
+    // Earlier versions did not write down all that something was made of.
+    if (origin !== null && grounds === undefined) return undefined;
+    const found = { provenAtMs: row['proven_at_ms'], grounds };
+    this.#recent.set(name, found);
+    return found;
+  }
+
+  set(name: string, proof: Proof): void {
+    this.#recent.set(name, proof);
+    const { provenAtMs, grounds } = proof;
+    this.#write(() => {
+      if (this.#find.get(name) === undefined) this.#rows++;
+      this.#put.run(name, provenAtMs, grounds === undefined ? null : JSON.stringify(grounds));
+      if (this.#rows > this.#maxRows) this.#rows -= Number(this.#deleteOldest.run(ROWS_THAT_GO).changes);
+    });
+  }
+
+  /** The first name, in the order of bytes, that is greater. */
+  firstBehind(name: string): string | undefined {
+    const found = this.#look(this.#findNext, name)?.['name'];
+    return typeof found === 'string' ? found : undefined;
+  }
+
+  delete(name: string): void {
+    this.#recent.delete(name);
+    this.#write(() => (this.#rows -= Number(this.#delete.run(name).changes)));
+  }
+
+  #look(statement: StatementSync, name: string): ReturnType<StatementSync['get']> {
+    try {
+      return statement.get(name);
+    } catch (error) {
+      this.#logger.warn({ err: error }, 'the table of repositories cannot be read');
+      return undefined;
+    }
+  }
+
+  #write(work: () => unknown): void {
+    try {
+      work();
+    } catch (error) {
+      this.#health.noteWriteFailure('proof', error);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#database.isOpen) this.#database.close();
+  }
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined;
+    throw error;
+  }
+}
+
+function openDatabase(path: string, nowMs: number): DatabaseSync {
+  const database = new DatabaseSync(path);
+  try {
+    // Losing the last entries in a power failure is fine; waiting for the disk on a request's way is not.
+    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF');
+    database.exec(
+      'CREATE TABLE IF NOT EXISTS proofs (name TEXT PRIMARY KEY, proven_at_ms INTEGER NOT NULL, origin TEXT) WITHOUT ROWID',
+    );
+    database.exec('CREATE INDEX IF NOT EXISTS proofs_by_age ON proofs (proven_at_ms)');
+    // Those that a wrong clock has dated far ahead would stay for ever.
+    database
+      .prepare('DELETE FROM proofs WHERE proven_at_ms NOT BETWEEN ? AND ?')
+      .run(nowMs - LONGEST_LIFETIME_MS, nowMs + LONGEST_LIFETIME_MS);
+    return database;
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}

@@ -1,0 +1,169 @@
+import { type Descriptor, isDescriptor } from '../../core/descriptor.ts';
+import { digestOf, isDigest } from '../../core/digest.ts';
+import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
+import { isJsonObject } from '../../core/json/json-object.ts';
+import { isIndexType, type ManifestType } from '../../core/media-types.ts';
+import { parseJson } from '../../core/json/parse-json.ts';
+
+/** A descriptor that is readable JSON, of something that cannot be asked for. */
+export interface FaultyDescriptor {
+  readonly mediaType: string;
+  /** As the manifest has it. */
+  readonly digest: string;
+  readonly fault: { readonly code: 'DIGEST_INVALID' | 'LAYER_UNSUPPORTED'; readonly message: string };
+}
+
+export interface ImageManifest {
+  readonly kind: 'image';
+  /** Absent if the manifest names none that can be asked for. */
+  readonly config: Descriptor | undefined;
+  /** From the lowest up; their places are those in the config's `rootfs.diff_ids`. */
+  readonly layers: readonly (Descriptor | FaultyDescriptor)[];
+  readonly annotations?: Readonly<Record<string, unknown>>;
+}
+
+export interface ImageIndex {
+  readonly kind: 'index';
+  readonly manifests: readonly (Descriptor | FaultyDescriptor)[];
+}
+
+/** A manifest or index as its publisher wrote it. */
+export interface StoredManifest {
+  readonly bytes: Buffer;
+  /** As the bytes say. */
+  readonly mediaType: ManifestType;
+  readonly digest: Descriptor['digest'];
+}
+
+const SOME_DIGEST = digestOf('');
+/** No node mounts more: overlayfs takes 500 (Linux `fs/overlayfs/params.h`, OVL_MAX_STACK). */
+const MAX_LAYERS = 500;
+/** An index lists an image and an attestation for each platform. */
+const MAX_MANIFESTS = 250;
+
+/** What came of manifests: one request takes the same one apart several times. */
+const outcomes = new WeakMap<StoredManifest, ImageManifest | ImageIndex | SpandrelError>();
+
+/**
+ * The parts of a manifest that the proxy acts on. The bytes stay the truth: they are served as they came.
+ * @throws SpandrelError IMAGE_UNSUPPORTED, also for more than 500 layers or 250 manifests: each of them may cost requests and a build
+ */
+export function parseManifest(manifest: StoredManifest): ImageManifest | ImageIndex {
+  const outcome = outcomes.get(manifest) ?? tryParse(manifest);
+  outcomes.set(manifest, outcome);
+  if (outcome instanceof SpandrelError) throw outcome;
+  return outcome;
+}
+
+function tryParse(manifest: StoredManifest): ImageManifest | ImageIndex | SpandrelError {
+  try {
+    return parse(manifest);
+  } catch (error) {
+    if (!isSpandrelError(error)) throw error;
+    return error;
+  }
+}
+
+function parse(manifest: StoredManifest): ImageManifest | ImageIndex {
+  const json = parseObject(manifest);
+  const isIndex = isIndexType(manifest.mediaType);
+  if (isIndex && Array.isArray(json['manifests'])) {
+    if (json['manifests'].length > MAX_MANIFESTS)
+      throw unsupported(manifest, `lists more than ${MAX_MANIFESTS} manifests`);
+    return { kind: 'index', manifests: json['manifests'].map((entry) => parseDescriptor(entry, manifest)) };
+  }
+  // Go has no other empty list than one that is not there.
+  const layers = json['layers'] ?? (isJsonObject(json['config']) ? [] : undefined);
+  if (!isIndex && Array.isArray(layers)) {
+    if (layers.length > MAX_LAYERS) throw unsupported(manifest, `has more than ${MAX_LAYERS} layers`);
+    const config = parseDescriptor(json['config'], manifest);
+    return {
+      kind: 'image',
+      config: isSound(config) ? config : undefined,
+      layers: layers.map((entry) => parseDescriptor(entry, manifest)),
+      ...(isJsonObject(json['annotations']) ? { annotations: json['annotations'] } : {}),
+    };
+  }
+  throw unsupported(manifest, 'has neither layers nor manifests');
+}
+
+function parseObject(manifest: StoredManifest): Record<string, unknown> {
+  try {
+    const json = parseJson(manifest.bytes);
+    if (isJsonObject(json)) return json;
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+  }
+  throw unsupported(manifest, 'is no JSON object');
+}
+
+/** As {@link parseManifest}; `undefined` for what is no manifest of an image and no index. */
+export function tryParseManifest(manifest: StoredManifest): ImageManifest | ImageIndex | undefined {
+  try {
+    return parseManifest(manifest);
+  } catch (error) {
+    if (isSpandrelError(error, 'IMAGE_UNSUPPORTED')) return undefined;
+    throw error;
+  }
+}
+
+/** The descriptors that can be asked for. */
+export function soundDescriptors(descriptors: readonly (Descriptor | FaultyDescriptor)[]): Descriptor[] {
+  return descriptors.filter(isSound);
+}
+
+export function isSound(descriptor: Descriptor | FaultyDescriptor): descriptor is Descriptor {
+  return 'size' in descriptor;
+}
+
+/**
+ * As Go's tools read it: `null` is like nothing, an absent text like an empty one, and a value of another type an error. A digest of
+ * an unknown algorithm or an impossible size is the fault of this descriptor alone.
+ */
+function parseDescriptor(value: unknown, manifest: StoredManifest): Descriptor | FaultyDescriptor {
+  const wrongType = (): SpandrelError =>
+    unsupported(manifest, 'has a descriptor with a field of a wrong type');
+  if (value !== undefined && value !== null && !isJsonObject(value)) throw wrongType();
+  const { annotations, platform, ...rest } = withoutNulls(value);
+  const descriptor = {
+    mediaType: '',
+    ...rest,
+    ...(annotations === undefined
+      ? {}
+      : { annotations: isJsonObject(annotations) ? withoutNulls(annotations) : null }),
+    ...(platform === undefined
+      ? {}
+      : {
+          platform: isJsonObject(platform) ? { os: '', architecture: '', ...withoutNulls(platform) } : null,
+        }),
+  };
+  if (isDescriptor(descriptor)) return descriptor;
+  const { digest = '', size } = rest;
+  const readable = { ...descriptor, digest: SOME_DIGEST, size: 0 };
+  if (
+    !isDescriptor(readable) ||
+    typeof digest !== 'string' ||
+    !(size === undefined || typeof size === 'number')
+  )
+    throw wrongType();
+  return { mediaType: readable.mediaType, digest, fault: describeFault(digest, size) };
+}
+
+function describeFault(digest: string, size: number | undefined): FaultyDescriptor['fault'] {
+  return isDigest(digest)
+    ? { code: 'LAYER_UNSUPPORTED', message: `the manifest gives it the size ${size ?? 'none'}` }
+    : { code: 'DIGEST_INVALID', message: `its digest is not sha256 or sha512: ${digest.slice(0, 160)}` };
+}
+
+function withoutNulls(value: unknown): Record<string, unknown> {
+  return isJsonObject(value)
+    ? Object.fromEntries(Object.entries(value).filter(([, field]) => field !== null))
+    : {};
+}
+
+function unsupported(manifest: StoredManifest, what: string): SpandrelError {
+  return new SpandrelError(
+    'IMAGE_UNSUPPORTED',
+    `manifest ${manifest.digest} (${manifest.mediaType}) ${what}`,
+  );
+}

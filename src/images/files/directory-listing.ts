@@ -1,0 +1,107 @@
+import type { Digest } from '../../core/digest.ts';
+import { mapInTurns } from '../../core/work/loop-turns.ts';
+import {
+  type Described,
+  describeRawText,
+  parseRawText,
+  printRawText,
+  type RawText,
+} from '../../tar/raw-text.ts';
+import type { FoundPlace, ImageTree, TreePlace } from './image-tree.ts';
+import type { TreeEntry } from './tree-node.ts';
+
+/** Text that is not UTF-8 has its bytes, percent-encoded, beside it. */
+export interface DirectoryEntry extends Described<'name'>, Partial<Described<'linkname'>> {
+  /** The symbolic link leads to nothing in this image, or in a circle. */
+  readonly dangling?: boolean;
+  readonly type: string;
+  readonly size: number;
+  readonly mode: number;
+  /** The layer it comes from; null for a directory that no layer has an entry for. */
+  readonly layer: Digest | null;
+}
+
+/** A page of a directory's entries in the order of their names. */
+export interface DirectoryListing extends Described<'path'> {
+  readonly entries: readonly DirectoryEntry[];
+  /** The `after` of the next page, if there is one. */
+  readonly next?: RawText;
+}
+
+export interface PageQuery {
+  /** At least 1. */
+  readonly limit: number;
+  /** A name, or the `next` of the page before. */
+  readonly after?: RawText | undefined;
+}
+
+/** Names that are looked at to tell which links of a page lead to nothing, and for one of them. */
+const MAX_LINK_STEPS = 200_000;
+const MAX_STEPS_OF_LINK = 10_000;
+/** No name begins with a NUL. What follows is a number in the order of the names. */
+const PLACE_MARK = '\0';
+
+/** Takes turns of the event loop. @param directory as the tree has found it */
+export async function listDirectory(
+  tree: ImageTree,
+  directory: FoundPlace,
+  { limit, after }: PageQuery,
+): Promise<DirectoryListing> {
+  const { start: first, end } = tree.childrenBehind(directory.place, undefined);
+  const start =
+    after?.startsWith(PLACE_MARK) === true
+      ? first + placeOf(after)
+      : tree.childrenBehind(directory.place, after).start;
+  const places = Array.from({ length: Math.max(0, Math.min(limit, end - start)) }, (_, at) => start + at);
+  const steps = { left: MAX_LINK_STEPS };
+  const entries = await mapInTurns(places, (place) => describe(tree, directory.path, place, steps));
+  const last = places.at(-1);
+  return {
+    ...describeRawText('path', directory.path as RawText),
+    entries,
+    ...(last === undefined || last + 1 === end
+      ? {}
+      : { next: cursorBehind(tree.name(last), last + 1 - first) }),
+  };
+}
+
+/** As it is when it is unpacked. */
+export function shownType({ type }: Pick<TreeEntry, 'type'>): string {
+  return type === 'sparse' ? 'reg' : type;
+}
+
+function describe(tree: ImageTree, path: string, place: TreePlace, steps: { left: number }): DirectoryEntry {
+  const { entry, layer, mode, fault } = tree.item(place);
+  const name = tree.name(place);
+  return {
+    ...describeRawText('name', name),
+    type: entry === undefined ? (fault === undefined ? 'dir' : 'unknown') : shownType(entry),
+    size: entry?.uncompressedSize ?? 0,
+    mode,
+    layer: layer ?? null,
+    ...(entry?.type === 'symlink' ? describeLink(tree, `${path}/${name}` as RawText, entry, steps) : {}),
+  };
+}
+
+function describeLink(
+  tree: ImageTree,
+  path: RawText,
+  { linkname }: Pick<TreeEntry, 'linkname'>,
+  steps: { left: number },
+): Described<'linkname'> & { readonly dangling?: true } {
+  const budget = { steps: Math.min(steps.left, MAX_STEPS_OF_LINK) };
+  const before = budget.steps;
+  const isDangling = tree.isDangling(path, budget);
+  steps.left -= before - budget.steps;
+  return { ...describeRawText('linkname', linkname), ...(isDangling === true ? { dangling: true } : {}) };
+}
+
+function placeOf(cursor: string): number {
+  const place = Number(cursor.slice(PLACE_MARK.length));
+  return Number.isSafeInteger(place) && place >= 0 ? place : Number.POSITIVE_INFINITY;
+}
+
+/** The name, or the number of a place where a name cannot be printed. */
+function cursorBehind(name: RawText, place: number): RawText {
+  return parseRawText(printRawText(name)) === name ? name : (`${PLACE_MARK}${place}` as RawText);
+}

@@ -1,0 +1,163 @@
+import type { Descriptor, Platform } from '../../core/descriptor.ts';
+import { SpandrelError } from '../../core/errors.ts';
+import type { Digest } from '../../core/digest.ts';
+import type { Reference } from '../../core/image-name.ts';
+import { isSpandrelError } from '../../core/errors.ts';
+import { mapBounded } from '../../core/work/map-bounded.ts';
+import type { HeldLayer } from '../../layers/layer.ts';
+import type { LayerIndexes } from '../../layers/layer-indexes.ts';
+import { layerFault } from '../../index/layer-summary.ts';
+import type { RawText } from '../../tar/raw-text.ts';
+import { type DirectoryListing, listDirectory, type PageQuery, shownType } from './directory-listing.ts';
+import type { ImageManifests } from '../lazy/image-manifests.ts';
+import type { ImageTree } from './image-tree.ts';
+import type { ImageTrees, IndexedLayer } from './image-trees.ts';
+import type { Layers } from '../lazy/layers.ts';
+import {
+  type FaultyDescriptor,
+  type ImageManifest,
+  isSound,
+  parseManifest,
+  type StoredManifest,
+} from '../documents/manifest.ts';
+import type { Manifests } from '../manifests/manifests.ts';
+import type { Target } from '../documents/target.ts';
+import { targetKey } from '../documents/target.ts';
+import { faultError, type LayerFault, type TreeEntry } from './tree-node.ts';
+
+export interface ImageFilesDeps {
+  readonly manifests: Pick<Manifests, 'get'>;
+  readonly images: ImageManifests;
+  readonly layers: Layers;
+  readonly indexes: LayerIndexes;
+  readonly trees: ImageTrees;
+}
+
+/** Which image is meant. */
+export interface ImageChoice {
+  readonly target: Target;
+  readonly reference: Reference;
+  readonly platform: Platform | undefined;
+}
+
+/** What stands at a path of an image. */
+export type FoundFile =
+  | { readonly kind: 'file'; readonly layerDigest: Digest; readonly entry: Omit<TreeEntry, 'mode'> }
+  | { readonly kind: 'directory'; readonly listing: DirectoryListing };
+
+/** Layers of one image that are asked for, or built, at the same time. */
+const MAX_RUNNING = 8;
+
+/** Finds files in the merged file systems of images. The first question about an image waits for the indexes of all its layers. */
+export class ImageFiles {
+  readonly #deps: ImageFilesDeps;
+
+  constructor(deps: ImageFilesDeps) {
+    this.#deps = deps;
+  }
+
+  /**
+   * @param page of the listing, if the path leads to a directory
+   * @throws SpandrelError FILE_UNKNOWN, FILE_NOT_REGULAR, PLATFORM_UNKNOWN, IMAGE_UNSUPPORTED, LAYER_TOO_LARGE, what manifests and builds throw
+   */
+  async find(choice: ImageChoice, path: RawText, page: PageQuery, signal: AbortSignal): Promise<FoundFile> {
+    const tree = await this.#treeOf(choice, signal);
+    const found = tree.resolve(path, true);
+    const item = tree.item(found.place);
+    if (item.isDirectory) {
+      if (item.fault !== undefined) throw faultError(item.fault);
+      return { kind: 'directory', listing: await listDirectory(tree, found, page) };
+    }
+    const { entry, layer: layerDigest } = item;
+    if (entry === undefined || shownType(entry) !== 'reg' || layerDigest === undefined) {
+      throw new SpandrelError(
+        'FILE_NOT_REGULAR',
+        `the path is a ${entry?.type ?? 'directory'}, not a regular file`,
+      );
+    }
+    return { kind: 'file', layerDigest, entry };
+  }
+
+  async #treeOf({ target, reference, platform }: ImageChoice, signal: AbortSignal): Promise<ImageTree> {
+    const { manifest, image } = await this.#selectImage(target, reference, platform, signal);
+    const layers = await this.#findLayers(target, image.layers, signal);
+    const [lowest] = layers;
+    // The tree may be that of another repository of the upstream, which has the same layers and lacks the same.
+    const missing = lowest !== undefined && 'code' in lowest ? ` ${lowest.code} ${lowest.layer}` : '';
+    return this.#deps.trees.get({
+      key: `${target.client.name} ${manifest.digest}${missing}`,
+      line: targetKey(target),
+      readLayers: (abandoned) => this.#readLayers(layers, abandoned),
+      signal,
+    });
+  }
+
+  async #selectImage(
+    target: Target,
+    reference: Reference,
+    platform: Platform | undefined,
+    signal: AbortSignal,
+  ): Promise<{ manifest: StoredManifest; image: ImageManifest }> {
+    const { manifest } = await this.#deps.manifests.get(target, reference, signal);
+    const selected = await this.#deps.images.select(target, manifest, platform, signal);
+    const image = parseManifest(selected);
+    if (image.kind === 'image') return { manifest: selected, image };
+    throw new SpandrelError('IMAGE_UNSUPPORTED', 'the manifest is listed as an image and is an index');
+  }
+
+  /**
+   * Layers as the repository has them, from the lowest up. Nothing shows of what lies below one that it does not have: that is the first,
+   * and those below it are not asked for.
+   * @throws SpandrelError as `Layers.heldLayer`
+   */
+  async #findLayers(
+    target: Target,
+    listed: readonly (Descriptor | FaultyDescriptor)[],
+    signal: AbortSignal,
+  ): Promise<(HeldLayer | LayerFault)[]> {
+    const find = async (descriptor: Descriptor | FaultyDescriptor): Promise<HeldLayer | LayerFault> => {
+      if (!isSound(descriptor)) return { layer: descriptor.digest, ...descriptor.fault };
+      try {
+        return await this.#deps.layers.heldLayer(target, descriptor.digest, signal);
+      } catch (error) {
+        if (!isSpandrelError(error, 'BLOB_UNKNOWN')) throw error;
+        return { layer: descriptor.digest, code: error.code, message: error.message };
+      }
+    };
+    return fromTop(listed, find, signal);
+  }
+
+  /** The index files of the layers, built where missing; the first may be one of which nobody can know what all is in it. */
+  #readLayers(
+    layers: readonly (HeldLayer | LayerFault)[],
+    abandoned: AbortSignal,
+  ): Promise<(IndexedLayer | LayerFault)[]> {
+    const { indexes } = this.#deps;
+    const read = async (layer: HeldLayer | LayerFault): Promise<IndexedLayer | LayerFault> => {
+      if ('code' in layer) return layer;
+      const { digest } = layer;
+      try {
+        const { summary } = await indexes.ensure(layer, abandoned);
+        const fault = layerFault(summary);
+        return fault === undefined
+          ? { digest, indexPath: indexes.filePath(digest) }
+          : { layer: digest, ...fault };
+      } catch (error) {
+        if (!isSpandrelError(error, 'LAYER_CORRUPT', 'LAYER_UNSUPPORTED', 'LAYER_TOO_LARGE')) throw error;
+        return { layer: digest, code: error.code, message: error.message };
+      }
+    };
+    return fromTop(layers, read, abandoned);
+  }
+}
+
+/** What `work` makes of layers, beginning with the topmost, down to the first fault. From the lowest up. */
+async function fromTop<T, R extends object>(
+  layers: readonly T[],
+  work: (layer: T) => Promise<R | LayerFault>,
+  signal: AbortSignal,
+): Promise<(R | LayerFault)[]> {
+  const isLast = (result: R | LayerFault): boolean => 'code' in result;
+  const done = await mapBounded(layers.toReversed(), work, { maxRunning: MAX_RUNNING, signal, isLast });
+  return done.toReversed();
+}

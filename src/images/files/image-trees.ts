@@ -1,0 +1,101 @@
+import { BoundedMap } from '../../cache/bounded-map.ts';
+import { SharedWork } from '../../cache/shared-work.ts';
+import type { Digest } from '../../core/digest.ts';
+import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
+import type { Metrics } from '../../telemetry/metrics.ts';
+import type { WorkerPool } from '../../threads/worker-pool.ts';
+import { ImageTree } from './image-tree.ts';
+import type { PackedTree } from './pack-tree.ts';
+import type { LayerFault } from './tree-node.ts';
+import type * as treeTasks from './tree-worker.ts';
+import type { MergeLayersInput } from './tree-worker.ts';
+
+export interface ImageTreesDeps {
+  /** A thread whose entry is `images/files/tree-worker.ts`. */
+  readonly pool: WorkerPool<typeof treeTasks>;
+  /** Bytes of merged trees that are kept; a larger one is refused. */
+  readonly maxBytes: number;
+  /** Memory that a tree may take while it is made. */
+  readonly maxMakingBytes: number;
+  readonly metrics: Metrics;
+}
+
+/** A layer whose index is stored. */
+export interface IndexedLayer {
+  readonly digest: Digest;
+  readonly indexPath: string;
+}
+
+export interface TreeRequest {
+  /** The same key means the same tree. */
+  readonly key: string;
+  /** Those of one line take turns with the others. */
+  readonly line: string;
+  /** From the lowest up; asked once if there is no tree yet, and again if an index file has gone meanwhile. */
+  readonly readLayers: (abandoned: AbortSignal) => Promise<readonly (IndexedLayer | LayerFault)[]>;
+  readonly signal: AbortSignal;
+}
+
+const MAX_REFUSALS = 10_000;
+/** Symbolic links and whiteouts that are followed while a tree is made: some seconds. */
+const MAX_STEPS = 20_000_000;
+
+/** Merged file systems of images: made in a thread, each once however many ask, and kept within a bound. */
+export class ImageTrees {
+  readonly #deps: ImageTreesDeps;
+  readonly #trees: BoundedMap<ImageTree>;
+  readonly #flights: SharedWork<ImageTree>;
+  /** Of images whose layers prove that their trees are too large. */
+  readonly #refusals = new BoundedMap<SpandrelError>({ maxEntries: MAX_REFUSALS });
+
+  constructor(deps: ImageTreesDeps) {
+    this.#deps = deps;
+    const { metrics, maxBytes } = deps;
+    this.#trees = new BoundedMap({ maxBytes, sizeOf: (tree) => tree.memoryBytes });
+    this.#flights = new SharedWork('index', metrics);
+  }
+
+  /** @throws SpandrelError LAYER_TOO_LARGE; OVERLOADED; what `readLayers` throws */
+  async get(request: TreeRequest): Promise<ImageTree> {
+    const { key, signal } = request;
+    const known = this.#trees.get(key);
+    if (known !== undefined) return known;
+    const refusal = this.#refusals.get(key);
+    if (refusal !== undefined) throw refusal;
+    return this.#flights.run(key, (abandoned) => this.#makeAndKeep(request, abandoned), signal);
+  }
+
+  async #makeAndKeep(request: TreeRequest, abandoned: AbortSignal): Promise<ImageTree> {
+    try {
+      const tree = new ImageTree(await this.#makeSoundly(request, abandoned));
+      if (tree.memoryBytes > this.#deps.maxBytes)
+        throw new SpandrelError(
+          'LAYER_TOO_LARGE',
+          'the file system of the image takes more memory than is kept for that',
+        );
+      this.#trees.set(request.key, tree);
+      return tree;
+    } catch (error) {
+      if (isSpandrelError(error, 'LAYER_TOO_LARGE')) this.#refusals.set(request.key, error);
+      throw error;
+    }
+  }
+
+  /** An index may be evicted, or replaced, between its being there and its being read. */
+  async #makeSoundly(request: TreeRequest, abandoned: AbortSignal): Promise<PackedTree> {
+    try {
+      return await this.#make(request, abandoned);
+    } catch (error) {
+      if (!isSpandrelError(error, 'INDEX_MALFORMED')) throw error;
+      return this.#make(request, abandoned);
+    }
+  }
+
+  async #make({ line, readLayers }: TreeRequest, abandoned: AbortSignal): Promise<PackedTree> {
+    const layers = await readLayers(abandoned);
+    abandoned.throwIfAborted();
+    const maxSize = { bytes: this.#deps.maxMakingBytes, steps: MAX_STEPS };
+    const input: MergeLayersInput = { layers, maxSize };
+    return this.#deps.pool.tasks.mergeLayers(input, { line });
+  }
+}

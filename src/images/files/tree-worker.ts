@@ -1,0 +1,45 @@
+import type { Digest } from '../../core/digest.ts';
+import { SpandrelError } from '../../core/errors.ts';
+import { nodeErrorCode } from '../../core/node-error-code.ts';
+import { TransferredResult } from '../../threads/transferred-result.ts';
+import { LayerIndex } from '../../index/layer-index.ts';
+import { MergedTree } from './merged-tree.ts';
+import { type PackedTree, packTree } from './pack-tree.ts';
+import type { LayerFault, TreeSize } from './tree-node.ts';
+
+// The entry of the worker thread that merges the layers of images: each export is a task of `WorkerPool.run`.
+
+export interface MergeLayersInput {
+  /** From the lowest up: index files, or why nobody knows what is in a layer. */
+  readonly layers: readonly ({ readonly digest: Digest; readonly indexPath: string } | LayerFault)[];
+  readonly maxSize: TreeSize;
+}
+
+/**
+ * Task: the merged file system of an image. Holds the tree, and of one layer at a time the table of contents.
+ * @throws SpandrelError LAYER_TOO_LARGE; INDEX_MALFORMED if an index file is damaged or gone
+ */
+export async function mergeLayers({
+  layers,
+  maxSize,
+}: MergeLayersInput): Promise<TransferredResult<PackedTree>> {
+  const tree = new MergedTree(maxSize);
+  for (const [place, layer] of layers.entries()) {
+    if ('code' in layer) tree.addUnreadableLayer(layer);
+    else {
+      const index = await openIndex(layer.indexPath);
+      tree.addLayer(layer.digest, index.entries(), place === layers.length - 1);
+    }
+  }
+  const packed = packTree(tree.root);
+  return new TransferredResult(packed, [packed.records.buffer, packed.texts.buffer]);
+}
+
+async function openIndex(path: string): Promise<LayerIndex> {
+  try {
+    return await LayerIndex.open(path);
+  } catch (error) {
+    if (nodeErrorCode(error) !== 'ENOENT') throw error;
+    throw new SpandrelError('INDEX_MALFORMED', 'the index of a layer is gone', { cause: error });
+  }
+}

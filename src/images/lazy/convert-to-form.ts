@@ -1,0 +1,93 @@
+import type { V2Form } from '../../config/index-rule.ts';
+import type { Descriptor } from '../../core/descriptor.ts';
+import { isManifestType } from '../../core/media-types.ts';
+import { convertImage, convertManifest, type Document, wrapManifest } from '../../soci/convert-image.ts';
+import { decodeOciIndex, type OciIndex } from '../../soci/oci-document.ts';
+import type { IndexContent, PlatformManifest } from './image-manifests.ts';
+import { type ImageIndex, parseManifest, type StoredManifest } from '../documents/manifest.ts';
+
+/** What the image's index leads to, as its registry has it. */
+interface ListedManifests {
+  walk(index: ImageIndex): Promise<IndexContent>;
+  read(listed: Pick<Descriptor, 'digest'>): Promise<StoredManifest | undefined>;
+}
+
+/** What a tag answers, and what that leads to. */
+export interface ConvertedForm {
+  readonly top: Document;
+  readonly others: readonly Document[];
+  /** The registry has all that was to be rewritten; what is missing stays as it is, and may come. */
+  readonly isComplete: boolean;
+}
+
+/**
+ * An image with its SOCI v2 indexes. The rewritten manifests are the same in `lean` and `full`: `lean` leaves everything else as it is
+ * and lists no SOCI index, which spares nodes to fetch its zTOCs twice; `full` is, byte for byte, what `soci convert` makes.
+ * @throws SpandrelError IMAGE_UNSUPPORTED
+ */
+export async function convertToForm(
+  form: V2Form,
+  original: StoredManifest,
+  indexes: readonly { readonly image: PlatformManifest; readonly index: Descriptor }[],
+  registry: ListedManifests,
+): Promise<ConvertedForm> {
+  const labelsLayers = form === 'mirror';
+  const parsed = parseManifest(original);
+  const [single] = indexes;
+  if (form === 'lean' && parsed.kind === 'image' && single !== undefined) {
+    return {
+      top: convertManifest(original.bytes, single.index, { labelsLayers }).document,
+      others: [],
+      isComplete: true,
+    };
+  }
+  let isComplete = true;
+  const list = parsed.kind === 'index' ? decodeOciIndex(original.bytes) : wrap(original, indexes);
+  const known = new Map<string, Buffer>(
+    indexes.map(({ image }) => [image.manifest.digest, image.manifest.bytes]),
+  );
+  if (parsed.kind === 'index') {
+    const content = await registry.walk(parsed);
+    for (const { digest, bytes } of content.indexes) known.set(digest, bytes);
+    const hasOthers = form === 'lean' || (await readOthers(content.manifests, known, registry));
+    isComplete = hasOthers && content.absent.length === 0;
+  }
+  const { manifests, top } = convertImage(
+    list,
+    (digest) => known.get(digest),
+    indexes.map(({ image, index }) => ({
+      platform: image.platform,
+      manifestDigest: image.manifest.digest,
+      index,
+    })),
+    { listsIndexes: form !== 'lean', labelsLayers },
+  );
+  return { top, others: manifests, isComplete };
+}
+
+function wrap(
+  { mediaType, digest, bytes }: StoredManifest,
+  indexes: readonly { readonly image: PlatformManifest }[],
+): OciIndex {
+  const platform = indexes[0]?.image.platform;
+  return wrapManifest({ mediaType, digest, size: bytes.byteLength, platform, artifactType: '' });
+}
+
+/**
+ * `soci` rewrites all manifests, attestations too. One that the upstream does not have stays as it is.
+ * @returns false if there is one
+ */
+async function readOthers(
+  manifests: readonly Descriptor[],
+  known: Map<string, Buffer>,
+  registry: ListedManifests,
+): Promise<boolean> {
+  let isComplete = true;
+  for (const listed of manifests) {
+    if (known.has(listed.digest) || !isManifestType(listed.mediaType)) continue;
+    const found = await registry.read(listed);
+    if (found === undefined) isComplete = false;
+    else known.set(listed.digest, found.bytes);
+  }
+  return isComplete;
+}

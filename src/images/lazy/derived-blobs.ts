@@ -1,0 +1,108 @@
+import type { BlobStore } from '../../blobs/blob-store.ts';
+import type { Digest } from '../../core/digest.ts';
+import { isSpandrelError } from '../../core/errors.ts';
+import { WorkQueue } from '../../core/work/work-queue.ts';
+import { EMPTY_CONFIG, EMPTY_CONFIG_DIGEST } from '../../soci/soci-index.ts';
+import type { ZtocStore } from '../../layers/ztoc-store.ts';
+import type { BlobAccess } from '../access/blob-access.ts';
+import type { LostDocuments } from './lost-documents.ts';
+import type { Target } from '../documents/target.ts';
+
+export interface DerivedBlobsDeps {
+  readonly ztocs: ZtocStore;
+  readonly blobs: BlobStore;
+  readonly access: BlobAccess;
+  readonly lostDocuments: LostDocuments;
+  /** Memory of zTOCs that are being sent, stored form and plain; further requests wait. */
+  readonly maxBytes: number;
+}
+
+export interface DerivedBlob {
+  readonly bytes: Uint8Array;
+  readonly encoding: 'gzip' | undefined;
+  /** Tells that the bytes are held no more. */
+  readonly release: () => void;
+}
+
+/** How a client wants a blob. */
+export interface DerivedBlobRequest {
+  readonly acceptsGzip: boolean;
+  /** Clients of one line wait for each other when too much memory is held. */
+  readonly line: string;
+  readonly signal: AbortSignal;
+}
+
+const MAX_WAITING = 1000;
+
+/** Blobs that no upstream has because the proxy makes them: zTOCs, and the empty config that SOCI indexes name. */
+export class DerivedBlobs {
+  readonly #ztocs: ZtocStore;
+  readonly #blobs: BlobStore;
+  readonly #access: BlobAccess;
+  readonly #lost: LostDocuments;
+  /** Of the zTOCs that are being sent. */
+  readonly #memory: WorkQueue;
+
+  constructor({ ztocs, blobs, access, lostDocuments, maxBytes }: DerivedBlobsDeps) {
+    this.#ztocs = ztocs;
+    this.#blobs = blobs;
+    this.#access = access;
+    this.#lost = lostDocuments;
+    this.#memory = new WorkQueue({ maxRunning: maxBytes, maxWaiting: MAX_WAITING });
+  }
+
+  /**
+   * The blob, gzip-encoded if the client can take that and it is worth it; nothing if this replica does not know it as one of ours. A zTOC
+   * tells the names of files: it is given to those who may have its layer, or an image with that. One that the store has lost is made again.
+   * @throws SpandrelError as {@link BlobAccess.check}, as fills and builds do
+   */
+  async get(target: Target, digest: Digest, request: DerivedBlobRequest): Promise<DerivedBlob | undefined> {
+    const { signal } = request;
+    if (digest === EMPTY_CONFIG_DIGEST)
+      return { bytes: EMPTY_CONFIG, encoding: undefined, release: () => undefined };
+    // Most blobs are none of ours, and to find that out here spares a look at the disk.
+    if (this.#blobs.stat(digest, target.client.name) !== undefined) return undefined;
+    if (this.#access.groundsOf(target, digest) === undefined) {
+      const isOurs = (await this.#ztocs.has(digest)) && (await this.#lost.findZtoc(target, digest, signal));
+      return isOurs ? this.#read(digest, request) : undefined;
+    }
+    try {
+      await this.#access.check(target, digest, signal);
+      const found = await this.#read(digest, request);
+      return found ?? (await this.make(target, digest, request));
+    } catch (error) {
+      // The image that it was given with may be gone, or be one of another repository.
+      const made =
+        isSpandrelError(error, 'BLOB_UNKNOWN', 'MANIFEST_UNKNOWN') &&
+        (await this.make(target, digest, request));
+      if (!made) throw error;
+      return made;
+    }
+  }
+
+  /** As {@link get}, for a blob that neither this replica nor the upstream has: another replica may have named it. */
+  async make(target: Target, digest: Digest, request: DerivedBlobRequest): Promise<DerivedBlob | undefined> {
+    const { signal } = request;
+    // What has come from an upstream is none of ours.
+    if (this.#blobs.stat(digest, target.client.name) !== undefined) return undefined;
+    const isMade = await this.#lost.makeZtoc(target, digest, signal);
+    return isMade ? this.#read(digest, request) : undefined;
+  }
+
+  async #read(
+    digest: Digest,
+    { acceptsGzip, line, signal }: DerivedBlobRequest,
+  ): Promise<DerivedBlob | undefined> {
+    const sizes = await this.#ztocs.sizes(digest);
+    if (sizes === undefined) return undefined;
+    // Whoever takes the stored form has it decompressed too, to be verified.
+    const release = await this.#memory.enter(signal, line, sizes.storedBytes + sizes.plainBytes);
+    let bytes: Buffer | undefined;
+    try {
+      bytes = await (acceptsGzip ? this.#ztocs.readCompressed(digest) : this.#ztocs.read(digest));
+    } finally {
+      if (bytes === undefined) release();
+    }
+    return bytes && { bytes, encoding: acceptsGzip ? 'gzip' : undefined, release };
+  }
+}

@@ -1,0 +1,156 @@
+import { BoundedMap } from '../../cache/bounded-map.ts';
+import { SingleFlight } from '../../cache/single-flight.ts';
+import { Allowance } from '../../core/work/allowance.ts';
+import type { Digest } from '../../core/digest.ts';
+import { isSpandrelError, type SpandrelError } from '../../core/errors.ts';
+import type { Metrics } from '../../telemetry/metrics.ts';
+import { isUpstreamAway } from '../../upstream/faults/fault-kinds.ts';
+import type { BlobAccess } from '../access/blob-access.ts';
+import type { IndexPolicies } from './index-policy.ts';
+import type { KnownLayers } from '../documents/known-layers.ts';
+import type { LazyImages } from './lazy-images.ts';
+import { parseManifest, type StoredManifest, tryParseManifest } from '../documents/manifest.ts';
+import type { Manifests } from '../manifests/manifests.ts';
+import type { ServedImages } from '../manifests/served-images.ts';
+import type { SociIndexer } from './soci-indexer.ts';
+import { type Target, targetKey } from '../documents/target.ts';
+
+export interface DerivedImagesDeps {
+  readonly access: BlobAccess;
+  readonly manifests: Manifests;
+  readonly knownLayers: KnownLayers;
+  readonly indexer: SociIndexer;
+  readonly lazyImages: LazyImages;
+  readonly policies: IndexPolicies;
+  readonly servedImages: ServedImages;
+  readonly metrics: Metrics;
+  /** Milliseconds of a clock that only goes forward. */
+  readonly now?: () => number;
+}
+
+const MAX_REPOSITORIES = 10_000;
+/** A digest that nobody knows costs a list of tags and so many manifests, which a tag's age keeps for those who ask next. */
+const MAX_TAGS = 16;
+const MAX_LISTED = 1000;
+/** Of those, images that have to be fetched and indexed for it. */
+const MAX_BUILT = 4;
+/** In one repository. */
+const SEARCHES_PER_SECOND = 10;
+
+/** Makes again what the proxy has made of images: it comes out the same from the same image. */
+export class DerivedImages {
+  readonly #deps: DerivedImagesDeps;
+  readonly #now: () => number;
+  readonly #restores: SingleFlight<void>;
+  readonly #searches: SingleFlight<boolean>;
+  readonly #allowances = new BoundedMap<Allowance>({ maxEntries: MAX_REPOSITORIES });
+
+  constructor(deps: DerivedImagesDeps) {
+    this.#deps = deps;
+    this.#now = deps.now ?? (() => performance.now());
+    this.#restores = new SingleFlight('index', deps.metrics);
+    this.#searches = new SingleFlight('index', deps.metrics);
+  }
+
+  /** Make all that comes from an image. @throws SpandrelError as fills and builds do */
+  async restore(target: Target, image: StoredManifest, signal?: AbortSignal): Promise<void> {
+    const key = `${targetKey(target)} ${image.digest}`;
+    await this.#restores.run(key, () => this.#restoreAll(target, image), signal);
+  }
+
+  async #restoreAll(target: Target, image: StoredManifest): Promise<void> {
+    const { indexer, lazyImages } = this.#deps;
+    const planned = (await lazyImages.planned(target, image)).map(({ manifest }) => manifest);
+    // The index around an image may have told its platform, so that it is planned only with that.
+    const manifests = parseManifest(image).kind === 'image' ? [image] : planned;
+    await Promise.all(manifests.map((manifest) => indexer.restore(target, manifest)));
+    await lazyImages.restore(target, image);
+  }
+
+  /**
+   * Make what comes from the images that the repository's tags point to, until `digest` is among it: those that clients have asked for
+   * first, and of those that are not indexed yet a few.
+   * @returns false if it is not among it, or if too many ask for what is not there
+   * @throws SpandrelError if it may be among what cannot be made now
+   */
+  search(target: Target, digest: Digest, signal?: AbortSignal): Promise<boolean> {
+    const key = `${targetKey(target)} ${digest}`;
+    return this.#searches.run(key, () => this.#search(target, digest), signal);
+  }
+
+  async #search(target: Target, digest: Digest): Promise<boolean> {
+    const { policies, knownLayers, lazyImages } = this.#deps;
+    const { v1, v2 } = policies.of(target);
+    if ((!v1 && !v2) || knownLayers.get(target, digest) !== undefined || !this.#admit(target)) return false;
+    const attempts = new Attempts();
+    const costly: StoredManifest[] = [];
+    for (const tag of await this.#tags(target)) {
+      const isFound = await attempts.run(async () => {
+        const image = await this.#imageOf(target, tag);
+        if (image === undefined) return false;
+        if (await lazyImages.isIndexed(target, image)) return this.#comesFrom(target, digest, image);
+        costly.push(image);
+        return false;
+      });
+      if (isFound) return true;
+    }
+    for (const image of costly.slice(0, MAX_BUILT))
+      if (await attempts.run(() => this.#comesFrom(target, digest, image))) return true;
+    attempts.throwIfPassing();
+    return false;
+  }
+
+  async #comesFrom(target: Target, digest: Digest, image: StoredManifest): Promise<boolean> {
+    await this.restore(target, image);
+    return this.#deps.access.groundsOf(target, digest) !== undefined;
+  }
+
+  async #imageOf(target: Target, tag: string): Promise<StoredManifest | undefined> {
+    const { manifest } = await this.#deps.manifests.get(target, { tag });
+    return tryParseManifest(manifest) === undefined ? undefined : manifest;
+  }
+
+  /** Those that have been asked for, the last first; then the last of the list, which are the newest where tags are versions. */
+  async #tags(target: Target): Promise<readonly string[]> {
+    const served = this.#deps.servedImages.tagsOf(target);
+    return [...new Set([...served, ...(await this.#listTags(target)).toReversed()])].slice(0, MAX_TAGS);
+  }
+
+  async #listTags({ client, repository }: Target): Promise<readonly string[]> {
+    try {
+      return (await client.listTags(repository, { limit: MAX_LISTED })).tags;
+    } catch (error) {
+      // Not every registry lists tags, and not to everybody who may pull.
+      if (!isSpandrelError(error) || error.code === 'SHUTTING_DOWN') throw error;
+      return [];
+    }
+  }
+
+  #admit(target: Target): boolean {
+    const key = targetKey(target);
+    const allowance = this.#allowances.get(key) ?? new Allowance(SEARCHES_PER_SECOND);
+    this.#allowances.set(key, allowance);
+    return allowance.take(this.#now(), 0) !== undefined;
+  }
+}
+
+/** Attempts of which each may fail without harm to the others. */
+class Attempts {
+  #passing: SpandrelError | undefined;
+
+  /** False if it fails. */
+  async run(attempt: () => Promise<boolean>): Promise<boolean> {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (!isSpandrelError(error) || error.code === 'SHUTTING_DOWN') throw error;
+      if (isSpandrelError(error, 'OVERLOADED') || isUpstreamAway(error)) this.#passing ??= error;
+      return false;
+    }
+  }
+
+  /** @throws SpandrelError of an attempt that may end well the next time */
+  throwIfPassing(): void {
+    if (this.#passing !== undefined) throw this.#passing;
+  }
+}

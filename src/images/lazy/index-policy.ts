@@ -1,0 +1,69 @@
+import type { IndexRule, V2Form } from '../../config/index-rule.ts';
+import type { Platform } from '../../core/descriptor.ts';
+import type { Target } from '../documents/target.ts';
+
+/** What is done about SOCI indexes of one repository. */
+export interface IndexPolicy {
+  readonly v1: boolean;
+  readonly v2: boolean;
+  /** Without one it depends on how the client has found the proxy. */
+  readonly v2Form: V2Form | undefined;
+  readonly minLayerBytes: number;
+  /** Those that a tag's answer has indexes for. An image for one platform is indexed for that one. */
+  readonly platforms: readonly Platform[];
+  readonly holdMs: number;
+  readonly lazyClients: readonly string[];
+}
+
+/** The policy of each repository: the general one, changed by all rules that apply, the first of them the strongest. */
+export class IndexPolicies {
+  #general: IndexPolicy;
+  #rules: readonly { readonly rule: IndexRule; readonly pattern: RegExp }[];
+
+  constructor(general: IndexPolicy, rules: readonly IndexRule[]) {
+    this.#general = general;
+    this.#rules = rules.map(withPattern);
+  }
+
+  /** For requests that come from now on. */
+  replace(general: IndexPolicy, rules: readonly IndexRule[]): void {
+    this.#general = general;
+    this.#rules = rules.map(withPattern);
+  }
+
+  of({ client, repository }: Target): IndexPolicy {
+    const applying = this.#rules.filter(
+      ({ rule, pattern }) =>
+        (rule.upstream === undefined || rule.upstream === client.name) && pattern.test(repository),
+    );
+    return applying.reduceRight((policy, { rule }) => applyRule(policy, rule), this.#general);
+  }
+}
+
+function withPattern(rule: IndexRule): { rule: IndexRule; pattern: RegExp } {
+  return { rule, pattern: parsePattern(rule.repository ?? '**') };
+}
+
+function applyRule(policy: IndexPolicy, rule: IndexRule): IndexPolicy {
+  const isPreserved = rule.preserveDigests === true;
+  return {
+    v1: rule.v1 ?? policy.v1,
+    v2: isPreserved ? false : (rule.v2 ?? policy.v2),
+    v2Form: rule.v2Form ?? policy.v2Form,
+    minLayerBytes: rule.minLayerBytes ?? policy.minLayerBytes,
+    platforms: rule.platforms ?? policy.platforms,
+    holdMs: rule.holdMs ?? policy.holdMs,
+    lazyClients: rule.lazyClients ?? policy.lazyClients,
+  };
+}
+
+/** `*` within a path segment, `**` across them. */
+function parsePattern(glob: string): RegExp {
+  const source = glob
+    .split(/(\*\*|\*)/)
+    .map((part) =>
+      part === '**' ? '.*' : part === '*' ? '[^/]*' : part.replaceAll(/[.+?^${}()|[\]\\]/g, '\\$&'),
+    )
+    .join('');
+  return new RegExp(`^${source}$`);
+}

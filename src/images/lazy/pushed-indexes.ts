@@ -1,0 +1,339 @@
+import { setTimeout as pause } from 'node:timers/promises';
+
+import type { BlobReader } from '../../blobs/reads/blob-handle.ts';
+import type { BlobStore } from '../../blobs/blob-store.ts';
+import { readVerifiedBlob } from '../../blobs/read-verified-blob.ts';
+import type { DigestFiles } from '../../blobs/shelves/digest-files.ts';
+import { BoundedMap } from '../../cache/bounded-map.ts';
+import type { ByteCache } from '../../cache/byte-cache.ts';
+import { Memo } from '../../cache/memo.ts';
+import type { RetryPauses } from '../../cache/passing-faults.ts';
+import type { Patience } from '../../cache/patience.ts';
+import { PatientFlight } from '../../cache/patient-flight.ts';
+import type { Descriptor } from '../../core/descriptor.ts';
+import { type Digest, digestOf, isDigest } from '../../core/digest.ts';
+import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
+import { MEDIA_TYPES } from '../../core/media-types.ts';
+import { mapBounded } from '../../core/work/map-bounded.ts';
+import { WorkQueue } from '../../core/work/work-queue.ts';
+import type { WorkerPool } from '../../threads/worker-pool.ts';
+import { INDEX_DIGEST_ANNOTATION } from '../../soci/convert-image.ts';
+import { parseSociIndex, type PushedLayer } from '../../soci/parse-soci-index.ts';
+import type { PushedZtoc } from '../../layers/layer.ts';
+import type { LayerIndexes } from '../../layers/layer-indexes.ts';
+import type { ZtocJudge } from '../../spans/ztoc-judge.ts';
+import type { Logger } from '../../telemetry/logger.ts';
+import type { Metrics } from '../../telemetry/metrics.ts';
+import { isBrokenTransfer, isUpstreamAway } from '../../upstream/faults/fault-kinds.ts';
+import type { LayerLimits } from '../../build/layer-builder.ts';
+import type { BlobAccess } from '../access/blob-access.ts';
+import { type ImageManifest, parseManifest, soundDescriptors, type StoredManifest } from '../documents/manifest.ts';
+import type { Manifests } from '../manifests/manifests.ts';
+import { type Target, targetKey } from '../documents/target.ts';
+import type * as spanTasks from '../../spans/span-worker.ts';
+
+export interface PushedIndexesDeps {
+  readonly manifests: Manifests;
+  readonly access: BlobAccess;
+  readonly blobs: BlobStore;
+  readonly indexes: LayerIndexes;
+  readonly judge: ZtocJudge;
+  /** Threads whose entry is `spans/span-worker.ts`. */
+  readonly pool: WorkerPool<typeof spanTasks>;
+  readonly limits: LayerLimits;
+  /** What the layers' bytes say of zTOCs, by {@link verdictKey}: in what they are wrong, or that they are right. */
+  readonly verdicts: DigestFiles;
+  /** Where replicas share them. */
+  readonly shared: ByteCache | undefined;
+  /** Before an index that the upstream does not give in full is looked at again. */
+  readonly pauses: RetryPauses;
+  /** For upstreams that are slow to list again what they have listed before. */
+  readonly patience: Patience;
+  readonly metrics: Metrics;
+  readonly logger: Logger;
+}
+
+/** Outcome of the checks of one index. */
+interface Checked {
+  /** Its zTOCs by layer, if all are well-formed. */
+  readonly layers: ReadonlyMap<Digest, PushedLayer> | undefined;
+  /** The bytes of the index and its zTOCs prove it. */
+  readonly isFinal: boolean;
+}
+
+/** What an upstream has listed last. */
+interface Listed {
+  readonly digests: readonly Digest[];
+  readonly atMs: number;
+}
+
+/** Not what a SOCI index of this image should be, and that will not change: its digest is right. */
+const DAMAGE = ['INDEX_MALFORMED', 'INDEX_UNMOUNTABLE'] as const;
+/** A part that cannot be had now. */
+const MISSING = [
+  'BLOB_CORRUPT',
+  'BLOB_UNKNOWN',
+  'MANIFEST_UNKNOWN',
+  'NAME_UNKNOWN',
+  'UNAUTHORIZED',
+  'DENIED',
+  'UPSTREAM_CREDENTIALS_REFUSED',
+] as const;
+
+const MAX_REMEMBERED = 10_000;
+/** Of one image: a publisher pushes one, perhaps anew with each release of the tool. Each may cost a look at all its zTOCs. */
+const MAX_CANDIDATES = 16;
+/** Publishers push an index some time after its image. */
+const LIST_AGE_MS = 60_000;
+/** A zTOC is about a hundredth of its layer; nothing larger is taken into memory where `limits.maxTocBytes` says nothing else. */
+const MAX_ZTOC_BYTES = 512 * 2 ** 20;
+/** Each is in memory while it is checked; repositories take turns. */
+const MAX_CHECKS = 2;
+const MAX_WAITING_CHECKS = 1000;
+/** What a zTOC with spans of another length is compared by takes a pass over the layer, which nodes do not wait for. */
+const JUDGEMENT_MS = 1_000;
+/** Verdict on a zTOC that says what the layer says. */
+const RIGHT = 'right';
+const SHARED_PREFIX = 'ztoc-verdict:1:';
+
+/**
+ * SOCI indexes that somebody has pushed to an upstream. They are the publisher's word: for the image and the repository that they were
+ * pushed to they are used instead of ours, as long as they are what they say: well-formed when they are first seen, and true when the
+ * bytes of a layer have passed through. Ours of a layer does not depend on them.
+ */
+export class PushedIndexes implements AsyncDisposable {
+  readonly #deps: PushedIndexesDeps;
+  readonly #checks: Memo<Checked>;
+  readonly #turns = new WorkQueue({ maxRunning: MAX_CHECKS, maxWaiting: MAX_WAITING_CHECKS });
+  readonly #listed = new BoundedMap<Listed>({ maxEntries: MAX_REMEMBERED });
+  readonly #lookUps: PatientFlight<readonly Digest[]>;
+  readonly #known = new BoundedMap<{ readonly v1?: Digest; readonly v2?: Digest }>({
+    maxEntries: MAX_REMEMBERED,
+  });
+
+  constructor(deps: PushedIndexesDeps) {
+    this.#deps = deps;
+    const isFinal = (checked: Checked): boolean => checked.isFinal;
+    const passing = { isFinal, pauses: deps.pauses };
+    this.#checks = new Memo('index', deps.metrics, { maxEntries: MAX_REMEMBERED }, passing);
+    this.#lookUps = new PatientFlight('referrers', deps.metrics, deps.patience);
+  }
+
+  /** Those of `listed`, SOCI indexes of one image, that can be offered to nodes now. Looks at the first 16. */
+  async usable(
+    target: Target,
+    manifest: StoredManifest,
+    listed: readonly Descriptor[],
+    signal?: AbortSignal,
+  ): Promise<Descriptor[]> {
+    const candidates = listed.slice(0, MAX_CANDIDATES);
+    const check = ({ digest }: Descriptor): Promise<unknown> =>
+      this.#checkIfPossible(target, manifest, digest, signal);
+    const checked = await mapBounded(candidates, check, { maxRunning: MAX_CHECKS, signal });
+    return candidates.filter((_, place) => checked[place] !== undefined);
+  }
+
+  /** True if the publisher of an image has pushed an index of it that can be used. @throws SpandrelError as the upstream answers */
+  async isPushed(target: Target, manifest: StoredManifest): Promise<boolean> {
+    const candidates = await this.#findCandidates(target, manifest);
+    const check = (candidate: Digest): Promise<unknown> => this.#check(target, manifest, candidate);
+    const isUsable = (layers: unknown): boolean => layers !== undefined;
+    const checked = await mapBounded(candidates, check, { maxRunning: MAX_CHECKS, isLast: isUsable });
+    return checked.some(isUsable);
+  }
+
+  /** Those that the publisher of an image has pushed, and that can be used; none if that cannot be told now. */
+  async find(
+    target: Target,
+    manifest: StoredManifest,
+  ): Promise<{ readonly v1?: Digest; readonly v2?: Digest }> {
+    try {
+      return (await this.isPushed(target, manifest)) ? this.#knownOf(target, manifest) : {};
+    } catch (error) {
+      if (!isSpandrelError(error)) throw error;
+      return {};
+    }
+  }
+
+  #knownOf(target: Target, { digest }: StoredManifest): { readonly v1?: Digest; readonly v2?: Digest } {
+    return this.#known.get(`${targetKey(target)} ${digest}`) ?? {};
+  }
+
+  /** What the upstream has listed lately, or last if it does not answer now. @throws SpandrelError as it answers the first time */
+  async #findCandidates(
+    target: Target,
+    manifest: StoredManifest,
+    signal?: AbortSignal,
+  ): Promise<readonly Digest[]> {
+    const key = `${targetKey(target)} ${manifest.digest}`;
+    const work = async (closing: AbortSignal): Promise<readonly Digest[]> => {
+      const digests = await this.#lookUp(target, manifest, closing);
+      this.#listed.set(key, { digests, atMs: performance.now() });
+      return digests;
+    };
+    const last = this.#listed.get(key);
+    if (last === undefined) return this.#lookUps.run(key, work, signal);
+    if (performance.now() - last.atMs < LIST_AGE_MS) return last.digests;
+    try {
+      return (await this.#lookUps.runPatiently(key, target.client.name, work, signal)) ?? last.digests;
+    } catch (error) {
+      if (!isUpstreamAway(error) && !isBrokenTransfer(error)) throw error;
+      return last.digests;
+    }
+  }
+
+  /** The SOCI v2 index that a manifest names, then the v1 ones that refer to it. */
+  async #lookUp(target: Target, manifest: StoredManifest, closing: AbortSignal): Promise<Digest[]> {
+    const parsed = parseManifest(manifest);
+    const named = parsed.kind === 'image' ? parsed.annotations?.[INDEX_DIGEST_ANNOTATION] : undefined;
+    const referrers = await target.client.listReferrers(target.repository, manifest.digest, closing);
+    const v1 = referrers.filter(({ artifactType }) => artifactType === MEDIA_TYPES.sociIndexV1);
+    const found = [
+      ...(typeof named === 'string' && isDigest(named) ? [named] : []),
+      ...v1.map(({ digest }) => digest),
+    ];
+    return found.slice(0, MAX_CANDIDATES);
+  }
+
+  /** The zTOCs of a pushed index, if all are well-formed and none has been refused. */
+  async #check(
+    target: Target,
+    manifest: StoredManifest,
+    index: Digest,
+    signal?: AbortSignal,
+  ): Promise<ReadonlyMap<Digest, PushedLayer> | undefined> {
+    const key = `${targetKey(target)} ${manifest.digest} ${index}`;
+    const check = (): Promise<Checked> => this.#checkAll(target, manifest, index);
+    const { layers } = await this.#checks.get(key, check, signal);
+    if (layers === undefined) return undefined;
+    const isWrong = Array.from(layers.values(), (pushed) => this.#isWrong(target, pushed));
+    return (await Promise.all(isWrong)).includes(true) ? undefined : layers;
+  }
+
+  /**
+   * Whether the bytes of the layer have shown that a zTOC is wrong. Where the layer is indexed and the zTOC has not been compared yet, that is
+   * done behind, and waited for a moment.
+   */
+  async #isWrong(target: Target, pushed: PushedLayer): Promise<boolean> {
+    const { indexes, judge, access } = this.#deps;
+    const known = await this.#verdict(pushed);
+    if (known !== undefined) return known !== RIGHT;
+    const index = await indexes.find(pushed.layer);
+    if (index === undefined || index.summary.compression === 'zstd') return false;
+    const layer = { digest: pushed.layer, source: access.source(target, pushed.layer) };
+    const judging = judge.run(layer, pushed.ztoc, async (ending) => {
+      // What the comparison tells is for those who have the layer.
+      await access.check(target, pushed.layer, ending);
+      return this.#open(target, pushed, ending);
+    });
+    await Promise.race([judging, pause(JUDGEMENT_MS, undefined, { ref: false })]);
+    return ((await this.#verdict(pushed)) ?? RIGHT) !== RIGHT;
+  }
+
+  /** As this replica has found, or another that shares its findings. */
+  async #verdict(pushed: PushedLayer): Promise<string | undefined> {
+    const { verdicts, shared } = this.#deps;
+    const key = verdictKey(pushed);
+    const own = (await verdicts.read(key))?.toString();
+    // What anybody may have written says nothing.
+    if (own !== undefined || shared?.isAuthentic !== true) return own;
+    const told = await shared.get(SHARED_PREFIX + key);
+    if (told === undefined) return undefined;
+    await verdicts.tryWrite(key, told.bytes);
+    return Buffer.from(told.bytes).toString();
+  }
+
+  async #note(pushed: PushedLayer, problem: string | undefined): Promise<void> {
+    const { logger, verdicts, shared } = this.#deps;
+    if (problem !== undefined)
+      logger.warn({ ztoc: pushed.ztoc, cause: problem }, 'a pushed zTOC is wrong, ours is used');
+    const [key, verdict] = [verdictKey(pushed), Buffer.from(problem ?? RIGHT)];
+    await verdicts.tryWrite(key, verdict);
+    await shared?.set(SHARED_PREFIX + key, verdict);
+  }
+
+  /** As {@link #check}: an index that cannot be looked at now is not used now. */
+  async #checkIfPossible(
+    target: Target,
+    manifest: StoredManifest,
+    index: Digest,
+    signal?: AbortSignal,
+  ): Promise<ReadonlyMap<Digest, PushedLayer> | undefined> {
+    try {
+      return await this.#check(target, manifest, index, signal);
+    } catch (error) {
+      if (!isUpstreamAway(error) && !isBrokenTransfer(error)) throw error;
+      this.#deps.logger.debug({ index, code: error.code }, 'a pushed SOCI index cannot be read now');
+      return undefined;
+    }
+  }
+
+  async #checkAll(target: Target, manifest: StoredManifest, index: Digest): Promise<Checked> {
+    try {
+      const image = parseManifest(manifest);
+      if (image.kind !== 'image') return { layers: undefined, isFinal: true };
+      const found = await this.#deps.manifests.get(target, { digest: index });
+      const { version, layers } = parseSociIndex(found.manifest.bytes, manifest.digest);
+      if (layers.length > image.layers.length)
+        throw new SpandrelError('INDEX_MALFORMED', 'the SOCI index has more zTOCs than the image has layers');
+      // Of an image that has a layer twice, the index may have its zTOC twice.
+      const distinct = new Map(layers.map((layer) => [`${layer.layer} ${layer.ztoc}`, layer]));
+      for (const layer of distinct.values())
+        await this.#turns.run(() => this.#checkZtoc(target, image, layer), undefined, targetKey(target));
+      const known = { ...this.#knownOf(target, manifest), [version]: index };
+      this.#known.set(`${targetKey(target)} ${manifest.digest}`, known);
+      return { layers: new Map(layers.map((layer) => [layer.layer, layer])), isFinal: true };
+    } catch (error) {
+      if (!isSpandrelError(error, ...DAMAGE, ...MISSING)) throw error;
+      const isFinal = isSpandrelError(error, ...DAMAGE);
+      this.#deps.logger.warn(
+        { manifest: manifest.digest, index, code: error.code, cause: error.message },
+        `a pushed SOCI index is ${isFinal ? 'damaged' : 'incomplete'}, ours is used`,
+      );
+      return { layers: undefined, isFinal };
+    }
+  }
+
+  async #checkZtoc(
+    target: Target,
+    image: ImageManifest,
+    { layer, ztoc, sizeBytes }: PushedLayer,
+  ): Promise<void> {
+    const known = soundDescriptors(image.layers).find(({ digest }) => digest === layer);
+    if (known === undefined)
+      throw new SpandrelError('INDEX_MALFORMED', 'the SOCI index names a layer that the image has not got');
+    const bytes = await this.#readZtoc(target, ztoc, sizeBytes);
+    await this.#deps.pool.tasks.checkZtoc({ bytes, layerBytes: known.size, limits: this.#deps.limits });
+  }
+
+  async #readZtoc(target: Target, ztoc: Digest, sizeBytes: number, signal?: AbortSignal): Promise<Buffer> {
+    const { maxTocBytes: maxBytes = MAX_ZTOC_BYTES } = this.#deps.limits;
+    if (sizeBytes > maxBytes) throw new SpandrelError('INDEX_MALFORMED', 'a zTOC is too large');
+    const { blobs, access } = this.#deps;
+    const source = access.source(target, ztoc);
+    const open = async (): Promise<BlobReader> => {
+      if (blobs.stat(ztoc, source.upstream) !== undefined) await access.check(target, ztoc, signal);
+      return blobs.readBlob(ztoc, source, { claimedBytes: sizeBytes, signal });
+    };
+    return readVerifiedBlob(blobs, ztoc, open, { maxBytes, code: 'INDEX_MALFORMED' }, signal);
+  }
+
+  async #open(target: Target, pushed: PushedLayer, signal: AbortSignal): Promise<PushedZtoc> {
+    const { ztoc, sizeBytes } = pushed;
+    return {
+      digest: ztoc,
+      bytes: await this.#readZtoc(target, ztoc, sizeBytes, signal),
+      judge: (problem) => this.#note(pushed, problem),
+    };
+  }
+
+  /** Ends questions that go on behind. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#lookUps[Symbol.asyncDispose]();
+  }
+}
+
+/** A zTOC may be wrong for one layer and right for another. */
+function verdictKey({ layer, ztoc }: PushedLayer): Digest {
+  return digestOf(`${layer} ${ztoc}`);
+}

@@ -1,0 +1,155 @@
+import { BoundedMap } from '../../cache/bounded-map.ts';
+import type { Descriptor } from '../../core/descriptor.ts';
+import type { Digest } from '../../core/digest.ts';
+import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
+import { MEDIA_TYPES } from '../../core/media-types.ts';
+import { TimeLimit } from '../../core/work/time-limit.ts';
+import type { Logger } from '../../telemetry/logger.ts';
+import { isBrokenTransfer, isUpstreamAway } from '../../upstream/faults/fault-kinds.ts';
+import type { IndexPolicies } from './index-policy.ts';
+import type { Manifests } from '../manifests/manifests.ts';
+import type { PushedIndexes } from './pushed-indexes.ts';
+import type { SociIndexer } from './soci-indexer.ts';
+import { type Target, targetKey } from '../documents/target.ts';
+
+export interface ReferrersDeps {
+  readonly manifests: Manifests;
+  readonly indexer: SociIndexer;
+  readonly pushed: PushedIndexes;
+  readonly policies: IndexPolicies;
+  readonly logger: Logger;
+}
+
+/**
+ * The snapshotter gives up on an answer whose head takes 3 s and asks again after a 503 (soci-snapshotter
+ * `config/defaults.go`, `service/resolver/client.go`), so a lookup of an index is held for less than that.
+ */
+const SNAPSHOTTER_HOLD_MS = 2_500;
+
+/** What an upstream has listed last. */
+interface LastList {
+  readonly descriptors: readonly Descriptor[];
+  readonly sizeBytes: number;
+}
+
+const MAX_LISTS_BYTES = 16 * 2 ** 20;
+const DESCRIPTOR_BYTES = 500;
+
+/** Referrers of a manifest: the upstream's own, and our SOCI v1 index. */
+export class Referrers {
+  readonly #deps: ReferrersDeps;
+  readonly #lists = new BoundedMap<LastList>({
+    maxBytes: MAX_LISTS_BYTES,
+    sizeOf: ({ sizeBytes }) => sizeBytes,
+  });
+
+  constructor(deps: ReferrersDeps) {
+    this.#deps = deps;
+  }
+
+  /**
+   * All referrers, or those of the given artifact types. While the upstream fails, those that it has listed last.
+   * @throws SpandrelError UPSTREAM_* if it fails and has not listed any yet; INDEX_PENDING if only a SOCI index is asked for and it takes longer to build than may be waited
+   */
+  async list(
+    target: Target,
+    digest: Digest,
+    artifactTypes: readonly string[],
+    signal: AbortSignal,
+  ): Promise<Descriptor[]> {
+    const isSociLookup =
+      artifactTypes.length > 0 && artifactTypes.every((type) => type === MEDIA_TYPES.sociIndexV1);
+    const isWanted = ({ artifactType = '' }: Pick<Descriptor, 'artifactType'>): boolean =>
+      artifactTypes.length === 0 || artifactTypes.includes(artifactType);
+    const listed = await this.#upstream(target, digest, signal);
+    if (isSpandrelError(listed) && !isSociLookup) throw listed;
+    const known = isSpandrelError(listed) ? [] : listed;
+    if (!isWanted({ artifactType: MEDIA_TYPES.sociIndexV1 })) return known.filter(isWanted);
+    const others = known.filter(({ artifactType }) => artifactType !== MEDIA_TYPES.sociIndexV1);
+    const indexes = await this.#sociIndexes(target, digest, known, isSociLookup, signal);
+    // Lazy loading does not depend on referrers of the upstream: our own index is a good answer, no index is none.
+    if (isSpandrelError(listed) && indexes.length === 0) throw listed;
+    return [...others, ...indexes].filter(isWanted);
+  }
+
+  /** What a pipeline has pushed is the publisher's word, and ours would only be a second one; damaged ones are left out. */
+  async #sociIndexes(
+    target: Target,
+    digest: Digest,
+    listed: readonly Descriptor[],
+    isSociLookup: boolean,
+    signal: AbortSignal,
+  ): Promise<Descriptor[]> {
+    const pushed = listed.filter(({ artifactType }) => artifactType === MEDIA_TYPES.sociIndexV1);
+    if (pushed.length > 0) {
+      const { manifest } = await this.#deps.manifests.get(target, { digest }, signal);
+      const usable = await this.#deps.pushed.usable(target, manifest, pushed, signal);
+      if (usable.length > 0) return usable;
+    }
+    const own = await this.#own(target, digest, isSociLookup, signal);
+    return own === undefined ? [] : [own];
+  }
+
+  /** What the upstream lists, or has listed last if it fails now; its failure if it has not listed anything yet. */
+  async #upstream(
+    target: Target,
+    digest: Digest,
+    signal: AbortSignal,
+  ): Promise<readonly Descriptor[] | SpandrelError> {
+    const key = `${targetKey(target)}@${digest}`;
+    try {
+      const descriptors = await target.client.listReferrers(target.repository, digest, signal);
+      this.#lists.set(key, { descriptors, sizeBytes: estimateBytes(descriptors) });
+      return descriptors;
+    } catch (error) {
+      if (!isBrokenTransfer(error) && !isUpstreamAway(error)) throw error;
+      const last = this.#lists.get(key);
+      this.#deps.logger.warn(
+        { upstream: target.client.name, digest, code: error.code, isKnown: last !== undefined },
+        'the upstream fails to list referrers',
+      );
+      return last?.descriptors ?? error;
+    }
+  }
+
+  async #own(
+    target: Target,
+    digest: Digest,
+    isSociLookup: boolean,
+    signal: AbortSignal,
+  ): Promise<Descriptor | undefined> {
+    const policy = this.#deps.policies.of(target);
+    if (!policy.v1) return undefined;
+    const holdMs = isSociLookup ? Math.min(policy.holdMs, SNAPSHOTTER_HOLD_MS) : policy.holdMs;
+    using deadline = new TimeLimit(holdMs);
+    try {
+      const { manifest } = await this.#deps.manifests.get(target, { digest }, signal);
+      return await this.#deps.indexer.sociIndex(target, manifest, 'v1', deadline.with(signal));
+    } catch (error) {
+      if (deadline.isOver && !signal.aborted) {
+        if (isSociLookup) throw new SpandrelError('INDEX_PENDING', 'the SOCI index is being built');
+        return undefined;
+      }
+      // The image can be pulled without.
+      if (isSpandrelError(error, 'STORE_FULL', 'STORE_FAILED')) {
+        this.#deps.logger.warn({ manifest: digest, code: error.code }, 'no SOCI index: it cannot be stored');
+        return undefined;
+      }
+      // Referrers of what is not there, or is no image, are an empty list: distribution spec, "Listing Referrers".
+      if (isSpandrelError(error, 'MANIFEST_UNKNOWN', 'NAME_UNKNOWN', 'IMAGE_UNSUPPORTED')) return undefined;
+      // Nor does the list depend on layers that the registry does not give now; nodes do not get them either.
+      if (isSpandrelError(error, 'DENIED', 'UNAUTHORIZED', 'UPSTREAM_CREDENTIALS_REFUSED')) return undefined;
+      throw error;
+    }
+  }
+}
+
+/** What a list takes in memory, about. */
+function estimateBytes(descriptors: readonly Descriptor[]): number {
+  let bytes = 0;
+  for (const { annotations = {}, data = '' } of descriptors) {
+    bytes += DESCRIPTOR_BYTES + data.length;
+    for (const [name, value] of Object.entries(annotations)) bytes += name.length + value.length;
+  }
+  return bytes;
+}

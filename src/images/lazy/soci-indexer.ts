@@ -1,0 +1,316 @@
+import { BoundedMap } from '../../cache/bounded-map.ts';
+import { PassingFaults, type RetryPauses } from '../../cache/passing-faults.ts';
+import { SingleFlight } from '../../cache/single-flight.ts';
+import type { Descriptor } from '../../core/descriptor.ts';
+import type { Digest } from '../../core/digest.ts';
+import { type ErrorCode, isSpandrelError, type SpandrelError } from '../../core/errors.ts';
+import { mapBounded } from '../../core/work/map-bounded.ts';
+import { manifestTypeOf } from '../../core/media-types.ts';
+import { encodeSociIndex, type SociLayer } from '../../soci/soci-index.ts';
+import { skipReason } from '../../soci/layer-selection.ts';
+import { COSTLY_FAULTS, type LayerIndexes, type LayerIndexState } from '../../layers/layer-indexes.ts';
+import { isLayerFault } from '../../layers/proven-fault.ts';
+import type { Logger } from '../../telemetry/logger.ts';
+import type { Metrics } from '../../telemetry/metrics.ts';
+import type { BlobAccess } from '../access/blob-access.ts';
+import type { Grounds } from '../access/grounds.ts';
+import type { IndexPolicies } from './index-policy.ts';
+import type { Layers } from './layers.ts';
+import {
+  type FaultyDescriptor,
+  isSound,
+  parseManifest,
+  soundDescriptors,
+  type StoredManifest,
+} from '../documents/manifest.ts';
+import type { ManifestStore } from '../documents/manifest-store.ts';
+import type { Origins } from '../access/origins.ts';
+import { type Target, targetKey } from '../documents/target.ts';
+
+export interface SociIndexerDeps {
+  readonly access: BlobAccess;
+  readonly layers: Layers;
+  readonly indexes: LayerIndexes;
+  readonly store: ManifestStore;
+  readonly origins: Origins;
+  readonly policies: IndexPolicies;
+  /** Before layers that the upstream does not have, or does not give, are asked for again. */
+  readonly pauses: RetryPauses;
+  readonly metrics: Metrics;
+  readonly logger: Logger;
+}
+
+export type SociVersion = 'v1' | 'v2';
+
+/** The layers of an image that have zTOCs, and what has been made of them. */
+interface IndexedLayers {
+  readonly layers: readonly SociLayer[];
+  readonly made: Map<SociVersion, Descriptor>;
+}
+
+const MAX_REMEMBERED = 10_000;
+/** Layers of one image that are fetched and built at the same time. */
+const MAX_RUNNING = 32;
+/** The registry's refusals of a layer: no index is made without it, since it may be given to somebody else a moment later. */
+const REFUSALS: readonly ErrorCode[] = [
+  'NAME_UNKNOWN',
+  'UNAUTHORIZED',
+  'DENIED',
+  'UPSTREAM_CREDENTIALS_REFUSED',
+];
+
+/** Makes the SOCI index of an image out of the zTOCs of its layers, building those that are missing. */
+export class SociIndexer {
+  readonly #deps: SociIndexerDeps;
+  readonly #flights: SingleFlight<IndexedLayers>;
+  /** What the layers' own bytes prove. */
+  readonly #remembered = new BoundedMap<IndexedLayers>({ maxEntries: MAX_REMEMBERED });
+  /** What lacks layers that the registry does not have and may yet get. */
+  readonly #lacking: PassingFaults<IndexedLayers>;
+  readonly #failed: PassingFaults<SpandrelError>;
+
+  constructor(deps: SociIndexerDeps) {
+    this.#deps = deps;
+    this.#lacking = new PassingFaults(deps.pauses);
+    this.#failed = new PassingFaults(deps.pauses);
+    this.#flights = new SingleFlight('index', deps.metrics);
+  }
+
+  /**
+   * The descriptor of an image's SOCI index, stored so that it can be fetched by digest; `undefined` if the manifest is no
+   * image or no layer of it can be indexed. `signal` ends the waiting, not the work.
+   * @throws SpandrelError of a fill that failed for now; a layer at fault, or that the registry does not have, is left out instead
+   */
+  async sociIndex(
+    target: Target,
+    manifest: StoredManifest,
+    version: SociVersion,
+    signal?: AbortSignal,
+  ): Promise<Descriptor | undefined> {
+    const found = await this.#find(target, manifest);
+    const key = this.#key(target, manifest);
+    const failure = this.#failed.current(key);
+    if (found === undefined && failure !== undefined) throw failure;
+    const make = (): Promise<IndexedLayers> => this.#make(target, manifest);
+    const indexed = found ?? (await this.#flights.run(key, make, signal));
+    return this.#store(target, manifest, indexed, version);
+  }
+
+  /** The index as far as it exists: nothing is built for it. */
+  async existing(
+    target: Target,
+    manifest: StoredManifest,
+    version: SociVersion,
+  ): Promise<Descriptor | undefined> {
+    const found = await this.#findLast(target, manifest);
+    return found === undefined ? undefined : this.#store(target, manifest, found, version);
+  }
+
+  /**
+   * Make sure that the indexes of an image are there, and the zTOCs that they list; what failed or was missing a moment ago is tried again.
+   * @throws SpandrelError as {@link sociIndex}
+   */
+  async restore(target: Target, manifest: StoredManifest): Promise<void> {
+    const indexed = await this.#flights.run(this.#key(target, manifest), () => this.#make(target, manifest));
+    for (const version of ['v1', 'v2'] as const) await this.#store(target, manifest, indexed, version);
+  }
+
+  /** As {@link isSettled}, and it is too early to look again for what is missing. */
+  async isCurrent(target: Target, manifest: StoredManifest): Promise<boolean> {
+    return (await this.#find(target, manifest)) !== undefined;
+  }
+
+  /** Whether all that could be done for an image has been done. */
+  async isSettled(target: Target, manifest: StoredManifest): Promise<boolean> {
+    return (await this.#findLast(target, manifest)) !== undefined;
+  }
+
+  /** Layers that belong into an index of the image. */
+  eligible(target: Target, manifest: StoredManifest): Descriptor[] {
+    const parsed = parseManifest(manifest);
+    if (parsed.kind !== 'image') return [];
+    const { minLayerBytes } = this.#deps.policies.of(target);
+    return soundDescriptors(parsed.layers).filter((layer) => skipReason(layer, minLayerBytes) === undefined);
+  }
+
+  #key(target: Target, manifest: StoredManifest): string {
+    return `${targetKey(target)} ${manifest.digest} ${this.#deps.policies.of(target).minLayerBytes}`;
+  }
+
+  async #make(target: Target, manifest: StoredManifest): Promise<IndexedLayers> {
+    const key = this.#key(target, manifest);
+    try {
+      return await this.#makeAll(target, manifest);
+    } catch (error) {
+      if (isSpandrelError(error, ...REFUSALS, ...COSTLY_FAULTS)) this.#failed.note(key, error);
+      throw error;
+    }
+  }
+
+  async #makeAll(target: Target, manifest: StoredManifest): Promise<IndexedLayers> {
+    const distinct = new Set(this.eligible(target, manifest).map(({ digest }) => digest));
+    const absent = new Set<Digest>();
+    const build = async (digest: Digest): Promise<void> => {
+      try {
+        await this.#deps.layers.index(target, digest);
+      } catch (error) {
+        // A layer at fault is left out below; what else failed may work the next time and ends this attempt.
+        if (isSpandrelError(error, 'BLOB_UNKNOWN')) absent.add(digest);
+        else if (!isSpandrelError(error) || !isLayerFault(error.code)) throw error;
+      }
+    };
+    await mapBounded([...distinct], build, { maxRunning: MAX_RUNNING });
+    // What has been evicted meanwhile is there the next time.
+    return (await this.#gather(target, manifest, absent)) ?? { layers: [], made: new Map() };
+  }
+
+  /** The indexed layers, if there is nothing left to build. */
+  async #find(target: Target, manifest: StoredManifest): Promise<IndexedLayers | undefined> {
+    const key = this.#key(target, manifest);
+    const known = this.#remembered.get(key) ?? this.#lacking.current(key);
+    return known ?? this.#gather(target, manifest, new Set());
+  }
+
+  /** As {@link #find}, or the last that was found: what was missing then may have come, but that has to be looked for. */
+  async #findLast(target: Target, manifest: StoredManifest): Promise<IndexedLayers | undefined> {
+    return (await this.#find(target, manifest)) ?? this.#lacking.last(this.#key(target, manifest));
+  }
+
+  /** The indexed layers that the repository has, if all but those that are absent have been built or cannot be. */
+  async #gather(
+    target: Target,
+    manifest: StoredManifest,
+    absent: ReadonlySet<Digest>,
+  ): Promise<IndexedLayers | undefined> {
+    const key = this.#key(target, manifest);
+    const before = this.#remembered.get(key);
+    const { layers: known, indexes } = this.#deps;
+    const eligible = this.eligible(target, manifest);
+    const isBuilt = eligible.map(async ({ digest }) => absent.has(digest) || (await indexes.has(digest)));
+    if ((await Promise.all(isBuilt)).includes(false)) return undefined;
+    const present = eligible.flatMap(({ digest }) => (absent.has(digest) ? [] : [digest]));
+    // A manifest names what it likes.
+    const held = await known.heldLayers(target, present);
+    const states = await Promise.all(
+      eligible.map(async ({ digest }) => {
+        const layer = held.get(digest);
+        return layer && indexes.state(layer);
+      }),
+    );
+    // Whoever asked at the same time may have been faster.
+    const faster = this.#remembered.get(key);
+    if (faster !== undefined && faster !== before) return faster;
+    if (!states.every((state) => state === undefined || isFinal(state))) return undefined;
+    const layers: SociLayer[] = [];
+    for (const [place, layer] of eligible.entries()) {
+      const state = states[place];
+      if (state?.kind === 'complete' && state.summary.ztoc !== undefined) {
+        const { ztoc, spanBytes } = state.summary;
+        layers.push({ layer, spanBytes, ztoc });
+        continue;
+      }
+      this.#noteLeftOut(layer.digest, state === undefined ? 'BLOB_UNKNOWN' : reasonOf(state));
+    }
+    for (const { digest, fault } of faultyLayers(manifest)) this.#noteLeftOut(digest, fault.code);
+    const found = { layers, made: new Map() };
+    if (states.includes(undefined)) this.#lacking.note(key, found);
+    else {
+      this.#remembered.set(key, found);
+      this.#lacking.clear(key);
+    }
+    return found;
+  }
+
+  #noteLeftOut(layer: string, reason: string | undefined): void {
+    this.#deps.metrics.indexLayersSkipped.inc({ reason: reason ?? 'INTERNAL' });
+    this.#deps.logger.warn({ layer, reason }, 'layer left out of the SOCI index');
+  }
+
+  async #store(
+    target: Target,
+    manifest: StoredManifest,
+    indexed: IndexedLayers,
+    version: SociVersion,
+  ): Promise<Descriptor | undefined> {
+    const { layers, made } = indexed;
+    if (layers.length === 0) return undefined;
+    const known = made.get(version);
+    const isStored = known !== undefined && (await this.#deps.store.has(known.digest));
+    const descriptor = isStored ? known : await this.#encode(manifest, layers, version);
+    made.set(version, descriptor);
+    await this.#tellOrigins(manifest, layers, version, descriptor);
+    // Who is told of the index may fetch what it lists.
+    this.#deps.access.rememberDerived(target, descriptor.digest, groundsOf(manifest, layers));
+    for (const { layer, ztoc } of layers)
+      this.#deps.access.rememberDerived(target, ztoc.digest, {
+        image: manifest.digest,
+        manifests: [],
+        layers: [layer.digest],
+      });
+    return descriptor;
+  }
+
+  /** Replicas that did not make it must know where it comes from before anybody hears of it. */
+  async #tellOrigins(
+    manifest: StoredManifest,
+    layers: readonly SociLayer[],
+    version: SociVersion,
+    { digest, mediaType }: Descriptor,
+  ): Promise<void> {
+    const { origins } = this.#deps;
+    await Promise.all([
+      origins.tell(digest, () => {
+        const { bytes } = encodeIndex(manifest, layers, version);
+        const grounds = groundsOf(manifest, layers);
+        const document = { digest, mediaType: manifestTypeOf(mediaType), bytes };
+        return { kind: 'image', grounds, document };
+      }),
+      ...layers.map(({ layer, ztoc }) =>
+        origins.tell(ztoc.digest, () => ({ kind: 'layer', layer: layer.digest })),
+      ),
+    ]);
+  }
+
+  async #encode(
+    manifest: StoredManifest,
+    layers: readonly SociLayer[],
+    version: SociVersion,
+  ): Promise<Descriptor> {
+    const { descriptor, bytes } = encodeIndex(manifest, layers, version);
+    if (!(await this.#deps.store.has(descriptor.digest)))
+      await this.#deps.store.put({
+        digest: descriptor.digest,
+        mediaType: manifestTypeOf(descriptor.mediaType),
+        bytes,
+      });
+    return descriptor;
+  }
+}
+
+function encodeIndex(
+  manifest: StoredManifest,
+  layers: readonly SociLayer[],
+  version: SociVersion,
+): ReturnType<typeof encodeSociIndex> {
+  const { mediaType, digest } = manifest;
+  const subject = { mediaType, digest, size: manifest.bytes.byteLength };
+  return encodeSociIndex(version === 'v1' ? { layers, subject } : { layers });
+}
+
+function faultyLayers(manifest: StoredManifest): FaultyDescriptor[] {
+  const parsed = parseManifest(manifest);
+  return parsed.kind === 'image' ? parsed.layers.flatMap((layer) => (isSound(layer) ? [] : [layer])) : [];
+}
+
+function groundsOf({ digest }: StoredManifest, layers: readonly SociLayer[]): Grounds {
+  return { image: digest, manifests: [digest], layers: layers.map(({ layer }) => layer.digest) };
+}
+
+function isFinal(state: LayerIndexState): boolean {
+  return state.kind === 'complete' || (state.kind === 'failed' && isLayerFault(state.code));
+}
+
+function reasonOf(state: LayerIndexState): string | undefined {
+  if (state.kind === 'failed') return state.code;
+  return state.kind === 'complete' ? state.summary.reason?.code : undefined;
+}

@@ -1,0 +1,36 @@
+import { BoundedMap } from '../../cache/bounded-map.ts';
+import type { Digest } from '../../core/digest.ts';
+import type { Target } from '../documents/target.ts';
+
+/** A tag that has been asked for. */
+export interface ServedImage {
+  /** `upstream/repository:tag` */
+  readonly image: string;
+  /** What the upstream has. */
+  readonly digest: Digest;
+  /** What was answered; another digest where the image has been given a SOCI index. */
+  readonly served: Digest;
+  readonly at: string;
+}
+
+const MAX_IMAGES = 10_000;
+
+/** The tags that clients have asked for, the last answer of each. */
+export class ServedImages {
+  readonly #images = new BoundedMap<ServedImage>({ maxEntries: MAX_IMAGES });
+
+  note({ client, repository }: Target, tag: string, digest: Digest, served: Digest): void {
+    const image = `${client.name}/${repository}:${tag}`;
+    this.#images.set(image, { image, digest, served, at: new Date().toISOString() });
+  }
+
+  /** The tags of a repository, the last that was asked for first. */
+  tagsOf({ client, repository }: Target): string[] {
+    const prefix = `${client.name}/${repository}:`;
+    return this.list().flatMap(({ image }) => (image.startsWith(prefix) ? [image.slice(prefix.length)] : []));
+  }
+
+  list(): ServedImage[] {
+    return [...this.#images.values()];
+  }
+}

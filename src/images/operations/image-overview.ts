@@ -1,0 +1,190 @@
+import type { Descriptor, Platform } from '../../core/descriptor.ts';
+import { type ErrorCode, SpandrelError } from '../../core/errors.ts';
+import type { Digest } from '../../core/digest.ts';
+import type { Reference } from '../../core/image-name.ts';
+import { mapBounded } from '../../core/work/map-bounded.ts';
+import { formatPlatform } from '../../core/platform.ts';
+import type { ImageConfig } from '../documents/image-config.ts';
+import type { IndexPolicies } from '../lazy/index-policy.ts';
+import type { LayerDescription, Layers } from '../lazy/layers.ts';
+import type { ImageManifests } from '../lazy/image-manifests.ts';
+import { type FaultyDescriptor, parseManifest, type StoredManifest, tryParseManifest } from '../documents/manifest.ts';
+import type { Manifests } from '../manifests/manifests.ts';
+import { isImageManifest } from '../documents/platform.ts';
+import type { PullCounts, PullLog } from './pull-log.ts';
+import type { PushedIndexes } from '../lazy/pushed-indexes.ts';
+import type { SociIndexer, SociVersion } from '../lazy/soci-indexer.ts';
+import type { Target } from '../documents/target.ts';
+
+export interface ImageOverviewDeps {
+  readonly manifests: Pick<Manifests, 'get'>;
+  readonly images: ImageManifests;
+  readonly layers: Layers;
+  readonly indexer: SociIndexer;
+  readonly pushed: PushedIndexes;
+  readonly policies: IndexPolicies;
+  readonly pullLog: PullLog;
+}
+
+export interface PlatformDescription {
+  /** `os/arch[/variant]`; null for an image whose config does not say. */
+  readonly platform: string | null;
+  readonly manifest: Digest;
+  readonly layers: readonly LayerDescription[];
+  /** Clients that have pulled it by spans, and those that have pulled it whole. */
+  readonly pulls: PullCounts;
+  readonly soci: { readonly v1?: Digest; readonly v2?: Digest };
+  /** Why no node can use the image: its manifest is none, or its config cannot be read. */
+  readonly reason?: ErrorCode;
+}
+
+export interface ImageDescription {
+  readonly digest: Digest;
+  readonly platforms: readonly PlatformDescription[];
+  /** What the index lists and the registry does not have. */
+  readonly absent?: readonly { readonly platform: string | null; readonly manifest: Digest }[];
+}
+
+/** Manifests and layers of one image that are looked at, each once: as many as may have to be asked for. */
+const MAX_PARTS = 1000;
+/** As they are listed: an index may list one image many times. */
+const MAX_SHOWN = 10_000;
+/** Requests for one image at the same time. */
+const MAX_RUNNING = 8;
+
+/** Says of an image what has been indexed. */
+export class ImageOverview {
+  readonly #deps: ImageOverviewDeps;
+
+  constructor(deps: ImageOverviewDeps) {
+    this.#deps = deps;
+  }
+
+  /** @throws SpandrelError IMAGE_UNSUPPORTED for more than 1000 manifests and layers; what manifests throw */
+  async describe(target: Target, reference: Reference, signal: AbortSignal): Promise<ImageDescription> {
+    const { manifest } = await this.#deps.manifests.get(target, reference, signal);
+    const parsed = parseManifest(manifest);
+    const looks: Looks = {
+      target,
+      signal,
+      configs: new Map(),
+      layers: new Map(),
+      parts: new Set(),
+      shown: 0,
+    };
+    if (parsed.kind === 'image')
+      return {
+        digest: manifest.digest,
+        platforms: [await this.#describePlatform(looks, manifest, undefined)],
+      };
+    const platforms: PlatformDescription[] = [];
+    const walked = await this.#deps.images.walk(target, parsed, signal);
+    const absent = [...walked.absent];
+    for (const descriptor of walked.manifests.filter(isImageManifest)) {
+      countParts(looks, [descriptor]);
+      const found = await this.#deps.images.read(target, descriptor, signal);
+      if (found === undefined) absent.push(descriptor);
+      else platforms.push(await this.#describePlatform(looks, found, descriptor));
+    }
+    return {
+      digest: manifest.digest,
+      platforms,
+      ...(absent.length === 0 ? {} : { absent: absent.map(describeAbsent) }),
+    };
+  }
+
+  async #describePlatform(
+    looks: Looks,
+    manifest: StoredManifest,
+    descriptor: Descriptor | undefined,
+  ): Promise<PlatformDescription> {
+    const { target } = looks;
+    const parsed = tryParseManifest(manifest);
+    if (parsed?.kind !== 'image') {
+      const { pullLog } = this.#deps;
+      const nothing = { layers: [], soci: {}, pulls: pullLog.counts(manifest.digest) };
+      const platform = nameOf(descriptor?.platform);
+      return { platform, manifest: manifest.digest, ...nothing, reason: 'IMAGE_UNSUPPORTED' };
+    }
+    const config = await this.#readConfig(looks, parsed.config);
+    // An image without an index around it says its platform in its config.
+    const platform = descriptor?.platform ?? config.platform;
+    const { v1, v2 } = this.#deps.policies.of(target);
+    const own = {
+      ...(v1 ? await this.#ownIndex(target, manifest, 'v1') : {}),
+      ...(v2 ? await this.#ownIndex(target, manifest, 'v2') : {}),
+    };
+    return {
+      platform: nameOf(platform),
+      manifest: manifest.digest,
+      layers: await this.#describeLayers(looks, parsed.layers),
+      pulls: this.#deps.pullLog.counts(parsed.config?.digest ?? manifest.digest),
+      soci: { ...own, ...(await this.#deps.pushed.find(target, manifest)) },
+      ...(config.fault === undefined ? {} : { reason: config.fault }),
+    };
+  }
+
+  #readConfig({ target, signal, configs }: Looks, config: Descriptor | undefined): Promise<ImageConfig> {
+    const key = config?.digest ?? '';
+    const read = configs.get(key) ?? this.#deps.layers.knownConfig(target, config, signal);
+    configs.set(key, read);
+    return read;
+  }
+
+  async #describeLayers(
+    looks: Looks,
+    listed: readonly (Descriptor | FaultyDescriptor)[],
+  ): Promise<LayerDescription[]> {
+    const { target, signal, layers } = looks;
+    countParts(looks, listed);
+    const describe = (layer: Descriptor | FaultyDescriptor): Promise<LayerDescription> => {
+      const key = `${layer.digest} ${layer.mediaType}`;
+      const described = layers.get(key) ?? this.#deps.layers.describeListed(target, layer, signal);
+      layers.set(key, described);
+      return described;
+    };
+    return mapBounded(listed, describe, { maxRunning: MAX_RUNNING, signal });
+  }
+
+  async #ownIndex(
+    target: Target,
+    manifest: StoredManifest,
+    version: SociVersion,
+  ): Promise<{ readonly [V in SociVersion]?: Digest }> {
+    const index = await this.#deps.indexer.existing(target, manifest, version);
+    return index === undefined ? {} : { [version]: index.digest };
+  }
+}
+
+/** What one request looks at. */
+interface Looks {
+  readonly target: Target;
+  readonly signal: AbortSignal;
+  /** By digest. */
+  readonly configs: Map<string, Promise<ImageConfig>>;
+  /** By digest and media type: images of several platforms share layers, and one may list a layer many times. */
+  readonly layers: Map<string, Promise<LayerDescription>>;
+  /** Digests of manifests and layers. */
+  readonly parts: Set<string>;
+  /** Manifests and layers in the response so far. */
+  shown: number;
+}
+
+/** @throws SpandrelError IMAGE_UNSUPPORTED */
+function countParts(looks: Looks, more: readonly { readonly digest: string }[]): void {
+  for (const { digest } of more) looks.parts.add(digest);
+  looks.shown += more.length;
+  if (looks.parts.size > MAX_PARTS || looks.shown > MAX_SHOWN)
+    throw new SpandrelError(
+      'IMAGE_UNSUPPORTED',
+      `the image has more than ${MAX_PARTS} manifests and layers; ask for one platform by its digest`,
+    );
+}
+
+function describeAbsent({ platform, digest }: Descriptor): { platform: string | null; manifest: Digest } {
+  return { platform: nameOf(platform), manifest: digest };
+}
+
+function nameOf(platform: Platform | undefined): string | null {
+  return platform === undefined ? null : formatPlatform(platform);
+}

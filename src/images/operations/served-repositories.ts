@@ -1,0 +1,33 @@
+import type { RegistryClient } from '../../upstream/registry-client.ts';
+import type { ProofTable } from '../access/proof-table.ts';
+import { targetKey } from '../documents/target.ts';
+
+/** The repositories of which something has been served within the last month, across restarts. */
+export class ServedRepositories {
+  readonly #proofs: ProofTable;
+
+  constructor(proofs: ProofTable) {
+    this.#proofs = proofs;
+  }
+
+  /** Those of an upstream as it calls them, at most `limit`, from the first behind `after` on. Costs a look into the table for each. */
+  list(client: RegistryClient, { after, limit }: { after: string; limit: number }): string[] {
+    const found: string[] = [];
+    let last = after;
+    while (found.length < limit) {
+      const repository = this.#next(client, last);
+      if (repository === undefined) break;
+      found.push(repository);
+      last = repository;
+    }
+    return found;
+  }
+
+  #next(client: RegistryClient, after: string): string | undefined {
+    const start = targetKey({ client, repository: '' });
+    // Names of proofs go on with a space and a digest.
+    const from = after === '' ? start : `${targetKey({ client, repository: after })}!`;
+    const name = this.#proofs.firstBehind(from);
+    return name?.startsWith(start) === true ? name.slice(start.length).split(' ')[0] : undefined;
+  }
+}

@@ -1,0 +1,192 @@
+import { randomUUID } from 'node:crypto';
+
+import type { Growth } from '../../blobs/files/growth.ts';
+import type { Platform } from '../../core/descriptor.ts';
+import type { Digest } from '../../core/digest.ts';
+import { type ErrorCode, isSpandrelError, SpandrelError } from '../../core/errors.ts';
+import type { Reference } from '../../core/image-name.ts';
+import { mapBounded } from '../../core/work/map-bounded.ts';
+import { formatPlatform } from '../../core/platform.ts';
+import type { HeldLayer } from '../../layers/layer.ts';
+import type { LayerIndexes } from '../../layers/layer-indexes.ts';
+import type { Logger } from '../../telemetry/logger.ts';
+import type { Metrics } from '../../telemetry/metrics.ts';
+import type { Layers } from '../lazy/layers.ts';
+import type { LazyImages } from '../lazy/lazy-images.ts';
+import type { Manifests } from '../manifests/manifests.ts';
+import type { SociIndexer } from '../lazy/soci-indexer.ts';
+import type { Target } from '../documents/target.ts';
+
+export interface WarmJobDeps {
+  readonly manifests: Manifests;
+  readonly layers: Layers;
+  readonly indexes: LayerIndexes;
+  readonly indexer: SociIndexer;
+  readonly lazyImages: LazyImages;
+  readonly metrics: Metrics;
+  readonly logger: Logger;
+}
+
+/** What somebody wants to be warm. */
+export interface WarmOrder {
+  /** As it was asked for. */
+  readonly image: string;
+  readonly target: Target;
+  readonly reference: Reference;
+  /** Those that tags are answered for when not given. */
+  readonly platforms: readonly Platform[] | undefined;
+}
+
+/** Blobs of one image that begin to arrive at the same time. */
+const MAX_OPENING = 32;
+
+/** A job as the operations API shows it. */
+export interface WarmJobView {
+  readonly id: string;
+  readonly image: string;
+  /** A job that has not begun runs too. */
+  readonly state: 'running' | 'done' | 'failed';
+  readonly createdAt: string;
+  readonly platforms: readonly string[];
+  readonly layers: readonly WarmLayerView[];
+  readonly error?: { readonly code: ErrorCode; readonly message: string };
+}
+
+interface WarmLayerView {
+  readonly digest: Digest;
+  readonly size: number;
+  /** Compressed bytes that are here, from the first on. */
+  readonly fetched: number;
+  readonly state: 'absent' | 'building' | 'complete' | 'failed';
+  /** Why it is left out of the SOCI index. */
+  readonly reason?: ErrorCode;
+}
+
+interface WarmLayer {
+  readonly digest: Digest;
+  readonly size: number;
+  growth: Growth | undefined;
+  /** Once its blob has been opened. */
+  held: HeldLayer | undefined;
+  /** The registry does not have it. */
+  isAbsent: boolean;
+}
+
+/** How a job has ended, as it is shown from then on, whatever becomes of the image. */
+type Ending = Pick<WarmJobView, 'state' | 'layers' | 'error'>;
+
+/** Fetches and indexes one image. */
+export class WarmJob {
+  readonly id = randomUUID();
+  readonly #deps: WarmJobDeps;
+  readonly #order: WarmOrder;
+  readonly #createdAt = new Date();
+  #platforms: readonly string[] = [];
+  #layers: readonly WarmLayer[] = [];
+  #ending: Ending | undefined;
+
+  constructor(deps: WarmJobDeps, order: WarmOrder) {
+    this.#deps = deps;
+    this.#order = order;
+  }
+
+  get hasEnded(): boolean {
+    return this.#ending !== undefined;
+  }
+
+  /** Never rejects. When it resolves the job holds nothing of the store. @param signal ends it */
+  async run(signal: AbortSignal): Promise<void> {
+    using _held = this.#deps.metrics.hold('job');
+    const error = await this.#try(signal);
+    const layers = await this.#describeLayers(signal);
+    if (error === undefined) {
+      this.#ending = { state: 'done', layers };
+      return;
+    }
+    const { code, message } = error;
+    this.#ending = { state: 'failed', layers, error: { code, message } };
+    if (!signal.aborted)
+      this.#deps.logger.warn({ image: this.#order.image, code, err: error }, 'image not warmed');
+  }
+
+  async #try(signal: AbortSignal): Promise<SpandrelError | undefined> {
+    try {
+      signal.throwIfAborted();
+      await this.#warm(signal);
+      return undefined;
+    } catch (error) {
+      if (isSpandrelError(error)) return error;
+      return new SpandrelError('INTERNAL', 'the image could not be warmed', { cause: error });
+    }
+  }
+
+  async #warm(signal: AbortSignal): Promise<void> {
+    const { manifests, lazyImages, indexer } = this.#deps;
+    const { target, reference, platforms } = this.#order;
+    // The image may have been pushed just now.
+    const { manifest } = await manifests.refresh(target, reference, signal);
+    const planned = await lazyImages.planned(target, manifest, platforms, signal);
+    this.#platforms = planned.map(({ platform }) => formatPlatform(platform));
+    const eligible = planned.flatMap((image) => indexer.eligible(target, image.manifest));
+    const sizes = new Map(eligible.map(({ digest, size }) => [digest, size]));
+    this.#layers = Array.from(sizes, ([digest, size]) => ({
+      digest,
+      size,
+      growth: undefined,
+      held: undefined,
+      isAbsent: false,
+    }));
+    // The blobs stay in the store until they are indexed.
+    await using blobs = new AsyncDisposableStack();
+    await this.#open(blobs, signal);
+    await lazyImages.indexAnew(target, planned, signal);
+  }
+
+  /** Open the blobs of all layers. If one fails, the others are given up; none is still being opened when this settles. */
+  async #open(blobs: AsyncDisposableStack, signal: AbortSignal): Promise<void> {
+    const failing = new AbortController();
+    const either = AbortSignal.any([signal, failing.signal]);
+    const open = async (layer: WarmLayer): Promise<void> => {
+      try {
+        const { handle, held } = await this.#deps.layers.openBlob(this.#order.target, layer.digest, either);
+        layer.growth = blobs.use(handle).growth;
+        layer.held = held;
+      } catch (error) {
+        if (isSpandrelError(error, 'BLOB_UNKNOWN')) layer.isAbsent = true;
+        else failing.abort(error);
+      }
+    };
+    await mapBounded(this.#layers, open, { maxRunning: MAX_OPENING });
+    failing.signal.throwIfAborted();
+  }
+
+  async view(): Promise<WarmJobView> {
+    const layers = this.#ending === undefined ? await this.#describeLayers() : [];
+    const { image } = this.#order;
+    const so = { id: this.id, image, createdAt: this.#createdAt.toISOString(), platforms: this.#platforms };
+    return { ...so, ...(this.#ending ?? { state: 'running', layers }) };
+  }
+
+  #describeLayers(signal?: AbortSignal): Promise<WarmLayerView[]> {
+    return Promise.all(this.#layers.map((layer) => this.#describeLayer(layer, signal)));
+  }
+
+  async #describeLayer(
+    { digest, size, growth, held, isAbsent }: WarmLayer,
+    signal: AbortSignal | undefined,
+  ): Promise<WarmLayerView> {
+    const fetched = growth?.availableBytes ?? 0;
+    const failed = (reason: ErrorCode): WarmLayerView => ({ digest, size, fetched, state: 'failed', reason });
+    try {
+      if (isAbsent) return failed('BLOB_UNKNOWN');
+      if (held === undefined) return { digest, size, fetched, state: 'absent' };
+      const state = await this.#deps.indexes.state(held, signal);
+      if (state.kind === 'complete') return { digest, size, fetched: size, state: 'complete' };
+      return state.kind === 'failed' ? failed(state.code) : { digest, size, fetched, state: state.kind };
+    } catch (error) {
+      // The store cannot be read at the moment.
+      if (!isSpandrelError(error)) throw error;
+      return failed(error.code);
+    }
+  }
+}

@@ -1,0 +1,203 @@
+import { constants } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { crc32 } from 'node:zlib';
+
+import { isPassingFault, storeFault } from '../blobs/files/store-fault.ts';
+import type { ByteRange } from '../core/byte-range.ts';
+import { isSpandrelError, SpandrelError } from '../core/errors.ts';
+import type { LayerCompression } from '../core/media-types.ts';
+import { nodeErrorCode } from '../core/node-error-code.ts';
+import { type ProvenBytes, provenBytes } from '../core/proven-bytes.ts';
+import { type ListFilesQuery, planPage } from './file-listing.ts';
+import {
+  decodeIndexFooter,
+  decodeIndexTrailer,
+  findSummary,
+  FOOTER_HEAD_BYTES,
+  type IndexFooter,
+  type IndexTrailer,
+  TRAILER_BYTES,
+} from './index-footer.ts';
+import type { LayerIndexView } from './layer-index-view.ts';
+import { type LayerSummary, parseLayerSummary } from './layer-summary.ts';
+import { PathOrder } from './path-order.ts';
+import { cleanPath, type RawText } from '../tar/raw-text.ts';
+import type { ReadSpan, Span } from '../ztoc/span.ts';
+import type { StoredWindow } from './window-file.ts';
+import type { TocEntry } from '../ztoc/ztoc.ts';
+
+const FIXED_MEMORY_BYTES = 1024;
+const PIECE_BYTES = 2 ** 20;
+
+/**
+ * The complete index of one layer. Spans and files are in memory, packed; windows are in the file, which is open only while one is
+ * read: an index owns nothing that must be closed, and may simply be forgotten.
+ */
+export class LayerIndex implements LayerIndexView {
+  readonly summary: LayerSummary;
+  /** What the index keeps in memory. */
+  readonly memoryBytes: number;
+  /** CRC-32 of all but the windows. */
+  readonly checksum: number;
+  readonly #footer: IndexFooter;
+  readonly #paths: PathOrder;
+  readonly #file: StoredWindow['file'];
+  readonly unverifiedBuild = undefined;
+
+  private constructor(
+    footer: IndexFooter,
+    checksum: number,
+    memoryBytes: number,
+    file: StoredWindow['file'],
+  ) {
+    this.summary = footer.summary;
+    this.memoryBytes = memoryBytes + FIXED_MEMORY_BYTES;
+    this.checksum = checksum;
+    this.#footer = footer;
+    this.#paths = new PathOrder(footer.entries, footer.order);
+    this.#file = file;
+  }
+
+  /**
+   * @param laterNames that the file may be given while the index is in use
+   * @throws SpandrelError INDEX_MALFORMED, also if the file cannot be read; STORE_FAILED for a reason that lies outside of it; the
+   * system's ENOENT if there is none
+   */
+  static open(path: string, ...laterNames: string[]): Promise<LayerIndex> {
+    return readIndexFile(path, async (trailer, read) => {
+      const { footerBytes, footerCrc32 } = trailer;
+      const footer = Buffer.allocUnsafeSlow(footerBytes);
+      let sum = 0;
+      // Piece by piece: a checksum of it all would take the event loop for long.
+      for (let at = 0; at < footerBytes; at += PIECE_BYTES) {
+        const piece = await read(at, Math.min(at + PIECE_BYTES, footerBytes));
+        piece.copy(footer, at);
+        sum = crc32(piece, sum);
+      }
+      const decoded = decodeIndexFooter(footer, trailer, sum);
+      return new LayerIndex(decoded, footerCrc32, footerBytes, [path, ...laterNames]);
+    });
+  }
+
+  /** The summary of an index, without a checksum: three small reads. @throws as {@link LayerIndex.open} */
+  static readSummary(path: string): Promise<LayerSummary> {
+    return readIndexFile(path, async (_trailer, read) => {
+      const { start, end } = findSummary(await read(0, FOOTER_HEAD_BYTES));
+      return parseLayerSummary((await read(start, end)).toString());
+    });
+  }
+
+  /** The index in the bytes of such a file, which are kept. @throws SpandrelError INDEX_MALFORMED */
+  static fromBytes(bytes: Uint8Array): LayerIndex {
+    const file = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    const trailer = decodeIndexTrailer(file.subarray(-TRAILER_BYTES), file.length);
+    const { footerOffset, footerBytes } = trailer;
+    // A copy is aligned, wherever the bytes come from.
+    const footer = Buffer.alloc(footerBytes);
+    file.copy(footer, 0, footerOffset, footerOffset + footerBytes);
+    const decoded = decodeIndexFooter(footer, trailer, crc32(footer));
+    return new LayerIndex(decoded, trailer.footerCrc32, file.length + footerBytes, file);
+  }
+
+  /** The same index, its file under the name that it has for good. */
+  named(path: string): LayerIndex {
+    return new LayerIndex(this.#footer, this.checksum, this.memoryBytes - FIXED_MEMORY_BYTES, [path]);
+  }
+
+  assertSound(): void {
+    // It was made when the digest had been verified.
+  }
+
+  get compression(): LayerCompression {
+    return this.summary.compression;
+  }
+
+  get layerBytes(): ProvenBytes {
+    return provenBytes(this.summary.layerBytes);
+  }
+
+  async readSpans(range: ByteRange): Promise<readonly ReadSpan[]> {
+    const { spans, readSpans } = this.#footer;
+    return (this.compression === 'gzip' ? readSpans : spans).within(range);
+  }
+
+  async span(id: number): Promise<Span | undefined> {
+    return this.#footer.spans.get(id);
+  }
+
+  window(span: ReadSpan): StoredWindow {
+    return { record: this.#footer.readSpans.window(span.id), file: this.#file };
+  }
+
+  async findFile(path: RawText): Promise<TocEntry | undefined> {
+    return this.#findBefore(path, Number.POSITIVE_INFINITY);
+  }
+
+  async findLinked({ linkname, uncompressedOffset }: TocEntry): Promise<TocEntry | undefined> {
+    return this.#findBefore(linkname, uncompressedOffset);
+  }
+
+  /** The last entry at a path ahead of an offset in the decompressed layer. */
+  #findBefore(path: RawText, uncompressedOffset: number): TocEntry | undefined {
+    const cleaned = cleanPath(path);
+    const entryAt = (place: number): TocEntry | undefined =>
+      this.#footer.entries.at(this.#paths.entryAt(place));
+    // Entries at one path are in the order of the archive.
+    const first = this.#paths.lowerBound(cleaned);
+    let [low, high] = [first, this.#paths.upperBound(cleaned)];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      const entry = entryAt(middle);
+      if (entry !== undefined && entry.uncompressedOffset < uncompressedOffset) low = middle + 1;
+      else high = middle;
+    }
+    return low === first ? undefined : entryAt(low - 1);
+  }
+
+  async finished(): Promise<LayerIndex> {
+    return this;
+  }
+
+  /** Those of the zTOC. */
+  spans(): Iterable<Span> {
+    return this.#footer.spans;
+  }
+
+  /** All entries in the order of the archive. */
+  *entries(): Generator<TocEntry> {
+    const { entries } = this.#footer;
+    for (let index = 0; index < entries.length; index++) {
+      const entry = entries.at(index);
+      if (entry !== undefined) yield entry;
+    }
+  }
+
+  /** A page of entries in the order of their cleaned paths; `next` is the `after` of the next page. */
+  listFiles(query: ListFilesQuery): { files: TocEntry[]; next?: RawText } {
+    const { places, next } = planPage(this.#paths, query);
+    const files = places.map((place) => this.#footer.entries.at(this.#paths.entryAt(place)));
+    return { files: files.filter((entry) => entry !== undefined), ...(next === undefined ? {} : { next }) };
+  }
+}
+
+/** @param work has the trailer of the file, and reads parts of the footer. @throws as {@link LayerIndex.open} */
+async function readIndexFile<T>(
+  path: string,
+  work: (trailer: IndexTrailer, read: (start: number, end: number) => Promise<Buffer>) => Promise<T>,
+): Promise<T> {
+  try {
+    await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    const { size } = await file.stat();
+    const readAt = async (start: number, end: number): Promise<Buffer> => {
+      const { buffer, bytesRead } = await file.read(Buffer.alloc(end - start), 0, end - start, start);
+      return buffer.subarray(0, bytesRead);
+    };
+    const trailer = decodeIndexTrailer(await readAt(Math.max(0, size - TRAILER_BYTES), size), size);
+    const { footerOffset } = trailer;
+    return await work(trailer, (start, end) => readAt(footerOffset + start, footerOffset + end));
+  } catch (error) {
+    if (isSpandrelError(error) || nodeErrorCode(error) === 'ENOENT') throw error;
+    if (isPassingFault(error)) throw storeFault(error, 'open an index');
+    throw new SpandrelError('INDEX_MALFORMED', 'the index file cannot be read', { cause: error });
+  }
+}

@@ -1,0 +1,199 @@
+import type { BlobHandle } from '../blobs/reads/blob-handle.ts';
+import type { BlobStore } from '../blobs/blob-store.ts';
+import { readBlobRange } from '../blobs/reads/read-blob-range.ts';
+import { errorCodeOf, isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { detectCompression, MAGIC_BYTES } from '../core/layer-compression.ts';
+import { waitFor } from '../core/wait-for.ts';
+import { defaultEngine } from '../inflate/default-engine.ts';
+import type { WorkerPool } from '../threads/worker-pool.ts';
+import type { Logger } from '../telemetry/logger.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import { NO_TRACER, type Tracer, type TraceSpan } from '../telemetry/tracer.ts';
+import type { BuildSettings } from '../build/build-messages.ts';
+import { type BuildingIndex, type CompletedBuild, startLayerBuild } from '../build/layer-build.ts';
+import type { LayerIndex } from '../index/layer-index.ts';
+import type { LayerIndexView } from '../index/layer-index-view.ts';
+import type { LayerLimits } from '../build/layer-builder.ts';
+import { layerFault, type LayerSummary } from '../index/layer-summary.ts';
+import type { BuildForecast } from './build-forecast.ts';
+import type { LayerIndexFiles } from './layer-index-files.ts';
+import type { Layer } from './layer.ts';
+import type * as layerTasks from '../build/layer-worker.ts';
+import { provenFault } from './proven-fault.ts';
+
+export interface IndexBuildDeps {
+  readonly blobs: BlobStore;
+  readonly files: LayerIndexFiles;
+  readonly pool: WorkerPool<typeof layerTasks>;
+  readonly spanBytes: number;
+  readonly readSpanBytes: number;
+  readonly limits: LayerLimits;
+  /** Told how long fills and builds take. */
+  readonly forecast: BuildForecast;
+  readonly metrics: Metrics;
+  readonly tracer?: Tracer;
+  readonly logger: Logger;
+}
+
+/** Summary of a built index, and whether another replica had shared the same one. */
+type BuiltSummary = LayerSummary & { readonly isConfirmed: boolean };
+
+/** One build of the index of a layer, from the first look at its bytes until the index is stored. */
+export class IndexBuild {
+  /** The index once it and its zTOC are stored. Rejects with what fills throw, and with LAYER_* for a layer at fault. */
+  readonly published: Promise<LayerIndex>;
+  readonly #deps: IndexBuildDeps;
+  readonly #layer: Layer;
+  readonly #signal: AbortSignal;
+  readonly #begun = Promise.withResolvers<LayerIndexView>();
+  #view = this.#begun.promise;
+  #building: BuildingIndex | undefined;
+
+  /** @param signal ends the build */
+  constructor(deps: IndexBuildDeps, layer: Layer, signal: AbortSignal) {
+    this.#deps = deps;
+    this.#layer = layer;
+    this.#signal = signal;
+    const span = (deps.tracer ?? NO_TRACER).begin('build', 'internal');
+    span.set({ 'spandrel.digest': layer.digest });
+    this.published = span.run(() => this.#run(span));
+    // Whoever waits sees the failure; if nobody does, it is no defect.
+    this.published.catch((error: unknown) => this.#begun.reject(error));
+    this.#begun.promise.catch(() => undefined);
+  }
+
+  /** False once its bytes have turned out to be of another blob: it is about to fail. */
+  get isSound(): boolean {
+    return this.#building?.isSound !== false;
+  }
+
+  /** The index to read with while it is being built. @throws SpandrelError as `published`, if the build could not begin */
+  view(signal?: AbortSignal): Promise<LayerIndexView> {
+    return waitFor(this.#view, signal);
+  }
+
+  async #run(span: TraceSpan): Promise<LayerIndex> {
+    using _held = this.#deps.metrics.hold('build');
+    try {
+      this.#signal.throwIfAborted();
+      await using handle = await this.#openVerified();
+      return await this.#buildFrom(handle, span);
+    } catch (error) {
+      span.fail(errorCodeOf(error));
+      throw error;
+    } finally {
+      span.end();
+    }
+  }
+
+  /** What is made of a layer is kept and told to others, so a blob that lies on disk is looked at once more. */
+  async #openVerified(): Promise<BlobHandle> {
+    return (await this.#openIfRight()) ?? this.#open();
+  }
+
+  async #openIfRight(): Promise<BlobHandle | undefined> {
+    await using opened = new AsyncDisposableStack();
+    const handle = opened.use(await this.#open());
+    if (handle.source === 'disk') {
+      const verifying = this.#deps.blobs.verify(this.#layer.digest);
+      if (!(await waitFor(verifying, this.#signal))) return undefined;
+    }
+    opened.move();
+    return handle;
+  }
+
+  #open(): Promise<BlobHandle> {
+    const { digest, source, claimedBytes } = this.#layer;
+    const options = { claimedBytes, complete: true, signal: this.#signal };
+    return this.#deps.blobs.openBlob(digest, source, options);
+  }
+
+  async #buildFrom(handle: BlobHandle, span: TraceSpan): Promise<LayerIndex> {
+    const head = { start: 0, end: Math.min(MAGIC_BYTES, handle.sizeBytes) };
+    const compression = detectCompression(await readBlobRange(handle, head, this.#signal));
+    const started = performance.now();
+    await using unpublished = new AsyncDisposableStack();
+    const building = await this.#begin(handle, compression);
+    const completed = await this.#explainFailure(building.completed, handle);
+    // Nothing is left of it where it has been renamed.
+    unpublished.defer(() => this.#deps.files.drop(completed.indexPath));
+    await this.#confirmFault(handle, completed);
+    const { index, isConfirmed } = await this.#deps.files.publish(completed);
+    this.#report({ ...index.summary, isConfirmed }, performance.now() - started, span);
+    return index;
+  }
+
+  async #begin(handle: BlobHandle, compression: BuildSettings['compression']): Promise<BuildingIndex> {
+    const { path, growth, sizeBytes: layerBytes } = handle;
+    const { digest: layerDigest, source } = this.#layer;
+    const { files, pool, spanBytes, readSpanBytes, limits } = this.#deps;
+    const building = startLayerBuild({
+      compression,
+      ...(await files.newPaths(layerDigest)),
+      path,
+      growth,
+      layerDigest,
+      layerBytes,
+      spanBytes,
+      readSpanBytes,
+      limits,
+      pool,
+      signal: this.#signal,
+      isWrong: () => handle.isWrong,
+      line: source.origin,
+    });
+    this.#building = building;
+    this.#begun.resolve(building);
+    this.#view = Promise.resolve(building);
+    return building;
+  }
+
+  /** The fault is the layer's own only if the file that was read is the blob, and has not gone bad on the disk. */
+  async #confirmFault(handle: BlobHandle, { index }: CompletedBuild): Promise<void> {
+    if (layerFault(index.summary) === undefined) return;
+    await handle.completed(this.#signal);
+    if (await waitFor(this.#deps.blobs.verify(handle.digest), this.#signal)) return;
+    throw new SpandrelError('BLOB_CORRUPT', 'the stored blob has gone bad, and is fetched anew');
+  }
+
+  /** A layer is at fault only if its blob is what its digest says; else the fill knows what went wrong. */
+  async #explainFailure<T>(completed: Promise<T>, handle: BlobHandle): Promise<T> {
+    try {
+      return await completed;
+    } catch (error) {
+      await handle.completed(this.#signal);
+      if (isSpandrelError(error, 'STORE_FULL')) this.#deps.files.noteWriteFailure(error);
+      throw provenFault(error);
+    }
+  }
+
+  #report(summary: BuiltSummary, tookMs: number, span: TraceSpan): void {
+    const { metrics, forecast, logger } = this.#deps;
+    const { layerDigest, layerBytes, compression, uncompressedBytes, spanCount, fileCount, reason } = summary;
+    const outcome = outcomeOf(summary);
+    // The replica that shared the index has counted the build; this one has only compared it with the layer.
+    if (!summary.isConfirmed) metrics.indexBuilds.inc({ outcome });
+    metrics.indexBuildDuration.observe(tookMs / 1000);
+    forecast.record(layerBytes, tookMs);
+    span.set({
+      'spandrel.outcome': outcome,
+      'spandrel.uncompressed_bytes': uncompressedBytes,
+      'spandrel.spans': spanCount,
+      'spandrel.files': fileCount,
+    });
+    if (compression !== 'none')
+      metrics.inflateBytes.inc(
+        { engine: compression === 'gzip' ? defaultEngine.name : 'zstd' },
+        uncompressedBytes,
+      );
+    logger.info(
+      { layer: layerDigest, outcome, reason: reason?.code, spans: spanCount, files: fileCount },
+      'layer indexed',
+    );
+  }
+}
+
+/** Label of `index_builds_total`. */
+function outcomeOf({ ztoc }: LayerSummary): 'indexed' | 'readable' {
+  return ztoc === undefined ? 'readable' : 'indexed';
+}

@@ -1,0 +1,316 @@
+import { BoundedMap } from '../cache/bounded-map.ts';
+import { PassingFaults, type RetryPauses } from '../cache/passing-faults.ts';
+import { SingleFlight } from '../cache/single-flight.ts';
+import type { Digest } from '../core/digest.ts';
+import { type ErrorCode, isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { waitFor } from '../core/wait-for.ts';
+import { WorkQueue } from '../core/work/work-queue.ts';
+import type { LayerIndex } from '../index/layer-index.ts';
+import type { LayerIndexView } from '../index/layer-index-view.ts';
+import type { LayerSummary } from '../index/layer-summary.ts';
+import { IndexBuild, type IndexBuildDeps } from './index-build.ts';
+import { LentIndex } from './lent-index.ts';
+import type { HeldLayer, Layer } from './layer.ts';
+import { ProvenFault } from './proven-fault.ts';
+
+export interface LayerIndexesDeps extends IndexBuildDeps {
+  /** Bytes of open indexes kept in memory. */
+  readonly memoryBytes: number;
+}
+
+export type LayerIndexState =
+  | { readonly kind: 'absent' | 'building' }
+  | { readonly kind: 'complete'; readonly summary: LayerSummary }
+  | { readonly kind: 'failed'; readonly code: ErrorCode; readonly message: string };
+
+/** A build that others can join. */
+interface Build {
+  /** Whose bytes it reads, where that is known: until they are verified, they are nobody else's. */
+  readonly upstream: string | undefined;
+  /** The repository that it has been begun for. */
+  readonly origin: string | undefined;
+  readonly view: IndexBuild['view'];
+  readonly isSound: () => boolean;
+  /** Settles in one step with what is remembered of the build. */
+  readonly published: Promise<LayerIndex>;
+}
+
+/** A larger index is not held by those who read by it. That of a usual layer is smaller. */
+const MAX_HELD_BYTES = 256 * 2 ** 10;
+/** Indexes that are read from the disk at the same time: each is in memory as a whole. */
+const MAX_LOADS = 4;
+const MAX_WAITING_LOADS = 10_000;
+const MAX_REMEMBERED_FAULTS = 10_000;
+/** Failures of the proxy itself, which come after a whole pass over the layer. */
+export const COSTLY_FAULTS: readonly ErrorCode[] = [
+  'STORE_FULL',
+  'WORKER_FAILED',
+  'STORE_FAILED',
+  'INDEX_MALFORMED',
+  'INTERNAL',
+];
+const COSTLY_PAUSES: RetryPauses = { firstMs: 1_000, longestMs: 60_000 };
+/** How long a failure is shown. */
+const SHOWN_PAUSES: RetryPauses = { firstMs: 60_000, longestMs: 60_000 };
+/** The repository does not have the layer, or not for us, or the proxy ends: that is no state of an index. */
+const REFUSALS: readonly ErrorCode[] = [
+  'BLOB_UNKNOWN',
+  'NAME_UNKNOWN',
+  'UNAUTHORIZED',
+  'UPSTREAM_CREDENTIALS_REFUSED',
+  'DENIED',
+  'SHUTTING_DOWN',
+];
+
+/**
+ * Indexes of layers: found in memory, on disk or in the shared tier, else built, each once however many ask. While a layer's index is
+ * being built nobody looks for a stored one: who comes then joins the build.
+ */
+export class LayerIndexes implements AsyncDisposable {
+  readonly #deps: LayerIndexesDeps;
+  readonly #open: BoundedMap<LayerIndex>;
+  /** As many as the pool takes in its queue; several of a layer only while several upstreams send it. */
+  readonly #building = new Map<Digest, readonly Build[]>();
+  readonly #looks: SingleFlight<LayerIndex | undefined>;
+  readonly #loads = new WorkQueue({ maxRunning: MAX_LOADS, maxWaiting: MAX_WAITING_LOADS });
+  /** Of layers, whoever has them. */
+  readonly #faults = new BoundedMap<ProvenFault>({ maxEntries: MAX_REMEMBERED_FAULTS });
+  /** Other failures, of builds from one repository each. */
+  readonly #failures = new PassingFaults<SpandrelError>(SHOWN_PAUSES);
+  /** Those of builds that nobody waits for. */
+  readonly #costly = new PassingFaults<SpandrelError>(COSTLY_PAUSES);
+  readonly #stopping = new AbortController();
+  #sweeping: Promise<void> = Promise.resolve();
+
+  constructor(deps: LayerIndexesDeps) {
+    this.#deps = deps;
+    this.#open = new BoundedMap({ maxBytes: deps.memoryBytes, sizeOf: (index) => index.memoryBytes });
+    this.#looks = new SingleFlight('index', deps.metrics);
+  }
+
+  /** Begin {@link LayerIndexFiles.sweep}, in the background. */
+  startSweep(found: { readonly indexes: readonly Digest[]; readonly ztocs: readonly Digest[] }): void {
+    const { files, logger } = this.#deps;
+    this.#sweeping = files.sweep(found, this.#stopping.signal).then(
+      (ztocs) => {
+        if (ztocs > 0) logger.info({ ztocs }, 'zTOCs that belonged to no index are gone');
+      },
+      (error: unknown) =>
+        logger.warn({ err: error }, 'the store could not be searched for zTOCs without an index'),
+    );
+  }
+
+  /** A complete index, if there is one. For those who find out whether somebody may have it; others ask for {@link state}. */
+  find(digest: Digest, signal?: AbortSignal): Promise<LayerIndex | undefined> {
+    return this.#find(digest, signal);
+  }
+
+  /** True if there is nothing to build: the index is there, or the layer is known to be at fault. */
+  async has(digest: Digest): Promise<boolean> {
+    return (await this.#find(digest)) !== undefined || this.#faults.get(digest) !== undefined;
+  }
+
+  /** Starts nothing. @throws SpandrelError STORE_FAILED; the reason of the signal */
+  async state(layer: HeldLayer, signal?: AbortSignal): Promise<LayerIndexState> {
+    const { digest } = layer;
+    const index = await this.#find(digest, signal);
+    if (index !== undefined) return { kind: 'complete', summary: index.summary };
+    if (this.#buildOf(layer) !== undefined) return { kind: 'building' };
+    const failure = this.#faults.get(digest) ?? this.#failures.current(sourceKey(layer));
+    return failure === undefined
+      ? { kind: 'absent' }
+      : { kind: 'failed', code: failure.code, message: failure.message };
+  }
+
+  /**
+   * An index to read with: complete, or live while it is being built. Starts the build, and the fill of the blob, if there is
+   * none.
+   * @throws SpandrelError LAYER_* for a layer that is known to be at fault; what fills and builds throw
+   */
+  async open(layer: HeldLayer, signal?: AbortSignal): Promise<LayerIndexView> {
+    await this.#passUnsound(layer, signal);
+    const found = await this.#find(layer.digest, signal);
+    if (found === undefined) return this.#useBuild(layer, (build) => build.view(signal), signal);
+    if (found.memoryBytes <= MAX_HELD_BYTES) return found;
+    return new LentIndex(found, (waiting) => this.#ensure(layer, waiting));
+  }
+
+  /** The complete index, with its zTOC stored. @throws SpandrelError as `open` */
+  async ensure(layer: HeldLayer, signal?: AbortSignal): Promise<LayerIndex> {
+    return this.#ensure(layer, signal);
+  }
+
+  /** As {@link ensure}, for a layer that its repository need not have: it is not told what comes out. */
+  async build(layer: Layer, signal?: AbortSignal): Promise<void> {
+    await this.#ensure(layer, signal);
+  }
+
+  async #ensure(layer: Layer, signal: AbortSignal | undefined): Promise<LayerIndex> {
+    await this.#passUnsound(layer, signal);
+    const found = await this.#find(layer.digest, signal);
+    if (found === undefined) return this.#useBuild(layer, ({ published }) => published, signal);
+    if (await this.#deps.files.hasZtoc(found.summary)) return found;
+    return waitFor(this.#replace(layer, found), signal);
+  }
+
+  /**
+   * The index in the place of one that has turned out to be damaged, which is built again from the blob. What is stored of it stays
+   * until then, for those who read by the parts that are right.
+   * @throws SpandrelError as `ensure`
+   */
+  async replace(layer: HeldLayer, damaged: LayerIndexView): Promise<LayerIndex> {
+    return this.#replace(layer, damaged);
+  }
+
+  async #replace(layer: Layer, damaged: LayerIndexView): Promise<LayerIndex> {
+    const { digest } = layer;
+    const running = this.#buildOf(layer);
+    if (running !== undefined) return running.published;
+    const known = this.#open.get(digest);
+    const isKnown = damaged instanceof LentIndex ? known && damaged.isOf(known) : known === damaged;
+    if (known !== undefined && isKnown !== true) return known;
+    this.#deps.logger.warn({ layer: digest }, 'an index is damaged, it will be built again');
+    this.#open.delete(digest);
+    return this.#useBuild(layer, ({ published }) => published);
+  }
+
+  /** Where a complete index is stored, for threads that read it themselves: it may be gone, or another, by then. */
+  filePath(digest: Digest): string {
+    return this.#deps.files.path(digest);
+  }
+
+  /** There is no room for the index of a layer. */
+  async evict(digest: Digest): Promise<void> {
+    this.#open.delete(digest);
+    await this.#deps.files.evict(digest);
+  }
+
+  /** Start the build, unless it is done, under way, or has just failed at a cost. Nobody waits for it; a failure is logged. */
+  startBuild(layer: Layer): void {
+    if (this.#costly.current(sourceKey(layer)) !== undefined) return;
+    this.#begin(layer).catch((error: unknown) => {
+      if (!isSpandrelError(error))
+        this.#deps.logger.error({ err: error, layer: layer.digest }, 'build could not start');
+    });
+  }
+
+  async #begin(layer: Layer): Promise<void> {
+    await this.#passUnsound(layer, undefined);
+    if ((await this.#find(layer.digest)) === undefined) await this.#useBuild(layer, (build) => build.view());
+  }
+
+  /**
+   * What `use` makes of the build of a layer whose index has just been looked for in vain. One that fails for the repository that has
+   * begun it says nothing to another, which begins its own.
+   */
+  async #useBuild<T>(layer: Layer, use: (build: Build) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    for (;;) {
+      const build = this.#join(layer);
+      try {
+        return await waitFor(use(build), signal);
+      } catch (error) {
+        const isOwn = build.origin === layer.source.origin;
+        if (isOwn || error instanceof ProvenFault || !isSpandrelError(error) || this.#stopping.signal.aborted)
+          throw error;
+        await waitFor(Promise.allSettled([build.published]), signal);
+      }
+    }
+  }
+
+  /** Who comes after a build has turned out to be of another blob has nothing to do with its failure. */
+  async #passUnsound(layer: Layer, signal: AbortSignal | undefined): Promise<void> {
+    const running = this.#buildOf(layer);
+    if (running?.isSound() === false) await waitFor(Promise.allSettled([running.published]), signal);
+  }
+
+  /** The complete index, if it is known or stored. */
+  async #find(digest: Digest, signal?: AbortSignal): Promise<LayerIndex | undefined> {
+    const known = this.#open.get(digest);
+    if (known !== undefined) this.#deps.files.noteUse(digest);
+    if (known !== undefined || this.#building.has(digest)) return known;
+    return this.#looks.run(digest, () => this.#load(digest), signal);
+  }
+
+  async #load(digest: Digest): Promise<LayerIndex | undefined> {
+    const index = await this.#loads.run(() => this.#deps.files.load(digest));
+    // One that was replaced during the look must not come back.
+    const newer = this.#open.get(digest);
+    if (newer !== undefined) return newer;
+    if (index !== undefined && !this.#building.has(digest)) this.#open.set(digest, index);
+    return index;
+  }
+
+  /**
+   * The build of a layer whose index has just been looked for in vain. Between that and the build's entry in the table nothing is waited
+   * for, so that no look misses both.
+   */
+  #join(layer: Layer): Build {
+    const { digest } = layer;
+    const running = this.#buildOf(layer);
+    if (running !== undefined) {
+      this.#deps.metrics.singleFlightJoined.inc({ what: 'index' });
+      return running;
+    }
+    const fault = this.#faults.get(digest);
+    if (fault !== undefined) throw fault;
+    const build = new IndexBuild(this.#deps, layer, this.#stopping.signal);
+    const published = this.#follow(layer, build);
+    published.catch(() => undefined);
+    const view = (signal?: AbortSignal): Promise<LayerIndexView> => build.view(signal);
+    const { upstream, origin } = layer.source;
+    const entry = { upstream, origin, view, isSound: () => build.isSound, published };
+    this.#building.set(digest, [...(this.#building.get(digest) ?? []), entry]);
+    return entry;
+  }
+
+  /** The build under way from the bytes of the layer's upstream. */
+  #buildOf({ digest, source }: Layer): Build | undefined {
+    return this.#building.get(digest)?.find(({ upstream }) => upstream === source.upstream);
+  }
+
+  #forgetBuild({ digest, source }: Layer): void {
+    const others = this.#building.get(digest)?.filter(({ upstream }) => upstream !== source.upstream) ?? [];
+    if (others.length > 0) this.#building.set(digest, others);
+    else this.#building.delete(digest);
+  }
+
+  async #follow(layer: Layer, { published }: IndexBuild): Promise<LayerIndex> {
+    const { digest } = layer;
+    try {
+      const index = await published;
+      this.#open.set(digest, index);
+      this.#failures.clear(sourceKey(layer));
+      this.#costly.clear(sourceKey(layer));
+      return index;
+    } catch (error) {
+      this.#rememberFailure(layer, error);
+      throw error;
+    } finally {
+      this.#forgetBuild(layer);
+    }
+  }
+
+  #rememberFailure(layer: Layer, error: unknown): void {
+    const { digest } = layer;
+    const failure = isSpandrelError(error)
+      ? error
+      : new SpandrelError('INTERNAL', 'the index could not be built', { cause: error });
+    if (REFUSALS.includes(failure.code)) return;
+    if (failure instanceof ProvenFault) this.#faults.set(digest, failure);
+    else this.#failures.note(sourceKey(layer), failure);
+    if (COSTLY_FAULTS.includes(failure.code)) this.#costly.note(sourceKey(layer), failure);
+    this.#deps.metrics.indexBuilds.inc({ outcome: 'failed' });
+    this.#deps.logger.warn({ layer: digest, code: failure.code, err: failure.cause }, failure.message);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stopping.abort(new SpandrelError('SHUTTING_DOWN', 'the proxy is being stopped'));
+    await Promise.allSettled([...this.#building.values()].flat().map(({ published }) => published));
+    await this.#sweeping;
+  }
+}
+
+/** A layer as one repository has it. */
+function sourceKey({ digest, source }: Layer): string {
+  return `${source.origin ?? ''} ${digest}`;
+}

@@ -1,0 +1,69 @@
+import { digestOf } from '../../core/digest.ts';
+import type { Secret } from '../../core/secret.ts';
+import type { Authorizer } from './authorizer.ts';
+import type { Challenge } from './challenge.ts';
+import { mayReceiveCredentials } from './realm-rule.ts';
+import { fetchToken, parseRealm, wantedScope } from './token-request.ts';
+import type { Transport } from '../transport/transport.ts';
+
+export interface ClientAuthorizerOptions {
+  readonly upstream: string;
+  /** URL of the upstream. */
+  readonly base: URL;
+  /** As {@link RegistryApiOptions.tokenHosts}. */
+  readonly tokenHosts: readonly string[];
+  readonly transport: Transport;
+  /** The client's `Authorization` value; none asks for what anybody may have. */
+  readonly authorization: Secret | undefined;
+  /** Whether challenges are answered, with a token if one is wanted; if not, the client's value is all that is sent. */
+  readonly answersChallenges: boolean;
+}
+
+/** Answers an upstream with what a client has sent to the proxy, and with nothing of the proxy's own. Keeps nothing. */
+export class ClientAuthorizer implements Authorizer {
+  readonly #options: ClientAuthorizerOptions;
+  readonly #isBasic: boolean;
+  readonly party: string;
+
+  constructor(options: ClientAuthorizerOptions) {
+    this.#options = options;
+    this.party = digestOf(options.authorization?.reveal() ?? '');
+    this.#isBasic = /^basic /i.test(options.authorization?.reveal() ?? '');
+  }
+
+  /** Basic credentials wait for a challenge: an upstream with a token service wants them there, and must not see them elsewhere. */
+  async authorization(): Promise<Secret | undefined> {
+    const { authorization, answersChallenges } = this.#options;
+    return this.#isBasic && answersChallenges ? undefined : authorization;
+  }
+
+  async answer(
+    scope: string,
+    challenges: readonly Challenge[],
+    refused: Secret | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<Secret | undefined> {
+    const { upstream, base, tokenHosts, transport, authorization, answersChallenges } = this.#options;
+    if (!answersChallenges || refused !== undefined) return undefined;
+    const bearer = challenges.find(({ scheme }) => scheme === 'bearer');
+    if (bearer === undefined) {
+      const takesBasic = challenges.some(({ scheme }) => scheme === 'basic');
+      return takesBasic && this.#isBasic ? authorization : undefined;
+    }
+    const realm = parseRealm(upstream, bearer);
+    const token = await fetchToken(transport, {
+      upstream,
+      realm,
+      service: bearer.parameters.get('service'),
+      scope: wantedScope(bearer, scope),
+      credentials:
+        authorization !== undefined && this.#isBasic && mayReceiveCredentials(realm, base, tokenHosts)
+          ? { kind: 'basic', authorization }
+          : undefined,
+      trusts: (place) => mayReceiveCredentials(place, base, tokenHosts),
+      party: this.party,
+      signal: signal ?? new AbortController().signal,
+    });
+    return token.authorization;
+  }
+}

@@ -1,0 +1,59 @@
+import { SingleFlight } from '../../cache/single-flight.ts';
+import { isSpandrelError } from '../../core/errors.ts';
+import type { Metrics } from '../../telemetry/metrics.ts';
+import { type Challenge, parseChallenges } from './challenge.ts';
+import type { Transport } from '../transport/transport.ts';
+
+const REMEMBERED_MS = 600_000;
+
+export interface HiddenChallengesDeps {
+  readonly transport: Transport;
+  /** `/v2/` of the upstream. */
+  readonly root: URL;
+  readonly metrics: Metrics;
+}
+
+/**
+ * The challenges of `/v2/`, which docker and skopeo ask first. A registry that hides what is private answers those whom it does not know
+ * with 404 or 403 and without a challenge everywhere else (Nexus, Artifactory).
+ */
+export class HiddenChallenges {
+  readonly #deps: HiddenChallengesDeps;
+  readonly #flights: SingleFlight<readonly Challenge[]>;
+  readonly #closing = new AbortController();
+  #known: { readonly challenges: readonly Challenge[]; readonly atMs: number } | undefined;
+
+  constructor(deps: HiddenChallengesDeps) {
+    this.#deps = deps;
+    this.#flights = new SingleFlight('token', deps.metrics);
+  }
+
+  /** None for a registry that is open, or that fails now. Costs a request every ten minutes at most, unless that fails. */
+  async read(signal: AbortSignal | undefined): Promise<readonly Challenge[]> {
+    if (this.#known !== undefined && performance.now() - this.#known.atMs < REMEMBERED_MS)
+      return this.#known.challenges;
+    return this.#flights.run('', () => this.#ask(), signal);
+  }
+
+  async #ask(): Promise<readonly Challenge[]> {
+    const { transport, root: url } = this.#deps;
+    try {
+      const headers = { 'accept-encoding': 'identity' };
+      const request = { kind: 'ping', method: 'GET', url, headers, signal: this.#closing.signal } as const;
+      const response = await transport.request(request);
+      await response.body.discard();
+      const isChallenge = response.status === 401;
+      const challenges = isChallenge ? parseChallenges(response.headers['www-authenticate']) : [];
+      this.#known = { challenges, atMs: performance.now() };
+      return challenges;
+    } catch (error) {
+      if (!isSpandrelError(error)) throw error;
+      return [];
+    }
+  }
+
+  /** Ends what is under way. */
+  close(reason: Error): void {
+    this.#closing.abort(reason);
+  }
+}

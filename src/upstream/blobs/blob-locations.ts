@@ -1,0 +1,117 @@
+import { BoundedMap } from '../../cache/bounded-map.ts';
+import type { Digest } from '../../core/digest.ts';
+import { TimeLimit } from '../../core/work/time-limit.ts';
+import { waitFor } from '../../core/wait-for.ts';
+
+const MAX_LOCATIONS = 10_000;
+const DEFAULT_LIFETIME_MS = 60_000;
+/** Of signatures of S3. */
+const LONGEST_LIFETIME_MS = 7 * 24 * 3_600_000;
+/** A URL is not used in its last seconds, or its last quarter where it lives shortly. */
+const EXPIRY_MARGIN_MS = 30_000;
+/** A request that hangs does not keep the others waiting. */
+const LONGEST_WAIT_MS = 1_000;
+
+interface Location {
+  /** `undefined` where the registry sends the blob itself. */
+  readonly url: URL | undefined;
+  readonly expiresAtMs: number;
+}
+
+/**
+ * Where the redirects of blobs led: signed URLs that are good for many ranges, which saves the registry a request for each. While
+ * one request finds out, others for the same blob wait for it. Forgetting a place costs a request, nothing else.
+ */
+export class BlobLocations {
+  readonly #locations = new BoundedMap<Location>({ maxEntries: MAX_LOCATIONS });
+  /** Requests under way to find a place; each resolves when it has. */
+  readonly #searches = new Map<string, Promise<void>>();
+  readonly #now: () => number;
+
+  /** @param now milliseconds of a clock that only goes forward */
+  constructor(now: () => number = () => performance.now()) {
+    this.#now = now;
+  }
+
+  get(repository: string, digest: Digest): URL | undefined {
+    return this.#known(keyOf(repository, digest))?.url;
+  }
+
+  /** `search` asks the registry, and tells by {@link set} where it was led to. Not run while another search may make it superfluous. */
+  async find<T>(
+    repository: string,
+    digest: Digest,
+    signal: AbortSignal,
+    search: () => Promise<T>,
+  ): Promise<T | URL> {
+    const key = keyOf(repository, digest);
+    for (;;) {
+      const known = this.#known(key);
+      if (known !== undefined) return known.url ?? search();
+      const other = this.#searches.get(key);
+      if (other === undefined) break;
+      if (!(await this.#endsSoon(other, signal))) return search();
+    }
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#searches.set(key, promise);
+    try {
+      return await search();
+    } finally {
+      this.#searches.delete(key);
+      resolve();
+    }
+  }
+
+  /** The blob came from `url`, or from the registry itself. */
+  set(repository: string, digest: Digest, url: URL | undefined): void {
+    const now = this.#now();
+    const lifetimeMs = signedForMs(url?.searchParams, Date.now()) ?? DEFAULT_LIFETIME_MS;
+    const expiresAtMs = now + lifetimeMs - Math.min(EXPIRY_MARGIN_MS, Math.max(0, lifetimeMs / 4));
+    this.#locations.set(keyOf(repository, digest), { url, expiresAtMs });
+  }
+
+  /** `url` is not good any more. */
+  forget(repository: string, digest: Digest, url: URL): void {
+    const key = keyOf(repository, digest);
+    if (this.#locations.get(key)?.url === url) this.#locations.delete(key);
+  }
+
+  async #endsSoon(search: Promise<void>, signal: AbortSignal): Promise<boolean> {
+    using patience = new TimeLimit(LONGEST_WAIT_MS);
+    try {
+      await waitFor(search, patience.with(signal));
+      return true;
+    } catch {
+      signal.throwIfAborted();
+      return false;
+    }
+  }
+
+  #known(key: string): Location | undefined {
+    const found = this.#locations.get(key);
+    return found !== undefined && this.#now() < found.expiresAtMs ? found : undefined;
+  }
+}
+
+function keyOf(repository: string, digest: Digest): string {
+  return `${repository}@${digest}`;
+}
+
+/**
+ * For how long a signed URL is good after `wallMs`, the time of day, if it says so: `X-Amz-Date` and `X-Amz-Expires` (S3, signature
+ * version 4; Google says the same with `X-Goog-`), or `Expires` in seconds of the epoch (CloudFront, S3 signature version 2). Where our
+ * clock is slow it is no more than what it was signed for, or than what S3 allows.
+ */
+function signedForMs(query: URLSearchParams | undefined, wallMs: number): number | undefined {
+  if (query === undefined) return undefined;
+  for (const vendor of ['X-Amz', 'X-Goog']) {
+    const date = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z$/.exec(query.get(`${vendor}-Date`) ?? '');
+    const seconds = /^\d{1,7}$/.exec(query.get(`${vendor}-Expires`) ?? '');
+    if (date === null || seconds === null) continue;
+    const [, year, month, day, hour, minute, second] = date;
+    const signedAtMs = Date.parse(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`);
+    return Math.min(0, signedAtMs - wallMs) + Number(seconds[0]) * 1000;
+  }
+  const expires = /^\d{9,11}$/.exec(query.get('Expires') ?? '');
+  return expires === null ? undefined : Math.min(LONGEST_LIFETIME_MS, Number(expires[0]) * 1000 - wallMs);
+}

@@ -1,0 +1,205 @@
+import type { ByteRange } from '../../core/byte-range.ts';
+import { rangeLength } from '../../core/byte-range.ts';
+import type { Digest } from '../../core/digest.ts';
+import { SpandrelError } from '../../core/errors.ts';
+import type { BlobLocations } from './blob-locations.ts';
+import type { BlobResponse, BlobSource } from './blob-source.ts';
+import { type BlobPart, planBlobPart } from './blob-part.ts';
+import { formatRange, parseContentRange, parseUnsatisfiedRange } from './content-range.ts';
+import type { MeasuredBlobs } from './measured-blobs.ts';
+import type { ApiResponse, RegistryApi } from '../api/registry-api.ts';
+import { readFailure } from '../faults/upstream-failure.ts';
+import { openWholeBlob } from './whole-blob.ts';
+
+/** Of a blob that does not say how long it is; larger layers than those of any registry. */
+const MAX_MEASURED_BYTES = 2 ** 40;
+/** More than this is not read only to keep a connection. */
+const MAX_SURPLUS_BYTES = 64 * 1024;
+/** How ranges are refused that lie within the blob, by registries that have none, or none of this blob. */
+const RANGE_REFUSALS: ReadonlySet<number> = new Set([400, 405, 406, 416, 501]);
+
+/**
+ * A blob of a registry. Its redirect is followed once and remembered while its signature holds. An answer to a range that cannot be used
+ * has the whole blob asked for: every registry sends that, and whoever reads it verifies its digest.
+ */
+export class RegistryBlobSource implements BlobSource {
+  readonly #api: RegistryApi;
+  readonly #locations: BlobLocations;
+  readonly #measured: MeasuredBlobs;
+  readonly #repository: string;
+  readonly #digest: Digest;
+  readonly origin: string;
+  readonly upstream: string;
+
+  constructor(
+    api: RegistryApi,
+    known: { readonly locations: BlobLocations; readonly measured: MeasuredBlobs },
+    repository: string,
+    digest: Digest,
+  ) {
+    this.#api = api;
+    this.#locations = known.locations;
+    this.#measured = known.measured;
+    this.#repository = repository;
+    this.#digest = digest;
+    this.origin = `${api.upstream}/${repository}`;
+    this.upstream = api.upstream;
+  }
+
+  async fetch(range: ByteRange | undefined, signal: AbortSignal, sizeBytes?: number): Promise<BlobResponse> {
+    if (range !== undefined) {
+      const response = await this.#ask(range, signal);
+      const found = await this.#ending(response, () => this.#readRange(response, range, sizeBytes));
+      if (found !== undefined) return found;
+    }
+    const response = await this.#ask(undefined, signal);
+    const whole = await this.#ending(response, () => this.#readWhole(response, sizeBytes));
+    // Without one it has been measured.
+    return whole ?? this.fetch(undefined, signal, sizeBytes);
+  }
+
+  /** A body that is not handed on does not keep its connection. */
+  async #ending(
+    response: ApiResponse,
+    read: () => Promise<BlobResponse | undefined>,
+  ): Promise<BlobResponse | undefined> {
+    try {
+      const found = await read();
+      if (found === undefined) response.body.destroy();
+      return found && { ...found, isUnproven: response.isUnproven };
+    } catch (error) {
+      response.body.destroy();
+      throw error;
+    }
+  }
+
+  async #ask(range: ByteRange | undefined, signal: AbortSignal): Promise<ApiResponse> {
+    const headers: Record<string, string> = {
+      accept: '*/*',
+      ...(range === undefined ? {} : { range: formatRange(range) }),
+    };
+    const [repository, digest] = [this.#repository, this.#digest];
+    const ask = (): Promise<ApiResponse> => this.#askRegistry(headers, signal);
+    const found = await this.#locations.find(repository, digest, signal, ask);
+    if (!(found instanceof URL)) return found;
+    const response = await this.#api.requestUrl(found, { kind: 'blob', headers, signal });
+    const { status } = response;
+    if (status < 300 || status === 416 || status === 429 || status >= 500) return response;
+    // A signature that has ended gives 403 on S3, 401 elsewhere; whatever else it may be, the registry knows better.
+    this.#locations.forget(repository, digest, found);
+    await response.body.discard();
+    const renewed = await this.#locations.find(repository, digest, signal, ask);
+    return renewed instanceof URL
+      ? this.#api.requestUrl(renewed, { kind: 'blob', headers, signal })
+      : renewed;
+  }
+
+  async #askRegistry(headers: Record<string, string>, signal: AbortSignal): Promise<ApiResponse> {
+    const response = await this.#api.request({
+      kind: 'blob',
+      path: `${this.#repository}/blobs/${this.#digest}`,
+      repository: this.#repository,
+      headers,
+      signal,
+    });
+    if (response.status === 200 || response.status === 206) {
+      const url = this.#api.isOwn(response.url) ? undefined : response.url;
+      this.#locations.set(this.#repository, this.#digest, url);
+    }
+    return response;
+  }
+
+  /** `undefined` if the whole blob is to be asked for instead. */
+  async #readRange(
+    response: ApiResponse,
+    asked: ByteRange,
+    sizeBytes: number | undefined,
+  ): Promise<BlobResponse | undefined> {
+    const { status, headers, body } = response;
+    if (status === 200) return this.#readWhole(response, sizeBytes);
+    if (status === 416 && parseUnsatisfiedRange(headers['content-range']) === 0) {
+      // No range of an empty blob can be satisfied: RFC 9110, section 14.1.2.
+      body.destroy();
+      return { range: { start: 0, end: 0 }, totalBytes: 0, body: emptyBody() };
+    }
+    if (RANGE_REFUSALS.has(status)) {
+      await body.discard();
+      return undefined;
+    }
+    if (status !== 206) throw await readFailure(this.#api.upstream, response, 'BLOB_UNKNOWN');
+    const part = planBlobPart(response, asked, sizeBytes ?? this.#measuredBytes);
+    if (part === undefined) return undefined;
+    return { range: part.range, totalBytes: part.totalBytes, body: this.#cut(body, part) };
+  }
+
+  /** `undefined` after the blob has been measured. */
+  async #readWhole(response: ApiResponse, sizeBytes: number | undefined): Promise<BlobResponse | undefined> {
+    const { status, headers } = response;
+    const isAll = status === 206 && parseContentRange(headers['content-range'])?.range.start === 0;
+    if (status === 206 && !isAll) throw this.#wrong('a part that was not asked for');
+    if (status === 416) throw this.#wrong('there is no such range, though none was asked for');
+    if (status !== 200 && !isAll) throw await readFailure(this.#api.upstream, response, 'BLOB_UNKNOWN');
+    const [{ upstream }, knownBytes] = [this.#api, sizeBytes ?? this.#measuredBytes];
+    const { totalBytes, body } = await openWholeBlob(response, {
+      upstream,
+      digest: this.#digest,
+      knownBytes,
+    });
+    if (totalBytes === undefined) {
+      await this.#measure(body);
+      return undefined;
+    }
+    return { range: { start: 0, end: totalBytes }, totalBytes, body: this.#exactly(body, totalBytes) };
+  }
+
+  get #measuredBytes(): number | undefined {
+    return this.#measured.get(this.#repository, this.#digest);
+  }
+
+  /** How long the blob is shows at its end only; what comes until then is not kept. */
+  async #measure(body: AsyncIterable<Buffer>): Promise<void> {
+    let bytes = 0;
+    for await (const chunk of body) {
+      bytes += chunk.byteLength;
+      if (bytes > MAX_MEASURED_BYTES) throw this.#wrong(`it does not end within ${MAX_MEASURED_BYTES} bytes`);
+    }
+    this.#measured.set(this.#repository, this.#digest, bytes);
+  }
+
+  /** The part of a body that was asked for. A short rest is read, which keeps the connection. */
+  async *#cut(body: AsyncIterable<Buffer>, part: BlobPart): AsyncGenerator<Buffer, void, undefined> {
+    const end = part.skippedBytes + rangeLength(part.range);
+    let position = 0;
+    for await (const chunk of body) {
+      const bytes = chunk.subarray(Math.max(0, part.skippedBytes - position), Math.max(0, end - position));
+      position += chunk.byteLength;
+      if (bytes.byteLength > 0) yield bytes;
+      if (position > end && part.surplusBytes > MAX_SURPLUS_BYTES) return;
+      if (position > end + part.surplusBytes) return;
+    }
+    if (position < end) throw this.#wrong(`${position} bytes instead of the ${end} announced`);
+  }
+
+  async *#exactly(body: AsyncIterable<Buffer>, bytes: number): AsyncGenerator<Buffer, void, undefined> {
+    let received = 0;
+    for await (const chunk of body) {
+      received += chunk.byteLength;
+      if (received > bytes) throw this.#otherLength(`more than its ${bytes} bytes`);
+      yield chunk;
+    }
+    if (received < bytes) throw this.#otherLength(`${received} bytes instead of its ${bytes}`);
+  }
+
+  #otherLength(words: string): SpandrelError {
+    this.#measured.forget(this.#repository, this.#digest);
+    return this.#wrong(words);
+  }
+
+  #wrong(words: string): SpandrelError {
+    return new SpandrelError('UPSTREAM_PROTOCOL', `upstream ${this.#api.upstream}: blob answer: ${words}`);
+  }
+}
+
+async function* emptyBody(): AsyncGenerator<Buffer, void, undefined> {
+  // Nothing to yield.
+}

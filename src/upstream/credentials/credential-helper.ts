@@ -1,0 +1,96 @@
+import { spawn } from 'node:child_process';
+
+import { SpandrelError } from '../../core/errors.ts';
+import { TimeLimit } from '../../core/work/time-limit.ts';
+
+export interface HelperRequest {
+  readonly upstream: string;
+  /** The part of the program's name after `docker-credential-`. */
+  readonly helper: string;
+  /** What the credentials are kept under. */
+  readonly server: string;
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal;
+}
+
+/** What a helper knows. A user name `<token>` says that the secret is an identity token. */
+export interface HelperAnswer {
+  readonly username: string;
+  readonly secret: string;
+}
+
+const MAX_OUTPUT_BYTES = 256 * 1024;
+/** Words on the standard output of a helper that has nothing: docker-credential-helpers, credentials/error.go. */
+const NOT_FOUND = 'credentials not found in native keychain';
+
+/**
+ * Run `docker-credential-<helper> get`; `undefined` if it has no credentials. It is killed when it takes too long or says too much, and
+ * nothing of what it writes gets into a log or an error.
+ * @see docker-credential-helpers, README.md, "Development"
+ * @throws SpandrelError UPSTREAM_CREDENTIALS_REFUSED; SHUTTING_DOWN as the signal says
+ */
+export async function askCredentialHelper(request: HelperRequest): Promise<HelperAnswer | undefined> {
+  const { upstream, helper, server, timeoutMs, signal } = request;
+  const fail = (words: string, cause?: unknown): SpandrelError =>
+    new SpandrelError(
+      'UPSTREAM_CREDENTIALS_REFUSED',
+      `upstream ${upstream}: docker-credential-${helper} ${words}`,
+      {
+        cause,
+      },
+    );
+  // The name comes from a file and becomes a program.
+  if (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(helper)) throw fail('is no name of a program');
+  using time = new TimeLimit(timeoutMs);
+  const limit = time.with(signal);
+  const child = spawn(`docker-credential-${helper}`, ['get'], {
+    stdio: ['pipe', 'pipe', 'ignore'],
+    signal: limit,
+    killSignal: 'SIGKILL',
+  });
+  const ended = new Promise<number | null>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', resolve);
+  });
+  // A helper may answer without having read what it is asked for.
+  child.stdin.on('error', () => undefined);
+  child.stdin.end(server);
+  const chunks: Buffer[] = [];
+  let length = 0;
+  child.stdout.on('data', (chunk: Buffer) => {
+    length += chunk.byteLength;
+    if (length <= MAX_OUTPUT_BYTES) chunks.push(chunk);
+    else child.kill('SIGKILL');
+  });
+  let status: number | null;
+  try {
+    status = await ended;
+  } catch (error) {
+    signal.throwIfAborted();
+    throw fail(
+      limit.aborted ? `takes more than ${timeoutMs} ms` : 'cannot be run',
+      limit.aborted ? undefined : error,
+    );
+  }
+  if (length > MAX_OUTPUT_BYTES) throw fail('says too much');
+  const output = Buffer.concat(chunks).toString();
+  if (status !== 0) {
+    if (output.trim() === NOT_FOUND) return undefined;
+    throw fail(`ended with status ${status ?? 'of a signal'}`);
+  }
+  const answer = parseAnswer(output);
+  if (answer === undefined) throw fail('answers something else than credentials');
+  return answer;
+}
+
+function parseAnswer(output: string): HelperAnswer | undefined {
+  try {
+    const { Username, Secret } = JSON.parse(output) as { Username?: unknown; Secret?: unknown };
+    return typeof Username === 'string' && typeof Secret === 'string'
+      ? { username: Username, secret: Secret }
+      : undefined;
+  } catch {
+    // Its message would quote the output.
+    return undefined;
+  }
+}

@@ -1,0 +1,130 @@
+import { SingleFlight } from '../../cache/single-flight.ts';
+import type { SpandrelError } from '../../core/errors.ts';
+import { Secret } from '../../core/secret.ts';
+import type { Logger } from '../../telemetry/logger.ts';
+import type { Metrics } from '../../telemetry/metrics.ts';
+import type { Credentials, CredentialSource } from './credentials.ts';
+import { explainAwsFault, isWithoutAwsCredentials } from './aws-fault.ts';
+import { type EcrTokenApi, type EcrTokenOptions, openEcrTokenApi } from './ecr-token-api.ts';
+
+export interface EcrCredentialsDeps extends EcrTokenOptions {
+  /** Name of the upstream. */
+  readonly upstream: string;
+  readonly metrics: Metrics;
+  readonly logger: Logger;
+  /** Milliseconds of a clock that only goes forward. */
+  readonly now?: (() => number) | undefined;
+}
+
+interface Held {
+  /** `undefined` where ECR Public is used without an AWS account. */
+  readonly credentials: Credentials | undefined;
+  readonly fetchedAtMs: number;
+  renewAtMs: number;
+  readonly expiresAtMs: number;
+}
+
+/** Tokens of 12 hours are renewed after six: half a day's outage of the control plane is never noticed. */
+const RENEWED_SHARE = 0.5;
+const EXPIRY_MARGIN_MS = 60_000;
+/** Clocks differ, so the end of a token may seem to be past: it is used at least so long, unless the registry refuses it. */
+const SHORTEST_LIFE_MS = 5 * 60_000;
+/** As long as ECR makes them. */
+const LONGEST_LIFE_MS = 12 * 3_600_000;
+/** A renewal that failed is not tried again before, neither is a token exchanged that is younger. */
+const LEAST_INTERVAL_MS = 10_000;
+/** How long ECR Public is used anonymously before AWS credentials are looked for again. */
+const ANONYMOUS_MS = 15 * 60_000;
+
+/** Tokens of Amazon ECR, held in memory, renewed in the background long before they end; and at once when one is refused. */
+export class EcrCredentials implements CredentialSource {
+  readonly #deps: EcrCredentialsDeps;
+  readonly #now: () => number;
+  readonly #flights: SingleFlight<Held>;
+  readonly #closing = new AbortController();
+  #api: EcrTokenApi | undefined;
+  #held: Held | undefined;
+  #failure: { readonly error: SpandrelError; readonly atMs: number } | undefined;
+
+  constructor(deps: EcrCredentialsDeps) {
+    this.#deps = deps;
+    this.#now = deps.now ?? (() => performance.now());
+    this.#flights = new SingleFlight('token', deps.metrics);
+  }
+
+  /** @throws SpandrelError UPSTREAM_CREDENTIALS_REFUSED, UPSTREAM_THROTTLED, UPSTREAM_TIMEOUT, UPSTREAM_UNREACHABLE */
+  async read(signal: AbortSignal | undefined): Promise<Credentials | undefined> {
+    const now = this.#now();
+    const held = this.#held;
+    if (held === undefined || now >= held.expiresAtMs) return (await this.#renew(signal)).credentials;
+    if (now >= held.renewAtMs || now < held.fetchedAtMs) {
+      held.renewAtMs = now + LEAST_INTERVAL_MS;
+      // The token in hand is good; what went wrong is in the log, and the next request tries again.
+      this.#renew(undefined).catch(() => undefined);
+    }
+    return held.credentials;
+  }
+
+  refuse(refused: Credentials): void {
+    const held = this.#held;
+    if (held?.credentials === refused && this.#now() - held.fetchedAtMs >= LEAST_INTERVAL_MS)
+      this.#held = undefined;
+  }
+
+  close(reason: Error): void {
+    this.#closing.abort(reason);
+    this.#api?.close();
+  }
+
+  async #renew(signal: AbortSignal | undefined): Promise<Held> {
+    const failure = this.#failure;
+    if (failure !== undefined && this.#isWithin(failure.atMs, LEAST_INTERVAL_MS)) throw failure.error;
+    return this.#flights.run('ecr', () => this.#fetch(), signal);
+  }
+
+  async #fetch(): Promise<Held> {
+    const { upstream, metrics, logger } = this.#deps;
+    const count = (outcome: string): void =>
+      metrics.upstreamRequests.inc({ upstream, kind: 'token', outcome });
+    try {
+      this.#api ??= await openEcrTokenApi(this.#deps);
+      const { basicPair, expiresAtMs } = await this.#api.fetchToken(this.#closing.signal);
+      count('ok');
+      this.#failure = undefined;
+      this.#held = this.#hold(
+        { kind: 'basic', authorization: new Secret(`Basic ${basicPair}`) },
+        expiresAtMs - Date.now(),
+      );
+    } catch (error) {
+      if (this.#deps.host?.kind === 'public' && isWithoutAwsCredentials(error)) {
+        logger.info({ upstream }, 'no AWS credentials: ECR Public is used anonymously');
+        this.#held = this.#hold(undefined, ANONYMOUS_MS);
+        return this.#held;
+      }
+      this.#closing.signal.throwIfAborted();
+      const fault = explainAwsFault(upstream, error);
+      count(fault.outcome);
+      logger.warn({ upstream, cause: String(error) }, 'no token from ECR');
+      this.#failure = { error: fault.error, atMs: this.#now() };
+      throw fault.error;
+    }
+    return this.#held;
+  }
+
+  /** A time in the future is of a clock that has been put back since: it is over. */
+  #isWithin(sinceMs: number, ageMs: number): boolean {
+    const now = this.#now();
+    return now >= sinceMs && now - sinceMs < ageMs;
+  }
+
+  #hold(credentials: Credentials | undefined, saidLifetimeMs: number): Held {
+    const lifetimeMs = Math.min(LONGEST_LIFE_MS, Math.max(SHORTEST_LIFE_MS, saidLifetimeMs));
+    const now = this.#now();
+    return {
+      credentials,
+      fetchedAtMs: now,
+      renewAtMs: now + lifetimeMs * RENEWED_SHARE,
+      expiresAtMs: now + lifetimeMs - EXPIRY_MARGIN_MS,
+    };
+  }
+}

@@ -1,0 +1,17 @@
+import { isSpandrelError, type SpandrelError } from '../../core/errors.ts';
+
+/** True if a transfer broke that another request may well bring to its end. */
+export function isBrokenTransfer(error: unknown): error is SpandrelError {
+  return isSpandrelError(error, 'UPSTREAM_UNREACHABLE', 'UPSTREAM_TIMEOUT', 'UPSTREAM_PROTOCOL');
+}
+
+/** True if the upstream cannot be asked now, so that what it has said before may have to do. */
+export function isUpstreamAway(error: unknown): error is SpandrelError {
+  return isSpandrelError(
+    error,
+    'UPSTREAM_UNREACHABLE',
+    'UPSTREAM_TIMEOUT',
+    'UPSTREAM_THROTTLED',
+    'UPSTREAM_PROXY_REFUSED',
+  );
+}

@@ -1,0 +1,62 @@
+import { type ErrorCode, SpandrelError } from '../../core/errors.ts';
+import { readRateLimit } from '../transport/rate-limit-headers.ts';
+import type { TransportResponse } from '../transport/transport.ts';
+import { readWords, type UpstreamWords } from './upstream-words.ts';
+
+/** The errors that a 404 may mean; which one, the body says if it says anything. */
+type UnknownCode = 'MANIFEST_UNKNOWN' | 'BLOB_UNKNOWN' | 'NAME_UNKNOWN';
+
+/** An answer, and what the proxy knows of the reason if it is a refusal. */
+export type FailedResponse = TransportResponse & { readonly hint?: string | undefined };
+
+/** What an answer that is no success means. Reads its body. */
+export async function readFailure(
+  upstream: string,
+  response: FailedResponse,
+  unknown: UnknownCode,
+): Promise<SpandrelError> {
+  const words = await readWords(response);
+  return describeFailure(`upstream ${upstream} answered`, upstream, response, {
+    words,
+    code: codeOf(response.status, words.code, unknown),
+  });
+}
+
+/** The error for an answer whose meaning is known: status, the upstream's own words, and what clients may do with. */
+export function describeFailure(
+  subject: string,
+  upstream: string,
+  { status, headers, retryAfterSeconds, hint, isUnproven }: FailedResponse,
+  { words, code }: { readonly words: UpstreamWords; readonly code: ErrorCode },
+): SpandrelError {
+  const rateLimit = isUnproven === true ? undefined : readRateLimit(headers);
+  const detail = {
+    upstream,
+    status,
+    ...(words.code === undefined ? {} : { upstreamCode: words.code }),
+    ...(words.message === undefined ? {} : { upstreamMessage: words.message }),
+    ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }),
+    ...(rateLimit === undefined ? {} : { rateLimit }),
+  };
+  const said = [subject, status, ...(words.code === undefined ? [] : [words.code])].join(' ');
+  const quoted = words.message === undefined ? '' : `: "${words.message}"`;
+  return new SpandrelError(code, `${said}${quoted}${hint === undefined ? '' : `; ${hint}`}`, { detail });
+}
+
+function codeOf(status: number, ociCode: string | undefined, unknown: UnknownCode): ErrorCode {
+  switch (status) {
+    case 401:
+      return 'UPSTREAM_CREDENTIALS_REFUSED';
+    case 403:
+      return 'DENIED';
+    case 404:
+      return ociCode === 'NAME_UNKNOWN' ? 'NAME_UNKNOWN' : unknown;
+    case 408:
+    case 504:
+      return 'UPSTREAM_TIMEOUT';
+    case 429:
+      return 'UPSTREAM_THROTTLED';
+    default:
+      return status >= 500 && status !== 501 ? 'UPSTREAM_UNREACHABLE' : 'UPSTREAM_PROTOCOL';
+  }
+}

@@ -1,0 +1,69 @@
+import { BoundedMap } from '../../cache/bounded-map.ts';
+import { SpandrelError } from '../../core/errors.ts';
+import type { Logger } from '../../telemetry/logger.ts';
+import type { Metrics } from '../../telemetry/metrics.ts';
+import { CircuitBreaker, type CircuitOptions, type Passage } from './circuit-breaker.ts';
+
+export interface CircuitsDeps {
+  readonly upstream: string;
+  readonly options: CircuitOptions;
+  readonly metrics: Metrics;
+  readonly logger: Logger;
+  /** Milliseconds of a clock that only goes forward. */
+  readonly now?: (() => number) | undefined;
+}
+
+/** The registry, its token service, and where it keeps its blobs. */
+const MAX_HOSTS = 64;
+
+/** A circuit breaker for each host that an upstream leads to: a storage that is down does not keep us from manifests. */
+export class Circuits {
+  readonly #deps: CircuitsDeps;
+  readonly #now: () => number;
+  readonly #breakers = new BoundedMap<CircuitBreaker>({ maxEntries: MAX_HOSTS });
+
+  constructor(deps: CircuitsDeps) {
+    this.#deps = deps;
+    this.#now = deps.now ?? (() => performance.now());
+    this.#tell();
+  }
+
+  /** A request to the host of `url` begins; its end must be reported. @throws SpandrelError UPSTREAM_UNREACHABLE while the host is down */
+  enter(url: URL): Attempt {
+    const breaker = this.#breakers.get(url.origin) ?? new CircuitBreaker(this.#deps.options);
+    this.#breakers.set(url.origin, breaker);
+    const passage = breaker.enter(this.#now());
+    if (passage === 'open') {
+      const words = `upstream ${this.#deps.upstream}: has not been answering, and is not asked for the moment`;
+      throw new SpandrelError('UPSTREAM_UNREACHABLE', words);
+    }
+    return {
+      isProbe: passage === 'probe',
+      end: (outcome) => this.#end(breaker, passage, outcome),
+    };
+  }
+
+  #end(breaker: CircuitBreaker, passage: Passage, outcome: 'answered' | 'failed' | 'left'): void {
+    const wasOpen = breaker.isOpen;
+    if (outcome === 'answered') breaker.succeed();
+    else if (outcome === 'failed') breaker.fail(this.#now());
+    else breaker.leave(passage);
+    if (breaker.isOpen === wasOpen) return;
+    const { upstream, logger } = this.#deps;
+    if (wasOpen) logger.info({ upstream }, 'upstream answers again');
+    else logger.warn({ upstream }, 'upstream does not answer: it is asked again from time to time');
+    this.#tell();
+  }
+
+  #tell(): void {
+    const open = [...this.#breakers.values()].filter(({ isOpen }) => isOpen).length;
+    this.#deps.metrics.upstreamCircuitsOpen.set({ upstream: this.#deps.upstream }, open);
+  }
+}
+
+/** A request that has been let through. */
+export interface Attempt {
+  /** It tries whether the host is back: not worth retries. */
+  readonly isProbe: boolean;
+  end(outcome: 'answered' | 'failed' | 'left'): void;
+}

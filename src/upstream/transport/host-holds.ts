@@ -1,0 +1,106 @@
+import { BoundedMap } from '../../cache/bounded-map.ts';
+import { SpandrelError } from '../../core/errors.ts';
+import { waitFor } from '../../core/wait-for.ts';
+import type { Pause } from './retry-delay.ts';
+
+export interface HostHoldsDeps {
+  readonly upstream: string;
+  readonly pause: Pause;
+  /** Milliseconds of a clock that only goes forward. */
+  readonly now?: (() => number) | undefined;
+}
+
+/** Who asks which host. */
+export interface HeldRequest {
+  readonly url: URL;
+  /** A client that asks with its own credentials; the proxy itself when not given. */
+  readonly party?: string | undefined;
+  readonly signal: AbortSignal | undefined;
+}
+
+interface Hold {
+  readonly untilMs: number;
+  /** Resolves at its end, if that is soon enough to be waited for. */
+  readonly over: Promise<void> | undefined;
+}
+
+const MAX_HOLDS = 1024;
+/** A host that wants to be left alone for longer is asked once in this time. */
+const LONGEST_HOLD_MS = 3_600_000;
+/** Who would have to wait longer gives up at once: asking earlier would be rude, and clients do not wait that long. */
+const LONGEST_WAIT_MS = 30_000;
+
+/**
+ * Remembers which hosts have answered `Retry-After`, and until when they want no requests. What a host says to the proxy holds for all
+ * requests; what it says to a client's own credentials holds for that client.
+ */
+export class HostHolds {
+  readonly #deps: HostHoldsDeps;
+  readonly #now: () => number;
+  readonly #holds = new BoundedMap<Hold>({ maxEntries: MAX_HOLDS });
+  readonly #closing = new AbortController();
+
+  constructor(deps: HostHoldsDeps) {
+    this.#deps = deps;
+    this.#now = deps.now ?? (() => performance.now());
+  }
+
+  /** The host wants no request for `wantedMs`; returns how long it gets none, at most an hour. */
+  hold({ url, party }: HeldRequest, wantedMs: number): { readonly holdMs: number; readonly isLong: boolean } {
+    const holdMs = Math.min(wantedMs, LONGEST_HOLD_MS);
+    const isLong = holdMs > LONGEST_WAIT_MS;
+    const key = keyOf(url, party);
+    const untilMs = this.#now() + holdMs;
+    if (holdMs > 0 && untilMs > (this.#current(key)?.untilMs ?? 0)) {
+      const over = isLong ? undefined : this.#deps.pause(holdMs, this.#closing.signal);
+      const hold = { untilMs, over };
+      this.#holds.set(key, hold);
+      const end = (): void => {
+        if (this.#holds.get(key) === hold) this.#holds.delete(key);
+      };
+      over?.then(end, end);
+    }
+    return { holdMs, isLong };
+  }
+
+  /**
+   * Resolves when a request may be sent, at once if its host has named no time; returns how many times it has waited for the host,
+   * which is at most `waits`.
+   * @throws SpandrelError UPSTREAM_THROTTLED if that takes too long, SHUTTING_DOWN; the reason of the signal
+   */
+  async admit(request: HeldRequest, waits: number): Promise<number> {
+    for (let waited = 0; ; waited++) {
+      const hold = this.#holdOf(request);
+      if (hold === undefined) return waited;
+      if (hold.over === undefined || waited >= waits) throw this.#refusal(hold);
+      await waitFor(hold.over, request.signal);
+    }
+  }
+
+  /** Ends all waiting. */
+  close(reason: Error): void {
+    this.#closing.abort(reason);
+  }
+
+  /** The later one of what the proxy and the client have been told. */
+  #holdOf({ url, party }: HeldRequest): Hold | undefined {
+    const own = this.#current(keyOf(url, undefined));
+    const other = party === undefined ? undefined : this.#current(keyOf(url, party));
+    return (other?.untilMs ?? 0) > (own?.untilMs ?? 0) ? other : own;
+  }
+
+  #current(key: string): Hold | undefined {
+    const hold = this.#holds.get(key);
+    return hold !== undefined && hold.untilMs > this.#now() ? hold : undefined;
+  }
+
+  #refusal({ untilMs }: Hold): SpandrelError {
+    const retryAfterSeconds = Math.ceil((untilMs - this.#now()) / 1000);
+    const words = `upstream ${this.#deps.upstream}: wants no requests for ${retryAfterSeconds} s (Retry-After)`;
+    return new SpandrelError('UPSTREAM_THROTTLED', words, { detail: { retryAfterSeconds } });
+  }
+}
+
+function keyOf(url: URL, party: string | undefined): string {
+  return party === undefined ? url.origin : `${url.origin} ${party}`;
+}

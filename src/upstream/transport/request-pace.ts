@@ -1,0 +1,45 @@
+import type { RequestRates } from '../../config/request-rates.ts';
+import { Allowance } from '../../core/work/allowance.ts';
+import { SpandrelError } from '../../core/errors.ts';
+import type { UpstreamRequestKind } from '../../telemetry/metrics.ts';
+import type { Pause } from './retry-delay.ts';
+
+export interface RequestPaceOptions {
+  readonly upstream: string;
+  readonly rates: RequestRates;
+  /** A request that would have to wait longer fails. */
+  readonly longestWaitMs: number;
+  readonly pause: Pause;
+  /** Milliseconds of a clock that only goes forward. */
+  readonly now?: (() => number) | undefined;
+}
+
+/** Spreads the requests to one registry so that its quotas hold: a second's worth at once, then evenly. */
+export class RequestPace {
+  readonly #options: RequestPaceOptions;
+  readonly #now: () => number;
+  readonly #allowances = new Map<UpstreamRequestKind, Allowance>();
+
+  constructor(options: RequestPaceOptions) {
+    this.#options = options;
+    this.#now = options.now ?? (() => performance.now());
+    for (const [kind, perSecond] of Object.entries(options.rates) as [
+      UpstreamRequestKind,
+      number | undefined,
+    ][])
+      if (perSecond !== undefined) this.#allowances.set(kind, new Allowance(perSecond));
+  }
+
+  /** Resolves when a request may be sent. @throws SpandrelError UPSTREAM_THROTTLED; the reason of the signal */
+  async admit(kind: UpstreamRequestKind, signal: AbortSignal | undefined): Promise<void> {
+    const allowance = this.#allowances.get(kind);
+    if (allowance === undefined) return;
+    const { upstream, longestWaitMs, pause } = this.#options;
+    const waitMs = allowance.take(this.#now(), longestWaitMs);
+    if (waitMs === undefined) {
+      const words = `upstream ${upstream}: more ${kind} requests than its configured rate allows`;
+      throw new SpandrelError('UPSTREAM_THROTTLED', words);
+    }
+    if (waitMs > 0) await pause(waitMs, signal);
+  }
+}

@@ -1,0 +1,85 @@
+import { createSecureContext, getCACertificates } from 'node:tls';
+
+import { SpandrelError } from '../../core/errors.ts';
+import { parseCertificates } from '../../core/pem.ts';
+import { ChangingFile, type OnKept } from './changing-file.ts';
+
+/** Where the PEM files for the connections to one upstream are. */
+export interface TlsFilePaths {
+  readonly ca?: string | undefined;
+  readonly cert?: string | undefined;
+  readonly key?: string | undefined;
+}
+
+/** PEM texts; a change of any of the files makes it another object. */
+export interface TlsMaterial {
+  /** Authorities that are trusted; the usual ones when not given. */
+  readonly ca?: string[];
+  /** What the proxy shows to the upstream itself, and to nobody else. */
+  readonly client?: { readonly cert: string; readonly key: string };
+}
+
+/**
+ * Private authority and client certificate of an upstream, read again when they are exchanged. Until all of them are there and fit
+ * together, they are what they were.
+ */
+export class TlsFiles {
+  readonly #upstream: string;
+  readonly #files: ReadonlyMap<string, ChangingFile<string>>;
+  readonly #onKept: OnKept;
+  #held: { readonly texts: readonly string[]; readonly material: TlsMaterial } | undefined;
+  /** What did not fit together. */
+  #refused: readonly string[] = [];
+
+  constructor(upstream: string, paths: TlsFilePaths, onKept: OnKept) {
+    this.#upstream = upstream;
+    this.#onKept = onKept;
+    const given = Object.entries(paths).filter((entry): entry is [string, string] => entry[1] !== undefined);
+    this.#files = new Map(given.map(([name, path]) => [name, new ChangingFile(path, String, onKept)]));
+  }
+
+  /** @throws SpandrelError CONFIG_INVALID if a file cannot be read or they do not fit together, and never have */
+  async read(): Promise<TlsMaterial> {
+    const texts = new Map<string, string>();
+    for (const [name, file] of this.#files) texts.set(name, await this.#readFile(name, file));
+    const values = [...texts.values()];
+    if (this.#held !== undefined && (isSame(this.#held.texts, values) || isSame(this.#refused, values)))
+      return this.#held.material;
+    try {
+      this.#held = { texts: values, material: materialOf(texts) };
+    } catch (error) {
+      if (this.#held === undefined) {
+        const words = `upstreams: ca, cert and key of ${this.#upstream}: ${(error as Error).message}`;
+        throw new SpandrelError('CONFIG_INVALID', words, { cause: error });
+      }
+      this.#onKept(error);
+      this.#refused = values;
+    }
+    return this.#held.material;
+  }
+
+  async #readFile(name: string, file: ChangingFile<string>): Promise<string> {
+    try {
+      return await file.read();
+    } catch (error) {
+      const words = `upstreams: the ${name} file of ${this.#upstream} cannot be read`;
+      throw new SpandrelError('CONFIG_INVALID', words, { cause: error });
+    }
+  }
+}
+
+function isSame(before: readonly string[], after: readonly string[]): boolean {
+  return before.length === after.length && before.every((text, place) => text === after[place]);
+}
+
+/** @throws Error if one of them is no PEM, or the key is that of another certificate */
+function materialOf(texts: ReadonlyMap<string, string>): TlsMaterial {
+  const [ca, cert, key] = ['ca', 'cert', 'key'].map((name) => texts.get(name));
+  for (const pem of [ca, cert]) if (pem !== undefined) parseCertificates(pem);
+  if (cert !== undefined && key !== undefined) createSecureContext({ cert, key });
+  return {
+    // A private registry may keep its blobs in a public bucket, so the usual authorities stay.
+    ...(ca === undefined ? {} : { ca: [...getCACertificates('default'), ca] }),
+    ...(cert === undefined || key === undefined ? {} : { client: { cert, key } }),
+  };
+}

@@ -1,0 +1,322 @@
+import type { IncomingHttpHeaders } from 'node:http';
+
+import { Agent, type Dispatcher } from 'undici';
+
+import type { RequestRates } from '../../config/request-rates.ts';
+import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
+import { waitFor } from '../../core/wait-for.ts';
+import type { Logger } from '../../telemetry/logger.ts';
+import type { Metrics, UpstreamRequestKind } from '../../telemetry/metrics.ts';
+import { NO_TRACER, type Tracer } from '../../telemetry/tracer.ts';
+import { AddressGuard, type AddressRules } from '../address-guard.ts';
+import type { CircuitOptions } from './circuit-breaker.ts';
+import { Circuits } from './circuits.ts';
+import { createConnector, createProxyConnector } from './connections.ts';
+import { parseContentCodings } from './content-coding.ts';
+import { HostHolds } from './host-holds.ts';
+import type { ProxyChoice } from './proxy-choice.ts';
+import { explainRefusal, proxyHeaders } from './proxy-tunnel.ts';
+import { RequestPace } from './request-pace.ts';
+import { ResponseBody } from './response-body.ts';
+import { backoffMs, parseHttpDateMs, parseRetryAfterMs, type Pause, realPause } from './retry-delay.ts';
+import type { TlsFiles } from './tls-files.ts';
+import { explainFault } from './transport-fault.ts';
+
+/** The `upstream` section of the configuration. */
+export interface UpstreamTiming {
+  readonly connectTimeoutMs: number;
+  readonly headersTimeoutMs: number;
+  readonly stallTimeoutMs: number;
+  readonly retries: number;
+  readonly circuit: CircuitOptions;
+}
+
+export interface TransportOptions {
+  /** Name of the upstream, for metrics and messages. */
+  readonly upstream: string;
+  /** URL of the upstream itself. */
+  readonly base: URL;
+  readonly addresses?: AddressRules | undefined;
+  readonly tls: TlsFiles;
+  readonly chooseProxy: ProxyChoice;
+  readonly rates: RequestRates;
+  readonly timing: UpstreamTiming;
+  readonly metrics: Metrics;
+  readonly tracer?: Tracer | undefined;
+  readonly logger: Logger;
+  readonly pause?: Pause | undefined;
+  /** Milliseconds of a clock that only goes forward. */
+  readonly now?: (() => number) | undefined;
+}
+
+export interface TransportRequest {
+  readonly kind: UpstreamRequestKind;
+  readonly method: 'GET' | 'HEAD' | 'POST';
+  readonly url: URL;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body?: string;
+  /** As {@link HeldRequest.party}. */
+  readonly party?: string | undefined;
+  readonly signal: AbortSignal | undefined;
+}
+
+export interface TransportResponse {
+  readonly status: number;
+  /** When the host wants to be asked again, if it has said so; bounded. */
+  readonly retryAfterSeconds?: number | undefined;
+  readonly headers: IncomingHttpHeaders;
+  readonly body: ResponseBody;
+  /**
+   * The response comes from a private network or this machine, and not from the upstream itself. Somebody may
+   * have led the proxy there to read what only it can reach, so no client gets any of it before its digest is
+   * verified.
+   */
+  readonly isUnproven?: boolean;
+}
+
+/** Connections of one upstream and host; more requests wait for one. Bounds the memory of bodies in flight. */
+const MAX_CONNECTIONS = 128;
+/** Gateways before registries add policies and cookies; Node's own bound is a quarter of this. */
+const MAX_HEAD_BYTES = 64 * 1024;
+const KEEP_ALIVE_MS = 30_000;
+
+/**
+ * HTTP to one upstream and to the hosts it leads to. No redirects; the one place that retries, keeps to rates, and
+ * leaves hosts alone that do not answer.
+ */
+export class Transport implements AsyncDisposable {
+  readonly #agent: Agent;
+  /** Connects to proxies. */
+  readonly #proxyAgent: Agent;
+  readonly #guard: AddressGuard;
+  readonly #options: TransportOptions;
+  readonly #pause: Pause;
+  readonly #pace: RequestPace;
+  readonly #circuits: Circuits;
+  readonly #holds: HostHolds;
+  readonly #closing = new AbortController();
+
+  constructor(options: TransportOptions) {
+    const { upstream, base, tls, timing, rates, metrics, logger } = options;
+    this.#options = options;
+    this.#pause = options.pause ?? realPause;
+    this.#pace = new RequestPace({
+      upstream,
+      rates,
+      longestWaitMs: timing.headersTimeoutMs,
+      pause: this.#pause,
+    });
+    this.#circuits = new Circuits({ upstream, options: timing.circuit, metrics, logger });
+    this.#holds = new HostHolds({ upstream, pause: this.#pause, now: options.now });
+    const { connectTimeoutMs } = timing;
+    const shared = {
+      maxHeaderSize: MAX_HEAD_BYTES,
+      headersTimeout: timing.headersTimeoutMs,
+      bodyTimeout: timing.stallTimeoutMs,
+      keepAliveTimeout: KEEP_ALIVE_MS,
+      connections: MAX_CONNECTIONS,
+    };
+    this.#guard = new AddressGuard(upstream, base.hostname, options.addresses);
+    const { signal } = this.#closing;
+    const connectToProxy = createProxyConnector({ tls, connectTimeoutMs, signal });
+    this.#proxyAgent = new Agent({ ...shared, connect: connectToProxy });
+    const tunnel = { upstream, dispatcher: this.#proxyAgent, timeoutMs: connectTimeoutMs };
+    const connect = createConnector({
+      base,
+      tls,
+      guard: this.#guard,
+      chooseProxy: options.chooseProxy,
+      tunnel,
+      connectTimeoutMs,
+      signal,
+    });
+    this.#agent = new Agent({ ...shared, connect });
+  }
+
+  /**
+   * The answer, whatever its status, once its head is there. A connection that breaks before that, 408, 429 and 5xx other than
+   * 501 are tried again, with growing pauses. A host that has answered Retry-After gets no request until then.
+   * @throws SpandrelError UPSTREAM_UNREACHABLE, UPSTREAM_TIMEOUT, UPSTREAM_PROTOCOL, UPSTREAM_THROTTLED beyond the configured rate or
+   * before the time of Retry-After, SHUTTING_DOWN; the reason of the signal
+   */
+  async request(request: TransportRequest): Promise<TransportResponse> {
+    const attempt = this.#circuits.enter(request.url);
+    try {
+      const response = await this.#try(request, attempt.isProbe ? 0 : this.#options.timing.retries);
+      attempt.end(isServerFault(response.status) ? 'failed' : 'answered');
+      return await this.#judge(request.url, response);
+    } catch (error) {
+      if (isSpandrelError(error, 'UPSTREAM_UNREACHABLE', 'UPSTREAM_TIMEOUT')) attempt.end('failed');
+      else attempt.end(isSpandrelError(error, 'UPSTREAM_PROTOCOL') ? 'answered' : 'left');
+      throw error;
+    }
+  }
+
+  async #judge(url: URL, response: TransportResponse): Promise<TransportResponse> {
+    try {
+      return { ...response, isUnproven: this.#isUnproven(url) };
+    } catch (error) {
+      await response.body.discard();
+      throw error;
+    }
+  }
+
+  #isUnproven(url: URL): boolean {
+    const { base } = this.#options;
+    const isOwn = url.hostname === base.hostname && portOf(url) === portOf(base);
+    return !isOwn && this.#guard.isPrivate(url.hostname);
+  }
+
+  async #try(request: TransportRequest, retries: number): Promise<TransportResponse> {
+    let waitsLeft = retries;
+    for (let attempt = 0; ; attempt++) {
+      const isLast = attempt >= retries;
+      const delayMs = backoffMs(attempt);
+      waitsLeft -= await this.#holds.admit(request, waitsLeft);
+      if (request.kind === 'token' || request.url.origin === this.#options.base.origin)
+        await this.#pace.admit(request.kind, request.signal);
+      try {
+        const response = await this.#attempt(request);
+        if (!isWorthRetry(response.status)) return response;
+        const { holdMs, isLong } = this.#hold(request, response);
+        if (isLast || isLong) {
+          const retryAfterSeconds = holdMs > 0 ? Math.ceil(holdMs / 1000) : undefined;
+          return { ...response, retryAfterSeconds };
+        }
+        await response.body.discard();
+        if (holdMs === 0) await this.#pause(delayMs, request.signal);
+      } catch (error) {
+        request.signal?.throwIfAborted();
+        const fault = explainFault(this.#describe(request.url), error);
+        if (isLast || !fault.retryable) throw fault.error;
+        await this.#pause(delayMs, request.signal);
+      }
+    }
+  }
+
+  /** Keep to the Retry-After of an answer; one that is a date is counted from the date of the answer, by the same clock. */
+  #hold(request: TransportRequest, { headers }: TransportResponse): ReturnType<HostHolds['hold']> {
+    const sentMs = parseHttpDateMs(headers['date']) ?? Date.now();
+    const wantedMs = parseRetryAfterMs(headers['retry-after'], sentMs) ?? 0;
+    const hold = this.#holds.hold(request, wantedMs);
+    if (hold.isLong) {
+      const { upstream, logger } = this.#options;
+      const fields = { upstream, host: request.url.host, seconds: Math.ceil(hold.holdMs / 1000) };
+      logger.warn(fields, 'upstream wants no requests for a while (Retry-After)');
+    }
+    return hold;
+  }
+
+  async #attempt({
+    kind,
+    method,
+    url,
+    headers,
+    body: sent,
+    signal,
+  }: TransportRequest): Promise<TransportResponse> {
+    const { metrics, upstream, tracer = NO_TRACER } = this.#options;
+    const held = metrics.hold('upstream_request');
+    // Queries carry signatures.
+    const span = tracer.begin(`upstream ${kind}`, 'client');
+    span.set({ 'http.request.method': method, 'server.address': url.host, 'spandrel.upstream': upstream });
+    try {
+      const asked = this.#send(url, {
+        method,
+        headers,
+        ...(sent === undefined ? {} : { body: sent }),
+        ...(signal === undefined ? {} : { signal }),
+      });
+      // A request that waits for a connection does not hear of its signal before it has one.
+      const { statusCode, headers: answered, body } = await waitFor(asked, signal);
+      metrics.upstreamRequests.inc({ upstream, kind, outcome: outcomeOf(statusCode) });
+      span.set({ 'http.response.status_code': statusCode });
+      if (statusCode >= 400) span.fail(outcomeOf(statusCode));
+      body.once('close', () => {
+        span.end();
+        held[Symbol.dispose]();
+      });
+      const codings = parseContentCodings(answered['content-encoding']);
+      const onBytes = (count: number): void => metrics.upstreamBytes.inc({ upstream }, count);
+      return {
+        status: statusCode,
+        headers: answered,
+        body: new ResponseBody(body, { upstream, signal, codings, onBytes }),
+      };
+    } catch (error) {
+      const { code } = explainFault(upstream, error).error;
+      const outcome = signal?.aborted === true ? 'aborted' : (OUTCOMES[code] ?? 'unreachable');
+      metrics.upstreamRequests.inc({ upstream, kind, outcome });
+      span.fail(outcome);
+      span.end();
+      held[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /** Over a connection to the host, which may be a tunnel; or, http through a proxy, as a request to that (RFC 9112, section 3.2.2). */
+  async #send(
+    url: URL,
+    request: Pick<Dispatcher.RequestOptions, 'method' | 'body' | 'signal'> & {
+      readonly headers: Readonly<Record<string, string>>;
+    },
+  ): Promise<Dispatcher.ResponseData> {
+    const path = `${url.pathname}${url.search}`;
+    const proxy = url.protocol === 'http:' ? this.#options.chooseProxy(url) : undefined;
+    if (proxy === undefined) return this.#agent.request({ ...request, origin: url.origin, path });
+    this.#guard.checkHost(url.hostname);
+    this.#guard.checkName(url.hostname);
+    const headers = { ...request.headers, host: url.host, ...proxyHeaders(proxy) };
+    const response = await this.#proxyAgent.request({
+      ...request,
+      headers,
+      origin: proxy.origin,
+      path: url.origin + path,
+    });
+    if (response.statusCode !== 407) return response;
+    response.body.on('error', () => undefined).destroy();
+    throw explainRefusal(this.#options.upstream, response.statusCode);
+  }
+
+  /** The upstream as errors call it. */
+  #describe(url: URL): string {
+    const { upstream, chooseProxy } = this.#options;
+    return chooseProxy(url) === undefined ? upstream : `${upstream} (through its outbound proxy)`;
+  }
+
+  /** Breaks every connection, and ends waiting for hosts that wanted it. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#holds.close(new SpandrelError('SHUTTING_DOWN', 'the proxy is being stopped'));
+    const destroyed = [this.#agent.destroy(), this.#proxyAgent.destroy()];
+    // Connections that are being opened are not the agents' yet.
+    this.#closing.abort();
+    await Promise.all(destroyed);
+  }
+}
+
+const OUTCOMES: Readonly<Record<string, string>> = {
+  UPSTREAM_TIMEOUT: 'timeout',
+  UPSTREAM_PROTOCOL: 'protocol',
+};
+
+function portOf({ port, protocol }: URL): string {
+  return port === '' ? (protocol === 'https:' ? '443' : '80') : port;
+}
+
+function isWorthRetry(status: number): boolean {
+  return status === 408 || status === 429 || isServerFault(status);
+}
+
+function isServerFault(status: number): boolean {
+  return status >= 500 && status !== 501;
+}
+
+/** A closed set, for the metric. */
+function outcomeOf(status: number): string {
+  if (status < 300) return 'ok';
+  if (status < 400) return 'redirect';
+  if (status === 401 || status === 403) return 'refused';
+  if (status === 404) return 'not_found';
+  if (status === 429) return 'throttled';
+  return status < 500 ? 'client_error' : 'server_error';
+}

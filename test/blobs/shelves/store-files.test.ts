@@ -1,0 +1,91 @@
+import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import type { DigestFiles } from '../../../src/blobs/shelves/digest-files.ts';
+import { StoreFiles } from '../../../src/blobs/shelves/store-files.ts';
+import { StoreHealth } from '../../../src/blobs/files/store-health.ts';
+import { type Digest, digestOf } from '../../../src/core/digest.ts';
+import { Metrics } from '../../../src/telemetry/metrics.ts';
+import { collectingLogger } from '../../helpers/collected-output.ts';
+
+const KIB = 1024;
+
+let root: string;
+let files: StoreFiles;
+
+beforeEach(async () => {
+  root = await mkdtemp(join(tmpdir(), 'spandrel-files-'));
+  files = openFiles();
+});
+
+afterEach(async () => {
+  await files.settled();
+  await rm(root, { recursive: true, force: true });
+});
+
+function openFiles(): StoreFiles {
+  const [metrics, logger] = [new Metrics(), collectingLogger()];
+  const health = new StoreHealth({ metrics, logger });
+  return new StoreFiles({ root, maxBytes: 400 * KIB, maxRecords: 3, health, metrics, logger });
+}
+
+async function writeSome(folder: DigestFiles, bytes: number, ...names: string[]): Promise<Digest[]> {
+  const digests = names.map((name) => digestOf(name));
+  for (const digest of digests) await folder.write(digest, Buffer.alloc(bytes));
+  await files.settled();
+  return digests;
+}
+
+async function namesLeft(folder: DigestFiles, names: string): Promise<string> {
+  const left = await Promise.all(names.split('').map((name) => folder.has(digestOf(name))));
+  return names
+    .split('')
+    .filter((_, place) => left[place])
+    .join('');
+}
+
+describe('files beside the blobs', () => {
+  it('take a quarter of the store at most: what was used longest ago goes first', async () => {
+    const manifests = files.open('manifest');
+    await writeSome(manifests, 30 * KIB, 'a', 'b', 'c');
+    await manifests.read(digestOf('a'));
+    await writeSome(manifests, 30 * KIB, 'd');
+    expect(await namesLeft(manifests, 'abcd')).toBe('acd');
+    expect(files.usedBytes).toBe(90 * KIB);
+  });
+
+  it('are found again by the next process, which removes what is too much', async () => {
+    await writeSome(openFiles().open('manifest'), 30 * KIB, 'a', 'b', 'c', 'd', 'e');
+    const manifests = files.open('manifest');
+    files.scan();
+    expect(files.usedBytes).toBeGreaterThan(100 * KIB);
+    await files.settled();
+    expect(files.usedBytes).toBe(90 * KIB);
+    expect((await namesLeft(manifests, 'abcde')).length).toBe(3);
+  });
+
+  it('keep the index that was used last, though it is larger than their share', async () => {
+    const indexes = files.open('index');
+    await writeSome(indexes, 150 * KIB, 'a', 'b');
+    expect(await namesLeft(indexes, 'ab')).toBe('b');
+    await writeSome(indexes, 500 * KIB, 'c');
+    expect(await namesLeft(indexes, 'abc')).toBe('');
+  });
+
+  it('are so many records at most, whatever room they take', async () => {
+    const tags = files.open('tag');
+    await writeSome(tags, 10, 'a', 'b', 'c', 'd', 'e');
+    expect(await namesLeft(tags, 'abcde')).toBe('cde');
+    expect(await stat(tags.path(digestOf('e')))).toMatchObject({ size: 10 });
+  });
+
+  it('have blobs make room for them', async () => {
+    let calls = 0;
+    files.onGrowth(async () => void calls++);
+    await writeSome(files.open('manifest'), KIB, 'a');
+    expect(calls).toBeGreaterThan(0);
+  });
+});

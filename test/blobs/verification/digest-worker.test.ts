@@ -1,0 +1,236 @@
+import { readdirSync, readlinkSync } from 'node:fs';
+import { appendFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
+import { pathToFileURL } from 'node:url';
+
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import { DigestWorker } from '../../../src/blobs/verification/digest-worker.ts';
+import { Growth } from '../../../src/blobs/files/growth.ts';
+import { digestOf } from '../../../src/core/digest.ts';
+import type { ThreadFault } from '../../../src/threads/thread-fault.ts';
+
+const THREAD = new URL('../../../src/blobs/verification/digest-thread.ts', import.meta.url);
+
+let folder: string;
+let faults: ThreadFault[];
+
+const onFault = (fault: ThreadFault): number => faults.push(fault);
+const steps = (): string[] => faults.map(({ step }) => step);
+
+/** The module of a thread, which is loaded anew each time one starts; `died` is a path of its own. */
+async function writeThread(text: string): Promise<URL> {
+  const entry = join(folder, 'thread.mjs');
+  await writeFile(
+    entry,
+    `import { existsSync, writeFileSync } from 'node:fs';
+    import { parentPort } from 'node:worker_threads';
+    const died = ${JSON.stringify(join(folder, 'died'))};
+    ${text}`,
+  );
+  return pathToFileURL(entry);
+}
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'spandrel-digests-'));
+  faults = [];
+});
+
+afterEach(() => rm(folder, { recursive: true, force: true }));
+
+describe('DigestWorker', () => {
+  it('follows several files while they grow, each to its end', async () => {
+    await using worker = new DigestWorker();
+    const files = [0, 1, 2].map((name) => ({ path: join(folder, String(name)), growth: new Growth() }));
+    for (const { path } of files) await writeFile(path, '');
+    const digests = files.map(({ path, growth }, place) =>
+      worker.hash(path, growth, place === 2 ? 'sha512' : 'sha256'),
+    );
+    const part = Buffer.alloc(700_000, 'x');
+    for (let count = 1; count <= 3; count++) {
+      for (const { path, growth } of files) {
+        await appendFile(path, part);
+        growth.advance(count * part.byteLength);
+      }
+    }
+    for (const { growth } of files) growth.finish('complete');
+    const whole = Buffer.concat([part, part, part]);
+    expect(await Promise.all(digests)).toEqual([digestOf(whole), digestOf(whole), digestOf(whole, 'sha512')]);
+  });
+
+  it('adds bytes to a hash that begins with those of a file', async () => {
+    await using worker = new DigestWorker();
+    const path = join(folder, 'prefix');
+    await writeFile(path, 'abcdef and more');
+    const hashes = await Promise.all([0, 6].map((prefixBytes) => worker.begin('sha256', path, prefixBytes)));
+    for (const hash of hashes) {
+      await hash.update(Buffer.from('gh'));
+      await hash.update(Buffer.from('i'));
+    }
+    expect(await Promise.all(hashes.map((hash) => hash.digest()))).toEqual([
+      digestOf('ghi'),
+      digestOf('abcdefghi'),
+    ]);
+    const short = worker.begin('sha256', path, 100);
+    await expect(short).rejects.toMatchObject({ code: 'STORE_FAILED' });
+    const forgotten = await worker.begin('sha256', path, 1);
+    await forgotten.forget();
+    expect(await forgotten.digest()).toBeUndefined();
+  });
+
+  it('hashes what is empty', async () => {
+    await using worker = new DigestWorker();
+    const path = join(folder, 'empty');
+    await writeFile(path, '');
+    expect(await worker.hash(path, Growth.complete(0), 'sha256')).toBe(digestOf(''));
+  });
+
+  it('fails where the file does, and stops when nobody wants the digest', async () => {
+    await using worker = new DigestWorker();
+    const missing = worker.hash(join(folder, 'missing'), new Growth(), 'sha256');
+    await expect(missing).rejects.toMatchObject({ code: 'STORE_FAILED' });
+    const path = join(folder, 'growing');
+    await writeFile(path, '');
+    const leaving = new AbortController();
+    const wanted = worker.hash(path, new Growth(), 'sha256', leaving.signal);
+    leaving.abort(new Error('gone'));
+    await expect(wanted).rejects.toThrow('gone');
+  });
+
+  it('leaves no file open, whenever it is disposed of', async () => {
+    const path = join(folder, 'wanted');
+    await writeFile(path, 'wanted');
+    const isOpen = (name: string): boolean => {
+      try {
+        return readlinkSync(`/proc/self/fd/${name}`) === path;
+      } catch {
+        // Closed meanwhile, as the one that lists the folder.
+        return false;
+      }
+    };
+    for (let round = 0; round < 20; round++) {
+      const worker = new DigestWorker();
+      await worker.hash(path, Growth.complete(6), 'sha256');
+      const hashes = Array.from({ length: 50 }, () => worker.hash(path, new Growth(), 'sha256'));
+      for (let turn = 0; turn < round; turn++) await setImmediate();
+      const [ends] = await Promise.all([Promise.allSettled(hashes), worker[Symbol.asyncDispose]()]);
+      expect(ends.map(({ status }) => status)).toEqual(hashes.map(() => 'rejected'));
+    }
+    expect(readdirSync('/proc/self/fd').filter(isOpen)).toEqual([]);
+  });
+
+  it('starts another thread when one dies, which hashes anew what that one was asked', async () => {
+    const entry = await writeThread(`
+      const waiting = [];
+      parentPort.on('message', ({ id, path }) => {
+        waiting.push({ id, path });
+        // Four wait: two of this thread, and two that the dead one had.
+        if (path === 'die' && !existsSync(died)) { writeFileSync(died, ''); throw new Error('broken'); }
+        if (waiting.length === 3)
+          for (const { id, path } of waiting) parentPort.postMessage({ id, digest: 'of ' + path });
+      });`);
+    await using worker = new DigestWorker({ entry, onFault });
+    const ask = (path: string): Promise<string> => worker.hash(path, new Growth(), 'sha256');
+    const digests = [ask('first'), ask('die'), ask('last')];
+    expect(await Promise.all(digests)).toEqual(['of first', 'of die', 'of last']);
+    expect(steps()).toEqual(['start']);
+  });
+
+  it.each([
+    ['it exits at start', 'process.exit(0);'],
+    ['it exits when it is asked', `parentPort.on('message', () => process.exit(0));`],
+  ])(
+    'fails a digest whose threads keep dying, and the next after the cause has gone is right: %s',
+    async (_, text) => {
+      const entry = await writeThread(text);
+      await using worker = new DigestWorker({ entry, onFault });
+      const path = join(folder, 'file');
+      await writeFile(path, 'abc');
+      const first = worker.hash(path, Growth.complete(3), 'sha256');
+      await expect(first).rejects.toMatchObject({ code: 'WORKER_FAILED' });
+      expect(new Set(steps())).toEqual(new Set(['start']));
+      expect(steps().length).toBeGreaterThan(1);
+      await writeThread(`await import(${JSON.stringify(THREAD.href)});`);
+      expect(await worker.hash(path, Growth.complete(3), 'sha256')).toBe(digestOf('abc'));
+    },
+  );
+
+  it('knows a thread that dies without work from one that dies at work', async () => {
+    const entry = await writeThread(`
+      parentPort.on('message', ({ id, path }) => {
+        if (path !== 'die') parentPort.postMessage({ id, digest: path });
+        if (path !== 'answer') setImmediate(() => process.exit(1));
+      });`);
+    const faulty = Promise.withResolvers<void>();
+    await using worker = new DigestWorker({
+      entry,
+      onFault: (fault) => {
+        onFault(fault);
+        if (fault.step === 'idle') faulty.resolve();
+      },
+    });
+    const ask = (path: string): Promise<string> => worker.hash(path, new Growth(), 'sha256');
+    expect(await ask('answer')).toBe('answer');
+    expect(await ask('answer and die')).toBe('answer and die');
+    await faulty.promise;
+    expect(await ask('answer')).toBe('answer');
+    await expect(ask('die')).rejects.toMatchObject({ code: 'WORKER_FAILED' });
+    expect(steps().slice(0, 2)).toEqual(['idle', 'task']);
+  });
+
+  it('does not take a hash whose thread has died for one of other bytes', async () => {
+    const entry = await writeThread(`
+      parentPort.on('message', ({ id, bytes }) => {
+        if (bytes?.length === 3) process.exit(1);
+        parentPort.postMessage({ id, hashed: true });
+      });`);
+    await using worker = new DigestWorker({ entry, onFault });
+    const dead = { code: 'WORKER_FAILED' };
+    const hash = await worker.begin('sha256', join(folder, 'none'), 0);
+    await hash.update(Buffer.from('ab'));
+    await expect(hash.update(Buffer.from('abc'))).rejects.toMatchObject(dead);
+    // Another thread runs by now, which has never heard of the hash.
+    await worker.begin('sha256', join(folder, 'none'), 0);
+    await expect(hash.update(Buffer.from('ab'))).rejects.toMatchObject(dead);
+    await expect(hash.digest()).rejects.toMatchObject(dead);
+    await hash.forget();
+  });
+
+  it('lets nobody wait when it is disposed of: neither for a file nor for another thread', async () => {
+    const following = new DigestWorker();
+    const path = join(folder, 'growing');
+    await writeFile(path, '');
+    const growing = following.hash(path, new Growth(), 'sha256');
+    growing.catch(() => undefined);
+    await following[Symbol.asyncDispose]();
+    await expect(growing).rejects.toMatchObject({ code: 'SHUTTING_DOWN' });
+
+    const failed = Promise.withResolvers<void>();
+    const dying = new DigestWorker({
+      entry: await writeThread('process.exit(1);'),
+      onFault: () => failed.resolve(),
+    });
+    const waiting = dying.hash(path, Growth.complete(0), 'sha256');
+    waiting.catch(() => undefined);
+    await failed.promise;
+    await dying[Symbol.asyncDispose]();
+    await expect(waiting).rejects.toMatchObject({ code: 'SHUTTING_DOWN' });
+    await expect(dying.hash(path, Growth.complete(0), 'sha256')).rejects.toMatchObject({
+      code: 'SHUTTING_DOWN',
+    });
+  });
+
+  it('is not waited for by one who leaves during the pause', async () => {
+    const failed = Promise.withResolvers<void>();
+    const entry = await writeThread('process.exit(1);');
+    await using worker = new DigestWorker({ entry, onFault: () => failed.resolve() });
+    const leaving = new AbortController();
+    const waiting = worker.hash(join(folder, 'none'), Growth.complete(0), 'sha256', leaving.signal);
+    waiting.catch(() => undefined);
+    await failed.promise;
+    leaving.abort(new Error('gone'));
+    await expect(waiting).rejects.toThrow('gone');
+  });
+});

@@ -1,0 +1,84 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, expect, it } from 'vitest';
+
+import { ConfigReload } from '../../../src/cli/config/config-reload.ts';
+import { type ReadConfig, readConfig } from '../../../src/cli/config/read-config.ts';
+import type { Config } from '../../../src/config/schema.ts';
+import { SpandrelError } from '../../../src/core/errors.ts';
+import { Metrics } from '../../../src/telemetry/metrics.ts';
+import { collectingLogger } from '../../helpers/collected-output.ts';
+
+let folder: string;
+let file: string;
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'spandrel-config-'));
+  file = join(folder, 'spandrel.yaml');
+  await writeFile(file, 'log: {level: info}\n');
+});
+
+afterEach(() => rm(folder, { recursive: true, force: true }));
+
+/** What a reload does with an app that takes over everything. */
+class Reloads implements Disposable {
+  readonly #reload: ConfigReload;
+  readonly metrics = new Metrics();
+  #next = Promise.withResolvers<Config>();
+
+  constructor(current: ReadConfig, read: () => Promise<ReadConfig>) {
+    const reload = (config: Config): Promise<[]> => {
+      this.#next.resolve(config);
+      this.#next = Promise.withResolvers();
+      return Promise.resolve([]);
+    };
+    this.#reload = new ConfigReload(
+      {
+        app: { reload, metrics: this.metrics },
+        logger: collectingLogger(),
+        read,
+        complete: (config) => config,
+        retryMs: 1,
+      },
+      current,
+    );
+  }
+
+  /** The next configuration that is taken over. */
+  taken(): Promise<Config> {
+    return this.#next.promise;
+  }
+
+  async isCurrent(): Promise<boolean> {
+    return (await this.metrics.print()).text.includes('spandrel_config_current 1');
+  }
+
+  [Symbol.dispose](): void {
+    this.#reload[Symbol.dispose]();
+  }
+}
+
+it('what has changed after it was read, and before it was watched, is taken over', async () => {
+  const read = (): Promise<ReadConfig> => readConfig({ file, environment: {} });
+  const current = await read();
+  await writeFile(file, 'log: {level: warn}\n');
+  using reloads = new Reloads(current, read);
+  expect((await reloads.taken()).log.level).toBe('warn');
+});
+
+it('a configuration that could not be read is read again until it can be, without any change', async () => {
+  const current = await readConfig({ file, environment: {} });
+  await writeFile(file, 'log: {level: warn}\n');
+  const next = await readConfig({ file, environment: {} });
+  const seen: boolean[] = [];
+  using reloads: Reloads = new Reloads(current, async () => {
+    seen.push(await reloads.isCurrent());
+    if (seen.length <= 3) throw new SpandrelError('CONFIG_INVALID', `cannot read ${file}: EMFILE`);
+    return next;
+  });
+  expect((await reloads.taken()).log.level).toBe('warn');
+  expect(seen).toEqual([true, false, false, false]);
+  await expect.poll(() => reloads.isCurrent()).toBe(true);
+});

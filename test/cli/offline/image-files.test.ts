@@ -1,0 +1,94 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+import { locateImage } from '../../../src/cli/terminal/proxy-client.ts';
+import { startDemoRegistry } from '../../helpers/demo-upstream.ts';
+import { runProgram } from '../../helpers/programs.ts';
+import { RunningApp } from '../../helpers/running-app.ts';
+import { SpandrelProcess } from '../../helpers/spandrel-process.ts';
+
+let stack: AsyncDisposableStack;
+let app: RunningApp;
+/** What GNU tar takes out of the layer that has the application. */
+let main: string;
+
+beforeAll(async () => {
+  stack = new AsyncDisposableStack();
+  const demo = stack.use(await startDemoRegistry());
+  app = stack.use(await RunningApp.start({ upstreams: [{ name: 'demo', url: demo.url }] }));
+  const scratch = await mkdtemp(join(tmpdir(), 'spandrel-files-'));
+  stack.defer(() => rm(scratch, { recursive: true, force: true }));
+  const { layer } = JSON.parse((await run('stat', 'demo/app', '/app/main.py', '--json')).stdout) as {
+    layer: string;
+  };
+  const blob = await fetch(`${demo.url}/v2/app/blobs/${layer}`);
+  await writeFile(join(scratch, 'layer.tar.gz'), Buffer.from(await blob.arrayBuffer()));
+  main = (await runProgram('tar', ['-xOzf', join(scratch, 'layer.tar.gz'), 'app/main.py'])).toString();
+});
+
+afterAll(() => stack.disposeAsync());
+
+async function run(...args: string[]): Promise<{ status: number | null; stdout: string; stderr: string }> {
+  await using child = new SpandrelProcess([...args, '--proxy', app.url]);
+  const status = await child.exitStatus();
+  return { status, stdout: child.stdout, stderr: child.stderr };
+}
+
+describe('spandrel ls, cat and stat', () => {
+  it('print a file byte for byte, a range of it, and of another platform', async () => {
+    expect(main.length).toBeGreaterThan(100);
+    expect((await run('cat', 'demo/app:latest', '/app/main.py')).stdout).toBe(main);
+    expect((await run('cat', 'demo/app@linux/arm64', 'app/../app/main.py')).stdout).toBe(main);
+    expect((await run('cat', 'demo/app', '/app/main.py', '--range', '3-7')).stdout).toBe(main.slice(3, 8));
+  });
+
+  it('list a folder, for people and as JSON', async () => {
+    const { stdout } = await run('ls', 'demo/app', '/app');
+    expect(stdout).toMatch(new RegExp(`^- 0755 {10,}${main.length} {2}main.py$`, 'm'));
+    const listing = JSON.parse((await run('ls', 'demo/app', '/app', '--json')).stdout) as {
+      path: string;
+      entries: { name: string }[];
+    };
+    expect(listing.entries.map(({ name }) => name)).toContain('main.py');
+    expect((await run('ls', 'demo/app', '/app/main.py')).stdout).toMatch(/main\.py/);
+  });
+
+  it('say what a path is and in which layer', async () => {
+    const folder = JSON.parse((await run('stat', 'demo/app', '/etc', '--json')).stdout) as object;
+    expect(folder).toMatchObject({ path: '/etc', name: 'etc', type: 'dir', mode: 0o755 });
+  });
+
+  it.each([
+    [['cat', 'demo/app', '/app'], 1, 'FILE_NOT_REGULAR'],
+    [['cat', 'demo/app', '/nothing'], 1, 'FILE_UNKNOWN'],
+    [['stat', 'demo/app', '/nothing'], 1, 'FILE_UNKNOWN'],
+    [['ls', 'demo/nothing', '/'], 1, 'NAME_UNKNOWN'],
+    [['ls'], 2, 'expected an image'],
+  ])('%j ends with its status and one line', async (args, status, text) => {
+    const answer = await run(...args);
+    expect([answer.status, answer.stdout]).toEqual([status, '']);
+    expect(answer.stderr.split('\n')[0]).toContain(text);
+  });
+});
+
+describe('locateImage', () => {
+  const digest = `sha256:${'0'.repeat(64)}`;
+
+  it.each([
+    ['ecr/team/app:1.2', 'ecr/team/app', '1.2', undefined],
+    ['ecr/team/app', 'ecr/team/app', 'latest', undefined],
+    [`ecr/app@${digest}`, 'ecr/app', digest, undefined],
+    ['ecr/app:1@linux/arm64/v8', 'ecr/app', '1', 'linux/arm64/v8'],
+    [`ecr/app@${digest}@linux/amd64`, 'ecr/app', digest, 'linux/amd64'],
+    ['proxy:5000/ecr/app:1', 'ecr/app', '1', undefined],
+  ])('takes %s apart', (text, name, reference, platform) => {
+    expect(locateImage('http://proxy:5000/', text)).toEqual({
+      repositoryUrl: `http://proxy:5000/v2/${name}`,
+      reference,
+      platform,
+    });
+  });
+});

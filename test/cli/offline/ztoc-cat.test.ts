@@ -1,0 +1,95 @@
+import { readFileSync } from 'node:fs';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+import { ztoc } from '../../../src/cli/offline/ztoc.ts';
+import { layerCompression } from '../../../src/core/layer-compression.ts';
+import { decodeZtoc } from '../../../src/ztoc/decode-ztoc.ts';
+import { printRawText } from '../../../src/tar/raw-text.ts';
+import { buildFromBytes } from '../../helpers/built-layer.ts';
+import { GoldenLayers } from '../../helpers/golden-layers.ts';
+import { runProgram } from '../../helpers/programs.ts';
+import { SpandrelProcess } from '../../helpers/spandrel-process.ts';
+
+const golden = GoldenLayers.small();
+let scratch: string;
+beforeAll(async () => void (scratch = await mkdtemp(join(tmpdir(), 'spandrel-cat-'))));
+afterAll(() => rm(scratch, { recursive: true, force: true }));
+
+/** The zTOC of a golden layer in a file, and its regular files. */
+async function indexed(name: string): Promise<{ ztocPath: string; layerPath: string; files: string[] }> {
+  const layer = golden.layer(name);
+  const layerPath = golden.path(layer);
+  const options = {
+    compression: layerCompression(layer.mediaType) ?? 'none',
+    spanBytes: layer.options.spanSize,
+  } as const;
+  await using built = await buildFromBytes(readFileSync(layerPath), options);
+  const bytes = built.build.ztoc?.bytes ?? new Uint8Array(0);
+  const ztocPath = join(scratch, `${name}.ztoc`);
+  await writeFile(ztocPath, bytes);
+  const files = decodeZtoc(bytes).entries.filter(({ type }) => type === 'reg');
+  return { ztocPath, layerPath, files: files.map((file) => printRawText(file.name)) };
+}
+
+describe('spandrel ztoc cat', () => {
+  it.each(['gzip-gnu-6', 'gzip-hdr-all', 'members-many', 'flush-block', 'tar-plain', 'span-4096'])(
+    'writes each file of %s as tar has it',
+    async (name) => {
+      const { ztocPath, layerPath, files } = await indexed(name);
+      expect(files.length).toBeGreaterThan(0);
+      for (const file of files) {
+        const out = join(scratch, 'out');
+        expect(await ztoc(['cat', ztocPath, layerPath, `/${file}`, '-o', out])).toBe(0);
+        const oracle = await runProgram('tar', ['-xOf', layerPath, file]);
+        expect((await readFile(out)).equals(oracle), file).toBe(true);
+      }
+    },
+  );
+
+  it('writes to standard output, byte for byte', async () => {
+    const { ztocPath, layerPath, files } = await indexed('gzip-gnu-1');
+    const file = files[0] ?? '';
+    const bytes = await runProgram('node', ['src/cli/bin.ts', 'ztoc', 'cat', ztocPath, layerPath, file]);
+    expect(bytes.equals(await runProgram('tar', ['-xzOf', layerPath, file]))).toBe(true);
+  });
+
+  it('follows hard links, and no others', async () => {
+    const { ztocPath, layerPath } = await indexed('tar-hardlinks');
+    const { entries } = decodeZtoc(await readFile(ztocPath));
+    const link = entries.find(({ type }) => type === 'hardlink');
+    const out = join(scratch, 'link');
+    await ztoc(['cat', ztocPath, layerPath, link?.name ?? '', '-o', out]);
+    const oracle = await runProgram('tar', ['-xOf', layerPath, link?.linkname ?? '']);
+    expect((await readFile(out)).equals(oracle)).toBe(true);
+  });
+
+  it('refuses a layer that the zTOC was not made of, and a file that is not there', async () => {
+    const { ztocPath, layerPath, files } = await indexed('gzip-gnu-6');
+    const other = golden.path(golden.layer('gzip-gnu-9'));
+    const out = join(scratch, 'none');
+    const file = files[0] ?? '';
+    await expect(ztoc(['cat', ztocPath, other, file, '-o', out])).rejects.toMatchObject({
+      code: 'SPAN_CORRUPT',
+    });
+    await expect(ztoc(['cat', ztocPath, layerPath, 'no/such'])).rejects.toMatchObject({
+      code: 'FILE_UNKNOWN',
+    });
+    await expect(ztoc(['cat', ztocPath])).rejects.toThrow(/expected a zTOC/);
+  });
+
+  it('ends quietly when the reader of its output leaves', async () => {
+    const { ztocPath } = await indexed('gzip-gnu-6');
+    const script = `"${process.execPath}" src/cli/bin.ts ztoc list "${ztocPath}" | head -n 1; exit "\${PIPESTATUS[0]}"`;
+    expect((await runProgram('bash', ['-c', script])).toString().split('\n')).toHaveLength(2);
+  });
+
+  it('says how it is used', async () => {
+    await using child = new SpandrelProcess(['ztoc', 'cat']);
+    expect(await child.exitStatus()).toBe(2);
+    expect(child.stderr).toContain('Usage: spandrel ztoc create|info|list|cat');
+  });
+});

@@ -1,0 +1,235 @@
+import { mkdtemp, rm, writeFile, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import { digestOf } from '../../../src/core/digest.ts';
+import { ProofTable } from '../../../src/images/access/proof-table.ts';
+import { collectingLogger } from '../../helpers/collected-output.ts';
+import { randomBlob } from '../../helpers/random-blob.ts';
+import { RunningApp } from '../../helpers/running-app.ts';
+import { type Script, ScriptedUpstream } from '../../helpers/scripted-upstream.ts';
+import { healthOf } from '../../helpers/store-health.ts';
+
+const blob = randomBlob(300_000, 1);
+const digest = digestOf(blob);
+const owners = new Set<string>();
+
+let root: string;
+let upstream: ScriptedUpstream;
+let app: RunningApp;
+let isAway: boolean;
+/** What the end of the blob waits for. */
+let gate: Promise<void>;
+
+/** A registry whose repositories in `owners` have the blob. */
+const answer: Script = ({ method, url, headers }, response) => {
+  if (isAway) throw new Error('away');
+  const [, repository = ''] = /^\/v2\/(\S+)\/blobs\/sha256:/.exec(url) ?? [];
+  if (!owners.has(repository)) {
+    response.writeHead(404).end();
+  } else if (method === 'HEAD') {
+    response.writeHead(200, { 'content-length': blob.byteLength }).end();
+  } else {
+    const [, first = '0', last = String(blob.byteLength - 1)] =
+      /^bytes=(\d+)-(\d+)$/.exec(headers.range ?? '') ?? [];
+    const end = Math.min(blob.byteLength, Number(last) + 1);
+    response.writeHead(206, { 'content-range': `bytes ${first}-${end - 1}/${blob.byteLength}` });
+    const middle = Math.floor((Number(first) + end) / 2);
+    response.write(blob.subarray(Number(first), middle));
+    void gate.then(() => response.end(blob.subarray(middle, end)));
+  }
+};
+
+beforeEach(async () => {
+  owners.clear();
+  for (const repository of ['team/a', 'team/c']) owners.add(repository);
+  isAway = false;
+  gate = Promise.resolve();
+  root = await mkdtemp(join(tmpdir(), 'spandrel-access-'));
+  upstream = await ScriptedUpstream.start(answer);
+  app = await start();
+});
+
+afterEach(async () => {
+  await app[Symbol.asyncDispose]();
+  await upstream[Symbol.asyncDispose]();
+  await rm(root, { recursive: true, force: true });
+});
+
+function start(proofSeconds = 600): Promise<RunningApp> {
+  return RunningApp.start({
+    upstreams: [{ name: 'up', url: upstream.url }],
+    environment: { SPANDREL_ACCESS_PROOF_SECONDS: String(proofSeconds), SPANDREL_UPSTREAM_RETRIES: '0' },
+    root,
+  });
+}
+
+async function restart(proofSeconds?: number): Promise<void> {
+  await app[Symbol.asyncDispose]();
+  app = await start(proofSeconds);
+}
+
+async function get(repository: string, init: RequestInit = {}, rest = `blobs/${digest}`): Promise<number> {
+  const response = await fetch(`${app.url}/v2/up/${repository}/${rest}`, init);
+  const bytes = Buffer.from(await response.arrayBuffer());
+  if (response.status === 200 && init.method !== 'HEAD' && rest.startsWith('blobs'))
+    expect(bytes.equals(blob)).toBe(true);
+  return response.status;
+}
+
+const HOUR_MS = 3_600_000;
+
+/** Counts after the next restart. */
+function dateProof(repository: string, ageMs: number): void {
+  const logger = collectingLogger();
+  const options = { health: healthOf(logger), logger, nowMs: Date.now(), storeBytes: 2 ** 30 };
+  using table = ProofTable.open(join(root, 'proofs'), options);
+  table.set(`up/${repository} ${digest}`, { provenAtMs: Date.now() - ageMs, grounds: undefined });
+}
+
+function requestsFor(repository: string): string[] {
+  return upstream.requests.filter(({ url }) => url.includes(repository)).map(({ method }) => method);
+}
+
+describe('a cached blob', () => {
+  it('is not given to a repository that does not have it, in whatever way it asks', async () => {
+    expect(await get('team/a')).toBe(200);
+    expect(await get('team/b')).toBe(404);
+    expect(await get('team/b', { method: 'HEAD' })).toBe(404);
+    expect(await get('team/b', { headers: { range: 'bytes=0-9' } })).toBe(404);
+    for (const route of ['', '/spans', '/spans/0', '/tar', '/files', '/files/etc/hosts'])
+      expect(await get('team/b', {}, `_soci/layers/${digest}${route}`)).toBe(404);
+    // The first 404 to a HEAD is confirmed: it may be HEAD that the upstream does not know.
+    expect(requestsFor('team/b').filter((method) => method !== 'HEAD')).toEqual(['GET']);
+  });
+
+  it('is not given away either while it arrives', async () => {
+    const rest = Promise.withResolvers<void>();
+    gate = rest.promise;
+    const first = get('team/a');
+    const response = await fetch(`${app.url}/v2/up/team/a/blobs/${digest}`);
+    expect(await get('team/b')).toBe(404);
+    rest.resolve();
+    expect(await first).toBe(200);
+    expect(Buffer.from(await response.arrayBuffer()).equals(blob)).toBe(true);
+  });
+
+  it('is given to another repository that has it, without being fetched again', async () => {
+    expect(await get('team/a')).toBe(200);
+    expect(requestsFor('team/a')).toEqual(['GET']);
+    for (let round = 0; round < 3; round++) expect(await get('team/c')).toBe(200);
+    expect(requestsFor('team/c')).toEqual(['HEAD']);
+    expect(await get('team/a')).toBe(200);
+    expect(requestsFor('team/a')).toEqual(['GET']);
+  });
+
+  it('is given to its repository while the upstream is away, also after a restart and when the proof is old', async () => {
+    expect(await get('team/a')).toBe(200);
+    isAway = true;
+    await restart();
+    expect(await get('team/a')).toBe(200);
+    dateProof('team/a', HOUR_MS);
+    await restart();
+    expect(await get('team/a')).toBe(200);
+    expect(await get('team/b')).toBe(502);
+  });
+
+  it('is asked for again when the proof is old, and refused once its repository has lost it', async () => {
+    await restart(1);
+    expect(await get('team/a')).toBe(200);
+    dateProof('team/a', HOUR_MS);
+    await restart(1);
+    owners.delete('team/a');
+    expect(await get('team/a')).toBe(404);
+    isAway = true;
+    // It is known not to have it.
+    expect(await get('team/a')).toBe(502);
+  });
+
+  it.each([[-HOUR_MS / 60], [-1000 * HOUR_MS], [-1_000_000 * HOUR_MS]])(
+    'is asked for when its proof is of a time to come: %d ms old',
+    async (ageMs) => {
+      expect(await get('team/a')).toBe(200);
+      dateProof('team/a', ageMs);
+      await restart();
+      upstream.requests.length = 0;
+      expect(await get('team/a')).toBe(200);
+      expect(requestsFor('team/a')).toEqual(['HEAD']);
+      owners.delete('team/a');
+      // Its proof is of today now.
+      expect(await get('team/a')).toBe(200);
+      expect(requestsFor('team/a')).toEqual(['HEAD']);
+    },
+  );
+});
+
+describe('ProofTable', () => {
+  const made = { image: digest, manifests: [digest], layers: [digestOf('layer')] };
+
+  it('begins anew when its file is damaged, and forgets what is very old, or far ahead', async () => {
+    const path = join(root, 'table');
+    await writeFile(path, Buffer.alloc(10_000, 'x'));
+    const logger = collectingLogger();
+    {
+      using table = ProofTable.open(path, {
+        health: healthOf(logger),
+        logger,
+        nowMs: 5,
+        storeBytes: 2 ** 30,
+      });
+      table.set('name', { provenAtMs: 7, grounds: undefined });
+      table.set('made', { provenAtMs: 7, grounds: made });
+      expect(table.get('name')).toEqual({ provenAtMs: 7, grounds: undefined });
+    }
+    {
+      using table = ProofTable.open(path, {
+        health: healthOf(logger),
+        logger,
+        nowMs: 8,
+        storeBytes: 2 ** 30,
+      });
+      expect(table.get('name')).toEqual({ provenAtMs: 7, grounds: undefined });
+      expect(table.get('made')).toEqual({ provenAtMs: 7, grounds: made });
+      table.delete('name');
+      expect(table.get('name')).toBeUndefined();
+      table.set('old', { provenAtMs: 9, grounds: undefined });
+    }
+    {
+      using table = ProofTable.open(path, {
+        health: healthOf(logger),
+        logger,
+        nowMs: 365 * 24 * HOUR_MS,
+        storeBytes: 2 ** 30,
+      });
+      expect(table.get('old')).toBeUndefined();
+      table.set('ahead', { provenAtMs: 365 * 24 * HOUR_MS, grounds: undefined });
+    }
+    using table = ProofTable.open(path, {
+      health: healthOf(logger),
+      logger,
+      nowMs: 300 * 24 * HOUR_MS,
+      storeBytes: 2 ** 30,
+    });
+    expect(table.get('ahead')).toBeUndefined();
+  });
+
+  it('has so many rows in its file at most, which is small in a small store; the oldest proofs go', async () => {
+    const path = join(root, 'table');
+    const logger = collectingLogger();
+    const options = { health: healthOf(logger), logger, nowMs: 0, storeBytes: 2 ** 20 };
+    const name = (number: number): string => `up/team/app ${digestOf(String(number))}`;
+    {
+      using table = ProofTable.open(path, options);
+      for (let number = 0; number < 30_000; number++)
+        table.set(name(number), { provenAtMs: number, grounds: undefined });
+    }
+    using table = ProofTable.open(path, options);
+    expect(table.get(name(0))).toBeUndefined();
+    expect(table.get(name(19_000))).toBeUndefined();
+    expect(table.get(name(21_000))?.provenAtMs).toBe(21_000);
+    expect(table.get(name(29_999))?.provenAtMs).toBe(29_999);
+    expect((await stat(path)).size).toBeLessThan(8 * 2 ** 20);
+  });
+});

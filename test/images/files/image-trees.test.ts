@@ -1,0 +1,124 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import { digestOf } from '../../../src/core/digest.ts';
+import { ImageTrees, type TreeRequest } from '../../../src/images/files/image-trees.ts';
+import type * as treeTasks from '../../../src/images/files/tree-worker.ts';
+import { Metrics } from '../../../src/telemetry/metrics.ts';
+import { WorkerPool } from '../../../src/threads/worker-pool.ts';
+import { parseRawText } from '../../../src/tar/raw-text.ts';
+import { type BuiltLayer, buildFromBytes } from '../../helpers/built-layer.ts';
+import { gzipLayer } from '../../helpers/image-upstream.ts';
+import { file, tarOf } from '../../helpers/tar-members.ts';
+
+const DIGEST = digestOf('');
+
+let stack: AsyncDisposableStack;
+let pool: WorkerPool<typeof treeTasks>;
+
+beforeEach(() => {
+  stack = new AsyncDisposableStack();
+  const entry = new URL('../../../src/images/files/tree-worker.ts', import.meta.url);
+  pool = stack.use(new WorkerPool<typeof treeTasks>({ name: 'tree', entry, threads: 1, maxQueue: 10 }));
+});
+
+afterEach(() => stack.disposeAsync());
+
+function openTrees(maxBytes: number, maxMakingBytes = 2 ** 28): ImageTrees {
+  return new ImageTrees({ pool, maxBytes, maxMakingBytes, metrics: new Metrics() });
+}
+
+async function build(...members: readonly Buffer[]): Promise<BuiltLayer> {
+  return stack.use(
+    await buildFromBytes(gzipLayer(tarOf(...members)).bytes, { compression: 'gzip', spanBytes: 65_536 }),
+  );
+}
+
+function request(built: BuiltLayer, more: Partial<TreeRequest> = {}): TreeRequest & { asked: number } {
+  const asking = {
+    asked: 0,
+    key: 'image',
+    line: 'team/app',
+    signal: new AbortController().signal,
+    readLayers: async () => {
+      asking.asked++;
+      return [{ digest: DIGEST, indexPath: built.indexPath }];
+    },
+    ...more,
+  };
+  return asking;
+}
+
+describe('ImageTrees', () => {
+  it('makes a tree once for all who ask, keeps it within its bound, and makes it anew when it has gone', async () => {
+    const built = await build(file('a'), file('b/c'));
+    const trees = openTrees(500);
+    const wanted = request(built);
+    const [one, other] = await Promise.all([trees.get(wanted), trees.get(wanted)]);
+    expect(one).toBe(other);
+    expect(await trees.get(wanted)).toBe(one);
+    expect(wanted.asked).toBe(1);
+    expect(one.item(one.resolve(parseRawText('b/c'), true).place).layer).toBe(DIGEST);
+    for (const key of ['x', 'y', 'z', 'u', 'v', 'w', 's', 't']) await trees.get(request(built, { key }));
+    await trees.get(wanted);
+    expect(wanted.asked).toBe(2);
+  });
+
+  it('remembers that a tree is too large to be made, or to be kept', async () => {
+    const built = await build(...Array.from({ length: 200 }, (_, place) => file(`file-${place}`)));
+    for (const trees of [openTrees(2 ** 20, 10_000), openTrees(1000)]) {
+      const wanted = request(built);
+      for (let round = 0; round < 3; round++)
+        await expect(trees.get(wanted)).rejects.toMatchObject({ code: 'LAYER_TOO_LARGE' });
+      expect(wanted.asked).toBe(1);
+      // Of another image it says nothing.
+      const small = await build(file('a'));
+      await trees.get(request(small, { key: 'small' }));
+    }
+  });
+
+  it('looks for the indexes again if one is gone when it is to be read', async () => {
+    const built = await build(file('a'));
+    const folder = await mkdtemp(join(tmpdir(), 'spandrel-trees-'));
+    stack.defer(() => rm(folder, { recursive: true }));
+    const damaged = join(folder, 'damaged');
+    await writeFile(damaged, 'no index');
+    for (const gone of [join(folder, 'nothing'), damaged]) {
+      const paths = [gone, built.indexPath];
+      const readLayers = async (): Promise<{ digest: typeof DIGEST; indexPath: string }[]> => [
+        { digest: DIGEST, indexPath: paths.shift() ?? gone },
+      ];
+      const tree = await openTrees(2 ** 20).get(request(built, { readLayers }));
+      expect(tree.resolve(parseRawText('a'), true).path).toBe('a');
+      const never = openTrees(2 ** 20).get(
+        request(built, { readLayers: () => Promise.resolve([{ digest: DIGEST, indexPath: gone }]) }),
+      );
+      await expect(never).rejects.toMatchObject({ code: 'INDEX_MALFORMED' });
+    }
+  });
+
+  it('ends the work when all who wait for it have left, and begins anew for who comes then', async () => {
+    const built = await build(file('a'));
+    const trees = openTrees(2 ** 20);
+    const [first, second] = [new AbortController(), new AbortController()];
+    const reading = Promise.withResolvers<AbortSignal>();
+    const readLayers = (abandoned: AbortSignal): Promise<never> => {
+      reading.resolve(abandoned);
+      return new Promise((_resolve, reject) =>
+        abandoned.addEventListener('abort', () => reject(new Error('left'))),
+      );
+    };
+    const waiting = [first, second].map(({ signal }) => trees.get(request(built, { readLayers, signal })));
+    const abandoned = await reading.promise;
+    first.abort(new Error('first'));
+    await expect(waiting[0]).rejects.toThrow('first');
+    expect(abandoned.aborted).toBe(false);
+    second.abort(new Error('second'));
+    await expect(waiting[1]).rejects.toThrow('second');
+    expect(abandoned.aborted).toBe(true);
+    expect((await trees.get(request(built))).memoryBytes).toBeGreaterThan(0);
+  });
+});

@@ -1,0 +1,343 @@
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { gunzipSync, gzipSync } from 'node:zlib';
+
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import { type Digest, digestOf } from '../../../src/core/digest.ts';
+import { MEDIA_TYPES } from '../../../src/core/media-types.ts';
+import { DemoRegistry } from '../../registry/demo-registry.ts';
+import type { FaultAction } from '../../registry/faults.ts';
+import type { DecodedZtoc } from '../../../src/ztoc/decode-ztoc.ts';
+import { gzipZinfoBytes } from '../../../src/ztoc/gzip-zinfo.ts';
+import { parseRawText } from '../../../src/tar/raw-text.ts';
+import type { Ztoc } from '../../../src/ztoc/ztoc.ts';
+import {
+  type Bytes,
+  edited,
+  editedEntry,
+  makeZtoc,
+  PUSHED_SPAN_BYTES,
+  pushIndex,
+  type PushOptions,
+} from '../../helpers/pushed-index.ts';
+import { RunningApp } from '../../helpers/running-app.ts';
+import { tarArchive } from '../../helpers/tar-blocks.ts';
+
+const LAYER = new URL('../../fixtures/golden/layers/gzip-gnu-6.tar.gz', import.meta.url);
+const OWN_SPAN_BYTES = 65_536;
+
+let registry: DemoRegistry;
+let root: string;
+let layer: Bytes;
+let layerDigest: Digest;
+
+beforeEach(async () => {
+  registry = await DemoRegistry.start({});
+  root = await mkdtemp(join(tmpdir(), 'spandrel-pushed-'));
+  layer = Uint8Array.from(await readFile(LAYER));
+  layerDigest = digestOf(layer);
+});
+
+afterEach(async () => {
+  await registry[Symbol.asyncDispose]();
+  await rm(root, { recursive: true });
+});
+
+const ztocOf = (spanBytes: number): Promise<Bytes> => makeZtoc(layer, spanBytes);
+const push = (options: PushOptions): ReturnType<typeof pushIndex> => pushIndex(registry, layer, options);
+
+function startApp(environment: Readonly<Record<string, string>> = {}): Promise<RunningApp> {
+  return RunningApp.start({
+    upstreams: [{ name: 'demo', url: registry.url }],
+    root,
+    environment: {
+      SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
+      SPANDREL_INDEX_SPAN_BYTES: String(OWN_SPAN_BYTES),
+      ...environment,
+    },
+  });
+}
+
+async function getJson<T>(url: string): Promise<T> {
+  let response = await fetch(url);
+  // An index that is being built is asked for again, as nodes do; each answer takes its time.
+  while (response.status === 503) {
+    await response.arrayBuffer();
+    response = await fetch(url);
+  }
+  expect(response.status).toBe(200);
+  return (await response.json()) as T;
+}
+
+/** The SOCI v1 indexes that nodes are told of. */
+async function referrers(app: RunningApp, manifest: Digest, repository = 'app'): Promise<string[]> {
+  const type = encodeURIComponent(MEDIA_TYPES.sociIndexV1);
+  const url = `${app.url}/v2/demo/${repository}/referrers/${manifest}?artifactType=${type}`;
+  const { manifests } = await getJson<{ manifests: { digest: string }[] }>(url);
+  return manifests.map(({ digest }) => digest);
+}
+
+/** What the tag answers to a node that can be lazy. */
+async function lazyTag(app: RunningApp): Promise<string | null> {
+  const accept = `${MEDIA_TYPES.ociIndex}, ${MEDIA_TYPES.ociManifest}`;
+  const headers = { accept, 'user-agent': 'containerd/2.2.6' };
+  const response = await fetch(`${app.url}/v2/demo/app/manifests/latest`, { headers });
+  await response.arrayBuffer();
+  return response.headers.get('docker-content-digest');
+}
+
+/** What nodes get of a zTOC. */
+async function blobOf(app: RunningApp, digest: Digest): Promise<Buffer> {
+  const response = await fetch(`${app.url}/v2/demo/app/blobs/${digest}`);
+  return Buffer.from(await response.arrayBuffer());
+}
+
+/** Let the layer pass through; the zTOC that the proxy makes of it afterwards. Every decompressed byte is compared. */
+async function pull(app: RunningApp, repository = 'app'): Promise<string | undefined> {
+  await getJson(`${app.url}/v2/demo/${repository}/manifests/latest`);
+  const base = `${app.url}/v2/demo/${repository}/_soci/layers/${layerDigest}`;
+  const { spans } = await getJson<{ spans: { id: number }[] }>(`${base}/spans`);
+  expect(spans.length).toBeGreaterThan(1);
+  const tar = Buffer.from(await (await fetch(`${base}/tar`)).arrayBuffer());
+  expect(tar.equals(gunzipSync(layer))).toBe(true);
+  return (await getJson<{ ztoc?: { digest: string } }>(base)).ztoc?.digest;
+}
+
+/** The second checkpoint begins here; the first is behind the head. */
+const SECOND_CHECKPOINT = gzipZinfoBytes(1);
+
+function editedCheckpoints(decoded: DecodedZtoc, edit: (bytes: Buffer) => void): Partial<Ztoc> {
+  const checkpoints = Buffer.from(decoded.checkpoints);
+  edit(checkpoints);
+  return { checkpoints };
+}
+
+describe('an index that somebody has pushed', () => {
+  it.each([1, 2] as const)('is used instead of ours, version %i, also after a restart', async (version) => {
+    const ztoc = await ztocOf(PUSHED_SPAN_BYTES);
+    const { manifest, index } = await push({ ztoc, version });
+    {
+      await using app = await startApp();
+      for (let round = 0; round < 2; round++) {
+        if (version === 1) expect(await referrers(app, manifest)).toEqual([index]);
+        expect(await lazyTag(app)).toBe(manifest);
+        expect((await blobOf(app, digestOf(ztoc))).equals(ztoc)).toBe(true);
+        expect(await pull(app)).toBe(digestOf(await ztocOf(OWN_SPAN_BYTES)));
+      }
+      expect(await app.metric('spandrel_index_builds_total{outcome="indexed"}')).toBe(1);
+    }
+    await using app = await startApp();
+    if (version === 1) expect(await referrers(app, manifest)).toEqual([index]);
+    expect(await lazyTag(app)).toBe(manifest);
+    expect((await blobOf(app, digestOf(ztoc))).equals(ztoc)).toBe(true);
+    expect(await app.metric('spandrel_index_builds_total{outcome="indexed"}')).toBe(0);
+  });
+
+  it.each<[string, (ztoc: Bytes) => Bytes]>([
+    ['with checkpoints of version 1', (ztoc) => edited(ztoc, withoutFirstCheckpoint)],
+    ['by a tool of another version', (ztoc) => edited(ztoc, () => ({ buildTool: 'AWS SOCI CLI v0.1' }))],
+    ['with times of another zone', (ztoc) => edited(ztoc, inAnotherZone)],
+  ])('may be made %s', async (_how, change) => {
+    const ztoc = change(await ztocOf(PUSHED_SPAN_BYTES));
+    const { manifest, index } = await push({ ztoc, version: 1 });
+    await using app = await startApp();
+    await pull(app);
+    expect(await referrers(app, manifest)).toEqual([index]);
+  });
+
+  it.each<[string, (ztoc: Bytes) => Bytes]>([
+    ['is cut short', (ztoc) => ztoc.slice(0, ztoc.length - 100)],
+    ['is no zTOC', (ztoc) => ztoc.map(() => 7)],
+    ['belongs to another layer', (ztoc) => edited(ztoc, () => ({ compressedArchiveSize: 1_000_000 }))],
+    [
+      'cannot be mounted',
+      (ztoc) =>
+        edited(ztoc, (decoded) =>
+          editedEntry(decoded, ({ uncompressedOffset }) => ({
+            uncompressedOffset: uncompressedOffset - 1024,
+          })),
+        ),
+    ],
+  ])('is replaced by ours at once if its zTOC %s', async (_what, change) => {
+    const ztoc = change(await ztocOf(PUSHED_SPAN_BYTES));
+    const { manifest, index } = await push({ ztoc, version: 1 });
+    await using app = await startApp();
+    const offered = await referrers(app, manifest);
+    expect(offered).toHaveLength(1);
+    expect(offered).not.toContain(index);
+    expect(await pull(app)).toBe(digestOf(await ztocOf(OWN_SPAN_BYTES)));
+  });
+
+  it.each<[string, (json: string) => string]>([
+    ['is not printed as Go prints it', (json) => json.replace('{', '{ ')],
+    ['names a layer of another image', (json) => json.replaceAll(layerDigest, `sha256:${'a'.repeat(64)}`)],
+    [
+      'lists zTOCs of layers that the image has fewer of',
+      (json) => json.replace(/"layers":\[(.*?\}\})\]/s, '"layers":[$1,$1,$1]'),
+    ],
+    ['has another kind of config', (json) => json.replace('soci.index.v1+json', 'soci.index.v9+json')],
+  ])('is replaced by ours at once if it %s', async (_what, edit) => {
+    const { manifest, index } = await push({ ztoc: await ztocOf(PUSHED_SPAN_BYTES), version: 1, edit });
+    await using app = await startApp();
+    expect(await referrers(app, manifest)).not.toContain(index);
+    expect(await pull(app)).toBe(digestOf(await ztocOf(OWN_SPAN_BYTES)));
+  });
+
+  it('is replaced by ours at once if its zTOC is not there', async () => {
+    const { manifest, index } = await push({
+      ztoc: await ztocOf(PUSHED_SPAN_BYTES),
+      version: 1,
+      isZtocLost: true,
+    });
+    await using app = await startApp();
+    expect(await referrers(app, manifest)).not.toContain(index);
+  });
+
+  it('is replaced by ours while the upstream fails to list it, so that nodes can begin', async () => {
+    const { manifest, index } = await push({ ztoc: await ztocOf(PUSHED_SPAN_BYTES), version: 1 });
+    registry.faults.add({ match: { path: /referrers/ }, action: { kind: 'status', status: 400 } });
+    await using app = await startApp();
+    const offered = await referrers(app, manifest);
+    expect(offered).toHaveLength(1);
+    expect(offered).not.toContain(index);
+    expect((await fetch(`${app.url}/v2/demo/app/referrers/${manifest}`)).status).toBe(502);
+  });
+
+  it.each<[string, FaultAction]>([
+    ...[401, 403, 404, 500].map((status): [string, FaultAction] => [
+      `status ${status}`,
+      { kind: 'status', status },
+    ]),
+    ['other bytes', { kind: 'corrupt', atByte: 40 }],
+  ])(
+    'that is answered with %s is used as soon as it can be had, and the tag is as it is then',
+    async (_what, action) => {
+      const { manifest, index } = await push({ ztoc: await ztocOf(PUSHED_SPAN_BYTES), version: 1 });
+      const ztoc = digestOf(await ztocOf(PUSHED_SPAN_BYTES));
+      for (const path of [new RegExp(`/blobs/${ztoc}$`), new RegExp(`/manifests/${index}$`)]) {
+        await using app = await startApp({
+          SPANDREL_MANIFESTS_NEGATIVE_SECONDS: '0',
+          SPANDREL_UPSTREAM_RETRIES: '0',
+          SPANDREL_STORAGE_ROOT: await mkdtemp(join(root, 'store-')),
+        });
+        registry.faults.set([{ match: { path }, action }]);
+        const meanwhile = await referrers(app, manifest);
+        expect([meanwhile.length, meanwhile.includes(index)]).toEqual([1, false]);
+        await lazyTag(app);
+        registry.faults.clear();
+        expect(await referrers(app, manifest)).toEqual([index]);
+        expect(await lazyTag(app)).toBe(manifest);
+      }
+    },
+  );
+
+  it('leaves the tag as it is', async () => {
+    const { manifest } = await push({ ztoc: await ztocOf(PUSHED_SPAN_BYTES), version: 1 });
+    await using app = await startApp();
+    expect(await lazyTag(app)).toBe(manifest);
+  });
+
+  it('that is wrong for one layer is used for another that it is right for', async () => {
+    const tarOf = (byte: string): Buffer => tarArchive({ file: Buffer.alloc(100_000, byte) });
+    const layers = ['a', 'b'].map((byte) => Uint8Array.from(gzipSync(tarOf(byte), { level: 0 })));
+    const useLayer = (place: number): void => {
+      layer = layers[place] ?? layer;
+      layerDigest = digestOf(layer);
+    };
+    useLayer(1);
+    const ztoc = await ztocOf(PUSHED_SPAN_BYTES);
+    await using app = await startApp();
+    for (const place of [0, 1]) {
+      useLayer(place);
+      const { manifest, index } = await push({ ztoc, version: 1 });
+      await pull(app);
+      expect((await referrers(app, manifest)).includes(index)).toBe(place === 1);
+    }
+  });
+
+  it('is shown with its image', async () => {
+    const { manifest, index } = await push({ ztoc: await ztocOf(PUSHED_SPAN_BYTES), version: 2 });
+    await using app = await startApp();
+    await pull(app);
+    const { platforms } = await getJson<{ platforms: object[] }>(
+      `${app.url}/v2/demo/app/_soci/images/latest`,
+    );
+    expect(platforms).toMatchObject([{ manifest, soci: { v2: index } }]);
+  });
+
+  it.each<[string, (decoded: DecodedZtoc) => Partial<Ztoc>]>([
+    [
+      'the place of a file',
+      (ztoc) =>
+        editedEntry(ztoc, ({ uncompressedOffset }) => ({ uncompressedOffset: uncompressedOffset + 512 })),
+    ],
+    [
+      'the size of a file',
+      (ztoc) => editedEntry(ztoc, ({ uncompressedSize }) => ({ uncompressedSize: uncompressedSize - 1 })),
+    ],
+    ['the name of a file', (ztoc) => editedEntry(ztoc, () => ({ name: parseRawText('etc/shadow') }))],
+    ['the mode of a file', (ztoc) => editedEntry(ztoc, () => ({ mode: 0o4777 }))],
+    ['the time of a file', (ztoc) => editedEntry(ztoc, () => ({ modTime: '2001-01-01T00:00:00Z' }))],
+    [
+      'an extended attribute',
+      (ztoc) =>
+        editedEntry(ztoc, () => ({
+          paxRecords: new Map([[parseRawText('SCHILY.xattr.user.x'), parseRawText('y')]]),
+        })),
+    ],
+    ['a file that is not there', (ztoc) => ({ entries: ztoc.entries.slice(0, -1) })],
+    ['the digest of a span', (ztoc) => ({ spanDigests: ztoc.spanDigests.with(1, digestOf('no')) })],
+    [
+      'a byte of a window',
+      (ztoc) =>
+        editedCheckpoints(
+          ztoc,
+          (bytes) => (bytes[SECOND_CHECKPOINT + 30_000] = ~(bytes[SECOND_CHECKPOINT + 30_000] ?? 0)),
+        ),
+    ],
+    [
+      'the bits of a checkpoint',
+      (ztoc) =>
+        editedCheckpoints(
+          ztoc,
+          (bytes) => (bytes[SECOND_CHECKPOINT + 16] = ((bytes[SECOND_CHECKPOINT + 16] ?? 0) + 1) % 8),
+        ),
+    ],
+    [
+      'the place of a checkpoint',
+      (ztoc) =>
+        editedCheckpoints(ztoc, (bytes) =>
+          bytes.writeBigInt64LE(bytes.readBigInt64LE(SECOND_CHECKPOINT) + 1n, SECOND_CHECKPOINT),
+        ),
+    ],
+    [
+      'the size of the archive',
+      ({ uncompressedArchiveSize }) => ({ uncompressedArchiveSize: uncompressedArchiveSize + 512 }),
+    ],
+  ])('that lies about %s serves no wrong byte and is replaced by ours', async (_what, edit) => {
+    const ztoc = edited(await ztocOf(PUSHED_SPAN_BYTES), edit);
+    const { manifest, index } = await push({ ztoc, version: 1 });
+    {
+      await using app = await startApp();
+      expect(await pull(app)).toBe(digestOf(await ztocOf(OWN_SPAN_BYTES)));
+      const offered = await referrers(app, manifest);
+      expect(offered).toHaveLength(1);
+      expect(offered).not.toContain(index);
+    }
+    await using app = await startApp();
+    expect(await referrers(app, manifest)).not.toContain(index);
+  });
+});
+
+function withoutFirstCheckpoint({ checkpoints }: Ztoc): Partial<Ztoc> {
+  const head = checkpoints.subarray(0, gzipZinfoBytes(0));
+  return { checkpoints: Buffer.concat([head, checkpoints.subarray(SECOND_CHECKPOINT)]) };
+}
+
+function inAnotherZone(decoded: DecodedZtoc): Partial<Ztoc> {
+  const shift = (time: string): string =>
+    `${new Date(Date.parse(time) + 19_800_000).toISOString().slice(0, 19)}${time.slice(19, -1)}+05:30`;
+  return { entries: decoded.entries.map((entry) => ({ ...entry, modTime: shift(entry.modTime) })) };
+}

@@ -1,0 +1,150 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import { Metrics } from '../../../src/telemetry/metrics.ts';
+import { type Attempt, Circuits } from '../../../src/upstream/transport/circuits.ts';
+import { RequestPace } from '../../../src/upstream/transport/request-pace.ts';
+import { collectingLogger } from '../../helpers/collected-output.ts';
+import { openClient } from '../../helpers/registry-clients.ts';
+import { ScriptedUpstream } from '../../helpers/scripted-upstream.ts';
+
+const REGISTRY = new URL('https://registry.example.com/v2/');
+const STORAGE = new URL('https://storage.example.com/blob');
+
+let nowMs: number;
+let metrics: Metrics;
+let circuits: Circuits;
+
+beforeEach(() => {
+  nowMs = 1000;
+  metrics = new Metrics();
+  circuits = new Circuits({
+    upstream: 'test',
+    options: { failures: 3, openMs: 10_000 },
+    metrics,
+    logger: collectingLogger(),
+    now: () => nowMs,
+  });
+});
+
+function fail(times: number): void {
+  for (let time = 0; time < times; time++) circuits.enter(REGISTRY).end('failed');
+}
+
+function expectOpen(): void {
+  expect(() => circuits.enter(REGISTRY)).toThrow(expect.objectContaining({ code: 'UPSTREAM_UNREACHABLE' }));
+}
+
+async function openCircuits(): Promise<string | undefined> {
+  return /^spandrel_upstream_circuits_open\{upstream="test"\} (\d+)$/m.exec(
+    (await metrics.print()).text,
+  )?.[1];
+}
+
+describe('the circuit of a host', () => {
+  it('opens after failures in a row, and for that host only', async () => {
+    fail(2);
+    circuits.enter(REGISTRY).end('answered');
+    fail(2);
+    expect(await openCircuits()).toBe('0');
+    fail(1);
+    expectOpen();
+    expect(await openCircuits()).toBe('1');
+    circuits.enter(STORAGE).end('answered');
+  });
+
+  it('lets one request try after a while, and closes when that is answered', async () => {
+    fail(3);
+    nowMs += 9_999;
+    expectOpen();
+    nowMs += 1;
+    const probe: Attempt = circuits.enter(REGISTRY);
+    expect(probe.isProbe).toBe(true);
+    expectOpen();
+    probe.end('answered');
+    expect(circuits.enter(REGISTRY).isProbe).toBe(false);
+    expect(await openCircuits()).toBe('0');
+  });
+
+  it('stays open when the try fails, and lets another one try when it has been given up', () => {
+    fail(3);
+    nowMs += 10_000;
+    circuits.enter(REGISTRY).end('failed');
+    expectOpen();
+    nowMs += 10_000;
+    circuits.enter(REGISTRY).end('left');
+    expect(circuits.enter(REGISTRY).isProbe).toBe(true);
+  });
+});
+
+describe('an upstream', () => {
+  let isDown = true;
+  let stack: AsyncDisposableStack;
+  let registry: ScriptedUpstream;
+
+  beforeEach(async () => {
+    isDown = true;
+    stack = new AsyncDisposableStack();
+    registry = stack.use(
+      await ScriptedUpstream.start((_request, response) =>
+        isDown ? response.writeHead(503).end() : response.end('{}'),
+      ),
+    );
+  });
+
+  afterEach(() => stack.disposeAsync());
+
+  it('that is down is left alone, answered for at once, and found again', async () => {
+    const environment = {
+      SPANDREL_UPSTREAM_RETRIES: '2',
+      SPANDREL_UPSTREAM_CIRCUIT_FAILURES: '2',
+      SPANDREL_UPSTREAM_CIRCUIT_OPEN_MS: '1',
+    };
+    const { client } = stack.use(await openClient({ name: 'test', url: registry.url }, { environment }));
+    const ask = (): Promise<string> =>
+      client.ping().then(
+        () => 'ok',
+        (error: Error & { code: string }) => `${error.code} ${error.message.includes('not asked')}`,
+      );
+    expect(await ask()).toBe('UPSTREAM_UNREACHABLE false');
+    expect(await ask()).toBe('UPSTREAM_UNREACHABLE false');
+    // Two requests with two retries each; from here on only tries without retries.
+    expect(registry.requests).toHaveLength(6);
+    await expect.poll(ask).toBe('UPSTREAM_UNREACHABLE false');
+    expect(registry.requests.length).toBe(7);
+    isDown = false;
+    await expect.poll(ask).toBe('ok');
+    expect(await ask()).toBe('ok');
+  });
+
+  it('is asked as often as it is configured, by kind, and no more', async () => {
+    isDown = false;
+    const waits: number[] = [];
+    const { client } = stack.use(
+      await openClient(
+        { name: 'test', url: registry.url, requestsPerSecond: { ping: 2 } },
+        { pause: async (waitMs) => void waits.push(waitMs) },
+      ),
+    );
+    for (let request = 0; request < 4; request++) await client.ping();
+    expect(waits).toHaveLength(2);
+    expect(Math.max(...waits)).toBeLessThanOrEqual(1000);
+    const outcomes = await Promise.allSettled(Array.from({ length: 200 }, () => client.ping()));
+    const refused = outcomes.filter(({ status }) => status === 'rejected');
+    // Nobody waits longer than for an answer: 30 s, 60 requests.
+    expect(refused.length).toBeGreaterThan(130);
+    expect(refused[0]).toMatchObject({ reason: { code: 'UPSTREAM_THROTTLED' } });
+    expect(registry.requests).toHaveLength(204 - refused.length);
+  });
+});
+
+it('requests of a kind without a rate never wait', async () => {
+  const pace = new RequestPace({
+    upstream: 'test',
+    rates: { manifest: 1 },
+    longestWaitMs: 0,
+    pause: () => Promise.reject(new Error('waited')),
+  });
+  for (let request = 0; request < 1000; request++) await pace.admit('blob', undefined);
+  await pace.admit('manifest', undefined);
+  await expect(pace.admit('manifest', undefined)).rejects.toMatchObject({ code: 'UPSTREAM_THROTTLED' });
+});
