@@ -1,10 +1,10 @@
 import type { JsonFaultRule } from '../test/registry/control-server.ts';
-import type { DemoRegistryOptions } from '../test/registry/demo-registry.ts';
-import type { DemoServiceOptions } from '../test/registry/demo-service.ts';
+import type { ScriptedRegistryOptions } from '../test/registry/scripted-registry.ts';
+import type { RegistryServiceOptions } from '../test/registry/registry-service.ts';
 import { ManagedProcess } from './managed-process.ts';
 import type { SampleImage } from './sample-image.ts';
 
-const DEMO_MAIN = new URL('../test/registry/serve-demo-registry.ts', import.meta.url).pathname;
+const DEMO_MAIN = new URL('../test/registry/serve-registry.ts', import.meta.url).pathname;
 
 const SAMPLE_MAIN = new URL('./sample-upstream-main.ts', import.meta.url).pathname;
 
@@ -21,14 +21,14 @@ export class DemoUpstream implements AsyncDisposable {
   }
 
   /** With the generated image as `app:latest`. */
-  static async start(options: DemoServiceOptions): Promise<DemoUpstream> {
+  static async start(options: RegistryServiceOptions): Promise<DemoUpstream> {
     return await DemoUpstream.#launch(DEMO_MAIN, { image: { seed: 'spandrel' }, ...options });
   }
 
   /** With sample images, each as `<repository>:latest`. */
   static async startWith(
     images: readonly SampleImage[],
-    registry: DemoRegistryOptions,
+    registry: ScriptedRegistryOptions,
   ): Promise<DemoUpstream> {
     return await DemoUpstream.#launch(SAMPLE_MAIN, { registry, images });
   }

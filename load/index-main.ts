@@ -47,7 +47,9 @@ const before = process.cpuUsage();
 const growth = Growth.complete(layerBytes);
 // The threads run what is shipped.
 const entry = new URL('../dist/build/layer-worker.js', import.meta.url);
-await using digests = new DigestWorker({ entry: new URL('../dist/blobs/verification/digest-thread.js', import.meta.url) });
+await using digests = new DigestWorker({
+  entry: new URL('../dist/blobs/verification/digest-thread.js', import.meta.url),
+});
 await using pool = new WorkerPool<typeof layerTasks>({
   name: 'index',
   entry,

@@ -5,16 +5,16 @@ import { writeSync } from 'node:fs';
 
 import type { Digest } from '../src/core/digest.ts';
 import { startControlServer } from '../test/registry/control-server.ts';
-import { DemoRegistry, type DemoRegistryOptions } from '../test/registry/demo-registry.ts';
+import { ScriptedRegistry, type ScriptedRegistryOptions } from '../test/registry/scripted-registry.ts';
 import type { SampleImage } from './sample-image.ts';
 
 const STANDARD_OUTPUT = 1;
 
 const { registry: options, images } = JSON.parse(process.argv[2] ?? '') as {
-  registry: DemoRegistryOptions;
+  registry: ScriptedRegistryOptions;
   images: readonly SampleImage[];
 };
-const registry = await DemoRegistry.start(options);
+const registry = await ScriptedRegistry.start(options);
 for (const { repository, manifest, config, layers } of images) {
   for (const { digest, path } of [config, ...layers])
     await registry.addBlob(repository, new Uint8Array(await readFile(path)), digest as Digest);

@@ -75,6 +75,8 @@ export interface App extends AsyncDisposable {
 }
 
 export interface AppOptions {
+  /** Of this process, for others that want its store. */
+  readonly pid?: number;
   readonly tracer?: Tracer;
   /** Of the process: outbound proxies, Docker's configuration. */
   readonly environment?: Environment;
@@ -104,7 +106,7 @@ const PATIENCE_MS = 1_500;
 export async function createApp(
   config: Config,
   logger: Logger,
-  { tracer = NO_TRACER, environment = {}, readFile: readNamedFile = readFile }: AppOptions = {},
+  { pid, tracer = NO_TRACER, environment = {}, readFile: readNamedFile = readFile }: AppOptions = {},
 ): Promise<App> {
   await using opening = new AsyncDisposableStack();
   const metrics = new Metrics();
@@ -134,6 +136,7 @@ export async function createApp(
   const files = new StoreFiles({ root, maxBytes, health, metrics, logger });
   const blobs = opening.use(
     await BlobStore.open({
+      pid,
       root,
       maxBytes,
       otherBytes: () => files.usedBytes,

@@ -3,54 +3,19 @@ import { basename, dirname, join, relative, resolve } from 'node:path';
 
 import { describe, expect, it } from 'vitest';
 
+import { FLOORS } from '../scripts/rooms.ts';
+
 const ROOT = resolve(import.meta.dirname, '..');
 const SRC = join(ROOT, 'src');
 
-/** The house from the ground up: a folder may import from its own floor's folder and from lower floors. */
-const FLOORS: readonly (readonly string[])[] = [
-  ['core', 'config', 'telemetry'],
-  ['cache'],
-  ['threads'],
-  ['upstream'],
-  ['blobs'],
-  ['inflate'],
-  ['ztoc'],
-  ['spans'],
-  ['soci'],
-  ['images'],
-  ['http'],
-  ['.', 'cli', 'demo'],
-];
-
 /** Where a library lives, and nowhere else. */
-const LIBRARIES: Readonly<Record<string, string>> = {
-  fastify: 'http',
-  undici: 'upstream',
-  tldts: 'upstream',
-  '@aws-sdk/client-ecr': 'upstream',
-  '@aws-sdk/client-ecr-public': 'upstream',
-  '@aws-sdk/credential-providers': 'upstream',
-  pako: 'inflate',
-  piscina: 'threads',
-  flatbuffers: 'ztoc',
-  'lru-cache': 'cache',
-  ioredis: 'cache',
-  '@opentelemetry/api': 'telemetry',
-  '@opentelemetry/core': 'telemetry',
-  '@opentelemetry/exporter-trace-otlp-http': 'telemetry',
-  '@opentelemetry/resources': 'telemetry',
-  '@opentelemetry/sdk-trace': 'telemetry',
-  'prom-client': 'telemetry',
-  pino: 'telemetry',
-  yaml: 'config',
-  'smol-toml': 'cli',
-  bcrypt: 'http',
-};
+const LIBRARIES: ReadonlyMap<string, string> = new Map(
+  FLOORS.flat().flatMap(({ name, libraries = [] }) => libraries.map((library) => [library, name] as const)),
+);
 
 /** Who may look at a clock that can be set. Ages and deadlines are no reason; see `core/steady-clock.ts`. */
 const WALL_CLOCK: readonly string[] = [
   'core/steady-clock.ts',
-  '/registry/clock.ts',
   // Shown.
   'images/manifests/served-images.ts',
   'images/operations/warm-job.ts',
@@ -61,6 +26,7 @@ const WALL_CLOCK: readonly string[] = [
 ];
 
 const FORBIDDEN_NAMES = /^(utils?|helpers?|types?|common|misc|index)\.ts$/;
+const MOST_FILES = 20;
 const MOST_LINES = 400;
 const MOST_MEDIAN_LINES = 150;
 
@@ -92,22 +58,60 @@ function readSources(root: string): SourceFile[] {
 }
 
 function floorOf(folder: string): number {
-  const floor = FLOORS.findIndex((folders) => folders.includes(folder));
+  const floor = FLOORS.findIndex((rooms) => rooms.some(({ name }) => name === folder));
   expect(floor, `src/${folder} stands on no floor`).toBeGreaterThanOrEqual(0);
   return floor;
 }
 
-/** Imports of `file` that run upwards, or sideways into another folder of the same floor (the ground and the top floor excepted). */
+/** Imports of `file` that run upwards, or into another room of the same floor (except on the ground floor and the top floor). */
 function wrongImports(file: SourceFile): string[] {
-  return file.imports.flatMap((specifier) => {
-    if (!specifier.startsWith('.')) return [];
-    const target = relative(SRC, resolve(dirname(file.path), specifier));
+  const from = floorOf(file.folder);
+  return importedFiles(file).flatMap((target) => {
     const folder = target.includes('/') ? (target.split('/')[0] ?? '.') : '.';
-    return floorOf(folder) > floorOf(file.folder) ? [`${relative(ROOT, file.path)} -> ${target}`] : [];
+    const to = floorOf(folder);
+    const isSideways = to === from && folder !== file.folder && from > 0 && from < FLOORS.length - 1;
+    return to > from || isSideways ? [`${relative(ROOT, file.path)} -> ${target}`] : [];
   });
 }
 
+/** Files of `src` that `file` imports, by their paths below it. */
+function importedFiles(file: SourceFile): string[] {
+  return file.imports
+    .filter((specifier) => specifier.startsWith('.'))
+    .map((specifier) => relative(SRC, resolve(dirname(file.path), specifier)));
+}
+
+/** A file beside sub-folders stands for itself; all other files stand for their folder. */
+function nodeOf(path: string): string {
+  const folder = dirname(path);
+  return SPLIT_ROOMS.has(folder) ? path : folder;
+}
+
+/** Folders and files that lead back to themselves by imports, in the order of the imports. */
+function findCycle(edges: ReadonlyMap<string, ReadonlySet<string>>): string[] | undefined {
+  const done = new Set<string>();
+  const visit = (folder: string, way: readonly string[]): string[] | undefined => {
+    if (way.includes(folder)) return [...way.slice(way.indexOf(folder)), folder];
+    if (done.has(folder)) return undefined;
+    for (const next of edges.get(folder) ?? []) {
+      const cycle = visit(next, [...way, folder]);
+      if (cycle !== undefined) return cycle;
+    }
+    done.add(folder);
+    return undefined;
+  };
+  for (const folder of edges.keys()) {
+    const cycle = visit(folder, []);
+    if (cycle !== undefined) return cycle;
+  }
+  return undefined;
+}
+
 const sources = readSources(SRC);
+/** Folders that have both files and sub-folders. */
+const SPLIT_ROOMS: ReadonlySet<string> = new Set(
+  sources.map(({ path }) => dirname(relative(SRC, dirname(path)))).filter((folder) => folder !== '.'),
+);
 
 describe('the house', () => {
   it('imports downwards only', () => {
@@ -119,16 +123,52 @@ describe('the house', () => {
       path: join(SRC, 'core', 'x.ts'),
       folder: 'core',
       text: '',
-      imports: ['../http/answer.ts'],
+      imports: ['../http/answers/answer.ts'],
     };
     expect(wrongImports(wrong)).toEqual(['src/core/x.ts -> http/answers/answer.ts']);
+  });
+
+  it('notices an import from a room of the same floor', () => {
+    const wrong = {
+      path: join(SRC, 'blobs', 'x.ts'),
+      folder: 'blobs',
+      text: '',
+      imports: ['../inflate/y.ts'],
+    };
+    expect(wrongImports(wrong)).toEqual(['src/blobs/x.ts -> inflate/y.ts']);
+  });
+
+  it('has no cycle of imports among the folders of a room', () => {
+    const edges = new Map<string, Set<string>>();
+    for (const file of sources) {
+      const from = nodeOf(relative(SRC, file.path));
+      // Files of one folder may import each other.
+      for (const to of importedFiles(file).map(nodeOf))
+        if (to !== from && dirname(to) !== dirname(relative(SRC, file.path)))
+          edges.set(from, (edges.get(from) ?? new Set()).add(to));
+    }
+    expect(findCycle(edges)).toBeUndefined();
+    expect(
+      findCycle(
+        new Map([
+          ['a', new Set(['b'])],
+          ['b', new Set(['a'])],
+        ]),
+      ),
+    ).toEqual(['a', 'b', 'a']);
+  });
+
+  it('has at most 20 files in a folder', () => {
+    const counts = Map.groupBy(sources, ({ path }) => relative(SRC, dirname(path)));
+    const crowded = [...counts].filter(([, files]) => files.length > MOST_FILES);
+    expect(crowded.map(([folder, files]) => `${folder}: ${files.length}`)).toEqual([]);
   });
 
   it('keeps each library on its floor', () => {
     const strays = sources.flatMap(({ path, folder, imports }) =>
       imports.flatMap((specifier) => {
         const name = /^(@[^/]+\/)?[^/]+/.exec(specifier)?.[0] ?? '';
-        const home = LIBRARIES[name];
+        const home = LIBRARIES.get(name);
         return home !== undefined && home !== folder ? [`${relative(ROOT, path)} imports ${name}`] : [];
       }),
     );
@@ -139,13 +179,15 @@ describe('the house', () => {
     const { dependencies } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
       dependencies: object;
     };
-    expect(Object.keys(dependencies).toSorted()).toEqual(Object.keys(LIBRARIES).toSorted());
+    expect([...LIBRARIES.keys()].toSorted()).toEqual(Object.keys(dependencies).toSorted());
   });
 
-  it('touches the process in main and cli only', () => {
+  it('touches the process in cli only', () => {
     const touching = sources.filter(
-      ({ folder, text }) =>
-        folder !== 'cli' && /(?<![.\w])process\.(?!hrtime)/.test(text.replaceAll(/^\s*(\*|\/\/).*$/gm, '')),
+      ({ folder, text, imports }) =>
+        folder !== 'cli' &&
+        (imports.some((name) => /^(node:)?process$/.test(name)) ||
+          /(?<![.\w])process\.(?!hrtime)/.test(text.replaceAll(/^\s*(\*|\/\*|\/\/).*$/gm, ''))),
     );
     expect(touching.map(({ path }) => relative(ROOT, path))).toEqual([]);
   });
@@ -167,7 +209,9 @@ describe('the house', () => {
 
   it('loads the AWS SDK only where it is used, not at start', () => {
     const importing = sources.filter(({ imports }) => imports.some((name) => name.startsWith('@aws-sdk/')));
-    expect(importing.map(({ path }) => relative(SRC, path))).toEqual(['upstream/credentials/ecr-token-api.ts']);
+    expect(importing.map(({ path }) => relative(SRC, path))).toEqual([
+      'upstream/credentials/ecr-token-api.ts',
+    ]);
     expect(importing.filter(({ text }) => /from '@aws-sdk/.test(text))).toEqual([]);
   });
 

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 
 import { describe, expect, it } from 'vitest';
 
-import { DemoRegistry } from './registry/demo-registry.ts';
+import { ScriptedRegistry } from './registry/scripted-registry.ts';
 import { collectedFile, TEST_MARK } from './helpers/collected-output.ts';
 import { findSecrets } from './helpers/find-secrets.ts';
 import { RunningApp } from './helpers/running-app.ts';
@@ -47,7 +47,7 @@ describe('a secret is found in output', () => {
 });
 
 it('what an app prints is collected, below the name of its test', async () => {
-  await using upstream = await DemoRegistry.start();
+  await using upstream = await ScriptedRegistry.start();
   {
     await using app = await RunningApp.start({ upstreams: [{ name: 'demo', url: upstream.url }] });
     await (await fetch(`${app.url}/v2/demo/app-of-this-test/tags/list`)).arrayBuffer();

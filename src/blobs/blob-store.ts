@@ -32,6 +32,8 @@ import { tightenModes } from './files/tighten-modes.ts';
 import { sweepUnfinished } from './files/unfinished-files.ts';
 
 export interface BlobStoreOptions {
+  /** Of this process: others that find the store locked are told. */
+  readonly pid?: number | undefined;
   readonly root: string;
   /** Most bytes of blobs, those that are arriving included, and of what else there is. */
   readonly maxBytes: number;
@@ -152,7 +154,7 @@ export class BlobStore implements AsyncDisposable {
   static async #openNow(options: BlobStoreOptions): Promise<BlobStore> {
     await mkdir(options.root, { recursive: true });
     await using opening = new AsyncDisposableStack();
-    const lock = opening.use(await StoreLock.acquire(options.root));
+    const lock = opening.use(await StoreLock.acquire(options.root, options.pid));
     const { root, logger } = options;
     const { tightened, open } = tightenModes(root);
     if (tightened > 0)

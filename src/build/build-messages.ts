@@ -6,7 +6,7 @@ import type { ProvenBytes } from '../core/proven-bytes.ts';
 import type { LayerLimits } from './layer-builder.ts';
 import type { RawText } from '../tar/raw-text.ts';
 import type { Span } from '../ztoc/span.ts';
-import type { TocEntry } from '../ztoc/ztoc.ts';
+import type { TocEntry } from '../tar/toc-entry.ts';
 
 /** Plain values of a build, as they go to the thread. */
 export interface BuildSettings {

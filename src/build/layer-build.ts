@@ -17,7 +17,7 @@ import { ReadSpanTable } from '../index/read-span-table.ts';
 import type { ReadSpan, Span } from '../ztoc/span.ts';
 import { SpanTable } from '../index/span-table.ts';
 import type { StoredWindow } from '../index/window-file.ts';
-import type { TocEntry } from '../ztoc/ztoc.ts';
+import type { TocEntry } from '../tar/toc-entry.ts';
 import type * as layerTasks from './layer-worker.ts';
 
 export interface LayerBuildOptions extends BuildSettings {

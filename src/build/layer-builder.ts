@@ -15,7 +15,7 @@ import type { ReadSpan, Span } from '../ztoc/span.ts';
 import type { SpanCutterOptions } from '../index/span-sink.ts';
 import { TarReader } from '../tar/tar-reader.ts';
 import { TocRecords } from '../index/toc-records.ts';
-import type { TocEntry } from '../ztoc/ztoc.ts';
+import type { TocEntry } from '../tar/toc-entry.ts';
 import { cutZstdSpans } from './zstd-spans.ts';
 
 export interface LayerLimits {

@@ -1,6 +1,6 @@
 import { cleanPath, type RawText } from '../tar/raw-text.ts';
 import type { TocRecords } from '../index/toc-records.ts';
-import type { TocEntry } from '../ztoc/ztoc.ts';
+import type { TocEntry } from '../tar/toc-entry.ts';
 
 /**
  * Tells of entries at paths that somebody waits for, during a build: the last one so far, else the first that comes. Costs nothing until a

@@ -35,7 +35,7 @@ export async function demo(args: string[]): Promise<number> {
   const app = stack.use(await createApp(config, createLogger(config.log.level)));
   const { registryUrl } = await app.listen();
   const base = `${registryUrl}/v2/demo/app`;
-  const transferred = (): number => registry.requests.bytesSent;
+  const transferred = (): number => registry.bytesSent;
 
   say(`\n1. Registry at ${registry.url}, proxy in front of it at ${registryUrl}. Pull the manifest:`);
   say(`   curl ${base}/manifests/latest`);

@@ -1,10 +1,10 @@
 import type { Config } from '../config/schema.ts';
 import { DEMO_SEED, type DemoImage, generateDemoImage } from '../demo/demo-image.ts';
-import { DemoRegistry } from '../../test/registry/demo-registry.ts';
+import { DemoServer } from '../demo/demo-server.ts';
 
 export interface EmbeddedDemo extends AsyncDisposable {
   readonly config: Config;
-  readonly registry: DemoRegistry;
+  readonly registry: DemoServer;
   readonly image: DemoImage;
 }
 
@@ -12,7 +12,7 @@ export interface EmbeddedDemo extends AsyncDisposable {
 export async function startEmbeddedDemo(config: Config): Promise<EmbeddedDemo> {
   // Always the same image, so that the store of an earlier start fits.
   const image = await generateDemoImage({ seed: DEMO_SEED });
-  const registry = await DemoRegistry.start();
+  const registry = await DemoServer.start();
   await registry.addImage('app', image);
   const upstream = {
     name: 'demo',

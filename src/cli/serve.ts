@@ -43,7 +43,12 @@ export async function serve(args: string[]): Promise<number> {
   await warnOfOpenFiles(given, first.file, logger);
   const tracer = stack.use(await openTracer(process.env, logger));
   const app = stack.use(
-    await createApp(config, logger, { tracer, environment: process.env, readFile: fileReader(first) }),
+    await createApp(config, logger, {
+      pid: process.pid,
+      tracer,
+      environment: process.env,
+      readFile: fileReader(first),
+    }),
   );
   const complete = (next: Config): Config =>
     isDemo && hasNoUpstreams(next) ? { ...next, upstreams: config.upstreams } : next;

@@ -10,7 +10,12 @@ import { nodeErrorCode } from '../core/node-error-code.ts';
 import { type FilePart, readFilePart } from '../build/file-part.ts';
 import { encodeTarHeader, TAR_END, tarPadding } from '../tar/tar-writer.ts';
 import { type Document, wrapManifest } from '../soci/convert-image.ts';
-import { decodeOciIndex, decodeOciManifest, encodeOciIndex, type OciDescriptor } from '../soci/oci-document.ts';
+import {
+  decodeOciIndex,
+  decodeOciManifest,
+  encodeOciIndex,
+  type OciDescriptor,
+} from '../soci/oci-document.ts';
 import { blobName, locateBlob, type OciLayout, readDocument } from './oci-layout.ts';
 
 const LAYOUT_FILE = Buffer.from('{"imageLayoutVersion":"1.0.0"}');

@@ -2,6 +2,7 @@ import type { Descriptor } from '../core/descriptor.ts';
 import { type Digest, digestOf, digestOfLarge } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { parseReference, parseRepository } from '../core/image-name.ts';
+import type { DemoImage } from './demo-image.ts';
 
 /** A manifest, as it was put in. */
 export interface StoredManifest {
@@ -42,6 +43,15 @@ export class RegistryContent {
     manifests.set(digest, { digest, mediaType, bytes });
     if ('tag' in parsed) tags.set(parsed.tag, digest);
     return digest;
+  }
+
+  /** A generated image with its tags; its bytes are not copied. */
+  async addImage(repository: string, image: DemoImage): Promise<void> {
+    for (const { digest, bytes } of image.blobs) await this.addBlob(repository, bytes, digest);
+    for (const { digest, bytes, mediaType } of image.manifests) {
+      for (const reference of [digest, ...(digest === image.digest ? image.tags : [])])
+        this.addManifest(repository, reference, bytes, mediaType);
+    }
   }
 
   /** Point a tag at a manifest that is there. */

@@ -5,7 +5,7 @@ import type { LayerIndex } from './layer-index.ts';
 import type { RawText } from '../tar/raw-text.ts';
 import type { ReadSpan, Span } from '../ztoc/span.ts';
 import type { StoredWindow } from './window-file.ts';
-import type { TocEntry } from '../ztoc/ztoc.ts';
+import type { TocEntry } from '../tar/toc-entry.ts';
 
 /**
  * What a layer can be read with: a complete index, or one that is still being built, which answers as soon as it can. A signal

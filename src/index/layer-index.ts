@@ -24,7 +24,7 @@ import { PathOrder } from './path-order.ts';
 import { cleanPath, type RawText } from '../tar/raw-text.ts';
 import type { ReadSpan, Span } from '../ztoc/span.ts';
 import type { StoredWindow } from './window-file.ts';
-import type { TocEntry } from '../ztoc/ztoc.ts';
+import type { TocEntry } from '../tar/toc-entry.ts';
 
 const FIXED_MEMORY_BYTES = 1024;
 const PIECE_BYTES = 2 ** 20;

@@ -6,7 +6,7 @@ import {
   type TocEntry,
   type TocEntryList,
   ZTOC_ENTRY_TYPES,
-} from '../ztoc/ztoc.ts';
+} from '../tar/toc-entry.ts';
 
 const TYPES: readonly EntryType[] = [...ZTOC_ENTRY_TYPES, ...OWN_ENTRY_TYPES];
 

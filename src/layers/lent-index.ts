@@ -7,7 +7,7 @@ import type { LayerIndexView } from '../index/layer-index-view.ts';
 import type { RawText } from '../tar/raw-text.ts';
 import type { ReadSpan, Span } from '../ztoc/span.ts';
 import type { StoredWindow } from '../index/window-file.ts';
-import type { TocEntry } from '../ztoc/ztoc.ts';
+import type { TocEntry } from '../tar/toc-entry.ts';
 
 /**
  * A large complete index, which is not held: a client may take an hour for a layer, and an index may have a hundred megabytes. It is had

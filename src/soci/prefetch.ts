@@ -1,6 +1,6 @@
 import { type Digest, digestOf } from '../core/digest.ts';
 import { cleanPath, parseRawText } from '../tar/raw-text.ts';
-import type { TocEntryList } from '../ztoc/ztoc.ts';
+import type { TocEntryList } from '../tar/toc-entry.ts';
 import { encodeGoJson } from './go-json.ts';
 import type { PrefetchArtifact } from './soci-index.ts';
 

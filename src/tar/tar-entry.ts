@@ -3,7 +3,7 @@ import type { RawText } from './raw-text.ts';
 import type { TarHeader } from './tar-header.ts';
 import { parseDecimal, wrapUint32 } from './tar-number.ts';
 import { formatTime, parsePaxTime, type TarTime } from './tar-time.ts';
-import type { EntryType, TocEntry } from '../ztoc/ztoc.ts';
+import type { EntryType, TocEntry } from './toc-entry.ts';
 
 /** What the extended headers before a header say. */
 export interface HeaderExtensions {

@@ -21,7 +21,7 @@ import {
 } from './tar-entry.ts';
 import { isZeroBlock, parseTarHeader, TAR_BLOCK_BYTES, type TarHeader } from './tar-header.ts';
 import { parseNumeric } from './tar-number.ts';
-import type { TocEntry } from '../ztoc/ztoc.ts';
+import type { TocEntry } from './toc-entry.ts';
 
 /** What the bytes that are being collected will be, and who takes them. */
 interface Collecting {

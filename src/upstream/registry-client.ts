@@ -13,7 +13,12 @@ import { BlobSizes } from './blobs/blob-sizes.ts';
 import type { BlobSource } from './blobs/blob-source.ts';
 import { createCredentialSource } from './credentials/credential-source.ts';
 import { fullRepository, reachableUrl } from './credentials/docker-hub.ts';
-import { type FetchedManifest, fetchManifest, type ManifestStat, statManifest } from './manifests/manifest-request.ts';
+import {
+  type FetchedManifest,
+  fetchManifest,
+  type ManifestStat,
+  statManifest,
+} from './manifests/manifest-request.ts';
 import { createProxyChoice, type Environment } from './transport/proxy-choice.ts';
 import { listReferrers } from './manifests/referrer-list.ts';
 import { MeasuredBlobs } from './blobs/measured-blobs.ts';

@@ -2,7 +2,8 @@ import type { DecodedZtoc } from './decode-ztoc.ts';
 import { decodeGzipZinfo, type GzipZinfo } from './gzip-zinfo.ts';
 import { decodeTarZinfo } from './tar-zinfo.ts';
 import type { RawText } from '../tar/raw-text.ts';
-import type { TocEntry, Ztoc } from './ztoc.ts';
+import type { Ztoc } from './ztoc.ts';
+import type { TocEntry } from '../tar/toc-entry.ts';
 import { findEmptySpan, OverlapCheck } from './mount-check.ts';
 import { ztocSpans } from './ztoc-spans.ts';
 

@@ -5,14 +5,8 @@ import { FlatBuffer, type FlatTable } from './flat-reader.ts';
 import { decodeGzipZinfo } from './gzip-zinfo.ts';
 import { printRawText, type RawText } from '../tar/raw-text.ts';
 import { decodeTarZinfo, tarMaxSpanId } from './tar-zinfo.ts';
-import {
-  type EntryType,
-  type TocEntry,
-  type Ztoc,
-  type ZtocCompression,
-  ZTOC_ENTRY_TYPES,
-  ZTOC_VERSION,
-} from './ztoc.ts';
+import { type Ztoc, type ZtocCompression, ZTOC_VERSION } from './ztoc.ts';
+import { type EntryType, type TocEntry, ZTOC_ENTRY_TYPES } from '../tar/toc-entry.ts';
 
 export interface ZtocLimits {
   /** Files of the layer; as many as the bytes can hold unless given. */

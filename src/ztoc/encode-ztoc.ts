@@ -2,7 +2,8 @@ import { Builder } from 'flatbuffers';
 
 import { SpandrelError } from '../core/errors.ts';
 import { encodeRawText, type RawText } from '../tar/raw-text.ts';
-import type { TocEntry, TocEntryList, Ztoc } from './ztoc.ts';
+import type { Ztoc } from './ztoc.ts';
+import type { TocEntry, TocEntryList } from '../tar/toc-entry.ts';
 
 /** Field numbers of `ztoc/fbs/ztoc.fbs`. */
 export const ZTOC_SLOTS = {

@@ -1,6 +1,6 @@
 import type { Span } from './span.ts';
 import { TAR_BLOCK_BYTES } from '../tar/tar-header.ts';
-import type { TocEntry } from './ztoc.ts';
+import type { TocEntry } from '../tar/toc-entry.ts';
 
 /**
  * Notices files that overlap, which the snapshotter refuses at mount (soci-snapshotter `ztoc/ztoc_marshaler.go`, flatbufferToTOC).

@@ -8,7 +8,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { DigestFiles } from '../../src/blobs/shelves/digest-files.ts';
 import { digestOf } from '../../src/core/digest.ts';
-import { DemoRegistry } from '../registry/demo-registry.ts';
+import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { LayerIndex } from '../../src/index/layer-index.ts';
 import { addPackedImage, type PackedLayer, seededGzipLayer } from '../helpers/packed-image.ts';
 import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
@@ -19,14 +19,14 @@ const LAYER_BYTES = 4 * 2 ** 20;
 
 let stack: AsyncDisposableStack;
 let root: string;
-let upstream: DemoRegistry;
+let upstream: ScriptedRegistry;
 let layers: readonly PackedLayer[];
 
 beforeEach(async () => {
   stack = new AsyncDisposableStack();
   root = await mkdtemp(join(tmpdir(), 'spandrel-killed-'));
   stack.defer(() => rm(root, { recursive: true, force: true }));
-  upstream = stack.use(await DemoRegistry.start());
+  upstream = stack.use(await ScriptedRegistry.start());
   layers = Array.from({ length: LAYERS }, (_, place) => seededGzipLayer(place + 1, LAYER_BYTES));
   await addPackedImage(upstream, 'app', 'latest', layers);
 });

@@ -5,18 +5,18 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
-import { DemoRegistry } from '../registry/demo-registry.ts';
+import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
 
 const PASSWORD = makeSecret('password of the proxy');
 
 let root: string;
-let upstream: DemoRegistry;
+let upstream: ScriptedRegistry;
 
 beforeEach(async () => {
   root = await mkdtemp(join(tmpdir(), 'spandrel-serve-'));
-  upstream = await DemoRegistry.start();
+  upstream = await ScriptedRegistry.start();
 });
 
 afterEach(async () => {

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 
 import { digestOf } from '../../src/core/digest.ts';
-import { DemoRegistry } from '../registry/demo-registry.ts';
+import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import {
   canMakeRoot,
   type ContainerSettings,
@@ -68,14 +68,14 @@ const title = IS_CONFINED
 
 describe.each(['docker', 'kubernetes'] as const)(`the configuration of %s, ${title}`, (kind) => {
   const stack = new AsyncDisposableStack();
-  let upstream: DemoRegistry;
+  let upstream: ScriptedRegistry;
   let child: SpandrelProcess;
   let url: string;
   let adminUrl: string;
 
   beforeAll(async () => {
     await runProgram('node', ['scripts/build.mjs'], { cwd: ROOT });
-    upstream = stack.use(await DemoRegistry.start());
+    upstream = stack.use(await ScriptedRegistry.start());
     await upstream.addBlob('app', BLOB);
     const settings = settingsOf(kind);
     // All of it but where the upstream is, and ports that are free here.

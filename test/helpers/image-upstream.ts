@@ -2,7 +2,7 @@ import { gzipSync } from 'node:zlib';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
-import { DemoRegistry } from '../registry/demo-registry.ts';
+import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 
 /** A layer of an image as its manifest has it. */
 export interface UpstreamLayer {
@@ -24,14 +24,14 @@ export function gzipLayer(tar: Buffer): UpstreamLayer {
 
 /** A registry whose images are made of given layers. */
 export class ImageUpstream implements AsyncDisposable {
-  readonly registry: DemoRegistry;
+  readonly registry: ScriptedRegistry;
 
-  private constructor(registry: DemoRegistry) {
+  private constructor(registry: ScriptedRegistry) {
     this.registry = registry;
   }
 
   static async start(): Promise<ImageUpstream> {
-    return new ImageUpstream(await DemoRegistry.start());
+    return new ImageUpstream(await ScriptedRegistry.start());
   }
 
   get url(): string {

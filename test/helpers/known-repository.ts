@@ -2,7 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 
 import type { Digest } from '../../src/core/digest.ts';
 import { digestOf } from '../../src/core/digest.ts';
-import { DemoRegistry, type DemoRegistryOptions } from '../registry/demo-registry.ts';
+import { ScriptedRegistry, type ScriptedRegistryOptions } from '../registry/scripted-registry.ts';
 import { RunningApp } from './running-app.ts';
 
 export const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
@@ -19,7 +19,7 @@ export interface Answered {
 
 /** The proxy in front of a registry whose repository `team/app` has a small image, tag `1.0`, and what a test adds. */
 export class KnownRepository implements AsyncDisposable {
-  readonly upstream: DemoRegistry;
+  readonly upstream: ScriptedRegistry;
   readonly app: RunningApp;
   /** The image's only layer: no archive, 1,500 bytes. */
   readonly blob: Buffer;
@@ -39,10 +39,10 @@ export class KnownRepository implements AsyncDisposable {
   }
 
   static async start(
-    options: DemoRegistryOptions & { readonly environment?: Readonly<Record<string, string>> } = {},
+    options: ScriptedRegistryOptions & { readonly environment?: Readonly<Record<string, string>> } = {},
   ): Promise<KnownRepository> {
     const { environment = {}, ...registryOptions } = options;
-    const upstream = await DemoRegistry.start(registryOptions);
+    const upstream = await ScriptedRegistry.start(registryOptions);
     const blob = randomBytes(1500);
     const blobDigest = await upstream.addBlob('team/app', new Uint8Array(blob));
     await upstream.addBlob('team/app', new Uint8Array(EMPTY));

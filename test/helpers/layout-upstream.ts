@@ -2,21 +2,21 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { type Digest, isDigest } from '../../src/core/digest.ts';
-import { DemoRegistry, type DemoRegistryOptions } from '../registry/demo-registry.ts';
+import { ScriptedRegistry, type ScriptedRegistryOptions } from '../registry/scripted-registry.ts';
 import { type OciLayout, openOciLayout, readDocument } from '../../src/convert/oci-layout.ts';
 import { GoldenImages } from './golden-images.ts';
 import { runProgram } from './programs.ts';
 
 /** A registry that holds a golden image as `app:latest`. */
 export class LayoutUpstream implements AsyncDisposable {
-  readonly registry: DemoRegistry;
+  readonly registry: ScriptedRegistry;
   /** Of the input layout. */
   readonly folder: string;
   /** What the tag points to. */
   readonly digest: Digest;
   readonly #layout: OciLayout;
 
-  private constructor(registry: DemoRegistry, folder: string, digest: Digest, layout: OciLayout) {
+  private constructor(registry: ScriptedRegistry, folder: string, digest: Digest, layout: OciLayout) {
     this.registry = registry;
     this.folder = folder;
     this.digest = digest;
@@ -27,14 +27,14 @@ export class LayoutUpstream implements AsyncDisposable {
   static async start(
     name: string,
     part: 'layout' | 'expected' = 'layout',
-    options: DemoRegistryOptions = {},
+    options: ScriptedRegistryOptions = {},
   ): Promise<LayoutUpstream> {
     const golden = GoldenImages.small();
     const folder = golden.layout(golden.image(name));
     const layout = new Map(await openOciLayout(folder));
     const top = join(folder, '..', part);
     for (const [file, found] of await openOciLayout(top)) layout.set(file, found);
-    const registry = await DemoRegistry.start(options);
+    const registry = await ScriptedRegistry.start(options);
     const manifests = JSON.parse(await readFile(join(top, 'index.json'), 'utf8')) as {
       manifests: { digest: Digest; mediaType: string }[];
     };

@@ -1,7 +1,7 @@
 import { gzipSync } from 'node:zlib';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
-import type { DemoRegistry } from '../registry/demo-registry.ts';
+import type { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { randomBlob } from './random-blob.ts';
 import { tarArchive } from './tar-blocks.ts';
 
@@ -27,7 +27,7 @@ export function seededGzipLayer(seed: number, bytes: number): PackedLayer {
 
 /** Put an image of such layers into a registry; its media types say gzip, whatever they are. @returns the digest of its manifest */
 export async function addPackedImage(
-  registry: DemoRegistry,
+  registry: ScriptedRegistry,
   repository: string,
   tag: string,
   layers: readonly PackedLayer[],

@@ -2,11 +2,12 @@ import { gunzipSync } from 'node:zlib';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
-import type { DemoRegistry } from '../registry/demo-registry.ts';
+import type { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { EMPTY_CONFIG, EMPTY_CONFIG_DIGEST, encodeSociIndex } from '../../src/soci/soci-index.ts';
 import { type DecodedZtoc, decodeZtoc } from '../../src/ztoc/decode-ztoc.ts';
 import { encodeZtoc } from '../../src/ztoc/encode-ztoc.ts';
-import type { TocEntry, Ztoc } from '../../src/ztoc/ztoc.ts';
+import type { Ztoc } from '../../src/ztoc/ztoc.ts';
+import type { TocEntry } from '../../src/tar/toc-entry.ts';
 import { buildFromBytes } from './built-layer.ts';
 
 export type Bytes = Uint8Array<ArrayBuffer>;
@@ -35,7 +36,7 @@ export interface PushOptions {
 
 /** An image with one layer and a SOCI index that somebody has made of it, in the upstream. */
 export async function pushIndex(
-  registry: DemoRegistry,
+  registry: ScriptedRegistry,
   layer: Bytes,
   { ztoc, version, isZtocLost, isUnnamed = false, repository = 'app', edit = (json) => json }: PushOptions,
 ): Promise<{

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { hash } from 'bcrypt';
 
 import { parseDigest } from '../../src/core/digest.ts';
-import { DemoRegistry } from '../registry/demo-registry.ts';
+import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { EMPTY_CONFIG } from '../../src/soci/soci-index.ts';
 import type { FaultAction } from '../registry/faults.ts';
 import { Certificate } from '../helpers/certificate.ts';
@@ -46,7 +46,7 @@ export class World implements AsyncDisposable {
   readonly setUp: SetUp;
   readonly content: Content;
   readonly pushed: PushedIndex | undefined;
-  readonly upstream: DemoRegistry;
+  readonly upstream: ScriptedRegistry;
   readonly redis: RedisServer | undefined;
   readonly replicas: readonly Replica[];
   readonly disturbances = new Disturbances();
@@ -81,7 +81,7 @@ export class World implements AsyncDisposable {
     stack.defer(() => rm(folder, { recursive: true, force: true }));
     const { latencyMs, redirects, access } = setUp;
     const auth = access === 'upstream' ? ({ kind: 'bearer', ...PERSON } as const) : { kind: 'none' as const };
-    const upstream = stack.use(await DemoRegistry.start({ latencyMs, redirectBlobs: redirects, auth }));
+    const upstream = stack.use(await ScriptedRegistry.start({ latencyMs, redirectBlobs: redirects, auth }));
     const certificate = setUp.wire === 'http' ? undefined : stack.use(await Certificate.create());
     const htpasswdFile = join(folder, 'htpasswd');
     await writeFile(htpasswdFile, `${PERSON.username}:${await hash(PERSON.password, 4)}\n`);

@@ -3,18 +3,18 @@ import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
-import { DemoRegistry } from '../registry/demo-registry.ts';
+import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { writeTar } from '../../src/tar/tar-writer.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 
 const GZIP_LAYER = 'application/vnd.oci.image.layer.v1.tar+gzip';
 
-let upstream: DemoRegistry;
+let upstream: ScriptedRegistry;
 let app: RunningApp;
 
 beforeEach(async () => {
-  upstream = await DemoRegistry.start();
+  upstream = await ScriptedRegistry.start();
   app = await RunningApp.start({
     upstreams: [{ name: 'demo', url: upstream.url }],
     environment: {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
-import { DemoRegistry } from '../registry/demo-registry.ts';
+import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { basic, PrivateRegistry } from '../helpers/private-registry.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 
@@ -12,13 +12,13 @@ const MANIFEST = Buffer.from('{"schemaVersion":2}');
 const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json';
 
 let stack: AsyncDisposableStack;
-let upstream: DemoRegistry;
-let other: DemoRegistry;
+let upstream: ScriptedRegistry;
+let other: ScriptedRegistry;
 
 beforeEach(async () => {
   stack = new AsyncDisposableStack();
-  upstream = stack.use(await DemoRegistry.start());
-  other = stack.use(await DemoRegistry.start());
+  upstream = stack.use(await ScriptedRegistry.start());
+  other = stack.use(await ScriptedRegistry.start());
 });
 
 afterEach(() => stack.disposeAsync());
@@ -33,7 +33,7 @@ function upstreams(): object[] {
 /** Asks for an image of each repository, so that it has been served. */
 async function serve(
   app: RunningApp,
-  registry: DemoRegistry,
+  registry: ScriptedRegistry,
   prefix: string,
   names: readonly string[],
 ): Promise<void> {

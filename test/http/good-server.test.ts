@@ -4,7 +4,7 @@ import { connect, type Socket } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
-import { DemoRegistry } from '../registry/demo-registry.ts';
+import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 
 const LARGE = randomBytes(32 * 2 ** 20);
@@ -13,11 +13,11 @@ const MANIFEST = Buffer.from('{"schemaVersion":2}');
 const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json';
 
 let stack: AsyncDisposableStack;
-let upstream: DemoRegistry;
+let upstream: ScriptedRegistry;
 
 beforeEach(async () => {
   stack = new AsyncDisposableStack();
-  upstream = stack.use(await DemoRegistry.start());
+  upstream = stack.use(await ScriptedRegistry.start());
   upstream.addManifest('app', '1.0', MANIFEST, MANIFEST_TYPE);
   await upstream.addBlob('app', LARGE, large);
 });

@@ -4,7 +4,7 @@ import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import type { ByteRange } from '../../src/core/byte-range.ts';
-import { DemoRegistry } from '../registry/demo-registry.ts';
+import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { askHttp2, openHttp2 } from '../helpers/http2-client.ts';
 import { createCertificates, type ListenerCertificates } from '../helpers/listener-certificates.ts';
 import { parseMultipart } from '../helpers/parse-multipart.ts';
@@ -26,12 +26,12 @@ function padded(position: number): string {
 }
 
 const stack = new AsyncDisposableStack();
-let upstream: DemoRegistry;
+let upstream: ScriptedRegistry;
 let certificates: ListenerCertificates;
 
 beforeAll(async () => {
   certificates = stack.use(await createCertificates());
-  upstream = stack.use(await DemoRegistry.start());
+  upstream = stack.use(await ScriptedRegistry.start());
 });
 
 afterAll(() => stack.disposeAsync());

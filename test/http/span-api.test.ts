@@ -4,7 +4,7 @@ import { gunzipSync, zstdDecompressSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import type { DemoImage, DemoLayer } from '../../src/demo/demo-image.ts';
-import type { DemoRegistry } from '../registry/demo-registry.ts';
+import type { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { startDemoRegistry } from '../helpers/demo-upstream.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
@@ -12,7 +12,7 @@ import { seededRandom } from '../helpers/seeded-random.ts';
 const SEED = Number(process.env['SPANDREL_TEST_SEED'] ?? 7);
 const RANGES = 40;
 
-let upstream: DemoRegistry & { image: DemoImage };
+let upstream: ScriptedRegistry & { image: DemoImage };
 let app: RunningApp;
 
 beforeAll(async () => {

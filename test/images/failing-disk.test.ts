@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { type ErrorCode, ERRORS } from '../../src/core/errors.ts';
-import { DemoRegistry } from '../registry/demo-registry.ts';
+import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { FailingFiles, FILE_OPERATIONS, type FileOperation } from '../helpers/failing-files.ts';
 import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
 import { addPackedImage, type PackedLayer, seededGzipLayer } from '../helpers/packed-image.ts';
@@ -24,14 +24,14 @@ interface Image {
 }
 
 let stack: AsyncDisposableStack;
-let upstream: DemoRegistry;
+let upstream: ScriptedRegistry;
 let root: string;
 let images = 0;
 let laterMs = 0;
 
 beforeEach(async () => {
   stack = new AsyncDisposableStack();
-  upstream = stack.use(await DemoRegistry.start());
+  upstream = stack.use(await ScriptedRegistry.start());
   root = await mkdtemp(join(tmpdir(), 'spandrel-failing-'));
   stack.defer(() => rm(root, { recursive: true, force: true }));
   const now = performance.now.bind(performance);

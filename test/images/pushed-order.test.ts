@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
-import { DemoRegistry } from '../registry/demo-registry.ts';
+import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import {
   type Bytes,
   edited,
@@ -21,12 +21,12 @@ const OWN_SPAN_BYTES = 65_536;
 const PLAIN = { version: 2, isUnnamed: true, repository: 'other' } as const;
 const INDEXED = 'spandrel_index_builds_total{outcome="indexed"}';
 
-let registry: DemoRegistry;
+let registry: ScriptedRegistry;
 let layer: Bytes;
 let own: Digest;
 
 beforeEach(async () => {
-  registry = await DemoRegistry.start({});
+  registry = await ScriptedRegistry.start({});
   layer = Uint8Array.from(await readFile(LAYER));
   own = digestOf(await makeZtoc(layer, OWN_SPAN_BYTES));
 });

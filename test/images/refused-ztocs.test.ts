@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 
 import { parseDigest } from '../../src/core/digest.ts';
-import { DemoRegistry } from '../registry/demo-registry.ts';
+import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { EMPTY_CONFIG } from '../../src/soci/soci-index.ts';
 import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
@@ -16,12 +16,12 @@ const PATIENCE = { timeout: 20_000 };
 const INDEXED = 'spandrel_index_builds_total{outcome="indexed"}';
 
 let stack: AsyncDisposableStack;
-let upstream: DemoRegistry;
+let upstream: ScriptedRegistry;
 let pushed: PushedIndex;
 
 beforeEach(async () => {
   stack = new AsyncDisposableStack();
-  upstream = stack.use(await DemoRegistry.start());
+  upstream = stack.use(await ScriptedRegistry.start());
 });
 
 /** The upstream has an image, and the zTOCs of a SOCI v1 index of it; a wrong one is none of its layer's. */

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 
 import { parseRawText, type RawText } from '../../src/tar/raw-text.ts';
 import { TocRecords } from '../../src/index/toc-records.ts';
-import type { TocEntry } from '../../src/ztoc/ztoc.ts';
+import type { TocEntry } from '../../src/tar/toc-entry.ts';
 
 const EMPTY = '' as RawText;
 

@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
-import type { DemoRegistry } from '../registry/demo-registry.ts';
+import type { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { Certificate } from '../helpers/certificate.ts';
 import { ContainerdDaemon } from '../helpers/containerd-daemon.ts';
 import { startDemoRegistry } from '../helpers/demo-upstream.ts';
@@ -15,7 +15,7 @@ const EXAMPLES = resolve(import.meta.dirname, '../../config/examples');
 const ECR = '123456789012.dkr.ecr.eu-central-1.amazonaws.com';
 
 let stack: AsyncDisposableStack;
-let upstream: DemoRegistry;
+let upstream: ScriptedRegistry;
 let app: RunningApp;
 /** `host:port` */
 let proxy: string;

@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
-import type { DemoRegistry } from './demo-registry.ts';
+import type { ScriptedRegistry } from './scripted-registry.ts';
 import type { FaultAction, FaultRule } from './faults.ts';
 
 const MAX_BODY_BYTES = 1024 * 1024;
@@ -17,7 +17,7 @@ export interface JsonFaultRule {
   readonly action: Exclude<FaultAction, { kind: 'hold' }> | { readonly kind: 'hold' };
 }
 
-/** Remote control of a {@link DemoRegistry} in a process of its own, over HTTP. */
+/** Remote control of a {@link ScriptedRegistry} in a process of its own, over HTTP. */
 export interface ControlServer extends AsyncDisposable {
   /** Ends with `/_control`. */
   readonly url: string;
@@ -28,7 +28,7 @@ export interface ControlServer extends AsyncDisposable {
  * that replaces the rules) · `DELETE faults` · `POST release` · `GET image` (whatever `about` is). Loopback only.
  */
 export async function startControlServer(
-  registry: DemoRegistry,
+  registry: ScriptedRegistry,
   about: unknown = null,
 ): Promise<ControlServer> {
   let release = Promise.withResolvers<void>();
@@ -84,7 +84,7 @@ export async function startControlServer(
   };
 }
 
-function totals({ requests, connectionCount }: DemoRegistry): Record<string, number> {
+function totals({ requests, connectionCount }: ScriptedRegistry): Record<string, number> {
   const { requestCount, bytesSent, inFlight, peakInFlight } = requests;
   return { requestCount, bytesSent, inFlight, peakInFlight, connectionCount };
 }

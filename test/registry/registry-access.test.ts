@@ -1,16 +1,18 @@
 import { afterEach, describe, expect, it } from 'vitest';
 
-import { DemoRegistry, type DemoRegistryOptions } from './demo-registry.ts';
+import { ScriptedRegistry, type ScriptedRegistryOptions } from './scripted-registry.ts';
 import { ManualClock } from '../helpers/manual-clock.ts';
 
 const BLOB = Uint8Array.from({ length: 5000 }, (_, i) => i & 255);
 const CREDENTIALS = { username: 'me', password: 'pass:wörd' };
 const BASIC = `Basic ${Buffer.from('me:pass:wörd').toString('base64')}`;
 
-const stack: DemoRegistry[] = [];
+const stack: ScriptedRegistry[] = [];
 
-async function start(options: DemoRegistryOptions): Promise<{ registry: DemoRegistry; blobUrl: string }> {
-  const registry = await DemoRegistry.start(options);
+async function start(
+  options: ScriptedRegistryOptions,
+): Promise<{ registry: ScriptedRegistry; blobUrl: string }> {
+  const registry = await ScriptedRegistry.start(options);
   stack.push(registry);
   return { registry, blobUrl: `${registry.url}/v2/app/blobs/${await registry.addBlob('app', BLOB)}` };
 }

@@ -6,7 +6,7 @@ import { gunzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import type { DemoImage } from '../../src/demo/demo-image.ts';
-import type { DemoRegistry } from '../registry/demo-registry.ts';
+import type { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { startDemoRegistry } from '../helpers/demo-upstream.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
 import { RunningApp } from '../helpers/running-app.ts';
@@ -17,7 +17,7 @@ const INFLATED = 'spandrel_inflate_bytes_total{engine="wasm"}';
 const FROM_REDIS = 'spandrel_span_reads_total{source="redis"}';
 
 let stack: AsyncDisposableStack;
-let upstream: DemoRegistry & { image: DemoImage };
+let upstream: ScriptedRegistry & { image: DemoImage };
 
 beforeEach(async () => {
   stack = new AsyncDisposableStack();

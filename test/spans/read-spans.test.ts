@@ -8,7 +8,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { DigestFiles } from '../../src/blobs/shelves/digest-files.ts';
 import type { Digest } from '../../src/core/digest.ts';
 import type { DemoImage } from '../../src/demo/demo-image.ts';
-import type { DemoRegistry } from '../registry/demo-registry.ts';
+import type { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { LayerIndex } from '../../src/index/layer-index.ts';
 import type { ReadSpan } from '../../src/ztoc/span.ts';
 import { startDemoRegistry } from '../helpers/demo-upstream.ts';
@@ -25,7 +25,7 @@ const PIECE_BYTES = 64 * KIB;
 const INFLATED = 'spandrel_inflate_bytes_total{engine="wasm"}';
 
 const stack = new AsyncDisposableStack();
-let upstream: DemoRegistry & { image: DemoImage };
+let upstream: ScriptedRegistry & { image: DemoImage };
 let root: string;
 let app: RunningApp;
 let digest: Digest;

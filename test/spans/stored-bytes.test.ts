@@ -6,7 +6,7 @@ import { crc32, gzipSync, zstdCompressSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
-import { DemoRegistry } from '../registry/demo-registry.ts';
+import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
 import { addPackedImage, type PackedLayer, packedLayer, seededGzipLayer } from '../helpers/packed-image.ts';
 import { RunningApp } from '../helpers/running-app.ts';
@@ -17,14 +17,14 @@ const BUILT = 'spandrel_index_builds_total{outcome="indexed"}';
 const ROTTEN_BLOBS = 'spandrel_store_condemned_total{kind="blob",damage="digest"}';
 
 let stack: AsyncDisposableStack;
-let upstream: DemoRegistry;
+let upstream: ScriptedRegistry;
 let root: string;
 let app: RunningApp;
 let layer: PackedLayer;
 
 beforeEach(async () => {
   stack = new AsyncDisposableStack();
-  upstream = stack.use(await DemoRegistry.start());
+  upstream = stack.use(await ScriptedRegistry.start());
   root = await mkdtemp(join(tmpdir(), 'spandrel-rot-'));
   stack.defer(() => rm(root, { recursive: true, force: true }));
   layer = seededGzipLayer(1, LAYER_BYTES);

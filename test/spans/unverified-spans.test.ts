@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { MemoryCache } from '../../src/cache/memory-cache.ts';
 import { digestOf } from '../../src/core/digest.ts';
-import { DemoRegistry } from '../registry/demo-registry.ts';
+import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
 import { heldLayer } from '../../src/layers/layer.ts';
 import { LayerReader } from '../../src/spans/layer-reader.ts';
@@ -22,14 +22,14 @@ const PATIENCE = { timeout: 20_000 };
 const INFLATED = 'spandrel_inflate_bytes_total{engine="wasm"}';
 
 let stack: AsyncDisposableStack;
-let upstream: DemoRegistry;
+let upstream: ScriptedRegistry;
 const SHARED_KEY = makeSecret('shared key');
 let redis: RedisServer;
 let layer: PackedLayer;
 
 beforeEach(async () => {
   stack = new AsyncDisposableStack();
-  upstream = stack.use(await DemoRegistry.start());
+  upstream = stack.use(await ScriptedRegistry.start());
   redis = stack.use(await RedisServer.start());
 });
 

@@ -4,7 +4,7 @@ import { gunzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 
 import { TarReader } from '../../src/tar/tar-reader.ts';
-import type { TocEntry } from '../../src/ztoc/ztoc.ts';
+import type { TocEntry } from '../../src/tar/toc-entry.ts';
 import { chunksOf } from '../helpers/gzip-corpus.ts';
 import { GoldenLayers } from '../helpers/golden-layers.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';

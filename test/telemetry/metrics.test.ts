@@ -9,7 +9,7 @@ import { parse, stringify } from 'yaml';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
-import { DemoRegistry } from '../registry/demo-registry.ts';
+import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { runProgram } from '../helpers/programs.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 
@@ -61,7 +61,7 @@ let scrape: Scrape;
 
 beforeAll(async () => {
   stack = new AsyncDisposableStack();
-  const upstream = stack.use(await DemoRegistry.start());
+  const upstream = stack.use(await ScriptedRegistry.start());
   const layer = await upstream.addBlob('app', Uint8Array.from(LAYER));
   const other = await upstream.addBlob('app', new Uint8Array(100_000).fill(7));
   const manifest = await addImage(upstream, layer);
@@ -113,7 +113,7 @@ beforeAll(async () => {
 afterAll(() => stack.disposeAsync());
 
 /** An image with a layer that can be indexed, and one that cannot. */
-async function addImage(upstream: DemoRegistry, layer: Digest): Promise<Digest> {
+async function addImage(upstream: ScriptedRegistry, layer: Digest): Promise<Digest> {
   const config = Buffer.from(
     '{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}',
   );

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import type { Digest } from '../../src/core/digest.ts';
-import { DemoRegistry } from '../registry/demo-registry.ts';
+import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
 import { TraceCollector } from '../helpers/trace-collector.ts';
@@ -16,14 +16,14 @@ const CALLER = { traceId: '0af7651916cd43dd8448eb211c80319c', spanId: 'b7ad6b716
 
 let stack: AsyncDisposableStack;
 let root: string;
-let upstream: DemoRegistry;
+let upstream: ScriptedRegistry;
 let digest: Digest;
 
 beforeEach(async () => {
   stack = new AsyncDisposableStack();
   root = await mkdtemp(join(tmpdir(), 'spandrel-traces-'));
   stack.defer(() => rm(root, { recursive: true, force: true }));
-  upstream = stack.use(await DemoRegistry.start());
+  upstream = stack.use(await ScriptedRegistry.start());
   digest = await upstream.addBlob('app', Uint8Array.from(await readFile(LAYER)));
 });
 

@@ -37,7 +37,7 @@ beforeAll(async () => {
 afterAll(() => rm(folder, { recursive: true }));
 
 function openPool<Tasks>(name: 'index' | 'span', entry: string): WorkerPool<Tasks> {
-  const url = new URL(`../../src/ztoc/${entry}.ts`, import.meta.url);
+  const url = new URL(`../../src/${entry}.ts`, import.meta.url);
   return new WorkerPool<Tasks>({ entry: url, threads: 2, name, maxQueue: 100 });
 }
 
@@ -70,7 +70,7 @@ async function expectNothingLeft(): Promise<void> {
 describe('threads that are killed at any moment', () => {
   it('leave no file open and no part of an index when they build', async () => {
     for (let round = 0; round < ROUNDS; round++) {
-      const pool = openPool<typeof layerTasks>('index', 'layer-worker');
+      const pool = openPool<typeof layerTasks>('index', 'build/layer-worker');
       await build(pool, 0, Growth.complete(gzip.length));
       await rm(join(folder, 'index-0'));
       const builds = Array.from({ length: TASKS }, (_, place) => {
@@ -87,7 +87,7 @@ describe('threads that are killed at any moment', () => {
   });
 
   it('leave no file open when readers of a zstd layer leave', async () => {
-    await using pool = openPool<typeof spanTasks>('span', 'span-worker');
+    await using pool = openPool<typeof spanTasks>('span', 'spans/span-worker');
     const whole = { start: 0, end: tar.length };
     const input: spanTasks.ReadZstdSpansInput = {
       path: join(folder, 'zstd'),

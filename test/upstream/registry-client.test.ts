@@ -5,7 +5,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { parseConfig } from '../../src/config/parse-config.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
-import { DemoRegistry, type DemoRegistryOptions } from '../registry/demo-registry.ts';
+import { ScriptedRegistry, type ScriptedRegistryOptions } from '../registry/scripted-registry.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
 import { createUpstreams, type Upstreams } from '../../src/upstream/upstreams.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
@@ -15,12 +15,15 @@ const PASSWORD = makeSecret('password of the proxy');
 const BLOB = randomBytes(300_000);
 const MANIFEST = Buffer.from('{"schemaVersion":2}');
 
-let registry: DemoRegistry;
+let registry: ScriptedRegistry;
 let upstreams: Upstreams;
 let pauses: number[];
 
-async function start(options: DemoRegistryOptions = {}, auth: object = { kind: 'anonymous' }): Promise<void> {
-  registry = await DemoRegistry.start(options);
+async function start(
+  options: ScriptedRegistryOptions = {},
+  auth: object = { kind: 'anonymous' },
+): Promise<void> {
+  registry = await ScriptedRegistry.start(options);
   await registry.addBlob('app', new Uint8Array(BLOB));
   registry.addManifest('app', '1.0', MANIFEST, MEDIA_TYPES.ociManifest);
   const config = parseConfig({

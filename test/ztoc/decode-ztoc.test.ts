@@ -7,7 +7,8 @@ import { encodeZtoc, ZTOC_SLOTS } from '../../src/ztoc/encode-ztoc.ts';
 import { FlatBuffer } from '../../src/ztoc/flat-reader.ts';
 import { parseRawText, type RawText } from '../../src/tar/raw-text.ts';
 import { encodeTarZinfo } from '../../src/ztoc/tar-zinfo.ts';
-import type { TocEntry, Ztoc } from '../../src/ztoc/ztoc.ts';
+import type { Ztoc } from '../../src/ztoc/ztoc.ts';
+import type { TocEntry } from '../../src/tar/toc-entry.ts';
 
 const malformed = expect.objectContaining({ code: 'INDEX_MALFORMED' }) as Error;
 const EMPTY = '' as RawText;

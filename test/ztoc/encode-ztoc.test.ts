@@ -8,7 +8,8 @@ import { decodeZtoc } from '../../src/ztoc/decode-ztoc.ts';
 import { encodeZtoc } from '../../src/ztoc/encode-ztoc.ts';
 import { encodeGzipZinfo } from '../../src/ztoc/gzip-zinfo.ts';
 import { EMPTY_RAW_TEXT, parseRawText, type RawText } from '../../src/tar/raw-text.ts';
-import type { TocEntry, Ztoc } from '../../src/ztoc/ztoc.ts';
+import type { Ztoc } from '../../src/ztoc/ztoc.ts';
+import type { TocEntry } from '../../src/tar/toc-entry.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
 
 const EMPTY_ENTRY: TocEntry = {

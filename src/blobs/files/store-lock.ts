@@ -1,6 +1,5 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { pid } from 'node:process';
 import { DatabaseSync } from 'node:sqlite';
 
 import { SpandrelError } from '../../core/errors.ts';
@@ -17,8 +16,11 @@ export class StoreLock implements AsyncDisposable {
     this.#database = database;
   }
 
-  /** @throws SpandrelError STORE_LOCKED, with the process id of the owner in message and detail; STORE_FAILED */
-  static async acquire(root: string): Promise<StoreLock> {
+  /**
+   * @param pid of this process, for the message of another that finds the store locked
+   * @throws SpandrelError STORE_LOCKED, with the process id of the owner in message and detail; STORE_FAILED
+   */
+  static async acquire(root: string, pid?: number): Promise<StoreLock> {
     const ownerPath = join(root, 'lock-owner');
     const database = openDatabase(join(root, 'lock'));
     try {
@@ -40,7 +42,7 @@ export class StoreLock implements AsyncDisposable {
       );
     }
     // It is for people, and a full disk has no place for it.
-    await writeFile(ownerPath, String(pid)).catch(() => undefined);
+    await writeFile(ownerPath, String(pid ?? '')).catch(() => undefined);
     return new StoreLock(database);
   }
 

@@ -4,13 +4,28 @@ import { SpandrelError } from '../../core/errors.ts';
 import { type ProvenBytes, provenBytes } from '../../core/proven-bytes.ts';
 import { waitFor } from '../../core/wait-for.ts';
 import type { BlobHandle, FileRange } from './blob-handle.ts';
+import type { Demand } from './demands.ts';
 import type { FileReads, LentBytes } from '../files/file-reads.ts';
-import type { Fill } from '../fills/fill.ts';
 import { Growth } from '../files/growth.ts';
 import type { OpenFile } from '../files/open-files.ts';
 import type { PartialFile } from '../files/partial-file.ts';
 import { assertRangeWithin, READ_BYTES } from '../files/read-file-range.ts';
 import type { StoredBlob } from '../files/store-budget.ts';
+
+/** What a reader needs of the fill that brings a blob. */
+export interface ArrivingBlob {
+  /** How much of the blob's file is there. */
+  readonly growth: Growth;
+  /** What has arrived is known to be another blob. */
+  readonly isRefuted: boolean;
+  /** Say that a range is wanted, until the demand is dropped. */
+  demand(range: ByteRange): Demand;
+  drop(demand: Demand): void;
+  /** Where the readable bytes from the start of the demand on end; there is at least one. @throws what the fill failed with */
+  waitFor(demand: Demand, signal: AbortSignal | undefined): Promise<number>;
+  /** @throws SpandrelError BLOB_CORRUPT if {@link isRefuted} */
+  assertSound(): void;
+}
 
 /** One read: where it is, and where the bytes that it can take end. */
 interface Progress extends Disposable {
@@ -100,7 +115,7 @@ export class OpenBlob implements BlobHandle {
     digest: Digest;
     sizeBytes: ProvenBytes;
     file: PartialFile;
-    fill: Fill;
+    fill: ArrivingBlob;
     done: Promise<void>;
     reads: FileReads;
     onClose: () => Promise<void>;
@@ -204,7 +219,7 @@ export class OpenBlob implements BlobHandle {
   }
 }
 
-function readOfFill(fill: Fill, range: ByteRange): Progress {
+function readOfFill(fill: ArrivingBlob, range: ByteRange): Progress {
   const demand = fill.demand(range);
   return {
     readableEnd(position, signal) {

@@ -13,7 +13,7 @@ import type { LayerIndexView } from '../../index/layer-index-view.ts';
 import { layerFault, type NoZtocReason, streamFault } from '../../index/layer-summary.ts';
 import { describeRawText, EMPTY_RAW_TEXT, type RawText } from '../../tar/raw-text.ts';
 import { SparseRegions } from '../../tar/sparse-regions.ts';
-import type { EntryType, TocEntry } from '../../ztoc/ztoc.ts';
+import type { EntryType, TocEntry } from '../../tar/toc-entry.ts';
 import { type Answer, type ByteStream, IMMUTABLE, jsonAnswer } from '../answers/answer.ts';
 import { answerContent, type Content } from '../answers/content-answer.ts';
 import type { Exchange } from '../requests/exchange.ts';

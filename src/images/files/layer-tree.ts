@@ -1,6 +1,6 @@
 import type { Digest } from '../../core/digest.ts';
 import { cleanPath, type RawText } from '../../tar/raw-text.ts';
-import type { TocEntry } from '../../ztoc/ztoc.ts';
+import type { TocEntry } from '../../tar/toc-entry.ts';
 import type { ChildNodes } from './child-nodes.ts';
 import { implicitDirectory, type TreeBudget, type TreeEntry, type TreeNode, WHITEOUT } from './tree-node.ts';
 

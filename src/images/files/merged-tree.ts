@@ -1,5 +1,5 @@
 import type { Digest } from '../../core/digest.ts';
-import type { TocEntry } from '../../ztoc/ztoc.ts';
+import type { TocEntry } from '../../tar/toc-entry.ts';
 import { LayerTree } from './layer-tree.ts';
 import {
   implicitDirectory,

@@ -1,6 +1,6 @@
 import type { Digest } from '../../core/digest.ts';
-import type { EntryType } from '../../ztoc/ztoc.ts';
-import { OWN_ENTRY_TYPES, ZTOC_ENTRY_TYPES } from '../../ztoc/ztoc.ts';
+import type { EntryType } from '../../tar/toc-entry.ts';
+import { OWN_ENTRY_TYPES, ZTOC_ENTRY_TYPES } from '../../tar/toc-entry.ts';
 import { type LayerFault, type TreeNode, WHITEOUT } from './tree-node.ts';
 
 /**

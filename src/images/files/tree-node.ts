@@ -1,6 +1,6 @@
 import type { Digest } from '../../core/digest.ts';
 import { type ErrorCode, SpandrelError } from '../../core/errors.ts';
-import type { TocEntry } from '../../ztoc/ztoc.ts';
+import type { TocEntry } from '../../tar/toc-entry.ts';
 import { ChildNodes } from './child-nodes.ts';
 
 /** A layer, or an entry of it, that no node can unpack. */

@@ -27,7 +27,12 @@ import type { Metrics } from '../../telemetry/metrics.ts';
 import { isBrokenTransfer, isUpstreamAway } from '../../upstream/faults/fault-kinds.ts';
 import type { LayerLimits } from '../../build/layer-builder.ts';
 import type { BlobAccess } from '../access/blob-access.ts';
-import { type ImageManifest, parseManifest, soundDescriptors, type StoredManifest } from '../documents/manifest.ts';
+import {
+  type ImageManifest,
+  parseManifest,
+  soundDescriptors,
+  type StoredManifest,
+} from '../documents/manifest.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import { type Target, targetKey } from '../documents/target.ts';
 import type * as spanTasks from '../../spans/span-worker.ts';

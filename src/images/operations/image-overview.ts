@@ -8,7 +8,12 @@ import type { ImageConfig } from '../documents/image-config.ts';
 import type { IndexPolicies } from '../lazy/index-policy.ts';
 import type { LayerDescription, Layers } from '../lazy/layers.ts';
 import type { ImageManifests } from '../lazy/image-manifests.ts';
-import { type FaultyDescriptor, parseManifest, type StoredManifest, tryParseManifest } from '../documents/manifest.ts';
+import {
+  type FaultyDescriptor,
+  parseManifest,
+  type StoredManifest,
+  tryParseManifest,
+} from '../documents/manifest.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import { isImageManifest } from '../documents/platform.ts';
 import type { PullCounts, PullLog } from './pull-log.ts';

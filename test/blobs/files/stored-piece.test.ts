@@ -1,7 +1,12 @@
 import { describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../../src/core/digest.ts';
-import { formatMapHead, formatPiece, parseMap, type StoredPiece } from '../../../src/blobs/files/stored-piece.ts';
+import {
+  formatMapHead,
+  formatPiece,
+  parseMap,
+  type StoredPiece,
+} from '../../../src/blobs/files/stored-piece.ts';
 import { seededRandom } from '../../helpers/seeded-random.ts';
 
 const SIZE = 200;

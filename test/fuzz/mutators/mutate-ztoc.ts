@@ -1,7 +1,7 @@
 import { type DecodedZtoc, decodeZtoc } from '../../../src/ztoc/decode-ztoc.ts';
 import { encodeZtoc } from '../../../src/ztoc/encode-ztoc.ts';
 import type { RawText } from '../../../src/tar/raw-text.ts';
-import type { TocEntry } from '../../../src/ztoc/ztoc.ts';
+import type { TocEntry } from '../../../src/tar/toc-entry.ts';
 import type { Corpus, SeedZtoc } from '../corpus.ts';
 import type { Dice } from '../dice.ts';
 import { pickNumber, writeNumber } from './interesting.ts';

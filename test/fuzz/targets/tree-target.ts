@@ -6,7 +6,7 @@ import { ImageTree } from '../../../src/images/files/image-tree.ts';
 import { MergedTree } from '../../../src/images/files/merged-tree.ts';
 import { packTree } from '../../../src/images/files/pack-tree.ts';
 import type { RawText } from '../../../src/tar/raw-text.ts';
-import type { EntryType, TocEntry } from '../../../src/ztoc/ztoc.ts';
+import type { EntryType, TocEntry } from '../../../src/tar/toc-entry.ts';
 import type { Dice } from '../dice.ts';
 import type { FuzzTarget } from '../target.ts';
 

@@ -7,7 +7,7 @@ import { buffer } from 'node:stream/consumers';
 import { hash } from 'bcrypt';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 
-import { DemoRegistry } from '../../registry/demo-registry.ts';
+import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
 import { CONTAINERD, OCI } from '../../helpers/lazy-app.ts';
 import { addPackedImage, type PackedLayer, seededGzipLayer } from '../../helpers/packed-image.ts';
 import { basic } from '../../helpers/private-registry.ts';
@@ -46,7 +46,7 @@ const NAMINGS: Readonly<
 type Subjects = Readonly<Record<string, readonly string[]>>;
 
 let stack: AsyncDisposableStack;
-let registry: DemoRegistry;
+let registry: ScriptedRegistry;
 let upstream: ScriptedUpstream;
 let htpasswdFile: string;
 const layers: Record<Owner, PackedLayer> = {
@@ -62,7 +62,7 @@ beforeAll(async () => {
   htpasswdFile = join(folder, 'htpasswd');
   const lines = OWNERS.map(async (user) => `${user}:${await hash(`pw-${user}`, 4)}\n`);
   await writeFile(htpasswdFile, (await Promise.all(lines)).join(''), { mode: 0o600 });
-  registry = stack.use(await DemoRegistry.start());
+  registry = stack.use(await ScriptedRegistry.start());
   for (const owner of OWNERS)
     images[owner] = await addPackedImage(registry, `${owner}/app`, `of-${owner}`, [layers[owner]]);
   upstream = stack.use(

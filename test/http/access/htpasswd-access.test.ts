@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { hash } from 'bcrypt';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
-import { DemoRegistry } from '../../registry/demo-registry.ts';
+import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
 import { basic } from '../../helpers/private-registry.ts';
 import { ROUTE_SAMPLES } from '../../helpers/route-samples.ts';
 import { RunningApp } from '../../helpers/running-app.ts';
@@ -14,7 +14,7 @@ import { RunningApp } from '../../helpers/running-app.ts';
 let stack: AsyncDisposableStack;
 let file: string;
 let app: RunningApp;
-let upstream: DemoRegistry;
+let upstream: ScriptedRegistry;
 
 beforeEach(async () => {
   stack = new AsyncDisposableStack();
@@ -27,7 +27,7 @@ beforeEach(async () => {
     file,
     `# people\nalice:${alice.replace('$2b$', '$2y$')}\n\nüte:${await hash('pässe:wort', 4)}\n`,
   );
-  upstream = stack.use(await DemoRegistry.start());
+  upstream = stack.use(await ScriptedRegistry.start());
   upstream.addManifest(
     'app',
     '1.0',

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 
 import { parseConfig } from '../../../src/config/parse-config.ts';
-import { DemoRegistry } from '../../registry/demo-registry.ts';
+import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
 import { openSocket, readToEnd } from '../../helpers/raw-request.ts';
 import { RedisServer } from '../../helpers/redis-server.ts';
 import { RunningApp } from '../../helpers/running-app.ts';
@@ -13,11 +13,11 @@ import { ScriptedUpstream } from '../../helpers/scripted-upstream.ts';
 import { SpandrelProcess } from '../../helpers/spandrel-process.ts';
 
 let stack: AsyncDisposableStack;
-let upstream: DemoRegistry;
+let upstream: ScriptedRegistry;
 
 beforeEach(async () => {
   stack = new AsyncDisposableStack();
-  upstream = stack.use(await DemoRegistry.start());
+  upstream = stack.use(await ScriptedRegistry.start());
 });
 
 afterEach(() => stack.disposeAsync());

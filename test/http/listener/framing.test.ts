@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
-import { DemoRegistry } from '../../registry/demo-registry.ts';
+import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
 import {
   AMBIGUOUS_REQUESTS,
   HEAD,
@@ -11,11 +11,11 @@ import {
 import { sendRaw } from '../../helpers/raw-request.ts';
 import { RunningApp } from '../../helpers/running-app.ts';
 
-let upstream: DemoRegistry;
+let upstream: ScriptedRegistry;
 let app: RunningApp;
 
 beforeAll(async () => {
-  upstream = await DemoRegistry.start();
+  upstream = await ScriptedRegistry.start();
   upstream.addManifest(
     'app',
     '1.0',

@@ -5,7 +5,7 @@ import { gunzipSync, zstdDecompressSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import type { DemoImage, DemoLayer } from '../../../src/demo/demo-image.ts';
-import type { DemoRegistry } from '../../registry/demo-registry.ts';
+import type { ScriptedRegistry } from '../../registry/scripted-registry.ts';
 import { startDemoRegistry } from '../../helpers/demo-upstream.ts';
 import { askHttp2, type Http2Answer, openHttp2 } from '../../helpers/http2-client.ts';
 import { createCertificates } from '../../helpers/listener-certificates.ts';
@@ -17,7 +17,7 @@ const RANGES = 40;
 const LAYERS = ['base', 'configuration', 'assets', 'pages'];
 
 const stack = new AsyncDisposableStack();
-let upstream: DemoRegistry & { image: DemoImage };
+let upstream: ScriptedRegistry & { image: DemoImage };
 let session: ClientHttp2Session;
 
 beforeAll(async () => {

@@ -3,7 +3,7 @@ import { PerformanceObserver } from 'node:perf_hooks';
 
 import { expect, it } from 'vitest';
 
-import { DemoRegistry } from '../../registry/demo-registry.ts';
+import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
 import { askHttp2, openHttp2 } from '../../helpers/http2-client.ts';
 import { createCertificates } from '../../helpers/listener-certificates.ts';
 import { RunningApp } from '../../helpers/running-app.ts';
@@ -36,7 +36,7 @@ async function framesOf(url: string, ca: Buffer, path: string, count: number): P
 it('a body over HTTP/2 costs no frame of its own for its end', async () => {
   await using stack = new AsyncDisposableStack();
   const { ca, server } = stack.use(await createCertificates());
-  const upstream = stack.use(await DemoRegistry.start());
+  const upstream = stack.use(await ScriptedRegistry.start());
   const digest = await upstream.addBlob('app', new Uint8Array(100).fill(1));
   const { url } = stack.use(
     await RunningApp.start({

@@ -5,14 +5,14 @@ import { request } from 'node:https';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../../src/core/digest.ts';
-import { DemoRegistry } from '../../registry/demo-registry.ts';
+import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
 import { askHttp2, openHttp2 } from '../../helpers/http2-client.ts';
 import { createCertificates } from '../../helpers/listener-certificates.ts';
 import { ROUTE_SAMPLES } from '../../helpers/route-samples.ts';
 import { RunningApp } from '../../helpers/running-app.ts';
 
 let stack: AsyncDisposableStack;
-let upstream: DemoRegistry;
+let upstream: ScriptedRegistry;
 let ca: Buffer;
 let environment: Record<string, string>;
 
@@ -24,7 +24,7 @@ beforeEach(async () => {
     SPANDREL_LISTEN_TLS_CERT: certificates.server.cert,
     SPANDREL_LISTEN_TLS_KEY: certificates.server.key,
   };
-  upstream = stack.use(await DemoRegistry.start());
+  upstream = stack.use(await ScriptedRegistry.start());
   upstream.addManifest(
     'app',
     '1.0',

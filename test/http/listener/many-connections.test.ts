@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
-import { DemoRegistry } from '../../registry/demo-registry.ts';
+import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
 import { runProgramSync } from '../../helpers/programs.ts';
 import { readToEnd, sendRaw } from '../../helpers/raw-request.ts';
 import { RunningApp } from '../../helpers/running-app.ts';
@@ -19,11 +19,11 @@ const READERS = 20;
 const HELLO = 'GET /v2/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n';
 
 let stack: AsyncDisposableStack;
-let upstream: DemoRegistry;
+let upstream: ScriptedRegistry;
 
 beforeEach(async () => {
   stack = new AsyncDisposableStack();
-  upstream = stack.use(await DemoRegistry.start());
+  upstream = stack.use(await ScriptedRegistry.start());
 });
 
 afterEach(() => stack.disposeAsync());

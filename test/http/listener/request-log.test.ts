@@ -6,7 +6,7 @@ import type { FastifyRequest } from 'fastify';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import type { Digest } from '../../../src/core/digest.ts';
-import { DemoRegistry } from '../../registry/demo-registry.ts';
+import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
 import { logRequest } from '../../../src/http/listener/request-log.ts';
 import { createLogger } from '../../../src/telemetry/logger.ts';
 import { NO_TRACER } from '../../../src/telemetry/tracer.ts';
@@ -16,7 +16,7 @@ import { SpandrelProcess } from '../../helpers/spandrel-process.ts';
 const SIZE = 100_000;
 
 let stack: AsyncDisposableStack;
-let upstream: DemoRegistry;
+let upstream: ScriptedRegistry;
 let child: SpandrelProcess;
 let url: string;
 let digest: Digest;
@@ -25,7 +25,7 @@ beforeEach(async () => {
   stack = new AsyncDisposableStack();
   const root = await mkdtemp(join(tmpdir(), 'spandrel-log-'));
   stack.defer(() => rm(root, { recursive: true, force: true }));
-  upstream = stack.use(await DemoRegistry.start());
+  upstream = stack.use(await ScriptedRegistry.start());
   digest = await upstream.addBlob('team/app', new Uint8Array(SIZE).fill(7));
   child = stack.use(
     new SpandrelProcess(['serve'], {

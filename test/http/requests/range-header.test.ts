@@ -1,6 +1,10 @@
 import { describe, expect, it } from 'vitest';
 
-import { formatContentRange, parseSingleRange, resolveRange } from '../../../src/http/requests/range-header.ts';
+import {
+  formatContentRange,
+  parseSingleRange,
+  resolveRange,
+} from '../../../src/http/requests/range-header.ts';
 
 const one = (start: number, end: number) => ({ kind: 'ranges', ranges: [{ start, end }] });
 

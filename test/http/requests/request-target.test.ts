@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
-import { DemoRegistry } from '../../registry/demo-registry.ts';
+import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
 import { parseRequestTarget } from '../../../src/http/requests/request-target.ts';
 import { sendRaw } from '../../helpers/raw-request.ts';
 import { RunningApp } from '../../helpers/running-app.ts';
@@ -44,7 +44,10 @@ describe('a request whose target is absolute', () => {
   let app: RunningApp;
 
   beforeAll(async () => {
-    const [first, second] = [stack.use(await DemoRegistry.start()), stack.use(await DemoRegistry.start())];
+    const [first, second] = [
+      stack.use(await ScriptedRegistry.start()),
+      stack.use(await ScriptedRegistry.start()),
+    ];
     first.addManifest('app', '1.0', manifests.first, MANIFEST_TYPE);
     second.addManifest('app', '1.0', manifests.second, MANIFEST_TYPE);
     const upstreams = [

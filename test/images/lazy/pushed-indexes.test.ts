@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { type Digest, digestOf } from '../../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../../src/core/media-types.ts';
-import { DemoRegistry } from '../../registry/demo-registry.ts';
+import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
 import type { FaultAction } from '../../registry/faults.ts';
 import type { DecodedZtoc } from '../../../src/ztoc/decode-ztoc.ts';
 import { gzipZinfoBytes } from '../../../src/ztoc/gzip-zinfo.ts';
@@ -28,13 +28,13 @@ import { tarArchive } from '../../helpers/tar-blocks.ts';
 const LAYER = new URL('../../fixtures/golden/layers/gzip-gnu-6.tar.gz', import.meta.url);
 const OWN_SPAN_BYTES = 65_536;
 
-let registry: DemoRegistry;
+let registry: ScriptedRegistry;
 let root: string;
 let layer: Bytes;
 let layerDigest: Digest;
 
 beforeEach(async () => {
-  registry = await DemoRegistry.start({});
+  registry = await ScriptedRegistry.start({});
   root = await mkdtemp(join(tmpdir(), 'spandrel-pushed-'));
   layer = Uint8Array.from(await readFile(LAYER));
   layerDigest = digestOf(layer);

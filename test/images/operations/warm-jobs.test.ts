@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { type Digest, digestOf } from '../../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../../src/core/media-types.ts';
-import { DemoRegistry } from '../../registry/demo-registry.ts';
+import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
 import type { WarmJobView } from '../../../src/images/operations/warm-job.ts';
 import { randomBlob } from '../../helpers/random-blob.ts';
 import { RunningApp } from '../../helpers/running-app.ts';
@@ -13,11 +13,11 @@ import { tarHeader } from '../../helpers/tar-blocks.ts';
 const FILE_BYTES = 512 * 3000;
 
 let open: AsyncDisposableStack;
-let upstream: DemoRegistry;
+let upstream: ScriptedRegistry;
 
 beforeEach(async () => {
   open = new AsyncDisposableStack();
-  upstream = open.use(await DemoRegistry.start());
+  upstream = open.use(await ScriptedRegistry.start());
 });
 
 afterEach(() => open.disposeAsync());

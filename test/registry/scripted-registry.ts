@@ -21,7 +21,7 @@ const KEEP_ALIVE_MS = 120_000;
 const DEFAULT_URL_SECONDS = 3600;
 
 /** All of it is optional and can be written as JSON, the clock excepted. */
-export interface DemoRegistryOptions {
+export interface ScriptedRegistryOptions {
   /** 0, the default, takes a free one. */
   readonly port?: number;
   /** `127.0.0.1` when not given. */
@@ -50,11 +50,11 @@ type Listener = LoggedRequest['listener'];
  * A registry in this process, spoken to over HTTP: an upstream that serves what was put in, as slowly and as badly as it is told to,
  * and remembers what it was asked.
  */
-export class DemoRegistry implements AsyncDisposable {
+export class ScriptedRegistry implements AsyncDisposable {
   readonly faults = new Faults();
   readonly requests: RequestLog;
   readonly content = new RegistryContent();
-  readonly #options: DemoRegistryOptions;
+  readonly #options: ScriptedRegistryOptions;
   readonly #clock: Clock;
   readonly #access: RegistryAccess;
   readonly #signedBlobs: SignedBlobs | undefined;
@@ -63,7 +63,7 @@ export class DemoRegistry implements AsyncDisposable {
   readonly #servers = new Map<Listener, { server: Server; host: string }>();
   #connectionCount = 0;
 
-  private constructor(options: DemoRegistryOptions) {
+  private constructor(options: ScriptedRegistryOptions) {
     this.#options = options;
     this.#clock = options.clock ?? systemClock();
     this.requests = new RequestLog(this.#clock, options.maxLoggedRequests);
@@ -77,8 +77,8 @@ export class DemoRegistry implements AsyncDisposable {
       this.#totalThrottle = new TokenBucket(totalBytesPerSecond, this.#clock);
   }
 
-  static async start(options: DemoRegistryOptions = {}): Promise<DemoRegistry> {
-    const registry = new DemoRegistry(options);
+  static async start(options: ScriptedRegistryOptions = {}): Promise<ScriptedRegistry> {
+    const registry = new ScriptedRegistry(options);
     await using starting = new AsyncDisposableStack();
     starting.use(registry);
     await registry.#listen('registry', options.port ?? 0);
@@ -112,13 +112,9 @@ export class DemoRegistry implements AsyncDisposable {
     return this.content.addManifest(repository, reference, bytes, mediaType);
   }
 
-  /** A generated image with its tags; its bytes are not copied. */
+  /** As {@link RegistryContent.addImage}. */
   async addImage(repository: string, image: DemoImage): Promise<void> {
-    for (const { digest, bytes } of image.blobs) await this.addBlob(repository, bytes, digest);
-    for (const { digest, bytes, mediaType } of image.manifests) {
-      for (const reference of [digest, ...(digest === image.digest ? image.tags : [])])
-        this.addManifest(repository, reference, bytes, mediaType);
-    }
+    await this.content.addImage(repository, image);
   }
 
   /** All Bearer tokens so far stop working. */

@@ -3,17 +3,17 @@ import { request, type IncomingMessage } from 'node:http';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
-import { DemoRegistry } from './demo-registry.ts';
+import { ScriptedRegistry } from './scripted-registry.ts';
 import type { FaultAction } from './faults.ts';
 
 const BLOB = Uint8Array.from({ length: 200_000 }, (_, i) => (i * 7) & 255);
 
 describe('a fault', () => {
-  let registry: DemoRegistry;
+  let registry: ScriptedRegistry;
   let blobUrl: string;
 
   beforeEach(async () => {
-    registry = await DemoRegistry.start();
+    registry = await ScriptedRegistry.start();
     blobUrl = `${registry.url}/v2/app/blobs/${await registry.addBlob('app', BLOB)}`;
   });
   afterEach(async () => registry[Symbol.asyncDispose]());

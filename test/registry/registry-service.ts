@@ -1,9 +1,9 @@
 import { startControlServer } from './control-server.ts';
 import { type DemoImage, type DemoImageOptions, generateDemoImage } from '../../src/demo/demo-image.ts';
-import { DemoRegistry, type DemoRegistryOptions } from './demo-registry.ts';
+import { ScriptedRegistry, type ScriptedRegistryOptions } from './scripted-registry.ts';
 
 /** Can be written as JSON. */
-export interface DemoServiceOptions extends Omit<DemoRegistryOptions, 'clock'> {
+export interface RegistryServiceOptions extends Omit<ScriptedRegistryOptions, 'clock'> {
   /** What to serve, in the repository `app` when none is given; an empty registry without. */
   readonly image?: DemoImageOptions & { readonly repository?: string };
 }
@@ -14,17 +14,17 @@ export interface ServedImage extends Omit<DemoImage, 'blobs' | 'manifests'> {
 }
 
 /** A demo registry with a remote control, for a process of its own. */
-export interface DemoService extends AsyncDisposable {
+export interface RegistryService extends AsyncDisposable {
   /** `http://host:port` of the registry. */
   readonly url: string;
   /** See {@link startControlServer}. */
   readonly controlUrl: string;
 }
 
-export async function startDemoService(options: DemoServiceOptions): Promise<DemoService> {
+export async function startRegistryService(options: RegistryServiceOptions): Promise<RegistryService> {
   await using starting = new AsyncDisposableStack();
   const { image: imageOptions, ...registryOptions } = options;
-  const registry = starting.use(await DemoRegistry.start(registryOptions));
+  const registry = starting.use(await ScriptedRegistry.start(registryOptions));
   const image = imageOptions === undefined ? null : await serveImage(registry, imageOptions);
   const control = starting.use(await startControlServer(registry, image));
   const owned = starting.move();
@@ -36,7 +36,7 @@ export async function startDemoService(options: DemoServiceOptions): Promise<Dem
 }
 
 async function serveImage(
-  registry: DemoRegistry,
+  registry: ScriptedRegistry,
   { repository = 'app', ...options }: DemoImageOptions & { readonly repository?: string },
 ): Promise<ServedImage> {
   const image = await generateDemoImage(options);

@@ -5,12 +5,12 @@ import { createInterface } from 'node:readline';
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
-import type { ServedImage } from './demo-service.ts';
+import type { ServedImage } from './registry-service.ts';
 import { startProgram } from '../helpers/programs.ts';
 
-const SCRIPT = join(import.meta.dirname, './serve-demo-registry.ts');
+const SCRIPT = join(import.meta.dirname, './serve-registry.ts');
 
-describe('serve-demo-registry', () => {
+describe('serve-registry', () => {
   let child: ChildProcess;
   let url: string;
   let controlUrl: string;

@@ -6,7 +6,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
 import { generateDemoImage } from '../../src/demo/demo-image.ts';
-import { DemoRegistry, type DemoRegistryOptions } from './demo-registry.ts';
+import { ScriptedRegistry, type ScriptedRegistryOptions } from './scripted-registry.ts';
 import { Random } from '../../src/demo/random.ts';
 import { ManualClock } from '../helpers/manual-clock.ts';
 
@@ -18,10 +18,10 @@ const MANIFEST = Buffer.from(
   JSON.stringify({ schemaVersion: 2, mediaType: MEDIA_TYPES.ociManifest, layers: [] }),
 );
 
-const stack: DemoRegistry[] = [];
+const stack: ScriptedRegistry[] = [];
 
-async function start(options: DemoRegistryOptions = {}): Promise<DemoRegistry> {
-  const registry = await DemoRegistry.start(options);
+async function start(options: ScriptedRegistryOptions = {}): Promise<ScriptedRegistry> {
+  const registry = await ScriptedRegistry.start(options);
   stack.push(registry);
   await registry.addBlob('team/app', BLOB);
   for (const tag of ['1.0', '1.1', 'latest'])
@@ -259,7 +259,7 @@ describe('latency and rates', () => {
 describe('the listeners', () => {
   it('fail to start on a port that is taken', async () => {
     const { host } = await start();
-    await expect(DemoRegistry.start({ port: Number(host.split(':')[1]) })).rejects.toThrow('EADDRINUSE');
+    await expect(ScriptedRegistry.start({ port: Number(host.split(':')[1]) })).rejects.toThrow('EADDRINUSE');
   });
 
   it('are gone after disposal, which may be done twice', async () => {

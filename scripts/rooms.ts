@@ -1,0 +1,101 @@
+/** A folder of `src/`, with its sub-folders. */
+export interface Room {
+  readonly name: string;
+  readonly purpose: string;
+  /** Packages that are imported here and in no other room, unless a room of the same floor names them too. */
+  readonly libraries?: readonly string[];
+}
+
+/**
+ * The rooms of the house, ground floor first. A room imports from lower floors only; rooms of the same floor do not import each other,
+ * except on the ground floor and on the top floor. `test/architecture.test.ts` holds this; `docs/architecture.md` shows it.
+ */
+export const FLOORS: readonly (readonly Room[])[] = [
+  [
+    { name: 'core', purpose: 'values without I/O: digests, ranges, names, the error table' },
+    {
+      name: 'config',
+      purpose: 'the table of configuration keys, its parser and its documents',
+      libraries: ['yaml'],
+    },
+    {
+      name: 'telemetry',
+      purpose: 'every metric, log field and trace',
+      libraries: [
+        'prom-client',
+        'pino',
+        '@opentelemetry/api',
+        '@opentelemetry/core',
+        '@opentelemetry/exporter-trace-otlp-http',
+        '@opentelemetry/resources',
+        '@opentelemetry/sdk-trace',
+      ],
+    },
+  ],
+  [
+    {
+      name: 'cache',
+      purpose: 'byte caches (memory, Redis), memos, single-flight',
+      libraries: ['lru-cache', 'ioredis'],
+    },
+  ],
+  [
+    {
+      name: 'threads',
+      purpose: 'worker threads with typed tasks, and their replacement',
+      libraries: ['piscina'],
+    },
+    {
+      name: 'upstream',
+      purpose: 'the registry client: transport, tokens, credentials, blobs, manifests',
+      libraries: [
+        'undici',
+        'tldts',
+        '@aws-sdk/client-ecr',
+        '@aws-sdk/client-ecr-public',
+        '@aws-sdk/credential-providers',
+      ],
+    },
+  ],
+  [
+    { name: 'blobs', purpose: 'the blob store on disk: files, fills, reads, verification, eviction' },
+    { name: 'inflate', purpose: 'decompressors with checkpoints', libraries: ['pako'] },
+  ],
+  [{ name: 'tar', purpose: 'tar archives: headers, PAX records, sparse files, reader, writer' }],
+  [
+    {
+      name: 'ztoc',
+      purpose: 'the zTOC format of SOCI: encoder, decoder, checks',
+      libraries: ['flatbuffers'],
+    },
+  ],
+  [{ name: 'index', purpose: 'our index file of a layer: tables of spans, windows and files' }],
+  [{ name: 'build', purpose: 'one pass over a layer, in threads, that makes its index and its zTOC' }],
+  [
+    {
+      name: 'layers',
+      purpose: 'indexes of layers: which there are, their builds, shared and published ones',
+    },
+  ],
+  [{ name: 'spans', purpose: 'a range of a layer -> spans -> decompressed bytes; span cache, read-ahead' }],
+  [{ name: 'soci', purpose: 'SOCI indexes and converted images, exactly as Go prints them' }],
+  [{ name: 'convert', purpose: 'conversion of OCI layouts without a proxy' }],
+  [
+    {
+      name: 'images',
+      purpose: 'what a request for a tag, manifest, blob or file means; who may have it; jobs',
+    },
+  ],
+  [
+    {
+      name: 'http',
+      purpose: 'listeners, routes, access checks, ranges, error bodies',
+      libraries: ['fastify', 'bcrypt'],
+    },
+  ],
+  [
+    { name: '.', purpose: 'app.ts wires the rooms together; live-settings.ts holds what a reload changes' },
+    { name: 'cli', purpose: 'the `spandrel` command', libraries: ['smol-toml'] },
+    { name: 'demo', purpose: 'a small registry with a generated image' },
+  ],
+];
