@@ -1,5 +1,6 @@
 import { once } from 'node:events';
-import { createServer } from 'node:http';
+import { createServer, type ServerResponse } from 'node:http';
+import { connect, constants, createServer as createHttp2Server } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 
 import { afterAll, describe, expect, it } from 'vitest';
@@ -44,5 +45,30 @@ describe('sendAnswer', () => {
     const [text, { bytes, failure }] = await send(['abc', 'def'], 7);
     expect(text.match(/HTTP\/1\.1 200/g)).toHaveLength(1);
     expect([bytes, (failure as Error).message]).toEqual([6, '6 bytes came of 7']);
+  });
+
+  it('knows a stream of HTTP/2 that its client has closed in the middle for a client that has gone', async () => {
+    const sent = Promise.withResolvers<SendResult>();
+    const server = createHttp2Server((_request, response) => {
+      const body = async function* (): AsyncGenerator<Uint8Array, void, undefined> {
+        yield Buffer.from('abc');
+        await once(response.stream, 'close');
+        yield Buffer.from('def');
+      };
+      const { signal } = new AbortController();
+      const options = { head: false, signal, stallTimeoutMs: 10_000, headAloneMs: undefined, requestId: 'x' };
+      const answer = { status: 200, headers: { 'content-length': 6 }, body };
+      const turns = new SendTurns();
+      sent.resolve(sendAnswer(response as unknown as ServerResponse, answer, { ...options, turns }));
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const session = connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+    stack.defer(() => session.destroy());
+    stack.defer(() => void server.close());
+    const stream = session.request({ ':path': '/' });
+    stream.once('data', () => stream.close(constants.NGHTTP2_CANCEL));
+    stream.on('error', () => undefined);
+    expect((await sent.promise).failure).toMatchObject({ code: 'EPIPE' });
   });
 });
