@@ -165,6 +165,7 @@ export async function createApp(
       shared: redis,
       spanBytes,
       readSpanBytes,
+      maxTocBytes: config.limits.maxTocBytes,
       logger,
     }),
     pool: buildPool,

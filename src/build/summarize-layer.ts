@@ -4,7 +4,7 @@ import type { LayerSummary } from '../index/layer-summary.ts';
 
 /** What the index keeps of a build. Only a zTOC that may be published is named in it. */
 export function summarizeLayer(
-  settings: Pick<BuildSettings, 'layerDigest' | 'compression' | 'spanBytes' | 'readSpanBytes'>,
+  settings: Pick<BuildSettings, 'layerDigest' | 'compression' | 'spanBytes' | 'readSpanBytes' | 'limits'>,
   build: LayerBuild,
 ): LayerSummary {
   const { ztoc, reason } = build;
@@ -21,6 +21,7 @@ export function summarizeLayer(
     ...(ztoc === undefined || reason !== undefined
       ? { reason: reason ?? { code: 'INTERNAL', message: 'the layer has no zTOC' } }
       : { ztoc: { digest: ztoc.digest, sizeBytes: ztoc.bytes.length } }),
+    ...(reason?.code === 'LAYER_TOO_LARGE' ? { maxTocBytes: settings.limits.maxTocBytes } : {}),
     spanCount: build.spanCount,
     fileCount: build.entries.length,
   };

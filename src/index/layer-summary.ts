@@ -32,6 +32,8 @@ export interface LayerSummary {
   readonly isPushed?: boolean;
   /** Present if and only if `ztoc` is not. See {@link streamFault} and {@link layerFault}. */
   readonly reason?: NoZtocReason;
+  /** The limit that the zTOC would exceed, where the reason is LAYER_TOO_LARGE. */
+  readonly maxTocBytes?: number | undefined;
   readonly spanCount: number;
   readonly fileCount: number;
 }
@@ -87,7 +89,8 @@ function isSummary(value: object): value is LayerSummary {
     (summary.isPushed === undefined || typeof summary.isPushed === 'boolean') &&
     (summary.ztoc === undefined) !== (summary.reason === undefined) &&
     (summary.ztoc === undefined || isZtoc(summary.ztoc)) &&
-    (summary.reason === undefined || isReason(summary.reason))
+    (summary.reason === undefined || isReason(summary.reason)) &&
+    (summary.maxTocBytes === undefined || isCount(summary.maxTocBytes))
   );
 }
 

@@ -22,6 +22,7 @@ export interface LayerIndexFilesDeps {
   readonly shared: ByteCache | undefined;
   readonly spanBytes: number;
   readonly readSpanBytes: number;
+  readonly maxTocBytes: number;
   readonly logger: Logger;
 }
 
@@ -190,12 +191,15 @@ export class LayerIndexFiles {
   }
 
   async #open(digest: Digest): Promise<LayerIndex | undefined> {
-    const { files, spanBytes, readSpanBytes, logger } = this.#deps;
+    const { files, spanBytes, readSpanBytes, maxTocBytes, logger } = this.#deps;
     try {
       const index = await LayerIndex.open(files.path(digest));
       const { summary } = index;
-      // An index made with another span size belongs to another configuration and is made anew.
-      const fits = summary.spanBytes === spanBytes && summary.readSpanBytes === readSpanBytes;
+      // An index made with another span size or limit belongs to another configuration and is made anew.
+      const fits =
+        summary.spanBytes === spanBytes &&
+        summary.readSpanBytes === readSpanBytes &&
+        (summary.reason?.code !== 'LAYER_TOO_LARGE' || summary.maxTocBytes === maxTocBytes);
       const isOurs = summary.isPushed !== true;
       if (summary.layerDigest === digest && fits && isOurs && (await this.hasZtoc(summary))) {
         files.noteUse(digest);

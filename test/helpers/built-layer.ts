@@ -51,7 +51,7 @@ export async function buildFromBytes(layer: Uint8Array, options: BuildFromBytesO
       reread: (start) => chunks(layer.subarray(start), chunkBytes),
     });
     writer.finish(
-      summarizeLayer({ layerDigest: digestOf(layer), compression, spanBytes, readSpanBytes }, build),
+      summarizeLayer({ layerDigest: digestOf(layer), compression, spanBytes, readSpanBytes, limits }, build),
       build.entries,
     );
     const index = await LayerIndex.open(indexPath);

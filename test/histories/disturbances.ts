@@ -12,7 +12,8 @@ export type Disturbance =
   | 'fewDescriptors'
   | 'ended'
   | 'smallStore'
-  | 'rot';
+  | 'rot'
+  | 'lostRecords';
 
 const BROKEN: readonly ErrorCode[] = [
   'UPSTREAM_UNREACHABLE',
@@ -45,7 +46,8 @@ const CODES: Readonly<Record<Disturbance, readonly ErrorCode[]>> = {
   fewDescriptors: [...ROOM, 'UPSTREAM_UNREACHABLE', 'WORKER_FAILED'],
   ended: ['SHUTTING_DOWN'],
   smallStore: ROOM,
-  rot: ['BLOB_CORRUPT', 'SPAN_CORRUPT', 'INDEX_MALFORMED', 'STORE_FAILED'],
+  rot: ['BLOB_CORRUPT', 'SPAN_CORRUPT', 'STORE_FAILED'],
+  lostRecords: ['SPAN_CORRUPT', 'INDEX_MALFORMED', 'STORE_FAILED'],
 };
 
 /** Asks to come again, or waits for a registry that has its turn late on a busy machine; nothing is wrong then. */

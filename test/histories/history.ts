@@ -19,6 +19,8 @@ export interface SetUp {
   readonly background: boolean;
   readonly redirects: boolean;
   /** How clients reach the registry listener. */
+  /** Stored blobs change by themselves; the scrub is fast then, and would otherwise hide what the store takes that is wrong. */
+  readonly decays: boolean;
   readonly wire: 'http' | 'tls' | 'tls h2';
   readonly access: 'open' | 'htpasswd' | 'upstream';
   /** A SOCI index of one image that its publisher has pushed. */

@@ -17,7 +17,7 @@ export interface Answer {
 export class NoAnswer extends Error {}
 
 /** Nothing moves for so long: longer than the proxy waits for anything. */
-const SILENCE_MS = 20_000;
+const SILENCE_MS = 40_000;
 
 export interface PatronsOptions {
   readonly wire: SetUp['wire'];

@@ -24,7 +24,7 @@ export interface Played {
 /** Clients that ask at the same time; one more waits. */
 const MAX_UNDER_WAY = 16;
 /** All that clients have asked for has come, or has failed. */
-const SETTLED_MS = 40_000;
+const SETTLED_MS = 80_000;
 
 /** Have all of a history happen, and come to rest at its end. */
 export async function playHistory({ setUp, actions }: History): Promise<Played> {

@@ -19,6 +19,7 @@ const CALM_SHARE = 0.25;
 /** How often the disk is never full, and descriptors are never few. */
 const GOOD_MACHINES = 0.7;
 const CLIENTS: readonly ClientKind[] = ['containerd', 'mirror', 'docker', 'skopeo', 'snapshotter', 'curl'];
+const DECAYING_DISKS = 0.4;
 const STATUSES = [401, 403, 404, 429, 500, 502, 503, 504];
 const PLACES = 12;
 
@@ -31,11 +32,13 @@ class HistoryMaker {
   readonly #seed: number;
   readonly #random: () => number;
   readonly #isMachineGood: boolean;
+  readonly #decays: boolean;
 
   constructor(seed: number) {
     this.#seed = seed;
     this.#random = seededRandom(seed);
     this.#isMachineGood = this.#chance(GOOD_MACHINES);
+    this.#decays = this.#chance(DECAYING_DISKS);
   }
 
   make(): History {
@@ -58,6 +61,7 @@ class HistoryMaker {
       latencyMs: this.#pick([0, 0, 3]),
       background: this.#chance(0.7),
       redirects: this.#chance(0.2),
+      decays: this.#decays,
       wire: this.#pick(['http', 'http', 'tls', 'tls h2']),
       access: this.#pick(['open', 'open', 'htpasswd', 'upstream']),
       redisKey: this.#chance(0.6),
@@ -189,15 +193,9 @@ class HistoryMaker {
       do: 'damage',
       replica,
       folder: this.#pick([
-        'blobs',
-        'blobs',
-        'partial',
-        'indexes',
-        'indexes',
-        'manifests',
-        'tags',
-        'origins',
-      ] as const),
+        ...(this.#decays ? (['blobs', 'blobs', 'blobs', 'partial'] as const) : []),
+        ...(['indexes', 'indexes', 'manifests', 'tags', 'origins'] as const),
+      ]),
       share: this.#share(),
       how: this.#pick(['cut', 'flip', 'flip', 'grow', 'remove'] as const),
     };

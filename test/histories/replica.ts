@@ -13,12 +13,14 @@ const MAIN = new URL('../../dist/cli/bin.js', import.meta.url).pathname;
 const CLOCK = new URL('steppable-clock.ts', import.meta.url).href;
 /** What a proxy with these settings needs to answer one client at a time, and not many. */
 const FEW_DESCRIPTORS = 48;
-const START_MS = 30_000;
-const RELOAD_MS = 15_000;
+const START_MS = 60_000;
+const RELOAD_MS = 30_000;
 /** Running requests have a second to end (`shutdown.graceMs`); what takes longer waits for something that it should not. */
-const STOP_MS = 10_000;
+const STOP_MS = 20_000;
 const BALLAST_BYTES = 2 ** 20;
 /** Who may read everything, where not everybody may. */
+/** Bytes a second. */
+const FAST_SCRUB = 2 ** 26;
 const REDIS_KEY = 'what all replicas of a history know';
 export const PERSON = { username: 'node', password: 'correct horse' } as const;
 
@@ -255,7 +257,7 @@ export class Replica {
 
   async #configure(rules: number): Promise<void> {
     const { setUp, upstreamUrl: url, redisUrl, tls, htpasswdFile } = this.#options;
-    const { storeBytes, memoryBytes, tagSeconds, background } = setUp;
+    const { storeBytes, memoryBytes, tagSeconds, background, decays } = setUp;
     const key = setUp.redisKey ? { key: REDIS_KEY } : {};
     const auth = setUp.access === 'upstream' ? { auth: { kind: 'basic', ...PERSON } } : {};
     const config = {
@@ -269,7 +271,7 @@ export class Replica {
         retries: 1,
         circuit: { openMs: 200 },
       },
-      storage: { root: this.root, maxBytes: storeBytes, scrub: 2 ** 26 },
+      storage: { root: this.root, maxBytes: storeBytes, scrub: decays ? FAST_SCRUB : 0 },
       cache: { memoryBytes, ...(redisUrl === undefined ? {} : { redis: { url: redisUrl, ...key } }) },
       index: {
         spanBytes: 65_536,

@@ -13,9 +13,9 @@ import { indexedImages, policyOf } from './rules.ts';
 import type { World } from './world.ts';
 
 /** Longer than anything is remembered that was a passing fault, and than any work on images of this size takes. */
-const HEALED_MS = 20_000;
+const HEALED_MS = 40_000;
 /** What is held at rest is held for good; only the scrubber looks at a blob now and then. */
-const LET_GO_MS = 6_000;
+const LET_GO_MS = 12_000;
 const LOOK_AGAIN_MS = 40;
 
 /** Files of blobs that have changed by themselves are found by the scrub, and removed. @throws Wrong */

@@ -207,7 +207,9 @@ export class World implements AsyncDisposable {
         if (action.state !== 'fine') this.disturbances.note('fullDisk');
         return this.replica(action.replica).setDisk(action.state);
       case 'damage':
-        this.disturbances.note('rot');
+        this.disturbances.note(
+          action.folder === 'blobs' || action.folder === 'partial' ? 'rot' : 'lostRecords',
+        );
         await this.replica(action.replica).damage(action.folder, action.share, action.how);
         return;
       case 'descriptors':

@@ -125,6 +125,20 @@ it.each([
   },
 );
 
+it('an image whose pushed index is refused has one answer, whether its layers had indexes before that or not', async () => {
+  await publish('wrong');
+  const early = await start();
+  await readLayers(early);
+  await expect.poll(() => early.metric(INDEXED), PATIENCE).toBe(pushed.ztocs.size);
+  pushIndex();
+  const late = await start();
+  await resolveTag(late);
+  await readLayers(late);
+  const answers = async (): Promise<unknown> => [await resolveTag(early), await resolveTag(late)];
+  await expect.poll(answers, PATIENCE).not.toContain(pushed.top.document.digest);
+  expect(new Set([await resolveTag(early), await resolveTag(late)]).size).toBe(1);
+});
+
 it('a wrong zTOC leaves no part of an index', async () => {
   await publish('wrong');
   pushIndex();

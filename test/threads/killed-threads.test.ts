@@ -18,7 +18,7 @@ import { NO_LIMITS } from '../helpers/built-layer.ts';
 import { randomBlob } from '../helpers/random-blob.ts';
 import { tarArchive } from '../helpers/tar-blocks.ts';
 
-const ROUNDS = 24;
+const ROUNDS = 12;
 /** Work that is under way when the threads are killed: more than there are threads. */
 const TASKS = 4;
 

@@ -1,0 +1,40 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { expect, it } from 'vitest';
+
+import { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import { addPackedImage, seededGzipLayer } from '../helpers/packed-image.ts';
+import { RunningApp } from '../helpers/running-app.ts';
+
+const BUILDS = 'spandrel_index_builds_total{outcome="indexed"}';
+
+it('a layer whose zTOC was too large for a limit gets one when the limit is raised, and keeps it from then on', async () => {
+  await using stack = new AsyncDisposableStack();
+  const upstream = stack.use(await DemoRegistry.start());
+  // Half of it is noise: each checkpoint keeps a window that cannot be packed.
+  const layer = seededGzipLayer(1, 2_000_000);
+  await addPackedImage(upstream, 'app', 'latest', [layer]);
+  const root = await mkdtemp(join(tmpdir(), 'spandrel-limits-'));
+  stack.defer(() => rm(root, { recursive: true }));
+  const use = async (maxTocBytes: string): Promise<{ state: string; reason?: string; builds: number }> => {
+    await using app = await RunningApp.start({
+      upstreams: [{ name: 'up', url: upstream.url }],
+      root,
+      environment: { SPANDREL_INDEX_SPAN_BYTES: '65536', SPANDREL_LIMITS_MAX_TOC_BYTES: maxTocBytes },
+    });
+    const url = `${app.url}/v2/up/app/_soci/layers/${layer.digest}`;
+    const tar = await fetch(`${url}/tar`);
+    expect(Buffer.from(await tar.arrayBuffer()).equals(layer.tar)).toBe(true);
+    const describe = async (): Promise<{ state: string; reason?: string }> =>
+      (await (await fetch(url)).json()) as { state: string; reason?: string };
+    const stateNow = async (): Promise<string> => (await describe()).state;
+    await expect.poll(stateNow, { timeout: 20_000 }).not.toBe('building');
+    const { state, reason } = await describe();
+    return { state, ...(reason === undefined ? {} : { reason }), builds: await app.metric(BUILDS) };
+  };
+  expect(await use('64KiB')).toEqual({ state: 'readable', reason: 'LAYER_TOO_LARGE', builds: 0 });
+  expect(await use('64MiB')).toEqual({ state: 'indexed', builds: 1 });
+  expect(await use('64MiB')).toEqual({ state: 'indexed', builds: 0 });
+});
