@@ -4,7 +4,7 @@ import { join } from 'node:path';
 
 import { expect, it } from 'vitest';
 
-import { DemoRegistry } from '../../src/demo/demo-registry.ts';
+import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { addPackedImage, seededGzipLayer } from '../helpers/packed-image.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 
@@ -12,7 +12,7 @@ const BUILDS = 'spandrel_index_builds_total{outcome="indexed"}';
 
 it('a layer whose zTOC was too large for a limit gets one when the limit is raised, and keeps it from then on', async () => {
   await using stack = new AsyncDisposableStack();
-  const upstream = stack.use(await DemoRegistry.start());
+  const upstream = stack.use(await ScriptedRegistry.start());
   // Half of it is noise: each checkpoint keeps a window that cannot be packed.
   const layer = seededGzipLayer(1, 2_000_000);
   await addPackedImage(upstream, 'app', 'latest', [layer]);
