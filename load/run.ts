@@ -2,6 +2,7 @@ import { parseArgs } from 'node:util';
 
 import { describeNetwork, enterOwnNetwork } from './own-network.ts';
 import { formatTable, saveResults } from './report.ts';
+import { writeResultsDocument } from './results-document.ts';
 import type { Scenario } from './scenario.ts';
 import { beside } from './scenarios/beside.ts';
 import { burst } from './scenarios/burst.ts';
@@ -28,6 +29,20 @@ const SCENARIOS: readonly Scenario[] = [
   beside,
 ];
 
+const USAGE = `npm run load -- SCENARIO... [flags]
+
+Flags:
+  --clients 1,50,200        numbers of clients
+  --cap PEER=CLIENTS        most clients that a peer is measured with; may be repeated
+  --without PEER            leave a peer out; may be repeated
+  --minutes N               length of a scenario without an end of its own
+  --rounds N                repetitions of each measurement
+  --wires "http,tls,tls h2" how clients talk to the servers
+  --list, --help            print this text
+
+Scenarios:
+`;
+
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
@@ -38,6 +53,7 @@ const { values, positionals } = parseArgs({
     cap: { type: 'string', multiple: true, default: [] },
     without: { type: 'string', multiple: true, default: [] },
     list: { type: 'boolean', default: false },
+    help: { type: 'boolean', short: 'h', default: false },
   },
 });
 const { clients, minutes, wires, rounds } = values;
@@ -50,13 +66,12 @@ function say(line: string): void {
   process.stderr.write(`${line}\n`);
 }
 
-const chosen = SCENARIOS.filter(({ name }) => positionals.includes(name));
-if (values.list || chosen.length === 0) {
-  say(
-    'npm run load -- <scenario> [--clients 1,50,200] [--cap <peer>=<clients>]... [--without <peer>]... [--minutes 60] [--rounds 5] [--wires "http,tls,tls h2"]',
-  );
-  for (const { name, question } of SCENARIOS) say(`  ${name.padEnd(10)} ${question}`);
-  process.exitCode = values.list ? 0 : 2;
+const isQuestion = values.list || values.help;
+const chosen = isQuestion ? [] : SCENARIOS.filter(({ name }) => positionals.includes(name));
+if (chosen.length === 0) {
+  const scenarios = SCENARIOS.map(({ name, question }) => `  ${name.padEnd(10)} ${question}\n`);
+  (isQuestion ? process.stdout : process.stderr).write(`${USAGE}${scenarios.join('')}`);
+  process.exitCode = isQuestion ? 0 : 2;
 }
 if (chosen.length > 0) enterOwnNetwork();
 for (const scenario of chosen) {
@@ -71,6 +86,7 @@ for (const scenario of chosen) {
   });
   process.stdout.write(`${formatTable(result.rows)}\n`);
   for (const file of await saveResults(scenario, result)) say(`written: ${file}`);
+  say(`written: ${writeResultsDocument()}`);
   if (result.failure === undefined) continue;
   say(`${scenario.name} FAILED: ${result.failure}`);
   process.exitCode = 1;

@@ -99,3 +99,23 @@ export const FLOORS: readonly (readonly Room[])[] = [
     { name: 'demo', purpose: 'a small registry with a generated image' },
   ],
 ];
+
+/** The rooms as a table in Markdown, top floor first; rooms of one floor stand together. */
+export function printRooms(): string {
+  const lines = FLOORS.flatMap((rooms, floor) =>
+    rooms.map(({ name, purpose, libraries = [] }) => {
+      const room = name === '.' ? '`src/app.ts`, `src/live-settings.ts`' : `\`src/${name}/\``;
+      return { floor, line: `| ${floor} | ${room} | ${purpose} | ${printLibraries(libraries)} |` };
+    }),
+  );
+  const sorted = lines.toSorted((a, b) => b.floor - a.floor).map(({ line }) => line);
+  return ['| floor | room | what it is for | libraries |', '|---|---|---|---|', ...sorted].join('\n');
+}
+
+function printLibraries(libraries: readonly string[]): string {
+  const scopes: Readonly<Record<string, string>> = {
+    '@aws-sdk': 'AWS SDK',
+    '@opentelemetry': 'OpenTelemetry',
+  };
+  return [...new Set(libraries.map((library) => scopes[library.split('/')[0] ?? ''] ?? library))].join(', ');
+}

@@ -15,13 +15,14 @@ interface Bound {
   readonly test: string;
 }
 
-/** The rows of the table in the README's section "Bounds". */
+/** The rows of the table in the section "Bounds" of `docs/limits.md`. */
 function readBounds(): Bound[] {
-  const readme = readFileSync(new URL('README.md', ROOT), 'utf8');
-  const section = /\n## Bounds\n([\s\S]*?)\n## /.exec(readme)?.[1] ?? '';
+  const document = readFileSync(new URL('docs/limits.md', ROOT), 'utf8');
+  const section = /\n## Bounds\n([\s\S]*?)\n## /.exec(document)?.[1] ?? '';
   const lines = section.split('\n').filter((line) => line.startsWith('| '));
-  return lines.slice(1).map((line) => {
-    const [what = '', key = '', fallback = '', beyond = '', test = ''] = line.slice(2, -2).split(' | ');
+  return lines.slice(2).map((line) => {
+    const cells = line.slice(2, -2).split(' | ');
+    const [what = '', key = '', fallback = '', beyond = '', test = ''] = cells.map((cell) => cell.trim());
     return { what, key, fallback, beyond, test };
   });
 }
@@ -32,7 +33,7 @@ function isKey(path: string): path is ConfigPath {
 
 const bounds = readBounds();
 
-describe('the bounds of the README', () => {
+describe('the table of bounds', () => {
   it('are in a table, each once', () => {
     expect(bounds.length).toBeGreaterThan(30);
     const names = bounds.map(({ what }) => what);

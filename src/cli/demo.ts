@@ -8,13 +8,31 @@ import { createApp } from '../app.ts';
 import { parseConfig } from '../config/parse-config.ts';
 import type { LayerDescription } from '../images/lazy/layers.ts';
 import { createLogger } from '../telemetry/logger.ts';
+import type { CommandHelp, Flags } from './terminal/command-help.ts';
 import { startEmbeddedDemo } from './embedded-demo.ts';
 
 const RANGE_BYTES = 64;
 
+const FLAGS = {
+  json: {
+    type: 'boolean',
+    default: false,
+    about: 'print one JSON object with sizes and times instead of the tour',
+  },
+} satisfies Flags;
+
+export const DEMO_HELP: CommandHelp = {
+  usage: ['demo [--json]'],
+  about: [
+    'Starts a registry with a generated image and the proxy in front of it, reads a file lazily, and explains',
+    'each step: how long it takes, and how many bytes the registry sends. Then it ends and leaves nothing behind.',
+  ],
+  flags: FLAGS,
+};
+
 /** `spandrel demo`: the proxy in front of an embedded registry, and a lazy read through it, explained step by step. */
 export async function demo(args: string[]): Promise<number> {
-  const { values } = parseArgs({ args, options: { json: { type: 'boolean', default: false } } });
+  const { values } = parseArgs({ args, options: FLAGS });
   const say = values.json ? () => undefined : (line: string) => void process.stdout.write(`${line}\n`);
 
   await using stack = new AsyncDisposableStack();

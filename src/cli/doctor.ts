@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util';
 import type { Config } from '../config/schema.ts';
 import { containerPlatform, formatPlatform } from '../core/platform.ts';
 import { escapeControls } from '../core/terminal-text.ts';
+import type { CommandHelp, Flags } from './terminal/command-help.ts';
 import { checkContainerd } from './doctor/check-containerd.ts';
 import { checkDocker } from './doctor/check-docker.ts';
 import { checkImage } from './doctor/check-image.ts';
@@ -20,18 +21,35 @@ import { locateImage, USUAL_PROXY } from './terminal/proxy-client.ts';
 import { readConfig } from './config/read-config.ts';
 import { UsageError } from './terminal/usage-error.ts';
 
+const FLAGS = {
+  proxy: { type: 'string', default: USUAL_PROXY, value: 'URL', about: 'registry listener of the proxy' },
+  root: { type: 'string', default: '/', value: 'DIR', about: "root of the node's file system" },
+  config: {
+    type: 'string',
+    value: 'FILE',
+    about: 'configuration file of the proxy: checks its upstreams and their credentials',
+  },
+  'no-node': { type: 'boolean', default: false, about: 'skip the files of the node' },
+  json: { type: 'boolean', default: false, about: 'print one JSON object instead of text' },
+} satisfies Flags;
+
+export const DOCTOR_HELP: CommandHelp = {
+  usage: ['doctor [IMAGE] [--proxy URL] [--root DIR] [--config FILE] [--no-node] [--json]'],
+  about: [
+    'Checks each link from a node to its registry: the proxy, its upstreams, containerd, hosts.toml, the',
+    'soci-snapshotter, Docker, registries.conf, and the layers of IMAGE. It says why an image would not be lazy,',
+    'and what to do next. IMAGE is upstream/repository:tag, with @os/architecture if it is for another platform.',
+    'Exit status: 0 without problems, 1 with problems, 2 for a wrong command line.',
+  ],
+  flags: FLAGS,
+};
+
 /** `spandrel doctor`: checks each link from a node to its registry, and says in words what keeps images from being lazy. */
 export async function doctor(args: string[]): Promise<number> {
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,
-    options: {
-      proxy: { type: 'string', default: USUAL_PROXY },
-      root: { type: 'string', default: '/' },
-      config: { type: 'string' },
-      'no-node': { type: 'boolean', default: false },
-      json: { type: 'boolean', default: false },
-    },
+    options: FLAGS,
   });
   const [image, ...more] = positionals;
   if (more.length > 0) throw new UsageError('expected at most one image like upstream/repository:tag');

@@ -2,12 +2,13 @@ import { storeFault } from '../blobs/files/store-fault.ts';
 import { isSpandrelError } from '../core/errors.ts';
 import { isSystemError, nodeErrorCode } from '../core/node-error-code.ts';
 import { escapeLines } from '../core/terminal-text.ts';
+import { asksForHelp, type CommandHelp, printHelp } from './terminal/command-help.ts';
 import { UsageError } from './terminal/usage-error.ts';
 
 interface Command {
   readonly usage: string;
   readonly about: string;
-  run(args: string[]): Promise<number>;
+  load(): Promise<{ readonly run: (args: string[]) => Promise<number>; readonly help: CommandHelp }>;
 }
 
 /** Loaded when they are run: `spandrel ztoc` must not pay for the server. */
@@ -15,71 +16,120 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   serve: {
     usage: 'serve [--config FILE]',
     about: 'run the proxy',
-    run: async (args) => (await import('./serve.ts')).serve(args),
+    load: async () => {
+      const { serve: run, SERVE_HELP: help } = await import('./serve.ts');
+      return { run, help };
+    },
   },
   demo: {
     usage: 'demo',
-    about: 'run the proxy with an embedded registry and show a lazy read',
-    run: async (args) => (await import('./demo.ts')).demo(args),
+    about: 'run the proxy with a demo registry, show a lazy read',
+    load: async () => {
+      const { demo: run, DEMO_HELP: help } = await import('./demo.ts');
+      return { run, help };
+    },
   },
   ztoc: {
     usage: 'ztoc create|info|list|cat FILE …',
-    about: 'make and look into zTOCs',
-    run: async (args) => (await import('./offline/ztoc.ts')).ztoc(args),
+    about: 'make zTOCs and look into them',
+    load: async () => {
+      const { ztoc: run, ZTOC_HELP: help } = await import('./offline/ztoc.ts');
+      return { run, help };
+    },
   },
   warm: {
     usage: 'warm IMAGE [--platform P] [--admin URL]',
     about: 'have a running proxy index an image',
-    run: async (args) => (await import('./warm.ts')).warm(args),
+    load: async () => {
+      const { warm: run, WARM_HELP: help } = await import('./warm.ts');
+      return { run, help };
+    },
   },
   doctor: {
     usage: 'doctor [IMAGE] [--proxy URL] [--root DIR]',
     about: 'check a node and say why an image would not be lazy',
-    run: async (args) => (await import('./doctor.ts')).doctor(args),
+    load: async () => {
+      const { doctor: run, DOCTOR_HELP: help } = await import('./doctor.ts');
+      return { run, help };
+    },
   },
   ls: {
     usage: 'ls IMAGE[@PLATFORM] [PATH] [--proxy URL]',
     about: 'list a folder of an image',
-    run: async (args) => (await import('./offline/image-files.ts')).ls(args),
+    load: async () => {
+      const { ls: run, LS_HELP: help } = await import('./offline/image-files.ts');
+      return { run, help };
+    },
   },
   cat: {
     usage: 'cat IMAGE[@PLATFORM] PATH [--proxy URL]',
     about: 'print a file of an image, or a range of it',
-    run: async (args) => (await import('./offline/image-files.ts')).cat(args),
+    load: async () => {
+      const { cat: run, CAT_HELP: help } = await import('./offline/image-files.ts');
+      return { run, help };
+    },
   },
   stat: {
     usage: 'stat IMAGE[@PLATFORM] PATH [--proxy URL]',
-    about: 'what a file of an image is, and in which layer',
-    run: async (args) => (await import('./offline/image-files.ts')).stat(args),
+    about: 'show what a file of an image is, and its layer',
+    load: async () => {
+      const { stat: run, STAT_HELP: help } = await import('./offline/image-files.ts');
+      return { run, help };
+    },
   },
   convert: {
     usage: 'convert LAYOUT OUT [--format oci-dir]',
     about: 'add SOCI v2 indexes to an image, offline',
-    run: async (args) => (await import('./offline/convert.ts')).convert(args),
+    load: async () => {
+      const { convert: run, CONVERT_HELP: help } = await import('./offline/convert.ts');
+      return { run, help };
+    },
   },
 };
 
-function usage(): string {
+export const COMMAND_NAMES: readonly string[] = Object.keys(COMMANDS);
+
+/** What `spandrel --help` prints. */
+export function printUsage(): string {
   const lines = Object.values(COMMANDS).map(({ usage, about }) => `  spandrel ${usage.padEnd(42)} ${about}`);
-  return `Usage:\n${lines.join('\n')}\n`;
+  return `Usage:\n${lines.join('\n')}\n\nspandrel COMMAND --help says more.\n`;
+}
+
+/** What `spandrel <name> --help` prints. @throws UsageError if there is no such command */
+export async function printCommandHelp(name: string): Promise<string> {
+  return printHelp((await commandOf(name).load()).help);
+}
+
+function commandOf(name: string): Command {
+  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (command === undefined) throw new UsageError(`unknown command: ${name}`);
+  return command;
 }
 
 /** Run the command that `args` name. Returns the exit status: 0, 1 (failed), 2 (usage). */
 export async function runCommand(args: readonly string[]): Promise<number> {
   const [name, ...rest] = args;
-  if (name === undefined || name === 'help' || name === '--help' || name === '-h') {
-    process.stdout.write(usage());
-    return name === undefined ? 2 : 0;
+  if (name === undefined) {
+    process.stdout.write(printUsage());
+    return 2;
   }
-  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   try {
-    if (command === undefined) throw new UsageError(`unknown command: ${name}`);
-    return await command.run(rest);
+    const topic = name === 'help' ? rest[0] : asksForHelp(args) ? name : undefined;
+    if (name === 'help' || topic !== undefined) {
+      const isGeneral = topic === undefined || topic.startsWith('-');
+      process.stdout.write(isGeneral ? printUsage() : await printCommandHelp(topic));
+      return 0;
+    }
+    const { run } = await commandOf(name).load();
+    return await run(rest);
   } catch (error) {
     if (error instanceof UsageError || isParseArgsError(error)) {
-      process.stderr.write(
-        `spandrel: ${escapeLines(error.message)}\n${command === undefined ? usage() : `Usage: spandrel ${command.usage}\n`}`,
-      );
+      const known = COMMAND_NAMES.includes(name) ? COMMANDS[name] : undefined;
+      const usage =
+        known === undefined
+          ? printUsage()
+          : `Usage: spandrel ${known.usage}\nspandrel ${name} --help says more.\n`;
+      process.stderr.write(`spandrel: ${escapeLines(error.message)}\n${usage}`);
       return 2;
     }
     if (isSpandrelError(error)) {

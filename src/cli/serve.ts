@@ -6,6 +6,7 @@ import type { Config } from '../config/schema.ts';
 import { isSpandrelError } from '../core/errors.ts';
 import { createLogger, type Logger } from '../telemetry/logger.ts';
 import { openTracer } from '../telemetry/open-tracer.ts';
+import type { CommandHelp, Flags } from './terminal/command-help.ts';
 import { ConfigReload } from './config/config-reload.ts';
 import { fileReader, readConfig, type ReadConfig } from './config/read-config.ts';
 import { warnOfOpenFiles } from './terminal/secret-files.ts';
@@ -21,9 +22,27 @@ const OWNER_ONLY = 0o077;
 /** EX_SOFTWARE of sysexits.h. */
 const DEFECT_STATUS = 70;
 
+const FLAGS = {
+  config: {
+    type: 'string',
+    value: 'FILE',
+    about: 'configuration file (default: config/spandrel.yaml, which may be missing)',
+  },
+} satisfies Flags;
+
+export const SERVE_HELP: CommandHelp = {
+  usage: ['serve [--config FILE]'],
+  about: [
+    'Runs the proxy until SIGTERM or SIGINT. SIGHUP, or a changed file, makes it read the configuration again.',
+    'Environment variables override the file: storage.maxBytes is SPANDREL_STORAGE_MAX_BYTES; lists are JSON.',
+    'Without upstreams it serves an embedded demo registry: image demo/app:latest.',
+  ],
+  flags: FLAGS,
+};
+
 /** `spandrel serve`: run the proxy until it is told to stop. */
 export async function serve(args: string[]): Promise<number> {
-  const { values } = parseArgs({ args, options: { config: { type: 'string' } } });
+  const { values } = parseArgs({ args, options: FLAGS });
   setFlagsFromString(V8_FLAGS);
   // Images may be private, so the store is too. The umask is the only way to set the modes of SQLite's files.
   process.umask(OWNER_ONLY);

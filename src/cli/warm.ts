@@ -9,6 +9,7 @@ import { escapeControls, escapeLines } from '../core/terminal-text.ts';
 import { readAdminToken } from '../http/access/admin-token.ts';
 import { REQUEST_HEADER } from '../http/access/page-guard.ts';
 import type { WarmJobView } from '../images/operations/warm-job.ts';
+import type { CommandHelp, Flags } from './terminal/command-help.ts';
 import { printJson } from './terminal/print-json.ts';
 import { ProgressBar } from './terminal/progress-bar.ts';
 import { askProxy } from './terminal/proxy-client.ts';
@@ -16,17 +17,43 @@ import { UsageError } from './terminal/usage-error.ts';
 
 const POLL_MS = 200;
 
+const FLAGS = {
+  platform: {
+    type: 'string',
+    short: 'p',
+    multiple: true,
+    default: [],
+    value: 'P',
+    about: 'platform to index, like linux/arm64 (default: index.platforms)',
+  },
+  admin: {
+    type: 'string',
+    value: 'URL',
+    about: 'admin listener of the proxy (default: as configured, else http://127.0.0.1:5001)',
+  },
+  config: {
+    type: 'string',
+    value: 'FILE',
+    about: 'configuration file with the address and the token of the admin listener',
+  },
+  json: { type: 'boolean', default: false, about: 'print the finished job as JSON' },
+} satisfies Flags;
+
+export const WARM_HELP: CommandHelp = {
+  usage: ['warm IMAGE [--platform P]... [--admin URL] [--config FILE] [--json]'],
+  about: [
+    'Asks a running proxy to fetch and index IMAGE (upstream/repository:tag), waits for the end, and lists the',
+    'layers. The environment configures the address and the token too: SPANDREL_ADMIN_TOKEN.',
+  ],
+  flags: FLAGS,
+};
+
 /** `spandrel warm`: have a running proxy fetch and index an image, and wait for it. */
 export async function warm(args: string[]): Promise<number> {
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,
-    options: {
-      platform: { type: 'string', short: 'p', multiple: true, default: [] },
-      admin: { type: 'string' },
-      config: { type: 'string' },
-      json: { type: 'boolean', default: false },
-    },
+    options: FLAGS,
   });
   const [image, ...more] = positionals;
   if (image === undefined || more.length > 0)

@@ -43,6 +43,7 @@ export interface IndexRule {
 
 export const platformKind: ValueKind<Platform> = {
   expects: 'a platform like linux/amd64 or linux/arm/v7',
+  schema: text.schema,
   parse(raw) {
     try {
       return parsePlatform(text.parse(raw));
@@ -54,20 +55,37 @@ export const platformKind: ValueKind<Platform> = {
 };
 
 const rawRule = record<IndexRule>({
-  upstream: { kind: text, optional: true },
-  repository: { kind: text, optional: true },
-  v1: { kind: flag, optional: true },
-  v2: { kind: flag, optional: true },
-  v2Form: { kind: v2Form, optional: true },
-  minLayerBytes: { kind: size(0), optional: true },
-  platforms: { kind: list(platformKind), optional: true },
-  holdMs: { kind: whole(0), optional: true },
-  lazyClients: { kind: list(text), optional: true },
-  preserveDigests: { kind: flag, optional: true },
+  upstream: { kind: text, optional: true, about: 'name of the upstream; the default is any' },
+  repository: {
+    kind: text,
+    optional: true,
+    about:
+      'repository as the upstream names it: `*` matches within a path segment, `**` anything; the default is all',
+  },
+  v1: { kind: flag, optional: true, about: 'as `index.v1`' },
+  v2: { kind: flag, optional: true, about: 'as `index.v2`' },
+  v2Form: { kind: v2Form, optional: true, about: 'as `index.v2Form`' },
+  minLayerBytes: { kind: size(0), optional: true, about: 'as `index.minLayerBytes`' },
+  platforms: { kind: list(platformKind), optional: true, about: 'as `index.platforms`' },
+  holdMs: { kind: whole(0), optional: true, about: 'as `index.holdMs`' },
+  lazyClients: { kind: list(text), optional: true, about: 'as `index.lazyClients`' },
+  preserveDigests: {
+    kind: flag,
+    optional: true,
+    about:
+      'tags return the bytes of the upstream, for sites that verify signatures; images are then lazy through v1 only',
+  },
 });
 
 export const indexRule: ValueKind<IndexRule> = {
   expects: rawRule.expects,
+  schema: {
+    ...rawRule.schema,
+    not: {
+      required: ['preserveDigests', 'v2'],
+      properties: { preserveDigests: { const: true }, v2: { const: true } },
+    },
+  },
   parse(raw) {
     const rule = rawRule.parse(raw);
     if (rule.preserveDigests === true && rule.v2 === true)

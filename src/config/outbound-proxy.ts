@@ -1,5 +1,5 @@
 import { Secret } from '../core/secret.ts';
-import { type ValueKind, ValueProblem } from './value-kinds.ts';
+import { text, type ValueKind, ValueProblem } from './value-kinds.ts';
 
 /** An HTTP proxy between this one and the registries. */
 export interface OutboundProxy {
@@ -12,11 +12,12 @@ export interface OutboundProxy {
 /** The value is never shown: it may hold a password. */
 export const outboundProxy: ValueKind<OutboundProxy> = {
   expects: 'http(s)://[user:password@]host[:port]',
+  schema: text.schema,
   parse(raw) {
-    const text = typeof raw === 'string' ? raw.trim() : '';
+    const given = typeof raw === 'string' ? raw.trim() : '';
     // `proxy:3128` is common in HTTPS_PROXY.
-    const address = /^[a-z][a-z0-9+.-]*:\/\//i.test(text) ? text : `http://${text}`;
-    const url = text !== '' && URL.canParse(address) ? new URL(address) : undefined;
+    const address = /^[a-z][a-z0-9+.-]*:\/\//i.test(given) ? given : `http://${given}`;
+    const url = given !== '' && URL.canParse(address) ? new URL(address) : undefined;
     const isOrigin =
       url !== undefined &&
       /^https?:$/.test(url.protocol) &&

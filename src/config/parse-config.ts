@@ -69,6 +69,13 @@ function isConfigPath(path: string): path is ConfigPath {
   return Object.hasOwn(CONFIG_KEYS, path);
 }
 
+/** True for keys, for sections of keys, and for the whole. */
+function isKnown(path: string): boolean {
+  return (
+    path === '' || isConfigPath(path) || Object.keys(CONFIG_KEYS).some((key) => key.startsWith(`${path}.`))
+  );
+}
+
 function readYaml(yaml: string, problems: string[]): unknown {
   if (yaml === '') return {};
   try {
@@ -83,8 +90,13 @@ function readYaml(yaml: string, problems: string[]): unknown {
   }
 }
 
-/** Keys without a default that keep somebody out: without a value they would be left out unseen. */
+/** Keys that restrict access. An empty one is an error: the default would open what the file means to close. */
 const GUARDS = /^(?:access(?:\..*)?|admin\.token(?:File)?|upstreams|(?:listen|admin)\.tls\.clientCa)$/;
+
+/** True for keys and sections that must have a value where they are written. */
+export function isGuard(path: string): boolean {
+  return GUARDS.test(path);
+}
 
 /** Leaves of a nested object by their dotted path; a leaf is a known key, or anything that is no object. */
 function flatten(
@@ -95,10 +107,11 @@ function flatten(
 ): Map<string, unknown> {
   if (!isJsonObject(value) || isConfigPath(path)) {
     // An empty section, or a key without a value, means the default.
-    if (value !== null && value !== undefined) leaves.set(path, value);
-    else if (GUARDS.test(path)) problems.push(`${path}: has no value`);
+    if ((value !== null && value !== undefined) || !isKnown(path)) leaves.set(path, value);
+    else if (isGuard(path)) problems.push(`${path}: has no value`);
     return leaves;
   }
+  if (Object.keys(value).length === 0 && !isKnown(path)) leaves.set(path, value);
   for (const [name, child] of Object.entries(value))
     flatten(child, problems, path === '' ? name : `${path}.${name}`, leaves);
   return leaves;

@@ -10,13 +10,15 @@ export interface RequestRates {
   readonly ping?: number;
 }
 
-const rate = { kind: whole(1), optional: true } as const;
+function rate(about: string): { kind: ValueKind<number>; optional: true; about: string } {
+  return { kind: whole(1), optional: true, about };
+}
 
 export const requestRates: ValueKind<RequestRates> = record<RequestRates>({
-  manifest: rate,
-  blob: rate,
-  tags: rate,
-  referrers: rate,
-  token: rate,
-  ping: rate,
+  manifest: rate('manifests and tags that are resolved'),
+  blob: rate('blobs, and ranges of them'),
+  tags: rate('lists of tags'),
+  referrers: rate('lists of referrers'),
+  token: rate('tokens'),
+  ping: rate('`GET /v2/`'),
 });

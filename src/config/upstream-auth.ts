@@ -1,5 +1,13 @@
 import type { Secret } from '../core/secret.ts';
-import { choice, record, secret, text, type ValueKind, ValueProblem } from './value-kinds.ts';
+import {
+  choice,
+  type JsonSchema,
+  record,
+  secret,
+  text,
+  type ValueKind,
+  ValueProblem,
+} from './value-kinds.ts';
 
 /** How the proxy proves itself to an upstream. */
 export type UpstreamAuth =
@@ -33,14 +41,36 @@ interface RawAuth {
 }
 
 const rawAuth = record<RawAuth>({
-  kind: { kind: choice('anonymous', 'basic', 'ecr', 'docker-config'), optional: false },
-  username: { kind: text, optional: true },
-  password: { kind: secret, optional: true },
-  passwordFile: { kind: text, optional: true },
-  region: { kind: text, optional: true },
-  roleArn: { kind: text, optional: true },
-  endpoint: { kind: text, optional: true },
-  path: { kind: text, optional: true },
+  kind: {
+    kind: choice('anonymous', 'basic', 'ecr', 'docker-config'),
+    optional: false,
+    about: 'how the proxy authenticates',
+  },
+  username: { kind: text, optional: true, about: '`basic`: the user name' },
+  password: { kind: secret, optional: true, about: '`basic`: the password' },
+  passwordFile: {
+    kind: text,
+    optional: true,
+    about: '`basic`: file with the password, read again when it changes',
+  },
+  region: {
+    kind: text,
+    optional: true,
+    about: "`ecr`: region of the registry; the default is the one in the host's name",
+  },
+  roleArn: { kind: text, optional: true, about: '`ecr`: role that the proxy assumes first' },
+  endpoint: {
+    kind: text,
+    optional: true,
+    about:
+      '`ecr`: URL of the ECR API where it is not the usual one, such as a VPC endpoint without private DNS',
+  },
+  path: {
+    kind: text,
+    optional: true,
+    about:
+      '`docker-config`: the file; the default is `config.json` in the folder `DOCKER_CONFIG`, else in `~/.docker`',
+  },
 });
 
 /** What each kind takes. */
@@ -51,9 +81,33 @@ const FIELDS: Readonly<Record<UpstreamAuth['kind'], readonly (keyof RawAuth)[]>>
   'docker-config': ['path'],
 };
 
+const { properties: AUTH_FIELDS } = rawAuth.schema as { properties: Readonly<Record<string, JsonSchema>> };
+
+/** What one kind takes, as an object of its own. */
+function schemaOfKind(kind: UpstreamAuth['kind'], required: readonly string[] = []): JsonSchema {
+  const fields = FIELDS[kind].map((field) => [field, AUTH_FIELDS[field]] as const);
+  return {
+    type: 'object',
+    additionalProperties: false,
+    required: ['kind', ...required],
+    properties: {
+      kind: { description: AUTH_FIELDS['kind']?.['description'], const: kind },
+      ...Object.fromEntries(fields),
+    },
+  };
+}
+
+const BASIC_SCHEMA: JsonSchema = {
+  ...schemaOfKind('basic', ['username']),
+  oneOf: [{ required: ['password'] }, { required: ['passwordFile'] }],
+};
+
 export const upstreamAuth: ValueKind<UpstreamAuth> = {
   expects:
     '{kind: anonymous}, {kind: basic, username, password or passwordFile}, {kind: ecr, region?, roleArn?, endpoint?} or {kind: docker-config, path?}',
+  schema: {
+    anyOf: [schemaOfKind('anonymous'), BASIC_SCHEMA, schemaOfKind('ecr'), schemaOfKind('docker-config')],
+  },
   parse(raw) {
     const { kind, ...given } = rawAuth.parse(raw);
     const foreign = (Object.keys(given) as (keyof RawAuth)[]).find((field) => !FIELDS[kind].includes(field));

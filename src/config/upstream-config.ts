@@ -43,25 +43,74 @@ export interface UpstreamConfig {
 }
 
 const rawUpstream = record<Partial<UpstreamConfig>>({
-  name: { kind: text, optional: true },
-  host: { kind: text, optional: true },
-  url: { kind: text, optional: true },
-  hostnames: { kind: list(text), optional: true },
-  default: { kind: flag, optional: true },
-  ca: { kind: text, optional: true },
-  cert: { kind: text, optional: true },
-  key: { kind: text, optional: true },
-  proxy: { kind: outboundProxy, optional: true },
-  tokenHosts: { kind: list(hostAndPort), optional: true },
-  allowAddresses: { kind: list(cidr), optional: true },
-  repositoryPrefix: { kind: repositoryPath, optional: true },
-  auth: { kind: upstreamAuth, optional: true },
-  requestsPerSecond: { kind: requestRates, optional: true },
+  name: {
+    kind: text,
+    optional: true,
+    about:
+      'first path segment that selects this upstream, and its label in metrics and logs; the default is `host`',
+  },
+  host: {
+    kind: text,
+    optional: true,
+    about: "the registry's own name, as in image references and `?ns=`; the default is the host of `url`",
+  },
+  url: {
+    kind: text,
+    optional: true,
+    about: 'where the proxy reaches it: scheme, host, port, and the path before `/v2/` if there is one',
+  },
+  hostnames: {
+    kind: list(text),
+    optional: true,
+    about: 'values of the Host header that select this upstream',
+  },
+  default: {
+    kind: flag,
+    optional: true,
+    about: 'whether requests that name no upstream go here; one upstream at most has `true`',
+  },
+  ca: { kind: text, optional: true, about: 'PEM file of a private certificate authority' },
+  cert: { kind: text, optional: true, about: 'PEM file of a client certificate' },
+  key: { kind: text, optional: true, about: 'PEM file of its private key' },
+  proxy: {
+    kind: outboundProxy,
+    optional: true,
+    about:
+      'outbound HTTP proxy for all requests of this upstream; the default is what `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say',
+  },
+  tokenHosts: {
+    kind: list(hostAndPort),
+    optional: true,
+    about: 'token services of other domains that may receive the credentials',
+  },
+  allowAddresses: {
+    kind: list(cidr),
+    optional: true,
+    about:
+      'networks that the upstream may lead to although they are private, link-local or on this machine, such as `10.1.0.0/16`',
+  },
+  repositoryPrefix: {
+    kind: repositoryPath,
+    optional: true,
+    about:
+      'prefix of its repositories that clients leave out: a proxy project of Harbor, a pull-through rule of ECR, a remote repository of Google',
+  },
+  auth: { kind: upstreamAuth, optional: true, about: 'credentials of the proxy; the default is none' },
+  requestsPerSecond: {
+    kind: requestRates,
+    optional: true,
+    about: 'most requests per second by kind; requests above that wait',
+  },
 });
 
 /** An upstream needs `url` or `host`; each of the two, and `name`, is taken from the other where it is missing. */
 export const upstream: ValueKind<UpstreamConfig> = {
   expects: rawUpstream.expects,
+  schema: {
+    ...rawUpstream.schema,
+    anyOf: [{ required: ['url'] }, { required: ['host'] }],
+    dependencies: { cert: ['key'], key: ['cert'] },
+  },
   parse(raw) {
     const given = rawUpstream.parse(raw);
     const address = given.url ?? (given.host === undefined ? undefined : `https://${given.host}`);

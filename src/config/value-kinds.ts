@@ -4,10 +4,18 @@ import { isRepository } from '../core/image-name.ts';
 import { isJsonObject } from '../core/json/json-object.ts';
 import { Secret } from '../core/secret.ts';
 
+/** JSON Schema, draft 7. */
+export type JsonSchema = Readonly<Record<string, unknown>>;
+
 /** How one configuration value is read. Values come typed from YAML and as text from the environment; both are accepted. */
 export interface ValueKind<T> {
   /** What a good value looks like; completes "expected …" and stands in the configuration table. */
   readonly expects: string;
+  /**
+   * The values as a YAML file has them, for editors and for the reference. The parser also accepts numbers, flags and lists
+   * written as text, as an environment variable has them. It checks more than a schema can say.
+   */
+  readonly schema: JsonSchema;
   /** @throws ValueProblem if `raw` is no such value */
   parse(raw: unknown): T;
 }
@@ -17,9 +25,10 @@ export class ValueProblem extends Error {
   override name = 'ValueProblem';
 }
 
-function kind<T>(expects: string, read: (raw: unknown) => T | undefined): ValueKind<T> {
+function kind<T>(expects: string, schema: JsonSchema, read: (raw: unknown) => T | undefined): ValueKind<T> {
   return {
     expects,
+    schema,
     parse(raw) {
       const value = read(raw);
       if (value === undefined) throw new ValueProblem(`expected ${expects}, got ${describe(raw)}`);
@@ -40,12 +49,15 @@ function parseWhole(raw: unknown): number | undefined {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 ? value : undefined;
 }
 
-export const text: ValueKind<string> = kind('a text', (raw) =>
+const TEXT_SCHEMA: JsonSchema = { type: 'string', minLength: 1 };
+
+export const text: ValueKind<string> = kind('a text', TEXT_SCHEMA, (raw) =>
   typeof raw === 'string' && raw !== '' ? raw : undefined,
 );
 
 export const secret: ValueKind<Secret> = {
   expects: 'a text',
+  schema: TEXT_SCHEMA,
   parse(raw) {
     if (typeof raw !== 'string' || raw === '')
       throw new ValueProblem('expected a text (the value is not shown)');
@@ -56,6 +68,7 @@ export const secret: ValueKind<Secret> = {
 /** As {@link secret}, or `none`, which says that there is none. */
 export const secretOrNone: ValueKind<Secret | undefined> = {
   expects: 'a text, or none',
+  schema: TEXT_SCHEMA,
   parse: (raw) => (raw === 'none' ? undefined : secret.parse(raw)),
 };
 
@@ -64,20 +77,26 @@ export const MIN_KEY_CHARACTERS = 16;
 
 export const sharedKey: ValueKind<Secret> = {
   expects: `a text of at least ${MIN_KEY_CHARACTERS} characters`,
+  schema: { type: 'string', minLength: MIN_KEY_CHARACTERS },
   parse(raw) {
     if (typeof raw === 'string' && raw.length >= MIN_KEY_CHARACTERS) return new Secret(raw);
     throw new ValueProblem(`expected ${sharedKey.expects} (the value is not shown)`);
   },
 };
 
-export const flag: ValueKind<boolean> = kind('true or false', (raw) =>
+export const flag: ValueKind<boolean> = kind('true or false', { type: 'boolean' }, (raw) =>
   raw === true || raw === 'true' ? true : raw === false || raw === 'false' ? false : undefined,
 );
 
 export function whole(minimum: number, maximum = Number.MAX_SAFE_INTEGER): ValueKind<number> {
   const limit =
     maximum === Number.MAX_SAFE_INTEGER ? `of at least ${minimum}` : `from ${minimum} to ${maximum}`;
-  return kind(`a whole number ${limit}`, (raw) => {
+  const schema = {
+    type: 'integer',
+    minimum,
+    ...(maximum === Number.MAX_SAFE_INTEGER ? {} : { maximum }),
+  };
+  return kind(`a whole number ${limit}`, schema, (raw) => {
     const value = parseWhole(raw);
     return value !== undefined && value >= minimum && value <= maximum ? value : undefined;
   });
@@ -89,7 +108,9 @@ const SIZE_UNITS = { KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 } as const;
 
 /** Bytes, as a number or with a unit. */
 export function size(minimumBytes: number): ValueKind<number> {
-  return kind(`a size of at least ${formatSize(minimumBytes)}, like 512KiB, 4MiB or 50GiB`, (raw) => {
+  const expects = `a size of at least ${formatSize(minimumBytes)}, like 512KiB, 4MiB or 50GiB`;
+  const schema = { type: ['integer', 'string'], minimum: minimumBytes, pattern: SIZE.source };
+  return kind(expects, schema, (raw) => {
     const match = typeof raw === 'string' ? SIZE.exec(raw) : null;
     const bytes = match
       ? Number(match[1]) * (match[2] === undefined ? 1 : SIZE_UNITS[match[2] as keyof typeof SIZE_UNITS])
@@ -103,6 +124,7 @@ export function sizeOrOff(minimumBytes: number): ValueKind<number> {
   const bytes = size(minimumBytes);
   return {
     expects: `${bytes.expects}, or off`,
+    schema: { anyOf: [bytes.schema, { enum: ['off', false, 0] }] },
     parse: (raw) => (raw === 'off' || raw === false || raw === 0 || raw === '0' ? 0 : bytes.parse(raw)),
   };
 }
@@ -116,13 +138,15 @@ export function formatSize(bytes: number): string {
 }
 
 export function choice<T extends string>(...options: readonly T[]): ValueKind<T> {
-  return kind(`one of ${options.join(', ')}`, (raw) => options.find((option) => option === raw));
+  const schema = { enum: options };
+  return kind(`one of ${options.join(', ')}`, schema, (raw) => options.find((option) => option === raw));
 }
 
 /** A list; from the environment as JSON. Problems of the items name their place. */
 export function list<T>(item: ValueKind<T>): ValueKind<readonly T[]> {
   return {
     expects: `a list, each ${item.expects}`,
+    schema: { type: 'array', items: item.schema },
     parse(raw) {
       const items = typeof raw === 'string' ? parseJson(raw) : raw;
       if (!Array.isArray(items)) throw new ValueProblem(`expected a list, got ${describe(raw)}`);
@@ -146,7 +170,9 @@ function parseJson(raw: string): unknown {
   }
 }
 
-export const cidr: ValueKind<string> = kind('a network like 10.0.0.0/8 or fd00::/8', (raw) => {
+const CIDR_SCHEMA: JsonSchema = { type: 'string', pattern: '^[0-9A-Fa-f:.]+/[0-9]{1,3}$' };
+
+export const cidr: ValueKind<string> = kind('a network like 10.0.0.0/8 or fd00::/8', CIDR_SCHEMA, (raw) => {
   if (typeof raw !== 'string') return undefined;
   const [address = '', prefix = '', ...rest] = raw.split('/');
   const bits = parseWhole(prefix);
@@ -154,26 +180,47 @@ export const cidr: ValueKind<string> = kind('a network like 10.0.0.0/8 or fd00::
   return (isIPv4(address) && bits <= 32) || (isIPv6(address) && bits <= 128) ? raw : undefined;
 });
 
-/** A host as `URL.host` has it, so that the two can be compared. */
-export const hostAndPort: ValueKind<string> = kind('a host like auth.example.com, or host:port', (raw) => {
-  const isHost = typeof raw === 'string' && /^[^/?#@\s\\]+$/.test(raw) && URL.canParse(`https://${raw}`);
-  return isHost ? new URL(`https://${raw}`).host : undefined;
-});
+const HOST = /^[^/?#@\s\\]+$/;
 
-export const repositoryPath: ValueKind<string> = kind('a repository name like team/app', (raw) =>
-  typeof raw === 'string' && isRepository(raw) ? raw : undefined,
+/** A host as `URL.host` has it, so that the two can be compared. */
+export const hostAndPort: ValueKind<string> = kind(
+  'a host like auth.example.com, or host:port',
+  { type: 'string', pattern: HOST.source },
+  (raw) => {
+    const isHost = typeof raw === 'string' && HOST.test(raw) && URL.canParse(`https://${raw}`);
+    return isHost ? new URL(`https://${raw}`).host : undefined;
+  },
 );
+
+export const repositoryPath: ValueKind<string> = kind(
+  'a repository name like team/app',
+  TEXT_SCHEMA,
+  (raw) => (typeof raw === 'string' && isRepository(raw) ? raw : undefined),
+);
+
+/** A field of an object in the configuration. */
+interface RecordField<T> {
+  readonly kind: ValueKind<T>;
+  readonly optional: boolean;
+  /** For the reference and for editors. */
+  readonly about: string;
+}
 
 /** An object with only the given fields; every unknown or missing one is a problem. */
 export function record<T extends object>(fields: {
-  readonly [K in keyof T]-?: {
-    readonly kind: ValueKind<Exclude<T[K], undefined>>;
-    readonly optional: boolean;
-  };
+  readonly [K in keyof T]-?: RecordField<Exclude<T[K], undefined>>;
 }): ValueKind<T> {
   const names = Object.keys(fields) as (keyof T & string)[];
   return {
     expects: `an object with ${names.join(', ')}`,
+    schema: {
+      type: 'object',
+      additionalProperties: false,
+      required: names.filter((name) => !fields[name].optional),
+      properties: Object.fromEntries(
+        names.map((name) => [name, { description: fields[name].about, ...fields[name].kind.schema }]),
+      ),
+    },
     parse(raw) {
       if (!isJsonObject(raw)) throw new ValueProblem(`expected an object, got ${describe(raw)}`);
       const problems = Object.keys(raw)

@@ -31,21 +31,30 @@ export type ThreadStep = (typeof THREAD_STEPS)[number];
 export type HeldKind =
   'request' | 'upstream_request' | 'job' | 'flight' | 'build' | 'task' | 'fill' | 'blob' | 'file' | 'buffer';
 
+/** A metric as the reference shows it. */
+export interface MetricDescription {
+  readonly name: string;
+  readonly type: 'counter' | 'gauge' | 'histogram';
+  readonly help: string;
+  readonly labels: readonly string[];
+}
+
 /**
  * Every metric of the process, in a registry of its own. Labels come from closed sets: never a repository, a digest or a
  * URL. The names are part of the contract with dashboards and alerts.
  */
 export class Metrics {
   readonly #registry = new Registry();
+  readonly #described: MetricDescription[] = [];
 
-  readonly httpRequests = this.#counter('http_requests_total', 'Requests answered', [
-    'route',
-    'method',
-    'status',
-  ]);
+  readonly httpRequests = this.#counter(
+    'http_requests_total',
+    'Requests of clients, by route, method and status',
+    ['route', 'method', 'status'],
+  );
   readonly httpDuration = this.#histogram(
     'http_request_duration_seconds',
-    'Time to the end of the answer',
+    'Time from the request to the end of the response',
     ['route'],
     REQUEST_BUCKETS,
   );
@@ -59,12 +68,16 @@ export class Metrics {
   ]);
   readonly upstreamCircuitsOpen = this.#gauge(
     'upstream_circuits_open',
-    'Hosts of an upstream that are left alone because they did not answer',
+    'Hosts of an upstream with an open circuit: they failed and get no requests for a while',
     ['upstream'],
   );
   readonly servedBytes = this.#counter('served_bytes_total', 'Body bytes sent to clients', ['source']);
-  readonly spanReads = this.#counter('span_reads_total', 'Decompressed spans read', ['source']);
-  readonly indexBuilds = this.#counter('index_builds_total', 'Layer indexes built', ['outcome']);
+  readonly spanReads = this.#counter(
+    'span_reads_total',
+    'Decompressed spans read, by where their bytes came from',
+    ['source'],
+  );
+  readonly indexBuilds = this.#counter('index_builds_total', 'Layer indexes built, by outcome', ['outcome']);
   readonly indexBuildDuration = this.#histogram(
     'index_build_duration_seconds',
     'Time to index one layer',
@@ -78,56 +91,58 @@ export class Metrics {
   );
   readonly imagePulls = this.#counter(
     'image_pulls_total',
-    'Clients that have begun to pull an image, by spans or whole',
+    'Clients that started to pull an image, lazily or in full',
     ['mode'],
   );
   readonly inflateBytes = this.#counter('inflate_bytes_total', 'Decompressed bytes produced', ['engine']);
-  readonly cacheBytes = this.#gauge('cache_bytes', 'Bytes held by a cache', ['tier']);
+  readonly cacheBytes = this.#gauge('cache_bytes', 'Bytes in a cache', ['tier']);
   readonly cacheEvictions = this.#counter('cache_evictions_total', 'Entries evicted from a cache', ['tier']);
   readonly storeBytes = this.#gauge(
     'store_bytes',
     'Bytes of the store: blobs (`complete`, `partial`), indexes with their zTOCs (`index`), manifests and small records (`document`)',
     ['state'],
   );
-  readonly storeLimitBytes = this.#gauge('store_limit_bytes', 'Most bytes of the blob store', []);
+  readonly storeLimitBytes = this.#gauge('store_limit_bytes', 'Most bytes that the store may hold', []);
   readonly storeCondemned = this.#counter(
     'store_condemned_total',
-    'Stored files found damaged, to be fetched or made again',
+    'Stored files found damaged; they are fetched or made again',
     ['kind', 'damage'],
   );
-  readonly storeWriteFailures = this.#counter(
-    'store_write_failures_total',
-    'Things that could not be stored',
-    ['kind'],
-  );
-  readonly #storeWritable = this.#gauge('store_writable', 'Whether the store can be written', []);
+  readonly storeWriteFailures = this.#counter('store_write_failures_total', 'Failed writes to the store', [
+    'kind',
+  ]);
+  readonly #storeWritable = this.#gauge('store_writable', '1 if the store is writable, 0 if not', []);
   #isStoreWritable: (() => Promise<boolean>) | undefined;
-  readonly scrubBytes = this.#counter('scrub_bytes_total', 'Bytes of stored blobs verified again', []);
-  readonly scrubPasses = this.#counter(
-    'scrub_passes_total',
-    'Times that all stored blobs have been verified',
+  readonly scrubBytes = this.#counter(
+    'scrub_bytes_total',
+    'Bytes of stored blobs verified again by the scrub',
     [],
   );
+  readonly scrubPasses = this.#counter('scrub_passes_total', 'Complete passes over the stored blobs', []);
   readonly #workerQueue = this.#gauge('worker_queue_length', 'Tasks that wait for a thread', ['pool']);
   readonly #queues = new Map<WorkerPoolName, () => number>();
   readonly threadFailures = this.#counter(
     'thread_failures_total',
-    'Worker threads that died or could not be started',
+    'Worker threads that died or could not start',
     ['thread', 'step'],
   );
-  readonly #held = this.#gauge('held', 'What is in use at the moment; 0 of everything at rest', ['what']);
+  readonly #held = this.#gauge('held', 'Resources in use; all are 0 at rest', ['what']);
   readonly #holds = new Map<HeldKind, number>();
   readonly #holders: { readonly what: HeldKind; readonly count: () => number }[] = [];
-  readonly fillsInProgress = this.#gauge('fills_in_progress', 'Blobs arriving from upstreams', []);
-  readonly fills = this.#counter('fills_total', 'Fills that have ended', ['outcome']);
+  readonly fillsInProgress = this.#gauge(
+    'fills_in_progress',
+    'Blobs that are being fetched from upstreams',
+    [],
+  );
+  readonly fills = this.#counter('fills_total', 'Fills that ended, by outcome', ['outcome']);
   readonly singleFlightJoined = this.#counter(
     'single_flight_joined_total',
-    'Requests that joined work under way',
+    'Requests that joined work of the same kind instead of starting it again',
     ['what'],
   );
   readonly configCurrent = this.#gauge(
     'config_current',
-    'Whether the configuration in use is the one in the files: 0 while that is refused',
+    '1 if the running configuration is the one in the files, 0 while that is refused',
     [],
   );
   readonly redisErrors = this.#counter('redis_errors_total', 'Failed Redis operations', ['op']);
@@ -174,37 +189,43 @@ export class Metrics {
     return { contentType: this.#registry.contentType, text: await this.#registry.metrics() };
   }
 
+  /** Every metric of the proxy in the order of its declaration, for the reference. Those of Node come on top. */
+  get described(): readonly MetricDescription[] {
+    return this.#described;
+  }
+
   #countHeld(): ReadonlyMap<HeldKind, number> {
     const counts = new Map(this.#holds);
     for (const { what, count } of this.#holders) counts.set(what, (counts.get(what) ?? 0) + count());
     return counts;
   }
 
-  #counter<L extends string>(name: string, help: string, labelNames: readonly L[]): Counter<L> {
-    return new Counter({
-      name: PREFIX + name,
-      help,
-      labelNames: [...labelNames],
-      registers: [this.#registry],
-    });
+  #counter<L extends string>(name: string, help: string, labels: readonly L[]): Counter<L> {
+    return new Counter(this.#describe('counter', name, help, labels));
   }
 
-  #gauge<L extends string>(name: string, help: string, labelNames: readonly L[]): Gauge<L> {
-    return new Gauge({ name: PREFIX + name, help, labelNames: [...labelNames], registers: [this.#registry] });
+  #gauge<L extends string>(name: string, help: string, labels: readonly L[]): Gauge<L> {
+    return new Gauge(this.#describe('gauge', name, help, labels));
   }
 
   #histogram<L extends string>(
     name: string,
     help: string,
-    labelNames: readonly L[],
+    labels: readonly L[],
     buckets: number[],
   ): Histogram<L> {
-    return new Histogram({
-      name: PREFIX + name,
-      help,
-      labelNames: [...labelNames],
-      buckets,
-      registers: [this.#registry],
-    });
+    return new Histogram({ ...this.#describe('histogram', name, help, labels), buckets });
+  }
+
+  /** Notes a metric for the reference. Returns what prom-client wants to know of it. */
+  #describe<L extends string>(
+    type: MetricDescription['type'],
+    name: string,
+    help: string,
+    labels: readonly L[],
+  ): { name: string; help: string; labelNames: L[]; registers: Registry[] } {
+    const described = { name: PREFIX + name, type, help, labels };
+    this.#described.push(described);
+    return { name: described.name, help, labelNames: [...labels], registers: [this.#registry] };
   }
 }

@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { parseArgs } from 'node:util';
 
-import { parseWhole, say, UsageError } from '../helpers/runner-command.ts';
+import { parseWhole, runAsCommand, say, UsageError } from '../helpers/runner-command.ts';
 import { FINDINGS, FuzzRunner, printFinding } from './fuzz-runner.ts';
 import { FuzzTally } from './fuzz-tally.ts';
 import type { FuzzTarget } from './target.ts';
@@ -10,7 +10,7 @@ import { ALL_TARGETS } from './targets/all-targets.ts';
 const USAGE = `npm run fuzz -- [--seconds S | --cases N] [--seed X] [--target T]... [--corpus small|large]
 npm run fuzz -- --target T --seed X --case K [--corpus small|large]
 
-Runs for 60 seconds unless told otherwise; Ctrl-C ends it early. Targets:
+Runs for 60 seconds by default; Ctrl-C ends it early. Targets:
 ${ALL_TARGETS.map(({ name, claim }) => `  ${name.padEnd(16)} ${claim}`).join('\n')}`;
 
 const DEFAULT_SECONDS = 60;
@@ -91,11 +91,7 @@ async function runOne(options: ReturnType<typeof readArguments>, only: number): 
   return findings.length === 0 ? 0 : 1;
 }
 
-try {
+await runAsCommand(USAGE, async () => {
   const options = readArguments();
-  process.exitCode = options.only === undefined ? await runAll(options) : await runOne(options, options.only);
-} catch (error) {
-  if (!(error instanceof UsageError)) throw error;
-  say(`${error.message}\n\n${USAGE}`);
-  process.exitCode = 2;
-}
+  return options.only === undefined ? runAll(options) : runOne(options, options.only);
+});

@@ -3,7 +3,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 
-import { parseWhole, say, UsageError } from '../helpers/runner-command.ts';
+import { parseWhole, runAsCommand, say } from '../helpers/runner-command.ts';
 import { type Action, type History, parseHistory, printHistory } from './history.ts';
 import { playHistory, type Played } from './play-history.ts';
 import { randomHistory } from './random-history.ts';
@@ -12,8 +12,8 @@ import { shrinkList } from './shrink-history.ts';
 const USAGE = `npm run histories -- [--seconds S] [--seed X] [--shrink S]
 npm run histories -- --replay FILE [--times N]
 
-Plays random histories for 60 seconds unless told otherwise, from seed X on (a random one when not given), and ends with the first that
-fails: that is made shorter for up to S seconds (300), printed, and written to a file that --replay takes.`;
+Plays random histories for 60 seconds by default, from seed X on (by default a random one). The first that fails ends
+the run: it is shortened for up to S seconds (300), printed, and written to a file for --replay.`;
 
 const DEFAULT_SECONDS = 60;
 const DEFAULT_SHRINK_SECONDS = 300;
@@ -101,7 +101,7 @@ async function replay(path: string, times: number): Promise<number> {
   return 0;
 }
 
-try {
+await runAsCommand(USAGE, async () => {
   const { values } = parseArgs({
     options: {
       seconds: { type: 'string' },
@@ -111,16 +111,11 @@ try {
       times: { type: 'string' },
     },
   });
-  process.exitCode =
-    values.replay === undefined
-      ? await runSeeds({
-          seconds: parseWhole(values.seconds, 'seconds') ?? DEFAULT_SECONDS,
-          seed: parseWhole(values.seed, 'seed') ?? randomInt(2 ** 31),
-          shrinkSeconds: parseWhole(values.shrink, 'shrink') ?? DEFAULT_SHRINK_SECONDS,
-        })
-      : await replay(values.replay, parseWhole(values.times, 'times') ?? 1);
-} catch (error) {
-  if (!(error instanceof UsageError)) throw error;
-  say(`${error.message}\n\n${USAGE}`);
-  process.exitCode = 2;
-}
+  return values.replay === undefined
+    ? runSeeds({
+        seconds: parseWhole(values.seconds, 'seconds') ?? DEFAULT_SECONDS,
+        seed: parseWhole(values.seed, 'seed') ?? randomInt(2 ** 31),
+        shrinkSeconds: parseWhole(values.shrink, 'shrink') ?? DEFAULT_SHRINK_SECONDS,
+      })
+    : replay(values.replay, parseWhole(values.times, 'times') ?? 1);
+});

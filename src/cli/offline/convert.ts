@@ -18,6 +18,7 @@ import { type OciLayout, openOciLayout } from '../../convert/oci-layout.ts';
 import type { FilePart } from '../../build/file-part.ts';
 import type { LayerFileIndex } from '../../build/index-layer-file.ts';
 import type { LayerFileTask } from '../../build/layer-file-worker.ts';
+import type { CommandHelp, Flags } from '../terminal/command-help.ts';
 import { printJson } from '../terminal/print-json.ts';
 import { ProgressBar } from '../terminal/progress-bar.ts';
 import { parseSizeFlag } from '../terminal/size-flag.ts';
@@ -28,25 +29,61 @@ const FORMATS = { 'oci-archive': 'archive', 'oci-dir': 'directory' } as const;
 /** More wait than any image has layers. */
 const MAX_QUEUED_LAYERS = 100_000;
 
+const FLAGS = {
+  'span-size': {
+    type: 'string',
+    default: '4MiB',
+    value: 'SIZE',
+    about: 'uncompressed bytes between two checkpoints',
+  },
+  'min-layer-size': { type: 'string', default: '10MiB', value: 'SIZE', about: 'leave out smaller layers' },
+  platform: {
+    type: 'string',
+    short: 'p',
+    multiple: true,
+    default: [],
+    value: 'P',
+    about: "platform to index (default: the machine's own)",
+  },
+  'all-platforms': { type: 'boolean', default: false, about: 'index all platforms of the image' },
+  optimizations: {
+    type: 'string',
+    multiple: true,
+    default: [],
+    value: 'NAME',
+    about: 'xattr: mark layers without extended attributes',
+  },
+  'prefetch-file': {
+    type: 'string',
+    multiple: true,
+    default: [],
+    value: 'PATH',
+    about: 'file of the image that nodes fetch ahead',
+  },
+  'prefetch-files-json': { type: 'string', value: 'FILE', about: 'JSON list of such paths' },
+  format: { type: 'string', default: 'oci-archive', value: 'FORMAT', about: 'oci-archive or oci-dir' },
+  // Of `soci`: it is always standalone here, and no earlier zTOC is ever used.
+  standalone: { type: 'boolean', about: 'accepted for scripts written for soci; always the case' },
+  force: { type: 'boolean', short: 'f', about: 'accepted for scripts written for soci; always the case' },
+  json: { type: 'boolean', default: false, about: 'print one JSON object instead of text' },
+} satisfies Flags;
+
+export const CONVERT_HELP: CommandHelp = {
+  usage: ['convert LAYOUT OUT [flags]'],
+  about: [
+    'Adds SOCI v2 indexes to an image, without a registry, byte for byte as `soci convert --standalone` does.',
+    'LAYOUT is an OCI image layout: a directory or a tar archive. A layer that SOCI cannot index is left out and',
+    'named; the others are indexed.',
+  ],
+  flags: FLAGS,
+};
+
 /** `spandrel convert`: what `soci convert --standalone` does, with the same flags. */
 export async function convert(args: string[]): Promise<number> {
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,
-    options: {
-      'span-size': { type: 'string', default: '4MiB' },
-      'min-layer-size': { type: 'string', default: '10MiB' },
-      platform: { type: 'string', short: 'p', multiple: true, default: [] },
-      'all-platforms': { type: 'boolean', default: false },
-      optimizations: { type: 'string', multiple: true, default: [] },
-      'prefetch-file': { type: 'string', multiple: true, default: [] },
-      'prefetch-files-json': { type: 'string' },
-      format: { type: 'string', default: 'oci-archive' },
-      // Of `soci`: it is always standalone here, and no earlier zTOC is ever used.
-      standalone: { type: 'boolean' },
-      force: { type: 'boolean', short: 'f' },
-      json: { type: 'boolean', default: false },
-    },
+    options: FLAGS,
   });
   const [input, out, ...more] = positionals;
   if (input === undefined || out === undefined || more.length > 0)

@@ -11,6 +11,7 @@ import {
   printForTerminal,
   type RawText,
 } from '../../tar/raw-text.ts';
+import type { CommandHelp, Flags } from '../terminal/command-help.ts';
 import { readPathArgument } from '../terminal/path-argument.ts';
 import { printJson } from '../terminal/print-json.ts';
 import { askProxy, locateImage, USUAL_PROXY } from '../terminal/proxy-client.ts';
@@ -50,6 +51,45 @@ const TYPE_LETTERS: Readonly<Record<string, string>> = {
   char: 'c',
   block: 'b',
   fifo: 'p',
+};
+
+const FLAGS = {
+  proxy: { type: 'string', default: USUAL_PROXY, value: 'URL', about: 'registry listener of the proxy' },
+  platform: {
+    type: 'string',
+    short: 'p',
+    value: 'P',
+    about: 'platform (default: linux/amd64); the same as @P behind the image',
+  },
+  range: {
+    type: 'string',
+    value: 'A-B',
+    about: 'bytes of the file as in a Range header, both ends included',
+  },
+  encoded: { type: 'boolean', default: false, about: 'PATH is percent-encoded, as `nameBytes` in JSON' },
+  json: { type: 'boolean', default: false, about: 'print JSON instead of text' },
+} satisfies Flags;
+
+const { range: _range, ...LIST_FLAGS } = FLAGS;
+const { json: _json, ...PRINT_FLAGS } = FLAGS;
+const IMAGE_NOTE = 'IMAGE is upstream/repository:tag. Only the spans that are needed are fetched.';
+
+export const LS_HELP: CommandHelp = {
+  usage: ['ls IMAGE[@PLATFORM] [PATH] [--proxy URL] [--encoded] [--json]'],
+  about: ["Lists a folder of an image's merged file system through a running proxy.", IMAGE_NOTE],
+  flags: LIST_FLAGS,
+};
+
+export const CAT_HELP: CommandHelp = {
+  usage: ['cat IMAGE[@PLATFORM] PATH [--range A-B] [--proxy URL] [--encoded]'],
+  about: ['Prints a file of an image, or a range of it, through a running proxy.', IMAGE_NOTE],
+  flags: PRINT_FLAGS,
+};
+
+export const STAT_HELP: CommandHelp = {
+  usage: ['stat IMAGE[@PLATFORM] PATH [--proxy URL] [--encoded] [--json]'],
+  about: ['Prints type, mode, size and layer of a path in an image, through a running proxy.', IMAGE_NOTE],
+  flags: LIST_FLAGS,
 };
 
 /** `spandrel ls`: a folder of an image's merged file system, read through a running proxy. */
@@ -126,13 +166,7 @@ async function parseQuestion(args: string[]): Promise<Question> {
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,
-    options: {
-      proxy: { type: 'string', default: USUAL_PROXY },
-      platform: { type: 'string', short: 'p' },
-      range: { type: 'string' },
-      encoded: { type: 'boolean', default: false },
-      json: { type: 'boolean', default: false },
-    },
+    options: FLAGS,
   });
   const [image, path = '/', ...more] = positionals;
   if (image === undefined || more.length > 0)

@@ -11,11 +11,47 @@ import { sociCompression } from '../../soci/layer-selection.ts';
 import { decodeZtoc } from '../../ztoc/decode-ztoc.ts';
 import { indexLayerFile, type LayerFileIndex } from '../../build/index-layer-file.ts';
 import { describeRawText, printForTerminal } from '../../tar/raw-text.ts';
+import type { CommandHelp, Flags } from '../terminal/command-help.ts';
 import { printJson } from '../terminal/print-json.ts';
 import { ProgressBar } from '../terminal/progress-bar.ts';
 import { parseSizeFlag } from '../terminal/size-flag.ts';
 import { UsageError } from '../terminal/usage-error.ts';
-import { cat } from './ztoc-cat.ts';
+import { cat, CAT_FLAGS } from './ztoc-cat.ts';
+
+const JSON_FLAG = { type: 'boolean', default: false, about: 'list: print a JSON object a line' } as const;
+
+const CREATE_FLAGS = {
+  'span-size': {
+    type: 'string',
+    default: '4MiB',
+    value: 'SIZE',
+    about: 'create: uncompressed bytes between two checkpoints',
+  },
+  'media-type': {
+    type: 'string',
+    value: 'TYPE',
+    about: 'create: media type of the layer; fails if soci does not index it',
+  },
+  output: { type: 'string', short: 'o', value: 'FILE', about: 'create: write the zTOC; cat: write the file' },
+  json: JSON_FLAG,
+} satisfies Flags;
+
+export const ZTOC_HELP: CommandHelp = {
+  usage: [
+    'ztoc create LAYER [--span-size SIZE] [--media-type TYPE] [-o ZTOC]',
+    'ztoc info ZTOC',
+    'ztoc list ZTOC [--json]',
+    'ztoc cat ZTOC LAYER PATH [--encoded] [-o FILE]',
+  ],
+  about: [
+    'Works on files, without a proxy. LAYER is the file of a layer as the registry has it: gzip or plain tar.',
+    'create  makes the zTOC that soci makes, and prints {"digest","size","spans","files","mountable"}',
+    'info    prints what a zTOC says of its layer, as JSON',
+    'list    lists the files of the layer: type, mode, owner, size, offset, time, name',
+    'cat     prints one file; reads, verifies and decompresses only the spans that hold it',
+  ],
+  flags: { ...CREATE_FLAGS, ...CAT_FLAGS, output: CREATE_FLAGS.output },
+};
 
 /** `spandrel ztoc`: make and look into zTOCs, offline. */
 export async function ztoc(args: string[]): Promise<number> {
@@ -39,12 +75,7 @@ async function create(args: string[]): Promise<number> {
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,
-    options: {
-      'span-size': { type: 'string', default: '4MiB' },
-      'media-type': { type: 'string' },
-      output: { type: 'string', short: 'o' },
-      json: { type: 'boolean' },
-    },
+    options: CREATE_FLAGS,
   });
   const path = onlyFile(positionals, 'a layer file');
   checkMediaType(values['media-type']);
@@ -90,7 +121,7 @@ function checkMediaType(mediaType: string | undefined): void {
 
 /** Prints what a zTOC says of its layer. */
 async function info(args: string[]): Promise<number> {
-  const { positionals } = parseArgs({ args, allowPositionals: true, options: { json: { type: 'boolean' } } });
+  const { positionals } = parseArgs({ args, allowPositionals: true, options: { json: JSON_FLAG } });
   const bytes = await readFile(onlyFile(positionals, 'a zTOC'));
   const { entries, spanDigests, checkpoints, compression, ...rest } = decodeZtoc(bytes);
   printJson({
@@ -110,7 +141,7 @@ async function list(args: string[]): Promise<number> {
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,
-    options: { json: { type: 'boolean', default: false } },
+    options: { json: JSON_FLAG },
   });
   const { entries } = decodeZtoc(await readFile(onlyFile(positionals, 'a zTOC')));
   for (const {

@@ -1,0 +1,61 @@
+import { describe, expect, it, vi } from 'vitest';
+
+import { asksForHelp } from '../../src/cli/terminal/command-help.ts';
+import { COMMAND_NAMES, printCommandHelp, printUsage, runCommand } from '../../src/cli/run-command.ts';
+import { tryProgram } from '../helpers/programs.ts';
+
+/** What a command line prints on standard output, and its exit status. */
+async function printed(...args: string[]): Promise<{ status: number; stdout: string }> {
+  const write = vi.spyOn(process.stdout, 'write').mockReturnValue(true);
+  try {
+    const status = await runCommand(args);
+    return { status, stdout: write.mock.calls.map(([text]) => String(text)).join('') };
+  } finally {
+    write.mockRestore();
+  }
+}
+
+describe('--help of a command', () => {
+  it.each(COMMAND_NAMES)(
+    'of %s prints its usage, its flags and what they mean, and runs nothing',
+    async (name) => {
+      const help = await printCommandHelp(name);
+      expect(await printed(name, '--help')).toEqual({ status: 0, stdout: help });
+      expect(await printed(name, 'anything', '--no-such-flag', '-h')).toEqual({ status: 0, stdout: help });
+      expect(await printed('help', name)).toEqual({ status: 0, stdout: help });
+      expect(help).toMatch(new RegExp(`^Usage: spandrel ${name} `));
+      expect(help.split('\n').filter((line) => line.length > 110)).toEqual([]);
+    },
+  );
+
+  it.each(COMMAND_NAMES)('of %s names each flag that its usage has', async (name) => {
+    const help = await printCommandHelp(name);
+    const [usage = '', flags = ''] = help.split('\nFlags:\n');
+    const shown = flags.split('\n').map((line) => /--[a-z-]+/.exec(line)?.[0]);
+    const named = [...(usage.split('\n\n')[0] ?? '').matchAll(/--[a-z-]+/g)].map(([flag]) => flag);
+    expect(named.filter((flag) => !shown.includes(flag))).toEqual([]);
+    expect(flags.split('\n').filter((line) => /^ {2}\S* *--\S+( [A-Z-]+)?\s*$/.test(line))).toEqual([]);
+  });
+
+  it('is printed for the program as a whole without a command', async () => {
+    for (const args of [['--help'], ['-h'], ['help']])
+      expect(await printed(...args)).toEqual({ status: 0, stdout: printUsage() });
+  });
+
+  it('is not meant by what follows two dashes', () => {
+    expect(asksForHelp(['cat', 'demo/app', '--', '--help'])).toBe(false);
+    expect(asksForHelp(['cat', '-h', '--'])).toBe(true);
+  });
+});
+
+describe('--help of the commands of a checkout', () => {
+  it.each([
+    ['test/fuzz/run.ts', 'npm run fuzz -- '],
+    ['test/histories/run.ts', 'npm run histories -- '],
+    ['load/run.ts', 'npm run load -- '],
+  ])('of %s prints its usage and runs nothing', async (file, usage) => {
+    const { status, stdout, stderr } = await tryProgram('node', [file, '--help']);
+    expect({ status, stderr: stderr.toString() }).toEqual({ status: 0, stderr: '' });
+    expect(stdout.toString()).toMatch(new RegExp(`^${usage}`));
+  });
+});
