@@ -112,11 +112,10 @@ export class StoreBudget {
     const entry = this.#entries.get(key);
     if (key !== digest && entry !== undefined) {
       this.remove(key);
-      // Another upstream may have sent all of it before.
-      if (!this.#entries.has(digest)) {
-        this.#entries.set(digest, entry);
-        this.#count(entry.blob, 1);
-      }
+      // Another upstream has sent all of it before.
+      if (this.#entries.has(digest)) return;
+      this.#entries.set(digest, entry);
+      this.#count(entry.blob, 1);
     }
     this.set(digest, blob);
   }

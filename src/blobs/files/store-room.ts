@@ -1,5 +1,6 @@
 import { rm } from 'node:fs/promises';
 
+import type { Digest } from '../../core/digest.ts';
 import { isSpandrelError, type SpandrelError } from '../../core/errors.ts';
 import { nodeErrorCode } from '../../core/node-error-code.ts';
 import type { Logger } from '../../telemetry/logger.ts';
@@ -41,6 +42,7 @@ export class StoreRoom {
   readonly #letGo: () => Promise<boolean>;
   /** How many use a partial file by its name. */
   readonly #pathUsers = new Map<string, number>();
+  readonly #turns = new Map<Digest, Promise<void>>();
 
   constructor(options: StoreRoomOptions) {
     const { maxBytes, otherBytes, layout, files, ledger, metrics, logger, health, letGo } = options;
@@ -118,6 +120,18 @@ export class StoreRoom {
     this.#health.noteWriteFailure('blob', error);
     if (error.code !== 'STORE_FULL') return;
     for (const { key } of this.budget.planRelief(bytes)) await this.remove(key, 'evicted');
+  }
+
+  /** What gives a blob its place among the whole ones is done by one at a time: several upstreams may have sent it. */
+  async inTurn(digest: Digest, work: () => Promise<void>): Promise<void> {
+    const turn = Promise.resolve(this.#turns.get(digest)).then(work);
+    const over = turn.catch(() => undefined);
+    this.#turns.set(digest, over);
+    try {
+      await turn;
+    } finally {
+      if (this.#turns.get(digest) === over) this.#turns.delete(digest);
+    }
   }
 
   /** One more uses the file at `path` by its name. Returns what ends that, and says whether it was the last. */

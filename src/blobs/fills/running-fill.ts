@@ -145,10 +145,9 @@ export class RunningFill {
     const { key, fill, file, sizeBytes, room, metrics, onComplete, onOver } = this.#options;
     try {
       const isWhole = await fill.run();
-      if (isWhole) await this.#promote();
       const partialPath = isWhole ? undefined : file.path;
       const blob = { sizeBytes, heldBytes: fill.heldBytes, partialPath };
-      if (isWhole) room.budget.promote(key, blob);
+      if (isWhole) await room.inTurn(digestOfKey(key), () => this.#promote(blob));
       else room.budget.set(key, blob);
       if (!isWhole && fill.isWithheld) await room.remove(key);
       if (isWhole) onComplete(blob);
@@ -193,22 +192,32 @@ export class RunningFill {
   }
 
   /** Give the file a second name among the complete blobs. The first goes when nobody reads through it any more. */
-  async #promote(): Promise<void> {
+  async #promote(blob: StoredBlob): Promise<void> {
     const { key, file, layout, room, logger } = this.#options;
     const digest = digestOfKey(key);
     const path = layout.blobPath(digest);
+    const there = room.budget.get(digest);
+    const isThere = key !== digest && there !== undefined && there.partialPath === undefined;
     try {
+      if (isThere) {
+        // Another upstream has sent it meanwhile.
+        await rm(mapPathOf(file.path), { force: true });
+        room.budget.promote(key, blob);
+        return;
+      }
       await file.sync();
       await mkdir(dirname(path), { recursive: true });
       await room.removeFile(path);
       await link(file.path, path);
       await syncFolderOf(path);
       await rm(mapPathOf(file.path), { force: true });
+      room.budget.promote(key, blob);
     } catch (error) {
       // A name among the complete blobs that no list has would be nobody's to remove.
-      await room.removeFile(path).catch((err: unknown) => {
-        logger.warn({ blob: digest, err }, 'a file of the store cannot be removed');
-      });
+      if (!isThere)
+        await room.removeFile(path).catch((err: unknown) => {
+          logger.warn({ blob: digest, err }, 'a file of the store cannot be removed');
+        });
       throw storeFault(error, 'keep a blob');
     }
   }

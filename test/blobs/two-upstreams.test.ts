@@ -1,0 +1,59 @@
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+
+import { BlobStore } from '../../src/blobs/blob-store.ts';
+import { digestOf } from '../../src/core/digest.ts';
+import { Metrics } from '../../src/telemetry/metrics.ts';
+import type { BlobSource } from '../../src/upstream/blobs/blob-source.ts';
+import { collectingLogger } from '../helpers/collected-output.ts';
+import { MemorySource } from '../helpers/memory-source.ts';
+import { randomBlob, readWhole } from '../helpers/random-blob.ts';
+
+const BLOBS = 60;
+
+let root: string;
+
+beforeEach(async () => {
+  root = await mkdtemp(join(tmpdir(), 'spandrel-two-'));
+});
+
+afterEach(() => rm(root, { recursive: true, force: true }));
+
+function sourceOf(upstream: string, bytes: Buffer): BlobSource {
+  const source = new MemorySource(bytes);
+  return {
+    upstream,
+    origin: `${upstream}/app`,
+    fetch: (range, signal) => source.fetch(range, signal),
+  };
+}
+
+it('a blob that two upstreams send at the same time is kept once, and neither fill fails', async () => {
+  const delivered = new Set<string>();
+  await using store = await BlobStore.open({
+    root,
+    maxBytes: 2 ** 26,
+    fill: { parallel: 2, chunkBytes: 64 * 1024 },
+    metrics: new Metrics(),
+    logger: collectingLogger(),
+  });
+  store.onDelivered((digest, upstream) => delivered.add(`${upstream} ${digest}`));
+  const blobs = Array.from({ length: BLOBS }, (_, seed) => randomBlob(50_000 + seed, seed));
+  const read = async (bytes: Buffer, upstream: string): Promise<void> => {
+    const digest = digestOf(bytes);
+    await using handle = await store.openBlob(digest, sourceOf(upstream, bytes), { complete: true });
+    expect((await readWhole(handle)).equals(bytes)).toBe(true);
+    await handle.completed();
+  };
+  const upstreams = ['one', 'two', 'three'];
+  await Promise.all(blobs.flatMap((bytes) => upstreams.map((upstream) => read(bytes, upstream))));
+  for (const bytes of blobs)
+    expect(store.stat(digestOf(bytes))).toMatchObject({ state: 'complete', sizeBytes: bytes.length });
+  expect(store.usage().blobs).toBe(BLOBS);
+  expect(delivered.size).toBeGreaterThanOrEqual(BLOBS);
+  expect(await store.isWritable()).toBe(true);
+  await vi.waitFor(async () => expect(await readdir(join(root, 'partial'))).toEqual([]));
+});
