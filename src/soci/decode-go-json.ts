@@ -3,6 +3,7 @@ import { isUtf8 } from 'node:buffer';
 import { SpandrelError } from '../core/errors.ts';
 import { isJsonObject } from '../core/json/json-object.ts';
 import { checkJsonShape, JsonTooLarge } from '../core/json/parse-json.ts';
+import { characterBytes } from '../core/json/utf8.ts';
 
 /**
  * How Go's `encoding/json` stores a JSON value into a variable of one type. `before` is what the variable holds already: a `null`
@@ -145,17 +146,20 @@ function keepNumberText(_key: string, value: unknown, context: { readonly source
   return typeof value === 'number' ? new NumberText(context.source ?? '') : value;
 }
 
-// One well-formed character, or else a single byte of a broken one.
-const CHARACTER_OR_BYTE =
-  // eslint-disable-next-line no-control-regex -- all of ASCII is meant
-  /([\x00-\x7f]|[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|\xed[\x80-\x9f][\x80-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2})|[^]/g;
+/** U+FFFD. */
+const REPLACEMENT = [0xef, 0xbf, 0xbd] as const;
 
 /** UTF-8 as Go reads it: each byte that is none becomes U+FFFD, where other decoders take several together. */
 function decodeText(bytes: Uint8Array): string {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (isUtf8(buffer)) return buffer.toString('utf8');
-  const repaired = buffer
-    .toString('latin1')
-    .replaceAll(CHARACTER_OR_BYTE, (_match, character?: string) => character ?? '\xef\xbf\xbd');
-  return Buffer.from(repaired, 'latin1').toString('utf8');
+  const repaired = Buffer.allocUnsafe(REPLACEMENT.length * buffer.length);
+  let end = 0;
+  for (let at = 0; at < buffer.length;) {
+    const length = characterBytes(buffer, at);
+    for (let place = 0; place < length; place++) repaired[end++] = buffer[at + place] ?? 0;
+    if (length === 0) for (const byte of REPLACEMENT) repaired[end++] = byte;
+    at += Math.max(1, length);
+  }
+  return repaired.toString('utf8', 0, end);
 }

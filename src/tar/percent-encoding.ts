@@ -1,12 +1,28 @@
 import { SpandrelError } from '../core/errors.ts';
 import type { RawText } from './raw-text.ts';
 
+const ESCAPE_BYTES = 3;
+const PERCENT = 0x25;
+const DIGITS = Buffer.from('0123456789ABCDEF');
+/** By byte. */
+const isUnescaped = Uint8Array.from({ length: 256 }, (_, byte) =>
+  /[A-Za-z0-9._~/-]/.test(String.fromCharCode(byte)) ? 1 : 0,
+);
+
 /** Bytes as they stand in the path of a URL (RFC 3986): all but unreserved characters and slashes are escaped. */
 export function percentEncode(raw: RawText): string {
-  return raw.replace(
-    /[^A-Za-z0-9._~/-]/g,
-    (byte) => `%${byte.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`,
-  );
+  const encoded = Buffer.allocUnsafe(ESCAPE_BYTES * raw.length);
+  let end = 0;
+  for (let at = 0; at < raw.length; at++) {
+    const byte = raw.charCodeAt(at);
+    if (isUnescaped[byte] === 1) encoded[end++] = byte;
+    else {
+      encoded[end++] = PERCENT;
+      encoded[end++] = DIGITS[byte >> 4] ?? 0;
+      encoded[end++] = DIGITS[byte & 15] ?? 0;
+    }
+  }
+  return encoded.toString('latin1', 0, end);
 }
 
 /** The bytes of percent-encoded text. @throws SpandrelError QUERY_INVALID for a `%` without two hex digits */

@@ -1,6 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 
 import { escapeControls } from '../core/terminal-text.ts';
+import { characterBytes } from '../core/json/utf8.ts';
 import { percentDecode, percentEncode } from './percent-encoding.ts';
 
 declare const RAW: unique symbol;
@@ -36,10 +37,21 @@ export function printRawText(raw: RawText): string {
   if (isAscii(raw)) return raw;
   const bytes = encodeRawText(raw);
   if (isUtf8(bytes)) return bytes.toString('utf8');
-  return raw.replace(UTF8_CHARACTER, (part, character: string | undefined) => {
-    if (character === undefined) return `\\x${part.charCodeAt(0).toString(16)}`;
-    return part === '\\' ? '\\\\' : Buffer.from(part, 'latin1').toString('utf8');
-  });
+  const printed = Buffer.allocUnsafe(ESCAPE_BYTES * bytes.length);
+  let end = 0;
+  for (let at = 0; at < bytes.length;) {
+    const length = characterBytes(bytes, at);
+    if (length === 0) {
+      printed[end++] = BACKSLASH;
+      printed[end++] = LETTER_X;
+      printed[end++] = DIGITS[(bytes[at] ?? 0) >> 4] ?? 0;
+      printed[end++] = DIGITS[(bytes[at] ?? 0) & 15] ?? 0;
+    }
+    if (bytes[at] === BACKSLASH) printed[end++] = BACKSLASH;
+    for (let place = 0; place < length; place++) printed[end++] = bytes[at + place] ?? 0;
+    at += Math.max(1, length);
+  }
+  return printed.toString('utf8', 0, end);
 }
 
 /** One line for a terminal, from which bash's `$'…'` makes the same bytes again. */
@@ -83,10 +95,11 @@ export function cleanPath(raw: RawText): RawText {
   return segments.join('/') as RawText;
 }
 
-/** A character of UTF-8 (Unicode, table 3-7), or a byte of none. */
-const UTF8_CHARACTER =
-  // eslint-disable-next-line no-control-regex -- all of ASCII is meant
-  /([\x00-\x7f]|[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xed[\x80-\x9f][\x80-\xbf]|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2})|[\x80-\xff]/g;
+const BACKSLASH = 0x5c;
+const LETTER_X = 0x78;
+const DIGITS = Buffer.from('0123456789abcdef');
+/** `\xHH` */
+const ESCAPE_BYTES = 4;
 
 const NEEDS_CLEANING = /^\/|\/\/|\/$|(?:^|\/)\.{1,2}(?:\/|$)/;
 

@@ -1,3 +1,5 @@
+import { isUtf8 } from 'node:buffer';
+
 import { describe, expect, it } from 'vitest';
 
 import {
@@ -10,6 +12,18 @@ import {
   printRawText,
   type RawText,
 } from '../../src/tar/raw-text.ts';
+import { seededRandom } from '../helpers/seeded-random.ts';
+
+/** The bytes that a printed text stands for. */
+function unescape(printed: string): Buffer {
+  const parts = printed.match(/\\\\|\\x[0-9a-f]{2}|[^\\]+/g) ?? [];
+  return Buffer.concat(
+    parts.map((part) => {
+      if (part === '\\\\') return Buffer.from('\\');
+      return part.startsWith('\\x') ? Buffer.from(part.slice(2), 'hex') : Buffer.from(part);
+    }),
+  );
+}
 
 describe('raw text', () => {
   it('keeps every byte', () => {
@@ -20,6 +34,24 @@ describe('raw text', () => {
   it('prints UTF-8 as it is, and the bytes of what is none', () => {
     expect(printRawText(parseRawText('Grüße/日本\\'))).toBe('Grüße/日本\\');
     expect(printRawText('a\xff\\\xc3\xa9' as RawText)).toBe('a\\xff\\\\é');
+  });
+
+  it('prints as other decoders do, whatever the bytes are', () => {
+    const random = seededRandom(8);
+    const starts = ['\\', 'a', 'é', '日', '😀', '\u0000'].map((text) => Buffer.from(text));
+    for (let round = 0; round < 3000; round++) {
+      const parts = Array.from({ length: 1 + Math.floor(random() * 6) }, () => {
+        const whole = starts[Math.floor(random() * starts.length)] ?? Buffer.alloc(0);
+        return random() < 0.4
+          ? Buffer.from([0x80 + Math.floor(random() * 128)])
+          : whole.subarray(0, 1 + Math.floor(random() * 4));
+      });
+      const bytes = Buffer.concat(parts);
+      const printed = printRawText(decodeRawText(bytes));
+      // Node's decoder tells which bytes are none of UTF-8.
+      if (isUtf8(bytes)) expect(printed).toBe(bytes.toString());
+      else expect(unescape(printed)).toEqual(bytes);
+    }
   });
 
   it('has its bytes beside it in JSON where it is not UTF-8, and there alone', () => {

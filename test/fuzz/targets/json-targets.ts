@@ -177,7 +177,10 @@ function makeLargeJson(dice: Dice, corpus: Corpus): Buffer {
   const long = JSON.stringify(dice.pick(['x', '\\', '"', 'é', '\u0000']).repeat(Math.floor(bytes / 6)));
   const field = dice.pick(['layers', 'manifests', 'annotations', 'config', 'x']);
   const large = dice.chance(0.6) ? list : dice.chance(0.5) ? long : `{"a":${long}}`;
-  return Buffer.from(`${JSON.stringify(seed).slice(0, -1)},"${field}":${large}}`);
+  const document = Buffer.from(`${JSON.stringify(seed).slice(0, -1)},"${field}":${large}}`);
+  // A byte that is no UTF-8 has the text repaired.
+  if (dice.chance(0.2)) document[dice.below(document.length)] = 0xff;
+  return document;
 }
 
 export const largeDocumentTarget: FuzzTarget = {
