@@ -172,11 +172,7 @@ class HistoryMaker {
     ];
     return this.#pick<() => Action>([
       ...(this.#isMachineGood ? [] : ofMachine),
-      fault,
-      fault,
-      fault,
-      fault,
-      fault,
+      ...Array.from({ length: 8 }, () => fault),
       () => ({ do: 'clearFaults' }),
       () => ({ do: 'lose', layer: this.#below(PLACES) }),
       () => ({ do: 'redis', what: this.#pick(['flush', 'kill', 'resume', 'garble', 'garble'] as const) }),
@@ -210,6 +206,9 @@ class HistoryMaker {
       () => ({ kind: 'reset', afterBytes }),
       () => ({ kind: 'stall', afterBytes }),
       () => ({ kind: 'truncate', afterBytes }),
+      () => ({ kind: 'corrupt', share: this.#share() ** 2 }),
+      () => ({ kind: 'corrupt', share: this.#share() ** 2 }),
+      () => ({ kind: 'corrupt', share: this.#share() ** 2 }),
       () => ({ kind: 'corrupt', share: this.#share() ** 2 }),
       () => ({ kind: 'corrupt', share: this.#share() ** 2 }),
       () => ({ kind: 'length', delta: this.#pick([-100, -1, 1, 100]) }),
