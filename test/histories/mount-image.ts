@@ -45,8 +45,10 @@ export async function mountImage(
     if (error instanceof Refused || error instanceof Wrong) throw error;
     const message = error instanceof Error ? error.message : String(error);
     if (NOT_LAZY.test(message)) throw new Refused(message, true);
-    // The snapshotter finds out itself what has not been verified yet.
-    if (world.disturbances.excusesUnverified) throw new Refused(message, true);
+    // The snapshotter finds out itself what has not been verified yet, and that its publisher's zTOC is wrong, as long as the
+    // layer has not passed through.
+    const isPublishersWord = world.setUp.pushed === 'wrong' && world.pushed?.repository === repository;
+    if (world.disturbances.excusesUnverified || isPublishersWord) throw new Refused(message, true);
     throw new Wrong(`${repository.name}:${tag} on ${replica.name}: ${message}`);
   }
 }
