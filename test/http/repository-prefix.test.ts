@@ -101,6 +101,22 @@ describe('with repositoryPrefix', () => {
     expect(tokens.map(({ url }) => url)).toEqual(['/token?scope=repository%3Aproxied%2Fteam%2Fapp%3Apull']);
   });
 
+  it('a cached blob is asked for where the registry has it', async () => {
+    const app = await start(
+      { url: upstream.url, repositoryPrefix: 'proxied' },
+      { SPANDREL_ACCESS_PROOF_SECONDS: '1' },
+    );
+    const url = `${app.url}/v2/up/team/app/blobs/${digestOf(BLOB)}`;
+    expect((await read(url)).status).toBe(200);
+    const isAskedAgain = async (): Promise<boolean> => {
+      expect((await read(url)).body.equals(BLOB)).toBe(true);
+      return asked().includes(`HEAD /v2/proxied/team/app/blobs/${digestOf(BLOB)}`);
+    };
+    await expect.poll(isAskedAgain, { timeout: 10_000 }).toBe(true);
+    // By its full name always.
+    expect(asked().filter((line) => !line.includes('/v2/proxied/team/app/'))).toEqual([]);
+  });
+
   it('names get it once, also where a name begins with it', async () => {
     repository = 'proxied/proxied/app';
     const app = await start({ url: upstream.url, repositoryPrefix: 'proxied' });

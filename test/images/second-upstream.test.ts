@@ -136,6 +136,20 @@ describe.each<[string, Script]>([
   });
 });
 
+it('a manifest is called what its bytes say, whatever the upstream has called it that it came from first', async () => {
+  const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, manifests: [] }));
+  const digest = digestOf(bytes);
+  honest.registry.addManifest('team/app', digest, bytes, MEDIA_TYPES.ociIndex);
+  send = (_, response) =>
+    void response.writeHead(200, { 'content-type': MEDIA_TYPES.dockerManifest }).end(bytes);
+  await startApp();
+  for (const repository of ['other/any', 'hub/team/app']) {
+    const response = await fetch(`${app.url}/v2/${repository}/manifests/${digest}`);
+    expect(Buffer.from(await response.arrayBuffer()).equals(bytes)).toBe(true);
+    expect([repository, response.headers.get('content-type')]).toEqual([repository, MEDIA_TYPES.ociIndex]);
+  }
+});
+
 describe('an upstream that has what another has sent', () => {
   beforeEach(async () => {
     await startApp();
