@@ -161,7 +161,6 @@ describe('a stop while a job waits for an upstream that hangs', () => {
     ['at the tag', (): RegExp => /manifests\/1$/],
     ['at the config', ({ config }: Pushed): RegExp => new RegExp(config)],
     ['at a layer', ({ layers }: Pushed): RegExp => new RegExp(layers[0] ?? 'none')],
-    ['at the referrers', (): RegExp => /referrers/],
   ])('does not wait for it: %s', async (_, where) => {
     const app = await startApp({ endsAtWork: true, environment: { SPANDREL_SHUTDOWN_GRACE_MS: '1000' } });
     const path = where(await push('1', [1]));
