@@ -24,6 +24,8 @@ const LOOK_MS = 20;
 const ALWAYS_OPEN = /^(lock|verified|proofs)(-journal|-wal|-shm)?$/;
 /** Files of complete blobs that stay open for the next reader. */
 const MAX_IDLE_BLOBS = 256;
+/** The scrub reads one blob after the other, each by a descriptor of its own. */
+const MAX_SCRUBBED = 1;
 
 /**
  * Wait until a proxy has let go of everything: nothing counts as held (`spandrel_held`), nothing lies in its store that belongs to work
@@ -113,7 +115,7 @@ function findStray(open: readonly string[], fills: number): string[] {
   const extra = [
     ...paths.filter((path) => !isPartial(path) && !isComplete(path)),
     ...partial.slice(2 * fills),
-    ...complete.filter((path, place) => complete.indexOf(path) !== place),
+    ...complete.filter((path, place) => complete.indexOf(path) !== place).slice(MAX_SCRUBBED),
     ...complete.slice(MAX_IDLE_BLOBS),
   ];
   return extra.map((path) => `an open file: ${path}`);
