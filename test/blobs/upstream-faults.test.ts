@@ -112,13 +112,16 @@ describe('an upstream that', () => {
     },
   );
 
-  it('has a blob of another size than the descriptor fails the fill, and nothing of it is kept', async () => {
+  it('has a blob of another size than the descriptor fails the fill, and neither bytes nor a connection are kept', async () => {
+    const closed = Promise.withResolvers<void>();
     const fault: Fault = ({ response }) => {
-      response.writeHead(200, { 'content-length': sizeBytes - 1 }).end(blob.subarray(1));
+      response.once('close', closed.resolve);
+      response.writeHead(200, { 'content-length': sizeBytes - 1 }).write(blob.subarray(1, HALF));
       return true;
     };
-    await using rig = await FaultyStore.start(blob, { fault });
+    await using rig = await FaultyStore.start(blob, { fault, stallTimeoutMs: 60_000 });
     await expectFailure(rig, 'BLOB_CORRUPT');
+    await closed.promise;
     expect(rig.ranges).toHaveLength(1);
     expect(await rig.partials()).toEqual([]);
   });

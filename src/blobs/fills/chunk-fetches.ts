@@ -75,6 +75,8 @@ export class ChunkFetches {
       this.#isSequential = first.response.range.end > chunk.end;
       this.#hasAnswered = true;
       this.#begin(chunk, first);
+    } else {
+      first?.request.abort(new Error('nobody wants it'));
     }
     this.#pump();
     await this.#over.promise;
@@ -142,6 +144,8 @@ export class ChunkFetches {
     const settled = Promise.resolve()
       .then(() => this.#fetchChunk(chunk, first, controller))
       .catch((error: unknown) => {
+        // What nobody has begun to read would keep its connection.
+        first?.request.abort(error);
         // One that was ended from here has not failed.
         if (!controller.signal.aborted) this.stop(error);
       })
@@ -188,6 +192,7 @@ export class ChunkFetches {
         // Less than the range may have come in good order.
         attempt = 0;
       } catch (error) {
+        guard.cancel();
         if (chunk.filledEnd - before >= PROGRESS_BYTES) attempt = 1;
         if (!isBrokenTransfer(error) || attempt === MAX_TRIES) throw error;
         await realPause(backoffMs(attempt - 1), signal);

@@ -43,6 +43,11 @@ export class PaceGuard {
     }
   }
 
+  /** Ends the request: nobody reads the rest of its body. */
+  cancel(): void {
+    this.#request.abort(new Error('the body is not read any more'));
+  }
+
   end(): void {
     clearInterval(this.#timer);
     this.#parent.removeEventListener('abort', this.#onAbort);
