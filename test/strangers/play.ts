@@ -207,8 +207,8 @@ class Player {
     const answer = await this.#ask(home, path, headers ?? {});
     const wanted = sent && (range === undefined ? sent : sent.subarray(range.start, range.end));
     const { start, end } = range ?? { start: 0, end: layer.bytes.length };
-    const isSaid = this.#world.isAnsweredFor(home, layer);
-    if (isSaid && answer.body.equals(layer.bytes.subarray(start, end))) return;
+    const elsewhere = this.#world.sentElsewhere(home, layer);
+    if (elsewhere !== undefined && answer.body.equals(elsewhere.subarray(start, end))) return;
     if (this.#world.has(home, layer) || sent === undefined) {
       this.#judge(home, path, answer, wanted);
       return;

@@ -127,6 +127,13 @@ export class World implements AsyncDisposable {
     return isNamed && others.some((home) => this.has(home, layer));
   }
 
+  /** What its upstream sends of a layer from another repository, while it says by HEAD that this one has it too. */
+  sentElsewhere({ registry, name }: Home, { digest }: PoolLayer): Buffer | undefined {
+    if (!registry.lies.hasAll || registry.blob(name, digest) !== undefined) return undefined;
+    const others = this.homes.filter((home) => home.registry === registry);
+    return others.map((home) => registry.blob(home.name, digest)).find((bytes) => bytes !== undefined);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     for (const registry of this.registries) await registry[Symbol.asyncDispose]();
   }
