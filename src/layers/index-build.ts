@@ -95,6 +95,7 @@ export class IndexBuild {
     await using opened = new AsyncDisposableStack();
     const handle = opened.use(await this.#open());
     if (handle.source === 'disk') {
+      await this.#layer.confirm?.(this.#signal);
       const verifying = this.#deps.blobs.verify(this.#layer.digest);
       if (!(await waitFor(verifying, this.#signal))) return undefined;
     }

@@ -114,6 +114,7 @@ export class LayerIndexes implements AsyncDisposable {
   async state(layer: HeldLayer, signal?: AbortSignal): Promise<LayerIndexState> {
     const { digest } = layer;
     const index = await this.#find(digest, signal);
+    if (index !== undefined) await layer.confirm?.(signal);
     if (index !== undefined) return { kind: 'complete', summary: index.summary };
     if (this.#buildOf(layer) !== undefined) return { kind: 'building' };
     const failure = this.#faults.get(digest) ?? this.#failures.current(sourceKey(layer));
@@ -131,6 +132,7 @@ export class LayerIndexes implements AsyncDisposable {
     await this.#passUnsound(layer, signal);
     const found = await this.#find(layer.digest, signal);
     if (found === undefined) return this.#useBuild(layer, (build) => build.view(signal), signal);
+    await layer.confirm?.(signal);
     if (found.memoryBytes <= MAX_HELD_BYTES) return found;
     return new LentIndex(found, (waiting) => this.#ensure(layer, waiting));
   }
@@ -149,6 +151,7 @@ export class LayerIndexes implements AsyncDisposable {
     await this.#passUnsound(layer, signal);
     const found = await this.#find(layer.digest, signal);
     if (found === undefined) return this.#useBuild(layer, ({ published }) => published, signal);
+    await layer.confirm?.(signal);
     if (await this.#deps.files.hasZtoc(found.summary)) return found;
     return waitFor(this.#replace(layer, found), signal);
   }

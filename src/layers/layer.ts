@@ -10,6 +10,12 @@ export interface Layer {
   readonly source: BlobSource;
   /** Compressed size as the repository's image manifest has it, which need not be true. */
   readonly claimedBytes?: number | undefined;
+  /**
+   * Called before what another upstream may have sent is used for this layer, or what was made of that: it may have come while the upstream
+   * of this one was asked.
+   * @throws SpandrelError BLOB_UNKNOWN, BLOB_CORRUPT, an UPSTREAM_* code if the upstream of `source` does not send the same
+   */
+  readonly confirm?: ((signal: AbortSignal | undefined) => Promise<void>) | undefined;
 }
 
 /** A layer that its repository has, as its upstream has shown: what is made of the layer may be given to that repository. */

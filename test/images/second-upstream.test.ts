@@ -17,7 +17,9 @@ const WAIT = { timeout: 20_000 };
 let honest: ImageUpstream;
 let other: ScriptedUpstream;
 let app: RunningApp;
-/** How the other upstream answers a GET of the layer. */
+/** What the other upstream waits for before it answers a HEAD. */
+let heads: Promise<void>;
+/** How it answers a GET of the layer. */
 let send: Script;
 
 /** It says that it has everything. */
@@ -25,7 +27,7 @@ const answer: Script = (request, response) => {
   if (request.method === 'GET') return send(request, response);
   const digest = request.url.slice(request.url.lastIndexOf('/') + 1);
   const headers = { 'content-length': BYTES.byteLength, 'docker-content-digest': digest };
-  return void response.writeHead(200, headers).end();
+  return void heads.then(() => response.writeHead(200, headers).end());
 };
 
 const nothing: Script = (_, response) => void response.writeHead(404).end();
@@ -47,6 +49,7 @@ function sending(bytes: Buffer, { ranges = true } = {}): Script {
 beforeEach(async () => {
   honest = await ImageUpstream.start();
   await honest.addImage('team/app', [LAYER]);
+  heads = Promise.resolve();
   send = nothing;
   other = await ScriptedUpstream.start(answer);
 });
@@ -147,6 +150,25 @@ it('a manifest is called what its bytes say, whatever the upstream has called it
     const response = await fetch(`${app.url}/v2/${repository}/manifests/${digest}`);
     expect(Buffer.from(await response.arrayBuffer()).equals(bytes)).toBe(true);
     expect([repository, response.headers.get('content-type')]).toEqual([repository, MEDIA_TYPES.ociIndex]);
+  }
+});
+
+it('what comes from another upstream while one says that it has it, is not for that one', async () => {
+  const said = Promise.withResolvers<void>();
+  heads = said.promise;
+  await startApp();
+  const routes = ['', '/spans', '/tar', '/files/file'].map((route) => `_soci/layers/${DIGEST}${route}`);
+  const strangers = routes.map((path) => get(`other/any/${path}`));
+  await vi.waitFor(() => expect(other.requests.some(({ method }) => method === 'HEAD')).toBe(true), WAIT);
+  await cacheAll();
+  said.resolve();
+  for (const stranger of strangers) {
+    const [status, body] = await stranger;
+    expect([status, body.includes(CONTENT.subarray(0, 64)), body.includes('ztoc')]).toEqual([
+      404,
+      false,
+      false,
+    ]);
   }
 });
 

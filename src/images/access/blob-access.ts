@@ -118,7 +118,7 @@ export class BlobAccess implements AsyncDisposable {
    * @throws SpandrelError BLOB_UNKNOWN, NAME_UNKNOWN, DENIED, an UPSTREAM_* code
    */
   async check(target: Target, digest: Digest, signal?: AbortSignal): Promise<void> {
-    if (this.groundsOf(target, digest) === undefined) await this.#confirm(target, digest, false, signal);
+    await this.confirm(target, digest, signal);
     await this.checkOwn(target, digest, signal);
   }
 
@@ -148,6 +148,11 @@ export class BlobAccess implements AsyncDisposable {
       }
     };
     await this.#flights.run(`${isWanted ? 'all' : 'some'} of ${name}`, confirm, signal);
+  }
+
+  /** Resolves if the upstream of the repository has sent the blob that is here, or sends what proves that it has it. */
+  async confirm(target: Target, digest: Digest, signal?: AbortSignal): Promise<void> {
+    if (this.groundsOf(target, digest) === undefined) await this.#confirm(target, digest, false, signal);
   }
 
   /** As {@link check}, for a manifest. @throws SpandrelError MANIFEST_UNKNOWN, and as {@link check} */

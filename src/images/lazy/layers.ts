@@ -71,6 +71,7 @@ export class Layers {
       digest,
       source: this.#deps.access.source(target, digest),
       claimedBytes: this.#deps.knownLayers.get(target, digest)?.descriptor.size,
+      confirm: (signal) => this.#deps.access.confirm(target, digest, signal),
     };
   }
 
