@@ -13,7 +13,7 @@ import { makeSecret } from '../helpers/secrets.ts';
 
 const PASSWORD = makeSecret('password of the proxy');
 const BLOB = randomBytes(300_000);
-const MANIFEST = Buffer.from('{"schemaVersion":2}');
+const MANIFEST = Buffer.from('{"schemaVersion":2,"layers":[]}');
 
 let registry: ScriptedRegistry;
 let upstreams: Upstreams;

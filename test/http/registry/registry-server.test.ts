@@ -8,7 +8,7 @@ import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
 import { Certificate } from '../../helpers/certificate.ts';
 import { RunningApp } from '../../helpers/running-app.ts';
 
-const MANIFEST = Buffer.from('{"schemaVersion":2}');
+const MANIFEST = Buffer.from('{"schemaVersion":2,"layers":[]}');
 const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json';
 
 let stack: AsyncDisposableStack;
