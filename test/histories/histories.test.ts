@@ -1,5 +1,3 @@
-import { randomInt } from 'node:crypto';
-
 import { describe, expect, it } from 'vitest';
 
 import { printHistory } from './history.ts';
@@ -8,7 +6,7 @@ import { randomHistory } from './random-history.ts';
 import { shrinkList } from './shrink-history.ts';
 
 /** The same every time, and another one; `npm run histories` plays more. */
-const SEEDS = [2, 5, 6, randomInt(2 ** 31)];
+const SEEDS = [2, 5, 6, 7];
 const TIMEOUT_MS = 240_000;
 
 describe('a random history of pulls, faults, kills, reloads and full disks', () => {

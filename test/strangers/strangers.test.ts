@@ -1,13 +1,11 @@
-import { randomInt } from 'node:crypto';
-
 import { expect, it } from 'vitest';
 
 import { play } from './play.ts';
 
-/** The same every time, and another one. `STRANGERS_SECONDS=900 npm run strangers` plays for longer, from `STRANGERS_SEED` on. */
+/** The same every time, so that a change is not blamed for what another seed finds. `STRANGERS_SECONDS=900 npm run strangers` plays for longer, from `STRANGERS_SEED` on. */
 const SECONDS = Number(process.env['STRANGERS_SECONDS'] ?? 0);
 const FIRST = process.env['STRANGERS_SEED'];
-const SEEDS = FIRST === undefined ? [1, randomInt(2 ** 31)] : [Number(FIRST)];
+const SEEDS = FIRST === undefined ? [1, 2] : [Number(FIRST)];
 
 it(
   'each answer is what the registry of the repository itself would give, whatever strangers push, say and ask for',
