@@ -5,7 +5,7 @@ import { playHistory } from './play-history.ts';
 import { randomHistory } from './random-history.ts';
 import { shrinkList } from './shrink-history.ts';
 
-/** The same every time, and another one; `npm run histories` plays more. */
+/** The same in every run; `npm run histories` plays more. */
 const SEEDS = [2, 5, 6, 7];
 const TIMEOUT_MS = 240_000;
 
