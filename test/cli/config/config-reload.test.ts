@@ -52,7 +52,7 @@ class Reloads implements Disposable {
   }
 
   async isCurrent(): Promise<boolean> {
-    return (await this.metrics.print()).text.includes('spandrel_config_current 1');
+    return /^spandrel_config_current 1$/m.test((await this.metrics.print()).text);
   }
 
   [Symbol.dispose](): void {
