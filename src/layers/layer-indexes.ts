@@ -113,8 +113,7 @@ export class LayerIndexes implements AsyncDisposable {
   /** Starts nothing. @throws SpandrelError STORE_FAILED; the reason of the signal */
   async state(layer: HeldLayer, signal?: AbortSignal): Promise<LayerIndexState> {
     const { digest } = layer;
-    const index = await this.#find(digest, signal);
-    if (index !== undefined) await layer.confirm?.(signal);
+    const index = await this.#findFor(layer, signal);
     if (index !== undefined) return { kind: 'complete', summary: index.summary };
     if (this.#buildOf(layer) !== undefined) return { kind: 'building' };
     const failure = this.#faults.get(digest) ?? this.#failures.current(sourceKey(layer));
@@ -130,9 +129,8 @@ export class LayerIndexes implements AsyncDisposable {
    */
   async open(layer: HeldLayer, signal?: AbortSignal): Promise<LayerIndexView> {
     await this.#passUnsound(layer, signal);
-    const found = await this.#find(layer.digest, signal);
+    const found = await this.#findFor(layer, signal);
     if (found === undefined) return this.#useBuild(layer, (build) => build.view(signal), signal);
-    await layer.confirm?.(signal);
     if (found.memoryBytes <= MAX_HELD_BYTES) return found;
     return new LentIndex(found, (waiting) => this.#ensure(layer, waiting));
   }
@@ -149,9 +147,8 @@ export class LayerIndexes implements AsyncDisposable {
 
   async #ensure(layer: Layer, signal: AbortSignal | undefined): Promise<LayerIndex> {
     await this.#passUnsound(layer, signal);
-    const found = await this.#find(layer.digest, signal);
+    const found = await this.#findFor(layer, signal);
     if (found === undefined) return this.#useBuild(layer, ({ published }) => published, signal);
-    await layer.confirm?.(signal);
     if (await this.#deps.files.hasZtoc(found.summary)) return found;
     return waitFor(this.#replace(layer, found), signal);
   }
@@ -224,6 +221,13 @@ export class LayerIndexes implements AsyncDisposable {
   async #passUnsound(layer: Layer, signal: AbortSignal | undefined): Promise<void> {
     const running = this.#buildOf(layer);
     if (running?.isSound() === false) await waitFor(Promise.allSettled([running.published]), signal);
+  }
+
+  /** As {@link #find}, to be given to the layer's repository. @throws SpandrelError as {@link Layer.confirm} */
+  async #findFor(layer: Layer, signal: AbortSignal | undefined): Promise<LayerIndex | undefined> {
+    const found = await this.#find(layer.digest, signal);
+    if (found !== undefined) await layer.confirm?.(signal);
+    return found;
   }
 
   /** The complete index, if it is known or stored. */
