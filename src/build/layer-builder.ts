@@ -283,6 +283,7 @@ class DecompressedTar {
       throw new SpandrelError('LAYER_TOO_LARGE', `the layer has more than ${maxTocEntries} files`);
     }
     this.#overlap.add(entry);
+    if (entry.type === 'unknown') this.#hasSparseFile = true;
     if (entry.sparseMap !== undefined) this.#addSparseFile(entry);
     this.#entries.add(entry);
     this.#options.onEntry?.(entry, this.#entries.length - 1, this.#entries);

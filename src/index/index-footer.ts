@@ -27,7 +27,7 @@ export interface IndexTrailer {
 
 const MAGIC = Buffer.from('SPANDREL');
 /** Raise it with every change of the layout, of the summary or of what is made of a layer: older files are then built anew. */
-export const INDEX_FORMAT_VERSION = 5;
+export const INDEX_FORMAT_VERSION = 6;
 // Trailer: magic, version, CRC-32, footer offset and length as doubles.
 const TRAILER_AT = { version: 8, crc32: 12, footerOffset: 16, footerBytes: 24 } as const;
 export const TRAILER_BYTES = 32;

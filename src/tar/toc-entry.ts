@@ -4,12 +4,21 @@ import type { RawText } from './raw-text.ts';
 export const ZTOC_ENTRY_TYPES = ['reg', 'dir', 'symlink', 'hardlink', 'char', 'block', 'fifo'] as const;
 
 /**
- * Types that occur in our own indexes only: `sparse`, which SOCI takes for a regular file, though its data in the archive is not the
- * file's content; `gnu-sparse` and `contiguous`, regular files for tar that nodes refuse; `unknown`, for which there is no other word.
+ * Types of our own indexes only. `sparse`: a PAX sparse file; the archive holds its regions, not its content. `gnu-sparse` and
+ * `contiguous`: files that tar can unpack and nodes cannot. `unknown`: an entry that cannot be read, which includes a PAX sparse
+ * file whose map does not fit its data.
  */
 export const OWN_ENTRY_TYPES = ['sparse', 'gnu-sparse', 'contiguous', 'unknown'] as const;
 
 export type EntryType = (typeof ZTOC_ENTRY_TYPES)[number] | (typeof OWN_ENTRY_TYPES)[number];
+
+/**
+ * The type in a zTOC. `soci` goes by the type flag alone: every PAX sparse file is `reg`, even one whose map does not fit its data.
+ * An archive with any other entry of type `unknown`, or with one that nodes cannot unpack, has no zTOC.
+ */
+export function ztocEntryType(type: EntryType): EntryType {
+  return type === 'sparse' || type === 'unknown' ? 'reg' : type;
+}
 
 /** One file of a layer as its tar header describes it. All numbers are safe integers. */
 export interface TocEntry {

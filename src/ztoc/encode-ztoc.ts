@@ -3,7 +3,7 @@ import { Builder } from 'flatbuffers';
 import { SpandrelError } from '../core/errors.ts';
 import { encodeRawText, type RawText } from '../tar/raw-text.ts';
 import type { Ztoc } from './ztoc.ts';
-import type { TocEntry, TocEntryList } from '../tar/toc-entry.ts';
+import { type TocEntry, type TocEntryList, ztocEntryType } from '../tar/toc-entry.ts';
 
 /** Field numbers of `ztoc/fbs/ztoc.fbs`. */
 export const ZTOC_SLOTS = {
@@ -123,8 +123,7 @@ function writeFile(writer: FlatWriter, entry: TocEntry): number {
   const { builder } = writer;
   const { file: slots } = ZTOC_SLOTS;
   const name = writer.raw(entry.name);
-  // A sparse file passes for a regular one there.
-  const type = writer.text(entry.type === 'sparse' ? 'reg' : entry.type);
+  const type = writer.text(ztocEntryType(entry.type));
   const linkname = writer.raw(entry.linkname);
   const uname = writer.raw(entry.uname);
   const gname = writer.raw(entry.gname);

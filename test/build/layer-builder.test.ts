@@ -6,6 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { digestOf } from '../../src/core/digest.ts';
 import type { LayerCompression } from '../../src/core/media-types.ts';
 import { pakoEngine } from '../../src/inflate/pako-engine.ts';
+import { decodeZtoc } from '../../src/ztoc/decode-ztoc.ts';
 import type { ReadSpan } from '../../src/ztoc/span.ts';
 import { readWindow } from '../../src/index/window-file.ts';
 import { readZstdFrame } from '../helpers/read-zstd-frame.ts';
@@ -98,31 +99,40 @@ describe('buildLayer', () => {
     expect(summary.diffId).toBe(`sha256:${createHash('sha256').update(text).digest('hex')}`);
   });
 
-  it('makes a zTOC of a sparse file as `soci` does, but none to publish', async () => {
-    const records = [
-      'GNU.sparse.major=0',
-      'GNU.sparse.minor=1',
-      'GNU.sparse.size=9000',
-      'GNU.sparse.numblocks=1',
-      'GNU.sparse.map=0,10',
-    ];
-    const pax = Buffer.from(records.map(paxRecord).join(''));
-    const header = Buffer.concat([
-      tarHeader({ name: 'pax', typeflag: 'x', size: pax.length }),
-      pax,
-      Buffer.alloc(512 - pax.length),
-    ]);
-    await using built = await build(
-      gzipSync(Buffer.concat([header, tarFile('sparse', Buffer.alloc(10)), Buffer.alloc(1024)])),
-    );
-    expect(built.build.mountable).toBe(true);
-    expect(built.build.ztoc).toBeDefined();
-    expect(built.index.summary.ztoc).toBeUndefined();
-    expect(built.index.summary.reason?.code).toBe('TAR_UNSUPPORTED');
-    expect(
-      [...built.index.entries()].map(({ type, uncompressedSize }) => ({ type, uncompressedSize })),
-    ).toEqual([{ type: 'sparse', uncompressedSize: 9000 }]);
-  });
+  // Go's archive/tar passes over all of these with the type flag '0'; only reading their content fails.
+  it.each([
+    ['fits its data', '0,10', 'sparse'],
+    ['needs more data than the archive holds', '0,11', 'unknown'],
+    ['needs less data than the archive holds', '0,9', 'unknown'],
+  ])(
+    'builds the zTOC of soci, with type reg, but publishes none for a sparse file whose map %s',
+    async (_, map, type) => {
+      const records = [
+        'GNU.sparse.major=0',
+        'GNU.sparse.minor=1',
+        'GNU.sparse.size=9000',
+        'GNU.sparse.numblocks=1',
+        `GNU.sparse.map=${map}`,
+      ];
+      const pax = Buffer.from(records.map(paxRecord).join(''));
+      const header = Buffer.concat([
+        tarHeader({ name: 'pax', typeflag: 'x', size: pax.length }),
+        pax,
+        Buffer.alloc(512 - pax.length),
+      ]);
+      await using built = await build(
+        gzipSync(Buffer.concat([header, tarFile('sparse', Buffer.alloc(10)), Buffer.alloc(1024)])),
+      );
+      const { build: layerBuild, index } = built;
+      expect(layerBuild.mountable).toBe(true);
+      expect(decodeZtoc(layerBuild.ztoc?.bytes ?? new Uint8Array(0)).entries).toMatchObject([
+        { name: 'sparse', type: 'reg', uncompressedSize: 9000, uncompressedOffset: 1536 },
+      ]);
+      expect(index.summary.ztoc).toBeUndefined();
+      expect(index.summary.reason?.code).toBe('TAR_UNSUPPORTED');
+      expect([...index.entries()]).toMatchObject([{ type, uncompressedSize: 9000 }]);
+    },
+  );
 
   it.each([
     [511, undefined],
