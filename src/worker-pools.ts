@@ -1,6 +1,6 @@
 import { extname } from 'node:path';
 
-import type { Config } from './config/schema.ts';
+import type { Config } from './config/config-keys.ts';
 import type * as treeTasks from './images/files/tree-worker.ts';
 import type { Metrics, WorkerPoolName } from './telemetry/metrics.ts';
 import type { ThreadFault } from './threads/thread-fault.ts';

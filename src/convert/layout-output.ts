@@ -15,7 +15,7 @@ import {
   decodeOciManifest,
   encodeOciIndex,
   type OciDescriptor,
-} from '../soci/oci-document.ts';
+} from '../soci/oci-manifest.ts';
 import { blobName, locateBlob, type OciLayout, readDocument } from './oci-layout.ts';
 
 const LAYOUT_FILE = Buffer.from('{"imageLayoutVersion":"1.0.0"}');

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 
-import { type ContentKind, FileContents } from './file-content.ts';
+import { type ContentKind, FileContents } from './file-contents.ts';
 import type { Random } from './random.ts';
 import type { TarEntry } from '../tar/tar-writer.ts';
 

@@ -6,11 +6,10 @@ import { MessageChannel } from 'node:worker_threads';
 
 import { parseConfig } from '../../config/parse-config.ts';
 import { rangeLength } from '../../core/byte-range.ts';
-import type { Platform } from '../../core/descriptor.ts';
+import { containerPlatform, parsePlatform, type Platform } from '../../core/platform.ts';
 import type { Digest } from '../../core/digest.ts';
 import { isSpandrelError } from '../../core/errors.ts';
-import { containerPlatform, parsePlatform } from '../../core/platform.ts';
-import { escapeControls } from '../../core/terminal-text.ts';
+import { escapeControls } from '../../core/escape-controls.ts';
 import { WorkerPool } from '../../threads/worker-pool.ts';
 import { convertLayout, type ConvertOptions, type ConvertOutcome } from '../../convert/convert-layout.ts';
 import { LayoutOutput } from '../../convert/layout-output.ts';
@@ -21,7 +20,7 @@ import type { LayerFileTask } from '../../build/layer-file-worker.ts';
 import type { CommandHelp, Flags } from '../terminal/command-help.ts';
 import { printJson } from '../terminal/print-json.ts';
 import { ProgressBar } from '../terminal/progress-bar.ts';
-import { parseSizeFlag } from '../terminal/size-flag.ts';
+import { parseSizeFlag } from '../terminal/parse-size-flag.ts';
 import { UsageError } from '../terminal/usage-error.ts';
 import type * as layerFileTasks from '../../build/layer-file-worker.ts';
 

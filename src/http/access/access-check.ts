@@ -1,4 +1,4 @@
-import type { Target } from '../../images/documents/target.ts';
+import type { Target } from '../../upstream/target.ts';
 import { SpandrelError } from '../../core/errors.ts';
 import type { Answer } from '../answers/answer.ts';
 import { answerError } from '../answers/error-answer.ts';

@@ -1,7 +1,7 @@
 import type { BlockList } from 'node:net';
 
 import { SpandrelError } from '../../core/errors.ts';
-import { isLoopback } from '../../core/loopback.ts';
+import { isLoopback } from '../../core/is-loopback.ts';
 import type { Answer } from '../answers/answer.ts';
 import type { RateLimiter } from './rate-limiter.ts';
 import type { AccessCheck, AccessRequest } from './access-check.ts';

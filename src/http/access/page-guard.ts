@@ -2,7 +2,7 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { isIPv6 } from 'node:net';
 
 import { SpandrelError } from '../../core/errors.ts';
-import { isLoopback } from '../../core/loopback.ts';
+import { isLoopback } from '../../core/is-loopback.ts';
 import { isHost } from '../requests/request-target.ts';
 
 /**

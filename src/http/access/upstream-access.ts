@@ -1,11 +1,11 @@
 import type { Patience } from '../../cache/patience.ts';
 import { SpandrelError } from '../../core/errors.ts';
-import { formatReference } from '../../core/image-name.ts';
+import { formatReference } from '../../core/image-reference.ts';
 import { Secret } from '../../core/secret.ts';
-import type { Target } from '../../images/documents/target.ts';
+import type { Target } from '../../upstream/target.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
-import { isUpstreamAway } from '../../upstream/faults/fault-kinds.ts';
-import type { ProbeOutcome, ProbeSubject } from '../../upstream/api/read-probe.ts';
+import { isUpstreamAway } from '../../upstream/faults/is-upstream-away.ts';
+import type { ProbeOutcome, ProbeSubject } from '../../upstream/api/probe-read.ts';
 import type { Answer } from '../answers/answer.ts';
 import { answerError } from '../answers/error-answer.ts';
 import type { RegistryPath } from '../requests/registry-path.ts';

@@ -1,4 +1,4 @@
-import { escapeJson } from '../../core/terminal-text.ts';
+import { escapeJson } from '../../core/escape-controls.ts';
 import type { ByteSource } from '../../telemetry/metrics.ts';
 
 /** Chunks in order, each good until the next one is asked for. Throwing means that the connection is to be broken. */

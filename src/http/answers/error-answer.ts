@@ -1,5 +1,5 @@
 import { ERRORS, isSpandrelError, SpandrelError } from '../../core/errors.ts';
-import { isJsonObject } from '../../core/json/json-object.ts';
+import { isJsonObject } from '../../core/json/parse-json.ts';
 import type { BytesAnswer } from './answer.ts';
 import { jsonAnswer } from './answer.ts';
 

@@ -2,7 +2,7 @@ import type { FastifyRequest } from 'fastify';
 
 import { type ErrorCode, errorCodeOf } from '../../core/errors.ts';
 import { nodeErrorCode } from '../../core/node-error-code.ts';
-import type { Target } from '../../images/documents/target.ts';
+import type { Target } from '../../upstream/target.ts';
 import type { Logger } from '../../telemetry/logger.ts';
 import type { TraceSpan } from '../../telemetry/tracer.ts';
 import type { RegistryPath, RouteName } from '../requests/registry-path.ts';

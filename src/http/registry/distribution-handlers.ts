@@ -1,6 +1,6 @@
 import type { Digest } from '../../core/digest.ts';
 import { isSpandrelError } from '../../core/errors.ts';
-import type { Reference } from '../../core/image-name.ts';
+import type { Reference } from '../../core/image-reference.ts';
 import { MEDIA_TYPES } from '../../core/media-types.ts';
 import type { ConfigGate } from '../../images/access/config-gate.ts';
 import type { DerivedBlob, DerivedBlobs } from '../../images/lazy/derived-blobs.ts';

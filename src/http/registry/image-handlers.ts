@@ -1,4 +1,4 @@
-import type { Reference } from '../../core/image-name.ts';
+import type { Reference } from '../../core/image-reference.ts';
 import { parsePlatform } from '../../core/platform.ts';
 import type { ImageFiles } from '../../images/files/image-files.ts';
 import type { ImageOverview } from '../../images/operations/image-overview.ts';

@@ -1,7 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http';
 
 import { SpandrelError } from '../../core/errors.ts';
-import type { Target } from '../../images/documents/target.ts';
+import type { Target } from '../../upstream/target.ts';
 import type { Answer } from '../answers/answer.ts';
 import { jsonAnswer } from '../answers/answer.ts';
 import { type CatalogDeps, handleCatalog } from './catalog-handler.ts';

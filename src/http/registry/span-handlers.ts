@@ -1,7 +1,7 @@
 import type { ByteRange } from '../../core/byte-range.ts';
 import type { Digest } from '../../core/digest.ts';
 import { type ErrorCode, SpandrelError } from '../../core/errors.ts';
-import { mapInTurns } from '../../core/work/loop-turns.ts';
+import { mapInTurns } from '../../core/work/in-own-turn.ts';
 import { MEDIA_TYPES } from '../../core/media-types.ts';
 import type { Layers } from '../../images/lazy/layers.ts';
 import type { HeldLayer } from '../../layers/layer.ts';

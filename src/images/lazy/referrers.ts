@@ -5,12 +5,12 @@ import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import { MEDIA_TYPES } from '../../core/media-types.ts';
 import { TimeLimit } from '../../core/work/time-limit.ts';
 import type { Logger } from '../../telemetry/logger.ts';
-import { isBrokenTransfer, isUpstreamAway } from '../../upstream/faults/fault-kinds.ts';
+import { isBrokenTransfer, isUpstreamAway } from '../../upstream/faults/is-upstream-away.ts';
 import type { IndexPolicies } from './index-policy.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import type { PushedIndexes } from './pushed-indexes.ts';
 import type { SociIndexer } from './soci-indexer.ts';
-import { type Target, targetKey } from '../documents/target.ts';
+import { type Target, targetKey } from '../../upstream/target.ts';
 
 export interface ReferrersDeps {
   readonly manifests: Manifests;

@@ -2,7 +2,7 @@ import { BoundedMap } from '../../cache/bounded-map.ts';
 import type { Digest } from '../../core/digest.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
 import type { KnownLayers } from '../documents/known-layers.ts';
-import type { Target } from '../documents/target.ts';
+import type { Target } from '../../upstream/target.ts';
 
 /** How the clients of an image have pulled it: by spans, or whole. */
 export interface PullCounts {

@@ -1,7 +1,8 @@
 import { deepStrictEqual, equal, ok } from 'node:assert/strict';
 
 import { digestOf } from '../../../src/core/digest.ts';
-import { hasNoXattrs, prefetchLayer } from '../../../src/soci/ztoc-traits.ts';
+import { hasNoXattrs } from '../../../src/soci/has-no-xattrs.ts';
+import { readPrefetchLayer } from '../../../src/soci/plan-prefetch.ts';
 import { findDifference, findMountProblem } from '../../../src/ztoc/check-pushed-ztoc.ts';
 import { type DecodedZtoc, decodeZtoc } from '../../../src/ztoc/decode-ztoc.ts';
 import { encodeZtoc } from '../../../src/ztoc/encode-ztoc.ts';
@@ -40,7 +41,7 @@ function checkUses(ztoc: DecodedZtoc): void {
   findMountProblem(ztoc);
   equal(findDifference(ztoc, ztoc), undefined);
   hasNoXattrs(ztoc);
-  const layer = prefetchLayer(digestOf(''), ztoc);
+  const layer = readPrefetchLayer(digestOf(''), ztoc);
   for (const { uncompressedOffset } of ztoc.entries)
     ok(Number.isSafeInteger(layer.spanIdAt(uncompressedOffset)));
 }

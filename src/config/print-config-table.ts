@@ -1,4 +1,4 @@
-import { CONFIG_KEYS, type ConfigPath, environmentName } from './schema.ts';
+import { CONFIG_KEYS, type ConfigPath, environmentName } from './config-keys.ts';
 import type { JsonSchema } from './value-kinds.ts';
 
 interface Row {

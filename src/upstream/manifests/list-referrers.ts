@@ -2,11 +2,11 @@ import type { Descriptor } from '../../core/descriptor.ts';
 import { type Digest, digestAlgorithm, digestHex } from '../../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import { MEDIA_TYPES } from '../../core/media-types.ts';
-import { parseDescriptorList } from './descriptor-list.ts';
-import { parseNextQuery } from './link-header.ts';
-import { fetchManifest } from './manifest-request.ts';
+import { parseDescriptorList } from './parse-descriptor-list.ts';
+import { parseNextQuery } from './parse-next-query.ts';
+import { fetchManifest } from './fetch-manifest.ts';
 import type { RegistryApi } from '../api/registry-api.ts';
-import { readFailure } from '../faults/upstream-failure.ts';
+import { readFailure } from '../faults/failed-response.ts';
 
 /** Of all pages together. */
 const MAX_REFERRER_BYTES = 4 * 2 ** 20;

@@ -1,7 +1,7 @@
 import { type Descriptor, isDescriptor } from '../../core/descriptor.ts';
 import { SpandrelError } from '../../core/errors.ts';
-import { mapInTurns } from '../../core/work/loop-turns.ts';
-import { parseObjectWithList } from '../auth/json-answer.ts';
+import { mapInTurns } from '../../core/work/in-own-turn.ts';
+import { parseObjectWithList } from '../auth/parse-json-object.ts';
 
 /** Checked at once. */
 const SHORT_LIST = 200;

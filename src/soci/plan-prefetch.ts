@@ -1,6 +1,9 @@
 import { type Digest, digestOf } from '../core/digest.ts';
 import { cleanPath, parseRawText } from '../tar/raw-text.ts';
 import type { TocEntryList } from '../tar/toc-entry.ts';
+import type { DecodedZtoc } from '../ztoc/decode-ztoc.ts';
+import { decodeGzipZinfo } from '../ztoc/gzip-zinfo.ts';
+import { decodeTarZinfo } from '../ztoc/tar-zinfo.ts';
 import { encodeGoJson } from './go-json.ts';
 import type { PrefetchArtifact } from './soci-index.ts';
 
@@ -87,4 +90,23 @@ function encodeArtifact(layerDigest: Digest, runs: readonly SpanRun[]): Prefetch
   });
   const bytes = Buffer.from(json);
   return { bytes, digest: digestOf(bytes), layerDigest };
+}
+
+/** The files and spans of a zTOC. @throws SpandrelError INDEX_MALFORMED */
+export function readPrefetchLayer(digest: Digest, ztoc: DecodedZtoc): PrefetchLayer {
+  const { entries, compression, checkpoints } = ztoc;
+  if (compression === 'none') {
+    const { spanBytes } = decodeTarZinfo(checkpoints);
+    return { digest, entries, spanIdAt: (offset) => Math.floor(offset / spanBytes) };
+  }
+  const starts = decodeGzipZinfo(checkpoints).checkpoints.map(({ uncompressedOffset }) => uncompressedOffset);
+  return {
+    digest,
+    entries,
+    spanIdAt: (offset) =>
+      Math.max(
+        0,
+        starts.findLastIndex((start) => start <= offset),
+      ),
+  };
 }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { escapeControls, escapeJson, escapeLines } from '../../src/core/terminal-text.ts';
+import { escapeControls, escapeJson, escapeLines } from '../../src/core/escape-controls.ts';
 import { type RawText, printForTerminal } from '../../src/tar/raw-text.ts';
 import { ODD_NAMES } from '../helpers/odd-names.ts';
 import { runProgram } from '../helpers/programs.ts';

@@ -1,7 +1,7 @@
 /**
  * How many bytes the character has that begins at `at`; 0 if none does there: Unicode, table 3-7. Costs the same whatever the bytes are.
  */
-export function characterBytes(bytes: Uint8Array, at: number): number {
+export function utf8CharacterBytes(bytes: Uint8Array, at: number): number {
   const first = bytes[at] ?? 0xff;
   if (first < 0x80) return 1;
   if (first < 0xc2 || first > 0xf4) return 0;

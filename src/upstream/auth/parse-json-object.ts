@@ -1,6 +1,5 @@
 import { SpandrelError } from '../../core/errors.ts';
-import { isJsonObject } from '../../core/json/json-object.ts';
-import { parseJson } from '../../core/json/parse-json.ts';
+import { isJsonObject, parseJson } from '../../core/json/parse-json.ts';
 import { parseJsonList } from '../../core/json/parse-json-list.ts';
 
 /** The JSON object in the body of an upstream's response, as {@link parseJson} takes it. @throws SpandrelError UPSTREAM_PROTOCOL */

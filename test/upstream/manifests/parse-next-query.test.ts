@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { parseNextQuery } from '../../../src/upstream/manifests/link-header.ts';
+import { parseNextQuery } from '../../../src/upstream/manifests/parse-next-query.ts';
 
 describe('parseNextQuery', () => {
   it.each([

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { findRisks } from '../../../src/cli/config/config-risks.ts';
+import { findRisks } from '../../../src/cli/config/find-risks.ts';
 import type { ReadConfig } from '../../../src/cli/config/read-config.ts';
 import { NOTHING_WRITTEN, parseWrittenConfig } from '../../../src/config/parse-config.ts';
 import { isSpandrelError, SpandrelError } from '../../../src/core/errors.ts';

@@ -1,4 +1,4 @@
-import { isDockerHub } from './docker-hub.ts';
+import { isDockerHub } from './is-docker-hub.ts';
 import { basicCredentials, type Credentials } from './credentials.ts';
 import { Secret } from '../../core/secret.ts';
 

@@ -1,9 +1,9 @@
-import type { RegistryClient } from '../../upstream/registry-client.ts';
+import type { RegistryClient } from './registry-client.ts';
 
 /** A repository of an upstream. */
 export interface Target {
   readonly client: RegistryClient;
-  /** In full, without the `repositoryPrefix` of the upstream. */
+  /** As {@link RegistryClient.repositoryName}: in full, without the `repositoryPrefix` of the upstream. */
   readonly repository: string;
 }
 

@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 
 import { layerCompression } from '../../src/core/layer-compression.ts';
 import { digestOf } from '../../src/core/digest.ts';
-import { skipReason, sociCompression } from '../../src/soci/layer-selection.ts';
+import { skipReason, sociCompression } from '../../src/soci/skip-reason.ts';
 
 const OCI = 'application/vnd.oci.image.layer';
 const DOCKER = 'application/vnd.docker.image.rootfs';

@@ -1,11 +1,11 @@
 import { type ErrorCode, SpandrelError } from '../../core/errors.ts';
-import { isJsonObject } from '../../core/json/json-object.ts';
+import { isJsonObject } from '../../core/json/parse-json.ts';
 import { Secret } from '../../core/secret.ts';
 import type { Challenge } from './challenge.ts';
 import type { Credentials } from '../credentials/credentials.ts';
-import { isRedirect, MAX_REDIRECTS, resolveRedirect } from '../transport/redirect.ts';
+import { isRedirect, MAX_REDIRECTS, resolveRedirect } from '../transport/resolve-redirect.ts';
 import type { Transport, TransportResponse } from '../transport/transport.ts';
-import { describeFailure } from '../faults/upstream-failure.ts';
+import { describeFailure } from '../faults/failed-response.ts';
 import { readWords } from '../faults/upstream-words.ts';
 
 /** A token as an `Authorization` value. */

@@ -1,6 +1,6 @@
 import { afterEach, expect, it, vi } from 'vitest';
 
-import { steadyNow, storedAgeMs } from '../../src/core/steady-clock.ts';
+import { steadyNow, storedAgeMs } from '../../src/core/steady-now.ts';
 
 const DAY_MS = 24 * 3_600_000;
 

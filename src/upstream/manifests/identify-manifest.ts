@@ -1,7 +1,6 @@
-import { isJsonObject } from '../../core/json/json-object.ts';
-import { inOwnTurn, SMALL_DOCUMENT_BYTES } from '../../core/work/loop-turns.ts';
+import { endOfString, isJsonObject, JsonTooLarge, parseJson } from '../../core/json/parse-json.ts';
+import { inOwnTurn, SMALL_DOCUMENT_BYTES } from '../../core/work/in-own-turn.ts';
 import { type ManifestType, manifestTypeOf, MEDIA_TYPES } from '../../core/media-types.ts';
-import { endOfString, JsonTooLarge, parseJson } from '../../core/json/parse-json.ts';
 
 const [QUOTE, COMMA] = [0x22, 0x2c];
 const [OPEN_BRACKET, CLOSE_BRACKET] = [0x5b, 0x5d];

@@ -1,11 +1,11 @@
 import { type Digest, digestAlgorithm, digestOfLarge, isDigest } from '../../core/digest.ts';
 import { SpandrelError } from '../../core/errors.ts';
-import { formatReference, type Reference } from '../../core/image-name.ts';
+import { formatReference, type Reference } from '../../core/image-reference.ts';
 import { MANIFEST_MEDIA_TYPES, type ManifestType, MEDIA_TYPES } from '../../core/media-types.ts';
-import { describePage, identifyManifest } from './manifest-type.ts';
+import { describePage, identifyManifest } from './identify-manifest.ts';
 import type { ApiResponse, RegistryApi } from '../api/registry-api.ts';
 import { type RateLimitHeaders, readRateLimit } from '../transport/rate-limit-headers.ts';
-import { readFailure } from '../faults/upstream-failure.ts';
+import { readFailure } from '../faults/failed-response.ts';
 
 export interface FetchedManifest {
   readonly bytes: Uint8Array<ArrayBuffer>;

@@ -4,8 +4,8 @@ import { buildConnector } from 'undici';
 
 import type { AddressGuard } from '../address-guard.ts';
 import type { ProxyChoice } from './proxy-choice.ts';
-import { openTunnel, type TunnelOptions } from './proxy-tunnel.ts';
-import { mendResponseHeads } from './response-heads.ts';
+import { openTunnel, type TunnelOptions } from './open-tunnel.ts';
+import { mendResponseHeads } from './mend-response-heads.ts';
 import type { TlsFiles, TlsMaterial } from './tls-files.ts';
 
 export interface ConnectionOptions {

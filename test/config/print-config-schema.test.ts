@@ -4,9 +4,9 @@ import { Ajv } from 'ajv';
 import { describe, expect, it } from 'vitest';
 import { parse as parseYaml } from 'yaml';
 
-import { printConfigSchema } from '../../src/config/config-json-schema.ts';
+import { printConfigSchema } from '../../src/config/print-config-schema.ts';
 import { parseConfig } from '../../src/config/parse-config.ts';
-import { CONFIG_KEYS, type ConfigPath } from '../../src/config/schema.ts';
+import { CONFIG_KEYS, type ConfigPath } from '../../src/config/config-keys.ts';
 import { isSpandrelError } from '../../src/core/errors.ts';
 
 const ROOT = new URL('../../', import.meta.url);

@@ -9,7 +9,7 @@ import { basicCredentials, type CredentialSource, FixedCredentials } from './cre
 import { DockerCredentials } from './docker-credentials.ts';
 import { EcrCredentials } from './ecr-credentials.ts';
 import type { Environment } from '../transport/proxy-choice.ts';
-import { PasswordFileCredentials } from './password-file.ts';
+import { PasswordFileCredentials } from './password-file-credentials.ts';
 
 interface CredentialSourceDeps {
   readonly environment: Environment;

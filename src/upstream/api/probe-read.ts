@@ -1,10 +1,10 @@
 import type { Digest } from '../../core/digest.ts';
 import { isSpandrelError } from '../../core/errors.ts';
-import { formatReference, type Reference } from '../../core/image-name.ts';
+import { formatReference, type Reference } from '../../core/image-reference.ts';
 import { MANIFEST_MEDIA_TYPES } from '../../core/media-types.ts';
 import type { Authorizer } from '../auth/authorizer.ts';
 import type { ApiRequest, RegistryApi } from './registry-api.ts';
-import { readFailure } from '../faults/upstream-failure.ts';
+import { readFailure } from '../faults/failed-response.ts';
 
 /** What is asked for to find out whether somebody may read. */
 export type ProbeSubject =

@@ -1,7 +1,6 @@
 import { type ErrorCode, ERRORS, SpandrelError } from '../../core/errors.ts';
-import { parseImageReference } from '../../core/image-reference.ts';
-import { formatReference } from '../../core/image-name.ts';
-import { escapeControls } from '../../core/terminal-text.ts';
+import { formatReference, parseImageReference } from '../../core/image-reference.ts';
+import { escapeControls } from '../../core/escape-controls.ts';
 
 /** Where `spandrel serve` listens unless it is told otherwise. */
 export const USUAL_PROXY = 'http://127.0.0.1:5000';

@@ -1,4 +1,4 @@
-import type { Platform } from '../core/descriptor.ts';
+import type { Platform } from '../core/platform.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { isIndexType, isManifestType } from '../core/media-types.ts';
 import {

@@ -1,5 +1,5 @@
 import { isGuard } from './parse-config.ts';
-import { CONFIG_KEYS, type ConfigPath, environmentName } from './schema.ts';
+import { CONFIG_KEYS, type ConfigPath, environmentName } from './config-keys.ts';
 import type { JsonSchema } from './value-kinds.ts';
 
 /** A section of the configuration, while the schema is put together. */

@@ -2,7 +2,7 @@ import { gzipSync } from 'node:zlib';
 
 import { describe, expect, it } from 'vitest';
 
-import { type ContentKind, FileContents } from '../../src/demo/file-content.ts';
+import { type ContentKind, FileContents } from '../../src/demo/file-contents.ts';
 import { Random } from '../../src/demo/random.ts';
 
 function content(kind: ContentKind, bytes: number, seed = 'content'): Buffer {

@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 
-import type { Config } from '../../config/schema.ts';
+import type { Config } from '../../config/config-keys.ts';
 import type { Logger } from '../../telemetry/logger.ts';
 
 const READABLE_BY_OTHERS = 0o004;

@@ -1,8 +1,8 @@
 import { SpandrelError } from '../../core/errors.ts';
-import { parseObjectWithList } from '../auth/json-answer.ts';
-import { parseNextQuery } from './link-header.ts';
+import { parseObjectWithList } from '../auth/parse-json-object.ts';
+import { parseNextQuery } from './parse-next-query.ts';
 import type { RegistryApi } from '../api/registry-api.ts';
-import { readFailure } from '../faults/upstream-failure.ts';
+import { readFailure } from '../faults/failed-response.ts';
 
 export interface TagPage {
   readonly tags: readonly string[];

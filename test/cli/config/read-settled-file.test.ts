@@ -4,7 +4,7 @@ import { join } from 'node:path';
 
 import { afterEach, beforeEach, expect, it } from 'vitest';
 
-import { readSettledFile } from '../../../src/cli/config/settled-file.ts';
+import { readSettledFile } from '../../../src/cli/config/read-settled-file.ts';
 import { runProgram } from '../../helpers/programs.ts';
 
 let folder: string;
