@@ -8,7 +8,7 @@ import { SpandrelError } from '../core/errors.ts';
 import { isIndexType, isManifestType } from '../core/media-types.ts';
 import { nodeErrorCode } from '../core/node-error-code.ts';
 import { type FilePart, readFilePart } from '../build/file-part.ts';
-import { encodeTarHeader, TAR_END, tarPadding } from '../tar/tar-writer.ts';
+import { encodeTarHeader, TAR_END, tarPadding } from '../tar/write-tar.ts';
 import { type Document, wrapManifest } from '../soci/convert-image.ts';
 import {
   decodeOciIndex,

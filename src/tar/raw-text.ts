@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer';
 
 import { escapeControls } from '../core/escape-controls.ts';
 import { utf8CharacterBytes } from '../core/json/utf8-character-bytes.ts';
-import { percentDecode, percentEncode } from './percent-encoding.ts';
+import { percentDecode, percentEncode } from './percent-encode.ts';
 
 declare const RAW: unique symbol;
 

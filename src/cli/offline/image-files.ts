@@ -3,7 +3,7 @@ import { posix } from 'node:path';
 import { parseArgs } from 'node:util';
 
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
-import { percentEncode } from '../../tar/percent-encoding.ts';
+import { percentEncode } from '../../tar/percent-encode.ts';
 import {
   type Described,
   describeRawText,

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 
 import { isSystemError } from '../../core/node-error-code.ts';
-import { percentDecode } from '../../tar/percent-encoding.ts';
+import { percentDecode } from '../../tar/percent-encode.ts';
 import { parseRawText, type RawText } from '../../tar/raw-text.ts';
 import { UsageError } from './usage-error.ts';
 

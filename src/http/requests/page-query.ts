@@ -1,5 +1,5 @@
 import type { PageQuery } from '../../images/files/directory-listing.ts';
-import { percentEncode } from '../../tar/percent-encoding.ts';
+import { percentEncode } from '../../tar/percent-encode.ts';
 import { decodeRawText, printRawText, type RawText } from '../../tar/raw-text.ts';
 import type { Exchange } from './exchange.ts';
 import { parseCount, readRawParameter } from './query.ts';

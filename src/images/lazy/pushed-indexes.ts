@@ -25,7 +25,7 @@ import type { ZtocJudge } from '../../spans/ztoc-judge.ts';
 import type { Logger } from '../../telemetry/logger.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
 import { isBrokenTransfer, isUpstreamAway } from '../../upstream/faults/is-upstream-away.ts';
-import type { LayerLimits } from '../../build/layer-builder.ts';
+import type { LayerLimits } from '../../build/build-layer.ts';
 import type { BlobAccess } from '../access/blob-access.ts';
 import {
   type ImageManifest,

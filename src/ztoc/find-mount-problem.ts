@@ -1,6 +1,21 @@
+import type { DecodedZtoc } from './decode-ztoc.ts';
 import type { Span } from './span.ts';
+import { ztocSpanBytes, ztocSpans } from './ztoc-spans.ts';
 import { TAR_BLOCK_BYTES } from '../tar/tar-header.ts';
 import type { TocEntry } from '../tar/toc-entry.ts';
+
+/** With shorter spans the windows alone, which a build has to keep, would be many times the layer. */
+const MIN_SPAN_BYTES = 4096;
+
+/** Why the snapshotter would refuse a zTOC at mount, or why we do not rebuild it. @throws SpandrelError INDEX_MALFORMED */
+export function findMountProblem(ztoc: DecodedZtoc): string | undefined {
+  if (ztocSpanBytes(ztoc) < MIN_SPAN_BYTES) return `its spans are shorter than ${MIN_SPAN_BYTES} bytes`;
+  const emptySpan = findEmptySpan(ztocSpans(ztoc, { start: 0, end: Number.POSITIVE_INFINITY }));
+  if (emptySpan !== undefined) return emptySpan;
+  const overlap = new OverlapCheck();
+  for (const entry of ztoc.entries.toSorted(byOffset)) overlap.add(entry);
+  return overlap.problem;
+}
 
 /**
  * Notices files that overlap, which the snapshotter refuses at mount (soci-snapshotter `ztoc/ztoc_marshaler.go`, flatbufferToTOC).
@@ -35,4 +50,8 @@ export function findEmptySpan(
     if (compressed.start >= compressed.end || uncompressed.start >= uncompressed.end) emptyId = id;
   }
   return undefined;
+}
+
+function byOffset(a: TocEntry, b: TocEntry): number {
+  return a.uncompressedOffset - b.uncompressedOffset;
 }

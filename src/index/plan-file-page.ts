@@ -14,7 +14,7 @@ export interface ListFilesQuery {
 const PLACE_MARK = '\0';
 
 /** Which places of the order a page has, and the `after` of the next page if there is one. */
-export function planPage(order: PathOrder, query: ListFilesQuery): { places: number[]; next?: RawText } {
+export function planFilePage(order: PathOrder, query: ListFilesQuery): { places: number[]; next?: RawText } {
   const prefix = query.prefix.replace(/^(?:\.?\/)+/, '');
   const first = Math.max(
     order.lowerBound(prefix),

@@ -1,6 +1,7 @@
 import { Buffer } from 'node:buffer';
 
-const BLOCK_BYTES = 512;
+import { TAR_BLOCK_BYTES } from './tar-header.ts';
+
 const TYPE_FLAGS = {
   file: '0',
   hardlink: '1',
@@ -57,7 +58,7 @@ export function* writeTar(entries: Iterable<TarEntry>): Generator<Uint8Array> {
 }
 
 /** Ends an archive. */
-export const TAR_END: Uint8Array = Buffer.alloc(2 * BLOCK_BYTES);
+export const TAR_END: Uint8Array = Buffer.alloc(2 * TAR_BLOCK_BYTES);
 
 /** The header blocks of one member, those of its PAX records included. Its content and {@link tarPadding} follow. */
 export function encodeTarHeader(entry: TarEntry): Buffer {
@@ -83,7 +84,7 @@ export function encodeTarHeader(entry: TarEntry): Buffer {
 type UstarFields = Omit<TarEntry, 'path' | 'type'> & { readonly name: string; readonly prefix?: string };
 
 function ustarBlock(typeFlag: string, fields: UstarFields): Buffer {
-  const block = Buffer.alloc(BLOCK_BYTES);
+  const block = Buffer.alloc(TAR_BLOCK_BYTES);
   block.write(fields.name, 0, 100);
   octal(block, 100, 8, fields.mode ?? (typeFlag === TYPE_FLAGS.directory ? 0o755 : 0o644));
   octal(block, 108, 8, fields.uid ?? 0);
@@ -142,5 +143,5 @@ function octal(block: Buffer, start: number, width: number, value: number): void
 
 /** What fills up the last block of a content of so many bytes. */
 export function tarPadding(bytes: number): Buffer {
-  return Buffer.alloc((BLOCK_BYTES - (bytes % BLOCK_BYTES)) % BLOCK_BYTES);
+  return Buffer.alloc((TAR_BLOCK_BYTES - (bytes % TAR_BLOCK_BYTES)) % TAR_BLOCK_BYTES);
 }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { type TarEntry, writeTar } from '../../src/tar/tar-writer.ts';
+import { type TarEntry, writeTar } from '../../src/tar/write-tar.ts';
 import { runProgramSync } from '../helpers/programs.ts';
 
 /** Python's tarfile knows PAX well and shares no code with anything here. */

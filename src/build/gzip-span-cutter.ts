@@ -8,7 +8,7 @@ import {
   WINDOW_BYTES,
 } from '../inflate/engine.ts';
 import { CompressedHash } from './compressed-hash.ts';
-import { isReadableByGo } from './gzip-header.ts';
+import { isReadableByGo } from './is-readable-by-go.ts';
 import { ReadSpanCutter } from './read-span-cutter.ts';
 import type { SpanCutterOptions } from '../index/span-sink.ts';
 

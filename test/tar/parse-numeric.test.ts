@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { parseDecimal } from '../../src/tar/tar-number.ts';
+import { parseDecimal } from '../../src/tar/parse-numeric.ts';
 
 const invalid = expect.objectContaining({ code: 'TAR_INVALID' }) as Error;
 

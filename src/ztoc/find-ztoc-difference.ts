@@ -1,36 +1,15 @@
-import type { DecodedZtoc } from './decode-ztoc.ts';
 import { decodeGzipZinfo, type GzipZinfo } from './gzip-zinfo.ts';
 import { decodeTarZinfo } from './tar-zinfo.ts';
 import type { RawText } from '../tar/raw-text.ts';
 import type { Ztoc } from './ztoc.ts';
 import type { TocEntry } from '../tar/toc-entry.ts';
-import { findEmptySpan, OverlapCheck } from './mount-check.ts';
-import { ztocSpans } from './ztoc-spans.ts';
-
-/** Least number of uncompressed bytes between the checkpoints of a zTOC. @throws SpandrelError INDEX_MALFORMED */
-export function ztocSpanBytes({ compression, checkpoints }: Ztoc): number {
-  return (compression === 'none' ? decodeTarZinfo(checkpoints) : decodeGzipZinfo(checkpoints)).spanBytes;
-}
-
-/** With shorter spans the windows alone, which a build has to keep, would be many times the layer. */
-const MIN_SPAN_BYTES = 4096;
-
-/** Why the snapshotter would refuse a zTOC at mount, or why we do not rebuild it. @throws SpandrelError INDEX_MALFORMED */
-export function findMountProblem(ztoc: DecodedZtoc): string | undefined {
-  if (ztocSpanBytes(ztoc) < MIN_SPAN_BYTES) return `its spans are shorter than ${MIN_SPAN_BYTES} bytes`;
-  const emptySpan = findEmptySpan(ztocSpans(ztoc, { start: 0, end: Number.POSITIVE_INFINITY }));
-  if (emptySpan !== undefined) return emptySpan;
-  const overlap = new OverlapCheck();
-  for (const entry of ztoc.entries.toSorted(byOffset)) overlap.add(entry);
-  return overlap.problem;
-}
 
 /**
  * In what a zTOC that somebody has pushed differs from the one that the layer itself gives with the same span size; `undefined` if
  * it says the same. It may be packed in another way, be of an older version, and have its times in another zone.
  * @throws SpandrelError INDEX_MALFORMED
  */
-export function findDifference(pushed: Ztoc, own: Ztoc): string | undefined {
+export function findZtocDifference(pushed: Ztoc, own: Ztoc): string | undefined {
   if (pushed.compression !== own.compression) return 'the compression';
   if (pushed.compressedArchiveSize !== own.compressedArchiveSize) return 'the size of the layer';
   if (pushed.uncompressedArchiveSize !== own.uncompressedArchiveSize) return 'the size of the archive';
@@ -96,8 +75,4 @@ function parseTime(text: string): string | undefined {
   const [, seconds, fraction = '', zone] = /^(.{19})(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)$/.exec(text) ?? [];
   const instant = Date.parse(`${seconds}${zone}`);
   return Number.isNaN(instant) ? undefined : `${instant} ${fraction.padEnd(9, '0')}`;
-}
-
-function byOffset(a: TocEntry, b: TocEntry): number {
-  return a.uncompressedOffset - b.uncompressedOffset;
 }

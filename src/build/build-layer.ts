@@ -5,18 +5,18 @@ import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import type { LayerCompression } from '../core/media-types.ts';
 import type { Engine } from '../inflate/engine.ts';
 import { buildZtoc } from './build-ztoc.ts';
-import { GzipSpanCutter } from './gzip-spans.ts';
+import { GzipSpanCutter } from './gzip-span-cutter.ts';
 import type { IndexWriter } from '../index/index-writer.ts';
 import type { LayerSummary, NoZtocReason } from '../index/layer-summary.ts';
 import { hashHere, type OutputHash } from './output-hash.ts';
-import { findEmptySpan, OverlapCheck } from '../ztoc/mount-check.ts';
-import { PlainSpanCutter } from './plain-spans.ts';
+import { findEmptySpan, OverlapCheck } from '../ztoc/find-mount-problem.ts';
+import { PlainSpanCutter } from './plain-span-cutter.ts';
 import type { ReadSpan, Span } from '../ztoc/span.ts';
 import type { SpanCutterOptions } from '../index/span-sink.ts';
 import { TarReader } from '../tar/tar-reader.ts';
 import { TocRecords } from '../index/toc-records.ts';
 import type { TocEntry } from '../tar/toc-entry.ts';
-import { cutZstdSpans } from './zstd-spans.ts';
+import { cutZstdSpans } from './cut-zstd-spans.ts';
 
 export interface LayerLimits {
   readonly maxUncompressedBytes: number;

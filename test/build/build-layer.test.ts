@@ -8,7 +8,7 @@ import type { LayerCompression } from '../../src/core/media-types.ts';
 import { pakoEngine } from '../../src/inflate/pako-engine.ts';
 import { decodeZtoc } from '../../src/ztoc/decode-ztoc.ts';
 import type { ReadSpan } from '../../src/ztoc/span.ts';
-import { readWindow } from '../../src/index/window-file.ts';
+import { readWindow } from '../../src/index/stored-window.ts';
 import { readZstdFrame } from '../helpers/read-zstd-frame.ts';
 import { buildFromBytes, type BuiltLayer } from '../helpers/built-layer.ts';
 import { chunksOf, gzipMember, seededText } from '../helpers/gzip-corpus.ts';

@@ -1,7 +1,7 @@
 import { PAX, type PaxRecords } from './pax-records.ts';
 import type { RawText } from './raw-text.ts';
 import type { TarHeader } from './tar-header.ts';
-import { parseDecimal, wrapUint32 } from './tar-number.ts';
+import { parseDecimal, wrapUint32 } from './parse-numeric.ts';
 import { formatTime, parsePaxTime, type TarTime } from './tar-time.ts';
 import type { EntryType, TocEntry } from './toc-entry.ts';
 

@@ -8,7 +8,7 @@ import type { ProvenBytes } from '../core/proven-bytes.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { waitFor } from '../core/wait-for.ts';
 import type { WorkerPool } from '../threads/worker-pool.ts';
-import type { BuildInput, BuildProgress, BuildRequest, BuildSettings } from './build-messages.ts';
+import type { BuildInput, BuildProgress, BuildRequest, BuildSettings } from './build-settings.ts';
 import { removeUnfinishedIndex } from '../index/index-writer.ts';
 import { LayerIndex } from '../index/layer-index.ts';
 import type { LayerIndexView } from '../index/layer-index-view.ts';
@@ -16,7 +16,7 @@ import { cleanPath, type RawText } from '../tar/raw-text.ts';
 import { ReadSpanTable } from '../index/read-span-table.ts';
 import type { ReadSpan, Span } from '../ztoc/span.ts';
 import { SpanTable } from '../index/span-table.ts';
-import type { StoredWindow } from '../index/window-file.ts';
+import type { StoredWindow } from '../index/stored-window.ts';
 import type { TocEntry } from '../tar/toc-entry.ts';
 import type * as layerTasks from './layer-worker.ts';
 

@@ -3,7 +3,7 @@ import type { MessagePort } from 'node:worker_threads';
 import type { Digest } from '../core/digest.ts';
 import type { LayerCompression } from '../core/media-types.ts';
 import type { ProvenBytes } from '../core/proven-bytes.ts';
-import type { LayerLimits } from './layer-builder.ts';
+import type { LayerLimits } from './build-layer.ts';
 import type { RawText } from '../tar/raw-text.ts';
 import type { Span } from '../ztoc/span.ts';
 import type { TocEntry } from '../tar/toc-entry.ts';
