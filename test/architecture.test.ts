@@ -29,6 +29,7 @@ const WALL_CLOCK: readonly string[] = [
 const NAMED_OTHERWISE: Readonly<Record<string, string>> = {
   'cli/bin.ts': 'the executable',
   'cli/offline/image-files.ts': 'the commands ls, cat and stat, which share all but the last step',
+  'core/client-quirks.ts': 'what the proxy knows of particular clients',
   'demo/upper-layers.ts': 'one function for each layer of the demo image',
 };
 
@@ -40,10 +41,6 @@ const TO_RENAME: readonly string[] = [
   'http/access/admin-token.ts',
   'http/admin/admin-server.ts',
   'http/admin/warm-request.ts',
-  'http/answers/content-answer.ts',
-  'http/answers/error-answer.ts',
-  'http/answers/growing-tar-answer.ts',
-  'http/answers/multipart-answer.ts',
   'http/listener/client-error.ts',
   'http/listener/create-server.ts',
   'http/listener/expectation.ts',
@@ -189,9 +186,9 @@ describe('the house', () => {
       path: join(SRC, 'core', 'x.ts'),
       folder: 'core',
       text: '',
-      imports: ['../http/answers/answer.ts'],
+      imports: ['../http/responses/registry-response.ts'],
     };
-    expect(wrongImports(wrong)).toEqual(['src/core/x.ts -> http/answers/answer.ts']);
+    expect(wrongImports(wrong)).toEqual(['src/core/x.ts -> http/responses/registry-response.ts']);
   });
 
   it('notices an import from a room of the same floor', () => {

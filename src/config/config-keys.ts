@@ -1,3 +1,4 @@
+import { LAZY_CLIENTS } from '../core/client-quirks.ts';
 import { indexRule, platformKind, v2Form } from './index-rule.ts';
 import { upstream } from './upstream-config.ts';
 import {
@@ -144,7 +145,7 @@ export const CONFIG_KEYS = {
   ),
   'index.lazyClients': key(
     list(text),
-    '["containerd/"]',
+    JSON.stringify(LAZY_CLIENTS),
     'prefixes of the User-Agent of clients whose tag requests start indexing and may be held',
   ),
   'index.rules': optional(

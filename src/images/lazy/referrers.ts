@@ -1,4 +1,5 @@
 import { BoundedMap } from '../../cache/bounded-map.ts';
+import { SNAPSHOTTER_LOOKUP_MS } from '../../core/client-quirks.ts';
 import type { Descriptor } from '../../core/descriptor.ts';
 import type { Digest } from '../../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
@@ -19,12 +20,6 @@ export interface ReferrersDeps {
   readonly policies: IndexPolicies;
   readonly logger: Logger;
 }
-
-/**
- * The snapshotter gives up on an answer whose head takes 3 s and asks again after a 503 (soci-snapshotter
- * `config/defaults.go`, `service/resolver/client.go`), so a lookup of an index is held for less than that.
- */
-const SNAPSHOTTER_HOLD_MS = 2_500;
 
 /** What an upstream has listed last. */
 interface LastList {
@@ -120,7 +115,7 @@ export class Referrers {
   ): Promise<Descriptor | undefined> {
     const policy = this.#deps.policies.of(target);
     if (!policy.v1) return undefined;
-    const holdMs = isSociLookup ? Math.min(policy.holdMs, SNAPSHOTTER_HOLD_MS) : policy.holdMs;
+    const holdMs = isSociLookup ? Math.min(policy.holdMs, SNAPSHOTTER_LOOKUP_MS) : policy.holdMs;
     using deadline = new TimeLimit(holdMs);
     try {
       const { manifest } = await this.#deps.manifests.get(target, { digest }, signal);

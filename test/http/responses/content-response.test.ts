@@ -4,8 +4,8 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { describe, expect, it } from 'vitest';
 
 import type { ByteRange } from '../../../src/core/byte-range.ts';
-import type { Answer } from '../../../src/http/answers/answer.ts';
-import { answerContent, type Content } from '../../../src/http/answers/content-answer.ts';
+import type { RegistryResponse } from '../../../src/http/responses/registry-response.ts';
+import { contentResponse, type Content } from '../../../src/http/responses/content-response.ts';
 
 const BYTES = randomBytes(5000);
 
@@ -21,43 +21,43 @@ function content(reads: ByteRange[] = []): Content {
   };
 }
 
-function get(headers: IncomingHttpHeaders = {}): Parameters<typeof answerContent>[1] {
+function get(headers: IncomingHttpHeaders = {}): Parameters<typeof contentResponse>[1] {
   return { method: 'GET', headers };
 }
 
-async function readBody(answer: Answer): Promise<Buffer> {
-  if (typeof answer.body !== 'function') return Buffer.from(answer.body ?? []);
+async function readBody(response: RegistryResponse): Promise<Buffer> {
+  if (typeof response.body !== 'function') return Buffer.from(response.body ?? []);
   const chunks: Uint8Array[] = [];
-  for await (const chunk of answer.body()) chunks.push(chunk);
+  for await (const chunk of response.body()) chunks.push(chunk);
   return Buffer.concat(chunks);
 }
 
-describe('answerContent', () => {
+describe('contentResponse', () => {
   it('sends all of it, with a strong ETag and the offer of ranges', async () => {
-    const answer = answerContent(content(), get());
-    expect(answer).toMatchObject({
+    const response = contentResponse(content(), get());
+    expect(response).toMatchObject({
       status: 200,
       headers: { etag: '"tag"', 'accept-ranges': 'bytes', 'content-length': 5000 },
     });
-    expect(await readBody(answer)).toEqual(BYTES);
+    expect(await readBody(response)).toEqual(BYTES);
   });
 
   it('sends one range and reads nothing else', async () => {
     const reads: ByteRange[] = [];
-    const answer = answerContent(content(reads), get({ range: 'bytes=500-1499' }));
-    expect(answer).toMatchObject({
+    const response = contentResponse(content(reads), get({ range: 'bytes=500-1499' }));
+    expect(response).toMatchObject({
       status: 206,
       headers: { 'content-range': 'bytes 500-1499/5000', 'content-length': 1000 },
     });
-    expect(await readBody(answer)).toEqual(BYTES.subarray(500, 1500));
+    expect(await readBody(response)).toEqual(BYTES.subarray(500, 1500));
     expect(reads).toEqual([{ start: 500, end: 1500 }]);
   });
 
   it('sends several ranges as multipart/byteranges of the length it promised', async () => {
-    const answer = answerContent(content(), get({ range: 'bytes=0-9,100-109' }));
-    const boundary = /boundary=(.*)$/.exec(String(answer.headers['content-type']))?.[1] ?? '';
-    const body = await readBody(answer);
-    expect(body.byteLength).toBe(answer.headers['content-length']);
+    const response = contentResponse(content(), get({ range: 'bytes=0-9,100-109' }));
+    const boundary = /boundary=(.*)$/.exec(String(response.headers['content-type']))?.[1] ?? '';
+    const body = await readBody(response);
+    expect(body.byteLength).toBe(response.headers['content-length']);
     const parts = body.toString('latin1').split(`--${boundary}`);
     expect(parts).toHaveLength(4);
     expect(parts[1]).toBe(
@@ -68,8 +68,8 @@ describe('answerContent', () => {
   });
 
   it('refuses a range that lies outside, and says the size', () => {
-    const answer = answerContent(content(), get({ range: 'bytes=5000-' }));
-    expect(answer).toMatchObject({ status: 416, headers: { 'content-range': 'bytes */5000' } });
+    const response = contentResponse(content(), get({ range: 'bytes=5000-' }));
+    expect(response).toMatchObject({ status: 416, headers: { 'content-range': 'bytes */5000' } });
   });
 
   it.each([
@@ -78,21 +78,21 @@ describe('answerContent', () => {
     ['W/"tag"', 200],
     ['Sat, 21 Nov 2026 06:00:00 GMT', 200],
   ])('If-Range %s gives %i', (ifRange, status) => {
-    expect(answerContent(content(), get({ range: 'bytes=0-9', 'if-range': ifRange })).status).toBe(status);
+    expect(contentResponse(content(), get({ range: 'bytes=0-9', 'if-range': ifRange })).status).toBe(status);
   });
 
   it.each([['"tag"'], ['W/"tag"'], ['"x", "tag"'], ['*']])(
     'If-None-Match %s gives 304 without a body',
     (header) => {
-      const answer = answerContent(content(), get({ 'if-none-match': header }));
-      expect(answer.status).toBe(304);
-      expect(answer.body).toBeUndefined();
+      const response = contentResponse(content(), get({ 'if-none-match': header }));
+      expect(response.status).toBe(304);
+      expect(response.body).toBeUndefined();
     },
   );
 
   it('ignores Range and If-Range of a HEAD', () => {
     const headers = { range: 'bytes=0-9', 'if-range': '"tag"' };
-    const answer = answerContent(content(), { method: 'HEAD', headers });
-    expect(answer).toMatchObject({ status: 200, headers: { 'content-length': 5000 } });
+    const response = contentResponse(content(), { method: 'HEAD', headers });
+    expect(response).toMatchObject({ status: 200, headers: { 'content-length': 5000 } });
   });
 });

@@ -1,21 +1,21 @@
 import { randomUUID } from 'node:crypto';
 
 import { type ByteRange, intersectRanges, rangeLength } from '../../core/byte-range.ts';
-import type { Answer, ByteStream } from './answer.ts';
-import type { Content } from './content-answer.ts';
+import type { RegistryResponse, ByteStream } from './registry-response.ts';
+import type { Content } from './content-response.ts';
 import { formatContentRange } from '../requests/range-header.ts';
 
-/** What is read of a file or of a span anyway, or costs less than a further read. */
+/** Reading a gap of this size costs less than a second read. */
 const MAX_GAP_BYTES = 32 * 1024;
-/** Smaller pieces of a body are sent together. */
+/** Smaller pieces of a body are joined. */
 const JOINED_BYTES = 64 * 1024;
 
-/** Ranges of content as `multipart/byteranges` (RFC 9110, section 14.6). @param ranges that do not overlap */
-export function answerMultipart(
+/** Several ranges as `multipart/byteranges` (RFC 9110, section 14.6). @param ranges must not overlap */
+export function multipartResponse(
   content: Content,
-  headers: Answer['headers'],
+  headers: RegistryResponse['headers'],
   ranges: readonly ByteRange[],
-): Answer {
+): RegistryResponse {
   const boundary = randomUUID();
   const headOf = (range: ByteRange, place: number): string =>
     `${place === 0 ? '' : '\r\n'}--${boundary}\r\ncontent-type: ${content.contentType}\r\n` +
@@ -58,7 +58,7 @@ async function* multipartPieces(
         yield bytes.subarray(part.start - arrived.start, part.end - arrived.start);
         if (range.end > arrived.end) break;
         place++;
-        // A group ascends; the next one may lie before it.
+        // Ranges of a group ascend; the next group may lie before this one.
         if (range.end === near.end) break;
       }
     }
@@ -66,7 +66,7 @@ async function* multipartPieces(
   yield Buffer.from(tail);
 }
 
-/** Ranges that cover `ranges` and, between those that follow each other closely, the gaps; in the same order. */
+/** Joins consecutive ranges with small gaps between them into one range to read; keeps the order. */
 function groupNear(ranges: readonly ByteRange[], maxGapBytes: number): ByteRange[] {
   const groups: ByteRange[] = [];
   for (const range of ranges) {
@@ -78,7 +78,7 @@ function groupNear(ranges: readonly ByteRange[], maxGapBytes: number): ByteRange
   return groups;
 }
 
-/** The same bytes in pieces that are worth a packet each. */
+/** Joins small pieces, so that each write fills packets. */
 async function* joinSmallPieces(pieces: ByteStream): ByteStream {
   const joined = Buffer.allocUnsafeSlow(JOINED_BYTES);
   let joinedBytes = 0;

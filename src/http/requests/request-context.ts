@@ -3,7 +3,7 @@ import type { IncomingHttpHeaders } from 'node:http';
 import type { Target } from '../../upstream/target.ts';
 
 /** One request to the registry listener, as handlers see it. */
-export interface Exchange {
+export interface RequestContext {
   readonly method: 'GET' | 'HEAD';
   readonly target: Target;
   /** Address of the client. */

@@ -1,12 +1,12 @@
 import type { IncomingHttpHeaders } from 'node:http';
 
-import { type Answer, jsonAnswer } from './answer.ts';
+import { type RegistryResponse, jsonResponse } from './registry-response.ts';
 import { preferredType } from '../requests/preferred-type.ts';
 
-/** What `GET /` of a listener says. It is shown to anybody, so it tells nothing that depends on the configuration. */
+/** What `GET /` of a listener shows. It is public, so nothing in it depends on the configuration. */
 export interface FrontPage {
   readonly title: string;
-  /** Where to look, and what is found there. */
+  /** Paths, and what is at each. */
   readonly places: readonly (readonly [path: string, what: string])[];
 }
 
@@ -34,13 +34,16 @@ export const ADMIN_PAGE: FrontPage = {
   ],
 };
 
-/** A front page as text, HTML or JSON, as the client prefers. */
-export function answerFrontPage({ title, places }: FrontPage, { accept }: IncomingHttpHeaders): Answer {
+/** A front page as text, HTML or JSON, whichever the client prefers. */
+export function frontPageResponse(
+  { title, places }: FrontPage,
+  { accept }: IncomingHttpHeaders,
+): RegistryResponse {
   const headers = { vary: 'accept' };
   const contentType = preferredType(accept, ['text/plain', 'text/html', 'application/json']);
   if (contentType === 'application/json') {
     const links = places.map(([path, description]) => ({ path, description }));
-    return jsonAnswer({ name: 'Spandrel', description: title, links }, { headers });
+    return jsonResponse({ name: 'Spandrel', description: title, links }, { headers });
   }
   const text = contentType === 'text/html' ? printHtml(title, places) : printText(title, places);
   const body = Buffer.from(text);

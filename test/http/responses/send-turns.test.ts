@@ -2,7 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 
 import { describe, expect, it } from 'vitest';
 
-import { SendTurns } from '../../../src/http/answers/send-turns.ts';
+import { SendTurns } from '../../../src/http/responses/send-turns.ts';
 
 const MIB = 2 ** 20;
 /** Of one turn. */

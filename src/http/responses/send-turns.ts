@@ -1,4 +1,4 @@
-/** What goes to sockets in one turn of the event loop: some two milliseconds of copying. */
+/** Bytes that go to sockets in one turn of the event loop: about two milliseconds of copying. */
 const TURN_BYTES = 2 * 2 ** 20;
 /** The same while clients connect: libuv accepts one connection a turn. */
 const SHORT_TURN_BYTES = TURN_BYTES / 16;
@@ -9,22 +9,26 @@ interface Waiting {
 }
 
 /**
- * Shares the turns of the event loop among the bodies that are sent. A client on a fast link takes a piece as soon as it is offered, and the
- * next one may be in memory: it would get all of its blob in one turn, while all others wait for their first byte.
+ * Shares each turn of the event loop among the bodies that are sent. A client on a fast link takes a chunk at
+ * once, and the next chunk may be in memory. Without a bound it would receive its whole blob in one turn,
+ * while all others wait for their first byte.
  */
 export class SendTurns {
   #leftBytes = TURN_BYTES;
-  /** In the order in which they came. */
+  /** First come, first served. */
   readonly #waiting = new Set<Waiting>();
   #isTurning = false;
   #hasConnected = false;
 
-  /** A client has connected; others may be waiting for that. */
+  /** A client has connected. More may be waiting, so the next turn is short. */
   noteConnection(): void {
     this.#hasConnected = true;
   }
 
-  /** When `bytes` may be sent: a promise, or nothing for now. They are sent as a whole, however many they are. */
+  /**
+   * Ask to send a chunk of any size; it is sent whole.
+   * @returns a promise if the chunk must wait for a later turn
+   */
   take(bytes: number): Promise<void> | undefined {
     this.#awaitTurn();
     if (this.#leftBytes <= 0 || this.#waiting.size > 0)

@@ -1,32 +1,35 @@
 import type { ByteRange } from '../../core/byte-range.ts';
 import { rangeLength } from '../../core/byte-range.ts';
 import { SpandrelError } from '../../core/errors.ts';
-import type { Answer, AnswerSource, ByteStream } from './answer.ts';
-import { answerError } from './error-answer.ts';
-import type { Exchange } from '../requests/exchange.ts';
-import { answerMultipart } from './multipart-answer.ts';
+import type { ByteStream, RegistryResponse, ResponseSource } from './registry-response.ts';
+import { errorResponse } from './error-response.ts';
+import type { RequestContext } from '../requests/request-context.ts';
+import { multipartResponse } from './multipart-response.ts';
 import { formatContentRange, resolveRange } from '../requests/range-header.ts';
 
-/** Content of a known size that can be read from anywhere. */
+/** Content of a known size that can be read from any position. */
 export interface Content {
   readonly sizeBytes: number;
   readonly contentType: string;
-  /** Opaque tag without quotes; the same tag means the same bytes for ever. None while it is not known. */
+  /** A strong ETag without quotes: the same tag always means the same bytes. `undefined` while unknown. */
   readonly etag?: string | undefined;
-  readonly headers?: Answer['headers'];
-  readonly source?: AnswerSource;
-  /** Gaps between ranges that are read too rather than that the next range is a read of its own; small when not given. */
+  readonly headers?: RegistryResponse['headers'];
+  readonly source?: ResponseSource;
+  /** Largest gap between two ranges that is read as well, to spare a second read; 32 KiB by default. */
   readonly maxGapBytes?: number | undefined;
   read(range: ByteRange): ByteStream;
   dispose?(): Promise<void>;
 }
 
 /**
- * The answer to a GET or HEAD of `content`: If-None-Match, If-Range, one range, several ranges, or all of it (RFC 9110, sections
- * 13 and 14). Ranges mean nothing to HEAD (14.2), which tells the size of all of it.
+ * The response to a GET or HEAD of `content`: If-None-Match, If-Range, one range, several ranges, or all of it
+ * (RFC 9110, sections 13 and 14). HEAD ignores ranges (14.2) and has the size of the whole.
  */
-export function answerContent(content: Content, exchange: Pick<Exchange, 'method' | 'headers'>): Answer {
-  const request = exchange.headers;
+export function contentResponse(
+  content: Content,
+  context: Pick<RequestContext, 'method' | 'headers'>,
+): RegistryResponse {
+  const request = context.headers;
   const etag = content.etag === undefined ? undefined : `"${content.etag}"`;
   const shared = {
     source: content.source,
@@ -37,9 +40,11 @@ export function answerContent(content: Content, exchange: Pick<Exchange, 'method
     return { ...shared, status: 304, headers };
 
   const ifRange = request['if-range'];
-  const rangeApplies = exchange.method === 'GET' && (ifRange === undefined || ifRange === etag);
-  const asked = rangeApplies ? resolveRange(request.range, content.sizeBytes) : ({ kind: 'whole' } as const);
-  switch (asked.kind) {
+  const rangeApplies = context.method === 'GET' && (ifRange === undefined || ifRange === etag);
+  const requested = rangeApplies
+    ? resolveRange(request.range, content.sizeBytes)
+    : ({ kind: 'whole' } as const);
+  switch (requested.kind) {
     case 'whole':
       return {
         ...shared,
@@ -51,21 +56,25 @@ export function answerContent(content: Content, exchange: Pick<Exchange, 'method
       const { sizeBytes } = content;
       const message = `the range lies outside of ${sizeBytes} bytes`;
       return {
-        ...answerError(new SpandrelError('RANGE_INVALID', message, { detail: { sizeBytes } })),
+        ...errorResponse(new SpandrelError('RANGE_INVALID', message, { detail: { sizeBytes } })),
         dispose: shared.dispose,
       };
     }
     case 'ranges':
       return {
         ...shared,
-        ...(asked.ranges.length === 1
-          ? oneRange(content, headers, asked.ranges[0])
-          : answerMultipart(content, headers, asked.ranges)),
+        ...(requested.ranges.length === 1
+          ? oneRange(content, headers, requested.ranges[0])
+          : multipartResponse(content, headers, requested.ranges)),
       };
   }
 }
 
-function oneRange(content: Content, headers: Answer['headers'], range: ByteRange): Answer {
+function oneRange(
+  content: Content,
+  headers: RegistryResponse['headers'],
+  range: ByteRange,
+): RegistryResponse {
   return {
     status: 206,
     headers: {

@@ -4,44 +4,45 @@ import type { HeldLayer } from '../../layers/layer.ts';
 import type { LayerReader } from '../../spans/layer-reader.ts';
 import type { ByteSource } from '../../telemetry/metrics.ts';
 import type { LayerIndexView } from '../../index/layer-index-view.ts';
-import type { Answer } from './answer.ts';
-import type { Exchange } from '../requests/exchange.ts';
+import type { RegistryResponse } from './registry-response.ts';
+import type { RequestContext } from '../requests/request-context.ts';
 import { formatContentRange, parseSingleRange } from '../requests/range-header.ts';
 
 /**
- * The answer to a GET of a layer whose index is still being built, where it can be given without the total size: all of it, as
- * it comes, or one range as {@link answerTarRange} gives it. `undefined` if only the finished index can tell.
+ * The response to a GET of a layer whose index is being built, if it does not need the total size: the whole
+ * layer as it arrives, or one closed range. `undefined` if the caller must wait for the finished index.
  */
-export async function answerGrowingTar(
+export async function growingTarResponse(
   reader: LayerReader,
-  exchange: Exchange,
+  context: RequestContext,
   layer: HeldLayer,
   index: LayerIndexView,
-): Promise<Answer | undefined> {
-  const { headers, method } = exchange;
+): Promise<RegistryResponse | undefined> {
+  const { headers, method } = context;
   if (method === 'HEAD' || headers['if-range'] !== undefined || headers['if-none-match'] !== undefined)
     return undefined;
-  if (headers.range !== undefined) return answerTarRange(reader, exchange, layer, index);
-  return { status: 200, ...answerPart(reader, exchange, layer, index, WHOLE) };
+  if (headers.range !== undefined) return tarRangeResponse(reader, context, layer, index);
+  return { status: 200, ...answerPart(reader, context, layer, index, WHOLE) };
 }
 
 /**
- * The answer to a GET of one closed range of a layer whose total size is unknown, as soon as its last byte has been decompressed
- * (`Content-Range: bytes a-b/*`, RFC 9110, 14.4). `undefined` for other requests, and if that byte is not there.
+ * The response to a GET of one closed range of a layer whose total size is unknown (`Content-Range: bytes a-b/*`,
+ * RFC 9110, section 14.4). Waits until the last byte of the range is decompressed. `undefined` for other
+ * requests, and if the layer ends before that byte.
  */
-export async function answerTarRange(
+export async function tarRangeResponse(
   reader: LayerReader,
-  exchange: Exchange,
+  context: RequestContext,
   layer: HeldLayer,
   index: LayerIndexView,
-): Promise<Answer | undefined> {
-  const { headers, method, signal } = exchange;
+): Promise<RegistryResponse | undefined> {
+  const { headers, method, signal } = context;
   if (method === 'HEAD' || headers['if-range'] !== undefined) return undefined;
   const range = parseSingleRange(headers.range);
   if (range?.end === undefined) return undefined;
   const { start, end } = range;
   if ((await index.readSpans({ start: end - 1, end }, signal)).length === 0) return undefined;
-  const part = answerPart(reader, exchange, layer, index, { start, end });
+  const part = answerPart(reader, context, layer, index, { start, end });
   const contentRange = formatContentRange({ start, end }, undefined);
   return {
     ...part,
@@ -54,11 +55,11 @@ const WHOLE: ByteRange = { start: 0, end: Number.POSITIVE_INFINITY };
 
 function answerPart(
   reader: LayerReader,
-  { signal, client }: Exchange,
+  { signal, client }: RequestContext,
   layer: HeldLayer,
   index: LayerIndexView,
   range: ByteRange,
-): Omit<Answer, 'status'> {
+): Omit<RegistryResponse, 'status'> {
   let source: ByteSource | undefined;
   const reading = reader.beginRequest(client, signal);
   return {

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 
 import type { ByteRange } from '../../../src/core/byte-range.ts';
-import { answerMultipart } from '../../../src/http/answers/multipart-answer.ts';
+import { multipartResponse } from '../../../src/http/responses/multipart-response.ts';
 import { parseMultipart } from '../../helpers/parse-multipart.ts';
 import { seededRandom } from '../../helpers/seeded-random.ts';
 
@@ -35,16 +35,16 @@ async function send(ranges: readonly ByteRange[], pieceBytes: number, maxGapByte
       }
     },
   };
-  const answer = answerMultipart(content, {}, ranges);
-  if (typeof answer.body !== 'function') throw new Error('no stream');
+  const response = multipartResponse(content, {}, ranges);
+  if (typeof response.body !== 'function') throw new Error('no stream');
   const pieces: Buffer[] = [];
-  for await (const piece of answer.body()) pieces.push(Buffer.from(piece));
+  for await (const piece of response.body()) pieces.push(Buffer.from(piece));
   const body = Buffer.concat(pieces);
   return {
-    parts: parseMultipart(body, String(answer.headers['content-type'])),
+    parts: parseMultipart(body, String(response.headers['content-type'])),
     pieces: pieces.map(({ byteLength }) => byteLength),
     reads,
-    lengthHeader: [answer.headers['content-length'], body.byteLength],
+    lengthHeader: [response.headers['content-length'], body.byteLength],
   };
 }
 
@@ -56,7 +56,7 @@ function expectParts({ parts, lengthHeader }: Sent, ranges: readonly ByteRange[]
   expect(promised).toBe(sent);
 }
 
-describe('answerMultipart', () => {
+describe('multipartResponse', () => {
   it.each([1000, 65_536, 200_000])(
     'sends the bytes of every range once, in order, read in pieces of %i bytes',
     async (pieceBytes) => {
