@@ -9,9 +9,9 @@ import { MemoryCache } from './cache/memory-cache.ts';
 import { Patience } from './cache/patience.ts';
 import { openRedis } from './cache/open-redis.ts';
 import type { ReadFile } from './config/config-files.ts';
-import type { Config, ConfigPath } from './config/config-keys.ts';
-import { steadyNow } from './core/steady-now.ts';
-import { isLoopback } from './core/is-loopback.ts';
+import type { Config, ConfigPath } from './config/schema.ts';
+import { steadyNow } from './core/steady-clock.ts';
+import { isLoopback } from './core/loopback.ts';
 import { AccessGate } from './http/access/access-gate.ts';
 import { createAccessRules } from './http/access/create-access-rules.ts';
 import { AdminGuard } from './http/access/admin-guard.ts';
@@ -60,11 +60,9 @@ import { generalPolicy, LiveSettings } from './live-settings.ts';
 import type { Logger } from './telemetry/logger.ts';
 import { Metrics } from './telemetry/metrics.ts';
 import { NO_TRACER, type Tracer } from './telemetry/tracer.ts';
-import { ThreadHealth } from './threads/thread-health.ts';
-import type { ThreadFault } from './threads/thread-fault.ts';
 import type { Environment } from './upstream/transport/proxy-choice.ts';
 import { createUpstreams } from './upstream/upstreams.ts';
-import { openPools } from './worker-pools.ts';
+import { chooseUsableEngine, openPools } from './worker-pools.ts';
 
 export interface App extends AsyncDisposable {
   /** Start both listeners; resolves to the addresses they got. */
@@ -128,8 +126,6 @@ export async function createApp(
     }),
   );
 
-  const threadHealth = new ThreadHealth({ metrics, logger });
-  const onFault = (fault: ThreadFault): void => threadHealth.note(fault);
   const health = new StoreHealth({ metrics, logger });
   const { root, maxBytes, scrub } = config.storage;
   const fill = { ...config.fill, stallTimeoutMs: config.upstream.stallTimeoutMs };
@@ -154,8 +150,9 @@ export async function createApp(
   const tags = files.open('tag', { durable: false });
   const origins = new Origins({ files: files.open('origin', { durable: false }), shared: redis });
 
-  const { buildPool, spanPool, treePool } = openPools(config, { opening, metrics, onFault });
+  const { buildPool, spanPool, treePool } = openPools(config, { opening, metrics, logger });
 
+  const engine = chooseUsableEngine(config, metrics, logger);
   const { spanBytes, readSpanBytes } = config.index;
   const building = {
     blobs,
@@ -169,6 +166,7 @@ export async function createApp(
       logger,
     }),
     pool: buildPool,
+    engine,
     spanBytes,
     readSpanBytes,
     limits: config.limits,
@@ -198,6 +196,7 @@ export async function createApp(
       indexes,
       cache: new SpanCache({ memory, shared: redis }),
       pool: spanPool,
+      engine,
       maxZstdWindowBytes: config.limits.maxZstdWindowBytes,
       metrics,
     }),

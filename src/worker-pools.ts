@@ -1,9 +1,13 @@
 import { extname } from 'node:path';
 
-import type { Config } from './config/config-keys.ts';
+import type { Config } from './config/schema.ts';
 import type * as treeTasks from './images/files/tree-worker.ts';
+import { chooseEngine } from './inflate/choose-engine.ts';
+import type { EngineName } from './inflate/engine.ts';
+import type { Logger } from './telemetry/logger.ts';
 import type { Metrics, WorkerPoolName } from './telemetry/metrics.ts';
 import type { ThreadFault } from './threads/thread-fault.ts';
+import { ThreadHealth } from './threads/thread-health.ts';
 import { WorkerPool } from './threads/worker-pool.ts';
 import type * as layerTasks from './build/layer-worker.ts';
 import type * as spanTasks from './spans/span-worker.ts';
@@ -17,7 +21,7 @@ export interface OpenPoolsOptions {
   /** Ends the pools. */
   readonly opening: AsyncDisposableStack;
   readonly metrics: Metrics;
-  readonly onFault: (fault: ThreadFault) => void;
+  readonly logger: Logger;
 }
 
 export interface WorkerPools {
@@ -29,8 +33,10 @@ export interface WorkerPools {
 /** Several pools, so that a read never waits behind a build, nor either behind the merging of layers. */
 export function openPools(
   { index, spans }: Pick<Config, 'index' | 'spans'>,
-  { opening, metrics, onFault }: OpenPoolsOptions,
+  { opening, metrics, logger }: OpenPoolsOptions,
 ): WorkerPools {
+  const health = new ThreadHealth({ metrics, logger });
+  const onFault = (fault: ThreadFault): void => health.note(fault);
   const open = <Module>(
     name: WorkerPoolName,
     entry: string,
@@ -48,4 +54,17 @@ export function openPools(
     spanPool: open<typeof spanTasks>('span', 'spans/span-worker', spans.threads, MAX_QUEUED_SPANS),
     treePool: open<typeof treeTasks>('tree', 'images/files/tree-worker', 1, MAX_QUEUED_TREES),
   };
+}
+
+/** The engine of `inflate.engine`. The series of the engine shows which one is used before it has decompressed anything. */
+export function chooseUsableEngine(
+  { inflate }: Pick<Config, 'inflate'>,
+  metrics: Metrics,
+  logger: Logger,
+): EngineName {
+  const { engine, wasmFault } = chooseEngine(inflate.engine);
+  if (wasmFault !== undefined)
+    logger.warn({ engine, err: wasmFault }, 'WebAssembly cannot be used: pako decompresses gzip layers');
+  metrics.inflateBytes.inc({ engine }, 0);
+  return engine;
 }

@@ -2,16 +2,19 @@ import { type Digest, digestAlgorithm } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { detectCompression, MAGIC_BYTES } from '../core/layer-compression.ts';
 import type { LayerCompression } from '../core/media-types.ts';
-import { defaultEngine } from '../inflate/default-engine.ts';
+import { engineNamed } from '../inflate/choose-engine.ts';
+import type { EngineName } from '../inflate/engine.ts';
 import { type FilePart, readFilePart } from './file-part.ts';
 import { IndexWriter } from '../index/index-writer.ts';
-import { buildLayer, type LayerBuild, type LayerLimits } from './build-layer.ts';
+import { buildLayer, type LayerBuild, type LayerLimits } from './layer-builder.ts';
 import { hashHere, type OutputHash } from './output-hash.ts';
 
 /** Where a layer lies, and how it is to be indexed. */
 export interface LayerFileInput extends FilePart {
   /** If it is known what the layer must be. */
   readonly digest?: Digest;
+  /** For gzip. */
+  readonly engine: EngineName;
   readonly spanBytes: number;
   readonly limits: LayerLimits;
   /** For the windows of the checkpoints, removed at the end; about as large as the zTOC. */
@@ -37,7 +40,8 @@ export async function indexLayerFile(
   using writer = new IndexWriter(input.scratchPath);
   const { spanBytes, limits, digest } = input;
   const compression = await detectPartCompression(input);
-  const options = { compression, spanBytes, limits, engine: defaultEngine, writer, outputHash };
+  const engine = engineNamed(input.engine);
+  const options = { compression, spanBytes, limits, engine, writer, outputHash };
   const hashed = digest === undefined ? options : { ...options, hashLayer: digestAlgorithm(digest) };
   const build = await buildLayer(readWithProgress(input, onProgress), hashed);
   if (build.layerDigest !== digest)

@@ -1,5 +1,6 @@
-import { parsePlatform, type Platform } from '../core/platform.ts';
+import type { Platform } from '../core/descriptor.ts';
 import { isSpandrelError } from '../core/errors.ts';
+import { parsePlatform } from '../core/platform.ts';
 import {
   choice,
   flag,

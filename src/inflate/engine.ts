@@ -64,9 +64,11 @@ export interface SpanInput {
   readonly crc32?: number;
 }
 
+export type EngineName = 'wasm' | 'pako';
+
 /** One way to decode DEFLATE. All engines pass the same conformance suite (`test/inflate/engine-conformance.ts`). */
 export interface Engine {
-  readonly name: string;
+  readonly name: EngineName;
   createGzipInflater(events: InflateEvents): GzipInflater;
   /**
    * Decode one span, across gzip member ends if it has any.

@@ -9,7 +9,8 @@ import { checkSpanInput, checkSpanSum } from './span-stream.ts';
 
 /**
  * DEFLATE in WebAssembly. Each inflater has an instance of its own; spans share one, since they are decoded in one go.
- * Compiles on first use. @throws SpandrelError INTERNAL if there is no kernel to compile
+ * Compiles on first use.
+ * @throws SpandrelError INTERNAL if there is no kernel to compile, WORKER_FAILED if WebAssembly cannot be used
  */
 class WasmEngine implements Engine {
   readonly name = 'wasm';
@@ -28,8 +29,18 @@ class WasmEngine implements Engine {
   }
 
   #createKernel(): InflateKernel {
-    this.#module ??= compileKernel();
-    return new InflateKernel(this.#module);
+    try {
+      this.#module ??= compileKernel();
+      return new InflateKernel(this.#module);
+    } catch (error) {
+      if (error instanceof SpandrelError) throw error;
+      // It could be used when the process started: the address space is full.
+      throw new SpandrelError(
+        'WORKER_FAILED',
+        'WebAssembly cannot be used; `inflate.engine: pako` needs none',
+        { cause: error },
+      );
+    }
   }
 }
 

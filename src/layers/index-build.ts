@@ -4,16 +4,16 @@ import { readBlobRange } from '../blobs/reads/read-blob-range.ts';
 import { errorCodeOf, isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { detectCompression, MAGIC_BYTES } from '../core/layer-compression.ts';
 import { waitFor } from '../core/wait-for.ts';
-import { defaultEngine } from '../inflate/default-engine.ts';
+import type { EngineName } from '../inflate/engine.ts';
 import type { WorkerPool } from '../threads/worker-pool.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { NO_TRACER, type Tracer, type TraceSpan } from '../telemetry/tracer.ts';
-import type { BuildSettings } from '../build/build-settings.ts';
-import { type BuildingIndex, type CompletedBuild, startLayerBuild } from '../build/building-index.ts';
+import type { BuildSettings } from '../build/build-messages.ts';
+import { type BuildingIndex, type CompletedBuild, startLayerBuild } from '../build/layer-build.ts';
 import type { LayerIndex } from '../index/layer-index.ts';
 import type { LayerIndexView } from '../index/layer-index-view.ts';
-import type { LayerLimits } from '../build/build-layer.ts';
+import type { LayerLimits } from '../build/layer-builder.ts';
 import { layerFault, type LayerSummary } from '../index/layer-summary.ts';
 import type { BuildForecast } from './build-forecast.ts';
 import type { LayerIndexFiles } from './layer-index-files.ts';
@@ -25,6 +25,7 @@ export interface IndexBuildDeps {
   readonly blobs: BlobStore;
   readonly files: LayerIndexFiles;
   readonly pool: WorkerPool<typeof layerTasks>;
+  readonly engine: EngineName;
   readonly spanBytes: number;
   readonly readSpanBytes: number;
   readonly limits: LayerLimits;
@@ -127,7 +128,7 @@ export class IndexBuild {
   async #begin(handle: BlobHandle, compression: BuildSettings['compression']): Promise<BuildingIndex> {
     const { path, growth, sizeBytes: layerBytes } = handle;
     const { digest: layerDigest, source } = this.#layer;
-    const { files, pool, spanBytes, readSpanBytes, limits } = this.#deps;
+    const { files, pool, engine, spanBytes, readSpanBytes, limits } = this.#deps;
     const building = startLayerBuild({
       compression,
       ...(await files.newPaths(layerDigest)),
@@ -135,6 +136,7 @@ export class IndexBuild {
       growth,
       layerDigest,
       layerBytes,
+      engine,
       spanBytes,
       readSpanBytes,
       limits,
@@ -169,7 +171,7 @@ export class IndexBuild {
   }
 
   #report(summary: BuiltSummary, tookMs: number, span: TraceSpan): void {
-    const { metrics, forecast, logger } = this.#deps;
+    const { engine, metrics, forecast, logger } = this.#deps;
     const { layerDigest, layerBytes, compression, uncompressedBytes, spanCount, fileCount, reason } = summary;
     const outcome = outcomeOf(summary);
     // The replica that shared the index has counted the build; this one has only compared it with the layer.
@@ -183,10 +185,7 @@ export class IndexBuild {
       'spandrel.files': fileCount,
     });
     if (compression !== 'none')
-      metrics.inflateBytes.inc(
-        { engine: compression === 'gzip' ? defaultEngine.name : 'zstd' },
-        uncompressedBytes,
-      );
+      metrics.inflateBytes.inc({ engine: compression === 'gzip' ? engine : 'zstd' }, uncompressedBytes);
     logger.info(
       { layer: layerDigest, outcome, reason: reason?.code, spans: spanCount, files: fileCount },
       'layer indexed',

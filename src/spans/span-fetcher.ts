@@ -4,7 +4,7 @@ import { readBlobRange } from '../blobs/reads/read-blob-range.ts';
 import { SingleFlight } from '../cache/single-flight.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { waitFor } from '../core/wait-for.ts';
-import { defaultEngine } from '../inflate/default-engine.ts';
+import type { EngineName } from '../inflate/engine.ts';
 import type { WorkerPool } from '../threads/worker-pool.ts';
 import type { ByteSource, Metrics } from '../telemetry/metrics.ts';
 import type { LayerIndexView } from '../index/layer-index-view.ts';
@@ -23,6 +23,8 @@ export interface SpanFetcherDeps {
   readonly cache: SpanCache;
   /** Threads whose entry is `spans/span-worker.ts`. */
   readonly pool: WorkerPool<typeof spanTasks>;
+  /** For gzip. */
+  readonly engine: EngineName;
   /** As `limits.maxZstdWindowBytes`. */
   readonly maxZstdWindowBytes: number;
   readonly metrics: Metrics;
@@ -150,7 +152,8 @@ export class SpanFetcher implements AsyncDisposable {
     const isZstd = from.index.compression === 'zstd';
     const decoded = await this.#decodeRight(from, spans);
     const inflated = decoded.parts.reduce((sum, { byteLength }) => sum + byteLength, 0);
-    this.#deps.metrics.inflateBytes.inc({ engine: isZstd ? 'zstd' : defaultEngine.name }, inflated);
+    const { engine, metrics } = this.#deps;
+    metrics.inflateBytes.inc({ engine: isZstd ? 'zstd' : engine }, inflated);
     return decoded;
   }
 
@@ -196,8 +199,10 @@ export class SpanFetcher implements AsyncDisposable {
     const { first, last } = endsOf(spans);
     const range = { start: first.compressed.start, end: last.compressed.end };
     const inflate = (compressed: InflateSpansInput['compressed']): Promise<readonly Uint8Array[]> => {
-      const input: InflateSpansInput = { spans, compressed, bits: first.bits, window: index.window(first) };
-      return this.#deps.pool.tasks.inflateSpans(input, { line });
+      const { engine, pool } = this.#deps;
+      const { bits } = first;
+      const input: InflateSpansInput = { engine, spans, compressed, bits, window: index.window(first) };
+      return pool.tasks.inflateSpans(input, { line });
     };
     const inFile = await reader.locate(range, this.#stopping.signal);
     try {

@@ -5,13 +5,14 @@ import { fillFromFileSync } from '../blobs/files/read-file-range.ts';
 import { type ByteRange, rangeLength } from '../core/byte-range.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { combineCrc32 } from '../inflate/combine-crc32.ts';
-import { defaultEngine } from '../inflate/default-engine.ts';
+import { engineNamed } from '../inflate/choose-engine.ts';
+import type { EngineName } from '../inflate/engine.ts';
 import { TransferredResult } from '../threads/transferred-result.ts';
-import { findMountProblem } from '../ztoc/find-mount-problem.ts';
+import { findMountProblem } from '../ztoc/check-pushed-ztoc.ts';
 import { decodeZtoc } from '../ztoc/decode-ztoc.ts';
-import type { LayerLimits } from '../build/build-layer.ts';
+import type { LayerLimits } from '../build/layer-builder.ts';
 import type { ReadSpan } from '../ztoc/span.ts';
-import { readWindow, type StoredWindow } from '../index/stored-window.ts';
+import { readWindow, type StoredWindow } from '../index/window-file.ts';
 import { type ZstdRead, ZstdReaders } from './zstd-readers.ts';
 
 // The entry of the worker threads that serve reads: each export is a task of a `WorkerPool`.
@@ -39,6 +40,7 @@ export function checkZtoc({ bytes, layerBytes, limits }: CheckZtocInput): void {
 type SpanRun = readonly Pick<ReadSpan, 'uncompressed' | 'crc32'>[];
 
 export interface InflateSpansInput {
+  readonly engine: EngineName;
   readonly spans: SpanRun;
   /** From the first byte of the first span to the last of the last one: here, or in a file. */
   readonly compressed: Uint8Array | FileRange;
@@ -53,14 +55,14 @@ let kept: Buffer = Buffer.alloc(0);
 
 /** Task: decode and verify spans of a gzip layer. @throws SpandrelError SPAN_CORRUPT, INDEX_MALFORMED, STORE_FAILED if the file cannot be read */
 export function inflateSpans(input: InflateSpansInput): TransferredResult<Uint8Array<ArrayBuffer>[]> {
-  const { spans, bits } = input;
+  const { engine, spans, bits } = input;
   const window = readWindow(input.window);
   const compressed = input.compressed instanceof Uint8Array ? input.compressed : readPart(input.compressed);
   const uncompressedLength = rangeLength(outputOf(spans));
   let sum = 0;
   for (const { uncompressed, crc32 } of spans) sum = combineCrc32(sum, crc32, rangeLength(uncompressed));
   return split(
-    defaultEngine.inflateSpan({ compressed, bits, window, uncompressedLength, crc32: sum }),
+    engineNamed(engine).inflateSpan({ compressed, bits, window, uncompressedLength, crc32: sum }),
     spans,
   );
 }

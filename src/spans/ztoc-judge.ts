@@ -4,14 +4,14 @@ import type { Digest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { detectCompression, MAGIC_BYTES } from '../core/layer-compression.ts';
 import { waitFor } from '../core/wait-for.ts';
-import { startLayerBuild } from '../build/building-index.ts';
+import { startLayerBuild } from '../build/layer-build.ts';
 import type { IndexBuildDeps } from '../layers/index-build.ts';
 import type { LayerIndexes } from '../layers/layer-indexes.ts';
 import type { Layer, PushedZtoc } from '../layers/layer.ts';
 
 export interface ZtocJudgeDeps extends Pick<
   IndexBuildDeps,
-  'blobs' | 'files' | 'pool' | 'spanBytes' | 'readSpanBytes' | 'limits' | 'metrics' | 'logger'
+  'blobs' | 'files' | 'pool' | 'engine' | 'spanBytes' | 'readSpanBytes' | 'limits' | 'metrics' | 'logger'
 > {
   readonly indexes: LayerIndexes;
 }
@@ -78,7 +78,7 @@ export class ZtocJudge implements AsyncDisposable {
   }
 
   async #reread(layer: Layer, pushed: PushedZtoc): Promise<void> {
-    const { blobs, files, pool, spanBytes, readSpanBytes, limits } = this.#deps;
+    const { blobs, files, pool, engine, spanBytes, readSpanBytes, limits } = this.#deps;
     const { digest: layerDigest, source, claimedBytes } = layer;
     const { signal } = this.#stopping;
     await using handle = await blobs.openBlob(layerDigest, source, { claimedBytes, complete: true, signal });
@@ -88,9 +88,15 @@ export class ZtocJudge implements AsyncDisposable {
     const { indexPath } = await files.newPaths(layerDigest);
     await using unpublished = new AsyncDisposableStack();
     unpublished.defer(() => files.drop(indexPath));
-    const settings = { path, layerDigest, layerBytes, compression, spanBytes, readSpanBytes, limits };
     const building = startLayerBuild({
-      ...settings,
+      path,
+      layerDigest,
+      layerBytes,
+      compression,
+      engine,
+      spanBytes,
+      readSpanBytes,
+      limits,
       pushedZtoc: pushed.bytes,
       indexPath,
       growth,

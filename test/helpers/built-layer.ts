@@ -4,9 +4,10 @@ import { join } from 'node:path';
 
 import { digestOf } from '../../src/core/digest.ts';
 import type { LayerCompression } from '../../src/core/media-types.ts';
-import { defaultEngine } from '../../src/inflate/default-engine.ts';
+import { engineNamed } from '../../src/inflate/choose-engine.ts';
+import type { EngineName } from '../../src/inflate/engine.ts';
 import { IndexWriter } from '../../src/index/index-writer.ts';
-import { buildLayer, type LayerBuild, type LayerLimits } from '../../src/build/build-layer.ts';
+import { buildLayer, type LayerBuild, type LayerLimits } from '../../src/build/layer-builder.ts';
 import { LayerIndex } from '../../src/index/layer-index.ts';
 import { summarizeLayer } from '../../src/build/summarize-layer.ts';
 import { chunksOf } from './gzip-corpus.ts';
@@ -16,6 +17,8 @@ export const NO_LIMITS: LayerLimits = { maxUncompressedBytes: 2 ** 40, maxTocEnt
 export interface BuildFromBytesOptions {
   readonly compression: LayerCompression;
   readonly spanBytes: number;
+  /** For gzip; WebAssembly when not given. */
+  readonly engine?: EngineName;
   /** As `spanBytes` when not given. */
   readonly readSpanBytes?: number;
   readonly limits?: LayerLimits;
@@ -34,18 +37,17 @@ export interface BuiltLayer extends AsyncDisposable {
 export async function buildFromBytes(layer: Uint8Array, options: BuildFromBytesOptions): Promise<BuiltLayer> {
   const folder = await mkdtemp(join(tmpdir(), 'spandrel-index-'));
   const indexPath = join(folder, 'layer');
-  const { compression, spanBytes, limits = NO_LIMITS, chunkBytes = 10_000 } = options;
+  const { compression, spanBytes, limits = NO_LIMITS, chunkBytes = 10_000, engine = 'wasm' } = options;
   const { readSpanBytes = spanBytes } = options;
   try {
     using writer = new IndexWriter(indexPath);
     const feed = chunks(layer, chunkBytes);
-    const engine = defaultEngine;
     const build = await buildLayer(feed, {
       compression,
       spanBytes,
       readSpanBytes,
       limits,
-      engine,
+      engine: engineNamed(engine),
       writer,
       hashLayer: 'sha256',
       reread: (start) => chunks(layer.subarray(start), chunkBytes),

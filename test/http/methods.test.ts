@@ -38,14 +38,14 @@ beforeAll(async () => {
 
 afterAll(() => stack.disposeAsync());
 
-interface RegistryResponse {
+interface Answer {
   readonly status: number;
   readonly allow: string | undefined;
   readonly code: string | undefined;
 }
 
 /** The last answer to these bytes, which ask to close the connection. */
-async function ask(url: string, line: string, headers = ''): Promise<RegistryResponse> {
+async function ask(url: string, line: string, headers = ''): Promise<Answer> {
   const answers = await sendRaw(url, `${line}\r\nHost: localhost\r\nConnection: close\r\n${headers}\r\n`);
   const last = answers.slice(answers.lastIndexOf('HTTP/1.1 '));
   const [head = '', body = ''] = last.split('\r\n\r\n');
@@ -56,11 +56,7 @@ async function ask(url: string, line: string, headers = ''): Promise<RegistryRes
   };
 }
 
-async function askSecure(
-  session: ClientHttp2Session,
-  method: string,
-  path: string,
-): Promise<RegistryResponse> {
+async function askSecure(session: ClientHttp2Session, method: string, path: string): Promise<Answer> {
   const { status, headers, body } = await askHttp2(session, path, { ':method': method });
   const { allow } = headers;
   return { status, allow: typeof allow === 'string' ? allow : undefined, code: codeOf(body.toString()) };

@@ -210,13 +210,13 @@ describe('the file API', () => {
     const { path } = upstream.image.files.middle;
     const url = `${app.url}/v2/demo/app/_soci/images/latest/files/${path}`;
     await get(url);
-    const inflated = await app.metric('spandrel_inflate_bytes_total{engine="zlib"}');
+    const inflated = await app.metric('spandrel_inflate_bytes_total{engine="wasm"}');
     const manifest = upstream.image.manifests[0]?.digest ?? '';
     await get(`${app.url}/v2/demo/app/_soci/images/${manifest}/files/${path}`);
     const asked = upstream.requests.requestCount;
     const { headers } = await get(`${app.url}/v2/demo/app/_soci/images/${manifest}/files/${path}`);
     expect(headers.get('cache-status')).toBe('Spandrel; hit; detail=memory');
-    expect(await app.metric('spandrel_inflate_bytes_total{engine="zlib"}')).toBe(inflated);
+    expect(await app.metric('spandrel_inflate_bytes_total{engine="wasm"}')).toBe(inflated);
     expect(upstream.requests.requestCount).toBe(asked);
   });
 

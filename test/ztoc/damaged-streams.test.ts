@@ -29,7 +29,8 @@ async function decode(span: ReadSpan, layer: Buffer, { index, indexPath }: Built
   const compressed = layer.subarray(span.compressed.start, span.compressed.end);
   if (index.compression === 'gzip') {
     const { record } = index.window(span);
-    const input = { spans: [span], compressed, bits: span.bits, window: { record, file: [indexPath] } };
+    const window = { record, file: [indexPath] };
+    const input = { engine: 'wasm', spans: [span], compressed, bits: span.bits, window } as const;
     return Buffer.concat(inflateSpans(input).value);
   }
   const frameStart = span.frame?.uncompressedStart ?? 0;

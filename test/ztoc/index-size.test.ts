@@ -45,6 +45,7 @@ describe('the index of a real layer', () => {
         if (span === undefined) throw new Error('no such span');
         const compressed = layer.subarray(span.compressed.start, run.at(-1)?.compressed.end);
         const { value } = inflateSpans({
+          engine: 'wasm',
           spans: run,
           compressed,
           bits: span.bits,

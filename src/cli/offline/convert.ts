@@ -4,12 +4,12 @@ import { extname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { MessageChannel } from 'node:worker_threads';
 
-import { parseConfig } from '../../config/parse-config.ts';
 import { rangeLength } from '../../core/byte-range.ts';
-import { containerPlatform, parsePlatform, type Platform } from '../../core/platform.ts';
+import type { Platform } from '../../core/descriptor.ts';
 import type { Digest } from '../../core/digest.ts';
 import { isSpandrelError } from '../../core/errors.ts';
-import { escapeControls } from '../../core/escape-controls.ts';
+import { containerPlatform, parsePlatform } from '../../core/platform.ts';
+import { escapeControls } from '../../core/terminal-text.ts';
 import { WorkerPool } from '../../threads/worker-pool.ts';
 import { convertLayout, type ConvertOptions, type ConvertOutcome } from '../../convert/convert-layout.ts';
 import { LayoutOutput } from '../../convert/layout-output.ts';
@@ -20,8 +20,9 @@ import type { LayerFileTask } from '../../build/layer-file-worker.ts';
 import type { CommandHelp, Flags } from '../terminal/command-help.ts';
 import { printJson } from '../terminal/print-json.ts';
 import { ProgressBar } from '../terminal/progress-bar.ts';
-import { parseSizeFlag } from '../terminal/parse-size-flag.ts';
+import { parseSizeFlag } from '../terminal/size-flag.ts';
 import { UsageError } from '../terminal/usage-error.ts';
+import { ENGINE_HELP, readOfflineSettings } from './offline-settings.ts';
 import type * as layerFileTasks from '../../build/layer-file-worker.ts';
 
 const FORMATS = { 'oci-archive': 'archive', 'oci-dir': 'directory' } as const;
@@ -73,6 +74,7 @@ export const CONVERT_HELP: CommandHelp = {
     'Adds SOCI v2 indexes to an image, without a registry, byte for byte as `soci convert --standalone` does.',
     'LAYOUT is an OCI image layout: a directory or a tar archive. A layer that SOCI cannot index is left out and',
     'named; the others are indexed.',
+    ENGINE_HELP,
   ],
   flags: FLAGS,
 };
@@ -138,7 +140,7 @@ async function indexLayers(
     maxQueue: MAX_QUEUED_LAYERS,
   });
   using bar = new ProgressBar('indexing', 0);
-  const { limits } = parseConfig({ yaml: '', environment: {} });
+  const settings = readOfflineSettings(process.env);
   let layers = 0;
 
   const indexLayer = async (part: FilePart, digest: Digest): Promise<LayerFileIndex> => {
@@ -152,7 +154,7 @@ async function indexLayers(
     // Not by digest: a layer that is listed under two media types is indexed twice, at the same time.
     const scratchPath = join(output.scratch, `layer-${++layers}`);
     const { spanBytes } = options;
-    const task: LayerFileTask = { ...part, digest, spanBytes, limits, scratchPath, port: port2 };
+    const task: LayerFileTask = { ...part, ...settings, digest, spanBytes, scratchPath, port: port2 };
     try {
       return await pool.tasks.indexLayer(task, { transfer: [port2] });
     } finally {

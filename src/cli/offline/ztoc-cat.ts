@@ -6,30 +6,32 @@ import { parseArgs } from 'node:util';
 import { type ByteRange, intersectRanges, rangeLength } from '../../core/byte-range.ts';
 import { finishDigest } from '../../core/digest.ts';
 import { SpandrelError } from '../../core/errors.ts';
-import { defaultEngine } from '../../inflate/default-engine.ts';
+import { engineNamed } from '../../inflate/choose-engine.ts';
+import type { Engine } from '../../inflate/engine.ts';
 import { decodeZtoc } from '../../ztoc/decode-ztoc.ts';
 import { cleanPath, printForTerminal, type RawText } from '../../tar/raw-text.ts';
 import type { Ztoc } from '../../ztoc/ztoc.ts';
 import type { TocEntry } from '../../tar/toc-entry.ts';
 import { type ZtocSpan, ztocSpans } from '../../ztoc/ztoc-spans.ts';
 import type { Flags } from '../terminal/command-help.ts';
-import { readPathArgument } from '../terminal/read-path-argument.ts';
+import { readPathArgument } from '../terminal/path-argument.ts';
 import { UsageError } from '../terminal/usage-error.ts';
+import { readOfflineSettings } from './offline-settings.ts';
 
 /** Links that are followed before they are taken for a circle. */
 const MAX_LINKS = 40;
 
-export const ZTOC_CAT_FLAGS = {
+export const CAT_FLAGS = {
   output: { type: 'string', short: 'o', value: 'FILE', about: 'write the file instead of printing it' },
   encoded: { type: 'boolean', default: false, about: 'cat: PATH is percent-encoded' },
 } satisfies Flags;
 
 /** Writes a file of a layer, reading only the spans that hold it. Each is verified. */
-export async function ztocCat(args: string[]): Promise<number> {
+export async function cat(args: string[]): Promise<number> {
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,
-    options: ZTOC_CAT_FLAGS,
+    options: CAT_FLAGS,
   });
   const [ztocPath, layerPath, path, ...more] = positionals;
   if (ztocPath === undefined || layerPath === undefined || path === undefined || more.length > 0)
@@ -38,7 +40,8 @@ export async function ztocCat(args: string[]): Promise<number> {
   const entry = findFile(ztoc.entries, await readPathArgument(path, values.encoded));
   const start = entry.uncompressedOffset;
   await using layer = await open(layerPath, 'r');
-  const bytes = readRange(layer, ztoc, { start, end: start + entry.uncompressedSize });
+  const engine = engineNamed(readOfflineSettings(process.env).engine);
+  const bytes = readRange({ layer, ztoc, engine }, { start, end: start + entry.uncompressedSize });
   if (values.output === undefined) {
     await pipeline(bytes, process.stdout, { end: false });
     return 0;
@@ -63,15 +66,23 @@ function findFile(entries: readonly TocEntry[], path: RawText): TocEntry {
   throw new SpandrelError('FILE_NOT_REGULAR', `${printForTerminal(wanted)} links in a circle`);
 }
 
-async function* readRange(layer: FileHandle, ztoc: Ztoc, range: ByteRange): AsyncGenerator<Uint8Array> {
-  for (const span of rangeLength(range) === 0 ? [] : ztocSpans(ztoc, range)) {
+/** A layer and how it is read. */
+interface IndexedLayer {
+  readonly layer: FileHandle;
+  readonly ztoc: Ztoc;
+  /** For gzip. */
+  readonly engine: Engine;
+}
+
+async function* readRange(from: IndexedLayer, range: ByteRange): AsyncGenerator<Uint8Array> {
+  for (const span of rangeLength(range) === 0 ? [] : ztocSpans(from.ztoc, range)) {
     const part = intersectRanges(span.uncompressed, range);
-    const bytes = await readSpan(layer, ztoc, span);
+    const bytes = await readSpan(from, span);
     yield bytes.subarray(part.start - span.uncompressed.start, part.end - span.uncompressed.start);
   }
 }
 
-async function readSpan(layer: FileHandle, ztoc: Ztoc, span: ZtocSpan): Promise<Uint8Array> {
+async function readSpan({ layer, ztoc, engine }: IndexedLayer, span: ZtocSpan): Promise<Uint8Array> {
   const length = rangeLength(span.compressed);
   const { buffer: compressed, bytesRead } = await layer.read(
     Buffer.alloc(length),
@@ -84,7 +95,7 @@ async function readSpan(layer: FileHandle, ztoc: Ztoc, span: ZtocSpan): Promise<
     throw new SpandrelError('SPAN_CORRUPT', `span ${span.id} of the layer is not what the zTOC was made of`);
   if (ztoc.compression === 'none') return compressed;
   const { bits, window } = span;
-  return defaultEngine.inflateSpan({
+  return engine.inflateSpan({
     compressed,
     bits,
     window,

@@ -3,20 +3,20 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 
-import { parseConfig } from '../../config/parse-config.ts';
 import { digestOf } from '../../core/digest.ts';
 import { SpandrelError } from '../../core/errors.ts';
-import { escapeControls } from '../../core/escape-controls.ts';
-import { sociCompression } from '../../soci/skip-reason.ts';
+import { escapeControls } from '../../core/terminal-text.ts';
+import { sociCompression } from '../../soci/layer-selection.ts';
 import { decodeZtoc } from '../../ztoc/decode-ztoc.ts';
 import { indexLayerFile, type LayerFileIndex } from '../../build/index-layer-file.ts';
 import { describeRawText, printForTerminal } from '../../tar/raw-text.ts';
 import type { CommandHelp, Flags } from '../terminal/command-help.ts';
 import { printJson } from '../terminal/print-json.ts';
 import { ProgressBar } from '../terminal/progress-bar.ts';
-import { parseSizeFlag } from '../terminal/parse-size-flag.ts';
+import { parseSizeFlag } from '../terminal/size-flag.ts';
 import { UsageError } from '../terminal/usage-error.ts';
-import { ztocCat, ZTOC_CAT_FLAGS } from './ztoc-cat.ts';
+import { ENGINE_HELP, readOfflineSettings } from './offline-settings.ts';
+import { cat, CAT_FLAGS } from './ztoc-cat.ts';
 
 const JSON_FLAG = { type: 'boolean', default: false, about: 'list: print a JSON object a line' } as const;
 
@@ -49,8 +49,9 @@ export const ZTOC_HELP: CommandHelp = {
     'info    prints what a zTOC says of its layer, as JSON',
     'list    lists the files of the layer: type, mode, owner, size, offset, time, name',
     'cat     prints one file; reads, verifies and decompresses only the spans that hold it',
+    ENGINE_HELP,
   ],
-  flags: { ...CREATE_FLAGS, ...ZTOC_CAT_FLAGS, output: CREATE_FLAGS.output },
+  flags: { ...CREATE_FLAGS, ...CAT_FLAGS, output: CREATE_FLAGS.output },
 };
 
 /** `spandrel ztoc`: make and look into zTOCs, offline. */
@@ -64,7 +65,7 @@ export async function ztoc(args: string[]): Promise<number> {
     case 'list':
       return list(rest);
     case 'cat':
-      return ztocCat(rest);
+      return cat(rest);
     default:
       throw new UsageError(`ztoc ${verb ?? ''}: expected create, info, list or cat`);
   }
@@ -104,9 +105,9 @@ async function indexFile(path: string, spanBytes: number): Promise<LayerFileInde
   const scratch = await mkdtemp(join(tmpdir(), 'spandrel-ztoc-'));
   try {
     using bar = new ProgressBar('indexing', layerBytes);
-    const { limits } = parseConfig({ yaml: '', environment: {} });
+    const settings = readOfflineSettings(process.env);
     const range = { start: 0, end: layerBytes };
-    const input = { path, range, spanBytes, limits, scratchPath: join(scratch, 'index') };
+    const input = { path, range, spanBytes, ...settings, scratchPath: join(scratch, 'index') };
     return await indexLayerFile(input, (doneBytes) => bar.update(doneBytes));
   } finally {
     await rm(scratch, { recursive: true, force: true });

@@ -1,6 +1,7 @@
-import { parsePlatform, type Platform } from '../../core/platform.ts';
+import type { Platform } from '../../core/descriptor.ts';
 import { SpandrelError } from '../../core/errors.ts';
-import { isJsonObject } from '../../core/json/parse-json.ts';
+import { isJsonObject } from '../../core/json/json-object.ts';
+import { parsePlatform } from '../../core/platform.ts';
 
 /** Body of `POST /api/v1/warm`. @throws SpandrelError QUERY_INVALID */
 export function parseWarmRequest(body: unknown): { image: string; platforms?: readonly Platform[] } {

@@ -54,7 +54,13 @@ async function checkRun(
   if (first === undefined) return;
   try {
     const compressed = layer.subarray(first.compressed.start, spans.at(-1)?.compressed.end);
-    const { value } = inflateSpans({ spans, compressed, bits: first.bits, window: index.window(first) });
+    const { value } = inflateSpans({
+      engine: 'wasm',
+      spans,
+      compressed,
+      bits: first.bits,
+      window: index.window(first),
+    });
     const { start } = first.uncompressed;
     const bytes = Buffer.concat(value);
     const expected = plain.subarray(start, start + bytes.length);

@@ -4,14 +4,14 @@ import { join } from 'node:path';
 import { constants, crc32, gunzipSync, zstdDecompressSync } from 'node:zlib';
 
 import type { LayerCompression } from '../../../src/core/media-types.ts';
-import type { Engine } from '../../../src/inflate/engine.ts';
+import type { Engine, EngineName } from '../../../src/inflate/engine.ts';
 import { MAX_ZSTD_WINDOW_LOG, ZstdFrameScanner } from '../../../src/inflate/zstd-frames.ts';
 import { decodeZtoc } from '../../../src/ztoc/decode-ztoc.ts';
 import { IndexWriter } from '../../../src/index/index-writer.ts';
 import type { ReadSpanTable } from '../../../src/index/read-span-table.ts';
 import { hashHere } from '../../../src/build/output-hash.ts';
 import { inflateSpans } from '../../../src/spans/span-worker.ts';
-import { buildLayer, type LayerBuild } from '../../../src/build/build-layer.ts';
+import { buildLayer, type LayerBuild } from '../../../src/build/layer-builder.ts';
 import type { Span } from '../../../src/ztoc/span.ts';
 import { decodeUpToFault } from '../decode-up-to-fault.ts';
 import type { Dice } from '../dice.ts';
@@ -115,7 +115,7 @@ async function readLayer(
   checkSpans(spans, input, plain);
   if (compression === 'gzip') {
     checkSpanDecoding(spans, input, plain, writer, dice, engine);
-    await checkReadSpans(writer.readSpans, input, plain, join(scratch, 'index'));
+    await checkReadSpans(writer.readSpans, input, plain, join(scratch, 'index'), engine.name);
   }
   if (build.ztoc === undefined) return;
   const ztoc = decodeZtoc(build.ztoc.bytes);
@@ -178,6 +178,7 @@ async function checkReadSpans(
   layer: Buffer,
   plain: Buffer,
   indexPath: string,
+  engine: EngineName,
 ): Promise<void> {
   const spans = [...table];
   equal(table.uncompressedEnd, plain.length);
@@ -185,7 +186,7 @@ async function checkReadSpans(
     const window = { record: table.window(id), file: [indexPath] };
     for (const run of [spans.slice(place, place + 1), spans.slice(place)]) {
       const input = layer.subarray(compressed.start, run.at(-1)?.compressed.end);
-      const { value } = inflateSpans({ spans: run, compressed: input, bits, window });
+      const { value } = inflateSpans({ engine, spans: run, compressed: input, bits, window });
       const start = run[0]?.uncompressed.start;
       const end = run.at(-1)?.uncompressed.end;
       ok(Buffer.concat(value).equals(plain.subarray(start, end)), `read span ${id} decodes to other bytes`);

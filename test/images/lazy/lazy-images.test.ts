@@ -50,6 +50,7 @@ async function convertedDigest(upstream: LayoutUpstream, platforms: 'all' | []):
             path,
             range,
             digest,
+            engine: 'wasm',
             spanBytes: SPAN_BYTES,
             limits: NO_LIMITS,
             scratchPath: join(root, digest.slice(7)),
