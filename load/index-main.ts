@@ -11,7 +11,7 @@ import { Growth } from '../src/blobs/files/growth.ts';
 import { finishDigest } from '../src/core/digest.ts';
 import { provenBytes } from '../src/core/proven-bytes.ts';
 import { WorkerPool } from '../src/threads/worker-pool.ts';
-import { startLayerBuild } from '../src/build/layer-build.ts';
+import { startLayerBuild } from '../src/build/building-index.ts';
 import type { LayerSummary } from '../src/index/layer-summary.ts';
 import type * as layerTasks from '../src/build/layer-worker.ts';
 

@@ -2,13 +2,13 @@ import { readFileSync, writeFileSync } from 'node:fs';
 
 import { printResults } from '../load/results-document.ts';
 import { COMMAND_NAMES, printCommandHelp, printUsage } from '../src/cli/run-command.ts';
-import { printConfigTable, printDefaultConfig, printFieldTable } from '../src/config/config-document.ts';
-import { printConfigSchema } from '../src/config/config-json-schema.ts';
+import { printConfigTable, printDefaultConfig, printFieldTable } from '../src/config/print-config-table.ts';
+import { printConfigSchema } from '../src/config/print-config-schema.ts';
 import { indexRule } from '../src/config/index-rule.ts';
 import { requestRates } from '../src/config/request-rates.ts';
 import { upstreamAuth } from '../src/config/upstream-auth.ts';
 import { upstream } from '../src/config/upstream-config.ts';
-import { printErrorTable } from '../src/core/error-document.ts';
+import { printErrorTable } from '../src/core/print-error-table.ts';
 import { printMetricTable } from '../src/telemetry/metric-document.ts';
 import { Metrics } from '../src/telemetry/metrics.ts';
 import { printRooms } from './rooms.ts';

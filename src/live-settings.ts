@@ -3,7 +3,7 @@ import { arch } from 'node:os';
 import type { Patience } from './cache/patience.ts';
 import { changedKeys } from './config/changed-keys.ts';
 import type { ReadFile } from './config/config-files.ts';
-import type { Config, ConfigPath } from './config/schema.ts';
+import type { Config, ConfigPath } from './config/config-keys.ts';
 import { SpandrelError } from './core/errors.ts';
 import { containerPlatform } from './core/platform.ts';
 import type { AccessGate } from './http/access/access-gate.ts';

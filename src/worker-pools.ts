@@ -1,6 +1,6 @@
 import { extname } from 'node:path';
 
-import type { Config } from './config/schema.ts';
+import type { Config } from './config/config-keys.ts';
 import type * as treeTasks from './images/files/tree-worker.ts';
 import { chooseEngine } from './inflate/choose-engine.ts';
 import type { EngineName } from './inflate/engine.ts';

@@ -13,9 +13,9 @@ const LIBRARIES: ReadonlyMap<string, string> = new Map(
   FLOORS.flat().flatMap(({ name, libraries = [] }) => libraries.map((library) => [library, name] as const)),
 );
 
-/** Who may look at a clock that can be set. Ages and deadlines are no reason; see `core/steady-clock.ts`. */
+/** Who may look at a clock that can be set. Ages and deadlines are no reason; see `core/steady-now.ts`. */
 const WALL_CLOCK: readonly string[] = [
-  'core/steady-clock.ts',
+  'core/steady-now.ts',
   // Shown.
   'images/manifests/served-images.ts',
   'images/operations/warm-job.ts',
@@ -23,6 +23,47 @@ const WALL_CLOCK: readonly string[] = [
   'upstream/blobs/blob-locations.ts',
   'upstream/credentials/ecr-credentials.ts',
   'upstream/transport/transport.ts',
+];
+
+/** Files of `src` that are named after something else than an export. */
+const NAMED_OTHERWISE: Readonly<Record<string, string>> = {
+  'cli/bin.ts': 'the executable',
+  'cli/offline/image-files.ts': 'the commands ls, cat and stat, which share all but the last step',
+  'core/client-quirks.ts': 'what the proxy knows of particular clients',
+  'demo/upper-layers.ts': 'one function for each layer of the demo image',
+};
+
+/** Files of `src` that are not named after an export yet. */
+const TO_RENAME: readonly string[] = [
+  'blobs/files/unfinished-files.ts',
+  'blobs/reads/growing-file.ts',
+  'blobs/verification/digest-thread.ts',
+  'http/access/admin-token.ts',
+  'http/admin/admin-server.ts',
+  'http/admin/warm-request.ts',
+  'http/listener/client-error.ts',
+  'http/listener/create-server.ts',
+  'http/listener/expectation.ts',
+  'http/listener/request-log.ts',
+  'http/registry/catalog-handler.ts',
+  'http/registry/distribution-handlers.ts',
+  'http/registry/image-handlers.ts',
+  'http/registry/registry-routes.ts',
+  'http/registry/registry-server.ts',
+  'http/registry/span-handlers.ts',
+  'http/requests/page-query.ts',
+  'http/requests/query.ts',
+  'http/requests/range-header.ts',
+  'http/requests/request-host.ts',
+  'images/documents/manifest.ts',
+  'images/documents/platform.ts',
+  'images/operations/ecr-event.ts',
+  'inflate/native-span.ts',
+  'inflate/zstd-inflater.ts',
+  'telemetry/logger.ts',
+  'telemetry/metric-document.ts',
+  'threads/error-transfer.ts',
+  'threads/task-dispatch.ts',
 ];
 
 const FORBIDDEN_NAMES = /^(utils?|helpers?|types?|common|misc|index)\.ts$/;
@@ -107,6 +148,28 @@ function findCycle(edges: ReadonlyMap<string, ReadonlySet<string>>): string[] | 
   return undefined;
 }
 
+/**
+ * True if `file` has the name of one of its exports, or its plural, in kebab-case. The module of the tasks of a
+ * thread ends in `-worker`. The kernel (AssemblyScript) is exempt.
+ */
+function isNamedAfterExport(file: string, text: string): boolean {
+  const name = basename(file, '.ts');
+  if (name.endsWith('-worker')) return true;
+  const exported = text.matchAll(
+    /^export (?:abstract )?(?:async )?(?:function\*?|class|const|interface|type) (\w+)/gm,
+  );
+  return Array.from(exported, (match) => toKebabCase(match[1] ?? '')).some(
+    (kebab) => name === kebab || name === `${kebab}s`,
+  );
+}
+
+function toKebabCase(name: string): string {
+  return name
+    .replaceAll('_', '-')
+    .replaceAll(/(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])/g, '-')
+    .toLowerCase();
+}
+
 const sources = readSources(SRC);
 /** Folders that have both files and sub-folders. */
 const SPLIT_ROOMS: ReadonlySet<string> = new Set(
@@ -123,9 +186,9 @@ describe('the house', () => {
       path: join(SRC, 'core', 'x.ts'),
       folder: 'core',
       text: '',
-      imports: ['../http/answers/answer.ts'],
+      imports: ['../http/responses/registry-response.ts'],
     };
-    expect(wrongImports(wrong)).toEqual(['src/core/x.ts -> http/answers/answer.ts']);
+    expect(wrongImports(wrong)).toEqual(['src/core/x.ts -> http/responses/registry-response.ts']);
   });
 
   it('notices an import from a room of the same floor', () => {
@@ -240,6 +303,21 @@ describe('files', () => {
         FORBIDDEN_NAMES.test(basename(path)) || !/^[a-z0-9]+(-[a-z0-9]+)*(\.test)?\.ts$/.test(basename(path)),
     );
     expect(badly.map(({ path }) => relative(ROOT, path))).toEqual([]);
+  });
+
+  it('of src are named after an export', () => {
+    const badly = sources.filter(({ path, text }) => {
+      const file = relative(SRC, path);
+      return !file.startsWith('inflate/kernel/') && !isNamedAfterExport(file, text);
+    });
+    const listed = [...Object.keys(NAMED_OTHERWISE), ...TO_RENAME];
+    expect(badly.map(({ path }) => relative(SRC, path)).toSorted()).toEqual(listed.toSorted());
+  });
+
+  it('notices a file that is named after nothing that it exports', () => {
+    const text = 'export interface ByteCache {}\nexport async function openRedis() {}';
+    const names = ['byte-cache.ts', 'byte-caches.ts', 'open-redis.ts', 'redis.ts', 'cache-worker.ts'];
+    expect(names.filter((name) => !isNamedAfterExport(`cache/${name}`, text))).toEqual(['redis.ts']);
   });
 
   it('have no default export', () => {

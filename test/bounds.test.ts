@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 
 import { describe, expect, it } from 'vitest';
 
-import { CONFIG_KEYS, type ConfigPath } from '../src/config/schema.ts';
+import { CONFIG_KEYS, type ConfigPath } from '../src/config/config-keys.ts';
 import { ERRORS } from '../src/core/errors.ts';
 
 const ROOT = new URL('../', import.meta.url);

@@ -4,7 +4,7 @@ import { dirname, join, relative, resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
 
 import { generateDocuments } from '../scripts/generate-docs.ts';
-import { ADMIN_PAGE, REGISTRY_PAGE } from '../src/http/answers/front-page.ts';
+import { ADMIN_PAGE, REGISTRY_PAGE } from '../src/http/responses/front-page.ts';
 import { Metrics } from '../src/telemetry/metrics.ts';
 import { ROUTE_SAMPLES } from './helpers/route-samples.ts';
 

@@ -4,7 +4,7 @@ import type { Digest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { isSystemError } from '../core/node-error-code.ts';
 import { type ProvenBytes, provenBytes } from '../core/proven-bytes.ts';
-import { steadyNow } from '../core/steady-clock.ts';
+import { steadyNow } from '../core/steady-now.ts';
 import { waitFor } from '../core/wait-for.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';

@@ -3,8 +3,8 @@ import { intersectRanges } from '../core/byte-range.ts';
 import { type Digest, digestAlgorithm } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
 import type { BlobSource } from '../upstream/blobs/blob-source.ts';
-import { isBrokenTransfer } from '../upstream/faults/fault-kinds.ts';
-import { backoffMs, realPause } from '../upstream/transport/retry-delay.ts';
+import { isBrokenTransfer } from '../upstream/faults/is-upstream-away.ts';
+import { backoffMs, realPause } from '../upstream/transport/backoff-ms.ts';
 import { checkTotalBytes } from './files/check-total-bytes.ts';
 import type { DigestWorker } from './verification/digest-worker.ts';
 

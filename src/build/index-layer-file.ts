@@ -6,7 +6,7 @@ import { engineNamed } from '../inflate/choose-engine.ts';
 import type { EngineName } from '../inflate/engine.ts';
 import { type FilePart, readFilePart } from './file-part.ts';
 import { IndexWriter } from '../index/index-writer.ts';
-import { buildLayer, type LayerBuild, type LayerLimits } from './layer-builder.ts';
+import { buildLayer, type LayerBuild, type LayerLimits } from './build-layer.ts';
 import { hashHere, type OutputHash } from './output-hash.ts';
 
 /** Where a layer lies, and how it is to be indexed. */

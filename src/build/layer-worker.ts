@@ -3,13 +3,14 @@ import { SpandrelError } from '../core/errors.ts';
 import { engineNamed } from '../inflate/choose-engine.ts';
 import { reportThreadFault } from '../threads/thread-fault.ts';
 import { TransferredResult } from '../threads/transferred-result.ts';
-import { runInBackground } from './background-thread.ts';
-import type { BuildInput, BuildOutput, BuildProgress, BuildRequest } from './build-messages.ts';
-import { findDifference, ztocSpanBytes } from '../ztoc/check-pushed-ztoc.ts';
+import { runInBackground } from './run-in-background.ts';
+import type { BuildInput, BuildOutput, BuildProgress, BuildRequest } from './build-settings.ts';
+import { findZtocDifference } from '../ztoc/find-ztoc-difference.ts';
+import { ztocSpanBytes } from '../ztoc/ztoc-spans.ts';
 import { decodeZtoc } from '../ztoc/decode-ztoc.ts';
 import { readGrowingFile, waitForGrowthEnd } from '../blobs/reads/growing-file.ts';
 import { IndexWriter } from '../index/index-writer.ts';
-import { buildLayer as buildFromStream, type LayerBuild, type LayerLimits } from './layer-builder.ts';
+import { buildLayer as buildFromStream, type LayerBuild, type LayerLimits } from './build-layer.ts';
 import { summarizeLayer } from './summarize-layer.ts';
 import { OutputHashes } from './output-hash.ts';
 import { PathWatch } from './path-watch.ts';
@@ -97,7 +98,7 @@ export function compareZtocs({
 }
 
 function findProblem(pushed: Ztoc, own: Ztoc): string | undefined {
-  const difference = findDifference(pushed, own);
+  const difference = findZtocDifference(pushed, own);
   return difference && `the pushed zTOC is wrong in ${difference}`;
 }
 

@@ -7,7 +7,7 @@ import { isSpandrelError } from '../core/errors.ts';
 import { KeptThread } from '../threads/kept-thread.ts';
 import type { ThreadFault } from '../threads/thread-fault.ts';
 import { ByteRing } from './byte-ring.ts';
-import type { OutputHashRequest } from './output-hash-thread.ts';
+import type { OutputHashRequest } from './output-hash-worker.ts';
 
 /** Computes the sha256 of what a layer decompresses to. */
 export interface OutputHash extends Disposable {
@@ -37,7 +37,7 @@ export class OutputHashes {
 
   constructor({ entry, onFault }: OutputHashesOptions = {}) {
     this.#thread = new KeptThread({
-      entry: entry ?? new URL(`./output-hash-thread${extname(import.meta.url)}`, import.meta.url),
+      entry: entry ?? new URL(`./output-hash-worker${extname(import.meta.url)}`, import.meta.url),
       kind: 'output',
       onEnd: (worker, error) => {
         for (const hash of this.#running) if (hash.worker === worker) hash.lose(error);

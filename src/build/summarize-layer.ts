@@ -1,5 +1,5 @@
-import type { BuildSettings } from './build-messages.ts';
-import type { LayerBuild } from './layer-builder.ts';
+import type { BuildSettings } from './build-settings.ts';
+import type { LayerBuild } from './build-layer.ts';
 import type { LayerSummary } from '../index/layer-summary.ts';
 
 /** What the index keeps of a build. Only a zTOC that may be published is named in it. */

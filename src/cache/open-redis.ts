@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 
 import type { ReadFile } from '../config/config-files.ts';
-import type { Config } from '../config/schema.ts';
+import type { Config } from '../config/config-keys.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { readSharedKey } from './read-shared-key.ts';

@@ -1,5 +1,5 @@
 import type { ReadFile } from '../config/config-files.ts';
-import type { Config } from '../config/schema.ts';
+import type { Config } from '../config/config-keys.ts';
 import { MIN_KEY_CHARACTERS } from '../config/value-kinds.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { Secret } from '../core/secret.ts';

@@ -1,9 +1,9 @@
 import { arch } from 'node:os';
 import { parseArgs } from 'node:util';
 
-import type { Config } from '../config/schema.ts';
+import type { Config } from '../config/config-keys.ts';
 import { containerPlatform, formatPlatform } from '../core/platform.ts';
-import { escapeControls } from '../core/terminal-text.ts';
+import { escapeControls } from '../core/escape-controls.ts';
 import type { CommandHelp, Flags } from './terminal/command-help.ts';
 import { checkContainerd } from './doctor/check-containerd.ts';
 import { checkDocker } from './doctor/check-docker.ts';
@@ -17,7 +17,7 @@ import { readContainerdConfig } from './doctor/containerd-config.ts';
 import type { Finding } from './doctor/finding.ts';
 import { NodeFiles } from './doctor/node-files.ts';
 import { printJson } from './terminal/print-json.ts';
-import { locateImage, USUAL_PROXY } from './terminal/proxy-client.ts';
+import { locateImage, USUAL_PROXY } from './terminal/ask-proxy.ts';
 import { readConfig } from './config/read-config.ts';
 import { UsageError } from './terminal/usage-error.ts';
 

@@ -1,4 +1,4 @@
-import type { Config } from '../config/schema.ts';
+import type { Config } from '../config/config-keys.ts';
 import { DEMO_SEED, type DemoImage, generateDemoImage } from '../demo/demo-image.ts';
 import { DemoServer } from '../demo/demo-server.ts';
 

@@ -1,7 +1,7 @@
 import { storeFault } from '../blobs/files/store-fault.ts';
 import { isSpandrelError } from '../core/errors.ts';
 import { isSystemError, nodeErrorCode } from '../core/node-error-code.ts';
-import { escapeLines } from '../core/terminal-text.ts';
+import { escapeLines } from '../core/escape-controls.ts';
 import { asksForHelp, type CommandHelp, printHelp } from './terminal/command-help.ts';
 import { UsageError } from './terminal/usage-error.ts';
 

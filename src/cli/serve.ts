@@ -2,14 +2,14 @@ import { parseArgs } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
 
 import { createApp } from '../app.ts';
-import type { Config } from '../config/schema.ts';
+import type { Config } from '../config/config-keys.ts';
 import { isSpandrelError } from '../core/errors.ts';
 import { createLogger, type Logger } from '../telemetry/logger.ts';
 import { openTracer } from '../telemetry/open-tracer.ts';
 import type { CommandHelp, Flags } from './terminal/command-help.ts';
 import { ConfigReload } from './config/config-reload.ts';
 import { fileReader, readConfig, type ReadConfig } from './config/read-config.ts';
-import { warnOfOpenFiles } from './terminal/secret-files.ts';
+import { warnOfOpenFiles } from './terminal/warn-of-open-files.ts';
 import { UsageError } from './terminal/usage-error.ts';
 
 /**

@@ -3,16 +3,16 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 
 import { parseConfig } from '../config/parse-config.ts';
-import type { Config } from '../config/schema.ts';
+import type { Config } from '../config/config-keys.ts';
 import { SpandrelError } from '../core/errors.ts';
-import { escapeControls, escapeLines } from '../core/terminal-text.ts';
+import { escapeControls, escapeLines } from '../core/escape-controls.ts';
 import { readAdminToken } from '../http/access/admin-token.ts';
 import { REQUEST_HEADER } from '../http/access/page-guard.ts';
 import type { WarmJobView } from '../images/operations/warm-job.ts';
 import type { CommandHelp, Flags } from './terminal/command-help.ts';
 import { printJson } from './terminal/print-json.ts';
 import { ProgressBar } from './terminal/progress-bar.ts';
-import { askProxy } from './terminal/proxy-client.ts';
+import { askProxy } from './terminal/ask-proxy.ts';
 import { UsageError } from './terminal/usage-error.ts';
 
 const POLL_MS = 200;

@@ -1,5 +1,5 @@
 import { Secret } from '../core/secret.ts';
-import { type Config, CONFIG_KEYS, type ConfigPath } from './schema.ts';
+import { type Config, CONFIG_KEYS, type ConfigPath } from './config-keys.ts';
 
 /** Keys whose values differ. */
 export function changedKeys(before: Config, after: Config): ConfigPath[] {

@@ -1,4 +1,4 @@
-import type { Config } from './schema.ts';
+import type { Config } from './config-keys.ts';
 
 /** The bytes of a file that the configuration names. @throws Error that says why there are none; it names no key */
 export type ReadFile = (path: string) => Promise<Buffer>;

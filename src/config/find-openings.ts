@@ -1,5 +1,5 @@
 import { changedKeys } from './changed-keys.ts';
-import type { Config, ConfigPath } from './schema.ts';
+import type { Config, ConfigPath } from './config-keys.ts';
 
 /** Keys that only have a meaning together with `access.kind`: who writes another kind has said enough. */
 const KEYS_OF_KIND: readonly ConfigPath[] = [

@@ -1,6 +1,5 @@
-import type { Platform } from '../core/descriptor.ts';
+import { parsePlatform, type Platform } from '../core/platform.ts';
 import { isSpandrelError } from '../core/errors.ts';
-import { parsePlatform } from '../core/platform.ts';
 import {
   choice,
   flag,

@@ -1,8 +1,8 @@
 import { parse as parseYaml, YAMLParseError } from 'yaml';
 
 import { SpandrelError } from '../core/errors.ts';
-import { isJsonObject } from '../core/json/json-object.ts';
-import { type Config, CONFIG_KEYS, type ConfigPath, environmentName } from './schema.ts';
+import { isJsonObject } from '../core/json/parse-json.ts';
+import { type Config, CONFIG_KEYS, type ConfigPath, environmentName } from './config-keys.ts';
 import { ValueProblem } from './value-kinds.ts';
 
 export interface ConfigInput {

@@ -1,7 +1,7 @@
 import { isIPv4, isIPv6 } from 'node:net';
 
-import { isRepository } from '../core/image-name.ts';
-import { isJsonObject } from '../core/json/json-object.ts';
+import { isRepository } from '../core/image-reference.ts';
+import { isJsonObject } from '../core/json/parse-json.ts';
 import { Secret } from '../core/secret.ts';
 
 /** JSON Schema, draft 7. */

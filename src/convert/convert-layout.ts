@@ -1,18 +1,17 @@
-import type { Platform } from '../core/descriptor.ts';
+import { formatPlatform, matchesPlatform, type Platform } from '../core/platform.ts';
 import { type Digest, parseDigest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
-import { formatPlatform, matchesPlatform } from '../core/platform.ts';
 import { decodeZtoc } from '../ztoc/decode-ztoc.ts';
 import type { FilePart } from '../build/file-part.ts';
 import type { LayerFileIndex } from '../build/index-layer-file.ts';
 import { convertImage, type Document, type PlatformIndex, SOCI_FORM } from '../soci/convert-image.ts';
-import { skipReason } from '../soci/layer-selection.ts';
+import { skipReason } from '../soci/skip-reason.ts';
 import { findLayoutImage, type PlatformImage } from './layout-image.ts';
-import { decodeOciManifest, type OciDescriptor, type OciIndex } from '../soci/oci-document.ts';
+import { decodeOciManifest, type OciDescriptor, type OciIndex } from '../soci/oci-manifest.ts';
 import { locateBlob, type OciLayout, readDocument } from './oci-layout.ts';
-import { type PrefetchLayer, planPrefetch } from '../soci/prefetch.ts';
+import { type PrefetchLayer, planPrefetch, readPrefetchLayer } from '../soci/plan-prefetch.ts';
 import { EMPTY_CONFIG, EMPTY_CONFIG_DIGEST, encodeSociIndex, type SociLayer } from '../soci/soci-index.ts';
-import { hasNoXattrs, prefetchLayer } from '../soci/ztoc-traits.ts';
+import { hasNoXattrs } from '../soci/has-no-xattrs.ts';
 
 export interface ConvertOptions {
   /** `all`, or those asked for; none is the image's own if it has one only, else that of the host. */
@@ -209,7 +208,7 @@ class LayoutConverter {
     const isPrefetching = prefetchPaths.length > 0;
     const decoded = optimizeXattrs || isPrefetching ? decodeZtoc(ztoc.bytes) : undefined;
     const disableXattrs = optimizeXattrs && decoded !== undefined && hasNoXattrs(decoded);
-    const prefetch = isPrefetching && decoded !== undefined ? prefetchLayer(digest, decoded) : undefined;
+    const prefetch = isPrefetching && decoded !== undefined ? readPrefetchLayer(digest, decoded) : undefined;
     await this.#deps.putBlob(ztoc.digest, ztoc.bytes);
     return {
       outcome: { digest, ztoc: { digest: ztoc.digest, size: ztoc.bytes.byteLength } },

@@ -1,8 +1,7 @@
-import type { Platform } from '../core/descriptor.ts';
+import { normalizePlatform, type Platform } from '../core/platform.ts';
 import { type Digest, digestOf } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { isIndexType, isManifestType, MEDIA_TYPES } from '../core/media-types.ts';
-import { normalizePlatform } from '../core/platform.ts';
 import { wrapManifest } from '../soci/convert-image.ts';
 import {
   decodeConfigPlatform,
@@ -11,7 +10,7 @@ import {
   encodeOciIndex,
   type OciDescriptor,
   type OciIndex,
-} from '../soci/oci-document.ts';
+} from '../soci/oci-manifest.ts';
 import { blobName, type OciLayout, readDocument, readIndexJson } from './oci-layout.ts';
 
 /** An image manifest and what it is for. */

@@ -8,14 +8,14 @@ import { SpandrelError } from '../core/errors.ts';
 import { isIndexType, isManifestType } from '../core/media-types.ts';
 import { nodeErrorCode } from '../core/node-error-code.ts';
 import { type FilePart, readFilePart } from '../build/file-part.ts';
-import { encodeTarHeader, TAR_END, tarPadding } from '../tar/tar-writer.ts';
+import { encodeTarHeader, TAR_END, tarPadding } from '../tar/write-tar.ts';
 import { type Document, wrapManifest } from '../soci/convert-image.ts';
 import {
   decodeOciIndex,
   decodeOciManifest,
   encodeOciIndex,
   type OciDescriptor,
-} from '../soci/oci-document.ts';
+} from '../soci/oci-manifest.ts';
 import { blobName, locateBlob, type OciLayout, readDocument } from './oci-layout.ts';
 
 const LAYOUT_FILE = Buffer.from('{"imageLayoutVersion":"1.0.0"}');

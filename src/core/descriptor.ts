@@ -1,14 +1,6 @@
 import { type Digest, isDigest } from './digest.ts';
-import { isJsonObject } from './json/json-object.ts';
-
-/** A platform as in the OCI image index. */
-export interface Platform {
-  readonly architecture: string;
-  readonly os: string;
-  readonly 'os.version'?: string;
-  readonly 'os.features'?: readonly string[];
-  readonly variant?: string;
-}
+import { isJsonObject } from './json/parse-json.ts';
+import type { Platform } from './platform.ts';
 
 /** OCI content descriptor; the order of the fields is the order in which Go prints them. */
 export interface Descriptor {

@@ -1,4 +1,37 @@
-import { parseReference, type Reference } from './image-name.ts';
+import { type Digest, parseDigest } from './digest.ts';
+import { SpandrelError } from './errors.ts';
+
+// OCI distribution spec v1.1, "Pulling manifests": <name> and <reference> as a tag.
+const REPOSITORY = /^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$/;
+const TAG = /^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$/;
+const MAX_REPOSITORY_LENGTH = 255;
+
+/** What stands behind the name of an image: a tag, which may move, or a digest, which may not. */
+export type Reference = { readonly tag: string } | { readonly digest: Digest };
+
+export function isRepository(text: string): boolean {
+  return text.length <= MAX_REPOSITORY_LENGTH && REPOSITORY.test(text);
+}
+
+/** @throws SpandrelError NAME_INVALID */
+export function parseRepository(text: string): string {
+  if (!isRepository(text)) {
+    throw new SpandrelError('NAME_INVALID', `not a repository name: ${text.slice(0, 300)}`);
+  }
+  return text;
+}
+
+/** @throws SpandrelError TAG_INVALID, DIGEST_INVALID (anything with a colon is meant as a digest) */
+export function parseReference(text: string): Reference {
+  if (text.includes(':')) return { digest: parseDigest(text) };
+  if (!TAG.test(text)) throw new SpandrelError('TAG_INVALID', `not a tag: ${text.slice(0, 160)}`);
+  return { tag: text };
+}
+
+/** The reference as it stands in a URL. */
+export function formatReference(reference: Reference): string {
+  return 'tag' in reference ? reference.tag : reference.digest;
+}
 
 /** An image as people write it. */
 export interface ImageReference {

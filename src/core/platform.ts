@@ -1,6 +1,14 @@
-import type { Platform } from './descriptor.ts';
 import { SpandrelError } from './errors.ts';
-import { isWindowsVersionCompatible } from './windows-version.ts';
+import { isWindowsVersionCompatible } from './is-windows-version-compatible.ts';
+
+/** A platform as in the OCI image index. */
+export interface Platform {
+  readonly architecture: string;
+  readonly os: string;
+  readonly 'os.version'?: string;
+  readonly 'os.features'?: readonly string[];
+  readonly variant?: string;
+}
 
 const KNOWN_OSES =
   'aix android darwin dragonfly freebsd hurd illumos ios js linux nacl netbsd openbsd plan9 solaris windows zos';

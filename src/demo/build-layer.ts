@@ -6,7 +6,7 @@ import { createGzip, createZstdCompress } from 'node:zlib';
 import { type Digest, finishDigest } from '../core/digest.ts';
 import { type LayerCompression, MEDIA_TYPES } from '../core/media-types.ts';
 import type { LayerTree } from './layer-tree.ts';
-import { writeTar } from '../tar/tar-writer.ts';
+import { writeTar } from '../tar/write-tar.ts';
 
 /** Tar bytes that go to the compressor at once: members are small, and each step costs a turn of a thread. */
 const BATCH_BYTES = 256 * 1024;

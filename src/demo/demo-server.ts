@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 
 import type { DemoImage } from './demo-image.ts';
 import { RegistryContent } from './registry-content.ts';
-import { answerRequest } from './registry-routes.ts';
+import { answerRequest } from './answer-request.ts';
 
 const LOOPBACK = '127.0.0.1';
 

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 
-import { type ContentKind, FileContents } from './file-content.ts';
+import { type ContentKind, FileContents } from './file-contents.ts';
 import type { Random } from './random.ts';
-import type { TarEntry } from '../tar/tar-writer.ts';
+import type { TarEntry } from '../tar/write-tar.ts';
 
 /** 2026-01-01; files are up to a year older. */
 const NEWEST_MTIME_SECONDS = 1_767_225_600;

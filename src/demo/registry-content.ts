@@ -1,7 +1,7 @@
 import type { Descriptor } from '../core/descriptor.ts';
 import { type Digest, digestOf, digestOfLarge } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
-import { parseReference, parseRepository } from '../core/image-name.ts';
+import { parseReference, parseRepository } from '../core/image-reference.ts';
 import type { DemoImage } from './demo-image.ts';
 
 /** A manifest, as it was put in. */

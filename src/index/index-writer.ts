@@ -11,7 +11,7 @@ import type { ReadSpan, Span } from '../ztoc/span.ts';
 import type { SpanSink } from './span-sink.ts';
 import { SpanTable } from './span-table.ts';
 import type { TocRecords } from './toc-records.ts';
-import { packWindow } from './window-file.ts';
+import { packWindow } from './stored-window.ts';
 import { WindowScratch } from './window-scratch.ts';
 
 /**

@@ -4,7 +4,7 @@ import type { ProvenBytes } from '../core/proven-bytes.ts';
 import type { LayerIndex } from './layer-index.ts';
 import type { RawText } from '../tar/raw-text.ts';
 import type { ReadSpan, Span } from '../ztoc/span.ts';
-import type { StoredWindow } from './window-file.ts';
+import type { StoredWindow } from './stored-window.ts';
 import type { TocEntry } from '../tar/toc-entry.ts';
 
 /**

@@ -8,7 +8,7 @@ import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import type { LayerCompression } from '../core/media-types.ts';
 import { nodeErrorCode } from '../core/node-error-code.ts';
 import { type ProvenBytes, provenBytes } from '../core/proven-bytes.ts';
-import { type ListFilesQuery, planPage } from './file-listing.ts';
+import { type ListFilesQuery, planFilePage } from './plan-file-page.ts';
 import {
   decodeIndexFooter,
   decodeIndexTrailer,
@@ -23,7 +23,7 @@ import { type LayerSummary, parseLayerSummary } from './layer-summary.ts';
 import { PathOrder } from './path-order.ts';
 import { cleanPath, type RawText } from '../tar/raw-text.ts';
 import type { ReadSpan, Span } from '../ztoc/span.ts';
-import type { StoredWindow } from './window-file.ts';
+import type { StoredWindow } from './stored-window.ts';
 import type { TocEntry } from '../tar/toc-entry.ts';
 
 const FIXED_MEMORY_BYTES = 1024;
@@ -174,7 +174,7 @@ export class LayerIndex implements LayerIndexView {
 
   /** A page of entries in the order of their cleaned paths; `next` is the `after` of the next page. */
   listFiles(query: ListFilesQuery): { files: TocEntry[]; next?: RawText } {
-    const { places, next } = planPage(this.#paths, query);
+    const { places, next } = planFilePage(this.#paths, query);
     const files = places.map((place) => this.#footer.entries.at(this.#paths.entryAt(place)));
     return { files: files.filter((entry) => entry !== undefined), ...(next === undefined ? {} : { next }) };
   }

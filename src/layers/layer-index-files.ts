@@ -8,7 +8,7 @@ import { isSpandrelError } from '../core/errors.ts';
 import { nodeErrorCode } from '../core/node-error-code.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import { INDEX_FORMAT_VERSION } from '../index/index-footer.ts';
-import type { CompletedBuild } from '../build/layer-build.ts';
+import type { CompletedBuild } from '../build/building-index.ts';
 import { LayerIndex } from '../index/layer-index.ts';
 import type { LayerSummary } from '../index/layer-summary.ts';
 import { decodeSharedIndex, encodeSharedIndex } from './shared-index.ts';

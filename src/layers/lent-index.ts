@@ -6,7 +6,7 @@ import type { LayerIndex } from '../index/layer-index.ts';
 import type { LayerIndexView } from '../index/layer-index-view.ts';
 import type { RawText } from '../tar/raw-text.ts';
 import type { ReadSpan, Span } from '../ztoc/span.ts';
-import type { StoredWindow } from '../index/window-file.ts';
+import type { StoredWindow } from '../index/stored-window.ts';
 import type { TocEntry } from '../tar/toc-entry.ts';
 
 /**

@@ -1,7 +1,7 @@
-import type { Descriptor, Platform } from '../core/descriptor.ts';
+import type { Descriptor } from '../core/descriptor.ts';
+import { matchesPlatform, type Platform } from '../core/platform.ts';
 import { type Digest, digestOf } from '../core/digest.ts';
 import { isIndexType, isManifestType, type ManifestType, MEDIA_TYPES } from '../core/media-types.ts';
-import { matchesPlatform } from '../core/platform.ts';
 import {
   decodeOciIndex,
   decodeOciManifest,
@@ -9,7 +9,7 @@ import {
   encodeOciManifest,
   type OciDescriptor,
   type OciIndex,
-} from './oci-document.ts';
+} from './oci-manifest.ts';
 
 /** Annotation of an image manifest that names its SOCI v2 index. */
 export const INDEX_DIGEST_ANNOTATION = 'com.amazon.soci.index-digest';

@@ -1,9 +1,8 @@
 import { isUtf8 } from 'node:buffer';
 
 import { SpandrelError } from '../core/errors.ts';
-import { isJsonObject } from '../core/json/json-object.ts';
-import { checkJsonShape, JsonTooLarge } from '../core/json/parse-json.ts';
-import { characterBytes } from '../core/json/utf8.ts';
+import { checkJsonShape, isJsonObject, JsonTooLarge } from '../core/json/parse-json.ts';
+import { utf8CharacterBytes } from '../core/json/utf8-character-bytes.ts';
 
 /**
  * How Go's `encoding/json` stores a JSON value into a variable of one type. `before` is what the variable holds already: a `null`
@@ -156,7 +155,7 @@ function decodeText(bytes: Uint8Array): string {
   const repaired = Buffer.allocUnsafe(REPLACEMENT.length * buffer.length);
   let end = 0;
   for (let at = 0; at < buffer.length;) {
-    const length = characterBytes(buffer, at);
+    const length = utf8CharacterBytes(buffer, at);
     for (let place = 0; place < length; place++) repaired[end++] = buffer[at + place] ?? 0;
     if (length === 0) for (const byte of REPLACEMENT) repaired[end++] = byte;
     at += Math.max(1, length);

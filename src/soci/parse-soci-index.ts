@@ -1,7 +1,7 @@
 import { type Digest, isDigest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
-import { decodeOciManifest, encodeOciManifest, type OciManifest } from './oci-document.ts';
+import { decodeOciManifest, encodeOciManifest, type OciManifest } from './oci-manifest.ts';
 
 /** A zTOC that a SOCI index lists. */
 export interface PushedLayer {

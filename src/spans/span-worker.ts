@@ -8,11 +8,11 @@ import { combineCrc32 } from '../inflate/combine-crc32.ts';
 import { engineNamed } from '../inflate/choose-engine.ts';
 import type { EngineName } from '../inflate/engine.ts';
 import { TransferredResult } from '../threads/transferred-result.ts';
-import { findMountProblem } from '../ztoc/check-pushed-ztoc.ts';
+import { findMountProblem } from '../ztoc/find-mount-problem.ts';
 import { decodeZtoc } from '../ztoc/decode-ztoc.ts';
-import type { LayerLimits } from '../build/layer-builder.ts';
+import type { LayerLimits } from '../build/build-layer.ts';
 import type { ReadSpan } from '../ztoc/span.ts';
-import { readWindow, type StoredWindow } from '../index/window-file.ts';
+import { readWindow, type StoredWindow } from '../index/stored-window.ts';
 import { type ZstdRead, ZstdReaders } from './zstd-readers.ts';
 
 // The entry of the worker threads that serve reads: each export is a task of a `WorkerPool`.

@@ -4,7 +4,7 @@ import type { Digest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { detectCompression, MAGIC_BYTES } from '../core/layer-compression.ts';
 import { waitFor } from '../core/wait-for.ts';
-import { startLayerBuild } from '../build/layer-build.ts';
+import { startLayerBuild } from '../build/building-index.ts';
 import type { IndexBuildDeps } from '../layers/index-build.ts';
 import type { LayerIndexes } from '../layers/layer-indexes.ts';
 import type { Layer, PushedZtoc } from '../layers/layer.ts';

@@ -1,6 +1,6 @@
 import { SpandrelError } from '../core/errors.ts';
 import type { RawText } from './raw-text.ts';
-import { parseDecimal } from './tar-number.ts';
+import { parseDecimal } from './parse-numeric.ts';
 
 /** Records of a PAX header, by key. */
 export type PaxRecords = ReadonlyMap<RawText, RawText>;

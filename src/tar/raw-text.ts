@@ -1,8 +1,8 @@
 import { isUtf8 } from 'node:buffer';
 
-import { escapeControls } from '../core/terminal-text.ts';
-import { characterBytes } from '../core/json/utf8.ts';
-import { percentDecode, percentEncode } from './percent-encoding.ts';
+import { escapeControls } from '../core/escape-controls.ts';
+import { utf8CharacterBytes } from '../core/json/utf8-character-bytes.ts';
+import { percentDecode, percentEncode } from './percent-encode.ts';
 
 declare const RAW: unique symbol;
 
@@ -40,7 +40,7 @@ export function printRawText(raw: RawText): string {
   const printed = Buffer.allocUnsafe(ESCAPE_BYTES * bytes.length);
   let end = 0;
   for (let at = 0; at < bytes.length;) {
-    const length = characterBytes(bytes, at);
+    const length = utf8CharacterBytes(bytes, at);
     if (length === 0) {
       printed[end++] = BACKSLASH;
       printed[end++] = LETTER_X;

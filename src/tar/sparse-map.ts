@@ -3,7 +3,10 @@ import { PAX, type PaxRecords } from './pax-records.ts';
 import { EMPTY_RAW_TEXT, type RawText } from './raw-text.ts';
 import { SparseRegions } from './sparse-regions.ts';
 import { TAR_BLOCK_BYTES } from './tar-header.ts';
-import { type Field, parseDecimal, parseNumeric } from './tar-number.ts';
+import { type Field, parseDecimal, parseNumeric } from './parse-numeric.ts';
+
+/** The regions of a sparse file: pairs of offset and length in decimal, ascending and apart, as in `0,512,4096,100`. */
+export type SparseMap = RawText;
 
 /** Extended headers and sparse maps larger than this are refused (Go `archive/tar`, maxSpecialFileSize). */
 export const MAX_SPECIAL_BYTES = 2 ** 20;
@@ -28,7 +31,7 @@ export function paxSparseSize(records: PaxRecords): number | bigint | undefined 
 }
 
 /** A map of format 0.0 or 0.1. @throws SpandrelError TAR_INVALID */
-export function parseSparseRecords(records: PaxRecords, size: number | bigint): RawText {
+export function parseSparseRecords(records: PaxRecords, size: number | bigint): SparseMap {
   const count = parseDecimal(records.get(PAX.sparseCount) ?? '');
   const map = records.get(PAX.sparseMap) ?? EMPTY_RAW_TEXT;
   const numbers = map === '' ? [] : map.split(',');
@@ -49,7 +52,7 @@ export class SparseDataMap {
   }
 
   /** @returns the map if it is complete with this block @throws SpandrelError TAR_INVALID */
-  take(block: RawText): RawText | undefined {
+  take(block: RawText): SparseMap | undefined {
     if (++this.#blocks * TAR_BLOCK_BYTES > MAX_SPECIAL_BYTES) throw invalid();
     this.#text += block;
     for (let at = block.indexOf('\n'); at >= 0; at = block.indexOf('\n', at + 1)) this.#newlines++;
@@ -80,18 +83,18 @@ export class GnuSparseMap {
   }
 
   /** @throws SpandrelError TAR_INVALID */
-  finish(): RawText {
+  finish(): SparseMap {
     return joinRegions(this.#numbers, this.#size);
   }
 }
 
 /** Whether the data behind a header are those that its map names: unpackers refuse more, and fewer. */
-export function fitsSparseMap(map: RawText, dataBytes: number): boolean {
+export function fitsSparseMap(map: SparseMap, dataBytes: number): boolean {
   return new SparseRegions(map).storedBytes === dataBytes;
 }
 
 /** Regions are pairs of offset and length: in order, apart, and within the file. */
-function joinRegions(numbers: readonly string[], size: number | bigint): RawText {
+function joinRegions(numbers: readonly string[], size: number | bigint): SparseMap {
   if (size < 0 || numbers.length > 2 * MAX_REGIONS) throw invalid();
   let end = 0n;
   for (let at = 0; at < numbers.length; at += 2) {
@@ -100,7 +103,7 @@ function joinRegions(numbers: readonly string[], size: number | bigint): RawText
     if (offset < 0n || length < 0n || offset < end || offset + length > size) throw invalid();
     end = offset + length;
   }
-  return numbers.join(',') as RawText;
+  return numbers.join(',') as SparseMap;
 }
 
 function invalid(): SpandrelError {

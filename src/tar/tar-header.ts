@@ -1,6 +1,6 @@
 import { SpandrelError } from '../core/errors.ts';
 import { decodeRawText, EMPTY_RAW_TEXT, type RawText } from './raw-text.ts';
-import { type Field, parseNumeric, parseOctal } from './tar-number.ts';
+import { type Field, parseNumeric, parseOctal } from './parse-numeric.ts';
 
 /** Everything in a tar comes in blocks of this size. */
 export const TAR_BLOCK_BYTES = 512;

@@ -18,9 +18,9 @@ import {
   type MergedHeader,
   mergeHeader,
   tocEntry,
-} from './tar-entry.ts';
+} from './merged-header.ts';
 import { isZeroBlock, parseTarHeader, TAR_BLOCK_BYTES, type TarHeader } from './tar-header.ts';
-import { parseNumeric } from './tar-number.ts';
+import { parseNumeric } from './parse-numeric.ts';
 import type { TocEntry } from './toc-entry.ts';
 
 /** What the bytes that are being collected will be, and who takes them. */

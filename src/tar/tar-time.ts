@@ -1,5 +1,5 @@
 import { SpandrelError } from '../core/errors.ts';
-import { parseDecimal } from './tar-number.ts';
+import { parseDecimal } from './parse-numeric.ts';
 
 const NANOSECOND_DIGITS = 9;
 /** 0000-01-01 and 10000-01-01, in seconds from 1970. */

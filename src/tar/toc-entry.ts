@@ -1,4 +1,5 @@
 import type { RawText } from './raw-text.ts';
+import type { SparseMap } from './sparse-map.ts';
 
 /** The entry types of a zTOC (soci-snapshotter `ztoc/toc_builder.go`, getType). */
 export const ZTOC_ENTRY_TYPES = ['reg', 'dir', 'symlink', 'hardlink', 'char', 'block', 'fifo'] as const;
@@ -41,8 +42,8 @@ export interface TocEntry {
   readonly modTime: string;
   readonly devMajor: number;
   readonly devMinor: number;
-  /** Of a sparse file: which parts of it the archive holds, as `SparseRegions` takes it. */
-  readonly sparseMap?: RawText;
+  /** Of a sparse file: the parts that the archive holds. */
+  readonly sparseMap?: SparseMap;
   /** All records of the entry's PAX header, extended attributes as `SCHILY.xattr.<name>`. Sorted by key. */
   readonly paxRecords: ReadonlyMap<RawText, RawText>;
 }

@@ -1,6 +1,6 @@
 import { type DestinationStream, type Logger, pino } from 'pino';
 
-import { escapeJson } from '../core/terminal-text.ts';
+import { escapeJson } from '../core/escape-controls.ts';
 
 export type { Logger } from 'pino';
 

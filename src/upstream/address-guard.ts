@@ -2,7 +2,7 @@ import { lookup as resolveHost } from 'node:dns';
 import { type BlockList, isIP, type LookupFunction } from 'node:net';
 
 import { SpandrelError } from '../core/errors.ts';
-import { isLoopback } from '../core/loopback.ts';
+import { isLoopback } from '../core/is-loopback.ts';
 import { type AddressKind, contains, formsOf, kindOf, kindsOf, parseNetworks } from './address-kind.ts';
 
 export interface AddressRules {

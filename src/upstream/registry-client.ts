@@ -2,7 +2,7 @@ import type { UpstreamConfig } from '../config/upstream-config.ts';
 import { parseEcrHost, S3_HOST } from '../core/ecr-host.ts';
 import type { Descriptor } from '../core/descriptor.ts';
 import type { Digest } from '../core/digest.ts';
-import type { Reference } from '../core/image-name.ts';
+import type { Reference } from '../core/image-reference.ts';
 import type { Secret } from '../core/secret.ts';
 import { WorkQueue } from '../core/work/work-queue.ts';
 import type { Logger } from '../telemetry/logger.ts';
@@ -11,25 +11,25 @@ import type { Tracer } from '../telemetry/tracer.ts';
 import { BlobLocations } from './blobs/blob-locations.ts';
 import { BlobSizes } from './blobs/blob-sizes.ts';
 import type { BlobSource } from './blobs/blob-source.ts';
-import { createCredentialSource } from './credentials/credential-source.ts';
-import { fullRepository, reachableUrl } from './credentials/docker-hub.ts';
+import { createCredentialSource } from './credentials/create-credential-source.ts';
+import { fullRepository, reachableUrl } from './credentials/is-docker-hub.ts';
 import {
   type FetchedManifest,
   fetchManifest,
   type ManifestStat,
   statManifest,
-} from './manifests/manifest-request.ts';
+} from './manifests/fetch-manifest.ts';
 import { createProxyChoice, type Environment } from './transport/proxy-choice.ts';
-import { listReferrers } from './manifests/referrer-list.ts';
+import { listReferrers } from './manifests/list-referrers.ts';
 import { MeasuredBlobs } from './blobs/measured-blobs.ts';
-import { type ProbeOutcome, type ProbeSubject, probeRead } from './api/read-probe.ts';
+import { type ProbeOutcome, type ProbeSubject, probeRead } from './api/probe-read.ts';
 import { RegistryApi } from './api/registry-api.ts';
 import { RegistryBlobSource } from './blobs/registry-blob-source.ts';
-import type { Pause } from './transport/retry-delay.ts';
-import { listTags, type TagPage, type TagQuery } from './manifests/tag-list.ts';
+import type { Pause } from './transport/backoff-ms.ts';
+import { listTags, type TagPage, type TagQuery } from './manifests/list-tags.ts';
 import type { TlsFiles } from './transport/tls-files.ts';
 import type { UpstreamTiming } from './transport/transport.ts';
-import { readFailure } from './faults/upstream-failure.ts';
+import { readFailure } from './faults/failed-response.ts';
 
 export interface RegistryClientDeps {
   readonly config: UpstreamConfig;

@@ -1,8 +1,9 @@
 import type { UpstreamConfig } from '../config/upstream-config.ts';
 import { SpandrelError } from '../core/errors.ts';
-import { parseRepository } from '../core/image-name.ts';
-import { isDockerHub } from './credentials/docker-hub.ts';
+import { parseRepository } from '../core/image-reference.ts';
+import { isDockerHub } from './credentials/is-docker-hub.ts';
 import { RegistryClient, type RegistryClientDeps } from './registry-client.ts';
+import type { Target } from './target.ts';
 import { TlsFiles } from './transport/tls-files.ts';
 
 /** What of a request may choose the upstream. */
@@ -11,13 +12,6 @@ export interface UpstreamChoice {
   readonly namespace?: string | undefined;
   /** Host header, its port included. */
   readonly host?: string | undefined;
-}
-
-/** A repository of an upstream. */
-export interface SelectedRepository {
-  readonly client: RegistryClient;
-  /** As {@link RegistryClient.repositoryName}. */
-  readonly repository: string;
 }
 
 interface Entry {
@@ -43,7 +37,7 @@ export class Upstreams implements AsyncDisposable {
    * the address and `repositoryPrefix` of an upstream, as its events do, is one of that.
    * @throws SpandrelError DENIED for an `ns` that is not configured; NAME_UNKNOWN if nothing chooses an upstream; NAME_INVALID
    */
-  select({ name, namespace, host }: UpstreamChoice & { readonly name: string }): SelectedRepository {
+  select({ name, namespace, host }: UpstreamChoice & { readonly name: string }): Target {
     if (namespace !== undefined) return repositoryOf(this.#byNamespace(namespace), name);
     const slash = name.indexOf('/');
     const prefix = slash < 0 ? undefined : name.slice(0, slash);
@@ -77,7 +71,7 @@ export class Upstreams implements AsyncDisposable {
   }
 
   /** By what the registry calls its repository; the longest prefix wins. */
-  #byAddress(address: string, repository: string): SelectedRepository | undefined {
+  #byAddress(address: string, repository: string): Target | undefined {
     const found = this.#entries
       .filter(({ config }) => config.repositoryPrefix !== undefined && new URL(config.url).host === address)
       .map((entry) => ({ entry, start: `${entry.config.repositoryPrefix ?? ''}/` }))
@@ -139,6 +133,6 @@ function isReachedAs(config: UpstreamConfig, host: string): boolean {
   );
 }
 
-function repositoryOf({ client }: Entry, repository: string): SelectedRepository {
+function repositoryOf({ client }: Entry, repository: string): Target {
   return { client, repository: client.repositoryName(parseRepository(repository)) };
 }

@@ -1,7 +1,7 @@
 import { type Digest, isDigest } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { ZTOC_ALGORITHMS, ZTOC_SLOTS } from './encode-ztoc.ts';
-import { FlatBuffer, type FlatTable } from './flat-reader.ts';
+import { FlatBuffer, type FlatTable } from './flat-buffer.ts';
 import { decodeGzipZinfo } from './gzip-zinfo.ts';
 import { printRawText, type RawText } from '../tar/raw-text.ts';
 import { decodeTarZinfo, tarMaxSpanId } from './tar-zinfo.ts';

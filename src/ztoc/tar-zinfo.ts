@@ -1,7 +1,7 @@
 import { Builder } from 'flatbuffers';
 
 import { SpandrelError } from '../core/errors.ts';
-import { FlatBuffer } from './flat-reader.ts';
+import { FlatBuffer } from './flat-buffer.ts';
 
 // soci-snapshotter `ztoc/compression/fbs/zinfo.fbs`
 const SLOTS = { version: 0, spanSize: 1, size: 2 } as const;

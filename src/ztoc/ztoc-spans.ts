@@ -19,6 +19,11 @@ export interface ZtocSpan {
   readonly digest: Digest;
 }
 
+/** Least number of uncompressed bytes between the checkpoints of a zTOC. @throws SpandrelError INDEX_MALFORMED */
+export function ztocSpanBytes({ compression, checkpoints }: Ztoc): number {
+  return (compression === 'none' ? decodeTarZinfo(checkpoints) : decodeGzipZinfo(checkpoints)).spanBytes;
+}
+
 /** The spans that hold bytes of `range`, an offset in the decompressed layer, in order. @throws SpandrelError INDEX_MALFORMED */
 export function ztocSpans(ztoc: Ztoc, range: ByteRange): ZtocSpan[] {
   const all = ztoc.compression === 'none' ? plainSpans(ztoc) : gzipSpans(ztoc);

@@ -69,7 +69,7 @@ describe('a thread that hashes and', () => {
     return new OutputHashes({ entry: pathToFileURL(path), onFault: (fault) => faults.push(fault) });
   }
 
-  const THREAD = new URL('../../src/build/output-hash-thread.ts', import.meta.url).href;
+  const THREAD = new URL('../../src/build/output-hash-worker.ts', import.meta.url).href;
   const BYTE_RING = new URL('../../src/build/byte-ring.ts', import.meta.url).href;
 
   it.each([

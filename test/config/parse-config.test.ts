@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 
 import { parseConfig } from '../../src/config/parse-config.ts';
-import { CONFIG_KEYS, environmentName } from '../../src/config/schema.ts';
+import { CONFIG_KEYS, environmentName } from '../../src/config/config-keys.ts';
 
 function problemsOf(input: { yaml?: string; environment?: Record<string, string> }): string[] {
   try {

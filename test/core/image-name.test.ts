@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { parseReference, parseRepository } from '../../src/core/image-name.ts';
+import { parseReference, parseRepository } from '../../src/core/image-reference.ts';
 
 const DIGEST = `sha256:${'0'.repeat(64)}`;
 

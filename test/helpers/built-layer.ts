@@ -7,7 +7,7 @@ import type { LayerCompression } from '../../src/core/media-types.ts';
 import { engineNamed } from '../../src/inflate/choose-engine.ts';
 import type { EngineName } from '../../src/inflate/engine.ts';
 import { IndexWriter } from '../../src/index/index-writer.ts';
-import { buildLayer, type LayerBuild, type LayerLimits } from '../../src/build/layer-builder.ts';
+import { buildLayer, type LayerBuild, type LayerLimits } from '../../src/build/build-layer.ts';
 import { LayerIndex } from '../../src/index/layer-index.ts';
 import { summarizeLayer } from '../../src/build/summarize-layer.ts';
 import { chunksOf } from './gzip-corpus.ts';

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
-import { writeTar } from '../../src/tar/tar-writer.ts';
+import { writeTar } from '../../src/tar/write-tar.ts';
 
 /** A manifest with all that it leads to. */
 export interface ArchivedImage {

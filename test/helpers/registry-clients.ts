@@ -1,6 +1,6 @@
 import { parseConfig } from '../../src/config/parse-config.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
-import type { Pause } from '../../src/upstream/transport/retry-delay.ts';
+import type { Pause } from '../../src/upstream/transport/backoff-ms.ts';
 import type { RegistryClient } from '../../src/upstream/registry-client.ts';
 import { createUpstreams } from '../../src/upstream/upstreams.ts';
 import { collectingLogger } from './collected-output.ts';

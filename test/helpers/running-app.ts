@@ -4,7 +4,7 @@ import { join } from 'node:path';
 
 import { type App, createApp } from '../../src/app.ts';
 import { parseConfig } from '../../src/config/parse-config.ts';
-import type { Config } from '../../src/config/schema.ts';
+import type { Config } from '../../src/config/config-keys.ts';
 import { countResources, expectAtRest, expectGone } from './at-rest.ts';
 import { collectingLogger, collectOutput } from './collected-output.ts';
 import { OwnedWaits } from './owned-waits.ts';

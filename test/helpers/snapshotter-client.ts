@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 
 import { pakoEngine } from '../../src/inflate/pako-engine.ts';
-import { decodeOciManifest, encodeOciManifest } from '../../src/soci/oci-document.ts';
+import { decodeOciManifest, encodeOciManifest } from '../../src/soci/oci-manifest.ts';
 import { type DecodedZtoc, decodeZtoc } from '../../src/ztoc/decode-ztoc.ts';
 import { cleanPath, parseRawText } from '../../src/tar/raw-text.ts';
 import { type ZtocSpan, ztocSpans } from '../../src/ztoc/ztoc-spans.ts';

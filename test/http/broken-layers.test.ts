@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { ScriptedRegistry } from '../registry/scripted-registry.ts';
-import { writeTar } from '../../src/tar/tar-writer.ts';
+import { writeTar } from '../../src/tar/write-tar.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 

@@ -99,13 +99,13 @@ async function manifestOf(app: RunningApp): Promise<string | null> {
   return response.headers.get('docker-content-digest');
 }
 
-interface Answer {
+interface RegistryResponse {
   readonly status: number;
   readonly body: Buffer;
   readonly code: string | undefined;
 }
 
-async function ask(url: string, init: RequestInit = {}): Promise<Answer> {
+async function ask(url: string, init: RequestInit = {}): Promise<RegistryResponse> {
   const response = await fetch(url, init);
   const body = Buffer.from(await response.arrayBuffer());
   const { errors } =

@@ -38,14 +38,14 @@ beforeAll(async () => {
 
 afterAll(() => stack.disposeAsync());
 
-interface Answer {
+interface RegistryResponse {
   readonly status: number;
   readonly allow: string | undefined;
   readonly code: string | undefined;
 }
 
 /** The last answer to these bytes, which ask to close the connection. */
-async function ask(url: string, line: string, headers = ''): Promise<Answer> {
+async function ask(url: string, line: string, headers = ''): Promise<RegistryResponse> {
   const answers = await sendRaw(url, `${line}\r\nHost: localhost\r\nConnection: close\r\n${headers}\r\n`);
   const last = answers.slice(answers.lastIndexOf('HTTP/1.1 '));
   const [head = '', body = ''] = last.split('\r\n\r\n');
@@ -56,7 +56,11 @@ async function ask(url: string, line: string, headers = ''): Promise<Answer> {
   };
 }
 
-async function askSecure(session: ClientHttp2Session, method: string, path: string): Promise<Answer> {
+async function askSecure(
+  session: ClientHttp2Session,
+  method: string,
+  path: string,
+): Promise<RegistryResponse> {
   const { status, headers, body } = await askHttp2(session, path, { ':method': method });
   const { allow } = headers;
   return { status, allow: typeof allow === 'string' ? allow : undefined, code: codeOf(body.toString()) };

@@ -21,7 +21,7 @@ let app: RunningApp;
 
 beforeEach(async () => {
   stack = new AsyncDisposableStack();
-  internal = stack.use(await ScriptedUpstream.start((...exchange) => serve(...exchange)));
+  internal = stack.use(await ScriptedUpstream.start((...context) => serve(...context)));
   place = internal.url;
   const registry = stack.use(
     await ScriptedUpstream.start(({ url }, response) => {

@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 
 import { LayerIndex } from '../../src/index/layer-index.ts';
 import { parseRawText, printRawText, type RawText } from '../../src/tar/raw-text.ts';
-import { readWindow } from '../../src/index/window-file.ts';
+import { readWindow } from '../../src/index/stored-window.ts';
 import { type BuiltLayer, buildFromBytes } from '../helpers/built-layer.ts';
 import { seededText } from '../helpers/gzip-corpus.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';

@@ -3,7 +3,7 @@ import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { SpandrelError } from '../../src/core/errors.ts';
 import type { Clock } from './clock.ts';
 import { errorAnswer, jsonAnswer, type RegistryAnswer } from '../../src/demo/registry-answer.ts';
-import { repositoryOf, type RouteRequest } from '../../src/demo/registry-routes.ts';
+import { repositoryOf, type RouteRequest } from '../../src/demo/answer-request.ts';
 
 /** Who may read. `bearer` has its own token endpoint, `/token`; it wants the credentials where there are any. */
 export type RegistryAuth =

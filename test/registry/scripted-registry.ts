@@ -10,7 +10,7 @@ import { type FaultAction, Faults } from './faults.ts';
 import { RegistryAccess, type RegistryAuth } from './registry-access.ts';
 import { errorAnswer, type RegistryAnswer } from '../../src/demo/registry-answer.ts';
 import { RegistryContent } from '../../src/demo/registry-content.ts';
-import { answerRequest, type RouteRequest } from '../../src/demo/registry-routes.ts';
+import { answerRequest, type RouteRequest } from '../../src/demo/answer-request.ts';
 import { type LoggedRequest, RequestLog } from './request-log.ts';
 import { sendAnswer } from './send-answer.ts';
 import { SignedBlobs } from './signed-blobs.ts';

@@ -5,7 +5,7 @@ import { isSpandrelError } from '../../src/core/errors.ts';
 import type { Clock } from './clock.ts';
 import type { RegistryAnswer } from '../../src/demo/registry-answer.ts';
 import type { RegistryContent } from '../../src/demo/registry-content.ts';
-import { blobAnswer, type RouteRequest } from '../../src/demo/registry-routes.ts';
+import { blobAnswer, type RouteRequest } from '../../src/demo/answer-request.ts';
 
 /** What blobs are redirected to: URLs that are signed for GET and expire, refused together with credentials, as S3 does it. */
 export class SignedBlobs {

@@ -10,7 +10,7 @@ import { Growth } from '../../src/blobs/files/growth.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
 import { WorkerPool } from '../../src/threads/worker-pool.ts';
-import { startLayerBuild } from '../../src/build/layer-build.ts';
+import { startLayerBuild } from '../../src/build/building-index.ts';
 import type * as layerTasks from '../../src/build/layer-worker.ts';
 import type * as spanTasks from '../../src/spans/span-worker.ts';
 import { openFilesIn } from '../helpers/at-rest.ts';

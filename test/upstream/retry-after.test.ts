@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { Secret } from '../../src/core/secret.ts';
-import { parseRetryAfterMs } from '../../src/upstream/transport/retry-delay.ts';
+import { parseRetryAfterMs } from '../../src/upstream/transport/backoff-ms.ts';
 import { type OpenClient, openClient } from '../helpers/registry-clients.ts';
 import { ScriptedUpstream, type SeenRequest } from '../helpers/scripted-upstream.ts';
 

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { Secret } from '../../src/core/secret.ts';
-import { mayReceiveCredentials } from '../../src/upstream/auth/realm-rule.ts';
+import { mayReceiveCredentials } from '../../src/upstream/auth/may-receive-credentials.ts';
 import { basic } from '../helpers/private-registry.ts';
 import { type OpenClient, openClient } from '../helpers/registry-clients.ts';
 import { type Script, ScriptedUpstream } from '../helpers/scripted-upstream.ts';

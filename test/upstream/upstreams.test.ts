@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 
 import { parseConfig } from '../../src/config/parse-config.ts';
 import { Metrics } from '../../src/telemetry/metrics.ts';
-import { mayReceiveCredentials } from '../../src/upstream/auth/realm-rule.ts';
+import { mayReceiveCredentials } from '../../src/upstream/auth/may-receive-credentials.ts';
 import { createUpstreams, type Upstreams } from '../../src/upstream/upstreams.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { digestOf } from '../../src/core/digest.ts';
 import { decodeZtoc } from '../../src/ztoc/decode-ztoc.ts';
 import { encodeZtoc, ZTOC_SLOTS } from '../../src/ztoc/encode-ztoc.ts';
-import { FlatBuffer } from '../../src/ztoc/flat-reader.ts';
+import { FlatBuffer } from '../../src/ztoc/flat-buffer.ts';
 import { parseRawText, type RawText } from '../../src/tar/raw-text.ts';
 import { encodeTarZinfo } from '../../src/ztoc/tar-zinfo.ts';
 import type { Ztoc } from '../../src/ztoc/ztoc.ts';

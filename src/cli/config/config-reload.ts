@@ -1,11 +1,11 @@
 import type { App } from '../../app.ts';
 import { configFiles } from '../../config/config-files.ts';
-import type { Config } from '../../config/schema.ts';
+import type { Config } from '../../config/config-keys.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import type { Logger } from '../../telemetry/logger.ts';
-import { findRisks } from './config-risks.ts';
+import { findRisks } from './find-risks.ts';
 import { fileReader, type ReadConfig } from './read-config.ts';
-import { FileWatch } from './watch-files.ts';
+import { FileWatch } from './file-watch.ts';
 
 export interface ConfigReloadDeps {
   readonly app: Pick<App, 'reload' | 'metrics'>;

@@ -4,7 +4,7 @@ import { configFiles, type ReadFile } from '../../config/config-files.ts';
 import { NOTHING_WRITTEN, parseWrittenConfig, type WrittenConfig } from '../../config/parse-config.ts';
 import { SpandrelError } from '../../core/errors.ts';
 import { nodeErrorCode } from '../../core/node-error-code.ts';
-import { readSettledFile } from './settled-file.ts';
+import { readSettledFile } from './read-settled-file.ts';
 
 /** Used where no file is named; it may be missing then. */
 const DEFAULT_FILE = 'config/spandrel.yaml';

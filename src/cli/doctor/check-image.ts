@@ -1,12 +1,11 @@
-import type { Platform } from '../../core/descriptor.ts';
+import { matchesPlatform, parsePlatform, type Platform } from '../../core/platform.ts';
 import { type ErrorCode, ERRORS, isSpandrelError } from '../../core/errors.ts';
-import { matchesPlatform, parsePlatform } from '../../core/platform.ts';
 import type { ImageDescription, PlatformDescription } from '../../images/operations/image-overview.ts';
 import type { LayerDescription } from '../../images/lazy/layers.ts';
-import { askProxy, type ProxyImage } from '../terminal/proxy-client.ts';
+import { askProxy, type ProxyImage } from '../terminal/ask-proxy.ts';
 import type { PullModes } from './check-snapshotter.ts';
 import { type Finding, Report } from './finding.ts';
-import { explainWholeLayer, isLayerType } from './layer-advice.ts';
+import { explainWholeLayer, isLayerType } from './explain-whole-layer.ts';
 
 const ASK_MS = 60_000;
 

@@ -1,5 +1,5 @@
 import { isSpandrelError } from '../../core/errors.ts';
-import { askProxy } from '../terminal/proxy-client.ts';
+import { askProxy } from '../terminal/ask-proxy.ts';
 import { type Finding, Report } from './finding.ts';
 
 /** The snapshotter gives up on an answer after 3 s. */

@@ -3,7 +3,7 @@ import { posix } from 'node:path';
 import { parseArgs } from 'node:util';
 
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
-import { percentEncode } from '../../tar/percent-encoding.ts';
+import { percentEncode } from '../../tar/percent-encode.ts';
 import {
   type Described,
   describeRawText,
@@ -12,9 +12,9 @@ import {
   type RawText,
 } from '../../tar/raw-text.ts';
 import type { CommandHelp, Flags } from '../terminal/command-help.ts';
-import { readPathArgument } from '../terminal/path-argument.ts';
+import { readPathArgument } from '../terminal/read-path-argument.ts';
 import { printJson } from '../terminal/print-json.ts';
-import { askProxy, locateImage, USUAL_PROXY } from '../terminal/proxy-client.ts';
+import { askProxy, locateImage, USUAL_PROXY } from '../terminal/ask-proxy.ts';
 import { UsageError } from '../terminal/usage-error.ts';
 
 /** An entry of a folder, as the file API shows it. */

@@ -14,24 +14,24 @@ import type { Ztoc } from '../../ztoc/ztoc.ts';
 import type { TocEntry } from '../../tar/toc-entry.ts';
 import { type ZtocSpan, ztocSpans } from '../../ztoc/ztoc-spans.ts';
 import type { Flags } from '../terminal/command-help.ts';
-import { readPathArgument } from '../terminal/path-argument.ts';
+import { readPathArgument } from '../terminal/read-path-argument.ts';
 import { UsageError } from '../terminal/usage-error.ts';
 import { readOfflineSettings } from './offline-settings.ts';
 
 /** Links that are followed before they are taken for a circle. */
 const MAX_LINKS = 40;
 
-export const CAT_FLAGS = {
+export const ZTOC_CAT_FLAGS = {
   output: { type: 'string', short: 'o', value: 'FILE', about: 'write the file instead of printing it' },
   encoded: { type: 'boolean', default: false, about: 'cat: PATH is percent-encoded' },
 } satisfies Flags;
 
 /** Writes a file of a layer, reading only the spans that hold it. Each is verified. */
-export async function cat(args: string[]): Promise<number> {
+export async function ztocCat(args: string[]): Promise<number> {
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,
-    options: CAT_FLAGS,
+    options: ZTOC_CAT_FLAGS,
   });
   const [ztocPath, layerPath, path, ...more] = positionals;
   if (ztocPath === undefined || layerPath === undefined || path === undefined || more.length > 0)

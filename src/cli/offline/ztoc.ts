@@ -5,18 +5,18 @@ import { parseArgs } from 'node:util';
 
 import { digestOf } from '../../core/digest.ts';
 import { SpandrelError } from '../../core/errors.ts';
-import { escapeControls } from '../../core/terminal-text.ts';
-import { sociCompression } from '../../soci/layer-selection.ts';
+import { escapeControls } from '../../core/escape-controls.ts';
+import { sociCompression } from '../../soci/skip-reason.ts';
 import { decodeZtoc } from '../../ztoc/decode-ztoc.ts';
 import { indexLayerFile, type LayerFileIndex } from '../../build/index-layer-file.ts';
 import { describeRawText, printForTerminal } from '../../tar/raw-text.ts';
 import type { CommandHelp, Flags } from '../terminal/command-help.ts';
 import { printJson } from '../terminal/print-json.ts';
 import { ProgressBar } from '../terminal/progress-bar.ts';
-import { parseSizeFlag } from '../terminal/size-flag.ts';
+import { parseSizeFlag } from '../terminal/parse-size-flag.ts';
 import { UsageError } from '../terminal/usage-error.ts';
 import { ENGINE_HELP, readOfflineSettings } from './offline-settings.ts';
-import { cat, CAT_FLAGS } from './ztoc-cat.ts';
+import { ztocCat, ZTOC_CAT_FLAGS } from './ztoc-cat.ts';
 
 const JSON_FLAG = { type: 'boolean', default: false, about: 'list: print a JSON object a line' } as const;
 
@@ -51,7 +51,7 @@ export const ZTOC_HELP: CommandHelp = {
     'cat     prints one file; reads, verifies and decompresses only the spans that hold it',
     ENGINE_HELP,
   ],
-  flags: { ...CREATE_FLAGS, ...CAT_FLAGS, output: CREATE_FLAGS.output },
+  flags: { ...CREATE_FLAGS, ...ZTOC_CAT_FLAGS, output: CREATE_FLAGS.output },
 };
 
 /** `spandrel ztoc`: make and look into zTOCs, offline. */
@@ -65,7 +65,7 @@ export async function ztoc(args: string[]): Promise<number> {
     case 'list':
       return list(rest);
     case 'cat':
-      return cat(rest);
+      return ztocCat(rest);
     default:
       throw new UsageError(`ztoc ${verb ?? ''}: expected create, info, list or cat`);
   }

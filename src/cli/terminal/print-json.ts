@@ -1,4 +1,4 @@
-import { escapeJson } from '../../core/terminal-text.ts';
+import { escapeJson } from '../../core/escape-controls.ts';
 
 /** A value as one line of JSON on standard output, which may be a terminal. */
 export function printJson(value: unknown): void {

@@ -1,4 +1,4 @@
-import { inOwnTurn, SMALL_DOCUMENT_BYTES } from '../work/loop-turns.ts';
+import { inOwnTurn, SMALL_DOCUMENT_BYTES } from '../work/in-own-turn.ts';
 import { endOfString, parseJson } from './parse-json.ts';
 
 /** What is parsed in one turn of the event loop: a millisecond or so. */

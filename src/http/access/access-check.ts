@@ -1,7 +1,7 @@
-import type { Target } from '../../images/documents/target.ts';
+import type { Target } from '../../upstream/target.ts';
 import { SpandrelError } from '../../core/errors.ts';
-import type { Answer } from '../answers/answer.ts';
-import { answerError } from '../answers/error-answer.ts';
+import type { RegistryResponse } from '../responses/registry-response.ts';
+import { errorResponse } from '../responses/error-response.ts';
 import type { RegistryPath } from '../requests/registry-path.ts';
 
 /** What decides whether a request may read. */
@@ -19,19 +19,21 @@ export interface AccessRequest {
 /** Decides who may read. Asked once for every request of the registry listener, whatever it is for, before anything is looked up. */
 export interface AccessCheck {
   /** What refuses the request; `undefined` lets it through. @throws SpandrelError if that cannot be decided */
-  check(request: AccessRequest): Promise<Answer | undefined>;
+  check(request: AccessRequest): Promise<RegistryResponse | undefined>;
 }
 
 /** What a client that names no user is asked for where the proxy itself takes credentials. UTF-8: RFC 7617, section 2.1. */
 export const BASIC_CHALLENGE = 'Basic realm="Spandrel", charset="UTF-8"';
 
 /** 401 with a challenge, as Docker, containerd and skopeo want it before they send credentials. */
-export function demandCredentials(challenge: string): Answer {
-  const answer = answerError(new SpandrelError('UNAUTHORIZED', 'credentials that may read here are needed'));
+export function demandCredentials(challenge: string): RegistryResponse {
+  const answer = errorResponse(
+    new SpandrelError('UNAUTHORIZED', 'credentials that may read here are needed'),
+  );
   return { ...answer, headers: { ...answer.headers, 'www-authenticate': challenge } };
 }
 
 /** 403: whoever it is may not, whatever they send again. */
-export function deny(): Answer {
-  return answerError(new SpandrelError('DENIED', 'these credentials may not read this repository'));
+export function deny(): RegistryResponse {
+  return errorResponse(new SpandrelError('DENIED', 'these credentials may not read this repository'));
 }

@@ -1,8 +1,8 @@
 import type { BlockList } from 'node:net';
 
 import { SpandrelError } from '../../core/errors.ts';
-import { isLoopback } from '../../core/loopback.ts';
-import type { Answer } from '../answers/answer.ts';
+import { isLoopback } from '../../core/is-loopback.ts';
+import type { RegistryResponse } from '../responses/registry-response.ts';
 import type { RateLimiter } from './rate-limiter.ts';
 import type { AccessCheck, AccessRequest } from './access-check.ts';
 import type { PageGuard, PageRequest } from './page-guard.ts';
@@ -50,7 +50,7 @@ export class AccessGate {
   }
 
   /** As {@link AccessCheck.check}. */
-  async check(request: AccessRequest): Promise<Answer | undefined> {
+  async check(request: AccessRequest): Promise<RegistryResponse | undefined> {
     return this.#rules.check?.check(request);
   }
 }

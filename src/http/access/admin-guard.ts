@@ -1,7 +1,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 
 import { SpandrelError } from '../../core/errors.ts';
-import { isLoopback } from '../../core/loopback.ts';
+import { isLoopback } from '../../core/is-loopback.ts';
 import type { Secret } from '../../core/secret.ts';
 import { isNoForm, type PageGuard, type PageRequest, REQUEST_HEADER } from './page-guard.ts';
 

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 
 import type { ReadFile } from '../../config/config-files.ts';
-import type { Config } from '../../config/schema.ts';
+import type { Config } from '../../config/config-keys.ts';
 import { SpandrelError } from '../../core/errors.ts';
 import { Secret } from '../../core/secret.ts';
 

@@ -2,7 +2,7 @@ import { BlockList, isIPv4 } from 'node:net';
 
 import type { Patience } from '../../cache/patience.ts';
 import type { ReadFile } from '../../config/config-files.ts';
-import type { Config } from '../../config/schema.ts';
+import type { Config } from '../../config/config-keys.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
 import { RateLimiter } from './rate-limiter.ts';
 import type { AccessCheck } from './access-check.ts';

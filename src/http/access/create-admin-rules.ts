@@ -1,5 +1,5 @@
 import type { ReadFile } from '../../config/config-files.ts';
-import type { Config } from '../../config/schema.ts';
+import type { Config } from '../../config/config-keys.ts';
 import type { AdminRules } from './admin-guard.ts';
 import { readAdminToken } from './admin-token.ts';
 import { PageGuard } from './page-guard.ts';

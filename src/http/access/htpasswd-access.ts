@@ -2,7 +2,7 @@ import { compare } from 'bcrypt';
 
 import { WorkQueue } from '../../core/work/work-queue.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
-import type { Answer } from '../answers/answer.ts';
+import type { RegistryResponse } from '../responses/registry-response.ts';
 import { type AccessCheck, type AccessRequest, BASIC_CHALLENGE, demandCredentials } from './access-check.ts';
 import { type BasicCredentials, parseBasicCredentials } from './basic-credentials.ts';
 import type { HtpasswdFile } from './htpasswd-file.ts';
@@ -32,7 +32,7 @@ export class HtpasswdAccess implements AccessCheck {
     this.#verdicts = new Verdicts({ lifetimeMs: () => lifetimeMs, metrics });
   }
 
-  async check({ authorization, client, signal }: AccessRequest): Promise<Answer | undefined> {
+  async check({ authorization, client, signal }: AccessRequest): Promise<RegistryResponse | undefined> {
     const credentials = parseBasicCredentials(authorization);
     if (credentials === undefined) return demandCredentials(BASIC_CHALLENGE);
     const { username, password } = credentials;

@@ -1,8 +1,9 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { isIPv6 } from 'node:net';
 
+import { isBrowser } from '../../core/client-quirks.ts';
 import { SpandrelError } from '../../core/errors.ts';
-import { isLoopback } from '../../core/loopback.ts';
+import { isLoopback } from '../../core/is-loopback.ts';
 import { isHost } from '../requests/request-target.ts';
 
 /**
@@ -59,10 +60,10 @@ export class PageGuard {
 
   /** As {@link admit}, for requests that show signs of a browser; others may have any Host. */
   admitMarked(request: PageRequest): void {
-    const { origin, 'sec-fetch-site': site, 'user-agent': agent = '' } = request.headers;
+    const { origin, 'sec-fetch-site': site, 'user-agent': agent } = request.headers;
     // To http origins other than loopback browsers send no `Sec-Fetch-Site`, and no `Origin` with a GET of
     // the same origin.
-    if (origin !== undefined || site !== undefined || agent.startsWith('Mozilla/')) this.admit(request);
+    if (origin !== undefined || site !== undefined || isBrowser(agent)) this.admit(request);
   }
 
   #isOwn(host: string): boolean {

@@ -1,13 +1,13 @@
 import type { Patience } from '../../cache/patience.ts';
 import { SpandrelError } from '../../core/errors.ts';
-import { formatReference } from '../../core/image-name.ts';
+import { formatReference } from '../../core/image-reference.ts';
 import { Secret } from '../../core/secret.ts';
-import type { Target } from '../../images/documents/target.ts';
+import type { Target } from '../../upstream/target.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
-import { isUpstreamAway } from '../../upstream/faults/fault-kinds.ts';
-import type { ProbeOutcome, ProbeSubject } from '../../upstream/api/read-probe.ts';
-import type { Answer } from '../answers/answer.ts';
-import { answerError } from '../answers/error-answer.ts';
+import { isUpstreamAway } from '../../upstream/faults/is-upstream-away.ts';
+import type { ProbeOutcome, ProbeSubject } from '../../upstream/api/probe-read.ts';
+import type { RegistryResponse } from '../responses/registry-response.ts';
+import { errorResponse } from '../responses/error-response.ts';
 import type { RegistryPath } from '../requests/registry-path.ts';
 import {
   type AccessCheck,
@@ -51,7 +51,7 @@ export class UpstreamAccess implements AccessCheck {
     });
   }
 
-  async check({ authorization, path, target, signal }: AccessRequest): Promise<Answer | undefined> {
+  async check({ authorization, path, target, signal }: AccessRequest): Promise<RegistryResponse | undefined> {
     const shown = readAuthorization(authorization);
     // Without an upstream to ask, `/v2/` still has to make clients send their credentials.
     if (target === undefined) return shown === undefined ? demandCredentials(BASIC_CHALLENGE) : undefined;
@@ -76,7 +76,7 @@ export class UpstreamAccess implements AccessCheck {
       case 'denied':
         return deny();
       case 'unknown':
-        return answerError(
+        return errorResponse(
           new SpandrelError('NAME_UNKNOWN', `upstream ${client.name} shows no such repository`),
         );
     }

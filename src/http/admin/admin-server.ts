@@ -10,9 +10,9 @@ import type { WarmJobs } from '../../images/operations/warm-jobs.ts';
 import type { Logger } from '../../telemetry/logger.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
 import type { AdminGuard } from '../access/admin-guard.ts';
-import { EVERY_ANSWER } from '../answers/answer.ts';
-import { answerError } from '../answers/error-answer.ts';
-import { ADMIN_PAGE, answerFrontPage } from '../answers/front-page.ts';
+import { COMMON_HEADERS } from '../responses/registry-response.ts';
+import { errorResponse } from '../responses/error-response.ts';
+import { ADMIN_PAGE, frontPageResponse } from '../responses/front-page.ts';
 import { AllowedMethods, WHOLE_SERVER } from '../listener/allowed-methods.ts';
 import { Closing } from '../listener/closing.ts';
 import type { ServerLimits } from '../listener/create-server.ts';
@@ -56,7 +56,7 @@ export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
   server.removeContentTypeParser('text/plain');
 
   server.addHook('onRequest', async ({ raw, method, headers, url, originalUrl, ip }, reply) => {
-    reply.headers(EVERY_ANSWER);
+    reply.headers(COMMON_HEADERS);
     closing.admit();
     deps.guard.admit({
       method,
@@ -69,7 +69,7 @@ export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
     checkExpectation(raw);
   });
   server.get('/', async ({ headers: asked }, reply) => {
-    const { status, headers, body } = answerFrontPage(ADMIN_PAGE, asked);
+    const { status, headers, body } = frontPageResponse(ADMIN_PAGE, asked);
     return reply.code(status).headers(headers).send(body);
   });
   server.get('/healthz', () => ({ status: 'ok' }));
@@ -124,7 +124,7 @@ export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
   server.setErrorHandler((error, request, reply) => {
     if (errorCodeOf(error) === 'INTERNAL' && !isClientError(error))
       deps.logger.error({ requestId: request.id, err: error }, 'defect');
-    const { status, headers, body } = answerError(
+    const { status, headers, body } = errorResponse(
       isClientError(error) ? new SpandrelError('QUERY_INVALID', error.message) : error,
     );
     const { allow = headers['allow'] } = reply.getHeaders();

@@ -1,7 +1,6 @@
-import type { Platform } from '../../core/descriptor.ts';
+import { parsePlatform, type Platform } from '../../core/platform.ts';
 import { SpandrelError } from '../../core/errors.ts';
-import { isJsonObject } from '../../core/json/json-object.ts';
-import { parsePlatform } from '../../core/platform.ts';
+import { isJsonObject } from '../../core/json/parse-json.ts';
 
 /** Body of `POST /api/v1/warm`. @throws SpandrelError QUERY_INVALID */
 export function parseWarmRequest(body: unknown): { image: string; platforms?: readonly Platform[] } {

@@ -3,8 +3,8 @@ import { Http2ServerResponse } from 'node:http2';
 import type { Duplex } from 'node:stream';
 
 import { SpandrelError } from '../../core/errors.ts';
-import { type BytesAnswer, EVERY_ANSWER } from '../answers/answer.ts';
-import { answerError } from '../answers/error-answer.ts';
+import { type BytesResponse, COMMON_HEADERS } from '../responses/registry-response.ts';
+import { errorResponse } from '../responses/error-response.ts';
 
 const METHOD_UNKNOWN = new SpandrelError('UNSUPPORTED', 'no route has this method');
 
@@ -31,25 +31,25 @@ export function answerClientError(error: NodeJS.ErrnoException, socket: HttpSock
     socket.destroy();
     return;
   }
-  const answered = answerError(new SpandrelError('REQUEST_INVALID', 'malformed HTTP request'));
+  const answered = errorResponse(new SpandrelError('REQUEST_INVALID', 'malformed HTTP request'));
   endWith(socket, { ...answered, status: STATUSES[error.code ?? ''] ?? answered.status });
 }
 
 /** Answers CONNECT: the proxy opens no tunnels. With HTTP/2 the request has a response of its own, else the socket. */
 export function refuseTunnel(_request: unknown, to: Duplex | Http2ServerResponse): void {
   if (to instanceof Http2ServerResponse) refuseMethod(to);
-  else endWith(to, answerError(METHOD_UNKNOWN));
+  else endWith(to, errorResponse(METHOD_UNKNOWN));
 }
 
 /** Answers a method that nobody knows. */
 export function refuseMethod(response: Http2ServerResponse): void {
-  const { status, headers, body } = answerError(METHOD_UNKNOWN);
-  response.writeHead(status, { ...EVERY_ANSWER, ...headers }).end(body);
+  const { status, headers, body } = errorResponse(METHOD_UNKNOWN);
+  response.writeHead(status, { ...COMMON_HEADERS, ...headers }).end(body);
 }
 
 /** The last answer on a connection. */
-function endWith(socket: Duplex, { status, headers, body }: BytesAnswer): void {
-  const lines = Object.entries({ ...EVERY_ANSWER, ...headers, connection: 'close' }).map(
+function endWith(socket: Duplex, { status, headers, body }: BytesResponse): void {
+  const lines = Object.entries({ ...COMMON_HEADERS, ...headers, connection: 'close' }).map(
     ([name, value]) => `${name}: ${value}\r\n`,
   );
   socket.on('error', () => socket.destroy());

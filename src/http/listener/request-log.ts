@@ -2,40 +2,46 @@ import type { FastifyRequest } from 'fastify';
 
 import { type ErrorCode, errorCodeOf } from '../../core/errors.ts';
 import { nodeErrorCode } from '../../core/node-error-code.ts';
-import type { Target } from '../../images/documents/target.ts';
+import type { Target } from '../../upstream/target.ts';
 import type { Logger } from '../../telemetry/logger.ts';
 import type { TraceSpan } from '../../telemetry/tracer.ts';
 import type { RegistryPath, RouteName } from '../requests/registry-path.ts';
-import type { SendResult } from '../answers/send-answer.ts';
+import type { SendResult } from '../responses/send-response.ts';
 
-/** What is learnt of a request on its way to the answer. */
+/** What becomes known of a request while it is handled. */
 export interface RequestNotes {
   path?: RegistryPath;
   target?: Target;
-  /** Of an error answer. */
+  /** Code of the error response. */
   code?: ErrorCode;
 }
 
-/** A request that is over. */
+/** A request whose response has been sent or aborted. */
 export interface FinishedRequest {
   readonly request: FastifyRequest;
   readonly notes: RequestNotes;
   readonly result: SendResult;
   readonly startedAt: number;
   readonly endedAt: number;
-  readonly clientHasGone: boolean;
+  readonly clientAborted: boolean;
 }
 
-const MOST_LOGGED = 200;
-/** Of a write to a socket that its client has closed; it may fail before the socket says so. What upstreams and disks do has codes of ours. */
-const CLIENT_GONE = ['ECONNRESET', 'EPIPE'];
+const MAX_USER_AGENT_LENGTH = 200;
+/**
+ * A write to a socket that the client has closed may fail with these before the socket emits `close`. Failures
+ * of upstreams and disks have codes of the error table.
+ */
+const CLIENT_ABORTED = ['ECONNRESET', 'EPIPE'];
 
-/** Label of metrics. */
+/** Label `route` of metrics. */
 export function routeOf({ path }: RequestNotes): RouteName | 'unknown' {
   return path?.route ?? 'unknown';
 }
 
-/** One line for each request, whatever became of it. No header but Range and User-Agent, and no query: those carry secrets. */
+/**
+ * Log one line for each request. Of its headers only Range and User-Agent, and no query: the others carry
+ * secrets.
+ */
 export function logRequest(logger: Logger, finished: FinishedRequest, span: TraceSpan): void {
   const { request, notes, result, startedAt, endedAt } = finished;
   const { path, target } = notes;
@@ -56,15 +62,15 @@ export function logRequest(logger: Logger, finished: FinishedRequest, span: Trac
     bytes: result.bytes,
     source: result.source,
     client: request.ip,
-    userAgent: request.headers['user-agent']?.slice(0, MOST_LOGGED),
+    userAgent: request.headers['user-agent']?.slice(0, MAX_USER_AGENT_LENGTH),
     firstByteMs: result.headAt === undefined ? undefined : milliseconds(result.headAt - startedAt),
     ms: milliseconds(endedAt - startedAt),
   };
   const { failure } = result;
-  // A client that leaves is no fault of anybody's; anything else that breaks an answer is.
-  const isOurs = !finished.clientHasGone && !CLIENT_GONE.includes(nodeErrorCode(failure));
-  if (failure !== undefined && isOurs)
-    logger.warn({ ...fields, code: errorCodeOf(failure), err: failure }, 'answer broken off');
+  // A client may abort at any time; any other failure is worth a warning.
+  const isFault = !finished.clientAborted && !CLIENT_ABORTED.includes(nodeErrorCode(failure));
+  if (failure !== undefined && isFault)
+    logger.warn({ ...fields, code: errorCodeOf(failure), err: failure }, 'response aborted');
   else logger.info(fields, 'request');
 }
 
@@ -88,7 +94,7 @@ export function traceRequest(finished: FinishedRequest, span: TraceSpan): void {
   else if (result.status >= 500) span.fail(notes.code ?? String(result.status));
 }
 
-/** Of what was asked for, or of what a tag was answered with. */
+/** The digest in the path, else that of the response: what the tag points to. */
 function digestOf({ notes: { path }, result }: FinishedRequest): string | undefined {
   if (path !== undefined && 'digest' in path) return path.digest;
   if (path !== undefined && 'reference' in path && 'digest' in path.reference) return path.reference.digest;

@@ -2,7 +2,7 @@ import { createSecureContext } from 'node:tls';
 
 import type { ReadFile } from '../../config/config-files.ts';
 import { SpandrelError } from '../../core/errors.ts';
-import { parseCertificates } from '../../core/pem.ts';
+import { parseCertificates } from '../../core/parse-certificates.ts';
 
 /** Paths of PEM files. */
 export interface TlsFiles {

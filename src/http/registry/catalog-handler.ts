@@ -4,9 +4,9 @@ import type { ServedRepositories } from '../../images/operations/served-reposito
 import type { Upstreams } from '../../upstream/upstreams.ts';
 import type { RegistryClient } from '../../upstream/registry-client.ts';
 import type { AccessGate } from '../access/access-gate.ts';
-import { type Answer, jsonAnswer } from '../answers/answer.ts';
-import type { Exchange } from '../requests/exchange.ts';
-import { nextPage } from '../answers/next-page.ts';
+import { type RegistryResponse, jsonResponse } from '../responses/registry-response.ts';
+import type { RequestContext } from '../requests/request-context.ts';
+import { nextPageLink } from '../responses/next-page-link.ts';
 import { parseCount } from '../requests/query.ts';
 
 export interface CatalogDeps {
@@ -33,9 +33,11 @@ interface Listed {
  */
 export async function handleCatalog(
   { upstreams, access, servedRepositories }: CatalogDeps,
-  request: Pick<Exchange, 'query' | 'url' | 'client' | 'signal'> & { readonly headers: IncomingHttpHeaders },
+  request: Pick<RequestContext, 'query' | 'url' | 'client' | 'signal'> & {
+    readonly headers: IncomingHttpHeaders;
+  },
   { client: chosen, namespace }: { client: RegistryClient | undefined; namespace: string | undefined },
-): Promise<Answer> {
+): Promise<RegistryResponse> {
   const limit = parseCount(request.query, 'n', MAX_PAGE) ?? MAX_PAGE;
   const last = request.query.get('last') ?? '';
   const clients = upstreams.clients.filter((client) => namespace === undefined || client === chosen);
@@ -69,6 +71,6 @@ export async function handleCatalog(
   }
   const end = page.at(-1)?.name;
   const isMore = end !== undefined && sorted.length > page.length;
-  const headers = isMore ? nextPage(request, { n: String(limit), last: end }) : {};
-  return jsonAnswer({ repositories }, { headers });
+  const headers = isMore ? nextPageLink(request, { n: String(limit), last: end }) : {};
+  return jsonResponse({ repositories }, { headers });
 }

@@ -1,6 +1,7 @@
+import { isMirrorRequest } from '../../core/client-quirks.ts';
 import type { Digest } from '../../core/digest.ts';
 import { isSpandrelError } from '../../core/errors.ts';
-import type { Reference } from '../../core/image-name.ts';
+import type { Reference } from '../../core/image-reference.ts';
 import { MEDIA_TYPES } from '../../core/media-types.ts';
 import type { ConfigGate } from '../../images/access/config-gate.ts';
 import type { DerivedBlob, DerivedBlobs } from '../../images/lazy/derived-blobs.ts';
@@ -12,10 +13,10 @@ import type { FoundManifest } from '../../images/manifests/manifests.ts';
 import type { PullLog } from '../../images/operations/pull-log.ts';
 import type { Referrers } from '../../images/lazy/referrers.ts';
 import type { ServedImages } from '../../images/manifests/served-images.ts';
-import { type Answer, IMMUTABLE, jsonAnswer } from '../answers/answer.ts';
-import { answerContent } from '../answers/content-answer.ts';
-import type { Exchange } from '../requests/exchange.ts';
-import { nextPage } from '../answers/next-page.ts';
+import { type RegistryResponse, IMMUTABLE, jsonResponse } from '../responses/registry-response.ts';
+import { contentResponse } from '../responses/content-response.ts';
+import type { RequestContext } from '../requests/request-context.ts';
+import { nextPageLink } from '../responses/next-page-link.ts';
 import { parseCount } from '../requests/query.ts';
 
 export interface DistributionDeps {
@@ -41,16 +42,16 @@ const TAG_VARIES_BY = 'accept, user-agent';
 /** OCI distribution spec, "Pulling manifests". */
 export async function handleManifest(
   deps: DistributionDeps,
-  exchange: Exchange,
+  context: RequestContext,
   reference: Reference,
-): Promise<Answer> {
-  const found = await deps.lostDocuments.get(exchange.target, reference, exchange.signal);
+): Promise<RegistryResponse> {
+  const found = await deps.lostDocuments.get(context.target, reference, context.signal);
   const { source, rateLimit, stale } = found;
   let { manifest } = found;
   // A digest always answers its own bytes; what a tag stands for may have been indexed.
-  if ('tag' in reference) manifest = await lazyAnswer(deps, exchange, reference.tag, found);
-  else await noteManifest(deps, exchange, manifest);
-  return answerContent(
+  if ('tag' in reference) manifest = await lazyAnswer(deps, context, reference.tag, found);
+  else await noteManifest(deps, context, manifest);
+  return contentResponse(
     {
       sizeBytes: manifest.bytes.byteLength,
       contentType: manifest.mediaType,
@@ -66,7 +67,7 @@ export async function handleManifest(
         yield manifest.bytes.subarray(range.start, range.end);
       },
     },
-    exchange,
+    context,
   );
 }
 
@@ -79,29 +80,29 @@ function staleness({ ageMs }: NonNullable<FoundManifest['stale']>): Record<strin
 /** What is served in the `mirror` form has the client's next steps watched. */
 async function noteManifest(
   { configGate }: DistributionDeps,
-  exchange: Exchange,
+  context: RequestContext,
   manifest: StoredManifest,
 ): Promise<void> {
-  if (!isMirrored(exchange)) return;
-  configGate.note(exchange.client, manifest.digest, 'asked');
-  await configGate.learn(exchange.client, manifest);
+  if (!isMirrored(context)) return;
+  configGate.note(context.client, manifest.digest, 'asked');
+  await configGate.learn(context.client, manifest);
 }
 
-function isMirrored({ query }: Exchange): boolean {
-  return query.has('ns');
+function isMirrored({ query }: RequestContext): boolean {
+  return isMirrorRequest(query);
 }
 
 async function lazyAnswer(
   deps: DistributionDeps,
-  exchange: Exchange,
+  context: RequestContext,
   tag: string,
   { manifest: original, stale }: FoundManifest,
 ): Promise<StoredManifest> {
-  const { target, headers, signal } = exchange;
+  const { target, headers, signal } = context;
   const request = {
     userAgent: headers['user-agent'] ?? '',
     accept: headers.accept ?? '',
-    isMirrored: isMirrored(exchange),
+    isMirrored: isMirrored(context),
     isStale: stale !== undefined,
   };
   const answer = await deps.lazyImages.answer(target, original, request, signal);
@@ -112,24 +113,24 @@ async function lazyAnswer(
 /** OCI distribution spec, "Pulling blobs". */
 export async function handleBlob(
   deps: DistributionDeps,
-  exchange: Exchange,
+  context: RequestContext,
   digest: Digest,
-): Promise<Answer> {
-  if (isMirrored(exchange)) {
-    deps.configGate.note(exchange.client, digest, 'asked');
-    if (exchange.method === 'GET') await deps.configGate.pass(exchange.client, digest, exchange.signal);
+): Promise<RegistryResponse> {
+  if (isMirrored(context)) {
+    deps.configGate.note(context.client, digest, 'asked');
+    if (context.method === 'GET') await deps.configGate.pass(context.client, digest, context.signal);
   }
-  const { target, signal } = exchange;
-  const request = { acceptsGzip: acceptsGzip(exchange), line: exchange.client, signal };
+  const { target, signal } = context;
+  const request = { acceptsGzip: acceptsGzip(context), line: context.client, signal };
   const derived = await deps.derivedBlobs.get(target, digest, request);
-  if (derived !== undefined) return answerDerivedBlob(deps, exchange, digest, derived);
+  if (derived !== undefined) return answerDerivedBlob(deps, context, digest, derived);
   try {
-    return await answerStoredBlob(deps, exchange, digest);
+    return await answerStoredBlob(deps, context, digest);
   } catch (error) {
     if (!isSpandrelError(error, 'BLOB_UNKNOWN')) throw error;
     const made = await deps.derivedBlobs.make(target, digest, request);
     if (made === undefined) throw error;
-    return answerDerivedBlob(deps, exchange, digest, made);
+    return answerDerivedBlob(deps, context, digest, made);
   }
 }
 
@@ -139,11 +140,11 @@ function blobHeaders(digest: Digest): Record<string, string> {
 
 function answerDerivedBlob(
   deps: DistributionDeps,
-  exchange: Exchange,
+  context: RequestContext,
   digest: Digest,
   { bytes, encoding, release }: DerivedBlob,
-): Answer {
-  return answerContent(
+): RegistryResponse {
+  return contentResponse(
     {
       sizeBytes: bytes.byteLength,
       contentType: MEDIA_TYPES.octetStream,
@@ -156,19 +157,23 @@ function answerDerivedBlob(
       source: 'disk',
       async *read(range) {
         yield bytes.subarray(range.start, range.end);
-        if (isMirrored(exchange)) deps.configGate.note(exchange.client, digest, 'got');
+        if (isMirrored(context)) deps.configGate.note(context.client, digest, 'got');
       },
       dispose: async () => release(),
     },
-    exchange,
+    context,
   );
 }
 
-async function answerStoredBlob(deps: DistributionDeps, exchange: Exchange, digest: Digest): Promise<Answer> {
+async function answerStoredBlob(
+  deps: DistributionDeps,
+  context: RequestContext,
+  digest: Digest,
+): Promise<RegistryResponse> {
   const headers = blobHeaders(digest);
-  if (exchange.method === 'HEAD') {
-    const { sizeBytes, cached } = await deps.layers.statBlob(exchange.target, digest, exchange.signal);
-    return answerContent(
+  if (context.method === 'HEAD') {
+    const { sizeBytes, cached } = await deps.layers.statBlob(context.target, digest, context.signal);
+    return contentResponse(
       {
         sizeBytes,
         contentType: MEDIA_TYPES.octetStream,
@@ -177,19 +182,14 @@ async function answerStoredBlob(deps: DistributionDeps, exchange: Exchange, dige
         source: cached ? 'disk' : 'upstream',
         read: noBytes,
       },
-      exchange,
+      context,
     );
   }
-  const { range, 'user-agent': userAgent = '', 'accept-encoding': codings = '' } = exchange.headers;
-  if (deps.layers.isIndexed(exchange.target, digest))
-    deps.pullLog.note(exchange.target, digest, {
-      client: exchange.client,
-      range,
-      userAgent,
-      acceptEncoding: codings,
-    });
-  const handle = await deps.layers.readBlob(exchange.target, digest, exchange.signal);
-  return answerContent(
+  const { range, 'user-agent': userAgent = '', 'accept-encoding': codings = '' } = context.headers;
+  if (deps.layers.isIndexed(context.target, digest))
+    deps.pullLog.note(context.target, digest, context.client, { range, userAgent, acceptEncoding: codings });
+  const handle = await deps.layers.readBlob(context.target, digest, context.signal);
+  return contentResponse(
     {
       sizeBytes: handle.sizeBytes,
       contentType: MEDIA_TYPES.octetStream,
@@ -197,15 +197,15 @@ async function answerStoredBlob(deps: DistributionDeps, exchange: Exchange, dige
       headers,
       source: handle.source,
       maxGapBytes: handle.source === 'disk' ? undefined : UPSTREAM_GAP_BYTES,
-      read: (range) => handle.lend(range, exchange.signal),
+      read: (range) => handle.lend(range, context.signal),
       dispose: async () => handle[Symbol.asyncDispose](),
     },
-    exchange,
+    context,
   );
 }
 
 /** The encoded form has other byte positions, so a request for a range gets the plain one. */
-function acceptsGzip({ method, headers }: Exchange): boolean {
+function acceptsGzip({ method, headers }: RequestContext): boolean {
   if (method === 'GET' && headers.range !== undefined) return false;
   const codings = (headers['accept-encoding'] ?? '').split(',');
   return codings.some((coding) => /^\s*(gzip|x-gzip|\*)\s*(;\s*q=(?!0(\.0*)?\s*$).*)?$/i.test(coding));
@@ -218,30 +218,33 @@ async function* noBytes(): AsyncGenerator<Uint8Array, void, undefined> {
 /** OCI distribution spec, "Listing Referrers"; pages by `last`, the digest of the entry before. */
 export async function handleReferrers(
   deps: DistributionDeps,
-  exchange: Exchange,
+  context: RequestContext,
   digest: Digest,
-): Promise<Answer> {
-  const artifactTypes = exchange.query.getAll('artifactType').filter((type) => type !== '');
-  const all = await deps.referrers.list(exchange.target, digest, artifactTypes, exchange.signal);
-  const limit = parseCount(exchange.query, 'n', MAX_REFERRERS_PAGE) ?? MAX_REFERRERS_PAGE;
-  const last = exchange.query.get('last');
+): Promise<RegistryResponse> {
+  const artifactTypes = context.query.getAll('artifactType').filter((type) => type !== '');
+  const all = await deps.referrers.list(context.target, digest, artifactTypes, context.signal);
+  const limit = parseCount(context.query, 'n', MAX_REFERRERS_PAGE) ?? MAX_REFERRERS_PAGE;
+  const last = context.query.get('last');
   const start = last === null ? 0 : all.findIndex((descriptor) => descriptor.digest === last) + 1;
   const page = all.slice(start, start + Math.max(1, limit));
   const lastOfPage = page.at(-1);
   const headers = {
     ...(artifactTypes.length > 0 ? { 'oci-filters-applied': 'artifactType' } : {}),
     ...(lastOfPage !== undefined && start + page.length < all.length
-      ? nextPage(exchange, { last: lastOfPage.digest })
+      ? nextPageLink(context, { last: lastOfPage.digest })
       : {}),
   };
   const index = { schemaVersion: 2, mediaType: MEDIA_TYPES.ociIndex, manifests: page };
-  return jsonAnswer(index, { contentType: MEDIA_TYPES.ociIndex, headers });
+  return jsonResponse(index, { contentType: MEDIA_TYPES.ociIndex, headers });
 }
 
 /** OCI distribution spec, "Listing Tags". @param name  of the repository as the client calls it, upstream's prefix included */
-export async function handleTags({ target, query, url, signal }: Exchange, name: string): Promise<Answer> {
+export async function handleTags(
+  { target, query, url, signal }: RequestContext,
+  name: string,
+): Promise<RegistryResponse> {
   const limit = parseCount(query, 'n', MAX_TAGS);
-  if (limit === 0) return jsonAnswer({ name, tags: [] });
+  if (limit === 0) return jsonResponse({ name, tags: [] });
   const last = query.get('last') || null;
   const { tags, next } = await target.client.listTags(
     target.repository,
@@ -251,6 +254,6 @@ export async function handleTags({ target, query, url, signal }: Exchange, name:
   const headers =
     next === undefined
       ? {}
-      : nextPage({ query, url }, { last: next, ...(limit === undefined ? {} : { n: String(limit) }) });
-  return jsonAnswer({ name, tags }, { headers });
+      : nextPageLink({ query, url }, { last: next, ...(limit === undefined ? {} : { n: String(limit) }) });
+  return jsonResponse({ name, tags }, { headers });
 }

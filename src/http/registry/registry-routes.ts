@@ -1,9 +1,9 @@
 import type { IncomingHttpHeaders } from 'node:http';
 
 import { SpandrelError } from '../../core/errors.ts';
-import type { Target } from '../../images/documents/target.ts';
-import type { Answer } from '../answers/answer.ts';
-import { jsonAnswer } from '../answers/answer.ts';
+import type { Target } from '../../upstream/target.ts';
+import type { RegistryResponse } from '../responses/registry-response.ts';
+import { jsonResponse } from '../responses/registry-response.ts';
 import { type CatalogDeps, handleCatalog } from './catalog-handler.ts';
 import {
   type DistributionDeps,
@@ -12,8 +12,8 @@ import {
   handleReferrers,
   handleTags,
 } from './distribution-handlers.ts';
-import type { Exchange } from '../requests/exchange.ts';
-import { answerFrontPage, REGISTRY_PAGE } from '../answers/front-page.ts';
+import type { RequestContext } from '../requests/request-context.ts';
+import { frontPageResponse, REGISTRY_PAGE } from '../responses/front-page.ts';
 import { handleImage, handleImageFile, type ImageDeps } from './image-handlers.ts';
 import type { RegistryPath, RepositoryPath } from '../requests/registry-path.ts';
 import { isHost } from '../requests/request-target.ts';
@@ -44,9 +44,12 @@ export interface RegistryRequest {
 }
 
 /** Answer a request of the registry listener: choose the upstream, ask whether the client may read, then go to the handler of the route. */
-export async function routeRegistryRequest(deps: RegistryDeps, request: RegistryRequest): Promise<Answer> {
+export async function routeRegistryRequest(
+  deps: RegistryDeps,
+  request: RegistryRequest,
+): Promise<RegistryResponse> {
   const { path, query, headers, client, signal } = request;
-  if (path.route === 'root') return answerFrontPage(REGISTRY_PAGE, headers);
+  if (path.route === 'root') return frontPageResponse(REGISTRY_PAGE, headers);
   const namespace = namespaceOf(query);
   const choice = { namespace, host: request.host };
   const { authorization } = headers;
@@ -56,7 +59,7 @@ export async function routeRegistryRequest(deps: RegistryDeps, request: Registry
     const refusal = await deps.access.check({ authorization, client, path, target, signal });
     if (refusal !== undefined) return refusal;
     if (path.route === 'catalog') return handleCatalog(deps, request, { client: upstream, namespace });
-    return jsonAnswer({}, { headers: { 'docker-distribution-api-version': 'registry/2.0' } });
+    return jsonResponse({}, { headers: { 'docker-distribution-api-version': 'registry/2.0' } });
   }
   const target = deps.upstreams.select({ ...choice, name: path.name });
   request.onTarget(target);
@@ -80,31 +83,35 @@ function namespaceOf(query: URLSearchParams): string | undefined {
   return namespace;
 }
 
-function dispatch(deps: RegistryDeps, exchange: Exchange, path: RepositoryPath): Promise<Answer> {
+function dispatch(
+  deps: RegistryDeps,
+  context: RequestContext,
+  path: RepositoryPath,
+): Promise<RegistryResponse> {
   switch (path.route) {
     case 'manifest':
-      return handleManifest(deps, exchange, path.reference);
+      return handleManifest(deps, context, path.reference);
     case 'blob':
-      return handleBlob(deps, exchange, path.digest);
+      return handleBlob(deps, context, path.digest);
     case 'referrers':
-      return handleReferrers(deps, exchange, path.digest);
+      return handleReferrers(deps, context, path.digest);
     case 'tags':
-      return handleTags(exchange, path.name);
+      return handleTags(context, path.name);
     case 'layer':
-      return handleLayer(deps, exchange, path.digest);
+      return handleLayer(deps, context, path.digest);
     case 'spans':
-      return handleSpans(deps, exchange, path.digest);
+      return handleSpans(deps, context, path.digest);
     case 'span':
-      return handleSpan(deps, exchange, path.digest, path.spanId);
+      return handleSpan(deps, context, path.digest, path.spanId);
     case 'tar':
-      return handleTar(deps, exchange, path.digest);
+      return handleTar(deps, context, path.digest);
     case 'files':
-      return handleFiles(deps, exchange, path.digest);
+      return handleFiles(deps, context, path.digest);
     case 'file':
-      return handleFile(deps, exchange, path.digest, path.filePath);
+      return handleFile(deps, context, path.digest, path.filePath);
     case 'image':
-      return handleImage(deps, exchange, path.reference);
+      return handleImage(deps, context, path.reference);
     case 'imageFile':
-      return handleImageFile(deps, exchange, path.reference, path.filePath);
+      return handleImageFile(deps, context, path.reference, path.filePath);
   }
 }

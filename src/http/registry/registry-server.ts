@@ -13,10 +13,10 @@ import { errorCodeOf, ERRORS, isSpandrelError, SpandrelError } from '../../core/
 import type { Logger } from '../../telemetry/logger.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
 import type { Tracer } from '../../telemetry/tracer.ts';
-import type { Answer } from '../answers/answer.ts';
-import { AnswerDeadline } from '../answers/answer-deadline.ts';
-import { breakOff } from '../answers/break-off.ts';
-import { ALLOWED_METHODS, answerError } from '../answers/error-answer.ts';
+import type { RegistryResponse } from '../responses/registry-response.ts';
+import { ResponseDeadline } from '../responses/response-deadline.ts';
+import { abortResponse } from '../responses/abort-response.ts';
+import { ALLOWED_METHODS, errorResponse } from '../responses/error-response.ts';
 import { checkExpectation } from '../listener/expectation.ts';
 import { serverOptions } from '../listener/server-options.ts';
 import { Closing } from '../listener/closing.ts';
@@ -27,8 +27,8 @@ import { readHost } from '../requests/request-host.ts';
 import { parseRequestTarget } from '../requests/request-target.ts';
 import { type RegistryDeps, routeRegistryRequest } from './registry-routes.ts';
 import { logRequest, type RequestNotes, routeOf, traceRequest } from '../listener/request-log.ts';
-import { sendAnswer, type SendResult } from '../answers/send-answer.ts';
-import { SendTurns } from '../answers/send-turns.ts';
+import { sendResponse, type SendResult } from '../responses/send-response.ts';
+import { SendTurns } from '../responses/send-turns.ts';
 
 export interface RegistryServerDeps extends RegistryDeps {
   readonly metrics: Metrics;
@@ -77,7 +77,7 @@ export function createRegistryServer(deps: RegistryServerDeps): FastifyInstance 
 }
 
 /** The same for every route. */
-const OPTIONS_ANSWER: Answer = { status: 204, headers: { allow: ALLOWED_METHODS } };
+const OPTIONS_RESPONSE: RegistryResponse = { status: 204, headers: { allow: ALLOWED_METHODS } };
 
 async function serve(deps: ServingDeps, request: FastifyRequest, response: ServerResponse): Promise<void> {
   const startedAt = performance.now();
@@ -92,7 +92,7 @@ async function serve(deps: ServingDeps, request: FastifyRequest, response: Serve
   const { server } = request.server;
   // A connection that was busy when the server was closed would stay open until its client has enough of it.
   response.once('finish', () => setImmediate(() => server.listening || server.closeIdleConnections()));
-  response.once('close', () => response.writableFinished || gone.abort(new Error('the client has gone')));
+  response.once('close', () => response.writableFinished || gone.abort(new Error('the client aborted')));
   const notes: RequestNotes = {};
   const result = await span.run(() => respond(deps, request, response, notes, gone.signal));
   const finished = {
@@ -101,7 +101,7 @@ async function serve(deps: ServingDeps, request: FastifyRequest, response: Serve
     result,
     startedAt,
     endedAt: performance.now(),
-    clientHasGone: gone.signal.aborted,
+    clientAborted: gone.signal.aborted,
   };
   const route = routeOf(notes);
   deps.metrics.httpRequests.inc({ route, method: request.method, status: String(result.status) });
@@ -119,7 +119,7 @@ async function respond(
   notes: RequestNotes,
   gone: AbortSignal,
 ): Promise<SendResult> {
-  using deadline = new AnswerDeadline(response, request.headers['user-agent'], gone);
+  using deadline = new ResponseDeadline(response, request.headers['user-agent'], gone);
   const { signal } = deadline;
   try {
     const answer = await answerRequest(deps, request, notes, signal);
@@ -135,7 +135,7 @@ async function answerRequest(
   request: FastifyRequest,
   notes: RequestNotes,
   signal: AbortSignal,
-): Promise<Answer> {
+): Promise<RegistryResponse> {
   const { method, headers, originalUrl, ip: client } = request;
   deps.closing.admit();
   deps.access.admitAddress(client);
@@ -146,10 +146,10 @@ async function answerRequest(
   const target = parseRequestTarget(originalUrl);
   const host = readHost(request.raw, target);
   deps.access.admitPage({ method, headers, host }, client);
-  if (method === 'OPTIONS' && target.path === '*') return OPTIONS_ANSWER;
+  if (method === 'OPTIONS' && target.path === '*') return OPTIONS_RESPONSE;
   const path = parseRegistryPath(target.path);
   notes.path = path;
-  if (method === 'OPTIONS') return OPTIONS_ANSWER;
+  if (method === 'OPTIONS') return OPTIONS_RESPONSE;
   return routeRegistryRequest(deps, {
     method,
     path,
@@ -172,23 +172,23 @@ async function sendError(
   signal: AbortSignal,
 ): Promise<SendResult> {
   if (signal.aborted || response.headersSent) {
-    breakOff(response);
+    abortResponse(response);
     return { status: 499, bytes: 0, source: undefined };
   }
   if (!isSpandrelError(error)) deps.logger.error({ requestId: request.id, err: error }, 'defect');
   else if (ERRORS[error.code].status >= 500)
     deps.logger.warn({ code: error.code, cause: describeCause(error) }, error.message);
-  return send(deps, request, response, answerError(error), { signal });
+  return send(deps, request, response, errorResponse(error), { signal });
 }
 
 function send(
   { limits, turns }: ServingDeps,
   request: FastifyRequest,
   response: ServerResponse,
-  answer: Answer,
+  answer: RegistryResponse,
   { signal, headAloneMs }: { readonly signal: AbortSignal; readonly headAloneMs?: number | undefined },
 ): Promise<SendResult> {
-  return sendAnswer(response, answer, {
+  return sendResponse(response, answer, {
     head: request.method === 'HEAD',
     signal,
     headAloneMs,

@@ -1,7 +1,7 @@
 import type { ByteRange } from '../../core/byte-range.ts';
 import type { Digest } from '../../core/digest.ts';
 import { type ErrorCode, SpandrelError } from '../../core/errors.ts';
-import { mapInTurns } from '../../core/work/loop-turns.ts';
+import { mapInTurns } from '../../core/work/in-own-turn.ts';
 import { MEDIA_TYPES } from '../../core/media-types.ts';
 import type { Layers } from '../../images/lazy/layers.ts';
 import type { HeldLayer } from '../../layers/layer.ts';
@@ -14,10 +14,15 @@ import { layerFault, type NoZtocReason, streamFault } from '../../index/layer-su
 import { describeRawText, EMPTY_RAW_TEXT, type RawText } from '../../tar/raw-text.ts';
 import { SparseRegions } from '../../tar/sparse-regions.ts';
 import type { EntryType, TocEntry } from '../../tar/toc-entry.ts';
-import { type Answer, type ByteStream, IMMUTABLE, jsonAnswer } from '../answers/answer.ts';
-import { answerContent, type Content } from '../answers/content-answer.ts';
-import type { Exchange } from '../requests/exchange.ts';
-import { answerGrowingTar, answerTarRange } from '../answers/growing-tar-answer.ts';
+import {
+  type RegistryResponse,
+  type ByteStream,
+  IMMUTABLE,
+  jsonResponse,
+} from '../responses/registry-response.ts';
+import { contentResponse, type Content } from '../responses/content-response.ts';
+import type { RequestContext } from '../requests/request-context.ts';
+import { growingTarResponse, tarRangeResponse } from '../responses/growing-tar-response.ts';
 import { describeNextPage, parsePageQuery } from '../requests/page-query.ts';
 import { readRawParameter } from '../requests/query.ts';
 
@@ -33,15 +38,23 @@ const MAX_HARD_LINKS = 40;
 const READABLE_TYPES: readonly EntryType[] = ['reg', 'sparse', 'gnu-sparse', 'contiguous'];
 
 /** State of a layer's index. Starts nothing. */
-export async function handleLayer(deps: SpanDeps, exchange: Exchange, digest: Digest): Promise<Answer> {
-  return jsonAnswer(await deps.layers.describe(exchange.target, digest, exchange.signal));
+export async function handleLayer(
+  deps: SpanDeps,
+  context: RequestContext,
+  digest: Digest,
+): Promise<RegistryResponse> {
+  return jsonResponse(await deps.layers.describe(context.target, digest, context.signal));
 }
 
 /** All spans of a layer; waits for the index. */
-export async function handleSpans(deps: SpanDeps, exchange: Exchange, digest: Digest): Promise<Answer> {
+export async function handleSpans(
+  deps: SpanDeps,
+  context: RequestContext,
+  digest: Digest,
+): Promise<RegistryResponse> {
   const index = await deps.indexes.ensure(
-    await deps.layers.heldLayer(exchange.target, digest, exchange.signal),
-    exchange.signal,
+    await deps.layers.heldLayer(context.target, digest, context.signal),
+    context.signal,
   );
   const spans = Array.from(index.spans(), (span) => ({
     id: span.id,
@@ -50,24 +63,24 @@ export async function handleSpans(deps: SpanDeps, exchange: Exchange, digest: Di
     digest: span.digest,
     crc32: span.crc32,
   }));
-  return jsonAnswer({ spans, ...describeFault(streamFault(index.summary)) });
+  return jsonResponse({ spans, ...describeFault(streamFault(index.summary)) });
 }
 
 /** The decompressed bytes of one span. */
 export async function handleSpan(
   deps: SpanDeps,
-  exchange: Exchange,
+  context: RequestContext,
   digest: Digest,
   spanId: number,
-): Promise<Answer> {
-  const layer = await deps.layers.heldLayer(exchange.target, digest, exchange.signal);
-  const index = await deps.indexes.open(layer, exchange.signal);
-  const span = await index.span(spanId, exchange.signal);
+): Promise<RegistryResponse> {
+  const layer = await deps.layers.heldLayer(context.target, digest, context.signal);
+  const index = await deps.indexes.open(layer, context.signal);
+  const span = await index.span(spanId, context.signal);
   if (span === undefined) {
-    throwIfFaulty(streamFault((await index.finished(exchange.signal)).summary));
+    throwIfFaulty(streamFault((await index.finished(context.signal)).summary));
     throw new SpandrelError('SPAN_UNKNOWN', `the layer has no span ${spanId}`);
   }
-  return answerSlice(deps, exchange, {
+  return answerSlice(deps, context, {
     layer,
     index,
     start: span.uncompressed.start,
@@ -79,40 +92,48 @@ export async function handleSpan(
  * The decompressed layer. While its index is being built the total size is unknown, and parts of it are there already. Of a stream at fault
  * it stays unknown, and only ranges ahead of the fault can be had.
  */
-export async function handleTar(deps: SpanDeps, exchange: Exchange, digest: Digest): Promise<Answer> {
-  const layer = await deps.layers.heldLayer(exchange.target, digest, exchange.signal);
-  let index = await deps.indexes.open(layer, exchange.signal);
+export async function handleTar(
+  deps: SpanDeps,
+  context: RequestContext,
+  digest: Digest,
+): Promise<RegistryResponse> {
+  const layer = await deps.layers.heldLayer(context.target, digest, context.signal);
+  let index = await deps.indexes.open(layer, context.signal);
   if (index.unverifiedBuild !== undefined) {
-    const growing = await answerGrowingTar(deps.reader, exchange, layer, index);
+    const growing = await growingTarResponse(deps.reader, context, layer, index);
     if (growing !== undefined) return growing;
-    await deps.indexes.ensure(layer, exchange.signal);
-    index = await deps.indexes.open(layer, exchange.signal);
+    await deps.indexes.ensure(layer, context.signal);
+    index = await deps.indexes.open(layer, context.signal);
   }
-  const { summary } = await index.finished(exchange.signal);
+  const { summary } = await index.finished(context.signal);
   const { diffId, uncompressedBytes: end } = summary;
   const fault = streamFault(summary);
-  if (fault === undefined) return answerSlice(deps, exchange, { layer, index, start: 0, end, etag: diffId });
-  const ahead = await answerTarRange(deps.reader, exchange, layer, index);
+  if (fault === undefined) return answerSlice(deps, context, { layer, index, start: 0, end, etag: diffId });
+  const ahead = await tarRangeResponse(deps.reader, context, layer, index);
   if (ahead !== undefined) return ahead;
   throw new SpandrelError(fault.code, fault.message, { detail: { readableSize: end } });
 }
 
 /** The files of a layer in the order of their names, one page; waits for the index. Of a layer at fault, those ahead of the fault. */
-export async function handleFiles(deps: SpanDeps, exchange: Exchange, digest: Digest): Promise<Answer> {
+export async function handleFiles(
+  deps: SpanDeps,
+  context: RequestContext,
+  digest: Digest,
+): Promise<RegistryResponse> {
   const index = await deps.indexes.ensure(
-    await deps.layers.heldLayer(exchange.target, digest, exchange.signal),
-    exchange.signal,
+    await deps.layers.heldLayer(context.target, digest, context.signal),
+    context.signal,
   );
-  const page = parsePageQuery(exchange);
-  const prefix = readRawParameter(exchange.url, 'prefix') ?? EMPTY_RAW_TEXT;
+  const page = parsePageQuery(context);
+  const prefix = readRawParameter(context.url, 'prefix') ?? EMPTY_RAW_TEXT;
   const { files, next } = index.listFiles({ ...page, prefix });
-  const { headers, ...rest } = describeNextPage(exchange, page, next);
+  const { headers, ...rest } = describeNextPage(context, page, next);
   const fault = layerFault(index.summary);
   const describe = (entry: TocEntry): object =>
     storedEnd(entry) <= index.summary.uncompressedBytes
       ? describeFile(entry)
       : { ...describeFile(entry), ...describeFault(fault) };
-  return jsonAnswer(
+  return jsonResponse(
     { files: await mapInTurns(files, describe), ...describeFault(fault), ...rest },
     { headers },
   );
@@ -124,15 +145,15 @@ export async function handleFiles(deps: SpanDeps, exchange: Exchange, digest: Di
  */
 export async function handleFile(
   deps: SpanDeps,
-  exchange: Exchange,
+  context: RequestContext,
   digest: Digest,
   path: RawText,
-): Promise<Answer> {
-  const layer = await deps.layers.heldLayer(exchange.target, digest, exchange.signal);
-  const index = await deps.indexes.open(layer, exchange.signal);
+): Promise<RegistryResponse> {
+  const layer = await deps.layers.heldLayer(context.target, digest, context.signal);
+  const index = await deps.indexes.open(layer, context.signal);
   const isFinal = index.unverifiedBuild === undefined;
-  const entry = await findRegularFile(index, path, exchange.signal);
-  const answer = await answerFile(deps, exchange, layer, index, entry);
+  const entry = await findRegularFile(index, path, context.signal);
+  const answer = await answerFile(deps, context, layer, index, entry);
   return isFinal ? answer : { ...answer, headers: { ...answer.headers, 'cache-control': 'no-cache' } };
 }
 
@@ -145,20 +166,20 @@ type StoredFile = Pick<TocEntry, 'type' | 'uncompressedOffset' | 'uncompressedSi
  */
 export async function answerFile(
   deps: SpanDeps,
-  exchange: Exchange,
+  context: RequestContext,
   layer: HeldLayer,
   index: LayerIndexView,
   entry: StoredFile,
-): Promise<Answer> {
+): Promise<RegistryResponse> {
   const { uncompressedOffset: start, uncompressedSize: sizeBytes, sparseMap } = entry;
   const regions = sparseMap === undefined ? undefined : new SparseRegions(sparseMap);
   const end = storedEnd(entry);
-  if (!(await reaches(index, end, exchange.signal))) {
-    throwIfFaulty(streamFault((await index.finished(exchange.signal)).summary));
+  if (!(await reaches(index, end, context.signal))) {
+    throwIfFaulty(streamFault((await index.finished(context.signal)).summary));
     throw new SpandrelError('TAR_INVALID', 'the tar ends before the data of this entry do');
   }
-  if (regions === undefined) return answerSlice(deps, exchange, { layer, index, start, end });
-  return answerSlice(deps, exchange, { layer, index, start, end, sparse: { sizeBytes, regions } });
+  if (regions === undefined) return answerSlice(deps, context, { layer, index, start, end });
+  return answerSlice(deps, context, { layer, index, start, end, sparse: { sizeBytes, regions } });
 }
 
 /** Where the data of an entry end in the decompressed layer. */
@@ -209,10 +230,10 @@ interface Slice {
 }
 
 /** A part of a decompressed layer as content of its own. */
-function answerSlice(deps: SpanDeps, exchange: Exchange, slice: Slice): Answer {
+function answerSlice(deps: SpanDeps, context: RequestContext, slice: Slice): RegistryResponse {
   const { layer, index, start, end, sparse } = slice;
   let source: ByteSource | undefined;
-  const reading = deps.reader.beginRequest(exchange.client, exchange.signal);
+  const reading = deps.reader.beginRequest(context.client, context.signal);
   const read = (range: ByteRange): ByteStream =>
     deps.reader.read(layer, index, {
       range: { start: start + range.start, end: start + range.end },
@@ -227,7 +248,7 @@ function answerSlice(deps: SpanDeps, exchange: Exchange, slice: Slice): Answer {
     source: () => source,
     read: sparse === undefined ? read : (range) => readSparseFile(sparse.regions, range, read),
   };
-  return answerContent(content, exchange);
+  return contentResponse(content, context);
 }
 
 /** What is not there may lie behind the fault. @throws SpandrelError the fault */

@@ -1,14 +1,14 @@
 import type { PageQuery } from '../../images/files/directory-listing.ts';
-import { percentEncode } from '../../tar/percent-encoding.ts';
+import { percentEncode } from '../../tar/percent-encode.ts';
 import { decodeRawText, printRawText, type RawText } from '../../tar/raw-text.ts';
-import type { Exchange } from './exchange.ts';
+import type { RequestContext } from './request-context.ts';
 import { parseCount, readRawParameter } from './query.ts';
 
 const DEFAULT_ENTRIES = 1000;
 const MAX_ENTRIES = 10_000;
 
 /** Which page of a list of files is asked for: by `limit` and `after`, or by `n` and `last` as in the distribution API. @throws SpandrelError QUERY_INVALID */
-export function parsePageQuery({ query, url }: Pick<Exchange, 'query' | 'url'>): PageQuery {
+export function parsePageQuery({ query, url }: Pick<RequestContext, 'query' | 'url'>): PageQuery {
   const limit = parseCount(query, 'limit', MAX_ENTRIES) ?? parseCount(query, 'n', MAX_ENTRIES);
   const after = readRawParameter(url, 'after') ?? readRawParameter(url, 'last');
   return { limit: Math.max(1, limit ?? DEFAULT_ENTRIES), ...(after === undefined ? {} : { after }) };
@@ -16,7 +16,7 @@ export function parsePageQuery({ query, url }: Pick<Exchange, 'query' | 'url'>):
 
 /** How a response names the page behind it: `next` in its JSON, for `after`, and a `Link`. */
 export function describeNextPage(
-  { query, url }: Pick<Exchange, 'query' | 'url'>,
+  { query, url }: Pick<RequestContext, 'query' | 'url'>,
   { limit }: PageQuery,
   next: RawText | undefined,
 ): { readonly next?: string; readonly headers: Readonly<Record<string, string>> } {

@@ -1,5 +1,5 @@
 import { SpandrelError } from '../../core/errors.ts';
-import { percentDecode } from '../../tar/percent-encoding.ts';
+import { percentDecode } from '../../tar/percent-encode.ts';
 import type { RawText } from '../../tar/raw-text.ts';
 
 /** A whole number of a query parameter, `maximum` at most; `undefined` if it is not given or empty. @throws SpandrelError QUERY_INVALID */

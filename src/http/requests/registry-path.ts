@@ -1,7 +1,7 @@
 import { type Digest, parseDigest } from '../../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
-import { parseReference, type Reference } from '../../core/image-name.ts';
-import { percentDecode } from '../../tar/percent-encoding.ts';
+import { parseReference, type Reference } from '../../core/image-reference.ts';
+import { percentDecode } from '../../tar/percent-encode.ts';
 import { encodeRawText, type RawText } from '../../tar/raw-text.ts';
 
 /** The path of a request, taken apart. */

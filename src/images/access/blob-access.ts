@@ -2,16 +2,16 @@ import type { Patience } from '../../cache/patience.ts';
 import { PatientFlight } from '../../cache/patient-flight.ts';
 import type { Digest } from '../../core/digest.ts';
 import { isSpandrelError } from '../../core/errors.ts';
-import { steadyNow, storedAgeMs } from '../../core/steady-clock.ts';
+import { steadyNow, storedAgeMs } from '../../core/steady-now.ts';
 import type { Logger } from '../../telemetry/logger.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
 import type { BlobSource } from '../../upstream/blobs/blob-source.ts';
-import { isUpstreamAway } from '../../upstream/faults/fault-kinds.ts';
+import { isUpstreamAway } from '../../upstream/faults/is-upstream-away.ts';
 import type { Deliveries } from './deliveries.ts';
 import type { DeliveryCheck } from './delivery-check.ts';
 import { type Grounds, isSameGrounds } from './grounds.ts';
 import type { ProofTable } from './proof-table.ts';
-import { type Target, targetKey } from '../documents/target.ts';
+import { type Target, targetKey } from '../../upstream/target.ts';
 
 export interface BlobAccessDeps {
   readonly proofs: ProofTable;

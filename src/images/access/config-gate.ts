@@ -1,6 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 
 import { BoundedMap } from '../../cache/bounded-map.ts';
+import { containerdStoreMs } from '../../core/client-quirks.ts';
 import { type Digest, isDigest } from '../../core/digest.ts';
 import { isSpandrelError } from '../../core/errors.ts';
 import { MEDIA_TYPES } from '../../core/media-types.ts';
@@ -71,9 +72,6 @@ const MAX_CLIENTS = 10_000;
 const MAX_REMEMBERED_BLOBS = 1000;
 /** A client that has not asked for a zTOC by then does not want them, or has them from an earlier pull. */
 const GRACE_MS = 1_000;
-/** containerd decompresses, hashes and stores a zTOC at a hundred megabytes a second and more; this is what is counted on. */
-const SETTLE_MS = 150;
-const SETTLE_BYTES_PER_MS = 30_000;
 /** Against a client that asks and does not read. */
 const MAX_HOLD_MS = 15_000;
 
@@ -112,7 +110,7 @@ export class ConfigGate {
     this.#images.set(imageKey(client, config.digest), {
       sociIndex,
       ztocs: layersOfIndex.map(({ ztoc }) => ztoc),
-      settleMs: SETTLE_MS + bytes / SETTLE_BYTES_PER_MS,
+      settleMs: containerdStoreMs(bytes),
     });
   }
 

@@ -1,6 +1,6 @@
 import type { ByteCache } from '../../cache/byte-cache.ts';
 import type { Digest } from '../../core/digest.ts';
-import { steadyNow, storedAgeMs } from '../../core/steady-clock.ts';
+import { steadyNow, storedAgeMs } from '../../core/steady-now.ts';
 import type { ProofTable } from './proof-table.ts';
 
 export interface DeliveriesDeps {

@@ -1,5 +1,5 @@
 import { type Digest, isDigest } from '../../core/digest.ts';
-import { isJsonObject } from '../../core/json/json-object.ts';
+import { isJsonObject } from '../../core/json/parse-json.ts';
 
 /** What something of ours was made of: a repository that has all of it may have that too. */
 export interface Grounds {

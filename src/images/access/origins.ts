@@ -3,8 +3,8 @@ import { BoundedMap } from '../../cache/bounded-map.ts';
 import type { ByteCache } from '../../cache/byte-cache.ts';
 import { type Digest, digestAlgorithm, digestOf, isDigest } from '../../core/digest.ts';
 import { isSpandrelError } from '../../core/errors.ts';
-import { isJsonObject } from '../../core/json/json-object.ts';
-import { identifyManifest } from '../../upstream/manifests/manifest-type.ts';
+import { isJsonObject } from '../../core/json/parse-json.ts';
+import { identifyManifest } from '../../upstream/manifests/identify-manifest.ts';
 import { type Grounds, parseGrounds } from './grounds.ts';
 import type { StoredManifest } from '../documents/manifest.ts';
 

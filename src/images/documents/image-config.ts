@@ -1,4 +1,4 @@
-import type { Platform } from '../../core/descriptor.ts';
+import type { Platform } from '../../core/platform.ts';
 import { type Digest, isDigest } from '../../core/digest.ts';
 import type { ErrorCode } from '../../core/errors.ts';
 import { parseJson } from '../../core/json/parse-json.ts';

@@ -2,9 +2,9 @@ import { crc32 } from 'node:zlib';
 
 import type { DigestFiles } from '../../blobs/shelves/digest-files.ts';
 import { type Digest, digestAlgorithm, digestOf, digestOfLarge } from '../../core/digest.ts';
-import { SMALL_DOCUMENT_BYTES } from '../../core/work/loop-turns.ts';
+import { SMALL_DOCUMENT_BYTES } from '../../core/work/in-own-turn.ts';
 import { MEDIA_TYPES } from '../../core/media-types.ts';
-import { identifyManifest } from '../../upstream/manifests/manifest-type.ts';
+import { identifyManifest } from '../../upstream/manifests/identify-manifest.ts';
 import type { StoredManifest } from './manifest.ts';
 
 const LINE_FEED = 0x0a;

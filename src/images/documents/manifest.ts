@@ -1,9 +1,8 @@
 import { type Descriptor, isDescriptor } from '../../core/descriptor.ts';
 import { digestOf, isDigest } from '../../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
-import { isJsonObject } from '../../core/json/json-object.ts';
+import { isJsonObject, parseJson } from '../../core/json/parse-json.ts';
 import { isIndexType, type ManifestType } from '../../core/media-types.ts';
-import { parseJson } from '../../core/json/parse-json.ts';
 
 /** A descriptor that is readable JSON, of something that cannot be asked for. */
 export interface FaultyDescriptor {

@@ -1,6 +1,6 @@
-import type { Descriptor, Platform } from '../../core/descriptor.ts';
+import type { Descriptor } from '../../core/descriptor.ts';
+import { matchesPlatform, type Platform } from '../../core/platform.ts';
 import { isManifestType } from '../../core/media-types.ts';
-import { matchesPlatform } from '../../core/platform.ts';
 
 const USUAL: Platform = { os: 'linux', architecture: 'amd64' };
 

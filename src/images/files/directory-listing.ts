@@ -1,5 +1,5 @@
 import type { Digest } from '../../core/digest.ts';
-import { mapInTurns } from '../../core/work/loop-turns.ts';
+import { mapInTurns } from '../../core/work/in-own-turn.ts';
 import {
   type Described,
   describeRawText,

@@ -1,7 +1,8 @@
-import type { Descriptor, Platform } from '../../core/descriptor.ts';
+import type { Descriptor } from '../../core/descriptor.ts';
+import type { Platform } from '../../core/platform.ts';
 import { SpandrelError } from '../../core/errors.ts';
 import type { Digest } from '../../core/digest.ts';
-import type { Reference } from '../../core/image-name.ts';
+import type { Reference } from '../../core/image-reference.ts';
 import { isSpandrelError } from '../../core/errors.ts';
 import { mapBounded } from '../../core/work/map-bounded.ts';
 import type { HeldLayer } from '../../layers/layer.ts';
@@ -21,8 +22,8 @@ import {
   type StoredManifest,
 } from '../documents/manifest.ts';
 import type { Manifests } from '../manifests/manifests.ts';
-import type { Target } from '../documents/target.ts';
-import { targetKey } from '../documents/target.ts';
+import type { Target } from '../../upstream/target.ts';
+import { targetKey } from '../../upstream/target.ts';
 import { faultError, type LayerFault, type TreeEntry } from './tree-node.ts';
 
 export interface ImageFilesDeps {

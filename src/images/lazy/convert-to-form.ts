@@ -2,7 +2,7 @@ import type { V2Form } from '../../config/index-rule.ts';
 import type { Descriptor } from '../../core/descriptor.ts';
 import { isManifestType } from '../../core/media-types.ts';
 import { convertImage, convertManifest, type Document, wrapManifest } from '../../soci/convert-image.ts';
-import { decodeOciIndex, type OciIndex } from '../../soci/oci-document.ts';
+import { decodeOciIndex, type OciIndex } from '../../soci/oci-manifest.ts';
 import type { IndexContent, PlatformManifest } from './image-manifests.ts';
 import { type ImageIndex, parseManifest, type StoredManifest } from '../documents/manifest.ts';
 

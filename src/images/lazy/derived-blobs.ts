@@ -6,7 +6,7 @@ import { EMPTY_CONFIG, EMPTY_CONFIG_DIGEST } from '../../soci/soci-index.ts';
 import type { ZtocStore } from '../../layers/ztoc-store.ts';
 import type { BlobAccess } from '../access/blob-access.ts';
 import type { LostDocuments } from './lost-documents.ts';
-import type { Target } from '../documents/target.ts';
+import type { Target } from '../../upstream/target.ts';
 
 export interface DerivedBlobsDeps {
   readonly ztocs: ZtocStore;

@@ -4,7 +4,7 @@ import { Allowance } from '../../core/work/allowance.ts';
 import type { Digest } from '../../core/digest.ts';
 import { isSpandrelError, type SpandrelError } from '../../core/errors.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
-import { isUpstreamAway } from '../../upstream/faults/fault-kinds.ts';
+import { isUpstreamAway } from '../../upstream/faults/is-upstream-away.ts';
 import type { BlobAccess } from '../access/blob-access.ts';
 import type { IndexPolicies } from './index-policy.ts';
 import type { KnownLayers } from '../documents/known-layers.ts';
@@ -13,7 +13,7 @@ import { parseManifest, type StoredManifest, tryParseManifest } from '../documen
 import type { Manifests } from '../manifests/manifests.ts';
 import type { ServedImages } from '../manifests/served-images.ts';
 import type { SociIndexer } from './soci-indexer.ts';
-import { type Target, targetKey } from '../documents/target.ts';
+import { type Target, targetKey } from '../../upstream/target.ts';
 
 export interface DerivedImagesDeps {
   readonly access: BlobAccess;

@@ -1,7 +1,7 @@
-import type { Descriptor, Platform } from '../../core/descriptor.ts';
+import type { Descriptor } from '../../core/descriptor.ts';
+import { formatPlatform, matchesPlatform, type Platform } from '../../core/platform.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import { isIndexType } from '../../core/media-types.ts';
-import { formatPlatform, matchesPlatform } from '../../core/platform.ts';
 import type { ImageConfig } from '../documents/image-config.ts';
 import type { Layers } from './layers.ts';
 import {
@@ -13,7 +13,7 @@ import {
 } from '../documents/manifest.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import { isImageManifest, orderByPlatform } from '../documents/platform.ts';
-import type { Target } from '../documents/target.ts';
+import type { Target } from '../../upstream/target.ts';
 
 export interface ImageManifestsDeps {
   readonly manifests: Pick<Manifests, 'get'>;

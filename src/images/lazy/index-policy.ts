@@ -1,6 +1,6 @@
 import type { IndexRule, V2Form } from '../../config/index-rule.ts';
-import type { Platform } from '../../core/descriptor.ts';
-import type { Target } from '../documents/target.ts';
+import type { Platform } from '../../core/platform.ts';
+import type { Target } from '../../upstream/target.ts';
 
 /** What is done about SOCI indexes of one repository. */
 export interface IndexPolicy {

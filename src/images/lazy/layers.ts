@@ -5,7 +5,7 @@ import type { Descriptor } from '../../core/descriptor.ts';
 import type { Digest } from '../../core/digest.ts';
 import { type ErrorCode, ERRORS, isSpandrelError } from '../../core/errors.ts';
 import { MEDIA_TYPES } from '../../core/media-types.ts';
-import { skipReason } from '../../soci/layer-selection.ts';
+import { skipReason } from '../../soci/skip-reason.ts';
 import { type HeldLayer, heldLayer, type Layer } from '../../layers/layer.ts';
 import type { LayerIndexes } from '../../layers/layer-indexes.ts';
 import type { Logger } from '../../telemetry/logger.ts';
@@ -15,7 +15,7 @@ import { type ImageConfig, parseImageConfig } from '../documents/image-config.ts
 import type { IndexPolicies } from './index-policy.ts';
 import type { KnownLayer, KnownLayers } from '../documents/known-layers.ts';
 import { type FaultyDescriptor, isSound } from '../documents/manifest.ts';
-import type { Target } from '../documents/target.ts';
+import type { Target } from '../../upstream/target.ts';
 
 export interface LayersDeps {
   readonly access: BlobAccess;

@@ -25,7 +25,7 @@ import type { Origins } from '../access/origins.ts';
 import { isImageManifest } from '../documents/platform.ts';
 import type { PushedIndexes } from './pushed-indexes.ts';
 import type { SociIndexer } from './soci-indexer.ts';
-import { type Target, targetKey } from '../documents/target.ts';
+import { type Target, targetKey } from '../../upstream/target.ts';
 
 export interface LazyImagesDeps {
   readonly access: BlobAccess;

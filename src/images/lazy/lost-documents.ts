@@ -1,8 +1,8 @@
 import type { Digest } from '../../core/digest.ts';
 import { isSpandrelError } from '../../core/errors.ts';
-import type { Reference } from '../../core/image-name.ts';
+import type { Reference } from '../../core/image-reference.ts';
 import type { LayerIndexes } from '../../layers/layer-indexes.ts';
-import { isUpstreamAway } from '../../upstream/faults/fault-kinds.ts';
+import { isUpstreamAway } from '../../upstream/faults/is-upstream-away.ts';
 import type { BlobAccess } from '../access/blob-access.ts';
 import type { DerivedImages } from './derived-images.ts';
 import type { Grounds } from '../access/grounds.ts';
@@ -11,7 +11,7 @@ import type { StoredManifest } from '../documents/manifest.ts';
 import type { FoundManifest, Manifests } from '../manifests/manifests.ts';
 import type { ManifestStore } from '../documents/manifest-store.ts';
 import type { Origins } from '../access/origins.ts';
-import type { Target } from '../documents/target.ts';
+import type { Target } from '../../upstream/target.ts';
 
 export interface LostDocumentsDeps {
   readonly access: BlobAccess;

@@ -24,8 +24,8 @@ import type { LayerIndexes } from '../../layers/layer-indexes.ts';
 import type { ZtocJudge } from '../../spans/ztoc-judge.ts';
 import type { Logger } from '../../telemetry/logger.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
-import { isBrokenTransfer, isUpstreamAway } from '../../upstream/faults/fault-kinds.ts';
-import type { LayerLimits } from '../../build/layer-builder.ts';
+import { isBrokenTransfer, isUpstreamAway } from '../../upstream/faults/is-upstream-away.ts';
+import type { LayerLimits } from '../../build/build-layer.ts';
 import type { BlobAccess } from '../access/blob-access.ts';
 import {
   type ImageManifest,
@@ -34,7 +34,7 @@ import {
   type StoredManifest,
 } from '../documents/manifest.ts';
 import type { Manifests } from '../manifests/manifests.ts';
-import { type Target, targetKey } from '../documents/target.ts';
+import { type Target, targetKey } from '../../upstream/target.ts';
 import type * as spanTasks from '../../spans/span-worker.ts';
 
 export interface PushedIndexesDeps {

@@ -1,16 +1,17 @@
 import { BoundedMap } from '../../cache/bounded-map.ts';
+import { SNAPSHOTTER_LOOKUP_MS } from '../../core/client-quirks.ts';
 import type { Descriptor } from '../../core/descriptor.ts';
 import type { Digest } from '../../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import { MEDIA_TYPES } from '../../core/media-types.ts';
 import { TimeLimit } from '../../core/work/time-limit.ts';
 import type { Logger } from '../../telemetry/logger.ts';
-import { isBrokenTransfer, isUpstreamAway } from '../../upstream/faults/fault-kinds.ts';
+import { isBrokenTransfer, isUpstreamAway } from '../../upstream/faults/is-upstream-away.ts';
 import type { IndexPolicies } from './index-policy.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import type { PushedIndexes } from './pushed-indexes.ts';
 import type { SociIndexer } from './soci-indexer.ts';
-import { type Target, targetKey } from '../documents/target.ts';
+import { type Target, targetKey } from '../../upstream/target.ts';
 
 export interface ReferrersDeps {
   readonly manifests: Manifests;
@@ -19,12 +20,6 @@ export interface ReferrersDeps {
   readonly policies: IndexPolicies;
   readonly logger: Logger;
 }
-
-/**
- * The snapshotter gives up on an answer whose head takes 3 s and asks again after a 503 (soci-snapshotter
- * `config/defaults.go`, `service/resolver/client.go`), so a lookup of an index is held for less than that.
- */
-const SNAPSHOTTER_HOLD_MS = 2_500;
 
 /** What an upstream has listed last. */
 interface LastList {
@@ -120,7 +115,7 @@ export class Referrers {
   ): Promise<Descriptor | undefined> {
     const policy = this.#deps.policies.of(target);
     if (!policy.v1) return undefined;
-    const holdMs = isSociLookup ? Math.min(policy.holdMs, SNAPSHOTTER_HOLD_MS) : policy.holdMs;
+    const holdMs = isSociLookup ? Math.min(policy.holdMs, SNAPSHOTTER_LOOKUP_MS) : policy.holdMs;
     using deadline = new TimeLimit(holdMs);
     try {
       const { manifest } = await this.#deps.manifests.get(target, { digest }, signal);

@@ -7,7 +7,7 @@ import { type ErrorCode, isSpandrelError, type SpandrelError } from '../../core/
 import { mapBounded } from '../../core/work/map-bounded.ts';
 import { manifestTypeOf } from '../../core/media-types.ts';
 import { encodeSociIndex, type SociLayer } from '../../soci/soci-index.ts';
-import { skipReason } from '../../soci/layer-selection.ts';
+import { skipReason } from '../../soci/skip-reason.ts';
 import { COSTLY_FAULTS, type LayerIndexes, type LayerIndexState } from '../../layers/layer-indexes.ts';
 import { isLayerFault } from '../../layers/proven-fault.ts';
 import type { Logger } from '../../telemetry/logger.ts';
@@ -25,7 +25,7 @@ import {
 } from '../documents/manifest.ts';
 import type { ManifestStore } from '../documents/manifest-store.ts';
 import type { Origins } from '../access/origins.ts';
-import { type Target, targetKey } from '../documents/target.ts';
+import { type Target, targetKey } from '../../upstream/target.ts';
 
 export interface SociIndexerDeps {
   readonly access: BlobAccess;

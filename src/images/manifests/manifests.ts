@@ -6,19 +6,19 @@ import type { Patience } from '../../cache/patience.ts';
 import { PatientFlight } from '../../cache/patient-flight.ts';
 import { type Digest, digestOf, isDigest } from '../../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
-import { formatReference, type Reference } from '../../core/image-name.ts';
-import { inOwnTurn, SMALL_DOCUMENT_BYTES } from '../../core/work/loop-turns.ts';
+import { formatReference, type Reference } from '../../core/image-reference.ts';
+import { inOwnTurn, SMALL_DOCUMENT_BYTES } from '../../core/work/in-own-turn.ts';
 import { MANIFEST_MEDIA_TYPES } from '../../core/media-types.ts';
 import type { Logger } from '../../telemetry/logger.ts';
 import type { ByteSource, Metrics } from '../../telemetry/metrics.ts';
-import { isUpstreamAway } from '../../upstream/faults/fault-kinds.ts';
-import type { ManifestStat } from '../../upstream/manifests/manifest-request.ts';
+import { isUpstreamAway } from '../../upstream/faults/is-upstream-away.ts';
+import type { ManifestStat } from '../../upstream/manifests/fetch-manifest.ts';
 import type { RateLimitHeaders } from '../../upstream/transport/rate-limit-headers.ts';
 import type { BlobAccess } from '../access/blob-access.ts';
 import type { KnownLayers } from '../documents/known-layers.ts';
 import { parseManifest, type StoredManifest } from '../documents/manifest.ts';
 import type { ManifestStore } from '../documents/manifest-store.ts';
-import { type Target, targetKey } from '../documents/target.ts';
+import { type Target, targetKey } from '../../upstream/target.ts';
 
 export interface ManifestsDeps {
   readonly store: ManifestStore;

@@ -1,6 +1,6 @@
 import { BoundedMap } from '../../cache/bounded-map.ts';
 import type { Digest } from '../../core/digest.ts';
-import type { Target } from '../documents/target.ts';
+import type { Target } from '../../upstream/target.ts';
 
 /** A tag that has been asked for. */
 export interface ServedImage {

@@ -1,6 +1,6 @@
 import { isDigest } from '../../core/digest.ts';
 import { SpandrelError } from '../../core/errors.ts';
-import { isJsonObject } from '../../core/json/json-object.ts';
+import { isJsonObject } from '../../core/json/parse-json.ts';
 
 /**
  * The image that an EventBridge event of Amazon ECR is about, as `host/repository:tag` or `host/repository@digest`; `undefined` for

@@ -1,9 +1,9 @@
-import type { Descriptor, Platform } from '../../core/descriptor.ts';
+import type { Descriptor } from '../../core/descriptor.ts';
+import { formatPlatform, type Platform } from '../../core/platform.ts';
 import { type ErrorCode, SpandrelError } from '../../core/errors.ts';
 import type { Digest } from '../../core/digest.ts';
-import type { Reference } from '../../core/image-name.ts';
+import type { Reference } from '../../core/image-reference.ts';
 import { mapBounded } from '../../core/work/map-bounded.ts';
-import { formatPlatform } from '../../core/platform.ts';
 import type { ImageConfig } from '../documents/image-config.ts';
 import type { IndexPolicies } from '../lazy/index-policy.ts';
 import type { LayerDescription, Layers } from '../lazy/layers.ts';
@@ -19,7 +19,7 @@ import { isImageManifest } from '../documents/platform.ts';
 import type { PullCounts, PullLog } from './pull-log.ts';
 import type { PushedIndexes } from '../lazy/pushed-indexes.ts';
 import type { SociIndexer, SociVersion } from '../lazy/soci-indexer.ts';
-import type { Target } from '../documents/target.ts';
+import type { Target } from '../../upstream/target.ts';
 
 export interface ImageOverviewDeps {
   readonly manifests: Pick<Manifests, 'get'>;

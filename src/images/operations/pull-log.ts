@@ -1,21 +1,14 @@
 import { BoundedMap } from '../../cache/bounded-map.ts';
+import { type LayerRequest, pullMode } from '../../core/client-quirks.ts';
 import type { Digest } from '../../core/digest.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
 import type { KnownLayers } from '../documents/known-layers.ts';
-import type { Target } from '../documents/target.ts';
+import type { Target } from '../../upstream/target.ts';
 
-/** How the clients of an image have pulled it: by spans, or whole. */
+/** How many clients have pulled an image lazily, span by span, and how many in full. */
 export interface PullCounts {
   readonly lazy: number;
   readonly full: number;
-}
-
-/** What of a request for a layer tells how it is pulled. */
-export interface LayerRequest {
-  readonly client: string;
-  readonly range: string | undefined;
-  readonly userAgent: string;
-  readonly acceptEncoding: string;
 }
 
 const MAX_IMAGES = 10_000;
@@ -23,7 +16,7 @@ const MAX_PULLS = 100_000;
 const NO_PULLS: PullCounts = { lazy: 0, full: 0 };
 const SEEN = {};
 
-/** Counts lazy and full pulls by the requests for layers that can be lazy, each client once for an image and a way. */
+/** Counts pulls of images by the requests for their indexed layers: each client once for an image and a mode. */
 export class PullLog {
   readonly #knownLayers: KnownLayers;
   readonly #metrics: Metrics;
@@ -35,32 +28,22 @@ export class PullLog {
     this.#metrics = metrics;
   }
 
-  note(target: Target, layer: Digest, request: LayerRequest): void {
-    // The config is the same before and after an image has been given an index.
+  /** @param client address of the client */
+  note(target: Target, layer: Digest, client: string, request: LayerRequest): void {
+    // The config stands for the image: it is the same with and without a SOCI index.
     const image = this.#knownLayers.get(target, layer)?.config?.digest;
-    const way = wayOf(request);
-    if (image === undefined || way === undefined) return;
-    const key = `${request.client} ${way} ${image}`;
+    const mode = pullMode(request);
+    if (image === undefined || mode === undefined) return;
+    const key = `${client} ${mode} ${image}`;
     if (this.#seen.get(key) !== undefined) return;
     this.#seen.set(key, SEEN);
     const counts = this.counts(image);
-    this.#counts.set(image, { ...counts, [way]: counts[way] + 1 });
-    this.#metrics.imagePulls.inc({ mode: way });
+    this.#counts.set(image, { ...counts, [mode]: counts[mode] + 1 });
+    this.#metrics.imagePulls.inc({ mode });
   }
 
   /** @param config digest of the image's config */
   counts(config: Digest): PullCounts {
     return this.#counts.get(config) ?? NO_PULLS;
   }
-}
-
-/**
- * The snapshotter asks for spans with `Accept-Encoding: identity`, which its parallel mode does not (soci-snapshotter
- * `fs/remote/blob.go`); probes of two bytes tell nothing.
- */
-function wayOf({ range, userAgent, acceptEncoding }: LayerRequest): keyof PullCounts | undefined {
-  if (range === undefined) return 'full';
-  if (range === 'bytes=0-1' || !userAgent.startsWith('soci-snapshotter/')) return undefined;
-  const isIdentity = acceptEncoding.split(',').every((coding) => coding.trim() === 'identity');
-  return isIdentity ? 'lazy' : 'full';
 }

@@ -1,6 +1,6 @@
 import type { RegistryClient } from '../../upstream/registry-client.ts';
 import type { ProofTable } from '../access/proof-table.ts';
-import { targetKey } from '../documents/target.ts';
+import { targetKey } from '../../upstream/target.ts';
 
 /** The repositories of which something has been served within the last month, across restarts. */
 export class ServedRepositories {

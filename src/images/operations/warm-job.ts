@@ -1,12 +1,11 @@
 import { randomUUID } from 'node:crypto';
 
 import type { Growth } from '../../blobs/files/growth.ts';
-import type { Platform } from '../../core/descriptor.ts';
+import { formatPlatform, type Platform } from '../../core/platform.ts';
 import type { Digest } from '../../core/digest.ts';
 import { type ErrorCode, isSpandrelError, SpandrelError } from '../../core/errors.ts';
-import type { Reference } from '../../core/image-name.ts';
+import type { Reference } from '../../core/image-reference.ts';
 import { mapBounded } from '../../core/work/map-bounded.ts';
-import { formatPlatform } from '../../core/platform.ts';
 import type { HeldLayer } from '../../layers/layer.ts';
 import type { LayerIndexes } from '../../layers/layer-indexes.ts';
 import type { Logger } from '../../telemetry/logger.ts';
@@ -15,7 +14,7 @@ import type { Layers } from '../lazy/layers.ts';
 import type { LazyImages } from '../lazy/lazy-images.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import type { SociIndexer } from '../lazy/soci-indexer.ts';
-import type { Target } from '../documents/target.ts';
+import type { Target } from '../../upstream/target.ts';
 
 export interface WarmJobDeps {
   readonly manifests: Manifests;

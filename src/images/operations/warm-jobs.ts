@@ -1,11 +1,9 @@
-import type { Platform } from '../../core/descriptor.ts';
+import { normalizePlatform, type Platform } from '../../core/platform.ts';
 import { SpandrelError } from '../../core/errors.ts';
-import { formatReference } from '../../core/image-name.ts';
-import { parseImageReference } from '../../core/image-reference.ts';
-import { normalizePlatform } from '../../core/platform.ts';
+import { formatReference, parseImageReference } from '../../core/image-reference.ts';
 import { WorkQueue } from '../../core/work/work-queue.ts';
 import type { Upstreams } from '../../upstream/upstreams.ts';
-import { targetKey } from '../documents/target.ts';
+import { targetKey } from '../../upstream/target.ts';
 import { WarmJob, type WarmJobDeps, type WarmJobView, type WarmOrder } from './warm-job.ts';
 
 export interface WarmJobsDeps extends WarmJobDeps {

@@ -6,9 +6,9 @@ import type { Authorizer } from '../auth/authorizer.ts';
 import { type Challenge, parseChallenges } from '../auth/challenge.ts';
 import { ClientAuthorizer } from '../auth/client-authorizer.ts';
 import type { CredentialSource } from '../credentials/credentials.ts';
-import { readRefusal } from '../auth/expired-token.ts';
+import { readRefusal } from '../auth/refusal.ts';
 import { HiddenChallenges } from '../auth/hidden-challenges.ts';
-import { isRedirect, MAX_REDIRECTS, resolveRedirect } from '../transport/redirect.ts';
+import { isRedirect, MAX_REDIRECTS, resolveRedirect } from '../transport/resolve-redirect.ts';
 import { Transport, type TransportOptions, type TransportResponse } from '../transport/transport.ts';
 
 export interface RegistryApiOptions extends TransportOptions {

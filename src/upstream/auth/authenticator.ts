@@ -7,8 +7,8 @@ import type { Metrics } from '../../telemetry/metrics.ts';
 import type { Authorizer } from './authorizer.ts';
 import type { Challenge } from './challenge.ts';
 import type { Credentials, CredentialSource } from '../credentials/credentials.ts';
-import { mayReceiveCredentials } from './realm-rule.ts';
-import { fetchToken, parseRealm, wantedScope } from './token-request.ts';
+import { mayReceiveCredentials } from './may-receive-credentials.ts';
+import { fetchToken, parseRealm, wantedScope } from './fetch-token.ts';
 import type { Transport } from '../transport/transport.ts';
 
 export interface AuthenticatorDeps {

@@ -2,8 +2,8 @@ import { digestOf } from '../../core/digest.ts';
 import type { Secret } from '../../core/secret.ts';
 import type { Authorizer } from './authorizer.ts';
 import type { Challenge } from './challenge.ts';
-import { mayReceiveCredentials } from './realm-rule.ts';
-import { fetchToken, parseRealm, wantedScope } from './token-request.ts';
+import { mayReceiveCredentials } from './may-receive-credentials.ts';
+import { fetchToken, parseRealm, wantedScope } from './fetch-token.ts';
 import type { Transport } from '../transport/transport.ts';
 
 export interface ClientAuthorizerOptions {

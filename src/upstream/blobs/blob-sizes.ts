@@ -5,7 +5,7 @@ import type { BlobSource } from './blob-source.ts';
 import { parseContentCodings } from '../transport/content-coding.ts';
 import { parseContentLength } from './content-range.ts';
 import type { ApiResponse, RegistryApi } from '../api/registry-api.ts';
-import { readFailure } from '../faults/upstream-failure.ts';
+import { readFailure } from '../faults/failed-response.ts';
 
 /** Of an upstream that is overloaded or away. Any other refusal of a HEAD says nothing of the blob: signed URLs are good for GET only. */
 const FAILURES: ReadonlySet<number> = new Set([429, 502, 503, 504]);

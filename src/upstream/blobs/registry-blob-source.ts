@@ -8,7 +8,7 @@ import { type BlobPart, planBlobPart } from './blob-part.ts';
 import { formatRange, parseContentRange, parseUnsatisfiedRange } from './content-range.ts';
 import type { MeasuredBlobs } from './measured-blobs.ts';
 import type { ApiResponse, RegistryApi } from '../api/registry-api.ts';
-import { readFailure } from '../faults/upstream-failure.ts';
+import { readFailure } from '../faults/failed-response.ts';
 import { openWholeBlob } from './whole-blob.ts';
 
 /** Of a blob that does not say how long it is; larger layers than those of any registry. */

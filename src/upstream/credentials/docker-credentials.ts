@@ -3,9 +3,9 @@ import { SpandrelError } from '../../core/errors.ts';
 import { Secret } from '../../core/secret.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
 import { ChangingFile, type OnKept } from '../transport/changing-file.ts';
-import { askCredentialHelper } from './credential-helper.ts';
+import { askCredentialHelper } from './ask-credential-helper.ts';
 import { basicCredentials, type Credentials, type CredentialSource } from './credentials.ts';
-import { type DockerConfigEntry, parseDockerConfig } from './docker-config.ts';
+import { type DockerConfigEntry, parseDockerConfig } from './parse-docker-config.ts';
 
 export interface DockerCredentialsDeps {
   readonly upstream: string;

@@ -1,4 +1,4 @@
-import { isJsonObject } from '../../core/json/json-object.ts';
+import { isJsonObject } from '../../core/json/parse-json.ts';
 import type { TransportResponse } from '../transport/transport.ts';
 
 /** What an error body says; either may be missing. */

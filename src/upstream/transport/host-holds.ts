@@ -1,7 +1,7 @@
 import { BoundedMap } from '../../cache/bounded-map.ts';
 import { SpandrelError } from '../../core/errors.ts';
 import { waitFor } from '../../core/wait-for.ts';
-import type { Pause } from './retry-delay.ts';
+import type { Pause } from './backoff-ms.ts';
 
 export interface HostHoldsDeps {
   readonly upstream: string;

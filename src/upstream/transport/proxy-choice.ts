@@ -1,7 +1,7 @@
 import { type OutboundProxy, outboundProxy } from '../../config/outbound-proxy.ts';
 import { ValueProblem } from '../../config/value-kinds.ts';
 import { SpandrelError } from '../../core/errors.ts';
-import { isLoopback } from '../../core/loopback.ts';
+import { isLoopback } from '../../core/is-loopback.ts';
 import { NoProxy } from './no-proxy.ts';
 
 /** Environment variables. */

@@ -2,7 +2,7 @@ import type { RequestRates } from '../../config/request-rates.ts';
 import { Allowance } from '../../core/work/allowance.ts';
 import { SpandrelError } from '../../core/errors.ts';
 import type { UpstreamRequestKind } from '../../telemetry/metrics.ts';
-import type { Pause } from './retry-delay.ts';
+import type { Pause } from './backoff-ms.ts';
 
 export interface RequestPaceOptions {
   readonly upstream: string;

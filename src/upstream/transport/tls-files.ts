@@ -1,7 +1,7 @@
 import { createSecureContext, getCACertificates } from 'node:tls';
 
 import { SpandrelError } from '../../core/errors.ts';
-import { parseCertificates } from '../../core/pem.ts';
+import { parseCertificates } from '../../core/parse-certificates.ts';
 import { ChangingFile, type OnKept } from './changing-file.ts';
 
 /** Where the PEM files for the connections to one upstream are. */

@@ -11,14 +11,14 @@ import { NO_TRACER, type Tracer } from '../../telemetry/tracer.ts';
 import { AddressGuard, type AddressRules } from '../address-guard.ts';
 import type { CircuitOptions } from './circuit-breaker.ts';
 import { Circuits } from './circuits.ts';
-import { createConnector, createProxyConnector } from './connections.ts';
+import { createConnector, createProxyConnector } from './create-connector.ts';
 import { parseContentCodings } from './content-coding.ts';
 import { HostHolds } from './host-holds.ts';
 import type { ProxyChoice } from './proxy-choice.ts';
-import { explainRefusal, proxyHeaders } from './proxy-tunnel.ts';
+import { explainRefusal, proxyHeaders } from './open-tunnel.ts';
 import { RequestPace } from './request-pace.ts';
 import { ResponseBody } from './response-body.ts';
-import { backoffMs, parseHttpDateMs, parseRetryAfterMs, type Pause, realPause } from './retry-delay.ts';
+import { backoffMs, parseHttpDateMs, parseRetryAfterMs, type Pause, realPause } from './backoff-ms.ts';
 import type { TlsFiles } from './tls-files.ts';
 import { explainFault } from './transport-fault.ts';
 

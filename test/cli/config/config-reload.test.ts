@@ -6,7 +6,7 @@ import { afterEach, beforeEach, expect, it } from 'vitest';
 
 import { ConfigReload } from '../../../src/cli/config/config-reload.ts';
 import { type ReadConfig, readConfig } from '../../../src/cli/config/read-config.ts';
-import type { Config } from '../../../src/config/schema.ts';
+import type { Config } from '../../../src/config/config-keys.ts';
 import { SpandrelError } from '../../../src/core/errors.ts';
 import { Metrics } from '../../../src/telemetry/metrics.ts';
 import { collectingLogger } from '../../helpers/collected-output.ts';

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
-import { locateImage } from '../../../src/cli/terminal/proxy-client.ts';
+import { locateImage } from '../../../src/cli/terminal/ask-proxy.ts';
 import { startDemoRegistry } from '../../helpers/demo-upstream.ts';
 import { runProgram } from '../../helpers/programs.ts';
 import { RunningApp } from '../../helpers/running-app.ts';

@@ -15,12 +15,12 @@ import {
   decodeOciManifest,
   encodeOciIndex,
   encodeOciManifest,
-} from '../../../src/soci/oci-document.ts';
-import { skipReason } from '../../../src/soci/layer-selection.ts';
+} from '../../../src/soci/oci-manifest.ts';
+import { skipReason } from '../../../src/soci/skip-reason.ts';
 import { parseSociIndex } from '../../../src/soci/parse-soci-index.ts';
 import { encodeSociIndex } from '../../../src/soci/soci-index.ts';
-import { parseDescriptorList } from '../../../src/upstream/manifests/descriptor-list.ts';
-import { identifyManifest } from '../../../src/upstream/manifests/manifest-type.ts';
+import { parseDescriptorList } from '../../../src/upstream/manifests/parse-descriptor-list.ts';
+import { identifyManifest } from '../../../src/upstream/manifests/identify-manifest.ts';
 import type { Corpus } from '../corpus.ts';
 import type { Dice } from '../dice.ts';
 import { mutateJson } from '../mutators/mutate-json.ts';

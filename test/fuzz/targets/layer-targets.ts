@@ -11,7 +11,7 @@ import { IndexWriter } from '../../../src/index/index-writer.ts';
 import type { ReadSpanTable } from '../../../src/index/read-span-table.ts';
 import { hashHere } from '../../../src/build/output-hash.ts';
 import { inflateSpans } from '../../../src/spans/span-worker.ts';
-import { buildLayer, type LayerBuild } from '../../../src/build/layer-builder.ts';
+import { buildLayer, type LayerBuild } from '../../../src/build/build-layer.ts';
 import type { Span } from '../../../src/ztoc/span.ts';
 import { decodeUpToFault } from '../decode-up-to-fault.ts';
 import type { Dice } from '../dice.ts';

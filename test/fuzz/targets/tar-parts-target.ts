@@ -11,7 +11,7 @@ import {
   type RawText,
 } from '../../../src/tar/raw-text.ts';
 import { parseSparseRecords, paxSparseSize, SparseDataMap } from '../../../src/tar/sparse-map.ts';
-import { parseDecimal, parseNumeric, wrapUint32 } from '../../../src/tar/tar-number.ts';
+import { parseDecimal, parseNumeric, wrapUint32 } from '../../../src/tar/parse-numeric.ts';
 import { formatTime, parsePaxTime } from '../../../src/tar/tar-time.ts';
 import { makeText } from '../mutators/make-text.ts';
 import { makeExtension } from '../mutators/tar-extensions.ts';

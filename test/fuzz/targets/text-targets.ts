@@ -1,7 +1,7 @@
 import { ok } from 'node:assert/strict';
 
 import { isDigest } from '../../../src/core/digest.ts';
-import { parseRepository } from '../../../src/core/image-name.ts';
+import { parseRepository } from '../../../src/core/image-reference.ts';
 import { formatPlatform, matchesPlatform, parsePlatform } from '../../../src/core/platform.ts';
 import { parseSingleRange, resolveRange } from '../../../src/http/requests/range-header.ts';
 import { parseRegistryPath } from '../../../src/http/requests/registry-path.ts';
@@ -11,7 +11,7 @@ import {
   parseContentRange,
   parseUnsatisfiedRange,
 } from '../../../src/upstream/blobs/content-range.ts';
-import { parseNextQuery } from '../../../src/upstream/manifests/link-header.ts';
+import { parseNextQuery } from '../../../src/upstream/manifests/parse-next-query.ts';
 import type { Dice } from '../dice.ts';
 import { pickNumber } from '../mutators/interesting.ts';
 import { makeText } from '../mutators/make-text.ts';

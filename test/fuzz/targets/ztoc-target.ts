@@ -1,12 +1,14 @@
 import { deepStrictEqual, equal, ok } from 'node:assert/strict';
 
 import { digestOf } from '../../../src/core/digest.ts';
-import { hasNoXattrs, prefetchLayer } from '../../../src/soci/ztoc-traits.ts';
-import { findDifference, findMountProblem } from '../../../src/ztoc/check-pushed-ztoc.ts';
+import { hasNoXattrs } from '../../../src/soci/has-no-xattrs.ts';
+import { readPrefetchLayer } from '../../../src/soci/plan-prefetch.ts';
+import { findMountProblem } from '../../../src/ztoc/find-mount-problem.ts';
+import { findZtocDifference } from '../../../src/ztoc/find-ztoc-difference.ts';
 import { type DecodedZtoc, decodeZtoc } from '../../../src/ztoc/decode-ztoc.ts';
 import { encodeZtoc } from '../../../src/ztoc/encode-ztoc.ts';
 import { decodeGzipZinfo } from '../../../src/ztoc/gzip-zinfo.ts';
-import { OverlapCheck } from '../../../src/ztoc/mount-check.ts';
+import { OverlapCheck } from '../../../src/ztoc/find-mount-problem.ts';
 import { decodeTarZinfo, tarMaxSpanId } from '../../../src/ztoc/tar-zinfo.ts';
 import { TocRecords } from '../../../src/index/toc-records.ts';
 import { ztocSpans } from '../../../src/ztoc/ztoc-spans.ts';
@@ -38,9 +40,9 @@ function checkUses(ztoc: DecodedZtoc): void {
     ok(compressed.start >= 0 && compressed.end <= ztoc.compressedArchiveSize);
   }
   findMountProblem(ztoc);
-  equal(findDifference(ztoc, ztoc), undefined);
+  equal(findZtocDifference(ztoc, ztoc), undefined);
   hasNoXattrs(ztoc);
-  const layer = prefetchLayer(digestOf(''), ztoc);
+  const layer = readPrefetchLayer(digestOf(''), ztoc);
   for (const { uncompressedOffset } of ztoc.entries)
     ok(Number.isSafeInteger(layer.spanIdAt(uncompressedOffset)));
 }

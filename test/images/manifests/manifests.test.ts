@@ -15,7 +15,7 @@ import { Deliveries } from '../../../src/images/access/deliveries.ts';
 import { ManifestStore } from '../../../src/images/documents/manifest-store.ts';
 import { Manifests } from '../../../src/images/manifests/manifests.ts';
 import { ProofTable } from '../../../src/images/access/proof-table.ts';
-import type { Target } from '../../../src/images/documents/target.ts';
+import type { Target } from '../../../src/upstream/target.ts';
 import { Metrics } from '../../../src/telemetry/metrics.ts';
 import { createUpstreams } from '../../../src/upstream/upstreams.ts';
 import { collectingLogger } from '../../helpers/collected-output.ts';

@@ -1,0 +1,291 @@
+import { createHash } from 'node:crypto';
+
+import { type Digest, type DigestAlgorithm, digestOf, finishDigest } from '../core/digest.ts';
+import { isSpandrelError, SpandrelError } from '../core/errors.ts';
+import type { LayerCompression } from '../core/media-types.ts';
+import type { Engine } from '../inflate/engine.ts';
+import { buildZtoc } from './build-ztoc.ts';
+import { GzipSpanCutter } from './gzip-span-cutter.ts';
+import type { IndexWriter } from '../index/index-writer.ts';
+import type { LayerSummary, NoZtocReason } from '../index/layer-summary.ts';
+import { hashHere, type OutputHash } from './output-hash.ts';
+import { findEmptySpan, OverlapCheck } from '../ztoc/find-mount-problem.ts';
+import { PlainSpanCutter } from './plain-span-cutter.ts';
+import type { ReadSpan, Span } from '../ztoc/span.ts';
+import type { SpanCutterOptions } from '../index/span-sink.ts';
+import { TarReader } from '../tar/tar-reader.ts';
+import { TocRecords } from '../index/toc-records.ts';
+import type { TocEntry } from '../tar/toc-entry.ts';
+import { cutZstdSpans } from './cut-zstd-spans.ts';
+
+export interface LayerLimits {
+  readonly maxUncompressedBytes: number;
+  readonly maxTocEntries: number;
+  /** Of all that the index has of files: names, links, extended attributes. A zTOC, with its checkpoints, has twice as much at most. */
+  readonly maxTocBytes?: number | undefined;
+  /** Of zstd layers, 128 MiB without. */
+  readonly maxZstdWindowBytes?: number | undefined;
+}
+
+export interface LayerBuilderOptions {
+  readonly compression: LayerCompression;
+  readonly spanBytes: number;
+  readonly readSpanBytes?: number;
+  readonly limits: LayerLimits;
+  /** For gzip. */
+  readonly engine: Engine;
+  /** Takes windows and spans while the build runs. */
+  readonly writer: IndexWriter;
+  /** Takes the decompressed bytes for the diffID; remains the caller's. Without it they are hashed here. */
+  readonly outputHash?: OutputHash;
+  /** Compute the digest of the compressed bytes as well. */
+  readonly hashLayer?: DigestAlgorithm;
+  readonly onSpan?: (span: Span) => void;
+  /** Told of each entry with its number; `entries` has it and those before it. */
+  readonly onEntry?: (entry: TocEntry, index: number, entries: TocRecords) => void;
+  /** zstd: the layer again, from this offset on. Without it, a little of what lies ahead of damage may be given up. */
+  readonly reread?: (compressedStart: number) => AsyncIterable<Uint8Array>;
+}
+
+/** What one pass over a layer has found. */
+export interface LayerBuild {
+  /** If it was asked for. */
+  readonly layerDigest?: Digest;
+  readonly layerBytes: number;
+  /** Unknown if the stream cannot be decompressed to its end. */
+  readonly diffId?: Digest;
+  /** What comes out of the stream, if need be up to its fault. */
+  readonly uncompressedBytes: number;
+  readonly archiveBytes: number;
+  readonly spanCount: number;
+  readonly maxSkippedBytes: LayerSummary['maxSkippedBytes'];
+  readonly entries: TocRecords;
+  /** What `soci` makes of this layer; `undefined` where it makes nothing. */
+  readonly ztoc?: { readonly bytes: Uint8Array<ArrayBuffer>; readonly digest: Digest };
+  /** Whether the snapshotter's own rules would let it mount the zTOC. */
+  readonly mountable: boolean;
+  /** Why the zTOC must not be published, or why there is none. */
+  readonly reason?: NoZtocReason;
+}
+
+/**
+ * Read a layer once: decompress, find spans and files, hash. A fault does not stop it: bytes of a faulty tar can be read all the same,
+ * and so can those ahead of the place from which on the stream cannot be decompressed. Memory: the table of contents, and at the end
+ * the zTOC.
+ * @param compressed the layer from its first byte; chunks may be reused once the next is asked for
+ * @throws SpandrelError LAYER_CORRUPT if nothing comes out of the stream ahead of its fault, LAYER_UNSUPPORTED (zstd), LAYER_TOO_LARGE; what `compressed` and the writer throw
+ */
+export async function buildLayer(
+  compressed: AsyncIterable<Uint8Array>,
+  options: LayerBuilderOptions,
+): Promise<LayerBuild> {
+  await using input = new CountedInput(compressed, options.hashLayer);
+  const tar = new DecompressedTar(options);
+  const { writer } = options;
+  const sink = {
+    addWindow: (window: Uint8Array) => writer.addWindow(window),
+    addSpan: (span: Span) => {
+      writer.addSpan(span);
+      options.onSpan?.(span);
+    },
+    addReadSpan: (span: ReadSpan, window: Uint8Array | undefined) => writer.addReadSpan(span, window),
+  };
+  const { spanBytes, readSpanBytes } = options;
+  const cut = { spanBytes, readSpanBytes, sink, onOutput: (bytes: Uint8Array) => tar.write(bytes) };
+  const { fault, problem: headerProblem } = await cutSpans(input, options, cut);
+  await input.readRest();
+  const found = await tar.finish(fault === undefined);
+  const spanCount = writer.spans.length;
+  const layer = { ...found, ...input.result(), spanCount, maxSkippedBytes: mostSkipped(writer.spans) };
+  if (fault !== undefined) return { ...layer, mountable: false, reason: fault };
+  const isFaulty = tar.problem?.code === 'TAR_INVALID';
+  const problem = options.compression === 'zstd' && !isFaulty ? NO_ZSTD : (tar.problem ?? headerProblem);
+  if (problem !== undefined) return { ...layer, mountable: false, reason: problem };
+  return { ...layer, ...finishZtoc(layer, options, tar) };
+}
+
+function mostSkipped(spans: Iterable<Span>): number {
+  let most = 0;
+  for (const { uncompressed, frame } of spans)
+    if (frame !== undefined) most = Math.max(most, uncompressed.start - frame.uncompressedStart);
+  return most;
+}
+
+const NO_ZSTD: NoZtocReason = { code: 'LAYER_UNSUPPORTED', message: 'SOCI has no zTOCs for zstd layers' };
+
+/** What is wrong with the stream: it has a fault and ends there, or the snapshotter would stumble over it. */
+async function cutSpans(
+  input: AsyncIterable<Uint8Array>,
+  options: LayerBuilderOptions,
+  cut: SpanCutterOptions,
+): Promise<{ fault?: NoZtocReason; problem?: NoZtocReason }> {
+  try {
+    const problem = await cutWholeStream(input, options, cut);
+    return problem === undefined ? {} : { problem: { code: 'INDEX_UNMOUNTABLE', message: problem } };
+  } catch (error) {
+    const isReadable = options.writer.spans.uncompressedEnd > 0;
+    if (!isReadable || !isSpandrelError(error, 'LAYER_CORRUPT')) throw error;
+    return { fault: { code: error.code, message: error.message } };
+  }
+}
+
+async function cutWholeStream(
+  input: AsyncIterable<Uint8Array>,
+  { compression, engine, limits, reread }: LayerBuilderOptions,
+  cut: SpanCutterOptions,
+): Promise<string | undefined> {
+  if (compression === 'zstd') {
+    await cutZstdSpans(input, cut, { maxWindowBytes: limits.maxZstdWindowBytes, reread });
+    return undefined;
+  }
+  const cutter = compression === 'gzip' ? new GzipSpanCutter(engine, cut) : new PlainSpanCutter(cut);
+  for await (const chunk of input) cutter.write(chunk);
+  cutter.finish();
+  return cutter instanceof GzipSpanCutter ? cutter.problem : undefined;
+}
+
+function finishZtoc(
+  layer: Pick<LayerBuild, 'layerBytes' | 'archiveBytes' | 'entries'>,
+  options: LayerBuilderOptions,
+  tar: DecompressedTar,
+): Pick<LayerBuild, 'ztoc' | 'mountable' | 'reason'> {
+  const { compression, spanBytes, writer, limits } = options;
+  if (compression === 'zstd') return { mountable: false, reason: NO_ZSTD };
+  try {
+    const bytes = buildZtoc({
+      ...layer,
+      compression,
+      spanBytes,
+      writer,
+      maxBytes: limits.maxTocBytes && 2 * limits.maxTocBytes,
+    });
+    const ztoc = { bytes, digest: digestOf(bytes) };
+    const problem = findEmptySpan(writer.spans) ?? tar.overlap;
+    const mountable = problem === undefined;
+    if (!mountable) return { ztoc, mountable, reason: { code: 'INDEX_UNMOUNTABLE', message: problem } };
+    if (!tar.hasSparseFile) return { ztoc, mountable };
+    return { ztoc, mountable, reason: { code: 'TAR_UNSUPPORTED', message: 'the tar has a sparse file' } };
+  } catch (error) {
+    if (!isSpandrelError(error, 'LAYER_TOO_LARGE')) throw error;
+    return { mountable: false, reason: { code: error.code, message: error.message } };
+  }
+}
+
+/** Counts, and hashes if wanted, what passes through. Whoever stops iterating leaves the rest to {@link readRest}. */
+class CountedInput implements AsyncIterable<Uint8Array>, AsyncDisposable {
+  readonly #chunks: AsyncIterator<Uint8Array>;
+  readonly #algorithm: DigestAlgorithm | undefined;
+  readonly #hash: ReturnType<typeof createHash> | undefined;
+  #bytes = 0;
+
+  constructor(chunks: AsyncIterable<Uint8Array>, algorithm: DigestAlgorithm | undefined) {
+    this.#chunks = chunks[Symbol.asyncIterator]();
+    this.#algorithm = algorithm;
+    this.#hash = algorithm && createHash(algorithm);
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array, void, void> {
+    for (;;) {
+      const { done, value } = await this.#chunks.next();
+      if (done === true) return;
+      this.#bytes += value.length;
+      this.#hash?.update(value);
+      yield value;
+    }
+  }
+
+  async readRest(): Promise<void> {
+    for await (const _ of this);
+  }
+
+  result(): Pick<LayerBuild, 'layerBytes' | 'layerDigest'> {
+    const layerBytes = this.#bytes;
+    if (this.#hash === undefined) return { layerBytes };
+    return { layerBytes, layerDigest: finishDigest(this.#hash, this.#algorithm) };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#chunks.return?.();
+  }
+}
+
+/** The decompressed side: diffID, files, and what is wrong with them. */
+class DecompressedTar {
+  readonly #options: LayerBuilderOptions;
+  readonly #hash: OutputHash;
+  readonly #entries: TocRecords;
+  readonly #overlap = new OverlapCheck();
+  readonly #reader = new TarReader((entry) => this.#takeEntry(entry));
+  #bytes = 0;
+  #hasSparseFile = false;
+  #sparseBytes = 0;
+
+  constructor(options: LayerBuilderOptions) {
+    this.#options = options;
+    this.#hash = options.outputHash ?? hashHere();
+    this.#entries = new TocRecords(options.limits.maxTocBytes);
+  }
+
+  get problem(): NoZtocReason | undefined {
+    const { problem } = this.#reader;
+    return problem && { code: problem.code, message: problem.message };
+  }
+
+  get overlap(): string | undefined {
+    return this.#overlap.problem;
+  }
+
+  get hasSparseFile(): boolean {
+    return this.#hasSparseFile;
+  }
+
+  write(bytes: Uint8Array): void {
+    const { maxUncompressedBytes } = this.#options.limits;
+    this.#bytes += bytes.length;
+    if (this.#bytes > maxUncompressedBytes) {
+      throw new SpandrelError(
+        'LAYER_TOO_LARGE',
+        `the layer inflates to more than ${maxUncompressedBytes} bytes`,
+      );
+    }
+    this.#hash.update(bytes);
+    this.#reader.write(bytes);
+  }
+
+  /** @param isWhole there is no more of it */
+  async finish(
+    isWhole: boolean,
+  ): Promise<Pick<LayerBuild, 'diffId' | 'uncompressedBytes' | 'archiveBytes' | 'entries'>> {
+    this.#reader.finish();
+    return {
+      ...(isWhole ? { diffId: await this.#hash.digest() } : {}),
+      uncompressedBytes: this.#bytes,
+      archiveBytes: this.#reader.archiveBytes,
+      entries: this.#entries,
+    };
+  }
+
+  /** Its zeros count as if they were in the layer: nobody can read more of it either. */
+  #addSparseFile({ uncompressedSize }: TocEntry): void {
+    this.#hasSparseFile = true;
+    this.#sparseBytes += uncompressedSize;
+    const { maxUncompressedBytes } = this.#options.limits;
+    if (this.#sparseBytes > maxUncompressedBytes)
+      throw new SpandrelError(
+        'LAYER_TOO_LARGE',
+        `the sparse files of the layer have more than ${maxUncompressedBytes} bytes`,
+      );
+  }
+
+  #takeEntry(entry: TocEntry): void {
+    const { maxTocEntries } = this.#options.limits;
+    if (this.#entries.length === maxTocEntries) {
+      throw new SpandrelError('LAYER_TOO_LARGE', `the layer has more than ${maxTocEntries} files`);
+    }
+    this.#overlap.add(entry);
+    if (entry.type === 'unknown') this.#hasSparseFile = true;
+    if (entry.sparseMap !== undefined) this.#addSparseFile(entry);
+    this.#entries.add(entry);
+    this.#options.onEntry?.(entry, this.#entries.length - 1, this.#entries);
+  }
+}

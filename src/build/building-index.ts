@@ -1,0 +1,246 @@
+import { randomUUID } from 'node:crypto';
+import { MessageChannel, type MessagePort } from 'node:worker_threads';
+
+import type { Growth } from '../blobs/files/growth.ts';
+import type { ByteRange } from '../core/byte-range.ts';
+import type { LayerCompression } from '../core/media-types.ts';
+import type { ProvenBytes } from '../core/proven-bytes.ts';
+import { SpandrelError } from '../core/errors.ts';
+import { waitFor } from '../core/wait-for.ts';
+import type { WorkerPool } from '../threads/worker-pool.ts';
+import type { BuildInput, BuildProgress, BuildRequest, BuildSettings } from './build-settings.ts';
+import { removeUnfinishedIndex } from '../index/index-writer.ts';
+import { LayerIndex } from '../index/layer-index.ts';
+import type { LayerIndexView } from '../index/layer-index-view.ts';
+import { cleanPath, type RawText } from '../tar/raw-text.ts';
+import { ReadSpanTable } from '../index/read-span-table.ts';
+import type { ReadSpan, Span } from '../ztoc/span.ts';
+import { SpanTable } from '../index/span-table.ts';
+import type { StoredWindow } from '../index/stored-window.ts';
+import type { TocEntry } from '../tar/toc-entry.ts';
+import type * as layerTasks from './layer-worker.ts';
+
+export interface LayerBuildOptions extends BuildSettings {
+  /** Threads whose entry is `layer-worker.ts`. */
+  readonly pool: WorkerPool<typeof layerTasks>;
+  readonly growth: Growth;
+  /** Ends the build. */
+  readonly signal?: AbortSignal;
+  /** Whether the file has turned out not to be the layer, long after the build may have stumbled over it; never when not given. */
+  readonly isWrong?: () => boolean;
+  /** The name that the index file may be given when it is complete. */
+  readonly publishedPath?: string;
+  /** As {@link RunOptions.line}. */
+  readonly line?: string | undefined;
+}
+
+/** What a build leaves: the index, and the zTOC if the layer has one to publish. */
+export interface CompletedBuild {
+  readonly index: LayerIndex;
+  /** Where the file of the index is, which belongs to the caller. */
+  readonly indexPath: string;
+  readonly ztoc?: Uint8Array<ArrayBuffer>;
+  /** In what the pushed zTOC is wrong. */
+  readonly refused?: string;
+}
+
+/** Settles with the last entry at a path when the thread was asked, or the first that came then. */
+interface WatchedPath extends PromiseWithResolvers<TocEntry | undefined> {
+  /** Offset in the decompressed layer that the thread had passed when it was asked. */
+  readonly behind: number;
+}
+
+/** Paths that a build may be asked to look out for; further ones wait for its end. */
+const MAX_WATCHED_PATHS = 1000;
+
+/**
+ * Start building the index of a layer in a worker thread. The thread reads the file as it grows; when the file is complete, the index is
+ * written and synced. Its file belongs to the caller then.
+ */
+export function startLayerBuild(options: LayerBuildOptions): BuildingIndex {
+  return new BuildingIndex(options);
+}
+
+/** The index of a layer while it is being built: spans and files can be had as soon as the thread has passed them. */
+export class BuildingIndex implements LayerIndexView {
+  /** Rejects with what made the build fail. Nothing is left of its files then. */
+  readonly completed: Promise<CompletedBuild>;
+  readonly #options: LayerBuildOptions;
+  readonly #id = randomUUID();
+  readonly #port: MessagePort;
+  /** Takes the task out of the queue. */
+  readonly #unqueue = new AbortController();
+  readonly #spans = new SpanTable();
+  readonly #readSpans = new ReadSpanTable();
+  readonly #watched = new Map<RawText, WatchedPath>();
+  #isRunning = false;
+  #index: LayerIndex | undefined;
+  /** Settles with the next span, or the end of the build. */
+  #progress = Promise.withResolvers<void>();
+
+  constructor(options: LayerBuildOptions) {
+    this.#options = options;
+    const { port1, port2 } = new MessageChannel();
+    this.#port = port1;
+    port1.on('message', (message: BuildProgress) => this.#takeProgress(message));
+    this.completed = this.#run(port2);
+    // Whoever waits sees a failure; if nobody does, it is no defect.
+    this.completed.catch(() => undefined);
+  }
+
+  get compression(): LayerCompression {
+    return this.#options.compression;
+  }
+
+  get layerBytes(): ProvenBytes {
+    return this.#options.layerBytes;
+  }
+
+  get unverifiedBuild(): string | undefined {
+    return this.#index === undefined ? this.#id : undefined;
+  }
+
+  get isSound(): boolean {
+    return this.#options.isWrong?.() !== true;
+  }
+
+  assertSound(): void {
+    if (!this.isSound) throw new SpandrelError('BLOB_CORRUPT', 'the layer has turned out to be another blob');
+  }
+
+  async readSpans(range: ByteRange, signal?: AbortSignal): Promise<readonly ReadSpan[]> {
+    const spans = this.compression === 'gzip' ? this.#readSpans : this.#spans;
+    while (this.#index === undefined) {
+      this.assertSound();
+      const found = spans.within(range);
+      if (found.length > 0) return found;
+      await waitFor(this.#progress.promise, signal);
+    }
+    return this.#index.readSpans(range);
+  }
+
+  async span(id: number, signal?: AbortSignal): Promise<Span | undefined> {
+    while (this.#index === undefined) {
+      this.assertSound();
+      const span = this.#spans.get(id);
+      if (span !== undefined) return span;
+      await waitFor(this.#progress.promise, signal);
+    }
+    return this.#index.span(id);
+  }
+
+  window(span: ReadSpan): StoredWindow {
+    if (this.#index !== undefined) return this.#index.window(span);
+    return { record: this.#readSpans.window(span.id), file: namesOf(this.#options) };
+  }
+
+  async findFile(path: RawText, signal?: AbortSignal): Promise<TocEntry | undefined> {
+    if (this.#index !== undefined) return this.#index.findFile(path);
+    this.assertSound();
+    const cleaned = cleanPath(path);
+    const watched = this.#watched.get(cleaned) ?? this.#watch(cleaned, 0);
+    const early = watched === undefined ? undefined : await waitFor(watched.promise, signal);
+    return early ?? (await this.finished(signal)).findFile(cleaned);
+  }
+
+  async findLinked(link: TocEntry, signal?: AbortSignal): Promise<TocEntry | undefined> {
+    if (this.#index !== undefined) return this.#index.findLinked(link);
+    this.assertSound();
+    const path = cleanPath(link.linkname);
+    const { uncompressedOffset: behind } = link;
+    const watched = this.#watched.get(path) ?? this.#watch(path, behind);
+    // One that was asked for earlier may have others between it and the link.
+    const isLast = watched !== undefined && watched.behind >= behind;
+    const early = isLast ? await waitFor(watched.promise, signal) : undefined;
+    return early !== undefined && early.uncompressedOffset < behind
+      ? early
+      : (await this.finished(signal)).findLinked(link);
+  }
+
+  async finished(signal?: AbortSignal): Promise<LayerIndex> {
+    return (await waitFor(this.completed, signal)).index;
+  }
+
+  #watch(path: RawText, behind: number): WatchedPath | undefined {
+    if (this.#watched.size >= MAX_WATCHED_PATHS) return undefined;
+    const watched = { ...Promise.withResolvers<TocEntry | undefined>(), behind };
+    watched.promise.catch(() => undefined);
+    this.#watched.set(path, watched);
+    this.#request({ kind: 'find', path });
+    return watched;
+  }
+
+  #request(request: BuildRequest): void {
+    this.#port.postMessage(request, []);
+  }
+
+  #takeProgress(message: BuildProgress): void {
+    if (message.kind === 'started') {
+      this.#isRunning = true;
+    } else if (message.kind === 'file') {
+      this.#watched.get(message.path)?.resolve(message.entry);
+    } else {
+      if (message.kind === 'span') this.#spans.add(message.span);
+      else this.#readSpans.append(message.records);
+      this.#endWaiting();
+    }
+  }
+
+  #endWaiting(): void {
+    const { resolve } = this.#progress;
+    this.#progress = Promise.withResolvers();
+    resolve();
+  }
+
+  async #run(port: MessagePort): Promise<CompletedBuild> {
+    const { pool, growth, signal, line } = this.#options;
+    const stop = (): void => this.#stop();
+    signal?.addEventListener('abort', stop, { once: true });
+    try {
+      signal?.throwIfAborted();
+      const input: BuildInput = { ...settingsOf(this.#options), growth: growth.shared, port };
+      const run = { transfer: [port], signal: this.#unqueue.signal, line };
+      const { ztoc, refused } = await pool.tasks.buildLayer(input, run);
+      const index = await LayerIndex.open(...namesOf(this.#options));
+      this.#index = index;
+      for (const watched of this.#watched.values()) watched.resolve(undefined);
+      this.#endWaiting();
+      return {
+        index,
+        indexPath: this.#options.indexPath,
+        ...(ztoc === undefined ? {} : { ztoc }),
+        ...(refused === undefined ? {} : { refused }),
+      };
+    } catch (error) {
+      await removeUnfinishedIndex(this.#options.indexPath);
+      // What stopped the build says it better than the stopped thread does.
+      const reason: unknown = signal?.aborted ? signal.reason : error;
+      for (const watched of this.#watched.values()) watched.reject(reason);
+      this.#progress.promise.catch(() => undefined);
+      this.#progress.reject(reason);
+      throw reason;
+    } finally {
+      signal?.removeEventListener('abort', stop);
+      this.#port.close();
+    }
+  }
+
+  /** A thread that works is asked to stop, since killing it is expensive; a task that still waits is withdrawn. */
+  #stop(): void {
+    if (this.#isRunning) this.#request({ kind: 'abort' });
+    else this.#unqueue.abort(this.#options.signal?.reason);
+  }
+}
+
+/** The index file has one name after the other. */
+function namesOf({ indexPath, publishedPath }: LayerBuildOptions): [string, ...string[]] {
+  return publishedPath === undefined ? [indexPath] : [indexPath, publishedPath];
+}
+
+/** Only these can go to the thread; whoever starts a build may have more in the same object. */
+function settingsOf(options: BuildSettings): BuildSettings {
+  const { path, layerDigest, layerBytes, compression, engine } = options;
+  const { spanBytes, readSpanBytes, limits, pushedZtoc, indexPath } = options;
+  const layer = { path, layerDigest, layerBytes, compression, engine };
+  return { ...layer, spanBytes, readSpanBytes, limits, pushedZtoc, indexPath };
+}

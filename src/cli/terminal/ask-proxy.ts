@@ -1,0 +1,61 @@
+import { type ErrorCode, ERRORS, SpandrelError } from '../../core/errors.ts';
+import { formatReference, parseImageReference } from '../../core/image-reference.ts';
+import { escapeControls } from '../../core/escape-controls.ts';
+
+/** Where `spandrel serve` listens unless it is told otherwise. */
+export const USUAL_PROXY = 'http://127.0.0.1:5000';
+
+/** An image as the commands take it: `upstream/repository[:tag][@digest][@os/architecture]`. */
+export interface ProxyImage {
+  /** `<proxy>/v2/<name>` */
+  readonly repositoryUrl: string;
+  readonly reference: string;
+  readonly platform: string | undefined;
+}
+
+/** The proxy's own address before the name is taken off. @throws SpandrelError TAG_INVALID, DIGEST_INVALID */
+export function locateImage(proxy: string, text: string): ProxyImage {
+  const at = text.lastIndexOf('@');
+  const isPlatform = at > 0 && /^[^:]+\/[^:]+$/.test(text.slice(at + 1));
+  const { name, reference } = parseImageReference(isPlatform ? text.slice(0, at) : text);
+  const base = new URL(proxy);
+  const repository = name.startsWith(`${base.host}/`) ? name.slice(base.host.length + 1) : name;
+  return {
+    repositoryUrl: `${base.href.replace(/\/+$/, '')}/v2/${repository}`,
+    reference: formatReference(reference),
+    platform: isPlatform ? text.slice(at + 1) : undefined,
+  };
+}
+
+/** Ask a running proxy. @throws SpandrelError UPSTREAM_UNREACHABLE if nothing answers there; what the proxy says is wrong */
+export async function askProxy(url: string, init: RequestInit = {}): Promise<Response> {
+  let response: Response;
+  try {
+    response = await fetch(url, init);
+  } catch (error) {
+    throw new SpandrelError(
+      'UPSTREAM_UNREACHABLE',
+      `no proxy answers at ${new URL(url).origin}: start it with "spandrel serve", or name its address`,
+      {
+        cause: error,
+      },
+    );
+  }
+  if (response.ok) return response;
+  const text = await response.text();
+  const { code, message } = parseError(text) ?? { code: '', message: `status ${response.status}` };
+  throw new SpandrelError(
+    Object.hasOwn(ERRORS, code) ? (code as ErrorCode) : 'INTERNAL',
+    escapeControls(message),
+  );
+}
+
+/** The first error of an OCI error body. */
+function parseError(text: string): { code: string; message: string } | undefined {
+  try {
+    return (JSON.parse(text) as { errors?: { code: string; message: string }[] }).errors?.[0];
+  } catch {
+    // Not the proxy, but something before it that answers in another way.
+    return undefined;
+  }
+}

@@ -1,0 +1,60 @@
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+
+import type { UpstreamConfig } from '../../config/upstream-config.ts';
+import { parseEcrHost } from '../../core/ecr-host.ts';
+import type { Logger } from '../../telemetry/logger.ts';
+import type { Metrics } from '../../telemetry/metrics.ts';
+import { basicCredentials, type CredentialSource, FixedCredentials } from './credentials.ts';
+import { DockerCredentials } from './docker-credentials.ts';
+import { EcrCredentials } from './ecr-credentials.ts';
+import type { Environment } from '../transport/proxy-choice.ts';
+import { PasswordFileCredentials } from './password-file-credentials.ts';
+
+interface CredentialSourceDeps {
+  readonly environment: Environment;
+  readonly metrics: Metrics;
+  readonly logger: Logger;
+}
+
+/** The credentials that are configured for an upstream. Nothing is read or asked for yet. */
+export function createCredentialSource(
+  { name, host, url, repositoryPrefix, auth }: UpstreamConfig,
+  { environment, ...deps }: CredentialSourceDeps,
+): CredentialSource {
+  const onKept = (error: unknown): void =>
+    deps.logger.warn(
+      { upstream: name, err: error },
+      'a file with credentials is of no use, those of before are used on',
+    );
+  switch (auth.kind) {
+    case 'anonymous':
+      return new FixedCredentials(undefined);
+    case 'basic':
+      return 'password' in auth
+        ? new FixedCredentials(basicCredentials(auth.username, auth.password.reveal()))
+        : new PasswordFileCredentials(name, auth.username, auth.passwordFile, onKept);
+    case 'docker-config':
+      return new DockerCredentials({
+        upstream: name,
+        host: new URL(url).host,
+        repositoryPrefix,
+        alias: host,
+        path: auth.path ?? join(environment['DOCKER_CONFIG'] || join(homedir(), '.docker'), 'config.json'),
+        metrics: deps.metrics,
+        onKept,
+      });
+    case 'ecr': {
+      const { region, roleArn, endpoint } = auth;
+      return new EcrCredentials({
+        upstream: name,
+        // Another registry's images may come by way of ECR's pull-through cache.
+        host: parseEcrHost(new URL(url).host) ?? parseEcrHost(host),
+        region,
+        roleArn,
+        endpoint,
+        ...deps,
+      });
+    }
+  }
+}

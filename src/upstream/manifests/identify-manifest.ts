@@ -1,0 +1,85 @@
+import { endOfString, isJsonObject, JsonTooLarge, parseJson } from '../../core/json/parse-json.ts';
+import { inOwnTurn, SMALL_DOCUMENT_BYTES } from '../../core/work/in-own-turn.ts';
+import { type ManifestType, manifestTypeOf, MEDIA_TYPES } from '../../core/media-types.ts';
+
+const [QUOTE, COMMA] = [0x22, 0x2c];
+const [OPEN_BRACKET, CLOSE_BRACKET] = [0x5b, 0x5d];
+const [OPEN_BRACE, CLOSE_BRACE] = [0x7b, 0x7d];
+/** Of an application: RFC 6838, section 4.2. */
+const MEDIA_TYPE = /^application\/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}$/;
+
+/**
+ * What the document in `bytes` is: its own `mediaType`, else what its fields say. The `Content-Type` that it came with is not asked: that
+ * is one upstream's word, and others have the same bytes. `undefined` if it is no manifest: a page of HTML, an empty body, JSON of
+ * something else. Of a document that is too large to parse only its `mediaType` is looked at.
+ */
+export async function identifyManifest(bytes: Uint8Array): Promise<ManifestType | undefined> {
+  const identify = (): ManifestType | undefined => identifyNow(bytes);
+  return bytes.byteLength <= SMALL_DOCUMENT_BYTES ? identify() : inOwnTurn(identify);
+}
+
+function identifyNow(bytes: Uint8Array): ManifestType | undefined {
+  const document = parseDocument(bytes);
+  if (document === 'too-large') return manifestTypeOf(findOwnType(bytes) ?? '');
+  const shape = document === undefined ? undefined : shapeOf(document);
+  if (document === undefined || shape === undefined) return undefined;
+  const own = document['mediaType'];
+  return typeof own === 'string' && MEDIA_TYPE.test(own.toLowerCase()) ? manifestTypeOf(own) : shape;
+}
+
+/** What a body is that is no manifest, in words; `undefined` for what may be a damaged one. */
+export function describePage(bytes: Uint8Array): string | undefined {
+  if (bytes.length === 0) return 'an empty body';
+  return textOf(bytes.subarray(0, 512)).trimStart().startsWith('<') ? 'a page of HTML or XML' : undefined;
+}
+
+function parseDocument(bytes: Uint8Array): Record<string, unknown> | 'too-large' | undefined {
+  try {
+    const value = parseJson(bytes);
+    return isJsonObject(value) ? value : undefined;
+  } catch (error) {
+    // What is no JSON is no manifest.
+    return error instanceof JsonTooLarge ? 'too-large' : undefined;
+  }
+}
+
+/** The text of the last `mediaType` at the top level of a JSON document. */
+function findOwnType(bytes: Uint8Array): string | undefined {
+  let depth = 0;
+  let found: string | undefined;
+  let isNamed = false;
+  for (let at = 0; at < bytes.length; at++) {
+    const byte = bytes[at];
+    if (byte === QUOTE) {
+      const end = endOfString(bytes, at);
+      const text = depth === 1 ? textOf(bytes.subarray(at + 1, end)) : '';
+      if (isNamed) found = text;
+      isNamed = !isNamed && text === 'mediaType';
+      at = end;
+    } else if (byte === OPEN_BRACE || byte === OPEN_BRACKET) depth++;
+    else if (byte === CLOSE_BRACE || byte === CLOSE_BRACKET) depth--;
+    else if (byte === COMMA) isNamed = false;
+  }
+  return found;
+}
+
+/** The media type of a document with such fields; `undefined` if no manifest has them. */
+function shapeOf(document: Record<string, unknown>): ManifestType | undefined {
+  if (Array.isArray(document['manifests'])) return MEDIA_TYPES.ociIndex;
+  if (Array.isArray(document['fsLayers']))
+    return Array.isArray(document['signatures']) ? MEDIA_TYPES.dockerSigned1 : MEDIA_TYPES.dockerManifest1;
+  const { config } = document;
+  const isConfig = isJsonObject(config) && typeof config['digest'] === 'string';
+  if (isConfig || Array.isArray(document['layers']))
+    return isConfig && config['mediaType'] === MEDIA_TYPES.dockerConfig
+      ? MEDIA_TYPES.dockerManifest
+      : MEDIA_TYPES.ociManifest;
+  // Manifests of other kinds, which clients know and we need not: they say what they are.
+  const own = document['mediaType'];
+  const isTyped = typeof own === 'string' && own.endsWith('+json');
+  return isTyped || typeof document['schemaVersion'] === 'number' ? MEDIA_TYPES.octetStream : undefined;
+}
+
+function textOf(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString();
+}

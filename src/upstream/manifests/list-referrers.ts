@@ -1,0 +1,79 @@
+import type { Descriptor } from '../../core/descriptor.ts';
+import { type Digest, digestAlgorithm, digestHex } from '../../core/digest.ts';
+import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
+import { MEDIA_TYPES } from '../../core/media-types.ts';
+import { parseDescriptorList } from './parse-descriptor-list.ts';
+import { parseNextQuery } from './parse-next-query.ts';
+import { fetchManifest } from './fetch-manifest.ts';
+import type { RegistryApi } from '../api/registry-api.ts';
+import { readFailure } from '../faults/failed-response.ts';
+
+/** Of all pages together. */
+const MAX_REFERRER_BYTES = 4 * 2 ** 20;
+const MAX_PAGES = 100;
+/** How registries that do not know the API refuse it: as no route, or as no method that they have. */
+const LACKS_API: ReadonlySet<number> = new Set([404, 405, 501]);
+/** Distribution spec, "Referrers Tag Schema": the encoded part is cut. */
+const MAX_TAG_HEX_DIGITS = 64;
+
+/**
+ * Distribution spec, "Listing Referrers", all pages; where the upstream lacks the API, the fallback tag.
+ * @throws as {@link RegistryClient.listReferrers}
+ */
+export async function listReferrers(
+  api: RegistryApi,
+  repository: string,
+  digest: Digest,
+  signal: AbortSignal | undefined,
+): Promise<Descriptor[]> {
+  const found: Descriptor[] = [];
+  let bytesLeft = MAX_REFERRER_BYTES;
+  let query = new URLSearchParams();
+  for (let page = 0; page < MAX_PAGES; page++) {
+    const response = await api.request({
+      kind: 'referrers',
+      path: `${repository}/referrers/${digest}`,
+      query,
+      repository,
+      headers: { accept: MEDIA_TYPES.ociIndex },
+      signal,
+    });
+    if (page === 0 && LACKS_API.has(response.status)) {
+      await response.body.discard();
+      return readFallbackTag(api, repository, digest, signal);
+    }
+    if (response.status !== 200) throw await readFailure(api.upstream, response, 'MANIFEST_UNKNOWN');
+    const bytes = await response.body.read(bytesLeft);
+    bytesLeft -= bytes.byteLength;
+    for (const descriptor of await parseDescriptorList(api.upstream, bytes)) found.push(descriptor);
+    const next = parseNextQuery(response.headers.link);
+    if (next === undefined) return found;
+    query = next;
+  }
+  throw new SpandrelError(
+    'UPSTREAM_PROTOCOL',
+    `upstream ${api.upstream}: more than ${MAX_PAGES} pages of referrers`,
+  );
+}
+
+async function readFallbackTag(
+  api: RegistryApi,
+  repository: string,
+  digest: Digest,
+  signal: AbortSignal | undefined,
+): Promise<Descriptor[]> {
+  const tag = `${digestAlgorithm(digest)}-${digestHex(digest).slice(0, MAX_TAG_HEX_DIGITS)}`;
+  try {
+    const { bytes } = await fetchManifest(api, {
+      repository,
+      reference: { tag },
+      accept: [MEDIA_TYPES.ociIndex],
+      maxBytes: MAX_REFERRER_BYTES,
+      signal,
+    });
+    return await parseDescriptorList(api.upstream, bytes);
+  } catch (error) {
+    if (isSpandrelError(error, 'MANIFEST_UNKNOWN', 'NAME_UNKNOWN')) return [];
+    throw error;
+  }
+}

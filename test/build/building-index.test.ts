@@ -1,0 +1,330 @@
+import { createHash } from 'node:crypto';
+import { type FileHandle, mkdtemp, open, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { gzipSync, zstdCompressSync } from 'node:zlib';
+
+import { afterAll, describe, expect, it } from 'vitest';
+
+import { Growth } from '../../src/blobs/files/growth.ts';
+import { digestOf } from '../../src/core/digest.ts';
+import type { LayerCompression } from '../../src/core/media-types.ts';
+import { provenBytes } from '../../src/core/proven-bytes.ts';
+import { WorkerPool } from '../../src/threads/worker-pool.ts';
+import { startLayerBuild } from '../../src/build/building-index.ts';
+import type { BuildingIndex } from '../../src/build/building-index.ts';
+import type { RawText } from '../../src/tar/raw-text.ts';
+import { NO_WINDOW } from '../../src/index/read-span-table.ts';
+import type { ReadSpan } from '../../src/ztoc/span.ts';
+import { LayerIndex } from '../../src/index/layer-index.ts';
+import type { LayerIndexView } from '../../src/index/layer-index-view.ts';
+import { buildFromBytes, NO_LIMITS } from '../helpers/built-layer.ts';
+import { seededText } from '../helpers/gzip-corpus.ts';
+import { tarArchive } from '../helpers/tar-blocks.ts';
+import type * as layerTasks from '../../src/build/layer-worker.ts';
+import type * as spanTasks from '../../src/spans/span-worker.ts';
+
+const SPAN_BYTES = 65_536;
+const text = seededText(11, 900_000);
+const tar = tarArchive({
+  'etc/early': text.subarray(0, 300_000),
+  'etc/middle': text.subarray(0, 300_000),
+  'etc/late': text,
+});
+const gzip = gzipSync(tar);
+
+const entry = new URL('../../src/build/layer-worker.ts', import.meta.url);
+const pool = new WorkerPool<typeof layerTasks>({
+  entry,
+  threads: 1,
+  name: 'index',
+  maxQueue: 10,
+});
+afterAll(() => pool[Symbol.asyncDispose]());
+
+/** A layer file that the test lets grow, and the build that follows it. */
+class GrowingLayer implements AsyncDisposable {
+  readonly growth = new Growth();
+  readonly building: BuildingIndex;
+  readonly path: string;
+  readonly indexPath: string;
+  readonly #folder: string;
+  readonly #file: FileHandle;
+  readonly #bytes: Uint8Array;
+
+  private constructor(
+    folder: string,
+    file: FileHandle,
+    bytes: Uint8Array,
+    compression: LayerCompression,
+    signal?: AbortSignal,
+  ) {
+    this.#folder = folder;
+    this.#file = file;
+    this.#bytes = bytes;
+    this.path = join(folder, 'blob');
+    this.indexPath = join(folder, 'index');
+    this.building = startLayerBuild({
+      pool,
+      path: this.path,
+      growth: this.growth,
+      layerDigest: digestOf(bytes),
+      layerBytes: provenBytes(bytes.length),
+      compression,
+      engine: 'wasm',
+      spanBytes: SPAN_BYTES,
+      readSpanBytes: SPAN_BYTES,
+      limits: NO_LIMITS,
+      indexPath: this.indexPath,
+      ...(signal === undefined ? {} : { signal }),
+    });
+  }
+
+  static async start(
+    bytes: Uint8Array,
+    compression: LayerCompression,
+    signal?: AbortSignal,
+  ): Promise<GrowingLayer> {
+    const folder = await mkdtemp(join(tmpdir(), 'spandrel-build-'));
+    return new GrowingLayer(folder, await open(join(folder, 'blob'), 'w'), bytes, compression, signal);
+  }
+
+  async growTo(bytes: number): Promise<void> {
+    const start = this.growth.availableBytes;
+    await this.#file.write(this.#bytes, start, bytes - start, start);
+    this.growth.advance(bytes);
+  }
+
+  async complete(): Promise<void> {
+    await this.growTo(this.#bytes.length);
+    this.growth.finish('complete');
+  }
+
+  files(): Promise<string[]> {
+    return readdir(this.#folder);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.growth.state === 'growing') this.growth.finish('failed');
+    await this.building.completed.catch(() => undefined);
+    await this.#file.close();
+    await rm(this.#folder, { recursive: true });
+  }
+}
+
+async function inflateSpan(index: LayerIndexView, layer: Uint8Array, span: ReadSpan): Promise<Uint8Array> {
+  const compressed = layer.slice(span.compressed.start, span.compressed.end);
+  const window = index.window(span);
+  const input = { engine: 'wasm', spans: [span], compressed, bits: span.bits, window } as const;
+  const [bytes] = await spanPool.tasks.inflateSpans(input);
+  return bytes ?? new Uint8Array(0);
+}
+
+async function spanWith(
+  index: LayerIndexView,
+  at: number,
+  signal?: AbortSignal,
+): Promise<ReadSpan | undefined> {
+  const [span] = await index.readSpans({ start: at, end: at + 1 }, signal);
+  return span;
+}
+
+// The only thread of the other pool is busy with the build.
+const spanEntry = new URL('../../src/spans/span-worker.ts', import.meta.url);
+const spanPool = new WorkerPool<typeof spanTasks>({
+  entry: spanEntry,
+  threads: 1,
+  name: 'span',
+  maxQueue: 10,
+});
+afterAll(() => spanPool[Symbol.asyncDispose]());
+
+describe('an index that is being built', () => {
+  it('answers for early spans and files before the rest of the layer is there', async () => {
+    await using layer = await GrowingLayer.start(gzip, 'gzip');
+    const early = spanWith(layer.building, 150_000);
+    const file = layer.building.findFile('./etc/middle' as RawText);
+    await layer.growTo(Math.floor(gzip.length / 2));
+    const span = await early;
+    expect(await file).toMatchObject({ name: 'etc/middle', uncompressedSize: 300_000 });
+    // What it has seen, it finds at once.
+    expect(await layer.building.findFile('/etc/early' as RawText)).toMatchObject({ uncompressedOffset: 512 });
+    expect(layer.growth.state).toBe('growing');
+    if (span === undefined) throw new Error('the layer has a span there');
+    expect(span.compressed.end).toBeLessThanOrEqual(layer.growth.availableBytes);
+    expect(await layer.building.span(0)).toMatchObject({ id: 0, uncompressed: { start: 0 } });
+    const { start, end } = span.uncompressed;
+    expect(Buffer.from(await inflateSpan(layer.building, gzip, span)).equals(tar.subarray(start, end))).toBe(
+      true,
+    );
+    await layer.complete();
+    expect(await layer.building.findFile('etc/late' as RawText)).toMatchObject({ uncompressedSize: 900_000 });
+  });
+
+  it.each([
+    ['gzip', gzip],
+    ['none', tar],
+    ['zstd', zstdCompressSync(tar)],
+  ] as const)('ends as the same index that one pass over the %s file gives', async (compression, bytes) => {
+    await using layer = await GrowingLayer.start(bytes, compression);
+    for (let have = 0; have < bytes.length; have += 70_001) await layer.growTo(have);
+    const last = spanWith(layer.building, tar.length - 1);
+    const missing = layer.building.findFile('etc/none' as RawText);
+    await layer.complete();
+    const { index, ztoc } = await layer.building.completed;
+    await using expected = await buildFromBytes(bytes, {
+      compression,
+      engine: 'wasm',
+      spanBytes: SPAN_BYTES,
+      chunkBytes: 256 * 1024,
+    });
+    expect(index.summary).toEqual(expected.index.summary);
+    expect([...index.spans()]).toEqual([...expected.index.spans()]);
+    expect([...index.entries()]).toEqual([...expected.index.entries()]);
+    const readSpans = await index.readSpans({ start: 0, end: tar.length });
+    expect(readSpans).toEqual(await expected.index.readSpans({ start: 0, end: tar.length }));
+    expect(await last).toEqual(readSpans.at(-1));
+    expect(await missing).toBeUndefined();
+    expect(await spanWith(layer.building, tar.length)).toBeUndefined();
+    expect(ztoc === undefined ? undefined : createHash('sha256').update(ztoc).digest('hex')).toBe(
+      index.summary.ztoc?.digest.slice(7),
+    );
+    expect(await layer.files()).toEqual(['blob', 'index']);
+  });
+
+  it('waits for the verdict on the file before it is complete', async () => {
+    await using layer = await GrowingLayer.start(gzip, 'gzip');
+    await layer.growTo(gzip.length);
+    await spanWith(layer.building, tar.length - 1);
+    await expect(LayerIndex.open(layer.indexPath)).rejects.toMatchObject({ code: 'INDEX_MALFORMED' });
+    layer.growth.finish('failed');
+    await expect(layer.building.completed).rejects.toMatchObject({ code: 'UPSTREAM_UNREACHABLE' });
+    expect(await layer.files()).toEqual(['blob']);
+  });
+
+  it('fails for all who wait when nothing comes out of the layer, and leaves nothing', async () => {
+    const damaged = Buffer.from(gzip);
+    damaged.fill(0xff, 10, 110);
+    await using layer = await GrowingLayer.start(damaged, 'gzip');
+    const waiting = [
+      spanWith(layer.building, tar.length - 1),
+      layer.building.span(1000),
+      layer.building.findFile('none' as RawText),
+      layer.building.finished(),
+    ];
+    await layer.complete();
+    for (const outcome of await Promise.allSettled(waiting)) {
+      expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'LAYER_CORRUPT' } });
+    }
+    await expect(spanWith(layer.building, tar.length - 1)).rejects.toMatchObject({ code: 'LAYER_CORRUPT' });
+    expect(await layer.files()).toEqual(['blob']);
+  });
+
+  it('ends for all who wait at the damage of a layer, and has what lies ahead of that', async () => {
+    const damaged = Buffer.from(gzip);
+    damaged.fill(0xff, 100_000, 100_100);
+    await using layer = await GrowingLayer.start(damaged, 'gzip');
+    const { building } = layer;
+    const waiting = Promise.all([
+      spanWith(building, tar.length - 1),
+      building.span(1000),
+      building.findFile('none' as RawText),
+    ]);
+    await layer.complete();
+    expect(await waiting).toEqual([undefined, undefined, undefined]);
+    const { index, ztoc } = await building.completed;
+    expect(index.summary).toMatchObject({ layerBytes: gzip.length, reason: { code: 'LAYER_CORRUPT' } });
+    expect([ztoc, index.summary.diffId]).toEqual([undefined, undefined]);
+    expect(await spanWith(building, index.summary.uncompressedBytes - 1)).toBeDefined();
+  });
+
+  it('has no fault of the layer where the file turns out not to be the layer', async () => {
+    const damaged = Buffer.from(gzip);
+    damaged.fill(0xff, 100_000, 100_100);
+    await using layer = await GrowingLayer.start(damaged, 'gzip');
+    await layer.growTo(gzip.length);
+    layer.growth.finish('failed');
+    await expect(layer.building.completed).rejects.toMatchObject({ code: 'UPSTREAM_UNREACHABLE' });
+    expect(await layer.files()).toEqual(['blob']);
+  });
+
+  it('stops when it is told to, also while it waits for a thread', async () => {
+    const stopping = new AbortController();
+    await using running = await GrowingLayer.start(gzip, 'gzip', stopping.signal);
+    await using queued = await GrowingLayer.start(gzip, 'gzip', stopping.signal);
+    await running.growTo(Math.floor(gzip.length / 2));
+    await spanWith(running.building, 0);
+    const reason = new Error('enough');
+    stopping.abort(reason);
+    await expect(running.building.completed).rejects.toBe(reason);
+    await expect(queued.building.finished()).rejects.toBe(reason);
+    expect(await running.files()).toEqual(['blob']);
+  });
+
+  it('lets go of one who leaves without ending the build', async () => {
+    await using layer = await GrowingLayer.start(gzip, 'gzip');
+    const leaving = new AbortController();
+    const waiting = [
+      spanWith(layer.building, 5, leaving.signal),
+      layer.building.findFile('x' as RawText, leaving.signal),
+      layer.building.finished(leaving.signal),
+    ];
+    const reason = new Error('gone');
+    leaving.abort(reason);
+    for (const promise of waiting) await expect(promise).rejects.toBe(reason);
+    await layer.complete();
+    expect((await layer.building.finished()).summary.diffId).toBe(digestOf(tar));
+  });
+});
+
+describe('the tasks that decode spans', () => {
+  it('refuse what does not match its checksum: a span, its window, or one span of several', async () => {
+    await using built = await buildFromBytes(gzip, { compression: 'gzip', spanBytes: SPAN_BYTES });
+    const spans = (await built.index.readSpans({ start: 0, end: tar.length })).slice(1);
+    const [first, second] = spans;
+    const last = spans.at(-1);
+    if (first === undefined || second === undefined || last === undefined) throw new Error('too few spans');
+    const compressed = gzip.slice(first.compressed.start, last.compressed.end);
+    const window = built.index.window(first);
+    const input = { engine: 'wasm', spans, compressed, bits: first.bits, window } as const;
+    const parts = await spanPool.tasks.inflateSpans(input);
+    expect(Buffer.concat(parts).equals(tar.subarray(first.uncompressed.start))).toBe(true);
+    const corrupt = { code: 'SPAN_CORRUPT' };
+    const otherWindow = built.index.window(second);
+    const wrong = [
+      { ...input, compressed: Buffer.from(compressed).fill(0, 50, 60) },
+      { ...input, window: otherWindow },
+      { ...input, window: { ...window, record: NO_WINDOW } },
+      { ...input, spans: [first, { ...second, crc32: 1 }] },
+    ];
+    for (const damaged of wrong)
+      await expect(spanPool.tasks.inflateSpans(damaged)).rejects.toMatchObject(corrupt);
+    const { record } = window;
+    const broken = [
+      { record: { ...record, fileOffset: record.fileOffset + 1 }, file: window.file },
+      { record, file: ['/nowhere'] },
+    ];
+    for (const damaged of broken)
+      await expect(spanPool.tasks.inflateSpans({ ...input, window: damaged })).rejects.toMatchObject({
+        code: 'INDEX_MALFORMED',
+      });
+  });
+
+  it('decode the spans of a zstd layer from its file', async () => {
+    const bytes = zstdCompressSync(tar);
+    await using layer = await GrowingLayer.start(bytes, 'zstd');
+    await layer.complete();
+    const { index } = await layer.building.completed;
+    const spans = [...index.spans()];
+    const file = { path: layer.path, growth: layer.growth.shared, layerBytes: bytes.length };
+    const input = { ...file, maxWindowBytes: 2 ** 27, maxSkippedBytes: tar.length };
+    const parts = [
+      ...(await spanPool.tasks.readZstdSpans({ ...input, spans: spans.slice(0, 1) })).parts,
+      ...(await spanPool.tasks.readZstdSpans({ ...input, spans: spans.slice(1) })).parts,
+    ];
+    expect(Buffer.concat(parts).equals(tar)).toBe(true);
+    const wrong = spans.slice(2, 3).map((span) => ({ ...span, crc32: 1 }));
+    const failing = spanPool.tasks.readZstdSpans({ ...input, spans: wrong });
+    await expect(failing).rejects.toMatchObject({ code: 'SPAN_CORRUPT' });
+  });
+});

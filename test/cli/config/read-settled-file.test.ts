@@ -1,0 +1,112 @@
+import { mkdir, mkdtemp, rename, rm, symlink, truncate, utimes, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, expect, it } from 'vitest';
+
+import { readSettledFile } from '../../../src/cli/config/read-settled-file.ts';
+import { runProgram } from '../../helpers/programs.ts';
+
+let folder: string;
+let file: string;
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'spandrel-settled-'));
+  file = join(folder, 'spandrel.yaml');
+  await writeFile(file, 'first: 1\n');
+});
+
+afterEach(() => rm(folder, { recursive: true, force: true }));
+
+/** Does one thing after the other between looks, then nothing. */
+function between(...steps: readonly (() => Promise<unknown>)[]): {
+  settle: () => Promise<unknown>;
+  count: number;
+} {
+  const left = [...steps];
+  const pauses = { settle: async () => (pauses.count++, left.shift()?.()), count: 0 };
+  return pauses;
+}
+
+it('a file that nobody writes is looked at twice', async () => {
+  const pauses = between();
+  expect((await readSettledFile(file, pauses.settle)).toString()).toBe('first: 1\n');
+  expect(pauses.count).toBe(1);
+});
+
+it('a file that is rewritten in place is given when it is whole', async () => {
+  const pauses = between(
+    () => truncate(file),
+    () => writeFile(file, 'second: '),
+    () => writeFile(file, 'second: 2\n'),
+  );
+  expect((await readSettledFile(file, pauses.settle)).toString()).toBe('second: 2\n');
+  expect(pauses.count).toBe(4);
+});
+
+it('a rewrite of the same length and time is seen', async () => {
+  const time = new Date(2020, 1, 1);
+  await utimes(file, time, time);
+  const pauses = between(async () => {
+    await writeFile(file, 'other: 2\n');
+    await utimes(file, time, time);
+  });
+  expect((await readSettledFile(file, pauses.settle)).toString()).toBe('other: 2\n');
+});
+
+it('what is given is what a rename has put in place', async () => {
+  await writeFile(`${file}.new`, 'second: 2\n');
+  const pauses = between(() => rename(`${file}.new`, file));
+  expect((await readSettledFile(file, pauses.settle)).toString()).toBe('second: 2\n');
+});
+
+it('links that Kubernetes exchanges lead to the new file', async () => {
+  for (const [name, text] of Object.entries({ one: 'first: 1\n', two: 'second: 2\n' })) {
+    await mkdir(join(folder, name));
+    await writeFile(join(folder, name, 'config.yaml'), text);
+  }
+  await symlink('one', join(folder, '..data'));
+  await symlink('..data/config.yaml', join(folder, 'config.yaml'));
+  const pauses = between(async () => {
+    await symlink('two', join(folder, '..data_tmp'));
+    await rename(join(folder, '..data_tmp'), join(folder, '..data'));
+  });
+  expect((await readSettledFile(join(folder, 'config.yaml'), pauses.settle)).toString()).toBe('second: 2\n');
+});
+
+it('a file that changes all the time is given up', async () => {
+  let size = 0;
+  const grow = (): Promise<void> => writeFile(file, 'x'.repeat(++size));
+  await expect(readSettledFile(file, grow)).rejects.toThrow('is being written');
+  expect(size).toBeLessThan(20);
+});
+
+it('a file that goes while it is looked at is missing', async () => {
+  await expect(readSettledFile(file, () => rm(file, { force: true }))).rejects.toThrow('ENOENT');
+});
+
+it('a folder, a link that leads nowhere and a file without end are no configuration', async () => {
+  const link = join(folder, 'link');
+  await symlink('nowhere', link);
+  await truncate(file, 17 * 2 ** 20);
+  await expect(readSettledFile(folder, between().settle)).rejects.toThrow(/no file|EISDIR/);
+  await expect(readSettledFile(link, between().settle)).rejects.toThrow('ENOENT');
+  await expect(readSettledFile(file, between().settle)).rejects.toThrow('larger');
+  await expect(readSettledFile('/dev/zero', between().settle)).rejects.toThrow('no file');
+});
+
+it('a pipe is read once, as it comes', async () => {
+  const pipe = join(folder, 'pipe');
+  await runProgram('mkfifo', [pipe]);
+  const reading = readSettledFile(pipe, between().settle);
+  await writeFile(pipe, 'piped: 1\n');
+  expect((await reading).toString()).toBe('piped: 1\n');
+});
+
+it('a pipe that comes in the place of a file keeps nobody waiting', async () => {
+  const pauses = between(async () => {
+    await rm(file);
+    await runProgram('mkfifo', [file]);
+  });
+  await expect(readSettledFile(file, pauses.settle)).rejects.toThrow('no file');
+});
