@@ -1,10 +1,10 @@
 import { LRUCache } from 'lru-cache';
 
-/** How much a {@link BoundedMap} may hold: entries, or bytes as `sizeOf` counts them. */
+/** The size limit of a {@link BoundedMap}: a number of entries, or bytes as `sizeOf` counts them. */
 export type Bound<V> =
   { readonly maxEntries: number } | { readonly maxBytes: number; readonly sizeOf: (value: V) => number };
 
-/** A map of objects in this process that forgets the least recently used ones beyond its bound. */
+/** A map that evicts its least recently used entries beyond its bound. */
 export class BoundedMap<V extends object> {
   readonly #entries: LRUCache<string, V>;
 

@@ -3,15 +3,15 @@ import { type Bound, BoundedMap } from './bounded-map.ts';
 import { PassingFaults, type RetryPauses } from './passing-faults.ts';
 import { type FlightKind, SingleFlight } from './single-flight.ts';
 
-/** Which values may be another the next time, and how long they do for now. */
+/** Which values are temporary, and how long a {@link Memo} keeps them. */
 export interface Passing<V> {
   readonly isFinal: (value: V) => boolean;
   readonly pauses: RetryPauses;
 }
 
 /**
- * What is costly to make, by key: made once for all who ask meanwhile, and kept within a bound. A failure is not kept; a value that is not
- * final is kept for a pause only.
+ * Caches values that are costly to make, by key. Concurrent callers share one attempt. A failure is not kept,
+ * and a value that is not final is kept for a pause only.
  */
 export class Memo<V extends object> {
   readonly #made: BoundedMap<V>;
@@ -26,7 +26,7 @@ export class Memo<V extends object> {
     this.#flights = new SingleFlight(kind, metrics);
   }
 
-  /** What is known, or what `make` gives. `signal` ends this caller's waiting only. */
+  /** Returns the cached value, or makes it. `signal` ends the wait of this caller only. */
   async get(key: string, make: () => Promise<V>, signal?: AbortSignal): Promise<V> {
     const known = this.#made.get(key) ?? this.#passing?.current(key);
     if (known !== undefined) return known;

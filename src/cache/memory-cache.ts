@@ -3,10 +3,10 @@ import { LRUCache } from 'lru-cache';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { ByteCache, CacheHit } from './byte-cache.ts';
 
-/** What an entry costs beside its bytes: key, map slot, list links. */
+/** Memory of an entry besides its bytes: key, map slot, list links. */
 const ENTRY_OVERHEAD_BYTES = 256;
 
-/** Least recently used entries in this process's memory, `maxBytes` at most, overhead included. 0 keeps nothing. */
+/** An LRU cache in memory, of at most `maxBytes` with overhead. With 0 it keeps nothing. */
 export class MemoryCache implements ByteCache {
   readonly #entries: LRUCache<string, Uint8Array> | undefined;
   readonly #metrics: Metrics;
@@ -35,7 +35,7 @@ export class MemoryCache implements ByteCache {
   }
 
   set(key: string, bytes: Uint8Array): Promise<void> {
-    // A view of a larger buffer would keep all of that buffer alive while only the view is counted.
+    // Copy a view: it would keep its whole buffer alive, but count as its own length only.
     const owned = bytes.byteLength === bytes.buffer.byteLength ? bytes : new Uint8Array(bytes);
     this.#entries?.set(key, owned);
     this.#metrics.cacheBytes.set({ tier: 'memory' }, this.sizeBytes);

@@ -8,8 +8,8 @@ import { readSharedKey } from './read-shared-key.ts';
 import { RedisCache } from './redis-cache.ts';
 
 /**
- * The tier that replicas share, if configured; waits for its first connection.
- * @throws SpandrelError CONFIG_INVALID for a bad key file
+ * Opens the shared cache if it is configured, and waits for its first connection.
+ * @throws SpandrelError CONFIG_INVALID for an invalid key file
  */
 export async function openRedis(
   config: Config,

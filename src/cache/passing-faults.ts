@@ -1,8 +1,8 @@
 import { BoundedMap } from './bounded-map.ts';
 
-/** How long to wait before something that failed is tried again. */
+/** How long to wait after a fault before the next attempt. */
 export interface RetryPauses {
-  /** After the first fault; it doubles with each further one in a row. 0 never waits. */
+  /** After the first fault. Doubles with each further one in a row. With 0 there is no pause. */
   readonly firstMs: number;
   readonly longestMs: number;
 }
@@ -14,17 +14,20 @@ interface Held<F> {
 }
 
 const MAX_ENTRIES = 10_000;
-/** Of the first pause: a fault that lasts costs few attempts, and one that ends is noticed within the time that it has lasted. */
+/**
+ * Longest pause, in first pauses. A lasting fault costs few attempts; the end of a fault is noticed within
+ * the time that it lasted.
+ */
 const LONGEST_PAUSES = 16;
 
-/** Pauses that begin with `firstMs`. */
+/** Pauses that grow from `firstMs` to 16 times that. */
 export function growingPauses(firstMs: number): RetryPauses {
   return { firstMs, longestMs: firstMs * LONGEST_PAUSES };
 }
 
 /**
- * Faults that may pass, by subject, each held for a pause that grows while the subject keeps failing. Nothing is held for good: a fault
- * that verified bytes prove does not belong here. Forgetting one costs an attempt.
+ * Remembers temporary faults by subject, each for a pause that grows while the subject keeps failing. Faults
+ * that verified bytes prove are permanent and do not belong here. Losing an entry costs one attempt.
  */
 export class PassingFaults<F extends object> {
   readonly #faults = new BoundedMap<Held<F>>({ maxEntries: MAX_ENTRIES });
@@ -37,18 +40,18 @@ export class PassingFaults<F extends object> {
     this.#now = now;
   }
 
-  /** The fault of a subject that is not to be tried yet. */
+  /** The fault of a subject during its pause: do not try it yet. */
   current(subject: string): F | undefined {
     const held = this.#faults.get(subject);
     return held !== undefined && this.#now() < held.untilMs ? held.fault : undefined;
   }
 
-  /** The last fault of a subject that has not been cleared, even if its pause is over. */
+  /** The last fault of a subject since {@link clear}, even if its pause is over. */
   last(subject: string): F | undefined {
     return this.#faults.get(subject)?.fault;
   }
 
-  /** The subject was tried and failed. */
+  /** Records that an attempt failed. */
   note(subject: string, fault: F): void {
     const { firstMs, longestMs } = this.#pauses;
     const now = this.#now();
@@ -58,7 +61,7 @@ export class PassingFaults<F extends object> {
     this.#faults.set(subject, { fault, pauseMs, untilMs: now + pauseMs });
   }
 
-  /** The subject was tried and did not fail. */
+  /** Records that an attempt succeeded. */
   clear(subject: string): void {
     this.#faults.delete(subject);
   }

@@ -4,12 +4,12 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import type { Patience } from './patience.ts';
 import type { FlightKind } from './single-flight.ts';
 
-/** Beyond this, nobody who has an older answer starts another one. */
+/** Beyond this, callers with an older result start no more work. */
 const MAX_RUNNING = 256;
 
 /**
- * Work that is done once for all who ask while it runs, and for which those who have an older result wait only so long: they take that,
- * and the work goes on behind. Disposing ends the work.
+ * Runs work once for all concurrent callers. A caller with an older result waits only briefly, then uses that
+ * while the work goes on. Disposal aborts the work.
  */
 export class PatientFlight<T> implements AsyncDisposable {
   readonly #running = new Map<string, Promise<T>>();
@@ -24,13 +24,16 @@ export class PatientFlight<T> implements AsyncDisposable {
     this.#patience = patience;
   }
 
-  /** The result of `work`, or of the same key's work under way. `signal` ends this caller's waiting only. */
+  /**
+   * The result of `work`, or of work with the same key that already runs. `signal` ends the wait of this
+   * caller only.
+   */
   run(key: string, work: (signal: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
     return waitFor(this.#join(key, work), signal);
   }
 
   /**
-   * As {@link run}, for who has an older result: `undefined` says that it has to do for now.
+   * As {@link run}, for a caller with an older result. `undefined` means: use that.
    * @param subject what the work depends on: as in {@link Patience.wait}
    */
   async runPatiently(
@@ -55,7 +58,7 @@ export class PatientFlight<T> implements AsyncDisposable {
       held[Symbol.dispose]();
     });
     this.#running.set(key, started);
-    // Those who took an older result do not hear of its failure.
+    // A failure after all callers have taken their older result is not reported.
     started.catch(() => undefined);
     return started;
   }

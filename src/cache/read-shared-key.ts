@@ -5,8 +5,8 @@ import { SpandrelError } from '../core/errors.ts';
 import { Secret } from '../core/secret.ts';
 
 /**
- * The key that seals values in Redis, if configured.
- * @throws SpandrelError CONFIG_INVALID for a bad key file
+ * The configured key that seals values in Redis.
+ * @throws SpandrelError CONFIG_INVALID for an invalid key file
  */
 export async function readSharedKey(
   { key, keyFile }: Pick<Config['cache']['redis'], 'key' | 'keyFile'>,

@@ -2,7 +2,7 @@ import { getCACertificates } from 'node:tls';
 
 import type { Secret } from '../core/secret.ts';
 
-/** Where a Redis is and how it is entered, in the words of the client library. */
+/** Address and credentials of a Redis server, as options of the client library. */
 export interface RedisAddress {
   readonly host: string;
   readonly port: number;
@@ -15,9 +15,9 @@ export interface RedisAddress {
 const DEFAULT_PORT = 6379;
 
 /**
- * What a `redis://` or `rediss://` URL says. The client library takes URLs itself, but then forgets the authority, and the credentials
- * for the other nodes of a cluster.
- * @param ca PEM text of an authority that is trusted besides the usual ones
+ * Parses a `redis://` or `rediss://` URL. The client library parses URLs itself, but then drops the
+ * certificate authority, and in a cluster the credentials for the other nodes.
+ * @param ca PEM text of an authority that is trusted besides the default ones
  */
 export function parseRedisUrl(secret: Secret, ca: string | undefined): RedisAddress {
   const url = new URL(secret.reveal());

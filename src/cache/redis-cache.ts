@@ -7,27 +7,32 @@ import type { ByteCache, CacheHit } from './byte-cache.ts';
 import { parseRedisUrl, type RedisAddress } from './redis-address.ts';
 import { ValueSeal } from './value-seal.ts';
 
-/** Part of every key; changed when the meaning of the values changes, so that old replicas and new ones do not mix. */
+/**
+ * Part of every key. Change it when the meaning of the values changes, so that old and new replicas do not
+ * read each other's.
+ */
 const KEY_PREFIX = 'spandrel:1:';
-/** Prefix of the names of sealed values: replicas with a key and replicas without do not see each other's. */
+/**
+ * Part of the keys of sealed values, so that replicas with and without a seal key do not read each other's.
+ */
 const SEALED = 'sealed:';
-/** Larger values would hold up the other commands of a connection. */
+/** Larger values would delay the other commands of a connection. */
 const MAX_VALUE_BYTES = 64 * 2 ** 20;
 const CONNECT_TIMEOUT_MS = 2000;
-/** A slower answer is worth less than reading the bytes from disk. */
+/** Beyond this, reading the bytes from disk is faster. */
 const COMMAND_TIMEOUT_MS = 1000;
 const MAX_RECONNECT_DELAY_MS = 2000;
 
 export interface RedisCacheDeps {
   readonly url: Secret;
-  /** PEM text of an authority that is trusted besides the usual ones. */
+  /** PEM text of an authority that is trusted besides the default ones. */
   readonly ca?: string | undefined;
-  /** The url is a node of a Redis Cluster. */
+  /** Whether `url` is a node of a Redis Cluster. */
   readonly cluster: boolean;
   readonly ttlSeconds: number;
   /**
-   * Key of the seal that replicas put on values. Without one, a value of anybody who can write to Redis
-   * passes for theirs.
+   * Key with which replicas seal values. Without it, values that anyone else writes to Redis pass as values
+   * of replicas.
    */
   readonly key?: Secret | undefined;
   readonly metrics: Metrics;
@@ -35,8 +40,8 @@ export interface RedisCacheDeps {
 }
 
 /**
- * The tier that replicas share. Every failure and every wrong seal is a miss: counted in
- * `redis_errors_total`, logged when the connection goes and when it comes back, and never seen by the caller.
+ * The cache that replicas share. Every failure and every wrong seal is a miss, counted in
+ * `redis_errors_total`. Callers see no errors; the log says when the connection is lost and when it is back.
  */
 export class RedisCache implements ByteCache, AsyncDisposable {
   readonly #redis: Redis | Cluster;
@@ -58,13 +63,16 @@ export class RedisCache implements ByteCache, AsyncDisposable {
     });
     this.#redis.on('error', (error: Error) => {
       this.#metrics.redisErrors.inc({ op: 'connect' });
-      // One line when it is lost, not one for each attempt.
+      // Log the loss once, not each attempt.
       if (reachable) deps.logger.warn({ cause: error.message }, 'redis lost: slower until it is back');
       reachable = false;
     });
   }
 
-  /** Resolves when the connection first works or first fails; for start-up, so that first requests find the tier. */
+  /**
+   * Resolves when the first attempt to connect succeeds or fails. Start-up waits for it, so that the first
+   * requests find the cache.
+   */
   async connected(): Promise<void> {
     if (this.#redis.status === 'ready') return;
     await new Promise<void>((resolve) => {
@@ -110,8 +118,8 @@ export class RedisCache implements ByteCache, AsyncDisposable {
     return KEY_PREFIX + (this.#seal === undefined ? '' : SEALED) + key;
   }
 
-  /** Whether it does what it is told, now. */
-  async answers(): Promise<boolean> {
+  /** Whether Redis responds to a PING. */
+  async responds(): Promise<boolean> {
     return this.ready && (await this.#attempt('ping', () => this.#redis.ping())) !== undefined;
   }
 
@@ -119,7 +127,7 @@ export class RedisCache implements ByteCache, AsyncDisposable {
     try {
       return await command();
     } catch (error) {
-      // The client library rejects with its own classes for every reason; all of them mean "not there now".
+      // The client library rejects with various classes; all mean that Redis is not available.
       if (!(error instanceof Error)) throw error;
       this.#metrics.redisErrors.inc({ op });
       return undefined;
@@ -137,7 +145,7 @@ export class RedisCache implements ByteCache, AsyncDisposable {
 const COMMON = {
   connectTimeout: CONNECT_TIMEOUT_MS,
   commandTimeout: COMMAND_TIMEOUT_MS,
-  // Without a connection a command fails at once: the disk is always faster than waiting.
+  // Without a connection a command fails at once: the disk is faster than waiting.
   enableOfflineQueue: false,
   maxRetriesPerRequest: 0,
 } as const;
@@ -152,7 +160,7 @@ function openCluster({ host, port, db: _db, ...ofEveryNode }: RedisAddress): Clu
     redisOptions: { ...ofEveryNode, ...COMMON },
     enableOfflineQueue: false,
     clusterRetryStrategy: retryStrategy,
-    // Certificates are made out to names; by itself the library connects to addresses.
+    // Certificates name hosts; by default the library connects to addresses.
     dnsLookup: (address, callback) => callback(null, address),
   });
 }

@@ -8,9 +8,12 @@ interface Running<T> {
   waiting: number;
 }
 
-const ABANDONED = new Error('all who waited for it have left');
+const ABANDONED = new Error('no caller waits for it any more');
 
-/** As {@link SingleFlight}, for work that is told when all who wait for it have left. Who comes after that begins anew. */
+/**
+ * As {@link SingleFlight}, for work that is aborted when all callers have stopped waiting. A later caller
+ * starts it again.
+ */
 export class SharedWork<T> {
   readonly #running = new Map<string, Running<T>>();
   readonly #kind: FlightKind;
@@ -21,7 +24,10 @@ export class SharedWork<T> {
     this.#metrics = metrics;
   }
 
-  /** The result of `work`, or of the same key's work already under way. `signal` ends this caller's waiting. */
+  /**
+   * The result of `work`, or of work with the same key that already runs. `signal` ends the wait of this
+   * caller.
+   */
   async run(key: string, work: (abandoned: AbortSignal) => Promise<T>, signal: AbortSignal): Promise<T> {
     signal.throwIfAborted();
     const joined = this.#running.get(key);

@@ -1,12 +1,12 @@
 import type { Metrics } from '../telemetry/metrics.ts';
 import { waitFor } from '../core/wait-for.ts';
 
-/** What is being shared; label of `single_flight_joined_total`. */
+/** Kind of the shared work; label of `single_flight_joined_total`. */
 export type FlightKind = 'blob' | 'access' | 'span' | 'index' | 'manifest' | 'token' | 'tags' | 'referrers';
 
 /**
- * Work that is done once for all who ask while it runs. Its size is the number of keys under way, nothing is kept when the
- * work ends. The work does not stop when those who wait for it leave.
+ * Runs work once for all concurrent callers with the same key. Keeps nothing when the work ends. The work
+ * goes on even if all callers stop waiting.
  */
 export class SingleFlight<T> {
   readonly #running = new Map<string, Promise<T>>();
@@ -18,7 +18,10 @@ export class SingleFlight<T> {
     this.#metrics = metrics;
   }
 
-  /** The result of `work`, or of the same key's work already under way. `signal` ends this caller's waiting only. */
+  /**
+   * The result of `work`, or of work with the same key that already runs. `signal` ends the wait of this
+   * caller only.
+   */
   run(key: string, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     const running = this.#running.get(key);
     if (running !== undefined) {

@@ -6,9 +6,9 @@ const SEAL_BYTES = 32;
 const ALGORITHM = { name: 'HMAC', hash: 'SHA-256' } as const;
 
 /**
- * Seals values with a key that replicas share (HMAC-SHA-256). Detects values that somebody without the key
- * has written, changed, or moved to another name; not an older value of the same name that is put back.
- * Hashing runs in threads.
+ * Seals values with a key that replicas share (HMAC-SHA-256). It detects values that were written, changed,
+ * or moved to another name without the key. It does not detect an older value of the same name. Hashing runs
+ * in threads.
  */
 export class ValueSeal {
   readonly #key: Secret;
@@ -17,7 +17,7 @@ export class ValueSeal {
     this.#key = key;
   }
 
-  /** The value with its seal before it, in a buffer of its own. */
+  /** The value after its seal, in a new buffer. */
   async close(name: string, bytes: Uint8Array): Promise<Buffer> {
     const seal = await webcrypto.subtle.sign(ALGORITHM, await this.#keyOf(name, 'sign'), ownBytes(bytes));
     return Buffer.concat([Buffer.from(seal), bytes]);
@@ -39,7 +39,7 @@ export class ValueSeal {
   }
 }
 
-/** The type that the library asks for; it copies the bytes. */
+/** `webcrypto` copies the bytes, but its type asks for an `ArrayBuffer`. */
 function ownBytes(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
   return bytes as Uint8Array<ArrayBuffer>;
 }

@@ -1,14 +1,14 @@
 import { Secret } from '../core/secret.ts';
 import { type Config, CONFIG_KEYS, type ConfigPath } from './config-keys.ts';
 
-/** Keys whose values differ. */
+/** Keys whose values differ between two configurations. */
 export function changedKeys(before: Config, after: Config): ConfigPath[] {
   return (Object.keys(CONFIG_KEYS) as ConfigPath[]).filter(
     (path) => fingerprint(before, path) !== fingerprint(after, path),
   );
 }
 
-/** Equal for equal values; secrets count with what they hide, so it is for comparing only. */
+/** Equal for equal values. Contains secrets in clear text: only for comparison. */
 function fingerprint(config: Config, path: string): string | undefined {
   let value: unknown = config;
   for (const name of path.split('.')) value = (value as Record<string, unknown>)[name];

@@ -1,9 +1,11 @@
 import type { Config } from './config-keys.ts';
 
-/** The bytes of a file that the configuration names. @throws Error that says why there are none; it names no key */
+/**
+ * Reads a file that the configuration names. @throws Error whose message says why it cannot, without the key
+ */
 export type ReadFile = (path: string) => Promise<Buffer>;
 
-/** Paths of the files that a running proxy reads again when they change. */
+/** Paths of the files that a running proxy watches. */
 export function configFiles({ access, admin, listen }: Config): string[] {
   const named = [
     access.htpasswdFile,

@@ -17,10 +17,10 @@ import {
   whole,
 } from './value-kinds.ts';
 
-/** A row of the configuration table. Without `fallback` the value is `undefined` unless it is given. */
+/** A row of the configuration table. Without `fallback` the value is `undefined` unless it is configured. */
 interface ConfigKey<T> {
   readonly kind: ValueKind<T>;
-  /** The default, written as in a file. */
+  /** The default, as a file has it. */
   readonly fallback?: string | number | boolean;
   readonly meaning: string;
 }
@@ -37,7 +37,10 @@ function optional<T>(kind: ValueKind<T>, meaning: string): ConfigKey<T> {
   return { kind, meaning };
 }
 
-/** Every key of the configuration: the parser, `config/spandrel.yaml`, the reference and the JSON Schema are made from it. */
+/**
+ * Every configuration key. The parser, `config/spandrel.yaml`, the reference and the JSON Schema are made
+ * from this table.
+ */
 export const CONFIG_KEYS = {
   'listen.host': key(
     text,
@@ -47,7 +50,8 @@ export const CONFIG_KEYS = {
   'listen.port': key(whole(0, 65535), 5000, 'port of the registry and span API; 0 picks a free one'),
   'listen.hosts': optional(
     list(hostAndPort),
-    'names, besides loopback, by which browsers on the same machine may address this listener, also through a reverse proxy; without effect with `access.kind: htpasswd`',
+    'names, besides loopback, by which browsers on the same machine may address this listener, also ' +
+      'through a reverse proxy; without effect with `access.kind: htpasswd`',
   ),
   'listen.tls.cert': optional(text, 'PEM file with the certificate chain; turns TLS on'),
   'listen.tls.key': optional(text, 'PEM file with the private key'),
@@ -66,12 +70,14 @@ export const CONFIG_KEYS = {
   'admin.tls.clientCa': optional(text, 'as `listen.tls.clientCa`; a client certificate replaces the token'),
   'admin.token': optional(
     secretOrNone,
-    'token for `/api` and `/metrics`, sent as `Authorization: Bearer …`; without one, or with `none`, `/api` is open to clients on the same machine only',
+    'token for `/api` and `/metrics`, sent as `Authorization: Bearer …`; without one, or with `none`, ' +
+      '`/api` is open to clients on the same machine only',
   ),
   'admin.tokenFile': optional(text, 'file that holds the token'),
   upstreams: optional(
     list(upstream),
-    'the registries behind the proxy; without any, the proxy serves an embedded demo registry (upstream `demo`, image `app:latest`)',
+    'the registries behind the proxy; without one, the proxy serves an embedded demo registry ' +
+      '(upstream `demo`, image `app:latest`)',
   ),
   'upstream.connectTimeoutMs': key(whole(1), 10_000, 'longest time to connect to an upstream'),
   'upstream.headersTimeoutMs': key(whole(1), 30_000, 'longest time until an upstream starts to respond'),
@@ -95,7 +101,8 @@ export const CONFIG_KEYS = {
   'storage.maxBytes': key(
     size(1 << 20),
     '50GiB',
-    'most bytes on disk: blobs, indexes and everything else; the least recently used are evicted first, and everything but blobs takes a quarter at most',
+    'most bytes on disk: blobs, indexes and everything else; the least recently used files are evicted ' +
+      'first, and everything but blobs takes a quarter at most',
   ),
   'storage.scrub': key(
     sizeOrOff(1024),
@@ -117,7 +124,8 @@ export const CONFIG_KEYS = {
   ),
   'cache.redis.key': optional(
     sharedKey,
-    'key of the seal (HMAC) on everything that replicas write to Redis, the same for all of them; without one, replicas trust Redis with spans and compare its indexes with the layers',
+    'key of the seal (HMAC) on everything that replicas write to Redis, the same for all of them; ' +
+      'without one, replicas trust Redis with spans and compare its indexes with the layers',
   ),
   'cache.redis.keyFile': optional(text, 'file that holds the key'),
   'cache.redis.cluster': key(flag, false, 'whether the URL is a node of a Redis Cluster'),
@@ -130,18 +138,22 @@ export const CONFIG_KEYS = {
   'index.readSpanBytes': key(
     size(65_536),
     '256KiB',
-    'uncompressed bytes between two checkpoints of the index that serves reads: roughly what a small read decompresses; smaller values make the index larger',
+    'uncompressed bytes between two checkpoints of the index that serves reads: roughly what a small ' +
+      'read decompresses; smaller values make the index larger',
   ),
   'index.minLayerBytes': key(size(0), '10MiB', 'smaller layers are left out of SOCI indexes, as in `soci`'),
   'index.v1': key(flag, true, 'offer SOCI v1 indexes through the Referrers API'),
   'index.v2': key(flag, true, 'offer SOCI v2 indexes through converted images'),
   'index.v2Form': optional(
     v2Form,
-    "form of a tag's response: `lean` (the rewritten manifest only), `full` (as `soci convert` makes it), `mirror` (for nodes that know the proxy only as the snapshotter's mirror); the default is `mirror` for requests with `?ns=` and `lean` for all others",
+    "form of a tag's response: `lean` (the rewritten manifest only), `full` (as `soci convert` makes " +
+      "it), `mirror` (for nodes that know the proxy only as the snapshotter's mirror); the default is " +
+      '`mirror` for requests with `?ns=` and `lean` for all others',
   ),
   'index.platforms': optional(
     list(platformKind),
-    "platforms of multi-platform images that are indexed for a tag's response; the default is the platform of the proxy",
+    "platforms of multi-platform images that are indexed for a tag's response; the default is the " +
+      'platform of the proxy',
   ),
   'index.lazyClients': key(
     list(text),
@@ -170,17 +182,20 @@ export const CONFIG_KEYS = {
   'fill.maxWaiting': key(
     whole(0),
     1000,
-    'blobs that may wait; beyond that a request gets 503: the new one, or the last one of the repository with the most waiting blobs',
+    'blobs that may wait; beyond that a request gets 503: the new one, or the last one of the ' +
+      'repository with the most waiting blobs',
   ),
   'fill.background': key(
     flag,
     true,
-    'fetch the rest of a blob of which a client reads a part, even after the client leaves; with `false`, only what clients read and what an index is built from',
+    'fetch the rest of a blob of which a client reads a part, even after the client leaves; with ' +
+      '`false`, only what clients read and what an index is built from',
   ),
   'manifests.tagSeconds': key(
     whole(0),
     0,
-    'how long a tag is served without asking the upstream whether it moved; with 0 the proxy asks each time, once for all clients that ask together. 10 is enough for a scale-out of many nodes',
+    'how long a tag is served without asking the upstream whether it moved; with 0 the proxy asks each ' +
+      'time, once for all clients that ask together. 10 is enough for a scale-out of many nodes',
   ),
   'manifests.negativeSeconds': key(
     whole(0),
@@ -190,7 +205,8 @@ export const CONFIG_KEYS = {
   'access.kind': key(
     choice('open', 'htpasswd', 'upstream'),
     'open',
-    'who may read: `open` (anyone in `access.cidrs`), `htpasswd` (the users of `access.htpasswdFile`), `upstream` (clients whose credentials the upstream accepts for the repository)',
+    'who may read: `open` (anyone in `access.cidrs`), `htpasswd` (the users of `access.htpasswdFile`), ' +
+      '`upstream` (clients whose credentials the upstream accepts for the repository)',
   ),
   'access.htpasswdFile': optional(
     text,
@@ -199,7 +215,9 @@ export const CONFIG_KEYS = {
   'access.challenge': key(
     choice('basic', 'upstream'),
     'basic',
-    "with kind `upstream`: `basic` asks clients for user and password and uses them as the upstream wants; `upstream` passes on the upstream's own challenge, so that clients get tokens from its token service",
+    'with kind `upstream`: `basic` asks clients for user and password and uses them as the upstream ' +
+      "wants; `upstream` passes on the upstream's own challenge, so that clients get tokens from its " +
+      'token service',
   ),
   'access.verdictSeconds': key(
     whole(1),
@@ -215,7 +233,8 @@ export const CONFIG_KEYS = {
   'access.proofSeconds': key(
     whole(1),
     600,
-    "how long the upstream's proof that a repository has a blob or manifest is valid; cached content is served to a repository only with such a proof",
+    "how long the upstream's proof that a repository has a blob or manifest is valid; cached content " +
+      'is served to a repository only with such a proof',
   ),
   'limits.maxUncompressedBytes': key(
     size(1024),
@@ -230,17 +249,22 @@ export const CONFIG_KEYS = {
   'limits.maxTocBytes': key(
     size(2 ** 16),
     '64MiB',
-    'a layer whose names, links and extended attributes take more is refused (`LAYER_TOO_LARGE`); its blob stays pullable. A zTOC has twice this at most, a pushed one this at most; a thread that indexes may need ten times as much',
+    'a layer whose names, links and extended attributes take more is refused (`LAYER_TOO_LARGE`); its ' +
+      'blob stays pullable. A zTOC has twice this at most, a pushed one this at most; a thread that ' +
+      'indexes may need ten times as much',
   ),
   'limits.maxZstdWindowBytes': key(
     size(2 ** 10),
     '512MiB',
-    'a zstd layer with a larger window is refused (`LAYER_UNSUPPORTED`); nodes have the same default. `2GiB` at most, as `zstd --long=31` makes; each thread that decodes such a layer needs this memory',
+    'a zstd layer with a larger window is refused (`LAYER_UNSUPPORTED`); nodes have the same default. ' +
+      '`2GiB` at most, as `zstd --long=31` makes; each thread that decodes such a layer needs this memory',
   ),
   'limits.maxSkippedBytes': key(
     size(0),
     '1GiB',
-    'most bytes that the proxy decompresses for one request without serving them (`RANGE_TOO_COSTLY`): zstd frames are decoded from their start. Layers with frames of a few MiB (seekable zstd, `zstd:chunked`) need little',
+    'most bytes that the proxy decompresses for one request without serving them (`RANGE_TOO_COSTLY`): ' +
+      'zstd frames are decoded from their start. Layers with frames of a few MiB (seekable zstd, ' +
+      '`zstd:chunked`) need little',
   ),
   'limits.maxManifestBytes': key(size(1024), '4MiB', 'a larger manifest is refused'),
   'limits.maxConnections': key(whole(1), 10_000, 'open connections of the registry listener'),
@@ -254,7 +278,8 @@ export const CONFIG_KEYS = {
   'limits.stallTimeoutMs': key(
     whole(1),
     300_000,
-    'a connection without any traffic for this long is closed; longer than any wait for an upstream or an index',
+    'a connection without any traffic for this long is closed; longer than any wait for an upstream or ' +
+      'an index',
   ),
   'limits.stalledClientMs': key(
     whole(1),
@@ -273,7 +298,8 @@ export const CONFIG_KEYS = {
   ),
   'ready.upstreams': optional(
     list(text),
-    "upstreams that `/readyz` requires to respond and to accept the proxy's credentials; while one is down, no replica is ready, not even for cached content",
+    "upstreams that `/readyz` requires to respond and to accept the proxy's credentials; while one is " +
+      'down, no replica is ready, not even for cached content',
   ),
   'shutdown.graceMs': key(whole(0), 10_000, 'time for running requests to end after SIGTERM'),
   'log.level': key(
@@ -300,7 +326,7 @@ type Intersect<U> = (U extends unknown ? (part: U) => void : never) extends (who
   ? I
   : never;
 
-/** The whole configuration, checked; paths of {@link CONFIG_KEYS} as nested objects. Secrets in it print as a mask. */
+/** The parsed configuration: the paths of {@link CONFIG_KEYS} as nested objects. Secrets print as a mask. */
 export type Config = Intersect<{ [P in ConfigPath]: Nest<P, ValueOf<P>> }[ConfigPath]>;
 
 /** `storage.maxBytes` -> `SPANDREL_STORAGE_MAX_BYTES` */

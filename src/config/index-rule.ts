@@ -13,8 +13,8 @@ import {
 } from './value-kinds.ts';
 
 /**
- * How a tag answers an image with a SOCI v2 index: `lean` changes as little as possible, `full` is what `soci convert` makes, `mirror` is
- * for nodes whose snapshotter knows the proxy as a mirror only.
+ * Form of a tag's response for an image with a SOCI v2 index. `lean` changes as little as possible, `full` is
+ * what `soci convert` makes, `mirror` is for nodes whose snapshotter knows the proxy only as a mirror.
  */
 export const V2_FORMS = ['lean', 'full', 'mirror'] as const;
 
@@ -22,11 +22,14 @@ export type V2Form = (typeof V2_FORMS)[number];
 
 export const v2Form: ValueKind<V2Form> = choice(...V2_FORMS);
 
-/** Exceptions for some repositories; what a rule does not say stays as it is. */
+/** Settings for some repositories. Settings that a rule leaves out are those of `index`. */
 export interface IndexRule {
-  /** Name of an upstream; any when not given. */
+  /** Name of an upstream; absent means any. */
   readonly upstream?: string;
-  /** Repositories as the upstream calls them: `*` stands for what is between two slashes, `**` for anything; all when not given. */
+  /**
+   * Repositories as the upstream names them: `*` matches within a path segment, `**` anything; absent means
+   * all.
+   */
   readonly repository?: string;
   readonly v1?: boolean;
   readonly v2?: boolean;
@@ -34,9 +37,12 @@ export interface IndexRule {
   readonly minLayerBytes?: number;
   readonly platforms?: readonly Platform[];
   readonly holdMs?: number;
-  /** Beginnings of User-Agent headers of clients that may be held. */
+  /** Prefixes of the User-Agent of clients whose requests may be held. */
   readonly lazyClients?: readonly string[];
-  /** Tags answer what the upstream has, byte for byte, for sites that check signatures; only v1 makes images lazy then. */
+  /**
+   * Tags return the bytes of the upstream, for sites that verify signatures. Images are then lazy through v1
+   * only.
+   */
   readonly preserveDigests?: boolean;
 }
 
@@ -59,7 +65,8 @@ const rawRule = record<IndexRule>({
     kind: text,
     optional: true,
     about:
-      'repository as the upstream names it: `*` matches within a path segment, `**` anything; the default is all',
+      'repository as the upstream names it: `*` matches within a path segment, `**` anything; the ' +
+      'default is all',
   },
   v1: { kind: flag, optional: true, about: 'as `index.v1`' },
   v2: { kind: flag, optional: true, about: 'as `index.v2`' },
@@ -72,7 +79,8 @@ const rawRule = record<IndexRule>({
     kind: flag,
     optional: true,
     about:
-      'tags return the bytes of the upstream, for sites that verify signatures; images are then lazy through v1 only',
+      'tags return the bytes of the upstream, for sites that verify signatures; images are then lazy ' +
+      'through v1 only',
   },
 });
 

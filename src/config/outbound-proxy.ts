@@ -1,7 +1,7 @@
 import { Secret } from '../core/secret.ts';
 import { text, type ValueKind, ValueProblem } from './value-kinds.ts';
 
-/** An HTTP proxy between this one and the registries. */
+/** An HTTP proxy through which this proxy reaches registries. */
 export interface OutboundProxy {
   /** `http(s)://host:port`, without credentials. */
   readonly origin: string;
@@ -9,13 +9,13 @@ export interface OutboundProxy {
   readonly authorization?: Secret;
 }
 
-/** The value is never shown: it may hold a password. */
+/** Messages never contain the value: it may hold a password. */
 export const outboundProxy: ValueKind<OutboundProxy> = {
   expects: 'http(s)://[user:password@]host[:port]',
   schema: text.schema,
   parse(raw) {
     const given = typeof raw === 'string' ? raw.trim() : '';
-    // `proxy:3128` is common in HTTPS_PROXY.
+    // Values without a scheme, like `proxy:3128`, are common in HTTPS_PROXY.
     const address = /^[a-z][a-z0-9+.-]*:\/\//i.test(given) ? given : `http://${given}`;
     const url = given !== '' && URL.canParse(address) ? new URL(address) : undefined;
     const isOrigin =
@@ -34,7 +34,7 @@ function basicAuthorization({ username, password }: URL): Secret {
   try {
     pair = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
   } catch {
-    throw new ValueProblem(`expected user and password with % only as %25 (the value is not shown)`);
+    throw new ValueProblem(`expected user and password with % encoded as %25 (the value is not shown)`);
   }
   return new Secret(`Basic ${Buffer.from(pair).toString('base64')}`);
 }

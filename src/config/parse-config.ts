@@ -6,23 +6,23 @@ import { type Config, CONFIG_KEYS, type ConfigPath, environmentName } from './co
 import { ValueProblem } from './value-kinds.ts';
 
 export interface ConfigInput {
-  /** Text of the configuration file; empty where there is none. */
+  /** Text of the configuration file; empty if there is none. */
   readonly yaml: string;
-  /** The process's environment; only `SPANDREL_*` is looked at. */
+  /** Environment of the process; only `SPANDREL_*` is read. */
   readonly environment: Readonly<Record<string, string | undefined>>;
 }
 
-/** A configuration, and which of its keys the file or the environment give: the others have their defaults. */
+/** A configuration, and the keys that the file or the environment give; the others have their defaults. */
 export interface WrittenConfig {
   readonly config: Config;
   readonly written: ReadonlySet<ConfigPath>;
 }
 
-/** Why a file without anything in it is none: it may be about to be written. */
-export const NOTHING_WRITTEN = 'the file holds nothing: write {} if the defaults are meant';
+/** The message for an empty file, which may be about to be written. */
+export const NOTHING_WRITTEN = 'the file is empty: write {} to use the defaults';
 
 /**
- * The configuration: defaults, overridden by the file, overridden by the environment.
+ * Parses the configuration. The environment overrides the file, which overrides the defaults.
  * @throws SpandrelError CONFIG_INVALID, whose message lists every problem, one a line
  */
 export function parseConfig(input: ConfigInput): Config {
@@ -56,10 +56,8 @@ export function parseWrittenConfig(input: ConfigInput): WrittenConfig {
   const config = nest(values);
   if (problems.length === 0) problems.push(...contradictions(config));
   if (problems.length > 0) {
-    throw new SpandrelError(
-      'CONFIG_INVALID',
-      `the configuration has ${problems.length} problem(s):\n${problems.map((line) => `  ${line}`).join('\n')}`,
-    );
+    const lines = problems.map((line) => `\n  ${line}`).join('');
+    throw new SpandrelError('CONFIG_INVALID', `the configuration has ${problems.length} problem(s):${lines}`);
   }
   const written = [...fromFile.keys(), ...fromEnvironment.keys()].filter(isConfigPath);
   return { config, written: new Set(written) };
@@ -81,24 +79,29 @@ function readYaml(yaml: string, problems: string[]): unknown {
   try {
     const parsed: unknown = parseYaml(yaml);
     if (isJsonObject(parsed)) return parsed;
-    problems.push(parsed === null ? NOTHING_WRITTEN : 'the file is no map of keys');
+    problems.push(parsed === null ? NOTHING_WRITTEN : 'the file is not a map of keys');
     return {};
   } catch (error) {
     if (!(error instanceof YAMLParseError)) throw error;
-    problems.push(`the file is no YAML: ${error.message.split('\n', 1)[0] ?? ''}`);
+    problems.push(`the file is not YAML: ${error.message.split('\n', 1)[0] ?? ''}`);
     return {};
   }
 }
 
-/** Keys that restrict access. An empty one is an error: the default would open what the file means to close. */
+/**
+ * Keys that restrict access. An empty one is an error: its default would allow what the file means to
+ * restrict.
+ */
 const GUARDS = /^(?:access(?:\..*)?|admin\.token(?:File)?|upstreams|(?:listen|admin)\.tls\.clientCa)$/;
 
-/** True for keys and sections that must have a value where they are written. */
+/** True for keys and sections that must have a value if they are written. */
 export function isGuard(path: string): boolean {
   return GUARDS.test(path);
 }
 
-/** Leaves of a nested object by their dotted path; a leaf is a known key, or anything that is no object. */
+/**
+ * Leaves of a nested object by their dotted path. A leaf is a known key, or any value that is not an object.
+ */
 function flatten(
   value: unknown,
   problems: string[],
@@ -146,7 +149,7 @@ function nest(values: ReadonlyMap<ConfigPath, unknown>): Config {
   return root as Config;
 }
 
-/** Good values that do not go together. */
+/** Conflicts between values that are valid on their own. */
 function contradictions(config: Config): string[] {
   const problems: string[] = [];
   for (const listener of ['listen', 'admin'] as const) {

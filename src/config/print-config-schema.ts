@@ -2,7 +2,7 @@ import { isGuard } from './parse-config.ts';
 import { CONFIG_KEYS, type ConfigPath, environmentName } from './config-keys.ts';
 import type { JsonSchema } from './value-kinds.ts';
 
-/** A section of the configuration, while the schema is put together. */
+/** A section of the configuration in the JSON Schema. */
 interface Section {
   readonly description?: string;
   readonly type: 'object' | readonly ['object', 'null'];
@@ -10,7 +10,10 @@ interface Section {
   readonly properties: Record<string, JsonSchema | Section>;
 }
 
-/** The JSON Schema of a configuration file, as text. Editors complete and check by it; the parser checks more. */
+/**
+ * The JSON Schema of configuration files, as text. Editors use it to complete and check; the parser checks
+ * more.
+ */
 export function printConfigSchema(): string {
   const root = newSection('');
   for (const path of Object.keys(CONFIG_KEYS) as ConfigPath[]) {
@@ -25,7 +28,7 @@ export function printConfigSchema(): string {
   return `${JSON.stringify(schema, undefined, 2)}\n`;
 }
 
-/** A section may be empty where all its keys are commented out, but none that keeps somebody out. */
+/** A section may be empty, because all its keys may be commented out; but not one that restricts access. */
 function newSection(path: string): Section {
   const type = path === '' || isGuard(path) ? 'object' : (['object', 'null'] as const);
   return { type, additionalProperties: false, properties: {} };
@@ -42,7 +45,7 @@ function schemaOfKey(path: ConfigPath): JsonSchema {
   };
 }
 
-/** Lists are written as JSON in the table. */
+/** The table has default lists as JSON text. */
 function writtenDefault(fallback: string | number | boolean, { type }: JsonSchema): unknown {
   return type === 'array' && typeof fallback === 'string' ? JSON.parse(fallback) : fallback;
 }

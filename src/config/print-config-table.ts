@@ -8,7 +8,7 @@ interface Row {
   readonly expects: string;
 }
 
-/** Where the schema that editors use lies, as seen from `config/spandrel.yaml`. */
+/** Path of the JSON Schema, relative to `config/spandrel.yaml`. */
 const SCHEMA_PATH = '../docs/reference/configuration.schema.json';
 
 function rows(): Row[] {
@@ -24,7 +24,7 @@ function rows(): Row[] {
   });
 }
 
-/** The table of all keys, in Markdown. */
+/** The Markdown table of all keys. */
 export function printConfigTable(): string {
   const lines = rows().map(
     ({ path, fallback, meaning }) =>
@@ -33,7 +33,7 @@ export function printConfigTable(): string {
   return ['| key | default | meaning |', '|---|---|---|', ...lines].join('\n');
 }
 
-/** The fields of an object, or of any of the objects that a value may be, in Markdown. */
+/** The Markdown table of the fields of an object, or of all the objects that a value may be. */
 export function printFieldTable({ properties, anyOf = [] }: JsonSchema): string {
   const fields = new Map<string, JsonSchema>();
   for (const object of [{ properties }, ...(anyOf as JsonSchema[])])
@@ -46,7 +46,7 @@ export function printFieldTable({ properties, anyOf = [] }: JsonSchema): string 
   return ['| field | value | meaning |', '|---|---|---|', ...lines].join('\n');
 }
 
-/** A field that tells objects apart has a value of its own in each. */
+/** A field that distinguishes the kinds of an object has another constant in each: all are listed. */
 function withOptions(field: JsonSchema, before: JsonSchema | undefined): JsonSchema {
   if (field['const'] === undefined) return field;
   const others = Array.isArray(before?.['enum']) ? before['enum'] : [];
@@ -65,12 +65,15 @@ function describeValue({ type, items, enum: options }: JsonSchema): string {
   return names[String(type)] ?? 'object, see below';
 }
 
-/** `config/spandrel.yaml`: every key with its meaning and default; keys without a default are commented out. */
+/**
+ * `config/spandrel.yaml`: every key with its meaning and default; keys without a default are commented out.
+ */
 export function printDefaultConfig(): string {
   const lines = [
     `# yaml-language-server: $schema=${SCHEMA_PATH}`,
     '# Spandrel configuration. Every key is shown with its default; keys without one are commented out.',
-    '# Each can also be set as an environment variable: storage.maxBytes is SPANDREL_STORAGE_MAX_BYTES; lists are JSON there.',
+    '# Each can also be set as an environment variable: storage.maxBytes is ' +
+      'SPANDREL_STORAGE_MAX_BYTES; lists are JSON there.',
   ];
   let open: string[] = [];
   for (const { path, fallback, meaning, expects } of rows()) {

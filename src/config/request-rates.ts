@@ -1,6 +1,6 @@
 import { record, type ValueKind, whole } from './value-kinds.ts';
 
-/** Requests per second to one upstream, by what is asked for; no limit for what is not named. */
+/** Requests per second to one upstream, by kind of request. A kind without a rate is not limited. */
 export interface RequestRates {
   readonly manifest?: number;
   readonly blob?: number;
@@ -15,7 +15,7 @@ function rate(about: string): { kind: ValueKind<number>; optional: true; about: 
 }
 
 export const requestRates: ValueKind<RequestRates> = record<RequestRates>({
-  manifest: rate('manifests and tags that are resolved'),
+  manifest: rate('manifests, and tags that are resolved'),
   blob: rate('blobs, and ranges of them'),
   tags: rate('lists of tags'),
   referrers: rate('lists of referrers'),

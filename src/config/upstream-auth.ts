@@ -9,23 +9,28 @@ import {
   ValueProblem,
 } from './value-kinds.ts';
 
-/** How the proxy proves itself to an upstream. */
+/** How the proxy authenticates to an upstream. */
 export type UpstreamAuth =
   | { readonly kind: 'anonymous' }
   | { readonly kind: 'basic'; readonly username: string; readonly password: Secret }
   | { readonly kind: 'basic'; readonly username: string; readonly passwordFile: string }
   | EcrAuth
-  /** What `docker login` has left: in the file `path`, else in `config.json` of the folder `DOCKER_CONFIG`, else of `~/.docker`. */
+  /**
+   * Credentials of `docker login`: from the file `path`, else `config.json` in the folder `DOCKER_CONFIG`,
+   * else in `~/.docker`.
+   */
   | { readonly kind: 'docker-config'; readonly path?: string };
 
-/** Tokens of Amazon ECR, got with the AWS SDK's default credentials. */
+/** Tokens of Amazon ECR, fetched with the default credentials of the AWS SDK. */
 export interface EcrAuth {
   readonly kind: 'ecr';
-  /** As in the host's name when not given. */
+  /** Default: the region in the host's name. */
   readonly region?: string;
-  /** Role to take on first. */
+  /** Role that the proxy assumes first. */
   readonly roleArn?: string;
-  /** URL of the ECR API, where it is not the usual one of the region: a VPC endpoint without private DNS, say. */
+  /**
+   * URL of the ECR API if it is not the default of the region, such as a VPC endpoint without private DNS.
+   */
   readonly endpoint?: string;
 }
 
@@ -69,11 +74,12 @@ const rawAuth = record<RawAuth>({
     kind: text,
     optional: true,
     about:
-      '`docker-config`: the file; the default is `config.json` in the folder `DOCKER_CONFIG`, else in `~/.docker`',
+      '`docker-config`: the file; the default is `config.json` in the folder `DOCKER_CONFIG`, else in ' +
+      '`~/.docker`',
   },
 });
 
-/** What each kind takes. */
+/** Fields of each kind. */
 const FIELDS: Readonly<Record<UpstreamAuth['kind'], readonly (keyof RawAuth)[]>> = {
   anonymous: [],
   basic: ['username', 'password', 'passwordFile'],
@@ -83,7 +89,7 @@ const FIELDS: Readonly<Record<UpstreamAuth['kind'], readonly (keyof RawAuth)[]>>
 
 const { properties: AUTH_FIELDS } = rawAuth.schema as { properties: Readonly<Record<string, JsonSchema>> };
 
-/** What one kind takes, as an object of its own. */
+/** The schema of one kind. */
 function schemaOfKind(kind: UpstreamAuth['kind'], required: readonly string[] = []): JsonSchema {
   const fields = FIELDS[kind].map((field) => [field, AUTH_FIELDS[field]] as const);
   return {
@@ -104,14 +110,15 @@ const BASIC_SCHEMA: JsonSchema = {
 
 export const upstreamAuth: ValueKind<UpstreamAuth> = {
   expects:
-    '{kind: anonymous}, {kind: basic, username, password or passwordFile}, {kind: ecr, region?, roleArn?, endpoint?} or {kind: docker-config, path?}',
+    '{kind: anonymous}, {kind: basic, username, password or passwordFile}, {kind: ecr, region?, ' +
+    'roleArn?, endpoint?} or {kind: docker-config, path?}',
   schema: {
     anyOf: [schemaOfKind('anonymous'), BASIC_SCHEMA, schemaOfKind('ecr'), schemaOfKind('docker-config')],
   },
   parse(raw) {
     const { kind, ...given } = rawAuth.parse(raw);
     const foreign = (Object.keys(given) as (keyof RawAuth)[]).find((field) => !FIELDS[kind].includes(field));
-    if (foreign !== undefined) throw new ValueProblem(`kind ${kind} takes no ${foreign}`);
+    if (foreign !== undefined) throw new ValueProblem(`kind ${kind} has no field ${foreign}`);
     if (kind === 'basic') return parseBasic(given);
     if (given.endpoint !== undefined && !/^https?:$/.test(protocolOf(given.endpoint)))
       throw new ValueProblem(`endpoint: expected http(s)://host, got ${JSON.stringify(given.endpoint)}`);

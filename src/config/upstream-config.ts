@@ -16,27 +16,30 @@ import { type UpstreamAuth, upstreamAuth } from './upstream-auth.ts';
 
 /** One registry behind the proxy. */
 export interface UpstreamConfig {
-  /** First path segment that chooses this upstream; also its label in metrics and logs. */
+  /** First path segment that selects this upstream; also its label in metrics and logs. */
   readonly name: string;
-  /** The registry's own name as in image references: what `?ns=` says. */
+  /** The registry's own name, as in image references and `?ns=`. */
   readonly host: string;
-  /** Where it is reached: scheme, host and port, perhaps a path before `/v2/`. No trailing slash. */
+  /** Base URL: scheme, host, port, and the path before `/v2/` if there is one. No trailing slash. */
   readonly url: string;
-  /** Values of the Host header that choose this upstream. */
+  /** Values of the Host header that select this upstream. */
   readonly hostnames: readonly string[];
   readonly default: boolean;
   /** PEM file of a private certificate authority. */
   readonly ca?: string;
-  /** PEM files of a client certificate and its private key, for the upstream itself. */
+  /** PEM files of a client certificate and its private key, sent to the upstream itself only. */
   readonly cert?: string;
   readonly key?: string;
-  /** Through which everything of this upstream is asked. */
+  /** For all requests of this upstream. */
   readonly proxy?: OutboundProxy;
-  /** Hosts of token services, besides those of the upstream's own domain, that may get its credentials. */
+  /** Token services outside the upstream's own domain that may receive its credentials. */
   readonly tokenHosts?: readonly string[];
-  /** Networks that it may lead to although they are private, of this machine, or link-local. */
+  /** Networks that the upstream may lead to although they are private, link-local or on this machine. */
   readonly allowAddresses?: readonly string[];
-  /** What the upstream's repositories begin with where clients do not say so: a proxy project, a pull-through rule. No slash at the ends. */
+  /**
+   * Prefix of its repositories that clients leave out, such as a proxy project or a pull-through rule. No
+   * slash at either end.
+   */
   readonly repositoryPrefix?: string;
   readonly auth: UpstreamAuth;
   readonly requestsPerSecond?: RequestRates;
@@ -47,7 +50,8 @@ const rawUpstream = record<Partial<UpstreamConfig>>({
     kind: text,
     optional: true,
     about:
-      'first path segment that selects this upstream, and its label in metrics and logs; the default is `host`',
+      'first path segment that selects this upstream, and its label in metrics and logs; the default ' +
+      'is `host`',
   },
   host: {
     kind: text,
@@ -76,7 +80,8 @@ const rawUpstream = record<Partial<UpstreamConfig>>({
     kind: outboundProxy,
     optional: true,
     about:
-      'outbound HTTP proxy for all requests of this upstream; the default is what `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say',
+      'outbound HTTP proxy for all requests of this upstream; the default is what `HTTPS_PROXY`, ' +
+      '`HTTP_PROXY` and `NO_PROXY` say',
   },
   tokenHosts: {
     kind: list(hostAndPort),
@@ -87,13 +92,15 @@ const rawUpstream = record<Partial<UpstreamConfig>>({
     kind: list(cidr),
     optional: true,
     about:
-      'networks that the upstream may lead to although they are private, link-local or on this machine, such as `10.1.0.0/16`',
+      'networks that the upstream may lead to although they are private, link-local or on this ' +
+      'machine, such as `10.1.0.0/16`',
   },
   repositoryPrefix: {
     kind: repositoryPath,
     optional: true,
     about:
-      'prefix of its repositories that clients leave out: a proxy project of Harbor, a pull-through rule of ECR, a remote repository of Google',
+      'prefix of its repositories that clients leave out: a proxy project of Harbor, a pull-through ' +
+      'rule of ECR, a remote repository of Google',
   },
   auth: { kind: upstreamAuth, optional: true, about: 'credentials of the proxy; the default is none' },
   requestsPerSecond: {
@@ -103,7 +110,7 @@ const rawUpstream = record<Partial<UpstreamConfig>>({
   },
 });
 
-/** An upstream needs `url` or `host`; each of the two, and `name`, is taken from the other where it is missing. */
+/** An upstream needs `url` or `host`. A missing `url`, `host` or `name` is derived from the others. */
 export const upstream: ValueKind<UpstreamConfig> = {
   expects: rawUpstream.expects,
   schema: {
@@ -125,12 +132,10 @@ export const upstream: ValueKind<UpstreamConfig> = {
       throw new ValueProblem(`url: expected http(s)://host[:port][/path], got ${JSON.stringify(address)}`);
     }
     if (url.username !== '' || url.password !== '') {
-      throw new ValueProblem('url: credentials belong into auth, not into the url');
+      throw new ValueProblem('url: credentials belong in auth, not in the url');
     }
     if (/\/v2\/*$/.test(url.pathname))
-      throw new ValueProblem(
-        'url: ends before /v2/, which every registry has; what is behind it is repositoryPrefix',
-      );
+      throw new ValueProblem('url: leave out /v2/; what follows it belongs in repositoryPrefix');
     const host = given.host ?? url.host;
     const name = given.name ?? host;
     if (!/^[a-z0-9]+([._:-]+[a-z0-9]+)*$/.test(name)) {
@@ -140,7 +145,7 @@ export const upstream: ValueKind<UpstreamConfig> = {
     }
     const auth = given.auth ?? { kind: 'anonymous' };
     if (!isRegionKnown(auth, url.host, host))
-      throw new ValueProblem(`auth: kind ecr needs a region, which ${host} does not tell`);
+      throw new ValueProblem(`auth: kind ecr needs a region: ${host} does not contain one`);
     if ((given.cert === undefined) !== (given.key === undefined))
       throw new ValueProblem('cert and key need each other');
     return {
@@ -162,7 +167,7 @@ export const upstream: ValueKind<UpstreamConfig> = {
   },
 };
 
-/** An ECR registry's name tells its region; another name for one does not. */
+/** The host name of an ECR registry contains its region; an alias does not. */
 function isRegionKnown(auth: UpstreamAuth, ...hosts: readonly string[]): boolean {
   return (
     auth.kind !== 'ecr' || auth.region !== undefined || hosts.some((host) => parseEcrHost(host) !== undefined)

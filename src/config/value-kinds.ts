@@ -7,20 +7,26 @@ import { Secret } from '../core/secret.ts';
 /** JSON Schema, draft 7. */
 export type JsonSchema = Readonly<Record<string, unknown>>;
 
-/** How one configuration value is read. Values come typed from YAML and as text from the environment; both are accepted. */
+/**
+ * Parser of one kind of configuration value. Values come typed from YAML and as text from the environment;
+ * both are accepted.
+ */
 export interface ValueKind<T> {
-  /** What a good value looks like; completes "expected …" and stands in the configuration table. */
+  /** Describes valid values; completes "expected …" in messages, and is in the configuration table. */
   readonly expects: string;
   /**
-   * The values as a YAML file has them, for editors and for the reference. The parser also accepts numbers, flags and lists
-   * written as text, as an environment variable has them. It checks more than a schema can say.
+   * The values as a YAML file has them, for editors and for the reference. The parser also accepts numbers,
+   * flags and lists written as text, as environment variables have them, and checks more than a schema can.
    */
   readonly schema: JsonSchema;
   /** @throws ValueProblem if `raw` is no such value */
   parse(raw: unknown): T;
 }
 
-/** A bad value; the message says what was expected. Collected, so that one start lists every problem. */
+/**
+ * An invalid value; the message says what was expected. Problems are collected, so that one start lists them
+ * all.
+ */
 export class ValueProblem extends Error {
   override name = 'ValueProblem';
 }
@@ -37,13 +43,13 @@ function kind<T>(expects: string, schema: JsonSchema, read: (raw: unknown) => T 
   };
 }
 
-/** Never the inside of an object: it may hold a password. */
+/** Never shows the content of an object: it may hold a password. */
 function describe(raw: unknown): string {
   if (Array.isArray(raw)) return 'a list';
   return typeof raw === 'object' && raw !== null ? 'an object' : JSON.stringify(raw);
 }
 
-/** A number written without decoration: `10abc`, ` 5`, `1e3` and `0x10` are refused. */
+/** A number in plain digits: `10abc`, ` 5`, `1e3` and `0x10` are refused. */
 function parseWhole(raw: unknown): number | undefined {
   const value = typeof raw === 'string' && /^\d{1,16}$/.test(raw) ? Number(raw) : raw;
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 ? value : undefined;
@@ -65,7 +71,7 @@ export const secret: ValueKind<Secret> = {
   },
 };
 
-/** As {@link secret}, or `none`, which says that there is none. */
+/** As {@link secret}, or `none` for no secret. */
 export const secretOrNone: ValueKind<Secret | undefined> = {
   expects: 'a text, or none',
   schema: TEXT_SCHEMA,
@@ -102,7 +108,7 @@ export function whole(minimum: number, maximum = Number.MAX_SAFE_INTEGER): Value
   });
 }
 
-/** `010` means 8 to some tools, so it means nothing here. */
+/** A leading zero is refused: `010` is 8 to some tools. */
 const SIZE = /^(0|[1-9]\d*)\s?(KiB|MiB|GiB)?$/;
 const SIZE_UNITS = { KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 } as const;
 
@@ -129,7 +135,7 @@ export function sizeOrOff(minimumBytes: number): ValueKind<number> {
   };
 }
 
-/** `bytes` in the largest unit that divides it. */
+/** `bytes` in the largest unit that divides them. */
 export function formatSize(bytes: number): string {
   for (const unit of ['GiB', 'MiB', 'KiB'] as const) {
     if (bytes !== 0 && bytes % SIZE_UNITS[unit] === 0) return `${bytes / SIZE_UNITS[unit]}${unit}`;
@@ -142,7 +148,7 @@ export function choice<T extends string>(...options: readonly T[]): ValueKind<T>
   return kind(`one of ${options.join(', ')}`, schema, (raw) => options.find((option) => option === raw));
 }
 
-/** A list; from the environment as JSON. Problems of the items name their place. */
+/** A list; in the environment as JSON. Problems name the index of their item. */
 export function list<T>(item: ValueKind<T>): ValueKind<readonly T[]> {
   return {
     expects: `a list, each ${item.expects}`,
@@ -150,11 +156,11 @@ export function list<T>(item: ValueKind<T>): ValueKind<readonly T[]> {
     parse(raw) {
       const items = typeof raw === 'string' ? parseJson(raw) : raw;
       if (!Array.isArray(items)) throw new ValueProblem(`expected a list, got ${describe(raw)}`);
-      return items.map((entry: unknown, place) => {
+      return items.map((entry: unknown, index) => {
         try {
           return item.parse(entry);
         } catch (error) {
-          if (error instanceof ValueProblem) throw new ValueProblem(`[${place}]: ${error.message}`);
+          if (error instanceof ValueProblem) throw new ValueProblem(`[${index}]: ${error.message}`);
           throw error;
         }
       });
@@ -182,7 +188,7 @@ export const cidr: ValueKind<string> = kind('a network like 10.0.0.0/8 or fd00::
 
 const HOST = /^[^/?#@\s\\]+$/;
 
-/** A host as `URL.host` has it, so that the two can be compared. */
+/** A host in the form of `URL.host`, so that the two compare equal. */
 export const hostAndPort: ValueKind<string> = kind(
   'a host like auth.example.com, or host:port',
   { type: 'string', pattern: HOST.source },
@@ -202,11 +208,11 @@ export const repositoryPath: ValueKind<string> = kind(
 interface RecordField<T> {
   readonly kind: ValueKind<T>;
   readonly optional: boolean;
-  /** For the reference and for editors. */
+  /** Description for the reference and for editors. */
   readonly about: string;
 }
 
-/** An object with only the given fields; every unknown or missing one is a problem. */
+/** An object with the given fields. Unknown fields and missing required ones are problems. */
 export function record<T extends object>(fields: {
   readonly [K in keyof T]-?: RecordField<Exclude<T[K], undefined>>;
 }): ValueKind<T> {

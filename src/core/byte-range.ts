@@ -8,7 +8,7 @@ export function rangeLength(range: ByteRange): number {
   return range.end - range.start;
 }
 
-/** The part that both ranges share; empty (`start === end`) when there is none. */
+/** The overlap of two ranges; empty (`start === end`) if they do not overlap. */
 export function intersectRanges(a: ByteRange, b: ByteRange): ByteRange {
   const start = Math.max(a.start, b.start);
   return { start, end: Math.max(start, Math.min(a.end, b.end)) };

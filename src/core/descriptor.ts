@@ -15,7 +15,7 @@ export interface Descriptor {
   readonly artifactType?: string;
 }
 
-/** True if `value`, out of a JSON document, has the fields of a descriptor with values of the right types. */
+/** True if `value`, parsed from JSON, has the fields of a descriptor with values of the right types. */
 export function isDescriptor(value: unknown): value is Descriptor {
   if (!isJsonObject(value)) return false;
   const { mediaType, digest, size, artifactType, annotations, platform, data, urls } = value;

@@ -4,18 +4,18 @@ import { SpandrelError } from './errors.ts';
 
 declare const DIGEST: unique symbol;
 
-/** A checked digest string `algorithm:hex`; made by {@link parseDigest} and {@link digestOf} only. */
+/** A validated digest `algorithm:hex`. Only {@link parseDigest} and the functions below make one. */
 export type Digest = string & { readonly [DIGEST]: true };
 
 const HEX_DIGITS = { sha256: 64, sha512: 128 } as const;
 
-/** The registered algorithms of the OCI image spec that registries use. */
+/** The algorithms registered in the OCI image spec. */
 export type DigestAlgorithm = keyof typeof HEX_DIGITS;
 
 const FORM = /^(sha256|sha512):([0-9a-f]+)$/;
 
 /**
- * The digest that `text` spells.
+ * Parses a digest.
  * @throws SpandrelError DIGEST_INVALID
  */
 export function parseDigest(text: string): Digest {
@@ -31,12 +31,14 @@ export function isDigest(text: string): text is Digest {
   return match !== null && match[2]?.length === HEX_DIGITS[match[1] as DigestAlgorithm];
 }
 
-/** Digest of a small value. Synchronous: not for bodies above some 100 KiB on the event loop. */
+/** Digest of a small value. Synchronous: only for values below about 100 KiB on the event loop. */
 export function digestOf(bytes: Uint8Array | string, algorithm: DigestAlgorithm = 'sha256'): Digest {
   return `${algorithm}:${createHash(algorithm).update(bytes).digest('hex')}` as Digest;
 }
 
-/** Digest of a value of any size, computed off the event loop. `bytes` must not change meanwhile. */
+/**
+ * Digest of a value of any size, computed off the event loop. The caller must not change `bytes` meanwhile.
+ */
 export async function digestOfLarge(
   bytes: Uint8Array<ArrayBuffer>,
   algorithm: DigestAlgorithm = 'sha256',
@@ -54,7 +56,7 @@ export function digestHex(digest: Digest): string {
   return digest.slice(digest.indexOf(':') + 1);
 }
 
-/** The digest that a running hash has come to; the hash cannot be used afterwards. */
+/** Finishes a running hash and returns its digest. The hash cannot be used afterwards. */
 export function finishDigest(hash: Hash, algorithm: DigestAlgorithm = 'sha256'): Digest {
   return `${algorithm}:${hash.digest('hex')}` as Digest;
 }

@@ -1,4 +1,4 @@
-/** What the host name of an Amazon ECR registry says. */
+/** An Amazon ECR registry, as its host name describes it. */
 export type EcrHost =
   | {
       readonly kind: 'private';
@@ -16,15 +16,17 @@ const PRIVATE =
 const PUBLIC: ReadonlySet<string> = new Set(['public.ecr.aws', 'ecr-public.aws.com']);
 
 /**
- * Host of S3, where ECR keeps layers:
- * `[<bucket>.][<endpoint>.]s3[-fips][.dualstack][.<region>][.vpce].<partition>`. In a VPC it may have private
- * addresses. Stricter than "begins with s3": load balancers are `<any name>.<region>.elb.amazonaws.com`.
+ * Host names of S3, where ECR stores layers:
+ * `[<bucket>.][<endpoint>.]s3[-fips][.dualstack][.<region>][.vpce].<partition>`. In a VPC they may resolve to
+ * private addresses. The pattern is strict, because "begins with s3" would also match load balancers: `<any
+ * name>.<region>.elb.amazonaws.com`.
  */
 export const S3_HOST =
   /(^|\.)s3(-fips)?(\.dualstack)?([.-][a-z]{2,}(-[a-z]+)+-\d+(\.vpce)?)?\.(amazonaws\.(?:com(?:\.cn)?|eu)|sc2s\.sgov\.gov|c2s\.ic\.gov|cloud\.adc-e\.uk|csp\.hci\.ic\.gov)$/;
 
 /**
- * `123456789012.dkr.ecr.eu-west-1.amazonaws.com` and its kin; `undefined` for every other host. A port is ignored.
+ * Parses a host name such as `123456789012.dkr.ecr.eu-west-1.amazonaws.com`; `undefined` for any other host.
+ * Ignores a port.
  * @see amazon-ecr-credential-helper, ecr-login/api/client.go (the pattern)
  */
 export function parseEcrHost(host: string): EcrHost | undefined {

@@ -1,6 +1,6 @@
 /**
- * Every error by its code: HTTP status, whether the same request may succeed later, meaning. The codes of the OCI distribution
- * spec keep their names. `docs/reference/errors.md` is generated from this table.
+ * Every error code with its HTTP status, whether the same request may succeed later, and its meaning. Codes
+ * of the OCI distribution spec keep their names. `docs/reference/errors.md` is generated from this table.
  */
 export const ERRORS = {
   NAME_INVALID: entry(400, false, 'The repository name is not a valid OCI name.'),
@@ -36,18 +36,21 @@ export const ERRORS = {
   RANGE_TOO_COSTLY: entry(
     422,
     false,
-    'To reach the range, the proxy has to decompress more of a zstd frame than `limits.maxSkippedBytes`. Request fewer ranges, or read the layer in order.',
+    'To reach the range, the proxy has to decompress more of a zstd frame than ' +
+      '`limits.maxSkippedBytes`. Request fewer ranges, or read the layer in order.',
   ),
   EXPECTATION_FAILED: entry(417, false, 'The proxy does not support what the request has in `Expect`.'),
   LAYER_TOO_LARGE: entry(
     422,
     false,
-    'The layer inflates to more than `limits.maxUncompressedBytes`, has more files than `limits.maxTocEntries`, or more bytes of names and attributes than `limits.maxTocBytes`.',
+    'The layer inflates to more than `limits.maxUncompressedBytes`, has more files than ' +
+      '`limits.maxTocEntries`, or more bytes of names and attributes than `limits.maxTocBytes`.',
   ),
   LAYER_UNSUPPORTED: entry(
     422,
     false,
-    'The blob is not a readable layer (no tar, an unknown compression), or SOCI has no zTOC for its format (zstd).',
+    'The blob is not a readable layer (no tar, an unknown compression), or SOCI has no zTOC for its ' +
+      'format (zstd).',
   ),
   LAYER_CORRUPT: entry(422, false, 'The compressed stream of the layer is damaged or cut short.'),
   TAR_INVALID: entry(
@@ -94,7 +97,8 @@ export const ERRORS = {
   UPSTREAM_PROXY_REFUSED: entry(
     502,
     true,
-    'The outbound proxy refuses the connection to the upstream: see `proxy` of the upstream, or `HTTPS_PROXY` and `HTTP_PROXY`.',
+    'The outbound proxy refuses the connection to the upstream: see `proxy` of the upstream, or ' +
+      '`HTTPS_PROXY` and `HTTP_PROXY`.',
   ),
   UPSTREAM_PROTOCOL: entry(502, true, 'The response of the upstream violates the protocol of registries.'),
   UPSTREAM_UNREACHABLE: entry(502, true, 'The upstream is unreachable, or the connection broke.'),
@@ -142,7 +146,7 @@ function entry(status: number, retryable: boolean, meaning: string): ErrorEntry 
   return { status, retryable, meaning };
 }
 
-/** The one error class: everything that is expected to go wrong carries a code of the table. */
+/** The only error class for expected failures. Each has a code of the table. */
 export class SpandrelError extends Error {
   override name = 'SpandrelError';
   readonly code: ErrorCode;
@@ -165,7 +169,7 @@ export function isSpandrelError(error: unknown, ...codes: ErrorCode[]): error is
   return error instanceof SpandrelError && (codes.length === 0 || codes.includes(error.code));
 }
 
-/** The code under which any error is reported: INTERNAL for what is none of ours. */
+/** The code that `error` is reported under; INTERNAL for an error of another class. */
 export function errorCodeOf(error: unknown): ErrorCode {
   return isSpandrelError(error) ? error.code : 'INTERNAL';
 }

@@ -1,10 +1,10 @@
-/** Controls, format characters (bidirectional overrides among them), line separators, halves of surrogate pairs. */
+/** Control and format characters (such as bidirectional overrides), line separators, lone surrogates. */
 const UNSAFE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu;
 const UNSAFE_IN_LINES = /(?!\n)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu;
 const IS_PLAIN = /^[\n\u0020-\u007e]*$/;
 
 /**
- * Text that a terminal shows and does not obey. A character that moves the cursor, changes the order of the text or cannot be seen
+ * Text that cannot control a terminal. A character that moves the cursor, reorders the text or is invisible
  * becomes its bytes in UTF-8, `\xHH` each, as in bash's `$'…'`.
  */
 export function escapeControls(text: string): string {
@@ -16,7 +16,7 @@ export function escapeLines(text: string): string {
   return IS_PLAIN.test(text) ? text : text.replace(UNSAFE_IN_LINES, escapeBytes);
 }
 
-/** The same JSON, with those characters as `\uHHHH`: JSON itself escapes only some of them. */
+/** The same JSON, with those characters as `\uHHHH`. JSON itself escapes only some of them. */
 export function escapeJson(json: string): string {
   return IS_PLAIN.test(json) ? json : json.replace(UNSAFE_IN_LINES, escapeUnits);
 }
@@ -28,6 +28,6 @@ function escapeBytes(character: string): string {
 function escapeUnits(character: string): string {
   return Array.from(
     { length: character.length },
-    (_, place) => `\\u${character.charCodeAt(place).toString(16).padStart(4, '0')}`,
+    (_, index) => `\\u${character.charCodeAt(index).toString(16).padStart(4, '0')}`,
   ).join('');
 }

@@ -6,7 +6,7 @@ const REPOSITORY = /^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[
 const TAG = /^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$/;
 const MAX_REPOSITORY_LENGTH = 255;
 
-/** What stands behind the name of an image: a tag, which may move, or a digest, which may not. */
+/** The last part of an image reference: a tag, which may move, or a digest, which is fixed. */
 export type Reference = { readonly tag: string } | { readonly digest: Digest };
 
 export function isRepository(text: string): boolean {
@@ -21,26 +21,29 @@ export function parseRepository(text: string): string {
   return text;
 }
 
-/** @throws SpandrelError TAG_INVALID, DIGEST_INVALID (anything with a colon is meant as a digest) */
+/** A text with a colon is parsed as a digest. @throws SpandrelError TAG_INVALID, DIGEST_INVALID */
 export function parseReference(text: string): Reference {
   if (text.includes(':')) return { digest: parseDigest(text) };
   if (!TAG.test(text)) throw new SpandrelError('TAG_INVALID', `not a tag: ${text.slice(0, 160)}`);
   return { tag: text };
 }
 
-/** The reference as it stands in a URL. */
+/** The reference as URLs contain it. */
 export function formatReference(reference: Reference): string {
   return 'tag' in reference ? reference.tag : reference.digest;
 }
 
-/** An image as people write it. */
+/** An image reference as users write it. */
 export interface ImageReference {
-  /** Registry and repository, as far as they are given: `quay.io/team/app`, `app`. */
+  /** Repository, with its registry if the reference names one: `quay.io/team/app`, `app`. */
   readonly name: string;
   readonly reference: Reference;
 }
 
-/** `name[:tag][@digest]`; the digest counts if there is one, `latest` if there is neither. @throws SpandrelError TAG_INVALID, DIGEST_INVALID */
+/**
+ * Parses `name[:tag][@digest]`. A digest takes precedence over a tag; without either, the tag is `latest`.
+ * @throws SpandrelError TAG_INVALID, DIGEST_INVALID
+ */
 export function parseImageReference(text: string): ImageReference {
   const [named = '', digest] = text.split('@', 2);
   // A colon before the last slash belongs to a port.

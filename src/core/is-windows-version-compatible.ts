@@ -8,9 +8,10 @@ const SERVER_2022 = 20_348;
 const SERVER_2025 = 26_100;
 
 /**
- * True if a Windows of version `host` runs containers of version `container`: from Server 2022 on those between the last
- * long-term release and its own, before only its own. Without a version there is nothing to compare.
- * Source: containerd `platforms/platform_windows_compat.go`.
+ * True if a Windows host of version `host` runs containers of version `container`. Server 2022 and later run
+ * those between the last long-term release and their own version; older hosts run only their own version.
+ * True if either version is missing.
+ * @see containerd `platforms/platform_windows_compat.go`
  */
 export function isWindowsVersionCompatible(host: string, container: string): boolean {
   const a = parseVersion(host);
@@ -22,7 +23,7 @@ export function isWindowsVersionCompatible(host: string, container: string): boo
   return oldest <= b.build && b.build <= a.build;
 }
 
-/** `major.minor.build[.revision]`; `undefined` for anything else. */
+/** Parses `major.minor.build[.revision]`. */
 function parseVersion(text: string): WindowsVersion | undefined {
   const [, major, minor, build] = /^(\d{1,3})\.(\d{1,3})\.(\d{1,5})(?:\.|$)/.exec(text) ?? [];
   if (major === undefined || minor === undefined || build === undefined) return undefined;

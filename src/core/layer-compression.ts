@@ -8,16 +8,19 @@ const DOCKER_LAYERS = [
 ];
 
 const GZIP_MAGIC = Buffer.from([0x1f, 0x8b, 0x08]);
-/** A frame, RFC 8878, section 3.1.1; or a skippable frame, section 3.1.2, whose first byte is 0x50 to 0x5f. */
+/**
+ * First bytes of a zstd frame: RFC 8878, section 3.1.1. A skippable frame (section 3.1.2) begins with 0x50 to
+ * 0x5f and SKIPPABLE_MAGIC.
+ */
 const ZSTD_MAGIC = Buffer.from([0x28, 0xb5, 0x2f, 0xfd]);
 const SKIPPABLE_MAGIC = Buffer.from([0x2a, 0x4d, 0x18]);
-/** What {@link detectCompression} looks at. */
+/** Bytes that {@link detectCompression} needs. */
 export const MAGIC_BYTES = 4;
 
 /**
- * How a layer is packed, by the first {@link MAGIC_BYTES} of it, or all if it has fewer. What has no other magic number is taken for
- * a plain tar. Media types are not asked: unpackers look at the bytes too, since images are labelled wrongly (containerd
- * `pkg/archive/compression`, DetectCompression).
+ * The compression of a layer, detected from its first {@link MAGIC_BYTES}, or from all of a shorter layer.
+ * Without a known magic number it is a plain tar. The media type is ignored, as unpackers do, because some
+ * images are labelled wrongly (containerd `pkg/archive/compression`, DetectCompression).
  */
 export function detectCompression(head: Uint8Array): LayerCompression {
   const magic = Buffer.from(head.subarray(0, MAGIC_BYTES));
@@ -26,7 +29,7 @@ export function detectCompression(head: Uint8Array): LayerCompression {
   return magic.equals(ZSTD_MAGIC) || isSkippable ? 'zstd' : 'none';
 }
 
-/** How a layer is packed by its media type; `undefined` if that does not say. */
+/** The compression that a media type names; `undefined` if the type is not that of a layer. */
 export function layerCompression(mediaType: string): LayerCompression | undefined {
   const [base = '', ...suffixes] = mediaType.split('+');
   if (base === OCI_LAYER || base === OCI_LAYER_NONDISTRIBUTABLE) {

@@ -1,4 +1,7 @@
-/** Media types of the OCI image spec, of Docker's schema 2 and of SOCI (soci-snapshotter `soci/soci_index.go`). */
+/**
+ * Media types of the OCI image spec, of Docker's schema 2 and of SOCI (soci-snapshotter
+ * `soci/soci_index.go`).
+ */
 export const MEDIA_TYPES = {
   ociIndex: 'application/vnd.oci.image.index.v1+json',
   ociManifest: 'application/vnd.oci.image.manifest.v1+json',
@@ -19,7 +22,7 @@ export const MEDIA_TYPES = {
   octetStream: 'application/octet-stream',
 } as const;
 
-/** Everything a manifest may be; also what the proxy accepts from an upstream. */
+/** Media types of manifests that the proxy understands, and that it asks upstreams for. */
 export const MANIFEST_MEDIA_TYPES = [
   MEDIA_TYPES.ociIndex,
   MEDIA_TYPES.ociManifest,
@@ -27,7 +30,7 @@ export const MANIFEST_MEDIA_TYPES = [
   MEDIA_TYPES.dockerManifest,
 ] as const;
 
-/** Other types that are passed on unchanged. */
+/** Types that the proxy passes on unchanged. */
 const OTHER_MANIFEST_TYPES = [
   MEDIA_TYPES.dockerManifest1,
   MEDIA_TYPES.dockerSigned1,
@@ -35,7 +38,7 @@ const OTHER_MANIFEST_TYPES = [
   MEDIA_TYPES.orasArtifact,
 ] as const;
 
-/** What a manifest can be: a closed set, none of which is a page or a script to anybody. All else is octets. */
+/** Media types under which the proxy serves manifests. Browsers render or execute none of them. */
 export type ManifestType =
   | (typeof MANIFEST_MEDIA_TYPES)[number]
   | (typeof OTHER_MANIFEST_TYPES)[number]
@@ -45,7 +48,7 @@ const MANIFEST_TYPES: ReadonlyMap<string, ManifestType> = new Map(
   [...MANIFEST_MEDIA_TYPES, ...OTHER_MANIFEST_TYPES].map((type) => [type, type]),
 );
 
-/** What a manifest is that calls itself `mediaType`. */
+/** The type to serve a manifest under whose own `mediaType` this is. */
 export function manifestTypeOf(mediaType: string): ManifestType {
   return MANIFEST_TYPES.get(mediaType.toLowerCase()) ?? MEDIA_TYPES.octetStream;
 }
@@ -60,5 +63,5 @@ export function isManifestType(mediaType: string): boolean {
   return mediaType === MEDIA_TYPES.ociManifest || mediaType === MEDIA_TYPES.dockerManifest;
 }
 
-/** How the tar of a layer is packed. */
+/** Compression of a layer's tar. */
 export type LayerCompression = 'gzip' | 'zstd' | 'none';

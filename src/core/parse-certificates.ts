@@ -1,8 +1,9 @@
 import { X509Certificate } from 'node:crypto';
 
 /**
- * All certificates of a PEM text. OpenSSL takes those before the first thing that is none, so that with half a file it would trust fewer.
- * @throws Error if there are none, or one is not whole
+ * All certificates of a PEM text. OpenSSL stops at the first block that it cannot read; given half a file, it
+ * would trust fewer authorities without an error.
+ * @throws Error if the text has no certificate, or one is incomplete
  */
 export function parseCertificates(pem: string): X509Certificate[] {
   const whole = pem.match(/^-----BEGIN ([A-Z0-9 ]*CERTIFICATE)-----\s*$[^]*?^-----END \1-----\s*$/gm) ?? [];

@@ -1,7 +1,7 @@
 import { SpandrelError } from './errors.ts';
 import { isWindowsVersionCompatible } from './is-windows-version-compatible.ts';
 
-/** A platform as in the OCI image index. */
+/** `platform` of a descriptor in an OCI image index. */
 export interface Platform {
   readonly architecture: string;
   readonly os: string;
@@ -11,25 +11,28 @@ export interface Platform {
 }
 
 const KNOWN_OSES =
-  'aix android darwin dragonfly freebsd hurd illumos ios js linux nacl netbsd openbsd plan9 solaris windows zos';
+  'aix android darwin dragonfly freebsd hurd illumos ios js linux nacl netbsd openbsd plan9 solaris ' +
+  'windows zos';
 const KNOWN_ARCHITECTURES =
-  '386 amd64 amd64p32 arm armbe arm64 arm64be ppc64 ppc64le loong64 mips mipsle mips64 mips64le mips64p32 mips64p32le ppc riscv riscv64 s390 s390x sparc sparc64 wasm';
+  '386 amd64 amd64p32 arm armbe arm64 arm64be ppc64 ppc64le loong64 mips mipsle mips64 mips64le ' +
+  'mips64p32 mips64p32le ppc riscv riscv64 s390 s390x sparc sparc64 wasm';
 const OS_FORM = /^([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.-]*)((?:\+[A-Za-z0-9_.-]+)*)\))?$/;
 const PART_FORM = /^[A-Za-z0-9_.-]+$/;
 
 const USUAL_PLATFORM: Platform = { os: 'linux', architecture: 'amd64' };
 
-/** Node's names of architectures where Go has others. */
+/** Go's names of architectures that Node calls otherwise. */
 const GO_ARCHITECTURES: Readonly<Record<string, string>> = { x64: 'amd64', ia32: '386', ppc64: 'ppc64le' };
 
-/** The platform of containers on a machine whose architecture Node calls by this name (`os.arch()`). */
+/** The platform of Linux containers on a machine of Node's architecture `nodeArchitecture` (`os.arch()`). */
 export function containerPlatform(nodeArchitecture: string): Platform {
   return { os: 'linux', architecture: GO_ARCHITECTURES[nodeArchitecture] ?? nodeArchitecture };
 }
 
 /**
- * A platform specifier as containerd's tools take it: `os/arch[/variant]`, `os`, `arch`, or `windows(10.0.17763)/amd64`
- * (containerd `platforms`, Parse). What a short form leaves out comes from `host`, linux/amd64 unless given.
+ * Parses a platform specifier as containerd's tools do: `os/arch[/variant]`, `os`, `arch`, or
+ * `windows(10.0.17763)/amd64` (containerd `platforms`, Parse). Missing parts come from `host`, by default
+ * linux/amd64.
  * @throws SpandrelError QUERY_INVALID
  */
 export function parsePlatform(text: string, host: Platform = USUAL_PLATFORM): Platform {
@@ -46,7 +49,7 @@ export function parsePlatform(text: string, host: Platform = USUAL_PLATFORM): Pl
   if (architecture === undefined) return parseShort(text, os, host);
   const normal = normalizeArchitecture(architecture, variant);
   if (parts.length === 2) return { ...os, ...withoutVariant(normal, 'arm', 'v7') };
-  // Whoever names arm64's variant gets it back, though it is the usual one.
+  // A specifier that names arm64's variant keeps it, although it is the default (as containerd does).
   return normal.architecture === 'arm64' && normal.variant === undefined
     ? { ...os, ...normal, variant: 'v8' }
     : { ...os, ...normal };
@@ -64,15 +67,18 @@ export function formatPlatform({ os, architecture, variant }: Platform): string 
   return [os, architecture, variant].filter((part) => part !== undefined && part !== '').join('/');
 }
 
-/** The canonical form: `x86_64` is `amd64`, arm64's `v8` goes without saying (containerd `platforms`, Normalize). */
+/**
+ * The canonical form: `x86_64` becomes `amd64`, and arm64 loses its default variant `v8` (containerd
+ * `platforms`, Normalize).
+ */
 export function normalizePlatform(platform: Platform): Platform {
   const { os, architecture, variant, ...rest } = platform;
   return { ...rest, os: normalizeOs(os), ...normalizeArchitecture(architecture, variant ?? '') };
 }
 
 /**
- * True if an image for `offered` is what `wanted` asks for: the same system, architecture and variant, a Windows version that can
- * run there, no feature that was not asked for (containerd `platforms`, OnlyStrict).
+ * True if an image for `offered` runs on `wanted`: same system, architecture and variant, a compatible
+ * Windows version, and no feature that `wanted` lacks (containerd `platforms`, OnlyStrict).
  */
 export function matchesPlatform(wanted: Platform, offered: Platform): boolean {
   const a = normalizePlatform(wanted);
@@ -80,7 +86,7 @@ export function matchesPlatform(wanted: Platform, offered: Platform): boolean {
   if (a.os !== b.os || a.architecture !== b.architecture || a.variant !== b.variant) return false;
   if (wanted.os === 'windows' && !isWindowsVersionCompatible(a['os.version'] ?? '', b['os.version'] ?? ''))
     return false;
-  // What every Windows had anyway was once listed as a feature.
+  // `win32k` was once listed as a feature, though every Windows has it.
   const isImplied = (feature: string): boolean => wanted.os === 'windows' && feature === 'win32k';
   const has = new Set(a['os.features']);
   return (b['os.features'] ?? []).every((feature) => has.has(feature) || isImplied(feature));

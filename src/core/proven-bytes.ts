@@ -1,12 +1,12 @@
 declare const PROVEN: unique symbol;
 
 /**
- * Size of a blob as its verified bytes have it, or as an upstream has said when it was asked for that very blob. What a descriptor claims
- * is no such number: that is one author's word, and others have the same digest.
+ * Size of a blob that its verified bytes have, or that an upstream reported for this very blob. The size in a
+ * descriptor is not proven: it is a claim of one author, and other images may use the same digest.
  */
 export type ProvenBytes = number & { readonly [PROVEN]: true };
 
-/** To be called only where such a size comes from. */
+/** Call it only where a size is measured or reported by an upstream. */
 export function provenBytes(sizeBytes: number): ProvenBytes {
   return sizeBytes as ProvenBytes;
 }

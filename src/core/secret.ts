@@ -2,7 +2,10 @@ import { inspect } from 'node:util';
 
 const MASK = '[secret]';
 
-/** A value that must not be seen: printing, logging or serialising it gives a mask. Only {@link Secret.reveal} gives the text. */
+/**
+ * A text that is never printed, logged or serialized: all three give a mask. Only {@link Secret.reveal}
+ * returns the text.
+ */
 export class Secret {
   readonly #text: string;
 
@@ -10,7 +13,7 @@ export class Secret {
     this.#text = text;
   }
 
-  /** The text itself; for the one place that sends it. */
+  /** The text itself. Call it only where the text is sent or compared. */
   reveal(): string {
     return this.#text;
   }

@@ -1,7 +1,10 @@
-/** `promise`, or a rejection with the signal's reason as soon as that is aborted. The work behind the promise goes on. */
+/**
+ * Waits for `promise`; rejects with the signal's reason if it aborts first. The work behind the promise goes
+ * on.
+ */
 export async function waitFor<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return promise;
-  // Whoever left must not turn a later failure of the shared work into an unhandled rejection.
+  // If the caller stops waiting, a later failure of the shared work must not become an unhandled rejection.
   promise.catch(() => undefined);
   signal.throwIfAborted();
   const { promise: aborted, reject } = Promise.withResolvers<never>();

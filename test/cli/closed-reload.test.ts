@@ -97,7 +97,7 @@ async function expectTaken(proxy: Proxy, tell = false): Promise<void> {
 
 describe('a running proxy that keeps people out', () => {
   const ways: [string, (text: string) => Promise<unknown>, RegExp][] = [
-    ['empty', () => writeFile(file, ''), /holds nothing/],
+    ['empty', () => writeFile(file, ''), /the file is empty/],
     [
       'cut off before access',
       (text) => writeFile(file, text.slice(0, text.indexOf('access'))),
@@ -107,7 +107,7 @@ describe('a running proxy that keeps people out', () => {
     ['missing', () => rm(file), /ENOENT/],
     ['a folder', () => rm(file).then(() => mkdir(file)), /no file/],
     ['a link that leads nowhere', () => rm(file).then(() => symlink('nowhere', file)), /ENOENT/],
-    ['only a comment', () => writeFile(file, '# to be written\n'), /holds nothing/],
+    ['only a comment', () => writeFile(file, '# to be written\n'), /the file is empty/],
     [
       'without token',
       (text) => writeFile(file, text.replace(/ {2}token.*/, '  port: 0')),
@@ -263,8 +263,8 @@ describe('a start', () => {
   it.each<[string, () => Promise<unknown>, number, RegExp]>([
     ['is missing', () => Promise.resolve(), 2, /ENOENT/],
     ['is a link that leads nowhere', () => symlink('nowhere', file), 2, /ENOENT/],
-    ['is empty', () => writeFile(file, ''), 1, /holds nothing/],
-    ['is half a word', () => writeFile(file, 'acc'), 1, /no map of keys/],
+    ['is empty', () => writeFile(file, ''), 1, /the file is empty/],
+    ['is half a word', () => writeFile(file, 'acc'), 1, /not a map of keys/],
     ['is a folder', () => mkdir(file), 2, /no file/],
   ])('with a named file that %s is refused', async (_what, prepare, status, words) => {
     await prepare();

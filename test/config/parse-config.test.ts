@@ -113,23 +113,26 @@ describe('parseConfig', () => {
     ['cache: {redis: {url: "http://x"}}', 'expected redis://'],
     ['upstreams: [{host: a.io}, {host: a.io}]', 'two have the name a.io'],
     ['upstreams: [{host: a.io, default: true}, {host: b.io, default: true}]', 'more than one is the default'],
-    ['upstreams: [{url: "https://u:p@a.io"}]', 'credentials belong into auth'],
+    ['upstreams: [{url: "https://u:p@a.io"}]', 'credentials belong in auth'],
     ['upstreams: [{host: a.io, auth: {kind: basic}}]', 'needs a username'],
     ['upstreams: [{host: a.io, auth: {kind: basic, username: u}}]', 'either password or passwordFile'],
-    ['upstreams: [{host: a.io, auth: {kind: anonymous, username: u}}]', 'takes no username'],
-    ['upstreams: [{host: a.io, auth: {kind: ecr}}]', 'needs a region, which a.io does not tell'],
-    ['upstreams: [{host: a.io, auth: {kind: ecr, region: x, username: u}}]', 'kind ecr takes no username'],
+    ['upstreams: [{host: a.io, auth: {kind: anonymous, username: u}}]', 'has no field username'],
+    ['upstreams: [{host: a.io, auth: {kind: ecr}}]', 'needs a region: a.io does not contain one'],
+    [
+      'upstreams: [{host: a.io, auth: {kind: ecr, region: x, username: u}}]',
+      'kind ecr has no field username',
+    ],
     [
       'upstreams: [{host: a.io, auth: {kind: ecr, region: x, endpoint: "ftp://x"}}]',
       'endpoint: expected http',
     ],
     ['upstreams: [{host: a.io, auth: {kind: ecr, region: x, roleArn: admin}}]', 'roleArn: expected arn:'],
-    ['upstreams: [{host: a.io, auth: {kind: docker-config, password: hunter2}}]', 'takes no password'],
+    ['upstreams: [{host: a.io, auth: {kind: docker-config, password: hunter2}}]', 'has no field password'],
     ['upstreams: [{host: a.io, cert: a.pem}]', 'cert and key need each other'],
     ['upstreams: [{host: a.io, requestsPerSecond: {blob: 0}}]', 'blob: expected a whole number'],
     ['cache: {redis: {url: "redis://x", ca: a.pem}}', 'begins with rediss://'],
     ['access: {cidrs: [10.0.0.0/33]}', 'expected a network'],
-    [': :', 'no YAML'],
+    [': :', 'not YAML'],
   ])('refuses %s', (yaml, words) => {
     expect(problemsOf({ yaml }).join('\n')).toContain(words);
   });

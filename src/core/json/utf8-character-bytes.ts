@@ -1,5 +1,6 @@
 /**
- * How many bytes the character has that begins at `at`; 0 if none does there: Unicode, table 3-7. Costs the same whatever the bytes are.
+ * Length in bytes of the UTF-8 character that begins at `at`; 0 if the bytes there are not valid UTF-8. Takes
+ * constant time. @see Unicode, table 3-7
  */
 export function utf8CharacterBytes(bytes: Uint8Array, at: number): number {
   const first = bytes[at] ?? 0xff;

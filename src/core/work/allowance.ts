@@ -1,10 +1,10 @@
 /**
- * A token bucket of requests: so many a second, and as many at once after a pause. Counts in points of time, so that a full
- * one costs nothing to keep.
+ * A token bucket: `perSecond` requests a second, in bursts of at most one second's worth. It stores one point
+ * in time, so it needs no timer.
  */
 export class Allowance {
   readonly #intervalMs: number;
-  /** When the next request may go; up to a second in the past. */
+  /** When the next request may start; up to a second in the past. */
   #nextMs = -Infinity;
 
   constructor(perSecond: number) {
@@ -12,8 +12,8 @@ export class Allowance {
   }
 
   /**
-   * Take one request. Returns how long it has to wait, 0 for not at all; `undefined` if that were more than `longestWaitMs`,
-   * and nothing is taken then.
+   * Takes one request and returns how long it must wait, in ms. Takes nothing and returns `undefined` if the
+   * wait would exceed `longestWaitMs`.
    */
   take(nowMs: number, longestWaitMs: number): number | undefined {
     const slotMs = Math.max(this.#nextMs, nowMs - 1000 + this.#intervalMs);

@@ -1,15 +1,15 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
-/** Documents up to this size are taken apart at once: that takes a millisecond or so. */
+/** Documents up to this size are parsed at once, which takes about a millisecond. */
 export const SMALL_DOCUMENT_BYTES = 64 * 1024;
 const SLICE_MS = 5;
 
-/** There is one event loop. */
+/** One queue for the whole process, because there is one event loop. */
 let last: Promise<unknown> = Promise.resolve();
 
 /**
- * What `work` returns, which takes tens of milliseconds of the event loop. Each has a turn of the loop of its own, in the order of the
- * calls: a burst of them delays everything else by one of them.
+ * Runs synchronous `work` that takes tens of milliseconds, in its own turn of the event loop. Calls run in
+ * order, one a turn, so a burst delays other work by one call at most.
  */
 export async function inOwnTurn<T>(work: () => T): Promise<T> {
   const before = last;
@@ -18,7 +18,10 @@ export async function inOwnTurn<T>(work: () => T): Promise<T> {
   return turn;
 }
 
-/** What `work` makes of each item, some milliseconds of it in a turn. @throws what `work` throws */
+/**
+ * Maps `items` in slices of a few milliseconds, each in its own turn of the event loop. @throws what `work`
+ * throws
+ */
 export async function mapInTurns<T, R>(items: readonly T[], work: (item: T) => R): Promise<R[]> {
   const results: R[] = [];
   while (results.length < items.length) {

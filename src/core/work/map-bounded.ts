@@ -1,14 +1,18 @@
 export interface MapBoundedOptions<R> {
-  /** Items that are worked on at the same time. */
+  /** Items in progress at the same time. */
   readonly maxRunning: number;
-  /** Starts no more; what runs is the business of `work`. */
+  /** Stops starting items. `work` itself must stop the ones in progress. */
   readonly signal?: AbortSignal | undefined;
-  /** True for a result that makes those of all later items needless: they are left out, and not begun if they have not been yet. */
+  /**
+   * True if the results of all later items are not needed: they are dropped, and items that have not started
+   * are skipped.
+   */
   readonly isLast?: (result: R) => boolean;
 }
 
 /**
- * What `work` makes of each item, in the order of the items. The first failure rejects, and no further item is begun.
+ * Maps `items` with bounded concurrency; the results are in the order of the items. After the first failure
+ * no further item starts.
  * @throws what `work` throws; the reason of the signal
  */
 export async function mapBounded<T, R>(
@@ -23,10 +27,10 @@ export async function mapBounded<T, R>(
     try {
       while (next < end) {
         signal?.throwIfAborted();
-        const place = next++;
-        const result = await work(items[place] as T);
-        results[place] = result;
-        if (isLast(result)) end = Math.min(end, place + 1);
+        const index = next++;
+        const result = await work(items[index] as T);
+        results[index] = result;
+        if (isLast(result)) end = Math.min(end, index + 1);
       }
     } catch (error) {
       end = 0;

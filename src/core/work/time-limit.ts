@@ -1,6 +1,6 @@
 /**
- * A signal that aborts after some time, with a TimeoutError as its reason. Dispose of it when the work that it limits has ended: the
- * timer of an `AbortSignal.timeout` would outlive the work. The timer does not keep the process alive.
+ * A signal that aborts after `ms` with a TimeoutError. Dispose of it when the limited work ends: unlike
+ * `AbortSignal.timeout`, it then leaves no timer behind. The timer does not keep the process alive.
  */
 export class TimeLimit implements Disposable {
   readonly signal: AbortSignal;

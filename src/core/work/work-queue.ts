@@ -6,18 +6,18 @@ interface Waiting {
   readonly refuse: (error: SpandrelError) => void;
 }
 
-/** Whoever asks for no line of his own waits in this one. */
-const COMMON_LINE = '';
+/** Fairness key of work that names none. */
+const DEFAULT_KEY = '';
 
 /**
- * Lets so much work run at once and so much wait: pieces of work, or bytes of memory that they hold. What waits stands in lines, each first come, first served; the lines take turns, so that
- * nobody waits behind all that somebody else has asked for.
+ * Limits how much work runs at once and how much waits, counted in tasks or in bytes of memory that they
+ * hold. Waiting work is first come, first served within a fairness key, and round-robin across keys.
  */
 export class WorkQueue {
   readonly #maxRunning: number;
   readonly #maxWaiting: number;
-  /** None is empty; the first has the next turn. */
-  readonly #lines = new Map<string, Set<Waiting>>();
+  /** By fairness key; none is empty. The first key has the next turn. */
+  readonly #byKey = new Map<string, Set<Waiting>>();
   #waiting = 0;
   #running = 0;
 
@@ -26,27 +26,28 @@ export class WorkQueue {
     this.#maxWaiting = maxWaiting;
   }
 
-  /** Whatever comes now has to wait. */
+  /** New work has to wait. */
   get isFull(): boolean {
     return this.#running >= this.#maxRunning;
   }
 
-  /** The weight of the work that has begun and is not over. */
+  /** Total weight of the running work. */
   get running(): number {
     return this.#running;
   }
 
-  /** Work that waits for its turn. */
+  /** Number of waiting tasks. */
   get waiting(): number {
     return this.#waiting;
   }
 
   /**
-   * The result of `work`, which is begun when its turn comes. `signal` takes it out of the queue, and ends nothing that has begun.
-   * @throws SpandrelError OVERLOADED if too much waits, and no line is longer than this one; the reason of the signal
+   * Runs `work` when its turn comes. `signal` removes it from the queue, but does not stop it once it runs.
+   * @throws SpandrelError OVERLOADED if too much waits and no other fairness key has more waiting work; the
+   * reason of the signal
    */
-  async run<T>(work: () => Promise<T>, signal?: AbortSignal, line?: string): Promise<T> {
-    const release = await this.enter(signal, line);
+  async run<T>(work: () => Promise<T>, signal?: AbortSignal, fairnessKey?: string): Promise<T> {
+    const release = await this.enter(signal, fairnessKey);
     try {
       return await work();
     } finally {
@@ -54,19 +55,20 @@ export class WorkQueue {
     }
   }
 
-  /** All that waits rejects with `error`; what runs goes on. */
+  /** Rejects all waiting work with `error`. Running work goes on. */
   refuseWaiting(error: SpandrelError): void {
-    for (const line of this.#lines.values()) for (const waiting of line) waiting.refuse(error);
+    for (const queue of this.#byKey.values()) for (const waiting of queue) waiting.refuse(error);
   }
 
   /**
-   * As {@link run}, for work that ends elsewhere: resolves when its turn comes to what is to be called, once, when it is over.
-   * @param weight of `maxRunning`; one that is greater than that has all of it
+   * As {@link run}, for work that the caller ends: resolves when its turn comes. Call the returned function
+   * once when the work is over.
+   * @param weight share of `maxRunning`; a greater one counts as all of it
    */
-  async enter(signal?: AbortSignal, line = COMMON_LINE, weight = 1): Promise<() => void> {
+  async enter(signal?: AbortSignal, fairnessKey = DEFAULT_KEY, weight = 1): Promise<() => void> {
     signal?.throwIfAborted();
     const counted = Math.min(weight, this.#maxRunning);
-    if (this.#waiting > 0 || !this.#fits(counted)) await this.#wait(signal, line, counted);
+    if (this.#waiting > 0 || !this.#fits(counted)) await this.#wait(signal, fairnessKey, counted);
     else this.#running += counted;
     let isOver = false;
     return () => {
@@ -80,16 +82,16 @@ export class WorkQueue {
     return this.#running + weight <= this.#maxRunning;
   }
 
-  #wait(signal: AbortSignal | undefined, line: string, weight: number): Promise<void> {
-    if (this.#waiting >= this.#maxWaiting) this.#makeRoom(line);
+  #wait(signal: AbortSignal | undefined, fairnessKey: string, weight: number): Promise<void> {
+    if (this.#waiting >= this.#maxWaiting) this.#makeRoom(fairnessKey);
     return new Promise((resolve, reject) => {
       const onAbort = (): void => {
-        this.#remove(line, waiting);
+        this.#remove(fairnessKey, waiting);
         reject(signal?.reason as Error);
         this.#startNext();
       };
       const end = (): void => {
-        this.#remove(line, waiting);
+        this.#remove(fairnessKey, waiting);
         signal?.removeEventListener('abort', onAbort);
       };
       const waiting = {
@@ -103,30 +105,34 @@ export class WorkQueue {
           reject(error);
         },
       };
-      const inLine = this.#lines.get(line) ?? new Set();
-      this.#lines.set(line, inLine.add(waiting));
+      const queue = this.#byKey.get(fairnessKey) ?? new Set();
+      this.#byKey.set(fairnessKey, queue.add(waiting));
       this.#waiting++;
       signal?.addEventListener('abort', onAbort, { once: true });
     });
   }
 
-  /** The last of the longest line goes, if that is longer than `line` would be. @throws SpandrelError OVERLOADED */
-  #makeRoom(line: string): void {
+  /**
+   * Refuses the last task of the fairness key with the most waiting tasks, if that has more than
+   * `fairnessKey` would. @throws SpandrelError OVERLOADED
+   */
+  #makeRoom(fairnessKey: string): void {
     let longest = new Set<Waiting>();
-    for (const candidate of this.#lines.values()) if (candidate.size > longest.size) longest = candidate;
+    for (const candidate of this.#byKey.values()) if (candidate.size > longest.size) longest = candidate;
     const last = [...longest].at(-1);
-    if (last === undefined || longest.size <= (this.#lines.get(line)?.size ?? 0) + 1) throw overloaded();
+    if (last === undefined || longest.size <= (this.#byKey.get(fairnessKey)?.size ?? 0) + 1)
+      throw overloaded();
     last.refuse(overloaded());
   }
 
-  #remove(line: string, waiting: Waiting): void {
-    const inLine = this.#lines.get(line);
-    if (inLine?.delete(waiting) !== true) return;
+  #remove(fairnessKey: string, waiting: Waiting): void {
+    const queue = this.#byKey.get(fairnessKey);
+    if (queue?.delete(waiting) !== true) return;
     this.#waiting--;
-    if (inLine.size === 0) this.#lines.delete(line);
+    if (queue.size === 0) this.#byKey.delete(fairnessKey);
   }
 
-  /** What has ended makes room for the first of the next line, which then has the last turn, and for more if it is room enough. */
+  /** Frees `weight`. The next fairness key starts its first task and moves to the end of the round. */
   #leave(weight: number): void {
     this.#running -= weight;
     this.#startNext();
@@ -134,19 +140,19 @@ export class WorkQueue {
 
   #startNext(): void {
     for (let next = this.#next(); next !== undefined && this.#fits(next.first.weight); next = this.#next()) {
-      const { line, inLine, first } = next;
+      const { key, queue, first } = next;
       this.#running += first.weight;
       first.start();
-      if (this.#lines.delete(line)) this.#lines.set(line, inLine);
+      if (this.#byKey.delete(key)) this.#byKey.set(key, queue);
     }
   }
 
-  #next(): { line: string; inLine: Set<Waiting>; first: Waiting } | undefined {
-    for (const [line, inLine] of this.#lines) for (const first of inLine) return { line, inLine, first };
+  #next(): { key: string; queue: Set<Waiting>; first: Waiting } | undefined {
+    for (const [key, queue] of this.#byKey) for (const first of queue) return { key, queue, first };
     return undefined;
   }
 }
 
 function overloaded(): SpandrelError {
-  return new SpandrelError('OVERLOADED', 'too much work is waiting already');
+  return new SpandrelError('OVERLOADED', 'too much work is waiting');
 }

@@ -51,7 +51,7 @@ export class ReadinessChecks {
     const wanted = clients.filter(({ name }) => required.upstreams?.includes(name) === true);
     const [store, redisAnswers, ...states] = await Promise.all([
       blobs.isWritable(),
-      redis?.answers() ?? false,
+      redis?.responds() ?? false,
       ...wanted.map(async (client) => [client.name, await this.#stateOf(client)] as const),
     ]);
     const checks = {

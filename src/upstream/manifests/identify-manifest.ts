@@ -1,10 +1,8 @@
-import { endOfString, isJsonObject, JsonTooLarge, parseJson } from '../../core/json/parse-json.ts';
+import { isJsonObject, JsonTooLarge, parseJson } from '../../core/json/parse-json.ts';
+import { scanJson } from '../../core/json/scan-json.ts';
 import { inOwnTurn, SMALL_DOCUMENT_BYTES } from '../../core/work/in-own-turn.ts';
 import { type ManifestType, manifestTypeOf, MEDIA_TYPES } from '../../core/media-types.ts';
 
-const [QUOTE, COMMA] = [0x22, 0x2c];
-const [OPEN_BRACKET, CLOSE_BRACKET] = [0x5b, 0x5d];
-const [OPEN_BRACE, CLOSE_BRACE] = [0x7b, 0x7d];
 /** Of an application: RFC 6838, section 4.2. */
 const MEDIA_TYPE = /^application\/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}$/;
 
@@ -45,21 +43,15 @@ function parseDocument(bytes: Uint8Array): Record<string, unknown> | 'too-large'
 
 /** The text of the last `mediaType` at the top level of a JSON document. */
 function findOwnType(bytes: Uint8Array): string | undefined {
-  let depth = 0;
   let found: string | undefined;
-  let isNamed = false;
-  for (let at = 0; at < bytes.length; at++) {
-    const byte = bytes[at];
-    if (byte === QUOTE) {
-      const end = endOfString(bytes, at);
-      const text = depth === 1 ? textOf(bytes.subarray(at + 1, end)) : '';
-      if (isNamed) found = text;
-      isNamed = !isNamed && text === 'mediaType';
-      at = end;
-    } else if (byte === OPEN_BRACE || byte === OPEN_BRACKET) depth++;
-    else if (byte === CLOSE_BRACE || byte === CLOSE_BRACKET) depth--;
-    else if (byte === COMMA) isNamed = false;
-  }
+  let isValue = false;
+  scanJson(bytes, 0, (token, depth, start, end) => {
+    if (token === 'comma') isValue = false;
+    if (token !== 'string') return;
+    const text = depth === 1 ? textOf(bytes.subarray(start + 1, end - 1)) : '';
+    if (isValue) found = text;
+    isValue = !isValue && text === 'mediaType';
+  });
   return found;
 }
 

@@ -102,7 +102,7 @@ it.each([
   'access:\n  kind:\n',
   'upstreams:\n',
 ])('%j says nothing, and stands for no defaults', (text) => {
-  expect(() => read(text)).toThrow(/holds nothing|no map of keys|has no value/);
+  expect(() => read(text)).toThrow(/is empty|not a map of keys|has no value/);
 });
 
 it('a file that was there and is gone is missed; one that never was is not', () => {
