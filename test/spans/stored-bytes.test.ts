@@ -213,6 +213,23 @@ describe('an index that has gone bad', () => {
     expect(await app.metric(BUILT)).toBe(0);
   });
 
+  it.each([
+    ['damaged', (path: string) => rotFromEnd(path, 60)],
+    ['cut', (path: string) => truncate(path, 100)],
+    ['removed', (path: string) => rm(path)],
+  ])('while the process has it open, does not hide the files of an image: %s', async (_, spoil) => {
+    const lower = seededGzipLayer(2, LAYER_BYTES);
+    await addPackedImage(upstream, 'app', 'latest', [lower, layer]);
+    for (const { digest } of [lower, layer]) await waitForIndex(digest);
+    for (const { digest } of [lower, layer]) await spoil(storedPath(root, 'indexes/layers', digest));
+    upstream.requests.clear();
+    const answer = await get('_soci/images/latest/files/text-2');
+    expect(answer.status).toBe(200);
+    expect(Buffer.from(await answer.arrayBuffer()).equals(Buffer.alloc(LAYER_BYTES / 2, 'text '))).toBe(true);
+    expect(await app.metric(BUILT)).toBe(4);
+    for (const { digest } of [lower, layer]) expect(blobBytesSent(digest)).toBe(0);
+  });
+
   it('is never made of a blob that has: the blob is fetched anew first', async () => {
     const expected = await makeIndex();
     await restart(() => rm(join(root, 'indexes'), { recursive: true }));

@@ -6,13 +6,16 @@ import type { Reference } from '../../core/image-reference.ts';
 import { isSpandrelError } from '../../core/errors.ts';
 import { mapBounded } from '../../core/work/map-bounded.ts';
 import type { HeldLayer } from '../../layers/layer.ts';
-import type { LayerIndexes } from '../../layers/layer-indexes.ts';
+import { waitFor } from '../../core/wait-for.ts';
+import type { LayerIndex } from '../../index/layer-index.ts';
 import { layerFault } from '../../index/layer-summary.ts';
+import type { LayerIndexes } from '../../layers/layer-indexes.ts';
 import type { RawText } from '../../tar/raw-text.ts';
 import { type DirectoryListing, listDirectory, type PageQuery, shownType } from './directory-listing.ts';
 import type { ImageManifests } from '../lazy/image-manifests.ts';
 import type { ImageTree } from './image-tree.ts';
-import type { ImageTrees, IndexedLayer } from './image-trees.ts';
+import type { ImageTrees } from './image-trees.ts';
+import type { IndexedLayer } from './tree-worker.ts';
 import type { Layers } from '../lazy/layers.ts';
 import {
   type FaultyDescriptor,
@@ -85,10 +88,17 @@ export class ImageFiles {
     const [lowest] = layers;
     // The tree may be that of another repository of the upstream, which has the same layers and lacks the same.
     const missing = lowest !== undefined && 'code' in lowest ? ` ${lowest.code} ${lowest.layer}` : '';
+    /** By which the tree is made. */
+    const known = new Map<Digest, { readonly layer: HeldLayer; readonly index: LayerIndex }>();
     return this.#deps.trees.get({
       key: `${target.client.name} ${manifest.digest}${missing}`,
       line: targetKey(target),
-      readLayers: (abandoned) => this.#readLayers(layers, abandoned),
+      readLayers: (abandoned) => this.#readLayers(layers, known, abandoned),
+      replaceIndex: async (digest, abandoned) => {
+        const damaged = known.get(digest);
+        if (damaged !== undefined)
+          await waitFor(this.#deps.indexes.replace(damaged.layer, damaged.index), abandoned);
+      },
       signal,
     });
   }
@@ -131,6 +141,7 @@ export class ImageFiles {
   /** The index files of the layers, built where missing; the first may be one of which nobody can know what all is in it. */
   #readLayers(
     layers: readonly (HeldLayer | LayerFault)[],
+    known: Map<Digest, { readonly layer: HeldLayer; readonly index: LayerIndex }>,
     abandoned: AbortSignal,
   ): Promise<(IndexedLayer | LayerFault)[]> {
     const { indexes } = this.#deps;
@@ -138,8 +149,9 @@ export class ImageFiles {
       if ('code' in layer) return layer;
       const { digest } = layer;
       try {
-        const { summary } = await indexes.ensure(layer, abandoned);
-        const fault = layerFault(summary);
+        const index = await indexes.ensure(layer, abandoned);
+        known.set(digest, { layer, index });
+        const fault = layerFault(index.summary);
         return fault === undefined
           ? { digest, indexPath: indexes.filePath(digest) }
           : { layer: digest, ...fault };

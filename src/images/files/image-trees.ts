@@ -1,6 +1,6 @@
 import { BoundedMap } from '../../cache/bounded-map.ts';
 import { SharedWork } from '../../cache/shared-work.ts';
-import type { Digest } from '../../core/digest.ts';
+import { type Digest, parseDigest } from '../../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
 import type { WorkerPool } from '../../threads/worker-pool.ts';
@@ -8,7 +8,7 @@ import { ImageTree } from './image-tree.ts';
 import type { PackedTree } from './pack-tree.ts';
 import type { LayerFault } from './tree-node.ts';
 import type * as treeTasks from './tree-worker.ts';
-import type { MergeLayersInput } from './tree-worker.ts';
+import type { IndexedLayer, MergeLayersInput } from './tree-worker.ts';
 
 export interface ImageTreesDeps {
   /** A thread whose entry is `images/files/tree-worker.ts`. */
@@ -20,19 +20,15 @@ export interface ImageTreesDeps {
   readonly metrics: Metrics;
 }
 
-/** A layer whose index is stored. */
-export interface IndexedLayer {
-  readonly digest: Digest;
-  readonly indexPath: string;
-}
-
 export interface TreeRequest {
   /** The same key means the same tree. */
   readonly key: string;
   /** Those of one line take turns with the others. */
   readonly line: string;
-  /** From the lowest up; asked once if there is no tree yet, and again if an index file has gone meanwhile. */
+  /** From the lowest up; called once if there is no tree yet, and again after each `replaceIndex`. */
   readonly readLayers: (abandoned: AbortSignal) => Promise<readonly (IndexedLayer | LayerFault)[]>;
+  /** The index file of a layer is damaged or gone: have it built again. Called once a layer at most. */
+  readonly replaceIndex: (layer: Digest, abandoned: AbortSignal) => Promise<void>;
   readonly signal: AbortSignal;
 }
 
@@ -81,13 +77,18 @@ export class ImageTrees {
     }
   }
 
-  /** An index may be evicted, or replaced, between its being there and its being read. */
+  /** The disk may have lost or changed an index that is still known, and an index may be evicted before the thread reads it. */
   async #makeSoundly(request: TreeRequest, abandoned: AbortSignal): Promise<PackedTree> {
-    try {
-      return await this.#make(request, abandoned);
-    } catch (error) {
-      if (!isSpandrelError(error, 'INDEX_MALFORMED')) throw error;
-      return this.#make(request, abandoned);
+    const replaced = new Set<Digest>();
+    for (;;) {
+      try {
+        return await this.#make(request, abandoned);
+      } catch (error) {
+        const damaged = damagedLayer(error);
+        if (damaged === undefined || replaced.has(damaged)) throw error;
+        replaced.add(damaged);
+        await request.replaceIndex(damaged, abandoned);
+      }
     }
   }
 
@@ -98,4 +99,11 @@ export class ImageTrees {
     const input: MergeLayersInput = { layers, maxSize };
     return this.#deps.pool.tasks.mergeLayers(input, { line });
   }
+}
+
+/** The layer whose index file `mergeLayers` could not read. */
+function damagedLayer(error: unknown): Digest | undefined {
+  if (!isSpandrelError(error, 'INDEX_MALFORMED')) return undefined;
+  const layer = error.detail?.['layer'];
+  return typeof layer === 'string' ? parseDigest(layer) : undefined;
 }

@@ -1,5 +1,5 @@
 import type { Digest } from '../../core/digest.ts';
-import { SpandrelError } from '../../core/errors.ts';
+import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import { nodeErrorCode } from '../../core/node-error-code.ts';
 import { TransferredResult } from '../../threads/transferred-result.ts';
 import { LayerIndex } from '../../index/layer-index.ts';
@@ -9,15 +9,21 @@ import type { LayerFault, TreeSize } from './tree-node.ts';
 
 // The entry of the worker thread that merges the layers of images: each export is a task of `WorkerPool.run`.
 
+/** A layer whose index is stored. */
+export interface IndexedLayer {
+  readonly digest: Digest;
+  readonly indexPath: string;
+}
+
 export interface MergeLayersInput {
-  /** From the lowest up: index files, or why nobody knows what is in a layer. */
-  readonly layers: readonly ({ readonly digest: Digest; readonly indexPath: string } | LayerFault)[];
+  /** From the lowest up: index files, or why the files of a layer are unknown. */
+  readonly layers: readonly (IndexedLayer | LayerFault)[];
   readonly maxSize: TreeSize;
 }
 
 /**
  * Task: the merged file system of an image. Holds the tree, and of one layer at a time the table of contents.
- * @throws SpandrelError LAYER_TOO_LARGE; INDEX_MALFORMED if an index file is damaged or gone
+ * @throws SpandrelError LAYER_TOO_LARGE; INDEX_MALFORMED, with `detail.layer`, if the index file of a layer is damaged or gone
  */
 export async function mergeLayers({
   layers,
@@ -27,7 +33,7 @@ export async function mergeLayers({
   for (const [place, layer] of layers.entries()) {
     if ('code' in layer) tree.addUnreadableLayer(layer);
     else {
-      const index = await openIndex(layer.indexPath);
+      const index = await openIndex(layer);
       tree.addLayer(layer.digest, index.entries(), place === layers.length - 1);
     }
   }
@@ -35,11 +41,13 @@ export async function mergeLayers({
   return new TransferredResult(packed, [packed.records.buffer, packed.texts.buffer]);
 }
 
-async function openIndex(path: string): Promise<LayerIndex> {
+async function openIndex({ digest, indexPath }: IndexedLayer): Promise<LayerIndex> {
   try {
-    return await LayerIndex.open(path);
+    return await LayerIndex.open(indexPath);
   } catch (error) {
-    if (nodeErrorCode(error) !== 'ENOENT') throw error;
-    throw new SpandrelError('INDEX_MALFORMED', 'the index of a layer is gone', { cause: error });
+    const isGone = nodeErrorCode(error) === 'ENOENT';
+    if (!isGone && !isSpandrelError(error, 'INDEX_MALFORMED')) throw error;
+    const message = `the index of a layer is ${isGone ? 'gone' : 'damaged'}`;
+    throw new SpandrelError('INDEX_MALFORMED', message, { cause: error, detail: { layer: digest } });
   }
 }

@@ -4,9 +4,10 @@ import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
-import { digestOf } from '../../../src/core/digest.ts';
+import { type Digest, digestOf } from '../../../src/core/digest.ts';
 import { ImageTrees, type TreeRequest } from '../../../src/images/files/image-trees.ts';
 import type * as treeTasks from '../../../src/images/files/tree-worker.ts';
+import type { IndexedLayer } from '../../../src/images/files/tree-worker.ts';
 import { Metrics } from '../../../src/telemetry/metrics.ts';
 import { WorkerPool } from '../../../src/threads/worker-pool.ts';
 import { parseRawText } from '../../../src/tar/raw-text.ts';
@@ -47,6 +48,7 @@ function request(built: BuiltLayer, more: Partial<TreeRequest> = {}): TreeReques
       asking.asked++;
       return [{ digest: DIGEST, indexPath: built.indexPath }];
     },
+    replaceIndex: () => Promise.reject(new Error('no index is damaged')),
     ...more,
   };
   return asking;
@@ -80,24 +82,31 @@ describe('ImageTrees', () => {
     }
   });
 
-  it('looks for the indexes again if one is gone when it is to be read', async () => {
+  it('has each index that is gone or damaged replaced, once', async () => {
     const built = await build(file('a'));
     const folder = await mkdtemp(join(tmpdir(), 'spandrel-trees-'));
     stack.defer(() => rm(folder, { recursive: true }));
     const damaged = join(folder, 'damaged');
     await writeFile(damaged, 'no index');
-    for (const gone of [join(folder, 'nothing'), damaged]) {
-      const paths = [gone, built.indexPath];
-      const readLayers = async (): Promise<{ digest: typeof DIGEST; indexPath: string }[]> => [
-        { digest: DIGEST, indexPath: paths.shift() ?? gone },
-      ];
-      const tree = await openTrees(2 ** 20).get(request(built, { readLayers }));
-      expect(tree.resolve(parseRawText('a'), true).path).toBe('a');
-      const never = openTrees(2 ** 20).get(
-        request(built, { readLayers: () => Promise.resolve([{ digest: DIGEST, indexPath: gone }]) }),
-      );
-      await expect(never).rejects.toMatchObject({ code: 'INDEX_MALFORMED' });
-    }
+    const other = digestOf('other');
+    const paths = new Map([
+      [DIGEST, join(folder, 'nothing')],
+      [other, damaged],
+    ]);
+    const readLayers = (): Promise<IndexedLayer[]> =>
+      Promise.resolve(Array.from(paths, ([digest, indexPath]) => ({ digest, indexPath })));
+    const replaced: Digest[] = [];
+    const replaceIndex = (digest: Digest): Promise<void> => Promise.resolve(void replaced.push(digest));
+    const never = openTrees(2 ** 20).get(request(built, { readLayers, replaceIndex }));
+    await expect(never).rejects.toMatchObject({ code: 'INDEX_MALFORMED' });
+    expect(replaced).toEqual([DIGEST]);
+    const mend = (digest: Digest): Promise<void> => {
+      paths.set(digest, built.indexPath);
+      return replaceIndex(digest);
+    };
+    const tree = await openTrees(2 ** 20).get(request(built, { readLayers, replaceIndex: mend }));
+    expect(tree.resolve(parseRawText('a'), true).path).toBe('a');
+    expect(replaced).toEqual([DIGEST, DIGEST, other]);
   });
 
   it('ends the work when all who wait for it have left, and begins anew for who comes then', async () => {
