@@ -170,7 +170,8 @@ export const CONFIG_KEYS = {
   'inflate.engine': key(
     choice('wasm', 'pako'),
     'wasm',
-    'decompressor of gzip layers: `wasm` (WebAssembly), or `pako` (JavaScript, several times slower), which is also used where WebAssembly cannot be',
+    'decompressor of gzip layers: `wasm` (WebAssembly), or `pako` (JavaScript, several times slower), ' +
+      'which is also used where WebAssembly cannot be',
   ),
   'fill.parallel': key(whole(1, 256), 6, 'ranges of one blob that are fetched at the same time'),
   'fill.chunkBytes': key(size(65_536), '8MiB', 'size of one such range'),

@@ -14,51 +14,54 @@ import { EMPTY_CONFIG, EMPTY_CONFIG_DIGEST, encodeSociIndex, type SociLayer } fr
 import { hasNoXattrs } from '../soci/has-no-xattrs.ts';
 
 export interface ConvertOptions {
-  /** `all`, or those asked for; none is the image's own if it has one only, else that of the host. */
+  /** `all`, or a list. An empty list means the only platform of the image, else that of the host. */
   readonly platforms: 'all' | readonly Platform[];
   readonly host: Platform;
   readonly spanBytes: number;
   readonly minLayerBytes: number;
-  /** Tell the snapshotter of layers without extended attributes. */
+  /** Mark layers without extended attributes. */
   readonly optimizeXattrs: boolean;
   readonly prefetchPaths: readonly string[];
 }
 
-/** Where the conversion gets its zTOCs from and what it makes goes to. */
+/** Where zTOCs come from and the results go. */
 export interface ConvertDeps {
-  /** Index one layer; several are asked for at the same time. */
+  /** Indexes one layer; called for several layers at the same time. */
   indexLayer(layer: FilePart, digest: Digest): Promise<LayerFileIndex>;
-  /** Keep a blob of the result that the layout has not got. */
+  /** Stores a new blob of the result. */
   putBlob(digest: Digest, bytes: Uint8Array): Promise<void>;
 }
 
-/** What became of a layer. */
+/** Result for one layer. */
 export interface LayerOutcome {
   readonly digest: string;
   readonly ztoc?: { readonly digest: Digest; readonly size: number };
-  /** Why it has none: `too_small`, `unsupported_format`, or a code of the error table with its message. */
+  /**
+   * Why the layer has no zTOC: `too_small`, `unsupported_format`, or a code of the error table with its
+   * message.
+   */
   readonly skipped?: string;
   readonly message?: string;
 }
 
 export interface PlatformOutcome {
   readonly platform: string;
-  /** Absent if no layer could be indexed. */
+  /** Absent if no layer was indexed. */
   readonly sociIndex?: Digest;
   readonly layers: readonly LayerOutcome[];
-  /** Files to prefetch that the image has not got. */
+  /** Files to prefetch that the image lacks. */
   readonly missingFiles: readonly string[];
 }
 
 export interface ConvertOutcome {
-  /** The image index to start from. */
+  /** The resulting image index. */
   readonly top: Document;
   readonly platforms: readonly PlatformOutcome[];
 }
 
 /**
- * Convert the image of a layout (soci-snapshotter `soci/soci_convert.go`, Convert). A layer at fault is left out, where `soci`
- * gives up.
+ * Converts the image of a layout (soci-snapshotter `soci/soci_convert.go`, Convert). Leaves out a faulty
+ * layer, where `soci` fails.
  * @throws SpandrelError PLATFORM_UNKNOWN, INDEX_EMPTY, IMAGE_UNSUPPORTED, BLOB_UNKNOWN, BLOB_CORRUPT
  */
 export async function convertLayout(
@@ -116,7 +119,7 @@ function describeEmpty(platforms: readonly PlatformOutcome[]): string {
   return `no layer was indexed (${counts.join(', ') || 'the image has none'})`;
 }
 
-/** An indexed layer, or why there is no index. */
+/** An indexed layer, or the reason why it has no index. */
 interface IndexedLayer {
   readonly outcome: LayerOutcome;
   readonly soci?: SociLayer;
@@ -127,7 +130,7 @@ class LayoutConverter {
   readonly #layout: OciLayout;
   readonly #options: ConvertOptions;
   readonly #deps: ConvertDeps;
-  /** Platforms share layers. */
+  /** By layer, because platforms share layers. */
   readonly #indexed = new Map<string, Promise<IndexedLayer>>();
 
   constructor(layout: OciLayout, options: ConvertOptions, deps: ConvertDeps) {
@@ -172,7 +175,7 @@ class LayoutConverter {
   }
 
   #indexOnce(layer: OciDescriptor): Promise<IndexedLayer> {
-    // The media type is part of what the index says of a layer.
+    // The index also contains the layer's media type.
     const key = `${layer.digest} ${layer.mediaType}`;
     const known = this.#indexed.get(key);
     if (known !== undefined) return known;
@@ -188,7 +191,7 @@ class LayoutConverter {
     if (skipped !== undefined) return { outcome: { digest, skipped } };
     const part = locateBlob(this.#layout, digest);
     if (part.range.end - part.range.start !== layer.size)
-      throw new SpandrelError('BLOB_CORRUPT', `the blob ${digest} has not the size that its manifest gives`);
+      throw new SpandrelError('BLOB_CORRUPT', `the blob ${digest} does not have the size in its manifest`);
     try {
       return await this.#keep(descriptor, await this.#deps.indexLayer(part, digest));
     } catch (error) {

@@ -13,26 +13,30 @@ import {
 } from '../soci/oci-manifest.ts';
 import { blobName, type OciLayout, readDocument, readIndexJson } from './oci-layout.ts';
 
-/** An image manifest and what it is for. */
+/** An image manifest and its platform. */
 export interface PlatformImage {
   readonly descriptor: OciDescriptor;
   readonly platform: Platform;
 }
 
-/** The image of a layout as `soci convert --standalone` finds it. */
+/** The image of a layout, as `soci convert --standalone` finds it. */
 export interface LayoutImage {
   readonly index: OciIndex;
-  /** Without what has no platform or, as attestations do, an unknown one. */
+  /** Without manifests of no platform or of an unknown one, such as attestations. */
   readonly images: readonly PlatformImage[];
-  /** It is one manifest, not a list of one. */
+  /** The image is a single manifest, not a list of one. */
   readonly isSingle: boolean;
-  /** A list that had to be made, and which `soci` leaves in its output, because the layout lacks some of the manifests, or lists them in its `index.json`. */
+  /**
+   * An index that had to be made, because the layout lacks some of the manifests or lists them in its
+   * `index.json`. `soci` leaves it in its output.
+   */
   readonly madeList?: { readonly digest: Digest; readonly bytes: Buffer };
 }
 
 /**
- * The one image of a layout: its only manifest, or the list of manifests that its `index.json` leads to or is. Manifests that the
- * layout has not got are left out (soci-snapshotter `cmd/soci/commands/internal/standalone.go`, resolveLayoutRoot).
+ * Finds the image of a layout: its only manifest, or the index that its `index.json` names or is. Leaves out
+ * manifests that the layout lacks (soci-snapshotter `cmd/soci/commands/internal/standalone.go`,
+ * resolveLayoutRoot).
  * @throws SpandrelError IMAGE_UNSUPPORTED, BLOB_UNKNOWN, BLOB_CORRUPT
  */
 export async function findLayoutImage(layout: OciLayout): Promise<LayoutImage> {
@@ -61,15 +65,18 @@ async function fromList(layout: OciLayout, list: OciIndex, isBlob: boolean): Pro
 
 async function fromManifest(layout: OciLayout, target: OciDescriptor): Promise<LayoutImage> {
   if (!isManifestType(target.mediaType))
-    throw new SpandrelError('IMAGE_UNSUPPORTED', `${target.digest} is no image: ${target.mediaType}`);
+    throw new SpandrelError('IMAGE_UNSUPPORTED', `${target.digest} is not an image: ${target.mediaType}`);
   const images = await findImages(layout, [target]);
   const [image] = images;
   if (image === undefined)
-    throw new SpandrelError('IMAGE_UNSUPPORTED', 'the image does not say what platform it is for');
+    throw new SpandrelError('IMAGE_UNSUPPORTED', 'the image does not name its platform');
   return { index: wrapManifest({ ...target, platform: image.platform }), images, isSingle: true };
 }
 
-/** By the descriptors' platforms, else by those of the images' configs (containerd `core/images/image.go`, Platforms). */
+/**
+ * Platforms come from the descriptors, else from the image configs (containerd `core/images/image.go`,
+ * Platforms).
+ */
 async function findImages(
   layout: OciLayout,
   descriptors: readonly OciDescriptor[],

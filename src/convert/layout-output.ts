@@ -21,8 +21,8 @@ import { blobName, locateBlob, type OciLayout, readDocument } from './oci-layout
 const LAYOUT_FILE = Buffer.from('{"imageLayoutVersion":"1.0.0"}');
 
 /**
- * A layout that is being made out of another. Until it is finished everything lies in a directory beside its future place, which
- * disposal removes: what was there before stays as it was.
+ * A layout that is made from another one. Until it is finished, all files are in a staging directory beside
+ * its target; disposal removes that, and an existing target stays unchanged.
  */
 export class LayoutOutput implements AsyncDisposable {
   readonly #target: string;
@@ -37,8 +37,8 @@ export class LayoutOutput implements AsyncDisposable {
   }
 
   /**
-   * @param source the layout that all other files come from
-   * @throws SpandrelError STORE_FAILED if something is at `target` that must not be replaced
+   * @param source the layout that the other files come from
+   * @throws SpandrelError STORE_FAILED if `target` exists and must not be replaced
    */
   static async create(
     target: string,
@@ -53,7 +53,7 @@ export class LayoutOutput implements AsyncDisposable {
     return new LayoutOutput(path, staging, source);
   }
 
-  /** Where scratch files may be put meanwhile: a place of its own. They are to be gone before the output is finished. */
+  /** A directory for scratch files. Remove them before finishing the output. */
   get scratch(): string {
     return this.#staging;
   }
@@ -66,8 +66,8 @@ export class LayoutOutput implements AsyncDisposable {
   }
 
   /**
-   * Complete it as a directory with all files of the source. A layout that is at its place already is replaced.
-   * @param onProgress told how many of how many bytes have been copied
+   * Finishes the output as a directory with all files of the source. Replaces an existing layout.
+   * @param onProgress called with the number of bytes copied so far
    */
   async finishDirectory(top: Document, onProgress: (doneBytes: number) => void): Promise<void> {
     let done = 0;
@@ -80,12 +80,15 @@ export class LayoutOutput implements AsyncDisposable {
     await writeFile(join(this.#staging, 'index.json'), encodeIndexJson(top));
     const earlier = `${this.#staging}.replaced`;
     if ((await checkReplaceable(this.#target)) === 'layout') await rename(this.#target, earlier);
-    // An empty directory gives way to the rename.
+    // The rename replaces an empty directory.
     await rename(this.#staging, this.#target);
     await rm(earlier, { recursive: true, force: true });
   }
 
-  /** Complete it as a tar archive of what `top` leads to, in the order and form of containerd's export. */
+  /**
+   * Finishes the output as a tar archive of `top` and all that it refers to, in the order and form of
+   * containerd's export.
+   */
   async finishArchive(top: Document, onProgress: (doneBytes: number) => void): Promise<void> {
     const members = new Map<string, Member>([
       ['blobs/', { type: 'directory', mode: 0o755 }],
@@ -102,7 +105,7 @@ export class LayoutOutput implements AsyncDisposable {
     await rename(path, this.#target);
   }
 
-  /** Digests of everything below `top`, itself included. @throws SpandrelError BLOB_UNKNOWN if something is not there */
+  /** Digests of `top` and all that it refers to. @throws SpandrelError BLOB_UNKNOWN if a blob is missing */
   async #reachable(top: Document): Promise<Set<string>> {
     const seen = new Set<string>([top.digest]);
     const queue: OciDescriptor[] = [...(decodeOciIndex(top.bytes).manifests ?? [])];
@@ -149,7 +152,7 @@ async function copyPart(part: FilePart, target: string): Promise<void> {
   await mkdir(dirname(target), { recursive: true });
   const { size } = await stat(part.path);
   if (part.range.start === 0 && part.range.end === size) {
-    // Copies nothing where the file system can share blocks.
+    // Shares blocks if the file system can.
     await copyFile(part.path, target, constants.COPYFILE_FICLONE);
     return;
   }
@@ -183,18 +186,21 @@ function sizeOf(content: Member['content']): number {
   return Buffer.isBuffer(content) ? content.byteLength : rangeLength(content.range);
 }
 
-/** What stands at `path`, as far as it may be replaced. @throws SpandrelError STORE_FAILED if it is something else */
+/** Finds out what is at `path`. @throws SpandrelError STORE_FAILED if it must not be replaced */
 async function checkReplaceable(path: string): Promise<'nothing' | 'layout' | 'empty directory'> {
   let names: string[];
   try {
     names = await readdir(path);
   } catch (error) {
     if (nodeErrorCode(error) === 'ENOENT') return 'nothing';
-    throw new SpandrelError('STORE_FAILED', `${path} is there and is no directory`, { cause: error });
+    throw new SpandrelError('STORE_FAILED', `${path} exists and is not a directory`, { cause: error });
   }
   if (names.includes('oci-layout')) return 'layout';
   if (names.length === 0) return 'empty directory';
-  throw new SpandrelError('STORE_FAILED', `${path} is there and is no OCI image layout; it is left alone`);
+  throw new SpandrelError(
+    'STORE_FAILED',
+    `${path} exists and is not an OCI image layout; it is left unchanged`,
+  );
 }
 
 async function isDirectory(path: string): Promise<boolean> {

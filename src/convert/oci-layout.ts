@@ -11,20 +11,20 @@ import { TarReader } from '../tar/tar-reader.ts';
 /** The files of an OCI image layout by their names in it (image-spec, image-layout.md). */
 export type OciLayout = ReadonlyMap<string, FilePart>;
 
-/** No document is larger (distribution-spec asks registries for 4 MiB). */
+/** Limit for documents (distribution-spec asks registries for 4 MiB). */
 const MAX_DOCUMENT_BYTES = 16 * 2 ** 20;
-/** `blobs`, or that of an algorithm in it. */
+/** `blobs`, or the folder of an algorithm in it. */
 const BLOB_FOLDER = /^blobs(\/[^/]+)?$/;
 
 /**
- * A layout in a directory or in a tar archive, which is read once and not unpacked. Keeps nothing open.
- * @throws SpandrelError IMAGE_UNSUPPORTED if it is none; system errors
+ * Opens a layout in a directory or in a tar archive, which is read once and not unpacked. Keeps no file open.
+ * @throws SpandrelError IMAGE_UNSUPPORTED if it is not a layout; system errors
  */
 export async function openOciLayout(path: string): Promise<OciLayout> {
   const found = await stat(path);
   const layout = found.isDirectory() ? await listDirectory(path) : await listArchive(path, found.size);
   if (!layout.has('index.json'))
-    throw new SpandrelError('IMAGE_UNSUPPORTED', `${path} is no OCI image layout: it has no index.json`);
+    throw new SpandrelError('IMAGE_UNSUPPORTED', `${path} is not an OCI image layout: it has no index.json`);
   return layout;
 }
 
@@ -40,7 +40,10 @@ export function locateBlob(layout: OciLayout, digest: string): FilePart {
   return part;
 }
 
-/** A manifest, an index or a config. @throws SpandrelError BLOB_UNKNOWN, BLOB_CORRUPT, IMAGE_UNSUPPORTED if it is too large */
+/**
+ * Reads and verifies a manifest, an index or a config. @throws SpandrelError BLOB_UNKNOWN, BLOB_CORRUPT;
+ * IMAGE_UNSUPPORTED if it is too large
+ */
 export async function readDocument(layout: OciLayout, digest: string): Promise<Buffer> {
   const bytes = await readWhole(locateBlob(layout, digest));
   if (digestOf(bytes, digestAlgorithm(parseDigest(digest))) !== digest)
@@ -70,7 +73,7 @@ async function listDirectory(root: string, prefix = ''): Promise<OciLayout> {
     const path = join(root, name);
     const found = await stat(path);
     if (found.isFile()) files.set(name, { path, range: { start: 0, end: found.size } });
-    // Layouts share blobs by links; other links may lead round and round.
+    // Layouts share blobs by links. Other links are not followed: they may form a loop.
     else if (found.isDirectory() && (entry.isDirectory() || BLOB_FOLDER.test(name)))
       for (const [inner, part] of await listDirectory(root, `${name}/`)) files.set(inner, part);
   }

@@ -1,6 +1,6 @@
 /**
- * What the proxy knows of particular clients: who they are, and how they wait, retry and ask. Each entry names
- * the client's source.
+ * What the proxy knows of particular clients: who they are, and how they wait, retry and ask. Each entry
+ * names the client's source.
  */
 
 /**
@@ -21,14 +21,16 @@ export function isSnapshotter(userAgent: string | undefined): boolean {
  */
 export const SNAPSHOTTER_HEAD_MS = 2_600;
 
-/** How long the snapshotter's lookup of an index may wait for a build: less than {@link SNAPSHOTTER_HEAD_MS}. */
+/**
+ * How long the snapshotter's lookup of an index may wait for a build: less than {@link SNAPSHOTTER_HEAD_MS}.
+ */
 export const SNAPSHOTTER_LOOKUP_MS = 2_500;
 
 /**
  * Other clients, and load balancers before the proxy, also give up if no head comes. After this time the head
  * is sent without the first byte of the body. A 503 would be worse: containerd gives up at the second one and
- * leaves a mirror at the first (`core/remotes/docker/resolver.go`), crane waits 1 and 3 s whatever Retry-After
- * says (`pkg/v1/remote/options.go`), skopeo repeats only 429.
+ * leaves a mirror at the first (`core/remotes/docker/resolver.go`), crane waits 1 and 3 s whatever
+ * Retry-After says (`pkg/v1/remote/options.go`), skopeo repeats only 429.
  */
 export const HEAD_ALONE_MS = 2_500;
 

@@ -14,15 +14,15 @@ export interface RouteRequest {
 }
 
 export interface RouteOptions {
-  /** False: Range is ignored, as some registries do. */
+  /** Whether to support Range; some registries ignore it. */
   readonly ranges: boolean;
-  /** False: no Referrers API, as with the distribution project's registry. */
+  /** Whether to serve the Referrers API; the registry of the distribution project does not. */
   readonly referrers: boolean;
-  /** Where GET of a blob is sent to instead of its bytes. */
+  /** Location of a blob, if GET of blobs redirects. */
   readonly redirect?: ((repository: string, digest: Digest) => string) | undefined;
 }
 
-/** The pull side of the OCI distribution spec. Errors are answers too. */
+/** Responds to pull requests of the OCI distribution spec, errors included. */
 export function answerRequest(
   content: RegistryContent,
   options: RouteOptions,
@@ -36,7 +36,7 @@ export function answerRequest(
   }
 }
 
-/** The repository that a path is about, whatever it wants of it. */
+/** The repository in a path of the API. */
 export function repositoryOf(path: string): string | undefined {
   return /^\/v2\/(.+)\/(?:manifests|blobs|referrers|tags)\/[^/]+$/.exec(path)?.[1];
 }
@@ -89,7 +89,7 @@ function listTags(content: RegistryContent, repository: string, query: URLSearch
   const last = query.get('last') ?? '';
   const count = query.get('n');
   if (count !== null && !/^\d{1,9}$/.test(count))
-    throw new SpandrelError('QUERY_INVALID', `n is no number: ${count}`);
+    throw new SpandrelError('QUERY_INVALID', `n is not a number: ${count}`);
   const left = content.tags(repository).filter((tag) => tag > last);
   const tags = left.slice(0, count === null ? left.length : Number(count));
   const lastTag = tags.at(-1);

@@ -1,10 +1,13 @@
 import { LayerTree } from './layer-tree.ts';
 import type { Random } from './random.ts';
 
-/** `cap_net_raw+ep` as the kernel keeps it: `struct vfs_cap_data` of revision 2, 20 bytes; containerd and podman fail to unpack any other. */
+/**
+ * `cap_net_raw+ep` as the kernel stores it: `struct vfs_cap_data` of revision 2, 20 bytes. containerd and
+ * podman fail to unpack other lengths.
+ */
 const NET_RAW = `\u0001\0\0\u0002\0 ${'\0'.repeat(14)}`;
 
-/** A file of some hundred KiB in the middle of the compressed base layer. */
+/** A file of a few hundred KiB in the middle of the compressed base layer. */
 export const MIDDLE_FILE = 'usr/lib/python3.12/pydoc_data/topics.py';
 
 const LIBRARIES = 'usr/lib/x86_64-linux-gnu';
@@ -17,13 +20,13 @@ const BIG_LIBRARIES = {
 };
 const LANGUAGES = ['de', 'fr', 'ja', 'pt_BR', 'zh_CN', 'es', 'sv', 'uk'];
 
-/** How much of everything: `count` files of a kind, `bytes` of a big file. */
+/** Scales the number of files, and the size of large ones. */
 export interface LayerScale {
   count(atScaleOne: number): number;
   bytes(atScaleOne: number): number;
 }
 
-/** A root file system as of a Debian image with Python. */
+/** A root file system like that of a Debian image with Python. */
 export function baseLayer(random: Random, scale: LayerScale): LayerTree {
   const tree = new LayerTree(random.fork('base'));
   addSkeleton(tree);
@@ -34,7 +37,7 @@ export function baseLayer(random: Random, scale: LayerScale): LayerTree {
   return tree;
 }
 
-/** A size that most files of a system have: mostly a few KiB. */
+/** A random size like those of most files of a system: a few KiB. */
 export function fileBytes(random: Random, medianBytes: number, maxBytes = 256 * KIB): number {
   return Math.min(maxBytes, Math.round(random.logNormal(medianBytes, 1.2)));
 }
@@ -95,7 +98,7 @@ function addPrograms(tree: LayerTree, random: Random, scale: LayerScale): void {
     xattrs: { 'security.capability': NET_RAW },
   });
   tree.symlink('usr/bin/python3', 'python3.12');
-  // python -> /etc/alternatives/python -> /usr/bin/python3 -> python3.12, by way of an absolute link in a folder.
+  // python -> /etc/alternatives/python -> /usr/bin/python3 -> python3.12, through absolute links.
   tree.symlink('usr/bin/python', '/etc/alternatives/python');
   tree.symlink('etc/alternatives/python', '/usr/bin/python3');
   tree.symlink('usr/bin/sh', 'bash');

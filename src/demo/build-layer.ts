@@ -8,7 +8,7 @@ import { type LayerCompression, MEDIA_TYPES } from '../core/media-types.ts';
 import type { LayerTree } from './layer-tree.ts';
 import { writeTar } from '../tar/write-tar.ts';
 
-/** Tar bytes that go to the compressor at once: members are small, and each step costs a turn of a thread. */
+/** Tar bytes that go to the compressor at once. Members are small, and each step costs a turn of a thread. */
 const BATCH_BYTES = 256 * 1024;
 const LAYER_MEDIA_TYPES = {
   gzip: MEDIA_TYPES.ociLayerGzip,
@@ -16,7 +16,7 @@ const LAYER_MEDIA_TYPES = {
   none: MEDIA_TYPES.ociLayer,
 } as const;
 
-/** A layer, packed. */
+/** A compressed layer. */
 export interface BuiltLayer {
   readonly digest: Digest;
   readonly diffId: Digest;
@@ -29,8 +29,9 @@ export interface BuiltLayer {
 }
 
 /**
- * Packs a layer; only the compressed bytes are ever held. Hashes on the calling thread, compresses in libuv's. The tar is the same
- * everywhere, the compressed bytes on the same Node version and CPU architecture.
+ * Builds a layer and holds only its compressed bytes. Hashes on the calling thread, compresses in libuv's
+ * threads. The tar is the same everywhere; the compressed bytes are the same on the same Node version and CPU
+ * architecture.
  */
 export async function buildLayer(tree: LayerTree, compression: LayerCompression): Promise<BuiltLayer> {
   const entries = tree.entries();
@@ -78,7 +79,7 @@ function* batches(chunks: Iterable<Uint8Array>): Generator<Uint8Array> {
       taken += part.length;
       if (filled === BATCH_BYTES) {
         yield batch;
-        // The compressor still reads the last one.
+        // The compressor still reads the last batch.
         batch = new Uint8Array(BATCH_BYTES);
         filled = 0;
       }
@@ -87,7 +88,7 @@ function* batches(chunks: Iterable<Uint8Array>): Generator<Uint8Array> {
   if (filled > 0) yield batch.subarray(0, filled);
 }
 
-/** Not `Buffer.concat`: that may take a piece of the pool, which cannot be transferred. */
+/** Not `Buffer.concat`: it may use Buffer's pool, which cannot be transferred. */
 function join(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(parts.reduce((total, part) => total + part.length, 0));
   let filled = 0;

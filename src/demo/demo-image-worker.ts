@@ -24,13 +24,13 @@ type Architecture = (typeof ARCHITECTURES)[number];
 
 interface Part extends BuiltLayer {
   readonly name: string;
-  /** The line of the history that made it. */
+  /** Command of the image's history. */
   readonly command: string;
-  /** Where it differs between architectures. */
+  /** Absent if all architectures share the layer. */
   readonly architecture?: Architecture;
 }
 
-/** The task of the thread that makes the image. */
+/** Task of the thread that generates the image. */
 export async function buildDemoImage(options: DemoImageOptions): Promise<TransferredResult<DemoImage>> {
   const { seed, scale: factor = 1 } = options;
   const random = new Random(seed);
@@ -155,7 +155,7 @@ function descriptor({ mediaType, digest, bytes }: DemoContent): {
 }
 
 function jsonContent(mediaType: string, value: object): DemoContent {
-  // A copy outside of Buffer's pool: it is going to be transferred.
+  // A copy outside of Buffer's pool, because it is transferred.
   const bytes = new Uint8Array(Buffer.from(JSON.stringify(value)));
   return { mediaType, digest: digestOf(bytes), bytes };
 }

@@ -4,17 +4,20 @@ import type { Digest } from '../core/digest.ts';
 import { WorkerPool } from '../threads/worker-pool.ts';
 import type * as demoImageTasks from './demo-image-worker.ts';
 
-/** Seed of the image that is served when nothing is said. */
+/** Seed of the embedded demo image. */
 export const DEMO_SEED = 'spandrel';
 
 export interface DemoImageOptions {
   /** The same seed, scale and Node version give the same digests. */
   readonly seed: string;
-  /** Factor on the number of files and the size of the big ones, above 0; 1 when not given: some 40 MB, three layers above 10 MiB. */
+  /**
+   * Factor on the number of files and the size of large ones, above 0; default 1: about 40 MB, three layers
+   * above 10 MiB.
+   */
   readonly scale?: number;
 }
 
-/** Something that a registry stores under its digest. */
+/** Content that a registry stores by its digest. */
 export interface DemoContent {
   readonly digest: Digest;
   readonly mediaType: string;
@@ -22,7 +25,7 @@ export interface DemoContent {
 }
 
 export interface DemoLayer {
-  /** What it is in the image: `base`, `dependencies`, `configuration`, `assets`, `pages`, `program`. */
+  /** Name of the layer: `base`, `dependencies`, `configuration`, `assets`, `pages`, `program`. */
   readonly name: string;
   readonly digest: Digest;
   readonly diffId: Digest;
@@ -34,12 +37,12 @@ export interface DemoLayer {
   readonly entries: number;
 }
 
-/** A file to read, as it is in the merged file system, and what should come out. */
+/** A file of the merged file system, with its expected content. */
 export interface DemoFile {
   readonly path: string;
   readonly layer: Digest;
   readonly size: number;
-  /** Of the file's bytes, in hex. */
+  /** SHA-256 of the file, in hex. */
   readonly sha256: string;
 }
 
@@ -47,7 +50,7 @@ export interface DemoFile {
 export interface DemoImage {
   /** Layers and configs. */
   readonly blobs: readonly DemoContent[];
-  /** The image manifests, then the index that points to them. */
+  /** The image manifests, then the index that lists them. */
   readonly manifests: readonly DemoContent[];
   /** Tags of the index. */
   readonly tags: readonly string[];
@@ -55,23 +58,23 @@ export interface DemoImage {
   readonly digest: Digest;
   /** The layers of linux/amd64, lowest first. */
   readonly layers: readonly DemoLayer[];
-  /** Compressed bytes of these layers: what a pull moves. */
+  /** Compressed bytes of these layers, which a pull transfers. */
   readonly compressedBytes: number;
   readonly files: {
-    /** Some hundred KiB in the middle of the base layer. */
+    /** A few hundred KiB in the middle of the base layer. */
     readonly middle: DemoFile;
     /** Begins in one 4 MiB span of the dependencies and ends several spans later. */
     readonly spanning: DemoFile;
-    /** Some hundred bytes in the top layer; replaces a file of a lower one. */
+    /** A few hundred bytes in the top layer; replaces a file of a lower layer. */
     readonly program: DemoFile;
-    /** The bulk of the top layer. */
+    /** Most of the top layer. */
     readonly model: DemoFile;
   };
 }
 
 /**
- * A whole image that looks like what people run, made up in a thread of its own: gzip, zstd and plain tar layers, thousands of files,
- * links of both kinds, whiteouts, PAX names.
+ * Generates a realistic image, in a thread: gzip, zstd and plain tar layers, thousands of files, links of
+ * both kinds, whiteouts, PAX names.
  */
 export async function generateDemoImage(options: DemoImageOptions): Promise<DemoImage> {
   const entry = new URL(`./demo-image-worker${extname(import.meta.url)}`, import.meta.url);

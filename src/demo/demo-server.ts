@@ -7,7 +7,7 @@ import { answerRequest } from './answer-request.ts';
 
 const LOOPBACK = '127.0.0.1';
 
-/** A registry on a free port of loopback that serves generated images: the upstream of the embedded demo. */
+/** A registry with generated images on a free loopback port: the upstream of the embedded demo. */
 export class DemoServer implements AsyncDisposable {
   readonly #content = new RegistryContent();
   readonly #server: Server;
@@ -37,12 +37,12 @@ export class DemoServer implements AsyncDisposable {
     return `${LOOPBACK}:${(this.#server.address() as AddressInfo).port}`;
   }
 
-  /** Bytes of all bodies so far. */
+  /** Total bytes of all bodies sent. */
   get bytesSent(): number {
     return this.#bytesSent;
   }
 
-  /** The bytes of the image are not copied. */
+  /** Adds an image without copying its bytes. */
   addImage(repository: string, image: DemoImage): Promise<void> {
     return this.#content.addImage(repository, image);
   }
@@ -60,7 +60,7 @@ export class DemoServer implements AsyncDisposable {
     }
   }
 
-  /** Cuts all connections. */
+  /** Closes all connections. */
   async [Symbol.asyncDispose](): Promise<void> {
     const closed = Promise.withResolvers<void>();
     this.#server.close(() => closed.resolve());

@@ -3,13 +3,14 @@ import { Buffer } from 'node:buffer';
 import type { Random } from './random.ts';
 
 /**
- * What a file is full of, by how gzip does on it: `source` about 4 x, `json` about 6 x, `binary` (machine code, tables, strings) about
- * 2 x, `weights` (float32 parameters) about 1.1 x, `packed` (already compressed) not at all.
+ * Kind of content, by how well gzip compresses it: `source` about 4 x, `json` about 6 x, `binary` (machine
+ * code, tables, strings) about 2 x, `weights` (float32 parameters) about 1.1 x, `packed` (already compressed)
+ * not at all.
  */
 export type ContentKind = 'source' | 'json' | 'binary' | 'weights' | 'packed';
 
 const CHUNK_BYTES = 65_536;
-/** Longest line that a template makes; a chunk has this much room behind its end. */
+/** Longest line of a template; a chunk has this much room after its end. */
 const MAX_LINE_BYTES = 512;
 const WORD = Symbol('word');
 const DIGITS = Symbol('digits');
@@ -18,7 +19,7 @@ const DIGITS = Symbol('digits');
 const PHRASES = 64;
 const PHRASE_BYTES = 40;
 const VOCABULARY_WORDS = 2048;
-/** Words that one file uses. */
+/** Number of words that one file uses. */
 const FILE_WORDS = 240;
 
 type Part = Uint8Array | typeof WORD | typeof DIGITS;
@@ -43,7 +44,7 @@ const JSON_LINES = [
 ];
 const SYLLABLES = 're con to ma ne ti al or in ex pa se lo de ver ur ack is key net'.split(' ');
 
-/** Makes the contents of files; those of one maker share a vocabulary, as the files of one project do. */
+/** Generates contents of files. Those of one instance share a vocabulary, like the files of one project. */
 export class FileContents {
   readonly #words: readonly Uint8Array[];
   readonly #templates = { source: SOURCE_LINES.map(parseTemplate), json: JSON_LINES.map(parseTemplate) };
@@ -56,8 +57,8 @@ export class FileContents {
   }
 
   /**
-   * `bytes` bytes of this kind, in fresh chunks that the caller owns; they depend on the arguments only (`random` is used up).
-   * Made while it is read: at most one chunk is in memory.
+   * Generates `bytes` bytes of this kind in chunks that the caller owns. They depend on the arguments only;
+   * `random` is used up. At most one chunk is in memory.
    */
   *read(kind: ContentKind, bytes: number, random: Random): Generator<Uint8Array> {
     const write = this.#writer(kind, random);
@@ -69,7 +70,7 @@ export class FileContents {
       const filled = write(chunk, spill.length, end);
       if (done === 0 && kind === 'binary')
         chunk.set(Buffer.from('\x7fELF\x02\x01\x01', 'latin1').subarray(0, end));
-      // What stands behind the end begins the next chunk.
+      // Bytes after the end begin the next chunk.
       spill = chunk.slice(end, filled);
       yield chunk.subarray(0, end);
     }
@@ -86,7 +87,7 @@ export class FileContents {
   }
 }
 
-/** Fills `[start, end)` of a chunk, and perhaps a part of the room behind it; returns where it has stopped. */
+/** Fills `[start, end)` of a chunk, and possibly part of the room after it. Returns where it stopped. */
 type ContentWriter = (chunk: Uint8Array, start: number, end: number) => number;
 
 /** 32-bit numbers, little endian. */
@@ -99,7 +100,7 @@ function numberWriter(next: () => number): ContentWriter {
   };
 }
 
-/** Lines of templates: `#` stands for one of the words, the first being the most frequent, `@` for a number. */
+/** Lines from templates: `#` stands for a word, the first words being the most frequent, `@` for a number. */
 function textWriter(
   templates: readonly Part[][],
   words: readonly Uint8Array[],
@@ -124,7 +125,7 @@ function textWriter(
   };
 }
 
-/** Copies byte by byte: for a handful of bytes that is faster than `Uint8Array.set`. */
+/** Copies byte by byte: for a few bytes that is faster than `Uint8Array.set`. */
 function put(chunk: Uint8Array, start: number, bytes: Uint8Array): number {
   let at = start;
   for (let i = 0; i < bytes.length; i++) chunk[at++] = bytes[i] as number;
@@ -138,7 +139,7 @@ function parseTemplate(line: string): Part[] {
     .map((text) => (text === '#' ? WORD : text === '@' ? DIGITS : Buffer.from(text)));
 }
 
-/** Short stretches of random bytes between longer ones that come again and again, as functions of one compiler do. */
+/** Short runs of random bytes between longer repeated ones, like functions of one compiler. */
 function binaryWriter(random: Random): ContentWriter {
   const phrases = new DataView(new ArrayBuffer(PHRASES * PHRASE_BYTES));
   for (let at = 0; at < phrases.byteLength; at += 4) phrases.setUint32(at, random.uint32(), true);

@@ -3,8 +3,8 @@ import { createHash } from 'node:crypto';
 const TWO_TO_32 = 2 ** 32;
 
 /**
- * Seeded pseudo-random numbers, the same on every machine: sfc32 (Chris Doty-Humphrey, PractRand), seeded by SHA-256.
- * Not for secrets.
+ * Seeded pseudo-random numbers, the same on every machine: sfc32 (Chris Doty-Humphrey, PractRand), seeded by
+ * SHA-256. Not for secrets.
  */
 export class Random {
   readonly seed: string;
@@ -21,7 +21,7 @@ export class Random {
     this.#c = state.readInt32LE(8);
   }
 
-  /** A stream of its own that depends on the seed and `label` only, not on what has been drawn so far. */
+  /** A new stream, which depends only on the seed and `label`, not on numbers drawn before. */
   fork(label: string): Random {
     return new Random(`${this.seed}/${label}`);
   }

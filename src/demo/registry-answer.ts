@@ -1,17 +1,17 @@
 import { ERRORS, SpandrelError } from '../core/errors.ts';
 
-/** An answer before it is sent, and before anything goes wrong with it. */
+/** A response before it is sent. */
 export interface RegistryAnswer {
   readonly status: number;
   /** Without Content-Length. */
   readonly headers: Readonly<Record<string, string>>;
-  /** What GET sends; HEAD announces its length. */
+  /** Body of GET; HEAD sends its length only. */
   readonly body: Uint8Array;
-  /** Where the body begins in the whole content. */
+  /** Position of the body in the whole content. */
   readonly bodyStart: number;
 }
 
-/** An answer that is a value of its own, such as a listing. */
+/** A JSON response. */
 export function jsonAnswer(
   value: unknown,
   mediaType = 'application/json',
@@ -36,7 +36,7 @@ export function errorAnswer(
   };
 }
 
-/** All of `bytes`, or the part that a Range header asks for. */
+/** A response with all of `bytes`, or with the part that a Range header requests. */
 export function contentAnswer(
   bytes: Uint8Array,
   headers: Readonly<Record<string, string>>,
@@ -46,7 +46,7 @@ export function contentAnswer(
   const wanted = range === undefined ? undefined : parseRange(range, size);
   if (wanted === undefined) return { status: 200, headers, body: bytes, bodyStart: 0 };
   if (wanted === 'outside') {
-    return errorAnswer(new SpandrelError('RANGE_INVALID', `outside of the ${size} bytes: ${range}`), {
+    return errorAnswer(new SpandrelError('RANGE_INVALID', `outside the ${size} bytes: ${range}`), {
       'content-range': `bytes */${size}`,
     });
   }
@@ -58,7 +58,10 @@ export function contentAnswer(
   };
 }
 
-/** RFC 9110 section 14: one range, its end clamped; `undefined` (the header is ignored) for several of them and for what is none. */
+/**
+ * Parses one range, its end clamped: RFC 9110, section 14. `undefined` (the header is ignored) for several
+ * ranges and for invalid ones.
+ */
 function parseRange(header: string, size: number): { start: number; end: number } | 'outside' | undefined {
   const match = /^bytes=(\d*)-(\d*)$/.exec(header);
   if (match === null) return undefined;

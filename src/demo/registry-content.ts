@@ -4,7 +4,7 @@ import { SpandrelError } from '../core/errors.ts';
 import { parseReference, parseRepository } from '../core/image-reference.ts';
 import type { DemoImage } from './demo-image.ts';
 
-/** A manifest, as it was put in. */
+/** A manifest as it was added. */
 export interface StoredManifest {
   readonly digest: Digest;
   readonly mediaType: string;
@@ -24,18 +24,18 @@ interface ManifestFields {
   readonly annotations?: Readonly<Record<string, string>>;
 }
 
-/** What a registry holds, in memory. Each repository has its own blobs, as far as clients can see. */
+/** Contents of a registry, in memory. Each repository has its own blobs. */
 export class RegistryContent {
   readonly #repositories = new Map<string, Repository>();
 
-  /** `bytes` are not copied. Without `digest` their SHA-256 is computed. */
+  /** Adds a blob without copying it. Computes its SHA-256 unless `digest` is given. */
   async addBlob(repository: string, bytes: Uint8Array<ArrayBuffer>, digest?: Digest): Promise<Digest> {
     const key = digest ?? (await digestOfLarge(bytes));
     this.#open(repository).blobs.set(key, bytes);
     return key;
   }
 
-  /** Under its digest, and under the tag if `reference` is one; a tag that exists moves. */
+  /** Adds a manifest under its digest, and under the tag if `reference` is one; an existing tag moves. */
   addManifest(repository: string, reference: string, bytes: Uint8Array, mediaType: string): Digest {
     const parsed = parseReference(reference);
     const digest = 'digest' in parsed ? parsed.digest : digestOf(bytes);
@@ -45,7 +45,7 @@ export class RegistryContent {
     return digest;
   }
 
-  /** A generated image with its tags; its bytes are not copied. */
+  /** Adds a generated image with its tags, without copying its bytes. */
   async addImage(repository: string, image: DemoImage): Promise<void> {
     for (const { digest, bytes } of image.blobs) await this.addBlob(repository, bytes, digest);
     for (const { digest, bytes, mediaType } of image.manifests) {
@@ -54,7 +54,7 @@ export class RegistryContent {
     }
   }
 
-  /** Point a tag at a manifest that is there. */
+  /** Points a tag at an existing manifest. */
   addTag(repository: string, tag: string, digest: Digest): void {
     this.#open(repository).tags.set(tag, digest);
   }
@@ -96,7 +96,9 @@ export class RegistryContent {
     return [...this.#get(repository).tags.keys()].toSorted();
   }
 
-  /** Descriptors of the manifests whose `subject` is `digest` (OCI distribution spec, "Listing Referrers"). */
+  /**
+   * Descriptors of the manifests whose `subject` is `digest` (OCI distribution spec, "Listing Referrers").
+   */
   referrers(repository: string, digest: Digest): (Descriptor & { artifactType: string })[] {
     parseRepository(repository);
     const manifests = this.#repositories.get(repository)?.manifests.values() ?? [];

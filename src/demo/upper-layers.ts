@@ -2,9 +2,9 @@ import { fileBytes, type LayerScale } from './base-layer.ts';
 import { LayerTree } from './layer-tree.ts';
 import type { Random } from './random.ts';
 
-/** A file that begins in one span of 4 MiB, fills the next ones and ends in another. */
+/** A file that spans several spans of 4 MiB and begins and ends inside one. */
 export const SPANNING_FILE = 'usr/local/lib/python3.12/site-packages/tensorlib/lib/libtensor_cpu.so';
-/** What the image runs; some hundred bytes in the top layer. */
+/** The program of the image; a few hundred bytes in the top layer. */
 export const PROGRAM_FILE = 'app/main.py';
 /** The largest file of the top layer. */
 export const MODEL_FILE = 'app/model.bin';
@@ -27,7 +27,7 @@ if __name__ == "__main__":
     main()
 `;
 
-/** `pip install`: many small modules, few big shared objects. */
+/** Like `pip install`: many small modules and a few large shared objects. */
 export function dependenciesLayer(random: Random, scale: LayerScale): LayerTree {
   const tree = new LayerTree(random.fork('dependencies'));
   const sizes = random.fork('dependency-sizes');
@@ -43,7 +43,8 @@ export function dependenciesLayer(random: Random, scale: LayerScale): LayerTree 
     scale.bytes(2.5 * KIB * KIB),
   );
   for (let i = 0; i < scale.count(640); i++) {
-    const folder = `${SITE_PACKAGES}/${sizes.pick(['numlib', 'tensorlib', 'weblib', 'datalib'])}/part_${i % 24}`;
+    const name = sizes.pick(['numlib', 'tensorlib', 'weblib', 'datalib']);
+    const folder = `${SITE_PACKAGES}/${name}/part_${i % 24}`;
     tree.file(`${folder}/module_${i}.py`, 'source', fileBytes(sizes, 4 * KIB));
     if (i % 16 === 0) tree.text(`${folder}/__init__.py`, '');
   }
@@ -59,7 +60,10 @@ export function dependenciesLayer(random: Random, scale: LayerScale): LayerTree 
   return tree;
 }
 
-/** Settings and a native extension of one CPU architecture; small, with whiteouts, and times in nanoseconds as BuildKit writes them. */
+/**
+ * Settings and a native extension for one CPU architecture: a small layer with whiteouts, and with times in
+ * nanoseconds as BuildKit writes them.
+ */
 export function configurationLayer(random: Random, architecture: string): LayerTree {
   const tree = new LayerTree(random.fork(`configuration-${architecture}`));
   const precise = { mtimeNanoseconds: 123_456_789 };
@@ -79,7 +83,7 @@ export function configurationLayer(random: Random, architecture: string): LayerT
     gid: 1000,
   });
   tree.symlink('etc/app/current', '../../app');
-  // A link of the base layer becomes a file, a file becomes a folder.
+  // Replaces a link of the base layer by a file, and a file by a folder.
   tree.text('usr/sbin/sh', '#!/bin/bash\n', { mode: 0o755 });
   tree.text('etc/.pwd.lock/was-a-file', 'and is a folder\n', precise);
   tree.file(`usr/local/lib/${architecture}-linux-gnu/libnative.so`, 'binary', 150 * KIB, {
@@ -89,7 +93,7 @@ export function configurationLayer(random: Random, architecture: string): LayerT
   return tree;
 }
 
-/** Data sets and translations, with names that need PAX records. */
+/** Data sets, and names that need PAX records. */
 export function assetsLayer(random: Random, scale: LayerScale): LayerTree {
   const tree = new LayerTree(random.fork('assets'));
   const sizes = random.fork('asset-sizes');
@@ -111,7 +115,7 @@ export function assetsLayer(random: Random, scale: LayerScale): LayerTree {
   return tree;
 }
 
-/** The web pages, which a layer above replaces in part. */
+/** Web pages, some of which a layer above replaces. */
 export function pagesLayer(random: Random, scale: LayerScale): LayerTree {
   const tree = new LayerTree(random.fork('pages'));
   const sizes = random.fork('page-sizes');

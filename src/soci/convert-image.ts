@@ -11,15 +11,15 @@ import {
   type OciIndex,
 } from './oci-manifest.ts';
 
-/** Annotation of an image manifest that names its SOCI v2 index. */
+/** Annotation of an image manifest: digest of its SOCI v2 index. */
 export const INDEX_DIGEST_ANNOTATION = 'com.amazon.soci.index-digest';
-/** Annotation of a SOCI index in an image index that names the image manifest it belongs to. */
+/** Annotation of a SOCI index in an image index: digest of its image manifest. */
 const MANIFEST_DIGEST = 'com.amazon.soci.image-manifest-digest';
 
-/** Annotation of a layer that becomes the label of its snapshot (soci-snapshotter `fs/fs.go`). */
+/** Annotation of a layer: containerd makes it a label of the snapshot (soci-snapshotter `fs/fs.go`). */
 export const SNAPSHOT_LABEL = 'containerd.io/snapshot/remote/soci.index.digest';
 
-/** A SOCI v2 index and the image manifest that it was made for. */
+/** A SOCI v2 index and its image manifest. */
 export interface PlatformIndex {
   readonly platform: Platform;
   /** Digest of the image manifest before conversion. */
@@ -35,13 +35,13 @@ export interface Document {
 }
 
 export interface ConvertedImage {
-  /** The image manifests, rewritten. */
+  /** The rewritten image manifests. */
   readonly manifests: readonly Document[];
-  /** The image index that lists them and behind them the SOCI indexes. */
+  /** The image index that lists them, followed by the SOCI indexes. */
   readonly top: Document;
 }
 
-/** The image index that a single manifest is wrapped into. Its descriptor must have the platform. */
+/** An image index of a single manifest. Its descriptor must have the platform. */
 export function wrapManifest(target: OciDescriptor): OciIndex {
   return {
     schemaVersion: 2,
@@ -54,11 +54,13 @@ export function wrapManifest(target: OciDescriptor): OciIndex {
 }
 
 export interface ConversionForm {
-  /** List the SOCI indexes behind the image manifests, as `soci` does; nodes find them without. */
+  /**
+   * Whether to list the SOCI indexes after the image manifests, as `soci` does. Nodes find them without this.
+   */
   readonly listsIndexes: boolean;
   /**
-   * Name the SOCI index in each layer's descriptor too: containerd makes a label of it that the snapshotter trusts without asking a
-   * registry (containerd `core/unpack/unpacker.go`).
+   * Whether to name the SOCI index in each layer's descriptor too. containerd makes it a label, which the
+   * snapshotter trusts without asking a registry (containerd `core/unpack/unpacker.go`).
    */
   readonly labelsLayers: boolean;
 }
@@ -66,11 +68,12 @@ export interface ConversionForm {
 export const SOCI_FORM: ConversionForm = { listsIndexes: true, labelsLayers: false };
 
 /**
- * An image with SOCI v2 indexes as `soci convert` rewrites it (soci-snapshotter `soci/soci_convert.go`): all manifests become OCI
- * ones, those that have a SOCI index name it in an annotation, and their descriptors take over their annotations. SOCI indexes of
- * an earlier conversion are replaced by those for the same platform and otherwise kept, where `soci` fails. Indexes inside of the
- * index are rewritten like it.
- * @param readManifest bytes of the manifests and indexes that `image` leads to, no index twice on a way down; `undefined` leaves a descriptor as it is
+ * Rewrites an image with SOCI v2 indexes as `soci convert` does (soci-snapshotter `soci/soci_convert.go`):
+ * all manifests become OCI manifests, those with a SOCI index name it in an annotation, and descriptors copy
+ * the annotations. Nested indexes are rewritten too. SOCI indexes of an earlier conversion are replaced by
+ * those for the same platform and kept otherwise, where `soci` fails.
+ * @param readManifest bytes of the manifests and indexes that `image` leads to, no index twice on a way down;
+ * `undefined` leaves a descriptor as it is
  * @throws SpandrelError IMAGE_UNSUPPORTED
  */
 export function convertImage(
@@ -79,7 +82,7 @@ export function convertImage(
   indexes: readonly PlatformIndex[],
   form: ConversionForm,
 ): ConvertedImage {
-  /** By digest before conversion; each is converted once, however often it is listed. */
+  /** By digest before conversion: each is converted once, however often it is listed. */
   const converted = new Map<string, Converted | undefined>();
   const convert = (descriptor: OciDescriptor): Converted | undefined => {
     const { digest } = descriptor;
@@ -100,12 +103,12 @@ export function convertImage(
       const found = convert(descriptor);
       return found === undefined ? descriptor : describe(descriptor, found);
     });
-  /** An index inside stays as it is if all that it lists does. */
+  /** A nested index is unchanged if all its manifests are. */
   const convertInner = (bytes: Uint8Array): Converted | undefined => {
     const inner = decodeOciIndex(bytes);
     const listed = inner.manifests ?? [];
     const descriptors = convertList(listed);
-    if (descriptors.every((descriptor, place) => descriptor === listed[place])) return undefined;
+    if (descriptors.every((descriptor, index) => descriptor === listed[index])) return undefined;
     const changed = { ...inner, mediaType: MEDIA_TYPES.ociIndex, manifests: descriptors };
     return { document: document(encodeOciIndex(changed), MEDIA_TYPES.ociIndex), annotations: undefined };
   };
@@ -117,7 +120,7 @@ export function convertImage(
   return { manifests, top: document(encodeOciIndex(top), MEDIA_TYPES.ociIndex) };
 }
 
-/** A manifest or an index inside, rewritten, and what its descriptor takes over from it. */
+/** A rewritten manifest or nested index, and the annotations that its descriptor copies. */
 interface Converted {
   readonly document: Document;
   readonly annotations: ReadonlyMap<string, string> | undefined;
@@ -133,7 +136,7 @@ function isConvertible({ mediaType, artifactType }: OciDescriptor): boolean {
   return isIndexType(mediaType) || (isManifestType(mediaType) && artifactType !== MEDIA_TYPES.sociIndexV2);
 }
 
-/** One image manifest, rewritten to name its SOCI index if it has one. @throws SpandrelError IMAGE_UNSUPPORTED */
+/** Rewrites one image manifest, with its SOCI index if it has one. @throws SpandrelError IMAGE_UNSUPPORTED */
 export function convertManifest(
   bytes: Uint8Array,
   index: Pick<Descriptor, 'digest'> | undefined,
@@ -146,7 +149,7 @@ export function convertManifest(
       : new Map(manifest.annotations).set(INDEX_DIGEST_ANNOTATION, index.digest);
   const converted = {
     ...manifest,
-    // Registries dislike a mixture of Docker's and OCI's types.
+    // Some registries refuse a mixture of Docker and OCI types.
     mediaType: MEDIA_TYPES.ociManifest,
     config: { ...manifest.config, mediaType: MEDIA_TYPES.ociConfig },
     layers: index !== undefined && labelsLayers ? labelLayers(manifest.layers, index) : manifest.layers,
@@ -165,7 +168,7 @@ function labelLayers(
   }));
 }
 
-/** Nodes take the first entry of their platform, so SOCI indexes come behind the images. */
+/** Nodes take the first entry of their platform, so SOCI indexes come after the images. */
 function placeIndex(
   descriptors: OciDescriptor[],
   { platform, index }: PlatformIndex,

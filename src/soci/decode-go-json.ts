@@ -5,15 +5,16 @@ import { checkJsonShape, isJsonObject, JsonTooLarge } from '../core/json/parse-j
 import { utf8CharacterBytes } from '../core/json/utf8-character-bytes.ts';
 
 /**
- * How Go's `encoding/json` stores a JSON value into a variable of one type. `before` is what the variable holds already: a `null`
- * leaves most types alone, and so does `undefined`, for a field that is not there. Throws {@link SpandrelError} IMAGE_UNSUPPORTED where Go reports a type error.
+ * Decodes a JSON value as Go's `encoding/json` stores it into a variable of one type. `before` is the value
+ * of the variable: `null` leaves most types unchanged, as does `undefined`, for an absent field. Throws
+ * {@link SpandrelError} IMAGE_UNSUPPORTED where Go reports a type error.
  */
 export type GoType<T> = (value: unknown, before: T | undefined) => T;
 
 /** A struct's fields by their JSON names. */
 export type GoFields<T> = { readonly [K in keyof T]-?: GoType<T[K]> };
 
-/** A number as it was written: Go takes `1` for an integer and refuses `1.0` and `1e0`. */
+/** The source text of a number: Go accepts `1` as an integer, but not `1.0` and `1e0`. */
 class NumberText {
   readonly source: string;
 
@@ -23,22 +24,23 @@ class NumberText {
 }
 
 /**
- * `json.Unmarshal`: names of fields in any case (the exact one first), unknown ones dropped, strings made well-formed Unicode.
- * Unlike Go, an object that gives one name twice has the last value only; Go merges objects then.
- * @param what for the message of the error
+ * Decodes JSON as Go's `json.Unmarshal` does: field names match in any case (the exact one first), unknown
+ * ones are dropped, strings become well-formed Unicode. One difference: of an object that repeats a name, the
+ * last value counts, while Go merges objects.
+ * @param what names the document in errors
  * @throws SpandrelError IMAGE_UNSUPPORTED
  */
 export function decodeGoJson<T>(bytes: Uint8Array, type: GoType<T>, what: string): T {
   let json: unknown;
   try {
-    // With a reviver, `JSON.parse` also calls itself for each level.
+    // With a reviver, `JSON.parse` recurses for each level.
     checkJsonShape(bytes);
     json = (JSON.parse as ParseWithSource)(decodeText(bytes), keepNumberText);
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
     if (error instanceof JsonTooLarge)
       throw new SpandrelError('IMAGE_UNSUPPORTED', `${what}: ${error.message}`);
-    throw new SpandrelError('IMAGE_UNSUPPORTED', `${what} is no JSON`);
+    throw new SpandrelError('IMAGE_UNSUPPORTED', `${what} is not JSON`);
   }
   try {
     return type(json, undefined);
@@ -48,22 +50,22 @@ export function decodeGoJson<T>(bytes: Uint8Array, type: GoType<T>, what: string
   }
 }
 
-/** What a {@link GoType} throws; the decoder adds what document it is about. */
+/** Thrown by a {@link GoType}; the decoder adds the name of the document. */
 class TypeMismatch extends Error {}
 
 export const goString: GoType<string> = (value, before) => {
   if (isNothing(value)) return before ?? '';
-  if (typeof value !== 'string') throw new TypeMismatch('has something else where a text belongs');
-  // Go replaces halves of surrogate pairs.
+  if (typeof value !== 'string') throw new TypeMismatch('has another type where a string belongs');
+  // Go replaces lone surrogates.
   return value.toWellFormed();
 };
 
-/** An int64. Those beyond 2^53 are refused: nothing has that size. */
+/** An int64. Values beyond 2^53 are refused: no real size is that large. */
 export const goInt64: GoType<number> = (value, before) => {
   if (isNothing(value)) return before ?? 0;
   const number =
     value instanceof NumberText && /^-?\d+$/.test(value.source) ? Number(value.source) : Number.NaN;
-  if (!Number.isSafeInteger(number)) throw new TypeMismatch('has something else where an integer belongs');
+  if (!Number.isSafeInteger(number)) throw new TypeMismatch('has another type where an integer belongs');
   return number;
 };
 
@@ -73,15 +75,15 @@ export const goBytes: GoType<Buffer | undefined> = (value) => {
   const text = typeof value === 'string' ? value.replaceAll(/[\r\n]/g, '') : '';
   const isBase64 = text.length % 4 === 0 && /^[A-Za-z0-9+/]*={0,2}$/.test(text);
   if (typeof value !== 'string' || !isBase64)
-    throw new TypeMismatch('has something else where base64 belongs');
+    throw new TypeMismatch('has another value where base64 belongs');
   return Buffer.from(text, 'base64');
 };
 
-/** A slice; `undefined` is Go's nil, which is printed as `null`. */
+/** A slice; `undefined` is nil, which Go prints as `null`. */
 export function goList<T>(element: GoType<T>): GoType<readonly T[] | undefined> {
   return (value, before) => {
     if (isNothing(value)) return undefined;
-    if (!Array.isArray(value)) throw new TypeMismatch('has something else where a list belongs');
+    if (!Array.isArray(value)) throw new TypeMismatch('has another type where a list belongs');
     return value.map((item, index) => element(item, before?.[index]));
   };
 }
@@ -110,12 +112,12 @@ export function goStruct<T>(fields: GoFields<T>): GoType<T> {
   };
 }
 
-/** A pointer to a struct: `undefined` where it is `null` or absent. */
+/** A pointer to a struct; `undefined` if it is `null` or absent. */
 export function goPointer<T>(type: GoType<T>): GoType<T | undefined> {
   return (value, before) => (isNothing(value) ? undefined : type(value, before));
 }
 
-/** What a variable holds that nothing was stored into. */
+/** The zero value of a type. */
 function zeroOf<T>(type: GoType<T>): T {
   return type(undefined, undefined);
 }
@@ -126,16 +128,22 @@ function isNothing(value: unknown): value is null | undefined {
 
 function asObject(value: unknown): object {
   if (!isJsonObject(value) || value instanceof NumberText)
-    throw new TypeMismatch('has something else where an object belongs');
+    throw new TypeMismatch('has another type where an object belongs');
   return value;
 }
 
-/** `encoding/json`, foldName: names are compared by Unicode's simple folding, in which two foreign letters equal ASCII ones. */
+/**
+ * Folds a name as `encoding/json`, foldName does: by Unicode's simple folding, where U+017F equals `s` and
+ * U+212A equals `k`.
+ */
 function foldName(name: string): string {
   return name.replaceAll('\u017f', 's').replaceAll('\u212a', 'k').toLowerCase();
 }
 
-/** The standard's `JSON.parse`, whose reviver is told how a primitive value was written. */
+/**
+ * `JSON.parse` with the source text of primitive values for the reviver (ECMAScript proposal "JSON.parse
+ * source text access").
+ */
 type ParseWithSource = (
   text: string,
   reviver: (key: string, value: unknown, context: { readonly source?: string }) => unknown,
@@ -148,7 +156,7 @@ function keepNumberText(_key: string, value: unknown, context: { readonly source
 /** U+FFFD. */
 const REPLACEMENT = [0xef, 0xbf, 0xbd] as const;
 
-/** UTF-8 as Go reads it: each byte that is none becomes U+FFFD, where other decoders take several together. */
+/** Decodes UTF-8 as Go does: each invalid byte becomes one U+FFFD, while other decoders merge several. */
 function decodeText(bytes: Uint8Array): string {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (isUtf8(buffer)) return buffer.toString('utf8');
@@ -156,7 +164,7 @@ function decodeText(bytes: Uint8Array): string {
   let end = 0;
   for (let at = 0; at < buffer.length;) {
     const length = utf8CharacterBytes(buffer, at);
-    for (let place = 0; place < length; place++) repaired[end++] = buffer[at + place] ?? 0;
+    for (let offset = 0; offset < length; offset++) repaired[end++] = buffer[at + offset] ?? 0;
     if (length === 0) for (const byte of REPLACEMENT) repaired[end++] = byte;
     at += Math.max(1, length);
   }

@@ -1,4 +1,7 @@
-/** What {@link encodeGoJson} prints: objects stand for Go structs (fields in the order given), Maps for Go maps (sorted). */
+/**
+ * A value for {@link encodeGoJson}: objects stand for Go structs (fields in the given order), Maps for Go
+ * maps (sorted).
+ */
 export type GoJson =
   | string
   | number
@@ -8,7 +11,8 @@ export type GoJson =
   | ReadonlyMap<string, GoJson>
   | { readonly [field: string]: GoJson | undefined };
 
-// encoding/json, appendString with escapeHTML: these stay ASCII so that the text is safe inside HTML and JavaScript.
+// encoding/json, appendString with escapeHTML: these characters are escaped to be safe in HTML and
+// JavaScript.
 const ESCAPED =
   /["\\\u0000-\u001f<>&\u2028\u2029]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
 const SHORT_ESCAPES: Readonly<Record<string, string>> = {
@@ -22,9 +26,10 @@ const SHORT_ESCAPES: Readonly<Record<string, string>> = {
 };
 
 /**
- * Exactly what Go's `json.Marshal` prints: no white space, map keys sorted by their UTF-8 bytes, `<`, `>`, `&`, U+2028 and
- * U+2029 escaped. Fields that are `undefined` are left out. The snapshotter prints a SOCI index again and compares digests
- * (soci-snapshotter `fs/artifact_fetcher.go`), so one other byte makes an index worthless.
+ * Encodes JSON byte for byte as Go's `json.Marshal`: no white space, map keys sorted by their UTF-8 bytes,
+ * `<`, `>`, `&`, U+2028 and U+2029 escaped. Leaves out fields that are `undefined`. The snapshotter encodes a
+ * SOCI index again and compares digests (soci-snapshotter `fs/artifact_fetcher.go`), so one different byte
+ * makes an index useless.
  */
 export function encodeGoJson(value: GoJson): string {
   if (typeof value === 'string') return quote(value);
@@ -49,7 +54,7 @@ function isList(value: GoJson): value is readonly GoJson[] {
 }
 
 function formatInteger(value: number): string {
-  if (!Number.isSafeInteger(value)) throw new RangeError(`not an integer that Go prints as such: ${value}`);
+  if (!Number.isSafeInteger(value)) throw new RangeError(`not an integer that can be encoded: ${value}`);
   return String(value);
 }
 
@@ -61,7 +66,7 @@ function escape(character: string): string {
   const short = SHORT_ESCAPES[character];
   if (short !== undefined) return short;
   const code = character.charCodeAt(0);
-  // A lone surrogate is no Unicode; Go prints the replacement character for it.
+  // Go prints the replacement character for a lone surrogate.
   if (code >= 0xd800 && code <= 0xdfff) return '\\ufffd';
   return `\\u${code.toString(16).padStart(4, '0')}`;
 }

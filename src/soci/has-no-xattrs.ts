@@ -1,7 +1,7 @@
 import type { DecodedZtoc } from '../ztoc/decode-ztoc.ts';
 
 /**
- * True if no file has extended attributes and no directory is opaque, so that the snapshotter need not look
+ * True if no file has extended attributes and no directory is opaque: the snapshotter need not look for any
  * (soci-snapshotter `soci/soci_index.go`, shouldDisableXattrs).
  */
 export function hasNoXattrs({ entries }: DecodedZtoc): boolean {

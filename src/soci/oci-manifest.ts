@@ -14,10 +14,10 @@ import {
 } from './decode-go-json.ts';
 import { encodeGoJson, type GoJson } from './go-json.ts';
 
-// The structs of image-spec's `specs-go/v1` (descriptor.go, manifest.go, index.go). What is decoded and encoded again comes out as
-// Go's tools print it, which is how `soci` rewrites manifests.
+// The structs of image-spec's `specs-go/v1` (descriptor.go, manifest.go, index.go). Decoding and encoding a
+// document gives the bytes that Go's tools print: `soci` rewrites manifests so.
 
-/** Strings are empty where the document has none. */
+/** Absent strings are empty. */
 export interface OciDescriptor {
   readonly mediaType: string;
   readonly digest: string;
@@ -104,19 +104,25 @@ const INDEX = goStruct<OciIndex>({
   annotations: goStringMap,
 });
 
-/** An image manifest, or a SOCI index. @throws SpandrelError IMAGE_UNSUPPORTED, also if it says that it is an index */
+/**
+ * Decodes an image manifest or a SOCI index. @throws SpandrelError IMAGE_UNSUPPORTED, also if the document is
+ * an image index
+ */
 export function decodeOciManifest(bytes: Uint8Array): OciManifest {
-  checkKind(bytes, 'manifest');
+  refuseOtherKind(bytes, 'manifest');
   return decodeGoJson(bytes, MANIFEST, 'a manifest');
 }
 
-/** An image index or a Docker manifest list. @throws SpandrelError IMAGE_UNSUPPORTED, also if it says that it is a manifest */
+/**
+ * Decodes an image index or a Docker manifest list. @throws SpandrelError IMAGE_UNSUPPORTED, also if the
+ * document is a manifest
+ */
 export function decodeOciIndex(bytes: Uint8Array): OciIndex {
-  checkKind(bytes, 'index');
+  refuseOtherKind(bytes, 'index');
   return decodeGoJson(bytes, INDEX, 'an image index');
 }
 
-/** The platform that an image's config names. @throws SpandrelError IMAGE_UNSUPPORTED */
+/** The platform in an image config. @throws SpandrelError IMAGE_UNSUPPORTED */
 export function decodeConfigPlatform(bytes: Uint8Array): Platform {
   return decodeGoJson(bytes, platform, "an image's config");
 }
@@ -190,7 +196,7 @@ interface Kind {
   readonly fsLayers: boolean;
 }
 
-/** A `json.RawMessage`: whether there is one, be it `null`. */
+/** Whether a `json.RawMessage` is present, even if `null`. */
 const present: GoType<boolean> = (value, before) => before === true || value !== undefined;
 
 const KIND = goStruct<Kind>({
@@ -201,13 +207,16 @@ const KIND = goStruct<Kind>({
   fsLayers: present,
 });
 
-/** Documents that could be taken for the other kind are a known attack (containerd `core/images/image.go`, validateMediaType). */
-function checkKind(bytes: Uint8Array, expected: 'index' | 'manifest'): void {
+/**
+ * Refuses documents that could also be read as the other kind, which is a known attack (containerd
+ * `core/images/image.go`, validateMediaType).
+ */
+function refuseOtherKind(bytes: Uint8Array, expected: 'index' | 'manifest'): void {
   const found = decodeGoJson(bytes, KIND, `an image ${expected}`);
   const isOther =
     expected === 'manifest'
       ? found.manifests || isIndexType(found.mediaType)
       : found.config || found.layers || isManifestType(found.mediaType);
   if (isOther || found.fsLayers)
-    throw new SpandrelError('IMAGE_UNSUPPORTED', `a document is no ${expected} though it should be one`);
+    throw new SpandrelError('IMAGE_UNSUPPORTED', `a document is not an image ${expected}`);
 }

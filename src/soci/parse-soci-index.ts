@@ -16,9 +16,10 @@ export interface PushedSociIndex {
 }
 
 /**
- * The zTOCs of a SOCI index manifest that somebody has made, v1 or v2. Prefetch artifacts do not count.
+ * Parses a pushed SOCI index manifest, v1 or v2. Skips prefetch artifacts.
  * @param subject the image manifest that a v1 index must belong to
- * @throws SpandrelError INDEX_MALFORMED, also for what the snapshotter would not take: it prints the index again and compares
+ * @throws SpandrelError INDEX_MALFORMED, also if the snapshotter would refuse the index: it encodes the index
+ * again and compares
  */
 export function parseSociIndex(bytes: Uint8Array, subject: Digest): PushedSociIndex {
   const index = decode(bytes);
@@ -26,7 +27,7 @@ export function parseSociIndex(bytes: Uint8Array, subject: Digest): PushedSociIn
   if (type !== MEDIA_TYPES.sociIndexV1 && type !== MEDIA_TYPES.sociIndexV2)
     throw malformed(`its config is ${type}`);
   if (!encodeOciManifest(index).equals(bytes))
-    throw malformed('it is not printed as the snapshotter prints it');
+    throw malformed('it is not encoded as the snapshotter encodes it');
   if (type === MEDIA_TYPES.sociIndexV1 && index.subject?.digest !== subject)
     throw malformed('it belongs to another image');
   const ztocs = (index.layers ?? []).filter(({ mediaType }) => mediaType !== MEDIA_TYPES.sociPrefetch);

@@ -7,32 +7,35 @@ import { decodeTarZinfo } from '../ztoc/tar-zinfo.ts';
 import { encodeGoJson } from './go-json.ts';
 import type { PrefetchArtifact } from './soci-index.ts';
 
-/** What the planning needs of an indexed layer. */
+/** An indexed layer, as planning needs it. */
 export interface PrefetchLayer {
   readonly digest: Digest;
   readonly entries: TocEntryList;
-  /** Number of the span that has the byte at this offset; behind the end, as `soci` counts. */
+  /**
+   * Number of the span with the byte at this offset; an offset at the end of a span belongs to the next one,
+   * as in `soci`.
+   */
   spanIdAt(uncompressedOffset: number): number;
 }
 
-/** First and last span of a file, both included. */
+/** The spans of a file, both ends inclusive. */
 interface SpanRun {
   readonly first: number;
   readonly last: number;
 }
 
 export interface PrefetchPlan {
-  /** In the order of `layers`; a layer that occurs twice has its artifact twice. */
+  /** In the order of `layers`; a layer that occurs twice has two. */
   readonly artifacts: readonly PrefetchArtifact[];
   /** Paths that no layer has. */
   readonly missing: readonly string[];
 }
 
 /**
- * Which spans to fetch first so that the files at `paths` are there, as prefetch artifacts (soci-snapshotter
- * `soci/soci_index.go`, buildPrefetchLayer). A file is looked for from the top layer down, by the very name in its tar: `./a` is
- * not found.
- * @param layers the indexed ones, the lowest first
+ * Plans which spans nodes fetch first to have the files at `paths`, as prefetch artifacts (soci-snapshotter
+ * `soci/soci_index.go`, buildPrefetchLayer). Files are looked up from the top layer down by their exact name
+ * in the tar: a name like `./a` is not found.
+ * @param layers the indexed layers, lowest first
  */
 export function planPrefetch(paths: readonly string[], layers: readonly PrefetchLayer[]): PrefetchPlan {
   const runs = new Map<Digest, SpanRun[]>();
@@ -71,7 +74,7 @@ function findFile(
   return undefined;
 }
 
-/** Sorted; those that touch are one. */
+/** Sorts runs and joins those that touch. */
 function mergeRuns(runs: readonly SpanRun[]): SpanRun[] {
   const merged: SpanRun[] = [];
   for (const run of runs.toSorted((a, b) => a.first - b.first || a.last - b.last)) {

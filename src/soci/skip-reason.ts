@@ -3,16 +3,20 @@ import { layerCompression } from '../core/layer-compression.ts';
 import type { LayerCompression } from '../core/media-types.ts';
 
 /**
- * How `soci` takes a layer to be packed, from its media type alone (containerd `core/images/diffids.go`, DiffCompression, and
- * soci-snapshotter `soci/soci_index.go`); `undefined` for what it does not index.
+ * The compression that `soci` assumes of a layer, from its media type alone (containerd
+ * `core/images/diffids.go`, DiffCompression, and soci-snapshotter `soci/soci_index.go`); `undefined` if
+ * `soci` does not index the layer.
  */
 export function sociCompression(mediaType: string): Extract<LayerCompression, 'gzip' | 'none'> | undefined {
   const compression = layerCompression(mediaType);
-  // Wrapped (encrypted) Docker layers and uncompressed non-distributable ones are skipped.
+  // `soci` skips encrypted Docker layers and uncompressed non-distributable ones.
   return compression === 'zstd' ? undefined : compression;
 }
 
-/** Why `soci` leaves a layer out of an index; `undefined` if it does not. Label of `index_layers_skipped_total`. */
+/**
+ * Why `soci` leaves a layer out of an index; `undefined` if it indexes the layer. Label of
+ * `index_layers_skipped_total`.
+ */
 export function skipReason(
   layer: Descriptor,
   minLayerBytes: number,

@@ -4,20 +4,22 @@ import { MEDIA_TYPES } from '../core/media-types.ts';
 import { ZTOC_BUILD_TOOL } from '../ztoc/ztoc.ts';
 import { encodeGoJson, type GoJson, goMap } from './go-json.ts';
 
-/** The config blob of every SOCI index; the snapshotter never fetches it, registries and containerd do. */
+/**
+ * The config blob of every SOCI index. The snapshotter never fetches it, but registries and containerd do.
+ */
 export const EMPTY_CONFIG = Buffer.from('{}');
 export const EMPTY_CONFIG_DIGEST: Digest = digestOf(EMPTY_CONFIG);
 
 export interface SociLayer {
   readonly layer: Pick<Descriptor, 'digest' | 'mediaType'>;
-  /** That the zTOC was made with. */
+  /** Span size of the zTOC. */
   readonly spanBytes: number;
   readonly ztoc: { readonly digest: Digest; readonly sizeBytes: number };
-  /** Tells the snapshotter that no file of the layer has extended attributes (`soci`'s `xattr` optimisation). */
+  /** No file of the layer has extended attributes (`soci`'s `xattr` optimization). */
   readonly disableXattrs?: boolean;
 }
 
-/** A list of spans of one layer that the snapshotter fetches when it mounts it. */
+/** Lists spans of one layer that the snapshotter fetches at mount. */
 export interface PrefetchArtifact {
   readonly bytes: Buffer;
   readonly digest: Digest;
@@ -25,11 +27,11 @@ export interface PrefetchArtifact {
 }
 
 export interface SociIndexInput {
-  /** In the order of the image's layers; only those that have a zTOC. */
+  /** Layers with a zTOC, in the order of the image. */
   readonly layers: readonly SociLayer[];
-  /** Listed behind the zTOCs. Snapshotters before 0.13 take one for a zTOC and fail. */
+  /** Listed after the zTOCs. Snapshotters before 0.13 read one as a zTOC and fail. */
   readonly prefetch?: readonly PrefetchArtifact[];
-  /** The image manifest a v1 index belongs to; a v2 index has none. */
+  /** The image manifest of a v1 index; a v2 index has none. */
   readonly subject?: Pick<Descriptor, 'mediaType' | 'digest' | 'size'>;
 }
 
@@ -39,8 +41,8 @@ export interface SociIndex {
 }
 
 /**
- * A SOCI index manifest as `MarshalIndex` prints it (soci-snapshotter `soci/soci_index.go`): v1 with a subject, v2 without.
- * The descriptor is that of a Referrers API answer.
+ * Encodes a SOCI index manifest as `MarshalIndex` does (soci-snapshotter `soci/soci_index.go`): v1 with a
+ * subject, v2 without. The descriptor is that of a Referrers API response.
  */
 export function encodeSociIndex(input: SociIndexInput): SociIndex {
   const artifactType = input.subject === undefined ? MEDIA_TYPES.sociIndexV2 : MEDIA_TYPES.sociIndexV1;

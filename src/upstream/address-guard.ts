@@ -6,29 +6,29 @@ import { isLoopback } from '../core/is-loopback.ts';
 import { type AddressKind, contains, formsOf, kindOf, kindsOf, parseNetworks } from './address-kind.ts';
 
 export interface AddressRules {
-  /** Networks whose addresses may be connected to, whatever they are. */
+  /** Networks that may be connected to, whatever their kind. */
   readonly allowed?: readonly string[] | undefined;
-  /** Hosts that may have private addresses, as the upstream's own name may, and that are trusted as much. */
+  /** Hosts that may have private addresses and are trusted as much as the upstream itself. */
   readonly storage?: RegExp | undefined;
 }
 
-/** Beyond this count every name is taken for a private one. */
+/** Beyond this number, every name counts as private. */
 const MAX_NAMES = 10_000;
 
 /**
- * Decides which addresses the connections of one upstream may go to. Refused: this machine, its link, and the
- * addresses where clouds keep the credentials of machines, unless the upstream's URL is such an address;
- * private addresses, unless the upstream is private itself. The upstream's own name and its storage may have
- * private addresses.
+ * Decides which addresses an upstream may lead the proxy to. Refused are this machine, link-local addresses
+ * and the metadata services of clouds, unless the URL of the upstream is such an address; and private
+ * addresses, unless the upstream itself is private. The upstream's own host and its storage may have private
+ * addresses.
  */
 export class AddressGuard {
   readonly #upstream: string;
   readonly #own: string;
   readonly #allowed: BlockList;
   readonly #storage: RegExp | undefined;
-  /** Names that a lookup has found at an address that is not public, or not the storage's to have. */
+  /** Names that resolved to an address that is not public, or that their storage may not have. */
   readonly #privateNames = new Set<string>();
-  /** The upstream's own name has such addresses only. */
+  /** The upstream's own host name resolves to non-public addresses only. */
   #isPrivate = false;
 
   constructor(upstream: string, ownHostname: string, { allowed = [], storage }: AddressRules = {}) {
@@ -39,14 +39,14 @@ export class AddressGuard {
   }
 
   /**
-   * Checks a host that is an address; names are checked when they are looked up.
+   * Checks a host that is an address. Names are checked when they are resolved.
    * @throws SpandrelError UPSTREAM_PROTOCOL
    */
   checkHost(hostname: string): void {
     if (isIP(bare(hostname)) !== 0) this.#check(bare(hostname), bare(hostname));
   }
 
-  /** Checks a name that an outbound proxy looks up, by the name alone. @throws as {@link checkHost} */
+  /** Checks, by the name alone, a host that an outbound proxy will resolve. @throws as {@link checkHost} */
   checkName(hostname: string): void {
     const name = bare(hostname);
     if (name === this.#own || isIP(name) !== 0) return;
@@ -55,7 +55,7 @@ export class AddressGuard {
   }
 
   /**
-   * Lookup of names for connections. They connect to the addresses that it has checked, so a name cannot
+   * Resolves and checks names for connections. The connection uses the checked addresses, so a name cannot
    * change in between.
    */
   readonly lookup: LookupFunction = (hostname, options, callback) => {
@@ -75,8 +75,8 @@ export class AddressGuard {
   };
 
   /**
-   * Whether a host to which a connection was opened has an address that the Internet does not reach; storage
-   * has none.
+   * Whether a host that was connected to has an address that is not public; the private addresses of storage
+   * do not count.
    */
   isPrivate(hostname: string): boolean {
     const name = bare(hostname);
@@ -126,7 +126,7 @@ export class AddressGuard {
     }
   }
 
-  /** The upstream is in a private network, or on this machine. */
+  /** The upstream is in a private network or on this machine. */
   get #isInside(): boolean {
     return (
       this.#isPrivate || isLoopback(this.#own) || (isIP(this.#own) !== 0 && !isPublic(kindsOf(this.#own)))
@@ -134,7 +134,7 @@ export class AddressGuard {
   }
 }
 
-/** Where machines of Google, AWS and Alibaba get their credentials. */
+/** Names of the metadata services of Google, AWS and Alibaba. */
 const METADATA_NAMES: ReadonlySet<string> = new Set([
   'metadata',
   'metadata.google.internal',
@@ -147,7 +147,7 @@ function isPublic(kinds: ReadonlySet<AddressKind>): boolean {
   return kinds.size === 1 && kinds.has('public');
 }
 
-/** Without the brackets of IPv6 in URLs, and without the trailing dot of a full name. */
+/** Removes the brackets of an IPv6 address and the trailing dot of a fully qualified name. */
 function bare(hostname: string): string {
   return hostname
     .replace(/^\[(.*)\]$/, '$1')

@@ -4,20 +4,21 @@ import { networkInterfaces } from 'node:os';
 import { SpandrelError } from '../core/errors.ts';
 
 /**
- * Where an address leads. `link`: link-local addresses, the metadata services of clouds, multicast.
- * `machine`: an address of an interface of this machine.
+ * What an address leads to. `machine`: an address of an interface of this machine. `link`: link-local
+ * addresses, metadata services of clouds, multicast.
  */
 export type AddressKind = 'loopback' | 'machine' | 'link' | 'private' | 'public';
 
 /**
- * The kinds of an address, and of the IPv4 addresses that translators (NAT64, SIIT, 6to4, Teredo) make of it.
- * @throws SpandrelError UPSTREAM_UNREACHABLE if the addresses of this machine cannot be read, and never could
+ * The kind of an address, and the kinds of the IPv4 addresses embedded in it (NAT64, SIIT, 6to4, Teredo).
+ * @throws SpandrelError UPSTREAM_UNREACHABLE if the addresses of this machine have never been read
+ * successfully
  */
 export function kindsOf(address: string): ReadonlySet<AddressKind> {
   return new Set(formsOf(address).map(kindOf));
 }
 
-/** The address, and the IPv4 addresses that it embeds. */
+/** The address and the IPv4 addresses embedded in it. */
 export function formsOf(address: string): readonly string[] {
   const groups = groupsOf(address);
   if (groups === undefined) return [address];
@@ -29,7 +30,7 @@ export function formsOf(address: string): readonly string[] {
   };
   if (first === 0x64 && second === 0xff9b) {
     add(seventh, eighth);
-    // With shorter prefixes the IPv4 address lies further ahead: RFC 6052, section 2.2; RFC 8215.
+    // With shorter prefixes the IPv4 address is further left: RFC 6052, section 2.2; RFC 8215.
     const octets = groups.flatMap((group) => [group >> 8, group & 255]).filter((_, place) => place !== 8);
     if (third === 1)
       for (const start of [6, 7, 8])
@@ -54,7 +55,7 @@ export function formsOf(address: string): readonly string[] {
 /** The eight groups of an IPv6 address. */
 function groupsOf(address: string): readonly number[] | undefined {
   if (isIP(address) !== 6) return undefined;
-  // The URL parser normalizes all spellings, and writes no dotted IPv4 part.
+  // The URL parser normalizes every spelling, including a dotted IPv4 part.
   const bare = new URL(`http://[${withoutZone(address)}]/`).hostname.slice(1, -1);
   const [head = '', tail] = bare.split('::');
   const parse = (part: string): number[] =>
@@ -63,7 +64,10 @@ function groupsOf(address: string): readonly number[] | undefined {
   return [...before, ...Array.from({ length: 8 - before.length - after.length }, () => 0), ...after];
 }
 
-/** The kind of an address alone. Reads the interfaces of this machine each time: they come and go. */
+/**
+ * The kind of an address, without embedded ones. Reads the interfaces of this machine each time, because they
+ * change.
+ */
 export function kindOf(address: string): AddressKind {
   if (contains(LOOPBACK, address)) return 'loopback';
   if (isOfThisMachine(address)) return 'machine';
@@ -77,7 +81,10 @@ function isOfThisMachine(address: string): boolean {
 
 let lastOwnAddresses: ReadonlySet<string> | undefined;
 
-/** Those of a moment ago while the system has no file descriptor for the question. @throws SpandrelError UPSTREAM_UNREACHABLE */
+/**
+ * Addresses of this machine; the last known ones while the system is out of file descriptors. @throws
+ * SpandrelError UPSTREAM_UNREACHABLE
+ */
 function ownAddresses(): ReadonlySet<string> {
   try {
     const interfaces = Object.values(networkInterfaces()).flat();
@@ -91,7 +98,10 @@ function ownAddresses(): ReadonlySet<string> {
   return lastOwnAddresses;
 }
 
-/** `BlockList` takes IPv4-mapped IPv6 addresses for what they stand for, and knows no zones. */
+/**
+ * Whether a network contains `address`. `BlockList` matches IPv4-mapped IPv6 addresses too, and rejects
+ * zones.
+ */
 export function contains(networks: BlockList, address: string): boolean {
   const version = isIP(address);
   return version !== 0 && networks.check(withoutZone(address), version === 4 ? 'ipv4' : 'ipv6');

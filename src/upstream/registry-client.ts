@@ -37,7 +37,7 @@ export interface RegistryClientDeps {
   readonly timing: UpstreamTiming;
   readonly limits: { readonly maxManifestBytes: number };
   readonly metrics: Metrics;
-  /** Of the process, for proxies and Docker's configuration. */
+  /** Environment of the process, for outbound proxies and Docker's configuration. */
   readonly environment?: Environment | undefined;
   readonly tracer?: Tracer | undefined;
   readonly logger: Logger;
@@ -47,17 +47,21 @@ export interface RegistryClientDeps {
   readonly now?: (() => number) | undefined;
 }
 
-/** Lists of tags and referrers that are asked for at the same time: each may be in memory with 16 MiB. Repositories take turns. */
+/**
+ * Concurrent requests for lists of tags and referrers, each of which may hold 16 MiB in memory. The fairness
+ * key is the repository.
+ */
 const LISTS = { maxRunning: 16, maxWaiting: 1000 };
 
 /**
- * One upstream registry. Besides the codes named below, every request may end with DENIED, UPSTREAM_UNREACHABLE, UPSTREAM_CREDENTIALS_REFUSED,
- * UPSTREAM_TIMEOUT, UPSTREAM_THROTTLED, UPSTREAM_PROTOCOL, or with the reason of its signal.
+ * Client of one upstream registry. Besides the codes named below, every request may fail with DENIED,
+ * UPSTREAM_UNREACHABLE, UPSTREAM_CREDENTIALS_REFUSED, UPSTREAM_TIMEOUT, UPSTREAM_THROTTLED,
+ * UPSTREAM_PROTOCOL, or with the reason of its signal.
  */
 export class RegistryClient implements AsyncDisposable {
-  /** The upstream's name; label of metrics and logs. */
+  /** Name of the upstream; label in metrics and logs. */
   readonly name: string;
-  /** The registry's own name as in image references. */
+  /** The registry's own name, as in image references. */
   readonly host: string;
   readonly #repositoryPrefix: string | undefined;
   readonly #api: RegistryApi;
@@ -107,20 +111,24 @@ export class RegistryClient implements AsyncDisposable {
     this.#sizes = new BlobSizes(this.#api);
   }
 
-  /** `repository` in full, as every method below takes it: clients may leave out `library/` of Docker Hub. */
+  /**
+   * The full name of `repository`, as every method below expects it: clients may leave out Docker Hub's
+   * `library/`.
+   */
   repositoryName(repository: string): string {
     return fullRepository(this.host, repository);
   }
 
-  /** `repository` as the upstream itself calls it, in URLs and token scopes. */
+  /** `repository` as the upstream names it, in URLs and token scopes. */
   upstreamName(repository: string): string {
     const name = this.repositoryName(repository);
     return this.#repositoryPrefix === undefined ? name : `${this.#repositoryPrefix}/${name}`;
   }
 
   /**
-   * A manifest, whole and of the digest that was asked for.
-   * @throws SpandrelError MANIFEST_UNKNOWN, NAME_UNKNOWN, BLOB_CORRUPT, UPSTREAM_PROTOCOL beyond `limits.maxManifestBytes`
+   * Fetches a manifest and verifies its digest.
+   * @throws SpandrelError MANIFEST_UNKNOWN, NAME_UNKNOWN, BLOB_CORRUPT; UPSTREAM_PROTOCOL beyond
+   * `limits.maxManifestBytes`
    */
   fetchManifest(
     repository: string,
@@ -138,7 +146,7 @@ export class RegistryClient implements AsyncDisposable {
   }
 
   /**
-   * Digest of the manifest that a tag means, or of one that is there, without its bytes.
+   * Digest of an existing manifest, without its bytes.
    * @throws SpandrelError MANIFEST_UNKNOWN, NAME_UNKNOWN
    */
   statManifest(repository: string, reference: Reference, signal?: AbortSignal): Promise<ManifestStat> {
@@ -153,34 +161,38 @@ export class RegistryClient implements AsyncDisposable {
   /** Size of a blob in bytes. @throws SpandrelError BLOB_UNKNOWN, NAME_UNKNOWN */
   statBlob(repository: string, digest: Digest, signal?: AbortSignal): Promise<number> {
     const source = this.blobSource(repository, digest);
-    return this.#sizes.fetch(this.upstreamName(repository), digest, source, signal);
+    return this.#sizes.fetchSize(this.upstreamName(repository), digest, source, signal);
   }
 
   /** Resolves if the repository has the blob. @throws SpandrelError BLOB_UNKNOWN, NAME_UNKNOWN */
   checkBlob(repository: string, digest: Digest, signal?: AbortSignal): Promise<void> {
-    return this.#sizes.check(this.upstreamName(repository), digest, signal);
+    return this.#sizes.assertExists(this.upstreamName(repository), digest, signal);
   }
 
-  /** A blob to fetch ranges of; asks for nothing yet. */
+  /** A source for ranges of a blob. Sends no request yet. */
   blobSource(repository: string, digest: Digest): BlobSource {
     return new RegistryBlobSource(this.#api, this.#known, this.upstreamName(repository), digest);
   }
 
-  /** One page of tags, as long as the upstream makes it. @throws SpandrelError NAME_UNKNOWN */
+  /** One page of tags, of the upstream's page size. @throws SpandrelError NAME_UNKNOWN */
   listTags(repository: string, query: TagQuery = {}, signal?: AbortSignal): Promise<TagPage> {
     const name = this.upstreamName(repository);
     return this.#lists.run(() => listTags(this.#api, name, query, signal), signal, name);
   }
 
-  /** All referrers of a manifest, from the Referrers API or the fallback tag; none is an empty list. At most 4 MiB of JSON. */
+  /**
+   * All referrers of a manifest, from the Referrers API or the fallback tag; empty if there are none. At most
+   * 4 MiB of JSON.
+   */
   listReferrers(repository: string, digest: Digest, signal?: AbortSignal): Promise<Descriptor[]> {
     const name = this.upstreamName(repository);
     return this.#lists.run(() => listReferrers(this.#api, name, digest, signal), signal, name);
   }
 
   /**
-   * Whether a client may read `subject`, as the upstream says to the client's own `Authorization` value. `answersChallenges`: a challenge
-   * is answered with it, by way of the token service if one is named; if not, the outcome has the challenge for the client to answer.
+   * Asks the upstream whether a client may read `subject`, with the client's own `Authorization` value.
+   * @param client `answersChallenges`: whether to answer a challenge with that value, through the token
+   * service if the challenge names one. If not, the outcome has the challenge, for the client to answer.
    */
   probe(
     repository: string,
@@ -196,7 +208,7 @@ export class RegistryClient implements AsyncDisposable {
     return probeRead(this.#api, name, subject, { authorizer, signal: client.signal });
   }
 
-  /** Resolves if the upstream answers the registry API and takes our credentials. */
+  /** Resolves if the upstream serves the registry API and accepts the proxy's credentials. */
   async ping(signal?: AbortSignal): Promise<void> {
     const response = await this.#api.request({ kind: 'ping', path: '', repository: '', signal });
     if (response.status !== 200) throw await readFailure(this.name, response, 'NAME_UNKNOWN');

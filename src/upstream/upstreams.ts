@@ -6,9 +6,9 @@ import { RegistryClient, type RegistryClientDeps } from './registry-client.ts';
 import type { Target } from './target.ts';
 import { TlsFiles } from './transport/tls-files.ts';
 
-/** What of a request may choose the upstream. */
+/** Parts of a request that may select the upstream. */
 export interface UpstreamChoice {
-  /** `?ns=`: the registry that the client believes to talk to. */
+  /** `?ns=`: the registry that the client addresses. */
   readonly namespace?: string | undefined;
   /** Host header, its port included. */
   readonly host?: string | undefined;
@@ -19,7 +19,7 @@ interface Entry {
   readonly client: RegistryClient;
 }
 
-/** The configured upstreams; no other registry is ever contacted. Owns their clients. */
+/** The configured upstreams and their clients. The proxy contacts no other registry. */
 export class Upstreams implements AsyncDisposable {
   readonly #entries: readonly Entry[];
 
@@ -32,10 +32,12 @@ export class Upstreams implements AsyncDisposable {
   }
 
   /**
-   * The upstream of a request: by `ns`, else by the first segment of the name, which is then taken off, else by the Host header
-   * (one of `hostnames`, or the upstream's own name where its clients are led here by DNS), else the default. A name that begins with
-   * the address and `repositoryPrefix` of an upstream, as its events do, is one of that.
-   * @throws SpandrelError DENIED for an `ns` that is not configured; NAME_UNKNOWN if nothing chooses an upstream; NAME_INVALID
+   * Selects the upstream and repository of a request: by `ns`, else by the first segment of the name, which
+   * is removed, else by the Host header (one of `hostnames`, or the upstream's own name if DNS leads its
+   * clients here), else the default upstream. A name that begins with the address and `repositoryPrefix` of
+   * an upstream, as its events have it, belongs to that upstream.
+   * @throws SpandrelError DENIED for an `ns` that is not configured; NAME_UNKNOWN if nothing selects an
+   * upstream; NAME_INVALID
    */
   select({ name, namespace, host }: UpstreamChoice & { readonly name: string }): Target {
     if (namespace !== undefined) return repositoryOf(this.#byNamespace(namespace), name);
@@ -50,12 +52,13 @@ export class Upstreams implements AsyncDisposable {
     const names = this.#entries.map(({ config }) => config.name).join(', ');
     throw new SpandrelError(
       'NAME_UNKNOWN',
-      `no upstream for this name: begin it with the name of one (${names}), or mark one as default`,
+      `no upstream for this name: begin it with the name of an upstream (${names}), or configure a default`,
     );
   }
 
   /**
-   * The upstream of a request that names no repository: by `ns`, Host header, default, or because there is but one.
+   * Selects the upstream of a request without a repository: by `ns`, Host header, default, or because there
+   * is only one.
    * @throws SpandrelError DENIED for an `ns` that is not configured
    */
   selectClient({ namespace, host }: UpstreamChoice): RegistryClient | undefined {
@@ -70,7 +73,7 @@ export class Upstreams implements AsyncDisposable {
     return named;
   }
 
-  /** By what the registry calls its repository; the longest prefix wins. */
+  /** By the repository's name at the registry; the longest prefix wins. */
   #byAddress(address: string, repository: string): Target | undefined {
     const found = this.#entries
       .filter(({ config }) => config.repositoryPrefix !== undefined && new URL(config.url).host === address)
@@ -97,7 +100,10 @@ export interface CreateUpstreamsDeps extends Omit<RegistryClientDeps, 'config' |
   readonly upstreams: readonly UpstreamConfig[];
 }
 
-/** Clients of all upstreams; asks none of them yet. @throws SpandrelError CONFIG_INVALID if a file for TLS cannot be read */
+/**
+ * Creates the clients of all upstreams. Sends no request yet. @throws SpandrelError CONFIG_INVALID if a TLS
+ * file cannot be read
+ */
 export async function createUpstreams({ upstreams, ...shared }: CreateUpstreamsDeps): Promise<Upstreams> {
   const entries: Entry[] = [];
   for (const config of upstreams) {
@@ -105,7 +111,7 @@ export async function createUpstreams({ upstreams, ...shared }: CreateUpstreamsD
     const onKept = (error: unknown): void =>
       shared.logger.warn(
         { upstream: config.name, err: error },
-        'TLS files are of no use, those of before are used on',
+        'the TLS files are not usable: the previous ones stay in use',
       );
     const tls = new TlsFiles(config.name, { ca, cert, key }, onKept);
     await tls.read();

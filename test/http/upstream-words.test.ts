@@ -169,7 +169,11 @@ describe("the proxy's own credentials", () => {
 
   it.each([
     ['refused', auth, /^upstream hub answered 401 UNAUTHORIZED: "authentication required"$/],
-    ['missing', { kind: 'anonymous' }, /authentication required"; the proxy has no credentials for it/],
+    [
+      'missing',
+      { kind: 'anonymous' },
+      /authentication required"; the proxy has no credentials for this upstream/,
+    ],
   ])('are no matter of the client when they are %s by the registry', async (_name, given, expected) => {
     const { app } = await start(
       (_request, response) => response.writeHead(401, { 'www-authenticate': 'Basic realm="x"' }).end(words),

@@ -74,7 +74,7 @@ it.each([
   await using open = await openClient({ name: 'test', url: upstream.url }, { environment });
   await expect(open.client.fetchManifest('app', { tag: '1' })).rejects.toMatchObject({
     code: 'UPSTREAM_PROTOCOL',
-    message: 'upstream test: the answer has more than 2097152 bytes',
+    message: 'upstream test: the response has more than 2097152 bytes',
   });
   expect(upstream.requests).toHaveLength(1);
 });

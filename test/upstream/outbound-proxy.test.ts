@@ -176,7 +176,7 @@ describe('the credentials of a proxy', () => {
       expect(error).toMatchObject({
         code: 'UPSTREAM_PROXY_REFUSED',
         message:
-          'upstream test: its outbound proxy refuses the connection (it wants (other) credentials, 407)',
+          'upstream test: its outbound proxy refuses the connection (it requires (other) credentials, 407)',
       });
       expect(JSON.stringify(error)).not.toContain(pair);
     }
@@ -186,8 +186,8 @@ describe('the credentials of a proxy', () => {
 describe('a proxy that', () => {
   it.each([
     ['https', 403, 'UPSTREAM_PROXY_REFUSED', /refuses the connection \(403\)$/],
-    ['https', 407, 'UPSTREAM_PROXY_REFUSED', /wants \(other\) credentials, 407/],
-    ['http', 407, 'UPSTREAM_PROXY_REFUSED', /wants \(other\) credentials, 407/],
+    ['https', 407, 'UPSTREAM_PROXY_REFUSED', /requires \(other\) credentials, 407/],
+    ['http', 407, 'UPSTREAM_PROXY_REFUSED', /requires \(other\) credentials, 407/],
     ['https', 502, 'UPSTREAM_UNREACHABLE', /outbound proxy cannot reach it \(502\)$/],
     ['https', 503, 'UPSTREAM_UNREACHABLE', /outbound proxy cannot reach it \(503\)$/],
     ['http', 503, 'UPSTREAM_UNREACHABLE', /answered 503/],
@@ -206,7 +206,7 @@ describe('a proxy that', () => {
     const client = await connect('https://registry.example', { proxy: proxy.url });
     await expect(client.ping()).rejects.toMatchObject({
       code: 'UPSTREAM_TIMEOUT',
-      message: 'upstream test: its outbound proxy does not answer in time',
+      message: 'upstream test: its outbound proxy does not respond in time',
     });
   });
 

@@ -53,7 +53,7 @@ describe('a token service of another domain', () => {
     const client = await connect({ tokenHosts });
     await expect(client.listTags('app')).rejects.toMatchObject({
       code: 'UPSTREAM_CREDENTIALS_REFUSED',
-      message: `upstream test answered 401; its token service ${new URL(tokens.url).host} is of another domain, so it got no credentials: name it in tokenHosts if it may`,
+      message: `upstream test answered 401; its token service ${new URL(tokens.url).host} is in another domain and gets no credentials: allow it in tokenHosts`,
     });
     expect(tokens.requests.map(({ headers }) => headers.authorization)).toEqual([undefined]);
   });
@@ -69,7 +69,7 @@ describe('a token service of another domain', () => {
     await expect(client.listTags('app')).rejects.toMatchObject({
       code: 'UPSTREAM_CREDENTIALS_REFUSED',
       message: expect.stringMatching(
-        /^upstream test: its token service answered 403; its token service localhost:\d+ is of another domain/,
+        /^upstream test: its token service answered 403; its token service localhost:\d+ is in another domain/,
       ) as string,
     });
   });

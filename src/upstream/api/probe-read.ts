@@ -6,7 +6,7 @@ import type { Authorizer } from '../auth/authorizer.ts';
 import type { ApiRequest, RegistryApi } from './registry-api.ts';
 import { readFailure } from '../faults/failed-response.ts';
 
-/** What is asked for to find out whether somebody may read. */
+/** The resource that a probe requests. */
 export type ProbeSubject =
   | { readonly kind: 'ping' }
   | { readonly kind: 'tags' }
@@ -14,17 +14,18 @@ export type ProbeSubject =
   | { readonly kind: 'blob'; readonly digest: Digest };
 
 /**
- * `readable`: the upstream has shown it. `refused`: it wants (other) credentials, with the challenge it sent. `denied`: it knows who that
- * is and says no. `unknown`: it has no such thing, which says nothing of the repository.
+ * `readable`: the upstream sent it. `refused`: the upstream requires (other) credentials, and sent this
+ * challenge. `denied`: the upstream knows the client and refuses it. `unknown`: the resource does not exist,
+ * which says nothing about the repository.
  */
 export type ProbeOutcome =
   | { readonly kind: 'readable' | 'denied' | 'unknown' }
   | { readonly kind: 'refused'; readonly challenge: string | undefined };
 
 /**
- * Ask for one thing of a repository with the credentials of `authorizer` alone. Costs a request, a second one with the answer to a
- * challenge, and one to a token service.
- * @throws SpandrelError UPSTREAM_* codes if the upstream says neither yes nor no; the reason of the signal
+ * Requests one resource of a repository with the credentials of `authorizer` only. Costs one request; after a
+ * challenge, one more, and one to the token service.
+ * @throws SpandrelError an UPSTREAM_* code if the upstream gives no verdict; the reason of the signal
  */
 export async function probeRead(
   api: RegistryApi,
@@ -35,7 +36,7 @@ export async function probeRead(
   try {
     const response = await api.request({ ...requestOf(repository, subject), authorizer, signal });
     const { status, headers } = response;
-    // 416: a range of an empty blob.
+    // 416: the blob is empty.
     if ((status >= 200 && status < 300) || status === 416) {
       await response.body.discard();
       return { kind: 'readable' };
@@ -72,7 +73,7 @@ function requestOf(repository: string, subject: ProbeSubject): Omit<ApiRequest, 
         headers: { accept: [...MANIFEST_MEDIA_TYPES, '*/*'].join(', ') },
       };
     case 'blob':
-      // No HEAD: a signed URL is good for GET only, and some registries refuse HEAD to those who may GET.
+      // Not HEAD: signed URLs are valid for GET only, and some registries refuse HEAD where they allow GET.
       return {
         kind: 'blob',
         path: `${repository}/blobs/${subject.digest}`,

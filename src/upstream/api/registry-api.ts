@@ -13,7 +13,7 @@ import { Transport, type TransportOptions, type TransportResponse } from '../tra
 
 export interface RegistryApiOptions extends TransportOptions {
   readonly credentials: CredentialSource;
-  /** Hosts of token services elsewhere that may get credentials. */
+  /** Token services of other domains that may receive the credentials. */
   readonly tokenHosts: readonly string[];
 }
 
@@ -23,20 +23,20 @@ export interface ApiRequest {
   /** Below `/v2/`. */
   readonly path: string;
   readonly query?: URLSearchParams;
-  /** Empty for requests that concern no repository. */
+  /** Empty for requests without a repository. */
   readonly repository: string;
   readonly headers?: Readonly<Record<string, string>>;
-  /** No client sees any of the body before its digest is verified. */
+  /** No client gets the body before its digest is verified. */
   readonly isVerified?: boolean;
-  /** Who asks; the proxy itself when not given. */
+  /** Default: the credentials of the proxy. */
   readonly authorizer?: Authorizer;
   readonly signal: AbortSignal | undefined;
 }
 
 export interface ApiResponse extends TransportResponse {
-  /** Where the answer came from after all redirects; may be signed: not for logs. */
+  /** URL of the response after all redirects. It may be signed: never log it. */
   readonly url: URL;
-  /** With a refusal: what may be the reason. */
+  /** A possible reason for a refusal. */
   readonly hint?: string | undefined;
 }
 
@@ -45,10 +45,13 @@ interface ScopedRequest extends ApiRequest {
   readonly scope: string;
 }
 
-/** What may be about credentials: 400 and 403 of tokens that have ended, 404 of what is hidden. */
+/** Statuses that may be about credentials: 400 and 403 for expired tokens, 404 for hidden content. */
 const REFUSALS: ReadonlySet<number> = new Set([400, 401, 403, 404]);
 
-/** Requests to the `/v2/` of one upstream: authenticated, redirects followed. Credentials go to the upstream's origin only. */
+/**
+ * Sends requests to `/v2/` of one upstream, authenticates and follows redirects. Credentials go to the
+ * upstream's origin only.
+ */
 export class RegistryApi implements AsyncDisposable {
   readonly upstream: string;
   readonly #base: URL;
@@ -68,9 +71,10 @@ export class RegistryApi implements AsyncDisposable {
   }
 
   /**
-   * The answer, whatever its status other than a redirect. A refusal is answered with new credentials once; not that of a HEAD which had
-   * some: registries refuse those for reasons of their own, and their answers say nothing. What is not found, or denied, without
-   * credentials and without a challenge is asked for again with those that `/v2/` wants.
+   * Resolves to the response after redirects, whatever its status. A refusal is retried once with new
+   * credentials, except that of a HEAD with credentials: registries refuse HEAD for other reasons, and the
+   * response does not say which. If a request without credentials gets 404 or 403 and no challenge, it is
+   * retried with the credentials that `/v2/` asks for.
    * @throws SpandrelError UPSTREAM_* codes; the reason of the signal
    */
   async request(request: ApiRequest): Promise<ApiResponse> {
@@ -85,7 +89,7 @@ export class RegistryApi implements AsyncDisposable {
   async #ask(request: ScopedRequest, authorization: Secret | undefined): Promise<ApiResponse> {
     const { authorizer, scope, signal } = request;
     const given = await this.#follow(request, authorization);
-    // What is not handed on does not keep its connection.
+    // A response that is not returned must not keep its connection.
     using unread = new DisposableStack();
     unread.use(given.body);
     const { response, challenges, isHidden } = await this.#judge(request, given, authorization);
@@ -99,10 +103,10 @@ export class RegistryApi implements AsyncDisposable {
     const answer = await authorizer.answer(scope, challenges, authorization, signal);
     if (answer === undefined) return final();
     await response.body.discard();
-    return answer === 'ask-anew' ? this.#ask(request, undefined) : this.#follow(request, answer);
+    return answer === 'retry-without' ? this.#ask(request, undefined) : this.#follow(request, answer);
   }
 
-  /** Whether an answer is about credentials, and what it wants. Without `challenges` it is final. */
+  /** Decides whether a response asks for credentials. Without `challenges` it is final. */
   async #judge(
     request: ScopedRequest,
     response: ApiResponse,
@@ -124,7 +128,10 @@ export class RegistryApi implements AsyncDisposable {
     return { response, challenges: await this.#hidden.read(request.signal), isHidden: true };
   }
 
-  /** Once more, with what `/v2/` wants of us. Whatever is wrong with that, `unknown` has been answered in good order. */
+  /**
+   * Retries with the credentials that `/v2/` asks for. If that fails in any way, the first response, which is
+   * valid, is final.
+   */
   async #askKnown(
     request: ScopedRequest,
     unknown: ApiResponse,
@@ -135,7 +142,7 @@ export class RegistryApi implements AsyncDisposable {
     const first = { ...kept, url: unknown.url };
     try {
       const answer = await authorizer.answer(scope, challenges, undefined, signal);
-      if (answer === undefined || answer === 'ask-anew') return first;
+      if (answer === undefined || answer === 'retry-without') return first;
       const second = await this.#follow(request, answer);
       if (second.status !== 401 && second.status !== 403) return second;
       await second.body.discard();
@@ -146,7 +153,7 @@ export class RegistryApi implements AsyncDisposable {
     }
   }
 
-  /** The answer at the end of all redirects. `authorization` is sent to the upstream itself only. */
+  /** Follows redirects. `authorization` is sent to the upstream's origin only. */
   async #follow(request: ApiRequest, authorization: Secret | undefined): Promise<ApiResponse> {
     const { kind, method = 'GET', signal } = request;
     const party = request.authorizer?.party;
@@ -169,7 +176,7 @@ export class RegistryApi implements AsyncDisposable {
     );
   }
 
-  /** Refuse an unproven response whose body no digest verifies. */
+  /** Refuses an unproven response whose body no digest will verify. */
   async #assertProvable(
     { kind, method, isVerified = kind === 'blob' }: ApiRequest,
     response: ApiResponse,
@@ -178,7 +185,8 @@ export class RegistryApi implements AsyncDisposable {
     await response.body.discard();
     throw new SpandrelError(
       'UPSTREAM_PROTOCOL',
-      `upstream ${this.upstream}: a redirect to a private address, from which only content with a digest is accepted`,
+      `upstream ${this.upstream}: a redirect to a private address, from which only content with a ` +
+        'digest is accepted',
     );
   }
 
@@ -186,7 +194,7 @@ export class RegistryApi implements AsyncDisposable {
     return new URL(`${this.#base.href.replace(/\/+$/, '')}/v2/${path}`);
   }
 
-  /** Asks this upstream in the name of a client: see {@link ClientAuthorizer}. */
+  /** An authorizer for requests on behalf of a client. */
   clientAuthorizer(authorization: Secret | undefined, answersChallenges: boolean): Authorizer {
     return new ClientAuthorizer({
       upstream: this.upstream,
@@ -198,7 +206,7 @@ export class RegistryApi implements AsyncDisposable {
     });
   }
 
-  /** The answer of a URL that an earlier answer came from, on another host: asked without credentials, no redirects. */
+  /** Requests a URL on another host that an earlier response came from, without credentials and redirects. */
   async requestUrl(url: URL, request: Pick<ApiRequest, 'kind' | 'headers' | 'signal'>): Promise<ApiResponse> {
     const headers = { 'accept-encoding': 'identity', ...request.headers };
     const response = await this.#transport.request({
@@ -211,7 +219,7 @@ export class RegistryApi implements AsyncDisposable {
     return { ...response, url };
   }
 
-  /** True if `url` is at the upstream itself. */
+  /** True if `url` has the upstream's origin. */
   isOwn(url: URL): boolean {
     return url.origin === this.#base.origin;
   }

@@ -23,7 +23,7 @@ export interface AuthenticatorDeps {
   readonly logger: Logger;
 }
 
-/** A token, and what it was got for. */
+/** A token, and the challenge that it answers. */
 interface Grant {
   readonly challenge: Challenge;
   readonly authorization: Secret;
@@ -32,22 +32,23 @@ interface Grant {
 }
 
 const MAX_SCOPES = 10_000;
-/** A token is not used in its last seconds, or its last quarter where it lives shortly. */
+/** A token is not used in its last seconds, or in the last quarter of a short lifetime. */
 const EXPIRY_MARGIN_MS = 30_000;
-const ANONYMOUS = 'the proxy has no credentials for it: see auth of the upstream';
-/** Key of a token that is good for all repositories: no repository has this name. */
+const ANONYMOUS = 'the proxy has no credentials for this upstream: see its auth';
+/** Key of a token that is valid for all repositories: no scope has this name. */
 const EVERYWHERE = '*';
 
 /**
- * Proves the proxy to one upstream: nothing until the upstream challenges, then Basic or Bearer as it wants. Tokens are
- * remembered for each scope, or for all where the upstream does not tell them apart, and fetched once however many requests wait.
+ * Authenticates the proxy to one upstream. It sends no credentials until the upstream challenges it, then
+ * Basic or Bearer as the challenge says. It keeps one token a scope, or one for all scopes if the upstream
+ * does not distinguish them. Concurrent requests share one token request.
  */
 export class Authenticator implements Authorizer {
   readonly #deps: AuthenticatorDeps;
   readonly #grants = new BoundedMap<Grant>({ maxEntries: MAX_SCOPES });
   readonly #flights: SingleFlight<Secret | undefined>;
   readonly #closing = new AbortController();
-  /** The upstream takes our credentials as they are. */
+  /** The upstream accepts the credentials themselves, without a token. */
   #isDirect = false;
   readonly party = undefined;
   hint: string | undefined;
@@ -57,7 +58,7 @@ export class Authenticator implements Authorizer {
     this.#flights = new SingleFlight('token', deps.metrics);
   }
 
-  /** The `Authorization` value for a request of `scope`, or `undefined` to ask without one. */
+  /** The `Authorization` value for a request of `scope`; `undefined` to send none. */
   async authorization(scope: string, signal: AbortSignal | undefined): Promise<Secret | undefined> {
     if (this.#isDirect) return directAuthorization(await this.#deps.credentials.read(signal));
     const grant = this.#grantFor(scope);
@@ -66,7 +67,7 @@ export class Authenticator implements Authorizer {
       return await this.#renew(scope, [grant.challenge], grant.authorization, signal);
     } catch (error) {
       signal?.throwIfAborted();
-      // The token service may have moved: the next challenge tells.
+      // The token service may have moved: the next challenge names it.
       this.#forget(scope, grant);
       if (isSpandrelError(error, 'UPSTREAM_CREDENTIALS_REFUSED', 'UPSTREAM_PROTOCOL')) return undefined;
       throw error;
@@ -74,9 +75,10 @@ export class Authenticator implements Authorizer {
   }
 
   /**
-   * Answer the challenges of a refusal; without any, those that the scope had before. `refused` is the value that was sent: another
-   * that has been found since is used as it is. A token that is refused with the challenge of another service (NVIDIA's registry does
-   * so) is forgotten, to `ask-anew`. Resolves to `undefined` if there is nothing else to answer with.
+   * Answers the challenges of a refusal; without any, the last one of the scope. `refused` is the value that
+   * was sent. If there is a newer value, that is returned. A token that is refused with the challenge of
+   * another service (as NVIDIA's registry does) is dropped, and the result is `retry-without`. `undefined`
+   * means that there is nothing else to send.
    * @throws SpandrelError UPSTREAM_* codes if the token service fails
    */
   async answer(
@@ -84,20 +86,20 @@ export class Authenticator implements Authorizer {
     challenges: readonly Challenge[],
     refused: Secret | undefined,
     signal: AbortSignal | undefined,
-  ): Promise<Secret | 'ask-anew' | undefined> {
+  ): Promise<Secret | 'retry-without' | undefined> {
     const grant = this.#grantFor(scope);
     const isNewer =
       grant !== undefined && grant.authorization !== refused && performance.now() < grant.expiresAtMs;
     if (isNewer) return grant.authorization;
     if (grant !== undefined && grant.authorization === refused && isOfAnother(challenges, grant.challenge)) {
       this.#forget(scope, grant);
-      return 'ask-anew';
+      return 'retry-without';
     }
     const known = challenges.length === 0 && grant !== undefined ? [grant.challenge] : challenges;
     return this.#renew(scope, known, refused, signal);
   }
 
-  /** Ends requests for tokens and credentials under way. */
+  /** Aborts running requests for tokens and credentials. */
   close(reason: Error): void {
     this.#closing.abort(reason);
     this.#deps.credentials.close(reason);
@@ -150,7 +152,7 @@ export class Authenticator implements Authorizer {
     return isSame(other, refused) ? undefined : other;
   }
 
-  /** Of the first service that has one for us. */
+  /** A token of the first service that grants one. */
   async #fetchAnyToken(
     scope: string,
     challenges: readonly Challenge[],
@@ -195,10 +197,12 @@ export class Authenticator implements Authorizer {
     const isTrusted = mayReceiveCredentials(realm, base, tokenHosts);
     if (isTrusted || credentials === undefined) this.hint = credentials === undefined ? ANONYMOUS : undefined;
     else {
-      this.hint = `its token service ${realm.host} is of another domain, so it got no credentials: name it in tokenHosts if it may`;
+      this.hint =
+        `its token service ${realm.host} is in another domain and gets no credentials: allow it in ` +
+        'tokenHosts';
       logger.warn(
         { upstream, realm: realm.host },
-        'token service of another domain: credentials are not sent to it unless tokenHosts names it',
+        'the token service is in another domain: it gets credentials only if tokenHosts names it',
       );
     }
     const asked = performance.now();
@@ -215,7 +219,7 @@ export class Authenticator implements Authorizer {
     });
     const lifetimeMs = token.expiresInSeconds * 1000;
     const expiresAtMs = asked + lifetimeMs - Math.min(EXPIRY_MARGIN_MS, lifetimeMs / 4);
-    // ECR Public has one scope, "aws", for all that it holds.
+    // ECR Public has one scope, "aws", for all repositories.
     const isForAll = scope !== '' && wanted !== undefined && !wanted.includes('repository:');
     this.#grants.set(isForAll ? EVERYWHERE : scope, {
       challenge,
@@ -226,7 +230,7 @@ export class Authenticator implements Authorizer {
   }
 }
 
-/** True if none of `challenges` leads to the token service that `known` leads to. */
+/** True if no challenge names the token service of `known`. */
 function isOfAnother(challenges: readonly Challenge[], known: Challenge): boolean {
   const bearers = challenges.filter(({ scheme }) => scheme === 'bearer');
   const isSameService = ({ parameters }: Challenge): boolean =>

@@ -1,17 +1,18 @@
 import type { Secret } from '../../core/secret.ts';
 import type { Challenge } from './challenge.ts';
 
-/** What proves somebody to an upstream. */
+/** Authenticates requests to an upstream, for the proxy or for a client. */
 export interface Authorizer {
   /** As {@link HeldRequest.party}. */
   readonly party?: string | undefined;
-  /** What may be the reason when the upstream refuses nevertheless. */
+  /** A possible reason for a refusal by the upstream. */
   readonly hint?: string | undefined;
-  /** The `Authorization` value for a request of `scope`, or `undefined` to ask without one. */
+  /** The `Authorization` value for a request of `scope`; `undefined` to send none. */
   authorization(scope: string, signal: AbortSignal | undefined): Promise<Secret | undefined>;
   /**
-   * The value that answers the challenges of a 401; `refused` is the one that was sent. `undefined` if there is nothing to answer with;
-   * `ask-anew` if the challenge is not to be believed: what a request without any value is challenged with is the one to answer.
+   * The value that answers the challenges of a 401; `refused` is the value that was sent. `undefined` if
+   * there is nothing else to send. `retry-without` if the challenge is not trusted: send the request without
+   * a value, and answer the challenge to that.
    * @throws SpandrelError UPSTREAM_* codes if a token service fails
    */
   answer(
@@ -19,5 +20,5 @@ export interface Authorizer {
     challenges: readonly Challenge[],
     refused: Secret | undefined,
     signal: AbortSignal | undefined,
-  ): Promise<Secret | 'ask-anew' | undefined>;
+  ): Promise<Secret | 'retry-without' | undefined>;
 }

@@ -2,26 +2,27 @@
 export interface Challenge {
   /** Lower-case. */
   readonly scheme: string;
-  /** Names in lower case, values without quotes. */
+  /** By name in lower case; values without quotes. */
   readonly parameters: ReadonlyMap<string, string>;
 }
 
-// RFC 9110, sections 5.6 and 11.3. Values without quotes have no blanks and commas; whatever else is in them is taken, and commas
-// between parameters are not insisted on, since there are services that write it so.
+// RFC 9110, sections 5.6 and 11.3, read leniently, because some services write challenges so: an unquoted
+// value may have any characters but blanks and commas, and commas between parameters may be missing.
 const SEPARATORS = /[\s,]*/y;
 const PARAMETER =
   /([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|'([^',]*)'|([^\s,"]+))(?=[\s,]|$)/sy;
-/** What cannot be read, up to the next comma. */
+/** Anything else, up to the next comma. */
 const UNREADABLE = /[^,]+/y;
 const SCHEME = /([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?=[\s,]|$)/y;
 const TOKEN68 = /[A-Za-z0-9._~+/-]+=*(?=\s*(?:,|$))/y;
 
-/** Everything is bounded by what an answer's head may have, and this on top. */
+/** The size of a response head bounds everything else. */
 const MAX_CHALLENGES = 16;
 
 /**
- * The challenges of a `WWW-Authenticate` header, or of several. What cannot be read is passed over.
- * @see RFC 9110, section 11.6.1: one field holds several challenges, and commas separate both challenges and parameters
+ * Parses the challenges of one or several `WWW-Authenticate` headers. Skips what it cannot parse.
+ * @see RFC 9110, section 11.6.1: one field holds several challenges, and commas separate both challenges and
+ * parameters
  */
 export function parseChallenges(header: string | readonly string[] | undefined): Challenge[] {
   const fields = typeof header === 'string' ? [header] : (header ?? []);
@@ -52,7 +53,8 @@ function parseField(text: string): Challenge[] {
       continue;
     }
     challenges.push({ scheme: (scheme[1] ?? '').toLowerCase(), parameters: new Map() });
-    // Negotiate and its like carry a value instead of parameters. A word that begins the next challenge is none.
+    // Some schemes, such as Negotiate, have a token68 instead of parameters. A word that begins the next
+    // challenge is not one.
     if (/^[ \t]+[A-Za-z0-9._~+/-]+=*\s*(,|$)/.test(text.slice(position, position + 8192))) {
       accept(SEPARATORS);
       accept(TOKEN68);

@@ -13,13 +13,17 @@ export interface ClientAuthorizerOptions {
   /** As {@link RegistryApiOptions.tokenHosts}. */
   readonly tokenHosts: readonly string[];
   readonly transport: Transport;
-  /** The client's `Authorization` value; none asks for what anybody may have. */
+  /** The client's `Authorization` value; `undefined` requests public content. */
   readonly authorization: Secret | undefined;
-  /** Whether challenges are answered, with a token if one is wanted; if not, the client's value is all that is sent. */
+  /**
+   * Whether to answer challenges, with a token if one is required. If not, only the client's value is sent.
+   */
   readonly answersChallenges: boolean;
 }
 
-/** Answers an upstream with what a client has sent to the proxy, and with nothing of the proxy's own. Keeps nothing. */
+/**
+ * Authenticates to an upstream with the credentials of a client, never with the proxy's own. Keeps nothing.
+ */
 export class ClientAuthorizer implements Authorizer {
   readonly #options: ClientAuthorizerOptions;
   readonly #isBasic: boolean;
@@ -31,7 +35,9 @@ export class ClientAuthorizer implements Authorizer {
     this.#isBasic = /^basic /i.test(options.authorization?.reveal() ?? '');
   }
 
-  /** Basic credentials wait for a challenge: an upstream with a token service wants them there, and must not see them elsewhere. */
+  /**
+   * Basic credentials wait for a challenge: if the upstream has a token service, only that must receive them.
+   */
   async authorization(): Promise<Secret | undefined> {
     const { authorization, answersChallenges } = this.#options;
     return this.#isBasic && answersChallenges ? undefined : authorization;

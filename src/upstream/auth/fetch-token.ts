@@ -8,18 +8,18 @@ import type { Transport, TransportResponse } from '../transport/transport.ts';
 import { describeFailure } from '../faults/failed-response.ts';
 import { readWords } from '../faults/upstream-words.ts';
 
-/** A token as an `Authorization` value. */
+/** A token, as an `Authorization` value. */
 export interface Token {
   readonly authorization: Secret;
-  /** Seconds from now, as the service said. */
+  /** Lifetime in seconds, as the service says. */
   readonly expiresInSeconds: number;
 }
 
 const MAX_TOKEN_ANSWER_BYTES = 256 * 1024;
-/** Distribution's token specification: what holds where the service names no time. */
+/** Lifetime if the service names none: token specification of distribution. */
 const DEFAULT_EXPIRES_IN_SECONDS = 60;
 
-/** Where a Bearer challenge sends us. @throws SpandrelError UPSTREAM_PROTOCOL */
+/** URL of the token service that a Bearer challenge names. @throws SpandrelError UPSTREAM_PROTOCOL */
 export function parseRealm(upstream: string, challenge: Challenge): URL {
   const realm = challenge.parameters.get('realm') ?? '';
   const url = URL.canParse(realm) ? new URL(realm) : undefined;
@@ -38,8 +38,8 @@ export function parseRealm(upstream: string, challenge: Challenge): URL {
 }
 
 /**
- * What a token is asked for: what the challenge names, else the `scope` of the request that was refused. A challenge that names others
- * only (a catalog, another repository) is answered with both: a service grants what it knows of them.
+ * The scope to request: that of the challenge, else that of the refused request. If the challenge names only
+ * other resources (a catalog, another repository), both: the service grants those that it knows.
  */
 export function wantedScope(challenge: Challenge, scope: string): string | undefined {
   const named =
@@ -49,7 +49,7 @@ export function wantedScope(challenge: Challenge, scope: string): string | undef
       .filter((part) => part !== '') ?? [];
   if (named.length === 0) return scope === '' ? undefined : scope;
   const own = scope.slice(0, scope.lastIndexOf(':') + 1);
-  // ECR Public's "aws" is for all that it holds.
+  // ECR Public's scope "aws" covers all repositories.
   const isElsewhere = scope !== '' && named.every((part) => /^\w+:.+:/.test(part) && !part.startsWith(own));
   return (isElsewhere ? [...named, scope] : named).join(' ');
 }
@@ -60,9 +60,9 @@ export interface TokenQuery {
   readonly service: string | undefined;
   /** Space-separated. */
   readonly scope: string | undefined;
-  /** Basic ones or an identity token; the token is anonymous without. */
+  /** Basic credentials or an identity token. Without any, the token is anonymous. */
   readonly credentials: Credentials | undefined;
-  /** Whether the credentials may go to a place that the token service redirects to. */
+  /** Whether a host that the token service redirects to may receive the credentials. */
   readonly trusts: (place: URL) => boolean;
   /** As {@link Authorizer.hint}. */
   readonly hint?: string | undefined;
@@ -71,13 +71,14 @@ export interface TokenQuery {
   readonly signal: AbortSignal;
 }
 
-/** How the proxy calls itself to token services. */
+/** `client_id` in requests to token services. */
 const CLIENT_ID = 'spandrel';
 
 /**
- * Ask a token service: by GET, or by POST with an identity token.
+ * Requests a token, by GET, or by POST with an identity token.
  * @see distribution, docs/content/spec/auth/token.md and oauth.md
- * @throws SpandrelError UPSTREAM_CREDENTIALS_REFUSED, UPSTREAM_THROTTLED, UPSTREAM_PROTOCOL, and what the transport throws
+ * @throws SpandrelError UPSTREAM_CREDENTIALS_REFUSED, UPSTREAM_THROTTLED, UPSTREAM_PROTOCOL, and what the
+ * transport throws
  */
 export async function fetchToken(transport: Transport, query: TokenQuery): Promise<Token> {
   const { upstream, credentials } = query;
@@ -109,7 +110,7 @@ async function requestToken(transport: Transport, query: TokenQuery): Promise<Tr
     if (!isRedirect(response.status)) return response;
     await response.body.discard();
     url = resolveRedirect(upstream, url, response.headers.location);
-    // RFC 9110, section 15.4: only 307 and 308 keep method and body; of the others clients make a GET.
+    // RFC 9110, section 15.4: only 307 and 308 keep method and body. After others, clients send GET.
     if (response.status < 307) {
       body = undefined;
       delete headers['content-type'];
@@ -119,7 +120,8 @@ async function requestToken(transport: Transport, query: TokenQuery): Promise<Tr
     if (body === undefined) continue;
     throw new SpandrelError(
       'UPSTREAM_PROTOCOL',
-      `upstream ${upstream}: its token service redirects to ${url.host}, which may not have the credentials: name it in tokenHosts if it may`,
+      `upstream ${upstream}: its token service redirects to ${url.host}, which gets no credentials: ` +
+        'allow it in tokenHosts',
     );
   }
   throw new SpandrelError(
@@ -146,14 +148,18 @@ function postFields({ service, scope }: TokenQuery, refreshToken: Secret): URLSe
 }
 
 function codeOf(status: number, hadCredentials: boolean): ErrorCode {
-  // 400 is OAuth 2's way to refuse a refresh token (RFC 6749, section 5.2), and ECR Public's to say that its token has expired.
+  // 400 refuses a refresh token in OAuth 2 (RFC 6749, section 5.2), and reports an expired token in ECR
+  // Public.
   if (status === 401 || status === 403 || (status === 400 && hadCredentials))
     return 'UPSTREAM_CREDENTIALS_REFUSED';
   if (status === 429) return 'UPSTREAM_THROTTLED';
   return status >= 500 ? 'UPSTREAM_UNREACHABLE' : 'UPSTREAM_PROTOCOL';
 }
 
-/** @see distribution, docs/content/spec/auth/token.md: `token`, or `access_token` for OAuth 2; services send one, or both */
+/**
+ * Services send `token`, or `access_token` (OAuth 2), or both. @see distribution,
+ * docs/content/spec/auth/token.md
+ */
 function parseToken({ upstream, hint }: TokenQuery, answer: Record<string, unknown>): Token {
   const token = [answer['token'], answer['access_token']].find(isToken);
   if (token === undefined) {
@@ -164,7 +170,7 @@ function parseToken({ upstream, hint }: TokenQuery, answer: Record<string, unkno
       );
     throw new SpandrelError('UPSTREAM_PROTOCOL', `upstream ${upstream}: its token service sent no token`);
   }
-  // `issued_at` is of a clock that need not go as ours does; a token that ends earlier is refused, and then renewed.
+  // `issued_at` is ignored: clocks differ. A token that expires earlier is refused, and then renewed.
   const lifetime = Number(answer['expires_in'] ?? DEFAULT_EXPIRES_IN_SECONDS);
   return {
     authorization: new Secret(`Bearer ${token.trim()}`),
@@ -172,7 +178,7 @@ function parseToken({ upstream, hint }: TokenQuery, answer: Record<string, unkno
   };
 }
 
-/** A header takes visible ASCII only; an empty token means that the service knows none for us. */
+/** Header values are visible ASCII. An empty token means that the service grants none. */
 function isToken(value: unknown): value is string {
   return typeof value === 'string' && /^[\x21-\x7e]+$/.test(value.trim());
 }
@@ -182,7 +188,7 @@ function parseObject(bytes: Buffer): Record<string, unknown> {
     const value: unknown = JSON.parse(bytes.toString());
     return isJsonObject(value) ? value : {};
   } catch {
-    // No JSON is no token; that is what the caller then says.
+    // The caller reports a body without a token.
     return {};
   }
 }

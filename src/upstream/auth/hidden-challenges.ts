@@ -14,8 +14,8 @@ export interface HiddenChallengesDeps {
 }
 
 /**
- * The challenges of `/v2/`, which docker and skopeo ask first. A registry that hides what is private answers those whom it does not know
- * with 404 or 403 and without a challenge everywhere else (Nexus, Artifactory).
+ * The challenges of `/v2/`, which docker and skopeo request first. Some registries (Nexus, Artifactory) hide
+ * private content: elsewhere they send 404 or 403 without a challenge to requests without credentials.
  */
 export class HiddenChallenges {
   readonly #deps: HiddenChallengesDeps;
@@ -28,7 +28,10 @@ export class HiddenChallenges {
     this.#flights = new SingleFlight('token', deps.metrics);
   }
 
-  /** None for a registry that is open, or that fails now. Costs a request every ten minutes at most, unless that fails. */
+  /**
+   * Empty for an open registry, and for one that fails. Costs at most one request in ten minutes unless that
+   * fails.
+   */
   async read(signal: AbortSignal | undefined): Promise<readonly Challenge[]> {
     if (this.#known !== undefined && performance.now() - this.#known.atMs < REMEMBERED_MS)
       return this.#known.challenges;
@@ -52,7 +55,7 @@ export class HiddenChallenges {
     }
   }
 
-  /** Ends what is under way. */
+  /** Aborts a running request. */
   close(reason: Error): void {
     this.#closing.abort(reason);
   }

@@ -1,7 +1,7 @@
 import { getDomain } from 'tldts';
 
 /**
- * Domains whose subdomains belong to different customers, and which the public suffix list lacks: only an
+ * Domains whose subdomains belong to different customers and that the public suffix list lacks: here only an
  * equal host counts.
  */
 const SHARED_DOMAINS: ReadonlySet<string> = new Set([
@@ -21,19 +21,19 @@ const SHARED_DOMAINS: ReadonlySet<string> = new Set([
   'tencentcloudcr.com',
   'appdomain.cloud',
   'ovh.net',
-  // Services of all namespaces of a Kubernetes cluster.
+  // Services in all namespaces of a Kubernetes cluster.
   'cluster.local',
 ]);
 
 /**
- * Whether the credentials of an upstream may be sent to the token service at `realm`, which the upstream has
- * named.
+ * Whether the credentials of an upstream may be sent to the token service at `realm`, which the upstream
+ * names.
  *
- * The realm must be https unless the upstream itself is http, and its host must be that of the upstream or
- * share the registrable domain with it, by the public suffix list with its private part: `auth.docker.io` for
- * `registry-1.docker.io`. IP addresses, names of one label, and names below domains that many share must be
- * equal. The rule guards against a registry that is tricked or taken over, and it narrows what that can do.
- * `tokenHosts` are hosts, with a port if it is not the usual one, that the operator trusts besides.
+ * The realm must be https unless the upstream is http. Its host must be that of the upstream or share its
+ * registrable domain by the public suffix list, private part included: `auth.docker.io` for
+ * `registry-1.docker.io`. IP addresses, names of one label, and names in shared domains must be equal. The
+ * rule limits what a compromised registry can do.
+ * @param tokenHosts other hosts that the operator trusts, with a port unless it is the default one
  */
 export function mayReceiveCredentials(realm: URL, upstream: URL, tokenHosts: readonly string[]): boolean {
   if (realm.protocol !== 'https:' && !(realm.protocol === 'http:' && upstream.protocol === 'http:'))

@@ -2,7 +2,10 @@ import { SpandrelError } from '../../core/errors.ts';
 import { isJsonObject, parseJson } from '../../core/json/parse-json.ts';
 import { parseJsonList } from '../../core/json/parse-json-list.ts';
 
-/** The JSON object in the body of an upstream's response, as {@link parseJson} takes it. @throws SpandrelError UPSTREAM_PROTOCOL */
+/**
+ * Parses the JSON object in a response body with the limits of {@link parseJson}. @throws SpandrelError
+ * UPSTREAM_PROTOCOL
+ */
 export function parseJsonObject(upstream: string, bytes: Uint8Array): Record<string, unknown> {
   try {
     return assertObject(upstream, parseJson(bytes));
@@ -11,7 +14,7 @@ export function parseJsonObject(upstream: string, bytes: Uint8Array): Record<str
   }
 }
 
-/** As {@link parseJsonObject}, of an object with a long list: see {@link parseJsonList}. */
+/** As {@link parseJsonObject}, for an object with a long list: see {@link parseJsonList}. */
 export async function parseObjectWithList(
   upstream: string,
   bytes: Uint8Array,
@@ -34,5 +37,5 @@ function protocolError(upstream: string, error: unknown): unknown {
 }
 
 function noObject(upstream: string): SpandrelError {
-  return new SpandrelError('UPSTREAM_PROTOCOL', `upstream ${upstream}: the answer is no JSON object`);
+  return new SpandrelError('UPSTREAM_PROTOCOL', `upstream ${upstream}: the response is not a JSON object`);
 }

@@ -5,26 +5,27 @@ import { waitFor } from '../../core/wait-for.ts';
 
 const MAX_LOCATIONS = 10_000;
 const DEFAULT_LIFETIME_MS = 60_000;
-/** Of signatures of S3. */
+/** Longest lifetime of an S3 signature. */
 const LONGEST_LIFETIME_MS = 7 * 24 * 3_600_000;
-/** A URL is not used in its last seconds, or its last quarter where it lives shortly. */
+/** A URL is not used in its last seconds, or in the last quarter of a short lifetime. */
 const EXPIRY_MARGIN_MS = 30_000;
-/** A request that hangs does not keep the others waiting. */
+/** Longest wait for another request: a hanging one must not delay the others for long. */
 const LONGEST_WAIT_MS = 1_000;
 
 interface Location {
-  /** `undefined` where the registry sends the blob itself. */
+  /** `undefined` if the registry sends the blob itself. */
   readonly url: URL | undefined;
   readonly expiresAtMs: number;
 }
 
 /**
- * Where the redirects of blobs led: signed URLs that are good for many ranges, which saves the registry a request for each. While
- * one request finds out, others for the same blob wait for it. Forgetting a place costs a request, nothing else.
+ * Remembers where redirects of blobs lead. A signed URL serves many ranges, so the registry gets one request
+ * a blob instead of one a range. While one request finds the URL, others for the same blob wait. Losing an
+ * entry costs one request.
  */
 export class BlobLocations {
   readonly #locations = new BoundedMap<Location>({ maxEntries: MAX_LOCATIONS });
-  /** Requests under way to find a place; each resolves when it has. */
+  /** Running searches; each resolves when it ends. */
   readonly #searches = new Map<string, Promise<void>>();
   readonly #now: () => number;
 
@@ -37,7 +38,10 @@ export class BlobLocations {
     return this.#known(keyOf(repository, digest))?.url;
   }
 
-  /** `search` asks the registry, and tells by {@link set} where it was led to. Not run while another search may make it superfluous. */
+  /**
+   * The known URL, or the result of `search`, which requests the blob from the registry and calls {@link
+   * set}. Waits for a running search of the same blob first.
+   */
   async find<T>(
     repository: string,
     digest: Digest,
@@ -62,7 +66,7 @@ export class BlobLocations {
     }
   }
 
-  /** The blob came from `url`, or from the registry itself. */
+  /** Records that the blob came from `url`, or from the registry itself. */
   set(repository: string, digest: Digest, url: URL | undefined): void {
     const now = this.#now();
     const lifetimeMs = signedForMs(url?.searchParams, Date.now()) ?? DEFAULT_LIFETIME_MS;
@@ -70,7 +74,7 @@ export class BlobLocations {
     this.#locations.set(keyOf(repository, digest), { url, expiresAtMs });
   }
 
-  /** `url` is not good any more. */
+  /** Drops `url`, which no longer works. */
   forget(repository: string, digest: Digest, url: URL): void {
     const key = keyOf(repository, digest);
     if (this.#locations.get(key)?.url === url) this.#locations.delete(key);
@@ -98,9 +102,10 @@ function keyOf(repository: string, digest: Digest): string {
 }
 
 /**
- * For how long a signed URL is good after `wallMs`, the time of day, if it says so: `X-Amz-Date` and `X-Amz-Expires` (S3, signature
- * version 4; Google says the same with `X-Goog-`), or `Expires` in seconds of the epoch (CloudFront, S3 signature version 2). Where our
- * clock is slow it is no more than what it was signed for, or than what S3 allows.
+ * Remaining lifetime of a signed URL at `wallMs`, the time of day; `undefined` if the URL does not say. Reads
+ * `X-Amz-Date` and `X-Amz-Expires` (S3, signature version 4), the same with `X-Goog-` (Google), or `Expires`
+ * in seconds of the epoch (CloudFront, S3 signature version 2). If this machine's clock is slow, the result
+ * is at most the signed lifetime, or the longest that S3 allows.
  */
 function signedForMs(query: URLSearchParams | undefined, wallMs: number): number | undefined {
   if (query === undefined) return undefined;

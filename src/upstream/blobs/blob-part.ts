@@ -4,22 +4,23 @@ import { parseContentCodings } from '../transport/content-coding.ts';
 import { parseContentLength, parseContentRange } from './content-range.ts';
 import type { TransportResponse } from '../transport/transport.ts';
 
-/** What can be used of an answer of 206. */
+/** The usable part of a 206 response. */
 export interface BlobPart {
-  /** Begins where the range that was asked for begins, and may end earlier. */
+  /** Starts where the requested range starts, and may end earlier. */
   readonly range: ByteRange;
   readonly totalBytes: number;
-  /** Bytes of the body before `range`, and behind it as far as announced. */
+  /** Bytes of the body before `range`, and announced bytes after it. */
   readonly skippedBytes: number;
   readonly surplusBytes: number;
 }
 
-/** A part that is shorter than it should be saves nothing, and one with more around it wastes as much. */
+/** A shorter part, or one with more bytes around it, is not worth a request. */
 const MIN_PART_BYTES = 64 * 1024;
 
 /**
- * What an answer of 206 has of the range `asked`, of a blob of `knownBytes` if that is known. `undefined` if the blob is better asked for
- * as a whole: the part is another one, is packed, or does not say what it is of.
+ * Plans what to use of a 206 response to a request for `asked`. `undefined` if the whole blob should be
+ * requested instead: the part is a different one, is encoded, or does not say what it contains.
+ * @param knownBytes size of the blob, if known
  */
 export function planBlobPart(
   { headers }: TransportResponse,
@@ -30,9 +31,10 @@ export function planBlobPart(
   const totalBytes = knownBytes ?? content?.totalBytes;
   if (content === undefined || totalBytes === undefined) return undefined;
   if (content.totalBytes !== undefined && content.totalBytes !== totalBytes) return undefined;
-  // A range of what is packed is one of the packed bytes; where only the label says so, its total is that of the blob.
-  const isPacked = parseContentCodings(headers['content-encoding']).length > 0;
-  if (isPacked && (knownBytes === undefined || content.totalBytes !== knownBytes)) return undefined;
+  // A range of an encoded body is a range of encoded bytes. If the total is that of the blob, only the header
+  // is wrong.
+  const isEncoded = parseContentCodings(headers['content-encoding']).length > 0;
+  if (isEncoded && (knownBytes === undefined || content.totalBytes !== knownBytes)) return undefined;
   const { start } = content.range;
   const sentBytes = parseContentLength(headers['content-length']) ?? rangeLength(content.range);
   const sentEnd = Math.min(content.range.end, start + sentBytes);
@@ -40,7 +42,7 @@ export function planBlobPart(
   const range = { start: wanted.start, end: Math.min(wanted.end, sentEnd) };
   const skippedBytes = wanted.start - start;
   if (skippedBytes < 0 || skippedBytes > MIN_PART_BYTES || range.end <= range.start) return undefined;
-  // Who cuts what is asked for may also be wrong about the size that nobody else has told.
+  // A server that cuts ranges short may also report a wrong total, so the size must be known.
   const isShort = range.end < wanted.end;
   if (isShort && (knownBytes === undefined || rangeLength(range) < MIN_PART_BYTES)) return undefined;
   return { range, totalBytes, skippedBytes, surplusBytes: Math.max(0, start + sentBytes - range.end) };

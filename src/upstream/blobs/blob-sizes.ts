@@ -7,21 +7,26 @@ import { parseContentLength } from './content-range.ts';
 import type { ApiResponse, RegistryApi } from '../api/registry-api.ts';
 import { readFailure } from '../faults/failed-response.ts';
 
-/** Of an upstream that is overloaded or away. Any other refusal of a HEAD says nothing of the blob: signed URLs are good for GET only. */
+/**
+ * Statuses of an overloaded or unreachable upstream. Other refusals of HEAD say nothing about the blob:
+ * signed URLs are valid for GET only.
+ */
 const FAILURES: ReadonlySet<number> = new Set([429, 502, 503, 504]);
 
-/** Registries do not change what they do with HEAD from one day to the next, but what stands before them fails. */
+/** A registry's support of HEAD rarely changes, but gateways before it fail. */
 const HEAD_PAUSES = { firstMs: 60_000, longestMs: 3_600_000 };
 const ABSENCE_PAUSES = { firstMs: 1_000, longestMs: 60_000 };
 
-/** Asks an upstream whether it has blobs, and how large they are, without fetching them. */
+/** Asks an upstream whether it has blobs and how large they are, without fetching them. */
 export class BlobSizes {
   readonly #api: RegistryApi;
-  /** What HEAD was last good for, where that was not all: registries without it refuse it always, some of them with 404. */
+  /**
+   * What HEAD last told, unless it told everything. Registries without HEAD always refuse it, some with 404.
+   */
   readonly #head = new PassingFaults<{ readonly isGoodFor: 'existence' | 'nothing' }>(HEAD_PAUSES);
-  /** A HEAD has found a blob: a 404 to one is true. */
+  /** A HEAD has found a blob, so a 404 to HEAD is true. */
   #hasFound = false;
-  /** Blobs whose 404 to a HEAD has been true. */
+  /** Blobs for which a 404 to HEAD was true. */
   readonly #absent = new PassingFaults<object>(ABSENCE_PAUSES);
 
   constructor(api: RegistryApi) {
@@ -29,10 +34,11 @@ export class BlobSizes {
   }
 
   /**
-   * Size of a blob without its bytes: by HEAD, or by a range of one byte where that is refused or does not tell. `source` is the same blob.
+   * Size of a blob in bytes: by HEAD, or by a range of one byte if HEAD is refused or has no length. `source`
+   * is the same blob.
    * @throws as {@link RegistryClient.statBlob}
    */
-  async fetch(
+  async fetchSize(
     repository: string,
     digest: Digest,
     source: BlobSource,
@@ -44,13 +50,13 @@ export class BlobSizes {
     const { range, totalBytes, body } = await this.#confirm(`${repository}@${digest}`, head, () =>
       source.fetch({ start: 0, end: 1 }, signal ?? new AbortController().signal),
     );
-    // One byte is read, which keeps the connection; a whole blob is not.
+    // Reading one byte keeps the connection; a whole blob is not read.
     for await (const _ of body) if (range.end > 1) break;
     return totalBytes;
   }
 
-  /** Resolves if the repository has the blob, whatever its size. @throws as {@link RegistryClient.statBlob} */
-  async check(repository: string, digest: Digest, signal: AbortSignal | undefined): Promise<void> {
+  /** Resolves if the repository has the blob. @throws as {@link RegistryClient.statBlob} */
+  async assertExists(repository: string, digest: Digest, signal: AbortSignal | undefined): Promise<void> {
     const head = this.#goodFor === 'nothing' ? undefined : await this.#askHead(repository, digest, signal);
     if (head?.status === 200) return;
     await this.#confirm(`${repository}@${digest}`, head, async () => {
@@ -58,7 +64,7 @@ export class BlobSizes {
       const path = `${repository}/blobs/${digest}`;
       const response = await this.#api.request({ kind: 'blob', path, repository, headers, signal });
       const { status } = response;
-      // 416: a range of an empty blob.
+      // 416: the blob is empty.
       if ((status < 200 || status >= 300) && status !== 416)
         throw await readFailure(this.#api.upstream, response, 'BLOB_UNKNOWN');
       await response.body.discard();
@@ -81,7 +87,7 @@ export class BlobSizes {
     return head;
   }
 
-  /** What a GET says where a HEAD has said too little, and what that means for the next HEAD. */
+  /** Asks by GET where HEAD was not enough, and records what HEAD is good for. */
   async #confirm<T>(blob: string, head: ApiResponse | undefined, get: () => Promise<T>): Promise<T> {
     try {
       const found = await get();
@@ -96,7 +102,7 @@ export class BlobSizes {
   }
 }
 
-/** The `Content-Length` of the blob itself; servers that do not know what a GET would send say 0. */
+/** The `Content-Length` of the blob itself. Servers that do not know the length send 0. */
 function lengthOf({ headers }: ApiResponse, digest: Digest): number | undefined {
   if (parseContentCodings(headers['content-encoding']).length > 0) return undefined;
   const length = parseContentLength(headers['content-length']);

@@ -1,14 +1,19 @@
 import type { ByteRange } from '../../core/byte-range.ts';
 
-/** One blob of one repository of an upstream, as a fill sees it. What `RegistryClient.blobSource` returns. */
+/**
+ * A blob of one repository of an upstream, as fills use it. {@link RegistryClient.blobSource} returns one.
+ */
 export interface BlobSource {
-  /** Upstream and repository: work for one of them does not have to wait behind all the work for another. */
+  /** Upstream and repository: the fairness key of the blob's fill. */
   readonly origin?: string | undefined;
-  /** Name of the upstream: until their digest has been verified, its bytes are for nobody else's repositories. */
+  /**
+   * Name of the upstream. Until the digest is verified, the bytes are served to repositories of this upstream
+   * only.
+   */
   readonly upstream?: string | undefined;
   /**
-   * Ask for the bytes of `range`, or for the whole blob. `sizeBytes` is what the blob's size is believed to be: it helps where the
-   * upstream does not tell, or tells something else with each answer.
+   * Requests the bytes of `range`, or the whole blob. `sizeBytes` is the assumed size of the blob; it is used
+   * if the upstream does not send one, or sends different ones.
    * @throws SpandrelError BLOB_UNKNOWN or an UPSTREAM_* code; the caller decides about a retry
    */
   fetch(range: ByteRange | undefined, signal: AbortSignal, sizeBytes?: number): Promise<BlobResponse>;
@@ -16,14 +21,16 @@ export interface BlobSource {
 
 export interface BlobResponse {
   /**
-   * What `body` holds. It begins where the range that was asked for begins, and may end before that; or it is the whole blob, where the
-   * upstream has no ranges.
+   * The bytes that `body` holds. Starts where the requested range starts, and may end earlier; or it is the
+   * whole blob, if the upstream does not support ranges.
    */
   readonly range: ByteRange;
-  /** Size of the whole blob: of this answer, or what it is believed to be where the answer does not tell. */
+  /** Size of the whole blob: as the response says, else the assumed one. */
   readonly totalBytes: number;
   /** As {@link TransportResponse.isUnproven}. */
   readonly isUnproven?: boolean | undefined;
-  /** Must be read to its end or destroyed. Yields exactly the bytes of `range` or throws UPSTREAM_PROTOCOL. */
+  /**
+   * Must be read to its end or destroyed. Yields exactly the bytes of `range` or throws UPSTREAM_PROTOCOL.
+   */
   readonly body: AsyncIterable<Buffer>;
 }

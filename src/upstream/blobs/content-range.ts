@@ -1,18 +1,18 @@
 import type { ByteRange } from '../../core/byte-range.ts';
 
-/** `bytes=a-b` of a request: RFC 9110, section 14.2. The range must not be empty. */
+/** Formats a Range header `bytes=a-b`: RFC 9110, section 14.2. The range must not be empty. */
 export function formatRange({ start, end }: ByteRange): string {
   return `bytes=${start}-${end - 1}`;
 }
 
-/** What a `Content-Range` says that a body is. */
+/** The range of a body, as `Content-Range` says. */
 export interface ContentRange {
   readonly range: ByteRange;
   /** `undefined` for `*`. */
   readonly totalBytes: number | undefined;
 }
 
-/** `Content-Range: bytes a-b/total`; `undefined` if it says anything else, or what cannot be. */
+/** Parses `Content-Range: bytes a-b/total`; `undefined` if it is malformed or impossible. */
 export function parseContentRange(header: string | undefined): ContentRange | undefined {
   const match = /^\s*bytes[ =]\s*(\d{1,16})-(\d{1,16})\/(\d{1,16}|\*)\s*$/i.exec(header ?? '');
   if (match === null) return undefined;
@@ -29,7 +29,7 @@ export function parseUnsatisfiedRange(header: string | undefined): number | unde
   return match === null ? undefined : Number(match[1]);
 }
 
-/** `undefined` where there is no `Content-Length`, or none that is a number. */
+/** `undefined` if `Content-Length` is missing or not a number. */
 export function parseContentLength(header: string | undefined): number | undefined {
   const length = /^\d{1,16}$/.test(header ?? '') ? Number(header) : undefined;
   return length !== undefined && Number.isSafeInteger(length) ? length : undefined;

@@ -3,7 +3,7 @@ import type { Digest } from '../../core/digest.ts';
 
 const MAX_MEASURED = 10_000;
 
-/** Sizes of blobs whose upstream does not tell them. Forgetting one costs a transfer, nothing else. */
+/** Sizes of blobs whose upstream sends no length. Losing an entry costs one transfer. */
 export class MeasuredBlobs {
   readonly #sizes = new BoundedMap<{ readonly bytes: number }>({ maxEntries: MAX_MEASURED });
 
@@ -15,7 +15,7 @@ export class MeasuredBlobs {
     this.#sizes.set(`${repository}@${digest}`, { bytes });
   }
 
-  /** An answer had another length: that one or this may have been cut off. */
+  /** A response had another length: one of the two may have been cut short. */
   forget(repository: string, digest: Digest): void {
     this.#sizes.delete(`${repository}@${digest}`);
   }

@@ -11,16 +11,17 @@ import type { ApiResponse, RegistryApi } from '../api/registry-api.ts';
 import { readFailure } from '../faults/failed-response.ts';
 import { openWholeBlob } from './whole-blob.ts';
 
-/** Of a blob that does not say how long it is; larger layers than those of any registry. */
+/** Limit for a blob without a length; larger than the layers of any registry. */
 const MAX_MEASURED_BYTES = 2 ** 40;
-/** More than this is not read only to keep a connection. */
+/** More surplus bytes are not read just to keep a connection. */
 const MAX_SURPLUS_BYTES = 64 * 1024;
-/** How ranges are refused that lie within the blob, by registries that have none, or none of this blob. */
+/** Statuses with which registries refuse valid ranges, because they support none, or none of this blob. */
 const RANGE_REFUSALS: ReadonlySet<number> = new Set([400, 405, 406, 416, 501]);
 
 /**
- * A blob of a registry. Its redirect is followed once and remembered while its signature holds. An answer to a range that cannot be used
- * has the whole blob asked for: every registry sends that, and whoever reads it verifies its digest.
+ * A blob of a registry. Its redirect is followed once and remembered while its signature is valid. If the
+ * response to a range is not usable, the whole blob is requested: every registry sends that, and readers
+ * verify its digest.
  */
 export class RegistryBlobSource implements BlobSource {
   readonly #api: RegistryApi;
@@ -54,11 +55,11 @@ export class RegistryBlobSource implements BlobSource {
     }
     const response = await this.#ask(undefined, signal);
     const whole = await this.#ending(response, () => this.#readWhole(response, sizeBytes));
-    // Without one it has been measured.
+    // `undefined` means that the blob has been measured: request it again.
     return whole ?? this.fetch(undefined, signal, sizeBytes);
   }
 
-  /** A body that is not handed on does not keep its connection. */
+  /** Reads a response. A body that is not returned must not keep its connection. */
   async #ending(
     response: ApiResponse,
     read: () => Promise<BlobResponse | undefined>,
@@ -85,7 +86,7 @@ export class RegistryBlobSource implements BlobSource {
     const response = await this.#api.requestUrl(found, { kind: 'blob', headers, signal });
     const { status } = response;
     if (status < 300 || status === 416 || status === 429 || status >= 500) return response;
-    // A signature that has ended gives 403 on S3, 401 elsewhere; whatever else it may be, the registry knows better.
+    // S3 refuses an expired signature with 403, others with 401. Whatever the reason, ask the registry again.
     this.#locations.forget(repository, digest, found);
     await response.body.discard();
     const renewed = await this.#locations.find(repository, digest, signal, ask);
@@ -109,7 +110,7 @@ export class RegistryBlobSource implements BlobSource {
     return response;
   }
 
-  /** `undefined` if the whole blob is to be asked for instead. */
+  /** `undefined` if the whole blob should be requested instead. */
   async #readRange(
     response: ApiResponse,
     asked: ByteRange,
@@ -118,7 +119,7 @@ export class RegistryBlobSource implements BlobSource {
     const { status, headers, body } = response;
     if (status === 200) return this.#readWhole(response, sizeBytes);
     if (status === 416 && parseUnsatisfiedRange(headers['content-range']) === 0) {
-      // No range of an empty blob can be satisfied: RFC 9110, section 14.1.2.
+      // An empty blob has no satisfiable range: RFC 9110, section 14.1.2.
       body.destroy();
       return { range: { start: 0, end: 0 }, totalBytes: 0, body: emptyBody() };
     }
@@ -132,12 +133,12 @@ export class RegistryBlobSource implements BlobSource {
     return { range: part.range, totalBytes: part.totalBytes, body: this.#cut(body, part) };
   }
 
-  /** `undefined` after the blob has been measured. */
+  /** `undefined` if the blob had to be measured. */
   async #readWhole(response: ApiResponse, sizeBytes: number | undefined): Promise<BlobResponse | undefined> {
     const { status, headers } = response;
     const isAll = status === 206 && parseContentRange(headers['content-range'])?.range.start === 0;
-    if (status === 206 && !isAll) throw this.#wrong('a part that was not asked for');
-    if (status === 416) throw this.#wrong('there is no such range, though none was asked for');
+    if (status === 206 && !isAll) throw this.#wrong('a part that was not requested');
+    if (status === 416) throw this.#wrong('416, though no range was requested');
     if (status !== 200 && !isAll) throw await readFailure(this.#api.upstream, response, 'BLOB_UNKNOWN');
     const [{ upstream }, knownBytes] = [this.#api, sizeBytes ?? this.#measuredBytes];
     const { totalBytes, body } = await openWholeBlob(response, {
@@ -156,7 +157,7 @@ export class RegistryBlobSource implements BlobSource {
     return this.#measured.get(this.#repository, this.#digest);
   }
 
-  /** How long the blob is shows at its end only; what comes until then is not kept. */
+  /** Reads the blob to its end, because only that tells its length. Keeps no bytes. */
   async #measure(body: AsyncIterable<Buffer>): Promise<void> {
     let bytes = 0;
     for await (const chunk of body) {
@@ -166,7 +167,7 @@ export class RegistryBlobSource implements BlobSource {
     this.#measured.set(this.#repository, this.#digest, bytes);
   }
 
-  /** The part of a body that was asked for. A short rest is read, which keeps the connection. */
+  /** Cuts the requested part out of a body. Reads a short rest, which keeps the connection. */
   async *#cut(body: AsyncIterable<Buffer>, part: BlobPart): AsyncGenerator<Buffer, void, undefined> {
     const end = part.skippedBytes + rangeLength(part.range);
     let position = 0;
@@ -196,7 +197,7 @@ export class RegistryBlobSource implements BlobSource {
   }
 
   #wrong(words: string): SpandrelError {
-    return new SpandrelError('UPSTREAM_PROTOCOL', `upstream ${this.#api.upstream}: blob answer: ${words}`);
+    return new SpandrelError('UPSTREAM_PROTOCOL', `upstream ${this.#api.upstream}: blob response: ${words}`);
   }
 }
 

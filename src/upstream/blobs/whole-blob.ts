@@ -6,13 +6,13 @@ import {
   type ContentCoding,
   createDecoder,
   decodeContent,
-  mayBePacked,
+  mayBeEncoded,
   parseContentCodings,
 } from '../transport/content-coding.ts';
 import { parseContentLength } from './content-range.ts';
 import type { TransportResponse } from '../transport/transport.ts';
 
-/** A body, and how many bytes there are in all of it if that is known. */
+/** A body and its length, if that is known. */
 export interface WholeBlob {
   readonly totalBytes: number | undefined;
   readonly body: AsyncIterable<Buffer>;
@@ -21,17 +21,18 @@ export interface WholeBlob {
 export interface WholeBlobQuery {
   readonly upstream: string;
   readonly digest: Digest;
-  /** What is known of the blob's size before the answer. */
+  /** The size of the blob, if it is known before the response. */
   readonly knownBytes: number | undefined;
 }
 
-/** So much of a body is taken into memory to find out what it is. */
+/** Bytes of a body that are buffered to find out what it is. */
 const HEAD_BYTES = 64 * 1024;
 
 /**
- * The blob in an answer with all of it. Where that is packed, nobody having asked for it, or only called so (a layer that is stored as
- * `Content-Encoding: gzip`), the digest tells if the blob is small, else the size: what is as long as the blob should be is the blob.
- * What has no length is as long as the blob is known to be.
+ * Opens the blob in a response with the whole of it. Some servers encode bodies without being asked, and some
+ * send `Content-Encoding: gzip` with a layer that is merely stored as gzip. The digest tells which it is if
+ * the blob is small, else the length: a body as long as the blob is the blob. A body without a length has the
+ * known length.
  * @throws SpandrelError UPSTREAM_*
  */
 export async function openWholeBlob(response: TransportResponse, query: WholeBlobQuery): Promise<WholeBlob> {
@@ -48,12 +49,12 @@ export async function openWholeBlob(response: TransportResponse, query: WholeBlo
     if (content !== undefined) return { totalBytes: content.byteLength, body: Readable.from([content]) };
   }
   const raw = continueWith(head, sent);
-  // Servers that pack on the way cannot know the length; what has one is a file that was stored so.
+  // Servers that encode while sending do not know the length; a body with a length was stored so.
   const isStored = sentBytes !== undefined && (knownBytes ?? sentBytes) === sentBytes;
   const [coding] = codings;
-  if (coding === undefined || isStored || !mayBePacked(coding, head))
+  if (coding === undefined || isStored || !mayBeEncoded(coding, head))
     return { totalBytes: sentBytes ?? knownBytes, body: raw };
-  return { totalBytes: knownBytes, body: unpack(raw, head, codings, upstream) };
+  return { totalBytes: knownBytes, body: decodeStream(raw, head, codings, upstream) };
 }
 
 async function readHead(body: AsyncIterator<Buffer>): Promise<{ head: Buffer; isAll: boolean }> {
@@ -80,7 +81,10 @@ async function* continueWith(
   }
 }
 
-/** The bytes as they were sent or what is packed in them, whichever has the digest; if neither has it, what `Content-Encoding` says. */
+/**
+ * The bytes as sent or decoded, whichever match the digest; if neither do, decoded as `Content-Encoding`
+ * says.
+ */
 async function chooseByDigest(
   sent: Buffer,
   codings: readonly ContentCoding[],
@@ -93,8 +97,8 @@ async function chooseByDigest(
   return content === 'too-large' ? undefined : (content ?? sent);
 }
 
-/** Unpacks off the event loop. Ending it early ends the body. */
-async function* unpack(
+/** Decodes off the event loop. Ending the iteration early ends the body. */
+async function* decodeStream(
   raw: AsyncGenerator<Buffer, void, undefined>,
   head: Buffer,
   codings: readonly ContentCoding[],
@@ -102,7 +106,7 @@ async function* unpack(
 ): AsyncGenerator<Buffer, void, undefined> {
   let last: Readable = Readable.from(raw, { objectMode: false });
   for (const [place, coding] of codings.entries()) {
-    // What is packed twice is deflate in its usual form inside.
+    // Only the outermost coding's first bytes are known; an inner deflate is in zlib's format.
     const decoder = createDecoder(coding, place === 0 ? head : undefined);
     pipeline(last, decoder, () => undefined);
     last = decoder;
@@ -111,9 +115,13 @@ async function* unpack(
     for await (const chunk of last as AsyncIterable<Buffer>) yield chunk;
   } catch (error) {
     if (isSpandrelError(error)) throw error;
-    throw new SpandrelError('UPSTREAM_PROTOCOL', `upstream ${upstream}: the blob is not packed as it says`, {
-      cause: error,
-    });
+    throw new SpandrelError(
+      'UPSTREAM_PROTOCOL',
+      `upstream ${upstream}: the blob is not encoded as Content-Encoding says`,
+      {
+        cause: error,
+      },
+    );
   } finally {
     last.destroy();
   }

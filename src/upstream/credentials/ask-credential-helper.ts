@@ -7,25 +7,25 @@ export interface HelperRequest {
   readonly upstream: string;
   /** The part of the program's name after `docker-credential-`. */
   readonly helper: string;
-  /** What the credentials are kept under. */
+  /** Key of the credentials. */
   readonly server: string;
   readonly timeoutMs: number;
   readonly signal: AbortSignal;
 }
 
-/** What a helper knows. A user name `<token>` says that the secret is an identity token. */
+/** The output of a helper. The user name `<token>` means that the secret is an identity token. */
 export interface HelperAnswer {
   readonly username: string;
   readonly secret: string;
 }
 
 const MAX_OUTPUT_BYTES = 256 * 1024;
-/** Words on the standard output of a helper that has nothing: docker-credential-helpers, credentials/error.go. */
+/** What a helper without credentials prints: docker-credential-helpers, credentials/error.go. */
 const NOT_FOUND = 'credentials not found in native keychain';
 
 /**
- * Run `docker-credential-<helper> get`; `undefined` if it has no credentials. It is killed when it takes too long or says too much, and
- * nothing of what it writes gets into a log or an error.
+ * Runs `docker-credential-<helper> get`; `undefined` if it has no credentials. The helper is killed if it
+ * takes too long or prints too much. Nothing that it prints gets into a log or an error.
  * @see docker-credential-helpers, README.md, "Development"
  * @throws SpandrelError UPSTREAM_CREDENTIALS_REFUSED; SHUTTING_DOWN as the signal says
  */
@@ -39,8 +39,8 @@ export async function askCredentialHelper(request: HelperRequest): Promise<Helpe
         cause,
       },
     );
-  // The name comes from a file and becomes a program.
-  if (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(helper)) throw fail('is no name of a program');
+  // The name comes from a file and becomes part of a program's name.
+  if (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(helper)) throw fail('is not the name of a program');
   using time = new TimeLimit(timeoutMs);
   const limit = time.with(signal);
   const child = spawn(`docker-credential-${helper}`, ['get'], {
@@ -52,7 +52,7 @@ export async function askCredentialHelper(request: HelperRequest): Promise<Helpe
     child.once('error', reject);
     child.once('close', resolve);
   });
-  // A helper may answer without having read what it is asked for.
+  // A helper may exit before it reads its input.
   child.stdin.on('error', () => undefined);
   child.stdin.end(server);
   const chunks: Buffer[] = [];
@@ -72,14 +72,14 @@ export async function askCredentialHelper(request: HelperRequest): Promise<Helpe
       limit.aborted ? undefined : error,
     );
   }
-  if (length > MAX_OUTPUT_BYTES) throw fail('says too much');
+  if (length > MAX_OUTPUT_BYTES) throw fail('prints too much');
   const output = Buffer.concat(chunks).toString();
   if (status !== 0) {
     if (output.trim() === NOT_FOUND) return undefined;
     throw fail(`ended with status ${status ?? 'of a signal'}`);
   }
   const answer = parseAnswer(output);
-  if (answer === undefined) throw fail('answers something else than credentials');
+  if (answer === undefined) throw fail('prints something other than credentials');
   return answer;
 }
 
@@ -90,7 +90,7 @@ function parseAnswer(output: string): HelperAnswer | undefined {
       ? { username: Username, secret: Secret }
       : undefined;
   } catch {
-    // Its message would quote the output.
+    // The message would quote the output.
     return undefined;
   }
 }

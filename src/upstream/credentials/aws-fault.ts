@@ -1,12 +1,12 @@
 import { SpandrelError } from '../../core/errors.ts';
 
-/** What a failed call of the AWS SDK means, and its name in metrics. */
+/** The meaning of a failed call of the AWS SDK, and its label in metrics. */
 export interface AwsFault {
   readonly error: SpandrelError;
   readonly outcome: string;
 }
 
-/** The members of the SDK's errors that say what happened. */
+/** The fields of the SDK's errors that matter here. */
 interface SdkError extends Error {
   readonly $metadata?: { readonly httpStatusCode?: number };
   readonly $fault?: 'client' | 'server';
@@ -15,7 +15,9 @@ interface SdkError extends Error {
 const THROTTLED =
   /^(Throttling|ThrottlingException|ThrottledException|TooManyRequestsException|RequestLimitExceeded)$/;
 
-/** Tell what `error`, thrown by the AWS SDK, means. Its own words, which may hold names of accounts and roles, are the cause only. */
+/**
+ * Explains `error`, thrown by the AWS SDK. Its message may name accounts and roles, so it is the cause only.
+ */
 export function explainAwsFault(upstream: string, error: unknown): AwsFault {
   const { name, $fault, $metadata }: Partial<SdkError> = error instanceof Error ? error : {};
   const status = $metadata?.httpStatusCode;
@@ -24,16 +26,16 @@ export function explainAwsFault(upstream: string, error: unknown): AwsFault {
     error: new SpandrelError(code, `upstream ${upstream}: ${words}`, { cause: error }),
   });
   if (isWithoutAwsCredentials(error))
-    return fault('UPSTREAM_CREDENTIALS_REFUSED', 'refused', 'no AWS credentials can be found');
+    return fault('UPSTREAM_CREDENTIALS_REFUSED', 'refused', 'the AWS SDK finds no credentials');
   if (status === 429 || THROTTLED.test(name ?? ''))
     return fault('UPSTREAM_THROTTLED', 'throttled', 'AWS limits requests for tokens');
-  if (name === 'TimeoutError') return fault('UPSTREAM_TIMEOUT', 'timeout', 'AWS does not answer in time');
+  if (name === 'TimeoutError') return fault('UPSTREAM_TIMEOUT', 'timeout', 'AWS does not respond in time');
   if ($fault === 'client' && status !== undefined && status < 500)
     return fault('UPSTREAM_CREDENTIALS_REFUSED', 'refused', `AWS refuses a token (${name ?? status})`);
-  return fault('UPSTREAM_UNREACHABLE', 'unreachable', 'AWS cannot be asked for a token');
+  return fault('UPSTREAM_UNREACHABLE', 'unreachable', 'AWS is unreachable');
 }
 
-/** True if none of the places where the SDK looks has credentials. */
+/** True if the SDK found no credentials anywhere. */
 export function isWithoutAwsCredentials(error: unknown): boolean {
   return error instanceof Error && error.name === 'CredentialsProviderError';
 }

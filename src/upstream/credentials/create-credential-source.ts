@@ -17,7 +17,7 @@ interface CredentialSourceDeps {
   readonly logger: Logger;
 }
 
-/** The credentials that are configured for an upstream. Nothing is read or asked for yet. */
+/** The configured credentials of an upstream. Reads and requests nothing yet. */
 export function createCredentialSource(
   { name, host, url, repositoryPrefix, auth }: UpstreamConfig,
   { environment, ...deps }: CredentialSourceDeps,
@@ -25,7 +25,7 @@ export function createCredentialSource(
   const onKept = (error: unknown): void =>
     deps.logger.warn(
       { upstream: name, err: error },
-      'a file with credentials is of no use, those of before are used on',
+      'a file with credentials is not usable: the previous credentials stay in use',
     );
   switch (auth.kind) {
     case 'anonymous':
@@ -48,7 +48,7 @@ export function createCredentialSource(
       const { region, roleArn, endpoint } = auth;
       return new EcrCredentials({
         upstream: name,
-        // Another registry's images may come by way of ECR's pull-through cache.
+        // An upstream with another name may be ECR's pull-through cache of that registry.
         host: parseEcrHost(new URL(url).host) ?? parseEcrHost(host),
         region,
         roleArn,

@@ -1,24 +1,26 @@
 import { Secret } from '../../core/secret.ts';
 
-/** What proves the proxy to a registry or its token service. */
+/** Credentials for a registry or its token service. */
 export type Credentials =
   /** `authorization` is a header value, for the registry itself or for its token service. */
   | { readonly kind: 'basic'; readonly authorization: Secret }
-  /** An OAuth 2 refresh token: only a token service takes it. */
+  /** An OAuth 2 refresh token, for a token service only. */
   | { readonly kind: 'identity-token'; readonly token: Secret }
-  /** A token for the registry itself, got elsewhere. */
+  /** A token for the registry itself. */
   | { readonly kind: 'bearer'; readonly authorization: Secret };
 
 /** Where the credentials of one upstream come from. */
 export interface CredentialSource {
   /**
-   * The credentials of now, from memory where possible; `undefined` is anonymous. Credentials that have not changed are the same object.
-   * @throws SpandrelError UPSTREAM_CREDENTIALS_REFUSED if there should be some, UPSTREAM_* if a service that hands them out is away
+   * The current credentials, from memory if possible; `undefined` means anonymous. Unchanged credentials are
+   * the same object.
+   * @throws SpandrelError UPSTREAM_CREDENTIALS_REFUSED if configured credentials cannot be read, UPSTREAM_*
+   * if a service that issues them fails
    */
   read(signal: AbortSignal | undefined): Promise<Credentials | undefined>;
-  /** These have been turned down: the next {@link read} looks whether there are others. */
+  /** These were refused: the next {@link read} looks for newer ones. */
   refuse(refused: Credentials): void;
-  /** Ends what is under way. */
+  /** Aborts running requests. */
   close(reason: Error): void;
 }
 
@@ -28,7 +30,7 @@ export function basicCredentials(username: string, password: string): Credential
   return { kind: 'basic', authorization: new Secret(`Basic ${pair}`) };
 }
 
-/** Credentials that never change; anonymous without any. */
+/** Credentials that never change, or none. */
 export class FixedCredentials implements CredentialSource {
   readonly #credentials: Credentials | undefined;
 
@@ -45,6 +47,6 @@ export class FixedCredentials implements CredentialSource {
   }
 
   close(): void {
-    // Nothing is ever under way.
+    // There is nothing to abort.
   }
 }

@@ -9,11 +9,11 @@ import { type DockerConfigEntry, parseDockerConfig } from './parse-docker-config
 
 export interface DockerCredentialsDeps {
   readonly upstream: string;
-  /** Where the registry is reached, with a port if it is not the usual one. */
+  /** Host of the registry, with a port unless it is the default one. */
   readonly host: string;
-  /** Repositories that the credentials are for, if not for all: credentials for those go before. */
+  /** Prefix of the repositories; credentials for it take precedence. */
   readonly repositoryPrefix?: string | undefined;
-  /** Another name that the file may have the credentials under. */
+  /** Another key under which the file may have the credentials. */
   readonly alias?: string | undefined;
   /** The file. */
   readonly path: string;
@@ -25,19 +25,22 @@ export interface DockerCredentialsDeps {
 }
 
 const HELPER_TIMEOUT_MS = 30_000;
-/** How long a helper's answer is used: long enough not to run it all the time, short enough for tokens that it renews. */
+/**
+ * How long credentials of a helper are used: long enough to run it rarely, short enough for tokens that it
+ * renews.
+ */
 const HELPER_ANSWER_MS = 5 * 60_000;
-/** A helper whose answer has been refused is not asked again before. */
+/** Shortest time between two runs of a helper whose credentials are refused. */
 const LEAST_INTERVAL_MS = 10_000;
 
 interface HelperAnswer {
   readonly credentials: Credentials | undefined;
-  /** Which helper, and what it was asked for. */
+  /** Helper and key. */
   readonly question: string;
   readonly askedAtMs: number;
 }
 
-/** The credentials that `docker login` has left, or that a credential helper of its configuration hands out. */
+/** Credentials from `docker login`, or from a credential helper in its configuration. */
 export class DockerCredentials implements CredentialSource {
   readonly #deps: DockerCredentialsDeps;
   readonly #now: () => number;

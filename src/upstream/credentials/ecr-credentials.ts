@@ -17,26 +17,29 @@ export interface EcrCredentialsDeps extends EcrTokenOptions {
 }
 
 interface Held {
-  /** `undefined` where ECR Public is used without an AWS account. */
+  /** `undefined` for ECR Public without an AWS account. */
   readonly credentials: Credentials | undefined;
   readonly fetchedAtMs: number;
   renewAtMs: number;
   readonly expiresAtMs: number;
 }
 
-/** Tokens of 12 hours are renewed after six: half a day's outage of the control plane is never noticed. */
+/** A token of 12 hours is renewed after six, so it survives a control plane outage of almost six hours. */
 const RENEWED_SHARE = 0.5;
 const EXPIRY_MARGIN_MS = 60_000;
-/** Clocks differ, so the end of a token may seem to be past: it is used at least so long, unless the registry refuses it. */
+/** Shortest time that a token is used. Clocks differ, so it may seem to have expired. */
 const SHORTEST_LIFE_MS = 5 * 60_000;
-/** As long as ECR makes them. */
+/** Lifetime of ECR's tokens. */
 const LONGEST_LIFE_MS = 12 * 3_600_000;
-/** A renewal that failed is not tried again before, neither is a token exchanged that is younger. */
+/** Shortest time between failed renewals, and shortest age of a token that is replaced. */
 const LEAST_INTERVAL_MS = 10_000;
-/** How long ECR Public is used anonymously before AWS credentials are looked for again. */
+/** How long ECR Public is used anonymously before the SDK looks for credentials again. */
 const ANONYMOUS_MS = 15 * 60_000;
 
-/** Tokens of Amazon ECR, held in memory, renewed in the background long before they end; and at once when one is refused. */
+/**
+ * Tokens of Amazon ECR, kept in memory. They are renewed in the background long before they expire, and at
+ * once when refused.
+ */
 export class EcrCredentials implements CredentialSource {
   readonly #deps: EcrCredentialsDeps;
   readonly #now: () => number;
@@ -52,14 +55,17 @@ export class EcrCredentials implements CredentialSource {
     this.#flights = new SingleFlight('token', deps.metrics);
   }
 
-  /** @throws SpandrelError UPSTREAM_CREDENTIALS_REFUSED, UPSTREAM_THROTTLED, UPSTREAM_TIMEOUT, UPSTREAM_UNREACHABLE */
+  /**
+   * @throws SpandrelError UPSTREAM_CREDENTIALS_REFUSED, UPSTREAM_THROTTLED, UPSTREAM_TIMEOUT,
+   * UPSTREAM_UNREACHABLE
+   */
   async read(signal: AbortSignal | undefined): Promise<Credentials | undefined> {
     const now = this.#now();
     const held = this.#held;
     if (held === undefined || now >= held.expiresAtMs) return (await this.#renew(signal)).credentials;
     if (now >= held.renewAtMs || now < held.fetchedAtMs) {
       held.renewAtMs = now + LEAST_INTERVAL_MS;
-      // The token in hand is good; what went wrong is in the log, and the next request tries again.
+      // The current token is still valid. The failure is logged, and a later request tries again.
       this.#renew(undefined).catch(() => undefined);
     }
     return held.credentials;
@@ -104,14 +110,14 @@ export class EcrCredentials implements CredentialSource {
       this.#closing.signal.throwIfAborted();
       const fault = explainAwsFault(upstream, error);
       count(fault.outcome);
-      logger.warn({ upstream, cause: String(error) }, 'no token from ECR');
+      logger.warn({ upstream, cause: String(error) }, 'ECR issued no token');
       this.#failure = { error: fault.error, atMs: this.#now() };
       throw fault.error;
     }
     return this.#held;
   }
 
-  /** A time in the future is of a clock that has been put back since: it is over. */
+  /** A time in the future is of a clock that was set back since: it counts as over. */
   #isWithin(sinceMs: number, ageMs: number): boolean {
     const now = this.#now();
     return now >= sinceMs && now - sinceMs < ageMs;

@@ -1,24 +1,24 @@
 import type { EcrHost } from '../../core/ecr-host.ts';
 
-/** How Amazon ECR's control plane is asked for a token. */
+/** Options of requests for ECR tokens. */
 export interface EcrTokenOptions {
   readonly host: EcrHost | undefined;
-  /** As in the host's name when not given. */
+  /** Default: the region in the host's name. */
   readonly region: string | undefined;
-  /** Role to take on first, by STS. */
+  /** Role to assume first, through STS. */
   readonly roleArn: string | undefined;
-  /** Of the ECR API, instead of the one of the region. */
+  /** URL of the ECR API; the default is that of the region. */
   readonly endpoint: string | undefined;
 }
 
 export interface EcrToken {
-  /** Base64 of `AWS:password`: the second word of a Basic `Authorization`. */
+  /** Base64 of `AWS:password`: the credentials of a Basic `Authorization`. */
   readonly basicPair: string;
   /** Milliseconds of the epoch. */
   readonly expiresAtMs: number;
 }
 
-/** Asks ECR for tokens. */
+/** Requests tokens of ECR. */
 export interface EcrTokenApi {
   /** @throws the errors of the AWS SDK */
   fetchToken(signal: AbortSignal): Promise<EcrToken>;
@@ -28,13 +28,13 @@ export interface EcrTokenApi {
 const SESSION_NAME = 'spandrel';
 const CONNECT_TIMEOUT_MS = 5_000;
 const REQUEST_TIMEOUT_MS = 15_000;
-/** ECR Public has one API, for all regions: "Registry authentication" in its user guide. */
+/** ECR Public has one API for all regions: "Registry authentication" in its user guide. */
 const PUBLIC_REGION = 'us-east-1';
 
 /**
- * The AWS SDK for ECR or ECR Public, with its default chain of credentials: environment, shared files, web identity (IRSA), container
- * endpoint (ECS, EKS Pod Identity), instance profile. It is loaded here, because loading it takes a tenth of a second of CPU, which those
- * who do not use ECR would pay at start.
+ * Opens the AWS SDK for ECR or ECR Public with its default chain of credentials: environment, shared files,
+ * web identity (IRSA), container endpoint (ECS, EKS Pod Identity), instance profile. The SDK is loaded on
+ * demand: loading takes a tenth of a second of CPU, which proxies without ECR do not pay at start.
  */
 export async function openEcrTokenApi(options: EcrTokenOptions): Promise<EcrTokenApi> {
   const { host, endpoint } = options;
@@ -92,14 +92,14 @@ async function assumeRole(roleArn: string, region: string) {
   });
 }
 
-/** A token is as good as the session that it was got with. */
+/** A token is valid only as long as the session that requested it. */
 function readToken(
   data: { authorizationToken?: string | undefined; expiresAt?: Date | undefined } | undefined,
   sessionEnd: Date | undefined,
 ): EcrToken {
   const { authorizationToken, expiresAt } = data ?? {};
   if (authorizationToken === undefined || !/^[A-Za-z0-9+/]+=*$/.test(authorizationToken))
-    throw new Error('ECR sent no token');
+    throw new Error('ECR issued no token');
   const ends = [expiresAt?.getTime() ?? 0, sessionEnd?.getTime() ?? Infinity];
   return { basicPair: authorizationToken, expiresAtMs: Math.min(...ends) };
 }

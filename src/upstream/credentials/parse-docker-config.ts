@@ -2,11 +2,11 @@ import { isDockerHub } from './is-docker-hub.ts';
 import { basicCredentials, type Credentials } from './credentials.ts';
 import { Secret } from '../../core/secret.ts';
 
-/** What `~/.docker/config.json` says of one registry. */
+/** The entry of one registry in `~/.docker/config.json`. */
 export interface DockerConfigEntry {
-  /** Credential helper to ask, and what it is asked for. */
+  /** The credential helper, and the key that it is asked for. */
   readonly helper?: { readonly name: string; readonly server: string };
-  /** What the file itself has; for use where there is no helper or it has nothing. */
+  /** Credentials in the file itself, used without a helper or if the helper has none. */
   readonly credentials?: Credentials;
 }
 
@@ -18,14 +18,15 @@ interface RawAuth {
   readonly registrytoken?: unknown;
 }
 
-/** The key of Docker Hub, in the file and for helpers. */
+/** Key of Docker Hub, in the file and for helpers. */
 const HUB_SERVER = 'https://index.docker.io/v1/';
 
 /**
- * Read a Docker configuration for a registry. `names` are what its credentials may be kept under, the best one first: hosts, or hosts
- * with a path as in the `auth.json` of containers-auth.json(5); the first that is no path is what a helper for all is asked for. Keys may
- * be URLs; all names of Docker Hub are one. A helper for the registry goes before the one for all, as with docker itself.
- * @throws SyntaxError without any of the text, TypeError for what is no configuration
+ * Parses the entry of a registry in a Docker configuration. Keys may be URLs, and all names of Docker Hub are
+ * equal. As with docker, a helper for the registry takes precedence over the default helper.
+ * @param names keys of the registry's credentials, the best one first: hosts, or hosts with a path as in
+ * containers-auth.json(5). The first one without a path is the key for the default helper.
+ * @throws SyntaxError without any of the text; TypeError if the text is not a configuration
  */
 export function parseDockerConfig(text: string, names: readonly string[]): DockerConfigEntry {
   const config = parseObject(text);
@@ -56,7 +57,7 @@ function readAuth({
   if (!isText(auth)) return undefined;
   const pair = Buffer.from(auth, 'base64').toString();
   const colon = pair.indexOf(':');
-  // Docker pads passwords with zero bytes.
+  // Docker pads passwords with NUL bytes.
   return colon < 1
     ? undefined
     : basicCredentials(pair.slice(0, colon), pair.slice(colon + 1).replace(/\0+$/, ''));
@@ -71,7 +72,7 @@ function findKey(entries: Record<string, unknown>, names: readonly string[]): st
   return undefined;
 }
 
-/** The paths `/v1` and `/v2` are those of the registry API, any other is one of a repository. */
+/** A path `/v1` or `/v2` is that of the registry API; any other belongs to a repository. */
 function isSameRegistry(key: string, name: string): boolean {
   const named = key
     .toLowerCase()
@@ -95,10 +96,10 @@ function parseObject(text: string): Record<string, unknown> {
   try {
     value = JSON.parse(text);
   } catch {
-    // The original's message quotes the text.
-    throw new SyntaxError('no JSON');
+    // The original message quotes the text.
+    throw new SyntaxError('not JSON');
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value))
-    throw new TypeError('no JSON object');
+    throw new TypeError('not a JSON object');
   return value as Record<string, unknown>;
 }

@@ -2,7 +2,10 @@ import { SpandrelError } from '../../core/errors.ts';
 import { ChangingFile, type OnKept } from '../transport/changing-file.ts';
 import { basicCredentials, type Credentials, type CredentialSource } from './credentials.ts';
 
-/** A user name and a password that is read from a file, again whenever the file changes. A line break at its end does not count. */
+/**
+ * A user name, and a password from a file that is read again when it changes. A trailing line break is not
+ * part of the password.
+ */
 export class PasswordFileCredentials implements CredentialSource {
   readonly #upstream: string;
   readonly #file: ChangingFile<Credentials>;
@@ -32,12 +35,12 @@ export class PasswordFileCredentials implements CredentialSource {
   }
 
   close(): void {
-    // Nothing is ever under way.
+    // There is nothing to abort.
   }
 }
 
 function parsePassword(text: string): string {
   const password = text.replace(/\r?\n$/, '');
-  if (password === '') throw new Error('it holds no password');
+  if (password === '') throw new Error('the file is empty');
   return password;
 }

@@ -3,13 +3,13 @@ import { readRateLimit } from '../transport/rate-limit-headers.ts';
 import type { TransportResponse } from '../transport/transport.ts';
 import { readWords, type UpstreamWords } from './upstream-words.ts';
 
-/** The errors that a 404 may mean; which one, the body says if it says anything. */
+/** Codes that a 404 may stand for. The error body may say which. */
 type UnknownCode = 'MANIFEST_UNKNOWN' | 'BLOB_UNKNOWN' | 'NAME_UNKNOWN';
 
-/** An answer, and what the proxy knows of the reason if it is a refusal. */
+/** A response, and a possible reason if it is a refusal. */
 export type FailedResponse = TransportResponse & { readonly hint?: string | undefined };
 
-/** What an answer that is no success means. Reads its body. */
+/** The error for an unsuccessful response. Reads its body. */
 export async function readFailure(
   upstream: string,
   response: FailedResponse,
@@ -22,7 +22,9 @@ export async function readFailure(
   });
 }
 
-/** The error for an answer whose meaning is known: status, the upstream's own words, and what clients may do with. */
+/**
+ * The error for a response with a known code: status, the upstream's own message, and details for clients.
+ */
 export function describeFailure(
   subject: string,
   upstream: string,
@@ -43,14 +45,14 @@ export function describeFailure(
   return new SpandrelError(code, `${said}${quoted}${hint === undefined ? '' : `; ${hint}`}`, { detail });
 }
 
-function codeOf(status: number, ociCode: string | undefined, unknown: UnknownCode): ErrorCode {
+function codeOf(status: number, upstreamCode: string | undefined, unknown: UnknownCode): ErrorCode {
   switch (status) {
     case 401:
       return 'UPSTREAM_CREDENTIALS_REFUSED';
     case 403:
       return 'DENIED';
     case 404:
-      return ociCode === 'NAME_UNKNOWN' ? 'NAME_UNKNOWN' : unknown;
+      return upstreamCode === 'NAME_UNKNOWN' ? 'NAME_UNKNOWN' : unknown;
     case 408:
     case 504:
       return 'UPSTREAM_TIMEOUT';

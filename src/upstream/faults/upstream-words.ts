@@ -1,11 +1,11 @@
 import { isJsonObject } from '../../core/json/parse-json.ts';
 import type { TransportResponse } from '../transport/transport.ts';
 
-/** What an error body says; either may be missing. */
+/** Contents of an error body; either may be missing. */
 export interface UpstreamWords {
   /** Code of an OCI error: distribution spec, "Error Codes". */
   readonly code?: string;
-  /** One line, cut, fit for logs, terminals and JSON. */
+  /** One line, truncated, safe for logs, terminals and JSON. */
   readonly message?: string;
 }
 
@@ -13,8 +13,8 @@ const MAX_ERROR_BODY_BYTES = 64 * 1024;
 const MAX_MESSAGE_CHARACTERS = 300;
 
 /**
- * Read an error body: an OCI one, or the JSON of a token service. Other bodies say nothing. An unproven one
- * is not read. Never fails.
+ * Reads an error body: that of OCI, or the JSON of a token service. Others give nothing. An unproven body is
+ * not read. Never fails.
  */
 export async function readWords({
   body,
@@ -28,14 +28,14 @@ export async function readWords({
   try {
     json = JSON.parse((await body.read(MAX_ERROR_BODY_BYTES)).toString());
   } catch {
-    // Any body is allowed here, none and a broken one too; the status says enough.
+    // Error bodies may be of any form, empty or broken: the status is enough.
     return {};
   }
   if (!isJsonObject(json)) return {};
   const { errors } = json;
   const first: unknown = Array.isArray(errors) ? errors[0] : undefined;
   const { code, message } = isJsonObject(first) ? first : {};
-  // RFC 6749, section 5.2; `details` is what Docker Hub's token service says.
+  // RFC 6749, section 5.2. Docker Hub's token service sends `details`.
   const said = [message, json['message'], json['error_description'], json['details'], json['error']].find(
     (text): text is string => typeof text === 'string' && text.trim() !== '',
   );
@@ -45,7 +45,10 @@ export async function readWords({
   };
 }
 
-/** Strangers wrote it: no control or direction characters, no queries of URLs (signatures), no credentials that they echo. */
+/**
+ * Makes untrusted text safe: no control or direction characters, no queries of URLs (signatures), no echoed
+ * credentials.
+ */
 function toOneLine(text: string): string {
   const harmless = text
     .slice(0, 4 * MAX_MESSAGE_CHARACTERS)

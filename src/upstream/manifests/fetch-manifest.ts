@@ -9,14 +9,14 @@ import { readFailure } from '../faults/failed-response.ts';
 
 export interface FetchedManifest {
   readonly bytes: Uint8Array<ArrayBuffer>;
-  /** As {@link identifyManifest} tells. */
+  /** From {@link identifyManifest}. */
   readonly mediaType: ManifestType;
   /** Of the bytes. */
   readonly digest: Digest;
   readonly rateLimit?: RateLimitHeaders | undefined;
 }
 
-/** A manifest that is there. */
+/** An existing manifest. */
 export type ManifestStat = Pick<FetchedManifest, 'digest' | 'rateLimit'>;
 
 export interface ManifestQuery {
@@ -45,12 +45,12 @@ export async function fetchManifest(api: RegistryApi, query: ManifestQuery): Pro
         'UPSTREAM_PROTOCOL',
         `${describePage(bytes) ?? 'something else'} where a manifest should be`,
       );
-    // What the registry announces chooses the algorithm, and is not believed: clients that verify do so with what they get.
+    // The announced digest only chooses the algorithm; the digest itself is computed.
     const algorithm = isAnnouncedDigest(announced) ? digestAlgorithm(announced) : undefined;
     return { bytes, mediaType, digest: await digestOfLarge(bytes, algorithm), rateLimit };
   }
   const { digest } = reference;
-  // What has the digest is right, whatever it is.
+  // Any content with the digest is right.
   if ((await digestOfLarge(bytes, digestAlgorithm(digest))) === digest)
     return { bytes, mediaType: mediaType ?? MEDIA_TYPES.octetStream, digest, rateLimit };
   const page = describePage(bytes);
@@ -64,8 +64,8 @@ function isAnnouncedDigest(header: string | string[] | undefined): header is Dig
 }
 
 /**
- * A manifest without its bytes, which registries that count pulls do not count. Where HEAD is refused or says no digest
- * (ECR Public, some proxies; 404, 500 and 501 are among the refusals) the manifest itself is fetched.
+ * Digest of a manifest, by HEAD, which does not count as a pull. If HEAD is refused or has no digest (ECR
+ * Public and some proxies, with 404, 500 or 501 among others), fetches the manifest.
  * @throws as {@link RegistryClient.fetchManifest}
  */
 export async function statManifest(api: RegistryApi, query: ManifestQuery): Promise<ManifestStat> {

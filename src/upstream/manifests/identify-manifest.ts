@@ -3,13 +3,13 @@ import { scanJson } from '../../core/json/scan-json.ts';
 import { inOwnTurn, SMALL_DOCUMENT_BYTES } from '../../core/work/in-own-turn.ts';
 import { type ManifestType, manifestTypeOf, MEDIA_TYPES } from '../../core/media-types.ts';
 
-/** Of an application: RFC 6838, section 4.2. */
+/** RFC 6838, section 4.2, top-level type `application`. */
 const MEDIA_TYPE = /^application\/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}$/;
 
 /**
- * What the document in `bytes` is: its own `mediaType`, else what its fields say. The `Content-Type` that it came with is not asked: that
- * is one upstream's word, and others have the same bytes. `undefined` if it is no manifest: a page of HTML, an empty body, JSON of
- * something else. Of a document that is too large to parse only its `mediaType` is looked at.
+ * The type of a manifest: its own `mediaType`, else derived from its fields. `undefined` if it is not a
+ * manifest: an HTML page, an empty body, other JSON. The `Content-Type` of the response is ignored: other
+ * upstreams may have the same bytes. Of a document that is too large to parse, only `mediaType` is read.
  */
 export async function identifyManifest(bytes: Uint8Array): Promise<ManifestType | undefined> {
   const identify = (): ManifestType | undefined => identifyNow(bytes);
@@ -25,7 +25,7 @@ function identifyNow(bytes: Uint8Array): ManifestType | undefined {
   return typeof own === 'string' && MEDIA_TYPE.test(own.toLowerCase()) ? manifestTypeOf(own) : shape;
 }
 
-/** What a body is that is no manifest, in words; `undefined` for what may be a damaged one. */
+/** Describes a body that is not a manifest; `undefined` if it may be a damaged one. */
 export function describePage(bytes: Uint8Array): string | undefined {
   if (bytes.length === 0) return 'an empty body';
   return textOf(bytes.subarray(0, 512)).trimStart().startsWith('<') ? 'a page of HTML or XML' : undefined;
@@ -36,12 +36,12 @@ function parseDocument(bytes: Uint8Array): Record<string, unknown> | 'too-large'
     const value = parseJson(bytes);
     return isJsonObject(value) ? value : undefined;
   } catch (error) {
-    // What is no JSON is no manifest.
+    // Text that is not JSON is not a manifest.
     return error instanceof JsonTooLarge ? 'too-large' : undefined;
   }
 }
 
-/** The text of the last `mediaType` at the top level of a JSON document. */
+/** The last `mediaType` at the top level of a JSON document. */
 function findOwnType(bytes: Uint8Array): string | undefined {
   let found: string | undefined;
   let isValue = false;
@@ -55,7 +55,7 @@ function findOwnType(bytes: Uint8Array): string | undefined {
   return found;
 }
 
-/** The media type of a document with such fields; `undefined` if no manifest has them. */
+/** The media type that the fields of a document imply; `undefined` if it is not a manifest. */
 function shapeOf(document: Record<string, unknown>): ManifestType | undefined {
   if (Array.isArray(document['manifests'])) return MEDIA_TYPES.ociIndex;
   if (Array.isArray(document['fsLayers']))
@@ -66,7 +66,7 @@ function shapeOf(document: Record<string, unknown>): ManifestType | undefined {
     return isConfig && config['mediaType'] === MEDIA_TYPES.dockerConfig
       ? MEDIA_TYPES.dockerManifest
       : MEDIA_TYPES.ociManifest;
-  // Manifests of other kinds, which clients know and we need not: they say what they are.
+  // Manifests of other kinds are passed on; they must name their type or version.
   const own = document['mediaType'];
   const isTyped = typeof own === 'string' && own.endsWith('+json');
   return isTyped || typeof document['schemaVersion'] === 'number' ? MEDIA_TYPES.octetStream : undefined;

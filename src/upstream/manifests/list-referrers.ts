@@ -8,16 +8,17 @@ import { fetchManifest } from './fetch-manifest.ts';
 import type { RegistryApi } from '../api/registry-api.ts';
 import { readFailure } from '../faults/failed-response.ts';
 
-/** Of all pages together. */
+/** Total for all pages. */
 const MAX_REFERRER_BYTES = 4 * 2 ** 20;
 const MAX_PAGES = 100;
-/** How registries that do not know the API refuse it: as no route, or as no method that they have. */
+/** Statuses of registries without the API: unknown route, or unknown method. */
 const LACKS_API: ReadonlySet<number> = new Set([404, 405, 501]);
-/** Distribution spec, "Referrers Tag Schema": the encoded part is cut. */
+/** Distribution spec, "Referrers Tag Schema": the encoded part of the digest is truncated. */
 const MAX_TAG_HEX_DIGITS = 64;
 
 /**
- * Distribution spec, "Listing Referrers", all pages; where the upstream lacks the API, the fallback tag.
+ * All pages of the Referrers API (distribution spec, "Listing Referrers"); the fallback tag if the upstream
+ * lacks it.
  * @throws as {@link RegistryClient.listReferrers}
  */
 export async function listReferrers(

@@ -6,7 +6,7 @@ import { readFailure } from '../faults/failed-response.ts';
 
 export interface TagPage {
   readonly tags: readonly string[];
-  /** What to give as `last` for the next page; absent on the last one. */
+  /** `last` of the next page; absent on the last page. */
   readonly next?: string;
 }
 
@@ -16,10 +16,10 @@ export interface TagQuery {
 }
 
 const MAX_TAG_LIST_BYTES = 16 * 2 ** 20;
-/** Of one page, however many are asked for: they are printed in one go. */
+/** Limit of one page, because a page is printed in one turn of the event loop. */
 const MAX_TAGS = 10_000;
 
-/** Distribution spec, "Listing Tags". @throws as {@link RegistryClient.listTags} */
+/** One page of tags: distribution spec, "Listing Tags". @throws as {@link RegistryClient.listTags} */
 export async function listTags(
   api: RegistryApi,
   repository: string,
@@ -38,13 +38,17 @@ export async function listTags(
   });
   if (response.status !== 200) throw await readFailure(api.upstream, response, 'NAME_UNKNOWN');
   const body = await parseObjectWithList(api.upstream, await response.body.read(MAX_TAG_LIST_BYTES), 'tags');
-  // A repository without tags has null in some registries, and nothing in others. An error that comes with 200 names no repository.
+  // For a repository without tags some registries send null, others nothing. An error body sent with 200
+  // names no repository.
   const tags: unknown = body['tags'] ?? ('name' in body || 'tags' in body ? [] : undefined);
   if (!Array.isArray(tags) || !tags.every((tag) => typeof tag === 'string')) {
-    throw new SpandrelError('UPSTREAM_PROTOCOL', `upstream ${api.upstream}: the answer is no list of tags`);
+    throw new SpandrelError(
+      'UPSTREAM_PROTOCOL',
+      `upstream ${api.upstream}: the response is not a list of tags`,
+    );
   }
   const following = parseNextQuery(response.headers.link);
-  // Registries that do not page send all of them, whatever they are asked.
+  // Registries without paging always send all tags.
   const fresh = last === undefined ? tags : tags.slice(tags.indexOf(last) + 1);
   const page = fresh.slice(0, Math.min(limit ?? MAX_TAGS, MAX_TAGS));
   if (page.length < fresh.length) return withNext(page, page.at(-1));

@@ -3,13 +3,17 @@ import { SpandrelError } from '../../core/errors.ts';
 import { mapInTurns } from '../../core/work/in-own-turn.ts';
 import { parseObjectWithList } from '../auth/parse-json-object.ts';
 
-/** Checked at once. */
+/** Lists up to this length are checked at once. */
 const SHORT_LIST = 200;
 
-/** The `manifests` of an image index that an upstream sent; a large one in slices. @throws SpandrelError UPSTREAM_PROTOCOL */
+/**
+ * Parses the `manifests` of an image index of an upstream, a long list in slices. @throws SpandrelError
+ * UPSTREAM_PROTOCOL
+ */
 export async function parseDescriptorList(upstream: string, bytes: Uint8Array): Promise<Descriptor[]> {
   const index = await parseObjectWithList(upstream, bytes, 'manifests');
-  // Docker's registry and some Go programs write an empty list as null. An error that comes with 200 has none at all.
+  // Docker's registry and some Go programs write an empty list as null. An error body sent with 200 has no
+  // such field.
   const list = 'manifests' in index ? (index['manifests'] ?? []) : undefined;
   const check = (entry: unknown): Descriptor => {
     if (isDescriptor(entry)) return onlyKnownFields(entry);
@@ -20,7 +24,10 @@ export async function parseDescriptorList(upstream: string, bytes: Uint8Array): 
 }
 
 function noList(upstream: string): SpandrelError {
-  return new SpandrelError('UPSTREAM_PROTOCOL', `upstream ${upstream}: the answer is no list of descriptors`);
+  return new SpandrelError(
+    'UPSTREAM_PROTOCOL',
+    `upstream ${upstream}: the response is not a list of descriptors`,
+  );
 }
 
 function onlyKnownFields(given: Descriptor): Descriptor {

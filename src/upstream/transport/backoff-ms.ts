@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** Waits; the seam where tests take the time out of retries. Rejects with the signal's reason when that is aborted. */
+/** Waits for `delayMs`; tests replace it. Rejects with the signal's reason if it aborts. */
 export type Pause = (delayMs: number, signal: AbortSignal | undefined) => Promise<void>;
 
 const FIRST_DELAY_MS = 200;
 const LONGEST_DELAY_MS = 10_000;
 
-/** Exponential backoff with full jitter; `attempt` counts from 0. */
+/** Delay before a retry, in ms: exponential backoff with full jitter. `attempt` counts from 0. */
 export function backoffMs(attempt: number, random: () => number = Math.random): number {
   return Math.round(random() * Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** attempt));
 }
@@ -21,7 +21,8 @@ const HTTP_DATE = new RegExp(
 );
 
 /**
- * RFC 9110, section 10.2.3: seconds or a date. `undefined` if it says neither; `Infinity` for more seconds than can be counted.
+ * Parses Retry-After, seconds or a date: RFC 9110, section 10.2.3. `undefined` if it is neither; `Infinity`
+ * for too many seconds to represent.
  */
 export function parseRetryAfterMs(header: string | string[] | undefined, nowMs: number): number | undefined {
   const text = textOf(header);
@@ -30,7 +31,10 @@ export function parseRetryAfterMs(header: string | string[] | undefined, nowMs: 
   return date === undefined ? undefined : Math.max(0, date - nowMs);
 }
 
-/** Milliseconds of the epoch. `Date.parse` alone takes `-5` for a month. */
+/**
+ * Parses an HTTP date to milliseconds of the epoch. The form is checked because `Date.parse` accepts `-5` as
+ * a month.
+ */
 export function parseHttpDateMs(header: string | string[] | undefined): number | undefined {
   const text = textOf(header);
   if (!HTTP_DATE.test(text)) return undefined;

@@ -1,22 +1,23 @@
 import { open, stat } from 'node:fs/promises';
 import type { BigIntStats } from 'node:fs';
 
-/** A credential is short; what is longer is another file. */
+/** Credentials are short: a larger file is the wrong one. */
 const MAX_BYTES = 1 << 20;
 
-/** Told once of each state of a file that is of no use, while what it held before is used on. */
+/** Called once for each unusable state of a file whose previous content stays in use. */
 export type OnKept = (error: unknown) => void;
 
 /**
- * A small file that may be exchanged while the proxy runs, as Kubernetes does with secrets. It is parsed again when its time, size or
- * identity has changed; each {@link read} costs one look at those. While it is missing, being written, or of no use, it is what it was.
+ * A small file that may be replaced while the proxy runs, as Kubernetes does with secrets. {@link read} costs
+ * one `stat`, and parses the file again when its time, size or inode has changed. While the file is missing,
+ * incomplete or invalid, the previous value stays in use.
  */
 export class ChangingFile<T> {
   readonly #path: string;
   readonly #parse: (text: string) => T;
   readonly #onKept: OnKept;
   #held: { readonly version: string | undefined; readonly value: T } | undefined;
-  /** What {@link OnKept} was last told of. */
+  /** The state that was last reported to {@link OnKept}. */
   #told: string | undefined;
 
   constructor(path: string, parse: (text: string) => T, onKept: OnKept) {
@@ -32,7 +33,7 @@ export class ChangingFile<T> {
       version = await this.#version();
       if (this.#held !== undefined && this.#held.version === version) return this.#held.value;
       const value = this.#parse(await readBounded(this.#path));
-      if ((await this.#version()) !== version) throw new Error('it is being written');
+      if ((await this.#version()) !== version) throw new Error('the file is being written');
       this.#held = { version, value };
       this.#told = undefined;
       return value;
@@ -45,7 +46,7 @@ export class ChangingFile<T> {
     }
   }
 
-  /** Read the file again even if it does not look changed: a clock may be too coarse to show it. */
+  /** Forces the next {@link read} to read the file: its time may be too coarse to show a change. */
   forget(): void {
     if (this.#held !== undefined) this.#held = { version: undefined, value: this.#held.value };
   }

@@ -1,17 +1,17 @@
-/** What becomes of a request before it is sent. */
+/** Whether a request may be sent: `open` not, `probe` as a test, `closed` normally. */
 export type Passage = 'open' | 'probe' | 'closed';
 
 /** The `upstream.circuit` section of the configuration. */
 export interface CircuitOptions {
-  /** Requests in a row, their retries included, that fail before no more are sent. */
+  /** Failed requests in a row, retries included, that open the circuit. */
   readonly failures: number;
-  /** How long none are sent then; after that one may try. */
+  /** How long an open circuit refuses requests; then one request probes the host. */
   readonly openMs: number;
 }
 
 /**
- * Keeps requests from a host that is down: after some failures in a row they fail at once, for a while, and then one request tries
- * whether the host is back. Times are milliseconds of any clock that only goes forward.
+ * Keeps requests from a host that is down. After some failures in a row, requests fail at once for a while;
+ * then one request probes the host. Times are milliseconds of any monotonic clock.
  */
 export class CircuitBreaker {
   readonly #options: CircuitOptions;
@@ -27,7 +27,7 @@ export class CircuitBreaker {
     return this.#openUntilMs !== undefined;
   }
 
-  /** Whether a request may be sent. For `probe` and `closed` one of the three below must follow. */
+  /** Whether a request may be sent. After `probe` and `closed`, call one of the methods below. */
   enter(nowMs: number): Passage {
     if (this.#openUntilMs === undefined) return 'closed';
     if (nowMs < this.#openUntilMs || this.#isProbing) return 'open';
@@ -35,7 +35,7 @@ export class CircuitBreaker {
     return 'probe';
   }
 
-  /** The host has answered. */
+  /** The host responded. */
   succeed(): void {
     this.#failures = 0;
     this.#openUntilMs = undefined;
@@ -48,7 +48,7 @@ export class CircuitBreaker {
     this.#isProbing = false;
   }
 
-  /** Whoever asked has left before anything could be told of the host. */
+  /** The request was aborted before the state of the host was known. */
   leave(passage: Passage): void {
     if (passage === 'probe') this.#isProbing = false;
   }

@@ -13,10 +13,12 @@ export interface CircuitsDeps {
   readonly now?: (() => number) | undefined;
 }
 
-/** The registry, its token service, and where it keeps its blobs. */
+/** The registry, its token service and its blob storage. */
 const MAX_HOSTS = 64;
 
-/** A circuit breaker for each host that an upstream leads to: a storage that is down does not keep us from manifests. */
+/**
+ * A circuit breaker for each host that an upstream leads to: if its storage is down, manifests still work.
+ */
 export class Circuits {
   readonly #deps: CircuitsDeps;
   readonly #now: () => number;
@@ -28,13 +30,18 @@ export class Circuits {
     this.#tell();
   }
 
-  /** A request to the host of `url` begins; its end must be reported. @throws SpandrelError UPSTREAM_UNREACHABLE while the host is down */
+  /**
+   * Admits a request to the host of `url`. Its end must be reported. @throws SpandrelError
+   * UPSTREAM_UNREACHABLE while the circuit of the host is open
+   */
   enter(url: URL): Attempt {
     const breaker = this.#breakers.get(url.origin) ?? new CircuitBreaker(this.#deps.options);
     this.#breakers.set(url.origin, breaker);
     const passage = breaker.enter(this.#now());
     if (passage === 'open') {
-      const words = `upstream ${this.#deps.upstream}: has not been answering, and is not asked for the moment`;
+      const words =
+        `upstream ${this.#deps.upstream}: the host has not been responding; the proxy waits before it ` +
+        'tries again';
       throw new SpandrelError('UPSTREAM_UNREACHABLE', words);
     }
     return {
@@ -50,8 +57,8 @@ export class Circuits {
     else breaker.leave(passage);
     if (breaker.isOpen === wasOpen) return;
     const { upstream, logger } = this.#deps;
-    if (wasOpen) logger.info({ upstream }, 'upstream answers again');
-    else logger.warn({ upstream }, 'upstream does not answer: it is asked again from time to time');
+    if (wasOpen) logger.info({ upstream }, 'upstream responds again');
+    else logger.warn({ upstream }, 'upstream does not respond: the proxy probes it from time to time');
     this.#tell();
   }
 
@@ -61,9 +68,9 @@ export class Circuits {
   }
 }
 
-/** A request that has been let through. */
+/** An admitted request. */
 export interface Attempt {
-  /** It tries whether the host is back: not worth retries. */
+  /** It probes whether the host is back, so it is not retried. */
   readonly isProbe: boolean;
   end(outcome: 'answered' | 'failed' | 'left'): void;
 }

@@ -15,7 +15,7 @@ import {
 
 import { nodeErrorCode } from '../../core/node-error-code.ts';
 
-/** How a body is packed on its way: RFC 9110, section 8.4.1. */
+/** Encoding of a body: RFC 9110, section 8.4.1. */
 export type ContentCoding = 'gzip' | 'deflate' | 'br' | 'zstd';
 
 const NAMES: ReadonlyMap<string, ContentCoding> = new Map([
@@ -26,12 +26,13 @@ const NAMES: ReadonlyMap<string, ContentCoding> = new Map([
   ['zstd', 'zstd'],
 ]);
 
-/** More than this is nobody's configuration, and each one multiplies what a few bytes may grow to. */
+/** No real server applies more, and each one multiplies what a few bytes may expand to. */
 const MAX_CODINGS = 3;
 
 /**
- * The codings of a `Content-Encoding` header in the order in which they are undone. Empty for a body that is to be taken as it is:
- * that of none, of `identity`, and of one that is unknown, such as `aws-chunked`, which S3 keeps from uploads.
+ * The codings of a `Content-Encoding` header, in the order in which to decode them. Empty if the body is used
+ * as it is: without the header, with `identity`, or with an unknown coding, such as `aws-chunked`, which S3
+ * keeps from uploads.
  */
 export function parseContentCodings(header: string | readonly string[] | undefined): ContentCoding[] {
   const names = (typeof header === 'string' ? header : (header ?? []).join(','))
@@ -43,8 +44,8 @@ export function parseContentCodings(header: string | readonly string[] | undefin
 }
 
 /**
- * The content of a small body, unpacked off the event loop. `undefined` if it is not what the codings say, or has more than `maxBytes`
- * bytes in one of its forms.
+ * Decodes a small body off the event loop. `undefined` if it is not encoded as the codings say; `too-large`
+ * if it expands to more than `maxBytes`.
  */
 export async function decodeContent(
   bytes: Buffer,
@@ -62,7 +63,7 @@ export async function decodeContent(
   return content;
 }
 
-/** A stream that undoes `coding` of a body that begins with `head`, if that is known. */
+/** A stream that decodes `coding`. `head` are the first bytes of the body, if known. */
 export function createDecoder(coding: ContentCoding, head: Buffer | undefined): Transform {
   switch (coding) {
     case 'gzip':
@@ -96,8 +97,8 @@ function unpack(coding: ContentCoding, bytes: Buffer, limits: { maxOutputLength:
   }
 }
 
-/** False for a body that begins with `head` and cannot be packed so, whatever its header says. */
-export function mayBePacked(coding: ContentCoding, head: Buffer): boolean {
+/** False if a body that begins with `head` cannot have this coding, whatever its header says. */
+export function mayBeEncoded(coding: ContentCoding, head: Buffer): boolean {
   // RFC 1952, section 2.3.1; RFC 8878, sections 3.1.1 and 3.1.2. The others have no magic number.
   if (coding === 'gzip') return head.length >= 2 && head.readUInt16BE(0) === 0x1f8b;
   if (coding !== 'zstd') return true;
@@ -105,7 +106,7 @@ export function mayBePacked(coding: ContentCoding, head: Buffer): boolean {
   return magic === 0xfd2fb528 || magic >>> 4 === 0x184d2a5;
 }
 
-/** `deflate` means zlib's format, but some servers send what is inside of it alone: RFC 9110, section 8.4.1.2. */
+/** `deflate` means zlib's format, but some servers send raw DEFLATE: RFC 9110, section 8.4.1.2. */
 function isZlib(bytes: Buffer): boolean {
   return bytes.length >= 2 && ((bytes[0] ?? 0) & 0x0f) === 8 && bytes.readUInt16BE(0) % 31 === 0;
 }

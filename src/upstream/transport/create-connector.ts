@@ -16,7 +16,7 @@ export interface ConnectionOptions {
   readonly chooseProxy: ProxyChoice;
   readonly tunnel: TunnelOptions;
   readonly connectTimeoutMs: number;
-  /** Breaks connections that are being opened. Those that are open belong to whoever asked for them. */
+  /** Aborts connections that are being opened. Open ones belong to the caller. */
   readonly signal: AbortSignal;
 }
 
@@ -25,13 +25,14 @@ type Connector = buildConnector.connector;
 interface Connectors {
   /** To the upstream itself. */
   readonly own: Connector;
-  /** To hosts that it leads to. */
+  /** To hosts that the upstream leads to. */
   readonly other: Connector;
 }
 
 /**
- * Opens the connections of one upstream: to allowed addresses only, with its authorities, with its client certificate where they
- * lead to the upstream itself, and through a tunnel where https goes through a proxy.
+ * Opens connections for one upstream: to allowed addresses only, with its certificate authorities, with its
+ * client certificate if they lead to the upstream itself, and for https through the tunnel of its outbound
+ * proxy.
  */
 export function createConnector(options: ConnectionOptions): Connector {
   const { base, tls, guard, chooseProxy, tunnel } = options;
@@ -54,7 +55,7 @@ export function createConnector(options: ConnectionOptions): Connector {
   });
 }
 
-/** Opens connections to proxies, which the operator has named: any address is allowed. */
+/** Opens connections to outbound proxies. The operator configures them, so any address is allowed. */
 export function createProxyConnector(
   options: Pick<ConnectionOptions, 'tls' | 'connectTimeoutMs' | 'signal'>,
 ): Connector {
@@ -69,11 +70,11 @@ function connectorOptions(
   { ca }: TlsMaterial,
   { connectTimeoutMs: timeout }: Pick<ConnectionOptions, 'connectTimeoutMs'>,
 ): buildConnector.BuildOptions {
-  // Ranges of a blob are asked for in parallel because several connections are faster than one; HTTP/2 would make them one.
+  // No HTTP/2: it would use one connection, and parallel ranges of a blob are faster over several.
   return { timeout, allowH2: false, ...(ca === undefined ? {} : { ca }) };
 }
 
-/** `make`, again only for other material. */
+/** Caches the result of `make` for the last TLS material. */
 function rememberLast<T>(make: (material: TlsMaterial) => T): (material: TlsMaterial) => T {
   let made: { readonly material: TlsMaterial; readonly value: T } | undefined;
   return (material) => {
@@ -83,8 +84,9 @@ function rememberLast<T>(make: (material: TlsMaterial) => T): (material: TlsMate
 }
 
 /**
- * The signal is no option of the sockets: Node adds a listener to it for each, which stays, and with it the socket, for as long as the signal
- * is in use (`net.connect`, `addClientAbortSignalOption`).
+ * Opens connections with the connector that `choose` returns. The signal is not passed to the sockets: for
+ * each, Node would add a listener that stays, with the socket, while the signal is in use (`net.connect`,
+ * `addClientAbortSignalOption`).
  */
 function connectBy(
   signal: AbortSignal,
@@ -104,7 +106,7 @@ function connectBy(
       callback(error as Error, null);
       return;
     }
-    // The socket, which undici's types keep to themselves.
+    // The socket; undici's types do not expose it.
     const opening: unknown = chosen.connector(chosen.asked, (...outcome) => {
       signal.removeEventListener('abort', onAbort);
       const [error, socket] = outcome;

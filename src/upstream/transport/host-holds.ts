@@ -10,29 +10,29 @@ export interface HostHoldsDeps {
   readonly now?: (() => number) | undefined;
 }
 
-/** Who asks which host. */
+/** A request that a `Retry-After` may delay. */
 export interface HeldRequest {
   readonly url: URL;
-  /** A client that asks with its own credentials; the proxy itself when not given. */
+  /** The client whose own credentials the request has; `undefined` for those of the proxy. */
   readonly party?: string | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
 interface Hold {
   readonly untilMs: number;
-  /** Resolves at its end, if that is soon enough to be waited for. */
+  /** Resolves when the hold ends; `undefined` if that is too late to wait for. */
   readonly over: Promise<void> | undefined;
 }
 
 const MAX_HOLDS = 1024;
-/** A host that wants to be left alone for longer is asked once in this time. */
+/** Longest hold. A host that asks for longer gets one request in this time. */
 const LONGEST_HOLD_MS = 3_600_000;
-/** Who would have to wait longer gives up at once: asking earlier would be rude, and clients do not wait that long. */
+/** A request that would wait longer fails at once: clients do not wait that long. */
 const LONGEST_WAIT_MS = 30_000;
 
 /**
- * Remembers which hosts have answered `Retry-After`, and until when they want no requests. What a host says to the proxy holds for all
- * requests; what it says to a client's own credentials holds for that client.
+ * Remembers which hosts sent `Retry-After`, and until when they want no requests. What a host sends to the
+ * proxy applies to all requests; what it sends to a client's own credentials applies to that client.
  */
 export class HostHolds {
   readonly #deps: HostHoldsDeps;
@@ -45,7 +45,9 @@ export class HostHolds {
     this.#now = deps.now ?? (() => performance.now());
   }
 
-  /** The host wants no request for `wantedMs`; returns how long it gets none, at most an hour. */
+  /**
+   * Records that the host wants no request for `wantedMs`. Returns how long it gets none, at most an hour.
+   */
   hold({ url, party }: HeldRequest, wantedMs: number): { readonly holdMs: number; readonly isLong: boolean } {
     const holdMs = Math.min(wantedMs, LONGEST_HOLD_MS);
     const isLong = holdMs > LONGEST_WAIT_MS;
@@ -64,9 +66,10 @@ export class HostHolds {
   }
 
   /**
-   * Resolves when a request may be sent, at once if its host has named no time; returns how many times it has waited for the host,
-   * which is at most `waits`.
-   * @throws SpandrelError UPSTREAM_THROTTLED if that takes too long, SHUTTING_DOWN; the reason of the signal
+   * Resolves when a request may be sent, at once if its host is not held. Returns how many times it waited
+   * for the host, at most `waits`.
+   * @throws SpandrelError UPSTREAM_THROTTLED if the wait would be too long, SHUTTING_DOWN; the reason of the
+   * signal
    */
   async admit(request: HeldRequest, waits: number): Promise<number> {
     for (let waited = 0; ; waited++) {
@@ -77,12 +80,12 @@ export class HostHolds {
     }
   }
 
-  /** Ends all waiting. */
+  /** Rejects all waiting requests. */
   close(reason: Error): void {
     this.#closing.abort(reason);
   }
 
-  /** The later one of what the proxy and the client have been told. */
+  /** The later hold of those for the proxy and for the client. */
   #holdOf({ url, party }: HeldRequest): Hold | undefined {
     const own = this.#current(keyOf(url, undefined));
     const other = party === undefined ? undefined : this.#current(keyOf(url, party));
@@ -96,7 +99,8 @@ export class HostHolds {
 
   #refusal({ untilMs }: Hold): SpandrelError {
     const retryAfterSeconds = Math.ceil((untilMs - this.#now()) / 1000);
-    const words = `upstream ${this.#deps.upstream}: wants no requests for ${retryAfterSeconds} s (Retry-After)`;
+    const { upstream } = this.#deps;
+    const words = `upstream ${upstream}: wants no requests for ${retryAfterSeconds} s (Retry-After)`;
     return new SpandrelError('UPSTREAM_THROTTLED', words, { detail: { retryAfterSeconds } });
   }
 }

@@ -1,19 +1,19 @@
 import type { Socket } from 'node:net';
 
-/** More than any head has that undici takes. */
+/** More than the largest head that undici accepts. */
 const MAX_HELD_BYTES = 64 * 1024;
-/** The status line of a 1xx response. 101 is none that may be passed over: another protocol follows it. */
+/** The status line of a 1xx response. 101 must not be skipped: another protocol follows it. */
 const INTERIM = /^HTTP\/1\.[01] 1(?!01)[0-9]{2}[ \r\n]/;
 const BEGIN = 'HTTP/1.';
 
 /**
- * Have `socket`, which has one request in flight at a time, read as if the server sent the heads of its responses as undici wants them.
- * undici takes an unsolicited 100 for the end of the connection, and refuses what Go's client, which pulls for containerd, docker and
- * skopeo, puts up with: see {@link mendHead}.
+ * Mends the heads of responses that are read from `socket`, which has one request in flight at a time. undici
+ * treats an unsolicited 100 as the end of the connection, and refuses heads that Go's HTTP client
+ * (containerd, docker, skopeo) accepts: see {@link mendHead}.
  */
 export function mendResponseHeads(socket: Socket): void {
   const [read, write] = [socket.read.bind(socket), socket.write.bind(socket)];
-  /** A request has been written, and the response to it has not begun. */
+  /** A request has been written and its response has not begun. */
   let isAwaiting = false;
   let held: Buffer | undefined;
   socket.write = ((...parameters: Parameters<typeof write>) => {
@@ -33,7 +33,7 @@ export function mendResponseHeads(socket: Socket): void {
   };
 }
 
-/** What of `bytes` is behind its 1xx responses, with its head mended; `undefined` as long as the head is not all there. */
+/** `bytes` without leading 1xx responses and with a mended head; `undefined` while the head is incomplete. */
 function takeResponse(bytes: Buffer): Buffer | undefined {
   for (let rest = bytes; ;) {
     const begin = rest.toString('latin1', 0, BEGIN.length);
@@ -49,23 +49,27 @@ function takeResponse(bytes: Buffer): Buffer | undefined {
   }
 }
 
-/** Behind the empty line. */
+/** The position after the empty line. */
 function endOfHead(bytes: Buffer): number | undefined {
   const end = bytes.indexOf('\n\r\n');
-  // Lines may end without a carriage return.
+  // Lines may end with a bare line feed.
   const bareEnd = (end < 0 ? bytes : bytes.subarray(0, end + 1)).indexOf('\n\n');
   if (bareEnd >= 0) return bareEnd + 2;
   return end < 0 ? undefined : end + 3;
 }
 
-/** A line that ends without carriage return or begins with a blank, a blank before a colon, a control character, lengths. */
+/**
+ * Matches heads that need mending: bare line feeds, folded lines, blanks before a colon, control characters,
+ * several lengths.
+ */
 const ODD =
   /[^\r]\n|\n[ \t]|\n[^:\r\n]*[ \t]:|[\0-\x08\x0b\x0c\x0e-\x1f\x7f]|\ncontent-length[^]*\n(content-length|transfer-encoding)|\ntransfer-encoding[^]*\ncontent-length/i;
 
 /**
- * `head` as RFC 9112 has it, where it is clear what is meant: lines end with CRLF (section 2.2) and are not folded (5.2), names have no
- * blanks behind them (5.1), values no control characters, and one length counts (6.3): of equal ones the first, of chunks none. A
- * connection whose lengths contradict each other is not used again.
+ * Rewrites `head` as RFC 9112 requires if its meaning is clear: lines end with CRLF (section 2.2) and are not
+ * folded (5.2), no blanks before the colon (5.1), no control characters in values, and one length (6.3): of
+ * equal lengths one stays, and chunked encoding removes all. A connection with conflicting lengths is not
+ * reused.
  */
 export function mendHead(head: string): string {
   if (!ODD.test(head)) return head;
@@ -80,7 +84,7 @@ export function mendHead(head: string): string {
   const isContradiction = isChunked && lengths.length > 0;
   const others = lines.filter((line) => !isLength(line) && !(isContradiction && /^connection:/i.test(line)));
   const values = new Set(lengths.map((line) => line.slice(line.indexOf(':') + 1).trim()));
-  // Two that differ stay, and are refused.
+  // Two different lengths stay: undici refuses them.
   const counted = isChunked ? [] : Array.from(values, (value) => `Content-Length: ${value}`);
   const closing = isContradiction ? ['Connection: close'] : [];
   return [statusLine, ...others, ...counted, ...closing, '', ''].join('\r\n');

@@ -1,9 +1,9 @@
 import { BlockList, isIP } from 'node:net';
 
 interface HostRule {
-  /** Without a leading dot; `*` for all. */
+  /** Without a leading dot; `*` means all. */
   readonly host: string;
-  /** Names below only, not the name itself. */
+  /** Subdomains only, not the name itself. */
   readonly isBelow: boolean;
   readonly port: string | undefined;
 }
@@ -11,8 +11,9 @@ interface HostRule {
 const DEFAULT_PORTS: Readonly<Record<string, string>> = { 'http:': '80', 'https:': '443' };
 
 /**
- * What a `NO_PROXY` lists: names (which mean those below too), `.names` and `*.names` (those below only), addresses, networks like
- * `10.0.0.0/8`, each but the last with a port if wanted, and `*`. Separated by commas or spaces. As Go's httpproxy reads it.
+ * The hosts of a `NO_PROXY` variable, separated by commas or spaces: names (with their subdomains), `.names`
+ * and `*.names` (subdomains only), addresses, networks like `10.0.0.0/8`, and `*`. All but networks and `*`
+ * may have a port. As Go's httpproxy reads it.
  */
 export class NoProxy {
   readonly #rules: HostRule[] = [];
@@ -51,14 +52,14 @@ export class NoProxy {
 }
 
 function parseRule(entry: string): HostRule {
-  // An IPv6 address has colons of its own; with a port it stands in brackets.
+  // An IPv6 address contains colons; with a port it is in brackets.
   const withPort = isIP(entry) === 6 ? null : /^(.+):(\d+)$/.exec(entry);
   const named = bare(withPort?.[1] ?? entry).replace(/\.$/, '');
   const below = /^\*?\.(.+)$/.exec(named);
   return { host: below?.[1] ?? named, isBelow: below !== null, port: withPort?.[2] };
 }
 
-/** Without the brackets of IPv6 in URLs. */
+/** Removes the brackets of an IPv6 address. */
 function bare(hostname: string): string {
   return hostname.replace(/^\[(.*)\]$/, '$1');
 }

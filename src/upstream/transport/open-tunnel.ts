@@ -8,15 +8,15 @@ import { TimeLimit } from '../../core/work/time-limit.ts';
 
 export interface TunnelOptions {
   readonly upstream: string;
-  /** Connects to proxies. */
+  /** Agent for connections to outbound proxies. */
   readonly dispatcher: Dispatcher;
   readonly timeoutMs: number;
 }
 
 /**
- * A connection to `host:port` through a proxy, for TLS: RFC 9110, section 9.3.6.
- * @throws SpandrelError UPSTREAM_PROXY_REFUSED, UPSTREAM_UNREACHABLE, UPSTREAM_TIMEOUT; the errors of the HTTP client if the proxy
- * itself cannot be reached
+ * Opens a connection to `authority` (`host:port`) through a proxy, for TLS: RFC 9110, section 9.3.6.
+ * @throws SpandrelError UPSTREAM_PROXY_REFUSED, UPSTREAM_UNREACHABLE, UPSTREAM_TIMEOUT; the errors of undici
+ * if the proxy itself is unreachable
  */
 export async function openTunnel(
   proxy: OutboundProxy,
@@ -37,7 +37,7 @@ export async function openTunnel(
     if (!limit.isOver) throw error;
     throw new SpandrelError(
       'UPSTREAM_TIMEOUT',
-      `upstream ${upstream}: its outbound proxy does not answer in time`,
+      `upstream ${upstream}: its outbound proxy does not respond in time`,
     );
   }
   const { statusCode, socket } = answer;
@@ -46,19 +46,22 @@ export async function openTunnel(
   throw explainRefusal(upstream, statusCode);
 }
 
-/** What a proxy wants of each request that is for itself. */
+/** Headers of requests to the proxy itself. */
 export function proxyHeaders({ authorization }: OutboundProxy): Record<string, string> {
   return authorization === undefined ? {} : { 'proxy-authorization': authorization.reveal() };
 }
 
-/** A proxy that cannot reach the host answers 5xx; any other status is the proxy's own will. */
+/**
+ * The error for a CONNECT that failed. 5xx means that the proxy cannot reach the host; any other status is a
+ * refusal.
+ */
 export function explainRefusal(upstream: string, status: number): SpandrelError {
   const detail = { upstream, status };
   if (status >= 500) {
     const words = `upstream ${upstream}: its outbound proxy cannot reach it (${status})`;
     return new SpandrelError('UPSTREAM_UNREACHABLE', words, { detail });
   }
-  const reason = status === 407 ? 'it wants (other) credentials, 407' : String(status);
+  const reason = status === 407 ? 'it requires (other) credentials, 407' : String(status);
   const words = `upstream ${upstream}: its outbound proxy refuses the connection (${reason})`;
   return new SpandrelError('UPSTREAM_PROXY_REFUSED', words, { detail });
 }

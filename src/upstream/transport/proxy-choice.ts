@@ -7,13 +7,14 @@ import { NoProxy } from './no-proxy.ts';
 /** Environment variables. */
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-/** The outbound proxy for a URL; `undefined` where it is asked directly. */
+/** The outbound proxy for a URL; `undefined` for a direct connection. */
 export type ProxyChoice = (url: URL) => OutboundProxy | undefined;
 
 /**
- * The choice for one upstream and all hosts that it leads to: its own `proxy` for everything, else what `HTTPS_PROXY`, `HTTP_PROXY` and
- * `NO_PROXY` say, in lower or upper case, the lower one first. This machine itself is never asked through a proxy of the environment.
- * @throws SpandrelError CONFIG_INVALID if a variable is no proxy
+ * Chooses the outbound proxy for an upstream and the hosts that it leads to: its configured `proxy` for
+ * everything, else what `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say; lower-case names take precedence.
+ * Loopback is never reached through a proxy of the environment.
+ * @throws SpandrelError CONFIG_INVALID if a variable is not a proxy URL
  */
 export function createProxyChoice(own: OutboundProxy | undefined, environment: Environment): ProxyChoice {
   if (own !== undefined) return () => own;

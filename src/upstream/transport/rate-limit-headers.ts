@@ -1,13 +1,16 @@
 import type { IncomingHttpHeaders } from 'node:http';
 
-/** Headers that tell a client how many requests it has left, by name in lower case. */
+/** Headers about a client's remaining requests, by name in lower case. */
 export type RateLimitHeaders = Readonly<Record<string, string>>;
 
-/** `RateLimit-*` (draft-ietf-httpapi-ratelimit-headers, all its versions) and what Docker Hub and others send besides. */
+/**
+ * `RateLimit-*` (draft-ietf-httpapi-ratelimit-headers, all versions) and the headers of Docker Hub and
+ * others.
+ */
 const NAME = /^(x-)?ratelimit(-[a-z-]{1,32})?$|^docker-ratelimit-source$/;
 const MAX_VALUE_CHARACTERS = 256;
 
-/** Those of an upstream's answer; `undefined` if it has none. */
+/** The rate limit headers of a response; `undefined` if it has none. */
 export function readRateLimit(headers: IncomingHttpHeaders): RateLimitHeaders | undefined {
   const found = Object.entries(headers).filter(
     (entry): entry is [string, string] =>

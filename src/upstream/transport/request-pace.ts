@@ -7,14 +7,14 @@ import type { Pause } from './backoff-ms.ts';
 export interface RequestPaceOptions {
   readonly upstream: string;
   readonly rates: RequestRates;
-  /** A request that would have to wait longer fails. */
+  /** A request that would wait longer fails. */
   readonly longestWaitMs: number;
   readonly pause: Pause;
   /** Milliseconds of a clock that only goes forward. */
   readonly now?: (() => number) | undefined;
 }
 
-/** Spreads the requests to one registry so that its quotas hold: a second's worth at once, then evenly. */
+/** Keeps requests to one registry within the configured rates: a burst of one second's worth, then evenly. */
 export class RequestPace {
   readonly #options: RequestPaceOptions;
   readonly #now: () => number;
@@ -30,7 +30,9 @@ export class RequestPace {
       if (perSecond !== undefined) this.#allowances.set(kind, new Allowance(perSecond));
   }
 
-  /** Resolves when a request may be sent. @throws SpandrelError UPSTREAM_THROTTLED; the reason of the signal */
+  /**
+   * Resolves when a request may be sent. @throws SpandrelError UPSTREAM_THROTTLED; the reason of the signal
+   */
   async admit(kind: UpstreamRequestKind, signal: AbortSignal | undefined): Promise<void> {
     const allowance = this.#allowances.get(kind);
     if (allowance === undefined) return;

@@ -4,18 +4,21 @@ import { SpandrelError } from '../../core/errors.ts';
 import { type ContentCoding, decodeContent } from './content-coding.ts';
 import { explainFault } from './transport-fault.ts';
 
-/** More than this is not read of a body that nobody wants, only to keep its connection. */
+/** Longest rest of an unwanted body that is read to keep its connection. */
 const MAX_DISCARDED_BYTES = 64 * 1024;
 
 export interface BodyContext {
   readonly upstream: string;
   readonly signal: AbortSignal | undefined;
-  /** In the order in which they are undone. */
+  /** In the order in which to decode them. */
   readonly codings: readonly ContentCoding[];
   readonly onBytes: (count: number) => void;
 }
 
-/** Body of an answer. Must be iterated, read, discarded or disposed of; it keeps a connection until then. Backpressure reaches the socket. */
+/**
+ * Body of a response. It must be iterated, read, discarded or disposed of: until then it keeps a connection.
+ * Backpressure reaches the socket.
+ */
 export class ResponseBody implements AsyncIterable<Buffer>, Disposable {
   readonly #stream: Readable;
   readonly #context: BodyContext;
@@ -23,11 +26,11 @@ export class ResponseBody implements AsyncIterable<Buffer>, Disposable {
   constructor(stream: Readable, context: BodyContext) {
     this.#stream = stream;
     this.#context = context;
-    // Whoever reads gets the error from the iterator; while nobody does, it must not end the process.
+    // Readers get the error from the iterator. Without a reader it must not end the process.
     stream.on('error', () => undefined);
   }
 
-  /** A body that has been read already, to be read again. */
+  /** A body of bytes that have been read already. */
   static of(upstream: string, bytes: Buffer): ResponseBody {
     return new ResponseBody(Readable.from([bytes]), {
       upstream,
@@ -37,7 +40,10 @@ export class ResponseBody implements AsyncIterable<Buffer>, Disposable {
     });
   }
 
-  /** The bytes as they are sent. @throws SpandrelError UPSTREAM_UNREACHABLE, UPSTREAM_TIMEOUT, UPSTREAM_PROTOCOL; the reason of the request's signal */
+  /**
+   * The bytes as sent. @throws SpandrelError UPSTREAM_UNREACHABLE, UPSTREAM_TIMEOUT, UPSTREAM_PROTOCOL; the
+   * reason of the request's signal
+   */
   async *[Symbol.asyncIterator](): AsyncGenerator<Buffer, void, undefined> {
     try {
       for await (const chunk of this.#stream as AsyncIterable<Buffer>) {
@@ -51,8 +57,9 @@ export class ResponseBody implements AsyncIterable<Buffer>, Disposable {
   }
 
   /**
-   * The whole content: unpacked where the upstream has packed it without being asked to, and as it is where it only says so.
-   * @throws SpandrelError UPSTREAM_PROTOCOL if it has more than `maxBytes`; as iterating
+   * Reads the whole content. An encoded body is decoded; if it is not what its codings say, it is returned as
+   * sent.
+   * @throws SpandrelError UPSTREAM_PROTOCOL if the content exceeds `maxBytes`; as iterating
    */
   async read(maxBytes: number): Promise<Buffer> {
     const chunks: Buffer[] = [];
@@ -68,7 +75,7 @@ export class ResponseBody implements AsyncIterable<Buffer>, Disposable {
     return content ?? sent;
   }
 
-  /** Let go of the body: a short rest is read so that the connection can be used again, a long one breaks it. */
+  /** Discards the body. Reads a short rest, so that the connection can be reused; a long one breaks it. */
   async discard(): Promise<void> {
     let length = 0;
     try {
@@ -77,16 +84,16 @@ export class ResponseBody implements AsyncIterable<Buffer>, Disposable {
         if (length > MAX_DISCARDED_BYTES) return;
       }
     } catch {
-      // What was wrong with bytes that nobody wants concerns nobody.
+      // Errors of a discarded body do not matter.
     }
   }
 
-  /** Break the connection; for a body that nobody iterates. */
+  /** Breaks the connection; for a body that is not iterated. */
   destroy(): void {
     this.#stream.destroy();
   }
 
-  /** As {@link destroy}; nothing for a body that has been read. */
+  /** As {@link destroy}; does nothing if the body has been read. */
   [Symbol.dispose](): void {
     this.destroy();
   }
@@ -94,7 +101,7 @@ export class ResponseBody implements AsyncIterable<Buffer>, Disposable {
   #tooLarge(maxBytes: number): SpandrelError {
     return new SpandrelError(
       'UPSTREAM_PROTOCOL',
-      `upstream ${this.#context.upstream}: the answer has more than ${maxBytes} bytes`,
+      `upstream ${this.#context.upstream}: the response has more than ${maxBytes} bytes`,
     );
   }
 }

@@ -4,31 +4,31 @@ import { SpandrelError } from '../../core/errors.ts';
 import { parseCertificates } from '../../core/parse-certificates.ts';
 import { ChangingFile, type OnKept } from './changing-file.ts';
 
-/** Where the PEM files for the connections to one upstream are. */
+/** Paths of the PEM files for connections to one upstream. */
 export interface TlsFilePaths {
   readonly ca?: string | undefined;
   readonly cert?: string | undefined;
   readonly key?: string | undefined;
 }
 
-/** PEM texts; a change of any of the files makes it another object. */
+/** PEM texts. A change of any file creates a new object. */
 export interface TlsMaterial {
-  /** Authorities that are trusted; the usual ones when not given. */
+  /** Trusted authorities; `undefined` means the default ones. */
   readonly ca?: string[];
-  /** What the proxy shows to the upstream itself, and to nobody else. */
+  /** Client certificate, sent to the upstream itself only. */
   readonly client?: { readonly cert: string; readonly key: string };
 }
 
 /**
- * Private authority and client certificate of an upstream, read again when they are exchanged. Until all of them are there and fit
- * together, they are what they were.
+ * Private authority and client certificate of an upstream, read again when a file changes. Until all files
+ * are valid and match, the previous material stays in use.
  */
 export class TlsFiles {
   readonly #upstream: string;
   readonly #files: ReadonlyMap<string, ChangingFile<string>>;
   readonly #onKept: OnKept;
   #held: { readonly texts: readonly string[]; readonly material: TlsMaterial } | undefined;
-  /** What did not fit together. */
+  /** Texts that did not match. */
   #refused: readonly string[] = [];
 
   constructor(upstream: string, paths: TlsFilePaths, onKept: OnKept) {
@@ -38,7 +38,10 @@ export class TlsFiles {
     this.#files = new Map(given.map(([name, path]) => [name, new ChangingFile(path, String, onKept)]));
   }
 
-  /** @throws SpandrelError CONFIG_INVALID if a file cannot be read or they do not fit together, and never have */
+  /**
+   * @throws SpandrelError CONFIG_INVALID if a file cannot be read or the files do not match, and there is no
+   * previous material
+   */
   async read(): Promise<TlsMaterial> {
     const texts = new Map<string, string>();
     for (const [name, file] of this.#files) texts.set(name, await this.#readFile(name, file));
@@ -72,13 +75,13 @@ function isSame(before: readonly string[], after: readonly string[]): boolean {
   return before.length === after.length && before.every((text, place) => text === after[place]);
 }
 
-/** @throws Error if one of them is no PEM, or the key is that of another certificate */
+/** @throws Error if a text is not PEM, or the key does not match the certificate */
 function materialOf(texts: ReadonlyMap<string, string>): TlsMaterial {
   const [ca, cert, key] = ['ca', 'cert', 'key'].map((name) => texts.get(name));
   for (const pem of [ca, cert]) if (pem !== undefined) parseCertificates(pem);
   if (cert !== undefined && key !== undefined) createSecureContext({ cert, key });
   return {
-    // A private registry may keep its blobs in a public bucket, so the usual authorities stay.
+    // A private registry may store its blobs in a public bucket, so the default authorities stay.
     ...(ca === undefined ? {} : { ca: [...getCACertificates('default'), ca] }),
     ...(cert === undefined || key === undefined ? {} : { client: { cert, key } }),
   };

@@ -62,31 +62,31 @@ export interface TransportRequest {
 
 export interface TransportResponse {
   readonly status: number;
-  /** When the host wants to be asked again, if it has said so; bounded. */
+  /** `Retry-After` in seconds, bounded, if the host sent it. */
   readonly retryAfterSeconds?: number | undefined;
   readonly headers: IncomingHttpHeaders;
   readonly body: ResponseBody;
   /**
-   * The response comes from a private network or this machine, and not from the upstream itself. Somebody may
-   * have led the proxy there to read what only it can reach, so no client gets any of it before its digest is
-   * verified.
+   * The response comes from a private network or this machine, and not from the upstream itself. An attacker
+   * may have led the proxy there to read what only it can reach, so no client gets any of it before its
+   * digest is verified.
    */
   readonly isUnproven?: boolean;
 }
 
-/** Connections of one upstream and host; more requests wait for one. Bounds the memory of bodies in flight. */
+/** Connections for each upstream and host; more requests wait. Bounds the memory of bodies in flight. */
 const MAX_CONNECTIONS = 128;
-/** Gateways before registries add policies and cookies; Node's own bound is a quarter of this. */
+/** Gateways add policies and cookies; Node's own limit is a quarter of this. */
 const MAX_HEAD_BYTES = 64 * 1024;
 const KEEP_ALIVE_MS = 30_000;
 
 /**
- * HTTP to one upstream and to the hosts it leads to. No redirects; the one place that retries, keeps to rates, and
- * leaves hosts alone that do not answer.
+ * HTTP to one upstream and to the hosts that it leads to. Retries, keeps to configured rates and to
+ * Retry-After, and stops requests to hosts that do not respond. Does not follow redirects.
  */
 export class Transport implements AsyncDisposable {
   readonly #agent: Agent;
-  /** Connects to proxies. */
+  /** Agent for connections to outbound proxies. */
   readonly #proxyAgent: Agent;
   readonly #guard: AddressGuard;
   readonly #options: TransportOptions;
@@ -134,10 +134,11 @@ export class Transport implements AsyncDisposable {
   }
 
   /**
-   * The answer, whatever its status, once its head is there. A connection that breaks before that, 408, 429 and 5xx other than
-   * 501 are tried again, with growing pauses. A host that has answered Retry-After gets no request until then.
-   * @throws SpandrelError UPSTREAM_UNREACHABLE, UPSTREAM_TIMEOUT, UPSTREAM_PROTOCOL, UPSTREAM_THROTTLED beyond the configured rate or
-   * before the time of Retry-After, SHUTTING_DOWN; the reason of the signal
+   * Resolves to the response, whatever its status, when its head has arrived. Retries with growing pauses if
+   * the connection breaks before that, and after 408, 429 and 5xx other than 501. A host that sent
+   * Retry-After gets no request before that time.
+   * @throws SpandrelError UPSTREAM_UNREACHABLE, UPSTREAM_TIMEOUT, UPSTREAM_PROTOCOL, UPSTREAM_THROTTLED
+   * beyond the configured rate or before the time of Retry-After, SHUTTING_DOWN; the reason of the signal
    */
   async request(request: TransportRequest): Promise<TransportResponse> {
     const attempt = this.#circuits.enter(request.url);
@@ -194,7 +195,10 @@ export class Transport implements AsyncDisposable {
     }
   }
 
-  /** Keep to the Retry-After of an answer; one that is a date is counted from the date of the answer, by the same clock. */
+  /**
+   * Records the Retry-After of a response. A date counts from the date of the response, which is of the same
+   * clock.
+   */
   #hold(request: TransportRequest, { headers }: TransportResponse): ReturnType<HostHolds['hold']> {
     const sentMs = parseHttpDateMs(headers['date']) ?? Date.now();
     const wantedMs = parseRetryAfterMs(headers['retry-after'], sentMs) ?? 0;
@@ -217,9 +221,13 @@ export class Transport implements AsyncDisposable {
   }: TransportRequest): Promise<TransportResponse> {
     const { metrics, upstream, tracer = NO_TRACER } = this.#options;
     const held = metrics.hold('upstream_request');
-    // Queries carry signatures.
-    const span = tracer.begin(`upstream ${kind}`, 'client');
-    span.set({ 'http.request.method': method, 'server.address': url.host, 'spandrel.upstream': upstream });
+    // Queries contain signatures: they are not traced.
+    const traceSpan = tracer.begin(`upstream ${kind}`, 'client');
+    traceSpan.set({
+      'http.request.method': method,
+      'server.address': url.host,
+      'spandrel.upstream': upstream,
+    });
     try {
       const asked = this.#send(url, {
         method,
@@ -227,13 +235,13 @@ export class Transport implements AsyncDisposable {
         ...(sent === undefined ? {} : { body: sent }),
         ...(signal === undefined ? {} : { signal }),
       });
-      // A request that waits for a connection does not hear of its signal before it has one.
+      // undici ignores the signal of a request that waits for a connection.
       const { statusCode, headers: answered, body } = await waitFor(asked, signal);
       metrics.upstreamRequests.inc({ upstream, kind, outcome: outcomeOf(statusCode) });
-      span.set({ 'http.response.status_code': statusCode });
-      if (statusCode >= 400) span.fail(outcomeOf(statusCode));
+      traceSpan.set({ 'http.response.status_code': statusCode });
+      if (statusCode >= 400) traceSpan.fail(outcomeOf(statusCode));
       body.once('close', () => {
-        span.end();
+        traceSpan.end();
         held[Symbol.dispose]();
       });
       const codings = parseContentCodings(answered['content-encoding']);
@@ -247,14 +255,17 @@ export class Transport implements AsyncDisposable {
       const { code } = explainFault(upstream, error).error;
       const outcome = signal?.aborted === true ? 'aborted' : (OUTCOMES[code] ?? 'unreachable');
       metrics.upstreamRequests.inc({ upstream, kind, outcome });
-      span.fail(outcome);
-      span.end();
+      traceSpan.fail(outcome);
+      traceSpan.end();
       held[Symbol.dispose]();
       throw error;
     }
   }
 
-  /** Over a connection to the host, which may be a tunnel; or, http through a proxy, as a request to that (RFC 9112, section 3.2.2). */
+  /**
+   * Sends a request over a connection to the host, which may be a tunnel; http through a proxy goes to the
+   * proxy itself (RFC 9112, section 3.2.2).
+   */
   async #send(
     url: URL,
     request: Pick<Dispatcher.RequestOptions, 'method' | 'body' | 'signal'> & {
@@ -278,17 +289,17 @@ export class Transport implements AsyncDisposable {
     throw explainRefusal(this.#options.upstream, response.statusCode);
   }
 
-  /** The upstream as errors call it. */
+  /** Name of the upstream in errors. */
   #describe(url: URL): string {
     const { upstream, chooseProxy } = this.#options;
     return chooseProxy(url) === undefined ? upstream : `${upstream} (through its outbound proxy)`;
   }
 
-  /** Breaks every connection, and ends waiting for hosts that wanted it. */
+  /** Breaks all connections and rejects requests that wait for a hold. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#holds.close(new SpandrelError('SHUTTING_DOWN', 'the proxy is being stopped'));
     const destroyed = [this.#agent.destroy(), this.#proxyAgent.destroy()];
-    // Connections that are being opened are not the agents' yet.
+    // The agents do not own connections that are still being opened.
     this.#closing.abort();
     await Promise.all(destroyed);
   }
@@ -311,7 +322,7 @@ function isServerFault(status: number): boolean {
   return status >= 500 && status !== 501;
 }
 
-/** A closed set, for the metric. */
+/** A closed set of labels. */
 function outcomeOf(status: number): string {
   if (status < 300) return 'ok';
   if (status < 400) return 'redirect';

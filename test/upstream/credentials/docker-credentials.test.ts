@@ -234,8 +234,8 @@ describe('a credential helper', () => {
 
   it.each([
     ['fails', 'echo hunter2; echo hunter2 >&2; exit 3', 'ended with status 3'],
-    ['says no JSON', 'echo hunter2', 'something else than credentials'],
-    ['says too much', 'while :; do echo hunter2hunter2hunter2hunter2hunter2hunter2; done', 'says too much'],
+    ['says no JSON', 'echo hunter2', 'something other than credentials'],
+    ['says too much', 'while :; do echo hunter2hunter2hunter2hunter2hunter2hunter2; done', 'prints too much'],
     ['does not end', 'echo hunter2; exec sleep 1000', 'takes more than'],
   ])('that %s is killed, and nothing of it is told', async (_what, script, words) => {
     await addHelper('test', script);
