@@ -5,14 +5,14 @@ import { parseDecimal, wrapUint32 } from './parse-numeric.ts';
 import { formatTime, parsePaxTime, type TarTime } from './tar-time.ts';
 import type { EntryType, TocEntry } from './toc-entry.ts';
 
-/** What the extended headers before a header say. */
+/** Data of the extended headers before a header. */
 export interface HeaderExtensions {
   readonly pax?: PaxRecords;
   readonly longName?: RawText;
   readonly longLink?: RawText;
 }
 
-/** A header with what its extensions have changed. */
+/** A header with its extensions applied. */
 export interface MergedHeader extends Omit<TarHeader, 'modTime'> {
   readonly modTime: TarTime;
   readonly pax: PaxRecords;
@@ -32,24 +32,28 @@ const SOCI_TYPEFLAGS = '0123456';
 const WITHOUT_DATA = '123456';
 const NO_RECORDS: PaxRecords = new Map();
 
-/** The type of an entry; `unknown` for letters that stand for nothing. */
+/** The type of an entry; `unknown` for unassigned type flags. */
 export function entryType(typeflag: string): EntryType {
   return TYPES[typeflag] ?? 'unknown';
 }
 
-/** False for entries that fail the build of an index (soci-snapshotter `ztoc/toc_builder.go`, getType). */
+/**
+ * False if `soci` refuses the whole layer for such an entry (soci-snapshotter `ztoc/toc_builder.go`,
+ * getType).
+ */
 export function isSociType(typeflag: string): boolean {
   return SOCI_TYPEFLAGS.includes(typeflag);
 }
 
-/** Bytes of data behind a header: none behind links, directories and devices, whatever size they claim. */
+/** Bytes of data after a header. Links, directories and devices have none, whatever their size field says. */
 export function dataBytes(typeflag: string, size: number | bigint): number {
-  // Not exact beyond 2^53; no archive is that long.
+  // Inexact above 2^53; no archive is that long.
   return WITHOUT_DATA.includes(typeflag) ? 0 : Number(size);
 }
 
 /**
- * Apply extensions to a header (Go `archive/tar`, mergePAX and Next). PAX records with an empty value change nothing.
+ * Applies extensions to a header (Go `archive/tar`, mergePAX and Next). PAX records with an empty value
+ * change nothing.
  * @throws SpandrelError TAR_INVALID
  */
 export function mergeHeader(header: TarHeader, extensions: HeaderExtensions): MergedHeader {
@@ -63,7 +67,7 @@ export function mergeHeader(header: TarHeader, extensions: HeaderExtensions): Me
     const value = record(key);
     return value === undefined ? undefined : parsePaxTime(value);
   };
-  // Not used, but an entry with bad ones is refused.
+  // Unused, but Go refuses an entry whose times are malformed.
   time(PAX.atime);
   time(PAX.ctime);
   const name = extensions.longName || record(PAX.path) || header.name;
@@ -82,11 +86,11 @@ export function mergeHeader(header: TarHeader, extensions: HeaderExtensions): Me
   };
 }
 
-/** The entry of a table of contents; one of type `unknown` if a number is too large for that. */
+/** The entry of a table of contents; of type `unknown` if one of its numbers is not a safe integer. */
 export function tocEntry(header: MergedHeader, type: EntryType, uncompressedOffset: number): TocEntry {
   const { size, mode, devMajor, devMinor } = header;
   const numbers =
-    isNumber(size) && isNumber(mode) && isNumber(devMajor) && isNumber(devMinor)
+    isSafe(size) && isSafe(mode) && isSafe(devMajor) && isSafe(devMinor)
       ? { type, uncompressedSize: size, mode, devMajor, devMinor }
       : { type: 'unknown' as const, uncompressedSize: 0, mode: 0, devMajor: 0, devMinor: 0 };
   return {
@@ -103,6 +107,6 @@ export function tocEntry(header: MergedHeader, type: EntryType, uncompressedOffs
   };
 }
 
-function isNumber(value: number | bigint): value is number {
+function isSafe(value: number | bigint): value is number {
   return typeof value === 'number';
 }

@@ -8,18 +8,18 @@ const NUL = 0;
 const SPACE = 0x20;
 const ZERO = 0x30;
 const SEVEN = 0x37;
-/** Octal digits that fit into a safe integer. */
+/** Octal digits that always fit into a safe integer. */
 const SAFE_OCTAL_DIGITS = 17;
 
-/** Bytes of a header block that make up a field. */
+/** Position of a field in a header block. */
 export interface Field {
   readonly start: number;
   readonly length: number;
 }
 
 /**
- * A numeric field: octal digits, or big-endian two's complement when the first bit is set (Go `archive/tar`, parseNumeric).
- * A bigint where a number would not be exact.
+ * A numeric field: octal digits, or big-endian two's complement if the first bit is set (Go `archive/tar`,
+ * parseNumeric). A bigint if the value is not a safe integer.
  * @throws SpandrelError TAR_INVALID
  */
 export function parseNumeric(block: Uint8Array, field: Field): number | bigint {
@@ -37,7 +37,7 @@ function parseBase256(block: Uint8Array, { start, length }: Field): number | big
   return exactNumber(inverted === 0 ? value : -value - 1n);
 }
 
-/** Spaces and NULs around the digits mean nothing; a NUL within ends them (Go `archive/tar`, parseOctal). */
+/** Ignores spaces and NULs around the digits; a NUL inside ends the number (Go `archive/tar`, parseOctal). */
 export function parseOctal(block: Uint8Array, field: Field): number | bigint {
   let start = field.start;
   let end = field.start + field.length;
@@ -64,18 +64,21 @@ function parseLongOctal(digits: Uint8Array): number | bigint {
   return exactNumber(BigInt.asIntN(64, value));
 }
 
-/** As Go's `strconv.ParseInt(text, 10, 64)`. @throws SpandrelError TAR_INVALID */
+/**
+ * Parses as Go's `strconv.ParseInt(text, 10, 64)`.
+ * @throws SpandrelError TAR_INVALID
+ */
 export function parseDecimal(text: string): number | bigint {
-  // In two steps: one expression for leading zeros and digits would go back and forth over a megabyte of zeros.
+  // Two steps: a single pattern for leading zeros and digits would backtrack over a megabyte of zeros.
   const digits = /^[+-]?([0-9]+)$/.exec(text)?.[1]?.replace(/^0+/, '');
-  // More digits than these are too large anyway, and making a bigint of a megabyte of them would take long.
+  // A longer number is out of range anyway, and a bigint of a megabyte of digits takes long to make.
   if (digits === undefined || digits.length > MAX_INT64_DIGITS) throw invalidNumber();
   const value = BigInt(digits) * (text.startsWith('-') ? -1n : 1n);
   if (value > MAX_INT64 || value < MIN_INT64) throw invalidNumber();
   return exactNumber(value);
 }
 
-/** What is left of an int64 when it becomes an unsigned 32-bit number. */
+/** The low 32 bits of an int64, unsigned. */
 export function wrapUint32(value: number | bigint): number {
   return Number(BigInt.asUintN(32, BigInt(value)));
 }
@@ -90,5 +93,5 @@ function isPadding(byte: number | undefined): boolean {
 }
 
 function invalidNumber(): SpandrelError {
-  return new SpandrelError('TAR_INVALID', 'a tar header has a number that is none');
+  return new SpandrelError('TAR_INVALID', 'a tar header has a malformed number');
 }

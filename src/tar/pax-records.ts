@@ -5,7 +5,7 @@ import { parseDecimal } from './parse-numeric.ts';
 /** Records of a PAX header, by key. */
 export type PaxRecords = ReadonlyMap<RawText, RawText>;
 
-/** The keys that mean something to a reader of archives (POSIX `pax`, and GNU tar's "Sparse Formats"). */
+/** Keys with a meaning for archive readers (POSIX `pax`; GNU tar, "Sparse Formats"). */
 export const PAX = {
   path: 'path' as RawText,
   linkpath: 'linkpath' as RawText,
@@ -32,8 +32,8 @@ const TEXT_KEYS: readonly RawText[] = [PAX.path, PAX.linkpath, PAX.uname, PAX.gn
 const SHORTEST_RECORD = 5;
 
 /**
- * The records of a PAX header's data, the last of equal keys winning (Go `archive/tar`, parsePAX). The pairs of records in which
- * sparse format 0.0 lists a map become one record of format 0.1.
+ * Parses the data of a PAX header; the last of equal keys wins (Go `archive/tar`, parsePAX). The pairs of
+ * records that list a map in sparse format 0.0 become one record of format 0.1.
  * @throws SpandrelError TAR_INVALID
  */
 export function parsePaxRecords(data: RawText): PaxRecords {
@@ -54,7 +54,7 @@ export function parsePaxRecords(data: RawText): PaxRecords {
   return records;
 }
 
-/** `<length> <key>=<value>\n`, the length counting all of it. */
+/** `<length> <key>=<value>\n`; the length counts the whole record. */
 function parseRecord(data: RawText, start: number): { key: RawText; value: RawText; end: number } {
   const space = data.indexOf(' ', start);
   if (space < 0) throw invalid();
@@ -66,12 +66,12 @@ function parseRecord(data: RawText, start: number): { key: RawText; value: RawTe
   const equals = record.indexOf('=');
   const key = record.slice(0, equals) as RawText;
   const value = record.slice(equals + 1) as RawText;
-  // A NUL is let pass in the values of other keys: extended attributes may be binary.
+  // Values of other keys may have NULs: extended attributes can be binary.
   const noNul = TEXT_KEYS.includes(key) ? value : key;
   if (equals < 1 || noNul.includes('\0')) throw invalid();
   return { key, value, end };
 }
 
 function invalid(): SpandrelError {
-  return new SpandrelError('TAR_INVALID', 'a PAX header has a record that is none');
+  return new SpandrelError('TAR_INVALID', 'a PAX header has a malformed record');
 }

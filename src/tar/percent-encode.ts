@@ -4,12 +4,14 @@ import type { RawText } from './raw-text.ts';
 const ESCAPE_BYTES = 3;
 const PERCENT = 0x25;
 const DIGITS = Buffer.from('0123456789ABCDEF');
-/** By byte. */
+/** 1 for each byte that stays as it is. */
 const isUnescaped = Uint8Array.from({ length: 256 }, (_, byte) =>
   /[A-Za-z0-9._~/-]/.test(String.fromCharCode(byte)) ? 1 : 0,
 );
 
-/** Bytes as they stand in the path of a URL (RFC 3986): all but unreserved characters and slashes are escaped. */
+/**
+ * Bytes in the form of a URL path (RFC 3986): everything but unreserved characters and slashes is escaped.
+ */
 export function percentEncode(raw: RawText): string {
   const encoded = Buffer.allocUnsafe(ESCAPE_BYTES * raw.length);
   let end = 0;
@@ -25,7 +27,10 @@ export function percentEncode(raw: RawText): string {
   return encoded.toString('latin1', 0, end);
 }
 
-/** The bytes of percent-encoded text. @throws SpandrelError QUERY_INVALID for a `%` without two hex digits */
+/**
+ * The bytes of percent-encoded text.
+ * @throws SpandrelError QUERY_INVALID for a `%` without two hex digits
+ */
 export function percentDecode(text: string): RawText {
   const bytes = Buffer.from(text, 'utf8').toString('latin1');
   return bytes.replace(/%([0-9a-fA-F]{2})?/g, (escape, hex: string | undefined) => {

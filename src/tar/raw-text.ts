@@ -7,8 +7,8 @@ import { percentDecode, percentEncode } from './percent-encode.ts';
 declare const RAW: unique symbol;
 
 /**
- * Bytes of a tar string, one character (U+0000 to U+00FF) for each byte. Tar names need not be UTF-8; in this form they stay exact,
- * can be keys of maps, and sort bytewise.
+ * Bytes of a string in a tar, one character (U+0000 to U+00FF) for each byte. Tar names need not be UTF-8; in
+ * this form they stay exact, can be keys of maps, and sort bytewise.
  */
 export type RawText = string & { readonly [RAW]: true };
 
@@ -24,14 +24,14 @@ export function encodeRawText(raw: RawText): Buffer {
   return Buffer.from(raw, 'latin1');
 }
 
-/** Raw text of ordinary text, as UTF-8. */
+/** Ordinary text as raw text, encoded in UTF-8. */
 export function parseRawText(text: string): RawText {
   return isAscii(text) ? (text as RawText) : decodeRawText(Buffer.from(text, 'utf8'));
 }
 
 /**
- * UTF-8 as text. Bytes that are not UTF-8 become `\xHH`, and a backslash beside such bytes `\\`: to be read by people, since it may
- * also be the name of another file. {@link describeRawText} gives what is exact.
+ * Readable text. Bytes that are not UTF-8 become `\xHH`, and backslashes in such names `\\`. Not exact:
+ * another name may print the same. {@link describeRawText} is exact.
  */
 export function printRawText(raw: RawText): string {
   if (isAscii(raw)) return raw;
@@ -54,14 +54,14 @@ export function printRawText(raw: RawText): string {
   return printed.toString('utf8', 0, end);
 }
 
-/** One line for a terminal, from which bash's `$'…'` makes the same bytes again. */
+/** One line for a terminal, which bash's `$'…'` turns back into the same bytes. */
 export function printForTerminal(raw: RawText): string {
   const isExact = isAscii(raw) || isUtf8(encodeRawText(raw));
   const text = printRawText(raw);
   return escapeControls(isExact ? text.replaceAll('\\', '\\\\') : text);
 }
 
-/** Fields of a JSON object: the text, and beside text that is not UTF-8 its bytes, percent-encoded as in URLs. */
+/** Fields of a JSON object: the text and, if it is not UTF-8, its bytes, percent-encoded. */
 export function describeRawText<Key extends string>(key: Key, raw: RawText): Described<Key> {
   const isExact = isAscii(raw) || isUtf8(encodeRawText(raw));
   return {
@@ -70,19 +70,22 @@ export function describeRawText<Key extends string>(key: Key, raw: RawText): Des
   } as Described<Key>;
 }
 
-/** The text that {@link describeRawText} has described. @throws SpandrelError QUERY_INVALID */
+/**
+ * Reverses {@link describeRawText}.
+ * @throws SpandrelError QUERY_INVALID
+ */
 export function parseDescribed(text: string, bytes: string | undefined): RawText {
   return bytes === undefined ? parseRawText(text) : percentDecode(bytes);
 }
 
-/** What {@link describeRawText} gives. */
+/** Result of {@link describeRawText}. */
 export type Described<Key extends string> = { readonly [K in Key]: string } & {
   readonly [K in `${Key}Bytes`]?: string;
 };
 
 /**
- * A path without `.`, empty segments and slashes at its ends; `..` takes back the segment before it and stops at the root, as
- * unpackers do. The root itself is the empty text.
+ * The path without `.`, empty segments and slashes at its ends. `..` removes the segment before it and stops
+ * at the root, as in unpackers. The root is the empty text.
  */
 export function cleanPath(raw: RawText): RawText {
   if (!NEEDS_CLEANING.test(raw)) return raw;
@@ -103,7 +106,7 @@ const ESCAPE_BYTES = 4;
 
 const NEEDS_CLEANING = /^\/|\/\/|\/$|(?:^|\/)\.{1,2}(?:\/|$)/;
 
-// eslint-disable-next-line no-control-regex -- all of ASCII is meant
+// eslint-disable-next-line no-control-regex -- all of ASCII
 const ASCII = /^[\u0000-\u007f]*$/;
 
 function isAscii(text: string): boolean {

@@ -5,15 +5,18 @@ import { SparseRegions } from './sparse-regions.ts';
 import { TAR_BLOCK_BYTES } from './tar-header.ts';
 import { type Field, parseDecimal, parseNumeric } from './parse-numeric.ts';
 
-/** The regions of a sparse file: pairs of offset and length in decimal, ascending and apart, as in `0,512,4096,100`. */
+/**
+ * The regions of a sparse file: pairs of offset and length in decimal, ascending and apart, as in
+ * `0,512,4096,100`.
+ */
 export type SparseMap = RawText;
 
-/** Extended headers and sparse maps larger than this are refused (Go `archive/tar`, maxSpecialFileSize). */
+/** Largest extended header or sparse map (Go `archive/tar`, maxSpecialFileSize). */
 export const MAX_SPECIAL_BYTES = 2 ** 20;
 const MAX_REGIONS = 2 ** 20;
 const GNU_NUMBER_BYTES = 12;
 
-/** Where a PAX header says that the map of a sparse file stands; `undefined` for a file that is not sparse. */
+/** Where the map of a PAX sparse file is stored; `undefined` if the file is not sparse. */
 export function paxSparseKind(records: PaxRecords | undefined): 'map in records' | 'map in data' | undefined {
   if (records === undefined) return undefined;
   const major = records.get(PAX.sparseMajor) ?? '';
@@ -24,13 +27,19 @@ export function paxSparseKind(records: PaxRecords | undefined): 'map in records'
   return (records.get(PAX.sparseMap) ?? '') === '' ? undefined : 'map in records';
 }
 
-/** Size of the file that a sparse entry stands for; `undefined` if the records leave it at the header's. @throws SpandrelError TAR_INVALID */
+/**
+ * Size of the unpacked file; `undefined` if the records leave it as the header has it.
+ * @throws SpandrelError TAR_INVALID
+ */
 export function paxSparseSize(records: PaxRecords): number | bigint | undefined {
   const size = records.get(PAX.sparseSize) || records.get(PAX.sparseRealSize) || '';
   return size === '' ? undefined : parseDecimal(size);
 }
 
-/** A map of format 0.0 or 0.1. @throws SpandrelError TAR_INVALID */
+/**
+ * A map of format 0.0 or 0.1.
+ * @throws SpandrelError TAR_INVALID
+ */
 export function parseSparseRecords(records: PaxRecords, size: number | bigint): SparseMap {
   const count = parseDecimal(records.get(PAX.sparseCount) ?? '');
   const map = records.get(PAX.sparseMap) ?? EMPTY_RAW_TEXT;
@@ -39,7 +48,10 @@ export function parseSparseRecords(records: PaxRecords, size: number | bigint): 
   return joinRegions(numbers, size);
 }
 
-/** Reads the map of format 1.0 block by block: decimal numbers, each ended by a newline, the first their count. */
+/**
+ * Reads a map of format 1.0 block by block: decimal numbers, each ended by a newline; the first is their
+ * count.
+ */
 export class SparseDataMap {
   readonly #size: number | bigint;
   #text = '';
@@ -51,7 +63,10 @@ export class SparseDataMap {
     this.#size = size;
   }
 
-  /** @returns the map if it is complete with this block @throws SpandrelError TAR_INVALID */
+  /**
+   * @returns the map if this block completes it
+   * @throws SpandrelError TAR_INVALID
+   */
   take(block: RawText): SparseMap | undefined {
     if (++this.#blocks * TAR_BLOCK_BYTES > MAX_SPECIAL_BYTES) throw invalid();
     this.#text += block;
@@ -65,7 +80,7 @@ export class SparseDataMap {
   }
 }
 
-/** The map of the old GNU format: pairs of numbers in the header, and in the blocks that go on with it. */
+/** A map of the old GNU format: pairs of numbers in the header and in the extension blocks after it. */
 export class GnuSparseMap {
   readonly #size: number | bigint;
   readonly #numbers: string[] = [];
@@ -74,7 +89,10 @@ export class GnuSparseMap {
     this.#size = size;
   }
 
-  /** Pairs as far as there are any. @throws SpandrelError TAR_INVALID */
+  /**
+   * Reads pairs up to the first empty one.
+   * @throws SpandrelError TAR_INVALID
+   */
   take(block: Uint8Array, { start, length }: Field): void {
     for (let at = start; at < start + length && block[at] !== 0; at += 2 * GNU_NUMBER_BYTES) {
       for (const field of [at, at + GNU_NUMBER_BYTES])
@@ -88,12 +106,12 @@ export class GnuSparseMap {
   }
 }
 
-/** Whether the data behind a header are those that its map names: unpackers refuse more, and fewer. */
+/** True if the archive holds exactly the bytes that the map lists; unpackers refuse fewer and more. */
 export function fitsSparseMap(map: SparseMap, dataBytes: number): boolean {
   return new SparseRegions(map).storedBytes === dataBytes;
 }
 
-/** Regions are pairs of offset and length: in order, apart, and within the file. */
+/** Regions must ascend, not overlap, and lie within the file. */
 function joinRegions(numbers: readonly string[], size: number | bigint): SparseMap {
   if (size < 0 || numbers.length > 2 * MAX_REGIONS) throw invalid();
   let end = 0n;
@@ -107,5 +125,5 @@ function joinRegions(numbers: readonly string[], size: number | bigint): SparseM
 }
 
 function invalid(): SpandrelError {
-  return new SpandrelError('TAR_INVALID', 'the map of a sparse file is none');
+  return new SpandrelError('TAR_INVALID', 'the map of a sparse file is malformed');
 }

@@ -1,16 +1,16 @@
 import { type ByteRange, intersectRanges } from '../core/byte-range.ts';
+import type { SparseMap } from './sparse-map.ts';
 
-/** The parts of a sparse file that an archive holds, one behind the other; what is between them are zeros. */
+/** The parts of a sparse file that an archive holds, one after the other; the rest of the file is zeros. */
 export class SparseRegions {
   readonly #starts: Float64Array;
   readonly #ends: Float64Array;
-  /** Where the bytes of each are, counted from the first that the archive holds. */
+  /** Where each region starts among the stored bytes. */
   readonly #storedStarts: Float64Array;
   /** Bytes that the archive holds. */
   readonly storedBytes: number;
 
-  /** @param map pairs of offset and length, in order and apart: `0,512,4096,100` */
-  constructor(map: string) {
+  constructor(map: SparseMap) {
     const numbers = map === '' ? [] : map.split(',');
     const count = numbers.length / 2;
     this.#starts = new Float64Array(count);
@@ -28,7 +28,7 @@ export class SparseRegions {
     this.storedBytes = storedBytes;
   }
 
-  /** The parts of `range`, in offsets of the file, that are no zeros. */
+  /** The parts of `range` of the file that the archive holds. */
   *within(range: ByteRange): Generator<ByteRange, void, void> {
     for (let at = this.#firstEndingAfter(range.start); at < this.#starts.length; at++) {
       const region = { start: this.#starts[at] ?? 0, end: this.#ends[at] ?? 0 };
@@ -38,13 +38,13 @@ export class SparseRegions {
     }
   }
 
-  /** Which of the stored bytes are in `range` of the file. */
+  /** The stored bytes that belong to this range of the file. */
   storedRange({ start, end }: ByteRange): ByteRange {
     const storedStart = this.#storedBefore(start);
     return { start: storedStart, end: Math.max(storedStart, this.#storedBefore(end)) };
   }
 
-  /** Bytes stored of the file before `offset`. */
+  /** Number of stored bytes before `offset` of the file. */
   #storedBefore(offset: number): number {
     const at = this.#firstEndingAfter(offset);
     const storedStart = this.#storedStarts[at];

@@ -2,10 +2,10 @@ import { SpandrelError } from '../core/errors.ts';
 import { decodeRawText, EMPTY_RAW_TEXT, type RawText } from './raw-text.ts';
 import { type Field, parseNumeric, parseOctal } from './parse-numeric.ts';
 
-/** Everything in a tar comes in blocks of this size. */
+/** A tar consists of blocks of this size. */
 export const TAR_BLOCK_BYTES = 512;
 
-/** A header block's fields, before any extended header changes them. */
+/** The fields of a header block, before extended headers apply. */
 export interface TarHeader {
   /** One character; `\0` in old archives. */
   readonly typeflag: string;
@@ -25,7 +25,7 @@ export interface TarHeader {
 
 export type TarFormat = 'v7' | 'ustar' | 'star' | 'gnu';
 
-// Go `archive/tar`, format.go. ustar holds for PAX as well.
+// Go `archive/tar`, format.go. PAX headers have the fields of ustar.
 const FIELDS = {
   name: { start: 0, length: 100 },
   mode: { start: 100, length: 8 },
@@ -79,7 +79,7 @@ export function parseTarHeader(block: Uint8Array): TarHeader {
   return { ...header, name: prefix === '' ? name : (`${prefix}/${name}` as RawText) };
 }
 
-/** A block of nothing but zeros: two of them end an archive. */
+/** True for a block of zeros; two of them end an archive. */
 export function isZeroBlock(block: Uint8Array): boolean {
   return block.every((byte) => byte === 0);
 }
@@ -93,7 +93,7 @@ function detectFormat(block: Uint8Array): TarFormat {
   return magic === 'ustar ' && fieldText(block, FIELDS.version) === ' \0' ? 'gnu' : 'v7';
 }
 
-/** The sum of all bytes with the checksum itself as spaces; Sun's tar took the bytes as signed. */
+/** The sum of all bytes, with the checksum field counted as spaces. Sun's tar summed signed bytes. */
 function checksums(block: Uint8Array): { unsigned: number; signed: number } {
   const { start, length } = FIELDS.checksum;
   let unsigned = length * 0x20;
@@ -111,13 +111,15 @@ function parsePrefix(block: Uint8Array, format: TarFormat): RawText {
   if (format === 'ustar') return parseText(block, FIELDS.ustarPrefix);
   if (format === 'gnu') return parseGnuPrefix(block);
   if (format === 'v7') return EMPTY_RAW_TEXT;
-  // Not used, but a star header whose times are no numbers is refused.
+  // Unused, but Go refuses a star header whose times are malformed.
   parseNumeric(block, FIELDS.starAccessTime);
   parseNumeric(block, FIELDS.starChangeTime);
   return parseText(block, FIELDS.starPrefix);
 }
 
-/** GNU headers have no prefix. Go before 1.8 wrote one over the times, which are then no numbers. */
+/**
+ * GNU headers have no prefix. Go before 1.8 wrote one where the times are; then the times are not numbers.
+ */
 function parseGnuPrefix(block: Uint8Array): RawText {
   try {
     for (const field of [FIELDS.gnuAccessTime, FIELDS.gnuChangeTime]) {
@@ -130,7 +132,7 @@ function parseGnuPrefix(block: Uint8Array): RawText {
   }
 }
 
-/** Up to the first NUL, or the whole field. */
+/** The field up to the first NUL. */
 function parseText(block: Uint8Array, { start, length }: Field): RawText {
   if (block[start] === 0) return EMPTY_RAW_TEXT;
   const bytes = block.subarray(start, start + length);

@@ -23,15 +23,15 @@ import { isZeroBlock, parseTarHeader, TAR_BLOCK_BYTES, type TarHeader } from './
 import { parseNumeric } from './parse-numeric.ts';
 import type { TocEntry } from './toc-entry.ts';
 
-/** What the bytes that are being collected will be, and who takes them. */
+/** A piece of the archive to collect before `take` gets it. */
 interface Collecting {
   readonly bytes: number;
   readonly take: (bytes: Uint8Array) => void;
-  /** An archive may end in front of it. */
+  /** The archive may end before it. */
   readonly mayBeMissing: boolean;
 }
 
-/** In an old GNU header, and in the blocks that go on with its map: whether another such block follows. */
+/** Flags of an old GNU header and of its extension blocks: another extension block follows. */
 const GNU_SPARSE_EXTENDED = 482;
 const GNU_SPARSE_EXTENDED_AGAIN = 504;
 const GNU_SPARSE_MAP = { start: 386, length: 96 } as const;
@@ -39,8 +39,8 @@ const GNU_SPARSE_MORE = { start: 0, length: 504 } as const;
 const GNU_SPARSE_REAL_SIZE = { start: 483, length: 12 } as const;
 
 /**
- * Reads the headers of a tar that comes in pieces, exactly as `soci` sees them through Go's `archive/tar`; the result does not
- * depend on the pieces. Holds one extended header (1 MiB) at most.
+ * Reads the headers of a tar that arrives in pieces, exactly as `soci` sees them through Go's `archive/tar`.
+ * The result does not depend on how the bytes are split. Holds at most one extended header (1 MiB).
  */
 export class TarReader {
   readonly #onEntry: (entry: TocEntry) => void;
@@ -52,7 +52,7 @@ export class TarReader {
   #collecting: Collecting = this.#header;
   #collected = new Uint8Array(TAR_BLOCK_BYTES);
   #have = 0;
-  // What is passed over before collecting goes on.
+  // Bytes to skip before collecting continues.
   #data = 0;
   #padding = 0;
   #extensions: HeaderExtensions = {};
@@ -61,17 +61,20 @@ export class TarReader {
   #problem: SpandrelError | undefined;
   #fault: SpandrelError | undefined;
 
-  /** @param onEntry what it throws comes out of `write` */
+  /** @param onEntry errors that it throws reach the caller of `write` */
   constructor(onEntry: (entry: TocEntry) => void) {
     this.#onEntry = onEntry;
   }
 
-  /** Bytes read so far; after the end of the archive they do not increase. */
+  /** Bytes read so far. Bytes after the end of the archive do not count. */
   get archiveBytes(): number {
     return this.#position;
   }
 
-  /** Why `soci` would fail on this archive: TAR_INVALID, which ends the reading, or TAR_UNSUPPORTED, after which entries go on coming. */
+  /**
+   * Why `soci` fails on this archive. TAR_INVALID ends the reading; after TAR_UNSUPPORTED entries keep
+   * coming.
+   */
   get problem(): SpandrelError | undefined {
     return this.#fault ?? this.#problem;
   }
@@ -93,14 +96,14 @@ export class TarReader {
     }
   }
 
-  /** The stream has ended. */
+  /** Call at the end of the stream. */
   finish(): void {
     if (this.#ended) return;
     this.#ended = true;
-    // Padding may be cut off, and so may the blocks that end an archive.
+    // The last padding and the two zero blocks may be missing.
     const isCut =
       this.#data > 0 || (this.#padding === 0 && (this.#have > 0 || !this.#collecting.mayBeMissing));
-    if (isCut) this.#fault = invalid('the tar is cut short');
+    if (isCut) this.#fault = invalid('the tar is truncated');
   }
 
   #advance(bytes: number): number {
@@ -164,7 +167,7 @@ export class TarReader {
   }
 
   #takeBlockAfterZeros(block: Uint8Array): void {
-    if (!isZeroBlock(block)) throw invalid('a block of zeros is followed by something else');
+    if (!isZeroBlock(block)) throw invalid('a zero block is followed by a block that is not zero');
     this.#ended = true;
   }
 
@@ -204,7 +207,7 @@ export class TarReader {
   #takeEntryHeader(raw: TarHeader, block: Uint8Array): void {
     const header = mergeHeader(raw, this.#extensions);
     this.#extensions = {};
-    // The extensions may have changed the size.
+    // Extensions may change the size.
     this.#expectData(header);
     if (header.typeflag === 'S') {
       this.#takeGnuSparse(header, block);
@@ -224,7 +227,7 @@ export class TarReader {
     }
   }
 
-  /** The map goes on in further blocks, which the size does not count. */
+  /** The map continues in extension blocks, which the size does not count. */
   #takeGnuSparse(header: MergedHeader, block: Uint8Array): void {
     if (header.format !== 'gnu') throw invalid('a sparse entry is not of the GNU format');
     const size = parseNumeric(block, GNU_SPARSE_REAL_SIZE);
@@ -260,7 +263,7 @@ export class TarReader {
   #collectSparseMap(header: MergedHeader, map: SparseDataMap): void {
     const left = this.#data - TAR_BLOCK_BYTES;
     const padding = this.#padding;
-    if (left < 0) throw invalid('the map of a sparse file is cut short');
+    if (left < 0) throw invalid('the map of a sparse file is truncated');
     this.#data = 0;
     this.#padding = 0;
     const take = (block: Uint8Array): void => {
@@ -285,7 +288,7 @@ export class TarReader {
     const { type, ...map } = sparse ?? { type: entryType(typeflag) };
     const entry = { ...tocEntry(header, type, this.#position), ...map };
     if (entry.type === 'unknown' && type !== 'unknown')
-      this.#refuse(new SpandrelError('TAR_UNSUPPORTED', 'an entry has a number above 2^53'));
+      this.#refuse(new SpandrelError('TAR_UNSUPPORTED', 'an entry has a number that is not within ±2^53'));
     this.#onEntry(entry);
   }
 }

@@ -5,17 +5,18 @@ import type { SparseMap } from './sparse-map.ts';
 export const ZTOC_ENTRY_TYPES = ['reg', 'dir', 'symlink', 'hardlink', 'char', 'block', 'fifo'] as const;
 
 /**
- * Types of our own indexes only. `sparse`: a PAX sparse file; the archive holds its regions, not its content. `gnu-sparse` and
- * `contiguous`: files that tar can unpack and nodes cannot. `unknown`: an entry that cannot be read, which includes a PAX sparse
- * file whose map does not fit its data.
+ * Types of our own indexes only. `sparse`: a PAX sparse file; the archive holds its regions, not its content.
+ * `gnu-sparse` and `contiguous`: files that tar can unpack and nodes cannot. `unknown`: an entry that cannot
+ * be read, which includes a PAX sparse file whose map does not fit its data.
  */
 export const OWN_ENTRY_TYPES = ['sparse', 'gnu-sparse', 'contiguous', 'unknown'] as const;
 
 export type EntryType = (typeof ZTOC_ENTRY_TYPES)[number] | (typeof OWN_ENTRY_TYPES)[number];
 
 /**
- * The type in a zTOC. `soci` goes by the type flag alone: every PAX sparse file is `reg`, even one whose map does not fit its data.
- * An archive with any other entry of type `unknown`, or with one that nodes cannot unpack, has no zTOC.
+ * The type in a zTOC. `soci` goes by the type flag alone: every PAX sparse file is `reg`, even one whose map
+ * does not fit its data. An archive with any other entry of type `unknown`, or with one that nodes cannot
+ * unpack, has no zTOC.
  */
 export function ztocEntryType(type: EntryType): EntryType {
   return type === 'sparse' || type === 'unknown' ? 'reg' : type;
@@ -23,17 +24,20 @@ export function ztocEntryType(type: EntryType): EntryType {
 
 /** One file of a layer as its tar header describes it. All numbers are safe integers. */
 export interface TocEntry {
-  /** As in the archive: not cleaned, directories mostly end in a slash. */
+  /** As in the archive: not cleaned; names of directories usually end with a slash. */
   readonly name: RawText;
   readonly type: EntryType;
-  /** Where the file's data begins, behind all of its headers. */
+  /** Where the data of the file starts, after all its headers. */
   readonly uncompressedOffset: number;
-  /** Size field of the header. Entries other than `reg` have no data whatever it says. */
+  /**
+   * Size field of the header, or of the unpacked file if it is sparse. Links, directories and devices have no
+   * data, whatever it says.
+   */
   readonly uncompressedSize: number;
   /** Target of a symbolic or hard link, else empty. */
   readonly linkname: RawText;
   readonly mode: number;
-  /** Unsigned 32 bits; larger numbers have wrapped. */
+  /** Unsigned 32 bits; larger numbers wrap. */
   readonly uid: number;
   readonly gid: number;
   readonly uname: RawText;
@@ -44,11 +48,11 @@ export interface TocEntry {
   readonly devMinor: number;
   /** Of a sparse file: the parts that the archive holds. */
   readonly sparseMap?: SparseMap;
-  /** All records of the entry's PAX header, extended attributes as `SCHILY.xattr.<name>`. Sorted by key. */
+  /** All records of the entry's PAX header, sorted by key. Extended attributes are `SCHILY.xattr.<name>`. */
   readonly paxRecords: ReadonlyMap<RawText, RawText>;
 }
 
-/** What can be read like an array of entries without being one. */
+/** A list that can be indexed like an array, without being one. */
 export interface TocEntryList {
   readonly length: number;
   at(index: number): TocEntry | undefined;

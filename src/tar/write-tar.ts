@@ -14,18 +14,18 @@ const TYPE_FLAGS = {
 
 /** A member of a tar archive. */
 export interface TarEntry {
-  /** Relative, `/` between the names; a directory's has one at its end. */
+  /** Relative, with `/` as separator; a directory's path ends with `/`. */
   readonly path: string;
   readonly type: keyof typeof TYPE_FLAGS;
-  /** Permission bits; 0755 for a directory, 0644 for the others when not given. */
+  /** Permission bits; by default 0755 for a directory, 0644 otherwise. */
   readonly mode?: number;
   readonly uid?: number;
   readonly gid?: number;
-  /** Whole seconds since 1970, may be negative. */
+  /** Whole seconds since 1970; may be negative. */
   readonly mtimeSeconds?: number;
-  /** To be added to them; any but 0 needs a PAX record. */
+  /** Added to `mtimeSeconds`; any value but 0 needs a PAX record. */
   readonly mtimeNanoseconds?: number;
-  /** What a symbolic link holds; the path of an earlier member for a hard link. */
+  /** Target of a symbolic link; path of an earlier member for a hard link. */
   readonly linkName?: string;
   readonly deviceMajor?: number;
   readonly deviceMinor?: number;
@@ -33,14 +33,14 @@ export interface TarEntry {
   readonly xattrs?: Readonly<Record<string, string>>;
   /** Bytes of `content`. */
   readonly size?: number;
-  /** Exactly `size` bytes; read once, while the member is written. */
+  /** Exactly `size` bytes; iterated once, while the member is written. */
   readonly content?: Iterable<Uint8Array>;
 }
 
 /**
- * A POSIX.1-2001 archive: ustar headers, and PAX records for what they cannot hold. Entries and contents are read as the archive is
- * consumed; nothing is kept.
- * @throws RangeError if a content is not as long as its entry says
+ * A POSIX.1-2001 archive: ustar headers, with PAX records for values that do not fit. Entries and contents
+ * are read while the archive is consumed; nothing is buffered.
+ * @throws RangeError if the length of a content differs from its entry's `size`
  */
 export function* writeTar(entries: Iterable<TarEntry>): Generator<Uint8Array> {
   for (const entry of entries) {
@@ -57,10 +57,10 @@ export function* writeTar(entries: Iterable<TarEntry>): Generator<Uint8Array> {
   yield TAR_END;
 }
 
-/** Ends an archive. */
+/** The two zero blocks at the end of an archive. */
 export const TAR_END: Uint8Array = Buffer.alloc(2 * TAR_BLOCK_BYTES);
 
-/** The header blocks of one member, those of its PAX records included. Its content and {@link tarPadding} follow. */
+/** The header blocks of one member with its PAX records. Content and {@link tarPadding} follow. */
 export function encodeTarHeader(entry: TarEntry): Buffer {
   const { path, linkName = '', size = 0, uid = 0, gid = 0, mtimeSeconds = 0, mtimeNanoseconds = 0 } = entry;
   const records = new Map<string, string>();
@@ -104,7 +104,7 @@ function ustarBlock(typeFlag: string, fields: UstarFields): Buffer {
   return block;
 }
 
-/** `length key=value\n`, where the length counts its own digits too. */
+/** `length key=value\n`; the length counts its own digits. */
 function paxRecord(key: string, value: string): Buffer {
   const rest = Buffer.from(` ${key}=${value}\n`);
   let length = rest.length + 1;
@@ -112,7 +112,7 @@ function paxRecord(key: string, value: string): Buffer {
   return Buffer.concat([Buffer.from(String(length)), rest]);
 }
 
-/** The path as ustar holds it, cut at a slash if that is needed; `undefined` if it does not fit. */
+/** The path in the two fields of ustar, split at a slash if needed; `undefined` if it does not fit. */
 function splitPath(path: string): { name: string; prefix: string } | undefined {
   if (fits(path, 100)) return { name: path, prefix: '' };
   const cut = path.indexOf('/', path.length - 101);
@@ -121,7 +121,9 @@ function splitPath(path: string): { name: string; prefix: string } | undefined {
   return cut > 0 && name !== '' && fits(name, 100) && fits(prefix, 155) ? { name, prefix } : undefined;
 }
 
-/** True for printable ASCII of at most `bytes` bytes; everything else is for PAX, which is UTF-8. */
+/**
+ * True for printable ASCII of at most `bytes` bytes. Everything else goes into PAX records, which are UTF-8.
+ */
 function fits(text: string, bytes: number): boolean {
   return text.length <= bytes && /^[\x20-\x7e]*$/.test(text);
 }
@@ -135,13 +137,13 @@ function formatTime(seconds: number, nanoseconds: number): string {
   return `${total < 0n ? '-' : ''}${magnitude / 1_000_000_000n}${fraction === '' ? '' : `.${fraction}`}`;
 }
 
-/** A number that does not fit is written as 0: a PAX record has it. */
+/** Writes 0 for a number that does not fit: a PAX record has it. */
 function octal(block: Buffer, start: number, width: number, value: number): void {
   const digits = value.toString(8).padStart(width - 1, '0');
   block.write(digits.length < width ? digits : '0'.repeat(width - 1), start, 'latin1');
 }
 
-/** What fills up the last block of a content of so many bytes. */
+/** Zeros that fill the last block of a content of this size. */
 export function tarPadding(bytes: number): Buffer {
   return Buffer.alloc((TAR_BLOCK_BYTES - (bytes % TAR_BLOCK_BYTES)) % TAR_BLOCK_BYTES);
 }

@@ -9,22 +9,22 @@ import { type Ztoc, type ZtocCompression, ZTOC_VERSION } from './ztoc.ts';
 import { type EntryType, type TocEntry, ZTOC_ENTRY_TYPES } from '../tar/toc-entry.ts';
 
 export interface ZtocLimits {
-  /** Files of the layer; as many as the bytes can hold unless given. */
+  /** Most files of the layer; unlimited by default. */
   readonly maxTocEntries?: number;
 }
 
-/** With all entries as objects. */
+/** A zTOC with all its entries in memory. */
 export type DecodedZtoc = Ztoc & { readonly entries: readonly TocEntry[] };
 
-/** Flatbuffers cannot be larger. */
+/** The largest flatbuffer: its offsets are signed 32-bit numbers. */
 export const MAX_ZTOC_BYTES = 2 ** 31 - 1;
 
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)$/;
 const NO_RECORDS: ReadonlyMap<RawText, RawText> = new Map();
 
 /**
- * A zTOC from its bytes; `checkpoints` is a part of them. What is returned is consistent in itself: as many digests as checkpoints,
- * offsets within the layer. Costs memory of the order of `bytes`, whatever they hold.
+ * Decodes a zTOC and checks that it is consistent: as many digests as checkpoints, all offsets within the
+ * layer. `checkpoints` shares memory with `bytes`. Memory is proportional to `bytes`, whatever they contain.
  * @throws SpandrelError INDEX_MALFORMED, also for more files than `limits` allow
  */
 export function decodeZtoc(bytes: Uint8Array, limits: ZtocLimits = {}): DecodedZtoc {
@@ -57,13 +57,13 @@ export function decodeZtoc(bytes: Uint8Array, limits: ZtocLimits = {}): DecodedZ
 function checkSizes(ztoc: DecodedZtoc): void {
   const { compressedArchiveSize, uncompressedArchiveSize, maxSpanId, spanDigests } = ztoc;
   if (compressedArchiveSize < 0 || uncompressedArchiveSize < 0) throw malformed('a size is negative');
-  if (spanDigests.length !== maxSpanId + 1) throw malformed('its numbers of spans and of digests differ');
-  if (lastSpan(ztoc) !== maxSpanId) throw malformed('its numbers of spans and of checkpoints differ');
+  if (spanDigests.length !== maxSpanId + 1) throw malformed('it has more or fewer digests than spans');
+  if (lastSpan(ztoc) !== maxSpanId) throw malformed('it has more or fewer checkpoints than spans');
   for (const { type, uncompressedOffset, uncompressedSize } of ztoc.entries) {
     const isInside = uncompressedOffset >= 0 && uncompressedOffset <= uncompressedArchiveSize;
-    // Links may claim any size, having no data.
+    // A link may state any size: it has no data.
     if (!isInside || (type === 'reg' && uncompressedSize < 0))
-      throw malformed('a file lies outside of the layer');
+      throw malformed('a file lies outside the layer');
   }
 }
 
@@ -75,15 +75,16 @@ function lastSpan({
 }: Ztoc): number {
   if (compression === 'none') {
     const zinfo = decodeTarZinfo(checkpoints);
-    if (zinfo.sizeBytes !== compressedArchiveSize) throw malformed('its sizes of the layer differ');
+    if (zinfo.sizeBytes !== compressedArchiveSize)
+      throw malformed('it states two different sizes of the layer');
     return tarMaxSpanId(zinfo);
   }
   const zinfo = decodeGzipZinfo(checkpoints);
   const last = zinfo.checkpoints.at(-1);
   if (last !== undefined && last.compressedOffset > compressedArchiveSize) {
-    throw malformed('a checkpoint lies outside of the layer');
+    throw malformed('a checkpoint lies outside the layer');
   }
-  // An archive may end long before its stream does, but there is no checkpoint without a stream.
+  // Checkpoints may lie behind the end of the archive: the stream may continue after it.
   if (uncompressedArchiveSize > 0 && last === undefined) throw malformed('it has no checkpoints');
   return zinfo.checkpoints.length - 1;
 }
@@ -112,26 +113,26 @@ function readEntry(file: FlatTable): TocEntry {
   };
 }
 
-/** Go prints the zone of the machine where the zTOC was made, if it is told no other. */
+/** Go prints times in the local zone unless TZ says otherwise. */
 function readTime(text: string): string {
   if (text === '' || TIME.test(text)) return text;
-  throw malformed('a file has a time that is none');
+  throw malformed('a file has a malformed time');
 }
 
 function readType(text: string): EntryType {
   const type = ZTOC_ENTRY_TYPES.find((known) => known === text);
-  if (type === undefined) throw malformed(`a file is of the type ${JSON.stringify(text.slice(0, 20))}`);
+  if (type === undefined) throw malformed(`a file has the unknown type ${JSON.stringify(text.slice(0, 20))}`);
   return type;
 }
 
 function readCompression(algorithm: number): ZtocCompression {
   if (algorithm === ZTOC_ALGORITHMS.gzip) return 'gzip';
   if (algorithm === ZTOC_ALGORITHMS.none) return 'none';
-  throw malformed(`its compression has the number ${algorithm}`);
+  throw malformed(`its compression algorithm ${algorithm} is unknown`);
 }
 
 function readDigest(text: string): Digest {
-  if (!isDigest(text)) throw malformed('a span has no digest');
+  if (!isDigest(text)) throw malformed('the digest of a span is malformed');
   return text;
 }
 

@@ -29,12 +29,14 @@ export const ZTOC_SLOTS = {
   compressionInfo: { algorithm: 0, maxSpanId: 1, spanDigests: 2, checkpoints: 3 },
 } as const;
 
-/** The enum `CompressionAlgorithm`; gzip is the default of the schema. */
+/** The enum `CompressionAlgorithm`; gzip is the default in the schema. */
 export const ZTOC_ALGORITHMS = { gzip: 1, none: 2 } as const;
 
 const OFFSET_BYTES = 4;
 
-/** Builder for tables whose fields are given in the order in which they are to be added. */
+/**
+ * Wraps the flatbuffer builder. The caller adds the fields of a table in the order in which `soci` adds them.
+ */
 class FlatWriter {
   readonly builder: Builder;
 
@@ -62,8 +64,9 @@ class FlatWriter {
 }
 
 /**
- * The bytes that `soci` writes for this zTOC: same order of building, nothing shared (soci-snapshotter `ztoc/ztoc_marshaler.go`).
- * @throws SpandrelError LAYER_TOO_LARGE from about 1 GiB on, where the builder cannot grow any further
+ * The bytes that `soci` writes for this zTOC: objects are built in the same order and never shared
+ * (soci-snapshotter `ztoc/ztoc_marshaler.go`).
+ * @throws SpandrelError LAYER_TOO_LARGE from about 1 GiB on, where the builder cannot grow further
  */
 export function encodeZtoc(ztoc: Ztoc): Uint8Array<ArrayBuffer> {
   try {
@@ -75,7 +78,7 @@ export function encodeZtoc(ztoc: Ztoc): Uint8Array<ArrayBuffer> {
 }
 
 function writeZtoc(ztoc: Ztoc): Uint8Array<ArrayBuffer> {
-  // The largest part is known; a builder that need not double itself over and over saves much copying.
+  // An estimate of the final size saves the builder from doubling, and so copying, many times.
   const writer = new FlatWriter(
     ztoc.checkpoints.length + 96 * ztoc.spanDigests.length + 256 * ztoc.entries.length + 1024,
   );
@@ -102,7 +105,7 @@ function writeZtoc(ztoc: Ztoc): Uint8Array<ArrayBuffer> {
   writer.long(slots.uncompressedSize, ztoc.uncompressedArchiveSize);
   builder.addFieldOffset(slots.compressionInfo, compressionInfo, 0);
   builder.finish(builder.endObject());
-  // A copy, so that the builder's larger buffer can go.
+  // A copy releases the builder's larger buffer.
   return new Uint8Array(builder.asUint8Array());
 }
 

@@ -4,10 +4,13 @@ import { ztocSpanBytes, ztocSpans } from './ztoc-spans.ts';
 import { TAR_BLOCK_BYTES } from '../tar/tar-header.ts';
 import type { TocEntry } from '../tar/toc-entry.ts';
 
-/** With shorter spans the windows alone, which a build has to keep, would be many times the layer. */
+/** With shorter spans, the windows that a build keeps would take many times the size of the layer. */
 const MIN_SPAN_BYTES = 4096;
 
-/** Why the snapshotter would refuse a zTOC at mount, or why we do not rebuild it. @throws SpandrelError INDEX_MALFORMED */
+/**
+ * Why the snapshotter would refuse to mount with this zTOC, or why we refuse to build with its span size.
+ * @throws SpandrelError INDEX_MALFORMED
+ */
 export function findMountProblem(ztoc: DecodedZtoc): string | undefined {
   if (ztocSpanBytes(ztoc) < MIN_SPAN_BYTES) return `its spans are shorter than ${MIN_SPAN_BYTES} bytes`;
   const emptySpan = findEmptySpan(ztocSpans(ztoc, { start: 0, end: Number.POSITIVE_INFINITY }));
@@ -18,8 +21,9 @@ export function findMountProblem(ztoc: DecodedZtoc): string | undefined {
 }
 
 /**
- * Notices files that overlap, which the snapshotter refuses at mount (soci-snapshotter `ztoc/ztoc_marshaler.go`, flatbufferToTOC).
- * Takes the entries in the order of the archive, which is that of their offsets.
+ * Finds files that overlap, which the snapshotter refuses at mount (soci-snapshotter
+ * `ztoc/ztoc_marshaler.go`, flatbufferToTOC). Entries must be added in archive order, which is the order of
+ * their offsets.
  */
 export class OverlapCheck {
   #nextHeader = 0;
@@ -31,15 +35,15 @@ export class OverlapCheck {
 
   add({ uncompressedOffset, uncompressedSize, name }: TocEntry): void {
     if (this.#nextHeader > uncompressedOffset) {
-      this.#problem ??= `an entry claims the bytes of the next one, ${JSON.stringify(name.slice(0, 200))}`;
+      this.#problem ??= `an entry overlaps the next one, ${JSON.stringify(name.slice(0, 200))}`;
     }
     this.#nextHeader = Math.ceil((uncompressedOffset + uncompressedSize) / TAR_BLOCK_BYTES) * TAR_BLOCK_BYTES;
   }
 }
 
 /**
- * Why the snapshotter would refuse the checkpoints: every span but the last must hold something in both streams (soci-snapshotter
- * `fs/span-manager/span_manager.go`, buildAllSpans).
+ * Why the snapshotter would refuse the checkpoints: every span but the last must have bytes in both streams
+ * (soci-snapshotter `fs/span-manager/span_manager.go`, buildAllSpans).
  */
 export function findEmptySpan(
   spans: Iterable<Pick<Span, 'id' | 'compressed' | 'uncompressed'>>,

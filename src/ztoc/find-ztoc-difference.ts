@@ -5,8 +5,8 @@ import type { Ztoc } from './ztoc.ts';
 import type { TocEntry } from '../tar/toc-entry.ts';
 
 /**
- * In what a zTOC that somebody has pushed differs from the one that the layer itself gives with the same span size; `undefined` if
- * it says the same. It may be packed in another way, be of an older version, and have its times in another zone.
+ * What differs between a pushed zTOC and the one built from the layer with the same span size; `undefined` if
+ * they say the same. Flatbuffer layout, zinfo version and time zones may differ.
  * @throws SpandrelError INDEX_MALFORMED
  */
 export function findZtocDifference(pushed: Ztoc, own: Ztoc): string | undefined {
@@ -14,27 +14,27 @@ export function findZtocDifference(pushed: Ztoc, own: Ztoc): string | undefined 
   if (pushed.compressedArchiveSize !== own.compressedArchiveSize) return 'the size of the layer';
   if (pushed.uncompressedArchiveSize !== own.uncompressedArchiveSize) return 'the size of the archive';
   if (pushed.spanDigests.join() !== own.spanDigests.join()) return 'the digests of the spans';
-  const checkpoints = differsInCheckpoints(pushed, own);
+  const checkpoints = findCheckpointDifference(pushed, own);
   if (checkpoints !== undefined) return checkpoints;
   if (pushed.entries.length !== own.entries.length) return 'the number of files';
   for (let index = 0; index < own.entries.length; index++) {
     const a = pushed.entries.at(index);
     const b = own.entries.at(index);
-    if (a === undefined || b === undefined || !isSameEntry(a, b)) return `the file with the number ${index}`;
+    if (a === undefined || b === undefined || !isSameEntry(a, b)) return `file ${index}`;
   }
   return undefined;
 }
 
-function differsInCheckpoints(pushed: Ztoc, own: Ztoc): string | undefined {
+function findCheckpointDifference(pushed: Ztoc, own: Ztoc): string | undefined {
   if (own.compression === 'none') {
     const a = decodeTarZinfo(pushed.checkpoints);
     const b = decodeTarZinfo(own.checkpoints);
     return a.spanBytes === b.spanBytes && a.sizeBytes === b.sizeBytes ? undefined : 'the spans';
   }
-  return differsInGzip(decodeGzipZinfo(pushed.checkpoints), decodeGzipZinfo(own.checkpoints));
+  return findGzipDifference(decodeGzipZinfo(pushed.checkpoints), decodeGzipZinfo(own.checkpoints));
 }
 
-function differsInGzip(pushed: GzipZinfo, own: GzipZinfo): string | undefined {
+function findGzipDifference(pushed: GzipZinfo, own: GzipZinfo): string | undefined {
   if (pushed.checkpoints.length !== own.checkpoints.length) return 'the number of checkpoints';
   const different = own.checkpoints.findIndex((b, index) => {
     const a = pushed.checkpoints[index];
@@ -46,7 +46,7 @@ function differsInGzip(pushed: GzipZinfo, own: GzipZinfo): string | undefined {
       Buffer.compare(a.window, b.window) !== 0
     );
   });
-  return different === -1 ? undefined : `the checkpoint with the number ${different}`;
+  return different === -1 ? undefined : `checkpoint ${different}`;
 }
 
 function isSameEntry(a: TocEntry, b: TocEntry): boolean {
@@ -64,7 +64,7 @@ function isSameMap(a: ReadonlyMap<RawText, RawText>, b: ReadonlyMap<RawText, Raw
   return a.size === b.size && [...a].every(([key, value]) => b.get(key) === value);
 }
 
-/** RFC 3339 times of any zone and up to nine decimals. `soci` writes those of the machine that it runs on. */
+/** RFC 3339 in any zone, with up to nine decimals. `soci` prints times in the zone of its machine. */
 function isSameTime(a: string, b: string): boolean {
   if (a === b) return true;
   const [instantA, instantB] = [parseTime(a), parseTime(b)];

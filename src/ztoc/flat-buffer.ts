@@ -3,13 +3,13 @@ import { decodeRawText, EMPTY_RAW_TEXT, type RawText } from '../tar/raw-text.ts'
 
 const OFFSET_BYTES = 4;
 const VTABLE_HEADER_BYTES = 4;
-/** What a table that is no longer says of itself that it is: the reference to its vtable. */
+/** The smallest table holds only the offset of its vtable. */
 const LEAST_TABLE_BYTES = 4;
 
 /**
- * A flatbuffer from outside. Every access is checked, and no byte may be read twice as content: a small buffer whose tables refer
- * to the same strings over and over cannot become a large value. Encoders that share strings are refused with that; `soci` does
- * not share.
+ * Reader of an untrusted flatbuffer. Every access is bounds-checked, and no byte is read twice as content, so
+ * that a small buffer whose tables share strings cannot decode to a large value. Encoders that share strings
+ * are therefore refused; `soci` never does.
  * @throws SpandrelError INDEX_MALFORMED from every method
  */
 export class FlatBuffer {
@@ -54,7 +54,7 @@ export class FlatBuffer {
     return value;
   }
 
-  /** Where the reference at `at` leads. */
+  /** The target of the reference at `at`. */
   follow(at: number): number {
     return at + this.uint32(at);
   }
@@ -70,14 +70,14 @@ export class FlatBuffer {
     return new FlatTable(this, at, vtable, vtableBytes);
   }
 
-  /** The bytes of a vector of bytes; part of the buffer. */
+  /** The bytes of a byte vector; shares memory with the buffer. */
   byteVector(at: number): Uint8Array {
     const length = this.uint32(at);
     this.#spend(at, OFFSET_BYTES + length);
     return this.#bytes.subarray(at + OFFSET_BYTES, at + OFFSET_BYTES + length);
   }
 
-  /** Where the elements of a vector of references lead. */
+  /** The targets of a vector of references. */
   offsetVector(at: number): number[] {
     const length = this.uint32(at);
     this.#spend(at, OFFSET_BYTES + length * OFFSET_BYTES);
@@ -85,17 +85,17 @@ export class FlatBuffer {
   }
 
   #check(at: number, length: number): void {
-    if (!(at >= 0 && at + length <= this.#bytes.length)) throw malformed('a reference leads out of it');
+    if (!(at >= 0 && at + length <= this.#bytes.length)) throw malformed('a reference leads outside it');
   }
 
   #spend(at: number, length: number): void {
     this.#check(at, length);
     this.#budget -= length;
-    if (this.#budget < 0) throw malformed('it refers to the same bytes over and over');
+    if (this.#budget < 0) throw malformed('it refers to the same bytes repeatedly');
   }
 }
 
-/** A table of a {@link FlatBuffer}; a field that is not there has the default of its kind. */
+/** A table of a {@link FlatBuffer}. An absent field has the default of its type. */
 export class FlatTable {
   readonly #buffer: FlatBuffer;
   readonly #start: number;

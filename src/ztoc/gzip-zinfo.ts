@@ -1,17 +1,17 @@
 import { SpandrelError } from '../core/errors.ts';
 import { type Checkpoint, WINDOW_BYTES } from '../inflate/engine.ts';
 
-// soci-snapshotter `ztoc/compression/gzip_zinfo.h`: int32 count, int64 span size; per checkpoint int64 in, int64 out, uint8 bits and
-// the window. All little endian, nothing aligned.
+// soci-snapshotter `ztoc/compression/gzip_zinfo.h`: int32 count, int64 span size, then for each checkpoint
+// int64 in, int64 out, uint8 bits and the window. Little endian, unaligned.
 const HEADER_BYTES = 12;
 const POSITION_BYTES = 17;
 const CHECKPOINT_BYTES = POSITION_BYTES + WINDOW_BYTES;
-/** What version 1 leaves out: the checkpoint behind a gzip header without optional fields. */
+/** Version 1 omits the first checkpoint and assumes a gzip header without optional fields. */
 const FIRST_CHECKPOINT_V1: Checkpoint = { compressedOffset: 10, bits: 0, uncompressedOffset: 0 };
 
 /** A checkpoint with the output before it. */
 export interface WindowedCheckpoint extends Checkpoint {
-  /** {@link WINDOW_BYTES} bytes, zeros in front while there is less output. */
+  /** {@link WINDOW_BYTES} bytes, zero-padded at the front if there is less output. */
   readonly window: Uint8Array;
 }
 
@@ -21,7 +21,7 @@ export interface GzipZinfo {
   readonly checkpoints: readonly WindowedCheckpoint[];
 }
 
-/** Size of the encoded form. */
+/** Size of a zinfo blob with this many checkpoints. */
 export function gzipZinfoBytes(checkpointCount: number): number {
   return HEADER_BYTES + CHECKPOINT_BYTES * checkpointCount;
 }
@@ -50,16 +50,17 @@ export function encodeGzipZinfo(
 }
 
 /**
- * A zinfo blob of version 2 or 1; windows are parts of `bytes`. The offsets never go back; they may stand still.
+ * Decodes a zinfo blob of version 1 or 2. Windows share memory with `bytes`. Offsets never decrease, but may
+ * repeat.
  * @throws SpandrelError INDEX_MALFORMED
  */
 export function decodeGzipZinfo(bytes: Uint8Array): GzipZinfo {
-  if (bytes.length < HEADER_BYTES) throw malformed('it is cut short');
+  if (bytes.length < HEADER_BYTES) throw malformed('it is truncated');
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const count = view.getInt32(0, true);
   const stored = (bytes.length - HEADER_BYTES) / CHECKPOINT_BYTES;
   if (count < 1 || (stored !== count && stored !== count - 1))
-    throw malformed('its length and its number of checkpoints differ');
+    throw malformed('its length does not match its number of checkpoints');
   const checkpoints: WindowedCheckpoint[] = [];
   if (stored === count - 1)
     checkpoints.push({ ...FIRST_CHECKPOINT_V1, window: new Uint8Array(WINDOW_BYTES) });
@@ -80,9 +81,9 @@ function checkOrder(checkpoints: readonly Checkpoint[]): void {
   let before = { compressedOffset: 1, uncompressedOffset: 0 };
   for (const checkpoint of checkpoints) {
     const { compressedOffset, uncompressedOffset, bits } = checkpoint;
-    const goesOn =
+    const isOrdered =
       compressedOffset >= before.compressedOffset && uncompressedOffset >= before.uncompressedOffset;
-    if (!goesOn || bits > 7) throw malformed('its checkpoints are out of order');
+    if (!isOrdered || bits > 7) throw malformed('its checkpoints are out of order');
     before = checkpoint;
   }
 }

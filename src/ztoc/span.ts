@@ -6,22 +6,22 @@ export interface ReadSpan {
   /** Counted from 0. */
   readonly id: number;
   /**
-   * What must be fetched. Begins with the byte that holds the leftover bits if there are any, so that neighbours overlap by one
-   * byte; zstd: begins with a frame, and so overlaps with all spans before it in that frame.
+   * The bytes to fetch. gzip: starts with the byte that holds the leftover bits, if any, so that neighbours
+   * may overlap by one byte. zstd: starts with a frame, and so contains the earlier spans of that frame.
    */
   readonly compressed: ByteRange;
   readonly uncompressed: ByteRange;
-  /** 0 to 7: high bits of the first compressed byte that belong to this span; 0 for all of it. */
+  /** 0 to 7: how many high bits of the first compressed byte belong to this span; 0 means the whole byte. */
   readonly bits: number;
   /** CRC-32 of the uncompressed bytes. */
   readonly crc32: number;
-  /** zstd: the place at or before the span where decoding can begin. */
+  /** zstd: the frame at or before the span where decoding starts. */
   readonly frame?: FrameStart;
 }
 
 /**
- * A span of the layer's zTOC, or for want of one as it would be. The uncompressed ranges of a layer's spans follow each other
- * without gaps, as those of its read spans do; some may be empty.
+ * A span of the layer's zTOC, or, if the layer has none, as the zTOC would have it. The uncompressed ranges
+ * of a layer's spans are contiguous, and so are those of its read spans; some may be empty.
  */
 export interface Span extends ReadSpan {
   /** sha256 of the compressed bytes. */

@@ -7,7 +7,7 @@ import { FlatBuffer } from './flat-buffer.ts';
 const SLOTS = { version: 0, spanSize: 1, size: 2 } as const;
 const VERSION = 2;
 
-/** Checkpoints of an uncompressed layer: slices of one length. */
+/** Checkpoints of an uncompressed layer: slices of equal length. */
 export interface TarZinfo {
   readonly spanBytes: number;
   /** Size of the layer. */
@@ -31,12 +31,12 @@ export function decodeTarZinfo(bytes: Uint8Array): TarZinfo {
   const spanBytes = table.int64(SLOTS.spanSize);
   const sizeBytes = table.int64(SLOTS.size);
   if (table.int32(SLOTS.version) !== VERSION || spanBytes < 1 || sizeBytes < 0) {
-    throw new SpandrelError('INDEX_MALFORMED', 'the tar zinfo is of another version or has impossible sizes');
+    throw new SpandrelError('INDEX_MALFORMED', 'the tar zinfo has an unknown version or impossible sizes');
   }
   return { spanBytes, sizeBytes };
 }
 
-/** Number of the last slice; -1 when there is none. */
+/** The id of the last slice; -1 if there is none. */
 export function tarMaxSpanId({ spanBytes, sizeBytes }: TarZinfo): number {
   return Math.ceil(sizeBytes / spanBytes) - 1;
 }

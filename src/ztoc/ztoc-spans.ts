@@ -5,26 +5,32 @@ import { decodeGzipZinfo } from './gzip-zinfo.ts';
 import { decodeTarZinfo } from './tar-zinfo.ts';
 import type { Ztoc } from './ztoc.ts';
 
-/** A span as a zTOC has it. */
+/** A span as a zTOC describes it. */
 export interface ZtocSpan {
   readonly id: number;
-  /** With the byte that holds the first bits, where there are such. */
+  /** Starts with the byte that holds the leftover bits, if any. */
   readonly compressed: ByteRange;
-  /** The last one ends with the archive, though its stream may go on. */
+  /** The last span ends with the archive, even if the stream continues. */
   readonly uncompressed: ByteRange;
   readonly bits: number;
-  /** Output before the span, or empty for a layer that is not compressed. A part of the zTOC's bytes. */
+  /** Output before the span; empty for an uncompressed layer. Shares memory with the zTOC. */
   readonly window: Uint8Array;
   /** Of the compressed bytes. */
   readonly digest: Digest;
 }
 
-/** Least number of uncompressed bytes between the checkpoints of a zTOC. @throws SpandrelError INDEX_MALFORMED */
+/**
+ * Least number of uncompressed bytes between the checkpoints of a zTOC.
+ * @throws SpandrelError INDEX_MALFORMED
+ */
 export function ztocSpanBytes({ compression, checkpoints }: Ztoc): number {
   return (compression === 'none' ? decodeTarZinfo(checkpoints) : decodeGzipZinfo(checkpoints)).spanBytes;
 }
 
-/** The spans that hold bytes of `range`, an offset in the decompressed layer, in order. @throws SpandrelError INDEX_MALFORMED */
+/**
+ * The spans that hold bytes of `range`, a range of the decompressed layer, in order.
+ * @throws SpandrelError INDEX_MALFORMED
+ */
 export function ztocSpans(ztoc: Ztoc, range: ByteRange): ZtocSpan[] {
   const all = ztoc.compression === 'none' ? plainSpans(ztoc) : gzipSpans(ztoc);
   return all.filter(
