@@ -21,9 +21,12 @@ import { cutZstdSpans } from './cut-zstd-spans.ts';
 export interface LayerLimits {
   readonly maxUncompressedBytes: number;
   readonly maxTocEntries: number;
-  /** Of all that the index has of files: names, links, extended attributes. A zTOC, with its checkpoints, has twice as much at most. */
+  /**
+   * Most bytes of the table of contents: names, links, extended attributes. A zTOC, with its checkpoints, may
+   * take twice as much.
+   */
   readonly maxTocBytes?: number | undefined;
-  /** Of zstd layers, 128 MiB without. */
+  /** Default 128 MiB. */
   readonly maxZstdWindowBytes?: number | undefined;
 }
 
@@ -32,48 +35,49 @@ export interface LayerBuilderOptions {
   readonly spanBytes: number;
   readonly readSpanBytes?: number;
   readonly limits: LayerLimits;
-  /** For gzip. */
+  /** Inflates gzip layers. */
   readonly engine: Engine;
-  /** Takes windows and spans while the build runs. */
+  /** Receives windows and spans during the build. */
   readonly writer: IndexWriter;
-  /** Takes the decompressed bytes for the diffID; remains the caller's. Without it they are hashed here. */
+  /** Hashes the decompressed bytes for the diffID; stays the caller's. Default: the calling thread hashes. */
   readonly outputHash?: OutputHash;
-  /** Compute the digest of the compressed bytes as well. */
+  /** Also compute the digest of the compressed bytes. */
   readonly hashLayer?: DigestAlgorithm;
   readonly onSpan?: (span: Span) => void;
-  /** Told of each entry with its number; `entries` has it and those before it. */
+  /** Called with each entry and its number, after it was added to `entries`. */
   readonly onEntry?: (entry: TocEntry, index: number, entries: TocRecords) => void;
-  /** zstd: the layer again, from this offset on. Without it, a little of what lies ahead of damage may be given up. */
+  /** zstd: reads the layer again from this offset. Without it, a few bytes before a fault may be lost. */
   readonly reread?: (compressedStart: number) => AsyncIterable<Uint8Array>;
 }
 
-/** What one pass over a layer has found. */
+/** Result of one pass over a layer. */
 export interface LayerBuild {
-  /** If it was asked for. */
+  /** Present if `hashLayer` was given. */
   readonly layerDigest?: Digest;
   readonly layerBytes: number;
-  /** Unknown if the stream cannot be decompressed to its end. */
+  /** Absent if the stream cannot be decompressed to its end. */
   readonly diffId?: Digest;
-  /** What comes out of the stream, if need be up to its fault. */
+  /** Bytes that the stream decompresses to, up to its fault if it has one. */
   readonly uncompressedBytes: number;
   readonly archiveBytes: number;
   readonly spanCount: number;
   readonly maxSkippedBytes: LayerSummary['maxSkippedBytes'];
   readonly entries: TocRecords;
-  /** What `soci` makes of this layer; `undefined` where it makes nothing. */
+  /** The zTOC that `soci` creates for this layer; absent if `soci` fails. */
   readonly ztoc?: { readonly bytes: Uint8Array<ArrayBuffer>; readonly digest: Digest };
-  /** Whether the snapshotter's own rules would let it mount the zTOC. */
+  /** True if the snapshotter's own rules allow mounting with the zTOC. */
   readonly mountable: boolean;
   /** Why the zTOC must not be published, or why there is none. */
   readonly reason?: NoZtocReason;
 }
 
 /**
- * Read a layer once: decompress, find spans and files, hash. A fault does not stop it: bytes of a faulty tar can be read all the same,
- * and so can those ahead of the place from which on the stream cannot be decompressed. Memory: the table of contents, and at the end
- * the zTOC.
- * @param compressed the layer from its first byte; chunks may be reused once the next is asked for
- * @throws SpandrelError LAYER_CORRUPT if nothing comes out of the stream ahead of its fault, LAYER_UNSUPPORTED (zstd), LAYER_TOO_LARGE; what `compressed` and the writer throw
+ * Reads a layer once: decompresses, finds spans and files, hashes. A fault does not stop it: bytes of a
+ * malformed tar are readable, and so are bytes before a fault of the stream. Holds the table of contents in
+ * memory, and at the end the zTOC.
+ * @param compressed the layer from its first byte; a chunk may be reused once the next one is requested
+ * @throws SpandrelError LAYER_CORRUPT if the stream yields nothing before its fault, LAYER_UNSUPPORTED
+ * (zstd), LAYER_TOO_LARGE; errors of `compressed` and of the writer
  */
 export async function buildLayer(
   compressed: AsyncIterable<Uint8Array>,
@@ -113,7 +117,7 @@ function mostSkipped(spans: Iterable<Span>): number {
 
 const NO_ZSTD: NoZtocReason = { code: 'LAYER_UNSUPPORTED', message: 'SOCI has no zTOCs for zstd layers' };
 
-/** What is wrong with the stream: it has a fault and ends there, or the snapshotter would stumble over it. */
+/** `fault`: the stream ends there. `problem`: the stream is valid, but the snapshotter cannot use it. */
 async function cutSpans(
   input: AsyncIterable<Uint8Array>,
   options: LayerBuilderOptions,
@@ -171,7 +175,9 @@ function finishZtoc(
   }
 }
 
-/** Counts, and hashes if wanted, what passes through. Whoever stops iterating leaves the rest to {@link readRest}. */
+/**
+ * Counts, and on request hashes, the chunks that pass through. {@link readRest} reads what the consumer left.
+ */
 class CountedInput implements AsyncIterable<Uint8Array>, AsyncDisposable {
   readonly #chunks: AsyncIterator<Uint8Array>;
   readonly #algorithm: DigestAlgorithm | undefined;
@@ -209,7 +215,7 @@ class CountedInput implements AsyncIterable<Uint8Array>, AsyncDisposable {
   }
 }
 
-/** The decompressed side: diffID, files, and what is wrong with them. */
+/** The decompressed side: diffID, files, and problems of the tar. */
 class DecompressedTar {
   readonly #options: LayerBuilderOptions;
   readonly #hash: OutputHash;
@@ -252,7 +258,7 @@ class DecompressedTar {
     this.#reader.write(bytes);
   }
 
-  /** @param isWhole there is no more of it */
+  /** @param isWhole true if the stream has been decompressed to its end */
   async finish(
     isWhole: boolean,
   ): Promise<Pick<LayerBuild, 'diffId' | 'uncompressedBytes' | 'archiveBytes' | 'entries'>> {
@@ -265,7 +271,7 @@ class DecompressedTar {
     };
   }
 
-  /** Its zeros count as if they were in the layer: nobody can read more of it either. */
+  /** Counts its zeros as if they were in the layer, since clients can read them. */
   #addSparseFile({ uncompressedSize }: TocEntry): void {
     this.#hasSparseFile = true;
     this.#sparseBytes += uncompressedSize;

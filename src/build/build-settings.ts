@@ -9,9 +9,9 @@ import type { RawText } from '../tar/raw-text.ts';
 import type { Span } from '../ztoc/span.ts';
 import type { TocEntry } from '../tar/toc-entry.ts';
 
-/** Plain values of a build, as they go to the thread. */
+/** Settings of a build, in a form that can be sent to a thread. */
 export interface BuildSettings {
-  /** The file with the layer; may still grow. */
+  /** The file with the layer, which may still be growing. */
   readonly path: string;
   readonly layerDigest: Digest;
   readonly layerBytes: ProvenBytes;
@@ -19,37 +19,40 @@ export interface BuildSettings {
   /** For gzip. */
   readonly engine: EngineName;
   readonly spanBytes: number;
-  /** Size of the spans that the layer is read by. */
+  /** Size of the read spans. */
   readonly readSpanBytes: number;
   readonly limits: LayerLimits;
-  /** A zTOC of the layer that somebody else has made, to be compared: it decides the span size. */
+  /** A pushed zTOC of the layer, to be compared with the layer. Its span size replaces `spanBytes`. */
   readonly pushedZtoc?: Uint8Array | undefined;
-  /** Where the index is written; its directory exists. */
+  /** Where the index is written; the directory must exist. */
   readonly indexPath: string;
 }
 
 /** Input of the task `buildLayer`. */
 export interface BuildInput extends BuildSettings {
-  /** Shared memory of the file's growth. */
+  /** Shared memory with the size of the growing file. */
   readonly growth: SharedArrayBuffer;
   readonly port: MessagePort;
 }
 
 /** Result of the task `buildLayer`, besides the index file. */
 export interface BuildOutput {
-  /** For publishing. */
+  /** The zTOC to publish. */
   readonly ztoc?: Uint8Array<ArrayBuffer>;
-  /** In what the pushed zTOC is wrong. */
+  /** What is wrong with the pushed zTOC. */
   readonly refused?: string;
 }
 
-/** From the thread, while it builds. */
+/** Messages from the thread during a build. */
 export type BuildProgress =
   | { readonly kind: 'started' }
   | { readonly kind: 'span'; readonly span: Span }
-  /** Those that have been added since: records of a `ReadSpanTable`. */
+  /** Records of a `ReadSpanTable` that follow those sent before. */
   | { readonly kind: 'readSpans'; readonly records: Uint8Array }
   | { readonly kind: 'file'; readonly path: RawText; readonly entry: TocEntry };
 
-/** To the thread. A cleaned path is answered by `file` when such an entry has been seen; if none comes, by the end of the build. */
+/**
+ * Messages to the thread. It replies to `find`, which has a cleaned path, with `file` once it has seen such
+ * an entry; if there is none, the end of the build is the reply.
+ */
 export type BuildRequest = { readonly kind: 'find'; readonly path: RawText } | { readonly kind: 'abort' };

@@ -13,18 +13,18 @@ export interface ZtocParts {
   readonly layerBytes: number;
   readonly archiveBytes: number;
   readonly entries: TocRecords;
-  /** Has the spans and their windows. */
+  /** Holds the spans and their windows. */
   readonly writer: IndexWriter;
-  /** As large as a flatbuffer can be when not given. */
+  /** Default: the largest zTOC that can be written. */
   readonly maxBytes?: number | undefined;
 }
 
-/** A flatbuffer cannot grow beyond 2 GiB, which the builder does by doubling. */
+/** The builder grows a flatbuffer by doubling, and cannot exceed 2 GiB. */
 const MAX_BYTES = 2 ** 30;
 
 /**
  * The zTOC of a layer whose spans and files are known.
- * @throws SpandrelError LAYER_TOO_LARGE if it would be larger than it may be
+ * @throws SpandrelError LAYER_TOO_LARGE if it would exceed `maxBytes`
  */
 export function buildZtoc(parts: ZtocParts): Uint8Array<ArrayBuffer> {
   const { compression, spanBytes, layerBytes, entries, writer, maxBytes = MAX_BYTES } = parts;

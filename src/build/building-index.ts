@@ -26,56 +26,63 @@ export interface LayerBuildOptions extends BuildSettings {
   readonly growth: Growth;
   /** Ends the build. */
   readonly signal?: AbortSignal;
-  /** Whether the file has turned out not to be the layer, long after the build may have stumbled over it; never when not given. */
+  /**
+   * True once the file is known not to be the layer, which may be long after the build ran into it. Default:
+   * never.
+   */
   readonly isWrong?: () => boolean;
-  /** The name that the index file may be given when it is complete. */
+  /** The name that the index file may get when it is complete. */
   readonly publishedPath?: string;
-  /** As {@link RunOptions.line}. */
-  readonly line?: string | undefined;
+  /** As {@link RunOptions.fairnessKey}. */
+  readonly fairnessKey?: string | undefined;
 }
 
-/** What a build leaves: the index, and the zTOC if the layer has one to publish. */
+/** The index, and the zTOC if the layer has one to publish. */
 export interface CompletedBuild {
   readonly index: LayerIndex;
-  /** Where the file of the index is, which belongs to the caller. */
+  /** The index file, which belongs to the caller. */
   readonly indexPath: string;
   readonly ztoc?: Uint8Array<ArrayBuffer>;
-  /** In what the pushed zTOC is wrong. */
+  /** What is wrong with the pushed zTOC. */
   readonly refused?: string;
 }
 
-/** Settles with the last entry at a path when the thread was asked, or the first that came then. */
+/**
+ * Resolves with the last entry at a path when the thread received the request, or else the first later one.
+ */
 interface WatchedPath extends PromiseWithResolvers<TocEntry | undefined> {
   /** Offset in the decompressed layer that the thread had passed when it was asked. */
   readonly behind: number;
 }
 
-/** Paths that a build may be asked to look out for; further ones wait for its end. */
+/** Paths that a build watches at most; requests for more paths wait for its end. */
 const MAX_WATCHED_PATHS = 1000;
 
 /**
- * Start building the index of a layer in a worker thread. The thread reads the file as it grows; when the file is complete, the index is
- * written and synced. Its file belongs to the caller then.
+ * Starts to build the index of a layer in a worker thread. The thread reads the file while it grows; when the
+ * file is complete, the index is written and synced, and belongs to the caller.
  */
 export function startLayerBuild(options: LayerBuildOptions): BuildingIndex {
   return new BuildingIndex(options);
 }
 
-/** The index of a layer while it is being built: spans and files can be had as soon as the thread has passed them. */
+/**
+ * The index of a layer during its build: spans and files are available as soon as the thread has passed them.
+ */
 export class BuildingIndex implements LayerIndexView {
-  /** Rejects with what made the build fail. Nothing is left of its files then. */
+  /** Rejects if the build fails; its files are removed then. */
   readonly completed: Promise<CompletedBuild>;
   readonly #options: LayerBuildOptions;
   readonly #id = randomUUID();
   readonly #port: MessagePort;
-  /** Takes the task out of the queue. */
+  /** Withdraws the task from the queue. */
   readonly #unqueue = new AbortController();
   readonly #spans = new SpanTable();
   readonly #readSpans = new ReadSpanTable();
   readonly #watched = new Map<RawText, WatchedPath>();
   #isRunning = false;
   #index: LayerIndex | undefined;
-  /** Settles with the next span, or the end of the build. */
+  /** Resolves with the next span, or the end of the build. */
   #progress = Promise.withResolvers<void>();
 
   constructor(options: LayerBuildOptions) {
@@ -84,7 +91,7 @@ export class BuildingIndex implements LayerIndexView {
     this.#port = port1;
     port1.on('message', (message: BuildProgress) => this.#takeProgress(message));
     this.completed = this.#run(port2);
-    // Whoever waits sees a failure; if nobody does, it is no defect.
+    // Callers that wait see the failure; if none does, it must not count as an unhandled rejection.
     this.completed.catch(() => undefined);
   }
 
@@ -105,7 +112,7 @@ export class BuildingIndex implements LayerIndexView {
   }
 
   assertSound(): void {
-    if (!this.isSound) throw new SpandrelError('BLOB_CORRUPT', 'the layer has turned out to be another blob');
+    if (!this.isSound) throw new SpandrelError('BLOB_CORRUPT', 'the file is not the layer');
   }
 
   async readSpans(range: ByteRange, signal?: AbortSignal): Promise<readonly ReadSpan[]> {
@@ -149,7 +156,7 @@ export class BuildingIndex implements LayerIndexView {
     const path = cleanPath(link.linkname);
     const { uncompressedOffset: behind } = link;
     const watched = this.#watched.get(path) ?? this.#watch(path, behind);
-    // One that was asked for earlier may have others between it and the link.
+    // An earlier request may have found an entry that later ones, still ahead of the link, replace.
     const isLast = watched !== undefined && watched.behind >= behind;
     const early = isLast ? await waitFor(watched.promise, signal) : undefined;
     return early !== undefined && early.uncompressedOffset < behind
@@ -193,13 +200,13 @@ export class BuildingIndex implements LayerIndexView {
   }
 
   async #run(port: MessagePort): Promise<CompletedBuild> {
-    const { pool, growth, signal, line } = this.#options;
+    const { pool, growth, signal, fairnessKey } = this.#options;
     const stop = (): void => this.#stop();
     signal?.addEventListener('abort', stop, { once: true });
     try {
       signal?.throwIfAborted();
       const input: BuildInput = { ...settingsOf(this.#options), growth: growth.shared, port };
-      const run = { transfer: [port], signal: this.#unqueue.signal, line };
+      const run = { transfer: [port], signal: this.#unqueue.signal, fairnessKey };
       const { ztoc, refused } = await pool.tasks.buildLayer(input, run);
       const index = await LayerIndex.open(...namesOf(this.#options));
       this.#index = index;
@@ -213,7 +220,7 @@ export class BuildingIndex implements LayerIndexView {
       };
     } catch (error) {
       await removeUnfinishedIndex(this.#options.indexPath);
-      // What stopped the build says it better than the stopped thread does.
+      // The reason of the stop says more than the error of the stopped thread.
       const reason: unknown = signal?.aborted ? signal.reason : error;
       for (const watched of this.#watched.values()) watched.reject(reason);
       this.#progress.promise.catch(() => undefined);
@@ -225,19 +232,19 @@ export class BuildingIndex implements LayerIndexView {
     }
   }
 
-  /** A thread that works is asked to stop, since killing it is expensive; a task that still waits is withdrawn. */
+  /** Asks a running thread to stop, since killing it is expensive; withdraws a task that still waits. */
   #stop(): void {
     if (this.#isRunning) this.#request({ kind: 'abort' });
     else this.#unqueue.abort(this.#options.signal?.reason);
   }
 }
 
-/** The index file has one name after the other. */
+/** The names of the index file: first `indexPath`, then `publishedPath`. */
 function namesOf({ indexPath, publishedPath }: LayerBuildOptions): [string, ...string[]] {
   return publishedPath === undefined ? [indexPath] : [indexPath, publishedPath];
 }
 
-/** Only these can go to the thread; whoever starts a build may have more in the same object. */
+/** Picks the fields that can be sent to the thread; the options may have more. */
 function settingsOf(options: BuildSettings): BuildSettings {
   const { path, layerDigest, layerBytes, compression, engine } = options;
   const { spanBytes, readSpanBytes, limits, pushedZtoc, indexPath } = options;

@@ -1,27 +1,29 @@
 import { SpandrelError } from '../core/errors.ts';
 
 const CAPACITY_BYTES = 4 * 2 ** 20;
-/** The reader is woken for so much: to wake a thread takes longer than to hash a few KiB. */
+/**
+ * The writer wakes the reader once per this many bytes: waking a thread takes longer than hashing a few KiB.
+ */
 const WAKE_BYTES = CAPACITY_BYTES / 4;
-/** A thread that does not move for so long never will. */
+/** A thread that makes no progress for this long is given up. */
 const STALL_MS = 60_000;
 
-// Cells: where writing and reading have come to. Places are counted modulo 2^31, a multiple of the capacity; the lowest bit of the first
-// cell tells that there is no more to come, so that no change can fall between looking and waiting.
+// Cells: the positions of writer and reader. Positions count modulo 2^31, a multiple of the capacity. The
+// lowest bit of the first cell marks the end, so that a waiter cannot miss it between checking and waiting.
 const WRITTEN = 0;
 const READ = 1;
-/** Set by who reads. */
+/** 1 once a reader has claimed the ring. */
 const READER = 2;
 const HEAD_CELLS = 3;
 const HEAD_BYTES = 16;
 const ENDED = 1;
 
 /**
- * A pipe in shared memory from one thread to another, both of which block when they must wait: for worker threads, never for the event loop
- * of a process.
+ * A pipe in shared memory between two threads. Both block when they must wait: for worker threads, never for
+ * the event loop.
  */
 export class ByteRing {
-  /** Hand this to the other thread and wrap it there. */
+  /** Send this to the other thread and wrap it there. */
   readonly shared: SharedArrayBuffer;
   readonly #head: Int32Array<SharedArrayBuffer>;
   readonly #bytes: Buffer<SharedArrayBuffer>;
@@ -32,9 +34,12 @@ export class ByteRing {
     this.#bytes = Buffer.from(shared, HEAD_BYTES);
   }
 
-  /** Copy all of `bytes` into the pipe. @throws SpandrelError WORKER_FAILED if nobody reads */
+  /**
+   * Copies all of `bytes` into the pipe, waiting for room.
+   * @throws SpandrelError WORKER_FAILED if the reader has stopped
+   */
   write(bytes: Uint8Array): void {
-    // `copy` moves memory; `set` goes into shared memory byte by byte, six times as slowly.
+    // `copy` moves blocks; `set` writes shared memory byte by byte, six times slower.
     const source = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     for (let at = 0; at < bytes.length;) {
       const written = Atomics.load(this.#head, WRITTEN) >>> 1;
@@ -43,7 +48,7 @@ export class ByteRing {
       if (room === 0) {
         Atomics.notify(this.#head, WRITTEN);
         if (Atomics.wait(this.#head, READ, read, STALL_MS) !== 'timed-out') continue;
-        throw new SpandrelError('WORKER_FAILED', 'the thread at the other end of a pipe has stopped reading');
+        throw new SpandrelError('WORKER_FAILED', 'the thread that reads a pipe has stopped reading');
       }
       const start = written % CAPACITY_BYTES;
       const copied = source.copy(this.#bytes, start, at, at + Math.min(room, CAPACITY_BYTES - start));
@@ -55,31 +60,34 @@ export class ByteRing {
     }
   }
 
-  /** Be the one who reads. @returns false if somebody does already */
+  /**
+   * Makes the caller the reader.
+   * @returns false if there is a reader already
+   */
   claim(): boolean {
     const isFirst = Atomics.compareExchange(this.#head, READER, 0, 1) === 0;
     if (isFirst) Atomics.notify(this.#head, READER);
     return isFirst;
   }
 
-  /** Waits until somebody reads, for so long at most. */
+  /** Waits until there is a reader, at most `ms`. */
   waitForReader(ms: number): void {
     Atomics.wait(this.#head, READER, 0, ms);
   }
 
-  /** {@link write} of so much would not wait. */
+  /** True if {@link write} of this many bytes would not wait. */
   hasRoomFor(bytes: number): boolean {
     const written = Atomics.load(this.#head, WRITTEN) >>> 1;
     return bytes <= CAPACITY_BYTES - distance(Atomics.load(this.#head, READ), written);
   }
 
-  /** There is no more to come. */
+  /** Marks the end of the data. */
   end(): void {
     Atomics.or(this.#head, WRITTEN, ENDED);
     Atomics.notify(this.#head, WRITTEN);
   }
 
-  /** What comes through the pipe, piece by piece; each is valid until the next is asked for. */
+  /** The data, piece by piece; a piece is valid until the next one is requested. */
   *read(): Generator<Uint8Array<SharedArrayBuffer>, void, void> {
     for (;;) {
       const cell = Atomics.load(this.#head, WRITTEN);
@@ -92,7 +100,7 @@ export class ByteRing {
     }
   }
 
-  /** As {@link read}, what is in the pipe now. */
+  /** As {@link read}, but only what is in the pipe now. */
   *readAvailable(): Generator<Uint8Array<SharedArrayBuffer>, void, void> {
     for (;;) {
       const read = Atomics.load(this.#head, READ);

@@ -2,35 +2,38 @@ import { createHash, type Hash } from 'node:crypto';
 
 import { type Digest, finishDigest } from '../core/digest.ts';
 
-/** A decoder may have taken a few bytes more than it reports. */
+/** A decoder may have consumed a few bytes more than it reports. */
 const LAG_BYTES = 64;
 const NO_BYTES = new Uint8Array(0);
 
-/** Digests of ranges of a stream that comes in chunks. A range may begin a few bytes before the end of the one before. */
+/**
+ * Digests of ranges of a stream that arrives in chunks. A range may start a few bytes before the end of the
+ * previous one.
+ */
 export class CompressedHash {
   #hash: Hash | undefined;
   #hashedTo = 0;
-  /** A little of what was before the chunk. */
+  /** The last bytes before the chunk. */
   #kept: Uint8Array = NO_BYTES;
   #chunk: Uint8Array = NO_BYTES;
   #chunkStart = 0;
 
-  /** Where the range that has been hashed ends. */
+  /** End of the bytes of the range that are hashed. */
   get hashedTo(): number {
     return this.#hashedTo;
   }
 
-  /** Bytes of all chunks so far. */
+  /** Bytes in all chunks so far. */
   get length(): number {
     return this.#chunkStart + this.#chunk.length;
   }
 
-  /** The next chunk, which is borrowed: {@link giveBack} it before the next. */
+  /** Borrows the next chunk until {@link giveBack}. */
   take(chunk: Uint8Array): void {
     this.#chunk = chunk;
   }
 
-  /** Keep no more of the chunk than a range may still begin with. */
+  /** Ends the loan of the chunk; copies the few bytes of it that a later range may start with. */
   giveBack(): void {
     const { length } = this;
     const keptStart = Math.max(this.#chunkStart - this.#kept.length, length - LAG_BYTES);
@@ -40,13 +43,13 @@ export class CompressedHash {
     this.#chunkStart = length;
   }
 
-  /** Begin a range, which drops one that has begun. */
+  /** Starts a range, and drops an unfinished one. */
   begin(start: number): void {
     this.#hash = createHash('sha256');
     this.#hashedTo = start;
   }
 
-  /** Another hash of the same stream, whose range begins at `start`; has borrowed the same chunk. */
+  /** A second hash of the same stream, with a range that starts at `start`. It borrows the same chunk. */
   fork(start: number): CompressedHash {
     const fork = new CompressedHash();
     fork.#kept = this.#kept;
@@ -56,7 +59,10 @@ export class CompressedHash {
     return fork;
   }
 
-  /** Digest of the range from its beginning to `end`, which is not before `hashedTo`; longer parts of it may be asked for later. */
+  /**
+   * Digest of the range up to `end`, which must not be less than `hashedTo`. The range may be extended
+   * afterwards.
+   */
   digest(end: number): Digest {
     const hash = this.#hash ?? createHash('sha256');
     this.#hashUpTo(hash, end);

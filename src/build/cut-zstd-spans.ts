@@ -7,12 +7,13 @@ import type { FrameStart } from '../ztoc/span.ts';
 import type { SpanCutterOptions } from '../index/span-sink.ts';
 
 /**
- * Cuts a zstd layer into spans of at most the span size. Each begins within the frame that it remembers; a span ends with a frame
- * where that makes it at least half a read span, so that small frames share spans and large ones begin with one. Within a large
- * frame decoding begins anew for each, so there they are as large as they may be.
- * The cuts in the compressed stream depend on `compressed`'s chunks.
- * @throws SpandrelError LAYER_CORRUPT, when what has come out of the stream until then is in spans; LAYER_UNSUPPORTED; what `compressed`
- * throws
+ * Cuts a zstd layer into spans of at most the span size. Each span remembers the frame that it starts in. A
+ * span ends with a frame once it has half the size of a read span, so that small frames share spans, and
+ * large frames start one. Within a large frame, every read decodes from the start of the frame, so spans
+ * there have the full size.
+ * The compressed ends of spans depend on the chunks of `compressed`.
+ * @throws SpandrelError LAYER_CORRUPT, after output before the fault has been put into spans;
+ * LAYER_UNSUPPORTED; errors of `compressed`
  */
 export async function cutZstdSpans(
   compressed: AsyncIterable<Uint8Array>,
@@ -41,10 +42,10 @@ class ZstdSpanCutter {
   #start = 0;
   #length = 0;
   #crc32 = 0;
-  /** Where decoding for the current span begins; its hash has the input from there on. */
+  /** Where decoding for the current span starts; `#hash` covers the input from there. */
   #anchor: FrameStart = { compressedStart: 0, uncompressedStart: 0 };
   #hash = new CompressedHash();
-  /** The end of the last frame, which becomes the anchor of the next span. */
+  /** End of the last frame, which becomes the anchor of the next span. */
   #next: { readonly anchor: FrameStart; readonly hash: CompressedHash } | undefined;
 
   constructor(options: SpanCutterOptions) {
@@ -70,7 +71,7 @@ class ZstdSpanCutter {
       this.#length += part.length;
       this.#crc32 = crc32(part, this.#crc32);
       this.#options.onOutput(part);
-      // Nothing tells how much of the chunk was needed for this output.
+      // The decoder does not say how much of the chunk it needed for this output.
       if (this.#length === this.#options.spanBytes) this.#endSpan(this.#hash.length);
     }
   }
@@ -85,7 +86,7 @@ class ZstdSpanCutter {
   finish(): void {
     if (this.#length === 0) return;
     const anchor = this.#next?.anchor;
-    // There may be some of a frame that does not end.
+    // The stream may end within a frame.
     const endsWithFrame = anchor?.uncompressedStart === this.#start + this.#length;
     this.#endSpan(endsWithFrame ? anchor.compressedStart : this.#hash.length);
   }

@@ -12,21 +12,22 @@ import { isReadableByGo } from './is-readable-by-go.ts';
 import { ReadSpanCutter } from './read-span-cutter.ts';
 import type { SpanCutterOptions } from '../index/span-sink.ts';
 
-/** A header that is longer than this has a field that is too long. */
+/** A longer header has a field that Go refuses. */
 const MAX_HEADER_BYTES = 128 * 1024;
 /**
- * Checkpoints before any output. A block without output takes ten bits and its checkpoint 32 KiB, so there must be an end to it; two
- * of them are one more than the snapshotter can mount.
+ * Most checkpoints before any output. A block without output takes ten bits and its checkpoint 32 KiB, so
+ * they must be bounded. The snapshotter cannot mount with two of them anyway.
  */
 const MAX_EMPTY_SPANS = 1000;
 
 const GO_HEADER = 'the gzip header has a name or comment of 512 bytes or more';
 const PADDING = 'zeros follow the gzip stream, which soci refuses';
-const EMPTY_SPANS = `the gzip stream begins with more than ${MAX_EMPTY_SPANS} blocks without output`;
+const EMPTY_SPANS = `the gzip stream starts with more than ${MAX_EMPTY_SPANS} empty blocks`;
 
 /**
- * Cuts a gzip layer where `soci` does: at the first place where decoding can resume that is more than the span size behind the
- * checkpoint before (soci-snapshotter `ztoc/compression/gzip_zinfo.c`). Beside that, into read spans if they are wanted.
+ * Cuts a gzip layer where `soci` does: at the first block boundary that is more than the span size behind the
+ * last checkpoint (soci-snapshotter `ztoc/compression/gzip_zinfo.c`). Cuts read spans in the same pass if
+ * wanted.
  */
 export class GzipSpanCutter {
   readonly #options: SpanCutterOptions;
@@ -34,7 +35,7 @@ export class GzipSpanCutter {
   readonly #readSpans: ReadSpanCutter | undefined;
   readonly #hash = new CompressedHash();
   readonly #window = new Uint8Array(WINDOW_BYTES);
-  /** As far as the first checkpoint has not been found. */
+  /** The gzip header, until the first checkpoint. */
   #header: Buffer | undefined = Buffer.alloc(0);
   #problem: string | undefined;
   #spans = 0;
@@ -55,12 +56,12 @@ export class GzipSpanCutter {
     });
   }
 
-  /** Why the snapshotter would stumble over the stream, though it is correct, and no zTOC is to be made. */
+  /** Why the snapshotter cannot use the stream, although it is valid; such a layer gets no zTOC. */
   get problem(): string | undefined {
     return this.#problem;
   }
 
-  /** @throws SpandrelError LAYER_CORRUPT; what has come out of the stream until then is in spans */
+  /** @throws SpandrelError LAYER_CORRUPT; output before the fault is in spans */
   write(compressed: Uint8Array): void {
     this.#hash.take(compressed);
     if (this.#header !== undefined && this.#header.length < MAX_HEADER_BYTES) {
@@ -101,7 +102,8 @@ export class GzipSpanCutter {
   #considerBoundary(checkpoint: Checkpoint, copyWindow: (target: Uint8Array) => void): void {
     const { compressedOffset, uncompressedOffset } = checkpoint;
     const distance = uncompressedOffset - this.#checkpoint.uncompressedOffset;
-    // Nothing but the offset tells `soci` that it has no checkpoint yet, so a stream that begins with empty blocks has several.
+    // `soci` recognizes the first checkpoint by its offset 0, so a stream that starts with empty blocks has
+    // several.
     if (uncompressedOffset > 0 && distance <= this.#options.spanBytes) return;
     if (this.#header !== undefined) {
       if (!isReadableByGo(this.#header.subarray(0, compressedOffset))) this.#problem = GO_HEADER;

@@ -9,28 +9,29 @@ import { IndexWriter } from '../index/index-writer.ts';
 import { buildLayer, type LayerBuild, type LayerLimits } from './build-layer.ts';
 import { hashHere, type OutputHash } from './output-hash.ts';
 
-/** Where a layer lies, and how it is to be indexed. */
+/** Location of a layer, and how to index it. */
 export interface LayerFileInput extends FilePart {
-  /** If it is known what the layer must be. */
+  /** The expected digest, if known. */
   readonly digest?: Digest;
   /** For gzip. */
   readonly engine: EngineName;
   readonly spanBytes: number;
   readonly limits: LayerLimits;
-  /** For the windows of the checkpoints, removed at the end; about as large as the zTOC. */
+  /** Temporary file for the windows of the checkpoints, about as large as the zTOC; removed at the end. */
   readonly scratchPath: string;
 }
 
-/** What `soci` would make of a layer; see {@link LayerBuild}. */
+/** The zTOC that `soci` would create; see {@link LayerBuild}. */
 export interface LayerFileIndex extends Pick<LayerBuild, 'ztoc' | 'mountable' | 'reason' | 'spanCount'> {
   readonly fileCount: number;
 }
 
 /**
- * Index a layer that lies in a file. Memory: its table of contents and its zTOC, never the layer.
- * @param onProgress told how many compressed bytes are done
- * @param outputHash remains the caller's
- * @throws SpandrelError BLOB_CORRUPT if it is not the layer that it should be; what {@link buildLayer} throws
+ * Indexes a layer that is stored in a file. Holds its table of contents and its zTOC in memory, never the
+ * layer.
+ * @param onProgress receives the number of compressed bytes that are done
+ * @param outputHash stays the caller's
+ * @throws SpandrelError BLOB_CORRUPT if the digest is not the expected one; errors of {@link buildLayer}
  */
 export async function indexLayerFile(
   input: LayerFileInput,

@@ -5,12 +5,12 @@ const HAS_EXTRA = 4;
 const HAS_NAME = 8;
 const HAS_COMMENT = 16;
 
-/** Go's `compress/gzip` reads texts into a buffer of this size, their NUL included. */
+/** Go's `compress/gzip` reads texts into a buffer of this size, with their NUL. */
 const MAX_GO_TEXT_BYTES = 512;
 
 /**
- * False for a gzip header, correct by itself, that Go refuses for a name or comment of 512 bytes or more. `soci` and the
- * snapshotter both read the header with it.
+ * False for a valid gzip header that Go refuses because its name or comment has 512 bytes or more. `soci` and
+ * the snapshotter read headers with Go's `compress/gzip`.
  */
 export function isReadableByGo(header: Uint8Array): boolean {
   const flags = header[FLAGS_AT] ?? 0;

@@ -5,10 +5,10 @@ import { TransferredResult } from '../threads/transferred-result.ts';
 import { OutputHashes } from './output-hash.ts';
 import { indexLayerFile, type LayerFileIndex, type LayerFileInput } from './index-layer-file.ts';
 
-// The entry of the worker threads of the offline commands: each export is a task of a `WorkerPool`.
+// Entry of the worker threads of the offline commands: each export is a task of a `WorkerPool`.
 
 export interface LayerFileTask extends LayerFileInput {
-  /** Gets the number of compressed bytes that are done, now and then. */
+  /** Receives the number of compressed bytes that are done, now and then. */
   readonly port: MessagePort;
 }
 

@@ -17,12 +17,14 @@ import { PathWatch } from './path-watch.ts';
 import type { ReadSpanTable } from '../index/read-span-table.ts';
 import type { Ztoc } from '../ztoc/ztoc.ts';
 
-// The entry of the worker threads that build indexes: each export is a task of a `WorkerPool`.
+// Entry of the worker threads that build indexes: each export is a task of a `WorkerPool`.
 
 runInBackground();
 const outputHashes = new OutputHashes({ onFault: reportThreadFault });
 
-/** Task: build the index of a layer whose file may still grow, telling of spans and files on the way. */
+/**
+ * Task: builds the index of a layer whose file may still be growing, and reports spans and files on the way.
+ */
 export async function buildLayer(input: BuildInput): Promise<TransferredResult<BuildOutput>> {
   const { port } = input;
   const post = (message: BuildProgress): void => port.postMessage(message, []);
@@ -49,9 +51,9 @@ export async function buildLayer(input: BuildInput): Promise<TransferredResult<B
         signal,
         fixedChunks: compression === 'zstd',
       });
-    const news = new ReadSpanNews(writer.readSpans, post);
+    const reporter = new ReadSpanReporter(writer.readSpans, post);
     using outputHash = outputHashes.begin(layerBytes);
-    const build = await buildFromStream(news.follow(readFrom(0)), {
+    const build = await buildFromStream(reporter.follow(readFrom(0)), {
       compression,
       spanBytes,
       readSpanBytes,
@@ -63,7 +65,7 @@ export async function buildLayer(input: BuildInput): Promise<TransferredResult<B
       onSpan: (span) => post({ kind: 'span', span }),
       onEntry: (entry, index, entries) => watch.add(entry, index, entries),
     });
-    news.tell();
+    reporter.report();
     await waitForGrowthEnd(growth, signal);
     const own = summarizeLayer({ ...input, spanBytes }, build);
     const refused = pushed?.findProblem(build);
@@ -81,12 +83,12 @@ export async function buildLayer(input: BuildInput): Promise<TransferredResult<B
 
 export interface CompareZtocsInput {
   readonly pushed: Uint8Array;
-  /** Of the same layer, right. */
+  /** The right zTOC of the same layer. */
   readonly own: Uint8Array;
   readonly limits: LayerLimits;
 }
 
-/** Task: in what a pushed zTOC is wrong, if its spans are as long as ours. */
+/** Task: what is wrong with a pushed zTOC, if its spans have the same size as ours. */
 export function compareZtocs({
   pushed,
   own,
@@ -102,33 +104,33 @@ function findProblem(pushed: Ztoc, own: Ztoc): string | undefined {
   return difference && `the pushed zTOC is wrong in ${difference}`;
 }
 
-/** Tells of read spans, all at once that a chunk of the layer has brought. */
-class ReadSpanNews {
+/** Reports read spans after each chunk of the layer. */
+class ReadSpanReporter {
   readonly #readSpans: ReadSpanTable;
   readonly #post: (message: BuildProgress) => void;
-  #told = 0;
+  #reported = 0;
 
   constructor(readSpans: ReadSpanTable, post: (message: BuildProgress) => void) {
     this.#readSpans = readSpans;
     this.#post = post;
   }
 
-  tell(): void {
-    if (this.#readSpans.length === this.#told) return;
-    this.#post({ kind: 'readSpans', records: new Uint8Array(this.#readSpans.encode(this.#told)) });
-    this.#told = this.#readSpans.length;
+  report(): void {
+    if (this.#readSpans.length === this.#reported) return;
+    this.#post({ kind: 'readSpans', records: new Uint8Array(this.#readSpans.encode(this.#reported)) });
+    this.#reported = this.#readSpans.length;
   }
 
-  /** Tell whenever a chunk is done with. */
+  /** Passes the chunks on and reports after each. */
   async *follow(layer: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void, void> {
     for await (const chunk of layer) {
       yield chunk;
-      this.tell();
+      this.report();
     }
   }
 }
 
-/** A zTOC that somebody else has made of the layer. */
+/** A pushed zTOC of the layer. */
 class PushedZtoc {
   readonly spanBytes: number;
   readonly #ztoc: Ztoc;
@@ -138,7 +140,7 @@ class PushedZtoc {
     this.spanBytes = ztocSpanBytes(this.#ztoc);
   }
 
-  /** In what it is wrong, now that the layer is known. */
+  /** What is wrong with it, once the layer is known. */
   findProblem({ ztoc, reason }: LayerBuild): string | undefined {
     if (ztoc === undefined || reason !== undefined) return reason?.message ?? 'SOCI cannot index the layer';
     return findProblem(this.#ztoc, decodeZtoc(ztoc.bytes));

@@ -4,9 +4,9 @@ import { type MessagePort, parentPort } from 'node:worker_threads';
 import { finishDigest } from '../core/digest.ts';
 import { ByteRing } from './byte-ring.ts';
 
-/** Hash what comes through a pipe, and tell its digest. */
+/** Asks the thread to hash the bytes of a pipe and to send the digest. */
 export interface OutputHashRequest {
-  /** Of a {@link ByteRing}. */
+  /** Memory of a {@link ByteRing}. */
   readonly shared: SharedArrayBuffer;
   readonly port: MessagePort;
 }

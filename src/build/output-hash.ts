@@ -9,17 +9,23 @@ import type { ThreadFault } from '../threads/thread-fault.ts';
 import { ByteRing } from './byte-ring.ts';
 import type { OutputHashRequest } from './output-hash-worker.ts';
 
-/** Computes the sha256 of what a layer decompresses to. */
+/** Computes the sha256 of the decompressed layer. */
 export interface OutputHash extends Disposable {
-  /** `bytes` may be reused afterwards. @throws SpandrelError WORKER_FAILED if a thread has died */
+  /**
+   * `bytes` may be reused afterwards.
+   * @throws SpandrelError WORKER_FAILED if a thread has died
+   */
   update(bytes: Uint8Array): void;
-  /** Of all there was; comes last. @throws SpandrelError WORKER_FAILED if a thread has died */
+  /**
+   * The digest of all bytes; the last call.
+   * @throws SpandrelError WORKER_FAILED if a thread has died
+   */
   digest(): Promise<Digest>;
 }
 
-/** Layers of fewer compressed bytes are hashed before a thread has started. */
+/** Smaller layers are hashed sooner than a thread can start. */
 const MIN_THREADED_BYTES = 4 * 2 ** 20;
-/** A thread that does not come in this time gets nothing to do. */
+/** If the thread has not started by then, the caller hashes. */
 const START_PATIENCE_MS = 1_000;
 
 export interface OutputHashesOptions {
@@ -28,8 +34,9 @@ export interface OutputHashesOptions {
 }
 
 /**
- * Hashes what a worker thread decompresses, of large layers in a thread of its own beside it, which starts when it is first needed and
- * stays. One layer at a time: each thread that builds has its own. Where that cannot start, the caller hashes.
+ * Hashes decompressed layers. For large layers it uses a thread beside the caller, which starts when it is
+ * first needed and then stays. One layer at a time: each building thread has its own instance. If the thread
+ * cannot start, the caller hashes.
  */
 export class OutputHashes {
   readonly #thread: KeptThread;
@@ -47,7 +54,10 @@ export class OutputHashes {
     });
   }
 
-  /** @param layerBytes size of the blob. The hash is to be disposed of. */
+  /**
+   * @param layerBytes size of the blob
+   * @returns the hash, which the caller disposes of
+   */
   begin(layerBytes: number): OutputHash {
     const worker = layerBytes < MIN_THREADED_BYTES ? undefined : this.#open();
     if (worker === undefined) return hashHere();
@@ -66,7 +76,7 @@ export class OutputHashes {
   }
 }
 
-/** Hashes in the thread that calls. */
+/** Hashes in the calling thread. */
 export function hashHere(): OutputHash {
   const hash = createHash('sha256');
   return {
@@ -76,21 +86,21 @@ export function hashHere(): OutputHash {
   };
 }
 
-/** Hashes in another thread, unless that does not come: then in the one that calls. */
+/** Hashes in another thread, or in the calling thread if that one does not start in time. */
 class ThreadHash implements OutputHash {
   readonly worker: Worker;
   readonly #ring = new ByteRing();
   readonly #port: MessagePort;
   readonly #digest = Promise.withResolvers<Digest>();
-  readonly #onOver: () => void;
+  readonly #onDisposed: () => void;
   #here: OutputHash | undefined;
   #loss: Error | undefined;
 
-  constructor(worker: Worker, onOver: () => void) {
+  constructor(worker: Worker, onDisposed: () => void) {
     this.worker = worker;
-    this.#onOver = onOver;
+    this.#onDisposed = onDisposed;
     this.#digest.promise.catch(() => undefined);
-    // Of its own, so that what an abandoned hash comes to is nobody's.
+    // A channel per hash, so that the result of an abandoned one reaches nobody.
     const { port1, port2 } = new MessageChannel();
     this.#port = port1;
     port1.once('message', (digest: Digest) => this.#digest.resolve(digest));
@@ -113,7 +123,7 @@ class ThreadHash implements OutputHash {
     return this.#here?.digest() ?? this.#digest.promise;
   }
 
-  /** The thread has died. What it had not begun is not lost. */
+  /** Call when the thread has died. If it had not started on this hash, the caller takes over. */
   lose(error: Error): void {
     this.#hashHereIfAlone();
     if (this.#here !== undefined) return;
@@ -130,6 +140,6 @@ class ThreadHash implements OutputHash {
   [Symbol.dispose](): void {
     this.#ring.end();
     this.#port.close();
-    this.#onOver();
+    this.#onDisposed();
   }
 }

@@ -3,8 +3,8 @@ import type { TocRecords } from '../index/toc-records.ts';
 import type { TocEntry } from '../tar/toc-entry.ts';
 
 /**
- * Tells of entries at paths that somebody waits for, during a build: the last one so far, else the first that comes. Costs nothing until a
- * first path is asked for.
+ * Finds entries at requested paths during a build: the last one seen so far, else the first one to come.
+ * Costs nothing until the first request.
  */
 export class PathWatch {
   readonly #onFound: (path: RawText, entry: TocEntry) => void;
@@ -17,7 +17,7 @@ export class PathWatch {
     this.#onFound = onFound;
   }
 
-  /** The next entry, with its number; `entries` has it already. */
+  /** Adds the next entry with its number; `entries` contains it already. */
   add(entry: TocEntry, index: number, entries: TocRecords): void {
     this.#entries = entries;
     if (this.#seen === undefined) return;

@@ -4,7 +4,9 @@ import { crc32 } from 'node:zlib';
 import { finishDigest } from '../core/digest.ts';
 import type { SpanCutterOptions } from '../index/span-sink.ts';
 
-/** Cuts an uncompressed layer into slices of the span size (soci-snapshotter `ztoc/compression/tar_zinfo.go`). */
+/**
+ * Cuts an uncompressed layer into slices of the span size (soci-snapshotter `ztoc/compression/tar_zinfo.go`).
+ */
 export class PlainSpanCutter {
   readonly #options: SpanCutterOptions;
   #spans = 0;

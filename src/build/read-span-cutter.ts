@@ -3,8 +3,8 @@ import { type Checkpoint, compressedStartOf, type GzipInflater, WINDOW_BYTES } f
 import type { SpanSink } from '../index/span-sink.ts';
 
 /**
- * Cuts a gzip layer into spans to read by: at the first place where decoding can resume that is more than the wanted size behind the
- * one before. Being longer than a window, a span never refers further back than into the one before it.
+ * Cuts a gzip layer into read spans: at the first block boundary that is more than the span size behind the
+ * last cut. A read span is longer than a window, so it refers at most into the span before it.
  */
 export class ReadSpanCutter {
   readonly #spanBytes: number;
@@ -34,7 +34,7 @@ export class ReadSpanCutter {
     inflater.beginSpan();
   }
 
-  /** The span ends, if one has begun. */
+  /** Ends the current span, if there is one. */
   endSpan(compressedEnd: number, inflater: GzipInflater): void {
     if (this.#checkpoint === undefined) return;
     const { bits, uncompressedOffset } = this.#checkpoint;

@@ -3,9 +3,10 @@ import { constants, setPriority } from 'node:os';
 import { basename } from 'node:path';
 
 /**
- * Lets the calling thread, and those it starts, have the processor after all others: what serves clients comes first where more threads
- * have work than there are cores. Only on Linux, where a thread has a priority of its own; false elsewhere, and where the system does not let it.
- * Source: setpriority(2), "C library/kernel differences"; proc(5), `/proc/thread-self`.
+ * Lowers the priority of the calling thread and of threads that it starts, so that threads that serve clients
+ * go first when there are more threads than cores. Works on Linux only, where each thread has a priority of
+ * its own (setpriority(2), "C library/kernel differences"; proc(5), `/proc/thread-self`).
+ * @returns false if the priority is unchanged
  */
 export function runInBackground(): boolean {
   try {
@@ -13,7 +14,7 @@ export function runInBackground(): boolean {
     setPriority(threadId, constants.priority.PRIORITY_BELOW_NORMAL);
     return true;
   } catch {
-    // A thread that works at the usual priority is better than none.
+    // A build at normal priority is better than none.
     return false;
   }
 }

@@ -2,7 +2,7 @@ import type { BuildSettings } from './build-settings.ts';
 import type { LayerBuild } from './build-layer.ts';
 import type { LayerSummary } from '../index/layer-summary.ts';
 
-/** What the index keeps of a build. Only a zTOC that may be published is named in it. */
+/** The summary of a build, for the index. Names the zTOC only if it may be published. */
 export function summarizeLayer(
   settings: Pick<BuildSettings, 'layerDigest' | 'compression' | 'spanBytes' | 'readSpanBytes' | 'limits'>,
   build: LayerBuild,

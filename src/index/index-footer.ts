@@ -7,18 +7,18 @@ import { ReadSpanTable } from './read-span-table.ts';
 import { SpanTable } from './span-table.ts';
 import { TocRecords } from './toc-records.ts';
 
-/** Everything of an index but the windows. */
+/** Everything in an index except the windows. */
 export interface IndexFooter {
   readonly summary: LayerSummary;
   readonly spans: SpanTable;
-  /** Of gzip layers. */
+  /** Empty unless the layer is gzip. */
   readonly readSpans: ReadSpanTable;
   readonly entries: TocRecords;
-  /** Entry numbers in the order of their paths. */
+  /** Numbers of the entries, sorted by path. */
   readonly order: Int32Array;
 }
 
-/** Place and checksum of a footer. */
+/** Position and checksum of a footer. */
 export interface IndexTrailer {
   readonly footerOffset: number;
   readonly footerBytes: number;
@@ -26,18 +26,21 @@ export interface IndexTrailer {
 }
 
 const MAGIC = Buffer.from('SPANDREL');
-/** Raise it with every change of the layout, of the summary or of what is made of a layer: older files are then built anew. */
+/**
+ * Increase it with every change of the layout, the summary, or what a build makes of a layer. Files of other
+ * versions are rebuilt.
+ */
 export const INDEX_FORMAT_VERSION = 6;
-// Trailer: magic, version, CRC-32, footer offset and length as doubles.
+// Trailer: magic, version, CRC-32, then footer offset and length as doubles.
 const TRAILER_AT = { version: 8, crc32: 12, footerOffset: 16, footerBytes: 24 } as const;
 export const TRAILER_BYTES = 32;
-// Footer: the lengths of its sections, then the sections. Those of numbers come first, so that they are aligned.
+// Footer: the lengths of its sections, then the sections. Sections of numbers come first, to be aligned.
 const SECTIONS = 6;
 const SUMMARY_SECTION = 2;
 export const FOOTER_HEAD_BYTES = 4 * SECTIONS;
 const MAX_SUMMARY_BYTES = 2 ** 20;
 
-/** The last part of an index file: footer and trailer. */
+/** The end of an index file: footer and trailer. */
 export function encodeIndexFooter(footer: IndexFooter, footerOffset: number): Buffer[] {
   const { bytes, offsets } = footer.entries.encode();
   const sections = [
@@ -67,7 +70,7 @@ export function encodeIndexFooter(footer: IndexFooter, footerOffset: number): Bu
 }
 
 /**
- * @param trailer the last {@link TRAILER_BYTES} of the file, or fewer if it has not as many
+ * @param trailer the last {@link TRAILER_BYTES} of the file; fewer if the file is shorter
  * @throws SpandrelError INDEX_MALFORMED, also for files of another format version
  */
 export function decodeIndexTrailer(trailer: Buffer, fileBytes: number): IndexTrailer {
@@ -79,12 +82,16 @@ export function decodeIndexTrailer(trailer: Buffer, fileBytes: number): IndexTra
   const footerBytes = trailer.readDoubleLE(TRAILER_AT.footerBytes);
   const isPlace = Number.isSafeInteger(footerOffset) && footerOffset >= 0 && footerBytes >= FOOTER_HEAD_BYTES;
   if (!isPlace || footerOffset + footerBytes + TRAILER_BYTES !== fileBytes) {
-    throw malformed('it has another length than it should have');
+    throw malformed('its length is wrong');
   }
   return { footerOffset, footerBytes, footerCrc32: trailer.readUInt32LE(TRAILER_AT.crc32) };
 }
 
-/** Where the summary lies in a footer. @param head the first {@link FOOTER_HEAD_BYTES} @throws SpandrelError INDEX_MALFORMED */
+/**
+ * The range of the summary within a footer.
+ * @param head the first {@link FOOTER_HEAD_BYTES}
+ * @throws SpandrelError INDEX_MALFORMED
+ */
 export function findSummary(head: Buffer): ByteRange {
   const lengths = sectionLengths(head);
   const start = lengths.slice(0, SUMMARY_SECTION).reduce((sum, length) => sum + length, FOOTER_HEAD_BYTES);
@@ -92,8 +99,8 @@ export function findSummary(head: Buffer): ByteRange {
 }
 
 /**
- * @param footer kept; must begin at a multiple of four of its buffer
- * @param sum    its CRC-32
+ * @param footer kept by the result; must be aligned to four bytes in its buffer
+ * @param sum the CRC-32 of `footer`
  * @throws SpandrelError INDEX_MALFORMED
  */
 export function decodeIndexFooter(footer: Buffer, trailer: IndexTrailer, sum: number): IndexFooter {
@@ -112,7 +119,7 @@ export function decodeIndexFooter(footer: Buffer, trailer: IndexTrailer, sum: nu
     readSpanRecords === undefined ||
     entryBytes === undefined
   ) {
-    throw malformed('its parts do not fit');
+    throw malformed('its sections do not match its length');
   }
   checkSummaryBytes(json.length);
   const summary = parseLayerSummary(json.toString());

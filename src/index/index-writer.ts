@@ -15,9 +15,9 @@ import { packWindow } from './stored-window.ts';
 import { WindowScratch } from './window-scratch.ts';
 
 /**
- * Writes an index file from front to back: windows of read spans as they come up, the rest at the end. Others can read the windows
- * at once. Synchronous, for worker threads. Dispose of it: a file that is not finished by then is removed. The thread may be killed
- * before that; see {@link removeUnfinishedIndex}.
+ * Writes an index file sequentially: windows of read spans as they arrive, the rest at the end. Others can
+ * read windows at once. Synchronous, for worker threads. Disposal removes an unfinished file; if the thread
+ * is killed before, see {@link removeUnfinishedIndex}.
  */
 export class IndexWriter implements SpanSink, Disposable {
   readonly spans = new SpanTable();
@@ -25,19 +25,19 @@ export class IndexWriter implements SpanSink, Disposable {
   readonly #path: string;
   readonly #file: number;
   #end = 0;
-  /** Windows of `spans`, which the zTOC alone has. */
+  /** Windows of `spans`, which only the zTOC contains. */
   #scratch: WindowScratch | undefined;
   #isOpen = true;
 
-  /** @throws SpandrelError STORE_FULL, STORE_FAILED, as every method does */
+  /** @throws SpandrelError STORE_FULL, STORE_FAILED; every method may throw these */
   constructor(path: string) {
     this.#path = path;
-    this.#file = storing(() => openSync(path, 'w+'));
+    this.#file = withStoreErrors(() => openSync(path, 'w+'));
   }
 
-  /** The window of the span that is added next. */
+  /** Stores the window of the next span. */
   addWindow(window: Uint8Array): void {
-    storing(() => {
+    withStoreErrors(() => {
       this.#scratch ??= new WindowScratch(scratchPathOf(this.#path));
       this.#scratch.write(this.spans.length, window);
     });
@@ -57,17 +57,17 @@ export class IndexWriter implements SpanSink, Disposable {
     this.#append(packed);
   }
 
-  /** Write the window of a span into `target`, which is zeroed; nothing if it has none. */
+  /** Copies the window of a span into `target`, which must be zeroed. A span without window leaves it so. */
   readWindow(spanId: number, target: Uint8Array): void {
-    storing(() => this.#scratch?.read(spanId, target));
+    withStoreErrors(() => this.#scratch?.read(spanId, target));
   }
 
-  /** Complete the file, and make sure that it is on the disk. */
+  /** Completes the file and syncs it to disk. */
   finish(summary: LayerSummary, entries: TocRecords): void {
     const { spans, readSpans } = this;
     const footer = { summary, spans, readSpans, entries, order: sortByPath(entries) };
     for (const part of encodeIndexFooter(footer, this.#end)) this.#append(part);
-    storing(() => {
+    withStoreErrors(() => {
       ftruncateSync(this.#file, this.#end);
       fsyncSync(this.#file);
       this.#close();
@@ -76,7 +76,7 @@ export class IndexWriter implements SpanSink, Disposable {
 
   #append(bytes: Uint8Array): void {
     for (let at = 0; at < bytes.length;) {
-      const written = storing(() => writeSync(this.#file, bytes, at, bytes.length - at, this.#end));
+      const written = withStoreErrors(() => writeSync(this.#file, bytes, at, bytes.length - at, this.#end));
       at += written;
       this.#end += written;
     }
@@ -91,18 +91,23 @@ export class IndexWriter implements SpanSink, Disposable {
       this.#close();
       rmSync(this.#path, { force: true });
     } catch {
-      // Why the build has failed matters more. The next start sweeps what cannot be removed.
+      // The error of the build matters more. The next start removes what is left.
     }
   }
 
-  /** Even if this fails, the descriptor is free, and may be another file's soon. */
+  /**
+   * Marks the file closed first: even if closing fails, the descriptor is free and may soon be another
+   * file's.
+   */
   #close(): void {
     this.#isOpen = false;
     closeSync(this.#file);
   }
 }
 
-/** Remove what an {@link IndexWriter} has left. The next start sweeps what cannot be removed. */
+/**
+ * Removes the files of an unfinished {@link IndexWriter}. Never fails: the next start removes what is left.
+ */
 export async function removeUnfinishedIndex(path: string): Promise<void> {
   await Promise.allSettled([rm(path, { force: true }), rm(scratchPathOf(path), { force: true })]);
 }
@@ -111,7 +116,7 @@ function scratchPathOf(path: string): string {
   return `${path}.windows`;
 }
 
-function storing<T>(write: () => T): T {
+function withStoreErrors<T>(write: () => T): T {
   try {
     return write();
   } catch (error) {

@@ -30,14 +30,14 @@ const FIXED_MEMORY_BYTES = 1024;
 const PIECE_BYTES = 2 ** 20;
 
 /**
- * The complete index of one layer. Spans and files are in memory, packed; windows are in the file, which is open only while one is
- * read: an index owns nothing that must be closed, and may simply be forgotten.
+ * The complete index of one layer. Spans and files are packed in memory. Windows stay in the file, which is
+ * open only while one is read, so an index needs no disposal.
  */
 export class LayerIndex implements LayerIndexView {
   readonly summary: LayerSummary;
-  /** What the index keeps in memory. */
+  /** Memory that the index takes. */
   readonly memoryBytes: number;
-  /** CRC-32 of all but the windows. */
+  /** CRC-32 of everything except the windows. */
   readonly checksum: number;
   readonly #footer: IndexFooter;
   readonly #paths: PathOrder;
@@ -59,16 +59,16 @@ export class LayerIndex implements LayerIndexView {
   }
 
   /**
-   * @param laterNames that the file may be given while the index is in use
-   * @throws SpandrelError INDEX_MALFORMED, also if the file cannot be read; STORE_FAILED for a reason that lies outside of it; the
-   * system's ENOENT if there is none
+   * @param laterNames names that the file may get while the index is in use
+   * @throws SpandrelError INDEX_MALFORMED, also if the file cannot be read; STORE_FAILED for a passing fault
+   * of the disk; the system's ENOENT if there is no file
    */
   static open(path: string, ...laterNames: string[]): Promise<LayerIndex> {
     return readIndexFile(path, async (trailer, read) => {
       const { footerBytes, footerCrc32 } = trailer;
       const footer = Buffer.allocUnsafeSlow(footerBytes);
       let sum = 0;
-      // Piece by piece: a checksum of it all would take the event loop for long.
+      // In pieces: one checksum over everything would block the event loop.
       for (let at = 0; at < footerBytes; at += PIECE_BYTES) {
         const piece = await read(at, Math.min(at + PIECE_BYTES, footerBytes));
         piece.copy(footer, at);
@@ -79,7 +79,10 @@ export class LayerIndex implements LayerIndexView {
     });
   }
 
-  /** The summary of an index, without a checksum: three small reads. @throws as {@link LayerIndex.open} */
+  /**
+   * Reads only the summary, without its checksum: three small reads.
+   * @throws as {@link LayerIndex.open}
+   */
   static readSummary(path: string): Promise<LayerSummary> {
     return readIndexFile(path, async (_trailer, read) => {
       const { start, end } = findSummary(await read(0, FOOTER_HEAD_BYTES));
@@ -87,25 +90,28 @@ export class LayerIndex implements LayerIndexView {
     });
   }
 
-  /** The index in the bytes of such a file, which are kept. @throws SpandrelError INDEX_MALFORMED */
+  /**
+   * The index in the bytes of its file, which it keeps.
+   * @throws SpandrelError INDEX_MALFORMED
+   */
   static fromBytes(bytes: Uint8Array): LayerIndex {
     const file = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     const trailer = decodeIndexTrailer(file.subarray(-TRAILER_BYTES), file.length);
     const { footerOffset, footerBytes } = trailer;
-    // A copy is aligned, wherever the bytes come from.
+    // A copy is aligned.
     const footer = Buffer.alloc(footerBytes);
     file.copy(footer, 0, footerOffset, footerOffset + footerBytes);
     const decoded = decodeIndexFooter(footer, trailer, crc32(footer));
     return new LayerIndex(decoded, trailer.footerCrc32, file.length + footerBytes, file);
   }
 
-  /** The same index, its file under the name that it has for good. */
+  /** The same index with the final name of its file. */
   named(path: string): LayerIndex {
     return new LayerIndex(this.#footer, this.checksum, this.memoryBytes - FIXED_MEMORY_BYTES, [path]);
   }
 
   assertSound(): void {
-    // It was made when the digest had been verified.
+    // A complete index is built from verified bytes.
   }
 
   get compression(): LayerCompression {
@@ -137,12 +143,12 @@ export class LayerIndex implements LayerIndexView {
     return this.#findBefore(linkname, uncompressedOffset);
   }
 
-  /** The last entry at a path ahead of an offset in the decompressed layer. */
+  /** The last entry at a path that precedes an offset in the decompressed layer. */
   #findBefore(path: RawText, uncompressedOffset: number): TocEntry | undefined {
     const cleaned = cleanPath(path);
     const entryAt = (place: number): TocEntry | undefined =>
       this.#footer.entries.at(this.#paths.entryAt(place));
-    // Entries at one path are in the order of the archive.
+    // Entries at the same path are in archive order.
     const first = this.#paths.lowerBound(cleaned);
     let [low, high] = [first, this.#paths.upperBound(cleaned)];
     while (low < high) {
@@ -158,12 +164,12 @@ export class LayerIndex implements LayerIndexView {
     return this;
   }
 
-  /** Those of the zTOC. */
+  /** The spans of the zTOC. */
   spans(): Iterable<Span> {
     return this.#footer.spans;
   }
 
-  /** All entries in the order of the archive. */
+  /** All entries in archive order. */
   *entries(): Generator<TocEntry> {
     const { entries } = this.#footer;
     for (let index = 0; index < entries.length; index++) {
@@ -180,7 +186,10 @@ export class LayerIndex implements LayerIndexView {
   }
 }
 
-/** @param work has the trailer of the file, and reads parts of the footer. @throws as {@link LayerIndex.open} */
+/**
+ * @param work gets the trailer and a function that reads ranges of the footer
+ * @throws as {@link LayerIndex.open}
+ */
 async function readIndexFile<T>(
   path: string,
   work: (trailer: IndexTrailer, read: (start: number, end: number) => Promise<Buffer>) => Promise<T>,

@@ -2,37 +2,42 @@ import { type Digest, isDigest } from '../core/digest.ts';
 import { type ErrorCode, ERRORS, SpandrelError } from '../core/errors.ts';
 import type { LayerCompression } from '../core/media-types.ts';
 
-/** Why a layer has no zTOC that could be published; its bytes can be read all the same. */
+/** Why a layer has no zTOC to publish. Its bytes are readable nevertheless. */
 export interface NoZtocReason {
   readonly code: ErrorCode;
   readonly message: string;
 }
 
-/** What is known of a layer once it has been read to its end. */
+/** Facts about a layer that has been read to its end. */
 export interface LayerSummary {
   readonly layerDigest: Digest;
   /** Size of the blob. */
   readonly layerBytes: number;
   readonly compression: LayerCompression;
-  /** Unknown if the stream cannot be decompressed to its end. */
+  /** Absent if the stream cannot be decompressed to its end. */
   readonly diffId?: Digest;
-  /** All that comes out of the blob, if need be up to the fault of its stream. */
+  /** Bytes that the blob decompresses to, up to the fault of its stream if it has one. */
   readonly uncompressedBytes: number;
-  /** Where the tar reader stopped; `soci` takes that for the uncompressed size. */
+  /** Offset where the tar reader stopped, which `soci` takes for the uncompressed size. */
   readonly archiveBytes: number;
-  /** Span size the index was built with. */
+  /** Span size of the build. */
   readonly spanBytes: number;
-  /** Size of read spans the index was built with. */
+  /** Read span size of the build. */
   readonly readSpanBytes: number;
-  /** Most bytes of output that must be decoded and dropped to get at a span: not 0 if it lies within a zstd frame. */
+  /**
+   * Most output that must be decoded and discarded to reach a span: not 0 if spans lie within zstd frames.
+   */
   readonly maxSkippedBytes: number;
-  /** The zTOC, if the layer has one that a snapshotter can mount. */
+  /** The zTOC, if a snapshotter can mount the layer with it. */
   readonly ztoc?: { readonly digest: Digest; readonly sizeBytes: number };
-  /** Of earlier versions: the zTOC is somebody else's, so that the index is not the one that every replica makes. */
+  /**
+   * Written by earlier versions: the index was built with the spans of a pushed zTOC, and so differs from the
+   * replicas' one.
+   */
   readonly isPushed?: boolean;
-  /** Present if and only if `ztoc` is not. See {@link streamFault} and {@link layerFault}. */
+  /** Present if and only if `ztoc` is absent. See {@link streamFault} and {@link layerFault}. */
   readonly reason?: NoZtocReason;
-  /** The limit that the zTOC would exceed, where the reason is LAYER_TOO_LARGE. */
+  /** The limit that the zTOC exceeds, if the reason is LAYER_TOO_LARGE. */
   readonly maxTocBytes?: number | undefined;
   readonly spanCount: number;
   readonly fileCount: number;
@@ -43,7 +48,7 @@ export function streamFault({ reason }: LayerSummary): NoZtocReason | undefined 
   return reason?.code === 'LAYER_CORRUPT' ? reason : undefined;
 }
 
-/** Why it is not known what else the layer has besides the entries of its index; `undefined` if they are all. */
+/** Why the layer may have entries that its index lacks; `undefined` if the index has all of them. */
 export function layerFault(summary: LayerSummary): NoZtocReason | undefined {
   return summary.reason?.code === 'TAR_INVALID' ? summary.reason : streamFault(summary);
 }
@@ -64,7 +69,7 @@ const COUNTS = [
 export function parseLayerSummary(json: string): LayerSummary {
   const value = parseObject(json);
   if (value === undefined || !isSummary(value)) {
-    throw new SpandrelError('INDEX_MALFORMED', 'the summary of the layer is none');
+    throw new SpandrelError('INDEX_MALFORMED', 'the summary of the layer is malformed');
   }
   return value;
 }

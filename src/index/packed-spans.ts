@@ -2,15 +2,15 @@ import type { ByteRange } from '../core/byte-range.ts';
 import { SpandrelError } from '../core/errors.ts';
 import type { ReadSpan } from '../ztoc/span.ts';
 
-/** What a stored table must fit. */
+/** Bounds that a stored table must respect. */
 export interface SpannedLayer {
   readonly layerBytes: number;
   readonly uncompressedBytes: number;
-  /** Of the decompressed bytes of a span. */
+  /** Most decompressed bytes of a span. */
   readonly maxSpanBytes: number;
 }
 
-// Little endian, nothing aligned. Offsets are doubles, exact for every safe integer.
+// Little endian, unaligned. Offsets are doubles, which hold every safe integer exactly.
 const AT = {
   compressedStart: 0,
   compressedEnd: 8,
@@ -19,11 +19,13 @@ const AT = {
   crc32: 32,
   bits: 36,
 } as const;
-/** Where the fields of a kind of its own begin in a record. */
+/** Where the fields of a subclass start in a record. */
 export const OWN_FIELDS = 37;
 const INITIAL_SPANS = 64;
 
-/** The spans of a layer in the order of their ids, packed: no object for each of them. A kind of span adds its own fields. */
+/**
+ * The spans of a layer in the order of their ids, packed into one buffer. Subclasses add fields of their own.
+ */
 export abstract class PackedSpans<T extends ReadSpan> implements Iterable<T> {
   readonly #recordBytes: number;
   protected records: Buffer;
@@ -34,10 +36,10 @@ export abstract class PackedSpans<T extends ReadSpan> implements Iterable<T> {
     this.records = Buffer.alloc(INITIAL_SPANS * recordBytes);
   }
 
-  /** The span whose record begins at `at`. */
+  /** Adds the own fields of the record at `at`. */
   protected abstract decodeOwn(common: ReadSpan, at: number): T;
 
-  /** What is wrong with the fields of this kind. */
+  /** What is wrong with the own fields of a record. */
   protected abstract findOwnProblem(span: T, at: number): string | undefined;
 
   get length(): number {
@@ -49,12 +51,12 @@ export abstract class PackedSpans<T extends ReadSpan> implements Iterable<T> {
     return this.#length === 0 ? 0 : this.#number(this.#length - 1, 'uncompressedEnd');
   }
 
-  /** The records from the span `firstId` on; shares memory with the table. */
+  /** The records from span `firstId` on; shares memory with the table. */
   encode(firstId = 0): Buffer {
     return this.records.subarray(firstId * this.#recordBytes, this.#length * this.#recordBytes);
   }
 
-  /** Append what {@link encode} gave of a table of this kind. */
+  /** Appends the result of {@link encode} of another table of the same kind. */
   append(records: Uint8Array): void {
     const at = this.#reserve(records.length / this.#recordBytes);
     this.records.set(records, at);
@@ -83,7 +85,7 @@ export abstract class PackedSpans<T extends ReadSpan> implements Iterable<T> {
     }
   }
 
-  /** The span that holds the byte at this offset, by binary search. */
+  /** The span that holds the byte at this offset. */
   at(uncompressedOffset: number): T | undefined {
     if (uncompressedOffset < 0 || uncompressedOffset >= this.uncompressedEnd) return undefined;
     let low = 0;
@@ -96,7 +98,7 @@ export abstract class PackedSpans<T extends ReadSpan> implements Iterable<T> {
     return this.get(low);
   }
 
-  /** The spans that hold bytes of a range, as far as they are there. */
+  /** The spans that hold bytes of a range, as far as the table has them. */
   within({ start, end }: ByteRange): T[] {
     const spans: T[] = [];
     for (
@@ -108,7 +110,10 @@ export abstract class PackedSpans<T extends ReadSpan> implements Iterable<T> {
     return spans;
   }
 
-  /** Append the fields that all spans have. @returns where the record begins; the caller writes the fields of the kind */
+  /**
+   * Appends a record and writes the fields that all spans have.
+   * @returns where the record starts; the caller writes its own fields
+   */
   protected addCommon({ compressed, uncompressed, crc32, bits }: ReadSpan): number {
     const at = this.#reserve(1);
     const { records } = this;
@@ -122,11 +127,11 @@ export abstract class PackedSpans<T extends ReadSpan> implements Iterable<T> {
   }
 
   /**
-   * Become the stored table, which is kept.
+   * Replaces the records with a stored table, which is kept.
    * @throws SpandrelError INDEX_MALFORMED if it does not fit the layer
    */
   protected take(stored: Uint8Array, layer: SpannedLayer): void {
-    if (stored.length % this.#recordBytes !== 0) throw malformed('it has another length than it should have');
+    if (stored.length % this.#recordBytes !== 0) throw malformed('its length is wrong');
     this.records = Buffer.from(stored.buffer, stored.byteOffset, stored.byteLength);
     this.#length = stored.length / this.#recordBytes;
     let uncompressedEnd = 0;
@@ -136,10 +141,13 @@ export abstract class PackedSpans<T extends ReadSpan> implements Iterable<T> {
       if (problem !== undefined) throw malformed(problem);
       uncompressedEnd = span.uncompressed.end;
     }
-    if (uncompressedEnd !== layer.uncompressedBytes) throw malformed('its spans are not the layer');
+    if (uncompressedEnd !== layer.uncompressedBytes) throw malformed('its spans do not cover the layer');
   }
 
-  /** Room for so many more records. @returns where it begins */
+  /**
+   * Makes room for more records.
+   * @returns where the room starts
+   */
   #reserve(count: number): number {
     const at = this.#length * this.#recordBytes;
     this.#length += count;

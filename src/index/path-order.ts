@@ -1,7 +1,9 @@
 import { cleanPath, type RawText } from '../tar/raw-text.ts';
 import type { TocRecords } from './toc-records.ts';
 
-/** Numbers of all entries in the order of their cleaned paths, bytewise; entries of the same path in the order of the archive. */
+/**
+ * Numbers of all entries, sorted bytewise by cleaned path; entries at the same path stay in archive order.
+ */
 export function sortByPath(entries: TocRecords): Int32Array {
   const paths = Array.from({ length: entries.length }, (_, index) => pathOf(entries, index));
   const order = Int32Array.from(paths.keys());
@@ -12,7 +14,7 @@ export function sortByPath(entries: TocRecords): Int32Array {
   });
 }
 
-/** Looks up paths in a table of contents and its order. */
+/** Finds paths in a table of contents by binary search. */
 export class PathOrder {
   readonly #entries: TocRecords;
   readonly #order: Int32Array;
@@ -35,12 +37,12 @@ export class PathOrder {
     return pathOf(this.#entries, this.entryAt(place));
   }
 
-  /** First place whose path is not before `path`. */
+  /** The first place whose path is not less than `path`. */
   lowerBound(path: string): number {
     return this.#search((candidate) => candidate >= path);
   }
 
-  /** First place whose path is behind `path`. */
+  /** The first place whose path is greater than `path`. */
   upperBound(path: string): number {
     return this.#search((candidate) => candidate > path);
   }

@@ -2,7 +2,7 @@ import type { PathOrder } from './path-order.ts';
 import { parseRawText, printRawText, type RawText } from '../tar/raw-text.ts';
 
 export interface ListFilesQuery {
-  /** Only paths that begin with it; `./` and slashes in front of it mean nothing. */
+  /** Only paths that start with it. `./` and slashes at its start are ignored. */
   readonly prefix: RawText;
   /** A path, or the `next` of the page before. */
   readonly after?: RawText | undefined;
@@ -10,10 +10,10 @@ export interface ListFilesQuery {
   readonly limit: number;
 }
 
-/** No path has a NUL in front. */
+/** Marks a cursor that holds a place instead of a path: no path starts with NUL. */
 const PLACE_MARK = '\0';
 
-/** Which places of the order a page has, and the `after` of the next page if there is one. */
+/** The places of the path order that belong to a page, and the `after` of the next page if there is one. */
 export function planFilePage(order: PathOrder, query: ListFilesQuery): { places: number[]; next?: RawText } {
   const prefix = query.prefix.replace(/^(?:\.?\/)+/, '');
   const first = Math.max(
@@ -22,7 +22,7 @@ export function planFilePage(order: PathOrder, query: ListFilesQuery): { places:
   );
   const places: number[] = [];
   for (let place = first; place < order.length && order.pathAt(place).startsWith(prefix); place++) {
-    if (places.length === query.limit) return { places, next: cursorBehind(order, place - 1) };
+    if (places.length === query.limit) return { places, next: cursorAfter(order, place - 1) };
     places.push(place);
   }
   return { places };
@@ -34,8 +34,11 @@ function placeAfter(order: PathOrder, after: RawText): number {
   return Number.isSafeInteger(place) && place >= 0 ? place : order.length;
 }
 
-/** A path where that leads on, else the number of a place: behind one of several equal paths, and where a path cannot be printed. */
-function cursorBehind(order: PathOrder, place: number): RawText {
+/**
+ * A path if it is unambiguous; else the number of a place: for equal paths and for paths that cannot be
+ * printed.
+ */
+function cursorAfter(order: PathOrder, place: number): RawText {
   const path = order.pathAt(place);
   const isUsable =
     path !== '' && parseRawText(printRawText(path)) === path && order.upperBound(path) === place + 1;

@@ -1,7 +1,9 @@
 import { isOffset, OWN_FIELDS, PackedSpans, type SpannedLayer } from './packed-spans.ts';
 import type { ReadSpan } from '../ztoc/span.ts';
 
-/** Where the packed window of a read span lies in the index file. No bytes: the span refers to nothing before it. */
+/**
+ * Position of the packed window of a read span in the index file. `bytes` is 0 if the span needs no window.
+ */
 export interface WindowRecord {
   readonly fileOffset: number;
   readonly bytes: number;
@@ -14,7 +16,7 @@ export const NO_WINDOW: WindowRecord = { fileOffset: 0, bytes: 0, crc32: 0 };
 const AT = { windowOffset: OWN_FIELDS, windowBytes: OWN_FIELDS + 8, windowCrc32: OWN_FIELDS + 12 } as const;
 const RECORD_BYTES = OWN_FIELDS + 16;
 
-/** The spans that a gzip layer is read by, which are shorter than those of its zTOC, and where their windows are. */
+/** The read spans of a gzip layer, with the positions of their windows. */
 export class ReadSpanTable extends PackedSpans<ReadSpan> {
   /** Where the windows end in the file. */
   #windowsEnd = Number.MAX_SAFE_INTEGER;
@@ -24,7 +26,7 @@ export class ReadSpanTable extends PackedSpans<ReadSpan> {
   }
 
   /**
-   * The table that {@link ReadSpanTable.encode} gave for such a layer; `bytes` is kept.
+   * The table that {@link ReadSpanTable.encode} returned for such a layer; `bytes` is kept.
    * @throws SpandrelError INDEX_MALFORMED
    */
   static decode(bytes: Uint8Array, layer: SpannedLayer & { readonly windowsEnd: number }): ReadSpanTable {
@@ -34,7 +36,7 @@ export class ReadSpanTable extends PackedSpans<ReadSpan> {
     return table;
   }
 
-  /** Append the next span; its id must be the table's length. */
+  /** Appends the next span; its id must equal the table's length. */
   add(span: ReadSpan, window: WindowRecord): void {
     const at = this.addCommon(span);
     this.records.writeDoubleLE(window.fileOffset, at + AT.windowOffset);
@@ -61,6 +63,6 @@ export class ReadSpanTable extends PackedSpans<ReadSpan> {
   protected override findOwnProblem(_span: ReadSpan, at: number): string | undefined {
     const { fileOffset, bytes } = this.#window(at);
     const isThere = isOffset(fileOffset) && fileOffset + bytes <= this.#windowsEnd;
-    return isThere ? undefined : 'a window is out of the file';
+    return isThere ? undefined : 'a window lies outside the file';
   }
 }

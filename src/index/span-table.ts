@@ -11,14 +11,14 @@ const AT = {
 const DIGEST_BYTES = 32;
 const RECORD_BYTES = AT.digest + DIGEST_BYTES;
 
-/** The spans of a zTOC, or of a layer that can have none. */
+/** The spans of a zTOC, or those of a layer that cannot have a zTOC. */
 export class SpanTable extends PackedSpans<Span> {
   constructor() {
     super(RECORD_BYTES);
   }
 
   /**
-   * The table that {@link SpanTable.encode} gave for such a layer; `bytes` is kept.
+   * The table that {@link SpanTable.encode} returned for such a layer; `bytes` is kept.
    * @throws SpandrelError INDEX_MALFORMED
    */
   static decode(bytes: Uint8Array, layer: SpannedLayer): SpanTable {
@@ -27,7 +27,7 @@ export class SpanTable extends PackedSpans<Span> {
     return table;
   }
 
-  /** Append the next span; its id must be the table's length. */
+  /** Appends the next span; its id must equal the table's length. */
   add(span: Span): void {
     const at = this.addCommon(span);
     const { records } = this;

@@ -7,31 +7,34 @@ import { nodeErrorCode } from '../core/node-error-code.ts';
 import { WINDOW_BYTES } from '../inflate/engine.ts';
 import type { WindowRecord } from './read-span-table.ts';
 
-/** A packed window where it is stored; can be sent to a thread. */
+/** A packed window in its file. Can be sent to a thread. */
 export interface StoredWindow {
   readonly record: WindowRecord;
-  /** The names that the index file may have, or all of its bytes. */
+  /** The names that the index file may have, or its content. */
   readonly file: readonly string[] | Uint8Array;
 }
 
-/** Of mostly zeros: half the time of deflate's fastest level, and smaller. */
+/**
+ * Windows of read spans are mostly zeros: zstd takes half the time of deflate's fastest level and packs them
+ * smaller.
+ */
 const PACKING = {
   params: { [constants.ZSTD_c_compressionLevel]: 1 },
-  // Room for all but windows that are used to the full; the usual 16 KiB is no larger a piece than needed.
+  // Fits almost every packed window in one chunk; the default is 16 KiB.
   chunkSize: 8192,
 };
-/** One byte more than a window tells zlib at once that there is nothing behind it. */
+/** With room for one byte more than a window, zlib sees at once that nothing follows. */
 const UNPACKING = { maxOutputLength: WINDOW_BYTES, chunkSize: WINDOW_BYTES + 1 };
-/** What cannot be packed grows by far less than this. */
+/** Incompressible windows grow by far less than this. */
 const MAX_PACKED_BYTES = 2 * WINDOW_BYTES;
 
-/** A window as it is stored. For worker threads. */
+/** The form in which a window is stored. For worker threads. */
 export function packWindow(window: Uint8Array): Buffer {
   return zstdCompressSync(window, PACKING);
 }
 
 /**
- * The {@link WINDOW_BYTES} in the bytes of {@link packWindow}, or nothing for none. For worker threads.
+ * Reverses {@link packWindow}; empty input gives an empty window. For worker threads.
  * @throws SpandrelError INDEX_MALFORMED
  */
 function unpackWindow(packed: Uint8Array): Uint8Array {
@@ -46,9 +49,10 @@ function unpackWindow(packed: Uint8Array): Uint8Array {
 }
 
 /**
- * The window, unpacked; nothing if the span needs none. The file is opened for this one read, so that an index in memory owns nothing
- * that must be closed. For worker threads.
- * @throws SpandrelError INDEX_MALFORMED, also if the file is gone or cannot be read; STORE_FAILED for a reason that lies outside of it
+ * Reads and unpacks a window; empty if the span needs none. Opens the file for this one read, so that an
+ * index in memory owns nothing that must be closed. For worker threads.
+ * @throws SpandrelError INDEX_MALFORMED, also if the file is gone or cannot be read; STORE_FAILED for a
+ * passing fault of the disk
  */
 export function readWindow({ record, file }: StoredWindow): Uint8Array {
   const { fileOffset, bytes } = record;
@@ -72,7 +76,7 @@ function readPacked({ fileOffset, bytes }: WindowRecord, names: readonly string[
   }
 }
 
-/** The descriptor of the first of `names` that there is. */
+/** Opens the first of `names` that exists. */
 function openFirst([name, ...others]: readonly string[]): number {
   if (name === undefined) throw damaged();
   try {

@@ -10,7 +10,8 @@ import {
 
 const TYPES: readonly EntryType[] = [...ZTOC_ENTRY_TYPES, ...OWN_ENTRY_TYPES];
 
-// A record, little endian: type, the numbers, number of PAX records, then the texts, each behind its length; of a sparse file its map.
+// A record, little endian: type, numbers, count of PAX records, then texts, each after its length; last the
+// map of a sparse file.
 const TYPE_BYTES = 1;
 const OFFSET_BYTES = 4;
 const LENGTH_BYTES = 4;
@@ -20,11 +21,11 @@ const UINT32_BYTES = 4;
 const TEXTS = ['name', 'linkname', 'uname', 'gname', 'modTime'] as const;
 const FIXED_BYTES = TYPE_BYTES + DOUBLES.length * DOUBLE_BYTES + 3 * UINT32_BYTES;
 
-/** Most bytes that a table of contents may take where nothing else is said. */
+/** Default limit of a table of contents. */
 const MAX_BYTES = 2 ** 29;
 const INITIAL_BYTES = 2 ** 16;
 
-/** A table of contents in few buffers: entries are packed, and made into objects one by one when they are asked for. */
+/** A table of contents, packed into few buffers; an entry becomes an object when it is requested. */
 export class TocRecords implements TocEntryList {
   #bytes: Buffer;
   #used: number;
@@ -32,7 +33,7 @@ export class TocRecords implements TocEntryList {
   #length: number;
   readonly #maxBytes: number;
 
-  /** @param maxBytes of all entries together */
+  /** @param maxBytes most bytes of all entries together */
   constructor(maxBytes: number = MAX_BYTES) {
     this.#maxBytes = maxBytes;
     this.#bytes = Buffer.alloc(INITIAL_BYTES);
@@ -42,11 +43,12 @@ export class TocRecords implements TocEntryList {
   }
 
   /**
-   * From what {@link TocRecords.encode} gave; both are kept. Entries are checked when they are read.
-   * @throws SpandrelError INDEX_MALFORMED if entries do not follow each other
+   * The table that {@link TocRecords.encode} returned; keeps both buffers. Entries are checked when they are
+   * read.
+   * @throws SpandrelError INDEX_MALFORMED if entries overlap or are out of order
    */
   static decode(bytes: Buffer, offsets: Uint32Array): TocRecords {
-    // Entries that share bytes could make a small table as slow to read as a large one.
+    // If entries could share bytes, a small table could take as long to read as a large one.
     let before = -1;
     for (const offset of offsets) {
       if (offset <= before || offset >= bytes.length) throw malformed();
@@ -60,7 +62,7 @@ export class TocRecords implements TocEntryList {
     return records;
   }
 
-  /** The packed records and where each of them begins; shares memory with this object. */
+  /** The packed records and the offset of each; shares memory with this object. */
   encode(): { bytes: Buffer; offsets: Uint32Array } {
     return { bytes: this.#bytes.subarray(0, this.#used), offsets: this.#offsets.subarray(0, this.#length) };
   }
@@ -69,7 +71,7 @@ export class TocRecords implements TocEntryList {
     return this.#length;
   }
 
-  /** What the entries take, packed. */
+  /** Size of the packed entries. */
   get usedBytes(): number {
     return this.#used;
   }
@@ -123,7 +125,10 @@ export class TocRecords implements TocEntryList {
     return { ...entry, ...texts, paxRecords, ...(isSparse(type) ? { sparseMap: reader.text() } : {}) };
   }
 
-  /** The name of an entry, without making the rest of it. @throws SpandrelError INDEX_MALFORMED */
+  /**
+   * The name of an entry, without decoding the rest.
+   * @throws SpandrelError INDEX_MALFORMED
+   */
   nameAt(index: number): RawText | undefined {
     const reader = this.#reader(index);
     reader?.skip(FIXED_BYTES);

@@ -143,7 +143,7 @@ export class IndexBuild {
       pool,
       signal: this.#signal,
       isWrong: () => handle.isWrong,
-      line: source.origin,
+      fairnessKey: source.origin,
     });
     this.#building = building;
     this.#begun.resolve(building);

@@ -10,7 +10,7 @@ import type { LayerIndexView } from '../index/layer-index-view.ts';
 import type { LayerSummary } from '../index/layer-summary.ts';
 import { IndexBuild, type IndexBuildDeps } from './index-build.ts';
 import { LentIndex } from './lent-index.ts';
-import type { HeldLayer, Layer } from './layer.ts';
+import type { AuthorizedLayer, Layer } from './layer.ts';
 import { ProvenFault } from './proven-fault.ts';
 
 export interface LayerIndexesDeps extends IndexBuildDeps {
@@ -111,7 +111,7 @@ export class LayerIndexes implements AsyncDisposable {
   }
 
   /** Starts nothing. @throws SpandrelError STORE_FAILED; the reason of the signal */
-  async state(layer: HeldLayer, signal?: AbortSignal): Promise<LayerIndexState> {
+  async state(layer: AuthorizedLayer, signal?: AbortSignal): Promise<LayerIndexState> {
     const { digest } = layer;
     const index = await this.#findFor(layer, signal);
     if (index !== undefined) return { kind: 'complete', summary: index.summary };
@@ -127,7 +127,7 @@ export class LayerIndexes implements AsyncDisposable {
    * none.
    * @throws SpandrelError LAYER_* for a layer that is known to be at fault; what fills and builds throw
    */
-  async open(layer: HeldLayer, signal?: AbortSignal): Promise<LayerIndexView> {
+  async open(layer: AuthorizedLayer, signal?: AbortSignal): Promise<LayerIndexView> {
     await this.#passUnsound(layer, signal);
     const found = await this.#findFor(layer, signal);
     if (found === undefined) return this.#useBuild(layer, (build) => build.view(signal), signal);
@@ -136,7 +136,7 @@ export class LayerIndexes implements AsyncDisposable {
   }
 
   /** The complete index, with its zTOC stored. @throws SpandrelError as `open` */
-  async ensure(layer: HeldLayer, signal?: AbortSignal): Promise<LayerIndex> {
+  async ensure(layer: AuthorizedLayer, signal?: AbortSignal): Promise<LayerIndex> {
     return this.#ensure(layer, signal);
   }
 
@@ -158,7 +158,7 @@ export class LayerIndexes implements AsyncDisposable {
    * until then, for those who read by the parts that are right.
    * @throws SpandrelError as `ensure`
    */
-  async replace(layer: HeldLayer, damaged: LayerIndexView): Promise<LayerIndex> {
+  async replace(layer: AuthorizedLayer, damaged: LayerIndexView): Promise<LayerIndex> {
     return this.#replace(layer, damaged);
   }
 

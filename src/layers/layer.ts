@@ -1,35 +1,36 @@
 import type { Digest } from '../core/digest.ts';
 import type { BlobSource } from '../upstream/blobs/blob-source.ts';
 
-declare const HELD: unique symbol;
+declare const AUTHORIZED: unique symbol;
 
-/** A layer as somebody names it. It is as far known as it can be before its bytes are there, and need not be in the repository at all. */
+/** A layer as a request or a manifest names it. Nothing is verified: the repository may not have it. */
 export interface Layer {
   readonly digest: Digest;
-  /** Where its blob comes from when the store does not have it. */
+  /** Where its blob comes from if the store does not have it. */
   readonly source: BlobSource;
-  /** Compressed size as the repository's image manifest has it, which need not be true. */
+  /** Compressed size according to the repository's image manifest, which may be wrong. */
   readonly claimedBytes?: number | undefined;
   /**
-   * Called before what another upstream may have sent is used for this layer, or what was made of that: it may have come while the upstream
-   * of this one was asked.
-   * @throws SpandrelError BLOB_UNKNOWN, BLOB_CORRUPT, an UPSTREAM_* code if the upstream of `source` does not send the same
+   * Called before bytes that another upstream may have sent, or results made from them, are used for this
+   * layer: they may have arrived while this layer's upstream was asked.
+   * @throws SpandrelError BLOB_UNKNOWN, BLOB_CORRUPT or an UPSTREAM_* code if the upstream of `source` does
+   * not have the same bytes
    */
   readonly confirm?: ((signal: AbortSignal | undefined) => Promise<void>) | undefined;
 }
 
-/** A layer that its repository has, as its upstream has shown: what is made of the layer may be given to that repository. */
-export type HeldLayer = Layer & { readonly [HELD]: true };
+/** A layer that its repository was shown to have: the repository may get what is made from the layer. */
+export type AuthorizedLayer = Layer & { readonly [AUTHORIZED]: true };
 
-/** To be called only where the upstream has shown that. */
-export function heldLayer(layer: Layer): HeldLayer {
-  return layer as HeldLayer;
+/** Call only after the upstream has shown that the repository has the layer. */
+export function markAuthorized(layer: Layer): AuthorizedLayer {
+  return layer as AuthorizedLayer;
 }
 
-/** A zTOC that has been found well-formed, though not yet right. */
+/** A zTOC that is well-formed, but not yet compared with its layer. */
 export interface PushedZtoc {
   readonly digest: Digest;
   readonly bytes: Uint8Array;
-  /** What the layer's bytes say of it. One that is wrong is never offered again. */
+  /** Reports the result of the comparison. A wrong zTOC is never offered again. */
   judge(problem: string | undefined): Promise<void>;
 }

@@ -4,7 +4,7 @@ import { SpandrelError } from '../core/errors.ts';
 import type { ByteSource, Metrics } from '../telemetry/metrics.ts';
 import type { LayerIndexView } from '../index/layer-index-view.ts';
 import { streamFault } from '../index/layer-summary.ts';
-import type { HeldLayer } from '../layers/layer.ts';
+import type { AuthorizedLayer } from '../layers/layer.ts';
 import type { ReadAhead } from './read-ahead.ts';
 import { type Reading, SkipAllowance } from './reading.ts';
 import type { SpanBytes, SpanFetcher } from './span-fetcher.ts';
@@ -19,14 +19,14 @@ export interface LayerReaderDeps {
 }
 
 export interface ReadOptions {
-  /** Offsets in the decompressed layer; an infinite end means the layer's own. */
+  /** Range of the decompressed layer; an infinite end means the end of the layer. */
   readonly range: ByteRange;
   readonly reading: Reading;
-  /** Told once for each span where its bytes came from. */
+  /** Called once per span with the source of its bytes. */
   readonly onSource?: (source: ByteSource) => void;
 }
 
-/** A long read gets ever more spans at once: the first bytes soon, the others cheaply. */
+/** Runs start small, for the first bytes to arrive soon, and then double, to be cheaper per byte. */
 const FIRST_RUN_BYTES = 256 * 1024;
 const MAX_RUN_BYTES = 4 * 1024 * 1024;
 
@@ -38,19 +38,20 @@ export class LayerReader {
     this.#deps = deps;
   }
 
-  /** For all that one request reads. @param line  as {@link Reading.line} */
-  beginRequest(line: string, signal: AbortSignal): Reading {
-    return { line, signal, allowance: new SkipAllowance(this.#deps.maxSkippedBytes) };
+  /** For all reads of one request. */
+  beginRequest(fairnessKey: string, signal: AbortSignal): Reading {
+    return { fairnessKey, signal, allowance: new SkipAllowance(this.#deps.maxSkippedBytes) };
   }
 
   /**
-   * Stream a range. The chunks are shared with the cache and must not be modified. A run of spans is read ahead while the one before
-   * is consumed, so that two runs are held at most, each of 4 MiB and a span.
-   * @throws SpandrelError RANGE_INVALID if the layer ends before a finite range does; LAYER_CORRUPT in place of an end that is unknown; SPAN_CORRUPT; RANGE_TOO_COSTLY; what fills and builds throw;
-   * BLOB_CORRUPT as soon as the fill that bytes came from has turned out to be of another blob
+   * Streams a range. Chunks are shared with the cache and must not be modified. The next run of spans is
+   * fetched while the current one is consumed, so at most two runs are held, each of 4 MiB and one span.
+   * @throws SpandrelError RANGE_INVALID if the layer ends before a finite range does; LAYER_CORRUPT at the
+   * fault of a stream if the end is infinite; SPAN_CORRUPT; RANGE_TOO_COSTLY; errors of fills and builds;
+   * BLOB_CORRUPT as soon as the bytes are known to come from another blob
    */
   async *read(
-    layer: HeldLayer,
+    layer: AuthorizedLayer,
     index: LayerIndexView,
     options: ReadOptions,
   ): AsyncGenerator<Uint8Array, void, undefined> {
@@ -78,7 +79,7 @@ export class LayerReader {
         runBytes = Math.min(2 * runBytes, MAX_RUN_BYTES);
         const next = { start: run.end, end: range.end };
         ahead = this.#startRun(layer, index, firstBytes(next, runBytes), reading);
-        // If the consumer leaves, nobody awaits this run any more; its failure then concerns nobody.
+        // If the consumer stops, nobody awaits this run: its failure must not be an unhandled rejection.
         ahead.catch(() => undefined);
       }
       for (const pending of run.spans) {
@@ -91,13 +92,13 @@ export class LayerReader {
         yield bytes.subarray(part.start - span.uncompressed.start, part.end - span.uncompressed.start);
       }
     }
-    // The last bytes may have waited for their consumer for long.
+    // The consumer may have taken long for the last bytes.
     index.assertSound();
   }
 
-  /** Spans from the one with the first byte of `range` on, as far as they are known; `undefined` if the layer ends before it. */
+  /** Fetches the known spans from the start of `range` on; `undefined` if the layer ends before it. */
   async #startRun(
-    layer: HeldLayer,
+    layer: AuthorizedLayer,
     index: LayerIndexView,
     range: ByteRange,
     reading: Reading,
@@ -108,7 +109,10 @@ export class LayerReader {
     return { spans: this.#deps.fetcher.fetch(layer, index, spans, reading), end: last.uncompressed.end };
   }
 
-  async *#readPlain(layer: HeldLayer, options: ReadOptions): AsyncGenerator<Uint8Array, void, undefined> {
+  async *#readPlain(
+    layer: AuthorizedLayer,
+    options: ReadOptions,
+  ): AsyncGenerator<Uint8Array, void, undefined> {
     const { digest, source, claimedBytes } = layer;
     await using reader = await this.#deps.blobs.readBlob(digest, source, {
       claimedBytes,

@@ -1,47 +1,50 @@
 import { BoundedMap } from '../cache/bounded-map.ts';
 import type { ByteRange } from '../core/byte-range.ts';
 import type { LayerIndexView } from '../index/layer-index-view.ts';
-import type { HeldLayer } from '../layers/layer.ts';
+import type { AuthorizedLayer } from '../layers/layer.ts';
 import type { Reading } from './reading.ts';
 import type { SpanFetcher } from './span-fetcher.ts';
 
 export interface ReadAheadOptions {
   readonly fetcher: SpanFetcher;
-  /** Most decompressed bytes that are fetched ahead of one reader. 0: nothing is. */
+  /** Most decompressed bytes that are fetched ahead of one reader; 0 turns read-ahead off. */
   readonly maxBytes: number;
-  /** Runs of spans that are fetched ahead at the same time, over all layers. */
+  /** Most fetches at the same time, over all layers. */
   readonly maxRunning: number;
 }
 
-/** A reader as the requests show it: each goes on where the one before has ended. */
+/** A series of requests, each of which starts where the one before ended. */
 interface Walk {
-  /** Where its next request begins if it goes on. */
+  /** Where the next request starts if the walk continues. */
   position: number;
-  /** What is fetched or being fetched ends here. */
+  /** Where the fetched spans end, those in progress included. */
   fetchedTo: number;
   aheadBytes: number;
   isFetching: boolean;
-  /** It has been forgotten, or what lies ahead of it cannot be read. */
+  /** The walk was dropped, or its next bytes cannot be read. */
   isOver: boolean;
-  /** Ends the waiting for what is being fetched. */
+  /** Ends the wait for spans in progress. */
   leaving: AbortController | undefined;
 }
 
 const FIRST_AHEAD_BYTES = 256 * 1024;
-/** A request that begins so little further on still goes on: tar headers and padding between two files. */
+/**
+ * A request that starts this little further on still continues a walk: tar headers and padding lie between
+ * files.
+ */
 const MAX_GAP_BYTES = 8 * 1024;
 const MAX_WALKS_OF_A_LAYER = 8;
 const MAX_LAYERS = 1000;
-const FORGOTTEN = new Error('the walk has been forgotten');
+const DROPPED = new Error('the walk was dropped');
 
 /**
- * Notices requests that go through a layer in order, and fetches the spans that they will want next into the cache: a little at
- * first, twice as much each time, `maxBytes` at most. A walk that has not gone on for some requests is forgotten, and what is being
- * fetched for it is not followed by more.
+ * Notices requests that read a layer in order, and fetches the spans that they will want next into the cache:
+ * a little at first, then doubling up to `maxBytes`. A walk that does not continue is dropped when newer
+ * walks need its place; then no more is fetched for it.
  */
 export class ReadAhead {
   readonly #options: ReadAheadOptions;
-  /** Walks of each layer, the one that moved last at the end. */
+  /** Walks by layer, in the order of their last requests. */
   readonly #layers = new BoundedMap<Walk[]>({ maxEntries: MAX_LAYERS });
   #running = 0;
 
@@ -49,9 +52,9 @@ export class ReadAhead {
     this.#options = options;
   }
 
-  /** A request reads a range of a layer. */
-  note(layer: HeldLayer, index: LayerIndexView, range: ByteRange, reading: Reading): void {
-    // Within a zstd frame each further span costs the decoding of all before it.
+  /** Call for each request that reads a range of a layer. */
+  note(layer: AuthorizedLayer, index: LayerIndexView, range: ByteRange, reading: Reading): void {
+    // In a zstd frame, each span costs decoding everything before it.
     if (
       this.#options.maxBytes === 0 ||
       index.compression !== 'gzip' ||
@@ -78,7 +81,7 @@ export class ReadAhead {
     void this.#fetch(layer, index, walk, reading);
   }
 
-  async #fetch(layer: HeldLayer, index: LayerIndexView, walk: Walk, reading: Reading): Promise<void> {
+  async #fetch(layer: AuthorizedLayer, index: LayerIndexView, walk: Walk, reading: Reading): Promise<void> {
     const { fetcher, maxBytes } = this.#options;
     const { signal } = (walk.leaving ??= new AbortController());
     const range = { start: walk.fetchedTo, end: walk.position + walk.aheadBytes };
@@ -90,7 +93,7 @@ export class ReadAhead {
       const spans = await index.readSpans(range, signal);
       await Promise.all(fetcher.fetch(layer, index, spans, { ...reading, signal }));
     } catch {
-      // Nobody has asked for it yet; whoever does is told what is wrong.
+      // No request needs these bytes yet; one that does gets the error.
       walk.isOver = true;
     } finally {
       walk.isFetching = false;
@@ -113,5 +116,5 @@ function newWalk({ end }: ByteRange): Walk {
 function end(walk: Walk | undefined): void {
   if (walk === undefined) return;
   walk.isOver = true;
-  walk.leaving?.abort(FORGOTTEN);
+  walk.leaving?.abort(DROPPED);
 }

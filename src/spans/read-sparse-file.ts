@@ -5,9 +5,10 @@ import type { SparseRegions } from '../tar/sparse-regions.ts';
 const CHUNK_BYTES = 64 * 1024;
 
 /**
- * A range of a sparse file, zeros between its regions. Holds one chunk, and one of `readStored`.
- * @param readStored a range of the bytes that the archive holds of the file
- * @throws SpandrelError RANGE_INVALID if it gives fewer; what it throws
+ * A range of a sparse file, with zeros between its regions. Holds one chunk of its own and one of
+ * `readStored`.
+ * @param readStored reads a range of the bytes that the archive holds of the file
+ * @throws SpandrelError RANGE_INVALID if `readStored` yields too few bytes; its errors
  */
 export async function* readSparseFile(
   regions: SparseRegions,
@@ -24,7 +25,7 @@ export async function* readSparseFile(
   }
 }
 
-/** Takes a stream in parts of any size. */
+/** Reads a stream in parts of any size. */
 class StoredBytes implements AsyncDisposable {
   readonly #chunks: AsyncIterator<Uint8Array>;
   #rest: Uint8Array = new Uint8Array();

@@ -1,4 +1,6 @@
-/** Most bytes that one request may have decoded without being served them: what lies ahead of ranges in zstd frames. */
+/**
+ * Most bytes that one request may have decoded without being served: those before its ranges in zstd frames.
+ */
 export class SkipAllowance {
   leftBytes: number;
 
@@ -11,11 +13,11 @@ export class SkipAllowance {
   }
 }
 
-/** Who reads. */
+/** On whose behalf spans are read. */
 export interface Reading {
-  /** Ends the waiting, not the work. */
+  /** Ends the wait, not the work. */
   readonly signal: AbortSignal;
-  /** Reads of one line take turns with those of others: an address of a client. */
-  readonly line: string;
+  /** Fairness key of the reads: the client's address. */
+  readonly fairnessKey: string;
   readonly allowance: SkipAllowance;
 }

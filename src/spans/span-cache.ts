@@ -6,14 +6,14 @@ import type { Digest } from '../core/digest.ts';
 import type { LayerIndexView } from '../index/layer-index-view.ts';
 import type { ReadSpan } from '../ztoc/span.ts';
 
-/** A span as one index of its layer has it. */
+/** A span as one index of its layer describes it. */
 export interface IndexedSpan {
   readonly layer: Digest;
   readonly index: LayerIndexView;
   readonly span: ReadSpan;
 }
 
-/** Its bytes are shared with others: not to be modified. */
+/** The bytes are shared: do not modify them. */
 export interface CachedSpan {
   readonly bytes: Uint8Array;
   readonly source: CacheTier;
@@ -21,21 +21,21 @@ export interface CachedSpan {
 
 export interface SpanCacheDeps {
   readonly memory: ByteCache;
-  /** What replicas share. */
+  /** The tier that replicas share. */
   readonly shared: ByteCache | undefined;
 }
 
 /**
- * Decompressed spans by layer, the same whatever index they are read by. What comes out is checked against the index that it is read by,
- * memory too. What an index gives before the digest of its layer has been verified is kept in memory alone, under the name of its build:
- * with the verification it becomes the layer's, and if that fails it goes.
+ * Caches decompressed spans by layer, whatever index they are read through. Every hit is checked against the
+ * caller's index, hits in memory too. Spans of a build whose layer is not yet verified stay in memory, keyed
+ * by build: when the layer is verified they become the layer's, otherwise they are removed.
  */
 export class SpanCache {
   readonly #memory: ByteCache;
   readonly #shared: ByteCache | undefined;
-  /** Checksums of what has been checked: once for each value, not once for each read. */
+  /** CRC-32 of values in memory, computed once per value instead of once per read. */
   readonly #checked = new WeakMap<Uint8Array, number>();
-  /** Spans of builds that run, as many as each has found. */
+  /** Spans of running builds. */
   readonly #unverified = new WeakMap<LayerIndexView, Map<string, IndexedSpan>>();
 
   constructor({ memory, shared }: SpanCacheDeps) {
@@ -43,16 +43,16 @@ export class SpanCache {
     this.#shared = shared;
   }
 
-  async take(wanted: IndexedSpan): Promise<CachedSpan | undefined> {
+  async find(wanted: IndexedSpan): Promise<CachedSpan | undefined> {
     const key = spanKey(wanted);
-    const near = await this.#takeFrom(this.#memory, key, wanted.span);
+    const near = await this.#findIn(this.#memory, key, wanted.span);
     if (near !== undefined || wanted.index.unverifiedBuild !== undefined) return near;
-    const far = this.#shared && (await this.#takeFrom(this.#shared, key, wanted.span));
+    const far = this.#shared && (await this.#findIn(this.#shared, key, wanted.span));
     if (far !== undefined) await this.#memory.set(key, far.bytes);
     return far;
   }
 
-  /** Keep the decompressed bytes of a span, which the caller must not modify afterwards. */
+  /** Caches the bytes of a span, which the caller must not modify afterwards. */
   async keep(kept: IndexedSpan, bytes: Uint8Array): Promise<void> {
     const key = spanKey(kept);
     const isVerified = kept.index.unverifiedBuild === undefined;
@@ -60,7 +60,7 @@ export class SpanCache {
     await Promise.all([this.#memory.set(key, bytes), isVerified ? this.#shared?.set(key, bytes) : undefined]);
   }
 
-  /** What is kept of a build until its end is known. */
+  /** The spans of a build that is not over; settles them when it is. */
   #await(index: LayerIndexView): Map<string, IndexedSpan> {
     const known = this.#unverified.get(index);
     if (known !== undefined) return known;
@@ -81,17 +81,17 @@ export class SpanCache {
     this.#unverified.delete(index);
     const verified: [string, Uint8Array][] = [];
     for (const [key, span] of kept) {
-      const hit = await this.#takeFrom(this.#memory, key, span.span);
+      const hit = await this.#findIn(this.#memory, key, span.span);
       await this.#memory.delete(key);
       if (hit === undefined || !isVerified) continue;
       verified.push([spanKey(span), hit.bytes]);
       await this.#memory.set(spanKey(span), hit.bytes);
     }
-    // One after the other: nobody waits for it.
+    // One after the other, as nobody waits for it.
     for (const [key, bytes] of verified) await this.#shared?.set(key, bytes);
   }
 
-  async #takeFrom(tier: ByteCache, key: string, span: ReadSpan): Promise<CachedSpan | undefined> {
+  async #findIn(tier: ByteCache, key: string, span: ReadSpan): Promise<CachedSpan | undefined> {
     const hit = await tier.get(key);
     if (hit === undefined) return undefined;
     if (this.#isIntact(hit.bytes, span)) return { bytes: hit.bytes, source: hit.tier };
@@ -107,7 +107,7 @@ export class SpanCache {
   }
 }
 
-/** The key of a span's decompressed bytes: its layer's, or, until the digest of that has been verified, its build's. */
+/** The cache key of a span: by layer, or by build until the layer is verified. */
 export function spanKey({ layer, index, span }: IndexedSpan): string {
   const { start, end } = span.uncompressed;
   const key = `span:${layer}:${start}-${end}`;

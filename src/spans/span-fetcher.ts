@@ -11,14 +11,14 @@ import type { LayerIndexView } from '../index/layer-index-view.ts';
 import type { InflateSpansInput, ReadZstdSpansInput } from './span-worker.ts';
 import type { ReadSpan } from '../ztoc/span.ts';
 import type { LayerIndexes } from '../layers/layer-indexes.ts';
-import type { HeldLayer } from '../layers/layer.ts';
+import type { AuthorizedLayer } from '../layers/layer.ts';
 import type * as spanTasks from './span-worker.ts';
 import type { Reading } from './reading.ts';
 import { type IndexedSpan, type SpanCache, spanKey } from './span-cache.ts';
 
 export interface SpanFetcherDeps {
   readonly blobs: BlobStore;
-  /** Asked for another index in the place of a damaged one. */
+  /** Replaces damaged indexes. */
   readonly indexes: LayerIndexes;
   readonly cache: SpanCache;
   /** Threads whose entry is `spans/span-worker.ts`. */
@@ -30,35 +30,35 @@ export interface SpanFetcherDeps {
   readonly metrics: Metrics;
 }
 
-/** A span that has been read. */
+/** A decompressed span. */
 export interface SpanBytes {
   readonly span: ReadSpan;
-  /** Shared with the cache: not to be modified. */
+  /** Shared with the cache: do not modify. */
   readonly bytes: Uint8Array;
   readonly source: ByteSource;
 }
 
-/** The bytes of spans that follow each other, and where they came from. */
+/** The bytes of consecutive spans, and their source. */
 interface DecodedSpans {
   readonly parts: readonly Uint8Array[];
   readonly source: ByteSource;
 }
 
-/** What spans are read from, by what, and for whom. */
-interface ReadFrom {
-  readonly layer: HeldLayer;
+/** What spans are read from, through which index, and for whom. */
+interface ReadContext {
+  readonly layer: AuthorizedLayer;
   readonly index: LayerIndexView;
   readonly reading: Reading;
 }
 
-/** A span that somebody waits for, and that nobody had been reading before. */
+/** A span that this fetch must provide: no other fetch was reading it. */
 interface WantedSpan extends PromiseWithResolvers<SpanBytes> {
   readonly span: ReadSpan;
 }
 
 /**
- * Gets decompressed spans: from the cache, else from the layer's blob. A span that several want at once is decompressed once; spans
- * that follow each other are read in one piece and decompressed in one go.
+ * Gets decompressed spans from the cache, else from the layer's blob. A span is decompressed once for all who
+ * want it at the same time. Consecutive spans are read and decompressed together.
  */
 export class SpanFetcher implements AsyncDisposable {
   readonly #deps: SpanFetcherDeps;
@@ -72,19 +72,19 @@ export class SpanFetcher implements AsyncDisposable {
   }
 
   /**
-   * Get spans that follow each other.
-   * @returns a promise for each; one that nobody awaits may fail unnoticed. They reject with SPAN_CORRUPT, INDEX_MALFORMED,
-   * RANGE_TOO_COSTLY if the allowance does not reach, what fills throw
+   * Gets spans.
+   * @returns a promise for each span; an unawaited one may fail silently. They reject with SPAN_CORRUPT,
+   * INDEX_MALFORMED, RANGE_TOO_COSTLY if the allowance is too small, and errors of fills
    */
   fetch(
-    layer: HeldLayer,
+    layer: AuthorizedLayer,
     index: LayerIndexView,
     spans: readonly ReadSpan[],
     reading: Reading,
   ): Promise<SpanBytes>[] {
     const wanted: WantedSpan[] = [];
     const found = spans.map((span) => {
-      // One that fails for an upstream says nothing to the repositories of another.
+      // A failure through one upstream must not fail readers of another.
       const key = `${spanKey({ layer: layer.digest, index, span })} ${layer.source.upstream}`;
       let isOwn = false;
       const start = (): Promise<SpanBytes> => {
@@ -94,7 +94,7 @@ export class SpanFetcher implements AsyncDisposable {
         return resolvers.promise;
       };
       const bytes = this.#flights.run(key, start, reading.signal).catch(async (error: unknown) => {
-        // The allowance of whoever asked first says nothing about this one.
+        // The allowance of another request was too small; this one's may be larger.
         const [again] =
           isSpandrelError(error, 'RANGE_TOO_COSTLY') && !isOwn
             ? this.fetch(layer, index, [span], reading)
@@ -111,17 +111,17 @@ export class SpanFetcher implements AsyncDisposable {
     return found;
   }
 
-  /** Settles all that is wanted. */
-  async #provide(from: ReadFrom, wanted: readonly WantedSpan[]): Promise<void> {
+  /** Settles all wanted spans. */
+  async #provide(from: ReadContext, wanted: readonly WantedSpan[]): Promise<void> {
     const missing: WantedSpan[] = [];
-    const look = async (one: WantedSpan): Promise<boolean> => {
-      const hit = await this.#deps.cache.take(indexedSpan(from, one.span));
+    const resolveFromCache = async (one: WantedSpan): Promise<boolean> => {
+      const hit = await this.#deps.cache.find(indexedSpan(from, one.span));
       if (hit === undefined) return false;
       one.resolve({ span: one.span, ...hit });
       return true;
     };
     try {
-      const hits = await Promise.all(wanted.map(look));
+      const hits = await Promise.all(wanted.map(resolveFromCache));
       missing.push(...wanted.filter((_, place) => hits[place] === false));
       await Promise.all(splitIntoRuns(missing).map((run) => this.#provideRun(from, run)));
     } catch (error) {
@@ -129,7 +129,7 @@ export class SpanFetcher implements AsyncDisposable {
     }
   }
 
-  async #provideRun(from: ReadFrom, run: readonly WantedSpan[]): Promise<void> {
+  async #provideRun(from: ReadContext, run: readonly WantedSpan[]): Promise<void> {
     try {
       const spans = run.map(({ span }) => span);
       const { parts, source } = await this.#decode(from, spans);
@@ -141,24 +141,27 @@ export class SpanFetcher implements AsyncDisposable {
       });
       await Promise.all(stored);
     } catch (error) {
-      // One that is damaged must not take its neighbours with it.
+      // A damaged span must not fail its neighbours.
       if (run.length > 1 && isSpandrelError(error, 'SPAN_CORRUPT'))
         await Promise.all(run.map((one) => this.#provideRun(from, [one])));
       else for (const { reject } of run) reject(error);
     }
   }
 
-  async #decode(from: ReadFrom, spans: readonly ReadSpan[]): Promise<DecodedSpans> {
+  async #decode(from: ReadContext, spans: readonly ReadSpan[]): Promise<DecodedSpans> {
     const isZstd = from.index.compression === 'zstd';
-    const decoded = await this.#decodeRight(from, spans);
+    const decoded = await this.#decodeWithRepair(from, spans);
     const inflated = decoded.parts.reduce((sum, { byteLength }) => sum + byteLength, 0);
     const { engine, metrics } = this.#deps;
     metrics.inflateBytes.inc({ engine: isZstd ? 'zstd' : engine }, inflated);
     return decoded;
   }
 
-  /** What is stored may have gone bad: the blob, which its digest tells, or else the index. The bad one is had anew, once. */
-  async #decodeRight(from: ReadFrom, spans: readonly ReadSpan[]): Promise<DecodedSpans> {
+  /**
+   * Decodes, and repairs once if that fails: a damaged blob, which its digest reveals, is fetched again; else
+   * the index is replaced.
+   */
+  async #decodeWithRepair(from: ReadContext, spans: readonly ReadSpan[]): Promise<DecodedSpans> {
     const { layer, index } = from;
     const { blobs, indexes } = this.#deps;
     const { signal } = this.#stopping;
@@ -169,30 +172,30 @@ export class SpanFetcher implements AsyncDisposable {
       if (error.code !== 'INDEX_MALFORMED' && !(await waitFor(blobs.suspect(layer.digest), signal))) {
         const again = await unlessCorrupt(this.#decodeOnce(from, spans));
         if (again !== undefined) return again;
-        // What arrives does not fit the index either. That is to be blamed only when the blob is known to be right.
+        // The new bytes do not match the index either. Blame the index only if the blob verifies.
         const options = { provenBytes: index.layerBytes, complete: true, signal };
         await using handle = await blobs.openBlob(layer.digest, layer.source, options);
         await handle.completed(signal);
       } else if (error.code === 'STORE_FAILED') throw error;
     }
     const other = await waitFor(indexes.replace(layer, index), signal);
-    return this.#decodeOnce({ ...from, index: other }, await findSame(other, spans));
+    return this.#decodeOnce({ ...from, index: other }, await findSameBounds(other, spans));
   }
 
-  #decodeOnce(from: ReadFrom, spans: readonly ReadSpan[]): Promise<DecodedSpans> {
+  #decodeOnce(from: ReadContext, spans: readonly ReadSpan[]): Promise<DecodedSpans> {
     return from.index.compression === 'zstd' ? this.#decodeFrames(from, spans) : this.#inflate(from, spans);
   }
 
-  async #inflate(from: ReadFrom, spans: readonly ReadSpan[]): Promise<DecodedSpans> {
+  async #inflate(from: ReadContext, spans: readonly ReadSpan[]): Promise<DecodedSpans> {
     const { digest, source } = from.layer;
-    // Knowing the size saves asking the upstream for it.
+    // The known size saves a request to the upstream.
     const options = { provenBytes: from.index.layerBytes, signal: this.#stopping.signal };
     await using reader = await this.#deps.blobs.readBlob(digest, source, options);
     return { parts: await this.#inflateBy(from, reader, spans), source: reader.source };
   }
 
   async #inflateBy(
-    { index, reading: { line } }: ReadFrom,
+    { index, reading: { fairnessKey } }: ReadContext,
     reader: BlobReader,
     spans: readonly ReadSpan[],
   ): Promise<readonly Uint8Array[]> {
@@ -202,24 +205,27 @@ export class SpanFetcher implements AsyncDisposable {
       const { engine, pool } = this.#deps;
       const { bits } = first;
       const input: InflateSpansInput = { engine, spans, compressed, bits, window: index.window(first) };
-      return pool.tasks.inflateSpans(input, { line });
+      return pool.tasks.inflateSpans(input, { fairnessKey });
     };
     const inFile = await reader.locate(range, this.#stopping.signal);
     try {
       if (inFile !== undefined) return await inflate(inFile);
     } catch (error) {
       if (!isSpandrelError(error, 'STORE_FAILED')) throw error;
-      // The reader knows other ways to the bytes.
+      // The reader can get the bytes another way.
     }
     return inflate(await readBlobRange(reader, range, this.#stopping.signal));
   }
 
-  /** A zstd frame cannot be entered in its middle: what lies before the spans in their frame is decoded and dropped. */
+  /**
+   * Decodes spans of a zstd layer. A frame cannot be entered in the middle: the bytes before the spans in
+   * their frame are decoded and dropped.
+   */
   async #decodeFrames(
-    { layer, index, reading: { line, allowance } }: ReadFrom,
+    { layer, index, reading: { fairnessKey, allowance } }: ReadContext,
     spans: readonly ReadSpan[],
   ): Promise<DecodedSpans> {
-    // The thread follows the file from its start.
+    // The thread reads the file while it grows.
     const { signal } = this.#stopping;
     const options = { provenBytes: index.layerBytes, complete: true, signal };
     await using handle = await this.#deps.blobs.openBlob(layer.digest, layer.source, options);
@@ -232,19 +238,19 @@ export class SpanFetcher implements AsyncDisposable {
       maxWindowBytes: this.#deps.maxZstdWindowBytes,
       maxSkippedBytes: allowance.leftBytes,
     };
-    const { parts, skippedBytes } = await this.#deps.pool.tasks.readZstdSpans(input, { signal, line });
+    const { parts, skippedBytes } = await this.#deps.pool.tasks.readZstdSpans(input, { signal, fairnessKey });
     allowance.spend(skippedBytes);
     return { parts, source };
   }
 
-  /** Whoever waits gets SHUTTING_DOWN. */
+  /** Waiting callers get SHUTTING_DOWN. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopping.abort(new SpandrelError('SHUTTING_DOWN', 'the proxy is being stopped'));
     await Promise.all(this.#running);
   }
 }
 
-function indexedSpan({ layer, index }: ReadFrom, span: ReadSpan): IndexedSpan {
+function indexedSpan({ layer, index }: ReadContext, span: ReadSpan): IndexedSpan {
   return { layer: layer.digest, index, span };
 }
 
@@ -257,8 +263,14 @@ async function unlessCorrupt<T>(decoding: Promise<T>): Promise<T | undefined> {
   }
 }
 
-/** The spans of another index of the layer that hold the same bytes. @throws SpandrelError SPAN_CORRUPT if it is cut elsewhere */
-async function findSame(index: LayerIndexView, spans: readonly ReadSpan[]): Promise<readonly ReadSpan[]> {
+/**
+ * The spans of another index of the layer with the same bounds.
+ * @throws SpandrelError SPAN_CORRUPT if its bounds differ
+ */
+async function findSameBounds(
+  index: LayerIndexView,
+  spans: readonly ReadSpan[],
+): Promise<readonly ReadSpan[]> {
   const { first, last } = endsOf(spans);
   const { start } = first.uncompressed;
   const found = await index.readSpans({ start, end: last.uncompressed.end });
@@ -266,10 +278,10 @@ async function findSame(index: LayerIndexView, spans: readonly ReadSpan[]): Prom
     uncompressed.start === found[place]?.uncompressed.start &&
     uncompressed.end === found[place].uncompressed.end;
   if (found.length === spans.length && spans.every(isSame)) return found;
-  throw new SpandrelError('SPAN_CORRUPT', 'the index of the layer was wrong and has been made anew');
+  throw new SpandrelError('SPAN_CORRUPT', 'the index of the layer was wrong and has been rebuilt');
 }
 
-/** Groups of spans that follow each other. */
+/** Groups of consecutive spans. */
 function splitIntoRuns(wanted: readonly WantedSpan[]): WantedSpan[][] {
   const runs: WantedSpan[][] = [];
   let nextId: number | undefined;

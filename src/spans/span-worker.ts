@@ -15,45 +15,48 @@ import type { ReadSpan } from '../ztoc/span.ts';
 import { readWindow, type StoredWindow } from '../index/stored-window.ts';
 import { type ZstdRead, ZstdReaders } from './zstd-readers.ts';
 
-// The entry of the worker threads that serve reads: each export is a task of a `WorkerPool`.
+// Entry of the worker threads that serve reads: each export is a task of a `WorkerPool`.
 
-export interface CheckZtocInput {
+export interface ValidateZtocInput {
   readonly bytes: Uint8Array;
-  /** Of the layer's blob, as the image has it. */
+  /** Size of the layer's blob according to the image. */
   readonly layerBytes: number;
   readonly limits: LayerLimits;
 }
 
 /**
- * Task: check what can be checked of a zTOC without its layer.
+ * Task: checks a zTOC as far as possible without its layer.
  * @throws SpandrelError INDEX_MALFORMED, INDEX_UNMOUNTABLE
  */
-export function checkZtoc({ bytes, layerBytes, limits }: CheckZtocInput): void {
+export function validateZtoc({ bytes, layerBytes, limits }: ValidateZtocInput): void {
   const ztoc = decodeZtoc(bytes, limits);
   if (ztoc.compressedArchiveSize !== layerBytes)
-    throw new SpandrelError('INDEX_MALFORMED', 'the zTOC was made of a layer of another size');
+    throw new SpandrelError('INDEX_MALFORMED', 'the zTOC belongs to a layer of another size');
   const problem = findMountProblem(ztoc);
   if (problem !== undefined) throw new SpandrelError('INDEX_UNMOUNTABLE', problem);
 }
 
-/** Spans that follow each other. */
+/** Consecutive spans. */
 type SpanRun = readonly Pick<ReadSpan, 'uncompressed' | 'crc32'>[];
 
 export interface InflateSpansInput {
   readonly engine: EngineName;
   readonly spans: SpanRun;
-  /** From the first byte of the first span to the last of the last one: here, or in a file. */
+  /** From the first byte of the first span to the last byte of the last span, in memory or in a file. */
   readonly compressed: Uint8Array | FileRange;
   readonly bits: number;
-  /** Of the first span. */
+  /** The window of the first span. */
   readonly window: StoredWindow;
 }
 
-/** Most that is kept between two tasks for what they read. */
+/** Largest read buffer that is kept between tasks. */
 const MAX_KEPT_BYTES = 4 * 2 ** 20;
 let kept: Buffer = Buffer.alloc(0);
 
-/** Task: decode and verify spans of a gzip layer. @throws SpandrelError SPAN_CORRUPT, INDEX_MALFORMED, STORE_FAILED if the file cannot be read */
+/**
+ * Task: decodes and verifies spans of a gzip layer.
+ * @throws SpandrelError SPAN_CORRUPT, INDEX_MALFORMED, STORE_FAILED if the file cannot be read
+ */
 export function inflateSpans(input: InflateSpansInput): TransferredResult<Uint8Array<ArrayBuffer>[]> {
   const { engine, spans, bits } = input;
   const window = readWindow(input.window);
@@ -61,13 +64,13 @@ export function inflateSpans(input: InflateSpansInput): TransferredResult<Uint8A
   const uncompressedLength = rangeLength(outputOf(spans));
   let sum = 0;
   for (const { uncompressed, crc32 } of spans) sum = combineCrc32(sum, crc32, rangeLength(uncompressed));
-  return split(
+  return splitSpans(
     engineNamed(engine).inflateSpan({ compressed, bits, window, uncompressedLength, crc32: sum }),
     spans,
   );
 }
 
-/** Good until the next call. */
+/** Valid until the next call. */
 function readPart({ fd, range }: FileRange): Buffer {
   const bytes = rangeLength(range);
   if (bytes > kept.byteLength)
@@ -82,7 +85,7 @@ export interface ReadZstdSpansInput extends Omit<ZstdRead, 'frame' | 'uncompress
   readonly spans: readonly ReadSpan[];
 }
 
-/** The bytes of each span, and what was decoded to get to them. */
+/** The bytes of each span, and how many bytes were decoded to reach them. */
 export interface ZstdSpans {
   readonly parts: readonly Uint8Array<ArrayBuffer>[];
   readonly skippedBytes: number;
@@ -91,8 +94,8 @@ export interface ZstdSpans {
 const zstdReaders = new ZstdReaders();
 
 /**
- * Task: decode and verify spans of a zstd layer. Costs the decoding of the first one's frame from its start on, or from where a read of
- * this thread has just ended.
+ * Task: decodes and verifies spans of a zstd layer. Decodes the frame of the first span from its start, or
+ * from where the last read of this thread ended.
  * @throws SpandrelError as {@link ZstdReaders.read}
  */
 export async function readZstdSpans(input: ReadZstdSpansInput): Promise<TransferredResult<ZstdSpans>> {
@@ -105,7 +108,7 @@ export async function readZstdSpans(input: ReadZstdSpansInput): Promise<Transfer
     if (crc32(part) !== expected)
       throw new SpandrelError('SPAN_CORRUPT', 'a decoded span does not match its checksum');
   }
-  const { value: parts, transfer } = split(bytes, spans);
+  const { value: parts, transfer } = splitSpans(bytes, spans);
   return new TransferredResult({ parts, skippedBytes }, transfer);
 }
 
@@ -113,8 +116,11 @@ function outputOf(spans: SpanRun): ByteRange {
   return { start: spans[0]?.uncompressed.start ?? 0, end: spans.at(-1)?.uncompressed.end ?? 0 };
 }
 
-/** The bytes of each span in a buffer of its own, so that a cache can forget them one by one. */
-function split(bytes: Uint8Array<ArrayBuffer>, spans: SpanRun): TransferredResult<Uint8Array<ArrayBuffer>[]> {
+/** Copies each span into a buffer of its own, so that a cache can drop them one by one. */
+function splitSpans(
+  bytes: Uint8Array<ArrayBuffer>,
+  spans: SpanRun,
+): TransferredResult<Uint8Array<ArrayBuffer>[]> {
   const { start } = outputOf(spans);
   const parts = spans.map(({ uncompressed }) =>
     spans.length === 1 ? bytes : bytes.slice(uncompressed.start - start, uncompressed.end - start),

@@ -5,18 +5,18 @@ import { ZstdReader } from '../inflate/zstd-reader.ts';
 import { readPieces } from '../blobs/reads/growing-file.ts';
 import type { FrameStart } from '../ztoc/span.ts';
 
-/** A range of a zstd layer, and where it lies. */
+/** A range of a zstd layer, and where it is stored. */
 export interface ZstdRead {
   readonly path: string;
-  /** Shared memory of the file's growth. */
+  /** Shared memory with the size of the growing file. */
   readonly growth: SharedArrayBuffer;
-  /** Size that the file will have. */
+  /** Final size of the file. */
   readonly layerBytes: number;
-  /** The last one that begins ahead of the range. */
+  /** The last frame that starts at or before the range. */
   readonly frame: FrameStart;
   readonly uncompressed: ByteRange;
   readonly maxWindowBytes: number;
-  /** Most bytes that may be decoded to get to the range. */
+  /** Most bytes that may be decoded to reach the range. */
   readonly maxSkippedBytes: number;
 }
 
@@ -25,21 +25,24 @@ interface Kept {
   readonly reader: ZstdReader;
 }
 
-/** Decoders that are kept, and the windows of all of them: that of `zstd --long`. */
+/**
+ * Bounds of the kept decoders: their number, and the total of their windows, which is one window of `zstd
+ * --long`.
+ */
 const MAX_KEPT = 4;
 const MAX_KEPT_WINDOW_BYTES = 128 * 2 ** 20;
 
 /**
- * Reads ranges of zstd layers. A frame cannot be entered in its middle, so a decoder that has come to the end of a range is kept: the next
- * range of a stream goes on from there. What is kept has no file open.
+ * Reads ranges of zstd layers. A frame cannot be entered in the middle, so a decoder that has reached the end
+ * of a range is kept: the next range of a stream continues from there. A kept decoder has no file open.
  */
 export class ZstdReaders {
-  /** The one that was used last at the end. */
+  /** In the order of last use. */
   #kept: readonly Kept[] = [];
 
   /**
-   * The bytes of a range, and what was decoded to get there.
-   * @throws SpandrelError RANGE_TOO_COSTLY; as {@link ZstdReader.read}; what reading the file throws
+   * The bytes of a range, and how many bytes were decoded to reach it.
+   * @throws SpandrelError RANGE_TOO_COSTLY; errors of {@link ZstdReader.read} and of reading the file
    */
   async read(wanted: ZstdRead): Promise<{ bytes: Uint8Array<ArrayBuffer>; skippedBytes: number }> {
     const kept = this.#find(wanted);
@@ -48,7 +51,7 @@ export class ZstdReaders {
     if (skippedBytes > maxSkippedBytes)
       throw new SpandrelError(
         'RANGE_TOO_COSTLY',
-        `${skippedBytes} bytes of a zstd frame lie ahead of the range; limits.maxSkippedBytes leaves ${maxSkippedBytes} for this request`,
+        `${skippedBytes} bytes of a zstd frame precede the range; limits.maxSkippedBytes leaves ${maxSkippedBytes} for this request`,
       );
     const reader = kept?.reader ?? openReader(wanted);
     if (kept !== undefined) this.#remove(kept);
@@ -59,7 +62,8 @@ export class ZstdReaders {
     } catch (error) {
       await reader[Symbol.asyncDispose]();
       if (kept === undefined) throw error;
-      // Its file may have been another one, or have failed to arrive; if this one is damaged too, that shows now.
+      // Its file may have been another one, or have failed to arrive; if this one is damaged too, that shows
+      // now.
       return this.read(wanted);
     }
   }

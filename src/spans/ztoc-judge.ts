@@ -16,16 +16,16 @@ export interface ZtocJudgeDeps extends Pick<
   readonly indexes: LayerIndexes;
 }
 
-/** The whole layer passes through for each attempt. */
+/** Each attempt reads the whole layer. */
 const PAUSES: RetryPauses = { firstMs: 1_000, longestMs: 600_000 };
 
 /**
- * Finds out whether a zTOC that somebody has pushed says what its layer says. The index of the layer, which is there, stays as it is. Where
- * its zTOC has spans of another length, the layer passes through once more, in the background.
+ * Compares pushed zTOCs with their layers. The layer's index must exist, and is not changed. If the pushed
+ * zTOC has another span size than the index, the layer is read once more, in the background.
  */
 export class ZtocJudge implements AsyncDisposable {
   readonly #deps: ZtocJudgeDeps;
-  /** As many as the pool takes in its queue. */
+  /** Bounded by the queue of the pool. */
   readonly #running = new Map<string, Promise<void>>();
   readonly #failed = new PassingFaults<SpandrelError>(PAUSES);
   readonly #stopping = new AbortController();
@@ -35,7 +35,8 @@ export class ZtocJudge implements AsyncDisposable {
   }
 
   /**
-   * Resolves when the zTOC has been judged, or cannot be now; it has one attempt at a time, and none just after one that has failed.
+   * Resolves when the zTOC has been judged or cannot be judged now. One attempt at a time, with pauses after
+   * failed ones.
    * @param open reads the zTOC
    */
   async run(layer: Layer, ztoc: Digest, open: (signal: AbortSignal) => Promise<PushedZtoc>): Promise<void> {
@@ -60,7 +61,7 @@ export class ZtocJudge implements AsyncDisposable {
     else await pushed.judge(compared.problem);
   }
 
-  /** With the zTOC of the index, where that has spans as long. */
+  /** Compares with the zTOC of the index, if that has spans of the same size. */
   async #compare(
     layer: Digest,
     { bytes }: PushedZtoc,
@@ -102,13 +103,13 @@ export class ZtocJudge implements AsyncDisposable {
       growth,
       pool,
       signal,
-      line: source.origin,
+      fairnessKey: source.origin,
     });
     const { refused } = await building.completed;
     if (refused === undefined) return pushed.judge(undefined);
     await handle.completed(signal);
     if (await waitFor(blobs.verify(layerDigest), signal)) return pushed.judge(refused);
-    throw new SpandrelError('BLOB_CORRUPT', 'the stored blob has gone bad, and is fetched anew');
+    throw new SpandrelError('BLOB_CORRUPT', 'the stored blob was damaged and is fetched again');
   }
 
   #noteFailure(key: string, error: unknown): void {

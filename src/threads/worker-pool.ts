@@ -29,8 +29,8 @@ export interface RunOptions {
   readonly transfer?: readonly Transferable[];
   /** Takes a waiting task out of the queue. A task that runs is killed together with its thread, which is expensive. */
   readonly signal?: AbortSignal | undefined;
-  /** Tasks with the same word wait for each other; those with other words take turns with them. */
-  readonly line?: string | undefined;
+  /** Fairness key: first come, first served within a key, round-robin across keys. */
+  readonly fairnessKey?: string | undefined;
 }
 
 /** What the caller of a task gets of what the function returns in the thread. */
@@ -92,9 +92,9 @@ export class WorkerPool<Module> implements AsyncDisposable {
   }
 
   async #run(task: string, input: unknown, options: RunOptions = {}): Promise<unknown> {
-    const { signal, line } = options;
+    const { signal, fairnessKey } = options;
     this.#assertRunning();
-    return this.#queue.run(() => this.#runNow(task, input, options), signal, line);
+    return this.#queue.run(() => this.#runNow(task, input, options), signal, fairnessKey);
   }
 
   async #runNow(task: string, input: unknown, { transfer = [], signal }: RunOptions): Promise<unknown> {

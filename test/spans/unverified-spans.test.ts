@@ -6,7 +6,7 @@ import { MemoryCache } from '../../src/cache/memory-cache.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
-import { heldLayer } from '../../src/layers/layer.ts';
+import { markAuthorized } from '../../src/layers/layer.ts';
 import { LayerReader } from '../../src/spans/layer-reader.ts';
 import type { ReadSpan } from '../../src/ztoc/span.ts';
 import { SpanCache } from '../../src/spans/span-cache.ts';
@@ -175,7 +175,7 @@ describe('SpanCache', () => {
   async function open(): Promise<{
     memory: MemoryCache;
     cache: SpanCache;
-    wanted: Parameters<SpanCache['take']>[0];
+    wanted: Parameters<SpanCache['find']>[0];
     bytes: Buffer;
   }> {
     layer = seededGzipLayer(5, MIB);
@@ -191,14 +191,14 @@ describe('SpanCache', () => {
   it('checks what memory has against the index that it is read by, and forgets what is wrong', async () => {
     const { memory, cache, wanted, bytes } = await open();
     await cache.keep(wanted, bytes);
-    expect((await cache.take(wanted))?.bytes).toEqual(bytes);
+    expect((await cache.find(wanted))?.bytes).toEqual(bytes);
     const otherIndex = { ...wanted, span: { ...wanted.span, crc32: wanted.span.crc32 ^ 1 } };
-    expect(await cache.take(otherIndex)).toBeUndefined();
-    expect(await cache.take(wanted)).toBeUndefined();
+    expect(await cache.find(otherIndex)).toBeUndefined();
+    expect(await cache.find(wanted)).toBeUndefined();
     const wrong = Buffer.from(bytes);
     wrong[100] = (wrong[100] ?? 0) ^ 1;
     await cache.keep(wanted, wrong);
-    expect(await cache.take(wanted)).toBeUndefined();
+    expect(await cache.find(wanted)).toBeUndefined();
     expect(memory.sizeBytes).toBe(0);
   });
 
@@ -215,16 +215,16 @@ describe('SpanCache', () => {
         },
       });
       await cache.keep({ ...wanted, index: building }, bytes);
-      expect((await cache.take({ ...wanted, index: building }))?.bytes).toEqual(bytes);
-      expect(await cache.take(wanted)).toBeUndefined();
+      expect((await cache.find({ ...wanted, index: building }))?.bytes).toEqual(bytes);
+      expect(await cache.find(wanted)).toBeUndefined();
       if (isRight) {
         unverifiedBuild = undefined;
         end.resolve(wanted.index);
-        await expect.poll(async () => (await cache.take(wanted))?.bytes, PATIENCE).toEqual(bytes);
+        await expect.poll(async () => (await cache.find(wanted))?.bytes, PATIENCE).toEqual(bytes);
       } else {
         end.reject(new Error('another blob'));
         await expect.poll(() => memory.sizeBytes, PATIENCE).toBe(0);
-        expect(await cache.take(wanted)).toBeUndefined();
+        expect(await cache.find(wanted)).toBeUndefined();
       }
     },
   );
@@ -257,7 +257,7 @@ describe('LayerReader', () => {
       });
       const source = { origin: 'test', fetch: () => Promise.reject(new Error('not asked')) };
       const { signal } = new AbortController();
-      const reading = reader.read(heldLayer({ digest: layer.digest, source }), index, {
+      const reading = reader.read(markAuthorized({ digest: layer.digest, source }), index, {
         range,
         reading: reader.beginRequest('a', signal),
       });

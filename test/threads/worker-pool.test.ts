@@ -54,15 +54,15 @@ describe('WorkerPool', () => {
     expect(pool.waitingTasks).toBe(0);
   });
 
-  it('gives tasks of each line their turn', async () => {
+  it('runs the tasks of each fairness key in turn', async () => {
     await using pool = openPool(1, 20);
     const state = gate();
     const first = pool.tasks.block(state);
     await begun(state);
     const order: string[] = [];
-    const ask = async (line: string): Promise<void> => {
-      await pool.tasks.double(1, { line });
-      order.push(line);
+    const ask = async (fairnessKey: string): Promise<void> => {
+      await pool.tasks.double(1, { fairnessKey });
+      order.push(fairnessKey);
     };
     const all = [...Array.from({ length: 10 }, () => ask('many')), ask('few')];
     release(state);

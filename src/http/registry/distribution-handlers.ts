@@ -121,7 +121,7 @@ export async function handleBlob(
     if (context.method === 'GET') await deps.configGate.pass(context.client, digest, context.signal);
   }
   const { target, signal } = context;
-  const request = { acceptsGzip: acceptsGzip(context), line: context.client, signal };
+  const request = { acceptsGzip: acceptsGzip(context), fairnessKey: context.client, signal };
   const derived = await deps.derivedBlobs.get(target, digest, request);
   if (derived !== undefined) return answerDerivedBlob(deps, context, digest, derived);
   try {
@@ -186,7 +186,7 @@ async function answerStoredBlob(
     );
   }
   const { range, 'user-agent': userAgent = '', 'accept-encoding': codings = '' } = context.headers;
-  if (deps.layers.isIndexed(context.target, digest))
+  if (deps.layers.belongsInIndex(context.target, digest))
     deps.pullLog.note(context.target, digest, context.client, { range, userAgent, acceptEncoding: codings });
   const handle = await deps.layers.readBlob(context.target, digest, context.signal);
   return contentResponse(

@@ -39,7 +39,7 @@ export async function handleImageFile(
     const { headers, ...rest } = describeNextPage(context, page, next);
     return jsonResponse({ ...listing, ...rest }, { headers });
   }
-  const layer = await deps.layers.heldLayer(context.target, found.layerDigest, context.signal);
+  const layer = await deps.layers.authorizedLayer(context.target, found.layerDigest, context.signal);
   const index = await deps.indexes.open(layer, context.signal);
   const answer = await answerFile(deps, context, layer, index, found.entry);
   // A tag may stand for another image tomorrow.

@@ -4,7 +4,7 @@ import { type ErrorCode, SpandrelError } from '../../core/errors.ts';
 import { mapInTurns } from '../../core/work/in-own-turn.ts';
 import { MEDIA_TYPES } from '../../core/media-types.ts';
 import type { Layers } from '../../images/lazy/layers.ts';
-import type { HeldLayer } from '../../layers/layer.ts';
+import type { AuthorizedLayer } from '../../layers/layer.ts';
 import type { LayerIndexes } from '../../layers/layer-indexes.ts';
 import type { LayerReader } from '../../spans/layer-reader.ts';
 import { readSparseFile } from '../../spans/read-sparse-file.ts';
@@ -53,7 +53,7 @@ export async function handleSpans(
   digest: Digest,
 ): Promise<RegistryResponse> {
   const index = await deps.indexes.ensure(
-    await deps.layers.heldLayer(context.target, digest, context.signal),
+    await deps.layers.authorizedLayer(context.target, digest, context.signal),
     context.signal,
   );
   const spans = Array.from(index.spans(), (span) => ({
@@ -73,7 +73,7 @@ export async function handleSpan(
   digest: Digest,
   spanId: number,
 ): Promise<RegistryResponse> {
-  const layer = await deps.layers.heldLayer(context.target, digest, context.signal);
+  const layer = await deps.layers.authorizedLayer(context.target, digest, context.signal);
   const index = await deps.indexes.open(layer, context.signal);
   const span = await index.span(spanId, context.signal);
   if (span === undefined) {
@@ -97,7 +97,7 @@ export async function handleTar(
   context: RequestContext,
   digest: Digest,
 ): Promise<RegistryResponse> {
-  const layer = await deps.layers.heldLayer(context.target, digest, context.signal);
+  const layer = await deps.layers.authorizedLayer(context.target, digest, context.signal);
   let index = await deps.indexes.open(layer, context.signal);
   if (index.unverifiedBuild !== undefined) {
     const growing = await growingTarResponse(deps.reader, context, layer, index);
@@ -121,7 +121,7 @@ export async function handleFiles(
   digest: Digest,
 ): Promise<RegistryResponse> {
   const index = await deps.indexes.ensure(
-    await deps.layers.heldLayer(context.target, digest, context.signal),
+    await deps.layers.authorizedLayer(context.target, digest, context.signal),
     context.signal,
   );
   const page = parsePageQuery(context);
@@ -149,7 +149,7 @@ export async function handleFile(
   digest: Digest,
   path: RawText,
 ): Promise<RegistryResponse> {
-  const layer = await deps.layers.heldLayer(context.target, digest, context.signal);
+  const layer = await deps.layers.authorizedLayer(context.target, digest, context.signal);
   const index = await deps.indexes.open(layer, context.signal);
   const isFinal = index.unverifiedBuild === undefined;
   const entry = await findRegularFile(index, path, context.signal);
@@ -167,7 +167,7 @@ type StoredFile = Pick<TocEntry, 'type' | 'uncompressedOffset' | 'uncompressedSi
 export async function answerFile(
   deps: SpanDeps,
   context: RequestContext,
-  layer: HeldLayer,
+  layer: AuthorizedLayer,
   index: LayerIndexView,
   entry: StoredFile,
 ): Promise<RegistryResponse> {
@@ -219,7 +219,7 @@ async function findRegularFile(index: LayerIndexView, path: RawText, signal: Abo
 }
 
 interface Slice {
-  readonly layer: HeldLayer;
+  readonly layer: AuthorizedLayer;
   readonly index: LayerIndexView;
   /** Offsets in the decompressed layer, `[start, end)`. */
   readonly start: number;

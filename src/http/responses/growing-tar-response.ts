@@ -1,6 +1,6 @@
 import type { ByteRange } from '../../core/byte-range.ts';
 import { MEDIA_TYPES } from '../../core/media-types.ts';
-import type { HeldLayer } from '../../layers/layer.ts';
+import type { AuthorizedLayer } from '../../layers/layer.ts';
 import type { LayerReader } from '../../spans/layer-reader.ts';
 import type { ByteSource } from '../../telemetry/metrics.ts';
 import type { LayerIndexView } from '../../index/layer-index-view.ts';
@@ -15,7 +15,7 @@ import { formatContentRange, parseSingleRange } from '../requests/range-header.t
 export async function growingTarResponse(
   reader: LayerReader,
   context: RequestContext,
-  layer: HeldLayer,
+  layer: AuthorizedLayer,
   index: LayerIndexView,
 ): Promise<RegistryResponse | undefined> {
   const { headers, method } = context;
@@ -33,7 +33,7 @@ export async function growingTarResponse(
 export async function tarRangeResponse(
   reader: LayerReader,
   context: RequestContext,
-  layer: HeldLayer,
+  layer: AuthorizedLayer,
   index: LayerIndexView,
 ): Promise<RegistryResponse | undefined> {
   const { headers, method, signal } = context;
@@ -56,7 +56,7 @@ const WHOLE: ByteRange = { start: 0, end: Number.POSITIVE_INFINITY };
 function answerPart(
   reader: LayerReader,
   { signal, client }: RequestContext,
-  layer: HeldLayer,
+  layer: AuthorizedLayer,
   index: LayerIndexView,
   range: ByteRange,
 ): Omit<RegistryResponse, 'status'> {

@@ -5,7 +5,7 @@ import type { Digest } from '../../core/digest.ts';
 import type { Reference } from '../../core/image-reference.ts';
 import { isSpandrelError } from '../../core/errors.ts';
 import { mapBounded } from '../../core/work/map-bounded.ts';
-import type { HeldLayer } from '../../layers/layer.ts';
+import type { AuthorizedLayer } from '../../layers/layer.ts';
 import { waitFor } from '../../core/wait-for.ts';
 import type { LayerIndex } from '../../index/layer-index.ts';
 import { layerFault } from '../../index/layer-summary.ts';
@@ -89,10 +89,10 @@ export class ImageFiles {
     // The tree may be that of another repository of the upstream, which has the same layers and lacks the same.
     const missing = lowest !== undefined && 'code' in lowest ? ` ${lowest.code} ${lowest.layer}` : '';
     /** By which the tree is made. */
-    const known = new Map<Digest, { readonly layer: HeldLayer; readonly index: LayerIndex }>();
+    const known = new Map<Digest, { readonly layer: AuthorizedLayer; readonly index: LayerIndex }>();
     return this.#deps.trees.get({
       key: `${target.client.name} ${manifest.digest}${missing}`,
-      line: targetKey(target),
+      fairnessKey: targetKey(target),
       readLayers: (abandoned) => this.#readLayers(layers, known, abandoned),
       replaceIndex: async (digest, abandoned) => {
         const damaged = known.get(digest);
@@ -119,17 +119,17 @@ export class ImageFiles {
   /**
    * Layers as the repository has them, from the lowest up. Nothing shows of what lies below one that it does not have: that is the first,
    * and those below it are not asked for.
-   * @throws SpandrelError as `Layers.heldLayer`
+   * @throws SpandrelError as `Layers.authorizedLayer`
    */
   async #findLayers(
     target: Target,
     listed: readonly (Descriptor | FaultyDescriptor)[],
     signal: AbortSignal,
-  ): Promise<(HeldLayer | LayerFault)[]> {
-    const find = async (descriptor: Descriptor | FaultyDescriptor): Promise<HeldLayer | LayerFault> => {
+  ): Promise<(AuthorizedLayer | LayerFault)[]> {
+    const find = async (descriptor: Descriptor | FaultyDescriptor): Promise<AuthorizedLayer | LayerFault> => {
       if (!isSound(descriptor)) return { layer: descriptor.digest, ...descriptor.fault };
       try {
-        return await this.#deps.layers.heldLayer(target, descriptor.digest, signal);
+        return await this.#deps.layers.authorizedLayer(target, descriptor.digest, signal);
       } catch (error) {
         if (!isSpandrelError(error, 'BLOB_UNKNOWN')) throw error;
         return { layer: descriptor.digest, code: error.code, message: error.message };
@@ -140,12 +140,12 @@ export class ImageFiles {
 
   /** The index files of the layers, built where missing; the first may be one of which nobody can know what all is in it. */
   #readLayers(
-    layers: readonly (HeldLayer | LayerFault)[],
-    known: Map<Digest, { readonly layer: HeldLayer; readonly index: LayerIndex }>,
+    layers: readonly (AuthorizedLayer | LayerFault)[],
+    known: Map<Digest, { readonly layer: AuthorizedLayer; readonly index: LayerIndex }>,
     abandoned: AbortSignal,
   ): Promise<(IndexedLayer | LayerFault)[]> {
     const { indexes } = this.#deps;
-    const read = async (layer: HeldLayer | LayerFault): Promise<IndexedLayer | LayerFault> => {
+    const read = async (layer: AuthorizedLayer | LayerFault): Promise<IndexedLayer | LayerFault> => {
       if ('code' in layer) return layer;
       const { digest } = layer;
       try {

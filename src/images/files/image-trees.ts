@@ -23,8 +23,8 @@ export interface ImageTreesDeps {
 export interface TreeRequest {
   /** The same key means the same tree. */
   readonly key: string;
-  /** Those of one line take turns with the others. */
-  readonly line: string;
+  /** Fairness key of the work. */
+  readonly fairnessKey: string;
   /** From the lowest up; called once if there is no tree yet, and again after each `replaceIndex`. */
   readonly readLayers: (abandoned: AbortSignal) => Promise<readonly (IndexedLayer | LayerFault)[]>;
   /** The index file of a layer is damaged or gone: have it built again. Called once a layer at most. */
@@ -92,12 +92,12 @@ export class ImageTrees {
     }
   }
 
-  async #make({ line, readLayers }: TreeRequest, abandoned: AbortSignal): Promise<PackedTree> {
+  async #make({ fairnessKey, readLayers }: TreeRequest, abandoned: AbortSignal): Promise<PackedTree> {
     const layers = await readLayers(abandoned);
     abandoned.throwIfAborted();
     const maxSize = { bytes: this.#deps.maxMakingBytes, steps: MAX_STEPS };
     const input: MergeLayersInput = { layers, maxSize };
-    return this.#deps.pool.tasks.mergeLayers(input, { line });
+    return this.#deps.pool.tasks.mergeLayers(input, { fairnessKey });
   }
 }
 

@@ -27,8 +27,8 @@ export interface DerivedBlob {
 /** How a client wants a blob. */
 export interface DerivedBlobRequest {
   readonly acceptsGzip: boolean;
-  /** Clients of one line wait for each other when too much memory is held. */
-  readonly line: string;
+  /** Fairness key of the wait for memory. */
+  readonly fairnessKey: string;
   readonly signal: AbortSignal;
 }
 
@@ -91,12 +91,12 @@ export class DerivedBlobs {
 
   async #read(
     digest: Digest,
-    { acceptsGzip, line, signal }: DerivedBlobRequest,
+    { acceptsGzip, fairnessKey, signal }: DerivedBlobRequest,
   ): Promise<DerivedBlob | undefined> {
     const sizes = await this.#ztocs.sizes(digest);
     if (sizes === undefined) return undefined;
     // Whoever takes the stored form has it decompressed too, to be verified.
-    const release = await this.#memory.enter(signal, line, sizes.storedBytes + sizes.plainBytes);
+    const release = await this.#memory.enter(signal, fairnessKey, sizes.storedBytes + sizes.plainBytes);
     let bytes: Buffer | undefined;
     try {
       bytes = await (acceptsGzip ? this.#ztocs.readCompressed(digest) : this.#ztocs.read(digest));

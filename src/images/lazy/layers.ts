@@ -6,7 +6,7 @@ import type { Digest } from '../../core/digest.ts';
 import { type ErrorCode, ERRORS, isSpandrelError } from '../../core/errors.ts';
 import { MEDIA_TYPES } from '../../core/media-types.ts';
 import { skipReason } from '../../soci/skip-reason.ts';
-import { type HeldLayer, heldLayer, type Layer } from '../../layers/layer.ts';
+import { type AuthorizedLayer, type Layer, markAuthorized } from '../../layers/layer.ts';
 import type { LayerIndexes } from '../../layers/layer-indexes.ts';
 import type { Logger } from '../../telemetry/logger.ts';
 import { type LayerSummary, streamFault } from '../../index/layer-summary.ts';
@@ -76,17 +76,20 @@ export class Layers {
   }
 
   /** As {@link layer}, if the repository has it. @throws SpandrelError as {@link BlobAccess.check} */
-  async heldLayer(target: Target, digest: Digest, signal?: AbortSignal): Promise<HeldLayer> {
+  async authorizedLayer(target: Target, digest: Digest, signal?: AbortSignal): Promise<AuthorizedLayer> {
     await this.#deps.access.check(target, digest, signal);
-    return heldLayer(this.layer(target, digest));
+    return markAuthorized(this.layer(target, digest));
   }
 
   /** Those of some layers that the repository has. @throws SpandrelError as {@link BlobAccess.check}, but for BLOB_UNKNOWN */
-  async heldLayers(target: Target, digests: readonly Digest[]): Promise<ReadonlyMap<Digest, HeldLayer>> {
-    const held = new Map<Digest, HeldLayer>();
+  async heldLayers(
+    target: Target,
+    digests: readonly Digest[],
+  ): Promise<ReadonlyMap<Digest, AuthorizedLayer>> {
+    const held = new Map<Digest, AuthorizedLayer>();
     const look = async (digest: Digest): Promise<void> => {
       try {
-        held.set(digest, await this.heldLayer(target, digest));
+        held.set(digest, await this.authorizedLayer(target, digest));
       } catch (error) {
         if (!isSpandrelError(error, 'BLOB_UNKNOWN')) throw error;
       }
@@ -104,14 +107,14 @@ export class Layers {
     const { blobs, indexes } = this.#deps;
     if (blobs.stat(digest, target.client.name) === undefined && !(await indexes.has(digest)))
       await indexes.build(this.layer(target, digest));
-    await indexes.ensure(await this.heldLayer(target, digest));
+    await indexes.ensure(await this.authorizedLayer(target, digest));
   }
 
   /** Open a blob for reading; if it is a layer that belongs into a SOCI index, its index is built while the bytes arrive. */
   async readBlob(target: Target, digest: Digest, signal: AbortSignal): Promise<BlobReader> {
     const layer = this.layer(target, digest);
     const reader = await this.#readIfAllowed(target, layer, signal);
-    if (this.isIndexed(target, digest)) this.#deps.indexes.startBuild(layer);
+    if (this.belongsInIndex(target, digest)) this.#deps.indexes.startBuild(layer);
     return reader;
   }
 
@@ -123,17 +126,17 @@ export class Layers {
     target: Target,
     digest: Digest,
     signal: AbortSignal,
-  ): Promise<{ readonly handle: BlobHandle; readonly held: HeldLayer }> {
+  ): Promise<{ readonly handle: BlobHandle; readonly held: AuthorizedLayer }> {
     const layer = this.layer(target, digest);
     const { source, claimedBytes } = layer;
     const handle = await this.#openIfAllowed(target, digest, signal, (askFirst) =>
       this.#deps.blobs.openBlob(digest, source, { claimedBytes, signal, askFirst, complete: true }),
     );
-    return { handle, held: heldLayer(layer) };
+    return { handle, held: markAuthorized(layer) };
   }
 
   /** True if it is known as a layer that belongs into a SOCI index. */
-  isIndexed(target: Target, digest: Digest): boolean {
+  belongsInIndex(target: Target, digest: Digest): boolean {
     const known = this.#deps.knownLayers.get(target, digest);
     const { v1, v2, minLayerBytes } = this.#deps.policies.of(target);
     return (v1 || v2) && known !== undefined && skipReason(known.descriptor, minLayerBytes) === undefined;
@@ -192,7 +195,7 @@ export class Layers {
   /** What is known of a layer; starts nothing but, at most, the fetch of its image's config. */
   async describe(target: Target, digest: Digest, signal: AbortSignal): Promise<LayerDescription> {
     const known = this.#deps.knownLayers.get(target, digest);
-    const state = await this.#deps.indexes.state(await this.heldLayer(target, digest, signal));
+    const state = await this.#deps.indexes.state(await this.authorizedLayer(target, digest, signal));
     if (state.kind === 'complete') return describeSummary(state.summary, known);
     const skipped = known && skipReason(known.descriptor, this.#deps.policies.of(target).minLayerBytes);
     const size = known?.descriptor.size ?? (await this.statBlob(target, digest, signal)).sizeBytes;

@@ -123,7 +123,10 @@ export class LostDocuments {
     const { origins, layers, indexes } = this.#deps;
     const origin = await origins.find(digest);
     if (origin?.kind === 'layer' && (await this.#hasLayer(target, origin.layer, signal))) {
-      const { summary } = await indexes.ensure(await layers.heldLayer(target, origin.layer, signal), signal);
+      const { summary } = await indexes.ensure(
+        await layers.authorizedLayer(target, origin.layer, signal),
+        signal,
+      );
       if (summary.ztoc?.digest === digest) return true;
     }
     return false;

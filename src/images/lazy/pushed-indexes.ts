@@ -284,7 +284,7 @@ export class PushedIndexes implements AsyncDisposable {
       // Of an image that has a layer twice, the index may have its zTOC twice.
       const distinct = new Map(layers.map((layer) => [`${layer.layer} ${layer.ztoc}`, layer]));
       for (const layer of distinct.values())
-        await this.#turns.run(() => this.#checkZtoc(target, image, layer), undefined, targetKey(target));
+        await this.#turns.run(() => this.#validateZtoc(target, image, layer), undefined, targetKey(target));
       const known = { ...this.#knownOf(target, manifest), [version]: index };
       this.#known.set(`${targetKey(target)} ${manifest.digest}`, known);
       return { layers: new Map(layers.map((layer) => [layer.layer, layer])), isFinal: true };
@@ -299,7 +299,7 @@ export class PushedIndexes implements AsyncDisposable {
     }
   }
 
-  async #checkZtoc(
+  async #validateZtoc(
     target: Target,
     image: ImageManifest,
     { layer, ztoc, sizeBytes }: PushedLayer,
@@ -308,7 +308,7 @@ export class PushedIndexes implements AsyncDisposable {
     if (known === undefined)
       throw new SpandrelError('INDEX_MALFORMED', 'the SOCI index names a layer that the image has not got');
     const bytes = await this.#readZtoc(target, ztoc, sizeBytes);
-    await this.#deps.pool.tasks.checkZtoc({ bytes, layerBytes: known.size, limits: this.#deps.limits });
+    await this.#deps.pool.tasks.validateZtoc({ bytes, layerBytes: known.size, limits: this.#deps.limits });
   }
 
   async #readZtoc(target: Target, ztoc: Digest, sizeBytes: number, signal?: AbortSignal): Promise<Buffer> {

@@ -6,7 +6,7 @@ import type { Digest } from '../../core/digest.ts';
 import { type ErrorCode, isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import type { Reference } from '../../core/image-reference.ts';
 import { mapBounded } from '../../core/work/map-bounded.ts';
-import type { HeldLayer } from '../../layers/layer.ts';
+import type { AuthorizedLayer } from '../../layers/layer.ts';
 import type { LayerIndexes } from '../../layers/layer-indexes.ts';
 import type { Logger } from '../../telemetry/logger.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
@@ -66,7 +66,7 @@ interface WarmLayer {
   readonly size: number;
   growth: Growth | undefined;
   /** Once its blob has been opened. */
-  held: HeldLayer | undefined;
+  held: AuthorizedLayer | undefined;
   /** The registry does not have it. */
   isAbsent: boolean;
 }

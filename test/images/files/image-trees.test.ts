@@ -42,7 +42,7 @@ function request(built: BuiltLayer, more: Partial<TreeRequest> = {}): TreeReques
   const asking = {
     asked: 0,
     key: 'image',
-    line: 'team/app',
+    fairnessKey: 'team/app',
     signal: new AbortController().signal,
     readLayers: async () => {
       asking.asked++;
