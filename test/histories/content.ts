@@ -55,7 +55,7 @@ const OCI_LAYER = 'application/vnd.oci.image.layer.v1.tar';
 const KINDS = ['gzip', 'gzip', 'gzip', 'stored', 'zstd', 'none'] as const;
 const LAYER_COUNT = 8;
 const MIN_FILE_BYTES = 500;
-const MAX_FILE_BYTES = 260_000;
+const MAX_FILE_BYTES = 120_000;
 const MAX_FILES = 6;
 /** In every layer: the topmost one shows. */
 export const SHARED_FILE = 'etc/shared';

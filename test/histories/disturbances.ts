@@ -62,20 +62,41 @@ export function disturbanceOf(fault: UpstreamFault): Disturbance {
   return fault.status === 429 ? 'throttled' : 'failing';
 }
 
-/** What may be answered amiss, and what may not, after what has happened. */
+/** Which wrong responses the faults so far explain. */
 export class Disturbances {
   readonly #since = new Set<Disturbance>();
+  /** Digests of blobs of which a replica may have got wrong bytes that it has not verified yet. */
+  readonly #unverified = new Set<string>();
+  /** Digests of stored blobs whose files have changed. */
+  readonly #rotten = new Set<string>();
 
   note(disturbance: Disturbance): void {
     this.#since.add(disturbance);
+  }
+
+  /** A replica gets wrong bytes, or a wrong size, for a blob. */
+  noteUnverified(digest: string): void {
+    this.#unverified.add(digest);
+  }
+
+  /** The file of a stored blob changes. */
+  noteRotten(digest: string): void {
+    this.#rotten.add(digest);
+  }
+
+  /** All blobs are verified, but these. */
+  keepUnverified(digests: ReadonlySet<string>): void {
+    for (const digest of this.#unverified) if (!digests.has(digest)) this.#unverified.delete(digest);
   }
 
   has(disturbance: Disturbance): boolean {
     return this.#since.has(disturbance);
   }
 
+  /** Blobs stay unverified: see {@link keepUnverified}. */
   clear(): void {
     this.#since.clear();
+    this.#rotten.clear();
   }
 
   excusesCode(code: ErrorCode, path: string): boolean {
@@ -96,16 +117,14 @@ export class Disturbances {
     return this.#since.has('ended') || this.#since.has('fewDescriptors');
   }
 
-  /**
-   * A blob that has been found right, and whose file has changed since, is served as it is until the scrub passes. What is decompressed
-   * is checked each time.
-   */
+  /** A verified blob whose file changes later is served as it is until the scrub finds it. Decompressed bytes are always checked. */
   excusesRot(path: string): boolean {
-    return this.#since.has('rot') && path.includes('/blobs/');
+    const [, digest = ''] = /\/blobs\/([^/]+)$/.exec(path) ?? [];
+    return this.#rotten.has(digest);
   }
 
-  /** Whoever reads a part of what arrives for the first time gets it before its digest is known, or its size. */
-  get excusesUnverified(): boolean {
-    return this.#since.has('corrupt') || this.#since.has('length');
+  /** The first reader of a part of a blob may get it before the whole blob is verified. @param blobs that the part comes from */
+  excusesUnverified(blobs: readonly string[]): boolean {
+    return blobs.some((digest) => this.#unverified.has(digest));
   }
 }

@@ -17,10 +17,12 @@ export interface SetUp {
   readonly tagSeconds: number;
   readonly latencyMs: number;
   readonly background: boolean;
+  /** Threads that index, and threads that decompress. */
+  readonly threads: 1 | 2;
   readonly redirects: boolean;
-  /** How clients reach the registry listener. */
-  /** Stored blobs change by themselves; the scrub is fast then, and would otherwise hide what the store takes that is wrong. */
+  /** Stored blobs change by themselves, and a fast scrub finds them. Without, there is no scrub: it would hide faults of the store. */
   readonly decays: boolean;
+  /** How clients reach the registry listener. */
   readonly wire: 'http' | 'tls' | 'tls h2';
   readonly access: 'open' | 'htpasswd' | 'upstream';
   /** A SOCI index of one image that its publisher has pushed. */
@@ -72,7 +74,7 @@ export type UpstreamFault =
   | { readonly kind: 'status'; readonly status: number }
   | { readonly kind: 'reset'; readonly afterBytes?: number }
   | { readonly kind: 'stall' | 'truncate'; readonly afterBytes: number }
-  /** One byte, at a share of the content. */
+  /** One bit of every response, at a share of its body. */
   | { readonly kind: 'corrupt'; readonly share: number }
   | { readonly kind: 'length'; readonly delta: number }
   /** Nothing is answered until the faults end. */
@@ -115,12 +117,13 @@ export type Action =
   | { readonly do: 'clearFaults' }
   | { readonly do: 'redis'; readonly what: 'flush' | 'kill' | 'resume' | 'garble' | 'hang' }
   | { readonly do: 'disk'; readonly replica: number; readonly state: DiskState }
-  /** A stored file, by its share of those in the folder, changes by itself. */
+  /** A stored file, by its share of those in the folder, changes by itself, or each of them does. */
   | {
       readonly do: 'damage';
       readonly replica: number;
       readonly folder: StoredFolder;
       readonly share: number;
+      readonly reach: 'one' | 'all';
       readonly how: 'cut' | 'flip' | 'grow' | 'remove';
     }
   | { readonly do: 'descriptors'; readonly replica: number; readonly areFew: boolean }

@@ -33,8 +33,8 @@ export interface Expected {
   readonly digest?: string;
   /** Half-open; the answer is that part. */
   readonly range?: { readonly start: number; readonly end: number } | undefined;
-  /** May be sent before it is verified. */
-  readonly isPartOfLayer?: boolean;
+  /** Digests of the layers that it is read from; such bytes may be sent before the whole layers are verified. */
+  readonly partOf?: readonly string[];
 }
 
 /** Asks, and compares each answer with what it has to be. */
@@ -62,7 +62,7 @@ export class Judge {
     }
     this.bytes += answer.body.length;
     if (answer.status >= 400) throw this.#refusalOf(answer, what, new URL(url).pathname, method);
-    this.#compare(answer, what, method, expected);
+    this.#compare(answer, what, { ...question, method }, expected);
     if (answer.end === 'cut')
       throw this.#refusal(`${what}: cut after ${answer.body.length} bytes`, this.#disturbances.excusesCuts);
     return answer;
@@ -91,9 +91,10 @@ export class Judge {
     return this.#refusal(`${what}: ${status} ${code}, ${message}`, isExcused);
   }
 
-  #compare(answer: Answer, what: string, method: string, expected: Expected): void {
+  #compare(answer: Answer, what: string, { url, method = 'GET' }: Question, expected: Expected): void {
     const { status, headers, body, end } = answer;
-    const { bytes, digest, range, isPartOfLayer = false } = expected;
+    const { bytes, digest, range, partOf } = expected;
+    const { pathname } = new URL(url);
     if (status !== 200 && status !== 206) throw new Wrong(`${what}: status ${status}`);
     if (digest !== undefined && headers['docker-content-digest'] !== digest)
       throw new Wrong(
@@ -101,16 +102,18 @@ export class Judge {
       );
     if (bytes === undefined) {
       const isWhole = method === 'GET' && digest !== undefined && end === 'whole';
-      if (isWhole && sha256(body) !== digest && !this.#disturbances.excusesRot(what))
+      if (isWhole && sha256(body) !== digest && !this.#disturbances.excusesRot(pathname))
         throw new Wrong(`${what}: bytes of ${sha256(body)}`);
       return;
     }
     const isPart = range !== undefined && status === 206;
     const wrong = difference(answer, method, bytes, isPart ? range : undefined);
+    if (wrong === undefined) return;
     // What is not all of a blob may be sent before it is verified, and its size as the upstream says it.
-    const isPartial = isPartOfLayer || isPart || end !== 'whole' || method === 'HEAD';
-    if (wrong === undefined || (isPartial && this.#disturbances.excusesUnverified)) return;
-    if (this.#disturbances.excusesRot(what)) return;
+    const isPartial = partOf !== undefined || isPart || end !== 'whole' || method === 'HEAD';
+    const blobs = partOf ?? (digest === undefined ? [] : [digest]);
+    if (isPartial && this.#disturbances.excusesUnverified(blobs)) return;
+    if (this.#disturbances.excusesRot(pathname)) return;
     throw new Wrong(`${what}: ${wrong} (${end}, ${String(headers['cache-status'])})`);
   }
 }

@@ -1,7 +1,7 @@
 import { gunzipSync } from 'node:zlib';
 
 import { SnapshotterClient } from '../helpers/snapshotter-client.ts';
-import { type KnownRepository, sha256 } from './content.ts';
+import { blobsOf, type KnownRepository, sha256 } from './content.ts';
 import { Refused, Wrong } from './judge.ts';
 import type { Replica } from './replica.ts';
 import type { World } from './world.ts';
@@ -45,10 +45,12 @@ export async function mountImage(
     if (error instanceof Refused || error instanceof Wrong) throw error;
     const message = error instanceof Error ? error.message : String(error);
     if (NOT_LAZY.test(message)) throw new Refused(message, true);
-    // The snapshotter finds out itself what has not been verified yet, and that its publisher's zTOC is wrong, as long as the
-    // layer has not passed through.
+    // The snapshotter itself finds bytes that are not verified yet or that a disk has changed, and, until the proxy has fetched the whole layer, a zTOC that
+    // its publisher has made for another one.
     const isPublishersWord = world.setUp.pushed === 'wrong' && world.pushed?.repository === repository;
-    if (world.disturbances.excusesUnverified || isPublishersWord) throw new Refused(message, true);
+    const { disturbances } = world;
+    const isUnverified = disturbances.excusesUnverified([...blobsOf(repository).keys()]);
+    if (isUnverified || disturbances.has('rot') || isPublishersWord) throw new Refused(message, true);
     throw new Wrong(`${repository.name}:${tag} on ${replica.name}: ${message}`);
   }
 }

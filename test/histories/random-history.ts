@@ -11,17 +11,24 @@ import type {
 } from './history.ts';
 import { RULES } from './rules.ts';
 
-const ROUNDS = 3;
-const MIN_ACTIONS = 12;
-const MAX_ACTIONS = 36;
-/** How often a round is one in which nothing goes wrong. */
-const CALM_SHARE = 0.25;
+const ROUNDS = 4;
+const MIN_ACTIONS = 10;
+const MAX_ACTIONS = 30;
+/** How often nothing goes wrong in a round. */
+const CALM_SHARE = 0.15;
+/**
+ * A round has only so many kinds of faults, and each of them several times: one kind does not hide what another would show (Groce et
+ * al., "Swarm Testing").
+ */
+const KINDS_OF_FAULTS = 3;
 /** How often the disk is never full, and descriptors are never few. */
 const GOOD_MACHINES = 0.7;
 const CLIENTS: readonly ClientKind[] = ['containerd', 'mirror', 'docker', 'skopeo', 'snapshotter', 'curl'];
-const DECAYING_DISKS = 0.4;
+const DECAYING_DISKS = 0.5;
 const STATUSES = [401, 403, 404, 429, 500, 502, 503, 504];
 const PLACES = 12;
+const VERIFIED_PATHS: readonly FaultedPath[] = ['/manifests/', '/blobs/', '/blobs/', '/blobs/'];
+const FAULTED_PATHS: readonly FaultedPath[] = [...VERIFIED_PATHS, '/referrers/', '/'];
 
 /** The same for the same seed. */
 export function randomHistory(seed: number): History {
@@ -55,14 +62,15 @@ class HistoryMaker {
       seed: this.#seed,
       replicas,
       redis: replicas === 2 || this.#chance(0.3),
-      storeBytes: this.#pick([2 ** 21, 2 ** 22, 2 ** 26, 2 ** 26]),
+      storeBytes: this.#pick([2 ** 20, 2 ** 21, 2 ** 25, 2 ** 25]),
       memoryBytes: this.#pick([0, 2 ** 19, 2 ** 24]),
       tagSeconds: this.#pick([0, 0, 1]),
       latencyMs: this.#pick([0, 0, 3]),
       background: this.#chance(0.7),
+      threads: this.#pick([1, 1, 2]),
       redirects: this.#chance(0.2),
       decays: this.#decays,
-      wire: this.#pick(['http', 'http', 'tls', 'tls h2']),
+      wire: this.#pick(['http', 'http', 'http', 'tls', 'tls h2']),
       access: this.#pick(['open', 'open', 'htpasswd', 'upstream']),
       redisKey: this.#chance(0.6),
       pushed: this.#pick(['none', 'right', 'damaged', 'wrong', 'missing']),
@@ -70,16 +78,17 @@ class HistoryMaker {
   }
 
   #round(): Action[] {
-    const isCalm = this.#chance(CALM_SHARE);
+    const faults = this.#chance(CALM_SHARE) ? [] : this.#faultsOfRound();
     const length = MIN_ACTIONS + this.#below(MAX_ACTIONS - MIN_ACTIONS);
-    return Array.from({ length }, () => {
+    const actions = Array.from({ length }, () => {
       const dice = this.#random();
-      if (dice < 0.5) return this.#get();
-      if (dice < 0.62) return this.#pull();
-      if (dice < 0.67) return this.#mount();
-      if (dice < 0.8) return this.#change();
-      return isCalm ? this.#get() : this.#disturb();
+      if (dice < 0.45) return [this.#get()];
+      if (dice < 0.55) return [this.#pull()];
+      if (dice < 0.6) return [this.#mount()];
+      if (dice < 0.73) return [this.#change()];
+      return faults.length === 0 ? [this.#get()] : this.#pick(faults)();
     });
+    return actions.flat();
   }
 
   #get(): GetAction {
@@ -147,6 +156,7 @@ class HistoryMaker {
       () => ({ do: 'delete', replica, layer: this.#below(PLACES) }),
       () => ({ do: 'moveTag', ...this.#tag(), top: this.#below(3) }),
       () => ({ do: 'rules', rules: this.#below(RULES.length) }),
+      () => ({ do: 'rules', rules: this.#below(RULES.length) }),
       () => ({ do: 'pause', ms: this.#below(150) }),
       () => ({
         do: 'intrude',
@@ -157,63 +167,78 @@ class HistoryMaker {
     ])();
   }
 
-  #disturb(): Action {
-    const replica = this.#below(2);
-    const fault = (): Action => ({
-      do: 'fault',
-      on: this.#pick<FaultedPath>(['/manifests/', '/blobs/', '/blobs/', '/blobs/', '/referrers/', '/']),
-      times: this.#pick([1, 1, 3, 20]),
-      fault: this.#fault(),
-    });
-    // The proxy leaves a disk alone for ten seconds that has failed, and everything waits for that in the end.
-    const ofMachine: readonly (() => Action)[] = [
-      () => ({ do: 'disk', replica, state: this.#pick(['full', 'full', 'read-only', 'fine'] as const) }),
-      () => ({ do: 'descriptors', replica, areFew: this.#chance(0.7) }),
+  /** Makers of what goes wrong in one round, each with the requests that would show it. */
+  #faultsOfRound(): readonly (() => Action[])[] {
+    const { upstream, other, ofMachine } = this.#allFaults();
+    const all = [
+      ...upstream,
+      ...upstream,
+      ...other,
+      ...(this.#isMachineGood ? [] : [...ofMachine, ...ofMachine]),
     ];
-    return this.#pick<() => Action>([
-      ...(this.#isMachineGood ? [] : ofMachine),
-      ...Array.from({ length: 8 }, () => fault),
-      () => ({ do: 'clearFaults' }),
-      () => ({ do: 'lose', layer: this.#below(PLACES) }),
-      () => ({ do: 'redis', what: this.#pick(['flush', 'kill', 'resume', 'garble', 'garble'] as const) }),
-      () => ({ do: 'redis', what: this.#pick(['garble', 'hang'] as const) }),
-      () => this.#damage(replica),
-      () => this.#damage(replica),
-      () => ({ do: 'clock', replica, stepSeconds: this.#pick([-7200, -30, 0, 30, 7200]) }),
-      () => ({ do: this.#pick(['kill', 'term'] as const), replica }),
-    ])();
+    return Array.from({ length: KINDS_OF_FAULTS }, () => this.#pick(all));
   }
 
-  #damage(replica: number): Action {
+  #allFaults(): Readonly<Record<'upstream' | 'other' | 'ofMachine', readonly (() => Action[])[]>> {
+    const replica = (): number => this.#below(2);
+    const after = (): number => this.#below(60_000);
     return {
-      do: 'damage',
-      replica,
-      folder: this.#pick([
-        ...(this.#decays ? (['blobs', 'blobs', 'blobs', 'partial'] as const) : []),
-        ...(['indexes', 'indexes', 'manifests', 'tags', 'origins'] as const),
-      ]),
-      share: this.#share(),
-      how: this.#pick(['cut', 'flip', 'flip', 'grow', 'remove'] as const),
+      upstream: [
+        () => this.#fault({ kind: 'status', status: this.#pick(STATUSES) }),
+        () => this.#fault({ kind: 'reset', ...(this.#chance(0.5) ? { afterBytes: after() } : {}) }),
+        () => this.#fault({ kind: 'stall', afterBytes: after() }),
+        () => this.#fault({ kind: 'truncate', afterBytes: after() }),
+        () => this.#fault({ kind: 'corrupt', share: this.#share() }),
+        () => this.#fault({ kind: 'corrupt', share: this.#share() }),
+        () => this.#fault({ kind: 'length', delta: this.#pick([-100, -1, 1, 100]) }),
+        () => this.#fault({ kind: 'hold' }),
+      ],
+      other: [
+        () => [{ do: 'clearFaults' }],
+        () => [{ do: 'lose', layer: this.#below(PLACES) }],
+        () => [
+          { do: 'redis', what: this.#pick(['flush', 'kill', 'resume', 'garble', 'garble', 'hang'] as const) },
+        ],
+        () => [{ do: 'redis', what: this.#pick(['garble', 'flush'] as const) }, this.#get()],
+        ...Array.from({ length: this.#decays ? 4 : 1 }, () => () => this.#damage(replica())),
+        () => [{ do: 'clock', replica: replica(), stepSeconds: this.#pick([-7200, -30, 0, 30, 7200]) }],
+        () => [{ do: this.#pick(['kill', 'term'] as const), replica: replica() }],
+      ],
+      // The proxy leaves a disk alone for ten seconds that has failed, and everything waits for that in the end.
+      ofMachine: [
+        () => [
+          {
+            do: 'disk',
+            replica: replica(),
+            state: this.#pick(['full', 'full', 'read-only', 'fine'] as const),
+          },
+        ],
+        () => [{ do: 'descriptors', replica: replica(), areFew: this.#chance(0.7) }],
+      ],
     };
   }
 
-  #fault(): UpstreamFault {
-    const afterBytes = this.#below(60_000);
-    return this.#pick<() => UpstreamFault>([
-      () => ({ kind: 'status', status: this.#pick(STATUSES) }),
-      () => ({ kind: 'status', status: this.#pick(STATUSES) }),
-      () => ({ kind: 'reset' }),
-      () => ({ kind: 'reset', afterBytes }),
-      () => ({ kind: 'stall', afterBytes }),
-      () => ({ kind: 'truncate', afterBytes }),
-      () => ({ kind: 'corrupt', share: this.#share() ** 2 }),
-      () => ({ kind: 'corrupt', share: this.#share() ** 2 }),
-      () => ({ kind: 'corrupt', share: this.#share() ** 2 }),
-      () => ({ kind: 'corrupt', share: this.#share() ** 2 }),
-      () => ({ kind: 'corrupt', share: this.#share() ** 2 }),
-      () => ({ kind: 'length', delta: this.#pick([-100, -1, 1, 100]) }),
-      () => ({ kind: 'hold' }),
-    ])();
+  #fault(fault: UpstreamFault): Action[] {
+    return [
+      {
+        do: 'fault',
+        on: this.#pick<FaultedPath>(fault.kind === 'corrupt' ? VERIFIED_PATHS : FAULTED_PATHS),
+        times: this.#pick([1, 1, 3, 20]),
+        fault,
+      },
+    ];
+  }
+
+  #damage(replica: number): Action[] {
+    const ofBlobs = ['blobs', 'blobs', 'blobs', 'blobs', 'partial'] as const;
+    const folder = this.#pick([
+      ...(this.#decays ? ofBlobs : []),
+      ...(['indexes', 'indexes', 'manifests', 'tags', 'origins'] as const),
+    ]);
+    const reach = this.#pick(['one', 'all'] as const);
+    const how = this.#pick(['cut', 'flip', 'flip', 'flip', 'grow', 'remove'] as const);
+    const reads = Array.from({ length: 2 }, () => ({ ...this.#get(), replica }));
+    return [{ do: 'damage', replica, folder, share: this.#share(), reach, how }, ...reads];
   }
 
   /** Few digits are easier to read. */

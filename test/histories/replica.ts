@@ -1,11 +1,12 @@
-import { appendFile, mkdir, open, readdir, rename, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { runProgram, startProgram } from '../helpers/programs.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
-import type { DiskState, SetUp, StoredFolder } from './history.ts';
-import { RULES } from './rules.ts';
+import type { Action, DiskState, SetUp } from './history.ts';
 import { Patrons, type PatronsOptions } from './patrons.ts';
+import { RULES } from './rules.ts';
+import { StoredFiles } from './stored-files.ts';
 import { within } from './within.ts';
 
 /** What is built: it starts twice as fast as the sources, its threads too. */
@@ -18,10 +19,10 @@ const RELOAD_MS = 30_000;
 /** Running requests have a second to end (`shutdown.graceMs`); what takes longer waits for something that it should not. */
 const STOP_MS = 20_000;
 const BALLAST_BYTES = 2 ** 20;
-/** Who may read everything, where not everybody may. */
 /** Bytes a second. */
 const FAST_SCRUB = 2 ** 26;
 const REDIS_KEY = 'what all replicas of a history know';
+/** May read everything, also where access is not open. */
 export const PERSON = { username: 'node', password: 'correct horse' } as const;
 
 export interface ReplicaOptions {
@@ -39,7 +40,9 @@ export interface ReplicaOptions {
 /** One proxy in a process of its own, which can be ended in every way and started again on its store. */
 export class Replica {
   readonly name: string;
+  /** `storage.root` */
   readonly root: string;
+  readonly files: StoredFiles;
   /** Its end was asked for. */
   isDown = true;
   #process: SpandrelProcess | undefined;
@@ -62,6 +65,7 @@ export class Replica {
     this.#options = options;
     this.#patrons = new Patrons(options.patrons);
     this.root = join(disk, 'store');
+    this.files = new StoredFiles(this.root);
   }
 
   get url(): string {
@@ -167,33 +171,12 @@ export class Replica {
     }
   }
 
-  /** A stored file changes by itself. @returns its path below the store; `undefined` if there is none */
+  /** Stored files change by themselves. @param onChange as of {@link StoredFiles.damage} */
   async damage(
-    folder: StoredFolder,
-    share: number,
-    how: 'cut' | 'flip' | 'grow' | 'remove',
-  ): Promise<string | undefined> {
-    if (this.#diskState !== 'fine') return undefined;
-    const top = join(this.root, folder);
-    const entries = await readdir(top, { recursive: true, withFileTypes: true }).catch(() => []);
-    const paths = entries
-      .filter((entry) => entry.isFile())
-      .map((entry) => join(entry.parentPath, entry.name))
-      .filter((path) => !/\/tmp\/|probe-/.test(path))
-      .toSorted();
-    const path = paths[Math.floor(share * paths.length)];
-    if (path === undefined) return undefined;
-    try {
-      const { size } = await stat(path);
-      if (how === 'remove') await rm(path);
-      else if (how === 'cut') await truncate(path, Math.floor(share * size));
-      else if (how === 'grow') await appendFile(path, 'more');
-      else await flipByte(path, Math.floor(share * size));
-    } catch (error) {
-      // Gone meanwhile.
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    }
-    return path.slice(this.root.length + 1);
+    { folder, ...damage }: Extract<Action, { do: 'damage' }>,
+    onChange: (digest: string) => void,
+  ): Promise<void> {
+    if (this.#diskState === 'fine') await this.files.damage(folder, damage, onChange);
   }
 
   async limitDescriptors(areFew: boolean): Promise<void> {
@@ -257,7 +240,7 @@ export class Replica {
 
   async #configure(rules: number): Promise<void> {
     const { setUp, upstreamUrl: url, redisUrl, tls, htpasswdFile } = this.#options;
-    const { storeBytes, memoryBytes, tagSeconds, background, decays } = setUp;
+    const { storeBytes, memoryBytes, tagSeconds, background, decays, threads } = setUp;
     const key = setUp.redisKey ? { key: REDIS_KEY } : {};
     const auth = setUp.access === 'upstream' ? { auth: { kind: 'basic', ...PERSON } } : {};
     const config = {
@@ -274,13 +257,15 @@ export class Replica {
       storage: { root: this.root, maxBytes: storeBytes, scrub: decays ? FAST_SCRUB : 0 },
       cache: { memoryBytes, ...(redisUrl === undefined ? {} : { redis: { url: redisUrl, ...key } }) },
       index: {
-        spanBytes: 65_536,
+        spanBytes: 16_384,
+        threads,
         readSpanBytes: 65_536,
         minLayerBytes: 0,
         platforms: ['linux/amd64'],
         holdMs: 1500,
         rules: RULES[rules],
       },
+      spans: { threads },
       fill: { parallel: 3, chunkBytes: 65_536, background },
       manifests: { tagSeconds, negativeSeconds: 1 },
       access: {
@@ -293,19 +278,6 @@ export class Replica {
     await writeFile(`${this.#configPath}.new`, JSON.stringify(config));
     await rename(`${this.#configPath}.new`, this.#configPath);
   }
-}
-
-async function flipByte(path: string, at: number): Promise<void> {
-  await using file = await open(path, 'r+');
-  const byte = Buffer.alloc(1);
-  const { bytesRead } = await file.read(byte, 0, 1, at);
-  if (bytesRead === 1)
-    await file.write(
-      byte.map((value) => value ^ 0x55),
-      0,
-      1,
-      at,
-    );
 }
 
 function tail(text: string): string {

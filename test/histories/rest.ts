@@ -1,9 +1,6 @@
-import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
-import { join } from 'node:path';
-
 import { findRestless } from '../helpers/at-rest.ts';
 import { askOne } from './ask-one.ts';
-import { blobsOf, sha256, TAGS } from './content.ts';
+import { blobsOf, TAGS } from './content.ts';
 import type { Wanted } from './history.ts';
 import { Refused, Wrong } from './judge.ts';
 import { Operations } from './operations.ts';
@@ -12,26 +9,54 @@ import type { Replica } from './replica.ts';
 import { indexedImages, policyOf } from './rules.ts';
 import type { World } from './world.ts';
 
-/** Longer than anything is remembered that was a passing fault, and than any work on images of this size takes. */
-const HEALED_MS = 40_000;
-/** What is held at rest is held for good; only the scrubber looks at a blob now and then. */
-const LET_GO_MS = 12_000;
-const LOOK_AGAIN_MS = 40;
-
-/** Files of blobs that have changed by themselves are found by the scrub, and removed. @throws Wrong */
-export async function checkHealedStore(world: World): Promise<void> {
-  if (!world.disturbances.has('rot')) return;
-  for (const replica of world.replicas)
-    await untilRight(`the blobs of ${replica.name}`, async () => {
-      const wrong = [...storedBlobs(replica).keys()].filter((digest) => sha256Of(replica, digest) !== digest);
-      if (wrong.length > 0) throw new Refused(`other bytes are stored as ${wrong.join()}`, false);
-    });
+interface Patience {
+  /** Longer than any work on images of this size takes. */
+  readonly limitMs: number;
+  /** Longer than the same fault may last. */
+  readonly stuckMs: number;
 }
 
-/** Nothing goes wrong any more: all has to be right again in time, and nothing may be left of what was. @throws Wrong */
+/** A proxy with these settings remembers a fault for 16 seconds at most. */
+const TO_HEAL: Patience = { limitMs: 40_000, stuckMs: 20_000 };
+/** What is held at rest is held for good; only the scrubber opens a blob for a moment, and a failed disk is left alone for ten seconds. */
+const TO_LET_GO: Patience = { limitMs: 40_000, stuckMs: 12_000 };
+const LOOK_AGAIN_MS = 40;
+/** A busy machine has fewer looks in the same time: the same fault has to show so often. */
+const STUCK_LOOKS = 100;
+/** The scrub has then verified every blob at least once: the first pass may have begun before. */
+const SCRUB_PASSES = 3;
+
+/** The scrub finds and removes files of blobs that have changed; nothing else may change one. @throws Wrong */
+export async function checkHealedStore(world: World): Promise<void> {
+  for (const replica of world.replicas) {
+    const before = await scrubPasses(replica);
+    await untilRight(`the blobs of ${replica.name}`, async () => {
+      const passes = (await scrubPasses(replica)) - before;
+      const wrong = [...replica.files.blobs().keys()].filter((digest) => {
+        const actual = replica.files.actualDigest(digest);
+        return actual !== undefined && actual !== digest;
+      });
+      if (wrong.length === 0) return;
+      const message = `other bytes are stored as ${wrong.join()}`;
+      if (!world.disturbances.has('rot')) throw new Wrong(message);
+      if (passes >= SCRUB_PASSES) throw new Wrong(`${message} after ${passes} passes of the scrub`);
+      throw new Refused(message, false);
+    });
+  }
+}
+
+async function scrubPasses(replica: Replica): Promise<number> {
+  return (await new Operations(replica).metrics()).get('spandrel_scrub_passes_total') ?? 0;
+}
+
+/** All faults have ended: everything has to be right again in time, and nothing may be left of them. @throws Wrong */
 export async function checkRest(world: World, options: { readonly empties: boolean }): Promise<void> {
   for (const replica of world.replicas) replica.assertAlive();
-  await Promise.all(world.replicas.map((_, place) => checkContent(world, place)));
+  const replicas = world.replicas.map((_, place) => place);
+  await Promise.all(replicas.map((place) => checkContent(world, place, wholeBlobs(world))));
+  // A blob that a client has got whole is verified, or is fetched anew.
+  world.disturbances.keepUnverified(new Set());
+  await Promise.all(replicas.map((place) => checkContent(world, place, derivedContent(world))));
   await checkAnswers(world);
   for (const replica of world.replicas) {
     replica.dropConnections();
@@ -42,43 +67,54 @@ export async function checkRest(world: World, options: { readonly empties: boole
   }
 }
 
-/** Do it until it goes well. @throws Wrong if it does not in time, or at once if it is wrong */
-async function untilRight<T>(what: string, work: () => Promise<T>, limitMs = HEALED_MS): Promise<T> {
-  const deadline = performance.now() + limitMs;
+/** Do it until it succeeds. @throws Wrong if it does not in time, or at once if it is wrong */
+async function untilRight<T>(what: string, work: () => Promise<T>, patience = TO_HEAL): Promise<T> {
+  const deadline = performance.now() + patience.limitMs;
+  let fault = { message: '', since: 0, looks: 0 };
   for (;;) {
     try {
       return await work();
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
-      if (performance.now() > deadline)
-        throw new Wrong(`not healed, ${what}: ${error.message}`, { cause: error });
+      const { message } = error;
+      const now = performance.now();
+      if (message !== fault.message) fault = { message, since: now, looks: 0 };
+      fault.looks++;
+      const isStuck = now > fault.since + patience.stuckMs && fault.looks > STUCK_LOOKS;
+      if (isStuck || now > deadline) throw new Wrong(`not healed, ${what}: ${message}`, { cause: error });
       await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
     }
   }
 }
 
-/** Everything can be had from this replica. */
-async function checkContent(world: World, replica: number): Promise<void> {
-  for (const [repository, { tops }] of world.content.repositories.entries()) {
+function wholeBlobs(world: World): readonly Wanted[] {
+  return world.content.repositories.flatMap((known, repository) =>
+    Array.from(blobsOf(known), (_, place) => ({ of: 'blob', repository, place }) as const),
+  );
+}
+
+/** All that is answered from blobs and manifests. */
+function derivedContent(world: World): readonly Wanted[] {
+  return world.content.repositories.flatMap(({ tops }, repository) => {
     const layers = tops.flatMap(({ images }) => images.flatMap(({ layers }) => layers)).length;
     const places = Array.from({ length: layers }, (_, place) => place);
-    const wanted: Wanted[] = [
+    return [
       ...TAGS.map((_, tag) => ({ of: 'tag', repository, tag }) as const),
-      { of: 'tags', repository },
-      ...Array.from(
-        blobsOf(world.repository(repository)),
-        (_, place) => ({ of: 'blob', repository, place }) as const,
-      ),
+      { of: 'tags', repository } as const,
       ...places.map((place) => ({ of: 'tar', repository, place }) as const),
       ...places.map((place) => ({ of: 'file', repository, place, share: 0.99 }) as const),
       ...tops.map((_, place) => ({ of: 'referrers', repository, place }) as const),
       ...tops.map((_, place) => ({ of: 'imageFile', repository, place, share: 0.99 }) as const),
     ];
-    for (const one of wanted)
-      await untilRight(`${JSON.stringify(one)} of replica ${replica}`, () =>
-        askOne(world, { do: 'get', replica, client: 'docker', wanted: one }),
-      );
-  }
+  });
+}
+
+/** This replica answers all of it rightly. */
+async function checkContent(world: World, replica: number, wanted: readonly Wanted[]): Promise<void> {
+  for (const one of wanted)
+    await untilRight(`${JSON.stringify(one)} of replica ${replica}`, () =>
+      askOne(world, { do: 'get', replica, client: 'docker', wanted: one }),
+    );
 }
 
 /** A tag has one answer, that which the rules call for, whichever replica is asked. */
@@ -126,23 +162,27 @@ async function checkAnswers(world: World): Promise<void> {
 /** No work, no queue, no job, no unfinished file. */
 async function checkQuiet(replica: Replica): Promise<void> {
   const operations = new Operations(replica);
-  await untilRight(`${replica.name} at rest`, async () => {
-    const metrics = await operations.metrics();
-    const restless = [...metrics].filter(
-      ([name, value]) => value !== 0 && /^spandrel_(fills_in_progress|worker_queue_length)/.test(name),
-    );
-    const jobs = (await operations.jobs()).filter(({ state }) => state === 'running');
-    const { root, pid } = replica;
-    const held = await findRestless({ metrics: () => operations.printedMetrics(), root, pid });
-    if (restless.length + jobs.length + held.length > 0)
-      throw new Refused(`still there: ${JSON.stringify({ restless, jobs, held })}`, false);
-    const negative = [...metrics].filter(([, value]) => value < 0);
-    if (negative.length > 0)
-      throw new Wrong(`negative metrics of ${replica.name}: ${JSON.stringify(negative)}`);
-    const status = await operations.readyz();
-    if (status !== 200) throw new Refused(`/readyz is ${status}`, false);
-    await checkList(replica, operations, metrics);
-  });
+  await untilRight(
+    `${replica.name} at rest`,
+    async () => {
+      const metrics = await operations.metrics();
+      const restless = [...metrics].filter(
+        ([name, value]) => value !== 0 && /^spandrel_(fills_in_progress|worker_queue_length)/.test(name),
+      );
+      const jobs = (await operations.jobs()).filter(({ state }) => state === 'running');
+      const { root, pid } = replica;
+      const held = await findRestless({ metrics: () => operations.printedMetrics(), root, pid });
+      if (restless.length + jobs.length + held.length > 0)
+        throw new Refused(`still there: ${JSON.stringify({ restless, jobs, held })}`, false);
+      const negative = [...metrics].filter(([, value]) => value < 0);
+      if (negative.length > 0)
+        throw new Wrong(`negative metrics of ${replica.name}: ${JSON.stringify(negative)}`);
+      const status = await operations.readyz();
+      if (status !== 200) throw new Refused(`/readyz is ${status}`, false);
+      await checkList(replica, operations, metrics);
+    },
+    TO_LET_GO,
+  );
 }
 
 /** What the store lists is what is on its disk. */
@@ -152,7 +192,7 @@ async function checkList(
   metrics: ReadonlyMap<string, number>,
 ): Promise<void> {
   const listed = await operations.blobs();
-  const files = storedBlobs(replica);
+  const files = replica.files.blobs();
   const complete = listed.filter(({ state }) => state === 'complete');
   const wrong = complete.filter(({ digest, sizeBytes }) => files.get(digest) !== sizeBytes);
   const unlisted = [...files.keys()].filter((digest) => !complete.some((blob) => blob.digest === digest));
@@ -174,10 +214,10 @@ async function checkEmptied(replica: Replica): Promise<void> {
         if (status !== 204 && status !== 404) throw new Refused(`DELETE of ${digest} is ${status}`, false);
       }
       const left = [
-        ...storedBlobs(replica).keys(),
-        ...filesIn(replica, 'partial').filter((name) => !name.endsWith('.tmp')),
+        ...replica.files.blobs().keys(),
+        ...replica.files.in('partial').filter((name) => !name.endsWith('.tmp')),
       ];
-      const open = openFiles(replica);
+      const open = replica.files.openBy(replica.pid);
       if (left.length + open.length > 0)
         throw new Refused(`left after all blobs were deleted: ${JSON.stringify({ left, open })}`, false);
       const metrics = await operations.metrics();
@@ -186,7 +226,7 @@ async function checkEmptied(replica: Replica): Promise<void> {
       );
       if (held.length > 0) throw new Refused(`an empty store has ${JSON.stringify(held)}`, false);
     },
-    LET_GO_MS,
+    TO_LET_GO,
   );
 }
 
@@ -200,56 +240,4 @@ function checkLog(replica: Replica): void {
         !line.includes('"status":499'),
     );
   if (found !== undefined) throw new Wrong(`${replica.name} says ${found.slice(0, 2000)}`);
-}
-
-function storedBlobs(replica: Replica): Map<string, number> {
-  return new Map(
-    filesIn(replica, 'blobs').map((path) => {
-      const [algorithm = '', , hex = ''] = path.split('/');
-      return [`${algorithm}:${hex}`, sizeOf(join(replica.root, 'blobs', path))];
-    }),
-  );
-}
-
-/** Blobs that the process has open, be their names gone or not. */
-function openFiles(replica: Replica): string[] {
-  const folder = `/proc/${replica.pid}/fd`;
-  const targets = readdirSync(folder).flatMap((name) => {
-    try {
-      return [readlinkSync(join(folder, name))];
-    } catch {
-      // Closed meanwhile.
-      return [];
-    }
-  });
-  const blobs = [join(replica.root, 'blobs'), join(replica.root, 'partial')];
-  return targets.filter(
-    (target) =>
-      blobs.some((blob) => target.startsWith(`${blob}/`)) ||
-      (target.startsWith(replica.root) && target.endsWith('(deleted)') && !target.includes('/indexes/')),
-  );
-}
-
-function filesIn(replica: Replica, folder: string): string[] {
-  const entries = readdirSync(join(replica.root, folder), { recursive: true, withFileTypes: true });
-  const top = join(replica.root, folder);
-  return entries
-    .filter((entry) => entry.isFile())
-    .map((entry) => join(entry.parentPath, entry.name).slice(top.length + 1));
-}
-
-/** The digest of a stored blob's bytes; that of its name for one that has gone meanwhile. */
-function sha256Of(replica: Replica, digest: string): string {
-  const [algorithm = '', hex = ''] = digest.split(':');
-  try {
-    return sha256(readFileSync(join(replica.root, 'blobs', algorithm, hex.slice(0, 2), hex)));
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    return digest;
-  }
-}
-
-/** -1 for what has gone meanwhile. */
-function sizeOf(path: string): number {
-  return statSync(path, { throwIfNoEntry: false })?.size ?? -1;
 }

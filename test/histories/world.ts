@@ -31,7 +31,9 @@ import { policyOf } from './rules.ts';
 /** Of each replica's file system. */
 const DISK_BYTES = 64 * 2 ** 20;
 /** Stores that are smaller than the images have to let go of blobs all the time. */
-const AMPLE_BYTES = 32 * 2 ** 20;
+const AMPLE_BYTES = 16 * 2 ** 20;
+/** Requests by digest: nobody can tell wrong bytes of a tag, a list or a token from right ones. */
+const VERIFIABLE = /\/(blobs|manifests)\/sha256:[0-9a-f]+$/;
 /** Longer than the proxy waits for Redis. */
 const HANG_MS = 3_000;
 
@@ -207,11 +209,7 @@ export class World implements AsyncDisposable {
         if (action.state !== 'fine') this.disturbances.note('fullDisk');
         return this.replica(action.replica).setDisk(action.state);
       case 'damage':
-        this.disturbances.note(
-          action.folder === 'blobs' || action.folder === 'partial' ? 'rot' : 'lostRecords',
-        );
-        await this.replica(action.replica).damage(action.folder, action.share, action.how);
-        return;
+        return this.#damage(action);
       case 'descriptors':
         if (action.areFew) this.disturbances.note('fewDescriptors');
         return this.replica(action.replica).limitDescriptors(action.areFew);
@@ -241,15 +239,27 @@ export class World implements AsyncDisposable {
     await this.#reload(this.rules);
   }
 
-  /** All is at rest: from here on nothing is excused by what was before. */
+  /** All is at rest: no earlier fault explains anything from here on, but blobs that are there in part are unverified still. */
   forgive(): void {
     this.disturbances.clear();
+    this.disturbances.keepUnverified(
+      new Set(this.replicas.flatMap(({ files }) => [...files.partialBlobs()])),
+    );
     this.#noteSize();
     for (const [tag, tops] of this.tags) this.tags.set(tag, tops.slice(-1));
   }
 
   #noteSize(): void {
     if (this.setUp.storeBytes < AMPLE_BYTES) this.disturbances.note('smallStore');
+  }
+
+  async #damage(action: Extract<Action, { do: 'damage' }>): Promise<void> {
+    const { disturbances } = this;
+    const { replica, folder } = action;
+    disturbances.note(folder === 'blobs' || folder === 'partial' ? 'rot' : 'lostRecords');
+    await this.replica(replica).damage(action, (digest) =>
+      folder === 'partial' ? disturbances.noteUnverified(digest) : disturbances.noteRotten(digest),
+    );
   }
 
   #lose(digest: string): void {
@@ -265,19 +275,22 @@ export class World implements AsyncDisposable {
 
   #addFault(on: string, times: number, fault: UpstreamFault): void {
     this.disturbances.note(disturbanceOf(fault));
+    const isCorrupt = fault.kind === 'corrupt';
+    const isLie = isCorrupt || fault.kind === 'length';
     this.upstream.faults.add({
-      match: ({ path }) => path.includes(on),
+      match: ({ method, path }) =>
+        path.includes(on) && (!isCorrupt || (method === 'GET' && VERIFIABLE.test(path))),
       times,
       action: this.#faultAction(fault),
+      onUse: ({ path }) => {
+        if (isLie) this.disturbances.noteUnverified(path.slice(path.lastIndexOf('/') + 1));
+      },
     });
   }
 
   #faultAction(fault: UpstreamFault): FaultAction {
     if (fault.kind === 'hold') return { kind: 'hold', until: this.#release.promise };
-    if (fault.kind !== 'corrupt') return fault;
-    const { layers } = this.content;
-    const longest = Math.max(...layers.map(({ packed }) => packed.length));
-    return { kind: 'corrupt', atByte: Math.floor(fault.share * longest) };
+    return fault.kind === 'corrupt' ? { kind: 'corrupt', atShare: fault.share } : fault;
   }
 
   #clearFaults(): void {

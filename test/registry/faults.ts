@@ -1,4 +1,4 @@
-/** What goes wrong. Numbers of bytes count the body of the answer, but `atByte` the whole content, whatever range of it is asked for. */
+/** What goes wrong. Numbers of bytes count the response body, but `atByte` the whole content, whatever range of it is asked for. */
 export type FaultAction =
   /** Another answer; without `body`, an OCI error body. */
   | {
@@ -15,6 +15,8 @@ export type FaultAction =
   | { readonly kind: 'truncate'; readonly afterBytes: number }
   /** One bit of this byte of the content is flipped. */
   | { readonly kind: 'corrupt'; readonly atByte: number }
+  /** One bit of every response is flipped, at this share of its body, in [0, 1). */
+  | { readonly kind: 'corrupt'; readonly atShare: number }
   /** A well-formed answer whose Content-Length and body are so many bytes longer or shorter than the content. */
   | { readonly kind: 'length'; readonly delta: number }
   /** Nothing is answered until `until` resolves; then all is well. */
@@ -43,6 +45,8 @@ export interface FaultRule {
   /** How many requests it is for; all when not given. */
   readonly times?: number;
   readonly action: FaultAction;
+  /** Told of each request that the rule is used for. */
+  readonly onUse?: (request: FaultRequest) => void;
 }
 
 /** The rules in force. The first that matches and is not used up takes effect. */
@@ -68,6 +72,7 @@ export class Faults {
     const found = this.#rules.find(({ rule, left }) => left > 0 && matches(rule.match, request));
     if (found === undefined) return undefined;
     found.left--;
+    found.rule.onUse?.(request);
     return found.rule.action;
   }
 }

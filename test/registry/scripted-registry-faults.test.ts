@@ -128,6 +128,23 @@ describe('a fault', () => {
     expect((await read()).bytes.equals(BLOB)).toBe(true);
   });
 
+  it('of kind corrupt flips one bit of every body, at a share of it, and tells of each use', async () => {
+    const used: string[] = [];
+    const action = { kind: 'corrupt', atShare: 0.5 } as const;
+    registry.faults.set([
+      { match: { method: 'GET' }, times: 2, action, onUse: ({ path }) => used.push(path) },
+    ]);
+    const [whole, part] = [Buffer.from(BLOB), Buffer.from(BLOB.subarray(100, 200))];
+    for (const body of [whole, part]) {
+      const middle = body.length / 2;
+      body.writeUInt8(body.readUInt8(middle) ^ 1, middle);
+    }
+    expect((await read()).bytes.equals(whole)).toBe(true);
+    expect((await read({ range: 'bytes=100-199' })).bytes.equals(part)).toBe(true);
+    expect((await read()).bytes.equals(BLOB)).toBe(true);
+    expect(used).toHaveLength(2);
+  });
+
   it('of kind length answers well-formed, but longer or shorter', async () => {
     setFault({ kind: 'length', delta: -10 });
     expect(await read()).toEqual({

@@ -50,17 +50,12 @@ export async function sendAnswer(
       ? (fault.afterBytes ?? 0)
       : Infinity;
   const end = Math.min(body.length, breakAfter);
+  const corruptAt = fault?.kind === 'corrupt' ? corruptByte(fault, answer) : -1;
   if (end === 0) response.flushHeaders();
   for (let at = 0; at < end;) {
     const chunk = body.subarray(at, Math.min(end, at + chunkBytes(options.throttles)));
     for (const throttle of options.throttles) await throttle.take(chunk.length, signal);
-    await waitFor(
-      write(
-        response,
-        fault?.kind === 'corrupt' ? corrupted(chunk, fault.atByte - answer.bodyStart - at) : chunk,
-      ),
-      signal,
-    );
+    await waitFor(write(response, corrupted(chunk, corruptAt - at)), signal);
     at += chunk.length;
     options.onSent(chunk.length);
   }
@@ -83,6 +78,11 @@ async function write(response: ServerResponse, chunk: Uint8Array): Promise<void>
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   response.write(chunk, (error) => (error ? reject(error) : resolve()));
   await promise;
+}
+
+/** Its index in the body; none of the body's if the fault is for another part of the content. */
+function corruptByte(fault: FaultAction & { kind: 'corrupt' }, { body, bodyStart }: RegistryAnswer): number {
+  return 'atByte' in fault ? fault.atByte - bodyStart : Math.floor(fault.atShare * body.length);
 }
 
 /** A copy with one bit flipped, if the byte is one of the chunk's. */
