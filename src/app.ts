@@ -47,6 +47,7 @@ import { ServedImages } from './images/manifests/served-images.ts';
 import { ServedRepositories } from './images/operations/served-repositories.ts';
 import { SociIndexer } from './images/lazy/soci-indexer.ts';
 import { WarmJobs } from './images/operations/warm-jobs.ts';
+import { chooseEngine } from './inflate/choose-engine.ts';
 import { BuildForecast } from './layers/build-forecast.ts';
 import { LayerIndexFiles } from './layers/layer-index-files.ts';
 import { LayerIndexes } from './layers/layer-indexes.ts';
@@ -58,18 +59,18 @@ import { ZtocJudge } from './spans/ztoc-judge.ts';
 import { ZtocStore } from './layers/ztoc-store.ts';
 import { generalPolicy, LiveSettings } from './live-settings.ts';
 import type { Logger } from './telemetry/logger.ts';
-import { Metrics } from './telemetry/metrics.ts';
+import { Events } from './telemetry/events.ts';
 import { NO_TRACER, type Tracer } from './telemetry/tracer.ts';
 import type { Environment } from './upstream/transport/proxy-choice.ts';
 import { createUpstreams } from './upstream/upstreams.ts';
-import { chooseUsableEngine, openPools } from './worker-pools.ts';
+import { openPools } from './worker-pools.ts';
 
 export interface App extends AsyncDisposable {
   /** Start both listeners; resolves to the addresses they got. */
   listen(): Promise<{ registryUrl: string; adminUrl: string }>;
   /** As {@link LiveSettings.replace}. */
   reload(config: Config, readFile: ReadFile): Promise<readonly ConfigPath[]>;
-  readonly metrics: Metrics;
+  readonly events: Events;
 }
 
 export interface AppOptions {
@@ -107,11 +108,11 @@ export async function createApp(
   { pid, tracer = NO_TRACER, environment = {}, readFile: readNamedFile = readFile }: AppOptions = {},
 ): Promise<App> {
   await using opening = new AsyncDisposableStack();
-  const metrics = new Metrics();
+  const events = new Events(logger);
 
   const spanMemoryBytes = Math.floor(config.cache.memoryBytes * SPAN_SHARE);
-  const memory = new MemoryCache({ maxBytes: spanMemoryBytes, metrics });
-  const redis = await openRedis(config, readNamedFile, metrics, logger);
+  const memory = new MemoryCache({ maxBytes: spanMemoryBytes, events });
+  const redis = await openRedis(config, readNamedFile, events);
   if (redis !== undefined) opening.use(redis);
 
   const upstreams = opening.use(
@@ -119,17 +120,17 @@ export async function createApp(
       upstreams: config.upstreams ?? [],
       timing: config.upstream,
       limits: config.limits,
-      metrics,
+      events,
       environment,
       tracer,
       logger,
     }),
   );
 
-  const health = new StoreHealth({ metrics, logger });
+  const health = new StoreHealth({ events });
   const { root, maxBytes, scrub } = config.storage;
   const fill = { ...config.fill, stallTimeoutMs: config.upstream.stallTimeoutMs };
-  const files = new StoreFiles({ root, maxBytes, health, metrics, logger });
+  const files = new StoreFiles({ root, maxBytes, health, events, logger });
   const blobs = opening.use(
     await BlobStore.open({
       pid,
@@ -139,20 +140,21 @@ export async function createApp(
       fill,
       health,
       scrub: { bytesPerSecond: scrub },
-      metrics,
+      events,
       tracer,
       logger,
     }),
   );
-  metrics.watchStore(() => blobs.isWritable());
+  events.watchStore(() => blobs.isWritable());
   const ztocs = new ZtocStore(files.open('ztoc'));
   const manifestStore = new ManifestStore(files.open('manifest', { durable: false }));
   const tags = files.open('tag', { durable: false });
   const origins = new Origins({ files: files.open('origin', { durable: false }), shared: redis });
 
-  const { buildPool, spanPool, treePool } = openPools(config, { opening, metrics, logger });
+  const { buildPool, spanPool, treePool } = openPools(config, { opening, events });
 
-  const engine = chooseUsableEngine(config, metrics, logger);
+  const { engine, wasmFault } = chooseEngine(config.inflate.engine);
+  events.engineChosen(engine, wasmFault);
   const { spanBytes, readSpanBytes } = config.index;
   const building = {
     blobs,
@@ -170,7 +172,7 @@ export async function createApp(
     spanBytes,
     readSpanBytes,
     limits: config.limits,
-    metrics,
+    events,
     logger,
   };
   const forecast = new BuildForecast(config.index.threads);
@@ -198,7 +200,7 @@ export async function createApp(
       pool: spanPool,
       engine,
       maxZstdWindowBytes: config.limits.maxZstdWindowBytes,
-      metrics,
+      events,
     }),
   );
   const readAhead = new ReadAhead({
@@ -207,7 +209,7 @@ export async function createApp(
     maxRunning: config.spans.threads,
   });
   const { maxSkippedBytes } = config.limits;
-  const reader = new LayerReader({ blobs, fetcher, readAhead, metrics, maxSkippedBytes });
+  const reader = new LayerReader({ blobs, fetcher, readAhead, events, maxSkippedBytes });
 
   const negativeAgeMs = config.manifests.negativeSeconds * 1000;
   const pauses = growingPauses(negativeAgeMs);
@@ -221,7 +223,7 @@ export async function createApp(
   blobs.onDelivered((digest, upstream) => deliveries.note(upstream, digest));
   const deliveryCheck = new DeliveryCheck({ deliveries, blobs, indexes });
   const access = opening.use(
-    new BlobAccess({ proofs, deliveries, deliveryCheck, lifetimeMs, patience, metrics, logger }),
+    new BlobAccess({ proofs, deliveries, deliveryCheck, lifetimeMs, patience, events, logger }),
   );
   const manifests = opening.use(
     new Manifests({
@@ -232,7 +234,7 @@ export async function createApp(
       tagAgeMs: config.manifests.tagSeconds * 1000,
       negativeAgeMs,
       patience,
-      metrics,
+      events,
       logger,
     }),
   );
@@ -249,7 +251,7 @@ export async function createApp(
       shared: redis,
       pauses,
       patience,
-      metrics,
+      events,
       logger,
     }),
   );
@@ -263,11 +265,11 @@ export async function createApp(
     origins,
     policies,
     pauses,
-    metrics,
+    events,
     logger,
   });
   const images = new ImageManifests({ manifests, layers });
-  const lazily = { access, manifests, indexer, policies, metrics };
+  const lazily = { access, manifests, indexer, policies, events };
   const lazyImages = new LazyImages({
     ...lazily,
     images,
@@ -292,21 +294,19 @@ export async function createApp(
   });
   const shownImages = new ImageManifests({ manifests: lostDocuments.listed, layers });
   const shown = { manifests: lostDocuments, images: shownImages, layers };
-  const pullLog = new PullLog(knownLayers, metrics);
+  const pullLog = new PullLog(knownLayers, events);
   const warmJobs = opening.use(
-    new WarmJobs({ upstreams, manifests, layers, indexes, indexer, lazyImages, metrics, logger }),
+    new WarmJobs({ upstreams, manifests, layers, indexes, indexer, lazyImages, events, logger }),
   );
   const ztocBytes = Math.max(config.cache.memoryBytes, MIN_ZTOC_BYTES);
   const trees = new ImageTrees({
     pool: treePool,
     maxBytes: Math.max(MIN_TREE_BYTES, Math.floor(config.cache.memoryBytes * TREE_SHARE)),
     maxMakingBytes: Math.max(MIN_TREE_MAKING_BYTES, config.cache.memoryBytes),
-    metrics,
+    events,
   });
 
-  const gate = new AccessGate(
-    await createAccessRules(config, { patience, metrics, readFile: readNamedFile }),
-  );
+  const gate = new AccessGate(await createAccessRules(config, { patience, events, readFile: readNamedFile }));
   const tls = {
     listen: await readTlsMaterial('listen', config.listen.tls, readNamedFile),
     admin: await readTlsMaterial('admin', config.admin.tls, readNamedFile),
@@ -334,7 +334,7 @@ export async function createApp(
     imageFiles: new ImageFiles({ ...shown, indexes, trees }),
     imageOverview: new ImageOverview({ ...shown, indexer, pushed, policies, pullLog }),
     limits: config.limits,
-    metrics,
+    events,
     tracer,
     logger,
     tls: tls.listen,
@@ -351,7 +351,7 @@ export async function createApp(
     readiness: new ReadinessChecks({ accepting, blobs, redis, clients, required: config.ready }),
     warmJobs,
     servedImages,
-    metrics,
+    events,
     logger,
   });
 
@@ -359,11 +359,11 @@ export async function createApp(
     listen: new Connections(registry.server, config.limits, tls.listen),
     admin: new Connections(admin.server, config.limits, tls.admin),
   };
-  const live = new LiveSettings(config, { gate, guard, policies, connections, patience, metrics, logger });
+  const live = new LiveSettings(config, { gate, guard, policies, connections, patience, events, logger });
 
   const owned = opening.move();
   return {
-    metrics,
+    events,
     reload: (next, read) => live.replace(next, read),
     async listen() {
       const { host, port } = config.listen;

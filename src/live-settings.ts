@@ -14,7 +14,7 @@ import type { Connections } from './http/listener/connections.ts';
 import { readTlsMaterial } from './http/listener/tls-material.ts';
 import type { IndexPolicies, IndexPolicy } from './images/lazy/index-policy.ts';
 import type { Logger } from './telemetry/logger.ts';
-import type { Metrics } from './telemetry/metrics.ts';
+import type { Events } from './telemetry/events.ts';
 
 export interface LiveSettingsDeps {
   readonly gate: AccessGate;
@@ -22,7 +22,7 @@ export interface LiveSettingsDeps {
   readonly policies: IndexPolicies;
   readonly connections: { readonly listen: Connections; readonly admin: Connections };
   readonly patience: Patience;
-  readonly metrics: Metrics;
+  readonly events: Events;
   readonly logger: Logger;
 }
 
@@ -73,7 +73,7 @@ export class LiveSettings {
    * @throws SpandrelError CONFIG_INVALID; everything is as before then
    */
   async replace(next: Config, readFile: ReadFile): Promise<readonly ConfigPath[]> {
-    const { gate, guard, policies, connections, patience, metrics, logger } = this.#deps;
+    const { gate, guard, policies, connections, patience, events, logger } = this.#deps;
     const changed = changedKeys(this.#config, next);
     for (const listener of ['listen', 'admin'] as const) {
       const [before, after] = [this.#config[listener].tls, next[listener].tls];
@@ -87,7 +87,7 @@ export class LiveSettings {
           `${listener}.tls.clientCa is left out: clients would need no certificate, which needs a restart`,
         );
     }
-    const rules = await createAccessRules(next, { patience, metrics, readFile });
+    const rules = await createAccessRules(next, { patience, events, readFile });
     const adminRules = await createAdminRules(next, readFile);
     const tls = {
       listen: await readTlsMaterial('listen', next.listen.tls, readFile),

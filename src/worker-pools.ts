@@ -2,12 +2,9 @@ import { extname } from 'node:path';
 
 import type { Config } from './config/config-keys.ts';
 import type * as treeTasks from './images/files/tree-worker.ts';
-import { chooseEngine } from './inflate/choose-engine.ts';
-import type { EngineName } from './inflate/engine.ts';
-import type { Logger } from './telemetry/logger.ts';
-import type { Metrics, WorkerPoolName } from './telemetry/metrics.ts';
-import type { ThreadFault } from './threads/thread-fault.ts';
-import { ThreadHealth } from './threads/thread-health.ts';
+import type { Events } from './telemetry/events.ts';
+import type { WorkerPoolName } from './telemetry/metrics.ts';
+import { noteThreadFault, type ThreadFault } from './threads/thread-fault.ts';
 import { WorkerPool } from './threads/worker-pool.ts';
 import type * as layerTasks from './build/layer-worker.ts';
 import type * as spanTasks from './spans/span-worker.ts';
@@ -20,8 +17,7 @@ const MAX_QUEUED_TREES = 100;
 export interface OpenPoolsOptions {
   /** Ends the pools. */
   readonly opening: AsyncDisposableStack;
-  readonly metrics: Metrics;
-  readonly logger: Logger;
+  readonly events: Events;
 }
 
 export interface WorkerPools {
@@ -33,10 +29,9 @@ export interface WorkerPools {
 /** Several pools, so that a read never waits behind a build, nor either behind the merging of layers. */
 export function openPools(
   { index, spans }: Pick<Config, 'index' | 'spans'>,
-  { opening, metrics, logger }: OpenPoolsOptions,
+  { opening, events }: OpenPoolsOptions,
 ): WorkerPools {
-  const health = new ThreadHealth({ metrics, logger });
-  const onFault = (fault: ThreadFault): void => health.note(fault);
+  const onFault = (fault: ThreadFault): void => noteThreadFault(events, fault);
   const open = <Module>(
     name: WorkerPoolName,
     entry: string,
@@ -45,8 +40,8 @@ export function openPools(
   ): WorkerPool<Module> => {
     const url = new URL(`./${entry}${extname(import.meta.url)}`, import.meta.url);
     const pool = opening.use(new WorkerPool<Module>({ name, entry: url, threads, maxQueue, onFault }));
-    metrics.watchQueue(name, () => pool.waitingTasks);
-    metrics.watchHeld('task', () => pool.pendingTasks);
+    events.watchQueue(name, () => pool.waitingTasks);
+    events.watchHeld('task', () => pool.pendingTasks);
     return pool;
   };
   return {
@@ -54,17 +49,4 @@ export function openPools(
     spanPool: open<typeof spanTasks>('span', 'spans/span-worker', spans.threads, MAX_QUEUED_SPANS),
     treePool: open<typeof treeTasks>('tree', 'images/files/tree-worker', 1, MAX_QUEUED_TREES),
   };
-}
-
-/** The engine of `inflate.engine`. The series of the engine shows which one is used before it has decompressed anything. */
-export function chooseUsableEngine(
-  { inflate }: Pick<Config, 'inflate'>,
-  metrics: Metrics,
-  logger: Logger,
-): EngineName {
-  const { engine, wasmFault } = chooseEngine(inflate.engine);
-  if (wasmFault !== undefined)
-    logger.warn({ engine, err: wasmFault }, 'WebAssembly cannot be used: pako decompresses gzip layers');
-  metrics.inflateBytes.inc({ engine }, 0);
-  return engine;
 }

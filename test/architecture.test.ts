@@ -163,6 +163,11 @@ function isNamedAfterExport(file: string, text: string): boolean {
   );
 }
 
+/** Uses of prom-client's objects, and imports of what has them. */
+function touchesInstrument(text: string): boolean {
+  return /\.(?:labels|inc|dec|observe|startTimer)\(|import[^;]*\bMetrics\b[^;]*metrics\.ts'/.test(text);
+}
+
 function toKebabCase(name: string): string {
   return name
     .replaceAll('_', '-')
@@ -277,6 +282,16 @@ describe('the house', () => {
     ]);
     expect(importing.filter(({ text }) => /from '@aws-sdk/.test(text))).toEqual([]);
   });
+
+  it('counts, logs and traces events by their names: only telemetry touches instruments', () => {
+    const touching = sources.filter(({ folder, text }) => folder !== 'telemetry' && touchesInstrument(text));
+    expect(touching.map(({ path }) => relative(ROOT, path))).toEqual([]);
+  });
+
+  it.each([
+    "metrics.fills.inc({ outcome: 'complete' })",
+    "import { type Metrics } from '../telemetry/metrics.ts'",
+  ])('notices an instrument in %s', (text) => expect(touchesInstrument(text)).toBe(true));
 
   it('imports pako in one file', () => {
     const importing = sources.filter(({ imports }) => imports.includes('pako'));

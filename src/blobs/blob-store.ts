@@ -7,11 +7,11 @@ import { type ProvenBytes, provenBytes } from '../core/proven-bytes.ts';
 import { steadyNow } from '../core/steady-now.ts';
 import { waitFor } from '../core/wait-for.ts';
 import type { Logger } from '../telemetry/logger.ts';
-import type { Metrics } from '../telemetry/metrics.ts';
+import type { Events } from '../telemetry/events.ts';
 import type { Tracer } from '../telemetry/tracer.ts';
-import { ThreadHealth } from '../threads/thread-health.ts';
+import { noteThreadFault } from '../threads/thread-fault.ts';
 import type { BlobSource } from '../upstream/blobs/blob-source.ts';
-import { damageFrom } from './files/blob-damage.ts';
+import { damageFrom } from './files/damage-of.ts';
 import { BlobFills, type FillSettings } from './fills/blob-fills.ts';
 import type { BlobHandle, BlobReader } from './reads/blob-handle.ts';
 import { BlobLedger } from './files/blob-ledger.ts';
@@ -47,7 +47,7 @@ export interface BlobStoreOptions {
   readonly health?: StoreHealth;
   /** How stored blobs are verified again in the background; not at all when not given, or with no bytes a second. */
   readonly scrub?: ScrubSettings;
-  readonly metrics: Metrics;
+  readonly events: Events;
   readonly tracer?: Tracer;
   readonly logger: Logger;
   /** Ended with the store; its own when not given. */
@@ -95,23 +95,23 @@ export class BlobStore implements AsyncDisposable {
   #onDelivered: (digest: Digest, upstream: string) => void = () => undefined;
 
   private constructor(options: BlobStoreOptions, layout: StoreLayout, lock: StoreLock, ledger: BlobLedger) {
-    const { fill: settings, maxBytes, otherBytes, metrics, tracer, logger, now = steadyNow } = options;
+    const { fill: settings, maxBytes, otherBytes, events, tracer, logger, now = steadyNow } = options;
     this.#options = options;
     this.#layout = layout;
     this.#lock = lock;
     this.#ledger = ledger;
-    const threads = new ThreadHealth({ metrics, logger });
-    this.#digests = options.digests ?? new DigestWorker({ onFault: (fault) => threads.note(fault) });
+    this.#digests =
+      options.digests ?? new DigestWorker({ onFault: (fault) => noteThreadFault(events, fault) });
     const letGo = (): Promise<boolean> => this.#fills.endIdle();
     const [files, digests, memory] = [this.#files, this.#digests, this.#memory];
-    const health = options.health ?? new StoreHealth({ metrics, logger, now: options.now });
+    const health = options.health ?? new StoreHealth({ events, now: options.now });
     const room = new StoreRoom({
       maxBytes,
       otherBytes,
       layout,
       files,
       ledger,
-      metrics,
+      events,
       logger,
       health,
       letGo,
@@ -125,7 +125,7 @@ export class BlobStore implements AsyncDisposable {
       room,
       digests,
       memory,
-      metrics,
+      events,
       tracer,
       logger,
       onComplete: (digest, blob, upstream) => {
@@ -134,12 +134,12 @@ export class BlobStore implements AsyncDisposable {
         if (upstream !== undefined) this.#onDelivered(digest, upstream);
       },
     });
-    metrics.watchHeld('fill', () => this.#fills.counts.busy);
+    events.watchHeld('fill', () => this.#fills.counts.busy);
     // A fill has its blob in use also while it waits for readers.
-    metrics.watchHeld('blob', () => room.budget.pins - this.#fills.counts.idle);
-    metrics.watchHeld('file', () => files.inUse);
-    metrics.watchHeld('buffer', () => memory.inUse);
-    metrics.watchHeld('task', () => this.#complete.verifying);
+    events.watchHeld('blob', () => room.budget.pins - this.#fills.counts.idle);
+    events.watchHeld('file', () => files.inUse);
+    events.watchHeld('buffer', () => memory.inUse);
+    events.watchHeld('task', () => this.#complete.verifying);
   }
 
   /** @throws SpandrelError STORE_LOCKED if another process owns the folder; STORE_FULL, STORE_FAILED */
@@ -177,7 +177,7 @@ export class BlobStore implements AsyncDisposable {
 
   /** Find out what is there, drop what is damaged and what is too much, and begin to verify the rest again. */
   async #takeStock(): Promise<void> {
-    const { scrub, metrics, logger, now = steadyNow } = this.#options;
+    const { scrub, events, logger, now = steadyNow } = this.#options;
     const { budget } = this.#room;
     const verified = this.#ledger.sizes();
     const { blobs, damaged, leftovers } = this.#layout.scan(verified, now());
@@ -192,15 +192,12 @@ export class BlobStore implements AsyncDisposable {
     }
     const missing = [...verified.keys()].filter((digest) => budget.get(digest) === undefined);
     for (const digest of missing) this.#ledger.forget(digest);
-    if (missing.length > 0) {
-      metrics.storeCondemned.inc({ kind: 'blob', damage: 'missing' }, missing.length);
-      logger.warn({ blobs: missing.length }, 'blobs of the store are gone, they will be fetched again');
-    }
+    if (missing.length > 0) events.storedBlobsMissing(missing.length);
     await this.#room.trim();
     this.#room.updateMetrics();
     if (scrub === undefined || scrub.bytesPerSecond === 0) return;
     const [complete, ledger] = [this.#complete, this.#ledger];
-    this.#scrubber = new Scrubber({ ...scrub, blobs: complete, budget, ledger, metrics, logger, now });
+    this.#scrubber = new Scrubber({ ...scrub, blobs: complete, budget, ledger, events, logger, now });
   }
 
   /** `listener` is told of each blob that an upstream has sent in full, once its digest has been found right. */

@@ -1,7 +1,8 @@
-import type { Metrics } from '../telemetry/metrics.ts';
+import type { Events } from '../telemetry/events.ts';
+import type { FlightKind } from '../telemetry/metrics.ts';
 import { type Bound, BoundedMap } from './bounded-map.ts';
 import { PassingFaults, type RetryPauses } from './passing-faults.ts';
-import { type FlightKind, SingleFlight } from './single-flight.ts';
+import { SingleFlight } from './single-flight.ts';
 
 /** Which values are temporary, and how long a {@link Memo} keeps them. */
 export interface Passing<V> {
@@ -19,11 +20,11 @@ export class Memo<V extends object> {
   readonly #isFinal: (value: V) => boolean;
   readonly #passing: PassingFaults<V> | undefined;
 
-  constructor(kind: FlightKind, metrics: Metrics, bound: Bound<V>, passing?: Passing<V>) {
+  constructor(kind: FlightKind, events: Events, bound: Bound<V>, passing?: Passing<V>) {
     this.#isFinal = passing?.isFinal ?? (() => true);
     this.#passing = passing && new PassingFaults(passing.pauses);
     this.#made = new BoundedMap(bound);
-    this.#flights = new SingleFlight(kind, metrics);
+    this.#flights = new SingleFlight(kind, events);
   }
 
   /** Returns the cached value, or makes it. `signal` ends the wait of this caller only. */

@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache';
 
-import type { Metrics } from '../telemetry/metrics.ts';
+import type { Events } from '../telemetry/events.ts';
 import type { ByteCache, CacheHit } from './byte-cache.ts';
 
 /** Memory of an entry besides its bytes: key, map slot, list links. */
@@ -9,17 +9,17 @@ const ENTRY_OVERHEAD_BYTES = 256;
 /** An LRU cache in memory, of at most `maxBytes` with overhead. With 0 it keeps nothing. */
 export class MemoryCache implements ByteCache {
   readonly #entries: LRUCache<string, Uint8Array> | undefined;
-  readonly #metrics: Metrics;
+  readonly #events: Events;
   readonly isAuthentic = true;
 
-  constructor(deps: { maxBytes: number; metrics: Metrics }) {
-    this.#metrics = deps.metrics;
+  constructor(deps: { maxBytes: number; events: Events }) {
+    this.#events = deps.events;
     if (deps.maxBytes === 0) return;
     this.#entries = new LRUCache<string, Uint8Array>({
       maxSize: deps.maxBytes,
       sizeCalculation: (bytes, key) => bytes.byteLength + key.length * 2 + ENTRY_OVERHEAD_BYTES,
       dispose: (_bytes, _key, reason) => {
-        if (reason === 'evict') this.#metrics.cacheEvictions.inc({ tier: 'memory' });
+        if (reason === 'evict') this.#events.evicted('memory');
       },
     });
   }
@@ -38,13 +38,13 @@ export class MemoryCache implements ByteCache {
     // Copy a view: it would keep its whole buffer alive, but count as its own length only.
     const owned = bytes.byteLength === bytes.buffer.byteLength ? bytes : new Uint8Array(bytes);
     this.#entries?.set(key, owned);
-    this.#metrics.cacheBytes.set({ tier: 'memory' }, this.sizeBytes);
+    this.#events.memoryCacheChanged(this.sizeBytes);
     return Promise.resolve();
   }
 
   delete(key: string): Promise<void> {
     this.#entries?.delete(key);
-    this.#metrics.cacheBytes.set({ tier: 'memory' }, this.sizeBytes);
+    this.#events.memoryCacheChanged(this.sizeBytes);
     return Promise.resolve();
   }
 }

@@ -2,8 +2,7 @@ import { readFile } from 'node:fs/promises';
 
 import type { ReadFile } from '../config/config-files.ts';
 import type { Config } from '../config/config-keys.ts';
-import type { Logger } from '../telemetry/logger.ts';
-import type { Metrics } from '../telemetry/metrics.ts';
+import type { Events } from '../telemetry/events.ts';
 import { readSharedKey } from './read-shared-key.ts';
 import { RedisCache } from './redis-cache.ts';
 
@@ -14,14 +13,13 @@ import { RedisCache } from './redis-cache.ts';
 export async function openRedis(
   config: Config,
   read: ReadFile,
-  metrics: Metrics,
-  logger: Logger,
+  events: Events,
 ): Promise<RedisCache | undefined> {
   const { url, cluster, ttlSeconds, ca } = config.cache.redis;
   if (url === undefined) return undefined;
   const authority = ca === undefined ? undefined : await readFile(ca, 'utf8');
   const key = await readSharedKey(config.cache.redis, read);
-  const redis = new RedisCache({ url, cluster, ttlSeconds, ca: authority, key, metrics, logger });
+  const redis = new RedisCache({ url, cluster, ttlSeconds, ca: authority, key, events });
   await redis.connected();
   return redis;
 }

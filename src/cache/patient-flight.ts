@@ -1,8 +1,8 @@
 import { SpandrelError } from '../core/errors.ts';
 import { waitFor } from '../core/wait-for.ts';
-import type { Metrics } from '../telemetry/metrics.ts';
+import type { Events } from '../telemetry/events.ts';
 import type { Patience } from './patience.ts';
-import type { FlightKind } from './single-flight.ts';
+import type { FlightKind } from '../telemetry/metrics.ts';
 
 /** Beyond this, callers with an older result start no more work. */
 const MAX_RUNNING = 256;
@@ -15,12 +15,12 @@ export class PatientFlight<T> implements AsyncDisposable {
   readonly #running = new Map<string, Promise<T>>();
   readonly #closing = new AbortController();
   readonly #kind: FlightKind;
-  readonly #metrics: Metrics;
+  readonly #events: Events;
   readonly #patience: Patience;
 
-  constructor(kind: FlightKind, metrics: Metrics, patience: Patience) {
+  constructor(kind: FlightKind, events: Events, patience: Patience) {
     this.#kind = kind;
-    this.#metrics = metrics;
+    this.#events = events;
     this.#patience = patience;
   }
 
@@ -49,10 +49,10 @@ export class PatientFlight<T> implements AsyncDisposable {
   #join(key: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const running = this.#running.get(key);
     if (running !== undefined) {
-      this.#metrics.singleFlightJoined.inc({ what: this.#kind });
+      this.#events.flightJoined(this.#kind);
       return running;
     }
-    const held = this.#metrics.hold('flight');
+    const held = this.#events.hold('flight');
     const started = work(this.#closing.signal).finally(() => {
       this.#running.delete(key);
       held[Symbol.dispose]();

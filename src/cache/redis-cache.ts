@@ -1,8 +1,7 @@
 import { Cluster, Redis } from 'ioredis';
 
 import type { Secret } from '../core/secret.ts';
-import type { Logger } from '../telemetry/logger.ts';
-import type { Metrics } from '../telemetry/metrics.ts';
+import type { Events } from '../telemetry/events.ts';
 import type { ByteCache, CacheHit } from './byte-cache.ts';
 import { parseRedisUrl, type RedisAddress } from './redis-address.ts';
 import { ValueSeal } from './value-seal.ts';
@@ -35,8 +34,7 @@ export interface RedisCacheDeps {
    * of replicas.
    */
   readonly key?: Secret | undefined;
-  readonly metrics: Metrics;
-  readonly logger: Logger;
+  readonly events: Events;
 }
 
 /**
@@ -46,25 +44,23 @@ export interface RedisCacheDeps {
 export class RedisCache implements ByteCache, AsyncDisposable {
   readonly #redis: Redis | Cluster;
   readonly #ttlSeconds: number;
-  readonly #metrics: Metrics;
+  readonly #events: Events;
   readonly #seal: ValueSeal | undefined;
   #closing = false;
 
   constructor(deps: RedisCacheDeps) {
     this.#ttlSeconds = deps.ttlSeconds;
-    this.#metrics = deps.metrics;
+    this.#events = deps.events;
     this.#seal = deps.key && new ValueSeal(deps.key);
     const address = parseRedisUrl(deps.url, deps.ca);
     this.#redis = deps.cluster ? openCluster(address) : new Redis({ ...address, ...COMMON, retryStrategy });
     let reachable = true;
     this.#redis.on('ready', () => {
       reachable = true;
-      deps.logger.info('redis connected');
+      this.#events.redisConnected();
     });
     this.#redis.on('error', (error: Error) => {
-      this.#metrics.redisErrors.inc({ op: 'connect' });
-      // Log the loss once, not each attempt.
-      if (reachable) deps.logger.warn({ cause: error.message }, 'redis lost: slower until it is back');
+      this.#events.redisUnreachable(error.message, reachable);
       reachable = false;
     });
   }
@@ -95,7 +91,7 @@ export class RedisCache implements ByteCache, AsyncDisposable {
     if (value === undefined || value === null) return undefined;
     const bytes = this.#seal === undefined ? value : await this.#seal.open(name, value);
     if (bytes !== undefined) return { bytes, tier: 'redis' };
-    this.#metrics.redisErrors.inc({ op: 'seal' });
+    this.#events.redisFailed('seal');
     await this.delete(key);
     return undefined;
   }
@@ -129,7 +125,7 @@ export class RedisCache implements ByteCache, AsyncDisposable {
     } catch (error) {
       // The client library rejects with various classes; all mean that Redis is not available.
       if (!(error instanceof Error)) throw error;
-      this.#metrics.redisErrors.inc({ op });
+      this.#events.redisFailed(op);
       return undefined;
     }
   }

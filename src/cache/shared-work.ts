@@ -1,6 +1,6 @@
 import { waitFor } from '../core/wait-for.ts';
-import type { Metrics } from '../telemetry/metrics.ts';
-import type { FlightKind } from './single-flight.ts';
+import type { Events } from '../telemetry/events.ts';
+import type { FlightKind } from '../telemetry/metrics.ts';
 
 interface Running<T> {
   readonly result: Promise<T>;
@@ -17,11 +17,11 @@ const ABANDONED = new Error('no caller waits for it any more');
 export class SharedWork<T> {
   readonly #running = new Map<string, Running<T>>();
   readonly #kind: FlightKind;
-  readonly #metrics: Metrics;
+  readonly #events: Events;
 
-  constructor(kind: FlightKind, metrics: Metrics) {
+  constructor(kind: FlightKind, events: Events) {
     this.#kind = kind;
-    this.#metrics = metrics;
+    this.#events = events;
   }
 
   /**
@@ -31,7 +31,7 @@ export class SharedWork<T> {
   async run(key: string, work: (abandoned: AbortSignal) => Promise<T>, signal: AbortSignal): Promise<T> {
     signal.throwIfAborted();
     const joined = this.#running.get(key);
-    if (joined !== undefined) this.#metrics.singleFlightJoined.inc({ what: this.#kind });
+    if (joined !== undefined) this.#events.flightJoined(this.#kind);
     const running = joined ?? this.#start(key, work);
     running.waiting++;
     try {
@@ -45,7 +45,7 @@ export class SharedWork<T> {
   }
 
   #start(key: string, work: (abandoned: AbortSignal) => Promise<T>): Running<T> {
-    const held = this.#metrics.hold('flight');
+    const held = this.#events.hold('flight');
     const abandoned = new AbortController();
     const result = work(abandoned.signal).finally(() => {
       this.#forget(key, running);

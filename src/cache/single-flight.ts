@@ -1,8 +1,6 @@
-import type { Metrics } from '../telemetry/metrics.ts';
+import type { Events } from '../telemetry/events.ts';
+import type { FlightKind } from '../telemetry/metrics.ts';
 import { waitFor } from '../core/wait-for.ts';
-
-/** Kind of the shared work; label of `single_flight_joined_total`. */
-export type FlightKind = 'blob' | 'access' | 'span' | 'index' | 'manifest' | 'token' | 'tags' | 'referrers';
 
 /**
  * Runs work once for all concurrent callers with the same key. Keeps nothing when the work ends. The work
@@ -11,11 +9,11 @@ export type FlightKind = 'blob' | 'access' | 'span' | 'index' | 'manifest' | 'to
 export class SingleFlight<T> {
   readonly #running = new Map<string, Promise<T>>();
   readonly #kind: FlightKind;
-  readonly #metrics: Metrics;
+  readonly #events: Events;
 
-  constructor(kind: FlightKind, metrics: Metrics) {
+  constructor(kind: FlightKind, events: Events) {
     this.#kind = kind;
-    this.#metrics = metrics;
+    this.#events = events;
   }
 
   /**
@@ -25,10 +23,10 @@ export class SingleFlight<T> {
   run(key: string, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     const running = this.#running.get(key);
     if (running !== undefined) {
-      this.#metrics.singleFlightJoined.inc({ what: this.#kind });
+      this.#events.flightJoined(this.#kind);
       return waitFor(running, signal);
     }
-    const held = this.#metrics.hold('flight');
+    const held = this.#events.hold('flight');
     const started = work().finally(() => {
       this.#running.delete(key);
       held[Symbol.dispose]();

@@ -71,7 +71,7 @@ export async function serve(args: string[]): Promise<number> {
   );
   const complete = (next: Config): Config =>
     isDemo && hasNoUpstreams(next) ? { ...next, upstreams: config.upstreams } : next;
-  stack.use(new ConfigReload({ app, logger, read, complete }, first));
+  stack.use(new ConfigReload({ app, read, complete }, first));
   const { registryUrl, adminUrl } = await app.listen();
   logger.info({ config }, 'started');
   process.stderr.write(`spandrel: registry and span API at ${registryUrl}, operations at ${adminUrl}\n`);

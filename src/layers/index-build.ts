@@ -6,8 +6,7 @@ import { detectCompression, MAGIC_BYTES } from '../core/layer-compression.ts';
 import { waitFor } from '../core/wait-for.ts';
 import type { EngineName } from '../inflate/engine.ts';
 import type { WorkerPool } from '../threads/worker-pool.ts';
-import type { Logger } from '../telemetry/logger.ts';
-import type { Metrics } from '../telemetry/metrics.ts';
+import type { Events } from '../telemetry/events.ts';
 import { NO_TRACER, type Tracer, type TraceSpan } from '../telemetry/tracer.ts';
 import type { BuildSettings } from '../build/build-settings.ts';
 import { type BuildingIndex, type CompletedBuild, startLayerBuild } from '../build/building-index.ts';
@@ -31,9 +30,8 @@ export interface IndexBuildDeps {
   readonly limits: LayerLimits;
   /** Told how long fills and builds take. */
   readonly forecast: BuildForecast;
-  readonly metrics: Metrics;
+  readonly events: Events;
   readonly tracer?: Tracer;
-  readonly logger: Logger;
 }
 
 /** Summary of a built index, and whether another replica had shared the same one. */
@@ -74,7 +72,7 @@ export class IndexBuild {
   }
 
   async #run(span: TraceSpan): Promise<LayerIndex> {
-    using _held = this.#deps.metrics.hold('build');
+    using _held = this.#deps.events.hold('build');
     try {
       this.#signal.throwIfAborted();
       await using handle = await this.#openVerified();
@@ -171,25 +169,24 @@ export class IndexBuild {
   }
 
   #report(summary: BuiltSummary, tookMs: number, span: TraceSpan): void {
-    const { engine, metrics, forecast, logger } = this.#deps;
-    const { layerDigest, layerBytes, compression, uncompressedBytes, spanCount, fileCount, reason } = summary;
-    const outcome = outcomeOf(summary);
-    // The replica that shared the index has counted the build; this one has only compared it with the layer.
-    if (!summary.isConfirmed) metrics.indexBuilds.inc({ outcome });
-    metrics.indexBuildDuration.observe(tookMs / 1000);
-    forecast.record(layerBytes, tookMs);
-    span.set({
-      'spandrel.outcome': outcome,
-      'spandrel.uncompressed_bytes': uncompressedBytes,
-      'spandrel.spans': spanCount,
-      'spandrel.files': fileCount,
-    });
-    if (compression !== 'none')
-      metrics.inflateBytes.inc({ engine: compression === 'gzip' ? engine : 'zstd' }, uncompressedBytes);
-    logger.info(
-      { layer: layerDigest, outcome, reason: reason?.code, spans: spanCount, files: fileCount },
-      'layer indexed',
+    const { engine, events, forecast } = this.#deps;
+    const { layerBytes, compression } = summary;
+    const engines = { gzip: engine, zstd: 'zstd', none: undefined } as const;
+    events.indexBuilt(
+      {
+        layer: summary.layerDigest,
+        outcome: outcomeOf(summary),
+        reason: summary.reason?.code,
+        spans: summary.spanCount,
+        files: summary.fileCount,
+        uncompressedBytes: summary.uncompressedBytes,
+        engine: engines[compression],
+        seconds: tookMs / 1000,
+        isConfirmed: summary.isConfirmed,
+      },
+      span,
     );
+    forecast.record(layerBytes, tookMs);
   }
 }
 

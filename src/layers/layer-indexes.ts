@@ -7,6 +7,7 @@ import { waitFor } from '../core/wait-for.ts';
 import { WorkQueue } from '../core/work/work-queue.ts';
 import type { LayerIndex } from '../index/layer-index.ts';
 import type { LayerIndexView } from '../index/layer-index-view.ts';
+import type { Logger } from '../telemetry/logger.ts';
 import type { LayerSummary } from '../index/layer-summary.ts';
 import { IndexBuild, type IndexBuildDeps } from './index-build.ts';
 import { LentIndex } from './lent-index.ts';
@@ -16,6 +17,7 @@ import { ProvenFault } from './proven-fault.ts';
 export interface LayerIndexesDeps extends IndexBuildDeps {
   /** Bytes of open indexes kept in memory. */
   readonly memoryBytes: number;
+  readonly logger: Logger;
 }
 
 export type LayerIndexState =
@@ -85,7 +87,7 @@ export class LayerIndexes implements AsyncDisposable {
   constructor(deps: LayerIndexesDeps) {
     this.#deps = deps;
     this.#open = new BoundedMap({ maxBytes: deps.memoryBytes, sizeOf: (index) => index.memoryBytes });
-    this.#looks = new SingleFlight('index', deps.metrics);
+    this.#looks = new SingleFlight('index', deps.events);
   }
 
   /** Begin {@link LayerIndexFiles.sweep}, in the background. */
@@ -255,7 +257,7 @@ export class LayerIndexes implements AsyncDisposable {
     const { digest } = layer;
     const running = this.#buildOf(layer);
     if (running !== undefined) {
-      this.#deps.metrics.singleFlightJoined.inc({ what: 'index' });
+      this.#deps.events.flightJoined('index');
       return running;
     }
     const fault = this.#faults.get(digest);
@@ -306,8 +308,7 @@ export class LayerIndexes implements AsyncDisposable {
     if (failure instanceof ProvenFault) this.#faults.set(digest, failure);
     else this.#failures.note(sourceKey(layer), failure);
     if (COSTLY_FAULTS.includes(failure.code)) this.#costly.note(sourceKey(layer), failure);
-    this.#deps.metrics.indexBuilds.inc({ outcome: 'failed' });
-    this.#deps.logger.warn({ layer: digest, code: failure.code, err: failure.cause }, failure.message);
+    this.#deps.events.indexFailed(digest, failure);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,7 +1,8 @@
 import type { BlobStore } from '../blobs/blob-store.ts';
 import { type ByteRange, intersectRanges } from '../core/byte-range.ts';
 import { SpandrelError } from '../core/errors.ts';
-import type { ByteSource, Metrics } from '../telemetry/metrics.ts';
+import type { Events } from '../telemetry/events.ts';
+import type { ByteSource } from '../telemetry/metrics.ts';
 import type { LayerIndexView } from '../index/layer-index-view.ts';
 import { streamFault } from '../index/layer-summary.ts';
 import type { AuthorizedLayer } from '../layers/layer.ts';
@@ -13,7 +14,7 @@ export interface LayerReaderDeps {
   readonly blobs: Pick<BlobStore, 'readBlob'>;
   readonly fetcher: Pick<SpanFetcher, 'fetch'>;
   readonly readAhead: Pick<ReadAhead, 'note'>;
-  readonly metrics: Metrics;
+  readonly events: Events;
   /** As `limits.maxSkippedBytes`. */
   readonly maxSkippedBytes: number;
 }
@@ -84,7 +85,7 @@ export class LayerReader {
       }
       for (const pending of run.spans) {
         const { span, bytes, source } = await pending;
-        this.#deps.metrics.spanReads.inc({ source });
+        this.#deps.events.spanRead(source);
         options.onSource?.(source);
         index.assertSound();
         const part = intersectRanges(span.uncompressed, { start: position, end: range.end });
@@ -124,7 +125,7 @@ export class LayerReader {
       throw new SpandrelError('RANGE_INVALID', 'the layer ends before the range does');
     }
     options.onSource?.(reader.source);
-    this.#deps.metrics.spanReads.inc({ source: reader.source });
+    this.#deps.events.spanRead(reader.source);
     yield* reader.read({ start, end: last }, options.reading.signal);
   }
 }

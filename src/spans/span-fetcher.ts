@@ -6,7 +6,8 @@ import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { waitFor } from '../core/wait-for.ts';
 import type { EngineName } from '../inflate/engine.ts';
 import type { WorkerPool } from '../threads/worker-pool.ts';
-import type { ByteSource, Metrics } from '../telemetry/metrics.ts';
+import type { Events } from '../telemetry/events.ts';
+import type { ByteSource } from '../telemetry/metrics.ts';
 import type { LayerIndexView } from '../index/layer-index-view.ts';
 import type { InflateSpansInput, ReadZstdSpansInput } from './span-worker.ts';
 import type { ReadSpan } from '../ztoc/span.ts';
@@ -27,7 +28,7 @@ export interface SpanFetcherDeps {
   readonly engine: EngineName;
   /** As `limits.maxZstdWindowBytes`. */
   readonly maxZstdWindowBytes: number;
-  readonly metrics: Metrics;
+  readonly events: Events;
 }
 
 /** A decompressed span. */
@@ -68,7 +69,7 @@ export class SpanFetcher implements AsyncDisposable {
 
   constructor(deps: SpanFetcherDeps) {
     this.#deps = deps;
-    this.#flights = new SingleFlight('span', deps.metrics);
+    this.#flights = new SingleFlight('span', deps.events);
   }
 
   /**
@@ -152,8 +153,8 @@ export class SpanFetcher implements AsyncDisposable {
     const isZstd = from.index.compression === 'zstd';
     const decoded = await this.#decodeWithRepair(from, spans);
     const inflated = decoded.parts.reduce((sum, { byteLength }) => sum + byteLength, 0);
-    const { engine, metrics } = this.#deps;
-    metrics.inflateBytes.inc({ engine: isZstd ? 'zstd' : engine }, inflated);
+    const { engine, events } = this.#deps;
+    events.spansInflated(isZstd ? 'zstd' : engine, inflated);
     return decoded;
   }
 

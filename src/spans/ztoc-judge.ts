@@ -7,13 +7,15 @@ import { waitFor } from '../core/wait-for.ts';
 import { startLayerBuild } from '../build/building-index.ts';
 import type { IndexBuildDeps } from '../layers/index-build.ts';
 import type { LayerIndexes } from '../layers/layer-indexes.ts';
+import type { Logger } from '../telemetry/logger.ts';
 import type { Layer, PushedZtoc } from '../layers/layer.ts';
 
 export interface ZtocJudgeDeps extends Pick<
   IndexBuildDeps,
-  'blobs' | 'files' | 'pool' | 'engine' | 'spanBytes' | 'readSpanBytes' | 'limits' | 'metrics' | 'logger'
+  'blobs' | 'files' | 'pool' | 'engine' | 'spanBytes' | 'readSpanBytes' | 'limits' | 'events'
 > {
   readonly indexes: LayerIndexes;
+  readonly logger: Logger;
 }
 
 /** Each attempt reads the whole layer. */
@@ -53,7 +55,7 @@ export class ZtocJudge implements AsyncDisposable {
   }
 
   async #judge(layer: Layer, open: (signal: AbortSignal) => Promise<PushedZtoc>): Promise<void> {
-    using _held = this.#deps.metrics.hold('build');
+    using _held = this.#deps.events.hold('build');
     const { signal } = this.#stopping;
     const pushed = await open(signal);
     const compared = await this.#compare(layer.digest, pushed);

@@ -10,6 +10,26 @@ const BUILD_BUCKETS = [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 3
 /** Where the bytes of an answer came from: `detail` of `Cache-Status`, and the `source` label of metrics. */
 export type ByteSource = 'memory' | 'redis' | 'disk' | 'fill' | 'upstream';
 
+/** Work that several requests share. */
+export type FlightKind = 'blob' | 'access' | 'span' | 'index' | 'manifest' | 'token' | 'tags' | 'referrers';
+
+/** Kinds of files and records in the store. */
+export const STORED_KINDS = [
+  'blob',
+  'index',
+  'ztoc',
+  'manifest',
+  'tag',
+  'origin',
+  'proof',
+  'refusal',
+] as const;
+export type StoredKind = (typeof STORED_KINDS)[number];
+
+/** What is wrong with a stored file. */
+export const BLOB_DAMAGES = ['missing', 'size', 'unreadable', 'digest'] as const;
+export type BlobDamage = (typeof BLOB_DAMAGES)[number];
+
 /** What the proxy asks an upstream for. */
 export type UpstreamRequestKind = 'manifest' | 'blob' | 'tags' | 'referrers' | 'token' | 'ping';
 
@@ -149,6 +169,13 @@ export class Metrics {
 
   constructor() {
     this.configCurrent.set(1);
+    // Alerts see increases of series only: a series that begins with its first failure shows none.
+    for (const thread of THREAD_KINDS)
+      for (const step of THREAD_STEPS) this.threadFailures.inc({ thread, step }, 0);
+    for (const kind of STORED_KINDS) {
+      this.storeWriteFailures.inc({ kind }, 0);
+      for (const damage of BLOB_DAMAGES) this.storeCondemned.inc({ kind, damage }, 0);
+    }
     // The delay of the event loop that is reported contains the time between two looks at it.
     collectDefaultMetrics({ register: this.#registry, eventLoopMonitoringPrecision: EVENT_LOOP_LOOK_MS });
   }

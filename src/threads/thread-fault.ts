@@ -1,6 +1,7 @@
 import { parentPort } from 'node:worker_threads';
 
 import { SpandrelError } from '../core/errors.ts';
+import type { Events } from '../telemetry/events.ts';
 import type { ThreadKind, ThreadStep } from '../telemetry/metrics.ts';
 import { decodeError, encodeError, type EncodedError } from './error-transfer.ts';
 
@@ -23,6 +24,11 @@ export function threadFault(thread: ThreadKind, step: ThreadStep, cause: unknown
   const what = step === 'start' ? 'could not be started' : 'has died';
   const error = new SpandrelError('WORKER_FAILED', `a worker thread (${thread}) ${what}`, { cause });
   return { thread, step, error };
+}
+
+/** Count and log a fault. The pauses between faults bound what is logged. */
+export function noteThreadFault(events: Events, { thread, step, error }: ThreadFault): void {
+  events.threadFailed(thread, step, error);
 }
 
 /** In a thread of a {@link WorkerPool}: tell the pool of a fault of a thread that this one has started. */

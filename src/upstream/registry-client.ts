@@ -6,7 +6,7 @@ import type { Reference } from '../core/image-reference.ts';
 import type { Secret } from '../core/secret.ts';
 import { WorkQueue } from '../core/work/work-queue.ts';
 import type { Logger } from '../telemetry/logger.ts';
-import type { Metrics } from '../telemetry/metrics.ts';
+import type { Events } from '../telemetry/events.ts';
 import type { Tracer } from '../telemetry/tracer.ts';
 import { BlobLocations } from './blobs/blob-locations.ts';
 import { BlobSizes } from './blobs/blob-sizes.ts';
@@ -36,7 +36,7 @@ export interface RegistryClientDeps {
   readonly tls: TlsFiles;
   readonly timing: UpstreamTiming;
   readonly limits: { readonly maxManifestBytes: number };
-  readonly metrics: Metrics;
+  readonly events: Events;
   /** Environment of the process, for outbound proxies and Docker's configuration. */
   readonly environment?: Environment | undefined;
   readonly tracer?: Tracer | undefined;
@@ -75,7 +75,7 @@ export class RegistryClient implements AsyncDisposable {
     tls,
     timing,
     limits,
-    metrics,
+    events,
     environment = {},
     tracer,
     logger,
@@ -98,11 +98,11 @@ export class RegistryClient implements AsyncDisposable {
       },
       chooseProxy: createProxyChoice(config.proxy, environment),
       tokenHosts: config.tokenHosts ?? [],
-      credentials: createCredentialSource(config, { environment, metrics, logger }),
+      credentials: createCredentialSource(config, { environment, events, logger }),
       tls,
       rates: config.requestsPerSecond ?? {},
       timing,
-      metrics,
+      events,
       tracer,
       logger,
       pause,

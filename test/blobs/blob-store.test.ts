@@ -10,7 +10,7 @@ import type { ByteRange } from '../../src/core/byte-range.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
-import { Metrics } from '../../src/telemetry/metrics.ts';
+import { Events } from '../../src/telemetry/events.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
@@ -33,7 +33,13 @@ afterEach(async () => {
 
 function open(maxBytes = 100 * 2 ** 20): Promise<BlobStore> {
   const fill = { parallel: 3, chunkBytes: CHUNK_BYTES };
-  return BlobStore.open({ root, maxBytes, fill, metrics: new Metrics(), logger: collectingLogger() });
+  return BlobStore.open({
+    root,
+    maxBytes,
+    fill,
+    events: new Events(collectingLogger()),
+    logger: collectingLogger(),
+  });
 }
 
 function blobOf(bytes: number, seed = 1): Buffer {

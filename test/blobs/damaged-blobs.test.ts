@@ -11,7 +11,7 @@ import { readVerifiedBlob } from '../../src/blobs/read-verified-blob.ts';
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
-import { Metrics } from '../../src/telemetry/metrics.ts';
+import { Events } from '../../src/telemetry/events.ts';
 import type { BlobSource } from '../../src/upstream/blobs/blob-source.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
@@ -25,7 +25,7 @@ const digest = digestOf(blob);
 
 let open: AsyncDisposableStack;
 let root: string;
-let metrics: Metrics;
+let events: Events;
 
 beforeEach(async () => {
   open = new AsyncDisposableStack();
@@ -36,10 +36,10 @@ beforeEach(async () => {
 afterEach(() => open.disposeAsync());
 
 async function openStore(): Promise<BlobStore> {
-  metrics = new Metrics();
+  events = new Events(collectingLogger());
   const fill = { parallel: 3, chunkBytes: 256 * 1024 };
   const logger = collectingLogger();
-  return open.use(await BlobStore.open({ root, maxBytes: 100 * MIB, fill, metrics, logger }));
+  return open.use(await BlobStore.open({ root, maxBytes: 100 * MIB, fill, events, logger }));
 }
 
 /** A store that is opened by another process than the one that has filled it. */
@@ -62,7 +62,7 @@ function pathOf(name: Digest): string {
 }
 
 async function condemned(damage: string): Promise<number> {
-  const { text } = await metrics.print();
+  const { text } = await events.printMetrics();
   const line = text.split('\n').find((one) => one.includes(`{kind="blob",damage="${damage}"}`));
   return Number(line?.split(' ').at(-1) ?? 0);
 }
@@ -237,12 +237,12 @@ describe('a digest thread that cannot start', () => {
     await (await filledStore())[Symbol.asyncDispose]();
     const entry = join(root, 'thread.mjs');
     await writeFile(entry, 'process.exit(1);');
-    metrics = new Metrics();
+    events = new Events(collectingLogger());
     const digests = new DigestWorker({ entry: pathToFileURL(entry) });
     const fill = { parallel: 3, chunkBytes: 256 * 1024 };
     const logger = collectingLogger();
     const store = open.use(
-      await BlobStore.open({ root, maxBytes: 100 * MIB, fill, metrics, logger, digests }),
+      await BlobStore.open({ root, maxBytes: 100 * MIB, fill, events, logger, digests }),
     );
     const other = randomBlob(MIB + 7, 2);
     const fetched = fetchWhole(store, new MemorySource(other), other);

@@ -10,7 +10,7 @@ import type { ByteRange } from '../../src/core/byte-range.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
-import { Metrics } from '../../src/telemetry/metrics.ts';
+import { Events } from '../../src/telemetry/events.ts';
 import type { BlobSource } from '../../src/upstream/blobs/blob-source.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
@@ -26,7 +26,13 @@ beforeEach(async () => {
   root = await mkdtemp(join(tmpdir(), 'spandrel-fills-'));
   const fill = { parallel: 3, chunkBytes: CHUNK_BYTES };
   const logger = collectingLogger();
-  store = await BlobStore.open({ root, maxBytes: MAX_BYTES, fill, metrics: new Metrics(), logger });
+  store = await BlobStore.open({
+    root,
+    maxBytes: MAX_BYTES,
+    fill,
+    events: new Events(collectingLogger()),
+    logger,
+  });
 });
 
 afterEach(async () => {

@@ -8,7 +8,7 @@ import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
-import { Metrics } from '../../src/telemetry/metrics.ts';
+import { Events } from '../../src/telemetry/events.ts';
 import type { BlobSource } from '../../src/upstream/blobs/blob-source.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
@@ -32,7 +32,13 @@ afterEach(async () => {
 
 function open(maxBytes = 100 * 2 ** 20, more: object = {}): Promise<BlobStore> {
   const fill = { parallel: 3, chunkBytes: CHUNK_BYTES, background: false, ...more };
-  return BlobStore.open({ root, maxBytes, fill, metrics: new Metrics(), logger: collectingLogger() });
+  return BlobStore.open({
+    root,
+    maxBytes,
+    fill,
+    events: new Events(collectingLogger()),
+    logger: collectingLogger(),
+  });
 }
 
 const blob = randomBlob(12 * CHUNK_BYTES + 77, 1);

@@ -9,7 +9,7 @@ import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestHex, digestOf } from '../../src/core/digest.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
-import { Metrics } from '../../src/telemetry/metrics.ts';
+import { Events } from '../../src/telemetry/events.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
 import { randomBlob, readRange, readWhole } from '../helpers/random-blob.ts';
@@ -32,7 +32,9 @@ async function openStore(root: string, maxBytes: number): Promise<BlobStore> {
   const fill = { parallel: 3, chunkBytes: CHUNK_BYTES };
   const logger = collectingLogger();
   const now = (): number => nowMs;
-  return open.use(await BlobStore.open({ root, maxBytes, fill, metrics: new Metrics(), logger, now }));
+  return open.use(
+    await BlobStore.open({ root, maxBytes, fill, events: new Events(collectingLogger()), logger, now }),
+  );
 }
 
 /** A store that may hold 100 MiB on a disk that cannot hold 3. */

@@ -8,7 +8,7 @@ import type { BlobHandle } from '../../src/blobs/reads/blob-handle.ts';
 import { BlobStore } from '../../src/blobs/blob-store.ts';
 import type { ByteRange } from '../../src/core/byte-range.ts';
 import { digestOf } from '../../src/core/digest.ts';
-import { Metrics } from '../../src/telemetry/metrics.ts';
+import { Events } from '../../src/telemetry/events.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
 import { randomBlob } from '../helpers/random-blob.ts';
@@ -28,7 +28,7 @@ beforeEach(async () => {
     root,
     maxBytes: 100 * 2 ** 20,
     fill,
-    metrics: new Metrics(),
+    events: new Events(collectingLogger()),
     logger: collectingLogger(),
   });
 });

@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
-import { Metrics } from '../../src/telemetry/metrics.ts';
+import { Events } from '../../src/telemetry/events.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
 import { randomBlob, readRange } from '../helpers/random-blob.ts';
@@ -20,19 +20,19 @@ const LONG_MS = 60_000;
 const blobs = [1, 2, 3, 4].map((seed) => randomBlob(3 * CHUNK_BYTES, seed));
 
 let root: string;
-let metrics: Metrics;
+let events: Events;
 let store: BlobStore;
 
 beforeEach(async () => {
   // Nothing ends because time passes.
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
   root = await mkdtemp(join(tmpdir(), 'spandrel-lingering-'));
-  metrics = new Metrics();
+  events = new Events(collectingLogger());
   store = await BlobStore.open({
     root,
     maxBytes: 4 * CHUNK_BYTES,
     fill: { parallel: 2, chunkBytes: CHUNK_BYTES, background: false, blobs: 3 },
-    metrics,
+    events,
     logger: collectingLogger(),
   });
 });
@@ -53,8 +53,11 @@ async function readPart(blob: Buffer, start: number, bytes = 10): Promise<Memory
 }
 
 async function fillsEnded(): Promise<number> {
-  const { values } = await metrics.fills.get();
-  return values.reduce((sum, { value }) => sum + value, 0);
+  const { text } = await events.printMetrics();
+  const counts = Array.from(text.matchAll(/^spandrel_fills_total\{.*\} (\d+)$/gm), ([, count]) =>
+    Number(count),
+  );
+  return counts.reduce((sum, count) => sum + count, 0);
 }
 
 describe('a fill whose last reader has left', () => {

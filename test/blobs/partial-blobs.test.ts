@@ -17,7 +17,7 @@ import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
-import { Metrics } from '../../src/telemetry/metrics.ts';
+import { Events } from '../../src/telemetry/events.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
 import { randomBlob, readRange, readWhole } from '../helpers/random-blob.ts';
@@ -40,7 +40,13 @@ afterEach(async () => {
 function open(options: { maxBytes?: number; background?: boolean } = {}): Promise<BlobStore> {
   const { maxBytes = 100 * 2 ** 20, background = true } = options;
   const fill = { parallel: 3, chunkBytes: CHUNK_BYTES, background };
-  return BlobStore.open({ root, maxBytes, fill, metrics: new Metrics(), logger: collectingLogger() });
+  return BlobStore.open({
+    root,
+    maxBytes,
+    fill,
+    events: new Events(collectingLogger()),
+    logger: collectingLogger(),
+  });
 }
 
 async function restart(options?: Parameters<typeof open>[0]): Promise<void> {

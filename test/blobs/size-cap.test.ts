@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
-import { Metrics } from '../../src/telemetry/metrics.ts';
+import { Events } from '../../src/telemetry/events.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
 import { randomBlob, readRange, readWhole } from '../helpers/random-blob.ts';
@@ -34,7 +34,14 @@ afterEach(async () => {
 function open(maxBytes = MIB, background = true): Promise<BlobStore> {
   const fill = { parallel: 3, chunkBytes: CHUNK_BYTES, background };
   const logger = collectingLogger();
-  return BlobStore.open({ root, maxBytes, fill, metrics: new Metrics(), logger, now: () => nowMs });
+  return BlobStore.open({
+    root,
+    maxBytes,
+    fill,
+    events: new Events(collectingLogger()),
+    logger,
+    now: () => nowMs,
+  });
 }
 
 /** What the files of the store really take, a file of two names once. */

@@ -9,7 +9,7 @@ import { describe, expect, it } from 'vitest';
 import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
-import { Metrics } from '../../src/telemetry/metrics.ts';
+import { Events } from '../../src/telemetry/events.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { CRASH_BLOBS, CRASH_FILL, crashBlob } from '../helpers/crash-store.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
@@ -58,13 +58,13 @@ describe('a store whose process is killed', () => {
           fetchedBytes += crash.fetchedBytes;
           for (const place of crash.completed) completed.add(place);
         }
-        const metrics = new Metrics();
+        const events = new Events(collectingLogger());
         const logger = collectingLogger();
         await using store = await BlobStore.open({
           root,
           maxBytes: 2 ** 30,
           fill: CRASH_FILL,
-          metrics,
+          events,
           logger,
         });
         for (const place of completed)

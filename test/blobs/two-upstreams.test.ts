@@ -6,7 +6,7 @@ import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 
 import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestOf } from '../../src/core/digest.ts';
-import { Metrics } from '../../src/telemetry/metrics.ts';
+import { Events } from '../../src/telemetry/events.ts';
 import type { BlobSource } from '../../src/upstream/blobs/blob-source.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
@@ -37,7 +37,7 @@ it('a blob that two upstreams send at the same time is kept once, and neither fi
     root,
     maxBytes: 2 ** 26,
     fill: { parallel: 2, chunkBytes: 64 * 1024 },
-    metrics: new Metrics(),
+    events: new Events(collectingLogger()),
     logger: collectingLogger(),
   });
   store.onDelivered((digest, upstream) => delivered.add(`${upstream} ${digest}`));

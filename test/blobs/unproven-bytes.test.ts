@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestOf } from '../../src/core/digest.ts';
-import { Metrics } from '../../src/telemetry/metrics.ts';
+import { Events } from '../../src/telemetry/events.ts';
 import type { BlobSource } from '../../src/upstream/blobs/blob-source.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { MemorySource, type MemorySourceOptions } from '../helpers/memory-source.ts';
@@ -34,7 +34,13 @@ afterEach(() => open.disposeAsync());
 async function openStore(maxBytes = 2 ** 30): Promise<BlobStore> {
   const fill = { parallel: 3, chunkBytes: CHUNK_BYTES, background: false };
   return open.use(
-    await BlobStore.open({ root, maxBytes, fill, metrics: new Metrics(), logger: collectingLogger() }),
+    await BlobStore.open({
+      root,
+      maxBytes,
+      fill,
+      events: new Events(collectingLogger()),
+      logger: collectingLogger(),
+    }),
   );
 }
 

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 
 import { Memo } from '../../src/cache/memo.ts';
-import { Metrics } from '../../src/telemetry/metrics.ts';
+import { Events } from '../../src/telemetry/events.ts';
+import { collectingLogger } from '../helpers/collected-output.ts';
 
 function numbered(): { make: () => Promise<{ run: number }>; runs: () => number } {
   let runs = 0;
@@ -10,7 +11,7 @@ function numbered(): { make: () => Promise<{ run: number }>; runs: () => number 
 
 describe('Memo', () => {
   it('makes a value once for all who ask at the same time, and keeps it for those who ask later', async () => {
-    const memo = new Memo<{ run: number }>('index', new Metrics(), { maxEntries: 10 });
+    const memo = new Memo<{ run: number }>('index', new Events(collectingLogger()), { maxEntries: 10 });
     const { make, runs } = numbered();
     const asked = await Promise.all(Array.from({ length: 10 }, () => memo.get('key', make)));
     expect(new Set([...asked, await memo.get('key', make)])).toEqual(new Set([{ run: 1 }]));
@@ -18,13 +19,13 @@ describe('Memo', () => {
   });
 
   it('keeps no failure', async () => {
-    const memo = new Memo<{ run: number }>('index', new Metrics(), { maxEntries: 10 });
+    const memo = new Memo<{ run: number }>('index', new Events(collectingLogger()), { maxEntries: 10 });
     await expect(memo.get('key', () => Promise.reject(new Error('no')))).rejects.toThrow('no');
     await expect(memo.get('key', numbered().make)).resolves.toEqual({ run: 1 });
   });
 
   it('forgets what was used least recently beyond its bound', async () => {
-    const memo = new Memo<{ run: number }>('index', new Metrics(), { maxEntries: 2 });
+    const memo = new Memo<{ run: number }>('index', new Events(collectingLogger()), { maxEntries: 2 });
     const { make } = numbered();
     for (const key of ['a', 'b', 'a', 'c']) await memo.get(key, make);
     expect(await memo.get('a', make)).toEqual({ run: 1 });
@@ -32,7 +33,7 @@ describe('Memo', () => {
   });
 
   it('goes on making when one who waits leaves', async () => {
-    const memo = new Memo<{ run: number }>('index', new Metrics(), { maxEntries: 2 });
+    const memo = new Memo<{ run: number }>('index', new Events(collectingLogger()), { maxEntries: 2 });
     const { promise, resolve } = Promise.withResolvers<{ run: number }>();
     const leaving = new AbortController();
     const left = memo.get('key', () => promise, leaving.signal);

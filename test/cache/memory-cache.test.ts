@@ -1,16 +1,20 @@
 import { describe, expect, it } from 'vitest';
 
 import { MemoryCache } from '../../src/cache/memory-cache.ts';
-import { Metrics } from '../../src/telemetry/metrics.ts';
+import { Events } from '../../src/telemetry/events.ts';
+import { collectingLogger } from '../helpers/collected-output.ts';
 import { describeByteCache } from './byte-cache-conformance.ts';
 
 const KIB = 1024;
 
-describeByteCache('MemoryCache', () => new MemoryCache({ maxBytes: 2 ** 20, metrics: new Metrics() }));
+describeByteCache(
+  'MemoryCache',
+  () => new MemoryCache({ maxBytes: 2 ** 20, events: new Events(collectingLogger()) }),
+);
 
 describe('MemoryCache', () => {
   it('never holds more than its bound, and drops what was used longest ago', async () => {
-    const cache = new MemoryCache({ maxBytes: 100 * KIB, metrics: new Metrics() });
+    const cache = new MemoryCache({ maxBytes: 100 * KIB, events: new Events(collectingLogger()) });
     for (let entry = 0; entry < 50; entry++) {
       await cache.set(`entry ${entry}`, new Uint8Array(10 * KIB));
       await cache.get('entry 0');
@@ -22,25 +26,25 @@ describe('MemoryCache', () => {
   });
 
   it('does not keep a large buffer alive through a small view of it', async () => {
-    const cache = new MemoryCache({ maxBytes: 100 * KIB, metrics: new Metrics() });
+    const cache = new MemoryCache({ maxBytes: 100 * KIB, events: new Events(collectingLogger()) });
     await cache.set('view', new Uint8Array(1024 * KIB).subarray(0, 10));
     expect((await cache.get('view'))?.bytes.buffer.byteLength).toBe(10);
   });
 
   it('takes nothing larger than itself, and nothing at all when it is switched off', async () => {
-    const small = new MemoryCache({ maxBytes: KIB, metrics: new Metrics() });
+    const small = new MemoryCache({ maxBytes: KIB, events: new Events(collectingLogger()) });
     await small.set('large', new Uint8Array(2 * KIB));
     expect(await small.get('large')).toBeUndefined();
-    const off = new MemoryCache({ maxBytes: 0, metrics: new Metrics() });
+    const off = new MemoryCache({ maxBytes: 0, events: new Events(collectingLogger()) });
     await off.set('key', new Uint8Array(1));
     expect(await off.get('key')).toBeUndefined();
   });
 
   it('counts what it evicts', async () => {
-    const metrics = new Metrics();
-    const cache = new MemoryCache({ maxBytes: 10 * KIB, metrics });
+    const events = new Events(collectingLogger());
+    const cache = new MemoryCache({ maxBytes: 10 * KIB, events });
     for (let entry = 0; entry < 3; entry++) await cache.set(`entry ${entry}`, new Uint8Array(4 * KIB));
-    const { text } = await metrics.print();
+    const { text } = await events.printMetrics();
     expect(text).toContain('spandrel_cache_evictions_total{tier="memory"} 1');
     expect(text).toMatch(/spandrel_cache_bytes\{tier="memory"\} 8\d{3}/);
   });

@@ -2,7 +2,8 @@ import { describe, expect, it } from 'vitest';
 
 import { Memo } from '../../src/cache/memo.ts';
 import { growingPauses, PassingFaults } from '../../src/cache/passing-faults.ts';
-import { Metrics } from '../../src/telemetry/metrics.ts';
+import { Events } from '../../src/telemetry/events.ts';
+import { collectingLogger } from '../helpers/collected-output.ts';
 
 function faultsAt(clock: { nowMs: number }): PassingFaults<{ attempt: number }> {
   return new PassingFaults({ firstMs: 100, longestMs: 350 }, () => clock.nowMs);
@@ -70,7 +71,10 @@ describe('a memo of values that may pass', () => {
       return Promise.resolve({ isDone });
     };
     for (const firstMs of [0, 1_000_000]) {
-      const memo = new Memo('index', new Metrics(), bound, { isFinal, pauses: growingPauses(firstMs) });
+      const memo = new Memo('index', new Events(collectingLogger()), bound, {
+        isFinal,
+        pauses: growingPauses(firstMs),
+      });
       for (let time = 0; time < 2; time++) {
         await memo.get('passing', make(`passing ${firstMs}`, false));
         await memo.get('final', make(`final ${firstMs}`, true));

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { RedisCache } from '../../src/cache/redis-cache.ts';
 import { Secret } from '../../src/core/secret.ts';
-import { Metrics } from '../../src/telemetry/metrics.ts';
+import { Events } from '../../src/telemetry/events.ts';
 import { CertificateAuthority, type CertificateFiles } from '../helpers/certificates.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
@@ -29,8 +29,7 @@ async function works(url: string, options: { ca?: string; cluster?: boolean } = 
     ca: options.ca,
     cluster: options.cluster ?? false,
     ttlSeconds: 60,
-    metrics: new Metrics(),
-    logger: collectingLogger(),
+    events: new Events(collectingLogger()),
   });
   await cache.connected();
   await cache.set('key', Buffer.from('value'));

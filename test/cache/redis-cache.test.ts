@@ -2,22 +2,21 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { RedisCache } from '../../src/cache/redis-cache.ts';
 import { Secret } from '../../src/core/secret.ts';
-import { Metrics } from '../../src/telemetry/metrics.ts';
+import { Events } from '../../src/telemetry/events.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
 import { describeByteCache } from './byte-cache-conformance.ts';
 
 let server: RedisServer;
 let cache: RedisCache;
-const metrics = new Metrics();
+const events = new Events(collectingLogger());
 
 function open(): RedisCache {
   return new RedisCache({
     url: new Secret(server.url),
     cluster: false,
     ttlSeconds: 60,
-    metrics,
-    logger: collectingLogger(),
+    events,
   });
 }
 
@@ -48,7 +47,7 @@ describe('RedisCache', () => {
     expect(await cache.get('key')).toBeUndefined();
     await cache.set('key', Buffer.from('y'));
     await cache.delete('key');
-    expect((await metrics.print()).text).toMatch(/spandrel_redis_errors_total\{op="get"\} [1-9]/);
+    expect((await events.printMetrics()).text).toMatch(/spandrel_redis_errors_total\{op="get"\} [1-9]/);
     await server.resume();
     await expect.poll(() => cache.ready, { timeout: 20_000 }).toBe(true);
     await cache.set('key', Buffer.from('z'));

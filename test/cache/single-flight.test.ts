@@ -1,12 +1,13 @@
 import { describe, expect, it } from 'vitest';
 
 import { SingleFlight } from '../../src/cache/single-flight.ts';
-import { Metrics } from '../../src/telemetry/metrics.ts';
+import { Events } from '../../src/telemetry/events.ts';
+import { collectingLogger } from '../helpers/collected-output.ts';
 
 describe('SingleFlight', () => {
   it('does the work once for all who ask while it runs, and counts those who joined', async () => {
-    const metrics = new Metrics();
-    const flights = new SingleFlight<number>('span', metrics);
+    const events = new Events(collectingLogger());
+    const flights = new SingleFlight<number>('span', events);
     const { promise, resolve } = Promise.withResolvers<number>();
     let runs = 0;
     const work = (): Promise<number> => {
@@ -19,18 +20,20 @@ describe('SingleFlight', () => {
     expect(await Promise.all(asked)).toEqual(Array.from({ length: 100 }, () => 1));
     expect(await other).toBe(2);
     expect(runs).toBe(1);
-    expect((await metrics.print()).text).toContain('spandrel_single_flight_joined_total{what="span"} 99');
+    expect((await events.printMetrics()).text).toContain(
+      'spandrel_single_flight_joined_total{what="span"} 99',
+    );
   });
 
   it('keeps neither results nor failures', async () => {
-    const flights = new SingleFlight<number>('span', new Metrics());
+    const flights = new SingleFlight<number>('span', new Events(collectingLogger()));
     await expect(flights.run('key', () => Promise.reject(new Error('no')))).rejects.toThrow('no');
     await expect(flights.run('key', () => Promise.resolve(1))).resolves.toBe(1);
     await expect(flights.run('key', () => Promise.resolve(2))).resolves.toBe(2);
   });
 
   it('goes on for the others when one who waits leaves', async () => {
-    const flights = new SingleFlight<number>('span', new Metrics());
+    const flights = new SingleFlight<number>('span', new Events(collectingLogger()));
     const { promise, resolve } = Promise.withResolvers<number>();
     const leaving = new AbortController();
     const left = flights.run('key', () => promise, leaving.signal);

@@ -5,7 +5,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { RedisCache } from '../../src/cache/redis-cache.ts';
 import { ValueSeal } from '../../src/cache/value-seal.ts';
 import { Secret } from '../../src/core/secret.ts';
-import { Metrics } from '../../src/telemetry/metrics.ts';
+import { Events } from '../../src/telemetry/events.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
 import { makeSecret } from '../helpers/secrets.ts';
@@ -47,7 +47,7 @@ describe('RedisCache with a key', async () => {
   const stack = new AsyncDisposableStack();
   stack.use(server);
   afterAll(() => stack.disposeAsync());
-  const metrics = new Metrics();
+  const events = new Events(collectingLogger());
   const open = async (key: string | undefined): Promise<RedisCache> => {
     const cache = stack.use(
       new RedisCache({
@@ -55,8 +55,7 @@ describe('RedisCache with a key', async () => {
         cluster: false,
         ttlSeconds: 60,
         key: key === undefined ? undefined : new Secret(key),
-        metrics,
-        logger: collectingLogger(),
+        events,
       }),
     );
     await cache.connected();
@@ -64,7 +63,7 @@ describe('RedisCache with a key', async () => {
   };
   const cache = await open(KEY);
   const errors = async (): Promise<number> =>
-    Number(/redis_errors_total\{op="seal"\} (\d+)/.exec((await metrics.print()).text)?.[1] ?? 0);
+    Number(/redis_errors_total\{op="seal"\} (\d+)/.exec((await events.printMetrics()).text)?.[1] ?? 0);
   const NAME = 'spandrel:1:sealed:victim';
 
   describeByteCache('sealed RedisCache', () => cache);

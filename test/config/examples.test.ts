@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 
 import { parseConfig } from '../../src/config/parse-config.ts';
 import { parseEcrHost } from '../../src/core/ecr-host.ts';
-import { Metrics } from '../../src/telemetry/metrics.ts';
+import { Events } from '../../src/telemetry/events.ts';
 import { createUpstreams } from '../../src/upstream/upstreams.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 
@@ -41,7 +41,7 @@ describe('config/examples/upstreams.yaml', () => {
       upstreams: plain,
       timing: config.upstream,
       limits: config.limits,
-      metrics: new Metrics(),
+      events: new Events(collectingLogger()),
       logger: collectingLogger(),
     });
     const selected = upstreams.select({ name: 'nginx', namespace: 'docker.io' });

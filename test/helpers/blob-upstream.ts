@@ -7,7 +7,7 @@ import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { parseConfig } from '../../src/config/parse-config.ts';
 import type { ByteRange } from '../../src/core/byte-range.ts';
 import { digestOf } from '../../src/core/digest.ts';
-import { Metrics } from '../../src/telemetry/metrics.ts';
+import { Events } from '../../src/telemetry/events.ts';
 import type { BlobSource } from '../../src/upstream/blobs/blob-source.ts';
 import { createUpstreams } from '../../src/upstream/upstreams.ts';
 import { collectingLogger } from './collected-output.ts';
@@ -39,7 +39,7 @@ export interface FaultyStoreOptions {
 export class FaultyStore implements AsyncDisposable {
   readonly store: BlobStore;
   readonly source: BlobSource;
-  readonly metrics = new Metrics();
+  readonly events = new Events(collectingLogger());
   readonly upstream: ScriptedUpstream;
   /** Ranges that were asked for, `bytes=0-9`, in order. */
   readonly ranges: string[];
@@ -87,20 +87,21 @@ export class FaultyStore implements AsyncDisposable {
         SPANDREL_UPSTREAM_STALL_TIMEOUT_MS: String(stallTimeoutMs),
       },
     });
-    const [metrics, logger] = [new Metrics(), collectingLogger()];
+    const logger = collectingLogger();
+    const events = new Events(logger);
     const pause = async (delayMs: number): Promise<void> => {
       pauses.push(delayMs);
     };
     const { upstream: timing, limits } = config;
     const upstreams = open.use(
-      await createUpstreams({ upstreams: config.upstreams ?? [], timing, limits, metrics, logger, pause }),
+      await createUpstreams({ upstreams: config.upstreams ?? [], timing, limits, events, logger, pause }),
     );
     const source = upstreams.clients[0]?.blobSource('app', digestOf(blob));
     if (source === undefined) throw new Error('there is one upstream');
     const root = options.root ?? (await mkdtemp(join(tmpdir(), 'spandrel-faults-')));
     if (options.root === undefined) open.defer(() => rm(root, { recursive: true, force: true }));
     const fill = { parallel: 3, chunkBytes, stallTimeoutMs };
-    const store = open.use(await BlobStore.open({ root, maxBytes: 2 ** 30, fill, metrics, logger }));
+    const store = open.use(await BlobStore.open({ root, maxBytes: 2 ** 30, fill, events, logger }));
     return new FaultyStore({ store, source, upstream, ranges, pauses }, root, open.move());
   }
 

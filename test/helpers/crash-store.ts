@@ -1,7 +1,7 @@
 import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
-import { Metrics } from '../../src/telemetry/metrics.ts';
+import { Events } from '../../src/telemetry/events.ts';
 import { collectingLogger } from './collected-output.ts';
 import { MemorySource } from './memory-source.ts';
 import { randomBlob } from './random-blob.ts';
@@ -19,12 +19,12 @@ export function crashBlob(place: number): Buffer {
  * sends, and the place of a blob when that is complete.
  */
 async function fillStore(root: string): Promise<void> {
-  const metrics = new Metrics();
+  const events = new Events(collectingLogger());
   const store = await BlobStore.open({
     root,
     maxBytes: 2 ** 30,
     fill: CRASH_FILL,
-    metrics,
+    events,
     logger: collectingLogger(),
   });
   await Promise.all(

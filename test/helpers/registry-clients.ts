@@ -1,5 +1,5 @@
 import { parseConfig } from '../../src/config/parse-config.ts';
-import { Metrics } from '../../src/telemetry/metrics.ts';
+import { Events } from '../../src/telemetry/events.ts';
 import type { Pause } from '../../src/upstream/transport/backoff-ms.ts';
 import type { RegistryClient } from '../../src/upstream/registry-client.ts';
 import { createUpstreams } from '../../src/upstream/upstreams.ts';
@@ -8,7 +8,7 @@ import { noteSecretsOf } from './secrets.ts';
 
 export interface OpenClient extends AsyncDisposable {
   readonly client: RegistryClient;
-  readonly metrics: Metrics;
+  readonly events: Events;
 }
 
 /** The client of one upstream, configured as in a file. Retries follow at once unless `pause` says otherwise. */
@@ -24,12 +24,12 @@ export async function openClient(
   const environment = { SPANDREL_UPSTREAMS: JSON.stringify([upstream]), ...options.environment };
   const config = parseConfig({ yaml: '', environment });
   noteSecretsOf(config);
-  const metrics = new Metrics();
+  const events = new Events(collectingLogger());
   const upstreams = await createUpstreams({
     upstreams: config.upstreams ?? [],
     timing: config.upstream,
     limits: config.limits,
-    metrics,
+    events,
     logger: collectingLogger(),
     pause: options.pause ?? (() => Promise.resolve()),
     now: options.now,
@@ -37,5 +37,5 @@ export async function openClient(
   });
   const [client] = upstreams.clients;
   if (client === undefined) throw new Error('no client');
-  return { client, metrics, [Symbol.asyncDispose]: () => upstreams[Symbol.asyncDispose]() };
+  return { client, events, [Symbol.asyncDispose]: () => upstreams[Symbol.asyncDispose]() };
 }

@@ -85,7 +85,7 @@ export class RunningApp implements AsyncDisposable {
     this.#isOver = true;
     await using ending = new AsyncDisposableStack();
     if (this.#ownsRoot) ending.defer(() => rm(this.root, { recursive: true, force: true }));
-    const metrics = async (): Promise<string> => (await this.#app.metrics.print()).text;
+    const metrics = async (): Promise<string> => (await this.#app.events.printMetrics()).text;
     const proxy = { metrics, root: this.root, waits: this.#waits };
     ending.defer(() => expectGone(proxy, this.#resources));
     ending.use(this.#app);

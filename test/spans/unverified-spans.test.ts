@@ -10,7 +10,8 @@ import { markAuthorized } from '../../src/layers/layer.ts';
 import { LayerReader } from '../../src/spans/layer-reader.ts';
 import type { ReadSpan } from '../../src/ztoc/span.ts';
 import { SpanCache } from '../../src/spans/span-cache.ts';
-import { Metrics } from '../../src/telemetry/metrics.ts';
+import { Events } from '../../src/telemetry/events.ts';
+import { collectingLogger } from '../helpers/collected-output.ts';
 import { addPackedImage, packedLayer, type PackedLayer, seededGzipLayer } from '../helpers/packed-image.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
 import { makeSecret } from '../helpers/secrets.ts';
@@ -182,7 +183,7 @@ describe('SpanCache', () => {
     const built = stack.use(await buildFromBytes(layer.packed, { compression: 'gzip', spanBytes: 65_536 }));
     const [span] = await built.index.readSpans({ start: 0, end: 1 });
     if (span === undefined) throw new Error('the layer has spans');
-    const memory = new MemoryCache({ maxBytes: 16 * MIB, metrics: new Metrics() });
+    const memory = new MemoryCache({ maxBytes: 16 * MIB, events: new Events(collectingLogger()) });
     const cache = new SpanCache({ memory, shared: undefined });
     const bytes = Buffer.from(layer.tar.subarray(span.uncompressed.start, span.uncompressed.end));
     return { memory, cache, wanted: { layer: layer.digest, index: built.index, span }, bytes };
@@ -253,7 +254,7 @@ describe('LayerReader', () => {
         },
         readAhead: { note: () => undefined },
         maxSkippedBytes: 0,
-        metrics: new Metrics(),
+        events: new Events(collectingLogger()),
       });
       const source = { origin: 'test', fetch: () => Promise.reject(new Error('not asked')) };
       const { signal } = new AbortController();

@@ -138,7 +138,7 @@ describe('a token', () => {
       await pull();
       await vi.waitFor(() => expect(controlPlane.requests.length).toBeGreaterThan(before));
       // The attempt has to end before the next one can begin.
-      await ecr.metrics.print();
+      await ecr.events.printMetrics();
     }
     expect(registry.refused).toHaveLength(1);
   });

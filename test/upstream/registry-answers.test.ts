@@ -2,7 +2,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 
 import { parseConfig } from '../../src/config/parse-config.ts';
 import { digestOf } from '../../src/core/digest.ts';
-import { Metrics } from '../../src/telemetry/metrics.ts';
+import { Events } from '../../src/telemetry/events.ts';
 import type { RegistryClient } from '../../src/upstream/registry-client.ts';
 import { createUpstreams } from '../../src/upstream/upstreams.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
@@ -28,7 +28,7 @@ async function connect(script: Script, upstream: object = {}): Promise<[Scripted
       upstreams: config.upstreams ?? [],
       timing: config.upstream,
       limits: config.limits,
-      metrics: new Metrics(),
+      events: new Events(collectingLogger()),
       logger: collectingLogger(),
       pause: () => Promise.resolve(),
     }),

@@ -6,7 +6,7 @@ import { parseConfig } from '../../src/config/parse-config.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
 import { ScriptedRegistry, type ScriptedRegistryOptions } from '../registry/scripted-registry.ts';
-import { Metrics } from '../../src/telemetry/metrics.ts';
+import { Events } from '../../src/telemetry/events.ts';
 import { createUpstreams, type Upstreams } from '../../src/upstream/upstreams.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { makeSecret } from '../helpers/secrets.ts';
@@ -38,7 +38,7 @@ async function start(
     upstreams: config.upstreams ?? [],
     timing: config.upstream,
     limits: config.limits,
-    metrics: new Metrics(),
+    events: new Events(collectingLogger()),
     logger: collectingLogger(),
     // Retries follow at once; how long they would have waited is kept.
     pause: async (delayMs) => void pauses.push(delayMs),

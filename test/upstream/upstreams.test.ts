@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 
 import { parseConfig } from '../../src/config/parse-config.ts';
-import { Metrics } from '../../src/telemetry/metrics.ts';
+import { Events } from '../../src/telemetry/events.ts';
 import { mayReceiveCredentials } from '../../src/upstream/auth/may-receive-credentials.ts';
 import { createUpstreams, type Upstreams } from '../../src/upstream/upstreams.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
@@ -12,7 +12,7 @@ function open(...upstreams: object[]): Promise<Upstreams> {
     upstreams: config.upstreams ?? [],
     timing: config.upstream,
     limits: config.limits,
-    metrics: new Metrics(),
+    events: new Events(collectingLogger()),
     logger: collectingLogger(),
   });
 }

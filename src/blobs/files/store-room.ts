@@ -4,7 +4,7 @@ import type { Digest } from '../../core/digest.ts';
 import { isSpandrelError, type SpandrelError } from '../../core/errors.ts';
 import { nodeErrorCode } from '../../core/node-error-code.ts';
 import type { Logger } from '../../telemetry/logger.ts';
-import type { Metrics } from '../../telemetry/metrics.ts';
+import type { Events } from '../../telemetry/events.ts';
 import type { BlobLedger } from './blob-ledger.ts';
 import type { OpenFiles } from './open-files.ts';
 import { removePartial } from './partial-file.ts';
@@ -21,7 +21,7 @@ export interface StoreRoomOptions {
   readonly layout: StoreLayout;
   readonly files: OpenFiles;
   readonly ledger: BlobLedger;
-  readonly metrics: Metrics;
+  readonly events: Events;
   readonly logger: Logger;
   readonly health: StoreHealth;
   /** Let go of blobs that are held for no reader; false if there are none. */
@@ -36,7 +36,7 @@ export class StoreRoom {
   readonly #layout: StoreLayout;
   readonly #files: OpenFiles;
   readonly #ledger: BlobLedger;
-  readonly #metrics: Metrics;
+  readonly #events: Events;
   readonly #logger: Logger;
   readonly #health: StoreHealth;
   readonly #letGo: () => Promise<boolean>;
@@ -45,14 +45,14 @@ export class StoreRoom {
   readonly #turns = new Map<Digest, Promise<void>>();
 
   constructor(options: StoreRoomOptions) {
-    const { maxBytes, otherBytes, layout, files, ledger, metrics, logger, health, letGo } = options;
+    const { maxBytes, otherBytes, layout, files, ledger, events, logger, health, letGo } = options;
     this.budget = new StoreBudget(maxBytes, otherBytes);
     this.#layout = layout;
     this.#files = files;
     this.#ledger = ledger;
-    this.#metrics = metrics;
+    this.#events = events;
     this.#logger = logger;
-    metrics.storeLimitBytes.set(maxBytes);
+    events.storeLimited(maxBytes);
     this.#health = health;
     this.#letGo = letGo;
   }
@@ -146,14 +146,14 @@ export class StoreRoom {
   }
 
   updateMetrics(): void {
-    this.#metrics.storeBytes.set({ state: 'complete' }, this.budget.completeBytes);
-    this.#metrics.storeBytes.set({ state: 'partial' }, this.budget.partialBytes);
+    const { completeBytes: complete, partialBytes: partial } = this.budget;
+    this.#events.storeChanged({ complete, partial });
   }
 
   /** What cannot be removed is no part of the store any more all the same: nobody has to wait for a disk to be mended. */
   async #removeFiles(key: StoreKey, blob: StoredBlob, why: 'evicted' | 'unusable'): Promise<void> {
     const digest = digestOfKey(key);
-    if (why === 'evicted') this.#metrics.cacheEvictions.inc({ tier: 'disk' });
+    if (why === 'evicted') this.#events.evicted('disk');
     if (blob.partialPath === undefined) this.#ledger.forget(digest);
     try {
       if (blob.partialPath !== undefined) await removePartial(blob.partialPath);

@@ -6,7 +6,7 @@ import { type ProvenBytes, provenBytes as toProvenBytes } from '../../core/prove
 import { waitFor } from '../../core/wait-for.ts';
 import { WorkQueue } from '../../core/work/work-queue.ts';
 import type { Logger } from '../../telemetry/logger.ts';
-import type { Metrics } from '../../telemetry/metrics.ts';
+import type { Events } from '../../telemetry/events.ts';
 import type { Tracer } from '../../telemetry/tracer.ts';
 import type { BlobSource } from '../../upstream/blobs/blob-source.ts';
 import { AlternativeSources } from './alternative-sources.ts';
@@ -40,7 +40,7 @@ export interface BlobFillsDeps {
   readonly room: StoreRoom;
   readonly digests: DigestWorker;
   readonly memory: ReadMemory;
-  readonly metrics: Metrics;
+  readonly events: Events;
   readonly tracer: Tracer | undefined;
   readonly logger: Logger;
   /** A blob of `upstream` is in its place. */
@@ -90,7 +90,7 @@ export class BlobFills implements AsyncDisposable {
     this.#deps = deps;
     const { blobs: maxRunning = MAX_BLOBS, maxWaiting = MAX_WAITING } = deps.settings;
     this.#queue = new WorkQueue({ maxRunning, maxWaiting });
-    this.#starts = new SingleFlight('blob', deps.metrics);
+    this.#starts = new SingleFlight('blob', deps.events);
   }
 
   /** Fills that run or begin for somebody, and those that wait for readers for a moment. */
@@ -113,7 +113,7 @@ export class BlobFills implements AsyncDisposable {
       return undefined;
     }
     if (running !== undefined) {
-      this.#deps.metrics.singleFlightJoined.inc({ what: 'blob' });
+      this.#deps.events.flightJoined('blob');
       running.fill.addSource(source);
       return running.join(mustComplete);
     }
@@ -205,7 +205,7 @@ export class BlobFills implements AsyncDisposable {
   ): Promise<RunningFill> {
     const { digest, source, mustComplete, provenBytes } = request;
     const key = keyOf(request);
-    const { layout, room, digests, memory, metrics, tracer, logger, settings, onComplete } = this.#deps;
+    const { layout, room, digests, memory, events, tracer, logger, settings, onComplete } = this.#deps;
     const { parallel, stallTimeoutMs = STALL_TIMEOUT_MS } = settings;
     const asked = left === undefined ? this.#planFirst(request) : undefined;
     const response = asked && (await sources.fetch(asked, firstRequest.signal, provenBytes));
@@ -232,7 +232,7 @@ export class BlobFills implements AsyncDisposable {
         layout,
         room,
         memory,
-        metrics,
+        events,
         tracer,
         logger,
         onComplete: noteComplete,
@@ -277,7 +277,7 @@ export class BlobFills implements AsyncDisposable {
   #setRunning(key: StoreKey, running: RunningFill | undefined): void {
     if (running === undefined) this.#running.delete(key);
     else this.#running.set(key, running);
-    this.#deps.metrics.fillsInProgress.set(this.#running.size);
+    this.#deps.events.fillsChanged(this.#running.size);
   }
 
   /** The fills' readers get SHUTTING_DOWN; what has arrived stays. */

@@ -4,7 +4,7 @@ import { dirname } from 'node:path';
 import { errorCodeOf, isSpandrelError } from '../../core/errors.ts';
 import type { ProvenBytes } from '../../core/proven-bytes.ts';
 import type { Logger } from '../../telemetry/logger.ts';
-import type { Metrics } from '../../telemetry/metrics.ts';
+import type { Events } from '../../telemetry/events.ts';
 import { NO_TRACER, type Tracer, type TraceSpan } from '../../telemetry/tracer.ts';
 import type { BlobHandle } from '../reads/blob-handle.ts';
 import { FileReads } from '../files/file-reads.ts';
@@ -29,7 +29,7 @@ export interface RunningFillOptions {
   readonly layout: StoreLayout;
   readonly room: StoreRoom;
   readonly memory: ReadMemory;
-  readonly metrics: Metrics;
+  readonly events: Events;
   readonly tracer: Tracer | undefined;
   readonly logger: Logger;
   /** The blob is in its place. */
@@ -142,7 +142,7 @@ export class RunningFill {
   }
 
   async #run(unpin: () => void, span: TraceSpan): Promise<void> {
-    const { key, fill, file, sizeBytes, room, metrics, onComplete, onOver } = this.#options;
+    const { key, fill, file, sizeBytes, room, events, onComplete, onOver } = this.#options;
     try {
       const isWhole = await fill.run();
       const partialPath = isWhole ? undefined : file.path;
@@ -153,9 +153,7 @@ export class RunningFill {
       if (isWhole) onComplete(blob);
       // Whoever has got all of the blob finds it here after a crash too.
       if (isWhole) fill.complete();
-      const outcome = isWhole ? 'complete' : 'stopped';
-      metrics.fills.inc({ outcome });
-      span.set({ 'spandrel.outcome': outcome });
+      events.fillEnded(isWhole ? 'complete' : 'stopped', span);
     } catch (error) {
       // What is no error of ours came from the file system, or ends everything.
       const failure =
@@ -163,9 +161,8 @@ export class RunningFill {
           ? (error as Error)
           : storeFault(error, 'keep a blob');
       this.#isStopping = true;
-      const outcome = outcomeOf(failure);
-      metrics.fills.inc({ outcome });
-      span.fail(outcome);
+      const code = errorCodeOf(failure);
+      events.fillFailed(digestOfKey(key), { outcome: outcomeOf(failure), code, failure }, span);
       // Whoever hears of it finds the store as it will be.
       await this.#keepWhatIsRight(failure).finally(() => fill.fail(failure));
       throw failure;
@@ -182,9 +179,8 @@ export class RunningFill {
 
   /** The next fill goes on with it. */
   async #keepWhatIsRight(failure: Error): Promise<void> {
-    const { key, fill, file, sizeBytes, room, logger } = this.#options;
+    const { key, fill, file, sizeBytes, room } = this.#options;
     const code = errorCodeOf(failure);
-    logger.warn({ blob: digestOfKey(key), code, cause: failure.message }, 'fill failed');
     const { heldBytes } = fill;
     room.budget.set(key, { sizeBytes, heldBytes, partialPath: file.path });
     if (code === 'BLOB_CORRUPT' || heldBytes === 0 || fill.isWithheld) await room.remove(key);

@@ -8,7 +8,8 @@ import { isSpandrelError } from '../../core/errors.ts';
 import { nodeErrorCode } from '../../core/node-error-code.ts';
 import { isPassingFault, storeFault } from '../files/store-fault.ts';
 import type { FileShelf } from './store-files.ts';
-import type { StoredKind, StoreHealth } from '../files/store-health.ts';
+import type { StoredKind } from '../../telemetry/metrics.ts';
+import type { StoreHealth } from '../files/store-health.ts';
 import { syncFolderOf } from '../files/store-layout.ts';
 import { unfinishedFolderOf } from '../files/unfinished-files.ts';
 

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { type Digest, isDigest } from '../../core/digest.ts';
 import { isSystemError, nodeErrorCode } from '../../core/node-error-code.ts';
 import type { Logger } from '../../telemetry/logger.ts';
-import type { Metrics } from '../../telemetry/metrics.ts';
+import type { Events } from '../../telemetry/events.ts';
 import { DigestFiles, type DigestFilesOptions } from './digest-files.ts';
 import { storeFault } from '../files/store-fault.ts';
 import type { StoreHealth } from '../files/store-health.ts';
@@ -38,7 +38,7 @@ export interface StoreFilesOptions {
   /** Most records of a kind that is bounded by count; 100,000 when not given. */
   readonly maxRecords?: number;
   readonly health: StoreHealth;
-  readonly metrics: Metrics;
+  readonly events: Events;
   readonly logger: Logger;
 }
 
@@ -178,7 +178,7 @@ export class StoreFiles implements AsyncDisposable {
       victim = this.#findVictim()
     ) {
       const [kind, digest] = victim;
-      this.#options.metrics.cacheEvictions.inc({ tier: 'disk' });
+      this.#options.events.evicted('disk');
       await this.#remove.get(kind)?.(digest);
       // What could not be removed is no part of the store any more all the same.
       this.#drop(kind, digest);
@@ -206,8 +206,8 @@ export class StoreFiles implements AsyncDisposable {
 
   #updateMetrics(): void {
     const { index, ztoc, manifest, tag, origin, refusal } = this.#bytes;
-    this.#options.metrics.storeBytes.set({ state: 'index' }, index + ztoc);
-    this.#options.metrics.storeBytes.set({ state: 'document' }, manifest + tag + origin + refusal);
+    const document = manifest + tag + origin + refusal;
+    this.#options.events.storeChanged({ index: index + ztoc, document });
   }
 }
 

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Digest } from '../../core/digest.ts';
 import { isSpandrelError } from '../../core/errors.ts';
 import type { Logger } from '../../telemetry/logger.ts';
-import type { Metrics } from '../../telemetry/metrics.ts';
+import type { Events } from '../../telemetry/events.ts';
 import type { BlobLedger, ScrubPass } from '../files/blob-ledger.ts';
 import type { CompleteBlobs } from './complete-blobs.ts';
 import { Growth } from '../files/growth.ts';
@@ -21,7 +21,7 @@ export interface ScrubberDeps extends ScrubSettings {
   readonly blobs: CompleteBlobs;
   readonly budget: StoreBudget;
   readonly ledger: BlobLedger;
-  readonly metrics: Metrics;
+  readonly events: Events;
   readonly logger: Logger;
   /** As {@link steadyNow}. */
   readonly now: () => number;
@@ -93,7 +93,7 @@ export class Scrubber implements AsyncDisposable {
   }
 
   async #pass(isFirst: boolean): Promise<void> {
-    const { ledger, budget, metrics, now } = this.#deps;
+    const { ledger, budget, events, now } = this.#deps;
     const pass = { startedAtMs: now(), blobs: 0, bytes: 0, condemned: 0 };
     this.#running = pass;
     const all = Array.from(budget.entries(), ([key]) => digestOfKey(key));
@@ -107,7 +107,7 @@ export class Scrubber implements AsyncDisposable {
     }
     this.#running = undefined;
     ledger.lastPass = { ...pass, finishedAtMs: now() };
-    metrics.scrubPasses.inc();
+    events.scrubPassed();
   }
 
   async #scrub(digest: Digest, pass: { blobs: number; bytes: number; condemned: number }): Promise<void> {
@@ -145,7 +145,7 @@ export class Scrubber implements AsyncDisposable {
   /** Wait as long as so many bytes may take. */
   async #pay(bytes: number, pass: { bytes: number }): Promise<void> {
     pass.bytes += bytes;
-    this.#deps.metrics.scrubBytes.inc(bytes);
+    this.#deps.events.blobScrubbed(bytes);
     this.#owedMs += (bytes * 1000) / this.#deps.bytesPerSecond;
     if (this.#owedMs < TICK_MS) return;
     const owed = this.#owedMs;

@@ -2,14 +2,12 @@ import type { App } from '../../app.ts';
 import { configFiles } from '../../config/config-files.ts';
 import type { Config } from '../../config/config-keys.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
-import type { Logger } from '../../telemetry/logger.ts';
 import { findRisks } from './find-risks.ts';
 import { fileReader, type ReadConfig } from './read-config.ts';
 import { FileWatch } from './file-watch.ts';
 
 export interface ConfigReloadDeps {
-  readonly app: Pick<App, 'reload' | 'metrics'>;
-  readonly logger: Logger;
+  readonly app: Pick<App, 'reload' | 'events'>;
   readonly read: () => Promise<ReadConfig>;
   /** Makes what the app takes over out of what is written. */
   readonly complete: (config: Config) => Config;
@@ -55,17 +53,15 @@ export class ConfigReload implements Disposable {
   async #reload(cause: Cause): Promise<void> {
     if (this.#isDisposed) return;
     clearTimeout(this.#retry);
-    const { app, logger } = this.#deps;
+    const { app } = this.#deps;
     try {
       const next = await this.#deps.read();
       if (this.#isDisposed || (cause === 'start' && isSame(this.#current, next))) return;
       // What is missing or wrong in a file that is refused may come into the files that it names.
       this.#watch.replace([...pathsOf(this.#current), ...pathsOf(next)]);
       const needRestart = await this.#takeOver(next);
-      app.metrics.configCurrent.set(1);
+      app.events.configApplied(cause, needRestart);
       this.#problems = '';
-      logger.info({ cause }, 'configuration taken over');
-      if (needRestart.length > 0) logger.warn({ keys: needRestart }, 'these changes need a restart');
     } catch (error) {
       if (!isSpandrelError(error, 'CONFIG_INVALID')) throw error;
       this.#refuse(cause, error.message);
@@ -83,11 +79,9 @@ export class ConfigReload implements Disposable {
   }
 
   #refuse(cause: Cause, message: string): void {
-    const { app, logger, retryMs = RETRY_MS } = this.#deps;
-    app.metrics.configCurrent.set(0);
+    const { app, retryMs = RETRY_MS } = this.#deps;
     const problems = message.split('\n').map((line) => line.trim());
-    if (cause !== 'retry' || this.#problems !== message)
-      logger.error({ cause, problems }, 'the new configuration is refused, the old one stays');
+    app.events.configRefused(cause, problems, cause === 'retry' && this.#problems === message);
     this.#problems = message;
     this.#retry = setTimeout(() => this.#ask('retry'), retryMs).unref();
   }

@@ -1,7 +1,7 @@
 import type { Config } from '../../config/config-keys.ts';
 import { type ErrorCode, isSpandrelError } from '../../core/errors.ts';
 import { createLogger } from '../../telemetry/logger.ts';
-import { Metrics } from '../../telemetry/metrics.ts';
+import { Events } from '../../telemetry/events.ts';
 import type { Environment } from '../../upstream/transport/proxy-choice.ts';
 import { createUpstreams } from '../../upstream/upstreams.ts';
 import { type Finding, Report } from './finding.ts';
@@ -19,13 +19,14 @@ const NEXT: Partial<Record<ErrorCode, string>> = {
 /** Can the registries behind the proxy be reached, and are its credentials good? Asks each once, without retries. */
 export async function checkUpstreams(config: Config, environment: Environment): Promise<Finding[]> {
   const report = new Report('upstream');
+  const logger = createLogger('silent');
   await using upstreams = await createUpstreams({
     upstreams: config.upstreams ?? [],
     timing: { ...config.upstream, retries: 0 },
     limits: config.limits,
     environment,
-    metrics: new Metrics(),
-    logger: createLogger('silent'),
+    events: new Events(logger),
+    logger,
   });
   if (upstreams.clients.length === 0)
     report.note('no upstreams are configured: the embedded demo registry is served');

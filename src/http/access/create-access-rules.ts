@@ -3,7 +3,7 @@ import { BlockList, isIPv4 } from 'node:net';
 import type { Patience } from '../../cache/patience.ts';
 import type { ReadFile } from '../../config/config-files.ts';
 import type { Config } from '../../config/config-keys.ts';
-import type { Metrics } from '../../telemetry/metrics.ts';
+import type { Events } from '../../telemetry/events.ts';
 import { RateLimiter } from './rate-limiter.ts';
 import type { AccessCheck } from './access-check.ts';
 import type { AccessRules } from './access-gate.ts';
@@ -14,7 +14,7 @@ import { UpstreamAccess } from './upstream-access.ts';
 
 export interface AccessDeps {
   readonly patience: Patience;
-  readonly metrics: Metrics;
+  readonly events: Events;
   readonly readFile: ReadFile;
 }
 
@@ -42,14 +42,14 @@ export async function createAccessRules(
 
 async function createCheck(
   access: Config['access'],
-  { patience, metrics, readFile }: AccessDeps,
+  { patience, events, readFile }: AccessDeps,
 ): Promise<AccessCheck | undefined> {
   const lifetimeMs = access.verdictSeconds * 1000;
   if (access.kind === 'htpasswd' && access.htpasswdFile !== undefined)
     return new HtpasswdAccess({
       file: await HtpasswdFile.load(access.htpasswdFile, readFile),
       lifetimeMs,
-      metrics,
+      events,
     });
   if (access.kind === 'upstream')
     return new UpstreamAccess({
@@ -57,7 +57,7 @@ async function createCheck(
       lifetimeMs,
       staleMs: access.staleSeconds * 1000,
       patience,
-      metrics,
+      events,
     });
   return undefined;
 }

@@ -1,7 +1,7 @@
 import { compare } from 'bcrypt';
 
 import { WorkQueue } from '../../core/work/work-queue.ts';
-import type { Metrics } from '../../telemetry/metrics.ts';
+import type { Events } from '../../telemetry/events.ts';
 import type { RegistryResponse } from '../responses/registry-response.ts';
 import { type AccessCheck, type AccessRequest, BASIC_CHALLENGE, demandCredentials } from './access-check.ts';
 import { type BasicCredentials, parseBasicCredentials } from './basic-credentials.ts';
@@ -12,7 +12,7 @@ export interface HtpasswdAccessOptions {
   readonly file: HtpasswdFile;
   /** How long a password that was right is taken without a comparison. */
   readonly lifetimeMs: number;
-  readonly metrics: Metrics;
+  readonly events: Events;
 }
 
 /**
@@ -27,9 +27,9 @@ export class HtpasswdAccess implements AccessCheck {
   readonly #comparisons = new WorkQueue(COMPARISONS);
   readonly #file: HtpasswdFile;
 
-  constructor({ file, lifetimeMs, metrics }: HtpasswdAccessOptions) {
+  constructor({ file, lifetimeMs, events }: HtpasswdAccessOptions) {
     this.#file = file;
-    this.#verdicts = new Verdicts({ lifetimeMs: () => lifetimeMs, metrics });
+    this.#verdicts = new Verdicts({ lifetimeMs: () => lifetimeMs, events });
   }
 
   async check({ authorization, client, signal }: AccessRequest): Promise<RegistryResponse | undefined> {

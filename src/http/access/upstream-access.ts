@@ -3,7 +3,7 @@ import { SpandrelError } from '../../core/errors.ts';
 import { formatReference } from '../../core/image-reference.ts';
 import { Secret } from '../../core/secret.ts';
 import type { Target } from '../../upstream/target.ts';
-import type { Metrics } from '../../telemetry/metrics.ts';
+import type { Events } from '../../telemetry/events.ts';
 import { isUpstreamAway } from '../../upstream/faults/is-upstream-away.ts';
 import type { ProbeOutcome, ProbeSubject } from '../../upstream/api/probe-read.ts';
 import type { RegistryResponse } from '../responses/registry-response.ts';
@@ -27,7 +27,7 @@ export interface UpstreamAccessOptions {
   /** How much longer while it cannot be asked. */
   readonly staleMs: number;
   readonly patience: Patience;
-  readonly metrics: Metrics;
+  readonly events: Events;
 }
 
 /** A no is soon asked for again, and not at once: an upstream may lock out who sends wrong passwords. */
@@ -42,12 +42,12 @@ export class UpstreamAccess implements AccessCheck {
   readonly #verdicts: Verdicts<ProbeOutcome>;
 
   constructor(options: UpstreamAccessOptions) {
-    const { lifetimeMs, metrics } = options;
+    const { lifetimeMs, events } = options;
     this.#options = options;
     this.#verdicts = new Verdicts({
       lifetimeMs: ({ kind }) =>
         kind === 'readable' ? lifetimeMs : Math.min(lifetimeMs, REFUSAL_LIFETIME_MS),
-      metrics,
+      events,
     });
   }
 

@@ -2,7 +2,7 @@ import { createHmac, randomBytes } from 'node:crypto';
 
 import { BoundedMap } from '../../cache/bounded-map.ts';
 import { SingleFlight } from '../../cache/single-flight.ts';
-import type { Metrics } from '../../telemetry/metrics.ts';
+import type { Events } from '../../telemetry/events.ts';
 
 interface Entry<T> {
   readonly verdict: T;
@@ -18,7 +18,7 @@ export interface LastVerdict<T> {
 export interface VerdictsOptions<T> {
   /** How long a verdict is good. */
   readonly lifetimeMs: (verdict: T) => number;
-  readonly metrics: Metrics;
+  readonly events: Events;
   /** Milliseconds on a clock that never goes back. */
   readonly nowMs?: () => number;
 }
@@ -39,7 +39,7 @@ export class Verdicts<T> {
   constructor(options: VerdictsOptions<T>) {
     this.#options = options;
     this.#nowMs = options.nowMs ?? (() => performance.now());
-    this.#flights = new SingleFlight('access', options.metrics);
+    this.#flights = new SingleFlight('access', options.events);
   }
 
   /**

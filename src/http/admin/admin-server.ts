@@ -8,7 +8,7 @@ import { parseEcrPush } from '../../images/operations/ecr-event.ts';
 import type { ServedImages } from '../../images/manifests/served-images.ts';
 import type { WarmJobs } from '../../images/operations/warm-jobs.ts';
 import type { Logger } from '../../telemetry/logger.ts';
-import type { Metrics } from '../../telemetry/metrics.ts';
+import type { Events } from '../../telemetry/events.ts';
 import type { AdminGuard } from '../access/admin-guard.ts';
 import { COMMON_HEADERS } from '../responses/registry-response.ts';
 import { errorResponse } from '../responses/error-response.ts';
@@ -32,7 +32,7 @@ export interface AdminServerDeps {
   readonly guard: AdminGuard;
   readonly tls: TlsMaterial | undefined;
   readonly limits: ServerLimits;
-  readonly metrics: Metrics;
+  readonly events: Events;
   readonly logger: Logger;
 }
 
@@ -78,7 +78,7 @@ export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
     return reply.code(readiness.status === 'ready' ? 200 : 503).send(readiness);
   });
   server.get('/metrics', async (_request, reply) => {
-    const { contentType, text } = await deps.metrics.print();
+    const { contentType, text } = await deps.events.printMetrics();
     return reply.header('content-type', contentType).send(text);
   });
   server.get('/api/v1/blobs', () => {

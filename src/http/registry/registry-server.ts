@@ -11,7 +11,7 @@ import {
 
 import { errorCodeOf, ERRORS, isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import type { Logger } from '../../telemetry/logger.ts';
-import type { Metrics } from '../../telemetry/metrics.ts';
+import type { Events } from '../../telemetry/events.ts';
 import type { Tracer } from '../../telemetry/tracer.ts';
 import type { RegistryResponse } from '../responses/registry-response.ts';
 import { ResponseDeadline } from '../responses/response-deadline.ts';
@@ -26,12 +26,12 @@ import { parseRegistryPath } from '../requests/registry-path.ts';
 import { readHost } from '../requests/request-host.ts';
 import { parseRequestTarget } from '../requests/request-target.ts';
 import { type RegistryDeps, routeRegistryRequest } from './registry-routes.ts';
-import { logRequest, type RequestNotes, routeOf, traceRequest } from '../listener/request-log.ts';
+import { describeRequest, type RequestNotes } from '../listener/request-log.ts';
 import { sendResponse, type SendResult } from '../responses/send-response.ts';
 import { SendTurns } from '../responses/send-turns.ts';
 
 export interface RegistryServerDeps extends RegistryDeps {
-  readonly metrics: Metrics;
+  readonly events: Events;
   readonly tracer: Tracer;
   readonly logger: Logger;
   readonly tls: TlsMaterial | undefined;
@@ -81,7 +81,7 @@ const OPTIONS_RESPONSE: RegistryResponse = { status: 204, headers: { allow: ALLO
 
 async function serve(deps: ServingDeps, request: FastifyRequest, response: ServerResponse): Promise<void> {
   const startedAt = performance.now();
-  using _held = deps.metrics.hold('request');
+  using _held = deps.events.hold('request');
   const traceparent = request.headers['traceparent'];
   const span = deps.tracer.begin(
     request.method,
@@ -95,20 +95,9 @@ async function serve(deps: ServingDeps, request: FastifyRequest, response: Serve
   response.once('close', () => response.writableFinished || gone.abort(new Error('the client aborted')));
   const notes: RequestNotes = {};
   const result = await span.run(() => respond(deps, request, response, notes, gone.signal));
-  const finished = {
-    request,
-    notes,
-    result,
-    startedAt,
-    endedAt: performance.now(),
-    clientAborted: gone.signal.aborted,
-  };
-  const route = routeOf(notes);
-  deps.metrics.httpRequests.inc({ route, method: request.method, status: String(result.status) });
-  deps.metrics.httpDuration.observe({ route }, (finished.endedAt - startedAt) / 1000);
-  if (result.source !== undefined) deps.metrics.servedBytes.inc({ source: result.source }, result.bytes);
-  logRequest(deps.logger, finished, span);
-  traceRequest(finished, span);
+  const clientAborted = gone.signal.aborted;
+  const finished = { request, notes, result, startedAt, endedAt: performance.now(), clientAborted };
+  deps.events.requestServed(describeRequest(finished), span);
   span.end();
 }
 

@@ -4,7 +4,7 @@ import type { Digest } from '../../core/digest.ts';
 import { isSpandrelError } from '../../core/errors.ts';
 import { steadyNow, storedAgeMs } from '../../core/steady-now.ts';
 import type { Logger } from '../../telemetry/logger.ts';
-import type { Metrics } from '../../telemetry/metrics.ts';
+import type { Events } from '../../telemetry/events.ts';
 import type { BlobSource } from '../../upstream/blobs/blob-source.ts';
 import { isUpstreamAway } from '../../upstream/faults/is-upstream-away.ts';
 import type { Deliveries } from './deliveries.ts';
@@ -21,7 +21,7 @@ export interface BlobAccessDeps {
   readonly lifetimeMs: number;
   /** For upstreams that are slow to say again what they have said before. */
   readonly patience: Patience;
-  readonly metrics: Metrics;
+  readonly events: Events;
   readonly logger: Logger;
   /** As {@link steadyNow}. */
   readonly now?: () => number;
@@ -54,7 +54,7 @@ export class BlobAccess implements AsyncDisposable {
   constructor(deps: BlobAccessDeps) {
     this.#deps = deps;
     this.#now = deps.now ?? steadyNow;
-    this.#flights = new PatientFlight('access', deps.metrics, deps.patience);
+    this.#flights = new PatientFlight('access', deps.events, deps.patience);
   }
 
   /** The blob as the repository has it; that it sends the blob is remembered. */

@@ -2,7 +2,7 @@ import { BoundedMap } from '../../cache/bounded-map.ts';
 import { SharedWork } from '../../cache/shared-work.ts';
 import { type Digest, parseDigest } from '../../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
-import type { Metrics } from '../../telemetry/metrics.ts';
+import type { Events } from '../../telemetry/events.ts';
 import type { WorkerPool } from '../../threads/worker-pool.ts';
 import { ImageTree } from './image-tree.ts';
 import type { PackedTree } from './pack-tree.ts';
@@ -17,7 +17,7 @@ export interface ImageTreesDeps {
   readonly maxBytes: number;
   /** Memory that a tree may take while it is made. */
   readonly maxMakingBytes: number;
-  readonly metrics: Metrics;
+  readonly events: Events;
 }
 
 export interface TreeRequest {
@@ -46,9 +46,9 @@ export class ImageTrees {
 
   constructor(deps: ImageTreesDeps) {
     this.#deps = deps;
-    const { metrics, maxBytes } = deps;
+    const { events, maxBytes } = deps;
     this.#trees = new BoundedMap({ maxBytes, sizeOf: (tree) => tree.memoryBytes });
-    this.#flights = new SharedWork('index', metrics);
+    this.#flights = new SharedWork('index', events);
   }
 
   /** @throws SpandrelError LAYER_TOO_LARGE; OVERLOADED; what `readLayers` throws */

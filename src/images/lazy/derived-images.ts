@@ -3,7 +3,7 @@ import { SingleFlight } from '../../cache/single-flight.ts';
 import { Allowance } from '../../core/work/allowance.ts';
 import type { Digest } from '../../core/digest.ts';
 import { isSpandrelError, type SpandrelError } from '../../core/errors.ts';
-import type { Metrics } from '../../telemetry/metrics.ts';
+import type { Events } from '../../telemetry/events.ts';
 import { isUpstreamAway } from '../../upstream/faults/is-upstream-away.ts';
 import type { BlobAccess } from '../access/blob-access.ts';
 import type { IndexPolicies } from './index-policy.ts';
@@ -23,7 +23,7 @@ export interface DerivedImagesDeps {
   readonly lazyImages: LazyImages;
   readonly policies: IndexPolicies;
   readonly servedImages: ServedImages;
-  readonly metrics: Metrics;
+  readonly events: Events;
   /** Milliseconds of a clock that only goes forward. */
   readonly now?: () => number;
 }
@@ -48,8 +48,8 @@ export class DerivedImages {
   constructor(deps: DerivedImagesDeps) {
     this.#deps = deps;
     this.#now = deps.now ?? (() => performance.now());
-    this.#restores = new SingleFlight('index', deps.metrics);
-    this.#searches = new SingleFlight('index', deps.metrics);
+    this.#restores = new SingleFlight('index', deps.events);
+    this.#searches = new SingleFlight('index', deps.events);
   }
 
   /** Make all that comes from an image. @throws SpandrelError as fills and builds do */

@@ -10,7 +10,7 @@ import { TimeLimit } from '../../core/work/time-limit.ts';
 import { waitFor } from '../../core/wait-for.ts';
 import type { BuildForecast } from '../../layers/build-forecast.ts';
 import type { Logger } from '../../telemetry/logger.ts';
-import type { Metrics } from '../../telemetry/metrics.ts';
+import type { Events } from '../../telemetry/events.ts';
 import type { BlobAccess } from '../access/blob-access.ts';
 import { type ConvertedForm, convertToForm } from './convert-to-form.ts';
 import { isFinalConfig } from '../documents/image-config.ts';
@@ -40,7 +40,7 @@ export interface LazyImagesDeps {
   readonly forecast: BuildForecast;
   /** Before what the upstream does not have of an image is asked for again. */
   readonly pauses: RetryPauses;
-  readonly metrics: Metrics;
+  readonly events: Events;
   readonly logger: Logger;
 }
 
@@ -87,7 +87,7 @@ export class LazyImages {
     this.#deps = deps;
     const bound = { maxEntries: MAX_REMEMBERED };
     const isFinal = ({ isComplete }: Plan): boolean => isComplete;
-    this.#candidates = new Memo('index', deps.metrics, bound, { isFinal, pauses: deps.pauses });
+    this.#candidates = new Memo('index', deps.events, bound, { isFinal, pauses: deps.pauses });
   }
 
   /**

@@ -23,7 +23,7 @@ import type { PushedZtoc } from '../../layers/layer.ts';
 import type { LayerIndexes } from '../../layers/layer-indexes.ts';
 import type { ZtocJudge } from '../../spans/ztoc-judge.ts';
 import type { Logger } from '../../telemetry/logger.ts';
-import type { Metrics } from '../../telemetry/metrics.ts';
+import type { Events } from '../../telemetry/events.ts';
 import { isBrokenTransfer, isUpstreamAway } from '../../upstream/faults/is-upstream-away.ts';
 import type { LayerLimits } from '../../build/build-layer.ts';
 import type { BlobAccess } from '../access/blob-access.ts';
@@ -54,7 +54,7 @@ export interface PushedIndexesDeps {
   readonly pauses: RetryPauses;
   /** For upstreams that are slow to list again what they have listed before. */
   readonly patience: Patience;
-  readonly metrics: Metrics;
+  readonly events: Events;
   readonly logger: Logger;
 }
 
@@ -120,8 +120,8 @@ export class PushedIndexes implements AsyncDisposable {
     this.#deps = deps;
     const isFinal = (checked: Checked): boolean => checked.isFinal;
     const passing = { isFinal, pauses: deps.pauses };
-    this.#checks = new Memo('index', deps.metrics, { maxEntries: MAX_REMEMBERED }, passing);
-    this.#lookUps = new PatientFlight('referrers', deps.metrics, deps.patience);
+    this.#checks = new Memo('index', deps.events, { maxEntries: MAX_REMEMBERED }, passing);
+    this.#lookUps = new PatientFlight('referrers', deps.events, deps.patience);
   }
 
   /** Those of `listed`, SOCI indexes of one image, that can be offered to nodes now. Looks at the first 16. */

@@ -11,7 +11,7 @@ import { skipReason } from '../../soci/skip-reason.ts';
 import { COSTLY_FAULTS, type LayerIndexes, type LayerIndexState } from '../../layers/layer-indexes.ts';
 import { isLayerFault } from '../../layers/proven-fault.ts';
 import type { Logger } from '../../telemetry/logger.ts';
-import type { Metrics } from '../../telemetry/metrics.ts';
+import type { Events } from '../../telemetry/events.ts';
 import type { BlobAccess } from '../access/blob-access.ts';
 import type { Grounds } from '../access/grounds.ts';
 import type { IndexPolicies } from './index-policy.ts';
@@ -36,7 +36,7 @@ export interface SociIndexerDeps {
   readonly policies: IndexPolicies;
   /** Before layers that the upstream does not have, or does not give, are asked for again. */
   readonly pauses: RetryPauses;
-  readonly metrics: Metrics;
+  readonly events: Events;
   readonly logger: Logger;
 }
 
@@ -73,7 +73,7 @@ export class SociIndexer {
     this.#deps = deps;
     this.#lacking = new PassingFaults(deps.pauses);
     this.#failed = new PassingFaults(deps.pauses);
-    this.#flights = new SingleFlight('index', deps.metrics);
+    this.#flights = new SingleFlight('index', deps.events);
   }
 
   /**
@@ -222,8 +222,7 @@ export class SociIndexer {
   }
 
   #noteLeftOut(layer: string, reason: string | undefined): void {
-    this.#deps.metrics.indexLayersSkipped.inc({ reason: reason ?? 'INTERNAL' });
-    this.#deps.logger.warn({ layer, reason }, 'layer left out of the SOCI index');
+    this.#deps.events.layerLeftOut(layer, reason);
   }
 
   async #store(

@@ -10,7 +10,8 @@ import { formatReference, type Reference } from '../../core/image-reference.ts';
 import { inOwnTurn, SMALL_DOCUMENT_BYTES } from '../../core/work/in-own-turn.ts';
 import { MANIFEST_MEDIA_TYPES } from '../../core/media-types.ts';
 import type { Logger } from '../../telemetry/logger.ts';
-import type { ByteSource, Metrics } from '../../telemetry/metrics.ts';
+import type { Events } from '../../telemetry/events.ts';
+import type { ByteSource } from '../../telemetry/metrics.ts';
 import { isUpstreamAway } from '../../upstream/faults/is-upstream-away.ts';
 import type { ManifestStat } from '../../upstream/manifests/fetch-manifest.ts';
 import type { RateLimitHeaders } from '../../upstream/transport/rate-limit-headers.ts';
@@ -32,7 +33,7 @@ export interface ManifestsDeps {
   readonly negativeAgeMs: number;
   /** For upstreams that are slow to say where a known tag points to. */
   readonly patience: Patience;
-  readonly metrics: Metrics;
+  readonly events: Events;
   readonly logger: Logger;
   /** Milliseconds of a clock that only goes forward. */
   readonly now?: () => number;
@@ -87,7 +88,7 @@ export class Manifests implements AsyncDisposable {
   constructor(deps: ManifestsDeps) {
     this.#deps = deps;
     this.#now = deps.now ?? (() => performance.now());
-    this.#flights = new PatientFlight('manifest', deps.metrics, deps.patience);
+    this.#flights = new PatientFlight('manifest', deps.events, deps.patience);
   }
 
   /** @throws SpandrelError MANIFEST_UNKNOWN, NAME_UNKNOWN, DENIED, an UPSTREAM_* code */

@@ -1,7 +1,7 @@
 import { BoundedMap } from '../../cache/bounded-map.ts';
 import { type LayerRequest, pullMode } from '../../core/client-quirks.ts';
 import type { Digest } from '../../core/digest.ts';
-import type { Metrics } from '../../telemetry/metrics.ts';
+import type { Events } from '../../telemetry/events.ts';
 import type { KnownLayers } from '../documents/known-layers.ts';
 import type { Target } from '../../upstream/target.ts';
 
@@ -19,13 +19,13 @@ const SEEN = {};
 /** Counts pulls of images by the requests for their indexed layers: each client once for an image and a mode. */
 export class PullLog {
   readonly #knownLayers: KnownLayers;
-  readonly #metrics: Metrics;
+  readonly #events: Events;
   readonly #counts = new BoundedMap<PullCounts>({ maxEntries: MAX_IMAGES });
   readonly #seen = new BoundedMap<object>({ maxEntries: MAX_PULLS });
 
-  constructor(knownLayers: KnownLayers, metrics: Metrics) {
+  constructor(knownLayers: KnownLayers, events: Events) {
     this.#knownLayers = knownLayers;
-    this.#metrics = metrics;
+    this.#events = events;
   }
 
   /** @param client address of the client */
@@ -39,7 +39,7 @@ export class PullLog {
     this.#seen.set(key, SEEN);
     const counts = this.counts(image);
     this.#counts.set(image, { ...counts, [mode]: counts[mode] + 1 });
-    this.#metrics.imagePulls.inc({ mode });
+    this.#events.imagePulled(mode);
   }
 
   /** @param config digest of the image's config */

@@ -9,7 +9,7 @@ import { mapBounded } from '../../core/work/map-bounded.ts';
 import type { AuthorizedLayer } from '../../layers/layer.ts';
 import type { LayerIndexes } from '../../layers/layer-indexes.ts';
 import type { Logger } from '../../telemetry/logger.ts';
-import type { Metrics } from '../../telemetry/metrics.ts';
+import type { Events } from '../../telemetry/events.ts';
 import type { Layers } from '../lazy/layers.ts';
 import type { LazyImages } from '../lazy/lazy-images.ts';
 import type { Manifests } from '../manifests/manifests.ts';
@@ -22,7 +22,7 @@ export interface WarmJobDeps {
   readonly indexes: LayerIndexes;
   readonly indexer: SociIndexer;
   readonly lazyImages: LazyImages;
-  readonly metrics: Metrics;
+  readonly events: Events;
   readonly logger: Logger;
 }
 
@@ -95,7 +95,7 @@ export class WarmJob {
 
   /** Never rejects. When it resolves the job holds nothing of the store. @param signal ends it */
   async run(signal: AbortSignal): Promise<void> {
-    using _held = this.#deps.metrics.hold('job');
+    using _held = this.#deps.events.hold('job');
     const error = await this.#try(signal);
     const layers = await this.#describeLayers(signal);
     if (error === undefined) {

@@ -67,7 +67,7 @@ export class RegistryApi implements AsyncDisposable {
     this.#tokenHosts = options.tokenHosts;
     this.#authenticator = new Authenticator({ ...options, transport: this.#transport });
     const [transport, root] = [this.#transport, this.#urlOf('')];
-    this.#hidden = new HiddenChallenges({ transport, root, metrics: options.metrics });
+    this.#hidden = new HiddenChallenges({ transport, root, events: options.events });
   }
 
   /**

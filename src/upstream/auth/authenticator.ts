@@ -3,7 +3,7 @@ import { SingleFlight } from '../../cache/single-flight.ts';
 import { isSpandrelError } from '../../core/errors.ts';
 import type { Secret } from '../../core/secret.ts';
 import type { Logger } from '../../telemetry/logger.ts';
-import type { Metrics } from '../../telemetry/metrics.ts';
+import type { Events } from '../../telemetry/events.ts';
 import type { Authorizer } from './authorizer.ts';
 import type { Challenge } from './challenge.ts';
 import type { Credentials, CredentialSource } from '../credentials/credentials.ts';
@@ -19,7 +19,7 @@ export interface AuthenticatorDeps {
   readonly tokenHosts: readonly string[];
   readonly credentials: CredentialSource;
   readonly transport: Transport;
-  readonly metrics: Metrics;
+  readonly events: Events;
   readonly logger: Logger;
 }
 
@@ -55,7 +55,7 @@ export class Authenticator implements Authorizer {
 
   constructor(deps: AuthenticatorDeps) {
     this.#deps = deps;
-    this.#flights = new SingleFlight('token', deps.metrics);
+    this.#flights = new SingleFlight('token', deps.events);
   }
 
   /** The `Authorization` value for a request of `scope`; `undefined` to send none. */

@@ -1,6 +1,6 @@
 import { SingleFlight } from '../../cache/single-flight.ts';
 import { isSpandrelError } from '../../core/errors.ts';
-import type { Metrics } from '../../telemetry/metrics.ts';
+import type { Events } from '../../telemetry/events.ts';
 import { type Challenge, parseChallenges } from './challenge.ts';
 import type { Transport } from '../transport/transport.ts';
 
@@ -10,7 +10,7 @@ export interface HiddenChallengesDeps {
   readonly transport: Transport;
   /** `/v2/` of the upstream. */
   readonly root: URL;
-  readonly metrics: Metrics;
+  readonly events: Events;
 }
 
 /**
@@ -25,7 +25,7 @@ export class HiddenChallenges {
 
   constructor(deps: HiddenChallengesDeps) {
     this.#deps = deps;
-    this.#flights = new SingleFlight('token', deps.metrics);
+    this.#flights = new SingleFlight('token', deps.events);
   }
 
   /**

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { UpstreamConfig } from '../../config/upstream-config.ts';
 import { parseEcrHost } from '../../core/ecr-host.ts';
 import type { Logger } from '../../telemetry/logger.ts';
-import type { Metrics } from '../../telemetry/metrics.ts';
+import type { Events } from '../../telemetry/events.ts';
 import { basicCredentials, type CredentialSource, FixedCredentials } from './credentials.ts';
 import { DockerCredentials } from './docker-credentials.ts';
 import { EcrCredentials } from './ecr-credentials.ts';
@@ -13,7 +13,7 @@ import { PasswordFileCredentials } from './password-file-credentials.ts';
 
 interface CredentialSourceDeps {
   readonly environment: Environment;
-  readonly metrics: Metrics;
+  readonly events: Events;
   readonly logger: Logger;
 }
 
@@ -41,7 +41,7 @@ export function createCredentialSource(
         repositoryPrefix,
         alias: host,
         path: auth.path ?? join(environment['DOCKER_CONFIG'] || join(homedir(), '.docker'), 'config.json'),
-        metrics: deps.metrics,
+        events: deps.events,
         onKept,
       });
     case 'ecr': {

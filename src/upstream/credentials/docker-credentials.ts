@@ -1,7 +1,7 @@
 import { SingleFlight } from '../../cache/single-flight.ts';
 import { SpandrelError } from '../../core/errors.ts';
 import { Secret } from '../../core/secret.ts';
-import type { Metrics } from '../../telemetry/metrics.ts';
+import type { Events } from '../../telemetry/events.ts';
 import { ChangingFile, type OnKept } from '../transport/changing-file.ts';
 import { askCredentialHelper } from './ask-credential-helper.ts';
 import { basicCredentials, type Credentials, type CredentialSource } from './credentials.ts';
@@ -17,7 +17,7 @@ export interface DockerCredentialsDeps {
   readonly alias?: string | undefined;
   /** The file. */
   readonly path: string;
-  readonly metrics: Metrics;
+  readonly events: Events;
   readonly onKept: OnKept;
   readonly helperTimeoutMs?: number | undefined;
   /** Milliseconds of a clock that only goes forward. */
@@ -54,7 +54,7 @@ export class DockerCredentials implements CredentialSource {
     this.#now = deps.now ?? (() => performance.now());
     const names = namesOf(deps);
     this.#file = new ChangingFile(deps.path, (text) => parseDockerConfig(text, names), deps.onKept);
-    this.#flights = new SingleFlight('token', deps.metrics);
+    this.#flights = new SingleFlight('token', deps.events);
   }
 
   /** @throws SpandrelError UPSTREAM_CREDENTIALS_REFUSED if the file cannot be read or the helper fails */

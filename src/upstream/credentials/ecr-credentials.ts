@@ -2,7 +2,7 @@ import { SingleFlight } from '../../cache/single-flight.ts';
 import type { SpandrelError } from '../../core/errors.ts';
 import { Secret } from '../../core/secret.ts';
 import type { Logger } from '../../telemetry/logger.ts';
-import type { Metrics } from '../../telemetry/metrics.ts';
+import type { Events } from '../../telemetry/events.ts';
 import type { Credentials, CredentialSource } from './credentials.ts';
 import { explainAwsFault, isWithoutAwsCredentials } from './aws-fault.ts';
 import { type EcrTokenApi, type EcrTokenOptions, openEcrTokenApi } from './ecr-token-api.ts';
@@ -10,7 +10,7 @@ import { type EcrTokenApi, type EcrTokenOptions, openEcrTokenApi } from './ecr-t
 export interface EcrCredentialsDeps extends EcrTokenOptions {
   /** Name of the upstream. */
   readonly upstream: string;
-  readonly metrics: Metrics;
+  readonly events: Events;
   readonly logger: Logger;
   /** Milliseconds of a clock that only goes forward. */
   readonly now?: (() => number) | undefined;
@@ -52,7 +52,7 @@ export class EcrCredentials implements CredentialSource {
   constructor(deps: EcrCredentialsDeps) {
     this.#deps = deps;
     this.#now = deps.now ?? (() => performance.now());
-    this.#flights = new SingleFlight('token', deps.metrics);
+    this.#flights = new SingleFlight('token', deps.events);
   }
 
   /**
@@ -89,13 +89,11 @@ export class EcrCredentials implements CredentialSource {
   }
 
   async #fetch(): Promise<Held> {
-    const { upstream, metrics, logger } = this.#deps;
-    const count = (outcome: string): void =>
-      metrics.upstreamRequests.inc({ upstream, kind: 'token', outcome });
+    const { upstream, events, logger } = this.#deps;
     try {
       this.#api ??= await openEcrTokenApi(this.#deps);
       const { basicPair, expiresAtMs } = await this.#api.fetchToken(this.#closing.signal);
-      count('ok');
+      events.ecrTokenFetched(upstream);
       this.#failure = undefined;
       this.#held = this.#hold(
         { kind: 'basic', authorization: new Secret(`Basic ${basicPair}`) },
@@ -109,8 +107,7 @@ export class EcrCredentials implements CredentialSource {
       }
       this.#closing.signal.throwIfAborted();
       const fault = explainAwsFault(upstream, error);
-      count(fault.outcome);
-      logger.warn({ upstream, cause: String(error) }, 'ECR issued no token');
+      events.ecrTokenFailed(upstream, fault.outcome, error);
       this.#failure = { error: fault.error, atMs: this.#now() };
       throw fault.error;
     }

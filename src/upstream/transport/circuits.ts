@@ -1,14 +1,12 @@
 import { BoundedMap } from '../../cache/bounded-map.ts';
 import { SpandrelError } from '../../core/errors.ts';
-import type { Logger } from '../../telemetry/logger.ts';
-import type { Metrics } from '../../telemetry/metrics.ts';
+import type { Events } from '../../telemetry/events.ts';
 import { CircuitBreaker, type CircuitOptions, type Passage } from './circuit-breaker.ts';
 
 export interface CircuitsDeps {
   readonly upstream: string;
   readonly options: CircuitOptions;
-  readonly metrics: Metrics;
-  readonly logger: Logger;
+  readonly events: Events;
   /** Milliseconds of a clock that only goes forward. */
   readonly now?: (() => number) | undefined;
 }
@@ -56,15 +54,12 @@ export class Circuits {
     else if (outcome === 'failed') breaker.fail(this.#now());
     else breaker.leave(passage);
     if (breaker.isOpen === wasOpen) return;
-    const { upstream, logger } = this.#deps;
-    if (wasOpen) logger.info({ upstream }, 'upstream responds again');
-    else logger.warn({ upstream }, 'upstream does not respond: the proxy probes it from time to time');
-    this.#tell();
+    this.#tell(wasOpen ? 'closed' : 'opened');
   }
 
-  #tell(): void {
+  #tell(change?: 'opened' | 'closed'): void {
     const open = [...this.#breakers.values()].filter(({ isOpen }) => isOpen).length;
-    this.#deps.metrics.upstreamCircuitsOpen.set({ upstream: this.#deps.upstream }, open);
+    this.#deps.events.circuitsChanged(this.#deps.upstream, open, change);
   }
 }
 

@@ -6,7 +6,8 @@ import type { RequestRates } from '../../config/request-rates.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import { waitFor } from '../../core/wait-for.ts';
 import type { Logger } from '../../telemetry/logger.ts';
-import type { Metrics, UpstreamRequestKind } from '../../telemetry/metrics.ts';
+import type { Events } from '../../telemetry/events.ts';
+import type { UpstreamRequestKind } from '../../telemetry/metrics.ts';
 import { NO_TRACER, type Tracer } from '../../telemetry/tracer.ts';
 import { AddressGuard, type AddressRules } from '../address-guard.ts';
 import type { CircuitOptions } from './circuit-breaker.ts';
@@ -41,7 +42,7 @@ export interface TransportOptions {
   readonly chooseProxy: ProxyChoice;
   readonly rates: RequestRates;
   readonly timing: UpstreamTiming;
-  readonly metrics: Metrics;
+  readonly events: Events;
   readonly tracer?: Tracer | undefined;
   readonly logger: Logger;
   readonly pause?: Pause | undefined;
@@ -97,7 +98,7 @@ export class Transport implements AsyncDisposable {
   readonly #closing = new AbortController();
 
   constructor(options: TransportOptions) {
-    const { upstream, base, tls, timing, rates, metrics, logger } = options;
+    const { upstream, base, tls, timing, rates, events } = options;
     this.#options = options;
     this.#pause = options.pause ?? realPause;
     this.#pace = new RequestPace({
@@ -106,7 +107,7 @@ export class Transport implements AsyncDisposable {
       longestWaitMs: timing.headersTimeoutMs,
       pause: this.#pause,
     });
-    this.#circuits = new Circuits({ upstream, options: timing.circuit, metrics, logger });
+    this.#circuits = new Circuits({ upstream, options: timing.circuit, events });
     this.#holds = new HostHolds({ upstream, pause: this.#pause, now: options.now });
     const { connectTimeoutMs } = timing;
     const shared = {
@@ -219,8 +220,8 @@ export class Transport implements AsyncDisposable {
     body: sent,
     signal,
   }: TransportRequest): Promise<TransportResponse> {
-    const { metrics, upstream, tracer = NO_TRACER } = this.#options;
-    const held = metrics.hold('upstream_request');
+    const { events, upstream, tracer = NO_TRACER } = this.#options;
+    const held = events.hold('upstream_request');
     // Queries contain signatures: they are not traced.
     const traceSpan = tracer.begin(`upstream ${kind}`, 'client');
     traceSpan.set({
@@ -237,15 +238,13 @@ export class Transport implements AsyncDisposable {
       });
       // undici ignores the signal of a request that waits for a connection.
       const { statusCode, headers: answered, body } = await waitFor(asked, signal);
-      metrics.upstreamRequests.inc({ upstream, kind, outcome: outcomeOf(statusCode) });
-      traceSpan.set({ 'http.response.status_code': statusCode });
-      if (statusCode >= 400) traceSpan.fail(outcomeOf(statusCode));
+      events.upstreamResponded({ upstream, kind, outcome: outcomeOf(statusCode) }, statusCode, traceSpan);
       body.once('close', () => {
         traceSpan.end();
         held[Symbol.dispose]();
       });
       const codings = parseContentCodings(answered['content-encoding']);
-      const onBytes = (count: number): void => metrics.upstreamBytes.inc({ upstream }, count);
+      const onBytes = (count: number): void => events.upstreamBytesReceived(upstream, count);
       return {
         status: statusCode,
         headers: answered,
@@ -254,8 +253,7 @@ export class Transport implements AsyncDisposable {
     } catch (error) {
       const { code } = explainFault(upstream, error).error;
       const outcome = signal?.aborted === true ? 'aborted' : (OUTCOMES[code] ?? 'unreachable');
-      metrics.upstreamRequests.inc({ upstream, kind, outcome });
-      traceSpan.fail(outcome);
+      events.upstreamFailed({ upstream, kind, outcome }, traceSpan);
       traceSpan.end();
       held[Symbol.dispose]();
       throw error;

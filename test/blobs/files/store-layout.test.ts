@@ -8,7 +8,7 @@ import { BlobStore } from '../../../src/blobs/blob-store.ts';
 import { DigestFiles } from '../../../src/blobs/shelves/digest-files.ts';
 import { type Digest, digestHex, digestOf } from '../../../src/core/digest.ts';
 import { createLogger } from '../../../src/telemetry/logger.ts';
-import { Metrics } from '../../../src/telemetry/metrics.ts';
+import { Events } from '../../../src/telemetry/events.ts';
 import { collectingLogger } from '../../helpers/collected-output.ts';
 import { MemorySource } from '../../helpers/memory-source.ts';
 import { readWhole } from '../../helpers/random-blob.ts';
@@ -27,7 +27,7 @@ function open(logger = collectingLogger()): Promise<BlobStore> {
     root,
     maxBytes: 2 ** 20,
     fill,
-    metrics: new Metrics(),
+    events: new Events(collectingLogger()),
     logger,
   });
 }

@@ -8,7 +8,7 @@ import type { DigestFiles } from '../../../src/blobs/shelves/digest-files.ts';
 import { StoreFiles } from '../../../src/blobs/shelves/store-files.ts';
 import { StoreHealth } from '../../../src/blobs/files/store-health.ts';
 import { type Digest, digestOf } from '../../../src/core/digest.ts';
-import { Metrics } from '../../../src/telemetry/metrics.ts';
+import { Events } from '../../../src/telemetry/events.ts';
 import { collectingLogger } from '../../helpers/collected-output.ts';
 
 const KIB = 1024;
@@ -27,9 +27,10 @@ afterEach(async () => {
 });
 
 function openFiles(): StoreFiles {
-  const [metrics, logger] = [new Metrics(), collectingLogger()];
-  const health = new StoreHealth({ metrics, logger });
-  return new StoreFiles({ root, maxBytes: 400 * KIB, maxRecords: 3, health, metrics, logger });
+  const logger = collectingLogger();
+  const events = new Events(logger);
+  const health = new StoreHealth({ events });
+  return new StoreFiles({ root, maxBytes: 400 * KIB, maxRecords: 3, health, events, logger });
 }
 
 async function writeSome(folder: DigestFiles, bytes: number, ...names: string[]): Promise<Digest[]> {

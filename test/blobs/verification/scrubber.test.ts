@@ -8,7 +8,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { BlobStore } from '../../../src/blobs/blob-store.ts';
 import type { ScrubSettings } from '../../../src/blobs/verification/scrubber.ts';
 import { type Digest, digestOf } from '../../../src/core/digest.ts';
-import { Metrics } from '../../../src/telemetry/metrics.ts';
+import { Events } from '../../../src/telemetry/events.ts';
 import { collectingLogger } from '../../helpers/collected-output.ts';
 import { MemorySource } from '../../helpers/memory-source.ts';
 import { randomBlob } from '../../helpers/random-blob.ts';
@@ -40,7 +40,7 @@ interface OpenOptions {
 async function openStore({ scrub }: OpenOptions = {}): Promise<BlobStore> {
   const fill = { parallel: 3, chunkBytes: 128 * 1024 };
   const logger = collectingLogger();
-  const options = { root, maxBytes: 2 ** 30, fill, metrics: new Metrics(), logger };
+  const options = { root, maxBytes: 2 ** 30, fill, events: new Events(collectingLogger()), logger };
   opened = open.use(await BlobStore.open({ ...options, ...(scrub === undefined ? {} : { scrub }) }));
   return opened;
 }

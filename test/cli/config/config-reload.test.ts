@@ -8,7 +8,7 @@ import { ConfigReload } from '../../../src/cli/config/config-reload.ts';
 import { type ReadConfig, readConfig } from '../../../src/cli/config/read-config.ts';
 import type { Config } from '../../../src/config/config-keys.ts';
 import { SpandrelError } from '../../../src/core/errors.ts';
-import { Metrics } from '../../../src/telemetry/metrics.ts';
+import { Events } from '../../../src/telemetry/events.ts';
 import { collectingLogger } from '../../helpers/collected-output.ts';
 
 let folder: string;
@@ -25,7 +25,7 @@ afterEach(() => rm(folder, { recursive: true, force: true }));
 /** What a reload does with an app that takes over everything. */
 class Reloads implements Disposable {
   readonly #reload: ConfigReload;
-  readonly metrics = new Metrics();
+  readonly events = new Events(collectingLogger());
   #next = Promise.withResolvers<Config>();
 
   constructor(current: ReadConfig, read: () => Promise<ReadConfig>) {
@@ -36,8 +36,7 @@ class Reloads implements Disposable {
     };
     this.#reload = new ConfigReload(
       {
-        app: { reload, metrics: this.metrics },
-        logger: collectingLogger(),
+        app: { reload, events: this.events },
         read,
         complete: (config) => config,
         retryMs: 1,
@@ -52,7 +51,7 @@ class Reloads implements Disposable {
   }
 
   async isCurrent(): Promise<boolean> {
-    return /^spandrel_config_current 1$/m.test((await this.metrics.print()).text);
+    return /^spandrel_config_current 1$/m.test((await this.events.printMetrics()).text);
   }
 
   [Symbol.dispose](): void {

@@ -4,7 +4,8 @@ import { describe, expect, it, vi } from 'vitest';
 
 import { HtpasswdAccess } from '../../../src/http/access/htpasswd-access.ts';
 import { HtpasswdFile } from '../../../src/http/access/htpasswd-file.ts';
-import { Metrics } from '../../../src/telemetry/metrics.ts';
+import { Events } from '../../../src/telemetry/events.ts';
+import { collectingLogger } from '../../helpers/collected-output.ts';
 import { basic } from '../../helpers/private-registry.ts';
 
 const compared: string[] = [];
@@ -31,7 +32,7 @@ async function createAccess(costs: Record<string, number>, lifetimeMs = 60_000):
     Object.entries(costs).map(async ([user, cost]) => `${user}:${await hash(`pw-${user}`, cost)}`),
   );
   const file = HtpasswdFile.parse(lines.join('\n'));
-  return new HtpasswdAccess({ file, lifetimeMs, metrics: new Metrics() });
+  return new HtpasswdAccess({ file, lifetimeMs, events: new Events(collectingLogger()) });
 }
 
 describe('the work of a password check', () => {

@@ -7,7 +7,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import type { Digest } from '../../../src/core/digest.ts';
 import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
-import { logRequest } from '../../../src/http/listener/request-log.ts';
+import { describeRequest } from '../../../src/http/listener/request-log.ts';
+import { Events } from '../../../src/telemetry/events.ts';
 import { createLogger } from '../../../src/telemetry/logger.ts';
 import { NO_TRACER } from '../../../src/telemetry/tracer.ts';
 import { makeSecret } from '../../helpers/secrets.ts';
@@ -134,7 +135,7 @@ describe('the log of requests', () => {
   });
 });
 
-describe('logRequest', () => {
+describe('the log line of a request', () => {
   it.each(['ECONNRESET', 'EPIPE'])(
     'treats a write that fails with %s as an aborted client, not as a fault',
     (code) => {
@@ -150,12 +151,11 @@ describe('logRequest', () => {
         endedAt: 1,
         clientAborted: false,
       };
-      logRequest(logger, finished, NO_TRACER.begin('request', 'server'));
-      logRequest(
-        logger,
-        { ...finished, result: { ...finished.result, failure: new Error('a defect') } },
-        NO_TRACER.begin('request', 'server'),
-      );
+      const events = new Events(logger);
+      const span = NO_TRACER.begin('request', 'server');
+      events.requestServed(describeRequest(finished), span);
+      const defect = { ...finished.result, failure: new Error('a defect') };
+      events.requestServed(describeRequest({ ...finished, result: defect }), span);
       const [left, broken] = lines.map((line) => JSON.parse(line) as Record<string, unknown>);
       expect(left).toMatchObject({ level: 'info', msg: 'request' });
       expect(broken).toMatchObject({ level: 'warn', msg: 'response aborted', code: 'INTERNAL' });

@@ -8,7 +8,8 @@ import { type Digest, digestOf } from '../../../src/core/digest.ts';
 import { ImageTrees, type TreeRequest } from '../../../src/images/files/image-trees.ts';
 import type * as treeTasks from '../../../src/images/files/tree-worker.ts';
 import type { IndexedLayer } from '../../../src/images/files/tree-worker.ts';
-import { Metrics } from '../../../src/telemetry/metrics.ts';
+import { Events } from '../../../src/telemetry/events.ts';
+import { collectingLogger } from '../../helpers/collected-output.ts';
 import { WorkerPool } from '../../../src/threads/worker-pool.ts';
 import { parseRawText } from '../../../src/tar/raw-text.ts';
 import { type BuiltLayer, buildFromBytes } from '../../helpers/built-layer.ts';
@@ -29,7 +30,7 @@ beforeEach(() => {
 afterEach(() => stack.disposeAsync());
 
 function openTrees(maxBytes: number, maxMakingBytes = 2 ** 28): ImageTrees {
-  return new ImageTrees({ pool, maxBytes, maxMakingBytes, metrics: new Metrics() });
+  return new ImageTrees({ pool, maxBytes, maxMakingBytes, events: new Events(collectingLogger()) });
 }
 
 async function build(...members: readonly Buffer[]): Promise<BuiltLayer> {

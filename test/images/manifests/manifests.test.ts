@@ -16,7 +16,7 @@ import { ManifestStore } from '../../../src/images/documents/manifest-store.ts';
 import { Manifests } from '../../../src/images/manifests/manifests.ts';
 import { ProofTable } from '../../../src/images/access/proof-table.ts';
 import type { Target } from '../../../src/upstream/target.ts';
-import { Metrics } from '../../../src/telemetry/metrics.ts';
+import { Events } from '../../../src/telemetry/events.ts';
 import { createUpstreams } from '../../../src/upstream/upstreams.ts';
 import { collectingLogger } from '../../helpers/collected-output.ts';
 import { ScriptedUpstream, type SeenRequest } from '../../helpers/scripted-upstream.ts';
@@ -74,7 +74,7 @@ async function start(
   tagSeconds = 0,
   tags = new DigestFiles(join(root, 'tags')),
 ): Promise<{ manifests: Manifests; access: BlobAccess; target: Target }> {
-  const metrics = new Metrics();
+  const events = new Events(collectingLogger());
   const logger = collectingLogger();
   const { upstream: timing, limits } = parseConfig({ yaml: '', environment: {} });
   const upstreams = open.use(
@@ -88,7 +88,7 @@ async function start(
         }).upstreams ?? [],
       timing: { ...timing, retries: 0 },
       limits,
-      metrics,
+      events,
       logger,
     }),
   );
@@ -106,7 +106,7 @@ async function start(
   const deliveries = new Deliveries({ proofs, now });
   const deliveryCheck = { confirm: () => Promise.resolve() };
   const access = open.use(
-    new BlobAccess({ proofs, deliveries, deliveryCheck, lifetimeMs, patience, metrics, logger, now }),
+    new BlobAccess({ proofs, deliveries, deliveryCheck, lifetimeMs, patience, events, logger, now }),
   );
   const manifests = open.use(
     new Manifests({
@@ -117,7 +117,7 @@ async function start(
       tagAgeMs: tagSeconds * 1000,
       negativeAgeMs: NEGATIVE_SECONDS * 1000,
       patience,
-      metrics,
+      events,
       logger,
       now,
     }),

@@ -4,7 +4,8 @@ import { delimiter, join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
-import { Metrics } from '../../../src/telemetry/metrics.ts';
+import { Events } from '../../../src/telemetry/events.ts';
+import { collectingLogger } from '../../helpers/collected-output.ts';
 import type { Credentials } from '../../../src/upstream/credentials/credentials.ts';
 import { DockerCredentials } from '../../../src/upstream/credentials/docker-credentials.ts';
 import { openClient } from '../../helpers/registry-clients.ts';
@@ -37,7 +38,7 @@ async function open(config: object, host = 'quay.io', helperTimeoutMs?: number):
     upstream: 'test',
     host,
     path,
-    metrics: new Metrics(),
+    events: new Events(collectingLogger()),
     onKept: () => kept++,
     helperTimeoutMs,
     now: () => nowMs,
@@ -137,7 +138,7 @@ describe('where credentials are kept by repositories, as podman does', () => {
       repositoryPrefix: 'a/b',
       alias: 'mirrored.example',
       path,
-      metrics: new Metrics(),
+      events: new Events(collectingLogger()),
       onKept: () => kept++,
     });
     expect(await read(credentials)).toBe(

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
-import { Metrics } from '../../../src/telemetry/metrics.ts';
+import { Events } from '../../../src/telemetry/events.ts';
 import { type Attempt, Circuits } from '../../../src/upstream/transport/circuits.ts';
 import { RequestPace } from '../../../src/upstream/transport/request-pace.ts';
 import { collectingLogger } from '../../helpers/collected-output.ts';
@@ -11,17 +11,16 @@ const REGISTRY = new URL('https://registry.example.com/v2/');
 const STORAGE = new URL('https://storage.example.com/blob');
 
 let nowMs: number;
-let metrics: Metrics;
+let events: Events;
 let circuits: Circuits;
 
 beforeEach(() => {
   nowMs = 1000;
-  metrics = new Metrics();
+  events = new Events(collectingLogger());
   circuits = new Circuits({
     upstream: 'test',
     options: { failures: 3, openMs: 10_000 },
-    metrics,
-    logger: collectingLogger(),
+    events,
     now: () => nowMs,
   });
 });
@@ -36,7 +35,7 @@ function expectOpen(): void {
 
 async function openCircuits(): Promise<string | undefined> {
   return /^spandrel_upstream_circuits_open\{upstream="test"\} (\d+)$/m.exec(
-    (await metrics.print()).text,
+    (await events.printMetrics()).text,
   )?.[1];
 }
 

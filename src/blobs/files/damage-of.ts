@@ -1,11 +1,7 @@
 import type { Stats } from 'node:fs';
 
 import { nodeErrorCode } from '../../core/node-error-code.ts';
-
-/** What is wrong with the file of a stored blob; label of `store_condemned_total`. */
-export type BlobDamage = (typeof BLOB_DAMAGES)[number];
-
-export const BLOB_DAMAGES = ['missing', 'size', 'unreadable', 'digest'] as const;
+import type { BlobDamage } from '../../telemetry/metrics.ts';
 
 /** In what a file differs from a blob of `sizeBytes` (any size if that is not known), as far as can be seen from outside. */
 export function damageOf(file: Stats, sizeBytes: number | undefined): BlobDamage | undefined {

@@ -1,0 +1,272 @@
+import type { SpandrelError } from '../core/errors.ts';
+import type { Logger } from './logger.ts';
+import {
+  type BlobDamage,
+  type ByteSource,
+  type FlightKind,
+  type HeldKind,
+  Metrics,
+  type StoredKind,
+  type ThreadKind,
+  type ThreadStep,
+  type UpstreamRequestKind,
+  type WorkerPoolName,
+} from './metrics.ts';
+import type { ServedRequest } from './served-request.ts';
+import { logServedRequest, traceServedRequest } from './served-request.ts';
+import type { TraceSpan } from './tracer.ts';
+
+/** A request to an upstream, as metrics name it. */
+export interface UpstreamRequest {
+  readonly upstream: string;
+  readonly kind: UpstreamRequestKind;
+  /** A short word of a closed set. */
+  readonly outcome: string;
+}
+
+/** The index of a layer that has been built. */
+export interface BuiltIndex {
+  readonly layer: string;
+  readonly outcome: 'indexed' | 'readable';
+  /** Code of the reason why the layer has no zTOC. */
+  readonly reason: string | undefined;
+  readonly spans: number;
+  readonly files: number;
+  readonly uncompressedBytes: number;
+  /** What decompressed the layer; `undefined` for a plain tar. */
+  readonly engine: string | undefined;
+  readonly seconds: number;
+  /** Another replica has built the same index and counted it. */
+  readonly isConfirmed: boolean;
+}
+
+/**
+ * What happens in the proxy. A method is an event: it counts the event, logs it and adds it to the trace, where
+ * each applies.
+ */
+export class Events {
+  readonly #logger: Logger;
+  readonly #metrics: Metrics;
+
+  constructor(logger: Logger, metrics: Metrics = new Metrics()) {
+    this.#logger = logger;
+    this.#metrics = metrics;
+  }
+
+  /** One more is in use, until the result is disposed of. */
+  hold(what: HeldKind): Disposable {
+    return this.#metrics.hold(what);
+  }
+
+  /** As {@link hold}, for an owner that counts what is in use itself. */
+  watchHeld(what: HeldKind, count: () => number): void {
+    this.#metrics.watchHeld(what, count);
+  }
+
+  /** Have the length of a queue read when the metrics are printed. */
+  watchQueue(pool: WorkerPoolName, length: () => number): void {
+    this.#metrics.watchQueue(pool, length);
+  }
+
+  /** Have the store tried when the metrics are printed. */
+  watchStore(isWritable: () => Promise<boolean>): void {
+    this.#metrics.watchStore(isWritable);
+  }
+
+  /** All metrics in the text format of Prometheus. */
+  printMetrics(): Promise<{ contentType: string; text: string }> {
+    return this.#metrics.print();
+  }
+
+  configApplied(cause: string, needRestart: readonly string[]): void {
+    this.#metrics.configCurrent.set(1);
+    this.#logger.info({ cause }, 'configuration taken over');
+    if (needRestart.length > 0) this.#logger.warn({ keys: needRestart }, 'these changes need a restart');
+  }
+
+  /** @param isKnown the same problems have been logged already */
+  configRefused(cause: string, problems: readonly string[], isKnown: boolean): void {
+    this.#metrics.configCurrent.set(0);
+    if (!isKnown)
+      this.#logger.error({ cause, problems }, 'the new configuration is refused, the old one stays');
+  }
+
+  /** @param wasmFault why it is not WebAssembly, which was asked for */
+  engineChosen(engine: string, wasmFault: Error | undefined): void {
+    // The series shows which engine is used before it has decompressed anything.
+    this.#metrics.inflateBytes.inc({ engine }, 0);
+    if (wasmFault !== undefined)
+      this.#logger.warn(
+        { engine, err: wasmFault },
+        'WebAssembly cannot be used: pako decompresses gzip layers',
+      );
+  }
+
+  threadFailed(thread: ThreadKind, step: ThreadStep, error: Error): void {
+    this.#metrics.threadFailures.inc({ thread, step });
+    this.#logger.warn({ thread, step, err: error }, error.message);
+  }
+
+  requestServed(request: ServedRequest, traceSpan: TraceSpan): void {
+    const { route, method, status, durationMs, source, bytes } = request;
+    this.#metrics.httpRequests.inc({ route, method, status: String(status) });
+    this.#metrics.httpDuration.observe({ route }, durationMs / 1000);
+    if (source !== undefined) this.#metrics.servedBytes.inc({ source }, bytes);
+    logServedRequest(this.#logger, request, traceSpan.traceId);
+    traceServedRequest(request, traceSpan);
+  }
+
+  imagePulled(mode: 'lazy' | 'full'): void {
+    this.#metrics.imagePulls.inc({ mode });
+  }
+
+  upstreamResponded({ outcome, ...request }: UpstreamRequest, status: number, traceSpan: TraceSpan): void {
+    this.#metrics.upstreamRequests.inc({ ...request, outcome });
+    traceSpan.set({ 'http.response.status_code': status });
+    if (status >= 400) traceSpan.fail(outcome);
+  }
+
+  /** There is no response. */
+  upstreamFailed({ outcome, ...request }: UpstreamRequest, traceSpan: TraceSpan): void {
+    this.#metrics.upstreamRequests.inc({ ...request, outcome });
+    traceSpan.fail(outcome);
+  }
+
+  upstreamBytesReceived(upstream: string, bytes: number): void {
+    this.#metrics.upstreamBytes.inc({ upstream }, bytes);
+  }
+
+  ecrTokenFetched(upstream: string): void {
+    this.#metrics.upstreamRequests.inc({ upstream, kind: 'token', outcome: 'ok' });
+  }
+
+  ecrTokenFailed(upstream: string, outcome: string, cause: unknown): void {
+    this.#metrics.upstreamRequests.inc({ upstream, kind: 'token', outcome });
+    this.#logger.warn({ upstream, cause: String(cause) }, 'ECR issued no token');
+  }
+
+  /** @param openCircuits of all hosts of the upstream; there is no change when the first is asked for */
+  circuitsChanged(upstream: string, openCircuits: number, change?: 'opened' | 'closed'): void {
+    this.#metrics.upstreamCircuitsOpen.set({ upstream }, openCircuits);
+    if (change === 'closed') this.#logger.info({ upstream }, 'upstream responds again');
+    if (change === 'opened')
+      this.#logger.warn({ upstream }, 'upstream does not respond: the proxy probes it from time to time');
+  }
+
+  /** A request waits for work that another one has started. */
+  flightJoined(what: FlightKind): void {
+    this.#metrics.singleFlightJoined.inc({ what });
+  }
+
+  memoryCacheChanged(bytes: number): void {
+    this.#metrics.cacheBytes.set({ tier: 'memory' }, bytes);
+  }
+
+  evicted(tier: 'memory' | 'disk'): void {
+    this.#metrics.cacheEvictions.inc({ tier });
+  }
+
+  redisConnected(): void {
+    this.#logger.info('redis connected');
+  }
+
+  /** @param wasReachable the first failure since Redis was connected; only that is logged */
+  redisUnreachable(cause: string, wasReachable: boolean): void {
+    this.#metrics.redisErrors.inc({ op: 'connect' });
+    if (wasReachable) this.#logger.warn({ cause }, 'redis lost: slower until it is back');
+  }
+
+  redisFailed(op: 'get' | 'set' | 'del' | 'ping' | 'seal'): void {
+    this.#metrics.redisErrors.inc({ op });
+  }
+
+  spanRead(source: ByteSource): void {
+    this.#metrics.spanReads.inc({ source });
+  }
+
+  spansInflated(engine: string, bytes: number): void {
+    this.#metrics.inflateBytes.inc({ engine }, bytes);
+  }
+
+  indexBuilt(index: BuiltIndex, traceSpan: TraceSpan): void {
+    const { layer, outcome, reason, spans, files, uncompressedBytes, engine, seconds } = index;
+    if (!index.isConfirmed) this.#metrics.indexBuilds.inc({ outcome });
+    this.#metrics.indexBuildDuration.observe(seconds);
+    if (engine !== undefined) this.#metrics.inflateBytes.inc({ engine }, uncompressedBytes);
+    traceSpan.set({
+      'spandrel.outcome': outcome,
+      'spandrel.uncompressed_bytes': uncompressedBytes,
+      'spandrel.spans': spans,
+      'spandrel.files': files,
+    });
+    this.#logger.info({ layer, outcome, reason, spans, files }, 'layer indexed');
+  }
+
+  indexFailed(layer: string, { code, message, cause }: SpandrelError): void {
+    this.#metrics.indexBuilds.inc({ outcome: 'failed' });
+    this.#logger.warn({ layer, code, err: cause }, message);
+  }
+
+  layerLeftOut(layer: string, reason: string | undefined): void {
+    this.#metrics.indexLayersSkipped.inc({ reason: reason ?? 'INTERNAL' });
+    this.#logger.warn({ layer, reason }, 'layer left out of the SOCI index');
+  }
+
+  fillsChanged(running: number): void {
+    this.#metrics.fillsInProgress.set(running);
+  }
+
+  fillEnded(outcome: 'complete' | 'stopped', traceSpan: TraceSpan): void {
+    this.#metrics.fills.inc({ outcome });
+    traceSpan.set({ 'spandrel.outcome': outcome });
+  }
+
+  fillFailed(
+    blob: string,
+    { outcome, code, failure }: { outcome: string; code: string; failure: Error },
+    traceSpan: TraceSpan,
+  ): void {
+    this.#metrics.fills.inc({ outcome });
+    traceSpan.fail(outcome);
+    this.#logger.warn({ blob, code, cause: failure.message }, 'fill failed');
+  }
+
+  storeLimited(maxBytes: number): void {
+    this.#metrics.storeLimitBytes.set(maxBytes);
+  }
+
+  /** @param bytes what the store holds, by state */
+  storeChanged(
+    bytes: Readonly<Partial<Record<'complete' | 'partial' | 'index' | 'document', number>>>,
+  ): void {
+    for (const [state, count] of Object.entries(bytes)) this.#metrics.storeBytes.set({ state }, count);
+  }
+
+  /** @param isLogged false where the same fault has just been logged */
+  storeWriteFailed(kind: StoredKind, error: unknown, isLogged: boolean): void {
+    this.#metrics.storeWriteFailures.inc({ kind });
+    if (isLogged)
+      this.#logger.warn(
+        { kind, err: error },
+        'the store cannot be written, what is not in it is passed through',
+      );
+  }
+
+  storedFileDamaged(kind: StoredKind, digest: string, damage: BlobDamage): void {
+    this.#metrics.storeCondemned.inc({ kind, damage });
+    this.#logger.warn({ kind, digest, damage }, 'a file of the store is damaged, it will be replaced');
+  }
+
+  storedBlobsMissing(blobs: number): void {
+    this.#metrics.storeCondemned.inc({ kind: 'blob', damage: 'missing' }, blobs);
+    this.#logger.warn({ blobs }, 'blobs of the store are gone, they will be fetched again');
+  }
+
+  blobScrubbed(bytes: number): void {
+    this.#metrics.scrubBytes.inc(bytes);
+  }
+
+  scrubPassed(): void {
+    this.#metrics.scrubPasses.inc();
+  }
+}

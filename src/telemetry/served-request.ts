@@ -1,0 +1,72 @@
+import { errorCodeOf } from '../core/errors.ts';
+import type { Logger } from './logger.ts';
+import type { ByteSource } from './metrics.ts';
+import type { TraceSpan } from './tracer.ts';
+
+/** A request of a client whose response has been sent or aborted. Never a credential or a query. */
+export interface ServedRequest {
+  readonly requestId: string;
+  readonly method: string;
+  readonly path: string;
+  readonly route: string;
+  readonly upstream: string | undefined;
+  readonly repository: string | undefined;
+  readonly tag: string | undefined;
+  /** In the path, or what the tag points to. */
+  readonly digest: string | undefined;
+  readonly range: string | undefined;
+  readonly status: number;
+  /** Code of the error response. */
+  readonly code: string | undefined;
+  /** Body bytes that were sent. */
+  readonly bytes: number;
+  readonly source: ByteSource | undefined;
+  readonly client: string;
+  readonly userAgent: string | undefined;
+  readonly firstByteMs: number | undefined;
+  readonly durationMs: number;
+  /** Why the response was aborted after its head was sent. */
+  readonly failure: unknown;
+  /** The client closed the connection before it had the response. */
+  readonly clientAborted: boolean;
+}
+
+/** One line for each request. */
+export function logServedRequest(logger: Logger, request: ServedRequest, traceId: string | undefined): void {
+  const { requestId, firstByteMs, durationMs, failure, clientAborted, ...rest } = request;
+  const fields = {
+    requestId,
+    traceId,
+    ...rest,
+    firstByteMs: firstByteMs === undefined ? undefined : roundToMicroseconds(firstByteMs),
+    ms: roundToMicroseconds(durationMs),
+  };
+  // A client may abort at any time; any other failure is worth a warning.
+  if (failure !== undefined && !clientAborted)
+    logger.warn({ ...fields, code: errorCodeOf(failure), err: failure }, 'response aborted');
+  else logger.info(fields, 'request');
+}
+
+/** Names of the semantic conventions of OpenTelemetry where there are any. */
+export function traceServedRequest(request: ServedRequest, traceSpan: TraceSpan): void {
+  const { method, route, status, bytes, failure } = request;
+  traceSpan.rename(`${method} ${route}`);
+  traceSpan.set({
+    'http.request.method': method,
+    'http.route': route,
+    'http.response.status_code': status,
+    'http.response.body.size': bytes,
+    'client.address': request.client,
+    'spandrel.request_id': request.requestId,
+    'spandrel.upstream': request.upstream,
+    'spandrel.repository': request.repository,
+    'spandrel.digest': request.digest,
+    'spandrel.source': request.source,
+  });
+  if (failure !== undefined) traceSpan.fail(errorCodeOf(failure));
+  else if (status >= 500) traceSpan.fail(request.code ?? String(status));
+}
+
+function roundToMicroseconds(ms: number): number {
+  return Math.round(ms * 1000) / 1000;
+}
