@@ -2,14 +2,14 @@
 import { spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';
 
-/** The first Node that has everything the proxy uses. */
+/** The oldest Node version that the proxy supports. */
 const OLDEST_NODE = 24;
-/** The packages that carry a Node binary; npm installs the one of the platform. */
+/** Packages with a Node binary; npm installs the one of the platform. */
 const NODE_PACKAGES = ['node', 'node-bin'];
 
 const major = Number(process.versions.node.split('.')[0]);
 if (major >= OLDEST_NODE) {
-  // Whoever reads the output has seen enough of it (`| head`).
+  // The reader of the output has closed the pipe (`| head`).
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') throw error;
     process.exit(0);
@@ -20,7 +20,8 @@ if (major >= OLDEST_NODE) {
   const runtime = findRuntime();
   if (runtime === undefined) {
     process.stderr.write(
-      `spandrel needs Node ${OLDEST_NODE} or newer; this is ${process.version} and no packaged one is installed\n`,
+      `spandrel needs Node ${OLDEST_NODE} or newer; this is ${process.version} and no packaged one is ` +
+        `installed\n`,
     );
     process.exitCode = 1;
   } else {
@@ -29,7 +30,7 @@ if (major >= OLDEST_NODE) {
   }
 }
 
-/** The Node that came as a dependency, for systems whose own is older. */
+/** The Node installed as a dependency, for systems with an older one. */
 function findRuntime(): string | undefined {
   const require = createRequire(import.meta.url);
   for (const name of NODE_PACKAGES) {

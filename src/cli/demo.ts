@@ -24,13 +24,13 @@ const FLAGS = {
 export const DEMO_HELP: CommandHelp = {
   usage: ['demo [--json]'],
   about: [
-    'Starts a registry with a generated image and the proxy in front of it, reads a file lazily, and explains',
-    'each step: how long it takes, and how many bytes the registry sends. Then it ends and leaves nothing behind.',
+    'Starts a registry with a generated image and the proxy in front of it, and reads a file lazily.',
+    'Explains each step: how long it takes, and how many bytes the registry sends. Leaves no files.',
   ],
   flags: FLAGS,
 };
 
-/** `spandrel demo`: the proxy in front of an embedded registry, and a lazy read through it, explained step by step. */
+/** `spandrel demo`: starts a registry and the proxy, and explains a lazy read step by step. */
 export async function demo(args: string[]): Promise<number> {
   const { values } = parseArgs({ args, options: FLAGS });
   const say = values.json ? () => undefined : (line: string) => void process.stdout.write(`${line}\n`);
@@ -44,7 +44,7 @@ export async function demo(args: string[]): Promise<number> {
     SPANDREL_STORAGE_ROOT: root,
     SPANDREL_LOG_LEVEL: 'error',
   };
-  say('Generating an image and starting the registry that holds it …');
+  say('Generating an image and starting a registry with it …');
   const {
     config,
     registry,
@@ -64,26 +64,26 @@ export async function demo(args: string[]): Promise<number> {
   if (platform === undefined) throw new Error('the demo image has no platform');
   const imageBytes = platform.layers.reduce((sum, layer) => sum + (layer.size ?? 0), 0);
   say(
-    `   ${platform.platform}: ${platform.layers.length} layers, ${formatBytes(imageBytes)}; moved so far: ${formatBytes(transferred())}`,
+    `   ${platform.platform}: ${platform.layers.length} layers, ${formatBytes(imageBytes)}; ` +
+      `transferred so far: ${formatBytes(transferred())}`,
   );
 
   const { path, sha256, layer: layerDigest } = content.files.middle;
   const layer = `${base}/_soci/layers/${layerDigest}`;
-  say(
-    '\n2. First read of a file in the middle of the largest layer. There is no index yet: the layer is fetched and',
-  );
-  say('   indexed in one pass, and the file is answered as soon as its bytes have been decompressed.');
+  say('\n2. First read of a file in the middle of the largest layer. There is no index yet: the layer is');
+  say('   fetched and indexed in one pass. The file is sent as soon as its bytes are decompressed.');
   say(`   curl ${layer}/files/${path}`);
   const first = await timed(() => fetchBytes(`${layer}/files/${path}`));
   if (createHash('sha256').update(first.value.bytes).digest('hex') !== sha256)
     throw new Error('the proxy served wrong bytes');
   say(
-    `   ${formatBytes(first.value.bytes.byteLength)} in ${first.ms.toFixed(0)} ms, digest right; ${first.value.cacheStatus}`,
+    `   ${formatBytes(first.value.bytes.byteLength)} in ${first.ms.toFixed(0)} ms, ` +
+      `digest correct; ${first.value.cacheStatus}`,
   );
   await fetchJson(`${layer}/spans`);
   const cold = transferred();
   say(`   Index: ${JSON.stringify(await fetchJson(layer))}`);
-  say(`   Moved from the registry: ${formatBytes(cold)} of ${formatBytes(imageBytes)}`);
+  say(`   Transferred from the registry: ${formatBytes(cold)} of ${formatBytes(imageBytes)}`);
 
   say(
     `\n3. Read ${RANGE_BYTES} bytes out of the middle of the same file again: no upstream, no decompression.`,
@@ -94,7 +94,8 @@ export async function demo(args: string[]): Promise<number> {
     fetchBytes(`${layer}/files/${path}`, { range: `bytes=${middle}-${middle + RANGE_BYTES - 1}` }),
   );
   say(
-    `   ${warm.value.bytes.byteLength} bytes in ${warm.ms.toFixed(1)} ms; ${warm.value.cacheStatus}; moved: ${formatBytes(transferred() - cold)}`,
+    `   ${warm.value.bytes.byteLength} bytes in ${warm.ms.toFixed(1)} ms; ${warm.value.cacheStatus}; ` +
+      `transferred: ${formatBytes(transferred() - cold)}`,
   );
 
   say('\n4. The SOCI index that a stock snapshotter finds at this proxy:');
@@ -112,7 +113,8 @@ export async function demo(args: string[]): Promise<number> {
     sociIndex: referrers.manifests[0]?.digest,
   };
   say(
-    `\nMoved in all, with the other layers that this index needed: ${formatBytes(summary.transferredBytes)} of an image of ${formatBytes(imageBytes)}.`,
+    `\nTransferred in total, with the other layers that this index needed: ` +
+      `${formatBytes(summary.transferredBytes)} of an image of ${formatBytes(imageBytes)}.`,
   );
   if (values.json) process.stdout.write(`${JSON.stringify(summary)}\n`);
   return 0;

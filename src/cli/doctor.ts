@@ -36,15 +36,17 @@ const FLAGS = {
 export const DOCTOR_HELP: CommandHelp = {
   usage: ['doctor [IMAGE] [--proxy URL] [--root DIR] [--config FILE] [--no-node] [--json]'],
   about: [
-    'Checks each link from a node to its registry: the proxy, its upstreams, containerd, hosts.toml, the',
-    'soci-snapshotter, Docker, registries.conf, and the layers of IMAGE. It says why an image would not be lazy,',
-    'and what to do next. IMAGE is upstream/repository:tag, with @os/architecture if it is for another platform.',
+    'Checks each step from a node to its registry: the proxy, its upstreams, containerd, hosts.toml, the',
+    'soci-snapshotter, Docker, registries.conf, and the layers of IMAGE. It says why an image would ' +
+      'not be lazy,',
+    'and what to do next. IMAGE is upstream/repository:tag, with @os/architecture if it is for another ' +
+      'platform.',
     'Exit status: 0 without problems, 1 with problems, 2 for a wrong command line.',
   ],
   flags: FLAGS,
 };
 
-/** `spandrel doctor`: checks each link from a node to its registry, and says in words what keeps images from being lazy. */
+/** `spandrel doctor`: checks each step from a node to its registry, and says why images are not lazy. */
 export async function doctor(args: string[]): Promise<number> {
   const { values, positionals } = parseArgs({
     args,
@@ -57,7 +59,7 @@ export async function doctor(args: string[]): Promise<number> {
     throw new UsageError(`--proxy: expected http(s)://host:port, got ${values.proxy}`);
   const proxy = new URL(values.proxy);
   const located = image === undefined ? undefined : locateImage(proxy.href, image);
-  // A node pulls its own platform.
+  // A node pulls images of its own platform.
   const own = values['no-node'] ? undefined : formatPlatform(containerPlatform(arch()));
 
   const reached = await checkProxy(proxy);
@@ -80,7 +82,7 @@ async function configOf(file: string): Promise<Config> {
   return (await readConfig({ file, environment: process.env })).config;
 }
 
-/** The files of the node that doctor runs on; `modes` where it can pull lazily at all. */
+/** Checks the files of the node that doctor runs on; `modes` is absent if the node cannot pull lazily. */
 async function checkNode(files: NodeFiles, proxy: URL): Promise<{ findings: Finding[]; modes?: PullModes }> {
   const others = [...(await checkDocker(files, proxy)), ...(await checkPodman(files, proxy))];
   const found = await readContainerdConfig(files);

@@ -8,9 +8,9 @@ export interface EmbeddedDemo extends AsyncDisposable {
   readonly image: DemoImage;
 }
 
-/** `config` with the embedded registry as its only upstream, started. */
+/** Starts the embedded registry and returns `config` with it as the only upstream. */
 export async function startEmbeddedDemo(config: Config): Promise<EmbeddedDemo> {
-  // Always the same image, so that the store of an earlier start fits.
+  // Always the same image, so that the store of an earlier start is reused.
   const image = await generateDemoImage({ seed: DEMO_SEED });
   const registry = await DemoServer.start();
   await registry.addImage('app', image);

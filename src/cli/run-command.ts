@@ -11,7 +11,7 @@ interface Command {
   load(): Promise<{ readonly run: (args: string[]) => Promise<number>; readonly help: CommandHelp }>;
 }
 
-/** Loaded when they are run: `spandrel ztoc` must not pay for the server. */
+/** Loaded on demand: `spandrel ztoc` must not load the server. */
 const COMMANDS: Readonly<Record<string, Command>> = {
   serve: {
     usage: 'serve [--config FILE]',
@@ -31,7 +31,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   },
   ztoc: {
     usage: 'ztoc create|info|list|cat FILE …',
-    about: 'make zTOCs and look into them',
+    about: 'make and inspect zTOCs',
     load: async () => {
       const { ztoc: run, ZTOC_HELP: help } = await import('./offline/ztoc.ts');
       return { run, help };
@@ -89,13 +89,13 @@ const COMMANDS: Readonly<Record<string, Command>> = {
 
 export const COMMAND_NAMES: readonly string[] = Object.keys(COMMANDS);
 
-/** What `spandrel --help` prints. */
+/** The text of `spandrel --help`. */
 export function printUsage(): string {
   const lines = Object.values(COMMANDS).map(({ usage, about }) => `  spandrel ${usage.padEnd(42)} ${about}`);
   return `Usage:\n${lines.join('\n')}\n\nspandrel COMMAND --help says more.\n`;
 }
 
-/** What `spandrel <name> --help` prints. @throws UsageError if there is no such command */
+/** The text of `spandrel <name> --help`. @throws UsageError if there is no such command */
 export async function printCommandHelp(name: string): Promise<string> {
   return printHelp((await commandOf(name).load()).help);
 }
@@ -106,7 +106,7 @@ function commandOf(name: string): Command {
   return command;
 }
 
-/** Run the command that `args` name. Returns the exit status: 0, 1 (failed), 2 (usage). */
+/** Runs the command that `args` name. Returns the exit status: 0, 1 (failed), 2 (usage). */
 export async function runCommand(args: readonly string[]): Promise<number> {
   const [name, ...rest] = args;
   if (name === undefined) {

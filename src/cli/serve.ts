@@ -13,9 +13,9 @@ import { warnOfOpenFiles } from './terminal/warn-of-open-files.ts';
 import { UsageError } from './terminal/usage-error.ts';
 
 /**
- * Decompressed spans and buffers lie outside V8's heap. By default V8 collects all of it whenever some ten MB of them have come up; with this,
- * when they have grown in proportion to what is in use, by at most three tenths since V8 14 (Node 26). A third less CPU for each read that
- * decompresses.
+ * Decompressed spans and buffers are outside V8's heap. By default V8 runs a full collection after about
+ * every ten MB of them. With this flag it collects when they have grown in proportion to what is in use, by
+ * at most three tenths since V8 14 (Node 26). This saves a third of the CPU of each read that decompresses.
  */
 const V8_FLAGS = '--external-memory-accounted-in-global-limit';
 const OWNER_ONLY = 0o077;
@@ -33,25 +33,28 @@ const FLAGS = {
 export const SERVE_HELP: CommandHelp = {
   usage: ['serve [--config FILE]'],
   about: [
-    'Runs the proxy until SIGTERM or SIGINT. SIGHUP, or a changed file, makes it read the configuration again.',
-    'Environment variables override the file: storage.maxBytes is SPANDREL_STORAGE_MAX_BYTES; lists are JSON.',
+    'Runs the proxy until SIGTERM or SIGINT. SIGHUP, or a changed file, makes it read the ' +
+      'configuration again.',
+    'Environment variables override the file: storage.maxBytes is SPANDREL_STORAGE_MAX_BYTES; lists ' +
+      'are JSON.',
     'Without upstreams it serves an embedded demo registry: image demo/app:latest.',
   ],
   flags: FLAGS,
 };
 
-/** `spandrel serve`: run the proxy until it is told to stop. */
+/** `spandrel serve`: runs the proxy until it is stopped. */
 export async function serve(args: string[]): Promise<number> {
   const { values } = parseArgs({ args, options: FLAGS });
   setFlagsFromString(V8_FLAGS);
-  // Images may be private, so the store is too. The umask is the only way to set the modes of SQLite's files.
+  // Images may be private, so the store is private. Only the umask sets the modes of SQLite's files.
   process.umask(OWNER_ONLY);
   const stopped = stopSignal();
   const read = (): Promise<ReadConfig> => readConfig({ file: values.config, environment: process.env });
   const first = await read().catch(blameCommandLine);
   const given = first.config;
   const logger = createLogger(given.log.level);
-  // Node's own reports, for whoever turns them on: the environment may have passwords.
+  // If Node's diagnostic reports are enabled, they must not contain the environment, which may have
+  // passwords.
   process.report.excludeEnv = true;
   await using stack = new AsyncDisposableStack();
   const isDemo = hasNoUpstreams(given);
@@ -85,14 +88,17 @@ function hasNoUpstreams({ upstreams = [] }: Config): boolean {
   return upstreams.length === 0;
 }
 
-/** A file that cannot be read at the start is a wrong command line. @throws UsageError, or `error` */
+/** A file that cannot be read at start is a usage error. @throws UsageError, or `error` */
 function blameCommandLine(error: unknown): never {
   if (isSpandrelError(error, 'CONFIG_INVALID') && error.cause !== undefined)
     throw new UsageError(error.message);
   throw error;
 }
 
-/** What nobody has caught leaves the process in an unknown state: it says why, and ends. The next start finds a clean store. */
+/**
+ * After an uncaught error the state of the process is unknown: log it and exit. The next start finds a
+ * consistent store.
+ */
 function endOnDefects(logger: Logger): void {
   process.on('uncaughtException', (error, origin) => {
     logger.fatal({ err: error, origin }, 'a defect: the process ends');

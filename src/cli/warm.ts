@@ -42,13 +42,14 @@ const FLAGS = {
 export const WARM_HELP: CommandHelp = {
   usage: ['warm IMAGE [--platform P]... [--admin URL] [--config FILE] [--json]'],
   about: [
-    'Asks a running proxy to fetch and index IMAGE (upstream/repository:tag), waits for the end, and lists the',
+    'Asks a running proxy to fetch and index IMAGE (upstream/repository:tag), waits for the end, and ' +
+      'lists the',
     'layers. The environment configures the address and the token too: SPANDREL_ADMIN_TOKEN.',
   ],
   flags: FLAGS,
 };
 
-/** `spandrel warm`: have a running proxy fetch and index an image, and wait for it. */
+/** `spandrel warm`: makes a running proxy fetch and index an image, and waits for it. */
 export async function warm(args: string[]): Promise<number> {
   const { values, positionals } = parseArgs({
     args,
@@ -97,9 +98,10 @@ export async function warm(args: string[]): Promise<number> {
 }
 
 function adminUrl({ host, port, tls }: Config['admin']): string {
-  // An address that stands for all is reached by loopback.
+  // A listener on all addresses is reached by loopback.
   const reachable = host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host;
-  return `${tls.cert === undefined ? 'http' : 'https'}://${reachable.includes(':') ? `[${reachable}]` : reachable}:${port}`;
+  const hostname = reachable.includes(':') ? `[${reachable}]` : reachable;
+  return `${tls.cert === undefined ? 'http' : 'https'}://${hostname}:${port}`;
 }
 
 async function request(url: string, init: RequestInit): Promise<WarmJobView> {

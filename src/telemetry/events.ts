@@ -80,7 +80,7 @@ export class Events {
 
   configApplied(cause: string, needRestart: readonly string[]): void {
     this.#metrics.configCurrent.set(1);
-    this.#logger.info({ cause }, 'configuration taken over');
+    this.#logger.info({ cause }, 'configuration reloaded');
     if (needRestart.length > 0) this.#logger.warn({ keys: needRestart }, 'these changes need a restart');
   }
 
@@ -88,7 +88,7 @@ export class Events {
   configRefused(cause: string, problems: readonly string[], isKnown: boolean): void {
     this.#metrics.configCurrent.set(0);
     if (!isKnown)
-      this.#logger.error({ cause, problems }, 'the new configuration is refused, the old one stays');
+      this.#logger.error({ cause, problems }, 'the new configuration is refused, the old one stays in use');
   }
 
   /** @param wasmFault why it is not WebAssembly, which was asked for */
@@ -173,7 +173,7 @@ export class Events {
   /** @param wasReachable the first failure since Redis was connected; only that is logged */
   redisUnreachable(cause: string, wasReachable: boolean): void {
     this.#metrics.redisErrors.inc({ op: 'connect' });
-    if (wasReachable) this.#logger.warn({ cause }, 'redis lost: slower until it is back');
+    if (wasReachable) this.#logger.warn({ cause }, 'redis lost: reads are slower until it is back');
   }
 
   redisFailed(op: 'get' | 'set' | 'del' | 'ping' | 'seal'): void {
@@ -246,20 +246,17 @@ export class Events {
   storeWriteFailed(kind: StoredKind, error: unknown, isLogged: boolean): void {
     this.#metrics.storeWriteFailures.inc({ kind });
     if (isLogged)
-      this.#logger.warn(
-        { kind, err: error },
-        'the store cannot be written, what is not in it is passed through',
-      );
+      this.#logger.warn({ kind, err: error }, 'the store cannot be written: new content is passed through');
   }
 
   storedFileDamaged(kind: StoredKind, digest: string, damage: BlobDamage): void {
     this.#metrics.storeCondemned.inc({ kind, damage });
-    this.#logger.warn({ kind, digest, damage }, 'a file of the store is damaged, it will be replaced');
+    this.#logger.warn({ kind, digest, damage }, 'a file of the store is damaged and will be replaced');
   }
 
   storedBlobsMissing(blobs: number): void {
     this.#metrics.storeCondemned.inc({ kind: 'blob', damage: 'missing' }, blobs);
-    this.#logger.warn({ blobs }, 'blobs of the store are gone, they will be fetched again');
+    this.#logger.warn({ blobs }, 'blobs of the store are missing and will be fetched again');
   }
 
   blobScrubbed(bytes: number): void {

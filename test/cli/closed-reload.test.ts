@@ -12,8 +12,8 @@ import { SpandrelProcess } from '../helpers/spandrel-process.ts';
 
 const [ALICE, TOKEN] = [makeSecret('password of alice'), makeSecret('token of the closed proxy')];
 
-const REFUSED = 'the old one stays';
-const TAKEN = 'configuration taken over';
+const REFUSED = 'the old one stays in use';
+const TAKEN = 'configuration reloaded';
 
 let stack: AsyncDisposableStack;
 let folder: string;
@@ -103,9 +103,9 @@ describe('a running proxy that keeps people out', () => {
       (text) => writeFile(file, text.slice(0, text.indexOf('access'))),
       /access.kind/,
     ],
-    ['cut off within a word', (text) => writeFile(file, text.slice(0, -2)), /no YAML/],
+    ['cut off within a word', (text) => writeFile(file, text.slice(0, -2)), /not YAML/],
     ['missing', () => rm(file), /ENOENT/],
-    ['a folder', () => rm(file).then(() => mkdir(file)), /no file/],
+    ['a folder', () => rm(file).then(() => mkdir(file)), /not a file/],
     ['a link that leads nowhere', () => rm(file).then(() => symlink('nowhere', file)), /ENOENT/],
     ['only a comment', () => writeFile(file, '# to be written\n'), /the file is empty/],
     [
@@ -176,7 +176,7 @@ describe('a running proxy that keeps people out', () => {
     await writeFile(usual, closedConfig());
     const proxy = await Proxy.start([]);
     await rm(usual);
-    await expectRefused(proxy, /is gone/);
+    await expectRefused(proxy, /is missing/);
     expect(await proxy.openness()).toEqual([401, 401]);
   });
 });
@@ -265,7 +265,7 @@ describe('a start', () => {
     ['is a link that leads nowhere', () => symlink('nowhere', file), 2, /ENOENT/],
     ['is empty', () => writeFile(file, ''), 1, /the file is empty/],
     ['is half a word', () => writeFile(file, 'acc'), 1, /not a map of keys/],
-    ['is a folder', () => mkdir(file), 2, /no file/],
+    ['is a folder', () => mkdir(file), 2, /not a file/],
   ])('with a named file that %s is refused', async (_what, prepare, status, words) => {
     await prepare();
     const child = stack.use(new SpandrelProcess(['serve', '--config', file], environment(), folder));

@@ -249,7 +249,7 @@ describe('doctor, soci-snapshotter', () => {
 
   it('wants to be told of a proxy elsewhere that speaks plain HTTP', async () => {
     expect(problems(await check('', REMOTE))).toEqual([
-      expect.stringMatching(/takes proxy.internal:5000 for HTTPS/),
+      expect.stringMatching(/expects HTTPS at proxy.internal:5000/),
     ]);
     const told =
       '[[resolver.host."proxy.internal:5000".mirrors]]\nhost = "http://proxy.internal:5000"\ninsecure = true';
@@ -271,10 +271,10 @@ describe('doctor, Docker', () => {
   it('wants a mirror without a path, and plain HTTP allowed', async () => {
     expect(problems(await check({ 'registry-mirrors': ['http://127.0.0.1:5000'] }))).toEqual([]);
     expect(problems(await check({ 'registry-mirrors': ['http://127.0.0.1:5000/hub'] }))).toEqual([
-      expect.stringMatching(/takes no path/),
+      expect.stringMatching(/must not have a path/),
     ]);
     expect(problems(await check({ 'registry-mirrors': [REMOTE.origin] }, REMOTE))).toEqual([
-      expect.stringMatching(/for HTTPS/),
+      expect.stringMatching(/expects HTTPS/),
     ]);
     expect(problems(await check('{'))).toEqual([expect.stringMatching(/not valid JSON/)]);
   });
@@ -293,7 +293,9 @@ describe('doctor, registries.conf', () => {
   it('wants plain HTTP allowed, and the upstream named', async () => {
     expect(await check(entry('127.0.0.1:5000/hub', 'insecure = true'))).toMatchObject([{ status: 'ok' }]);
     expect(await check(entry('127.0.0.1:5000', 'insecure = true'))).toMatchObject([{ status: 'note' }]);
-    expect(problems(await check(entry('127.0.0.1:5000/hub')))).toEqual([expect.stringMatching(/for HTTPS/)]);
+    expect(problems(await check(entry('127.0.0.1:5000/hub')))).toEqual([
+      expect.stringMatching(/HTTPS is expected/),
+    ]);
     expect(problems(await check('[['))).toEqual([expect.stringMatching(/not valid TOML/)]);
     expect(await check(entry('quay.io'))).toEqual([]);
   });

@@ -93,7 +93,7 @@ describe('spandrel doctor', () => {
     });
     const answer = await doctor('--no-node', '--config', `${tree.root}/spandrel.yaml`);
     expect(messages(answer, 'upstream', 'problem')).toHaveLength(1);
-    expect(messages(answer, 'upstream', 'ok')).toEqual([expect.stringMatching(/^self .* can be reached/)]);
+    expect(messages(answer, 'upstream', 'ok')).toEqual([expect.stringMatching(/^self .* is reachable/)]);
   });
 
   it('says so when a node looks for no index of the kind that there is', async () => {
@@ -112,7 +112,7 @@ describe('spandrel doctor', () => {
     await using child = new SpandrelProcess(['doctor', '--no-node', '--proxy', gone.url]);
     expect(await child.exitStatus()).toBe(1);
     expect(child.stdout).toMatch(
-      /^proxy {7}PROBLEM {2}nothing answers at .*ECONNREFUSED.*\n {21}-> start it/,
+      /^proxy {7}PROBLEM {2}nothing responds at .*ECONNREFUSED.*\n {21}-> start it/,
     );
     expect(child.stdout).toMatch(/\n1 problem\n$/);
   });

@@ -80,7 +80,7 @@ describe('a running proxy', () => {
     const { url } = await child.listening();
     await configure({ access: { cidrs: ['nowhere'] }, limits: { requestsPerSecond: 'many', noSuch: 1 } });
     child.kill('SIGHUP');
-    const line = await logged(child, 'the old one stays');
+    const line = await logged(child, 'the old one stays in use');
     for (const problem of ['access.cidrs', 'limits.requestsPerSecond', 'limits.noSuch'])
       expect(line).toContain(problem);
     expect(await statusOf(`${url}/v2/`)).toBe(200);
@@ -97,11 +97,11 @@ describe('a running proxy', () => {
     await child.listening();
     for (const times of [1, 2]) {
       child.kill('SIGHUP');
-      await logged(child, 'configuration taken over', times);
+      await logged(child, 'configuration reloaded', times);
     }
     child.kill('SIGTERM');
     expect(await child.exitStatus()).toBe(0);
-    expect(child.stdout.split('configuration taken over')).toHaveLength(3);
+    expect(child.stdout.split('configuration reloaded')).toHaveLength(3);
   });
 
   it('sees by itself that its htpasswd file has changed', async () => {
@@ -113,7 +113,7 @@ describe('a running proxy', () => {
     const { url } = await child.listening();
     expect(await statusOf(`${url}/v2/`, basic('alice', one))).toBe(200);
     await writeFile(htpasswd, `alice:${await hash(two, 4)}\n`);
-    await logged(child, 'configuration taken over');
+    await logged(child, 'configuration reloaded');
     expect(await statusOf(`${url}/v2/`, basic('alice', one))).toBe(401);
     expect(await statusOf(`${url}/v2/`, basic('alice', two))).toBe(200);
   });

@@ -205,10 +205,10 @@ describe('layers that SOCI leaves out', () => {
     ['application/vnd.oci.image.layer.v1.tar+zstd', /no zTOC \(zstd\)/],
     [
       'application/vnd.cncf.helm.chart.content.v1.tar+gzip',
-      /no layer of a container image \(application\/vnd\.cncf/,
+      /not a layer of a container image \(application\/vnd\.cncf/,
     ],
-    ['application/vnd.in-toto+json', /no layer of a container image/],
-    ['', /no layer of a container image \(without a media type\)/],
+    ['application/vnd.in-toto+json', /not a layer of a container image/],
+    ['', /not a layer of a container image \(without a media type\)/],
     ['application/vnd.oci.image.layer.nondistributable.v1.tar', /has no zTOC for layers of the type/],
   ])('by their media type %j are told apart by the doctor', async (mediaType, advice) => {
     const bytes = gzipLayer({ [mediaType]: 'x' });
@@ -226,7 +226,7 @@ describe('layers that SOCI leaves out', () => {
     const layer = describeBytes(chart, 'application/vnd.cncf.helm.chart.content.v1.tar+gzip');
     await pushImage(known, { layers: [layer], tag: 'chart' });
     const { status, stdout } = await doctor('chart');
-    expect([status, stdout]).toEqual([1, expect.stringContaining('artifacts that are no images')]);
+    expect([status, stdout]).toEqual([1, expect.stringContaining('artifacts that are not images')]);
     expect(await indexedLayers('chart')).toEqual([]);
   });
 });

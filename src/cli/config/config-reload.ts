@@ -9,20 +9,20 @@ import { FileWatch } from './file-watch.ts';
 export interface ConfigReloadDeps {
   readonly app: Pick<App, 'reload' | 'events'>;
   readonly read: () => Promise<ReadConfig>;
-  /** Makes what the app takes over out of what is written. */
+  /** Completes a parsed configuration for the app. */
   readonly complete: (config: Config) => Config;
-  /** After how long what has been refused is read again. */
+  /** Delay before a refused configuration is read again. */
   readonly retryMs?: number;
 }
 
-/** What has been refused is looked at again: not every change is seen, and a disk may just have had no room for it. */
+/** A refused configuration is read again: some changes are not noticed, and a disk may have been full. */
 const RETRY_MS = 10_000;
 
 type Cause = 'start' | 'file' | 'SIGHUP' | 'retry';
 
 /**
- * Has a running app take over a changed configuration: on SIGHUP, and when its file or one that it names changes. What opens
- * something without saying so is refused like what is wrong.
+ * Reloads the configuration of a running app on SIGHUP and when its file, or a file that it names, changes.
+ * Refuses an invalid configuration, and one that drops a restriction without saying so.
  */
 export class ConfigReload implements Disposable {
   readonly #deps: ConfigReloadDeps;
@@ -31,21 +31,21 @@ export class ConfigReload implements Disposable {
   #current: ReadConfig;
   #last: Promise<void> = Promise.resolve();
   #retry: NodeJS.Timeout | undefined;
-  /** Of the configuration that has been refused. */
+  /** Problems of the last refused configuration. */
   #problems = '';
   #isDisposed = false;
 
-  /** @param current what the app has been started with */
+  /** @param current the configuration that the app was started with */
   constructor(deps: ConfigReloadDeps, current: ReadConfig) {
     this.#deps = deps;
     this.#current = current;
     this.#watch.replace(pathsOf(current));
     process.on('SIGHUP', this.#onSignal);
-    // What has changed since it was read, and before it was watched.
+    // Files may have changed after they were read and before they were watched.
     this.#ask('start');
   }
 
-  /** One after the other: the last word counts. */
+  /** Reloads run one after the other, so the last change wins. */
   #ask(cause: Cause): void {
     this.#last = this.#last.then(() => this.#reload(cause));
   }
@@ -57,7 +57,7 @@ export class ConfigReload implements Disposable {
     try {
       const next = await this.#deps.read();
       if (this.#isDisposed || (cause === 'start' && isSame(this.#current, next))) return;
-      // What is missing or wrong in a file that is refused may come into the files that it names.
+      // Watch the files of a refused configuration too: its problem may be in one of them.
       this.#watch.replace([...pathsOf(this.#current), ...pathsOf(next)]);
       const needRestart = await this.#takeOver(next);
       app.events.configApplied(cause, needRestart);

@@ -3,8 +3,8 @@ import { type Stats, unwatchFile, watchFile } from 'node:fs';
 const INTERVAL_MS = 1_000;
 
 /**
- * Calls back when one of some files has changed, appeared or gone. Looks once a second at what a path leads to, which also sees
- * files that are replaced as a whole, and the links that Kubernetes exchanges.
+ * Calls back when one of the watched files changes, appears or disappears. Polls once a second and follows
+ * links, so it notices replaced files and the links that Kubernetes swaps.
  */
 export class FileWatch implements Disposable {
   readonly #onChange: () => void;
@@ -14,7 +14,7 @@ export class FileWatch implements Disposable {
     this.#onChange = onChange;
   }
 
-  /** These files from now on. What becomes of one that has been watched before goes unnoticed at no time. */
+  /** Replaces the set of watched files. Files in both sets stay watched without a gap. */
   replace(paths: readonly string[]): void {
     const [wanted, watched] = [new Set(paths), this.#paths];
     for (const path of watched) if (!wanted.has(path)) unwatchFile(path, this.#onStats);
@@ -23,7 +23,7 @@ export class FileWatch implements Disposable {
     this.#paths = wanted;
   }
 
-  /** Node also calls when the first look finds no file; both are all zeros then. */
+  /** Node also calls this if the first poll finds no file: both arguments are zeros then. */
   readonly #onStats = (now: Stats, before: Stats): void => {
     const isChanged =
       now.ino !== before.ino ||

@@ -6,25 +6,28 @@ import { SpandrelError } from '../../core/errors.ts';
 import { nodeErrorCode } from '../../core/node-error-code.ts';
 import { readSettledFile } from './read-settled-file.ts';
 
-/** Used where no file is named; it may be missing then. */
+/** Default path; this file may be missing. */
 const DEFAULT_FILE = 'config/spandrel.yaml';
 
 export interface ConfigInput {
-  /** As named on the command line. */
+  /** Path from the command line. */
   readonly file: string | undefined;
   readonly environment: Readonly<Record<string, string | undefined>>;
 }
 
-/** A configuration with the bytes that it was read from. */
+/** A configuration and the contents of its files. */
 export interface ReadConfig extends WrittenConfig {
-  /** Where the configuration file is, or would be. */
+  /** Path of the configuration file, which may be missing. */
   readonly file: string;
-  /** Of the configuration file and of those that it names: what is in them, or why that is not known. */
+  /**
+   * By path, for the configuration file and the files that it names: the content, or the error of reading it.
+   */
   readonly contents: ReadonlyMap<string, Buffer | Error>;
 }
 
 /**
- * The configuration file and the environment together, and what is in the files that they name, each when nobody is writing it.
+ * Reads the configuration from its file and the environment, and the files that it names, each when it is not
+ * being written.
  * @throws SpandrelError CONFIG_INVALID
  */
 export async function readConfig({ file, environment }: ConfigInput): Promise<ReadConfig> {
@@ -43,7 +46,7 @@ export async function readConfig({ file, environment }: ConfigInput): Promise<Re
   return { ...parsed, file: path, contents };
 }
 
-/** Gives what has been read with the configuration, so that all of it is of one moment. */
+/** Reads from the contents of a configuration, so that all of it is of one moment. */
 export function fileReader({ contents }: Pick<ReadConfig, 'contents'>): ReadFile {
   return (path) => {
     const found = contents.get(path) ?? new Error(`${path} has not been read`);
@@ -62,7 +65,7 @@ async function readConfigFile(path: string, isNamed: boolean): Promise<Buffer | 
   }
 }
 
-/** A link that leads nowhere is no missing file. */
+/** A dangling link is an error, not a missing file. */
 async function isLink(path: string): Promise<boolean> {
   return lstat(path).then(
     (found) => found.isSymbolicLink(),

@@ -2,13 +2,13 @@ import { type BigIntStats, constants } from 'node:fs';
 import { open, readFile, stat } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** What stays as it is for so long is not being written. */
+/** A file that does not change for this long is not being written. */
 const SETTLE_MS = 200;
 const MAX_LOOKS = 10;
-/** The largest is an htpasswd file. */
+/** The largest expected file is an htpasswd file. */
 const MAX_BYTES = 16 * 2 ** 20;
 
-/** Waits between two looks at a file; the seam of tests. */
+/** Waits between two reads of a file; tests replace it. */
 export type Settle = () => Promise<unknown>;
 
 interface Look {
@@ -17,8 +17,9 @@ interface Look {
 }
 
 /**
- * The bytes of a file that nobody is writing: two looks in a row have found the same. Pipes, which can be read once only, are read as they are.
- * @throws Error what the file system says, or that the file changes all the time, is too large, or is no file
+ * Reads a file that is not being written: two reads in a row must give the same. A pipe, which can be read
+ * only once, is read as it is.
+ * @throws Error of the file system; or if the file keeps changing, is too large, or is not a regular file
  */
 export async function readSettledFile(
   path: string,
@@ -36,12 +37,12 @@ export async function readSettledFile(
   throw new Error(`${path} is being written`);
 }
 
-/** Nothing if the file has changed, or another has come in its place, while it was read. */
+/** Reads a file once; `undefined` if it changed or was replaced meanwhile. */
 async function look(path: string): Promise<Look | undefined> {
-  // A pipe that has come in its place must not block a thread.
+  // If a pipe has replaced the file, opening it must not block a thread.
   await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   const before = await file.stat({ bigint: true });
-  if (!before.isFile()) throw new Error(`${path} is no file`);
+  if (!before.isFile()) throw new Error(`${path} is not a file`);
   if (before.size > MAX_BYTES) throw new Error(`${path} is larger than ${MAX_BYTES} bytes`);
   const bytes = await file.readFile();
   const version = versionOf(before);

@@ -5,13 +5,14 @@ import type { NodeFiles } from './node-files.ts';
 const NAME = 'soci';
 const USUAL_SOCKET = '/run/soci-snapshotter-grpc/soci-snapshotter-grpc.sock';
 
-/** Is containerd set up so that the snapshotter is asked, and told what it needs? */
+/** Checks that containerd uses the snapshotter and passes it what it needs. */
 export async function checkContainerd(files: NodeFiles, found: FoundConfig): Promise<Finding[]> {
   const report = new Report('containerd');
   if (found.kind === 'missing') {
     report.note(
       'there is no containerd configuration on this node, so nothing here is pulled lazily',
-      'with containerd: copy config/examples/containerd-config-v3.toml (containerd 2) or containerd-config-v2.toml (1.6, 1.7)',
+      'with containerd: copy config/examples/containerd-config-v3.toml (containerd 2) or ' +
+        'containerd-config-v2.toml (1.6, 1.7)',
     );
     return report.findings;
   }
@@ -34,8 +35,10 @@ async function checkPlugin(
 ): Promise<void> {
   if (proxyPlugin === undefined) {
     report.problem(
-      `containerd does not know the soci-snapshotter: ${file} has no [proxy_plugins.${NAME}] of type "snapshot"`,
-      `add [proxy_plugins.${NAME}] with type = "snapshot" and address = "${USUAL_SOCKET}", and restart containerd`,
+      `containerd does not know the soci-snapshotter: ${file} has no [proxy_plugins.${NAME}] of type ` +
+        '"snapshot"',
+      `add [proxy_plugins.${NAME}] with type = "snapshot" and address = "${USUAL_SOCKET}", and restart ` +
+        'containerd',
     );
     return;
   }
@@ -44,7 +47,7 @@ async function checkPlugin(
     report.problem(`[proxy_plugins.${NAME}] has no address`, `set address = "${USUAL_SOCKET}"`);
   } else if (!(await files.exists(address))) {
     report.problem(
-      `nothing listens at ${address}: the soci-snapshotter does not run, and containerd cannot pull with it`,
+      `nothing listens at ${address}: the soci-snapshotter does not run, so containerd cannot pull with it`,
       'start it (systemctl enable --now soci-snapshotter), or correct the address in [proxy_plugins.soci]',
     );
   } else report.ok(`the soci-snapshotter is registered, and its socket ${address} is there`);
@@ -58,20 +61,25 @@ function checkSnapshotter(report: Report, config: ContainerdConfig): void {
       version >= 3
         ? "[plugins.'io.containerd.cri.v1.images']"
         : `[plugins.${version === 1 ? 'cri' : '"io.containerd.grpc.v1.cri"'}.containerd]`;
+    const used = snapshotter === undefined ? 'overlayfs, the default' : `"${snapshotter}"`;
     report.problem(
-      `pods are unpacked by ${snapshotter === undefined ? 'overlayfs, the default' : `"${snapshotter}"`}, which always pulls whole images`,
+      `pods are unpacked by ${used}, which always pulls whole images`,
       `set snapshotter = "soci" in ${section}; ctr and nerdctl take --snapshotter soci`,
     );
   }
   if (version >= 3 && unpackSnapshotters.length > 0 && !unpackSnapshotters.includes(NAME)) {
     report.problem(
       'the transfer service unpacks for other snapshotters only, so containerd 2 cannot pull for "soci"',
-      "add [[plugins.'io.containerd.transfer.v1.local'.unpack_config]] with platform = 'linux' and snapshotter = 'soci'",
+      "add [[plugins.'io.containerd.transfer.v1.local'.unpack_config]] with platform = 'linux' and " +
+        "snapshotter = 'soci'",
     );
   }
 }
 
-/** Without the layer's digest and the image's name as labels the snapshotter cannot know what to fetch lazily. */
+/**
+ * Without labels of the layer's digest and the image's name the snapshotter does not know what to fetch
+ * lazily.
+ */
 function checkAnnotations(report: Report, config: ContainerdConfig): void {
   const { disableSnapshotAnnotations: disabled, proxyPlugin, version } = config;
   if (disabled === false) {
@@ -89,7 +97,9 @@ function checkAnnotations(report: Report, config: ContainerdConfig): void {
   report.problem(
     'the snapshotter is not told which layer of which image it prepares, so no layer is ever mounted lazily',
     version >= 3
-      ? "from containerd 2.1: set enable_remote_snapshot_annotations = 'true' in [proxy_plugins.soci.exports] and remove disable_snapshot_annotations; before: disable_snapshot_annotations = false"
+      ? "from containerd 2.1: set enable_remote_snapshot_annotations = 'true' in " +
+          '[proxy_plugins.soci.exports] and remove disable_snapshot_annotations; before: ' +
+          'disable_snapshot_annotations = false'
       : 'set disable_snapshot_annotations = false beside snapshotter = "soci"; it is true when not given',
   );
 }

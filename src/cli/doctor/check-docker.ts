@@ -3,7 +3,7 @@ import type { NodeFiles } from './node-files.ts';
 
 const FILE = '/etc/docker/daemon.json';
 
-/** Docker's registry-mirrors: Docker Hub only, the root of a host only. */
+/** Checks Docker's registry-mirrors, which apply to Docker Hub only and to the root of a host only. */
 export async function checkDocker(files: NodeFiles, proxy: URL): Promise<Finding[]> {
   const report = new Report('docker');
   const text = await files.readText(FILE);
@@ -18,12 +18,14 @@ export async function checkDocker(files: NodeFiles, proxy: URL): Promise<Finding
   if (own === undefined) {
     report.note(
       `Docker does not have ${proxy.origin} as a mirror`,
-      `set "registry-mirrors": ["${proxy.origin}"] in ${FILE} (Docker Hub only), or name images ${proxy.host}/…`,
+      `set "registry-mirrors": ["${proxy.origin}"] in ${FILE} (Docker Hub only), or name images ` +
+        `${proxy.host}/…`,
     );
   } else if (new URL(own).pathname !== '/') {
     report.problem(
-      `Docker refuses the mirror ${own}: it takes no path`,
-      `write "${new URL(own).origin}", and mark the upstream docker.io as default in the proxy's configuration`,
+      `Docker refuses the mirror ${own}: a mirror must not have a path`,
+      `write "${new URL(own).origin}", and mark the upstream docker.io as default in the proxy's ` +
+        'configuration',
     );
   } else
     report.ok(
@@ -36,7 +38,7 @@ export async function checkDocker(files: NodeFiles, proxy: URL): Promise<Finding
     !textList(config['insecure-registries']).includes(proxy.host)
   ) {
     report.problem(
-      `Docker takes ${proxy.host} for HTTPS, and the proxy speaks plain HTTP`,
+      `Docker expects HTTPS at ${proxy.host}, but the proxy speaks plain HTTP`,
       `set "insecure-registries": ["${proxy.host}"], or give the proxy TLS`,
     );
   }
@@ -48,7 +50,7 @@ function parseObject(text: string): Record<string, unknown> | undefined {
     const value: unknown = JSON.parse(text);
     return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined;
   } catch {
-    // What is no JSON is reported, not thrown.
+    // Invalid JSON is reported, not thrown.
     return undefined;
   }
 }

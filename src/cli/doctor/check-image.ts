@@ -9,10 +9,11 @@ import { explainWholeLayer, isLayerType } from './explain-whole-layer.ts';
 
 const ASK_MS = 60_000;
 
-const NO_IMAGE = 'artifacts that are no images are passed on, and never lazy';
+const NO_IMAGE = 'artifacts that are not images are passed through, and never lazy';
 const COPY_ALL = 'copy this platform too (skopeo copy --multi-arch all), or pull another';
 const PULL_ONCE =
-  'pull it once with containerd, or run "spandrel warm IMAGE"; index.lazyClients, index.platforms and index.rules say who starts that, for what';
+  'pull it once with containerd, or run "spandrel warm IMAGE"; index.lazyClients, index.platforms and ' +
+  'index.rules decide which requests start indexing';
 
 const NEXT: Partial<Record<ErrorCode, string>> = {
   NAME_UNKNOWN: 'begin the name with that of an upstream: ecr/team/app:1.2',
@@ -21,7 +22,8 @@ const NEXT: Partial<Record<ErrorCode, string>> = {
   UPSTREAM_CREDENTIALS_REFUSED:
     "the proxy's credentials for this upstream are missing or refused: correct auth in its configuration",
   DENIED:
-    "the proxy's credentials may not read this repository (ECR: ecr:BatchGetImage and ecr:GetDownloadUrlForLayer), or access refuses this node",
+    "the proxy's credentials may not read this repository (ECR: ecr:BatchGetImage and " +
+    'ecr:GetDownloadUrlForLayer), or access refuses this node',
   UPSTREAM_UNREACHABLE:
     'the proxy cannot reach the registry: run "spandrel doctor --config FILE" where it runs',
   UPSTREAM_TIMEOUT:
@@ -30,7 +32,7 @@ const NEXT: Partial<Record<ErrorCode, string>> = {
   IMAGE_UNSUPPORTED: NO_IMAGE,
 };
 
-/** Would this image be lazy, layer by layer? Starts nothing. */
+/** Checks whether an image would be lazy, layer by layer. Starts no work. */
 export async function checkImage(image: ProxyImage, modes: PullModes | undefined): Promise<Finding[]> {
   const report = new Report('image');
   const url = `${image.repositoryUrl}/_soci/images/${image.reference}`;
@@ -50,7 +52,9 @@ export async function checkImage(image: ProxyImage, modes: PullModes | undefined
   const platforms = overview.platforms.filter(isWanted);
   const absent = (overview.absent ?? []).filter(isWanted);
   for (const { platform, manifest } of absent) {
-    const message = `the index lists ${platform ?? 'an image'} (${manifest.slice(0, 19)}), but the registry does not have it`;
+    const message =
+      `the index lists ${platform ?? 'an image'} (${manifest.slice(0, 19)}), but the registry does not ` +
+      'have it';
     if (wanted === undefined) report.note(message, COPY_ALL);
     else report.problem(message, COPY_ALL);
   }
@@ -67,7 +71,7 @@ function isPlatform(wanted: Platform, text: string): boolean {
   try {
     return matchesPlatform(wanted, parsePlatform(text));
   } catch (error) {
-    // What stands in an index need not be a platform.
+    // An index may name an invalid platform.
     if (isSpandrelError(error, 'QUERY_INVALID')) return false;
     throw error;
   }
@@ -83,11 +87,14 @@ function checkPlatform(report: Report, described: PlatformDescription, modes: Pu
   const found = [soci.v2 === undefined ? [] : ['v2'], soci.v1 === undefined ? [] : ['v1']]
     .flat()
     .join(' and ');
-  if (reason !== undefined)
+  if (reason !== undefined) {
+    const why =
+      reason === 'IMAGE_UNSUPPORTED' ? 'manifest or config is invalid' : `config cannot be read (${reason})`;
     report.problem(
-      `${name}: no node can use it, because its ${reason === 'IMAGE_UNSUPPORTED' ? 'manifest or config is none' : `config cannot be read (${reason})`}`,
+      `${name}: no node can use it, because its ${why}`,
       ERRORS[reason].retryable ? 'try again in a moment' : 'push the image again, with its config',
     );
+  }
   if (found === '') {
     report.problem(
       `${name}: no SOCI index, so it would be pulled whole (${counted})`,
@@ -119,9 +126,9 @@ function describeLayer(report: Report, platform: string, layer: LayerDescription
   }
 }
 
-/** Why an image gets no index, however often it is pulled. */
+/** Why an image never gets an index. */
 function whyNever(layers: readonly LayerDescription[]): string {
-  if (layers.length === 0) return 'it has no layers: there is nothing to be lazy about';
+  if (layers.length === 0) return 'it has no layers';
   if (!layers.some(({ mediaType }) => isLayerType(mediaType ?? ''))) return NO_IMAGE;
   if (layers.some(({ state }) => state === 'indexed' || state === 'building'))
     return 'layers are indexed, but no index is offered: look at index.v1, index.v2 and index.rules';

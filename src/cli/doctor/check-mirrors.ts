@@ -4,13 +4,13 @@ import type { ContainerdConfig } from './containerd-config.ts';
 import { type Finding, Report } from './finding.ts';
 import { type NodeFiles, tableAt, textsOf, type TomlTable } from './node-files.ts';
 
-/** Registries for which containerd asks the proxy first, as hosts.toml says. */
+/** Registries for which hosts.toml leads containerd to the proxy. */
 export interface MirrorCheck {
   readonly findings: readonly Finding[];
   readonly registries: readonly string[];
 }
 
-/** Do containerd's hosts.toml files lead to the proxy? */
+/** Checks that containerd's hosts.toml files lead to the proxy. */
 export async function checkMirrors(
   files: NodeFiles,
   config: ContainerdConfig,
@@ -28,15 +28,18 @@ export async function checkMirrors(
   if (config.configPaths.length === 0) {
     report.note(
       'the CRI plugin has no config_path, so containerd 1 reads no hosts.toml for pods',
-      'to mirror registries: set config_path = "/etc/containerd/certs.d" in the registry section, and restart containerd',
+      'to mirror registries: set config_path = "/etc/containerd/certs.d" in the registry section, and ' +
+        'restart containerd',
     );
   }
-  // The file for the proxy's own name only says how to speak to it.
+  // The file for the proxy's own name only says how to connect to it.
   const registries = led.filter((name) => name !== proxy.host && name !== proxy.host.replace(':', '_') + '_');
   if (registries.length === 0) {
     report.note(
-      `no hosts.toml leads to ${proxy.origin}: only images whose names begin with ${proxy.host}/ come through the proxy`,
-      'to keep image names: copy config/examples/containerd-hosts.toml to /etc/containerd/certs.d/<registry>/hosts.toml',
+      `no hosts.toml leads to ${proxy.origin}: only images whose names begin with ${proxy.host}/ come ` +
+        'through the proxy',
+      'to keep image names: copy config/examples/containerd-hosts.toml to ' +
+        '/etc/containerd/certs.d/<registry>/hosts.toml',
     );
   }
   return { findings: report.findings, registries };
@@ -57,7 +60,7 @@ function checkOldMirrors(report: Report, { oldMirrors, configPaths }: Containerd
   }
 }
 
-/** True if the file makes containerd ask the proxy. */
+/** True if the file leads containerd to the proxy. */
 async function checkHosts(report: Report, files: NodeFiles, path: string, proxy: URL): Promise<boolean> {
   const file = await files.readToml(path);
   if (file.kind === 'missing') return false;
@@ -81,8 +84,11 @@ function checkEntry(report: Report, path: string, address: string, entry: TomlTa
   const able = capabilities === undefined ? ['pull', 'resolve'] : textsOf(capabilities);
   const missing = ['pull', 'resolve'].filter((capability) => !able.includes(capability));
   if (missing.length > 0) {
+    const effect = missing.includes('resolve')
+      ? 'tags are resolved at the registry itself, and are not lazy'
+      : 'no blob comes from it';
     report.problem(
-      `${path}: the proxy lacks the capability ${missing.join(' and ')}, so ${missing.includes('resolve') ? 'tags are resolved at the registry itself, and are not lazy' : 'no blob comes from it'}`,
+      `${path}: the proxy lacks the capability ${missing.join(' and ')}, so ${effect}`,
       'set capabilities = ["pull", "resolve"]',
     );
     return false;
@@ -96,7 +102,7 @@ function checkEntry(report: Report, path: string, address: string, entry: TomlTa
   }
   if (entry['override_path'] === true && !/\/v2(\/|$)/.test(new URL(address).pathname)) {
     report.problem(
-      `${path}: override_path is set, and the address has no /v2, so every request asks for an unknown route`,
+      `${path}: override_path is set, and the address has no /v2, so every request is for an unknown route`,
       `remove override_path, or end the address with /v2 or /v2/<name of the upstream>`,
     );
     return false;

@@ -3,7 +3,7 @@ import { type NodeFiles, tablesOf, textOf, type TomlTable } from './node-files.t
 
 const FILES = ['/etc/containers/registries.conf', '/etc/containers/registries.conf.d/*.conf'];
 
-/** registries.conf of podman, buildah, skopeo and CRI-O (containers-registries.conf(5)). */
+/** Checks registries.conf of podman, buildah, skopeo and CRI-O (containers-registries.conf(5)). */
 export async function checkPodman(files: NodeFiles, proxy: URL): Promise<Finding[]> {
   const report = new Report('podman');
   const paths = (await Promise.all(FILES.map((pattern) => files.match(pattern)))).flat();
@@ -28,15 +28,17 @@ function checkRegistry(report: Report, path: string, registry: TomlTable, proxy:
   if (own === undefined) return;
   if (proxy.protocol === 'http:' && own['insecure'] !== true) {
     report.problem(
-      `${path}: ${proxy.host} is taken for HTTPS, and the proxy speaks plain HTTP`,
+      `${path}: HTTPS is expected at ${proxy.host}, but the proxy speaks plain HTTP`,
       'set insecure = true in this entry, or give the proxy TLS',
     );
     return;
   }
   if (textOf(own['location']) === proxy.host && prefix !== proxy.host) {
     report.note(
-      `${path}: images of ${prefix} are asked for at the root of the proxy, which sends them to its default upstream`,
-      `write location = "${proxy.host}/<name of the upstream>" if ${prefix} is not the default; these clients send no ns`,
+      `${path}: images of ${prefix} are requested at the root of the proxy, which selects its default ` +
+        'upstream',
+      `write location = "${proxy.host}/<name of the upstream>" if ${prefix} is not the default; these ` +
+        'clients send no ns',
     );
     return;
   }

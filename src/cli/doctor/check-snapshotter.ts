@@ -5,11 +5,11 @@ const FILE = '/etc/soci-snapshotter-grpc/config.toml';
 
 export interface SnapshotterQuestion {
   readonly proxy: URL;
-  /** Registries that containerd has the proxy as a mirror of. */
+  /** Registries for which containerd has the proxy as a mirror. */
   readonly mirrored: readonly string[];
 }
 
-/** Ways of the snapshotter to find an index, as its configuration has them. */
+/** How the snapshotter finds indexes, as configured. */
 export interface PullModes {
   readonly v1: boolean;
   readonly v2: boolean;
@@ -20,7 +20,7 @@ export interface SnapshotterCheck {
   readonly modes: PullModes;
 }
 
-/** Is the soci-snapshotter (0.10 and later) set up so that it is lazy, and asks the proxy? */
+/** Checks that the soci-snapshotter (0.10 and later) pulls lazily and through the proxy. */
 export async function checkSnapshotter(
   files: NodeFiles,
   question: SnapshotterQuestion,
@@ -32,8 +32,7 @@ export async function checkSnapshotter(
     return { findings: report.findings, modes: { v1: false, v2: false } };
   }
   const config = file.kind === 'read' ? file.value : {};
-  if (file.kind === 'missing')
-    report.ok(`there is no ${FILE}: the defaults count, which are right for lazy loading`);
+  if (file.kind === 'missing') report.ok(`there is no ${FILE}: the defaults apply, which allow lazy loading`);
   const modes = checkModes(report, config);
   checkTopology(report, config, question);
   if (!(await files.exists('/dev/fuse'))) {
@@ -55,14 +54,15 @@ function checkModes(report: Report, config: TomlTable): PullModes {
   if (parallel) {
     report.problem(
       'parallel_pull_unpack is on: the snapshotter then fetches whole images in parallel and is never lazy',
-      'set enable = false in [pull_modes.parallel_pull_unpack] (EKS and Bottlerocket turn it on), or leave it if whole images are wanted',
+      'set enable = false in [pull_modes.parallel_pull_unpack] (EKS and Bottlerocket turn it on), or ' +
+        'leave it if whole images are wanted',
     );
     checkParallel(report, config, mode('parallel_pull_unpack'));
     return { v1: false, v2: false };
   }
   if (!v1 && !v2) {
     report.problem(
-      'soci_v1 and soci_v2 are both off: no index is ever looked for',
+      'soci_v1 and soci_v2 are both off: the snapshotter looks for no index',
       'set enable = true in [pull_modes.soci_v2]',
     );
   } else if (!v2) {
@@ -73,8 +73,9 @@ function checkModes(report: Report, config: TomlTable): PullModes {
   } else {
     report.ok(
       v1
-        ? 'SOCI v2 and v1 indexes are looked for: tags and original digests are lazy'
-        : 'SOCI v2 indexes are looked for: tags are lazy; images pulled by their original digest are not (that takes soci_v1)',
+        ? 'the snapshotter looks for SOCI v2 and v1 indexes: tags and original digests are lazy'
+        : 'the snapshotter looks for SOCI v2 indexes: tags are lazy; images pulled by their original ' +
+            'digest are not (they need soci_v1)',
     );
   }
   return { v1, v2 };
@@ -103,7 +104,7 @@ function checkTopology(report: Report, config: TomlTable, { proxy, mirrored }: S
       const text = textOf(host) ?? '';
       if (!/^https?:\/\//.test(text))
         report.problem(
-          `the mirror "${text}" of ${registry} has no scheme, and is not used`,
+          `the mirror "${text}" of ${registry} has no scheme, so it is not used`,
           'write http://… or https://…',
         );
     }
@@ -117,23 +118,27 @@ function checkTopology(report: Report, config: TomlTable, { proxy, mirrored }: S
     !hasMirror(config, proxy.host, proxy)
   ) {
     report.problem(
-      `the proxy speaks plain HTTP, and the snapshotter takes ${proxy.host} for HTTPS`,
-      `add [[resolver.host."${proxy.host}".mirrors]] with host = "${proxy.origin}" and insecure = true, or give the proxy TLS`,
+      `the proxy speaks plain HTTP, but the snapshotter expects HTTPS at ${proxy.host}`,
+      `add [[resolver.host."${proxy.host}".mirrors]] with host = "${proxy.origin}" and insecure = ` +
+        'true, or give the proxy TLS',
     );
   }
 }
 
-/** containerd alone knows the mirror: soci-snapshotter issue 1013. */
+/** The snapshotter does not use containerd's mirrors: soci-snapshotter issue 1013. */
 function checkMirrored(report: Report, config: TomlTable, registry: string, proxy: URL): void {
   if (!hasMirror(config, registry, proxy)) {
     report.problem(
-      `containerd asks the proxy for images of ${registry}, but the snapshotter asks ${registry} itself, which has no index: not lazy`,
-      `add [[resolver.host."${registry}".mirrors]] with host = "${proxy.origin}"${proxy.protocol === 'http:' ? ' and insecure = true' : ''}`,
+      `containerd asks the proxy for images of ${registry}, but the snapshotter asks ${registry} ` +
+        'itself, which has no index: not lazy',
+      `add [[resolver.host."${registry}".mirrors]] with host = ` +
+        `"${proxy.origin}"${proxy.protocol === 'http:' ? ' and insecure = true' : ''}`,
     );
   }
   if (storeType(config) !== 'containerd') {
     report.problem(
-      `the snapshotter has a content store of its own, so the indexes that containerd fetches for ${registry} through the proxy do not reach it: not lazy`,
+      'the snapshotter has a content store of its own, so the indexes that containerd fetches for ' +
+        `${registry} through the proxy do not reach it: not lazy`,
       'set type = "containerd" in [content_store]',
     );
   }

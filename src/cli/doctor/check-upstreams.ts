@@ -7,16 +7,19 @@ import { createUpstreams } from '../../upstream/upstreams.ts';
 import { type Finding, Report } from './finding.ts';
 
 const NEXT: Partial<Record<ErrorCode, string>> = {
-  UPSTREAM_CREDENTIALS_REFUSED: 'correct auth of this upstream; ECR passwords end after 12 hours',
+  UPSTREAM_CREDENTIALS_REFUSED: 'correct auth of this upstream; ECR passwords expire after 12 hours',
   DENIED: 'the credentials are known, but may not read: look at the policy of the registry',
   UPSTREAM_UNREACHABLE:
-    'look at url, ca, DNS and the way out of this network (ECR: VPC endpoints ecr.dkr, ecr.api and S3)',
-  UPSTREAM_PROXY_REFUSED: 'look at proxy of this upstream, HTTPS_PROXY, HTTP_PROXY and NO_PROXY',
-  UPSTREAM_TIMEOUT: 'look at the way out of this network: security groups, NAT, VPC endpoints',
-  UPSTREAM_PROTOCOL: 'what is at url is no registry, or something stands before it',
+    'check url, ca, DNS and the egress of this network (ECR: VPC endpoints ecr.dkr, ecr.api and S3)',
+  UPSTREAM_PROXY_REFUSED: 'check proxy of this upstream, HTTPS_PROXY, HTTP_PROXY and NO_PROXY',
+  UPSTREAM_TIMEOUT: 'check the egress of this network: security groups, NAT, VPC endpoints',
+  UPSTREAM_PROTOCOL: 'the server at url is not a registry, or a gateway is in front of it',
 };
 
-/** Can the registries behind the proxy be reached, and are its credentials good? Asks each once, without retries. */
+/**
+ * Checks that the registries behind the proxy are reachable and accept its credentials. One request each,
+ * without retries.
+ */
 export async function checkUpstreams(config: Config, environment: Environment): Promise<Finding[]> {
   const report = new Report('upstream');
   const logger = createLogger('silent');
@@ -33,7 +36,7 @@ export async function checkUpstreams(config: Config, environment: Environment): 
   for (const client of upstreams.clients) {
     try {
       await client.ping();
-      report.ok(`${client.name} (${client.host}) can be reached, and takes the credentials`);
+      report.ok(`${client.name} (${client.host}) is reachable and accepts the credentials`);
     } catch (error) {
       if (!isSpandrelError(error)) throw error;
       report.problem(`${error.code}: ${error.message}`, NEXT[error.code] ?? 'try again in a moment');

@@ -8,29 +8,29 @@ import {
   type TomlTable,
 } from './node-files.ts';
 
-/** Where containerd keeps its configuration: its own packages, k3s, RKE2. */
+/** Paths of containerd's configuration: its own packages, k3s, RKE2. */
 const CONFIG_FILES = [
   '/etc/containerd/config.toml',
   '/var/lib/rancher/k3s/agent/etc/containerd/config.toml',
   '/var/lib/rancher/rke2/agent/etc/containerd/config.toml',
 ];
 
-/** What of containerd's configuration decides on mirrors and lazy loading, whatever its layout. */
+/** The parts of containerd's configuration that matter for mirrors and lazy loading, in any layout. */
 export interface ContainerdConfig {
   readonly file: string;
-  /** Of the layout: 1 to 3; containerd 2 reads 2 and 3, containerd 1 reads 1 and 2. */
+  /** Version of the layout, 1 to 3: containerd 2 reads 2 and 3, containerd 1 reads 1 and 2. */
   readonly version: number;
   /** Of the CRI plugin, for Kubernetes. */
   readonly snapshotter: string | undefined;
-  /** Written in the file; containerd 1 takes true when it is not. */
+  /** As configured; the default of containerd 1 is true. */
   readonly disableSnapshotAnnotations: boolean | undefined;
   readonly discardUnpackedLayers: boolean;
-  /** Folders of hosts.toml files that Kubernetes' pulls use. */
+  /** Folders of hosts.toml files for pulls of Kubernetes. */
   readonly configPaths: readonly string[];
   /** Registries of the old `registry.mirrors`. */
   readonly oldMirrors: readonly string[];
   readonly proxyPlugin: { readonly address: string | undefined; readonly annotations: boolean } | undefined;
-  /** Snapshotters that the transfer service (containerd 2, nerdctl, ctr) unpacks for. */
+  /** Snapshotters for which the transfer service (containerd 2, nerdctl, ctr) unpacks. */
   readonly unpackSnapshotters: readonly string[];
   readonly transferConfigPaths: readonly string[];
 }
@@ -40,7 +40,7 @@ export type FoundConfig =
   | { readonly kind: 'damaged'; readonly file: string; readonly why: string }
   | { readonly kind: 'read'; readonly config: ContainerdConfig };
 
-/** The node's containerd configuration with its imports, of the first place where there is one. */
+/** The node's containerd configuration with its imports, from the first path that exists. */
 export async function readContainerdConfig(files: NodeFiles): Promise<FoundConfig> {
   for (const file of CONFIG_FILES) {
     const found = await files.readToml(file);

@@ -2,26 +2,28 @@ import { type ErrorCode, ERRORS } from '../../core/errors.ts';
 import { layerCompression } from '../../core/layer-compression.ts';
 import type { LayerDescription } from '../../images/lazy/layers.ts';
 
-/** Why a layer is fetched whole, and what to do about that, by the code that it is left out for. */
+/** Why a layer is fetched whole and what to do about it, by error code. */
 const CAUSES: Partial<Record<ErrorCode, string>> = {
   LAYER_CORRUPT: 'its compressed stream is damaged or cut short: push the image again',
   LAYER_TOO_LARGE:
-    'it is larger than limits.maxUncompressedBytes, has more files than limits.maxTocEntries, or more text and attributes of them than limits.maxTocBytes: raise these',
-  TAR_INVALID: 'it is no well-formed tar: build the image again',
+    'it exceeds limits.maxUncompressedBytes, limits.maxTocEntries (files) or limits.maxTocBytes (names ' +
+    'and attributes): raise them',
+  TAR_INVALID: 'it is not a well-formed tar: build the image again',
   TAR_UNSUPPORTED: 'it has entries that SOCI cannot index, such as sparse files: build it without them',
   INDEX_UNMOUNTABLE: 'the snapshotter would refuse its index',
   BLOB_UNKNOWN: 'push it there, or mirror the image again: no node can pull it either',
-  BLOB_CORRUPT: 'what the registry sends is not what the digest says: push the layer again',
-  DIGEST_INVALID: 'build the image again with sha256 digests: no node can check it either',
+  BLOB_CORRUPT: 'the bytes from the registry do not match the digest: push the layer again',
+  DIGEST_INVALID: 'build the image again with sha256 digests: no node can verify it either',
   STORE_FULL: 'the store is full: raise storage.maxBytes or free the disk',
 };
 
 const FOREIGN =
-  'nodes fetch it from the addresses in the manifest; to have it lazy, push it to the registry (allow-nondistributable-artifacts)';
+  'nodes fetch it from the addresses in the manifest; to make it lazy, push it to the registry ' +
+  '(allow-nondistributable-artifacts)';
 const ZSTD = 'its compression has no zTOC (zstd): build the image with gzip layers';
-const ENCRYPTED = 'it is encrypted: nodes alone can read it';
+const ENCRYPTED = 'it is encrypted: only nodes can read it';
 
-/** Why a layer is fetched whole, in words, with what to do about it. */
+/** Explains why a layer is fetched whole, and what to do about it. */
 export function explainWholeLayer(layer: LayerDescription): string {
   const { skipped, mediaType, reason, message, state } = layer;
   if (mediaType?.includes('+encrypted') === true) return ENCRYPTED;
@@ -39,10 +41,10 @@ function explainMediaType(mediaType: string): string {
   if (layerCompression(mediaType) === 'zstd') return ZSTD;
   return isLayerType(mediaType)
     ? `SOCI has no zTOC for layers of the type ${mediaType}`
-    : `it is no layer of a container image (${mediaType || 'without a media type'})`;
+    : `it is not a layer of a container image (${mediaType || 'without a media type'})`;
 }
 
-/** True for a layer of a container image, packed in whatever way. */
+/** True for the media type of a container image layer of any compression. */
 export function isLayerType(mediaType: string): boolean {
   return /^application\/vnd\.(oci\.image\.layer\.|docker\.image\.rootfs\.)/.test(mediaType);
 }

@@ -1,11 +1,11 @@
-/** What one check has come to. */
+/** Result of one check. */
 export interface Finding {
   readonly area:
     'proxy' | 'upstream' | 'containerd' | 'mirrors' | 'snapshotter' | 'docker' | 'podman' | 'image';
-  /** `note`: works, but should be known; `problem`: keeps images from being pulled or from being lazy. */
+  /** `note`: works, but good to know; `problem`: prevents pulls, or lazy ones. */
   readonly status: 'ok' | 'note' | 'problem';
   readonly message: string;
-  /** What to do about it. */
+  /** What the user should do. */
   readonly next?: string;
 }
 

@@ -7,13 +7,13 @@ import { nodeErrorCode } from '../../core/node-error-code.ts';
 
 export type { TomlTable };
 
-/** What of a file could be read. */
+/** Result of reading a TOML file. */
 export type TomlFile =
   | { readonly kind: 'missing' }
   | { readonly kind: 'damaged'; readonly why: string }
   | { readonly kind: 'read'; readonly value: TomlTable };
 
-/** The files of a node, below `/` or, for another node's files, below a folder. Paths are those on the node. */
+/** The files of a node, below `/` or a folder. Paths are those on the node. */
 export class NodeFiles {
   readonly #root: string;
 
@@ -58,7 +58,7 @@ export class NodeFiles {
     }
   }
 
-  /** Files that a pattern with `*` in its last part stands for. */
+  /** Files that match a pattern with `*` in its last part. */
   async match(pattern: string): Promise<string[]> {
     const folder = dirname(pattern);
     const escaped = basename(pattern).replace(/[.+?^${}()|[\]\\]/g, '\\$&');
@@ -67,7 +67,7 @@ export class NodeFiles {
   }
 }
 
-/** The table at a path of keys; an empty one where there is none. */
+/** The table at a path of keys; an empty one if there is none. */
 export function tableAt(value: TomlTable, ...keys: readonly string[]): TomlTable {
   let found: TomlTable = value;
   for (const key of keys) {
@@ -82,7 +82,7 @@ export function textOf(value: TomlValue | undefined): string | undefined {
   return typeof value === 'string' ? value : undefined;
 }
 
-/** The tables of an array of tables. */
+/** The items of an array of tables. */
 export function tablesOf(value: TomlValue | undefined): TomlTable[] {
   return Array.isArray(value) ? value.filter(isTable) : [];
 }
@@ -95,7 +95,7 @@ function isTable(value: TomlValue | undefined): value is TomlTable {
   return typeof value === 'object' && !Array.isArray(value) && !(value instanceof Date);
 }
 
-/** `over` on top of `base`, table by table. */
+/** Merges `over` into `base`, table by table. */
 export function mergeTables(base: TomlTable, over: TomlTable): TomlTable {
   const merged: TomlTable = { ...base };
   for (const [key, value] of Object.entries(over)) {

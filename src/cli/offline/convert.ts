@@ -25,7 +25,7 @@ import { ENGINE_HELP, readOfflineSettings } from './offline-settings.ts';
 import type * as layerFileTasks from '../../build/layer-file-worker.ts';
 
 const FORMATS = { 'oci-archive': 'archive', 'oci-dir': 'directory' } as const;
-/** More wait than any image has layers. */
+/** More than the layers of any image. */
 const MAX_QUEUED_LAYERS = 100_000;
 
 const FLAGS = {
@@ -61,7 +61,7 @@ const FLAGS = {
   },
   'prefetch-files-json': { type: 'string', value: 'FILE', about: 'JSON list of such paths' },
   format: { type: 'string', default: 'oci-archive', value: 'FORMAT', about: 'oci-archive or oci-dir' },
-  // Of `soci`: it is always standalone here, and no earlier zTOC is ever used.
+  // Flags of `soci`: conversion is always standalone, and earlier zTOCs are never used.
   standalone: { type: 'boolean', about: 'accepted for scripts written for soci; always the case' },
   force: { type: 'boolean', short: 'f', about: 'accepted for scripts written for soci; always the case' },
   json: { type: 'boolean', default: false, about: 'print one JSON object instead of text' },
@@ -70,15 +70,17 @@ const FLAGS = {
 export const CONVERT_HELP: CommandHelp = {
   usage: ['convert LAYOUT OUT [flags]'],
   about: [
-    'Adds SOCI v2 indexes to an image, without a registry, byte for byte as `soci convert --standalone` does.',
-    'LAYOUT is an OCI image layout: a directory or a tar archive. A layer that SOCI cannot index is left out and',
+    'Adds SOCI v2 indexes to an image, without a registry, byte for byte as `soci convert ' +
+      '--standalone` does.',
+    'LAYOUT is an OCI image layout: a directory or a tar archive. A layer that SOCI cannot index is ' +
+      'left out and',
     'named; the others are indexed.',
     ENGINE_HELP,
   ],
   flags: FLAGS,
 };
 
-/** `spandrel convert`: what `soci convert --standalone` does, with the same flags. */
+/** `spandrel convert`: like `soci convert --standalone`, with the same flags. */
 export async function convert(args: string[]): Promise<number> {
   const { values, positionals } = parseArgs({
     args,
@@ -150,7 +152,7 @@ async function indexLayers(
       bar.add(done - doneBefore);
       doneBefore = done;
     });
-    // Not by digest: a layer that is listed under two media types is indexed twice, at the same time.
+    // Not named by digest: a layer listed under two media types is indexed twice at the same time.
     const scratchPath = join(output.scratch, `layer-${++layers}`);
     const { spanBytes } = options;
     const task: LayerFileTask = { ...part, ...settings, digest, spanBytes, scratchPath, port: port2 };
@@ -166,7 +168,7 @@ async function indexLayers(
   });
 }
 
-/** One JSON object, or a line for each layer as `soci` has it. */
+/** Prints one JSON object, or a line for each layer. */
 function print({ top, platforms }: ConvertOutcome, isJson: boolean): void {
   const image = { digest: top.digest, size: top.bytes.byteLength, mediaType: top.mediaType };
   if (isJson) {
@@ -180,7 +182,7 @@ function print({ top, platforms }: ConvertOutcome, isJson: boolean): void {
         ? `  layer ${digest} left out: ${skipped}${message === undefined ? '' : `, ${message}`}`
         : `  layer ${digest} -> zTOC ${ztoc.digest}`,
     ),
-    ...missingFiles.map((path) => `  no layer has ${path}, which was to be prefetched`),
+    ...missingFiles.map((path) => `  no layer has ${path}, which should be prefetched`),
   ]);
   process.stdout.write(`${[...lines, `image index ${top.digest}`].map(escapeControls).join('\n')}\n`);
 }
@@ -207,7 +209,7 @@ function parseOptimizations(names: readonly string[]): boolean {
   return names.length > 0;
 }
 
-/** Values may be given one by one or with commas between them. */
+/** Values may be repeated flags or separated by commas. */
 function splitList(values: readonly string[]): string[] {
   return values
     .flatMap((value) => value.split(','))
@@ -217,7 +219,7 @@ function splitList(values: readonly string[]): string[] {
 
 async function readPaths(file: string | undefined): Promise<string[]> {
   if (file === undefined) return [];
-  const usage = `--prefetch-files-json: ${file} is no JSON list of paths`;
+  const usage = `--prefetch-files-json: ${file} is not a JSON list of paths`;
   let json: unknown;
   try {
     json = JSON.parse(await readFile(file, 'utf8'));
@@ -227,7 +229,7 @@ async function readPaths(file: string | undefined): Promise<string[]> {
   }
   const isList = Array.isArray(json) && json.every((path) => typeof path === 'string' || path === null);
   if (!isList && json !== null) throw new UsageError(usage);
-  // `null` is nothing to Go, as a list and as a path.
+  // Go decodes `null` as an empty list or path.
   const paths = (json ?? []) as readonly (string | null)[];
   return paths.map((path) => path?.trim() ?? '').filter((path) => path !== '');
 }

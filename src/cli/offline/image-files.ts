@@ -17,27 +17,27 @@ import { printJson } from '../terminal/print-json.ts';
 import { askProxy, locateImage, USUAL_PROXY } from '../terminal/ask-proxy.ts';
 import { UsageError } from '../terminal/usage-error.ts';
 
-/** An entry of a folder, as the file API shows it. */
+/** An entry of a folder, as the file API returns it. */
 interface Entry extends Described<'name'>, Partial<Described<'linkname'>> {
   readonly dangling?: boolean;
   readonly type: string;
   readonly size: number;
   readonly mode: number;
-  /** `null` for a folder that no layer has of its own. */
+  /** `null` for a folder that no layer contains itself. */
   readonly layer: string | null;
 }
 
 interface Listing extends Described<'path'> {
   readonly entries: readonly Entry[];
-  /** There are more pages. */
+  /** Start of the next page; absent on the last page. */
   readonly next?: string;
 }
 
-interface Question {
+interface FileRequest {
   /** `<proxy>/v2/<name>/_soci/images/<reference>/files/` */
   readonly base: string;
   readonly platform: string | undefined;
-  /** The `next` of the page of a listing that comes before. */
+  /** `next` of the previous page. */
   readonly after?: string;
   /** Absolute, without `.` and `..`. */
   readonly path: RawText;
@@ -59,7 +59,7 @@ const FLAGS = {
     type: 'string',
     short: 'p',
     value: 'P',
-    about: 'platform (default: linux/amd64); the same as @P behind the image',
+    about: 'platform (default: linux/amd64); the same as @P after the image',
   },
   range: {
     type: 'string',
@@ -92,57 +92,57 @@ export const STAT_HELP: CommandHelp = {
   flags: LIST_FLAGS,
 };
 
-/** `spandrel ls`: a folder of an image's merged file system, read through a running proxy. */
+/** `spandrel ls`: lists a folder of an image's merged file system through a running proxy. */
 export async function ls(args: string[]): Promise<number> {
-  const question = await parseQuestion(args);
-  const listing = await readListing(question);
+  const request = await parseFileRequest(args);
+  const listing = await readListing(request);
   if (listing === undefined) return stat(args);
-  if (question.json) {
+  if (request.json) {
     const entries: Entry[] = [];
-    for await (const page of pagesFrom(question, listing)) entries.push(...page.entries);
+    for await (const page of pagesFrom(request, listing)) entries.push(...page.entries);
     const { next: _, ...rest } = listing;
     printJson({ ...rest, entries });
     return 0;
   }
-  for await (const { entries } of pagesFrom(question, listing))
+  for await (const { entries } of pagesFrom(request, listing))
     process.stdout.write(entries.map((entry) => `${printEntry(entry)}\n`).join(''));
   return 0;
 }
 
-/** A listing from its first page on. */
-async function* pagesFrom(question: Question, first: Listing): AsyncGenerator<Listing, void, void> {
+/** All pages of a listing. */
+async function* pagesFrom(request: FileRequest, first: Listing): AsyncGenerator<Listing, void, void> {
   for (let page: Listing | undefined = first; page !== undefined;) {
     yield page;
-    page = page.next === undefined ? undefined : await readListing({ ...question, after: page.next });
+    page = page.next === undefined ? undefined : await readListing({ ...request, after: page.next });
   }
 }
 
-/** `spandrel cat`: a file's bytes. Only the spans that they lie in are fetched. */
+/** `spandrel cat`: prints a file. Only the spans that contain it are fetched. */
 export async function cat(args: string[]): Promise<number> {
-  const { range, ...question } = await parseQuestion(args);
-  const response = await askProxy(urlOf(question), {
+  const { range, ...request } = await parseFileRequest(args);
+  const response = await askProxy(urlOf(request), {
     headers: range === undefined ? {} : { range: `bytes=${range}` },
   });
   if (isListing(response)) {
     await response.body?.cancel();
-    throw new SpandrelError('FILE_NOT_REGULAR', `${printForTerminal(question.path)} is a folder`);
+    throw new SpandrelError('FILE_NOT_REGULAR', `${printForTerminal(request.path)} is a folder`);
   }
   try {
     for await (const chunk of response.body ?? []) {
       if (!process.stdout.write(chunk)) await once(process.stdout, 'drain');
     }
   } catch (error) {
-    throw new SpandrelError('UPSTREAM_UNREACHABLE', 'the answer broke off before its end', { cause: error });
+    throw new SpandrelError('UPSTREAM_UNREACHABLE', 'the response ended early', { cause: error });
   }
   return 0;
 }
 
-/** `spandrel stat`: type, mode, size and layer of one path. */
+/** `spandrel stat`: prints type, mode, size and layer of a path. */
 export async function stat(args: string[]): Promise<number> {
-  const question = await parseQuestion(args);
-  const { path, json } = question;
+  const request = await parseFileRequest(args);
+  const { path, json } = request;
   const entry =
-    path === '/' ? { name: '/', type: 'dir', size: 0, mode: 0o755, layer: null } : await findEntry(question);
+    path === '/' ? { name: '/', type: 'dir', size: 0, mode: 0o755, layer: null } : await findEntry(request);
   if (entry === undefined)
     throw new SpandrelError('FILE_UNKNOWN', `the image has no ${printForTerminal(path)}`);
   if (json) printJson({ ...describeRawText('path', path), ...entry });
@@ -150,8 +150,8 @@ export async function stat(args: string[]): Promise<number> {
   return 0;
 }
 
-async function findEntry({ path, ...question }: Question): Promise<Entry | undefined> {
-  const parent = { ...question, path: posix.dirname(path) as RawText };
+async function findEntry({ path, ...request }: FileRequest): Promise<Entry | undefined> {
+  const parent = { ...request, path: posix.dirname(path) as RawText };
   const first = await readListing(parent);
   if (first === undefined) return undefined;
   const wanted = posix.basename(path);
@@ -162,7 +162,7 @@ async function findEntry({ path, ...question }: Question): Promise<Entry | undef
   return undefined;
 }
 
-async function parseQuestion(args: string[]): Promise<Question> {
+async function parseFileRequest(args: string[]): Promise<FileRequest> {
   const { values, positionals } = parseArgs({
     args,
     allowPositionals: true,
@@ -187,7 +187,7 @@ function urlOf({
   path,
   platform,
   after,
-}: Pick<Question, 'base' | 'path' | 'platform' | 'after'>): string {
+}: Pick<FileRequest, 'base' | 'path' | 'platform' | 'after'>): string {
   const query = new URLSearchParams({
     ...(platform === undefined ? {} : { platform }),
     ...(after === undefined ? {} : { after }),
@@ -195,13 +195,13 @@ function urlOf({
   return `${base}${percentEncode(path)}${query.size === 0 ? '' : `?${query.toString()}`}`;
 }
 
-/** `undefined` if the path is no folder. */
-async function readListing(question: Question): Promise<Listing | undefined> {
+/** `undefined` if the path is not a folder. */
+async function readListing(request: FileRequest): Promise<Listing | undefined> {
   let response: Response;
   try {
-    response = await askProxy(urlOf(question));
+    response = await askProxy(urlOf(request));
   } catch (error) {
-    // A link that leads to nothing can be shown itself.
+    // A dangling link has an entry of its own.
     if (isSpandrelError(error, 'FILE_NOT_REGULAR', 'FILE_UNKNOWN')) return undefined;
     throw error;
   }
@@ -210,7 +210,7 @@ async function readListing(question: Question): Promise<Listing | undefined> {
   return undefined;
 }
 
-/** Files are answered as application/octet-stream, whatever is in them. */
+/** Files are always sent as application/octet-stream. */
 function isListing(response: Response): boolean {
   return response.headers.get('content-type') === 'application/json';
 }
@@ -218,10 +218,9 @@ function isListing(response: Response): boolean {
 function printEntry({ type, mode, size, name, nameBytes, ...link }: Entry): string {
   const { linkname, linknameBytes, dangling } = link;
   const shown = printForTerminal(parseDescribed(name, nameBytes));
+  const note = dangling === true ? ' (dangling)' : '';
   const target =
-    linkname === undefined
-      ? ''
-      : ` -> ${printForTerminal(parseDescribed(linkname, linknameBytes))}${dangling === true ? ' (dangling)' : ''}`;
+    linkname === undefined ? '' : ` -> ${printForTerminal(parseDescribed(linkname, linknameBytes))}${note}`;
   const permissions = (mode & 0o7777).toString(8).padStart(4, '0');
   return `${TYPE_LETTERS[type] ?? '-'} ${permissions} ${String(size).padStart(12)}  ${shown}${target}`;
 }

@@ -18,7 +18,7 @@ import { readPathArgument } from '../terminal/read-path-argument.ts';
 import { UsageError } from '../terminal/usage-error.ts';
 import { readOfflineSettings } from './offline-settings.ts';
 
-/** Links that are followed before they are taken for a circle. */
+/** More links than this count as a loop. */
 const MAX_LINKS = 40;
 
 export const ZTOC_CAT_FLAGS = {
@@ -26,7 +26,7 @@ export const ZTOC_CAT_FLAGS = {
   encoded: { type: 'boolean', default: false, about: 'cat: PATH is percent-encoded' },
 } satisfies Flags;
 
-/** Writes a file of a layer, reading only the spans that hold it. Each is verified. */
+/** Writes a file of a layer. Reads only the spans that contain it, and verifies each. */
 export async function ztocCat(args: string[]): Promise<number> {
   const { values, positionals } = parseArgs({
     args,
@@ -51,7 +51,10 @@ export async function ztocCat(args: string[]): Promise<number> {
   return 0;
 }
 
-/** The last entry of a name counts, as it does when a tar is unpacked. @throws SpandrelError FILE_UNKNOWN, FILE_NOT_REGULAR */
+/**
+ * Finds the last entry of a name, which wins when a tar is unpacked. @throws SpandrelError FILE_UNKNOWN,
+ * FILE_NOT_REGULAR
+ */
 function findFile(entries: readonly TocEntry[], path: RawText): TocEntry {
   let wanted = cleanPath(path);
   for (let links = 0; links < MAX_LINKS; links++) {
@@ -60,10 +63,10 @@ function findFile(entries: readonly TocEntry[], path: RawText): TocEntry {
       throw new SpandrelError('FILE_UNKNOWN', `the layer has no ${printForTerminal(wanted)}; see: ztoc list`);
     if (entry.type === 'reg') return entry;
     if (entry.type !== 'hardlink')
-      throw new SpandrelError('FILE_NOT_REGULAR', `${printForTerminal(wanted)} is of the type ${entry.type}`);
+      throw new SpandrelError('FILE_NOT_REGULAR', `${printForTerminal(wanted)} has the type ${entry.type}`);
     wanted = cleanPath(entry.linkname);
   }
-  throw new SpandrelError('FILE_NOT_REGULAR', `${printForTerminal(wanted)} links in a circle`);
+  throw new SpandrelError('FILE_NOT_REGULAR', `${printForTerminal(wanted)} is in a loop of links`);
 }
 
 /** A layer and how it is read. */
@@ -92,7 +95,7 @@ async function readSpan({ layer, ztoc, engine }: IndexedLayer, span: ZtocSpan): 
   );
   const digest = finishDigest(createHash('sha256').update(compressed.subarray(0, bytesRead)));
   if (digest !== span.digest)
-    throw new SpandrelError('SPAN_CORRUPT', `span ${span.id} of the layer is not what the zTOC was made of`);
+    throw new SpandrelError('SPAN_CORRUPT', `span ${span.id} of the layer does not match the zTOC`);
   if (ztoc.compression === 'none') return compressed;
   const { bits, window } = span;
   return engine.inflateSpan({

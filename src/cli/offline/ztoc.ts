@@ -44,9 +44,10 @@ export const ZTOC_HELP: CommandHelp = {
     'ztoc cat ZTOC LAYER PATH [--encoded] [-o FILE]',
   ],
   about: [
-    'Works on files, without a proxy. LAYER is the file of a layer as the registry has it: gzip or plain tar.',
+    'Works on files, without a proxy. LAYER is the file of a layer as the registry has it: gzip or ' +
+      'plain tar.',
     'create  makes the zTOC that soci makes, and prints {"digest","size","spans","files","mountable"}',
-    'info    prints what a zTOC says of its layer, as JSON',
+    "info    prints a zTOC's description of its layer as JSON",
     'list    lists the files of the layer: type, mode, owner, size, offset, time, name',
     'cat     prints one file; reads, verifies and decompresses only the spans that hold it',
     ENGINE_HELP,
@@ -54,7 +55,7 @@ export const ZTOC_HELP: CommandHelp = {
   flags: { ...CREATE_FLAGS, ...ZTOC_CAT_FLAGS, output: CREATE_FLAGS.output },
 };
 
-/** `spandrel ztoc`: make and look into zTOCs, offline. */
+/** `spandrel ztoc`: makes and inspects zTOCs, offline. */
 export async function ztoc(args: string[]): Promise<number> {
   const [verb, ...rest] = args;
   switch (verb) {
@@ -114,13 +115,13 @@ async function indexFile(path: string, spanBytes: number): Promise<LayerFileInde
   }
 }
 
-/** `soci` selects layers by their media types; how they are packed, their bytes say. */
+/** `soci` selects layers by media type; the compression is detected from the bytes. */
 function checkMediaType(mediaType: string | undefined): void {
   if (mediaType !== undefined && sociCompression(mediaType) === undefined)
     throw new SpandrelError('LAYER_UNSUPPORTED', `soci does not index ${mediaType}`);
 }
 
-/** Prints what a zTOC says of its layer. */
+/** Prints a zTOC's description of its layer. */
 async function info(args: string[]): Promise<number> {
   const { positionals } = parseArgs({ args, allowPositionals: true, options: { json: JSON_FLAG } });
   const bytes = await readFile(onlyFile(positionals, 'a zTOC'));

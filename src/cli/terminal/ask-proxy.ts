@@ -2,10 +2,10 @@ import { type ErrorCode, ERRORS, SpandrelError } from '../../core/errors.ts';
 import { formatReference, parseImageReference } from '../../core/image-reference.ts';
 import { escapeControls } from '../../core/escape-controls.ts';
 
-/** Where `spandrel serve` listens unless it is told otherwise. */
+/** Default address of `spandrel serve`. */
 export const USUAL_PROXY = 'http://127.0.0.1:5000';
 
-/** An image as the commands take it: `upstream/repository[:tag][@digest][@os/architecture]`. */
+/** An image on the command line: `upstream/repository[:tag][@digest][@os/architecture]`. */
 export interface ProxyImage {
   /** `<proxy>/v2/<name>` */
   readonly repositoryUrl: string;
@@ -13,7 +13,10 @@ export interface ProxyImage {
   readonly platform: string | undefined;
 }
 
-/** The proxy's own address before the name is taken off. @throws SpandrelError TAG_INVALID, DIGEST_INVALID */
+/**
+ * Parses an image; removes the proxy's own address from its name. @throws SpandrelError TAG_INVALID,
+ * DIGEST_INVALID
+ */
 export function locateImage(proxy: string, text: string): ProxyImage {
   const at = text.lastIndexOf('@');
   const isPlatform = at > 0 && /^[^:]+\/[^:]+$/.test(text.slice(at + 1));
@@ -27,7 +30,10 @@ export function locateImage(proxy: string, text: string): ProxyImage {
   };
 }
 
-/** Ask a running proxy. @throws SpandrelError UPSTREAM_UNREACHABLE if nothing answers there; what the proxy says is wrong */
+/**
+ * Sends a request to a running proxy. @throws SpandrelError UPSTREAM_UNREACHABLE if nothing responds; the
+ * error of the proxy's response
+ */
 export async function askProxy(url: string, init: RequestInit = {}): Promise<Response> {
   let response: Response;
   try {
@@ -35,7 +41,7 @@ export async function askProxy(url: string, init: RequestInit = {}): Promise<Res
   } catch (error) {
     throw new SpandrelError(
       'UPSTREAM_UNREACHABLE',
-      `no proxy answers at ${new URL(url).origin}: start it with "spandrel serve", or name its address`,
+      `no proxy responds at ${new URL(url).origin}: start it with "spandrel serve", or name its address`,
       {
         cause: error,
       },
@@ -55,7 +61,7 @@ function parseError(text: string): { code: string; message: string } | undefined
   try {
     return (JSON.parse(text) as { errors?: { code: string; message: string }[] }).errors?.[0];
   } catch {
-    // Not the proxy, but something before it that answers in another way.
+    // A gateway may respond with another body.
     return undefined;
   }
 }

@@ -1,26 +1,26 @@
-/** A flag as `parseArgs` of `node:util` takes it, with what the help says of it. */
+/** A flag for `parseArgs` of `node:util`, with its help. */
 export interface Flag {
   readonly type: 'string' | 'boolean';
   readonly short?: string;
   readonly multiple?: boolean;
   readonly default?: string | boolean | string[];
-  /** What stands for the value in the help; flags of type `boolean` have none. */
+  /** Placeholder of the value in the help; absent for flags of type `boolean`. */
   readonly value?: string;
   readonly about: string;
 }
 
 export type Flags = Readonly<Record<string, Flag>>;
 
-/** What `--help` of a command prints. */
+/** Help of a command. */
 export interface CommandHelp {
-  /** Without the name of the program; the first words are the command's. */
+  /** Lines without the name of the program; the first words are the command's. */
   readonly usage: readonly string[];
   /** Lines of plain text. */
   readonly about: readonly string[];
   readonly flags: Flags;
 }
 
-/** True if a command line asks for help. What follows `--` is no flag. */
+/** True if a command line asks for help. Arguments after `--` are not flags. */
 export function asksForHelp(args: readonly string[]): boolean {
   const end = args.indexOf('--');
   return args.slice(0, end < 0 ? args.length : end).some((arg) => arg === '--help' || arg === '-h');
@@ -29,12 +29,12 @@ export function asksForHelp(args: readonly string[]): boolean {
 /** The text of `--help`. */
 export function printHelp({ usage, about, flags }: CommandHelp): string {
   const shown = [...Object.entries(flags), ['help', HELP_FLAG] as const].map(([name, flag]) => ({
-    head: `${flag.short === undefined ? '    ' : `-${flag.short}, `}--${name}${flag.value === undefined ? '' : ` ${flag.value}`}`,
+    head: printFlag(name, flag),
     about: `${flag.about}${describeDefault(flag)}${flag.multiple === true ? '; may be repeated' : ''}`,
   }));
   const width = Math.max(...shown.map(({ head }) => head.length));
   const lines = [
-    ...usage.map((line, place) => `${place === 0 ? 'Usage: ' : '       '}spandrel ${line}`),
+    ...usage.map((line, index) => `${index === 0 ? 'Usage: ' : '       '}spandrel ${line}`),
     '',
     ...about,
     '',
@@ -42,6 +42,11 @@ export function printHelp({ usage, about, flags }: CommandHelp): string {
     ...shown.map(({ head, about: text }) => `  ${head.padEnd(width)}  ${text}`),
   ];
   return `${lines.join('\n')}\n`;
+}
+
+function printFlag(name: string, { short, value }: Flag): string {
+  const letter = short === undefined ? '    ' : `-${short}, `;
+  return `${letter}--${name}${value === undefined ? '' : ` ${value}`}`;
 }
 
 const HELP_FLAG: Flag = { type: 'boolean', short: 'h', about: 'print this text' };

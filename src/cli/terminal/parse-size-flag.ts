@@ -1,7 +1,7 @@
 import { size, ValueProblem } from '../../config/value-kinds.ts';
 import { UsageError } from './usage-error.ts';
 
-/** A number of bytes, plain or with a unit (`4MiB`). @throws UsageError that names the flag */
+/** Parses a number of bytes, plain or with a unit (`4MiB`). @throws UsageError that names the flag */
 export function parseSizeFlag(flag: string, text: string, least: number): number {
   try {
     return size(least).parse(text);

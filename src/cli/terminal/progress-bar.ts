@@ -1,7 +1,7 @@
 const WIDTH = 30;
 const REDRAW_MS = 100;
 
-/** A bar on standard error while it is a terminal; nothing otherwise. */
+/** A progress bar on standard error if that is a terminal; otherwise prints nothing. */
 export class ProgressBar implements Disposable {
   readonly #label: string;
   readonly #isShown = process.stderr.isTTY;
@@ -15,17 +15,17 @@ export class ProgressBar implements Disposable {
     this.#totalBytes = totalBytes;
   }
 
-  /** More work has turned up. */
+  /** Increases the total. */
   addTotal(bytes: number): void {
     this.#totalBytes += bytes;
   }
 
-  /** So much more is done. */
+  /** Adds to the bytes done. */
   add(bytes: number): void {
     this.update(this.#doneBytes + bytes);
   }
 
-  /** So much is done in all. */
+  /** Sets the bytes done. */
   update(doneBytes: number): void {
     this.#doneBytes = doneBytes;
     const now = performance.now();
@@ -35,7 +35,8 @@ export class ProgressBar implements Disposable {
     const filled = Math.round(share * WIDTH);
     const rate = doneBytes / 1e6 / Math.max(0.001, (now - this.#started) / 1000);
     process.stderr.write(
-      `\r${this.#label} [${'#'.repeat(filled)}${'.'.repeat(WIDTH - filled)}] ${Math.floor(share * 100)} % ${rate.toFixed(0)} MB/s `,
+      `\r${this.#label} [${'#'.repeat(filled)}${'.'.repeat(WIDTH - filled)}] ` +
+        `${Math.floor(share * 100)} % ${rate.toFixed(0)} MB/s `,
     );
   }
 

@@ -10,9 +10,10 @@ const REPLACEMENT = '\ufffd';
 const OWN_ARGUMENTS = '/proc/self/cmdline';
 
 /**
- * The bytes of a path on the command line. Node takes arguments for UTF-8 and loses what is none of it; Linux still has them.
- * @param text       the argument as Node gives it
- * @param isEncoded  it is percent-encoded, as `nameBytes` in JSON
+ * The bytes of a path on the command line. Node decodes arguments as UTF-8 and loses invalid bytes; Linux
+ * still has them.
+ * @param text       the argument as Node decodes it
+ * @param isEncoded  the argument is percent-encoded, as `nameBytes` in JSON
  * @throws UsageError if the bytes are lost
  */
 export async function readPathArgument(text: string, isEncoded: boolean): Promise<RawText> {
@@ -28,7 +29,7 @@ export async function readPathArgument(text: string, isEncoded: boolean): Promis
   return argument as RawText;
 }
 
-/** Raw bytes, one character each; none where there is no such file. */
+/** Raw bytes, one character each; empty if there is no such file. */
 async function readOwnArguments(): Promise<string[]> {
   try {
     return (await readFile(OWN_ARGUMENTS, 'latin1')).split('\0');

@@ -1,4 +1,4 @@
-/** A command line that makes no sense; the message says what would. Exit status 2. */
+/** An invalid command line; the message says what is expected. Exit status 2. */
 export class UsageError extends Error {
   override name = 'UsageError';
 }

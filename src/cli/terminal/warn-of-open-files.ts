@@ -5,7 +5,7 @@ import type { Logger } from '../../telemetry/logger.ts';
 
 const READABLE_BY_OTHERS = 0o004;
 
-/** Say which files that hold secrets every user of this machine can read. */
+/** Logs files with secrets that every user of this machine can read. */
 export async function warnOfOpenFiles(config: Config, file: string, logger: Logger): Promise<void> {
   const { access, admin, cache, listen, upstreams = [] } = config;
   const paths = [
@@ -19,7 +19,7 @@ export async function warnOfOpenFiles(config: Config, file: string, logger: Logg
   ];
   for (const path of paths) {
     if (path === undefined) continue;
-    // One that is missing is reported by whoever needs it.
+    // The reader of the file reports it if it is missing.
     const mode = await stat(path).then(
       (found) => found.mode,
       () => 0,
@@ -29,7 +29,9 @@ export async function warnOfOpenFiles(config: Config, file: string, logger: Logg
   }
 }
 
-/** They may have come by the environment; then the file has none, and a warning about it does no harm. */
+/**
+ * Whether the configuration has secrets. They may come from the environment; a needless warning does no harm.
+ */
 function holdsSecrets({ admin, cache, upstreams = [] }: Config): boolean {
   const isKept = admin.token !== undefined || cache.redis.key !== undefined;
   return isKept || upstreams.some(({ auth }) => 'password' in auth);

@@ -107,7 +107,7 @@ it.each([
 
 it('a file that was there and is gone is missed; one that never was is not', () => {
   const none = { ...parseWrittenConfig({ yaml: '', environment: {} }), file: FILE, contents: new Map() };
-  expect(findRisks(read('{log: {level: warn}}'), none)).toEqual([`${FILE} is gone`]);
+  expect(findRisks(read('{log: {level: warn}}'), none)).toEqual([`${FILE} is missing`]);
   expect(findRisks(none, none)).toEqual([]);
 });
 

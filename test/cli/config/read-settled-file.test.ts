@@ -89,10 +89,10 @@ it('a folder, a link that leads nowhere and a file without end are no configurat
   const link = join(folder, 'link');
   await symlink('nowhere', link);
   await truncate(file, 17 * 2 ** 20);
-  await expect(readSettledFile(folder, between().settle)).rejects.toThrow(/no file|EISDIR/);
+  await expect(readSettledFile(folder, between().settle)).rejects.toThrow(/not a file|EISDIR/);
   await expect(readSettledFile(link, between().settle)).rejects.toThrow('ENOENT');
   await expect(readSettledFile(file, between().settle)).rejects.toThrow('larger');
-  await expect(readSettledFile('/dev/zero', between().settle)).rejects.toThrow('no file');
+  await expect(readSettledFile('/dev/zero', between().settle)).rejects.toThrow('not a file');
 });
 
 it('a pipe is read once, as it comes', async () => {
@@ -108,5 +108,5 @@ it('a pipe that comes in the place of a file keeps nobody waiting', async () => 
     await rm(file);
     await runProgram('mkfifo', [file]);
   });
-  await expect(readSettledFile(file, pauses.settle)).rejects.toThrow('no file');
+  await expect(readSettledFile(file, pauses.settle)).rejects.toThrow('not a file');
 });
