@@ -90,7 +90,7 @@ export const FLOORS: readonly (readonly Room[])[] = [
     {
       name: 'http',
       purpose: 'listeners, routes, access checks, ranges, error bodies',
-      libraries: ['fastify', 'bcrypt'],
+      libraries: ['fastify', '@fastify/swagger', 'negotiator', 'bcrypt'],
     },
   ],
   [
@@ -115,6 +115,7 @@ export function printRooms(): string {
 function printLibraries(libraries: readonly string[]): string {
   const scopes: Readonly<Record<string, string>> = {
     '@aws-sdk': 'AWS SDK',
+    '@fastify': 'fastify',
     '@opentelemetry': 'OpenTelemetry',
   };
   return [...new Set(libraries.map((library) => scopes[library.split('/')[0] ?? ''] ?? library))].join(', ');

@@ -16,17 +16,21 @@ import { AccessGate } from './http/access/access-gate.ts';
 import { createAccessRules } from './http/access/create-access-rules.ts';
 import { AdminGuard } from './http/access/admin-guard.ts';
 import { createAdminRules } from './http/access/create-admin-rules.ts';
-import { createAdminServer } from './http/admin/admin-server.ts';
+import { createAdminServer } from './http/admin/create-admin-server.ts';
 import { Connections } from './http/listener/connections.ts';
 import { readTlsMaterial } from './http/listener/tls-material.ts';
 import { ReadinessChecks } from './http/admin/readiness.ts';
-import { createRegistryServer } from './http/registry/registry-server.ts';
+import { createRegistryServer } from './http/registry/create-registry-server.ts';
 import { BlobAccess } from './images/access/blob-access.ts';
 import { ConfigGate } from './images/access/config-gate.ts';
+import { BlobContents } from './images/contents/blob-contents.ts';
+import { LayerContents } from './images/contents/layer-contents.ts';
+import { ManifestContents } from './images/contents/manifest-contents.ts';
 import { Deliveries } from './images/access/deliveries.ts';
 import { DeliveryCheck } from './images/access/delivery-check.ts';
 import { DerivedBlobs } from './images/lazy/derived-blobs.ts';
 import { DerivedImages } from './images/lazy/derived-images.ts';
+import { Catalog } from './images/operations/catalog.ts';
 import { ImageFiles } from './images/files/image-files.ts';
 import { ImageManifests } from './images/lazy/image-manifests.ts';
 import { ImageOverview } from './images/operations/image-overview.ts';
@@ -311,27 +315,19 @@ export async function createApp(
     listen: await readTlsMaterial('listen', config.listen.tls, readNamedFile),
     admin: await readTlsMaterial('admin', config.admin.tls, readNamedFile),
   };
+  const derivedBlobs = new DerivedBlobs({ ztocs, blobs, access, lostDocuments, maxBytes: ztocBytes });
+  const configGate = new ConfigGate(manifestStore);
+  const layerContents = new LayerContents({ layers, indexes, reader });
   const registry = createRegistryServer({
     upstreams,
     access: gate,
-    lostDocuments,
+    manifestContents: new ManifestContents({ lostDocuments, lazyImages, configGate, servedImages }),
+    blobContents: new BlobContents({ layers, derivedBlobs, configGate, pullLog }),
     layers,
-    indexes,
-    reader,
-    derivedBlobs: new DerivedBlobs({ ztocs, blobs, access, lostDocuments, maxBytes: ztocBytes }),
-    lazyImages,
-    configGate: new ConfigGate(manifestStore),
-    pullLog,
-    servedImages,
-    servedRepositories: new ServedRepositories(proofs),
-    referrers: new Referrers({
-      manifests,
-      indexer,
-      pushed,
-      policies,
-      logger,
-    }),
-    imageFiles: new ImageFiles({ ...shown, indexes, trees }),
+    layerContents,
+    catalog: new Catalog(upstreams, new ServedRepositories(proofs)),
+    referrers: new Referrers({ manifests, indexer, pushed, policies, logger }),
+    imageFiles: new ImageFiles({ ...shown, contents: layerContents, indexes, trees }),
     imageOverview: new ImageOverview({ ...shown, indexer, pushed, policies, pullLog }),
     limits: config.limits,
     events,

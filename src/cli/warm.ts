@@ -6,7 +6,7 @@ import { parseConfig } from '../config/parse-config.ts';
 import type { Config } from '../config/config-keys.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { escapeControls, escapeLines } from '../core/escape-controls.ts';
-import { readAdminToken } from '../http/access/admin-token.ts';
+import { readAdminToken } from '../http/access/read-admin-token.ts';
 import { REQUEST_HEADER } from '../http/access/page-guard.ts';
 import type { WarmJobView } from '../images/operations/warm-job.ts';
 import type { CommandHelp, Flags } from './terminal/command-help.ts';

@@ -1,7 +1,7 @@
 import type { ReadFile } from '../../config/config-files.ts';
 import type { Config } from '../../config/config-keys.ts';
 import type { AdminRules } from './admin-guard.ts';
-import { readAdminToken } from './admin-token.ts';
+import { readAdminToken } from './read-admin-token.ts';
 import { PageGuard } from './page-guard.ts';
 
 /** The rules that `admin` describes. @throws SpandrelError CONFIG_INVALID if its token file is of no use */

@@ -1,13 +1,13 @@
 import type { FastifyInstance } from 'fastify';
 
-/** A path that is no route and stands for `OPTIONS *`. */
+/** Stands for the target of `OPTIONS *`; no route has this path. */
 export const WHOLE_SERVER = '/*';
 
-/** The routes of a server, for who comes with another method. */
+/** Which methods each route of a server has, for `Allow`. */
 export class AllowedMethods {
   readonly #routes: { readonly methods: readonly string[]; readonly path: RegExp }[] = [];
 
-  /** Notes the routes that `server` is given from now on, whose patterns have nothing but whole segments as parameters. */
+  /** Learns the routes that are added to `server` from now on. Their parameters must be whole segments. */
   constructor(server: FastifyInstance) {
     server.addHook('onRoute', ({ method, url }) => {
       const path = new RegExp(`^${url.replaceAll('.', '\\.').replace(/:\w+/g, '[^/]+')}$`);

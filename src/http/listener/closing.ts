@@ -3,9 +3,8 @@ import type { FastifyInstance } from 'fastify';
 import { SpandrelError } from '../../core/errors.ts';
 
 /**
- * Knows whether a server is being closed. A connection that was busy when the close began can still bring
- * requests. Fastify would respond to them with an error of its own shape (`return503OnClosing`), so it is
- * told not to.
+ * Refuses requests once a server is being closed: a busy connection can still bring some. Fastify's own
+ * response to them (`return503OnClosing`) is no OCI error.
  */
 export class Closing {
   #hasBegun = false;

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 
-import type { NodeServer } from './create-server.ts';
+import type { NodeServer } from './create-node-server.ts';
 import { certificateRequest, contextOptions, type TlsMaterial } from './tls-material.ts';
 
 export interface ConnectionLimits {
@@ -8,7 +8,7 @@ export interface ConnectionLimits {
   readonly maxConnectionsPerAddress: number;
 }
 
-/** The open connections of a listener, TLS handshakes included. One too many is closed at once. */
+/** The open connections of a listener, TLS handshakes included. A connection above a limit is closed at once. */
 export class Connections {
   readonly #server: NodeServer;
   readonly #sockets = new Set<Socket>();
@@ -25,14 +25,14 @@ export class Connections {
     server.on('connection', (socket: Socket) => this.#add(socket));
   }
 
-  /** For connections that come from now on. */
+  /** For new connections. */
   replaceLimits({ maxConnections, maxConnectionsPerAddress }: ConnectionLimits): void {
     this.#server.maxConnections = maxConnections;
     this.#maxPerAddress = maxConnectionsPerAddress;
   }
 
   /**
-   * For handshakes from now on. If the client authority has changed, all open connections end. Sessions
+   * For new handshakes. If the client authority has changed, all open connections are closed. TLS sessions
    * cannot be resumed: their tickets are bound to the old context.
    */
   replaceTls(tls: TlsMaterial | undefined): void {

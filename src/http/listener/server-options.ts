@@ -2,7 +2,7 @@ import type { RequestListener, Server } from 'node:http';
 
 import type { RawServerDefault } from 'fastify';
 
-import { createNodeServer, type ServerLimits } from './create-server.ts';
+import { createNodeServer, type ServerLimits } from './create-node-server.ts';
 import type { TlsMaterial } from './tls-material.ts';
 
 /** Options that make fastify use a server of {@link createNodeServer}. */
@@ -21,7 +21,7 @@ export function serverOptions({
     serverFactory: (handler) => createNodeServer(handler, limits, tls) as Server,
     // {@link Closing} responds with an error of the table.
     return503OnClosing: false,
-    // Only says how addresses are printed; the server has been made.
+    // Only sets the scheme of printed addresses: `serverFactory` makes the server.
     ...(tls === undefined ? {} : { https: {} }),
   };
 }

@@ -11,7 +11,7 @@ export interface TlsFiles {
   readonly clientCa: string | undefined;
 }
 
-/** What a listener shows to its clients, and the authority whose certificates it wants to see. */
+/** Certificate and key of a listener, and the authority whose client certificates it accepts. */
 export interface TlsMaterial {
   readonly cert: Buffer;
   readonly key: Buffer;
@@ -19,8 +19,8 @@ export interface TlsMaterial {
 }
 
 /**
- * The files of a listener; `undefined` where it has no TLS.
- * @throws SpandrelError CONFIG_INVALID if one cannot be read or they do not fit together
+ * Read the files of a listener; `undefined` if it has no TLS.
+ * @throws SpandrelError CONFIG_INVALID if a file cannot be read, or key and certificate do not belong together
  */
 export async function readTlsMaterial(
   listener: 'listen' | 'admin',
@@ -47,7 +47,7 @@ export async function readTlsMaterial(
   return material;
 }
 
-/** Options of `tls.createSecureContext`, and of `setSecureContext`, which exchanges the material of a server in use. */
+/** Options of `tls.createSecureContext`, and of `setSecureContext`, which renews the material of a running server. */
 export function contextOptions({ cert, key, clientCa }: TlsMaterial): {
   cert: Buffer;
   key: Buffer;
@@ -57,7 +57,7 @@ export function contextOptions({ cert, key, clientCa }: TlsMaterial): {
   return { cert, key, ...(clientCa === undefined ? {} : { ca: clientCa }), minVersion: 'TLSv1.2' };
 }
 
-/** Whether clients must show a certificate; only those of the configured authority are accepted. */
+/** Clients must show a certificate of the configured authority, if there is one. */
 export function certificateRequest({ clientCa }: TlsMaterial): {
   requestCert: boolean;
   rejectUnauthorized: boolean;

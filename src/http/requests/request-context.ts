@@ -1,17 +1,21 @@
 import type { IncomingHttpHeaders } from 'node:http';
 
-import type { Target } from '../../upstream/target.ts';
+import type { RegistryPath } from './registry-path.ts';
 
-/** One request to the registry listener, as handlers see it. */
+/** One request to the registry listener, parsed and admitted. */
 export interface RequestContext {
   readonly method: 'GET' | 'HEAD';
-  readonly target: Target;
+  readonly path: RegistryPath;
+  readonly query: URLSearchParams;
+  /** The registry in `?ns=`, as the client wrote it. */
+  readonly namespace: string | undefined;
+  readonly headers: IncomingHttpHeaders;
+  /** Host that the client addresses, with its port. */
+  readonly host: string | undefined;
   /** Address of the client. */
   readonly client: string;
-  readonly query: URLSearchParams;
-  readonly headers: IncomingHttpHeaders;
   /** Path and query as the client wrote them, for links to further pages. */
   readonly url: string;
-  /** Aborted when the client goes away. */
+  /** Aborted when the client aborts, or would give up soon. */
   readonly signal: AbortSignal;
 }

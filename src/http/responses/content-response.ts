@@ -1,43 +1,31 @@
 import type { ByteRange } from '../../core/byte-range.ts';
 import { rangeLength } from '../../core/byte-range.ts';
 import { SpandrelError } from '../../core/errors.ts';
-import type { ByteStream, RegistryResponse, ResponseSource } from './registry-response.ts';
-import { errorResponse } from './error-response.ts';
-import type { RequestContext } from '../requests/request-context.ts';
-import { multipartResponse } from './multipart-response.ts';
+import type { Content } from '../../images/contents/content.ts';
 import { formatContentRange, resolveRange } from '../requests/range-header.ts';
-
-/** Content of a known size that can be read from any position. */
-export interface Content {
-  readonly sizeBytes: number;
-  readonly contentType: string;
-  /** A strong ETag without quotes: the same tag always means the same bytes. `undefined` while unknown. */
-  readonly etag?: string | undefined;
-  readonly headers?: RegistryResponse['headers'];
-  readonly source?: ResponseSource;
-  /** Largest gap between two ranges that is read as well, to spare a second read; 32 KiB by default. */
-  readonly maxGapBytes?: number | undefined;
-  read(range: ByteRange): ByteStream;
-  dispose?(): Promise<void>;
-}
+import type { RequestContext } from '../requests/request-context.ts';
+import { errorResponse } from './error-response.ts';
+import { multipartResponse } from './multipart-response.ts';
+import { IMMUTABLE, type RegistryResponse } from './registry-response.ts';
 
 /**
  * The response to a GET or HEAD of `content`: If-None-Match, If-Range, one range, several ranges, or all of it
  * (RFC 9110, sections 13 and 14). HEAD ignores ranges (14.2) and has the size of the whole.
+ * @param more further headers
  */
 export function contentResponse(
   content: Content,
   context: Pick<RequestContext, 'method' | 'headers'>,
+  more: RegistryResponse['headers'] = {},
 ): RegistryResponse {
   const request = context.headers;
-  const etag = content.etag === undefined ? undefined : `"${content.etag}"`;
+  const etag = `"${content.etag}"`;
   const shared = {
     source: content.source,
     dispose: () => content.dispose?.() ?? Promise.resolve(),
   };
-  const headers = { 'accept-ranges': 'bytes', ...(etag === undefined ? {} : { etag }), ...content.headers };
-  if (etag !== undefined && matchesEtag(request['if-none-match'], etag))
-    return { ...shared, status: 304, headers };
+  const headers = { 'accept-ranges': 'bytes', etag, ...contentHeaders(content), ...more };
+  if (matchesEtag(request['if-none-match'], etag)) return { ...shared, status: 304, headers };
 
   const ifRange = request['if-range'];
   const rangeApplies = context.method === 'GET' && (ifRange === undefined || ifRange === etag);
@@ -49,7 +37,7 @@ export function contentResponse(
       return {
         ...shared,
         status: 200,
-        headers: { ...headers, 'content-type': content.contentType, 'content-length': content.sizeBytes },
+        headers: { ...headers, 'content-type': content.mediaType, 'content-length': content.sizeBytes },
         body: () => content.read({ start: 0, end: content.sizeBytes }),
       };
     case 'unsatisfiable': {
@@ -70,6 +58,15 @@ export function contentResponse(
   }
 }
 
+function contentHeaders({ digest, encoding, isImmutable }: Content): Record<string, string> {
+  return {
+    ...(digest === undefined ? {} : { 'docker-content-digest': digest }),
+    ...(isImmutable ? IMMUTABLE : {}),
+    ...(encoding === undefined ? {} : { vary: 'accept-encoding' }),
+    ...(encoding === 'gzip' ? { 'content-encoding': encoding } : {}),
+  };
+}
+
 function oneRange(
   content: Content,
   headers: RegistryResponse['headers'],
@@ -79,7 +76,7 @@ function oneRange(
     status: 206,
     headers: {
       ...headers,
-      'content-type': content.contentType,
+      'content-type': content.mediaType,
       'content-length': rangeLength(range),
       'content-range': formatContentRange(range, content.sizeBytes),
     },

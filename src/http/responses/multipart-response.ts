@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 
 import { type ByteRange, intersectRanges, rangeLength } from '../../core/byte-range.ts';
-import type { RegistryResponse, ByteStream } from './registry-response.ts';
-import type { Content } from './content-response.ts';
+import type { ByteStream, Content } from '../../images/contents/content.ts';
+import type { RegistryResponse } from './registry-response.ts';
 import { formatContentRange } from '../requests/range-header.ts';
 
 /** Reading a gap of this size costs less than a second read. */
@@ -18,7 +18,7 @@ export function multipartResponse(
 ): RegistryResponse {
   const boundary = randomUUID();
   const headOf = (range: ByteRange, place: number): string =>
-    `${place === 0 ? '' : '\r\n'}--${boundary}\r\ncontent-type: ${content.contentType}\r\n` +
+    `${place === 0 ? '' : '\r\n'}--${boundary}\r\ncontent-type: ${content.mediaType}\r\n` +
     `content-range: ${formatContentRange(range, content.sizeBytes)}\r\n\r\n`;
   const tail = `\r\n--${boundary}--\r\n`;
   const lengthBytes = ranges.reduce(

@@ -1,22 +1,15 @@
 import { escapeJson } from '../../core/escape-controls.ts';
+import type { ByteStream, ContentSource } from '../../images/contents/content.ts';
 import type { ByteSource } from '../../telemetry/metrics.ts';
-
-/**
- * Chunks in order. Each is valid until the next one is requested. An error aborts the connection.
- */
-export type ByteStream = AsyncGenerator<Uint8Array, void, undefined>;
-
-/** Where the bytes of a body come from; a function if that is known only once the first of them is read. */
-export type ResponseSource = ByteSource | undefined | (() => ByteSource | undefined);
 
 /** What a handler returns. Only `sendResponse` writes to the socket. */
 export interface RegistryResponse {
   readonly status: number;
   readonly headers: Readonly<Record<string, string | number>>;
-  /** Bytes, or a function that starts a stream. It is not called for HEAD. */
+  /** Bytes, or a function that starts a stream, whose errors abort the response. It is not called for HEAD. */
   readonly body?: Uint8Array | (() => ByteStream);
   /** For `Cache-Status` and the metrics. */
-  readonly source?: ResponseSource;
+  readonly source?: ContentSource;
   /** Called once when the response has ended, whether it was sent or aborted. */
   readonly dispose?: () => Promise<void>;
 }

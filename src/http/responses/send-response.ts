@@ -3,13 +3,9 @@ import { Http2ServerResponse } from 'node:http2';
 import type { Writable } from 'node:stream';
 
 import { waitFor } from '../../core/wait-for.ts';
+import type { ByteStream } from '../../images/contents/content.ts';
 import type { ByteSource } from '../../telemetry/metrics.ts';
-import {
-  type ByteStream,
-  COMMON_HEADERS,
-  formatCacheStatus,
-  type RegistryResponse,
-} from './registry-response.ts';
+import { COMMON_HEADERS, formatCacheStatus, type RegistryResponse } from './registry-response.ts';
 import { abortResponse } from './abort-response.ts';
 import { sendHead } from './send-head.ts';
 import type { SendTurns } from './send-turns.ts';

@@ -12,6 +12,8 @@ import { layerFault } from '../../index/layer-summary.ts';
 import type { LayerIndexes } from '../../layers/layer-indexes.ts';
 import type { RawText } from '../../tar/raw-text.ts';
 import { type DirectoryListing, listDirectory, type PageQuery, shownType } from './directory-listing.ts';
+import type { Content, ContentReader } from '../contents/content.ts';
+import type { LayerContents } from '../contents/layer-contents.ts';
 import type { ImageManifests } from '../lazy/image-manifests.ts';
 import type { ImageTree } from './image-tree.ts';
 import type { ImageTrees } from './image-trees.ts';
@@ -30,6 +32,7 @@ import { targetKey } from '../../upstream/target.ts';
 import { faultError, type LayerFault, type TreeEntry } from './tree-node.ts';
 
 export interface ImageFilesDeps {
+  readonly contents: LayerContents;
   readonly manifests: Pick<Manifests, 'get'>;
   readonly images: ImageManifests;
   readonly layers: Layers;
@@ -44,7 +47,12 @@ export interface ImageChoice {
   readonly platform: Platform | undefined;
 }
 
-/** What stands at a path of an image. */
+/** A file or directory of an image, with its content. */
+export type OpenedFile =
+  | { readonly kind: 'file'; readonly content: Content }
+  | { readonly kind: 'directory'; readonly listing: DirectoryListing };
+
+/** What is at a path of an image. */
 export type FoundFile =
   | { readonly kind: 'file'; readonly layerDigest: Digest; readonly entry: Omit<TreeEntry, 'mode'> }
   | { readonly kind: 'directory'; readonly listing: DirectoryListing };
@@ -58,6 +66,23 @@ export class ImageFiles {
 
   constructor(deps: ImageFilesDeps) {
     this.#deps = deps;
+  }
+
+  /**
+   * As {@link find}, with the content. A file by tag is not immutable, because the tag may move.
+   * @throws SpandrelError also as `LayerContents.fileContent`
+   */
+  async open(
+    choice: ImageChoice,
+    path: RawText,
+    page: PageQuery,
+    reader: ContentReader,
+  ): Promise<OpenedFile> {
+    const found = await this.find(choice, path, page, reader.signal);
+    if (found.kind === 'directory') return found;
+    const { target, reference } = choice;
+    const content = await this.#deps.contents.fileContent(target, found.layerDigest, found.entry, reader);
+    return { kind: 'file', content: { ...content, isImmutable: !('tag' in reference) } };
   }
 
   /**

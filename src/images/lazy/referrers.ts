@@ -30,6 +30,19 @@ interface LastList {
 const MAX_LISTS_BYTES = 16 * 2 ** 20;
 const DESCRIPTOR_BYTES = 500;
 
+export interface ReferrersQuery {
+  /** All types if empty. */
+  readonly artifactTypes: readonly string[];
+  readonly after: string | undefined;
+  readonly limit: number;
+}
+
+export interface ReferrersPage {
+  readonly descriptors: readonly Descriptor[];
+  /** The `after` of the next page, if there is one. */
+  readonly next: Digest | undefined;
+}
+
 /** Referrers of a manifest: the upstream's own, and our SOCI v1 index. */
 export class Referrers {
   readonly #deps: ReferrersDeps;
@@ -40,6 +53,23 @@ export class Referrers {
 
   constructor(deps: ReferrersDeps) {
     this.#deps = deps;
+  }
+
+  /**
+   * As {@link list}, one page.
+   * @param query `after`: digest of the last entry of the page before; `limit`: at least 1
+   */
+  async page(
+    target: Target,
+    digest: Digest,
+    { artifactTypes, after, limit }: ReferrersQuery,
+    signal: AbortSignal,
+  ): Promise<ReferrersPage> {
+    const all = await this.list(target, digest, artifactTypes, signal);
+    const start = after === undefined ? 0 : all.findIndex((descriptor) => descriptor.digest === after) + 1;
+    const descriptors = all.slice(start, start + limit);
+    const isLast = start + descriptors.length >= all.length;
+    return { descriptors, next: isLast ? undefined : descriptors.at(-1)?.digest };
   }
 
   /**

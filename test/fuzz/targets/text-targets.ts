@@ -3,7 +3,7 @@ import { ok } from 'node:assert/strict';
 import { isDigest } from '../../../src/core/digest.ts';
 import { parseRepository } from '../../../src/core/image-reference.ts';
 import { formatPlatform, matchesPlatform, parsePlatform } from '../../../src/core/platform.ts';
-import { parseSingleRange, resolveRange } from '../../../src/http/requests/range-header.ts';
+import { parseClosedRange, resolveRange } from '../../../src/http/requests/range-header.ts';
 import { parseRegistryPath } from '../../../src/http/requests/registry-path.ts';
 import { parseChallenges } from '../../../src/upstream/auth/challenge.ts';
 import {
@@ -55,8 +55,8 @@ export const rangeHeaderTarget: FuzzTarget = {
     if (request.kind === 'ranges') {
       for (const { start, end } of request.ranges) ok(start >= 0 && start < end && end <= size);
     }
-    const single = parseSingleRange(header);
-    ok(single === undefined || single.end === undefined || single.start < single.end);
+    const closed = parseClosedRange(header);
+    ok(closed === undefined || closed.start < closed.end);
     const content = parseContentRange(header);
     ok(
       content === undefined ||

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 
 import {
   formatContentRange,
-  parseSingleRange,
+  parseClosedRange,
   resolveRange,
 } from '../../../src/http/requests/range-header.ts';
 
@@ -107,20 +107,19 @@ describe('resolveRange', () => {
   });
 });
 
-describe('parseSingleRange', () => {
-  it('gives one range that needs no size', () => {
-    expect(parseSingleRange('bytes=5-9')).toEqual({ start: 5, end: 10 });
-    expect(parseSingleRange('bytes=5-')).toEqual({ start: 5, end: undefined });
-    expect(parseSingleRange('bytes=5-9223372036854775807')).toEqual({
+describe('parseClosedRange', () => {
+  it('parses a closed range, which needs no size', () => {
+    expect(parseClosedRange('bytes=5-9')).toEqual({ start: 5, end: 10 });
+    expect(parseClosedRange('bytes=5-9223372036854775807')).toEqual({
       start: 5,
       end: Number.MAX_SAFE_INTEGER,
     });
   });
 
-  it.each([['bytes=-5'], ['bytes=1-2,4-5'], ['bytes=9-5'], [undefined]])(
-    'leaves %j to those who know the size',
+  it.each([['bytes=5-'], ['bytes=-5'], ['bytes=1-2,4-5'], ['bytes=9-5'], [undefined]])(
+    'is undefined for %j, whose meaning depends on the size',
     (header) => {
-      expect(parseSingleRange(header)).toBeUndefined();
+      expect(parseClosedRange(header)).toBeUndefined();
     },
   );
 });

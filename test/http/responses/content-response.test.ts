@@ -5,15 +5,18 @@ import { describe, expect, it } from 'vitest';
 
 import type { ByteRange } from '../../../src/core/byte-range.ts';
 import type { RegistryResponse } from '../../../src/http/responses/registry-response.ts';
-import { contentResponse, type Content } from '../../../src/http/responses/content-response.ts';
+import { contentResponse } from '../../../src/http/responses/content-response.ts';
+import type { Content } from '../../../src/images/contents/content.ts';
 
 const BYTES = randomBytes(5000);
 
 function content(reads: ByteRange[] = []): Content {
   return {
     sizeBytes: BYTES.byteLength,
-    contentType: 'application/octet-stream',
+    mediaType: 'application/octet-stream',
     etag: 'tag',
+    isImmutable: false,
+    source: 'disk',
     async *read(range) {
       reads.push(range);
       yield BYTES.subarray(range.start, range.end);

@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 
 import type { ByteRange } from '../../../src/core/byte-range.ts';
 import { multipartResponse } from '../../../src/http/responses/multipart-response.ts';
+import type { Content } from '../../../src/images/contents/content.ts';
 import { parseMultipart } from '../../helpers/parse-multipart.ts';
 import { seededRandom } from '../../helpers/seeded-random.ts';
 
@@ -21,9 +22,12 @@ interface Sent {
 async function send(ranges: readonly ByteRange[], pieceBytes: number, maxGapBytes?: number): Promise<Sent> {
   const reads: ByteRange[] = [];
   const lent = Buffer.alloc(pieceBytes);
-  const content = {
+  const content: Content = {
     sizeBytes: BYTES.byteLength,
-    contentType: 'application/octet-stream',
+    mediaType: 'application/octet-stream',
+    etag: 'tag',
+    isImmutable: true,
+    source: 'disk',
     maxGapBytes,
     async *read(range: ByteRange) {
       reads.push(range);

@@ -7,29 +7,29 @@ import {
   type ServerHttp2Session,
 } from 'node:http2';
 
-import { answerClientError, refuseMethod, refuseTunnel } from './client-error.ts';
+import { refuseConnection, refuseMethod, refuseTunnel } from './refuse-connection.ts';
 import { certificateRequest, contextOptions, type TlsMaterial } from './tls-material.ts';
 
-/** What a stream may have waiting: pieces of an answer are written one after the other, and none is larger than a span. */
+/** Most that one HTTP/2 stream has waiting: one chunk of a body, at most a span. */
 const MAX_STREAM_MEGABYTES = 4;
 
-/** Bounds of what a client may send, and of how long it may take. */
+/** How much a client may send, and how long it may take. */
 export interface ServerLimits {
-  /** For the TLS handshake, a request's head, and a body that nobody wants. */
+  /** For the TLS handshake, the head of a request, and a body. */
   readonly headersTimeoutMs: number;
   readonly maxHeaderBytes: number;
-  /** Longest time in which nothing moves on a connection. */
+  /** A connection on which nothing moves for so long is closed. */
   readonly stallTimeoutMs: number;
   readonly maxStreams: number;
 }
 
 export type NodeServer = Server | Http2SecureServer;
 
-/** Longer than the pause that load balancers make between requests on a connection (60 s, mostly). */
+/** Longer than load balancers keep idle connections, usually 60 s: the load balancer closes first. */
 const KEEP_ALIVE_MS = 72_000;
 const CHECK_INTERVAL_MS = 1_000;
 
-/** A server for `handler`: HTTP/1.1, and HTTP/2 where there is TLS and the client offers it. Does not listen yet. */
+/** A server that does not listen yet: HTTP/1.1, and HTTP/2 over TLS if the client offers it. */
 export function createNodeServer(
   handler: RequestListener,
   limits: ServerLimits,
@@ -39,13 +39,14 @@ export function createNodeServer(
   const http1 = {
     maxHeaderSize: maxHeaderBytes,
     headersTimeout: headersTimeoutMs,
-    // No request that is answered has a body.
+    // The bodies that the admin API takes are small.
     requestTimeout: headersTimeoutMs,
     connectionsCheckingInterval: Math.min(CHECK_INTERVAL_MS, headersTimeoutMs),
     keepAliveTimeout: KEEP_ALIVE_MS,
-    // The default of node:http alone. With Nagle's algorithm the last segment of a response waits 40 ms for a delayed acknowledgement.
+    // Only `node:http` has it by default. With Nagle's algorithm the last segment of a response waits 40 ms
+    // for a delayed acknowledgement.
     noDelay: true,
-    // Answered with an OCI error instead, and more than one is no better than none.
+    // `readHost` checks it and sends an OCI error.
     requireHostHeader: false,
   };
   let server: NodeServer;
@@ -64,25 +65,25 @@ export function createNodeServer(
         http1Options: http1,
         allowHTTP1: true,
         handshakeTimeout: headersTimeoutMs,
-        // Node's own bound of 10 MB refuses streams of a client that has some dozens of large answers under way.
+        // Node's default of 10 MB refuses streams while some dozens of large responses are being sent.
         maxSessionMemory: maxStreams * MAX_STREAM_MEGABYTES,
         settings: { maxConcurrentStreams: maxStreams, maxHeaderListSize: maxHeaderBytes, enablePush: false },
       } as Parameters<typeof createSecureServer>[0],
       (request: Http2ServerRequest, response: Http2ServerResponse) => {
-        // Of HTTP/1.1 the parser refuses them.
+        // The parser of HTTP/1.1 refuses unknown methods itself.
         if (METHODS.includes(request.method)) http2Handler(request, response);
         else refuseMethod(response);
       },
     );
     server.on('session', (session: ServerHttp2Session) => {
       session.setTimeout(stallTimeoutMs, () => session.destroy());
-      // What breaks a connection is its client's affair, as without HTTP/2.
+      // As without HTTP/2: a broken connection is no error of the server.
       session.on('error', () => session.destroy());
     });
   }
   server.setTimeout(stallTimeoutMs);
-  server.on('clientError', answerClientError);
-  // Node would answer those two itself, without an OCI error.
+  server.on('clientError', refuseConnection);
+  // Node's own responses to these two are no OCI errors.
   server.on('checkExpectation', handler);
   server.on('connect', refuseTunnel);
   return server;

@@ -15,14 +15,14 @@ import { errorResponse } from '../responses/error-response.ts';
 import { ADMIN_PAGE, frontPageResponse } from '../responses/front-page.ts';
 import { AllowedMethods, WHOLE_SERVER } from '../listener/allowed-methods.ts';
 import { Closing } from '../listener/closing.ts';
-import type { ServerLimits } from '../listener/create-server.ts';
-import { checkExpectation } from '../listener/expectation.ts';
+import type { ServerLimits } from '../listener/create-node-server.ts';
+import { checkExpectation } from '../listener/check-expectation.ts';
 import { serverOptions } from '../listener/server-options.ts';
 import type { TlsMaterial } from '../listener/tls-material.ts';
 import type { ReadinessChecks } from './readiness.ts';
-import { readHost } from '../requests/request-host.ts';
+import { readHost } from '../requests/read-host.ts';
 import { parseRequestTarget } from '../requests/request-target.ts';
-import { parseWarmRequest } from './warm-request.ts';
+import { parseWarmRequest } from './parse-warm-request.ts';
 
 export interface AdminServerDeps {
   readonly blobs: BlobStore;

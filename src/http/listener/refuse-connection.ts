@@ -3,15 +3,16 @@ import { Http2ServerResponse } from 'node:http2';
 import type { Duplex } from 'node:stream';
 
 import { SpandrelError } from '../../core/errors.ts';
-import { type BytesResponse, COMMON_HEADERS } from '../responses/registry-response.ts';
 import { errorResponse } from '../responses/error-response.ts';
+import { type BytesResponse, COMMON_HEADERS } from '../responses/registry-response.ts';
 
 const METHOD_UNKNOWN = new SpandrelError('UNSUPPORTED', 'no route has this method');
 
+/** The undocumented fields of a server's socket that tell what the connection is busy with. */
 interface HttpSocket extends Duplex {
-  /** The answer that the connection is busy with, if any; Node keeps it here. */
+  /** The response that is being sent, if any. */
   readonly _httpMessage?: ServerResponse | null;
-  /** `incoming` is there while the body of a request is being read. */
+  /** `incoming` is set while the body of a request is being read. */
   readonly parser?: { readonly incoming?: IncomingMessage | null } | null;
 }
 
@@ -21,33 +22,33 @@ const STATUSES: Readonly<Record<string, number>> = {
 };
 
 /**
- * Ends a connection whose client speaks no HTTP that can be trusted, with an OCI error where an answer has not been begun: bytes in
- * the middle of one would pass for its body.
+ * End a connection that breaks HTTP. Sends an OCI error unless a response has begun: within one, the error
+ * would read as its body.
  */
-export function answerClientError(error: NodeJS.ErrnoException, socket: HttpSocket): void {
-  const { _httpMessage: answer, parser } = socket;
-  const isAnswered = answer?.headersSent === true || (!answer && parser?.incoming);
-  if (isAnswered || !socket.writable || error.code === 'ECONNRESET') {
+export function refuseConnection(error: NodeJS.ErrnoException, socket: HttpSocket): void {
+  const { _httpMessage: response, parser } = socket;
+  const hasBegun = response?.headersSent === true || (!response && parser?.incoming);
+  if (hasBegun || !socket.writable || error.code === 'ECONNRESET') {
     socket.destroy();
     return;
   }
-  const answered = errorResponse(new SpandrelError('REQUEST_INVALID', 'malformed HTTP request'));
-  endWith(socket, { ...answered, status: STATUSES[error.code ?? ''] ?? answered.status });
+  const refusal = errorResponse(new SpandrelError('REQUEST_INVALID', 'malformed HTTP request'));
+  endWith(socket, { ...refusal, status: STATUSES[error.code ?? ''] ?? refusal.status });
 }
 
-/** Answers CONNECT: the proxy opens no tunnels. With HTTP/2 the request has a response of its own, else the socket. */
+/** Refuse CONNECT. HTTP/1.1 gives the bare socket, HTTP/2 a response. */
 export function refuseTunnel(_request: unknown, to: Duplex | Http2ServerResponse): void {
   if (to instanceof Http2ServerResponse) refuseMethod(to);
   else endWith(to, errorResponse(METHOD_UNKNOWN));
 }
 
-/** Answers a method that nobody knows. */
-export function refuseMethod(response: Http2ServerResponse): void {
+/** Refuse a method that Node does not know. */
+export function refuseMethod(raw: Http2ServerResponse): void {
   const { status, headers, body } = errorResponse(METHOD_UNKNOWN);
-  response.writeHead(status, { ...COMMON_HEADERS, ...headers }).end(body);
+  raw.writeHead(status, { ...COMMON_HEADERS, ...headers }).end(body);
 }
 
-/** The last answer on a connection. */
+/** Send a last response and close the connection. */
 function endWith(socket: Duplex, { status, headers, body }: BytesResponse): void {
   const lines = Object.entries({ ...COMMON_HEADERS, ...headers, connection: 'close' }).map(
     ([name, value]) => `${name}: ${value}\r\n`,

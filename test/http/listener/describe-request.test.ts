@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import type { Digest } from '../../../src/core/digest.ts';
 import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
-import { describeRequest } from '../../../src/http/listener/request-log.ts';
+import { describeRequest } from '../../../src/http/listener/describe-request.ts';
 import { Events } from '../../../src/telemetry/events.ts';
 import { createLogger } from '../../../src/telemetry/logger.ts';
 import { NO_TRACER } from '../../../src/telemetry/tracer.ts';

@@ -2,19 +2,24 @@ import type { PageQuery } from '../../images/files/directory-listing.ts';
 import { percentEncode } from '../../tar/percent-encode.ts';
 import { decodeRawText, printRawText, type RawText } from '../../tar/raw-text.ts';
 import type { RequestContext } from './request-context.ts';
-import { parseCount, readRawParameter } from './query.ts';
+import { parseCount } from './parse-count.ts';
+import { readRawParameter } from './read-raw-parameter.ts';
 
 const DEFAULT_ENTRIES = 1000;
 const MAX_ENTRIES = 10_000;
 
-/** Which page of a list of files is asked for: by `limit` and `after`, or by `n` and `last` as in the distribution API. @throws SpandrelError QUERY_INVALID */
+/**
+ * Which page of a list of files is requested: by `limit` and `after`, or by `n` and `last` as in the
+ * distribution API.
+ * @throws SpandrelError QUERY_INVALID
+ */
 export function parsePageQuery({ query, url }: Pick<RequestContext, 'query' | 'url'>): PageQuery {
   const limit = parseCount(query, 'limit', MAX_ENTRIES) ?? parseCount(query, 'n', MAX_ENTRIES);
   const after = readRawParameter(url, 'after') ?? readRawParameter(url, 'last');
   return { limit: Math.max(1, limit ?? DEFAULT_ENTRIES), ...(after === undefined ? {} : { after }) };
 }
 
-/** How a response names the page behind it: `next` in its JSON, for `after`, and a `Link`. */
+/** How a response names its next page: `next` in the JSON, which is the value for `after`, and a `Link`. */
 export function describeNextPage(
   { query, url }: Pick<RequestContext, 'query' | 'url'>,
   { limit }: PageQuery,
@@ -28,7 +33,7 @@ export function describeNextPage(
   return { next: printRawText(next), headers: { link } };
 }
 
-/** A client may write bytes that belong escaped. */
+/** A client may write bytes that should be percent-encoded. */
 function toAscii(path: string): string {
   return path.replace(/[^\x21-\x7e]+/g, (bytes) => percentEncode(decodeRawText(Buffer.from(bytes, 'utf8'))));
 }

@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import { SpandrelError } from '../../core/errors.ts';
 
 /**
- * Refuses what a client expects beyond `100-continue` (RFC 9110, section 10.1.1). HTTP/1.0 has no Expect: there it means nothing.
+ * Refuse an `Expect` other than `100-continue` (RFC 9110, section 10.1.1). HTTP/1.0 ignores the header.
  * @throws SpandrelError EXPECTATION_FAILED
  */
 export function checkExpectation({

@@ -1,0 +1,154 @@
+import type { ServerResponse } from 'node:http';
+
+import type { FastifyReply, FastifyRequest } from 'fastify';
+
+import { errorCodeOf, ERRORS, isSpandrelError } from '../../core/errors.ts';
+import type { Events } from '../../telemetry/events.ts';
+import type { Logger } from '../../telemetry/logger.ts';
+import type { Tracer, TraceSpan } from '../../telemetry/tracer.ts';
+import type { Target } from '../../upstream/target.ts';
+import type { ServerLimits } from '../listener/create-node-server.ts';
+import { describeRequest, type RequestNotes } from '../listener/describe-request.ts';
+import type { RequestContext } from '../requests/request-context.ts';
+import { abortResponse } from '../responses/abort-response.ts';
+import { errorResponse } from '../responses/error-response.ts';
+import type { RegistryResponse } from '../responses/registry-response.ts';
+import { ResponseDeadline } from '../responses/response-deadline.ts';
+import { sendResponse, type SendResult } from '../responses/send-response.ts';
+import type { SendTurns } from '../responses/send-turns.ts';
+
+export interface ActiveRequestDeps {
+  readonly events: Events;
+  readonly tracer: Tracer;
+  readonly logger: Logger;
+  readonly limits: ServerLimits & { readonly stalledClientMs: number };
+  readonly turns: SendTurns;
+}
+
+/**
+ * A request to the registry listener from its head to its log line. Exactly one of {@link send} and
+ * {@link fail} ends it.
+ *
+ * Bodies go around fastify's `reply.send`: `sendResponse` awaits the first chunk before the head, so that an
+ * early failure still becomes an error response; it reuses read buffers and aborts on a late failure, which
+ * streams given to `reply.send` cannot. On one core it also serves a 64 KiB range in MEASURED of the time.
+ */
+export class ActiveRequest {
+  /** For the log line. */
+  readonly notes: RequestNotes = {};
+  readonly #deps: ActiveRequestDeps;
+  readonly #request: FastifyRequest;
+  readonly #raw: ServerResponse;
+  readonly #startedAt = performance.now();
+  readonly #held: Disposable;
+  readonly #span: TraceSpan;
+  readonly #clientAborted = new AbortController();
+  readonly #deadline: ResponseDeadline;
+  #context: RequestContext | undefined;
+
+  constructor(deps: ActiveRequestDeps, request: FastifyRequest, raw: ServerResponse) {
+    const { headers, method } = request;
+    const { traceparent } = headers;
+    this.#deps = deps;
+    this.#request = request;
+    this.#raw = raw;
+    this.#held = deps.events.hold('request');
+    const caller = typeof traceparent === 'string' ? traceparent : undefined;
+    this.#span = deps.tracer.begin(method, 'server', caller);
+    const aborted = this.#clientAborted;
+    raw.once('close', () => raw.writableFinished || aborted.abort(new Error('the client aborted')));
+    this.#deadline = new ResponseDeadline(raw, headers['user-agent'], aborted.signal);
+  }
+
+  /** Aborted when the client aborts, or would give up soon. */
+  get signal(): AbortSignal {
+    return this.#deadline.signal;
+  }
+
+  /** The parsed request. Only for hooks and handlers that run after it is {@link admit}ted. */
+  get context(): RequestContext {
+    if (this.#context === undefined) throw new Error('the request is not admitted yet');
+    return this.#context;
+  }
+
+  admit(context: RequestContext): void {
+    this.#context = context;
+  }
+
+  /** The selected repository. Only for handlers below a repository. */
+  get target(): Target {
+    if (this.notes.target === undefined) throw new Error('no repository is selected yet');
+    return this.notes.target;
+  }
+
+  /** Run `work` in the trace of this request. */
+  run(work: () => void): void {
+    this.#span.run(work);
+  }
+
+  async send(reply: FastifyReply, response: RegistryResponse): Promise<void> {
+    reply.hijack();
+    try {
+      this.#finish(await this.#send(response, this.#deadline));
+    } catch (error) {
+      await this.#sendError(error);
+    }
+  }
+
+  /** Send the error response for what a hook or handler has thrown. */
+  async fail(reply: FastifyReply, error: unknown): Promise<void> {
+    reply.hijack();
+    await this.#sendError(error);
+  }
+
+  /** Sends nothing if the head has been sent or the client has aborted. */
+  async #sendError(error: unknown): Promise<void> {
+    const { signal } = this.#clientAborted;
+    this.notes.code = errorCodeOf(error);
+    if (signal.aborted || this.#raw.headersSent) {
+      abortResponse(this.#raw);
+      this.#finish({ status: 499, bytes: 0, source: undefined });
+      return;
+    }
+    const { logger } = this.#deps;
+    if (!isSpandrelError(error)) logger.error({ requestId: this.#request.id, err: error }, 'defect');
+    else if (ERRORS[error.code].status >= 500)
+      logger.warn({ code: error.code, cause: describeCause(error) }, error.message);
+    this.#finish(await this.#send(errorResponse(error), { signal }));
+  }
+
+  #send(
+    response: RegistryResponse,
+    { signal, headAloneMs }: { readonly signal: AbortSignal; readonly headAloneMs?: number | undefined },
+  ): Promise<SendResult> {
+    const { limits, turns } = this.#deps;
+    return sendResponse(this.#raw, response, {
+      head: this.#request.method === 'HEAD',
+      signal,
+      headAloneMs,
+      stallTimeoutMs: Math.min(limits.stalledClientMs, limits.stallTimeoutMs),
+      requestId: this.#request.id,
+      turns,
+    });
+  }
+
+  /** Write metrics, log line and trace. */
+  #finish(result: SendResult): void {
+    this.#deadline[Symbol.dispose]();
+    const finished = {
+      request: this.#request,
+      notes: this.notes,
+      result,
+      startedAt: this.#startedAt,
+      endedAt: performance.now(),
+      clientAborted: this.#clientAborted.signal.aborted,
+    };
+    this.#deps.events.requestServed(describeRequest(finished), this.#span);
+    this.#span.end();
+    this.#held[Symbol.dispose]();
+  }
+}
+
+function describeCause(error: Error): string | undefined {
+  return error.cause instanceof Error ? error.cause.message : undefined;
+}

@@ -1,0 +1,66 @@
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+
+import type { Target } from '../../upstream/target.ts';
+import type { RegistryPath, RepositoryPath, RouteName } from '../requests/registry-path.ts';
+import type { RequestContext } from '../requests/request-context.ts';
+import type { RegistryResponse } from '../responses/registry-response.ts';
+import type { ActiveRequest } from './active-request.ts';
+
+type PathOf<Route extends RouteName> = Extract<RegistryPath, { readonly route: Route }>;
+
+/** Name of the decorator that holds the {@link ActiveRequest}. */
+export const ACTIVE_REQUEST = 'activeRequest';
+
+/**
+ * The URL by which fastify knows a route; requests are rewritten to it. Repository names hold slashes, which no
+ * pattern of fastify's router matches, and it decodes a path before it matches: `%2F` would become `/`.
+ */
+export function routeUrl(route: RouteName): string {
+  return `/${route}`;
+}
+
+/** Add a route for GET and HEAD. */
+export function addRoute<Route extends RouteName>(
+  server: FastifyInstance,
+  route: Route,
+  handle: (context: RequestContext, path: PathOf<Route>) => RegistryResponse | Promise<RegistryResponse>,
+): void {
+  server.route({
+    method: ['GET', 'HEAD'],
+    url: routeUrl(route),
+    handler: async (request, reply) => {
+      const active = activeRequest(request);
+      const { context } = active;
+      // The path is of this route: the request was rewritten to it for that.
+      await active.send(reply, await handle(context, context.path as PathOf<Route>));
+    },
+  });
+}
+
+/** As {@link addRoute}, in a plugin whose hook selects the repository. */
+export function addRepositoryRoute<Route extends RepositoryPath['route']>(
+  server: FastifyInstance,
+  route: Route,
+  handle: (context: RequestContext, target: Target, path: PathOf<Route>) => Promise<RegistryResponse>,
+): void {
+  server.route({
+    method: ['GET', 'HEAD'],
+    url: routeUrl(route),
+    handler: async (request, reply) => {
+      const active = activeRequest(request);
+      const { context, target } = active;
+      const response = await handle(context, target, context.path as PathOf<Route>);
+      await active.send(reply, withNamespace(response, context.namespace));
+    },
+  });
+}
+
+/** A registry that honours `ns` names it: distribution spec, "Registry proxying". */
+function withNamespace(response: RegistryResponse, namespace: string | undefined): RegistryResponse {
+  if (namespace === undefined) return response;
+  return { ...response, headers: { ...response.headers, 'oci-namespace': namespace } };
+}
+
+export function activeRequest(request: FastifyRequest): ActiveRequest {
+  return request.getDecorator<ActiveRequest>(ACTIVE_REQUEST);
+}

@@ -1,0 +1,107 @@
+import type { LayerRequest } from '../../core/client-quirks.ts';
+import type { Digest } from '../../core/digest.ts';
+import { isSpandrelError } from '../../core/errors.ts';
+import { MEDIA_TYPES } from '../../core/media-types.ts';
+import type { Target } from '../../upstream/target.ts';
+import type { ConfigGate } from '../access/config-gate.ts';
+import type { DerivedBlob, DerivedBlobs } from '../lazy/derived-blobs.ts';
+import type { Layers } from '../lazy/layers.ts';
+import type { PullLog } from '../operations/pull-log.ts';
+import type { ByteStream, Content, ContentReader } from './content.ts';
+
+export interface BlobContentsDeps {
+  readonly layers: Layers;
+  readonly derivedBlobs: DerivedBlobs;
+  readonly configGate: ConfigGate;
+  readonly pullLog: PullLog;
+}
+
+/** The parts of a request for a blob that decide what it gets, and what it shows of the client. */
+export interface BlobRequest extends ContentReader, LayerRequest {
+  /** The client wants the size alone: no fill starts. */
+  readonly isSizeOnly: boolean;
+  /** The client can decode gzip, and wants no range: the encoded form has other positions. */
+  readonly acceptsGzip: boolean;
+  /** The proxy is a mirror to the client (`?ns=`). */
+  readonly isMirrored: boolean;
+}
+
+/** A read may skip this much between two ranges: it arrives as soon as the response to a further request. */
+const UPSTREAM_GAP_BYTES = 1024 * 1024;
+
+/** What a request for a blob gets: a blob that the proxy makes, else the upstream's, from the store if it is there. */
+export class BlobContents {
+  readonly #deps: BlobContentsDeps;
+
+  constructor(deps: BlobContentsDeps) {
+    this.#deps = deps;
+  }
+
+  /** @throws SpandrelError BLOB_UNKNOWN, what access checks, fills and builds throw */
+  async open(target: Target, digest: Digest, request: BlobRequest): Promise<Content> {
+    const { derivedBlobs, configGate } = this.#deps;
+    const { client, signal, acceptsGzip } = request;
+    if (request.isMirrored) {
+      configGate.note(client, digest, 'asked');
+      if (!request.isSizeOnly) await configGate.pass(client, digest, signal);
+    }
+    const derivedRequest = { acceptsGzip, fairnessKey: client, signal };
+    const derived = await derivedBlobs.get(target, digest, derivedRequest);
+    if (derived !== undefined) return this.#derivedContent(digest, derived, request);
+    try {
+      return await this.#storedContent(target, digest, request);
+    } catch (error) {
+      if (!isSpandrelError(error, 'BLOB_UNKNOWN')) throw error;
+      // Another replica may have named it.
+      const made = await derivedBlobs.make(target, digest, derivedRequest);
+      if (made === undefined) throw error;
+      return this.#derivedContent(digest, made, request);
+    }
+  }
+
+  #derivedContent(
+    digest: Digest,
+    { bytes, encoding, release }: DerivedBlob,
+    { client, isMirrored }: BlobRequest,
+  ): Content {
+    const { configGate } = this.#deps;
+    return {
+      sizeBytes: bytes.byteLength,
+      mediaType: MEDIA_TYPES.octetStream,
+      etag: encoding === undefined ? digest : `${digest}+${encoding}`,
+      digest,
+      encoding: encoding ?? 'identity',
+      isImmutable: true,
+      source: 'disk',
+      async *read({ start, end }) {
+        yield bytes.subarray(start, end);
+        if (isMirrored) configGate.note(client, digest, 'got');
+      },
+      dispose: async () => release(),
+    };
+  }
+
+  async #storedContent(target: Target, digest: Digest, request: BlobRequest): Promise<Content> {
+    const { layers, pullLog } = this.#deps;
+    const { signal } = request;
+    const shared = { mediaType: MEDIA_TYPES.octetStream, etag: digest, digest, isImmutable: true };
+    if (request.isSizeOnly) {
+      const { sizeBytes, cached } = await layers.statBlob(target, digest, signal);
+      return { ...shared, sizeBytes, source: cached ? 'disk' : 'upstream', read: noBytes };
+    }
+    if (layers.belongsInIndex(target, digest)) pullLog.note(target, digest, request.client, request);
+    const blob = await layers.readBlob(target, digest, signal);
+    return {
+      ...shared,
+      sizeBytes: blob.sizeBytes,
+      source: blob.source,
+      maxGapBytes: blob.source === 'disk' ? undefined : UPSTREAM_GAP_BYTES,
+      read: (range) => blob.lend(range, signal),
+      dispose: async () => blob[Symbol.asyncDispose](),
+    };
+  }
+}
+
+async function* noBytes(): ByteStream {
+  // Only the size was wanted.
+}
