@@ -43,7 +43,7 @@ export async function askOne(
       return asking.foreign(pick(world.content.layers, wanted.layer));
     case 'tar': {
       const layer = asking.layer(wanted.place);
-      return asking.known(`_soci/layers/${layer.digest}/tar`, layer.tar, { partOf: [layer.digest] });
+      return asking.known(`_soci/layers/${layer.digest}/tar`, layer.tar, { partOf: [layer] });
     }
     case 'layer':
       return asking.state(asking.layer(wanted.place));
@@ -57,7 +57,7 @@ export async function askOne(
     case 'file': {
       const layer = asking.layer(wanted.place);
       const [name, bytes] = pick([...layer.files], wanted.share * layer.files.size);
-      return asking.known(`_soci/layers/${layer.digest}/files/${name}`, bytes, { partOf: [layer.digest] });
+      return asking.known(`_soci/layers/${layer.digest}/files/${name}`, bytes, { partOf: [layer] });
     }
     case 'imageFile': {
       const images = repository.tops.flatMap(({ images }) => images);
@@ -65,7 +65,7 @@ export async function askOne(
       const files = mergedFiles(image);
       const [name, bytes] = pick([...files], wanted.share * files.size);
       const path = `_soci/images/${image.manifest.digest}/files/${name}`;
-      return asking.known(path, bytes, { partOf: image.layers.map(({ digest }) => digest) });
+      return asking.known(path, bytes, { partOf: image.layers });
     }
     case 'image':
       await asking.json(`_soci/images/${pick(repository.tops, wanted.place).document.digest}`);
@@ -200,7 +200,7 @@ class Asking {
     const spans = await this.spans(layer);
     const { id, uncompressed } = pick(spans, share * spans.length);
     const bytes = layer.tar.subarray(uncompressed.start, uncompressed.end);
-    await this.known(`_soci/layers/${layer.digest}/spans/${id}`, bytes, { partOf: [layer.digest] });
+    await this.known(`_soci/layers/${layer.digest}/spans/${id}`, bytes, { partOf: [layer] });
   }
 
   async json(path: string): Promise<unknown> {

@@ -52,7 +52,7 @@ const CODES: Readonly<Record<Disturbance, readonly ErrorCode[]>> = {
 
 /** Asks to come again, or waits for a registry that has its turn late on a busy machine; nothing is wrong then. */
 const ALWAYS: readonly ErrorCode[] = ['INDEX_PENDING', 'ANSWER_PENDING', 'UPSTREAM_TIMEOUT'];
-/** Routes that need the store for what they answer; pulls do not. */
+/** Routes that need the store for what they answer; most pulls do not. */
 const NEEDS_STORE = /\/_soci\//;
 
 export function disturbanceOf(fault: UpstreamFault): Disturbance {
@@ -64,11 +64,17 @@ export function disturbanceOf(fault: UpstreamFault): Disturbance {
 
 /** Which wrong responses the faults so far explain. */
 export class Disturbances {
+  readonly #pullsNeedStore: boolean;
   readonly #since = new Set<Disturbance>();
   /** Digests of blobs of which a replica may have got wrong bytes that it has not verified yet. */
   readonly #unverified = new Set<string>();
   /** Digests of stored blobs whose files have changed. */
   readonly #rotten = new Set<string>();
+
+  /** @param options.pullsNeedStore blobs come from where the proxy sends nothing from before it is stored and verified */
+  constructor({ pullsNeedStore }: { readonly pullsNeedStore: boolean }) {
+    this.#pullsNeedStore = pullsNeedStore;
+  }
 
   note(disturbance: Disturbance): void {
     this.#since.add(disturbance);
@@ -104,7 +110,7 @@ export class Disturbances {
     return [...this.#since].some((disturbance) => {
       if (!CODES[disturbance].includes(code)) return false;
       const isOfStore = disturbance === 'fullDisk' || disturbance === 'smallStore';
-      return !isOfStore || NEEDS_STORE.test(path);
+      return !isOfStore || NEEDS_STORE.test(path) || (this.#pullsNeedStore && path.includes('/blobs/'));
     });
   }
 
@@ -117,10 +123,12 @@ export class Disturbances {
     return this.#since.has('ended') || this.#since.has('fewDescriptors');
   }
 
-  /** A verified blob whose file changes later is served as it is until the scrub finds it. Decompressed bytes are always checked. */
-  excusesRot(path: string): boolean {
-    const [, digest = ''] = /\/blobs\/([^/]+)$/.exec(path) ?? [];
-    return this.#rotten.has(digest);
+  /**
+   * A verified blob whose file changes later is served as it is until the scrub finds it. Decompressed bytes are always checked.
+   * @param blobs whose bytes are sent as they are stored
+   */
+  excusesRot(blobs: readonly string[]): boolean {
+    return blobs.some((digest) => this.#rotten.has(digest));
   }
 
   /** The first reader of a part of a blob may get it before the whole blob is verified. @param blobs that the part comes from */

@@ -17,7 +17,7 @@ import {
 import type { PushedKind } from './history.ts';
 
 /** Another one than the proxy's own. */
-const SPAN_BYTES = 8192;
+const SPAN_BYTES = 32_768;
 /** In which repository, and for which of its tops: one that no other repository has. */
 const PLACE = { repository: 0, top: 1 };
 

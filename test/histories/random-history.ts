@@ -68,7 +68,7 @@ class HistoryMaker {
       latencyMs: this.#pick([0, 0, 3]),
       background: this.#chance(0.7),
       threads: this.#pick([1, 1, 2]),
-      redirects: this.#chance(0.2),
+      redirects: this.#pick(['none', 'none', 'none', 'none', 'allowed', 'unknown']),
       decays: this.#decays,
       wire: this.#pick(['http', 'http', 'http', 'tls', 'tls h2']),
       access: this.#pick(['open', 'open', 'htpasswd', 'upstream']),

@@ -51,8 +51,8 @@ export class World implements AsyncDisposable {
   readonly upstream: ScriptedRegistry;
   readonly redis: RedisServer | undefined;
   readonly replicas: readonly Replica[];
-  readonly disturbances = new Disturbances();
-  readonly judge = new Judge(this.disturbances);
+  readonly disturbances: Disturbances;
+  readonly judge: Judge;
   /** Place in `RULES`. */
   rules = 0;
   /** Tops that each tag has pointed to since all was at rest, the last of them now. */
@@ -68,6 +68,8 @@ export class World implements AsyncDisposable {
     stack: AsyncDisposableStack,
   ) {
     this.setUp = setUp;
+    this.disturbances = new Disturbances({ pullsNeedStore: setUp.redirects === 'unknown' });
+    this.judge = new Judge(this.disturbances);
     this.content = parts.content;
     this.pushed = parts.pushed;
     this.upstream = parts.upstream;
@@ -83,7 +85,9 @@ export class World implements AsyncDisposable {
     stack.defer(() => rm(folder, { recursive: true, force: true }));
     const { latencyMs, redirects, access } = setUp;
     const auth = access === 'upstream' ? ({ kind: 'bearer', ...PERSON } as const) : { kind: 'none' as const };
-    const upstream = stack.use(await ScriptedRegistry.start({ latencyMs, redirectBlobs: redirects, auth }));
+    const upstream = stack.use(
+      await ScriptedRegistry.start({ latencyMs, redirectBlobs: redirects !== 'none', auth }),
+    );
     const certificate = setUp.wire === 'http' ? undefined : stack.use(await Certificate.create());
     const htpasswdFile = join(folder, 'htpasswd');
     await writeFile(htpasswdFile, `${PERSON.username}:${await hash(PERSON.password, 4)}\n`);
