@@ -46,6 +46,7 @@ import { Origins } from './images/access/origins.ts';
 import { ProofTable } from './images/access/proof-table.ts';
 import { PullLog } from './images/operations/pull-log.ts';
 import { PushedIndexes } from './images/lazy/pushed-indexes.ts';
+import { ZtocVerdicts } from './images/lazy/ztoc-verdicts.ts';
 import { Referrers } from './images/lazy/referrers.ts';
 import { ServedImages } from './images/manifests/served-images.ts';
 import { ServedRepositories } from './images/operations/served-repositories.ts';
@@ -251,8 +252,7 @@ export async function createApp(
       judge: opening.use(new ZtocJudge({ ...building, indexes })),
       pool: spanPool,
       limits: config.limits,
-      verdicts: files.open('refusal'),
-      shared: redis,
+      verdicts: new ZtocVerdicts({ files: files.open('refusal'), shared: redis }),
       pauses,
       patience,
       events,

@@ -51,7 +51,10 @@ export class ImageTrees {
     this.#flights = new SharedWork('index', events);
   }
 
-  /** @throws SpandrelError LAYER_TOO_LARGE; OVERLOADED; what `readLayers` throws */
+  /**
+   * @throws SpandrelError LAYER_TOO_LARGE; OVERLOADED; STORE_FULL if the store evicts the indexes too soon; what
+   * `readLayers` and `replaceIndex` throw
+   */
   async get(request: TreeRequest): Promise<ImageTree> {
     const { key, signal } = request;
     const known = this.#trees.get(key);
@@ -84,10 +87,16 @@ export class ImageTrees {
       try {
         return await this.#make(request, abandoned);
       } catch (error) {
-        const damaged = damagedLayer(error);
-        if (damaged === undefined || replaced.has(damaged)) throw error;
-        replaced.add(damaged);
-        await request.replaceIndex(damaged, abandoned);
+        const damaged = damagedIndex(error);
+        if (damaged === undefined) throw error;
+        const { layer, isGone } = damaged;
+        if (replaced.has(layer)) {
+          if (!isGone) throw error;
+          const message = 'the store has no room for the indexes of all layers of the image';
+          throw new SpandrelError('STORE_FULL', message, { cause: error });
+        }
+        replaced.add(layer);
+        await request.replaceIndex(layer, abandoned);
       }
     }
   }
@@ -101,9 +110,9 @@ export class ImageTrees {
   }
 }
 
-/** The layer whose index file `mergeLayers` could not read. */
-function damagedLayer(error: unknown): Digest | undefined {
+/** The index file that `mergeLayers` could not read. */
+function damagedIndex(error: unknown): { readonly layer: Digest; readonly isGone: boolean } | undefined {
   if (!isSpandrelError(error, 'INDEX_MALFORMED')) return undefined;
-  const layer = error.detail?.['layer'];
-  return typeof layer === 'string' ? parseDigest(layer) : undefined;
+  const { layer, isGone } = error.detail ?? {};
+  return typeof layer === 'string' ? { layer: parseDigest(layer), isGone: isGone === true } : undefined;
 }

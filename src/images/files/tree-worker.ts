@@ -23,7 +23,7 @@ export interface MergeLayersInput {
 
 /**
  * Task: the merged file system of an image. Holds the tree, and of one layer at a time the table of contents.
- * @throws SpandrelError LAYER_TOO_LARGE; INDEX_MALFORMED, with `detail.layer`, if the index file of a layer is damaged or gone
+ * @throws SpandrelError LAYER_TOO_LARGE; INDEX_MALFORMED, with `layer` and `isGone` in its detail, if the index file of a layer is damaged or gone
  */
 export async function mergeLayers({
   layers,
@@ -48,6 +48,6 @@ async function openIndex({ digest, indexPath }: IndexedLayer): Promise<LayerInde
     const isGone = nodeErrorCode(error) === 'ENOENT';
     if (!isGone && !isSpandrelError(error, 'INDEX_MALFORMED')) throw error;
     const message = `the index of a layer is ${isGone ? 'gone' : 'damaged'}`;
-    throw new SpandrelError('INDEX_MALFORMED', message, { cause: error, detail: { layer: digest } });
+    throw new SpandrelError('INDEX_MALFORMED', message, { cause: error, detail: { layer: digest, isGone } });
   }
 }

@@ -3,15 +3,13 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { BlobReader } from '../../blobs/reads/blob-handle.ts';
 import type { BlobStore } from '../../blobs/blob-store.ts';
 import { readVerifiedBlob } from '../../blobs/read-verified-blob.ts';
-import type { DigestFiles } from '../../blobs/shelves/digest-files.ts';
 import { BoundedMap } from '../../cache/bounded-map.ts';
-import type { ByteCache } from '../../cache/byte-cache.ts';
 import { Memo } from '../../cache/memo.ts';
 import type { RetryPauses } from '../../cache/passing-faults.ts';
 import type { Patience } from '../../cache/patience.ts';
 import { PatientFlight } from '../../cache/patient-flight.ts';
 import type { Descriptor } from '../../core/descriptor.ts';
-import { type Digest, digestOf, isDigest } from '../../core/digest.ts';
+import { type Digest, isDigest } from '../../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import { MEDIA_TYPES } from '../../core/media-types.ts';
 import { mapBounded } from '../../core/work/map-bounded.ts';
@@ -36,6 +34,7 @@ import {
 import type { Manifests } from '../manifests/manifests.ts';
 import { type Target, targetKey } from '../../upstream/target.ts';
 import type * as spanTasks from '../../spans/span-worker.ts';
+import type { ZtocVerdicts } from './ztoc-verdicts.ts';
 
 export interface PushedIndexesDeps {
   readonly manifests: Manifests;
@@ -46,10 +45,7 @@ export interface PushedIndexesDeps {
   /** Threads whose entry is `spans/span-worker.ts`. */
   readonly pool: WorkerPool<typeof spanTasks>;
   readonly limits: LayerLimits;
-  /** What the layers' bytes say of zTOCs, by {@link verdictKey}: in what they are wrong, or that they are right. */
-  readonly verdicts: DigestFiles;
-  /** Where replicas share them. */
-  readonly shared: ByteCache | undefined;
+  readonly verdicts: ZtocVerdicts;
   /** Before an index that the upstream does not give in full is looked at again. */
   readonly pauses: RetryPauses;
   /** For upstreams that are slow to list again what they have listed before. */
@@ -97,9 +93,6 @@ const MAX_CHECKS = 2;
 const MAX_WAITING_CHECKS = 1000;
 /** What a zTOC with spans of another length is compared by takes a pass over the layer, which nodes do not wait for. */
 const JUDGEMENT_MS = 1_000;
-/** Verdict on a zTOC that says what the layer says. */
-const RIGHT = 'right';
-const SHARED_PREFIX = 'ztoc-verdict:1:';
 
 /**
  * SOCI indexes that somebody has pushed to an upstream. They are the publisher's word: for the image and the repository that they were
@@ -220,9 +213,9 @@ export class PushedIndexes implements AsyncDisposable {
    * done behind, and waited for a moment.
    */
   async #isWrong(target: Target, pushed: PushedLayer): Promise<boolean> {
-    const { indexes, judge, access } = this.#deps;
-    const known = await this.#verdict(pushed);
-    if (known !== undefined) return known !== RIGHT;
+    const { indexes, judge, access, verdicts } = this.#deps;
+    const known = await verdicts.find(pushed);
+    if (known !== undefined) return known.problem !== undefined;
     const index = await indexes.find(pushed.layer);
     if (index === undefined || index.summary.compression === 'zstd') return false;
     const layer = { digest: pushed.layer, source: access.source(target, pushed.layer) };
@@ -232,29 +225,14 @@ export class PushedIndexes implements AsyncDisposable {
       return this.#open(target, pushed, ending);
     });
     await Promise.race([judging, pause(JUDGEMENT_MS, undefined, { ref: false })]);
-    return ((await this.#verdict(pushed)) ?? RIGHT) !== RIGHT;
-  }
-
-  /** As this replica has found, or another that shares its findings. */
-  async #verdict(pushed: PushedLayer): Promise<string | undefined> {
-    const { verdicts, shared } = this.#deps;
-    const key = verdictKey(pushed);
-    const own = (await verdicts.read(key))?.toString();
-    // What anybody may have written says nothing.
-    if (own !== undefined || shared?.isAuthentic !== true) return own;
-    const told = await shared.get(SHARED_PREFIX + key);
-    if (told === undefined) return undefined;
-    await verdicts.tryWrite(key, told.bytes);
-    return Buffer.from(told.bytes).toString();
+    return (await verdicts.find(pushed))?.problem !== undefined;
   }
 
   async #note(pushed: PushedLayer, problem: string | undefined): Promise<void> {
-    const { logger, verdicts, shared } = this.#deps;
+    const { logger, verdicts } = this.#deps;
     if (problem !== undefined)
       logger.warn({ ztoc: pushed.ztoc, cause: problem }, 'a pushed zTOC is wrong, ours is used');
-    const [key, verdict] = [verdictKey(pushed), Buffer.from(problem ?? RIGHT)];
-    await verdicts.tryWrite(key, verdict);
-    await shared?.set(SHARED_PREFIX + key, verdict);
+    await verdicts.note(pushed, { problem });
   }
 
   /** As {@link #check}: an index that cannot be looked at now is not used now. */
@@ -336,9 +314,4 @@ export class PushedIndexes implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#lookUps[Symbol.asyncDispose]();
   }
-}
-
-/** A zTOC may be wrong for one layer and right for another. */
-function verdictKey({ layer, ztoc }: PushedLayer): Digest {
-  return digestOf(`${layer} ${ztoc}`);
 }

@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, truncate } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
@@ -23,6 +23,7 @@ import {
   type PushOptions,
 } from '../../helpers/pushed-index.ts';
 import { RunningApp } from '../../helpers/running-app.ts';
+import { rot } from '../../helpers/stored-files.ts';
 import { tarArchive } from '../../helpers/tar-blocks.ts';
 
 const LAYER = new URL('../../fixtures/golden/layers/gzip-gnu-6.tar.gz', import.meta.url);
@@ -255,6 +256,31 @@ describe('an index that somebody has pushed', () => {
       await pull(app);
       expect((await referrers(app, manifest)).includes(index)).toBe(place === 1);
     }
+  });
+
+  it.each<[string, (path: string) => Promise<void>]>([
+    ['cut', (path) => truncate(path, 2)],
+    ['changed', (path) => rot(path, 80)],
+  ])('is judged again if the stored verdict on its zTOC is %s', async (_, spoil) => {
+    const right = await push({ ztoc: await ztocOf(PUSHED_SPAN_BYTES), version: 1 });
+    const wrong = await push({
+      ztoc: edited(await ztocOf(PUSHED_SPAN_BYTES), ({ spanDigests }) => ({
+        spanDigests: spanDigests.with(0, digestOf('another span')),
+      })),
+      version: 1,
+    });
+    await using app = await startApp();
+    await pull(app);
+    expect(wrong.manifest).toBe(right.manifest);
+    expect(await referrers(app, right.manifest)).toEqual([right.index]);
+    const folder = join(root, 'indexes/refused');
+    const verdicts = (await readdir(folder, { recursive: true, withFileTypes: true })).filter((entry) =>
+      entry.isFile(),
+    );
+    expect(verdicts).toHaveLength(2);
+    for (const { parentPath, name } of verdicts) await spoil(join(parentPath, name));
+    expect(await referrers(app, right.manifest)).toEqual([right.index]);
+    expect(await app.metric('spandrel_store_condemned_total{kind="refusal",damage="digest"}')).toBe(2);
   });
 
   it('is shown with its image', async () => {
