@@ -1,6 +1,7 @@
 #!/usr/bin/env node
-import { spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';
+
+import { endWithParent, runByOtherNode } from './run-by-other-node.ts';
 
 /** The oldest Node version that the proxy supports. */
 const OLDEST_NODE = 24;
@@ -9,6 +10,7 @@ const NODE_PACKAGES = ['node', 'node-bin'];
 
 const major = Number(process.versions.node.split('.')[0]);
 if (major >= OLDEST_NODE) {
+  endWithParent();
   // The reader of the output has closed the pipe (`| head`).
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') throw error;
@@ -25,8 +27,7 @@ if (major >= OLDEST_NODE) {
     );
     process.exitCode = 1;
   } else {
-    const child = spawnSync(runtime, [import.meta.filename, ...process.argv.slice(2)], { stdio: 'inherit' });
-    process.exitCode = child.status ?? 1;
+    await runByOtherNode(runtime, import.meta.filename, process.argv.slice(2));
   }
 }
 

@@ -21,6 +21,8 @@ const V8_FLAGS = '--external-memory-accounted-in-global-limit';
 const OWNER_ONLY = 0o077;
 /** EX_SOFTWARE of sysexits.h. */
 const DEFECT_STATUS = 70;
+const STOP_SIGNALS = ['SIGTERM', 'SIGINT'] as const;
+const SAME_ORDER_MS = 1000;
 
 const FLAGS = {
   config: {
@@ -106,8 +108,20 @@ function endOnDefects(logger: Logger): void {
   });
 }
 
+/**
+ * The first signal that tells the process to stop. The same order often comes twice, from a terminal and from npm, or from systemd and from a
+ * script. One that comes later is meant: it ends the process at once.
+ */
 function stopSignal(): Promise<NodeJS.Signals> {
-  return new Promise((resolve) => {
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, resolve);
-  });
+  const { promise, resolve } = Promise.withResolvers<NodeJS.Signals>();
+  let firstAtMs: number | undefined;
+  const onSignal = (signal: NodeJS.Signals): void => {
+    firstAtMs ??= performance.now();
+    resolve(signal);
+    if (performance.now() - firstAtMs < SAME_ORDER_MS) return;
+    process.removeAllListeners(signal);
+    process.kill(process.pid, signal);
+  };
+  for (const signal of STOP_SIGNALS) process.on(signal, onSignal);
+  return promise;
 }
