@@ -35,9 +35,6 @@ const NAMED_OTHERWISE: Readonly<Record<string, string>> = {
 
 /** Files of `src` that are not named after an export yet. */
 const TO_RENAME: readonly string[] = [
-  'blobs/files/unfinished-files.ts',
-  'blobs/reads/growing-file.ts',
-  'blobs/verification/digest-thread.ts',
   'images/documents/manifest.ts',
   'images/documents/platform.ts',
   'images/operations/ecr-event.ts',

@@ -3,7 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import type { Digest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { isSystemError } from '../core/node-error-code.ts';
-import { type ProvenBytes, provenBytes } from '../core/proven-bytes.ts';
+import type { ProvenBytes } from '../core/proven-bytes.ts';
 import { steadyNow } from '../core/steady-now.ts';
 import { waitFor } from '../core/wait-for.ts';
 import type { Logger } from '../telemetry/logger.ts';
@@ -11,6 +11,7 @@ import type { Events } from '../telemetry/events.ts';
 import type { Tracer } from '../telemetry/tracer.ts';
 import { noteThreadFault } from '../threads/thread-fault.ts';
 import type { BlobSource } from '../upstream/blobs/blob-source.ts';
+import { fetchBlobSize } from './fetch-blob-size.ts';
 import { damageFrom } from './files/damage-of.ts';
 import { BlobFills, type FillSettings } from './fills/blob-fills.ts';
 import type { BlobHandle, BlobReader } from './reads/blob-handle.ts';
@@ -29,43 +30,46 @@ import { StoreLayout } from './files/store-layout.ts';
 import { StoreLock } from './files/store-lock.ts';
 import { StoreRoom } from './files/store-room.ts';
 import { tightenModes } from './files/tighten-modes.ts';
-import { sweepUnfinished } from './files/unfinished-files.ts';
+import { sweepUnfinished } from './files/sweep-unfinished.ts';
 
 export interface BlobStoreOptions {
-  /** Of this process: others that find the store locked are told. */
+  /** Process id for the error of other processes that find the store locked. */
   readonly pid?: number | undefined;
   readonly root: string;
-  /** Most bytes of blobs, those that are arriving included, and of what else there is. */
+  /** Limit of the store in bytes: blobs, arriving ones included, and other files. */
   readonly maxBytes: number;
-  /** Bytes of the store that are no blobs. */
+  /** Bytes of the store that are not blobs. */
   readonly otherBytes?: () => number;
   readonly fill: FillSettings & {
-    /** Whether a blob of which only parts are read is brought as a whole all the same; yes when not given. */
+    /** Whether to fetch the rest of a blob of which only parts are read; default true. */
     readonly background?: boolean;
   };
-  /** Of all that lies in the folder; the blobs have one of their own when it is not given. */
+  /** Shared by everything in the folder; by default the blobs have their own. */
   readonly health?: StoreHealth;
-  /** How stored blobs are verified again in the background; not at all when not given, or with no bytes a second. */
+  /** Settings of the scrub; without them, or with a rate of 0, there is none. */
   readonly scrub?: ScrubSettings;
   readonly events: Events;
   readonly tracer?: Tracer;
   readonly logger: Logger;
-  /** Ended with the store; its own when not given. */
+  /** Disposed of with the store; by default the store has its own. */
   readonly digests?: DigestWorker;
   /** As {@link steadyNow}. */
   readonly now?: () => number;
 }
 
 export interface OpenBlobOptions {
-  /** Where it is known, the upstream need not be asked before it is known what to ask for. */
+  /** If it is known, a fill can start without a first request for the size. */
   readonly provenBytes?: ProvenBytes | undefined;
-  /** The size that a descriptor names. It need not be true: it decides only how the upstream is first asked. */
+  /** Size in a descriptor. It may be wrong: it only decides how the upstream is first asked. */
   readonly claimedBytes?: number | undefined;
-  /** Ends this caller's waiting, never the fill. */
+  /** Ends the wait of this caller, never the fill. */
   readonly signal?: AbortSignal | undefined;
-  /** Bring all of the blob, whatever is read and however long; as the store is configured when not given. */
+  /** Fetch the whole blob, whatever is read; default: as the store is configured. */
   readonly complete?: boolean | undefined;
-  /** Let `source` answer before the blob is open if a fill has to begin anew, also where nothing has to be asked for that. */
+  /**
+   * If a new fill starts, wait for the first response of `source` before the blob opens, even if the size is
+   * known.
+   */
   readonly askFirst?: boolean | undefined;
 }
 
@@ -76,8 +80,8 @@ export interface BlobStat {
 }
 
 /**
- * Blobs by digest on disk, bounded in bytes. What is missing is fetched once, whoever asks and however often. A fill that ends
- * before its blob is whole leaves what has arrived; it is gone on with when the blob is next asked for.
+ * Blobs by digest on disk, bounded in bytes. Missing bytes are fetched once for all readers. A fill that ends
+ * before its blob is complete keeps what has arrived; the next request resumes it.
  */
 export class BlobStore implements AsyncDisposable {
   readonly #options: BlobStoreOptions;
@@ -102,7 +106,7 @@ export class BlobStore implements AsyncDisposable {
     this.#ledger = ledger;
     this.#digests =
       options.digests ?? new DigestWorker({ onFault: (fault) => noteThreadFault(events, fault) });
-    const letGo = (): Promise<boolean> => this.#fills.endIdle();
+    const releaseIdle = (): Promise<boolean> => this.#fills.endIdle();
     const [files, digests, memory] = [this.#files, this.#digests, this.#memory];
     const health = options.health ?? new StoreHealth({ events, now: options.now });
     const room = new StoreRoom({
@@ -114,7 +118,7 @@ export class BlobStore implements AsyncDisposable {
       events,
       logger,
       health,
-      letGo,
+      releaseIdle,
     });
     this.#health = health;
     this.#room = room;
@@ -135,7 +139,7 @@ export class BlobStore implements AsyncDisposable {
       },
     });
     events.watchHeld('fill', () => this.#fills.counts.busy);
-    // A fill has its blob in use also while it waits for readers.
+    // An idle fill, which waits for readers, keeps its blob pinned too.
     events.watchHeld('blob', () => room.budget.pins - this.#fills.counts.idle);
     events.watchHeld('file', () => files.inUse);
     events.watchHeld('buffer', () => memory.inUse);
@@ -158,16 +162,16 @@ export class BlobStore implements AsyncDisposable {
     const { root, logger } = options;
     const { tightened, open } = tightenModes(root);
     if (tightened > 0)
-      logger.info({ root, files: tightened }, 'what others could read of the store is closed to them');
+      logger.info({ root, files: tightened }, 'removed permissions of other users from files of the store');
     if (open > 0)
       logger.warn(
         { root, files: open },
-        'others can read in the store, and what they can is not ours to close',
+        'other users can read files of the store, which belong to another user',
       );
     const layout = new StoreLayout(root);
     const upgrade = await layout.prepare();
     if (upgrade !== undefined)
-      logger.info({ root, ...upgrade }, 'the store of an earlier version has been taken over');
+      logger.info({ root, ...upgrade }, 'the store of an earlier version has been upgraded');
     const ledger = opening.use(BlobLedger.open(layout.ledgerPath, logger));
     const store = new BlobStore(options, layout, lock, ledger);
     await store.#takeStock();
@@ -175,7 +179,7 @@ export class BlobStore implements AsyncDisposable {
     return store;
   }
 
-  /** Find out what is there, drop what is damaged and what is too much, and begin to verify the rest again. */
+  /** Lists the blobs on disk, removes damaged ones, evicts to the limit, and starts the scrub. */
   async #takeStock(): Promise<void> {
     const { scrub, events, logger, now = steadyNow } = this.#options;
     const { budget } = this.#room;
@@ -200,12 +204,12 @@ export class BlobStore implements AsyncDisposable {
     this.#scrubber = new Scrubber({ ...scrub, blobs: complete, budget, ledger, events, logger, now });
   }
 
-  /** `listener` is told of each blob that an upstream has sent in full, once its digest has been found right. */
+  /** Calls `listener` for each blob that an upstream sent in full, once its digest is verified. */
   onDelivered(listener: (digest: Digest, upstream: string) => void): void {
     this.#onDelivered = listener;
   }
 
-  /** A blob that is whole, or what has come of it from one upstream. */
+  /** A complete blob, or the partial one of an upstream. */
   stat(digest: Digest, upstream?: string): BlobStat | undefined {
     const { budget } = this.#room;
     const blob = budget.get(digest) ?? budget.get(partialKey(digest, upstream));
@@ -221,36 +225,40 @@ export class BlobStore implements AsyncDisposable {
     }
   }
 
-  /** How far the blobs have been verified again; nothing where that is switched off. */
+  /** Progress of the scrub; `undefined` if it is off. */
   get scrub(): ScrubState | undefined {
     return this.#scrubber?.state;
   }
 
-  /** Size of a blob that the store has as a whole, as far as can be seen without reading it. @throws SpandrelError STORE_FAILED */
+  /** Size of a complete blob, without reading it. @throws SpandrelError STORE_FAILED */
   storedSize(digest: Digest): Promise<number | undefined> {
     return this.#complete.sizeOf(digest);
   }
 
   /**
-   * Read all of a stored blob, and condemn it if its digest is wrong: whoever opens it then has it fetched anew.
-   * @returns false if the store does not have it, or no more
-   * @throws SpandrelError STORE_FAILED if it could not be found out
+   * Verifies a stored blob by reading it, and condemns it if its digest is wrong: the next request fetches it
+   * again.
+   * @returns false if the store does not have it, or no longer
+   * @throws SpandrelError STORE_FAILED if the blob could not be verified
    */
   verify(digest: Digest): Promise<boolean> {
     return this.#complete.verify(digest);
   }
 
-  /** As {@link verify}, where something speaks against the blob: nobody opens it meanwhile. One just found right is not read again. */
+  /**
+   * As {@link verify}, if there is a reason to doubt the blob: it cannot be opened meanwhile. A blob that was
+   * just verified is not read again.
+   */
   suspect(digest: Digest): Promise<boolean> {
     return this.#complete.suspect(digest);
   }
 
-  /** Whether what comes is stored: no write has failed within the last ten seconds, and one that is tried succeeds. */
+  /** Whether content can be stored: no write has failed within ten seconds, and a test write succeeds. */
   async isWritable(): Promise<boolean> {
     return (await this.#layout.isWritable()) && !this.#health.isFailing;
   }
 
-  /** Have blobs that nobody reads go until everything fits. */
+  /** Evicts unused blobs until the store is within its limit. */
   trim(): Promise<void> {
     return this.#room.trim();
   }
@@ -261,21 +269,23 @@ export class BlobStore implements AsyncDisposable {
   }
 
   /**
-   * Open a blob in a file: from disk, or by joining its fill, or by starting one.
-   * @throws SpandrelError BLOB_UNKNOWN, STORE_FULL, STORE_FAILED, BLOB_CORRUPT if it has another size, UPSTREAM_*
+   * Opens a blob in a file: from disk, by joining its fill, or by starting one.
+   * @throws SpandrelError BLOB_UNKNOWN, STORE_FULL, STORE_FAILED, BLOB_CORRUPT if it has another size,
+   * UPSTREAM_*
    */
   openBlob(digest: Digest, source: BlobSource, options: OpenBlobOptions = {}): Promise<BlobHandle> {
     return this.#open(digest, source, options, true);
   }
 
   /**
-   * Open a blob for reading, if need be without the store: when that cannot take it or fails, bytes come from the upstream as they
-   * would without it. Whoever reads all of a stored blob whose digest this process has not seen yet gets the end only when that is right.
+   * Opens a blob for reading. If the store has no room or fails, bytes come from the upstream. A reader of a
+   * whole stored blob that this process has not verified gets its end only when the digest is verified.
    * @throws SpandrelError BLOB_UNKNOWN, BLOB_CORRUPT if it has another size, UPSTREAM_*
    */
   async readBlob(digest: Digest, source: BlobSource, options: OpenBlobOptions = {}): Promise<BlobReader> {
     const handle = await this.#openIfPossible(digest, source, options);
-    const sizeBytes = handle?.sizeBytes ?? options.provenBytes ?? (await fetchSize(source, options.signal));
+    const sizeBytes =
+      handle?.sizeBytes ?? options.provenBytes ?? (await fetchBlobSize(source, options.signal));
     if (handle?.stored !== undefined && !this.#complete.isProven(handle.stored))
       this.#scrubber?.prefer(digest);
     return new ResilientReader({
@@ -285,7 +295,7 @@ export class BlobStore implements AsyncDisposable {
       passThrough: new PassThrough({ digest, sizeBytes, source, digests: this.#digests }),
       prove: (stored) => (this.#complete.isProven(stored) ? undefined : this.#prove(digest)),
       onStoreFault: async (failed, error) => {
-        this.#options.logger.warn({ blob: digest, err: error }, 'the store failed a reader');
+        this.#options.logger.warn({ blob: digest, err: error }, 'a read from the store failed');
         if (failed.stored === undefined || isPassingFault(error)) return undefined;
         await this.#complete.condemn(digest, failed.stored, damageFrom(error.cause));
         return this.#openIfPossible(digest, source, { ...options, complete: true });
@@ -293,7 +303,10 @@ export class BlobStore implements AsyncDisposable {
     });
   }
 
-  /** False if a stored blob is wrong. One that cannot be verified at the moment counts as right, as it was once. */
+  /**
+   * False if a stored blob is wrong. One that cannot be verified now counts as right, because it was verified
+   * before.
+   */
   async #prove(digest: Digest): Promise<boolean> {
     try {
       return await this.#complete.verify(digest);
@@ -305,9 +318,10 @@ export class BlobStore implements AsyncDisposable {
   }
 
   /**
-   * True if there was such a blob, or a part of it.
-   * @param signal  how long its readers, its fill and a build of its index may be waited for; not at all when not given
-   * @throws SpandrelError OVERLOADED if it is in use all the time
+   * Deletes a blob, whole and partial; false if there is none.
+   * @param signal limits the wait for its readers, its fill and the build of its index; without it there is
+   * no wait
+   * @throws SpandrelError OVERLOADED if it stays in use
    */
   async deleteBlob(digest: Digest, signal?: AbortSignal): Promise<boolean> {
     const { budget } = this.#room;
@@ -315,7 +329,7 @@ export class BlobStore implements AsyncDisposable {
     const inUse = (): StoreKey | undefined => budget.keysOf(digest).find((key) => budget.isPinned(key));
     for (let key = inUse(); key !== undefined; key = inUse()) {
       if (signal === undefined || signal.aborted)
-        throw new SpandrelError('OVERLOADED', 'the blob is in use; try again when its readers are done');
+        throw new SpandrelError('OVERLOADED', 'the blob is in use: try again when its readers are done');
       await Promise.allSettled([waitFor(budget.whenFree(key), signal)]);
       await this.#fills.endIdle(digest);
     }
@@ -324,7 +338,7 @@ export class BlobStore implements AsyncDisposable {
     return keys.length > 0;
   }
 
-  /** What has come of a blob from other upstreams is of no use when it is whole. Whoever still reads it keeps it. */
+  /** Removes partial blobs of other upstreams when the blob is complete. Their readers keep them. */
   async #dropPartials(digest: Digest): Promise<void> {
     const { budget } = this.#room;
     await this.#fills.endIdle(digest);
@@ -378,16 +392,5 @@ export class BlobStore implements AsyncDisposable {
     await this.#files[Symbol.asyncDispose]();
     this.#ledger[Symbol.dispose]();
     await this.#lock[Symbol.asyncDispose]();
-  }
-}
-
-/** Size of a blob of which nothing is known. */
-async function fetchSize(source: BlobSource, signal: AbortSignal | undefined): Promise<ProvenBytes> {
-  const leaving = new AbortController();
-  const wanted = signal === undefined ? leaving.signal : AbortSignal.any([signal, leaving.signal]);
-  try {
-    return provenBytes((await source.fetch({ start: 0, end: 1 }, wanted)).totalBytes);
-  } finally {
-    leaving.abort();
   }
 }

@@ -15,12 +15,12 @@ export interface PassThroughOptions {
   readonly digests: DigestWorker;
 }
 
-/** Tries of a transfer that breaks. */
+/** Attempts at a transfer that breaks. */
 const MAX_TRIES = 4;
-/** The end of a blob is withheld until its digest has been verified. */
+/** Bytes at the end of a blob that are withheld until its digest is verified. */
 const HELD_BACK_BYTES = 64 * 1024;
 
-/** Hands the bytes of the upstream on without keeping them; each read makes requests of its own. */
+/** Streams bytes from the upstream without storing them; each read sends its own requests. */
 export class PassThrough {
   readonly #options: PassThroughOptions;
 
@@ -28,7 +28,7 @@ export class PassThrough {
     this.#options = options;
   }
 
-  /** A part of the blob, which nobody can verify. @throws SpandrelError UPSTREAM_*, BLOB_CORRUPT if the length is wrong */
+  /** A part of the blob, unverified. @throws SpandrelError UPSTREAM_*, BLOB_CORRUPT if the length is wrong */
   async *readPart(
     range: ByteRange,
     signal: AbortSignal | undefined,
@@ -55,7 +55,7 @@ export class PassThrough {
   }
 
   /**
-   * The blob from `position` on to its end, which comes only if the digest is right.
+   * The blob from `position` to its end. The end comes only if the digest is right.
    * @param path file with all bytes before `position`
    * @throws SpandrelError as {@link readPart}; BLOB_CORRUPT; STORE_FAILED if the file cannot be read
    */
@@ -94,11 +94,12 @@ export class PassThrough {
     const isWhole = range.start === 0 && range.end === sizeBytes;
     const response = await source.fetch(isWhole ? undefined : range, signal, sizeBytes);
     checkTotalBytes(response, sizeBytes);
-    // The whole of a small blob is held back by `readVerified` until its digest is right.
+    // `readVerified` withholds a small blob as a whole until its digest is verified.
     if (response.isUnproven === true && !(isWhole && sizeBytes <= HELD_BACK_BYTES))
       throw new SpandrelError(
         'STORE_FULL',
-        'the blob comes from a private address: it is sent only once stored and verified, and the store has no room',
+        'the blob comes from a private address: it must be stored and verified before it is sent, and ' +
+          'the store has no room',
       );
     let position = response.range.start;
     for await (const bytes of response.body) {

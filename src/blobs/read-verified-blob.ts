@@ -5,10 +5,9 @@ import type { BlobStore } from './blob-store.ts';
 import { readBlobRange } from './reads/read-blob-range.ts';
 
 /**
- * All bytes of a blob that is small enough to be held, and that something is going to be made of: their digest is compared, and a stored
- * blob that is wrong is fetched anew.
- * @param open called again then
- * @param limit what is larger is not read, and has this code
+ * Reads a small blob into memory and verifies its digest. If a stored blob is wrong, it is fetched again.
+ * @param open opens the blob; called again after a wrong digest
+ * @param limit largest size, and the error code of larger blobs
  * @throws SpandrelError as `open` and {@link BlobReader.read}; BLOB_CORRUPT; the code of `limit`
  */
 export async function readVerifiedBlob(
@@ -21,10 +20,7 @@ export async function readVerifiedBlob(
   const read = async (): Promise<Buffer | undefined> => {
     await using reader = await open();
     if (reader.sizeBytes > limit.maxBytes)
-      throw new SpandrelError(
-        limit.code,
-        `a blob of ${reader.sizeBytes} bytes is too large for what it should be`,
-      );
+      throw new SpandrelError(limit.code, `a blob of ${reader.sizeBytes} bytes is too large for its purpose`);
     const bytes = await readBlobRange(reader, { start: 0, end: reader.sizeBytes }, signal);
     const actual = await digestOfLarge(Uint8Array.from(bytes), digestAlgorithm(digest));
     return actual === digest ? bytes : undefined;

@@ -11,23 +11,26 @@ import type { StoredBlob } from './files/store-budget.ts';
 export interface ResilientReaderOptions {
   readonly digest: Digest;
   readonly sizeBytes: ProvenBytes;
-  /** None if the store cannot take the blob. */
+  /** `undefined` if the store cannot take the blob. */
   readonly handle: BlobHandle | undefined;
   readonly passThrough: PassThrough;
-  /** Find out, as long as hashing takes, whether the bytes of a stored blob are right; nothing if that is known. */
+  /** Verifies a stored blob, which takes as long as hashing; `undefined` if it is verified already. */
   readonly prove: (stored: StoredBlob) => Promise<boolean> | undefined;
-  /** The store has failed under an open handle. Returns another handle where that may help. */
+  /** Called when the store fails under an open handle. Returns another handle if that may help. */
   readonly onStoreFault: (failed: BlobHandle, error: Error) => Promise<BlobHandle | undefined>;
 }
 
 type ByteStream = AsyncGenerator<Buffer, void, undefined>;
 
-/** The end of a blob that waits until its digest has been found right. */
+/** Bytes at the end of a blob that are withheld until its digest is verified. */
 const HELD_BACK_BYTES = 64 * 1024;
-/** A blob that is hashed in a moment is not begun before: a reader who has got wrong bytes can only be cut off. */
+/**
+ * Blobs up to this size are hashed before their first byte is sent: a client that has received wrong bytes
+ * can only be disconnected.
+ */
 const HASHED_FIRST_BYTES = 8 * 2 ** 20;
 
-/** Reads a blob from the store as long as that can, and from the upstream where it cannot. */
+/** Reads a blob from the store while that works, and otherwise from the upstream. */
 export class ResilientReader implements BlobReader {
   readonly digest: Digest;
   readonly sizeBytes: ProvenBytes;
@@ -49,8 +52,8 @@ export class ResilientReader implements BlobReader {
     return this.#stream(range, 'read', signal);
   }
 
-  lend(range: ByteRange, signal?: AbortSignal): ByteStream {
-    return this.#stream(range, 'lend', signal);
+  readShared(range: ByteRange, signal?: AbortSignal): ByteStream {
+    return this.#stream(range, 'readShared', signal);
   }
 
   async locate(range: ByteRange, signal?: AbortSignal): Promise<FileRange | undefined> {
@@ -62,7 +65,7 @@ export class ResilientReader implements BlobReader {
     }
   }
 
-  async *#stream(range: ByteRange, way: 'read' | 'lend', signal: AbortSignal | undefined): ByteStream {
+  async *#stream(range: ByteRange, way: 'read' | 'readShared', signal: AbortSignal | undefined): ByteStream {
     assertRangeWithin(range, this.sizeBytes);
     const { passThrough, onStoreFault } = this.#options;
     const isWhole = range.start === 0 && range.end === this.sizeBytes;
@@ -82,20 +85,20 @@ export class ResilientReader implements BlobReader {
         return;
       } catch (error) {
         if (!isStoreFault(error)) throw error;
-        // What has been given may be wrong already: the reader must not come to a clean end.
+        // Bytes already sent may be wrong: the response must not end cleanly.
         if (opened.isWrong && position > begin) throw error;
         handle = await onStoreFault(opened, error);
         this.#handles.use(handle);
       }
     }
-    // What a fill has brought is in its file; a file that could not be read any more is no help.
+    // The bytes of a fill are in its file. A file that could no longer be read does not help.
     const canVerify = isWhole && (position === 0 || last?.source === 'fill');
     yield* canVerify
       ? passThrough.readVerified(position, last?.path ?? '', signal)
       : passThrough.readPart({ start: position, end: range.end }, signal);
   }
 
-  /** The rest of the whole blob, whose end comes only when the digest is known to be right. */
+  /** The rest of the whole blob. Its end comes only when the digest is verified. */
   async *#streamProven(
     handle: BlobHandle,
     { start, end }: ByteRange,
@@ -111,7 +114,7 @@ export class ResilientReader implements BlobReader {
     yield* bytesOf({ start: heldFrom, end });
   }
 
-  /** Settles when the bytes of the handle are known to be right; nothing if its own reads wait for that. */
+  /** Settles when the bytes of the handle are verified; `undefined` if its own reads wait for that. */
   #proofOf(handle: BlobHandle, start: number): Promise<void> | undefined {
     const { stored } = handle;
     if (stored === undefined) return start === 0 ? undefined : handle.completed();

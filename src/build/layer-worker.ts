@@ -8,7 +8,7 @@ import type { BuildInput, BuildOutput, BuildProgress, BuildRequest } from './bui
 import { findZtocDifference } from '../ztoc/find-ztoc-difference.ts';
 import { ztocSpanBytes } from '../ztoc/ztoc-spans.ts';
 import { decodeZtoc } from '../ztoc/decode-ztoc.ts';
-import { readGrowingFile, waitForGrowthEnd } from '../blobs/reads/growing-file.ts';
+import { readGrowingFile, waitForGrowthEnd } from '../blobs/reads/read-growing-file.ts';
 import { IndexWriter } from '../index/index-writer.ts';
 import { buildLayer as buildFromStream, type LayerBuild, type LayerLimits } from './build-layer.ts';
 import { summarizeLayer } from './summarize-layer.ts';

@@ -2,7 +2,7 @@ import { Growth } from '../blobs/files/growth.ts';
 import type { ByteRange } from '../core/byte-range.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { ZstdReader } from '../inflate/zstd-reader.ts';
-import { readPieces } from '../blobs/reads/growing-file.ts';
+import { readPieces } from '../blobs/reads/read-growing-file.ts';
 import type { FrameStart } from '../ztoc/span.ts';
 
 /** A range of a zstd layer, and where it is stored. */

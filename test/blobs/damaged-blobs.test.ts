@@ -18,7 +18,7 @@ import { MemorySource } from '../helpers/memory-source.ts';
 import { randomBlob, readRange, readWhole } from '../helpers/random-blob.ts';
 import { rot, storedPath } from '../helpers/stored-files.ts';
 
-const DIGEST_THREAD = new URL('../../src/blobs/verification/digest-thread.ts', import.meta.url);
+const DIGEST_THREAD = new URL('../../src/blobs/verification/digest-request.ts', import.meta.url);
 const MIB = 2 ** 20;
 const blob = randomBlob(MIB + 5, 1);
 const digest = digestOf(blob);

@@ -87,7 +87,7 @@ describe('bytes from the private network', () => {
     const part = readRange(reader, HEAD);
     const whole = readWhole(reader);
     const located = handle.locate(HEAD);
-    const lent = handle.lend(HEAD).next();
+    const lent = handle.readShared(HEAD).next();
     await reached;
     // The file has most of it by now.
     expect(await stateOf(Promise.race([part, whole, located, lent]))).toBe('waiting');

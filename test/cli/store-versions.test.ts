@@ -93,14 +93,14 @@ describe('a store', () => {
     expect(await readAll(second)).toEqual(before);
     expect(countBlobRequests()).toBe(blobRequests);
     await stop(second);
-    expect(second.stdout).toMatch(/"from":1,"to":2,.*an earlier version.*taken over/);
+    expect(second.stdout).toMatch(/"from":1,"to":2,.*an earlier version has been upgraded/);
     expect(await readFile(join(root, 'format'), 'utf8')).toBe('spandrel-store 2\n');
     expect(await readdir(join(root, 'partial'))).toEqual([]);
     // Only the first time.
     const third = serve();
     await third.listening();
     await stop(third);
-    expect(third.stdout).not.toContain('taken over');
+    expect(third.stdout).not.toContain('upgraded');
   });
 
   it('of a later version is refused in words, and is as it was for the version that wrote it', async () => {

@@ -4,25 +4,25 @@ import { DatabaseSync } from 'node:sqlite';
 import { type Digest, isDigest } from '../../core/digest.ts';
 import type { Logger } from '../../telemetry/logger.ts';
 
-/** A pass of the scrub over all blobs. Times are milliseconds of the epoch. */
+/** One pass of the scrub over all blobs. Times are milliseconds of the epoch. */
 export interface ScrubPass {
   readonly startedAtMs: number;
   readonly finishedAtMs: number;
   readonly blobs: number;
   readonly bytes: number;
-  /** Blobs that turned out to be damaged. */
+  /** Number of damaged blobs. */
   readonly condemned: number;
 }
 
 const LAST_PASS_FIELDS = ['startedAtMs', 'finishedAtMs', 'blobs', 'bytes', 'condemned'] as const;
 
 /**
- * What has been verified of the blobs on disk: their sizes, and when their digests were last found right. A blob that is not in
- * here has to be verified before it is used, so that losing the file costs time only: one that is damaged begins anew, and where it
- * cannot be written, what is new is lost with the process.
+ * Records the verified blobs on disk: their sizes, and when their digests were last verified. Blobs that it
+ * lacks are verified before use, so losing the file costs only time. A damaged ledger is replaced by an empty
+ * one; if it cannot be written, new records are lost with the process.
  */
 export class BlobLedger implements Disposable {
-  /** The process before this one did not end in an orderly way. */
+  /** The previous process did not exit cleanly. */
   readonly wasUnclean: boolean;
   readonly #database: DatabaseSync;
   readonly #logger: Logger;
@@ -37,13 +37,16 @@ export class BlobLedger implements Disposable {
     try {
       return begin(new DatabaseSync(path), logger);
     } catch (error) {
-      logger.warn({ err: error, path }, 'the list of verified blobs cannot be used, it begins anew');
+      logger.warn({ err: error, path }, 'the list of verified blobs is not usable: a new one is started');
     }
     try {
       for (const suffix of ['', '-wal', '-shm', '-journal']) rmSync(`${path}${suffix}`, { force: true });
       return begin(new DatabaseSync(path), logger);
     } catch (error) {
-      logger.warn({ err: error, path }, 'the list of verified blobs cannot be kept beyond this process');
+      logger.warn(
+        { err: error, path },
+        'the list of verified blobs cannot be stored: it ends with this process',
+      );
       return begin(new DatabaseSync(':memory:'), logger);
     }
 
@@ -67,7 +70,7 @@ export class BlobLedger implements Disposable {
     return sizes;
   }
 
-  /** The blobs, the one whose verification is longest ago first. */
+  /** Digests of the blobs, the one verified longest ago first. */
   byAge(): Digest[] {
     const query = 'SELECT digest FROM blobs ORDER BY verified_at_ms';
     const rows = this.#use((database) => database.prepare(query).all()) ?? [];
@@ -100,12 +103,12 @@ export class BlobLedger implements Disposable {
     try {
       return work(this.#database);
     } catch (error) {
-      this.#logger.warn({ err: error }, 'the list of verified blobs cannot be used');
+      this.#logger.warn({ err: error }, 'the list of verified blobs is not usable');
       return undefined;
     }
   }
 
-  /** The end is an orderly one. */
+  /** Records a clean exit. */
   [Symbol.dispose](): void {
     if (!this.#database.isOpen) return;
     this.#use((database) => writeState(database, 'running', 'no'));
@@ -113,17 +116,18 @@ export class BlobLedger implements Disposable {
   }
 }
 
-/** @returns whether the process before has ended without saying so */
+/** @returns whether the previous process did not exit cleanly */
 function prepare(database: DatabaseSync): boolean {
   database.exec('PRAGMA journal_mode = WAL');
   database.exec(
-    'CREATE TABLE IF NOT EXISTS blobs (digest TEXT PRIMARY KEY, size_bytes INTEGER NOT NULL, verified_at_ms INTEGER NOT NULL) WITHOUT ROWID',
+    'CREATE TABLE IF NOT EXISTS blobs (digest TEXT PRIMARY KEY, size_bytes INTEGER NOT NULL, ' +
+      'verified_at_ms INTEGER NOT NULL) WITHOUT ROWID',
   );
   database.exec(
     'CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID',
   );
   const wasUnclean = readState(database, 'running') === 'yes';
-  // That it runs is on the disk before anything else; the rows that a power failure takes are verified again.
+  // Write the running mark to disk before anything else. Rows lost in a power failure are verified again.
   database.exec('PRAGMA synchronous = FULL');
   writeState(database, 'running', 'yes');
   database.exec('PRAGMA synchronous = NORMAL');

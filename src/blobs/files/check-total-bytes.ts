@@ -1,7 +1,7 @@
 import { SpandrelError } from '../../core/errors.ts';
 import type { BlobResponse } from '../../upstream/blobs/blob-source.ts';
 
-/** @throws SpandrelError BLOB_CORRUPT if an answer is about a blob of another size */
+/** Checks the size in a response. @throws SpandrelError BLOB_CORRUPT if it is another one */
 export function checkTotalBytes({ totalBytes }: BlobResponse, sizeBytes: number): void {
   if (totalBytes !== sizeBytes)
     throw new SpandrelError(

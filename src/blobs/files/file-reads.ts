@@ -1,32 +1,32 @@
 import type { ReadMemory, RestingBytes } from './read-memory.ts';
 
-/** Bytes of a file that a reader has for the moment; not to be written to. */
-export interface LentBytes extends Disposable {
+/** Bytes of a file in a buffer that several readers may share; read only. Dispose of it when done. */
+export interface SharedBytes extends Disposable {
   readonly bytes: Buffer;
-  /** Whoever had the bytes is done with them. Disposing of it without this keeps the buffer from ever being filled again. */
+  /** The reader is done with the bytes. Without this call, disposal keeps the buffer from being reused. */
   finish(): void;
 }
 
-/** Fill a buffer with what the file has from a position on. */
+/** Fills a buffer with the bytes of the file from `position` on. */
 export type FillBuffer = (buffer: Buffer, position: number) => Promise<void>;
 
-/** One read, and who has its bytes. */
+/** One read and its users. */
 interface Read extends RestingBytes {
   readonly start: number;
   readonly end: number;
   readonly loading: Promise<void>;
   users: number;
-  /** Somebody has left without saying that they are done with the bytes. */
+  /** A user was disposed of without `finish`, so the buffer must not be reused. */
   isAbandoned: boolean;
 }
 
-/** What is shared lies within one of these. */
+/** A read is shared only if it lies within one cell. */
 const CELL_BYTES = 2 ** 20;
 const MAX_READS_OF_A_CELL = 16;
 
 /**
- * Reads of one file, whose bytes do not change. Readers that want the same part at about the same time get the same bytes, read once:
- * nodes that start together go through a blob side by side.
+ * Shared reads of one file, whose bytes do not change. Readers of the same part at about the same time share
+ * one read: nodes that start together read a blob in step.
  */
 export class FileReads {
   readonly fill: FillBuffer;
@@ -38,8 +38,11 @@ export class FileReads {
     this.fill = fill;
   }
 
-  /** Bytes from `start` on, one at least, and none behind `end`; all up to there must be in the file. @throws what `fill` throws */
-  async lend(start: number, end: number): Promise<LentBytes> {
+  /**
+   * At least one byte from `start` on, and none from `end` on. All bytes up to `end` must be in the file.
+   * @throws what `fill` throws
+   */
+  async read(start: number, end: number): Promise<SharedBytes> {
     const read = this.#find(start) ?? this.#begin(start, end);
     let isOut = true;
     const giveBack = (isDone: boolean): void => {
@@ -72,7 +75,7 @@ export class FileReads {
 
   #begin(start: number, wantedEnd: number): Read {
     const size = this.#memory.sizeFor(wantedEnd - start);
-    // Long reads end on a grid, so that those who come later find the same ones.
+    // Long reads end on a grid, so that later readers find the same ones.
     const end = wantedEnd - start <= size ? wantedEnd : Math.floor((start + size) / size) * size;
     const buffer = this.#memory.claim(size);
     const loading = this.fill(buffer.subarray(0, end - start), start);
@@ -90,7 +93,7 @@ export class FileReads {
     return read;
   }
 
-  /** One that finds no place is its reader's alone. */
+  /** A read that does not fit into a cell is not shared. */
   #add(read: Read): void {
     const cell = cellOf(read.start);
     if (cell !== cellOf(read.end - 1)) return;

@@ -1,16 +1,16 @@
-/** `growing` until the last byte is there, then `complete`, or `failed` when it will never come. */
+/** `growing` until the last byte has arrived, then `complete`; `failed` if it will not arrive. */
 export type GrowthState = 'growing' | 'complete' | 'failed';
 
 const STATES: readonly GrowthState[] = ['growing', 'complete', 'failed'];
 const STATE_BITS = 2n;
 
 /**
- * How many bytes of a growing file are there, counted from its start without a gap. Lives in shared memory: the fill
- * advances it on the event loop, and followers in worker threads wait on it without a message for every chunk.
- * Count and state share one cell, so that no change can fall between looking and waiting.
+ * Number of contiguous bytes at the start of a growing file. It is in shared memory: the fill advances it on
+ * the event loop, and followers in worker threads wait for it without a message for each chunk. Count and
+ * state share one cell, so that no change is missed between a load and a wait.
  */
 export class Growth {
-  /** Hand this to a worker and wrap it there with `new Growth(shared)`. */
+  /** Pass this to a worker, and wrap it there with `new Growth(shared)`. */
   readonly shared: SharedArrayBuffer;
   readonly #cell: BigInt64Array<SharedArrayBuffer>;
 
@@ -19,7 +19,7 @@ export class Growth {
     this.#cell = new BigInt64Array(shared);
   }
 
-  /** A file that is already whole. */
+  /** The growth of a complete file. */
   static complete(sizeBytes: number): Growth {
     const growth = new Growth();
     growth.#store(sizeBytes, 'complete');
@@ -34,7 +34,7 @@ export class Growth {
     return STATES[Number(Atomics.load(this.#cell, 0) & 3n)] ?? 'failed';
   }
 
-  /** Announce that the bytes `[0, availableBytes)` are in the file. */
+  /** Announces that the bytes `[0, availableBytes)` are in the file. */
   advance(availableBytes: number): void {
     this.#store(availableBytes, this.state);
   }
@@ -43,7 +43,7 @@ export class Growth {
     this.#store(this.availableBytes, state);
   }
 
-  /** Resolves once there are more than `knownBytes` bytes, or the growth has ended. */
+  /** Resolves when there are more than `knownBytes` bytes, or the growth has ended. */
   async waitBeyond(knownBytes: number): Promise<void> {
     for (;;) {
       const seen = Atomics.load(this.#cell, 0);

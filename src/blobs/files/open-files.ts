@@ -5,12 +5,12 @@ import { FileReads } from './file-reads.ts';
 import { fillFromFile } from './read-file-range.ts';
 import type { ReadMemory } from './read-memory.ts';
 
-/** A file that is open for reading. Dispose of it when done: it stays open for the next reader. */
+/** A file open for reading. Dispose of it when done; it stays open for the next reader. */
 export interface OpenFile extends AsyncDisposable {
   readonly handle: FileHandle;
   /** As the file was when it was opened. */
   readonly stats: Stats;
-  /** Those of all who have it open. */
+  /** The reads that all its users share. */
   readonly reads: FileReads;
 }
 
@@ -23,8 +23,8 @@ interface Entry {
 const MAX_IDLE = 256;
 
 /**
- * Files of complete blobs, open once for all who read them. Opening and closing one costs more than reading a small range of it, so
- * those used last stay open.
+ * Keeps files of complete blobs open, once for all readers. Opening and closing a file costs more than
+ * reading a small range, so the most recently used ones stay open.
  */
 export class OpenFiles implements AsyncDisposable {
   readonly #memory: ReadMemory;
@@ -39,7 +39,7 @@ export class OpenFiles implements AsyncDisposable {
     this.#maxIdle = maxIdle;
   }
 
-  /** Times that files are open for somebody. */
+  /** Number of users of open files. */
   get inUse(): number {
     return this.#inUse;
   }
@@ -63,7 +63,7 @@ export class OpenFiles implements AsyncDisposable {
     }
   }
 
-  /** The name is about to lead to nothing, or to something else. Who reads the file goes on reading it. */
+  /** The path is about to be removed or replaced. Current readers keep reading the old file. */
   async forget(path: string): Promise<void> {
     const entry = this.#entries.get(path);
     if (entry === undefined) return;
@@ -94,14 +94,14 @@ export class OpenFiles implements AsyncDisposable {
     for (const [oldest, { users }] of this.#entries) if (users === 0) return this.forget(oldest);
   }
 
-  /** Closes what nobody reads. */
+  /** Closes files without readers. */
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(Array.from(this.#entries.keys(), (path) => this.forget(path)));
   }
 }
 
 async function openForReading(path: string): Promise<{ handle: FileHandle; stats: Stats }> {
-  // What is no file must not make anybody wait, as a pipe does.
+  // Opening something other than a file, such as a pipe, must not block.
   const handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
   try {
     return { handle, stats: await handle.stat() };

@@ -10,14 +10,14 @@ import { mapPathOf } from './store-layout.ts';
 import { formatMapHead, formatPiece, parseMap, type StoredPiece } from './stored-piece.ts';
 
 /**
- * The file of a blob that is arriving, as long as the blob but with holes, and beside it the map of the pieces that are there.
- * Neither is synced: after a crash, the checksums of the pieces tell what of them has survived.
+ * The sparse file of an arriving blob, of the blob's length, and beside it the map of the pieces that have
+ * arrived. Neither is synced: after a crash, checksums show which pieces survived.
  */
 export class PartialFile {
   readonly path: string;
   readonly #data: FileHandle;
   readonly #map: FileHandle;
-  /** Lines that wait for the one that is being written. */
+  /** Lines that wait while another one is written. */
   #lines = '';
   #forgetsPieces = false;
   #writingLines: Promise<void> | undefined;
@@ -28,7 +28,7 @@ export class PartialFile {
     this.#map = map;
   }
 
-  /** Of the blob's bytes. */
+  /** Descriptor of the data file. */
   get fd(): number {
     return this.#data.fd;
   }
@@ -44,14 +44,14 @@ export class PartialFile {
       opened.move();
       return new PartialFile(path, data, map);
     } catch (error) {
-      // What cannot be removed either is swept at the next start.
+      // If this fails too, the next start removes it.
       await removePartial(path).catch(() => undefined);
       throw storeFault(error, 'create a file');
     }
   }
 
   /**
-   * Open a file that an earlier fill has left, with what its map says is there.
+   * Opens a file of an earlier fill with the pieces in its map.
    * @returns undefined if it cannot be used
    * @throws SpandrelError STORE_FAILED
    */
@@ -65,9 +65,9 @@ export class PartialFile {
       if (known === undefined) return undefined;
       const data = opened.use(await open(path, 'r+'));
       const map = opened.use(await open(mapPathOf(path), constants.O_WRONLY | constants.O_APPEND));
-      // A line that was torn must not swallow the next one.
+      // A torn line must not merge with the next one.
       await map.appendFile('\n');
-      // What is beyond the end of a file that was cut short would not be a hole but an error.
+      // Extend a truncated file: reading beyond its end would be an error, not zeros.
       await data.truncate(known.sizeBytes);
       opened.move();
       return { file: new PartialFile(path, data, map), ...known };
@@ -77,7 +77,10 @@ export class PartialFile {
     }
   }
 
-  /** Write all of `buffers`, one after the other, from `position` on. @throws SpandrelError STORE_FULL, STORE_FAILED */
+  /**
+   * Writes all `buffers`, one after the other, from `position` on. @throws SpandrelError STORE_FULL,
+   * STORE_FAILED
+   */
   async write(buffers: readonly Buffer[], position: number): Promise<void> {
     let rest: readonly Buffer[] = buffers;
     let at = position;
@@ -92,7 +95,7 @@ export class PartialFile {
     }
   }
 
-  /** No later fill resumes the file. @throws SpandrelError STORE_FAILED */
+  /** Removes the map, so that no later fill resumes the file. @throws SpandrelError STORE_FAILED */
   async forgetPieces(): Promise<void> {
     this.#forgetsPieces = true;
     try {
@@ -102,7 +105,7 @@ export class PartialFile {
     }
   }
 
-  /** Remember that a piece is there. @throws SpandrelError STORE_FULL, STORE_FAILED */
+  /** Records that a piece has arrived. @throws SpandrelError STORE_FULL, STORE_FAILED */
   async record(piece: StoredPiece): Promise<void> {
     if (this.#forgetsPieces) return;
     this.#lines += formatPiece(piece);
@@ -111,7 +114,7 @@ export class PartialFile {
     }
   }
 
-  /** True if the bytes of a piece are what they were when it was recorded. */
+  /** True if the bytes of a piece still match its checksum. */
   async isIntact(piece: StoredPiece): Promise<boolean> {
     let checksum = 0;
     for (let start = piece.start; start < piece.end; start += READ_BYTES) {
@@ -121,7 +124,7 @@ export class PartialFile {
     return checksum === piece.crc32;
   }
 
-  /** Fill `buffer` with the bytes from `position` on. @throws SpandrelError STORE_FAILED */
+  /** Fills `buffer` with the bytes from `position` on. @throws SpandrelError STORE_FAILED */
   fill(buffer: Buffer, position: number): Promise<void> {
     return fillFromFile(this.#data, buffer, position);
   }
@@ -130,7 +133,7 @@ export class PartialFile {
     await this.#data.sync();
   }
 
-  /** Both files stay as they are. */
+  /** Closes both files and keeps them. */
   async close(): Promise<void> {
     await Promise.all([this.#data.close(), this.#map.close()]);
   }
@@ -148,13 +151,13 @@ export class PartialFile {
   }
 }
 
-/** Remove what {@link PartialFile.create} has made. */
+/** Removes the files that {@link PartialFile.create} made. */
 export async function removePartial(path: string): Promise<void> {
   await rm(path, { force: true, recursive: true });
   await rm(mapPathOf(path), { force: true, recursive: true });
 }
 
-/** A write may take less than it was given, near the end of a quota for example. */
+/** A write may be short, for example near the end of a quota. */
 function dropBytes(buffers: readonly Buffer[], count: number): readonly Buffer[] {
   let left = count;
   for (const [index, buffer] of buffers.entries()) {

@@ -6,17 +6,20 @@ import { rangeLength } from '../../core/byte-range.ts';
 import { SpandrelError } from '../../core/errors.ts';
 import { storeFault } from './store-fault.ts';
 
-/** Most that one read of a blob returns. */
+/** Largest result of one read of a blob. */
 export const READ_BYTES = 256 * 1024;
 
-/** The bytes of `range` in a buffer of their own. @throws SpandrelError STORE_FAILED, also if the file is shorter */
+/** The bytes of `range` in a new buffer. @throws SpandrelError STORE_FAILED, also if the file is shorter */
 export async function readFileRange(file: FileHandle, range: ByteRange): Promise<Buffer> {
   const buffer = Buffer.allocUnsafeSlow(rangeLength(range));
   await fillFromFile(file, buffer, range.start);
   return buffer;
 }
 
-/** Fill `buffer` with what a file has from `position` on. @throws SpandrelError STORE_FAILED, also if the file is shorter */
+/**
+ * Fills `buffer` with the bytes of a file from `position` on. @throws SpandrelError STORE_FAILED, also if the
+ * file is shorter
+ */
 export async function fillFromFile(file: FileHandle, buffer: Buffer, position: number): Promise<void> {
   for (let filled = 0; filled < buffer.byteLength;) {
     const { bytesRead } = await file
@@ -39,7 +42,7 @@ export function fillFromFileSync(fd: number, buffer: Buffer, position: number): 
 }
 
 function checkRead(bytesRead: number): number {
-  if (bytesRead === 0) throw new SpandrelError('STORE_FAILED', 'a file of the store is shorter than it was');
+  if (bytesRead === 0) throw new SpandrelError('STORE_FAILED', 'a file of the store has become shorter');
   return bytesRead;
 }
 

@@ -1,18 +1,18 @@
-/** Bytes that nobody reads at the moment. */
+/** Bytes without a reader, kept for later ones. */
 export interface RestingBytes {
   readonly buffer: Buffer;
-  /** The buffer goes to somebody else, or away. */
+  /** The buffer is reused or freed: forget it. */
   forget(): void;
 }
 
-/** Few large reads cost less than many small ones, but each reader holds what it reads. */
+/** A few large reads cost less than many small ones, but each reader holds its buffer. */
 const SIZES = [64 * 1024, 256 * 1024, 1024 * 1024] as const;
 const DEFAULT_BUDGET_BYTES = 64 * 2 ** 20;
 
 /**
- * The buffers that blobs are read into. What has been read stays until its buffer is needed, the least recently used goes first: a fresh
- * buffer costs more than reading a cached file into it. While many are in use they are small ones, so that slow readers hold little;
- * what rests beside those in use stays within the budget.
+ * Buffers for reads of blobs. Bytes stay until their buffer is needed, the least recently used are dropped
+ * first: a new buffer costs more than reading a cached file into it. While many buffers are in use, new ones
+ * are small, so that slow readers hold little. Unused buffers and those in use stay within one budget.
  */
 export class ReadMemory {
   readonly #budgetBytes: number;
@@ -26,17 +26,17 @@ export class ReadMemory {
     this.#budgetBytes = budgetBytes;
   }
 
-  /** Buffers that are in use. */
+  /** Number of buffers in use. */
   get inUse(): number {
     return this.#inUse;
   }
 
-  /** Bytes of the buffers that are in use. */
+  /** Total size of the buffers in use. */
   get usedBytes(): number {
     return this.#usedBytes;
   }
 
-  /** How large a buffer a reader gets that wants so many bytes. */
+  /** Size of the buffer for a read of `wantedBytes`. */
   sizeFor(wantedBytes: number): number {
     const [small, medium, large] = SIZES;
     const share = this.#usedBytes / this.#budgetBytes;
@@ -44,7 +44,7 @@ export class ReadMemory {
     return SIZES.find((size) => size >= wantedBytes || size === largest) ?? largest;
   }
 
-  /** A buffer of a size that {@link sizeFor} gave, which is in use from now on. */
+  /** Takes a buffer of a size that {@link sizeFor} returned. */
   claim(size: number): Buffer {
     this.#usedBytes += size;
     this.#inUse++;
@@ -58,7 +58,10 @@ export class ReadMemory {
     return reused ?? Buffer.allocUnsafeSlow(size);
   }
 
-  /** What was in use is not any more. @param mayStay whether its buffer may be filled again, and what is in it be wanted again */
+  /**
+   * The bytes are no longer in use. @param mayStay whether the buffer may be reused and its content may be
+   * read again
+   */
   rest(bytes: RestingBytes, mayStay: boolean): void {
     const size = bytes.buffer.byteLength;
     this.#usedBytes -= size;
@@ -71,7 +74,7 @@ export class ReadMemory {
     this.#restingBytes += size;
   }
 
-  /** What rested is in use again. */
+  /** Kept bytes are in use again. */
   wake(bytes: RestingBytes): void {
     this.#leave(bytes);
     this.#inUse++;

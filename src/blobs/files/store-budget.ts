@@ -2,19 +2,24 @@ import type { Digest } from '../../core/digest.ts';
 import { SpandrelError } from '../../core/errors.ts';
 import { digestOfKey, type StoreKey } from './store-key.ts';
 
-/** A blob of which the store has something. */
+/** A blob that the store has, whole or in part. */
 export interface StoredBlob {
-  /** Of the whole blob. */
+  /** Size of the whole blob. */
   readonly sizeBytes: number;
-  /** What it takes of the store: all of it, or what has arrived and what is kept free for the rest. */
+  /**
+   * Bytes that count for the store: the whole blob, or what has arrived and what is reserved for the rest.
+   */
   readonly heldBytes: number;
-  /** File of a blob that is not whole. */
+  /** File of a partial blob. */
   readonly partialPath?: string | undefined;
-  /** It lies where whole blobs do, but nothing says that its digest has been found right: its size is no more than that of the file. */
+  /**
+   * It is among the complete blobs, but no record says that its digest was verified: its size is that of the
+   * file.
+   */
   readonly isUnverified?: boolean | undefined;
 }
 
-/** A blob that is to go. */
+/** A blob to evict. */
 interface Victim {
   readonly key: StoreKey;
   readonly blob: StoredBlob;
@@ -23,29 +28,29 @@ interface Victim {
 interface Entry {
   blob: StoredBlob;
   pins: number;
-  /** Settles when it is in use no more; there if somebody waits for that. */
+  /** Settles when the blob is no longer in use; set if a caller waits for that. */
   free: PromiseWithResolvers<void> | undefined;
-  /** What {@link StoreBudget.noteUse} was last told, milliseconds of the epoch. */
+  /** Last time of {@link StoreBudget.noteUse}, milliseconds of the epoch. */
   usedAtMs: number;
 }
 
-/** The time of use of a blob need not be exact. */
+/** Resolution of a blob's time of use. */
 const USE_RESOLUTION_MS = 60_000;
 
-/** What the store holds, in the order of use, and what may go when room is needed. No I/O. */
+/** Tracks the content of the store in the order of use, and plans evictions. No I/O. */
 export class StoreBudget {
   readonly #maxBytes: number;
   readonly #otherBytes: () => number;
   /** Least recently used first. */
   readonly #entries = new Map<StoreKey, Entry>();
-  /** Keys of what is not whole. */
+  /** Keys of partial blobs. */
   readonly #partials = new Map<Digest, Set<StoreKey>>();
   #completeBytes = 0;
   #partialBytes = 0;
   #completeCount = 0;
   #pins = 0;
 
-  /** @param otherBytes what else there is, that is not to be planned with here */
+  /** @param otherBytes bytes of the store that are not blobs */
   constructor(maxBytes: number, otherBytes: () => number = () => 0) {
     this.#maxBytes = maxBytes;
     this.#otherBytes = otherBytes;
@@ -63,12 +68,12 @@ export class StoreBudget {
     return this.#partialBytes;
   }
 
-  /** Complete blobs. */
+  /** Number of complete blobs. */
   get count(): number {
     return this.#completeCount;
   }
 
-  /** Times that blobs are in use, those included that have gone since. */
+  /** Number of pins, including those of removed blobs. */
   get pins(): number {
     return this.#pins;
   }
@@ -77,7 +82,7 @@ export class StoreBudget {
     return this.#entries.get(key)?.blob;
   }
 
-  /** All that there is of a blob, whole or not. */
+  /** Keys of a blob, whole and partial. */
   keysOf(digest: Digest): StoreKey[] {
     return [...(this.#entries.has(digest) ? [digest] : []), ...(this.#partials.get(digest) ?? [])];
   }
@@ -86,7 +91,7 @@ export class StoreBudget {
     return (this.#entries.get(key)?.pins ?? 0) > 0;
   }
 
-  /** Resolves when nobody uses the blob; it may be in use again by the time when that is heard of. */
+  /** Resolves when the blob is no longer in use. It may be in use again when the caller continues. */
   async whenFree(key: StoreKey): Promise<void> {
     const entry = this.#entries.get(key);
     if (entry !== undefined && entry.pins > 0) await (entry.free ??= Promise.withResolvers()).promise;
@@ -96,7 +101,7 @@ export class StoreBudget {
     for (const [key, { blob }] of this.#entries) yield [key, blob];
   }
 
-  /** As the most recently used. Pins of the same blob stay. */
+  /** Adds or replaces a blob as the most recently used. Pins of the same blob stay. */
   set(key: StoreKey, blob: StoredBlob): void {
     const entry = this.#entries.get(key) ?? { blob, pins: 0, free: undefined, usedAtMs: 0 };
     this.remove(key);
@@ -106,13 +111,13 @@ export class StoreBudget {
     this.#list(key);
   }
 
-  /** What has come under `key` is the whole blob: whoever uses the one uses the other. */
+  /** The partial blob `key` is now complete: users of one use the other. */
   promote(key: StoreKey, blob: StoredBlob): void {
     const digest = digestOfKey(key);
     const entry = this.#entries.get(key);
     if (key !== digest && entry !== undefined) {
       this.remove(key);
-      // Another upstream has sent all of it before.
+      // Another upstream has already sent the whole blob.
       if (this.#entries.has(digest)) return;
       this.#entries.set(digest, entry);
       this.#count(entry.blob, 1);
@@ -120,7 +125,7 @@ export class StoreBudget {
     this.set(digest, blob);
   }
 
-  /** Say something else of the same blob, which keeps its place in the order of use. */
+  /** Changes the entry of a blob, which keeps its place in the order of use. */
   replace(key: StoreKey, blob: StoredBlob): void {
     const entry = this.#entries.get(key);
     if (entry === undefined) return;
@@ -151,7 +156,7 @@ export class StoreBudget {
     if (keys?.size === 0) this.#partials.delete(digest);
   }
 
-  /** Used now, and not to be evicted until the returned function has been called. */
+  /** Marks a blob as used, and keeps it from eviction until the returned function is called. */
   pin(key: StoreKey): () => void {
     const entry = this.#entries.get(key);
     if (entry === undefined) return () => undefined;
@@ -171,7 +176,7 @@ export class StoreBudget {
     };
   }
 
-  /** True if the time of use should be written down again. */
+  /** Returns true if the time of use should be stored again. */
   noteUse(key: StoreKey, nowMs: number): boolean {
     const entry = this.#entries.get(key);
     if (entry === undefined || nowMs - entry.usedAtMs < USE_RESOLUTION_MS) return false;
@@ -179,7 +184,7 @@ export class StoreBudget {
     return true;
   }
 
-  /** The blobs that have to go so that `bytes` more fit. @throws SpandrelError STORE_FULL if that is not enough */
+  /** The blobs to evict so that `bytes` more fit. @throws SpandrelError STORE_FULL if that is not enough */
   planEviction(bytes: number): Victim[] {
     const { victims, missingBytes } = this.#findVictims(this.#excessBytes + bytes);
     if (missingBytes > 0)
@@ -189,12 +194,12 @@ export class StoreBudget {
     return victims;
   }
 
-  /** The blobs whose going frees about so many bytes; fewer if the others are in use. */
+  /** The blobs to evict to free about `bytes`; fewer if the others are in use. */
   planRelief(bytes: number = this.#excessBytes): Victim[] {
     return this.#findVictims(bytes).victims;
   }
 
-  /** What there is beyond the bound; negative as long as there is room. */
+  /** Bytes beyond the limit; negative while there is room. */
   get #excessBytes(): number {
     return this.usedBytes + this.#otherBytes() - this.#maxBytes;
   }

@@ -1,9 +1,11 @@
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import { nodeErrorCode } from '../../core/node-error-code.ts';
 
-/** Errors of the file system that mean a full disk, a used-up quota, or a file beyond what either allows. */
+/** Errors of a full disk, an exhausted quota, or a file beyond their limits. */
 const FULL: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
-/** Errors that say nothing about a file: it may be read well the next time. The last four are of file systems on a network. */
+/**
+ * Errors that say nothing about a file: the next read may succeed. The last four are of network file systems.
+ */
 const PASSING: ReadonlySet<string> = new Set([
   'EMFILE',
   'ENFILE',
@@ -17,7 +19,10 @@ const PASSING: ReadonlySet<string> = new Set([
   'EHOSTDOWN',
 ]);
 
-/** A failed file operation as STORE_FULL or STORE_FAILED; `doing` completes "the store could not …". */
+/**
+ * The error for a failed file operation: STORE_FULL or STORE_FAILED. `doing` completes "the store could not
+ * …".
+ */
 export function storeFault(error: unknown, doing: string): SpandrelError {
   if (isSpandrelError(error)) return error;
   const code = nodeErrorCode(error);
@@ -30,12 +35,15 @@ export function storeFault(error: unknown, doing: string): SpandrelError {
   });
 }
 
-/** True if the store cannot do at the moment what it is there for: what is to be served comes from the upstream then. */
+/** True if the store is unavailable at the moment: content then comes from the upstream. */
 export function isStoreFault(error: unknown): error is SpandrelError {
   return isSpandrelError(error, 'STORE_FULL', 'STORE_FAILED', 'WORKER_FAILED');
 }
 
-/** True if a read failed for a reason that lies outside of the file. @param error of the system, or made of one by {@link storeFault} */
+/**
+ * True if a read failed for a reason other than the file. @param error of the system, or made from one by
+ * {@link storeFault}
+ */
 export function isPassingFault(error: unknown): boolean {
   if (isSpandrelError(error, 'WORKER_FAILED')) return true;
   return PASSING.has(nodeErrorCode(isSpandrelError(error) ? error.cause : error));

@@ -2,10 +2,10 @@ import { SpandrelError } from '../../core/errors.ts';
 import type { Events } from '../../telemetry/events.ts';
 import type { BlobDamage, StoredKind } from '../../telemetry/metrics.ts';
 
-/** After a write has failed, nothing large is brought into the store for so long. */
+/** How long after a failed write nothing large is stored. */
 const PAUSE_MS = 10_000;
 
-/** What goes wrong with the store, from all who write and read it: counted, logged, and forgotten when it has passed. */
+/** Counts and logs failures of the store, reported by everything that reads and writes it. */
 export class StoreHealth {
   readonly #events: Events;
   readonly #now: () => number;
@@ -26,10 +26,10 @@ export class StoreHealth {
   /** @throws SpandrelError STORE_FULL while {@link isFailing} */
   assertWritable(): void {
     if (this.isFailing)
-      throw new SpandrelError('STORE_FULL', 'the disk has just failed: nothing is stored for a moment');
+      throw new SpandrelError('STORE_FULL', 'the disk has just failed: nothing is stored for a few seconds');
   }
 
-  /** Something could not be written. A disk that stays full is logged now and then, not for each write. */
+  /** Records a failed write. If the disk stays full, this is logged from time to time, not for each write. */
   noteWriteFailure(kind: StoredKind, error: unknown): void {
     const now = this.#now();
     this.#failedAtMs = now;
@@ -38,7 +38,7 @@ export class StoreHealth {
     this.#events.storeWriteFailed(kind, error, isLogged);
   }
 
-  /** Something that is stored is not what was stored. It is removed, and made or fetched again when it is next wanted. */
+  /** Records damaged content. It is removed, and fetched or built again when it is next needed. */
   noteDamage(kind: StoredKind, digest: string, damage: BlobDamage): void {
     this.#events.storedFileDamaged(kind, digest, damage);
   }

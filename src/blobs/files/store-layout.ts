@@ -12,31 +12,32 @@ import type { StoredBlob } from './store-budget.ts';
 import { isPassingFault } from './store-fault.ts';
 import { digestOfKey, type StoreKey, taggedKey, tagOfKey } from './store-key.ts';
 
-/** A blob as it was found on disk. */
+/** A blob found on disk. */
 export interface FoundBlob extends StoredBlob {
   readonly key: StoreKey;
   /** Milliseconds of the epoch. */
   readonly usedAtMs: number;
 }
 
-/** What stands where a blob should be, and is not it. */
+/** A file in the place of a blob that is not that blob. */
 interface DamagedBlob {
   readonly digest: Digest;
   readonly path: string;
   readonly damage: BlobDamage;
 }
 
-/** Clocks are set by no more than this while nothing is wrong with them. */
+/** Normal corrections of a clock are smaller. */
 const CLOCK_STEP_MS = 60_000;
 const FORMAT_NAME = 'spandrel-store';
 const FORMAT_VERSION = 2;
-/** What `stat` counts blocks in, whatever the file system's own are: POSIX, `<sys/stat.h>`. */
+/** Unit of `stat`'s blocks on every file system: POSIX, `<sys/stat.h>`. */
 export const BLOCK_BYTES = 512;
 
 /**
- * Where things are below `storage.root`: `format` (version of this layout), `verified` ({@link BlobLedger}), `blobs/<algorithm>/<2 hex digits>/<hex>` (complete
- * blobs), `partial/<algorithm>-<hex>-<upstream>-<random>` and the same with `.map` (blobs that have not arrived as a whole, and what of them
- * is there). The file system is the only list of what is there, and modification times are the order of use.
+ * Layout of `storage.root`: `format` (version of the layout), `verified` ({@link BlobLedger}),
+ * `blobs/<algorithm>/<2 hex digits>/<hex>` (complete blobs), `partial/<algorithm>-<hex>-<upstream>-<random>`
+ * (partial blobs) and the same with `.map` (their pieces). The file system is the only list of the content;
+ * modification times are the order of use.
  */
 export class StoreLayout {
   readonly #root: string;
@@ -45,16 +46,20 @@ export class StoreLayout {
     this.#root = root;
   }
 
-  /** True if a file can be written where blobs arrive. Full disks show: the file has a byte. */
+  /**
+   * True if a file can be written in the folder of partial blobs. The file has one byte, so that a full disk
+   * shows.
+   */
   async isWritable(): Promise<boolean> {
     const path = join(this.#root, 'partial', `probe-${randomUUID()}.tmp`);
-    // Whatever fails, nothing can be stored; what is stored next says more. A full disk may have taken the name without the byte.
+    // Any failure means that nothing can be stored; the next write reports the cause. A full disk may have
+    // created the file without its byte.
     const [written] = await Promise.allSettled([writeFile(path, '1')]);
     const [removed] = await Promise.allSettled([rm(path, { force: true })]);
     return written.status === 'fulfilled' && removed.status === 'fulfilled';
   }
 
-  /** Of the {@link BlobLedger}. */
+  /** Path of the {@link BlobLedger}. */
   get ledgerPath(): string {
     return join(this.#root, 'verified');
   }
@@ -64,7 +69,7 @@ export class StoreLayout {
     return join(this.#root, 'blobs', digestAlgorithm(digest), hex.slice(0, 2), hex);
   }
 
-  /** A path that no other partial file has or had. */
+  /** A new unique path of a partial file. */
   newPartialPath(key: StoreKey): string {
     const [digest, tag] = [digestOfKey(key), tagOfKey(key)];
     const parts = [digestAlgorithm(digest), digestHex(digest), ...(tag === '' ? [] : [tag])];
@@ -72,10 +77,10 @@ export class StoreLayout {
   }
 
   /**
-   * Make the folders, or take over those that are there. A store of version 1 is taken over: its blobs are where they are now,
-   * its partial files had no maps and are removed.
-   * @returns the version that was taken over, if it is an earlier one
-   * @throws SpandrelError STORE_FAILED if the store was written by a later version, or by something else
+   * Creates the folders, or upgrades an older store: blobs of version 1 stay in place; its partial files had
+   * no maps and are removed.
+   * @returns the versions, if the store was upgraded
+   * @throws SpandrelError STORE_FAILED if the store is of a later version, or of another program
    */
   async prepare(): Promise<{ from: number; to: number } | undefined> {
     const version = await this.#readVersion();
@@ -92,11 +97,12 @@ export class StoreLayout {
   }
 
   /**
-   * All blobs, least recently used first, those whose files are not what was verified, and the files in `partial` that no fill can
-   * use. Blocks the event loop, which is several times as fast and meant for the time before there is any other work: 100,000 blobs
+   * Lists all blobs, least recently used first, those whose files are damaged, and the unusable files in
+   * `partial`. Blocks the event loop, which is several times faster, and is meant for start-up: 100,000 blobs
    * take about a second.
-   * @param verifiedSizes of the blobs whose digests have been found right
-   * @param nowMs milliseconds of the epoch; what seems to have been used later than that goes first, for nothing is known of its use
+   * @param verifiedSizes sizes of the blobs whose digests were verified
+   * @param nowMs milliseconds of the epoch; blobs used later than that count as least recently used, because
+   * their time is wrong
    */
   scan(
     verifiedSizes: ReadonlyMap<Digest, number>,
@@ -135,7 +141,10 @@ export class StoreLayout {
     return { blobs: inOrder, damaged, leftovers };
   }
 
-  /** A partial file is of use with its map, while the blob is not complete, and if there is no other of the same blob and upstream. */
+  /**
+   * A partial file is usable if it has a map, the blob is not complete, and no other file has the same blob
+   * and upstream.
+   */
   #findPartials(complete: ReadonlySet<StoreKey>): { partials: Iterable<FoundBlob>; leftovers: string[] } {
     const folder = join(this.#root, 'partial');
     const partials = new Map<StoreKey, FoundBlob & { partialPath: string }>();
@@ -165,16 +174,17 @@ export class StoreLayout {
       throw error;
     });
     if (text === undefined) return undefined;
-    // The first version did not write it in one step.
+    // Version 1 did not write the file atomically.
     if (text === '') return 1;
     const [, digits] = /^spandrel-store (\d{1,6})\n?$/.exec(text) ?? [];
     const found = JSON.stringify(text.trim().slice(0, 40));
     if (digits === undefined)
-      throw new SpandrelError('STORE_FAILED', `${this.#root} is no store: its format says ${found}`);
+      throw new SpandrelError('STORE_FAILED', `${this.#root} is not a store: its format is ${found}`);
     if (Number(digits) > FORMAT_VERSION)
       throw new SpandrelError(
         'STORE_FAILED',
-        `the store ${this.#root} was written by a later version (${found}, this one knows ${FORMAT_VERSION}): use another storage.root`,
+        `the store ${this.#root} was written by a later version (${found}, this one knows ` +
+          `${FORMAT_VERSION}): use another storage.root`,
       );
     return Number(digits);
   }
@@ -187,18 +197,18 @@ export class StoreLayout {
   }
 }
 
-/** The map that belongs to a partial file. */
+/** Path of the map of a partial file. */
 export function mapPathOf(partialPath: string): string {
   return `${partialPath}.map`;
 }
 
-/** Make the names in the folder of `path` survive a power failure. */
+/** Syncs the folder of `path`, so that its names survive a power failure. */
 export async function syncFolderOf(path: string): Promise<void> {
   await using folder = await open(dirname(path), 'r');
   await folder.sync();
 }
 
-/** The file of a blob, or what is wrong with it. */
+/** `stat` of a blob's file, or its damage. */
 function statBlob(path: string, sizeBytes: number | undefined): Stats | BlobDamage {
   try {
     const file = statSync(path);
@@ -214,7 +224,7 @@ function foldersIn(folder: string): string[] {
   return entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
 }
 
-/** Temporary files that version 1 had beside the others. */
+/** Removes temporary files of version 1. */
 async function removeTemporaries(folder: string): Promise<void> {
   for await (const entry of glob('**/*.tmp', { cwd: folder, withFileTypes: true }))
     if (entry.isFile()) await rm(join(entry.parentPath, entry.name));

@@ -5,9 +5,9 @@ import { DatabaseSync } from 'node:sqlite';
 import { SpandrelError } from '../../core/errors.ts';
 
 /**
- * Keeps a folder for one process. The lock is that of the operating system on the file `lock`, which SQLite takes in a way that
- * works on every platform: it ends with its process, however that ends, so none is ever stale, and process ids that containers
- * use again do not matter. The file itself stays.
+ * Reserves a folder for one process with an operating system lock on the file `lock`. SQLite takes it in a
+ * way that works on every platform. The lock ends with its process, however that ends, so it is never stale,
+ * and process ids that containers reuse do not matter. The file stays.
  */
 export class StoreLock implements AsyncDisposable {
   readonly #database: DatabaseSync;
@@ -17,14 +17,14 @@ export class StoreLock implements AsyncDisposable {
   }
 
   /**
-   * @param pid of this process, for the message of another that finds the store locked
+   * @param pid of this process, for the error of other processes
    * @throws SpandrelError STORE_LOCKED, with the process id of the owner in message and detail; STORE_FAILED
    */
   static async acquire(root: string, pid?: number): Promise<StoreLock> {
     const ownerPath = join(root, 'lock-owner');
     const database = openDatabase(join(root, 'lock'));
     try {
-      // Nothing is written: a full disk can be locked too.
+      // Nothing is written, so that a full disk can be locked too.
       database.exec('PRAGMA journal_mode = MEMORY');
       database.exec('BEGIN EXCLUSIVE');
     } catch (error) {
@@ -41,7 +41,7 @@ export class StoreLock implements AsyncDisposable {
         },
       );
     }
-    // It is for people, and a full disk has no place for it.
+    // The file is informative only, and a full disk has no room for it.
     await writeFile(ownerPath, String(pid ?? '')).catch(() => undefined);
     return new StoreLock(database);
   }

@@ -24,13 +24,13 @@ export interface StoreRoomOptions {
   readonly events: Events;
   readonly logger: Logger;
   readonly health: StoreHealth;
-  /** Let go of blobs that are held for no reader; false if there are none. */
-  readonly letGo: () => Promise<boolean>;
+  /** Releases blobs that are held without a reader; resolves to false if there are none. */
+  readonly releaseIdle: () => Promise<boolean>;
 }
 
 type Hold = (before: StoredBlob | undefined) => StoredBlob | undefined;
 
-/** The room of the store: what is in it, what is kept free for what arrives, and what has to go for that. */
+/** Manages the room of the store: reserves room for arriving content and evicts blobs for it. */
 export class StoreRoom {
   readonly budget: StoreBudget;
   readonly #layout: StoreLayout;
@@ -39,13 +39,13 @@ export class StoreRoom {
   readonly #events: Events;
   readonly #logger: Logger;
   readonly #health: StoreHealth;
-  readonly #letGo: () => Promise<boolean>;
-  /** How many use a partial file by its name. */
+  readonly #releaseIdle: () => Promise<boolean>;
+  /** Number of users of each partial file's path. */
   readonly #pathUsers = new Map<string, number>();
   readonly #turns = new Map<Digest, Promise<void>>();
 
   constructor(options: StoreRoomOptions) {
-    const { maxBytes, otherBytes, layout, files, ledger, events, logger, health, letGo } = options;
+    const { maxBytes, otherBytes, layout, files, ledger, events, logger, health, releaseIdle } = options;
     this.budget = new StoreBudget(maxBytes, otherBytes);
     this.#layout = layout;
     this.#files = files;
@@ -54,26 +54,26 @@ export class StoreRoom {
     this.#logger = logger;
     events.storeLimited(maxBytes);
     this.#health = health;
-    this.#letGo = letGo;
+    this.#releaseIdle = releaseIdle;
   }
 
-  /** @throws SpandrelError STORE_FULL while the disk is left alone */
+  /** @throws SpandrelError STORE_FULL after a failed write, for a while */
   assertUsable(): void {
     this.#health.assertWritable();
   }
 
   /**
-   * Make room for what `blob` holds beyond what it held, and keep it. Looking, taking and forgetting the victims are one step, so
-   * that two that ask at the same time do not get the same room.
-   * @param hold what is to be held, from what is held already; nothing, to leave that as it is
-   * @returns what lets go of the blob: until then it is not evicted
-   * @throws SpandrelError STORE_FULL if what is in use leaves no room, STORE_FAILED
+   * Reserves room for a blob, and evicts others for it. Planning, reserving and forgetting the victims are
+   * one step, so that concurrent calls do not reserve the same room.
+   * @param hold returns what to hold, given what is held now; `undefined` changes nothing
+   * @returns releases the blob: until then it is not evicted
+   * @throws SpandrelError STORE_FULL if content in use leaves no room, STORE_FAILED
    */
   async take(key: StoreKey, hold: Hold): Promise<() => void> {
     try {
       return await this.#takeNow(key, hold);
     } catch (error) {
-      if (!isSpandrelError(error, 'STORE_FULL') || !(await this.#letGo())) throw error;
+      if (!isSpandrelError(error, 'STORE_FULL') || !(await this.#releaseIdle())) throw error;
       return this.#takeNow(key, hold);
     }
   }
@@ -101,7 +101,7 @@ export class StoreRoom {
     }
   }
 
-  /** Bring the store below its bound, as far as what is in use allows: others have taken room, or the bound was lowered. */
+  /** Evicts until the store is within its limit, as far as content in use allows. */
   async trim(): Promise<void> {
     for (const { key } of this.budget.planRelief()) await this.remove(key, 'evicted');
   }
@@ -114,7 +114,7 @@ export class StoreRoom {
     await this.#removeFiles(key, blob, why);
   }
 
-  /** The disk has failed. If it is full, as much as was wanted is given up for those who come next: `bytes`, at most. */
+  /** Call after a failed write. If the disk is full, evicts up to `bytes` so that later fills can succeed. */
   async relieve(error: SpandrelError, bytes: number): Promise<void> {
     if (nodeErrorCode(error.cause) === '') return;
     this.#health.noteWriteFailure('blob', error);
@@ -122,7 +122,7 @@ export class StoreRoom {
     for (const { key } of this.budget.planRelief(bytes)) await this.remove(key, 'evicted');
   }
 
-  /** What gives a blob its place among the whole ones is done by one at a time: several upstreams may have sent it. */
+  /** Runs one task at a time for each digest: several upstreams may complete the same blob. */
   async inTurn(digest: Digest, work: () => Promise<void>): Promise<void> {
     const turn = Promise.resolve(this.#turns.get(digest)).then(work);
     const over = turn.catch(() => undefined);
@@ -134,7 +134,7 @@ export class StoreRoom {
     }
   }
 
-  /** One more uses the file at `path` by its name. Returns what ends that, and says whether it was the last. */
+  /** Adds a user of the path. The returned function removes it, and returns true for the last one. */
   holdPath(path: string): () => boolean {
     this.#pathUsers.set(path, (this.#pathUsers.get(path) ?? 0) + 1);
     return () => {
@@ -150,7 +150,7 @@ export class StoreRoom {
     this.#events.storeChanged({ complete, partial });
   }
 
-  /** What cannot be removed is no part of the store any more all the same: nobody has to wait for a disk to be mended. */
+  /** A file that cannot be removed no longer counts as part of the store. */
   async #removeFiles(key: StoreKey, blob: StoredBlob, why: 'evicted' | 'unusable'): Promise<void> {
     const digest = digestOfKey(key);
     if (why === 'evicted') this.#events.evicted('disk');
@@ -163,7 +163,7 @@ export class StoreRoom {
     }
   }
 
-  /** What stands where a complete blob belongs, if anything. */
+  /** Removes whatever is in the place of a complete blob. */
   async removeFile(path: string): Promise<void> {
     await this.#files.forget(path);
     await rm(path, { force: true, recursive: true });

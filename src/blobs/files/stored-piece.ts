@@ -2,26 +2,26 @@ import { crc32 } from 'node:zlib';
 
 import type { ByteRange } from '../../core/byte-range.ts';
 
-/** Bytes of a blob that are said to be in its partial file; they count once their CRC-32 has been found right. */
+/** A piece of a blob recorded in its partial file. It counts only once its CRC-32 is verified. */
 export interface StoredPiece extends ByteRange {
   readonly crc32: number;
 }
 
-/** One line of a chunk map, with a checksum of its own: a torn line is no line. */
+/** Formats one line of a chunk map. It has a checksum, so that a torn line is ignored. */
 export function formatPiece({ start, end, crc32: checksum }: StoredPiece): string {
   const fields = `${start} ${end} ${hex(checksum)}`;
   return `${fields} ${hex(crc32(fields))}\n`;
 }
 
-/** First line of a chunk map. */
+/** The first line of a chunk map. */
 export function formatMapHead(digest: string, sizeBytes: number): string {
   const fields = `chunks 1 ${digest} ${sizeBytes}`;
   return `${fields} ${hex(crc32(fields))}\n`;
 }
 
 /**
- * What a chunk map says, in order and without overlaps; `undefined` if it is not one of `digest`. Of pieces that overlap the later
- * one counts, since its bytes were written over the others. Lines that are damaged are left out.
+ * Parses a chunk map: its pieces in order, without overlaps; `undefined` if it belongs to another digest. Of
+ * overlapping pieces the later one counts, because its bytes overwrote the others. Skips damaged lines.
  */
 export function parseMap(
   text: string,
@@ -48,10 +48,10 @@ function parsePiece(line: string): StoredPiece | undefined {
   return piece.start < piece.end ? piece : undefined;
 }
 
-/** Those that no earlier one of the list touches, kept or not; in the order of their starts. */
+/** The pieces that overlap no earlier one of the list, kept or not, sorted by start. */
 function withoutOverlaps(newestFirst: readonly StoredPiece[]): StoredPiece[] {
   const kept: StoredPiece[] = [];
-  /** What the pieces looked at so far cover: disjoint, in order. */
+  /** Ranges covered so far: disjoint and sorted. */
   const covered: { start: number; end: number }[] = [];
   for (const piece of newestFirst) {
     const first = firstEndingBehind(covered, piece.start);
@@ -67,7 +67,7 @@ function withoutOverlaps(newestFirst: readonly StoredPiece[]): StoredPiece[] {
   return kept.toSorted((a, b) => a.start - b.start);
 }
 
-/** Index of the first range of an ordered list that ends behind `position`. */
+/** Index of the first range of a sorted list that ends after `position`. */
 function firstEndingBehind(ranges: readonly { readonly end: number }[], position: number): number {
   let low = 0;
   let high = ranges.length;

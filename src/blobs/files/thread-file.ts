@@ -4,8 +4,8 @@ import { promisify } from 'node:util';
 const readInto = promisify(read);
 
 /**
- * A file that a worker thread reads. It is opened synchronously, because Node closes the files of a killed thread, but not one that
- * the thread is just opening asynchronously. Throws the system's errors. Dispose of it.
+ * A file that a worker thread reads. It is opened synchronously: Node closes the files of a killed thread,
+ * but not one that is being opened asynchronously. Throws the errors of the system.
  */
 export class ThreadFile implements AsyncDisposable {
   readonly #fd: number;
@@ -15,7 +15,10 @@ export class ThreadFile implements AsyncDisposable {
     this.#fd = openSync(path, 'r');
   }
 
-  /** Read into `buffer` from `position` of the file on; one read at a time. @returns the number of bytes, 0 at the end of the file */
+  /**
+   * Reads into `buffer` from `position` on; one read at a time. @returns the number of bytes, 0 at the end of
+   * the file
+   */
   async read(buffer: Uint8Array, position: number): Promise<number> {
     const reading = readInto(this.#fd, buffer, 0, buffer.byteLength, position);
     this.#reading = reading;
@@ -23,7 +26,7 @@ export class ThreadFile implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    // A descriptor that is closed during a read may be another file's by then.
+    // A descriptor that is closed during a read may already belong to another file.
     await Promise.allSettled([this.#reading]);
     closeSync(this.#fd);
   }

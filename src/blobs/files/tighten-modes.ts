@@ -6,19 +6,19 @@ import { nodeErrorCode } from '../../core/node-error-code.ts';
 const OTHERS = 0o077;
 const OWNER = 0o700;
 
-/** Errors where another user owns the file: the root of a volume, its `lost+found`. */
+/** Errors for files of another user: the root of a volume, its `lost+found`. */
 const NOT_OURS: ReadonlySet<string> = new Set(['EPERM', 'EACCES', 'EROFS']);
 
 /**
- * Take the permissions of group and others from a folder and all that it holds: images may be private. Those
- * of the owner stay. Does not follow symbolic links. Blocks the event loop, as the scan of the store at its
- * start does; 100,000 files take less than a second.
- * @returns `tightened`: how many files and folders others could use; `open`: how many they still can, because
- * another user owns them
+ * Removes the permissions of group and others from a folder and all its content, because images may be
+ * private. Keeps those of the owner. Does not follow symbolic links. Blocks the event loop; 100,000 files
+ * take less than a second.
+ * @returns `tightened`: number of files and folders that were open to others; `open`: number that still are,
+ * because another user owns them
  */
 export function tightenModes(root: string): { readonly tightened: number; readonly open: number } {
   const found = { tightened: 0, open: 0 };
-  // The folder first: it hides all that is in it.
+  // The folder first: it closes all its content.
   tighten(realpathSync(root), found);
   tightenBelow(root, found);
   return found;

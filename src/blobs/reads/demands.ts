@@ -1,11 +1,11 @@
 import type { ByteRange } from '../../core/byte-range.ts';
 import { waitFor } from '../../core/wait-for.ts';
 
-/** A reader of a fill: the range that it still wants. */
+/** The range that a reader of a fill still wants. */
 export interface Demand extends ByteRange {
-  /** Moves on while the reader does. */
+  /** Advances with the reader. */
   start: number;
-  /** It began as all of the blob. */
+  /** It started as the whole blob. */
   readonly isWhole: boolean;
 }
 
@@ -15,7 +15,7 @@ interface Waiting {
   readonly reject: (error: Error) => void;
 }
 
-/** The readers of a fill, and which of them wait for bytes. */
+/** Tracks the readers of a fill, and wakes those that wait for bytes. */
 export class Demands {
   readonly #demands = new Set<Demand>();
   readonly #waiting = new Set<Waiting>();
@@ -28,12 +28,15 @@ export class Demands {
     this.#demands.delete(demand);
   }
 
-  /** What is wanted now. */
+  /** Ranges that are wanted now. */
   wanted(): Iterable<ByteRange> {
     return this.#demands;
   }
 
-  /** Resolves when {@link announce} finds that `isThere`. @throws what {@link fail} is given; the signal's reason */
+  /**
+   * Resolves when `isThere` is true at an {@link announce}. @throws the error of {@link fail}; the signal's
+   * reason
+   */
   async wait(isThere: () => boolean, signal: AbortSignal | undefined): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const waiting = { isThere, resolve, reject };
@@ -45,7 +48,7 @@ export class Demands {
     }
   }
 
-  /** Let those go on whose next byte is there. */
+  /** Wakes readers whose next byte has arrived. */
   announce(): void {
     for (const { isThere, resolve } of this.#waiting) if (isThere()) resolve();
   }

@@ -5,33 +5,36 @@ import { type ProvenBytes, provenBytes } from '../../core/proven-bytes.ts';
 import { waitFor } from '../../core/wait-for.ts';
 import type { BlobHandle, FileRange } from './blob-handle.ts';
 import type { Demand } from './demands.ts';
-import type { FileReads, LentBytes } from '../files/file-reads.ts';
+import type { FileReads, SharedBytes } from '../files/file-reads.ts';
 import { Growth } from '../files/growth.ts';
 import type { OpenFile } from '../files/open-files.ts';
 import type { PartialFile } from '../files/partial-file.ts';
 import { assertRangeWithin, READ_BYTES } from '../files/read-file-range.ts';
 import type { StoredBlob } from '../files/store-budget.ts';
 
-/** What a reader needs of the fill that brings a blob. */
+/** A fill, as readers of its blob see it. */
 export interface ArrivingBlob {
-  /** How much of the blob's file is there. */
+  /** Growth of the blob's file. */
   readonly growth: Growth;
-  /** What has arrived is known to be another blob. */
+  /** The arrived bytes are known not to match the digest. */
   readonly isRefuted: boolean;
-  /** Say that a range is wanted, until the demand is dropped. */
+  /** Registers a wanted range, until the demand is disposed of. */
   demand(range: ByteRange): Demand;
   drop(demand: Demand): void;
-  /** Where the readable bytes from the start of the demand on end; there is at least one. @throws what the fill failed with */
+  /**
+   * End of the readable bytes from the start of the demand; resolves when there is at least one. @throws the
+   * error of the fill
+   */
   waitFor(demand: Demand, signal: AbortSignal | undefined): Promise<number>;
   /** @throws SpandrelError BLOB_CORRUPT if {@link isRefuted} */
   assertSound(): void;
 }
 
-/** One read: where it is, and where the bytes that it can take end. */
+/** One read and its readable bytes. */
 interface Progress extends Disposable {
-  /** At least one byte behind `position`. */
+  /** End of the readable bytes; at least one byte after `position`. */
   readableEnd(position: number, signal: AbortSignal | undefined): Promise<number>;
-  /** @throws SpandrelError BLOB_CORRUPT if what has been read is known to be another blob's */
+  /** @throws SpandrelError BLOB_CORRUPT if the bytes read are known not to match the digest */
   assertSound(): void;
 }
 
@@ -42,7 +45,7 @@ interface Parts extends Pick<BlobHandle, 'digest' | 'sizeBytes' | 'source' | 'pa
   readonly reads: FileReads;
   readonly done: Promise<void>;
   readonly stored: StoredBlob | undefined;
-  /** The file has been found to hold other bytes. */
+  /** Whether the file has been found not to match the digest. */
   readonly isWrong: () => boolean;
   readonly close: () => Promise<void>;
 }
@@ -54,7 +57,7 @@ export class OpenBlob implements BlobHandle {
   readonly source: 'disk' | 'fill';
   readonly path: string;
   readonly #parts: Parts;
-  /** Most readers have no use for it. */
+  /** Created on demand: most readers do not need it. */
   #growth: Growth | undefined;
   #isOpen = true;
 
@@ -151,29 +154,29 @@ export class OpenBlob implements BlobHandle {
     progress.assertSound();
   }
 
-  async *lend(range: ByteRange, signal?: AbortSignal): AsyncGenerator<Buffer, void, undefined> {
+  async *readShared(range: ByteRange, signal?: AbortSignal): AsyncGenerator<Buffer, void, undefined> {
     assertRangeWithin(range, this.sizeBytes);
     using progress = this.#parts.begin(range);
-    const lendFrom = (position: number): Promise<LentBytes> | undefined =>
+    const readFrom = (position: number): Promise<SharedBytes> | undefined =>
       position < range.end
-        ? this.#lendWithin({ start: position, end: range.end }, progress, signal)
+        ? this.#readWithin({ start: position, end: range.end }, progress, signal)
         : undefined;
-    let ahead = lendFrom(range.start);
+    let ahead = readFrom(range.start);
     try {
       for (let position = range.start; ahead !== undefined;) {
-        using lent = await ahead;
+        using shared = await ahead;
         this.#assertRight();
-        position += lent.bytes.byteLength;
-        // The next bytes are read while these are on their way.
-        ahead = lendFrom(position);
+        position += shared.bytes.byteLength;
+        // Reads the next bytes while these are sent.
+        ahead = readFrom(position);
         ahead?.catch(() => undefined);
-        yield lent.bytes;
-        lent.finish();
+        yield shared.bytes;
+        shared.finish();
       }
       progress.assertSound();
     } finally {
       void ahead?.then(
-        (lent) => lent.finish(),
+        (shared) => shared.finish(),
         () => undefined,
       );
     }
@@ -186,14 +189,14 @@ export class OpenBlob implements BlobHandle {
     return { fd: this.#parts.fd, range };
   }
 
-  /** What can be had of the beginning of `range` as soon as anything can. */
-  async #lendWithin(
+  /** The start of `range`, as soon as any of it has arrived. */
+  async #readWithin(
     { start, end }: ByteRange,
     progress: Progress,
     signal: AbortSignal | undefined,
-  ): Promise<LentBytes> {
+  ): Promise<SharedBytes> {
     const readable = await this.#readableEnd(progress, start, signal);
-    return this.#parts.reads.lend(start, Math.min(readable, end));
+    return this.#parts.reads.read(start, Math.min(readable, end));
   }
 
   async #readableEnd(progress: Progress, position: number, signal: AbortSignal | undefined): Promise<number> {

@@ -1,7 +1,10 @@
 import type { ByteRange } from '../../core/byte-range.ts';
 import type { BlobReader } from './blob-handle.ts';
 
-/** The bytes of a range, which the caller owns; for ranges that are small enough to be held. @throws SpandrelError as {@link BlobReader.read} */
+/**
+ * Reads a small range into memory. The caller owns the bytes. @throws SpandrelError as {@link
+ * BlobReader.read}
+ */
 export async function readBlobRange(
   reader: BlobReader,
   range: ByteRange,

@@ -11,23 +11,23 @@ import type { FileShelf } from './store-files.ts';
 import type { StoredKind } from '../../telemetry/metrics.ts';
 import type { StoreHealth } from '../files/store-health.ts';
 import { syncFolderOf } from '../files/store-layout.ts';
-import { unfinishedFolderOf } from '../files/unfinished-files.ts';
+import { unfinishedFolderOf } from '../files/sweep-unfinished.ts';
 
 export interface DigestFilesOptions {
   /**
-   * False: a write does not wait for the disk, and a power failure may leave less than was written, for those who check what they
-   * read.
+   * If false, writes do not wait for the disk, and a power failure may leave truncated files; readers must
+   * verify them.
    */
   readonly durable?: boolean;
-  /** What the files are, and who is told of those that are damaged or cannot be written. */
+  /** Kind of the files, and the health that damage and failed writes are reported to. */
   readonly kept?: { readonly kind: StoredKind; readonly health: StoreHealth };
-  /** Who is told what there is. */
+  /** Listener for changes of the files. */
   readonly shelf?: FileShelf;
 }
 
 /**
- * Files in folders of their own, one for each digest. A file has its name only when it is whole; until then it lies in a folder beside
- * the others, which {@link sweepUnfinished} empties before the next start.
+ * Files by digest in a folder. A file gets its name when it is complete; until then it is in a folder beside
+ * the others, which {@link sweepUnfinished} empties at the next start.
  */
 export class DigestFiles {
   readonly #folder: string;
@@ -48,9 +48,9 @@ export class DigestFiles {
   }
 
   /**
-   * The file's bytes, as they are on disk: the caller checks them, and has those that are wrong {@link condemn}ed. A file that cannot be
-   * read is condemned.
-   * @throws SpandrelError STORE_FAILED for a reason that lies outside of the file
+   * Reads a file as it is on disk. The caller verifies it and {@link condemn}s a wrong one. A file that
+   * cannot be read is condemned.
+   * @throws SpandrelError STORE_FAILED for a reason other than the file
    */
   async read(digest: Digest): Promise<Buffer | undefined> {
     try {
@@ -77,7 +77,7 @@ export class DigestFiles {
     await this.#storing(() => this.#write(digest, bytes));
   }
 
-  /** As {@link write}, for what can be done without. @returns false if it could not be written */
+  /** As {@link write}, for optional files. @returns false if the file could not be written */
   async tryWrite(digest: Digest, bytes: Uint8Array): Promise<boolean> {
     try {
       await this.write(digest, bytes);
@@ -112,7 +112,7 @@ export class DigestFiles {
   }
 
   /**
-   * Where a file can be written before it is given to {@link take}. No other file has the path, or had it.
+   * A new unique path, to write a file before {@link take}.
    * @throws SpandrelError STORE_FULL, STORE_FAILED
    */
   async newPath(): Promise<string> {
@@ -122,8 +122,8 @@ export class DigestFiles {
   }
 
   /**
-   * Give a file that is whole the name of its digest, in the place of the one that has it; whoever has that one open goes on reading it.
-   * Once this resolves, the name outlives a power failure, if writes wait for the disk.
+   * Gives a complete file the name of its digest, in place of an existing one, whose readers keep it. When
+   * this resolves, the name survives a power failure, if writes wait for the disk.
    * @throws SpandrelError STORE_FULL, STORE_FAILED
    */
   take(digest: Digest, path: string): Promise<void> {
@@ -133,7 +133,7 @@ export class DigestFiles {
   async #take(digest: Digest, path: string): Promise<void> {
     const named = this.path(digest);
     await mkdir(dirname(named), { recursive: true });
-    // Not even a folder may stand in the way.
+    // Removes even a folder of that name.
     await rename(path, named).catch(async (error: unknown) => {
       if (nodeErrorCode(error) !== 'EISDIR') throw error;
       await rm(named, { recursive: true });
@@ -143,12 +143,12 @@ export class DigestFiles {
     if (this.#shelf !== undefined) this.#shelf.noteWritten(digest, (await stat(named)).size);
   }
 
-  /** The file is in use: others go before it when there is no room. */
+  /** Marks the file as used, so that others are evicted first. */
   noteUse(digest: Digest): void {
     this.#shelf?.noteUse(digest);
   }
 
-  /** What cannot be removed stays: whoever reads it checks it. */
+  /** A file that cannot be removed stays: readers verify it. */
   async remove(digest: Digest): Promise<void> {
     await rm(this.path(digest), { force: true, recursive: true }).catch((error: unknown) =>
       this.noteWriteFailure(storeFault(error, 'remove a file')),
@@ -156,18 +156,18 @@ export class DigestFiles {
     this.#shelf?.noteRemoved(digest);
   }
 
-  /** Remove a file that is not what was written. */
+  /** Removes a damaged file. */
   async condemn(digest: Digest, damage: 'unreadable' | 'digest' = 'digest'): Promise<void> {
     this.noteDamage(digest, damage);
     await this.remove(digest);
   }
 
-  /** A file could not be written by whoever was to give it to {@link take}. */
+  /** Reports that a file for {@link take} could not be written. */
   noteWriteFailure(error: unknown): void {
     this.#kept?.health.noteWriteFailure(this.#kept.kind, error);
   }
 
-  /** A file is not what was written, and stays until another takes its place. */
+  /** Reports a damaged file, which stays until it is replaced. */
   noteDamage(digest: Digest, damage: 'unreadable' | 'digest' = 'digest'): void {
     this.#kept?.health.noteDamage(this.#kept.kind, digest, damage);
   }

@@ -9,7 +9,7 @@ import { DigestFiles, type DigestFilesOptions } from './digest-files.ts';
 import { storeFault } from '../files/store-fault.ts';
 import type { StoreHealth } from '../files/store-health.ts';
 
-/** Indexes go with their zTOCs, manifests alone, whichever was used longest ago; of small records there are so many at most. */
+/** Evicted by time of use: indexes with their zTOCs, manifests alone. Small records are bounded by number. */
 const KINDS = {
   index: 'bytes',
   ztoc: 'companion',
@@ -20,7 +20,7 @@ const KINDS = {
 } as const;
 type FileKind = keyof typeof KINDS;
 
-/** Where files of a kind lie, below the root of the store. */
+/** Folders of the kinds, below the root of the store. */
 const FOLDERS: Readonly<Record<FileKind, string>> = {
   index: 'indexes/layers',
   ztoc: 'indexes/ztocs',
@@ -33,16 +33,16 @@ const FOLDERS: Readonly<Record<FileKind, string>> = {
 export interface StoreFilesOptions {
   /** Folder of the store. */
   readonly root: string;
-  /** Of the whole store. */
+  /** Limit of the whole store. */
   readonly maxBytes: number;
-  /** Most records of a kind that is bounded by count; 100,000 when not given. */
+  /** Limit of each kind that is bounded by number; default 100,000. */
   readonly maxRecords?: number;
   readonly health: StoreHealth;
   readonly events: Events;
   readonly logger: Logger;
 }
 
-/** Told of files of one kind. */
+/** Listener for files of one kind. */
 export interface FileShelf {
   noteWritten(digest: Digest, bytes: number): void;
   noteUse(digest: Digest): void;
@@ -51,19 +51,22 @@ export interface FileShelf {
 
 type Remove = (digest: Digest) => Promise<void>;
 
-/** An index costs processor time and a blob a request, so indexes may push blobs out, but not all of them. */
+/**
+ * Share of the store. An index costs CPU and a blob only a request, so indexes may evict blobs, but not all
+ * of them.
+ */
 const SHARE = 0.25;
 const MAX_RECORDS = 100_000;
 
 /**
- * What the store has besides blobs, and what of it goes when it is too much: what was used longest ago first. What is removed can be
- * fetched or made again.
+ * The files of the store that are not blobs. Beyond their limit the least recently used ones are removed; all
+ * can be fetched or built again.
  */
 export class StoreFiles implements AsyncDisposable {
   readonly #options: StoreFilesOptions;
   /** Bytes of the files of each kind, least recently used first. */
   readonly #files: Record<FileKind, Map<Digest, number>>;
-  /** Those of kinds bounded by bytes, in the order of use of all together. */
+  /** Files of kinds that are bounded by bytes, in one order of use. */
   readonly #order = new Map<string, readonly [FileKind, Digest]>();
   #newestIndex: Digest | undefined;
   readonly #remove = new Map<FileKind, Remove>();
@@ -78,7 +81,7 @@ export class StoreFiles implements AsyncDisposable {
     this.#bytes = eachKind(() => 0);
   }
 
-  /** Of all kinds. */
+  /** Bytes of all kinds. */
   get usedBytes(): number {
     return Object.values(this.#bytes).reduce((sum, bytes) => sum + bytes, 0);
   }
@@ -92,18 +95,19 @@ export class StoreFiles implements AsyncDisposable {
     return files;
   }
 
-  /** How files of a kind are removed, if not each for itself. A file that is removed is to be told of. */
+  /** Sets how files of a kind are evicted, if not one by one. `remove` must report removed files. */
   onEvict(kind: FileKind, remove: Remove): void {
     this.#remove.set(kind, remove);
   }
 
-  /** What has blobs make room for files. */
+  /** Sets the function that evicts blobs to make room for files. */
   onGrowth(makeRoom: () => Promise<void>): void {
     this.#makeRoom = makeRoom;
   }
 
   /**
-   * Find out what is there. Blocks the event loop, as `StoreLayout.scan` does; what was written last counts as used last.
+   * Lists the files on disk. Blocks the event loop, as `StoreLayout.scan` does. The time of writing counts as
+   * the time of use.
    * @throws SpandrelError STORE_FAILED
    */
   scan(): void {
@@ -121,7 +125,7 @@ export class StoreFiles implements AsyncDisposable {
     return [...this.#files[kind].keys()];
   }
 
-  /** Resolves when nothing is too much any more that can go. */
+  /** Resolves when everything that exceeds a limit and can be removed is removed. */
   async settled(): Promise<void> {
     while (this.#trimming !== undefined) await this.#trimming;
   }
@@ -144,7 +148,7 @@ export class StoreFiles implements AsyncDisposable {
     };
   }
 
-  /** Nothing is removed any more; the next process does it. */
+  /** Stops evicting; the next process goes on. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#isClosed = true;
     await this.settled();
@@ -180,7 +184,7 @@ export class StoreFiles implements AsyncDisposable {
       const [kind, digest] = victim;
       this.#options.events.evicted('disk');
       await this.#remove.get(kind)?.(digest);
-      // What could not be removed is no part of the store any more all the same.
+      // A file that cannot be removed no longer counts as part of the store.
       this.#drop(kind, digest);
       this.#updateMetrics();
     }
@@ -196,11 +200,11 @@ export class StoreFiles implements AsyncDisposable {
     }
     const isTooMuch = this.usedBytes > maxBytes * SHARE;
     if (!isTooMuch) return undefined;
-    // The index that is used now stays, if it fits at all.
+    // The index in use stays, if it fits at all.
     const kept = this.usedBytes <= maxBytes ? this.#newestIndex : undefined;
     for (const entry of this.#order.values()) if (entry[1] !== kept) return entry;
     const [ztoc] = this.#files.ztoc.keys();
-    // Without indexes nobody misses them.
+    // Without indexes, zTOCs are not needed.
     return this.#files.index.size === 0 && ztoc !== undefined ? ['ztoc', ztoc] : undefined;
   }
 
@@ -246,7 +250,7 @@ function scanFolderNow(kind: FileKind, folder: string): FoundFile[] {
   return found;
 }
 
-/** None of what is no folder. */
+/** Names in a folder; empty if it is not a folder. */
 function namesIn(folder: string): string[] {
   try {
     return readdirSync(folder);

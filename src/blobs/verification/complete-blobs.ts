@@ -29,39 +29,39 @@ export interface CompleteBlobsDeps {
   readonly now: () => number;
 }
 
-/** Whatever speaks against a blob that has been found right lies elsewhere, for so long. */
+/** For this long after a verification, new doubts about a blob are ignored: their cause is elsewhere. */
 const CLEARED_MS = 60_000;
 
 /**
- * The blobs of the store that are whole. One whose file is not what was verified is condemned: it is removed, so that the next who
- * asks for it has it fetched anew.
+ * The complete blobs of the store. One whose file is damaged is condemned: it is removed, and the next
+ * request fetches it again.
  */
 export class CompleteBlobs {
   readonly #deps: CompleteBlobsDeps;
-  /** Their digests have been found right since the start. */
+  /** Blobs whose digests were verified since the start. */
   readonly #proven = new WeakSet<StoredBlob>();
-  /** Their files have been found to hold other bytes. */
+  /** Blobs whose files were found not to match their digests. */
   readonly #wrong = new WeakSet<StoredBlob>();
-  /** When they were last found right although something spoke against them, on the clock of `performance`. */
+  /** When suspected blobs were last verified, on the clock of `performance`. */
   readonly #clearedAtMs = new WeakMap<StoredBlob, number>();
   readonly #verifications = new Map<Digest, Promise<boolean>>();
-  /** Verifications that whoever wants to open the blob waits for. */
+  /** Verifications that openers of the blob wait for. */
   readonly #suspicions = new Map<Digest, Promise<boolean>>();
 
   constructor(deps: CompleteBlobsDeps) {
     this.#deps = deps;
   }
 
-  /** Blobs that are being verified because somebody waits for it. */
+  /** Number of verifications that callers wait for. */
   get verifying(): number {
     return this.#verifications.size;
   }
 
   /**
-   * Open a blob, if the store has it and it is as long as it was. One that nothing is known of is verified first.
-   * @param options.byName the file is going to be opened by its name too: look whether that still leads to it
-   * @param options.signal ends the waiting for a verification
-   * @throws SpandrelError STORE_FAILED for a reason that lies outside of the file; the reason of the signal
+   * Opens a blob if the store has it with the right length. A blob without a record is verified first.
+   * @param options.byName the file will also be opened by its name: check that the name still leads to it
+   * @param options.signal ends the wait for a verification
+   * @throws SpandrelError STORE_FAILED for a reason other than the file; the reason of the signal
    */
   async open(
     digest: Digest,
@@ -92,10 +92,10 @@ export class CompleteBlobs {
     }
   }
 
-  /** Size of a blob that could be opened at the moment. @throws SpandrelError as {@link open} */
+  /** Size of a blob that can be opened now. @throws SpandrelError as {@link open} */
   async sizeOf(digest: Digest): Promise<number | undefined> {
     const blob = this.#get(digest);
-    // To verify a blob is too much for who only wants to know its size.
+    // Verification costs too much when only the size is needed.
     if (blob === undefined || blob.isUnverified === true || this.#suspicions.has(digest)) return undefined;
     const damage = await findOuterDamage(this.#deps.layout.blobPath(digest), blob.sizeBytes);
     if (damage === undefined) return blob.sizeBytes;
@@ -103,15 +103,15 @@ export class CompleteBlobs {
     return undefined;
   }
 
-  /** True if the digest has been found right since the start. */
+  /** True if the digest was verified since the start. */
   isProven(blob: StoredBlob): boolean {
     return this.#proven.has(blob);
   }
 
   /**
-   * Read all of a blob, and condemn it if its digest is wrong.
-   * @returns false if the store has it no more
-   * @throws SpandrelError STORE_FAILED for a reason that lies outside of the file, SHUTTING_DOWN
+   * Verifies a blob, and condemns it if its digest is wrong.
+   * @returns false if the store no longer has it
+   * @throws SpandrelError STORE_FAILED for a reason other than the file, SHUTTING_DOWN
    */
   verify(digest: Digest): Promise<boolean> {
     const running = this.#verifications.get(digest);
@@ -125,7 +125,10 @@ export class CompleteBlobs {
     return verification;
   }
 
-  /** As {@link verify}, where something speaks against the blob: nobody opens it meanwhile. One just found right is not read again. */
+  /**
+   * As {@link verify}, if there is a reason to doubt the blob: it cannot be opened meanwhile. A blob that was
+   * just verified is not read again.
+   */
   suspect(digest: Digest): Promise<boolean> {
     const running = this.#suspicions.get(digest);
     if (running !== undefined) return running;
@@ -144,17 +147,20 @@ export class CompleteBlobs {
     return suspicion;
   }
 
-  /** As {@link verify}, at the pace of `growth`. @throws SpandrelError as {@link verify}; the reason of `signal` */
+  /**
+   * As {@link verify}, at the pace of `growth`. @throws SpandrelError as {@link verify}; the reason of
+   * `signal`
+   */
   async judge(digest: Digest, blob: StoredBlob, growth: Growth, signal?: AbortSignal): Promise<boolean> {
     const damage = await this.#findDamage(digest, blob.sizeBytes, growth, signal);
-    // What has come in its place meanwhile is another file.
+    // The file may have been replaced meanwhile.
     if (this.#get(digest) !== blob) return this.#get(digest) !== undefined;
     if (damage === undefined) this.keep(digest, blob);
     else await this.condemn(digest, blob, damage);
     return damage === undefined;
   }
 
-  /** The digest of a blob that is in its place has been found right. */
+  /** Records that the digest of a complete blob was verified. */
   keep(digest: Digest, blob: StoredBlob): void {
     const { room, ledger, now } = this.#deps;
     const { sizeBytes, heldBytes } = blob;
@@ -164,7 +170,7 @@ export class CompleteBlobs {
     ledger.record(digest, sizeBytes, now());
   }
 
-  /** Nobody reads the blob any more who has not begun. Does nothing if another has come in its place. */
+  /** Removes a damaged blob; current readers keep it. Does nothing if the blob has been replaced. */
   async condemn(digest: Digest, blob: StoredBlob, damage: BlobDamage): Promise<void> {
     const { room, health } = this.#deps;
     if (damage === 'digest') this.#wrong.add(blob);
@@ -178,7 +184,7 @@ export class CompleteBlobs {
     return blob?.partialPath === undefined ? blob : undefined;
   }
 
-  /** The open file, or what is wrong with it. */
+  /** The open file, or its damage. */
   async #openFile(path: string, sizeBytes: number, byName: boolean): Promise<OpenFile | BlobDamage> {
     const { files } = this.#deps;
     try {
@@ -195,7 +201,9 @@ export class CompleteBlobs {
     }
   }
 
-  /** The file that is open for a path may be another than the one that the path leads to. @throws as `fs.open`, `fs.stat` */
+  /**
+   * Closes the cached file of a path if the path now leads to another file. @throws as `fs.open`, `fs.stat`
+   */
   async #forgetIfReplaced(path: string): Promise<void> {
     const { files } = this.#deps;
     await using file = await files.open(path);
@@ -217,23 +225,23 @@ export class CompleteBlobs {
     } catch (error) {
       if (!isSpandrelError(error, 'STORE_FAILED') || isPassingFault(error)) throw error;
       if (nodeErrorCode(error.cause) !== '') return damageFrom(error.cause);
-      // Either the file has become shorter, or the thread has broken.
+      // Either the file has become shorter, or the thread has died.
       const damage = await findOuterDamage(path, sizeBytes);
       if (damage === undefined) throw error;
       return damage;
     }
   }
 
-  /** The order of use survives a restart in the times of the files. */
+  /** Times of files keep the order of use across restarts. */
   async #touch(digest: Digest, path: string): Promise<void> {
     const now = new Date(this.#deps.now());
     if (!this.#deps.room.budget.noteUse(digest, now.getTime())) return;
-    // A blob that can be read is served, whatever becomes of its time.
+    // Failure to set the time does not matter.
     await utimes(path, now, now).catch(() => undefined);
   }
 }
 
-/** @throws SpandrelError STORE_FAILED for a reason that lies outside of the file */
+/** The damage that `stat` shows. @throws SpandrelError STORE_FAILED for a reason other than the file */
 async function findOuterDamage(path: string, sizeBytes: number): Promise<BlobDamage | undefined> {
   try {
     return damageOf(await stat(path), sizeBytes);

@@ -6,15 +6,18 @@ import { SpandrelError } from '../../core/errors.ts';
 import { GrowingPause } from '../../threads/growing-pause.ts';
 import { KeptThread } from '../../threads/kept-thread.ts';
 import type { ThreadFault } from '../../threads/thread-fault.ts';
-import type { DigestQuestion, DigestReply, DigestRequest } from './digest-thread.ts';
+import type { DigestQuestion, DigestReply, DigestRequest } from './digest-request.ts';
 import { Growth } from '../files/growth.ts';
 import { isPassingFault } from '../files/store-fault.ts';
 
-/** A hash in the digest thread. A thread that dies takes it along: it can only be forgotten then, all else throws WORKER_FAILED. */
+/**
+ * A running hash in the digest thread. If the thread dies, the hash is lost: it can only be forgotten, and
+ * all other calls throw WORKER_FAILED.
+ */
 export interface RunningHash {
-  /** Resolves when the bytes, which are copied, have been hashed. */
+  /** Adds bytes, which are copied. Resolves when they are hashed. */
   update(bytes: Uint8Array): Promise<void>;
-  /** Nothing of one that has been forgotten. */
+  /** `undefined` if the hash was forgotten. */
   digest(): Promise<Digest | undefined>;
   forget(): Promise<void>;
 }
@@ -33,10 +36,10 @@ export interface DigestWorkerOptions {
   readonly onFault?: (fault: ThreadFault) => void;
 }
 
-/** A thread that dies, or a file that cannot be opened at the moment, fails a hash when that has gone on for so long. */
+/** How long a hash is retried when its thread dies, or its file cannot be opened. */
 const PATIENCE_MS = 2_000;
 
-/** Computes digests of files while they grow, in one thread that starts when it is first needed. */
+/** Computes digests of growing files in one thread, which starts on demand. */
 export class DigestWorker implements AsyncDisposable {
   readonly #thread: KeptThread;
   readonly #pending = new Map<number, Pending>();
@@ -44,7 +47,7 @@ export class DigestWorker implements AsyncDisposable {
 
   constructor({ entry, onFault }: DigestWorkerOptions = {}) {
     this.#thread = new KeptThread({
-      entry: entry ?? new URL(`./digest-thread${extname(import.meta.url)}`, import.meta.url),
+      entry: entry ?? new URL(`./digest-request${extname(import.meta.url)}`, import.meta.url),
       kind: 'digest',
       onMessage: (reply) => this.#take(reply as DigestReply),
       onEnd: (worker, error) => this.#failAll(worker, error),
@@ -54,10 +57,10 @@ export class DigestWorker implements AsyncDisposable {
   }
 
   /**
-   * Digest of the file at `path`, once `growth` is complete. The file may be unlinked after the promise is made only if it stays
-   * under another name until the thread has opened it. If the thread dies, another begins anew.
-   * @throws SpandrelError STORE_FAILED if the file cannot be read (its cause is then as the system's) or the growth fails,
-   * WORKER_FAILED if threads keep dying, SHUTTING_DOWN; the signal's reason
+   * Digest of the file at `path`, once `growth` is complete. Before the thread has opened it, the file may be
+   * unlinked only if it has another name. If the thread dies, another one starts over.
+   * @throws SpandrelError STORE_FAILED if the file cannot be read (the cause has the system's code) or the
+   * growth fails, WORKER_FAILED if threads keep dying, SHUTTING_DOWN; the signal's reason
    */
   async hash(
     path: string,
@@ -67,13 +70,13 @@ export class DigestWorker implements AsyncDisposable {
   ): Promise<Digest> {
     const question = { path, growth: growth.shared, algorithm };
     const digest = await this.#persist(() => this.#ask(this.#thread.open(), question, signal), signal);
-    if (digest === undefined) throw new Error('the digest thread answers a file with its digest');
+    if (digest === undefined) throw new Error('the digest thread replied without a digest');
     return digest;
   }
 
   /**
-   * A hash that bytes are added to, which begins with the first `prefixBytes` of a file. End it in either way.
-   * @throws SpandrelError as {@link hash}; this holds for the methods of the hash too
+   * Starts a running hash with the first `prefixBytes` of a file. It must be finished or forgotten.
+   * @throws SpandrelError as {@link hash}; so do the methods of the hash
    */
   async begin(algorithm: DigestAlgorithm, path: string, prefixBytes: number): Promise<RunningHash> {
     const hash = ++this.#lastId;
@@ -85,7 +88,7 @@ export class DigestWorker implements AsyncDisposable {
     });
     const ask = async (question: Question): Promise<Digest | undefined> => {
       if (this.#thread.running !== owner)
-        throw new SpandrelError('WORKER_FAILED', 'the thread that had a hash has died');
+        throw new SpandrelError('WORKER_FAILED', 'the thread of the hash has died');
       return this.#ask(owner, question);
     };
     return {
@@ -99,7 +102,7 @@ export class DigestWorker implements AsyncDisposable {
     };
   }
 
-  /** Tries again what has failed for a reason that lies outside of it. */
+  /** Retries after a temporary failure. */
   async #persist<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     const pause = new GrowingPause();
     const giveUpAtMs = performance.now() + PATIENCE_MS;
@@ -133,7 +136,7 @@ export class DigestWorker implements AsyncDisposable {
       return await promise;
     } finally {
       signal?.removeEventListener('abort', onAbort);
-      // Only a digest that somebody waits for keeps the process alive.
+      // Only pending digests keep the process alive.
       if (this.#pending.size === 0) worker.unref();
     }
   }
@@ -154,7 +157,7 @@ export class DigestWorker implements AsyncDisposable {
     }
   }
 
-  /** Pending digests fail with SHUTTING_DOWN. */
+  /** Rejects pending digests with SHUTTING_DOWN. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#thread[Symbol.asyncDispose]();
   }

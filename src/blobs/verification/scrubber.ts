@@ -13,7 +13,7 @@ import { isStoreFault } from '../files/store-fault.ts';
 
 export interface ScrubSettings {
   readonly bytesPerSecond: number;
-  /** Waits; rejects when the signal is aborted. The seam where tests take the time out of it. */
+  /** Waits; rejects when the signal aborts. Tests replace it. */
   readonly pause?: (ms: number, signal: AbortSignal) => Promise<void>;
 }
 
@@ -27,32 +27,32 @@ export interface ScrubberDeps extends ScrubSettings {
   readonly now: () => number;
 }
 
-/** The scrub as `/api/v1/blobs` shows it. */
+/** State of the scrub, as in `/api/v1/blobs`. */
 export interface ScrubState {
   readonly bytesPerSecond: number;
-  /** The pass that is under way, so far. */
+  /** The current pass so far. */
   readonly running?: Omit<ScrubPass, 'finishedAtMs'>;
   readonly lastPass?: ScrubPass;
 }
 
-/** So much of the rate is read at once. */
+/** Bytes of this much time are read at once. */
 const TICK_MS = 100;
-/** A store that is read in less is left alone for the rest. */
+/** Shortest time of a pass over a small store. */
 const MIN_PASS_MS = 2_000;
-/** Blobs that are to come before the others; who asks for more has to wait for their turn. */
+/** Most blobs that are verified out of turn. */
 const MAX_PREFERRED = 1_000;
 
 /**
- * Verifies the blobs of the store again and again in the background, so many bytes a second: the one whose verification is longest ago
- * first, or, where the last process ended in disorder, the one that was used last. Neither keeps a blob from being evicted nor counts
- * as a use of it.
+ * Verifies the blobs of the store continuously at a configured rate: those verified longest ago first; after
+ * an unclean exit, the most recently used first. It neither keeps blobs from eviction nor counts as their
+ * use.
  */
 export class Scrubber implements AsyncDisposable {
   readonly #deps: ScrubberDeps;
   readonly #pause: NonNullable<ScrubSettings['pause']>;
   readonly #stopping = new AbortController();
   readonly #preferred = new Set<Digest>();
-  /** Time that what has been read may take and has not taken yet. */
+  /** Time that the bytes read so far should still take. */
   #owedMs = 0;
   #running: { startedAtMs: number; blobs: number; bytes: number; condemned: number } | undefined;
   readonly #over: Promise<void>;
@@ -73,7 +73,7 @@ export class Scrubber implements AsyncDisposable {
     };
   }
 
-  /** Verify a blob before those whose turn it is. */
+  /** Verifies a blob out of turn. */
   prefer(digest: Digest): void {
     if (this.#preferred.size < MAX_PREFERRED) this.#preferred.add(digest);
   }
@@ -88,7 +88,7 @@ export class Scrubber implements AsyncDisposable {
       }
     } catch (error) {
       if (!signal.aborted && !isSpandrelError(error, 'SHUTTING_DOWN'))
-        this.#deps.logger.error({ err: error }, 'the scrub of the store has ended');
+        this.#deps.logger.error({ err: error }, 'the scrub of the store has failed');
     }
   }
 
@@ -134,15 +134,15 @@ export class Scrubber implements AsyncDisposable {
     } catch (error) {
       this.#stopping.signal.throwIfAborted();
       if (!isStoreFault(error)) throw error;
-      logger.warn({ blob: digest, err: error }, 'a blob could not be verified, it will be tried again');
+      logger.warn({ blob: digest, err: error }, 'a blob could not be verified: the next pass tries again');
     } finally {
-      // The thread that hashes must not wait for more.
+      // The hash thread must not wait for more bytes.
       if (growth.state === 'growing') growth.finish('failed');
-      leaving.abort(new Error('the blob is not verified to its end'));
+      leaving.abort(new Error('the verification of the blob was stopped'));
     }
   }
 
-  /** Wait as long as so many bytes may take. */
+  /** Waits as long as `bytes` take at the configured rate. */
   async #pay(bytes: number, pass: { bytes: number }): Promise<void> {
     pass.bytes += bytes;
     this.#deps.events.blobScrubbed(bytes);
@@ -153,14 +153,14 @@ export class Scrubber implements AsyncDisposable {
     await this.#pause(owed, this.#stopping.signal);
   }
 
-  /** Ends in the middle of a blob. */
+  /** Stops at once, even within a blob. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopping.abort(new Error('the store is being closed'));
     await this.#over;
   }
 }
 
-/** Keeps no process alive. */
+/** Does not keep the process alive. */
 async function pauseIdly(ms: number, signal: AbortSignal): Promise<void> {
   await sleep(ms, undefined, { signal, ref: false });
 }

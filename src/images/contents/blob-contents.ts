@@ -96,7 +96,7 @@ export class BlobContents {
       sizeBytes: blob.sizeBytes,
       source: blob.source,
       maxGapBytes: blob.source === 'disk' ? undefined : UPSTREAM_GAP_BYTES,
-      read: (range) => blob.lend(range, signal),
+      read: (range) => blob.readShared(range, signal),
       dispose: async () => blob[Symbol.asyncDispose](),
     };
   }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { FileReads, type LentBytes } from '../../../src/blobs/files/file-reads.ts';
+import { FileReads, type SharedBytes } from '../../../src/blobs/files/file-reads.ts';
 import { ReadMemory } from '../../../src/blobs/files/read-memory.ts';
 import { seededBytes } from '../../helpers/gzip-corpus.ts';
 import { seededRandom } from '../../helpers/seeded-random.ts';
@@ -26,8 +26,8 @@ class CountedFile {
   }
 
   /** A part, checked; the caller finishes it. */
-  async lend(start: number, end: number): Promise<LentBytes> {
-    const lent = await this.reads.lend(start, end);
+  async read(start: number, end: number): Promise<SharedBytes> {
+    const lent = await this.reads.read(start, end);
     const { byteLength } = lent.bytes;
     if (byteLength === 0 || byteLength > end - start)
       throw new Error(`${byteLength} bytes of ${end - start}`);
@@ -38,7 +38,7 @@ class CountedFile {
 
   async readAll(): Promise<void> {
     for (let start = 0; start < CONTENT.length;) {
-      const lent = await this.lend(start, CONTENT.length);
+      const lent = await this.read(start, CONTENT.length);
       start += lent.bytes.byteLength;
       lent.finish();
     }
@@ -59,7 +59,7 @@ describe('reads of a file', () => {
 
   it('meet on a grid, wherever they begin', async () => {
     const file = new CountedFile(new ReadMemory());
-    const first = await file.lend(300_000, CONTENT.length);
+    const first = await file.read(300_000, CONTENT.length);
     expect(first.bytes.byteLength).toBe(MIB - 300_000);
     first.finish();
     await file.readAll();
@@ -78,12 +78,12 @@ describe('reads of a file', () => {
     const random = seededRandom(SEED);
     for (let round = 0; round < 300; round++) {
       const start = Math.floor(random() * (CONTENT.length - 64 * KIB));
-      (await file.lend(start, start + 1 + Math.floor(random() * 64 * KIB))).finish();
+      (await file.read(start, start + 1 + Math.floor(random() * 64 * KIB))).finish();
     }
     expect(file.ranges).toEqual([]);
     const cold = new CountedFile(new ReadMemory());
-    (await cold.lend(5000, 6000)).finish();
-    (await cold.lend(MIB - 10, MIB + 10)).finish();
+    (await cold.read(5000, 6000)).finish();
+    (await cold.read(MIB - 10, MIB + 10)).finish();
     expect(cold.ranges).toEqual([
       [5000, 6000],
       [MIB - 10, MIB + 10],
@@ -94,19 +94,19 @@ describe('reads of a file', () => {
     const memory = new ReadMemory();
     const file = new CountedFile(memory);
     file.failure = new Error('no such luck');
-    const failed = await Promise.allSettled([file.reads.lend(0, 10), file.reads.lend(0, 10)]);
+    const failed = await Promise.allSettled([file.reads.read(0, 10), file.reads.read(0, 10)]);
     expect(failed.map(({ status }) => status)).toEqual(['rejected', 'rejected']);
     expect(file.ranges).toHaveLength(1);
     expect(memory.usedBytes).toBe(0);
     file.failure = undefined;
-    (await file.lend(0, 10)).finish();
+    (await file.read(0, 10)).finish();
   });
 
   it('never go into a buffer that somebody has, or may have', async () => {
     const memory = new ReadMemory(MIB);
     const file = new CountedFile(memory);
-    const held = await Promise.all([0, 1, 2].map((place) => file.lend(place * MIB, place * MIB + 64 * KIB)));
-    const abandoned = await file.lend(3 * MIB, 3 * MIB + 64 * KIB);
+    const held = await Promise.all([0, 1, 2].map((place) => file.read(place * MIB, place * MIB + 64 * KIB)));
+    const abandoned = await file.read(3 * MIB, 3 * MIB + 64 * KIB);
     abandoned[Symbol.dispose]();
     abandoned.finish();
     expect(memory.usedBytes).toBe(3 * 64 * KIB);
@@ -119,7 +119,7 @@ describe('reads of a file', () => {
   it('get smaller while many are in use, and what rests stays within the budget', async () => {
     const memory = new ReadMemory(4 * MIB);
     const files = Array.from({ length: 12 }, () => new CountedFile(memory));
-    const lent = await Promise.all(files.map((file) => file.lend(0, 8 * MIB)));
+    const lent = await Promise.all(files.map((file) => file.read(0, 8 * MIB)));
     const sizes = lent.map(({ bytes }) => bytes.byteLength);
     expect(sizes).toEqual([MIB, MIB, ...Array.from({ length: 8 }, () => 256 * KIB), 64 * KIB, 64 * KIB]);
     for (const one of lent) one.finish();
@@ -129,7 +129,7 @@ describe('reads of a file', () => {
     let restingBytes = 0;
     for (const [place, file] of files.entries()) {
       const bytes = sizes[place] ?? 0;
-      const again = await file.lend(0, bytes);
+      const again = await file.read(0, bytes);
       if (file.ranges.length === 0) restingBytes += bytes;
       again[Symbol.dispose]();
     }

@@ -12,7 +12,7 @@ import { Growth } from '../../../src/blobs/files/growth.ts';
 import { digestOf } from '../../../src/core/digest.ts';
 import type { ThreadFault } from '../../../src/threads/thread-fault.ts';
 
-const THREAD = new URL('../../../src/blobs/verification/digest-thread.ts', import.meta.url);
+const THREAD = new URL('../../../src/blobs/verification/digest-request.ts', import.meta.url);
 
 let folder: string;
 let faults: ThreadFault[];

@@ -12,20 +12,21 @@ export interface GrowingFileOptions {
   readonly path: string;
   readonly growth: Growth;
   readonly start: number;
-  /** Size that the file will have. */
+  /** Final size of the file. */
   readonly end: number;
-  /** Ends the reading, also between two chunks. */
+  /** Ends the iteration, also between two chunks. */
   readonly signal?: AbortSignal;
-  /** Yield full chunks only, so that the chunks do not depend on when bytes come. */
+  /** Yield full chunks only, so that chunk boundaries do not depend on timing. */
   readonly fixedChunks?: boolean;
 }
 
 const CHUNK_BYTES = 256 * 1024;
 
 /**
- * Bytes `[start, end)` of a file that still grows, as they come. Each chunk is valid until the next is asked for. For worker threads.
- * @throws SpandrelError UPSTREAM_UNREACHABLE if the growth fails (whoever fills the file knows why), STORE_FAILED if it cannot be read or ends too soon;
- * the reason of `signal`
+ * Bytes `[start, end)` of a growing file, as they arrive. Each chunk is valid until the next one is
+ * requested. For worker threads.
+ * @throws SpandrelError UPSTREAM_UNREACHABLE if the growth fails (the fill reports the cause), STORE_FAILED
+ * if the file cannot be read or ends early; the reason of `signal`
  */
 export async function* readGrowingFile(options: GrowingFileOptions): AsyncGenerator<Uint8Array, void, void> {
   const { growth, end } = options;
@@ -42,7 +43,7 @@ export async function* readGrowingFile(options: GrowingFileOptions): AsyncGenera
     const chunk = await (ahead ?? readAt(at, current));
     at += chunk.length;
     [current, other] = [other, current];
-    // What is there already is read while this chunk is worked on.
+    // Reads ahead what has arrived while this chunk is processed.
     ahead = at < end && growth.availableBytes >= at + wantedAt(at) ? readAt(at, current) : undefined;
     ahead?.catch(() => undefined);
     yield chunk;
@@ -50,7 +51,8 @@ export async function* readGrowingFile(options: GrowingFileOptions): AsyncGenera
 }
 
 /**
- * As {@link readGrowingFile}; no file is open while a chunk is used: who takes the next one need not come. Blocks its thread for each chunk.
+ * As {@link readGrowingFile}, without an open file between chunks, so that the iteration may be abandoned.
+ * Blocks its thread for each chunk.
  * @throws SpandrelError as {@link readGrowingFile}
  */
 export async function* readPieces({
@@ -99,13 +101,13 @@ async function readFully(file: ThreadFile, buffer: Buffer, start: number): Promi
       throw storeFault(error, 'read a blob');
     });
     if (bytesRead === 0)
-      throw new SpandrelError('STORE_FAILED', 'the file of a blob is shorter than it is said to be');
+      throw new SpandrelError('STORE_FAILED', 'the file of a blob is shorter than it should be');
     have += bytesRead;
   }
   return buffer;
 }
 
-/** Resolves when the file is whole and has been verified. @throws SpandrelError as {@link readGrowingFile} */
+/** Resolves when the file is complete and verified. @throws SpandrelError as {@link readGrowingFile} */
 export async function waitForGrowthEnd(growth: Growth, signal: AbortSignal): Promise<void> {
   await waitForBytes(growth, Number.POSITIVE_INFINITY, signal);
 }
@@ -118,6 +120,6 @@ async function waitForBytes(growth: Growth, bytes: number, signal: AbortSignal |
   if (growth.state === 'failed')
     throw new SpandrelError('UPSTREAM_UNREACHABLE', 'the blob did not arrive completely');
   if (growth.availableBytes < bytes && bytes !== Number.POSITIVE_INFINITY) {
-    throw new SpandrelError('STORE_FAILED', 'the file of a blob is complete before its size is reached');
+    throw new SpandrelError('STORE_FAILED', 'the file of a blob is complete at a smaller size');
   }
 }

@@ -41,7 +41,7 @@ afterEach(async () => {
 /** Compares each buffer when it is handed out and again after others have had a turn, just before it is given back. */
 async function compare(handle: BlobHandle, range: ByteRange, turns: () => number): Promise<void> {
   let position = range.start;
-  for await (const bytes of handle.lend(range)) {
+  for await (const bytes of handle.readShared(range)) {
     const expected = blob.subarray(position, position + bytes.byteLength);
     expect(bytes.equals(expected), `seed ${SEED}, from ${position}`).toBe(true);
     for (let turn = turns(); turn > 0; turn--) await new Promise(setImmediate);
@@ -85,7 +85,7 @@ it('lends on to others what a reader has left behind', async () => {
   await using handle = await store.openBlob(digest, source, { complete: true });
   await handle.completed();
   for (let round = 0; round < 20; round++) {
-    for await (const bytes of handle.lend({ start: round, end: blob.byteLength })) {
+    for await (const bytes of handle.readShared({ start: round, end: blob.byteLength })) {
       expect(bytes.equals(blob.subarray(round, round + bytes.byteLength))).toBe(true);
       break;
     }

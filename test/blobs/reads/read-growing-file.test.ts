@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 
 import { Growth } from '../../../src/blobs/files/growth.ts';
-import { readGrowingFile } from '../../../src/blobs/reads/growing-file.ts';
+import { readGrowingFile } from '../../../src/blobs/reads/read-growing-file.ts';
 
 it.each([
   ['failed', 'UPSTREAM_UNREACHABLE'],

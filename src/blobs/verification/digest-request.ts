@@ -6,23 +6,23 @@ import { nodeErrorCode } from '../../core/node-error-code.ts';
 import { Growth } from '../files/growth.ts';
 import { ThreadFile } from '../files/thread-file.ts';
 
-/** To the thread: hash a growing file; add bytes to a running hash, or end it. Each has an answer. */
+/** To the thread: hash a growing file; update or finish a running hash. Each gets a reply. */
 export type DigestQuestion =
   | {
       readonly id: number;
       readonly path: string;
       readonly growth: SharedArrayBuffer;
       readonly algorithm: DigestAlgorithm;
-      /** The digest is not wanted yet: more bytes follow in requests that name this number. */
+      /** Number of the running hash, if more bytes follow in later requests. */
       readonly goesOnAs?: number;
     }
   | { readonly id: number; readonly hash: number; readonly bytes: Uint8Array }
   | { readonly id: number; readonly hash: number; readonly end: 'digest' | 'forget' };
 
-/** To the thread: a question, or to stop looking for its answer. */
+/** To the thread: a question, or its cancellation. */
 export type DigestRequest = DigestQuestion | { readonly id: number; readonly cancel: true };
 
-/** From the thread. A growth that fails has no digest. `code` is the system's name of a failure, if it has one. */
+/** From the thread. A failed growth has no digest. `code` is the system's error code, if there is one. */
 export type DigestReply = { readonly id: number } & (
   | { readonly digest: Digest }
   | { readonly hashed: true }
@@ -33,14 +33,14 @@ const READ_BYTES = 2 ** 20;
 
 const running = new Set<number>();
 const cancelled = new Set<number>();
-/** Hashes that bytes are added to. */
+/** Running hashes. */
 const hashes = new Map<number, { readonly hash: Hash; readonly algorithm: DigestAlgorithm }>();
 const port = parentPort;
 
-/** Hashes run side by side: while one waits for its file, the others go on. */
+/** Hashes run concurrently: while one waits for its file, the others go on. */
 port?.on('message', (request: DigestRequest) => {
   if ('cancel' in request) {
-    // What has been answered meanwhile is not cancelled.
+    // A request that has been replied to cannot be cancelled.
     if (running.has(request.id)) cancelled.add(request.id);
     return;
   }
@@ -91,7 +91,7 @@ async function hashGrowingFile({
   for (let position = 0; ;) {
     await growth.waitBeyond(position);
     if (cancelled.has(id)) throw new Error('cancelled');
-    // The state first: what is available when the growth has ended is all there will be.
+    // Load the state first: once the growth has ended, no more bytes arrive.
     const { state, availableBytes } = growth;
     if (state === 'failed') throw new Error('the file will not be completed');
     if (position === availableBytes) {

@@ -5,10 +5,10 @@ import { nodeErrorCode } from '../../core/node-error-code.ts';
 import type { Logger } from '../../telemetry/logger.ts';
 import { BLOCK_BYTES } from './store-layout.ts';
 
-/** Reasons that are logged for files which cannot be removed. */
+/** Most reasons that are logged for files that cannot be removed. */
 const MAX_FAILURES = 5;
 
-/** Files that have no name yet, by the folders of a store, and what earlier releases had beside the others. */
+/** Unfinished files, by folder of a store, and temporary files of earlier releases. */
 const UNFINISHED = [
   '*.tmp',
   'indexes/*/tmp/*',
@@ -19,12 +19,15 @@ const UNFINISHED = [
   'indexes/layers/*/*/*.tmp.windows',
 ];
 
-/** Where files of `folder` lie until they have their names. */
+/** Folder of the unfinished files of `folder`. */
 export function unfinishedFolderOf(folder: string): string {
   return join(folder, 'tmp');
 }
 
-/** Remove what no process writes any more: whoever calls this owns the store, and has not begun to write. Logs how much that was. */
+/**
+ * Removes unfinished files of earlier processes, and logs how many. The caller owns the store and has not
+ * begun to write.
+ */
 export async function sweepUnfinished(
   root: string,
   leftovers: readonly string[],
@@ -44,15 +47,15 @@ export async function sweepUnfinished(
   }
   const bytes = sizes.reduce((sum, size) => sum + size, 0);
   if (sizes.length > 0)
-    logger.info({ root, files: sizes.length, bytes }, 'what an earlier process left unfinished is gone');
+    logger.info({ root, files: sizes.length, bytes }, 'removed unfinished files of an earlier process');
   if (failures.length > 0)
     logger.warn(
       { root, files: failures.length, errors: failures.slice(0, MAX_FAILURES) },
-      'what an earlier process left unfinished cannot be removed',
+      'unfinished files of an earlier process cannot be removed',
     );
 }
 
-/** @returns what the file took of the disk; undefined if there was none */
+/** @returns bytes that the file took on disk; undefined if there was none */
 async function removeFile(path: string): Promise<number | undefined> {
   try {
     const { size, blocks } = await stat(path);
