@@ -1,18 +1,20 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+
+import { TemporaryFolder } from '../test/helpers/temporary-folder.ts';
 
 /** A folder of a run's own, gone with it. */
 export class ScratchFolder implements AsyncDisposable {
   readonly path: string;
+  readonly #folder: TemporaryFolder;
   #count = 0;
 
-  private constructor(path: string) {
-    this.path = path;
+  private constructor(folder: TemporaryFolder) {
+    this.#folder = folder;
+    this.path = folder.path;
   }
 
   static async create(): Promise<ScratchFolder> {
-    return new ScratchFolder(await mkdtemp(join(tmpdir(), 'spandrel-load-')));
+    return new ScratchFolder(await TemporaryFolder.create());
   }
 
   /** Path of a folder in it that does not exist yet. */
@@ -21,6 +23,6 @@ export class ScratchFolder implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await rm(this.path, { recursive: true, force: true });
+    await this.#folder[Symbol.asyncDispose]();
   }
 }

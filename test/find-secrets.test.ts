@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { ScriptedRegistry } from './registry/scripted-registry.ts';
 import { collectedFile, TEST_MARK } from './helpers/collected-output.ts';
 import { findSecrets } from './helpers/find-secrets.ts';
-import { RunningApp } from './helpers/running-app.ts';
+import { proxyWith } from './helpers/proxy-with.ts';
 
 // Not noted as a secret: these tests print it.
 const VALUE = 'k3y/with+"odd" ünits=%41';
@@ -49,7 +49,7 @@ describe('a secret is found in output', () => {
 it('what an app prints is collected, below the name of its test', async () => {
   await using upstream = await ScriptedRegistry.start();
   {
-    await using app = await RunningApp.start({ upstreams: [{ name: 'demo', url: upstream.url }] });
+    await using app = await proxyWith(upstream, { upstream: { name: 'demo' } });
     await (await fetch(`${app.url}/v2/demo/app-of-this-test/tags/list`)).arrayBuffer();
   }
   const output = readFileSync(collectedFile('output') ?? '', 'utf8')

@@ -1,19 +1,18 @@
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import type { BlobHandle } from '../../src/blobs/reads/blob-handle.ts';
-import { BlobStore } from '../../src/blobs/blob-store.ts';
+import type { BlobStore } from '../../src/blobs/blob-store.ts';
 import type { ByteRange } from '../../src/core/byte-range.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
-import { Events } from '../../src/telemetry/events.ts';
-import { collectingLogger } from '../helpers/collected-output.ts';
+import { blobStore } from '../helpers/blob-store.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const KIB = 1024;
 const CHUNK_BYTES = 64 * KIB;
@@ -22,24 +21,13 @@ let root: string;
 let store: BlobStore;
 
 beforeEach(async () => {
-  root = await mkdtemp(join(tmpdir(), 'spandrel-blobs-'));
+  root = await temporaryFolder();
   store = await open();
-});
-
-afterEach(async () => {
-  await store[Symbol.asyncDispose]();
-  await rm(root, { recursive: true, force: true });
 });
 
 function open(maxBytes = 100 * 2 ** 20): Promise<BlobStore> {
   const fill = { parallel: 3, chunkBytes: CHUNK_BYTES };
-  return BlobStore.open({
-    root,
-    maxBytes,
-    fill,
-    events: new Events(collectingLogger()),
-    logger: collectingLogger(),
-  });
+  return blobStore({ root, maxBytes, fill });
 }
 
 function blobOf(bytes: number, seed = 1): Buffer {

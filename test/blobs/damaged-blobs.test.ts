@@ -1,11 +1,10 @@
-import { appendFile, mkdir, mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { appendFile, mkdir, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
-import { BlobStore } from '../../src/blobs/blob-store.ts';
+import type { BlobStore } from '../../src/blobs/blob-store.ts';
 import { DigestWorker } from '../../src/blobs/verification/digest-worker.ts';
 import { readVerifiedBlob } from '../../src/blobs/read-verified-blob.ts';
 import { type Digest, digestOf } from '../../src/core/digest.ts';
@@ -13,33 +12,29 @@ import { SpandrelError } from '../../src/core/errors.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
 import { Events } from '../../src/telemetry/events.ts';
 import type { BlobSource } from '../../src/upstream/blobs/blob-source.ts';
+import { blobStore } from '../helpers/blob-store.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
 import { randomBlob, readRange, readWhole } from '../helpers/random-blob.ts';
 import { rot, storedPath } from '../helpers/stored-files.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const DIGEST_THREAD = new URL('../../src/blobs/verification/digest-request.ts', import.meta.url);
 const MIB = 2 ** 20;
 const blob = randomBlob(MIB + 5, 1);
 const digest = digestOf(blob);
 
-let open: AsyncDisposableStack;
 let root: string;
 let events: Events;
 
 beforeEach(async () => {
-  open = new AsyncDisposableStack();
-  root = await mkdtemp(join(tmpdir(), 'spandrel-damaged-'));
-  open.defer(() => rm(root, { recursive: true, force: true }));
+  root = await temporaryFolder();
 });
-
-afterEach(() => open.disposeAsync());
 
 async function openStore(): Promise<BlobStore> {
   events = new Events(collectingLogger());
   const fill = { parallel: 3, chunkBytes: 256 * 1024 };
-  const logger = collectingLogger();
-  return open.use(await BlobStore.open({ root, maxBytes: 100 * MIB, fill, events, logger }));
+  return await blobStore({ root, maxBytes: 100 * MIB, fill, events });
 }
 
 /** A store that is opened by another process than the one that has filled it. */
@@ -240,10 +235,7 @@ describe('a digest thread that cannot start', () => {
     events = new Events(collectingLogger());
     const digests = new DigestWorker({ entry: pathToFileURL(entry) });
     const fill = { parallel: 3, chunkBytes: 256 * 1024 };
-    const logger = collectingLogger();
-    const store = open.use(
-      await BlobStore.open({ root, maxBytes: 100 * MIB, fill, events, logger, digests }),
-    );
+    const store = await blobStore({ root, maxBytes: 100 * MIB, fill, events, digests });
     const other = randomBlob(MIB + 7, 2);
     const fetched = fetchWhole(store, new MemorySource(other), other);
     const failing = { code: 'WORKER_FAILED' };

@@ -1,20 +1,16 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import type { BlobHandle } from '../../src/blobs/reads/blob-handle.ts';
-import { BlobStore } from '../../src/blobs/blob-store.ts';
+import type { BlobStore } from '../../src/blobs/blob-store.ts';
 import type { ByteRange } from '../../src/core/byte-range.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
-import { Events } from '../../src/telemetry/events.ts';
 import type { BlobSource } from '../../src/upstream/blobs/blob-source.ts';
-import { collectingLogger } from '../helpers/collected-output.ts';
+import { blobStore } from '../helpers/blob-store.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const CHUNK_BYTES = 64 * 1024;
 const MAX_BYTES = 2 ** 20;
@@ -23,21 +19,9 @@ let root: string;
 let store: BlobStore;
 
 beforeEach(async () => {
-  root = await mkdtemp(join(tmpdir(), 'spandrel-fills-'));
+  root = await temporaryFolder();
   const fill = { parallel: 3, chunkBytes: CHUNK_BYTES };
-  const logger = collectingLogger();
-  store = await BlobStore.open({
-    root,
-    maxBytes: MAX_BYTES,
-    fill,
-    events: new Events(collectingLogger()),
-    logger,
-  });
-});
-
-afterEach(async () => {
-  await store[Symbol.asyncDispose]();
-  await rm(root, { recursive: true, force: true });
+  store = await blobStore({ root, maxBytes: MAX_BYTES, fill });
 });
 
 function blobOf(chunks: number, seed: number): Buffer {

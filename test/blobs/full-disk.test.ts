@@ -1,51 +1,43 @@
-import { mkdtemp, rm, truncate } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import type { BlobReader } from '../../src/blobs/reads/blob-handle.ts';
-import { BlobStore } from '../../src/blobs/blob-store.ts';
+import type { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestHex, digestOf } from '../../src/core/digest.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
-import { Events } from '../../src/telemetry/events.ts';
-import { collectingLogger } from '../helpers/collected-output.ts';
+import { blobStore } from '../helpers/blob-store.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
 import { randomBlob, readRange, readWhole } from '../helpers/random-blob.ts';
 import { SmallDisk } from '../helpers/small-disk.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const CHUNK_BYTES = 64 * 1024;
 const MIB = 2 ** 20;
 
-let open: AsyncDisposableStack;
 let nowMs = 0;
 
 beforeEach(() => {
-  open = new AsyncDisposableStack();
   nowMs = 1e12;
 });
 
-afterEach(() => open.disposeAsync());
-
 async function openStore(root: string, maxBytes: number): Promise<BlobStore> {
   const fill = { parallel: 3, chunkBytes: CHUNK_BYTES };
-  const logger = collectingLogger();
   const now = (): number => nowMs;
-  return open.use(
-    await BlobStore.open({ root, maxBytes, fill, events: new Events(collectingLogger()), logger, now }),
-  );
+  return await blobStore({ root, maxBytes, fill, now });
 }
 
 /** A store that may hold 100 MiB on a disk that cannot hold 3. */
 async function storeOnSmallDisk(): Promise<BlobStore> {
-  const disk = open.use(await SmallDisk.create(3 * MIB));
+  const disk = cleanup.use(await SmallDisk.create(3 * MIB));
   return openStore(disk.path, 100 * MIB);
 }
 
 async function storeOfOneMib(): Promise<BlobStore> {
-  const root = await mkdtemp(join(tmpdir(), 'spandrel-full-'));
-  open.defer(() => rm(root, { recursive: true, force: true }));
+  const root = await temporaryFolder();
   return openStore(root, MIB);
 }
 
@@ -157,8 +149,7 @@ describe('a blob that is larger than the store', () => {
 
 describe('a stored blob that cannot be read', () => {
   it('is fetched again under its reader, who notices nothing', async () => {
-    const root = await mkdtemp(join(tmpdir(), 'spandrel-damaged-'));
-    open.defer(() => rm(root, { recursive: true, force: true }));
+    const root = await temporaryFolder();
     const store = await openStore(root, 10 * MIB);
     const blob = randomBlob(2 * MIB, 6);
     const source = new MemorySource(blob);
@@ -178,8 +169,7 @@ describe('a stored blob that cannot be read', () => {
   });
 
   it('is told from a caller that names a wrong size', async () => {
-    const root = await mkdtemp(join(tmpdir(), 'spandrel-damaged-'));
-    open.defer(() => rm(root, { recursive: true, force: true }));
+    const root = await temporaryFolder();
     const store = await openStore(root, 10 * MIB);
     const blob = randomBlob(MIB, 7);
     const source = new MemorySource(blob);

@@ -1,16 +1,17 @@
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
-import { BlobStore } from '../../src/blobs/blob-store.ts';
+import type { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
 import { Events } from '../../src/telemetry/events.ts';
+import { blobStore } from '../helpers/blob-store.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
 import { randomBlob, readRange } from '../helpers/random-blob.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const KIB = 1024;
 const CHUNK_BYTES = 512 * KIB;
@@ -26,21 +27,18 @@ let store: BlobStore;
 beforeEach(async () => {
   // Nothing ends because time passes.
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
-  root = await mkdtemp(join(tmpdir(), 'spandrel-lingering-'));
+  root = await temporaryFolder();
   events = new Events(collectingLogger());
-  store = await BlobStore.open({
+  store = await blobStore({
     root,
     maxBytes: 4 * CHUNK_BYTES,
     fill: { parallel: 2, chunkBytes: CHUNK_BYTES, background: false, blobs: 3 },
     events,
-    logger: collectingLogger(),
   });
 });
 
 afterEach(async () => {
-  await store[Symbol.asyncDispose]();
   vi.useRealTimers();
-  await rm(root, { recursive: true, force: true });
 });
 
 async function readPart(blob: Buffer, start: number, bytes = 10): Promise<MemorySource> {

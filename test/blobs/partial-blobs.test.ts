@@ -1,26 +1,16 @@
-import {
-  mkdtemp,
-  open as openFile,
-  readdir,
-  readFile,
-  rm,
-  stat,
-  truncate,
-  writeFile,
-} from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { open as openFile, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
-import { BlobStore } from '../../src/blobs/blob-store.ts';
+import type { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
-import { Events } from '../../src/telemetry/events.ts';
-import { collectingLogger } from '../helpers/collected-output.ts';
+import { blobStore } from '../helpers/blob-store.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
 import { randomBlob, readRange, readWhole } from '../helpers/random-blob.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const CHUNK_BYTES = 64 * 1024;
 
@@ -28,25 +18,14 @@ let root: string;
 let store: BlobStore;
 
 beforeEach(async () => {
-  root = await mkdtemp(join(tmpdir(), 'spandrel-partial-'));
+  root = await temporaryFolder();
   store = await open();
-});
-
-afterEach(async () => {
-  await store[Symbol.asyncDispose]();
-  await rm(root, { recursive: true, force: true });
 });
 
 function open(options: { maxBytes?: number; background?: boolean } = {}): Promise<BlobStore> {
   const { maxBytes = 100 * 2 ** 20, background = true } = options;
   const fill = { parallel: 3, chunkBytes: CHUNK_BYTES, background };
-  return BlobStore.open({
-    root,
-    maxBytes,
-    fill,
-    events: new Events(collectingLogger()),
-    logger: collectingLogger(),
-  });
+  return blobStore({ root, maxBytes, fill });
 }
 
 async function restart(options?: Parameters<typeof open>[0]): Promise<void> {

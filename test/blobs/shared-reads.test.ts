@@ -1,18 +1,14 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { beforeEach, expect, it } from 'vitest';
 
 import type { BlobHandle } from '../../src/blobs/reads/blob-handle.ts';
-import { BlobStore } from '../../src/blobs/blob-store.ts';
+import type { BlobStore } from '../../src/blobs/blob-store.ts';
 import type { ByteRange } from '../../src/core/byte-range.ts';
 import { digestOf } from '../../src/core/digest.ts';
-import { Events } from '../../src/telemetry/events.ts';
-import { collectingLogger } from '../helpers/collected-output.ts';
+import { blobStore } from '../helpers/blob-store.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
 import { randomBlob } from '../helpers/random-blob.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const SEED = 20261121;
 const blob = randomBlob(3_300_001, SEED);
@@ -22,20 +18,9 @@ let root: string;
 let store: BlobStore;
 
 beforeEach(async () => {
-  root = await mkdtemp(join(tmpdir(), 'spandrel-lent-'));
+  root = await temporaryFolder();
   const fill = { parallel: 3, chunkBytes: 512 * 1024 };
-  store = await BlobStore.open({
-    root,
-    maxBytes: 100 * 2 ** 20,
-    fill,
-    events: new Events(collectingLogger()),
-    logger: collectingLogger(),
-  });
-});
-
-afterEach(async () => {
-  await store[Symbol.asyncDispose]();
-  await rm(root, { recursive: true, force: true });
+  store = await blobStore({ root, maxBytes: 100 * 2 ** 20, fill });
 });
 
 /** Compares each buffer when it is handed out and again after others have had a turn, just before it is given back. */

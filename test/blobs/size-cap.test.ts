@@ -1,17 +1,16 @@
-import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
-import { BlobStore } from '../../src/blobs/blob-store.ts';
+import type { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
-import { Events } from '../../src/telemetry/events.ts';
-import { collectingLogger } from '../helpers/collected-output.ts';
+import { blobStore } from '../helpers/blob-store.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
 import { randomBlob, readRange, readWhole } from '../helpers/random-blob.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const CHUNK_BYTES = 64 * 1024;
 const MIB = 2 ** 20;
@@ -21,27 +20,14 @@ let store: BlobStore;
 let nowMs: number;
 
 beforeEach(async () => {
-  root = await mkdtemp(join(tmpdir(), 'spandrel-cap-'));
+  root = await temporaryFolder();
   nowMs = 4e12;
   store = await open();
 });
 
-afterEach(async () => {
-  await store[Symbol.asyncDispose]();
-  await rm(root, { recursive: true, force: true });
-});
-
 function open(maxBytes = MIB, background = true): Promise<BlobStore> {
   const fill = { parallel: 3, chunkBytes: CHUNK_BYTES, background };
-  const logger = collectingLogger();
-  return BlobStore.open({
-    root,
-    maxBytes,
-    fill,
-    events: new Events(collectingLogger()),
-    logger,
-    now: () => nowMs,
-  });
+  return blobStore({ root, maxBytes, fill, now: () => nowMs });
 }
 
 /** What the files of the store really take, a file of two names once. */

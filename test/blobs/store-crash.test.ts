@@ -1,21 +1,21 @@
 import { once } from 'node:events';
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { describe, expect, it } from 'vitest';
 
-import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
 import { Events } from '../../src/telemetry/events.ts';
+import { blobStore } from '../helpers/blob-store.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { CRASH_BLOBS, CRASH_FILL, crashBlob } from '../helpers/crash-store.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
 import { startProgram } from '../helpers/programs.ts';
 import { readWhole } from '../helpers/random-blob.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const CHILD = new URL('../helpers/crash-store.ts', import.meta.url).pathname;
 const PIECE_BYTES = 16 * 1024;
@@ -46,49 +46,36 @@ describe('a store whose process is killed', () => {
     'has only right bytes then, and all finished work (seed %i)',
     async (seed) => {
       const random = seededRandom(seed);
-      const root = await mkdtemp(join(tmpdir(), 'spandrel-crash-'));
+      const root = await temporaryFolder();
       const blobs = CRASH_BLOBS.map((_, place) => crashBlob(place));
       const totalBytes = blobs.reduce((sum, blob) => sum + blob.byteLength, 0);
-      try {
-        let fetchedBytes = 0;
-        const completed = new Set<number>();
-        // Killed twice, so that what a second process has added to the leftovers of the first is tested too.
-        for (let round = 0; round < 2; round++) {
-          const crash = await fillAndCrash(root, 1 + Math.floor(random() * (totalBytes / PIECE_BYTES / 2)));
-          fetchedBytes += crash.fetchedBytes;
-          for (const place of crash.completed) completed.add(place);
-        }
-        const events = new Events(collectingLogger());
-        const logger = collectingLogger();
-        await using store = await BlobStore.open({
-          root,
-          maxBytes: 2 ** 30,
-          fill: CRASH_FILL,
-          events,
-          logger,
-        });
-        for (const place of completed)
-          expect(store.stat(digestOf(blobs[place] ?? ''))).toMatchObject({ state: 'complete' });
-        for (const blob of blobs) {
-          const source = new MemorySource(blob);
-          {
-            await using handle = await store.openBlob(digestOf(blob), source, {
-              provenBytes: provenBytes(blob.byteLength),
-            });
-            expect((await readWhole(handle)).equals(blob)).toBe(true);
-            await handle.completed();
-          }
-          fetchedBytes += source.bytesSent;
-        }
-        const redoneBytes = fetchedBytes - totalBytes;
-        // Of each request under way at a kill, a chunk at most; the pieces that the killed one did not report come on top.
-        expect(redoneBytes).toBeLessThanOrEqual(
-          2 * blobs.length * CRASH_FILL.parallel * CRASH_FILL.chunkBytes,
-        );
-        expect(await readdir(join(root, 'partial'))).toEqual([]);
-      } finally {
-        await rm(root, { recursive: true, force: true });
+      let fetchedBytes = 0;
+      const completed = new Set<number>();
+      // Killed twice, so that what a second process has added to the leftovers of the first is tested too.
+      for (let round = 0; round < 2; round++) {
+        const crash = await fillAndCrash(root, 1 + Math.floor(random() * (totalBytes / PIECE_BYTES / 2)));
+        fetchedBytes += crash.fetchedBytes;
+        for (const place of crash.completed) completed.add(place);
       }
+      const events = new Events(collectingLogger());
+      await using store = await blobStore({ root, maxBytes: 2 ** 30, fill: CRASH_FILL, events });
+      for (const place of completed)
+        expect(store.stat(digestOf(blobs[place] ?? ''))).toMatchObject({ state: 'complete' });
+      for (const blob of blobs) {
+        const source = new MemorySource(blob);
+        {
+          await using handle = await store.openBlob(digestOf(blob), source, {
+            provenBytes: provenBytes(blob.byteLength),
+          });
+          expect((await readWhole(handle)).equals(blob)).toBe(true);
+          await handle.completed();
+        }
+        fetchedBytes += source.bytesSent;
+      }
+      const redoneBytes = fetchedBytes - totalBytes;
+      // Of each request under way at a kill, a chunk at most; the pieces that the killed one did not report come on top.
+      expect(redoneBytes).toBeLessThanOrEqual(2 * blobs.length * CRASH_FILL.parallel * CRASH_FILL.chunkBytes);
+      expect(await readdir(join(root, 'partial'))).toEqual([]);
     },
     60_000,
   );

@@ -1,26 +1,22 @@
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { beforeEach, expect, it, vi } from 'vitest';
 
-import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestOf } from '../../src/core/digest.ts';
-import { Events } from '../../src/telemetry/events.ts';
 import type { BlobSource } from '../../src/upstream/blobs/blob-source.ts';
-import { collectingLogger } from '../helpers/collected-output.ts';
+import { blobStore } from '../helpers/blob-store.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
 import { randomBlob, readWhole } from '../helpers/random-blob.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const BLOBS = 60;
 
 let root: string;
 
 beforeEach(async () => {
-  root = await mkdtemp(join(tmpdir(), 'spandrel-two-'));
+  root = await temporaryFolder();
 });
-
-afterEach(() => rm(root, { recursive: true, force: true }));
 
 function sourceOf(upstream: string, bytes: Buffer): BlobSource {
   const source = new MemorySource(bytes);
@@ -33,12 +29,10 @@ function sourceOf(upstream: string, bytes: Buffer): BlobSource {
 
 it('a blob that two upstreams send at the same time is kept once, and neither fill fails', async () => {
   const delivered = new Set<string>();
-  await using store = await BlobStore.open({
+  await using store = await blobStore({
     root,
     maxBytes: 2 ** 26,
     fill: { parallel: 2, chunkBytes: 64 * 1024 },
-    events: new Events(collectingLogger()),
-    logger: collectingLogger(),
   });
   store.onDelivered((digest, upstream) => delivered.add(`${upstream} ${digest}`));
   const blobs = Array.from({ length: BLOBS }, (_, seed) => randomBlob(50_000 + seed, seed));

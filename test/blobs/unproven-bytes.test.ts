@@ -1,16 +1,16 @@
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
-import { BlobStore } from '../../src/blobs/blob-store.ts';
+import type { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestOf } from '../../src/core/digest.ts';
-import { Events } from '../../src/telemetry/events.ts';
 import type { BlobSource } from '../../src/upstream/blobs/blob-source.ts';
-import { collectingLogger } from '../helpers/collected-output.ts';
+import { blobStore } from '../helpers/blob-store.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { MemorySource, type MemorySourceOptions } from '../helpers/memory-source.ts';
 import { randomBlob, readRange, readWhole } from '../helpers/random-blob.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const CHUNK_BYTES = 64 * 1024;
 const blob = randomBlob(10 * CHUNK_BYTES, 7);
@@ -18,30 +18,17 @@ const digest = digestOf(blob);
 const sizeBytes = blob.byteLength;
 const HEAD = { start: 0, end: 100 };
 
-let open: AsyncDisposableStack;
 let root: string;
 let store: BlobStore;
 
 beforeEach(async () => {
-  open = new AsyncDisposableStack();
-  root = await mkdtemp(join(tmpdir(), 'spandrel-unproven-'));
-  open.defer(() => rm(root, { recursive: true, force: true }));
+  root = await temporaryFolder();
   store = await openStore();
 });
 
-afterEach(() => open.disposeAsync());
-
 async function openStore(maxBytes = 2 ** 30): Promise<BlobStore> {
   const fill = { parallel: 3, chunkBytes: CHUNK_BYTES, background: false };
-  return open.use(
-    await BlobStore.open({
-      root,
-      maxBytes,
-      fill,
-      events: new Events(collectingLogger()),
-      logger: collectingLogger(),
-    }),
-  );
+  return await blobStore({ root, maxBytes, fill });
 }
 
 /** As a registry that leads into the private network. */
@@ -82,8 +69,8 @@ describe('bytes from the private network', () => {
     ['no ranges', false],
   ])('are given when all of the blob is verified, by an upstream with %s', async (_what, ranges) => {
     const { source, release, reached } = withGate({ ranges });
-    const reader = open.use(await store.readBlob(digest, source, { claimedBytes: sizeBytes }));
-    const handle = open.use(await store.openBlob(digest, source, { claimedBytes: sizeBytes }));
+    const reader = cleanup.use(await store.readBlob(digest, source, { claimedBytes: sizeBytes }));
+    const handle = cleanup.use(await store.openBlob(digest, source, { claimedBytes: sizeBytes }));
     const part = readRange(reader, HEAD);
     const whole = readWhole(reader);
     const located = handle.locate(HEAD);
@@ -116,7 +103,7 @@ describe('bytes from the private network', () => {
 
   it('that do not all come are not gone on with: neither by the next fill, nor by the next process', async () => {
     const { source, release, reached } = withGate();
-    const reader = open.use(await store.readBlob(digest, source, { claimedBytes: sizeBytes }));
+    const reader = cleanup.use(await store.readBlob(digest, source, { claimedBytes: sizeBytes }));
     const part = readRange(reader, HEAD);
     part.catch(() => undefined);
     await reached;

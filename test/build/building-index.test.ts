@@ -1,10 +1,9 @@
 import { createHash } from 'node:crypto';
-import { type FileHandle, mkdtemp, open, readdir, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { type FileHandle, open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 
-import { afterAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 
 import { Growth } from '../../src/blobs/files/growth.ts';
 import { digestOf } from '../../src/core/digest.ts';
@@ -19,8 +18,10 @@ import type { ReadSpan } from '../../src/ztoc/span.ts';
 import { LayerIndex } from '../../src/index/layer-index.ts';
 import type { LayerIndexView } from '../../src/index/layer-index-view.ts';
 import { buildFromBytes, NO_LIMITS } from '../helpers/built-layer.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { seededText } from '../helpers/gzip-corpus.ts';
 import { tarArchive } from '../helpers/tar-blocks.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 import type * as layerTasks from '../../src/build/layer-worker.ts';
 import type * as spanTasks from '../../src/spans/span-worker.ts';
 
@@ -34,13 +35,14 @@ const tar = tarArchive({
 const gzip = gzipSync(tar);
 
 const entry = new URL('../../src/build/layer-worker.ts', import.meta.url);
-const pool = new WorkerPool<typeof layerTasks>({
-  entry,
-  threads: 1,
-  name: 'index',
-  maxQueue: 10,
-});
-afterAll(() => pool[Symbol.asyncDispose]());
+const pool = cleanup.use(
+  new WorkerPool<typeof layerTasks>({
+    entry,
+    threads: 1,
+    name: 'index',
+    maxQueue: 10,
+  }),
+);
 
 /** A layer file that the test lets grow, and the build that follows it. */
 class GrowingLayer implements AsyncDisposable {
@@ -85,7 +87,7 @@ class GrowingLayer implements AsyncDisposable {
     compression: LayerCompression,
     signal?: AbortSignal,
   ): Promise<GrowingLayer> {
-    const folder = await mkdtemp(join(tmpdir(), 'spandrel-build-'));
+    const folder = await temporaryFolder();
     return new GrowingLayer(folder, await open(join(folder, 'blob'), 'w'), bytes, compression, signal);
   }
 
@@ -108,7 +110,6 @@ class GrowingLayer implements AsyncDisposable {
     if (this.growth.state === 'growing') this.growth.finish('failed');
     await this.building.completed.catch(() => undefined);
     await this.#file.close();
-    await rm(this.#folder, { recursive: true });
   }
 }
 
@@ -131,13 +132,14 @@ async function spanWith(
 
 // The only thread of the other pool is busy with the build.
 const spanEntry = new URL('../../src/spans/span-worker.ts', import.meta.url);
-const spanPool = new WorkerPool<typeof spanTasks>({
-  entry: spanEntry,
-  threads: 1,
-  name: 'span',
-  maxQueue: 10,
-});
-afterAll(() => spanPool[Symbol.asyncDispose]());
+const spanPool = cleanup.use(
+  new WorkerPool<typeof spanTasks>({
+    entry: spanEntry,
+    threads: 1,
+    name: 'span',
+    maxQueue: 10,
+  }),
+);
 
 describe('an index that is being built', () => {
   it('answers for early spans and files before the rest of the layer is there', async () => {

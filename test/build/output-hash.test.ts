@@ -1,15 +1,15 @@
 import { createHash } from 'node:crypto';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import type { ThreadFault } from '../../src/threads/thread-fault.ts';
 import { OutputHashes } from '../../src/build/output-hash.ts';
 import { randomFrom, seededBytes } from '../helpers/gzip-corpus.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const SEED = 20_263;
 const LARGE_LAYER = 2 ** 30;
@@ -57,11 +57,9 @@ describe('a thread that hashes and', () => {
   let faults: ThreadFault[];
 
   beforeEach(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'spandrel-hashes-'));
+    folder = await temporaryFolder();
     faults = [];
   });
-
-  afterEach(() => rm(folder, { recursive: true, force: true }));
 
   async function openHashes(text: string): Promise<OutputHashes> {
     const path = join(folder, 'thread.mjs');

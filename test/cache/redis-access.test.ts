@@ -1,11 +1,12 @@
 import { readFile } from 'node:fs/promises';
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import { RedisCache } from '../../src/cache/redis-cache.ts';
 import { Secret } from '../../src/core/secret.ts';
 import { Events } from '../../src/telemetry/events.ts';
 import { CertificateAuthority, type CertificateFiles } from '../helpers/certificates.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
 import { makeSecret } from '../helpers/secrets.ts';
@@ -16,11 +17,9 @@ let authority: CertificateAuthority;
 let tls: CertificateFiles;
 
 beforeAll(async () => {
-  authority = await CertificateAuthority.create('own');
+  authority = cleanup.use(await CertificateAuthority.create('own'));
   tls = await authority.issue('redis');
 });
-
-afterAll(() => authority[Symbol.asyncDispose]());
 
 /** Whether a value comes back that is written with this URL. */
 async function works(url: string, options: { ca?: string; cluster?: boolean } = {}): Promise<boolean> {

@@ -1,8 +1,9 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import { RedisCache } from '../../src/cache/redis-cache.ts';
 import { Secret } from '../../src/core/secret.ts';
 import { Events } from '../../src/telemetry/events.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
 import { describeByteCache } from './byte-cache-conformance.ts';
@@ -21,14 +22,9 @@ function open(): RedisCache {
 }
 
 beforeAll(async () => {
-  server = await RedisServer.start();
-  cache = open();
+  server = cleanup.use(await RedisServer.start());
+  cache = cleanup.use(open());
   await cache.connected();
-});
-
-afterAll(async () => {
-  await cache[Symbol.asyncDispose]();
-  await server[Symbol.asyncDispose]();
 });
 
 describeByteCache('RedisCache', () => cache);

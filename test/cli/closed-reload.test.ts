@@ -1,35 +1,31 @@
-import { mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { hash } from 'bcrypt';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
+import { cleanup } from '../helpers/cleanup.ts';
 import { createCertificates } from '../helpers/listener-certificates.ts';
 import { basic } from '../helpers/private-registry.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const [ALICE, TOKEN] = [makeSecret('password of alice'), makeSecret('token of the closed proxy')];
 
 const REFUSED = 'the old one stays in use';
 const TAKEN = 'configuration reloaded';
 
-let stack: AsyncDisposableStack;
 let folder: string;
 let file: string;
 let users: string;
 
 beforeEach(async () => {
-  stack = new AsyncDisposableStack();
-  folder = await mkdtemp(join(tmpdir(), 'spandrel-closed-'));
-  stack.defer(() => rm(folder, { recursive: true, force: true }));
+  folder = await temporaryFolder();
   file = join(folder, 'spandrel.yaml');
   users = join(folder, 'htpasswd');
   await writeFile(users, `alice:${await hash(ALICE, 4)}\n`);
 });
-
-afterEach(() => stack.disposeAsync());
 
 /** Everything that a proxy needs, from the environment, but who may use it. */
 function environment(): Record<string, string> {
@@ -56,7 +52,7 @@ class Proxy {
   }
 
   static async start(args: readonly string[], more: Record<string, string> = {}): Promise<Proxy> {
-    const child = stack.use(new SpandrelProcess(['serve', ...args], { ...environment(), ...more }, folder));
+    const child = cleanup.use(new SpandrelProcess(['serve', ...args], { ...environment(), ...more }, folder));
     const proxy = new Proxy(child);
     Object.assign(proxy, await child.listening());
     return proxy;
@@ -212,7 +208,7 @@ describe('files with secrets', () => {
   });
 
   it('a certificate without its key, half a certificate, and one authority less keep the listener as it was', async () => {
-    const certificates = stack.use(await createCertificates());
+    const certificates = cleanup.use(await createCertificates());
     const tls = {
       cert: join(folder, 'cert.pem'),
       key: join(folder, 'key.pem'),
@@ -268,7 +264,7 @@ describe('a start', () => {
     ['is a folder', () => mkdir(file), 2, /not a file/],
   ])('with a named file that %s is refused', async (_what, prepare, status, words) => {
     await prepare();
-    const child = stack.use(new SpandrelProcess(['serve', '--config', file], environment(), folder));
+    const child = cleanup.use(new SpandrelProcess(['serve', '--config', file], environment(), folder));
     expect(await child.exitStatus()).toBe(status);
     expect(child.stderr).toMatch(words);
   });
@@ -278,7 +274,7 @@ describe('a start', () => {
     expect(await proxy.openness()).toEqual([200, 200]);
     await mkdir(join(folder, 'config'));
     await symlink('nowhere', join(folder, 'config/spandrel.yaml'));
-    const child = stack.use(new SpandrelProcess(['serve'], environment(), folder));
+    const child = cleanup.use(new SpandrelProcess(['serve'], environment(), folder));
     expect(await child.exitStatus()).toBe(2);
   });
 });

@@ -1,23 +1,21 @@
 import { existsSync, readFileSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { beforeAll, describe, expect, it, vi } from 'vitest';
 
 import { convert } from '../../src/cli/offline/convert.ts';
 import type { Digest } from '../../src/core/digest.ts';
 import { isSpandrelError } from '../../src/core/errors.ts';
 import { encodeSociIndex, type SociLayer } from '../../src/soci/soci-index.ts';
-import { type GoldenImage, GoldenImages, type GoldenRun } from '../helpers/golden-images.ts';
+import { type GoldenImage, GoldenImages, type GoldenRun } from '../oracles/golden-images.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const sets = [{ name: 'small set', vectors: GoldenImages.small() }];
 const large = GoldenImages.large();
 if (large !== undefined) sets.push({ name: 'large set', vectors: large });
 
 let scratch: string;
-beforeAll(async () => void (scratch = await mkdtemp(join(tmpdir(), 'spandrel-convert-'))));
-afterAll(() => rm(scratch, { recursive: true, force: true }));
+beforeAll(async () => void (scratch = await temporaryFolder()));
 
 interface Outcome {
   readonly digest: string;

@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 
 import { checkContainerd } from '../../src/cli/doctor/check-containerd.ts';
 import { checkDocker } from '../../src/cli/doctor/check-docker.ts';
@@ -7,6 +7,7 @@ import { checkPodman } from '../../src/cli/doctor/check-podman.ts';
 import { checkSnapshotter } from '../../src/cli/doctor/check-snapshotter.ts';
 import { readContainerdConfig } from '../../src/cli/doctor/containerd-config.ts';
 import type { Finding } from '../../src/cli/doctor/finding.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { NodeTree } from '../helpers/node-tree.ts';
 
 const SOCKET = '/run/soci-snapshotter-grpc/soci-snapshotter-grpc.sock';
@@ -36,11 +37,8 @@ config_path = '/etc/containerd/certs.d:/etc/docker/certs.d'
 platform = 'linux'
 snapshotter = 'soci'\n`;
 
-let tree: NodeTree;
-afterEach(() => tree[Symbol.asyncDispose]());
-
 async function node(texts: Record<string, string>): Promise<NodeTree> {
-  return (tree = await NodeTree.create({ [SOCKET]: '', '/dev/fuse': '', ...texts }));
+  return cleanup.use(await NodeTree.create({ [SOCKET]: '', '/dev/fuse': '', ...texts }));
 }
 
 /** Messages of the problems. */

@@ -1,24 +1,23 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import type { Finding } from '../../src/cli/doctor/finding.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { startDemoRegistry } from '../helpers/demo-upstream.ts';
 import { NodeTree } from '../helpers/node-tree.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
 
-let stack: AsyncDisposableStack;
 let app: RunningApp;
 
 beforeAll(async () => {
-  stack = new AsyncDisposableStack();
-  const demo = stack.use(await startDemoRegistry());
-  const locked = stack.use(
+  const demo = cleanup.use(await startDemoRegistry());
+  const locked = cleanup.use(
     await ScriptedUpstream.start((_request, response) =>
       response.writeHead(401, { 'www-authenticate': 'Basic realm="locked"' }).end(),
     ),
   );
-  app = stack.use(
+  app = cleanup.use(
     await RunningApp.start({
       upstreams: [
         { name: 'demo', url: demo.url },
@@ -28,8 +27,6 @@ beforeAll(async () => {
     }),
   );
 });
-
-afterAll(() => stack.disposeAsync());
 
 interface Answer {
   readonly status: number | null;

@@ -1,16 +1,16 @@
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { Agent, get } from 'node:http';
 import { connect } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 
-import { afterAll, beforeAll, describe, it } from 'vitest';
+import { beforeAll, describe, it } from 'vitest';
 
 import { ERRORS, type ErrorCode } from '../../src/core/errors.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { startDemoRegistry } from '../helpers/demo-upstream.ts';
 import { runProgram } from '../helpers/programs.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const MANY = 4096;
 
@@ -19,15 +19,11 @@ interface Got {
   readonly body: Buffer;
 }
 
-let stack: AsyncDisposableStack;
 let registry: Awaited<ReturnType<typeof startDemoRegistry>>;
 
 beforeAll(async () => {
-  stack = new AsyncDisposableStack();
-  registry = stack.use(await startDemoRegistry({ scale: 0.05 }));
+  registry = cleanup.use(await startDemoRegistry({ scale: 0.05 }));
 });
-
-afterAll(() => stack.disposeAsync());
 
 /** Over a connection that is kept; nothing if it is cut, or if nothing comes for a while. */
 function ask(agent: Agent, url: string): Promise<Got | undefined> {
@@ -48,17 +44,15 @@ class ShortProxy implements AsyncDisposable {
   readonly url: string;
   readonly adminUrl: string;
   readonly process: SpandrelProcess;
-  readonly #root: string;
 
-  private constructor(process: SpandrelProcess, urls: { url: string; adminUrl: string }, root: string) {
+  private constructor(process: SpandrelProcess, urls: { url: string; adminUrl: string }) {
     this.process = process;
     this.url = urls.url;
     this.adminUrl = urls.adminUrl;
-    this.#root = root;
   }
 
   static async start(): Promise<ShortProxy> {
-    const root = await mkdtemp(join(tmpdir(), 'spandrel-few-'));
+    const root = await temporaryFolder();
     const child = new SpandrelProcess(['serve'], {
       SPANDREL_LISTEN_PORT: '0',
       SPANDREL_ADMIN_PORT: '0',
@@ -66,7 +60,7 @@ class ShortProxy implements AsyncDisposable {
       SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
       SPANDREL_UPSTREAMS: JSON.stringify([{ name: 'up', url: registry.url, default: true }]),
     });
-    return new ShortProxy(child, await child.listening(), root);
+    return new ShortProxy(child, await child.listening());
   }
 
   async limit(descriptors: number): Promise<void> {
@@ -79,7 +73,6 @@ class ShortProxy implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.process[Symbol.asyncDispose]();
-    await rm(this.#root, { recursive: true, force: true });
   }
 }
 

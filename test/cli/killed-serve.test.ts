@@ -1,40 +1,36 @@
 import { existsSync } from 'node:fs';
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, readFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import { DigestFiles } from '../../src/blobs/shelves/digest-files.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { LayerIndex } from '../../src/index/layer-index.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { addPackedImage, type PackedLayer, seededGzipLayer } from '../helpers/packed-image.ts';
 import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const LAYERS = 4;
 const LAYER_BYTES = 4 * 2 ** 20;
 
-let stack: AsyncDisposableStack;
 let root: string;
 let upstream: ScriptedRegistry;
 let layers: readonly PackedLayer[];
 
 beforeEach(async () => {
-  stack = new AsyncDisposableStack();
-  root = await mkdtemp(join(tmpdir(), 'spandrel-killed-'));
-  stack.defer(() => rm(root, { recursive: true, force: true }));
-  upstream = stack.use(await ScriptedRegistry.start());
+  root = await temporaryFolder();
+  upstream = cleanup.use(await ScriptedRegistry.start());
   layers = Array.from({ length: LAYERS }, (_, place) => seededGzipLayer(place + 1, LAYER_BYTES));
   await addPackedImage(upstream, 'app', 'latest', layers);
 });
 
-afterEach(() => stack.disposeAsync());
-
 function serve(): SpandrelProcess {
-  return stack.use(
+  return cleanup.use(
     new SpandrelProcess(['serve'], {
       SPANDREL_LISTEN_PORT: '0',
       SPANDREL_ADMIN_PORT: '0',
@@ -83,7 +79,7 @@ const MOMENTS = {
 describe('a proxy that is killed', () => {
   it('at any step of an index leaves none without its zTOC, and the next start removes what was half-written', async () => {
     const released = Promise.withResolvers<void>();
-    stack.defer(released.resolve);
+    cleanup.defer(released.resolve);
     for (const [moment, look] of Object.entries(MOMENTS)) {
       const killed = serve();
       const { url } = await killed.listening();

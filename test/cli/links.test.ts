@@ -1,14 +1,15 @@
-import { mkdir, mkdtemp, rm, stat, symlink, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
+import { cleanup } from '../helpers/cleanup.ts';
 import { pushImage } from '../helpers/hand-made-image.ts';
 import { errorCode, KnownRepository } from '../helpers/known-repository.ts';
 import { runProgram } from '../helpers/programs.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 /** Name and target of each, in the folder `links`; the file system says which of them lead to something. */
 const RELATIVE: readonly (readonly [string, string])[] = [
@@ -37,7 +38,6 @@ const ABSOLUTE: readonly (readonly [string, string, boolean])[] = [
   ['root', '/', true],
 ];
 
-let stack: AsyncDisposableStack;
 let known: KnownRepository;
 /** What Linux says of {@link RELATIVE}. */
 const leadsOn = new Map<string, boolean>();
@@ -51,10 +51,8 @@ interface Entry {
 }
 
 beforeAll(async () => {
-  stack = new AsyncDisposableStack();
-  known = stack.use(await KnownRepository.start());
-  const folder = await mkdtemp(join(tmpdir(), 'spandrel-links-'));
-  stack.defer(() => rm(folder, { recursive: true, force: true }));
+  known = cleanup.use(await KnownRepository.start());
+  const folder = await temporaryFolder();
   await mkdir(join(folder, 'files'));
   await mkdir(join(folder, 'links'));
   await writeFile(join(folder, 'files', 'a'), 'content');
@@ -70,8 +68,6 @@ beforeAll(async () => {
   const tar = await runProgram('tar', ['-C', folder, '-cf', '-', 'files', 'links']);
   await pushImage(known, { layers: [gzipSync(tar)], tag: 'links' });
 });
-
-afterAll(() => stack.disposeAsync());
 
 async function run(...args: string[]): Promise<{ status: number | null; stdout: string; stderr: string }> {
   await using child = new SpandrelProcess([...args, '--proxy', known.app.url]);

@@ -1,28 +1,26 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
+import { cleanup } from '../helpers/cleanup.ts';
 import { KnownRepository, manifestBytes, OCI_MANIFEST } from '../helpers/known-repository.ts';
 import { contentOf, ODD_NAMES, packOddNames, quoteByPython } from '../helpers/odd-names.ts';
 import { runProgram } from '../helpers/programs.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const MAIN = new URL('../../src/cli/bin.ts', import.meta.url).pathname;
 /** What a terminal shows as one line: no control and no format character, no line separator. */
 const HARMLESS = /^[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]*$/u;
 
-let stack: AsyncDisposableStack;
 let known: KnownRepository;
 let scratch: string;
 
 beforeAll(async () => {
-  stack = new AsyncDisposableStack();
-  known = stack.use(await KnownRepository.start());
-  scratch = await mkdtemp(join(tmpdir(), 'spandrel-odd-'));
-  stack.defer(() => rm(scratch, { recursive: true, force: true }));
+  known = cleanup.use(await KnownRepository.start());
+  scratch = await temporaryFolder();
   const blob = new Uint8Array(gzipSync(await packOddNames()));
   const digest = await known.upstream.addBlob('team/app', blob);
   const mediaType = 'application/vnd.oci.image.layer.v1.tar+gzip';
@@ -31,8 +29,6 @@ beforeAll(async () => {
   await writeFile(join(scratch, 'layer.tar.gz'), blob);
   await run('ztoc', 'create', join(scratch, 'layer.tar.gz'), '-o', join(scratch, 'ztoc'));
 });
-
-afterAll(() => stack.disposeAsync());
 
 async function run(...args: string[]): Promise<{ status: number | null; stdout: string; stderr: string }> {
   await using child = new SpandrelProcess(args);

@@ -1,10 +1,10 @@
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { hash } from 'bcrypt';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
+import { cleanup } from '../helpers/cleanup.ts';
 import { findSecrets, type KnownSecret } from '../helpers/find-secrets.ts';
 import { basic } from '../helpers/private-registry.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
@@ -12,6 +12,7 @@ import { ROUTE_SAMPLES } from '../helpers/route-samples.ts';
 import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const SECRETS = {
   upstream: makeSecret('password of the upstream', 'p@ss:word/'),
@@ -22,16 +23,11 @@ const SECRETS = {
 };
 const ALL: KnownSecret[] = Object.entries(SECRETS).map(([name, value]) => ({ name, value }));
 
-let stack: AsyncDisposableStack;
 let folder: string;
 
 beforeEach(async () => {
-  stack = new AsyncDisposableStack();
-  folder = await mkdtemp(join(tmpdir(), 'spandrel-secrets-'));
-  stack.defer(() => rm(folder, { recursive: true, force: true }));
+  folder = await temporaryFolder();
 });
-
-afterEach(() => stack.disposeAsync());
 
 /** An upstream that says what it was told wherever it can, and leads blobs to a signed URL at which nothing answers. */
 function startIndiscreet(): Promise<ScriptedUpstream> {
@@ -54,8 +50,8 @@ function startIndiscreet(): Promise<ScriptedUpstream> {
 
 /** A proxy with a secret in every place that takes one. */
 async function start(more: Record<string, string> = {}): Promise<SpandrelProcess> {
-  const upstream = stack.use(await startIndiscreet());
-  const redis = stack.use(await RedisServer.start({ user: { name: 'spandrel', password: SECRETS.redis } }));
+  const upstream = cleanup.use(await startIndiscreet());
+  const redis = cleanup.use(await RedisServer.start({ user: { name: 'spandrel', password: SECRETS.redis } }));
   const htpasswd = join(folder, 'htpasswd');
   await writeFile(htpasswd, `alice:${await hash(SECRETS.alice, 4)}\n`, { mode: 0o600 });
   const auth = { kind: 'basic', username: 'me', password: SECRETS.upstream };
@@ -71,7 +67,7 @@ async function start(more: Record<string, string> = {}): Promise<SpandrelProcess
     SPANDREL_ADMIN_TOKEN: SECRETS.admin,
     SPANDREL_LOG_LEVEL: 'trace',
   };
-  return stack.use(new SpandrelProcess(['serve'], { ...environment, ...more }, folder));
+  return cleanup.use(new SpandrelProcess(['serve'], { ...environment, ...more }, folder));
 }
 
 /** All of an answer. */

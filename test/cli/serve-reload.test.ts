@@ -1,29 +1,25 @@
 import { once } from 'node:events';
-import { mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { connect, type TLSSocket } from 'node:tls';
 
 import { hash } from 'bcrypt';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
+import { cleanup } from '../helpers/cleanup.ts';
 import { createCertificates } from '../helpers/listener-certificates.ts';
 import { basic } from '../helpers/private-registry.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
-let stack: AsyncDisposableStack;
 let folder: string;
 let file: string;
 
 beforeEach(async () => {
-  stack = new AsyncDisposableStack();
-  folder = await mkdtemp(join(tmpdir(), 'spandrel-reload-'));
-  stack.defer(() => rm(folder, { recursive: true, force: true }));
+  folder = await temporaryFolder();
   file = join(folder, 'spandrel.yaml');
 });
-
-afterEach(() => stack.disposeAsync());
 
 /** A configuration of which all is fixed but `more`. */
 async function configure(more: object): Promise<void> {
@@ -40,7 +36,7 @@ async function configure(more: object): Promise<void> {
 }
 
 async function start(environment: Record<string, string> = {}): Promise<SpandrelProcess> {
-  return stack.use(new SpandrelProcess(['serve', '--config', file], environment));
+  return cleanup.use(new SpandrelProcess(['serve', '--config', file], environment));
 }
 
 async function logged(child: SpandrelProcess, text: string, count = 1): Promise<string> {
@@ -93,7 +89,7 @@ describe('a running proxy', () => {
       SPANDREL_STORAGE_ROOT: join(folder, 'data'),
       SPANDREL_UPSTREAMS: '[{"name":"gone","url":"http://127.0.0.1:9","default":true}]',
     };
-    const child = stack.use(new SpandrelProcess(['serve'], environment, folder));
+    const child = cleanup.use(new SpandrelProcess(['serve'], environment, folder));
     await child.listening();
     for (const times of [1, 2]) {
       child.kill('SIGHUP');
@@ -119,14 +115,14 @@ describe('a running proxy', () => {
   });
 
   it('shows a new certificate to new connections, and keeps the old ones open', async () => {
-    const certificates = stack.use(await createCertificates());
+    const certificates = cleanup.use(await createCertificates());
     const { cert, key } = certificates.server;
     await configure({ listen: { tls: { cert, key } } });
     const child = await start();
     const { port } = new URL((await child.listening()).url);
     const open = async (): Promise<TLSSocket> => {
       const socket = connect({ host: '127.0.0.1', port: Number(port), ca: certificates.ca });
-      stack.defer(() => void socket.destroy());
+      cleanup.defer(() => void socket.destroy());
       await once(socket, 'secureConnect');
       return socket;
     };

@@ -1,13 +1,11 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { ScriptedRegistry } from '../registry/scripted-registry.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const PASSWORD = makeSecret('password of the proxy');
 
@@ -15,13 +13,8 @@ let root: string;
 let upstream: ScriptedRegistry;
 
 beforeEach(async () => {
-  root = await mkdtemp(join(tmpdir(), 'spandrel-serve-'));
-  upstream = await ScriptedRegistry.start();
-});
-
-afterEach(async () => {
-  await upstream[Symbol.asyncDispose]();
-  await rm(root, { recursive: true, force: true });
+  root = await temporaryFolder();
+  upstream = cleanup.use(await ScriptedRegistry.start());
 });
 
 function environment(more: Record<string, string> = {}): Record<string, string> {

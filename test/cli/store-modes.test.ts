@@ -1,29 +1,25 @@
-import { chmod, mkdir, mkdtemp, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { chmod, mkdir, readdir, stat, symlink, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
+import { cleanup } from '../helpers/cleanup.ts';
 import { LayoutUpstream } from '../helpers/layout-upstream.ts';
 import { startProgram } from '../helpers/programs.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const BIN = new URL('../../src/cli/bin.ts', import.meta.url).pathname;
 
-let stack: AsyncDisposableStack;
 let folder: string;
 let root: string;
 let upstream: LayoutUpstream;
 
 beforeEach(async () => {
-  stack = new AsyncDisposableStack();
-  folder = await mkdtemp(join(tmpdir(), 'spandrel-modes-'));
+  folder = await temporaryFolder();
   root = join(folder, 'store');
-  stack.defer(() => rm(folder, { recursive: true, force: true }));
-  upstream = stack.use(await LayoutUpstream.start('platforms-all'));
+  upstream = cleanup.use(await LayoutUpstream.start('platforms-all'));
 });
-
-afterEach(() => stack.disposeAsync());
 
 /** `serve` as a shell with this umask starts it. */
 function serve(umask: string): SpandrelProcess {
@@ -37,7 +33,7 @@ function serve(umask: string): SpandrelProcess {
   };
   const script = `umask ${umask}; exec "${process.execPath}" "${BIN}" serve`;
   const child = startProgram('bash', ['-c', script], { environment, stdio: ['ignore', 'pipe', 'pipe'] });
-  return stack.use(new SpandrelProcess(['serve'], environment, undefined, child));
+  return cleanup.use(new SpandrelProcess(['serve'], environment, undefined, child));
 }
 
 /** Everything in the store, the folder itself included, with its permissions. */

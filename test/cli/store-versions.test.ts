@@ -1,28 +1,24 @@
 import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
+import { cleanup } from '../helpers/cleanup.ts';
 import { LayoutUpstream } from '../helpers/layout-upstream.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
-let stack: AsyncDisposableStack;
 let root: string;
 let upstream: LayoutUpstream;
 
 beforeEach(async () => {
-  stack = new AsyncDisposableStack();
-  root = await mkdtemp(join(tmpdir(), 'spandrel-versions-'));
-  stack.defer(() => rm(root, { recursive: true, force: true }));
-  upstream = stack.use(await LayoutUpstream.start('platforms-all'));
+  root = await temporaryFolder();
+  upstream = cleanup.use(await LayoutUpstream.start('platforms-all'));
 });
 
-afterEach(() => stack.disposeAsync());
-
 function serve(more: Record<string, string> = {}): SpandrelProcess {
-  return stack.use(
+  return cleanup.use(
     new SpandrelProcess(['serve'], {
       SPANDREL_LISTEN_PORT: '0',
       SPANDREL_ADMIN_PORT: '0',

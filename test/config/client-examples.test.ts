@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 
-import { afterEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { parse as parseYaml } from 'yaml';
 
 import { checkContainerd } from '../../src/cli/doctor/check-containerd.ts';
@@ -11,6 +11,7 @@ import { checkPodman } from '../../src/cli/doctor/check-podman.ts';
 import { checkSnapshotter } from '../../src/cli/doctor/check-snapshotter.ts';
 import { type ContainerdConfig, readContainerdConfig } from '../../src/cli/doctor/containerd-config.ts';
 import type { Finding } from '../../src/cli/doctor/finding.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { NodeTree } from '../helpers/node-tree.ts';
 
 const FOLDER = resolve(import.meta.dirname, '../../config/examples');
@@ -21,15 +22,16 @@ function example(name: string): string {
 }
 
 let tree: NodeTree;
-afterEach(() => tree?.[Symbol.asyncDispose]());
 
 /** A node with these examples in their places; what doctor finds wrong with it. */
 async function problems(places: Readonly<Record<string, string>>): Promise<Finding[]> {
-  tree = await NodeTree.create({
-    '/run/soci-snapshotter-grpc/soci-snapshotter-grpc.sock': '',
-    '/dev/fuse': '',
-    ...Object.fromEntries(Object.entries(places).map(([path, name]) => [path, example(name)])),
-  });
+  tree = cleanup.use(
+    await NodeTree.create({
+      '/run/soci-snapshotter-grpc/soci-snapshotter-grpc.sock': '',
+      '/dev/fuse': '',
+      ...Object.fromEntries(Object.entries(places).map(([path, name]) => [path, example(name)])),
+    }),
+  );
   const found = await readContainerdConfig(tree.files);
   const findings = [
     ...(await checkContainerd(tree.files, found)),
@@ -89,7 +91,7 @@ describe('config/examples of clients', () => {
   });
 
   it('are valid for nerdctl and k3s', async () => {
-    tree = await NodeTree.create({ '/etc/nerdctl/nerdctl.toml': example('nerdctl.toml') });
+    tree = cleanup.use(await NodeTree.create({ '/etc/nerdctl/nerdctl.toml': example('nerdctl.toml') }));
     expect(await tree.files.readToml('/etc/nerdctl/nerdctl.toml')).toMatchObject({
       kind: 'read',
       value: { snapshotter: 'soci', hosts_dir: ['/etc/containerd/certs.d'] },

@@ -1,15 +1,14 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { errorCode, KnownRepository } from '../helpers/known-repository.ts';
 
 let known: KnownRepository;
 
 beforeAll(async () => {
-  known = await KnownRepository.start();
+  known = cleanup.use(await KnownRepository.start());
 });
-
-afterAll(() => known[Symbol.asyncDispose]());
 
 describe('distribution spec, "Push" and "Content Management", of a registry that is read-only', () => {
   it.each([

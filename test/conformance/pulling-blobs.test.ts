@@ -1,17 +1,16 @@
 import { randomBytes } from 'node:crypto';
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { errorCode, KnownRepository, sha512 } from '../helpers/known-repository.ts';
 
 let known: KnownRepository;
 
 beforeAll(async () => {
-  known = await KnownRepository.start();
+  known = cleanup.use(await KnownRepository.start());
 });
-
-afterAll(() => known[Symbol.asyncDispose]());
 
 /** A blob of 2,000 bytes that nobody has asked for yet. */
 async function newBlob(): Promise<{ bytes: Buffer; digest: Digest }> {

@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { request } from 'node:http';
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import {
   type Answered,
   DOCKER_MANIFEST,
@@ -18,10 +19,8 @@ import {
 let known: KnownRepository;
 
 beforeAll(async () => {
-  known = await KnownRepository.start();
+  known = cleanup.use(await KnownRepository.start());
 });
-
-afterAll(() => known[Symbol.asyncDispose]());
 
 /** With header lines of the same name, which fetch would join. */
 function askWithLines(path: string, lines: string[]): Promise<{ status: number; type: string }> {

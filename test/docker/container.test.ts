@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 
 import { digestOf } from '../../src/core/digest.ts';
@@ -13,6 +13,7 @@ import {
   startContainer,
   startUnconfined,
 } from '../helpers/container-process.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { AMBIGUOUS_REQUESTS, HOSTILE_PATHS, OVERSIZED_REQUESTS } from '../helpers/hostile-requests.ts';
 import { sendRaw } from '../helpers/raw-request.ts';
 import { runProgram } from '../helpers/programs.ts';
@@ -67,7 +68,6 @@ const title = IS_CONFINED
   : 'unconfined, since this machine lets us make no root';
 
 describe.each(['docker', 'kubernetes'] as const)(`the configuration of %s, ${title}`, (kind) => {
-  const stack = new AsyncDisposableStack();
   let upstream: ScriptedRegistry;
   let child: SpandrelProcess;
   let url: string;
@@ -75,7 +75,7 @@ describe.each(['docker', 'kubernetes'] as const)(`the configuration of %s, ${tit
 
   beforeAll(async () => {
     await runProgram('node', ['scripts/build.mjs'], { cwd: ROOT });
-    upstream = stack.use(await ScriptedRegistry.start());
+    upstream = cleanup.use(await ScriptedRegistry.start());
     await upstream.addBlob('app', BLOB);
     const settings = settingsOf(kind);
     // All of it but where the upstream is, and ports that are free here.
@@ -86,13 +86,11 @@ describe.each(['docker', 'kubernetes'] as const)(`the configuration of %s, ${tit
       SPANDREL_ADMIN_PORT: '0',
     };
     const start = IS_CONFINED ? startContainer : startUnconfined;
-    child = stack.use(await start({ ...settings, environment }, stack));
+    child = cleanup.use(await start({ ...settings, environment }));
     const listening = await child.listening();
     url = listening.url.replace('0.0.0.0', '127.0.0.1');
     adminUrl = listening.adminUrl.replace('0.0.0.0', '127.0.0.1');
   });
-
-  afterAll(() => stack.disposeAsync());
 
   async function expectHealthy(): Promise<void> {
     const blob = await fetch(`${url}/v2/app/blobs/${digestOf(BLOB)}`);

@@ -1,6 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 
 import { validate } from 'dockerfile-utils';
@@ -11,6 +10,7 @@ import { digestOf } from '../../src/core/digest.ts';
 import { startProgram, tryProgram } from '../helpers/programs.ts';
 import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
 import { makeSecret } from '../helpers/secrets.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const DOCKERFILE = readFileSync(join(ROOT, 'docker/Dockerfile'), 'utf8');
@@ -66,7 +66,7 @@ describe('the compose file', () => {
     const [shell, flag, script = ''] = command;
     expect([shell, flag]).toEqual(['sh', '-c']);
     const password = makeSecret('redis password');
-    const folder = await mkdtemp(join(tmpdir(), 'spandrel-compose-'));
+    const folder = await temporaryFolder();
     const socket = join(folder, 'redis.sock');
     // As compose gives it to the shell; on a socket of the test's own.
     const given = script
@@ -90,7 +90,6 @@ describe('the compose file', () => {
       expect(readFileSync(`/proc/${redis.pid}/cmdline`, 'latin1')).not.toContain(password);
     } finally {
       redis.kill('SIGKILL');
-      await rm(folder, { recursive: true, force: true });
     }
   });
 });
@@ -112,9 +111,8 @@ describe('npm run pin', () => {
   });
 
   it('pins every image to the digest of the bytes that its tag answers, and renews the pins', async () => {
-    const folder = await mkdtemp(join(tmpdir(), 'spandrel-pins-'));
+    const folder = await temporaryFolder();
     await using stack = new AsyncDisposableStack();
-    stack.defer(() => rm(folder, { recursive: true, force: true }));
     await mkdir(join(folder, 'docker'));
     const files = ['docker/Dockerfile', 'docker/compose.yaml'];
     const original = files.map((file) => readFileSync(join(ROOT, file), 'utf8'));

@@ -1,6 +1,5 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 
 import { describe, expect, it } from 'vitest';
@@ -8,6 +7,7 @@ import { parse, parseAllDocuments } from 'yaml';
 
 import { parseConfig } from '../../src/config/parse-config.ts';
 import { tryProgram } from '../helpers/programs.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const require = createRequire(import.meta.url);
@@ -61,24 +61,20 @@ function typedModule(listed: readonly KubernetesObject[]): string {
 }
 
 async function compile(text: string): Promise<string> {
-  const scratch = mkdtempSync(join(tmpdir(), 'spandrel-kubernetes-'));
-  try {
-    symlinkSync(join(ROOT, 'node_modules'), join(scratch, 'node_modules'));
-    writeFileSync(join(scratch, 'objects.ts'), text);
-    const flags = [
-      '--noEmit',
-      '--strict',
-      '--skipLibCheck',
-      '--module',
-      'esnext',
-      '--moduleResolution',
-      'bundler',
-    ];
-    const { stdout } = await tryProgram('tsc', [...flags, 'objects.ts'], { cwd: scratch });
-    return stdout.toString();
-  } finally {
-    rmSync(scratch, { recursive: true, force: true });
-  }
+  const scratch = await temporaryFolder();
+  symlinkSync(join(ROOT, 'node_modules'), join(scratch, 'node_modules'));
+  writeFileSync(join(scratch, 'objects.ts'), text);
+  const flags = [
+    '--noEmit',
+    '--strict',
+    '--skipLibCheck',
+    '--module',
+    'esnext',
+    '--moduleResolution',
+    'bundler',
+  ];
+  const { stdout } = await tryProgram('tsc', [...flags, 'objects.ts'], { cwd: scratch });
+  return stdout.toString();
 }
 
 describe('the Kubernetes manifests', () => {

@@ -5,7 +5,7 @@ import { gunzipSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { isSpandrelError } from '../../src/core/errors.ts';
 import { decodeZtoc } from '../../src/ztoc/decode-ztoc.ts';
 import { buildFromBytes } from '../helpers/built-layer.ts';
-import { GoldenLayers } from '../helpers/golden-layers.ts';
+import { GoldenLayers } from '../oracles/golden-layers.ts';
 import { gzipMember, seededText } from '../helpers/gzip-corpus.ts';
 import { tarArchive } from '../helpers/tar-blocks.ts';
 import { skippableFrame } from '../helpers/zstd-corpus.ts';

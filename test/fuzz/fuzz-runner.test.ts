@@ -1,12 +1,11 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { readFile } from 'node:fs/promises';
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import { Dice } from './dice.ts';
 import { FuzzRunner } from './fuzz-runner.ts';
 import { FAULTY_CASE } from './targets/faulty-targets.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const SEED = 1;
 const HANG_MS = 2000;
@@ -14,9 +13,8 @@ const TIMEOUT_MS = 60_000;
 
 let folder: string;
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'spandrel-findings-'));
+  folder = await temporaryFolder();
 });
-afterAll(() => rm(folder, { recursive: true }));
 
 describe('the fuzzer', () => {
   it.each([

@@ -1,7 +1,8 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import { type Batch, FINDINGS, FuzzRunner, printFinding } from './fuzz-runner.ts';
 import { ALL_TARGETS } from './targets/all-targets.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 
 /** The same cases every time; `npm run fuzz` goes on with others. */
 const SEED = 20_261_121;
@@ -13,9 +14,8 @@ let runner: FuzzRunner;
 const usedBytes: number[] = [];
 
 beforeAll(() => {
-  runner = new FuzzRunner({ corpus: 'small', findings: FINDINGS });
+  runner = cleanup.use(new FuzzRunner({ corpus: 'small', findings: FINDINGS }));
 });
-afterAll(() => runner[Symbol.asyncDispose]());
 
 async function run(target: string, cases: number): Promise<Batch> {
   const batch = await runner.run({ target, seed: SEED, from: 0, to: cases });

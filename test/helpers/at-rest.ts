@@ -65,8 +65,12 @@ export async function expectGone(
   ]);
 }
 
-async function expectNothing(look: () => Promise<readonly string[]>): Promise<void> {
-  const deadline = performance.now() + DEADLINE_MS;
+/** Wait until `look` finds nothing. @throws Error that lists what it finds at the deadline */
+export async function expectNothing(
+  look: () => Promise<readonly string[]>,
+  deadlineMs = DEADLINE_MS,
+): Promise<void> {
+  const deadline = performance.now() + deadlineMs;
   for (let left = await look(); left.length > 0; left = await look()) {
     if (performance.now() > deadline) throw new Error(`left behind:\n${left.join('\n')}`);
     await sleep(LOOK_MS);

@@ -1,6 +1,5 @@
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import type { ServerResponse } from 'node:http';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { BlobStore } from '../../src/blobs/blob-store.ts';
@@ -12,6 +11,7 @@ import type { BlobSource } from '../../src/upstream/blobs/blob-source.ts';
 import { createUpstreams } from '../../src/upstream/upstreams.ts';
 import { collectingLogger } from './collected-output.ts';
 import { ScriptedUpstream, type SeenRequest } from './scripted-upstream.ts';
+import { TemporaryFolder } from './temporary-folder.ts';
 
 /** One request for the blob. */
 export interface BlobRequest {
@@ -98,8 +98,7 @@ export class FaultyStore implements AsyncDisposable {
     );
     const source = upstreams.clients[0]?.blobSource('app', digestOf(blob));
     if (source === undefined) throw new Error('there is one upstream');
-    const root = options.root ?? (await mkdtemp(join(tmpdir(), 'spandrel-faults-')));
-    if (options.root === undefined) open.defer(() => rm(root, { recursive: true, force: true }));
+    const root = options.root ?? open.use(await TemporaryFolder.create()).path;
     const fill = { parallel: 3, chunkBytes, stallTimeoutMs };
     const store = open.use(await BlobStore.open({ root, maxBytes: 2 ** 30, fill, events, logger }));
     return new FaultyStore({ store, source, upstream, ranges, pauses }, root, open.move());

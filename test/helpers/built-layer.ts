@@ -1,5 +1,3 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { digestOf } from '../../src/core/digest.ts';
@@ -11,6 +9,7 @@ import { buildLayer, type LayerBuild, type LayerLimits } from '../../src/build/b
 import { LayerIndex } from '../../src/index/layer-index.ts';
 import { summarizeLayer } from '../../src/build/summarize-layer.ts';
 import { chunksOf } from './gzip-corpus.ts';
+import { TemporaryFolder } from './temporary-folder.ts';
 
 export const NO_LIMITS: LayerLimits = { maxUncompressedBytes: 2 ** 40, maxTocEntries: 2 ** 31 };
 
@@ -35,33 +34,30 @@ export interface BuiltLayer extends AsyncDisposable {
 
 /** @throws what the builder throws */
 export async function buildFromBytes(layer: Uint8Array, options: BuildFromBytesOptions): Promise<BuiltLayer> {
-  const folder = await mkdtemp(join(tmpdir(), 'spandrel-index-'));
-  const indexPath = join(folder, 'layer');
+  await using owned = new AsyncDisposableStack();
+  const folder = owned.use(await TemporaryFolder.create());
+  const indexPath = join(folder.path, 'layer');
   const { compression, spanBytes, limits = NO_LIMITS, chunkBytes = 10_000, engine = 'wasm' } = options;
   const { readSpanBytes = spanBytes } = options;
-  try {
-    using writer = new IndexWriter(indexPath);
-    const feed = chunks(layer, chunkBytes);
-    const build = await buildLayer(feed, {
-      compression,
-      spanBytes,
-      readSpanBytes,
-      limits,
-      engine: engineNamed(engine),
-      writer,
-      hashLayer: 'sha256',
-      reread: (start) => chunks(layer.subarray(start), chunkBytes),
-    });
-    writer.finish(
-      summarizeLayer({ layerDigest: digestOf(layer), compression, spanBytes, readSpanBytes, limits }, build),
-      build.entries,
-    );
-    const index = await LayerIndex.open(indexPath);
-    return { build, index, indexPath, [Symbol.asyncDispose]: () => rm(folder, { recursive: true }) };
-  } catch (error) {
-    await rm(folder, { recursive: true });
-    throw error;
-  }
+  using writer = new IndexWriter(indexPath);
+  const feed = chunks(layer, chunkBytes);
+  const build = await buildLayer(feed, {
+    compression,
+    spanBytes,
+    readSpanBytes,
+    limits,
+    engine: engineNamed(engine),
+    writer,
+    hashLayer: 'sha256',
+    reread: (start) => chunks(layer.subarray(start), chunkBytes),
+  });
+  writer.finish(
+    summarizeLayer({ layerDigest: digestOf(layer), compression, spanBytes, readSpanBytes, limits }, build),
+    build.entries,
+  );
+  const index = await LayerIndex.open(indexPath);
+  const all = owned.move();
+  return { build, index, indexPath, [Symbol.asyncDispose]: () => all.disposeAsync() };
 }
 
 /** One buffer is used for all chunks, as it may be. */

@@ -1,25 +1,24 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { runProgram } from './programs.ts';
 import { notePrivateKey } from './secrets.ts';
+import { TemporaryFolder } from './temporary-folder.ts';
 
 /** A key and a certificate that signs itself, as files; made by openssl. */
 export class Certificate implements AsyncDisposable {
   readonly key: string;
   readonly cert: string;
-  readonly #folder: string;
+  readonly #folder: TemporaryFolder;
 
-  private constructor(folder: string) {
+  private constructor(folder: TemporaryFolder) {
     this.#folder = folder;
-    this.key = join(folder, 'key.pem');
-    this.cert = join(folder, 'cert.pem');
+    this.key = join(folder.path, 'key.pem');
+    this.cert = join(folder.path, 'cert.pem');
   }
 
   /** For `localhost`, 127.0.0.1 and further names. */
   static async create(...names: readonly string[]): Promise<Certificate> {
-    const certificate = new Certificate(await mkdtemp(join(tmpdir(), 'spandrel-tls-')));
+    const certificate = new Certificate(await TemporaryFolder.create());
     const all = ['DNS:localhost', 'IP:127.0.0.1', ...names.map((name) => `DNS:${name}`)].join(',');
     const { key, cert } = certificate;
     const kind = [
@@ -39,6 +38,6 @@ export class Certificate implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await rm(this.#folder, { recursive: true, force: true });
+    await this.#folder[Symbol.asyncDispose]();
   }
 }

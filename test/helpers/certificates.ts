@@ -1,9 +1,9 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { runProgram } from './programs.ts';
 import { notePrivateKey } from './secrets.ts';
+import { TemporaryFolder } from './temporary-folder.ts';
 
 /** PEM files of a certificate and its private key. */
 export interface CertificateFiles {
@@ -13,14 +13,14 @@ export interface CertificateFiles {
 
 /** A certificate authority of its own, which nobody trusts unless told to. */
 export class CertificateAuthority implements AsyncDisposable {
-  readonly #folder: string;
+  readonly #folder: TemporaryFolder;
 
-  private constructor(folder: string) {
+  private constructor(folder: TemporaryFolder) {
     this.#folder = folder;
   }
 
   static async create(name: string): Promise<CertificateAuthority> {
-    const authority = new CertificateAuthority(await mkdtemp(join(tmpdir(), 'spandrel-ca-')));
+    const authority = new CertificateAuthority(await TemporaryFolder.create());
     const { cert, key } = authority.#files('ca');
     const subject = ['-subj', `/CN=${name}`];
     await runProgram('openssl', ['req', '-x509', ...NEW_KEY, '-keyout', key, '-out', cert, ...subject]);
@@ -36,7 +36,10 @@ export class CertificateAuthority implements AsyncDisposable {
   /** A certificate for `name` as a client, and as a server on this machine. */
   async issue(name: string): Promise<CertificateFiles> {
     const { cert, key } = this.#files(name);
-    const [request, extensions] = [join(this.#folder, `${name}.csr`), join(this.#folder, 'extensions')];
+    const [request, extensions] = [
+      join(this.#folder.path, `${name}.csr`),
+      join(this.#folder.path, 'extensions'),
+    ];
     await writeFile(extensions, 'subjectAltName=IP:127.0.0.1,DNS:localhost\n');
     await runProgram('openssl', ['req', ...NEW_KEY, '-keyout', key, '-out', request, '-subj', `/CN=${name}`]);
     notePrivateKey(key);
@@ -47,11 +50,11 @@ export class CertificateAuthority implements AsyncDisposable {
   }
 
   #files(name: string): CertificateFiles {
-    return { cert: join(this.#folder, `${name}.pem`), key: join(this.#folder, `${name}.key`) };
+    return { cert: join(this.#folder.path, `${name}.pem`), key: join(this.#folder.path, `${name}.key`) };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await rm(this.#folder, { recursive: true, force: true });
+    await this.#folder[Symbol.asyncDispose]();
   }
 }
 

@@ -1,9 +1,9 @@
-import { chmod, chown, copyFile, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { chmod, chown, copyFile, mkdir, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 
 import { startProgram, tryProgramSync } from './programs.ts';
 import { SpandrelProcess } from './spandrel-process.ts';
+import { temporaryFolder } from './temporary-folder.ts';
 
 const REPOSITORY = resolve(import.meta.dirname, '../..');
 const UNPRIVILEGED = '--clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all';
@@ -29,17 +29,11 @@ export function canMakeRoot(): boolean {
 
 /**
  * Run the built command as a container runtime would: with a root that cannot be written and has nothing in it but what the image has,
- * as the image's user, without capabilities. The network is that of the machine. The folders go with `stack`.
+ * as the image's user, without capabilities. The network is that of the machine. The folders go with the test.
  */
-export async function startContainer(
-  settings: ContainerSettings,
-  stack: AsyncDisposableStack,
-): Promise<SpandrelProcess> {
+export async function startContainer(settings: ContainerSettings): Promise<SpandrelProcess> {
   const { workFolder, user, environment, volume, files, command } = settings;
-  const root = await mkdtemp(join(tmpdir(), 'spandrel-root-'));
-  const store = await mkdtemp(join(tmpdir(), 'spandrel-volume-'));
-  for (const folder of [root, store])
-    stack.defer(() => rm(folder, { recursive: true, force: true, maxRetries: 3 }));
+  const [root, store] = [await temporaryFolder(), await temporaryFolder()];
   await chmod(root, 0o755);
   await chown(store, user.uid, user.gid);
   const inImage: [from: string, to: string][] = [
@@ -77,12 +71,8 @@ export async function startContainer(
 }
 
 /** The same where no root can be made: the built command with the same environment, files and volume elsewhere, as whoever we are. */
-export async function startUnconfined(
-  settings: ContainerSettings,
-  stack: AsyncDisposableStack,
-): Promise<SpandrelProcess> {
-  const folder = await mkdtemp(join(tmpdir(), 'spandrel-container-'));
-  stack.defer(() => rm(folder, { recursive: true, force: true }));
+export async function startUnconfined(settings: ContainerSettings): Promise<SpandrelProcess> {
+  const folder = await temporaryFolder();
   const place = (text: string): string => text.replaceAll(settings.volume, join(folder, 'volume'));
   const paths = new Map<string, string>();
   for (const [path, text] of Object.entries(settings.files)) {

@@ -1,10 +1,10 @@
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdtemp, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { runProgram, startProgram } from './programs.ts';
+import { TemporaryFolder } from './temporary-folder.ts';
 
 /** What needs devices or other machines, and CRI, which ctr does not use. */
 const UNUSED = [
@@ -17,26 +17,27 @@ const UNUSED = [
 
 /** Debian's containerd with an empty store of its own; nothing of the machine's is touched. Needs root. */
 export class ContainerdDaemon implements AsyncDisposable {
-  readonly #folder: string;
+  readonly #folder: TemporaryFolder;
   readonly #child: ChildProcess;
 
-  private constructor(folder: string, child: ChildProcess) {
+  private constructor(folder: TemporaryFolder, child: ChildProcess) {
     this.#folder = folder;
     this.#child = child;
   }
 
   static async start(): Promise<ContainerdDaemon> {
-    const folder = await mkdtemp(join(tmpdir(), 'spandrel-containerd-'));
+    await using owned = new AsyncDisposableStack();
+    const folder = owned.use(await TemporaryFolder.create());
     const config = [
       'version = 2',
-      `root = "${folder}/root"`,
-      `state = "${folder}/state"`,
+      `root = "${folder.path}/root"`,
+      `state = "${folder.path}/state"`,
       `disabled_plugins = ${JSON.stringify(UNUSED.map((name) => `io.containerd.${name}`))}`,
-      `[grpc]\naddress = "${folder}/ctd.sock"`,
-      `[ttrpc]\naddress = "${folder}/ctd.ttrpc"`,
+      `[grpc]\naddress = "${folder.path}/ctd.sock"`,
+      `[ttrpc]\naddress = "${folder.path}/ctd.ttrpc"`,
     ];
-    await writeFile(join(folder, 'config.toml'), config.join('\n'));
-    const child = startProgram('containerd', ['--config', join(folder, 'config.toml')], {
+    await writeFile(join(folder.path, 'config.toml'), config.join('\n'));
+    const child = startProgram('containerd', ['--config', join(folder.path, 'config.toml')], {
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     let log = '';
@@ -45,6 +46,7 @@ export class ContainerdDaemon implements AsyncDisposable {
       if (!log.includes('containerd successfully booted')) continue;
       // It must be able to go on logging.
       child.stderr.resume();
+      owned.move();
       return new ContainerdDaemon(folder, child);
     }
     throw new Error(`containerd did not start:\n${log}`);
@@ -52,7 +54,7 @@ export class ContainerdDaemon implements AsyncDisposable {
 
   /** Output of `ctr`. */
   async ctr(...args: readonly string[]): Promise<string> {
-    return (await runProgram('ctr', ['--address', join(this.#folder, 'ctd.sock'), ...args])).toString();
+    return (await runProgram('ctr', ['--address', join(this.#folder.path, 'ctd.sock'), ...args])).toString();
   }
 
   /** Fetch and unpack an image. @returns the digest that its name was resolved to */
@@ -69,7 +71,7 @@ export class ContainerdDaemon implements AsyncDisposable {
 
   /** What `use` makes of the folder where the file system of an image is mounted. */
   async mounted<T>(image: string, use: (folder: string) => Promise<T>): Promise<T> {
-    const folder = await mkdtemp(join(this.#folder, 'mount-'));
+    const folder = await mkdtemp(join(this.#folder.path, 'mount-'));
     await this.ctr('images', 'mount', '--snapshotter', 'overlayfs', image, folder);
     try {
       return await use(folder);
@@ -81,6 +83,6 @@ export class ContainerdDaemon implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#child.kill('SIGKILL');
     if (this.#child.exitCode === null && this.#child.signalCode === null) await once(this.#child, 'exit');
-    await rm(this.#folder, { recursive: true, force: true });
+    await this.#folder[Symbol.asyncDispose]();
   }
 }

@@ -1,20 +1,20 @@
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { hash } from 'bcrypt';
 
 import { startProgram } from './programs.ts';
+import { TemporaryFolder } from './temporary-folder.ts';
 
 /** Debian's docker-registry, the distribution project's server, on a free port with an empty store. */
 export class DockerRegistry implements AsyncDisposable {
   readonly host: string;
-  readonly #folder: string;
+  readonly #folder: TemporaryFolder;
   readonly #process: ChildProcess;
 
-  private constructor(host: string, folder: string, child: ChildProcess) {
+  private constructor(host: string, folder: TemporaryFolder, child: ChildProcess) {
     this.host = host;
     this.#folder = folder;
     this.#process = child;
@@ -22,14 +22,15 @@ export class DockerRegistry implements AsyncDisposable {
 
   /** @param user the only one who may do anything; everybody without */
   static async start(user?: { readonly name: string; readonly password: string }): Promise<DockerRegistry> {
-    const folder = await mkdtemp(join(tmpdir(), 'spandrel-registry-'));
-    const config = join(folder, 'config.yml');
-    const passwords = join(folder, 'htpasswd');
+    await using owned = new AsyncDisposableStack();
+    const folder = owned.use(await TemporaryFolder.create());
+    const config = join(folder.path, 'config.yml');
+    const passwords = join(folder.path, 'htpasswd');
     if (user !== undefined) await writeFile(passwords, `${user.name}:${await hash(user.password, 4)}\n`);
     const settings = {
       version: 0.1,
       log: { level: 'info', formatter: 'text' },
-      storage: { filesystem: { rootdirectory: join(folder, 'store') } },
+      storage: { filesystem: { rootdirectory: join(folder.path, 'store') } },
       http: { addr: '127.0.0.1:0' },
       ...(user === undefined ? {} : { auth: { htpasswd: { realm: 'test', path: passwords } } }),
     };
@@ -42,6 +43,7 @@ export class DockerRegistry implements AsyncDisposable {
       if (address === undefined) continue;
       // It must be able to go on logging.
       child.stderr.resume();
+      owned.move();
       return new DockerRegistry(address, folder, child);
     }
     throw new Error(`docker-registry did not start:\n${log}`);
@@ -54,6 +56,6 @@ export class DockerRegistry implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#process.kill('SIGKILL');
     if (this.#process.exitCode === null) await once(this.#process, 'exit');
-    await rm(this.#folder, { recursive: true, force: true });
+    await this.#folder[Symbol.asyncDispose]();
   }
 }

@@ -69,8 +69,15 @@ export async function pushImage(known: KnownRepository, parts: ImageParts): Prom
 
 /** Digest of the decompressed layer; some other where it cannot be decompressed. */
 function diffIdOf(layer: Buffer | WrittenDescriptor): string {
-  const isGzip = Buffer.isBuffer(layer) && layer[0] === 0x1f && layer[1] === 0x8b;
-  return describeBytes(isGzip ? gunzipSync(layer) : Buffer.alloc(0), '').digest;
+  return describeBytes(Buffer.isBuffer(layer) ? decompress(layer) : Buffer.alloc(0), '').digest;
+}
+
+function decompress(layer: Buffer): Buffer {
+  try {
+    return gunzipSync(layer);
+  } catch {
+    return Buffer.alloc(0);
+  }
 }
 
 /** Push an index to `team/app`. @returns its descriptor */

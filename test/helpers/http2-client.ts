@@ -1,20 +1,18 @@
 import { once } from 'node:events';
 import { type ClientHttp2Session, connect } from 'node:http2';
 
+import { cleanup } from './cleanup.ts';
+
 export interface Http2Answer {
   readonly status: number;
   readonly headers: Record<string, unknown>;
   readonly body: Buffer;
 }
 
-/** A connection to the listener at `url`, by the name `localhost`; goes with `stack`. */
-export async function openHttp2(
-  url: string,
-  ca: Buffer,
-  stack: AsyncDisposableStack,
-): Promise<ClientHttp2Session> {
+/** A connection to the listener at `url`, by the name `localhost`. It ends with the test. */
+export async function openHttp2(url: string, ca: Buffer): Promise<ClientHttp2Session> {
   const session = connect(url.replace('127.0.0.1', 'localhost'), { ca });
-  stack.defer(() => session.destroy());
+  cleanup.defer(() => session.destroy());
   session.on('error', () => undefined);
   await once(session, 'connect');
   return session;

@@ -1,4 +1,4 @@
-import type { NodeFile } from './node-files.ts';
+import type { NodeFile } from '../oracles/node-files.ts';
 
 /** What the file API shows of a path. */
 export type ShownFile = Pick<NodeFile, 'type' | 'mode' | 'content' | 'linkname'>;

@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { type Digest, isDigest } from '../../src/core/digest.ts';
 import { ScriptedRegistry, type ScriptedRegistryOptions } from '../registry/scripted-registry.ts';
 import { type OciLayout, openOciLayout, readDocument } from '../../src/convert/oci-layout.ts';
-import { GoldenImages } from './golden-images.ts';
-import { runProgram } from './programs.ts';
+import { GoldenImages } from '../oracles/golden-images.ts';
+import { gnuTar } from '../oracles/gnu-tar.ts';
 
 /** A registry that holds a golden image as `app:latest`. */
 export class LayoutUpstream implements AsyncDisposable {
@@ -58,7 +58,7 @@ export class LayoutUpstream implements AsyncDisposable {
   async file(path: string): Promise<Buffer> {
     for (const [name, part] of [...this.#layout].toReversed()) {
       if (!name.startsWith('blobs/')) continue;
-      const found = await runProgram('tar', ['-xOf', part.path, path]).catch(() => undefined);
+      const found = await gnuTar.read(part.path, path).catch(() => undefined);
       if (found !== undefined) return found;
     }
     throw new Error(`no layer has ${path}`);

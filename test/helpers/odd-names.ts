@@ -1,8 +1,8 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { runProgram } from './programs.ts';
+import { TemporaryFolder } from './temporary-folder.ts';
 
 /** Names of files that Linux takes, as bytes: what URLs, JSON, shells and terminals give a meaning of their own. */
 export const ODD_NAMES: readonly Buffer[] = [
@@ -32,15 +32,11 @@ export function contentOf(name: Buffer): Buffer {
 
 /** The folder `odd/` with a file of each name, as GNU tar packs it. */
 export async function packOddNames(): Promise<Buffer> {
-  const folder = await mkdtemp(join(tmpdir(), 'spandrel-names-'));
-  try {
-    await mkdir(join(folder, 'odd'));
-    for (const name of ODD_NAMES)
-      await writeFile(Buffer.concat([Buffer.from(`${folder}/odd/`), name]), contentOf(name));
-    return await runProgram('tar', ['--format=gnu', '-C', folder, '-cf', '-', 'odd']);
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
+  await using folder = await TemporaryFolder.create();
+  await mkdir(join(folder.path, 'odd'));
+  for (const name of ODD_NAMES)
+    await writeFile(Buffer.concat([Buffer.from(`${folder.path}/odd/`), name]), contentOf(name));
+  return await runProgram('tar', ['--format=gnu', '-C', folder.path, '-cf', '-', 'odd']);
 }
 
 /** Bytes as Python's `urllib.parse.quote` writes them. */

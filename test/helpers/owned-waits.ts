@@ -16,6 +16,8 @@ interface Timer {
 }
 
 const owners = new AsyncLocalStorage<OwnedWaits>();
+/** Has what is made outside of {@link OwnedWaits.run}. */
+let unowned: OwnedWaits | undefined;
 let isWatching = false;
 
 /**
@@ -29,6 +31,12 @@ export class OwnedWaits {
 
   constructor() {
     watch();
+  }
+
+  /** The waits of this process that no other owner has, from now on. */
+  static unowned(): OwnedWaits {
+    unowned ??= new OwnedWaits();
+    return unowned;
   }
 
   run<T>(work: () => T): T {
@@ -99,7 +107,7 @@ function watchTimers<F extends (...args: never[]) => unknown>(original: F): F {
     const timer = original(...args);
     // Node has no public way to ask whether a timer is over. `test/helpers/owned-waits.test.ts` tells when this one is gone.
     const isOver = (): boolean => (timer as { readonly _destroyed: boolean })._destroyed;
-    owners.getStore()?.noteTimer({ isOver, place: new Error('a timer') });
+    (owners.getStore() ?? unowned)?.noteTimer({ isOver, place: new Error('a timer') });
     return timer;
   };
   return Object.defineProperties(watched, Object.getOwnPropertyDescriptors(original)) as unknown as F;
@@ -112,7 +120,7 @@ function watchSleep(): void {
     let isOver = false;
     const end = (): boolean => (isOver = true);
     sleeping.then(end, end);
-    owners.getStore()?.noteTimer({ isOver: () => isOver, place: new Error('a sleep') });
+    (owners.getStore() ?? unowned)?.noteTimer({ isOver: () => isOver, place: new Error('a sleep') });
     return sleeping;
   };
   syncBuiltinESMExports();

@@ -1,12 +1,10 @@
 import type { ChildProcessByStdio } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
 import { createConnection, createServer } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 
 import { runProgram, startProgram } from './programs.ts';
+import { TemporaryFolder } from './temporary-folder.ts';
 
 export interface RedisServerOptions {
   /** Speak TLS only, with this certificate. */
@@ -20,18 +18,18 @@ export interface RedisServerOptions {
 /** A real Redis on a free port of loopback, with nothing kept on disk. */
 export class RedisServer implements AsyncDisposable {
   readonly port: number;
-  readonly #folder: string;
+  readonly #folder: TemporaryFolder;
   readonly #options: RedisServerOptions;
   #process: ChildProcessByStdio<null, Readable, null> | undefined;
 
-  private constructor(port: number, folder: string, options: RedisServerOptions) {
+  private constructor(port: number, folder: TemporaryFolder, options: RedisServerOptions) {
     this.port = port;
     this.#folder = folder;
     this.#options = options;
   }
 
   static async start(options: RedisServerOptions = {}): Promise<RedisServer> {
-    const folder = await mkdtemp(join(tmpdir(), 'spandrel-redis-'));
+    const folder = await TemporaryFolder.create();
     const server = new RedisServer(await freePort(), folder, options);
     await server.resume();
     if (options.isCluster === true) await server.#takeAllSlots();
@@ -55,7 +53,7 @@ export class RedisServer implements AsyncDisposable {
       '--appendonly',
       'no',
       '--dir',
-      this.#folder,
+      this.#folder.path,
       ...this.#accessOptions(await freePort()),
     ];
     this.#process = startProgram('redis-server', options, { stdio: ['ignore', 'pipe', 'inherit'] });
@@ -127,7 +125,7 @@ export class RedisServer implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
-    await rm(this.#folder, { recursive: true, force: true });
+    await this.#folder[Symbol.asyncDispose]();
   }
 }
 

@@ -1,6 +1,4 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { readFile } from 'node:fs/promises';
 
 import { type App, createApp } from '../../src/app.ts';
 import { parseConfig } from '../../src/config/parse-config.ts';
@@ -9,6 +7,7 @@ import { countResources, expectAtRest, expectGone } from './at-rest.ts';
 import { collectingLogger, collectOutput } from './collected-output.ts';
 import { OwnedWaits } from './owned-waits.ts';
 import { noteSecretsOf } from './secrets.ts';
+import { TemporaryFolder } from './temporary-folder.ts';
 
 export interface RunningAppOptions {
   readonly upstreams: readonly object[];
@@ -29,7 +28,8 @@ export class RunningApp implements AsyncDisposable {
   readonly root: string;
   readonly #app: App;
   readonly #options: RunningAppOptions;
-  readonly #ownsRoot: boolean;
+  /** Of the store, where the app has its own. */
+  readonly #folder: TemporaryFolder | undefined;
   readonly #resources: ReadonlyMap<string, number>;
   readonly #waits: OwnedWaits;
   #isOver = false;
@@ -38,7 +38,7 @@ export class RunningApp implements AsyncDisposable {
     app: App,
     urls: { registryUrl: string; adminUrl: string },
     options: RunningAppOptions & { readonly root: string },
-    ownsRoot: boolean,
+    folder: TemporaryFolder | undefined,
     before: { readonly resources: ReadonlyMap<string, number>; readonly waits: OwnedWaits },
   ) {
     this.#app = app;
@@ -46,17 +46,17 @@ export class RunningApp implements AsyncDisposable {
     this.adminUrl = urls.adminUrl;
     this.root = options.root;
     this.#options = options;
-    this.#ownsRoot = ownsRoot;
+    this.#folder = folder;
     this.#resources = before.resources;
     this.#waits = before.waits;
   }
 
   static async start(options: RunningAppOptions): Promise<RunningApp> {
     const before = { resources: countResources(), waits: new OwnedWaits() };
-    const root = options.root ?? (await mkdtemp(join(tmpdir(), 'spandrel-store-')));
-    const config = configure(options, root);
-    noteSecretsOf(config);
     await using starting = new AsyncDisposableStack();
+    const folder = options.root === undefined ? starting.use(await TemporaryFolder.create()) : undefined;
+    const config = configure(options, options.root ?? folder?.path ?? '');
+    noteSecretsOf(config);
     const environment = options.processEnvironment ?? {};
     const { app, urls } = await before.waits.run(async () => {
       const created = starting.use(await createApp(config, collectingLogger(), { environment }));
@@ -64,7 +64,7 @@ export class RunningApp implements AsyncDisposable {
     });
     starting.move();
     const used = { ...options, root: config.storage.root };
-    return new RunningApp(app, urls, used, options.root === undefined, before);
+    return new RunningApp(app, urls, used, folder, before);
   }
 
   /** Go on with other values of keys that can be reloaded. */
@@ -84,7 +84,7 @@ export class RunningApp implements AsyncDisposable {
     if (this.#isOver) return;
     this.#isOver = true;
     await using ending = new AsyncDisposableStack();
-    if (this.#ownsRoot) ending.defer(() => rm(this.root, { recursive: true, force: true }));
+    ending.use(this.#folder);
     const metrics = async (): Promise<string> => (await this.#app.events.printMetrics()).text;
     const proxy = { metrics, root: this.root, waits: this.#waits };
     ending.defer(() => expectGone(proxy, this.#resources));

@@ -1,8 +1,5 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-
 import { runProgram } from './programs.ts';
+import { TemporaryFolder } from './temporary-folder.ts';
 
 /**
  * A folder that holds no more than some bytes: a tmpfs, or, where mounting is not allowed, one whose files cannot become larger
@@ -10,28 +7,31 @@ import { runProgram } from './programs.ts';
  */
 export class SmallDisk implements AsyncDisposable {
   readonly path: string;
+  readonly #folder: TemporaryFolder;
   readonly #remove: () => Promise<unknown>;
 
-  private constructor(path: string, remove: () => Promise<unknown>) {
-    this.path = path;
+  private constructor(folder: TemporaryFolder, remove: () => Promise<unknown>) {
+    this.path = folder.path;
+    this.#folder = folder;
     this.#remove = remove;
   }
 
   static async create(bytes: number): Promise<SmallDisk> {
-    const path = await mkdtemp(join(tmpdir(), 'spandrel-disk-'));
+    const folder = await TemporaryFolder.create();
+    const { path } = folder;
     try {
       await runProgram('mount', ['-t', 'tmpfs', '-o', `size=${bytes}`, 'spandrel-test', path]);
-      return new SmallDisk(path, () => runProgram('umount', ['--lazy', path]));
+      return new SmallDisk(folder, () => runProgram('umount', ['--lazy', path]));
     } catch {
       const limit = (soft: string): Promise<unknown> =>
         runProgram('prlimit', ['--pid', String(process.pid), `--fsize=${soft}:`]);
       await limit(String(Math.floor(bytes / 2)));
-      return new SmallDisk(path, () => limit('unlimited'));
+      return new SmallDisk(folder, () => limit('unlimited'));
     }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#remove();
-    await rm(this.path, { recursive: true, force: true });
+    await this.#folder[Symbol.asyncDispose]();
   }
 }

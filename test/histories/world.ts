@@ -1,5 +1,4 @@
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { hash } from 'bcrypt';
@@ -12,6 +11,7 @@ import { Certificate } from '../helpers/certificate.ts';
 import { basic } from '../helpers/private-registry.ts';
 import { runProgram, tryProgram } from '../helpers/programs.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
+import { TemporaryFolder } from '../helpers/temporary-folder.ts';
 import {
   type Content,
   documentsOf,
@@ -81,8 +81,7 @@ export class World implements AsyncDisposable {
 
   static async create(setUp: SetUp): Promise<World> {
     await using stack = new AsyncDisposableStack();
-    const folder = await mkdtemp(join(tmpdir(), 'spandrel-histories-'));
-    stack.defer(() => rm(folder, { recursive: true, force: true }));
+    const folder = stack.use(await TemporaryFolder.create()).path;
     const { latencyMs, redirects, access } = setUp;
     const auth = access === 'upstream' ? ({ kind: 'bearer', ...PERSON } as const) : { kind: 'none' as const };
     const upstream = stack.use(

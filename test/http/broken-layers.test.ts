@@ -1,12 +1,14 @@
 import { gzipSync } from 'node:zlib';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { writeTar } from '../../src/tar/write-tar.ts';
+import { cleanup } from '../helpers/cleanup.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
-import { RunningApp } from '../helpers/running-app.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
 
 const GZIP_LAYER = 'application/vnd.oci.image.layer.v1.tar+gzip';
 
@@ -14,20 +16,15 @@ let upstream: ScriptedRegistry;
 let app: RunningApp;
 
 beforeEach(async () => {
-  upstream = await ScriptedRegistry.start();
-  app = await RunningApp.start({
-    upstreams: [{ name: 'demo', url: upstream.url }],
+  upstream = cleanup.use(await ScriptedRegistry.start());
+  app = await proxyWith(upstream, {
+    upstream: { name: 'demo' },
     environment: {
       SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
       SPANDREL_LIMITS_MAX_UNCOMPRESSED_BYTES: '64MiB',
       SPANDREL_UPSTREAM_RETRIES: '0',
     },
   });
-});
-
-afterEach(async () => {
-  await app[Symbol.asyncDispose]();
-  await upstream[Symbol.asyncDispose]();
 });
 
 function noise(bytes: number): Buffer {

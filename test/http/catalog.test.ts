@@ -1,27 +1,22 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import { ScriptedRegistry } from '../registry/scripted-registry.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { basic, PrivateRegistry } from '../helpers/private-registry.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
 import { RunningApp } from '../helpers/running-app.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const MANIFEST = Buffer.from('{"schemaVersion":2}');
 const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json';
 
-let stack: AsyncDisposableStack;
 let upstream: ScriptedRegistry;
 let other: ScriptedRegistry;
 
 beforeEach(async () => {
-  stack = new AsyncDisposableStack();
-  upstream = stack.use(await ScriptedRegistry.start());
-  other = stack.use(await ScriptedRegistry.start());
+  upstream = cleanup.use(await ScriptedRegistry.start());
+  other = cleanup.use(await ScriptedRegistry.start());
 });
-
-afterEach(() => stack.disposeAsync());
 
 function upstreams(): object[] {
   return [
@@ -70,7 +65,7 @@ async function allPages(app: RunningApp, first: string, user?: string): Promise<
 
 describe('the catalog', () => {
   it('has what has been served, under the names that this request would use, in their order', async () => {
-    const app = stack.use(await RunningApp.start({ upstreams: upstreams() }));
+    const app = cleanup.use(await RunningApp.start({ upstreams: upstreams() }));
     expect(await catalog(app)).toEqual({ repositories: [], next: undefined });
     // No prefix of another may hide it.
     const names = ['team/app', 'app', 'app-1', 'app/x', 'app.1', 'zoo'];
@@ -96,7 +91,7 @@ describe('the catalog', () => {
   });
 
   it('is bounded, and has a next page', async () => {
-    const app = stack.use(await RunningApp.start({ upstreams: upstreams() }));
+    const app = cleanup.use(await RunningApp.start({ upstreams: upstreams() }));
     const names = Array.from({ length: 120 }, (_, place) => `app${String(place).padStart(3, '0')}`);
     await serve(app, upstream, '', names);
     expect((await catalog(app, '/v2/_catalog?n=1000')).repositories).toEqual(names.slice(0, 100));
@@ -104,25 +99,22 @@ describe('the catalog', () => {
   });
 
   it('is there after a restart', async () => {
-    const root = await mkdtemp(join(tmpdir(), 'spandrel-store-'));
-    stack.defer(() => rm(root, { recursive: true, force: true }));
+    const root = await temporaryFolder();
     {
       await using first = await RunningApp.start({ upstreams: upstreams(), root });
       await serve(first, upstream, '', ['app']);
     }
-    const again = stack.use(await RunningApp.start({ upstreams: upstreams(), root }));
+    const again = cleanup.use(await RunningApp.start({ upstreams: upstreams(), root }));
     expect((await catalog(again)).repositories).toEqual(['app']);
   });
 
   it('shows a client what it may read', async () => {
-    const registry = stack.use(await PrivateRegistry.start('basic'));
+    const registry = cleanup.use(await PrivateRegistry.start('basic'));
     const auth = { kind: 'basic', username: 'proxy', password: 'pw-proxy' };
-    const app = stack.use(
-      await RunningApp.start({
-        upstreams: [{ name: 'hub', url: registry.url, default: true, auth }],
-        environment: { SPANDREL_ACCESS_KIND: 'upstream', SPANDREL_UPSTREAM_RETRIES: '0' },
-      }),
-    );
+    const app = await proxyWith(registry, {
+      upstream: { name: 'hub', auth },
+      environment: { SPANDREL_ACCESS_KIND: 'upstream', SPANDREL_UPSTREAM_RETRIES: '0' },
+    });
     for (const user of ['alice', 'bob']) {
       const headers = { authorization: basic(user, `pw-${user}`) };
       for (const name of [user, 'open'])

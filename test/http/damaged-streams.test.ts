@@ -1,18 +1,20 @@
-import { mkdtemp, open, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { constants, gzipSync, zstdCompressSync } from 'node:zlib';
 
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestHex, digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { seededBytes } from '../helpers/gzip-corpus.ts';
 import { ImageUpstream } from '../helpers/image-upstream.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
-import { RunningApp } from '../helpers/running-app.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
 import { dir, file, hardlink, tarOf } from '../helpers/tar-members.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const MIB = 2 ** 20;
 const FOREVER = 'max-age=31536000, immutable';
@@ -65,27 +67,21 @@ const WRONG_END: Readonly<Record<string, Buffer>> = {
   'zstd with something behind it': Buffer.concat([zstd, Buffer.from('garbage')]),
 };
 
-let stack: AsyncDisposableStack;
 let upstream: ImageUpstream;
 
 beforeEach(async () => {
-  stack = new AsyncDisposableStack();
-  upstream = stack.use(await ImageUpstream.start());
+  upstream = cleanup.use(await ImageUpstream.start());
 });
 
-afterEach(() => stack.disposeAsync());
-
 function start(environment: Readonly<Record<string, string>> = {}, root?: string): Promise<RunningApp> {
-  return RunningApp.start({
-    upstreams: [{ name: 'up', url: upstream.url, default: true }],
+  return proxyWith(upstream, {
     environment: { SPANDREL_INDEX_MIN_LAYER_BYTES: '0', SPANDREL_INDEX_SPAN_BYTES: '65536', ...environment },
     ...(root === undefined ? {} : { root }),
   });
 }
 
 async function newRoot(): Promise<string> {
-  const root = await mkdtemp(join(tmpdir(), 'spandrel-damaged-'));
-  stack.defer(() => rm(root, { recursive: true, force: true }));
+  const root = await temporaryFolder();
   return root;
 }
 
@@ -219,7 +215,7 @@ describe('a layer whose stream is damaged', () => {
   it.each(Object.entries(CUT))(
     'is readable ahead of that, and refused behind it: cold, warm, by a replica, after a restart: %s',
     async (_, bytes) => {
-      const redis = stack.use(await RedisServer.start());
+      const redis = cleanup.use(await RedisServer.start());
       const environment = { SPANDREL_CACHE_REDIS_URL: redis.url };
       await upstream.addImage('app', [{ bytes, diffId: digestOf(tar) }]);
       const root = await newRoot();
@@ -286,7 +282,7 @@ it('a fault of a layer is looked for once more in the blob: one that the disk ha
   const hex = digestHex(digestOf(bytes));
   const blobPath = join(app.root, 'blobs', 'sha256', hex.slice(0, 2), hex);
   const verify = vi.spyOn(BlobStore.prototype, 'verify');
-  stack.defer(() => verify.mockRestore());
+  cleanup.defer(() => verify.mockRestore());
   verify.mockImplementationOnce(async function (this: BlobStore, digest) {
     const file = await open(blobPath, 'r+');
     await file.write('rot', 1000);
@@ -324,7 +320,7 @@ it('a file of which a later entry may still come is not for ever; the last one i
   const bytes = gzipSync(layerTar);
   await upstream.addImage('app', [{ bytes, diffId: digestOf(layerTar) }]);
   const held = Promise.withResolvers<void>();
-  stack.defer(held.resolve);
+  cleanup.defer(held.resolve);
   const endOf = (header = ''): number => Number(/-(\d+)$/.exec(header)?.[1] ?? 0) + 1;
   upstream.registry.faults.add({
     match: (request) => endOf(request.range) === bytes.length,

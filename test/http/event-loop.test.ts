@@ -1,16 +1,16 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { readFile } from 'node:fs/promises';
 import { gzipSync } from 'node:zlib';
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { LoopWatch } from '../helpers/loop-watch.ts';
 import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
 import { member, tarOf } from '../helpers/tar-members.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 /** What `/healthz` may wait for, processor time. */
 const MAX_TURN_MS = 100;
@@ -23,7 +23,6 @@ const WIDE = 150_000;
 /** What the upstream has, by path. */
 const content = new Map<string, { readonly bytes: Buffer; readonly type: string }>();
 
-let stack: AsyncDisposableStack;
 let url: string;
 let pid: number;
 let watch: LoopWatch;
@@ -50,8 +49,7 @@ function addImage(tag: string, tar: Buffer): string {
 }
 
 beforeAll(async () => {
-  stack = new AsyncDisposableStack();
-  const upstream = stack.use(
+  const upstream = cleanup.use(
     await ScriptedUpstream.start(({ url: asked, method, headers }, response) => {
       const found = content.get(/^\/v2\/app\/([^?]+)/.exec(asked)?.[1] ?? '');
       if (found === undefined) {
@@ -69,9 +67,8 @@ beforeAll(async () => {
       response.end(method === 'HEAD' ? undefined : bytes.subarray(start, end));
     }),
   );
-  const root = await mkdtemp(join(tmpdir(), 'spandrel-loop-'));
-  stack.defer(() => rm(root, { recursive: true, force: true }));
-  const child = stack.use(
+  const root = await temporaryFolder();
+  const child = cleanup.use(
     new SpandrelProcess(['serve'], {
       SPANDREL_LISTEN_PORT: '0',
       SPANDREL_ADMIN_PORT: '0',
@@ -83,10 +80,8 @@ beforeAll(async () => {
   const listening = await child.listening();
   url = listening.url;
   pid = child.pid ?? 0;
-  watch = stack.use(new LoopWatch(listening.adminUrl, pid));
+  watch = cleanup.use(new LoopWatch(listening.adminUrl, pid));
 }, 60_000);
-
-afterAll(() => stack.disposeAsync());
 
 async function get(path: string, headers: Record<string, string> = {}): Promise<number> {
   const response = await fetch(`${url}/v2/app/${path}`, { headers });

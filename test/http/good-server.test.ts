@@ -1,10 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { ScriptedRegistry } from '../registry/scripted-registry.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 
 const LARGE = randomBytes(32 * 2 ** 20);
@@ -12,27 +13,23 @@ const large = digestOf(LARGE);
 const MANIFEST = Buffer.from('{"schemaVersion":2}');
 const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json';
 
-let stack: AsyncDisposableStack;
 let upstream: ScriptedRegistry;
 
 beforeEach(async () => {
-  stack = new AsyncDisposableStack();
-  upstream = stack.use(await ScriptedRegistry.start());
+  upstream = cleanup.use(await ScriptedRegistry.start());
   upstream.addManifest('app', '1.0', MANIFEST, MANIFEST_TYPE);
   await upstream.addBlob('app', LARGE, large);
 });
 
-afterEach(() => stack.disposeAsync());
-
 async function start(environment: Record<string, string> = {}): Promise<RunningApp> {
   const upstreams = [{ name: 'demo', url: upstream.url, default: true }];
-  return stack.use(await RunningApp.start({ upstreams, environment }));
+  return cleanup.use(await RunningApp.start({ upstreams, environment }));
 }
 
 function dial(app: RunningApp): Socket {
   const { hostname, port } = new URL(app.url);
   const socket = connect(Number(port), hostname);
-  stack.defer(() => void socket.destroy());
+  cleanup.defer(() => void socket.destroy());
   return socket;
 }
 

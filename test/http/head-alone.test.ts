@@ -3,9 +3,10 @@ import { connect } from 'node:http2';
 import { buffer } from 'node:stream/consumers';
 import { gzipSync } from 'node:zlib';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { createCertificates } from '../helpers/listener-certificates.ts';
 import { randomBlob } from '../helpers/random-blob.ts';
 import { RunningApp } from '../helpers/running-app.ts';
@@ -17,13 +18,11 @@ const BLOB = gzipSync(TAR);
 const digest = digestOf(BLOB);
 const TAR_PATH = `_soci/layers/${digest}/tar`;
 
-let stack: AsyncDisposableStack;
 /** What the upstream does after the head of a body, which it sends at once. */
 let bodies: PromiseWithResolvers<'sends' | 'breaks'>;
 let upstream: ScriptedUpstream;
 
 beforeEach(async () => {
-  stack = new AsyncDisposableStack();
   bodies = Promise.withResolvers();
   upstream = await ScriptedUpstream.start(({ method, url, headers }, response) => {
     if (!url.endsWith(digest)) return response.writeHead(404).end();
@@ -38,14 +37,12 @@ beforeEach(async () => {
     response.flushHeaders();
     return void bodies.promise.then((next) => (next === 'sends' ? response.end(body) : response.destroy()));
   });
-  stack.use(upstream);
+  cleanup.use(upstream);
 });
-
-afterEach(() => stack.disposeAsync());
 
 async function startApp(environment: Record<string, string> = {}): Promise<RunningApp> {
   const upstreams = [{ name: 'up', url: upstream.url, default: true, hostnames: ['localhost'] }];
-  return stack.use(await RunningApp.start({ upstreams, environment }));
+  return cleanup.use(await RunningApp.start({ upstreams, environment }));
 }
 
 async function start(environment?: Record<string, string>): Promise<string> {
@@ -81,7 +78,7 @@ describe('a body whose first byte takes long', () => {
   });
 
   it('follows its head over HTTP/2', async () => {
-    const certificates = stack.use(await createCertificates());
+    const certificates = cleanup.use(await createCertificates());
     const url = new URL(
       await start({
         SPANDREL_LISTEN_TLS_CERT: certificates.server.cert,
@@ -89,7 +86,7 @@ describe('a body whose first byte takes long', () => {
       }),
     );
     const session = connect(`https://localhost:${url.port}`, { ca: certificates.ca });
-    stack.defer(() => session.destroy());
+    cleanup.defer(() => session.destroy());
     const stream = session.request({ ':path': `${url.pathname}blobs/${digest}` });
     const [head] = (await once(stream, 'response')) as [Record<string, unknown>];
     expect([head[':status'], head['content-length']]).toEqual([200, String(BLOB.length)]);

@@ -1,8 +1,10 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
+import { cleanup } from '../helpers/cleanup.ts';
 import { ImageFilesClient } from '../helpers/image-files.ts';
 import { gzipLayer, ImageUpstream } from '../helpers/image-upstream.ts';
-import { RunningApp } from '../helpers/running-app.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
 import { file, symlink, tarOf } from '../helpers/tar-members.ts';
 
 /** Bytes of names that are odd in URLs, in JSON and in the order of texts. */
@@ -23,26 +25,17 @@ const ODD = [
 ];
 const WIDE = Array.from({ length: 2500 }, (_, place) => `f${String(place).padStart(5, '0')}`);
 
-let stack: AsyncDisposableStack;
 let app: RunningApp;
 
 beforeAll(async () => {
-  stack = new AsyncDisposableStack();
-  const upstream = stack.use(await ImageUpstream.start());
-  app = stack.use(
-    await RunningApp.start({
-      upstreams: [{ name: 'up', url: upstream.url, default: true }],
-      environment: { SPANDREL_INDEX_MIN_LAYER_BYTES: '0' },
-    }),
-  );
+  const upstream = cleanup.use(await ImageUpstream.start());
+  app = await proxyWith(upstream, { environment: { SPANDREL_INDEX_MIN_LAYER_BYTES: '0' } });
   const members = [...WIDE.map((name) => file(`wide/${name}`)), ...ODD.map((name) => file(`odd/${name}`))];
   const links = Array.from({ length: 20 }, (_, place) =>
     symlink(`links/${place}`, place % 2 ? '/wide' : '/gone'),
   );
   await upstream.addImage('app', [gzipLayer(tarOf(...members)), gzipLayer(tarOf(...links, file('odd/zz')))]);
 });
-
-afterAll(() => stack.disposeAsync());
 
 interface Page {
   readonly entries: { readonly name: string; readonly dangling?: boolean }[];

@@ -1,13 +1,14 @@
 import { randomBytes } from 'node:crypto';
 import { gzipSync } from 'node:zlib';
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import type { ByteRange } from '../../src/core/byte-range.ts';
 import { ScriptedRegistry } from '../registry/scripted-registry.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { askHttp2, openHttp2 } from '../helpers/http2-client.ts';
 import { createCertificates, type ListenerCertificates } from '../helpers/listener-certificates.ts';
-import { parseMultipart } from '../helpers/parse-multipart.ts';
+import { parseMultipart } from '../oracles/parse-multipart.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 import { tarArchive } from '../helpers/tar-blocks.ts';
 
@@ -25,21 +26,18 @@ function padded(position: number): string {
   return String(position).padStart(10, '0');
 }
 
-const stack = new AsyncDisposableStack();
 let upstream: ScriptedRegistry;
 let certificates: ListenerCertificates;
 
 beforeAll(async () => {
-  certificates = stack.use(await createCertificates());
-  upstream = stack.use(await ScriptedRegistry.start());
+  certificates = cleanup.use(await createCertificates());
+  upstream = cleanup.use(await ScriptedRegistry.start());
 });
-
-afterAll(() => stack.disposeAsync());
 
 async function start(environment: Record<string, string> = {}): Promise<RunningApp> {
   const upstreams = [{ name: 'demo', url: upstream.url, default: true }];
   environment = { SPANDREL_FILL_CHUNK_BYTES: '1MiB', ...environment };
-  return stack.use(await RunningApp.start({ upstreams, environment }));
+  return cleanup.use(await RunningApp.start({ upstreams, environment }));
 }
 
 function expectParts(body: Buffer, contentType: string, oracle: Buffer): void {
@@ -72,7 +70,7 @@ describe('a thousand ranges of a blob in one request', () => {
     const digest = await upstream.addBlob('app', BLOB);
     const { cert, key } = certificates.server;
     const app = await start({ SPANDREL_LISTEN_TLS_CERT: cert, SPANDREL_LISTEN_TLS_KEY: key });
-    const session = await openHttp2(app.url, certificates.ca, stack);
+    const session = await openHttp2(app.url, certificates.ca);
     const { status, headers, body } = await askHttp2(session, `/v2/app/blobs/${digest}`, { range: HEADER });
     expect(status).toBe(206);
     expectParts(body, String(headers['content-type']), BLOB);

@@ -2,28 +2,28 @@ import { once } from 'node:events';
 import type { ClientHttp2Session } from 'node:http2';
 import { text } from 'node:stream/consumers';
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import { REQUEST_HEADER } from '../../src/http/access/page-guard.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { askHttp2, openHttp2 } from '../helpers/http2-client.ts';
 import { KnownRepository } from '../helpers/known-repository.ts';
 import { createCertificates } from '../helpers/listener-certificates.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
 import { sendRaw } from '../helpers/raw-request.ts';
 import { ROUTE_SAMPLES } from '../helpers/route-samples.ts';
-import { RunningApp } from '../helpers/running-app.ts';
 
 const READ_ONLY = 'GET, HEAD, OPTIONS';
 
-const stack = new AsyncDisposableStack();
 let known: KnownRepository;
 let registry: ClientHttp2Session;
 let admin: ClientHttp2Session;
 
 beforeAll(async () => {
-  known = stack.use(await KnownRepository.start());
-  const { ca, server } = stack.use(await createCertificates());
-  const secure = await RunningApp.start({
-    upstreams: [{ name: 'known', url: known.upstream.url, default: true }],
+  known = cleanup.use(await KnownRepository.start());
+  const { ca, server } = cleanup.use(await createCertificates());
+  const secure = await proxyWith(known.upstream, {
+    upstream: { name: 'known' },
     environment: {
       SPANDREL_LISTEN_TLS_CERT: server.cert,
       SPANDREL_LISTEN_TLS_KEY: server.key,
@@ -31,12 +31,10 @@ beforeAll(async () => {
       SPANDREL_ADMIN_TLS_KEY: server.key,
     },
   });
-  stack.use(secure);
-  registry = await openHttp2(secure.url, ca, stack);
-  admin = await openHttp2(secure.adminUrl, ca, stack);
+  cleanup.use(secure);
+  registry = await openHttp2(secure.url, ca);
+  admin = await openHttp2(secure.adminUrl, ca);
 });
-
-afterAll(() => stack.disposeAsync());
 
 interface RegistryResponse {
   readonly status: number;

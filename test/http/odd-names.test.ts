@@ -1,8 +1,9 @@
 import { gzipSync } from 'node:zlib';
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import type { Digest } from '../../src/core/digest.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { KnownRepository, manifestBytes, OCI_MANIFEST } from '../helpers/known-repository.ts';
 import { contentOf, ODD_NAMES, packOddNames, quoteByPython } from '../helpers/odd-names.ts';
 
@@ -17,7 +18,7 @@ let layer: Digest;
 let quoted: string[];
 
 beforeAll(async () => {
-  known = await KnownRepository.start();
+  known = cleanup.use(await KnownRepository.start());
   const blob = new Uint8Array(gzipSync(await packOddNames()));
   layer = await known.upstream.addBlob('team/app', blob);
   const mediaType = 'application/vnd.oci.image.layer.v1.tar+gzip';
@@ -25,8 +26,6 @@ beforeAll(async () => {
   known.upstream.addManifest('team/app', 'odd', manifest, OCI_MANIFEST);
   quoted = await quoteByPython(ODD_NAMES);
 });
-
-afterAll(() => known[Symbol.asyncDispose]());
 
 async function getJson<T>(path: string): Promise<T> {
   const { status, body } = await known.ask(path);

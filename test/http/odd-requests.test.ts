@@ -1,15 +1,14 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
+import { cleanup } from '../helpers/cleanup.ts';
 import { KnownRepository } from '../helpers/known-repository.ts';
 import { sendRaw } from '../helpers/raw-request.ts';
 
 let known: KnownRepository;
 
 beforeAll(async () => {
-  known = await KnownRepository.start();
+  known = cleanup.use(await KnownRepository.start());
 });
-
-afterAll(() => known[Symbol.asyncDispose]());
 
 function request(target: string, headers = '', method = 'GET'): string {
   return `${method} ${target} HTTP/1.1\r\nHost: x\r\n${headers}\r\n`;

@@ -4,8 +4,8 @@ import { gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
 import { randomBlob } from '../helpers/random-blob.ts';
-import { RunningApp } from '../helpers/running-app.ts';
 import { ScriptedUpstream, type SeenRequest } from '../helpers/scripted-upstream.ts';
 import { tarArchive } from '../helpers/tar-blocks.ts';
 
@@ -99,9 +99,7 @@ describe.each(Object.entries(WAYS))(
       ['a layer that is not compressed', TAR],
     ])('%s can be had: HEAD, a range while it is cold, all of it, and HEAD again', async (_which, blob) => {
       await using upstream = await startUpstream(way);
-      await using app = await RunningApp.start({
-        upstreams: [{ name: 'odd', url: upstream.url, default: true }],
-      });
+      await using app = await proxyWith(upstream, { upstream: { name: 'odd' } });
       const url = `${app.url}/v2/app/blobs/${digestOf(blob)}`;
       const head = async (): Promise<unknown[]> => {
         const { status, headers } = await fetch(url, {
@@ -126,9 +124,7 @@ describe.each(Object.entries(WAYS))(
 
     it('a file of a layer can be read', async () => {
       await using upstream = await startUpstream(way);
-      await using app = await RunningApp.start({
-        upstreams: [{ name: 'odd', url: upstream.url, default: true }],
-      });
+      await using app = await proxyWith(upstream, { upstream: { name: 'odd' } });
       const answer = await fetch(`${app.url}/v2/app/_soci/layers/${digestOf(LAYER)}/files/a.bin`);
       expect(answer.status).toBe(200);
       expect(digestOf(Buffer.from(await answer.arrayBuffer()))).toBe(digestOf(FILE));

@@ -1,9 +1,11 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
+import { cleanup } from '../helpers/cleanup.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
 import { randomBlob } from '../helpers/random-blob.ts';
 import { ROUTE_SAMPLES } from '../helpers/route-samples.ts';
-import { RunningApp } from '../helpers/running-app.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
 import { type Script, ScriptedUpstream } from '../helpers/scripted-upstream.ts';
 
 /** What only this machine can read. */
@@ -11,7 +13,6 @@ const SECRET = 'instance-credentials';
 const PAGE = JSON.stringify({ errors: [{ code: 'DENIED', message: SECRET }], token: SECRET, padding: [] });
 const DIGEST = `sha256:${'0'.repeat(64)}`;
 
-let stack: AsyncDisposableStack;
 /** A service that clients of the proxy cannot reach. */
 let internal: ScriptedUpstream;
 let serve: Script;
@@ -20,24 +21,19 @@ let place: string;
 let app: RunningApp;
 
 beforeEach(async () => {
-  stack = new AsyncDisposableStack();
-  internal = stack.use(await ScriptedUpstream.start((...context) => serve(...context)));
+  internal = cleanup.use(await ScriptedUpstream.start((...context) => serve(...context)));
   place = internal.url;
-  const registry = stack.use(
+  const registry = cleanup.use(
     await ScriptedUpstream.start(({ url }, response) => {
       if (url === '/v2/') response.end('{}');
       else response.writeHead(307, { location: place + url }).end();
     }),
   );
-  app = stack.use(
-    await RunningApp.start({
-      upstreams: [{ name: 'hub', url: registry.url }],
-      environment: { SPANDREL_UPSTREAM_RETRIES: '0', SPANDREL_UPSTREAM_CIRCUIT_FAILURES: '1000' },
-    }),
-  );
+  app = await proxyWith(registry, {
+    upstream: { name: 'hub' },
+    environment: { SPANDREL_UPSTREAM_RETRIES: '0', SPANDREL_UPSTREAM_CIRCUIT_FAILURES: '1000' },
+  });
 });
-
-afterEach(() => stack.disposeAsync());
 
 /** The secret in the body and in every header that the proxy reads or passes on. */
 function showSecret(status: number): Script {

@@ -1,5 +1,6 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
+import { cleanup } from '../helpers/cleanup.ts';
 import { KnownRepository } from '../helpers/known-repository.ts';
 import { sendRaw } from '../helpers/raw-request.ts';
 
@@ -39,10 +40,8 @@ const PARAMETERS = [
 let known: KnownRepository;
 
 beforeAll(async () => {
-  known = await KnownRepository.start();
+  known = cleanup.use(await KnownRepository.start());
 });
-
-afterAll(() => known[Symbol.asyncDispose]());
 
 async function statusOf(target: string): Promise<number> {
   const response = await sendRaw(

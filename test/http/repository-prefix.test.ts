@@ -1,7 +1,8 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 import { ScriptedUpstream, type SeenRequest } from '../helpers/scripted-upstream.ts';
 
@@ -20,7 +21,6 @@ const MANIFEST = Buffer.from(
 );
 const ECR = '123456789012.dkr.ecr.eu-central-1.amazonaws.com';
 
-let open: AsyncDisposableStack;
 /** The one repository of the registry, as that calls it. */
 let repository: string;
 /** Before `/v2/`. */
@@ -28,10 +28,9 @@ let path: string;
 let upstream: ScriptedUpstream;
 
 beforeEach(async () => {
-  open = new AsyncDisposableStack();
   repository = 'proxied/team/app';
   path = '';
-  upstream = open.use(
+  upstream = cleanup.use(
     await ScriptedUpstream.start(({ method, url, headers }, response) => {
       const { pathname, searchParams } = new URL(url, 'http://registry');
       if (pathname === '/token')
@@ -58,10 +57,8 @@ beforeEach(async () => {
   );
 });
 
-afterEach(() => open.disposeAsync());
-
 async function start(config: object, environment: Record<string, string> = {}): Promise<RunningApp> {
-  return open.use(await RunningApp.start({ upstreams: [{ name: 'up', ...config }], environment }));
+  return cleanup.use(await RunningApp.start({ upstreams: [{ name: 'up', ...config }], environment }));
 }
 
 /** Paths that the registry was asked for, but for tokens and refusals. */
@@ -169,7 +166,7 @@ describe('a url with a path', () => {
 });
 
 it('a push event of a pull-through rule is one of the upstream that has its prefix', async () => {
-  const app = open.use(
+  const app = cleanup.use(
     await RunningApp.start({
       upstreams: [
         {

@@ -1,8 +1,9 @@
 import { gzipSync } from 'node:zlib';
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { KnownRepository, OCI_INDEX, OCI_MANIFEST } from '../helpers/known-repository.ts';
 import { sendRaw } from '../helpers/raw-request.ts';
 import { ROUTE_SAMPLES } from '../helpers/route-samples.ts';
@@ -15,7 +16,7 @@ const FOREVER = 'max-age=31536000, immutable';
 let known: KnownRepository;
 
 beforeAll(async () => {
-  known = await KnownRepository.start();
+  known = cleanup.use(await KnownRepository.start());
   await known.upstream.addBlob('team/app', LAYER, DIGEST);
   const config = Buffer.from(
     JSON.stringify({
@@ -44,8 +45,6 @@ beforeAll(async () => {
   for (const path of ['manifests/1.0', `blobs/${DIGEST}`, `_soci/layers/${DIGEST}/spans`])
     await known.ask(path);
 });
-
-afterAll(() => known[Symbol.asyncDispose]());
 
 /** The routes of a repository, of the layer that it has. */
 const PATHS = Object.values(ROUTE_SAMPLES).map((sample) => sample.replace(/sha256:0+/, DIGEST));

@@ -1,14 +1,13 @@
-import { mkdtemp, rm } from 'node:fs/promises';
 import type { ServerResponse } from 'node:http';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 import { ScriptedUpstream, type SeenRequest } from '../helpers/scripted-upstream.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 /** Longer than any test: what is answered in a test has not waited for this. */
 const ENVIRONMENT = {
@@ -19,7 +18,6 @@ const ENVIRONMENT = {
 
 type Fault = (response: ServerResponse, request: SeenRequest) => void;
 
-let open: AsyncDisposableStack;
 let upstream: ScriptedUpstream;
 /** What the tag points to. */
 let manifest: Buffer;
@@ -36,11 +34,10 @@ function sendManifest({ method }: SeenRequest, response: ServerResponse): void {
 }
 
 beforeEach(async () => {
-  open = new AsyncDisposableStack();
   manifest = Buffer.from('{"schemaVersion":2,"text":"first"}');
   fault = undefined;
   hanging = [];
-  upstream = open.use(
+  upstream = cleanup.use(
     await ScriptedUpstream.start((request, response) => {
       const chosen = fault;
       if (chosen !== undefined) chosen(response, request);
@@ -49,8 +46,6 @@ beforeEach(async () => {
     }),
   );
 });
-
-afterEach(() => open.disposeAsync());
 
 /** No answer before the test says so. */
 const hang: Fault = (response, request) => {
@@ -76,7 +71,7 @@ const status =
 async function start(environment: Readonly<Record<string, string>> = {}): Promise<RunningApp> {
   const upstreams = [{ name: 'up', url: upstream.url, default: true }];
   const settings = { ...ENVIRONMENT, ...environment };
-  return open.use(await RunningApp.start({ upstreams, environment: settings, endsAtWork: true }));
+  return cleanup.use(await RunningApp.start({ upstreams, environment: settings, endsAtWork: true }));
 }
 
 interface Got {
@@ -164,8 +159,7 @@ describe('a tag that has been served', () => {
   });
 
   it('is answered from the store of an earlier start, whose time is not known', async () => {
-    const root = await mkdtemp(join(tmpdir(), 'spandrel-store-'));
-    open.defer(() => rm(root, { recursive: true, force: true }));
+    const root = await temporaryFolder();
     const upstreams = [{ name: 'up', url: upstream.url, default: true }];
     {
       await using before = await RunningApp.start({ upstreams, root });

@@ -1,12 +1,14 @@
 import { createHash } from 'node:crypto';
 import { gunzipSync, zstdDecompressSync } from 'node:zlib';
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import type { DemoImage, DemoLayer } from '../../src/demo/demo-image.ts';
 import type { ScriptedRegistry } from '../registry/scripted-registry.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { startDemoRegistry } from '../helpers/demo-upstream.ts';
-import { RunningApp } from '../helpers/running-app.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
 
 const SEED = Number(process.env['SPANDREL_TEST_SEED'] ?? 7);
@@ -16,13 +18,8 @@ let upstream: ScriptedRegistry & { image: DemoImage };
 let app: RunningApp;
 
 beforeAll(async () => {
-  upstream = await startDemoRegistry();
-  app = await RunningApp.start({ upstreams: [{ name: 'demo', url: upstream.url }] });
-});
-
-afterAll(async () => {
-  await app?.[Symbol.asyncDispose]();
-  await upstream?.[Symbol.asyncDispose]();
+  upstream = cleanup.use(await startDemoRegistry());
+  app = await proxyWith(upstream, { upstream: { name: 'demo' } });
 });
 
 function layerNamed(name: string): DemoLayer {

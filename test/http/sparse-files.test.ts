@@ -1,17 +1,19 @@
-import { mkdtemp, open, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { ImageFilesClient } from '../helpers/image-files.ts';
 import { ImageUpstream } from '../helpers/image-upstream.ts';
 import { runProgram } from '../helpers/programs.ts';
-import { RunningApp } from '../helpers/running-app.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
 import { file, member, paxHeader, tarOf } from '../helpers/tar-members.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const MIB = 2 ** 20;
 const SEED = 7;
@@ -48,22 +50,16 @@ const PACKERS = [
   (tar: Buffer) => tar,
 ];
 
-let stack: AsyncDisposableStack;
 let upstream: ImageUpstream;
 let app: RunningApp;
 let folder: string;
 
 beforeAll(async () => {
-  stack = new AsyncDisposableStack();
-  upstream = stack.use(await ImageUpstream.start());
-  app = stack.use(
-    await RunningApp.start({
-      upstreams: [{ name: 'up', url: upstream.url, default: true }],
-      environment: { SPANDREL_INDEX_MIN_LAYER_BYTES: '0', SPANDREL_LIMITS_MAX_UNCOMPRESSED_BYTES: '64MiB' },
-    }),
-  );
-  folder = await mkdtemp(join(tmpdir(), 'spandrel-sparse-'));
-  stack.defer(() => rm(folder, { recursive: true }));
+  upstream = cleanup.use(await ImageUpstream.start());
+  app = await proxyWith(upstream, {
+    environment: { SPANDREL_INDEX_MIN_LAYER_BYTES: '0', SPANDREL_LIMITS_MAX_UNCOMPRESSED_BYTES: '64MiB' },
+  });
+  folder = await temporaryFolder();
   const random = seededRandom(SEED);
   for (const [name, { regions, size }] of Object.entries(FILES)) {
     await using handle = await open(join(folder, name), 'w');
@@ -77,8 +73,6 @@ beforeAll(async () => {
     await handle.truncate(size);
   }
 });
-
-afterAll(() => stack.disposeAsync());
 
 /** The layer with an archive. @returns where its files are, and the image's */
 async function addLayer(tar: Buffer, pack = PACKERS[0]): Promise<{ layer: string; image: ImageFilesClient }> {

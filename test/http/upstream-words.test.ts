@@ -1,7 +1,9 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
+import { cleanup } from '../helpers/cleanup.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 import { basic, PrivateRegistry } from '../helpers/private-registry.ts';
 import { type Script, ScriptedUpstream } from '../helpers/scripted-upstream.ts';
@@ -9,22 +11,14 @@ import { makeSecret } from '../helpers/secrets.ts';
 
 const MANIFEST = Buffer.from('{"schemaVersion":2}');
 
-let open: AsyncDisposableStack;
-
-beforeEach(() => {
-  open = new AsyncDisposableStack();
-});
-
-afterEach(() => open.disposeAsync());
-
 async function start(
   script: Script,
   options: { upstream?: object; environment?: Record<string, string> } = {},
 ): Promise<{ app: RunningApp; upstream: ScriptedUpstream }> {
-  const upstream = open.use(await ScriptedUpstream.start(script));
+  const upstream = cleanup.use(await ScriptedUpstream.start(script));
   const upstreams = [{ name: 'hub', url: upstream.url, default: true, ...options.upstream }];
   const environment = { SPANDREL_UPSTREAM_RETRIES: '0', ...options.environment };
-  return { app: open.use(await RunningApp.start({ upstreams, environment })), upstream };
+  return { app: cleanup.use(await RunningApp.start({ upstreams, environment })), upstream };
 }
 
 interface ErrorBody {
@@ -205,13 +199,11 @@ describe("the proxy's own credentials", () => {
   });
 
   it("are told apart from the client's own, which stay 401 and 403", async () => {
-    const registry = open.use(await PrivateRegistry.start('basic'));
-    const app = open.use(
-      await RunningApp.start({
-        upstreams: [{ name: 'hub', url: registry.url, default: true, auth }],
-        environment: { SPANDREL_ACCESS_KIND: 'upstream', SPANDREL_UPSTREAM_RETRIES: '0' },
-      }),
-    );
+    const registry = cleanup.use(await PrivateRegistry.start('basic'));
+    const app = await proxyWith(registry, {
+      upstream: { name: 'hub', auth },
+      environment: { SPANDREL_ACCESS_KIND: 'upstream', SPANDREL_UPSTREAM_RETRIES: '0' },
+    });
     const ask = async (authorization?: string): Promise<number> =>
       (
         await fetch(`${app.url}/v2/alice/manifests/1.0`, {

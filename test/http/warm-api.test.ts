@@ -1,10 +1,12 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import type { WarmJobView } from '../../src/images/operations/warm-job.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { LayoutUpstream } from '../helpers/layout-upstream.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 import { SnapshotterClient } from '../helpers/snapshotter-client.ts';
@@ -16,25 +18,22 @@ let upstream: LayoutUpstream;
 let app: RunningApp;
 
 beforeAll(async () => {
-  upstream = await LayoutUpstream.start('platforms-all');
-  app = await RunningApp.start({
-    upstreams: [
-      { name: 'ecr', host: ECR_HOST, url: upstream.url },
-      { name: 'gone', url: 'http://127.0.0.1:9' },
-    ],
-    environment: {
-      SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
-      SPANDREL_INDEX_SPAN_BYTES: '16384',
-      // Only warmed images are lazy on the first pull then.
-      SPANDREL_INDEX_HOLD_MS: '0',
-      SPANDREL_UPSTREAM_RETRIES: '0',
-    },
-  });
-});
-
-afterAll(async () => {
-  await app[Symbol.asyncDispose]();
-  await upstream[Symbol.asyncDispose]();
+  upstream = cleanup.use(await LayoutUpstream.start('platforms-all'));
+  app = cleanup.use(
+    await RunningApp.start({
+      upstreams: [
+        { name: 'ecr', host: ECR_HOST, url: upstream.url },
+        { name: 'gone', url: 'http://127.0.0.1:9' },
+      ],
+      environment: {
+        SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
+        SPANDREL_INDEX_SPAN_BYTES: '16384',
+        // Only warmed images are lazy on the first pull then.
+        SPANDREL_INDEX_HOLD_MS: '0',
+        SPANDREL_UPSTREAM_RETRIES: '0',
+      },
+    }),
+  );
 });
 
 async function post(path: string, body: unknown): Promise<{ status: number; json: Record<string, unknown> }> {
@@ -154,8 +153,8 @@ describe('spandrel warm', () => {
 
   it('shows the token of the operations listener, from the environment or a file, and nobody else', async () => {
     const token = makeSecret('admin token');
-    await using guarded = await RunningApp.start({
-      upstreams: [{ name: 'ecr', url: upstream.url }],
+    await using guarded = await proxyWith(upstream, {
+      upstream: { name: 'ecr' },
       environment: { SPANDREL_ADMIN_TOKEN: token, SPANDREL_INDEX_MIN_LAYER_BYTES: '0' },
     });
     const file = join(guarded.root, 'token');

@@ -1,10 +1,12 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { ImageUpstream } from '../helpers/image-upstream.ts';
 import { runProgram } from '../helpers/programs.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
 import { randomBlob } from '../helpers/random-blob.ts';
-import { RunningApp } from '../helpers/running-app.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
 import { tarArchive } from '../helpers/tar-blocks.ts';
 
@@ -16,14 +18,12 @@ const TAR = tarArchive({ file: FILE });
 const MAX_SKIPPED = 24 * MIB;
 const INFLATED = 'spandrel_inflate_bytes_total{engine="zstd"}';
 
-let stack: AsyncDisposableStack;
 let app: RunningApp;
 let oneFrame: Digest;
 let manyFrames: Digest;
 
 beforeAll(async () => {
-  stack = new AsyncDisposableStack();
-  const upstream = stack.use(await ImageUpstream.start());
+  const upstream = cleanup.use(await ImageUpstream.start());
   const mediaType = 'application/vnd.oci.image.layer.v1.tar+zstd';
   const pack = async (parts: readonly Buffer[]): Promise<Buffer> =>
     Buffer.concat(await Promise.all(parts.map((input) => runProgram('zstd', ['-1', '-c'], { input }))));
@@ -33,25 +33,20 @@ beforeAll(async () => {
   const layers = [await pack([TAR]), await pack(frames)];
   const images = layers.map((bytes) => ({ bytes, mediaType, diffId: digestOf(TAR) }));
   [oneFrame = digestOf(''), manyFrames = digestOf('')] = await upstream.addImage('app', images);
-  app = stack.use(
-    await RunningApp.start({
-      upstreams: [{ name: 'up', url: upstream.url, default: true }],
-      environment: {
-        SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
-        // Nothing is remembered of a read, so that each costs what it costs.
-        SPANDREL_CACHE_MEMORY_BYTES: '1MiB',
-        SPANDREL_LIMITS_MAX_SKIPPED_BYTES: String(MAX_SKIPPED),
-        SPANDREL_SPANS_THREADS: '1',
-      },
-    }),
-  );
+  app = await proxyWith(upstream, {
+    environment: {
+      SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
+      // Nothing is remembered of a read, so that each costs what it costs.
+      SPANDREL_CACHE_MEMORY_BYTES: '1MiB',
+      SPANDREL_LIMITS_MAX_SKIPPED_BYTES: String(MAX_SKIPPED),
+      SPANDREL_SPANS_THREADS: '1',
+    },
+  });
   await fetch(`${app.url}/v2/app/manifests/latest`);
   // The indexes are there when their spans can be listed.
   for (const digest of [oneFrame, manyFrames])
     await (await fetch(`${app.url}/v2/app/_soci/layers/${digest}/spans`)).arrayBuffer();
 });
-
-afterAll(() => stack.disposeAsync());
 
 function read(digest: Digest, range?: string): Promise<Response> {
   const headers = range === undefined ? {} : { range: `bytes=${range}` };
@@ -103,8 +98,7 @@ describe('a large zstd frame', () => {
 
 describe('a range that costs more than the limit', () => {
   it('is a clear error, and changes nothing for ranges that cost less', async () => {
-    await using small = await RunningApp.start({
-      upstreams: [{ name: 'up', url: app.url, default: true }],
+    await using small = await proxyWith(app, {
       environment: { SPANDREL_INDEX_MIN_LAYER_BYTES: '0', SPANDREL_LIMITS_MAX_SKIPPED_BYTES: '1MiB' },
     });
     const ask = (range: string): Promise<Response> =>

@@ -1,10 +1,12 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { ImageFilesClient } from '../helpers/image-files.ts';
 import { gzipLayer, ImageUpstream } from '../helpers/image-upstream.ts';
 import { runProgram } from '../helpers/programs.ts';
-import { RunningApp } from '../helpers/running-app.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
 import { file, tarOf } from '../helpers/tar-members.ts';
 
 /** Where a frame of unknown size has its window descriptor (RFC 8878, section 3.1.1.1.2). */
@@ -13,16 +15,11 @@ const WINDOW_DESCRIPTOR_AT = 5;
 let upstream: ImageUpstream;
 
 beforeEach(async () => {
-  upstream = await ImageUpstream.start();
+  upstream = cleanup.use(await ImageUpstream.start());
 });
 
-afterEach(() => upstream[Symbol.asyncDispose]());
-
 function startApp(environment: Readonly<Record<string, string>> = {}): Promise<RunningApp> {
-  return RunningApp.start({
-    upstreams: [{ name: 'up', url: upstream.url, default: true }],
-    environment: { SPANDREL_INDEX_MIN_LAYER_BYTES: '0', ...environment },
-  });
+  return proxyWith(upstream, { environment: { SPANDREL_INDEX_MIN_LAYER_BYTES: '0', ...environment } });
 }
 
 /** An image whose upper layer replaces a file, and is packed with a window of 2^`windowLog` bytes. */

@@ -1,5 +1,3 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -7,11 +5,14 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { type ErrorCode, ERRORS } from '../../src/core/errors.ts';
 import { ScriptedRegistry } from '../registry/scripted-registry.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { FailingFiles, FILE_OPERATIONS, type FileOperation } from '../helpers/failing-files.ts';
 import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
 import { addPackedImage, type PackedLayer, seededGzipLayer } from '../helpers/packed-image.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
 import { ReadOnlyFolder } from '../helpers/read-only-folder.ts';
-import { RunningApp } from '../helpers/running-app.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const LAYER_BYTES = 300_000;
 /** The store leaves a disk that has failed alone for so long, and no failed build is remembered longer. */
@@ -23,17 +24,14 @@ interface Image {
   readonly layer: PackedLayer;
 }
 
-let stack: AsyncDisposableStack;
 let upstream: ScriptedRegistry;
 let root: string;
 let images = 0;
 let laterMs = 0;
 
 beforeEach(async () => {
-  stack = new AsyncDisposableStack();
-  upstream = stack.use(await ScriptedRegistry.start());
-  root = await mkdtemp(join(tmpdir(), 'spandrel-failing-'));
-  stack.defer(() => rm(root, { recursive: true, force: true }));
+  upstream = cleanup.use(await ScriptedRegistry.start());
+  root = await temporaryFolder();
   const now = performance.now.bind(performance);
   vi.spyOn(performance, 'now').mockImplementation(() => now() + laterMs);
 });
@@ -41,12 +39,10 @@ beforeEach(async () => {
 afterEach(async () => {
   vi.restoreAllMocks();
   laterMs = 0;
-  await stack.disposeAsync();
 });
 
 function start(endsAtWork = false): Promise<RunningApp> {
-  return RunningApp.start({
-    upstreams: [{ name: 'up', url: upstream.url }],
+  return proxyWith(upstream, {
     root: join(root, 'store'),
     environment: {
       SPANDREL_INDEX_MIN_LAYER_BYTES: '0',

@@ -1,11 +1,13 @@
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 
 import type { Digest } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { gzipLayer, ImageUpstream, type UpstreamLayer } from '../helpers/image-upstream.ts';
 import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
 import { randomBlob } from '../helpers/random-blob.ts';
-import { RunningApp } from '../helpers/running-app.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
 import { tarArchive } from '../helpers/tar-blocks.ts';
 
 const SECRET = randomBlob(400_000, 1);
@@ -19,17 +21,11 @@ let app: RunningApp;
 let foreign: Digest;
 
 beforeEach(async () => {
-  upstream = await ImageUpstream.start();
+  upstream = cleanup.use(await ImageUpstream.start());
   [foreign = FOREIGN.diffId] = await upstream.addImage('owner/app', [FOREIGN]);
-  app = await RunningApp.start({
-    upstreams: [{ name: 'up', url: upstream.url, default: true }],
+  app = await proxyWith(upstream, {
     environment: { SPANDREL_INDEX_MIN_LAYER_BYTES: '0', SPANDREL_INDEX_SPAN_BYTES: '65536' },
   });
-});
-
-afterEach(async () => {
-  await app[Symbol.asyncDispose]();
-  await upstream[Symbol.asyncDispose]();
 });
 
 interface Answer {

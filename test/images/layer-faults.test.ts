@@ -1,10 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import type { LayerDescription } from '../../src/images/lazy/layers.ts';
 import type { WarmJobView } from '../../src/images/operations/warm-job.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import {
   describeBytes,
   forLinux,
@@ -28,11 +29,9 @@ let known: KnownRepository;
 let tags = 0;
 
 beforeAll(async () => {
-  known = await KnownRepository.start({ environment: { SPANDREL_INDEX_MIN_LAYER_BYTES: '0' } });
+  known = cleanup.use(await KnownRepository.start({ environment: { SPANDREL_INDEX_MIN_LAYER_BYTES: '0' } }));
   await known.upstream.addBlob('team/app', new Uint8Array(ENCRYPTED));
 });
-
-afterAll(() => known[Symbol.asyncDispose]());
 
 /** An image with a layer between two sound ones. @returns its tag */
 async function pushBetween(layer: Buffer | WrittenDescriptor): Promise<string> {

@@ -1,11 +1,13 @@
 import { gzipSync } from 'node:zlib';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { ImageUpstream } from '../helpers/image-upstream.ts';
 import { runProgram } from '../helpers/programs.ts';
-import { RunningApp } from '../helpers/running-app.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
 import { tarArchive } from '../helpers/tar-blocks.ts';
 
 const LABELS = [
@@ -37,20 +39,12 @@ let upstream: ImageUpstream;
 let app: RunningApp;
 
 beforeEach(async () => {
-  upstream = await ImageUpstream.start();
+  upstream = cleanup.use(await ImageUpstream.start());
   app = await startApp();
 });
 
-afterEach(async () => {
-  await app[Symbol.asyncDispose]();
-  await upstream[Symbol.asyncDispose]();
-});
-
 function startApp(): Promise<RunningApp> {
-  return RunningApp.start({
-    upstreams: [{ name: 'up', url: upstream.url, default: true }],
-    environment: { SPANDREL_INDEX_MIN_LAYER_BYTES: '0' },
-  });
+  return proxyWith(upstream, { environment: { SPANDREL_INDEX_MIN_LAYER_BYTES: '0' } });
 }
 
 async function read(path: string): Promise<{ status: number; body: string }> {

@@ -1,10 +1,12 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
-import { RunningApp } from '../helpers/running-app.ts';
+import { cleanup } from '../helpers/cleanup.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
 import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
 
 interface Listed {
@@ -36,26 +38,23 @@ beforeEach(async () => {
   held = [];
   holds = false;
   most = 0;
-  upstream = await ScriptedUpstream.start(({ url, method }, response) => {
-    const reference = /\/manifests\/([^?]+)/.exec(url)?.[1] ?? '';
-    const found = manifests.get(reference);
-    const refuse = (): unknown => response.writeHead(404).end();
-    if (found === undefined) {
-      held.push(refuse);
-      most = Math.max(most, held.length);
-      if (!holds) void nextTurn().then(release);
-      return;
-    }
-    const { bytes, mediaType } = found;
-    response.writeHead(200, { 'content-type': mediaType, 'content-length': bytes.length });
-    response.end(method === 'HEAD' ? undefined : bytes);
-  });
-  app = await RunningApp.start({ upstreams: [{ name: 'up', url: upstream.url, default: true }] });
-});
-
-afterEach(async () => {
-  await app[Symbol.asyncDispose]();
-  await upstream[Symbol.asyncDispose]();
+  upstream = cleanup.use(
+    await ScriptedUpstream.start(({ url, method }, response) => {
+      const reference = /\/manifests\/([^?]+)/.exec(url)?.[1] ?? '';
+      const found = manifests.get(reference);
+      const refuse = (): unknown => response.writeHead(404).end();
+      if (found === undefined) {
+        held.push(refuse);
+        most = Math.max(most, held.length);
+        if (!holds) void nextTurn().then(release);
+        return;
+      }
+      const { bytes, mediaType } = found;
+      response.writeHead(200, { 'content-type': mediaType, 'content-length': bytes.length });
+      response.end(method === 'HEAD' ? undefined : bytes);
+    }),
+  );
+  app = await proxyWith(upstream);
 });
 
 function release(): void {

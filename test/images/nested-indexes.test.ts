@@ -1,5 +1,6 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
+import { cleanup } from '../helpers/cleanup.ts';
 import {
   describeBytes,
   forLinux,
@@ -32,15 +33,16 @@ let amd64: WrittenDescriptor;
 let arm64: WrittenDescriptor;
 
 async function start(environment: Readonly<Record<string, string>> = {}): Promise<void> {
-  known = await KnownRepository.start({
-    environment: { SPANDREL_INDEX_MIN_LAYER_BYTES: '0', ...environment },
-  });
+  known = cleanup.use(
+    await KnownRepository.start({
+      environment: { SPANDREL_INDEX_MIN_LAYER_BYTES: '0', ...environment },
+    }),
+  );
   amd64 = await pushImage(known, { layers: [gzipLayer({ arch: 'amd64' })] });
   arm64 = await pushImage(known, { layers: [gzipLayer({ arch: 'arm64' })], architecture: 'arm64' });
 }
 
 beforeEach(() => start());
-afterEach(() => known[Symbol.asyncDispose]());
 
 async function overview(tag: string): Promise<Overview> {
   const { status, body } = await known.ask(`_soci/images/${tag}`);

@@ -1,10 +1,12 @@
 import { readFile } from 'node:fs/promises';
 
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
 import { ScriptedRegistry } from '../registry/scripted-registry.ts';
+import { cleanup } from '../helpers/cleanup.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
 import {
   type Bytes,
   edited,
@@ -13,7 +15,7 @@ import {
   PUSHED_SPAN_BYTES,
   pushIndex,
 } from '../helpers/pushed-index.ts';
-import { RunningApp } from '../helpers/running-app.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
 
 const LAYER = new URL('../fixtures/golden/layers/gzip-gnu-6.tar.gz', import.meta.url);
 const OWN_SPAN_BYTES = 65_536;
@@ -26,16 +28,14 @@ let layer: Bytes;
 let own: Digest;
 
 beforeEach(async () => {
-  registry = await ScriptedRegistry.start({});
+  registry = cleanup.use(await ScriptedRegistry.start({}));
   layer = Uint8Array.from(await readFile(LAYER));
   own = digestOf(await makeZtoc(layer, OWN_SPAN_BYTES));
 });
 
-afterEach(() => registry[Symbol.asyncDispose]());
-
 function startApp(): Promise<RunningApp> {
-  return RunningApp.start({
-    upstreams: [{ name: 'demo', url: registry.url }],
+  return proxyWith(registry, {
+    upstream: { name: 'demo' },
     environment: {
       SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
       SPANDREL_INDEX_SPAN_BYTES: String(OWN_SPAN_BYTES),

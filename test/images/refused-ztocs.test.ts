@@ -1,11 +1,12 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { beforeEach, expect, it } from 'vitest';
 
 import { parseDigest } from '../../src/core/digest.ts';
 import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { EMPTY_CONFIG } from '../../src/soci/soci-index.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
 import { RunningApp } from '../helpers/running-app.ts';
@@ -15,13 +16,11 @@ import { makePushedIndex, type PushedIndex } from '../histories/pushed-index.ts'
 const PATIENCE = { timeout: 20_000 };
 const INDEXED = 'spandrel_index_builds_total{outcome="indexed"}';
 
-let stack: AsyncDisposableStack;
 let upstream: ScriptedRegistry;
 let pushed: PushedIndex;
 
 beforeEach(async () => {
-  stack = new AsyncDisposableStack();
-  upstream = stack.use(await ScriptedRegistry.start());
+  upstream = cleanup.use(await ScriptedRegistry.start());
 });
 
 /** The upstream has an image, and the zTOCs of a SOCI v1 index of it; a wrong one is none of its layer's. */
@@ -43,10 +42,6 @@ function pushIndex(): void {
   upstream.addManifest('app', digest, bytes, mediaType);
 }
 
-afterEach(async () => {
-  await stack.disposeAsync();
-});
-
 async function start(environment: Readonly<Record<string, string>> = {}): Promise<RunningApp> {
   const settings = {
     SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
@@ -54,7 +49,7 @@ async function start(environment: Readonly<Record<string, string>> = {}): Promis
     ...environment,
   };
   const upstreams = [{ name: 'up', url: upstream.url }];
-  return stack.use(await RunningApp.start({ upstreams, environment: settings }));
+  return cleanup.use(await RunningApp.start({ upstreams, environment: settings }));
 }
 
 function layers(): readonly KnownLayer[] {
@@ -85,7 +80,7 @@ async function readLayers(app: RunningApp): Promise<void> {
 it('a wrong zTOC that one replica has found is refused by all, whatever Redis forgets then', async () => {
   await publish('wrong');
   pushIndex();
-  const redis = stack.use(await RedisServer.start());
+  const redis = cleanup.use(await RedisServer.start());
   // Without a key, replicas do not take indexes from each other.
   const environment = { SPANDREL_CACHE_REDIS_URL: redis.url, SPANDREL_CACHE_REDIS_KEY: 'shared '.repeat(8) };
   const [one, other] = [await start(environment), await start(environment)];

@@ -1,12 +1,14 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
+import { cleanup } from '../helpers/cleanup.ts';
 import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
 import { gzipLayer, ImageUpstream } from '../helpers/image-upstream.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
-import { RunningApp } from '../helpers/running-app.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 import { tarArchive } from '../helpers/tar-blocks.ts';
 
@@ -23,8 +25,8 @@ let upstream: ImageUpstream;
 let redis: RedisServer;
 
 beforeEach(async () => {
-  redis = await RedisServer.start();
-  upstream = await ImageUpstream.start();
+  redis = cleanup.use(await RedisServer.start());
+  upstream = cleanup.use(await ImageUpstream.start());
   const layers = [1, 2].map((name) =>
     gzipLayer(tarArchive({ [`file-${name}`]: Uint8Array.from(randomBytes(300_000)) })),
   );
@@ -32,18 +34,13 @@ beforeEach(async () => {
   await upstream.addImage('stranger', [gzipLayer(tarArchive({ other: Uint8Array.of(1) }))]);
 });
 
-afterEach(async () => {
-  await upstream[Symbol.asyncDispose]();
-  await redis[Symbol.asyncDispose]();
-});
-
 function startReplica(
   { isShared, hasKey = isShared }: { isShared: boolean; hasKey?: boolean },
   options: { readonly environment?: Record<string, string>; readonly root?: string } = {},
 ): Promise<RunningApp> {
-  return RunningApp.start({
+  return proxyWith(upstream, {
+    upstream: { host: 'registry.test' },
     ...(options.root === undefined ? {} : { root: options.root }),
-    upstreams: [{ name: 'up', host: 'registry.test', url: upstream.url, default: true }],
     environment: {
       SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
       SPANDREL_INDEX_SPAN_BYTES: '65536',

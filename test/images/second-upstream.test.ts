@@ -1,7 +1,8 @@
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { gzipLayer, ImageUpstream, imageOf, type UpstreamLayer } from '../helpers/image-upstream.ts';
 import { randomBlob } from '../helpers/random-blob.ts';
 import { RunningApp } from '../helpers/running-app.ts';
@@ -47,32 +48,28 @@ function sending(bytes: Buffer, { ranges = true } = {}): Script {
 }
 
 beforeEach(async () => {
-  honest = await ImageUpstream.start();
+  honest = cleanup.use(await ImageUpstream.start());
   await honest.addImage('team/app', [LAYER]);
   heads = Promise.resolve();
   send = nothing;
-  other = await ScriptedUpstream.start(answer);
-});
-
-afterEach(async () => {
-  await app[Symbol.asyncDispose]();
-  await other[Symbol.asyncDispose]();
-  await honest[Symbol.asyncDispose]();
+  other = cleanup.use(await ScriptedUpstream.start(answer));
 });
 
 async function startApp({ endsAtWork = false } = {}): Promise<void> {
-  app = await RunningApp.start({
-    endsAtWork,
-    upstreams: [
-      { name: 'hub', url: honest.url, default: true },
-      { name: 'other', url: other.url },
-    ],
-    environment: {
-      SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
-      SPANDREL_INDEX_SPAN_BYTES: '65536',
-      SPANDREL_UPSTREAM_RETRIES: '0',
-    },
-  });
+  app = cleanup.use(
+    await RunningApp.start({
+      endsAtWork,
+      upstreams: [
+        { name: 'hub', url: honest.url, default: true },
+        { name: 'other', url: other.url },
+      ],
+      environment: {
+        SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
+        SPANDREL_INDEX_SPAN_BYTES: '65536',
+        SPANDREL_UPSTREAM_RETRIES: '0',
+      },
+    }),
+  );
 }
 
 async function get(path: string, headers: Record<string, string> = {}): Promise<[number, Buffer]> {

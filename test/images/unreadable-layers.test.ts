@@ -1,11 +1,13 @@
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { ImageFilesClient } from '../helpers/image-files.ts';
 import { gzipLayer, ImageUpstream, type UpstreamLayer } from '../helpers/image-upstream.ts';
-import { RunningApp } from '../helpers/running-app.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
 import { dir, file, member, paxHeader, tarOf } from '../helpers/tar-members.ts';
 
 const BEFORE = file('before', 'readable');
@@ -56,16 +58,8 @@ let upstream: ImageUpstream;
 let app: RunningApp;
 
 beforeEach(async () => {
-  upstream = await ImageUpstream.start();
-  app = await RunningApp.start({
-    upstreams: [{ name: 'up', url: upstream.url, default: true }],
-    environment: { SPANDREL_INDEX_MIN_LAYER_BYTES: '0' },
-  });
-});
-
-afterEach(async () => {
-  await app[Symbol.asyncDispose]();
-  await upstream[Symbol.asyncDispose]();
+  upstream = cleanup.use(await ImageUpstream.start());
+  app = await proxyWith(upstream, { environment: { SPANDREL_INDEX_MIN_LAYER_BYTES: '0' } });
 });
 
 const LOWEST = gzipLayer(

@@ -1,50 +1,45 @@
-import { mkdir, mkdtemp, open as openFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, open as openFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { ScriptedRegistry } from '../registry/scripted-registry.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
 import { addPackedImage, type PackedLayer, seededGzipLayer } from '../helpers/packed-image.ts';
-import { RunningApp } from '../helpers/running-app.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
 import { SmallDisk } from '../helpers/small-disk.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const MIB = 2 ** 20;
 /** The store leaves a disk that has failed alone for so long. */
 const PAUSE_MS = 10_000;
 
-let stack: AsyncDisposableStack;
 let upstream: ScriptedRegistry;
 let layer: PackedLayer;
 let manifest: Digest;
 
 beforeEach(async () => {
-  stack = new AsyncDisposableStack();
-  upstream = stack.use(await ScriptedRegistry.start());
+  upstream = cleanup.use(await ScriptedRegistry.start());
   layer = seededGzipLayer(1, MIB);
   manifest = await addPackedImage(upstream, 'app', 'latest', [layer]);
 });
 
 afterEach(async () => {
   vi.restoreAllMocks();
-  await stack.disposeAsync();
 });
 
 async function start(root: string): Promise<RunningApp> {
-  return stack.use(
-    await RunningApp.start({
-      upstreams: [{ name: 'up', url: upstream.url }],
-      root,
-      environment: { SPANDREL_INDEX_MIN_LAYER_BYTES: '0', SPANDREL_INDEX_SPAN_BYTES: '65536' },
-    }),
-  );
+  return await proxyWith(upstream, {
+    root,
+    environment: { SPANDREL_INDEX_MIN_LAYER_BYTES: '0', SPANDREL_INDEX_SPAN_BYTES: '65536' },
+  });
 }
 
 async function newRoot(): Promise<string> {
-  const root = await mkdtemp(join(tmpdir(), 'spandrel-unwritable-'));
-  stack.defer(() => rm(root, { recursive: true, force: true }));
+  const root = await temporaryFolder();
   return root;
 }
 
@@ -109,7 +104,7 @@ describe('a pull while the store cannot be written', () => {
   it.each([0, 4, 8])(
     'is not stopped by a full disk with %i KiB left, and the image is lazy when there is room again',
     async (leftKib) => {
-      const disk = stack.use(await SmallDisk.create(16 * MIB));
+      const disk = cleanup.use(await SmallDisk.create(16 * MIB));
       const app = await start(join(disk.path, 'store'));
       const free = await fillDisk(disk, leftKib * 1024);
       await pull(app);
@@ -122,7 +117,7 @@ describe('a pull while the store cannot be written', () => {
   it.each([520, 544, 568, 592, 616])(
     'is not stopped by a disk that becomes full on the way, with %i KiB left',
     async (leftKib) => {
-      const disk = stack.use(await SmallDisk.create(16 * MIB));
+      const disk = cleanup.use(await SmallDisk.create(16 * MIB));
       const app = await start(join(disk.path, 'store'));
       const free = await fillDisk(disk, leftKib * 1024);
       for (let round = 0; round < 2; round++) {
@@ -145,7 +140,7 @@ describe('a pull while the store cannot be written', () => {
   );
 
   it('is not stopped by a disk that is full when the proxy starts', async () => {
-    const disk = stack.use(await SmallDisk.create(16 * MIB));
+    const disk = cleanup.use(await SmallDisk.create(16 * MIB));
     const root = join(disk.path, 'store');
     await (await start(root))[Symbol.asyncDispose]();
     const free = await fillDisk(disk, 0);

@@ -6,12 +6,13 @@ import { gunzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 
 import { chooseEngine, engineNamed } from '../../src/inflate/choose-engine.ts';
-import { GoldenImages } from '../helpers/golden-images.ts';
-import { GoldenLayers, type GoldenZtoc } from '../helpers/golden-layers.ts';
-import { runProgram, startProgram } from '../helpers/programs.ts';
-import { RunningApp } from '../helpers/running-app.ts';
+import { GoldenImages } from '../oracles/golden-images.ts';
+import { GoldenLayers, type GoldenZtoc } from '../oracles/golden-layers.ts';
+import { startProgram } from '../helpers/programs.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
 import { ScriptedRegistry } from '../registry/scripted-registry.ts';
+import { gnuTar } from '../oracles/gnu-tar.ts';
 
 /** No WebAssembly at all, and WebAssembly that refuses our kernel but runs that of undici. */
 const WITHOUT_WASM = '--jitless';
@@ -98,8 +99,8 @@ describe('the proxy', () => {
     async (engine) => {
       const other = engine === 'wasm' ? 'pako' : 'wasm';
       await using upstream = await ScriptedRegistry.start();
-      await using app = await RunningApp.start({
-        upstreams: [{ name: 'demo', url: upstream.url }],
+      await using app = await proxyWith(upstream, {
+        upstream: { name: 'demo' },
         environment: { SPANDREL_INFLATE_ENGINE: engine },
       });
       expect(await inflatedBytes(app.adminUrl, engine)).toBe(0);
@@ -153,12 +154,12 @@ describe('the offline commands', () => {
     const { ztocDigest } = golden.expected as GoldenZtoc;
     expect(JSON.parse(creating.stdout)).toMatchObject({ digest: ztocDigest });
 
-    const [file = ''] = (await runProgram('tar', ['-tzf', layerPath])).toString().split('\n').filter(isFile);
+    const [file = ''] = await gnuTar.files(layerPath);
     const out = join(scratch, 'file');
     await using reading = spandrel(flags, ['ztoc', 'cat', ztocPath, layerPath, file, '-o', out], environment);
     expect(await reading.exitStatus()).toBe(0);
     expect(reading.stderr).toMatch(said);
-    const oracle = await runProgram('tar', ['-xzOf', layerPath, file]);
+    const oracle = await gnuTar.read(layerPath, file);
     expect((await readFile(out)).equals(oracle)).toBe(true);
   });
 
@@ -181,7 +182,3 @@ describe('the offline commands', () => {
     expect(child.stderr).toMatch(/CONFIG_INVALID[^]*SPANDREL_INFLATE_ENGINE/);
   });
 });
-
-function isFile(path: string): boolean {
-  return path !== '' && !path.endsWith('/');
-}

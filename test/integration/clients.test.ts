@@ -1,20 +1,20 @@
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import type { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { Certificate } from '../helpers/certificate.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { ContainerdDaemon } from '../helpers/containerd-daemon.ts';
 import { startDemoRegistry } from '../helpers/demo-upstream.ts';
 import { runProgram } from '../helpers/programs.ts';
 import { RunningApp } from '../helpers/running-app.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const EXAMPLES = resolve(import.meta.dirname, '../../config/examples');
 const ECR = '123456789012.dkr.ecr.eu-central-1.amazonaws.com';
 
-let stack: AsyncDisposableStack;
 let upstream: ScriptedRegistry;
 let app: RunningApp;
 /** `host:port` */
@@ -24,18 +24,14 @@ let scratch: string;
 let original: string;
 
 beforeAll(async () => {
-  stack = new AsyncDisposableStack();
-  const demo = stack.use(await startDemoRegistry({ scale: 0.1 }));
+  const demo = cleanup.use(await startDemoRegistry({ scale: 0.1 }));
   upstream = demo;
   original = demo.image.digest;
   await demo.addImage('library/app', demo.image);
-  app = stack.use(await startProxy());
+  app = cleanup.use(await startProxy());
   proxy = new URL(app.url).host;
-  scratch = await mkdtemp(join(tmpdir(), 'spandrel-clients-'));
-  stack.defer(() => rm(scratch, { recursive: true, force: true }));
+  scratch = await temporaryFolder();
 });
-
-afterAll(() => stack.disposeAsync());
 
 function startProxy(environment: Record<string, string> = {}): Promise<RunningApp> {
   return RunningApp.start({
@@ -139,8 +135,7 @@ describe.each(['podman', 'buildah'])('%s', (command) => {
     ['registries.conf, under its own name', () => 'docker.io/library/app:latest'],
   ])('pulls and unpacks by %s what it gets from the registry itself', async (_what, image) => {
     // podman refuses a run root of more than 50 characters.
-    const root = await mkdtemp(join(tmpdir(), 'sp-'));
-    stack.defer(() => rm(root, { recursive: true, force: true }));
+    const root = await temporaryFolder();
     const run = (...args: string[]): Promise<string> =>
       withRegistries(
         command,

@@ -1,15 +1,18 @@
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
+import { cleanup } from '../helpers/cleanup.ts';
 import { DockerRegistry } from '../helpers/docker-registry.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
 import { runProgram } from '../helpers/programs.ts';
-import { RunningApp } from '../helpers/running-app.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
 import { startDemoRegistry } from '../helpers/demo-upstream.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
+import { gnuTar } from '../oracles/gnu-tar.ts';
 
 /** An OCI layout to test with, like oci:/tmp/layout:latest; without one the demo image is used. */
 const LAYOUT = process.env['SPANDREL_TEST_IMAGE'];
@@ -17,7 +20,6 @@ const SEED = Number(process.env['SPANDREL_TEST_SEED'] ?? 20261121);
 const FILES = 50;
 const RANGES = 200;
 
-let stack: AsyncDisposableStack;
 let registry: DockerRegistry;
 let redis: RedisServer;
 let app: RunningApp;
@@ -29,13 +31,11 @@ interface Manifest {
 }
 
 beforeAll(async () => {
-  stack = new AsyncDisposableStack();
-  registry = stack.use(await DockerRegistry.start());
-  redis = stack.use(await RedisServer.start());
-  scratch = await mkdtemp(join(tmpdir(), 'spandrel-pulls-'));
-  stack.defer(() => rm(scratch, { recursive: true, force: true }));
+  registry = cleanup.use(await DockerRegistry.start());
+  redis = cleanup.use(await RedisServer.start());
+  scratch = await temporaryFolder();
   if (LAYOUT === undefined) {
-    const demo = stack.use(await startDemoRegistry());
+    const demo = cleanup.use(await startDemoRegistry());
     await skopeoCopy(`docker://${demo.host}/app:latest`, `docker://${registry.host}/team/app:1.0`);
   } else {
     await skopeoCopy(LAYOUT, `docker://${registry.host}/team/app:1.0`);
@@ -43,16 +43,11 @@ beforeAll(async () => {
   app = await startApp();
 });
 
-afterAll(async () => {
-  await app?.[Symbol.asyncDispose]();
-  await stack?.disposeAsync();
-});
-
 /** Always over the same store, as a process that is started again. */
 function startApp(): Promise<RunningApp> {
-  return RunningApp.start({
+  return proxyWith(registry, {
+    upstream: { name: 'hub' },
     root: join(scratch, 'store'),
-    upstreams: [{ name: 'hub', url: registry.url, default: true }],
     environment: { SPANDREL_CACHE_REDIS_URL: redis.url, SPANDREL_CACHE_MEMORY_BYTES: '32MiB' },
   });
 }
@@ -110,7 +105,7 @@ async function compareRandomRanges(seed: number): Promise<void> {
   for (let pick = 0; pick < FILES; pick++) {
     const file = regular[Math.floor(random() * regular.length)];
     if (file === undefined) throw new Error('the layer has no files');
-    const expected = await runProgram('tar', ['-xOzf', archive, '--occurrence=1', '--', file.name]);
+    const expected = await gnuTar.read(archive, file.name);
     for (let range = 0; range < RANGES / FILES; range++) {
       const start = Math.floor(random() * expected.byteLength);
       const end = start + 1 + Math.floor(random() * (expected.byteLength - start));

@@ -3,10 +3,12 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
 import { setAwsEnvironment, STATIC_KEYS } from '../helpers/aws-environment.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { EcrRegistry } from '../helpers/ecr-registry.ts';
 import { MotoServer, motoToken } from '../helpers/moto-server.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
 import { randomBlob } from '../helpers/random-blob.ts';
-import { RunningApp } from '../helpers/running-app.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
 
 const HOST = '123456789012.dkr.ecr.eu-west-1.amazonaws.com';
 const LAYER = randomBlob(3_000_000, 20261121);
@@ -24,39 +26,26 @@ const MANIFEST = Buffer.from(
   }),
 );
 
-let stack: AsyncDisposableStack;
 let registry: EcrRegistry;
 let app: RunningApp;
 
 beforeEach(async () => {
-  stack = new AsyncDisposableStack();
-  const moto = stack.use(await MotoServer.start());
+  const moto = cleanup.use(await MotoServer.start());
   setAwsEnvironment(STATIC_KEYS);
-  registry = stack.use(await EcrRegistry.start());
+  registry = cleanup.use(await EcrRegistry.start());
   registry.goodTokens.add(motoToken('123456789012'));
   registry.addBlob(LAYER);
   registry.addBlob(CONFIG);
   registry.addManifest('1.0', MANIFEST);
   registry.addManifest(digestOf(MANIFEST), MANIFEST);
-  app = stack.use(
-    await RunningApp.start({
-      upstreams: [
-        {
-          name: 'ecr',
-          host: HOST,
-          url: registry.url,
-          default: true,
-          auth: { kind: 'ecr', endpoint: moto.url },
-        },
-      ],
-      environment: { SPANDREL_FILL_CHUNK_BYTES: '64KiB', SPANDREL_UPSTREAM_CIRCUIT_FAILURES: '2' },
-    }),
-  );
+  app = await proxyWith(registry, {
+    upstream: { name: 'ecr', host: HOST, auth: { kind: 'ecr', endpoint: moto.url } },
+    environment: { SPANDREL_FILL_CHUNK_BYTES: '64KiB', SPANDREL_UPSTREAM_CIRCUIT_FAILURES: '2' },
+  });
 });
 
 afterEach(async () => {
   vi.unstubAllEnvs();
-  await stack.disposeAsync();
 });
 
 async function get(path: string, headers: Record<string, string> = {}): Promise<Response> {

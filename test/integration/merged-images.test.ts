@@ -1,16 +1,18 @@
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { ContainerdDaemon } from '../helpers/containerd-daemon.ts';
 import { ImageFilesClient, type ShownFile } from '../helpers/image-files.ts';
 import { imageOf, ImageUpstream, type UpstreamLayer } from '../helpers/image-upstream.ts';
 import { type Layers, REFUSED, UNPACKED } from '../helpers/layer-kinds.ts';
-import { type NodeFile, readNodeFiles } from '../helpers/node-files.ts';
+import { type NodeFile, readNodeFiles } from '../oracles/node-files.ts';
 import { withOciArchive } from '../helpers/oci-archive.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
 import { randomLayers } from '../helpers/random-layers.ts';
-import { RunningApp } from '../helpers/running-app.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
 import { tarOf } from '../helpers/tar-members.ts';
 
@@ -31,24 +33,15 @@ const PACKINGS: readonly (readonly [mediaType: string, pack: (tar: Buffer) => Bu
   [DOCKER_LAYER, (tar) => gzipSync(tar)],
 ];
 
-let stack: AsyncDisposableStack;
 let containerd: ContainerdDaemon;
 let upstream: ImageUpstream;
 let app: RunningApp;
 
 beforeAll(async () => {
-  stack = new AsyncDisposableStack();
-  containerd = stack.use(await ContainerdDaemon.start());
-  upstream = stack.use(await ImageUpstream.start());
-  app = stack.use(
-    await RunningApp.start({
-      upstreams: [{ name: 'up', url: upstream.url, default: true }],
-      environment: { SPANDREL_INDEX_MIN_LAYER_BYTES: '0' },
-    }),
-  );
+  containerd = cleanup.use(await ContainerdDaemon.start());
+  upstream = cleanup.use(await ImageUpstream.start());
+  app = await proxyWith(upstream, { environment: { SPANDREL_INDEX_MIN_LAYER_BYTES: '0' } });
 });
-
-afterAll(() => stack.disposeAsync());
 
 interface TestImage {
   readonly name: string;

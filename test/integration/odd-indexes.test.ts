@@ -1,8 +1,9 @@
 import { arch } from 'node:os';
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import { containerPlatform } from '../../src/core/platform.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { ContainerdDaemon } from '../helpers/containerd-daemon.ts';
 import {
   describeBytes,
@@ -18,15 +19,13 @@ import { KnownRepository, OCI_MANIFEST } from '../helpers/known-repository.ts';
 const OWN = containerPlatform(arch()).architecture;
 const OTHER = 's390x';
 
-let stack: AsyncDisposableStack;
 let known: KnownRepository;
 let containerd: ContainerdDaemon;
 let own: WrittenDescriptor;
 let other: WrittenDescriptor;
 
 beforeAll(async () => {
-  stack = new AsyncDisposableStack();
-  known = stack.use(
+  known = cleanup.use(
     await KnownRepository.start({
       environment: {
         SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
@@ -34,12 +33,10 @@ beforeAll(async () => {
       },
     }),
   );
-  containerd = stack.use(await ContainerdDaemon.start());
+  containerd = cleanup.use(await ContainerdDaemon.start());
   own = await pushImage(known, { layers: [gzipLayer({ arch: OWN })], architecture: OWN });
   other = await pushImage(known, { layers: [gzipLayer({ arch: OTHER })], architecture: OTHER });
 });
-
-afterAll(() => stack.disposeAsync());
 
 describe('containerd pulls through the proxy, lazily converted,', () => {
   const missing = { ...describeBytes(Buffer.from('not mirrored'), OCI_MANIFEST), ...forLinux(OTHER) };

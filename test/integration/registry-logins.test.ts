@@ -1,34 +1,30 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import { parseDigest } from '../../src/core/digest.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { startDemoRegistry } from '../helpers/demo-upstream.ts';
 import { DockerRegistry } from '../helpers/docker-registry.ts';
 import { openClient } from '../helpers/registry-clients.ts';
 import { runProgram } from '../helpers/programs.ts';
 import { makeSecret } from '../helpers/secrets.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const USER = { name: 'puller', password: makeSecret('password of the registry', 'p@ss:word') };
 
-let stack: AsyncDisposableStack;
 let registry: DockerRegistry;
 let folder: string;
 
 beforeAll(async () => {
-  stack = new AsyncDisposableStack();
-  registry = stack.use(await DockerRegistry.start(USER));
-  folder = await mkdtemp(join(tmpdir(), 'spandrel-logins-'));
-  stack.defer(() => rm(folder, { recursive: true, force: true }));
-  const demo = stack.use(await startDemoRegistry({ scale: 0.01 }));
+  registry = cleanup.use(await DockerRegistry.start(USER));
+  folder = await temporaryFolder();
+  const demo = cleanup.use(await startDemoRegistry({ scale: 0.01 }));
   const login = ['--dest-creds', `${USER.name}:${USER.password}`, '--dest-tls-verify=false'];
   const [from, to] = [`docker://${demo.host}/app:latest`, `docker://${registry.host}/team/app:1.0`];
   await runProgram('skopeo', ['copy', '--insecure-policy', '--src-tls-verify=false', ...login, from, to]);
 });
-
-afterAll(() => stack.disposeAsync());
 
 /** Reads a manifest and its config, or fails. */
 async function pull(auth: object): Promise<void> {

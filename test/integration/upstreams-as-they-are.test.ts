@@ -1,19 +1,19 @@
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import type { ServerResponse } from 'node:http';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import { digestHex, digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
 import { tryProgram } from '../helpers/programs.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
 import { randomBlob } from '../helpers/random-blob.ts';
-import { RunningApp } from '../helpers/running-app.ts';
 import { ScriptedUpstream, type SeenRequest } from '../helpers/scripted-upstream.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 import { tarArchive } from '../helpers/tar-blocks.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const PASSWORD = makeSecret('password of the proxy');
 const CREDENTIALS = `me:${PASSWORD}`;
@@ -264,10 +264,8 @@ const WAYS: readonly (readonly [what: string, direct: boolean, way: Way])[] = [
 let scratch: string;
 
 beforeAll(async () => {
-  scratch = await mkdtemp(join(tmpdir(), 'spandrel-odd-upstreams-'));
+  scratch = await temporaryFolder();
 });
-
-afterAll(() => rm(scratch, { recursive: true, force: true }));
 
 async function pull(host: string, folder: string, ...options: string[]): Promise<number | null> {
   const image = `docker://${host}/app:1`;
@@ -289,8 +287,8 @@ describe('an upstream with', () => {
     async ({ direct, way, place }) => {
       await using upstream = await startUpstream(way);
       const auth = { kind: 'basic', username: 'me', password: PASSWORD };
-      await using app = await RunningApp.start({
-        upstreams: [{ name: 'odd', url: upstream.url, default: true, auth }],
+      await using app = await proxyWith(upstream, {
+        upstream: { name: 'odd', auth },
         environment: { SPANDREL_INDEX_V1: 'false', SPANDREL_INDEX_V2: 'false' },
       });
       const { host } = new URL(upstream.url);

@@ -1,12 +1,14 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import type { Digest } from '../../src/core/digest.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { gzipLayer, ImageUpstream } from '../helpers/image-upstream.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
 import { randomBlob } from '../helpers/random-blob.ts';
-import { RunningApp } from '../helpers/running-app.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
 import { tarArchive } from '../helpers/tar-blocks.ts';
 
 const STORE_BYTES = 3 * 2 ** 20;
@@ -17,20 +19,14 @@ let upstream: ImageUpstream;
 let app: RunningApp;
 
 beforeEach(async () => {
-  upstream = await ImageUpstream.start();
-  app = await RunningApp.start({
-    upstreams: [{ name: 'up', url: upstream.url, default: true }],
+  upstream = cleanup.use(await ImageUpstream.start());
+  app = await proxyWith(upstream, {
     environment: {
       SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
       SPANDREL_INDEX_HOLD_MS: '0',
       SPANDREL_STORAGE_MAX_BYTES: String(STORE_BYTES),
     },
   });
-});
-
-afterEach(async () => {
-  await app[Symbol.asyncDispose]();
-  await upstream[Symbol.asyncDispose]();
 });
 
 /** An image of many small files, whose index is large for its layer. */

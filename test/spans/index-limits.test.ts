@@ -1,12 +1,9 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-
 import { expect, it } from 'vitest';
 
 import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { addPackedImage, seededGzipLayer } from '../helpers/packed-image.ts';
-import { RunningApp } from '../helpers/running-app.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const BUILDS = 'spandrel_index_builds_total{outcome="indexed"}';
 
@@ -16,11 +13,9 @@ it('a layer whose zTOC was too large for a limit gets one when the limit is rais
   // Half of it is noise: each checkpoint keeps a window that cannot be packed.
   const layer = seededGzipLayer(1, 2_000_000);
   await addPackedImage(upstream, 'app', 'latest', [layer]);
-  const root = await mkdtemp(join(tmpdir(), 'spandrel-limits-'));
-  stack.defer(() => rm(root, { recursive: true }));
+  const root = await temporaryFolder();
   const use = async (maxTocBytes: string): Promise<{ state: string; reason?: string; builds: number }> => {
-    await using app = await RunningApp.start({
-      upstreams: [{ name: 'up', url: upstream.url }],
+    await using app = await proxyWith(upstream, {
       root,
       environment: { SPANDREL_INDEX_SPAN_BYTES: '65536', SPANDREL_LIMITS_MAX_TOC_BYTES: maxTocBytes },
     });

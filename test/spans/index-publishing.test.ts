@@ -1,19 +1,20 @@
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import { DigestFiles } from '../../src/blobs/shelves/digest-files.ts';
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { ScriptedRegistry } from '../registry/scripted-registry.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { addPackedImage, type PackedLayer, seededGzipLayer } from '../helpers/packed-image.ts';
 import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 import { RunningApp, type RunningAppOptions } from '../helpers/running-app.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const SHARED_KEY = makeSecret('shared key');
 const SEED = 7;
@@ -24,15 +25,11 @@ const READERS = 50;
 const SOCI_INDEX = 'com.amazon.soci.index-digest';
 const INDEXED = 'spandrel_index_builds_total{outcome="indexed"}';
 
-let stack: AsyncDisposableStack;
 let upstream: ScriptedRegistry;
 
 beforeEach(async () => {
-  stack = new AsyncDisposableStack();
-  upstream = stack.use(await ScriptedRegistry.start());
+  upstream = cleanup.use(await ScriptedRegistry.start());
 });
-
-afterEach(() => stack.disposeAsync());
 
 function options(more: Partial<RunningAppOptions> = {}): RunningAppOptions {
   return {
@@ -47,7 +44,7 @@ function options(more: Partial<RunningAppOptions> = {}): RunningAppOptions {
 }
 
 async function startApp(more: Partial<RunningAppOptions> = {}): Promise<RunningApp> {
-  return stack.use(await RunningApp.start(options(more)));
+  return cleanup.use(await RunningApp.start(options(more)));
 }
 
 async function addImage(tag: string, seed: number, count = LAYERS): Promise<readonly PackedLayer[]> {
@@ -149,8 +146,7 @@ describe('an index and its zTOC', () => {
   it('are there together after a restart: an index whose zTOC is gone is built again', async () => {
     const [layer] = await addImage('latest', 1, 1);
     if (layer === undefined) throw new Error('there is a layer');
-    const root = await mkdtemp(join(tmpdir(), 'spandrel-publishing-'));
-    stack.defer(() => rm(root, { recursive: true }));
+    const root = await temporaryFolder();
     const restart = (): Promise<RunningApp> => RunningApp.start(options({ root }));
     {
       await using first = await restart();
@@ -229,8 +225,7 @@ describe('an index and its zTOC', () => {
   it('go together: a zTOC that no index has any more is gone after a start, and no other', async () => {
     const [layer, other] = await addImage('latest', 4, 2);
     if (layer === undefined || other === undefined) throw new Error('there are layers');
-    const root = await mkdtemp(join(tmpdir(), 'spandrel-publishing-'));
-    stack.defer(() => rm(root, { recursive: true }));
+    const root = await temporaryFolder();
     const start = (spanBytes: number): Promise<RunningApp> =>
       RunningApp.start(options({ root, environment: { SPANDREL_INDEX_SPAN_BYTES: String(spanBytes) } }));
     const ztocs = (): Promise<string[]> => filesBelow(root, 'indexes', 'ztocs');
@@ -282,7 +277,7 @@ describe('an index and its zTOC', () => {
   ])(
     'are shared by replicas as one value (%s), and one that is damaged is none',
     async (_what, key, prefix) => {
-      const redis = stack.use(await RedisServer.start());
+      const redis = cleanup.use(await RedisServer.start());
       const environment = { SPANDREL_CACHE_REDIS_URL: redis.url, ...key };
       const layers = await addImage('latest', 4);
       const first = await startApp({ environment });
@@ -313,7 +308,7 @@ describe('an index and its zTOC', () => {
   );
 
   it('of whoever can write to Redis are never used, nor stored, without a key', async () => {
-    const redis = stack.use(await RedisServer.start());
+    const redis = cleanup.use(await RedisServer.start());
     const environment = { SPANDREL_CACHE_REDIS_URL: redis.url };
     const [layer, other] = await addImage('latest', 3, 2);
     if (layer === undefined || other === undefined) throw new Error('there are layers');

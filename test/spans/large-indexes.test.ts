@@ -1,9 +1,11 @@
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { gzipLayer, ImageUpstream } from '../helpers/image-upstream.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
 import { randomBlob } from '../helpers/random-blob.ts';
-import { RunningApp } from '../helpers/running-app.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
 import { file, tarOf } from '../helpers/tar-members.ts';
 
 /** So many names take more than an index that readers hold. */
@@ -16,20 +18,14 @@ let app: RunningApp;
 let layer: Digest;
 
 beforeEach(async () => {
-  upstream = await ImageUpstream.start();
+  upstream = cleanup.use(await ImageUpstream.start());
   const tar = tarOf(file('large', LARGE.toString('latin1')), ...NAMES.map((name) => file(name)));
   [layer = digestOf('')] = await upstream.addImage('app', [gzipLayer(tar)]);
-  app = await RunningApp.start({
-    upstreams: [{ name: 'up', url: upstream.url, default: true }],
+  app = await proxyWith(upstream, {
     environment: { SPANDREL_INDEX_MIN_LAYER_BYTES: '0', SPANDREL_CACHE_MEMORY_BYTES: '0' },
   });
   await (await fetch(`${app.url}/v2/app/manifests/latest`)).arrayBuffer();
   await (await fetch(`${app.url}/v2/app/_soci/layers/${layer}/spans`)).arrayBuffer();
-});
-
-afterEach(async () => {
-  await app[Symbol.asyncDispose]();
-  await upstream[Symbol.asyncDispose]();
 });
 
 function ask(path: string, headers: Record<string, string> = {}): Promise<Response> {

@@ -1,34 +1,29 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import type { DemoImage } from '../../src/demo/demo-image.ts';
 import type { ScriptedRegistry } from '../registry/scripted-registry.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { startDemoRegistry } from '../helpers/demo-upstream.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 import { makeSecret } from '../helpers/secrets.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const MIB = 2 ** 20;
 const INFLATED = 'spandrel_inflate_bytes_total{engine="wasm"}';
 const FROM_REDIS = 'spandrel_span_reads_total{source="redis"}';
 
-let stack: AsyncDisposableStack;
 let upstream: ScriptedRegistry & { image: DemoImage };
 
 beforeEach(async () => {
-  stack = new AsyncDisposableStack();
-  upstream = stack.use(await startDemoRegistry());
+  upstream = cleanup.use(await startDemoRegistry());
 });
-
-afterEach(() => stack.disposeAsync());
 
 async function startApp(environment: Record<string, string> = {}, root?: string): Promise<RunningApp> {
   const upstreams = [{ name: 'demo', url: upstream.url }];
-  return stack.use(await RunningApp.start({ upstreams, environment, ...(root && { root }) }));
+  return cleanup.use(await RunningApp.start({ upstreams, environment, ...(root && { root }) }));
 }
 
 function baseLayer(): { digest: string; tar: Buffer } {
@@ -136,7 +131,7 @@ describe('spans', () => {
   });
 
   it('are shared by replicas through Redis if they share a key, and wrong ones are not used', async () => {
-    const redis = stack.use(await RedisServer.start());
+    const redis = cleanup.use(await RedisServer.start());
     const { digest, tar } = baseLayer();
     const environment = {
       SPANDREL_CACHE_REDIS_URL: redis.url,
@@ -161,12 +156,11 @@ describe('spans', () => {
   });
 
   it('are shared without a key too, once a replica has its own index: by that they are checked', async () => {
-    const redis = stack.use(await RedisServer.start());
+    const redis = cleanup.use(await RedisServer.start());
     const { digest, tar } = baseLayer();
     const environment = { SPANDREL_CACHE_REDIS_URL: redis.url };
     const path = `/v2/demo/app/_soci/layers/${digest}/tar`;
-    const root = await mkdtemp(join(tmpdir(), 'spandrel-reads-'));
-    stack.defer(() => rm(root, { recursive: true, force: true }));
+    const root = await temporaryFolder();
     const first = await startApp(environment, root);
     await readAndIndex(first, path, tar);
     await allShared(redis, '', tar);

@@ -1,9 +1,8 @@
-import { mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { beforeAll, beforeEach, describe, expect, it } from 'vitest';
 
 import { DigestFiles } from '../../src/blobs/shelves/digest-files.ts';
 import type { Digest } from '../../src/core/digest.ts';
@@ -11,9 +10,11 @@ import type { DemoImage } from '../../src/demo/demo-image.ts';
 import type { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { LayerIndex } from '../../src/index/layer-index.ts';
 import type { ReadSpan } from '../../src/ztoc/span.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { startDemoRegistry } from '../helpers/demo-upstream.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const SEED = 61;
 const KIB = 1024;
@@ -24,7 +25,6 @@ const MAX_INFLATED_BYTES = 512 * KIB;
 const PIECE_BYTES = 64 * KIB;
 const INFLATED = 'spandrel_inflate_bytes_total{engine="wasm"}';
 
-const stack = new AsyncDisposableStack();
 let upstream: ScriptedRegistry & { image: DemoImage };
 let root: string;
 let app: RunningApp;
@@ -33,9 +33,8 @@ let tar: Buffer;
 let spans: readonly ReadSpan[];
 
 beforeAll(async () => {
-  upstream = stack.use(await startDemoRegistry());
-  root = await mkdtemp(join(tmpdir(), 'spandrel-reads-'));
-  stack.defer(() => rm(root, { recursive: true }));
+  upstream = cleanup.use(await startDemoRegistry());
+  root = await temporaryFolder();
   digest = (upstream.image.layers[0]?.digest ?? '') as Digest;
   tar = gunzipSync(upstream.image.blobs.find((blob) => blob.digest === digest)?.bytes ?? new Uint8Array(0));
   await using first = await start();
@@ -45,11 +44,8 @@ beforeAll(async () => {
 });
 
 beforeEach(async () => {
-  app = await start();
+  app = cleanup.use(await start());
 });
-
-afterEach(() => app[Symbol.asyncDispose]());
-afterAll(() => stack.disposeAsync());
 
 /** With the index of the layer, but the first time, and nothing in memory. */
 function start(): Promise<RunningApp> {

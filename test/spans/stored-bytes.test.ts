@@ -1,46 +1,39 @@
-import { mkdir, mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { crc32, gzipSync, zstdCompressSync } from 'node:zlib';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { ScriptedRegistry } from '../registry/scripted-registry.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
 import { addPackedImage, type PackedLayer, packedLayer, seededGzipLayer } from '../helpers/packed-image.ts';
-import { RunningApp } from '../helpers/running-app.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
 import { rot, storedPath } from '../helpers/stored-files.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const LAYER_BYTES = 2 ** 20;
 const BUILT = 'spandrel_index_builds_total{outcome="indexed"}';
 const ROTTEN_BLOBS = 'spandrel_store_condemned_total{kind="blob",damage="digest"}';
 
-let stack: AsyncDisposableStack;
 let upstream: ScriptedRegistry;
 let root: string;
 let app: RunningApp;
 let layer: PackedLayer;
 
 beforeEach(async () => {
-  stack = new AsyncDisposableStack();
-  upstream = stack.use(await ScriptedRegistry.start());
-  root = await mkdtemp(join(tmpdir(), 'spandrel-rot-'));
-  stack.defer(() => rm(root, { recursive: true, force: true }));
+  upstream = cleanup.use(await ScriptedRegistry.start());
+  root = await temporaryFolder();
   layer = seededGzipLayer(1, LAYER_BYTES);
   await addPackedImage(upstream, 'app', 'latest', [layer]);
   await start();
 });
 
-afterEach(async () => {
-  await app[Symbol.asyncDispose]();
-  await stack.disposeAsync();
-});
-
 /** A process that keeps nothing in memory, and in which nothing but reads notices what has gone bad. */
 async function start(environment: Readonly<Record<string, string>> = {}): Promise<void> {
-  app = await RunningApp.start({
-    upstreams: [{ name: 'up', url: upstream.url }],
+  app = await proxyWith(upstream, {
     root,
     environment: {
       SPANDREL_INDEX_MIN_LAYER_BYTES: '0',

@@ -1,6 +1,6 @@
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import { MemoryCache } from '../../src/cache/memory-cache.ts';
 import { digestOf } from '../../src/core/digest.ts';
@@ -11,30 +11,28 @@ import { LayerReader } from '../../src/spans/layer-reader.ts';
 import type { ReadSpan } from '../../src/ztoc/span.ts';
 import { SpanCache } from '../../src/spans/span-cache.ts';
 import { Events } from '../../src/telemetry/events.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { addPackedImage, packedLayer, type PackedLayer, seededGzipLayer } from '../helpers/packed-image.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
 import { makeSecret } from '../helpers/secrets.ts';
-import { RunningApp } from '../helpers/running-app.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
 import { buildFromBytes } from '../helpers/built-layer.ts';
 
 const MIB = 2 ** 20;
 const PATIENCE = { timeout: 20_000 };
 const INFLATED = 'spandrel_inflate_bytes_total{engine="wasm"}';
 
-let stack: AsyncDisposableStack;
 let upstream: ScriptedRegistry;
 const SHARED_KEY = makeSecret('shared key');
 let redis: RedisServer;
 let layer: PackedLayer;
 
 beforeEach(async () => {
-  stack = new AsyncDisposableStack();
-  upstream = stack.use(await ScriptedRegistry.start());
-  redis = stack.use(await RedisServer.start());
+  upstream = cleanup.use(await ScriptedRegistry.start());
+  redis = cleanup.use(await RedisServer.start());
 });
-
-afterEach(() => stack.disposeAsync());
 
 /** How layers are packed so that a byte that is changed on the way is a changed byte of a file, and nothing else. */
 const STORED = {
@@ -52,19 +50,16 @@ async function startApp(pack: (tar: Buffer) => Buffer): Promise<{ app: RunningAp
 }
 
 async function startReplica(): Promise<{ app: RunningApp; url: string }> {
-  const app = stack.use(
-    await RunningApp.start({
-      upstreams: [{ name: 'up', url: upstream.url }],
-      environment: {
-        SPANDREL_FILL_CHUNK_BYTES: '1MiB',
-        SPANDREL_FILL_PARALLEL: '1',
-        SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
-        SPANDREL_CACHE_REDIS_URL: redis.url,
-        SPANDREL_CACHE_REDIS_KEY: SHARED_KEY,
-        SPANDREL_UPSTREAM_RETRIES: '0',
-      },
-    }),
-  );
+  const app = await proxyWith(upstream, {
+    environment: {
+      SPANDREL_FILL_CHUNK_BYTES: '1MiB',
+      SPANDREL_FILL_PARALLEL: '1',
+      SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
+      SPANDREL_CACHE_REDIS_URL: redis.url,
+      SPANDREL_CACHE_REDIS_KEY: SHARED_KEY,
+      SPANDREL_UPSTREAM_RETRIES: '0',
+    },
+  });
   await (await fetch(`${app.url}/v2/up/app/manifests/latest`)).arrayBuffer();
   return { app, url: `${app.url}/v2/up/app` };
 }
@@ -72,7 +67,7 @@ async function startReplica(): Promise<{ app: RunningApp; url: string }> {
 /** Until it is told to mend, the upstream sends a wrong byte, and holds the last chunk back. */
 function corrupt(atByte: number): { release: () => void; mend: () => void } {
   const released = Promise.withResolvers<void>();
-  stack.defer(released.resolve);
+  cleanup.defer(released.resolve);
   const ofBlob = ({ path }: { path: string }): boolean => path.endsWith(layer.digest);
   const endOf = (range = ''): number => Number(/-(\d+)$/.exec(range)?.[1] ?? 0) + 1;
   upstream.faults.set([
@@ -180,7 +175,7 @@ describe('SpanCache', () => {
     bytes: Buffer;
   }> {
     layer = seededGzipLayer(5, MIB);
-    const built = stack.use(await buildFromBytes(layer.packed, { compression: 'gzip', spanBytes: 65_536 }));
+    const built = cleanup.use(await buildFromBytes(layer.packed, { compression: 'gzip', spanBytes: 65_536 }));
     const [span] = await built.index.readSpans({ start: 0, end: 1 });
     if (span === undefined) throw new Error('the layer has spans');
     const memory = new MemoryCache({ maxBytes: 16 * MIB, events: new Events(collectingLogger()) });
@@ -236,7 +231,9 @@ describe('LayerReader', () => {
     'gives nothing more, and no end, once the build that it reads by is refuted (after %i of 3 spans)',
     async (taken) => {
       layer = seededGzipLayer(6, MIB);
-      const built = stack.use(await buildFromBytes(layer.packed, { compression: 'gzip', spanBytes: 65_536 }));
+      const built = cleanup.use(
+        await buildFromBytes(layer.packed, { compression: 'gzip', spanBytes: 65_536 }),
+      );
       const spans = (await built.index.readSpans({ start: 0, end: MIB })).slice(0, 3);
       const range = { start: 0, end: spans.at(-1)?.uncompressed.end ?? 0 };
       const refuted = new AbortController();

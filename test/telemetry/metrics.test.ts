@@ -1,17 +1,18 @@
 import { readFileSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { gzipSync } from 'node:zlib';
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { parse, stringify } from 'yaml';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
 import { ScriptedRegistry } from '../registry/scripted-registry.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { runProgram } from '../helpers/programs.ts';
-import { RunningApp } from '../helpers/running-app.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const CONFIG = resolve(import.meta.dirname, '../../config');
 const LAYER = readFileSync(new URL('../fixtures/golden/layers/gzip-gnu-6.tar.gz', import.meta.url));
@@ -54,29 +55,25 @@ class Scrape {
   }
 }
 
-let stack: AsyncDisposableStack;
 /** While a blob is held back, and when everything has happened. */
 let busy: Scrape;
 let scrape: Scrape;
 
 beforeAll(async () => {
-  stack = new AsyncDisposableStack();
-  const upstream = stack.use(await ScriptedRegistry.start());
+  const upstream = cleanup.use(await ScriptedRegistry.start());
   const layer = await upstream.addBlob('app', Uint8Array.from(LAYER));
   const other = await upstream.addBlob('app', new Uint8Array(100_000).fill(7));
   const manifest = await addImage(upstream, layer);
-  const app = stack.use(
-    await RunningApp.start({
-      upstreams: [{ name: 'demo', url: upstream.url }],
-      environment: {
-        SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
-        SPANDREL_INDEX_SPAN_BYTES: '16KiB',
-        SPANDREL_CACHE_MEMORY_BYTES: '400KiB',
-        SPANDREL_CACHE_REDIS_URL: 'redis://127.0.0.1:1',
-        SPANDREL_UPSTREAM_RETRIES: '0',
-      },
-    }),
-  );
+  const app = await proxyWith(upstream, {
+    upstream: { name: 'demo' },
+    environment: {
+      SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
+      SPANDREL_INDEX_SPAN_BYTES: '16KiB',
+      SPANDREL_CACHE_MEMORY_BYTES: '400KiB',
+      SPANDREL_CACHE_REDIS_URL: 'redis://127.0.0.1:1',
+      SPANDREL_UPSTREAM_RETRIES: '0',
+    },
+  });
   const repository = `${app.url}/v2/demo/app`;
   const get = async (path: string, status = 200): Promise<void> => {
     const response = await fetch(`${repository}/${path}`);
@@ -109,8 +106,6 @@ beforeAll(async () => {
   await fetch(`${app.adminUrl}/api/v1/blobs/${other}`, { method: 'DELETE' });
   scrape = await read();
 });
-
-afterAll(() => stack.disposeAsync());
 
 /** An image with a layer that can be indexed, and one that cannot. */
 async function addImage(upstream: ScriptedRegistry, layer: Digest): Promise<Digest> {
@@ -246,8 +241,7 @@ describe('dashboard and alerts', () => {
   it('are what Prometheus understands, and the alerts go off when they should', async () => {
     await runProgram('promtool', ['check', 'rules', join(CONFIG, 'prometheus/alerts.yaml')]);
     await runProgram('promtool', ['test', 'rules', join(CONFIG, 'prometheus/alerts.test.yaml')]);
-    const scratch = await mkdtemp(join(tmpdir(), 'spandrel-panels-'));
-    stack.defer(() => rm(scratch, { recursive: true, force: true }));
+    const scratch = await temporaryFolder();
     const file = join(scratch, 'panels.yaml');
     const recorded = panelExpressions.map((expr, place) => ({ record: `panel_${place}`, expr }));
     await writeFile(file, stringify({ groups: [{ name: 'panels', rules: recorded }] }));

@@ -1,33 +1,29 @@
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import type { Digest } from '../../src/core/digest.ts';
 import { ScriptedRegistry } from '../registry/scripted-registry.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 import { TraceCollector } from '../helpers/trace-collector.ts';
 
 const LAYER = new URL('../fixtures/golden/layers/gzip-gnu-6.tar.gz', import.meta.url);
 const SECRET = makeSecret('token in a query');
 const CALLER = { traceId: '0af7651916cd43dd8448eb211c80319c', spanId: 'b7ad6b7169203331' };
 
-let stack: AsyncDisposableStack;
 let root: string;
 let upstream: ScriptedRegistry;
 let digest: Digest;
 
 beforeEach(async () => {
-  stack = new AsyncDisposableStack();
-  root = await mkdtemp(join(tmpdir(), 'spandrel-traces-'));
-  stack.defer(() => rm(root, { recursive: true, force: true }));
-  upstream = stack.use(await ScriptedRegistry.start());
+  root = await temporaryFolder();
+  upstream = cleanup.use(await ScriptedRegistry.start());
   digest = await upstream.addBlob('app', Uint8Array.from(await readFile(LAYER)));
 });
-
-afterEach(() => stack.disposeAsync());
 
 interface Served {
   readonly url: string;
@@ -36,7 +32,7 @@ interface Served {
 }
 
 async function serve(environment: Record<string, string>): Promise<Served> {
-  const child = stack.use(
+  const child = cleanup.use(
     new SpandrelProcess(['serve'], {
       SPANDREL_LISTEN_PORT: '0',
       SPANDREL_ADMIN_PORT: '0',
@@ -64,7 +60,7 @@ async function readLayer(url: string): Promise<void> {
 
 describe('traces', () => {
   it('show a request, and the fill, the build and the upstream requests that it caused, to the collector of the environment', async () => {
-    const collector = stack.use(await TraceCollector.start());
+    const collector = cleanup.use(await TraceCollector.start());
     const { url, stop } = await serve({
       OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
       OTEL_RESOURCE_ATTRIBUTES: 'deployment.environment.name=test',
@@ -103,7 +99,7 @@ describe('traces', () => {
   });
 
   it('name the error code of what failed', async () => {
-    const collector = stack.use(await TraceCollector.start());
+    const collector = cleanup.use(await TraceCollector.start());
     upstream.faults.add({ match: { path: /manifests/ }, action: { kind: 'status', status: 500 } });
     const { url, stop } = await serve({
       OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: `${collector.url}/v1/traces`,

@@ -1,10 +1,9 @@
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import { Growth } from '../../src/blobs/files/growth.ts';
 import { digestOf } from '../../src/core/digest.ts';
@@ -17,6 +16,7 @@ import { openFilesIn } from '../helpers/at-rest.ts';
 import { NO_LIMITS } from '../helpers/built-layer.ts';
 import { randomBlob } from '../helpers/random-blob.ts';
 import { tarArchive } from '../helpers/tar-blocks.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const ROUNDS = 12;
 /** Work that is under way when the threads are killed: more than there are threads. */
@@ -29,12 +29,10 @@ const zstd = zstdCompressSync(tar);
 let folder: string;
 
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'spandrel-killed-'));
+  folder = await temporaryFolder();
   await writeFile(join(folder, 'gzip'), gzip);
   await writeFile(join(folder, 'zstd'), zstd);
 });
-
-afterAll(() => rm(folder, { recursive: true }));
 
 function openPool<Tasks>(name: 'index' | 'span', entry: string): WorkerPool<Tasks> {
   const url = new URL(`../../src/${entry}.ts`, import.meta.url);

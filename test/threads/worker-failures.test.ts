@@ -1,16 +1,16 @@
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { chmod, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { pathToFileURL } from 'node:url';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import type { ThreadFault } from '../../src/threads/thread-fault.ts';
 import { WorkerPool, type WorkerPoolOptions } from '../../src/threads/worker-pool.ts';
 import { runProgram, startProgram } from '../helpers/programs.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 import type * as poolTasks from './worker-pool-tasks.ts';
 
 const TASKS = new URL('./worker-pool-tasks.ts', import.meta.url);
@@ -20,11 +20,9 @@ let folder: string;
 let faults: ThreadFault[];
 
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'spandrel-threads-'));
+  folder = await temporaryFolder();
   faults = [];
 });
-
-afterEach(() => rm(folder, { recursive: true, force: true }));
 
 function openPool(options: Partial<WorkerPoolOptions> = {}): WorkerPool<typeof poolTasks> {
   return new WorkerPool<typeof poolTasks>({

@@ -1,36 +1,33 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { setAwsEnvironment, STATIC_KEYS } from '../helpers/aws-environment.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { EcrControlPlane, tokenOf } from '../helpers/ecr-control-plane.ts';
 import { EcrRegistry } from '../helpers/ecr-registry.ts';
 import { MotoServer, motoToken } from '../helpers/moto-server.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 import { openClient } from '../helpers/registry-clients.ts';
 import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const HOST = '123456789012.dkr.ecr.eu-west-1.amazonaws.com';
 const MANIFEST = Buffer.from('{"schemaVersion":2}');
 const ROLE = 'arn:aws:iam::210987654321:role/puller';
 
-let stack: AsyncDisposableStack;
 let registry: EcrRegistry;
 let folder: string;
 
 beforeEach(async () => {
-  stack = new AsyncDisposableStack();
-  registry = stack.use(await EcrRegistry.start());
+  registry = cleanup.use(await EcrRegistry.start());
   registry.addManifest('1.0', MANIFEST);
-  folder = await mkdtemp(join(tmpdir(), 'spandrel-aws-'));
-  stack.defer(() => rm(folder, { recursive: true, force: true }));
+  folder = await temporaryFolder();
 });
 
 afterEach(async () => {
   vi.unstubAllEnvs();
-  await stack.disposeAsync();
 });
 
 /** Fetch a manifest as an upstream with `auth` does. */
@@ -44,7 +41,7 @@ async function pull(auth: object): Promise<void> {
 /** An EcrControlPlane that hands out the only token that the registry takes, to `accessKey`. */
 async function startControlPlane(accessKey: string): Promise<EcrControlPlane> {
   registry.goodTokens.add(tokenOf(accessKey, 1));
-  return stack.use(await EcrControlPlane.start());
+  return cleanup.use(await EcrControlPlane.start());
 }
 
 describe('a token of ECR is got with', () => {
@@ -56,7 +53,7 @@ describe('a token of ECR is got with', () => {
 
   it("the machine's role (instance profile, IMDSv2)", async () => {
     const { url: endpoint } = await startControlPlane('ASIAMACHINE');
-    const metadata = stack.use(
+    const metadata = cleanup.use(
       await ScriptedUpstream.start(({ method, url, headers }, response) => {
         if (method === 'PUT' && url === '/latest/api/token') response.end('session');
         else if (headers['x-aws-ec2-metadata-token'] !== 'session') response.writeHead(401).end();
@@ -74,7 +71,7 @@ describe('a token of ECR is got with', () => {
 
   it("a pod's identity (EKS Pod Identity)", async () => {
     const { url: endpoint } = await startControlPlane('ASIAPOD');
-    const agent = stack.use(
+    const agent = cleanup.use(
       await ScriptedUpstream.start(({ headers }, response) => {
         if (headers.authorization === 'of the pod') response.end(JSON.stringify(session('ASIAPOD')));
         else response.writeHead(401).end();
@@ -93,7 +90,7 @@ describe('a token of ECR is got with', () => {
 
 describe('against moto', () => {
   it('keys get a token of ECR, and a role that STS gives them one of its account', async () => {
-    const moto = stack.use(await MotoServer.start());
+    const moto = cleanup.use(await MotoServer.start());
     setAwsEnvironment({ ...STATIC_KEYS, AWS_ENDPOINT_URL_STS: moto.url });
     registry.goodTokens.add(motoToken('123456789012'));
     await pull({ endpoint: moto.url });
@@ -104,7 +101,7 @@ describe('against moto', () => {
   });
 
   it('a web identity does (IRSA)', async () => {
-    const moto = stack.use(await MotoServer.start());
+    const moto = cleanup.use(await MotoServer.start());
     const token = join(folder, 'token');
     await writeFile(token, makeSecret('web identity token', 'header.claims.'));
     setAwsEnvironment({

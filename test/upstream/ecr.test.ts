@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { setAwsEnvironment, STATIC_KEYS } from '../helpers/aws-environment.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { EcrControlPlane, tokenOf } from '../helpers/ecr-control-plane.ts';
 import { EcrRegistry, EXPIRED_TEXT } from '../helpers/ecr-registry.ts';
 import { type OpenClient, openClient } from '../helpers/registry-clients.ts';
@@ -15,33 +16,30 @@ const MANIFEST = Buffer.from('{"schemaVersion":2}');
 const HOUR_MS = 3600_000;
 const { signal } = new AbortController();
 
-let stack: AsyncDisposableStack;
 let registry: EcrRegistry;
 let controlPlane: EcrControlPlane;
 let ecr: OpenClient;
 let passedMs: number;
 
 beforeEach(async () => {
-  stack = new AsyncDisposableStack();
   setAwsEnvironment(STATIC_KEYS);
   vi.useFakeTimers({ toFake: ['Date'], now: Date.now() });
   passedMs = 0;
   const now = performance.now.bind(performance);
   vi.spyOn(performance, 'now').mockImplementation(() => now() + passedMs);
-  registry = stack.use(await EcrRegistry.start());
+  registry = cleanup.use(await EcrRegistry.start());
   registry.addManifest('1.0', MANIFEST);
   registry.addBlob(BLOB);
   registry.goodTokens.add(token(1));
-  controlPlane = stack.use(await EcrControlPlane.start());
+  controlPlane = cleanup.use(await EcrControlPlane.start());
   const auth = { kind: 'ecr', endpoint: controlPlane.url };
-  ecr = stack.use(await openClient({ name: 'ecr', host: HOST, url: registry.url, auth }));
+  ecr = cleanup.use(await openClient({ name: 'ecr', host: HOST, url: registry.url, auth }));
 });
 
 afterEach(async () => {
   vi.useRealTimers();
   vi.restoreAllMocks();
   vi.unstubAllEnvs();
-  await stack.disposeAsync();
 });
 
 function token(count: number): string {
@@ -232,7 +230,7 @@ describe('ECR Public', () => {
 
   async function openPublic(): Promise<OpenClient> {
     requests.length = 0;
-    const server = stack.use(
+    const server = cleanup.use(
       await ScriptedUpstream.start(({ url, headers }, response) => {
         requests.push(`${url.replace(/\?.*/, '')} ${headers.authorization ?? ''}`);
         const base = `http://${headers.host ?? ''}`;
@@ -247,7 +245,7 @@ describe('ECR Public', () => {
       }),
     );
     const auth = { kind: 'ecr', endpoint: controlPlane.url };
-    return stack.use(await openClient({ name: 'public', host: 'public.ecr.aws', url: server.url, auth }));
+    return cleanup.use(await openClient({ name: 'public', host: 'public.ecr.aws', url: server.url, auth }));
   }
 
   it('gives its own token to who has AWS credentials, one for all repositories', async () => {

@@ -3,10 +3,11 @@ import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { Certificate } from '../helpers/certificate.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { ForwardProxy, type ForwardProxyOptions } from '../helpers/forward-proxy.ts';
 import { type OpenClient, openClient } from '../helpers/registry-clients.ts';
 import { type Script, ScriptedUpstream, type SeenRequest } from '../helpers/scripted-upstream.ts';
@@ -16,19 +17,10 @@ const BLOB = Buffer.from('0123456789');
 const TAGS = '{"tags":["1"]}';
 
 let certificate: Certificate;
-let open: AsyncDisposableStack;
 
 beforeAll(async () => {
-  certificate = await Certificate.create('registry.example', 'other.example');
+  certificate = cleanup.use(await Certificate.create('registry.example', 'other.example'));
 });
-
-afterAll(() => certificate[Symbol.asyncDispose]());
-
-beforeEach(() => {
-  open = new AsyncDisposableStack();
-});
-
-afterEach(() => open.disposeAsync());
 
 async function pem(): Promise<{ cert: Buffer; key: Buffer }> {
   return { cert: await readFile(certificate.cert), key: await readFile(certificate.key) };
@@ -43,7 +35,7 @@ async function startTlsRegistry(): Promise<{ port: number; seen: SeenRequest[] }
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
-  open.defer(() => {
+  cleanup.defer(() => {
     server.closeAllConnections();
     server.close();
   });
@@ -51,11 +43,11 @@ async function startTlsRegistry(): Promise<{ port: number; seen: SeenRequest[] }
 }
 
 async function startProxy(options: ForwardProxyOptions): Promise<ForwardProxy> {
-  return open.use(await ForwardProxy.start(options));
+  return cleanup.use(await ForwardProxy.start(options));
 }
 
 async function startRegistry(script: Script): Promise<{ registry: ScriptedUpstream; port: number }> {
-  const registry = open.use(await ScriptedUpstream.start(script));
+  const registry = cleanup.use(await ScriptedUpstream.start(script));
   return { registry, port: Number(new URL(registry.url).port) };
 }
 
@@ -73,7 +65,7 @@ async function connect(url: string, { proxy, variables, upstream }: Way): Promis
       environment: { SPANDREL_UPSTREAM_RETRIES: '0', SPANDREL_UPSTREAM_CONNECT_TIMEOUT_MS: '2000' },
     },
   );
-  return open.use(opened).client;
+  return cleanup.use(opened).client;
 }
 
 describe('an upstream with http', () => {

@@ -1,10 +1,11 @@
-import { afterEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 
 import { parseConfig } from '../../src/config/parse-config.ts';
 import { digestOf } from '../../src/core/digest.ts';
 import { Events } from '../../src/telemetry/events.ts';
 import type { RegistryClient } from '../../src/upstream/registry-client.ts';
 import { createUpstreams } from '../../src/upstream/upstreams.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { type Script, ScriptedUpstream } from '../helpers/scripted-upstream.ts';
 import { makeSecret } from '../helpers/secrets.ts';
@@ -13,17 +14,14 @@ const BLOB = Buffer.from('0123456789');
 const BASIC = { kind: 'basic', username: 'me', password: makeSecret('password of the proxy') };
 const signal = new AbortController().signal;
 
-let open: AsyncDisposableStack;
-
 async function connect(script: Script, upstream: object = {}): Promise<[ScriptedUpstream, RegistryClient]> {
-  open = new AsyncDisposableStack();
-  const registry = open.use(await ScriptedUpstream.start(script));
+  const registry = cleanup.use(await ScriptedUpstream.start(script));
   const environment = {
     SPANDREL_UPSTREAMS: JSON.stringify([{ name: 'test', url: registry.url, ...upstream }]),
     SPANDREL_UPSTREAM_RETRIES: '1',
   };
   const config = parseConfig({ yaml: '', environment });
-  const upstreams = open.use(
+  const upstreams = cleanup.use(
     await createUpstreams({
       upstreams: config.upstreams ?? [],
       timing: config.upstream,
@@ -37,8 +35,6 @@ async function connect(script: Script, upstream: object = {}): Promise<[Scripted
   if (client === undefined) throw new Error('no client');
   return [registry, client];
 }
-
-afterEach(() => open.disposeAsync());
 
 async function fetchRange(client: RegistryClient): Promise<string> {
   const { body } = await client.blobSource('app', digestOf(BLOB)).fetch({ start: 2, end: 5 }, signal);

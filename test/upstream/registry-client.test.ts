@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 
-import { afterEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 
 import { parseConfig } from '../../src/config/parse-config.ts';
 import { digestOf } from '../../src/core/digest.ts';
@@ -8,6 +8,7 @@ import { MEDIA_TYPES } from '../../src/core/media-types.ts';
 import { ScriptedRegistry, type ScriptedRegistryOptions } from '../registry/scripted-registry.ts';
 import { Events } from '../../src/telemetry/events.ts';
 import { createUpstreams, type Upstreams } from '../../src/upstream/upstreams.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 
@@ -23,7 +24,7 @@ async function start(
   options: ScriptedRegistryOptions = {},
   auth: object = { kind: 'anonymous' },
 ): Promise<void> {
-  registry = await ScriptedRegistry.start(options);
+  registry = cleanup.use(await ScriptedRegistry.start(options));
   await registry.addBlob('app', new Uint8Array(BLOB));
   registry.addManifest('app', '1.0', MANIFEST, MEDIA_TYPES.ociManifest);
   const config = parseConfig({
@@ -34,21 +35,18 @@ async function start(
     },
   });
   pauses = [];
-  upstreams = await createUpstreams({
-    upstreams: config.upstreams ?? [],
-    timing: config.upstream,
-    limits: config.limits,
-    events: new Events(collectingLogger()),
-    logger: collectingLogger(),
-    // Retries follow at once; how long they would have waited is kept.
-    pause: async (delayMs) => void pauses.push(delayMs),
-  });
+  upstreams = cleanup.use(
+    await createUpstreams({
+      upstreams: config.upstreams ?? [],
+      timing: config.upstream,
+      limits: config.limits,
+      events: new Events(collectingLogger()),
+      logger: collectingLogger(),
+      // Retries follow at once; how long they would have waited is kept.
+      pause: async (delayMs) => void pauses.push(delayMs),
+    }),
+  );
 }
-
-afterEach(async () => {
-  await upstreams[Symbol.asyncDispose]();
-  await registry[Symbol.asyncDispose]();
-});
 
 const signal = new AbortController().signal;
 

@@ -1,10 +1,11 @@
 import type { ServerResponse } from 'node:http';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { Secret } from '../../src/core/secret.ts';
 import { parseRetryAfterMs } from '../../src/upstream/transport/backoff-ms.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { type OpenClient, openClient } from '../helpers/registry-clients.ts';
 import { ScriptedUpstream, type SeenRequest } from '../helpers/scripted-upstream.ts';
 
@@ -41,7 +42,6 @@ describe('Retry-After', () => {
 const BLOB = Buffer.from('0123456789');
 const DIGEST = digestOf(BLOB);
 
-let open: AsyncDisposableStack;
 let nowMs: number;
 let pauses: number[];
 /** Answers instead of the registry; `undefined` leaves it to that. */
@@ -59,23 +59,21 @@ function answer(request: SeenRequest, response: ServerResponse, rest: () => unkn
 }
 
 beforeEach(async () => {
-  open = new AsyncDisposableStack();
   nowMs = 5000;
   pauses = [];
   fault = () => undefined;
-  registry = open.use(
+  registry = cleanup.use(
     await ScriptedUpstream.start((request, response) => answer(request, response, () => response.end('{}'))),
   );
 });
-
-afterEach(() => open.disposeAsync());
 
 async function connect(url = registry.url, upstream: object = {}): Promise<OpenClient['client']> {
   const pause = async (waitMs: number): Promise<void> => {
     pauses.push(waitMs);
     nowMs += waitMs;
   };
-  return open.use(await openClient({ name: 'test', url, ...upstream }, { pause, now: () => nowMs })).client;
+  return cleanup.use(await openClient({ name: 'test', url, ...upstream }, { pause, now: () => nowMs }))
+    .client;
 }
 
 const held = (seconds: number): object => ({
@@ -154,7 +152,7 @@ describe('a host that has answered Retry-After', () => {
     refusals = 1;
     nowMs += 1;
     const released = Promise.withResolvers<void>();
-    const slow = open.use(
+    const slow = cleanup.use(
       await openClient(
         { name: 'test', url: registry.url },
         { pause: () => released.promise, now: () => nowMs },
@@ -172,12 +170,12 @@ describe('a host that has answered Retry-After', () => {
   });
 
   it('that keeps blobs does not keep others from manifests', async () => {
-    const storage = open.use(
+    const storage = cleanup.use(
       await ScriptedUpstream.start((request, response) =>
         answer(request, response, () => response.end(BLOB)),
       ),
     );
-    const main = open.use(
+    const main = cleanup.use(
       await ScriptedUpstream.start(({ url }, response) => {
         if (url.includes('/blobs/')) response.writeHead(307, { location: `${storage.url}/blob` }).end();
         else response.end('{}');
@@ -194,12 +192,12 @@ describe('a host that has answered Retry-After', () => {
   });
 
   it('that hands out tokens is not asked for others', async () => {
-    const tokens = open.use(
+    const tokens = cleanup.use(
       await ScriptedUpstream.start((request, response) =>
         answer(request, response, () => response.end('{"token":"t"}')),
       ),
     );
-    const main = open.use(
+    const main = cleanup.use(
       await ScriptedUpstream.start(({ headers }, response) => {
         if (headers.authorization === 'Bearer t') return void response.end('{"tags":[]}');
         response.writeHead(401, { 'www-authenticate': `Bearer realm="${tokens.url}/token"` }).end();

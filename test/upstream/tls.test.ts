@@ -1,20 +1,20 @@
 import { once } from 'node:events';
-import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TLSSocket } from 'node:tls';
 
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { CertificateAuthority, type CertificateFiles } from '../helpers/certificates.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { openClient } from '../helpers/registry-clients.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const BLOB = Buffer.from('0123456789');
 
-let stack: AsyncDisposableStack;
 let own: CertificateAuthority;
 let other: CertificateAuthority;
 let server: CertificateFiles;
@@ -23,15 +23,11 @@ let folder: string;
 const servers: Server[] = [];
 
 beforeAll(async () => {
-  stack = new AsyncDisposableStack();
-  own = stack.use(await CertificateAuthority.create('own'));
-  other = stack.use(await CertificateAuthority.create('other'));
+  own = cleanup.use(await CertificateAuthority.create('own'));
+  other = cleanup.use(await CertificateAuthority.create('other'));
   [server, client] = [await own.issue('registry'), await own.issue('proxy')];
-  folder = await mkdtemp(join(tmpdir(), 'spandrel-tls-'));
-  stack.defer(() => rm(folder, { recursive: true, force: true }));
+  folder = await temporaryFolder();
 });
-
-afterAll(() => stack.disposeAsync());
 
 afterEach(() => {
   for (const open of servers.splice(0)) {

@@ -1,7 +1,8 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import { Secret } from '../../src/core/secret.ts';
 import { mayReceiveCredentials } from '../../src/upstream/auth/may-receive-credentials.ts';
+import { cleanup } from '../helpers/cleanup.ts';
 import { basic } from '../helpers/private-registry.ts';
 import { type OpenClient, openClient } from '../helpers/registry-clients.ts';
 import { type Script, ScriptedUpstream } from '../helpers/scripted-upstream.ts';
@@ -10,7 +11,6 @@ import { makeSecret } from '../helpers/secrets.ts';
 const password = makeSecret('password for a token service elsewhere');
 const AUTHORIZATION = basic('me', password);
 
-let open: AsyncDisposableStack;
 /** In another domain than the registry: `localhost` is not 127.0.0.1. */
 let tokens: ScriptedUpstream;
 let registry: ScriptedUpstream;
@@ -19,9 +19,8 @@ const giveToken: Script = ({ headers }, response) =>
   response.end(JSON.stringify({ token: headers.authorization === AUTHORIZATION ? 'good' : 'anonymous' }));
 
 beforeEach(async () => {
-  open = new AsyncDisposableStack();
-  tokens = open.use(await ScriptedUpstream.start(giveToken, 'localhost'));
-  registry = open.use(
+  tokens = cleanup.use(await ScriptedUpstream.start(giveToken, 'localhost'));
+  registry = cleanup.use(
     await ScriptedUpstream.start(({ headers }, response) => {
       if (headers.authorization === 'Bearer good') return void response.end('{"tags":["1"]}');
       response.writeHead(401, { 'www-authenticate': `Bearer realm="${tokens.url}/token",service="s"` }).end();
@@ -29,11 +28,9 @@ beforeEach(async () => {
   );
 });
 
-afterEach(() => open.disposeAsync());
-
 async function connect(fields: object): Promise<OpenClient['client']> {
   const auth = { kind: 'basic', username: 'me', password };
-  return open.use(await openClient({ name: 'test', url: registry.url, auth, ...fields })).client;
+  return cleanup.use(await openClient({ name: 'test', url: registry.url, auth, ...fields })).client;
 }
 
 describe('a token service of another domain', () => {
@@ -59,7 +56,7 @@ describe('a token service of another domain', () => {
   });
 
   it('that refuses who is nobody is reported with what to do, on another port of this machine not in its words', async () => {
-    tokens = open.use(
+    tokens = cleanup.use(
       await ScriptedUpstream.start(
         (_request, response) => response.writeHead(403).end('{"errors":[{"message":"who are you?"}]}'),
         'localhost',

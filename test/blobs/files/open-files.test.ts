@@ -1,20 +1,18 @@
-import { mkdtemp, readdir, readlink, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, readlink, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import { OpenFiles } from '../../../src/blobs/files/open-files.ts';
 import { ReadMemory } from '../../../src/blobs/files/read-memory.ts';
+import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 let folder: string;
 
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'spandrel-files-'));
+  folder = await temporaryFolder();
   for (const name of ['a', 'b', 'c', 'd']) await writeFile(join(folder, name), name.repeat(10));
 });
-
-afterEach(() => rm(folder, { recursive: true, force: true }));
 
 /** Names of the files of the folder that this process has open, removed ones included. */
 async function open(): Promise<string[]> {

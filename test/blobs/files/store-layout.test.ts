@@ -1,35 +1,27 @@
-import { mkdir, mkdtemp, open as openFile, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, open as openFile, readdir, readFile, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
-import { BlobStore } from '../../../src/blobs/blob-store.ts';
+import type { BlobStore } from '../../../src/blobs/blob-store.ts';
 import { DigestFiles } from '../../../src/blobs/shelves/digest-files.ts';
 import { type Digest, digestHex, digestOf } from '../../../src/core/digest.ts';
 import { createLogger } from '../../../src/telemetry/logger.ts';
-import { Events } from '../../../src/telemetry/events.ts';
+import { blobStore } from '../../helpers/blob-store.ts';
 import { collectingLogger } from '../../helpers/collected-output.ts';
 import { MemorySource } from '../../helpers/memory-source.ts';
 import { readWhole } from '../../helpers/random-blob.ts';
+import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 let root: string;
 
 beforeEach(async () => {
-  root = await mkdtemp(join(tmpdir(), 'spandrel-layout-'));
+  root = await temporaryFolder();
 });
-
-afterEach(() => rm(root, { recursive: true, force: true }));
 
 function open(logger = collectingLogger()): Promise<BlobStore> {
   const fill = { parallel: 3, chunkBytes: 64 * 1024 };
-  return BlobStore.open({
-    root,
-    maxBytes: 2 ** 20,
-    fill,
-    events: new Events(collectingLogger()),
-    logger,
-  });
+  return blobStore({ root, maxBytes: 2 ** 20, fill, logger });
 }
 
 async function putBlob(bytes: string): Promise<Digest> {

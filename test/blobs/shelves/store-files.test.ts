@@ -1,6 +1,4 @@
-import { mkdtemp, rm, stat } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { stat } from 'node:fs/promises';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
@@ -10,6 +8,7 @@ import { StoreHealth } from '../../../src/blobs/files/store-health.ts';
 import { type Digest, digestOf } from '../../../src/core/digest.ts';
 import { Events } from '../../../src/telemetry/events.ts';
 import { collectingLogger } from '../../helpers/collected-output.ts';
+import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 const KIB = 1024;
 
@@ -17,13 +16,12 @@ let root: string;
 let files: StoreFiles;
 
 beforeEach(async () => {
-  root = await mkdtemp(join(tmpdir(), 'spandrel-files-'));
+  root = await temporaryFolder();
   files = openFiles();
 });
 
 afterEach(async () => {
   await files.settled();
-  await rm(root, { recursive: true, force: true });
 });
 
 function openFiles(): StoreFiles {

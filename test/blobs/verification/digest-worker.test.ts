@@ -1,16 +1,16 @@
 import { readdirSync, readlinkSync } from 'node:fs';
-import { appendFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { appendFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import { DigestWorker } from '../../../src/blobs/verification/digest-worker.ts';
 import { Growth } from '../../../src/blobs/files/growth.ts';
 import { digestOf } from '../../../src/core/digest.ts';
 import type { ThreadFault } from '../../../src/threads/thread-fault.ts';
+import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 const THREAD = new URL('../../../src/blobs/verification/digest-request.ts', import.meta.url);
 
@@ -34,11 +34,9 @@ async function writeThread(text: string): Promise<URL> {
 }
 
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'spandrel-digests-'));
+  folder = await temporaryFolder();
   faults = [];
 });
-
-afterEach(() => rm(folder, { recursive: true, force: true }));
 
 describe('DigestWorker', () => {
   it('follows several files while they grow, each to its end', async () => {

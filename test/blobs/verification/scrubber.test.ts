@@ -1,37 +1,32 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
-import { BlobStore } from '../../../src/blobs/blob-store.ts';
+import type { BlobStore } from '../../../src/blobs/blob-store.ts';
 import type { ScrubSettings } from '../../../src/blobs/verification/scrubber.ts';
 import { type Digest, digestOf } from '../../../src/core/digest.ts';
 import { Events } from '../../../src/telemetry/events.ts';
+import { blobStore } from '../../helpers/blob-store.ts';
 import { collectingLogger } from '../../helpers/collected-output.ts';
 import { MemorySource } from '../../helpers/memory-source.ts';
 import { randomBlob } from '../../helpers/random-blob.ts';
 import { rot, storedPath } from '../../helpers/stored-files.ts';
+import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 const BYTES_PER_SECOND = 2 ** 20;
 const blobs = [1, 2, 3].map((seed) => randomBlob(300_000 * seed, seed));
 const digests = blobs.map((blob) => digestOf(blob));
 const [first, second, third] = digests as [Digest, Digest, Digest];
 
-let open: AsyncDisposableStack;
 let root: string;
 /** The one that was opened last; the scrub begins before opening it ends. */
 let opened: BlobStore | undefined;
 
 beforeEach(async () => {
   opened = undefined;
-  open = new AsyncDisposableStack();
-  root = await mkdtemp(join(tmpdir(), 'spandrel-scrub-'));
-  open.defer(() => rm(root, { recursive: true, force: true }));
+  root = await temporaryFolder();
 });
-
-afterEach(() => open.disposeAsync());
 
 interface OpenOptions {
   readonly scrub?: ScrubSettings;
@@ -41,7 +36,7 @@ async function openStore({ scrub }: OpenOptions = {}): Promise<BlobStore> {
   const fill = { parallel: 3, chunkBytes: 128 * 1024 };
   const logger = collectingLogger();
   const options = { root, maxBytes: 2 ** 30, fill, events: new Events(collectingLogger()), logger };
-  opened = open.use(await BlobStore.open({ ...options, ...(scrub === undefined ? {} : { scrub }) }));
+  opened = await blobStore({ ...options, ...(scrub === undefined ? {} : { scrub }) });
   return opened;
 }
 

@@ -1,8 +1,7 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { beforeEach, expect, it } from 'vitest';
 
 import { ConfigReload } from '../../../src/cli/config/config-reload.ts';
 import { type ReadConfig, readConfig } from '../../../src/cli/config/read-config.ts';
@@ -10,17 +9,16 @@ import type { Config } from '../../../src/config/config-keys.ts';
 import { SpandrelError } from '../../../src/core/errors.ts';
 import { Events } from '../../../src/telemetry/events.ts';
 import { collectingLogger } from '../../helpers/collected-output.ts';
+import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 let folder: string;
 let file: string;
 
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'spandrel-config-'));
+  folder = await temporaryFolder();
   file = join(folder, 'spandrel.yaml');
   await writeFile(file, 'log: {level: info}\n');
 });
-
-afterEach(() => rm(folder, { recursive: true, force: true }));
 
 /** What a reload does with an app that takes over everything. */
 class Reloads implements Disposable {

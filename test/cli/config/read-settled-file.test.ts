@@ -1,22 +1,20 @@
-import { mkdir, mkdtemp, rename, rm, symlink, truncate, utimes, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, rename, rm, symlink, truncate, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { beforeEach, expect, it } from 'vitest';
 
 import { readSettledFile } from '../../../src/cli/config/read-settled-file.ts';
 import { runProgram } from '../../helpers/programs.ts';
+import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 let folder: string;
 let file: string;
 
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'spandrel-settled-'));
+  folder = await temporaryFolder();
   file = join(folder, 'spandrel.yaml');
   await writeFile(file, 'first: 1\n');
 });
-
-afterEach(() => rm(folder, { recursive: true, force: true }));
 
 /** Does one thing after the other between looks, then nothing. */
 function between(...steps: readonly (() => Promise<unknown>)[]): {

@@ -1,20 +1,19 @@
 import { existsSync } from 'node:fs';
-import { cp, mkdir, mkdtemp, readdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { cp, mkdir, readdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../../src/core/digest.ts';
-import { GoldenImages } from '../../helpers/golden-images.ts';
+import { GoldenImages } from '../../oracles/golden-images.ts';
 import { runProgram } from '../../helpers/programs.ts';
 import { SpandrelProcess } from '../../helpers/spandrel-process.ts';
+import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 const golden = GoldenImages.small();
 const FLAGS = ['--span-size', '16384', '--min-layer-size', '0'];
 let scratch: string;
-beforeAll(async () => void (scratch = await mkdtemp(join(tmpdir(), 'spandrel-convert-cli-'))));
-afterAll(() => rm(scratch, { recursive: true, force: true }));
+beforeAll(async () => void (scratch = await temporaryFolder()));
 
 function layoutOf(name: string): string {
   return golden.layout(golden.image(name));

@@ -1,35 +1,32 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import { locateImage } from '../../../src/cli/terminal/ask-proxy.ts';
+import { cleanup } from '../../helpers/cleanup.ts';
 import { startDemoRegistry } from '../../helpers/demo-upstream.ts';
-import { runProgram } from '../../helpers/programs.ts';
-import { RunningApp } from '../../helpers/running-app.ts';
+import { proxyWith } from '../../helpers/proxy-with.ts';
+import type { RunningApp } from '../../helpers/running-app.ts';
 import { SpandrelProcess } from '../../helpers/spandrel-process.ts';
+import { temporaryFolder } from '../../helpers/temporary-folder.ts';
+import { gnuTar } from '../../oracles/gnu-tar.ts';
 
-let stack: AsyncDisposableStack;
 let app: RunningApp;
 /** What GNU tar takes out of the layer that has the application. */
 let main: string;
 
 beforeAll(async () => {
-  stack = new AsyncDisposableStack();
-  const demo = stack.use(await startDemoRegistry());
-  app = stack.use(await RunningApp.start({ upstreams: [{ name: 'demo', url: demo.url }] }));
-  const scratch = await mkdtemp(join(tmpdir(), 'spandrel-files-'));
-  stack.defer(() => rm(scratch, { recursive: true, force: true }));
+  const demo = cleanup.use(await startDemoRegistry());
+  app = await proxyWith(demo, { upstream: { name: 'demo' } });
+  const scratch = await temporaryFolder();
   const { layer } = JSON.parse((await run('stat', 'demo/app', '/app/main.py', '--json')).stdout) as {
     layer: string;
   };
   const blob = await fetch(`${demo.url}/v2/app/blobs/${layer}`);
   await writeFile(join(scratch, 'layer.tar.gz'), Buffer.from(await blob.arrayBuffer()));
-  main = (await runProgram('tar', ['-xOzf', join(scratch, 'layer.tar.gz'), 'app/main.py'])).toString();
+  main = (await gnuTar.read(join(scratch, 'layer.tar.gz'), 'app/main.py')).toString();
 });
-
-afterAll(() => stack.disposeAsync());
 
 async function run(...args: string[]): Promise<{ status: number | null; stdout: string; stderr: string }> {
   await using child = new SpandrelProcess([...args, '--proxy', app.url]);

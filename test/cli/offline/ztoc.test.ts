@@ -1,21 +1,19 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../../src/core/digest.ts';
-import { type GoldenLayer, GoldenLayers, type GoldenZtoc } from '../../helpers/golden-layers.ts';
+import { type GoldenLayer, GoldenLayers, type GoldenZtoc } from '../../oracles/golden-layers.ts';
 import { SpandrelProcess } from '../../helpers/spandrel-process.ts';
+import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 const golden = GoldenLayers.small();
 let scratch: string;
 
 beforeAll(async () => {
-  scratch = await mkdtemp(join(tmpdir(), 'spandrel-ztoc-test-'));
+  scratch = await temporaryFolder();
 });
-
-afterAll(() => rm(scratch, { recursive: true, force: true }));
 
 /** A layer that has a zTOC. */
 function goldenLayer(name: string): GoldenLayer & { readonly path: string; readonly expected: GoldenZtoc } {

@@ -1,18 +1,20 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { request } from 'node:http';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 
 import { hash } from 'bcrypt';
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { beforeAll, describe, expect, it, vi } from 'vitest';
 
 import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
+import { cleanup } from '../../helpers/cleanup.ts';
 import { CONTAINERD, OCI } from '../../helpers/lazy-app.ts';
 import { addPackedImage, type PackedLayer, seededGzipLayer } from '../../helpers/packed-image.ts';
 import { basic } from '../../helpers/private-registry.ts';
-import { RunningApp } from '../../helpers/running-app.ts';
+import { proxyWith } from '../../helpers/proxy-with.ts';
+import type { RunningApp } from '../../helpers/running-app.ts';
 import { ScriptedUpstream, type SeenRequest } from '../../helpers/scripted-upstream.ts';
+import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 const HOST = 'registry.matrix.test';
 const SPAN_BYTES = 16_384;
@@ -45,7 +47,6 @@ const NAMINGS: Readonly<
 /** What a repository has, by what it is: paths below the repository. */
 type Subjects = Readonly<Record<string, readonly string[]>>;
 
-let stack: AsyncDisposableStack;
 let registry: ScriptedRegistry;
 let upstream: ScriptedUpstream;
 let htpasswdFile: string;
@@ -56,16 +57,14 @@ const layers: Record<Owner, PackedLayer> = {
 const images: Partial<Record<Owner, string>> = {};
 
 beforeAll(async () => {
-  stack = new AsyncDisposableStack();
-  const folder = await mkdtemp(join(tmpdir(), 'spandrel-matrix-'));
-  stack.defer(() => rm(folder, { recursive: true, force: true }));
+  const folder = await temporaryFolder();
   htpasswdFile = join(folder, 'htpasswd');
   const lines = OWNERS.map(async (user) => `${user}:${await hash(`pw-${user}`, 4)}\n`);
   await writeFile(htpasswdFile, (await Promise.all(lines)).join(''), { mode: 0o600 });
-  registry = stack.use(await ScriptedRegistry.start());
+  registry = cleanup.use(await ScriptedRegistry.start());
   for (const owner of OWNERS)
     images[owner] = await addPackedImage(registry, `${owner}/app`, `of-${owner}`, [layers[owner]]);
-  upstream = stack.use(
+  upstream = cleanup.use(
     await ScriptedUpstream.start(
       (seen, response) =>
         void answer(seen).then(
@@ -75,8 +74,6 @@ beforeAll(async () => {
     ),
   );
 });
-
-afterAll(() => stack.disposeAsync());
 
 interface Answered {
   readonly status: number;
@@ -104,18 +101,16 @@ async function answer({ method, url, headers }: SeenRequest): Promise<Answered> 
 
 async function startApp(kind: Kind): Promise<RunningApp> {
   const auth = { kind: 'basic', username: 'proxy', password: 'pw-proxy' };
-  return stack.use(
-    await RunningApp.start({
-      upstreams: [{ name: 'hub', host: HOST, hostnames: [HOST], url: upstream.url, default: true, auth }],
-      environment: {
-        SPANDREL_ACCESS_KIND: kind,
-        ...(kind === 'htpasswd' ? { SPANDREL_ACCESS_HTPASSWD_FILE: htpasswdFile } : {}),
-        SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
-        SPANDREL_INDEX_SPAN_BYTES: String(SPAN_BYTES),
-        SPANDREL_UPSTREAM_RETRIES: '0',
-      },
-    }),
-  );
+  return await proxyWith(upstream, {
+    upstream: { name: 'hub', host: HOST, hostnames: [HOST], auth },
+    environment: {
+      SPANDREL_ACCESS_KIND: kind,
+      ...(kind === 'htpasswd' ? { SPANDREL_ACCESS_HTPASSWD_FILE: htpasswdFile } : {}),
+      SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
+      SPANDREL_INDEX_SPAN_BYTES: String(SPAN_BYTES),
+      SPANDREL_UPSTREAM_RETRIES: '0',
+    },
+  });
 }
 
 interface Question {

@@ -1,13 +1,15 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { networkInterfaces, tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
+import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 
 import { AdminGuard } from '../../../src/http/access/admin-guard.ts';
 import { PageGuard } from '../../../src/http/access/page-guard.ts';
-import { RunningApp } from '../../helpers/running-app.ts';
+import { proxyWith } from '../../helpers/proxy-with.ts';
+import type { RunningApp } from '../../helpers/running-app.ts';
 import { makeSecret } from '../../helpers/secrets.ts';
+import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 const TOKEN = makeSecret('admin token');
 const GUARDED = [
@@ -24,18 +26,8 @@ const GUARDED = [
   ['GET', '//healthz'],
 ] as const;
 
-let stack: AsyncDisposableStack;
-
-beforeEach(() => {
-  stack = new AsyncDisposableStack();
-});
-
-afterEach(() => stack.disposeAsync());
-
 async function start(environment: Record<string, string>): Promise<RunningApp> {
-  return stack.use(
-    await RunningApp.start({ upstreams: [{ name: 'gone', url: 'http://127.0.0.1:9' }], environment }),
-  );
+  return await proxyWith({ url: 'http://127.0.0.1:9' }, { upstream: { name: 'gone' }, environment });
 }
 
 async function statusOf(url: string, method = 'GET', token?: string): Promise<number> {
@@ -50,8 +42,7 @@ async function statusOf(url: string, method = 'GET', token?: string): Promise<nu
 
 describe('the operations listener', () => {
   it('wants its token for everything but health', async () => {
-    const folder = await mkdtemp(join(tmpdir(), 'spandrel-token-'));
-    stack.defer(() => rm(folder, { recursive: true, force: true }));
+    const folder = await temporaryFolder();
     const file = join(folder, 'token');
     await writeFile(file, `${TOKEN}\n`);
     for (const environment of [{ SPANDREL_ADMIN_TOKEN: TOKEN }, { SPANDREL_ADMIN_TOKEN_FILE: file }]) {

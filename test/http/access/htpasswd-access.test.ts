@@ -1,25 +1,24 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { request } from 'node:http';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { hash } from 'bcrypt';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
+import { cleanup } from '../../helpers/cleanup.ts';
 import { basic } from '../../helpers/private-registry.ts';
+import { proxyWith } from '../../helpers/proxy-with.ts';
 import { ROUTE_SAMPLES } from '../../helpers/route-samples.ts';
-import { RunningApp } from '../../helpers/running-app.ts';
+import type { RunningApp } from '../../helpers/running-app.ts';
+import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
-let stack: AsyncDisposableStack;
 let file: string;
 let app: RunningApp;
 let upstream: ScriptedRegistry;
 
 beforeEach(async () => {
-  stack = new AsyncDisposableStack();
-  const folder = await mkdtemp(join(tmpdir(), 'spandrel-htpasswd-'));
-  stack.defer(() => rm(folder, { recursive: true, force: true }));
+  const folder = await temporaryFolder();
   file = join(folder, 'htpasswd');
   const alice = await hash('correct horse', 4);
   // Apache writes $2y$; the algorithm is that of $2b$.
@@ -27,7 +26,7 @@ beforeEach(async () => {
     file,
     `# people\nalice:${alice.replace('$2b$', '$2y$')}\n\nüte:${await hash('pässe:wort', 4)}\n`,
   );
-  upstream = stack.use(await ScriptedRegistry.start());
+  upstream = cleanup.use(await ScriptedRegistry.start());
   upstream.addManifest(
     'app',
     '1.0',
@@ -37,14 +36,12 @@ beforeEach(async () => {
   app = await start(file);
 });
 
-afterEach(() => stack.disposeAsync());
-
 async function start(htpasswd: string): Promise<RunningApp> {
-  const started = await RunningApp.start({
-    upstreams: [{ name: 'demo', url: upstream.url, hostnames: ['mirror.test'], default: true }],
+  const started = await proxyWith(upstream, {
+    upstream: { name: 'demo', hostnames: ['mirror.test'] },
     environment: { SPANDREL_ACCESS_KIND: 'htpasswd', SPANDREL_ACCESS_HTPASSWD_FILE: htpasswd },
   });
-  return stack.use(started);
+  return cleanup.use(started);
 }
 
 async function statusOf(path: string, authorization?: string, method = 'GET'): Promise<number> {

@@ -1,6 +1,7 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import { PageGuard, REQUEST_HEADER } from '../../../src/http/access/page-guard.ts';
+import { cleanup } from '../../helpers/cleanup.ts';
 import { askHttp2, openHttp2 } from '../../helpers/http2-client.ts';
 import { KnownRepository } from '../../helpers/known-repository.ts';
 import { createCertificates } from '../../helpers/listener-certificates.ts';
@@ -28,25 +29,18 @@ const FOREIGN_ORIGINS = [
   'http://localhost',
 ];
 
-let stack: AsyncDisposableStack;
 let known: KnownRepository;
 
 beforeAll(async () => {
-  known = await KnownRepository.start({
-    environment: {
-      SPANDREL_LISTEN_HOSTS: '["registry.example.test"]',
-      SPANDREL_ADMIN_HOSTS: '["operations.example.test:8443"]',
-    },
-  });
+  known = cleanup.use(
+    await KnownRepository.start({
+      environment: {
+        SPANDREL_LISTEN_HOSTS: '["registry.example.test"]',
+        SPANDREL_ADMIN_HOSTS: '["operations.example.test:8443"]',
+      },
+    }),
+  );
 });
-
-afterAll(() => known[Symbol.asyncDispose]());
-
-beforeEach(() => {
-  stack = new AsyncDisposableStack();
-});
-
-afterEach(() => stack.disposeAsync());
 
 /** Status and error code. `host` without a port gets the listener's. */
 async function ask(url: string, line: string, host: string, headers: Headers = {}): Promise<string> {
@@ -157,7 +151,7 @@ describe('the operations listener, on loopback without a token', () => {
 describe('the operations listener with a token', () => {
   it('takes it under any name and from any page, and a form with it', async () => {
     const token = makeSecret('admin token');
-    const other = stack.use(await KnownRepository.start({ environment: { SPANDREL_ADMIN_TOKEN: token } }));
+    const other = cleanup.use(await KnownRepository.start({ environment: { SPANDREL_ADMIN_TOKEN: token } }));
     const shown = { Authorization: `Bearer ${token}`, Origin: 'http://console.example' };
     const { adminUrl } = other.app;
     expect(await ask(adminUrl, 'GET /api/v1/blobs', 'operations.example', shown)).toBe('200');
@@ -202,7 +196,7 @@ describe('the registry listener, on loopback with open access', () => {
   });
 
   it('gives them nothing that the upstream gives to everybody either, whatever credentials they make up', async () => {
-    const { app } = stack.use(
+    const { app } = cleanup.use(
       await KnownRepository.start({ environment: { SPANDREL_ACCESS_KIND: 'upstream' } }),
     );
     const asked = [app.url, 'GET /v2/known/team/app/tags/list'] as const;
@@ -214,7 +208,7 @@ describe('the registry listener, on loopback with open access', () => {
   });
 
   it('counts the name of HTTP/2 as that of HTTP/1.1', async () => {
-    const certificates = stack.use(await createCertificates());
+    const certificates = cleanup.use(await createCertificates());
     const { cert, key } = certificates.server;
     const environment = {
       SPANDREL_LISTEN_TLS_CERT: cert,
@@ -222,12 +216,12 @@ describe('the registry listener, on loopback with open access', () => {
       SPANDREL_ADMIN_TLS_CERT: cert,
       SPANDREL_ADMIN_TLS_KEY: key,
     };
-    const { app } = stack.use(await KnownRepository.start({ environment }));
+    const { app } = cleanup.use(await KnownRepository.start({ environment }));
     for (const [url, path] of [
       [app.url, '/v2/'],
       [app.adminUrl, '/api/v1/blobs'],
     ] as const) {
-      const session = await openHttp2(url, certificates.ca, stack);
+      const session = await openHttp2(url, certificates.ca);
       const marked = { 'user-agent': CHROME };
       expect((await askHttp2(session, path, marked)).status).toBe(200);
       expect((await askHttp2(session, path, { ...marked, ':authority': 'rebound.example' })).status).toBe(
@@ -239,7 +233,7 @@ describe('the registry listener, on loopback with open access', () => {
 
 describe('names of a listener', () => {
   it('can be changed while it runs', async () => {
-    const { app } = stack.use(await KnownRepository.start());
+    const { app } = cleanup.use(await KnownRepository.start());
     const asked = [app.adminUrl, 'GET /api/v1/blobs', 'later.example.test'] as const;
     expect(await ask(...asked)).toBe('403 DENIED');
     await app.reload({ SPANDREL_ADMIN_HOSTS: '["later.example.test"]' });

@@ -1,27 +1,23 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { hash } from 'bcrypt';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
+import { cleanup } from '../../helpers/cleanup.ts';
 import { PRIVATE_MANIFEST, PrivateRegistry } from '../../helpers/private-registry.ts';
 import { runProgram } from '../../helpers/programs.ts';
-import { RunningApp } from '../../helpers/running-app.ts';
+import { proxyWith } from '../../helpers/proxy-with.ts';
+import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
-let stack: AsyncDisposableStack;
 let registry: PrivateRegistry;
 let folder: string;
 
 beforeAll(async () => {
-  stack = new AsyncDisposableStack();
-  folder = await mkdtemp(join(tmpdir(), 'spandrel-skopeo-'));
-  stack.defer(() => rm(folder, { recursive: true, force: true }));
+  folder = await temporaryFolder();
   await writeFile(join(folder, 'htpasswd'), `alice:${await hash('pw-alice', 4)}\n`);
-  registry = stack.use(await PrivateRegistry.start('bearer'));
+  registry = cleanup.use(await PrivateRegistry.start('bearer'));
 });
-
-afterAll(() => stack.disposeAsync());
 
 describe.each([
   ['htpasswd', 'basic'],
@@ -30,8 +26,8 @@ describe.each([
 ])('skopeo, access kind %s, challenge %s', (kind, challenge) => {
   it('reads with credentials that are good, and with no others', async () => {
     const auth = { kind: 'basic', username: 'proxy', password: 'pw-proxy' };
-    await using app = await RunningApp.start({
-      upstreams: [{ name: 'hub', url: registry.url, default: true, auth }],
+    await using app = await proxyWith(registry, {
+      upstream: { name: 'hub', auth },
       environment: {
         SPANDREL_ACCESS_KIND: kind,
         SPANDREL_ACCESS_CHALLENGE: challenge,

@@ -1,29 +1,21 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 
+import { cleanup } from '../../helpers/cleanup.ts';
 import { basic, PRIVATE_BLOB, PRIVATE_DIGEST, PrivateRegistry } from '../../helpers/private-registry.ts';
+import { proxyWith } from '../../helpers/proxy-with.ts';
 import { ROUTE_SAMPLES } from '../../helpers/route-samples.ts';
-import { RunningApp } from '../../helpers/running-app.ts';
-
-let stack: AsyncDisposableStack;
-
-beforeEach(() => {
-  stack = new AsyncDisposableStack();
-});
-
-afterEach(() => stack.disposeAsync());
+import type { RunningApp } from '../../helpers/running-app.ts';
 
 async function start(
   scheme: 'basic' | 'bearer',
   environment: Record<string, string> = {},
 ): Promise<{ registry: PrivateRegistry; app: RunningApp }> {
-  const registry = stack.use(await PrivateRegistry.start(scheme));
+  const registry = cleanup.use(await PrivateRegistry.start(scheme));
   const auth = { kind: 'basic', username: 'proxy', password: 'pw-proxy' };
-  const app = stack.use(
-    await RunningApp.start({
-      upstreams: [{ name: 'hub', url: registry.url, default: true, auth }],
-      environment: { SPANDREL_ACCESS_KIND: 'upstream', SPANDREL_UPSTREAM_RETRIES: '0', ...environment },
-    }),
-  );
+  const app = await proxyWith(registry, {
+    upstream: { name: 'hub', auth },
+    environment: { SPANDREL_ACCESS_KIND: 'upstream', SPANDREL_UPSTREAM_RETRIES: '0', ...environment },
+  });
   return { registry, app };
 }
 

@@ -1,29 +1,23 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { beforeEach, expect, it } from 'vitest';
 
 import { parseConfig } from '../../../src/config/parse-config.ts';
 import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
+import { cleanup } from '../../helpers/cleanup.ts';
 import { openSocket, readToEnd } from '../../helpers/raw-request.ts';
 import { RedisServer } from '../../helpers/redis-server.ts';
 import { RunningApp } from '../../helpers/running-app.ts';
 import { ScriptedUpstream } from '../../helpers/scripted-upstream.ts';
 import { SpandrelProcess } from '../../helpers/spandrel-process.ts';
+import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
-let stack: AsyncDisposableStack;
 let upstream: ScriptedRegistry;
 
 beforeEach(async () => {
-  stack = new AsyncDisposableStack();
-  upstream = stack.use(await ScriptedRegistry.start());
+  upstream = cleanup.use(await ScriptedRegistry.start());
 });
 
-afterEach(() => stack.disposeAsync());
-
 async function start(upstreams: readonly object[], environment: Record<string, string>): Promise<RunningApp> {
-  return stack.use(await RunningApp.start({ upstreams, environment }));
+  return cleanup.use(await RunningApp.start({ upstreams, environment }));
 }
 
 async function readiness(adminUrl: string): Promise<unknown> {
@@ -34,7 +28,7 @@ async function readiness(adminUrl: string): Promise<unknown> {
 it.each([false, true])(
   'Redis keeps the proxy from being ready only if it is required (%s)',
   async (required) => {
-    const redis = stack.use(await RedisServer.start());
+    const redis = cleanup.use(await RedisServer.start());
     const { adminUrl } = await start([{ name: 'demo', url: upstream.url }], {
       SPANDREL_CACHE_REDIS_URL: redis.url,
       SPANDREL_READY_REDIS: String(required),
@@ -52,9 +46,9 @@ it.each([false, true])(
 );
 
 it('an upstream that is required is named while it does not answer, others are not asked', async () => {
-  const other = stack.use(await ScriptedUpstream.start((_request, response) => response.end('{}')));
+  const other = cleanup.use(await ScriptedUpstream.start((_request, response) => response.end('{}')));
   let isDown = false;
-  const wanted = stack.use(
+  const wanted = cleanup.use(
     await ScriptedUpstream.start((_request, response) => response.writeHead(isDown ? 503 : 200).end('{}')),
   );
   const upstreams = [
@@ -89,8 +83,8 @@ it('an upstream that is required is named while it does not answer, others are n
 });
 
 it('an upstream that is silent or refuses our credentials is missing too, and the answer comes in time', async () => {
-  const silent = stack.use(await ScriptedUpstream.start(() => undefined));
-  const strict = stack.use(
+  const silent = cleanup.use(await ScriptedUpstream.start(() => undefined));
+  const strict = cleanup.use(
     await ScriptedUpstream.start((_request, response) => response.writeHead(403).end()),
   );
   const upstreams = [
@@ -111,9 +105,8 @@ it('from SIGTERM to the end of the last answer the proxy says that it is stoppin
   const digest = await upstream.addBlob('app', new Uint8Array(300_000).fill(7));
   const held = Promise.withResolvers<void>();
   upstream.faults.add({ match: { path: /blobs/ }, action: { kind: 'hold', until: held.promise } });
-  const root = await mkdtemp(join(tmpdir(), 'spandrel-drain-'));
-  stack.defer(() => rm(root, { recursive: true, force: true }));
-  const child = stack.use(
+  const root = await temporaryFolder();
+  const child = cleanup.use(
     new SpandrelProcess(['serve'], {
       SPANDREL_LISTEN_PORT: '0',
       SPANDREL_ADMIN_PORT: '0',

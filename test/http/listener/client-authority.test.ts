@@ -2,9 +2,10 @@ import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { connect, type TLSSocket } from 'node:tls';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import type { CertificateFiles } from '../../helpers/certificates.ts';
+import { cleanup } from '../../helpers/cleanup.ts';
 import { askHttp2, openHttp2 } from '../../helpers/http2-client.ts';
 import { createCertificates, type ListenerCertificates } from '../../helpers/listener-certificates.ts';
 import { readToEnd } from '../../helpers/raw-request.ts';
@@ -20,18 +21,14 @@ const LISTENERS = [
 ] as const;
 type Listener = (typeof LISTENERS)[number][0];
 
-let stack: AsyncDisposableStack;
 /** The listeners' own, and that of another authority. */
 let own: ListenerCertificates;
 let other: ListenerCertificates;
 
 beforeEach(async () => {
-  stack = new AsyncDisposableStack();
-  own = stack.use(await createCertificates());
-  other = stack.use(await createCertificates());
+  own = cleanup.use(await createCertificates());
+  other = cleanup.use(await createCertificates());
 });
-
-afterEach(() => stack.disposeAsync());
 
 function tls(listener: Listener, clientCa?: string): Record<string, string> {
   return {
@@ -43,7 +40,7 @@ function tls(listener: Listener, clientCa?: string): Record<string, string> {
 
 async function start(environment: Record<string, string>): Promise<RunningApp> {
   const upstreams = [{ name: 'gone', url: 'http://127.0.0.1:9' }];
-  return stack.use(await RunningApp.start({ upstreams, environment }));
+  return cleanup.use(await RunningApp.start({ upstreams, environment }));
 }
 
 function urlOf({ url, adminUrl }: RunningApp, listener: Listener): string {
@@ -62,7 +59,7 @@ async function open(url: string, { pair, session }: ClientOptions = {}): Promise
   // With TLS 1.2 a refusal comes before the client takes the connection for open.
   const options = { host: '127.0.0.1', port: Number(port), ca: own.ca, maxVersion: 'TLSv1.2' } as const;
   const socket = connect({ ...options, ...shown, ...(session && { session }) });
-  stack.defer(() => void socket.destroy());
+  cleanup.defer(() => void socket.destroy());
   await once(socket, 'secureConnect');
   return socket;
 }
@@ -81,7 +78,7 @@ describe.each(LISTENERS)('clientCa of the listener %s', (listener, path) => {
     const before = await open(url);
     expect(await ask(before, path)).toBe(200);
     const session = before.getSession();
-    const http2 = await openHttp2(url, own.ca, stack);
+    const http2 = await openHttp2(url, own.ca);
     expect((await askHttp2(http2, path)).status).toBe(200);
 
     await app.reload(tls(listener, own.caFile));

@@ -1,9 +1,5 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-
 import type { FastifyRequest } from 'fastify';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import type { Digest } from '../../../src/core/digest.ts';
 import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
@@ -11,24 +7,23 @@ import { describeRequest } from '../../../src/http/listener/describe-request.ts'
 import { Events } from '../../../src/telemetry/events.ts';
 import { createLogger } from '../../../src/telemetry/logger.ts';
 import { NO_TRACER } from '../../../src/telemetry/tracer.ts';
+import { cleanup } from '../../helpers/cleanup.ts';
 import { makeSecret } from '../../helpers/secrets.ts';
 import { SpandrelProcess } from '../../helpers/spandrel-process.ts';
+import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 const SIZE = 100_000;
 
-let stack: AsyncDisposableStack;
 let upstream: ScriptedRegistry;
 let child: SpandrelProcess;
 let url: string;
 let digest: Digest;
 
 beforeEach(async () => {
-  stack = new AsyncDisposableStack();
-  const root = await mkdtemp(join(tmpdir(), 'spandrel-log-'));
-  stack.defer(() => rm(root, { recursive: true, force: true }));
-  upstream = stack.use(await ScriptedRegistry.start());
+  const root = await temporaryFolder();
+  upstream = cleanup.use(await ScriptedRegistry.start());
   digest = await upstream.addBlob('team/app', new Uint8Array(SIZE).fill(7));
-  child = stack.use(
+  child = cleanup.use(
     new SpandrelProcess(['serve'], {
       SPANDREL_LISTEN_PORT: '0',
       SPANDREL_ADMIN_PORT: '0',
@@ -38,8 +33,6 @@ beforeEach(async () => {
   );
   ({ url } = await child.listening());
 });
-
-afterEach(() => stack.disposeAsync());
 
 /** The lines of requests, once the process has written all of them. */
 async function stopAndRead(): Promise<Record<string, unknown>[]> {

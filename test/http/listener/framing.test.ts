@@ -1,6 +1,7 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
+import { cleanup } from '../../helpers/cleanup.ts';
 import {
   AMBIGUOUS_REQUESTS,
   HEAD,
@@ -8,29 +9,25 @@ import {
   OVERSIZED_REQUESTS,
   SMUGGLED,
 } from '../../helpers/hostile-requests.ts';
+import { proxyWith } from '../../helpers/proxy-with.ts';
 import { sendRaw } from '../../helpers/raw-request.ts';
-import { RunningApp } from '../../helpers/running-app.ts';
+import type { RunningApp } from '../../helpers/running-app.ts';
 
 let upstream: ScriptedRegistry;
 let app: RunningApp;
 
 beforeAll(async () => {
-  upstream = await ScriptedRegistry.start();
+  upstream = cleanup.use(await ScriptedRegistry.start());
   upstream.addManifest(
     'app',
     '1.0',
     Buffer.from('{"schemaVersion":2}'),
     'application/vnd.oci.image.manifest.v1+json',
   );
-  app = await RunningApp.start({
-    upstreams: [{ name: 'demo', url: upstream.url, default: true }],
+  app = await proxyWith(upstream, {
+    upstream: { name: 'demo' },
     environment: { SPANDREL_LIMITS_HEADERS_TIMEOUT_MS: '2000' },
   });
-});
-
-afterAll(async () => {
-  await app[Symbol.asyncDispose]();
-  await upstream[Symbol.asyncDispose]();
 });
 
 describe('framing that two readers could understand in two ways is refused', () => {

@@ -2,38 +2,36 @@ import { createHash } from 'node:crypto';
 import type { ClientHttp2Session } from 'node:http2';
 import { gunzipSync, zstdDecompressSync } from 'node:zlib';
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import type { DemoImage, DemoLayer } from '../../../src/demo/demo-image.ts';
 import type { ScriptedRegistry } from '../../registry/scripted-registry.ts';
+import { cleanup } from '../../helpers/cleanup.ts';
 import { startDemoRegistry } from '../../helpers/demo-upstream.ts';
 import { askHttp2, type Http2Answer, openHttp2 } from '../../helpers/http2-client.ts';
 import { createCertificates } from '../../helpers/listener-certificates.ts';
-import { RunningApp } from '../../helpers/running-app.ts';
+import { proxyWith } from '../../helpers/proxy-with.ts';
 import { seededRandom } from '../../helpers/seeded-random.ts';
 
 const SEED = Number(process.env['SPANDREL_TEST_SEED'] ?? 11);
 const RANGES = 40;
 const LAYERS = ['base', 'configuration', 'assets', 'pages'];
 
-const stack = new AsyncDisposableStack();
 let upstream: ScriptedRegistry & { image: DemoImage };
 let session: ClientHttp2Session;
 
 beforeAll(async () => {
-  const certificates = stack.use(await createCertificates());
-  upstream = stack.use(await startDemoRegistry());
-  const app = await RunningApp.start({
-    upstreams: [{ name: 'demo', url: upstream.url }],
+  const certificates = cleanup.use(await createCertificates());
+  upstream = cleanup.use(await startDemoRegistry());
+  const app = await proxyWith(upstream, {
+    upstream: { name: 'demo' },
     environment: {
       SPANDREL_LISTEN_TLS_CERT: certificates.server.cert,
       SPANDREL_LISTEN_TLS_KEY: certificates.server.key,
     },
   });
-  session = await openHttp2(stack.use(app).url, certificates.ca, stack);
+  session = await openHttp2(cleanup.use(app).url, certificates.ca);
 });
-
-afterAll(() => stack.disposeAsync());
 
 /** A layer with what it must be, compressed and by Node's own decoders. */
 function layerNamed(name: string): DemoLayer & { blob: Buffer; tar: Buffer } {

@@ -6,7 +6,7 @@ import { expect, it } from 'vitest';
 import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
 import { askHttp2, openHttp2 } from '../../helpers/http2-client.ts';
 import { createCertificates } from '../../helpers/listener-certificates.ts';
-import { RunningApp } from '../../helpers/running-app.ts';
+import { proxyWith } from '../../helpers/proxy-with.ts';
 
 /** What Node tells of a connection that is over. */
 interface SessionEntry {
@@ -23,8 +23,7 @@ async function framesOf(url: string, ca: Buffer, path: string, count: number): P
     }
   });
   observer.observe({ entryTypes: ['http2'] });
-  await using stack = new AsyncDisposableStack();
-  const session = await openHttp2(url, ca, stack);
+  const session = await openHttp2(url, ca);
   for (let asked = 0; asked < count; asked++) expect((await askHttp2(session, path)).status).toBe(200);
   session.close();
   await once(session, 'close');
@@ -38,12 +37,10 @@ it('a body over HTTP/2 costs no frame of its own for its end', async () => {
   const { ca, server } = stack.use(await createCertificates());
   const upstream = stack.use(await ScriptedRegistry.start());
   const digest = await upstream.addBlob('app', new Uint8Array(100).fill(1));
-  const { url } = stack.use(
-    await RunningApp.start({
-      upstreams: [{ name: 'demo', url: upstream.url, default: true }],
-      environment: { SPANDREL_LISTEN_TLS_CERT: server.cert, SPANDREL_LISTEN_TLS_KEY: server.key },
-    }),
-  );
+  const { url } = await proxyWith(upstream, {
+    upstream: { name: 'demo' },
+    environment: { SPANDREL_LISTEN_TLS_CERT: server.cert, SPANDREL_LISTEN_TLS_KEY: server.key },
+  });
   const path = `/v2/app/blobs/${digest}`;
   const few = await framesOf(url, ca, path, 1);
   // HEADERS and one DATA each.

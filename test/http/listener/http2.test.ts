@@ -2,29 +2,28 @@ import { once } from 'node:events';
 import { type ClientHttp2Session, constants } from 'node:http2';
 import { request } from 'node:https';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../../src/core/digest.ts';
 import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
+import { cleanup } from '../../helpers/cleanup.ts';
 import { askHttp2, openHttp2 } from '../../helpers/http2-client.ts';
 import { createCertificates } from '../../helpers/listener-certificates.ts';
 import { ROUTE_SAMPLES } from '../../helpers/route-samples.ts';
 import { RunningApp } from '../../helpers/running-app.ts';
 
-let stack: AsyncDisposableStack;
 let upstream: ScriptedRegistry;
 let ca: Buffer;
 let environment: Record<string, string>;
 
 beforeEach(async () => {
-  stack = new AsyncDisposableStack();
-  const certificates = stack.use(await createCertificates());
+  const certificates = cleanup.use(await createCertificates());
   ca = certificates.ca;
   environment = {
     SPANDREL_LISTEN_TLS_CERT: certificates.server.cert,
     SPANDREL_LISTEN_TLS_KEY: certificates.server.key,
   };
-  upstream = stack.use(await ScriptedRegistry.start());
+  upstream = cleanup.use(await ScriptedRegistry.start());
   upstream.addManifest(
     'app',
     '1.0',
@@ -33,15 +32,13 @@ beforeEach(async () => {
   );
 });
 
-afterEach(() => stack.disposeAsync());
-
 async function start(more: Record<string, string> = {}): Promise<RunningApp> {
   const upstreams = [{ name: 'demo', url: upstream.url, hostnames: ['localhost'] }];
-  return stack.use(await RunningApp.start({ upstreams, environment: { ...environment, ...more } }));
+  return cleanup.use(await RunningApp.start({ upstreams, environment: { ...environment, ...more } }));
 }
 
 function open(url: string): Promise<ClientHttp2Session> {
-  return openHttp2(url, ca, stack);
+  return openHttp2(url, ca);
 }
 
 describe('HTTP/2', () => {

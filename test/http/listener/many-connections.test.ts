@@ -2,12 +2,14 @@ import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { readFileSync } from 'node:fs';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
+import { cleanup } from '../../helpers/cleanup.ts';
 import { runProgramSync } from '../../helpers/programs.ts';
+import { proxyWith } from '../../helpers/proxy-with.ts';
 import { readToEnd, sendRaw } from '../../helpers/raw-request.ts';
-import { RunningApp } from '../../helpers/running-app.ts';
+import type { RunningApp } from '../../helpers/running-app.ts';
 
 /** Each connection takes two descriptors of this process; most of them where little is allowed. */
 const DESCRIPTORS = Number(runProgramSync('sh', ['-c', 'ulimit -n']).toString()) || 20_000;
@@ -18,20 +20,14 @@ const READERS = 20;
 
 const HELLO = 'GET /v2/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n';
 
-let stack: AsyncDisposableStack;
 let upstream: ScriptedRegistry;
 
 beforeEach(async () => {
-  stack = new AsyncDisposableStack();
-  upstream = stack.use(await ScriptedRegistry.start());
+  upstream = cleanup.use(await ScriptedRegistry.start());
 });
 
-afterEach(() => stack.disposeAsync());
-
 async function start(environment: Record<string, string>): Promise<RunningApp> {
-  return stack.use(
-    await RunningApp.start({ upstreams: [{ name: 'demo', url: upstream.url, default: true }], environment }),
-  );
+  return await proxyWith(upstream, { upstream: { name: 'demo' }, environment });
 }
 
 async function openMany(url: string, count: number, first: string): Promise<Socket[]> {
@@ -44,7 +40,7 @@ async function openMany(url: string, count: number, first: string): Promise<Sock
     );
     await Promise.all(
       batch.map(async (socket) => {
-        stack.defer(() => void socket.destroy());
+        cleanup.defer(() => void socket.destroy());
         socket.on('error', () => undefined);
         await once(socket, 'connect');
         if (first !== '') socket.write(first);

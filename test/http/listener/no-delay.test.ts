@@ -2,8 +2,9 @@ import { createHook } from 'node:async_hooks';
 import { Agent, get } from 'node:http';
 import { Agent as SecureAgent, get as getSecure } from 'node:https';
 
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
+import { cleanup } from '../../helpers/cleanup.ts';
 import { askHttp2, openHttp2 } from '../../helpers/http2-client.ts';
 import { createCertificates } from '../../helpers/listener-certificates.ts';
 import { RunningApp } from '../../helpers/running-app.ts';
@@ -14,7 +15,6 @@ interface TcpHandle {
   getsockname(name: { port?: number }): number;
 }
 
-const stack = new AsyncDisposableStack();
 /** All TCP handles that this process has made, with the value of `TCP_NODELAY` that each was given last. */
 const handles = new Map<TcpHandle, boolean>();
 let ca: Buffer;
@@ -34,13 +34,13 @@ beforeAll(async () => {
       };
     },
   }).enable();
-  stack.defer(() => void hook.disable());
-  const certificates = stack.use(await createCertificates());
+  cleanup.defer(() => void hook.disable());
+  const certificates = cleanup.use(await createCertificates());
   ca = certificates.ca;
   const { cert, key } = certificates.server;
   const upstreams = [{ name: 'none', url: 'http://127.0.0.1:9' }];
-  plain = stack.use(await RunningApp.start({ upstreams }));
-  secure = stack.use(
+  plain = cleanup.use(await RunningApp.start({ upstreams }));
+  secure = cleanup.use(
     await RunningApp.start({
       upstreams,
       environment: {
@@ -53,13 +53,11 @@ beforeAll(async () => {
   );
 });
 
-afterAll(() => stack.disposeAsync());
-
 /** The connection stays open. */
 function ask(url: string): Promise<number | undefined> {
   const isSecure = url.startsWith('https:');
   const agent = new (isSecure ? SecureAgent : Agent)({ keepAlive: true });
-  stack.defer(() => agent.destroy());
+  cleanup.defer(() => agent.destroy());
   return new Promise((resolve, reject) => {
     (isSecure ? getSecure : get)(url, { ca, agent } as object, (response) => {
       response.resume();
@@ -93,7 +91,7 @@ describe("Nagle's algorithm, which holds the end of a response back until the cl
   ] as const)('on the %s listener with TLS, over HTTP/1.1 and HTTP/2', async (_name, url, path) => {
     expect(await ask(url() + path)).toBe(200);
     expect(acceptedAt(url())).toEqual([true]);
-    const session = await openHttp2(url(), ca, stack);
+    const session = await openHttp2(url(), ca);
     expect((await askHttp2(session, path)).status).toBe(200);
     expect(acceptedAt(url())).toEqual([true, true]);
   });

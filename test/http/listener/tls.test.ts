@@ -4,26 +4,24 @@ import { connect as connectHttp2 } from 'node:http2';
 import { request } from 'node:https';
 import { connect, type ConnectionOptions, type TLSSocket } from 'node:tls';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import type { CertificateFiles } from '../../helpers/certificates.ts';
+import { cleanup } from '../../helpers/cleanup.ts';
 import { createCertificates, type ListenerCertificates } from '../../helpers/listener-certificates.ts';
+import { proxyWith } from '../../helpers/proxy-with.ts';
 import { openSocket, readToEnd } from '../../helpers/raw-request.ts';
-import { RunningApp } from '../../helpers/running-app.ts';
+import type { RunningApp } from '../../helpers/running-app.ts';
 import { makeSecret } from '../../helpers/secrets.ts';
 
 /** An alert, or the end of the connection where that comes first. */
 const REFUSAL = /alert|ECONNRESET|EPIPE|hang up|disconnected|closed|cancel/i;
 
-let stack: AsyncDisposableStack;
 let certificates: ListenerCertificates;
 
 beforeEach(async () => {
-  stack = new AsyncDisposableStack();
-  certificates = stack.use(await createCertificates());
+  certificates = cleanup.use(await createCertificates());
 });
-
-afterEach(() => stack.disposeAsync());
 
 function environmentOf(listener: 'LISTEN' | 'ADMIN', isMutual: boolean): Record<string, string> {
   const { server, caFile } = certificates;
@@ -35,9 +33,7 @@ function environmentOf(listener: 'LISTEN' | 'ADMIN', isMutual: boolean): Record<
 }
 
 async function start(environment: Record<string, string>): Promise<RunningApp> {
-  return stack.use(
-    await RunningApp.start({ upstreams: [{ name: 'gone', url: 'http://127.0.0.1:9' }], environment }),
-  );
+  return await proxyWith({ url: 'http://127.0.0.1:9' }, { upstream: { name: 'gone' }, environment });
 }
 
 async function statusOf(url: string, pair?: CertificateFiles): Promise<number> {
@@ -55,7 +51,7 @@ async function statusOf(url: string, pair?: CertificateFiles): Promise<number> {
 async function askOverHttp2(url: string, pair?: CertificateFiles): Promise<number> {
   const shown = pair === undefined ? {} : { cert: await readFile(pair.cert), key: await readFile(pair.key) };
   const session = connectHttp2(new URL(url).origin, { ca: certificates.ca, ...shown });
-  stack.defer(() => session.destroy());
+  cleanup.defer(() => session.destroy());
   const { promise, resolve, reject } = Promise.withResolvers<number>();
   session.on('error', reject);
   session.on('close', () => reject(new Error('closed')));
@@ -68,7 +64,7 @@ async function askOverHttp2(url: string, pair?: CertificateFiles): Promise<numbe
 async function shakeHands(url: string, options: ConnectionOptions): Promise<TLSSocket> {
   const { hostname, port } = new URL(url);
   const socket = connect({ host: hostname, port: Number(port), ca: certificates.ca, ...options });
-  stack.defer(() => void socket.destroy());
+  cleanup.defer(() => void socket.destroy());
   await once(socket, 'secureConnect');
   return socket;
 }
@@ -89,7 +85,7 @@ describe('TLS', () => {
 
   it('with clientCa lets in only who has a certificate of it, HTTP/1.1 and HTTP/2 alike', async () => {
     const app = await start({ ...environmentOf('LISTEN', true), ...environmentOf('ADMIN', true) });
-    const stranger = stack.use(await createCertificates());
+    const stranger = cleanup.use(await createCertificates());
     for (const url of [`${app.url}/v2/`, `${app.adminUrl}/api/v1/blobs`]) {
       expect(await statusOf(url, certificates.client)).toBe(200);
       await expect(statusOf(url)).rejects.toThrow(REFUSAL);

@@ -2,28 +2,25 @@ import { readFile } from 'node:fs/promises';
 import { createServer, request as httpsRequest } from 'node:https';
 import type { AddressInfo } from 'node:net';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
 import { Certificate } from '../../helpers/certificate.ts';
+import { cleanup } from '../../helpers/cleanup.ts';
 import { RunningApp } from '../../helpers/running-app.ts';
 
 const MANIFEST = Buffer.from('{"schemaVersion":2,"layers":[]}');
 const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json';
 
-let stack: AsyncDisposableStack;
 let upstream: ScriptedRegistry;
 
 beforeEach(async () => {
-  stack = new AsyncDisposableStack();
-  upstream = stack.use(await ScriptedRegistry.start());
+  upstream = cleanup.use(await ScriptedRegistry.start());
   upstream.addManifest('app', '1.0', MANIFEST, MANIFEST_TYPE);
 });
 
-afterEach(() => stack.disposeAsync());
-
 async function start(environment: Record<string, string> = {}, upstreams?: object[]): Promise<RunningApp> {
-  return stack.use(
+  return cleanup.use(
     await RunningApp.start({
       upstreams: upstreams ?? [{ name: 'demo', url: upstream.url, default: true }],
       environment,
@@ -126,14 +123,14 @@ describe('the registry listener', () => {
   });
 
   it('speaks TLS, and talks to an upstream whose authority it is told', async () => {
-    const { key, cert } = stack.use(await Certificate.create());
+    const { key, cert } = cleanup.use(await Certificate.create());
     const tls = { key: await readFile(key), cert: await readFile(cert) };
     const server = createServer(tls, (request, response) => {
       response.setHeader('content-type', MANIFEST_TYPE);
       response.end(request.url === '/v2/app/manifests/1.0' ? MANIFEST : undefined);
     });
     await new Promise<void>((resolve) => void server.listen(0, '127.0.0.1', resolve));
-    stack.defer(() => void server.close());
+    cleanup.defer(() => void server.close());
     const port = (server.address() as AddressInfo).port;
     const secured = { name: 'secure', url: `https://127.0.0.1:${port}`, ca: cert, default: true };
     const { url } = await start({ SPANDREL_LISTEN_TLS_CERT: cert, SPANDREL_LISTEN_TLS_KEY: key }, [secured]);

@@ -1,29 +1,26 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import { preferredType } from '../../../src/http/requests/preferred-type.ts';
-import { RunningApp } from '../../helpers/running-app.ts';
+import { proxyWith } from '../../helpers/proxy-with.ts';
+import type { RunningApp } from '../../helpers/running-app.ts';
 import { makeSecret } from '../../helpers/secrets.ts';
 
-const stack = new AsyncDisposableStack();
 let app: RunningApp;
 const SECRET = makeSecret('admin token');
 
 beforeAll(async () => {
-  app = stack.use(
-    await RunningApp.start({
-      upstreams: [
-        { name: 'hidden-name', host: 'hidden.example.com', url: 'http://127.0.0.1:9', default: true },
-      ],
+  app = await proxyWith(
+    { url: 'http://127.0.0.1:9' },
+    {
+      upstream: { name: 'hidden-name', host: 'hidden.example.com' },
       environment: {
         SPANDREL_ACCESS_KIND: 'upstream',
         SPANDREL_UPSTREAM_RETRIES: '0',
         SPANDREL_ADMIN_TOKEN: SECRET,
       },
-    }),
+    },
   );
 });
-
-afterAll(() => stack.disposeAsync());
 
 describe.each([
   ['registry', () => app.url, '/v2/_catalog'],

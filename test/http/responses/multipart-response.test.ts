@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 import type { ByteRange } from '../../../src/core/byte-range.ts';
 import { multipartResponse } from '../../../src/http/responses/multipart-response.ts';
 import type { Content } from '../../../src/images/contents/content.ts';
-import { parseMultipart } from '../../helpers/parse-multipart.ts';
+import { parseMultipart } from '../../oracles/parse-multipart.ts';
 import { seededRandom } from '../../helpers/seeded-random.ts';
 
 const SEED = Number(process.env['SPANDREL_TEST_SEED'] ?? 31);

@@ -3,14 +3,12 @@ import { createServer, type ServerResponse } from 'node:http';
 import { connect, constants, createServer as createHttp2Server } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 
-import { afterAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 
 import { sendResponse, type SendResult } from '../../../src/http/responses/send-response.ts';
 import { SendTurns } from '../../../src/http/responses/send-turns.ts';
+import { cleanup } from '../../helpers/cleanup.ts';
 import { sendRaw } from '../../helpers/raw-request.ts';
-
-const stack = new AsyncDisposableStack();
-afterAll(() => stack.disposeAsync());
 
 /** Sends `pieces` with a Content-Length of `lengthBytes`: what the client receives, and the sender's result. */
 async function send(pieces: readonly string[], lengthBytes: number): Promise<[string, SendResult]> {
@@ -26,7 +24,7 @@ async function send(pieces: readonly string[], lengthBytes: number): Promise<[st
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
-  stack.defer(() => void server.close());
+  cleanup.defer(() => void server.close());
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   const request = 'GET / HTTP/1.1\r\nhost: x\r\n\r\n';
   // Two requests on one connection: the second is served only if the first response ends cleanly.
@@ -64,8 +62,8 @@ describe('sendResponse', () => {
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
     const session = connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
-    stack.defer(() => session.destroy());
-    stack.defer(() => void server.close());
+    cleanup.defer(() => session.destroy());
+    cleanup.defer(() => void server.close());
     const stream = session.request({ ':path': '/' });
     stream.once('data', () => stream.close(constants.NGHTTP2_CANCEL));
     stream.on('error', () => undefined);

@@ -1,16 +1,18 @@
-import { mkdtemp, rm, writeFile, stat } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../../src/core/digest.ts';
 import { ProofTable } from '../../../src/images/access/proof-table.ts';
+import { cleanup } from '../../helpers/cleanup.ts';
 import { collectingLogger } from '../../helpers/collected-output.ts';
+import { proxyWith } from '../../helpers/proxy-with.ts';
 import { randomBlob } from '../../helpers/random-blob.ts';
-import { RunningApp } from '../../helpers/running-app.ts';
+import type { RunningApp } from '../../helpers/running-app.ts';
 import { type Script, ScriptedUpstream } from '../../helpers/scripted-upstream.ts';
 import { healthOf } from '../../helpers/store-health.ts';
+import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 const blob = randomBlob(300_000, 1);
 const digest = digestOf(blob);
@@ -47,20 +49,13 @@ beforeEach(async () => {
   for (const repository of ['team/a', 'team/c']) owners.add(repository);
   isAway = false;
   gate = Promise.resolve();
-  root = await mkdtemp(join(tmpdir(), 'spandrel-access-'));
-  upstream = await ScriptedUpstream.start(answer);
+  root = await temporaryFolder();
+  upstream = cleanup.use(await ScriptedUpstream.start(answer));
   app = await start();
 });
 
-afterEach(async () => {
-  await app[Symbol.asyncDispose]();
-  await upstream[Symbol.asyncDispose]();
-  await rm(root, { recursive: true, force: true });
-});
-
 function start(proofSeconds = 600): Promise<RunningApp> {
-  return RunningApp.start({
-    upstreams: [{ name: 'up', url: upstream.url }],
+  return proxyWith(upstream, {
     environment: { SPANDREL_ACCESS_PROOF_SECONDS: String(proofSeconds), SPANDREL_UPSTREAM_RETRIES: '0' },
     root,
   });

@@ -1,9 +1,11 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import type { Digest } from '../../../src/core/digest.ts';
+import { cleanup } from '../../helpers/cleanup.ts';
 import { gzipLayer, ImageUpstream } from '../../helpers/image-upstream.ts';
+import { proxyWith } from '../../helpers/proxy-with.ts';
 import { randomBlob } from '../../helpers/random-blob.ts';
-import { RunningApp } from '../../helpers/running-app.ts';
+import type { RunningApp } from '../../helpers/running-app.ts';
 import { tarArchive } from '../../helpers/tar-blocks.ts';
 
 const STORE_BYTES = 64 * 2 ** 20;
@@ -24,19 +26,13 @@ let app: RunningApp;
 let digest: Digest;
 
 beforeEach(async () => {
-  upstream = await ImageUpstream.start();
+  upstream = cleanup.use(await ImageUpstream.start());
   [digest = LAYER.diffId] = await upstream.addImage('honest/app', [LAYER]);
   app = await startApp();
 });
 
-afterEach(async () => {
-  await app[Symbol.asyncDispose]();
-  await upstream[Symbol.asyncDispose]();
-});
-
 function startApp(): Promise<RunningApp> {
-  return RunningApp.start({
-    upstreams: [{ name: 'up', url: upstream.url, default: true }],
+  return proxyWith(upstream, {
     environment: { SPANDREL_INDEX_MIN_LAYER_BYTES: '0', SPANDREL_STORAGE_MAX_BYTES: String(STORE_BYTES) },
   });
 }

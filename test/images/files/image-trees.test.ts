@@ -1,8 +1,7 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import { type Digest, digestOf } from '../../../src/core/digest.ts';
 import { ImageTrees, type TreeRequest } from '../../../src/images/files/image-trees.ts';
@@ -13,28 +12,26 @@ import { collectingLogger } from '../../helpers/collected-output.ts';
 import { WorkerPool } from '../../../src/threads/worker-pool.ts';
 import { parseRawText } from '../../../src/tar/raw-text.ts';
 import { type BuiltLayer, buildFromBytes } from '../../helpers/built-layer.ts';
+import { cleanup } from '../../helpers/cleanup.ts';
 import { gzipLayer } from '../../helpers/image-upstream.ts';
 import { file, tarOf } from '../../helpers/tar-members.ts';
+import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 const DIGEST = digestOf('');
 
-let stack: AsyncDisposableStack;
 let pool: WorkerPool<typeof treeTasks>;
 
 beforeEach(() => {
-  stack = new AsyncDisposableStack();
   const entry = new URL('../../../src/images/files/tree-worker.ts', import.meta.url);
-  pool = stack.use(new WorkerPool<typeof treeTasks>({ name: 'tree', entry, threads: 1, maxQueue: 10 }));
+  pool = cleanup.use(new WorkerPool<typeof treeTasks>({ name: 'tree', entry, threads: 1, maxQueue: 10 }));
 });
-
-afterEach(() => stack.disposeAsync());
 
 function openTrees(maxBytes: number, maxMakingBytes = 2 ** 28): ImageTrees {
   return new ImageTrees({ pool, maxBytes, maxMakingBytes, events: new Events(collectingLogger()) });
 }
 
 async function build(...members: readonly Buffer[]): Promise<BuiltLayer> {
-  return stack.use(
+  return cleanup.use(
     await buildFromBytes(gzipLayer(tarOf(...members)).bytes, { compression: 'gzip', spanBytes: 65_536 }),
   );
 }
@@ -85,8 +82,7 @@ describe('ImageTrees', () => {
 
   it('has each index that is gone or damaged replaced, once', async () => {
     const built = await build(file('a'));
-    const folder = await mkdtemp(join(tmpdir(), 'spandrel-trees-'));
-    stack.defer(() => rm(folder, { recursive: true }));
+    const folder = await temporaryFolder();
     const damaged = join(folder, 'damaged');
     await writeFile(damaged, 'no index');
     const other = digestOf('other');

@@ -1,8 +1,6 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import { convertLayout } from '../../../src/convert/convert-layout.ts';
 import { openOciLayout } from '../../../src/convert/oci-layout.ts';
@@ -11,15 +9,16 @@ import { NO_LIMITS } from '../../helpers/built-layer.ts';
 import { CONTAINERD, OCI, resolveTag, SPAN_BYTES, startLazyApp } from '../../helpers/lazy-app.ts';
 import { startDemoRegistry } from '../../helpers/demo-upstream.ts';
 import { LayoutUpstream } from '../../helpers/layout-upstream.ts';
-import { RunningApp } from '../../helpers/running-app.ts';
+import { proxyWith } from '../../helpers/proxy-with.ts';
+import type { RunningApp } from '../../helpers/running-app.ts';
 import { SnapshotterClient } from '../../helpers/snapshotter-client.ts';
+import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 const DOCKER =
   'application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json';
 
 let root: string;
-beforeEach(async () => void (root = await mkdtemp(join(tmpdir(), 'spandrel-lazy-'))));
-afterEach(() => rm(root, { recursive: true }));
+beforeEach(async () => void (root = await temporaryFolder()));
 
 function startApp(
   upstream: LayoutUpstream,
@@ -246,8 +245,8 @@ describe('a tag', () => {
 
   it('lets a node start from the bytes that it reads, when the index is there and the blobs are not', async () => {
     await using registry = await startDemoRegistry();
-    await using app = await RunningApp.start({
-      upstreams: [{ name: 'demo', url: registry.url }],
+    await using app = await proxyWith(registry, {
+      upstream: { name: 'demo' },
       environment: { SPANDREL_FILL_BACKGROUND: 'false' },
     });
     const repositoryUrl = `${app.url}/v2/demo/app`;

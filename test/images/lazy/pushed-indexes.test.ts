@@ -1,9 +1,8 @@
-import { mkdtemp, readdir, readFile, rm, truncate } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, readFile, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import { type Digest, digestOf } from '../../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../../src/core/media-types.ts';
@@ -13,6 +12,8 @@ import type { DecodedZtoc } from '../../../src/ztoc/decode-ztoc.ts';
 import { gzipZinfoBytes } from '../../../src/ztoc/gzip-zinfo.ts';
 import { parseRawText } from '../../../src/tar/raw-text.ts';
 import type { Ztoc } from '../../../src/ztoc/ztoc.ts';
+import { cleanup } from '../../helpers/cleanup.ts';
+import { proxyWith } from '../../helpers/proxy-with.ts';
 import {
   type Bytes,
   edited,
@@ -22,9 +23,10 @@ import {
   pushIndex,
   type PushOptions,
 } from '../../helpers/pushed-index.ts';
-import { RunningApp } from '../../helpers/running-app.ts';
+import type { RunningApp } from '../../helpers/running-app.ts';
 import { rot } from '../../helpers/stored-files.ts';
 import { tarArchive } from '../../helpers/tar-blocks.ts';
+import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 const LAYER = new URL('../../fixtures/golden/layers/gzip-gnu-6.tar.gz', import.meta.url);
 const OWN_SPAN_BYTES = 65_536;
@@ -35,23 +37,18 @@ let layer: Bytes;
 let layerDigest: Digest;
 
 beforeEach(async () => {
-  registry = await ScriptedRegistry.start({});
-  root = await mkdtemp(join(tmpdir(), 'spandrel-pushed-'));
+  registry = cleanup.use(await ScriptedRegistry.start({}));
+  root = await temporaryFolder();
   layer = Uint8Array.from(await readFile(LAYER));
   layerDigest = digestOf(layer);
-});
-
-afterEach(async () => {
-  await registry[Symbol.asyncDispose]();
-  await rm(root, { recursive: true });
 });
 
 const ztocOf = (spanBytes: number): Promise<Bytes> => makeZtoc(layer, spanBytes);
 const push = (options: PushOptions): ReturnType<typeof pushIndex> => pushIndex(registry, layer, options);
 
 function startApp(environment: Readonly<Record<string, string>> = {}): Promise<RunningApp> {
-  return RunningApp.start({
-    upstreams: [{ name: 'demo', url: registry.url }],
+  return proxyWith(registry, {
+    upstream: { name: 'demo' },
     root,
     environment: {
       SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
@@ -221,7 +218,7 @@ describe('an index that somebody has pushed', () => {
         await using app = await startApp({
           SPANDREL_MANIFESTS_NEGATIVE_SECONDS: '0',
           SPANDREL_UPSTREAM_RETRIES: '0',
-          SPANDREL_STORAGE_ROOT: await mkdtemp(join(root, 'store-')),
+          SPANDREL_STORAGE_ROOT: await temporaryFolder(),
         });
         registry.faults.set([{ match: { path }, action }]);
         const meanwhile = await referrers(app, manifest);

@@ -1,8 +1,6 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import { DigestFiles } from '../../../src/blobs/shelves/digest-files.ts';
 import { Patience } from '../../../src/cache/patience.ts';
@@ -18,9 +16,11 @@ import { ProofTable } from '../../../src/images/access/proof-table.ts';
 import type { Target } from '../../../src/upstream/target.ts';
 import { Events } from '../../../src/telemetry/events.ts';
 import { createUpstreams } from '../../../src/upstream/upstreams.ts';
+import { cleanup } from '../../helpers/cleanup.ts';
 import { collectingLogger } from '../../helpers/collected-output.ts';
 import { ScriptedUpstream, type SeenRequest } from '../../helpers/scripted-upstream.ts';
 import { healthOf } from '../../helpers/store-health.ts';
+import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 const TAG_SECONDS = 30;
 const NEGATIVE_SECONDS = 3;
@@ -28,7 +28,6 @@ const PROOF_SECONDS = 600;
 const PATIENCE_MS = 1_500;
 
 let root: string;
-let open: AsyncDisposableStack;
 let upstream: ScriptedUpstream;
 let nowMs: number;
 /** `repository reference` -> manifest */
@@ -38,13 +37,12 @@ let fault: (request: SeenRequest) => number | undefined;
 let saysDigest: boolean;
 
 beforeEach(async () => {
-  root = await mkdtemp(join(tmpdir(), 'spandrel-manifests-'));
-  open = new AsyncDisposableStack();
+  root = await temporaryFolder();
   nowMs = 1_700_000_000_000;
   content = new Map();
   fault = () => undefined;
   saysDigest = true;
-  upstream = open.use(
+  upstream = cleanup.use(
     await ScriptedUpstream.start((request, response) => {
       const [, repository = '', reference = ''] = /^\/v2\/(.+)\/manifests\/(.+)$/.exec(request.url) ?? [];
       const bytes = content.get(`${repository} ${reference}`);
@@ -64,11 +62,6 @@ beforeEach(async () => {
   );
 });
 
-afterEach(async () => {
-  await open.disposeAsync();
-  await rm(root, { recursive: true, force: true });
-});
-
 /** A process of the proxy: what it keeps on disk is that of the one before. */
 async function start(
   tagSeconds = 0,
@@ -77,7 +70,7 @@ async function start(
   const events = new Events(collectingLogger());
   const logger = collectingLogger();
   const { upstream: timing, limits } = parseConfig({ yaml: '', environment: {} });
-  const upstreams = open.use(
+  const upstreams = cleanup.use(
     await createUpstreams({
       upstreams:
         parseConfig({
@@ -93,7 +86,7 @@ async function start(
     }),
   );
   const now = (): number => nowMs;
-  const proofs = open.use(
+  const proofs = cleanup.use(
     ProofTable.open(join(root, 'proofs'), {
       health: healthOf(logger),
       logger,
@@ -105,10 +98,10 @@ async function start(
   const lifetimeMs = PROOF_SECONDS * 1000;
   const deliveries = new Deliveries({ proofs, now });
   const deliveryCheck = { confirm: () => Promise.resolve() };
-  const access = open.use(
+  const access = cleanup.use(
     new BlobAccess({ proofs, deliveries, deliveryCheck, lifetimeMs, patience, events, logger, now }),
   );
-  const manifests = open.use(
+  const manifests = cleanup.use(
     new Manifests({
       store: new ManifestStore(new DigestFiles(join(root, 'manifests'))),
       access,

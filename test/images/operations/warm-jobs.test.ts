@@ -1,26 +1,23 @@
 import { gzipSync } from 'node:zlib';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import { type Digest, digestOf } from '../../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../../src/core/media-types.ts';
 import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
 import type { WarmJobView } from '../../../src/images/operations/warm-job.ts';
+import { cleanup } from '../../helpers/cleanup.ts';
 import { randomBlob } from '../../helpers/random-blob.ts';
 import { RunningApp } from '../../helpers/running-app.ts';
 import { tarHeader } from '../../helpers/tar-blocks.ts';
 
 const FILE_BYTES = 512 * 3000;
 
-let open: AsyncDisposableStack;
 let upstream: ScriptedRegistry;
 
 beforeEach(async () => {
-  open = new AsyncDisposableStack();
-  upstream = open.use(await ScriptedRegistry.start());
+  upstream = cleanup.use(await ScriptedRegistry.start());
 });
-
-afterEach(() => open.disposeAsync());
 
 async function startApp(
   options: { readonly environment?: Readonly<Record<string, string>>; readonly endsAtWork?: boolean } = {},
@@ -34,7 +31,7 @@ async function startApp(
     ...options.environment,
   };
   const upstreams = [{ name: 'hub', host: 'hub.test', url: upstream.url, default: true }];
-  return open.use(await RunningApp.start({ ...options, upstreams, environment }));
+  return cleanup.use(await RunningApp.start({ ...options, upstreams, environment }));
 }
 
 function layerOf(seed: number): Uint8Array<ArrayBuffer> {

@@ -1,5 +1,4 @@
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -10,6 +9,7 @@ import type { Credentials } from '../../../src/upstream/credentials/credentials.
 import { DockerCredentials } from '../../../src/upstream/credentials/docker-credentials.ts';
 import { openClient } from '../../helpers/registry-clients.ts';
 import { ScriptedUpstream } from '../../helpers/scripted-upstream.ts';
+import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 let folder: string;
 let path: string;
@@ -17,7 +17,7 @@ let kept = 0;
 let nowMs: number;
 
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'spandrel-docker-'));
+  folder = await temporaryFolder();
   path = join(folder, 'config.json');
   nowMs = 0;
   vi.stubEnv('PATH', `${folder}${delimiter}${process.env['PATH'] ?? ''}`);
@@ -25,7 +25,6 @@ beforeEach(async () => {
 
 afterEach(async () => {
   vi.unstubAllEnvs();
-  await rm(folder, { recursive: true, force: true });
 });
 
 function basic(pair: string): string {

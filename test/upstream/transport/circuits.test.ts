@@ -1,8 +1,9 @@
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
 
 import { Events } from '../../../src/telemetry/events.ts';
 import { type Attempt, Circuits } from '../../../src/upstream/transport/circuits.ts';
 import { RequestPace } from '../../../src/upstream/transport/request-pace.ts';
+import { cleanup } from '../../helpers/cleanup.ts';
 import { collectingLogger } from '../../helpers/collected-output.ts';
 import { openClient } from '../../helpers/registry-clients.ts';
 import { ScriptedUpstream } from '../../helpers/scripted-upstream.ts';
@@ -77,20 +78,16 @@ describe('the circuit of a host', () => {
 
 describe('an upstream', () => {
   let isDown = true;
-  let stack: AsyncDisposableStack;
   let registry: ScriptedUpstream;
 
   beforeEach(async () => {
     isDown = true;
-    stack = new AsyncDisposableStack();
-    registry = stack.use(
+    registry = cleanup.use(
       await ScriptedUpstream.start((_request, response) =>
         isDown ? response.writeHead(503).end() : response.end('{}'),
       ),
     );
   });
-
-  afterEach(() => stack.disposeAsync());
 
   it('that is down is left alone, answered for at once, and found again', async () => {
     const environment = {
@@ -98,7 +95,7 @@ describe('an upstream', () => {
       SPANDREL_UPSTREAM_CIRCUIT_FAILURES: '2',
       SPANDREL_UPSTREAM_CIRCUIT_OPEN_MS: '1',
     };
-    const { client } = stack.use(await openClient({ name: 'test', url: registry.url }, { environment }));
+    const { client } = cleanup.use(await openClient({ name: 'test', url: registry.url }, { environment }));
     const ask = (): Promise<string> =>
       client.ping().then(
         () => 'ok',
@@ -118,7 +115,7 @@ describe('an upstream', () => {
   it('is asked as often as it is configured, by kind, and no more', async () => {
     isDown = false;
     const waits: number[] = [];
-    const { client } = stack.use(
+    const { client } = cleanup.use(
       await openClient(
         { name: 'test', url: registry.url, requestsPerSecond: { ping: 2 } },
         { pause: async (waitMs) => void waits.push(waitMs) },
