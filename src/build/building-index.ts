@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 
+import type { BlobHandle } from '../blobs/reads/blob-handle.ts';
 import type { Growth } from '../blobs/files/growth.ts';
 import type { ByteRange } from '../core/byte-range.ts';
 import type { LayerCompression } from '../core/media-types.ts';
@@ -26,11 +27,8 @@ export interface LayerBuildOptions extends BuildSettings {
   readonly growth: Growth;
   /** Ends the build. */
   readonly signal?: AbortSignal;
-  /**
-   * True once the file is known not to be the layer, which may be long after the build ran into it. Default:
-   * never.
-   */
-  readonly isWrong?: () => boolean;
+  /** The layer's file. It may turn out not to be the layer long after the build ran into that. */
+  readonly blob?: Pick<BlobHandle, 'isWrong' | 'refutation' | 'completed'>;
   /** The name that the index file may get when it is complete. */
   readonly publishedPath?: string;
   /** As {@link RunOptions.fairnessKey}. */
@@ -108,11 +106,12 @@ export class BuildingIndex implements LayerIndexView {
   }
 
   get isSound(): boolean {
-    return this.#options.isWrong?.() !== true;
+    return this.#options.blob?.isWrong !== true;
   }
 
   assertSound(): void {
-    if (!this.isSound) throw new SpandrelError('BLOB_CORRUPT', 'the file is not the layer');
+    if (this.isSound) return;
+    throw this.#options.blob?.refutation ?? new SpandrelError('BLOB_CORRUPT', 'the file is not the layer');
   }
 
   async readSpans(range: ByteRange, signal?: AbortSignal): Promise<readonly ReadSpan[]> {
@@ -221,7 +220,7 @@ export class BuildingIndex implements LayerIndexView {
     } catch (error) {
       await removeUnfinishedIndex(this.#options.indexPath);
       // The reason of the stop says more than the error of the stopped thread.
-      const reason: unknown = signal?.aborted ? signal.reason : error;
+      const reason: unknown = signal?.aborted ? signal.reason : await this.#explain(error);
       for (const watched of this.#watched.values()) watched.reject(reason);
       this.#progress.promise.catch(() => undefined);
       this.#progress.reject(reason);
@@ -229,6 +228,16 @@ export class BuildingIndex implements LayerIndexView {
     } finally {
       signal?.removeEventListener('abort', stop);
       this.#port.close();
+    }
+  }
+
+  /** The layer is at fault only if the bytes match its digest. Otherwise the fill knows what went wrong. */
+  async #explain(error: unknown): Promise<unknown> {
+    try {
+      await this.#options.blob?.completed(this.#options.signal);
+      return error;
+    } catch (failure) {
+      return failure;
     }
   }
 

@@ -114,7 +114,7 @@ export class IndexBuild {
     const started = performance.now();
     await using unpublished = new AsyncDisposableStack();
     const building = await this.#begin(handle, compression);
-    const completed = await this.#explainFailure(building.completed, handle);
+    const completed = await this.#explainFailure(building.completed);
     // Nothing is left of it where it has been renamed.
     unpublished.defer(() => this.#deps.files.drop(completed.indexPath));
     await this.#confirmFault(handle, completed);
@@ -140,7 +140,7 @@ export class IndexBuild {
       limits,
       pool,
       signal: this.#signal,
-      isWrong: () => handle.isWrong,
+      blob: handle,
       fairnessKey: source.origin,
     });
     this.#building = building;
@@ -157,12 +157,10 @@ export class IndexBuild {
     throw new SpandrelError('BLOB_CORRUPT', 'the stored blob has gone bad, and is fetched anew');
   }
 
-  /** A layer is at fault only if its blob is what its digest says; else the fill knows what went wrong. */
-  async #explainFailure<T>(completed: Promise<T>, handle: BlobHandle): Promise<T> {
+  async #explainFailure<T>(completed: Promise<T>): Promise<T> {
     try {
       return await completed;
     } catch (error) {
-      await handle.completed(this.#signal);
       if (isSpandrelError(error, 'STORE_FULL')) this.#deps.files.noteWriteFailure(error);
       throw provenFault(error);
     }

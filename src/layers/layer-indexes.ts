@@ -1,3 +1,4 @@
+import { SourceFault } from '../blobs/fills/source-fault.ts';
 import { BoundedMap } from '../cache/bounded-map.ts';
 import { PassingFaults, type RetryPauses } from '../cache/passing-faults.ts';
 import { SingleFlight } from '../cache/single-flight.ts';
@@ -43,6 +44,8 @@ const MAX_HELD_BYTES = 256 * 2 ** 10;
 const MAX_LOADS = 4;
 const MAX_WAITING_LOADS = 10_000;
 const MAX_REMEMBERED_FAULTS = 10_000;
+/** Builds that one request waits for. All but the last read bytes of other repositories. */
+const MAX_TRIES = 4;
 /** Failures of the proxy itself, which come after a whole pass over the layer. */
 export const COSTLY_FAULTS: readonly ErrorCode[] = [
   'STORE_FULL',
@@ -202,18 +205,19 @@ export class LayerIndexes implements AsyncDisposable {
   }
 
   /**
-   * What `use` makes of the build of a layer whose index has just been looked for in vain. One that fails for the repository that has
-   * begun it says nothing to another, which begins its own.
+   * Pass the build of a layer without an index to `use`. The failure of a build that another repository began, or
+   * that reads bytes of another repository, proves nothing to this one, which then begins its own.
    */
   async #useBuild<T>(layer: Layer, use: (build: Build) => Promise<T>, signal?: AbortSignal): Promise<T> {
-    for (;;) {
+    const { origin } = layer.source;
+    for (let tries = 1; ; tries++) {
       const build = this.#join(layer);
       try {
         return await waitFor(use(build), signal);
       } catch (error) {
-        const isOwn = build.origin === layer.source.origin;
-        if (isOwn || error instanceof ProvenFault || !isSpandrelError(error) || this.#stopping.signal.aborted)
-          throw error;
+        const isOthers = build.origin !== origin || (error instanceof SourceFault && !error.isOf(origin));
+        const isOver = tries === MAX_TRIES || this.#stopping.signal.aborted;
+        if (!isOthers || isOver || error instanceof ProvenFault || !isSpandrelError(error)) throw error;
         await waitFor(Promise.allSettled([build.published]), signal);
       }
     }

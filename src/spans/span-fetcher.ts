@@ -85,8 +85,8 @@ export class SpanFetcher implements AsyncDisposable {
   ): Promise<SpanBytes>[] {
     const wanted: WantedSpan[] = [];
     const found = spans.map((span) => {
-      // A failure through one upstream must not fail readers of another.
-      const key = `${spanKey({ layer: layer.digest, index, span })} ${layer.source.upstream}`;
+      // A failure through one repository must not fail readers of another.
+      const key = `${spanKey({ layer: layer.digest, index, span })} ${layer.source.origin}`;
       let isOwn = false;
       const start = (): Promise<SpanBytes> => {
         isOwn = true;

@@ -103,6 +103,7 @@ export class ZtocJudge implements AsyncDisposable {
       pushedZtoc: pushed.bytes,
       indexPath,
       growth,
+      blob: handle,
       pool,
       signal,
       fairnessKey: source.origin,

@@ -1,16 +1,20 @@
 import type { ByteRange } from '../../core/byte-range.ts';
 import { isSpandrelError } from '../../core/errors.ts';
 import type { BlobResponse, BlobSource } from '../../upstream/blobs/blob-source.ts';
+import { SourceFault } from './source-fault.ts';
 
 /** More are not remembered; the first ones nearly always do. */
 const MAX_SOURCES = 4;
 
 /**
- * Repositories of one upstream that should all have the same blob: those of the requests that share a fill. One that does not give it is
- * left for the next, so that nobody fails for the repository that somebody else has named.
+ * Repositories of one upstream that should all have the same blob: those of the requests that share a fill. If one
+ * does not send it, the next is asked, so that no request fails by the repository that another request names.
  */
 export class AlternativeSources implements BlobSource {
   readonly #sources: BlobSource[];
+  /** Origins of the bytes that arrived. */
+  readonly #senders = new Set<string | undefined>();
+  #hasUnknownSenders = false;
 
   constructor(first: BlobSource) {
     this.#sources = [first];
@@ -22,14 +26,29 @@ export class AlternativeSources implements BlobSource {
     if (!isKnown && this.#sources.length < MAX_SOURCES) this.#sources.push(source);
   }
 
+  /** The fill uses bytes of an earlier one. The store does not know which repositories sent them. */
+  addUnknownSenders(): void {
+    this.#hasUnknownSenders = true;
+  }
+
+  /** True if no repository but `origin` sent a byte. */
+  isOnlyFrom(origin: string | undefined): boolean {
+    return !this.#hasUnknownSenders && [...this.#senders].every((sender) => sender === origin);
+  }
+
+  /** @throws SourceFault if no source sends the range */
   async fetch(range: ByteRange | undefined, signal: AbortSignal, sizeBytes?: number): Promise<BlobResponse> {
     for (;;) {
       const [source] = this.#sources;
       if (source === undefined) throw new Error('there is always a source');
+      const { origin } = source;
       try {
-        return await source.fetch(range, signal, sizeBytes);
+        const response = await source.fetch(range, signal, sizeBytes);
+        this.#senders.add(origin);
+        return response;
       } catch (error) {
-        if (!isSpandrelError(error) || signal.aborted || this.#sources.length < 2) throw error;
+        if (!isSpandrelError(error) || signal.aborted) throw error;
+        if (this.#sources.length < 2) throw new SourceFault(error, (asker) => asker === origin);
         if (this.#sources[0] === source) this.#sources.shift();
       }
     }

@@ -213,6 +213,7 @@ export class BlobFills implements AsyncDisposable {
     // The first answer fills its chunk, and no more if there are ranges.
     const chunkBytes = Math.max(asked?.end ?? 0, planChunkBytes(sizeBytes, settings));
     const pieces = left?.pieces ?? [];
+    if (pieces.length > 0) sources.addUnknownSenders();
     const partialPath = left?.file.path ?? layout.newPartialPath(key);
     const heldBytes = mustComplete ? sizeBytes : pieces.reduce((sum, piece) => sum + rangeLength(piece), 0);
     const unpin = await room.take(key, () => ({ sizeBytes, heldBytes, partialPath }));

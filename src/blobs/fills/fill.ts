@@ -5,6 +5,7 @@ import type { BlobSource } from '../../upstream/blobs/blob-source.ts';
 import type { AlternativeSources } from './alternative-sources.ts';
 import { ChunkFetches, type FirstAnswer } from './chunk-fetches.ts';
 import { ChunkMap } from './chunk-map.ts';
+import { corruptBySource } from './source-fault.ts';
 import { type Demand, Demands } from '../reads/demands.ts';
 import type { DigestWorker } from '../verification/digest-worker.ts';
 import { Growth } from '../files/growth.ts';
@@ -118,15 +119,16 @@ export class Fill {
         if (!isPassingFault(error)) throw error;
         return hash();
       });
-      if (actual !== digest) {
-        this.#refutation = new SpandrelError('BLOB_CORRUPT', `the upstream sent ${actual} for ${digest}`);
-        throw this.#refutation;
-      }
+      if (actual !== digest)
+        throw new SpandrelError('BLOB_CORRUPT', `the upstream sent ${actual} for ${digest}`);
       this.#isVerified = true;
       return true;
     } catch (error) {
       leaving.abort();
-      throw error;
+      const { sources } = this.#options;
+      const failure = corruptBySource(error, (origin) => sources.isOnlyFrom(origin));
+      if (isSpandrelError(failure, 'BLOB_CORRUPT')) this.#refutation = failure;
+      throw failure;
     } finally {
       if (this.#arrived.state === 'growing') this.#arrived.finish('failed');
     }
@@ -151,7 +153,6 @@ export class Fill {
 
   fail(error: Error): void {
     this.#failure ??= error;
-    if (isSpandrelError(error, 'BLOB_CORRUPT')) this.#refutation ??= error;
     if (this.growth.state === 'growing') this.growth.finish('failed');
     this.#demands.fail(error);
   }
@@ -172,9 +173,9 @@ export class Fill {
     if (this.#refutation !== undefined) throw this.#refutation;
   }
 
-  /** What has arrived is known to be another blob. */
-  get isRefuted(): boolean {
-    return this.#refutation !== undefined;
+  /** The fault that shows that the bytes do not match the digest. */
+  get refutation(): SpandrelError | undefined {
+    return this.#refutation;
   }
 
   /** Where the readable bytes from the start of the demand on end; waits until there is one. @throws what the fill failed with */

@@ -1,5 +1,6 @@
 import type { ByteRange } from '../../core/byte-range.ts';
 import type { Digest } from '../../core/digest.ts';
+import type { SpandrelError } from '../../core/errors.ts';
 import type { ProvenBytes } from '../../core/proven-bytes.ts';
 import type { Growth } from '../files/growth.ts';
 import type { StoredBlob } from '../files/store-budget.ts';
@@ -53,6 +54,8 @@ export interface BlobHandle extends BlobReader {
    * bytes that were read before may be wrong.
    */
   readonly isWrong: boolean;
+  /** Why a fill failed that brought other bytes than the digest says: a {@link SourceFault} with BLOB_CORRUPT. */
+  readonly refutation: SpandrelError | undefined;
   /** Path of the file, for followers in other threads. It stays readable while the handle is open. */
   readonly path: string;
   readonly growth: Growth;

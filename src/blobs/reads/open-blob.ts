@@ -16,8 +16,8 @@ import type { StoredBlob } from '../files/store-budget.ts';
 export interface ArrivingBlob {
   /** Growth of the blob's file. */
   readonly growth: Growth;
-  /** The arrived bytes are known not to match the digest. */
-  readonly isRefuted: boolean;
+  /** The fault that shows that the bytes do not match the digest. */
+  readonly refutation: SpandrelError | undefined;
   /** Registers a wanted range, until the demand is disposed of. */
   demand(range: ByteRange): Demand;
   drop(demand: Demand): void;
@@ -26,7 +26,7 @@ export interface ArrivingBlob {
    * error of the fill
    */
   waitFor(demand: Demand, signal: AbortSignal | undefined): Promise<number>;
-  /** @throws SpandrelError BLOB_CORRUPT if {@link isRefuted} */
+  /** @throws SpandrelError {@link refutation} */
   assertSound(): void;
 }
 
@@ -47,6 +47,7 @@ interface Parts extends Pick<BlobHandle, 'digest' | 'sizeBytes' | 'source' | 'pa
   readonly stored: StoredBlob | undefined;
   /** Whether the file has been found not to match the digest. */
   readonly isWrong: () => boolean;
+  readonly refutation: () => SpandrelError | undefined;
   readonly close: () => Promise<void>;
 }
 
@@ -77,6 +78,10 @@ export class OpenBlob implements BlobHandle {
     return this.#parts.isWrong();
   }
 
+  get refutation(): SpandrelError | undefined {
+    return this.#parts.refutation();
+  }
+
   get growth(): Growth {
     return (this.#growth ??= this.#parts.growth());
   }
@@ -98,6 +103,7 @@ export class OpenBlob implements BlobHandle {
       source: 'disk',
       stored,
       isWrong,
+      refutation: () => undefined,
       growth: () => Growth.complete(sizeBytes),
       begin: ({ end }) => ({
         readableEnd: () => Promise.resolve(end),
@@ -130,7 +136,8 @@ export class OpenBlob implements BlobHandle {
       path: file.path,
       source: 'fill',
       stored: undefined,
-      isWrong: () => fill.isRefuted,
+      isWrong: () => fill.refutation !== undefined,
+      refutation: () => fill.refutation,
       growth: () => fill.growth,
       begin: (range) => readOfFill(fill, range),
       fd: file.fd,
@@ -208,7 +215,8 @@ export class OpenBlob implements BlobHandle {
   }
 
   #assertRight(): void {
-    if (this.isWrong) throw new SpandrelError('STORE_FAILED', 'the stored blob is damaged');
+    if (this.isWrong)
+      throw this.refutation ?? new SpandrelError('STORE_FAILED', 'the stored blob is damaged');
   }
 
   completed(signal?: AbortSignal): Promise<void> {

@@ -2,6 +2,7 @@ import type { ServerResponse } from 'node:http';
 
 import type { FastifyReply, FastifyRequest } from 'fastify';
 
+import { retryOwnSource } from '../../blobs/fills/source-fault.ts';
 import { errorCodeOf, ERRORS, isSpandrelError } from '../../core/errors.ts';
 import type { Events } from '../../telemetry/events.ts';
 import type { Logger } from '../../telemetry/logger.ts';
@@ -26,8 +27,8 @@ export interface ActiveRequestDeps {
 }
 
 /**
- * A request to the registry listener from its head to its log line. Exactly one of {@link send} and
- * {@link fail} ends it.
+ * A request to the registry listener from its head to its log line. Exactly one of {@link send},
+ * {@link respond} and {@link fail} ends it.
  *
  * Bodies go around fastify's `reply.send`: `sendResponse` awaits the first chunk before the head, so that an
  * early failure still becomes an error response; it reuses read buffers and aborts on a late failure, which
@@ -90,6 +91,21 @@ export class ActiveRequest {
     reply.hijack();
     try {
       this.#finish(await this.#send(response, this.#deadline));
+    } catch (error) {
+      await this.#sendError(error);
+    }
+  }
+
+  /**
+   * Send the response that `make` returns. While nothing is sent, `make` is called again after a fault of another
+   * repository than `origin`.
+   */
+  async respond(reply: FastifyReply, origin: string, make: () => Promise<RegistryResponse>): Promise<void> {
+    reply.hijack();
+    const isUnsent = (): boolean => !this.#raw.headersSent && !this.signal.aborted;
+    try {
+      const send = async (): Promise<SendResult> => this.#send(await make(), this.#deadline);
+      this.#finish(await retryOwnSource(send, origin, isUnsent));
     } catch (error) {
       await this.#sendError(error);
     }

@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 
-import type { Target } from '../../upstream/target.ts';
+import { type Target, targetKey } from '../../upstream/target.ts';
 import type { RegistryPath, RepositoryPath, RouteName } from '../requests/registry-path.ts';
 import type { RequestContext } from '../requests/request-context.ts';
 import type { RegistryResponse } from '../responses/registry-response.ts';
@@ -49,8 +49,9 @@ export function addRepositoryRoute<Route extends RepositoryPath['route']>(
     handler: async (request, reply) => {
       const active = activeRequest(request);
       const { context, target } = active;
-      const response = await handle(context, target, context.path as PathOf<Route>);
-      await active.send(reply, withNamespace(response, context.namespace));
+      await active.respond(reply, targetKey(target), async () =>
+        withNamespace(await handle(context, target, context.path as PathOf<Route>), context.namespace),
+      );
     },
   });
 }
