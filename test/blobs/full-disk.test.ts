@@ -8,26 +8,31 @@ import type { BlobStore } from '../../src/blobs/blob-store.ts';
 import { digestHex, digestOf } from '../../src/core/digest.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
+import { Events } from '../../src/telemetry/events.ts';
 import { blobStore } from '../helpers/blob-store.ts';
 import { cleanup } from '../helpers/cleanup.ts';
+import { collectingLogger } from '../helpers/collected-output.ts';
 import { MemorySource } from '../helpers/memory-source.ts';
 import { randomBlob, readRange, readWhole } from '../helpers/random-blob.ts';
+import { ReadOnlyFolder } from '../helpers/read-only-folder.ts';
 import { SmallDisk } from '../helpers/small-disk.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const CHUNK_BYTES = 64 * 1024;
 const MIB = 2 ** 20;
 
+let events: Events;
 let nowMs = 0;
 
 beforeEach(() => {
+  events = new Events(collectingLogger());
   nowMs = 1e12;
 });
 
 async function openStore(root: string, maxBytes: number): Promise<BlobStore> {
   const fill = { parallel: 3, chunkBytes: CHUNK_BYTES };
   const now = (): number => nowMs;
-  return await blobStore({ root, maxBytes, fill, now });
+  return await blobStore({ root, maxBytes, fill, events, now });
 }
 
 /** A store that may hold 100 MiB on a disk that cannot hold 3. */
@@ -89,6 +94,19 @@ describe('a full disk', () => {
     await using handle = await store.openBlob(digestOf(last), new MemorySource(last));
     await handle.completed();
     expect(store.stat(digestOf(last))).toMatchObject({ state: 'complete' });
+  });
+
+  it('that takes no file at all leaves no bytes in the metrics of the store', async () => {
+    const root = await temporaryFolder();
+    const store = await openStore(root, 100 * MIB);
+    const blob = randomBlob(MIB, 4);
+    {
+      await using _readOnly = await ReadOnlyFolder.create(root);
+      await using reader = await store.readBlob(digestOf(blob), new MemorySource(blob));
+      expect((await readWhole(reader)).equals(blob)).toBe(true);
+    }
+    expect([...store.list()]).toEqual([]);
+    expect((await events.printMetrics()).text).toMatch(/^spandrel_store_bytes\{state="partial"\} 0$/m);
   });
 
   it('does not hide that the upstream sends another blob', async () => {

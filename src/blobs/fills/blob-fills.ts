@@ -119,7 +119,7 @@ export class BlobFills implements AsyncDisposable {
     }
     this.#starting.get(key)?.add(source);
     const started = await this.#starts.run(key, () => this.#startAndNote(request), signal);
-    if (this.#running.get(key) === started) return started.join(mustComplete);
+    if (this.#running.get(key) === started && !started.isStopping) return started.join(mustComplete);
     // A small fill may be over by now.
     await waitFor(started.done, signal);
     return undefined;
@@ -262,6 +262,7 @@ export class BlobFills implements AsyncDisposable {
     } catch (error) {
       unpin();
       room.budget.remove(key);
+      room.updateMetrics();
       await room.relieve(storeFault(error, 'create a file'), sizeBytes);
       throw error;
     }

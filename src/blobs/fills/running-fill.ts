@@ -99,7 +99,8 @@ export class RunningFill {
     await using joining = new AsyncDisposableStack();
     joining.use(handle);
     const whole = { sizeBytes, heldBytes: sizeBytes, partialPath: file.path };
-    const release = await room.take(key, () => whole);
+    // Of a fill that ends meanwhile nothing may be left that no file belongs to.
+    const release = await room.take(key, (before) => (before?.partialPath === file.path ? whole : undefined));
     release();
     if (!this.#isOver) fill.completeToo();
     joining.move();
