@@ -6,7 +6,7 @@ import { randomHistory } from './random-history.ts';
 import { shrinkList } from './shrink-history.ts';
 
 /** The same in every run; `npm run histories` plays more. */
-const SEEDS = [1, 2, 4, 15];
+const SEEDS = [2, 4, 12, 15];
 const TIMEOUT_MS = 240_000;
 
 describe('a random history of pulls, faults, kills, reloads and full disks', () => {

@@ -108,22 +108,29 @@ class HistoryMaker {
   #wanted(): Wanted {
     const repository = this.#below(2);
     const place = this.#below(PLACES);
-    const share = this.#share();
     return this.#pick<() => Wanted>([
       () => ({ of: 'tag', repository, tag: this.#below(2) }),
       () => ({ of: 'manifest', repository, place }),
       () => ({ of: 'blob', repository, place }),
       () => ({ of: 'blob', repository, place }),
       () => ({ of: 'foreign', repository, layer: place }),
-      () => ({ of: 'tar', repository, place }),
-      () => ({ of: 'tar', repository, place }),
       () => ({ of: this.#pick(['layer', 'files', 'spans'] as const), repository, place }),
-      () => ({ of: 'span', repository, place, share }),
-      () => ({ of: 'file', repository, place, share }),
-      () => ({ of: 'file', repository, place, share }),
-      () => ({ of: 'imageFile', repository, place, share }),
+      ...Array.from({ length: 6 }, () => () => this.#wantedBytes()),
       () => ({ of: this.#pick(['image', 'referrers'] as const), repository, place }),
       () => ({ of: 'tags', repository }),
+    ])();
+  }
+
+  /** Content of layers. */
+  #wantedBytes(): Wanted {
+    const repository = this.#below(2);
+    const place = this.#below(PLACES);
+    const share = this.#share();
+    return this.#pick<() => Wanted>([
+      () => ({ of: 'tar', repository, place }),
+      () => ({ of: 'span', repository, place, share }),
+      () => ({ of: 'file', repository, place, share }),
+      () => ({ of: 'imageFile', repository, place, share }),
     ])();
   }
 
@@ -157,6 +164,7 @@ class HistoryMaker {
       () => ({ do: 'moveTag', ...this.#tag(), top: this.#below(3) }),
       () => ({ do: 'rules', rules: this.#below(RULES.length) }),
       () => ({ do: 'rules', rules: this.#below(RULES.length) }),
+      () => ({ do: 'rules', rules: this.#below(RULES.length) }),
       () => ({ do: 'pause', ms: this.#below(150) }),
       () => ({
         do: 'intrude',
@@ -169,17 +177,13 @@ class HistoryMaker {
 
   /** Makers of what goes wrong in one round, each with the requests that would show it. */
   #faultsOfRound(): readonly (() => Action[])[] {
-    const { upstream, other, ofMachine } = this.#allFaults();
-    const all = [
-      ...upstream,
-      ...upstream,
-      ...other,
-      ...(this.#isMachineGood ? [] : [...ofMachine, ...ofMachine]),
-    ];
-    return Array.from({ length: KINDS_OF_FAULTS }, () => this.#pick(all));
+    const { upstream, service, ofMachine } = this.#allFaults();
+    const stored = [() => this.#damage(this.#below(2))];
+    const groups = [upstream, upstream, stored, service, ...(this.#isMachineGood ? [] : [ofMachine])];
+    return Array.from({ length: KINDS_OF_FAULTS }, () => this.#pick(this.#pick(groups)));
   }
 
-  #allFaults(): Readonly<Record<'upstream' | 'other' | 'ofMachine', readonly (() => Action[])[]>> {
+  #allFaults(): Readonly<Record<'upstream' | 'service' | 'ofMachine', readonly (() => Action[])[]>> {
     const replica = (): number => this.#below(2);
     const after = (): number => this.#below(60_000);
     return {
@@ -193,14 +197,16 @@ class HistoryMaker {
         () => this.#fault({ kind: 'length', delta: this.#pick([-100, -1, 1, 100]) }),
         () => this.#fault({ kind: 'hold' }),
       ],
-      other: [
+      service: [
         () => [{ do: 'clearFaults' }],
         () => [{ do: 'lose', layer: this.#below(PLACES) }],
         () => [
           { do: 'redis', what: this.#pick(['flush', 'kill', 'resume', 'garble', 'garble', 'hang'] as const) },
         ],
-        () => [{ do: 'redis', what: this.#pick(['garble', 'flush'] as const) }, this.#get()],
-        ...Array.from({ length: this.#decays ? 4 : 1 }, () => () => this.#damage(replica())),
+        () => [
+          { do: 'redis', what: 'garble' },
+          { ...this.#get(), wanted: this.#wantedBytes() },
+        ],
         () => [{ do: 'clock', replica: replica(), stepSeconds: this.#pick([-7200, -30, 0, 30, 7200]) }],
         () => [{ do: this.#pick(['kill', 'term'] as const), replica: replica() }],
       ],
@@ -230,14 +236,14 @@ class HistoryMaker {
   }
 
   #damage(replica: number): Action[] {
-    const ofBlobs = ['blobs', 'blobs', 'blobs', 'blobs', 'partial'] as const;
+    const ofBlobs = ['blobs', 'blobs', 'blobs', 'blobs', 'blobs', 'blobs', 'partial'] as const;
     const folder = this.#pick([
       ...(this.#decays ? ofBlobs : []),
       ...(['indexes', 'indexes', 'manifests', 'tags', 'origins'] as const),
     ]);
-    const reach = this.#pick(['one', 'all'] as const);
-    const how = this.#pick(['cut', 'flip', 'flip', 'flip', 'grow', 'remove'] as const);
-    const reads = Array.from({ length: 2 }, () => ({ ...this.#get(), replica }));
+    const reach = this.#pick(['one', 'all', 'all'] as const);
+    const how = this.#pick(['cut', 'flip', 'flip', 'flip', 'flip', 'grow', 'remove'] as const);
+    const reads = Array.from({ length: 3 }, () => ({ ...this.#get(), replica, wanted: this.#wantedBytes() }));
     return [{ do: 'damage', replica, folder, share: this.#share(), reach, how }, ...reads];
   }
 

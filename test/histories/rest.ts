@@ -224,7 +224,9 @@ async function checkEmptied(replica: Replica): Promise<void> {
       const held = [...metrics].filter(
         ([name, value]) => /^spandrel_store_bytes\{state="(complete|partial)"/.test(name) && value !== 0,
       );
-      if (held.length > 0) throw new Refused(`an empty store has ${JSON.stringify(held)}`, false);
+      const listed = await operations.blobs();
+      if (held.length + listed.length > 0)
+        throw new Refused(`an empty store has ${JSON.stringify({ held, listed })}`, false);
     },
     TO_LET_GO,
   );

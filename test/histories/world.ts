@@ -9,7 +9,7 @@ import { EMPTY_CONFIG } from '../../src/soci/soci-index.ts';
 import type { FaultAction } from '../registry/faults.ts';
 import { Certificate } from '../helpers/certificate.ts';
 import { basic } from '../helpers/private-registry.ts';
-import { runProgram, tryProgram } from '../helpers/programs.ts';
+import { tryProgram } from '../helpers/programs.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
 import { TemporaryFolder } from '../helpers/temporary-folder.ts';
 import {
@@ -96,7 +96,7 @@ export class World implements AsyncDisposable {
       const own = join(folder, String(place));
       await mkdir(own);
       const hasOwnDisk = await mountDisk(own);
-      if (hasOwnDisk) stack.defer(async () => void (await runProgram('umount', ['--lazy', own])));
+      if (hasOwnDisk) stack.defer(() => unmountDisk(own));
       const options: ReplicaOptions = {
         setUp,
         upstreamUrl: upstream.url,
@@ -340,6 +340,11 @@ const GARBLE = `for place, key in ipairs(redis.call('keys', '*')) do local lengt
   '\n',
   '',
 );
+
+/** A disk that has become read-only is mounted twice. */
+async function unmountDisk(path: string): Promise<void> {
+  while ((await tryProgram('umount', ['--lazy', path])).status === 0);
+}
 
 /** False where mounting is not allowed. */
 async function mountDisk(path: string): Promise<boolean> {
