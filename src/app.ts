@@ -21,29 +21,30 @@ import { Connections } from './http/listener/connections.ts';
 import { readTlsMaterial } from './http/listener/tls-material.ts';
 import { ReadinessChecks } from './http/admin/readiness.ts';
 import { createRegistryServer } from './http/registry/create-registry-server.ts';
-import { BlobAccess } from './images/access/blob-access.ts';
-import { ConfigGate } from './images/access/config-gate.ts';
+import { BlobProofs } from './images/proofs/blob-proofs.ts';
+import { ConfigGate } from './images/lazy/config-gate.ts';
 import { BlobContents } from './images/contents/blob-contents.ts';
 import { LayerContents } from './images/contents/layer-contents.ts';
 import { ManifestContents } from './images/contents/manifest-contents.ts';
-import { Deliveries } from './images/access/deliveries.ts';
-import { DeliveryCheck } from './images/access/delivery-check.ts';
+import { Deliveries } from './images/proofs/deliveries.ts';
+import { DeliveryCheck } from './images/proofs/delivery-check.ts';
 import { DerivedBlobs } from './images/lazy/derived-blobs.ts';
 import { DerivedImages } from './images/lazy/derived-images.ts';
 import { Catalog } from './images/operations/catalog.ts';
 import { ImageFiles } from './images/files/image-files.ts';
-import { ImageManifests } from './images/lazy/image-manifests.ts';
+import { ImageManifests } from './images/manifests/image-manifests.ts';
 import { ImageOverview } from './images/operations/image-overview.ts';
 import { ImageTrees } from './images/files/image-trees.ts';
 import { IndexPolicies } from './images/lazy/index-policy.ts';
 import { KnownLayers } from './images/documents/known-layers.ts';
 import { LazyImages } from './images/lazy/lazy-images.ts';
 import { Layers } from './images/lazy/layers.ts';
+import { ImageConfigs } from './images/documents/image-configs.ts';
 import { ManifestStore } from './images/documents/manifest-store.ts';
 import { LostDocuments } from './images/lazy/lost-documents.ts';
 import { Manifests } from './images/manifests/manifests.ts';
-import { Origins } from './images/access/origins.ts';
-import { ProofTable } from './images/access/proof-table.ts';
+import { Origins } from './images/proofs/origins.ts';
+import { ProofTable } from './images/proofs/proof-table.ts';
 import { PullLog } from './images/operations/pull-log.ts';
 import { PushedIndexes } from './images/lazy/pushed-indexes.ts';
 import { ZtocVerdicts } from './images/lazy/ztoc-verdicts.ts';
@@ -219,21 +220,21 @@ export async function createApp(
   const negativeAgeMs = config.manifests.negativeSeconds * 1000;
   const pauses = growingPauses(negativeAgeMs);
   const knownLayers = new KnownLayers();
-  const proofs = opening.use(
+  const table = opening.use(
     ProofTable.open(join(root, 'proofs'), { health, logger, nowMs: steadyNow(), storeBytes: maxBytes }),
   );
   const patience = new Patience(PATIENCE_MS);
   const lifetimeMs = config.access.proofSeconds * 1000;
-  const deliveries = new Deliveries({ proofs, shared: redis });
+  const deliveries = new Deliveries({ table, shared: redis });
   blobs.onDelivered((digest, upstream) => deliveries.note(upstream, digest));
   const deliveryCheck = new DeliveryCheck({ deliveries, blobs, indexes });
-  const access = opening.use(
-    new BlobAccess({ proofs, deliveries, deliveryCheck, lifetimeMs, patience, events, logger }),
+  const proofs = opening.use(
+    new BlobProofs({ table, deliveries, deliveryCheck, lifetimeMs, patience, events, logger }),
   );
   const manifests = opening.use(
     new Manifests({
       store: manifestStore,
-      access,
+      proofs,
       tags,
       knownLayers,
       tagAgeMs: config.manifests.tagSeconds * 1000,
@@ -246,7 +247,7 @@ export async function createApp(
   const pushed = opening.use(
     new PushedIndexes({
       manifests,
-      access,
+      proofs,
       blobs,
       indexes,
       judge: opening.use(new ZtocJudge({ ...building, indexes })),
@@ -260,9 +261,10 @@ export async function createApp(
     }),
   );
   const policies = new IndexPolicies(generalPolicy(config), config.index.rules ?? []);
-  const layers = new Layers({ access, blobs, indexes, knownLayers, policies, logger });
+  const configs = new ImageConfigs({ proofs, blobs, logger });
+  const layers = new Layers({ proofs, blobs, indexes, knownLayers, policies, configs });
   const indexer = new SociIndexer({
-    access,
+    proofs,
     layers,
     indexes,
     store: manifestStore,
@@ -272,12 +274,13 @@ export async function createApp(
     events,
     logger,
   });
-  const images = new ImageManifests({ manifests, layers });
-  const lazily = { access, manifests, indexer, policies, events };
+  const images = new ImageManifests({ manifests, configs });
+  const lazily = { proofs, manifests, indexer, policies, events };
   const lazyImages = new LazyImages({
     ...lazily,
     images,
     layers,
+    configs,
     pushed,
     store: manifestStore,
     origins,
@@ -288,7 +291,7 @@ export async function createApp(
   const servedImages = new ServedImages();
   const derivedImages = new DerivedImages({ ...lazily, knownLayers, lazyImages, servedImages });
   const lostDocuments = new LostDocuments({
-    access,
+    proofs,
     manifests,
     store: manifestStore,
     origins,
@@ -296,7 +299,7 @@ export async function createApp(
     layers,
     indexes,
   });
-  const shownImages = new ImageManifests({ manifests: lostDocuments.listed, layers });
+  const shownImages = new ImageManifests({ manifests: lostDocuments.listed, configs });
   const shown = { manifests: lostDocuments, images: shownImages, layers };
   const pullLog = new PullLog(knownLayers, events);
   const warmJobs = opening.use(
@@ -315,7 +318,7 @@ export async function createApp(
     listen: await readTlsMaterial('listen', config.listen.tls, readNamedFile),
     admin: await readTlsMaterial('admin', config.admin.tls, readNamedFile),
   };
-  const derivedBlobs = new DerivedBlobs({ ztocs, blobs, access, lostDocuments, maxBytes: ztocBytes });
+  const derivedBlobs = new DerivedBlobs({ ztocs, blobs, proofs, lostDocuments, maxBytes: ztocBytes });
   const configGate = new ConfigGate(manifestStore);
   const layerContents = new LayerContents({ layers, indexes, reader });
   const registry = createRegistryServer({
@@ -325,10 +328,10 @@ export async function createApp(
     blobContents: new BlobContents({ layers, derivedBlobs, configGate, pullLog }),
     layers,
     layerContents,
-    catalog: new Catalog(upstreams, new ServedRepositories(proofs)),
+    catalog: new Catalog(upstreams, new ServedRepositories(table)),
     referrers: new Referrers({ manifests, indexer, pushed, policies, logger }),
     imageFiles: new ImageFiles({ ...shown, contents: layerContents, indexes, trees }),
-    imageOverview: new ImageOverview({ ...shown, indexer, pushed, policies, pullLog }),
+    imageOverview: new ImageOverview({ ...shown, configs, indexer, pushed, policies, pullLog }),
     limits: config.limits,
     events,
     tracer,

@@ -35,9 +35,6 @@ const NAMED_OTHERWISE: Readonly<Record<string, string>> = {
 
 /** Files of `src` that are not named after an export yet. */
 const TO_RENAME: readonly string[] = [
-  'images/documents/manifest.ts',
-  'images/documents/platform.ts',
-  'images/operations/ecr-event.ts',
   'inflate/native-span.ts',
   'inflate/zstd-inflater.ts',
   'telemetry/logger.ts',

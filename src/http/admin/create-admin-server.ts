@@ -4,7 +4,7 @@ import type { BlobStore } from '../../blobs/blob-store.ts';
 import { parseDigest } from '../../core/digest.ts';
 import { errorCodeOf, isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import { TimeLimit } from '../../core/work/time-limit.ts';
-import { parseEcrPush } from '../../images/operations/ecr-event.ts';
+import { parseEcrPush } from '../../images/operations/parse-ecr-push.ts';
 import type { ServedImages } from '../../images/manifests/served-images.ts';
 import type { WarmJobs } from '../../images/operations/warm-jobs.ts';
 import type { Logger } from '../../telemetry/logger.ts';

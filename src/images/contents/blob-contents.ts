@@ -3,7 +3,7 @@ import type { Digest } from '../../core/digest.ts';
 import { isSpandrelError } from '../../core/errors.ts';
 import { MEDIA_TYPES } from '../../core/media-types.ts';
 import type { Target } from '../../upstream/target.ts';
-import type { ConfigGate } from '../access/config-gate.ts';
+import type { ConfigGate } from '../lazy/config-gate.ts';
 import type { DerivedBlob, DerivedBlobs } from '../lazy/derived-blobs.ts';
 import type { Layers } from '../lazy/layers.ts';
 import type { PullLog } from '../operations/pull-log.ts';

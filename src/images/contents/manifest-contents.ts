@@ -1,7 +1,7 @@
 import type { Reference } from '../../core/image-reference.ts';
 import type { Target } from '../../upstream/target.ts';
-import type { ConfigGate } from '../access/config-gate.ts';
-import type { StoredManifest } from '../documents/manifest.ts';
+import type { ConfigGate } from '../lazy/config-gate.ts';
+import type { StoredManifest } from '../documents/parse-manifest.ts';
 import type { LazyImages } from '../lazy/lazy-images.ts';
 import type { LostDocuments } from '../lazy/lost-documents.ts';
 import type { FoundManifest } from '../manifests/manifests.ts';

@@ -1,7 +1,7 @@
 import { BoundedMap } from '../../cache/bounded-map.ts';
 import type { Descriptor } from '../../core/descriptor.ts';
 import type { Digest } from '../../core/digest.ts';
-import { type ImageManifest, isSound } from './manifest.ts';
+import { type ImageManifest, isSound } from './parse-manifest.ts';
 import { type Target, targetKey } from '../../upstream/target.ts';
 
 /** What an image manifest says of one of its layers. */

@@ -5,7 +5,7 @@ import { type Digest, digestAlgorithm, digestOf, digestOfLarge } from '../../cor
 import { SMALL_DOCUMENT_BYTES } from '../../core/work/in-own-turn.ts';
 import { MEDIA_TYPES } from '../../core/media-types.ts';
 import { identifyManifest } from '../../upstream/manifests/identify-manifest.ts';
-import type { StoredManifest } from './manifest.ts';
+import type { StoredManifest } from './parse-manifest.ts';
 
 const LINE_FEED = 0x0a;
 

@@ -14,7 +14,7 @@ import type { RawText } from '../../tar/raw-text.ts';
 import { type DirectoryListing, listDirectory, type PageQuery, shownType } from './directory-listing.ts';
 import type { Content, ContentReader } from '../contents/content.ts';
 import type { LayerContents } from '../contents/layer-contents.ts';
-import type { ImageManifests } from '../lazy/image-manifests.ts';
+import type { ImageManifests } from '../manifests/image-manifests.ts';
 import type { ImageTree } from './image-tree.ts';
 import type { ImageTrees } from './image-trees.ts';
 import type { IndexedLayer } from './tree-worker.ts';
@@ -25,7 +25,7 @@ import {
   isSound,
   parseManifest,
   type StoredManifest,
-} from '../documents/manifest.ts';
+} from '../documents/parse-manifest.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import type { Target } from '../../upstream/target.ts';
 import { targetKey } from '../../upstream/target.ts';

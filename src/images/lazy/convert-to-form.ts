@@ -3,8 +3,8 @@ import type { Descriptor } from '../../core/descriptor.ts';
 import { isManifestType } from '../../core/media-types.ts';
 import { convertImage, convertManifest, type Document, wrapManifest } from '../../soci/convert-image.ts';
 import { decodeOciIndex, type OciIndex } from '../../soci/oci-manifest.ts';
-import type { IndexContent, PlatformManifest } from './image-manifests.ts';
-import { type ImageIndex, parseManifest, type StoredManifest } from '../documents/manifest.ts';
+import type { IndexContent, PlatformManifest } from '../manifests/image-manifests.ts';
+import { type ImageIndex, parseManifest, type StoredManifest } from '../documents/parse-manifest.ts';
 
 /** What the image's index leads to, as its registry has it. */
 interface ListedManifests {

@@ -4,14 +4,14 @@ import { isSpandrelError } from '../../core/errors.ts';
 import { WorkQueue } from '../../core/work/work-queue.ts';
 import { EMPTY_CONFIG, EMPTY_CONFIG_DIGEST } from '../../soci/soci-index.ts';
 import type { ZtocStore } from '../../layers/ztoc-store.ts';
-import type { BlobAccess } from '../access/blob-access.ts';
+import type { BlobProofs } from '../proofs/blob-proofs.ts';
 import type { LostDocuments } from './lost-documents.ts';
 import type { Target } from '../../upstream/target.ts';
 
 export interface DerivedBlobsDeps {
   readonly ztocs: ZtocStore;
   readonly blobs: BlobStore;
-  readonly access: BlobAccess;
+  readonly proofs: BlobProofs;
   readonly lostDocuments: LostDocuments;
   /** Memory of zTOCs that are being sent, stored form and plain; further requests wait. */
   readonly maxBytes: number;
@@ -38,15 +38,15 @@ const MAX_WAITING = 1000;
 export class DerivedBlobs {
   readonly #ztocs: ZtocStore;
   readonly #blobs: BlobStore;
-  readonly #access: BlobAccess;
+  readonly #proofs: BlobProofs;
   readonly #lost: LostDocuments;
   /** Of the zTOCs that are being sent. */
   readonly #memory: WorkQueue;
 
-  constructor({ ztocs, blobs, access, lostDocuments, maxBytes }: DerivedBlobsDeps) {
+  constructor({ ztocs, blobs, proofs, lostDocuments, maxBytes }: DerivedBlobsDeps) {
     this.#ztocs = ztocs;
     this.#blobs = blobs;
-    this.#access = access;
+    this.#proofs = proofs;
     this.#lost = lostDocuments;
     this.#memory = new WorkQueue({ maxRunning: maxBytes, maxWaiting: MAX_WAITING });
   }
@@ -54,7 +54,7 @@ export class DerivedBlobs {
   /**
    * The blob, gzip-encoded if the client can take that and it is worth it; nothing if this replica does not know it as one of ours. A zTOC
    * tells the names of files: it is given to those who may have its layer, or an image with that. One that the store has lost is made again.
-   * @throws SpandrelError as {@link BlobAccess.check}, as fills and builds do
+   * @throws SpandrelError as {@link BlobProofs.authorize}, as fills and builds do
    */
   async get(target: Target, digest: Digest, request: DerivedBlobRequest): Promise<DerivedBlob | undefined> {
     const { signal } = request;
@@ -62,12 +62,12 @@ export class DerivedBlobs {
       return { bytes: EMPTY_CONFIG, encoding: undefined, release: () => undefined };
     // Most blobs are none of ours, and to find that out here spares a look at the disk.
     if (this.#blobs.stat(digest, target.client.name) !== undefined) return undefined;
-    if (this.#access.groundsOf(target, digest) === undefined) {
+    if (this.#proofs.derivationOf(target, digest) === undefined) {
       const isOurs = (await this.#ztocs.has(digest)) && (await this.#lost.findZtoc(target, digest, signal));
       return isOurs ? this.#read(digest, request) : undefined;
     }
     try {
-      await this.#access.check(target, digest, signal);
+      await this.#proofs.authorize(target, digest, signal);
       const found = await this.#read(digest, request);
       return found ?? (await this.make(target, digest, request));
     } catch (error) {

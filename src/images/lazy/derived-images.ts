@@ -5,18 +5,18 @@ import type { Digest } from '../../core/digest.ts';
 import { isSpandrelError, type SpandrelError } from '../../core/errors.ts';
 import type { Events } from '../../telemetry/events.ts';
 import { isUpstreamAway } from '../../upstream/faults/is-upstream-away.ts';
-import type { BlobAccess } from '../access/blob-access.ts';
+import type { BlobProofs } from '../proofs/blob-proofs.ts';
 import type { IndexPolicies } from './index-policy.ts';
 import type { KnownLayers } from '../documents/known-layers.ts';
 import type { LazyImages } from './lazy-images.ts';
-import { parseManifest, type StoredManifest, tryParseManifest } from '../documents/manifest.ts';
+import { parseManifest, type StoredManifest, tryParseManifest } from '../documents/parse-manifest.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import type { ServedImages } from '../manifests/served-images.ts';
 import type { SociIndexer } from './soci-indexer.ts';
 import { type Target, targetKey } from '../../upstream/target.ts';
 
 export interface DerivedImagesDeps {
-  readonly access: BlobAccess;
+  readonly proofs: BlobProofs;
   readonly manifests: Manifests;
   readonly knownLayers: KnownLayers;
   readonly indexer: SociIndexer;
@@ -102,7 +102,7 @@ export class DerivedImages {
 
   async #comesFrom(target: Target, digest: Digest, image: StoredManifest): Promise<boolean> {
     await this.restore(target, image);
-    return this.#deps.access.groundsOf(target, digest) !== undefined;
+    return this.#deps.proofs.derivationOf(target, digest) !== undefined;
   }
 
   async #imageOf(target: Target, tag: string): Promise<StoredManifest | undefined> {

@@ -1,29 +1,28 @@
 import type { BlobHandle, BlobReader } from '../../blobs/reads/blob-handle.ts';
 import type { BlobStore } from '../../blobs/blob-store.ts';
-import { readVerifiedBlob } from '../../blobs/read-verified-blob.ts';
 import type { Descriptor } from '../../core/descriptor.ts';
 import type { Digest } from '../../core/digest.ts';
-import { type ErrorCode, ERRORS, isSpandrelError } from '../../core/errors.ts';
+import { type ErrorCode, isSpandrelError } from '../../core/errors.ts';
 import { MEDIA_TYPES } from '../../core/media-types.ts';
 import { skipReason } from '../../soci/skip-reason.ts';
 import { type AuthorizedLayer, type Layer, markAuthorized } from '../../layers/layer.ts';
 import type { LayerIndexes } from '../../layers/layer-indexes.ts';
-import type { Logger } from '../../telemetry/logger.ts';
 import { type LayerSummary, streamFault } from '../../index/layer-summary.ts';
-import type { BlobAccess } from '../access/blob-access.ts';
-import { type ImageConfig, parseImageConfig } from '../documents/image-config.ts';
+import type { BlobProofs } from '../proofs/blob-proofs.ts';
+import { openAuthorizedBlob } from '../proofs/open-authorized-blob.ts';
+import type { ImageConfigs } from '../documents/image-configs.ts';
 import type { IndexPolicies } from './index-policy.ts';
 import type { KnownLayer, KnownLayers } from '../documents/known-layers.ts';
-import { type FaultyDescriptor, isSound } from '../documents/manifest.ts';
+import { type FaultyDescriptor, isSound } from '../documents/parse-manifest.ts';
 import type { Target } from '../../upstream/target.ts';
 
 export interface LayersDeps {
-  readonly access: BlobAccess;
+  readonly proofs: BlobProofs;
   readonly blobs: BlobStore;
   readonly indexes: LayerIndexes;
   readonly knownLayers: KnownLayers;
   readonly policies: IndexPolicies;
-  readonly logger: Logger;
+  readonly configs: ImageConfigs;
 }
 
 /** State of a layer as the span API shows it. */
@@ -53,9 +52,6 @@ export interface LayerDescription {
 
 /** Layers that the upstream is asked about at the same time for one image. */
 const LAYERS_AT_ONCE = 8;
-/** The configs of images are small; a larger blob is none. */
-const MAX_CONFIG_BYTES = 4 * 2 ** 20;
-const CONFIG_LIMIT = { maxBytes: MAX_CONFIG_BYTES, code: 'IMAGE_UNSUPPORTED' } as const;
 
 /** Blobs and layers of images, and the rule that a layer is indexed when its blob is first asked for. */
 export class Layers {
@@ -69,19 +65,19 @@ export class Layers {
   layer(target: Target, digest: Digest): Layer {
     return {
       digest,
-      source: this.#deps.access.source(target, digest),
+      source: this.#deps.proofs.source(target, digest),
       claimedBytes: this.#deps.knownLayers.get(target, digest)?.descriptor.size,
-      confirm: (signal) => this.#deps.access.confirm(target, digest, signal),
+      confirm: (signal) => this.#deps.proofs.confirm(target, digest, signal),
     };
   }
 
-  /** As {@link layer}, if the repository has it. @throws SpandrelError as {@link BlobAccess.check} */
+  /** As {@link layer}, if the repository has it. @throws SpandrelError as {@link BlobProofs.authorize} */
   async authorizedLayer(target: Target, digest: Digest, signal?: AbortSignal): Promise<AuthorizedLayer> {
-    await this.#deps.access.check(target, digest, signal);
+    await this.#deps.proofs.authorize(target, digest, signal);
     return markAuthorized(this.layer(target, digest));
   }
 
-  /** Those of some layers that the repository has. @throws SpandrelError as {@link BlobAccess.check}, but for BLOB_UNKNOWN */
+  /** Those of some layers that the repository has. @throws SpandrelError as {@link BlobProofs.authorize}, but for BLOB_UNKNOWN */
   async heldLayers(
     target: Target,
     digests: readonly Digest[],
@@ -101,7 +97,7 @@ export class Layers {
 
   /**
    * Have a layer indexed. Where nothing is known of it yet, its bytes themselves prove that the repository has it.
-   * @throws SpandrelError as {@link BlobAccess.check}, and as fills and builds do
+   * @throws SpandrelError as {@link BlobProofs.authorize}, and as fills and builds do
    */
   async index(target: Target, digest: Digest): Promise<void> {
     const { blobs, indexes } = this.#deps;
@@ -113,14 +109,17 @@ export class Layers {
   /** Open a blob for reading; if it is a layer that belongs into a SOCI index, its index is built while the bytes arrive. */
   async readBlob(target: Target, digest: Digest, signal: AbortSignal): Promise<BlobReader> {
     const layer = this.layer(target, digest);
-    const reader = await this.#readIfAllowed(target, layer, signal);
+    const { source, claimedBytes } = layer;
+    const reader = await openAuthorizedBlob(this.#deps, target, digest, signal, (askFirst) =>
+      this.#deps.blobs.readBlob(digest, source, { claimedBytes, signal, askFirst }),
+    );
     if (this.belongsInIndex(target, digest)) this.#deps.indexes.startBuild(layer);
     return reader;
   }
 
   /**
    * Bring the blob of a layer into the store, and keep it there while the handle is open.
-   * @throws SpandrelError as {@link BlobAccess.check}, `BlobStore.openBlob`
+   * @throws SpandrelError as {@link BlobProofs.authorize}, `BlobStore.openBlob`
    */
   async openBlob(
     target: Target,
@@ -129,7 +128,7 @@ export class Layers {
   ): Promise<{ readonly handle: BlobHandle; readonly held: AuthorizedLayer }> {
     const layer = this.layer(target, digest);
     const { source, claimedBytes } = layer;
-    const handle = await this.#openIfAllowed(target, digest, signal, (askFirst) =>
+    const handle = await openAuthorizedBlob(this.#deps, target, digest, signal, (askFirst) =>
       this.#deps.blobs.openBlob(digest, source, { claimedBytes, signal, askFirst, complete: true }),
     );
     return { handle, held: markAuthorized(layer) };
@@ -140,34 +139,6 @@ export class Layers {
     const known = this.#deps.knownLayers.get(target, digest);
     const { v1, v2, minLayerBytes } = this.#deps.policies.of(target);
     return (v1 || v2) && known !== undefined && skipReason(known.descriptor, minLayerBytes) === undefined;
-  }
-
-  #readIfAllowed(
-    target: Target,
-    { digest, source, claimedBytes }: Pick<Layer, 'digest' | 'source' | 'claimedBytes'>,
-    signal: AbortSignal | undefined,
-  ): Promise<BlobReader> {
-    return this.#openIfAllowed(target, digest, signal, (askFirst) =>
-      this.#deps.blobs.readBlob(digest, source, { claimedBytes, signal, askFirst }),
-    );
-  }
-
-  /** Bytes that come from the repository itself prove what else would have to be asked. */
-  async #openIfAllowed<T extends BlobReader>(
-    target: Target,
-    digest: Digest,
-    signal: AbortSignal | undefined,
-    open: (askFirst: boolean) => Promise<T>,
-  ): Promise<T> {
-    const { access, blobs } = this.#deps;
-    const isKnown = blobs.stat(digest, target.client.name) !== undefined;
-    if (isKnown) await access.check(target, digest, signal);
-    await using opened = new AsyncDisposableStack();
-    const blob = opened.use(await open(!isKnown));
-    if (!isKnown && blob.source === 'disk') await access.check(target, digest, signal);
-    else if (!isKnown) await access.checkOwn(target, digest, signal);
-    opened.move();
-    return blob;
   }
 
   /** Sizes of those layers that have no index yet, in compressed bytes. */
@@ -184,11 +155,11 @@ export class Layers {
   ): Promise<{ sizeBytes: number; cached: boolean }> {
     const storedBytes = await this.#deps.blobs.storedSize(digest);
     if (storedBytes !== undefined) {
-      await this.#deps.access.check(target, digest, signal);
+      await this.#deps.proofs.authorize(target, digest, signal);
       return { sizeBytes: storedBytes, cached: true };
     }
     const sizeBytes = await target.client.statBlob(target.repository, digest, signal);
-    this.#deps.access.remember(target, digest);
+    this.#deps.proofs.remember(target, digest);
     return { sizeBytes, cached: false };
   }
 
@@ -204,49 +175,15 @@ export class Layers {
       mediaType: known?.descriptor.mediaType ?? null,
       size,
       diffId:
-        (known && (await this.knownConfig(target, known.config, signal)).diffIds?.[known.position]) ?? null,
+        (known &&
+          (await this.#deps.configs.readForDisplay(target, known.config, signal)).diffIds?.[
+            known.position
+          ]) ??
+        null,
       state: state.kind,
       ...(state.kind === 'failed' ? { reason: state.code, message: state.message } : {}),
       ...(skipped === undefined ? {} : { skipped }),
     };
-  }
-
-  /**
-   * The parts of an image's config that the proxy has a use for; empty where there is none, or none that can be read.
-   * @throws SpandrelError that may be none the next time
-   */
-  async imageConfig(
-    target: Target,
-    config: Descriptor | undefined,
-    signal?: AbortSignal,
-  ): Promise<ImageConfig> {
-    if (config === undefined || config.size > MAX_CONFIG_BYTES) return { fault: 'IMAGE_UNSUPPORTED' };
-    try {
-      const { digest, size: claimedBytes } = config;
-      const source = this.#deps.access.source(target, digest);
-      const open = (): Promise<BlobReader> =>
-        this.#readIfAllowed(target, { digest, source, claimedBytes }, signal);
-      const bytes = await readVerifiedBlob(this.#deps.blobs, digest, open, CONFIG_LIMIT, signal);
-      return parseImageConfig(bytes);
-    } catch (error) {
-      if (!isSpandrelError(error) || ERRORS[error.code].retryable) throw error;
-      return { fault: error.code };
-    }
-  }
-
-  /** As {@link imageConfig}, to be shown: empty too if it cannot be had at the moment. */
-  async knownConfig(
-    target: Target,
-    config: Descriptor | undefined,
-    signal: AbortSignal,
-  ): Promise<ImageConfig> {
-    try {
-      return await this.imageConfig(target, config, signal);
-    } catch (error) {
-      if (!isSpandrelError(error)) throw error;
-      this.#deps.logger.debug({ config: config?.digest, code: error.code }, 'no image config');
-      return { fault: error.code };
-    }
   }
 
   /** As {@link describe}, for a layer of an image: one that cannot be read has its state and reason too. */

@@ -11,27 +11,29 @@ import { waitFor } from '../../core/wait-for.ts';
 import type { BuildForecast } from '../../layers/build-forecast.ts';
 import type { Logger } from '../../telemetry/logger.ts';
 import type { Events } from '../../telemetry/events.ts';
-import type { BlobAccess } from '../access/blob-access.ts';
+import type { BlobProofs } from '../proofs/blob-proofs.ts';
 import { type ConvertedForm, convertToForm } from './convert-to-form.ts';
 import { isFinalConfig } from '../documents/image-config.ts';
-import type { Grounds } from '../access/grounds.ts';
-import type { ImageManifests, PlatformManifest } from './image-manifests.ts';
+import type { ImageConfigs } from '../documents/image-configs.ts';
+import type { Derivation } from '../proofs/derivation.ts';
+import type { ImageManifests, PlatformManifest } from '../manifests/image-manifests.ts';
 import type { IndexPolicies, IndexPolicy } from './index-policy.ts';
 import type { Layers } from './layers.ts';
-import { parseManifest, type StoredManifest, tryParseManifest } from '../documents/manifest.ts';
+import { parseManifest, type StoredManifest, tryParseManifest } from '../documents/parse-manifest.ts';
 import type { ManifestStore } from '../documents/manifest-store.ts';
 import type { Manifests } from '../manifests/manifests.ts';
-import type { Origins } from '../access/origins.ts';
-import { isImageManifest } from '../documents/platform.ts';
+import type { Origins } from '../proofs/origins.ts';
+import { isImageManifest } from '../documents/order-by-platform.ts';
 import type { PushedIndexes } from './pushed-indexes.ts';
 import type { SociIndexer } from './soci-indexer.ts';
 import { type Target, targetKey } from '../../upstream/target.ts';
 
 export interface LazyImagesDeps {
-  readonly access: BlobAccess;
+  readonly proofs: BlobProofs;
   readonly manifests: Manifests;
   readonly images: ImageManifests;
   readonly layers: Layers;
+  readonly configs: ImageConfigs;
   readonly indexer: SociIndexer;
   readonly pushed: PushedIndexes;
   readonly store: ManifestStore;
@@ -65,7 +67,7 @@ interface Plan {
 }
 
 interface Converted extends ConvertedForm {
-  readonly grounds: Grounds;
+  readonly derivation: Derivation;
 }
 
 const MAX_REMEMBERED = 10_000;
@@ -217,7 +219,7 @@ export class LazyImages {
 
   /** The converted image, if all its indexes are there; the original if it turned out that there is nothing to index. */
   async #finished(target: Target, plan: Plan, form: V2Form): Promise<StoredManifest | undefined> {
-    const { indexer, images, access } = this.#deps;
+    const { indexer, images, proofs } = this.#deps;
     const settled = await Promise.all(plan.images.map(({ manifest }) => indexer.isSettled(target, manifest)));
     if (settled.includes(false)) return undefined;
     const indexes: { image: PlatformManifest; index: Descriptor }[] = [];
@@ -242,9 +244,9 @@ export class LazyImages {
       },
       read: async (listed) => noting(await images.read(target, listed)),
     });
-    const layers = indexes.flatMap(({ index }) => access.groundsOf(target, index.digest)?.layers ?? []);
-    const grounds = { image: plan.original.digest, manifests: [...read], layers: [...new Set(layers)] };
-    const converted = { ...made, grounds };
+    const layers = indexes.flatMap(({ index }) => proofs.derivationOf(target, index.digest)?.layers ?? []);
+    const derivation = { image: plan.original.digest, manifests: [...read], layers: [...new Set(layers)] };
+    const converted = { ...made, derivation };
     if (converted.isComplete) this.#converted.set(key, converted);
     return this.#give(target, converted);
   }
@@ -253,14 +255,14 @@ export class LazyImages {
    * Whoever may have what an image was converted from may have the image, and what it leads to, which is there before the answer is.
    * @throws SpandrelError STORE_FULL, STORE_FAILED
    */
-  async #give(target: Target, { top, others, grounds }: Converted): Promise<StoredManifest> {
-    const { store, access, origins } = this.#deps;
+  async #give(target: Target, { top, others, derivation }: Converted): Promise<StoredManifest> {
+    const { store, proofs, origins } = this.#deps;
     for (const document of [...others, top]) {
       // What stays as it is, is the registry's own.
-      if (grounds.manifests.includes(document.digest)) continue;
-      await origins.tell(document.digest, () => ({ kind: 'image', grounds, document }));
+      if (derivation.manifests.includes(document.digest)) continue;
+      await origins.tell(document.digest, () => ({ kind: 'image', derivation, document }));
       if (!(await store.has(document.digest))) await store.put(document);
-      access.rememberDerived(target, document.digest, grounds);
+      proofs.rememberDerived(target, document.digest, derivation);
     }
     return top;
   }
@@ -298,7 +300,7 @@ export class LazyImages {
   ): Promise<Plan> {
     const parsed = parseManifest(original);
     if (parsed.kind === 'image') {
-      const config = await this.#deps.layers.imageConfig(target, parsed.config, signal);
+      const config = await this.#deps.configs.read(target, parsed.config, signal);
       const { platform } = config;
       const images = platform === undefined ? [] : [{ platform, manifest: original }];
       return { original, images, isComplete: isFinalConfig(config) };

@@ -3,18 +3,18 @@ import { isSpandrelError } from '../../core/errors.ts';
 import type { Reference } from '../../core/image-reference.ts';
 import type { LayerIndexes } from '../../layers/layer-indexes.ts';
 import { isUpstreamAway } from '../../upstream/faults/is-upstream-away.ts';
-import type { BlobAccess } from '../access/blob-access.ts';
+import type { BlobProofs } from '../proofs/blob-proofs.ts';
 import type { DerivedImages } from './derived-images.ts';
-import type { Grounds } from '../access/grounds.ts';
+import type { Derivation } from '../proofs/derivation.ts';
 import type { Layers } from './layers.ts';
-import type { StoredManifest } from '../documents/manifest.ts';
+import type { StoredManifest } from '../documents/parse-manifest.ts';
 import type { FoundManifest, Manifests } from '../manifests/manifests.ts';
 import type { ManifestStore } from '../documents/manifest-store.ts';
-import type { Origins } from '../access/origins.ts';
+import type { Origins } from '../proofs/origins.ts';
 import type { Target } from '../../upstream/target.ts';
 
 export interface LostDocumentsDeps {
-  readonly access: BlobAccess;
+  readonly proofs: BlobProofs;
   readonly manifests: Manifests;
   readonly store: ManifestStore;
   readonly origins: Origins;
@@ -67,10 +67,10 @@ export class LostDocuments {
     isSearched: boolean,
     signal: AbortSignal | undefined,
   ): Promise<StoredManifest | undefined> {
-    const { origins, access, store, derivedImages } = this.#deps;
+    const { origins, proofs, store, derivedImages } = this.#deps;
     const origin = await origins.find(digest);
-    if (origin?.kind === 'image' && (await this.#hasAll(target, origin.grounds, signal))) {
-      access.rememberDerived(target, digest, origin.grounds);
+    if (origin?.kind === 'image' && (await this.#hasAll(target, origin.derivation, signal))) {
+      proofs.rememberDerived(target, digest, origin.derivation);
       await store.tryPut(origin.document);
       return origin.document;
     }
@@ -82,12 +82,12 @@ export class LostDocuments {
 
   /** Make all again that came from the image which the repository got this from. @returns false if it is not known, or gone */
   async #remake(target: Target, digest: Digest, signal: AbortSignal | undefined): Promise<boolean> {
-    const { access, derivedImages } = this.#deps;
-    const grounds = access.groundsOf(target, digest);
-    if (grounds === undefined) return false;
-    const image = await this.#image(target, grounds.image, signal);
+    const { proofs, derivedImages } = this.#deps;
+    const derivation = proofs.derivationOf(target, digest);
+    if (derivation === undefined) return false;
+    const image = await this.#image(target, derivation.image, signal);
     if (image !== undefined) await derivedImages.restore(target, image, signal);
-    else access.forget(target, digest);
+    else proofs.forget(target, digest);
     return image !== undefined;
   }
 
@@ -133,14 +133,14 @@ export class LostDocuments {
   }
 
   async #hasLayer(target: Target, layer: Digest, signal: AbortSignal): Promise<boolean> {
-    return this.#isThere(() => this.#deps.access.check(target, layer, signal));
+    return this.#isThere(() => this.#deps.proofs.authorize(target, layer, signal));
   }
 
   /** True if the repository has all that something was made of. @throws SpandrelError if that cannot be told */
-  async #hasAll(target: Target, grounds: Grounds, signal: AbortSignal | undefined): Promise<boolean> {
-    for (const manifest of grounds.manifests)
+  async #hasAll(target: Target, derivation: Derivation, signal: AbortSignal | undefined): Promise<boolean> {
+    for (const manifest of derivation.manifests)
       if ((await this.#image(target, manifest, signal)) === undefined) return false;
-    return this.#isThere(() => this.#deps.access.checkGrounds(target, grounds, signal));
+    return this.#isThere(() => this.#deps.proofs.authorizeDerivation(target, derivation, signal));
   }
 
   async #isThere(check: () => Promise<void>): Promise<boolean> {

@@ -24,13 +24,13 @@ import type { Logger } from '../../telemetry/logger.ts';
 import type { Events } from '../../telemetry/events.ts';
 import { isBrokenTransfer, isUpstreamAway } from '../../upstream/faults/is-upstream-away.ts';
 import type { LayerLimits } from '../../build/build-layer.ts';
-import type { BlobAccess } from '../access/blob-access.ts';
+import type { BlobProofs } from '../proofs/blob-proofs.ts';
 import {
   type ImageManifest,
   parseManifest,
   soundDescriptors,
   type StoredManifest,
-} from '../documents/manifest.ts';
+} from '../documents/parse-manifest.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import { type Target, targetKey } from '../../upstream/target.ts';
 import type * as spanTasks from '../../spans/span-worker.ts';
@@ -38,7 +38,7 @@ import type { ZtocVerdicts } from './ztoc-verdicts.ts';
 
 export interface PushedIndexesDeps {
   readonly manifests: Manifests;
-  readonly access: BlobAccess;
+  readonly proofs: BlobProofs;
   readonly blobs: BlobStore;
   readonly indexes: LayerIndexes;
   readonly judge: ZtocJudge;
@@ -213,15 +213,15 @@ export class PushedIndexes implements AsyncDisposable {
    * done behind, and waited for a moment.
    */
   async #isWrong(target: Target, pushed: PushedLayer): Promise<boolean> {
-    const { indexes, judge, access, verdicts } = this.#deps;
+    const { indexes, judge, proofs, verdicts } = this.#deps;
     const known = await verdicts.find(pushed);
     if (known !== undefined) return known.problem !== undefined;
     const index = await indexes.find(pushed.layer);
     if (index === undefined || index.summary.compression === 'zstd') return false;
-    const layer = { digest: pushed.layer, source: access.source(target, pushed.layer) };
+    const layer = { digest: pushed.layer, source: proofs.source(target, pushed.layer) };
     const judging = judge.run(layer, pushed.ztoc, async (ending) => {
       // What the comparison tells is for those who have the layer.
-      await access.check(target, pushed.layer, ending);
+      await proofs.authorize(target, pushed.layer, ending);
       return this.#open(target, pushed, ending);
     });
     await Promise.race([judging, pause(JUDGEMENT_MS, undefined, { ref: false })]);
@@ -292,10 +292,10 @@ export class PushedIndexes implements AsyncDisposable {
   async #readZtoc(target: Target, ztoc: Digest, sizeBytes: number, signal?: AbortSignal): Promise<Buffer> {
     const { maxTocBytes: maxBytes = MAX_ZTOC_BYTES } = this.#deps.limits;
     if (sizeBytes > maxBytes) throw new SpandrelError('INDEX_MALFORMED', 'a zTOC is too large');
-    const { blobs, access } = this.#deps;
-    const source = access.source(target, ztoc);
+    const { blobs, proofs } = this.#deps;
+    const source = proofs.source(target, ztoc);
     const open = async (): Promise<BlobReader> => {
-      if (blobs.stat(ztoc, source.upstream) !== undefined) await access.check(target, ztoc, signal);
+      if (blobs.stat(ztoc, source.upstream) !== undefined) await proofs.authorize(target, ztoc, signal);
       return blobs.readBlob(ztoc, source, { claimedBytes: sizeBytes, signal });
     };
     return readVerifiedBlob(blobs, ztoc, open, { maxBytes, code: 'INDEX_MALFORMED' }, signal);

@@ -12,8 +12,8 @@ import { COSTLY_FAULTS, type LayerIndexes, type LayerIndexState } from '../../la
 import { isLayerFault } from '../../layers/proven-fault.ts';
 import type { Logger } from '../../telemetry/logger.ts';
 import type { Events } from '../../telemetry/events.ts';
-import type { BlobAccess } from '../access/blob-access.ts';
-import type { Grounds } from '../access/grounds.ts';
+import type { BlobProofs } from '../proofs/blob-proofs.ts';
+import type { Derivation } from '../proofs/derivation.ts';
 import type { IndexPolicies } from './index-policy.ts';
 import type { Layers } from './layers.ts';
 import {
@@ -22,13 +22,13 @@ import {
   parseManifest,
   soundDescriptors,
   type StoredManifest,
-} from '../documents/manifest.ts';
+} from '../documents/parse-manifest.ts';
 import type { ManifestStore } from '../documents/manifest-store.ts';
-import type { Origins } from '../access/origins.ts';
+import type { Origins } from '../proofs/origins.ts';
 import { type Target, targetKey } from '../../upstream/target.ts';
 
 export interface SociIndexerDeps {
-  readonly access: BlobAccess;
+  readonly proofs: BlobProofs;
   readonly layers: Layers;
   readonly indexes: LayerIndexes;
   readonly store: ManifestStore;
@@ -239,9 +239,9 @@ export class SociIndexer {
     made.set(version, descriptor);
     await this.#tellOrigins(manifest, layers, version, descriptor);
     // Who is told of the index may fetch what it lists.
-    this.#deps.access.rememberDerived(target, descriptor.digest, groundsOf(manifest, layers));
+    this.#deps.proofs.rememberDerived(target, descriptor.digest, derivationOf(manifest, layers));
     for (const { layer, ztoc } of layers)
-      this.#deps.access.rememberDerived(target, ztoc.digest, {
+      this.#deps.proofs.rememberDerived(target, ztoc.digest, {
         image: manifest.digest,
         manifests: [],
         layers: [layer.digest],
@@ -260,9 +260,9 @@ export class SociIndexer {
     await Promise.all([
       origins.tell(digest, () => {
         const { bytes } = encodeIndex(manifest, layers, version);
-        const grounds = groundsOf(manifest, layers);
+        const derivation = derivationOf(manifest, layers);
         const document = { digest, mediaType: manifestTypeOf(mediaType), bytes };
-        return { kind: 'image', grounds, document };
+        return { kind: 'image', derivation, document };
       }),
       ...layers.map(({ layer, ztoc }) =>
         origins.tell(ztoc.digest, () => ({ kind: 'layer', layer: layer.digest })),
@@ -301,7 +301,7 @@ function faultyLayers(manifest: StoredManifest): FaultyDescriptor[] {
   return parsed.kind === 'image' ? parsed.layers.flatMap((layer) => (isSound(layer) ? [] : [layer])) : [];
 }
 
-function groundsOf({ digest }: StoredManifest, layers: readonly SociLayer[]): Grounds {
+function derivationOf({ digest }: StoredManifest, layers: readonly SociLayer[]): Derivation {
   return { image: digest, manifests: [digest], layers: layers.map(({ layer }) => layer.digest) };
 }
 

@@ -15,15 +15,15 @@ import type { ByteSource } from '../../telemetry/metrics.ts';
 import { isUpstreamAway } from '../../upstream/faults/is-upstream-away.ts';
 import type { ManifestStat } from '../../upstream/manifests/fetch-manifest.ts';
 import type { RateLimitHeaders } from '../../upstream/transport/rate-limit-headers.ts';
-import type { BlobAccess } from '../access/blob-access.ts';
+import type { BlobProofs } from '../proofs/blob-proofs.ts';
 import type { KnownLayers } from '../documents/known-layers.ts';
-import { parseManifest, type StoredManifest } from '../documents/manifest.ts';
+import { parseManifest, type StoredManifest } from '../documents/parse-manifest.ts';
 import type { ManifestStore } from '../documents/manifest-store.ts';
 import { type Target, targetKey } from '../../upstream/target.ts';
 
 export interface ManifestsDeps {
   readonly store: ManifestStore;
-  readonly access: BlobAccess;
+  readonly proofs: BlobProofs;
   /** What each tag pointed to last; survives a restart. */
   readonly tags: DigestFiles;
   readonly knownLayers: KnownLayers;
@@ -159,11 +159,11 @@ export class Manifests implements AsyncDisposable {
   }
 
   async #byDigest(target: Target, digest: Digest, closing: AbortSignal): Promise<FoundManifest> {
-    const { access } = this.#deps;
+    const { proofs } = this.#deps;
     const stored = await this.#stored(digest);
-    if (stored === undefined || !(await access.isSent(target, digest)))
+    if (stored === undefined || !(await proofs.isSent(target, digest)))
       return this.#fetch(target, { digest }, closing);
-    await access.checkManifest(target, digest);
+    await proofs.authorizeManifest(target, digest);
     await this.#learnLayers(target, stored);
     return { manifest: stored, source: 'disk' };
   }
@@ -200,7 +200,7 @@ export class Manifests implements AsyncDisposable {
     if (last !== undefined && stat?.digest === digest) {
       if (this.#isNews(key, question))
         this.#tags.set(key, { digest: last.manifest.digest, atMs: this.#now(), question });
-      this.#deps.access.remember(target, last.manifest.digest);
+      this.#deps.proofs.remember(target, last.manifest.digest);
       return { manifest: last.manifest, source: 'disk', rateLimit: stat?.rateLimit };
     }
     const found = await this.#fetch(target, reference, closing);
@@ -265,7 +265,7 @@ export class Manifests implements AsyncDisposable {
     });
     const manifest = { ...fetched, bytes: Buffer.from(fetched.bytes) };
     await this.#deps.store.tryPut(manifest);
-    this.#deps.access.rememberSent(target, manifest.digest);
+    this.#deps.proofs.rememberSent(target, manifest.digest);
     await this.#learnLayers(target, manifest);
     return { manifest, source: 'upstream', rateLimit };
   }

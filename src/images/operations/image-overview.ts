@@ -5,17 +5,18 @@ import type { Digest } from '../../core/digest.ts';
 import type { Reference } from '../../core/image-reference.ts';
 import { mapBounded } from '../../core/work/map-bounded.ts';
 import type { ImageConfig } from '../documents/image-config.ts';
+import type { ImageConfigs } from '../documents/image-configs.ts';
 import type { IndexPolicies } from '../lazy/index-policy.ts';
 import type { LayerDescription, Layers } from '../lazy/layers.ts';
-import type { ImageManifests } from '../lazy/image-manifests.ts';
+import type { ImageManifests } from '../manifests/image-manifests.ts';
 import {
   type FaultyDescriptor,
   parseManifest,
   type StoredManifest,
   tryParseManifest,
-} from '../documents/manifest.ts';
+} from '../documents/parse-manifest.ts';
 import type { Manifests } from '../manifests/manifests.ts';
-import { isImageManifest } from '../documents/platform.ts';
+import { isImageManifest } from '../documents/order-by-platform.ts';
 import type { PullCounts, PullLog } from './pull-log.ts';
 import type { PushedIndexes } from '../lazy/pushed-indexes.ts';
 import type { SociIndexer, SociVersion } from '../lazy/soci-indexer.ts';
@@ -25,6 +26,7 @@ export interface ImageOverviewDeps {
   readonly manifests: Pick<Manifests, 'get'>;
   readonly images: ImageManifests;
   readonly layers: Layers;
+  readonly configs: ImageConfigs;
   readonly indexer: SociIndexer;
   readonly pushed: PushedIndexes;
   readonly policies: IndexPolicies;
@@ -131,7 +133,7 @@ export class ImageOverview {
 
   #readConfig({ target, signal, configs }: Looks, config: Descriptor | undefined): Promise<ImageConfig> {
     const key = config?.digest ?? '';
-    const read = configs.get(key) ?? this.#deps.layers.knownConfig(target, config, signal);
+    const read = configs.get(key) ?? this.#deps.configs.readForDisplay(target, config, signal);
     configs.set(key, read);
     return read;
   }

@@ -1,13 +1,13 @@
 import type { RegistryClient } from '../../upstream/registry-client.ts';
-import type { ProofTable } from '../access/proof-table.ts';
+import type { ProofTable } from '../proofs/proof-table.ts';
 import { targetKey } from '../../upstream/target.ts';
 
 /** The repositories of which something has been served within the last month, across restarts. */
 export class ServedRepositories {
-  readonly #proofs: ProofTable;
+  readonly #table: ProofTable;
 
-  constructor(proofs: ProofTable) {
-    this.#proofs = proofs;
+  constructor(table: ProofTable) {
+    this.#table = table;
   }
 
   /** Those of an upstream as it calls them, at most `limit`, from the first behind `after` on. Costs a look into the table for each. */
@@ -27,7 +27,7 @@ export class ServedRepositories {
     const start = targetKey({ client, repository: '' });
     // Names of proofs go on with a space and a digest.
     const from = after === '' ? start : `${targetKey({ client, repository: after })}!`;
-    const name = this.#proofs.firstBehind(from);
+    const name = this.#table.firstBehind(from);
     return name?.startsWith(start) === true ? name.slice(start.length).split(' ')[0] : undefined;
   }
 }

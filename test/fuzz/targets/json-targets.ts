@@ -7,8 +7,8 @@ import { isSpandrelError, type SpandrelError } from '../../../src/core/errors.ts
 import { MANIFEST_MEDIA_TYPES } from '../../../src/core/media-types.ts';
 import { formatPlatform } from '../../../src/core/platform.ts';
 import { parseImageConfig } from '../../../src/images/documents/image-config.ts';
-import { parseManifest, soundDescriptors } from '../../../src/images/documents/manifest.ts';
-import { isImageManifest, orderByPlatform } from '../../../src/images/documents/platform.ts';
+import { parseManifest, soundDescriptors } from '../../../src/images/documents/parse-manifest.ts';
+import { isImageManifest, orderByPlatform } from '../../../src/images/documents/order-by-platform.ts';
 import {
   decodeConfigPlatform,
   decodeOciIndex,

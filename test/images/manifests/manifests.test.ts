@@ -7,12 +7,12 @@ import { Patience } from '../../../src/cache/patience.ts';
 import { parseConfig } from '../../../src/config/parse-config.ts';
 import { type Digest, digestOf } from '../../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../../src/core/media-types.ts';
-import { BlobAccess } from '../../../src/images/access/blob-access.ts';
+import { BlobProofs } from '../../../src/images/proofs/blob-proofs.ts';
 import { KnownLayers } from '../../../src/images/documents/known-layers.ts';
-import { Deliveries } from '../../../src/images/access/deliveries.ts';
+import { Deliveries } from '../../../src/images/proofs/deliveries.ts';
 import { ManifestStore } from '../../../src/images/documents/manifest-store.ts';
 import { Manifests } from '../../../src/images/manifests/manifests.ts';
-import { ProofTable } from '../../../src/images/access/proof-table.ts';
+import { ProofTable } from '../../../src/images/proofs/proof-table.ts';
 import type { Target } from '../../../src/upstream/target.ts';
 import { Events } from '../../../src/telemetry/events.ts';
 import { createUpstreams } from '../../../src/upstream/upstreams.ts';
@@ -66,7 +66,7 @@ beforeEach(async () => {
 async function start(
   tagSeconds = 0,
   tags = new DigestFiles(join(root, 'tags')),
-): Promise<{ manifests: Manifests; access: BlobAccess; target: Target }> {
+): Promise<{ manifests: Manifests; proofs: BlobProofs; target: Target }> {
   const events = new Events(collectingLogger());
   const logger = collectingLogger();
   const { upstream: timing, limits } = parseConfig({ yaml: '', environment: {} });
@@ -86,7 +86,7 @@ async function start(
     }),
   );
   const now = (): number => nowMs;
-  const proofs = cleanup.use(
+  const table = cleanup.use(
     ProofTable.open(join(root, 'proofs'), {
       health: healthOf(logger),
       logger,
@@ -96,15 +96,15 @@ async function start(
   );
   const patience = new Patience(PATIENCE_MS);
   const lifetimeMs = PROOF_SECONDS * 1000;
-  const deliveries = new Deliveries({ proofs, now });
+  const deliveries = new Deliveries({ table, now });
   const deliveryCheck = { confirm: () => Promise.resolve() };
-  const access = cleanup.use(
-    new BlobAccess({ proofs, deliveries, deliveryCheck, lifetimeMs, patience, events, logger, now }),
+  const proofs = cleanup.use(
+    new BlobProofs({ table, deliveries, deliveryCheck, lifetimeMs, patience, events, logger, now }),
   );
   const manifests = cleanup.use(
     new Manifests({
       store: new ManifestStore(new DigestFiles(join(root, 'manifests'))),
-      access,
+      proofs,
       tags,
       knownLayers: new KnownLayers(),
       tagAgeMs: tagSeconds * 1000,
@@ -115,7 +115,7 @@ async function start(
       now,
     }),
   );
-  return { manifests, access, target: upstreams.select({ name: 'team/app' }) };
+  return { manifests, proofs, target: upstreams.select({ name: 'team/app' }) };
 }
 
 function put(reference: string, text: string, repository = 'team/app'): Digest {
@@ -291,14 +291,14 @@ describe('a manifest by digest', () => {
   });
 
   it('that was made from another is given to those who have that, as long as they have it', async () => {
-    const { manifests, access, target } = await start();
+    const { manifests, proofs, target } = await start();
     const origin = put('1.0', 'first');
     await manifests.get(target, { tag: '1.0' });
     const bytes = Buffer.from('{"made":true}');
     const made = { bytes, digest: digestOf(bytes), mediaType: MEDIA_TYPES.ociManifest };
     await new ManifestStore(new DigestFiles(join(root, 'manifests'))).put(made);
     const other = { ...target, repository: 'team/other' };
-    access.rememberDerived(target, made.digest, { image: origin, manifests: [origin], layers: [] });
+    proofs.rememberDerived(target, made.digest, { image: origin, manifests: [origin], layers: [] });
 
     asked();
     expect((await manifests.get(target, made)).manifest.bytes.equals(bytes)).toBe(true);

@@ -4,7 +4,7 @@ import { steadyNow, storedAgeMs } from '../../core/steady-now.ts';
 import type { ProofTable } from './proof-table.ts';
 
 export interface DeliveriesDeps {
-  readonly proofs: ProofTable;
+  readonly table: ProofTable;
   /** Where replicas tell each other: one has an index that another has made. */
   readonly shared?: ByteCache | undefined;
   /** As {@link steadyNow}. */
@@ -34,7 +34,7 @@ export class Deliveries {
 
   /** As far as this replica knows, or another. */
   async has(upstream: string, digest: Digest): Promise<boolean> {
-    const known = this.#deps.proofs.get(nameOf(upstream, digest));
+    const known = this.#deps.table.get(nameOf(upstream, digest));
     if (known !== undefined) {
       if (storedAgeMs(known.provenAtMs, this.#now()) > NOTE_AGAIN_MS) this.#write(upstream, digest);
       return true;
@@ -48,7 +48,7 @@ export class Deliveries {
   }
 
   #write(upstream: string, digest: Digest): void {
-    this.#deps.proofs.set(nameOf(upstream, digest), { provenAtMs: this.#now(), grounds: undefined });
+    this.#deps.table.set(nameOf(upstream, digest), { provenAtMs: this.#now(), derivation: undefined });
   }
 }
 

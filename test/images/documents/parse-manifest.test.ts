@@ -2,8 +2,8 @@ import { describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../../src/core/digest.ts';
 import { type ManifestType, MEDIA_TYPES } from '../../../src/core/media-types.ts';
-import { parseManifest, soundDescriptors } from '../../../src/images/documents/manifest.ts';
-import { orderByPlatform } from '../../../src/images/documents/platform.ts';
+import { parseManifest, soundDescriptors } from '../../../src/images/documents/parse-manifest.ts';
+import { orderByPlatform } from '../../../src/images/documents/order-by-platform.ts';
 
 const DIGEST = digestOf('');
 const unsupported = expect.objectContaining({ code: 'IMAGE_UNSUPPORTED' }) as Error;

@@ -5,14 +5,14 @@ import { type Digest, digestAlgorithm, digestOf, isDigest } from '../../core/dig
 import { isSpandrelError } from '../../core/errors.ts';
 import { isJsonObject } from '../../core/json/parse-json.ts';
 import { identifyManifest } from '../../upstream/manifests/identify-manifest.ts';
-import { type Grounds, parseGrounds } from './grounds.ts';
-import type { StoredManifest } from '../documents/manifest.ts';
+import { type Derivation, parseDerivation } from './derivation.ts';
+import type { StoredManifest } from '../documents/parse-manifest.ts';
 
 /** What something of ours was made of, and all that is needed to have it again. Whoever may have the one may have the other. */
 export type Origin =
   | {
       readonly kind: 'image';
-      readonly grounds: Grounds;
+      readonly derivation: Derivation;
       readonly document: StoredManifest;
     }
   | {
@@ -93,7 +93,7 @@ function encode(origin: Origin): Buffer {
   if (origin.kind === 'layer') return Buffer.from(JSON.stringify({ layer: origin.layer }));
   const { mediaType, bytes } = origin.document;
   return Buffer.from(
-    JSON.stringify({ grounds: origin.grounds, mediaType, document: bytes.toString('base64') }),
+    JSON.stringify({ grounds: origin.derivation, mediaType, document: bytes.toString('base64') }),
   );
 }
 
@@ -102,15 +102,15 @@ async function decode(bytes: Uint8Array, digest: Digest): Promise<Origin | undef
   const json = parseJson(Buffer.from(bytes).toString());
   if (!isJsonObject(json)) return undefined;
   const { layer, mediaType, document } = json;
-  const grounds = parseGrounds(json['grounds']);
+  const derivation = parseDerivation(json['grounds']);
   if (isDigestText(layer)) return { kind: 'layer', layer };
-  if (grounds === undefined || typeof mediaType !== 'string' || typeof document !== 'string')
+  if (derivation === undefined || typeof mediaType !== 'string' || typeof document !== 'string')
     return undefined;
   const content = Buffer.from(document, 'base64');
   const found = await identifyManifest(content);
   const isRight = digestOf(content, digestAlgorithm(digest)) === digest;
   return isRight && found !== undefined && found === mediaType
-    ? { kind: 'image', grounds, document: { mediaType: found, digest, bytes: content } }
+    ? { kind: 'image', derivation, document: { mediaType: found, digest, bytes: content } }
     : undefined;
 }
 

@@ -9,12 +9,12 @@ import type { BlobSource } from '../../upstream/blobs/blob-source.ts';
 import { isUpstreamAway } from '../../upstream/faults/is-upstream-away.ts';
 import type { Deliveries } from './deliveries.ts';
 import type { DeliveryCheck } from './delivery-check.ts';
-import { type Grounds, isSameGrounds } from './grounds.ts';
+import { type Derivation, isSameDerivation } from './derivation.ts';
 import type { ProofTable } from './proof-table.ts';
 import { type Target, targetKey } from '../../upstream/target.ts';
 
-export interface BlobAccessDeps {
-  readonly proofs: ProofTable;
+export interface BlobProofsDeps {
+  readonly table: ProofTable;
   readonly deliveries: Deliveries;
   readonly deliveryCheck: Pick<DeliveryCheck, 'confirm'>;
   /** How long the upstream's word is good. */
@@ -46,12 +46,12 @@ type Stat = (signal: AbortSignal) => Promise<unknown>;
  * Which repositories have which blobs and manifests. A digest is not a permission: what is in the store is given to a repository
  * only if its upstream has shown that the repository has it, by sending it or by answering for it, or has what it was made from.
  */
-export class BlobAccess implements AsyncDisposable {
-  readonly #deps: BlobAccessDeps;
+export class BlobProofs implements AsyncDisposable {
+  readonly #deps: BlobProofsDeps;
   readonly #now: () => number;
   readonly #flights: PatientFlight<true>;
 
-  constructor(deps: BlobAccessDeps) {
+  constructor(deps: BlobProofsDeps) {
     this.#deps = deps;
     this.#now = deps.now ?? steadyNow;
     this.#flights = new PatientFlight('access', deps.events, deps.patience);
@@ -85,31 +85,31 @@ export class BlobAccess implements AsyncDisposable {
   /** True if a manifest has come from the upstream of the repository itself, or was made of what the repository has. */
   async isSent(target: Target, manifest: Digest): Promise<boolean> {
     const { deliveries } = this.#deps;
-    return this.groundsOf(target, manifest) !== undefined || deliveries.has(target.client.name, manifest);
+    return this.derivationOf(target, manifest) !== undefined || deliveries.has(target.client.name, manifest);
   }
 
-  /** What has `digest` was made of `grounds`, all of which the repository has. */
-  rememberDerived(target: Target, digest: Digest, grounds: Grounds): void {
-    this.#note(proofName(target, digest), grounds);
+  /** What has `digest` was made of `derivation`, all of which the repository has. */
+  rememberDerived(target: Target, digest: Digest, derivation: Derivation): void {
+    this.#note(proofName(target, digest), derivation);
   }
 
   /** What the thing with `digest` was made of, if it is ours and was given to the repository. */
-  groundsOf(target: Target, digest: Digest): Grounds | undefined {
-    return this.#deps.proofs.get(proofName(target, digest))?.grounds;
+  derivationOf(target: Target, digest: Digest): Derivation | undefined {
+    return this.#deps.table.get(proofName(target, digest))?.derivation;
   }
 
   /** What {@link rememberDerived} has remembered is not so any more. */
   forget(target: Target, digest: Digest): void {
-    this.#deps.proofs.delete(proofName(target, digest));
+    this.#deps.table.delete(proofName(target, digest));
   }
 
-  #note(name: string, grounds: Grounds | undefined): void {
-    const before = this.#deps.proofs.get(name);
+  #note(name: string, derivation: Derivation | undefined): void {
+    const before = this.#deps.table.get(name);
     const now = this.#now();
     const isRecent = before !== undefined && storedAgeMs(before.provenAtMs, now) < this.#deps.lifetimeMs / 10;
     // Not for each range of a blob.
-    if (!isRecent || !isSameGrounds(before.grounds, grounds))
-      this.#deps.proofs.set(name, { provenAtMs: now, grounds });
+    if (!isRecent || !isSameDerivation(before.derivation, derivation))
+      this.#deps.table.set(name, { provenAtMs: now, derivation });
   }
 
   /**
@@ -117,15 +117,15 @@ export class BlobAccess implements AsyncDisposable {
    * slow to answer, what it has said before is good enough. What is here from another upstream, its upstream has to send too, once.
    * @throws SpandrelError BLOB_UNKNOWN, NAME_UNKNOWN, DENIED, an UPSTREAM_* code
    */
-  async check(target: Target, digest: Digest, signal?: AbortSignal): Promise<void> {
+  async authorize(target: Target, digest: Digest, signal?: AbortSignal): Promise<void> {
     await this.confirm(target, digest, signal);
-    await this.checkOwn(target, digest, signal);
+    await this.authorizeOwn(target, digest, signal);
   }
 
-  /** As {@link check}, for a blob that comes from the upstream of the repository itself, or does not come from here at all. */
-  async checkOwn(target: Target, digest: Digest, signal?: AbortSignal): Promise<void> {
+  /** As {@link authorize}, for a blob that comes from the upstream of the repository itself, or does not come from here at all. */
+  async authorizeOwn(target: Target, digest: Digest, signal?: AbortSignal): Promise<void> {
     const stat: Stat = (closing) => target.client.checkBlob(target.repository, digest, closing);
-    await this.#checkGiven(target, digest, stat, signal);
+    await this.#authorizeBy(target, digest, stat, signal);
   }
 
   /** Has the upstream send what of the blob it takes to prove that it has it. */
@@ -135,7 +135,7 @@ export class BlobAccess implements AsyncDisposable {
     isWanted: boolean,
     signal: AbortSignal | undefined,
   ): Promise<void> {
-    const { deliveries, deliveryCheck, proofs } = this.#deps;
+    const { deliveries, deliveryCheck, table } = this.#deps;
     if (await deliveries.has(target.client.name, digest)) return;
     const name = proofName(target, digest);
     const confirm = async (closing: AbortSignal): Promise<true> => {
@@ -143,7 +143,7 @@ export class BlobAccess implements AsyncDisposable {
         await deliveryCheck.confirm(this.source(target, digest), digest, isWanted, closing);
         return true;
       } catch (error) {
-        if (isSpandrelError(error, ...REFUSALS)) proofs.delete(name);
+        if (isSpandrelError(error, ...REFUSALS)) table.delete(name);
         throw error;
       }
     };
@@ -152,45 +152,54 @@ export class BlobAccess implements AsyncDisposable {
 
   /** Resolves if the upstream of the repository has sent the blob that is here, or sends what proves that it has it. */
   async confirm(target: Target, digest: Digest, signal?: AbortSignal): Promise<void> {
-    if (this.groundsOf(target, digest) === undefined) await this.#confirm(target, digest, false, signal);
+    if (this.derivationOf(target, digest) === undefined) await this.#confirm(target, digest, false, signal);
   }
 
-  /** As {@link check}, for a manifest. @throws SpandrelError MANIFEST_UNKNOWN, and as {@link check} */
-  async checkManifest(target: Target, digest: Digest, signal?: AbortSignal): Promise<void> {
-    await this.#checkGiven(target, digest, statManifest(target, digest), signal);
+  /** As {@link authorize}, for a manifest. @throws SpandrelError MANIFEST_UNKNOWN, and as {@link authorize} */
+  async authorizeManifest(target: Target, digest: Digest, signal?: AbortSignal): Promise<void> {
+    await this.#authorizeBy(target, digest, statManifest(target, digest), signal);
   }
 
-  /** As {@link check}, for all that something was made of. @throws SpandrelError MANIFEST_UNKNOWN, and as {@link check} */
-  async checkGrounds(target: Target, { manifests, layers }: Grounds, signal?: AbortSignal): Promise<void> {
-    for (const manifest of manifests) await this.checkManifest(target, manifest, signal);
+  /** As {@link authorize}, for all that something was made of. @throws SpandrelError MANIFEST_UNKNOWN, and as {@link authorize} */
+  async authorizeDerivation(
+    target: Target,
+    { manifests, layers }: Derivation,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    for (const manifest of manifests) await this.authorizeManifest(target, manifest, signal);
     for (let start = 0; start < layers.length; start += LAYERS_AT_ONCE) {
       const some = layers.slice(start, start + LAYERS_AT_ONCE);
-      await Promise.all(some.map((layer) => this.#checkLayer(target, layer, signal)));
+      await Promise.all(some.map((layer) => this.#authorizeLayer(target, layer, signal)));
     }
   }
 
   /** What was made of a layer may be here although the layer is not. */
-  async #checkLayer(target: Target, layer: Digest, signal: AbortSignal | undefined): Promise<void> {
+  async #authorizeLayer(target: Target, layer: Digest, signal: AbortSignal | undefined): Promise<void> {
     await this.#confirm(target, layer, true, signal);
-    await this.checkOwn(target, layer, signal);
+    await this.authorizeOwn(target, layer, signal);
   }
 
-  async #checkGiven(
+  async #authorizeBy(
     target: Target,
     digest: Digest,
     stat: Stat,
     signal: AbortSignal | undefined,
   ): Promise<void> {
-    const grounds = this.groundsOf(target, digest);
-    if (grounds === undefined) return this.#check(target, digest, stat, signal);
-    await this.checkGrounds(target, grounds, signal);
+    const derivation = this.derivationOf(target, digest);
+    if (derivation === undefined) return this.#ensureProof(target, digest, stat, signal);
+    await this.authorizeDerivation(target, derivation, signal);
     // What is in use must not be forgotten.
-    this.#note(proofName(target, digest), grounds);
+    this.#note(proofName(target, digest), derivation);
   }
 
-  async #check(target: Target, digest: Digest, stat: Stat, signal: AbortSignal | undefined): Promise<void> {
+  async #ensureProof(
+    target: Target,
+    digest: Digest,
+    stat: Stat,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
     const name = proofName(target, digest);
-    const proof = this.#deps.proofs.get(name);
+    const proof = this.#deps.table.get(name);
     if (proof !== undefined && storedAgeMs(proof.provenAtMs, this.#now()) < this.#deps.lifetimeMs) return;
     const ask = (closing: AbortSignal): Promise<true> => this.#ask(target, digest, () => stat(closing));
     if (proof === undefined) await this.#flights.run(name, ask, signal);
@@ -203,12 +212,12 @@ export class BlobAccess implements AsyncDisposable {
 
   async #ask(target: Target, digest: Digest, stat: () => Promise<unknown>): Promise<true> {
     const name = proofName(target, digest);
-    const hadIt = this.#deps.proofs.get(name) !== undefined;
+    const hadIt = this.#deps.table.get(name) !== undefined;
     try {
       await stat();
-      this.#deps.proofs.set(name, { provenAtMs: this.#now(), grounds: undefined });
+      this.#deps.table.set(name, { provenAtMs: this.#now(), derivation: undefined });
     } catch (error) {
-      if (isSpandrelError(error, ...REFUSALS)) this.#deps.proofs.delete(name);
+      if (isSpandrelError(error, ...REFUSALS)) this.#deps.table.delete(name);
       if (!isUpstreamAway(error) || !hadIt) throw error;
       const { code } = error;
       this.#deps.logger.warn(

@@ -4,14 +4,14 @@ import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import type { StoreHealth } from '../../blobs/files/store-health.ts';
 import { BoundedMap } from '../../cache/bounded-map.ts';
 import type { Logger } from '../../telemetry/logger.ts';
-import { type Grounds, parseGrounds } from './grounds.ts';
+import { type Derivation, parseDerivation } from './derivation.ts';
 
 /** That a repository has a digest: because its upstream says so, or because we have made it out of what the repository has. */
 export interface Proof {
   /** As {@link steadyNow}. */
   readonly provenAtMs: number;
   /** What it was made of; nothing for what the upstream itself has. */
-  readonly grounds: Grounds | undefined;
+  readonly derivation: Derivation | undefined;
 }
 
 /** Those that are asked about most; the others are looked up in the file. */
@@ -91,20 +91,20 @@ export class ProofTable implements Disposable {
     const row = this.#look(this.#find, name);
     if (typeof row?.['proven_at_ms'] !== 'number') return undefined;
     const { origin } = row;
-    const grounds = typeof origin === 'string' ? parseGrounds(parseJson(origin)) : undefined;
+    const derivation = typeof origin === 'string' ? parseDerivation(parseJson(origin)) : undefined;
     // Earlier versions did not write down all that something was made of.
-    if (origin !== null && grounds === undefined) return undefined;
-    const found = { provenAtMs: row['proven_at_ms'], grounds };
+    if (origin !== null && derivation === undefined) return undefined;
+    const found = { provenAtMs: row['proven_at_ms'], derivation };
     this.#recent.set(name, found);
     return found;
   }
 
   set(name: string, proof: Proof): void {
     this.#recent.set(name, proof);
-    const { provenAtMs, grounds } = proof;
+    const { provenAtMs, derivation } = proof;
     this.#write(() => {
       if (this.#find.get(name) === undefined) this.#rows++;
-      this.#put.run(name, provenAtMs, grounds === undefined ? null : JSON.stringify(grounds));
+      this.#put.run(name, provenAtMs, derivation === undefined ? null : JSON.stringify(derivation));
       if (this.#rows > this.#maxRows) this.#rows -= Number(this.#deleteOldest.run(ROWS_THAT_GO).changes);
     });
   }

@@ -2,7 +2,7 @@ import { type Digest, isDigest } from '../../core/digest.ts';
 import { isJsonObject } from '../../core/json/parse-json.ts';
 
 /** What something of ours was made of: a repository that has all of it may have that too. */
-export interface Grounds {
+export interface Derivation {
   /** The manifest or index of the image that it can be made of again. */
   readonly image: Digest;
   /** Manifests whose text is in it. */
@@ -11,8 +11,8 @@ export interface Grounds {
   readonly layers: readonly Digest[];
 }
 
-/** The grounds out of a JSON document; nothing if it has none. */
-export function parseGrounds(json: unknown): Grounds | undefined {
+/** The derivation out of a JSON document; nothing if it has none. */
+export function parseDerivation(json: unknown): Derivation | undefined {
   if (!isJsonObject(json)) return undefined;
   const { image, manifests, layers } = json;
   if (typeof image !== 'string' || !isDigest(image) || !isDigests(manifests) || !isDigests(layers))
@@ -20,7 +20,7 @@ export function parseGrounds(json: unknown): Grounds | undefined {
   return { image, manifests, layers };
 }
 
-export function isSameGrounds(a: Grounds | undefined, b: Grounds | undefined): boolean {
+export function isSameDerivation(a: Derivation | undefined, b: Derivation | undefined): boolean {
   if (a === undefined || b === undefined) return a === b;
   return a.image === b.image && isSameList(a.manifests, b.manifests) && isSameList(a.layers, b.layers);
 }

@@ -15,7 +15,7 @@ import {
   parseManifest,
   soundDescriptors,
   type StoredManifest,
-} from '../documents/manifest.ts';
+} from '../documents/parse-manifest.ts';
 import type { ManifestStore } from '../documents/manifest-store.ts';
 
 /** What a node must have before it gets the config of an image. */

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
 
 import { digestOf } from '../../../src/core/digest.ts';
-import { ProofTable } from '../../../src/images/access/proof-table.ts';
+import { ProofTable } from '../../../src/images/proofs/proof-table.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
 import { collectingLogger } from '../../helpers/collected-output.ts';
 import { proxyWith } from '../../helpers/proxy-with.ts';
@@ -81,7 +81,7 @@ function dateProof(repository: string, ageMs: number): void {
   const logger = collectingLogger();
   const options = { health: healthOf(logger), logger, nowMs: Date.now(), storeBytes: 2 ** 30 };
   using table = ProofTable.open(join(root, 'proofs'), options);
-  table.set(`up/${repository} ${digest}`, { provenAtMs: Date.now() - ageMs, grounds: undefined });
+  table.set(`up/${repository} ${digest}`, { provenAtMs: Date.now() - ageMs, derivation: undefined });
 }
 
 function requestsFor(repository: string): string[] {
@@ -174,9 +174,9 @@ describe('ProofTable', () => {
         nowMs: 5,
         storeBytes: 2 ** 30,
       });
-      table.set('name', { provenAtMs: 7, grounds: undefined });
-      table.set('made', { provenAtMs: 7, grounds: made });
-      expect(table.get('name')).toEqual({ provenAtMs: 7, grounds: undefined });
+      table.set('name', { provenAtMs: 7, derivation: undefined });
+      table.set('made', { provenAtMs: 7, derivation: made });
+      expect(table.get('name')).toEqual({ provenAtMs: 7, derivation: undefined });
     }
     {
       using table = ProofTable.open(path, {
@@ -185,11 +185,11 @@ describe('ProofTable', () => {
         nowMs: 8,
         storeBytes: 2 ** 30,
       });
-      expect(table.get('name')).toEqual({ provenAtMs: 7, grounds: undefined });
-      expect(table.get('made')).toEqual({ provenAtMs: 7, grounds: made });
+      expect(table.get('name')).toEqual({ provenAtMs: 7, derivation: undefined });
+      expect(table.get('made')).toEqual({ provenAtMs: 7, derivation: made });
       table.delete('name');
       expect(table.get('name')).toBeUndefined();
-      table.set('old', { provenAtMs: 9, grounds: undefined });
+      table.set('old', { provenAtMs: 9, derivation: undefined });
     }
     {
       using table = ProofTable.open(path, {
@@ -199,7 +199,7 @@ describe('ProofTable', () => {
         storeBytes: 2 ** 30,
       });
       expect(table.get('old')).toBeUndefined();
-      table.set('ahead', { provenAtMs: 365 * 24 * HOUR_MS, grounds: undefined });
+      table.set('ahead', { provenAtMs: 365 * 24 * HOUR_MS, derivation: undefined });
     }
     using table = ProofTable.open(path, {
       health: healthOf(logger),
@@ -218,7 +218,7 @@ describe('ProofTable', () => {
     {
       using table = ProofTable.open(path, options);
       for (let number = 0; number < 30_000; number++)
-        table.set(name(number), { provenAtMs: number, grounds: undefined });
+        table.set(name(number), { provenAtMs: number, derivation: undefined });
     }
     using table = ProofTable.open(path, options);
     expect(table.get(name(0))).toBeUndefined();

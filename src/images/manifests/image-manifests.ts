@@ -3,21 +3,21 @@ import { formatPlatform, matchesPlatform, type Platform } from '../../core/platf
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import { isIndexType } from '../../core/media-types.ts';
 import type { ImageConfig } from '../documents/image-config.ts';
-import type { Layers } from './layers.ts';
+import type { ImageConfigs } from '../documents/image-configs.ts';
 import {
   type ImageIndex,
   parseManifest,
   soundDescriptors,
   type StoredManifest,
   tryParseManifest,
-} from '../documents/manifest.ts';
-import type { Manifests } from '../manifests/manifests.ts';
-import { isImageManifest, orderByPlatform } from '../documents/platform.ts';
+} from '../documents/parse-manifest.ts';
+import type { Manifests } from './manifests.ts';
+import { isImageManifest, orderByPlatform } from '../documents/order-by-platform.ts';
 import type { Target } from '../../upstream/target.ts';
 
 export interface ImageManifestsDeps {
   readonly manifests: Pick<Manifests, 'get'>;
-  readonly layers: Layers;
+  readonly configs: ImageConfigs;
 }
 
 /** What an index leads to. */
@@ -150,7 +150,7 @@ export class ImageManifests {
     if (platform !== undefined) return { platform };
     const parsed = tryParseManifest(manifest);
     if (parsed?.kind !== 'image') return { fault: 'IMAGE_UNSUPPORTED' };
-    return this.#deps.layers.imageConfig(target, parsed.config, signal);
+    return this.#deps.configs.read(target, parsed.config, signal);
   }
 }
 
