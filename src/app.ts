@@ -39,7 +39,7 @@ import { IndexPolicies } from './images/lazy/index-policy.ts';
 import { KnownLayers } from './images/documents/known-layers.ts';
 import { LazyImages } from './images/lazy/lazy-images.ts';
 import { Layers } from './images/lazy/layers.ts';
-import { ImageConfigs } from './images/documents/image-configs.ts';
+import { ImageConfigs } from './images/manifests/image-configs.ts';
 import { ManifestStore } from './images/documents/manifest-store.ts';
 import { LostDocuments } from './images/lazy/lost-documents.ts';
 import { Manifests } from './images/manifests/manifests.ts';

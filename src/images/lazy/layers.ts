@@ -10,7 +10,7 @@ import type { LayerIndexes } from '../../layers/layer-indexes.ts';
 import { type LayerSummary, streamFault } from '../../index/layer-summary.ts';
 import type { BlobProofs } from '../proofs/blob-proofs.ts';
 import { openAuthorizedBlob } from '../proofs/open-authorized-blob.ts';
-import type { ImageConfigs } from '../documents/image-configs.ts';
+import type { ImageConfigs } from '../manifests/image-configs.ts';
 import type { IndexPolicies } from './index-policy.ts';
 import type { KnownLayer, KnownLayers } from '../documents/known-layers.ts';
 import { type FaultyDescriptor, isSound } from '../documents/parse-manifest.ts';

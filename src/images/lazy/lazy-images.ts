@@ -14,7 +14,7 @@ import type { Events } from '../../telemetry/events.ts';
 import type { BlobProofs } from '../proofs/blob-proofs.ts';
 import { type ConvertedForm, convertToForm } from './convert-to-form.ts';
 import { isFinalConfig } from '../documents/image-config.ts';
-import type { ImageConfigs } from '../documents/image-configs.ts';
+import type { ImageConfigs } from '../manifests/image-configs.ts';
 import type { Derivation } from '../proofs/derivation.ts';
 import type { ImageManifests, PlatformManifest } from '../manifests/image-manifests.ts';
 import type { IndexPolicies, IndexPolicy } from './index-policy.ts';

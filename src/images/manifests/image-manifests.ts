@@ -3,7 +3,7 @@ import { formatPlatform, matchesPlatform, type Platform } from '../../core/platf
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import { isIndexType } from '../../core/media-types.ts';
 import type { ImageConfig } from '../documents/image-config.ts';
-import type { ImageConfigs } from '../documents/image-configs.ts';
+import type { ImageConfigs } from './image-configs.ts';
 import {
   type ImageIndex,
   parseManifest,

@@ -5,7 +5,7 @@ import type { Digest } from '../../core/digest.ts';
 import type { Reference } from '../../core/image-reference.ts';
 import { mapBounded } from '../../core/work/map-bounded.ts';
 import type { ImageConfig } from '../documents/image-config.ts';
-import type { ImageConfigs } from '../documents/image-configs.ts';
+import type { ImageConfigs } from '../manifests/image-configs.ts';
 import type { IndexPolicies } from '../lazy/index-policy.ts';
 import type { LayerDescription, Layers } from '../lazy/layers.ts';
 import type { ImageManifests } from '../manifests/image-manifests.ts';

@@ -7,7 +7,7 @@ import type { Logger } from '../../telemetry/logger.ts';
 import type { Target } from '../../upstream/target.ts';
 import type { BlobProofs } from '../proofs/blob-proofs.ts';
 import { openAuthorizedBlob } from '../proofs/open-authorized-blob.ts';
-import { type ImageConfig, parseImageConfig } from './image-config.ts';
+import { type ImageConfig, parseImageConfig } from '../documents/image-config.ts';
 
 export interface ImageConfigsDeps {
   readonly proofs: BlobProofs;
