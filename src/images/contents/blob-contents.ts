@@ -29,7 +29,10 @@ export interface BlobRequest extends ContentReader, LayerRequest {
 /** A read may skip this much between two ranges: it arrives as soon as the response to a further request. */
 const UPSTREAM_GAP_BYTES = 1024 * 1024;
 
-/** What a request for a blob gets: a blob that the proxy makes, else the upstream's, from the store if it is there. */
+/**
+ * What a request for a blob gets: a blob that the proxy makes, else the upstream's, from the store if it is
+ * there.
+ */
 export class BlobContents {
   readonly #deps: BlobContentsDeps;
 
@@ -37,12 +40,12 @@ export class BlobContents {
     this.#deps = deps;
   }
 
-  /** @throws SpandrelError BLOB_UNKNOWN, what access checks, fills and builds throw */
+  /** @throws SpandrelError BLOB_UNKNOWN; errors of authorization, fills and builds */
   async open(target: Target, digest: Digest, request: BlobRequest): Promise<Content> {
     const { derivedBlobs, configGate } = this.#deps;
     const { client, signal, acceptsGzip } = request;
     if (request.isMirrored) {
-      configGate.note(client, digest, 'asked');
+      configGate.note(client, digest, 'requested');
       if (!request.isSizeOnly) await configGate.pass(client, digest, signal);
     }
     const derivedRequest = { acceptsGzip, fairnessKey: client, signal };
@@ -75,7 +78,7 @@ export class BlobContents {
       source: 'disk',
       async *read({ start, end }) {
         yield bytes.subarray(start, end);
-        if (isMirrored) configGate.note(client, digest, 'got');
+        if (isMirrored) configGate.note(client, digest, 'received');
       },
       dispose: async () => release(),
     };

@@ -79,7 +79,10 @@ export class LayerContents {
     return listFiles(await this.#deps.indexes.ensure(layer, signal), query);
   }
 
-  /** The decompressed bytes of one span. @throws SpandrelError SPAN_UNKNOWN; LAYER_CORRUPT if a fault may hide it */
+  /**
+   * The decompressed bytes of one span.
+   * @throws SpandrelError SPAN_UNKNOWN; LAYER_CORRUPT if a fault may hide it
+   */
   async span(target: Target, digest: Digest, spanId: number, reader: ContentReader): Promise<Content> {
     const { signal } = reader;
     const layer = await this.#deps.layers.authorizedLayer(target, digest, signal);
@@ -120,8 +123,8 @@ export class LayerContents {
   }
 
   /**
-   * A file of a layer. Hard links are followed within the layer. While the index is being built, a later entry
-   * of the same name may still come, so the content is not immutable.
+   * A file of a layer. Hard links are followed within the layer. While the index is being built, a later
+   * entry of the same name may still come, so the content is not immutable.
    * @throws SpandrelError FILE_UNKNOWN; FILE_NOT_REGULAR; as {@link fileContent}
    */
   async file(target: Target, digest: Digest, path: RawText, reader: ContentReader): Promise<Content> {
@@ -181,7 +184,10 @@ export class LayerContents {
     };
   }
 
-  /** The part of a layer that can be read while its index is being built; `undefined` if the request must wait. */
+  /**
+   * The part of a layer that can be read while its index is being built; `undefined` if the request must
+   * wait.
+   */
   async #early(
     layer: AuthorizedLayer,
     index: LayerIndexView,

@@ -30,7 +30,9 @@ export interface ManifestContent extends Content {
   readonly stale: FoundManifest['stale'] | undefined;
 }
 
-/** What a request for a manifest gets: a digest its own bytes, a tag the image in the form for this client. */
+/**
+ * What a request for a manifest gets: a digest its own bytes, a tag the image in the form for this client.
+ */
 export class ManifestContents {
   readonly #deps: ManifestContentsDeps;
 
@@ -76,7 +78,7 @@ export class ManifestContents {
   /** The `mirror` form needs the order of the client's next requests. */
   async #note(manifest: StoredManifest, { client, isMirrored }: ManifestRequest): Promise<void> {
     if (!isMirrored) return;
-    this.#deps.configGate.note(client, manifest.digest, 'asked');
+    this.#deps.configGate.note(client, manifest.digest, 'requested');
     await this.#deps.configGate.learn(client, manifest);
   }
 }

@@ -3,21 +3,21 @@ import { type Digest, isDigest } from '../../core/digest.ts';
 import type { ErrorCode } from '../../core/errors.ts';
 import { parseJson } from '../../core/json/parse-json.ts';
 
-/** The parts of an image config that the proxy uses; each is absent where the config does not say it. */
+/** The parts of an image config that the proxy uses. Absent fields are absent in the config. */
 export interface ImageConfig {
   /** Digests of the decompressed layers, in the order of the manifest's layers. */
   readonly diffIds?: readonly Digest[];
   readonly platform?: Platform;
-  /** Why it cannot be read; IMAGE_UNSUPPORTED if the manifest names none that could be. */
+  /** Why the config cannot be read; IMAGE_UNSUPPORTED if the manifest names none that could be. */
   readonly fault?: ErrorCode;
 }
 
-/** False if the config may say more the next time: the registry did not give it. */
+/** False if the registry did not deliver the config, so that a later read may find more. */
 export function isFinalConfig({ fault }: ImageConfig): boolean {
   return fault === undefined || fault === 'IMAGE_UNSUPPORTED';
 }
 
-/** Read an image config (OCI image spec, "Image Configuration"). What is no such config gives an empty one. */
+/** Parses an image config (OCI image spec, "Image Configuration"). Anything else gives an empty config. */
 export function parseImageConfig(bytes: Uint8Array): ImageConfig {
   const json = parseObject(bytes);
   const { os, architecture, variant, rootfs } = json;

@@ -4,21 +4,22 @@ import type { Digest } from '../../core/digest.ts';
 import { type ImageManifest, isSound } from './parse-manifest.ts';
 import { type Target, targetKey } from '../../upstream/target.ts';
 
-/** What an image manifest says of one of its layers. */
+/** A layer as an image manifest describes it. */
 export interface KnownLayer {
   readonly descriptor: Descriptor;
-  /** The image's config, which has the layer's diffID at `position` of its `rootfs.diff_ids`. */
+  /** The image's config; `rootfs.diff_ids[position]` there is the layer's diffID. */
   readonly config: Descriptor | undefined;
   readonly position: number;
-  /** The image manifest. */
+  /** Digest of the image manifest. */
   readonly manifest: Digest;
 }
 
 const MAX_LAYERS = 100_000;
 
 /**
- * Layers of the manifests that have passed through, by repository: what a manifest says of a layer is its word only. A blob request names
- * a digest; this tells whether it is a layer, and of which kind. Forgetting one costs an early index, nothing else.
+ * Layers of manifests that clients have pulled, by repository. They tell whether a requested blob is a layer,
+ * and of which kind. A manifest only claims these facts. A forgotten layer costs an early index, nothing
+ * else.
  */
 export class KnownLayers {
   readonly #layers = new BoundedMap<KnownLayer>({ maxEntries: MAX_LAYERS });

@@ -10,8 +10,9 @@ import type { StoredManifest } from './parse-manifest.ts';
 const LINE_FEED = 0x0a;
 
 /**
- * Manifests by digest on disk: the upstream's and our own SOCI indexes. A file is the media type, a space, its CRC-32, a line feed, the
- * bytes; in stores of earlier versions the CRC-32 is not there.
+ * Manifests on disk by digest: those of upstreams and our own SOCI indexes. A file is the media type, a
+ * space, the CRC-32 of the media type, a line feed, and the manifest. Stores of earlier versions lack the
+ * CRC-32.
  */
 export class ManifestStore {
   readonly #files: DigestFiles;
@@ -20,14 +21,14 @@ export class ManifestStore {
     this.#files = files;
   }
 
-  /** The manifest, or `undefined` if it is not there or what is there is damaged (that is then removed). */
+  /** The manifest; `undefined` if it is missing or damaged. A damaged file is removed. */
   async get(digest: Digest): Promise<StoredManifest | undefined> {
     const file = await this.#files.read(digest);
     if (file === undefined) return undefined;
     const lineEnd = file.indexOf(LINE_FEED);
     const bytes = file.subarray(lineEnd + 1);
     const hasHead = parseHead(file.toString('utf8', 0, Math.max(0, lineEnd))) !== undefined;
-    // Stores of earlier versions have the media type that some upstream has said.
+    // The stored media type is not used: earlier versions stored what an upstream claimed.
     if (hasHead && (await digestOfAny(bytes, digest)) === digest)
       return { bytes, digest, mediaType: (await identifyManifest(bytes)) ?? MEDIA_TYPES.octetStream };
     await this.#files.condemn(digest);
@@ -38,18 +39,21 @@ export class ManifestStore {
     return this.#files.has(digest);
   }
 
-  /** Keep a manifest whose digest has been verified. @throws SpandrelError STORE_FULL, STORE_FAILED */
+  /**
+   * Stores a manifest whose digest has been verified.
+   * @throws SpandrelError STORE_FULL, STORE_FAILED
+   */
   async put(manifest: StoredManifest): Promise<void> {
     await this.#files.write(manifest.digest, encode(manifest));
   }
 
-  /** As {@link put}, for a manifest that can be fetched again. */
+  /** As {@link put}, for a manifest that can be fetched again: failures are ignored. */
   async tryPut(manifest: StoredManifest): Promise<void> {
     await this.#files.tryWrite(manifest.digest, encode(manifest));
   }
 }
 
-/** Of the algorithm of `digest`. */
+/** With the algorithm of `digest`. */
 async function digestOfAny(bytes: Buffer, digest: Digest): Promise<Digest> {
   const algorithm = digestAlgorithm(digest);
   return bytes.byteLength <= SMALL_DOCUMENT_BYTES
@@ -62,7 +66,7 @@ function encode({ mediaType, bytes }: StoredManifest): Buffer {
   return Buffer.concat([Buffer.from(`${type} ${checksum(type)}\n`), bytes]);
 }
 
-/** The media type that the first line of a file has; nothing if it is not what was written. */
+/** The media type in the first line of a file; `undefined` if the line is damaged. */
 function parseHead(line: string): string | undefined {
   const [, type, sum] = /^(.+) ([0-9a-f]{8})$/.exec(line) ?? [];
   if (type !== undefined) return checksum(type) === sum ? type : undefined;

@@ -2,9 +2,9 @@ import type { Descriptor } from '../../core/descriptor.ts';
 import { matchesPlatform, type Platform } from '../../core/platform.ts';
 import { isManifestType } from '../../core/media-types.ts';
 
-const USUAL: Platform = { os: 'linux', architecture: 'amd64' };
+const DEFAULT_PLATFORM: Platform = { os: 'linux', architecture: 'amd64' };
 
-/** True for what an index lists as an image: neither a SOCI index nor an attestation, whose platform is `unknown`. */
+/** False for SOCI indexes and attestations in an image index; the platform of an attestation is `unknown`. */
 export function isImageManifest({ artifactType, mediaType, platform, annotations }: Descriptor): boolean {
   return (
     isManifestType(mediaType) &&
@@ -15,12 +15,13 @@ export function isImageManifest({ artifactType, mediaType, platform, annotations
 }
 
 /**
- * Those that may be what is wanted, the best first: of the exact platform; where no variant is asked for, of any; then those whose
- * platform only their config says. Without a wish all of them, those for linux/amd64 first.
+ * The images that may match the wanted platform, best first: exact matches; then, if no variant is wanted,
+ * those with any variant; then those whose platform only their config tells. If no platform is wanted: all,
+ * linux/amd64 first.
  */
 export function orderByPlatform(images: readonly Descriptor[], wanted: Platform | undefined): Descriptor[] {
   const isExact = ({ platform }: Descriptor): boolean =>
-    platform !== undefined && matchesPlatform(wanted ?? USUAL, platform);
+    platform !== undefined && matchesPlatform(wanted ?? DEFAULT_PLATFORM, platform);
   const isSimilar = ({ platform }: Descriptor): boolean =>
     wanted === undefined ||
     platform === undefined ||

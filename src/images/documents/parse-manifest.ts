@@ -4,19 +4,19 @@ import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import { isJsonObject, parseJson } from '../../core/json/parse-json.ts';
 import { isIndexType, type ManifestType } from '../../core/media-types.ts';
 
-/** A descriptor that is readable JSON, of something that cannot be asked for. */
+/** A readable descriptor of something that cannot be requested. */
 export interface FaultyDescriptor {
   readonly mediaType: string;
-  /** As the manifest has it. */
+  /** As in the manifest. */
   readonly digest: string;
   readonly fault: { readonly code: 'DIGEST_INVALID' | 'LAYER_UNSUPPORTED'; readonly message: string };
 }
 
 export interface ImageManifest {
   readonly kind: 'image';
-  /** Absent if the manifest names none that can be asked for. */
+  /** Absent if the manifest has none that can be requested. */
   readonly config: Descriptor | undefined;
-  /** From the lowest up; their places are those in the config's `rootfs.diff_ids`. */
+  /** From the lowest up, in the order of the config's `rootfs.diff_ids`. */
   readonly layers: readonly (Descriptor | FaultyDescriptor)[];
   readonly annotations?: Readonly<Record<string, unknown>>;
 }
@@ -26,26 +26,27 @@ export interface ImageIndex {
   readonly manifests: readonly (Descriptor | FaultyDescriptor)[];
 }
 
-/** A manifest or index as its publisher wrote it. */
+/** A manifest or image index, with its original bytes. */
 export interface StoredManifest {
   readonly bytes: Buffer;
-  /** As the bytes say. */
+  /** As the bytes say, not as the upstream does. */
   readonly mediaType: ManifestType;
   readonly digest: Descriptor['digest'];
 }
 
 const SOME_DIGEST = digestOf('');
-/** No node mounts more: overlayfs takes 500 (Linux `fs/overlayfs/params.h`, OVL_MAX_STACK). */
+/** No node mounts more: overlayfs takes 500 layers (Linux `fs/overlayfs/params.h`, OVL_MAX_STACK). */
 const MAX_LAYERS = 500;
 /** An index lists an image and an attestation for each platform. */
 const MAX_MANIFESTS = 250;
 
-/** What came of manifests: one request takes the same one apart several times. */
+/** Results by manifest: one request parses the same manifest several times. */
 const outcomes = new WeakMap<StoredManifest, ImageManifest | ImageIndex | SpandrelError>();
 
 /**
- * The parts of a manifest that the proxy acts on. The bytes stay the truth: they are served as they came.
- * @throws SpandrelError IMAGE_UNSUPPORTED, also for more than 500 layers or 250 manifests: each of them may cost requests and a build
+ * Parses the parts of a manifest that the proxy uses. Clients always get the original bytes.
+ * @throws SpandrelError IMAGE_UNSUPPORTED, also for more than 500 layers or 250 manifests, since each may
+ * cost requests and a build
  */
 export function parseManifest(manifest: StoredManifest): ImageManifest | ImageIndex {
   const outcome = outcomes.get(manifest) ?? tryParse(manifest);
@@ -71,7 +72,7 @@ function parse(manifest: StoredManifest): ImageManifest | ImageIndex {
       throw unsupported(manifest, `lists more than ${MAX_MANIFESTS} manifests`);
     return { kind: 'index', manifests: json['manifests'].map((entry) => parseDescriptor(entry, manifest)) };
   }
-  // Go has no other empty list than one that is not there.
+  // Go omits an empty list.
   const layers = json['layers'] ?? (isJsonObject(json['config']) ? [] : undefined);
   if (!isIndex && Array.isArray(layers)) {
     if (layers.length > MAX_LAYERS) throw unsupported(manifest, `has more than ${MAX_LAYERS} layers`);
@@ -93,10 +94,10 @@ function parseObject(manifest: StoredManifest): Record<string, unknown> {
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
   }
-  throw unsupported(manifest, 'is no JSON object');
+  throw unsupported(manifest, 'is not a JSON object');
 }
 
-/** As {@link parseManifest}; `undefined` for what is no manifest of an image and no index. */
+/** As {@link parseManifest}; `undefined` if it is neither an image manifest nor an image index. */
 export function tryParseManifest(manifest: StoredManifest): ImageManifest | ImageIndex | undefined {
   try {
     return parseManifest(manifest);
@@ -106,7 +107,7 @@ export function tryParseManifest(manifest: StoredManifest): ImageManifest | Imag
   }
 }
 
-/** The descriptors that can be asked for. */
+/** The descriptors that can be requested. */
 export function soundDescriptors(descriptors: readonly (Descriptor | FaultyDescriptor)[]): Descriptor[] {
   return descriptors.filter(isSound);
 }
@@ -116,8 +117,8 @@ export function isSound(descriptor: Descriptor | FaultyDescriptor): descriptor i
 }
 
 /**
- * As Go's tools read it: `null` is like nothing, an absent text like an empty one, and a value of another type an error. A digest of
- * an unknown algorithm or an impossible size is the fault of this descriptor alone.
+ * Parses as Go's tools do: `null` is absent, an absent text is empty, and a value of a wrong type is an
+ * error. A digest of an unknown algorithm or an impossible size makes only this descriptor faulty.
  */
 function parseDescriptor(value: unknown, manifest: StoredManifest): Descriptor | FaultyDescriptor {
   const wrongType = (): SpandrelError =>

@@ -1,8 +1,8 @@
 import type { TreeNode } from './tree-node.ts';
 
 /**
- * The nodes of a directory by their names, in the order in which they came. Deep paths make directories of one child, for which a map
- * would take several times the memory.
+ * The nodes of a directory by name, in insertion order. Deep paths create directories with a single child,
+ * for which a map would take several times the memory.
  */
 export class ChildNodes {
   #name: string | undefined;
@@ -34,7 +34,7 @@ export class ChildNodes {
     else if (this.#name === name) this.#name = this.#node = undefined;
   }
 
-  /** The children at the time of the call may be deleted and replaced meanwhile. */
+  /** Children may be deleted and replaced during the iteration. */
   *[Symbol.iterator](): Generator<[string, TreeNode], void, void> {
     if (this.#map !== undefined) yield* this.#map;
     else if (this.#name !== undefined && this.#node !== undefined) yield [this.#name, this.#node];

@@ -10,18 +10,18 @@ import {
 import type { FoundPlace, ImageTree, TreePlace } from './image-tree.ts';
 import type { TreeEntry } from './tree-node.ts';
 
-/** Text that is not UTF-8 has its bytes, percent-encoded, beside it. */
+/** Text that is not UTF-8 comes with its bytes, percent-encoded. */
 export interface DirectoryEntry extends Described<'name'>, Partial<Described<'linkname'>> {
   /** The symbolic link leads to nothing in this image, or in a circle. */
   readonly dangling?: boolean;
   readonly type: string;
   readonly size: number;
   readonly mode: number;
-  /** The layer it comes from; null for a directory that no layer has an entry for. */
+  /** The layer that has the entry; null for a directory that is only implied. */
   readonly layer: Digest | null;
 }
 
-/** A page of a directory's entries in the order of their names. */
+/** A page of a directory's entries, ordered by name. */
 export interface DirectoryListing extends Described<'path'> {
   readonly entries: readonly DirectoryEntry[];
   /** The `after` of the next page, if there is one. */
@@ -35,23 +35,26 @@ export interface PageQuery {
   readonly after?: RawText | undefined;
 }
 
-/** Names that are looked at to tell which links of a page lead to nothing, and for one of them. */
+/** Names that may be visited to find the dangling links of a page, and those for a single link. */
 const MAX_LINK_STEPS = 200_000;
 const MAX_STEPS_OF_LINK = 10_000;
-/** No name begins with a NUL. What follows is a number in the order of the names. */
+/** No name starts with NUL. The number of a place in the order of names follows. */
 const PLACE_MARK = '\0';
 
-/** Takes turns of the event loop. @param directory as the tree has found it */
+/**
+ * Lists a page, in several turns of the event loop.
+ * @param directory found in `tree`
+ */
 export async function listDirectory(
   tree: ImageTree,
   directory: FoundPlace,
   { limit, after }: PageQuery,
 ): Promise<DirectoryListing> {
-  const { start: first, end } = tree.childrenBehind(directory.place, undefined);
+  const { start: first, end } = tree.childrenAfter(directory.place, undefined);
   const start =
     after?.startsWith(PLACE_MARK) === true
       ? first + placeOf(after)
-      : tree.childrenBehind(directory.place, after).start;
+      : tree.childrenAfter(directory.place, after).start;
   const places = Array.from({ length: Math.max(0, Math.min(limit, end - start)) }, (_, at) => start + at);
   const steps = { left: MAX_LINK_STEPS };
   const entries = await mapInTurns(places, (place) => describe(tree, directory.path, place, steps));
@@ -61,11 +64,11 @@ export async function listDirectory(
     entries,
     ...(last === undefined || last + 1 === end
       ? {}
-      : { next: cursorBehind(tree.name(last), last + 1 - first) }),
+      : { next: cursorAfter(tree.name(last), last + 1 - first) }),
   };
 }
 
-/** As it is when it is unpacked. */
+/** The type after unpacking. */
 export function shownType({ type }: Pick<TreeEntry, 'type'>): string {
   return type === 'sparse' ? 'reg' : type;
 }
@@ -101,7 +104,7 @@ function placeOf(cursor: string): number {
   return Number.isSafeInteger(place) && place >= 0 ? place : Number.POSITIVE_INFINITY;
 }
 
-/** The name, or the number of a place where a name cannot be printed. */
-function cursorBehind(name: RawText, place: number): RawText {
+/** The name, or the number of a place if the name cannot be printed. */
+function cursorAfter(name: RawText, place: number): RawText {
   return parseRawText(printRawText(name)) === name ? name : (`${PLACE_MARK}${place}` as RawText);
 }

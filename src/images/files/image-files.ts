@@ -40,7 +40,7 @@ export interface ImageFilesDeps {
   readonly trees: ImageTrees;
 }
 
-/** Which image is meant. */
+/** Selects an image. */
 export interface ImageChoice {
   readonly target: Target;
   readonly reference: Reference;
@@ -52,15 +52,18 @@ export type OpenedFile =
   | { readonly kind: 'file'; readonly content: Content }
   | { readonly kind: 'directory'; readonly listing: DirectoryListing };
 
-/** What is at a path of an image. */
+/** The file or directory at a path of an image. */
 export type FoundFile =
   | { readonly kind: 'file'; readonly layerDigest: Digest; readonly entry: Omit<TreeEntry, 'mode'> }
   | { readonly kind: 'directory'; readonly listing: DirectoryListing };
 
-/** Layers of one image that are asked for, or built, at the same time. */
+/** Layers of one image that are requested or built at the same time. */
 const MAX_RUNNING = 8;
 
-/** Finds files in the merged file systems of images. The first question about an image waits for the indexes of all its layers. */
+/**
+ * Finds files in the merged file systems of images. The first request for an image waits for the indexes of
+ * all its layers.
+ */
 export class ImageFiles {
   readonly #deps: ImageFilesDeps;
 
@@ -87,7 +90,8 @@ export class ImageFiles {
 
   /**
    * @param page of the listing, if the path leads to a directory
-   * @throws SpandrelError FILE_UNKNOWN, FILE_NOT_REGULAR, PLATFORM_UNKNOWN, IMAGE_UNSUPPORTED, LAYER_TOO_LARGE, what manifests and builds throw
+   * @throws SpandrelError FILE_UNKNOWN, FILE_NOT_REGULAR, PLATFORM_UNKNOWN, IMAGE_UNSUPPORTED,
+   * LAYER_TOO_LARGE, what manifests and builds throw
    */
   async find(choice: ImageChoice, path: RawText, page: PageQuery, signal: AbortSignal): Promise<FoundFile> {
     const tree = await this.#treeOf(choice, signal);
@@ -111,9 +115,9 @@ export class ImageFiles {
     const { manifest, image } = await this.#selectImage(target, reference, platform, signal);
     const layers = await this.#findLayers(target, image.layers, signal);
     const [lowest] = layers;
-    // The tree may be that of another repository of the upstream, which has the same layers and lacks the same.
+    // Repositories of one upstream that have, and lack, the same layers share the tree.
     const missing = lowest !== undefined && 'code' in lowest ? ` ${lowest.code} ${lowest.layer}` : '';
-    /** By which the tree is made. */
+    /** The indexes that the tree is made from. */
     const known = new Map<Digest, { readonly layer: AuthorizedLayer; readonly index: LayerIndex }>();
     return this.#deps.trees.get({
       key: `${target.client.name} ${manifest.digest}${missing}`,
@@ -142,8 +146,8 @@ export class ImageFiles {
   }
 
   /**
-   * Layers as the repository has them, from the lowest up. Nothing shows of what lies below one that it does not have: that is the first,
-   * and those below it are not asked for.
+   * The layers that the repository has, from the lowest up. Layers below a missing one cannot show, so they
+   * are not requested, and the missing one comes first.
    * @throws SpandrelError as `Layers.authorizedLayer`
    */
   async #findLayers(
@@ -163,7 +167,7 @@ export class ImageFiles {
     return fromTop(listed, find, signal);
   }
 
-  /** The index files of the layers, built where missing; the first may be one of which nobody can know what all is in it. */
+  /** The index files of the layers, built if missing. The first may be a layer whose content is unknown. */
   #readLayers(
     layers: readonly (AuthorizedLayer | LayerFault)[],
     known: Map<Digest, { readonly layer: AuthorizedLayer; readonly index: LayerIndex }>,
@@ -189,7 +193,7 @@ export class ImageFiles {
   }
 }
 
-/** What `work` makes of layers, beginning with the topmost, down to the first fault. From the lowest up. */
+/** Applies `work` from the topmost layer down to the first fault. The result starts with the lowest layer. */
 async function fromTop<T, R extends object>(
   layers: readonly T[],
   work: (layer: T) => Promise<R | LayerFault>,

@@ -9,17 +9,20 @@ export type TreePlace = number;
 
 /** A node of the merged file system. */
 export interface TreeItem {
-  /** The layer that it comes from; `undefined` for a directory that no layer has an entry for. */
+  /** The layer that has the entry; `undefined` for a directory that is only implied. */
   readonly layer: Digest | undefined;
-  /** What unpackers take of the mode. */
+  /** The bits of the mode that unpackers apply. */
   readonly mode: number;
   readonly entry: Omit<TreeEntry, 'mode'> | undefined;
   readonly isDirectory: boolean;
-  /** What cannot be told: of a directory, whatever is not among its children; of anything else, all. */
+  /**
+   * Why something is unknown: for a directory, any name that is not among its children; otherwise the node
+   * itself.
+   */
   readonly fault: LayerFault | undefined;
 }
 
-/** Where a path leads to. */
+/** The target of a path. */
 export interface FoundPlace {
   readonly place: TreePlace;
   /** Without symbolic links. */
@@ -28,11 +31,14 @@ export interface FoundPlace {
 
 /** As in Linux, path_resolution(7). */
 const MAX_SYMLINKS = 40;
-/** Names that one look follows. A path of 4095 bytes has half as many. */
+/** Names that one lookup visits at most. A path of 4095 bytes has half as many. */
 const MAX_STEPS = 20_000;
 const ROOT: TreePlace = 0;
 
-/** The file system of an image as a container has it, to be looked up. Names are raw bytes, one character each, and never host paths. */
+/**
+ * The file system of an image as a container sees it. Names are raw bytes, one character each, and never
+ * paths of this host.
+ */
 export class ImageTree {
   readonly #tree: PackedTree;
   readonly #records: Buffer;
@@ -50,23 +56,23 @@ export class ImageTree {
   }
 
   /**
-   * What stands at a path.
-   * @param path raw bytes; a leading slash and `.` mean nothing, `..` goes up but never above the root
-   * @throws SpandrelError FILE_UNKNOWN, also for symbolic links that lead nowhere or in a circle, with the last of them in its detail;
-   * the code of a fault, with the layer in its message and its detail
+   * Resolves a path.
+   * @param path raw bytes; a leading slash and `.` are ignored, `..` stops at the root
+   * @throws SpandrelError FILE_UNKNOWN, also for symbolic links that lead nowhere or in a circle, with the
+   * last link in its detail; the code of a fault, with the layer in its message and detail
    */
   resolve(path: RawText, followLast: boolean): FoundPlace {
     const found = this.#walk(path.split('/'), { followLast, budget: { steps: MAX_STEPS } });
     if (found.fault !== undefined) throw faultError(found.fault);
-    if (found.place === undefined) throw nothingThere(found);
+    if (found.place === undefined) throw fileUnknown(found);
     return { place: found.place, path: found.path.join('/') };
   }
 
   /**
-   * True if a symbolic link leads to nothing in this image, or in a circle; `undefined` if that cannot be told, because of a layer at
-   * fault or because looking has cost enough.
-   * @param path    of the link; none of the directories above it is a link
-   * @param budget  names that may still be looked at; counted down
+   * True if a symbolic link leads to nothing in this image, or in a circle; `undefined` if that is unknown
+   * because of a layer's fault, or if the budget is spent.
+   * @param path of the link; none of its parent directories is a link
+   * @param budget names that may still be visited; counted down
    */
   isDangling(path: RawText, budget: { steps: number }): boolean | undefined {
     const { fault, place } = this.#walk(path.split('/'), { followLast: true, budget });
@@ -100,8 +106,8 @@ export class ImageTree {
     return this.#text(start, this.#records.readUInt8(at + AT.nameBytes));
   }
 
-  /** The children of a directory behind a name, in the order of their names: `[start, end)`. */
-  childrenBehind(directory: TreePlace, name: RawText | undefined): { start: TreePlace; end: TreePlace } {
+  /** The children of a directory whose names follow `name`, in order: `[start, end)`. */
+  childrenAfter(directory: TreePlace, name: RawText | undefined): { start: TreePlace; end: TreePlace } {
     const { start, end } = this.#children(directory);
     return { start: name === undefined ? start : this.#search(directory, (child) => child > name), end };
   }
@@ -117,7 +123,7 @@ export class ImageTree {
     return place < this.#children(directory).end && this.name(place) === name ? place : undefined;
   }
 
-  /** The first child whose name is as wanted, all behind it being so too; the end of the children if there is none. */
+  /** The first child that `isWanted` accepts, by binary search; the end of the children if there is none. */
   #search(directory: TreePlace, isWanted: (name: string) => boolean): TreePlace {
     let { start: low, end: high } = this.#children(directory);
     while (low < high) {
@@ -175,7 +181,7 @@ export class ImageTree {
       const here = places.at(-1) ?? ROOT;
       const isDirectory = this.#isDirectory(here);
       const child = isDirectory ? this.#child(here, segment) : undefined;
-      // What is not among the children of a directory at fault is not known.
+      // In a faulty directory, a name that is not among the children is unknown.
       if (child === undefined)
         return { place: undefined, path, link, fault: isDirectory ? this.#faultOf(here) : undefined };
       if (this.#isWhiteout(child)) return { place: undefined, path, link };
@@ -196,20 +202,20 @@ export class ImageTree {
   }
 }
 
-/** Where a path has led to. */
+/** Result of following a path. */
 interface Walk {
-  /** Undefined if there is nothing. */
+  /** `undefined` if there is nothing. */
   readonly place: TreePlace | undefined;
   /** Without symbolic links. */
   readonly path: readonly string[];
-  /** Why it cannot be told. */
+  /** Why the result is unknown. */
   readonly fault?: LayerFault | undefined;
-  /** The symbolic link that was followed last. */
+  /** The last symbolic link that was followed. */
   readonly link?: { readonly path: readonly string[]; readonly linkname: RawText } | undefined;
   readonly isCircle?: boolean;
 }
 
-function nothingThere({ link, isCircle }: Walk): SpandrelError {
+function fileUnknown({ link, isCircle }: Walk): SpandrelError {
   if (link === undefined) return new SpandrelError('FILE_UNKNOWN', 'the image has no such file');
   const message =
     isCircle === true

@@ -13,35 +13,35 @@ import type { IndexedLayer, MergeLayersInput } from './tree-worker.ts';
 export interface ImageTreesDeps {
   /** A thread whose entry is `images/files/tree-worker.ts`. */
   readonly pool: WorkerPool<typeof treeTasks>;
-  /** Bytes of merged trees that are kept; a larger one is refused. */
+  /** Bytes of merged trees that are kept; a larger tree is refused. */
   readonly maxBytes: number;
-  /** Memory that a tree may take while it is made. */
+  /** Memory that a tree may take during its construction. */
   readonly maxMakingBytes: number;
   readonly events: Events;
 }
 
 export interface TreeRequest {
-  /** The same key means the same tree. */
+  /** Equal keys mean equal trees. */
   readonly key: string;
   /** Fairness key of the work. */
   readonly fairnessKey: string;
-  /** From the lowest up; called once if there is no tree yet, and again after each `replaceIndex`. */
+  /** Layers from the lowest up. Called once if there is no tree yet, and again after each `replaceIndex`. */
   readonly readLayers: (abandoned: AbortSignal) => Promise<readonly (IndexedLayer | LayerFault)[]>;
-  /** The index file of a layer is damaged or gone: have it built again. Called once a layer at most. */
+  /** Rebuilds the index of a layer whose file is damaged or gone. Called at most once per layer. */
   readonly replaceIndex: (layer: Digest, abandoned: AbortSignal) => Promise<void>;
   readonly signal: AbortSignal;
 }
 
 const MAX_REFUSALS = 10_000;
-/** Symbolic links and whiteouts that are followed while a tree is made: some seconds. */
+/** Symbolic links and whiteouts that are followed during the construction: some seconds. */
 const MAX_STEPS = 20_000_000;
 
-/** Merged file systems of images: made in a thread, each once however many ask, and kept within a bound. */
+/** Merged file systems of images: each is built once in a thread, and kept within a bound. */
 export class ImageTrees {
   readonly #deps: ImageTreesDeps;
   readonly #trees: BoundedMap<ImageTree>;
   readonly #flights: SharedWork<ImageTree>;
-  /** Of images whose layers prove that their trees are too large. */
+  /** Errors of images whose layers prove that their trees are too large. */
   readonly #refusals = new BoundedMap<SpandrelError>({ maxEntries: MAX_REFUSALS });
 
   constructor(deps: ImageTreesDeps) {
@@ -52,8 +52,8 @@ export class ImageTrees {
   }
 
   /**
-   * @throws SpandrelError LAYER_TOO_LARGE; OVERLOADED; STORE_FULL if the store evicts the indexes too soon; what
-   * `readLayers` and `replaceIndex` throw
+   * @throws SpandrelError LAYER_TOO_LARGE; OVERLOADED; STORE_FULL if the store evicts the indexes too soon;
+   * errors of `readLayers` and `replaceIndex`
    */
   async get(request: TreeRequest): Promise<ImageTree> {
     const { key, signal } = request;
@@ -61,16 +61,16 @@ export class ImageTrees {
     if (known !== undefined) return known;
     const refusal = this.#refusals.get(key);
     if (refusal !== undefined) throw refusal;
-    return this.#flights.run(key, (abandoned) => this.#makeAndKeep(request, abandoned), signal);
+    return this.#flights.run(key, (abandoned) => this.#buildAndKeep(request, abandoned), signal);
   }
 
-  async #makeAndKeep(request: TreeRequest, abandoned: AbortSignal): Promise<ImageTree> {
+  async #buildAndKeep(request: TreeRequest, abandoned: AbortSignal): Promise<ImageTree> {
     try {
-      const tree = new ImageTree(await this.#makeSoundly(request, abandoned));
+      const tree = new ImageTree(await this.#buildWithRepair(request, abandoned));
       if (tree.memoryBytes > this.#deps.maxBytes)
         throw new SpandrelError(
           'LAYER_TOO_LARGE',
-          'the file system of the image takes more memory than is kept for that',
+          'the file system of the image takes more memory than is allowed',
         );
       this.#trees.set(request.key, tree);
       return tree;
@@ -80,12 +80,14 @@ export class ImageTrees {
     }
   }
 
-  /** The disk may have lost or changed an index that is still known, and an index may be evicted before the thread reads it. */
-  async #makeSoundly(request: TreeRequest, abandoned: AbortSignal): Promise<PackedTree> {
+  /**
+   * The disk may have lost or changed a known index, and an index may be evicted before the thread reads it.
+   */
+  async #buildWithRepair(request: TreeRequest, abandoned: AbortSignal): Promise<PackedTree> {
     const replaced = new Set<Digest>();
     for (;;) {
       try {
-        return await this.#make(request, abandoned);
+        return await this.#build(request, abandoned);
       } catch (error) {
         const damaged = damagedIndex(error);
         if (damaged === undefined) throw error;
@@ -101,7 +103,7 @@ export class ImageTrees {
     }
   }
 
-  async #make({ fairnessKey, readLayers }: TreeRequest, abandoned: AbortSignal): Promise<PackedTree> {
+  async #build({ fairnessKey, readLayers }: TreeRequest, abandoned: AbortSignal): Promise<PackedTree> {
     const layers = await readLayers(abandoned);
     abandoned.throwIfAborted();
     const maxSize = { bytes: this.#deps.maxMakingBytes, steps: MAX_STEPS };

@@ -6,7 +6,7 @@ import { implicitDirectory, type TreeBudget, type TreeEntry, type TreeNode, WHIT
 
 export interface LayerTreeOptions {
   readonly layer: Digest;
-  /** Nothing lies below it: its whiteouts remove what it has unpacked before. */
+  /** True for the lowest layer, where whiteouts remove what the layer itself has unpacked before. */
   readonly isLowest: boolean;
   readonly budget: TreeBudget;
 }
@@ -15,16 +15,17 @@ type Directory = TreeNode & { readonly children: ChildNodes };
 
 const WHITEOUT_PREFIX = '.wh.';
 const OPAQUE_WHITEOUT = '.wh..wh..opq';
-/** As in Linux: no unpacker can make a longer path, nor a symbolic link with a longer target. */
+/** As in Linux: unpackers cannot create longer paths, or symbolic links with longer targets. */
 const MAX_PATH_BYTES = 4095;
 const MAX_NAME_BYTES = 255;
-/** As containerd's continuity `fs/path.go`, walkLinks. */
+/** As in containerd's continuity `fs/path.go`, walkLinks. */
 const MAX_LINKS = 255;
 
 /**
- * What one layer unpacks to in a directory of its own, as containerd does for overlayfs (`pkg/archive/tar.go`, applyNaive with
- * OverlayConvertWhiteout): entries in the order of the archive, symbolic links on the way followed where this layer has them.
- * Where containerd would give up, what the entry might have touched is a fault. Paths that are too long for Linux are left out.
+ * What one layer unpacks to in its own directory, as containerd does for overlayfs (`pkg/archive/tar.go`,
+ * applyNaive with OverlayConvertWhiteout): entries in archive order, following symbolic links of this layer.
+ * Where containerd fails, the nodes that the entry might touch become faulty. Paths that are too long for
+ * Linux are left out.
  */
 export class LayerTree {
   readonly root: Directory = implicitDirectory();
@@ -34,7 +35,7 @@ export class LayerTree {
     this.#options = options;
   }
 
-  /** @throws SpandrelError as {@link TreeBudget.check} */
+  /** @throws SpandrelError as {@link TreeBudget.assertWithin} */
   add(entry: TocEntry): void {
     if (entry.name.length > MAX_PATH_BYTES || entry.linkname.length > MAX_PATH_BYTES) return;
     const path = splitPath(entry.name);
@@ -47,19 +48,19 @@ export class LayerTree {
       if (name.startsWith(WHITEOUT_PREFIX)) this.#addWhiteout(parent, name);
       else this.#addEntry(parent, name, entry);
     }
-    this.#options.budget.check();
+    this.#options.budget.assertWithin();
   }
 
   #addEntry({ children }: Directory, name: string, entry: TocEntry): void {
     const { layer, budget } = this.#options;
     const existing = children.get(name);
     if (existing?.children !== undefined && entry.type === 'dir') {
-      // A directory over a directory changes its metadata and keeps what is in it.
+      // A directory entry over a directory replaces its metadata and keeps its children.
       existing.layer = layer;
       existing.entry = keptOf(entry);
       return;
     }
-    // Before links are made: a hard link may name what it replaces.
+    // Before hard links are resolved: one may name the file that it replaces.
     children.delete(name);
     const node = entry.type === 'hardlink' ? this.#link(entry) : this.#create(entry);
     budget.countNode(name, node, children);
@@ -72,14 +73,14 @@ export class LayerTree {
     const entry = keptOf(created);
     if (type === 'dir') return { ...implicitDirectory(), layer, entry };
     if (type === 'unknown' || type === 'contiguous' || type === 'gnu-sparse')
-      return this.#unreadable('an entry is of a type that no node unpacks');
+      return this.#unreadable('an entry has a type that nodes cannot unpack');
     if (type === 'symlink' && linkname === '') return this.#unreadable('a symbolic link leads to nothing');
-    // What overlayfs takes for a whiteout.
+    // overlayfs takes such a device for a whiteout.
     if (type === 'char' && devMajor === 0 && devMinor === 0) return WHITEOUT;
     return { layer, entry, children: undefined };
   }
 
-  /** What stands at a path where the symbolic links of this layer lead, the last one too. */
+  /** The node at a path, following the symbolic links of this layer, including the last. */
   find(path: readonly string[]): TreeNode | undefined {
     const place = this.#follow(path);
     if (place === undefined) return undefined;
@@ -88,13 +89,13 @@ export class LayerTree {
     return node;
   }
 
-  /** The same file under a second name; its metadata is that of the last entry. */
+  /** The same file under a second name; the metadata of the last entry applies. */
   #link({ linkname, mode }: TocEntry): TreeNode {
     const path = splitPath(linkname);
     const name = path.pop();
     const target = name === undefined ? undefined : this.find(path)?.children?.get(name);
     if (target === undefined || target.children !== undefined)
-      return this.#unreadable('a hard link leads to what is no file of the layer');
+      return this.#unreadable('a hard link does not lead to a file of the layer');
     if (target.entry !== undefined) target.entry = { ...target.entry, mode };
     return target;
   }
@@ -121,12 +122,14 @@ export class LayerTree {
     }
   }
 
-  /** An opaque whiteout in the lowest layer leaves what has entries of its own, in directories that have. */
+  /**
+   * Applies an opaque whiteout in the lowest layer: removes directories that are only implied, at any depth.
+   */
   #removeImplicit(directory: Directory): void {
     const todo: Directory[] = [directory];
     for (let here = todo.pop(); here !== undefined; here = todo.pop()) {
       this.#options.budget.steps += here.children.size;
-      this.#options.budget.check();
+      this.#options.budget.assertWithin();
       for (const [name, child] of here.children) {
         if (!isDirectory(child)) continue;
         if (child.entry === undefined) here.children.delete(name);
@@ -135,7 +138,10 @@ export class LayerTree {
     }
   }
 
-  /** The directory at `path`, made where missing; `undefined`, and a fault there, if something else is in the way. */
+  /**
+   * The directory at `path`, created if missing; `undefined`, with a fault there, if something else is in the
+   * way.
+   */
   #openDirectory(path: readonly string[]): Directory | undefined {
     const place = this.#follow(path);
     if (place === undefined) {
@@ -151,7 +157,7 @@ export class LayerTree {
         here.children.set(segment, child);
       }
       if (!isDirectory(child)) {
-        here.children.set(segment, this.#unreadable('an entry lies below what is no directory'));
+        here.children.set(segment, this.#unreadable('an entry lies below something that is not a directory'));
         return undefined;
       }
       here = child;
@@ -169,7 +175,10 @@ export class LayerTree {
     }
   }
 
-  /** Where a path leads within this layer: names of no symbolic links. `undefined` if it leads round in circles, or too far. */
+  /**
+   * The target of a path within this layer, without symbolic links; `undefined` if it leads in circles or
+   * becomes too long.
+   */
   #follow(path: readonly string[]): string[] | undefined {
     const { budget } = this.#options;
     const todo = path.toReversed();
@@ -190,7 +199,7 @@ export class LayerTree {
       if (++links > MAX_LINKS) return undefined;
       const { linkname } = child.entry;
       budget.steps += linkname.length;
-      budget.check();
+      budget.assertWithin();
       todo.push(...linkTarget(place, linkname).reverse());
       place.length = 0;
       nodes.length = 1;
@@ -208,7 +217,7 @@ export class LayerTree {
   }
 }
 
-/** Not the records, which may be long. */
+/** Drops the PAX records, which may be long. */
 function keptOf({
   type,
   mode,
@@ -231,7 +240,10 @@ function isDirectory(node: TreeNode): node is Directory {
   return node.children !== undefined;
 }
 
-/** Segments from the root on. As in containerd `..` takes back the name before it, but in links in the root and absolute ones. */
+/**
+ * Segments from the root. As in containerd, `..` removes the name before it, except in absolute links and in
+ * links in the root.
+ */
 function linkTarget(place: readonly string[], linkname: RawText): string[] {
   if (place.length > 0 && !linkname.startsWith('/'))
     return splitPath([...place, linkname].join('/') as RawText);

@@ -10,24 +10,24 @@ import {
   WHITEOUT,
 } from './tree-node.ts';
 
-/** A node of an upper layer, to be laid over a directory or into one. */
+/** A node of an upper layer, to be merged over a directory or into one. */
 interface Overlay {
-  /** Begins with a slash; empty for the root. */
+  /** Starts with a slash; empty for the root. */
   readonly path: string;
   readonly lower: TreeNode;
   readonly upper: TreeNode;
 }
 
 /**
- * The file system of an image as a container on a node has it: containerd unpacks each layer by itself, and overlayfs lays them over
- * each other, so that no entry of a layer acts through a symbolic link of another. Names are raw bytes, one character each. Names are
- * never taken as host paths.
+ * The file system of an image as a container on a node sees it: containerd unpacks each layer separately, and
+ * overlayfs stacks them, so an entry of one layer never follows a symbolic link of another. Names are raw
+ * bytes, one character each, and never paths of this host.
  */
 export class MergedTree {
   #root: TreeNode = implicitDirectory();
   #isEmpty = true;
   readonly #budget: TreeBudget;
-  /** All, each by itself. */
+  /** The separate trees of all layers. */
   readonly #layers: LayerTree[] = [];
 
   constructor(maxSize: TreeSize) {
@@ -35,9 +35,9 @@ export class MergedTree {
   }
 
   /**
-   * Put the next layer on top, given its entries in the order of the archive.
-   * @param isTopmost there will be no other: what it brings need not be kept by itself
-   * @throws SpandrelError LAYER_TOO_LARGE for more directories or links than an image can be meant to have
+   * Adds the next layer on top, from its entries in archive order.
+   * @param isTopmost true if no layer follows, so that its own tree need not be kept
+   * @throws SpandrelError LAYER_TOO_LARGE for too many directories or links
    */
   addLayer(layer: Digest, entries: Iterable<TocEntry>, isTopmost: boolean): void {
     const own = new LayerTree({ layer, isLowest: this.#isEmpty, budget: this.#budget });
@@ -48,8 +48,8 @@ export class MergedTree {
   }
 
   /**
-   * Put a layer on top of which it is not known what it has. It may have touched anything, so nothing of what lies below is known any
-   * more; asking for that throws the fault. What layers above it bring is.
+   * Adds a layer with unknown content. It may have touched anything, so everything below it becomes unknown,
+   * and requests for it throw the fault. Layers above it are known.
    */
   addUnreadableLayer(fault: LayerFault): void {
     this.#isEmpty = false;
@@ -57,12 +57,12 @@ export class MergedTree {
     this.#layers.length = 0;
   }
 
-  /** What all layers together give. */
+  /** The merged file system. */
   get root(): TreeNode {
     return this.#root;
   }
 
-  /** Lay the tree of a layer over what there is. */
+  /** Merges the tree of a layer over the current one. */
   #overlay(root: TreeNode, isTopmost: boolean): void {
     if (root.fault !== undefined) this.#root = implicitDirectory(root.fault);
     const todo: Overlay[] = [{ path: '', lower: this.#root, upper: root }];
@@ -76,7 +76,7 @@ export class MergedTree {
         else this.#place(lower, name, merged);
         if (merged?.children !== undefined) todo.push({ path, lower: merged, upper: node });
       }
-      this.#budget.check();
+      this.#budget.assertWithin();
     }
   }
 
@@ -88,15 +88,16 @@ export class MergedTree {
   }
 
   /**
-   * What shows of `upper` in the directory `lower`, which has `below` by that name; a directory without what will be in it. Of the topmost
-   * layer directories with nothing below become those of the merged tree, and are gone through in place.
+   * The node that results from `upper` in the directory `lower`, which has `below` under that name; a
+   * directory comes without its children. Directories of the topmost layer with nothing below are taken into
+   * the merged tree and processed in place.
    */
   #overlayNode(
     { path, lower, upper }: Overlay,
     below: TreeNode | undefined,
     isTopmost: boolean,
   ): TreeNode | undefined {
-    // A whiteout has done its work where nothing below is unknown.
+    // Below an unknown directory the whiteout must stay, as it hides whatever is there.
     if (upper === WHITEOUT) return lower.fault === undefined ? undefined : WHITEOUT;
     if (upper.children === undefined) return upper;
     const hidden = below === undefined ? lower.fault : below.fault;
@@ -112,15 +113,15 @@ export class MergedTree {
   }
 
   /**
-   * The directory whose metadata one gets that is only implied by an upper layer: that of the topmost layer in which the path leads to
-   * something by itself (containerd `pkg/archive/tar.go`, mkparent).
+   * The directory whose metadata an implied directory gets: that of the topmost layer in which the path leads
+   * to something by itself (containerd `pkg/archive/tar.go`, mkparent).
    */
   #findTemplate(path: string): TreeNode | undefined {
     if (this.#layers.length === 0) return undefined;
     const segments = path.split('/').slice(1);
     for (const layer of this.#layers.toReversed()) {
       this.#budget.steps += segments.length;
-      this.#budget.check();
+      this.#budget.assertWithin();
       const found = layer.find(segments);
       if (found !== undefined) return found.children && found;
     }

@@ -4,21 +4,23 @@ import { OWN_ENTRY_TYPES, ZTOC_ENTRY_TYPES } from '../../tar/toc-entry.ts';
 import { type LayerFault, type TreeNode, WHITEOUT } from './tree-node.ts';
 
 /**
- * A merged tree in two buffers. A record for each node, little endian, the root first; the children of a directory stand side by side,
- * sorted by the bytes of their names.
+ * A merged tree in two buffers. One record per node, little endian, the root first; the children of a
+ * directory are adjacent, sorted bytewise by name.
  */
 export interface PackedTree {
   readonly records: Uint8Array<ArrayBuffer>;
-  /** Names, targets of symbolic links and maps of sparse files, one character a byte. */
+  /** Names, targets of symbolic links, and maps of sparse files, one character a byte. */
   readonly texts: Uint8Array<ArrayBuffer>;
-  /** What records name by number. */
+  /** Referenced by number in records. */
   readonly layers: readonly Digest[];
   readonly faults: readonly LayerFault[];
 }
 
 export const TYPES: readonly EntryType[] = [...ZTOC_ENTRY_TYPES, ...OWN_ENTRY_TYPES];
 
-/** Of a record. `first` and `count`: of a directory its children, else its text in `texts`. */
+/**
+ * Fields of a record. `first` and `count`: the children of a directory; otherwise the node's text in `texts`.
+ */
 export const AT = {
   nameStart: 0,
   nameBytes: 4,
@@ -34,15 +36,15 @@ export const AT = {
 } as const;
 export const RECORD_BYTES = 40;
 export const FLAGS = { directory: 1, whiteout: 2 } as const;
-/** For a node without entry, or without layer. */
+/** For a node without entry or without layer. */
 export const NO_TYPE = 0xff;
 export const NO_LAYER = 0xffff;
-/** What unpackers take of a mode. */
+/** The bits of a mode that unpackers apply. */
 const PERMISSIONS = 0o7777;
 const IMPLICIT_DIRECTORY_MODE = 0o755;
 const INITIAL_BYTES = 2 ** 16;
 
-/** The tree below `root`. Its memory comes on top of that of the tree. */
+/** Packs the tree below `root`. Needs memory in addition to that of the tree. */
 export function packTree(root: TreeNode): PackedTree {
   const packer = new TreePacker();
   packer.add('', root);
@@ -55,7 +57,7 @@ class TreePacker {
   #textBytes = 0;
   readonly #layers = new Map<Digest, number>();
   readonly #faults = new Map<string, { readonly number: number; readonly fault: LayerFault }>();
-  /** In the order of their records; directories are taken out when their children have been added. */
+  /** In the order of their records; a directory is dropped once its children are added. */
   readonly #nodes: (TreeNode | undefined)[] = [];
 
   add(name: string, node: TreeNode): void {
@@ -100,7 +102,7 @@ class TreePacker {
     };
   }
 
-  /** Where the text begins. */
+  /** @returns where the text starts */
   #addText(text: string): number {
     const start = this.#textBytes;
     this.#texts = reserve(this.#texts, start + text.length);

@@ -7,7 +7,7 @@ import { MergedTree } from './merged-tree.ts';
 import { type PackedTree, packTree } from './pack-tree.ts';
 import type { LayerFault, TreeSize } from './tree-node.ts';
 
-// The entry of the worker thread that merges the layers of images: each export is a task of `WorkerPool.run`.
+// Entry of the worker thread that merges the layers of images: each export is a task of a `WorkerPool`.
 
 /** A layer whose index is stored. */
 export interface IndexedLayer {
@@ -22,8 +22,9 @@ export interface MergeLayersInput {
 }
 
 /**
- * Task: the merged file system of an image. Holds the tree, and of one layer at a time the table of contents.
- * @throws SpandrelError LAYER_TOO_LARGE; INDEX_MALFORMED, with `layer` and `isGone` in its detail, if the index file of a layer is damaged or gone
+ * Task: the merged file system of an image. Holds the tree, and the table of contents of one layer at a time.
+ * @throws SpandrelError LAYER_TOO_LARGE; INDEX_MALFORMED, with `layer` and `isGone` in its detail, if the
+ * index file of a layer is damaged or gone
  */
 export async function mergeLayers({
   layers,

@@ -22,18 +22,18 @@ import type { ManifestStore } from '../documents/manifest-store.ts';
 interface GatedImage {
   readonly sociIndex: Digest;
   readonly ztocs: readonly Digest[];
-  /** From the time when a client has been sent all of them to the time when it has stored them. */
+  /** How long the client takes to store the zTOCs after they were sent. */
   readonly settleMs: number;
 }
 
-/** What one client has asked for and got lately. */
+/** Blobs that one client has recently requested and received. */
 class ClientProgress {
-  readonly #asked = new BoundedMap<Noted>({ maxEntries: MAX_REMEMBERED_BLOBS });
-  readonly #got = new BoundedMap<Noted>({ maxEntries: MAX_REMEMBERED_BLOBS });
+  readonly #requested = new BoundedMap<Noted>({ maxEntries: MAX_REMEMBERED_BLOBS });
+  readonly #received = new BoundedMap<Noted>({ maxEntries: MAX_REMEMBERED_BLOBS });
   #changed = Promise.withResolvers<void>();
 
-  note(digest: Digest, what: 'asked' | 'got'): void {
-    (what === 'asked' ? this.#asked : this.#got).set(digest, { atMs: performance.now() });
+  note(digest: Digest, what: 'requested' | 'received'): void {
+    (what === 'requested' ? this.#requested : this.#received).set(digest, { atMs: performance.now() });
     const { resolve } = this.#changed;
     this.#changed = Promise.withResolvers();
     resolve();
@@ -41,25 +41,25 @@ class ClientProgress {
 
   forget(digests: readonly Digest[]): void {
     for (const digest of digests) {
-      this.#asked.delete(digest);
-      this.#got.delete(digest);
+      this.#requested.delete(digest);
+      this.#received.delete(digest);
     }
   }
 
-  /** Settles with the next note. */
+  /** Resolves with the next note. */
   get changed(): Promise<void> {
     return this.#changed.promise;
   }
 
-  /** When it had got all zTOCs; `undefined` if it has not yet. */
+  /** When it had received all zTOCs; `undefined` if it has not. */
   completeAt({ ztocs }: GatedImage): number | undefined {
-    const times = ztocs.map((ztoc) => this.#got.get(ztoc)?.atMs);
+    const times = ztocs.map((ztoc) => this.#received.get(ztoc)?.atMs);
     const known = times.filter((time) => time !== undefined);
     return known.length < times.length ? undefined : Math.max(0, ...known);
   }
 
-  hasAskedForAny({ sociIndex, ztocs }: GatedImage): boolean {
-    return [sociIndex, ...ztocs].some((digest) => this.#asked.get(digest) !== undefined);
+  hasRequestedAny({ sociIndex, ztocs }: GatedImage): boolean {
+    return [sociIndex, ...ztocs].some((digest) => this.#requested.get(digest) !== undefined);
   }
 }
 
@@ -70,14 +70,15 @@ interface Noted {
 const MAX_IMAGES = 10_000;
 const MAX_CLIENTS = 10_000;
 const MAX_REMEMBERED_BLOBS = 1000;
-/** A client that has not asked for a zTOC by then does not want them, or has them from an earlier pull. */
+/** A client that has not requested a zTOC by then does not want them, or has them from an earlier pull. */
 const GRACE_MS = 1_000;
-/** Against a client that asks and does not read. */
+/** Bounds the wait for a client that requests blobs without reading them. */
 const MAX_HOLD_MS = 15_000;
 
 /**
- * Holds back the config of an image in the `mirror` form until the node has the zTOCs. containerd starts to unpack when it has the
- * config, and the snapshotter must find the zTOCs in containerd's content store by then; it would look for them at the origin.
+ * Holds back the config of an image in the `mirror` form until the node has the zTOCs. containerd starts to
+ * unpack when it has the config. The snapshotter must find the zTOCs in containerd's content store by then;
+ * otherwise it looks for them at the upstream.
  */
 export class ConfigGate {
   readonly #store: ManifestStore;
@@ -88,14 +89,14 @@ export class ConfigGate {
     this.#store = store;
   }
 
-  /** A manifest or index is about to be served to a client; only those in the `mirror` form matter. */
+  /** Call before a manifest or index is sent to a client. Only those in the `mirror` form matter. */
   async learn(client: string, manifest: StoredManifest): Promise<void> {
     try {
       const parsed = parseManifest(manifest);
       if (parsed.kind === 'image') await this.#learnImage(client, manifest.digest, parsed);
       else await this.#beginPull(client, parsed);
     } catch (error) {
-      // An artifact that is no image, or somebody else's labels.
+      // Not an image, or a SOCI index that the proxy did not make.
       if (!isSpandrelError(error, 'IMAGE_UNSUPPORTED', 'INDEX_MALFORMED')) throw error;
     }
   }
@@ -114,7 +115,10 @@ export class ConfigGate {
     });
   }
 
-  /** What this address got before may have been another node's, or has been thrown away. */
+  /**
+   * Forgets what this address received before: it may have been another node, or the node may have deleted
+   * it.
+   */
   async #beginPull(client: string, { manifests }: ImageIndex): Promise<void> {
     for (const { digest, artifactType } of soundDescriptors(manifests)) {
       if (artifactType !== MEDIA_TYPES.sociIndexV2) continue;
@@ -123,18 +127,23 @@ export class ConfigGate {
     }
   }
 
-  /** The zTOCs of a SOCI index that we have made. */
+  /** The zTOCs of a SOCI index that the proxy made. */
   async #readIndex(sociIndex: Digest, subject: Digest): Promise<readonly PushedLayer[] | undefined> {
     const index = await this.#store.get(sociIndex);
     return index && parseSociIndex(index.bytes, subject).layers;
   }
 
-  /** A client, known by its address, has asked for a manifest or blob, or has got all of it. */
-  note(client: string, digest: Digest, what: 'asked' | 'got'): void {
+  /**
+   * Call when a client, known by its address, has requested a manifest or blob, or has received all of it.
+   */
+  note(client: string, digest: Digest, what: 'requested' | 'received'): void {
     this.#progress(client).note(digest, what);
   }
 
-  /** Resolves when the client may have the blob: at once unless it is the config of a gated image. @throws the reason of `signal` */
+  /**
+   * Resolves when the client may have the blob: at once unless it is the config of a gated image.
+   * @throws the reason of `signal`
+   */
   async pass(client: string, config: Digest, signal: AbortSignal): Promise<void> {
     const image = this.#images.get(imageKey(client, config));
     if (image === undefined) return;
@@ -142,7 +151,7 @@ export class ConfigGate {
     using grace = new TimeLimit(GRACE_MS);
     using limit = new TimeLimit(MAX_HOLD_MS);
     while (progress.completeAt(image) === undefined) {
-      const patience = progress.hasAskedForAny(image) ? limit : grace;
+      const patience = progress.hasRequestedAny(image) ? limit : grace;
       if (patience.isOver) return;
       try {
         await waitFor(progress.changed, patience.with(signal));
@@ -163,7 +172,7 @@ export class ConfigGate {
   }
 }
 
-/** One config may stand in images with different indexes: a client waits for those of the image that it has been given. */
+/** Images with different indexes may share a config. A client waits for the image that it was given. */
 function imageKey(client: string, config: Digest): string {
   return `${client} ${config}`;
 }

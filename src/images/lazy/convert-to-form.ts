@@ -6,23 +6,24 @@ import { decodeOciIndex, type OciIndex } from '../../soci/oci-manifest.ts';
 import type { IndexContent, PlatformManifest } from '../manifests/image-manifests.ts';
 import { type ImageIndex, parseManifest, type StoredManifest } from '../documents/parse-manifest.ts';
 
-/** What the image's index leads to, as its registry has it. */
+/** Reads the manifests that an image index lists. */
 interface ListedManifests {
   walk(index: ImageIndex): Promise<IndexContent>;
   read(listed: Pick<Descriptor, 'digest'>): Promise<StoredManifest | undefined>;
 }
 
-/** What a tag answers, and what that leads to. */
+/** The response for a tag, and the manifests that it refers to. */
 export interface ConvertedForm {
   readonly top: Document;
   readonly others: readonly Document[];
-  /** The registry has all that was to be rewritten; what is missing stays as it is, and may come. */
+  /** False if the registry lacks some manifest, which then stays unconverted; it may appear later. */
   readonly isComplete: boolean;
 }
 
 /**
- * An image with its SOCI v2 indexes. The rewritten manifests are the same in `lean` and `full`: `lean` leaves everything else as it is
- * and lists no SOCI index, which spares nodes to fetch its zTOCs twice; `full` is, byte for byte, what `soci convert` makes.
+ * Converts an image to include its SOCI v2 indexes. The rewritten manifests are the same in `lean` and
+ * `full`. `lean` leaves everything else unchanged and lists no SOCI index, so nodes do not fetch the zTOCs
+ * twice. `full` is byte for byte the result of `soci convert`.
  * @throws SpandrelError IMAGE_UNSUPPORTED
  */
 export async function convertToForm(
@@ -74,8 +75,9 @@ function wrap(
 }
 
 /**
- * `soci` rewrites all manifests, attestations too. One that the upstream does not have stays as it is.
- * @returns false if there is one
+ * Reads all other manifests: `soci` rewrites attestations too. A manifest that the upstream lacks stays as it
+ * is.
+ * @returns false if one is missing
  */
 async function readOthers(
   manifests: readonly Descriptor[],

@@ -13,14 +13,14 @@ export interface DerivedBlobsDeps {
   readonly blobs: BlobStore;
   readonly proofs: BlobProofs;
   readonly lostDocuments: LostDocuments;
-  /** Memory of zTOCs that are being sent, stored form and plain; further requests wait. */
+  /** Memory for zTOCs that are being sent, in stored and plain form; more requests wait. */
   readonly maxBytes: number;
 }
 
 export interface DerivedBlob {
   readonly bytes: Uint8Array;
   readonly encoding: 'gzip' | undefined;
-  /** Tells that the bytes are held no more. */
+  /** Call when the bytes are no longer needed. */
   readonly release: () => void;
 }
 
@@ -34,13 +34,13 @@ export interface DerivedBlobRequest {
 
 const MAX_WAITING = 1000;
 
-/** Blobs that no upstream has because the proxy makes them: zTOCs, and the empty config that SOCI indexes name. */
+/** Blobs that the proxy makes and no upstream has: zTOCs, and the empty config of SOCI indexes. */
 export class DerivedBlobs {
   readonly #ztocs: ZtocStore;
   readonly #blobs: BlobStore;
   readonly #proofs: BlobProofs;
   readonly #lost: LostDocuments;
-  /** Of the zTOCs that are being sent. */
+  /** Memory of the zTOCs that are being sent. */
   readonly #memory: WorkQueue;
 
   constructor({ ztocs, blobs, proofs, lostDocuments, maxBytes }: DerivedBlobsDeps) {
@@ -52,15 +52,16 @@ export class DerivedBlobs {
   }
 
   /**
-   * The blob, gzip-encoded if the client can take that and it is worth it; nothing if this replica does not know it as one of ours. A zTOC
-   * tells the names of files: it is given to those who may have its layer, or an image with that. One that the store has lost is made again.
-   * @throws SpandrelError as {@link BlobProofs.authorize}, as fills and builds do
+   * The blob, gzip-encoded if the client accepts that; `undefined` if this replica does not know it as
+   * derived. A zTOC reveals file names, so it is given only to repositories that have its layer or an image
+   * with it. A zTOC that the store has lost is made again.
+   * @throws SpandrelError as {@link BlobProofs.authorize}; errors of fills and builds
    */
   async get(target: Target, digest: Digest, request: DerivedBlobRequest): Promise<DerivedBlob | undefined> {
     const { signal } = request;
     if (digest === EMPTY_CONFIG_DIGEST)
       return { bytes: EMPTY_CONFIG, encoding: undefined, release: () => undefined };
-    // Most blobs are none of ours, and to find that out here spares a look at the disk.
+    // Most blobs are not derived; this test needs no disk access.
     if (this.#blobs.stat(digest, target.client.name) !== undefined) return undefined;
     if (this.#proofs.derivationOf(target, digest) === undefined) {
       const isOurs = (await this.#ztocs.has(digest)) && (await this.#lost.findZtoc(target, digest, signal));
@@ -71,7 +72,7 @@ export class DerivedBlobs {
       const found = await this.#read(digest, request);
       return found ?? (await this.make(target, digest, request));
     } catch (error) {
-      // The image that it was given with may be gone, or be one of another repository.
+      // The image that it was derived for may be gone; another one of the repository may lead to it.
       const made =
         isSpandrelError(error, 'BLOB_UNKNOWN', 'MANIFEST_UNKNOWN') &&
         (await this.make(target, digest, request));
@@ -80,10 +81,13 @@ export class DerivedBlobs {
     }
   }
 
-  /** As {@link get}, for a blob that neither this replica nor the upstream has: another replica may have named it. */
+  /**
+   * As {@link get}, for a blob that neither this replica nor the upstream has: another replica may have named
+   * it.
+   */
   async make(target: Target, digest: Digest, request: DerivedBlobRequest): Promise<DerivedBlob | undefined> {
     const { signal } = request;
-    // What has come from an upstream is none of ours.
+    // A blob from an upstream is not derived.
     if (this.#blobs.stat(digest, target.client.name) !== undefined) return undefined;
     const isMade = await this.#lost.makeZtoc(target, digest, signal);
     return isMade ? this.#read(digest, request) : undefined;
@@ -95,7 +99,7 @@ export class DerivedBlobs {
   ): Promise<DerivedBlob | undefined> {
     const sizes = await this.#ztocs.sizes(digest);
     if (sizes === undefined) return undefined;
-    // Whoever takes the stored form has it decompressed too, to be verified.
+    // The stored form is also decompressed, to be verified.
     const release = await this.#memory.enter(signal, fairnessKey, sizes.storedBytes + sizes.plainBytes);
     let bytes: Buffer | undefined;
     try {

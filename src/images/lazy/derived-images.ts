@@ -24,20 +24,20 @@ export interface DerivedImagesDeps {
   readonly policies: IndexPolicies;
   readonly servedImages: ServedImages;
   readonly events: Events;
-  /** Milliseconds of a clock that only goes forward. */
+  /** Milliseconds of a monotonic clock. */
   readonly now?: () => number;
 }
 
 const MAX_REPOSITORIES = 10_000;
-/** A digest that nobody knows costs a list of tags and so many manifests, which a tag's age keeps for those who ask next. */
+/** An unknown digest costs a list of tags and this many manifests, which are then cached for a tag's age. */
 const MAX_TAGS = 16;
 const MAX_LISTED = 1000;
-/** Of those, images that have to be fetched and indexed for it. */
+/** Images of a search that are fetched and indexed. */
 const MAX_BUILT = 4;
-/** In one repository. */
+/** Per repository. */
 const SEARCHES_PER_SECOND = 10;
 
-/** Makes again what the proxy has made of images: it comes out the same from the same image. */
+/** Makes derived documents again: the same image always yields the same bytes. */
 export class DerivedImages {
   readonly #deps: DerivedImagesDeps;
   readonly #now: () => number;
@@ -52,7 +52,10 @@ export class DerivedImages {
     this.#searches = new SingleFlight('index', deps.events);
   }
 
-  /** Make all that comes from an image. @throws SpandrelError as fills and builds do */
+  /**
+   * Makes everything that is derived from an image.
+   * @throws SpandrelError of fills and builds
+   */
   async restore(target: Target, image: StoredManifest, signal?: AbortSignal): Promise<void> {
     const key = `${targetKey(target)} ${image.digest}`;
     await this.#restores.run(key, () => this.#restoreAll(target, image), signal);
@@ -61,17 +64,17 @@ export class DerivedImages {
   async #restoreAll(target: Target, image: StoredManifest): Promise<void> {
     const { indexer, lazyImages } = this.#deps;
     const planned = (await lazyImages.planned(target, image)).map(({ manifest }) => manifest);
-    // The index around an image may have told its platform, so that it is planned only with that.
+    // An image manifest is indexed even if only an image index knew its platform.
     const manifests = parseManifest(image).kind === 'image' ? [image] : planned;
     await Promise.all(manifests.map((manifest) => indexer.restore(target, manifest)));
     await lazyImages.restore(target, image);
   }
 
   /**
-   * Make what comes from the images that the repository's tags point to, until `digest` is among it: those that clients have asked for
-   * first, and of those that are not indexed yet a few.
-   * @returns false if it is not among it, or if too many ask for what is not there
-   * @throws SpandrelError if it may be among what cannot be made now
+   * Makes everything derived from the images that the repository's tags name, until `digest` is found: first
+   * from tags that clients have requested, and from at most a few images that are not indexed yet.
+   * @returns false if it is not found, or if there are too many searches
+   * @throws SpandrelError if an image that may lead to it cannot be processed now
    */
   search(target: Target, digest: Digest, signal?: AbortSignal): Promise<boolean> {
     const key = `${targetKey(target)} ${digest}`;
@@ -83,24 +86,24 @@ export class DerivedImages {
     const { v1, v2 } = policies.of(target);
     if ((!v1 && !v2) || knownLayers.get(target, digest) !== undefined || !this.#admit(target)) return false;
     const attempts = new Attempts();
-    const costly: StoredManifest[] = [];
+    const unindexed: StoredManifest[] = [];
     for (const tag of await this.#tags(target)) {
       const isFound = await attempts.run(async () => {
         const image = await this.#imageOf(target, tag);
         if (image === undefined) return false;
-        if (await lazyImages.isIndexed(target, image)) return this.#comesFrom(target, digest, image);
-        costly.push(image);
+        if (await lazyImages.isConvertible(target, image)) return this.#isDerivedFrom(target, digest, image);
+        unindexed.push(image);
         return false;
       });
       if (isFound) return true;
     }
-    for (const image of costly.slice(0, MAX_BUILT))
-      if (await attempts.run(() => this.#comesFrom(target, digest, image))) return true;
+    for (const image of unindexed.slice(0, MAX_BUILT))
+      if (await attempts.run(() => this.#isDerivedFrom(target, digest, image))) return true;
     attempts.throwIfPassing();
     return false;
   }
 
-  async #comesFrom(target: Target, digest: Digest, image: StoredManifest): Promise<boolean> {
+  async #isDerivedFrom(target: Target, digest: Digest, image: StoredManifest): Promise<boolean> {
     await this.restore(target, image);
     return this.#deps.proofs.derivationOf(target, digest) !== undefined;
   }
@@ -110,7 +113,10 @@ export class DerivedImages {
     return tryParseManifest(manifest) === undefined ? undefined : manifest;
   }
 
-  /** Those that have been asked for, the last first; then the last of the list, which are the newest where tags are versions. */
+  /**
+   * Requested tags, the latest first; then the end of the tag list, which has the newest tags where tags are
+   * versions.
+   */
   async #tags(target: Target): Promise<readonly string[]> {
     const served = this.#deps.servedImages.tagsOf(target);
     return [...new Set([...served, ...(await this.#listTags(target)).toReversed()])].slice(0, MAX_TAGS);
@@ -120,7 +126,7 @@ export class DerivedImages {
     try {
       return (await client.listTags(repository, { limit: MAX_LISTED })).tags;
     } catch (error) {
-      // Not every registry lists tags, and not to everybody who may pull.
+      // Some registries do not list tags, or not to every account that may pull.
       if (!isSpandrelError(error) || error.code === 'SHUTTING_DOWN') throw error;
       return [];
     }
@@ -134,11 +140,11 @@ export class DerivedImages {
   }
 }
 
-/** Attempts of which each may fail without harm to the others. */
+/** Attempts that may fail independently. */
 class Attempts {
   #passing: SpandrelError | undefined;
 
-  /** False if it fails. */
+  /** False if the attempt fails. */
   async run(attempt: () => Promise<boolean>): Promise<boolean> {
     try {
       return await attempt();
@@ -149,7 +155,7 @@ class Attempts {
     }
   }
 
-  /** @throws SpandrelError of an attempt that may end well the next time */
+  /** @throws SpandrelError of an attempt that may succeed later */
   throwIfPassing(): void {
     if (this.#passing !== undefined) throw this.#passing;
   }

@@ -2,20 +2,20 @@ import type { IndexRule, V2Form } from '../../config/index-rule.ts';
 import type { Platform } from '../../core/platform.ts';
 import type { Target } from '../../upstream/target.ts';
 
-/** What is done about SOCI indexes of one repository. */
+/** How a repository's images are indexed. */
 export interface IndexPolicy {
   readonly v1: boolean;
   readonly v2: boolean;
-  /** Without one it depends on how the client has found the proxy. */
+  /** By default it depends on how the client found the proxy. */
   readonly v2Form: V2Form | undefined;
   readonly minLayerBytes: number;
-  /** Those that a tag's answer has indexes for. An image for one platform is indexed for that one. */
+  /** Platforms that a tag's response has indexes for. An image for a single platform is always indexed. */
   readonly platforms: readonly Platform[];
   readonly holdMs: number;
   readonly lazyClients: readonly string[];
 }
 
-/** The policy of each repository: the general one, changed by all rules that apply, the first of them the strongest. */
+/** The policy of each repository: the general one, overridden by all matching rules; the first rule wins. */
 export class IndexPolicies {
   #general: IndexPolicy;
   #rules: readonly { readonly rule: IndexRule; readonly pattern: RegExp }[];
@@ -25,7 +25,7 @@ export class IndexPolicies {
     this.#rules = rules.map(withPattern);
   }
 
-  /** For requests that come from now on. */
+  /** Applies to later requests. */
   replace(general: IndexPolicy, rules: readonly IndexRule[]): void {
     this.#general = general;
     this.#rules = rules.map(withPattern);

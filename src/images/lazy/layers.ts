@@ -25,35 +25,35 @@ export interface LayersDeps {
   readonly configs: ImageConfigs;
 }
 
-/** State of a layer as the span API shows it. */
+/** State of a layer in the span API. */
 export interface LayerDescription {
-  /** As the manifest has it. */
+  /** As in the manifest. */
   readonly digest: string;
   readonly mediaType: string | null;
   readonly size: number | null;
   readonly diffId: Digest | null;
   readonly state: 'absent' | 'building' | 'indexed' | 'readable' | 'failed';
-  /** An error code, and what it means here. */
+  /** An error code, and its meaning here. */
   readonly reason?: ErrorCode;
   readonly message?: string;
-  /** The manifest says that it is to be fetched from elsewhere. */
+  /** The manifest says to fetch it from another place. */
   readonly foreign?: boolean;
-  /** Why no index is made of it, where that is known without looking into it. */
+  /** Why it gets no index, if the manifest alone tells. */
   readonly skipped?: 'unsupported_format' | 'too_small';
   readonly uncompressedSize?: number;
-  /** In its place if the stream cannot be decompressed to its end: the decompressed bytes ahead of the fault. */
+  /** Instead of `uncompressedSize` if the stream is faulty: decompressed bytes before the fault. */
   readonly readableSize?: number;
   readonly ztoc?: { readonly digest: Digest; readonly size: number };
   readonly spans?: number;
-  /** Most decompressed bytes that a read has to pass over; above 0 only where zstd frames are larger than spans. */
+  /** Most decompressed bytes that a read must skip; above 0 only if zstd frames are larger than spans. */
   readonly maxSkippedBytes?: number;
   readonly files?: number;
 }
 
-/** Layers that the upstream is asked about at the same time for one image. */
+/** Layers of one image that the upstream is asked about at the same time. */
 const LAYERS_AT_ONCE = 8;
 
-/** Blobs and layers of images, and the rule that a layer is indexed when its blob is first asked for. */
+/** Blobs and layers of images. A layer is indexed when its blob is first requested. */
 export class Layers {
   readonly #deps: LayersDeps;
 
@@ -61,7 +61,7 @@ export class Layers {
     this.#deps = deps;
   }
 
-  /** A layer of a repository, with what its image manifest said of it if one has been seen. */
+  /** A layer of a repository, with the size from its image manifest if that is known. */
   layer(target: Target, digest: Digest): Layer {
     return {
       digest,
@@ -71,33 +71,40 @@ export class Layers {
     };
   }
 
-  /** As {@link layer}, if the repository has it. @throws SpandrelError as {@link BlobProofs.authorize} */
+  /**
+   * As {@link layer}, if the repository has it.
+   * @throws SpandrelError as {@link BlobProofs.authorize}
+   */
   async authorizedLayer(target: Target, digest: Digest, signal?: AbortSignal): Promise<AuthorizedLayer> {
     await this.#deps.proofs.authorize(target, digest, signal);
     return markAuthorized(this.layer(target, digest));
   }
 
-  /** Those of some layers that the repository has. @throws SpandrelError as {@link BlobProofs.authorize}, but for BLOB_UNKNOWN */
-  async heldLayers(
+  /**
+   * The layers that the repository has.
+   * @throws SpandrelError as {@link BlobProofs.authorize}, except BLOB_UNKNOWN
+   */
+  async authorizedLayers(
     target: Target,
     digests: readonly Digest[],
   ): Promise<ReadonlyMap<Digest, AuthorizedLayer>> {
-    const held = new Map<Digest, AuthorizedLayer>();
-    const look = async (digest: Digest): Promise<void> => {
+    const authorized = new Map<Digest, AuthorizedLayer>();
+    const authorize = async (digest: Digest): Promise<void> => {
       try {
-        held.set(digest, await this.authorizedLayer(target, digest));
+        authorized.set(digest, await this.authorizedLayer(target, digest));
       } catch (error) {
         if (!isSpandrelError(error, 'BLOB_UNKNOWN')) throw error;
       }
     };
     for (let start = 0; start < digests.length; start += LAYERS_AT_ONCE)
-      await Promise.all(digests.slice(start, start + LAYERS_AT_ONCE).map(look));
-    return held;
+      await Promise.all(digests.slice(start, start + LAYERS_AT_ONCE).map(authorize));
+    return authorized;
   }
 
   /**
-   * Have a layer indexed. Where nothing is known of it yet, its bytes themselves prove that the repository has it.
-   * @throws SpandrelError as {@link BlobProofs.authorize}, and as fills and builds do
+   * Indexes a layer. If nothing is known of it yet, its bytes from the upstream prove that the repository has
+   * it.
+   * @throws SpandrelError as {@link BlobProofs.authorize}; errors of fills and builds
    */
   async index(target: Target, digest: Digest): Promise<void> {
     const { blobs, indexes } = this.#deps;
@@ -106,7 +113,10 @@ export class Layers {
     await indexes.ensure(await this.authorizedLayer(target, digest));
   }
 
-  /** Open a blob for reading; if it is a layer that belongs into a SOCI index, its index is built while the bytes arrive. */
+  /**
+   * Opens a blob for reading. If it is a layer that belongs in a SOCI index, its index is built while the
+   * bytes arrive.
+   */
   async readBlob(target: Target, digest: Digest, signal: AbortSignal): Promise<BlobReader> {
     const layer = this.layer(target, digest);
     const { source, claimedBytes } = layer;
@@ -118,36 +128,39 @@ export class Layers {
   }
 
   /**
-   * Bring the blob of a layer into the store, and keep it there while the handle is open.
+   * Fetches the blob of a layer into the store, and keeps it there while the handle is open.
    * @throws SpandrelError as {@link BlobProofs.authorize}, `BlobStore.openBlob`
    */
   async openBlob(
     target: Target,
     digest: Digest,
     signal: AbortSignal,
-  ): Promise<{ readonly handle: BlobHandle; readonly held: AuthorizedLayer }> {
+  ): Promise<{ readonly handle: BlobHandle; readonly layer: AuthorizedLayer }> {
     const layer = this.layer(target, digest);
     const { source, claimedBytes } = layer;
     const handle = await openAuthorizedBlob(this.#deps, target, digest, signal, (askFirst) =>
       this.#deps.blobs.openBlob(digest, source, { claimedBytes, signal, askFirst, complete: true }),
     );
-    return { handle, held: markAuthorized(layer) };
+    return { handle, layer: markAuthorized(layer) };
   }
 
-  /** True if it is known as a layer that belongs into a SOCI index. */
+  /** True if it is known to be a layer that belongs in a SOCI index. */
   belongsInIndex(target: Target, digest: Digest): boolean {
     const known = this.#deps.knownLayers.get(target, digest);
     const { v1, v2, minLayerBytes } = this.#deps.policies.of(target);
     return (v1 || v2) && known !== undefined && skipReason(known.descriptor, minLayerBytes) === undefined;
   }
 
-  /** Sizes of those layers that have no index yet, in compressed bytes. */
+  /** Compressed sizes of the layers that have no index yet. */
   async unindexedBytes(layers: readonly Descriptor[]): Promise<number[]> {
     const isIndexed = await Promise.all(layers.map(({ digest }) => this.#deps.indexes.has(digest)));
     return layers.filter((_, place) => isIndexed[place] === false).map(({ size }) => size);
   }
 
-  /** Size of a blob without fetching it. @throws SpandrelError BLOB_UNKNOWN */
+  /**
+   * Size of a blob, without fetching it.
+   * @throws SpandrelError BLOB_UNKNOWN
+   */
   async statBlob(
     target: Target,
     digest: Digest,
@@ -163,7 +176,7 @@ export class Layers {
     return { sizeBytes, cached: false };
   }
 
-  /** What is known of a layer; starts nothing but, at most, the fetch of its image's config. */
+  /** Describes a layer. Fetches at most the config of its image. */
   async describe(target: Target, digest: Digest, signal: AbortSignal): Promise<LayerDescription> {
     const known = this.#deps.knownLayers.get(target, digest);
     const state = await this.#deps.indexes.state(await this.authorizedLayer(target, digest, signal));
@@ -186,22 +199,25 @@ export class Layers {
     };
   }
 
-  /** As {@link describe}, for a layer of an image: one that cannot be read has its state and reason too. */
+  /**
+   * As {@link describe}, for a layer that a manifest lists; a layer that cannot be read gets state and reason
+   * too.
+   */
   async describeListed(
     target: Target,
     listed: Descriptor | FaultyDescriptor,
     signal: AbortSignal,
   ): Promise<LayerDescription> {
     const { mediaType, digest } = listed;
-    const atFault = { digest, mediaType, size: null, diffId: null, state: 'failed' } as const;
-    if (!isSound(listed)) return { ...atFault, reason: listed.fault.code, message: listed.fault.message };
+    const failed = { digest, mediaType, size: null, diffId: null, state: 'failed' } as const;
+    if (!isSound(listed)) return { ...failed, reason: listed.fault.code, message: listed.fault.message };
     try {
       return await this.describe(target, listed.digest, signal);
     } catch (error) {
       if (!isSpandrelError(error, 'BLOB_UNKNOWN')) throw error;
       const isForeign = listed.urls !== undefined && listed.urls.length > 0;
       return {
-        ...atFault,
+        ...failed,
         size: listed.size,
         reason: error.code,
         message: 'the registry does not have it',

@@ -40,29 +40,29 @@ export interface LazyImagesDeps {
   readonly origins: Origins;
   readonly policies: IndexPolicies;
   readonly forecast: BuildForecast;
-  /** Before what the upstream does not have of an image is asked for again. */
+  /** Pauses before missing parts of an image are requested again. */
   readonly pauses: RetryPauses;
   readonly events: Events;
   readonly logger: Logger;
 }
 
-/** What of a tag's request decides about the answer. */
+/** The properties of a request that decide the response for a tag. */
 export interface TagRequest {
   readonly userAgent: string;
   /** All `Accept` lines. */
   readonly accept: string;
-  /** The client has found the proxy as a mirror (`?ns=`). */
+  /** True if the client uses the proxy as a mirror (`?ns=`). */
   readonly isMirrored: boolean;
-  /** The upstream does not answer, so what it would have to be asked for the answer is not waited for. */
+  /** True if the upstream does not respond: then nothing that needs it is waited for. */
   readonly isStale: boolean;
 }
 
-/** What is to be converted of an image. */
+/** Which parts of an image are converted. */
 interface Plan {
   readonly original: StoredManifest;
-  /** The image manifests that get an index; none if the image stays as it is. */
+  /** Image manifests that get an index; empty if the image stays as it is. */
   readonly images: readonly PlatformManifest[];
-  /** The registry has all that was looked for; what is missing may come. */
+  /** False if the registry lacks some manifest, which may appear later. */
   readonly isComplete: boolean;
 }
 
@@ -71,18 +71,19 @@ interface Converted extends ConvertedForm {
 }
 
 const MAX_REMEMBERED = 10_000;
-/** For what is in memory or on disk. */
+/** Enough for what is in memory or on disk. */
 const STALE_WAIT_MS = 200;
 
 /**
- * What a tag answers: the image as it is, or with SOCI v2 indexes. Which it is depends on the image, the configuration and on
- * whether the layers have been indexed, on nothing else: all replicas answer the same digest.
+ * Decides the response for a tag: the original image, or one with SOCI v2 indexes. The response depends only
+ * on the image, the configuration, and whether the layers are indexed, so all replicas return the same
+ * digest.
  */
 export class LazyImages {
   readonly #deps: LazyImagesDeps;
-  /** By {@link planKey}: what could be indexed. Whether its publisher has pushed an index is asked each time. */
+  /** Candidates by {@link planKey}. Whether the publisher has pushed an index is checked each time. */
   readonly #candidates: Memo<Plan>;
-  /** By all that they were made by: what else of the image has gone into them, each repository has to have. */
+  /** By {@link convertedKey}. */
   readonly #converted = new BoundedMap<Converted>({ maxEntries: MAX_REMEMBERED });
 
   constructor(deps: LazyImagesDeps) {
@@ -93,8 +94,8 @@ export class LazyImages {
   }
 
   /**
-   * The answer to a request for a tag that points to `original`. A client that can be lazy starts the indexing, and waits for it
-   * when it is expected to end in time. `signal` ends the waiting, not the work.
+   * The response for a tag that names `original`. A request of a lazy client starts the indexing, and waits
+   * for it if it is expected to end in time. `signal` ends the wait, not the work.
    */
   async answer(
     target: Target,
@@ -111,7 +112,7 @@ export class LazyImages {
       return await waitFor(choosing, limit === undefined ? signal : limit.with(signal));
     } catch (error) {
       if (limit?.isOver === true && error === limit.signal.reason) return original;
-      // The image can be pulled all the same.
+      // The image can be pulled without an index.
       if (!isSpandrelError(error) || signal.aborted) throw error;
       this.#deps.logger.warn({ manifest: original.digest, code: error.code }, 'image served without index');
       return original;
@@ -128,29 +129,32 @@ export class LazyImages {
     const planning = isLazy
       ? this.#plan(target, original, policy)
       : this.#planIfIndexed(target, original, policy);
-    const work = isLazy ? this.#start(target, planning) : undefined;
+    const work = isLazy ? this.#startIndexing(target, planning) : undefined;
     const plan = await waitFor(planning, signal);
     if (plan.images.length === 0) return original;
     if (work !== undefined && !(await this.#isCurrent(target, plan)))
       return this.#hold(target, plan, form, work, policy, signal);
-    return (await this.#finished(target, plan, form)) ?? original;
+    return (await this.#convert(target, plan, form)) ?? original;
   }
 
-  /** Index manifests, all at once. @throws SpandrelError of a fill that failed */
+  /**
+   * Indexes manifests concurrently.
+   * @throws SpandrelError of a fill that failed
+   */
   async index(target: Target, images: readonly PlatformManifest[]): Promise<void> {
     await Promise.all(images.map(({ manifest }) => this.#deps.indexer.sociIndex(target, manifest, 'v2')));
   }
 
   /**
-   * As {@link index}, for those who know that something has changed: nothing is held against the images. `signal` ends the waiting, not
-   * the work.
+   * As {@link index}, ignoring earlier failures, for a caller that knows of a change. `signal` ends the wait,
+   * not the work.
    */
   async indexAnew(target: Target, images: readonly PlatformManifest[], signal: AbortSignal): Promise<void> {
     const indexing = images.map(({ manifest }) => this.#deps.indexer.restore(target, manifest));
     await waitFor(Promise.all(indexing), signal);
   }
 
-  /** The manifests of an image whose indexes its tags will answer with, each to be given to {@link index}. */
+  /** The manifests of an image whose indexes its tags include; pass each to {@link index}. */
   async planned(
     target: Target,
     original: StoredManifest,
@@ -162,26 +166,26 @@ export class LazyImages {
     return (await this.#makePlan(target, original, wanted, signal)).images;
   }
 
-  /** Make again, as far as the layers are indexed, what an image's tags have answered in any form, and the store has lost. */
+  /** Makes again, as far as the layers are indexed, every form of an image that the store has lost. */
   async restore(target: Target, original: StoredManifest): Promise<void> {
-    // Whether its publisher has pushed an index since is not asked: what has been named is named.
+    // Ignores indexes pushed since: documents already named to clients must stay available.
     const plan = await this.#candidatesOf(target, original, this.#deps.policies.of(target));
     if (plan.images.length === 0) return;
-    for (const form of V2_FORMS) await this.#finished(target, plan, form);
+    for (const form of V2_FORMS) await this.#convert(target, plan, form);
   }
 
-  /** Whether an image can be answered with its indexes without building any. */
-  async isIndexed(target: Target, original: StoredManifest): Promise<boolean> {
+  /** True if the image can be served with its indexes without building any. */
+  async isConvertible(target: Target, original: StoredManifest): Promise<boolean> {
     return this.#isCurrent(
       target,
       await this.#candidatesOf(target, original, this.#deps.policies.of(target)),
     );
   }
 
-  /** Start everything. It goes on when the client that asked has left. */
-  #start(target: Target, planning: Promise<Plan>): Promise<void> {
+  /** Starts the indexing, which continues when the client leaves. */
+  #startIndexing(target: Target, planning: Promise<Plan>): Promise<void> {
     const work = planning.then(({ images }) => this.index(target, images));
-    // Nobody waits for it if it takes too long; layers remember their failures.
+    // Possibly nobody waits; layers remember their failures.
     work.catch(() => undefined);
     return work;
   }
@@ -193,7 +197,7 @@ export class LazyImages {
     );
   }
 
-  /** The answer after the work, if that ends in time; else what can be answered without. */
+  /** Waits for the work if it is expected to end in time; returns what can be served then. */
   async #hold(
     target: Target,
     plan: Plan,
@@ -203,22 +207,22 @@ export class LazyImages {
     signal: AbortSignal,
   ): Promise<StoredManifest> {
     const { indexer, forecast, layers } = this.#deps;
-    const missing = plan.images.flatMap(({ manifest }) => indexer.eligible(target, manifest));
+    const missing = plan.images.flatMap(({ manifest }) => indexer.eligibleLayers(target, manifest));
     const left = await layers.unindexedBytes(missing);
     using deadline = new TimeLimit(forecast.estimateMs(left) > policy.holdMs ? 0 : policy.holdMs);
     try {
       await waitFor(work, deadline.with(signal));
     } catch (error) {
       if (signal.aborted) throw error;
-      const finished = await this.#finished(target, plan, form);
+      const finished = await this.#convert(target, plan, form);
       if (finished === undefined && !deadline.isOver) throw error;
       return finished ?? plan.original;
     }
-    return (await this.#finished(target, plan, form)) ?? plan.original;
+    return (await this.#convert(target, plan, form)) ?? plan.original;
   }
 
-  /** The converted image, if all its indexes are there; the original if it turned out that there is nothing to index. */
-  async #finished(target: Target, plan: Plan, form: V2Form): Promise<StoredManifest | undefined> {
+  /** The converted image if all its indexes exist; the original if there is nothing to index. */
+  async #convert(target: Target, plan: Plan, form: V2Form): Promise<StoredManifest | undefined> {
     const { indexer, images, proofs } = this.#deps;
     const settled = await Promise.all(plan.images.map(({ manifest }) => indexer.isSettled(target, manifest)));
     if (settled.includes(false)) return undefined;
@@ -230,37 +234,38 @@ export class LazyImages {
     if (indexes.length === 0) return plan.original;
     const key = convertedKey(target, plan.original, form, indexes);
     const known = this.#converted.get(key);
-    if (known !== undefined) return this.#give(target, known);
+    if (known !== undefined) return this.#publish(target, known);
     const read = new Set([plan.original.digest, ...indexes.map(({ image }) => image.manifest.digest)]);
-    const noting = (found: StoredManifest | undefined): StoredManifest | undefined => {
+    const noteRead = (found: StoredManifest | undefined): StoredManifest | undefined => {
       if (found !== undefined) read.add(found.digest);
       return found;
     };
     const made = await convertToForm(form, plan.original, indexes, {
       async walk(index) {
         const content = await images.walk(target, index);
-        content.indexes.forEach(noting);
+        content.indexes.forEach(noteRead);
         return content;
       },
-      read: async (listed) => noting(await images.read(target, listed)),
+      read: async (listed) => noteRead(await images.read(target, listed)),
     });
     const layers = indexes.flatMap(({ index }) => proofs.derivationOf(target, index.digest)?.layers ?? []);
     const derivation = { image: plan.original.digest, manifests: [...read], layers: [...new Set(layers)] };
     const converted = { ...made, derivation };
     if (converted.isComplete) this.#converted.set(key, converted);
-    return this.#give(target, converted);
+    return this.#publish(target, converted);
   }
 
   /**
-   * Whoever may have what an image was converted from may have the image, and what it leads to, which is there before the answer is.
+   * Stores the converted documents before they are named, and lets every repository that has what they were
+   * made from get them.
    * @throws SpandrelError STORE_FULL, STORE_FAILED
    */
-  async #give(target: Target, { top, others, derivation }: Converted): Promise<StoredManifest> {
+  async #publish(target: Target, { top, others, derivation }: Converted): Promise<StoredManifest> {
     const { store, proofs, origins } = this.#deps;
     for (const document of [...others, top]) {
-      // What stays as it is, is the registry's own.
+      // Unchanged manifests come from the registry.
       if (derivation.manifests.includes(document.digest)) continue;
-      await origins.tell(document.digest, () => ({ kind: 'image', derivation, document }));
+      await origins.publish(document.digest, () => ({ kind: 'image', derivation, document }));
       if (!(await store.has(document.digest))) await store.put(document);
       proofs.rememberDerived(target, document.digest, derivation);
     }
@@ -272,7 +277,7 @@ export class LazyImages {
     const pushed = await Promise.all(
       plan.images.map(({ manifest }) => this.#deps.pushed.isPushed(target, manifest)),
     );
-    // What its publisher has indexed is served with the publisher's index.
+    // An index pushed by the publisher takes precedence.
     return pushed.includes(true) ? { ...plan, images: [] } : plan;
   }
 
@@ -281,7 +286,10 @@ export class LazyImages {
     return this.#candidates.get(key, () => this.#makePlan(target, original, policy));
   }
 
-  /** What is not indexed is answered as it is: whether its publisher has pushed an index need not be known for that. */
+  /**
+   * An image that is not indexed is served as it is, without asking whether its publisher has pushed an
+   * index.
+   */
   async #planIfIndexed(target: Target, original: StoredManifest, policy: IndexPolicy): Promise<Plan> {
     const { images } = await this.#candidatesOf(target, original, policy);
     const settled = await Promise.all(
@@ -332,15 +340,15 @@ export class LazyImages {
   }
 }
 
-/** Clients that list what they take without OCI's types get what the upstream has. */
+/** False for clients whose Accept lacks the OCI types: they get the original. */
 function acceptsOci(accept: string): boolean {
   const types = accept.split(',').map((type) => type.split(';', 1)[0]?.trim());
   return types.includes(MEDIA_TYPES.ociIndex) && types.includes(MEDIA_TYPES.ociManifest);
 }
 
 /**
- * A converted image depends on the original, what else the repository has of it, the form, and the indexes that it names; they stand for
- * the settings they were made by.
+ * A converted image depends on the original, on other manifests of it in the repository, on the form, and on
+ * the indexes, which stand for the settings that they were built with.
  */
 function convertedKey(
   target: Target,
@@ -352,7 +360,9 @@ function convertedKey(
   return [targetKey(target), original.digest, form, ...pairs].join(' ');
 }
 
-/** A plan depends on the repository, the image, and on what of the policy it has been made by: rules can be reloaded. */
+/**
+ * A plan depends on the repository, the image, and the platforms of the policy, which a reload may change.
+ */
 function planKey(target: Target, original: StoredManifest, { platforms }: IndexPolicy): string {
   return `${targetKey(target)} ${original.digest} ${JSON.stringify(platforms)}`;
 }

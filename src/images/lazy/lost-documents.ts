@@ -24,8 +24,8 @@ export interface LostDocumentsDeps {
 }
 
 /**
- * What the proxy has made of an image and named to somebody, where the store does not have it: this replica has lost it, or another made
- * it. No upstream has it, but its origin has been told, or it comes out the same from an image of the repository.
+ * Finds derived documents that were named to clients but are not in this store: this replica has lost them,
+ * or another one made them. Their origin was published, or an image of the repository yields them again.
  */
 export class LostDocuments {
   readonly #deps: LostDocumentsDeps;
@@ -34,12 +34,15 @@ export class LostDocuments {
     this.#deps = deps;
   }
 
-  /** As {@link Manifests.get}, for those that the proxy has made too. */
+  /** As {@link Manifests.get}, for derived manifests too. */
   get(target: Target, reference: Reference, signal?: AbortSignal): Promise<FoundManifest> {
     return this.#get(target, reference, true, signal);
   }
 
-  /** As {@link get}, for what something else lists, which may well not be there: nothing is looked for in the repository's images. */
+  /**
+   * As {@link get}, for manifests listed by others, which may not exist: does not search the repository's
+   * images.
+   */
   readonly listed: Pick<Manifests, 'get'> = {
     get: (target, reference, signal) => this.#get(target, reference, false, signal),
   };
@@ -80,7 +83,10 @@ export class LostDocuments {
     return isMade ? store.get(digest) : undefined;
   }
 
-  /** Make all again that came from the image which the repository got this from. @returns false if it is not known, or gone */
+  /**
+   * Makes everything that came from the image that `digest` was derived from for this repository.
+   * @returns false if that image is unknown or gone
+   */
   async #remake(target: Target, digest: Digest, signal: AbortSignal | undefined): Promise<boolean> {
     const { proofs, derivedImages } = this.#deps;
     const derivation = proofs.derivationOf(target, digest);
@@ -91,7 +97,10 @@ export class LostDocuments {
     return image !== undefined;
   }
 
-  /** @returns nothing if the repository does not have it @throws SpandrelError if that cannot be told */
+  /**
+   * `undefined` if the repository lacks the image.
+   * @throws SpandrelError if that is not known
+   */
   async #image(
     target: Target,
     digest: Digest,
@@ -106,9 +115,9 @@ export class LostDocuments {
   }
 
   /**
-   * Make sure that a zTOC is stored, if the proxy makes it of a layer that the repository has.
-   * @returns false if it does not
-   * @throws SpandrelError as fills and builds do
+   * Ensures that a zTOC is stored, if the proxy can make it from a layer that the repository has.
+   * @returns false if it cannot
+   * @throws SpandrelError of fills and builds
    */
   async makeZtoc(target: Target, digest: Digest, signal: AbortSignal): Promise<boolean> {
     return (
@@ -118,7 +127,7 @@ export class LostDocuments {
     );
   }
 
-  /** As {@link makeZtoc}, of a layer that is known to be that of the zTOC. */
+  /** As {@link makeZtoc}, if the layer of the zTOC is known. */
   async findZtoc(target: Target, digest: Digest, signal: AbortSignal): Promise<boolean> {
     const { origins, layers, indexes } = this.#deps;
     const origin = await origins.find(digest);
@@ -133,17 +142,20 @@ export class LostDocuments {
   }
 
   async #hasLayer(target: Target, layer: Digest, signal: AbortSignal): Promise<boolean> {
-    return this.#isThere(() => this.#deps.proofs.authorize(target, layer, signal));
+    return this.#succeeds(() => this.#deps.proofs.authorize(target, layer, signal));
   }
 
-  /** True if the repository has all that something was made of. @throws SpandrelError if that cannot be told */
+  /**
+   * True if the repository has everything that something was made from.
+   * @throws SpandrelError if that is not known
+   */
   async #hasAll(target: Target, derivation: Derivation, signal: AbortSignal | undefined): Promise<boolean> {
     for (const manifest of derivation.manifests)
       if ((await this.#image(target, manifest, signal)) === undefined) return false;
-    return this.#isThere(() => this.#deps.proofs.authorizeDerivation(target, derivation, signal));
+    return this.#succeeds(() => this.#deps.proofs.authorizeDerivation(target, derivation, signal));
   }
 
-  async #isThere(check: () => Promise<void>): Promise<boolean> {
+  async #succeeds(check: () => Promise<void>): Promise<boolean> {
     try {
       await check();
       return true;

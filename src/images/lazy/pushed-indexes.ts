@@ -45,32 +45,33 @@ export interface PushedIndexesDeps {
   /** Threads whose entry is `spans/span-worker.ts`. */
   readonly pool: WorkerPool<typeof spanTasks>;
   readonly limits: LayerLimits;
+  /** Results of comparing zTOCs with their layers. */
   readonly verdicts: ZtocVerdicts;
   /** Before an index that the upstream does not give in full is looked at again. */
   readonly pauses: RetryPauses;
-  /** For upstreams that are slow to list again what they have listed before. */
+  /** Bounds the wait for an upstream that is slow to list referrers again. */
   readonly patience: Patience;
   readonly events: Events;
   readonly logger: Logger;
 }
 
-/** Outcome of the checks of one index. */
+/** Result of the validation of one index. */
 interface Checked {
   /** Its zTOCs by layer, if all are well-formed. */
   readonly layers: ReadonlyMap<Digest, PushedLayer> | undefined;
-  /** The bytes of the index and its zTOCs prove it. */
+  /** True if the bytes of the index and its zTOCs prove the result. */
   readonly isFinal: boolean;
 }
 
-/** What an upstream has listed last. */
+/** The last list from an upstream. */
 interface Listed {
   readonly digests: readonly Digest[];
   readonly atMs: number;
 }
 
-/** Not what a SOCI index of this image should be, and that will not change: its digest is right. */
+/** The index is wrong and stays so: its bytes match its digest. */
 const DAMAGE = ['INDEX_MALFORMED', 'INDEX_UNMOUNTABLE'] as const;
-/** A part that cannot be had now. */
+/** Some part is not available now. */
 const MISSING = [
   'BLOB_CORRUPT',
   'BLOB_UNKNOWN',
@@ -82,22 +83,25 @@ const MISSING = [
 ] as const;
 
 const MAX_REMEMBERED = 10_000;
-/** Of one image: a publisher pushes one, perhaps anew with each release of the tool. Each may cost a look at all its zTOCs. */
+/**
+ * Per image: a publisher pushes one index, perhaps again with each release of the tool. Each may cost reading
+ * all its zTOCs.
+ */
 const MAX_CANDIDATES = 16;
-/** Publishers push an index some time after its image. */
+/** Publishers push an index some time after the image. */
 const LIST_AGE_MS = 60_000;
-/** A zTOC is about a hundredth of its layer; nothing larger is taken into memory where `limits.maxTocBytes` says nothing else. */
+/** Default limit if `limits.maxTocBytes` is not set; a zTOC has about a hundredth of its layer's size. */
 const MAX_ZTOC_BYTES = 512 * 2 ** 20;
-/** Each is in memory while it is checked; repositories take turns. */
+/** Concurrent validations: each holds a zTOC in memory. Fair between repositories. */
 const MAX_CHECKS = 2;
 const MAX_WAITING_CHECKS = 1000;
-/** What a zTOC with spans of another length is compared by takes a pass over the layer, which nodes do not wait for. */
+/** A zTOC with another span size takes a pass over the layer; nodes wait at most this long for it. */
 const JUDGEMENT_MS = 1_000;
 
 /**
- * SOCI indexes that somebody has pushed to an upstream. They are the publisher's word: for the image and the repository that they were
- * pushed to they are used instead of ours, as long as they are what they say: well-formed when they are first seen, and true when the
- * bytes of a layer have passed through. Ours of a layer does not depend on them.
+ * SOCI indexes that publishers have pushed to upstreams. They are claims. For their image and repository they
+ * replace ours as long as they hold: zTOCs are validated when first seen, and compared with the layer once
+ * its bytes are here. Our own indexes do not depend on them.
  */
 export class PushedIndexes implements AsyncDisposable {
   readonly #deps: PushedIndexesDeps;
@@ -117,7 +121,7 @@ export class PushedIndexes implements AsyncDisposable {
     this.#lookUps = new PatientFlight('referrers', deps.events, deps.patience);
   }
 
-  /** Those of `listed`, SOCI indexes of one image, that can be offered to nodes now. Looks at the first 16. */
+  /** Those of `listed`, SOCI indexes of one image, that nodes may get now. Considers the first 16. */
   async usable(
     target: Target,
     manifest: StoredManifest,
@@ -126,12 +130,15 @@ export class PushedIndexes implements AsyncDisposable {
   ): Promise<Descriptor[]> {
     const candidates = listed.slice(0, MAX_CANDIDATES);
     const check = ({ digest }: Descriptor): Promise<unknown> =>
-      this.#checkIfPossible(target, manifest, digest, signal);
+      this.#checkIfAvailable(target, manifest, digest, signal);
     const checked = await mapBounded(candidates, check, { maxRunning: MAX_CHECKS, signal });
     return candidates.filter((_, place) => checked[place] !== undefined);
   }
 
-  /** True if the publisher of an image has pushed an index of it that can be used. @throws SpandrelError as the upstream answers */
+  /**
+   * True if the publisher has pushed a usable index of the image.
+   * @throws SpandrelError of the upstream
+   */
   async isPushed(target: Target, manifest: StoredManifest): Promise<boolean> {
     const candidates = await this.#findCandidates(target, manifest);
     const check = (candidate: Digest): Promise<unknown> => this.#check(target, manifest, candidate);
@@ -140,7 +147,7 @@ export class PushedIndexes implements AsyncDisposable {
     return checked.some(isUsable);
   }
 
-  /** Those that the publisher of an image has pushed, and that can be used; none if that cannot be told now. */
+  /** Usable indexes that the publisher has pushed; empty if that cannot be determined now. */
   async find(
     target: Target,
     manifest: StoredManifest,
@@ -157,7 +164,10 @@ export class PushedIndexes implements AsyncDisposable {
     return this.#known.get(`${targetKey(target)} ${digest}`) ?? {};
   }
 
-  /** What the upstream has listed lately, or last if it does not answer now. @throws SpandrelError as it answers the first time */
+  /**
+   * What the upstream has listed recently; its last list if it does not respond.
+   * @throws SpandrelError of the upstream if there is no list yet
+   */
   async #findCandidates(
     target: Target,
     manifest: StoredManifest,
@@ -180,7 +190,7 @@ export class PushedIndexes implements AsyncDisposable {
     }
   }
 
-  /** The SOCI v2 index that a manifest names, then the v1 ones that refer to it. */
+  /** The SOCI v2 index that a manifest names, then the v1 indexes that refer to it. */
   async #lookUp(target: Target, manifest: StoredManifest, closing: AbortSignal): Promise<Digest[]> {
     const parsed = parseManifest(manifest);
     const named = parsed.kind === 'image' ? parsed.annotations?.[INDEX_DIGEST_ANNOTATION] : undefined;
@@ -193,7 +203,7 @@ export class PushedIndexes implements AsyncDisposable {
     return found.slice(0, MAX_CANDIDATES);
   }
 
-  /** The zTOCs of a pushed index, if all are well-formed and none has been refused. */
+  /** The zTOCs of a pushed index, if all are well-formed and none is known to be wrong. */
   async #check(
     target: Target,
     manifest: StoredManifest,
@@ -209,8 +219,8 @@ export class PushedIndexes implements AsyncDisposable {
   }
 
   /**
-   * Whether the bytes of the layer have shown that a zTOC is wrong. Where the layer is indexed and the zTOC has not been compared yet, that is
-   * done behind, and waited for a moment.
+   * True if the bytes of the layer have shown that a zTOC is wrong. If the layer is indexed and the zTOC was
+   * not compared yet, starts the comparison and waits briefly for it.
    */
   async #isWrong(target: Target, pushed: PushedLayer): Promise<boolean> {
     const { indexes, judge, proofs, verdicts } = this.#deps;
@@ -220,7 +230,7 @@ export class PushedIndexes implements AsyncDisposable {
     if (index === undefined || index.summary.compression === 'zstd') return false;
     const layer = { digest: pushed.layer, source: proofs.source(target, pushed.layer) };
     const judging = judge.run(layer, pushed.ztoc, async (ending) => {
-      // What the comparison tells is for those who have the layer.
+      // The result reveals facts about the layer, so the repository must have it.
       await proofs.authorize(target, pushed.layer, ending);
       return this.#open(target, pushed, ending);
     });
@@ -235,8 +245,8 @@ export class PushedIndexes implements AsyncDisposable {
     await verdicts.note(pushed, { problem });
   }
 
-  /** As {@link #check}: an index that cannot be looked at now is not used now. */
-  async #checkIfPossible(
+  /** As {@link #check}, but an index that cannot be read now counts as unusable. */
+  async #checkIfAvailable(
     target: Target,
     manifest: StoredManifest,
     index: Digest,
@@ -259,7 +269,7 @@ export class PushedIndexes implements AsyncDisposable {
       const { version, layers } = parseSociIndex(found.manifest.bytes, manifest.digest);
       if (layers.length > image.layers.length)
         throw new SpandrelError('INDEX_MALFORMED', 'the SOCI index has more zTOCs than the image has layers');
-      // Of an image that has a layer twice, the index may have its zTOC twice.
+      // If an image has a layer twice, the index may list its zTOC twice.
       const distinct = new Map(layers.map((layer) => [`${layer.layer} ${layer.ztoc}`, layer]));
       for (const layer of distinct.values())
         await this.#turns.run(() => this.#validateZtoc(target, image, layer), undefined, targetKey(target));
@@ -271,7 +281,7 @@ export class PushedIndexes implements AsyncDisposable {
       const isFinal = isSpandrelError(error, ...DAMAGE);
       this.#deps.logger.warn(
         { manifest: manifest.digest, index, code: error.code, cause: error.message },
-        `a pushed SOCI index is ${isFinal ? 'damaged' : 'incomplete'}, ours is used`,
+        `a pushed SOCI index is ${isFinal ? 'damaged' : 'incomplete'}; ours is used`,
       );
       return { layers: undefined, isFinal };
     }
@@ -284,7 +294,7 @@ export class PushedIndexes implements AsyncDisposable {
   ): Promise<void> {
     const known = soundDescriptors(image.layers).find(({ digest }) => digest === layer);
     if (known === undefined)
-      throw new SpandrelError('INDEX_MALFORMED', 'the SOCI index names a layer that the image has not got');
+      throw new SpandrelError('INDEX_MALFORMED', 'the SOCI index names a layer that is not in the image');
     const bytes = await this.#readZtoc(target, ztoc, sizeBytes);
     await this.#deps.pool.tasks.validateZtoc({ bytes, layerBytes: known.size, limits: this.#deps.limits });
   }
@@ -310,7 +320,7 @@ export class PushedIndexes implements AsyncDisposable {
     };
   }
 
-  /** Ends questions that go on behind. */
+  /** Ends requests that continue in the background. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#lookUps[Symbol.asyncDispose]();
   }

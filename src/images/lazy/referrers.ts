@@ -21,7 +21,7 @@ export interface ReferrersDeps {
   readonly logger: Logger;
 }
 
-/** What an upstream has listed last. */
+/** The last list from an upstream. */
 interface LastList {
   readonly descriptors: readonly Descriptor[];
   readonly sizeBytes: number;
@@ -43,7 +43,7 @@ export interface ReferrersPage {
   readonly next: Digest | undefined;
 }
 
-/** Referrers of a manifest: the upstream's own, and our SOCI v1 index. */
+/** Referrers of a manifest: those of the upstream, and our SOCI v1 index. */
 export class Referrers {
   readonly #deps: ReferrersDeps;
   readonly #lists = new BoundedMap<LastList>({
@@ -73,8 +73,9 @@ export class Referrers {
   }
 
   /**
-   * All referrers, or those of the given artifact types. While the upstream fails, those that it has listed last.
-   * @throws SpandrelError UPSTREAM_* if it fails and has not listed any yet; INDEX_PENDING if only a SOCI index is asked for and it takes longer to build than may be waited
+   * All referrers, or those of the given artifact types. If the upstream fails, those that it listed last.
+   * @throws SpandrelError UPSTREAM_* if it fails and has listed none yet; INDEX_PENDING if only a SOCI index
+   * is requested and its build takes longer than the client may wait
    */
   async list(
     target: Target,
@@ -86,18 +87,18 @@ export class Referrers {
       artifactTypes.length > 0 && artifactTypes.every((type) => type === MEDIA_TYPES.sociIndexV1);
     const isWanted = ({ artifactType = '' }: Pick<Descriptor, 'artifactType'>): boolean =>
       artifactTypes.length === 0 || artifactTypes.includes(artifactType);
-    const listed = await this.#upstream(target, digest, signal);
+    const listed = await this.#listUpstream(target, digest, signal);
     if (isSpandrelError(listed) && !isSociLookup) throw listed;
     const known = isSpandrelError(listed) ? [] : listed;
     if (!isWanted({ artifactType: MEDIA_TYPES.sociIndexV1 })) return known.filter(isWanted);
     const others = known.filter(({ artifactType }) => artifactType !== MEDIA_TYPES.sociIndexV1);
     const indexes = await this.#sociIndexes(target, digest, known, isSociLookup, signal);
-    // Lazy loading does not depend on referrers of the upstream: our own index is a good answer, no index is none.
+    // Our own index is a valid response without the upstream's list; an empty list is not.
     if (isSpandrelError(listed) && indexes.length === 0) throw listed;
     return [...others, ...indexes].filter(isWanted);
   }
 
-  /** What a pipeline has pushed is the publisher's word, and ours would only be a second one; damaged ones are left out. */
+  /** A pushed index takes precedence over ours; damaged ones are left out. */
   async #sociIndexes(
     target: Target,
     digest: Digest,
@@ -115,8 +116,8 @@ export class Referrers {
     return own === undefined ? [] : [own];
   }
 
-  /** What the upstream lists, or has listed last if it fails now; its failure if it has not listed anything yet. */
-  async #upstream(
+  /** What the upstream lists, or listed last if it fails now; its error if it has listed nothing yet. */
+  async #listUpstream(
     target: Target,
     digest: Digest,
     signal: AbortSignal,
@@ -155,21 +156,21 @@ export class Referrers {
         if (isSociLookup) throw new SpandrelError('INDEX_PENDING', 'the SOCI index is being built');
         return undefined;
       }
-      // The image can be pulled without.
+      // The image can be pulled without an index.
       if (isSpandrelError(error, 'STORE_FULL', 'STORE_FAILED')) {
         this.#deps.logger.warn({ manifest: digest, code: error.code }, 'no SOCI index: it cannot be stored');
         return undefined;
       }
-      // Referrers of what is not there, or is no image, are an empty list: distribution spec, "Listing Referrers".
+      // A missing manifest or another artifact has an empty list (distribution spec, "Listing Referrers").
       if (isSpandrelError(error, 'MANIFEST_UNKNOWN', 'NAME_UNKNOWN', 'IMAGE_UNSUPPORTED')) return undefined;
-      // Nor does the list depend on layers that the registry does not give now; nodes do not get them either.
+      // Layers that the registry refuses now must not fail the list; nodes cannot get them either.
       if (isSpandrelError(error, 'DENIED', 'UNAUTHORIZED', 'UPSTREAM_CREDENTIALS_REFUSED')) return undefined;
       throw error;
     }
   }
 }
 
-/** What a list takes in memory, about. */
+/** Approximate size of a list in memory. */
 function estimateBytes(descriptors: readonly Descriptor[]): number {
   let bytes = 0;
   for (const { annotations = {}, data = '' } of descriptors) {

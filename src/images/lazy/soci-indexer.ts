@@ -34,7 +34,7 @@ export interface SociIndexerDeps {
   readonly store: ManifestStore;
   readonly origins: Origins;
   readonly policies: IndexPolicies;
-  /** Before layers that the upstream does not have, or does not give, are asked for again. */
+  /** Pauses before layers that the upstream lacks or refuses are requested again. */
   readonly pauses: RetryPauses;
   readonly events: Events;
   readonly logger: Logger;
@@ -42,16 +42,16 @@ export interface SociIndexerDeps {
 
 export type SociVersion = 'v1' | 'v2';
 
-/** The layers of an image that have zTOCs, and what has been made of them. */
+/** The layers of an image that have zTOCs, and the SOCI indexes made from them. */
 interface IndexedLayers {
   readonly layers: readonly SociLayer[];
   readonly made: Map<SociVersion, Descriptor>;
 }
 
 const MAX_REMEMBERED = 10_000;
-/** Layers of one image that are fetched and built at the same time. */
+/** Layers of one image that are fetched and indexed at the same time. */
 const MAX_RUNNING = 32;
-/** The registry's refusals of a layer: no index is made without it, since it may be given to somebody else a moment later. */
+/** Refusals of a layer: no index is made without it, since the registry may deliver it later. */
 const REFUSALS: readonly ErrorCode[] = [
   'NAME_UNKNOWN',
   'UNAUTHORIZED',
@@ -59,13 +59,13 @@ const REFUSALS: readonly ErrorCode[] = [
   'UPSTREAM_CREDENTIALS_REFUSED',
 ];
 
-/** Makes the SOCI index of an image out of the zTOCs of its layers, building those that are missing. */
+/** Makes the SOCI index of an image from the zTOCs of its layers, and builds missing zTOCs. */
 export class SociIndexer {
   readonly #deps: SociIndexerDeps;
   readonly #flights: SingleFlight<IndexedLayers>;
-  /** What the layers' own bytes prove. */
+  /** Results that the bytes of the layers prove. */
   readonly #remembered = new BoundedMap<IndexedLayers>({ maxEntries: MAX_REMEMBERED });
-  /** What lacks layers that the registry does not have and may yet get. */
+  /** Results without layers that the registry lacks, and may get. */
   readonly #lacking: PassingFaults<IndexedLayers>;
   readonly #failed: PassingFaults<SpandrelError>;
 
@@ -77,9 +77,10 @@ export class SociIndexer {
   }
 
   /**
-   * The descriptor of an image's SOCI index, stored so that it can be fetched by digest; `undefined` if the manifest is no
-   * image or no layer of it can be indexed. `signal` ends the waiting, not the work.
-   * @throws SpandrelError of a fill that failed for now; a layer at fault, or that the registry does not have, is left out instead
+   * The descriptor of an image's SOCI index, which is stored so that it can be fetched by digest; `undefined`
+   * if the manifest is not an image or none of its layers can be indexed. `signal` ends the wait, not the
+   * work.
+   * @throws SpandrelError of a fill that failed for now; a faulty or missing layer is left out instead
    */
   async sociIndex(
     target: Target,
@@ -91,12 +92,12 @@ export class SociIndexer {
     const key = this.#key(target, manifest);
     const failure = this.#failed.current(key);
     if (found === undefined && failure !== undefined) throw failure;
-    const make = (): Promise<IndexedLayers> => this.#make(target, manifest);
+    const make = (): Promise<IndexedLayers> => this.#build(target, manifest);
     const indexed = found ?? (await this.#flights.run(key, make, signal));
     return this.#store(target, manifest, indexed, version);
   }
 
-  /** The index as far as it exists: nothing is built for it. */
+  /** The index if it exists; builds nothing. */
   async existing(
     target: Target,
     manifest: StoredManifest,
@@ -107,26 +108,26 @@ export class SociIndexer {
   }
 
   /**
-   * Make sure that the indexes of an image are there, and the zTOCs that they list; what failed or was missing a moment ago is tried again.
+   * Ensures that the indexes of an image and their zTOCs exist; retries recent failures.
    * @throws SpandrelError as {@link sociIndex}
    */
   async restore(target: Target, manifest: StoredManifest): Promise<void> {
-    const indexed = await this.#flights.run(this.#key(target, manifest), () => this.#make(target, manifest));
+    const indexed = await this.#flights.run(this.#key(target, manifest), () => this.#build(target, manifest));
     for (const version of ['v1', 'v2'] as const) await this.#store(target, manifest, indexed, version);
   }
 
-  /** As {@link isSettled}, and it is too early to look again for what is missing. */
+  /** As {@link isSettled}, and it is too early to look again for missing layers. */
   async isCurrent(target: Target, manifest: StoredManifest): Promise<boolean> {
     return (await this.#find(target, manifest)) !== undefined;
   }
 
-  /** Whether all that could be done for an image has been done. */
+  /** True if everything possible has been done for an image. */
   async isSettled(target: Target, manifest: StoredManifest): Promise<boolean> {
     return (await this.#findLast(target, manifest)) !== undefined;
   }
 
-  /** Layers that belong into an index of the image. */
-  eligible(target: Target, manifest: StoredManifest): Descriptor[] {
+  /** Layers that belong in an index of the image. */
+  eligibleLayers(target: Target, manifest: StoredManifest): Descriptor[] {
     const parsed = parseManifest(manifest);
     if (parsed.kind !== 'image') return [];
     const { minLayerBytes } = this.#deps.policies.of(target);
@@ -137,46 +138,49 @@ export class SociIndexer {
     return `${targetKey(target)} ${manifest.digest} ${this.#deps.policies.of(target).minLayerBytes}`;
   }
 
-  async #make(target: Target, manifest: StoredManifest): Promise<IndexedLayers> {
+  async #build(target: Target, manifest: StoredManifest): Promise<IndexedLayers> {
     const key = this.#key(target, manifest);
     try {
-      return await this.#makeAll(target, manifest);
+      return await this.#buildAll(target, manifest);
     } catch (error) {
       if (isSpandrelError(error, ...REFUSALS, ...COSTLY_FAULTS)) this.#failed.note(key, error);
       throw error;
     }
   }
 
-  async #makeAll(target: Target, manifest: StoredManifest): Promise<IndexedLayers> {
-    const distinct = new Set(this.eligible(target, manifest).map(({ digest }) => digest));
+  async #buildAll(target: Target, manifest: StoredManifest): Promise<IndexedLayers> {
+    const distinct = new Set(this.eligibleLayers(target, manifest).map(({ digest }) => digest));
     const absent = new Set<Digest>();
     const build = async (digest: Digest): Promise<void> => {
       try {
         await this.#deps.layers.index(target, digest);
       } catch (error) {
-        // A layer at fault is left out below; what else failed may work the next time and ends this attempt.
+        // A faulty layer is left out below. Any other failure may pass, and ends this attempt.
         if (isSpandrelError(error, 'BLOB_UNKNOWN')) absent.add(digest);
         else if (!isSpandrelError(error) || !isLayerFault(error.code)) throw error;
       }
     };
     await mapBounded([...distinct], build, { maxRunning: MAX_RUNNING });
-    // What has been evicted meanwhile is there the next time.
+    // An index evicted meanwhile is rebuilt the next time.
     return (await this.#gather(target, manifest, absent)) ?? { layers: [], made: new Map() };
   }
 
-  /** The indexed layers, if there is nothing left to build. */
+  /** The indexed layers, if nothing is left to build. */
   async #find(target: Target, manifest: StoredManifest): Promise<IndexedLayers | undefined> {
     const key = this.#key(target, manifest);
     const known = this.#remembered.get(key) ?? this.#lacking.current(key);
     return known ?? this.#gather(target, manifest, new Set());
   }
 
-  /** As {@link #find}, or the last that was found: what was missing then may have come, but that has to be looked for. */
+  /** As {@link #find}, or else the last result, though missing layers may have appeared since. */
   async #findLast(target: Target, manifest: StoredManifest): Promise<IndexedLayers | undefined> {
     return (await this.#find(target, manifest)) ?? this.#lacking.last(this.#key(target, manifest));
   }
 
-  /** The indexed layers that the repository has, if all but those that are absent have been built or cannot be. */
+  /**
+   * The indexed layers that the repository has, once all except absent ones have been built or have failed
+   * for good.
+   */
   async #gather(
     target: Target,
     manifest: StoredManifest,
@@ -185,19 +189,19 @@ export class SociIndexer {
     const key = this.#key(target, manifest);
     const before = this.#remembered.get(key);
     const { layers: known, indexes } = this.#deps;
-    const eligible = this.eligible(target, manifest);
+    const eligible = this.eligibleLayers(target, manifest);
     const isBuilt = eligible.map(async ({ digest }) => absent.has(digest) || (await indexes.has(digest)));
     if ((await Promise.all(isBuilt)).includes(false)) return undefined;
     const present = eligible.flatMap(({ digest }) => (absent.has(digest) ? [] : [digest]));
-    // A manifest names what it likes.
-    const held = await known.heldLayers(target, present);
+    // A manifest may list layers that the repository does not have.
+    const authorized = await known.authorizedLayers(target, present);
     const states = await Promise.all(
       eligible.map(async ({ digest }) => {
-        const layer = held.get(digest);
+        const layer = authorized.get(digest);
         return layer && indexes.state(layer);
       }),
     );
-    // Whoever asked at the same time may have been faster.
+    // A concurrent call may have finished first.
     const faster = this.#remembered.get(key);
     if (faster !== undefined && faster !== before) return faster;
     if (!states.every((state) => state === undefined || isFinal(state))) return undefined;
@@ -237,8 +241,8 @@ export class SociIndexer {
     const isStored = known !== undefined && (await this.#deps.store.has(known.digest));
     const descriptor = isStored ? known : await this.#encode(manifest, layers, version);
     made.set(version, descriptor);
-    await this.#tellOrigins(manifest, layers, version, descriptor);
-    // Who is told of the index may fetch what it lists.
+    await this.#publishOrigins(manifest, layers, version, descriptor);
+    // A client that gets the index may fetch the zTOCs that it lists.
     this.#deps.proofs.rememberDerived(target, descriptor.digest, derivationOf(manifest, layers));
     for (const { layer, ztoc } of layers)
       this.#deps.proofs.rememberDerived(target, ztoc.digest, {
@@ -249,8 +253,8 @@ export class SociIndexer {
     return descriptor;
   }
 
-  /** Replicas that did not make it must know where it comes from before anybody hears of it. */
-  async #tellOrigins(
+  /** Publishes the origins before any client learns the digests, so that other replicas can serve them. */
+  async #publishOrigins(
     manifest: StoredManifest,
     layers: readonly SociLayer[],
     version: SociVersion,
@@ -258,14 +262,14 @@ export class SociIndexer {
   ): Promise<void> {
     const { origins } = this.#deps;
     await Promise.all([
-      origins.tell(digest, () => {
+      origins.publish(digest, () => {
         const { bytes } = encodeIndex(manifest, layers, version);
         const derivation = derivationOf(manifest, layers);
         const document = { digest, mediaType: manifestTypeOf(mediaType), bytes };
         return { kind: 'image', derivation, document };
       }),
       ...layers.map(({ layer, ztoc }) =>
-        origins.tell(ztoc.digest, () => ({ kind: 'layer', layer: layer.digest })),
+        origins.publish(ztoc.digest, () => ({ kind: 'layer', layer: layer.digest })),
       ),
     ]);
   }

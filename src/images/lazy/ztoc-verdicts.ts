@@ -5,11 +5,11 @@ import type { PushedLayer } from '../../soci/parse-soci-index.ts';
 
 export interface ZtocVerdictsDeps {
   readonly files: DigestFiles;
-  /** Where replicas share verdicts; read only if it is authentic. */
+  /** Shared with replicas; read only if it is authentic. */
   readonly shared: ByteCache | undefined;
 }
 
-/** What the bytes of a layer say of a pushed zTOC. */
+/** Result of comparing a pushed zTOC with its layer. */
 export interface ZtocVerdict {
   /** `undefined` if the zTOC is right. */
   readonly problem: string | undefined;
@@ -18,7 +18,10 @@ export interface ZtocVerdict {
 const SHARED_PREFIX = 'ztoc-verdict:2:';
 const RIGHT = 'right';
 
-/** Verdicts on pushed zTOCs, which outlive the process. A damaged record is removed: the zTOC is judged again. */
+/**
+ * Verdicts on pushed zTOCs, which outlive the process. A damaged record is removed; then the zTOC is compared
+ * again.
+ */
 export class ZtocVerdicts {
   readonly #deps: ZtocVerdictsDeps;
 
@@ -26,12 +29,15 @@ export class ZtocVerdicts {
     this.#deps = deps;
   }
 
-  /** As this replica has found, or another one. @throws SpandrelError STORE_FAILED */
+  /**
+   * Found by this replica or by another one.
+   * @throws SpandrelError STORE_FAILED
+   */
   async find(pushed: PushedLayer): Promise<ZtocVerdict | undefined> {
     return (await this.#findStored(pushed)) ?? (await this.#findShared(pushed));
   }
 
-  /** As far as it can be stored. */
+  /** Stores a verdict; ignores failures. */
   async note(pushed: PushedLayer, verdict: ZtocVerdict): Promise<void> {
     const { files, shared } = this.#deps;
     const [key, bytes] = [verdictKey(pushed), encode(pushed, verdict)];
@@ -50,7 +56,7 @@ export class ZtocVerdicts {
 
   async #findShared(pushed: PushedLayer): Promise<ZtocVerdict | undefined> {
     const { files, shared } = this.#deps;
-    // Anybody may have written a value without a seal.
+    // Without a key, anybody could have written the value.
     if (shared?.isAuthentic !== true) return undefined;
     const key = verdictKey(pushed);
     const hit = await shared.get(SHARED_PREFIX + key);

@@ -20,32 +20,32 @@ export interface ImageManifestsDeps {
   readonly configs: ImageConfigs;
 }
 
-/** What an index leads to. */
+/** The manifests that an image index lists, with those of nested indexes. */
 export interface IndexContent {
-  /** What is no index itself, images and else, in the order of the index; those of an index inside stand in its place. */
+  /** All listed manifests that are not indexes, in order; those of a nested index take its place. */
   readonly manifests: readonly Descriptor[];
-  /** The indexes inside, each once, outer ones first. */
+  /** Nested indexes, each once, outer ones first. */
   readonly indexes: readonly StoredManifest[];
-  /** Indexes inside that the registry does not have, or that are no indexes. */
+  /** Nested indexes that the registry lacks or that are not indexes. */
   readonly absent: readonly Descriptor[];
 }
 
-/** An image manifest and what it is for. */
+/** An image manifest and its platform. */
 export interface PlatformManifest {
   readonly platform: Platform;
   readonly manifest: StoredManifest;
 }
 
-/** Real images have one index for each platform inside of one. */
+/** Real images nest one index per platform in an outer index. */
 const MAX_DEPTH = 4;
 const MAX_INDEXES = 64;
-/** As of one index: each may be asked for. */
+/** As in one index: each may be requested. */
 const MAX_MANIFESTS = 250;
 
 /**
- * The image manifests that a tag leads to: the one it names, or those of an index and of the indexes inside of it, as nodes walk them
- * (containerd `core/images`, Manifest). An index may list what its registry does not have, if only some of its platforms have been
- * copied there; the others are as good as ever.
+ * The image manifests behind a tag: the one that it names, or those of an image index and its nested indexes,
+ * walked as nodes do (containerd `core/images`, Manifest). An index may list manifests that its registry
+ * lacks, because only some platforms were copied there; the others work.
  */
 export class ImageManifests {
   readonly #deps: ImageManifestsDeps;
@@ -55,8 +55,9 @@ export class ImageManifests {
   }
 
   /**
-   * Read all indexes inside of an index.
-   * @throws SpandrelError IMAGE_UNSUPPORTED for more of them, deeper ones or more manifests than an image can be meant to have; what manifests throw
+   * Reads all nested indexes of an index.
+   * @throws SpandrelError IMAGE_UNSUPPORTED for more nested indexes, levels or manifests than the limits
+   * allow; errors of `Manifests.get`
    */
   async walk(target: Target, top: ImageIndex, signal?: AbortSignal): Promise<IndexContent> {
     const indexes = new Map<string, StoredManifest>();
@@ -74,10 +75,10 @@ export class ImageManifests {
         const descriptor = platform === undefined ? listed : { ...listed, platform };
         if (!isIndexType(descriptor.mediaType)) {
           found.push(descriptor);
-          if (listedOnce.add(descriptor.digest).size > MAX_MANIFESTS) throw tooDeep();
+          if (listedOnce.add(descriptor.digest).size > MAX_MANIFESTS) throw tooLarge();
         } else if (!visited.has(descriptor.digest)) {
           visited.add(descriptor.digest);
-          if (depth >= MAX_DEPTH || visited.size > MAX_INDEXES) throw tooDeep();
+          if (depth >= MAX_DEPTH || visited.size > MAX_INDEXES) throw tooLarge();
           const inner = await this.read(target, descriptor, signal);
           const parsed = inner && tryParseManifest(inner);
           if (inner === undefined || parsed?.kind !== 'index') absent.push(descriptor);
@@ -93,7 +94,10 @@ export class ImageManifests {
     return { manifests, indexes: [...indexes.values()], absent };
   }
 
-  /** A manifest that an index lists; `undefined` if the registry does not have it. @throws SpandrelError as `Manifests.get` */
+  /**
+   * A manifest that an index lists; `undefined` if the registry lacks it.
+   * @throws SpandrelError as `Manifests.get`
+   */
   async read(
     target: Target,
     { digest }: Pick<Descriptor, 'digest'>,
@@ -108,9 +112,9 @@ export class ImageManifests {
   }
 
   /**
-   * The image manifest for `wanted`; without a wish that for linux/amd64, else the first that is there. A tag that names no index
-   * leads to its image, whatever is wanted.
-   * @throws SpandrelError PLATFORM_UNKNOWN; MANIFEST_UNKNOWN if the index lists it and the registry does not have it
+   * The image manifest for `wanted`; by default that for linux/amd64, else the first that exists. A tag that
+   * names an image manifest returns it, whatever is wanted.
+   * @throws SpandrelError PLATFORM_UNKNOWN; MANIFEST_UNKNOWN if the index lists it and the registry lacks it
    */
   async select(
     target: Target,
@@ -131,16 +135,18 @@ export class ImageManifests {
     }
     const listed =
       fitting.find(({ platform }) => platform !== undefined) ?? (wanted ? undefined : fitting[0]);
-    if (listed !== undefined) throw notThere(listed);
-    const there = images.map(({ platform }) =>
+    if (listed !== undefined) throw notInRegistry(listed);
+    const existing = images.map(({ platform }) =>
       platform === undefined ? 'unnamed' : formatPlatform(platform),
     );
-    throw new SpandrelError('PLATFORM_UNKNOWN', `the image has ${there.join(', ') || 'no platform'}`, {
-      detail: { platforms: there },
+    throw new SpandrelError('PLATFORM_UNKNOWN', `the image has ${existing.join(', ') || 'no platform'}`, {
+      detail: { platforms: existing },
     });
   }
 
-  /** What an image is for, from the index around it, else from its config; no platform where neither says it. */
+  /**
+   * The platform of an image, from the index that lists it or else from its config; absent if neither has it.
+   */
   async platformOf(
     target: Target,
     { platform }: Pick<Descriptor, 'platform'>,
@@ -154,14 +160,11 @@ export class ImageManifests {
   }
 }
 
-function tooDeep(): SpandrelError {
-  return new SpandrelError(
-    'IMAGE_UNSUPPORTED',
-    'the image has more manifests, or indexes inside of its index, than are looked at',
-  );
+function tooLarge(): SpandrelError {
+  return new SpandrelError('IMAGE_UNSUPPORTED', 'the image index has too many manifests or nested indexes');
 }
 
-function notThere({ digest, platform }: Descriptor): SpandrelError {
+function notInRegistry({ digest, platform }: Descriptor): SpandrelError {
   const name = platform === undefined ? 'an image' : formatPlatform(platform);
   return new SpandrelError(
     'MANIFEST_UNKNOWN',

@@ -24,42 +24,42 @@ import { type Target, targetKey } from '../../upstream/target.ts';
 export interface ManifestsDeps {
   readonly store: ManifestStore;
   readonly proofs: BlobProofs;
-  /** What each tag pointed to last; survives a restart. */
+  /** The last digest of each tag; survives a restart. */
   readonly tags: DigestFiles;
   readonly knownLayers: KnownLayers;
-  /** How long a tag's answer is good without asking the upstream again; with 0 it is asked each time. */
+  /** How long a tag is served without asking the upstream again; with 0 the upstream is asked each time. */
   readonly tagAgeMs: number;
-  /** How long it is remembered that the upstream does not have something. */
+  /** How long a missing manifest is remembered. */
   readonly negativeAgeMs: number;
-  /** For upstreams that are slow to say where a known tag points to. */
+  /** Bounds the wait for an upstream that is slow to resolve a known tag. */
   readonly patience: Patience;
   readonly events: Events;
   readonly logger: Logger;
-  /** Milliseconds of a clock that only goes forward. */
+  /** Milliseconds of a monotonic clock. */
   readonly now?: () => number;
 }
 
 export interface FoundManifest {
   readonly manifest: StoredManifest;
   readonly source: ByteSource;
-  /** What the upstream has said of the requests that are left, if it was asked. */
+  /** The upstream's rate limit headers, if it was asked. */
   readonly rateLimit?: RateLimitHeaders | undefined;
-  /** The tag as last seen: the upstream does not say whether it has moved. */
+  /** Present if the upstream did not say whether the tag has moved. */
   readonly stale?: { readonly ageMs: number | undefined };
 }
 
 interface SeenTag {
   readonly digest: Digest;
-  /** When the upstream last said so. */
+  /** When the upstream confirmed it. */
   readonly atMs: number;
-  /** Which question of all that were asked has been answered so: what a later one finds stands. */
-  readonly question: number;
+  /** Number of the request that found it; the result of an earlier request does not replace it. */
+  readonly request: number;
 }
 
-/** What a tag is answered with while the upstream does not say where it points to. */
+/** The response for a tag while the upstream cannot resolve it. */
 interface LastSeen {
   readonly manifest: StoredManifest;
-  /** `undefined` if it was seen in an earlier life. */
+  /** `undefined` if it was seen before a restart. */
   readonly atMs: number | undefined;
 }
 
@@ -69,13 +69,13 @@ interface Absence {
 }
 
 const MAX_TAGS = 100_000;
-/** Names that do not exist are without number. */
+/** Names that do not exist are unlimited in number. */
 const MAX_ABSENT = 10_000;
 
 /**
- * Manifests of the upstreams. By digest they are immutable and kept. A tag is kept for a configured age; after that the upstream
- * is asked where it points to, and the manifest is fetched if it is another one. While the upstream is away, throttles or takes too
- * long, a tag answers as last seen, and the question goes on behind.
+ * Manifests of upstreams. By digest they are immutable and kept. A tag is kept for `tagAgeMs`; then the
+ * upstream resolves it again, and a new manifest is fetched. While the upstream is away, throttles or is
+ * slow, the tag is served as last seen, and the request to the upstream continues in the background.
  */
 export class Manifests implements AsyncDisposable {
   readonly #deps: ManifestsDeps;
@@ -83,7 +83,7 @@ export class Manifests implements AsyncDisposable {
   readonly #flights: PatientFlight<FoundManifest>;
   readonly #tags = new BoundedMap<SeenTag>({ maxEntries: MAX_TAGS });
   readonly #absent = new BoundedMap<Absence>({ maxEntries: MAX_ABSENT });
-  #questions = 0;
+  #requests = 0;
 
   constructor(deps: ManifestsDeps) {
     this.#deps = deps;
@@ -100,15 +100,15 @@ export class Manifests implements AsyncDisposable {
       if (this.#now() - absence.atMs < this.#deps.negativeAgeMs) throw new SpandrelError(code, message);
       this.#absent.delete(key);
     }
-    if (!('tag' in reference)) return this.#askByDigest(target, reference.digest, key, signal);
+    if (!('tag' in reference)) return this.#getByDigest(target, reference.digest, key, signal);
     const seen = this.#tags.get(key);
     if (seen !== undefined && this.#now() - seen.atMs < this.#deps.tagAgeMs) {
       const last = await this.#lastSeen(target, key);
       if (last !== undefined) return { manifest: last.manifest, source: 'disk' };
     }
-    // Nothing is waited for before this, so that all who ask at the same time have one question.
+    // No await before this line: all concurrent requests must join one flight.
     const work = (closing: AbortSignal): Promise<FoundManifest> =>
-      this.#byTag(target, reference, key, closing);
+      this.#resolveTag(target, reference, key, closing);
     const found = await this.#flights.runPatiently(key, target.client.name, work, signal);
     if (found !== undefined) return found;
     const last = await this.#lastSeen(target, key);
@@ -116,8 +116,8 @@ export class Manifests implements AsyncDisposable {
   }
 
   /**
-   * As {@link get}, for those who know that something has changed: whatever is remembered, the upstream is asked, no question is joined
-   * that was asked before, and no tag is answered as last seen.
+   * As {@link get}, for a caller that knows of a change: asks the upstream in any case, joins no earlier
+   * request, and never returns a stale tag.
    */
   async refresh(target: Target, reference: Reference, signal?: AbortSignal): Promise<FoundManifest> {
     const key = manifestKey(target, reference);
@@ -125,40 +125,40 @@ export class Manifests implements AsyncDisposable {
     const ask = async (closing: AbortSignal): Promise<FoundManifest> =>
       'tag' in reference
         ? this.#locateTag(target, reference, key, await this.#lastSeen(target, key), closing)
-        : this.#byDigest(target, reference.digest, closing);
+        : this.#resolveDigest(target, reference.digest, closing);
     const work = (closing: AbortSignal): Promise<FoundManifest> =>
-      this.#notingAbsence(key, () => ask(closing));
+      this.#rememberingAbsence(key, () => ask(closing));
     return this.#flights.run(`${key} ${randomUUID()}`, work, signal);
   }
 
-  #askByDigest(
+  #getByDigest(
     target: Target,
     digest: Digest,
     key: string,
     signal: AbortSignal | undefined,
   ): Promise<FoundManifest> {
     const work = (closing: AbortSignal): Promise<FoundManifest> =>
-      this.#notingAbsence(key, () => this.#byDigest(target, digest, closing));
+      this.#rememberingAbsence(key, () => this.#resolveDigest(target, digest, closing));
     return this.#flights.run(key, work, signal);
   }
 
-  async #notingAbsence(key: string, ask: () => Promise<FoundManifest>): Promise<FoundManifest> {
-    const question = ++this.#questions;
+  async #rememberingAbsence(key: string, ask: () => Promise<FoundManifest>): Promise<FoundManifest> {
+    const request = ++this.#requests;
     try {
       return await ask();
     } catch (error) {
-      if (isSpandrelError(error, 'MANIFEST_UNKNOWN', 'NAME_UNKNOWN') && this.#isNews(key, question))
+      if (isSpandrelError(error, 'MANIFEST_UNKNOWN', 'NAME_UNKNOWN') && this.#isNewest(key, request))
         this.#absent.set(key, { error, atMs: this.#now() });
       throw error;
     }
   }
 
-  /** False if a later question has been answered already: what it found stands. */
-  #isNews(key: string, question: number): boolean {
-    return (this.#tags.get(key)?.question ?? 0) < question;
+  /** False if a later request has already found the tag: its result stands. */
+  #isNewest(key: string, request: number): boolean {
+    return (this.#tags.get(key)?.request ?? 0) < request;
   }
 
-  async #byDigest(target: Target, digest: Digest, closing: AbortSignal): Promise<FoundManifest> {
+  async #resolveDigest(target: Target, digest: Digest, closing: AbortSignal): Promise<FoundManifest> {
     const { proofs } = this.#deps;
     const stored = await this.#stored(digest);
     if (stored === undefined || !(await proofs.isSent(target, digest)))
@@ -168,7 +168,7 @@ export class Manifests implements AsyncDisposable {
     return { manifest: stored, source: 'disk' };
   }
 
-  async #byTag(
+  async #resolveTag(
     target: Target,
     reference: { tag: string },
     key: string,
@@ -176,7 +176,9 @@ export class Manifests implements AsyncDisposable {
   ): Promise<FoundManifest> {
     const last = await this.#lastSeen(target, key);
     try {
-      return await this.#notingAbsence(key, () => this.#locateTag(target, reference, key, last, closing));
+      return await this.#rememberingAbsence(key, () =>
+        this.#locateTag(target, reference, key, last, closing),
+      );
     } catch (error) {
       if (!isUpstreamAway(error) || last === undefined) throw error;
       this.#deps.logger.warn(
@@ -194,18 +196,18 @@ export class Manifests implements AsyncDisposable {
     last: LastSeen | undefined,
     closing: AbortSignal,
   ): Promise<FoundManifest> {
-    const question = ++this.#questions;
+    const request = ++this.#requests;
     const digest = last?.manifest.digest;
     const stat = last && (await this.#statKnown(target, reference, closing));
     if (last !== undefined && stat?.digest === digest) {
-      if (this.#isNews(key, question))
-        this.#tags.set(key, { digest: last.manifest.digest, atMs: this.#now(), question });
+      if (this.#isNewest(key, request))
+        this.#tags.set(key, { digest: last.manifest.digest, atMs: this.#now(), request });
       this.#deps.proofs.remember(target, last.manifest.digest);
       return { manifest: last.manifest, source: 'disk', rateLimit: stat?.rateLimit };
     }
     const found = await this.#fetch(target, reference, closing);
-    if (!this.#isNews(key, question)) return found;
-    this.#tags.set(key, { digest: found.manifest.digest, atMs: this.#now(), question });
+    if (!this.#isNewest(key, request)) return found;
+    this.#tags.set(key, { digest: found.manifest.digest, atMs: this.#now(), request });
     if (found.manifest.digest !== digest)
       await this.#deps.tags.tryWrite(digestOf(key), Buffer.from(found.manifest.digest));
     return found;
@@ -216,7 +218,7 @@ export class Manifests implements AsyncDisposable {
     return { manifest, source: 'disk', stale: { ageMs } };
   }
 
-  /** Asking where a tag points to is cheaper than fetching the manifest, and not counted as a pull by those who count pulls. */
+  /** Resolves a tag without fetching the manifest, which is cheaper and does not count as a pull. */
   async #statKnown(
     target: Target,
     reference: Reference,
@@ -225,7 +227,7 @@ export class Manifests implements AsyncDisposable {
     try {
       return await target.client.statManifest(target.repository, reference, closing);
     } catch (error) {
-      // Whether the tag is gone or the question was not understood shows when the manifest is fetched.
+      // The fetch of the manifest tells a missing tag from a HEAD that the registry does not support.
       if (isSpandrelError(error, 'MANIFEST_UNKNOWN', 'BLOB_CORRUPT', 'UPSTREAM_PROTOCOL')) return undefined;
       throw error;
     }
@@ -243,13 +245,13 @@ export class Manifests implements AsyncDisposable {
     return (await this.#readIfPossible(() => this.#deps.tags.read(digestOf(key))))?.toString('latin1');
   }
 
-  /** What cannot be read at the moment is asked for as if it were not stored. */
+  /** Treats what cannot be read from disk as not stored. */
   async #readIfPossible<T>(read: () => Promise<T | undefined>): Promise<T | undefined> {
     try {
       return await read();
     } catch (error) {
       if (!isSpandrelError(error, 'STORE_FAILED')) throw error;
-      this.#deps.logger.warn({ err: error }, 'a manifest or tag of the store could not be read');
+      this.#deps.logger.warn({ err: error }, 'a manifest or tag in the store cannot be read');
       return undefined;
     }
   }
@@ -277,12 +279,12 @@ export class Manifests implements AsyncDisposable {
       const parsed = isSmall ? parse() : await inOwnTurn(parse);
       if (parsed.kind === 'image') this.#deps.knownLayers.learn(target, manifest.digest, parsed);
     } catch (error) {
-      // An artifact that is no image is served like any other; there is nothing to learn from it.
+      // Other artifacts are served too, but have no layers to learn.
       if (!isSpandrelError(error, 'IMAGE_UNSUPPORTED')) throw error;
     }
   }
 
-  /** Ends questions that go on behind. */
+  /** Ends requests that continue in the background. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#flights[Symbol.asyncDispose]();
   }

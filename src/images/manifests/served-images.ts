@@ -2,20 +2,20 @@ import { BoundedMap } from '../../cache/bounded-map.ts';
 import type { Digest } from '../../core/digest.ts';
 import type { Target } from '../../upstream/target.ts';
 
-/** A tag that has been asked for. */
+/** A tag that a client has requested. */
 export interface ServedImage {
   /** `upstream/repository:tag` */
   readonly image: string;
-  /** What the upstream has. */
+  /** The upstream's digest. */
   readonly digest: Digest;
-  /** What was answered; another digest where the image has been given a SOCI index. */
+  /** The digest in the response; differs if the image got a SOCI index. */
   readonly served: Digest;
   readonly at: string;
 }
 
 const MAX_IMAGES = 10_000;
 
-/** The tags that clients have asked for, the last answer of each. */
+/** The tags that clients have requested, with the last response of each. */
 export class ServedImages {
   readonly #images = new BoundedMap<ServedImage>({ maxEntries: MAX_IMAGES });
 
@@ -24,7 +24,7 @@ export class ServedImages {
     this.#images.set(image, { image, digest, served, at: new Date().toISOString() });
   }
 
-  /** The tags of a repository, the last that was asked for first. */
+  /** The tags of a repository, the most recently requested first. */
   tagsOf({ client, repository }: Target): string[] {
     const prefix = `${client.name}/${repository}:`;
     return this.list().flatMap(({ image }) => (image.startsWith(prefix) ? [image.slice(prefix.length)] : []));

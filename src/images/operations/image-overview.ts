@@ -34,32 +34,32 @@ export interface ImageOverviewDeps {
 }
 
 export interface PlatformDescription {
-  /** `os/arch[/variant]`; null for an image whose config does not say. */
+  /** `os/arch[/variant]`; null if neither index nor config has it. */
   readonly platform: string | null;
   readonly manifest: Digest;
   readonly layers: readonly LayerDescription[];
-  /** Clients that have pulled it by spans, and those that have pulled it whole. */
+  /** Clients that have pulled the image lazily, and those that have pulled it in full. */
   readonly pulls: PullCounts;
   readonly soci: { readonly v1?: Digest; readonly v2?: Digest };
-  /** Why no node can use the image: its manifest is none, or its config cannot be read. */
+  /** Why no node can use the image: its manifest or its config cannot be read. */
   readonly reason?: ErrorCode;
 }
 
 export interface ImageDescription {
   readonly digest: Digest;
   readonly platforms: readonly PlatformDescription[];
-  /** What the index lists and the registry does not have. */
+  /** Manifests that the index lists and the registry lacks. */
   readonly absent?: readonly { readonly platform: string | null; readonly manifest: Digest }[];
 }
 
-/** Manifests and layers of one image that are looked at, each once: as many as may have to be asked for. */
+/** Most distinct manifests and layers of one image: each may cost a request. */
 const MAX_PARTS = 1000;
-/** As they are listed: an index may list one image many times. */
+/** Most manifests and layers in a response: an index may list the same image many times. */
 const MAX_SHOWN = 10_000;
-/** Requests for one image at the same time. */
+/** Concurrent requests for one image. */
 const MAX_RUNNING = 8;
 
-/** Says of an image what has been indexed. */
+/** Describes which parts of an image are indexed. */
 export class ImageOverview {
   readonly #deps: ImageOverviewDeps;
 
@@ -67,11 +67,14 @@ export class ImageOverview {
     this.#deps = deps;
   }
 
-  /** @throws SpandrelError IMAGE_UNSUPPORTED for more than 1000 manifests and layers; what manifests throw */
+  /**
+   * @throws SpandrelError IMAGE_UNSUPPORTED for more than 1000 manifests and layers; errors of
+   * `Manifests.get`
+   */
   async describe(target: Target, reference: Reference, signal: AbortSignal): Promise<ImageDescription> {
     const { manifest } = await this.#deps.manifests.get(target, reference, signal);
     const parsed = parseManifest(manifest);
-    const looks: Looks = {
+    const inspection: Inspection = {
       target,
       signal,
       configs: new Map(),
@@ -82,16 +85,16 @@ export class ImageOverview {
     if (parsed.kind === 'image')
       return {
         digest: manifest.digest,
-        platforms: [await this.#describePlatform(looks, manifest, undefined)],
+        platforms: [await this.#describePlatform(inspection, manifest, undefined)],
       };
     const platforms: PlatformDescription[] = [];
     const walked = await this.#deps.images.walk(target, parsed, signal);
     const absent = [...walked.absent];
     for (const descriptor of walked.manifests.filter(isImageManifest)) {
-      countParts(looks, [descriptor]);
+      countParts(inspection, [descriptor]);
       const found = await this.#deps.images.read(target, descriptor, signal);
       if (found === undefined) absent.push(descriptor);
-      else platforms.push(await this.#describePlatform(looks, found, descriptor));
+      else platforms.push(await this.#describePlatform(inspection, found, descriptor));
     }
     return {
       digest: manifest.digest,
@@ -101,11 +104,11 @@ export class ImageOverview {
   }
 
   async #describePlatform(
-    looks: Looks,
+    inspection: Inspection,
     manifest: StoredManifest,
     descriptor: Descriptor | undefined,
   ): Promise<PlatformDescription> {
-    const { target } = looks;
+    const { target } = inspection;
     const parsed = tryParseManifest(manifest);
     if (parsed?.kind !== 'image') {
       const { pullLog } = this.#deps;
@@ -113,8 +116,8 @@ export class ImageOverview {
       const platform = nameOf(descriptor?.platform);
       return { platform, manifest: manifest.digest, ...nothing, reason: 'IMAGE_UNSUPPORTED' };
     }
-    const config = await this.#readConfig(looks, parsed.config);
-    // An image without an index around it says its platform in its config.
+    const config = await this.#readConfig(inspection, parsed.config);
+    // Outside an image index, only the config has the platform.
     const platform = descriptor?.platform ?? config.platform;
     const { v1, v2 } = this.#deps.policies.of(target);
     const own = {
@@ -124,14 +127,14 @@ export class ImageOverview {
     return {
       platform: nameOf(platform),
       manifest: manifest.digest,
-      layers: await this.#describeLayers(looks, parsed.layers),
+      layers: await this.#describeLayers(inspection, parsed.layers),
       pulls: this.#deps.pullLog.counts(parsed.config?.digest ?? manifest.digest),
       soci: { ...own, ...(await this.#deps.pushed.find(target, manifest)) },
       ...(config.fault === undefined ? {} : { reason: config.fault }),
     };
   }
 
-  #readConfig({ target, signal, configs }: Looks, config: Descriptor | undefined): Promise<ImageConfig> {
+  #readConfig({ target, signal, configs }: Inspection, config: Descriptor | undefined): Promise<ImageConfig> {
     const key = config?.digest ?? '';
     const read = configs.get(key) ?? this.#deps.configs.readForDisplay(target, config, signal);
     configs.set(key, read);
@@ -139,11 +142,11 @@ export class ImageOverview {
   }
 
   async #describeLayers(
-    looks: Looks,
+    inspection: Inspection,
     listed: readonly (Descriptor | FaultyDescriptor)[],
   ): Promise<LayerDescription[]> {
-    const { target, signal, layers } = looks;
-    countParts(looks, listed);
+    const { target, signal, layers } = inspection;
+    countParts(inspection, listed);
     const describe = (layer: Descriptor | FaultyDescriptor): Promise<LayerDescription> => {
       const key = `${layer.digest} ${layer.mediaType}`;
       const described = layers.get(key) ?? this.#deps.layers.describeListed(target, layer, signal);
@@ -163,13 +166,13 @@ export class ImageOverview {
   }
 }
 
-/** What one request looks at. */
-interface Looks {
+/** State of one request. */
+interface Inspection {
   readonly target: Target;
   readonly signal: AbortSignal;
   /** By digest. */
   readonly configs: Map<string, Promise<ImageConfig>>;
-  /** By digest and media type: images of several platforms share layers, and one may list a layer many times. */
+  /** By digest and media type: platforms share layers, and an image may list a layer many times. */
   readonly layers: Map<string, Promise<LayerDescription>>;
   /** Digests of manifests and layers. */
   readonly parts: Set<string>;
@@ -178,10 +181,10 @@ interface Looks {
 }
 
 /** @throws SpandrelError IMAGE_UNSUPPORTED */
-function countParts(looks: Looks, more: readonly { readonly digest: string }[]): void {
-  for (const { digest } of more) looks.parts.add(digest);
-  looks.shown += more.length;
-  if (looks.parts.size > MAX_PARTS || looks.shown > MAX_SHOWN)
+function countParts(inspection: Inspection, more: readonly { readonly digest: string }[]): void {
+  for (const { digest } of more) inspection.parts.add(digest);
+  inspection.shown += more.length;
+  if (inspection.parts.size > MAX_PARTS || inspection.shown > MAX_SHOWN)
     throw new SpandrelError(
       'IMAGE_UNSUPPORTED',
       `the image has more than ${MAX_PARTS} manifests and layers; ask for one platform by its digest`,

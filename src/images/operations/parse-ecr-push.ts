@@ -3,13 +3,14 @@ import { SpandrelError } from '../../core/errors.ts';
 import { isJsonObject } from '../../core/json/parse-json.ts';
 
 /**
- * The image that an EventBridge event of Amazon ECR is about, as `host/repository:tag` or `host/repository@digest`; `undefined` for
- * events that bring no image (deletions, failed pushes). Source: "Amazon ECR events and EventBridge", detail type "ECR Image Action".
+ * The image of an EventBridge event of Amazon ECR, as `host/repository:tag` or `host/repository@digest`;
+ * `undefined` for events that add no image (deletions, failed pushes). Source: "Amazon ECR events and
+ * EventBridge", detail type "ECR Image Action".
  * @throws SpandrelError QUERY_INVALID for anything else
  */
 export function parseEcrPush(event: unknown): string | undefined {
   if (!isJsonObject(event) || event['detail-type'] !== 'ECR Image Action' || !isJsonObject(event['detail']))
-    throw invalid('no EventBridge event with the detail type "ECR Image Action"');
+    throw invalid('it needs the detail type "ECR Image Action"');
   const { account, region, detail } = event;
   if (detail['action-type'] !== 'PUSH' || detail['result'] !== 'SUCCESS') return undefined;
   const repository = detail['repository-name'];
@@ -20,13 +21,13 @@ export function parseEcrPush(event: unknown): string | undefined {
     /^[a-z0-9-]+$/.test(region);
   if (!isComplete || typeof repository !== 'string')
     throw invalid('account, region or repository-name is missing');
-  // China has a domain of its own.
+  // Regions in China have their own domain.
   const domain = region.startsWith('cn-') ? 'amazonaws.com.cn' : 'amazonaws.com';
   const name = `${account}.dkr.ecr.${region}.${domain}/${repository}`;
   const { 'image-tag': tag, 'image-digest': digest } = detail;
   if (typeof tag === 'string' && tag !== '') return `${name}:${tag}`;
   if (typeof digest === 'string' && isDigest(digest)) return `${name}@${digest}`;
-  throw invalid('neither image-tag nor image-digest is there');
+  throw invalid('image-tag and image-digest are missing');
 }
 
 function invalid(problem: string): SpandrelError {

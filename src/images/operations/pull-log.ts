@@ -16,7 +16,7 @@ const MAX_PULLS = 100_000;
 const NO_PULLS: PullCounts = { lazy: 0, full: 0 };
 const SEEN = {};
 
-/** Counts pulls of images by the requests for their indexed layers: each client once for an image and a mode. */
+/** Counts pulls of images by requests for their indexed layers: each client once per image and mode. */
 export class PullLog {
   readonly #knownLayers: KnownLayers;
   readonly #events: Events;
@@ -30,7 +30,7 @@ export class PullLog {
 
   /** @param client address of the client */
   note(target: Target, layer: Digest, client: string, request: LayerRequest): void {
-    // The config stands for the image: it is the same with and without a SOCI index.
+    // Keyed by config digest, which is the same with and without a SOCI index.
     const image = this.#knownLayers.get(target, layer)?.config?.digest;
     const mode = pullMode(request);
     if (image === undefined || mode === undefined) return;

@@ -2,7 +2,7 @@ import type { RegistryClient } from '../../upstream/registry-client.ts';
 import type { ProofTable } from '../proofs/proof-table.ts';
 import { targetKey } from '../../upstream/target.ts';
 
-/** The repositories of which something has been served within the last month, across restarts. */
+/** The repositories that clients were served from within the last month, across restarts. */
 export class ServedRepositories {
   readonly #table: ProofTable;
 
@@ -10,7 +10,10 @@ export class ServedRepositories {
     this.#table = table;
   }
 
-  /** Those of an upstream as it calls them, at most `limit`, from the first behind `after` on. Costs a look into the table for each. */
+  /**
+   * Repositories of an upstream, at most `limit`, the first after `after` in bytewise order. Costs one lookup
+   * each.
+   */
   list(client: RegistryClient, { after, limit }: { after: string; limit: number }): string[] {
     const found: string[] = [];
     let last = after;
@@ -25,9 +28,9 @@ export class ServedRepositories {
 
   #next(client: RegistryClient, after: string): string | undefined {
     const start = targetKey({ client, repository: '' });
-    // Names of proofs go on with a space and a digest.
+    // In names of proofs, a space and a digest follow the repository.
     const from = after === '' ? start : `${targetKey({ client, repository: after })}!`;
-    const name = this.#table.firstBehind(from);
+    const name = this.#table.firstAfter(from);
     return name?.startsWith(start) === true ? name.slice(start.length).split(' ')[0] : undefined;
   }
 }

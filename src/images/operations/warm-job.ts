@@ -26,24 +26,24 @@ export interface WarmJobDeps {
   readonly logger: Logger;
 }
 
-/** What somebody wants to be warm. */
+/** A request to warm an image. */
 export interface WarmOrder {
-  /** As it was asked for. */
+  /** As the client wrote it. */
   readonly image: string;
   readonly target: Target;
   readonly reference: Reference;
-  /** Those that tags are answered for when not given. */
+  /** Default: the platforms of the repository's policy. */
   readonly platforms: readonly Platform[] | undefined;
 }
 
-/** Blobs of one image that begin to arrive at the same time. */
+/** Blobs of one image whose fills start at the same time. */
 const MAX_OPENING = 32;
 
-/** A job as the operations API shows it. */
+/** A job in the admin API. */
 export interface WarmJobView {
   readonly id: string;
   readonly image: string;
-  /** A job that has not begun runs too. */
+  /** `running` includes jobs that have not started. */
   readonly state: 'running' | 'done' | 'failed';
   readonly createdAt: string;
   readonly platforms: readonly string[];
@@ -54,10 +54,10 @@ export interface WarmJobView {
 interface WarmLayerView {
   readonly digest: Digest;
   readonly size: number;
-  /** Compressed bytes that are here, from the first on. */
+  /** Compressed bytes that are stored, from the start of the layer. */
   readonly fetched: number;
   readonly state: 'absent' | 'building' | 'complete' | 'failed';
-  /** Why it is left out of the SOCI index. */
+  /** Why the layer is left out of the SOCI index. */
   readonly reason?: ErrorCode;
 }
 
@@ -65,13 +65,13 @@ interface WarmLayer {
   readonly digest: Digest;
   readonly size: number;
   growth: Growth | undefined;
-  /** Once its blob has been opened. */
-  held: AuthorizedLayer | undefined;
-  /** The registry does not have it. */
+  /** Present once its blob is open. */
+  authorized: AuthorizedLayer | undefined;
+  /** True if the registry lacks it. */
   isAbsent: boolean;
 }
 
-/** How a job has ended, as it is shown from then on, whatever becomes of the image. */
+/** Final state of a job. Later changes of the image do not alter it. */
 type Ending = Pick<WarmJobView, 'state' | 'layers' | 'error'>;
 
 /** Fetches and indexes one image. */
@@ -93,7 +93,10 @@ export class WarmJob {
     return this.#ending !== undefined;
   }
 
-  /** Never rejects. When it resolves the job holds nothing of the store. @param signal ends it */
+  /**
+   * Never rejects. Releases everything in the store before it resolves.
+   * @param signal ends the job
+   */
   async run(signal: AbortSignal): Promise<void> {
     using _held = this.#deps.events.hold('job');
     const error = await this.#try(signal);
@@ -122,34 +125,40 @@ export class WarmJob {
   async #warm(signal: AbortSignal): Promise<void> {
     const { manifests, lazyImages, indexer } = this.#deps;
     const { target, reference, platforms } = this.#order;
-    // The image may have been pushed just now.
+    // The tag may have just moved.
     const { manifest } = await manifests.refresh(target, reference, signal);
     const planned = await lazyImages.planned(target, manifest, platforms, signal);
     this.#platforms = planned.map(({ platform }) => formatPlatform(platform));
-    const eligible = planned.flatMap((image) => indexer.eligible(target, image.manifest));
+    const eligible = planned.flatMap((image) => indexer.eligibleLayers(target, image.manifest));
     const sizes = new Map(eligible.map(({ digest, size }) => [digest, size]));
     this.#layers = Array.from(sizes, ([digest, size]) => ({
       digest,
       size,
       growth: undefined,
-      held: undefined,
+      authorized: undefined,
       isAbsent: false,
     }));
-    // The blobs stay in the store until they are indexed.
+    // Open handles keep the blobs in the store until they are indexed.
     await using blobs = new AsyncDisposableStack();
     await this.#open(blobs, signal);
     await lazyImages.indexAnew(target, planned, signal);
   }
 
-  /** Open the blobs of all layers. If one fails, the others are given up; none is still being opened when this settles. */
+  /**
+   * Opens the blobs of all layers. If one fails, opening stops; none is still being opened when this settles.
+   */
   async #open(blobs: AsyncDisposableStack, signal: AbortSignal): Promise<void> {
     const failing = new AbortController();
     const either = AbortSignal.any([signal, failing.signal]);
     const open = async (layer: WarmLayer): Promise<void> => {
       try {
-        const { handle, held } = await this.#deps.layers.openBlob(this.#order.target, layer.digest, either);
+        const { handle, layer: authorized } = await this.#deps.layers.openBlob(
+          this.#order.target,
+          layer.digest,
+          either,
+        );
         layer.growth = blobs.use(handle).growth;
-        layer.held = held;
+        layer.authorized = authorized;
       } catch (error) {
         if (isSpandrelError(error, 'BLOB_UNKNOWN')) layer.isAbsent = true;
         else failing.abort(error);
@@ -162,8 +171,13 @@ export class WarmJob {
   async view(): Promise<WarmJobView> {
     const layers = this.#ending === undefined ? await this.#describeLayers() : [];
     const { image } = this.#order;
-    const so = { id: this.id, image, createdAt: this.#createdAt.toISOString(), platforms: this.#platforms };
-    return { ...so, ...(this.#ending ?? { state: 'running', layers }) };
+    const common = {
+      id: this.id,
+      image,
+      createdAt: this.#createdAt.toISOString(),
+      platforms: this.#platforms,
+    };
+    return { ...common, ...(this.#ending ?? { state: 'running', layers }) };
   }
 
   #describeLayers(signal?: AbortSignal): Promise<WarmLayerView[]> {
@@ -171,19 +185,19 @@ export class WarmJob {
   }
 
   async #describeLayer(
-    { digest, size, growth, held, isAbsent }: WarmLayer,
+    { digest, size, growth, authorized, isAbsent }: WarmLayer,
     signal: AbortSignal | undefined,
   ): Promise<WarmLayerView> {
     const fetched = growth?.availableBytes ?? 0;
     const failed = (reason: ErrorCode): WarmLayerView => ({ digest, size, fetched, state: 'failed', reason });
     try {
       if (isAbsent) return failed('BLOB_UNKNOWN');
-      if (held === undefined) return { digest, size, fetched, state: 'absent' };
-      const state = await this.#deps.indexes.state(held, signal);
+      if (authorized === undefined) return { digest, size, fetched, state: 'absent' };
+      const state = await this.#deps.indexes.state(authorized, signal);
       if (state.kind === 'complete') return { digest, size, fetched: size, state: 'complete' };
       return state.kind === 'failed' ? failed(state.code) : { digest, size, fetched, state: state.kind };
     } catch (error) {
-      // The store cannot be read at the moment.
+      // The store cannot be read now.
       if (!isSpandrelError(error)) throw error;
       return failed(error.code);
     }

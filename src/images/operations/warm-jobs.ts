@@ -10,31 +10,32 @@ export interface WarmJobsDeps extends WarmJobDeps {
   readonly upstreams: Upstreams;
 }
 
-/** Jobs of one thing that is asked for: they run one after the other. */
-interface Line {
-  /** Has not begun: whoever asks for the same has it done by this one. */
+/** Jobs for the same order, which run one after the other. */
+interface JobSequence {
+  /** Has not started: it also serves equal orders that arrive before it does. */
   waiting: WarmJob | undefined;
-  /** Settles when the last one has ended. */
+  /** Settles when the last job has ended. */
   last: Promise<void>;
 }
 
-/** Jobs that have ended are forgotten from the oldest on. */
+/** Ended jobs beyond this number are dropped, oldest first. */
 const MAX_JOBS = 1000;
 const MAX_UNFINISHED = 500;
-/** Further ones wait. Each has the blobs of all its layers opened at once. */
+/** More jobs wait. Each opens the blobs of all its layers at once. */
 const MAX_RUNNING = 32;
 
 /**
- * Indexes images before anybody pulls them. Whoever asks has the image fetched as it is from then on: a job that runs may have read where
- * the tag pointed before it was moved, so another follows it, and does all that is asked until it begins. Jobs of one image for
- * different platforms, or by tag and by digest, run side by side and share their fills and builds.
+ * Indexes images before clients pull them. A caller gets the image as it is at the time of the request or
+ * later. A running job may have resolved the tag before it moved, so an equal order starts a second job after
+ * it, which serves all equal orders until it starts. Jobs for different platforms, or by tag and by digest,
+ * run side by side and share fills and builds.
  */
 export class WarmJobs implements AsyncDisposable {
   readonly #deps: WarmJobsDeps;
-  /** In the order in which they were asked for. */
+  /** In the order of the requests. */
   readonly #jobs = new Map<string, WarmJob>();
-  /** Those that have not ended, by {@link orderKey}. */
-  readonly #lines = new Map<string, Line>();
+  /** Unfinished jobs, by {@link orderKey}. */
+  readonly #sequences = new Map<string, JobSequence>();
   readonly #unfinished = new Set<WarmJob>();
   readonly #turns = new WorkQueue({ maxRunning: MAX_RUNNING, maxWaiting: MAX_UNFINISHED });
   readonly #stopping = new AbortController();
@@ -44,9 +45,9 @@ export class WarmJobs implements AsyncDisposable {
   }
 
   /**
-   * Fetch and index an image as it is now.
-   * @param image `upstream/repository[:tag][@digest]`, the upstream by its name or host
-   * @param platforms those that tags are answered for when not given
+   * Starts to fetch and index the current image.
+   * @param image `upstream/repository[:tag][@digest]`, with the upstream's name or host
+   * @param platforms default: the platforms of the repository's policy
    * @throws SpandrelError OVERLOADED, NAME_UNKNOWN, NAME_INVALID, TAG_INVALID, DIGEST_INVALID, SHUTTING_DOWN
    */
   async start(image: string, platforms?: readonly Platform[]): Promise<WarmJobView> {
@@ -54,37 +55,37 @@ export class WarmJobs implements AsyncDisposable {
     const { name, reference } = parseImageReference(image);
     const target = this.#deps.upstreams.select({ name });
     const order = { image, target, reference, platforms };
-    return (this.#lines.get(orderKey(order))?.waiting ?? this.#add(order)).view();
+    return (this.#sequences.get(orderKey(order))?.waiting ?? this.#add(order)).view();
   }
 
   async get(id: string): Promise<WarmJobView | undefined> {
     return this.#jobs.get(id)?.view();
   }
 
-  /** The newest first. */
+  /** Newest first. */
   async list(): Promise<WarmJobView[]> {
     return Promise.all([...this.#jobs.values()].toReversed().map((job) => job.view()));
   }
 
   #add(order: WarmOrder): WarmJob {
     if (this.#unfinished.size >= MAX_UNFINISHED)
-      throw new SpandrelError('OVERLOADED', `${MAX_UNFINISHED} images are to be warmed already`);
+      throw new SpandrelError('OVERLOADED', `${MAX_UNFINISHED} images are waiting to be warmed`);
     const job = new WarmJob(this.#deps, order);
     const key = orderKey(order);
-    const line = this.#lines.get(key) ?? { waiting: undefined, last: Promise.resolve() };
-    this.#lines.set(key, line);
-    line.waiting = job;
-    const last = line.last.then(() => this.#run(job, line));
-    line.last = last;
-    void last.then(() => line.last === last && this.#lines.delete(key));
+    const sequence = this.#sequences.get(key) ?? { waiting: undefined, last: Promise.resolve() };
+    this.#sequences.set(key, sequence);
+    sequence.waiting = job;
+    const last = sequence.last.then(() => this.#run(job, sequence));
+    sequence.last = last;
+    void last.then(() => sequence.last === last && this.#sequences.delete(key));
     this.#remember(job);
     return job;
   }
 
-  /** Never rejects: nothing is taken out of the queue, and it has room for all. */
-  async #run(job: WarmJob, line: Line): Promise<void> {
+  /** Never rejects: the queue has room for all jobs, and none is withdrawn. */
+  async #run(job: WarmJob, sequence: JobSequence): Promise<void> {
     await this.#turns.run(async () => {
-      line.waiting = undefined;
+      sequence.waiting = undefined;
       await job.run(this.#stopping.signal);
     });
     this.#unfinished.delete(job);
@@ -99,14 +100,14 @@ export class WarmJobs implements AsyncDisposable {
     }
   }
 
-  /** Jobs that have not ended fail with SHUTTING_DOWN. */
+  /** Unfinished jobs fail with SHUTTING_DOWN. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopping.abort(new SpandrelError('SHUTTING_DOWN', 'the proxy is being stopped'));
-    await Promise.all(Array.from(this.#lines.values(), ({ last }) => last));
+    await Promise.all(Array.from(this.#sequences.values(), ({ last }) => last));
   }
 }
 
-/** Orders with the same key ask for the same, however they are written. */
+/** Equal for orders that mean the same, however they are written. */
 function orderKey({ target, reference, platforms }: WarmOrder): string {
   const wanted = platforms?.map((platform) => JSON.stringify(normalizePlatform(platform))).toSorted();
   return JSON.stringify([targetKey(target), formatReference(reference), wanted && [...new Set(wanted)]]);

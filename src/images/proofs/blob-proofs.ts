@@ -17,9 +17,9 @@ export interface BlobProofsDeps {
   readonly table: ProofTable;
   readonly deliveries: Deliveries;
   readonly deliveryCheck: Pick<DeliveryCheck, 'confirm'>;
-  /** How long the upstream's word is good. */
+  /** How long a proof is valid. */
   readonly lifetimeMs: number;
-  /** For upstreams that are slow to say again what they have said before. */
+  /** Bounds the wait for an upstream that is slow to renew a proof. */
   readonly patience: Patience;
   readonly events: Events;
   readonly logger: Logger;
@@ -27,7 +27,7 @@ export interface BlobProofsDeps {
   readonly now?: () => number;
 }
 
-/** What takes a repository's proof away. */
+/** Errors of an upstream that end a repository's proof. */
 const REFUSALS = [
   'BLOB_UNKNOWN',
   'MANIFEST_UNKNOWN',
@@ -36,15 +36,16 @@ const REFUSALS = [
   'DENIED',
 ] as const;
 
-/** Layers that the upstream is asked about at the same time for one thing that was made of them. */
+/** Layers of one derivation that the upstream is asked about at the same time. */
 const LAYERS_AT_ONCE = 8;
 
 /** Asks the upstream whether a repository has something. */
 type Stat = (signal: AbortSignal) => Promise<unknown>;
 
 /**
- * Which repositories have which blobs and manifests. A digest is not a permission: what is in the store is given to a repository
- * only if its upstream has shown that the repository has it, by sending it or by answering for it, or has what it was made from.
+ * Proves which repositories have which blobs and manifests. A digest is not a permission: a repository gets
+ * bytes from the store only if its upstream has sent or confirmed them for that repository, or if it has
+ * everything that they were made from.
  */
 export class BlobProofs implements AsyncDisposable {
   readonly #deps: BlobProofsDeps;
@@ -57,7 +58,7 @@ export class BlobProofs implements AsyncDisposable {
     this.#flights = new PatientFlight('access', deps.events, deps.patience);
   }
 
-  /** The blob as the repository has it; that it sends the blob is remembered. */
+  /** The blob in the repository. When the upstream sends it, that is remembered as a proof. */
   source(target: Target, digest: Digest): BlobSource & { readonly upstream: string } {
     const source = target.client.blobSource(target.repository, digest);
     return {
@@ -71,34 +72,34 @@ export class BlobProofs implements AsyncDisposable {
     };
   }
 
-  /** The upstream has just shown that the repository has the blob or manifest. */
+  /** The upstream has just proven that the repository has the blob or manifest. */
   remember(target: Target, digest: Digest): void {
     this.#note(proofName(target, digest), undefined);
   }
 
-  /** As {@link remember}, for a manifest whose bytes have come, and are right. */
+  /** As {@link remember}, for a manifest whose verified bytes the upstream has sent. */
   rememberSent(target: Target, manifest: Digest): void {
     this.#deps.deliveries.note(target.client.name, manifest);
     this.remember(target, manifest);
   }
 
-  /** True if a manifest has come from the upstream of the repository itself, or was made of what the repository has. */
+  /** True if the repository's upstream has sent the manifest, or if it was derived for the repository. */
   async isSent(target: Target, manifest: Digest): Promise<boolean> {
     const { deliveries } = this.#deps;
     return this.derivationOf(target, manifest) !== undefined || deliveries.has(target.client.name, manifest);
   }
 
-  /** What has `digest` was made of `derivation`, all of which the repository has. */
+  /** `digest` was made from `derivation`, all of which the repository has. */
   rememberDerived(target: Target, digest: Digest, derivation: Derivation): void {
     this.#note(proofName(target, digest), derivation);
   }
 
-  /** What the thing with `digest` was made of, if it is ours and was given to the repository. */
+  /** What `digest` was made from, if the proxy made it for this repository. */
   derivationOf(target: Target, digest: Digest): Derivation | undefined {
     return this.#deps.table.get(proofName(target, digest))?.derivation;
   }
 
-  /** What {@link rememberDerived} has remembered is not so any more. */
+  /** Reverses {@link rememberDerived}. */
   forget(target: Target, digest: Digest): void {
     this.#deps.table.delete(proofName(target, digest));
   }
@@ -107,14 +108,15 @@ export class BlobProofs implements AsyncDisposable {
     const before = this.#deps.table.get(name);
     const now = this.#now();
     const isRecent = before !== undefined && storedAgeMs(before.provenAtMs, now) < this.#deps.lifetimeMs / 10;
-    // Not for each range of a blob.
+    // Once per tenth of the lifetime, not for each range of a blob.
     if (!isRecent || !isSameDerivation(before.derivation, derivation))
       this.#deps.table.set(name, { provenAtMs: now, derivation });
   }
 
   /**
-   * Resolves if the repository has the blob: as known, or as its upstream says when it is asked. While that cannot be asked, or is
-   * slow to answer, what it has said before is good enough. What is here from another upstream, its upstream has to send too, once.
+   * Resolves if the repository has the blob, by a valid proof or by a request to its upstream. If the
+   * upstream is away or slow, an expired proof is enough. If the stored bytes came from another upstream,
+   * this one must also send enough of them, once.
    * @throws SpandrelError BLOB_UNKNOWN, NAME_UNKNOWN, DENIED, an UPSTREAM_* code
    */
   async authorize(target: Target, digest: Digest, signal?: AbortSignal): Promise<void> {
@@ -122,13 +124,13 @@ export class BlobProofs implements AsyncDisposable {
     await this.authorizeOwn(target, digest, signal);
   }
 
-  /** As {@link authorize}, for a blob that comes from the upstream of the repository itself, or does not come from here at all. */
+  /** As {@link authorize}, for bytes that come from the repository's own upstream, or that are not served. */
   async authorizeOwn(target: Target, digest: Digest, signal?: AbortSignal): Promise<void> {
     const stat: Stat = (closing) => target.client.checkBlob(target.repository, digest, closing);
     await this.#authorizeBy(target, digest, stat, signal);
   }
 
-  /** Has the upstream send what of the blob it takes to prove that it has it. */
+  /** Makes the upstream prove that it has the blob by sending enough of it. */
   async #confirm(
     target: Target,
     digest: Digest,
@@ -150,17 +152,26 @@ export class BlobProofs implements AsyncDisposable {
     await this.#flights.run(`${isWanted ? 'all' : 'some'} of ${name}`, confirm, signal);
   }
 
-  /** Resolves if the upstream of the repository has sent the blob that is here, or sends what proves that it has it. */
+  /**
+   * Resolves if the repository's upstream has sent the blob, or now sends enough of it to prove that it has
+   * it.
+   */
   async confirm(target: Target, digest: Digest, signal?: AbortSignal): Promise<void> {
     if (this.derivationOf(target, digest) === undefined) await this.#confirm(target, digest, false, signal);
   }
 
-  /** As {@link authorize}, for a manifest. @throws SpandrelError MANIFEST_UNKNOWN, and as {@link authorize} */
+  /**
+   * As {@link authorize}, for a manifest.
+   * @throws SpandrelError MANIFEST_UNKNOWN; as {@link authorize}
+   */
   async authorizeManifest(target: Target, digest: Digest, signal?: AbortSignal): Promise<void> {
     await this.#authorizeBy(target, digest, statManifest(target, digest), signal);
   }
 
-  /** As {@link authorize}, for all that something was made of. @throws SpandrelError MANIFEST_UNKNOWN, and as {@link authorize} */
+  /**
+   * As {@link authorize}, for everything that something was made from.
+   * @throws SpandrelError MANIFEST_UNKNOWN; as {@link authorize}
+   */
   async authorizeDerivation(
     target: Target,
     { manifests, layers }: Derivation,
@@ -173,7 +184,7 @@ export class BlobProofs implements AsyncDisposable {
     }
   }
 
-  /** What was made of a layer may be here although the layer is not. */
+  /** The layer itself need not be stored, only what was made from it. */
   async #authorizeLayer(target: Target, layer: Digest, signal: AbortSignal | undefined): Promise<void> {
     await this.#confirm(target, layer, true, signal);
     await this.authorizeOwn(target, layer, signal);
@@ -188,7 +199,7 @@ export class BlobProofs implements AsyncDisposable {
     const derivation = this.derivationOf(target, digest);
     if (derivation === undefined) return this.#ensureProof(target, digest, stat, signal);
     await this.authorizeDerivation(target, derivation, signal);
-    // What is in use must not be forgotten.
+    // Renew the proof: it is in use.
     this.#note(proofName(target, digest), derivation);
   }
 
@@ -201,16 +212,17 @@ export class BlobProofs implements AsyncDisposable {
     const name = proofName(target, digest);
     const proof = this.#deps.table.get(name);
     if (proof !== undefined && storedAgeMs(proof.provenAtMs, this.#now()) < this.#deps.lifetimeMs) return;
-    const ask = (closing: AbortSignal): Promise<true> => this.#ask(target, digest, () => stat(closing));
-    if (proof === undefined) await this.#flights.run(name, ask, signal);
-    else if ((await this.#flights.runPatiently(name, target.client.name, ask, signal)) === undefined)
+    const renew = (closing: AbortSignal): Promise<true> =>
+      this.#renewProof(target, digest, () => stat(closing));
+    if (proof === undefined) await this.#flights.run(name, renew, signal);
+    else if ((await this.#flights.runPatiently(name, target.client.name, renew, signal)) === undefined)
       this.#deps.logger.debug(
         { upstream: target.client.name, digest },
-        'slow upstream: what it has had is served',
+        'slow upstream: served by an expired proof',
       );
   }
 
-  async #ask(target: Target, digest: Digest, stat: () => Promise<unknown>): Promise<true> {
+  async #renewProof(target: Target, digest: Digest, stat: () => Promise<unknown>): Promise<true> {
     const name = proofName(target, digest);
     const hadIt = this.#deps.table.get(name) !== undefined;
     try {
@@ -222,13 +234,13 @@ export class BlobProofs implements AsyncDisposable {
       const { code } = error;
       this.#deps.logger.warn(
         { upstream: target.client.name, digest, code },
-        'upstream away: what it has had is served',
+        'upstream away: served by an expired proof',
       );
     }
     return true;
   }
 
-  /** Ends questions that go on behind. */
+  /** Ends requests that continue in the background. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#flights[Symbol.asyncDispose]();
   }

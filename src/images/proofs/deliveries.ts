@@ -5,7 +5,7 @@ import type { ProofTable } from './proof-table.ts';
 
 export interface DeliveriesDeps {
   readonly table: ProofTable;
-  /** Where replicas tell each other: one has an index that another has made. */
+  /** Shared with replicas: one may have an index that another has made. */
   readonly shared?: ByteCache | undefined;
   /** As {@link steadyNow}. */
   readonly now?: () => number;
@@ -13,10 +13,13 @@ export interface DeliveriesDeps {
 
 const KEY_PREFIX = 'delivery:1:';
 const YES = Buffer.from('1');
-/** What is in use is written down again, so that it is not forgotten. */
+/** Entries in use are renewed, so that they are not evicted. */
 const NOTE_AGAIN_MS = 24 * 3_600_000;
 
-/** Which upstream has sent the right bytes of which blob or manifest. One that has not is not believed when it says that it has them. */
+/**
+ * Which upstream has sent verified bytes of which blob or manifest. Until it has, its claim to have them is
+ * not trusted.
+ */
 export class Deliveries {
   readonly #deps: DeliveriesDeps;
   readonly #now: () => number;
@@ -26,13 +29,13 @@ export class Deliveries {
     this.#now = deps.now ?? steadyNow;
   }
 
-  /** The digest of what `upstream` has sent has been found right. */
+  /** Call when bytes from `upstream` have matched the digest. */
   note(upstream: string, digest: Digest): void {
     this.#write(upstream, digest);
     void this.#deps.shared?.set(sharedKey(upstream, digest), YES);
   }
 
-  /** As far as this replica knows, or another. */
+  /** As far as this replica or another one knows. */
   async has(upstream: string, digest: Digest): Promise<boolean> {
     const known = this.#deps.table.get(nameOf(upstream, digest));
     if (known !== undefined) {
@@ -40,7 +43,7 @@ export class Deliveries {
       return true;
     }
     const { shared } = this.#deps;
-    // What anybody may have written says nothing.
+    // Without a key, anybody could have written the entry.
     if (shared?.isAuthentic !== true) return false;
     if ((await shared.get(sharedKey(upstream, digest))) === undefined) return false;
     this.#write(upstream, digest);
@@ -52,7 +55,7 @@ export class Deliveries {
   }
 }
 
-/** No name of a repository's proof: those have a slash. */
+/** Differs from the names of a repository's proofs, which contain a slash. */
 function nameOf(upstream: string, digest: Digest): string {
   return `${upstream} ${digest}`;
 }

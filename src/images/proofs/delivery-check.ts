@@ -23,14 +23,14 @@ export interface DeliveryCheckDeps {
 
 const SAMPLES = 4;
 const SAMPLE_BYTES = 64 * 1024;
-/** Samples that can be packed into fewer bytes could have been guessed. */
+/** Samples that compress to fewer bytes could be guessed. */
 const MIN_UNGUESSABLE_BYTES = 4096;
 
 const pack = promisify(deflateRaw);
 
 /**
- * Has upstreams show that they have a blob which another one has sent: by some ranges of it, chosen at random, or by all of it. Its answer
- * to a HEAD is not enough, since any server can give that.
+ * Makes an upstream prove that it has a blob that another one has sent, by sending random ranges of it or all
+ * of it. A response to HEAD is not enough: any server can fake one.
  */
 export class DeliveryCheck {
   readonly #deps: DeliveryCheckDeps;
@@ -40,9 +40,10 @@ export class DeliveryCheck {
   }
 
   /**
-   * Resolves if the upstream of `source` has sent the blob, or does so now. Where there is nothing to compare with, `isWanted` has all of it
-   * fetched; otherwise there is nothing to give either.
-   * @throws SpandrelError BLOB_UNKNOWN, BLOB_CORRUPT if it has sent something else; as fills do
+   * Resolves if the upstream of `source` has sent the blob, or sends it or parts of it now. If nothing is
+   * stored to compare with, the whole blob is fetched if `isWanted`; otherwise there is nothing to prove, as
+   * nothing can be served.
+   * @throws SpandrelError BLOB_UNKNOWN; BLOB_CORRUPT if it sends other bytes; errors of fills
    */
   async confirm(
     source: BlobSource & { readonly upstream: string },
@@ -60,16 +61,19 @@ export class DeliveryCheck {
       return;
     }
     await using blob = await blobs.openBlob(digest, source, { complete: true, signal });
-    // What comes from this upstream itself shows by its digest.
+    // A fill from this upstream is verified by its digest.
     if (blob.source === 'fill') await blob.completed(signal);
     else await compareSamples(blob, source, signal);
     deliveries.note(source.upstream, digest);
   }
 
-  /** False if spans are no good sample. @throws SpandrelError BLOB_CORRUPT */
+  /**
+   * False if the spans are too predictable to prove anything.
+   * @throws SpandrelError BLOB_CORRUPT
+   */
   async #sendsSpans(index: LayerIndex, source: BlobSource, signal: AbortSignal): Promise<boolean> {
     const samples: Buffer[] = [];
-    for (const { compressed, digest } of choose([...index.spans()])) {
+    for (const { compressed, digest } of chooseSamples([...index.spans()])) {
       const bytes = await fetchSample(source, compressed, index.layerBytes, signal);
       if ((await digestOfLarge(Uint8Array.from(bytes), digestAlgorithm(digest))) !== digest)
         throw otherBytes(source, index.summary.layerDigest);
@@ -99,7 +103,7 @@ async function compareSamples(blob: BlobReader, source: BlobSource, signal: Abor
   }
 }
 
-/** Bytes of a range that is small enough to be held, as the upstream sends them. */
+/** The bytes of a small range, fetched from the upstream. */
 async function fetchSample(
   source: BlobSource,
   range: ByteRange,
@@ -120,7 +124,7 @@ async function fetchSample(
   return Buffer.concat(parts);
 }
 
-/** One answer to a range, or to all of a blob; it may end before the range does. What comes around the range is left out. */
+/** One response for a range, or for the whole blob. It may end early; bytes outside the range are dropped. */
 async function* fetchRange(
   source: BlobSource,
   range: ByteRange | undefined,
@@ -148,7 +152,7 @@ async function* fetchRange(
   }
 }
 
-function choose(spans: readonly Span[]): readonly Span[] {
+function chooseSamples(spans: readonly Span[]): readonly Span[] {
   if (spans.length <= SAMPLES) return spans;
   const places = new Set<number>();
   while (places.size < SAMPLES) places.add(randomInt(spans.length));

@@ -1,17 +1,17 @@
 import { type Digest, isDigest } from '../../core/digest.ts';
 import { isJsonObject } from '../../core/json/parse-json.ts';
 
-/** What something of ours was made of: a repository that has all of it may have that too. */
+/** What a derived document or blob was made from. A repository that has all of it may have the result. */
 export interface Derivation {
-  /** The manifest or index of the image that it can be made of again. */
+  /** The image manifest or index that it can be made from again. */
   readonly image: Digest;
-  /** Manifests whose text is in it. */
+  /** Manifests whose text it contains. */
   readonly manifests: readonly Digest[];
-  /** Layers whose bytes have gone into it. */
+  /** Layers whose bytes went into it. */
   readonly layers: readonly Digest[];
 }
 
-/** The derivation out of a JSON document; nothing if it has none. */
+/** The derivation in a JSON document; `undefined` if it has none. */
 export function parseDerivation(json: unknown): Derivation | undefined {
   if (!isJsonObject(json)) return undefined;
   const { image, manifests, layers } = json;

@@ -8,7 +8,7 @@ import { identifyManifest } from '../../upstream/manifests/identify-manifest.ts'
 import { type Derivation, parseDerivation } from './derivation.ts';
 import type { StoredManifest } from '../documents/parse-manifest.ts';
 
-/** What something of ours was made of, and all that is needed to have it again. Whoever may have the one may have the other. */
+/** What a derived document or zTOC was made from, with enough to make it again. */
 export type Origin =
   | {
       readonly kind: 'image';
@@ -24,45 +24,48 @@ export type Origin =
 export interface OriginsDeps {
   /** Of this replica, across restarts. */
   readonly files: DigestFiles;
-  /** Where replicas share them. */
+  /** Shared with replicas. */
   readonly shared: ByteCache | undefined;
-  /** Milliseconds of a clock that only goes forward. */
+  /** Milliseconds of a monotonic clock. */
   readonly now?: () => number;
 }
 
 const MAX_REMEMBERED = 10_000;
-/** What is in use is told again: the shared tier may have lost it. */
-const TELL_AGAIN_MS = 10_000;
+/** Origins in use are published again, as the shared tier may have lost them. */
+const PUBLISH_AGAIN_MS = 10_000;
 const KEY_PREFIX = 'origin:2:';
 
 /**
- * Where the documents and zTOCs that the proxy makes come from, by their digests. An origin is told before its digest is named to anybody,
- * so that every replica knows it, and every repository that has the same image or layer.
+ * The origins of documents and zTOCs that the proxy makes, by digest. An origin is published before its
+ * digest is named to any client, so that every replica can serve the digest to every repository that has the
+ * same image or layer.
  */
 export class Origins {
   readonly #deps: OriginsDeps;
   readonly #now: () => number;
-  readonly #told = new BoundedMap<{ readonly atMs: number }>({ maxEntries: MAX_REMEMBERED });
+  readonly #published = new BoundedMap<{ readonly atMs: number }>({ maxEntries: MAX_REMEMBERED });
 
   constructor(deps: OriginsDeps) {
     this.#deps = deps;
     this.#now = deps.now ?? (() => performance.now());
   }
 
-  /** Remember where `digest` comes from; as far as it can be stored. `read` is called unless it has been told just now. */
-  async tell(digest: Digest, read: () => Origin): Promise<void> {
-    const told = this.#told.get(digest);
-    if (told !== undefined && this.#now() - told.atMs < TELL_AGAIN_MS) return;
+  /**
+   * Publishes where `digest` comes from; ignores failures. `read` is not called if that happened recently.
+   */
+  async publish(digest: Digest, read: () => Origin): Promise<void> {
+    const published = this.#published.get(digest);
+    if (published !== undefined && this.#now() - published.atMs < PUBLISH_AGAIN_MS) return;
     const { files, shared } = this.#deps;
     const bytes = encode(read());
     await Promise.all([
       shared?.set(KEY_PREFIX + digest, bytes),
-      told === undefined ? files.tryWrite(digest, bytes) : undefined,
+      published === undefined ? files.tryWrite(digest, bytes) : undefined,
     ]);
-    this.#told.set(digest, { atMs: this.#now() });
+    this.#published.set(digest, { atMs: this.#now() });
   }
 
-  /** As told by this replica or another; what is damaged is as good as nothing. */
+  /** As published by this replica or another one; `undefined` if it is damaged. */
   async find(digest: Digest): Promise<Origin | undefined> {
     return (await this.#findStored(digest)) ?? (await this.#findShared(digest));
   }
@@ -97,7 +100,7 @@ function encode(origin: Origin): Buffer {
   );
 }
 
-/** Nothing if it is not what was told of `digest`: a shared tier is not trusted. */
+/** `undefined` if it is not the origin of `digest`: the shared tier is not trusted. */
 async function decode(bytes: Uint8Array, digest: Digest): Promise<Origin | undefined> {
   const json = parseJson(Buffer.from(bytes).toString());
   if (!isJsonObject(json)) return undefined;

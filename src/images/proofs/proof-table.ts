@@ -6,24 +6,24 @@ import { BoundedMap } from '../../cache/bounded-map.ts';
 import type { Logger } from '../../telemetry/logger.ts';
 import { type Derivation, parseDerivation } from './derivation.ts';
 
-/** That a repository has a digest: because its upstream says so, or because we have made it out of what the repository has. */
+/** Proof that a repository has a digest: its upstream has it, or it was made from what the repository has. */
 export interface Proof {
   /** As {@link steadyNow}. */
   readonly provenAtMs: number;
-  /** What it was made of; nothing for what the upstream itself has. */
+  /** What it was made from; `undefined` if the upstream itself has it. */
   readonly derivation: Derivation | undefined;
 }
 
-/** Those that are asked about most; the others are looked up in the file. */
+/** The most used proofs; others are read from the file. */
 const MAX_IN_MEMORY = 50_000;
-/** In the file, whose rows have some 300 bytes each: beyond it those go that were proven longest ago, some at a time. */
+/** Rows in the file, of about 300 bytes each. Beyond that the oldest proofs are deleted, some at a time. */
 const MAX_ROWS = 1_000_000;
 const MIN_ROWS = 10_000;
 const ROW_BYTES = 300;
 const ROWS_THAT_GO = 100;
-/** Of the store. */
+/** Share of the store that the file may take. */
 const SHARE = 1 / 64;
-/** Older proofs are of no use even while an upstream is away. */
+/** Older proofs are not used, even while an upstream is away. */
 const LONGEST_LIFETIME_MS = 30 * 24 * 3_600_000;
 
 export interface ProofTableOptions {
@@ -31,13 +31,14 @@ export interface ProofTableOptions {
   readonly logger: Logger;
   /** As {@link steadyNow}. */
   readonly nowMs: number;
-  /** As `storage.maxBytes`: the file takes a small share of it. */
+  /** `storage.maxBytes`; the file takes a small share of it. */
   readonly storeBytes: number;
 }
 
 /**
- * When an upstream last showed that a repository has a blob or a manifest, in memory and in a file that outlives the process. The file is a
- * convenience: one that is damaged begins anew, and one that cannot be written costs a question to the upstream after a restart.
+ * When an upstream last proved that a repository has a blob or manifest, in memory and in a file that
+ * outlives the process. The file is a convenience: a damaged one is replaced, and one that cannot be written
+ * costs a request to the upstream after a restart.
  */
 export class ProofTable implements Disposable {
   readonly #recent = new BoundedMap<Proof>({ maxEntries: MAX_IN_MEMORY });
@@ -74,7 +75,7 @@ export class ProofTable implements Disposable {
     try {
       return new ProofTable(openDatabase(path, nowMs), options);
     } catch (error) {
-      logger.warn({ err: error, path }, 'the table of repositories cannot be read, it begins anew');
+      logger.warn({ err: error, path }, 'the table of proofs cannot be read and is replaced');
     }
     try {
       for (const suffix of ['', '-wal', '-shm', '-journal']) rmSync(`${path}${suffix}`, { force: true });
@@ -92,7 +93,7 @@ export class ProofTable implements Disposable {
     if (typeof row?.['proven_at_ms'] !== 'number') return undefined;
     const { origin } = row;
     const derivation = typeof origin === 'string' ? parseDerivation(parseJson(origin)) : undefined;
-    // Earlier versions did not write down all that something was made of.
+    // Rows of earlier versions are incomplete.
     if (origin !== null && derivation === undefined) return undefined;
     const found = { provenAtMs: row['proven_at_ms'], derivation };
     this.#recent.set(name, found);
@@ -109,8 +110,8 @@ export class ProofTable implements Disposable {
     });
   }
 
-  /** The first name, in the order of bytes, that is greater. */
-  firstBehind(name: string): string | undefined {
+  /** The first name that is greater in bytewise order. */
+  firstAfter(name: string): string | undefined {
     const found = this.#look(this.#findNext, name)?.['name'];
     return typeof found === 'string' ? found : undefined;
   }
@@ -124,7 +125,7 @@ export class ProofTable implements Disposable {
     try {
       return statement.get(name);
     } catch (error) {
-      this.#logger.warn({ err: error }, 'the table of repositories cannot be read');
+      this.#logger.warn({ err: error }, 'the table of proofs cannot be read');
       return undefined;
     }
   }
@@ -154,13 +155,13 @@ function parseJson(text: string): unknown {
 function openDatabase(path: string, nowMs: number): DatabaseSync {
   const database = new DatabaseSync(path);
   try {
-    // Losing the last entries in a power failure is fine; waiting for the disk on a request's way is not.
+    // The last rows may be lost in a power failure. Requests must not wait for the disk.
     database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF');
     database.exec(
       'CREATE TABLE IF NOT EXISTS proofs (name TEXT PRIMARY KEY, proven_at_ms INTEGER NOT NULL, origin TEXT) WITHOUT ROWID',
     );
     database.exec('CREATE INDEX IF NOT EXISTS proofs_by_age ON proofs (proven_at_ms)');
-    // Those that a wrong clock has dated far ahead would stay for ever.
+    // Rows that a wrong clock dated far ahead would never expire.
     database
       .prepare('DELETE FROM proofs WHERE proven_at_ms NOT BETWEEN ? AND ?')
       .run(nowMs - LONGEST_LIFETIME_MS, nowMs + LONGEST_LIFETIME_MS);

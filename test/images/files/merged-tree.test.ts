@@ -47,7 +47,7 @@ function merge(...layers: TocEntry[][]): ImageTree {
 }
 
 function namesIn(tree: ImageTree, path: string): string[] {
-  const { start, end } = tree.childrenBehind(tree.resolve(parseRawText(path), true).place, undefined);
+  const { start, end } = tree.childrenAfter(tree.resolve(parseRawText(path), true).place, undefined);
   return Array.from({ length: end - start }, (_, at) => tree.name(start + at));
 }
 
