@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { parseArgs } from 'node:util';
 
-import { DigestWorker } from '../src/blobs/verification/digest-worker.ts';
+import { DigestPool } from '../src/blobs/verification/digest-pool.ts';
 import { Growth } from '../src/blobs/files/growth.ts';
 import { finishDigest } from '../src/core/digest.ts';
 import { provenBytes } from '../src/core/proven-bytes.ts';
@@ -47,8 +47,8 @@ const before = process.cpuUsage();
 const growth = Growth.complete(layerBytes);
 // The threads run what is shipped.
 const entry = new URL('../dist/build/layer-worker.js', import.meta.url);
-await using digests = new DigestWorker({
-  entry: new URL('../dist/blobs/verification/digest-thread.js', import.meta.url),
+await using digests = new DigestPool({
+  entry: new URL('../dist/blobs/verification/digest-worker.js', import.meta.url),
 });
 await using pool = new WorkerPool<typeof layerTasks>({
   name: 'index',

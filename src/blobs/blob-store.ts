@@ -17,7 +17,7 @@ import { BlobFills, type FillSettings } from './fills/blob-fills.ts';
 import type { BlobHandle, BlobReader } from './reads/blob-handle.ts';
 import { BlobLedger } from './files/blob-ledger.ts';
 import { CompleteBlobs } from './verification/complete-blobs.ts';
-import { DigestWorker } from './verification/digest-worker.ts';
+import { DigestPool } from './verification/digest-pool.ts';
 import { OpenFiles } from './files/open-files.ts';
 import { PassThrough } from './pass-through.ts';
 import { ReadMemory } from './files/read-memory.ts';
@@ -52,7 +52,7 @@ export interface BlobStoreOptions {
   readonly tracer?: Tracer;
   readonly logger: Logger;
   /** Disposed of with the store; by default the store has its own. */
-  readonly digests?: DigestWorker;
+  readonly digests?: DigestPool;
   /** As {@link steadyNow}. */
   readonly now?: () => number;
 }
@@ -90,7 +90,7 @@ export class BlobStore implements AsyncDisposable {
   readonly #ledger: BlobLedger;
   readonly #health: StoreHealth;
   readonly #room: StoreRoom;
-  readonly #digests: DigestWorker;
+  readonly #digests: DigestPool;
   readonly #memory = new ReadMemory();
   readonly #files = new OpenFiles(this.#memory);
   readonly #complete: CompleteBlobs;
@@ -104,8 +104,7 @@ export class BlobStore implements AsyncDisposable {
     this.#layout = layout;
     this.#lock = lock;
     this.#ledger = ledger;
-    this.#digests =
-      options.digests ?? new DigestWorker({ onFault: (fault) => noteThreadFault(events, fault) });
+    this.#digests = options.digests ?? new DigestPool({ onFault: (fault) => noteThreadFault(events, fault) });
     const releaseIdle = (): Promise<boolean> => this.#fills.endIdle();
     const [files, digests, memory] = [this.#files, this.#digests, this.#memory];
     const health = options.health ?? new StoreHealth({ events, now: options.now });

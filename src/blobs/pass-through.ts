@@ -6,13 +6,13 @@ import type { BlobSource } from '../upstream/blobs/blob-source.ts';
 import { isBrokenTransfer } from '../upstream/faults/is-upstream-away.ts';
 import { backoffMs, realPause } from '../upstream/transport/backoff-ms.ts';
 import { checkTotalBytes } from './files/check-total-bytes.ts';
-import type { DigestWorker } from './verification/digest-worker.ts';
+import type { DigestPool } from './verification/digest-pool.ts';
 
 export interface PassThroughOptions {
   readonly digest: Digest;
   readonly sizeBytes: number;
   readonly source: BlobSource;
-  readonly digests: DigestWorker;
+  readonly digests: DigestPool;
 }
 
 /** Attempts at a transfer that breaks. */

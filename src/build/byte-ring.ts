@@ -70,15 +70,9 @@ export class ByteRing {
     return isFirst;
   }
 
-  /** Waits until there is a reader, at most `ms`. */
-  waitForReader(ms: number): void {
-    Atomics.wait(this.#head, READER, 0, ms);
-  }
-
-  /** True if {@link write} of this many bytes would not wait. */
-  hasRoomFor(bytes: number): boolean {
-    const written = Atomics.load(this.#head, WRITTEN) >>> 1;
-    return bytes <= CAPACITY_BYTES - distance(Atomics.load(this.#head, READ), written);
+  /** Resolves when there is a reader, or after `ms`. */
+  async waitForReader(ms: number): Promise<void> {
+    await Atomics.waitAsync(this.#head, READER, 0, ms).value;
   }
 
   /** Marks the end of the data. */
@@ -91,21 +85,13 @@ export class ByteRing {
   *read(): Generator<Uint8Array<SharedArrayBuffer>, void, void> {
     for (;;) {
       const cell = Atomics.load(this.#head, WRITTEN);
-      if (distance(Atomics.load(this.#head, READ), cell >>> 1) > 0) {
-        yield* this.readAvailable();
-      } else {
+      const read = Atomics.load(this.#head, READ);
+      const available = distance(read, cell >>> 1);
+      if (available === 0) {
         if (cell & ENDED) return;
         Atomics.wait(this.#head, WRITTEN, cell);
+        continue;
       }
-    }
-  }
-
-  /** As {@link read}, but only what is in the pipe now. */
-  *readAvailable(): Generator<Uint8Array<SharedArrayBuffer>, void, void> {
-    for (;;) {
-      const read = Atomics.load(this.#head, READ);
-      const available = distance(read, Atomics.load(this.#head, WRITTEN) >>> 1);
-      if (available === 0) return;
       const start = read % CAPACITY_BYTES;
       const part = this.#bytes.subarray(start, Math.min(start + available, CAPACITY_BYTES));
       yield part;

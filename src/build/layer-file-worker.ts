@@ -18,7 +18,7 @@ const outputHashes = new OutputHashes();
 export async function indexLayer(input: LayerFileTask): Promise<TransferredResult<LayerFileIndex>> {
   const { port, ...layer } = input;
   try {
-    using outputHash = outputHashes.begin(rangeLength(layer.range));
+    using outputHash = await outputHashes.begin(rangeLength(layer.range));
     const index = await indexLayerFile(layer, (doneBytes) => port.postMessage(doneBytes, []), outputHash);
     return new TransferredResult(index, index.ztoc === undefined ? [] : [index.ztoc.bytes.buffer]);
   } finally {

@@ -52,7 +52,7 @@ export async function buildLayer(input: BuildInput): Promise<TransferredResult<B
         fixedChunks: compression === 'zstd',
       });
     const reporter = new ReadSpanReporter(writer.readSpans, post);
-    using outputHash = outputHashes.begin(layerBytes);
+    using outputHash = await outputHashes.begin(layerBytes);
     const build = await buildFromStream(reporter.follow(readFrom(0)), {
       compression,
       spanBytes,

@@ -1,23 +1,20 @@
 import { createHash } from 'node:crypto';
-import { type MessagePort, parentPort } from 'node:worker_threads';
 
-import { finishDigest } from '../core/digest.ts';
+import { type Digest, finishDigest } from '../core/digest.ts';
 import { ByteRing } from './byte-ring.ts';
 
-/** Asks the thread to hash the bytes of a pipe and to send the digest. */
-export interface OutputHashRequest {
-  /** Memory of a {@link ByteRing}. */
+// The entry of the thread that hashes what another one decompresses: each export is a task of a `WorkerPool`.
+
+export interface HashOutputInput {
+  /** Shared memory of a {@link ByteRing}. */
   readonly shared: SharedArrayBuffer;
-  readonly port: MessagePort;
 }
 
-parentPort?.on('message', ({ shared, port }: OutputHashRequest) => {
+/** Task: the sha256 of what comes through a pipe; `undefined` if another reader has claimed the pipe. */
+export function hashOutput({ shared }: HashOutputInput): Digest | undefined {
   const ring = new ByteRing(shared);
-  if (ring.claim()) {
-    const hash = createHash('sha256');
-    for (const bytes of ring.read()) hash.update(bytes);
-    port.postMessage(finishDigest(hash), []);
-  }
-  port.close();
-});
-parentPort?.postMessage('ready', []);
+  if (!ring.claim()) return undefined;
+  const hash = createHash('sha256');
+  for (const bytes of ring.read()) hash.update(bytes);
+  return finishDigest(hash);
+}

@@ -1,32 +1,27 @@
 import { createHash } from 'node:crypto';
 import { extname } from 'node:path';
-import { MessageChannel, type MessagePort, type Worker } from 'node:worker_threads';
 
 import { type Digest, finishDigest } from '../core/digest.ts';
-import { isSpandrelError } from '../core/errors.ts';
-import { KeptThread } from '../threads/kept-thread.ts';
+import { SpandrelError } from '../core/errors.ts';
 import type { ThreadFault } from '../threads/thread-fault.ts';
+import { WorkerPool } from '../threads/worker-pool.ts';
 import { ByteRing } from './byte-ring.ts';
-import type { OutputHashRequest } from './output-hash-worker.ts';
+import type * as outputHashTasks from './output-hash-worker.ts';
 
-/** Computes the sha256 of the decompressed layer. */
+/** Computes the sha256 of what a layer decompresses to. */
 export interface OutputHash extends Disposable {
-  /**
-   * `bytes` may be reused afterwards.
-   * @throws SpandrelError WORKER_FAILED if a thread has died
-   */
+  /** `bytes` may be reused afterwards. @throws SpandrelError WORKER_FAILED if a thread has died */
   update(bytes: Uint8Array): void;
-  /**
-   * The digest of all bytes; the last call.
-   * @throws SpandrelError WORKER_FAILED if a thread has died
-   */
+  /** Of all bytes; comes last. @throws SpandrelError WORKER_FAILED if a thread has died */
   digest(): Promise<Digest>;
 }
 
-/** Smaller layers are hashed sooner than a thread can start. */
+/** Layers of fewer compressed bytes are hashed before a thread has started. */
 const MIN_THREADED_BYTES = 4 * 2 ** 20;
-/** If the thread has not started by then, the caller hashes. */
+/** A thread that does not start in this time gets nothing to do. */
 const START_PATIENCE_MS = 1_000;
+/** Layers that were given up while the thread did not start. */
+const MAX_WAITING = 100;
 
 export interface OutputHashesOptions {
   readonly entry?: URL;
@@ -34,49 +29,42 @@ export interface OutputHashesOptions {
 }
 
 /**
- * Hashes decompressed layers. For large layers it uses a thread beside the caller, which starts when it is
- * first needed and then stays. One layer at a time: each building thread has its own instance. If the thread
- * cannot start, the caller hashes.
+ * Hashes what a worker thread decompresses. Output of large layers is hashed in another thread beside it, which
+ * starts when it is first needed and stays. One layer at a time: each thread that builds has its own.
  */
-export class OutputHashes {
-  readonly #thread: KeptThread;
-  readonly #running = new Set<ThreadHash>();
+export class OutputHashes implements AsyncDisposable {
+  readonly #pool: WorkerPool<typeof outputHashTasks>;
 
   constructor({ entry, onFault }: OutputHashesOptions = {}) {
-    this.#thread = new KeptThread({
+    this.#pool = new WorkerPool<typeof outputHashTasks>({
       entry: entry ?? new URL(`./output-hash-worker${extname(import.meta.url)}`, import.meta.url),
-      kind: 'output',
-      onEnd: (worker, error) => {
-        for (const hash of this.#running) if (hash.worker === worker) hash.lose(error);
-      },
+      name: 'output',
+      threads: 1,
+      maxQueue: MAX_WAITING,
       onFault,
-      isBusy: () => this.#running.size > 0,
     });
   }
 
   /**
+   * A hash for the output of a layer, to be disposed of. If the thread does not start in time, the caller hashes.
    * @param layerBytes size of the blob
-   * @returns the hash, which the caller disposes of
    */
-  begin(layerBytes: number): OutputHash {
-    const worker = layerBytes < MIN_THREADED_BYTES ? undefined : this.#open();
-    if (worker === undefined) return hashHere();
-    const hash = new ThreadHash(worker, () => this.#running.delete(hash));
-    this.#running.add(hash);
-    return hash;
+  async begin(layerBytes: number): Promise<OutputHash> {
+    if (layerBytes < MIN_THREADED_BYTES) return hashHere();
+    const ring = new ByteRing();
+    const digest = this.#pool.tasks.hashOutput({ shared: ring.shared });
+    const failed = digest.then(ignore, ignore);
+    await Promise.race([ring.waitForReader(START_PATIENCE_MS), failed]);
+    return ring.claim() ? hashHere() : new ThreadHash(ring, digest);
   }
 
-  #open(): Worker | undefined {
-    try {
-      return this.#thread.open();
-    } catch (error) {
-      if (!isSpandrelError(error, 'WORKER_FAILED')) throw error;
-      return undefined;
-    }
+  /** Ends the thread. A hash that is begun there fails. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#pool[Symbol.asyncDispose]();
   }
 }
 
-/** Hashes in the calling thread. */
+/** Hashes in the thread that calls. */
 export function hashHere(): OutputHash {
   const hash = createHash('sha256');
   return {
@@ -86,60 +74,35 @@ export function hashHere(): OutputHash {
   };
 }
 
-/** Hashes in another thread, or in the calling thread if that one does not start in time. */
+/** Hashes in another thread, which reads the ring. */
 class ThreadHash implements OutputHash {
-  readonly worker: Worker;
-  readonly #ring = new ByteRing();
-  readonly #port: MessagePort;
-  readonly #digest = Promise.withResolvers<Digest>();
-  readonly #onDisposed: () => void;
-  #here: OutputHash | undefined;
-  #loss: Error | undefined;
+  readonly #ring: ByteRing;
+  readonly #digest: Promise<Digest | undefined>;
+  #failure: Error | undefined;
 
-  constructor(worker: Worker, onDisposed: () => void) {
-    this.worker = worker;
-    this.#onDisposed = onDisposed;
-    this.#digest.promise.catch(() => undefined);
-    // A channel per hash, so that the result of an abandoned one reaches nobody.
-    const { port1, port2 } = new MessageChannel();
-    this.#port = port1;
-    port1.once('message', (digest: Digest) => this.#digest.resolve(digest));
-    worker.postMessage({ shared: this.#ring.shared, port: port2 } satisfies OutputHashRequest, [port2]);
+  constructor(ring: ByteRing, digest: Promise<Digest | undefined>) {
+    this.#ring = ring;
+    this.#digest = digest;
+    digest.catch((error: Error) => (this.#failure = error));
   }
 
   update(bytes: Uint8Array): void {
-    if (this.#here === undefined && !this.#ring.hasRoomFor(bytes.byteLength)) {
-      this.#ring.waitForReader(START_PATIENCE_MS);
-      this.#hashHereIfAlone();
-    }
-    if (this.#loss !== undefined) throw this.#loss;
-    if (this.#here === undefined) this.#ring.write(bytes);
-    else this.#here.update(bytes);
+    if (this.#failure !== undefined) throw this.#failure;
+    this.#ring.write(bytes);
   }
 
-  digest(): Promise<Digest> {
+  async digest(): Promise<Digest> {
     this.#ring.end();
-    this.#hashHereIfAlone();
-    return this.#here?.digest() ?? this.#digest.promise;
-  }
-
-  /** Call when the thread has died. If it had not started on this hash, the caller takes over. */
-  lose(error: Error): void {
-    this.#hashHereIfAlone();
-    if (this.#here !== undefined) return;
-    this.#loss = error;
-    this.#digest.reject(error);
-  }
-
-  #hashHereIfAlone(): void {
-    if (this.#here !== undefined || !this.#ring.claim()) return;
-    this.#here = hashHere();
-    for (const bytes of this.#ring.readAvailable()) this.#here.update(bytes);
+    const digest = await this.#digest;
+    if (digest === undefined) throw new SpandrelError('INTERNAL', 'the output of a layer has two readers');
+    return digest;
   }
 
   [Symbol.dispose](): void {
     this.#ring.end();
-    this.#port.close();
-    this.#onDisposed();
   }
+}
+
+function ignore(): void {
+  // `ThreadHash` reports a failure.
 }

@@ -1,5 +1,6 @@
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import type { ErrorCode } from '../core/errors.ts';
+import { nodeErrorCode } from '../core/node-error-code.ts';
 
 /** An error as it goes from thread to thread; structured clone would leave of it name and message only. */
 export interface EncodedError {
@@ -7,15 +8,21 @@ export interface EncodedError {
   readonly message: string;
   readonly stack: string | undefined;
   readonly detail: Readonly<Record<string, unknown>> | undefined;
-  /** For the log. */
-  readonly cause: string | undefined;
+  /** Text of the cause for the log, and the system's name of it, such as ENOENT. */
+  readonly cause: { readonly text: string; readonly code: string } | undefined;
 }
 
 /** What is no {@link SpandrelError} becomes INTERNAL. Details that cannot be cloned are left out. */
 export function encodeError(error: unknown): EncodedError {
   const stack = error instanceof Error ? error.stack : undefined;
   if (!isSpandrelError(error)) {
-    return { code: 'INTERNAL', message: messageOf(error), stack, detail: undefined, cause: stack };
+    return {
+      code: 'INTERNAL',
+      message: messageOf(error),
+      stack,
+      detail: undefined,
+      cause: encodeCause(error),
+    };
   }
   const { code, message, detail, cause } = error;
   return {
@@ -23,7 +30,7 @@ export function encodeError(error: unknown): EncodedError {
     message,
     stack,
     detail: detail !== undefined && isCloneable(detail) ? detail : undefined,
-    cause: cause === undefined ? undefined : causeText(cause),
+    cause: cause === undefined ? undefined : encodeCause(cause),
   };
 }
 
@@ -32,14 +39,19 @@ export function decodeError(encoded: EncodedError): SpandrelError {
   const { code, message, stack, detail, cause } = encoded;
   const error = new SpandrelError(code, message, {
     ...(detail === undefined ? {} : { detail }),
-    ...(cause === undefined ? {} : { cause: new Error(cause) }),
+    ...(cause === undefined ? {} : { cause: decodeCause(cause) }),
   });
   if (stack !== undefined) error.stack = stack;
   return error;
 }
 
-function causeText(cause: unknown): string {
-  return (cause instanceof Error ? cause.stack : undefined) ?? messageOf(cause);
+function encodeCause(cause: unknown): NonNullable<EncodedError['cause']> {
+  const text = (cause instanceof Error ? cause.stack : undefined) ?? messageOf(cause);
+  return { text, code: nodeErrorCode(cause) };
+}
+
+function decodeCause({ text, code }: NonNullable<EncodedError['cause']>): Error {
+  return Object.assign(new Error(text), code === '' ? {} : { code });
 }
 
 function messageOf(error: unknown): string {

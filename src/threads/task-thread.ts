@@ -12,6 +12,8 @@ export interface TaskThreadOptions {
   readonly entry: URL;
   /** One that has not started in this time is given up. */
   readonly startTimeoutMs: number;
+  /** Tasks that it may run side by side. */
+  readonly maxTasks: number;
   /** What its module tells by `parentPort`. */
   readonly onMessage: (message: unknown) => void;
   /** It has died, whether it was at work or not; called once, not after {@link TaskThread.end}. */
@@ -19,24 +21,27 @@ export interface TaskThreadOptions {
 }
 
 /**
- * One worker thread that runs tasks, one at a time. Piscina has a pool of this one alone: of several, the tasks that wait for one that does
+ * One worker thread that runs tasks. Piscina has a pool of this one alone: of several, the tasks that wait for one that does
  * not start would wait for ever.
  */
 export class TaskThread {
+  /** How many tasks have been given to it; counted by its owner. */
+  tasks = 0;
   readonly #options: TaskThreadOptions;
   readonly #piscina: Piscina;
-  readonly #death = Promise.withResolvers<never>();
+  /** Rejects what waits for an outcome. `Promise.race` with one promise of its end would keep every task alive. */
+  readonly #pending = new Set<(cause: unknown) => void>();
   #isStarted = false;
   #isOver = false;
   #ending: Promise<void> | undefined;
 
   constructor(options: TaskThreadOptions) {
     this.#options = options;
-    this.#death.promise.catch(() => undefined);
     this.#piscina = new Piscina({
       filename: new URL(`./task-dispatch${extname(import.meta.url)}`, import.meta.url).href,
       minThreads: 0,
       maxThreads: 1,
+      concurrentTasksPerWorker: options.maxTasks,
       idleTimeout: Infinity,
       execArgv: [...WORKER_ARGUMENTS],
     });
@@ -70,14 +75,14 @@ export class TaskThread {
   }
 
   /** How a task has ended. @throws what cannot be sent to the thread; if it is no more {@link isAlive}, what it died of */
-  run(input: Omit<TaskInput, 'entry'>, transfer: readonly Transferable[]): Promise<DispatchOutcome> {
-    return this.#post('dispatch', { ...input, entry: this.#options.entry.href }, transfer);
+  run(input: TaskInput, transfer: readonly Transferable[]): Promise<DispatchOutcome> {
+    return this.#post('dispatch', input, transfer);
   }
 
   /** Ends it in the middle of its task. */
   async end(): Promise<void> {
     this.#isOver = true;
-    this.#death.reject(new Error('it has been ended'));
+    this.#rejectPending(new Error('it has been ended'));
     await (this.#ending ??= this.#destroy());
   }
 
@@ -86,10 +91,22 @@ export class TaskThread {
     message: unknown,
     transfer: readonly Transferable[] = [],
   ): Promise<DispatchOutcome> {
+    if (this.#isOver) throw new Error('it is over');
     const isFirst = this.#piscina.threads.length === 0;
-    const answer = this.#piscina.run(message, { name, transferList: [...transfer] });
-    if (isFirst) this.#watch(this.#piscina.threads[0]);
-    return (await Promise.race([answer, this.#death.promise])) as DispatchOutcome;
+    const { promise, resolve, reject } = Promise.withResolvers<unknown>();
+    this.#pending.add(reject);
+    try {
+      this.#piscina.run(message, { name, transferList: [...transfer] }).then(resolve, reject);
+      if (isFirst) this.#watch(this.#piscina.threads[0]);
+      return (await promise) as DispatchOutcome;
+    } finally {
+      this.#pending.delete(reject);
+    }
+  }
+
+  #rejectPending(cause: unknown): void {
+    for (const reject of this.#pending) reject(cause);
+    this.#pending.clear();
   }
 
   /** Piscina does not tell of a thread without tasks that exits, and tells the cause to the task alone. */
@@ -101,7 +118,7 @@ export class TaskThread {
   #die(cause: unknown): void {
     if (this.#isOver) return;
     this.#isOver = true;
-    this.#death.reject(cause);
+    this.#rejectPending(cause);
     if (this.#isStarted) this.#options.onDeath(cause);
     this.#ending = this.#destroy();
   }

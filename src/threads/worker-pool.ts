@@ -16,6 +16,8 @@ export interface WorkerPoolOptions {
   /** At most this many; they start when they are needed and stay. */
   readonly threads: number;
   readonly name: ThreadKind;
+  /** Tasks that a thread runs side by side, for tasks that mostly wait; 1 when not given. */
+  readonly tasksPerThread?: number;
   /** Tasks that may wait for a thread; one more is refused. */
   readonly maxQueue: number;
   /** A thread could not be started or has died, or one of its own threads has ({@link reportThreadFault}). */
@@ -27,7 +29,10 @@ export interface WorkerPoolOptions {
 export interface RunOptions {
   /** Parts of the input that go over to the thread instead of being copied. */
   readonly transfer?: readonly Transferable[];
-  /** Takes a waiting task out of the queue. A task that runs is killed together with its thread, which is expensive. */
+  /**
+   * Takes a waiting task out of the queue. A running task is killed with its thread, which is expensive, and
+   * with all tasks that the thread runs beside it.
+   */
   readonly signal?: AbortSignal | undefined;
   /** Fairness key: first come, first served within a key, round-robin across keys. */
   readonly fairnessKey?: string | undefined;
@@ -67,14 +72,18 @@ export class WorkerPool<Module> implements AsyncDisposable {
   readonly #stopping = new AbortController();
   /** Those that start and those that take tasks. */
   readonly #threads = new Set<TaskThread>();
-  readonly #idle = new Set<TaskThread>();
+  /** Those that take another task. */
+  readonly #free = new Set<TaskThread>();
+  readonly #tasksPerThread: number;
   /** Tasks whose turn it is, until they have a thread. */
   readonly #wanting = new Set<PromiseWithResolvers<TaskThread>>();
   readonly #starts = new Set<Promise<void>>();
 
   constructor(options: WorkerPoolOptions) {
     this.#options = options;
-    this.#queue = new WorkQueue({ maxRunning: options.threads, maxWaiting: options.maxQueue });
+    const { threads, tasksPerThread = 1, maxQueue } = options;
+    this.#tasksPerThread = tasksPerThread;
+    this.#queue = new WorkQueue({ maxRunning: threads * tasksPerThread, maxWaiting: maxQueue });
     // The module is known to the compiler only: here a name becomes a call.
     const call = (_: object, name: string | symbol) => (input: unknown, run?: RunOptions) =>
       this.#run(String(name), input, run);
@@ -89,6 +98,15 @@ export class WorkerPool<Module> implements AsyncDisposable {
   /** How many tasks wait for a thread. */
   get waitingTasks(): number {
     return this.#queue.waiting;
+  }
+
+  /** For how long no thread is started, after threads died or did not start; 0 while one lives. */
+  get pauseMs(): number {
+    return this.#liveThreads > 0 ? 0 : this.#pause.remainingMs;
+  }
+
+  get #liveThreads(): number {
+    return [...this.#threads].filter(({ isAlive }) => isAlive).length;
   }
 
   async #run(task: string, input: unknown, options: RunOptions = {}): Promise<unknown> {
@@ -106,7 +124,7 @@ export class WorkerPool<Module> implements AsyncDisposable {
       if (!outcome.ok) throw decodeError(outcome.error);
       return outcome.value;
     } catch (error) {
-      if (signal?.aborted === true) void thread.end().finally(() => this.#threads.delete(thread));
+      if (signal?.aborted === true) this.#end(thread);
       signal?.throwIfAborted();
       this.#assertRunning();
       if (error instanceof SpandrelError) throw error;
@@ -119,13 +137,15 @@ export class WorkerPool<Module> implements AsyncDisposable {
     }
   }
 
+  #end(thread: TaskThread): void {
+    this.#free.delete(thread);
+    void thread.end().finally(() => this.#threads.delete(thread));
+  }
+
   /** A thread for one task, which gives it back. */
   async #take(signal: AbortSignal | undefined): Promise<TaskThread> {
-    const [idle] = this.#idle;
-    if (idle !== undefined) {
-      this.#idle.delete(idle);
-      return idle;
-    }
+    const [free] = this.#free;
+    if (free !== undefined) return this.#occupy(free);
     const wanted = Promise.withResolvers<TaskThread>();
     this.#wanting.add(wanted);
     this.#grow();
@@ -138,20 +158,34 @@ export class WorkerPool<Module> implements AsyncDisposable {
     }
   }
 
+  #occupy(thread: TaskThread): TaskThread {
+    thread.tasks++;
+    if (thread.tasks === this.#tasksPerThread) this.#free.delete(thread);
+    return thread;
+  }
+
+  /** The task is over. */
   #give(thread: TaskThread): void {
+    thread.tasks--;
+    this.#offer(thread);
+  }
+
+  #offer(thread: TaskThread): void {
     if (!thread.isAlive) return;
-    const [wanted] = this.#wanting;
-    if (wanted === undefined) {
-      this.#idle.add(thread);
-    } else {
+    this.#free.add(thread);
+    for (const wanted of this.#wanting) {
+      if (!this.#free.has(thread)) return;
       this.#wanting.delete(wanted);
-      wanted.resolve(thread);
+      wanted.resolve(this.#occupy(thread));
     }
   }
 
   /** Starts as many threads as tasks want. */
   #grow(): void {
-    while (this.#starts.size < this.#wanting.size && !this.#stopping.signal.aborted) {
+    const isWanted = (): boolean =>
+      this.#starts.size * this.#tasksPerThread < this.#wanting.size &&
+      this.#starts.size + this.#liveThreads < this.#options.threads;
+    while (isWanted() && !this.#stopping.signal.aborted) {
       const start: Promise<void> = this.#start().finally(() => {
         this.#starts.delete(start);
         this.#grow();
@@ -168,6 +202,7 @@ export class WorkerPool<Module> implements AsyncDisposable {
     const { entry, startTimeoutMs = START_TIMEOUT_MS, name, onFault } = this.#options;
     const thread: TaskThread = new TaskThread({
       entry,
+      maxTasks: this.#tasksPerThread,
       startTimeoutMs,
       onMessage: (message) => onFault?.(decodeThreadFault(message as EncodedThreadFault)),
       onDeath: (cause) => this.#noteDeath(thread, cause),
@@ -175,7 +210,7 @@ export class WorkerPool<Module> implements AsyncDisposable {
     this.#threads.add(thread);
     try {
       await thread.start();
-      this.#give(thread);
+      this.#offer(thread);
     } catch (error) {
       this.#threads.delete(thread);
       if (!signal.aborted) this.#noteFailedStart(threadFault(name, 'start', error));
@@ -184,14 +219,15 @@ export class WorkerPool<Module> implements AsyncDisposable {
 
   #noteFailedStart(fault: ThreadFault): void {
     this.#noteFault(fault);
-    if ([...this.#threads].some(({ isAlive }) => isAlive)) return;
+    if (this.#liveThreads > 0) return;
     this.#queue.refuseWaiting(fault.error);
     this.#refuseWanting(fault.error);
   }
 
   #noteDeath(thread: TaskThread, cause: unknown): void {
     this.#threads.delete(thread);
-    const step = this.#idle.delete(thread) ? 'idle' : 'task';
+    this.#free.delete(thread);
+    const step = thread.tasks === 0 ? 'idle' : 'task';
     this.#noteFault(threadFault(this.#options.name, step, cause));
   }
 
@@ -209,7 +245,7 @@ export class WorkerPool<Module> implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopping.abort();
     this.#refuseWanting(this.#shuttingDown());
-    this.#idle.clear();
+    this.#free.clear();
     await Promise.all([...this.#threads].map((thread) => thread.end()));
     this.#threads.clear();
     await Promise.all(this.#starts);

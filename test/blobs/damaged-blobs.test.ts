@@ -5,7 +5,7 @@ import { pathToFileURL } from 'node:url';
 import { beforeEach, describe, expect, it } from 'vitest';
 
 import type { BlobStore } from '../../src/blobs/blob-store.ts';
-import { DigestWorker } from '../../src/blobs/verification/digest-worker.ts';
+import { DigestPool } from '../../src/blobs/verification/digest-pool.ts';
 import { readVerifiedBlob } from '../../src/blobs/read-verified-blob.ts';
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { SpandrelError } from '../../src/core/errors.ts';
@@ -19,7 +19,7 @@ import { randomBlob, readRange, readWhole } from '../helpers/random-blob.ts';
 import { rot, storedPath } from '../helpers/stored-files.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
-const DIGEST_THREAD = new URL('../../src/blobs/verification/digest-request.ts', import.meta.url);
+const DIGEST_THREAD = new URL('../../src/blobs/verification/digest-worker.ts', import.meta.url);
 const MIB = 2 ** 20;
 const blob = randomBlob(MIB + 5, 1);
 const digest = digestOf(blob);
@@ -233,7 +233,7 @@ describe('a digest thread that cannot start', () => {
     const entry = join(root, 'thread.mjs');
     await writeFile(entry, 'process.exit(1);');
     events = new Events(collectingLogger());
-    const digests = new DigestWorker({ entry: pathToFileURL(entry) });
+    const digests = new DigestPool({ entry: pathToFileURL(entry) });
     const fill = { parallel: 3, chunkBytes: 256 * 1024 };
     const store = await blobStore({ root, maxBytes: 100 * MIB, fill, events, digests });
     const other = randomBlob(MIB + 7, 2);
@@ -248,7 +248,7 @@ describe('a digest thread that cannot start', () => {
     expect(await condemned('unreadable')).toBe(0);
     expect(store.stat(digestOf(other))).toMatchObject({ state: 'partial' });
 
-    await writeFile(entry, `await import(${JSON.stringify(DIGEST_THREAD.href)});`);
+    await writeFile(entry, `export * from ${JSON.stringify(DIGEST_THREAD.href)};`);
     // Threads are tried again after a pause.
     const verified = (): Promise<boolean> => store.verify(digest).catch(() => false);
     await expect.poll(verified, { timeout: 10_000 }).toBe(true);

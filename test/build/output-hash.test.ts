@@ -26,9 +26,9 @@ function* pieces(seed: number, count: number): Generator<Uint8Array> {
 it.each([0, 2 ** 30])(
   `gives the digest of all output of a layer of %i bytes (seed ${SEED})`,
   async (layerBytes) => {
-    const hashes = new OutputHashes();
+    await using hashes = new OutputHashes();
     for (const count of [0, 1, 60]) {
-      using hash = hashes.begin(layerBytes);
+      using hash = await hashes.begin(layerBytes);
       const expected = createHash('sha256');
       for (const piece of pieces(SEED + count, count)) {
         hash.update(piece);
@@ -42,12 +42,12 @@ it.each([0, 2 ** 30])(
 );
 
 it('is not disturbed by a layer that was given up', async () => {
-  const hashes = new OutputHashes();
+  await using hashes = new OutputHashes();
   for (const piece of [Buffer.from('a'), Buffer.alloc(2 ** 21, 'b')]) {
-    using abandoned = hashes.begin(LARGE_LAYER);
+    using abandoned = await hashes.begin(LARGE_LAYER);
     abandoned.update(piece);
   }
-  using hash = hashes.begin(LARGE_LAYER);
+  using hash = await hashes.begin(LARGE_LAYER);
   hash.update(Buffer.from('c'));
   expect(await hash.digest()).toBe(`sha256:${createHash('sha256').update('c').digest('hex')}`);
 });
@@ -73,11 +73,11 @@ describe('a thread that hashes and', () => {
   it.each([
     ['does not start', `throw new Error('not now');`],
     ['exits at once', 'process.exit(0);'],
-    ['does not come in time', 'setInterval(() => undefined, 1e6);'],
+    ['does not come in time', 'await new Promise(() => setInterval(() => undefined, 1e6));'],
   ])('%s leaves the work to the caller: many layers, small and large outputs', async (_, text) => {
-    const hashes = await openHashes(text);
+    await using hashes = await openHashes(text);
     for (const count of [0, 1, 12]) {
-      using hash = hashes.begin(LARGE_LAYER);
+      using hash = await hashes.begin(LARGE_LAYER);
       const expected = createHash('sha256');
       for (const piece of pieces(SEED + count, count)) {
         hash.update(piece);
@@ -91,29 +91,26 @@ describe('a thread that hashes and', () => {
 
   it('dies in the middle of a layer fails that layer, is told of, and the next layer is right', async () => {
     const died = join(folder, 'died');
-    const hashes = await openHashes(
+    await using hashes = await openHashes(
       `import { existsSync, writeFileSync } from 'node:fs';
-      import { parentPort } from 'node:worker_threads';
+      import { hashOutput as hash } from ${JSON.stringify(THREAD)};
       import { ByteRing } from ${JSON.stringify(BYTE_RING)};
-      if (existsSync(${JSON.stringify(died)})) await import(${JSON.stringify(THREAD)});
-      else {
-        parentPort.on('message', ({ shared }) => {
-          writeFileSync(${JSON.stringify(died)}, '');
-          new ByteRing(shared).claim();
-          process.exit(1);
-        });
-        parentPort.postMessage('ready');
+      export function hashOutput(input) {
+        if (existsSync(${JSON.stringify(died)})) return hash(input);
+        writeFileSync(${JSON.stringify(died)}, '');
+        new ByteRing(input.shared).claim();
+        process.exit(1);
       }`,
     );
     {
-      using hash = hashes.begin(LARGE_LAYER);
+      using hash = await hashes.begin(LARGE_LAYER);
       hash.update(Buffer.from('a'));
       await expect.poll(() => faults).toMatchObject([{ thread: 'output', step: 'task' }]);
       expect(() => hash.update(Buffer.from('b'))).toThrow(expect.objectContaining({ code: 'WORKER_FAILED' }));
       await expect(hash.digest()).rejects.toMatchObject({ code: 'WORKER_FAILED' });
     }
     const sha256OfC = `sha256:${createHash('sha256').update('c').digest('hex')}`;
-    using hash = hashes.begin(LARGE_LAYER);
+    using hash = await hashes.begin(LARGE_LAYER);
     hash.update(Buffer.from('c'));
     expect(await hash.digest()).toBe(sha256OfC);
     expect(faults).toHaveLength(1);

@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 
@@ -26,6 +26,8 @@ export class LeakCheck {
   constructor(options: { readonly deadlineMs?: number } = {}) {
     this.#deadlineMs = options.deadlineMs;
     process.env['TMPDIR'] = this.#folder;
+    // Programs that run as another user reach what is in it.
+    chmodSync(this.#folder, 0o711);
     this.#before = countOpen();
   }
 

@@ -67,6 +67,16 @@ describe('a thread that dies', () => {
     },
   );
 
+  it('takes all its tasks with it where it runs several side by side', async () => {
+    await using pool = openPool({ tasksPerThread: 3 });
+    const state = new Int32Array(new SharedArrayBuffer(8));
+    const lingering = [pool.tasks.linger(state), pool.tasks.linger(state)];
+    while (Atomics.load(state, 0) < 2) await Atomics.waitAsync(state, 0, Atomics.load(state, 0)).value;
+    const tasks = [...lingering, pool.tasks.exit(0), pool.tasks.double(4)];
+    expect(await outcomesOf(tasks)).toEqual(['WORKER_FAILED', 'WORKER_FAILED', 'WORKER_FAILED', 8]);
+    expect(steps()).toEqual(['task']);
+  });
+
   it('leaves alone what other threads do', async () => {
     await using pool = openPool({ threads: 2 });
     const state = new Int32Array(new SharedArrayBuffer(8));
@@ -112,6 +122,27 @@ describe('a thread that dies', () => {
       'WORKER_FAILED',
       expect.stringContaining('memory') as string,
     ]);
+  });
+});
+
+describe('a thread that lives long', () => {
+  it('keeps nothing of the tasks that are over', async () => {
+    const script = join(folder, 'main.ts');
+    await writeFile(
+      script,
+      `import { WorkerPool } from ${JSON.stringify(new URL('../../src/threads/worker-pool.ts', import.meta.url).href)};
+      const entry = new URL(${JSON.stringify(TASKS.href)});
+      await using pool = new WorkerPool({ entry, threads: 1, name: 'index', maxQueue: 5 });
+      const heapAfter = async (tasks) => {
+        for (let task = 0; task < tasks; task++) await pool.tasks.double(task);
+        gc();
+        return process.memoryUsage().heapUsed;
+      };
+      const before = await heapAfter(2_000);
+      console.log((await heapAfter(10_000) - before) / 10_000);`,
+    );
+    const bytesPerTask = Number(await runProgram('node', ['--expose-gc', script]));
+    expect(bytesPerTask).toBeLessThan(50);
   });
 });
 
@@ -205,13 +236,13 @@ describe('a thread that cannot start', () => {
       script,
       `import { once } from 'node:events';
       import { readFile } from 'node:fs/promises';
-      import { DigestWorker } from ${own('blobs/verification/digest-worker.ts')};
+      import { DigestPool } from ${own('blobs/verification/digest-pool.ts')};
       import { Growth } from ${own('blobs/files/growth.ts')};
       import { WorkerPool } from ${own('threads/worker-pool.ts')};
       const causes = new Set();
       const onFault = ({ thread, step, error }) => causes.add([thread, step, error.cause.message].join(' '));
       await using pool = new WorkerPool({ entry: new URL(${JSON.stringify(TASKS.href)}), threads: 1, name: 'index', maxQueue: 5, onFault });
-      await using digests = new DigestWorker({ onFault });
+      await using digests = new DigestPool({ onFault });
       const work = async () => {
         const tasks = [pool.tasks.double(1), pool.tasks.double(2), digests.hash('/nowhere', Growth.complete(0), 'sha256')];
         console.log(JSON.stringify((await Promise.allSettled(tasks)).map(({ value, reason }) => value ?? reason.code)));

@@ -25,7 +25,7 @@ export function byteLength(input: Uint8Array): number {
 }
 
 export function failKnown(): never {
-  const cause = new TypeError('deep down');
+  const cause = Object.assign(new TypeError('deep down'), { code: 'ENOENT' });
   throw new SpandrelError('LAYER_CORRUPT', 'bad layer', { cause, detail: { compressedOffset: 7 } });
 }
 
@@ -69,6 +69,15 @@ export function useUpMemory(): never {
 }
 
 /** Says in `state[0]` that it has begun, and ends when `state[1]` is set. */
+/** Counts itself in cell 0, then lets the thread do other things until cell 1 is 1. */
+export async function linger(state: Int32Array<SharedArrayBuffer>): Promise<number> {
+  Atomics.add(state, 0, 1);
+  Atomics.notify(state, 0);
+  const wait = Atomics.waitAsync(state, 1, 0);
+  if (wait.async) await wait.value;
+  return threadId;
+}
+
 export function block(state: Int32Array<SharedArrayBuffer>): string {
   Atomics.add(state, 0, 1);
   Atomics.notify(state, 0);

@@ -54,6 +54,26 @@ describe('WorkerPool', () => {
     expect(pool.waitingTasks).toBe(0);
   });
 
+  it('runs tasks side by side in one thread as far as it may, the rest wait their turn', async () => {
+    await using pool = new WorkerPool<typeof poolTasks>({
+      entry,
+      threads: 1,
+      tasksPerThread: 3,
+      name: 'index',
+      maxQueue: 8,
+    });
+    const state = gate();
+    const running = Array.from({ length: 3 }, () => pool.tasks.linger(state));
+    await begun(state, 3);
+    expect([pool.pendingTasks, pool.waitingTasks]).toEqual([3, 0]);
+    const waiting = pool.tasks.thread(undefined);
+    expect(pool.waitingTasks).toBe(1);
+    release(state);
+    const threadIds = await Promise.all([...running, waiting]);
+    expect(new Set(threadIds).size).toBe(1);
+    expect(pool.pendingTasks).toBe(0);
+  });
+
   it('runs the tasks of each fairness key in turn', async () => {
     await using pool = openPool(1, 20);
     const state = gate();
@@ -79,7 +99,7 @@ describe('WorkerPool', () => {
     expect(filled).toEqual(new Uint8Array([9, 9, 9]));
   });
 
-  it('brings errors of the table back with code, message, detail and the text of the cause', async () => {
+  it('brings errors of the table back with code, message, detail, and text and code of the cause', async () => {
     await using pool = openPool();
     const error = await failureOf(pool.tasks.failKnown(undefined));
     expect(error).toBeInstanceOf(SpandrelError);
@@ -87,7 +107,7 @@ describe('WorkerPool', () => {
       code: 'LAYER_CORRUPT',
       message: 'bad layer',
       detail: { compressedOffset: 7 },
-      cause: { message: expect.stringContaining('deep down') as string },
+      cause: { message: expect.stringContaining('deep down') as string, code: 'ENOENT' },
     });
   });
 

@@ -11,7 +11,7 @@ import type { Tracer } from '../../telemetry/tracer.ts';
 import type { BlobSource } from '../../upstream/blobs/blob-source.ts';
 import { AlternativeSources } from './alternative-sources.ts';
 import type { BlobHandle } from '../reads/blob-handle.ts';
-import type { DigestWorker } from '../verification/digest-worker.ts';
+import type { DigestPool } from '../verification/digest-pool.ts';
 import { Fill } from './fill.ts';
 import { PartialFile } from '../files/partial-file.ts';
 import type { ReadMemory } from '../files/read-memory.ts';
@@ -38,7 +38,7 @@ export interface BlobFillsDeps {
   readonly settings: FillSettings;
   readonly layout: StoreLayout;
   readonly room: StoreRoom;
-  readonly digests: DigestWorker;
+  readonly digests: DigestPool;
   readonly memory: ReadMemory;
   readonly events: Events;
   readonly tracer: Tracer | undefined;

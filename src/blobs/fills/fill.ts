@@ -7,7 +7,7 @@ import { ChunkFetches, type FirstAnswer } from './chunk-fetches.ts';
 import { ChunkMap } from './chunk-map.ts';
 import { corruptBySource } from './source-fault.ts';
 import { type Demand, Demands } from '../reads/demands.ts';
-import type { DigestWorker } from '../verification/digest-worker.ts';
+import type { DigestPool } from '../verification/digest-pool.ts';
 import { Growth } from '../files/growth.ts';
 import type { PartialFile } from '../files/partial-file.ts';
 import { isPassingFault } from '../files/store-fault.ts';
@@ -24,7 +24,7 @@ export interface FillOptions {
   readonly parallel: number;
   readonly chunkBytes: number;
   readonly stallTimeoutMs: number;
-  readonly digests: DigestWorker;
+  readonly digests: DigestPool;
   /** Keeps room for bytes of a fill that need not become whole. */
   readonly reserve: (bytes: number) => Promise<void>;
 }

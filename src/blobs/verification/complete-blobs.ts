@@ -8,7 +8,7 @@ import { waitFor } from '../../core/wait-for.ts';
 import type { BlobDamage } from '../../telemetry/metrics.ts';
 import { damageFrom, damageOf } from '../files/damage-of.ts';
 import type { BlobLedger } from '../files/blob-ledger.ts';
-import type { DigestWorker } from './digest-worker.ts';
+import type { DigestPool } from './digest-pool.ts';
 import { Growth } from '../files/growth.ts';
 import { OpenBlob } from '../reads/open-blob.ts';
 import type { OpenFile, OpenFiles } from '../files/open-files.ts';
@@ -22,7 +22,7 @@ export interface CompleteBlobsDeps {
   readonly layout: StoreLayout;
   readonly room: StoreRoom;
   readonly files: OpenFiles;
-  readonly digests: DigestWorker;
+  readonly digests: DigestPool;
   readonly ledger: BlobLedger;
   readonly health: StoreHealth;
   /** As {@link steadyNow}. */

@@ -1,169 +1,95 @@
-import { extname } from 'node:path';
-import type { Worker } from 'node:worker_threads';
+import { createHash, type Hash } from 'node:crypto';
 
-import type { Digest, DigestAlgorithm } from '../../core/digest.ts';
+import { type Digest, type DigestAlgorithm, finishDigest } from '../../core/digest.ts';
 import { SpandrelError } from '../../core/errors.ts';
-import { GrowingPause } from '../../threads/growing-pause.ts';
-import { KeptThread } from '../../threads/kept-thread.ts';
-import type { ThreadFault } from '../../threads/thread-fault.ts';
-import type { DigestQuestion, DigestReply, DigestRequest } from './digest-request.ts';
 import { Growth } from '../files/growth.ts';
-import { isPassingFault } from '../files/store-fault.ts';
+import { ThreadFile } from '../files/thread-file.ts';
 
-/**
- * A running hash in the digest thread. If the thread dies, the hash is lost: it can only be forgotten, and
- * all other calls throw WORKER_FAILED.
- */
-export interface RunningHash {
-  /** Adds bytes, which are copied. Resolves when they are hashed. */
-  update(bytes: Uint8Array): Promise<void>;
-  /** `undefined` if the hash was forgotten. */
-  digest(): Promise<Digest | undefined>;
-  forget(): Promise<void>;
+// The entry of the thread that computes digests: each export is a task of a `WorkerPool`. Tasks run side by side:
+// while one waits for its file, the others proceed.
+
+export interface HashFileInput {
+  readonly path: string;
+  /** Shared memory of the file's {@link Growth}. */
+  readonly growth: SharedArrayBuffer;
+  readonly algorithm: DigestAlgorithm;
+  /** One Int32 cell, not 0 once nobody wants the digest. */
+  readonly cancelled?: SharedArrayBuffer | undefined;
 }
 
-type WithoutId<T> = T extends unknown ? Omit<T, 'id'> : never;
-type Question = WithoutId<DigestQuestion>;
-
-interface Pending {
-  readonly worker: Worker;
-  readonly resolve: (digest: Digest | undefined) => void;
-  readonly reject: (error: Error) => void;
+/** Names a hash that bytes are added to. */
+export interface HashInput {
+  readonly hash: number;
 }
 
-export interface DigestWorkerOptions {
-  readonly entry?: URL;
-  readonly onFault?: (fault: ThreadFault) => void;
+const READ_BYTES = 2 ** 20;
+
+/** Hashes that bytes are added to. */
+const hashes = new Map<number, { readonly hash: Hash; readonly algorithm: DigestAlgorithm }>();
+
+/** Task: the digest of a file, once it is complete. @throws SpandrelError STORE_FAILED, with the system's error as its cause */
+export async function hashFile(input: HashFileInput): Promise<Digest> {
+  return finishDigest(await hashGrowingFile(input), input.algorithm);
 }
 
-/** How long a hash is retried when its thread dies, or its file cannot be opened. */
-const PATIENCE_MS = 2_000;
+/** Task: begin a hash with the bytes of a file. @throws SpandrelError as {@link hashFile} */
+export async function beginHash({ hash, ...file }: HashFileInput & HashInput): Promise<void> {
+  hashes.set(hash, { hash: await hashGrowingFile(file), algorithm: file.algorithm });
+}
 
-/** Computes digests of growing files in one thread, which starts on demand. */
-export class DigestWorker implements AsyncDisposable {
-  readonly #thread: KeptThread;
-  readonly #pending = new Map<number, Pending>();
-  #lastId = 0;
+/** Task: add bytes. @throws SpandrelError WORKER_FAILED if the thread that began the hash has died */
+export function updateHash({ hash, bytes }: HashInput & { readonly bytes: Uint8Array }): void {
+  begun(hash).hash.update(bytes);
+}
 
-  constructor({ entry, onFault }: DigestWorkerOptions = {}) {
-    this.#thread = new KeptThread({
-      entry: entry ?? new URL(`./digest-request${extname(import.meta.url)}`, import.meta.url),
-      kind: 'digest',
-      onMessage: (reply) => this.#take(reply as DigestReply),
-      onEnd: (worker, error) => this.#failAll(worker, error),
-      onFault,
-      isBusy: () => this.#pending.size > 0,
-    });
+/** Task: end a hash with its digest. @throws SpandrelError as {@link updateHash} */
+export function finishHash({ hash: name }: HashInput): Digest {
+  const { hash, algorithm } = begun(name);
+  hashes.delete(name);
+  return finishDigest(hash, algorithm);
+}
+
+/** Task: end a hash without its digest. */
+export function forgetHash({ hash }: HashInput): void {
+  hashes.delete(hash);
+}
+
+function begun(name: number): { readonly hash: Hash; readonly algorithm: DigestAlgorithm } {
+  const hash = hashes.get(name);
+  if (hash === undefined) throw new SpandrelError('WORKER_FAILED', 'the thread that began a hash has died');
+  return hash;
+}
+
+async function hashGrowingFile(input: HashFileInput): Promise<Hash> {
+  try {
+    return await hashBytes(input);
+  } catch (error) {
+    const words = error instanceof Error ? error.message : String(error);
+    throw new SpandrelError('STORE_FAILED', `a blob could not be hashed: ${words}`, { cause: error });
   }
+}
 
-  /**
-   * Digest of the file at `path`, once `growth` is complete. Before the thread has opened it, the file may be
-   * unlinked only if it has another name. If the thread dies, another one starts over.
-   * @throws SpandrelError STORE_FAILED if the file cannot be read (the cause has the system's code) or the
-   * growth fails, WORKER_FAILED if threads keep dying, SHUTTING_DOWN; the signal's reason
-   */
-  async hash(
-    path: string,
-    growth: Growth,
-    algorithm: DigestAlgorithm,
-    signal?: AbortSignal,
-  ): Promise<Digest> {
-    const question = { path, growth: growth.shared, algorithm };
-    const digest = await this.#persist(() => this.#ask(this.#thread.open(), question, signal), signal);
-    if (digest === undefined) throw new Error('the digest thread replied without a digest');
-    return digest;
-  }
-
-  /**
-   * Starts a running hash with the first `prefixBytes` of a file. It must be finished or forgotten.
-   * @throws SpandrelError as {@link hash}; so do the methods of the hash
-   */
-  async begin(algorithm: DigestAlgorithm, path: string, prefixBytes: number): Promise<RunningHash> {
-    const hash = ++this.#lastId;
-    const { shared } = Growth.complete(prefixBytes);
-    const owner = await this.#persist(async () => {
-      const worker = this.#thread.open();
-      await this.#ask(worker, { path, growth: shared, algorithm, goesOnAs: hash });
-      return worker;
-    });
-    const ask = async (question: Question): Promise<Digest | undefined> => {
-      if (this.#thread.running !== owner)
-        throw new SpandrelError('WORKER_FAILED', 'the thread of the hash has died');
-      return this.#ask(owner, question);
-    };
-    return {
-      update: async (bytes) => {
-        await ask({ hash, bytes });
-      },
-      digest: () => ask({ hash, end: 'digest' }),
-      forget: async () => {
-        if (this.#thread.running === owner) await ask({ hash, end: 'forget' });
-      },
-    };
-  }
-
-  /** Retries after a temporary failure. */
-  async #persist<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
-    const pause = new GrowingPause();
-    const giveUpAtMs = performance.now() + PATIENCE_MS;
-    for (;;) {
-      try {
-        return await work();
-      } catch (error) {
-        if (!isPassingFault(error)) throw error;
-        pause.noteFailure();
-        const waitMs = Math.max(pause.remainingMs, this.#thread.pauseMs);
-        if (performance.now() + waitMs > giveUpAtMs) throw error;
-        await this.#thread.over(pause, signal);
-      }
+async function hashBytes({ path, growth: shared, algorithm, cancelled }: HashFileInput): Promise<Hash> {
+  const growth = new Growth(shared);
+  const cancelCell = cancelled && new Int32Array(cancelled);
+  const hash = createHash(algorithm);
+  if (growth.state === 'complete' && growth.availableBytes === 0) return hash;
+  await using file = new ThreadFile(path);
+  const buffer = Buffer.allocUnsafeSlow(READ_BYTES);
+  for (let position = 0; ;) {
+    await growth.waitBeyond(position);
+    if (cancelCell !== undefined && Atomics.load(cancelCell, 0) !== 0) throw new Error('cancelled');
+    // The state first: what is available when the growth has ended is all there will be.
+    const { state, availableBytes } = growth;
+    if (state === 'failed') throw new Error('the file will not be completed');
+    if (position === availableBytes) {
+      if (state === 'complete') return hash;
+      continue;
     }
+    const length = Math.min(READ_BYTES, availableBytes - position);
+    const bytesRead = await file.read(buffer.subarray(0, length), position);
+    if (bytesRead === 0) throw new Error('the file is shorter than announced');
+    hash.update(buffer.subarray(0, bytesRead));
+    position += bytesRead;
   }
-
-  async #ask(worker: Worker, question: Question, signal?: AbortSignal): Promise<Digest | undefined> {
-    signal?.throwIfAborted();
-    const id = ++this.#lastId;
-    const { promise, resolve, reject } = Promise.withResolvers<Digest | undefined>();
-    this.#pending.set(id, { worker, resolve, reject });
-    worker.ref();
-    const onAbort = (): void => {
-      this.#pending.delete(id);
-      worker.postMessage({ id, cancel: true } satisfies DigestRequest);
-      reject(signal?.reason as Error);
-    };
-    signal?.addEventListener('abort', onAbort, { once: true });
-    worker.postMessage({ id, ...question });
-    try {
-      return await promise;
-    } finally {
-      signal?.removeEventListener('abort', onAbort);
-      // Only pending digests keep the process alive.
-      if (this.#pending.size === 0) worker.unref();
-    }
-  }
-
-  #take(reply: DigestReply): void {
-    const pending = this.#pending.get(reply.id);
-    this.#pending.delete(reply.id);
-    if ('digest' in reply) pending?.resolve(reply.digest);
-    else if ('hashed' in reply) pending?.resolve(undefined);
-    else pending?.reject(hashFailure(reply));
-  }
-
-  #failAll(worker: Worker, error: Error): void {
-    for (const [id, pending] of this.#pending) {
-      if (pending.worker !== worker) continue;
-      this.#pending.delete(id);
-      pending.reject(error);
-    }
-  }
-
-  /** Rejects pending digests with SHUTTING_DOWN. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#thread[Symbol.asyncDispose]();
-  }
-}
-
-function hashFailure({ failure, code }: { readonly failure: string; readonly code: string }): SpandrelError {
-  const cause = Object.assign(new Error(failure), code === '' ? {} : { code });
-  return new SpandrelError('STORE_FAILED', `a blob could not be hashed: ${failure}`, { cause });
 }

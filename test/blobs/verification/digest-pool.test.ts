@@ -6,13 +6,13 @@ import { pathToFileURL } from 'node:url';
 
 import { beforeEach, describe, expect, it } from 'vitest';
 
-import { DigestWorker } from '../../../src/blobs/verification/digest-worker.ts';
+import { DigestPool } from '../../../src/blobs/verification/digest-pool.ts';
 import { Growth } from '../../../src/blobs/files/growth.ts';
 import { digestOf } from '../../../src/core/digest.ts';
 import type { ThreadFault } from '../../../src/threads/thread-fault.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
-const THREAD = new URL('../../../src/blobs/verification/digest-request.ts', import.meta.url);
+const THREAD = new URL('../../../src/blobs/verification/digest-worker.ts', import.meta.url);
 
 let folder: string;
 let faults: ThreadFault[];
@@ -26,7 +26,6 @@ async function writeThread(text: string): Promise<URL> {
   await writeFile(
     entry,
     `import { existsSync, writeFileSync } from 'node:fs';
-    import { parentPort } from 'node:worker_threads';
     const died = ${JSON.stringify(join(folder, 'died'))};
     ${text}`,
   );
@@ -38,9 +37,9 @@ beforeEach(async () => {
   faults = [];
 });
 
-describe('DigestWorker', () => {
+describe('DigestPool', () => {
   it('follows several files while they grow, each to its end', async () => {
-    await using worker = new DigestWorker();
+    await using worker = new DigestPool();
     const files = [0, 1, 2].map((name) => ({ path: join(folder, String(name)), growth: new Growth() }));
     for (const { path } of files) await writeFile(path, '');
     const digests = files.map(({ path, growth }, place) =>
@@ -59,7 +58,7 @@ describe('DigestWorker', () => {
   });
 
   it('adds bytes to a hash that begins with those of a file', async () => {
-    await using worker = new DigestWorker();
+    await using worker = new DigestPool();
     const path = join(folder, 'prefix');
     await writeFile(path, 'abcdef and more');
     const hashes = await Promise.all([0, 6].map((prefixBytes) => worker.begin('sha256', path, prefixBytes)));
@@ -75,18 +74,18 @@ describe('DigestWorker', () => {
     await expect(short).rejects.toMatchObject({ code: 'STORE_FAILED' });
     const forgotten = await worker.begin('sha256', path, 1);
     await forgotten.forget();
-    expect(await forgotten.digest()).toBeUndefined();
+    await expect(forgotten.digest()).rejects.toMatchObject({ code: 'WORKER_FAILED' });
   });
 
   it('hashes what is empty', async () => {
-    await using worker = new DigestWorker();
+    await using worker = new DigestPool();
     const path = join(folder, 'empty');
     await writeFile(path, '');
     expect(await worker.hash(path, Growth.complete(0), 'sha256')).toBe(digestOf(''));
   });
 
   it('fails where the file does, and stops when nobody wants the digest', async () => {
-    await using worker = new DigestWorker();
+    await using worker = new DigestPool();
     const missing = worker.hash(join(folder, 'missing'), new Growth(), 'sha256');
     await expect(missing).rejects.toMatchObject({ code: 'STORE_FAILED' });
     const path = join(folder, 'growing');
@@ -108,8 +107,8 @@ describe('DigestWorker', () => {
         return false;
       }
     };
-    for (let round = 0; round < 20; round++) {
-      const worker = new DigestWorker();
+    for (let round = 0; round < 20; round += 2) {
+      const worker = new DigestPool();
       await worker.hash(path, Growth.complete(6), 'sha256');
       const hashes = Array.from({ length: 50 }, () => worker.hash(path, new Growth(), 'sha256'));
       for (let turn = 0; turn < round; turn++) await setImmediate();
@@ -121,70 +120,50 @@ describe('DigestWorker', () => {
 
   it('starts another thread when one dies, which hashes anew what that one was asked', async () => {
     const entry = await writeThread(`
-      const waiting = [];
-      parentPort.on('message', ({ id, path }) => {
-        waiting.push({ id, path });
-        // Four wait: two of this thread, and two that the dead one had.
-        if (path === 'die' && !existsSync(died)) { writeFileSync(died, ''); throw new Error('broken'); }
-        if (waiting.length === 3)
-          for (const { id, path } of waiting) parentPort.postMessage({ id, digest: 'of ' + path });
-      });`);
-    await using worker = new DigestWorker({ entry, onFault });
+      let asked = 0;
+      const three = Promise.withResolvers();
+      export async function hashFile({ path }) {
+        if (path === 'die' && !existsSync(died)) { writeFileSync(died, ''); process.exit(1); }
+        // All three must have come to the second thread.
+        if (++asked === 3) three.resolve();
+        await three.promise;
+        return 'of ' + path;
+      }`);
+    await using worker = new DigestPool({ entry, onFault });
     const ask = (path: string): Promise<string> => worker.hash(path, new Growth(), 'sha256');
     const digests = [ask('first'), ask('die'), ask('last')];
     expect(await Promise.all(digests)).toEqual(['of first', 'of die', 'of last']);
-    expect(steps()).toEqual(['start']);
+    expect(steps()).toEqual(['task']);
   });
 
   it.each([
-    ['it exits at start', 'process.exit(0);'],
-    ['it exits when it is asked', `parentPort.on('message', () => process.exit(0));`],
+    ['start', 'process.exit(0);'],
+    ['task', 'export function hashFile() { process.exit(0); }'],
   ])(
-    'fails a digest whose threads keep dying, and the next after the cause has gone is right: %s',
-    async (_, text) => {
+    'fails a digest whose threads keep dying (%s), and the next after the cause has gone is right',
+    async (step, text) => {
       const entry = await writeThread(text);
-      await using worker = new DigestWorker({ entry, onFault });
+      await using worker = new DigestPool({ entry, onFault });
       const path = join(folder, 'file');
       await writeFile(path, 'abc');
       const first = worker.hash(path, Growth.complete(3), 'sha256');
       await expect(first).rejects.toMatchObject({ code: 'WORKER_FAILED' });
-      expect(new Set(steps())).toEqual(new Set(['start']));
+      expect(new Set(steps())).toEqual(new Set([step]));
       expect(steps().length).toBeGreaterThan(1);
-      await writeThread(`await import(${JSON.stringify(THREAD.href)});`);
+      await writeThread(`export * from ${JSON.stringify(THREAD.href)};`);
       expect(await worker.hash(path, Growth.complete(3), 'sha256')).toBe(digestOf('abc'));
     },
   );
 
-  it('knows a thread that dies without work from one that dies at work', async () => {
-    const entry = await writeThread(`
-      parentPort.on('message', ({ id, path }) => {
-        if (path !== 'die') parentPort.postMessage({ id, digest: path });
-        if (path !== 'answer') setImmediate(() => process.exit(1));
-      });`);
-    const faulty = Promise.withResolvers<void>();
-    await using worker = new DigestWorker({
-      entry,
-      onFault: (fault) => {
-        onFault(fault);
-        if (fault.step === 'idle') faulty.resolve();
-      },
-    });
-    const ask = (path: string): Promise<string> => worker.hash(path, new Growth(), 'sha256');
-    expect(await ask('answer')).toBe('answer');
-    expect(await ask('answer and die')).toBe('answer and die');
-    await faulty.promise;
-    expect(await ask('answer')).toBe('answer');
-    await expect(ask('die')).rejects.toMatchObject({ code: 'WORKER_FAILED' });
-    expect(steps().slice(0, 2)).toEqual(['idle', 'task']);
-  });
-
   it('does not take a hash whose thread has died for one of other bytes', async () => {
     const entry = await writeThread(`
-      parentPort.on('message', ({ id, bytes }) => {
-        if (bytes?.length === 3) process.exit(1);
-        parentPort.postMessage({ id, hashed: true });
-      });`);
-    await using worker = new DigestWorker({ entry, onFault });
+      import { updateHash as update } from ${JSON.stringify(THREAD.href)};
+      export { beginHash, finishHash, forgetHash } from ${JSON.stringify(THREAD.href)};
+      export function updateHash(input) {
+        if (input.bytes.length === 3) process.exit(1);
+        update(input);
+      }`);
+    await using worker = new DigestPool({ entry, onFault });
     const dead = { code: 'WORKER_FAILED' };
     const hash = await worker.begin('sha256', join(folder, 'none'), 0);
     await hash.update(Buffer.from('ab'));
@@ -197,7 +176,7 @@ describe('DigestWorker', () => {
   });
 
   it('lets nobody wait when it is disposed of: neither for a file nor for another thread', async () => {
-    const following = new DigestWorker();
+    const following = new DigestPool();
     const path = join(folder, 'growing');
     await writeFile(path, '');
     const growing = following.hash(path, new Growth(), 'sha256');
@@ -206,7 +185,7 @@ describe('DigestWorker', () => {
     await expect(growing).rejects.toMatchObject({ code: 'SHUTTING_DOWN' });
 
     const failed = Promise.withResolvers<void>();
-    const dying = new DigestWorker({
+    const dying = new DigestPool({
       entry: await writeThread('process.exit(1);'),
       onFault: () => failed.resolve(),
     });
@@ -223,7 +202,7 @@ describe('DigestWorker', () => {
   it('is not waited for by one who leaves during the pause', async () => {
     const failed = Promise.withResolvers<void>();
     const entry = await writeThread('process.exit(1);');
-    await using worker = new DigestWorker({ entry, onFault: () => failed.resolve() });
+    await using worker = new DigestPool({ entry, onFault: () => failed.resolve() });
     const leaving = new AbortController();
     const waiting = worker.hash(join(folder, 'none'), Growth.complete(0), 'sha256', leaving.signal);
     waiting.catch(() => undefined);
