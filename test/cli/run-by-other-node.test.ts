@@ -63,7 +63,7 @@ describe.each([
     await using first = serveWrapped(hasExecve);
     const { url } = await first.listening();
     first.kill('SIGHUP');
-    await vi.waitFor(() => expect(first.stdout).toContain('configuration taken over'), WAIT);
+    await vi.waitFor(() => expect(first.stdout).toContain('configuration reloaded'), WAIT);
     expect(await isOpen(url)).toBe(true);
     first.kill('SIGTERM');
     expect(await first.exitStatus()).toBe(0);
