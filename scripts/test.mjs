@@ -1,9 +1,10 @@
-// Runs the guards and all tests; the last line is "N passed, N failed".
+// Runs the guards and all tests, and lists the slowest files; the last line is "N passed, N failed".
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 
+const SLOWEST = 10;
 const scratch = mkdtempSync(join(tmpdir(), 'spandrel-test-'));
 const report = join(scratch, 'report.json');
 let passed = 0;
@@ -25,9 +26,10 @@ const args = [
 ];
 const { status } = spawnSync(join('node_modules', '.bin', 'vitest'), args, { stdio: 'inherit' });
 try {
-  const { numPassedTests, numFailedTests, numPendingTests, success } = JSON.parse(
+  const { numPassedTests, numFailedTests, numPendingTests, success, testResults } = JSON.parse(
     readFileSync(report, 'utf8'),
   );
+  listSlowest(testResults);
   passed += numPassedTests;
   failed += numFailedTests + numPendingTests;
   if (numPendingTests > 0) console.log(`${numPendingTests} tests were skipped, which counts as failed`);
@@ -40,3 +42,14 @@ try {
 rmSync(scratch, { recursive: true, force: true });
 console.log(`${passed} passed, ${failed} failed`);
 process.exit(failed === 0 ? 0 : 1);
+
+/** Seconds of the files that took longest. Two files run at a time, so they add up to more than the run took. */
+function listSlowest(files) {
+  const costs = files.map(({ name, startTime, endTime }) => ({
+    file: relative('.', name),
+    seconds: (endTime - startTime) / 1000,
+  }));
+  console.log('slowest files:');
+  for (const { file, seconds } of costs.toSorted((a, b) => b.seconds - a.seconds).slice(0, SLOWEST))
+    console.log(`${seconds.toFixed(1).padStart(7)} s  ${file}`);
+}

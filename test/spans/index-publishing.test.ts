@@ -18,7 +18,7 @@ import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const SHARED_KEY = makeSecret('shared key');
 const SEED = 7;
-const ROUNDS = 30;
+const ROUNDS = 10;
 const LAYERS = 3;
 const LAYER_BYTES = 512 * 1024;
 const READERS = 50;
