@@ -70,6 +70,7 @@ export class Disturbances {
   readonly #unverified = new Set<string>();
   /** Digests of stored blobs whose files have changed. */
   readonly #rotten = new Set<string>();
+  #isIndexed = false;
 
   /** @param options.pullsNeedStore blobs come from where the proxy sends nothing from before it is stored and verified */
   constructor({ pullsNeedStore }: { readonly pullsNeedStore: boolean }) {
@@ -99,10 +100,11 @@ export class Disturbances {
     return this.#since.has(disturbance);
   }
 
-  /** Blobs stay unverified: see {@link keepUnverified}. */
+  /** Every layer has been read. Blobs stay unverified: see {@link keepUnverified}. */
   clear(): void {
     this.#since.clear();
     this.#rotten.clear();
+    this.#isIndexed = true;
   }
 
   excusesCode(code: ErrorCode, path: string): boolean {
@@ -124,11 +126,21 @@ export class Disturbances {
   }
 
   /**
-   * A verified blob whose file changes later is served as it is until the scrub finds it. Decompressed bytes are always checked.
+   * A verified blob whose file changes later is served as it is until the scrub finds it.
    * @param blobs whose bytes are sent as they are stored
    */
   excusesRot(blobs: readonly string[]): boolean {
     return blobs.some((digest) => this.#rotten.has(digest));
+  }
+
+  /**
+   * Decompressed bytes are checked by the index of their layer. Those of a layer without one are sent while the index is built, as those of
+   * a blob that arrives: whether the blob is right shows at the end.
+   */
+  excusesRotWithoutIndex(layers: readonly string[]): boolean {
+    const mayLackIndexes =
+      !this.#isIndexed || this.#since.has('lostRecords') || this.#since.has('smallStore');
+    return mayLackIndexes && this.excusesRot(layers);
   }
 
   /** The first reader of a part of a blob may get it before the whole blob is verified. @param blobs that the part comes from */

@@ -115,7 +115,7 @@ export class Judge {
     if (isPartial && this.#disturbances.excusesUnverified(blobs)) return;
     // The bytes of a layer without compression are sent as they are stored, too.
     const stored = partOf?.filter(({ packed, tar }) => packed === tar).map((layer) => layer.digest) ?? own;
-    if (this.#disturbances.excusesRot(stored)) return;
+    if (this.#disturbances.excusesRot(stored) || this.#disturbances.excusesRotWithoutIndex(blobs)) return;
     throw new Wrong(`${what}: ${wrong} (${end}, ${String(headers['cache-status'])})`);
   }
 }

@@ -6,6 +6,7 @@ import type {
   GetAction,
   History,
   SetUp,
+  StoredFolder,
   UpstreamFault,
   Wanted,
 } from './history.ts';
@@ -178,7 +179,10 @@ class HistoryMaker {
   /** Makers of what goes wrong in one round, each with the requests that would show it. */
   #faultsOfRound(): readonly (() => Action[])[] {
     const { upstream, service, ofMachine } = this.#allFaults();
-    const stored = [() => this.#damage(this.#below(2))];
+    const stored = [
+      () => this.#damage(['indexes', 'indexes', 'manifests', 'tags', 'origins']),
+      ...(this.#decays ? [() => this.#damage(['blobs']), () => this.#damage(['blobs', 'partial'])] : []),
+    ];
     const groups = [upstream, upstream, stored, service, ...(this.#isMachineGood ? [] : [ofMachine])];
     return Array.from({ length: KINDS_OF_FAULTS }, () => this.#pick(this.#pick(groups)));
   }
@@ -235,12 +239,9 @@ class HistoryMaker {
     ];
   }
 
-  #damage(replica: number): Action[] {
-    const ofBlobs = ['blobs', 'blobs', 'blobs', 'blobs', 'blobs', 'blobs', 'partial'] as const;
-    const folder = this.#pick([
-      ...(this.#decays ? ofBlobs : []),
-      ...(['indexes', 'indexes', 'manifests', 'tags', 'origins'] as const),
-    ]);
+  #damage(folders: readonly StoredFolder[]): Action[] {
+    const replica = this.#below(2);
+    const folder = this.#pick(folders);
     const reach = this.#pick(['one', 'all', 'all'] as const);
     const how = this.#pick(['cut', 'flip', 'flip', 'flip', 'flip', 'grow', 'remove'] as const);
     const reads = Array.from({ length: 3 }, () => ({ ...this.#get(), replica, wanted: this.#wantedBytes() }));
