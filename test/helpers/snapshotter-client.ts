@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { posix } from 'node:path';
 
 import { pakoEngine } from '../../src/inflate/pako-engine.ts';
 import { decodeOciManifest, encodeOciManifest } from '../../src/soci/oci-manifest.ts';
@@ -58,6 +59,19 @@ export interface SnapshotterOptions {
   ) => Promise<NodeResponse>;
   /** Query of containerd's own requests, `?ns=` of a mirror; the snapshotter sends none. */
   readonly query?: string;
+  /** URL of probes and spans, as {@link mirrorUrl} makes it; the repository's own when not given. */
+  readonly spansUrl?: string;
+}
+
+/**
+ * Where the snapshotter asks for spans if `address` is `host` of a mirror and `repository` the image's name without its registry: the
+ * path of the address replaces `/v2` (soci-snapshotter `service/resolver/registry.go`, `fs/remote/resolver.go`). The proxy of a test
+ * speaks plain HTTP.
+ */
+export function mirrorUrl(address: string, repository: string): string {
+  const [, host = '', path = ''] = /^https?:\/\/([^/]*)(.*)$/.exec(address) ?? [];
+  // Go's path.Join ends no path with a slash.
+  return `http://${posix.join(host, path === '' ? '/v2' : path).replace(/\/$/, '')}/${repository}`;
 }
 
 /**
@@ -263,6 +277,7 @@ export class SnapshotterClient {
       headers: answer,
     } = await this.#request('GET', `blobs/${digest}`, {
       headers: { range: `bytes=${first}-${last}`, 'user-agent': SNAPSHOTTER, ...headers },
+      base: this.#options.spansUrl,
     });
     verify(status === 206, `status of a range of ${digest}`);
     verify(answer.get('content-range') === `bytes ${first}-${last}/${size}`, `Content-Range of ${digest}`);
@@ -274,15 +289,18 @@ export class SnapshotterClient {
   async #request(
     method: string,
     path: string,
-    options: { headers: Record<string, string>; query?: string | undefined },
+    options: { headers: Record<string, string>; query?: string | undefined; base?: string | undefined },
   ): Promise<{ status: number; headers: Headers; body: Buffer }> {
     const { range = '' } = options.headers;
     this.requests.push([method, path, range].join(' ').trim());
     const { repositoryUrl, send = sendByFetch } = this.#options;
-    const { status, headers, body } = await send(`${repositoryUrl}/${path}${options.query ?? ''}`, {
-      method,
-      headers: { 'accept-encoding': 'identity', ...options.headers },
-    });
+    const { status, headers, body } = await send(
+      `${options.base ?? repositoryUrl}/${path}${options.query ?? ''}`,
+      {
+        method,
+        headers: { 'accept-encoding': 'identity', ...options.headers },
+      },
+    );
     this.bytes += body.length;
     if (status < 200 || status > 299)
       throw new Error(`${method} ${path}: ${status} ${body.toString().slice(0, 300)}`);

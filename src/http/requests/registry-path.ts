@@ -36,16 +36,19 @@ const CATALOG = '/v2/_catalog';
 const EXTENSION = '/_soci/';
 
 /**
- * Parse the raw, still percent-encoded path of a URL. Done by hand because repository names hold slashes and a router that
- * decodes first cannot tell `%2F` from `/`.
+ * Parses the raw, still percent-encoded path of a URL. A router of fastify cannot: repository names have slashes, and a
+ * router that decodes first cannot tell `%2F` from `/`.
+ *
+ * Routes below a repository also work without `/v2`: the soci-snapshotter puts the path of a mirror's address in its place,
+ * so `host = "http://proxy:5000/hub"` requests `/hub/library/nginx/blobs/…` (soci-snapshotter `service/resolver/registry.go`).
  * @throws SpandrelError ROUTE_UNKNOWN, DIGEST_INVALID, TAG_INVALID, MANIFEST_UNKNOWN, QUERY_INVALID
  */
 export function parseRegistryPath(rawPath: string): RegistryPath {
   if (rawPath === '/') return { route: 'root' };
   if (rawPath === PREFIX || rawPath === '/v2') return { route: 'base' };
   if (rawPath === CATALOG) return { route: 'catalog' };
-  if (!rawPath.startsWith(PREFIX)) throw unknownRoute(rawPath);
-  const path = rawPath.slice(PREFIX.length);
+  if (!rawPath.startsWith('/')) throw unknownRoute(rawPath);
+  const path = rawPath.slice(rawPath.startsWith(PREFIX) ? PREFIX.length : 1);
   const extension = path.indexOf(EXTENSION);
   if (extension > 0)
     return parseExtension(path.slice(0, extension), path.slice(extension + EXTENSION.length), rawPath);

@@ -68,6 +68,7 @@ describe('access by htpasswd', () => {
       ['/v2/demo/app/', ''],
       ['/v2/app/', `?ns=${host}`],
       [`/v2/${host}/app/`, ''],
+      [`/${host}/app/`, ''],
     ];
     for (const [before = '', after = ''] of ways) {
       for (const [route, sample] of Object.entries(ROUTE_SAMPLES)) {

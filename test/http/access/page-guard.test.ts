@@ -167,6 +167,7 @@ describe('the registry listener, on loopback with open access', () => {
     '/v2/',
     '/v2/_catalog',
     ...Object.values(ROUTE_SAMPLES).map((sample) => `/v2/known/team/app/${sample}`),
+    `/known/team/app/${ROUTE_SAMPLES.image}`,
   ];
 
   it.each(paths)('%s is not for pages whose name has been led here', async (path) => {

@@ -48,6 +48,7 @@ describe.each(['basic', 'bearer'] as const)('access as the upstream has it (%s)'
     for (const [before, after] of [
       ['/v2/alice/', ''],
       ['/v2/hub/alice/', ''],
+      ['/hub/alice/', ''],
       ['/v2/alice/', `?ns=${host}`],
     ]) {
       for (const [route, sample] of Object.entries(ROUTE_SAMPLES)) {

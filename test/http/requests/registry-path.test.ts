@@ -51,7 +51,27 @@ describe('parseRegistryPath', () => {
   });
 
   it.each([
+    [`/hub/library/nginx/blobs/${D}`, { route: 'blob', name: 'hub/library/nginx', digest: D }],
+    [`/app/blobs/${D}`, { route: 'blob', name: 'app', digest: D }],
+    [`/hub/v2/app/blobs/${D}`, { route: 'blob', name: 'hub/v2/app', digest: D }],
+    ['/a/b/manifests/1', { route: 'manifest', name: 'a/b', reference: { tag: '1' } }],
+    [`/a/_soci/layers/${D}/tar`, { route: 'tar', name: 'a', digest: D }],
+  ])('%s needs no /v2, as mirrors of the snapshotter have none', (path, expected) => {
+    expect(parseRegistryPath(path)).toEqual(expected);
+  });
+
+  it.each([
     ['/v1/'],
+    ['/_catalog'],
+    ['/a'],
+    ['/a/'],
+    ['//manifests/x'],
+    ['/manifests/x'],
+    ['/a/tags/other'],
+    [`/_soci/layers/${D}`],
+    ['/healthz'],
+    ['/metrics'],
+    ['/api/v1/warm'],
     ['/v2/a'],
     ['/v2/a/manifests/'],
     ['/v2//manifests/x'],
