@@ -72,7 +72,7 @@ export class Disturbances {
   readonly #rotten = new Set<string>();
   #isIndexed = false;
 
-  /** @param options.pullsNeedStore blobs come from where the proxy sends nothing from before it is stored and verified */
+  /** @param options.pullsNeedStore blobs come from an address from which nothing is sent before it is stored and verified */
   constructor({ pullsNeedStore }: { readonly pullsNeedStore: boolean }) {
     this.#pullsNeedStore = pullsNeedStore;
   }

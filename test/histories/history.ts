@@ -19,8 +19,8 @@ export interface SetUp {
   readonly background: boolean;
   /** Threads that index, and threads that decompress. */
   readonly threads: 1 | 2;
-  /** The upstream redirects blobs to another address, which is private, and allowed by configuration or not. */
-  readonly redirects: 'none' | 'allowed' | 'unknown';
+  /** The upstream redirects blobs to another address, which is private: nothing from there is sent before it is verified. */
+  readonly redirects: boolean;
   /** Stored blobs change by themselves, and a fast scrub finds them. Without, there is no scrub: it would hide faults of the store. */
   readonly decays: boolean;
   /** How clients reach the registry listener. */

@@ -69,7 +69,7 @@ class HistoryMaker {
       latencyMs: this.#pick([0, 0, 3]),
       background: this.#chance(0.7),
       threads: this.#pick([1, 1, 2]),
-      redirects: this.#pick(['none', 'none', 'none', 'none', 'allowed', 'unknown']),
+      redirects: this.#chance(0.2),
       decays: this.#decays,
       wire: this.#pick(['http', 'http', 'http', 'tls', 'tls h2']),
       access: this.#pick(['open', 'open', 'htpasswd', 'upstream']),

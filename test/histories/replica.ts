@@ -241,13 +241,12 @@ export class Replica {
   async #configure(rules: number): Promise<void> {
     const { setUp, upstreamUrl: url, redisUrl, tls, htpasswdFile } = this.#options;
     const { storeBytes, memoryBytes, tagSeconds, background, decays, threads } = setUp;
-    const allowed = setUp.redirects === 'allowed' ? { allowAddresses: ['127.0.0.0/8'] } : {};
     const key = setUp.redisKey ? { key: REDIS_KEY } : {};
     const auth = setUp.access === 'upstream' ? { auth: { kind: 'basic', ...PERSON } } : {};
     const config = {
       listen: { port: 0, ...(tls === undefined ? {} : { tls }) },
       admin: { port: 0 },
-      upstreams: [{ name: 'up', url, host: 'registry.test', default: true, ...auth, ...allowed }],
+      upstreams: [{ name: 'up', url, host: 'registry.test', default: true, ...auth }],
       upstream: {
         connectTimeoutMs: 2000,
         headersTimeoutMs: 2000,

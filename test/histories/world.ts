@@ -68,7 +68,7 @@ export class World implements AsyncDisposable {
     stack: AsyncDisposableStack,
   ) {
     this.setUp = setUp;
-    this.disturbances = new Disturbances({ pullsNeedStore: setUp.redirects === 'unknown' });
+    this.disturbances = new Disturbances({ pullsNeedStore: setUp.redirects });
     this.judge = new Judge(this.disturbances);
     this.content = parts.content;
     this.pushed = parts.pushed;
@@ -84,9 +84,7 @@ export class World implements AsyncDisposable {
     const folder = stack.use(await TemporaryFolder.create()).path;
     const { latencyMs, redirects, access } = setUp;
     const auth = access === 'upstream' ? ({ kind: 'bearer', ...PERSON } as const) : { kind: 'none' as const };
-    const upstream = stack.use(
-      await ScriptedRegistry.start({ latencyMs, redirectBlobs: redirects !== 'none', auth }),
-    );
+    const upstream = stack.use(await ScriptedRegistry.start({ latencyMs, redirectBlobs: redirects, auth }));
     const certificate = setUp.wire === 'http' ? undefined : stack.use(await Certificate.create());
     const htpasswdFile = join(folder, 'htpasswd');
     await writeFile(htpasswdFile, `${PERSON.username}:${await hash(PERSON.password, 4)}\n`);
