@@ -9,7 +9,7 @@ import { requestRates } from '../src/config/request-rates.ts';
 import { upstreamAuth } from '../src/config/upstream-auth.ts';
 import { upstream } from '../src/config/upstream-config.ts';
 import { printErrorTable } from '../src/core/print-error-table.ts';
-import { printMetricTable } from '../src/telemetry/metric-document.ts';
+import { printMetricTable } from '../src/telemetry/print-metric-table.ts';
 import { Metrics } from '../src/telemetry/metrics.ts';
 import { printRooms } from './rooms.ts';
 

@@ -1,7 +1,7 @@
 import { crc32 } from 'node:zlib';
 
 import { isSpandrelError } from '../core/errors.ts';
-import { inflateZstd, type InflateZstdOptions, type ZstdDataFrame } from '../inflate/zstd-inflater.ts';
+import { inflateZstd, type InflateZstdOptions, type ZstdDataFrame } from '../inflate/inflate-zstd.ts';
 import { CompressedHash } from './compressed-hash.ts';
 import type { FrameStart } from '../ztoc/span.ts';
 import type { SpanCutterOptions } from '../index/span-sink.ts';

@@ -6,21 +6,21 @@ import { wasmEngine } from './wasm-engine.ts';
 
 const ENGINES: Readonly<Record<EngineName, Engine>> = { wasm: wasmEngine, pako: pakoEngine };
 
-/** The engine that a process uses. */
+/** The engine that this process uses. */
 export interface EngineChoice {
   readonly engine: EngineName;
-  /** Why WebAssembly cannot be used, although it was asked for. */
+  /** Why WebAssembly is not used although it is configured. */
   readonly wasmFault?: Error;
 }
 
-/** Only the name of an engine can go to another thread. */
+/** The engine with this name. Threads are sent the name. */
 export function engineNamed(name: EngineName): Engine {
   return ENGINES[name];
 }
 
 /**
- * The engine that was asked for, or pako where WebAssembly cannot be used: Node with `--jitless`, a processor
- * without SIMD, too little address space. Compiles the kernel to find out, which takes some milliseconds.
+ * The wanted engine, or pako if WebAssembly cannot be used: Node runs with `--jitless`, the processor has no
+ * SIMD, or the address space is too small. Compiles the kernel to find out, which takes some milliseconds.
  * @throws SpandrelError INTERNAL, WORKER_FAILED as {@link compileKernel}
  */
 export function chooseEngine(wanted: EngineName): EngineChoice {

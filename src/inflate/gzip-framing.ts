@@ -6,17 +6,20 @@ const HAS_EXTRA = 4;
 const HAS_NAME = 8;
 const HAS_COMMENT = 16;
 const RESERVED_FLAGS = 0xe0;
-/** Modification time, extra flags and operating system, on which nothing depends. */
-const PASSED_OVER_BYTES = 6;
+/** Modification time, extra flags and operating system: ignored. */
+const IGNORED_BYTES = 6;
 
 const CRC_POLYNOMIAL = 0xedb88320;
 
-/** What surrounds a gzip member's deflate data: sent a byte at a time, gives in the end what is wrong, in zlib's words, if anything. */
+/**
+ * Parses what surrounds the deflate data of a gzip member. Send it a byte at a time; it returns what is
+ * wrong, in zlib's words, or `undefined`.
+ */
 export type GzipFraming = Generator<undefined, string | undefined, number>;
 
 /**
- * A member's header. Refuses what zlib refuses, at the same byte. To be started by a first `next`, which takes no byte; costs no
- * memory, however long the fields are.
+ * Parses a member's header. Refuses what zlib refuses, at the same byte. The first call of `next` starts it
+ * and takes no byte. Uses no memory, however long the fields are.
  */
 export function* readGzipHeader(): GzipFraming {
   let crc = 0xffffffff;
@@ -30,10 +33,10 @@ export function* readGzipHeader(): GzipFraming {
   const flags = method >> 8;
   if ((method & 0xff) !== DEFLATE) return 'unknown compression method';
   if (flags & RESERVED_FLAGS) return 'unknown header flags set';
-  let passedOver = PASSED_OVER_BYTES;
-  for (; passedOver > 0; passedOver--) yield* byte();
-  if (flags & HAS_EXTRA) passedOver = yield* uint16(byte);
-  for (; passedOver > 0; passedOver--) yield* byte();
+  let ignored = IGNORED_BYTES;
+  for (; ignored > 0; ignored--) yield* byte();
+  if (flags & HAS_EXTRA) ignored = yield* uint16(byte);
+  for (; ignored > 0; ignored--) yield* byte();
   for (const flag of [HAS_NAME, HAS_COMMENT]) {
     if (flags & flag) while ((yield* byte()) !== 0);
   }
@@ -44,7 +47,7 @@ export function* readGzipHeader(): GzipFraming {
   return undefined;
 }
 
-/** A member's trailer, behind output of this CRC-32 and length. */
+/** Parses a member's trailer, after output with this CRC-32 and length. */
 export function* readGzipTrailer(crc32: number, uncompressedLength: number): GzipFraming {
   function* byte(): Generator<undefined, number, number> {
     return yield;
@@ -53,7 +56,7 @@ export function* readGzipTrailer(crc32: number, uncompressedLength: number): Gzi
   return (yield* uint32(byte)) === uncompressedLength % 2 ** 32 ? undefined : 'incorrect length check';
 }
 
-/** Any trailer. */
+/** Skips a trailer unchecked. */
 export function* passGzipTrailer(): GzipFraming {
   for (let passed = 0; passed < 8; passed++) yield;
   return undefined;

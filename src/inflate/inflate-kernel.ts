@@ -5,10 +5,13 @@ import { SpandrelError } from '../core/errors.ts';
 import { WINDOW_BYTES } from './engine.ts';
 import * as status from './kernel/status.ts';
 
-/** The same file for `src/` and for `dist/`; `scripts/build.mjs` makes it of `src/inflate/kernel/`. */
+/**
+ * `scripts/build.mjs` compiles it from `src/inflate/kernel/`. Code in `src/` and in `dist/` uses the same
+ * file.
+ */
 const KERNEL_FILE = new URL('../../dist/kernel/inflate.wasm', import.meta.url);
 
-/** What is wrong when {@link InflateKernel.decode} gives one of these, in zlib's words. */
+/** What each status of {@link InflateKernel.decode} means, in zlib's words. */
 const DAMAGE: Readonly<Record<number, string>> = {
   [status.BAD_BLOCK_TYPE]: 'invalid block type',
   [status.BAD_STORED_LENGTHS]: 'invalid stored block lengths',
@@ -28,7 +31,7 @@ export interface KernelModule {
   readonly [Symbol.toStringTag]: 'WebAssembly.Module';
 }
 
-// Node's declarations leave this to those of a browser.
+// Node's declarations lack this; those of browsers have it.
 declare const WebAssembly: {
   readonly Module: new (bytes: Uint8Array) => KernelModule;
   readonly Instance: new (module: KernelModule) => { readonly exports: unknown };
@@ -51,8 +54,9 @@ interface KernelExports {
 }
 
 /**
- * Compile the kernel. Cheap when another thread has done it: V8 keeps the code once for all of them.
- * @throws SpandrelError INTERNAL if it has not been built, WORKER_FAILED if it cannot be read at the moment
+ * Compiles the kernel. Cheap if another thread has compiled it: V8 shares the code.
+ * @throws SpandrelError INTERNAL if it was not built, WORKER_FAILED if it cannot be read; errors of
+ * WebAssembly
  */
 export function compileKernel(): KernelModule {
   if (!existsSync(KERNEL_FILE)) {
@@ -73,7 +77,9 @@ function readKernel(): Buffer {
   }
 }
 
-/** An instance of the WebAssembly DEFLATE decoder (`kernel/decode.ts`) with its memory of less than half a MiB. */
+/**
+ * An instance of the WebAssembly DEFLATE decoder (`kernel/decode.ts`). Its memory is less than half a MiB.
+ */
 export class InflateKernel {
   readonly #exports: KernelExports;
   readonly #memory: Uint8Array<ArrayBuffer>;
@@ -83,13 +89,13 @@ export class InflateKernel {
 
   constructor(module: KernelModule) {
     this.#exports = new WebAssembly.Instance(module).exports as KernelExports;
-    // The memory never grows, so that this view stays good.
+    // The memory never grows, so this view stays valid.
     this.#memory = new Uint8Array(this.#exports.memory.buffer);
     this.#inputAddress = this.#exports.inputAddress();
     this.inputCapacity = this.#exports.inputCapacity();
   }
 
-  /** Forget all output; then as {@link begin}, with `window` as the output before. */
+  /** Discards all output, then starts as {@link begin} does, with `window` as the preceding output. */
   resume(bits: number, bitCount: number, window: Uint8Array): void {
     this.#exports.reset();
     const last = window.subarray(-WINDOW_BYTES);
@@ -97,33 +103,33 @@ export class InflateKernel {
     this.#exports.begin(bits, bitCount, last.length);
   }
 
-  /** A deflate stream begins that refers to no output before it. */
+  /** Starts a deflate stream that refers to no earlier output. */
   begin(): void {
     this.#exports.begin(0, 0, 0);
   }
 
-  /** Copy at most `inputCapacity` bytes, which {@link decode} then works on. */
+  /** Copies at most `inputCapacity` bytes as input for {@link decode}. */
   setInput(compressed: Uint8Array): void {
     this.#memory.set(compressed, this.#inputAddress);
     this.#inputEnd = this.#inputAddress + compressed.length;
   }
 
-  /** Decode the input from the place `start` on until something stops it: `kernel/status.ts`. */
+  /** Decodes the input from offset `start`. @returns why it stopped: see `kernel/status.ts` */
   decode(start: number): number {
     return this.#exports.decode(this.#inputAddress + start, this.#inputEnd);
   }
 
-  /** The place of the first byte of input that has not been touched. */
+  /** Offset of the first unread byte of input. */
   get position(): number {
     return this.#exports.inputPosition() - this.#inputAddress;
   }
 
-  /** How many high bits of the byte before `position` have not been consumed; 0 to 7 behind a block. */
+  /** How many high bits of the byte before `position` are not consumed; 0 to 7 after a block. */
   get leftoverBits(): number {
     return this.#exports.leftoverBits();
   }
 
-  /** What the last call of {@link decode} has put out; valid until the next. */
+  /** Output of the last call of {@link decode}, valid until the next one. */
   get output(): Uint8Array<ArrayBuffer> {
     return this.#memory.subarray(this.#exports.outputBegin(), this.#exports.outputEnd());
   }
@@ -133,18 +139,22 @@ export class InflateKernel {
     return this.#exports.outputCrc32() >>> 0;
   }
 
-  /** Write the last 32 KiB of output into `target`, zeros in front while there are fewer. */
+  /** Writes the last 32 KiB of output to `target`, preceded by zeros if there are fewer. */
   copyWindow(target: Uint8Array): void {
     const end = this.#exports.outputEnd();
     target.set(this.#memory.subarray(end - WINDOW_BYTES, end));
   }
 
-  /** Note from here on what is referred to before this place. */
+  /** Tracks from here which bytes before this place the output refers to. */
   beginSpan(): void {
     this.#exports.beginSpan();
   }
 
-  /** Write the window before the place of {@link beginSpan} into `target`, zeros but for what has been referred to; false if nothing has. */
+  /**
+   * Writes the window before the place of {@link beginSpan} to `target`, with zeros for bytes that the output
+   * does not refer to.
+   * @returns false if it refers to none
+   */
   copyUsedWindow(target: Uint8Array): boolean {
     const address = this.#exports.usedWindow();
     if (address === 0) return false;
@@ -153,7 +163,7 @@ export class InflateKernel {
   }
 }
 
-/** What is wrong, in zlib's words, if `stop` says so. */
+/** The damage that the status `stop` stands for, in zlib's words. */
 export function damageOf(stop: number): string | undefined {
   return DAMAGE[stop];
 }

@@ -5,24 +5,26 @@ import { BLOCK_END, NEEDS_INPUT, STREAM_END } from './kernel/status.ts';
 
 export interface MemberEvents {
   onOutput(bytes: Uint8Array, crc32: number): void;
-  /** Behind a header, or behind a block that is not its member's last. */
+  /** Called after a header, and after a block that is not its member's last. */
   onBoundary(): void;
 }
 
 type Stage = 'header' | 'blocks' | 'trailer' | 'end' | 'padding';
 
-/** Gzip members one behind the other, their deflate data decoded by a kernel. */
+/** Decodes gzip members in sequence; a kernel decodes their deflate data. */
 export class MemberDecoder {
   readonly #kernel: InflateKernel;
   readonly #events: MemberEvents;
   #stage: Stage;
   #framing: GzipFraming;
   #members = 0;
-  /** Of the member; of a member that has begun elsewhere, unknown. */
+  /** Of the current member; unknown if decoding began within it. */
   #sum: { crc32: number; uncompressedLength: number } | undefined;
   #compressedOffset = 0;
 
-  /** @param start where in a member the input begins: at its header, or in its deflate data, for which `kernel` is prepared */
+  /**
+   * @param start where the input begins: at a header, or within deflate data, for which `kernel` is prepared
+   */
   constructor(kernel: InflateKernel, start: 'header' | 'blocks', events: MemberEvents) {
     this.#kernel = kernel;
     this.#events = events;
@@ -30,12 +32,12 @@ export class MemberDecoder {
     this.#framing = start === 'header' ? started(readGzipHeader()) : started(passGzipTrailer());
   }
 
-  /** Bytes of input that have been touched. */
+  /** Bytes of input read so far. */
   get compressedOffset(): number {
     return this.#compressedOffset;
   }
 
-  /** Whole members so far. */
+  /** Complete members so far. */
   get members(): number {
     return this.#members;
   }
@@ -45,8 +47,8 @@ export class MemberDecoder {
   }
 
   /**
-   * Decode the next input.
-   * @returns what is wrong with it, in zlib's words
+   * Decodes the next input.
+   * @returns what is wrong with it, in zlib's words; `undefined` if nothing
    */
   take(compressed: Uint8Array): string | undefined {
     const { inputCapacity } = this.#kernel;

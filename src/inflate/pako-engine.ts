@@ -17,22 +17,25 @@ import {
 import { SpandrelError } from '../core/errors.ts';
 import type { Engine, GzipInflater, InflateEvents, SpanInput } from './engine.ts';
 import { WINDOW_BYTES } from './engine.ts';
-import { GZIP_TRAILER_BYTES } from './native-span.ts';
+import { GZIP_TRAILER_BYTES } from './inflate-span-natively.ts';
 import { inflateSpanWith, type SpanStream } from './span-stream.ts';
 
 /** zlib's `windowBits`: gzip with the largest window, and raw deflate with it. */
 const GZIP_WINDOW_BITS = 31;
 const RAW_WINDOW_BITS = -15;
 
-/** Output goes round in this; much larger than the window so that zlib is seldom interrupted. */
+/** Ring buffer of the output; much larger than the window, so that zlib is seldom interrupted. */
 const RING_BYTES = 8 * WINDOW_BYTES;
 
-// `data_type` after a call with Z_BLOCK (zlib.h, inflate): lowest bits the number of unread bits of the last byte.
+// `data_type` after a call with Z_BLOCK (zlib.h, inflate): the lowest bits count the unread bits of the last
+// byte.
 const AT_BOUNDARY = 128;
 const IN_LAST_BLOCK = 64;
 const UNREAD_BITS = 7;
 
-/** zlib in JavaScript: slow, but its `Z_BLOCK` shows block boundaries exactly where the C library does. */
+/**
+ * zlib in JavaScript: slow, but its `Z_BLOCK` shows block boundaries exactly where the C library shows them.
+ */
 export const pakoEngine: Engine = {
   name: 'pako',
   createGzipInflater: (events: InflateEvents): GzipInflater => new PakoGzipInflater(events),
@@ -40,14 +43,14 @@ export const pakoEngine: Engine = {
 };
 
 /**
- * The loop of soci-snapshotter's `generate_zinfo_from_fp` (`ztoc/compression/gzip_zinfo.c`), turned inside out so that input can
- * come in any pieces. One thing differs: a zlib wrapper is no gzip, which Go's gzip reader says there.
+ * The loop of soci-snapshotter's `generate_zinfo_from_fp` (`ztoc/compression/gzip_zinfo.c`), but for input in
+ * pieces of any size. It refuses a zlib wrapper; in soci-snapshotter Go's gzip reader does so.
  */
 class PakoGzipInflater implements GzipInflater {
   readonly #events: InflateEvents;
   readonly #stream = openStream(GZIP_WINDOW_BITS);
   readonly #ring = new Uint8Array(RING_BYTES);
-  // zlib's own totals start again with each member.
+  // zlib's own totals restart with each member.
   #compressedOffset = 0;
   #uncompressedOffset = 0;
   #members = 0;
@@ -84,7 +87,7 @@ class PakoGzipInflater implements GzipInflater {
     this.#copyWindow(this.#spanWindow);
   }
 
-  /** All of it: zlib does not tell what it refers to. */
+  /** Writes the whole window: zlib does not show which bytes the output refers to. */
   copyUsedWindow(target: Uint8Array): boolean {
     if (this.#spanWindow === undefined) return false;
     target.set(this.#spanWindow);
@@ -131,7 +134,7 @@ class PakoGzipInflater implements GzipInflater {
     const end = stream.next_in + stream.avail_in;
     const stop = stream.input.subarray(stream.next_in, end).findIndex((byte) => byte !== 0);
     this.#compressedOffset += stop === -1 ? stream.avail_in : stop + 1;
-    if (stop !== -1) throw this.#fail('no gzip member behind the last one, incorrect header check');
+    if (stop !== -1) throw this.#fail('no gzip member after the last one, incorrect header check');
     stream.avail_in = 0;
   }
 
@@ -154,7 +157,7 @@ class PakoGzipInflater implements GzipInflater {
   #copyWindow(target: Uint8Array): void {
     const end = this.#stream.next_out;
     const fromEnd = Math.max(0, WINDOW_BYTES - end);
-    // Before the first turn the end of the ring still holds the zeros that belong in front of the output.
+    // Until the ring is full once, its end still holds the zeros that precede the output.
     target.set(this.#ring.subarray(RING_BYTES - fromEnd));
     target.set(this.#ring.subarray(end - (WINDOW_BYTES - fromEnd), end), fromEnd);
   }
@@ -162,9 +165,7 @@ class PakoGzipInflater implements GzipInflater {
   #describe(status: Z_CallStatus): string {
     const reason = zlibReason(this.#stream, status);
     if (this.#position === 'blocks') return reason;
-    return this.#members === 0
-      ? `no gzip header, ${reason}`
-      : `no gzip member behind the last one, ${reason}`;
+    return this.#members === 0 ? `no gzip header, ${reason}` : `no gzip member after the last one, ${reason}`;
   }
 
   #fail(problem: string): SpandrelError {
@@ -180,7 +181,7 @@ class PakoGzipInflater implements GzipInflater {
   }
 }
 
-/** soci-snapshotter's `extract_data_from_buffer`, from the checkpoint to the end of the span. */
+/** As soci-snapshotter's `extract_data_from_buffer`, from the checkpoint to the end of the span. */
 function resumeSpan({ deflate, window, uncompressedLength }: SpanStream): Uint8Array<ArrayBuffer> {
   const output = new Uint8Array(uncompressedLength);
   const stream = openStream(RAW_WINDOW_BITS);
@@ -198,7 +199,7 @@ function resumeSpan({ deflate, window, uncompressedLength }: SpanStream): Uint8A
       raw = false;
       zlibInflateReset2(stream, GZIP_WINDOW_BITS);
     } else if (status !== Z_OK && status !== Z_BUF_ERROR && stream.avail_out > 0) {
-      // With all output there, what zlib has found wrong lies behind the span.
+      // If all output is there, the fault lies after the span.
       throw corruptSpan(stream, uncompressedLength, zlibReason(stream, status));
     }
   }
@@ -229,7 +230,7 @@ function giveInput(stream: ZStream, bytes: Uint8Array): void {
   stream.avail_in = bytes.length;
 }
 
-/** zlib's own words, such as `invalid distance too far back` or `incorrect data check`. */
+/** zlib's message, such as `invalid distance too far back` or `incorrect data check`. */
 function zlibReason(stream: ZStream, status: Z_CallStatus): string {
   return stream.msg === '' ? `zlib status ${status}` : stream.msg;
 }

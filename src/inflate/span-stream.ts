@@ -1,30 +1,33 @@
 import { crc32 } from 'node:zlib';
 
 import { SpandrelError } from '../core/errors.ts';
-import { inflateSpanNatively } from './native-span.ts';
+import { inflateSpanNatively } from './inflate-span-natively.ts';
 import type { SpanInput } from './engine.ts';
 
-// Deflate blocks without output, field by field as they are sent: numbers from their lowest bit, Huffman codes from their highest.
-/** A fixed block (RFC 1951, 3.2.6) with nothing but its end code: 10 bits. */
+// Deflate blocks without output, as sequences of bits: numbers from their lowest bit, Huffman codes from
+// their highest.
+/** A fixed block (RFC 1951, 3.2.6) that has only its end code: 10 bits. */
 const EMPTY_FIXED_BLOCK = ['0', '10', '0000000'].join('');
-/** A dynamic block (3.2.7) with nothing but its end code. Having two distance codes, it is 91 bits long, an odd number. */
+/**
+ * A dynamic block (3.2.7) that has only its end code. With two distance codes it has 91 bits, an odd number.
+ */
 const EMPTY_DYNAMIC_BLOCK = [
-  ['0', '01', '00000', '10000', '0111'], // 257 literal and length codes, 2 distance codes, 18 code length codes
-  ['000000', '100', '000'.repeat(14), '100'], // of these, "11 to 138 zeros" and "length 1" have one bit each
-  ['1', '1111111', '1', '1101011'], // 138 and 118 codes that are not used
+  ['0', '01', '00000', '10000', '0111'], // 257 literals and lengths, 2 distances, 18 code lengths
+  ['000000', '100', '000'.repeat(14), '100'], // "11 to 138 zeros" and "length 1" have one bit each
+  ['1', '1111111', '1', '1101011'], // 138 and 118 unused codes
   ['0', '00'], // length 1: the end code and both distance codes
   ['0'], // the end code
 ]
   .flat()
   .join('');
 
-/** Output bytes per input byte that DEFLATE cannot exceed: a match of 258 bytes takes at least two bits. */
+/** Most output bytes per input byte in DEFLATE: a match of 258 bytes takes at least two bits. */
 const MAX_RATIO = 1032;
 const MAX_MATCH_BYTES = 258;
 
-/** Raw deflate data from a checkpoint on, ready for a decoder that starts at a byte's first bit. */
+/** Raw deflate data from a checkpoint, for a decoder that starts at the first bit of a byte. */
 export interface SpanStream {
-  /** When the checkpoint lies in mid-byte, empty blocks are put in front. Bytes behind the span may follow. */
+  /** Empty blocks precede it if the checkpoint lies within a byte. Bytes after the span may follow. */
   readonly deflate: Uint8Array;
   /** Preset dictionary; empty for none. */
   readonly window: Uint8Array;
@@ -33,9 +36,9 @@ export interface SpanStream {
 }
 
 /**
- * Decode a span with Node's zlib where that can do it, else with `resume`.
- * `resume` must stop at `uncompressedLength`, pass over the ends of gzip members (trailer unchecked, then any further members
- * as gzip) and throw SPAN_CORRUPT; its verdict counts.
+ * Decodes a span with Node's zlib, or, if that fails, with `resume`.
+ * @param resume must stop at `uncompressedLength`, skip trailers of gzip members, decode further members, and
+ * throw SPAN_CORRUPT for a damaged span
  * @throws SpandrelError SPAN_CORRUPT
  */
 export function inflateSpanWith(
@@ -52,7 +55,8 @@ export function inflateSpanWith(
 }
 
 /**
- * Make sure that the input can be a span with output. What comes from a foreign index must not decide about an allocation unchecked.
+ * Checks that the input can be a span. Numbers of a foreign index must be checked before memory is allocated
+ * for them.
  * @throws SpandrelError SPAN_CORRUPT
  */
 export function checkSpanInput({ compressed, bits, uncompressedLength }: SpanInput): void {
@@ -68,15 +72,15 @@ export function checkSpanInput({ compressed, bits, uncompressedLength }: SpanInp
   }
 }
 
-/** @throws SpandrelError SPAN_CORRUPT if the output of the span has another CRC-32 than it must have */
+/** @throws SpandrelError SPAN_CORRUPT if `sum` is not the expected CRC-32 of the span */
 export function checkSpanSum(input: SpanInput, sum: number): void {
   if (input.crc32 !== undefined && input.crc32 !== sum)
     throw new SpandrelError('SPAN_CORRUPT', 'a decoded span does not match its checksum');
 }
 
 /**
- * `compressed` without the bits that belong to the block before. In place of zlib's `inflatePrime`, which neither Node nor pako
- * has, empty blocks fill the first bytes up to the bit where the span begins.
+ * `compressed` without the bits of the preceding block. Neither Node nor pako has zlib's `inflatePrime`, so
+ * empty blocks fill the first bytes up to the bit where the span begins.
  */
 function alignToByte(compressed: Uint8Array, bits: number): Uint8Array {
   if (bits === 0) return compressed;

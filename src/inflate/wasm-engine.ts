@@ -8,9 +8,10 @@ import { MemberDecoder } from './member-decoder.ts';
 import { checkSpanInput, checkSpanSum } from './span-stream.ts';
 
 /**
- * DEFLATE in WebAssembly. Each inflater has an instance of its own; spans share one, since they are decoded in one go.
- * Compiles on first use.
- * @throws SpandrelError INTERNAL if there is no kernel to compile, WORKER_FAILED if WebAssembly cannot be used
+ * DEFLATE in WebAssembly. Each inflater has its own instance; all spans share one. Compiles the kernel on
+ * first use.
+ * @throws SpandrelError INTERNAL if there is no kernel to compile, WORKER_FAILED if WebAssembly cannot be
+ * used
  */
 class WasmEngine implements Engine {
   readonly name = 'wasm';
@@ -34,7 +35,7 @@ class WasmEngine implements Engine {
       return new InflateKernel(this.#module);
     } catch (error) {
       if (error instanceof SpandrelError) throw error;
-      // It could be used when the process started: the address space is full.
+      // The process could use it when it started, so its address space is full.
       throw new SpandrelError(
         'WORKER_FAILED',
         'WebAssembly cannot be used; `inflate.engine: pako` needs none',
@@ -44,7 +45,7 @@ class WasmEngine implements Engine {
   }
 }
 
-/** Several times as fast as pako and stops at the same places. */
+/** Several times as fast as pako, with the same boundaries. */
 export const wasmEngine: Engine = new WasmEngine();
 
 class WasmGzipInflater implements GzipInflater {
@@ -105,7 +106,7 @@ class WasmGzipInflater implements GzipInflater {
   #describe(problem: string): string {
     const { stage, members } = this.#decoder;
     if (stage !== 'header' && stage !== 'padding') return problem;
-    return members === 0 ? `no gzip header, ${problem}` : `no gzip member behind the last one, ${problem}`;
+    return members === 0 ? `no gzip header, ${problem}` : `no gzip member after the last one, ${problem}`;
   }
 
   #fail(problem: string): SpandrelError {
@@ -134,7 +135,7 @@ function decodeSpan(kernel: InflateKernel, input: SpanInput): Uint8Array<ArrayBu
   });
   kernel.resume((compressed[0] ?? 0) >> (8 - bits), bits, window);
   let problem: string | undefined;
-  // Piece by piece: what stands behind the span is neither decoded nor judged.
+  // Piece by piece, so that bytes after the span are neither decoded nor checked.
   for (let at = bits === 0 ? 0 : 1; at < compressed.length && have < uncompressedLength;) {
     const piece = compressed.subarray(at, at + kernel.inputCapacity);
     problem = decoder.take(piece);

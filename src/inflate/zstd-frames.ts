@@ -1,9 +1,9 @@
 import type { ByteRange } from '../core/byte-range.ts';
 import { SpandrelError } from '../core/errors.ts';
 
-/** Largest window that is decoded unless told otherwise, as by the `zstd` command. */
+/** Default limit for windows; the `zstd` command has the same. */
 export const USUAL_MAX_WINDOW_BYTES = 2 ** 27;
-/** What no decoder goes beyond: the window of `zstd --long=31`. */
+/** Limit of all decoders: the window of `zstd --long=31`. */
 export const MAX_ZSTD_WINDOW_LOG = 31;
 
 // RFC 8878, sections 3.1.1 and 3.1.2.
@@ -20,48 +20,48 @@ const RLE_BLOCK = 1;
 const RESERVED_BLOCK = 3;
 const DICTIONARY_ID_BYTES = [0, 1, 2, 4] as const;
 const CONTENT_SIZE_BYTES = [0, 2, 4, 8] as const;
-/** What zstd 0.1 to 0.7 wrote; decoders stopped reading it (zstd `lib/legacy`). */
+/** Formats of zstd 0.1 to 0.7, which current decoders refuse (zstd `lib/legacy`). */
 const LEGACY_MAGICS = [0xfd2fb51e, 0xfd2fb522, 0xfd2fb523, 0xfd2fb524, 0xfd2fb525, 0xfd2fb526, 0xfd2fb527];
 
-/** One frame of a zstd stream. Decoding can begin at any `data` frame; `skippable` frames hold no output. */
+/** A frame of a zstd stream. Decoding can start at any `data` frame; `skippable` frames have no output. */
 export interface ZstdFrame {
   readonly kind: 'data' | 'skippable';
-  /** With magic number and checksum. */
+  /** Includes magic number and checksum. */
   readonly compressed: ByteRange;
 }
 
-/** A part of one frame; the parts of a stream in order are the stream. */
+/** A part of one frame. All parts in order are the stream. */
 export interface ZstdPiece {
   readonly kind: ZstdFrame['kind'];
   /** Part of the scanned chunk, or a copy. */
   readonly bytes: Uint8Array;
-  /** The whole frame, when `bytes` are its last ones. */
+  /** The frame, if `bytes` are its last ones. */
   readonly ended?: ZstdFrame;
 }
 
-/** Finds the frames of a zstd stream that comes in chunks, without decompressing (RFC 8878, section 3). */
+/** Finds the frames of a zstd stream in chunks, without decompressing it (RFC 8878, section 3). */
 export class ZstdFrameScanner {
   #stage: 'frame header' | 'block header' | 'payload' = 'frame header';
   #kind: ZstdFrame['kind'] = 'data';
-  // A frame or block header as far as it has come, and how long it will be.
+  // The bytes of the current frame or block header so far, and its length.
   readonly #header = new Uint8Array(MAX_FRAME_HEADER_BYTES);
   #headerHave = 0;
   #headerWant = MAGIC_BYTES;
   #payloadBytes = 0;
   #lastBlock = false;
   #checksumBytes = 0;
-  /** Of the last block's frame. */
+  /** Of the frame whose last block is being read. */
   #unreadChecksumBytes = 0;
   #frameStart = 0;
   #chunkStart = 0;
-  /** What decoding the frames so far has needed. */
+  /** Largest window of the frames so far. */
   windowBytes = 0;
   readonly #maxWindowBytes: number;
   readonly #splitsFrames: boolean;
 
   /**
-   * @param maxWindowBytes beyond 2 GiB nothing is decoded all the same
-   * @param splitsFrames no piece has more than one block, nor a checksum with a block
+   * @param maxWindowBytes 2 GiB at most counts
+   * @param splitsFrames a piece has at most one block, and never a block and a checksum
    */
   constructor(maxWindowBytes: number = USUAL_MAX_WINDOW_BYTES, splitsFrames = false) {
     this.#maxWindowBytes = Math.min(maxWindowBytes, 2 ** MAX_ZSTD_WINDOW_LOG);
@@ -69,13 +69,15 @@ export class ZstdFrameScanner {
   }
 
   /**
-   * The pieces of the next `chunk`; must be iterated to its end. A frame's first piece comes only after its header was checked.
-   * @throws SpandrelError LAYER_CORRUPT, or LAYER_UNSUPPORTED (legacy format, dictionary, window that is too large)
+   * The pieces of the next `chunk`. Iterate to the end. The header of a frame is checked before its first
+   * piece.
+   * @throws SpandrelError LAYER_CORRUPT, or LAYER_UNSUPPORTED (legacy format, dictionary, window that is too
+   * large)
    */
   *scan(chunk: Uint8Array): Generator<ZstdPiece> {
     let position = 0;
     let pieceStart = 0;
-    // How much of an unfinished frame header earlier chunks have left behind.
+    // Bytes of an unfinished frame header from earlier chunks.
     let carried = this.#stage === 'frame header' ? this.#headerHave : 0;
     while (position < chunk.length) {
       if (this.#stage === 'payload') {
@@ -129,7 +131,7 @@ export class ZstdFrameScanner {
     return this.#lastBlock && this.#unreadChecksumBytes === 0;
   }
 
-  /** Within a frame whose header is known. */
+  /** True within a frame whose header is complete. */
   #isInside(): boolean {
     return this.#stage !== 'frame header';
   }
@@ -146,7 +148,7 @@ export class ZstdFrameScanner {
     this.#lastBlock = last;
   }
 
-  /** Looks at the `headerWant` bytes that are there: more of the header is wanted, or something else comes next. */
+  /** Handles the `headerWant` bytes of a header: it is complete now, or longer than known so far. */
   #takeHeader(compressedOffset: number): void {
     const view = new DataView(this.#header.buffer);
     if (this.#stage === 'block header') {
@@ -157,7 +159,7 @@ export class ZstdFrameScanner {
       this.#payload(view.getUint32(MAGIC_BYTES, true), true);
     } else if (this.#headerWant === MAGIC_BYTES + 1) {
       this.#headerWant += headerFields(view.getUint8(MAGIC_BYTES)).bytes;
-      // A descriptor of zero asks for a window byte, so that there is always more to come.
+      // There is always at least one more byte: a descriptor of zero is followed by a window byte.
     } else {
       const windowBytes = checkFrameHeader(view, this.#frameStart, this.#maxWindowBytes);
       this.windowBytes = Math.max(this.windowBytes, windowBytes);
@@ -198,11 +200,11 @@ interface HeaderFields {
   readonly windowBytes: number;
   readonly dictionaryIdBytes: number;
   readonly contentSizeBytes: number;
-  /** Length of all the fields behind the descriptor. */
+  /** Length of all fields after the descriptor. */
   readonly bytes: number;
 }
 
-/** What a frame header descriptor (3.1.1.1.1) says about the fields behind it. */
+/** Decodes a frame header descriptor (3.1.1.1.1): which fields follow it. */
 function headerFields(descriptor: number): HeaderFields {
   const singleSegment = (descriptor & 32) !== 0;
   const windowBytes = singleSegment ? 0 : 1;
@@ -212,7 +214,10 @@ function headerFields(descriptor: number): HeaderFields {
   return { singleSegment, windowBytes, dictionaryIdBytes, contentSizeBytes, bytes };
 }
 
-/** The checks that must come before decoding: the decoder allocates the window that the header asks for. @returns its size */
+/**
+ * Checks a header before decoding, because the decoder allocates the window that it declares.
+ * @returns its size
+ */
 function checkFrameHeader(view: DataView, frameStart: number, maxWindowBytes: number): number {
   const descriptor = view.getUint8(MAGIC_BYTES);
   if (descriptor & 8) throw unsupported(frameStart, 'uses a feature that is reserved');
@@ -227,8 +232,8 @@ function checkFrameHeader(view: DataView, frameStart: number, maxWindowBytes: nu
     ? contentSize(view, contentStart, fields.contentSizeBytes)
     : windowSize(view.getUint8(windowStart));
   if (windowBytes > maxWindowBytes) {
-    const problem = `needs a window of ${windowBytes} bytes, and limits.maxZstdWindowBytes allows ${maxWindowBytes}`;
-    throw unsupported(frameStart, problem);
+    const limit = `limits.maxZstdWindowBytes allows ${maxWindowBytes}`;
+    throw unsupported(frameStart, `needs a window of ${windowBytes} bytes, and ${limit}`);
   }
   return windowBytes;
 }
@@ -239,7 +244,7 @@ function windowSize(descriptor: number): number {
   return base + (base / 8) * (descriptor & 7);
 }
 
-/** Section 3.1.1.1.4. Above 2^53 not exact, which is good enough to refuse it. */
+/** Section 3.1.1.1.4. Inexact above 2^53, where it is refused anyway. */
 function contentSize(view: DataView, start: number, bytes: number): number {
   switch (bytes) {
     case 1:

@@ -1,18 +1,18 @@
 import { type ByteRange, rangeLength } from '../core/byte-range.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
-import { inflateZstd, type InflateZstdOptions } from './zstd-inflater.ts';
+import { inflateZstd, type InflateZstdOptions } from './inflate-zstd.ts';
 
 export interface ZstdReaderInput extends Pick<InflateZstdOptions, 'maxWindowBytes' | 'reread'> {
-  /** Compressed bytes from a frame's start on; read no further than needed. */
+  /** Compressed bytes from the start of a frame; read only as far as needed. */
   readonly compressed: AsyncIterable<Uint8Array>;
-  /** Where the output of the first of them lies. */
+  /** Offset of the output of that frame. */
   readonly uncompressedStart: number;
 }
 
-/** Reads ranges of the output of a zstd stream, one behind the other. What lies between them is decoded and dropped. */
+/** Reads ascending ranges of the output of a zstd stream. Output between them is decoded and dropped. */
 export class ZstdReader implements AsyncDisposable {
   readonly #output: AsyncGenerator<Uint8Array, void, void>;
-  /** Output that has not been taken. */
+  /** Decoded output that no range has read. */
   #rest: Uint8Array = new Uint8Array();
   #position: number;
   #windowBytes = 0;
@@ -25,19 +25,20 @@ export class ZstdReader implements AsyncDisposable {
     this.#output = inflateZstd(compressed, { maxWindowBytes, reread, onWindow });
   }
 
-  /** Where the next byte lies that it gives. */
+  /** Offset of the next byte. */
   get position(): number {
     return this.#position;
   }
 
-  /** What the decoder holds of the output so far, at most. */
+  /** Largest window of the decoder so far. */
   get windowBytes(): number {
     return this.#windowBytes;
   }
 
   /**
-   * @param range that does not begin ahead of the position; may reach into following frames
-   * @throws SpandrelError SPAN_CORRUPT if the stream is damaged or ends before the range does; LAYER_UNSUPPORTED; what `compressed` throws
+   * @param range starts at or after the position; may extend over several frames
+   * @throws SpandrelError SPAN_CORRUPT if the stream is damaged or too short, LAYER_UNSUPPORTED; errors of
+   * `compressed`
    */
   async read(range: ByteRange): Promise<Uint8Array<ArrayBuffer>> {
     const bytes = new Uint8Array(rangeLength(range));

@@ -16,15 +16,15 @@ import type { ServedRequest } from './served-request.ts';
 import { logServedRequest, traceServedRequest } from './served-request.ts';
 import type { TraceSpan } from './tracer.ts';
 
-/** A request to an upstream, as metrics name it. */
+/** A request to an upstream, as metrics count it. */
 export interface UpstreamRequest {
   readonly upstream: string;
   readonly kind: UpstreamRequestKind;
-  /** A short word of a closed set. */
+  /** A word from a closed set. */
   readonly outcome: string;
 }
 
-/** The index of a layer that has been built. */
+/** A layer index that was built. */
 export interface BuiltIndex {
   readonly layer: string;
   readonly outcome: 'indexed' | 'readable';
@@ -33,16 +33,16 @@ export interface BuiltIndex {
   readonly spans: number;
   readonly files: number;
   readonly uncompressedBytes: number;
-  /** What decompressed the layer; `undefined` for a plain tar. */
+  /** Decompressor of the layer; `undefined` for a plain tar. */
   readonly engine: string | undefined;
   readonly seconds: number;
-  /** Another replica has built the same index and counted it. */
+  /** True if another replica built the same index and counted it. */
   readonly isConfirmed: boolean;
 }
 
 /**
- * What happens in the proxy. A method is an event: it counts the event, logs it and adds it to the trace, where
- * each applies.
+ * Events of the proxy. Each method stands for one event: it updates metrics, writes the log line and sets
+ * attributes of the trace, whichever the event has.
  */
 export class Events {
   readonly #logger: Logger;
@@ -53,22 +53,22 @@ export class Events {
     this.#metrics = metrics;
   }
 
-  /** One more is in use, until the result is disposed of. */
+  /** Counts a resource as held until the result is disposed of. */
   hold(what: HeldKind): Disposable {
     return this.#metrics.hold(what);
   }
 
-  /** As {@link hold}, for an owner that counts what is in use itself. */
+  /** Adds the count of an owner that counts its resources itself; see {@link hold}. */
   watchHeld(what: HeldKind, count: () => number): void {
     this.#metrics.watchHeld(what, count);
   }
 
-  /** Have the length of a queue read when the metrics are printed. */
+  /** Reads the length of a queue whenever the metrics are printed. */
   watchQueue(pool: WorkerPoolName, length: () => number): void {
     this.#metrics.watchQueue(pool, length);
   }
 
-  /** Have the store tried when the metrics are printed. */
+  /** Checks whether the store is writable whenever the metrics are printed. */
   watchStore(isWritable: () => Promise<boolean>): void {
     this.#metrics.watchStore(isWritable);
   }
@@ -84,16 +84,16 @@ export class Events {
     if (needRestart.length > 0) this.#logger.warn({ keys: needRestart }, 'these changes need a restart');
   }
 
-  /** @param isKnown the same problems have been logged already */
+  /** @param isKnown true if the same problems were logged before */
   configRefused(cause: string, problems: readonly string[], isKnown: boolean): void {
     this.#metrics.configCurrent.set(0);
     if (!isKnown)
       this.#logger.error({ cause, problems }, 'the new configuration is refused, the old one stays in use');
   }
 
-  /** @param wasmFault why it is not WebAssembly, which was asked for */
+  /** @param wasmFault why WebAssembly is not used although it is configured */
   engineChosen(engine: string, wasmFault: Error | undefined): void {
-    // The series shows which engine is used before it has decompressed anything.
+    // The series shows the engine even before it decompresses anything.
     this.#metrics.inflateBytes.inc({ engine }, 0);
     if (wasmFault !== undefined)
       this.#logger.warn(
@@ -126,7 +126,7 @@ export class Events {
     if (status >= 400) traceSpan.fail(outcome);
   }
 
-  /** There is no response. */
+  /** A request ended without a response. */
   upstreamFailed({ outcome, ...request }: UpstreamRequest, traceSpan: TraceSpan): void {
     this.#metrics.upstreamRequests.inc({ ...request, outcome });
     traceSpan.fail(outcome);
@@ -145,7 +145,7 @@ export class Events {
     this.#logger.warn({ upstream, cause: String(cause) }, 'ECR issued no token');
   }
 
-  /** @param openCircuits of all hosts of the upstream; there is no change when the first is asked for */
+  /** @param openCircuits open circuits of all hosts of the upstream */
   circuitsChanged(upstream: string, openCircuits: number, change?: 'opened' | 'closed'): void {
     this.#metrics.upstreamCircuitsOpen.set({ upstream }, openCircuits);
     if (change === 'closed') this.#logger.info({ upstream }, 'upstream responds again');
@@ -153,7 +153,7 @@ export class Events {
       this.#logger.warn({ upstream }, 'upstream does not respond: the proxy probes it from time to time');
   }
 
-  /** A request waits for work that another one has started. */
+  /** A request joined work that another one had started. */
   flightJoined(what: FlightKind): void {
     this.#metrics.singleFlightJoined.inc({ what });
   }
@@ -170,7 +170,7 @@ export class Events {
     this.#logger.info('redis connected');
   }
 
-  /** @param wasReachable the first failure since Redis was connected; only that is logged */
+  /** @param wasReachable true for the first failure since the last connection; only that is logged */
   redisUnreachable(cause: string, wasReachable: boolean): void {
     this.#metrics.redisErrors.inc({ op: 'connect' });
     if (wasReachable) this.#logger.warn({ cause }, 'redis lost: reads are slower until it is back');
@@ -235,14 +235,14 @@ export class Events {
     this.#metrics.storeLimitBytes.set(maxBytes);
   }
 
-  /** @param bytes what the store holds, by state */
+  /** @param bytes bytes in the store, by state */
   storeChanged(
     bytes: Readonly<Partial<Record<'complete' | 'partial' | 'index' | 'document', number>>>,
   ): void {
     for (const [state, count] of Object.entries(bytes)) this.#metrics.storeBytes.set({ state }, count);
   }
 
-  /** @param isLogged false where the same fault has just been logged */
+  /** @param isLogged false if the same fault was logged a moment ago */
   storeWriteFailed(kind: StoredKind, error: unknown, isLogged: boolean): void {
     this.#metrics.storeWriteFailures.inc({ kind });
     if (isLogged)

@@ -1,13 +1,13 @@
-import { type DestinationStream, type Logger, pino } from 'pino';
+import { type DestinationStream, type Logger as PinoLogger, pino } from 'pino';
 
 import { escapeJson } from '../core/escape-controls.ts';
 
-export type { Logger } from 'pino';
+export type Logger = PinoLogger;
 
-// Headers and URL queries carry credentials and signatures: they are never written, wherever in a line they stand.
+// Headers contain credentials and signatures, so they are masked anywhere in a line.
 const REDACTED_PATHS = ['authorization', 'cookie', '*.authorization', '*.cookie', '*.headers', 'headers'];
 
-/** Structured log, one JSON object a line. */
+/** A structured log with one JSON object per line. */
 export function createLogger(level: string, destination?: DestinationStream): Logger {
   const options = {
     level,
@@ -16,13 +16,15 @@ export function createLogger(level: string, destination?: DestinationStream): Lo
     serializers: { err: describeError },
     formatters: { level: (label: string) => ({ level: label }) },
     timestamp: pino.stdTimeFunctions.isoTime,
-    // A log may be read on a terminal.
+    // Logs are read on terminals, which interpret control characters.
     hooks: { streamWrite: escapeJson },
   };
   return destination === undefined ? pino(options) : pino(options, destination);
 }
 
-/** Of an error only what we know the meaning of: those of libraries carry requests and commands, with the passwords in them. */
+/**
+ * Selects known fields of an error: errors of libraries contain requests and commands, with their passwords.
+ */
 function describeError(error: unknown): unknown {
   if (error === undefined) return undefined;
   if (!(error instanceof Error)) return { type: typeof error };

@@ -7,10 +7,10 @@ const REQUEST_BUCKETS = [
 ];
 const BUILD_BUCKETS = [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600];
 
-/** Where the bytes of an answer came from: `detail` of `Cache-Status`, and the `source` label of metrics. */
+/** Where the bytes of a response came from: `detail` of `Cache-Status`, and label `source`. */
 export type ByteSource = 'memory' | 'redis' | 'disk' | 'fill' | 'upstream';
 
-/** Work that several requests share. */
+/** Kinds of work that requests share while it runs. */
 export type FlightKind = 'blob' | 'access' | 'span' | 'index' | 'manifest' | 'token' | 'tags' | 'referrers';
 
 /** Kinds of files and records in the store. */
@@ -26,32 +26,33 @@ export const STORED_KINDS = [
 ] as const;
 export type StoredKind = (typeof STORED_KINDS)[number];
 
-/** What is wrong with a stored file. */
+/** Kinds of damage of stored files. */
 export const BLOB_DAMAGES = ['missing', 'size', 'unreadable', 'digest'] as const;
 export type BlobDamage = (typeof BLOB_DAMAGES)[number];
 
-/** What the proxy asks an upstream for. */
+/** Kinds of requests to upstreams. */
 export type UpstreamRequestKind = 'manifest' | 'blob' | 'tags' | 'referrers' | 'token' | 'ping';
 
-/** The threads that index, those that decompress, and the one that merges file systems. */
+/** Pools of threads: they index layers, decompress spans, merge file systems. */
 export type WorkerPoolName = 'index' | 'span' | 'tree';
 
-/** Worker threads by what they do; those of `output` hash what an `index` thread decompresses. */
+/** Kinds of worker threads. An `output` thread hashes the output of an `index` thread. */
 export const THREAD_KINDS = ['index', 'span', 'tree', 'digest', 'output', 'demo'] as const;
 export type ThreadKind = (typeof THREAD_KINDS)[number];
 
-/** What a worker thread was at when it failed. */
+/** What a worker thread was doing when it failed. */
 export const THREAD_STEPS = ['start', 'task', 'idle'] as const;
 export type ThreadStep = (typeof THREAD_STEPS)[number];
 
 /**
- * What somebody uses and lets go of: requests of clients and to upstreams (until their bodies end), warm jobs, work that several wait for,
- * builds of layer indexes, tasks of worker threads (waiting ones too), fills, and, of the store, blobs, files and buffers that are in use.
+ * Kinds of resources that are held and released: requests of clients and to upstreams (until their bodies
+ * end), warm jobs, shared work, builds of layer indexes, tasks of worker threads (also waiting ones), fills,
+ * and blobs, files and buffers of the store.
  */
 export type HeldKind =
   'request' | 'upstream_request' | 'job' | 'flight' | 'build' | 'task' | 'fill' | 'blob' | 'file' | 'buffer';
 
-/** A metric as the reference shows it. */
+/** A metric for the reference. */
 export interface MetricDescription {
   readonly name: string;
   readonly type: 'counter' | 'gauge' | 'histogram';
@@ -60,8 +61,8 @@ export interface MetricDescription {
 }
 
 /**
- * Every metric of the process, in a registry of its own. Labels come from closed sets: never a repository, a digest or a
- * URL. The names are part of the contract with dashboards and alerts.
+ * All metrics of the process, in their own registry. Only {@link Events} changes them. Labels come from
+ * closed sets: never a repository, a digest or a URL. Dashboards and alerts depend on the names.
  */
 export class Metrics {
   readonly #registry = new Registry();
@@ -169,23 +170,23 @@ export class Metrics {
 
   constructor() {
     this.configCurrent.set(1);
-    // Alerts see increases of series only: a series that begins with its first failure shows none.
+    // Alerts see only increases of a series. Without a zero, the first failure would be none.
     for (const thread of THREAD_KINDS)
       for (const step of THREAD_STEPS) this.threadFailures.inc({ thread, step }, 0);
     for (const kind of STORED_KINDS) {
       this.storeWriteFailures.inc({ kind }, 0);
       for (const damage of BLOB_DAMAGES) this.storeCondemned.inc({ kind, damage }, 0);
     }
-    // The delay of the event loop that is reported contains the time between two looks at it.
+    // The reported delay of the event loop includes the interval between two measurements.
     collectDefaultMetrics({ register: this.#registry, eventLoopMonitoringPrecision: EVENT_LOOP_LOOK_MS });
   }
 
-  /** Have the length of a queue read when the metrics are printed. */
+  /** Reads the length of a queue whenever the metrics are printed. */
   watchQueue(pool: WorkerPoolName, length: () => number): void {
     this.#queues.set(pool, length);
   }
 
-  /** One more is in use, until the result is disposed of. */
+  /** Counts a resource as held until the result is disposed of. */
   hold(what: HeldKind): Disposable {
     const change = (by: number): unknown => this.#holds.set(what, (this.#holds.get(what) ?? 0) + by);
     change(1);
@@ -198,12 +199,12 @@ export class Metrics {
     };
   }
 
-  /** As {@link hold}, for an owner that counts what is in use itself. */
+  /** Adds the count of an owner that counts its resources itself; see {@link hold}. */
   watchHeld(what: HeldKind, count: () => number): void {
     this.#holders.push({ what, count });
   }
 
-  /** Have the store tried when the metrics are printed. */
+  /** Checks whether the store is writable whenever the metrics are printed. */
   watchStore(isWritable: () => Promise<boolean>): void {
     this.#isStoreWritable = isWritable;
   }
@@ -216,7 +217,7 @@ export class Metrics {
     return { contentType: this.#registry.contentType, text: await this.#registry.metrics() };
   }
 
-  /** Every metric of the proxy in the order of its declaration, for the reference. Those of Node come on top. */
+  /** The metrics of the proxy in the order of their declaration; Node's own are not included. */
   get described(): readonly MetricDescription[] {
     return this.#described;
   }
@@ -244,7 +245,7 @@ export class Metrics {
     return new Histogram({ ...this.#describe('histogram', name, help, labels), buckets });
   }
 
-  /** Notes a metric for the reference. Returns what prom-client wants to know of it. */
+  /** Adds a metric to the reference. Returns its settings for prom-client. */
   #describe<L extends string>(
     type: MetricDescription['type'],
     name: string,

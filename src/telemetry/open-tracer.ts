@@ -3,7 +3,7 @@ import { readTraceSettings } from './trace-settings.ts';
 import { NO_TRACER, type Tracer } from './tracer.ts';
 
 /**
- * The tracer that the environment asks for. While it asks for none, nothing of OpenTelemetry is loaded.
+ * The tracer that the environment configures. Without one, OpenTelemetry is not loaded.
  * @throws SpandrelError CONFIG_INVALID
  */
 export async function openTracer(

@@ -25,14 +25,15 @@ import type { Logger } from './logger.ts';
 import type { TraceSettings } from './trace-settings.ts';
 import type { SpanKind, TraceAttributes, Tracer, TraceSpan } from './tracer.ts';
 
-/** A collector that is away must not hold up the stop. */
+/** An unreachable collector must not delay the shutdown. */
 const SHUTDOWN_MS = 2_000;
 
 const KINDS = { server: OtelKind.SERVER, client: OtelKind.CLIENT, internal: OtelKind.INTERNAL } as const;
 
 /**
- * Sends spans in batches to a collector, by OTLP over HTTP as JSON. The exporter reads its part of the standard environment
- * variables itself (OTEL_EXPORTER_OTLP_*). A collector that is slow or away costs spans, never requests.
+ * Sends trace spans in batches to a collector, as JSON by OTLP over HTTP. The exporter itself reads the
+ * standard environment variables OTEL_EXPORTER_OTLP_*. With a slow or unreachable collector spans are lost,
+ * never requests.
  */
 export class OtlpTracer implements Tracer {
   readonly #provider: TracerProvider;
@@ -70,7 +71,7 @@ export class OtlpTracer implements Tracer {
     this.#logger.warn({ cause: String(error) }, 'traces could not be sent');
   }
 
-  /** Sends what is left, if the collector takes it. */
+  /** Sends the remaining spans, if the collector accepts them. */
   async [Symbol.asyncDispose](): Promise<void> {
     using limit = new TimeLimit(SHUTDOWN_MS);
     const sent = waitFor(this.#provider.shutdown(), limit.signal);

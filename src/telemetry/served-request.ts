@@ -12,7 +12,7 @@ export interface ServedRequest {
   readonly upstream: string | undefined;
   readonly repository: string | undefined;
   readonly tag: string | undefined;
-  /** In the path, or what the tag points to. */
+  /** Digest in the path, or of the manifest that the tag points to. */
   readonly digest: string | undefined;
   readonly range: string | undefined;
   readonly status: number;
@@ -31,7 +31,7 @@ export interface ServedRequest {
   readonly clientAborted: boolean;
 }
 
-/** One line for each request. */
+/** Writes one line for a request. */
 export function logServedRequest(logger: Logger, request: ServedRequest, traceId: string | undefined): void {
   const { requestId, firstByteMs, durationMs, failure, clientAborted, ...rest } = request;
   const fields = {
@@ -47,7 +47,7 @@ export function logServedRequest(logger: Logger, request: ServedRequest, traceId
   else logger.info(fields, 'request');
 }
 
-/** Names of the semantic conventions of OpenTelemetry where there are any. */
+/** Sets attributes by the semantic conventions of OpenTelemetry, where they have a name. */
 export function traceServedRequest(request: ServedRequest, traceSpan: TraceSpan): void {
   const { method, route, status, bytes, failure } = request;
   traceSpan.rename(`${method} ${route}`);

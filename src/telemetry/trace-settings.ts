@@ -1,11 +1,14 @@
 import { SpandrelError } from '../core/errors.ts';
 
-/** What the standard environment variables of OpenTelemetry say about the making of traces. Where they go, the exporter reads itself. */
+/**
+ * Settings of tracing from OpenTelemetry's standard environment variables, except those that the exporter
+ * reads itself.
+ */
 export interface TraceSettings {
   readonly sampler: {
-    /** Share of the traces that begin here, 0 to 1. */
+    /** Sampled share of the traces that begin here, 0 to 1. */
     readonly ratio: number;
-    /** A caller's decision goes before. */
+    /** True if the decision of the caller takes precedence. */
     readonly isParentBased: boolean;
   };
   readonly batch: {
@@ -19,8 +22,9 @@ export interface TraceSettings {
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * `undefined` unless an exporter or an endpoint is named: OpenTelemetry Environment Variable Specification.
- * @throws SpandrelError CONFIG_INVALID for what is asked for and cannot be done
+ * Reads the settings; `undefined` if no exporter or endpoint is named (OpenTelemetry Environment Variable
+ * Specification).
+ * @throws SpandrelError CONFIG_INVALID for unsupported or invalid values
  */
 export function readTraceSettings(environment: Environment): TraceSettings | undefined {
   const read = (name: string): string | undefined => environment[name]?.trim() || undefined;

@@ -1,27 +1,30 @@
-/** Facts about a span, by the semantic conventions of OpenTelemetry where those have a name. Never a credential or a query. */
+/**
+ * Attributes of a trace span, with names of OpenTelemetry's semantic conventions where there are any. No
+ * credentials or queries.
+ */
 export type TraceAttributes = Readonly<Record<string, string | number | boolean | undefined>>;
 
-/** Who causes the work: somebody else, we at somebody else, or we here. */
+/** Kind of a trace span: a request of a client, a request to another server, or work of our own. */
 export type SpanKind = 'server' | 'client' | 'internal';
 
-/** A piece of work in a trace. */
+/** A span of a trace: one piece of work. */
 export interface TraceSpan {
-  /** For log lines; `undefined` while nothing is traced. */
+  /** For log lines; `undefined` without a tracer. */
   readonly traceId: string | undefined;
   rename(name: string): void;
   set(attributes: TraceAttributes): void;
-  /** @param code of the error table, or another short word of a closed set */
+  /** @param code code of the error table, or another word from a closed set */
   fail(code: string): void;
   end(): void;
-  /** Spans that begin inside of `work`, and in what it starts, belong to this one. */
+  /** Runs `work`. Spans that begin within it, or in work that it starts, are children of this span. */
   run<T>(work: () => T): T;
 }
 
-/** Makes traces of what the proxy does. */
+/** Creates traces. */
 export interface Tracer extends AsyncDisposable {
   /**
-   * Begin a span as a part of the one that runs, or else of the caller's.
-   * @param traceparent the caller's header (W3C Trace Context, section 3.2), if it sent one
+   * Begins a span as a child of the running span, or else of the caller's.
+   * @param traceparent the caller's header (W3C Trace Context, section 3.2), if any
    */
   begin(name: string, kind: SpanKind, traceparent?: string): TraceSpan;
 }
@@ -35,7 +38,7 @@ const NO_SPAN: TraceSpan = {
   run: (work) => work(),
 };
 
-/** Traces nothing. */
+/** The tracer that is off. */
 export const NO_TRACER: Tracer = {
   begin: () => NO_SPAN,
   [Symbol.asyncDispose]: () => Promise.resolve(),

@@ -3,33 +3,36 @@ import type { Transferable, Worker } from 'node:worker_threads';
 
 import { Piscina } from 'piscina';
 
-import type { DispatchOutcome, TaskInput } from './task-dispatch.ts';
-import { decodeError } from './error-transfer.ts';
+import type { DispatchOutcome, TaskInput } from './dispatch.ts';
+import { decodeError } from './encoded-error.ts';
 import { WORKER_ARGUMENTS } from './worker-arguments.ts';
 
 export interface TaskThreadOptions {
-  /** Module whose named exports are the tasks. */
+  /** Module whose exports are the tasks. */
   readonly entry: URL;
-  /** One that has not started in this time is given up. */
+  /** A thread that has not started in this time is ended. */
   readonly startTimeoutMs: number;
-  /** Tasks that it may run side by side. */
+  /** Tasks that the thread may run side by side. */
   readonly maxTasks: number;
-  /** What its module tells by `parentPort`. */
+  /** Called with each message that the module sends through `parentPort`. */
   readonly onMessage: (message: unknown) => void;
-  /** It has died, whether it was at work or not; called once, not after {@link TaskThread.end}. */
+  /** Called once when the thread dies, with or without tasks; not after {@link TaskThread.end}. */
   readonly onDeath: (cause: unknown) => void;
 }
 
 /**
- * One worker thread that runs tasks. Piscina has a pool of this one alone: of several, the tasks that wait for one that does
- * not start would wait for ever.
+ * A worker thread that runs tasks, as a Piscina with one thread. In a Piscina with several threads, tasks
+ * would wait for ever for a thread that does not start.
  */
 export class TaskThread {
-  /** How many tasks have been given to it; counted by its owner. */
+  /** Running tasks; counted by the owner. */
   tasks = 0;
   readonly #options: TaskThreadOptions;
   readonly #piscina: Piscina;
-  /** Rejects what waits for an outcome. `Promise.race` with one promise of its end would keep every task alive. */
+  /**
+   * Reject functions of running tasks. A `Promise.race` with a promise of the thread's end would retain each
+   * task.
+   */
   readonly #pending = new Set<(cause: unknown) => void>();
   #isStarted = false;
   #isOver = false;
@@ -38,27 +41,27 @@ export class TaskThread {
   constructor(options: TaskThreadOptions) {
     this.#options = options;
     this.#piscina = new Piscina({
-      filename: new URL(`./task-dispatch${extname(import.meta.url)}`, import.meta.url).href,
+      filename: new URL(`./dispatch${extname(import.meta.url)}`, import.meta.url).href,
       minThreads: 0,
       maxThreads: 1,
       concurrentTasksPerWorker: options.maxTasks,
       idleTimeout: Infinity,
       execArgv: [...WORKER_ARGUMENTS],
     });
-    // Without a listener it would be thrown; what a thread dies of comes from the thread itself.
+    // Without a listener Piscina would throw. The cause of a death comes from the thread itself.
     this.#piscina.on('error', () => undefined);
     this.#piscina.on('message', options.onMessage);
   }
 
-  /** It takes tasks. */
+  /** True if the thread takes tasks. */
   get isAlive(): boolean {
     return this.#isStarted && !this.#isOver;
   }
 
-  /** Resolves when the module has been loaded. @throws what kept it from that; the thread is over then */
+  /** Resolves when the module is loaded. @throws why it cannot be; the thread has ended then */
   async start(): Promise<void> {
     const timer = setTimeout(
-      () => this.#die(new Error('it has not started in time')),
+      () => this.#die(new Error('the thread has not started in time')),
       this.#options.startTimeoutMs,
     );
     try {
@@ -74,15 +77,19 @@ export class TaskThread {
     }
   }
 
-  /** How a task has ended. @throws what cannot be sent to the thread; if it is no more {@link isAlive}, what it died of */
+  /**
+   * Runs a task. @returns how it ended
+   * @throws the cause of the thread's death, if it is no longer {@link isAlive}; else why the input cannot be
+   * sent
+   */
   run(input: TaskInput, transfer: readonly Transferable[]): Promise<DispatchOutcome> {
     return this.#post('dispatch', input, transfer);
   }
 
-  /** Ends it in the middle of its task. */
+  /** Ends the thread, in the middle of its tasks. */
   async end(): Promise<void> {
     this.#isOver = true;
-    this.#rejectPending(new Error('it has been ended'));
+    this.#rejectPending(new Error('the thread has been ended'));
     await (this.#ending ??= this.#destroy());
   }
 
@@ -91,7 +98,7 @@ export class TaskThread {
     message: unknown,
     transfer: readonly Transferable[] = [],
   ): Promise<DispatchOutcome> {
-    if (this.#isOver) throw new Error('it is over');
+    if (this.#isOver) throw new Error('the thread has ended');
     const isFirst = this.#piscina.threads.length === 0;
     const { promise, resolve, reject } = Promise.withResolvers<unknown>();
     this.#pending.add(reject);
@@ -109,10 +116,12 @@ export class TaskThread {
     this.#pending.clear();
   }
 
-  /** Piscina does not tell of a thread without tasks that exits, and tells the cause to the task alone. */
+  /**
+   * Piscina ignores the exit of a thread without tasks, and reports the cause of a death only to the tasks.
+   */
   #watch(worker: Worker | undefined): void {
     worker?.once('error', (error: unknown) => this.#die(error));
-    worker?.once('exit', (status) => this.#die(new Error(`it has exited with status ${status}`)));
+    worker?.once('exit', (status) => this.#die(new Error(`the thread has exited with status ${status}`)));
   }
 
   #die(cause: unknown): void {
@@ -123,7 +132,10 @@ export class TaskThread {
     this.#ending = this.#destroy();
   }
 
-  /** Without a thread there is only the task that did not get one, whose failure Piscina would tell nobody. */
+  /**
+   * Without a thread, Piscina holds only the task that got none; destroying it would cause an unhandled
+   * rejection.
+   */
   async #destroy(): Promise<void> {
     if (this.#piscina.threads.length > 0) await this.#piscina.destroy();
   }

@@ -3,17 +3,17 @@ import { parentPort } from 'node:worker_threads';
 import { SpandrelError } from '../core/errors.ts';
 import type { Events } from '../telemetry/events.ts';
 import type { ThreadKind, ThreadStep } from '../telemetry/metrics.ts';
-import { decodeError, encodeError, type EncodedError } from './error-transfer.ts';
+import { decodeError, encodeError, type EncodedError } from './encoded-error.ts';
 
-/** A worker thread that could not be started, or has died. Another takes its place after a pause. */
+/** A worker thread that did not start, or that died. Another one replaces it after a pause. */
 export interface ThreadFault {
   readonly thread: ThreadKind;
   readonly step: ThreadStep;
-  /** WORKER_FAILED; its cause is what happened. */
+  /** WORKER_FAILED with its cause. */
   readonly error: SpandrelError;
 }
 
-/** A {@link ThreadFault} on its way to another thread. */
+/** A {@link ThreadFault} in a message between threads. */
 export interface EncodedThreadFault {
   readonly thread: ThreadKind;
   readonly step: ThreadStep;
@@ -26,12 +26,12 @@ export function threadFault(thread: ThreadKind, step: ThreadStep, cause: unknown
   return { thread, step, error };
 }
 
-/** Count and log a fault. The pauses between faults bound what is logged. */
+/** Counts and logs a fault. The pauses between faults bound the log. */
 export function noteThreadFault(events: Events, { thread, step, error }: ThreadFault): void {
   events.threadFailed(thread, step, error);
 }
 
-/** In a thread of a {@link WorkerPool}: tell the pool of a fault of a thread that this one has started. */
+/** In a thread of a `WorkerPool`: reports a fault of a thread that it has started to the pool. */
 export function reportThreadFault({ thread, step, error }: ThreadFault): void {
   const fault: EncodedThreadFault = { thread, step, error: encodeError(error) };
   parentPort?.postMessage(fault, []);

@@ -1,7 +1,8 @@
-/** A task's result whose `transfer` buffers change hands instead of being copied; the thread cannot use them afterwards. */
+/** A result of a task whose buffers are transferred, not copied. The thread cannot use them afterwards. */
 export class TransferredResult<T> {
-  /** What the caller of the task gets; the buffers are parts of it. */
+  /** The result for the caller of the task. */
   readonly value: T;
+  /** Buffers within `value`. */
   readonly transfer: readonly ArrayBuffer[];
 
   constructor(value: T, transfer: readonly ArrayBuffer[]) {

@@ -1,5 +1,5 @@
 /**
- * Node's own for every thread that is started: a diagnostic report has a part for each thread, which would show the environment, passwords
- * included, whatever the main thread has been told.
+ * Arguments of Node for every thread. A diagnostic report has a section for each thread, which would show the
+ * environment and its passwords, whatever is set for the main thread.
  */
 export const WORKER_ARGUMENTS: readonly string[] = ['--report-exclude-env'];

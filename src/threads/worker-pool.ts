@@ -4,7 +4,7 @@ import { SpandrelError } from '../core/errors.ts';
 import { waitFor } from '../core/wait-for.ts';
 import { WorkQueue } from '../core/work/work-queue.ts';
 import type { ThreadKind } from '../telemetry/metrics.ts';
-import { decodeError } from './error-transfer.ts';
+import { decodeError } from './encoded-error.ts';
 import { GrowingPause } from './growing-pause.ts';
 import { TaskThread } from './task-thread.ts';
 import type { TransferredResult } from './transferred-result.ts';
@@ -13,21 +13,24 @@ import { decodeThreadFault, type EncodedThreadFault, type ThreadFault, threadFau
 export interface WorkerPoolOptions {
   /** The module of the tasks. */
   readonly entry: URL;
-  /** At most this many; they start when they are needed and stay. */
+  /** Most threads. They start on demand and stay. */
   readonly threads: number;
   readonly name: ThreadKind;
-  /** Tasks that a thread runs side by side, for tasks that mostly wait; 1 when not given. */
+  /** Tasks that a thread runs side by side; 1 by default. More suit tasks that mostly wait. */
   readonly tasksPerThread?: number;
-  /** Tasks that may wait for a thread; one more is refused. */
+  /** Most tasks that wait for a thread. Further ones are refused. */
   readonly maxQueue: number;
-  /** A thread could not be started or has died, or one of its own threads has ({@link reportThreadFault}). */
+  /**
+   * Called when a thread, or a thread that it has started ({@link reportThreadFault}), does not start or
+   * dies.
+   */
   readonly onFault?: ((fault: ThreadFault) => void) | undefined;
-  /** A thread that has not started in this time is given up; a minute when not given. */
+  /** A thread that has not started in this time is ended; a minute by default. */
   readonly startTimeoutMs?: number;
 }
 
 export interface RunOptions {
-  /** Parts of the input that go over to the thread instead of being copied. */
+  /** Parts of the input to transfer instead of copying. */
   readonly transfer?: readonly Transferable[];
   /**
    * Takes a waiting task out of the queue. A running task is killed with its thread, which is expensive, and
@@ -38,12 +41,12 @@ export interface RunOptions {
   readonly fairnessKey?: string | undefined;
 }
 
-/** What the caller of a task gets of what the function returns in the thread. */
+/** The result for the caller of a task. */
 type TaskResult<T> = Awaited<T> extends TransferredResult<infer Value> ? Value : Awaited<T>;
 
 /**
- * The exported functions of a module, each of one input, as they are called from another thread. Input and result are cloned, unless the
- * options, or a {@link TransferredResult}, hand over their buffers.
+ * The exported functions of a module, each with one input, as called from another thread. Input and result
+ * are cloned, except buffers that the options or a {@link TransferredResult} transfer.
  */
 export type Tasks<Module> = {
   readonly [
@@ -56,26 +59,28 @@ export type Tasks<Module> = {
 const START_TIMEOUT_MS = 60_000;
 
 /**
- * Threads that run the exports of `Module`, as in `new WorkerPool<typeof layerTasks>(...)`. One that dies takes its task with it and is replaced, after a pause that grows as long as
- * threads die or do not start. Tasks that wait go on waiting for another thread; they fail if none lives and one more does not start.
+ * Threads that run the exports of `Module`, as in `new WorkerPool<typeof layerTasks>(...)`. A thread that
+ * dies fails its tasks and is replaced, after a pause that grows while threads die or do not start. Waiting
+ * tasks wait for another thread; they fail if no thread lives and one does not start.
  */
 export class WorkerPool<Module> implements AsyncDisposable {
   /**
-   * Call these.
-   * @throws SpandrelError as the task threw it (anything else as INTERNAL), WORKER_FAILED if the thread died or none could be started,
-   * OVERLOADED when too many tasks wait, SHUTTING_DOWN after disposal; the reason of the options' signal
+   * The tasks.
+   * @throws SpandrelError of the task (other errors as INTERNAL), WORKER_FAILED if the thread died or none
+   * started, OVERLOADED if too many tasks wait, SHUTTING_DOWN after disposal; the reason of the options'
+   * signal
    */
   readonly tasks: Tasks<Module>;
   readonly #options: WorkerPoolOptions;
   readonly #queue: WorkQueue;
   readonly #pause = new GrowingPause();
   readonly #stopping = new AbortController();
-  /** Those that start and those that take tasks. */
+  /** Starting and living threads. */
   readonly #threads = new Set<TaskThread>();
-  /** Those that take another task. */
+  /** Threads that can take another task. */
   readonly #free = new Set<TaskThread>();
   readonly #tasksPerThread: number;
-  /** Tasks whose turn it is, until they have a thread. */
+  /** Tasks that have left the queue and wait for a thread. */
   readonly #wanting = new Set<PromiseWithResolvers<TaskThread>>();
   readonly #starts = new Set<Promise<void>>();
 
@@ -84,23 +89,23 @@ export class WorkerPool<Module> implements AsyncDisposable {
     const { threads, tasksPerThread = 1, maxQueue } = options;
     this.#tasksPerThread = tasksPerThread;
     this.#queue = new WorkQueue({ maxRunning: threads * tasksPerThread, maxWaiting: maxQueue });
-    // The module is known to the compiler only: here a name becomes a call.
+    // Only the compiler knows the module: here each property is a function that runs the task of that name.
     const call = (_: object, name: string | symbol) => (input: unknown, run?: RunOptions) =>
       this.#run(String(name), input, run);
     this.tasks = new Proxy({}, { get: call }) as Tasks<Module>;
   }
 
-  /** How many tasks run or wait. */
+  /** Running and waiting tasks. */
   get pendingTasks(): number {
     return this.#queue.running + this.#queue.waiting;
   }
 
-  /** How many tasks wait for a thread. */
+  /** Tasks that wait for a thread. */
   get waitingTasks(): number {
     return this.#queue.waiting;
   }
 
-  /** For how long no thread is started, after threads died or did not start; 0 while one lives. */
+  /** How long no thread will start after failures; 0 while a thread lives. */
   get pauseMs(): number {
     return this.#liveThreads > 0 ? 0 : this.#pause.remainingMs;
   }
@@ -142,7 +147,7 @@ export class WorkerPool<Module> implements AsyncDisposable {
     void thread.end().finally(() => this.#threads.delete(thread));
   }
 
-  /** A thread for one task, which gives it back. */
+  /** A thread for one task. Call {@link #give} afterwards. */
   async #take(signal: AbortSignal | undefined): Promise<TaskThread> {
     const [free] = this.#free;
     if (free !== undefined) return this.#occupy(free);
@@ -152,7 +157,7 @@ export class WorkerPool<Module> implements AsyncDisposable {
     try {
       return await waitFor(wanted.promise, signal);
     } catch (error) {
-      // It may have come at the same moment.
+      // The thread may have been assigned at the same moment.
       if (!this.#wanting.delete(wanted)) wanted.promise.then((thread) => this.#give(thread), ignore);
       throw error;
     }
@@ -164,7 +169,7 @@ export class WorkerPool<Module> implements AsyncDisposable {
     return thread;
   }
 
-  /** The task is over. */
+  /** Ends the use of a thread by a task. */
   #give(thread: TaskThread): void {
     thread.tasks--;
     this.#offer(thread);
@@ -180,7 +185,7 @@ export class WorkerPool<Module> implements AsyncDisposable {
     }
   }
 
-  /** Starts as many threads as tasks want. */
+  /** Starts threads for the tasks that wait. */
   #grow(): void {
     const isWanted = (): boolean =>
       this.#starts.size * this.#tasksPerThread < this.#wanting.size &&
@@ -261,5 +266,5 @@ export class WorkerPool<Module> implements AsyncDisposable {
 }
 
 function ignore(): void {
-  // What a promise comes to that somebody else waits for.
+  // Another waiter handles the outcome.
 }

@@ -2,11 +2,11 @@ import { EXCEPTIONAL, INVALID, LINK, ONE_CODE_BIT } from './entries';
 import { COUNTS, MAX_CODE_BITS, OFFSETS, SORTED_SYMBOLS } from './layout';
 
 /**
- * Build the decoding table at `table` of the code whose lengths are the bytes at `lengths` (RFC 1951, section 3.2.2).
- * False for codes that zlib refuses (`inftrees.c`): over-subscribed ones, and incomplete ones other than none at all or, unless
- * `mustBeComplete`, a single code of one bit.
- * @param results what the entries of each symbol have in common
- * @param ofNothing the entry for every bit when there are no codes
+ * Builds the decoding table at `table` for the code whose lengths are the bytes at `lengths` (RFC 1951,
+ * section 3.2.2). Returns false for codes that zlib refuses (`inftrees.c`): over-subscribed and incomplete
+ * ones. Allowed are no code at all and, unless `mustBeComplete`, a single code of one bit.
+ * @param results the common part of the entries of each symbol
+ * @param ofNothing the entry for every bit if there are no codes
  */
 export function buildTable(
   table: i32,
@@ -29,13 +29,13 @@ export function buildTable(
   }
   if (left > 0 && (mustBeComplete || maxBits != 1)) return false;
   sortSymbols(lengths, symbols);
-  // The other code of one bit: nothing has it, unless filling overwrites it.
+  // The second code of one bit has no symbol, unless filling overwrites it.
   store<u32>(table + 4, INVALID + ONE_CODE_BIT);
   fillTable(table, tableBits, maxBits, results);
   return true;
 }
 
-/** Count the codes of each length. @returns the greatest length */
+/** Counts the codes of each length. @returns the greatest length */
 function countLengths(lengths: i32, symbols: i32): i32 {
   memory.fill(COUNTS, 0, 4 * (MAX_CODE_BITS + 1));
   for (let symbol = 0; symbol < symbols; symbol++) {
@@ -47,7 +47,7 @@ function countLengths(lengths: i32, symbols: i32): i32 {
   return maxBits;
 }
 
-/** Symbols that have a code, by length and then by number: the order of their codes. */
+/** Sorts the symbols that have a code by length and then by number, which is the order of their codes. */
 function sortSymbols(lengths: i32, symbols: i32): void {
   let offset: i32 = 0;
   store<i32>(COUNTS, 0);
@@ -72,7 +72,7 @@ function fillTable(table: i32, tableBits: i32, maxBits: i32, results: i32): void
   let filledBits: i32 = 1;
   const primaryBits = min(maxBits, tableBits);
   for (let bits: i32 = 1; bits <= primaryBits; bits++) {
-    // What shorter codes have filled repeats in a table twice as large.
+    // The entries of shorter codes repeat in a table twice as large.
     if (bits > filledBits) {
       memory.copy(table + (4 << filledBits), table, 4 << filledBits);
       filledBits = bits;
@@ -122,7 +122,7 @@ function fillSecondaryTables(
   }
 }
 
-/** Bits that index a secondary table: enough for the codes, in order, that fill the space behind one prefix. */
+/** Bits that index a secondary table: enough for all codes with the same prefix. */
 function secondaryBits(bits: i32, rest: i32, tableBits: i32, maxBits: i32): i32 {
   let subtableBits = bits - tableBits;
   let used = rest;
@@ -137,7 +137,7 @@ function entryOf(sorted: i32, results: i32, bits: i32): u32 {
   return load<u32>(results + (load<u16>(sorted) << 2)) + <u32>bits * ONE_CODE_BIT;
 }
 
-/** Add one to a reversed code of `bits` bits. Behind the last code of a complete set comes 0. */
+/** Adds one to a reversed code of `bits` bits. After the last code of a complete set comes 0. */
 function nextCode(code: i32, bits: i32): i32 {
   const zeros = ~code & ((1 << bits) - 1);
   if (zeros == 0) return 0;

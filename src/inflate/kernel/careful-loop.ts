@@ -31,10 +31,10 @@ import {
 } from './status';
 import { noteWindowUse } from './window-use';
 
-/** Input that must be there for the fast loop to be worth its start. */
+/** With less input, starting the fast loop does not pay. */
 const FAST_INPUT_BYTES: i32 = 24;
 
-/** Literals and matches up to the end of the block; returns BLOCK_END for the last block too. */
+/** Decodes literals and matches up to the end of the block; returns BLOCK_END for the last block too. */
 export function decodeSymbols(): i32 {
   while (true) {
     if (outputNext > OUTPUT_LIMIT) return OUTPUT_FULL;
@@ -44,13 +44,16 @@ export function decodeSymbols(): i32 {
   }
 }
 
-/** Only the first 32 KiB of a span can refer to what was before it. */
+/** Only the first 32 KiB of a span can refer to output before it. */
 function decodeQuickly(): bool {
   const trackedEnd = spanStart + WINDOW_BYTES;
   return outputNext < trackedEnd ? decodeTracked(min(trackedEnd, OUTPUT_LIMIT)) : decodeFast(OUTPUT_LIMIT);
 }
 
-/** One literal or match, none of whose bits are consumed before all of them are there. Negative if decoding goes on. */
+/**
+ * Decodes one literal or match; consumes its bits only if all of them are there. Negative if decoding
+ * continues.
+ */
 function decodeSymbol(): i32 {
   let entry: u32;
   let codeBits: i32;
@@ -82,7 +85,7 @@ function decodeSymbol(): i32 {
   return decodeDistance(length, codeBits + lengthExtraBits);
 }
 
-/** The second half of a match, which begins `skipped` bits into the buffer. */
+/** Decodes the distance of a match, which starts `skipped` bits into the buffer. */
 function decodeDistance(length: i32, skipped: i32): i32 {
   let entry: u32;
   let codeEnd: i32;
@@ -114,7 +117,7 @@ function isLink(entry: u32): bool {
   return (entry & (LITERAL | EXCEPTIONAL | LINK)) == (EXCEPTIONAL | LINK);
 }
 
-/** @param bits what stands behind the bits that index the primary table */
+/** @param bits the bits after those that index the primary table */
 function followLink(table: i32, link: u32, bits: u64): u32 {
   const index = valueOf(link) + ((<i32>bits) & ((1 << ((link >> 8) & 15)) - 1));
   return load<u32>(table + (index << 2));

@@ -27,7 +27,7 @@ import {
 
 // The head of a dynamic block (RFC 1951, section 3.2.7).
 
-/** In which order the lengths of the code length codes are sent. */
+/** Order of the lengths of the code length codes in the stream. */
 const ORDER: usize = memory.data<u8>([16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15]);
 
 const MAX_LITLENS: i32 = 286;
@@ -45,14 +45,14 @@ let position: i32 = NUMBERS;
 let litlens: i32 = 0;
 let distances: i32 = 0;
 let precodes: i32 = 0;
-/** Lengths read so far: of the precode, then of the codes. */
+/** Lengths read so far: first those of the precode, then those of the codes. */
 let have: i32 = 0;
 
 export function startCodeLengths(): void {
   position = NUMBERS;
 }
 
-/** Read the head of the block, as far as it has come, and build the tables. */
+/** Reads the head of the block as far as the input goes; builds the tables when it is complete. */
 export function readCodeLengths(): i32 {
   if (position == NUMBERS) {
     if (!pull(14)) return NEEDS_INPUT;
@@ -88,12 +88,12 @@ function buildPrecodeTable(): bool {
     PRECODE_SYMBOLS,
     PRECODE_RESULTS,
     true,
-    // Without any code, zlib reads lengths of zero from one bit each (and finds afterwards that the end code is missing).
+    // Without any code, zlib reads a zero length from each bit, and finds later that the end code is missing.
     0,
   );
 }
 
-/** One symbol of the precode, which gives one length or repeats one. */
+/** Reads one symbol of the precode: a length, or a repetition. */
 function readCodeLength(): i32 {
   let entry: u32;
   while (true) {

@@ -1,6 +1,9 @@
 import { PATTERNS } from './layout';
 
-/** For each distance below 16: 16 lanes that repeat the first `distance` bytes of a vector. Needed once in the life of an instance. */
+/**
+ * For each distance below 16: the lanes that repeat the first `distance` bytes of a vector. Call once per
+ * instance.
+ */
 export function preparePatterns(): void {
   for (let distance = 1; distance < 16; distance++) {
     store<u8>(PATTERNS + distance, 16 % distance);
@@ -9,8 +12,8 @@ export function preparePatterns(): void {
 }
 
 /**
- * Copy `length` bytes from `distance` bytes before `target`, byte after byte in effect: what has just been written may be read
- * again. Up to 15 bytes behind the match may be written as well.
+ * Copies `length` bytes from `distance` bytes before `target`, as if byte by byte: source and target may
+ * overlap. May overwrite up to 15 bytes after the match.
  */
 export function copyMatch(target: i32, distance: i32, length: i32): void {
   const end = target + length;
@@ -27,7 +30,7 @@ export function copyMatch(target: i32, distance: i32, length: i32): void {
       to += 32;
     }
   } else {
-    // Sixteen bytes of the pattern, of which as many are used as make whole repetitions.
+    // Sixteen bytes of the pattern; only whole repetitions of it are used.
     const pattern = i8x16.swizzle(v128.load(target - distance), v128.load(PATTERNS + (distance << 4)));
     const step = 16 - <i32>load<u8>(PATTERNS + distance);
     do {

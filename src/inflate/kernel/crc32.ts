@@ -4,18 +4,19 @@ const POLYNOMIAL: u32 = 0xedb88320;
 
 const TABLE_BYTES: i32 = 1024;
 
-// Without carry-less multiplication, long inputs are shortened by a sparse multiple of the polynomial G: adding multiples of G changes
-// no remainder, and x^203 + x^186 + x^123 + x^85 + x^79 + 1 is one of them (found by search; no other so short has six terms). Over
-// GF(2), G(x)^128 = G(x^128), so it stays one with x^128 for x: each word of 16 bytes can be cancelled by adding it to five later ones.
+// Without carry-less multiplication, long inputs are shortened by a sparse multiple of the polynomial G:
+// adding multiples of G changes no remainder, and x^203 + x^186 + x^123 + x^85 + x^79 + 1 is one of them
+// (found by search; no other so short has six terms). Over GF(2), G(x)^128 = G(x^128), so it stays one with
+// x^128 for x: each word of 16 bytes can be cancelled by adding it to five later ones.
 const FOLD_WORDS: i32 = 203;
 const WORD_BYTES: i32 = 16;
 const FOLD_BYTES: i32 = FOLD_WORDS * WORD_BYTES;
-/** Words that are cancelled before those that still count are moved to the front. */
+/** Bytes that are cancelled before the remaining words are moved to the front. */
 const BLOCK_BYTES: i32 = (CRC_FOLDED_WORDS - FOLD_WORDS) * WORD_BYTES;
-/** Shorter inputs are not worth it. */
+/** Folding shorter inputs does not pay. */
 const MIN_FOLDED_BYTES: i32 = 2 * FOLD_BYTES;
 
-/** Sixteen tables, each for bytes one place further from the end. Needed once in the life of an instance. */
+/** Sixteen tables, each for bytes one position further from the end. Call once per instance. */
 export function prepareCrcTables(): void {
   for (let byte: i32 = 0; byte < 256; byte++) {
     let crc: u32 = byte;
@@ -45,8 +46,8 @@ export function crc32(start: i32, end: i32): u32 {
 }
 
 /**
- * Cancel all whole words but the last FOLD_WORDS. What they add to these is left in the sums of the words at CRC_FOLDED; it includes
- * the ones that a CRC-32 begins with. @returns where the first word lies that is left
+ * Cancels all whole words but the last FOLD_WORDS. What they add to those is left in the sums at CRC_FOLDED,
+ * which include the initial ones of a CRC-32. @returns the address of the first word that is left
  */
 function fold(start: i32, end: i32): i32 {
   memory.fill(CRC_FOLDED, 0, FOLD_BYTES);
@@ -68,7 +69,7 @@ function fold(start: i32, end: i32): i32 {
   return at;
 }
 
-/** What has been added to the word FOLD_WORDS behind the address `ahead`. */
+/** The sum that was added to the word FOLD_WORDS after the address `ahead`. */
 function sumOfFolded(ahead: i32): v128 {
   const near = v128.xor(
     v128.load(ahead, (FOLD_WORDS - 17) * WORD_BYTES),
@@ -85,7 +86,7 @@ function addByte(crc: u32, byte: u32): u32 {
   return (crc >> 8) ^ load<u32>(CRC_TABLES + (((crc ^ byte) & 0xff) << 2));
 }
 
-/** The CRC of sixteen more bytes. */
+/** The CRC after sixteen more bytes. */
 function addWord(crc: u32, word: v128): u32 {
   const first = i64x2.extract_lane(word, 0) ^ (<i64>crc);
   return (
@@ -93,7 +94,7 @@ function addWord(crc: u32, word: v128): u32 {
   );
 }
 
-/** What eight bytes contribute, to the last of which `table` belongs. */
+/** The contribution of eight bytes; `table` is that of the last one. */
 function tabledBytes(table: i32, bytes: u64): u32 {
   const low = <u32>bytes;
   const high = <u32>(bytes >> 32);

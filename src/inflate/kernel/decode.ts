@@ -71,27 +71,29 @@ preparePatterns();
 prepareCrcTables();
 setOutput(OUTPUT + WINDOW_BYTES);
 
-/** Where the host lays down compressed bytes. */
+/** Address to which the host writes compressed bytes. */
 export function inputAddress(): i32 {
   return INPUT;
 }
 
-/** How many it may lay down there. */
+/** How many bytes it may write there. */
 export function inputCapacity(): i32 {
   return INPUT_BYTES;
 }
 
-/** First byte of input that has not been touched. */
+/** Address of the first unread byte of input. */
 export function inputPosition(): i32 {
   return inputNext;
 }
 
-/** How many high bits of the byte before have not been consumed. */
+/** How many high bits of the byte before it are not consumed. */
 export function leftoverBits(): i32 {
   return bitCount;
 }
 
-/** The output of the last call lies from here to `outputEnd`; at least 32 KiB of output (or zeros) lie before. */
+/**
+ * Start of the last call's output, which ends at `outputEnd`. At least 32 KiB of output or zeros precede it.
+ */
 export function outputBegin(): i32 {
   return outputStart;
 }
@@ -100,7 +102,7 @@ export function outputEnd(): i32 {
   return outputNext;
 }
 
-/** The window of the span that `beginSpan` has begun, as far as the span has referred to it so far; 0 if it has not. */
+/** Address of the span's window, with the bytes that the span refers to so far; 0 if it refers to none. */
 export function usedWindow(): i32 {
   return isWindowUnused ? 0 : USED_WINDOW;
 }
@@ -110,7 +112,7 @@ export function outputCrc32(): u32 {
   return crc32(outputStart, outputNext);
 }
 
-/** Forget everything; what lies before the output are zeros again. */
+/** Discards everything. Zeros precede the output again. */
 export function reset(): void {
   memory.fill(OUTPUT, 0, WINDOW_BYTES);
   setOutput(OUTPUT + WINDOW_BYTES);
@@ -119,9 +121,9 @@ export function reset(): void {
 }
 
 /**
- * A deflate stream begins, or goes on behind a block.
- * @param bits those of the byte before the input that belong to it
- * @param windowBytes how many bytes before the output it may refer to
+ * Starts a deflate stream, or resumes one after a block.
+ * @param bits leftover bits of the byte before the input
+ * @param windowBytes how many bytes before the output a match may refer to
  */
 export function begin(bits: i32, count: i32, windowBytes: i32): void {
   setBits(bits, count);
@@ -130,7 +132,7 @@ export function begin(bits: i32, count: i32, windowBytes: i32): void {
   isLastBlock = false;
 }
 
-/** Decode the input between two addresses as far as to the next event, which is returned (`status.ts`). */
+/** Decodes the input between two addresses up to the next event, and returns it (`status.ts`). */
 export function decode(start: i32, end: i32): i32 {
   setInput(start, end);
   if (outputNext > OUTPUT_LIMIT) slideOutput();
@@ -150,7 +152,7 @@ export function decode(start: i32, end: i32): i32 {
   }
 }
 
-/** Room for more output: only the window stays, at the beginning. */
+/** Makes room for output: moves the window to the beginning. */
 function slideOutput(): void {
   const start = outputNext - WINDOW_BYTES;
   memory.copy(OUTPUT, start, WINDOW_BYTES);
@@ -171,7 +173,7 @@ function readBlockHeader(): i32 {
     position = SYMBOLS;
   } else if (type == 2) {
     startCodeLengths();
-    // Even if the block turns out to be damaged, it may have overwritten a table by then.
+    // Even a damaged block may overwrite a table.
     hasFixedTables = false;
     position = DYNAMIC_CODES;
   } else {

@@ -8,29 +8,36 @@ import {
 } from './layout';
 
 // A table entry is 32 bits:
-//   0..5    bits of input that it stands for: the code and the extra bits behind it
+//   0..5    bits of input that the entry consumes: the code and its extra bits
 //   8..12   bits of the code alone, plus HEADROOM; in a link, bits that index the secondary table
 //   13..15  EXCEPTIONAL and its kinds
-//   16..30  value: literal, least distance, or where in the table a secondary table begins
-//   16..24  of a length: the least length; and 25..29 the mask of its extra bits
+//   16..30  value: literal, least distance, or index of a secondary table
+//   16..24  for a length: the least length; 25..29: the mask of its extra bits
 //   31      LITERAL
 export const LITERAL: u32 = 0x8000_0000;
 export const EXCEPTIONAL: u32 = 0x8000;
 export const LINK: u32 = 0x4000;
 export const END_OF_BLOCK: u32 = 0x2000;
-/** The fast loop keeps this many bits below those that come next, so that a table's index needs no shift to be an address. */
+/**
+ * The fast loop keeps this many bits below the next one, so that a table index is an address without a shift.
+ */
 export const HEADROOM: u32 = 2;
 const NO_CODE_BITS: u32 = HEADROOM << 8;
-/** A code that no symbol has, or a symbol that must not occur. */
+/** A code without a symbol, or a symbol that must not occur. */
 export const INVALID: u32 = EXCEPTIONAL | NO_CODE_BITS;
-/** One bit of code in both counts: an entry is its symbol's result plus its code's bits times this. */
+/**
+ * One bit of code in both counts: an entry is the result of its symbol plus this times the bits of its code.
+ */
 export const ONE_CODE_BIT: u32 = 0x0101;
 
 const FIRST_LENGTH: i32 = 257;
 const LAST_LENGTH: i32 = 285;
 const DISTANCES: i32 = 30;
 
-/** Length codes (RFC 1951, section 3.2.5): eight without extra bits, then groups of four with one bit more than the group before. */
+/**
+ * Length codes (RFC 1951, section 3.2.5): eight without extra bits, then groups of four, each with one more
+ * bit.
+ */
 function lengthResult(code: i32): u32 {
   if (code < 8) return ((3 + code) << 16) | NO_CODE_BITS;
   const extraBits = (code >> 2) - 1;
@@ -47,7 +54,7 @@ function distanceResult(code: i32): u32 {
   return (least << 16) | NO_CODE_BITS | extraBits;
 }
 
-/** Write what the entries of each symbol have in common. Needed once in the life of an instance. */
+/** Writes the common part of the entries of each symbol. Call once per instance. */
 export function prepareResults(): void {
   for (let symbol = 0; symbol < LITLEN_SYMBOLS; symbol++) {
     let result: u32 = INVALID;

@@ -15,29 +15,32 @@ import {
 } from './state';
 import { noteWindowUse } from './window-use';
 
-/** A turn of the loop refills twice, and reads 8 bytes each time. */
+/** Each pass of the loop refills twice, with 8 bytes each. */
 const INPUT_MARGIN_BYTES: i32 = 16;
 const LITLEN_MASK: u32 = ((1 << LITLEN_TABLE_BITS) - 1) << HEADROOM;
 const DISTANCE_MASK: u32 = ((1 << DISTANCE_TABLE_BITS) - 1) << HEADROOM;
 
 /**
- * Decode symbols while there is plenty of input and room. True if the block has ended. Stops in front of whatever is wrong and
- * leaves it to be judged without haste.
+ * Decodes symbols while there is plenty of input and room. True if the block has ended. Stops before anything
+ * wrong, which the careful loop then reports.
  *
- * What counts is the chain from one entry to the next: shift, mask, load. Therefore `buffer` has HEADROOM bits below the next
- * one, whole entries are subtracted from `count`, of which only the lowest six bits are good, and V8's mask of a shift's count
- * is the only one.
+ * Speed depends on the chain from one entry to the next: shift, mask, load. Therefore `buffer` has HEADROOM
+ * bits below the next one. Whole entries are subtracted from `count`, so only its lowest six bits are valid,
+ * and V8 masks the count of a shift.
  */
 export function decodeFast(outputLimit: i32): bool {
   return decodeLoop<Untracked>(outputLimit);
 }
 
-/** {@link decodeFast} for the beginning of a span, whose use of the window is noted. A loop of its own: the other pays nothing for it. */
+/**
+ * As {@link decodeFast}, for the beginning of a span: tracks its use of the window, at no cost for the other
+ * loop.
+ */
 export function decodeTracked(outputLimit: i32): bool {
   return decodeLoop<Tracked>(outputLimit);
 }
 
-// A loop is compiled for each of the two; all that counts is that `isInteger` can tell them apart.
+// The compiler makes a loop for each type; `isInteger` tells them apart.
 type Tracked = i32;
 type Untracked = f32;
 
@@ -52,7 +55,7 @@ function decodeLoop<Kind>(outputLimit: i32): bool {
   let count: u32 = bitCount + HEADROOM;
   let ended = false;
 
-  // As many whole bytes as there is room for: 54 bits at least. What lies above `count` is loaded again, the same, next time.
+  // Refills whole bytes, to at least 54 bits. Bits above `count` are loaded again by the next refill.
   buffer |= load<u64>(next) << count;
   next += 7 - ((count >> 3) & 7);
   count |= 56;
@@ -87,7 +90,7 @@ function decodeLoop<Kind>(outputLimit: i32): bool {
       next += 7 - ((count >> 3) & 7);
       count |= 56;
     }
-    // A length and a distance take 48 bits at most.
+    // A length and a distance have 48 bits at most.
     const bufferBefore = buffer;
     const countBefore = count;
     if (entry & EXCEPTIONAL) {
@@ -119,7 +122,7 @@ function decodeLoop<Kind>(outputLimit: i32): bool {
         break;
       }
     }
-    // Extra bits stand behind the code.
+    // Extra bits follow the code.
     const length = ((entry >> 16) & 511) + ((<u32>(buffer >> ((entry >> 8) & 31))) & (entry >> 25));
     buffer >>= entry;
     count -= entry;
@@ -144,7 +147,7 @@ function decodeLoop<Kind>(outputLimit: i32): bool {
     }
     buffer >>= far;
     count -= far;
-    // The next symbol is looked up while this match is copied.
+    // The processor looks up the next symbol while it copies this match.
     buffer |= load<u64>(next) << count;
     next += 7 - ((count >> 3) & 7);
     count |= 56;
@@ -154,7 +157,7 @@ function decodeLoop<Kind>(outputLimit: i32): bool {
     out += length;
   } while (next <= inputLimit && out <= outputLimit);
 
-  // Whole bytes that have not been consumed go back, as far as they are there.
+  // Returns whole unconsumed bytes to the input.
   count = (count & 63) - HEADROOM;
   const returned = min((<i32>count) >> 3, next - inputStart);
   count -= returned << 3;
@@ -168,7 +171,7 @@ function litlenOf(buffer: u64): u32 {
   return load<u32>((<u32>buffer) & LITLEN_MASK, LITLEN_TABLE);
 }
 
-/** Where in the table the entry is that `link` leads to. The bits of the primary table have been consumed. */
+/** Index of the entry that `link` leads to. The bits of the primary table are consumed already. */
 function linkedIndex(link: u32, buffer: u64): u32 {
   return (link >> 16) + ((<u32>(buffer >> HEADROOM)) & ((1 << ((link >> 8) & 15)) - 1));
 }

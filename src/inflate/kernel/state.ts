@@ -1,15 +1,15 @@
 // The decoder's state between two calls.
 
-/** Next byte of input, and where the input ends: addresses. */
+/** Addresses of the next byte of input and of its end. */
 export let inputNext: i32 = 0;
 export let inputEnd: i32 = 0;
-/** Bits that have been read from the input but not been consumed, lowest first, zeros above them; how many. */
+/** Bits that are read but not consumed, lowest first, with zeros above them; and their number. */
 export let bitBuffer: u64 = 0;
 export let bitCount: i32 = 0;
-/** Where the next byte of output goes, and the first byte that a match may refer to: addresses. */
+/** Addresses of the next byte of output and of the first byte that a match may refer to. */
 export let outputNext: i32 = 0;
 export let outputBase: i32 = 0;
-/** Where the output of the span begins whose use of the window is noted; so far back that no match gets before it if there is none. */
+/** Address where the output of the tracked span begins; without one, an address that no match reaches. */
 export let spanStart: i32 = 0;
 
 export function setInput(start: i32, end: i32): void {
@@ -38,7 +38,9 @@ export function setSpanStart(address: i32): void {
   spanStart = address;
 }
 
-/** Have at least `count` bits in the buffer, reading no byte too many. False if the input does not have them. */
+/**
+ * Fills the buffer to at least `count` bits without reading a byte too many. False if the input is too short.
+ */
 export function pull(count: i32): bool {
   while (bitCount < count) {
     if (inputNext == inputEnd) return false;
@@ -49,7 +51,7 @@ export function pull(count: i32): bool {
   return true;
 }
 
-/** The lowest bits of the buffer, which are consumed by that. */
+/** Consumes and returns the lowest bits of the buffer. */
 export function take(count: i32): i32 {
   const bits = (<i32>bitBuffer) & ((1 << count) - 1);
   drop(count);

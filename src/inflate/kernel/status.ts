@@ -1,12 +1,12 @@
-// What `decode` returns. The one file that is TypeScript and AssemblyScript alike: the host imports it as well.
+// Results of `decode`. This file is both TypeScript and AssemblyScript: the host imports it too.
 export const NEEDS_INPUT = 0;
 export const OUTPUT_FULL = 1;
-/** Behind a block that is not the last. */
+/** After a block that is not the last. */
 export const BLOCK_END = 2;
-/** Behind the last block, up to 7 bits before the next whole byte. */
+/** After the last block; up to 7 bits remain before the next whole byte. */
 export const STREAM_END = 3;
 
-// Damage, each kind as zlib names it.
+// Damage, in zlib's terms.
 export const BAD_BLOCK_TYPE = 16;
 export const BAD_STORED_LENGTHS = 17;
 export const TOO_MANY_SYMBOLS = 18;
@@ -19,5 +19,5 @@ export const BAD_LITLEN_CODE = 24;
 export const BAD_DISTANCE_CODE = 25;
 export const DISTANCE_TOO_FAR = 26;
 
-/** Within the kernel: go on. */
+/** Within the kernel: decoding continues. */
 export const GOES_ON = -1;

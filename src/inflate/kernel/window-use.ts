@@ -1,28 +1,30 @@
 import { USED_WINDOW, WINDOW_BYTES } from './layout';
 import { outputNext, setSpanStart, spanStart } from './state';
 
-/** No match of the span has reached before its start. */
+/** True if no match of the span reaches before its start. */
 export let isWindowUnused: bool = true;
 
-/** A span begins with the next output. */
+/** Starts a span at the next output. */
 export function beginSpan(): void {
   setSpanStart(outputNext);
   if (!isWindowUnused) memory.fill(USED_WINDOW, 0, WINDOW_BYTES);
   isWindowUnused = true;
 }
 
-/** The output has been moved down by this many bytes. */
+/** Adjusts the span to output that was moved down by this many bytes. */
 export function moveSpan(bytes: i32): void {
   setSpanStart(max(0, spanStart - bytes));
 }
 
-/** A match at `target` reaches before the span: keep what it takes from there, to the byte, so that the rest stays zeros. */
+/**
+ * Copies the bytes that a match at `target` takes from before the span, and no others, to the used window.
+ */
 export function noteWindowUse(target: i32, distance: i32, length: i32): void {
   isWindowUnused = false;
   const reach = distance - (target - spanStart);
   let from = target - distance;
   let to = USED_WINDOW + WINDOW_BYTES - reach;
-  // What it takes from behind the start, the span has made itself.
+  // Bytes after the start are the span's own output.
   let left = min(length, reach);
   do {
     const wanted = i8x16.lt_u(

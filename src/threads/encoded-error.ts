@@ -2,17 +2,20 @@ import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import type { ErrorCode } from '../core/errors.ts';
 import { nodeErrorCode } from '../core/node-error-code.ts';
 
-/** An error as it goes from thread to thread; structured clone would leave of it name and message only. */
+/** An error in a message between threads. Structured clone would keep only its name and message. */
 export interface EncodedError {
   readonly code: ErrorCode;
   readonly message: string;
   readonly stack: string | undefined;
   readonly detail: Readonly<Record<string, unknown>> | undefined;
-  /** Text of the cause for the log, and the system's name of it, such as ENOENT. */
+  /** Text of the cause for the log, and its system code, such as ENOENT. */
   readonly cause: { readonly text: string; readonly code: string } | undefined;
 }
 
-/** What is no {@link SpandrelError} becomes INTERNAL. Details that cannot be cloned are left out. */
+/**
+ * Encodes an error. One that is no {@link SpandrelError} becomes INTERNAL. Omits details that cannot be
+ * cloned.
+ */
 export function encodeError(error: unknown): EncodedError {
   const stack = error instanceof Error ? error.stack : undefined;
   if (!isSpandrelError(error)) {
@@ -34,7 +37,7 @@ export function encodeError(error: unknown): EncodedError {
   };
 }
 
-/** The error with its stack in the other thread; its cause is an error that has no more than a text. */
+/** Decodes an error, with its stack in the other thread. Its cause has only text and system code. */
 export function decodeError(encoded: EncodedError): SpandrelError {
   const { code, message, stack, detail, cause } = encoded;
   const error = new SpandrelError(code, message, {

@@ -1,6 +1,6 @@
 import { move, transferableSymbol, valueSymbol } from 'piscina';
 
-import { encodeError, type EncodedError } from './error-transfer.ts';
+import { encodeError, type EncodedError } from './encoded-error.ts';
 import { TransferredResult } from './transferred-result.ts';
 
 /** One call of a task. */
@@ -14,10 +14,10 @@ export interface TaskInput {
 export type DispatchOutcome =
   { readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly error: EncodedError };
 
-/** The module of the tasks. */
+/** Exports of the module of the tasks. */
 let tasks: Readonly<Record<string, unknown>> = {};
 
-/** Runs in the thread, first: loads the module at the URL `entry`. A thread that cannot do so gets no task. */
+/** Runs first in a thread: loads the module at the URL `entry`. A thread that cannot load it gets no task. */
 export async function prepare(entry: string): Promise<DispatchOutcome> {
   try {
     tasks = (await import(entry)) as typeof tasks;
@@ -27,7 +27,7 @@ export async function prepare(entry: string): Promise<DispatchOutcome> {
   }
 }
 
-/** Runs in the thread: calls the task. Importing the module for each call would cost more than many tasks do. */
+/** Runs in a thread: calls the task. An import for each call would cost more than many tasks. */
 export async function dispatch({ task, input }: TaskInput): Promise<unknown> {
   try {
     const run = tasks[task];

@@ -5,31 +5,32 @@ import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { nodeErrorCode } from '../core/node-error-code.ts';
 import { MAX_ZSTD_WINDOW_LOG, type ZstdFrame, ZstdFrameScanner } from './zstd-frames.ts';
 
-/** A frame with output, from whose start decoding can begin. */
+/** A frame with output. Decoding can start at it. */
 export interface ZstdDataFrame {
-  /** With magic number and checksum. Skippable frames leave gaps between frames. */
+  /** Includes magic number and checksum. Skippable frames leave gaps between frames. */
   readonly compressed: ByteRange;
   readonly uncompressed: ByteRange;
 }
 
 export interface InflateZstdOptions {
-  /** As the scanner's. */
+  /** As for {@link ZstdFrameScanner}. */
   readonly maxWindowBytes?: number | undefined;
   /**
-   * The stream again, from this offset on. Without it, damage may cost up to 256 KiB of the output ahead of it; with it nothing, and the
-   * decoding of its frame a second time.
+   * Reads the stream again from this offset. With it, a damaged frame is decoded a second time and all output
+   * before the damage is delivered. Without it, up to 256 KiB of that output may be missing.
    */
   reread?: ((compressedStart: number) => AsyncIterable<Uint8Array>) | undefined;
-  /** Told, before output is given, how large a window the frames so far have needed. */
+  /** Called before output is delivered, with the largest window so far. */
   readonly onWindow?: (bytes: number) => void;
-  /** Called when all output of the frame has been taken from the generator. */
+  /** Called when the consumer has taken all output of the frame. */
   onFrame?(frame: ZstdDataFrame): void;
 }
 
 /**
- * The output of a zstd stream of any number of frames (RFC 8878), chunk by chunk; the caller owns the chunks. One chunk of input
- * and a few of output are held, besides the window as far as there has been output. Ending the iteration early ends `compressed` too.
- * @throws SpandrelError LAYER_CORRUPT, LAYER_UNSUPPORTED (see {@link ZstdFrameScanner}); and what `compressed` throws
+ * The output of a zstd stream of any number of frames (RFC 8878) in chunks, which the caller owns. Memory:
+ * one chunk of input, a few of output, and the window. Returning early ends `compressed` too.
+ * @throws SpandrelError LAYER_CORRUPT, LAYER_UNSUPPORTED (see {@link ZstdFrameScanner}); errors of
+ * `compressed`
  */
 export async function* inflateZstd(
   compressed: AsyncIterable<Uint8Array>,
@@ -67,7 +68,7 @@ async function* decodeFrames(
 ): AsyncGenerator<Uint8Array, void, void> {
   await using decoder = new ZstdDecoder();
   for await (const chunk of compressed) {
-    // Frame by frame: Node's decoder passes over garbage and over a frame that is cut short without a word.
+    // Frame by frame: Node's decoder silently ignores garbage, and frames that are cut short.
     for (const piece of scanner.scan(chunk)) {
       if (piece.kind === 'skippable') continue;
       yield* decoder.decode(piece.bytes);
@@ -77,8 +78,8 @@ async function* decodeFrames(
 }
 
 /**
- * All output of a frame at fault ahead of the block or checksum that is wrong, but for the first `skipBytes`. Node's decoder throws away
- * output that it has not handed out when it finds damage, so that it gets block after block.
+ * The output of a damaged frame before its first wrong block or checksum, without the first `skipBytes`.
+ * Blocks are decoded one at a time, because Node's decoder discards pending output when it finds damage.
  */
 async function* decodeUpToFault(
   compressed: AsyncIterable<Uint8Array>,
@@ -97,7 +98,7 @@ async function* decodeUpToFault(
   }
 }
 
-/** Node's streaming decoder, pulled: all output of one piece of input, then the next piece. */
+/** Node's streaming decoder as a pull: all output of one piece of input, then the next piece. */
 class ZstdDecoder {
   readonly #stream: ZstdDecompress;
   #failure: Error | undefined;
@@ -115,7 +116,7 @@ class ZstdDecoder {
     });
   }
 
-  /** `bytes` must not go beyond the end of a frame. */
+  /** @param bytes of one frame only */
   async *decode(bytes: Uint8Array): AsyncGenerator<Uint8Array, void, void> {
     let taken = false;
     this.#stream.write(bytes, () => {

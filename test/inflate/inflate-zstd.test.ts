@@ -2,7 +2,7 @@ import { constants, zstdCompressSync } from 'node:zlib';
 
 import { describe, expect, it } from 'vitest';
 
-import { inflateZstd, type ZstdDataFrame } from '../../src/inflate/zstd-inflater.ts';
+import { inflateZstd, type ZstdDataFrame } from '../../src/inflate/inflate-zstd.ts';
 import { readZstdFrame } from '../helpers/read-zstd-frame.ts';
 import { runProgramSync } from '../helpers/programs.ts';
 import { chunksOf, randomFrom, seededBytes, seededText } from '../helpers/gzip-corpus.ts';
