@@ -170,7 +170,7 @@ export class Metrics {
 
   constructor() {
     this.configCurrent.set(1);
-    // Alerts see only increases of a series. Without a zero, the first failure would be none.
+    // Alerts see only increases of a series, so it must exist before the first failure.
     for (const thread of THREAD_KINDS)
       for (const step of THREAD_STEPS) this.threadFailures.inc({ thread, step }, 0);
     for (const kind of STORED_KINDS) {

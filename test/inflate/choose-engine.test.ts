@@ -14,7 +14,7 @@ import { SpandrelProcess } from '../helpers/spandrel-process.ts';
 import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { gnuTar } from '../oracles/gnu-tar.ts';
 
-/** No WebAssembly at all, and WebAssembly that refuses our kernel but runs that of undici. */
+/** Flags of Node: no WebAssembly, and too little memory for the kernel but enough for that of undici. */
 const WITHOUT_WASM = '--jitless';
 const LITTLE_WASM = '--wasm-max-mem-pages=4';
 const PAKO = { SPANDREL_INFLATE_ENGINE: 'pako' };
@@ -54,12 +54,12 @@ async function inflatedBytes(adminUrl: string, engine: string): Promise<number |
   return line === undefined ? undefined : Number(line.slice(series.length));
 }
 
-/** Bytes count once for the client and once for the index, which may be published after the client has all. */
+/** Each byte counts for the client and for the index, which may be published after the response has ended. */
 function expectInflated(adminUrl: string, engine: string, bytes: number): Promise<void> {
   return vi.waitFor(async () => expect(await inflatedBytes(adminUrl, engine)).toBe(bytes), 30_000);
 }
 
-/** The layer, indexed and decompressed by the proxy. */
+/** The decompressed layer, as the proxy serves it. */
 async function readTar(url: string, upstream: ScriptedRegistry): Promise<Buffer> {
   const digest = await upstream.addBlob('app', await readFile(layerPath));
   const response = await fetch(`${url}/v2/demo/app/_soci/layers/${digest}/tar`);
@@ -68,12 +68,12 @@ async function readTar(url: string, upstream: ScriptedRegistry): Promise<Buffer>
 }
 
 describe('chooseEngine', () => {
-  it('takes the engine that is asked for where WebAssembly can be used', () => {
+  it('chooseEngine returns the wanted engine if WebAssembly can be used', () => {
     expect(chooseEngine('wasm')).toEqual({ engine: 'wasm' });
     expect(chooseEngine('pako')).toEqual({ engine: 'pako' });
   });
 
-  it('takes pako and says why where WebAssembly is missing or gives no instance', () => {
+  it('chooseEngine returns pako and the reason if WebAssembly is missing or cannot be instantiated', () => {
     vi.stubGlobal('WebAssembly', undefined);
     expect(chooseEngine('wasm')).toEqual({ engine: 'pako', wasmFault: expect.any(TypeError) as Error });
     const fault = new RangeError('no address space');
@@ -83,7 +83,7 @@ describe('chooseEngine', () => {
 });
 
 describe('the WebAssembly engine', () => {
-  it('fails with WORKER_FAILED, and the cause, where WebAssembly gives no further instance', () => {
+  it('the WebAssembly engine fails with WORKER_FAILED and the cause if it cannot be instantiated', () => {
     const fault = new RangeError('no address space');
     vi.stubGlobal('WebAssembly', failingInstances(fault));
     const events = { onOutput: () => undefined, onBoundary: () => undefined };
@@ -95,7 +95,7 @@ describe('the WebAssembly engine', () => {
 
 describe('the proxy', () => {
   it.each(['wasm', 'pako'] as const)(
-    'indexes and reads layers with inflate.engine %s alone when the configuration says so',
+    'the proxy indexes and reads layers only with %s if inflate.engine says so',
     async (engine) => {
       const other = engine === 'wasm' ? 'pako' : 'wasm';
       await using upstream = await ScriptedRegistry.start();
@@ -111,7 +111,7 @@ describe('the proxy', () => {
     },
   );
 
-  it('uses pako where WebAssembly cannot run its kernel, and says so in one line of the log', async () => {
+  it('the proxy uses pako if the WebAssembly kernel cannot run, and logs it once', async () => {
     await using upstream = await ScriptedRegistry.start();
     await using child = spandrel([LITTLE_WASM], ['serve'], {
       SPANDREL_LISTEN_PORT: '0',
@@ -134,7 +134,7 @@ describe('the proxy', () => {
   });
 });
 
-describe('the offline commands', () => {
+describe('offline commands', () => {
   it.each([
     ['without WebAssembly', [WITHOUT_WASM], {}, /^spandrel: WebAssembly cannot be used[^\n]+\n$/],
     [
@@ -144,26 +144,33 @@ describe('the offline commands', () => {
       /^spandrel: WebAssembly cannot be used[^\n]+\n$/,
     ],
     ['with pako by configuration', [WITHOUT_WASM], PAKO, /^$/],
-  ])('ztoc makes the zTOC of soci and reads files with it %s', async (_how, flags, environment, said) => {
-    const ztocPath = join(scratch, 'layer.ztoc');
-    const size = String(golden.options.spanSize);
-    const create = ['ztoc', 'create', layerPath, '--span-size', size, '-o', ztocPath];
-    await using creating = spandrel(flags, create, environment);
-    expect(await creating.exitStatus()).toBe(0);
-    expect(creating.stderr).toMatch(said);
-    const { ztocDigest } = golden.expected as GoldenZtoc;
-    expect(JSON.parse(creating.stdout)).toMatchObject({ digest: ztocDigest });
+  ])(
+    'ztoc creates the same zTOC as soci and reads files with it %s',
+    async (_how, flags, environment, said) => {
+      const ztocPath = join(scratch, 'layer.ztoc');
+      const size = String(golden.options.spanSize);
+      const create = ['ztoc', 'create', layerPath, '--span-size', size, '-o', ztocPath];
+      await using creating = spandrel(flags, create, environment);
+      expect(await creating.exitStatus()).toBe(0);
+      expect(creating.stderr).toMatch(said);
+      const { ztocDigest } = golden.expected as GoldenZtoc;
+      expect(JSON.parse(creating.stdout)).toMatchObject({ digest: ztocDigest });
 
-    const [file = ''] = await gnuTar.files(layerPath);
-    const out = join(scratch, 'file');
-    await using reading = spandrel(flags, ['ztoc', 'cat', ztocPath, layerPath, file, '-o', out], environment);
-    expect(await reading.exitStatus()).toBe(0);
-    expect(reading.stderr).toMatch(said);
-    const oracle = await gnuTar.read(layerPath, file);
-    expect((await readFile(out)).equals(oracle)).toBe(true);
-  });
+      const [file = ''] = await gnuTar.files(layerPath);
+      const out = join(scratch, 'file');
+      await using reading = spandrel(
+        flags,
+        ['ztoc', 'cat', ztocPath, layerPath, file, '-o', out],
+        environment,
+      );
+      expect(await reading.exitStatus()).toBe(0);
+      expect(reading.stderr).toMatch(said);
+      const oracle = await gnuTar.read(layerPath, file);
+      expect((await readFile(out)).equals(oracle)).toBe(true);
+    },
+  );
 
-  it('convert makes the image of soci without WebAssembly', async () => {
+  it('convert creates the same image as soci without WebAssembly', async () => {
     const images = GoldenImages.small();
     const image = images.image('prefetch');
     const [run] = image.runs;
@@ -176,7 +183,7 @@ describe('the offline commands', () => {
       expect((await readFile(join(out, name))).equals(bytes), name).toBe(true);
   });
 
-  it('refuse an engine that does not exist', async () => {
+  it('ztoc refuses an unknown inflate.engine', async () => {
     await using child = spandrel([], ['ztoc', 'create', layerPath], { SPANDREL_INFLATE_ENGINE: 'zlib' });
     expect(await child.exitStatus()).toBe(1);
     expect(child.stderr).toMatch(/CONFIG_INVALID[^]*SPANDREL_INFLATE_ENGINE/);

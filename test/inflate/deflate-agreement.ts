@@ -9,7 +9,7 @@ import { wasmEngine } from '../../src/inflate/wasm-engine.ts';
 import { type Recording, recordInflation } from '../helpers/checkpoint-recorder.ts';
 import { gzipMember } from '../helpers/gzip-corpus.ts';
 
-/** What node:zlib makes of raw deflate data. */
+/** The result of node:zlib for raw deflate data. */
 type Judgement =
   | { readonly verdict: 'whole'; readonly output: Buffer; readonly compressedBytes: number }
   | { readonly verdict: 'cut' | 'damaged' };
@@ -17,8 +17,9 @@ type Judgement =
 const EMPTY_HEADER = gzipMember(new Uint8Array(0), new Uint8Array(0)).subarray(0, 10);
 
 /**
- * Check that both engines say about raw deflate data what node:zlib says, byte for byte, and stop at the same places.
- * @returns the verdict: `whole` (bytes behind the end are cut off), `cut`, or zlib's words for the damage
+ * Checks that both engines agree with node:zlib about raw deflate data, byte for byte, and stop at the same
+ * places.
+ * @returns the verdict: `whole` (bytes after the end are cut off), `cut`, or zlib's words for the damage
  */
 export function expectAgreement(deflate: Uint8Array, chunkBytes: number, label: string): string {
   const judgement = judge(deflate);
@@ -37,7 +38,7 @@ export function expectAgreement(deflate: Uint8Array, chunkBytes: number, label: 
     expect(Buffer.compare(output, inflatePart(deflate)), label).toBe(0);
     return judgement.verdict;
   }
-  // Damage is found with the byte with which node:zlib finds it. That byte may end a symbol or two before.
+  // Both find damage at the same byte. It may be up to two symbols before the damage.
   const found = indexOfDamage(wasmEngine, stream) - EMPTY_HEADER.length;
   const before = inflatePart(deflate.subarray(0, found));
   expect(Buffer.compare(output.subarray(0, before.length), before), label).toBe(0);
@@ -47,7 +48,7 @@ export function expectAgreement(deflate: Uint8Array, chunkBytes: number, label: 
 
 function judge(deflate: Uint8Array): Judgement {
   try {
-    // The declarations do not know that `info` changes what is returned.
+    // The declarations ignore that `info` changes the result.
     const result: unknown = inflateRawSync(deflate, { info: true });
     const { buffer, engine } = result as { buffer: Buffer; engine: { bytesWritten: number } };
     return { verdict: 'whole', output: buffer, compressedBytes: engine.bytesWritten };
@@ -60,7 +61,7 @@ function judge(deflate: Uint8Array): Judgement {
   }
 }
 
-/** What comes of data that ends anywhere; throws if it is damaged. */
+/** Output of data that may end anywhere. @throws if it is damaged */
 function inflatePart(deflate: Uint8Array): Buffer {
   return inflateRawSync(deflate, { finishFlush: constants.Z_SYNC_FLUSH });
 }
@@ -80,7 +81,7 @@ function expectSameRecordings(stream: Uint8Array, chunkBytes: number, label: str
   return wasm;
 }
 
-/** A failure's message without the place, which depends on how the input comes. */
+/** The message of a failure without the place, which depends on the chunks of the input. */
 export function problemOf(failure: unknown): string {
   if (failure === undefined) return '';
   if (!isSpandrelError(failure, 'LAYER_CORRUPT')) throw new Error('no verdict', { cause: failure });

@@ -16,7 +16,7 @@ const OPTIONS: readonly ZlibOptions[] = [
 ];
 const MAX_CODE_BITS = 15;
 
-/** Raw deflate data of one to three blocks, whole. */
+/** Intact raw deflate data of one to three blocks. */
 export function randomDeflate(random: Random): Buffer {
   const plain = Buffer.concat([
     seededText(below(random, 1e6), below(random, 4000)),
@@ -32,7 +32,7 @@ export function randomDeflate(random: Random): Buffer {
   return Buffer.concat([part, end]);
 }
 
-/** The same with one to four kinds of damage, or none. */
+/** Raw deflate data with up to four kinds of damage. */
 export function mutate(deflate: Buffer, random: Random): Buffer {
   let bytes = deflate;
   for (let count = below(random, 5); count > 0; count--) bytes = mutateOnce(bytes, random);
@@ -68,14 +68,14 @@ function mutateOnce(bytes: Buffer, random: Random): Buffer {
   }
 }
 
-/** Half of the places are near the beginning, where the codes of a block stand. */
+/** Half of the positions are near the beginning, where the codes of a block are. */
 function place(length: number, random: Random): number {
   return below(random, random() < 0.5 ? Math.min(100, length) : length);
 }
 
 /**
- * A dynamic block with codes of any shape, most of them complete, and random bits behind them: short and long codes, distances that
- * are too far, and end codes wherever they come.
+ * A dynamic block with codes of any shape, most of them complete, followed by random bits: short and long
+ * codes, excessive distances, end codes anywhere.
  */
 function withRandomCodes(random: Random): Buffer {
   const litlen = randomCode(257 + below(random, 30), 256, random);
@@ -85,13 +85,13 @@ function withRandomCodes(random: Random): Buffer {
   return block.end().bytes();
 }
 
-/** Lengths of a code that is complete (nearly always) and in which `needed` has a place. */
+/** Lengths of a code that is nearly always complete and includes `needed`. */
 function randomCode(symbols: number, needed: number, random: Random): number[] {
   const leaves = [1, 1];
   const wanted = 2 + below(random, symbols - 1);
   const isDeep = random() < 0.3;
   while (leaves.length < wanted) {
-    // Splitting what was split last gives long codes, splitting anything gives even ones.
+    // Splitting the last split code makes long codes; splitting any code makes even ones.
     const at = isDeep && random() < 0.6 ? leaves.length - 1 : below(random, leaves.length);
     const bits = leaves[at] ?? 1;
     if (bits === MAX_CODE_BITS) {

@@ -13,7 +13,7 @@ import { type GzipSample, gzipCorpus, gzipMember, randomFrom, seededText } from 
 const SEED = 20_260;
 const FIXTURES = new URL('../fixtures/', import.meta.url);
 
-/** A row of `test/fixtures/checkpoints.json`, made by soci's own code. */
+/** A row of `test/fixtures/checkpoints.json`, which soci's own code made. */
 interface CheckpointVector {
   readonly case: string;
   readonly file: string;
@@ -22,7 +22,7 @@ interface CheckpointVector {
   readonly checkpoints: readonly (readonly [number, number, number, string])[];
 }
 
-/** Register the suite that every {@link Engine} has to pass. Await it where the test file begins. */
+/** Registers the suite that every {@link Engine} must pass. Await it at the top level of a test file. */
 export async function describeEngine(engine: Engine): Promise<void> {
   const corpus = await gzipCorpus(SEED);
   describe(`${engine.name} engine (corpus seed ${SEED})`, () => {
@@ -34,23 +34,26 @@ export async function describeEngine(engine: Engine): Promise<void> {
 }
 
 function describeInflater(engine: Engine, corpus: readonly GzipSample[]): void {
-  describe.each(corpus)('createGzipInflater on $name', ({ compressed, plain }) => {
+  describe.each(corpus)('on $name', ({ compressed, plain }) => {
     const whole = recordInflation(engine, compressed, 0, Math.max(1, compressed.length));
 
-    it('gives what gunzip gives', () => {
+    it('createGzipInflater decodes what gunzip decodes', () => {
       expect(whole.failure).toBeUndefined();
       expect(gunzipSync(compressed).equals(plain)).toBe(true);
       expect(Buffer.compare(whole.output, plain)).toBe(0);
     });
 
-    it.each([1, 7, 4096])('sees the same output and boundaries in chunks of %i', (chunkBytes) => {
-      const recording = recordInflation(engine, compressed, Infinity, chunkBytes);
-      expect(recording.failure).toBeUndefined();
-      expect(recording.boundaries).toEqual(whole.boundaries);
-      expect(Buffer.compare(recording.output, plain)).toBe(0);
-    });
+    it.each([1, 7, 4096])(
+      'createGzipInflater finds the same output and boundaries in chunks of %i',
+      (chunkBytes) => {
+        const recording = recordInflation(engine, compressed, Infinity, chunkBytes);
+        expect(recording.failure).toBeUndefined();
+        expect(recording.boundaries).toEqual(whole.boundaries);
+        expect(Buffer.compare(recording.output, plain)).toBe(0);
+      },
+    );
 
-    it('gives the window before each boundary, zeros in front', () => {
+    it('createGzipInflater gives the window before each boundary, preceded by zeros', () => {
       const padded = Buffer.concat([new Uint8Array(WINDOW_BYTES), plain]);
       for (const { uncompressedOffset, window } of whole.checkpoints) {
         const expected = padded.subarray(uncompressedOffset, uncompressedOffset + WINDOW_BYTES);
@@ -60,7 +63,7 @@ function describeInflater(engine: Engine, corpus: readonly GzipSample[]): void {
   });
 
   it.each(JSON.parse(readFileSync(new URL('checkpoints.json', FIXTURES), 'utf8')) as CheckpointVector[])(
-    'makes the checkpoints that soci makes of $case',
+    'createGzipInflater finds the checkpoints of soci in $case',
     ({ file, spanBytes, checkpoints }) => {
       const compressed = readFileSync(new URL(file, FIXTURES));
       for (const chunkBytes of [1, 7, 4096, 16_384, compressed.length]) {
@@ -88,9 +91,9 @@ function describeDamage(engine: Engine, corpus: readonly GzipSample[]): void {
 
   it.each([
     ['one trailing byte', Buffer.concat([good, Uint8Array.of(1)])],
-    ['trailing zeros with something behind them', Buffer.concat([good, new Uint8Array(512), good])],
+    ['trailing zeros with another member after them', Buffer.concat([good, new Uint8Array(512), good])],
     ['trailing garbage', Buffer.concat([good, text])],
-    ['half a member behind the last one', Buffer.concat([good, good.subarray(0, 5000)])],
+    ['half a member after the last one', Buffer.concat([good, good.subarray(0, 5000)])],
     ['a wrong CRC', wrongCrc],
     ['a wrong length', wrongLength],
     ['a zlib stream', Buffer.from('789c030000000001', 'hex')],
@@ -99,7 +102,7 @@ function describeDamage(engine: Engine, corpus: readonly GzipSample[]): void {
     ['a reserved block type', Buffer.from('1f8b0800000000000003ff', 'hex')],
     ['a reserved header flag', Buffer.from('1f8b08200000000000030300', 'hex')],
     ['a wrong header CRC', Buffer.from('1f8b080200000000000311220300', 'hex')],
-  ])('fails with LAYER_CORRUPT on %s', (_what, compressed) => {
+  ])('createGzipInflater fails with LAYER_CORRUPT on %s', (_what, compressed) => {
     for (const chunkBytes of [1, 4096]) {
       const { failure } = recordInflation(engine, compressed, 0, chunkBytes);
       expect(failure).toMatchObject({ code: 'LAYER_CORRUPT' });
@@ -107,7 +110,7 @@ function describeDamage(engine: Engine, corpus: readonly GzipSample[]): void {
   });
 
   it.each([1, 512, 10_000])(
-    'passes over %i zeros behind the last member, as gzip does, and says so',
+    'createGzipInflater skips %i zeros after the last member, as gzip does, and reports them',
     (zeros) => {
       const padded = Buffer.concat([good, new Uint8Array(zeros)]);
       for (const chunkBytes of [1, 100, padded.length]) {
@@ -124,7 +127,7 @@ function describeDamage(engine: Engine, corpus: readonly GzipSample[]): void {
     },
   );
 
-  it('fails at finish wherever a stream is cut, and not before', () => {
+  it('createGzipInflater fails at finish, not earlier, wherever a stream is cut', () => {
     for (let cut = 1; cut < small.length; cut++) {
       const inflater = engine.createGzipInflater({ onOutput: () => undefined, onBoundary: () => undefined });
       inflater.write(small.subarray(0, cut));
@@ -132,14 +135,14 @@ function describeDamage(engine: Engine, corpus: readonly GzipSample[]): void {
     }
   });
 
-  it('goes on failing after a failure', () => {
+  it('createGzipInflater keeps failing after a failure', () => {
     const inflater = engine.createGzipInflater({ onOutput: () => undefined, onBoundary: () => undefined });
     expect(() => inflater.write(text)).toThrow(SpandrelError);
     expect(() => inflater.write(good)).toThrow(SpandrelError);
     expect(() => inflater.finish()).toThrow(SpandrelError);
   });
 
-  it('agrees with gunzip about every flipped bit', () => {
+  it('createGzipInflater agrees with gunzip about flipped bits', () => {
     const random = randomFrom(SEED);
     for (const sample of corpus.filter(({ compressed }) => compressed.length < 60_000)) {
       for (let round = 0; round < 12; round++) {
@@ -157,8 +160,8 @@ function describeDamage(engine: Engine, corpus: readonly GzipSample[]): void {
 function describeSpans(engine: Engine, corpus: readonly GzipSample[]): void {
   const bitsSeen = new Set<number>();
 
-  describe.each(corpus)('inflateSpan on $name', ({ compressed, plain }) => {
-    it.each([0, 4096, 65_536, Infinity])('decodes every span of %s bytes', (spanBytes) => {
+  describe.each(corpus)('on $name', ({ compressed, plain }) => {
+    it.each([0, 4096, 65_536, Infinity])('inflateSpan decodes every span of %s bytes', (spanBytes) => {
       const { checkpoints } = recordInflation(engine, compressed, spanBytes, 4096);
       checkpoints.forEach((checkpoint, index) => {
         const end = checkpoints[index + 1];
@@ -169,7 +172,7 @@ function describeSpans(engine: Engine, corpus: readonly GzipSample[]): void {
       });
     });
 
-    it('takes no harm from bytes behind the span, whatever they are', () => {
+    it('inflateSpan ignores bytes after the span, whatever they are', () => {
       const { checkpoints } = recordInflation(engine, compressed, 20_000, 4096);
       checkpoints.slice(0, 8).forEach((checkpoint, index) => {
         const input = spanInput(compressed, plain, checkpoint, checkpoints[index + 1]);
@@ -183,7 +186,7 @@ function describeSpans(engine: Engine, corpus: readonly GzipSample[]): void {
     });
   });
 
-  it('has been tried with every number of leftover bits', () => {
+  it('the corpus has spans with every number of leftover bits', () => {
     expect([...bitsSeen].sort((a, b) => a - b)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
   });
 }
@@ -205,7 +208,7 @@ function describeSpanDamage(engine: Engine): void {
     }
   };
 
-  it("gives a buffer that is the caller's alone and leaves its input as it was", () => {
+  it('inflateSpan returns a buffer of its own and does not modify its input', () => {
     for (const [index, input] of inputs.entries()) {
       const start = checkpoints[index]?.uncompressedOffset ?? 0;
       const [compressedBefore, windowBefore] = [
@@ -223,7 +226,7 @@ function describeSpanDamage(engine: Engine): void {
     }
   });
 
-  it('needs no window where nothing is referred to, and no input for no output', () => {
+  it('inflateSpan needs no window if the span refers to none, and no input for an empty span', () => {
     const [first] = inputs;
     if (first === undefined) throw new Error('no checkpoints');
     const output = engine.inflateSpan({ ...first, window: new Uint8Array(0) });
@@ -243,11 +246,11 @@ function describeSpanDamage(engine: Engine): void {
     ['of no length at all', { uncompressedLength: NaN }],
     ['given nine leftover bits', { bits: 9 }],
     ['of another CRC-32', { crc32: (last.crc32 ?? 0) ^ 1 }],
-  ])('fails with SPAN_CORRUPT on a span that is %s', (_what, changed) => {
+  ])('inflateSpan fails with SPAN_CORRUPT on a span that is %s', (_what, changed) => {
     expect(failing(changed)).toMatchObject({ code: 'SPAN_CORRUPT' });
   });
 
-  it('is not disturbed by a damaged span before', () => {
+  it('inflateSpan decodes a span after a damaged one', () => {
     const fixed = { ...last, compressed: new DeflateWriter().fixed().text('whole').end().bytes(), bits: 0 };
     const literals = codeLengths(257, { 97: 1, 256: 1 });
     const damaged = new DeflateWriter().dynamic({ litlen: literals, distance: [1, 1, 1] }).bytes();
@@ -261,7 +264,7 @@ function describeSpanDamage(engine: Engine): void {
     }
   });
 
-  it('turns no flipped bit into anything but SPAN_CORRUPT or a span of the right length', () => {
+  it('inflateSpan turns a flipped bit into SPAN_CORRUPT or a span of the right length', () => {
     const random = randomFrom(SEED + 10);
     for (let round = 0; round < 300; round++) {
       const damaged = new Uint8Array(last.compressed);
@@ -291,7 +294,7 @@ function spanInput(
   };
 }
 
-/** `inflateSpan` promises the length, so that comparing what is there is enough. */
+/** Compares only the bytes that are there: `inflateSpan` guarantees the length. */
 function equalToPlain(output: Uint8Array, plain: Uint8Array, from: number): boolean {
   return Buffer.compare(output, plain.subarray(from, from + output.length)) === 0;
 }

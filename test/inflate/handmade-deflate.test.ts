@@ -81,7 +81,7 @@ const ACCEPTED: [string, DeflateWriter][] = [
   ['each distance from 1 to 40 with each length', nearMatches()],
 ];
 
-/** What is wrong, and zlib's words for it. */
+/** The damage, and zlib's words for it. */
 const REFUSED: [string, string, DeflateWriter][] = [
   ['a reserved block type', 'invalid block type', writer().number(7, 3).number(0, 5)],
   [
@@ -155,7 +155,7 @@ const REFUSED: [string, string, DeflateWriter][] = [
   ],
 ];
 
-/** The lengths of the codes for lengths of 16, 17, 18, 0, 8 …; behind them come lengths of 257 and 1 codes. */
+/** Lengths of the codes for the lengths 16, 17, 18, 0, 8 …, followed by the lengths of 257 and 1 codes. */
 function precode(lengths: readonly number[]): DeflateWriter {
   const block = writer().number(5, 3).number(0, 10).number(15, 4);
   for (let place = 0; place < 19; place++) block.number(lengths[place] ?? 0, 3);
@@ -192,17 +192,20 @@ function writeMatch(block: DeflateWriter, lengthSymbol: number, distance: number
 }
 
 describe('deflate data made by hand', () => {
-  it.each(ACCEPTED)('is decoded as node:zlib does: %s', (name, block) => {
+  it.each(ACCEPTED)('both engines decode handmade deflate data as node:zlib does: %s', (name, block) => {
     for (const chunkBytes of [1, 7, 100_000])
       expect(expectAgreement(block.bytes(), chunkBytes, name)).toBe('whole');
   });
 
-  it.each(REFUSED)('is refused as node:zlib does: %s', (name, problem, block) => {
-    for (const chunkBytes of [1, 7, 100_000])
-      expect(expectAgreement(block.bytes(), chunkBytes, name)).toBe(problem);
-  });
+  it.each(REFUSED)(
+    'both engines refuse handmade deflate data as node:zlib does: %s',
+    (name, problem, block) => {
+      for (const chunkBytes of [1, 7, 100_000])
+        expect(expectAgreement(block.bytes(), chunkBytes, name)).toBe(problem);
+    },
+  );
 
-  it('is cut short wherever it ends too early', () => {
+  it('both engines report handmade deflate data as cut short wherever it ends early', () => {
     const bytes = nearMatches().bytes();
     for (let end = 0; end < bytes.length; end += 11) {
       expect(expectAgreement(bytes.subarray(0, end), 64, `cut at ${end}`)).toBe('cut');

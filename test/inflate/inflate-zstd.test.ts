@@ -8,7 +8,7 @@ import { runProgramSync } from '../helpers/programs.ts';
 import { chunksOf, randomFrom, seededBytes, seededText } from '../helpers/gzip-corpus.ts';
 import { skippableFrame } from '../helpers/zstd-corpus.ts';
 
-/** Chunks from which one can see how many have been taken and whether the reader has let go of them. */
+/** Chunks that count how many were read, and show whether the reader ended the iteration. */
 class CountedChunks {
   taken = 0;
   ended = false;
@@ -51,9 +51,9 @@ const stream = Buffer.concat(frames.flatMap((frame) => [skippable, frame]));
 
 describe('inflateZstd', () => {
   it.each([1, 7, 4096, stream.length])(
-    'decodes all frames when fed %i bytes at a time',
+    'inflateZstd decodes all frames in chunks of %i bytes',
     async (chunkBytes) => {
-      // A few bytes at a time cost a turn of the thread pool each: enough with the small frames.
+      // Each chunk costs a turn of the thread pool, so tiny chunks get only the small frames.
       const small = chunkBytes < 10;
       const input = small ? Buffer.concat([skippable, ...frames.slice(-1), ...frames.slice(-1)]) : stream;
       const expected = small ? Buffer.from('zz') : plain;
@@ -62,7 +62,7 @@ describe('inflateZstd', () => {
     },
   );
 
-  it('tells where each frame lies, once its output has been taken', async () => {
+  it('inflateZstd reports the range of each frame after its output is consumed', async () => {
     const seen: ZstdDataFrame[] = [];
     let outputBytes = 0;
     const onFrame = (frame: ZstdDataFrame): void => {
@@ -86,7 +86,7 @@ describe('inflateZstd', () => {
   });
 
   it.each([['-1'], ['-19'], ['--long=27'], ['--no-check'], ['--fast']])(
-    'decodes what the zstd command makes with %s',
+    'inflateZstd decodes the output of the zstd command with %s',
     async (flag) => {
       const content = seededText(21, 400_000);
       const compressed = runProgramSync('zstd', [flag, '-c'], { input: content });
@@ -94,7 +94,7 @@ describe('inflateZstd', () => {
     },
   );
 
-  it('takes no more input than the output that was asked for needs', async () => {
+  it('inflateZstd reads no more input than the requested output needs', async () => {
     const chunks = new CountedChunks(zstdCompressSync(seededBytes(31, 8_000_000)), 65_536);
     const output = inflateZstd(chunks);
     for (let outputBytes = 0; outputBytes < 1_000_000;) {
@@ -113,13 +113,13 @@ describe('inflateZstd', () => {
     ['a wrong checksum', Buffer.concat([stream.subarray(0, -1), Buffer.from([(stream.at(-1) ?? 0) ^ 1])])],
     ['no zstd at all', seededText(41, 1000)],
     ['nothing', new Uint8Array(0)],
-  ])('fails with LAYER_CORRUPT on %s', async (_what, input) => {
+  ])('inflateZstd fails with LAYER_CORRUPT on %s', async (_what, input) => {
     await expect(collect(inflateZstd(new CountedChunks(input, 4096)))).rejects.toMatchObject({
       code: 'LAYER_CORRUPT',
     });
   });
 
-  it('turns no flipped bit into anything but LAYER_CORRUPT or LAYER_UNSUPPORTED', async () => {
+  it('inflateZstd turns a flipped bit only into LAYER_CORRUPT or LAYER_UNSUPPORTED', async () => {
     const frame = zstdCompressSync(seededText(51, 20_000), checksummed);
     const random = randomFrom(52);
     for (let round = 0; round < 60; round++) {
@@ -134,7 +134,7 @@ describe('inflateZstd', () => {
     }
   });
 
-  it('passes on what its input throws', async () => {
+  it('inflateZstd passes on errors of its input', async () => {
     const broken = {
       async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {
         yield await Promise.resolve(stream.subarray(0, 10_000));
@@ -155,27 +155,27 @@ describe('ZstdReader', () => {
     [0, text.length],
     [131_071, 131_073],
     [699_999, 700_000],
-  ])('yields the bytes [%i, %i) of a frame', async (start, end) => {
+  ])('ZstdReader reads the bytes [%i, %i) of a frame', async (start, end) => {
     const compressed = new CountedChunks(textFrame, 4096);
     const output = await readZstdFrame({ compressed, uncompressed: { start, end } });
     expect(output.equals(text.subarray(start, end))).toBe(true);
   });
 
-  it('goes on into the next frame', async () => {
+  it('ZstdReader reads on into the next frame', async () => {
     const compressed = new CountedChunks(stream.subarray(skippable.length), 4096);
     const uncompressed = { start: 699_990, end: 700_010 };
     const output = await readZstdFrame({ compressed, uncompressed });
     expect(output.equals(plain.subarray(699_990, 700_010))).toBe(true);
   });
 
-  it('ends early, without looking at what comes behind the wanted bytes', async () => {
+  it('ZstdReader reads nothing after the requested bytes', async () => {
     const compressed = new CountedChunks(textFrame, 1024);
     await readZstdFrame({ compressed, uncompressed: { start: 5, end: 10 } });
     expect(compressed.ended).toBe(true);
     expect(compressed.taken).toBeLessThan(textFrame.length / 1024 / 2);
   });
 
-  it('fails with SPAN_CORRUPT when the stream is damaged or too short', async () => {
+  it('ZstdReader fails with SPAN_CORRUPT if the stream is damaged or too short', async () => {
     const wanted = { start: 0, end: text.length };
     const cut = new CountedChunks(textFrame.subarray(0, -10), 4096);
     await expect(readZstdFrame({ compressed: cut, uncompressed: wanted })).rejects.toMatchObject({

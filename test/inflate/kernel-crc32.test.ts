@@ -7,11 +7,11 @@ import { recordInflation } from '../helpers/checkpoint-recorder.ts';
 import { randomFrom, seededBytes } from '../helpers/gzip-corpus.ts';
 
 const SEED = 20_262;
-/** Where the kernel begins to shorten its input, where it does so block by block, and what it may leave of a vector. */
+/** Lengths where the kernel starts folding, where it folds in blocks, and the rest of a vector. */
 const BOUNDARIES = [16, 3248, 6496, 6496 + 3744, 3248 + 6992, 3248 + 2 * 6992, 32_768, 65_535];
 
-// The recorder compares the CRC-32 of each piece of output with that of node:zlib, and the trailer that of the whole.
-it(`gives the CRC-32 of pieces of any length (seed ${SEED})`, () => {
+// The recorder compares the CRC-32 of each piece with that of node:zlib; the trailer covers the whole output.
+it(`the kernel computes the CRC-32 of pieces of any length (seed ${SEED})`, () => {
   const random = randomFrom(SEED);
   const lengths = [0, 1, 15, ...BOUNDARIES.flatMap((at) => [at - 17, at - 16, at - 1, at, at + 1, at + 16])];
   for (let round = 0; round < 200; round++) lengths.push(Math.floor(random() * 70_000));

@@ -4,7 +4,10 @@ import { randomFrom } from '../helpers/gzip-corpus.ts';
 import { expectAgreement } from './deflate-agreement.ts';
 import { mutate, randomDeflate } from './deflate-mutator.ts';
 
-/** `INFLATE_FUZZ_CASES=1000000 npx vitest run test/inflate/mutated-deflate.test.ts` goes on for longer, with other seeds by `INFLATE_FUZZ_SEED`. */
+/**
+ * `INFLATE_FUZZ_CASES=1000000 npx vitest run test/inflate/mutated-deflate.test.ts` runs longer;
+ * `INFLATE_FUZZ_SEED` sets the first seed.
+ */
 const CASES = Number(process.env.INFLATE_FUZZ_CASES ?? 600);
 const FIRST_SEED = Number(process.env.INFLATE_FUZZ_SEED ?? 1);
 const BATCHES = 4;

@@ -34,7 +34,7 @@ function randomMembers(random: Random): Buffer {
 function damage(stream: Buffer, random: Random): Buffer {
   const damaged = Buffer.from(stream);
   const at = below(random, stream.length);
-  // The fields at the beginning, and what decides about them, are the ones of interest.
+  // Most damage goes to the fields at the beginning and to the flags.
   if (random() < 0.5) damaged[below(random, 12)] = below(random, 256);
   else damaged[at] = (damaged[at] ?? 0) ^ (1 << below(random, 8));
   if (random() < 0.2) return damaged.subarray(0, at);

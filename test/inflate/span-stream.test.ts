@@ -13,7 +13,7 @@ describe('inflateSpanWith', () => {
   it.each([
     ['one member', gzipSync(plain, { memLevel: 1 })],
     ['many members', Buffer.concat(chunksOf(plain, 3000).map((part) => gzipSync(part)))],
-  ])('leaves nothing to the slow decoder when the spans of %s are given exactly', (_what, compressed) => {
+  ])('inflateSpanWith never needs the slow decoder for exact spans of %s', (_what, compressed) => {
     const { checkpoints } = recordInflation(pakoEngine, compressed, 10_000, 4096);
     expect(checkpoints.length).toBeGreaterThan(10);
     checkpoints.forEach(({ compressedOffset, bits, uncompressedOffset, window }, index) => {
@@ -30,7 +30,7 @@ describe('inflateSpanWith', () => {
     });
   });
 
-  it('asks the slow decoder when something stands behind the span, with a stream that starts at a whole byte', () => {
+  it('inflateSpanWith gives the slow decoder a stream that starts at a whole byte if bytes follow the span', () => {
     const compressed = gzipSync(plain, { memLevel: 1 });
     const { checkpoints } = recordInflation(pakoEngine, compressed, 10_000, 4096);
     const start = checkpoints.find(({ bits }) => bits === 5);

@@ -11,12 +11,12 @@ import { gzipCorpus, gzipMember, seededText } from '../helpers/gzip-corpus.ts';
 const SEED = 31_337;
 const corpus = await gzipCorpus(SEED);
 
-/** Whether Node's zlib takes something from each byte of the window when it decodes `deflate`. */
+/** For each byte of the window: whether Node's zlib reads it to decode `deflate`. */
 function usedByZlib(deflate: Uint8Array): boolean[] {
   const decode = (byteAt: (place: number) => number): Buffer =>
     inflateRawSync(deflate, { dictionary: Uint8Array.from({ length: WINDOW_BYTES }, (_, at) => byteAt(at)) });
   const [zeros, ones] = [decode(() => 0), decode(() => 255)];
-  // What comes from the window tells its place when the window is made of numbers.
+  // In a window of numbers, each byte of output tells where it came from.
   const [low, high] = [decode((place) => place & 255), decode((place) => place >> 8)];
   const used = Array.from({ length: WINDOW_BYTES }, () => false);
   for (let at = 0; at < zeros.length; at++) {
@@ -28,8 +28,8 @@ function usedByZlib(deflate: Uint8Array): boolean[] {
 describe.each<[string, Engine]>([
   ['wasm', wasmEngine],
   ['pako', pakoEngine],
-])('the used windows of the %s engine', (_name, engine) => {
-  it.each(corpus)('decode every span of $name', ({ compressed, plain }) => {
+])('with the %s engine', (_name, engine) => {
+  it.each(corpus)('used windows decode every span of $name', ({ compressed, plain }) => {
     for (const spanBytes of [0, 5000, 40_000, 65_536]) {
       for (const chunkBytes of [333, compressed.length]) {
         const { checkpoints } = recordInflation(engine, compressed, spanBytes, chunkBytes);
@@ -52,8 +52,8 @@ describe.each<[string, Engine]>([
   });
 });
 
-describe('the used windows of the WebAssembly engine', () => {
-  it('have bytes of the window and zeros, and no window is kept for nothing', () => {
+describe('with the WebAssembly engine', () => {
+  it('used windows have bytes of the window and zeros, and spans that refer to nothing have none', () => {
     for (const { name, compressed } of corpus) {
       for (const { window, usedWindow } of recordInflation(wasmEngine, compressed, 40_000, 10_000)
         .checkpoints) {
@@ -69,7 +69,7 @@ describe('the used windows of the WebAssembly engine', () => {
     }
   });
 
-  it.each([1, 6, 9])('have those bytes that zlib takes from them at level %i, and no other', (level) => {
+  it.each([1, 6, 9])('used windows have exactly the bytes that zlib reads from them at level %i', (level) => {
     const window = seededText(SEED, WINDOW_BYTES);
     const rest = seededText(SEED, 2 * WINDOW_BYTES).subarray(10_000);
     const deflate = deflateRawSync(rest, { level, dictionary: window });

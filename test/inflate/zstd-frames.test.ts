@@ -26,7 +26,7 @@ const stream = Buffer.concat(parts.map((part) => part.bytes));
 
 describe('ZstdFrameScanner', () => {
   it.each([1, 2, 3, 7, 4096, stream.length])(
-    'finds every frame when fed %i bytes at a time',
+    'ZstdFrameScanner finds every frame in chunks of %i bytes',
     (chunkBytes) => {
       let start = 0;
       const expected = parts.map(({ kind, bytes }) => {
@@ -40,7 +40,7 @@ describe('ZstdFrameScanner', () => {
     },
   );
 
-  it('gives nothing of a frame before its header is whole', () => {
+  it('ZstdFrameScanner returns no piece of a frame before its header is complete', () => {
     const scanner = new ZstdFrameScanner();
     expect([...scanner.scan(stream.subarray(0, 5))]).toEqual([]);
     expect([...scanner.scan(stream.subarray(5, 300))].map((piece) => piece.bytes.length)).toEqual([5, 295]);
@@ -54,13 +54,13 @@ describe('ZstdFrameScanner', () => {
     ['a reserved feature', '28b52ffd0858'],
     ['zstd 0.7', '27b52ffd'],
     ['zstd 0.1', '1eb52ffd'],
-  ])('refuses %s as unsupported', (_what, hex) => {
+  ])('ZstdFrameScanner refuses %s with LAYER_UNSUPPORTED', (_what, hex) => {
     expect(() => scan(Buffer.from(hex, 'hex'), 1)).toThrow(
       expect.objectContaining({ code: 'LAYER_UNSUPPORTED' }) as Error,
     );
   });
 
-  it('allows a window of 128 MiB and a dictionary id of zero', () => {
+  it('ZstdFrameScanner accepts a window of 128 MiB and a dictionary ID of zero', () => {
     const scanner = new ZstdFrameScanner();
     expect([...scanner.scan(Buffer.from('28b52ffd018800', 'hex'))]).toHaveLength(1);
   });
@@ -76,7 +76,7 @@ describe('ZstdFrameScanner', () => {
     ['a block above 128 KiB', '28b52ffd0058090010'],
     ['garbage behind a frame', `${zstdCompressSync(Buffer.from('x')).toString('hex')}00000000`],
     ['a cut skippable frame', '502a4d180500000000'],
-  ])('says that %s is damaged', (_what, hex) => {
+  ])('ZstdFrameScanner refuses %s with LAYER_CORRUPT', (_what, hex) => {
     expect(() => scan(Buffer.from(hex, 'hex'), 3)).toThrow(
       expect.objectContaining({ code: 'LAYER_CORRUPT' }) as Error,
     );

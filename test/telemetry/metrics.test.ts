@@ -55,7 +55,7 @@ class Scrape {
   }
 }
 
-/** While a blob is held back, and when everything has happened. */
+/** While the upstream withholds a blob, and at the end. */
 let busy: Scrape;
 let scrape: Scrape;
 
@@ -99,7 +99,7 @@ beforeAll(async () => {
   await get(`referrers/${manifest}`, 200);
   await get(`_soci/layers/${layer}/tar`, 200);
   for (const id of [0, 1, 2, 2]) await get(`_soci/layers/${layer}/spans/${id}`);
-  // Both layers decompressed are more than the memory's share for spans.
+  // The two decompressed layers exceed the share of memory for spans.
   await get(`_soci/layers/${digestOf(NO_TAR)}/tar`);
   await get(`blobs/${layer}`, 200);
   await get('manifests/missing', 404);
@@ -148,11 +148,11 @@ describe('the metrics', () => {
     ['fills_total', 'outcome', ['complete']],
     ['single_flight_joined_total', 'what', ['blob']],
     ['redis_errors_total', 'op', ['connect', 'get', 'set']],
-  ])('count %s by %s', (name, label, values) => {
+  ])('%s is counted by %s', (name, label, values) => {
     expect(scrape.values(`spandrel_${name}`, label)).toEqual(expect.arrayContaining([...values]));
   });
 
-  it('tell how long builds take, how large the store may become, what arrives and what waits', () => {
+  it('metrics show the duration of builds, the limit of the store, received bytes and waiting tasks', () => {
     expect(scrape.total('spandrel_index_build_duration_seconds_count')).toBeGreaterThanOrEqual(2);
     expect(scrape.total('spandrel_store_limit_bytes')).toBe(50 * 2 ** 30);
     expect(busy.total('spandrel_fills_in_progress')).toBe(1);
@@ -160,7 +160,7 @@ describe('the metrics', () => {
     expect(scrape.labels('spandrel_worker_queue_length')).toEqual(['pool']);
   });
 
-  it('have no repository, no digest and no address in a label', () => {
+  it('metrics have no repository, digest or address in a label', () => {
     const own = scrape.names.filter((name) => name.startsWith('spandrel_'));
     expect(own.length).toBeGreaterThan(15);
     const labels = new Set(
@@ -171,7 +171,7 @@ describe('the metrics', () => {
   });
 });
 
-/** What expressions read: metrics, with the labels that they are selected or grouped by. */
+/** The metrics of expressions, with the labels that select or group them. */
 function findSelectors(expression: string): { name: string; labels: string[] }[] {
   const grouped = Array.from(
     expression.matchAll(/\b(?:by|ignoring|on)\s*\(([^)]*)\)/g),
@@ -190,7 +190,7 @@ function findSelectors(expression: string): { name: string; labels: string[] }[]
       ),
     }),
   ).concat(
-    // Whatever an expression groups by, one of its metrics has.
+    // At least one metric of an expression has each label that it groups by.
     grouped.filter((label) => !ofTarget.has(label)).map((label) => ({ name: '', labels: [label] })),
   );
 }
@@ -206,7 +206,7 @@ function expectKnown(expression: string): void {
   }
 }
 
-/** A metric whose series appear when something happens. */
+/** True for a metric that is declared; its series may appear with the first event. */
 function isUntouched(name: string): boolean {
   return scrape.names.includes(name);
 }
@@ -223,7 +223,7 @@ const rules = parse(readFileSync(join(CONFIG, 'prometheus/alerts.yaml'), 'utf8')
 const alerts = rules.groups.flatMap((group) => group.rules);
 
 describe('dashboard and alerts', () => {
-  it('read metrics that exist, by labels that those have', () => {
+  it('dashboard and alerts read only existing metrics and labels', () => {
     expect(panelExpressions.length).toBeGreaterThan(20);
     for (const expression of [...panelExpressions, ...alerts.map(({ expr }) => expr)])
       expectKnown(expression);
@@ -232,13 +232,13 @@ describe('dashboard and alerts', () => {
     expect(() => expectKnown('sum by (digest) (spandrel_cache_bytes)')).toThrow('digest');
   });
 
-  it('show every metric of the proxy', () => {
+  it('the dashboard shows every metric of the proxy', () => {
     const shown = panelExpressions.join();
     const own = scrape.names.filter((name) => name.startsWith('spandrel_'));
     expect(own.filter((name) => !shown.includes(name))).toEqual([]);
   });
 
-  it('are what Prometheus understands, and the alerts go off when they should', async () => {
+  it('promtool accepts the alerts, and they fire when they should', async () => {
     await runProgram('promtool', ['check', 'rules', join(CONFIG, 'prometheus/alerts.yaml')]);
     await runProgram('promtool', ['test', 'rules', join(CONFIG, 'prometheus/alerts.test.yaml')]);
     const scratch = await temporaryFolder();
@@ -248,7 +248,7 @@ describe('dashboard and alerts', () => {
     await runProgram('promtool', ['check', 'rules', file]);
   });
 
-  it('tell what to do', () => {
+  it('every alert tells what to do', () => {
     for (const { annotations } of alerts) expect(annotations.action.length).toBeGreaterThan(20);
   });
 });

@@ -11,7 +11,7 @@ describe('readTraceSettings', () => {
     { OTEL_EXPORTER_OTLP_ENDPOINT: '' },
     { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://c:4318', OTEL_TRACES_EXPORTER: 'none' },
     { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://c:4318', OTEL_SDK_DISABLED: 'TRUE' },
-  ])('asks for nothing with %o', (environment) => {
+  ])('readTraceSettings turns tracing off with %o', (environment) => {
     expect(readTraceSettings(environment)).toBeUndefined();
   });
 
@@ -22,7 +22,7 @@ describe('readTraceSettings', () => {
       OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: 'http://c:4318/v1/traces',
       OTEL_EXPORTER_OTLP_PROTOCOL: 'http/protobuf',
     },
-  ])('asks for all traces with %o', (environment) => {
+  ])('readTraceSettings samples all traces with %o', (environment) => {
     expect(readTraceSettings(environment)).toEqual({ sampler: { ratio: 1, isParentBased: true }, batch: {} });
   });
 
@@ -36,11 +36,11 @@ describe('readTraceSettings', () => {
       { OTEL_TRACES_SAMPLER: 'parentbased_traceidratio', OTEL_TRACES_SAMPLER_ARG: '0.01' },
       { ratio: 0.01, isParentBased: true },
     ],
-  ])('samples as %o says', (environment, sampler) => {
+  ])('readTraceSettings samples as %o says', (environment, sampler) => {
     expect(readTraceSettings({ ...ON, ...environment })?.sampler).toEqual(sampler);
   });
 
-  it('reads the bounds of batches', () => {
+  it('readTraceSettings reads the limits of batches', () => {
     const environment = { ...ON, OTEL_BSP_SCHEDULE_DELAY: '100', OTEL_BSP_MAX_QUEUE_SIZE: '64' };
     expect(readTraceSettings(environment)?.batch).toEqual({ scheduledDelayMillis: 100, maxQueueSize: 64 });
   });
@@ -51,7 +51,7 @@ describe('readTraceSettings', () => {
     { ...ON, OTEL_TRACES_SAMPLER: 'jaeger_remote' },
     { ...ON, OTEL_TRACES_SAMPLER: 'traceidratio', OTEL_TRACES_SAMPLER_ARG: '2' },
     { ...ON, OTEL_BSP_SCHEDULE_DELAY: 'soon' },
-  ])('refuses %o', (environment) => {
+  ])('readTraceSettings refuses %o', (environment) => {
     expect(() => readTraceSettings(environment)).toThrow(expect.objectContaining({ code: 'CONFIG_INVALID' }));
   });
 });

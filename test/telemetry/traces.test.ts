@@ -27,7 +27,7 @@ beforeEach(async () => {
 
 interface Served {
   readonly url: string;
-  /** End the process in good order. */
+  /** Ends the process with SIGTERM. */
   readonly stop: () => Promise<void>;
 }
 
@@ -51,7 +51,7 @@ async function serve(environment: Record<string, string>): Promise<Served> {
   };
 }
 
-/** A layer read by its decompressed bytes, which makes a fill and a build. */
+/** Reads a layer's decompressed bytes, which causes a fill and a build. */
 async function readLayer(url: string): Promise<void> {
   const layer = `${url}/v2/demo/app/_soci/layers/${digest}/tar?token=${SECRET}`;
   const headers = { traceparent: `00-${CALLER.traceId}-${CALLER.spanId}-01` };
@@ -59,7 +59,7 @@ async function readLayer(url: string): Promise<void> {
 }
 
 describe('traces', () => {
-  it('show a request, and the fill, the build and the upstream requests that it caused, to the collector of the environment', async () => {
+  it('a trace has a request with the fill, the build and the upstream requests that it caused', async () => {
     const collector = cleanup.use(await TraceCollector.start());
     const { url, stop } = await serve({
       OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
@@ -98,7 +98,7 @@ describe('traces', () => {
     expect(JSON.stringify(collector.spans)).not.toContain(SECRET);
   });
 
-  it('name the error code of what failed', async () => {
+  it('a trace has the error code of a failure', async () => {
     const collector = cleanup.use(await TraceCollector.start());
     upstream.faults.add({ match: { path: /manifests/ }, action: { kind: 'status', status: 500 } });
     const { url, stop } = await serve({
@@ -114,7 +114,7 @@ describe('traces', () => {
     ]);
   });
 
-  it('cost a collector that is away no request', async () => {
+  it('an unreachable collector fails no request', async () => {
     const { url, stop } = await serve({
       OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:1',
       OTEL_BSP_SCHEDULE_DELAY: '1',
@@ -127,7 +127,7 @@ describe('traces', () => {
     [false, {}],
     [false, { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:1', OTEL_SDK_DISABLED: 'true' }],
     [true, { OTEL_TRACES_EXPORTER: 'otlp', OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:1' }],
-  ])('load OpenTelemetry: %s with %o', async (isLoaded, environment) => {
+  ])('OpenTelemetry is loaded: %s, with %o', async (isLoaded, environment) => {
     const coverage = join(root, 'coverage');
     const { url, stop } = await serve({ ...environment, NODE_V8_COVERAGE: coverage });
     await fetch(`${url}/v2/`);

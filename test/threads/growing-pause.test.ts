@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { GrowingPause } from '../../src/threads/growing-pause.ts';
 
 describe('GrowingPause', () => {
-  it('doubles from 100 ms to five seconds as long as every try fails', () => {
+  it('a pause doubles from 100 ms to five seconds while every attempt fails', () => {
     let nowMs = 1_000;
     const pause = new GrowingPause(() => nowMs);
     const pausesMs: number[] = [];
@@ -16,7 +16,7 @@ describe('GrowingPause', () => {
     expect(pausesMs).toEqual([100, 200, 400, 800, 1600, 3200, 5000, 5000]);
   });
 
-  it('is not made longer by failures that come during it, and starts short again after a success', () => {
+  it('failures during a pause do not extend it, and after a success pauses are short again', () => {
     let nowMs = 0;
     const pause = new GrowingPause(() => nowMs);
     pause.noteFailure();
@@ -32,9 +32,9 @@ describe('GrowingPause', () => {
     expect(pause.remainingMs).toBe(100);
   });
 
-  it('lets nobody through before its end, and everybody at once when there is none', async () => {
+  it('a pause resolves at its end, and at once if there is none', async () => {
     let nowMs = 0;
-    // Each look at the clock takes 30 ms.
+    // Each reading of the clock takes 30 ms.
     const pause = new GrowingPause(() => (nowMs += 30));
     await pause.over();
     expect(nowMs).toBe(30);
@@ -44,7 +44,7 @@ describe('GrowingPause', () => {
     expect(nowMs - failedAtMs).toBeGreaterThanOrEqual(100);
   });
 
-  it('rejects with the reason of the signal', async () => {
+  it('waiting for a pause rejects with the reason of the signal', async () => {
     const pause = new GrowingPause(() => 0);
     pause.noteFailure();
     const leaving = new AbortController();

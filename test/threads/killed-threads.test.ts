@@ -19,7 +19,7 @@ import { tarArchive } from '../helpers/tar-blocks.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const ROUNDS = 12;
-/** Work that is under way when the threads are killed: more than there are threads. */
+/** Running and waiting tasks when the threads are killed: more than there are threads. */
 const TASKS = 4;
 
 const tar = tarArchive({ noise: randomBlob(400_000, 1), text: Buffer.alloc(400_000, 'text ') });
@@ -39,7 +39,7 @@ function openPool<Tasks>(name: 'index' | 'span', entry: string): WorkerPool<Task
   return new WorkerPool<Tasks>({ entry: url, threads: 2, name, maxQueue: 100 });
 }
 
-/** @param growth of the file; one that does not end keeps the build waiting for it */
+/** @param growth growth of the file; while it has not ended, the build waits */
 function build(pool: WorkerPool<typeof layerTasks>, place: number, growth: Growth): Promise<unknown> {
   return startLayerBuild({
     pool,
@@ -56,7 +56,7 @@ function build(pool: WorkerPool<typeof layerTasks>, place: number, growth: Growt
   }).completed;
 }
 
-/** Another moment for each round. */
+/** Lets another number of turns pass in each round. */
 async function passTurns(round: number): Promise<void> {
   for (let turn = 0; turn < 2 ** (round % 12); turn++) await setImmediate();
 }
@@ -66,8 +66,8 @@ async function expectNothingLeft(): Promise<void> {
   expect((await readdir(folder)).toSorted()).toEqual(['gzip', 'zstd']);
 }
 
-describe('threads that are killed at any moment', () => {
-  it('leave no file open and no part of an index when they build', async () => {
+describe('killed threads', () => {
+  it('threads killed while they build leave no open file and no part of an index', async () => {
     for (let round = 0; round < ROUNDS; round++) {
       const pool = openPool<typeof layerTasks>('index', 'build/layer-worker');
       await build(pool, 0, Growth.complete(gzip.length));
@@ -85,7 +85,7 @@ describe('threads that are killed at any moment', () => {
     }
   });
 
-  it('leave no file open when readers of a zstd layer leave', async () => {
+  it('threads killed because readers of a zstd layer abort leave no open file', async () => {
     await using pool = openPool<typeof spanTasks>('span', 'spans/span-worker');
     const whole = { start: 0, end: tar.length };
     const input: spanTasks.ReadZstdSpansInput = {

@@ -35,14 +35,14 @@ function openPool(options: Partial<WorkerPoolOptions> = {}): WorkerPool<typeof p
   });
 }
 
-/** A module that threads load anew each time one starts. */
+/** A module that each new thread loads again. */
 async function writeEntry(text: string): Promise<URL> {
   const path = join(folder, 'entry.mjs');
   await writeFile(path, text);
   return pathToFileURL(path);
 }
 
-/** Codes of those that fail, results of those that do not. */
+/** The code of each failed task, the result of each other one. */
 async function outcomesOf(tasks: readonly Promise<unknown>[]): Promise<unknown[]> {
   return Promise.all(
     tasks.map((task) =>
@@ -58,7 +58,7 @@ const steps = (): string[] => faults.map(({ step }) => step);
 
 describe('a thread that dies', () => {
   it.each(['exit', 'throwLater', 'rejectUnheard', 'returnWhatCannotBeSent', 'transferTwice'] as const)(
-    'takes its task with it, is told of, and is replaced for those that wait (%s)',
+    'a thread that dies fails its task, is reported, and is replaced for waiting tasks (%s)',
     async (task) => {
       await using pool = openPool();
       const tasks = [pool.tasks[task](0), pool.tasks.double(1), pool.tasks.double(2)];
@@ -67,7 +67,7 @@ describe('a thread that dies', () => {
     },
   );
 
-  it('takes all its tasks with it where it runs several side by side', async () => {
+  it('a thread that dies fails all tasks that it runs side by side', async () => {
     await using pool = openPool({ tasksPerThread: 3 });
     const state = new Int32Array(new SharedArrayBuffer(8));
     const lingering = [pool.tasks.linger(state), pool.tasks.linger(state)];
@@ -77,7 +77,7 @@ describe('a thread that dies', () => {
     expect(steps()).toEqual(['task']);
   });
 
-  it('leaves alone what other threads do', async () => {
+  it('a thread that dies does not affect tasks of other threads', async () => {
     await using pool = openPool({ threads: 2 });
     const state = new Int32Array(new SharedArrayBuffer(8));
     const blocked = pool.tasks.block(state);
@@ -90,7 +90,7 @@ describe('a thread that dies', () => {
     expect(steps()).toEqual(['task', 'task', 'task']);
   });
 
-  it('is no fault where its task was withdrawn', async () => {
+  it('a thread that is ended because its task was aborted is no fault', async () => {
     await using pool = openPool();
     const leaving = new AbortController();
     const state = new Int32Array(new SharedArrayBuffer(8));
@@ -102,7 +102,7 @@ describe('a thread that dies', () => {
     expect(faults).toEqual([]);
   });
 
-  it('of want of memory does not take the process with it', async () => {
+  it('a thread that runs out of memory does not end the process', async () => {
     const script = join(folder, 'main.ts');
     await writeFile(
       script,
@@ -125,8 +125,8 @@ describe('a thread that dies', () => {
   });
 });
 
-describe('a thread that lives long', () => {
-  it('keeps nothing of the tasks that are over', async () => {
+describe('a long-lived thread', () => {
+  it('a pool retains no memory of finished tasks', async () => {
     const script = join(folder, 'main.ts');
     await writeFile(
       script,
@@ -157,23 +157,26 @@ describe('a thread that cannot start', () => {
     ],
     ['it exits with a failure', 'process.exit(7);'],
     ['it exits as if all were well', 'process.exit(0);'],
-  ])('fails the tasks that wait for it, and those after the cause has gone succeed: %s', async (_, text) => {
-    const entry = await writeEntry(text ?? '');
-    if (text === undefined) await rm(entry);
-    await using pool = openPool({ entry });
-    const early = Array.from({ length: 4 }, (_, input) => pool.tasks.double(input));
-    expect(await outcomesOf(early)).toEqual(Array.from(early, () => 'WORKER_FAILED'));
-    expect(pool.waitingTasks).toBe(0);
-    expect(steps()).toEqual(['start']);
-    // The next start fails too.
-    expect(await outcomesOf([pool.tasks.double(1)])).toEqual(['WORKER_FAILED']);
-    await writeEntry(HEALTHY);
-    const late = Array.from({ length: 4 }, (_, input) => pool.tasks.double(input));
-    expect(await outcomesOf(late)).toEqual([0, 2, 4, 6]);
-    expect(steps()).toEqual(['start', 'start']);
-  });
+  ])(
+    'tasks that wait for a thread that cannot start fail, and later ones succeed once it can: %s',
+    async (_, text) => {
+      const entry = await writeEntry(text ?? '');
+      if (text === undefined) await rm(entry);
+      await using pool = openPool({ entry });
+      const early = Array.from({ length: 4 }, (_, input) => pool.tasks.double(input));
+      expect(await outcomesOf(early)).toEqual(Array.from(early, () => 'WORKER_FAILED'));
+      expect(pool.waitingTasks).toBe(0);
+      expect(steps()).toEqual(['start']);
+      // The next start fails too.
+      expect(await outcomesOf([pool.tasks.double(1)])).toEqual(['WORKER_FAILED']);
+      await writeEntry(HEALTHY);
+      const late = Array.from({ length: 4 }, (_, input) => pool.tasks.double(input));
+      expect(await outcomesOf(late)).toEqual([0, 2, 4, 6]);
+      expect(steps()).toEqual(['start', 'start']);
+    },
+  );
 
-  it('is given up when it takes too long', async () => {
+  it('a thread that takes too long to start is ended', async () => {
     const entry = await writeEntry('await new Promise(() => {});');
     await using pool = openPool({ entry, startTimeoutMs: 50 });
     expect(await outcomesOf([pool.tasks.double(1), pool.tasks.double(2)])).toEqual([
@@ -183,9 +186,9 @@ describe('a thread that cannot start', () => {
     expect(steps()).toEqual(['start']);
   });
 
-  it('leaves its tasks to the threads that live', async () => {
+  it('living threads run the tasks of one that cannot start', async () => {
     const started = join(folder, 'started');
-    // The first thread starts, all others do not.
+    // Only the first thread starts.
     const entry = await writeEntry(
       `import { closeSync, openSync } from 'node:fs';
       closeSync(openSync(${JSON.stringify(started)}, 'wx'));
@@ -200,13 +203,13 @@ describe('a thread that cannot start', () => {
     await using pool = openPool({ entry, threads: 2, onFault: release });
     const blocked = pool.tasks.block(state);
     while (Atomics.load(state, 0) === 0) await Atomics.waitAsync(state, 0, 0).value;
-    // Nothing lets the first thread go but that the second one has failed.
+    // The first thread's task ends only when the second thread has failed.
     const waiting = [1, 2, 3].map((input) => pool.tasks.double(input));
     expect(await outcomesOf([blocked, ...waiting])).toEqual(['released', 2, 4, 6]);
     expect(steps()).toEqual(['start']);
   });
 
-  it('keeps nobody from ending the pool, be it about to start or in a pause', async () => {
+  it('a pool can be disposed of while a thread starts and during a pause', async () => {
     const hanging = openPool({ entry: await writeEntry('await new Promise(() => {});'), threads: 2 });
     const waiting = outcomesOf([hanging.tasks.double(1), hanging.tasks.double(1), hanging.tasks.double(1)]);
     await hanging[Symbol.asyncDispose]();
@@ -220,7 +223,7 @@ describe('a thread that cannot start', () => {
     expect(steps()).toEqual(['start']);
   });
 
-  it('is not waited for by one who leaves', async () => {
+  it('a caller that aborts does not wait for a thread to start', async () => {
     await using pool = openPool({ entry: await writeEntry('await new Promise(() => {});') });
     const leaving = new AbortController();
     const waiting = pool.tasks.double(1, { signal: leaving.signal });
@@ -229,7 +232,7 @@ describe('a thread that cannot start', () => {
     await expect(waiting).rejects.toBe(reason);
   });
 
-  it('for want of threads of the system (EAGAIN) is tried again, and starts when there are some', async () => {
+  it('a thread that the system refuses (EAGAIN) starts once the system has threads', async () => {
     const script = join(folder, 'main.ts');
     const own = (path: string): string => JSON.stringify(new URL(`../../src/${path}`, import.meta.url).href);
     await writeFile(

@@ -41,7 +41,7 @@ export function exit(): void {
   process.exit(3);
 }
 
-/** Never ends by itself: an error that no task can catch ends the thread. */
+/** Never resolves: an error that no task can catch ends the thread. */
 export function throwLater(): Promise<never> {
   setImmediate(() => {
     throw new Error('nobody catches this');
@@ -68,7 +68,6 @@ export function useUpMemory(): never {
   for (;;) kept.push(Array.from({ length: 1000 }, (_, place) => `${kept.length} ${place}`));
 }
 
-/** Says in `state[0]` that it has begun, and ends when `state[1]` is set. */
 /** Counts itself in cell 0, then lets the thread do other things until cell 1 is 1. */
 export async function linger(state: Int32Array<SharedArrayBuffer>): Promise<number> {
   Atomics.add(state, 0, 1);
@@ -78,6 +77,7 @@ export async function linger(state: Int32Array<SharedArrayBuffer>): Promise<numb
   return threadId;
 }
 
+/** Says in `state[0]` that it has begun, and ends when `state[1]` is set. */
 export function block(state: Int32Array<SharedArrayBuffer>): string {
   Atomics.add(state, 0, 1);
   Atomics.notify(state, 0);

@@ -34,13 +34,13 @@ async function failureOf(promise: Promise<unknown>): Promise<unknown> {
 }
 
 describe('WorkerPool', () => {
-  it('runs named exports of the entry module in threads', async () => {
+  it('a pool runs exports of its module in threads', async () => {
     await using pool = openPool();
     expect(await pool.tasks.double(21)).toBe(42);
     expect(await pool.tasks.thread(undefined)).not.toBe(0);
   });
 
-  it('runs as many tasks at once as it has threads, the rest wait their turn', async () => {
+  it('a pool runs as many tasks at once as it has threads; the others wait', async () => {
     await using pool = openPool(2);
     const state = gate();
     const running = [pool.tasks.block(state), pool.tasks.block(state)];
@@ -54,7 +54,7 @@ describe('WorkerPool', () => {
     expect(pool.waitingTasks).toBe(0);
   });
 
-  it('runs tasks side by side in one thread as far as it may, the rest wait their turn', async () => {
+  it('a pool runs up to tasksPerThread tasks side by side in one thread; the others wait', async () => {
     await using pool = new WorkerPool<typeof poolTasks>({
       entry,
       threads: 1,
@@ -74,7 +74,7 @@ describe('WorkerPool', () => {
     expect(pool.pendingTasks).toBe(0);
   });
 
-  it('runs the tasks of each fairness key in turn', async () => {
+  it('a pool runs tasks round-robin across fairness keys', async () => {
     await using pool = openPool(1, 20);
     const state = gate();
     const first = pool.tasks.block(state);
@@ -90,7 +90,7 @@ describe('WorkerPool', () => {
     expect(order.indexOf('few')).toBe(1);
   });
 
-  it('moves buffers in and out without a copy', async () => {
+  it('a pool transfers buffers of inputs and results without copying', async () => {
     await using pool = openPool();
     const input = new Uint8Array(4096);
     expect(await pool.tasks.byteLength(input, { transfer: [input.buffer] })).toBe(4096);
@@ -99,7 +99,7 @@ describe('WorkerPool', () => {
     expect(filled).toEqual(new Uint8Array([9, 9, 9]));
   });
 
-  it('brings errors of the table back with code, message, detail, and text and code of the cause', async () => {
+  it('an error of a task arrives with code, message, detail, and text and code of its cause', async () => {
     await using pool = openPool();
     const error = await failureOf(pool.tasks.failKnown(undefined));
     expect(error).toBeInstanceOf(SpandrelError);
@@ -111,13 +111,13 @@ describe('WorkerPool', () => {
     });
   });
 
-  it('leaves out a detail that cannot be cloned, and keeps the error', async () => {
+  it('an error of a task arrives without a detail that cannot be cloned', async () => {
     await using pool = openPool();
     const error = await failureOf(pool.tasks.failWithOddDetail(undefined));
     expect(error).toMatchObject({ code: 'LAYER_CORRUPT', detail: undefined });
   });
 
-  it('makes every other failure of a task INTERNAL: a defect, a missing task, input that cannot be sent', async () => {
+  it('other failures of a task are INTERNAL: a defect, a missing task, input that cannot be cloned', async () => {
     await using pool = openPool();
     expect(await failureOf(pool.tasks.failUnknown(0))).toMatchObject({
       code: 'INTERNAL',
@@ -136,7 +136,7 @@ describe('WorkerPool', () => {
     expect(await pool.tasks.thread(0)).toBe(threadId);
   });
 
-  it('refuses tasks beyond its queue, with and without a signal', async () => {
+  it('a pool refuses tasks beyond its queue, with and without a signal', async () => {
     await using pool = openPool(1, 2);
     const state = gate();
     const { signal } = new AbortController();
@@ -152,7 +152,7 @@ describe('WorkerPool', () => {
     expect(await pool.tasks.double(3)).toBe(6);
   });
 
-  it('rejects with the reason of the signal, whether the task waits, runs or was never sent', async () => {
+  it('an aborted task rejects with the reason of the signal, whether it waits, runs or was never sent', async () => {
     await using pool = openPool();
     const state = gate();
     const [running, waiting] = [new AbortController(), new AbortController()];
@@ -168,7 +168,7 @@ describe('WorkerPool', () => {
     expect(await pool.tasks.double(5)).toBe(10);
   });
 
-  it('ends its threads when disposed: running, waiting and later tasks reject with SHUTTING_DOWN', async () => {
+  it('disposal of a pool ends its threads, and all tasks reject with SHUTTING_DOWN', async () => {
     const pool = openPool();
     const state = gate();
     const { signal } = new AbortController();
