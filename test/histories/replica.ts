@@ -152,9 +152,13 @@ export class Replica {
     this.#diskState = state;
     if (state === 'full') await this.#fillDisk();
     if (state !== 'read-only') return;
-    // Files that are open for writing would keep it from being mounted anew.
-    await runProgram('mount', ['--bind', this.#disk, this.#disk]);
-    await runProgram('mount', ['-o', 'remount,bind,ro', this.#disk]);
+    // A mount in which a file is open for writing cannot become read-only: it has to be that from its first moment on.
+    const still = `${this.#disk}-read-only`;
+    await mkdir(still, { recursive: true });
+    await runProgram('mount', ['--bind', this.#disk, still]);
+    await runProgram('mount', ['-o', 'remount,bind,ro', still]);
+    await runProgram('mount', ['--bind', still, this.#disk]);
+    await runProgram('umount', ['--lazy', still]);
   }
 
   async #fillDisk(): Promise<void> {
