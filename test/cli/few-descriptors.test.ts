@@ -9,8 +9,8 @@ import { ERRORS, type ErrorCode } from '../../src/core/errors.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import { startDemoRegistry } from '../helpers/demo-upstream.ts';
 import { runProgram } from '../helpers/programs.ts';
-import { SpandrelProcess } from '../helpers/spandrel-process.ts';
-import { temporaryFolder } from '../helpers/temporary-folder.ts';
+import { serveWith } from '../helpers/proxy-with.ts';
+import type { SpandrelProcess } from '../helpers/spandrel-process.ts';
 
 const MANY = 4096;
 
@@ -52,15 +52,9 @@ class ShortProxy implements AsyncDisposable {
   }
 
   static async start(): Promise<ShortProxy> {
-    const root = await temporaryFolder();
-    const child = new SpandrelProcess(['serve'], {
-      SPANDREL_LISTEN_PORT: '0',
-      SPANDREL_ADMIN_PORT: '0',
-      SPANDREL_STORAGE_ROOT: root,
-      SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
-      SPANDREL_UPSTREAMS: JSON.stringify([{ name: 'up', url: registry.url, default: true }]),
-    });
-    return new ShortProxy(child, await child.listening());
+    const environment = { SPANDREL_INDEX_MIN_LAYER_BYTES: '0' };
+    const { process, ...urls } = await serveWith(registry, { environment });
+    return new ShortProxy(process, urls);
   }
 
   async limit(descriptors: number): Promise<void> {

@@ -7,10 +7,9 @@ import { digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import { LoopWatch } from '../helpers/loop-watch.ts';
+import { serveWith } from '../helpers/proxy-with.ts';
 import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
-import { SpandrelProcess } from '../helpers/spandrel-process.ts';
 import { member, tarOf } from '../helpers/tar-members.ts';
-import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 /** What `/healthz` may wait for, processor time. */
 const MAX_TURN_MS = 100;
@@ -67,20 +66,10 @@ beforeAll(async () => {
       response.end(method === 'HEAD' ? undefined : bytes.subarray(start, end));
     }),
   );
-  const root = await temporaryFolder();
-  const child = cleanup.use(
-    new SpandrelProcess(['serve'], {
-      SPANDREL_LISTEN_PORT: '0',
-      SPANDREL_ADMIN_PORT: '0',
-      SPANDREL_STORAGE_ROOT: root,
-      SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
-      SPANDREL_UPSTREAMS: JSON.stringify([{ name: 'up', url: upstream.url, default: true }]),
-    }),
-  );
-  const listening = await child.listening();
-  url = listening.url;
-  pid = child.pid ?? 0;
-  watch = cleanup.use(new LoopWatch(listening.adminUrl, pid));
+  const proxy = await serveWith(upstream, { environment: { SPANDREL_INDEX_MIN_LAYER_BYTES: '0' } });
+  url = proxy.url;
+  pid = proxy.process.pid ?? 0;
+  watch = cleanup.use(new LoopWatch(proxy.adminUrl, pid));
 }, 60_000);
 
 async function get(path: string, headers: Record<string, string> = {}): Promise<number> {

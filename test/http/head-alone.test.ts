@@ -12,6 +12,7 @@ import { randomBlob } from '../helpers/random-blob.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
 import { tarArchive } from '../helpers/tar-blocks.ts';
+import { watchResponses } from '../helpers/watch-responses.ts';
 
 const TAR = tarArchive({ 'model.bin': randomBlob(300_000, 5) });
 const BLOB = gzipSync(TAR);
@@ -100,6 +101,19 @@ describe('a body whose first byte takes long', () => {
     expect(answer.status).toBe(200);
     bodies.resolve('breaks');
     await expect(answer.arrayBuffer()).rejects.toThrow('terminated');
+  });
+
+  it('does not count as time in which the client reads nothing', async () => {
+    const url = await start({ SPANDREL_LIMITS_STALLED_CLIENT_MS: '3600000' });
+    const responses = watchResponses(new URL(url).host);
+    const asked = fetch(`${url}blobs/${digest}`);
+    await expect
+      .poll(() => responses[0]?.listenerCount('timeout') ?? 0, { timeout: 20_000 })
+      .toBeGreaterThan(0);
+    // As Node does when that time is over.
+    responses[0]?.emit('timeout');
+    bodies.resolve('sends');
+    expect(Buffer.from(await (await asked).arrayBuffer()).equals(BLOB)).toBe(true);
   });
 
   it('that fails before is answered with an error', async () => {

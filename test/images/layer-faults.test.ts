@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto';
-import { setTimeout as pause } from 'node:timers/promises';
 
 import { beforeAll, describe, expect, it } from 'vitest';
 
@@ -69,12 +68,11 @@ async function warm(tag: string, platforms?: readonly string[]): Promise<WarmJob
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify({ image: `known/team/app:${tag}`, platforms }),
   });
-  let job = (await asked.json()) as WarmJobView;
-  while (job.state === 'running') {
-    await pause(10);
-    job = (await (await fetch(`${api}/jobs/${job.id}`)).json()) as WarmJobView;
-  }
-  return job;
+  const { id } = (await asked.json()) as WarmJobView;
+  const read = async (): Promise<WarmJobView> =>
+    (await (await fetch(`${api}/jobs/${id}`)).json()) as WarmJobView;
+  await expect.poll(async () => (await read()).state, { timeout: 20_000 }).not.toBe('running');
+  return read();
 }
 
 async function doctor(image: string): Promise<{ status: number | null; stdout: string }> {

@@ -3,12 +3,11 @@ import { beforeEach, expect, it } from 'vitest';
 import { parseConfig } from '../../../src/config/parse-config.ts';
 import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
+import { serveWith } from '../../helpers/proxy-with.ts';
 import { openSocket, readToEnd } from '../../helpers/raw-request.ts';
 import { RedisServer } from '../../helpers/redis-server.ts';
 import { RunningApp } from '../../helpers/running-app.ts';
 import { ScriptedUpstream } from '../../helpers/scripted-upstream.ts';
-import { SpandrelProcess } from '../../helpers/spandrel-process.ts';
-import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 let upstream: ScriptedRegistry;
 
@@ -105,21 +104,12 @@ it('from SIGTERM to the end of the last answer the proxy says that it is stoppin
   const digest = await upstream.addBlob('app', new Uint8Array(300_000).fill(7));
   const held = Promise.withResolvers<void>();
   upstream.faults.add({ match: { path: /blobs/ }, action: { kind: 'hold', until: held.promise } });
-  const root = await temporaryFolder();
-  const child = cleanup.use(
-    new SpandrelProcess(['serve'], {
-      SPANDREL_LISTEN_PORT: '0',
-      SPANDREL_ADMIN_PORT: '0',
-      SPANDREL_STORAGE_ROOT: root,
-      SPANDREL_SHUTDOWN_GRACE_MS: '30000',
-      SPANDREL_UPSTREAMS: JSON.stringify([{ name: 'demo', url: upstream.url }]),
-    }),
-  );
-  const { url, adminUrl } = await child.listening();
-  const answer = fetch(`${url}/v2/demo/app/blobs/${digest}`);
+  const environment = { SPANDREL_SHUTDOWN_GRACE_MS: '30000' };
+  const { process: child, url, adminUrl } = await serveWith(upstream, { environment });
+  const answer = fetch(`${url}/v2/app/blobs/${digest}`);
   const busy = await openSocket(url);
   const responses = readToEnd(busy);
-  busy.write(`GET /v2/demo/app/blobs/${digest} HTTP/1.1\r\nHost: x\r\n\r\n`);
+  busy.write(`GET /v2/app/blobs/${digest} HTTP/1.1\r\nHost: x\r\n\r\n`);
   await upstream.requests.waitFor(({ path }) => path.includes('blobs'));
   expect(await readiness(adminUrl)).toMatchObject([200, {}]);
   child.kill('SIGTERM');
