@@ -1,29 +1,11 @@
-import { readdirSync, readFileSync } from 'node:fs';
-import { basename, dirname, join, relative, resolve } from 'node:path';
+import { readFileSync } from 'node:fs';
+import { basename, join, relative } from 'node:path';
 
 import { describe, expect, it } from 'vitest';
 
-import { FLOORS } from '../scripts/rooms.ts';
-
-const ROOT = resolve(import.meta.dirname, '..');
-const SRC = join(ROOT, 'src');
-
-/** Where a library lives, and nowhere else. */
-const LIBRARIES: ReadonlyMap<string, string> = new Map(
-  FLOORS.flat().flatMap(({ name, libraries = [] }) => libraries.map((library) => [library, name] as const)),
-);
-
-/** Who may look at a clock that can be set. Ages and deadlines are no reason; see `core/steady-now.ts`. */
-const WALL_CLOCK: readonly string[] = [
-  'core/steady-now.ts',
-  // Shown.
-  'images/manifests/served-images.ts',
-  'images/operations/warm-job.ts',
-  // Ends of signed URLs and tokens, and dates of Retry-After, turned into durations at once.
-  'upstream/blobs/blob-locations.ts',
-  'upstream/credentials/ecr-credentials.ts',
-  'upstream/transport/transport.ts',
-];
+import { findCycle } from './architecture/find-cycle.ts';
+import { HOMES, HOUSE_RULES } from './architecture/house-rules.ts';
+import { parseSource, readSources, ROOT } from './architecture/source-file.ts';
 
 /** Files of `src` that are named after something else than an export. */
 const NAMED_OTHERWISE: Readonly<Record<string, string>> = {
@@ -33,87 +15,11 @@ const NAMED_OTHERWISE: Readonly<Record<string, string>> = {
   'demo/upper-layers.ts': 'one function for each layer of the demo image',
 };
 
-const FORBIDDEN_NAMES = /^(utils?|helpers?|types?|common|misc|index)\.ts$/;
-const MOST_FILES = 20;
+const FORBIDDEN_NAMES = /^(utils?|helpers?|types?|common|misc|index)\.m?[jt]s$/;
 const MOST_LINES = 400;
 const MOST_MEDIAN_LINES = 150;
 
-interface SourceFile {
-  readonly path: string;
-  readonly folder: string;
-  readonly text: string;
-  readonly imports: readonly string[];
-}
-
-function readSources(root: string): SourceFile[] {
-  return readdirSync(root, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile() && entry.name.endsWith('.ts'))
-    .map((entry) => {
-      const path = join(entry.parentPath, entry.name);
-      const text = readFileSync(path, 'utf8');
-      const imports = [
-        ...text.matchAll(
-          /(?:^|\s)(?:import|export)\s[^;'"]*?from\s+'([^']+)'|import\('([^']+)'\)|^import\s+'([^']+)'/gm,
-        ),
-      ];
-      return {
-        path,
-        folder: relative(root, dirname(path)).split('/')[0] || '.',
-        text,
-        imports: imports.map((match) => match[1] ?? match[2] ?? match[3] ?? ''),
-      };
-    });
-}
-
-function floorOf(folder: string): number {
-  const floor = FLOORS.findIndex((rooms) => rooms.some(({ name }) => name === folder));
-  expect(floor, `src/${folder} stands on no floor`).toBeGreaterThanOrEqual(0);
-  return floor;
-}
-
-/** Imports of `file` that run upwards, or into another room of the same floor (except on the ground floor and the top floor). */
-function wrongImports(file: SourceFile): string[] {
-  const from = floorOf(file.folder);
-  return importedFiles(file).flatMap((target) => {
-    const folder = target.includes('/') ? (target.split('/')[0] ?? '.') : '.';
-    const to = floorOf(folder);
-    const isSideways = to === from && folder !== file.folder && from > 0 && from < FLOORS.length - 1;
-    return to > from || isSideways ? [`${relative(ROOT, file.path)} -> ${target}`] : [];
-  });
-}
-
-/** Files of `src` that `file` imports, by their paths below it. */
-function importedFiles(file: SourceFile): string[] {
-  return file.imports
-    .filter((specifier) => specifier.startsWith('.'))
-    .map((specifier) => relative(SRC, resolve(dirname(file.path), specifier)));
-}
-
-/** A file beside sub-folders stands for itself; all other files stand for their folder. */
-function nodeOf(path: string): string {
-  const folder = dirname(path);
-  return SPLIT_ROOMS.has(folder) ? path : folder;
-}
-
-/** Folders and files that lead back to themselves by imports, in the order of the imports. */
-function findCycle(edges: ReadonlyMap<string, ReadonlySet<string>>): string[] | undefined {
-  const done = new Set<string>();
-  const visit = (folder: string, way: readonly string[]): string[] | undefined => {
-    if (way.includes(folder)) return [...way.slice(way.indexOf(folder)), folder];
-    if (done.has(folder)) return undefined;
-    for (const next of edges.get(folder) ?? []) {
-      const cycle = visit(next, [...way, folder]);
-      if (cycle !== undefined) return cycle;
-    }
-    done.add(folder);
-    return undefined;
-  };
-  for (const folder of edges.keys()) {
-    const cycle = visit(folder, []);
-    if (cycle !== undefined) return cycle;
-  }
-  return undefined;
-}
+const sources = readSources('src');
 
 /**
  * True if `file` has the name of one of its exports, or its plural, in kebab-case. The module of the tasks of a
@@ -130,11 +36,6 @@ function isNamedAfterExport(file: string, text: string): boolean {
   );
 }
 
-/** Uses of prom-client's objects, and imports of what has them. */
-function touchesInstrument(text: string): boolean {
-  return /\.(?:labels|inc|dec|observe|startTimer)\(|import[^;]*\bMetrics\b[^;]*metrics\.ts'/.test(text);
-}
-
 function toKebabCase(name: string): string {
   return name
     .replaceAll('_', '-')
@@ -142,158 +43,74 @@ function toKebabCase(name: string): string {
     .toLowerCase();
 }
 
-const sources = readSources(SRC);
-/** Folders that have both files and sub-folders. */
-const SPLIT_ROOMS: ReadonlySet<string> = new Set(
-  sources.map(({ path }) => dirname(relative(SRC, dirname(path)))).filter((folder) => folder !== '.'),
-);
+function isBadlyNamed(path: string): boolean {
+  const name = basename(path);
+  return FORBIDDEN_NAMES.test(name) || !/^[a-z0-9]+(-[a-z0-9]+)*(\.test)?\.(ts|mjs)$/.test(name);
+}
+
+function hasDefaultExport(code: string): boolean {
+  return /^export default\b|\bexport \{[^}]*\bdefault\b/m.test(code);
+}
 
 describe('the house', () => {
-  it('imports downwards only', () => {
-    expect(sources.flatMap(wrongImports)).toEqual([]);
-  });
+  it.each(HOUSE_RULES)('keeps its rules: $title', ({ find }) => expect(find(sources)).toEqual([]));
 
-  it('notices an import that runs upwards', () => {
-    const wrong = {
-      path: join(SRC, 'core', 'x.ts'),
-      folder: 'core',
-      text: '',
-      imports: ['../http/responses/registry-response.ts'],
-    };
-    expect(wrongImports(wrong)).toEqual(['src/core/x.ts -> http/responses/registry-response.ts']);
-  });
+  it.each(HOUSE_RULES.flatMap((rule) => rule.planted.map((planted) => ({ ...rule, planted }))))(
+    'is seen to break the rule that $title, by $planted',
+    ({ find, planted }) => {
+      const files = Object.entries(planted).map(([path, text]) => parseSource(`src/${path}`, text));
+      const others = sources.filter(({ path }) => !files.some((file) => file.path === path));
+      expect(find([...others, ...files])).not.toEqual([]);
+    },
+  );
 
-  it('notices an import from a room of the same floor', () => {
-    const wrong = {
-      path: join(SRC, 'blobs', 'x.ts'),
-      folder: 'blobs',
-      text: '',
-      imports: ['../inflate/y.ts'],
-    };
-    expect(wrongImports(wrong)).toEqual(['src/blobs/x.ts -> inflate/y.ts']);
-  });
-
-  it('has no cycle of imports among the folders of a room', () => {
-    const edges = new Map<string, Set<string>>();
-    for (const file of sources) {
-      const from = nodeOf(relative(SRC, file.path));
-      // Files of one folder may import each other.
-      for (const to of importedFiles(file).map(nodeOf))
-        if (to !== from && dirname(to) !== dirname(relative(SRC, file.path)))
-          edges.set(from, (edges.get(from) ?? new Set()).add(to));
-    }
-    expect(findCycle(edges)).toBeUndefined();
-    expect(
-      findCycle(
-        new Map([
-          ['a', new Set(['b'])],
-          ['b', new Set(['a'])],
-        ]),
-      ),
-    ).toEqual(['a', 'b', 'a']);
-  });
-
-  it('has at most 20 files in a folder', () => {
-    const counts = Map.groupBy(sources, ({ path }) => relative(SRC, dirname(path)));
-    const crowded = [...counts].filter(([, files]) => files.length > MOST_FILES);
-    expect(crowded.map(([folder, files]) => `${folder}: ${files.length}`)).toEqual([]);
-  });
-
-  it('keeps each library on its floor', () => {
-    const strays = sources.flatMap(({ path, folder, imports }) =>
-      imports.flatMap((specifier) => {
-        const name = /^(@[^/]+\/)?[^/]+/.exec(specifier)?.[0] ?? '';
-        const home = LIBRARIES.get(name);
-        return home !== undefined && home !== folder ? [`${relative(ROOT, path)} imports ${name}`] : [];
-      }),
-    );
-    expect(strays).toEqual([]);
-  });
-
-  it('knows the floor of every dependency', () => {
+  it('has a room for each dependency', () => {
     const { dependencies } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
       dependencies: object;
     };
-    expect([...LIBRARIES.keys()].toSorted()).toEqual(Object.keys(dependencies).toSorted());
+    expect([...HOMES.keys()].toSorted()).toEqual(Object.keys(dependencies).toSorted());
   });
 
-  it('touches the process in cli only', () => {
-    const touching = sources.filter(
-      ({ folder, text, imports }) =>
-        folder !== 'cli' &&
-        (imports.some((name) => /^(node:)?process$/.test(name)) ||
-          /(?<![.\w])process\.(?!hrtime)/.test(text.replaceAll(/^\s*(\*|\/\*|\/\/).*$/gm, ''))),
-    );
-    expect(touching.map(({ path }) => relative(ROOT, path))).toEqual([]);
-  });
-
-  it('asks for the time of day only where that is compared with what others say, or shown', () => {
-    const asking = sources.filter(({ text }) =>
-      /\bDate\.now\b|\bnew Date\(\)|\btimeOrigin\b/.test(text.replaceAll(/^\s*(\*|\/\*|\/\/).*$/gm, '')),
-    );
-    expect(asking.map(({ path }) => relative(SRC, path)).toSorted()).toEqual(WALL_CLOCK);
-  });
-
-  it('limits the time of its work by what ends with the work', () => {
-    const limiting = sources.filter(({ text }) => text.includes('AbortSignal.timeout('));
-    // Commands end with their process.
-    expect(
-      limiting.map(({ path }) => relative(SRC, path)).filter((path) => !path.startsWith('cli/')),
-    ).toEqual([]);
-  });
-
-  it('loads the AWS SDK only where it is used, not at start', () => {
-    const importing = sources.filter(({ imports }) => imports.some((name) => name.startsWith('@aws-sdk/')));
-    expect(importing.map(({ path }) => relative(SRC, path))).toEqual([
-      'upstream/credentials/ecr-token-api.ts',
-    ]);
-    expect(importing.filter(({ text }) => /from '@aws-sdk/.test(text))).toEqual([]);
-  });
-
-  it('counts, logs and traces events by their names: only telemetry touches instruments', () => {
-    const touching = sources.filter(({ folder, text }) => folder !== 'telemetry' && touchesInstrument(text));
-    expect(touching.map(({ path }) => relative(ROOT, path))).toEqual([]);
-  });
-
-  it.each([
-    "metrics.fills.inc({ outcome: 'complete' })",
-    "import { type Metrics } from '../telemetry/metrics.ts'",
-  ])('notices an instrument in %s', (text) => expect(touchesInstrument(text)).toBe(true));
-
-  it('imports pako in one file', () => {
-    const importing = sources.filter(({ imports }) => imports.includes('pako'));
-    expect(importing.map(({ path }) => relative(SRC, path))).toEqual(['inflate/pako-engine.ts']);
+  it('is walked in circles by findCycle only where there are some', () => {
+    const edges = (...pairs: readonly string[]): Map<string, Set<string>> =>
+      new Map(pairs.map(([from = '', ...to]) => [from, new Set(to)]));
+    expect(findCycle(edges('ab', 'bc', 'ca'))?.join('')).toBe('abca');
+    expect(findCycle(edges('ad', 'ab', 'bc', 'cb'))?.join('')).toBe('bcb');
+    expect(findCycle(edges('abc', 'bc'))).toBeUndefined();
   });
 });
 
 describe('files', () => {
-  const all = [...sources, ...readSources(join(ROOT, 'test')), ...readSources(join(ROOT, 'load'))];
+  const all = [...sources, ...readSources('test', 'load', 'scripts')];
 
   it('have at most 400 lines, and half of them at most 150', () => {
-    const lengths = all.map(({ path, text }) => ({
-      path: relative(ROOT, path),
-      lines: text.split('\n').length - 1,
-    }));
+    const lengths = all.map(({ path, text }) => ({ path, lines: text.split('\n').length - 1 }));
     expect(lengths.filter(({ lines }) => lines > MOST_LINES)).toEqual([]);
     const sorted = lengths.map(({ lines }) => lines).toSorted((a, b) => a - b);
     expect(sorted[Math.floor(sorted.length / 2)]).toBeLessThanOrEqual(MOST_MEDIAN_LINES);
   });
 
   it('are named in kebab-case and after what they hold', () => {
-    const badly = all.filter(
-      ({ path }) =>
-        FORBIDDEN_NAMES.test(basename(path)) || !/^[a-z0-9]+(-[a-z0-9]+)*(\.test)?\.ts$/.test(basename(path)),
-    );
-    expect(badly.map(({ path }) => relative(ROOT, path))).toEqual([]);
+    expect(all.map(({ path }) => path).filter(isBadlyNamed)).toEqual([]);
+    const names = [
+      'utils.ts',
+      'index.ts',
+      'types.ts',
+      'byteRange.ts',
+      'byte_range.ts',
+      'Digest.ts',
+      'byte-range.ts',
+    ];
+    expect(names.filter((name) => !isBadlyNamed(name))).toEqual(['byte-range.ts']);
   });
 
   it('of src are named after an export', () => {
     const badly = sources.filter(({ path, text }) => {
-      const file = relative(SRC, path);
+      const file = relative('src', path);
       return !file.startsWith('inflate/kernel/') && !isNamedAfterExport(file, text);
     });
     const listed = Object.keys(NAMED_OTHERWISE);
-    expect(badly.map(({ path }) => relative(SRC, path)).toSorted()).toEqual(listed.toSorted());
+    expect(badly.map(({ path }) => relative('src', path)).toSorted()).toEqual(listed.toSorted());
   });
 
   it('notices a file that is named after nothing that it exports', () => {
@@ -303,8 +120,8 @@ describe('files', () => {
   });
 
   it('have no default export', () => {
-    expect(
-      all.filter(({ text }) => /^export default /m.test(text)).map(({ path }) => relative(ROOT, path)),
-    ).toEqual([]);
+    expect(all.filter(({ code }) => hasDefaultExport(code)).map(({ path }) => path)).toEqual([]);
+    const texts = ['export default 1;', 'export { x as default };', "export { default } from 'x';"];
+    expect(texts.filter((text) => !hasDefaultExport(text))).toEqual([]);
   });
 });

@@ -2,6 +2,7 @@ import { gzipSync } from 'node:zlib';
 
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import type { ScriptedRegistry } from '../registry/scripted-registry.ts';
+import { addImage, image } from './image.ts';
 import { randomBlob } from './random-blob.ts';
 import { tarArchive } from './tar-blocks.ts';
 
@@ -26,31 +27,12 @@ export function seededGzipLayer(seed: number, bytes: number): PackedLayer {
 }
 
 /** Put an image of such layers into a registry; its media types say gzip, whatever they are. @returns the digest of its manifest */
-export async function addPackedImage(
+export function addPackedImage(
   registry: ScriptedRegistry,
   repository: string,
   tag: string,
   layers: readonly PackedLayer[],
 ): Promise<Digest> {
-  const config = Buffer.from(JSON.stringify({ os: 'linux', architecture: 'amd64', tag }));
-  await registry.addBlob(repository, new Uint8Array(config));
-  for (const { packed, digest } of layers) await registry.addBlob(repository, new Uint8Array(packed), digest);
-  const mediaType = 'application/vnd.oci.image.manifest.v1+json';
-  const manifest = {
-    schemaVersion: 2,
-    mediaType,
-    config: {
-      mediaType: 'application/vnd.oci.image.config.v1+json',
-      digest: digestOf(config),
-      size: config.byteLength,
-    },
-    layers: layers.map(({ digest, packed }) => ({
-      mediaType: 'application/vnd.oci.image.layer.v1.tar+gzip',
-      digest,
-      size: packed.byteLength,
-    })),
-  };
-  const bytes = Buffer.from(JSON.stringify(manifest));
-  registry.addManifest(repository, digestOf(bytes), bytes, mediaType);
-  return registry.addManifest(repository, tag, bytes, mediaType);
+  const parts = layers.map(({ packed, tar }) => ({ bytes: packed, diffId: digestOf(tar) }));
+  return addImage(registry, repository, image(parts, { architecture: 'amd64', tag }), tag);
 }

@@ -6,11 +6,10 @@ import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { writeTar } from '../../src/tar/write-tar.ts';
 import { cleanup } from '../helpers/cleanup.ts';
+import { addImage, image } from '../helpers/image.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
-
-const GZIP_LAYER = 'application/vnd.oci.image.layer.v1.tar+gzip';
 
 let upstream: ScriptedRegistry;
 let app: RunningApp;
@@ -32,28 +31,11 @@ function noise(bytes: number): Buffer {
   return Buffer.from(Array.from({ length: bytes }, () => Math.floor(random() * 256)));
 }
 
-/** An image with one layer; returns the digests of both. */
-async function addImage(
-  layer: Buffer,
-  digest: Digest = digestOf(layer),
-): Promise<{ manifest: Digest; layer: Digest }> {
-  await upstream.addBlob('app', new Uint8Array(layer), digest);
-  const config = Buffer.from(
-    '{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}',
-  );
-  await upstream.addBlob('app', new Uint8Array(config));
-  const manifest = {
-    schemaVersion: 2,
-    mediaType: 'application/vnd.oci.image.manifest.v1+json',
-    config: {
-      mediaType: 'application/vnd.oci.image.config.v1+json',
-      digest: digestOf(config),
-      size: config.byteLength,
-    },
-    layers: [{ mediaType: GZIP_LAYER, digest, size: layer.byteLength }],
-  };
-  const bytes = Buffer.from(JSON.stringify(manifest));
-  return { manifest: upstream.addManifest('app', 'latest', bytes, manifest.mediaType), layer: digest };
+/** Push an image with one layer. @returns the digests of both */
+async function push(layer: Buffer): Promise<{ manifest: Digest; layer: Digest }> {
+  const digest = digestOf(layer);
+  const manifest = await addImage(upstream, 'app', image([{ bytes: layer, diffId: digest }]), 'latest');
+  return { manifest, layer: digest };
 }
 
 async function get(path: string): Promise<{ status: number; code: string | undefined; body: Buffer }> {
@@ -80,7 +62,7 @@ async function expectPullable(layer: Buffer, digest: Digest): Promise<void> {
 describe('a layer at fault', () => {
   it('that is cut short is told on its own routes, and leaves the image pullable', async () => {
     const layer = gzipSync(noise(300_000)).subarray(0, 200_000);
-    const { layer: digest, manifest } = await addImage(layer);
+    const { layer: digest, manifest } = await push(layer);
     await expectPullable(layer, digest);
     const spans = await get(`_soci/layers/${digest}/spans`);
     expect(JSON.parse(spans.body.toString())).toMatchObject({ incomplete: 'LAYER_CORRUPT' });
@@ -96,7 +78,7 @@ describe('a layer at fault', () => {
   it('that is no tar can be read, but has no index', async () => {
     const content = noise(100_000);
     const layer = gzipSync(content);
-    const { layer: digest, manifest } = await addImage(layer);
+    const { layer: digest, manifest } = await push(layer);
     await expectPullable(layer, digest);
     expect((await get(`_soci/layers/${digest}/tar`)).body.equals(content)).toBe(true);
     expect((await get(`_soci/layers/${digest}/spans`)).status).toBe(200);
@@ -111,7 +93,7 @@ describe('a layer at fault', () => {
       ...writeTar([{ path: 'file', type: 'file', size: content.length, content: [content] }]),
     ]);
     const layer = Buffer.concat([gzipSync(tar), Buffer.alloc(1000)]);
-    const { layer: digest } = await addImage(layer);
+    const { layer: digest } = await push(layer);
     await expectPullable(layer, digest);
     expect((await get(`_soci/layers/${digest}/tar`)).body.equals(tar)).toBe(true);
     expect((await get(`_soci/layers/${digest}/files/file`)).body).toEqual(content);
@@ -121,7 +103,7 @@ describe('a layer at fault', () => {
 
   it('that inflates to more than is allowed is refused, its blob is not', async () => {
     const layer = gzipSync(Buffer.alloc(65 * 2 ** 20));
-    const { layer: digest } = await addImage(layer);
+    const { layer: digest } = await push(layer);
     await expectPullable(layer, digest);
     expect(await get(`_soci/layers/${digest}/spans`)).toMatchObject({ status: 422, code: 'LAYER_TOO_LARGE' });
     await expectPullable(layer, digest);
@@ -129,7 +111,7 @@ describe('a layer at fault', () => {
 
   it('whose bytes do not match its digest never ends cleanly, is not kept, and is right once the upstream is', async () => {
     const layer = gzipSync(noise(300_000));
-    const { layer: digest } = await addImage(layer);
+    const { layer: digest } = await push(layer);
     upstream.faults.add({ match: { path: /blobs/ }, action: { kind: 'corrupt', atByte: 1000 } });
     expect((await get('manifests/latest')).status).toBe(200);
     await expect(
@@ -145,7 +127,7 @@ describe('a layer at fault', () => {
   });
 
   it('of a manifest that is none of the upstream is not there', async () => {
-    await addImage(gzipSync(noise(1000)));
+    await push(gzipSync(noise(1000)));
     const missing = digestOf('missing');
     expect(await get(`blobs/${missing}`)).toMatchObject({ status: 404, code: 'BLOB_UNKNOWN' });
     expect(await get(`manifests/${missing}`)).toMatchObject({ status: 404, code: 'MANIFEST_UNKNOWN' });

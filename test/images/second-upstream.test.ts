@@ -3,7 +3,8 @@ import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { gzipLayer, ImageUpstream, imageOf, type UpstreamLayer } from '../helpers/image-upstream.ts';
+import { image } from '../helpers/image.ts';
+import { gzipLayer, ImageUpstream, type UpstreamLayer } from '../helpers/image-upstream.ts';
 import { randomBlob } from '../helpers/random-blob.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 import { type Script, ScriptedUpstream } from '../helpers/scripted-upstream.ts';
@@ -12,7 +13,7 @@ import { tarArchive } from '../helpers/tar-blocks.ts';
 const CONTENT = randomBlob(2_000_000, 3);
 const LAYER: UpstreamLayer = gzipLayer(tarArchive({ file: CONTENT }));
 const [BYTES, DIGEST]: [Buffer, Digest] = [LAYER.bytes, digestOf(LAYER.bytes)];
-const MANIFEST = digestOf(imageOf([LAYER]).manifest);
+const MANIFEST = digestOf(image([LAYER]).manifest);
 const WAIT = { timeout: 20_000 };
 
 let honest: ImageUpstream;

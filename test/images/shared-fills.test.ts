@@ -5,7 +5,8 @@ import { expect, it, vi } from 'vitest';
 
 import { digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
-import { gzipLayer, imageOf } from '../helpers/image-upstream.ts';
+import { image } from '../helpers/image.ts';
+import { gzipLayer } from '../helpers/image-upstream.ts';
 import { randomBlob } from '../helpers/random-blob.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
@@ -16,7 +17,7 @@ const CONTENT = randomBlob(40_000, 1);
 const LAYER = gzipLayer(tarArchive({ file: CONTENT }));
 const DIGEST = digestOf(LAYER.bytes);
 const OTHER = gzipLayer(tarArchive({ other: randomBlob(50_000, 2) }));
-const IMAGE = imageOf([LAYER, OTHER]);
+const IMAGE = image([LAYER, OTHER]);
 const SOCI_V1 = encodeURIComponent(MEDIA_TYPES.sociIndexV1);
 const REFERRERS = `referrers/${digestOf(IMAGE.manifest)}?artifactType=${SOCI_V1}`;
 

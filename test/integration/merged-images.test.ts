@@ -6,7 +6,8 @@ import { digestOf } from '../../src/core/digest.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import { ContainerdDaemon } from '../helpers/containerd-daemon.ts';
 import { ImageFilesClient, type ShownFile } from '../helpers/image-files.ts';
-import { imageOf, ImageUpstream, type UpstreamLayer } from '../helpers/image-upstream.ts';
+import { image } from '../helpers/image.ts';
+import { ImageUpstream, type UpstreamLayer } from '../helpers/image-upstream.ts';
 import { type Layers, REFUSED, UNPACKED } from '../helpers/layer-kinds.ts';
 import { type NodeFile, readNodeFiles } from '../oracles/node-files.ts';
 import { withOciArchive } from '../helpers/oci-archive.ts';
@@ -65,7 +66,7 @@ async function addImage(layers: Layers): Promise<TestImage> {
 }
 
 function unpack(all: readonly TestImage[]): Promise<void> {
-  const archived = all.map(({ name, packed }) => ({ name, ...imageOf(packed) }));
+  const archived = all.map(({ name, packed }) => ({ name, ...image(packed) }));
   return withOciArchive(archived, (path) => containerd.importArchive(path));
 }
 

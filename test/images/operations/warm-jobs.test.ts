@@ -7,6 +7,7 @@ import { MEDIA_TYPES } from '../../../src/core/media-types.ts';
 import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
 import type { WarmJobView } from '../../../src/images/operations/warm-job.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
+import { addImage, image } from '../../helpers/image.ts';
 import { randomBlob } from '../../helpers/random-blob.ts';
 import { RunningApp } from '../../helpers/running-app.ts';
 import { tarHeader } from '../../helpers/tar-blocks.ts';
@@ -51,27 +52,15 @@ async function push(
   seeds: readonly number[],
   architecture = 'amd64',
 ): Promise<Pushed> {
-  const layers = seeds.map(layerOf);
-  const config = Buffer.from(
-    JSON.stringify({ os: 'linux', architecture, rootfs: { type: 'layers', diff_ids: [] } }),
+  const layers = seeds.map((seed) => Buffer.from(layerOf(seed)));
+  const pushed = image(
+    layers.map((bytes) => ({ bytes, diffId: digestOf(bytes) })),
+    { architecture, rootfs: { type: 'layers', diff_ids: [] } },
   );
-  for (const blob of [...layers, new Uint8Array(config)]) await upstream.addBlob('app', blob);
-  const bytes = Buffer.from(
-    JSON.stringify({
-      schemaVersion: 2,
-      mediaType: MEDIA_TYPES.ociManifest,
-      config: { mediaType: MEDIA_TYPES.ociConfig, digest: digestOf(config), size: config.byteLength },
-      layers: layers.map((layer) => ({
-        mediaType: MEDIA_TYPES.ociLayerGzip,
-        digest: digestOf(layer),
-        size: layer.byteLength,
-      })),
-    }),
-  );
-  const manifest = upstream.addManifest('app', tag ?? digestOf(bytes), bytes, MEDIA_TYPES.ociManifest);
+  const [config = Buffer.alloc(0)] = pushed.blobs;
   return {
-    manifest,
-    size: bytes.byteLength,
+    manifest: await addImage(upstream, 'app', pushed, tag),
+    size: pushed.manifest.byteLength,
     config: digestOf(config),
     layers: layers.map((layer) => digestOf(layer)),
   };
