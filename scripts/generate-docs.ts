@@ -9,6 +9,7 @@ import { requestRates } from '../src/config/request-rates.ts';
 import { upstreamAuth } from '../src/config/upstream-auth.ts';
 import { upstream } from '../src/config/upstream-config.ts';
 import { printErrorTable } from '../src/core/print-error-table.ts';
+import { printAdminApi } from '../src/http/admin/print-admin-api.ts';
 import { printMetricTable } from '../src/telemetry/print-metric-table.ts';
 import { Metrics } from '../src/telemetry/metrics.ts';
 import { printRooms } from './rooms.ts';
@@ -34,6 +35,7 @@ const PARTS: Readonly<Record<string, Readonly<Record<string, Print>>>> = {
     'upstream rates': () => printFieldTable(requestRates.schema),
     'index rules': () => printFieldTable(indexRule.schema),
   },
+  'docs/reference/api.md': { 'admin api': printAdminApi },
   'docs/reference/errors.md': { errors: printErrorTable },
   'docs/reference/metrics.md': { metrics: () => printMetricTable(new Metrics().described) },
   'docs/reference/commands.md': { commands: printCommands },

@@ -31,6 +31,7 @@ export const ADMIN_PAGE: FrontPage = {
     ['/api/v1/images', 'images that have been served'],
     ['/api/v1/blobs', 'blobs in the store'],
     ['/api/v1/jobs', 'images that are being warmed; POST /api/v1/warm begins one'],
+    ['/api/openapi.json', 'this API as an OpenAPI document'],
   ],
 };
 

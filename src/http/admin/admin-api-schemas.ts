@@ -1,0 +1,119 @@
+/** A JSON Schema (2020-12, as in OpenAPI 3.1). */
+export type JsonSchema = Readonly<Record<string, unknown>>;
+
+const text = { type: 'string' };
+const count = { type: 'integer', minimum: 0 };
+const bytes = { ...count, description: 'in bytes' };
+const time = { type: 'string', description: 'ISO 8601, UTC' };
+const errorCode = { type: 'string', description: 'a code of the error table' };
+const digest = { type: 'string', pattern: '^sha256:[0-9a-f]{64}$|^sha512:[0-9a-f]{128}$' };
+
+/** Further fields may be added to a response, so none is forbidden. */
+function object(
+  properties: Readonly<Record<string, JsonSchema>>,
+  optional: Readonly<Record<string, JsonSchema>> = {},
+): JsonSchema {
+  return {
+    type: 'object',
+    required: Object.keys(properties),
+    properties: { ...properties, ...optional },
+  };
+}
+
+function list(items: JsonSchema): JsonSchema {
+  return { type: 'array', items };
+}
+
+function ref(name: string): JsonSchema {
+  return { $ref: `${name}#` };
+}
+
+const scrubPass = { startedAtMs: count, blobs: count, bytes, condemned: count };
+
+const job = object(
+  {
+    id: text,
+    image: { type: 'string', description: 'as in the request' },
+    state: { enum: ['running', 'done', 'failed'] },
+    createdAt: time,
+    platforms: list(text),
+    layers: list(
+      object(
+        {
+          digest,
+          size: bytes,
+          fetched: { ...count, description: 'compressed bytes that are stored, from the start' },
+          state: { enum: ['absent', 'building', 'complete', 'failed'] },
+        },
+        { reason: errorCode },
+      ),
+    ),
+  },
+  { error: object({ code: errorCode, message: text }) },
+);
+
+const error = object({
+  errors: list(object({ code: errorCode, message: text, detail: { type: 'object' } })),
+});
+
+/** Schemas that several operations of the admin API share, by their names in the OpenAPI document. */
+export const SHARED_SCHEMAS: Readonly<Record<string, JsonSchema>> = { Job: job, Error: error };
+
+/** Schemas of the admin API, which validate its requests and describe its responses. */
+export const ADMIN_API_SCHEMAS = {
+  error: ref('Error'),
+  job: ref('Job'),
+  jobs: object({ jobs: list(ref('Job')) }),
+  jobOrIgnored: { anyOf: [ref('Job'), object({ ignored: text })] },
+  health: object({ status: { const: 'ok' } }),
+  readiness: object({
+    status: { enum: ['ready', 'failing', 'stopping'] },
+    missing: { ...list(text), description: 'the failing checks' },
+    checks: object({
+      accepting: { type: 'boolean' },
+      store: { type: 'boolean' },
+      redis: { enum: ['off', 'ready', 'lost'] },
+      upstreams: { type: 'object', additionalProperties: text, description: 'ready, or an error code' },
+    }),
+  }),
+  blobs: object(
+    {
+      usage: object({ bytes, maxBytes: bytes, blobs: count }),
+      blobs: list(object({ digest, sizeBytes: count, state: { enum: ['complete', 'partial'] } })),
+    },
+    {
+      scrub: object(
+        { bytesPerSecond: count },
+        { running: object(scrubPass), lastPass: object({ ...scrubPass, finishedAtMs: count }) },
+      ),
+    },
+  ),
+  images: object({
+    images: list(
+      object({
+        image: { type: 'string', description: 'upstream/repository:tag' },
+        digest: { ...digest, description: "of the upstream's manifest" },
+        served: { ...digest, description: 'of the response; another one if the image has a SOCI index' },
+        at: time,
+      }),
+    ),
+  }),
+  frontPage: object({
+    name: text,
+    description: text,
+    links: list(object({ path: text, description: text })),
+  }),
+  warmRequest: {
+    type: 'object',
+    required: ['image'],
+    properties: {
+      image: { type: 'string', description: '`upstream/repository[:tag][@digest]`' },
+      platforms: { ...list(text), description: '`linux/amd64`; the configured ones by default' },
+    },
+  },
+  ecrEvent: { type: 'object', description: 'an EventBridge event with the detail type "ECR Image Action"' },
+  digestParameter: { type: 'object', properties: { digest: { type: 'string', description: 'sha256:…' } } },
+  jobParameter: { type: 'object', properties: { id: text } },
+  text,
+  document: { type: 'object', description: 'an OpenAPI 3.1 document' },
+} as const satisfies Readonly<Record<string, JsonSchema>>;
