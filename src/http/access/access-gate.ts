@@ -7,19 +7,19 @@ import type { RateLimiter } from './rate-limiter.ts';
 import type { AccessCheck, AccessRequest } from './access-check.ts';
 import type { PageGuard, PageRequest } from './page-guard.ts';
 
-/** What a request has to pass; what is not given stops nobody. */
+/** The rules for a request. A missing rule admits everybody. */
 export interface AccessRules {
-  /** Who may connect. */
+  /** Addresses that are admitted. */
   readonly networks?: BlockList;
-  /** Bounds what one address may ask. */
+  /** Bounds the requests of one address. */
   readonly rateLimiter?: RateLimiter;
-  /** Who may read what. */
+  /** Which client may read which repository. */
   readonly check?: AccessCheck;
-  /** Where clients may come without credentials: for those on this machine. */
+  /** For listeners that may admit clients of this machine without credentials. */
   readonly pages?: PageGuard;
 }
 
-/** The one way in for the requests of the registry listener. Its rules can be exchanged while it is in use. */
+/** Checks every request of the registry listener. A reload replaces its rules. */
 export class AccessGate {
   #rules: AccessRules;
 

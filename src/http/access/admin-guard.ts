@@ -5,30 +5,30 @@ import { isLoopback } from '../../core/is-loopback.ts';
 import type { Secret } from '../../core/secret.ts';
 import { isNoForm, type PageGuard, type PageRequest, REQUEST_HEADER } from './page-guard.ts';
 
-/** Routes that tell nothing but what this is and how the process is, for people and probes that have no token. */
+/** Open to people and probes without a token: they show only what this is, and whether it works. */
 const OPEN_ROUTES: ReadonlySet<string> = new Set(['/', '/healthz', '/readyz']);
 
 export interface AdminRequest extends PageRequest {
-  /** As routed, without query. */
+  /** As the router sees it, without query. */
   readonly path: string;
   /** Address of the client. */
   readonly address: string;
-  /** It has shown a certificate of the authority that was configured when its connection was opened. */
+  /** The client showed a certificate of the authority that was configured when it connected. */
   readonly hasCertificate: boolean;
 }
 
 export interface AdminRules {
   readonly token: Secret | undefined;
-  /** A client authority is configured: its certificates stand for the token. */
+  /** A client authority is configured: its certificates replace the token. */
   readonly takesCertificates: boolean;
   /** For clients that show neither token nor certificate. */
   readonly pages: PageGuard;
 }
 
 /**
- * Who may use the operations listener. With a token: who has it. Without one, what changes or lists things is
- * for clients on this machine, so that an address that others reach gives them health and metrics only; and
- * not for pages that a browser there shows.
+ * Checks every request of the admin listener. With a configured token: clients that send it. Without one,
+ * others get health and metrics only, and clients of this machine get everything, unless they are web
+ * pages.
  */
 export class AdminGuard {
   #rules: AdminRules;
@@ -67,7 +67,7 @@ export class AdminGuard {
 
 function showsToken({ headers }: AdminRequest, token: Secret): boolean {
   const [, shown = ''] = /^bearer +(\S+)$/i.exec(headers.authorization ?? '') ?? [];
-  // Hashes are of one length, whatever is shown.
+  // `timingSafeEqual` needs equal lengths, which hashes have.
   return timingSafeEqual(sha256(shown), sha256(token.reveal()));
 }
 

@@ -3,7 +3,10 @@ export interface BasicCredentials {
   readonly password: string;
 }
 
-/** The user and password of an `Authorization` header, if it has such; none for an empty user, which some clients send for nobody. */
+/**
+ * User and password of an `Authorization` header. `undefined` for another scheme, and for an empty user: some
+ * clients send one if they have no credentials.
+ */
 export function parseBasicCredentials(authorization: string | undefined): BasicCredentials | undefined {
   const [, encoded] = /^basic +([A-Za-z0-9+/_-]+=*) *$/i.exec(authorization ?? '') ?? [];
   if (encoded === undefined) return undefined;

@@ -18,7 +18,10 @@ export interface AccessDeps {
   readonly readFile: ReadFile;
 }
 
-/** The rules that `access` and `limits` describe. @throws SpandrelError CONFIG_INVALID if the htpasswd file cannot be used */
+/**
+ * The rules that `access` and `limits` configure.
+ * @throws SpandrelError CONFIG_INVALID if the htpasswd file is invalid
+ */
 export async function createAccessRules(
   { access, limits, listen, upstreams = [] }: Pick<Config, 'access' | 'limits' | 'listen' | 'upstreams'>,
   deps: AccessDeps,
@@ -34,8 +37,8 @@ export async function createAccessRules(
       ? {}
       : { rateLimiter: new RateLimiter(limits.requestsPerSecond) }),
     ...(check === undefined ? {} : { check }),
-    // Only `htpasswd` asks everybody for credentials: an upstream may have public repositories in a private
-    // network.
+    // Only `htpasswd` demands credentials from everybody: an upstream in a private network may have public
+    // repositories.
     ...(access.kind === 'htpasswd' ? {} : { pages: new PageGuard({ host: listen.host, hosts }) }),
   };
 }

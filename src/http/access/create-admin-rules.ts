@@ -4,7 +4,7 @@ import type { AdminRules } from './admin-guard.ts';
 import { readAdminToken } from './read-admin-token.ts';
 import { PageGuard } from './page-guard.ts';
 
-/** The rules that `admin` describes. @throws SpandrelError CONFIG_INVALID if its token file is of no use */
+/** The rules that `admin` configures. @throws SpandrelError CONFIG_INVALID if its token file is invalid */
 export async function createAdminRules(
   { admin }: Pick<Config, 'admin'>,
   readFile: ReadFile,

@@ -10,18 +10,18 @@ import { Verdicts } from './verdicts.ts';
 
 export interface HtpasswdAccessOptions {
   readonly file: HtpasswdFile;
-  /** How long a password that was right is taken without a comparison. */
+  /** How long a correct password is accepted without another comparison. */
   readonly lifetimeMs: number;
   readonly events: Events;
 }
 
 /**
- * A comparison takes a thread of libuv's pool for a tenth of a second or so, and reads of files need those too. Guesses beyond
- * what may wait are answered 503.
+ * A comparison occupies a thread of libuv's pool for about 100 ms, and file reads need these threads too.
+ * If the queue is full, a guess gets 503.
  */
 const COMPARISONS = { maxRunning: 2, maxWaiting: 200 };
 
-/** Lets in who is in the file. The work is the same whether or not a user exists. */
+/** Admits the users of an htpasswd file. The cost of a check does not tell whether a user exists. */
 export class HtpasswdAccess implements AccessCheck {
   readonly #verdicts: Verdicts<boolean>;
   readonly #comparisons = new WorkQueue(COMPARISONS);
@@ -49,8 +49,8 @@ export class HtpasswdAccess implements AccessCheck {
   }
 
   /**
-   * @param line fairness key: guesses from one address wait for each other; users whose password was right
-   * before wait for none of them
+   * @param line fairness key: guesses from one address wait for each other; a user whose password was correct
+   * before waits for none of them
    */
   #compare({ username, password }: BasicCredentials, line: string): Promise<boolean> {
     const work = async (): Promise<boolean> => {

@@ -3,13 +3,13 @@ import { SpandrelError } from '../../core/errors.ts';
 
 const MAX_FILE_BYTES = 16 * 2 ** 20;
 const BCRYPT = /^\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}$/;
-/** A password that nobody has: 53 characters of salt and digest. */
+/** Salt and digest that no password matches: 53 characters. */
 const NOBODY = 'CAwpaq1H26k.4oY0j0U5OeJ0BTH7wFYlEMwNgFSxSAFqfyyjkHeYG';
 
 /** Users and the bcrypt hashes of their passwords, as Apache's `htpasswd -B` writes them. */
 export class HtpasswdFile {
   readonly #hashes: ReadonlyMap<string, string>;
-  /** What a password of an unknown user is compared with, at the cost that the others have. */
+  /** The hash for unknown users; its cost is the highest of the file. */
   readonly #decoy: string;
 
   private constructor(hashes: ReadonlyMap<string, string>) {
@@ -18,7 +18,7 @@ export class HtpasswdFile {
     this.#decoy = `$2b$${String(cost).padStart(2, '0')}$${NOBODY}`;
   }
 
-  /** @throws SpandrelError CONFIG_INVALID that names every line that cannot be used, and shows none */
+  /** @throws SpandrelError CONFIG_INVALID that lists the numbers of all invalid lines, without their text */
   static async load(path: string, readFile: ReadFile): Promise<HtpasswdFile> {
     let text: string;
     try {
@@ -31,7 +31,7 @@ export class HtpasswdFile {
     return HtpasswdFile.parse(text);
   }
 
-  /** As {@link load}, of the text of a file. */
+  /** As {@link load}, for the text of a file. */
   static parse(text: string): HtpasswdFile {
     if (text.length > MAX_FILE_BYTES)
       throw new SpandrelError('CONFIG_INVALID', 'access.htpasswdFile: larger than 16 MiB');
@@ -52,7 +52,7 @@ export class HtpasswdFile {
     return new HtpasswdFile(hashes);
   }
 
-  /** What to compare a password of `username` with; for a user that does not exist a hash that no password has. */
+  /** The hash to compare a password with. For an unknown user no password matches it. */
   hashOf(username: string): { hash: string; exists: boolean } {
     const hash = this.#hashes.get(username);
     return hash === undefined ? { hash: this.#decoy, exists: false } : { hash, exists: true };

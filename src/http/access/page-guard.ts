@@ -19,15 +19,15 @@ export interface PageRequest {
   readonly host: string | undefined;
 }
 
-/** Names of a listener, besides those of loopback. */
+/** Names of a listener, besides the loopback names. */
 export interface ListenerNames {
   /** The address or name that it listens on. */
   readonly host: string;
-  /** As `URL.host` has them; one without a port stands for every port. */
+  /** In the form of `URL.host`; a name without a port matches every port. */
   readonly hosts?: readonly string[] | undefined;
 }
 
-/** Addresses that stand for all addresses of a machine; they name none. */
+/** Addresses that mean all addresses of a machine, and are no names. */
 const WILDCARDS: ReadonlySet<string | undefined> = new Set(['0.0.0.0', '[::]']);
 
 /**
@@ -72,7 +72,7 @@ export class PageGuard {
     return isLoopback(url.hostname) || url.hostname === this.#address || this.#isNamed(url);
   }
 
-  /** Ports count: those of other programs on this machine may be other users'. */
+  /** The port must match too: other programs of this machine may belong to other users. */
   #isFrom(origin: string, host: string | undefined): boolean {
     const url = parseOrigin(origin);
     if (url === undefined) return false;

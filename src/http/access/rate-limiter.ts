@@ -2,10 +2,10 @@ import { BoundedMap } from '../../cache/bounded-map.ts';
 import { Allowance } from '../../core/work/allowance.ts';
 import { SpandrelError } from '../../core/errors.ts';
 
-/** Addresses that are remembered; a forgotten one starts with a full allowance. */
+/** Remembered addresses. A forgotten address starts with a full allowance. */
 const MAX_ADDRESSES = 100_000;
 
-/** A token bucket for each client address: so many requests a second, and as many at once. */
+/** A token bucket for each client address. Its size is the number of requests a second. */
 export class RateLimiter {
   readonly #perSecond: number;
   readonly #nowMs: () => number;

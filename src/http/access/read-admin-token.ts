@@ -5,7 +5,10 @@ import type { Config } from '../../config/config-keys.ts';
 import { SpandrelError } from '../../core/errors.ts';
 import { Secret } from '../../core/secret.ts';
 
-/** The token of the operations listener, if there is one. @throws SpandrelError CONFIG_INVALID if its file is of no use */
+/**
+ * The token of the admin listener; `undefined` if none is configured.
+ * @throws SpandrelError CONFIG_INVALID if its file cannot be read or is not a token
+ */
 export async function readAdminToken(
   { token, tokenFile }: Pick<Config['admin'], 'token' | 'tokenFile'>,
   read: ReadFile = readFile,

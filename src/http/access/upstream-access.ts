@@ -20,22 +20,25 @@ import { parseBasicCredentials } from './basic-credentials.ts';
 import { type LastVerdict, Verdicts } from './verdicts.ts';
 
 export interface UpstreamAccessOptions {
-  /** Whether clients are asked for user and password, or for what the upstream itself asks for. */
+  /** The challenge that clients get: Basic, or the upstream's own. */
   readonly challenge: 'basic' | 'upstream';
-  /** How long the upstream's yes is good. */
+  /** How long a positive verdict is reused. */
   readonly lifetimeMs: number;
-  /** How much longer while it cannot be asked. */
+  /** How much longer while the upstream is away. */
   readonly staleMs: number;
   readonly patience: Patience;
   readonly events: Events;
 }
 
-/** A no is soon asked for again, and not at once: an upstream may lock out who sends wrong passwords. */
+/**
+ * A refusal is reused only briefly, but it is reused: an upstream may lock a client out for wrong
+ * passwords.
+ */
 const REFUSAL_LIFETIME_MS = 5_000;
 
 /**
- * Gives a client what the upstream would give it: its own credentials, or none, are tried at the upstream for the repository that it
- * asks for, and the answer is remembered for a while.
+ * Admits the clients that the upstream admits: tries the client's own credentials, or none, at the upstream
+ * for the requested repository, and remembers the verdict.
  */
 export class UpstreamAccess implements AccessCheck {
   readonly #options: UpstreamAccessOptions;
@@ -53,7 +56,7 @@ export class UpstreamAccess implements AccessCheck {
 
   async check({ authorization, path, target, signal }: AccessRequest): Promise<RegistryResponse | undefined> {
     const shown = readAuthorization(authorization);
-    // Without an upstream to ask, `/v2/` still has to make clients send their credentials.
+    // Even if no upstream is selected, `/v2/` must get clients to send their credentials.
     if (target === undefined) return shown === undefined ? demandCredentials(BASIC_CHALLENGE) : undefined;
     const { client, repository } = target;
     const subject = subjectOf(path);
@@ -97,20 +100,21 @@ export class UpstreamAccess implements AccessCheck {
     }
   }
 
-  /** Whether a yes of before is good while the upstream cannot be asked, or takes long to answer. */
+  /** Whether the last verdict stands while the upstream is away or slow. */
   #mayStandIn(last: LastVerdict<ProbeOutcome> | undefined): last is LastVerdict<ProbeOutcome> {
     const { lifetimeMs, staleMs } = this.#options;
     return last?.verdict.kind === 'readable' && last.ageMs <= lifetimeMs + staleMs;
   }
 
-  /** What was derived here is unknown upstream; whoever may list the tags of a repository may read it. */
+  /** The upstream does not know what the proxy derives: then whoever may list the tags may read it. */
   async #ask(
     { client, repository }: Target,
     subject: ProbeSubject,
     shown: string | undefined,
   ): Promise<ProbeOutcome> {
     const authorization = shown === undefined ? undefined : new Secret(shown);
-    // Docker sends credentials only if `/v2/` asks for them, so nobody's hello must not succeed with an anonymous token.
+    // An anonymous GET /v2/ must get 401, or Docker never sends credentials. So no anonymous token is
+    // fetched.
     const isHello = subject.kind === 'ping' && shown === undefined;
     const answersChallenges = this.#options.challenge === 'basic' && !isHello;
     const outcome = await client.probe(repository, subject, { authorization, answersChallenges });
@@ -123,7 +127,7 @@ export class UpstreamAccess implements AccessCheck {
   }
 }
 
-/** What can be shown to an upstream; nobody's credentials are none. */
+/** The header, if it can be sent to an upstream; an empty user counts as no credentials. */
 function readAuthorization(authorization: string | undefined): string | undefined {
   if (authorization === undefined) return undefined;
   if (/^bearer +[A-Za-z0-9._~+/-]+=*$/i.test(authorization)) return authorization;
@@ -155,7 +159,7 @@ function subjectOf(path: RegistryPath): ProbeSubject {
   }
 }
 
-/** Requests that are described alike are answered alike. */
+/** Subjects with the same description get the same verdict. */
 function describe(subject: ProbeSubject): string {
   if (subject.kind === 'manifest') return formatReference(subject.reference);
   return subject.kind === 'blob' ? `blob ${subject.digest}` : subject.kind;

@@ -16,18 +16,18 @@ export interface LastVerdict<T> {
 }
 
 export interface VerdictsOptions<T> {
-  /** How long a verdict is good. */
+  /** How long a verdict is reused. */
   readonly lifetimeMs: (verdict: T) => number;
   readonly events: Events;
-  /** Milliseconds on a clock that never goes back. */
+  /** Milliseconds on a clock that only goes forward. */
   readonly nowMs?: () => number;
 }
 
 const MAX_VERDICTS = 50_000;
 
 /**
- * What was found about credentials, for a short while. They are known here by a keyed hash only, whose key lives as long as the
- * process: what is kept is of no use to who reads it.
+ * Remembers verdicts about credentials for a short time. It keeps a keyed hash instead of the credentials,
+ * and the key never leaves the process, so a copy of this memory does not reveal them.
  */
 export class Verdicts<T> {
   readonly #options: VerdictsOptions<T>;
@@ -43,8 +43,9 @@ export class Verdicts<T> {
   }
 
   /**
-   * The verdict on `parts`, one of which is what the client has shown; found by `decide` if there is none that is still good.
-   * `decide` is told the last verdict and its age, however old. Requests that give the same `question` share one decision.
+   * The verdict on `parts`, which include the client's credentials. Calls `decide` if there is none, or it is
+   * too old; `decide` gets the last verdict and its age. Concurrent calls with the same `question` share one
+   * decision.
    */
   async get(
     parts: readonly string[],
@@ -63,7 +64,7 @@ export class Verdicts<T> {
     return this.#flights.run(`${name} ${question}`, work, signal);
   }
 
-  /** The last verdict on `parts`, however old. */
+  /** The last verdict on `parts`, whatever its age. */
   last(parts: readonly string[]): LastVerdict<T> | undefined {
     const entry = this.#entries.get(this.#nameOf(parts));
     return entry && { verdict: entry.verdict, ageMs: this.#nowMs() - entry.reachedAtMs };

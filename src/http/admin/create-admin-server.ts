@@ -24,7 +24,10 @@ export interface AdminServerDeps extends HealthRoutesDeps, StoreRoutesDeps, Warm
   readonly logger: Logger;
 }
 
-/** The admin API, on a listener of its own, which clients of the registry need not reach. Does not listen yet. */
+/**
+ * The admin API, on a listener of its own, which clients of the registry need not reach. Does not listen
+ * yet.
+ */
 export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
   const server = fastify({
     loggerInstance: deps.logger,

@@ -25,7 +25,8 @@ export function documentAdminApi(server: FastifyInstance): void {
       },
     },
     refResolver: {
-      buildLocalReference: ({ $id }, _base, _fragment, place) => String($id ?? `schema${place}`),
+      buildLocalReference: ({ $id }, _base, _fragment, place) =>
+        typeof $id === 'string' ? $id : `schema${place}`,
     },
   });
 }

@@ -5,35 +5,35 @@ import { TimeLimit } from '../../core/work/time-limit.ts';
 import type { RegistryClient } from '../../upstream/registry-client.ts';
 
 export interface ReadinessDeps {
-  /** Turns false when the process is being stopped. */
+  /** False once the process is being stopped. */
   readonly accepting: () => boolean;
   readonly blobs: BlobStore;
   readonly redis: RedisCache | undefined;
   readonly clients: readonly RegistryClient[];
-  /** The `ready` section of the configuration: what the proxy is not ready without. */
+  /** The `ready` section of the configuration. */
   readonly required: { readonly redis: boolean; readonly upstreams?: readonly string[] | undefined };
 }
 
 export interface Readiness {
   readonly status: 'ready' | 'failing' | 'stopping';
-  /** Names of the checks that keep the proxy from being ready. */
+  /** Names of the failing checks. */
   readonly missing: readonly string[];
   readonly checks: {
     readonly accepting: boolean;
     readonly store: boolean;
-    /** Without it the proxy is slower, but ready unless it is required. */
+    /** If it is lost, the proxy is slower; it is ready unless Redis is required. */
     readonly redis: 'off' | 'ready' | 'lost';
-    /** Of those that are required, `ready` or why not. */
+    /** Of the required upstreams: `ready`, or an error code. */
     readonly upstreams: Readonly<Record<string, 'ready' | ErrorCode>>;
   };
 }
 
-/** Shorter than what an orchestrator waits for an answer. */
+/** Shorter than the timeouts of orchestrators' probes. */
 const TIMEOUT_MS = 2000;
-/** Anybody may ask whether the proxy is ready; upstreams are asked no more often than this. */
+/** The route is open to everybody, so each upstream is asked at most this often. */
 const REMEMBERED_MS = 2000;
 
-/** Says whether requests may be sent to this replica, and what is missing if not. */
+/** Checks whether this replica can take requests. */
 export class ReadinessChecks {
   readonly #deps: ReadinessDeps;
   readonly #asked = new Map<
@@ -45,7 +45,7 @@ export class ReadinessChecks {
     this.#deps = deps;
   }
 
-  /** Every check at once; takes two seconds at most. */
+  /** Run all checks at the same time; takes two seconds at most. */
   async run(): Promise<Readiness> {
     const { accepting, blobs, redis, clients, required } = this.#deps;
     const wanted = clients.filter(({ name }) => required.upstreams?.includes(name) === true);

@@ -32,7 +32,8 @@ export async function storeRoutes(
     ...ADMIN_API.deleteBlob,
     handler: async (request, reply) => {
       const digest = parseDigest(request.params.digest);
-      // A connection on which nothing moves for `stallTimeoutMs` is closed: the response must come before that.
+      // A connection on which nothing moves for `stallTimeoutMs` is closed: the response must come before
+      // that.
       using limit = new TimeLimit(Math.min(MAX_DELETE_WAIT_MS, Math.floor(limits.stallTimeoutMs / 2)));
       if (!(await blobs.deleteBlob(digest, limit.signal)))
         throw new SpandrelError('BLOB_UNKNOWN', 'the store has no such blob');

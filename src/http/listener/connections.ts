@@ -8,7 +8,10 @@ export interface ConnectionLimits {
   readonly maxConnectionsPerAddress: number;
 }
 
-/** The open connections of a listener, TLS handshakes included. A connection above a limit is closed at once. */
+/**
+ * The open connections of a listener, TLS handshakes included. A connection above a limit is closed at
+ * once.
+ */
 export class Connections {
   readonly #server: NodeServer;
   readonly #sockets = new Set<Socket>();

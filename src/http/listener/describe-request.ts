@@ -27,12 +27,15 @@ export interface FinishedRequest {
 
 const MAX_USER_AGENT_LENGTH = 200;
 /**
- * A write to a socket that the client has closed may fail with these before the socket emits `close`. Failures
- * of upstreams and disks have codes of the error table.
+ * A write to a socket that the client has closed may fail with these before the socket emits `close`.
+ * Failures of upstreams and disks have codes of the error table.
  */
 const CLIENT_ABORTED = ['ECONNRESET', 'EPIPE'];
 
-/** What metrics, log and traces tell of a request. Of its headers only Range and User-Agent: others carry secrets. */
+/**
+ * What metrics, log and traces tell of a request. Of its headers only Range and User-Agent: others carry
+ * secrets.
+ */
 export function describeRequest(finished: FinishedRequest): ServedRequest {
   const { request, notes, result, startedAt, endedAt } = finished;
   const { path, target } = notes;

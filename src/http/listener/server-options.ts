@@ -17,7 +17,7 @@ export function serverOptions({
   readonly return503OnClosing: boolean;
 } {
   return {
-    // Fastify calls the methods that both kinds of server have.
+    // Fastify calls only methods that both kinds of server have.
     serverFactory: (handler) => createNodeServer(handler, limits, tls) as Server,
     // {@link Closing} responds with an error of the table.
     return503OnClosing: false,

@@ -20,7 +20,8 @@ export interface TlsMaterial {
 
 /**
  * Read the files of a listener; `undefined` if it has no TLS.
- * @throws SpandrelError CONFIG_INVALID if a file cannot be read, or key and certificate do not belong together
+ * @throws SpandrelError CONFIG_INVALID if a file cannot be read, or key and certificate do not belong
+ * together
  */
 export async function readTlsMaterial(
   listener: 'listen' | 'admin',
@@ -47,7 +48,10 @@ export async function readTlsMaterial(
   return material;
 }
 
-/** Options of `tls.createSecureContext`, and of `setSecureContext`, which renews the material of a running server. */
+/**
+ * Options of `tls.createSecureContext`, and of `setSecureContext`, which renews the material of a running
+ * server.
+ */
 export function contextOptions({ cert, key, clientCa }: TlsMaterial): {
   cert: Buffer;
   key: Buffer;

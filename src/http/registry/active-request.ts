@@ -30,9 +30,9 @@ export interface ActiveRequestDeps {
  * A request to the registry listener from its head to its log line. Exactly one of {@link send},
  * {@link respond} and {@link fail} ends it.
  *
- * Bodies go around fastify's `reply.send`: `sendResponse` awaits the first chunk before the head, so that an
- * early failure still becomes an error response; it reuses read buffers and aborts on a late failure, which
- * streams given to `reply.send` cannot. On one core it also serves a 64 KiB range in MEASURED of the time.
+ * Bodies go around fastify's `reply.send`: `sendResponse` awaits the first chunk before it writes the head, so
+ * that an early failure still becomes an error response, and it reuses read buffers. A response of 64 KiB costs
+ * 0.06 ms of CPU, and 0.11 ms as a stream that is given to `reply.send` (`load/send-path-main.ts`).
  */
 export class ActiveRequest {
   /** For the log line. */
@@ -97,8 +97,8 @@ export class ActiveRequest {
   }
 
   /**
-   * Send the response that `make` returns. While nothing is sent, `make` is called again after a fault of another
-   * repository than `origin`.
+   * Send the response that `make` returns. While nothing is sent, `make` is called again after a fault of
+   * another repository than `origin`.
    */
   async respond(reply: FastifyReply, origin: string, make: () => Promise<RegistryResponse>): Promise<void> {
     reply.hijack();

@@ -12,8 +12,9 @@ type PathOf<Route extends RouteName> = Extract<RegistryPath, { readonly route: R
 export const ACTIVE_REQUEST = 'activeRequest';
 
 /**
- * The URL by which fastify knows a route; requests are rewritten to it. Repository names hold slashes, which no
- * pattern of fastify's router matches, and it decodes a path before it matches: `%2F` would become `/`.
+ * The URL by which fastify knows a route; requests are rewritten to it. Patterns of fastify's router cannot
+ * match the real ones: a repository name has any number of segments, and parameters come decoded, so that `%2F`
+ * looks like `/`.
  */
 export function routeUrl(route: RouteName): string {
   return `/${route}`;

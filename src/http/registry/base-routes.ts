@@ -33,7 +33,9 @@ export async function baseRoutes(
     return refusal ?? jsonResponse({}, { headers: { 'docker-distribution-api-version': 'registry/2.0' } });
   });
 
-  /** Docker Registry HTTP API V2, "Catalog". A page may be shorter than requested and still have a next one. */
+  /**
+   * Docker Registry HTTP API V2, "Catalog". A page may be shorter than requested and still have a next one.
+   */
   addRoute(server, 'catalog', async (context) => {
     const { query, namespace } = context;
     const selected = upstreams.selectClient(context);

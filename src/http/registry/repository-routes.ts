@@ -13,7 +13,9 @@ export interface RepositoryRoutesDeps extends DistributionRoutesDeps, SpanRoutes
   readonly access: AccessGate;
 }
 
-/** Fastify plugin: all routes below a repository. A hook selects the upstream and checks access before them. */
+/**
+ * Fastify plugin: all routes below a repository. A hook selects the upstream and checks access before them.
+ */
 export async function repositoryRoutes(server: FastifyInstance, deps: RepositoryRoutesDeps): Promise<void> {
   server.addHook('preHandler', async (request, reply) => {
     const active = activeRequest(request);

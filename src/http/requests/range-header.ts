@@ -1,9 +1,9 @@
 import type { ByteRange } from '../../core/byte-range.ts';
 
 /**
- * With more descending ranges than this, the response has them in the order of the content. Each step back may
- * cost a second decompression (RFC 9110, section 14.2). Ascending ranges cost no more than the whole, so only
- * the size of the header bounds them.
+ * With more descending ranges than this, the response has them in the order of the content. Each step back
+ * may cost a second decompression (RFC 9110, section 14.2). Ascending ranges cost no more than the whole,
+ * so only the size of the header bounds them.
  */
 const MAX_DESCENDING = 16;
 
@@ -18,9 +18,9 @@ export type RangeHeader =
 
 /**
  * Resolve a Range header (RFC 9110, section 14.1) against a size. Clamps ends, joins overlapping ranges and
- * drops ranges outside of the content, so the ranges of the result never overlap. An unknown unit or a malformed
- * header means the whole. The RFC lets a server ignore `a-b` with `b < a`; as other registries do, it is
- * unsatisfiable here.
+ * drops ranges outside of the content, so the ranges of the result never overlap. An unknown unit or a
+ * malformed header means the whole. The RFC lets a server ignore `a-b` with `b < a`; as other registries
+ * do, it is unsatisfiable here.
  */
 export function resolveRange(header: string | undefined, sizeBytes: number): RangeHeader {
   const specs = parseSpecs(header);
@@ -35,7 +35,10 @@ export function resolveRange(header: string | undefined, sizeBytes: number): Ran
   return head === undefined ? { kind: 'unsatisfiable' } : { kind: 'ranges', ranges: [head, ...tail] };
 }
 
-/** The range of a header `a-b` with one range; `undefined` for all headers whose meaning depends on the size. */
+/**
+ * The range of a header `a-b` with one range; `undefined` for all headers whose meaning depends on the
+ * size.
+ */
 export function parseClosedRange(header: string | undefined): ByteRange | undefined {
   const [only, ...more] = parseSpecs(header) ?? [];
   if (only === undefined || more.length > 0) return undefined;

@@ -4,8 +4,8 @@ import { SpandrelError } from '../../core/errors.ts';
 import { isHost, type RequestTarget } from './request-target.ts';
 
 /**
- * The host that a request addresses, with its port: that of an absolute target, else `:authority` of HTTP/2 (RFC 9113, section 8.3.1),
- * else the one Host header that HTTP/1.1 must have (RFC 9112, section 3.2).
+ * The host that a request addresses, with its port: from an absolute target, else from `:authority` of HTTP/2
+ * (RFC 9113, section 8.3.1), else from the one Host header that HTTP/1.1 requires (RFC 9112, section 3.2).
  * @throws SpandrelError REQUEST_INVALID
  */
 export function readHost(

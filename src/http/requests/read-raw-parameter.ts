@@ -2,8 +2,8 @@ import { percentDecode } from '../../tar/percent-encode.ts';
 import type { RawText } from '../../tar/raw-text.ts';
 
 /**
- * The bytes of a query parameter, which need not be UTF-8. The first one of that name counts; `+` is a space, as
- * in forms.
+ * The bytes of a query parameter, which need not be UTF-8. The first one of that name counts; `+` is a
+ * space, as in forms.
  * @param url  as the client wrote it
  * @throws SpandrelError QUERY_INVALID
  */

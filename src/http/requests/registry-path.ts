@@ -4,11 +4,11 @@ import { parseReference, type Reference } from '../../core/image-reference.ts';
 import { percentDecode } from '../../tar/percent-encode.ts';
 import { encodeRawText, type RawText } from '../../tar/raw-text.ts';
 
-/** The path of a request, taken apart. */
+/** The parsed path of a request. */
 export type RegistryPath =
   RepositoryPath | { readonly route: 'root' } | { readonly route: 'base' } | { readonly route: 'catalog' };
 
-/** One below a repository. `name` still has the upstream's prefix, if any, and is not yet checked. */
+/** A path below a repository. `name` may have the upstream's prefix, and is not checked yet. */
 export type RepositoryPath =
   | { readonly route: 'manifest'; readonly name: string; readonly reference: Reference }
   | { readonly route: 'blob'; readonly name: string; readonly digest: Digest }
@@ -28,7 +28,7 @@ export type RepositoryPath =
       readonly filePath: RawText;
     };
 
-/** Name of a route; label of the request metrics. */
+/** Name of a route; a label of the metrics of requests. */
 export type RouteName = RegistryPath['route'];
 
 const PREFIX = '/v2/';
@@ -36,11 +36,12 @@ const CATALOG = '/v2/_catalog';
 const EXTENSION = '/_soci/';
 
 /**
- * Parses the raw, still percent-encoded path of a URL. A router of fastify cannot: repository names have slashes, and a
- * router that decodes first cannot tell `%2F` from `/`.
+ * Parse the raw, still percent-encoded path of a URL. A router cannot: repository names contain slashes, and
+ * after decoding `%2F` looks like `/`.
  *
- * Routes below a repository also work without `/v2`: the soci-snapshotter puts the path of a mirror's address in its place,
- * so `host = "http://proxy:5000/hub"` requests `/hub/library/nginx/blobs/…` (soci-snapshotter `service/resolver/registry.go`).
+ * Routes below a repository also work without `/v2`: the snapshotter replaces it by the path of a mirror's
+ * address, so that `host = "http://proxy:5000/hub"` requests `/hub/library/nginx/blobs/…` (soci-snapshotter
+ * `service/resolver/registry.go`).
  * @throws SpandrelError ROUTE_UNKNOWN, DIGEST_INVALID, TAG_INVALID, MANIFEST_UNKNOWN, QUERY_INVALID
  */
 export function parseRegistryPath(rawPath: string): RegistryPath {
@@ -76,7 +77,7 @@ function parseDistribution(path: string, rawPath: string): RegistryPath {
   }
 }
 
-/** What can be no tag names no manifest: distribution spec, "Pulling manifests", wants 404 then. */
+/** An invalid tag is a manifest that does not exist: 404 (distribution spec, "Pulling manifests"). */
 function parseManifestReference(text: string): Reference {
   try {
     return parseReference(text);

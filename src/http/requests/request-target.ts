@@ -1,10 +1,10 @@
 import { SpandrelError } from '../../core/errors.ts';
 
-/** What a request is for, whichever form its target has. */
+/** The target of a request, whatever its form. */
 export interface RequestTarget {
-  /** Host and port of an absolute target, which stands in the place of the Host header (RFC 9112, section 3.2.2). */
+  /** Host and port of an absolute target; they replace the Host header (RFC 9112, section 3.2.2). */
   readonly host: string | undefined;
-  /** Still percent-encoded; `*` is the server itself. */
+  /** Still percent-encoded; `*` means the server itself. */
   readonly path: string;
   /** Without its `?`. */
   readonly query: string;
@@ -18,7 +18,7 @@ export function parseRequestTarget(text: string): RequestTarget {
   if (text === '*') return { host: undefined, path: '*', query: '' };
   const absolute = /^https?:\/\/([^/?#]*)(.*)$/is.exec(text);
   const host = absolute?.[1];
-  // A user before it can only mislead whoever reads it: RFC 9110, section 4.2.4.
+  // User information before the host can only mislead a reader: RFC 9110, section 4.2.4.
   if (host !== undefined && (host === '' || !isHost(host)))
     throw new SpandrelError('REQUEST_INVALID', 'the target of the request names no host');
   const local = absolute?.[2] ?? text;

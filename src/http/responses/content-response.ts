@@ -9,8 +9,8 @@ import { multipartResponse } from './multipart-response.ts';
 import { IMMUTABLE, type RegistryResponse } from './registry-response.ts';
 
 /**
- * The response to a GET or HEAD of `content`: If-None-Match, If-Range, one range, several ranges, or all of it
- * (RFC 9110, sections 13 and 14). HEAD ignores ranges (14.2) and has the size of the whole.
+ * The response to a GET or HEAD of `content`: If-None-Match, If-Range, one range, several ranges, or all of
+ * it (RFC 9110, sections 13 and 14). HEAD ignores ranges (14.2) and has the size of the whole.
  * @param more further headers
  */
 export function contentResponse(

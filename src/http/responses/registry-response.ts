@@ -6,7 +6,9 @@ import type { ByteSource } from '../../telemetry/metrics.ts';
 export interface RegistryResponse {
   readonly status: number;
   readonly headers: Readonly<Record<string, string | number>>;
-  /** Bytes, or a function that starts a stream, whose errors abort the response. It is not called for HEAD. */
+  /**
+   * Bytes, or a function that starts a stream, whose errors abort the response. It is not called for HEAD.
+   */
   readonly body?: Uint8Array | (() => ByteStream);
   /** For `Cache-Status` and the metrics. */
   readonly source?: ContentSource;

@@ -10,7 +10,9 @@ import { SpandrelError } from '../../core/errors.ts';
 export class ResponseDeadline implements Disposable {
   /** Aborted when the client aborts, or would soon. */
   readonly signal: AbortSignal;
-  /** When to send the head without the first byte of the body; `undefined` if {@link signal} ends the wait. */
+  /**
+   * When to send the head without the first byte of the body; `undefined` if {@link signal} ends the wait.
+   */
   readonly headAloneMs: number | undefined;
   readonly #timer: NodeJS.Timeout | undefined;
 
