@@ -64,7 +64,7 @@ async function allPages(app: RunningApp, first: string, user?: string): Promise<
 }
 
 describe('the catalog', () => {
-  it('has what has been served, under the names that this request would use, in their order', async () => {
+  it('lists served repositories in the order of the names by which this client would request them', async () => {
     const app = cleanup.use(await RunningApp.start({ upstreams: upstreams() }));
     expect(await catalog(app)).toEqual({ repositories: [], next: undefined });
     // No prefix of another may hide it.
@@ -90,7 +90,7 @@ describe('the catalog', () => {
     expect(upstream.requests.requestCount).toBe(0);
   });
 
-  it('is bounded, and has a next page', async () => {
+  it('has pages of a bounded size with a link to the next one', async () => {
     const app = cleanup.use(await RunningApp.start({ upstreams: upstreams() }));
     const names = Array.from({ length: 120 }, (_, place) => `app${String(place).padStart(3, '0')}`);
     await serve(app, upstream, '', names);
@@ -98,7 +98,7 @@ describe('the catalog', () => {
     expect(await allPages(app, '/v2/_catalog')).toEqual(names);
   });
 
-  it('is there after a restart', async () => {
+  it('survives a restart', async () => {
     const root = await temporaryFolder();
     {
       await using first = await RunningApp.start({ upstreams: upstreams(), root });
@@ -108,7 +108,7 @@ describe('the catalog', () => {
     expect((await catalog(again)).repositories).toEqual(['app']);
   });
 
-  it('shows a client what it may read', async () => {
+  it('shows a client only what it may read', async () => {
     const registry = cleanup.use(await PrivateRegistry.start('basic'));
     const auth = { kind: 'basic', username: 'proxy', password: 'pw-proxy' };
     const app = await proxyWith(registry, {

@@ -50,15 +50,14 @@ export class AdminGuard {
     if (!isNoForm(request))
       throw new SpandrelError(
         'DENIED',
-        `what changes something wants \`Content-Type: application/json\`, or the header ${REQUEST_HEADER}, or the token`,
+        `a request that changes something needs \`Content-Type: application/json\`, or the header ${REQUEST_HEADER}, or the token`,
       );
   }
 
   /** For clients that show neither token nor certificate. */
   #admitNobody(request: AdminRequest): void {
     const { token, pages } = this.#rules;
-    if (token !== undefined)
-      throw new SpandrelError('UNAUTHORIZED', 'the operations listener wants its token');
+    if (token !== undefined) throw new SpandrelError('UNAUTHORIZED', 'the admin listener requires its token');
     if (isLoopback(request.address)) pages.admit(request);
     else if (request.path !== '/metrics')
       throw new SpandrelError('DENIED', 'without `admin.token` this is for clients on the same machine only');

@@ -10,7 +10,7 @@ import { serverOptions } from '../listener/server-options.ts';
 import type { TlsMaterial } from '../listener/tls-material.ts';
 import { parseNamespace } from '../requests/parse-namespace.ts';
 import { readHost } from '../requests/read-host.ts';
-import { parseRegistryPath } from '../requests/registry-path.ts';
+import { parseRegistryPath, type RegistryPath } from '../requests/registry-path.ts';
 import { parseRequestTarget } from '../requests/request-target.ts';
 import { ALLOWED_METHODS } from '../responses/error-response.ts';
 import type { RegistryResponse } from '../responses/registry-response.ts';
@@ -30,7 +30,9 @@ const OPTIONS_RESPONSE: RegistryResponse = { status: 204, headers: { allow: ALLO
 /** The registry and span API. Does not listen yet. */
 export function createRegistryServer(deps: RegistryServerDeps): FastifyInstance {
   const turns = new SendTurns();
+  const activeDeps = { ...deps, turns };
   const closing = new Closing();
+  const paths: ParsedPaths = new WeakMap();
   const server = fastify({
     loggerInstance: deps.logger,
     // `ActiveRequest` logs one line for each request.
@@ -39,7 +41,7 @@ export function createRegistryServer(deps: RegistryServerDeps): FastifyInstance 
     exposeHeadRoutes: false,
     forceCloseConnections: 'idle',
     genReqId: () => randomUUID(),
-    rewriteUrl: ({ url = '' }) => findRouteUrl(url),
+    rewriteUrl: (request) => findRouteUrl(request, paths),
     ...serverOptions(deps),
   }) as unknown as FastifyInstance;
   const listener = server.server;
@@ -52,7 +54,7 @@ export function createRegistryServer(deps: RegistryServerDeps): FastifyInstance 
 
   server.decorateRequest(ACTIVE_REQUEST);
   server.addHook('onRequest', (request, { raw }, done) => {
-    const active = new ActiveRequest({ ...deps, turns }, request, raw);
+    const active = new ActiveRequest(activeDeps, request, raw);
     request.setDecorator(ACTIVE_REQUEST, active);
     // A connection that was busy when the server was closed would stay open until its client closes it.
     raw.once('finish', () => setImmediate(() => listener.listening || listener.closeIdleConnections()));
@@ -61,7 +63,8 @@ export function createRegistryServer(deps: RegistryServerDeps): FastifyInstance 
   server.addHook('onRequest', async (request, reply) => {
     closing.admit();
     const active = activeRequest(request);
-    if (!admitRequest(deps.access, request, active)) await active.send(reply, OPTIONS_RESPONSE);
+    if (!admitRequest({ access: deps.access, paths }, request, active))
+      await active.send(reply, OPTIONS_RESPONSE);
   });
   server.setErrorHandler((error, request, reply) => activeRequest(request).fail(reply, error));
   server.register(baseRoutes, deps);
@@ -69,10 +72,15 @@ export function createRegistryServer(deps: RegistryServerDeps): FastifyInstance 
   return server;
 }
 
-/** Where {@link admitRequest} refuses a URL, the router has nothing to find. */
-function findRouteUrl(url: string): string {
+/** The parsed paths of requests that are being routed. */
+type ParsedPaths = WeakMap<object, RegistryPath>;
+
+/** The URL of the route. If the path is invalid, any will do: {@link admitRequest} refuses the request. */
+function findRouteUrl(request: { readonly url?: string | undefined }, paths: ParsedPaths): string {
   try {
-    return routeUrl(parseRegistryPath(parseRequestTarget(url).path).route);
+    const path = parseRegistryPath(parseRequestTarget(request.url ?? '').path);
+    paths.set(request, path);
+    return routeUrl(path.route);
   } catch (error) {
     if (!isSpandrelError(error)) throw error;
     return '/';
@@ -85,7 +93,11 @@ function findRouteUrl(url: string): string {
  * @throws SpandrelError DENIED, OVERLOADED, EXPECTATION_FAILED, UNSUPPORTED, REQUEST_INVALID, what
  * `parseRegistryPath` and `parseNamespace` throw
  */
-function admitRequest(access: AccessGate, request: FastifyRequest, active: ActiveRequest): boolean {
+function admitRequest(
+  { access, paths }: { readonly access: AccessGate; readonly paths: ParsedPaths },
+  request: FastifyRequest,
+  active: ActiveRequest,
+): boolean {
   const { method, headers, originalUrl, ip: client, raw } = request;
   access.admitAddress(client);
   checkExpectation(raw);
@@ -95,7 +107,7 @@ function admitRequest(access: AccessGate, request: FastifyRequest, active: Activ
   const host = readHost(raw, target);
   access.admitPage({ method, headers, host }, client);
   if (method === 'OPTIONS' && target.path === '*') return false;
-  const path = parseRegistryPath(target.path);
+  const path = paths.get(raw) ?? parseRegistryPath(target.path);
   active.notes.path = path;
   if (method === 'OPTIONS') return false;
   const query = new URLSearchParams(target.query);

@@ -45,7 +45,7 @@ async function stopAndRead(): Promise<Record<string, unknown>[]> {
 }
 
 describe('the log of requests', () => {
-  it('has one line for each, with what was asked, where the bytes came from and how long it took', async () => {
+  it('has one line for each request: what was requested, where the bytes came from, how long it took', async () => {
     const blob = `${url}/v2/demo/team/app/blobs/${digest}`;
     const first = await fetch(blob, { headers: { range: 'bytes=10-19', 'user-agent': 'containerd/2.2' } });
     await first.arrayBuffer();
@@ -96,7 +96,7 @@ describe('the log of requests', () => {
     expect(await stopAndRead()).toMatchObject([{ tag: 'v1', digest: manifest, status: 200 }]);
   });
 
-  it('has no credential, no query and no line of its own making', async () => {
+  it('has no credential, no query and no line that a client forged', async () => {
     const secret = makeSecret('what a client sends');
     const headers = {
       authorization: `Basic ${Buffer.from(secret).toString('base64')}`,

@@ -33,7 +33,7 @@ async function codeOf(response: Response): Promise<[number, string | undefined]>
 }
 
 describe('the registry listener', () => {
-  it('refuses to be pushed to', async () => {
+  it('refuses pushes with 405 UNSUPPORTED', async () => {
     const { url } = await start();
     for (const [method, path] of [
       ['POST', 'blobs/uploads/'],
@@ -50,7 +50,7 @@ describe('the registry listener', () => {
     }
   });
 
-  it('answers every unknown path with an OCI error', async () => {
+  it('responds to unknown and malformed paths with an OCI error', async () => {
     const { url } = await start();
     for (const path of ['/v1/', '/v2/_catalog/', '/favicon.ico', '/v2/app/', '/v2/app/%zz/x/y']) {
       const [status, code] = await codeOf(await fetch(url + path));
@@ -61,7 +61,7 @@ describe('the registry listener', () => {
     }
   });
 
-  it('chooses the upstream by ns, prefix or default, and says which registry it stood for', async () => {
+  it('selects the upstream by ns, prefix or default, and names the registry of ns in OCI-Namespace', async () => {
     const { url } = await start();
     for (const path of ['/v2/app', '/v2/demo/app'])
       expect((await fetch(`${url}${path}/manifests/1.0`)).status).toBe(200);
@@ -73,7 +73,7 @@ describe('the registry listener', () => {
     ]);
   });
 
-  it('answers a tag as last seen while the upstream is away', async () => {
+  it('serves a tag as last seen while the upstream is away', async () => {
     const { url } = await start({ SPANDREL_UPSTREAM_RETRIES: '0' });
     expect((await fetch(`${url}/v2/app/manifests/1.0`)).status).toBe(200);
     await upstream[Symbol.asyncDispose]();
@@ -86,7 +86,7 @@ describe('the registry listener', () => {
     expect(await codeOf(await fetch(`${url}/v2/app/manifests/other`))).toEqual([502, 'UPSTREAM_UNREACHABLE']);
   });
 
-  it('lets go of a blob after every kind of answer', async () => {
+  it('releases a blob after every kind of response', async () => {
     const bytes = new Uint8Array(1000).fill(1);
     const digest = await upstream.addBlob('app', bytes);
     const { url, adminUrl } = await start();
@@ -109,12 +109,12 @@ describe('the registry listener', () => {
     await expect.poll(remove).toBe(204);
   });
 
-  it('lets in only the networks that may read', async () => {
+  it('admits only the configured networks', async () => {
     const { url } = await start({ SPANDREL_ACCESS_CIDRS: '["10.0.0.0/8"]' });
     expect(await codeOf(await fetch(`${url}/v2/`))).toEqual([403, 'DENIED']);
   });
 
-  it('bounds the requests of one address', async () => {
+  it('limits the requests of one address', async () => {
     const { url } = await start({ SPANDREL_LIMITS_REQUESTS_PER_SECOND: '1' });
     const answers = await Promise.all(Array.from({ length: 20 }, () => fetch(`${url}/v2/`)));
     const refused = answers.filter(({ status }) => status === 503);
@@ -122,7 +122,7 @@ describe('the registry listener', () => {
     expect(refused[0]?.headers.get('retry-after')).toBe('1');
   });
 
-  it('speaks TLS, and talks to an upstream whose authority it is told', async () => {
+  it('serves TLS, and trusts the configured authority of an upstream', async () => {
     const { key, cert } = cleanup.use(await Certificate.create());
     const tls = { key: await readFile(key), cert: await readFile(cert) };
     const server = createServer(tls, (request, response) => {

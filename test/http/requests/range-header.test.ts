@@ -43,7 +43,7 @@ describe('resolveRange', () => {
     expect(resolveRange(header, 5000)).toEqual({ kind: 'unsatisfiable' });
   });
 
-  it('cannot satisfy any range of nothing', () => {
+  it('finds every range of empty content unsatisfiable', () => {
     expect(resolveRange('bytes=0-0', 0)).toEqual({ kind: 'unsatisfiable' });
     expect(resolveRange('bytes=-1', 0)).toEqual({ kind: 'unsatisfiable' });
   });
@@ -64,7 +64,7 @@ describe('resolveRange', () => {
     expect(resolveRange(header, 5000)).toEqual({ kind: 'whole' });
   });
 
-  it('keeps the order of several ranges, leaves out those outside, and joins those that overlap', () => {
+  it('keeps the order of ranges, drops those outside, and joins those that overlap', () => {
     expect(resolveRange('bytes=100-199, 0-9', 5000)).toEqual({
       kind: 'ranges',
       ranges: [
@@ -90,18 +90,18 @@ describe('resolveRange', () => {
   const headerOf = (ranges: readonly { start: number; end: number }[]): string =>
     `bytes=${ranges.map(({ start, end }) => `${start}-${end - 1}`).join(',')}`;
 
-  it('takes a thousand ranges in ascending order as they are', () => {
+  it('keeps a thousand ascending ranges as they are', () => {
     expect(resolveRange(headerOf(ascending), 5000)).toEqual({ kind: 'ranges', ranges: ascending });
   });
 
-  it('puts many ranges that go back and forth in ascending order: no byte is passed twice', () => {
+  it('sorts ranges if many of them descend, so that no byte is read twice', () => {
     expect(resolveRange(headerOf(ascending.toReversed()), 5000)).toEqual({
       kind: 'ranges',
       ranges: ascending,
     });
   });
 
-  it('gives no byte twice, however often it is asked for', () => {
+  it('returns each byte once, however often it is requested', () => {
     const header = `bytes=${Array.from({ length: 2000 }, () => '0-').join(',')}`;
     expect(resolveRange(header, 5000)).toEqual(one(0, 5000));
   });

@@ -67,7 +67,7 @@ describe('a request whose target is absolute', () => {
     return [Number(answer.slice(9, 12)), answer.slice(answer.indexOf('\r\n\r\n') + 4)];
   }
 
-  it.each(['http', 'https', 'HTTP'])('is answered as one for its path: %s', async (scheme) => {
+  it.each(['http', 'https', 'HTTP'])('gets the response of its path: %s', async (scheme) => {
     const { host } = new URL(app.url);
     const target = `${scheme}://${host}/v2/app/manifests/1.0`;
     expect(await ask(app.url, target, host)).toEqual([200, manifests.first.toString()]);
@@ -77,7 +77,7 @@ describe('a request whose target is absolute', () => {
     expect((await ask(app.url, `${scheme}://${host}/v3/`, host))[0]).toBe(404);
   });
 
-  it('goes where its own host leads, whatever Host says (RFC 9112, section 3.2.2)', async () => {
+  it('selects the upstream by its own host, whatever Host is (RFC 9112, section 3.2.2)', async () => {
     for (const host of ['second.test', 'SECOND.test:443'])
       expect(await ask(app.url, `http://${host}/v2/app/manifests/1.0`, 'other.test')).toEqual([
         200,
@@ -89,7 +89,7 @@ describe('a request whose target is absolute', () => {
     ]);
   });
 
-  it('keeps its query, and links to further pages by path', async () => {
+  it('keeps its query, and links to the next page by path', async () => {
     const denied = await ask(app.url, 'http://x/v2/app/manifests/1.0?ns=elsewhere.test', 'x');
     expect(denied[0]).toBe(403);
     const paged = await sendRaw(
@@ -99,12 +99,12 @@ describe('a request whose target is absolute', () => {
     expect(paged).toMatch(/^link: <\/v2\/_catalog\?n=1&last=app>; rel="next"\r$/m);
   });
 
-  it('needs its one Host all the same', async () => {
+  it('still needs exactly one Host header', async () => {
     expect(await sendRaw(app.url, 'GET http://x/v2/ HTTP/1.1\r\n\r\n')).toMatch(/^HTTP\/1\.1 400 /);
     expect(await sendRaw(app.url, 'GET http://x/v2/ HTTP/1.0\r\n\r\n')).toMatch(/^HTTP\/1\.1 200 /);
   });
 
-  it('passes no guard of the operations listener that its path does not pass', async () => {
+  it('passes no check of the admin listener that its path does not pass', async () => {
     expect((await ask(app.adminUrl, 'http://x/healthz', 'x'))[0]).toBe(200);
     for (const target of ['http://x/api/v1/blobs', 'http://healthz/api/v1/blobs', 'http://x#/api/v1/blobs'])
       expect([400, 401, 404], target).toContain((await ask(app.adminUrl, target, 'x'))[0]);

@@ -36,7 +36,7 @@ async function readBody(response: RegistryResponse): Promise<Buffer> {
 }
 
 describe('contentResponse', () => {
-  it('sends all of it, with a strong ETag and the offer of ranges', async () => {
+  it('sends the whole content with a strong ETag and Accept-Ranges', async () => {
     const response = contentResponse(content(), get());
     expect(response).toMatchObject({
       status: 200,
@@ -45,7 +45,7 @@ describe('contentResponse', () => {
     expect(await readBody(response)).toEqual(BYTES);
   });
 
-  it('sends one range and reads nothing else', async () => {
+  it('reads only the requested range', async () => {
     const reads: ByteRange[] = [];
     const response = contentResponse(content(reads), get({ range: 'bytes=500-1499' }));
     expect(response).toMatchObject({
@@ -56,7 +56,7 @@ describe('contentResponse', () => {
     expect(reads).toEqual([{ start: 500, end: 1500 }]);
   });
 
-  it('sends several ranges as multipart/byteranges of the length it promised', async () => {
+  it('sends several ranges as multipart/byteranges, as long as its Content-Length', async () => {
     const response = contentResponse(content(), get({ range: 'bytes=0-9,100-109' }));
     const boundary = /boundary=(.*)$/.exec(String(response.headers['content-type']))?.[1] ?? '';
     const body = await readBody(response);
@@ -70,7 +70,7 @@ describe('contentResponse', () => {
     expect(parts[3]).toBe('--\r\n');
   });
 
-  it('refuses a range that lies outside, and says the size', () => {
+  it('refuses a range outside of the content with 416 and the size', () => {
     const response = contentResponse(content(), get({ range: 'bytes=5000-' }));
     expect(response).toMatchObject({ status: 416, headers: { 'content-range': 'bytes */5000' } });
   });
@@ -93,7 +93,7 @@ describe('contentResponse', () => {
     },
   );
 
-  it('ignores Range and If-Range of a HEAD', () => {
+  it('ignores Range and If-Range in a HEAD', () => {
     const headers = { range: 'bytes=0-9', 'if-range': '"tag"' };
     const response = contentResponse(content(), { method: 'HEAD', headers });
     expect(response).toMatchObject({ status: 200, headers: { 'content-length': 5000 } });

@@ -15,12 +15,12 @@ describe('errorResponse', () => {
     expect(bodyOf(error)).toEqual({ errors: [{ code, message: 'words', detail: { a: 1 } }] });
   });
 
-  it('tells nothing of a defect', () => {
+  it('shows nothing of a defect but INTERNAL', () => {
     expect(errorResponse(new TypeError('password is hunter2')).status).toBe(500);
     expect(JSON.stringify(bodyOf(new TypeError('password is hunter2')))).not.toContain('hunter2');
   });
 
-  it('asks for a retry in at least one second, on every 503', () => {
+  it('has a Retry-After of at least one second with every 503', () => {
     for (const code of Object.keys(ERRORS) as ErrorCode[]) {
       const { status, headers } = errorResponse(new SpandrelError(code, ''));
       if (status === 503) expect(Number(headers['retry-after'])).toBeGreaterThanOrEqual(1);
@@ -28,7 +28,7 @@ describe('errorResponse', () => {
     }
   });
 
-  it('says the size with 416', () => {
+  it('has the size of the content in a 416', () => {
     const { status, headers } = errorResponse(
       new SpandrelError('RANGE_INVALID', '', { detail: { sizeBytes: 7 } }),
     );

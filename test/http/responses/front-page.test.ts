@@ -1,6 +1,5 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 
-import { preferredType } from '../../../src/http/requests/preferred-type.ts';
 import { proxyWith } from '../../helpers/proxy-with.ts';
 import type { RunningApp } from '../../helpers/running-app.ts';
 import { makeSecret } from '../../helpers/secrets.ts';
@@ -32,7 +31,7 @@ describe.each([
     ['application/json', 'application/json'],
     ['image/png', 'text/plain; charset=utf-8'],
   ])(
-    'says what this is and where to look, to anybody, as Accept: %s likes it',
+    'shows everybody what it is and where to look, in the type that Accept: %s prefers',
     async (accept, contentType) => {
       const response = await fetch(`${url()}/`, { headers: { accept } });
       expect([response.status, response.headers.get('content-type')]).toEqual([200, contentType]);
@@ -50,25 +49,8 @@ describe.each([
     },
   );
 
-  it('opens nothing else', async () => {
-    // The operations listener wants its token, the registry an upstream that could say who may read.
+  it('leaves all other routes guarded', async () => {
+    // The admin listener requires its token, and no upstream can tell who may read.
     expect([401, 502]).toContain((await fetch(`${url()}${place}`)).status);
-  });
-});
-
-describe('preferredType', () => {
-  const offered = ['text/plain', 'text/html', 'application/json'] as const;
-
-  it.each([
-    [undefined, 'text/plain'],
-    ['', 'text/plain'],
-    ['TEXT/HTML', 'text/html'],
-    ['text/*', 'text/plain'],
-    ['text/*;q=0.5, application/json', 'application/json'],
-    ['text/plain;q=0, */*', 'text/html'],
-    ['text/html;q=0.2;level=1, application/json;q=0.3', 'application/json'],
-    ['application/json;q=x', 'text/plain'],
-  ])('of %j is %s', (accept, expected) => {
-    expect(preferredType(accept, offered)).toBe(expected);
   });
 });

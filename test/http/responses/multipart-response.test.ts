@@ -80,7 +80,7 @@ describe('multipartResponse', () => {
     },
   );
 
-  it('reads ranges that lie close together in one go, others each for itself', async () => {
+  it('reads ranges with small gaps in one read, and all others one by one', async () => {
     const close = [
       { start: 10, end: 20 },
       { start: 20, end: 30 },
@@ -95,7 +95,7 @@ describe('multipartResponse', () => {
     expect(all.reads).toEqual([{ start: 10, end: 900_010 }]);
   });
 
-  it('sends small parts together', async () => {
+  it('joins small parts into larger writes', async () => {
     const ranges = Array.from({ length: 1000 }, (_, place) => ({
       start: place * 900,
       end: place * 900 + 10,

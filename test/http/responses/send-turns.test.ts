@@ -19,8 +19,8 @@ function takeAll(turns: SendTurns, pieces: readonly number[]): number[] {
   return sent;
 }
 
-describe('turns of sending', () => {
-  it('let go of so many bytes at once, and of the rest in order, as many in each turn', async () => {
+describe('SendTurns', () => {
+  it('releases a bounded number of bytes in each turn, first come, first served', async () => {
     const turns = new SendTurns();
     const pieces = Array.from({ length: 100 }, () => 64 * 1024);
     const sent = takeAll(turns, pieces);
@@ -32,7 +32,7 @@ describe('turns of sending', () => {
     expect(sent).toEqual([...pieces.keys()]);
   });
 
-  it('send a piece of any size as a whole, and then nothing else in that turn', async () => {
+  it('sends a chunk of any size whole, and then nothing else in that turn', async () => {
     const sent = takeAll(new SendTurns(), [5 * MIB, 1, 7 * MIB, 1]);
     expect(sent).toEqual([0]);
     await nextTurn();
@@ -41,7 +41,7 @@ describe('turns of sending', () => {
     expect(sent).toEqual([0, 1, 2, 3]);
   });
 
-  it('begin anew where nobody has waited', async () => {
+  it('renews the bound each turn if nothing waits', async () => {
     const turns = new SendTurns();
     for (let turn = 0; turn < 3; turn++) {
       expect(takeAll(turns, [MOST_BYTES])).toEqual([0]);
@@ -49,7 +49,7 @@ describe('turns of sending', () => {
     }
   });
 
-  it('are short while clients connect', async () => {
+  it('makes turns short while clients connect', async () => {
     const turns = new SendTurns();
     const pieces = Array.from({ length: 100 }, () => 64 * 1024);
     const sent = takeAll(turns, pieces);
