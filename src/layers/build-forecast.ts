@@ -1,9 +1,9 @@
-/** Until something has been measured. */
+/** Used until there is a measurement. */
 const USUAL_BYTES_PER_SECOND = 40 * 2 ** 20;
-/** Share of the newest measurement. */
+/** Weight of the newest measurement. */
 const WEIGHT = 0.3;
 
-/** Tells how long fills and builds of layers will take, from how long they took. */
+/** Estimates how long fills and builds of layers take, from earlier ones. */
 export class BuildForecast {
   readonly #threads: number;
   #bytesPerSecond = USUAL_BYTES_PER_SECOND;
@@ -13,14 +13,17 @@ export class BuildForecast {
     this.#threads = threads;
   }
 
-  /** A layer of so many compressed bytes took so long from the first request to its index. Small ones tell nothing. */
+  /**
+   * Records the time from the first request for a layer to its index, with the layer's compressed size. Small
+   * layers are ignored.
+   */
   record(layerBytes: number, tookMs: number): void {
     if (layerBytes < 2 ** 20 || tookMs <= 0) return;
     const measured = (layerBytes / tookMs) * 1000;
     this.#bytesPerSecond += WEIGHT * (measured - this.#bytesPerSecond);
   }
 
-  /** Time until all layers of these sizes, in compressed bytes, are indexed. */
+  /** Time until all layers of these compressed sizes are indexed. */
   estimateMs(layerBytes: readonly number[]): number {
     const total = layerBytes.reduce((sum, bytes) => sum + bytes, 0);
     const largest = Math.max(0, ...layerBytes);

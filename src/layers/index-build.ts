@@ -28,7 +28,7 @@ export interface IndexBuildDeps {
   readonly spanBytes: number;
   readonly readSpanBytes: number;
   readonly limits: LayerLimits;
-  /** Told how long fills and builds take. */
+  /** Learns how long fills and builds take. */
   readonly forecast: BuildForecast;
   readonly events: Events;
   readonly tracer?: Tracer;
@@ -37,9 +37,12 @@ export interface IndexBuildDeps {
 /** Summary of a built index, and whether another replica had shared the same one. */
 type BuiltSummary = LayerSummary & { readonly isConfirmed: boolean };
 
-/** One build of the index of a layer, from the first look at its bytes until the index is stored. */
+/** One build of the index of a layer, from reading its first bytes until the index is stored. */
 export class IndexBuild {
-  /** The index once it and its zTOC are stored. Rejects with what fills throw, and with LAYER_* for a layer at fault. */
+  /**
+   * The index, once it and its zTOC are stored. Rejects with errors of fills, and with LAYER_* for a faulty
+   * layer.
+   */
   readonly published: Promise<LayerIndex>;
   readonly #deps: IndexBuildDeps;
   readonly #layer: Layer;
@@ -56,17 +59,20 @@ export class IndexBuild {
     const span = (deps.tracer ?? NO_TRACER).begin('build', 'internal');
     span.set({ 'spandrel.digest': layer.digest });
     this.published = span.run(() => this.#run(span));
-    // Whoever waits sees the failure; if nobody does, it is no defect.
+    // Callers that wait see the failure; if none does, it must not count as an unhandled rejection.
     this.published.catch((error: unknown) => this.#begun.reject(error));
     this.#begun.promise.catch(() => undefined);
   }
 
-  /** False once its bytes have turned out to be of another blob: it is about to fail. */
+  /** False once its bytes are known to be another blob: the build is about to fail. */
   get isSound(): boolean {
     return this.#building?.isSound !== false;
   }
 
-  /** The index to read with while it is being built. @throws SpandrelError as `published`, if the build could not begin */
+  /**
+   * The index to read with during the build.
+   * @throws SpandrelError as `published`, if the build cannot start
+   */
   view(signal?: AbortSignal): Promise<LayerIndexView> {
     return waitFor(this.#view, signal);
   }
@@ -85,7 +91,7 @@ export class IndexBuild {
     }
   }
 
-  /** What is made of a layer is kept and told to others, so a blob that lies on disk is looked at once more. */
+  /** Verifies a stored blob first: the result is kept and shared. */
   async #openVerified(): Promise<BlobHandle> {
     return (await this.#openIfRight()) ?? this.#open();
   }
@@ -115,7 +121,7 @@ export class IndexBuild {
     await using unpublished = new AsyncDisposableStack();
     const building = await this.#begin(handle, compression);
     const completed = await this.#explainFailure(building.completed);
-    // Nothing is left of it where it has been renamed.
+    // Has no effect after a rename.
     unpublished.defer(() => this.#deps.files.drop(completed.indexPath));
     await this.#confirmFault(handle, completed);
     const { index, isConfirmed } = await this.#deps.files.publish(completed);
@@ -149,12 +155,12 @@ export class IndexBuild {
     return building;
   }
 
-  /** The fault is the layer's own only if the file that was read is the blob, and has not gone bad on the disk. */
+  /** A fault belongs to the layer only if the file has the layer's digest and is undamaged. */
   async #confirmFault(handle: BlobHandle, { index }: CompletedBuild): Promise<void> {
     if (layerFault(index.summary) === undefined) return;
     await handle.completed(this.#signal);
     if (await waitFor(this.#deps.blobs.verify(handle.digest), this.#signal)) return;
-    throw new SpandrelError('BLOB_CORRUPT', 'the stored blob has gone bad, and is fetched anew');
+    throw new SpandrelError('BLOB_CORRUPT', 'the stored blob was damaged and is fetched again');
   }
 
   async #explainFailure<T>(completed: Promise<T>): Promise<T> {

@@ -27,31 +27,32 @@ export interface LayerIndexFilesDeps {
 }
 
 export interface PublishedIndex {
-  /** Under its name. */
+  /** With its published name. */
   readonly index: LayerIndex;
-  /** Another replica had shared the same index. */
+  /** True if another replica had shared the same index. */
   readonly isConfirmed: boolean;
 }
 
 const NO_ZTOC = new Uint8Array(0);
 
 /**
- * Complete indexes on disk, and in the tier that replicas share. An index and its zTOC are published in one step: the zTOC is stored
- * first, and only then the index gets its name; in the shared tier both are one value. Who finds an index finds its zTOC. An index that
- * does not fit the configuration, or has lost its zTOC, is as good as none: it stays until another takes its place.
+ * Complete indexes on disk, and in the tier that replicas share. An index and its zTOC are published
+ * together: the zTOC is stored first, and then the index is renamed; in the shared tier both are one value.
+ * So an index that can be found has its zTOC. An index that does not fit the configuration, or has lost its
+ * zTOC, counts as missing; it stays until another replaces it.
  */
 export class LayerIndexFiles {
   readonly #deps: LayerIndexFilesDeps;
-  /** What is being published or evicted. */
+  /** Publications and evictions in progress. */
   readonly #turns = new Map<Digest, Promise<unknown>>();
-  /** zTOCs of the store that may belong to no index, while {@link sweep} looks for those. */
+  /** zTOCs that may belong to no index, while {@link sweep} looks for such. */
   #orphans = new Set<Digest>();
 
   constructor(deps: LayerIndexFilesDeps) {
     this.#deps = deps;
   }
 
-  /** Where an index of a layer is written, and the name that {@link publish} gives it. */
+  /** A new path to write an index of a layer to, and the name that {@link publish} gives it. */
   async newPaths(digest: Digest): Promise<{ indexPath: string; publishedPath: string }> {
     try {
       return { indexPath: await this.#deps.files.newPath(), publishedPath: this.#deps.files.path(digest) };
@@ -64,7 +65,7 @@ export class LayerIndexFiles {
     return this.#deps.files.path(digest);
   }
 
-  /** A stored index that fits the configuration, from this replica or another. */
+  /** A stored index that fits the configuration, from this replica or another one. */
   async load(digest: Digest): Promise<LayerIndex | undefined> {
     return (
       (await this.#open(digest)) ??
@@ -73,8 +74,8 @@ export class LayerIndexFiles {
   }
 
   /**
-   * Store the zTOC of a new index, give the index its name, and share both.
-   * The file that it was written to is moved.
+   * Stores the zTOC of a new index, renames the index, and shares both. Moves the file that the index was
+   * written to.
    * @throws SpandrelError STORE_FULL, STORE_FAILED
    */
   publish(build: CompletedBuild): Promise<PublishedIndex> {
@@ -96,17 +97,17 @@ export class LayerIndexFiles {
     return { index: index.named(files.path(layerDigest)), isConfirmed };
   }
 
-  /** The index is in use: others go before it when there is no room. */
+  /** Marks the index as recently used, for eviction. */
   noteUse(digest: Digest): void {
     this.#deps.files.noteUse(digest);
   }
 
-  /** Remove an index, and then the zTOC that belongs to it. Whoever reads by it finds that it is gone, and has it made again. */
+  /** Removes an index, and then its zTOC. A reader that uses it finds it gone and has it rebuilt. */
   evict(digest: Digest): Promise<void> {
     return this.#inTurn(digest, async () => {
       const { files, ztocs, logger } = this.#deps;
       const index = await LayerIndex.open(files.path(digest)).catch((error: unknown) => {
-        logger.debug({ layer: digest, err: error }, 'an index that is to go cannot be read');
+        logger.debug({ layer: digest, err: error }, 'an index to be evicted cannot be read');
         return undefined;
       });
       await files.remove(digest);
@@ -116,10 +117,10 @@ export class LayerIndexFiles {
   }
 
   /**
-   * Remove zTOCs that no index has: a process that is killed leaves them, and a build with another span size. Nothing is removed if
-   * an index cannot be read at the moment.
-   * @param found what was in the store before anything was published
-   * @returns how many are gone
+   * Removes zTOCs without an index, which remain after a killed process or a build with another span size.
+   * Removes nothing if an index cannot be read.
+   * @param found the content of the store before anything was published
+   * @returns how many were removed
    */
   async sweep(
     found: { readonly indexes: readonly Digest[]; readonly ztocs: readonly Digest[] },
@@ -142,7 +143,10 @@ export class LayerIndexFiles {
     return count;
   }
 
-  /** The zTOC of a stored index; none of an index that is damaged, or gone. @throws SpandrelError STORE_FAILED */
+  /**
+   * The zTOC of a stored index; `undefined` if the index is damaged or gone.
+   * @throws SpandrelError STORE_FAILED
+   */
   async #findZtoc(layer: Digest): Promise<Digest | undefined> {
     try {
       return (await LayerIndex.readSummary(this.#deps.files.path(layer))).ztoc?.digest;
@@ -152,7 +156,7 @@ export class LayerIndexFiles {
     }
   }
 
-  /** Publishing and evicting take turns, so that an index is never there without its zTOC. */
+  /** Serializes publications and evictions of a layer, so that no index exists without its zTOC. */
   async #inTurn<T>(digest: Digest, work: () => Promise<T>): Promise<T> {
     const turn = Promise.resolve(this.#turns.get(digest)).then(work);
     const over = turn.catch(() => undefined);
@@ -164,7 +168,10 @@ export class LayerIndexFiles {
     }
   }
 
-  /** Never fails: the index is stored already. @returns true if another replica had shared the same index */
+  /**
+   * Never fails: the index is already stored.
+   * @returns true if another replica had shared the same index
+   */
   async #share(digest: Digest, ztoc: Uint8Array): Promise<boolean> {
     const { shared, files, logger } = this.#deps;
     try {
@@ -175,17 +182,17 @@ export class LayerIndexFiles {
       if (known !== undefined && value.equals(known.bytes)) return true;
       await shared.set(key, value);
     } catch (error) {
-      logger.warn({ err: error, layer: digest }, 'an index could not be shared with other replicas');
+      logger.warn({ err: error, layer: digest }, 'an index cannot be shared with other replicas');
     }
     return false;
   }
 
-  /** The index of a layer could not be written. */
+  /** Call when the index of a layer cannot be written. */
   noteWriteFailure(error: unknown): void {
     this.#deps.files.noteWriteFailure(error);
   }
 
-  /** Remove the file of an index that has not been published, if there is one. The next start sweeps what cannot be removed. */
+  /** Removes the file of an unpublished index, if it exists. The next start removes what is left. */
   async drop(path: string): Promise<void> {
     await rm(path, { force: true }).catch((error: unknown) => this.noteWriteFailure(error));
   }
@@ -195,7 +202,7 @@ export class LayerIndexFiles {
     try {
       const index = await LayerIndex.open(files.path(digest));
       const { summary } = index;
-      // An index made with another span size or limit belongs to another configuration and is made anew.
+      // An index with other span sizes, or refused by another limit, is rebuilt.
       const fits =
         summary.spanBytes === spanBytes &&
         summary.readSpanBytes === readSpanBytes &&
@@ -215,19 +222,22 @@ export class LayerIndexFiles {
     return undefined;
   }
 
-  /** The zTOC of an index, if the layer has one and it is there. @throws SpandrelError STORE_FAILED */
+  /**
+   * The zTOC of an index, if the layer has one and it is stored.
+   * @throws SpandrelError STORE_FAILED
+   */
   async readZtoc({ ztoc }: LayerSummary): Promise<Uint8Array | undefined> {
     return ztoc && this.#deps.ztocs.read(ztoc.digest);
   }
 
-  /** True if nothing is missing of what belongs to an index. */
+  /** True if the zTOC is stored, or if the layer has none. */
   async hasZtoc({ ztoc }: LayerSummary): Promise<boolean> {
     return ztoc === undefined || (await this.#deps.ztocs.has(ztoc.digest));
   }
 
   /**
-   * Take over an index that another replica has built; only if the tier is authentic. Otherwise the index is
-   * built, and then compared.
+   * Stores an index that another replica has built, if the tier is authentic. Otherwise the index is built
+   * here, and then compared.
    */
   async #fetchShared(digest: Digest): Promise<boolean> {
     const { shared, ztocs, files } = this.#deps;

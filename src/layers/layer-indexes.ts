@@ -11,12 +11,12 @@ import type { LayerIndexView } from '../index/layer-index-view.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { LayerSummary } from '../index/layer-summary.ts';
 import { IndexBuild, type IndexBuildDeps } from './index-build.ts';
-import { LentIndex } from './lent-index.ts';
+import { EvictableIndex } from './evictable-index.ts';
 import type { AuthorizedLayer, Layer } from './layer.ts';
 import { ProvenFault } from './proven-fault.ts';
 
 export interface LayerIndexesDeps extends IndexBuildDeps {
-  /** Bytes of open indexes kept in memory. */
+  /** Bytes of open indexes that are kept in memory. */
   readonly memoryBytes: number;
   readonly logger: Logger;
 }
@@ -26,27 +26,30 @@ export type LayerIndexState =
   | { readonly kind: 'complete'; readonly summary: LayerSummary }
   | { readonly kind: 'failed'; readonly code: ErrorCode; readonly message: string };
 
-/** A build that others can join. */
+/** A build that later requests can join. */
 interface Build {
-  /** Whose bytes it reads, where that is known: until they are verified, they are nobody else's. */
+  /**
+   * The upstream whose bytes it reads, if known. Until they are verified, only repositories of that upstream
+   * join.
+   */
   readonly upstream: string | undefined;
-  /** The repository that it has been begun for. */
+  /** The repository that it was started for. */
   readonly origin: string | undefined;
   readonly view: IndexBuild['view'];
   readonly isSound: () => boolean;
-  /** Settles in one step with what is remembered of the build. */
+  /** Settles together with what is remembered of the build. */
   readonly published: Promise<LayerIndex>;
 }
 
-/** A larger index is not held by those who read by it. That of a usual layer is smaller. */
+/** Readers do not hold a larger index in memory. Usual layers have smaller ones. */
 const MAX_HELD_BYTES = 256 * 2 ** 10;
-/** Indexes that are read from the disk at the same time: each is in memory as a whole. */
+/** Indexes that are read from disk at the same time: each is in memory as a whole. */
 const MAX_LOADS = 4;
 const MAX_WAITING_LOADS = 10_000;
 const MAX_REMEMBERED_FAULTS = 10_000;
 /** Builds that one request waits for. All but the last read bytes of other repositories. */
 const MAX_TRIES = 4;
-/** Failures of the proxy itself, which come after a whole pass over the layer. */
+/** Failures of the proxy itself, after a whole pass over the layer. */
 export const COSTLY_FAULTS: readonly ErrorCode[] = [
   'STORE_FULL',
   'WORKER_FAILED',
@@ -57,7 +60,7 @@ export const COSTLY_FAULTS: readonly ErrorCode[] = [
 const COSTLY_PAUSES: RetryPauses = { firstMs: 1_000, longestMs: 60_000 };
 /** How long a failure is shown. */
 const SHOWN_PAUSES: RetryPauses = { firstMs: 60_000, longestMs: 60_000 };
-/** The repository does not have the layer, or not for us, or the proxy ends: that is no state of an index. */
+/** The repository lacks or refuses the layer, or the proxy stops: not a state of an index. */
 const REFUSALS: readonly ErrorCode[] = [
   'BLOB_UNKNOWN',
   'NAME_UNKNOWN',
@@ -68,21 +71,21 @@ const REFUSALS: readonly ErrorCode[] = [
 ];
 
 /**
- * Indexes of layers: found in memory, on disk or in the shared tier, else built, each once however many ask. While a layer's index is
- * being built nobody looks for a stored one: who comes then joins the build.
+ * Indexes of layers: found in memory, on disk or in the shared tier, else built, once for all concurrent
+ * requests. During a build, requests for the layer join it instead of looking for a stored index.
  */
 export class LayerIndexes implements AsyncDisposable {
   readonly #deps: LayerIndexesDeps;
   readonly #open: BoundedMap<LayerIndex>;
-  /** As many as the pool takes in its queue; several of a layer only while several upstreams send it. */
+  /** Bounded by the queue of the pool. A layer has several builds only while several upstreams send it. */
   readonly #building = new Map<Digest, readonly Build[]>();
-  readonly #looks: SingleFlight<LayerIndex | undefined>;
+  readonly #lookups: SingleFlight<LayerIndex | undefined>;
   readonly #loads = new WorkQueue({ maxRunning: MAX_LOADS, maxWaiting: MAX_WAITING_LOADS });
-  /** Of layers, whoever has them. */
+  /** Faults of layers, in any repository. */
   readonly #faults = new BoundedMap<ProvenFault>({ maxEntries: MAX_REMEMBERED_FAULTS });
-  /** Other failures, of builds from one repository each. */
+  /** Other failures, each of a build for one repository. */
   readonly #failures = new PassingFaults<SpandrelError>(SHOWN_PAUSES);
-  /** Those of builds that nobody waits for. */
+  /** Failures after which {@link startBuild} pauses. */
   readonly #costly = new PassingFaults<SpandrelError>(COSTLY_PAUSES);
   readonly #stopping = new AbortController();
   #sweeping: Promise<void> = Promise.resolve();
@@ -90,32 +93,35 @@ export class LayerIndexes implements AsyncDisposable {
   constructor(deps: LayerIndexesDeps) {
     this.#deps = deps;
     this.#open = new BoundedMap({ maxBytes: deps.memoryBytes, sizeOf: (index) => index.memoryBytes });
-    this.#looks = new SingleFlight('index', deps.events);
+    this.#lookups = new SingleFlight('index', deps.events);
   }
 
-  /** Begin {@link LayerIndexFiles.sweep}, in the background. */
+  /** Starts {@link LayerIndexFiles.sweep} in the background. */
   startSweep(found: { readonly indexes: readonly Digest[]; readonly ztocs: readonly Digest[] }): void {
     const { files, logger } = this.#deps;
     this.#sweeping = files.sweep(found, this.#stopping.signal).then(
       (ztocs) => {
-        if (ztocs > 0) logger.info({ ztocs }, 'zTOCs that belonged to no index are gone');
+        if (ztocs > 0) logger.info({ ztocs }, 'zTOCs without an index were removed');
       },
       (error: unknown) =>
-        logger.warn({ err: error }, 'the store could not be searched for zTOCs without an index'),
+        logger.warn({ err: error }, 'the store cannot be searched for zTOCs without an index'),
     );
   }
 
-  /** A complete index, if there is one. For those who find out whether somebody may have it; others ask for {@link state}. */
+  /** A complete index, if there is one, without authorization; see also {@link state}. */
   find(digest: Digest, signal?: AbortSignal): Promise<LayerIndex | undefined> {
     return this.#find(digest, signal);
   }
 
-  /** True if there is nothing to build: the index is there, or the layer is known to be at fault. */
+  /** True if there is nothing to build: the index exists, or the layer is known to be faulty. */
   async has(digest: Digest): Promise<boolean> {
     return (await this.#find(digest)) !== undefined || this.#faults.get(digest) !== undefined;
   }
 
-  /** Starts nothing. @throws SpandrelError STORE_FAILED; the reason of the signal */
+  /**
+   * The state of a layer's index. Starts nothing.
+   * @throws SpandrelError STORE_FAILED; the reason of the signal
+   */
   async state(layer: AuthorizedLayer, signal?: AbortSignal): Promise<LayerIndexState> {
     const { digest } = layer;
     const index = await this.#findFor(layer, signal);
@@ -128,30 +134,33 @@ export class LayerIndexes implements AsyncDisposable {
   }
 
   /**
-   * An index to read with: complete, or live while it is being built. Starts the build, and the fill of the blob, if there is
-   * none.
-   * @throws SpandrelError LAYER_* for a layer that is known to be at fault; what fills and builds throw
+   * An index to read with: a complete one, or one that is being built. Starts the build, and the fill of the
+   * blob, if there is none.
+   * @throws SpandrelError LAYER_* for a layer that is known to be faulty; errors of fills and builds
    */
   async open(layer: AuthorizedLayer, signal?: AbortSignal): Promise<LayerIndexView> {
-    await this.#passUnsound(layer, signal);
+    await this.#awaitUnsound(layer, signal);
     const found = await this.#findFor(layer, signal);
     if (found === undefined) return this.#useBuild(layer, (build) => build.view(signal), signal);
     if (found.memoryBytes <= MAX_HELD_BYTES) return found;
-    return new LentIndex(found, (waiting) => this.#ensure(layer, waiting));
+    return new EvictableIndex(found, (waiting) => this.#ensure(layer, waiting));
   }
 
-  /** The complete index, with its zTOC stored. @throws SpandrelError as `open` */
+  /**
+   * The complete index, with its zTOC stored.
+   * @throws SpandrelError as {@link open}
+   */
   async ensure(layer: AuthorizedLayer, signal?: AbortSignal): Promise<LayerIndex> {
     return this.#ensure(layer, signal);
   }
 
-  /** As {@link ensure}, for a layer that its repository need not have: it is not told what comes out. */
+  /** As {@link ensure}, for a layer that its repository may lack: the result is not returned. */
   async build(layer: Layer, signal?: AbortSignal): Promise<void> {
     await this.#ensure(layer, signal);
   }
 
   async #ensure(layer: Layer, signal: AbortSignal | undefined): Promise<LayerIndex> {
-    await this.#passUnsound(layer, signal);
+    await this.#awaitUnsound(layer, signal);
     const found = await this.#findFor(layer, signal);
     if (found === undefined) return this.#useBuild(layer, ({ published }) => published, signal);
     if (await this.#deps.files.hasZtoc(found.summary)) return found;
@@ -159,9 +168,9 @@ export class LayerIndexes implements AsyncDisposable {
   }
 
   /**
-   * The index in the place of one that has turned out to be damaged, which is built again from the blob. What is stored of it stays
-   * until then, for those who read by the parts that are right.
-   * @throws SpandrelError as `ensure`
+   * The index that replaces a damaged one, rebuilt from the blob. The stored files stay until then, for
+   * readers of their intact parts.
+   * @throws SpandrelError as {@link ensure}
    */
   async replace(layer: AuthorizedLayer, damaged: LayerIndexView): Promise<LayerIndex> {
     return this.#replace(layer, damaged);
@@ -172,41 +181,47 @@ export class LayerIndexes implements AsyncDisposable {
     const running = this.#buildOf(layer);
     if (running !== undefined) return running.published;
     const known = this.#open.get(digest);
-    const isKnown = damaged instanceof LentIndex ? known && damaged.isOf(known) : known === damaged;
+    const isKnown = damaged instanceof EvictableIndex ? known && damaged.isOf(known) : known === damaged;
     if (known !== undefined && isKnown !== true) return known;
-    this.#deps.logger.warn({ layer: digest }, 'an index is damaged, it will be built again');
+    this.#deps.logger.warn({ layer: digest }, 'an index is damaged; building it again');
     this.#open.delete(digest);
     return this.#useBuild(layer, ({ published }) => published);
   }
 
-  /** Where a complete index is stored, for threads that read it themselves: it may be gone, or another, by then. */
+  /**
+   * Where a complete index is stored, for threads that read it themselves. It may be gone or replaced by
+   * then.
+   */
   filePath(digest: Digest): string {
     return this.#deps.files.path(digest);
   }
 
-  /** There is no room for the index of a layer. */
+  /** Removes the index of a layer, to make room. */
   async evict(digest: Digest): Promise<void> {
     this.#open.delete(digest);
     await this.#deps.files.evict(digest);
   }
 
-  /** Start the build, unless it is done, under way, or has just failed at a cost. Nobody waits for it; a failure is logged. */
+  /**
+   * Starts the build, unless it is done, in progress, or has just failed at a cost. Does not wait; failures
+   * are logged.
+   */
   startBuild(layer: Layer): void {
     if (this.#costly.current(sourceKey(layer)) !== undefined) return;
     this.#begin(layer).catch((error: unknown) => {
       if (!isSpandrelError(error))
-        this.#deps.logger.error({ err: error, layer: layer.digest }, 'build could not start');
+        this.#deps.logger.error({ err: error, layer: layer.digest }, 'the build cannot start');
     });
   }
 
   async #begin(layer: Layer): Promise<void> {
-    await this.#passUnsound(layer, undefined);
+    await this.#awaitUnsound(layer, undefined);
     if ((await this.#find(layer.digest)) === undefined) await this.#useBuild(layer, (build) => build.view());
   }
 
   /**
-   * Pass the build of a layer without an index to `use`. The failure of a build that another repository began, or
-   * that reads bytes of another repository, proves nothing to this one, which then begins its own.
+   * Pass the build of a layer without an index to `use`. The failure of a build that another repository
+   * began, or that reads bytes of another repository, proves nothing to this one, which then begins its own.
    */
   async #useBuild<T>(layer: Layer, use: (build: Build) => Promise<T>, signal?: AbortSignal): Promise<T> {
     const { origin } = layer.source;
@@ -223,30 +238,36 @@ export class LayerIndexes implements AsyncDisposable {
     }
   }
 
-  /** Who comes after a build has turned out to be of another blob has nothing to do with its failure. */
-  async #passUnsound(layer: Layer, signal: AbortSignal | undefined): Promise<void> {
+  /**
+   * Waits for the end of a build that has read another blob, so that its failure does not affect later
+   * requests.
+   */
+  async #awaitUnsound(layer: Layer, signal: AbortSignal | undefined): Promise<void> {
     const running = this.#buildOf(layer);
     if (running?.isSound() === false) await waitFor(Promise.allSettled([running.published]), signal);
   }
 
-  /** As {@link #find}, to be given to the layer's repository. @throws SpandrelError as {@link Layer.confirm} */
+  /**
+   * As {@link #find}, for use by the layer's repository.
+   * @throws SpandrelError as {@link Layer.confirm}
+   */
   async #findFor(layer: Layer, signal: AbortSignal | undefined): Promise<LayerIndex | undefined> {
     const found = await this.#find(layer.digest, signal);
     if (found !== undefined) await layer.confirm?.(signal);
     return found;
   }
 
-  /** The complete index, if it is known or stored. */
+  /** The complete index, if it is in memory or stored. */
   async #find(digest: Digest, signal?: AbortSignal): Promise<LayerIndex | undefined> {
     const known = this.#open.get(digest);
     if (known !== undefined) this.#deps.files.noteUse(digest);
     if (known !== undefined || this.#building.has(digest)) return known;
-    return this.#looks.run(digest, () => this.#load(digest), signal);
+    return this.#lookups.run(digest, () => this.#load(digest), signal);
   }
 
   async #load(digest: Digest): Promise<LayerIndex | undefined> {
     const index = await this.#loads.run(() => this.#deps.files.load(digest));
-    // One that was replaced during the look must not come back.
+    // An index that was replaced meanwhile must not come back.
     const newer = this.#open.get(digest);
     if (newer !== undefined) return newer;
     if (index !== undefined && !this.#building.has(digest)) this.#open.set(digest, index);
@@ -254,8 +275,8 @@ export class LayerIndexes implements AsyncDisposable {
   }
 
   /**
-   * The build of a layer whose index has just been looked for in vain. Between that and the build's entry in the table nothing is waited
-   * for, so that no look misses both.
+   * Joins or starts the build of a layer whose index was not found. There is no await between that lookup and
+   * the entry in `#building`, so that no lookup misses both.
    */
   #join(layer: Layer): Build {
     const { digest } = layer;
@@ -276,7 +297,7 @@ export class LayerIndexes implements AsyncDisposable {
     return entry;
   }
 
-  /** The build under way from the bytes of the layer's upstream. */
+  /** The running build that reads bytes from the layer's upstream. */
   #buildOf({ digest, source }: Layer): Build | undefined {
     return this.#building.get(digest)?.find(({ upstream }) => upstream === source.upstream);
   }
@@ -307,7 +328,7 @@ export class LayerIndexes implements AsyncDisposable {
     const { digest } = layer;
     const failure = isSpandrelError(error)
       ? error
-      : new SpandrelError('INTERNAL', 'the index could not be built', { cause: error });
+      : new SpandrelError('INTERNAL', 'the index cannot be built', { cause: error });
     if (REFUSALS.includes(failure.code)) return;
     if (failure instanceof ProvenFault) this.#faults.set(digest, failure);
     else this.#failures.note(sourceKey(layer), failure);
@@ -322,7 +343,7 @@ export class LayerIndexes implements AsyncDisposable {
   }
 }
 
-/** A layer as one repository has it. */
+/** A layer in one repository. */
 function sourceKey({ digest, source }: Layer): string {
   return `${source.origin ?? ''} ${digest}`;
 }

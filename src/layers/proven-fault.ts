@@ -1,6 +1,6 @@
 import { type ErrorCode, isSpandrelError, SpandrelError } from '../core/errors.ts';
 
-/** What the verified bytes of a layer prove: it fails the same way each time, whoever has it. */
+/** Faults of the layer itself: its verified bytes fail in the same way each time, in any repository. */
 const LAYER_FAULTS: readonly ErrorCode[] = [
   'LAYER_TOO_LARGE',
   'LAYER_UNSUPPORTED',
@@ -15,10 +15,10 @@ export function isLayerFault(code: ErrorCode): boolean {
   return LAYER_FAULTS.includes(code);
 }
 
-/** A fault of a layer, found in bytes that have its digest. */
+/** A fault of a layer, found in bytes that match its digest. */
 export class ProvenFault extends SpandrelError {}
 
-/** `error` of a build, to be called only when the bytes that it has read have been found to be the layer. */
+/** Converts the error of a build. Call only after the bytes that it read were verified. */
 export function provenFault(error: unknown): unknown {
   if (!isSpandrelError(error) || !isLayerFault(error.code)) return error;
   const { code, message, cause, detail } = error;

@@ -1,10 +1,10 @@
 import { SpandrelError } from '../core/errors.ts';
 
-/** An index and its zTOC as replicas share them: in one value, so that neither is there without the other. */
+/** An index and its zTOC as replicas share them: in one value, so that neither exists without the other. */
 export interface SharedIndex {
   /** An index file. */
   readonly index: Uint8Array;
-  /** As the zTOC store keeps it; empty for a layer without one. */
+  /** In the form of the zTOC store; empty if the layer has none. */
   readonly ztoc: Uint8Array;
 }
 
@@ -17,7 +17,10 @@ export function encodeSharedIndex({ index, ztoc }: SharedIndex): Buffer {
   return Buffer.concat([length, ztoc, index]);
 }
 
-/** Views of `bytes`, which are not checked. @throws SpandrelError INDEX_MALFORMED */
+/**
+ * Views of `bytes`, whose content is not verified.
+ * @throws SpandrelError INDEX_MALFORMED
+ */
 export function decodeSharedIndex(bytes: Uint8Array): SharedIndex {
   const all = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (all.byteLength < LENGTH_BYTES) throw malformed();

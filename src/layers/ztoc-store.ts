@@ -12,7 +12,7 @@ import { MAX_ZTOC_BYTES } from '../ztoc/decode-ztoc.ts';
 const compress = promisify(gzip);
 const gunzipped = promisify(gunzip);
 
-/** What is not as it was stored must not fill the memory. */
+/** Bounded, as the file may be damaged. */
 function decompress(compressed: Uint8Array): Promise<Buffer<ArrayBuffer>> {
   return gunzipped(compressed, { maxOutputLength: MAX_ZTOC_BYTES });
 }
@@ -20,26 +20,35 @@ function decompress(compressed: Uint8Array): Promise<Buffer<ArrayBuffer>> {
 const MAX_REMEMBERED = 10_000;
 const GZIP_SIZE_BYTES = 4;
 
-/** zTOCs by digest on disk. They are kept gzipped, a quarter of their size, which is also how clients like them best. */
+/**
+ * zTOCs on disk by digest. They are stored gzipped, at a quarter of their size, and sent to clients in that
+ * form.
+ */
 export class ZtocStore {
   readonly #files: DigestFiles;
-  /** Digests of the kept forms of those zTOCs that have been found right. */
-  readonly #kept = new BoundedMap<{ readonly digest: Digest }>({ maxEntries: MAX_REMEMBERED });
+  /** Digests of the stored forms of zTOCs that were verified. */
+  readonly #verified = new BoundedMap<{ readonly digest: Digest }>({ maxEntries: MAX_REMEMBERED });
 
   constructor(files: DigestFiles) {
     this.#files = files;
   }
 
-  /** @returns the form in which it is kept @throws SpandrelError STORE_FULL, STORE_FAILED */
+  /**
+   * @returns the stored form
+   * @throws SpandrelError STORE_FULL, STORE_FAILED
+   */
   async put(bytes: Uint8Array, digest: Digest): Promise<Uint8Array> {
     const compressed = await compress(bytes);
     await this.#files.write(digest, compressed);
     return compressed;
   }
 
-  /** Keep what another replica has compressed, if it is what it claims to be. @throws SpandrelError STORE_FULL, STORE_FAILED */
+  /**
+   * Stores what another replica has compressed, if it has the digest.
+   * @throws SpandrelError STORE_FULL, STORE_FAILED
+   */
   async putCompressed(compressed: Uint8Array, digest: Digest): Promise<boolean> {
-    if ((await decompressRight(compressed, digest)) === undefined) return false;
+    if ((await decompressVerified(compressed, digest)) === undefined) return false;
     await this.#files.write(digest, compressed);
     return true;
   }
@@ -52,7 +61,9 @@ export class ZtocStore {
     return this.#files.has(digest);
   }
 
-  /** Sizes of the stored form and of the zTOC; nothing if it is not there. What is damaged may have any. */
+  /**
+   * Sizes of the stored form and of the zTOC; `undefined` if it is missing. Not reliable for a damaged file.
+   */
   async sizes(
     digest: Digest,
   ): Promise<{ readonly storedBytes: number; readonly plainBytes: number } | undefined> {
@@ -69,33 +80,39 @@ export class ZtocStore {
     }
   }
 
-  /** As stored: gzip. Nothing if it is not there or damaged (it is then removed). @throws SpandrelError STORE_FAILED */
+  /**
+   * The stored form, gzip; `undefined` if it is missing or damaged. A damaged file is removed.
+   * @throws SpandrelError STORE_FAILED
+   */
   async readCompressed(digest: Digest): Promise<Buffer | undefined> {
     const compressed = await this.#files.read(digest);
     if (compressed === undefined) return undefined;
     const keptAs = await digestOfLarge(Uint8Array.from(compressed));
-    const known = this.#kept.get(digest);
+    const known = this.#verified.get(digest);
     if (known?.digest === keptAs) return compressed;
-    if ((await decompressRight(compressed, digest)) !== undefined) {
-      this.#kept.set(digest, { digest: keptAs });
+    if ((await decompressVerified(compressed, digest)) !== undefined) {
+      this.#verified.set(digest, { digest: keptAs });
       return compressed;
     }
     await this.#files.condemn(digest);
     return undefined;
   }
 
-  /** The zTOC. Nothing if it is not there or damaged (it is then removed). @throws SpandrelError STORE_FAILED */
+  /**
+   * The zTOC; `undefined` if it is missing or damaged. A damaged file is removed.
+   * @throws SpandrelError STORE_FAILED
+   */
   async read(digest: Digest): Promise<Buffer | undefined> {
     const compressed = await this.#files.read(digest);
     if (compressed === undefined) return undefined;
-    const bytes = await decompressRight(compressed, digest);
+    const bytes = await decompressVerified(compressed, digest);
     if (bytes === undefined) await this.#files.condemn(digest);
     return bytes;
   }
 }
 
-/** What has been compressed, if it has the digest. */
-async function decompressRight(compressed: Uint8Array, digest: Digest): Promise<Buffer | undefined> {
+/** The decompressed bytes, if they have the digest. */
+async function decompressVerified(compressed: Uint8Array, digest: Digest): Promise<Buffer | undefined> {
   const bytes = await decompress(compressed).catch(() => undefined);
   return bytes !== undefined && (await digestOfLarge(bytes, digestAlgorithm(digest))) === digest
     ? bytes

@@ -64,7 +64,7 @@ const layers: [string, LayerCompression, Uint8Array][] = [
 
 describe.each(layers)('the spans of a layer: %s', (_, compression, layer) => {
   it.each([700, 10_000, 1_000_000])(
-    'decode to the layer, each on its own, when it comes in chunks of %d bytes',
+    'the spans of a layer that arrives in chunks of %d bytes decode separately to the layer',
     async (chunkBytes) => {
       await using built = await buildFromBytes(layer, { compression, spanBytes: SPAN_BYTES, chunkBytes });
       const spans = await built.index.readSpans({ start: 0, end: tar.length });
@@ -90,7 +90,7 @@ function build(layer: Uint8Array, compression: LayerCompression = 'gzip'): Promi
 }
 
 describe('buildLayer', () => {
-  it('gives spans and diffID of a layer that is no tar', async () => {
+  it('buildLayer returns spans and diffID of a layer that is not a tar', async () => {
     await using built = await build(gzipSync(text));
     const { summary } = built.index;
     expect(summary.reason?.code).toBe('TAR_INVALID');
@@ -105,7 +105,7 @@ describe('buildLayer', () => {
     ['needs more data than the archive holds', '0,11', 'unknown'],
     ['needs less data than the archive holds', '0,9', 'unknown'],
   ])(
-    'builds the zTOC of soci, with type reg, but publishes none for a sparse file whose map %s',
+    'buildLayer builds the zTOC of soci, with type reg, but publishes none for a sparse file whose map %s',
     async (_, map, type) => {
       const records = [
         'GNU.sparse.major=0',
@@ -137,13 +137,13 @@ describe('buildLayer', () => {
   it.each([
     [511, undefined],
     [512, 'INDEX_UNMOUNTABLE'],
-  ])('takes a gzip comment of %d bytes as Go does', async (length, code) => {
+  ])('buildLayer treats a gzip comment of %d bytes as Go does', async (length, code) => {
     await using built = await build(gzipMember(deflateRawSync(tar), tar, { comment: 'c'.repeat(length) }));
     expect(built.index.summary.reason?.code).toBe(code);
     expect(built.build.ztoc === undefined).toBe(code !== undefined);
   });
 
-  it('takes a thousand checkpoints before any output, and reads the layer however many there are', async () => {
+  it('buildLayer keeps a thousand checkpoints before any output, and reads layers with more', async () => {
     const gzip = gzipSync(tar);
     const empty = Buffer.from('000000ffff', 'hex');
     const blocks = Buffer.concat(Array.from({ length: 5000 }, () => empty));
@@ -156,7 +156,7 @@ describe('buildLayer', () => {
   });
 
   it.each(['gzip', 'zstd', 'none'] as const)(
-    'refuses a %s layer that inflates to more than it may',
+    'buildLayer refuses a %s layer that inflates beyond the limit',
     async (compression) => {
       const layer = { gzip: gzipSync, zstd: zstdCompressSync, none: (bytes: Uint8Array) => bytes }[
         compression
@@ -168,7 +168,7 @@ describe('buildLayer', () => {
     },
   );
 
-  it('refuses a layer with more files than it may have', async () => {
+  it('buildLayer refuses a layer with too many files', async () => {
     const limits = { maxUncompressedBytes: 1e9, maxTocEntries: 1 };
     await expect(
       buildFromBytes(gzipSync(tar), { compression: 'gzip', spanBytes: SPAN_BYTES, limits }),
@@ -193,7 +193,7 @@ describe('buildLayer', () => {
     expect(fitting.build.ztoc).toBeDefined();
   });
 
-  it('makes no zTOC that is larger than it may be, of a layer that can be read all the same', async () => {
+  it('buildLayer builds no zTOC beyond the size limit, while the layer stays readable', async () => {
     // Eight checkpoints have windows of 32 KiB each.
     const limits = { maxUncompressedBytes: 1e9, maxTocEntries: 10, maxTocBytes: 64 * 1024 };
     const how = { compression: 'gzip', spanBytes: SPAN_BYTES, limits } as const;

@@ -9,7 +9,7 @@ import { TocRecords } from '../../src/index/toc-records.ts';
 const TOO_MANY_SPANS = 40_000;
 
 describe('buildZtoc', () => {
-  it('refuses more checkpoints than a zTOC can hold before it asks for their memory', () => {
+  it('buildZtoc refuses more checkpoints than a zTOC can hold before allocating memory for them', () => {
     const spans = new SpanTable();
     const digest = digestOf('');
     for (let id = 0; id < TOO_MANY_SPANS; id++) {

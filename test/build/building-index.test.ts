@@ -142,7 +142,7 @@ const spanPool = cleanup.use(
 );
 
 describe('an index that is being built', () => {
-  it('answers for early spans and files before the rest of the layer is there', async () => {
+  it('a building index serves early spans and files before the rest of the layer arrives', async () => {
     await using layer = await GrowingLayer.start(gzip, 'gzip');
     const early = spanWith(layer.building, 150_000);
     const file = layer.building.findFile('./etc/middle' as RawText);
@@ -194,7 +194,7 @@ describe('an index that is being built', () => {
     expect(await layer.files()).toEqual(['blob', 'index']);
   });
 
-  it('waits for the verdict on the file before it is complete', async () => {
+  it('a building index is complete only after the file is verified', async () => {
     await using layer = await GrowingLayer.start(gzip, 'gzip');
     await layer.growTo(gzip.length);
     await spanWith(layer.building, tar.length - 1);
@@ -204,7 +204,7 @@ describe('an index that is being built', () => {
     expect(await layer.files()).toEqual(['blob']);
   });
 
-  it('fails for all who wait when nothing comes out of the layer, and leaves nothing', async () => {
+  it('a building index fails for all waiters if the layer yields no output, and leaves no files', async () => {
     const damaged = Buffer.from(gzip);
     damaged.fill(0xff, 10, 110);
     await using layer = await GrowingLayer.start(damaged, 'gzip');
@@ -222,7 +222,7 @@ describe('an index that is being built', () => {
     expect(await layer.files()).toEqual(['blob']);
   });
 
-  it('ends for all who wait at the damage of a layer, and has what lies ahead of that', async () => {
+  it('a building index ends at the fault of a layer for all waiters, and keeps what precedes it', async () => {
     const damaged = Buffer.from(gzip);
     damaged.fill(0xff, 100_000, 100_100);
     await using layer = await GrowingLayer.start(damaged, 'gzip');
@@ -240,7 +240,7 @@ describe('an index that is being built', () => {
     expect(await spanWith(building, index.summary.uncompressedBytes - 1)).toBeDefined();
   });
 
-  it('has no fault of the layer where the file turns out not to be the layer', async () => {
+  it('a building index does not blame the layer if the file is not the layer', async () => {
     const damaged = Buffer.from(gzip);
     damaged.fill(0xff, 100_000, 100_100);
     await using layer = await GrowingLayer.start(damaged, 'gzip');
@@ -250,7 +250,7 @@ describe('an index that is being built', () => {
     expect(await layer.files()).toEqual(['blob']);
   });
 
-  it('stops when it is told to, also while it waits for a thread', async () => {
+  it('a building index stops on request, also while it waits for a thread', async () => {
     const stopping = new AbortController();
     await using running = await GrowingLayer.start(gzip, 'gzip', stopping.signal);
     await using queued = await GrowingLayer.start(gzip, 'gzip', stopping.signal);
@@ -263,7 +263,7 @@ describe('an index that is being built', () => {
     expect(await running.files()).toEqual(['blob']);
   });
 
-  it('lets go of one who leaves without ending the build', async () => {
+  it('a waiter of a building index can leave without ending the build', async () => {
     await using layer = await GrowingLayer.start(gzip, 'gzip');
     const leaving = new AbortController();
     const waiting = [
@@ -280,7 +280,7 @@ describe('an index that is being built', () => {
 });
 
 describe('the tasks that decode spans', () => {
-  it('refuse what does not match its checksum: a span, its window, or one span of several', async () => {
+  it('the tasks that decode spans refuse a span, a window, or one of several spans with a wrong checksum', async () => {
     await using built = await buildFromBytes(gzip, { compression: 'gzip', spanBytes: SPAN_BYTES });
     const spans = (await built.index.readSpans({ start: 0, end: tar.length })).slice(1);
     const [first, second] = spans;
@@ -312,7 +312,7 @@ describe('the tasks that decode spans', () => {
       });
   });
 
-  it('decode the spans of a zstd layer from its file', async () => {
+  it('the tasks that decode spans read the spans of a zstd layer from its file', async () => {
     const bytes = zstdCompressSync(tar);
     await using layer = await GrowingLayer.start(bytes, 'zstd');
     await layer.complete();

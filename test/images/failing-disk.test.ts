@@ -125,7 +125,7 @@ const FAULTS: readonly (readonly [string, string, readonly FileOperation[]])[] =
 
 describe('a disk that fails', () => {
   it.each(FAULTS)(
-    'with %s in every %s fails no pull, and all is as before when that has passed',
+    'a disk with %s in every %s fails no pull, and everything recovers afterwards',
     async (code, _name, operations) => {
       const stored = await addImage();
       const fresh = await addImage();
@@ -153,7 +153,7 @@ describe('a disk that fails', () => {
   );
 });
 
-it('a store that becomes read-only fails no pull, says so, and goes on when it can be written again', async () => {
+it('a store that becomes read-only fails no pull, reports it, and resumes when it is writable', async () => {
   const stored = await addImage();
   const fresh = await addImage();
   await using app = await start();

@@ -91,7 +91,7 @@ describe.each([
 ])('a manifest that %s', (_, repository, own) => {
   const layers = [...own, { ...FOREIGN, isMissing: true }];
 
-  it('is given nothing that is made of the layer, whether that is there or not', async () => {
+  it('a repository without a layer gets nothing derived from it, whether the layer is stored or not', async () => {
     await upstream.addImage(repository, layers);
     const check = async (): Promise<void> => {
       const answered = await get(`${repository}/manifests/latest`);
@@ -121,7 +121,7 @@ describe.each([
     }
   });
 
-  it('does not keep the owner from the layer, nor from its index', async () => {
+  it('a repository without a layer does not keep the owner from the layer or its index', async () => {
     await upstream.addImage(repository, layers);
     await indexedLayers(repository);
     await get(`${repository}/_soci/layers/${foreign}/files/secret`);
@@ -130,7 +130,7 @@ describe.each([
   });
 });
 
-it('the very manifest of the owner gives a repository without its layers nothing that was made of it', async () => {
+it("a repository with the owner's manifest but without its layers gets nothing derived from them", async () => {
   const { index, ztoc, converted } = await deriveAll();
   await upstream.addImage('copy/app', [{ ...FOREIGN, isMissing: true }]);
   expect(await manifestOf('copy/app')).toBe(await manifestOf('owner/app'));
@@ -142,7 +142,7 @@ it('the very manifest of the owner gives a repository without its layers nothing
     await vi.waitFor(async () => expect((await get(`copy/app/${path}`)).status, path).toBe(200), WAIT);
 });
 
-it('who asks for a layer that it has joins the build of one that it turns out not to have, and is not failed by that', async () => {
+it('a repository that has a layer is not failed by a build started for a repository that lacks it', async () => {
   await upstream.addImage('stranger/app', [{ ...FOREIGN, isMissing: true }]);
   const held = Promise.withResolvers<void>();
   upstream.registry.faults.add({

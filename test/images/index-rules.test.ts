@@ -22,7 +22,7 @@ describe('a tag', () => {
     expect((await resolveTag(app)).digest === upstream.digest).toBe(!isConverted);
   });
 
-  it('follows the platforms of a configuration that is reloaded', async () => {
+  it('a tag follows the platforms of a reloaded configuration', async () => {
     await using upstream = await LayoutUpstream.start('platforms-all');
     const digests: string[] = [];
     await using app = await startLazyApp(upstream, {

@@ -141,7 +141,7 @@ describe('a layer at fault costs that layer only', () => {
     expect(upper.body.toString()).toBe('upper');
   });
 
-  it('of no bytes is a layer without files, as for nodes', async () => {
+  it('an empty layer is a layer without files, as for nodes', async () => {
     const tag = await pushBetween(Buffer.alloc(0));
     expect(await indexedLayers(tag)).toEqual(expect.arrayContaining(sound));
     const { layers } = await statusOf(tag);
@@ -152,7 +152,7 @@ describe('a layer at fault costs that layer only', () => {
     expect((await doctor(tag)).status).toBe(0);
   });
 
-  it('of which the registry has no copy is looked for again after a while, and is indexed when it has come', async () => {
+  it('a layer that the registry lacks is requested again after a while, and indexed once it appears', async () => {
     await using later = await KnownRepository.start({
       environment: { SPANDREL_INDEX_MIN_LAYER_BYTES: '0', SPANDREL_MANIFESTS_NEGATIVE_SECONDS: '0' },
     });
@@ -176,7 +176,7 @@ describe('a layer at fault costs that layer only', () => {
     expect(await listed()).toBe(2);
   });
 
-  it('is none if the registry fails for the moment: the next pull has all of them', async () => {
+  it('a passing fault of the registry is no fault of the layer: the next pull has all layers', async () => {
     const layer = gzipLayer({ later: 'later' });
     const digest = await known.upstream.addBlob('team/app', new Uint8Array(layer));
     const tag = await pushBetween(layer);
@@ -187,7 +187,7 @@ describe('a layer at fault costs that layer only', () => {
     expect(await indexedLayers(tag)).toEqual([sound[0], digest, sound[1]]);
   });
 
-  it('that one repository does not have is indexed for another that has it', async () => {
+  it('a layer that one repository lacks is indexed for another that has it', async () => {
     const layer = gzipLayer({ elsewhere: 'elsewhere' });
     const tag = await pushBetween(describeBytes(layer, OCI_LAYER_GZIP));
     expect(await indexedLayers(tag)).toEqual(sound);
@@ -217,7 +217,7 @@ describe('layers that SOCI leaves out', () => {
     expect((await doctor(tag)).stdout).toMatch(advice);
   });
 
-  it('are all that an artifact has, which the doctor says', async () => {
+  it('the doctor reports an artifact whose layers SOCI leaves out', async () => {
     const chart = gzipLayer({ 'Chart.yaml': 'name: x' });
     await known.upstream.addBlob('team/app', new Uint8Array(chart));
     const layer = describeBytes(chart, 'application/vnd.cncf.helm.chart.content.v1.tar+gzip');
@@ -229,7 +229,7 @@ describe('layers that SOCI leaves out', () => {
 });
 
 describe('images of an odd shape', () => {
-  it('have a layer twice, or none', async () => {
+  it('an image may have a layer twice, or none', async () => {
     await pushImage(known, { layers: [LOWER, UPPER, LOWER], tag: 'twice' });
     expect((await statusOf('twice')).layers).toHaveLength(3);
     expect((await known.ask('_soci/images/twice/files/lower')).body.toString()).toBe('lower');
@@ -263,7 +263,7 @@ describe('images of an odd shape', () => {
     },
   );
 
-  it('are an error, not an older file, where a layer of theirs is not there', async () => {
+  it('files of an image with a missing layer are an error, never an older file', async () => {
     const tag = await pushBetween(describeBytes(GONE, OCI_LAYER_GZIP));
     const lower = await known.ask(`_soci/images/${tag}/files/lower`);
     expect([lower.status, errorCode(lower)]).toEqual([404, 'BLOB_UNKNOWN']);
@@ -276,7 +276,7 @@ describe('an index of indexes, of which the registry has a part only', () => {
     ...forLinux(architecture),
   });
 
-  it('is warmed for what is there, and the doctor tells which platforms are not', async () => {
+  it('a partial image index is warmed for its existing platforms, and the doctor names the missing ones', async () => {
     const arm64 = await pushImage(known, { layers: [LOWER], architecture: 'arm64' });
     const inner = pushIndex(known, [{ ...arm64, ...forLinux('arm64', 'v8') }, gone('ppc64le')]);
     pushIndex(known, [inner, gone('amd64')], 'sparse');

@@ -56,7 +56,7 @@ const lower = tarArchive({ 'etc/conf': Buffer.from('old') });
 const NEW = { status: 200, body: 'new' };
 
 describe.each(Object.entries(PACKERS))('a layer that is %s', (kind, pack) => {
-  it('is read as what it is under every media type', async () => {
+  it('a layer is read by its bytes under every media type', async () => {
     for (const [place, mediaType] of LABELS.entries()) {
       const tar = tarArchive({ 'etc/conf': Buffer.from('new'), salt: Buffer.from(`${kind} ${place}`) });
       const repository = `team-${place}/app`;
@@ -82,7 +82,7 @@ describe.each(Object.entries(PACKERS))('a layer that is %s', (kind, pack) => {
 });
 
 describe('the media type of a layer', () => {
-  it('that one repository has wrong says nothing to another', async () => {
+  it('a wrong media type in one repository does not affect another', async () => {
     const tar = tarArchive({ 'etc/conf': Buffer.from('new') });
     for (const [kind, right, wrong] of [
       ['gzip', 'application/vnd.oci.image.layer.v1.tar+gzip', 'application/vnd.docker.image.rootfs.diff.tar'],
@@ -100,7 +100,7 @@ describe('the media type of a layer', () => {
     }
   });
 
-  it('is given to SOCI as the manifest has it, with the zTOC of what the layer is', async () => {
+  it('the SOCI index has the media type of the manifest, and a zTOC of the actual compression', async () => {
     const tar = tarArchive({ file: Buffer.alloc(100_000, 'x') });
     const mediaType = 'application/vnd.docker.image.rootfs.diff.tar';
     const bytes = gzipSync(tar);

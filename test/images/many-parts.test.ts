@@ -88,7 +88,7 @@ async function ask(path: string): Promise<{ status: number; requests: number }> 
 }
 
 describe('an image of many layers', () => {
-  it('is asked for a few at a time, each layer once', async () => {
+  it('layers of a large image are requested a few at a time, each once', async () => {
     addImage('many', [...absent(300), ...absent(200)]);
     const { status, requests } = await ask('many');
     expect(status).toBe(200);
@@ -96,14 +96,14 @@ describe('an image of many layers', () => {
     expect(most).toBeLessThanOrEqual(MAX_RUNNING);
   });
 
-  it('costs no more requests than find the topmost layer that the registry does not have', async () => {
+  it('a missing layer ends the requests for the layers below it', async () => {
     addImage('many', absent(MAX_LAYERS));
     const { status, requests } = await ask('many/files/etc/passwd');
     expect(status).toBe(404);
     expect(requests).toBeLessThanOrEqual(MAX_RUNNING * REQUESTS_A_BLOB + 2);
   });
 
-  it('is refused with more layers than a node mounts, and is pulled all the same', async () => {
+  it('an image with more layers than a node mounts is not indexed, but can be pulled', async () => {
     addImage('most', absent(MAX_LAYERS));
     expect((await ask('most')).status).toBe(200);
     const { digest } = addImage('more', absent(MAX_LAYERS + 1));
@@ -116,7 +116,7 @@ describe('an image of many layers', () => {
     expect(Buffer.from(await pulled.arrayBuffer())).toEqual(manifests.get('more')?.bytes);
   });
 
-  it.each(['many', 'many/files/a'])('costs nothing more once the client of %s has left', async (path) => {
+  it.each(['many', 'many/files/a'])('work for %s stops when the client leaves', async (path) => {
     addImage('many', absent(400));
     holds = true;
     const leaving = new AbortController();
@@ -136,7 +136,7 @@ describe('an image of many layers', () => {
 });
 
 describe('an index of many manifests', () => {
-  it('is refused with more than an image can be meant to have, and is pulled all the same', async () => {
+  it('an index with too many manifests is not indexed, but can be pulled', async () => {
     add('more', MEDIA_TYPES.ociIndex, { manifests: absent(MAX_MANIFESTS + 1, MEDIA_TYPES.ociManifest) });
     for (const path of ['more', 'more/files/a'])
       expect(await ask(path), path).toEqual({ status: 422, requests: expect.any(Number) as number });
@@ -147,7 +147,7 @@ describe('an index of many manifests', () => {
     expect(Buffer.from(await pulled.arrayBuffer())).toEqual(manifests.get('more')?.bytes);
   });
 
-  it('is refused if the manifests of the indexes inside are more', async () => {
+  it('an index whose nested indexes list too many manifests is refused', async () => {
     const inner = [0, 1].map((half) =>
       add(`inner-${half}`, MEDIA_TYPES.ociIndex, {
         manifests: absent(MAX_MANIFESTS, MEDIA_TYPES.ociManifest).map((entry) => ({
@@ -161,7 +161,7 @@ describe('an index of many manifests', () => {
     expect(upstream.requests.length).toBeLessThanOrEqual(10);
   });
 
-  it('has each image looked at once, however often it is listed', async () => {
+  it('an image that an index lists many times is read once', async () => {
     const image = addImage('image', absent(2));
     add('index', MEDIA_TYPES.ociIndex, { manifests: Array<Listed>(MAX_MANIFESTS).fill(image) });
     const { status, requests } = await ask('index');
@@ -169,7 +169,7 @@ describe('an index of many manifests', () => {
     expect(requests).toBeLessThanOrEqual(10);
   });
 
-  it('is refused if its images have too many layers together', async () => {
+  it('an index whose images have too many layers together is refused', async () => {
     const images = Array.from({ length: 3 }, (_, place) => {
       const layers = absent(MAX_LAYERS).map((layer) => ({
         ...layer,
@@ -186,7 +186,7 @@ describe('an index of many manifests', () => {
 });
 
 describe('lists of an upstream', () => {
-  it('are read a few at a time', async () => {
+  it('lists of an upstream are read a few at a time', async () => {
     holds = true;
     const asked = Array.from({ length: 3 * MAX_LISTS }, (_, place) =>
       fetch(`${app.url}/v2/repository-${place}/tags/list`).then((response) => response.status),
@@ -198,7 +198,7 @@ describe('lists of an upstream', () => {
     expect(most).toBe(MAX_LISTS);
   });
 
-  it('of SOCI indexes that somebody has pushed by the hundred cost a look at the first of them', async () => {
+  it('of hundreds of pushed SOCI indexes only the first few are read', async () => {
     const subject = addImage('image', absent(1));
     const pushed = absent(400, MEDIA_TYPES.ociManifest).map((entry) => ({
       ...entry,

@@ -107,7 +107,7 @@ describe('indexes inside of an index', () => {
   });
 
   it.each(['lean', 'full', 'mirror'])(
-    'are rewritten in the form %s, and all of it can be pulled',
+    'nested indexes are rewritten in the form %s, and everything can be pulled',
     async (form) => {
       await known[Symbol.asyncDispose]();
       await start({
@@ -132,7 +132,7 @@ describe('indexes inside of an index', () => {
     },
   );
 
-  it('are fetched once, however often they are listed', async () => {
+  it('a nested index that is listed many times is fetched once', async () => {
     const nested = pushIndex(known, [{ ...amd64, ...forLinux('amd64') }]);
     pushIndex(known, Array<WrittenDescriptor>(50).fill(nested), 'often');
     await overview('often');
@@ -167,7 +167,7 @@ describe('indexes inside of an index', () => {
     expect([served, headers.get('content-type')]).toEqual([200, OCI_INDEX]);
   });
 
-  it('that are no indexes, or lists of something else, cost what they would list', async () => {
+  it('a nested index that is not an index is skipped, with what it would list', async () => {
     const text = Buffer.from('{"errors": []}');
     const broken = describeBytes(text, OCI_INDEX);
     known.upstream.addManifest('team/app', broken.digest, text, OCI_INDEX);
@@ -184,7 +184,7 @@ describe('indexes inside of an index', () => {
 describe('an index of which the registry has a part only', () => {
   const missing = describeBytes(Buffer.from('not mirrored'), OCI_MANIFEST);
 
-  it('shows what is there, and says what is not', async () => {
+  it('a partial image index shows its existing images, and names the missing ones', async () => {
     const inner = describeBytes(Buffer.from('an index that is not mirrored'), OCI_INDEX);
     const listed = [
       { ...missing, ...forLinux('amd64') },
@@ -205,7 +205,7 @@ describe('an index of which the registry has a part only', () => {
     expect(await fileOf('sparse', 'linux/riscv64')).toBe('PLATFORM_UNKNOWN');
   });
 
-  it('is lazy where it is there, and everywhere when the rest has come', async () => {
+  it('a partial image index is lazy for its existing images, and for the others once they appear', async () => {
     await known[Symbol.asyncDispose]();
     await start({
       SPANDREL_INDEX_PLATFORMS: '["linux/amd64","linux/arm64"]',
@@ -231,7 +231,7 @@ describe('an index of which the registry has a part only', () => {
     expect(await lazyPlatforms()).toEqual(['amd64', 'arm64']);
   });
 
-  it('is not one of which a part cannot be had for the moment', async () => {
+  it('an image index with a passing fault does not count as partial', async () => {
     pushIndex(
       known,
       [

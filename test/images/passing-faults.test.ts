@@ -73,7 +73,7 @@ describe.each(FAULTS)('an answer with %s from the upstream', (_fault, action) =>
 });
 
 describe('the full form', () => {
-  it('is made anew when manifests that could not be had, and stood as they were, have come', async () => {
+  it('the full form is converted again when missing manifests appear', async () => {
     const environment = { SPANDREL_INDEX_V2_FORM: 'full', SPANDREL_INDEX_PLATFORMS: '["linux/amd64"]' };
     await using upstream = await LayoutUpstream.start('platforms-all');
     const expected = await soundAnswer(upstream, environment);
@@ -90,7 +90,7 @@ describe('the full form', () => {
   });
 });
 
-it('what an upstream refuses is asked for after a pause, not by each request', async () => {
+it('what an upstream refuses is requested again after a pause, not by each request', async () => {
   await using upstream = await LayoutUpstream.start('docker-single');
   const { config, layers = [] } = await read(upstream, upstream.digest);
   for (const [digest, status] of [
@@ -113,7 +113,7 @@ it('what an upstream refuses is asked for after a pause, not by each request', a
   }
 });
 
-it('who has an image warmed has it looked for anew, whatever is held against it', async () => {
+it('a warm job retries at once, whatever failed before', async () => {
   await using upstream = await LayoutUpstream.start('docker-single');
   const expected = await soundAnswer(upstream);
   const { layers = [] } = await read(upstream, upstream.digest);

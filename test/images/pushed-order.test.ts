@@ -65,7 +65,7 @@ async function pull(app: RunningApp, repository: string): Promise<string | undef
 }
 
 describe.each([OWN_SPAN_BYTES, PUSHED_SPAN_BYTES])('a pushed index with spans of %i bytes', (spanBytes) => {
-  it('is of its image and repository only, in whatever order replicas meet them', async () => {
+  it('a pushed index applies to its image and repository only, in whatever order replicas see them', async () => {
     // Packed by another tool: not the bytes that the proxy makes.
     const ztoc = edited(await makeZtoc(layer, spanBytes), () => ({ buildTool: 'AWS SOCI CLI v0.1' }));
     const pushed = await pushIndex(registry, layer, { ztoc, version: 1 });
@@ -87,7 +87,7 @@ describe.each([OWN_SPAN_BYTES, PUSHED_SPAN_BYTES])('a pushed index with spans of
     expect(offered.size).toBe(1);
   });
 
-  it('is compared also where its layer has been indexed before', async () => {
+  it('a pushed index is compared even if its layer was indexed before', async () => {
     const ztoc = edited(await makeZtoc(layer, spanBytes), (decoded) =>
       editedEntry(decoded, () => ({ mode: 0o4777 })),
     );

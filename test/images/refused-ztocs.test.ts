@@ -77,7 +77,7 @@ async function readLayers(app: RunningApp): Promise<void> {
   }
 }
 
-it('a wrong zTOC that one replica has found is refused by all, whatever Redis forgets then', async () => {
+it('a wrong zTOC found by one replica is refused by all, whatever Redis loses later', async () => {
   await publish('wrong');
   pushIndex();
   const redis = cleanup.use(await RedisServer.start());
@@ -120,7 +120,7 @@ it.each([
   },
 );
 
-it('an image whose pushed index is refused has one answer, whether its layers had indexes before that or not', async () => {
+it('an image with a refused pushed index has the same response whether its layers were indexed before or not', async () => {
   await publish('wrong');
   const early = await start();
   await readLayers(early);
@@ -134,7 +134,7 @@ it('an image whose pushed index is refused has one answer, whether its layers ha
   expect(new Set([await resolveTag(early), await resolveTag(late)]).size).toBe(1);
 });
 
-it('a wrong zTOC leaves no part of an index', async () => {
+it('a wrong zTOC leaves no partial index', async () => {
   await publish('wrong');
   pushIndex();
   const app = await start();

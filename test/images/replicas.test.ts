@@ -134,7 +134,7 @@ describe.each([
     },
   );
 
-  it('show the files of the image by the digest that one of them has answered', async () => {
+  it('replicas serve the files of an image under a digest that another replica returned', async () => {
     for (const form of ['lean', 'full']) {
       const environment = { SPANDREL_INDEX_V2_FORM: form };
       await using first = await startReplica({ isShared }, { environment });
@@ -150,7 +150,7 @@ describe.each([
     }
   });
 
-  it('have a part of it that is asked for first, in whatever order', async () => {
+  it('replicas serve any part of an image first, in any order', async () => {
     await using first = await startReplica({ isShared });
     const named = (await namedByTag(first)).toReversed();
     if (isFlushed) await redis.command('FLUSHALL');
@@ -161,7 +161,7 @@ describe.each([
     }
   });
 
-  it('have it although they have said a moment before that it is not there', async () => {
+  it('replicas serve a digest that they reported missing a moment before', async () => {
     await using earlier = await startReplica({ isShared: false });
     const named = await namedByTag(earlier);
     await using first = await startReplica({ isShared });
@@ -175,7 +175,7 @@ describe.each([
     await expectAll(second, 'app', named);
   });
 
-  it('have it by other rules than those of now, as long as the image is there', async () => {
+  it('replicas serve a digest made by earlier rules, as long as the image exists', async () => {
     await using first = await startReplica({ isShared });
     const named = await namedByTag(first);
     await first.reload({
@@ -188,7 +188,7 @@ describe.each([
 });
 
 describe('a replica with Redis', () => {
-  it('and a key fetches no layer for what another has made', async () => {
+  it('a replica with Redis and a key fetches no layer for what another has made', async () => {
     const environment = { SPANDREL_CACHE_REDIS_KEY: 'of all of the replicas' };
     await using first = await startReplica({ isShared: true }, { environment });
     const named = await namedByTag(first);
@@ -201,7 +201,7 @@ describe('a replica with Redis', () => {
     expect(blobs).toEqual([]);
   });
 
-  it('takes nothing from it that is not what was asked for, without a key either', async () => {
+  it('a replica takes nothing from Redis that does not match the digest, even without a key', async () => {
     await using first = await startReplica({ isShared: true, hasKey: false });
     const named = await namedByTag(first);
     await using second = await startReplica({ isShared: true, hasKey: false });
@@ -211,7 +211,7 @@ describe('a replica with Redis', () => {
   });
 });
 
-it('a store that has lost all but what it was told makes it again', async () => {
+it('a store that has lost everything but origins makes derived documents again', async () => {
   await using first = await startReplica({ isShared: false });
   const named = await namedByTag(first);
   for (const folder of ['manifests', 'indexes', 'origins'])
@@ -219,7 +219,7 @@ it('a store that has lost all but what it was told makes it again', async () => 
   await expectAll(first, 'app', named);
 });
 
-it('a digest that nobody knows costs a list of tags, a few manifests and fewer builds, whoever asks', async () => {
+it('an unknown digest costs a list of tags, a few manifests and fewer builds, however many clients ask', async () => {
   const tags = Array.from({ length: 30 }, (_, place) => `v${String(place).padStart(2, '0')}`);
   for (const tag of tags) {
     await upstream.addImage(

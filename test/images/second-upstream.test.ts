@@ -107,7 +107,7 @@ describe.each<[string, Script]>([
 ])('an upstream that says it has all that others have, and %s', (_, script) => {
   beforeEach(() => startApp());
 
-  it('is given nothing that has come from another, nor what was made of it', async () => {
+  it('an upstream without a blob gets neither the blob of another upstream nor anything derived from it', async () => {
     const { ztoc, index } = await cacheAll();
     send = script;
     const paths = [
@@ -137,7 +137,7 @@ describe.each<[string, Script]>([
   });
 });
 
-it('a manifest is called what its bytes say, whatever the upstream has called it that it came from first', async () => {
+it('the media type of a manifest comes from its bytes, whatever the first upstream called it', async () => {
   const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, manifests: [] }));
   const digest = digestOf(bytes);
   honest.registry.addManifest('team/app', digest, bytes, MEDIA_TYPES.ociIndex);
@@ -151,7 +151,7 @@ it('a manifest is called what its bytes say, whatever the upstream has called it
   }
 });
 
-it('what comes from another upstream while one says that it has it, is not for that one', async () => {
+it('bytes that arrive from one upstream while another only claims them are not served for the other', async () => {
   const said = Promise.withResolvers<void>();
   heads = said.promise;
   await startApp();
@@ -179,7 +179,7 @@ describe('an upstream that has what another has sent', () => {
 
   const sentBytes = (): Promise<number> => app.metric('spandrel_upstream_bytes_total{upstream="other"}');
 
-  it('sends some ranges of it once, and none after that', async () => {
+  it('an upstream proves a blob by sending some ranges once', async () => {
     expect(await get(`other/any/blobs/${DIGEST}`)).toEqual([200, BYTES]);
     const sent = await sentBytes();
     expect(sent).toBeGreaterThan(100_000);
@@ -194,7 +194,7 @@ describe('an upstream that has what another has sent', () => {
     expect(await sentBytes()).toBe(sent);
   });
 
-  it('shows it by spans where only the index is left', async () => {
+  it('an upstream proves a blob by spans if only the index is stored', async () => {
     const removed = await fetch(`${app.adminUrl}/api/v1/blobs/${DIGEST}`, { method: 'DELETE' });
     expect(removed.ok).toBe(true);
     const [status, body] = await get(`other/any/_soci/layers/${DIGEST}`);
@@ -210,7 +210,7 @@ describe.each<[string, Script]>([
 ])('a repository whose blob another upstream is just asked for, which %s', (_, script) => {
   beforeEach(() => startApp({ endsAtWork: true }));
 
-  it('gets its own, whole, in parts and decompressed', async () => {
+  it('a repository gets its own bytes: whole, in ranges and decompressed', async () => {
     send = script;
     const strangers = Promise.allSettled([
       get(`other/any/blobs/${DIGEST}`),

@@ -3,7 +3,7 @@ import { expect, it } from 'vitest';
 import { resolveTag, startLazyApp } from '../helpers/lazy-app.ts';
 import { LayoutUpstream } from '../helpers/layout-upstream.ts';
 
-it('an image whose config could not be read at first is lazy once it can be', async () => {
+it('an image is lazy once its config can be read', async () => {
   await using upstream = await LayoutUpstream.start('docker-single');
   const { config } = JSON.parse((await upstream.blob(upstream.digest)).toString()) as {
     config: { digest: string };

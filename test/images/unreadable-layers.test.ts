@@ -100,7 +100,7 @@ async function expectNothingOld(layer: UpstreamLayer, code: string): Promise<voi
 
 describe('an image with a layer at fault', () => {
   it.each(Object.entries(FAULTY_TARS))(
-    'has errors that name the layer, not older files, and the layer what lies before the fault: %s',
+    'an image with %s has errors that name the layer, and the layer serves what precedes the fault',
     async (_, tar) => {
       await expectNothingOld(gzipLayer(tar), 'TAR_INVALID');
       const layer = `${app.url}/v2/app/_soci/layers/${digestOf(gzipSync(tar, { level: 1 }))}`;
@@ -110,20 +110,20 @@ describe('an image with a layer at fault', () => {
     },
   );
 
-  it('has the same errors where the tar is packed with zstd, or not at all', async () => {
+  it('a faulty tar has the same errors in a zstd layer and in an uncompressed one', async () => {
     const tar = FAULTY_TARS['a header with a wrong checksum'] ?? Buffer.alloc(0);
     await expectNothingOld({ bytes: zstdCompressSync(tar), diffId: digestOf(tar) }, 'TAR_INVALID');
     await expectNothingOld({ bytes: tar, diffId: digestOf(tar) }, 'TAR_INVALID');
   });
 
   it.each(Object.entries(FAULTY_STREAMS))(
-    'has errors that name the layer, not older files: %s',
+    'an image with %s has errors that name the layer, not older files',
     async (_, bytes) => {
       await expectNothingOld({ bytes, diffId: digestOf(whole) }, 'LAYER_CORRUPT');
     },
   );
 
-  it('has errors that name the layer where its repository does not have it, and only there', async () => {
+  it('an image has errors for a layer that its repository lacks, in that repository only', async () => {
     const layer = gzipLayer(whole);
     await expectNothingOld({ ...layer, isMissing: true }, 'BLOB_UNKNOWN');
     await upstream.addImage('other', [LOWEST, layer, TOPMOST]);

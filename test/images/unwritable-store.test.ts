@@ -102,7 +102,7 @@ async function fillDisk(disk: SmallDisk, leftBytes: number): Promise<() => Promi
 
 describe('a pull while the store cannot be written', () => {
   it.each([0, 4, 8])(
-    'is not stopped by a full disk with %i KiB left, and the image is lazy when there is room again',
+    'a disk with %i KiB left stops no pull, and the image is lazy once there is room',
     async (leftKib) => {
       const disk = cleanup.use(await SmallDisk.create(16 * MIB));
       const app = await start(join(disk.path, 'store'));
@@ -115,7 +115,7 @@ describe('a pull while the store cannot be written', () => {
   );
 
   it.each([520, 544, 568, 592, 616])(
-    'is not stopped by a disk that becomes full on the way, with %i KiB left',
+    'a disk with %i KiB left that fills up during a pull does not stop it',
     async (leftKib) => {
       const disk = cleanup.use(await SmallDisk.create(16 * MIB));
       const app = await start(join(disk.path, 'store'));
@@ -139,7 +139,7 @@ describe('a pull while the store cannot be written', () => {
     },
   );
 
-  it('is not stopped by a disk that is full when the proxy starts', async () => {
+  it('a disk that is full at the start of the proxy stops no pull', async () => {
     const disk = cleanup.use(await SmallDisk.create(16 * MIB));
     const root = join(disk.path, 'store');
     await (await start(root))[Symbol.asyncDispose]();

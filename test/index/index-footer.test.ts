@@ -35,7 +35,7 @@ function readBack(summary: LayerSummary): LayerSummary {
 }
 
 describe('the footer of an index file', () => {
-  it('decodes to what was encoded', () => {
+  it('the footer of an index file decodes to what was encoded', () => {
     expect(readBack(SUMMARY)).toEqual(SUMMARY);
   });
 

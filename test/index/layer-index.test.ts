@@ -27,7 +27,7 @@ async function sampleLayer(): Promise<BuiltLayer> {
 }
 
 describe('LayerIndex', () => {
-  it('is the same from its file and from bytes in memory', async () => {
+  it('an index read from its file equals one read from bytes in memory', async () => {
     await using built = await sampleLayer();
     // Off any alignment, as bytes of a network answer are.
     const bytes = Buffer.concat([Buffer.alloc(3), await readFile(built.indexPath)]).subarray(3);
@@ -42,7 +42,7 @@ describe('LayerIndex', () => {
     expect(built.index.memoryBytes).toBeLessThan(bytes.length);
   });
 
-  it('finds the spans of every range at the edges of spans', async () => {
+  it('an index finds the spans of every range at span edges', async () => {
     await using built = await sampleLayer();
     const { index } = built;
     const spans = await index.readSpans(EVERYTHING);
@@ -63,7 +63,7 @@ describe('LayerIndex', () => {
     expect(await index.span(spanCount)).toBeUndefined();
   });
 
-  it('passes over empty spans', async () => {
+  it('an index skips empty spans', async () => {
     const empty = Buffer.from('000000ffff000000ffff', 'hex');
     const gzip = gzipSync(tarArchive({ a: text }));
     const layer = Buffer.concat([gzip.subarray(0, 10), empty, gzip.subarray(10)]);
@@ -75,7 +75,7 @@ describe('LayerIndex', () => {
   });
 
   it.each(['usr/bin/tool', './usr/bin/tool', '/usr//bin/./tool', 'usr/lib/../bin/tool/'])(
-    'finds a file as %s',
+    'an index finds a file under the path %s',
     async (path) => {
       await using built = await sampleLayer();
       expect(await built.index.findFile(path as RawText)).toMatchObject({
@@ -88,7 +88,7 @@ describe('LayerIndex', () => {
     },
   );
 
-  it('finds the last of several entries at one path', async () => {
+  it('an index finds the last of several entries at one path', async () => {
     const tar = Buffer.concat([
       tarFile('a', Buffer.from('1')),
       tarFile('./a', Buffer.from('22')),
@@ -99,7 +99,7 @@ describe('LayerIndex', () => {
     expect((await built.index.findFile('a' as RawText))?.uncompressedSize).toBe(3);
   });
 
-  it('finds the file that a hard link leads to ahead of it, and none behind it', async () => {
+  it('an index resolves a hard link to an earlier entry, never to a later one', async () => {
     const tar = tarOf(
       hardlink('early', 'a'),
       file('a', '1'),
@@ -128,7 +128,7 @@ describe('a list of files', () => {
     return pages(built.index, limit, prefix);
   }
 
-  it.each([1, 2, 3, 4, 9, 10, 11])('has every entry once in pages of %d', async (limit) => {
+  it.each([1, 2, 3, 4, 9, 10, 11])('a list of files has every entry once in pages of %d', async (limit) => {
     const found = await listed(limit);
     expect(found.flat()).toEqual(['./', 'a', 'a/1', './a/2', 'b', 'b', 'b', 'x\xfe', 'x\xff', 'ä']);
     expect(found.slice(0, -1).every((page) => page.length === limit)).toBe(true);
@@ -145,7 +145,7 @@ describe('a list of files', () => {
 });
 
 describe('a damaged index file', () => {
-  it('is refused wherever it is cut', async () => {
+  it('an index file truncated anywhere is refused', async () => {
     await using built = await sampleLayer();
     const bytes = await readFile(built.indexPath);
     for (let length = 0; length < bytes.length; length += Math.ceil(bytes.length / 97)) {
@@ -155,7 +155,7 @@ describe('a damaged index file', () => {
     }
   });
 
-  it('is refused for any wrong byte of its footer, and a window for any of its own', async () => {
+  it('a wrong byte in the footer makes an index file invalid, and one in a window makes that window invalid', async () => {
     const seed = 3;
     const random = seededRandom(seed);
     await using built = await sampleLayer();
@@ -168,14 +168,14 @@ describe('a damaged index file', () => {
     }
   });
 
-  it('is refused when it is of another version', async () => {
+  it('an index file of another version is refused', async () => {
     await using built = await sampleLayer();
     const bytes = await readFile(built.indexPath);
     bytes.writeUInt32LE(999, bytes.length - 24);
     expect(() => LayerIndex.fromBytes(bytes)).toThrow(malformed);
   });
 
-  it('gives no window that has been overwritten on the disk', async () => {
+  it('a window that was overwritten on disk is not returned', async () => {
     await using built = await sampleLayer();
     const span = (await built.index.readSpans(EVERYTHING)).at(-1);
     if (span === undefined) throw new Error('the layer has no spans');

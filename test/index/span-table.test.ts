@@ -17,7 +17,7 @@ function table(): SpanTable {
 }
 
 describe('a stored table of spans', () => {
-  it('decodes to the spans that it was made of', () => {
+  it('a stored span table decodes to its spans', () => {
     const decoded = SpanTable.decode(table().encode(), LAYER);
     expect([0, 1, 2, 3].map((id) => decoded.get(id))).toEqual([0, 1, 2, 3].map((id) => table().get(id)));
   });
@@ -34,7 +34,7 @@ describe('a stored table of spans', () => {
   });
 
   it.each([Number.NaN, Number.POSITIVE_INFINITY, -1, 0.5, 2 ** 53, 999])(
-    'is refused with %d for an offset',
+    'a stored span table is refused with the offset %d',
     (offset) => {
       const bytes = table().encode();
       bytes.writeDoubleLE(offset, 16);

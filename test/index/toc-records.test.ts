@@ -29,7 +29,7 @@ function entry(name: string, records: Readonly<Record<string, string>> = {}): To
 }
 
 describe('packed entries', () => {
-  it('come out as they went in', () => {
+  it('packed entries decode to the same entries', () => {
     const records = new TocRecords();
     const entries = [entry('a'), entry('b', { 'SCHILY.xattr.user.a': 'x'.repeat(70_000) }), entry('c')];
     for (const each of entries) records.add(each);
@@ -39,7 +39,7 @@ describe('packed entries', () => {
     expect(decoded.at(3)).toBeUndefined();
   });
 
-  it('are refused when their names and extended attributes are more than memory should hold', () => {
+  it('packed entries are refused beyond the memory limit', () => {
     const records = new TocRecords(10_000);
     expect(() => {
       for (let index = 0; index < 100; index++) records.add(entry('a', { comment: 'x'.repeat(1000) }));
@@ -60,7 +60,7 @@ describe('packed entries', () => {
     );
   });
 
-  it('cannot reach into the next one', () => {
+  it('a packed entry cannot reach into the next one', () => {
     const records = new TocRecords();
     records.add(entry('first'));
     records.add(entry('second'));

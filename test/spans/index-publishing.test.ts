@@ -127,7 +127,7 @@ async function readZtoc(app: RunningApp, layer: PackedLayer): Promise<void> {
 }
 
 describe('an index and its zTOC', () => {
-  it('are made once for each layer of a cold image that 50 readers ask about in every way, and nobody is failed', async () => {
+  it('50 readers that use a cold image in every way cause one index and zTOC per layer, and none of them fails', async () => {
     const app = await startApp();
     const url = `${app.url}/v2/up/app`;
     for (let round = 0; round < ROUNDS; round++) {
@@ -143,7 +143,7 @@ describe('an index and its zTOC', () => {
     expect(await filesBelow(app.root, 'indexes', 'layers')).toHaveLength(LAYERS * ROUNDS);
   }, 120_000);
 
-  it('are there together after a restart: an index whose zTOC is gone is built again', async () => {
+  it('after a restart, an index whose zTOC is gone is built again', async () => {
     const [layer] = await addImage('latest', 1, 1);
     if (layer === undefined) throw new Error('there is a layer');
     const root = await temporaryFolder();
@@ -167,7 +167,7 @@ describe('an index and its zTOC', () => {
     ['is gone', (path: string) => rm(path)],
     ['is damaged', (path: string) => writeFile(path, 'no gzip')],
   ])(
-    'are there together while the proxy runs: a zTOC that %s is made again, once for all who have been told of it',
+    'a zTOC that %s is made again while the proxy runs, once for all clients that know it',
     async (_, lose) => {
       const [layer] = await addImage('latest', 5, 1);
       if (layer === undefined) throw new Error('there is a layer');
@@ -188,7 +188,7 @@ describe('an index and its zTOC', () => {
     },
   );
 
-  it('are led to by a tag for as long as it answers, whatever manifests the store has lost', async () => {
+  it('a tag leads to index and zTOC whatever manifests the store has lost', async () => {
     const [layer] = await addImage('latest', 6, 1);
     if (layer === undefined) throw new Error('there is a layer');
     const app = await startApp();
@@ -206,7 +206,7 @@ describe('an index and its zTOC', () => {
     expect([answer.status, digestOf(await answer.text())]).toEqual([200, sociIndex]);
   });
 
-  it('have no names when the index cannot get its own, and are made by the next who asks', async () => {
+  it('neither index nor zTOC is published if the index cannot be renamed, and the next request makes both', async () => {
     const [layer] = await addImage('latest', 2, 1);
     if (layer === undefined) throw new Error('there is a layer');
     const app = await startApp();
@@ -222,7 +222,7 @@ describe('an index and its zTOC', () => {
     await readZtoc(app, layer);
   });
 
-  it('go together: a zTOC that no index has any more is gone after a start, and no other', async () => {
+  it('a start removes zTOCs without an index, and no others', async () => {
     const [layer, other] = await addImage('latest', 4, 2);
     if (layer === undefined || other === undefined) throw new Error('there are layers');
     const root = await temporaryFolder();
@@ -255,7 +255,7 @@ describe('an index and its zTOC', () => {
     expect([await third.metric(INDEXED), (await ztocs()).length]).toEqual([1, 2]);
   });
 
-  it('take the place of one that cannot be read, which stays until then', async () => {
+  it('a new index replaces an unreadable one, which stays until then', async () => {
     const [layer] = await addImage('latest', 3, 1);
     if (layer === undefined) throw new Error('there is a layer');
     const app = await startApp();
@@ -275,7 +275,7 @@ describe('an index and its zTOC', () => {
     ['with a key', { SPANDREL_CACHE_REDIS_KEY: SHARED_KEY }, 'sealed:'],
     ['without one', {}, ''],
   ])(
-    'are shared by replicas as one value (%s), and one that is damaged is none',
+    'replicas share index and zTOC as one value (%s), and ignore a damaged one',
     async (_what, key, prefix) => {
       const redis = cleanup.use(await RedisServer.start());
       const environment = { SPANDREL_CACHE_REDIS_URL: redis.url, ...key };
@@ -307,7 +307,7 @@ describe('an index and its zTOC', () => {
     },
   );
 
-  it('of whoever can write to Redis are never used, nor stored, without a key', async () => {
+  it('without a key, an index from Redis is neither used nor stored', async () => {
     const redis = cleanup.use(await RedisServer.start());
     const environment = { SPANDREL_CACHE_REDIS_URL: redis.url };
     const [layer, other] = await addImage('latest', 3, 2);

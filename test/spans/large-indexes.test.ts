@@ -37,7 +37,7 @@ async function read(path: string, headers?: Record<string, string>): Promise<Buf
 }
 
 describe('a large index', () => {
-  it('gives files, ranges, spans and pages as any other', async () => {
+  it('a large index serves files, ranges, spans and pages', async () => {
     const [first = '', middle = ''] = [NAMES[0], NAMES[FILES / 2]];
     expect((await read(`/files/${first}`)).toString()).toBe(`${first}!`);
     expect((await read(`/files/${middle}`)).toString()).toBe(`${middle}!`);
@@ -56,7 +56,7 @@ describe('a large index', () => {
     expect((await ask('/tar', { range: 'bytes=512-521' })).headers.get('etag')).toMatch(/^"sha256:/);
   });
 
-  it('is made again for a reader if it goes meanwhile', async () => {
+  it('a large index that is evicted during a read is built again for the reader', async () => {
     const response = await ask('/files/large');
     const reader = response.body?.getReader();
     const chunks: Uint8Array[] = [];

@@ -47,7 +47,7 @@ async function getBytes(
 }
 
 describe('the first read of a layer', () => {
-  it('is answered as soon as its bytes have been decompressed, while most of the blob has not come', async () => {
+  it('the first read of a layer returns as soon as its bytes are decompressed, before most of the blob arrives', async () => {
     const { digest, tar } = baseLayer();
     const rest = Promise.withResolvers<void>();
     const isLate = (range: string | undefined): boolean =>
@@ -74,7 +74,7 @@ describe('the first read of a layer', () => {
 });
 
 describe('spans', () => {
-  it('are read at once while every thread that builds is taken and others wait for one', async () => {
+  it('spans are read at once while all build threads are busy', async () => {
     const [indexed, held, queued] = upstream.image.layers;
     if (indexed === undefined || held === undefined || queued === undefined)
       throw new Error('too few layers');
@@ -107,7 +107,7 @@ describe('spans', () => {
     for (const response of await Promise.all(building)) expect(response.status).toBe(200);
   });
 
-  it('are decompressed once for all who read them at the same time', async () => {
+  it('concurrent readers of a span cause one decompression', async () => {
     const { digest, tar } = baseLayer();
     const app = await startApp();
     const layer = `${app.url}/v2/demo/app/_soci/layers/${digest}`;
@@ -130,7 +130,7 @@ describe('spans', () => {
     expect(await app.metric('spandrel_span_reads_total{source="memory"}')).toBeGreaterThan(0);
   });
 
-  it('are shared by replicas through Redis if they share a key, and wrong ones are not used', async () => {
+  it('replicas with a shared key share spans through Redis, and ignore wrong ones', async () => {
     const redis = cleanup.use(await RedisServer.start());
     const { digest, tar } = baseLayer();
     const environment = {
@@ -155,7 +155,7 @@ describe('spans', () => {
     expect(await third.metric('spandrel_redis_errors_total{op="seal"}')).toBeGreaterThan(0);
   });
 
-  it('are shared without a key too, once a replica has its own index: by that they are checked', async () => {
+  it('without a key, replicas share spans once they can check them with their own index', async () => {
     const redis = cleanup.use(await RedisServer.start());
     const { digest, tar } = baseLayer();
     const environment = { SPANDREL_CACHE_REDIS_URL: redis.url };

@@ -76,7 +76,7 @@ function blobRequests(): (string | undefined)[] {
 }
 
 describe('a small read of a gzip layer', () => {
-  it('costs one upstream range and the decoding of one read span when it is cold, and nothing when it is warm', async () => {
+  it('a small read of a gzip layer costs one upstream range and one read span when cold, and nothing when warm', async () => {
     await forgetBlob();
     const span = spans[Math.floor(spans.length / 2)];
     if (span === undefined) throw new Error('the layer has no spans');
@@ -97,7 +97,7 @@ describe('a small read of a gzip layer', () => {
     expect(await app.metric('spandrel_span_reads_total{source="memory"}')).toBe(1);
   });
 
-  it('has the right bytes at every edge of every read span, and anywhere', async () => {
+  it('small reads of a gzip layer return the right bytes at all edges of read spans, and anywhere', async () => {
     expect(spans.length).toBeGreaterThan(40);
     for (const { uncompressed } of spans) {
       const { start, end } = uncompressed;
@@ -114,7 +114,7 @@ describe('a small read of a gzip layer', () => {
 });
 
 describe('a read that finds the store damaged', () => {
-  it('has an index with a damaged window built again, and gets the right bytes', async () => {
+  it('a read that finds a damaged window has the index rebuilt, and returns the right bytes', async () => {
     const path = new DigestFiles(join(root, 'indexes', 'layers')).path(digest);
     const whole = await readFile(path);
     const span = spans.at(-1);
@@ -132,7 +132,7 @@ describe('a read that finds the store damaged', () => {
     expect(await app.metric('spandrel_index_builds_total{outcome="indexed"}')).toBe(1);
   });
 
-  it('fetches a blob again that has been cut short', async () => {
+  it('a read that finds a truncated blob fetches it again', async () => {
     await (await fetch(`${app.url}/v2/demo/app/blobs/${digest}`)).arrayBuffer();
     const hex = digest.slice('sha256:'.length);
     await truncate(join(root, 'blobs', 'sha256', hex.slice(0, 2), hex), 100_000);
@@ -143,7 +143,7 @@ describe('a read that finds the store damaged', () => {
 });
 
 describe('reads that go on', () => {
-  it('get the spans of a long range in a few pieces, each decoded once', async () => {
+  it('a long read gets its spans in a few pieces, and decodes each once', async () => {
     await forgetBlob();
     const before = await app.metric(INFLATED);
     const last = spans.findIndex(({ uncompressed }) => uncompressed.end > 9e6);
@@ -153,7 +153,7 @@ describe('reads that go on', () => {
     expect((await app.metric(INFLATED)) - before).toBe(spans[last]?.uncompressed.end);
   });
 
-  it('are fetched ahead of when each begins where the one before has ended, and not otherwise', async () => {
+  it('sequential reads are fetched ahead, others are not', async () => {
     await forgetBlob();
     const before = await app.metric(INFLATED);
     const random = seededRandom(SEED);

@@ -100,7 +100,7 @@ function blobBytesSent(digest: Digest): number {
 
 describe('a span of a stored blob that has gone bad', () => {
   it.each(['gzip', 'zstd'] as const)(
-    'condemns the blob, and has right bytes all the same: %s',
+    'a damaged span of a stored %s blob condemns the blob, and the reader gets the right bytes',
     async (compression) => {
       const bytes = compression === 'gzip' ? layer.packed : zstdCompressSync(layer.tar);
       const digest = digestOf(bytes);
@@ -118,7 +118,7 @@ describe('a span of a stored blob that has gone bad', () => {
     },
   );
 
-  it('is a clear error while the upstream is away, and right when it is back', async () => {
+  it('a damaged span is a clear error while the upstream is away, and right once it is back', async () => {
     await makeIndex();
     await rot(storedPath(root, 'blobs', layer.digest), 300_000);
     upstream.faults.set([{ match: {}, action: { kind: 'reset' } }]);
@@ -141,7 +141,7 @@ describe('a span of a stored blob that has gone bad', () => {
     await expectTar(layer.digest, layer.tar);
   });
 
-  it('is read by two hundred at once, and the blob is fetched once', async () => {
+  it('two hundred concurrent reads of a damaged span fetch the blob once', async () => {
     await makeIndex();
     await rot(storedPath(root, 'blobs', layer.digest), 300_000);
     upstream.requests.clear();
@@ -157,7 +157,7 @@ describe('a span of a stored blob that has gone bad', () => {
 });
 
 describe('an index that has gone bad', () => {
-  it('is told from a blob that has: the blob stays, and the index is made again, once', async () => {
+  it('a damaged index is rebuilt once, and its blob stays', async () => {
     // Of two layers that are equal but for their contents, the one has got the index of the other.
     const stored = (tar: Buffer): Buffer => gzipSync(tar, { level: 0 });
     const [mine, other] = [packedLayer(5, LAYER_BYTES, stored), packedLayer(6, LAYER_BYTES, stored)];
@@ -223,7 +223,7 @@ describe('an index that has gone bad', () => {
     for (const { digest } of [lower, layer]) expect(blobBytesSent(digest)).toBe(0);
   });
 
-  it('is never made of a blob that has: the blob is fetched anew first', async () => {
+  it('an index is never built from a damaged blob: the blob is fetched again first', async () => {
     const expected = await makeIndex();
     await restart(() => rm(join(root, 'indexes'), { recursive: true }));
     await rot(storedPath(root, 'blobs', layer.digest), 300_000);
@@ -239,25 +239,22 @@ describe('what the proxy has made and given out', () => {
     await start({ SPANDREL_CACHE_MEMORY_BYTES: '64MiB' });
   });
 
-  it.each(['rotten', 'gone', 'a folder'])(
-    'is made again where the store has it no more: a zTOC that is %s',
-    async (how) => {
-      const { ztoc } = await makeIndex();
-      await lazyTag();
-      const path = storedPath(root, 'indexes/ztocs', ztoc);
-      for (const isFresh of [false, true]) {
-        if (isFresh) await restart();
-        if (how === 'rotten') await rot(path, 50);
-        else await rm(path, { recursive: true });
-        if (how === 'a folder') await mkdir(join(path, 'x'), { recursive: true });
-        const answer = await get(`blobs/${ztoc}`);
-        expect(answer.status).toBe(200);
-        expect(digestOf(Buffer.from(await answer.arrayBuffer()))).toBe(ztoc);
-        const plain = await get(`blobs/${ztoc}`, { 'accept-encoding': 'identity' });
-        expect(digestOf(Buffer.from(await plain.arrayBuffer()))).toBe(ztoc);
-      }
-    },
-  );
+  it.each(['rotten', 'gone', 'a folder'])('a zTOC that is %s in the store is made again', async (how) => {
+    const { ztoc } = await makeIndex();
+    await lazyTag();
+    const path = storedPath(root, 'indexes/ztocs', ztoc);
+    for (const isFresh of [false, true]) {
+      if (isFresh) await restart();
+      if (how === 'rotten') await rot(path, 50);
+      else await rm(path, { recursive: true });
+      if (how === 'a folder') await mkdir(join(path, 'x'), { recursive: true });
+      const answer = await get(`blobs/${ztoc}`);
+      expect(answer.status).toBe(200);
+      expect(digestOf(Buffer.from(await answer.arrayBuffer()))).toBe(ztoc);
+      const plain = await get(`blobs/${ztoc}`, { 'accept-encoding': 'identity' });
+      expect(digestOf(Buffer.from(await plain.arrayBuffer()))).toBe(ztoc);
+    }
+  });
 
   it.each([
     ['in its bytes', 200],

@@ -100,7 +100,7 @@ async function redisSpans(): Promise<number> {
 
 describe('what comes from a fill that turns out to be another blob', () => {
   it.each(['gzip', 'zstd', 'none'] as const)(
-    'goes with it: the layer (%s) is read right from then on, here and on another replica',
+    'spans of a fill that is another blob are dropped: the %s layer is read right from then on, also on another replica',
     async (how) => {
       const { app, url } = await startApp(STORED[how]);
       const { release, mend } = corrupt(400_000);
@@ -130,7 +130,7 @@ describe('what comes from a fill that turns out to be another blob', () => {
   );
 
   it.each(['tar', 'file', 'blob'] as const)(
-    'never comes to a clean end for those who still read it, of a %s',
+    'a reader of a %s from a fill that is another blob never sees a clean end',
     async (kind) => {
       const { app, url } = await startApp(STORED.gzip);
       const { release } = corrupt(400_000);
@@ -151,7 +151,7 @@ describe('what comes from a fill that turns out to be another blob', () => {
     },
   );
 
-  it('is kept if the blob is right: no span is decompressed again, and other replicas have them', async () => {
+  it('spans of a verified blob are kept: none is decompressed again, and other replicas get them', async () => {
     const { app, url } = await startApp(gzipSync);
     const answer = await fetch(`${url}/_soci/layers/${layer.digest}/tar`);
     expect(Buffer.from(await answer.arrayBuffer()).equals(layer.tar)).toBe(true);
@@ -184,7 +184,7 @@ describe('SpanCache', () => {
     return { memory, cache, wanted: { layer: layer.digest, index: built.index, span }, bytes };
   }
 
-  it('checks what memory has against the index that it is read by, and forgets what is wrong', async () => {
+  it("SpanCache checks hits in memory against the reader's index, and drops wrong ones", async () => {
     const { memory, cache, wanted, bytes } = await open();
     await cache.keep(wanted, bytes);
     expect((await cache.find(wanted))?.bytes).toEqual(bytes);
@@ -199,7 +199,7 @@ describe('SpanCache', () => {
   });
 
   it.each([true, false])(
-    'keeps what an unverified build gives for that build alone, until its end (it is right: %s)',
+    'SpanCache keeps spans of an unverified build for that build only, until its end (verified: %s)',
     async (isRight) => {
       const { memory, cache, wanted, bytes } = await open();
       const end = Promise.withResolvers<typeof wanted.index>();

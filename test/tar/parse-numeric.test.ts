@@ -17,13 +17,13 @@ describe('parseDecimal', () => {
   });
 
   it.each(['', '+', '-', '1 ', '0x1', '1.0', '--1', '9223372036854775808', '9'.repeat(2 ** 20)])(
-    'refuses %s',
+    'parseDecimal refuses %s',
     (text) => {
       expect(() => parseDecimal(text)).toThrow(invalid);
     },
   );
 
-  it('takes a megabyte of zeros at once, whatever comes behind them', () => {
+  it('parseDecimal parses a megabyte of zeros without backtracking, whatever follows them', () => {
     const zeros = '0'.repeat(2 ** 20);
     expect(parseDecimal(`${zeros}5`)).toBe(5);
     expect(() => parseDecimal(`${zeros}x`)).toThrow(invalid);

@@ -26,17 +26,17 @@ function unescape(printed: string): Buffer {
 }
 
 describe('raw text', () => {
-  it('keeps every byte', () => {
+  it('raw text keeps every byte', () => {
     const bytes = Uint8Array.from({ length: 256 }, (_, byte) => byte);
     expect(encodeRawText(decodeRawText(bytes))).toEqual(Buffer.from(bytes));
   });
 
-  it('prints UTF-8 as it is, and the bytes of what is none', () => {
+  it('raw text prints UTF-8 unchanged, and other bytes escaped', () => {
     expect(printRawText(parseRawText('Grüße/日本\\'))).toBe('Grüße/日本\\');
     expect(printRawText('a\xff\\\xc3\xa9' as RawText)).toBe('a\\xff\\\\é');
   });
 
-  it('prints as other decoders do, whatever the bytes are', () => {
+  it('raw text prints arbitrary bytes as other decoders do', () => {
     const random = seededRandom(8);
     const starts = ['\\', 'a', 'é', '日', '😀', '\u0000'].map((text) => Buffer.from(text));
     for (let round = 0; round < 3000; round++) {
@@ -54,7 +54,7 @@ describe('raw text', () => {
     }
   });
 
-  it('has its bytes beside it in JSON where it is not UTF-8, and there alone', () => {
+  it('JSON has the bytes of raw text exactly where it is not UTF-8', () => {
     expect(describeRawText('name', parseRawText('Grüße'))).toEqual({ name: 'Grüße' });
     const described = describeRawText('name', 'a/caf\xe9 1' as RawText);
     expect(described).toEqual({ name: 'a/caf\\xe9 1', nameBytes: 'a/caf%E9%201' });

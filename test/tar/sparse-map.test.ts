@@ -22,7 +22,7 @@ function readMap(text: string, size = 2 ** 40): number {
 }
 
 describe('the map of a sparse file', () => {
-  it('is read over as many blocks as it takes', () => {
+  it('the map of a sparse file may span several blocks', () => {
     const regions = Array.from({ length: 300 }, (_, index) => `${1000 * index}\n10\n`);
     expect(readMap(`300\n${regions.join('')}`)).toBe(Math.ceil((4 + regions.join('').length) / BLOCK_BYTES));
   });

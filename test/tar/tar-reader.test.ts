@@ -36,13 +36,13 @@ function goldenTars(): { name: string; tar: Buffer }[] {
 }
 
 describe('the tar reader', () => {
-  it.each(goldenTars())('reads $name the same however it is cut', ({ tar }) => {
+  it.each(goldenTars())('the tar reader reads $name the same however it is split', ({ tar }) => {
     const whole = read([tar]);
     for (const chunkBytes of [1, 7, 511, 512, 513, 4096])
       expect(read(chunksOf(tar, chunkBytes))).toEqual(whole);
   });
 
-  it('reads damaged archives the same however they are cut, and never fails otherwise than with a problem', () => {
+  it('the tar reader reads damaged archives the same however they are split, and fails only with a problem', () => {
     const seed = 77;
     const random = seededRandom(seed);
     const tars = goldenTars().filter(({ tar }) => tar.length <= 20_000);
@@ -56,7 +56,7 @@ describe('the tar reader', () => {
     }
   });
 
-  it('goes on after an entry that SOCI does not know', () => {
+  it('the tar reader continues after an entry of a type that SOCI does not know', () => {
     const tar = Buffer.concat([
       tarHeader({ name: 'odd', typeflag: 'Z', size: 3 }),
       Buffer.alloc(512),
@@ -71,7 +71,7 @@ describe('the tar reader', () => {
     });
   });
 
-  it('passes over the map of a GNU sparse file, which its size does not count', () => {
+  it('the tar reader skips the map of a GNU sparse file, which its size does not count', () => {
     const sparse = tarHeader({ name: 'sparse', typeflag: 'S', size: 512, isGnu: true, isExtended: true });
     const extension = Buffer.alloc(512);
     const tar = Buffer.concat([sparse, extension, Buffer.alloc(512, 'd'), tarHeader({ name: 'next' })]);
@@ -84,7 +84,7 @@ describe('the tar reader', () => {
     );
   });
 
-  it('refuses a number that is not exact', () => {
+  it('the tar reader refuses a number that is not a safe integer', () => {
     const header = tarHeader({
       name: 'device',
       typeflag: '3',
@@ -95,7 +95,7 @@ describe('the tar reader', () => {
     expect(problem).toBe('TAR_UNSUPPORTED');
   });
 
-  it('holds no more of an extended header than it may have', () => {
+  it('the tar reader buffers no more of an extended header than the limit', () => {
     const { problem, archiveBytes } = read([
       tarHeader({ name: 'x', typeflag: 'x', size: 2 ** 20 + 1 }),
       Buffer.alloc(4096),

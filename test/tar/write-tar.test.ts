@@ -48,7 +48,7 @@ function file(path: string, text: string, more: Partial<TarEntry> = {}): TarEntr
 }
 
 describe('writeTar', () => {
-  it('writes every field of a ustar header', () => {
+  it('writeTar writes every field of a ustar header', () => {
     const [listed] = list(
       archive(file('a/b.txt', 'hello', { mode: 0o4755, uid: 1000, gid: 2000, mtimeSeconds: 1_700_000_000 })),
     );
@@ -65,7 +65,7 @@ describe('writeTar', () => {
     });
   });
 
-  it('writes all types', () => {
+  it('writeTar writes all types of entries', () => {
     const tar = archive(
       { path: 'd/', type: 'directory' },
       file('d/f', 'x'),
@@ -90,11 +90,14 @@ describe('writeTar', () => {
     expect(listWithGnuTar(tar)).toHaveLength(7);
   });
 
-  it.each([0, 1, 511, 512, 513, 1024, 100_000])('pads a file of %d bytes to whole blocks', (bytes) => {
-    const tar = archive(file('first', 'a'.repeat(bytes)), file('second', 'b'));
-    expect(tar.length).toBe(512 + Math.ceil(bytes / 512) * 512 + 1024 + 1024);
-    expect(list(tar).map(({ content }) => content)).toEqual(['a'.repeat(bytes), 'b']);
-  });
+  it.each([0, 1, 511, 512, 513, 1024, 100_000])(
+    'writeTar pads a file of %d bytes to whole blocks',
+    (bytes) => {
+      const tar = archive(file('first', 'a'.repeat(bytes)), file('second', 'b'));
+      expect(tar.length).toBe(512 + Math.ceil(bytes / 512) * 512 + 1024 + 1024);
+      expect(list(tar).map(({ content }) => content)).toEqual(['a'.repeat(bytes), 'b']);
+    },
+  );
 
   it.each([
     ['of 100 bytes', 'n'.repeat(100), false],
@@ -112,7 +115,7 @@ describe('writeTar', () => {
     expect(runProgramSync('tar', ['-xOf', '-', '--', path], { input: tar }).toString()).toBe('content');
   });
 
-  it('gets the length of a PAX record right around every carry', () => {
+  it('the length of a PAX record is right around every carry', () => {
     const lengths = Array.from({ length: 1050 }, (_, i) => i);
     const entries = lengths.map(
       (i) => ({ path: `${i}`, type: 'symlink', linkName: `é${'l'.repeat(i)}` }) as const,
@@ -120,13 +123,13 @@ describe('writeTar', () => {
     expect(list(archive(...entries)).map(({ link }) => link.length - 1)).toEqual(lengths);
   });
 
-  it('writes a folder whose path needs a prefix or PAX', () => {
+  it('writeTar writes directories whose paths need a prefix or PAX', () => {
     const paths = [`${'a'.repeat(60)}/${'b'.repeat(60)}/`, `${'c'.repeat(120)}/`];
     const listed = list(archive(...paths.map((path) => ({ path, type: 'directory' }) as const)));
     expect(listed.map(({ name, type }) => [`${name}/`, type])).toEqual(paths.map((path) => [path, '5']));
   });
 
-  it('writes numbers that octal fields cannot hold', () => {
+  it('writeTar writes numbers that octal fields cannot hold', () => {
     const [listed] = list(archive(file('x', '', { uid: 3_000_000, gid: 2 ** 31 })));
     expect(listed).toMatchObject({ uid: 3_000_000, gid: 2 ** 31 });
     const header = [...writeTar([{ path: 'huge', type: 'fifo', mtimeSeconds: 5 }])][0];
@@ -144,7 +147,7 @@ describe('writeTar', () => {
     expect(listed?.mtime).toBeCloseTo(mtimeSeconds + mtimeNanoseconds / 1e9, 5);
   });
 
-  it('writes extended attributes as GNU tar reads them', () => {
+  it('writeTar writes extended attributes as GNU tar reads them', () => {
     const tar = archive(file('x', 'y', { xattrs: { 'user.comment': 'ünicode' } }));
     expect(list(tar)[0]?.pax).toEqual({ 'SCHILY.xattr.user.comment': 'ünicode' });
     expect(runProgramSync('tar', ['--xattrs', '-tvvf', '-'], { input: tar }).toString()).toContain(
@@ -152,11 +155,11 @@ describe('writeTar', () => {
     );
   });
 
-  it('refuses a content that is not as long as it says', () => {
+  it('writeTar refuses content whose length differs from its size', () => {
     expect(() => archive(file('x', 'four', { size: 5 }))).toThrow(RangeError);
   });
 
-  it('reads contents only as the archive is consumed', () => {
+  it('writeTar reads contents only while the archive is consumed', () => {
     let isRead = false;
     const content = {
       *[Symbol.iterator]() {

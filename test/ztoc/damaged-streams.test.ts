@@ -71,7 +71,7 @@ async function expectReadable(layer: Buffer, compression: 'gzip' | 'zstd', expec
 }
 
 describe('a gzip stream at fault', () => {
-  it('is readable up to where it is cut, wherever that is', async () => {
+  it('a truncated gzip stream is readable up to its end', async () => {
     for (let cut = 300; cut < first.length; cut += 17_919) {
       const layer = first.subarray(0, cut);
       await expectReadable(layer, 'gzip', gunzipToEnd(layer));
@@ -80,7 +80,7 @@ describe('a gzip stream at fault', () => {
       await expectReadable(first.subarray(0, -missing), 'gzip', tar.subarray(0, MEMBER_BYTES));
   });
 
-  it('is readable up to every byte at which a small one may be cut', async () => {
+  it('a small gzip stream truncated at any byte is readable up to there', async () => {
     const small = gzipSync(tar.subarray(0, 1000));
     for (let cut = 200; cut < small.length; cut++) {
       const layer = small.subarray(0, cut);
@@ -110,7 +110,7 @@ describe('a gzip stream at fault', () => {
     await expectReadable(layer, 'gzip', tar.subarray(0, bytes));
   });
 
-  it('is readable up to the block that is none, though all behind it is there', async () => {
+  it('a gzip stream is readable up to an invalid block, although valid bytes follow it', async () => {
     const stored = gzipSync(tar.subarray(0, MEMBER_BYTES), { level: 0 });
     // RFC 1951, 3.2.4: five bytes of header before each stored block.
     const length = stored.readUInt16LE(11);
@@ -118,7 +118,7 @@ describe('a gzip stream at fault', () => {
     await expectReadable(stored, 'gzip', tar.subarray(0, length));
   });
 
-  it('fails if nothing comes out of it', async () => {
+  it('a gzip stream that yields no output fails', async () => {
     const broken = [first.subarray(0, 8), Buffer.concat([first.subarray(0, 10), Buffer.from([7])])];
     for (const layer of broken)
       await expect(
@@ -152,7 +152,7 @@ describe('a zstd stream at fault', () => {
     await expectReadable(layer, 'zstd', tar.subarray(0, bytes));
   });
 
-  it('is readable up to the block that is damaged, cut short or none', async () => {
+  it('a zstd stream is readable up to a damaged, truncated or invalid block', async () => {
     expect(rawFrame.length).toBeGreaterThan(raw.length);
     const fourth = blockStart(rawFrame, 3);
     const damaged = Buffer.from(rawFrame);
@@ -162,7 +162,7 @@ describe('a zstd stream at fault', () => {
     await expectReadable(damaged, 'zstd', expected);
   });
 
-  it('gives all blocks ahead of one whose content cannot be decoded', async () => {
+  it('a zstd stream yields all blocks before one whose content cannot be decoded', async () => {
     const layer = zstdCompressSync(tar);
     const at = blockStart(layer, 2);
     // The tree of the literals: RFC 8878, 4.2.1.

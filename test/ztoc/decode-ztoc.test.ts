@@ -48,30 +48,30 @@ function plainZtoc(entries: readonly TocEntry[]): Ztoc {
 
 describe('decodeZtoc', () => {
   it.each(['', '2023-11-14T22:13:20Z', '0001-01-01T00:00:00.123456789Z', '2023-11-14T23:13:20+01:00'])(
-    'takes the time %j',
+    'decodeZtoc accepts the time %j',
     (time) => {
       expect(decodeZtoc(encodeZtoc(plainZtoc([file(time)]))).entries[0]?.modTime).toBe(time);
     },
   );
 
   it.each(['yesterday', '2023-11-14', '2023-11-14T22:13:20.1234567890Z', '2023-11-14T22:13:20Z\0'])(
-    'refuses the time %j',
+    'decodeZtoc refuses the time %j',
     (time) => {
       expect(() => decodeZtoc(encodeZtoc(plainZtoc([file(time)])))).toThrow(malformed);
     },
   );
 
-  it('refuses more files than are allowed', () => {
+  it('decodeZtoc refuses more files than allowed', () => {
     const bytes = encodeZtoc(plainZtoc([file(), file(), file()]));
     expect(decodeZtoc(bytes, { maxTocEntries: 3 }).entries).toHaveLength(3);
     expect(() => decodeZtoc(bytes, { maxTocEntries: 2 })).toThrow(malformed);
   });
 
-  it('refuses more bytes than a flatbuffer can have', () => {
+  it('decodeZtoc refuses more bytes than a flatbuffer can have', () => {
     expect(() => decodeZtoc(new Uint8Array(2 ** 31))).toThrow(malformed);
   });
 
-  it('refuses references to one table over and over, however small it is', () => {
+  it('decodeZtoc refuses repeated references to one table, however small', () => {
     const builder = new Builder(1024);
     builder.startObject(0);
     const empty = builder.endObject();

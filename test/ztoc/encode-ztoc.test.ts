@@ -83,7 +83,7 @@ function failureOf(bytes: Uint8Array): unknown {
 }
 
 describe('encodeZtoc', () => {
-  it('gives the bytes of the golden test of soci-snapshotter', () => {
+  it('encodeZtoc writes the bytes of the golden test of soci-snapshotter', () => {
     // ztoc/ztoc_test.go, "TestWriteZtoc"
     const bytes = encodeZtoc({
       version: '0.9',
@@ -102,7 +102,7 @@ describe('encodeZtoc', () => {
     );
   });
 
-  it('gives bytes that decode to the same zTOC', () => {
+  it('an encoded zTOC decodes to the same zTOC', () => {
     const ztoc = sampleZtoc();
     expect(decodeZtoc(encodeZtoc(ztoc))).toEqual(ztoc);
   });
@@ -119,18 +119,18 @@ describe('decodeZtoc', () => {
     ['a file behind the end', { uncompressedArchiveSize: 600 }],
     ['checkpoints that are cut short', { checkpoints: sampleZtoc().checkpoints.subarray(1) }],
     ['an unknown type', { entries: [EMPTY_ENTRY] }],
-  ])('refuses %s', (_, change) => {
+  ])('decodeZtoc refuses a zTOC with %s', (_, change) => {
     expect(failureOf(encodeZtoc({ ...sampleZtoc(), ...change }))).toEqual(malformed);
   });
 
-  it('refuses every cut of a zTOC', () => {
+  it('decodeZtoc refuses a zTOC truncated at any byte', () => {
     const bytes = encodeZtoc({ ...sampleZtoc(1) });
     for (let length = 0; length < bytes.length; length += length < 300 ? 1 : 997) {
       expect(failureOf(bytes.subarray(0, length)), `${length} bytes`).toEqual(malformed);
     }
   });
 
-  it('gives nothing but INDEX_MALFORMED for damaged bytes', () => {
+  it('decodeZtoc throws nothing but INDEX_MALFORMED for damaged bytes', () => {
     const seed = 20_240_817;
     const random = seededRandom(seed);
     const whole = encodeZtoc(sampleZtoc(1));
@@ -151,7 +151,7 @@ describe('decodeZtoc', () => {
     expect(codes).toEqual(new Set([undefined, 'INDEX_MALFORMED']));
   });
 
-  it('refuses a buffer whose parts refer to one text over and over', () => {
+  it('decodeZtoc refuses a buffer whose tables share one text', () => {
     const names = ['n'.repeat(50_000), ...Array.from({ length: 99 }, () => 'x')];
     const entries = names.map((name): TocEntry => ({ ...EMPTY_ENTRY, type: 'reg', name: name as RawText }));
     const bytes = Buffer.from(encodeZtoc({ ...sampleZtoc(1), entries }));

@@ -30,7 +30,7 @@ describe('the index of a real layer', () => {
     ['gzip', '-9'],
     ['pigz', '-6'],
   ] as const)(
-    'takes at most 2.5 %% of what %s %s has compressed, and each span is read by itself',
+    'the index of a layer compressed by %s %s takes at most 2.5 %% of it, and each span is readable on its own',
     async (command, level) => {
       const layer = runProgramSync(command, [level, '-c'], { input: tar });
       await using built = await buildFromBytes(layer, { compression: 'gzip', ...SPANS, chunkBytes: 262_144 });

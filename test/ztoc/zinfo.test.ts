@@ -7,7 +7,7 @@ const malformed = expect.objectContaining({ code: 'INDEX_MALFORMED' }) as unknow
 const CHECKPOINT_BYTES = 32_785;
 
 describe('the zinfo of an uncompressed layer', () => {
-  it('has the bytes that soci-snapshotter gives', () => {
+  it('the zinfo of an uncompressed layer has the bytes of soci-snapshotter', () => {
     const bytes = Buffer.from(encodeTarZinfo({ spanBytes: 4_194_304, sizeBytes: 20_971_520 }));
     expect(bytes.toString('hex')).toBe(
       '140000000000000000000a001c0018000c0004000a000000000040010000000000004000000000000000000002000000',
@@ -24,7 +24,7 @@ describe('the zinfo of an uncompressed layer', () => {
     expect(tarMaxSpanId({ spanBytes: 4096, sizeBytes })).toBe(last);
   });
 
-  it('is refused without a span size', () => {
+  it('the zinfo of an uncompressed layer is refused without a span size', () => {
     expect(() => decodeTarZinfo(encodeTarZinfo({ spanBytes: 0, sizeBytes: 1 }))).toThrow(malformed);
     expect(() => decodeTarZinfo(new Uint8Array(3))).toThrow(malformed);
   });
@@ -37,7 +37,7 @@ describe('the zinfo of a gzip layer', () => {
   ];
   const encoded = encodeGzipZinfo(4096, checkpoints, (id, target) => target.fill(id));
 
-  it('decodes to what was encoded', () => {
+  it('the zinfo of a gzip layer decodes to what was encoded', () => {
     const zinfo = decodeGzipZinfo(encoded);
     expect(zinfo.spanBytes).toBe(4096);
     expect(
@@ -45,7 +45,7 @@ describe('the zinfo of a gzip layer', () => {
     ).toEqual(checkpoints.map((checkpoint, id) => ({ ...checkpoint, window: id })));
   });
 
-  it('of version 1 has its first checkpoint behind a plain gzip header', () => {
+  it('a gzip zinfo of version 1 has its first checkpoint after a plain gzip header', () => {
     const old = Buffer.concat([encoded.subarray(0, 12), encoded.subarray(12 + CHECKPOINT_BYTES)]);
     const [first, second] = decodeGzipZinfo(old).checkpoints;
     expect(first).toEqual({

@@ -57,26 +57,26 @@ describe.each(CLAIMS)('a manifest that claims %s of a layer', (_, claimedBytes) 
     await upstream.addImage('lying/app', [{ ...LAYER, claimedBytes }]);
   });
 
-  it('changes nothing for another repository while the layer is not in the store', async () => {
+  it('a false size claim does not affect another repository while the layer is not stored', async () => {
     await get('honest/app/manifests/latest');
     await get('lying/app/manifests/latest');
     await expectRight('honest/app');
   });
 
-  it('changes nothing for another repository while the layer is in the store', async () => {
+  it('a false size claim does not affect another repository while the layer is stored', async () => {
     await get('honest/app/manifests/latest');
     await expectRight('honest/app');
     await get('lying/app/manifests/latest');
     await expectRight('honest/app');
   });
 
-  it('does not keep its own repository from the layer, whose registry gives it too', async () => {
+  it('a false size claim does not keep its own repository from the layer', async () => {
     await get('lying/app/manifests/latest');
     await expectRight('lying/app');
     await expectRight('honest/app');
   });
 
-  it('removes nothing from the store', async () => {
+  it('a false size claim removes nothing from the store', async () => {
     const others = await upstream.addImage(
       'other/app',
       [1, 2, 3].map((seed) => gzipLayer(tarArchive({ file: randomBlob(2_000_000, seed) }))),

@@ -37,7 +37,7 @@ describe('parseManifest', () => {
     expect(() => parseEntry(field)).toThrow(unsupported);
   });
 
-  it('takes null for nothing, and a platform as far as it goes', () => {
+  it('parseManifest treats null as absent, and accepts incomplete platforms', () => {
     const parsed = parseEntry({ annotations: null, platform: null, urls: null, artifactType: null });
     expect(parsed).toEqual({
       kind: 'index',
@@ -48,7 +48,7 @@ describe('parseManifest', () => {
     });
   });
 
-  it('gives what a platform can be looked for in', () => {
+  it('parseManifest returns the descriptors to select a platform from', () => {
     const parsed = parseEntry({ platform: null });
     const manifests = parsed.kind === 'index' ? soundDescriptors(parsed.manifests) : [];
     expect(orderByPlatform(manifests, { os: 'linux', architecture: 'arm64' })).toEqual(manifests);
@@ -77,7 +77,7 @@ describe('parseManifest', () => {
     });
   });
 
-  it('reads an image without layers, and one whose config cannot be asked for', () => {
+  it('parseManifest reads an image without layers, and one whose config cannot be requested', () => {
     const config = { mediaType: MEDIA_TYPES.ociConfig, digest: DIGEST, size: 7 };
     for (const layers of [[], null, undefined])
       expect(parseText(JSON.stringify({ config, layers }), MEDIA_TYPES.ociManifest)).toEqual({
@@ -93,7 +93,7 @@ describe('parseManifest', () => {
       });
   });
 
-  it.each(['[', '{"a":'])('refuses a document of nothing but %s', (open) => {
+  it.each(['[', '{"a":'])('parseManifest refuses a document that consists of %s', (open) => {
     expect(() => parseText(open.repeat(500_000))).toThrow(unsupported);
     const nested = `{"manifests":${'['.repeat(500_000)}${']'.repeat(500_000)}}`;
     expect(() => parseText(nested)).toThrow(unsupported);

@@ -53,7 +53,7 @@ function request(built: BuiltLayer, more: Partial<TreeRequest> = {}): TreeReques
 }
 
 describe('ImageTrees', () => {
-  it('makes a tree once for all who ask, keeps it within its bound, and makes it anew when it has gone', async () => {
+  it('ImageTrees builds a tree once for concurrent requests, keeps it within its bound, and rebuilds an evicted one', async () => {
     const built = await build(file('a'), file('b/c'));
     const trees = openTrees(500);
     const wanted = request(built);
@@ -67,7 +67,7 @@ describe('ImageTrees', () => {
     expect(wanted.asked).toBe(2);
   });
 
-  it('remembers that a tree is too large to be made, or to be kept', async () => {
+  it('ImageTrees remembers that a tree is too large to build or to keep', async () => {
     const built = await build(...Array.from({ length: 200 }, (_, place) => file(`file-${place}`)));
     for (const trees of [openTrees(2 ** 20, 10_000), openTrees(1000)]) {
       const wanted = request(built);
@@ -80,7 +80,7 @@ describe('ImageTrees', () => {
     }
   });
 
-  it('has each index that is gone or damaged replaced, once', async () => {
+  it('ImageTrees has each missing or damaged index replaced once', async () => {
     const built = await build(file('a'));
     const folder = await temporaryFolder();
     const damaged = join(folder, 'damaged');
@@ -110,7 +110,7 @@ describe('ImageTrees', () => {
     expect(replaced).toEqual([DIGEST]);
   });
 
-  it('ends the work when all who wait for it have left, and begins anew for who comes then', async () => {
+  it('ImageTrees stops when all waiters have left, and starts again for a later one', async () => {
     const built = await build(file('a'));
     const trees = openTrees(2 ** 20);
     const [first, second] = [new AbortController(), new AbortController()];

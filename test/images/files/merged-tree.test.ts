@@ -69,7 +69,7 @@ function missing(tree: ImageTree, path: string): boolean {
 }
 
 describe('MergedTree', () => {
-  it('lets upper layers replace files, and finds names however they are written', () => {
+  it('MergedTree lets upper layers replace files, and finds a path however it is written', () => {
     const tree = merge([dir('./etc/'), file('./etc/passwd'), file('a')], [file('etc/passwd')]);
     expect(layerOf(tree, '/etc/passwd')).toBe(1);
     expect(layerOf(tree, 'etc//./passwd')).toBe(1);
@@ -77,14 +77,14 @@ describe('MergedTree', () => {
     expect(namesIn(tree, '')).toEqual(['a', 'etc']);
   });
 
-  it('hides what a whiteout names, directories with all that is in them', () => {
+  it('MergedTree hides what a whiteout names, with everything below it', () => {
     const tree = merge([file('d/x/y'), file('d/z'), file('f')], [file('d/.wh.x'), file('.wh.f')]);
     expect(missing(tree, 'd/x/y')).toBe(true);
     expect(missing(tree, 'f')).toBe(true);
     expect(layerOf(tree, 'd/z')).toBe(0);
   });
 
-  it('hides lower files of an opaque directory, but not those of the layer that makes it opaque, whatever their order', () => {
+  it('MergedTree hides lower files of an opaque directory, but not those of the same layer, in any order', () => {
     const tree = merge(
       [file('d/old'), file('e/old')],
       [file('d/new'), file('d/.wh..wh..opq'), file('e/.wh.new'), file('e/new')],
@@ -95,7 +95,7 @@ describe('MergedTree', () => {
     expect(layerOf(tree, 'e/old')).toBe(0);
   });
 
-  it('keeps the content of a directory that a layer lists again, and drops that of one replaced by a file', () => {
+  it('MergedTree keeps the content of a directory that a layer lists again, and drops that of one replaced by a file', () => {
     const tree = merge([dir('d'), file('d/x'), dir('e'), file('e/x')], [dir('d'), file('e')]);
     expect(layerOf(tree, 'd/x')).toBe(0);
     expect(layerOf(tree, 'd')).toBe(1);
@@ -103,7 +103,7 @@ describe('MergedTree', () => {
     expect(missing(tree, 'e/x')).toBe(true);
   });
 
-  it('follows symbolic links, relative and absolute, in the middle of a path and at its end, without leaving the root', () => {
+  it('MergedTree follows relative and absolute symbolic links anywhere in a path, without leaving the root', () => {
     const tree = merge([
       file('usr/lib/libc.so'),
       symlink('lib', 'usr/lib'),
@@ -116,7 +116,7 @@ describe('MergedTree', () => {
     expect(tree.resolve(parseRawText('chain'), true).path).toBe('usr/lib/libc.so');
   });
 
-  it('tells which links lead to nothing until looking has cost enough', () => {
+  it('MergedTree finds dangling links until its budget is spent', () => {
     const far = 'x/../'.repeat(500);
     const links = Array.from({ length: 20 }, (_, place) => symlink(`l${place}`, `${far}f`));
     const tree = merge([dir('x'), file('f'), ...links, symlink('gone', `${far}nothing`)]);
@@ -126,13 +126,13 @@ describe('MergedTree', () => {
     expect(tree.isDangling(parseRawText('gone'), { steps: 1500 })).toBe(true);
   });
 
-  it('says that circles and dangling links are no files', () => {
+  it('MergedTree reports circular and dangling links as unknown files', () => {
     const tree = merge([symlink('a', 'b'), symlink('b', 'a'), symlink('gone', 'nowhere')]);
     expect(missing(tree, 'a')).toBe(true);
     expect(missing(tree, 'gone')).toBe(true);
   });
 
-  it('gives a hard link the data of its target, also when the target is replaced later', () => {
+  it('MergedTree gives a hard link the data of its target, even if the target is replaced later', () => {
     const [first, second, third] = [file('a'), file('a'), file('a')];
     const tree = merge([first, hardlink('same', './a'), second], [third]);
     const offsetOf = (path: string): number | undefined =>
@@ -143,7 +143,7 @@ describe('MergedTree', () => {
     expect(offsetOf('a')).toBe(third.uncompressedOffset);
   });
 
-  it('puts files where the symbolic links of their own layer lead, and not where those of lower ones do', () => {
+  it('MergedTree applies symbolic links of the same layer to paths of entries, never those of lower layers', () => {
     const tree = merge([dir('usr/lib'), symlink('lib', 'usr/lib'), file('lib/old.so')], [file('lib/new.so')]);
     expect(layerOf(tree, 'usr/lib/old.so')).toBe(0);
     expect(layerOf(tree, 'lib/new.so')).toBe(1);
@@ -151,7 +151,7 @@ describe('MergedTree', () => {
     expect(missing(tree, 'lib/old.so')).toBe(true);
   });
 
-  it('takes names that try to climb out as names below the root', () => {
+  it('MergedTree keeps names that try to leave the root below it', () => {
     const tree = merge([file('../../etc/passwd'), file('/abs')]);
     expect(layerOf(tree, 'etc/passwd')).toBe(0);
     expect(layerOf(tree, 'abs')).toBe(0);
@@ -159,7 +159,7 @@ describe('MergedTree', () => {
 });
 
 describe('a hostile layer', () => {
-  it('has entries left out whose paths no file system takes', () => {
+  it('entries of a hostile layer with paths that no file system accepts are left out', () => {
     const long = 'd/'.repeat(500_000);
     const tree = merge([
       symlink('link', long),
@@ -172,14 +172,14 @@ describe('a hostile layer', () => {
     expect(layerOf(tree, 'a')).toBe(0);
   });
 
-  it('cannot have more directories than memory', () => {
+  it('a hostile layer cannot exhaust memory with directories', () => {
     const deep = Array.from({ length: 6 }, (_, index) => file(`${index}/${'d/'.repeat(2000)}x`));
     expect(() => merge(deep)).not.toThrow();
     const small = new MergedTree({ bytes: 1_000_000, steps: 1_000_000 });
     expect(() => small.addLayer(FIRST, deep, true)).toThrow(tooLarge);
   });
 
-  it('cannot lead round in symbolic links for ever', () => {
+  it('a hostile layer cannot cause endless symbolic links', () => {
     const tree = new MergedTree(MAX_SIZE);
     const turns = Array.from({ length: 40 }, (_, index) =>
       symlink(`l${index}`, `${'./'.repeat(2000)}l${index + 1}`),

@@ -62,7 +62,7 @@ async function convertedDigest(upstream: LayoutUpstream, platforms: 'all' | []):
 }
 
 describe('a tag', () => {
-  it('answers the first pull of a small image with its index, and reads every file of it', async () => {
+  it('the first pull of a small image gets its index, and every file is readable', async () => {
     await using upstream = await LayoutUpstream.start('prefetch');
     await using app = await startApp(upstream);
     const client = new SnapshotterClient({ repositoryUrl: `${app.url}/v2/up/app` });
@@ -75,7 +75,7 @@ describe('a tag', () => {
     await client.readEverything();
   });
 
-  it('answers the same by HEAD and GET, after a restart, and on another replica', async () => {
+  it('a tag has the same response by HEAD and GET, after a restart, and on another replica', async () => {
     await using upstream = await LayoutUpstream.start('platforms-all');
     const seen = new Set<string>();
     for (const store of [root, root, join(root, 'other')]) {
@@ -87,7 +87,7 @@ describe('a tag', () => {
     expect(seen.has(upstream.digest)).toBe(false);
   });
 
-  it('answers in the full form what soci convert makes', async () => {
+  it('the full form of an image is the result of soci convert', async () => {
     await using upstream = await LayoutUpstream.start('platforms-all');
     const environment = {
       SPANDREL_INDEX_V2_FORM: 'full',
@@ -103,13 +103,13 @@ describe('a tag', () => {
     }
   });
 
-  it('answers in the full form for a single manifest what soci convert makes', async () => {
+  it('the full form of a single manifest is the result of soci convert', async () => {
     await using upstream = await LayoutUpstream.start('docker-single');
     await using app = await startApp(upstream, { SPANDREL_INDEX_V2_FORM: 'full' });
     expect((await resolveTag(app)).digest).toBe(await convertedDigest(upstream, []));
   });
 
-  it('answers in the lean form the same image manifest without listing the index', async () => {
+  it('the lean form has the same image manifest and does not list the index', async () => {
     await using upstream = await LayoutUpstream.start('platforms-all');
     await using full = await startApp(upstream, { SPANDREL_INDEX_V2_FORM: 'full' }, join(root, 'full'));
     await using lean = await startApp(upstream, {}, join(root, 'lean'));
@@ -122,7 +122,7 @@ describe('a tag', () => {
     expect(ofLean.bytes).toBeLessThan(ofFull.bytes);
   });
 
-  it('names the index in the layers for nodes that know the proxy as a mirror', async () => {
+  it('the mirror form names the index in the layers', async () => {
     await using upstream = await LayoutUpstream.start('five-layers');
     await using app = await startApp(upstream);
     const query = '?ns=registry.test';
@@ -142,7 +142,7 @@ describe('a tag', () => {
     }
   });
 
-  it('holds the config back from such a node until it has the zTOCs, and from no other', async () => {
+  it('the config is held back from a mirror client until it has the zTOCs, and from no other client', async () => {
     await using upstream = await LayoutUpstream.start('five-layers');
     await using app = await startApp(upstream);
     const get = async (path: string): Promise<Buffer> => {
@@ -174,7 +174,7 @@ describe('a tag', () => {
     await response.arrayBuffer();
   });
 
-  it('answers the original to its own digest, to clients without the OCI types, and starts nothing for others', async () => {
+  it('the original is served by digest and to clients without the OCI types; other clients start no build', async () => {
     await using upstream = await LayoutUpstream.start('docker-single');
     await using app = await startApp(upstream);
     for (const options of [
@@ -194,7 +194,7 @@ describe('a tag', () => {
     expect((await resolveTag(app, { userAgent: 'docker/28.0' })).digest).toBe((await resolveTag(app)).digest);
   });
 
-  it('does not wait where that would take too long, and is lazy the next time', async () => {
+  it('a tag request does not wait for a long build, and the next one is lazy', async () => {
     await using upstream = await LayoutUpstream.start('five-layers');
     await using app = await startApp(upstream, { SPANDREL_INDEX_HOLD_MS: '0' });
     expect((await resolveTag(app)).digest).toBe(upstream.digest);
@@ -209,13 +209,13 @@ describe('a tag', () => {
     expect((await resolveTag(app)).digest).not.toBe(upstream.digest);
   });
 
-  it('answers an image that was pushed with a SOCI index as it is', async () => {
+  it('an image that was pushed with a SOCI index is served unchanged', async () => {
     await using upstream = await LayoutUpstream.start('five-layers', 'expected');
     await using app = await startApp(upstream);
     expect((await resolveTag(app)).digest).toBe(upstream.digest);
   });
 
-  it('leaves out a layer at fault, and answers the original where no layer can be indexed', async () => {
+  it('a faulty layer is left out, and an image without indexable layers is served unchanged', async () => {
     await using bad = await LayoutUpstream.start('one-bad-layer');
     await using empty = await LayoutUpstream.start('no-layers');
     await using first = await startApp(bad, {}, join(root, 'bad'));
@@ -226,7 +226,7 @@ describe('a tag', () => {
     expect((await resolveTag(second)).digest).toBe(empty.digest);
   });
 
-  it('goes on indexing when the client that asked has left', async () => {
+  it('indexing continues when the client leaves', async () => {
     await using upstream = await LayoutUpstream.start('five-layers', 'layout', { latencyMs: 50 });
     await using app = await startApp(upstream);
     const leaving = new AbortController();
@@ -243,7 +243,7 @@ describe('a tag', () => {
     expect((await resolveTag(app)).digest).not.toBe(upstream.digest);
   });
 
-  it('lets a node start from the bytes that it reads, when the index is there and the blobs are not', async () => {
+  it('a node with an index but without blobs starts with only the bytes that it reads', async () => {
     await using registry = await startDemoRegistry();
     await using app = await proxyWith(registry, {
       upstream: { name: 'demo' },
@@ -268,7 +268,7 @@ describe('a tag', () => {
     expect(await app.metric('spandrel_image_pulls_total{mode="full"}')).toBe(0);
   });
 
-  it('keeps the original digest lazy through v1', async () => {
+  it('the original digest stays lazy through v1', async () => {
     await using upstream = await LayoutUpstream.start('platforms-all');
     await using app = await startApp(upstream, {
       SPANDREL_INDEX_RULES: JSON.stringify([{ preserveDigests: true }]),

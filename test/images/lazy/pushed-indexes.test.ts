@@ -113,25 +113,28 @@ function editedCheckpoints(decoded: DecodedZtoc, edit: (bytes: Buffer) => void):
 }
 
 describe('an index that somebody has pushed', () => {
-  it.each([1, 2] as const)('is used instead of ours, version %i, also after a restart', async (version) => {
-    const ztoc = await ztocOf(PUSHED_SPAN_BYTES);
-    const { manifest, index } = await push({ ztoc, version });
-    {
-      await using app = await startApp();
-      for (let round = 0; round < 2; round++) {
-        if (version === 1) expect(await referrers(app, manifest)).toEqual([index]);
-        expect(await lazyTag(app)).toBe(manifest);
-        expect((await blobOf(app, digestOf(ztoc))).equals(ztoc)).toBe(true);
-        expect(await pull(app)).toBe(digestOf(await ztocOf(OWN_SPAN_BYTES)));
+  it.each([1, 2] as const)(
+    'a pushed index of version %i is used instead of ours, also after a restart',
+    async (version) => {
+      const ztoc = await ztocOf(PUSHED_SPAN_BYTES);
+      const { manifest, index } = await push({ ztoc, version });
+      {
+        await using app = await startApp();
+        for (let round = 0; round < 2; round++) {
+          if (version === 1) expect(await referrers(app, manifest)).toEqual([index]);
+          expect(await lazyTag(app)).toBe(manifest);
+          expect((await blobOf(app, digestOf(ztoc))).equals(ztoc)).toBe(true);
+          expect(await pull(app)).toBe(digestOf(await ztocOf(OWN_SPAN_BYTES)));
+        }
+        expect(await app.metric('spandrel_index_builds_total{outcome="indexed"}')).toBe(1);
       }
-      expect(await app.metric('spandrel_index_builds_total{outcome="indexed"}')).toBe(1);
-    }
-    await using app = await startApp();
-    if (version === 1) expect(await referrers(app, manifest)).toEqual([index]);
-    expect(await lazyTag(app)).toBe(manifest);
-    expect((await blobOf(app, digestOf(ztoc))).equals(ztoc)).toBe(true);
-    expect(await app.metric('spandrel_index_builds_total{outcome="indexed"}')).toBe(0);
-  });
+      await using app = await startApp();
+      if (version === 1) expect(await referrers(app, manifest)).toEqual([index]);
+      expect(await lazyTag(app)).toBe(manifest);
+      expect((await blobOf(app, digestOf(ztoc))).equals(ztoc)).toBe(true);
+      expect(await app.metric('spandrel_index_builds_total{outcome="indexed"}')).toBe(0);
+    },
+  );
 
   it.each<[string, (ztoc: Bytes) => Bytes]>([
     ['with checkpoints of version 1', (ztoc) => edited(ztoc, withoutFirstCheckpoint)],
@@ -183,7 +186,7 @@ describe('an index that somebody has pushed', () => {
     expect(await pull(app)).toBe(digestOf(await ztocOf(OWN_SPAN_BYTES)));
   });
 
-  it('is replaced by ours at once if its zTOC is not there', async () => {
+  it('a pushed index without its zTOC is replaced by ours at once', async () => {
     const { manifest, index } = await push({
       ztoc: await ztocOf(PUSHED_SPAN_BYTES),
       version: 1,
@@ -193,7 +196,7 @@ describe('an index that somebody has pushed', () => {
     expect(await referrers(app, manifest)).not.toContain(index);
   });
 
-  it('is replaced by ours while the upstream fails to list it, so that nodes can begin', async () => {
+  it('our index replaces a pushed one while the upstream fails to list it', async () => {
     const { manifest, index } = await push({ ztoc: await ztocOf(PUSHED_SPAN_BYTES), version: 1 });
     registry.faults.add({ match: { path: /referrers/ }, action: { kind: 'status', status: 400 } });
     await using app = await startApp();
@@ -231,13 +234,13 @@ describe('an index that somebody has pushed', () => {
     },
   );
 
-  it('leaves the tag as it is', async () => {
+  it('a pushed index leaves the tag unchanged', async () => {
     const { manifest } = await push({ ztoc: await ztocOf(PUSHED_SPAN_BYTES), version: 1 });
     await using app = await startApp();
     expect(await lazyTag(app)).toBe(manifest);
   });
 
-  it('that is wrong for one layer is used for another that it is right for', async () => {
+  it('a zTOC that is wrong for one layer is used for another that it fits', async () => {
     const tarOf = (byte: string): Buffer => tarArchive({ file: Buffer.alloc(100_000, byte) });
     const layers = ['a', 'b'].map((byte) => Uint8Array.from(gzipSync(tarOf(byte), { level: 0 })));
     const useLayer = (place: number): void => {
@@ -280,7 +283,7 @@ describe('an index that somebody has pushed', () => {
     expect(await app.metric('spandrel_store_condemned_total{kind="refusal",damage="digest"}')).toBe(2);
   });
 
-  it('is shown with its image', async () => {
+  it('a pushed index is listed with its image', async () => {
     const { manifest, index } = await push({ ztoc: await ztocOf(PUSHED_SPAN_BYTES), version: 2 });
     await using app = await startApp();
     await pull(app);

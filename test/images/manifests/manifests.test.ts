@@ -133,7 +133,7 @@ function asked(): string[] {
 }
 
 describe('a tag', () => {
-  it('is fetched once, and then only asked where it points to', async () => {
+  it('a tag is fetched once, and then only resolved', async () => {
     const { manifests, target } = await start();
     const digest = put('1.0', 'first');
     for (const expected of [['GET'], ['HEAD'], ['HEAD']]) {
@@ -145,7 +145,7 @@ describe('a tag', () => {
     expect(asked()).toEqual(['HEAD', 'GET']);
   });
 
-  it('is not asked about while it is young, is when it is older, and may be asked about at once', async () => {
+  it('a tag is resolved again when it is old, or at once on request', async () => {
     const { manifests, target } = await start(TAG_SECONDS);
     const first = put('1.0', 'first');
     await manifests.get(target, { tag: '1.0' });
@@ -161,7 +161,7 @@ describe('a tag', () => {
     expect((await manifests.get(target, { tag: '1.0' })).manifest.digest).toBe(again);
   });
 
-  it('is asked about once by all who ask at the same time', async () => {
+  it('concurrent requests for a tag resolve it once', async () => {
     const { manifests, target } = await start();
     put('1.0', 'first');
     for (const expected of [['GET'], ['HEAD']]) {
@@ -170,7 +170,7 @@ describe('a tag', () => {
     }
   });
 
-  it('is asked about once, however long the disk takes for who asks second', async () => {
+  it('concurrent requests for a tag resolve it once, however slow the disk is', async () => {
     const answered = Promise.withResolvers<void>();
     class UnevenFiles extends DigestFiles {
       #reads = 0;
@@ -206,7 +206,7 @@ describe('a tag', () => {
     }
   });
 
-  it.each([401, 403, 404, 405])('is fetched where the upstream answers HEAD with %i', async (status) => {
+  it.each([401, 403, 404, 405])('a tag is fetched if the upstream answers HEAD with %i', async (status) => {
     const { manifests, target } = await start();
     put('1.0', 'first');
     fault = ({ method }) => (method === 'HEAD' ? status : undefined);
@@ -215,7 +215,7 @@ describe('a tag', () => {
     expect((await manifests.get(target, { tag: '1.0' })).manifest.digest).toBe(moved);
   });
 
-  it('is fetched where the upstream does not say digests', async () => {
+  it('a tag is fetched if the upstream does not send digests', async () => {
     const { manifests, target } = await start();
     saysDigest = false;
     put('1.0', 'first');
@@ -224,7 +224,7 @@ describe('a tag', () => {
     expect((await manifests.get(target, { tag: '1.0' })).manifest.digest).toBe(moved);
   });
 
-  it('is gone when the upstream says so, whatever was seen before', async () => {
+  it('a tag is gone when the upstream says so, whatever was seen before', async () => {
     const { manifests, target } = await start();
     put('1.0', 'first');
     await manifests.get(target, { tag: '1.0' });
@@ -234,7 +234,7 @@ describe('a tag', () => {
 });
 
 describe('what the upstream does not have', () => {
-  it('is not asked for again for some seconds, and then is; who knows better may ask at once', async () => {
+  it('a missing manifest is requested again after some seconds, or at once by a refresh', async () => {
     const { manifests, target } = await start();
     const unknown = { code: 'MANIFEST_UNKNOWN' };
     await expect(manifests.get(target, { tag: '1.0' })).rejects.toMatchObject(unknown);
@@ -252,7 +252,7 @@ describe('what the upstream does not have', () => {
     expect((await manifests.get(target, { tag: '2.0' })).manifest.digest).toBe(pushed);
   });
 
-  it('is not confused with an upstream that is away', async () => {
+  it('a missing manifest is not confused with an upstream that is away', async () => {
     const { manifests, target } = await start();
     put('1.0', 'first');
     fault = () => 0;
@@ -265,7 +265,7 @@ describe('what the upstream does not have', () => {
 });
 
 describe('a manifest by digest', () => {
-  it('is fetched once, and asked about again only when the proof is old', async () => {
+  it('a manifest by digest is fetched once, and confirmed again only when the proof is old', async () => {
     const { manifests, target } = await start();
     const digest = put('1.0', 'first');
     for (const expected of [['GET'], [], []]) {
@@ -277,7 +277,7 @@ describe('a manifest by digest', () => {
     expect(asked()).toEqual(['HEAD']);
   });
 
-  it('of one repository is given to another only if that has it', async () => {
+  it('a manifest of one repository is served for another only if that has it', async () => {
     const { manifests, target } = await start();
     const digest = put('1.0', 'first');
     await manifests.get(target, { digest });
@@ -290,7 +290,7 @@ describe('a manifest by digest', () => {
     expect(asked()).toEqual(['HEAD']);
   });
 
-  it('that was made from another is given to those who have that, as long as they have it', async () => {
+  it('a derived manifest is served to repositories that have its origin, as long as they have it', async () => {
     const { manifests, proofs, target } = await start();
     const origin = put('1.0', 'first');
     await manifests.get(target, { tag: '1.0' });

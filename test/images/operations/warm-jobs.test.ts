@@ -124,7 +124,7 @@ describe('a warm job that fails', () => {
     expect(removed.status).toBe(204);
   });
 
-  it('holds no room: after an image that is larger than the store another one is kept', async () => {
+  it('a failed warm job holds no room: after an image larger than the store, another one is kept', async () => {
     const app = await startApp({ environment: { SPANDREL_STORAGE_MAX_BYTES: '4MiB' } });
     await push('large', [1, 2, 3, 4]);
     const { layers } = await push('small', [5, 6]);
@@ -160,7 +160,7 @@ describe('a stop while a job waits for an upstream that hangs', () => {
 });
 
 describe('what is asked while a job runs', () => {
-  it('is done after it: a tag that has moved meanwhile is warmed as it is then', async () => {
+  it('a tag that moves during a warm job is warmed again after it', async () => {
     const app = await startApp();
     const before = await push('1', [1]);
     const held = holdLayer(before.layers[0] ?? before.manifest);
@@ -179,7 +179,7 @@ describe('what is asked while a job runs', () => {
     expect(jobs[0]).toEqual(await ended(app, second));
   });
 
-  it('is done beside it for another platform, and each layer is fetched once', async () => {
+  it('warm jobs for two platforms run side by side and fetch each layer once', async () => {
     const app = await startApp();
     const images = { amd64: await push(undefined, [1], 'amd64'), arm64: await push(undefined, [2], 'arm64') };
     const manifests = Object.entries(images).map(([architecture, { manifest, size }]) => ({
@@ -206,7 +206,7 @@ describe('what is asked while a job runs', () => {
       expect(fetches(layers[0] ?? images.amd64.manifest)).toBe(2);
   });
 
-  it('shares the work: jobs of one image by tag and by digest fetch and index its layers once', async () => {
+  it('warm jobs for an image by tag and by digest fetch and index its layers once', async () => {
     const app = await startApp();
     const { manifest, layers } = await push('1', [1, 2]);
     const held = layers.map(holdLayer);
@@ -223,7 +223,7 @@ describe('what is asked while a job runs', () => {
     expect(received).toBeLessThan(1.01 * sizes + 10_000);
   });
 
-  it('is refused beyond a bound, and the list of jobs has a bound', async () => {
+  it('warm jobs beyond the bound are refused, and the list of jobs is bounded', async () => {
     const app = await startApp({ endsAtWork: true });
     const hanging = { kind: 'hold', until: new Promise(() => undefined) } as const;
     upstream.faults.add({ match: { path: /manifests/ }, action: hanging });

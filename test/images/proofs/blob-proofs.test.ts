@@ -89,7 +89,7 @@ function requestsFor(repository: string): string[] {
 }
 
 describe('a cached blob', () => {
-  it('is not given to a repository that does not have it, in whatever way it asks', async () => {
+  it('a cached blob is not served to a repository that lacks it, whatever the request', async () => {
     expect(await get('team/a')).toBe(200);
     expect(await get('team/b')).toBe(404);
     expect(await get('team/b', { method: 'HEAD' })).toBe(404);
@@ -100,7 +100,7 @@ describe('a cached blob', () => {
     expect(requestsFor('team/b').filter((method) => method !== 'HEAD')).toEqual(['GET']);
   });
 
-  it('is not given away either while it arrives', async () => {
+  it('a blob is not served to a repository that lacks it while it arrives', async () => {
     const rest = Promise.withResolvers<void>();
     gate = rest.promise;
     const first = get('team/a');
@@ -111,7 +111,7 @@ describe('a cached blob', () => {
     expect(Buffer.from(await response.arrayBuffer()).equals(blob)).toBe(true);
   });
 
-  it('is given to another repository that has it, without being fetched again', async () => {
+  it('a cached blob is served to another repository that has it, without a second fetch', async () => {
     expect(await get('team/a')).toBe(200);
     expect(requestsFor('team/a')).toEqual(['GET']);
     for (let round = 0; round < 3; round++) expect(await get('team/c')).toBe(200);
@@ -120,7 +120,7 @@ describe('a cached blob', () => {
     expect(requestsFor('team/a')).toEqual(['GET']);
   });
 
-  it('is given to its repository while the upstream is away, also after a restart and when the proof is old', async () => {
+  it('a cached blob is served to its repository while the upstream is away, even with an old proof after a restart', async () => {
     expect(await get('team/a')).toBe(200);
     isAway = true;
     await restart();
@@ -131,7 +131,7 @@ describe('a cached blob', () => {
     expect(await get('team/b')).toBe(502);
   });
 
-  it('is asked for again when the proof is old, and refused once its repository has lost it', async () => {
+  it('a cached blob is confirmed again when the proof is old, and refused once its repository has lost it', async () => {
     await restart(1);
     expect(await get('team/a')).toBe(200);
     dateProof('team/a', HOUR_MS);
@@ -144,7 +144,7 @@ describe('a cached blob', () => {
   });
 
   it.each([[-HOUR_MS / 60], [-1000 * HOUR_MS], [-1_000_000 * HOUR_MS]])(
-    'is asked for when its proof is of a time to come: %d ms old',
+    'a cached blob is confirmed if its proof is dated in the future: %d ms old',
     async (ageMs) => {
       expect(await get('team/a')).toBe(200);
       dateProof('team/a', ageMs);
@@ -163,7 +163,7 @@ describe('a cached blob', () => {
 describe('ProofTable', () => {
   const made = { image: digest, manifests: [digest], layers: [digestOf('layer')] };
 
-  it('begins anew when its file is damaged, and forgets what is very old, or far ahead', async () => {
+  it('ProofTable replaces a damaged file, and drops rows that are very old or far in the future', async () => {
     const path = join(root, 'table');
     await writeFile(path, Buffer.alloc(10_000, 'x'));
     const logger = collectingLogger();
@@ -210,7 +210,7 @@ describe('ProofTable', () => {
     expect(table.get('ahead')).toBeUndefined();
   });
 
-  it('has so many rows in its file at most, which is small in a small store; the oldest proofs go', async () => {
+  it('ProofTable bounds the rows of its file, by the size of the store; the oldest proofs go', async () => {
     const path = join(root, 'table');
     const logger = collectingLogger();
     const options = { health: healthOf(logger), logger, nowMs: 0, storeBytes: 2 ** 20 };

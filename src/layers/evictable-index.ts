@@ -10,19 +10,19 @@ import type { StoredWindow } from '../index/stored-window.ts';
 import type { TocEntry } from '../tar/toc-entry.ts';
 
 /**
- * A large complete index, which is not held: a client may take an hour for a layer, and an index may have a hundred megabytes. It is had
- * anew for each question, from the cache mostly.
+ * A large complete index that its readers do not hold in memory: a client may read a layer for an hour, and
+ * an index may have a hundred megabytes. Each call gets the index again, mostly from the cache.
  */
-export class LentIndex implements LayerIndexView {
+export class EvictableIndex implements LayerIndexView {
   readonly compression: LayerCompression;
   readonly layerBytes: ProvenBytes;
   readonly unverifiedBuild = undefined;
   readonly #checksum: number;
   readonly #acquire: (signal?: AbortSignal) => Promise<LayerIndex>;
-  /** Of the spans that it has given. */
+  /** Windows of the spans that were returned. */
   readonly #windows = new WeakMap<ReadSpan, StoredWindow>();
 
-  /** @param acquire gives the index, built anew if it has gone */
+  /** @param acquire returns the index, rebuilt if it is gone */
   constructor(index: LayerIndex, acquire: (signal?: AbortSignal) => Promise<LayerIndex>) {
     this.compression = index.compression;
     this.layerBytes = index.layerBytes;
@@ -36,7 +36,7 @@ export class LentIndex implements LayerIndexView {
   }
 
   assertSound(): void {
-    // It is complete.
+    // A complete index is built from verified bytes.
   }
 
   async readSpans(range: ByteRange, signal?: AbortSignal): Promise<readonly ReadSpan[]> {
@@ -52,7 +52,7 @@ export class LentIndex implements LayerIndexView {
 
   window(span: ReadSpan): StoredWindow {
     const window = this.#windows.get(span);
-    if (window === undefined) throw new SpandrelError('INTERNAL', 'a span that the index has not given');
+    if (window === undefined) throw new SpandrelError('INTERNAL', 'the span does not come from this index');
     return window;
   }
 
