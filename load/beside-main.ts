@@ -9,7 +9,7 @@ export interface BesideOptions {
   readonly layerUrl: string;
   /** Its blob. */
   readonly path: string;
-  /** Layers that have no index yet. */
+  /** Layers without an index. */
   readonly buildUrls: readonly string[];
   readonly readers: number;
   readonly rangeBytes: number;
@@ -23,7 +23,9 @@ export interface BesideResult {
   readonly buildSeconds: number;
 }
 
-/** Read ranges of one decompressed layer with many readers, each after each, for as long as it takes to index others; check all bytes. */
+/**
+ * Reads ranges of one decompressed layer with many readers while other layers are indexed; checks all bytes.
+ */
 async function readWhileBuilding(options: BesideOptions): Promise<BesideResult> {
   const { layerUrl, path, buildUrls, readers, rangeBytes, seed } = options;
   const tar = gunzipSync(readFileSync(path));

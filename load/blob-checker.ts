@@ -3,24 +3,24 @@ import { readFileSync } from 'node:fs';
 import type { ClientConnection, Reception } from './client-connection.ts';
 import type { SampleBlob } from './sample-image.ts';
 
-/** Bytes came that are not those of the blob, or an answer that tells something else than it is: what must never happen. */
+/** The client received wrong bytes, or a response whose headers contradict its body. Must never happen. */
 export class WrongBytesError extends Error {
   override readonly name = 'WrongBytesError';
 }
 
-/** Asks for blobs and compares every byte that comes with the file that the blob was made from. */
+/** Requests blobs and compares every byte with the file that the blob was made from. */
 export class BlobChecker {
   readonly #contents = new Map<string, Buffer>();
   readonly #prefix: string;
 
-  /** @param repository as the server names it */
+  /** @param repository its name at the server */
   constructor(repository: string) {
     this.#prefix = `/v2/${repository}/blobs/`;
   }
 
   /**
-   * The whole blob, or `[start, end)` of it.
-   * @throws WrongBytesError if the answer ends as if all were well, and is not; Error for any other answer and one that breaks off
+   * Fetches the whole blob, or `[start, end)` of it.
+   * @throws WrongBytesError if the response ends normally with wrong bytes; Error for any other failure
    */
   async fetch(
     connection: ClientConnection,
@@ -34,7 +34,7 @@ export class BlobChecker {
     const reception = await connection.get(this.#prefix + blob.digest, {
       ...(range === undefined ? {} : { range: `${start}-${end - 1}` }),
       onPiece(piece, status) {
-        // An error's body is no part of the blob.
+        // The body of an error is not compared.
         if (status === expected) checked.see(piece);
       },
     });
@@ -50,14 +50,14 @@ export class BlobChecker {
   }
 }
 
-/** Compares what comes with what should. */
+/** Compares received bytes with expected ones. */
 export class CheckedBytes {
   readonly #content: Buffer;
   readonly #end: number;
   #place: number;
   #wrongPlace: number | undefined;
 
-  /** That `[start, end)` of `content` will come. */
+  /** Expects `[start, end)` of `content`. */
   constructor(content: Buffer, start: number, end: number) {
     this.#content = content;
     this.#place = start;
@@ -71,7 +71,10 @@ export class CheckedBytes {
     this.#place = next;
   }
 
-  /** Nothing more comes, and the client would use what has come. @throws WrongBytesError */
+  /**
+   * Call when the client accepts the response as complete.
+   * @throws WrongBytesError
+   */
   end(name: string): void {
     if (this.#wrongPlace !== undefined)
       throw new WrongBytesError(`${name}: wrong bytes in the piece from ${this.#wrongPlace}`);

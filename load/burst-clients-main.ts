@@ -1,4 +1,4 @@
-// A process of clients that pull one image at once: prints what each saw, as JSON.
+// A process of clients that pull one image concurrently. Prints each client's result as JSON.
 import type { SampleImage } from './sample-image.ts';
 import { type SamplePull, SamplePuller } from './sample-pull.ts';
 import type { Wire } from './wire.ts';

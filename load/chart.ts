@@ -1,6 +1,6 @@
-/** A picture of some numbers. */
+/** A chart of numbers. */
 export interface Chart {
-  /** Ending of the file's name: `results/<scenario>-<name>.svg`. */
+  /** End of the file name: `results/<scenario>-<name>.svg`. */
   readonly name: string;
   readonly title: string;
   readonly x: Axis;
@@ -26,7 +26,7 @@ export interface Series {
 const WIDTH = 760;
 const HEIGHT = 420;
 const PLOT = { left: 70, right: 740, top: 66, bottom: 360 };
-/** Okabe and Ito's, which people of any colour vision can tell apart. */
+/** The palette of Okabe and Ito, which is distinguishable with any colour vision. */
 const COLOURS = ['#0072b2', '#e69f00', '#009e73', '#d55e00', '#cc79a7', '#56b4e9'];
 const STEPS = [1, 2, 5, 10];
 const INTERVALS = 5;

@@ -2,7 +2,7 @@ import { Http2Connection } from './http2-connection.ts';
 import { ReceivingConnection } from './receiving-connection.ts';
 import type { Wire } from './wire.ts';
 
-/** What came of a request. */
+/** Result of a request. */
 export interface Reception {
   readonly status: number;
   /** Of the body. */
@@ -15,17 +15,23 @@ export interface ReceptionOptions {
   /** Inclusive end, as in the header: `0-1023`. */
   readonly range?: string;
   readonly accept?: string;
-  /** Told of each piece of the body, in order; the piece is only good until it returns. */
+  /** Receives the pieces of the body in order; a piece is valid only during the call. */
   readonly onPiece?: (piece: Buffer, status: number) => void;
 }
 
-/** A connection that is kept alive, and closed when it is disposed of. */
+/** A persistent connection, closed on disposal. */
 export interface ClientConnection extends Disposable {
-  /** One request after another, with HTTP/2 several at once. @throws Error if the answer does not come to a good end */
+  /**
+   * Sends a request: one after the other, or several at once with HTTP/2.
+   * @throws Error if the response fails
+   */
   get(path: string, options?: ReceptionOptions): Promise<Reception>;
 }
 
-/** @param buffer for reading, of {@link ReceivingConnection.receiveBuffer}; connections of one thread may share it */
+/**
+ * @param buffer read buffer of {@link ReceivingConnection.receiveBuffer}; connections of one thread may share
+ * it
+ */
 export function openConnection(url: string, wire: Wire, buffer: Buffer): Promise<ClientConnection> {
   return wire === 'tls h2' ? Http2Connection.open(url) : ReceivingConnection.open(url, buffer);
 }

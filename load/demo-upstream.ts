@@ -8,7 +8,7 @@ const DEMO_MAIN = new URL('../test/registry/serve-registry.ts', import.meta.url)
 
 const SAMPLE_MAIN = new URL('./sample-upstream-main.ts', import.meta.url).pathname;
 
-/** The demo registry in a process of its own. */
+/** The demo registry in a separate process. */
 export class DemoUpstream implements AsyncDisposable {
   readonly url: string;
   readonly #controlUrl: string;
@@ -42,7 +42,7 @@ export class DemoUpstream implements AsyncDisposable {
     return new DemoUpstream(child, JSON.parse(child.readyLine) as { url: string; controlUrl: string });
   }
 
-  /** Count from zero again. */
+  /** Resets the counts. */
   async forget(): Promise<void> {
     await fetch(`${this.#controlUrl}/requests`, { method: 'DELETE' });
   }
@@ -55,7 +55,7 @@ export class DemoUpstream implements AsyncDisposable {
     };
   }
 
-  /** From now on, these go wrong; nothing does for an empty list. */
+  /** Sets the faults of later responses; an empty list ends them. */
   async setFaults(rules: readonly JsonFaultRule[]): Promise<void> {
     const response = await fetch(`${this.#controlUrl}/faults`, {
       method: 'POST',

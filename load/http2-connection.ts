@@ -3,7 +3,7 @@ import { type ClientHttp2Session, connect } from 'node:http2';
 
 import type { ClientConnection, Reception, ReceptionOptions } from './client-connection.ts';
 
-/** Flow control as Go's `http2.Transport` sets it, which is the snapshotter's: per stream and for the connection. */
+/** Flow control per stream and connection, as in Go's `http2.Transport` and so in the snapshotter. */
 const STREAM_WINDOW_BYTES = 4 * 2 ** 20;
 const CONNECTION_WINDOW_BYTES = 2 ** 30;
 
@@ -13,7 +13,7 @@ export class Http2Connection implements ClientConnection {
 
   private constructor(session: ClientHttp2Session) {
     this.#session = session;
-    // The requests that it breaks fail by themselves.
+    // The affected requests fail on their own.
     session.on('error', () => undefined);
   }
 

@@ -15,17 +15,20 @@ import { startLayerBuild } from '../src/build/building-index.ts';
 import type { LayerSummary } from '../src/index/layer-summary.ts';
 import type * as layerTasks from '../src/build/layer-worker.ts';
 
-/** What one process has measured. */
+/** The measurements of one process. */
 export interface IndexResult {
   readonly summary: LayerSummary;
-  /** Of the whole process, all its threads, from before the first thread starts to the index on disk. */
+  /**
+   * Of the whole process with all its threads, from before the first thread starts until the index is on
+   * disk.
+   */
   readonly cpuSeconds: number;
   readonly wallSeconds: number;
   readonly peakBytes: number;
   readonly eventLoopP99Ms: number;
 }
 
-// As the configuration has them when nothing is said.
+// The defaults of the configuration.
 const SPAN_BYTES = 4 * 2 ** 20;
 const READ_SPAN_BYTES = 256 * 2 ** 10;
 const LIMITS = { maxUncompressedBytes: 2 ** 36, maxTocEntries: 2_000_000 };
@@ -34,7 +37,8 @@ const { values } = parseArgs({
   options: { file: { type: 'string' }, folder: { type: 'string' } },
 });
 const { file: path = '', folder = '' } = values;
-// What a manifest would have said; and the file is in memory from then on, as just after its arrival.
+// Known from the manifest in the proxy. Reading the file also puts it into the page cache, as after its
+// arrival.
 const hash = createHash('sha256');
 await pipeline(createReadStream(path), hash);
 const layerDigest = finishDigest(hash);
@@ -45,7 +49,7 @@ delay.enable();
 const started = performance.now();
 const before = process.cpuUsage();
 const growth = Growth.complete(layerBytes);
-// The threads run what is shipped.
+// The threads run the built product.
 const entry = new URL('../dist/build/layer-worker.js', import.meta.url);
 await using digests = new DigestPool({
   entry: new URL('../dist/blobs/verification/digest-worker.js', import.meta.url),
@@ -56,7 +60,7 @@ await using pool = new WorkerPool<typeof layerTasks>({
   threads: 1,
   maxQueue: 0,
 });
-// As when a blob comes from upstream: its digest is computed by one thread while another builds.
+// As for a blob from an upstream: one thread computes its digest while another one builds.
 const hashing = digests.hash(path, growth, 'sha256');
 const { index } = await startLayerBuild({
   pool,

@@ -9,7 +9,7 @@ import { type Engine, WINDOW_BYTES } from '../src/inflate/engine.ts';
 import { pakoEngine } from '../src/inflate/pako-engine.ts';
 import { wasmEngine } from '../src/inflate/wasm-engine.ts';
 
-/** What one process has measured. */
+/** The measurements of one process. */
 export interface InflateResult {
   readonly sha256: string;
   /** Of each timed pass. */
@@ -38,7 +38,7 @@ const DECODERS: Readonly<Record<string, Decode>> = {
   'zlib gunzip': (compressed, consume) => pass(createGunzip({ chunkSize: CHUNK_BYTES }), compressed, consume),
 };
 
-/** With CRC-32, and with checkpoints as an index has them. */
+/** With CRC-32 and checkpoints, as for an index. */
 function decodeWith(engine: Engine, compressed: Uint8Array, consume: Consume): void {
   const window = new Uint8Array(WINDOW_BYTES);
   let checkpoint = 0;
@@ -78,7 +78,7 @@ const decode = DECODERS[values.engine ?? ''];
 if (decode === undefined || values.file === undefined) throw new Error('--engine and --file are needed');
 const compressed = readFileSync(values.file);
 
-// The pass that checks also warms up.
+// The pass that verifies also warms up.
 const hash = createHash('sha256');
 await decode(compressed, (output) => hash.update(output));
 const cpuSeconds: number[] = [];

@@ -4,15 +4,15 @@ import { SnapshotterClient } from '../test/helpers/snapshotter-client.ts';
 import { openNodeTransport } from './node-transport.ts';
 import { parseWire } from './wire.ts';
 
-/** What one lazy start has seen. */
+/** The measurements of one lazy start. */
 export interface LazyStart {
-  /** From the tag's request to the first file's last byte, milliseconds. */
+  /** Milliseconds from the request for the tag to the last byte of the first file. */
   readonly firstFileMs: number;
   /** Body bytes that the node has received. */
   readonly bytes: number;
 }
 
-/** The nodes' process: starts one image on many nodes at once, reads a file on each, and prints what each saw, as JSON. */
+/** Starts one image on many nodes concurrently, reads a file on each, and prints the results as JSON. */
 const { values } = parseArgs({
   options: {
     url: { type: 'string' },

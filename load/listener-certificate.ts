@@ -3,10 +3,10 @@ import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 
 import { Certificate } from '../test/helpers/certificate.ts';
 
-/** Files of a certificate for all servers on loopback. */
+/** Files of a certificate that is valid for servers on loopback. */
 export type TrustedCertificate = Pick<Certificate, 'key' | 'cert'> & AsyncDisposable;
 
-/** Until it is disposed of, this process trusts the certificate, and so do the clients' processes that this one starts. */
+/** This process and the client processes that it starts trust the certificate until disposal. */
 export async function createTrustedCertificate(): Promise<TrustedCertificate> {
   const certificate = await Certificate.create();
   const { key, cert } = certificate;

@@ -10,18 +10,18 @@ const READY_TRIES = 200;
 const READY_PAUSE_MS = 50;
 const KILOBYTE = 1024;
 
-/** A program to run; what it writes is kept for the error if it ends too early. */
+/** A program to run; its output is kept for the error if it ends early. */
 export interface ProgramOptions {
-  /** Node when not given. */
+  /** Default: Node. */
   readonly command?: Program;
   readonly args: readonly string[];
   readonly environment?: Readonly<Record<string, string>>;
 }
 
-/** A child process that is ended with whoever started it. */
+/** A child process that ends with its parent. */
 export class ManagedProcess implements AsyncDisposable {
   readonly #child: ChildProcess;
-  /** The line that matched. */
+  /** The matching line. */
   readonly readyLine: string;
 
   private constructor(child: ChildProcess, readyLine = '') {
@@ -29,7 +29,7 @@ export class ManagedProcess implements AsyncDisposable {
     this.readyLine = readyLine;
   }
 
-  /** Start it; resolves when a line of `stream` matches `ready`. */
+  /** Starts it; resolves when a line of `stream` matches `ready`. */
   static async start(
     options: ProgramOptions & { ready: RegExp; stream: 'stdout' | 'stderr' },
   ): Promise<ManagedProcess> {
@@ -53,7 +53,7 @@ export class ManagedProcess implements AsyncDisposable {
     return new ManagedProcess(child, line);
   }
 
-  /** Start it; resolves when it answers at `url`, whatever that answer is. */
+  /** Starts it; resolves when it sends any response at `url`. */
   static async startServer(options: ProgramOptions & { url: string }): Promise<ManagedProcess> {
     const { command = 'node', args, environment = {} } = options;
     const child = startProgram(command, args, { environment, stdio: ['ignore', 'ignore', 'inherit'] });
@@ -64,7 +64,7 @@ export class ManagedProcess implements AsyncDisposable {
         await (await fetch(options.url)).arrayBuffer();
         return started;
       } catch {
-        // It does not listen yet.
+        // Not listening yet.
         await sleep(READY_PAUSE_MS);
       }
     }
@@ -76,24 +76,24 @@ export class ManagedProcess implements AsyncDisposable {
     return this.#child.pid ?? 0;
   }
 
-  /** Most memory it has ever held, in bytes (Linux). */
+  /** Peak memory in bytes (Linux). */
   async peakMemoryBytes(): Promise<number> {
     const status = await readFile(`/proc/${this.pid}/status`, 'utf8');
     return Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1] ?? 0) * KILOBYTE;
   }
 
-  /** Memory that it holds, in bytes (Linux). */
+  /** Current memory in bytes (Linux). */
   async memoryBytes(): Promise<number> {
     const status = await readFile(`/proc/${this.pid}/status`, 'utf8');
     return Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1] ?? 0) * KILOBYTE;
   }
 
-  /** Files, sockets and pipes that it has open (Linux). */
+  /** Open files, sockets and pipes (Linux). */
   async openDescriptors(): Promise<number> {
     return (await readdir(`/proc/${this.pid}/fd`)).length;
   }
 
-  /** Processor time so far of it and its children, user and system, in seconds (Linux). */
+  /** CPU seconds of the process and its children, user and system (Linux). */
   async cpuSeconds(): Promise<number> {
     const children = await readFile(`/proc/${this.pid}/task/${this.pid}/children`, 'utf8');
     const pids = [String(this.pid), ...children.split(' ').filter((pid) => pid !== '')];
@@ -101,7 +101,7 @@ export class ManagedProcess implements AsyncDisposable {
     return seconds.reduce((sum, value) => sum + value, 0);
   }
 
-  /** As a power cut would. */
+  /** Kills the process, as in a power failure. */
   async kill(): Promise<void> {
     await this.#end('SIGKILL');
   }
@@ -118,7 +118,7 @@ export class ManagedProcess implements AsyncDisposable {
   }
 }
 
-/** USER_HZ, 100 on every Linux that Node runs on. */
+/** USER_HZ: 100 on every Linux that runs Node. */
 const TICKS_PER_SECOND = 100;
 
 async function processSeconds(pid: string): Promise<number> {

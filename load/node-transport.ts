@@ -10,9 +10,12 @@ import type { Wire } from './wire.ts';
 
 type Send = NonNullable<SnapshotterOptions['send']>;
 
-/** How one node's requests get to the server at `origin`, with connections of its own; they are closed when it is disposed of. */
+/**
+ * Sends the requests of one node to the server at `origin` over its own connections, which are closed on
+ * disposal.
+ */
 export function openNodeTransport(origin: string, wire: Wire): Disposable & { readonly send?: Send } {
-  // By fetch, as everywhere.
+  // Plain HTTP uses fetch.
   if (wire === 'http') return { [Symbol.dispose]: () => undefined };
   if (wire === 'tls') {
     const agent = new Agent({ keepAlive: true });
@@ -56,7 +59,7 @@ function sendOverHttp2(
   return promise;
 }
 
-/** As fetch gives it. */
+/** In the form of fetch. */
 async function unpacked(
   status: number,
   answered: IncomingHttpHeaders,

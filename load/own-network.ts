@@ -1,13 +1,16 @@
 import { tryProgramSync } from '../test/helpers/programs.ts';
 
-/** Frames of a VPC. Loopback's own, 65536 bytes, make every answer of 64 KiB wait for a delayed acknowledgement. */
+/**
+ * Frame size of a VPC. With loopback's own 65536 bytes, every response of 64 KiB waits for a delayed
+ * acknowledgement.
+ */
 const FRAME_BYTES = 9001;
-/** Set in the environment of the run that has the network. */
+/** Set in the environment of the run in the namespace. */
 const MARK = 'LOAD_FRAME_BYTES';
 
 /**
- * Run this command once more in a network namespace whose loopback has the frames of a VPC, and end with its status. Returns if this is
- * that run, or if this user may not make one (root may).
+ * Runs this command again in a network namespace whose loopback has the frame size of a VPC, and exits with
+ * its status. Returns if this already is that run, or if the user may not create namespaces (root may).
  */
 export function enterOwnNetwork(): void {
   if (process.env[MARK] !== undefined) return;

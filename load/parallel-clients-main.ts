@@ -1,5 +1,5 @@
-// A process of clients that each ask for many ranges of one blob at once, as a node in SOCI's parallel mode does: prints when each had
-// all of its own, in milliseconds, as JSON.
+// A process of clients that each request many ranges of one blob concurrently, as a node in SOCI's parallel
+// mode does. Prints as JSON after how many milliseconds each client was done.
 import { seededRandom } from '../test/helpers/seeded-random.ts';
 import { BlobChecker } from './blob-checker.ts';
 import { ReceivingConnection } from './receiving-connection.ts';
@@ -22,7 +22,10 @@ const checker = new BlobChecker(repository);
 const buffer = ReceivingConnection.receiveBuffer();
 const random = seededRandom(seed);
 
-/** The blob once, in ranges in the order of their places but from a point of its own: no two nodes run in step. */
+/**
+ * All ranges of the blob in order, from a starting point of each client's own, so that no two nodes run in
+ * step.
+ */
 function rangesOfClient(): { start: number; end: number }[] {
   const count = Math.ceil(blob.size / rangeBytes);
   const first = Math.floor(random() * count);

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { percentile } from './percentile.ts';
 import type { ProxyProcess } from './proxy-process.ts';
 
-/** What the proxy holds at one moment. */
+/** Resources of the proxy at one moment. */
 export interface ProcessSample {
   readonly atSeconds: number;
   readonly residentMb: number;
@@ -19,7 +19,7 @@ export interface ProcessSample {
 
 const INTERVAL_MS = 1000;
 
-/** One sample a second until the signal is aborted. */
+/** Takes a sample every second until the signal aborts. */
 export async function sampleProcess(proxy: ProxyProcess, signal: AbortSignal): Promise<ProcessSample[]> {
   const samples: ProcessSample[] = [];
   const startedMs = performance.now();
@@ -30,7 +30,10 @@ export async function sampleProcess(proxy: ProxyProcess, signal: AbortSignal): P
   return samples;
 }
 
-/** One sample. @param startedMs what its time counts from */
+/**
+ * Takes one sample.
+ * @param startedMs start of its time axis
+ */
 export async function takeSample(proxy: ProxyProcess, startedMs: number): Promise<ProcessSample> {
   const [metric, residentBytes, descriptors, cpuSeconds] = await Promise.all([
     proxy.metrics(),
@@ -52,7 +55,7 @@ export async function takeSample(proxy: ProxyProcess, startedMs: number): Promis
   };
 }
 
-/** Medians of the second and of the last quarter of a run, the first being the time that caches take to fill. */
+/** Medians of the second and of the last quarter of a run. In the first, caches fill. */
 export function compareQuarters(
   samples: readonly ProcessSample[],
   measure: (sample: ProcessSample) => number,

@@ -5,7 +5,7 @@ import type { ReportRow } from './scenario.ts';
 
 const MAIN = new URL('../dist/cli/bin.js', import.meta.url).pathname;
 
-/** The built proxy as a process of its own, in front of one upstream. */
+/** The built proxy in a separate process, in front of one upstream. */
 export class ProxyProcess implements Peer {
   readonly url: string;
   readonly #adminUrl: string;
@@ -71,12 +71,12 @@ export class ProxyProcess implements Peer {
     return this.#process.openDescriptors();
   }
 
-  /** End it as a power cut would; what it has written to files stays. */
+  /** Kills the process, as in a power failure; its files stay. */
   async kill(): Promise<void> {
     await this.#process.kill();
   }
 
-  /** Sum over the labels of a metric; 0 for one that is not there. */
+  /** Sum of a metric over its labels; 0 if it is missing. */
   async metrics(): Promise<(name: string) => number> {
     const text = await (await fetch(`${this.#adminUrl}/metrics`)).text();
     return (name) =>
@@ -86,7 +86,7 @@ export class ProxyProcess implements Peer {
       );
   }
 
-  /** Empty the blob store; indexes stay. */
+  /** Empties the blob store; indexes stay. */
   async forgetBlobs(): Promise<void> {
     const { blobs } = (await (await fetch(`${this.#adminUrl}/api/v1/blobs`)).json()) as {
       blobs: { digest: string }[];
@@ -95,14 +95,14 @@ export class ProxyProcess implements Peer {
       await fetch(`${this.#adminUrl}/api/v1/blobs/${digest}`, { method: 'DELETE' });
   }
 
-  /** Value of a metric by its full name with labels; 0 if it has not been touched. */
+  /** Value of a metric by its full name with labels; 0 if it is missing. */
   async metric(name: string): Promise<number> {
     const metrics = await (await fetch(`${this.#adminUrl}/metrics`)).text();
     const line = metrics.split('\n').find((candidate) => candidate.startsWith(`${name} `));
     return line === undefined ? 0 : Number(line.slice(name.length + 1));
   }
 
-  /** What the process has used, as columns of a report. */
+  /** Resource usage of the process, as columns of a report. */
   async describe(): Promise<ReportRow> {
     const lag = (await this.metrics())('nodejs_eventloop_lag_p99_seconds');
     return {

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 /** One pull of an image by one client. */
 export interface PullResult {
   readonly bytes: number;
-  /** From the first request to the first byte of the first layer, milliseconds. */
+  /** Milliseconds from the first request to the first byte of the first layer. */
   readonly firstByteMs: number;
   readonly totalMs: number;
 }
@@ -13,7 +13,7 @@ interface Blob {
   readonly size: number;
 }
 
-/** Layers that containerd fetches at the same time. */
+/** Layers that containerd fetches concurrently. */
 const PARALLEL_LAYERS = 3;
 const ACCEPT = [
   'application/vnd.oci.image.index.v1+json',
@@ -23,8 +23,8 @@ const ACCEPT = [
 ].join(', ');
 
 /**
- * Pull `repository:tag` for linux/amd64 the way containerd does: manifests, then config and layers, three at a time. Every body is
- * hashed; a wrong one throws.
+ * Pulls `repository:tag` for linux/amd64 as containerd does: manifests, then config and layers, three at a
+ * time. Verifies the digest of every body.
  * @param base registry URL without a trailing slash
  */
 export async function pullImage(base: string, repository: string, tag: string): Promise<PullResult> {

@@ -1,5 +1,5 @@
-// A process of clients that read random ranges of one blob, for some seconds, as random-ranges.lua does with wrk, which has no HTTP/2: prints
-// the same JSON.
+// A process of clients that read random ranges of one blob for some seconds, as random-ranges.lua does with
+// wrk, which lacks HTTP/2. Prints the same JSON.
 import { seededRandom } from '../test/helpers/seeded-random.ts';
 import { openConnection } from './client-connection.ts';
 import { percentile } from './percentile.ts';

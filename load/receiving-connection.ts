@@ -4,7 +4,7 @@ import { connect as connectTls } from 'node:tls';
 
 import type { ClientConnection, Reception, ReceptionOptions } from './client-connection.ts';
 
-/** As much as one read of the kernel's buffer takes: few, large reads keep a client cheap. */
+/** The most that one read of the socket returns: few large reads keep a client cheap. */
 const READ_BYTES = 2 ** 20;
 const HEAD_END = Buffer.from('\r\n\r\n');
 
@@ -15,15 +15,15 @@ interface Pending {
   readonly reject: (error: Error) => void;
   head: Buffer;
   status: number;
-  /** Of the body, still to come; NaN until the head is known. */
+  /** Body bytes that are still missing; NaN until the head is complete. */
   left: number;
   bytes: number;
   firstByteMs: number;
 }
 
 /**
- * One HTTP/1.1 connection, with TLS for `https:`, that is kept alive, one request after another. Does the least that a client can do: the bodies pass through
- * one buffer and are not kept. Only answers with Content-Length are understood.
+ * One persistent HTTP/1.1 connection, with TLS for `https:`. A minimal client: one request at a time, bodies
+ * pass through one buffer and are dropped, and responses need Content-Length.
  */
 export class ReceivingConnection implements ClientConnection {
   readonly #socket: Socket;
@@ -52,7 +52,7 @@ export class ReceivingConnection implements ClientConnection {
     );
   }
 
-  /** @param buffer for reading, of {@link receiveBuffer}; connections of one thread may share it */
+  /** @param buffer read buffer of {@link receiveBuffer}; connections of one thread may share it */
   static async open(url: string, buffer: Buffer): Promise<ReceivingConnection> {
     const connection = new ReceivingConnection(new URL(url), buffer);
     await once(connection.#socket, connection.#isSecure ? 'secureConnect' : 'connect');
@@ -63,7 +63,7 @@ export class ReceivingConnection implements ClientConnection {
     return Buffer.allocUnsafeSlow(READ_BYTES);
   }
 
-  /** @throws Error if the connection ends before the answer does */
+  /** @throws Error if the connection ends before the response does */
   async get(path: string, options: ReceptionOptions = {}): Promise<Reception> {
     const { promise, resolve, reject } = Promise.withResolvers<Reception>();
     this.#pending = {
@@ -84,7 +84,7 @@ export class ReceivingConnection implements ClientConnection {
     return await promise;
   }
 
-  /** Leave, whatever is under way. */
+  /** Closes the connection at once. */
   [Symbol.dispose](): void {
     this.#socket.destroy();
   }
@@ -111,7 +111,7 @@ export class ReceivingConnection implements ClientConnection {
     pending.resolve({ status, bytes, firstByteMs, totalMs: performance.now() - startedMs });
   }
 
-  /** What follows the head; undefined if that is not complete. */
+  /** The bytes after the head; `undefined` if the head is incomplete. */
   #readHead(pending: Pending, piece: Buffer): Buffer | undefined {
     const text = Buffer.concat([pending.head, piece]);
     const end = text.indexOf(HEAD_END);

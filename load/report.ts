@@ -6,7 +6,7 @@ import { drawChart } from './chart.ts';
 import { describeNetwork } from './own-network.ts';
 import type { ReportRow, Scenario, ScenarioResult } from './scenario.ts';
 
-/** The rows as an aligned table for a terminal. */
+/** Formats rows as an aligned table for a terminal. */
 export function formatTable(rows: readonly ReportRow[]): string {
   const columns = [...new Set(rows.flatMap((row) => Object.keys(row)))];
   const lines = [columns, ...rows.map((row) => columns.map((column) => String(row[column] ?? '')))];
@@ -16,7 +16,7 @@ export function formatTable(rows: readonly ReportRow[]): string {
     .join('\n');
 }
 
-/** Write `results/<scenario>.json`, the rows and what they were measured on, and the charts; returns the files' paths. */
+/** Writes `results/<scenario>.json` (rows and environment) and the charts; returns the paths. */
 export async function saveResults(
   scenario: Scenario,
   { rows, charts = [], failure }: ScenarioResult,

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 
 import type { ReportRow } from './scenario.ts';
 
-/** A file of `results/`, as `saveResults` writes it. */
+/** A file of `results/`, written by `saveResults`. */
 interface SavedResult {
   readonly scenario: string;
   readonly question: string;
@@ -18,7 +18,7 @@ interface SavedResult {
 const RESULTS = new URL('results/', import.meta.url);
 const DOCUMENT = new URL('RESULTS.md', import.meta.url);
 
-/** Write `RESULTS.md` from all saved results; returns its path. */
+/** Writes `RESULTS.md` from all saved results; returns its path. */
 export function writeResultsDocument(): string {
   writeFileSync(DOCUMENT, printResults());
   return DOCUMENT.pathname;
@@ -66,7 +66,7 @@ function printResult(result: SavedResult, charts: readonly string[]): string {
   return lines.join('\n');
 }
 
-/** Rows that have nothing but their first column in common belong to different tables. */
+/** Rows that share only their first column belong to different tables. */
 function splitTables(rows: readonly ReportRow[]): ReportRow[][] {
   const tables: ReportRow[][] = [];
   for (const row of rows) {

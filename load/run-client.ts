@@ -2,21 +2,21 @@ import { readFile } from 'node:fs/promises';
 
 import { type Program, runProgram } from '../test/helpers/programs.ts';
 
-/** USER_HZ, 100 on every Linux that Node runs on. */
+/** USER_HZ: 100 on every Linux that runs Node. */
 const TICKS_PER_SECOND = 100;
 
-/** What a process of clients has printed, and what it has cost. */
+/** Output and CPU cost of a client process. */
 export interface ClientRun<Result> {
   readonly result: Result;
   readonly cpuSeconds: number;
 }
 
-/** Run a script of ours that takes its options as JSON and prints its result as JSON; only one client may run at a time. */
+/** Runs one of our scripts with options and result as JSON. Only one client may run at a time. */
 export async function runClient<Result>(script: string, options: unknown): Promise<ClientRun<Result>> {
   return await runJsonProgram('node', [script, JSON.stringify(options)]);
 }
 
-/** Run any program whose last line of output is JSON; only one client may run at a time. */
+/** Runs a program whose last line of output is JSON. Only one client may run at a time. */
 export async function runJsonProgram<Result>(
   command: Program,
   args: readonly string[],
@@ -27,7 +27,7 @@ export async function runJsonProgram<Result>(
   return { result: JSON.parse(last) as Result, cpuSeconds: (await endedChildrenSeconds()) - before };
 }
 
-/** Processor time of all children of this process that have ended. */
+/** CPU time of all ended child processes. */
 async function endedChildrenSeconds(): Promise<number> {
   const stat = await readFile('/proc/self/stat', 'utf8');
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');

@@ -11,31 +11,34 @@ export interface SampleBlob {
   readonly digest: string;
   readonly mediaType: string;
   readonly size: number;
-  /** Where its bytes are. */
+  /** File with its bytes. */
   readonly path: string;
 }
 
-/** An image for linux/amd64 whose tag `latest` is an image manifest; all of it lies in files. Can be written as JSON. */
+/**
+ * An image for linux/amd64 whose tag `latest` names an image manifest. All its parts are files. Can be
+ * written as JSON.
+ */
 export interface SampleImage {
   readonly repository: string;
   readonly manifest: SampleBlob;
   readonly config: SampleBlob;
-  /** The largest first. */
+  /** Largest first. */
   readonly layers: readonly SampleBlob[];
-  /** Config and layers: what a pull moves, manifest aside. */
+  /** Size of config and layers: what a pull transfers, except the manifest. */
   readonly bytes: number;
 }
 
 const MIB = 2 ** 20;
 const GZIP_LAYER = 'application/vnd.oci.image.layer.v1.tar+gzip';
-/** Of machine code and the like, which gzip halves. */
+/** Folders with machine code and the like, which gzip halves. */
 const FILE_BYTES = 10 * MIB;
 
-/** Name of the folder of the blobs, whose files are named by the hex digits of the digest, as in an OCI layout. */
+/** Name of the folder of blobs. Files are named by the hex digits of their digests, as in an OCI layout. */
 export const BLOB_FOLDER = 'blobs/sha256';
 
 /**
- * Make an image with one dominating layer and two small ones, all gzip, and write its blobs below `folder`.
+ * Makes an image with one large layer and two small ones, all gzip, and writes its blobs below `folder`.
  * @param layerMib size of the tar of the large layer; its gzip has a little less than half of that
  */
 export async function writeSampleImage(
@@ -60,7 +63,7 @@ export async function writeSampleImage(
   return writeImage(folder, repository, layers);
 }
 
-/** Make an image whose only layer is a gzip file, and write it below `folder`. */
+/** Makes an image with a single gzip layer, and writes it below `folder`. */
 export async function writeImageOf(
   folder: string,
   { repository, path, diffId }: { repository: string; path: string; diffId: string },
@@ -111,7 +114,7 @@ async function writeBlob(folder: string, mediaType: string, bytes: Uint8Array): 
   return { digest: `sha256:${hex}`, mediaType, size: bytes.length, path };
 }
 
-/** The layer that most of an image is. */
+/** The largest layer. */
 export function largeLayer({ layers: [layer] }: SampleImage): SampleBlob {
   if (layer === undefined) throw new Error('the image has no layers');
   return layer;

@@ -6,15 +6,15 @@ import type { Wire } from './wire.ts';
 
 /** One pull of an image by one client. */
 export interface SamplePull {
-  /** From the first request to the first byte of the large layer, milliseconds. */
+  /** Milliseconds from the first request to the first byte of the large layer. */
   readonly firstByteMs: number;
   readonly totalMs: number;
 }
 
-/** Layers that containerd fetches at the same time. */
+/** Layers that containerd fetches concurrently. */
 const PARALLEL_BLOBS = 3;
 
-/** Pulls sample images, and compares every byte of every blob with the files they were made from. */
+/** Pulls sample images, and compares every byte with the files that they were made from. */
 export class SamplePuller {
   readonly #url: string;
   readonly #wire: Wire;
@@ -23,7 +23,7 @@ export class SamplePuller {
   readonly #checker: BlobChecker;
   readonly #buffer = ReceivingConnection.receiveBuffer();
 
-  /** @param repository as the server at `url` names it */
+  /** @param repository its name at the server */
   constructor(url: string, repository: string, image: SampleImage, wire: Wire = 'http') {
     this.#wire = wire;
     this.#url = url;
@@ -32,7 +32,10 @@ export class SamplePuller {
     this.#checker = new BlobChecker(repository);
   }
 
-  /** The manifest, then config and layers, three at a time on three connections, or on one with HTTP/2. @throws Error for anything wrong */
+  /**
+   * Pulls the manifest, then config and layers: three at a time on three connections, or on one with HTTP/2.
+   * @throws Error for anything wrong
+   */
   async pull(): Promise<SamplePull> {
     const startedMs = performance.now();
     const { manifest, config, layers } = this.#image;

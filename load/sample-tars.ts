@@ -8,7 +8,7 @@ import { createGzip } from 'node:zlib';
 
 import { startProgram } from '../test/helpers/programs.ts';
 
-/** A gzip file and what it must inflate to. */
+/** A gzip file and its decompressed content. */
 export interface SampleTar {
   readonly name: string;
   readonly path: string;
@@ -16,10 +16,10 @@ export interface SampleTar {
   readonly uncompressedBytes: number;
 }
 
-/** Enough for a pass to take a good part of a second. */
+/** Enough for a pass of a good part of a second. */
 const MAX_BYTES = 64e6;
 
-/** Folders by what is in them; the first that exists is taken. Kinds of data that layers are made of. */
+/** Folders by kind of content, as layers have it; the first that exists is used. */
 const KINDS: Readonly<Record<string, readonly string[]>> = {
   python: ['/usr/lib/python3', '/usr/lib/python3.13', '/usr/lib/python3.12', '/usr/lib/python3.11'],
   binaries: ['/usr/bin'],
@@ -27,7 +27,10 @@ const KINDS: Readonly<Record<string, readonly string[]>> = {
   javascript: [new URL('../node_modules', import.meta.url).pathname],
 };
 
-/** Make `<kind>.tar.gz` files in `folder`, compressed as `gzip` does without being asked: the head of a tar of each kind, and logs. */
+/**
+ * Makes `<kind>.tar.gz` files in `folder` with the default level of `gzip`: the head of a tar of each kind,
+ * and logs.
+ */
 export async function makeSampleTars(folder: string): Promise<SampleTar[]> {
   const samples: SampleTar[] = [];
   for (const [name, folders] of Object.entries(KINDS)) {
@@ -43,7 +46,7 @@ export async function makeSampleTars(folder: string): Promise<SampleTar[]> {
   return samples;
 }
 
-/** A whole tar of about `bytes`, of what /usr has first, and not of single files that would be most of it. */
+/** A tar of about `bytes` with the first files of /usr, without single files that would dominate it. */
 export async function makeLargeTar(folder: string, bytes: number): Promise<SampleTar> {
   const paths: string[] = [];
   let listedBytes = 0;

@@ -1,5 +1,6 @@
-// A registry in a process of its own that serves sample images: `node sample-upstream-main.ts '{"registry":{…},"images":[…]}'` prints
-// one line, `{"url","controlUrl"}`, when it is ready, and runs until it is killed.
+// A registry in a separate process that serves sample images: `node sample-upstream-main.ts
+// '{"registry":{…},"images":[…]}'` prints one line, `{"url","controlUrl"}`, when it is ready, and runs until
+// it is killed.
 import { readFile } from 'node:fs/promises';
 import { writeSync } from 'node:fs';
 

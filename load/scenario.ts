@@ -1,24 +1,24 @@
 import type { Chart } from './chart.ts';
 import type { Wire } from './wire.ts';
 
-/** A question that a run can answer. */
+/** A question that a run answers. */
 export interface Scenario {
   readonly name: string;
   readonly question: string;
-  /** Run it; progress goes to `log`. */
+  /** Runs it; progress goes to `log`. */
   run(options: ScenarioOptions): Promise<ScenarioResult>;
 }
 
 export interface ScenarioOptions {
-  /** Numbers of clients at once, one after another; the scenario's own when not given. */
+  /** Numbers of concurrent clients, measured one after the other; default: the scenario's. */
   readonly clients?: readonly number[];
-  /** How clients talk to the servers; all of them when not given. */
+  /** How clients connect to the servers; default: all ways. */
   readonly wires?: readonly Wire[];
-  /** How often each measurement is repeated, where it is; the scenario's own number when not given. */
+  /** How often each measurement is repeated; default: the scenario's number. */
   readonly rounds?: number;
-  /** How long to go on, for scenarios that could for ever. */
+  /** Duration of scenarios without an end of their own. */
   readonly minutes?: number;
-  /** Most clients that this peer is measured with: 0 leaves it out, undefined is up to the scenario. */
+  /** Most clients that this peer is measured with; 0 leaves it out, `undefined` leaves it to the scenario. */
   readonly capOf: (peer: string) => number | undefined;
   readonly log: (line: string) => void;
 }
@@ -27,7 +27,7 @@ export interface ScenarioResult {
   readonly rows: readonly ReportRow[];
   /** Each becomes an SVG file. */
   readonly charts?: readonly Chart[];
-  /** A promise that has not been kept; the run's exit status tells. */
+  /** Promises that were not kept; they set the exit status. */
   readonly failure?: string;
 }
 

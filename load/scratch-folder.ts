@@ -2,7 +2,7 @@ import { join } from 'node:path';
 
 import { TemporaryFolder } from '../test/helpers/temporary-folder.ts';
 
-/** A folder of a run's own, gone with it. */
+/** A temporary folder of one run, removed at its end. */
 export class ScratchFolder implements AsyncDisposable {
   readonly path: string;
   readonly #folder: TemporaryFolder;
@@ -17,7 +17,7 @@ export class ScratchFolder implements AsyncDisposable {
     return new ScratchFolder(await TemporaryFolder.create());
   }
 
-  /** Path of a folder in it that does not exist yet. */
+  /** Path of a new folder in it, which does not exist yet. */
   next(): string {
     return join(this.path, String(this.#count++));
   }

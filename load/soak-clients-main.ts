@@ -1,4 +1,5 @@
-// A process of clients that pull, read ranges and spans, and leave in the middle, until their time is over: prints what came of it, as JSON.
+// A process of clients that pull, read ranges and spans, and abort requests, until their time is over. Prints
+// the results as JSON.
 import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
 
@@ -21,7 +22,7 @@ export interface SoakOptions {
   readonly seed: number;
 }
 
-/** Per kind of action: how often it ended well, and how often with an error, as it may when the upstream is at fault. */
+/** Counts of successes and errors per kind of action. Errors are expected while the upstream is faulty. */
 export type SoakResult = Readonly<Record<string, { readonly done: number; readonly failed: number }>>;
 
 const MOST_RANGE_BYTES = 2 ** 20;
@@ -31,7 +32,7 @@ const { url, images, clients, seconds, seed } = JSON.parse(process.argv[2] ?? ''
 const random = seededRandom(seed);
 const buffer = ReceivingConnection.receiveBuffer();
 const deadline = performance.now() + seconds * 1000;
-/** The decompressed layer that spans are read of, per image. */
+/** The decompressed layer of each image, for span reads. */
 const tars = new Map(images.map(({ image }) => [image, gunzipSync(readFileSync(largeLayer(image).path))]));
 const pullers = new Map(
   images.map(({ image, repository }) => [image, new SamplePuller(url, repository, image)]),
@@ -40,7 +41,7 @@ const counts: Record<string, { done: number; failed: number }> = {};
 
 type Source = SoakOptions['images'][number];
 
-/** By how often they are done, of 100. */
+/** Weights of the actions, out of 100. */
 const ACTIONS: readonly (readonly [name: string, share: number, run: (source: Source) => Promise<void>])[] = [
   ['pull', 15, pull],
   ['range', 45, readRange],
@@ -75,7 +76,7 @@ async function readSpan({ image, repository }: Source): Promise<void> {
   checked.end(digest);
 }
 
-/** Ask for a whole layer and go before it has come. */
+/** Requests a whole layer and aborts before its end. */
 async function leave({ image, repository }: Source): Promise<void> {
   const { digest } = largeLayer(image);
   using connection = await ReceivingConnection.open(url, buffer);

@@ -3,13 +3,16 @@ import { pipeline } from 'node:stream/promises';
 
 import { type Program, startProgram, tryProgram } from '../test/helpers/programs.ts';
 
-/** What a decoder or a build has taken, with all its threads or processes. */
+/** Times of a decoder or build, with all its threads or processes. */
 export interface CommandTimes {
   readonly cpuSeconds: number;
   readonly wallSeconds: number;
 }
 
-/** Run a command without its output. Bash keeps the time, since Node does not tell the processor time of one child. */
+/**
+ * Runs a command and drops its output. Bash measures it, since Node does not report the CPU time of a single
+ * child.
+ */
 export async function timeCommand(command: readonly [Program, ...string[]]): Promise<CommandTimes> {
   const script = 'TIMEFORMAT="%R %U %S"; time "$@" > /dev/null';
   const { stderr } = await tryProgram('bash', ['-ec', script, 'bash', ...command]);
@@ -21,7 +24,7 @@ export async function timeCommand(command: readonly [Program, ...string[]]): Pro
   return { wallSeconds, cpuSeconds: user + system };
 }
 
-/** sha256 of what a command prints, in hex. */
+/** sha256 of the output of a command, in hex. */
 export async function hashOutput(command: Program, args: readonly string[]): Promise<string> {
   const child = startProgram(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   const hash = createHash('sha256');

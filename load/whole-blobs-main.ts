@@ -1,4 +1,4 @@
-// A process of clients that fetch one blob again and again, for some seconds: prints what they saw, as JSON.
+// A process of clients that fetch one blob repeatedly for some seconds. Prints the results as JSON.
 import { BlobChecker } from './blob-checker.ts';
 import { openConnection } from './client-connection.ts';
 import { ReceivingConnection } from './receiving-connection.ts';

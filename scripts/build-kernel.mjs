@@ -6,11 +6,11 @@ import { dirname, join } from 'node:path';
 import { newestChange } from './newest-change.mjs';
 
 const SOURCES = join('src', 'inflate', 'kernel');
-/** `src/inflate/inflate-kernel.ts` reads it, whether it runs from src/ or from dist/. */
+/** Read by `src/inflate/inflate-kernel.ts`, from src/ and from dist/. */
 export const KERNEL = join('dist', 'kernel', 'inflate.wasm');
 
 const COMPILER = join('node_modules', 'assemblyscript', 'bin', 'asc.js');
-/** `src/inflate/kernel/layout.ts` needs this many pages of 64 KiB and keeps away from the first KiB of constants. */
+/** `src/inflate/kernel/layout.ts` needs this many pages of 64 KiB, and leaves the first KiB to constants. */
 const MEMORY_PAGES = '7';
 const FLAGS = '-O3 --noAssert --runtime stub --enable simd --memoryBase 1024'
   .split(' ')
@@ -26,6 +26,6 @@ export function buildKernel() {
   const args = [COMPILER, join(SOURCES, 'decode.ts'), '--outFile', output, ...FLAGS];
   const { status } = spawnSync(process.execPath, args, { stdio: ['ignore', 2, 2] });
   if (status !== 0) process.exit(1);
-  // Whoever reads it meanwhile gets the old one or the new one, whole.
+  // An atomic rename: a concurrent reader gets the old file or the new one.
   renameSync(output, KERNEL);
 }

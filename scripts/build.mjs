@@ -26,7 +26,7 @@ export async function build() {
   writeFileSync(STAMP, '');
 }
 
-/** Everything in dist/ but the kernel. */
+/** Everything in dist/ except the kernel. */
 function removeCompiled() {
   for (const name of readdirSync('dist')) {
     if (name !== basename(dirname(KERNEL))) rmSync(join('dist', name), { recursive: true, force: true });

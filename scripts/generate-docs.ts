@@ -18,14 +18,14 @@ type Print = () => string | Promise<string>;
 
 const ROOT = new URL('../', import.meta.url);
 
-/** Files that are generated as a whole, by their paths. */
+/** Files that are generated completely, by path. */
 const FILES: Readonly<Record<string, Print>> = {
   'config/spandrel.yaml': printDefaultConfig,
   'docs/reference/configuration.schema.json': printConfigSchema,
   'load/RESULTS.md': printResults,
 };
 
-/** Documents with generated parts, which stand between markers with these names. */
+/** Documents with generated parts between markers of these names. */
 const PARTS: Readonly<Record<string, Readonly<Record<string, Print>>>> = {
   'docs/architecture.md': { rooms: printRooms },
   'docs/reference/configuration.md': {
@@ -48,7 +48,7 @@ async function printCommands(): Promise<string> {
   return [`\`\`\`text\n${printUsage()}\`\`\``, ...(await Promise.all(parts))].join('\n\n');
 }
 
-/** What the generated files, and the documents with generated parts, should hold, by their paths. */
+/** The expected content of generated files and of documents with generated parts, by path. */
 export async function generateDocuments(): Promise<ReadonlyMap<string, string>> {
   const documents = new Map<string, string>();
   for (const [path, print] of Object.entries(FILES)) documents.set(path, await print());

@@ -1,10 +1,10 @@
-// Debian packages of programs that tests and measurements run against: real parts instead of imitations.
+// Installs the Debian packages of the programs that tests and measurements use.
 import { spawnSync } from 'node:child_process';
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
 
 import { findProgram, PROGRAMS } from './programs.mjs';
 
-/** Asked by every package before it starts its service (invoke-rc.d(8)); 101 forbids it. */
+/** Packages run this before they start a service (invoke-rc.d(8)); status 101 forbids it. */
 const SERVICE_POLICY = '/usr/sbin/policy-rc.d';
 
 function apt(...args) {
@@ -16,7 +16,7 @@ function apt(...args) {
   );
 }
 
-/** Services of the packages are not started: whoever needs a server starts it on a free port. */
+/** Does not start the services of the packages: tests start servers on free ports. */
 function install(packages) {
   const isOurs = !existsSync(SERVICE_POLICY);
   if (isOurs) writeFileSync(SERVICE_POLICY, '#!/bin/sh\nexit 101\n', { mode: 0o755 });
@@ -30,7 +30,7 @@ function install(packages) {
   }
 }
 
-/** Installs the missing programs if it can; otherwise prints what to install and ends the process. */
+/** Installs the missing programs, or prints what to install and exits. */
 export function installPrograms() {
   let missing = missingPrograms();
   if (missing.length === 0) return;

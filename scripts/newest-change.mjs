@@ -1,7 +1,7 @@
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** When a file in `folder` was last changed, in milliseconds. */
+/** Time of the latest change of a file in `folder`, in milliseconds. */
 export function newestChange(folder) {
   const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) =>
     entry.isFile(),

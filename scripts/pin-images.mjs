@@ -1,5 +1,5 @@
-// Pins the images that docker/ names to the digests that their tags have today: `npm run pin`. Run it to renew them, look at what has
-// changed, and commit it. With --check it changes nothing, and fails if something is not pinned.
+// Pins the images in docker/ to the digests that their tags have now: `npm run pin`. Review and commit the
+// changes. With --check it changes nothing, and fails if an image is not pinned.
 import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -24,7 +24,7 @@ const { values } = parseArgs({
   },
 });
 
-/** Of the bytes that a tag answers, not of what a header says. */
+/** Digest of the manifest's bytes; headers are not trusted. */
 async function digestOfTag(repository, tag) {
   const url = `${values.registry}/v2/${repository}/manifests/${tag}`;
   let response = await fetch(url, { headers: { accept: ACCEPT } });

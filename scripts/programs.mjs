@@ -4,7 +4,10 @@ import { accessSync, constants } from 'node:fs';
 import { delimiter, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** Command -> Debian package. Recommended packages are not installed, so what a command starts is here too. */
+/**
+ * Command -> Debian package. Recommended packages are not installed, so commands that others start are listed
+ * too.
+ */
 export const PROGRAMS = {
   // Essential on Debian.
   bash: 'bash',
@@ -46,7 +49,7 @@ export const PROGRAMS = {
   netavark: 'netavark',
   newuidmap: 'uidmap',
   runc: 'runc',
-  // Makes the environment of python-tools.mjs.
+  // Creates the environment of python-tools.mjs.
   virtualenv: 'virtualenv',
   // For measurements.
   git: 'git',
@@ -56,7 +59,7 @@ export const PROGRAMS = {
   wrk: 'wrk',
 };
 
-/** A user's PATH often lacks the `sbin` folders; no PATH has podman's own. */
+/** A user's PATH often lacks the `sbin` folders, and always podman's own. */
 const USUAL_FOLDERS = [
   '/usr/local/sbin',
   '/usr/local/bin',
@@ -79,7 +82,7 @@ export function findProgram(command) {
   return findIn([...USUAL_FOLDERS, ...pathFolders()], command);
 }
 
-/** The npm that belongs to whoever runs this. */
+/** The npm of the Node that runs this script. */
 export function findNpm() {
   return findIn([...pathFolders(), ...USUAL_FOLDERS], 'npm');
 }

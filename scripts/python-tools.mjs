@@ -25,7 +25,7 @@ function isInstalled() {
   );
 }
 
-/** Installs what is pinned in python-tools.txt, once. The programs of programs.mjs are there. */
+/** Installs the pinned packages of python-tools.txt once. Needs the programs of programs.mjs. */
 export function installPythonTools() {
   if (isInstalled()) return;
   console.error('setup: installing moto from PyPI');

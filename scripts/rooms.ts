@@ -2,13 +2,14 @@
 export interface Room {
   readonly name: string;
   readonly purpose: string;
-  /** Packages that are imported here and in no other room, unless a room of the same floor names them too. */
+  /** Packages that only this room imports, and rooms of the same floor that list them too. */
   readonly libraries?: readonly string[];
 }
 
 /**
- * The rooms of the house, ground floor first. A room imports from lower floors only; rooms of the same floor do not import each other,
- * except on the ground floor and on the top floor. `test/architecture.test.ts` holds this; `docs/architecture.md` shows it.
+ * The rooms of `src/`, ground floor first. A room imports from lower floors only. Rooms of one floor do not
+ * import each other, except on the ground floor and on the top floor. `test/architecture.test.ts` enforces
+ * this; `docs/architecture.md` shows it.
  */
 export const FLOORS: readonly (readonly Room[])[] = [
   [
@@ -100,7 +101,7 @@ export const FLOORS: readonly (readonly Room[])[] = [
   ],
 ];
 
-/** The rooms as a table in Markdown, top floor first; rooms of one floor stand together. */
+/** The rooms as a Markdown table, top floor first. */
 export function printRooms(): string {
   const lines = FLOORS.flatMap((rooms, floor) =>
     rooms.map(({ name, purpose, libraries = [] }) => {

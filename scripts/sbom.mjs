@@ -1,12 +1,13 @@
-// Writes what a release consists of (CycloneDX 1.5, made by npm from package-lock.json), and checks the licences in it.
-//   node scripts/sbom.mjs [FILE]        the production dependencies; standard output when no file is given
+// Writes what a release consists of (CycloneDX 1.5, made by npm from package-lock.json), and checks the
+// licences in it. node scripts/sbom.mjs [FILE]        the production dependencies; standard output when no
+// file is given
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** Licences that go with Apache-2.0 without further duties than naming them. */
+/** Licences that are compatible with Apache-2.0 and need no more than attribution. */
 export const ALLOWED_LICENCES = [
   '0BSD',
   'Apache-2.0',
@@ -21,11 +22,11 @@ export const ALLOWED_LICENCES = [
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 
-/** The bill of materials of what runs: no development dependencies, no packaged Node. */
+/** The bill of materials of the runtime: no development dependencies, no packaged Node. */
 export function readSbom() {
   const scratch = mkdtempSync(join(tmpdir(), 'spandrel-sbom-'));
   try {
-    // npm leaves out what a development dependency may use too, so it gets to see the others only.
+    // npm omits a package that a development dependency uses too, so it gets only the other ones.
     const manifest = readJson('package.json');
     const lock = readJson('package-lock.json');
     for (const object of [manifest, lock.packages['']]) {
@@ -50,7 +51,10 @@ function readJson(name) {
   return JSON.parse(readFileSync(join(ROOT, name), 'utf8'));
 }
 
-/** `name: licence` of components whose licence is not allowed. An expression with OR needs one that is, one with AND all. */
+/**
+ * `name: licence` of components with a licence that is not allowed. Of an OR expression one licence must be
+ * allowed, of an AND expression all.
+ */
 export function findBadLicences(components) {
   return components.flatMap(({ name, licenses = [] }) => {
     const stated = licenses.map(

@@ -1,4 +1,4 @@
-// Makes a checkout ready to run: installs what package-lock.json pins and builds dist/ when something has changed since.
+// Prepares a checkout: installs the packages of package-lock.json, and builds dist/ if something has changed.
 // Plain JavaScript for any Node >= 20; everything else runs on the Node that package.json pins.
 import { spawnSync } from 'node:child_process';
 import { existsSync, statSync } from 'node:fs';
@@ -12,7 +12,10 @@ const RUNTIME = join('node_modules', '.bin', 'node');
 const UNDEMANDING_NODE = '24.21.0';
 const NPM_FLAGS = ['--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'];
 
-/** By the Node that runs this, since the one in `node_modules`, which comes first for programs, may not run here. */
+/**
+ * Uses the Node that runs this script: the one in `node_modules`, which comes first on PATH, may not run
+ * here.
+ */
 function npm(...args) {
   const { npm_execpath: path } = process.env;
   const [command, ...first] = path === undefined ? ['npm'] : [process.execPath, path];
@@ -25,7 +28,7 @@ function npm(...args) {
   }
 }
 
-/** npm writes its own lock file into node_modules as the last thing of an installation. */
+/** npm writes this lock file at the end of an installation. */
 function isInstalled() {
   const [done, wanted] = [join('node_modules', '.package-lock.json'), 'package-lock.json'];
   return existsSync(done) && existsSync(COMPILER) && statSync(done).mtimeMs >= statSync(wanted).mtimeMs;
@@ -34,7 +37,7 @@ function isInstalled() {
 function install() {
   if (isInstalled()) return;
   console.error('setup: installing dependencies (once)');
-  // The prepare script would build as well: this script does that itself.
+  // The prepare script would build, which this script does itself.
   npm('ci');
 }
 

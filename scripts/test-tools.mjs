@@ -1,7 +1,7 @@
 import { installPrograms } from './install-programs.mjs';
 import { installPythonTools } from './python-tools.mjs';
 
-/** What tests and measurements run against. */
+/** The programs that tests and measurements use. */
 export function installTestTools() {
   installPrograms();
   installPythonTools();

@@ -33,7 +33,7 @@ try {
   passed += numPassedTests;
   failed += numFailedTests + numPendingTests;
   if (numPendingTests > 0) console.log(`${numPendingTests} tests were skipped, which counts as failed`);
-  // A file that cannot even be loaded, or an unhandled error, fails the run without failing a test.
+  // A file that cannot be loaded, or an unhandled error, fails the run although no test fails.
   if ((status !== 0 || !success) && numFailedTests + numPendingTests === 0) failed += 1;
 } catch (error) {
   console.error(`no test report: ${error.message}`);

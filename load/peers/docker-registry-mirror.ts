@@ -5,8 +5,9 @@ import { ManagedPeer } from './managed-peer.ts';
 import { freePort, type Peer } from './peer.ts';
 
 /**
- * Debian's docker-registry as a pull-through cache (`proxy` in its configuration), on a free port, without logs.
- * @param folder an empty one, for its store
+ * Debian's docker-registry as a pull-through cache (`proxy` in its configuration), on a free port, without
+ * logs.
+ * @param folder empty folder for its store
  */
 export async function startDockerRegistryMirror(folder: string, upstreamUrl: string): Promise<Peer> {
   const address = `127.0.0.1:${await freePort()}`;

@@ -2,7 +2,7 @@ import type { Program } from '../../test/helpers/programs.ts';
 import { ManagedProcess } from '../managed-process.ts';
 import type { Peer } from './peer.ts';
 
-/** A program from Debian as a peer: it has the repositories under their own names. */
+/** A program from Debian as a peer; its repositories keep their names. */
 export class ManagedPeer implements Peer {
   readonly url: string;
   readonly #process: ManagedProcess;
@@ -12,7 +12,7 @@ export class ManagedPeer implements Peer {
     this.#process = process;
   }
 
-  /** @param readyPath answered as soon as the program serves */
+  /** @param readyPath gets a response once the program serves */
   static async start(options: {
     command: Program;
     args: readonly string[];

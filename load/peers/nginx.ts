@@ -6,7 +6,10 @@ import { BLOB_FOLDER } from '../sample-image.ts';
 import { ManagedPeer } from './managed-peer.ts';
 import { freePort, type Peer } from './peer.ts';
 
-/** Serves the blobs below `sampleFolder` with sendfile, over TLS without. @param folder an empty one */
+/**
+ * Serves the blobs below `sampleFolder`, with sendfile unless TLS is used.
+ * @param folder empty folder for its files
+ */
 export async function serveFilesWithNginx(
   folder: string,
   sampleFolder: string,
@@ -17,8 +20,9 @@ export async function serveFilesWithNginx(
 }
 
 /**
- * A cache in front of a registry: blobs in slices of 4 MiB, each fetched once while others wait (`proxy_cache_lock`).
- * @param folder an empty one
+ * A cache in front of a registry: blobs in slices of 4 MiB, each fetched once while others wait
+ * (`proxy_cache_lock`).
+ * @param folder empty folder for its files
  */
 export async function cacheWithNginx(
   folder: string,
@@ -51,7 +55,7 @@ export async function cacheWithNginx(
   });
 }
 
-/** Debian's nginx with one worker, on a free port, with all its files in a folder of ours. */
+/** Debian's nginx with one worker, on a free port, with all its files in our folder. */
 async function start(
   folder: string,
   { http = '', server, tls }: { http?: string; server: string; tls: CertificateFiles | undefined },
@@ -62,7 +66,7 @@ async function start(
   );
   const lines = [
     'daemon off; worker_processes 1;',
-    // Workers of root would else become another user, who may not read the folder.
+    // As root, workers would otherwise switch to a user that cannot read the folder.
     ...(process.getuid?.() === 0 ? ['user root;'] : []),
     `pid ${folder}/nginx.pid; error_log ${folder}/error.log warn;`,
     'events { worker_connections 8192; }',

@@ -1,18 +1,18 @@
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 
-/** A server that is measured: the proxy, or a program that does a part of the same. */
+/** A measured server: the proxy, or a program with a part of its functions. */
 export interface Peer extends AsyncDisposable {
   /** Without a trailing slash. */
   readonly url: string;
-  /** The name of the sample's repository at this server. */
+  /** Name of the sample's repository at this server. */
   repositoryOf(repository: string): string;
-  /** Processor time so far, of the processes that serve. */
+  /** CPU time of the serving processes so far. */
   cpuSeconds(): Promise<number>;
   peakMemoryBytes(): Promise<number>;
 }
 
-/** A port of loopback that is free now: for servers that cannot say which one they took. */
+/** A free port on loopback, for servers that cannot report the port that they chose. */
 export async function freePort(): Promise<number> {
   const server = createServer();
   const { promise, resolve } = Promise.withResolvers<void>();

@@ -13,10 +13,10 @@ const LAYER_MIB = 200;
 const READERS = 200;
 const RANGE_BYTES = 64 * 1024;
 const SEED = 21;
-/** What is promised. */
+/** The promise. */
 const MAX_DELAY_MS = 20;
 
-/** Reads while layers are indexed. */
+/** Reads during the indexing of layers. */
 export const beside: Scenario = {
   name: 'beside',
   question: `Two layers are indexed while ${READERS} readers read another: how long does the event loop keep them waiting?`,
@@ -38,13 +38,13 @@ export const beside: Scenario = {
     await (await fetch(`${read.url}/spans`)).arrayBuffer();
 
     const rows: ReportRow[] = [];
-    // The second time its code has been compiled by the reads of the first.
+    // In the second round the code is compiled.
     for (const [what, built] of [
       ['fresh', others.slice(0, 2)],
       ['warm', others.slice(2)],
     ] as const) {
       log(`${READERS} readers, the process is ${what}`);
-      // Asking for the delay makes its count begin anew.
+      // Reading the delay resets it.
       await proxy.describe();
       const { result } = await runClient<BesideResult>(MAIN, {
         layerUrl: read.url,

@@ -14,12 +14,12 @@ import { ScratchFolder } from '../scratch-folder.ts';
 import { type Wire, WIRES } from '../wire.ts';
 
 const REGISTRY = { latencyMs: 20, bytesPerSecond: 25e6 };
-/** Compressed some 60 MB. */
+/** About 60 MB compressed. */
 const LAYER_MIB = 130;
 const CLIENTS = [1, 50, 200, 400];
-/** Each client is another whole image for these, and minutes for the run. */
+/** For these peers each client costs another whole image, and minutes of the run. */
 const CAPS: Readonly<Record<string, number>> = { direct: 50, 'docker-registry': 200 };
-/** Of one number of clients; the medians are reported. */
+/** Rounds per number of clients; the medians are reported. */
 const ROUNDS_OF_ONE_CLIENT = 3;
 
 /** The upstream and docker-registry are measured without TLS only. */
@@ -42,7 +42,7 @@ interface Burst {
   readonly extra: ReportRow;
 }
 
-/** N clients pull one cold image at once. */
+/** N clients pull one cold image concurrently. */
 export const burst: Scenario = {
   name: 'burst',
   question: 'N clients pull one cold image at once: what does the upstream send, and how long does it take?',
@@ -58,7 +58,7 @@ export const burst: Scenario = {
         (path) => wire === 'http' || TLS_PATHS.has(path),
       );
       for (const clients of counts) {
-        // Paired in one run: the same clients against the same upstream, directly and through each cache.
+        // Paired in one run: the same clients use the same upstream directly and through each cache.
         const bursts = new Map<string, Burst[]>();
         for (let round = 0; round < (clients === 1 ? rounds : 1); round++) {
           for (const path of paths) {
@@ -122,7 +122,7 @@ async function describePeer(peer: Peer): Promise<ReportRow> {
   return { 'peak MB': Math.round((await peer.peakMemoryBytes()) / 1e6) };
 }
 
-/** The burst of the middle one of the times. */
+/** The burst with the median time. */
 function median(bursts: readonly Burst[]): Burst {
   const sorted = bursts.toSorted((a, b) => a.allMs - b.allMs);
   const middle = sorted[Math.floor((sorted.length - 1) / 2)];

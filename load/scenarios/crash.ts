@@ -12,28 +12,31 @@ import type { ReportRow, Scenario } from '../scenario.ts';
 import { ScratchFolder } from '../scratch-folder.ts';
 
 const REGISTRY = { latencyMs: 20, bytesPerSecond: 25e6 };
-/** Compressed some 40 MB. */
+/** About 40 MB compressed. */
 const LAYER_MIB = 90;
 const CLIENTS = 4;
 const KILLS = 50;
 const SEED = 1;
-/** Share of the image that the upstream has sent at the latest kill; above 1, when all has arrived and is being served. */
+/**
+ * Share of the image sent by the upstream at the latest kill; above 1 if everything has arrived and is being
+ * served.
+ */
 const LATEST = 1.1;
 const POLL_MS = 2;
 /** Percentage points of the image per bar of the histogram. */
 const BAR_PERCENT = 10;
 
 interface Crash {
-  /** Share of the image that the upstream was to have sent when the process was killed. */
+  /** Share of the image that the upstream should have sent before the kill. */
   readonly moment: number;
-  /** Clients that had the whole image by then. */
+  /** Clients that had the whole image at the kill. */
   readonly served: number;
-  /** Shares of the image that the upstream had sent when the process was killed, and sent afterwards. */
+  /** Shares of the image that the upstream sent before and after the kill. */
   readonly before: number;
   readonly after: number;
 }
 
-/** The proxy is killed in the middle of a burst and started again. */
+/** The proxy is killed during a burst and started again. */
 export const crash: Scenario = {
   name: 'crash',
   question:
@@ -56,7 +59,7 @@ export const crash: Scenario = {
   },
 };
 
-/** Until the upstream has sent so many bytes, or the clients have all they want. */
+/** Waits until the upstream has sent this many bytes, or the clients are done. */
 async function waitForMoment(upstream: DemoUpstream, bytes: number, pulls: Promise<unknown>): Promise<void> {
   let isOver = false;
   void pulls.then(() => (isOver = true));
@@ -72,7 +75,10 @@ function startPulls(
   return Array.from({ length: clients }, () => puller.pull());
 }
 
-/** @throws WrongBytesError if a client gets one, before or after; Error if the second process does not serve the image */
+/**
+ * @throws WrongBytesError if a client gets wrong bytes, before or after; Error if the second process does not
+ * serve the image
+ */
 async function crashOnce(options: {
   upstream: DemoUpstream;
   image: SampleImage;
@@ -102,7 +108,7 @@ async function crashOnce(options: {
   };
 }
 
-/** Share of the image that was sent more than once. */
+/** Share of the image that the upstream sent more than once. */
 function redone({ before, after }: Crash): number {
   return Math.max(0, before + after - 1);
 }

@@ -16,14 +16,14 @@ const MAIN = new URL('../index-main.ts', import.meta.url).pathname;
 const ROUNDS = 3;
 const TAR_BYTES = 1e9;
 
-/** Commands of the promise; each takes the layer's file. */
+/** Commands of the promise; each gets the layer's file. */
 const PEERS: Readonly<Record<string, readonly [Program, ...string[]]>> = {
   'gzip -dc': ['gzip', '-dc'],
   'pigz -dc': ['pigz', '-dc'],
   sha256sum: ['sha256sum'],
 };
 const OURS = 'index build';
-/** Both are promised to be at most 1. */
+/** The promise: at most 1 for both. */
 const CPU_RATIO = 'CPU ÷ (pigz + 2 sha256sum)';
 const WALL_RATIO = 'wall ÷ gzip';
 
@@ -32,7 +32,7 @@ interface Times {
   readonly wallSeconds: number[];
 }
 
-/** What does it take to index a large layer? */
+/** What does indexing a large layer cost? */
 export const indexBuild: Scenario = {
   name: 'index',
   question:
@@ -98,11 +98,11 @@ interface ProxyPull {
   readonly described: ReportRow;
 }
 
-/** The layer comes from a registry on the same machine, and is indexed on the way. */
+/** The layer comes from a registry on the same machine, and is indexed as it arrives. */
 async function indexThroughProxy(upstreamUrl: string, image: SampleImage, root: string): Promise<ProxyPull> {
   await using proxy = await ProxyProcess.start({ upstreamUrl, root });
   const url = proxy.layerUrl(image.repository, largeLayer(image).digest);
-  // Asking for the delay makes its count begin anew.
+  // Reading the delay resets it.
   await proxy.describe();
   const before = await proxy.cpuSeconds();
   const started = performance.now();
@@ -115,7 +115,7 @@ async function indexThroughProxy(upstreamUrl: string, image: SampleImage, root: 
   return { cpuSeconds, wallSeconds, described: { 'peak MB': peak, 'event loop p99 ms': delay } };
 }
 
-/** Medians over the rounds of what the promise is about, each of numbers of one round. */
+/** Medians over the rounds; each ratio uses numbers of one round. */
 function describeBuild(last: IndexResult | undefined, times: ReadonlyMap<string, Times>): ReportRow {
   const ours = times.get(OURS);
   const [gzip, pigz, sha256sum] = ['gzip -dc', 'pigz -dc', 'sha256sum'].map((name) => times.get(name));
@@ -140,7 +140,7 @@ function describeBuild(last: IndexResult | undefined, times: ReadonlyMap<string,
   };
 }
 
-/** A build in a process of its own, whose digests must be right. */
+/** A build in a separate process; its digests must be right. */
 async function buildOnce({ path, sha256 }: SampleTar, folder: string): Promise<IndexResult> {
   const stdout = await runProgram('node', [MAIN, '--file', path, '--folder', folder]);
   const result = JSON.parse(stdout.toString()) as IndexResult;

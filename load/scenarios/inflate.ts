@@ -9,23 +9,23 @@ import { ScratchFolder } from '../scratch-folder.ts';
 import { type CommandTimes, hashOutput, timeCommand } from '../timed-command.ts';
 
 const MAIN = new URL('../inflate-main.ts', import.meta.url).pathname;
-/** `zlib raw` neither checks a CRC-32 nor gives checkpoints; `zlib gunzip` checks, `fflate` does not. */
+/** `zlib raw` has neither CRC-32 nor checkpoints, `zlib gunzip` verifies the CRC-32, `fflate` does not. */
 const ENGINES = ['wasm', 'pako', 'zlib raw', 'zlib gunzip', 'fflate'] as const;
-/** Programs that decompress a file. All of them check the CRC-32. */
+/** Programs that decompress a file. All verify the CRC-32. */
 const PROGRAMS: readonly (readonly [Program, ...string[]])[] = [
   ['gzip', '-dc'],
   ['pigz', '-dc'],
   ['igzip', '-dc'],
   ['libdeflate-gunzip', '-c'],
 ];
-/** Each in a column of its own: how many times as fast a decoder is. */
+/** Speed-up of a decoder, one column each. */
 const REFERENCES = ['pako', 'zlib raw', 'zlib gunzip'] as const;
 const ROUNDS = 5;
 const PASSES = 3;
 
 interface Decoder {
   readonly name: string;
-  /** Decode once or several times; the best counts, which others have disturbed least. */
+  /** Decodes one or more times; the best time counts, as it was disturbed least. */
   readonly run: (sample: SampleTar) => Promise<CommandTimes>;
 }
 
@@ -51,7 +51,7 @@ export const inflate: Scenario = {
   },
 };
 
-/** All decoders in turn, each in a process of its own, and again. */
+/** Runs all decoders in turn, each in a separate process, for several rounds. */
 async function measure(sample: SampleTar, decoders: readonly Decoder[]): Promise<ReportRow[]> {
   const { size: compressedBytes } = await stat(sample.path);
   const speeds = new Map<string, Speeds>(decoders.map(({ name }) => [name, { cpu: [], wall: [] }]));
@@ -74,7 +74,7 @@ async function measure(sample: SampleTar, decoders: readonly Decoder[]): Promise
   }));
 }
 
-/** Median over the rounds of the speed of one decoder by that of another in the same round. */
+/** Median over the rounds of the speed of one decoder relative to another in the same round. */
 function pairedRatio(speeds: readonly number[], others: readonly number[]): number {
   const ratios = speeds.map((speed, round) => speed / (others[round] ?? Number.NaN));
   return Number(percentile(ratios, 0.5).toFixed(2));

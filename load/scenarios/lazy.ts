@@ -11,12 +11,12 @@ import { type Wire, WIRES } from '../wire.ts';
 
 const LATENCY_MS = 20;
 const BYTES_PER_SECOND = 25e6;
-/** A script in the middle of the image, as a container would begin with. */
+/** A script in the middle of the image, as the start of a container. */
 const FIRST_FILE = 'app/main.py';
 
 const CLIENTS_MAIN = new URL('../lazy-clients-main.ts', import.meta.url).pathname;
 
-/** N nodes start one image lazily at once. */
+/** N nodes start one image lazily at the same time. */
 export const lazy: Scenario = {
   name: 'lazy',
   question:
@@ -65,7 +65,10 @@ export const lazy: Scenario = {
   },
 };
 
-/** All nodes in one process of their own; each checks what a node checks and fails the run if something is wrong. */
+/**
+ * All nodes in one separate process; each verifies what a node verifies, and fails the run if anything is
+ * wrong.
+ */
 async function startAtOnce(url: string, wire: Wire, clients: number): Promise<LazyStart[]> {
   const args = [
     CLIENTS_MAIN,

@@ -8,18 +8,18 @@ import type { ReportRow, Scenario } from '../scenario.ts';
 import { ScratchFolder } from '../scratch-folder.ts';
 
 const REGISTRY = { latencyMs: 20, bytesPerSecond: 25e6 };
-/** Compressed a little less than 20 ranges of 4 MiB. */
+/** A little less than 20 ranges of 4 MiB compressed. */
 const LAYER_MIB = 180;
 const CLIENTS = [20];
 const CONNECTIONS_PER_CLIENT = 20;
 const RANGE_BYTES = 4 * 2 ** 20;
 const SEED = 7;
-/** docker-registry sends the whole blob for each range as long as it does not have it. */
+/** Until docker-registry has the blob, it sends all of it for each range. */
 const CAPS: Readonly<Record<string, number>> = { 'docker-registry': 0 };
 
 const CLIENTS_MAIN = new URL('../parallel-clients-main.ts', import.meta.url).pathname;
 
-/** Nodes ask for all of a cold blob in ranges, many at once, as SOCI's parallel pull does. */
+/** Nodes request all ranges of a cold blob, many concurrently, as in SOCI's parallel pull. */
 export const parallel: Scenario = {
   name: 'parallel',
   question:

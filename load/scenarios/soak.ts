@@ -16,19 +16,19 @@ import type { SoakOptions, SoakResult } from '../soak-clients-main.ts';
 const MINUTES = 60;
 const CLIENTS = 12;
 const SEED = 3;
-/** Some 12 MB each when compressed. */
+/** About 12 MB each, compressed. */
 const IMAGES = 5;
 const LAYER_MIB = 20;
-/** Less than all images: blobs come and go. */
+/** Less than all images, so that blobs are evicted. */
 const STORE_MIB = 48;
 const REGISTRY = { latencyMs: 5, bytesPerSecond: 50e6, maxLoggedRequests: 100 };
 const STALL_TIMEOUT_MS = 1500;
-/** After the clients have gone: longer than any time-out of the proxy's own connections. */
+/** Wait after the clients have left; longer than any timeout of the proxy's own connections. */
 const REST_MS = 10_000;
 
 const FAULT_PAUSE_MS = 3000;
 const BLOBS = { path: '/blobs/', method: 'GET' };
-/** The one image whose bytes are sent wrongly at times. */
+/** The one image that the upstream sometimes corrupts. */
 const CORRUPTED = 'app0';
 const CORRUPTED_BLOBS = { path: `^/v2/${CORRUPTED}/blobs/`, method: 'GET' };
 const FAULTS: readonly JsonFaultRule['action'][] = [
@@ -42,19 +42,22 @@ const FAULTS: readonly JsonFaultRule['action'][] = [
   { kind: 'status', status: 503 },
 ];
 
-/** What may be more in the last quarter of a run than in its second, by a factor and on top of that. */
+/** Allowed growth from the second to the last quarter of a run: a factor and an offset. */
 const BOUNDS = {
   residentMb: { factor: 1.15, more: 30 },
   heapMb: { factor: 1.2, more: 15 },
   externalMb: { factor: 1.2, more: 30 },
   descriptors: { factor: 1.2, more: 10 },
 } as const;
-/** What may be left when all clients have gone: eight threads with six each, the files of some twenty blobs, idle connections. */
+/**
+ * Handles that may remain after all clients have left: eight threads with six each, the files of some twenty
+ * blobs, idle connections.
+ */
 const DESCRIPTORS_LEFT = 80;
 
 const CLIENTS_MAIN = new URL('../soak-clients-main.ts', import.meta.url).pathname;
 
-/** A mixed load, with an upstream at fault, for a long time. */
+/** A long mixed load with a faulty upstream. */
 export const soak: Scenario = {
   name: 'soak',
   question:
@@ -108,7 +111,7 @@ export const soak: Scenario = {
   },
 };
 
-/** A signal that is given at the latest when its owner's block ends. */
+/** A signal that aborts at the latest when its owner's block ends. */
 class EndSignal implements Disposable {
   readonly #controller = new AbortController();
 
@@ -125,7 +128,7 @@ class EndSignal implements Disposable {
   }
 }
 
-/** Every few seconds, some of the next answers go wrong. Returns how many may have. */
+/** Makes some responses fail every few seconds. Returns the most that may have failed. */
 async function causeFaults(upstream: DemoUpstream, signal: AbortSignal): Promise<number> {
   const random = seededRandom(SEED);
   let count = 0;

@@ -23,17 +23,19 @@ const LAYER_MIB = 130;
 const KIB = 1024;
 const READS = [
   { bytes: 4 * KIB, count: 250, readers: 1 },
-  // A processor that never rests: what a read costs by itself.
+  // Keeps the processor busy, to measure what a read itself costs.
   { bytes: 4 * KIB, count: 250, readers: 16 },
   { bytes: 64 * KIB, count: 200, readers: 1 },
   { bytes: 4 * KIB * KIB, count: 20, readers: 1 },
 ] as const;
-/** Reads of the other layer before any count: code that has run some hundred times is fast code. */
+/** Reads of another layer before the measurement: code becomes fast after some hundred runs. */
 const WARM_UP_READS = 500;
 const WARM_ROUNDS = 8;
 const SEED = 23;
 
-/** Where a read finds what it needs, its index apart: at the upstream, in the store, or decompressed in memory. */
+/**
+ * Where a read finds its bytes, its index aside: at the upstream, in the store, or decompressed in memory.
+ */
 type State = 'upstream' | 'disk' | 'memory';
 
 /** Ranges of a decompressed layer. */
@@ -76,17 +78,17 @@ interface Measurement {
   readonly tls: CertificateFiles | undefined;
   readonly upstream: DemoUpstream;
   readonly image: SampleImage;
-  /** What the proxy runs itself warm with. */
+  /** Warms up the proxy. */
   readonly other: SampleImage;
   readonly state: State;
   /** Of each read. */
   readonly bytes: number;
   readonly count: number;
-  /** At the same time. */
+  /** Concurrent readers. */
   readonly readers: number;
 }
 
-/** The large layer of an image in a proxy, and what it must decompress to. */
+/** The large layer of an image in a proxy, and its decompressed content. */
 interface ReadLayer {
   /** Of the server. */
   readonly url: string;
@@ -111,7 +113,7 @@ async function measure(given: Measurement): Promise<ReportRow> {
       ).arrayBuffer();
     if (state === 'upstream') await first.forgetBlobs();
   }
-  // Nothing is in its memory.
+  // The memory cache is empty.
   await using proxy = await start();
   const [layer, other] = [layerOf(proxy, given.image), layerOf(proxy, given.other)];
   const starts = startsOf(layer, given);
@@ -141,7 +143,7 @@ async function measure(given: Measurement): Promise<ReportRow> {
 
 const INFLATED = 'spandrel_inflate_bytes_total{engine="wasm"}';
 
-/** The same reads of the decompressed layer as a file, by nginx: what sending the bytes costs somebody who need not find them. */
+/** The same reads of the decompressed layer as a file from nginx: the cost of sending the bytes alone. */
 async function measureFile(
   given: Pick<Measurement, 'root' | 'wire' | 'tls' | 'image' | 'bytes' | 'count' | 'readers'> & {
     readonly folder: ScratchFolder;
@@ -182,7 +184,7 @@ function startsOf({ tar }: ReadLayer, { bytes, count }: Pick<Measurement, 'bytes
   return Array.from({ length: count }, () => Math.floor(random() * (tar.length - bytes)));
 }
 
-/** Milliseconds that each read takes, whose bytes must be right. */
+/** Milliseconds of each read; all bytes are verified. */
 async function readAll(
   { url, path, tar }: ReadLayer,
   starts: readonly number[],

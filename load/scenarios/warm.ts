@@ -47,7 +47,7 @@ type Load = (given: {
   readonly blob: SampleBlob;
 }) => Promise<Omit<Sample, 'serverSeconds'>>;
 
-/** A blob that is there, whole and in ranges. */
+/** A stored blob, whole and in ranges. */
 export const warm: Scenario = {
   name: 'warm',
   question: 'A blob that is there: how fast is it sent, whole and in ranges of 64 KiB?',
@@ -80,13 +80,13 @@ export const warm: Scenario = {
   },
 };
 
-/** The whole blob twice, and random ranges, byte by byte. */
+/** The whole blob twice, and random ranges, verified byte by byte. */
 async function check(peer: Peer, wire: Wire, blob: SampleBlob): Promise<void> {
   const repository = peer.repositoryOf(REPOSITORY);
   const checker = new BlobChecker(repository);
   using connection = await openConnection(peer.url, wire, ReceivingConnection.receiveBuffer());
   await checker.fetch(connection, blob);
-  // docker-registry stores the blob behind the answer, and sends it whole until then, whatever range is asked for.
+  // docker-registry stores the blob after the response, and until then ignores ranges.
   for (let status = 0; status !== 206;) {
     ({ status } = await connection.get(`/v2/${repository}/blobs/${blob.digest}`, { range: '0-0' }));
   }
@@ -98,7 +98,7 @@ async function check(peer: Peer, wire: Wire, blob: SampleBlob): Promise<void> {
   }
 }
 
-/** All peers in turn, and again; the first round is not counted. */
+/** All peers in turn, for several rounds; the first round is not counted. */
 async function compare(given: {
   readonly what: string;
   readonly wire: Wire;
@@ -123,7 +123,7 @@ async function compare(given: {
   return [...samples].map(([name, own]) => ({ wire, what, peer: name, ...describe(own, reference) }));
 }
 
-/** Medians over the rounds; ratios are of the same round. */
+/** Medians over the rounds; ratios use numbers of one round. */
 function describe(own: readonly Sample[], reference: readonly Sample[]): ReportRow {
   const median = (measure: (sample: Sample) => number, digits: number): number =>
     Number(percentile(own.map(measure), 0.5).toFixed(digits));
@@ -166,7 +166,10 @@ const fetchWhole: Load = async ({ peer, wire, blob }) => {
   };
 };
 
-/** By wrk, but for HTTP/2, which it does not speak: those numbers have the cost of a client in JavaScript in them, of all peers alike. */
+/**
+ * Uses wrk, which lacks HTTP/2. HTTP/2 numbers include the cost of a client in JavaScript, for all peers
+ * alike.
+ */
 function rangesOver(connections: number): Load {
   return async ({ peer, wire, blob }) => {
     const path = `/v2/${peer.repositoryOf(REPOSITORY)}/blobs/${blob.digest}`;

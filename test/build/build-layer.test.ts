@@ -99,7 +99,7 @@ describe('buildLayer', () => {
     expect(summary.diffId).toBe(`sha256:${createHash('sha256').update(text).digest('hex')}`);
   });
 
-  // Go's archive/tar passes over all of these with the type flag '0'; only reading their content fails.
+  // Go's archive/tar skips all of these with the type flag '0'; only reading their content fails.
   it.each([
     ['fits its data', '0,10', 'sparse'],
     ['needs more data than the archive holds', '0,11', 'unknown'],
@@ -182,7 +182,7 @@ describe('buildLayer', () => {
       'extended attributes',
       (place) => Buffer.concat([paxHeader({ 'SCHILY.xattr.user.a': 'v'.repeat(5000) }), file(`f${place}`)]),
     ],
-  ])('refuses a layer whose %s take more than they may', async (_, memberAt) => {
+  ])('buildLayer refuses a layer whose %s exceed the limit', async (_, memberAt) => {
     const members = Array.from({ length: 20 }, (_, place) => memberAt(place));
     const limits = { maxUncompressedBytes: 1e9, maxTocEntries: 100, maxTocBytes: 64 * 1024 };
     const how = { compression: 'gzip', spanBytes: SPAN_BYTES, limits } as const;
@@ -194,7 +194,7 @@ describe('buildLayer', () => {
   });
 
   it('buildLayer builds no zTOC beyond the size limit, while the layer stays readable', async () => {
-    // Eight checkpoints have windows of 32 KiB each.
+    // Eight checkpoints with windows of 32 KiB each.
     const limits = { maxUncompressedBytes: 1e9, maxTocEntries: 10, maxTocBytes: 64 * 1024 };
     const how = { compression: 'gzip', spanBytes: SPAN_BYTES, limits } as const;
     await using built = await buildFromBytes(gzipSync(tar), how);

@@ -5,7 +5,7 @@ import { buildZtoc, type ZtocParts } from '../../src/build/build-ztoc.ts';
 import { SpanTable } from '../../src/index/span-table.ts';
 import { TocRecords } from '../../src/index/toc-records.ts';
 
-/** One checkpoint takes 32 KiB of a zTOC, which cannot be larger than 2 GiB. */
+/** A checkpoint takes 32 KiB of a zTOC, whose limit is 2 GiB. */
 const TOO_MANY_SPANS = 40_000;
 
 describe('buildZtoc', () => {

@@ -44,7 +44,7 @@ const pool = cleanup.use(
   }),
 );
 
-/** A layer file that the test lets grow, and the build that follows it. */
+/** A layer file that the test grows, and the build that follows it. */
 class GrowingLayer implements AsyncDisposable {
   readonly growth = new Growth();
   readonly building: BuildingIndex;
@@ -130,7 +130,7 @@ async function spanWith(
   return span;
 }
 
-// The only thread of the other pool is busy with the build.
+// The build occupies the only thread of the other pool.
 const spanEntry = new URL('../../src/spans/span-worker.ts', import.meta.url);
 const spanPool = cleanup.use(
   new WorkerPool<typeof spanTasks>({
@@ -149,7 +149,7 @@ describe('an index that is being built', () => {
     await layer.growTo(Math.floor(gzip.length / 2));
     const span = await early;
     expect(await file).toMatchObject({ name: 'etc/middle', uncompressedSize: 300_000 });
-    // What it has seen, it finds at once.
+    // Entries that it has passed are found at once.
     expect(await layer.building.findFile('/etc/early' as RawText)).toMatchObject({ uncompressedOffset: 512 });
     expect(layer.growth.state).toBe('growing');
     if (span === undefined) throw new Error('the layer has a span there');
@@ -167,32 +167,35 @@ describe('an index that is being built', () => {
     ['gzip', gzip],
     ['none', tar],
     ['zstd', zstdCompressSync(tar)],
-  ] as const)('ends as the same index that one pass over the %s file gives', async (compression, bytes) => {
-    await using layer = await GrowingLayer.start(bytes, compression);
-    for (let have = 0; have < bytes.length; have += 70_001) await layer.growTo(have);
-    const last = spanWith(layer.building, tar.length - 1);
-    const missing = layer.building.findFile('etc/none' as RawText);
-    await layer.complete();
-    const { index, ztoc } = await layer.building.completed;
-    await using expected = await buildFromBytes(bytes, {
-      compression,
-      engine: 'wasm',
-      spanBytes: SPAN_BYTES,
-      chunkBytes: 256 * 1024,
-    });
-    expect(index.summary).toEqual(expected.index.summary);
-    expect([...index.spans()]).toEqual([...expected.index.spans()]);
-    expect([...index.entries()]).toEqual([...expected.index.entries()]);
-    const readSpans = await index.readSpans({ start: 0, end: tar.length });
-    expect(readSpans).toEqual(await expected.index.readSpans({ start: 0, end: tar.length }));
-    expect(await last).toEqual(readSpans.at(-1));
-    expect(await missing).toBeUndefined();
-    expect(await spanWith(layer.building, tar.length)).toBeUndefined();
-    expect(ztoc === undefined ? undefined : createHash('sha256').update(ztoc).digest('hex')).toBe(
-      index.summary.ztoc?.digest.slice(7),
-    );
-    expect(await layer.files()).toEqual(['blob', 'index']);
-  });
+  ] as const)(
+    'a building index ends as the index that one pass over the %s file gives',
+    async (compression, bytes) => {
+      await using layer = await GrowingLayer.start(bytes, compression);
+      for (let have = 0; have < bytes.length; have += 70_001) await layer.growTo(have);
+      const last = spanWith(layer.building, tar.length - 1);
+      const missing = layer.building.findFile('etc/none' as RawText);
+      await layer.complete();
+      const { index, ztoc } = await layer.building.completed;
+      await using expected = await buildFromBytes(bytes, {
+        compression,
+        engine: 'wasm',
+        spanBytes: SPAN_BYTES,
+        chunkBytes: 256 * 1024,
+      });
+      expect(index.summary).toEqual(expected.index.summary);
+      expect([...index.spans()]).toEqual([...expected.index.spans()]);
+      expect([...index.entries()]).toEqual([...expected.index.entries()]);
+      const readSpans = await index.readSpans({ start: 0, end: tar.length });
+      expect(readSpans).toEqual(await expected.index.readSpans({ start: 0, end: tar.length }));
+      expect(await last).toEqual(readSpans.at(-1));
+      expect(await missing).toBeUndefined();
+      expect(await spanWith(layer.building, tar.length)).toBeUndefined();
+      expect(ztoc === undefined ? undefined : createHash('sha256').update(ztoc).digest('hex')).toBe(
+        index.summary.ztoc?.digest.slice(7),
+      );
+      expect(await layer.files()).toEqual(['blob', 'index']);
+    },
+  );
 
   it('a building index is complete only after the file is verified', async () => {
     await using layer = await GrowingLayer.start(gzip, 'gzip');

@@ -40,7 +40,10 @@ async function referrers(query = '', digest: string = known.manifestDigest): Pro
   return (index as unknown as { manifests: Entry[] }).manifests;
 }
 
-/** Follow the Link of each page to the last. @returns the size of each page and all entries */
+/**
+ * Follows the Link header to the last page.
+ * @returns the size of each page and all entries
+ */
 async function follow<T>(path: string, read: (body: Buffer) => T[]): Promise<{ pages: number[]; all: T[] }> {
   const pages: number[] = [];
   const all: T[] = [];
@@ -56,14 +59,14 @@ async function follow<T>(path: string, read: (body: Buffer) => T[]): Promise<{ p
 }
 
 describe('distribution spec, "Listing Referrers" (end-12)', () => {
-  it('what nobody refers to, and what does not exist, has an empty list', async () => {
+  it('a manifest without referrers, and a missing one, have an empty list', async () => {
     expect(await referrers()).toEqual([]);
     expect(await referrers('', digestOf('no manifest'))).toEqual([]);
     const elsewhere = await known.ask(`/v2/no/repository/referrers/${digestOf('x')}`);
     expect([elsewhere.status, elsewhere.headers.get('content-type')]).toEqual([200, OCI_INDEX]);
   });
 
-  it('a digest that is none is answered with 400', async () => {
+  it('a malformed digest is answered with 400', async () => {
     const answer = await known.ask('referrers/sha256:totallywrong');
     expect([answer.status, errorCode(answer)]).toEqual([400, 'DIGEST_INVALID']);
   });
@@ -80,7 +83,7 @@ describe('distribution spec, "Listing Referrers" (end-12)', () => {
     expect(entry?.size).toBe((await known.ask(`manifests/${digest}`)).body.length);
   });
 
-  it('artifactType filters, by several types too, and the answer says so', async () => {
+  it('artifactType filters by one or several types, and the response says so', async () => {
     for (const type of ['a/sbom', 'a/signature', 'a/other']) known.addReferrer(type);
     const types = async (query: string): Promise<string[]> =>
       Array.from(await referrers(query), ({ artifactType = '' }) => artifactType).toSorted();
@@ -114,7 +117,7 @@ describe('distribution spec, "Listing Referrers" (end-12)', () => {
     known.upstream.addManifest('team/app', tag, Buffer.from(JSON.stringify(index)), OCI_INDEX);
     expect(await referrers()).toEqual([entry]);
     expect(await referrers('?artifactType=a/none')).toEqual([]);
-    // Clients without the API ask for the tag themselves.
+    // Clients fall back to the tag if the API is missing.
     expect((await known.ask(`manifests/${tag}`)).status).toBe(200);
   });
 
@@ -129,9 +132,9 @@ describe('distribution spec, "Listing Referrers" (end-12)', () => {
     ['a broken connection', { kind: 'reset' }, 502, 'UPSTREAM_UNREACHABLE'],
     ['half a list', { kind: 'reset', afterBytes: 20 }, 502, 'UPSTREAM_UNREACHABLE'],
   ])(
-    'an upstream that answers %s has no empty list: its last one stands, and without one it is an error',
+    'while an upstream answers %s, its last list is served, or an error if there is none',
     async (_what, action, status, code) => {
-      // The circuit breaker has tests of its own.
+      // Other tests cover the circuit breaker.
       await start({ environment: { SPANDREL_UPSTREAM_CIRCUIT_FAILURES: '1000' } });
       const signature = known.addReferrer('a/signature');
       const digests = async (query = ''): Promise<string[]> =>
@@ -150,11 +153,12 @@ describe('distribution spec, "Listing Referrers" (end-12)', () => {
     },
   );
 
-  // With 401 the upstream refuses the proxy's credentials, or misses them: no client can mend that with its own.
+  // With 401 the upstream refuses the proxy's credentials, or misses them. A client cannot help that with its
+  // own.
   it.each([
     [401, 502, 'UPSTREAM_CREDENTIALS_REFUSED'],
     [403, 403, 'DENIED'],
-  ])('a refusal with %i is told as %i %s, whatever has been listed before', async (status, told, code) => {
+  ])('a refusal with %i becomes %i %s, whatever was listed before', async (status, told, code) => {
     known.addReferrer('a/signature');
     expect(await referrers()).toHaveLength(1);
     known.upstream.faults.add({ match: { path: /referrers/ }, action: { kind: 'status', status } });
@@ -180,7 +184,7 @@ describe('distribution spec, "Listing Tags" (end-8a, end-8b)', () => {
     }
   });
 
-  it('n bounds a page, last is where it begins, and Link leads through all of them', async () => {
+  it('n bounds a page, last is its start, and Link leads to the next one', async () => {
     addTags('a', 'b', 'c', 'd');
     expect(tagsOf((await known.ask('tags/list?last=b')).body)).toEqual(['c', 'd']);
     expect(tagsOf((await known.ask('tags/list?n=2&last=a')).body)).toEqual(['b', 'c']);
@@ -204,7 +208,7 @@ describe('distribution spec, "Listing Tags" (end-8a, end-8b)', () => {
     expect([answer.status, tagsOf(answer.body), answer.headers.get('link')]).toEqual([200, [], null]);
   });
 
-  it('n that is no number is refused, an unknown repository is 404', async () => {
+  it('a malformed n is refused, and an unknown repository is 404', async () => {
     expect((await known.ask('tags/list?n=x')).status).toBe(400);
     const unknown = await known.ask('/v2/no/repository/tags/list');
     expect([unknown.status, errorCode(unknown)]).toEqual([404, 'NAME_UNKNOWN']);

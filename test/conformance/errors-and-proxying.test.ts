@@ -43,7 +43,7 @@ describe('distribution spec, "Error Codes"', () => {
     '/v2/team/app/tags/other',
     '/v2/team/app/blobs/uploads/1',
     '/favicon.ico',
-  ])('%s is no route: 4xx with an OCI body; HEAD without one', async (path) => {
+  ])('the unknown route %s is answered with 4xx and an OCI body; HEAD without one', async (path) => {
     const answer = await known.ask(path);
     expect([answer.status >= 400 && answer.status < 500, typeof errorCode(answer)]).toEqual([true, 'string']);
     const head = await known.ask(path, {}, 'HEAD');
@@ -67,7 +67,7 @@ describe('distribution spec (draft), "Registry Proxying"', () => {
     `referrers/${known.manifestDigest}`,
   ];
 
-  it('a request with ns of an upstream goes there, and the answer says so in OCI-Namespace', async () => {
+  it('a request with ns of an upstream goes there, and the response names it in OCI-Namespace', async () => {
     for (const path of paths()) {
       for (const method of ['GET', 'HEAD']) {
         const answer = await known.ask(`${path}?ns=registry.example.com`, {}, method);

@@ -12,7 +12,7 @@ beforeAll(async () => {
   known = cleanup.use(await KnownRepository.start());
 });
 
-/** A blob of 2,000 bytes that nobody has asked for yet. */
+/** A blob of 2,000 bytes that was not requested before. */
 async function newBlob(): Promise<{ bytes: Buffer; digest: Digest }> {
   const bytes = randomBytes(2000);
   return { bytes, digest: await known.upstream.addBlob('team/app', new Uint8Array(bytes)) };
@@ -99,7 +99,7 @@ describe('RFC 9110, section 14, of blobs of 2,000 bytes that are absent, and com
   });
 
   it.each([['bytes=500-0'], ['bytes=5000-10000'], ['bytes=2000-'], ['bytes=-0'], ['bytes=2000-2000,3000-']])(
-    '%s cannot be satisfied: 416 with the size',
+    'the unsatisfiable range %s is answered with 416 and the size',
     async (range) => {
       const { digest } = await newBlob();
       for (const _state of ['absent', 'complete']) {
@@ -112,14 +112,14 @@ describe('RFC 9110, section 14, of blobs of 2,000 bytes that are absent, and com
   );
 
   it.each([['lines=0-4'], ['bytes=a-b'], ['bytes=-'], ['bytes=5'], ['bytes=']])(
-    '%s is no range and is ignored',
+    'the malformed range %s is ignored',
     async (range) => {
       const answer = await known.ask(`blobs/${known.blobDigest}`, { range });
       expect([answer.status, answer.body.equals(known.blob)]).toEqual([200, true]);
     },
   );
 
-  it('several ranges are answered as multipart/byteranges, in the order asked for', async () => {
+  it('several ranges are answered as multipart/byteranges, in the requested order', async () => {
     const { bytes, digest } = await newBlob();
     const answer = await known.ask(`blobs/${digest}`, { range: 'bytes=1000-1009, 0-4, -3' });
     expect(answer.status).toBe(206);

@@ -22,7 +22,7 @@ beforeAll(async () => {
   known = cleanup.use(await KnownRepository.start());
 });
 
-/** With header lines of the same name, which fetch would join. */
+/** Sends several header lines of one name, which fetch would join. */
 function askWithLines(path: string, lines: string[]): Promise<{ status: number; type: string }> {
   return new Promise((resolve, reject) => {
     const asking = request(

@@ -1,13 +1,13 @@
-/** What a case has taken of its thread. */
+/** Resources that a case used in its thread. */
 export interface CaseCost {
   readonly cpuMs: number;
-  /** CPU time between two turns of the event loop, at most. */
+  /** Most CPU time between two turns of the event loop. */
   readonly longestTurnMs: number;
-  /** Heap and buffers at the end of a turn, beyond those at the start; garbage included. */
+  /** Growth of heap and buffers during a turn, garbage included. */
   readonly memoryBytes: number;
 }
 
-/** Measures a case while it runs: looks at each turn of the event loop. */
+/** Measures a running case at each turn of the event loop. */
 export class CaseWatch implements Disposable {
   readonly #startMemoryBytes = memoryBytes();
   readonly #start = process.threadCpuUsage();
@@ -24,7 +24,7 @@ export class CaseWatch implements Disposable {
     this.#next = setImmediate(look);
   }
 
-  /** Up to now. */
+  /** The usage so far. */
   cost(): CaseCost {
     this.#endTurn();
     return {

@@ -12,13 +12,13 @@ import { skippableFrame } from '../helpers/zstd-corpus.ts';
 import { JSON_SEEDS } from './json-seeds.ts';
 import { type FlatPosition, findZtocPositions } from './mutators/flat-positions.ts';
 
-/** A zTOC with the places in it that have a meaning. */
+/** A zTOC with the positions of its fields. */
 export interface SeedZtoc {
   readonly bytes: Buffer;
   readonly positions: readonly FlatPosition[];
 }
 
-/** What mutation begins with: well-formed inputs, and such as are nearly so. None is ever modified. */
+/** The seeds of mutation: well-formed inputs, and almost well-formed ones. Never modified. */
 export interface Corpus {
   readonly tars: readonly Buffer[];
   readonly gzips: readonly Buffer[];
@@ -26,7 +26,7 @@ export interface Corpus {
   readonly ztocs: readonly SeedZtoc[];
   /** Our own index files. */
   readonly indexFiles: readonly Buffer[];
-  /** Those of gzip layers, with the layers. */
+  /** Index files of gzip layers, with the layers. */
   readonly indexedLayers: readonly { readonly layer: Buffer; readonly indexFile: Buffer }[];
   /** Manifests, indexes, SOCI indexes and image configs. */
   readonly json: readonly Buffer[];
@@ -34,12 +34,15 @@ export interface Corpus {
 
 export type CorpusSize = 'empty' | 'small' | 'large';
 
-/** Larger seeds cost time and find nothing that smaller ones do not. */
+/** Larger seeds cost time and find nothing more. */
 const MAX_LAYER_BYTES = 64 * 1024;
 const MAX_TAR_BYTES = 256 * 1024;
 const SPAN_BYTES = 16_384;
 
-/** `large` adds the golden vectors beside the repository, where they are; `empty` is for targets that need none. */
+/**
+ * `large` adds the golden vectors beside the repository, if they exist; `empty` is for targets that need no
+ * seeds.
+ */
 export async function loadCorpus(size: CorpusSize): Promise<Corpus> {
   if (size === 'empty')
     return { tars: [], gzips: [], zstds: [], ztocs: [], indexFiles: [], indexedLayers: [], json: [] };

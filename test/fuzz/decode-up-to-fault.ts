@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { constants, createGunzip, createZstdDecompress } from 'node:zlib';
 
-/** What Node's decoder gives before it fails, but for the few bytes that it throws away then. */
+/** The output of Node's decoder before it fails, except the few bytes that it drops then. */
 export async function decodeUpToFault(compressed: Buffer, compression: 'gzip' | 'zstd'): Promise<Buffer> {
   const chunkSize = constants.Z_MIN_CHUNK;
   const decoder = compression === 'gzip' ? createGunzip({ chunkSize }) : createZstdDecompress({ chunkSize });

@@ -2,14 +2,14 @@ import { createHash } from 'node:crypto';
 
 import { seededRandom } from '../helpers/seeded-random.ts';
 
-/** Names one case for good: the same place gives the same dice on every machine. */
+/** Identifies a case: equal places give equal dice on every machine. */
 export interface CasePlace {
   readonly seed: number;
   readonly target: string;
   readonly number: number;
 }
 
-/** The choices of one fuzz case. */
+/** The random choices of one fuzz case. */
 export class Dice {
   readonly #random: () => number;
 
@@ -37,14 +37,14 @@ export class Dice {
     return list[this.below(list.length)] as T;
   }
 
-  /** At least 1, each further one half as likely as the one before, at most `most`. */
+  /** From 1 to `most`, each number half as likely as the one before. */
   few(most: number): number {
     let count = 1;
     while (count < most && this.chance(0.5)) count++;
     return count;
   }
 
-  /** Mostly small, now and then up to `most`. */
+  /** Mostly small, sometimes up to `most`. */
   skewed(most: number): number {
     return Math.floor(this.#random() ** 4 * (most + 1));
   }

@@ -1,10 +1,10 @@
 import type { CorpusSize } from './corpus.ts';
 
-/** What a worker is started with. */
+/** Start options of a worker. */
 export interface WorkerSettings {
   readonly corpus: CorpusSize;
   readonly scratch: string;
-  /** Number of the running case, for who watches; {@link NO_CASE} between cases. */
+  /** Number of the running case, for the watcher; {@link NO_CASE} between cases. */
   readonly running: SharedArrayBuffer;
 }
 
@@ -30,9 +30,9 @@ export type WorkerReport =
   | { readonly kind: 'failure'; readonly failure: Failure }
   | {
       readonly kind: 'done';
-      /** Cases by what came of them. */
+      /** Number of cases by outcome. */
       readonly outcomes: ReadonlyMap<string, number>;
-      /** What is in use after a garbage collection. */
+      /** Memory in use after a garbage collection. */
       readonly usedBytes: number;
       readonly slowest: { readonly caseNumber: number; readonly cpuMs: number };
     };

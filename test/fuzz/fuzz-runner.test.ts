@@ -27,7 +27,7 @@ describe('the fuzzer', () => {
     ['a case that waits for ever', 'faulty-wait', `has not ended after ${HANG_MS} ms`, { hangMs: HANG_MS }],
     ['a case that eats the memory', 'faulty-heap', 'ERR_WORKER_OUT_OF_MEMORY', { maxHeapMb: 64 }],
   ])(
-    'finds %s, and says how to run it again',
+    'the fuzzer finds %s, and prints how to run it again',
     async (_what, target, problem, options) => {
       await using runner = new FuzzRunner({ corpus: 'empty', findings: folder, ...options });
       const { findings } = await runner.run({ target, seed: SEED, from: 0, to: FAULTY_CASE + 2 });
@@ -48,7 +48,7 @@ describe('the fuzzer', () => {
 });
 
 describe('dice', () => {
-  it('fall the same for the same seed, target and case, and differently for any other', () => {
+  it('dice are equal for equal seed, target and case, and differ otherwise', () => {
     const place = { seed: 7, target: 'ztoc', number: 9 };
     const fall = (other: object): string => new Dice({ ...place, ...other }).bytes(20).toString('hex');
     expect(fall({})).toBe('a4a8440634a3eddfecd9ed19f773aa3522958ec5');

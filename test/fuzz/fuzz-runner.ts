@@ -17,15 +17,15 @@ import { findTarget } from './targets/all-targets.ts';
 
 export interface FuzzRunnerOptions {
   readonly corpus: CorpusSize;
-  /** Where inputs of failed cases are written; made when needed. */
+  /** Folder for the inputs of failed cases; created when needed. */
   readonly findings: string;
-  /** A case that runs longer than this hangs. */
+  /** A case that runs longer counts as a hang. */
   readonly hangMs?: number;
-  /** Heap of the thread. */
+  /** Heap limit of the thread. */
   readonly maxHeapMb?: number;
 }
 
-/** A case that came out as none may. */
+/** A failed case. */
 export interface Finding {
   readonly problem: string;
   readonly target: string;
@@ -39,21 +39,23 @@ export interface Finding {
 export interface Batch {
   readonly outcomes: ReadonlyMap<string, number>;
   readonly findings: readonly Finding[];
-  /** In use after a garbage collection; absent if the thread has died. */
+  /** Memory in use after a garbage collection; absent if the thread died. */
   readonly usedBytes?: number;
   readonly slowest?: { readonly caseNumber: number; readonly cpuMs: number };
 }
 
-/** Where the inputs of failed cases stay for people to look at. */
+/** Folder where the inputs of failed cases are kept. */
 export const FINDINGS = join(tmpdir(), 'spandrel-fuzz-findings');
 
 const HANG_MS = 30_000;
 const WATCH_MS = 250;
-/** Of a case, garbage included; the heap on top is limited by itself. */
+/** Limit of a case, garbage included; the heap has a limit of its own. */
 const MAX_RSS_BYTES = 3 * 2 ** 30;
 const MAX_HEAP_MB = 1024;
 
-/** Runs cases in a thread and watches it: a case that hangs or eats the memory ends the thread, not the run. */
+/**
+ * Runs cases in a thread and watches it: a case that hangs or exhausts memory ends the thread, not the run.
+ */
 export class FuzzRunner implements AsyncDisposable {
   readonly #options: FuzzRunnerOptions;
   readonly #scratch = mkdtempSync(join(tmpdir(), 'spandrel-fuzz-'));
@@ -64,7 +66,9 @@ export class FuzzRunner implements AsyncDisposable {
     this.#options = options;
   }
 
-  /** Run cases [from, to) of a target; less if the thread dies, which is then a finding of its last case. */
+  /**
+   * Runs cases [from, to) of a target. If the thread dies, it stops there, and the last case is a finding.
+   */
   async run(request: BatchRequest): Promise<Batch> {
     const findings: Finding[] = [];
     const { promise, resolve, reject } = Promise.withResolvers<Batch>();
@@ -74,7 +78,7 @@ export class FuzzRunner implements AsyncDisposable {
     };
     let isDead = false;
     const onProblem = (problem: string): void => {
-      // Ending the thread is an event as well.
+      // Ending the thread emits an event too.
       if (isDead) return;
       isDead = true;
       this.#explainDeath(request, problem).then((finding) => {
@@ -164,7 +168,7 @@ export class FuzzRunner implements AsyncDisposable {
   }
 }
 
-/** For people. */
+/** Readable form. */
 export function printFinding({ problem, target, caseNumber, inputPath, command }: Finding): string {
   return `${target}, case ${caseNumber}: ${problem}\n  input: ${inputPath}\n  again: ${command}`;
 }

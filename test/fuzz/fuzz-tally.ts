@@ -7,7 +7,7 @@ interface TargetTally {
   slowest: { caseNumber: number; cpuMs: number };
 }
 
-/** Counts what came of the cases, and draws it. */
+/** Counts the outcomes of cases, and prints progress. */
 export class FuzzTally {
   readonly #started = performance.now();
   readonly #targets: ReadonlyMap<string, TargetTally>;
@@ -39,7 +39,7 @@ export class FuzzTally {
     return performance.now() - this.#started;
   }
 
-  /** Number of the first case that the target has not had yet. */
+  /** Number of the first case that the target has not run yet. */
   nextCase(target: string): number {
     return this.#of(target).cases;
   }
@@ -48,7 +48,7 @@ export class FuzzTally {
     const tally = this.#of(target);
     const last = Math.max(-1, ...findings.map(({ caseNumber }) => caseNumber));
     const done = [...outcomes.values()].reduce((sum, count) => sum + count, 0);
-    // A thread that has died has not told how far it was: go on behind the case that ended it.
+    // A dead thread did not report its position: continue after the case that ended it.
     tally.cases = usedBytes === undefined ? last + 1 : tally.cases + done;
     for (const [outcome, count] of outcomes)
       tally.outcomes.set(outcome, (tally.outcomes.get(outcome) ?? 0) + count);
@@ -60,7 +60,7 @@ export class FuzzTally {
     this.#mostUsedBytes = Math.max(this.#mostUsedBytes, usedBytes);
   }
 
-  /** One line that is drawn over and over on a terminal. */
+  /** A line that is redrawn on a terminal. */
   showProgress(target: string): void {
     if (!process.stderr.isTTY) return;
     const { cases } = this;

@@ -7,14 +7,14 @@ import { type BatchRequest, NO_CASE, type WorkerReport, type WorkerSettings } fr
 import { type CaseSurroundings, runCase } from './run-case.ts';
 import { findTarget } from './targets/all-targets.ts';
 
-// The entry of the thread that runs cases, so that one that never ends can be ended.
+// Entry of the thread that runs cases, so that an endless case can be stopped.
 
 const { corpus: corpusSize, scratch, running } = workerData as WorkerSettings;
 const current = new Int32Array(running);
 const collectGarbage = exposeGarbageCollection();
 const given: CaseSurroundings = { corpus: await loadCorpus(corpusSize), scratch };
 
-/** A batch is not gone on with after as many: they are likely to be the same. */
+/** A batch stops after this many findings, which are probably the same. */
 const MAX_FAILURES = 5;
 
 function report(message: WorkerReport): void {
@@ -52,6 +52,6 @@ function exposeGarbageCollection(): () => void {
   return runInNewContext('gc') as () => void;
 }
 
-// An error ends the thread, which its owner notices.
+// An error ends the thread, and its owner notices that.
 parentPort?.on('message', (request: BatchRequest) => void runBatch(request));
 report({ kind: 'ready' });

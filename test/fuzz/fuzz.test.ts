@@ -4,9 +4,9 @@ import { type Batch, FINDINGS, FuzzRunner, printFinding } from './fuzz-runner.ts
 import { ALL_TARGETS } from './targets/all-targets.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 
-/** The same cases every time; `npm run fuzz` goes on with others. */
+/** Fixed cases; `npm run fuzz` runs others. */
 const SEED = 20_261_121;
-/** What compiled code and lazily made tables may take; a case that leaves its input behind would take far more. */
+/** Allowance for compiled code and lazily created tables; a case that leaks its input exceeds it by far. */
 const MAX_GROWTH_BYTES = 64 * 2 ** 20;
 const TIMEOUT_MS = 120_000;
 
@@ -29,13 +29,13 @@ describe('whatever comes from outside', () => {
     async ({ name, testCases }) => {
       const { findings, outcomes } = await run(name, testCases);
       expect(findings.map(printFinding)).toEqual([]);
-      // Cases that are all refused would look into one half of the code only.
+      // If all cases were refused, they would cover only half of the code.
       expect([...outcomes.keys()]).toContain('accepted');
     },
     TIMEOUT_MS,
   );
 
-  it('leaves no memory behind', () => {
+  it('fuzz cases leak no memory', () => {
     expect(usedBytes).toHaveLength(ALL_TARGETS.length);
     expect((usedBytes.at(-1) ?? 0) - (usedBytes[0] ?? 0)).toBeLessThan(MAX_GROWTH_BYTES);
   });

@@ -15,7 +15,7 @@ const SOCI_FIXTURES = ['five-layers-v1.json', 'five-layers-v2.json'].map(
   (name) => JSON.parse(readFileSync(join(import.meta.dirname, '../fixtures/soci', name), 'utf8')) as object,
 );
 
-/** JSON documents that a registry may serve. */
+/** JSON documents as registries serve them. */
 export const JSON_SEEDS: readonly object[] = [
   ...SOCI_FIXTURES,
   {

@@ -4,9 +4,12 @@ import { type CaseCost, CaseWatch } from './case-watch.ts';
 import { type CasePlace, Dice } from './dice.ts';
 import type { CaseContext, FuzzTarget } from './target.ts';
 
-/** Most CPU milliseconds of a case, garbage collection in between included; slow machines need some. */
+/** Most CPU milliseconds of a case, garbage collection included, with an allowance for slow machines. */
 const MAX_CPU_MS = 3000;
-/** Most memory of a case, garbage included: less than the limit of docker/kubernetes leaves beside caches and threads. */
+/**
+ * Most memory of a case, garbage included: below what the limit in docker/kubernetes leaves besides caches
+ * and threads.
+ */
 const MAX_MEMORY_BYTES = 512 * 2 ** 20;
 
 export interface CaseResult {
@@ -18,14 +21,14 @@ export interface CaseResult {
   readonly cpuMs: number;
 }
 
-/** What all cases of a run share. */
+/** Shared by all cases of a run. */
 export interface CaseSurroundings {
   readonly corpus: Corpus;
   /** An empty folder. */
   readonly scratch: string;
 }
 
-/** Run one case: its input follows from its place and the corpus alone. */
+/** Runs one case. Its input depends only on its place and the corpus. */
 export async function runCase(
   target: FuzzTarget,
   place: CasePlace,
@@ -42,7 +45,7 @@ export async function runCase(
   return { input, cpuMs: cost.cpuMs, ...verdict };
 }
 
-/** Of what a case has taken too much. */
+/** The resource that a case used too much of. */
 function findExcess(
   { maxCpuMs = MAX_CPU_MS, maxTurnMs = Number.POSITIVE_INFINITY }: FuzzTarget,
   { cpuMs, longestTurnMs, memoryBytes }: CaseCost,

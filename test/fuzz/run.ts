@@ -14,7 +14,10 @@ Runs for 60 seconds by default; Ctrl-C ends it early. Targets:
 ${ALL_TARGETS.map(({ name, claim }) => `  ${name.padEnd(16)} ${claim}`).join('\n')}`;
 
 const DEFAULT_SECONDS = 60;
-/** What a target has in turn; short, so that progress shows and memory is measured. Fewer for those that take long. */
+/**
+ * Cases per turn of a target: few, so that progress is visible and memory is measured; fewer for slow
+ * targets.
+ */
 function batchCases({ testCases }: FuzzTarget): number {
   return Math.max(60, Math.min(200, Math.ceil(testCases / 20)));
 }

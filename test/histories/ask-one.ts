@@ -19,7 +19,11 @@ import type { World } from './world.ts';
 
 const V2 = 'com.amazon.soci';
 
-/** One request of one client, compared with what is known. @param headers besides the client's own @throws Wrong, Refused */
+/**
+ * Sends one request of one client and compares the response with the known content.
+ * @param headers besides the client's own
+ * @throws Wrong, Refused
+ */
 export async function askOne(
   world: World,
   action: GetAction,
@@ -120,7 +124,7 @@ class Asking {
     );
   }
 
-  /** Content of which every byte is known, or a range of it. */
+  /** Known content, or a range of it. */
   async known(path: string, bytes: Buffer, expected: Expected): Promise<void> {
     const { head = false, range: shares, leaveAfterBytes } = this.#action;
     const range = shares && rangeOf(shares, bytes.length);
@@ -132,11 +136,11 @@ class Asking {
     );
   }
 
-  /** What the tag has pointed to lately, or what the proxy has made of that. */
+  /** A recent target of the tag, or a document that the proxy derived from one. */
   async tag(tag: string): Promise<void> {
     const { head = false } = this.#action;
     const { headers, body } = await this.#ask(`manifests/${tag}`, {}, { method: head ? 'HEAD' : 'GET' });
-    // All tops that it may have pointed to while it was asked.
+    // All targets that the tag may have had during the request.
     const tops = this.#world.topsOf(this.#repository, tag).map((place) => this.#repository.tops[place]);
     const digest = headers['docker-content-digest'];
     const known = tops.find((top) => top?.document.digest === digest);
@@ -152,7 +156,7 @@ class Asking {
     if (!body.includes(V2)) throw new Wrong(`${tag} of ${this.#repository.name}: ${body.toString()}`);
   }
 
-  /** Only those who have a layer get it. */
+  /** A repository gets a layer only if it has it. */
   async foreign(layer: KnownLayer): Promise<void> {
     if (blobsOf(this.#repository).has(layer.digest))
       return this.known(`blobs/${layer.digest}`, layer.packed, { digest: layer.digest });
@@ -177,7 +181,7 @@ class Asking {
       throw new Wrong(`files of ${digest}: ${JSON.stringify(list)}`);
   }
 
-  /** All spans of a layer, which say the truth about its bytes. */
+  /** All spans of a layer, which must describe its bytes correctly. */
   async spans({ digest, packed, tar }: KnownLayer): Promise<readonly Span[]> {
     const { spans } = (await this.json(`_soci/layers/${digest}/spans`)) as { spans: Span[] };
     let reached = 0;
@@ -212,7 +216,7 @@ class Asking {
     }
   }
 
-  /** All that is listed has the image for its subject, and can be fetched. */
+  /** Every listed manifest has the image as its subject and can be fetched. */
   async referrers({ digest }: KnownBytes): Promise<void> {
     const list = (await this.json(`referrers/${digest}`)) as {
       manifests: { digest: string; size: number }[];
@@ -240,7 +244,7 @@ interface Span {
   readonly crc32?: number;
 }
 
-/** Never empty, always within. */
+/** Never empty, and always within the content. */
 function rangeOf([from, to]: readonly [number, number], length: number): { start: number; end: number } {
   const start = Math.min(Math.floor(from * length), length - 1);
   return { start, end: Math.max(start + 1, Math.min(length, Math.ceil(to * length))) };

@@ -4,7 +4,7 @@ const OCI = 'application/vnd.oci.image.index.v1+json, application/vnd.oci.image.
 const DOCKER =
   'application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json';
 
-/** What each client sends with every request. */
+/** Headers that each client sends. */
 export const HEADERS: Readonly<Record<ClientKind, Readonly<Record<string, string>>>> = {
   containerd: { 'user-agent': 'containerd/2.2.6+unknown', accept: `${DOCKER}, ${OCI}, */*` },
   mirror: { 'user-agent': 'containerd/2.2.6+unknown', accept: `${DOCKER}, ${OCI}, */*` },
@@ -26,7 +26,10 @@ export const HEADERS: Readonly<Record<ClientKind, Readonly<Record<string, string
   curl: { 'user-agent': 'curl/8.17.0', accept: '*/*' },
 };
 
-/** The URL of something in a repository: a mirror is told the registry by the query (containerd `hosts.toml`). */
+/**
+ * The URL of something in a repository: with a mirror, the query names the registry (containerd
+ * `hosts.toml`).
+ */
 export function urlOf(base: string, client: ClientKind, repository: string, path: string): string {
   if (client === 'mirror') return `${base}/v2/${repository}/${path}?ns=registry.test`;
   return `${base}/v2/up/${repository}/${path}`;
@@ -34,7 +37,7 @@ export function urlOf(base: string, client: ClientKind, repository: string, path
 
 let addresses = 0;
 
-/** Nodes are told apart by their addresses: what one of them has asked for says nothing of another. */
+/** Each node has its own address, by which the proxy tells nodes apart. */
 export function nextAddress(): string {
   addresses = (addresses + 1) % 2 ** 16;
   return `127.1.${addresses >> 8}.${addresses & 255}`;

@@ -5,7 +5,7 @@ import { randomBlob } from '../helpers/random-blob.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
 import { tarFile } from '../helpers/tar-blocks.ts';
 
-/** A layer of which every byte is known, packed and not. */
+/** A layer with known content, compressed and not. */
 export interface KnownLayer {
   readonly digest: string;
   readonly mediaType: string;
@@ -29,7 +29,7 @@ export interface KnownImage {
   readonly manifest: KnownBytes;
 }
 
-/** What a tag may point to: an image, or an index of several. */
+/** A target of a tag: an image, or an index of several. */
 export interface KnownTop {
   readonly document: KnownBytes;
   readonly images: readonly KnownImage[];
@@ -40,7 +40,7 @@ export interface KnownRepository {
   readonly tops: readonly KnownTop[];
 }
 
-/** All that the upstream has, made from a seed. */
+/** The upstream's content, generated from a seed. */
 export interface Content {
   readonly layers: readonly KnownLayer[];
   readonly repositories: readonly KnownRepository[];
@@ -57,14 +57,14 @@ const LAYER_COUNT = 8;
 const MIN_FILE_BYTES = 500;
 const MAX_FILE_BYTES = 120_000;
 const MAX_FILES = 6;
-/** In every layer: the topmost one shows. */
+/** In every layer; the topmost one is visible. */
 export const SHARED_FILE = 'etc/shared';
 
 export function sha256(bytes: Uint8Array): string {
   return `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
 }
 
-/** The same for the same seed. */
+/** Deterministic for a seed. */
 export function makeContent(seed: number): Content {
   const random = seededRandom(seed);
   const below = (end: number): number => Math.floor(random() * end);
@@ -105,7 +105,7 @@ function makeLayer(seed: number, place: number, below: (end: number) => number):
   return { digest: sha256(packed), mediaType, packed, tar, diffId: sha256(tar), files };
 }
 
-/** Stored blocks keep the damage of a byte to that byte: nothing but a checksum finds it. */
+/** In stored blocks a damaged byte damages only itself, so only a checksum finds it. */
 function pack(tar: Buffer, kind: (typeof KINDS)[number]): { packed: Buffer; suffix: string } {
   switch (kind) {
     case 'gzip':
@@ -149,7 +149,7 @@ function describe({ mediaType, digest, bytes }: KnownBytes): object {
   return { mediaType, digest, size: bytes.length };
 }
 
-/** The files of an image as a node has them: the topmost layer's of each name. */
+/** The files of an image on a node: for each name, that of the topmost layer. */
 export function mergedFiles({ layers }: KnownImage): Map<string, Buffer> {
   return new Map(layers.flatMap(({ files }) => [...files]));
 }

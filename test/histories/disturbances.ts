@@ -1,7 +1,7 @@
 import type { ErrorCode } from '../../src/core/errors.ts';
 import type { UpstreamFault } from './history.ts';
 
-/** What has gone wrong since all was at rest. */
+/** Faults since the last rest. */
 export type Disturbance =
   | UpstreamFault['kind']
   | 'denied'
@@ -29,7 +29,7 @@ const UNREADABLE: readonly ErrorCode[] = [
 ];
 const ROOM: readonly ErrorCode[] = ['STORE_FULL', 'STORE_FAILED', 'OVERLOADED'];
 
-/** The codes that each may cause. What is not here is a finding, wherever it comes from. */
+/** Error codes that each fault may cause. Any other one is a finding. */
 const CODES: Readonly<Record<Disturbance, readonly ErrorCode[]>> = {
   status: [],
   denied: ['UPSTREAM_CREDENTIALS_REFUSED', 'DENIED', 'UNAUTHORIZED'],
@@ -50,9 +50,9 @@ const CODES: Readonly<Record<Disturbance, readonly ErrorCode[]>> = {
   lostRecords: ['SPAN_CORRUPT', 'INDEX_MALFORMED', 'STORE_FAILED'],
 };
 
-/** Asks to come again, or waits for a registry that has its turn late on a busy machine; nothing is wrong then. */
+/** The response asks for a retry, or the registry is slow on a busy machine; not a finding. */
 const ALWAYS: readonly ErrorCode[] = ['INDEX_PENDING', 'ANSWER_PENDING', 'UPSTREAM_TIMEOUT'];
-/** Routes that need the store for what they answer; most pulls do not. */
+/** Routes that need the store; most pulls do not. */
 const NEEDS_STORE = /\/_soci\//;
 
 export function disturbanceOf(fault: UpstreamFault): Disturbance {
@@ -62,17 +62,20 @@ export function disturbanceOf(fault: UpstreamFault): Disturbance {
   return fault.status === 429 ? 'throttled' : 'failing';
 }
 
-/** Which wrong responses the faults so far explain. */
+/** Decides which wrong responses the faults so far explain. */
 export class Disturbances {
   readonly #pullsNeedStore: boolean;
   readonly #since = new Set<Disturbance>();
-  /** Digests of blobs of which a replica may have got wrong bytes that it has not verified yet. */
+  /** Digests of blobs that a replica may have received wrong and not verified yet. */
   readonly #unverified = new Set<string>();
-  /** Digests of stored blobs whose files have changed. */
+  /** Digests of stored blobs whose files changed. */
   readonly #rotten = new Set<string>();
   #isIndexed = false;
 
-  /** @param options.pullsNeedStore blobs come from an address from which nothing is sent before it is stored and verified */
+  /**
+   * @param options.pullsNeedStore blobs come from an address of which nothing is served before it is stored
+   * and verified
+   */
   constructor({ pullsNeedStore }: { readonly pullsNeedStore: boolean }) {
     this.#pullsNeedStore = pullsNeedStore;
   }
@@ -81,17 +84,17 @@ export class Disturbances {
     this.#since.add(disturbance);
   }
 
-  /** A replica gets wrong bytes, or a wrong size, for a blob. */
+  /** Call when a replica gets wrong bytes or a wrong size for a blob. */
   noteUnverified(digest: string): void {
     this.#unverified.add(digest);
   }
 
-  /** The file of a stored blob changes. */
+  /** Call when the file of a stored blob changes. */
   noteRotten(digest: string): void {
     this.#rotten.add(digest);
   }
 
-  /** All blobs are verified, but these. */
+  /** All blobs except these are verified. */
   keepUnverified(digests: ReadonlySet<string>): void {
     for (const digest of this.#unverified) if (!digests.has(digest)) this.#unverified.delete(digest);
   }
@@ -116,7 +119,7 @@ export class Disturbances {
     });
   }
 
-  /** A body that ends before its announced length. */
+  /** A body shorter than its announced length. */
   get excusesCuts(): boolean {
     return [...this.#since].some((disturbance) => disturbance !== 'smallStore');
   }

@@ -5,13 +5,13 @@ import { playHistory } from './play-history.ts';
 import { randomHistory } from './random-history.ts';
 import { shrinkList } from './shrink-history.ts';
 
-/** The same in every run; `npm run histories` plays more. */
+/** Fixed seeds; `npm run histories` plays others. */
 const SEEDS = [2, 4, 12, 15];
 const TIMEOUT_MS = 240_000;
 
 describe('a random history of pulls, faults, kills, reloads and full disks', () => {
   it.concurrent.each(SEEDS)(
-    'has no wrong byte, heals, and leaves nothing behind (seed %i)',
+    'a random history serves no wrong byte, recovers, and leaves nothing behind (seed %i)',
     async (seed: number) => {
       const history = randomHistory(seed);
       const { finding, requests } = await playHistory(history);
@@ -21,14 +21,14 @@ describe('a random history of pulls, faults, kills, reloads and full disks', () 
     TIMEOUT_MS,
   );
 
-  it('is the same for the same seed, and can be printed and read', () => {
+  it('a history is equal for equal seeds, and can be printed and parsed', () => {
     expect(randomHistory(7)).toEqual(randomHistory(7));
     expect(randomHistory(7)).not.toEqual(randomHistory(8));
   });
 });
 
 describe('a failing history', () => {
-  it('is shortened to the actions without which it does not fail', async () => {
+  it('a failing history is shortened to the actions that it needs to fail', async () => {
     const all = Array.from({ length: 100 }, (_, place) => place);
     let tries = 0;
     const fails = async (list: readonly number[]): Promise<boolean> => {
@@ -39,7 +39,7 @@ describe('a failing history', () => {
     expect(tries).toBeLessThan(100);
   });
 
-  it('is as short as it has become when the time is over', async () => {
+  it('a failing history is returned as short as it is when the time is over', async () => {
     let tries = 0;
     const fails = async (): Promise<boolean> => ++tries > 0;
     expect(await shrinkList([1, 2, 3, 4, 5, 6, 7, 8], fails, () => tries >= 2)).toEqual([1, 2]);

@@ -5,7 +5,10 @@ import { Refused, Wrong } from './judge.ts';
 import { PERSON } from './replica.ts';
 import type { World } from './world.ts';
 
-/** Somebody who must not read anything asks for something, where access is not open. @throws Wrong if it is given */
+/**
+ * A client without permission requests something, if access is not open.
+ * @throws Wrong if it gets a success response
+ */
 export async function intrude(
   world: World,
   { replica, wanted, shows }: Extract<Action, { do: 'intrude' }>,

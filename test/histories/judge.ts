@@ -3,12 +3,12 @@ import type { Disturbances } from './disturbances.ts';
 import { type Answer, NoAnswer, type Patrons } from './patrons.ts';
 import { type KnownLayer, sha256 } from './content.ts';
 
-/** Something that must never be, whatever has happened. */
+/** A violation that no fault explains. */
 export class Wrong extends Error {}
 
-/** An answer that is no good, or none. */
+/** A failed response, or none. */
 export class Refused extends Error {
-  /** What has happened explains it. */
+  /** True if the faults so far explain it. */
   readonly isExcused: boolean;
 
   constructor(message: string, isExcused: boolean) {
@@ -26,18 +26,18 @@ export interface Question {
   readonly leaveAfterBytes?: number | undefined;
 }
 
-/** What the answer to a question has to be. */
+/** The expected response. */
 export interface Expected {
-  /** All of the content, where it is known. */
+  /** The whole content, if known. */
   readonly bytes?: Uint8Array;
   readonly digest?: string;
-  /** Half-open; the answer is that part. */
+  /** Half-open range of the response. */
   readonly range?: { readonly start: number; readonly end: number } | undefined;
-  /** The layers that it is read from; such bytes may be sent before the whole layers are verified. */
+  /** Layers that the bytes come from; they may be sent before the whole layers are verified. */
   readonly partOf?: readonly KnownLayer[];
 }
 
-/** Asks, and compares each answer with what it has to be. */
+/** Sends requests, and compares each response with the expected one. */
 export class Judge {
   readonly #disturbances: Disturbances;
   asked = 0;
@@ -73,7 +73,7 @@ export class Judge {
     return new Refused(message, isExcused);
   }
 
-  /** An error has to be one of the table, with its status. */
+  /** An error must be in the error table, with its status. */
   #refusalOf(answer: Answer, what: string, path: string, method: string): Error {
     const { status, body } = answer;
     if (method === 'HEAD' || answer.end === 'left') {
@@ -109,18 +109,18 @@ export class Judge {
     const isPart = range !== undefined && status === 206;
     const wrong = difference(answer, method, bytes, isPart ? range : undefined);
     if (wrong === undefined) return;
-    // What is not all of a blob may be sent before it is verified, and its size as the upstream says it.
+    // A range of a blob may be sent before verification, with the size that the upstream claims.
     const isPartial = partOf !== undefined || isPart || end !== 'whole' || method === 'HEAD';
     const blobs = partOf?.map((layer) => layer.digest) ?? own;
     if (isPartial && this.#disturbances.excusesUnverified(blobs)) return;
-    // The bytes of a layer without compression are sent as they are stored, too.
+    // Bytes of an uncompressed layer are sent as they are stored.
     const stored = partOf?.filter(({ packed, tar }) => packed === tar).map((layer) => layer.digest) ?? own;
     if (this.#disturbances.excusesRot(stored) || this.#disturbances.excusesRotWithoutIndex(blobs)) return;
     throw new Wrong(`${what}: ${wrong} (${end}, ${String(headers['cache-status'])})`);
   }
 }
 
-/** What is wrong with an answer, be it cut. */
+/** What is wrong with a response, complete or cut. */
 function difference(
   { headers, body, end }: Answer,
   method: string,
@@ -131,7 +131,7 @@ function difference(
   if (range !== undefined) {
     const part = `bytes ${range.start}-${Math.min(range.end, bytes.length) - 1}/`;
     const given = headers['content-range'];
-    // Of a layer that is being read for the first time nobody knows the size.
+    // The size of a layer is unknown during its first read.
     if (given !== `${part}${bytes.length}` && given !== `${part}*`) return `Content-Range ${given}`;
   }
   const length = headers['content-length'];

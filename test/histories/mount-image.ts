@@ -6,7 +6,7 @@ import { Refused, Wrong } from './judge.ts';
 import type { Replica } from './replica.ts';
 import type { World } from './world.ts';
 
-/** Where containerd falls back to a pull, which is no fault by itself. */
+/** Errors for which containerd falls back to a pull; not a finding. */
 const NOT_LAZY = /no SOCI v\d index|a layer that can be mounted|no manifest for/;
 
 export interface MountOptions {
@@ -16,7 +16,10 @@ export interface MountOptions {
   readonly discovery: 'v1' | 'v2';
 }
 
-/** Pull and mount as containerd with the soci-snapshotter, and read a file of every mounted layer. @throws Wrong, Refused */
+/**
+ * Pulls and mounts as containerd with the soci-snapshotter, and reads a file of every mounted layer.
+ * @throws Wrong, Refused
+ */
 export async function mountImage(
   world: World,
   { repository, tag, replica, discovery }: MountOptions,
@@ -45,8 +48,8 @@ export async function mountImage(
     if (error instanceof Refused || error instanceof Wrong) throw error;
     const message = error instanceof Error ? error.message : String(error);
     if (NOT_LAZY.test(message)) throw new Refused(message, true);
-    // The snapshotter itself finds bytes that are not verified yet or that a disk has changed, and, until the proxy has fetched the whole layer, a zTOC that
-    // its publisher has made for another one.
+    // The snapshotter itself finds bytes that are not verified yet or that a disk has changed, and, until the
+    // proxy has fetched the whole layer, a zTOC that its publisher has made for another one.
     const isPublishersWord = world.setUp.pushed === 'wrong' && world.pushed?.repository === repository;
     const { disturbances } = world;
     const isUnverified = disturbances.excusesUnverified([...blobsOf(repository).keys()]);

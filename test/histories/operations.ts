@@ -1,6 +1,6 @@
 import type { Replica } from './replica.ts';
 
-/** A blob as the operations API lists it. */
+/** A blob in the admin API. */
 export interface ListedBlob {
   readonly digest: string;
   readonly sizeBytes: number;
@@ -14,7 +14,7 @@ export interface ListedJob {
   readonly error?: { readonly code: string; readonly message: string };
 }
 
-/** The operations API of a replica. */
+/** The admin API of a replica. */
 export class Operations {
   readonly #replica: Replica;
 
@@ -22,7 +22,7 @@ export class Operations {
     this.#replica = replica;
   }
 
-  /** @returns the status, 0 if there is no answer */
+  /** @returns the status; 0 without a response */
   async warm(image: string): Promise<number> {
     return this.#status('POST', '/api/v1/warm', JSON.stringify({ image }));
   }
@@ -39,7 +39,7 @@ export class Operations {
     return (await this.#json<{ jobs: ListedJob[] }>('/api/v1/jobs')).jobs;
   }
 
-  /** Every value by its name with labels. */
+  /** All metrics by name with labels. */
   async metrics(): Promise<ReadonlyMap<string, number>> {
     const lines = (await this.printedMetrics()).split('\n');
     return new Map(

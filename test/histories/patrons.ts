@@ -5,7 +5,7 @@ import { connect as connectByTls } from 'node:tls';
 
 import type { SetUp } from './history.ts';
 
-/** How an answer came to its end: `cut` is every end but that of the whole body. */
+/** How a response ended; `cut` is any end except that of the whole body. */
 export interface Answer {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
@@ -13,30 +13,30 @@ export interface Answer {
   readonly end: 'whole' | 'cut' | 'left';
 }
 
-/** There was no answer at all. */
+/** No response arrived. */
 export class NoAnswer extends Error {}
 
-/** Nothing moves for so long: longer than the proxy waits for anything. */
+/** Longer than the proxy waits for anything. */
 const SILENCE_MS = 40_000;
 
 export interface PatronsOptions {
   readonly wire: SetUp['wire'];
   /** The authority that clients trust. */
   readonly ca: Buffer | undefined;
-  /** What clients show with each request that has no header `authorization` of its own; an empty one of its own is none. */
+  /** Credentials of requests without a header `authorization` of their own; an empty one sends none. */
   readonly authorization: string | undefined;
 }
 
 interface Asked {
   readonly method?: string;
-  /** Of the client; `127.0.0.1` when not given. */
+  /** Address of the client; default `127.0.0.1`. */
   readonly address?: string | undefined;
   readonly headers?: Readonly<Record<string, string>>;
   readonly leaveAfterBytes?: number | undefined;
   readonly body?: string;
 }
 
-/** The connections that clients keep to one proxy. */
+/** The clients' connections to one proxy. */
 export class Patrons {
   readonly #options: PatronsOptions;
   readonly #agent = new Agent({ keepAlive: true, maxSockets: 64 });
@@ -49,7 +49,7 @@ export class Patrons {
   }
 
   /**
-   * @param leaveAfterBytes the client goes away when it has so many bytes of the body
+   * @param leaveAfterBytes the client aborts after this many bytes of the body
    * @throws NoAnswer; Error if the proxy is silent
    */
   async ask(url: string, asked: Asked): Promise<Answer> {
@@ -162,7 +162,7 @@ export class Patrons {
         connectByTls({ host, port: Number(port), ca: this.#options.ca, ALPNProtocols: ['h2'], ...local }),
     });
     this.#sessions.set(key, session);
-    // Each stream says what became of it.
+    // Each stream reports its own end.
     session.on('error', () => undefined);
     session.once('close', () => {
       if (this.#sessions.get(key) === session) this.#sessions.delete(key);

@@ -11,22 +11,22 @@ import { within } from './within.ts';
 import { World } from './world.ts';
 
 export interface Played {
-  /** What is wrong; `undefined` if nothing is. */
+  /** The finding, if there is one. */
   readonly finding: string | undefined;
-  /** What the proxies have written. */
+  /** Output of the proxies. */
   readonly output: string;
   readonly requests: number;
   readonly bytes: number;
-  /** Requests that were answered with an error, or not at all, as what happened allows. */
+  /** Requests with an error or no response, as the faults allow. */
   readonly refused: number;
 }
 
-/** Clients that ask at the same time; one more waits. */
+/** Concurrent clients; more wait. */
 const MAX_UNDER_WAY = 16;
-/** All that clients have asked for has come, or has failed. */
+/** Time for all requests to end. */
 const SETTLED_MS = 80_000;
 
-/** Have all of a history happen, and come to rest at its end. */
+/** Plays a history, and comes to rest at its end. */
 export async function playHistory({ setUp, actions }: History): Promise<Played> {
   await using world = await World.create(setUp);
   const player = new Player(world);
@@ -53,7 +53,10 @@ class Player {
     this.#world = world;
   }
 
-  /** Requests are begun; everything else is done when this resolves. @throws Error with the finding, if there is one */
+  /**
+   * Starts requests; anything else is done when this resolves.
+   * @throws Error with the finding, if there is one
+   */
   async play(action: Action): Promise<void> {
     if (this.#finding !== undefined) throw this.#finding;
     switch (action.do) {
@@ -114,7 +117,7 @@ class Player {
     await checkRest(world, { empties });
   }
 
-  /** What is under way ends with the connections. */
+  /** Closing the connections ends requests in progress. */
   async abandon(): Promise<void> {
     for (const replica of this.#world.replicas) replica.dropConnections();
     await Promise.all(this.#underWay);

@@ -27,7 +27,7 @@ interface Document {
   readonly artifactType?: string;
 }
 
-/** An image as a client got it. */
+/** An image as pulled by a client. */
 export interface PulledImage {
   readonly image: KnownImage;
   /** Layers in its SOCI v2 index; `undefined` if it has none. */
@@ -44,14 +44,14 @@ export interface PullOptions {
   readonly client: ClientKind;
   readonly repository: KnownRepository;
   readonly tag: string;
-  /** One after the other is asked. */
+  /** Replicas that get the requests in turn. */
   readonly replicas: readonly Replica[];
-  /** No layers, which take long. */
+  /** Skips layers, which take long. */
   readonly documentsOnly?: boolean;
 }
 
 /**
- * Follow a tag to everything that its answer leads to, for every platform, and find out which of the known images that is.
+ * Follows a tag to everything that its response leads to, for every platform, and identifies the known image.
  * @throws Wrong, Refused
  */
 export async function pullImage(world: World, options: PullOptions): Promise<PulledTop> {
@@ -117,7 +117,7 @@ class Pull {
     const digests = image.layers.map(({ digest }) => digest);
     if (String(layers.map(({ digest }) => digest)) !== String(digests))
       throw new Wrong(`layers of ${image.manifest.digest}: ${JSON.stringify(layers)}`);
-    // A mirror gives the config to whoever has asked for the SOCI index when it has got that.
+    // The config gate sends the config after the SOCI index that the client has requested.
     const soci = annotations[SOCI_INDEX];
     const indexing = soci === undefined ? undefined : this.#sociLayers(soci);
     const { bytes, digest } = image.config;
@@ -153,7 +153,7 @@ class Pull {
   }
 }
 
-/** As `Promise.all`, but nothing is under way any more when it throws. */
+/** As `Promise.all`, but waits for all promises before it throws. */
 async function allOf(work: readonly Promise<unknown>[]): Promise<void> {
   for (const result of await Promise.allSettled(work)) if (result.status === 'rejected') throw result.reason;
 }

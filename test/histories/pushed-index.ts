@@ -16,12 +16,12 @@ import {
 } from './content.ts';
 import type { PushedKind } from './history.ts';
 
-/** Another one than the proxy's own. */
+/** Differs from the proxy's own. */
 const SPAN_BYTES = 32_768;
-/** In which repository, and for which of its tops: one that no other repository has. */
+/** The repository, and an image in it that no other repository has. */
 const PLACE = { repository: 0, top: 1 };
 
-/** What the publisher of an image has pushed beside it: a SOCI v1 index with its zTOCs. */
+/** A SOCI v1 index with its zTOCs, pushed by the publisher of an image. */
 export interface PushedIndex {
   readonly repository: KnownRepository;
   readonly top: KnownTop;
@@ -29,7 +29,7 @@ export interface PushedIndex {
   readonly ztocs: ReadonlyMap<string, Uint8Array<ArrayBuffer>>;
 }
 
-/** The same for the same content. */
+/** Deterministic for a content. */
 export async function makePushedIndex(content: Content, kind: PushedKind): Promise<PushedIndex | undefined> {
   const repository = content.repositories[PLACE.repository];
   const top = repository?.tops[PLACE.top];

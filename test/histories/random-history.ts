@@ -15,14 +15,14 @@ import { RULES } from './rules.ts';
 const ROUNDS = 4;
 const MIN_ACTIONS = 10;
 const MAX_ACTIONS = 30;
-/** How often nothing goes wrong in a round. */
+/** Probability of a round without faults. */
 const CALM_SHARE = 0.15;
 /**
- * A round has only so many kinds of faults, and each of them several times: one kind does not hide what another would show (Groce et
- * al., "Swarm Testing").
+ * A round has few kinds of faults, each several times, so that one kind does not hide what another shows
+ * (Groce et al., "Swarm Testing").
  */
 const KINDS_OF_FAULTS = 3;
-/** How often the disk is never full, and descriptors are never few. */
+/** Probability of a history without full disks, and of one without a lack of descriptors. */
 const GOOD_MACHINES = 0.7;
 const CLIENTS: readonly ClientKind[] = ['containerd', 'mirror', 'docker', 'skopeo', 'snapshotter', 'curl'];
 const DECAYING_DISKS = 0.5;
@@ -31,7 +31,7 @@ const PLACES = 12;
 const VERIFIED_PATHS: readonly FaultedPath[] = ['/manifests/', '/blobs/', '/blobs/', '/blobs/'];
 const FAULTED_PATHS: readonly FaultedPath[] = [...VERIFIED_PATHS, '/referrers/', '/'];
 
-/** The same for the same seed. */
+/** Deterministic for a seed. */
 export function randomHistory(seed: number): History {
   return new HistoryMaker(seed).make();
 }
@@ -137,7 +137,7 @@ class HistoryMaker {
 
   #pull(): Action {
     const client = this.#pick(['containerd', 'containerd', 'mirror', 'docker', 'skopeo'] as const);
-    // A mirror's zTOCs come from where it got the index.
+    // A mirror client fetches the zTOCs from the replica that served the index.
     return {
       do: 'pull',
       replica: this.#below(2),
@@ -155,7 +155,7 @@ class HistoryMaker {
     return { repository: this.#below(2), tag: this.#below(2) };
   }
 
-  /** What operators and publishers do. */
+  /** Actions of operators and publishers. */
   #change(): Action {
     const replica = this.#below(2);
     return this.#pick<() => Action>([
@@ -176,7 +176,7 @@ class HistoryMaker {
     ])();
   }
 
-  /** Makers of what goes wrong in one round, each with the requests that would show it. */
+  /** Generators of the faults of one round, each with requests that reveal them. */
   #faultsOfRound(): readonly (() => Action[])[] {
     const { upstream, service, ofMachine } = this.#allFaults();
     const stored = [
@@ -214,7 +214,7 @@ class HistoryMaker {
         () => [{ do: 'clock', replica: replica(), stepSeconds: this.#pick([-7200, -30, 0, 30, 7200]) }],
         () => [{ do: this.#pick(['kill', 'term'] as const), replica: replica() }],
       ],
-      // The proxy leaves a disk alone for ten seconds that has failed, and everything waits for that in the end.
+      // The proxy pauses ten seconds after a disk failure, and the end of the history waits for that.
       ofMachine: [
         () => [
           {
@@ -248,7 +248,7 @@ class HistoryMaker {
     return [{ do: 'damage', replica, folder, share: this.#share(), reach, how }, ...reads];
   }
 
-  /** Few digits are easier to read. */
+  /** Few digits, for readability. */
   #share(): number {
     return this.#below(1000) / 1000;
   }

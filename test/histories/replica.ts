@@ -9,41 +9,41 @@ import { RULES } from './rules.ts';
 import { StoredFiles } from './stored-files.ts';
 import { within } from './within.ts';
 
-/** What is built: it starts twice as fast as the sources, its threads too. */
+/** The built product, which starts twice as fast as the sources. */
 const MAIN = new URL('../../dist/cli/bin.js', import.meta.url).pathname;
 const CLOCK = new URL('steppable-clock.ts', import.meta.url).href;
-/** What a proxy with these settings needs to answer one client at a time, and not many. */
+/** Descriptors for one client at a time, and not for many. */
 const FEW_DESCRIPTORS = 48;
 const START_MS = 60_000;
 const RELOAD_MS = 30_000;
-/** Running requests have a second to end (`shutdown.graceMs`); what takes longer waits for something that it should not. */
+/** Running requests have a second to end (`shutdown.graceMs`); a longer stop is a finding. */
 const STOP_MS = 20_000;
 const BALLAST_BYTES = 2 ** 20;
 /** Bytes a second. */
 const FAST_SCRUB = 2 ** 26;
 const REDIS_KEY = 'what all replicas of a history know';
-/** May read everything, also where access is not open. */
+/** May read everything, even if access is not open. */
 export const PERSON = { username: 'node', password: 'correct horse' } as const;
 
 export interface ReplicaOptions {
   readonly setUp: SetUp;
   readonly upstreamUrl: string;
   readonly redisUrl: string | undefined;
-  /** Its store lies on a file system of its own. */
+  /** The store has its own file system. */
   readonly hasOwnDisk: boolean;
   readonly patrons: PatronsOptions;
-  /** PEM files, for a registry listener with TLS. */
+  /** PEM files for a registry listener with TLS. */
   readonly tls: { readonly cert: string; readonly key: string } | undefined;
   readonly htpasswdFile: string;
 }
 
-/** One proxy in a process of its own, which can be ended in every way and started again on its store. */
+/** One proxy in a separate process, which can be stopped in every way and restarted on its store. */
 export class Replica {
   readonly name: string;
   /** `storage.root` */
   readonly root: string;
   readonly files: StoredFiles;
-  /** Its end was asked for. */
+  /** True if its end is expected. */
   isDown = true;
   #process: SpandrelProcess | undefined;
   #urls = { url: '', adminUrl: '' };
@@ -57,7 +57,10 @@ export class Replica {
   #reloads = 0;
   #death: string | undefined;
 
-  /** @param disk where its store is; @param folder of its configuration */
+  /**
+   * @param disk of the store
+   * @param folder of the configuration
+   */
   constructor(name: string, disk: string, folder: string, options: ReplicaOptions) {
     this.name = name;
     this.#disk = disk;
@@ -84,12 +87,12 @@ export class Replica {
     return this.#diskState;
   }
 
-  /** Clients' connections to it. */
+  /** The clients' connections to it. */
   get patrons(): Patrons {
     return this.#patrons;
   }
 
-  /** All that it has written in this life and the ones before. */
+  /** Its output, over all restarts. */
   get output(): string {
     return this.#output + (this.#process?.stdout ?? '') + (this.#process?.stderr ?? '');
   }
@@ -112,7 +115,7 @@ export class Replica {
     this.#urls = await within(START_MS, `start of ${this.name}`, started.listening());
   }
 
-  /** @throws Error if it has ended, and nobody has asked for that */
+  /** @throws Error if it ended unexpectedly */
   assertAlive(): void {
     if (this.#death !== undefined) throw new Error(this.#death);
   }
@@ -124,7 +127,7 @@ export class Replica {
       this.#death = `${this.name} ended by itself with status ${status}: ${tail(ended.stderr)}`;
   }
 
-  /** Have it take over other rules. Resolves when it has, or has said that it cannot. */
+  /** Loads other rules. Resolves when it has accepted or refused them. */
   async reload(rules: number): Promise<void> {
     await this.#configure(rules);
     const child = this.#process;
@@ -143,7 +146,7 @@ export class Replica {
     await this.#said(child, /clock off by/g, this.#clockSteps, RELOAD_MS);
   }
 
-  /** Of its store's file system. Without one of its own, its files cannot become large, which stands for all that may be wrong. */
+  /** Limits its store's file system. Without one of its own, limits the size of its files instead. */
   async setDisk(state: DiskState): Promise<void> {
     if (!this.#options.hasOwnDisk) return this.#limit('fsize', state === 'fine' ? 'unlimited:' : '4096:');
     if (state === this.#diskState) return;
@@ -175,7 +178,10 @@ export class Replica {
     }
   }
 
-  /** Stored files change by themselves. @param onChange as of {@link StoredFiles.damage} */
+  /**
+   * Damages stored files.
+   * @param onChange as for {@link StoredFiles.damage}
+   */
   async damage(
     { folder, ...damage }: Extract<Action, { do: 'damage' }>,
     onChange: (digest: string) => void,
@@ -218,7 +224,7 @@ export class Replica {
     }
   }
 
-  /** Clients go away, all of them. */
+  /** Disconnects all clients. */
   dropConnections(): void {
     this.#patrons.destroy();
     this.#patrons = new Patrons(this.#options.patrons);

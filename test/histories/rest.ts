@@ -10,23 +10,29 @@ import { indexedImages, policyOf } from './rules.ts';
 import type { World } from './world.ts';
 
 interface Patience {
-  /** Longer than any work on images of this size takes. */
+  /** Longer than any work on images of this size. */
   readonly limitMs: number;
   /** Longer than the same fault may last. */
   readonly stuckMs: number;
 }
 
-/** A proxy with these settings remembers a fault for 16 seconds at most. */
+/** A proxy with these settings remembers a fault for at most 16 seconds. */
 const TO_HEAL: Patience = { limitMs: 40_000, stuckMs: 20_000 };
-/** What is held at rest is held for good; only the scrubber opens a blob for a moment, and a failed disk is left alone for ten seconds. */
+/**
+ * Anything held at rest is a leak. Only the scrubber opens a blob briefly, and a failed disk is left alone
+ * for ten seconds.
+ */
 const TO_LET_GO: Patience = { limitMs: 40_000, stuckMs: 12_000 };
 const LOOK_AGAIN_MS = 40;
-/** A busy machine has fewer looks in the same time: the same fault has to show so often. */
+/** Times that a fault must be seen: a busy machine takes fewer samples in the same time. */
 const STUCK_LOOKS = 100;
-/** The scrub has then verified every blob at least once: the first pass may have begun before. */
+/** Passes after which the scrub has verified every blob: the first may have started before. */
 const SCRUB_PASSES = 3;
 
-/** The scrub finds and removes files of blobs that have changed; nothing else may change one. @throws Wrong */
+/**
+ * The scrub finds and removes changed blobs; nothing else may change a blob.
+ * @throws Wrong
+ */
 export async function checkHealedStore(world: World): Promise<void> {
   for (const replica of world.replicas) {
     const before = await scrubPasses(replica);
@@ -49,12 +55,15 @@ async function scrubPasses(replica: Replica): Promise<number> {
   return (await new Operations(replica).metrics()).get('spandrel_scrub_passes_total') ?? 0;
 }
 
-/** All faults have ended: everything has to be right again in time, and nothing may be left of them. @throws Wrong */
+/**
+ * Call after all faults have ended: everything must recover in time, and nothing may be left of them.
+ * @throws Wrong
+ */
 export async function checkRest(world: World, options: { readonly empties: boolean }): Promise<void> {
   for (const replica of world.replicas) replica.assertAlive();
   const replicas = world.replicas.map((_, place) => place);
   await Promise.all(replicas.map((place) => checkContent(world, place, wholeBlobs(world))));
-  // A blob that a client has got whole is verified, or is fetched anew.
+  // A blob that a client received completely is verified, or fetched again.
   world.disturbances.keepUnverified(new Set());
   await Promise.all(replicas.map((place) => checkContent(world, place, derivedContent(world))));
   await checkAnswers(world);
@@ -67,7 +76,10 @@ export async function checkRest(world: World, options: { readonly empties: boole
   }
 }
 
-/** Do it until it succeeds. @throws Wrong if it does not in time, or at once if it is wrong */
+/**
+ * Repeats until it succeeds.
+ * @throws Wrong if it does not in time, or at once for a wrong response
+ */
 async function untilRight<T>(what: string, work: () => Promise<T>, patience = TO_HEAL): Promise<T> {
   const deadline = performance.now() + patience.limitMs;
   let fault = { message: '', since: 0, looks: 0 };
@@ -93,7 +105,7 @@ function wholeBlobs(world: World): readonly Wanted[] {
   );
 }
 
-/** All that is answered from blobs and manifests. */
+/** Everything that is served from blobs and manifests. */
 function derivedContent(world: World): readonly Wanted[] {
   return world.content.repositories.flatMap(({ tops }, repository) => {
     const layers = tops.flatMap(({ images }) => images.flatMap(({ layers }) => layers)).length;
@@ -109,7 +121,7 @@ function derivedContent(world: World): readonly Wanted[] {
   });
 }
 
-/** This replica answers all of it rightly. */
+/** Asserts that this replica serves all of it correctly. */
 async function checkContent(world: World, replica: number, wanted: readonly Wanted[]): Promise<void> {
   for (const one of wanted)
     await untilRight(`${JSON.stringify(one)} of replica ${replica}`, () =>
@@ -117,7 +129,7 @@ async function checkContent(world: World, replica: number, wanted: readonly Want
     );
 }
 
-/** A tag has one answer, that which the rules call for, whichever replica is asked. */
+/** A tag has the same response from all replicas, according to the rules. */
 async function checkAnswers(world: World): Promise<void> {
   for (const repository of world.content.repositories) {
     const policy = policyOf(world.rules, repository.name);
@@ -134,7 +146,7 @@ async function checkAnswers(world: World): Promise<void> {
               replicas: [replica],
               documentsOnly: true,
             });
-            // What its publisher has indexed is answered as it is.
+            // An image with a pushed index is served unchanged.
             const isOwn = policy.v2 && !world.hasPushedIndex(repository, pulled.top);
             const wanted = isOwn ? indexedImages(pulled.top, policy) : [];
             const isAsWanted = pulled.images.every(({ image, indexed }) => {
@@ -159,7 +171,7 @@ async function checkAnswers(world: World): Promise<void> {
   }
 }
 
-/** No work, no queue, no job, no unfinished file. */
+/** Asserts that there is no work, queue, job or unfinished file. */
 async function checkQuiet(replica: Replica): Promise<void> {
   const operations = new Operations(replica);
   await untilRight(
@@ -185,7 +197,7 @@ async function checkQuiet(replica: Replica): Promise<void> {
   );
 }
 
-/** What the store lists is what is on its disk. */
+/** Asserts that the store lists exactly the blobs on its disk. */
 async function checkList(
   replica: Replica,
   operations: Operations,
@@ -203,7 +215,7 @@ async function checkList(
   if (bytes !== counted) throw new Refused(`the store counts ${counted} bytes, and lists ${bytes}`, false);
 }
 
-/** Whatever nobody uses can be deleted, and is gone then: name, bytes and handles. */
+/** Asserts that unused blobs can be deleted completely: name, bytes and handles. */
 async function checkEmptied(replica: Replica): Promise<void> {
   const operations = new Operations(replica);
   await untilRight(
@@ -232,7 +244,7 @@ async function checkEmptied(replica: Replica): Promise<void> {
   );
 }
 
-/** A defect is one whoever asked for it; what became of a request whose client has left (499) is none. */
+/** A defect counts in any request, except those whose client left (499). */
 function checkLog(replica: Replica): void {
   const found = replica.output
     .split('\n')

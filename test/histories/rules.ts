@@ -10,7 +10,7 @@ interface Rule {
   readonly preserveDigests?: boolean;
 }
 
-/** What a reload may bring; the first is that of the start. */
+/** Rules that a reload may set; the first ones apply at the start. */
 export const RULES: readonly (readonly Rule[])[] = [
   [],
   [{ minLayerBytes: 150_000 }],
@@ -24,7 +24,7 @@ export const RULES: readonly (readonly Rule[])[] = [
   [{ minLayerBytes: 50_000_000 }],
 ];
 
-/** What the rules say of one repository. */
+/** The effect of the rules on one repository. */
 export interface Policy {
   readonly v1: boolean;
   readonly v2: boolean;
@@ -47,7 +47,7 @@ export function policyOf(rules: number, repository: string): Policy {
   return { ...general, ...rest, v2 };
 }
 
-/** Images of a tag that get SOCI indexes, with the layers that belong into these; none with none. */
+/** Images of a tag that get SOCI indexes, with the layers in these; empty without any. */
 export function indexedImages(
   { images }: KnownTop,
   { minLayerBytes, platforms }: Policy,

@@ -18,10 +18,10 @@ the run: it is shortened for up to S seconds (300), printed, and written to a fi
 const DEFAULT_SECONDS = 60;
 const DEFAULT_SHRINK_SECONDS = 300;
 const FINDINGS = resolve(import.meta.dirname, '../../data/histories');
-/** A history need not fail each time: what is under way at the same time is up to the machine. */
+/** A failing history need not fail each time: concurrency depends on the machine. */
 const TRIES = 2;
 
-/** Histories at the same time: most of each is waiting for what an upstream does not do. */
+/** Concurrent histories: each mostly waits for upstreams that do not respond. */
 const LANES = 3;
 
 async function runSeeds(options: { seconds: number; seed: number; shrinkSeconds: number }): Promise<number> {
@@ -62,7 +62,7 @@ function describe(seed: number, { actions }: History, { requests, bytes, refused
   return `seed ${seed}: ${actions.length} actions, ${requests} requests (${refused} refused), ${megabytes} MB`;
 }
 
-/** Print the shortest history that still fails, or all of it if it does not fail again. */
+/** Prints the shortest history that still fails, or all of it if it does not fail again. */
 async function report(
   failed: { readonly seed: number; readonly history: History; readonly played: Played },
   seconds: number,

@@ -1,8 +1,8 @@
 /**
- * The shortest list that still fails, or nearly: pieces are left out, ever smaller ones, as long as it fails without them (Zeller and
- * Hildebrandt, "Simplifying and Isolating Failure-Inducing Input").
- * @param fails whether a list does; asked for no list twice in a row
- * @param isOver no more is tried then
+ * Finds a short list that still fails: leaves out ever smaller pieces as long as it fails without them
+ * (Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input").
+ * @param fails tests a list; never called twice in a row for the same list
+ * @param isOver stops the search
  */
 export async function shrinkList<T>(
   all: readonly T[],
@@ -13,7 +13,7 @@ export async function shrinkList<T>(
   for (let pieces = 2; list.length > 0 && !isOver();) {
     const length = Math.ceil(list.length / pieces);
     let shorter: readonly T[] | undefined;
-    // Later actions depend on earlier ones: those at the end go first.
+    // Later actions depend on earlier ones, so pieces at the end are left out first.
     for (
       let start = length * (Math.ceil(list.length / length) - 1);
       start >= 0 && !isOver();

@@ -1,6 +1,9 @@
 import { openSync, readSync } from 'node:fs';
 
-/** Has the seconds by which the wall clock is off. Open from the start: descriptors may become few. Loaded before the proxy is. */
+/**
+ * File with the offset of the wall clock in seconds. Opened at the start, as descriptors may run out. Loaded
+ * before the proxy.
+ */
 const file = openSync(process.env['HISTORIES_CLOCK'] ?? '', 'r');
 const MAX_BYTES = 20;
 
@@ -9,7 +12,7 @@ let offsetMs = 0;
 
 const now = (): number => SystemDate.now() + offsetMs;
 
-/** As when somebody sets the clock: timers and `performance.now` go on as before. */
+/** Steps the clock. Timers and `performance.now` are not affected. */
 globalThis.Date = new Proxy(SystemDate, {
   construct: (target, args: [], newTarget: NewableFunction): Date =>
     Reflect.construct(target, args.length === 0 ? [now()] : args, newTarget),

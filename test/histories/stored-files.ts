@@ -7,10 +7,10 @@ import type { Action, StoredFolder } from './history.ts';
 
 type Damage = Pick<Extract<Action, { do: 'damage' }>, 'share' | 'reach' | 'how'>;
 
-/** What is not damaged: files that are being written. */
+/** Not damaged: files that are being written. */
 const UNFINISHED = /(^|\/)tmp\/|probe-/;
 
-/** The files of a replica's store, as its disk has them. */
+/** The files of a replica's store on its disk. */
 export class StoredFiles {
   readonly root: string;
 
@@ -19,7 +19,7 @@ export class StoredFiles {
     this.root = root;
   }
 
-  /** Paths below a folder; none without the folder. */
+  /** Paths below a folder; empty if it does not exist. */
   in(folder: string): string[] {
     const top = join(this.root, folder);
     if (!existsSync(top)) return [];
@@ -28,7 +28,7 @@ export class StoredFiles {
       .map((entry) => join(entry.parentPath, entry.name).slice(top.length + 1));
   }
 
-  /** Sizes of complete blobs, by digest; -1 for one that has gone meanwhile. */
+  /** Sizes of complete blobs by digest; -1 if the file is gone. */
   blobs(): ReadonlyMap<string, number> {
     return new Map(
       this.in('blobs').map((path) => {
@@ -43,7 +43,7 @@ export class StoredFiles {
     return new Set(this.in('partial').map((path) => blobOf('partial', path)));
   }
 
-  /** The digest of the bytes that are stored as `digest`; `undefined` if they have gone meanwhile. */
+  /** The actual digest of the file stored as `digest`; `undefined` if it is gone. */
   actualDigest(digest: string): string | undefined {
     const [algorithm = '', hex = ''] = digest.split(':');
     try {
@@ -54,7 +54,7 @@ export class StoredFiles {
     }
   }
 
-  /** Blobs that a process has open, and removed files that keep their room, but for those of indexes. */
+  /** Open blobs of a process, and removed files that still take space, except those of indexes. */
   openBy(pid: number): string[] {
     const folder = `/proc/${pid}/fd`;
     const targets = readdirSync(folder).flatMap((name) => {
@@ -73,7 +73,10 @@ export class StoredFiles {
     );
   }
 
-  /** Change files as a failing disk does. @param onChange told of the digest of each blob before its file changes */
+  /**
+   * Changes files as a failing disk does.
+   * @param onChange called with the digest of each blob before its file changes
+   */
   async damage(
     folder: StoredFolder,
     { share, reach, how }: Damage,

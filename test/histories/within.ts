@@ -1,4 +1,7 @@
-/** What `work` comes to. @throws Error if it takes longer */
+/**
+ * The result of `work`.
+ * @throws Error if it takes longer
+ */
 export async function within<T>(ms: number, what: string, work: Promise<T>): Promise<T> {
   const { promise, reject } = Promise.withResolvers<never>();
   const timer = setTimeout(() => reject(new Error(`${what}: not within ${ms} ms`)), ms);

@@ -28,22 +28,22 @@ import { makePushedIndex, type PushedIndex } from './pushed-index.ts';
 import { PERSON, Replica, type ReplicaOptions } from './replica.ts';
 import { policyOf } from './rules.ts';
 
-/** Of each replica's file system. */
+/** Size of each replica's file system. */
 const DISK_BYTES = 64 * 2 ** 20;
-/** Stores that are smaller than the images have to let go of blobs all the time. */
+/** Stores smaller than the images evict blobs all the time. */
 const AMPLE_BYTES = 16 * 2 ** 20;
-/** Requests by digest: nobody can tell wrong bytes of a tag, a list or a token from right ones. */
+/** Requests by digest: wrong bytes of a tag, list or token cannot be detected. */
 const VERIFIABLE = /\/(blobs|manifests)\/sha256:[0-9a-f]+$/;
 /** Longer than the proxy waits for Redis. */
 const HANG_MS = 3_000;
 
-/** What is no request of a client. */
+/** An action that is not a client's request. */
 export type Change = Exclude<
   Action,
   { do: 'get' | 'pull' | 'mount' | 'intrude' | 'warm' | 'delete' | 'rest' }
 >;
 
-/** Registry, Redis and replicas of one history, and what has been done to them. */
+/** Registry, Redis and replicas of one history, and what was done to them. */
 export class World implements AsyncDisposable {
   readonly setUp: SetUp;
   readonly content: Content;
@@ -53,9 +53,9 @@ export class World implements AsyncDisposable {
   readonly replicas: readonly Replica[];
   readonly disturbances: Disturbances;
   readonly judge: Judge;
-  /** Place in `RULES`. */
+  /** Position in `RULES`. */
   rules = 0;
-  /** Tops that each tag has pointed to since all was at rest, the last of them now. */
+  /** Targets of each tag since the last rest; the last one is current. */
   readonly tags = new Map<string, number[]>();
   readonly #answers = new Map<string, string>();
   readonly #stack: AsyncDisposableStack;
@@ -129,14 +129,14 @@ export class World implements AsyncDisposable {
     return this.replicas[place % this.replicas.length] as Replica;
   }
 
-  /** True if the upstream has an index of an image which is as it should be. */
+  /** True if the upstream has a correct pushed index of an image. */
   hasPushedIndex({ name }: KnownRepository, top: KnownTop): boolean {
     const { pushed } = this.setUp;
     const isOf = this.pushed?.top === top && this.pushed.repository.name === name;
     return isOf && (pushed === 'right' || pushed === 'missing');
   }
 
-  /** Places of tops that a tag may be answered with. */
+  /** Positions of the targets that a tag's response may have. */
   topsOf(repository: KnownRepository, tag: string): readonly number[] {
     return this.tags.get(`${repository.name}:${tag}`) ?? [];
   }
@@ -176,7 +176,10 @@ export class World implements AsyncDisposable {
     this.upstream.content.addTag(repository.name, tag, parseDigest(digest));
   }
 
-  /** An image has the same answer as ever, as long as the rules are the same. @throws Wrong */
+  /**
+   * Asserts that an image always has the same response under the same rules.
+   * @throws Wrong
+   */
   noteAnswer({ name }: KnownRepository, top: KnownTop, digest: string): void {
     const key = `${top.document.digest} ${JSON.stringify(policyOf(this.rules, name))}`;
     const before = this.#answers.get(key);
@@ -187,7 +190,7 @@ export class World implements AsyncDisposable {
     this.#answers.set(key, digest);
   }
 
-  /** Do what is no request of a client. Resolves when it is done. */
+  /** Performs an action that is not a client's request. Resolves when it is done. */
   async change(action: Change): Promise<void> {
     switch (action.do) {
       case 'moveTag':
@@ -224,7 +227,7 @@ export class World implements AsyncDisposable {
     }
   }
 
-  /** End all that went wrong. */
+  /** Ends all faults. */
   async mend(): Promise<void> {
     this.#clearFaults();
     if (this.redis !== undefined) await this.#disturbRedis('resume');
@@ -236,11 +239,14 @@ export class World implements AsyncDisposable {
       await replica.limitDescriptors(false);
       if (replica.isDown) await replica.start(this.rules);
     }
-    // A replica that could not read its configuration has kept the old one.
+    // A replica that cannot read its configuration keeps the old one.
     await this.#reload(this.rules);
   }
 
-  /** All is at rest: no earlier fault explains anything from here on, but blobs that are there in part are unverified still. */
+  /**
+   * Everything is at rest: earlier faults explain nothing from here on, but partial blobs are still
+   * unverified.
+   */
   forgive(): void {
     this.disturbances.clear();
     this.disturbances.keepUnverified(
@@ -319,7 +325,7 @@ export class World implements AsyncDisposable {
   async #restart(replica: Replica, how: 'kill' | 'term'): Promise<void> {
     replica.assertAlive();
     this.disturbances.note('ended');
-    // A store that cannot be locked stops the start.
+    // A store that cannot be locked prevents the start.
     if (replica.diskState === 'read-only') await replica.setDisk('fine');
     await (how === 'kill' ? replica.kill() : replica.terminate());
     await replica.start(this.rules);
@@ -331,7 +337,7 @@ export class World implements AsyncDisposable {
   }
 }
 
-/** One byte of each value is another one, somewhere. */
+/** Changes one byte of each value. */
 const GARBLE = `for place, key in ipairs(redis.call('keys', '*')) do local length = redis.call('strlen', key)
  local at = (place * 7919) % math.max(1, length)
  redis.call('setrange', key, at, string.char((string.byte(redis.call('getrange', key, at, at)) + 1) % 256)) end`.replaceAll(
@@ -339,12 +345,12 @@ const GARBLE = `for place, key in ipairs(redis.call('keys', '*')) do local lengt
   '',
 );
 
-/** A disk that has become read-only is mounted twice. */
+/** A disk that became read-only is mounted twice. */
 async function unmountDisk(path: string): Promise<void> {
   while ((await tryProgram('umount', ['--lazy', path])).status === 0);
 }
 
-/** False where mounting is not allowed. */
+/** False if mounting is not allowed. */
 async function mountDisk(path: string): Promise<boolean> {
   const options = ['-t', 'tmpfs', '-o', `size=${DISK_BYTES}`, 'spandrel-histories', path];
   return (await tryProgram('mount', options)).status === 0;

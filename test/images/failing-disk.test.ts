@@ -15,7 +15,7 @@ import type { RunningApp } from '../helpers/running-app.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const LAYER_BYTES = 300_000;
-/** The store leaves a disk that has failed alone for so long, and no failed build is remembered longer. */
+/** The store pauses this long after a disk failure, and failed builds are not remembered longer. */
 const PAUSE_MS = 70_000;
 
 interface Image {
@@ -64,7 +64,7 @@ async function get(app: RunningApp, { repository }: Image, path: string): Promis
   return fetch(`${app.url}/v2/up/${repository}/${path}`, { headers });
 }
 
-/** A pull gets all that it asks for, and right. */
+/** Asserts that a pull gets everything, and the right bytes. */
 async function pull(app: RunningApp, image: Image): Promise<void> {
   const tag = await get(app, image, 'manifests/latest');
   const bytes = Buffer.from(await tag.arrayBuffer());
@@ -76,7 +76,10 @@ async function pull(app: RunningApp, image: Image): Promise<void> {
   expect([blob.status, digestOf(Buffer.from(await blob.arrayBuffer()))]).toEqual([200, image.layer.digest]);
 }
 
-/** A read of the decompressed layer is right, or says by a code of the table why there is none. @returns the status */
+/**
+ * Asserts that a read of the decompressed layer is right, or an error of the table.
+ * @returns the status
+ */
 async function read(app: RunningApp, image: Image): Promise<number> {
   const response = await get(app, image, `_soci/layers/${image.layer.digest}/tar`);
   const body = Buffer.from(await response.arrayBuffer().catch(() => new ArrayBuffer(0)));
@@ -146,7 +149,7 @@ describe('a disk that fails', () => {
         }
         for (const image of [stored, fresh]) await expectHealed(app, image);
       }
-      // What could not be removed then is gone after a start.
+      // A start removes what could not be removed before.
       await using again = await start();
       for (const image of [stored, fresh]) await expectHealed(again, image);
     },

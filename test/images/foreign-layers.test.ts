@@ -53,7 +53,7 @@ async function manifestOf(repository: string): Promise<string> {
   return response.headers.get('docker-content-digest') ?? '';
 }
 
-/** Layers of the SOCI index that a repository's image is given, with their zTOCs; none without an index. */
+/** Layers, with their zTOCs, in the SOCI index of a repository's image; empty without an index. */
 async function indexedLayers(
   repository: string,
 ): Promise<{ index: string; layers: ReadonlyMap<string, string> }> {
@@ -71,7 +71,7 @@ async function indexedLayers(
   return { index: listed.digest, layers: new Map(ztocs) };
 }
 
-/** Has all made that is made of the owner's image. */
+/** Has everything derived from the owner's image. */
 async function deriveAll(): Promise<{ index: string; ztoc: string; converted: string }> {
   const original = await manifestOf('owner/app');
   let converted = '';
@@ -136,7 +136,7 @@ it("a repository with the owner's manifest but without its layers gets nothing d
   expect(await manifestOf('copy/app')).toBe(await manifestOf('owner/app'));
   for (const path of [`manifests/${index}`, `manifests/${converted}`, `blobs/${ztoc}`])
     expect((await get(`copy/app/${path}`)).status, path).toBe(404);
-  // Once it has them, it gets them.
+  // Once it has the layers, it gets everything.
   await upstream.addImage('copy/app', [FOREIGN]);
   for (const path of [`manifests/${index}`, `blobs/${ztoc}`])
     await vi.waitFor(async () => expect((await get(`copy/app/${path}`)).status, path).toBe(200), WAIT);

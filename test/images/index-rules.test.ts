@@ -14,7 +14,7 @@ describe('a tag', () => {
     [{ platforms: ['linux/s390x'] }, false],
     [{ platforms: ['linux/arm64'] }, true],
     [{ lazyClients: ['nerdctl/'] }, false],
-  ])('follows the rule %j', async (rule, isConverted) => {
+  ])('a tag follows the rule %j', async (rule, isConverted) => {
     await using upstream = await LayoutUpstream.start('platforms-all');
     await using app = await startLazyApp(upstream, {
       environment: { SPANDREL_INDEX_RULES: JSON.stringify([rule]) },

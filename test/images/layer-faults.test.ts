@@ -32,14 +32,17 @@ beforeAll(async () => {
   await known.upstream.addBlob('team/app', new Uint8Array(ENCRYPTED));
 });
 
-/** An image with a layer between two sound ones. @returns its tag */
+/**
+ * An image with a layer between two sound ones.
+ * @returns its tag
+ */
 async function pushBetween(layer: Buffer | WrittenDescriptor): Promise<string> {
   const tag = `faulty-${++tags}`;
   await pushImage(known, { layers: [LOWER, layer, UPPER], tag });
   return tag;
 }
 
-/** The layers that have a zTOC in the SOCI index of a tag that is served lazily. */
+/** The layers with a zTOC in the SOCI index of a lazy tag. */
 async function indexedLayers(tag: string): Promise<string[]> {
   const { body } = await known.ask(`manifests/${tag}`, CONTAINERD);
   const { annotations = {} } = JSON.parse(body.toString()) as { annotations?: Record<string, string> };
@@ -136,7 +139,7 @@ describe('a layer at fault costs that layer only', () => {
     const { status, stdout } = await doctor(tag);
     expect(stdout).toMatch(advice);
     expect([status, stdout]).toEqual([0, expect.stringContaining('2 of 3 layers by a SOCI')]);
-    // The sound layers are read as ever by the layer API.
+    // The sound layers stay readable through the layer API.
     const upper = await known.ask(`_soci/layers/${sound[1] ?? ''}/files/upper`);
     expect(upper.body.toString()).toBe('upper');
   });
@@ -207,7 +210,7 @@ describe('layers that SOCI leaves out', () => {
     ['application/vnd.in-toto+json', /not a layer of a container image/],
     ['', /not a layer of a container image \(without a media type\)/],
     ['application/vnd.oci.image.layer.nondistributable.v1.tar', /has no zTOC for layers of the type/],
-  ])('by their media type %j are told apart by the doctor', async (mediaType, advice) => {
+  ])('the doctor distinguishes layers by their media type %j', async (mediaType, advice) => {
     const bytes = gzipLayer({ [mediaType]: 'x' });
     await known.upstream.addBlob('team/app', new Uint8Array(bytes));
     const tag = await pushBetween(describeBytes(bytes, mediaType));

@@ -24,7 +24,7 @@ const LABELS = [
   '',
 ];
 
-/** A zstd stream that begins with a skippable frame, as zstd:chunked and eStargz-like tools write. */
+/** A zstd stream that starts with a skippable frame, as zstd:chunked tools write it. */
 const SKIPPABLE_FRAME = Buffer.from([0x5e, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3]);
 
 const PACKERS: Readonly<Record<string, (tar: Buffer) => Promise<Buffer>>> = {

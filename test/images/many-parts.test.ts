@@ -17,16 +17,16 @@ interface Listed {
 
 const MAX_LAYERS = 500;
 const MAX_MANIFESTS = 250;
-/** Requests for one image at the same time. */
+/** Concurrent requests for one image. */
 const MAX_RUNNING = 8;
 const MAX_LISTS = 16;
 const MAX_PUSHED = 16;
-/** To learn that the registry does not have a blob: HEAD, then GET. */
+/** Requests that reveal a missing blob: HEAD, then GET. */
 const REQUESTS_A_BLOB = 2;
 
 let upstream: ScriptedUpstream;
 let app: RunningApp;
-/** Manifests by tag and digest; nothing else is there. */
+/** Manifests by tag and digest; the registry has nothing else. */
 let manifests: Map<string, { readonly bytes: Buffer; readonly mediaType: string }>;
 /** Requests for blobs that wait for `release`. */
 let held: (() => void)[];
@@ -124,12 +124,12 @@ describe('an image of many layers', () => {
     await vi.waitFor(() => expect(held.length).toBeGreaterThan(0));
     leaving.abort();
     await expect(asked).rejects.toThrow('aborted');
-    // The proxy has seen it too.
+    // The proxy has noticed it too.
     await vi.waitFor(async () => expect(await app.metric('spandrel_held{what="request"}')).toBe(0));
     const before = upstream.requests.length;
     holds = false;
     release();
-    // What was under way ends; another request is served after it.
+    // Work in progress ends, and later requests are served.
     expect((await fetch(`${app.url}/v2/app/tags/list`)).status).toBe(404);
     expect(upstream.requests.length - before).toBeLessThanOrEqual(MAX_RUNNING + 1);
   });

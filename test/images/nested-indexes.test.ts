@@ -56,7 +56,7 @@ async function fileOf(tag: string, platform?: string): Promise<string> {
   return answered.status === 200 ? answered.body.toString() : errorCode(answered);
 }
 
-/** All manifests that a node can pull from here on, each checked against its descriptor. */
+/** All manifests that a node can pull from here, each verified against its descriptor. */
 async function pull(reference: string): Promise<Listed[]> {
   const { status, headers, body } = await known.ask(`manifests/${reference}`, CONTAINERD);
   expect(status, reference).toBe(200);
@@ -87,7 +87,7 @@ describe('indexes inside of an index', () => {
     ['whose descriptor names the platform', forLinux('amd64'), {}],
     ['whose image alone names the platform', {}, forLinux('amd64')],
     ['of which nothing but the config names the platform', {}, {}],
-  ])('%s are walked by all that looks into images', async (_, outer, inner) => {
+  ])('%s are read by every function that reads images', async (_, outer, inner) => {
     const nested = pushIndex(known, [{ ...amd64, ...inner }]);
     pushIndex(known, [{ ...nested, ...outer }], 'nested');
     const pulled = await pull('nested');
@@ -157,7 +157,7 @@ describe('indexes inside of an index', () => {
         pushIndex(known, many, 'bad');
       },
     ],
-  ])('%s are an error after few requests, and the tag is served as it is', async (_, push) => {
+  ])('%s are an error after few requests, and the tag is served unchanged', async (_, push) => {
     push();
     const status = await known.ask('_soci/images/bad');
     expect([status.status, errorCode(status)]).toEqual([422, 'IMAGE_UNSUPPORTED']);

@@ -14,7 +14,7 @@ async function read(upstream: LayoutUpstream, digest: string): Promise<Document>
   return JSON.parse((await upstream.blob(digest as Digest)).toString()) as Document;
 }
 
-/** What of an image the upstream fails to give, by the end of its URL. */
+/** Parts of an image that the upstream fails to send, by the end of their URLs. */
 const PARTS: Readonly<Record<string, (top: Document) => string>> = {
   'the config': (top) => `/blobs/${top.config?.digest}`,
   'a layer': (top) => `/blobs/${top.layers?.[0]?.digest}`,
@@ -45,7 +45,7 @@ async function startApp(
   });
 }
 
-/** The answer of a proxy that has seen no fault. */
+/** The response of a proxy that has seen no fault. */
 async function soundAnswer(upstream: LayoutUpstream, environment?: Record<string, string>): Promise<string> {
   await using app = await startApp(upstream, environment);
   return (await resolveTag(app)).digest;
@@ -57,7 +57,7 @@ describe.each(FAULTS)('an answer with %s from the upstream', (_fault, action) =>
     ['docker-single', 'a layer'],
     ['docker-single', 'the list of referrers'],
     ['platforms-all', 'the manifest of a platform'],
-  ])('to the image %s, instead of %s, is not held against it', async (image, part) => {
+  ])('a passing fault for the image %s, instead of %s, is not remembered', async (image, part) => {
     await using upstream = await LayoutUpstream.start(image);
     const expected = await soundAnswer(upstream);
     expect(expected).not.toBe(upstream.digest);

@@ -19,7 +19,7 @@ import type { RunningApp } from '../helpers/running-app.ts';
 
 const LAYER = new URL('../fixtures/golden/layers/gzip-gnu-6.tar.gz', import.meta.url);
 const OWN_SPAN_BYTES = 65_536;
-/** An image that no index belongs to. */
+/** An image without an index. */
 const PLAIN = { version: 2, isUnnamed: true, repository: 'other' } as const;
 const INDEXED = 'spandrel_index_builds_total{outcome="indexed"}';
 
@@ -49,14 +49,14 @@ async function getJson<T>(app: RunningApp, path: string): Promise<T> {
   return (await response.json()) as T;
 }
 
-/** The SOCI v1 indexes that nodes are told of, once ours is made where it is one of them. */
+/** The SOCI v1 indexes that nodes get, once ours is built if it is one of them. */
 async function referrers(app: RunningApp, manifest: Digest, repository: string): Promise<string[]> {
   const path = `${repository}/referrers/${manifest}?artifactType=${encodeURIComponent(MEDIA_TYPES.sociIndexV1)}`;
   const { manifests } = await getJson<{ manifests: { digest: string }[] }>(app, path);
   return manifests.map(({ digest }) => digest);
 }
 
-/** Let the layer pass through; the zTOC that the proxy makes of it afterwards. */
+/** Pulls the layer; returns the zTOC that the proxy then makes. */
 async function pull(app: RunningApp, repository: string): Promise<string | undefined> {
   await getJson(app, `${repository}/manifests/latest`);
   const path = `${repository}/_soci/layers/${digestOf(layer)}`;
@@ -66,7 +66,7 @@ async function pull(app: RunningApp, repository: string): Promise<string | undef
 
 describe.each([OWN_SPAN_BYTES, PUSHED_SPAN_BYTES])('a pushed index with spans of %i bytes', (spanBytes) => {
   it('a pushed index applies to its image and repository only, in whatever order replicas see them', async () => {
-    // Packed by another tool: not the bytes that the proxy makes.
+    // Encoded by another tool: other bytes than the proxy's.
     const ztoc = edited(await makeZtoc(layer, spanBytes), () => ({ buildTool: 'AWS SOCI CLI v0.1' }));
     const pushed = await pushIndex(registry, layer, { ztoc, version: 1 });
     const plain = await pushIndex(registry, layer, { ...PLAIN, ztoc });

@@ -23,7 +23,7 @@ beforeEach(async () => {
   upstream = cleanup.use(await ScriptedRegistry.start());
 });
 
-/** The upstream has an image, and the zTOCs of a SOCI v1 index of it; a wrong one is none of its layer's. */
+/** An image with a pushed SOCI v1 index in the upstream; its zTOC may be that of another layer. */
 async function publish(kind: 'wrong' | 'right'): Promise<void> {
   const made = await makePushedIndex(makeContent(1), kind);
   if (made === undefined) throw new Error('there is an index');
@@ -63,7 +63,7 @@ async function resolveTag(app: RunningApp): Promise<string | null> {
   return response.headers.get('docker-content-digest');
 }
 
-/** Digests of the SOCI indexes that a node is told of. */
+/** Digests of the SOCI indexes that a node gets. */
 async function referrers(app: RunningApp): Promise<string[]> {
   const response = await fetch(`${app.url}/v2/up/app/referrers/${pushed.top.document.digest}`);
   const { manifests } = (await response.json()) as { manifests: { digest: string }[] };
@@ -81,7 +81,7 @@ it('a wrong zTOC found by one replica is refused by all, whatever Redis loses la
   await publish('wrong');
   pushIndex();
   const redis = cleanup.use(await RedisServer.start());
-  // Without a key, replicas do not take indexes from each other.
+  // Without a key, replicas accept no indexes from each other.
   const environment = { SPANDREL_CACHE_REDIS_URL: redis.url, SPANDREL_CACHE_REDIS_KEY: 'shared '.repeat(8) };
   const [one, other] = [await start(environment), await start(environment)];
   expect(await resolveTag(one)).toBe(pushed.top.document.digest);

@@ -61,7 +61,7 @@ async function json(response: Response): Promise<Record<string, unknown>> {
   return (await response.json()) as Record<string, unknown>;
 }
 
-/** All that the tag of an image names which no upstream has, in the order in which nodes ask for it. */
+/** Everything that a tag leads to and no upstream has, in the order of a node's requests. */
 async function namedByTag(app: RunningApp, form = 'lean'): Promise<Named[]> {
   const named: Named[] = [];
   const manifest = await json(await ask(app, 'app', 'manifests/latest'));
@@ -74,7 +74,7 @@ async function namedByTag(app: RunningApp, form = 'lean'): Promise<Named[]> {
   return named;
 }
 
-/** The same of the referrers of the image as its registry has it. */
+/** The same for the referrers of the original image. */
 async function namedByReferrers(app: RunningApp): Promise<Named[]> {
   const isIndexed = await ask(app, 'app', 'manifests/latest');
   const subject = (await fetch(`${app.url}/v2/up/app/manifests/latest`)).headers.get('docker-content-digest');
@@ -93,7 +93,7 @@ async function listedBy(app: RunningApp, index: string): Promise<Named[]> {
   return [config as { digest: string }, ...ztocs].map(({ digest }) => ({ kind: 'blobs', digest }));
 }
 
-/** Every one is there, and is what its digest says. */
+/** Asserts that each exists and matches its digest. */
 async function expectAll(app: RunningApp, repository: string, named: readonly Named[]): Promise<void> {
   for (const { kind, digest } of named) {
     const response = await ask(app, repository, `${kind}/${digest}`);
@@ -241,6 +241,6 @@ it('an unknown digest costs a list of tags, a few manifests and fewer builds, ho
   const count = (pattern: RegExp): number => paths.filter((path) => pattern.test(path)).length;
   expect(count(/^tags\/list/)).toBe(1);
   expect(count(/^manifests\/v/)).toBe(16);
-  // A config of each, and a layer of those that are built.
+  // A config per image, and a layer per build.
   expect(count(/^blobs\//)).toBe(16 + 4);
 });

@@ -19,12 +19,12 @@ const WAIT = { timeout: 20_000 };
 let honest: ImageUpstream;
 let other: ScriptedUpstream;
 let app: RunningApp;
-/** What the other upstream waits for before it answers a HEAD. */
+/** The other upstream answers HEAD after this. */
 let heads: Promise<void>;
 /** How it answers a GET of the layer. */
 let send: Script;
 
-/** It says that it has everything. */
+/** It claims to have everything. */
 const answer: Script = (request, response) => {
   if (request.method === 'GET') return send(request, response);
   const digest = request.url.slice(request.url.lastIndexOf('/') + 1);
@@ -35,7 +35,10 @@ const answer: Script = (request, response) => {
 const nothing: Script = (_, response) => void response.writeHead(404).end();
 const silence: Script = () => undefined;
 
-/** Bytes in the place of those of the layer. @param ranges false where it sends all of them, whatever is asked for */
+/**
+ * Sends other bytes instead of the layer.
+ * @param ranges false if it ignores ranges
+ */
 function sending(bytes: Buffer, { ranges = true } = {}): Script {
   return ({ url, headers }, response) => {
     if (!url.includes(`/blobs/${DIGEST}`)) return void response.writeHead(404).end();
@@ -78,7 +81,7 @@ async function get(path: string, headers: Record<string, string> = {}): Promise<
   return [response.status, Buffer.from(await response.arrayBuffer())];
 }
 
-/** What the proxy has from the first upstream: the manifest, the layer, and what is made of it. */
+/** What the proxy has from the first upstream: the manifest, the layer, and everything derived. */
 async function cacheAll(): Promise<{ ztoc: string; index: string }> {
   expect((await get('hub/team/app/manifests/latest'))[0]).toBe(200);
   expect(await get(`hub/team/app/blobs/${DIGEST}`)).toEqual([200, BYTES]);
@@ -131,7 +134,7 @@ describe.each<[string, Script]>([
       ]);
       expect(body.includes(BYTES.subarray(0, 64)), path).toBe(false);
     }
-    // Nobody else notices.
+    // No other repository is affected.
     expect(await get(`hub/team/app/blobs/${DIGEST}`)).toEqual([200, BYTES]);
     expect(await get(`hub/team/app/_soci/layers/${DIGEST}/files/file`)).toEqual([200, CONTENT]);
   });
@@ -188,7 +191,7 @@ describe('an upstream that has what another has sent', () => {
     expect(await get(`other/any/_soci/layers/${DIGEST}/files/file`)).toEqual([200, CONTENT]);
     expect(await get(`other/any/blobs/${DIGEST}`)).toEqual([200, BYTES]);
     expect(other.requests).toHaveLength(asked);
-    // Another repository of it answers for itself.
+    // Another of its repositories is asked separately.
     expect(await get(`other/more/blobs/${DIGEST}`)).toEqual([200, BYTES]);
     expect(other.requests.slice(asked).map(({ method }) => method)).toEqual(['HEAD']);
     expect(await sentBytes()).toBe(sent);

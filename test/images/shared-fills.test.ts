@@ -22,8 +22,9 @@ const SOCI_V1 = encodeURIComponent(MEDIA_TYPES.sociIndexV1);
 const REFERRERS = `referrers/${digestOf(IMAGE.manifest)}?artifactType=${SOCI_V1}`;
 
 /**
- * A registry whose three repositories have the same image. `liar` sends other bytes for the first layer: one half at
- * once, or `late`, and the rest after `release`. `honest` sends the right bytes. `poor` lacks that layer.
+ * A registry whose three repositories have the same image. `liar` sends other bytes for the first layer: one
+ * half at once, or `late`, and the rest after `release`. `honest` sends the right bytes. `poor` lacks that
+ * layer.
  */
 async function startRegistry(late = false): Promise<ScriptedUpstream & { release: () => void }> {
   const released = Promise.withResolvers<void>();

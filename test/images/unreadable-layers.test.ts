@@ -14,7 +14,7 @@ const BEFORE = file('before', 'readable');
 const BEHIND = tarOf(file('etc/conf', 'new'), file('etc/.wh.gone', ''));
 const BAD_CHECKSUM = member({ name: 'bad' }).fill('9', 148, 154);
 
-/** Archives that end, or cannot be read, behind `before`. */
+/** Archives that end or become unreadable after `before`. */
 const FAULTY_TARS: Readonly<Record<string, Buffer>> = {
   'a header with a wrong checksum': Buffer.concat([BEFORE, BAD_CHECKSUM, BEHIND]),
   'a header that is cut short': Buffer.concat([BEFORE, file('etc/conf', 'new').subarray(0, 100)]),
@@ -45,7 +45,7 @@ const FAULTY_TARS: Readonly<Record<string, Buffer>> = {
 
 const whole = tarOf(BEFORE, file('etc/conf', 'new'), file('noise', '0123456789abcdef'.repeat(5000)));
 
-/** Blobs that cannot be unpacked to their end. */
+/** Blobs that cannot be decompressed completely. */
 const FAULTY_STREAMS: Readonly<Record<string, Buffer>> = {
   'gzip that is cut short': gzipSync(whole).subarray(0, -20),
   'gzip with a wrong checksum': Buffer.concat([gzipSync(whole).subarray(0, -8), Buffer.alloc(8)]),
@@ -75,12 +75,12 @@ const TOPMOST = gzipLayer(
   ),
 );
 
-/** What is answered where the layer may have touched it. */
+/** The response where the layer may have changed something. */
 function faultOf(code: string, layer: Digest): object {
   return { errors: [{ code, message: expect.stringContaining(layer) as string, detail: { layer } }] };
 }
 
-/** Check an image with a layer at fault in the middle. */
+/** Tests an image with a faulty layer in the middle. */
 async function expectNothingOld(layer: UpstreamLayer, code: string): Promise<void> {
   await upstream.addImage('app', [LOWEST, layer, TOPMOST]);
   const digest = digestOf(layer.bytes);
@@ -90,7 +90,7 @@ async function expectNothingOld(layer: UpstreamLayer, code: string): Promise<voi
     expect([path, response.status]).toEqual([path, code === 'BLOB_UNKNOWN' ? 404 : 422]);
     expect(await response.json()).toMatchObject(faultOf(code, digest));
   }
-  // The layer above it says what these are.
+  // Known from the layer above.
   expect(await (await files.get('etc/top')).text()).toBe('top');
   expect(await (await files.get('opt')).text()).toBe('opt!');
   expect((await files.get('etc/gone')).status).toBe(404);

@@ -14,7 +14,7 @@ import { SmallDisk } from '../helpers/small-disk.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const MIB = 2 ** 20;
-/** The store leaves a disk that has failed alone for so long. */
+/** The store pauses this long after a disk failure. */
 const PAUSE_MS = 10_000;
 
 let upstream: ScriptedRegistry;
@@ -47,7 +47,7 @@ function get(app: RunningApp, path: string, headers: Record<string, string> = {}
   return fetch(`${app.url}/v2/up/app/${path}`, { headers });
 }
 
-/** What a node asks for when it pulls the image, by its tag as one that can be lazy, and as one that cannot. */
+/** The requests of a pull, by a lazy client and by another one. */
 async function pull(app: RunningApp): Promise<void> {
   for (const agent of [CONTAINERD, 'docker/29.0']) {
     const tag = await get(app, 'manifests/latest', { accept: OCI, 'user-agent': agent });
@@ -64,7 +64,7 @@ async function pull(app: RunningApp): Promise<void> {
   expect(Buffer.from(await blob.arrayBuffer()).equals(layer.packed)).toBe(true);
 }
 
-/** Once there is room again and the pause is over: the tag of an indexed image answers another digest than the original. */
+/** Once there is room and the pause is over, the tag of an indexed image differs from the original. */
 async function expectHealed(app: RunningApp): Promise<void> {
   const now = performance.now.bind(performance);
   vi.spyOn(performance, 'now').mockImplementation(() => now() + PAUSE_MS);
@@ -87,7 +87,10 @@ async function expectUnready(app: RunningApp): Promise<void> {
   expect(await app.metric('spandrel_store_writable')).toBe(0);
 }
 
-/** Take all but some bytes of a disk. @returns what gives them back */
+/**
+ * Fills a disk up to a few bytes.
+ * @returns a function that frees them
+ */
 async function fillDisk(disk: SmallDisk, leftBytes: number): Promise<() => Promise<void>> {
   const path = join(disk.path, 'ballast');
   await using file = await openFile(path, 'w');
@@ -125,7 +128,7 @@ describe('a pull while the store cannot be written', () => {
           const tag = await get(app, 'manifests/latest', { accept: OCI, 'user-agent': agent });
           expect(tag.status).toBe(200);
           const bytes = Buffer.from(await tag.arrayBuffer());
-          // Who has been told of a digest may fetch it.
+          // A client that got a digest may fetch it.
           const digest = tag.headers.get('docker-content-digest') ?? '';
           expect(digestOf(bytes)).toBe(digest);
           const again = await get(app, `manifests/${digest}`);
@@ -156,7 +159,7 @@ describe('a pull while the store cannot be written', () => {
     ['indexes/ztocs', 'ztoc'],
     ['indexes/layers', 'index'],
     ['partial', 'blob'],
-  ])('is not stopped by any failure of one of its folders: %s', async (folder, kind) => {
+  ])('a failure of the store folder %s stops no pull', async (folder, kind) => {
     const root = await newRoot();
     const app = await start(root);
     await rm(join(root, folder), { recursive: true, force: true });

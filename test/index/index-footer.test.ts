@@ -44,7 +44,7 @@ describe('the footer of an index file', () => {
     ['more spans than it has', { spanCount: 1 }],
     ['more output than its spans', { uncompressedBytes: 1 }],
     ['a summary of a megabyte', { reason: { code: 'TAR_INVALID' as const, message: 'x'.repeat(2 ** 20) } }],
-  ])('is refused when it claims %s', (_, change) => {
+  ])('the footer of an index file is refused when it claims %s', (_, change) => {
     expect(() => readBack({ ...SUMMARY, ...change })).toThrow(
       expect.objectContaining({ code: 'INDEX_MALFORMED' }) as Error,
     );

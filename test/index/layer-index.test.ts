@@ -29,7 +29,7 @@ async function sampleLayer(): Promise<BuiltLayer> {
 describe('LayerIndex', () => {
   it('an index read from its file equals one read from bytes in memory', async () => {
     await using built = await sampleLayer();
-    // Off any alignment, as bytes of a network answer are.
+    // Unaligned, like bytes of a network response.
     const bytes = Buffer.concat([Buffer.alloc(3), await readFile(built.indexPath)]).subarray(3);
     const inMemory = LayerIndex.fromBytes(bytes);
     expect(inMemory.summary).toEqual(built.index.summary);
@@ -187,7 +187,7 @@ describe('a damaged index file', () => {
   });
 });
 
-/** Open an index and read all its windows, so that every byte has been looked at. */
+/** Opens an index and reads all its windows, so that every byte is checked. */
 async function readWindows(bytes: Buffer): Promise<void> {
   const index = LayerIndex.fromBytes(bytes);
   for (const span of await index.readSpans(EVERYTHING)) readWindow(index.window(span));
@@ -214,7 +214,7 @@ async function pages(index: LayerIndex, limit: number, prefix: string): Promise<
       ...(after === undefined ? {} : { after }),
     });
     all.push(page.files.map(({ name }) => name));
-    // As it goes through a URL.
+    // As in a URL.
     after = page.next === undefined ? undefined : parseRawText(printRawText(page.next));
     expect(all.length).toBeLessThan(50);
   } while (after !== undefined);

@@ -27,7 +27,7 @@ describe('a stored table of spans', () => {
     ['ends before the decompressed layer does', { uncompressedBytes: 3001 }],
     ['ends behind the decompressed layer', { uncompressedBytes: 2999 }],
     ['has a span that is longer than spans are', { maxSpanBytes: 999 }],
-  ])('is refused when it %s', (_, change) => {
+  ])('a stored span table is refused when it %s', (_, change) => {
     expect(() => SpanTable.decode(table().encode(), { ...LAYER, ...change })).toThrow(
       expect.objectContaining({ code: 'INDEX_MALFORMED' }) as Error,
     );

@@ -50,7 +50,7 @@ describe('packed entries', () => {
     ['twice the same', [0, 0]],
     ['out of order', [100, 0]],
     ['behind the end', [0, 1_000_000]],
-  ])('are refused when their places are %s', (_, places) => {
+  ])('packed entries are refused when their offsets are %s', (_, places) => {
     const records = new TocRecords();
     records.add(entry('a'.repeat(200)));
     records.add(entry('b'));
@@ -65,7 +65,7 @@ describe('packed entries', () => {
     records.add(entry('first'));
     records.add(entry('second'));
     const { bytes, offsets } = records.encode();
-    // The name's length stands behind the fixed fields.
+    // The length of the name follows the fixed fields.
     bytes.writeUInt32LE(100, bytes.indexOf('first') - 4);
     expect(() => TocRecords.decode(bytes, offsets).at(0)).toThrow(
       expect.objectContaining({ code: 'INDEX_MALFORMED' }) as Error,

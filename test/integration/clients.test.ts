@@ -20,7 +20,7 @@ let app: RunningApp;
 /** `host:port` */
 let proxy: string;
 let scratch: string;
-/** What the registry has under the tag. */
+/** The manifest that the tag names in the registry. */
 let original: string;
 
 beforeAll(async () => {
@@ -43,7 +43,10 @@ function startProxy(environment: Record<string, string> = {}): Promise<RunningAp
   });
 }
 
-/** An example of `config/examples`, pasted: with this proxy in it. @returns where it is */
+/**
+ * Writes an example of `config/examples` with the address of this proxy.
+ * @returns its path
+ */
 async function paste(name: string, as: string): Promise<string> {
   const text = await readFile(join(EXAMPLES, name), 'utf8');
   await mkdir(join(scratch, as, '..'), { recursive: true });
@@ -51,7 +54,7 @@ async function paste(name: string, as: string): Promise<string> {
   return join(scratch, as);
 }
 
-/** A program with a registries.conf of its own; skopeo takes it by an option only. */
+/** A program with its own registries.conf; skopeo needs an option for it. */
 async function withRegistries(command: string, ...args: string[]): Promise<string> {
   const file = await paste('registries.conf', 'registries.conf');
   const option = command === 'skopeo' ? ['--registries-conf', file] : [];
@@ -59,7 +62,7 @@ async function withRegistries(command: string, ...args: string[]): Promise<strin
   return (await runProgram('env', run)).toString().trim();
 }
 
-/** Check that skopeo's folder has every blob of the image, byte for byte. */
+/** Asserts that skopeo's folder has every blob of the image, byte for byte. */
 async function compareWithUpstream(folder: string): Promise<void> {
   const files = (await readdir(folder)).filter((name) => /^[0-9a-f]{64}$/.test(name));
   expect(files.length).toBeGreaterThan(5);
@@ -69,7 +72,7 @@ async function compareWithUpstream(folder: string): Promise<void> {
     ).toBe(true);
 }
 
-/** Requests that the upstream has seen since the last call: nothing else can have answered the client. */
+/** Requests to the upstream since the last call, which prove that the proxy served the client. */
 function askedUpstream(): number {
   const count = upstream.requests.entries.length;
   upstream.requests.clear();
@@ -84,13 +87,13 @@ describe('skopeo', () => {
     ['the name of the registry in the path', () => `${proxy}/${ECR}/app:latest`],
     ['the default upstream at the root', () => `${proxy}/app:latest`],
     ['registries.conf, under its own name', () => 'docker.io/library/app:latest'],
-  ])('pulls by %s', async (what, image) => {
+  ])('skopeo pulls by %s', async (what, image) => {
     const folder = join(scratch, what.replaceAll(/\W/g, '-'));
     await withRegistries('skopeo', ...SKOPEO, `docker://${image()}`, `dir:${folder}`);
     await compareWithUpstream(folder);
   });
 
-  it('pulls by a name that DNS leads to the proxy, with TLS', async () => {
+  it('skopeo pulls with TLS by a name that DNS resolves to the proxy', async () => {
     await using certificate = await Certificate.create(ECR);
     await using secure = await startProxy({
       SPANDREL_LISTEN_TLS_CERT: certificate.cert,
@@ -105,20 +108,20 @@ describe('skopeo', () => {
     await writeFile(join(scratch, 'certs/ca.crt'), await readFile(certificate.cert));
     const folder = join(scratch, 'by-dns');
     const image = `docker://${ECR}:${new URL(secure.url).port}/app:latest`;
-    // /etc/hosts of this command alone.
+    // /etc/hosts of this command only.
     const script = 'mount --bind "$0" /etc/hosts && exec "$@"';
     const copy = ['skopeo', ...SKOPEO, '--src-cert-dir', join(scratch, 'certs'), image, `dir:${folder}`];
     await runProgram('unshare', ['--mount', 'sh', '-c', script, join(scratch, 'etc-hosts'), ...copy]);
     await compareWithUpstream(folder);
   });
 
-  it('is refused a registry that is not configured', async () => {
+  it('skopeo is refused a registry that is not configured', async () => {
     await expect(withRegistries('skopeo', 'inspect', `docker://${proxy}/quay.io/team/app:1`)).rejects.toThrow(
       /manifest unknown|name unknown|not found|no such/i,
     );
   });
 
-  it('cannot push', async () => {
+  it('skopeo cannot push', async () => {
     const push = [
       'skopeo',
       ...SKOPEO,
@@ -166,7 +169,7 @@ function byText(a: string | undefined, b: string | undefined): number {
 }
 
 describe('containerd 1.6', () => {
-  it('pulls by hosts.toml under its own name, tag and digest, and gets the form for mirrors', async () => {
+  it('containerd pulls by hosts.toml under the original name, tag and digest, and gets the form for mirrors', async () => {
     await using containerd = await ContainerdDaemon.start();
     await paste('containerd-hosts.toml', 'hosts/docker.io/hosts.toml');
     const flags = ['--hosts-dir', join(scratch, 'hosts')];
@@ -181,7 +184,7 @@ describe('containerd 1.6', () => {
     expect(await containerd.pull(`docker.io/library/app@${original}`, ...flags)).toBe(original);
   });
 
-  it('pulls by the name of the proxy, over plain HTTP by hosts.toml', async () => {
+  it('containerd pulls by the name of the proxy over plain HTTP', async () => {
     await using containerd = await ContainerdDaemon.start();
     await paste('containerd-hosts-proxy.toml', `hosts/${proxy}/hosts.toml`);
     const image = `${proxy}/hub/app`;
@@ -190,7 +193,7 @@ describe('containerd 1.6', () => {
     expect(await containerd.pull(`${image}@${original}`, ...flags)).toBe(original);
   });
 
-  it('is refused a registry that is not configured, which hosts.toml leads to the proxy', async () => {
+  it('containerd is refused a registry that hosts.toml sends to the proxy but that is not configured', async () => {
     await using containerd = await ContainerdDaemon.start();
     await paste('containerd-hosts.toml', 'hosts/quay.io/hosts.toml');
     const file = join(scratch, 'hosts/quay.io/hosts.toml');

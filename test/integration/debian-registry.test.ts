@@ -14,7 +14,7 @@ import { startDemoRegistry } from '../helpers/demo-upstream.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 import { gnuTar } from '../oracles/gnu-tar.ts';
 
-/** An OCI layout to test with, like oci:/tmp/layout:latest; without one the demo image is used. */
+/** An OCI layout to test, like oci:/tmp/layout:latest; default: the demo image. */
 const LAYOUT = process.env['SPANDREL_TEST_IMAGE'];
 const SEED = Number(process.env['SPANDREL_TEST_SEED'] ?? 20261121);
 const FILES = 50;
@@ -43,7 +43,7 @@ beforeAll(async () => {
   app = await startApp();
 });
 
-/** Always over the same store, as a process that is started again. */
+/** Starts on the same store each time, like a restarted process. */
 function startApp(): Promise<RunningApp> {
   return proxyWith(registry, {
     upstream: { name: 'hub' },
@@ -89,7 +89,7 @@ async function fetchBytes(url: string, headers: Record<string, string> = {}): Pr
   return body;
 }
 
-/** Compare random ranges of random files of the first layer that is indexed with what tar takes out of it. */
+/** Compares random ranges of random files of the first indexed layer with the output of tar. */
 async function compareRandomRanges(seed: number): Promise<void> {
   const { manifest } = await fetchManifest();
   const layer = manifest.layers.toSorted((a, b) => b.size - a.size)[0];
@@ -123,7 +123,7 @@ async function compareRandomRanges(seed: number): Promise<void> {
 }
 
 describe('in front of a real registry', () => {
-  it('gives skopeo the blobs of the registry, byte for byte', async () => {
+  it('skopeo gets the blobs of a real registry, byte for byte', async () => {
     const { manifest } = await fetchManifest();
     const pulled = await pull('first');
     for (const { digest } of [...manifest.layers, manifest.config]) {
@@ -132,7 +132,7 @@ describe('in front of a real registry', () => {
     }
   });
 
-  it('asks the registry for no blob a second time', async () => {
+  it('no blob of a real registry is fetched twice', async () => {
     const asked = 'spandrel_upstream_requests_total{upstream="hub",kind="blob",outcome="ok"}';
     const before = await app.metric(asked);
     expect(before).toBeGreaterThan(0);
@@ -140,7 +140,7 @@ describe('in front of a real registry', () => {
     expect(await app.metric(asked)).toBe(before);
   });
 
-  it('lists one SOCI index as referrer, whose zTOCs can be fetched', async () => {
+  it('an image of a real registry has one SOCI index as referrer, whose zTOCs can be fetched', async () => {
     const { digest } = await fetchManifest();
     const referrers = JSON.parse(
       (await fetchBytes(`${app.url}/v2/team/app/referrers/${digest}`)).toString(),
@@ -160,18 +160,18 @@ describe('in front of a real registry', () => {
     }
   });
 
-  it('reads random ranges of files as tar does', async () => {
+  it('random ranges of files equal the output of tar', async () => {
     await compareRandomRanges(SEED);
   });
 
-  it('does so while Redis goes away', async () => {
+  it('random ranges of files equal the output of tar while Redis stops', async () => {
     const comparing = compareRandomRanges(SEED + 1);
     await redis.stop();
     await comparing;
     await redis.resume();
   });
 
-  it('does so after a restart, without building the index again', async () => {
+  it('random ranges of files equal the output of tar after a restart, without a second build', async () => {
     await app[Symbol.asyncDispose]();
     app = await startApp();
     await compareRandomRanges(SEED + 2);

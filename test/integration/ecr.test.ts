@@ -53,7 +53,7 @@ async function get(path: string, headers: Record<string, string> = {}): Promise<
 }
 
 describe('in front of ECR', () => {
-  it('an image is pulled by many clients at once with one request for each of its parts', async () => {
+  it('many concurrent pulls from ECR cause one request for each part of an image', async () => {
     const pulls = Array.from({ length: 20 }, async () => {
       const manifest = await get('manifests/1.0', { accept: MEDIA_TYPES.ociManifest });
       expect(await manifest.text()).toBe(MANIFEST.toString());
@@ -69,7 +69,7 @@ describe('in front of ECR', () => {
     ).toBe(1);
   });
 
-  it('what has been pulled is served while ECR limits requests or is down, without waiting for it', async () => {
+  it('pulled images are served without delay while ECR throttles or is down', async () => {
     await (await get('manifests/1.0', { accept: MEDIA_TYPES.ociManifest })).text();
     await (await get(`blobs/${digestOf(LAYER)}`)).arrayBuffer();
     for (const [status, retryAfter] of [

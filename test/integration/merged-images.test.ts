@@ -19,11 +19,11 @@ import { tarOf } from '../helpers/tar-members.ts';
 
 const RANDOM_IMAGES = 36;
 const SEED = 1;
-/** Images that are compared at the same time. */
+/** Images that are compared concurrently. */
 const AT_ONCE = 6;
 const OCI_LAYER = 'application/vnd.oci.image.layer.v1.tar';
 const DOCKER_LAYER = 'application/vnd.docker.image.rootfs.diff.tar';
-/** How a layer may be packed and labelled so that Debian's containerd unpacks it. */
+/** Compressions and media types that Debian's containerd unpacks. */
 const PACKINGS: readonly (readonly [mediaType: string, pack: (tar: Buffer) => Buffer])[] = [
   [`${OCI_LAYER}+gzip`, (tar) => gzipSync(tar)],
   [`${OCI_LAYER}+zstd`, (tar) => zstdCompressSync(tar)],
@@ -53,7 +53,7 @@ interface TestImage {
 
 let images = 0;
 
-/** An image in the registry, its layers packed one way after the other. */
+/** Pushes an image whose layers use all compressions in turn. */
 async function addImage(layers: Layers): Promise<TestImage> {
   const repository = `image-${images++}`;
   const packed = layers.map((members, place) => {
@@ -70,7 +70,7 @@ function unpack(all: readonly TestImage[]): Promise<void> {
   return withOciArchive(archived, (path) => containerd.importArchive(path));
 }
 
-/** Every difference between the file API and the unpacked image. */
+/** All differences between the file API and the unpacked image. */
 async function compare({ name, repository }: TestImage): Promise<string[]> {
   const node = await containerd.mounted(name, readNodeFiles);
   const shown = await new ImageFilesClient(app.url, repository).readAll();
@@ -86,7 +86,7 @@ function compareFile(path: string, onNode: NodeFile | undefined, shown: ShownFil
     [type, shown.type],
     [content, shown.content],
     [linkname, shown.linkname],
-    // Linux has no mode of links.
+    // Symbolic links have no mode in Linux.
     type === 'symlink' ? [] : [mode, shown.mode],
   ];
   return pairs
@@ -114,7 +114,7 @@ describe('the merged file system of an image', () => {
     },
   );
 
-  it('is what a node makes of random layers', { timeout: 60_000 }, async () => {
+  it('the merged file system of random layers equals that of a node', { timeout: 60_000 }, async () => {
     const unpacked: [string, TestImage][] = [];
     for (let round = 0; round < RANDOM_IMAGES; round++) {
       const image = await addImage(randomLayers(seededRandom(SEED + round)));
@@ -124,13 +124,13 @@ describe('the merged file system of an image', () => {
       );
       if (isUnpacked) unpacked.push([`random image of seed ${SEED + round}`, image]);
     }
-    // In the others something lies behind a link that is in its way.
+    // In the other cases an entry lies behind a link that blocks it.
     expect(unpacked.length, `seed ${SEED}`).toBeGreaterThanOrEqual(RANDOM_IMAGES / 3);
     await compareAll(unpacked);
   });
 
   it.each(Object.entries(REFUSED))(
-    'has an error, and nothing of a lower layer, where a node refuses it: %s',
+    'the merged file system has an error, and nothing of a lower layer, where a node refuses it: %s',
     async (_, { layers, path }) => {
       const image = await addImage(layers);
       await expect(unpack([image])).rejects.toThrow('exit status 1');

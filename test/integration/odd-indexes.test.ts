@@ -15,7 +15,7 @@ import {
 } from '../helpers/hand-made-image.ts';
 import { KnownRepository, OCI_MANIFEST } from '../helpers/known-repository.ts';
 
-/** What this machine pulls, and what it does not. */
+/** Platforms that this machine pulls, and others. */
 const OWN = containerPlatform(arch()).architecture;
 const OTHER = 's390x';
 

@@ -26,7 +26,7 @@ beforeAll(async () => {
   await runProgram('skopeo', ['copy', '--insecure-policy', '--src-tls-verify=false', ...login, from, to]);
 });
 
-/** Reads a manifest and its config, or fails. */
+/** Reads a manifest and its config; throws if that fails. */
 async function pull(auth: object): Promise<void> {
   await using opened = await openClient({ name: 'private', url: registry.url, auth });
   const { bytes } = await opened.client.fetchManifest('team/app', { tag: '1.0' });
@@ -37,20 +37,20 @@ async function pull(auth: object): Promise<void> {
 }
 
 describe('a real registry with users is read', () => {
-  it('by a password in a file', async () => {
+  it('the proxy reads a registry with users by a password in a file', async () => {
     const passwordFile = join(folder, 'password');
     await writeFile(passwordFile, `${USER.password}\n`);
     await pull({ kind: 'basic', username: USER.name, passwordFile });
   });
 
-  it('by what a client of registries has left when it logged in', async () => {
+  it('the proxy reads a registry with users by the credentials that a login stored', async () => {
     const path = join(folder, 'config.json');
     const login = ['--username', USER.name, '--password', USER.password, '--tls-verify=false'];
     await runProgram('skopeo', ['login', '--authfile', path, ...login, registry.host]);
     await pull({ kind: 'docker-config', path });
   });
 
-  it('by nobody else', async () => {
+  it('the proxy cannot read a registry with users without credentials', async () => {
     const refused = { code: 'UPSTREAM_CREDENTIALS_REFUSED' };
     await expect(pull({ kind: 'anonymous' })).rejects.toMatchObject(refused);
     await expect(pull({ kind: 'basic', username: USER.name, password: 'x' })).rejects.toMatchObject(refused);

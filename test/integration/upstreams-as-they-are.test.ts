@@ -19,7 +19,7 @@ const PASSWORD = makeSecret('password of the proxy');
 const CREDENTIALS = `me:${PASSWORD}`;
 const BASIC = `Basic ${Buffer.from(CREDENTIALS).toString('base64')}`;
 
-// A layer of several chunks, one that is not compressed, and a config.
+// A layer of several chunks, an uncompressed layer, and a config.
 const TARS = [
   tarArchive({ large: randomBlob(3_000_000, 1) }),
   tarArchive({ plain: randomBlob(200_000, 2) }),
@@ -53,12 +53,12 @@ const BLOBS = new Map([CONFIG, ...LAYERS].map((bytes) => [digestOf(bytes) as str
 interface Request extends SeenRequest {
   readonly response: ServerResponse;
   readonly host: string;
-  /** The blob that is asked for. */
+  /** The requested blob. */
   readonly blob: Buffer | undefined;
   readonly isManifest: boolean;
 }
 
-/** Answers in its own way, or leaves the request to a registry without oddities. */
+/** Responds in its own way, or leaves the request to a normal registry. */
 type Way = (request: Request) => unknown;
 const LEFT = Symbol('left');
 
@@ -102,7 +102,7 @@ const withToken =
 const bearer = (host: string): string => `Bearer realm="http://${host}/token",service="s"`;
 const sendToken = ({ response }: Request): unknown => response.end('{"token":"T"}');
 
-/** `direct`: every skopeo can pull from it without the proxy. */
+/** `direct`: every version of skopeo can pull from it without the proxy. */
 const WAYS: readonly (readonly [what: string, direct: boolean, way: Way])[] = [
   ['nothing odd', true, () => LEFT],
   ['blobs without length', true, ofBlobs(({ response, blob }) => inChunks(response, blob))],

@@ -10,7 +10,7 @@ const BUILDS = 'spandrel_index_builds_total{outcome="indexed"}';
 it('a layer whose zTOC was too large for a limit gets one when the limit is raised, and keeps it from then on', async () => {
   await using stack = new AsyncDisposableStack();
   const upstream = stack.use(await ScriptedRegistry.start());
-  // Half of it is noise: each checkpoint keeps a window that cannot be packed.
+  // Half noise, so that windows are incompressible.
   const layer = seededGzipLayer(1, 2_000_000);
   await addPackedImage(upstream, 'app', 'latest', [layer]);
   const root = await temporaryFolder();

@@ -53,7 +53,7 @@ async function addImage(tag: string, seed: number, count = LAYERS): Promise<read
   return layers;
 }
 
-/** All ways to look for an index or to read by one, one after the other, beginning with another one for each reader. */
+/** All ways to find or use an index, in turn, with another first one for each reader. */
 async function readColdImage(
   url: string,
   tag: string,
@@ -107,7 +107,7 @@ async function filesBelow(root: string, ...folder: string[]): Promise<string[]> 
   return entries.filter((entry) => entry.isFile()).map(({ name }) => name);
 }
 
-/** Have a layer indexed, and the client told of its zTOC, which it may have then. */
+/** Has a layer indexed and its zTOC named to a client. */
 async function describeZtoc(app: RunningApp, layer: PackedLayer): Promise<{ digest: Digest; size: number }> {
   const url = `${app.url}/v2/up/app`;
   await (await fetch(`${url}/_soci/layers/${layer.digest}/spans`)).arrayBuffer();
@@ -237,14 +237,14 @@ describe('an index and its zTOC', () => {
     const before = await ztocs();
     expect(before).toHaveLength(2);
     {
-      // The indexes that there are name their zTOCs until others take their place.
+      // Existing indexes name their zTOCs until they are replaced.
       await using second = await start(32_768);
       await expect.poll(ztocs).toEqual(before);
       await readZtoc(second, layer);
       await readZtoc(second, other);
     }
     expect(await ztocs()).toHaveLength(4);
-    // As a process leaves it that is killed between the two: a zTOC, and its index not yet.
+    // As after a kill between the two steps: a zTOC without its index.
     await rm(new DigestFiles(join(root, 'indexes', 'layers')).path(other.digest));
     await using third = await start(32_768);
     await expect.poll(ztocs).toHaveLength(1);
@@ -287,7 +287,8 @@ describe('an index and its zTOC', () => {
       expect(keys).toHaveLength(LAYERS);
       const second = await startApp({ environment });
       for (const layer of layers) await readZtoc(second, layer);
-      // With a key they are taken over; without one they are compared with the layers, which is no build either.
+      // With a key, shared indexes are accepted. Without one, they are compared with the layers, which is no
+      // build either.
       expect(await second.metric(INDEXED)).toBe(0);
       const upstreamBytes = await second.metric('spandrel_upstream_bytes_total{upstream="up"}');
       const layerBytes = layers.reduce((sum, { packed }) => sum + packed.byteLength, 0);
@@ -317,13 +318,13 @@ describe('an index and its zTOC', () => {
     const [name] =
       /spandrel:1:layer-index:\S+/.exec(await redis.command('KEYS spandrel:1:layer-index:*')) ?? [];
     const keyOf = ({ digest }: typeof layer): string => (name ?? '').replace(/sha256:.*$/, digest);
-    // An index of the right form, of another layer, and one that says it is of this one.
+    // A valid index of another layer, and one that claims to be of this layer.
     const plant = `local v = redis.call('get',KEYS[2]) return redis.call('set',KEYS[1],(string.gsub(v,ARGV[2],ARGV[1])))`;
     await redis.command(`EVAL "${plant}" 2 ${keyOf(layer)} ${keyOf(other)} ${layer.digest} ${other.digest}`);
     const second = await startApp({ environment });
     await readZtoc(second, layer);
     expect(await second.metric(INDEXED)).toBe(1);
-    // What is right takes the place of what was planted.
+    // The right value replaces the planted one.
     const third = await startApp({ environment });
     await readZtoc(third, layer);
     expect(await third.metric(INDEXED)).toBe(0);

@@ -8,7 +8,7 @@ import { randomBlob } from '../helpers/random-blob.ts';
 import type { RunningApp } from '../helpers/running-app.ts';
 import { file, tarOf } from '../helpers/tar-members.ts';
 
-/** So many names take more than an index that readers hold. */
+/** This many names make the index too large for readers to hold. */
 const FILES = 20_000;
 const LARGE = randomBlob(6 * 2 ** 20, 3);
 const NAMES = Array.from({ length: FILES }, (_, place) => `folder/file-${String(place).padStart(6, '0')}`);

@@ -189,7 +189,9 @@ async function spanKeys(redis: RedisServer, prefix: string): Promise<readonly st
   return Array.from(listed.matchAll(/spandrel:1:\S+/g), ([key]) => key);
 }
 
-/** Replicas write to Redis behind their responses. Spans do not overlap, and their names end with their ranges. */
+/**
+ * Replicas write to Redis after their responses. Spans do not overlap, and their keys end with their ranges.
+ */
 async function allShared(redis: RedisServer, prefix: string, tar: Buffer): Promise<void> {
   const sharedBytes = async (): Promise<number> => {
     const ranges = (await spanKeys(redis, prefix)).map((key) => /(\d+)-(\d+)$/.exec(key) ?? []);

@@ -19,9 +19,9 @@ import { temporaryFolder } from '../helpers/temporary-folder.ts';
 const SEED = 61;
 const KIB = 1024;
 const SMALL_BYTES = 4 * KIB;
-/** A read span, and the block that it ends with. */
+/** A read span, up to the end of its last block. */
 const MAX_INFLATED_BYTES = 512 * KIB;
-/** Blobs are stored, and so fetched, in such pieces. */
+/** Unit in which blobs are stored and fetched. */
 const PIECE_BYTES = 64 * KIB;
 const INFLATED = 'spandrel_inflate_bytes_total{engine="wasm"}';
 
@@ -47,7 +47,7 @@ beforeEach(async () => {
   app = cleanup.use(await start());
 });
 
-/** With the index of the layer, but the first time, and nothing in memory. */
+/** With the stored index, except the first time, and an empty memory cache. */
 function start(): Promise<RunningApp> {
   const upstreams = [{ name: 'demo', url: upstream.url }];
   const environment = { SPANDREL_FILL_BACKGROUND: 'false' };
@@ -124,7 +124,7 @@ describe('a read that finds the store damaged', () => {
     expect(bytes).toBeGreaterThan(0);
     await writeFile(path, Buffer.from(whole).fill(0xff, fileOffset, fileOffset + bytes));
     const { start } = span.uncompressed;
-    // Two spans at once, one rebuild; the others have not even noticed.
+    // Two concurrent spans, one rebuild; other readers notice nothing.
     await Promise.all([read(0, 10), read(start, start + 10), read(start + 20, start + 30)]);
     expect(await app.metric('spandrel_index_builds_total{outcome="indexed"}')).toBe(1);
     expect((await readFile(path)).equals(whole)).toBe(true);
@@ -161,7 +161,7 @@ describe('reads that go on', () => {
       const start = Math.floor(random() * (tar.length - SMALL_BYTES));
       await read(start, start + SMALL_BYTES);
     }
-    // At most two spans for each: nothing was fetched that nobody asked for.
+    // At most two spans each: nothing was fetched ahead.
     expect((await app.metric(INFLATED)) - before).toBeLessThan(16 * MAX_INFLATED_BYTES);
     const ranges = blobRequests().length;
     expect(ranges).toBeLessThanOrEqual(8);

@@ -31,7 +31,7 @@ beforeEach(async () => {
   await start();
 });
 
-/** A process that keeps nothing in memory, and in which nothing but reads notices what has gone bad. */
+/** A process without a memory cache, in which only reads notice damage. */
 async function start(environment: Readonly<Record<string, string>> = {}): Promise<void> {
   app = await proxyWith(upstream, {
     root,
@@ -48,7 +48,7 @@ async function start(environment: Readonly<Record<string, string>> = {}): Promis
   });
 }
 
-/** @param spoil done while no process has the store */
+/** @param spoil runs while no process uses the store */
 async function restart(spoil: () => Promise<unknown> = () => Promise.resolve()): Promise<void> {
   await app[Symbol.asyncDispose]();
   await spoil();
@@ -85,7 +85,7 @@ async function makeIndex(): Promise<{ ztoc: Digest }> {
   return { ztoc: ztoc.digest };
 }
 
-/** The digest that a tag answers to a client that can be lazy. */
+/** The digest of a tag for a lazy client. */
 async function lazyTag(): Promise<Digest> {
   const answer = await get('manifests/latest', { accept: OCI, 'user-agent': CONTAINERD });
   expect(answer.status).toBe(200);
@@ -131,7 +131,7 @@ describe('a span of a stored blob that has gone bad', () => {
     expect(answers.some(({ status }) => status === 502)).toBe(true);
     for (const [place, answer] of answers.entries()) {
       const start = place * 50_000;
-      // Once its head is sent, an answer can only be cut off.
+      // After its head, a response can only be cut off.
       const body = await answer.arrayBuffer().catch(() => undefined);
       if (body === undefined) continue;
       if (answer.status === 502) expect(Buffer.from(body).toString()).toContain('UPSTREAM_UNREACHABLE');
@@ -158,7 +158,7 @@ describe('a span of a stored blob that has gone bad', () => {
 
 describe('an index that has gone bad', () => {
   it('a damaged index is rebuilt once, and its blob stays', async () => {
-    // Of two layers that are equal but for their contents, the one has got the index of the other.
+    // Swaps the indexes of two layers that differ only in content.
     const stored = (tar: Buffer): Buffer => gzipSync(tar, { level: 0 });
     const [mine, other] = [packedLayer(5, LAYER_BYTES, stored), packedLayer(6, LAYER_BYTES, stored)];
     expect(mine.packed.length).toBe(other.packed.length);
@@ -195,7 +195,7 @@ describe('an index that has gone bad', () => {
         await mkdir(join(path, 'x'), { recursive: true });
       },
     ],
-  ])('in %s is made again', async (_, spoil) => {
+  ])('an index damaged in %s is rebuilt', async (_, spoil) => {
     await makeIndex();
     await restart(() => spoil(storedPath(root, 'indexes/layers', layer.digest)));
     await expectTar(layer.digest, layer.tar);
@@ -210,7 +210,7 @@ describe('an index that has gone bad', () => {
     ['damaged', (path: string) => rotFromEnd(path, 60)],
     ['cut', (path: string) => truncate(path, 100)],
     ['removed', (path: string) => rm(path)],
-  ])('while the process has it open, does not hide the files of an image: %s', async (_, spoil) => {
+  ])('damage to an open index does not hide the files of an image: %s', async (_, spoil) => {
     const lower = seededGzipLayer(2, LAYER_BYTES);
     await addPackedImage(upstream, 'app', 'latest', [lower, layer]);
     for (const { digest } of [lower, layer]) await waitForIndex(digest);
@@ -260,7 +260,7 @@ describe('what the proxy has made and given out', () => {
     ['in its bytes', 200],
     ['in its media type', 5],
     ['gone', undefined],
-  ])('is made again where the store has it no more: a manifest that is wrong %s', async (_, position) => {
+  ])('a derived manifest that is wrong %s in the store is made again', async (_, position) => {
     await makeIndex();
     const digest = await lazyTag();
     const path = storedPath(root, 'manifests', digest);
@@ -276,7 +276,7 @@ describe('what the proxy has made and given out', () => {
   });
 });
 
-/** The file of an index, said to be that of another layer. */
+/** The file of an index that claims to be of another layer. */
 async function indexAs(path: string, from: Digest, to: Digest): Promise<Buffer> {
   const file = Buffer.from((await readFile(path)).toString('latin1').replaceAll(from, to), 'latin1');
   const trailer = file.subarray(-32);

@@ -34,15 +34,15 @@ beforeEach(async () => {
   redis = cleanup.use(await RedisServer.start());
 });
 
-/** How layers are packed so that a byte that is changed on the way is a changed byte of a file, and nothing else. */
+/** Compressions in which a changed byte changes only a byte of a file. */
 const STORED = {
   gzip: (tar) => gzipSync(tar, { level: 0 }),
-  // Noise is stored as it is.
+  // Noise stays uncompressed.
   zstd: (tar) => zstdCompressSync(tar),
   none: (tar) => tar,
 } satisfies Record<string, (tar: Buffer) => Buffer>;
 
-/** An image of one layer, whose bytes arrive in order, a MiB a request. */
+/** An image of one layer, which arrives in order, a MiB per request. */
 async function startApp(pack: (tar: Buffer) => Buffer): Promise<{ app: RunningApp; url: string }> {
   layer = packedLayer(1, 24 * MIB, pack);
   await addPackedImage(upstream, 'app', 'latest', [layer]);
@@ -64,7 +64,7 @@ async function startReplica(): Promise<{ app: RunningApp; url: string }> {
   return { app, url: `${app.url}/v2/up/app` };
 }
 
-/** Until it is told to mend, the upstream sends a wrong byte, and holds the last chunk back. */
+/** Until it is repaired, the upstream sends a wrong byte and withholds the last chunk. */
 function corrupt(atByte: number): { release: () => void; mend: () => void } {
   const released = Promise.withResolvers<void>();
   cleanup.defer(released.resolve);
@@ -88,7 +88,7 @@ async function readTar(url: string, start: number, end: number): Promise<Buffer>
   return Buffer.from(await answer.arrayBuffer());
 }
 
-/** Resolves when the fill has been found to be another blob. */
+/** Resolves when the fill is known to be another blob. */
 async function fillFailed(app: RunningApp): Promise<void> {
   const failed = (): Promise<number> => app.metric('spandrel_fills_total{outcome="corrupt"}');
   await expect.poll(failed, PATIENCE).toBe(1);
@@ -134,7 +134,7 @@ describe('what comes from a fill that turns out to be another blob', () => {
     async (kind) => {
       const { app, url } = await startApp(STORED.gzip);
       const { release } = corrupt(400_000);
-      // More than the connection holds, and not the end of the blob, which is withheld anyway.
+      // More than the connection buffers, and not the end of the blob, which is withheld anyway.
       const path = { tar: '/tar', file: '/files/noise-1', blob: '' }[kind];
       const soci = kind === 'blob' ? `blobs/${layer.digest}` : `_soci/layers/${layer.digest}${path}`;
       const bytes = 11 * MIB;

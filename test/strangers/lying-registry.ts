@@ -2,15 +2,15 @@ import { digestOf } from '../../src/core/digest.ts';
 import { ScriptedUpstream, type SeenRequest } from '../helpers/scripted-upstream.ts';
 import type { ServerResponse } from 'node:http';
 
-/** In what an upstream lies to everybody. */
+/** The lies of an upstream. */
 export interface Lies {
-  /** It says that it has whatever is asked for by HEAD. */
+  /** Answers every HEAD as if it had the blob or manifest. */
   readonly hasAll: boolean;
-  /** It sends other bytes, as many, for these blobs. */
+  /** Sends wrong bytes of the right length for these blobs. */
   readonly wrong: ReadonlySet<string>;
-  /** What it calls every manifest; the truth when not given. */
+  /** Media type that it sends for every manifest; default: the right one. */
   readonly contentType: string | undefined;
-  /** It announces another digest than that of the manifest that a tag means. */
+  /** Announces a wrong digest for tags. */
   readonly announcesOthers: boolean;
 }
 
@@ -20,7 +20,7 @@ interface Repository {
   readonly manifests: Map<string, Buffer>;
 }
 
-/** A registry that has what has been pushed to it, repository by repository, and lies as it is told to. */
+/** A registry with separate repositories, which lies as configured. */
 export class LyingRegistry implements AsyncDisposable {
   readonly name: string;
   readonly lies: Lies;
@@ -52,7 +52,7 @@ export class LyingRegistry implements AsyncDisposable {
     return repository;
   }
 
-  /** What a repository sends of a blob. */
+  /** The bytes that a repository sends for a blob. */
   blob(repository: string, digest: string): Buffer | undefined {
     const bytes = this.repository(repository).blobs.get(digest);
     return bytes !== undefined && this.lies.wrong.has(digest)

@@ -6,7 +6,7 @@ import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 import { type Home, type KnownImage, type NamedLayer, type PoolLayer, World } from './world.ts';
 
-/** What has been asked, and what of the answers no registry of the repository itself would have given. */
+/** Requests so far, and the responses that the repository's own registry would not have given. */
 export interface Played {
   readonly requests: number;
   readonly findings: readonly string[];
@@ -17,15 +17,15 @@ interface Answer {
   readonly type: string;
   readonly digest: string;
   readonly body: Buffer;
-  /** The connection was cut before the end. */
+  /** True if the connection was cut before the end. */
   readonly isCut: boolean;
 }
 
-/** An index or a zTOC that some repository has been told of, and what it was made of. */
+/** An index or zTOC that was named to a repository, and what it was made from. */
 interface Derived {
   readonly path: string;
   readonly digest: string;
-  /** None for a zTOC. */
+  /** `undefined` for a zTOC. */
   readonly manifest: string | undefined;
   readonly layers: readonly string[];
 }
@@ -38,7 +38,7 @@ const ASKED_AT_ONCE = 4;
 const SECRET_BYTES = 48;
 const SOCI = encodeURIComponent(MEDIA_TYPES.sociIndexV1);
 
-/** Random pushes and pulls; at the same time where they are pulls. The same for the same seed, but for what is faster. */
+/** Random pushes, and random concurrent pulls. Deterministic for a seed, except for timing. */
 export async function play(seed: number): Promise<Played> {
   await using world = await World.create(seed);
   const player = new Player(world);
@@ -51,7 +51,7 @@ class Player {
   readonly findings: string[] = [];
   readonly #world: World;
   readonly #derived = new Map<string, Derived>();
-  /** The index of an image and the layers that a repository has of it, by both. */
+  /** SOCI indexes by image and by the layers of it that a repository has. */
   readonly #indexes = new Map<string, string>();
   #app: RunningApp | undefined;
 
@@ -73,7 +73,7 @@ class Player {
     }
   }
 
-  /** Another replica takes over, which has met none of the images. */
+  /** Replaces the proxy by a replica that has seen none of the images. */
   async #replace(): Promise<void> {
     await this.#app?.[Symbol.asyncDispose]();
     this.#derived.clear();
@@ -93,7 +93,9 @@ class Player {
     await fetch(`${this.#app?.adminUrl}/api/v1/blobs/${digest}`, { method: 'DELETE' });
   }
 
-  /** What is asked is decided now, the answer is judged by what the repository has when it is asked. */
+  /**
+   * Chooses the request now. The response is judged by what the repository has at the time of the request.
+   */
   #question(): () => Promise<void> {
     const world = this.#world;
     const home = world.pick(world.homes);
@@ -119,7 +121,7 @@ class Player {
     ]);
   }
 
-  /** As clients do, again where the proxy says that it is only busy. */
+  /** Repeats the request while the proxy is overloaded, as clients do. */
   async #ask(home: Home, path: string, headers: Record<string, string> = {}): Promise<Answer> {
     for (let tries = 1; ; tries++) {
       const answer = await this.#askOnce(home, path, headers);
@@ -147,7 +149,10 @@ class Player {
     }
   }
 
-  /** An answer is what it should be, or, where the repository has nothing to give, an error without a trace of what others have. */
+  /**
+   * A response must be right or, if the repository has nothing to serve, an error without a trace of other
+   * repositories.
+   */
   #judge(home: Home, path: string, answer: Answer, wanted: Buffer | undefined): void {
     const { status, body, isCut } = answer;
     const isGiven = status === 200 || status === 206;
@@ -185,7 +190,7 @@ class Player {
     const path = `manifests/${image.digest}`;
     const own = home.registry.repository(home.name).manifests.get(image.digest);
     const answer = await this.#ask(home, path);
-    // What the upstream has in another of its repositories, it may say to be in this one.
+    // The upstream may claim that a blob of another of its repositories is in this one.
     const isSaid = home.registry.lies.hasAll && this.#isWithin(home, image.digest);
     if (own === undefined && isSaid && answer.body.equals(image.manifest)) return;
     this.#judge(home, path, answer, own);
@@ -213,7 +218,8 @@ class Player {
       this.#judge(home, path, answer, wanted);
       return;
     }
-    // Its registry sends something else: a part is that or an error, the whole is never one.
+    // If the registry sends wrong bytes, a range may be those or an error, and the whole blob must be an
+    // error.
     const isGiven = answer.status === 206 && wanted?.equals(answer.body) === true;
     if (!isGiven) this.#judge(home, path, answer, undefined);
   }
@@ -235,7 +241,7 @@ class Player {
     if (this.#world.isAnsweredFor(home, layer) && answer.body.equals(wanted)) return;
     if (this.#world.has(home, layer) || sent === undefined)
       this.#judge(home, path, answer, this.#world.has(home, layer) ? wanted : undefined);
-    // What its registry sends in its place may be read until it is known to be something else.
+    // Wrong bytes may be served until the digest shows that they are wrong.
     else this.#judgeLeaks(home, path, answer.body);
   }
 
@@ -260,12 +266,12 @@ class Player {
       this.findings.push(`${home.name} is told of ${layer.digest}: ${answer.body.toString()}`);
     if (state === 'indexed' && diffId !== digestOf(layer.tar))
       this.findings.push(`${home.name}: diffID of ${layer.digest}: ${diffId}`);
-    // Only its own upstream can have failed it.
+    // Only its own upstream may cause the failure.
     if (state === 'failed' && (this.#world.has(home, layer) || reason !== 'BLOB_CORRUPT'))
       this.findings.push(`${home.name}: ${answer.body.toString()}`);
   }
 
-  /** Those layers of an image that belong into its index, and whether the repository has all that it should have for that. */
+  /** The layers of an image that belong in its index, and whether the repository has all of them. */
   #indexable(
     home: Home,
     { layers }: KnownImage,
@@ -287,7 +293,7 @@ class Player {
       accept: OCI,
       'user-agent': CONTAINERD,
     });
-    // A push may have come meanwhile, or the index may take longer than may be waited.
+    // A push may have happened meanwhile, or the index takes longer than the wait.
     if (answer.status !== 200 || this.#indexable(home, image).has.length !== before.has.length) {
       if (answer.status !== 503 && own && before.isSound)
         this.findings.push(`${home.name}: referrers: ${answer.status} ${answer.body.toString()}`);
@@ -384,7 +390,7 @@ class Player {
   }
 }
 
-/** As a SOCI index has it, by what the manifest says. */
+/** In the form of a SOCI index, from the manifest. */
 function isEligible({ mediaType }: NamedLayer): boolean {
   return mediaType === MEDIA_TYPES.ociLayerGzip || mediaType === MEDIA_TYPES.ociLayer;
 }

@@ -2,7 +2,10 @@ import { expect, it } from 'vitest';
 
 import { play } from './play.ts';
 
-/** The same every time, so that a change is not blamed for what another seed finds. `STRANGERS_SECONDS=900 npm run strangers` plays for longer, from `STRANGERS_SEED` on. */
+/**
+ * Fixed seeds, so that a change is not blamed for a finding of another seed. `STRANGERS_SECONDS=900 npm run
+ * strangers` runs longer, starting with `STRANGERS_SEED`.
+ */
 const SECONDS = Number(process.env['STRANGERS_SECONDS'] ?? 0);
 const FIRST = process.env['STRANGERS_SEED'];
 const SEEDS = FIRST === undefined ? [1, 2] : [Number(FIRST)];

@@ -6,18 +6,18 @@ import { seededRandom } from '../helpers/seeded-random.ts';
 import { tarArchive } from '../helpers/tar-blocks.ts';
 import { LyingRegistry } from './lying-registry.ts';
 
-/** A layer that any repository may have, or name. */
+/** A layer that repositories may have or name. */
 export interface PoolLayer {
   readonly bytes: Buffer;
   readonly digest: string;
-  /** Of the one file in it. */
+  /** Content of the one file in it. */
   readonly path: string;
   readonly content: Buffer;
   readonly tar: Buffer;
   readonly mediaType: string;
 }
 
-/** A layer as a manifest has it, which need not be true. */
+/** A layer as a manifest describes it, which may be wrong. */
 export interface NamedLayer {
   readonly layer: PoolLayer;
   readonly mediaType: string;
@@ -39,12 +39,12 @@ export interface Home {
 }
 
 const LAYERS = 7;
-/** Which of the two upstreams has which repository. */
+/** Assigns repositories to the two upstreams. */
 const HOMES = [0, 0, 0, 1, 1];
 const TYPES = [MEDIA_TYPES.ociLayerGzip, MEDIA_TYPES.ociLayer, MEDIA_TYPES.ociLayerZstd, 'text/html', ''];
 const MANIFEST_LIES = [undefined, undefined, 'text/html', MEDIA_TYPES.dockerList, MEDIA_TYPES.ociIndex];
 
-/** Five repositories over two upstreams, and what they may have. The same for the same seed. */
+/** Five repositories on two upstreams, and their possible contents. Deterministic for a seed. */
 export class World implements AsyncDisposable {
   readonly layers: readonly PoolLayer[];
   readonly registries: readonly LyingRegistry[];
@@ -71,7 +71,7 @@ export class World implements AsyncDisposable {
     const layers = Array.from({ length: LAYERS }, (_, place) => makeLayer(seed, place, random));
     const registries: LyingRegistry[] = [];
     for (const name of ['one', 'two']) {
-      // Of two upstreams one is honest, at least about the bytes.
+      // One of the two upstreams is honest, at least about bytes.
       const isHonest = name === 'one';
       const wrong = layers.filter(() => !isHonest && random() < 0.3).map(({ digest }) => digest);
       const lies = {
@@ -93,7 +93,7 @@ export class World implements AsyncDisposable {
     return this.random() < share;
   }
 
-  /** Tag an image in a repository. What it names, the repository may not get, or other images may have made it get. */
+  /** Tags an image in a repository, which may lack what the image names. */
   push(home: Home): void {
     const count = 1 + Math.floor(this.random() * 3);
     const named = Array.from({ length: count }, () => this.pick(this.layers));
@@ -115,19 +115,19 @@ export class World implements AsyncDisposable {
     home.images.set(tag, image);
   }
 
-  /** True if the registry of a repository gives the layer, and not something else. */
+  /** True if the registry of a repository sends the right layer. */
   has({ registry, name }: Home, layer: PoolLayer): boolean {
     return registry.blob(name, layer.digest)?.equals(layer.bytes) === true;
   }
 
-  /** Its upstream has the layer in another repository, and says by HEAD that it is in this one too: that is its word on its own. */
+  /** True if the upstream has the layer in another repository and claims by HEAD that it is in this one. */
   isAnsweredFor({ registry, name }: Home, layer: PoolLayer): boolean {
     const others = this.homes.filter((home) => home.registry === registry && home.name !== name);
     const isNamed = registry.lies.hasAll && registry.blob(name, layer.digest) === undefined;
     return isNamed && others.some((home) => this.has(home, layer));
   }
 
-  /** What its upstream sends of a layer from another repository, while it says by HEAD that this one has it too. */
+  /** The bytes that the upstream sends for a layer of another repository that it claims for this one. */
   sentElsewhere({ registry, name }: Home, { digest }: PoolLayer): Buffer | undefined {
     if (!registry.lies.hasAll || registry.blob(name, digest) !== undefined) return undefined;
     const others = this.homes.filter((home) => home.registry === registry);

@@ -14,7 +14,7 @@ import {
 } from '../../src/tar/raw-text.ts';
 import { seededRandom } from '../helpers/seeded-random.ts';
 
-/** The bytes that a printed text stands for. */
+/** Reverses the printed form. */
 function unescape(printed: string): Buffer {
   const parts = printed.match(/\\\\|\\x[0-9a-f]{2}|[^\\]+/g) ?? [];
   return Buffer.concat(
@@ -48,7 +48,7 @@ describe('raw text', () => {
       });
       const bytes = Buffer.concat(parts);
       const printed = printRawText(decodeRawText(bytes));
-      // Node's decoder tells which bytes are none of UTF-8.
+      // Node's decoder shows which bytes are not UTF-8.
       if (isUtf8(bytes)) expect(printed).toBe(bytes.toString());
       else expect(unescape(printed)).toEqual(bytes);
     }
@@ -70,7 +70,7 @@ describe('raw text', () => {
     ['..', ''],
     ['.wh..wh..opq', '.wh..wh..opq'],
     ['a..b/.c', 'a..b/.c'],
-  ])('%j is the path %j', (path, cleaned) => {
+  ])('cleanPath turns %j into %j', (path, cleaned) => {
     expect(cleanPath(path as RawText)).toBe(cleaned);
   });
 });

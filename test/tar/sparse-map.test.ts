@@ -33,14 +33,14 @@ describe('the map of a sparse file', () => {
     ['a region behind the end of the file', `1\n${2 ** 40}\n1\n`],
     ['a negative number of regions', '-1\n'],
     ['numbers that are none', '1\nx\n1\n'],
-  ])('is refused with %s', (_, text) => {
+  ])('the map of a sparse file is refused with %s', (_, text) => {
     expect(() => readMap(text)).toThrow(invalid);
   });
 
   it.each([
     ['no end', '1'.repeat(MAX_SPECIAL_BYTES + 1)],
     ['more regions than it may have', `9999999\n${'1\n'.repeat(MAX_SPECIAL_BYTES / 2)}`],
-  ])('is refused with %s, after a megabyte', (_, text) => {
+  ])('the map of a sparse file is refused with %s, after a megabyte', (_, text) => {
     const map = new SparseDataMap(2 ** 40);
     const parts = blocks(text);
     const most = MAX_SPECIAL_BYTES / BLOCK_BYTES;

@@ -104,7 +104,7 @@ describe('the tar reader', () => {
   });
 });
 
-/** Give every block that could be a header a right checksum, so that damage goes further than the first check. */
+/** Gives every possible header block a right checksum, so that damage passes the first check. */
 function fixChecksums(tar: Buffer): void {
   for (let at = 0; at + 512 <= tar.length; at += 512) {
     const block = tar.subarray(at, at + 512);

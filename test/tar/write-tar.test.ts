@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { type TarEntry, writeTar } from '../../src/tar/write-tar.ts';
 import { runProgramSync } from '../helpers/programs.ts';
 
-/** Python's tarfile knows PAX well and shares no code with anything here. */
+/** Python's tarfile supports PAX well and shares no code with the writer. */
 const LIST = `
 import io, json, sys, tarfile
 archive = tarfile.open(fileobj=io.BytesIO(sys.stdin.buffer.read()))
@@ -107,7 +107,7 @@ describe('writeTar', () => {
     ['of more than 255 bytes', `${`${'p'.repeat(90)}/`.repeat(3)}file`, true],
     ['with other letters', 'grüße/你好/🌉', true],
     ['with a line break', 'line\nbreak', true],
-  ])('writes a path %s', (_what, path, needsPax) => {
+  ])('writeTar writes a path %s', (_what, path, needsPax) => {
     const tar = archive(file(path, 'content'), file('next', 'x'));
     const listed = list(tar);
     expect(listed.map(({ name }) => name)).toEqual([path, 'next']);
@@ -141,7 +141,7 @@ describe('writeTar', () => {
     [1_700_000_000, 500_000_000, '1700000000.5'],
     [-1, 0, '-1'],
     [-2, 250_000_000, '-1.75'],
-  ])('writes the time %d s + %d ns', (mtimeSeconds, mtimeNanoseconds, record) => {
+  ])('writeTar writes the time %d s + %d ns', (mtimeSeconds, mtimeNanoseconds, record) => {
     const [listed] = list(archive(file('x', '', { mtimeSeconds, mtimeNanoseconds })));
     expect(listed?.pax['mtime']).toBe(record);
     expect(listed?.mtime).toBeCloseTo(mtimeSeconds + mtimeNanoseconds / 1e9, 5);

@@ -20,7 +20,7 @@ const tar = tarOf(
 const MEMBER_BYTES = 250_000;
 const [first, second] = [gzipSync(tar.subarray(0, MEMBER_BYTES)), gzipSync(tar.subarray(MEMBER_BYTES))];
 
-/** What `gzip -dc` prints of a gzip that ends early. */
+/** Output of `gzip -dc` for a truncated gzip. */
 function gunzipToEnd(cut: Buffer): Buffer {
   return gunzipSync(cut, { finishFlush: constants.Z_SYNC_FLUSH });
 }
@@ -44,7 +44,7 @@ async function decode(span: ReadSpan, layer: Buffer, { index, indexPath }: Built
   return readZstdFrame({ compressed: from(0), uncompressed, reread: from });
 }
 
-/** All that can be read of a layer, span by span, each by itself. */
+/** All readable bytes of a layer, span by span. */
 async function readBack(layer: Buffer, built: BuiltLayer): Promise<Buffer> {
   const end = built.index.summary.uncompressedBytes;
   const parts: Buffer[] = [];
@@ -133,7 +133,7 @@ describe('a zstd stream at fault', () => {
     zstdCompressSync(part, { params }),
   );
   const [one = Buffer.alloc(0), other = Buffer.alloc(0)] = frames;
-  /** Incompressible: blocks of their full size, as they are. RFC 8878, 3.1.1.2. */
+  /** Incompressible: raw blocks of full size (RFC 8878, 3.1.1.2). */
   const raw = Buffer.from(seededBytes(3, 5 * BLOCK_BYTES));
   const rawFrame = zstdCompressSync(raw, { params });
 

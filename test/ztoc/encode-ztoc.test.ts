@@ -134,7 +134,7 @@ describe('decodeZtoc', () => {
     const seed = 20_240_817;
     const random = seededRandom(seed);
     const whole = encodeZtoc(sampleZtoc(1));
-    // The window is most of it and has no structure: strike around it.
+    // Most of it is the window, which has no structure: damage only the bytes around it.
     const structured = [...whole.keys()].filter((at) => whole[at] !== 1);
     const codes = new Set<unknown>();
     for (let round = 0; round < 5000; round++) {
@@ -155,7 +155,7 @@ describe('decodeZtoc', () => {
     const names = ['n'.repeat(50_000), ...Array.from({ length: 99 }, () => 'x')];
     const entries = names.map((name): TocEntry => ({ ...EMPTY_ENTRY, type: 'reg', name: name as RawText }));
     const bytes = Buffer.from(encodeZtoc({ ...sampleZtoc(1), entries }));
-    // Behind the zTOC's and the TOC's own tables comes the vector of files, which begins with their number.
+    // After the tables of zTOC and TOC comes the vector of files, which starts with its length.
     const vector = bytes.indexOf(Buffer.from([entries.length, 0, 0, 0]), bytes.length - 80_000);
     const large = vector + 4 + bytes.readUInt32LE(vector + 4);
     for (let at = vector + 4; at < vector + 4 + 4 * entries.length; at += 4)

@@ -32,7 +32,7 @@ function enginesFor({ mediaType }: GoldenLayer): readonly EngineName[] {
   return layerCompression(mediaType) === 'gzip' ? ['wasm', 'pako'] : ['wasm'];
 }
 
-/** What `soci` says of a layer; where the zTOC differs, the readable parts tell where. */
+/** The zTOC that `soci` makes of a layer. If the bytes differ, the decoded parts show where. */
 interface Verdict {
   readonly hasZtoc: boolean;
   readonly isPublished: boolean;
@@ -66,7 +66,7 @@ function expectedVerdict(vectors: GoldenLayers, layer: GoldenLayer): Verdict {
 
 async function findVerdict(vectors: GoldenLayers, layer: GoldenLayer, engine: EngineName): Promise<Verdict> {
   const compression = layerCompression(layer.mediaType);
-  // `soci` goes by the media type alone, and skips what that does not say.
+  // `soci` trusts the media type, and skips unknown ones.
   if (compression === undefined) return NO_ZTOC;
   try {
     const { spanSize: spanBytes } = layer.options;
@@ -101,7 +101,7 @@ function describeLayer({ build, index }: BuiltLayer, details: GoldenDetails | un
   };
 }
 
-/** A zTOC in the form of `details/*.json`; of very many files only some are listed there. */
+/** A zTOC in the form of `details/*.json`, which lists only some files of large layers. */
 function describeZtoc(bytes: Uint8Array, details: GoldenDetails): GoldenDetails {
   const ztoc = decodeZtoc(bytes);
   const files = ztoc.entries.map((entry) => ({

@@ -12,7 +12,7 @@ const TAR_BYTES = 24_000_000;
 const MAX_SHARE = 0.025;
 const SPANS = { spanBytes: 4 * 2 ** 20, readSpanBytes: 256 * 1024 };
 
-/** What every checkout has: thousands of files of source and some of machine code. */
+/** Present in every checkout: thousands of source files and some machine code. */
 const MODULES = new URL('../../node_modules', import.meta.url).pathname;
 
 let tar: Buffer;

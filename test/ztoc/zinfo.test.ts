@@ -20,7 +20,7 @@ describe('the zinfo of an uncompressed layer', () => {
     [1, 0],
     [4096, 0],
     [4097, 1],
-  ])('of %d bytes has the last span %d', (sizeBytes, last) => {
+  ])('the zinfo of an uncompressed layer of %d bytes has the last span %d', (sizeBytes, last) => {
     expect(tarMaxSpanId({ spanBytes: 4096, sizeBytes })).toBe(last);
   });
 
@@ -62,7 +62,7 @@ describe('the zinfo of a gzip layer', () => {
   });
 
   it.each([
-    ['cut short', encoded.subarray(0, -1)],
+    ['truncated', encoded.subarray(0, -1)],
     ['without a header', encoded.subarray(0, 5)],
     ['empty', encodeGzipZinfo(4096, [], () => undefined)],
     ['with checkpoints out of order', encodeGzipZinfo(4096, checkpoints.toReversed(), () => undefined)],
@@ -70,7 +70,7 @@ describe('the zinfo of a gzip layer', () => {
       'with too many bits',
       encodeGzipZinfo(1, [{ compressedOffset: 10, bits: 8, uncompressedOffset: 0 }], () => undefined),
     ],
-  ])('is refused when it is %s', (_, bytes) => {
+  ])('a gzip zinfo is refused when it is %s', (_, bytes) => {
     expect(() => decodeGzipZinfo(bytes)).toThrow(malformed);
   });
 });

@@ -1,13 +1,13 @@
 import { ZTOC_SLOTS } from '../../../src/ztoc/encode-ztoc.ts';
 
-/** A place in a flatbuffer that has a meaning. */
+/** Position of a field in a flatbuffer. */
 export interface FlatPosition {
   readonly kind: 'reference' | 'vtable reference' | 'vtable entry' | 'length' | 'scalar';
   readonly at: number;
   readonly bytes: 1 | 2 | 4 | 8;
 }
 
-/** A field: the width of a scalar, or what a reference leads to. */
+/** A field: the width of a scalar, or the target of a reference. */
 type Field = 1 | 4 | 8 | 'text' | 'texts' | { readonly table: Fields } | { readonly tables: Fields };
 type Fields = Readonly<Record<number, Field>>;
 
@@ -44,7 +44,7 @@ const ZTOC: Fields = {
   },
 };
 
-/** Every meaningful place of a well-formed zTOC. */
+/** All field positions of a well-formed zTOC. */
 export function findZtocPositions(bytes: Buffer): FlatPosition[] {
   const found: FlatPosition[] = [{ kind: 'reference', at: 0, bytes: 4 }];
   walkTable(bytes, bytes.readUInt32LE(0), ZTOC, found);

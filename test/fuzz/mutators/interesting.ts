@@ -42,14 +42,14 @@ const EDGES: readonly bigint[] = [
   2n ** 64n - 1n,
 ];
 
-/** A number that a reader may not expect: an edge, one beside it, or its negative. */
+/** An unexpected number: an edge, its neighbour, or its negative. */
 export function pickNumber(dice: Dice): bigint {
   const edge = dice.chance(0.8) ? dice.pick(EDGES) : BigInt(dice.skewed(2 ** 40));
   const near = dice.chance(0.2) ? edge + BigInt(dice.between(-3, 3)) : edge;
   return dice.chance(0.15) ? -near : near;
 }
 
-/** Write an interesting number of `width` bytes, wrapped to fit. */
+/** Writes an interesting number of `width` bytes, wrapped to fit. */
 export function writeNumber(
   bytes: Buffer,
   at: number,

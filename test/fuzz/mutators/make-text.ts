@@ -1,9 +1,9 @@
 import type { Dice } from '../dice.ts';
 
-/** Room that a request or an answer has for its head. */
+/** Size limit of the head of a request or response. */
 const MAX_TEXT_BYTES = 32 * 1024;
 
-/** A text of `words`, some of them over and over, with odd characters in between. */
+/** A text of `words`, some repeated, with odd characters in between. */
 export function makeText(dice: Dice, words: readonly string[]): string {
   let text = '';
   for (let count = dice.few(12); count > 0; count--) text += pickPart(dice, words);

@@ -4,10 +4,10 @@ import { pickNumber, writeNumber } from './interesting.ts';
 type Mutation = (dice: Dice, bytes: Buffer, others: readonly Buffer[]) => Buffer;
 
 const MAX_PIECE_BYTES = 4096;
-/** Growing has an end. */
+/** Limit of growth. */
 const MAX_BYTES = 2 ** 20;
 
-/** Some blind changes of a copy of `bytes`; pieces of `others` may come in. */
+/** A copy of `bytes` with some blind changes; may contain pieces of `others`. */
 export function mutateBytes(dice: Dice, bytes: Buffer, others: readonly Buffer[] = [bytes]): Buffer {
   let mutated: Buffer = Buffer.from(bytes);
   for (let count = dice.few(6); count > 0; count--) mutated = dice.pick(MUTATIONS)(dice, mutated, others);

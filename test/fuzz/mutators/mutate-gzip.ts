@@ -10,10 +10,10 @@ import { makeTar } from './mutate-tar.ts';
 const HEADER_BYTES = 10;
 const TRAILER_BYTES = 8;
 const MAX_REPAIRED_BYTES = 2 ** 22;
-/** Deflate blocks without output: stored, and fixed ones, of which each is 10 bits long. */
+/** Deflate blocks without output: stored ones, and fixed ones of 10 bits. */
 const EMPTY_STORED = Buffer.from('000000ffff', 'hex');
 
-/** A gzip layer: a strange tar that is compressed well, or a stream that is damaged somewhere. */
+/** A gzip layer: a mutated tar in valid gzip, or a damaged stream. */
 export function makeGzip(dice: Dice, corpus: Corpus): Buffer {
   const way = dice.below(10);
   if (way < 3) return gzipSync(makeTar(dice, corpus), { level: dice.pick([0, 1, 6]) });
@@ -23,7 +23,7 @@ export function makeGzip(dice: Dice, corpus: Corpus): Buffer {
   return rewrap(dice, seed, corpus);
 }
 
-/** Wrong bits in the deflate data of a plain member, under a trailer that says that all is well. */
+/** Wrong bits in the deflate data of a member with a matching trailer. */
 function damageDeflate(dice: Dice, gzip: Buffer): Buffer {
   const deflate = Buffer.from(gzip.subarray(HEADER_BYTES, -TRAILER_BYTES));
   for (let count = dice.few(4); count > 0; count--) {
@@ -46,17 +46,17 @@ function repaired(deflate: Buffer, header: Buffer): Buffer {
     trailer.writeUInt32LE(crc32(buffer), 0);
     trailer.writeUInt32LE(buffer.length, 4);
   } catch {
-    // It cannot be decoded: any trailer will do.
+    // Undecodable: any trailer will do.
   }
   return Buffer.concat([header, deflate.subarray(0, end), trailer]);
 }
 
-/** Other headers, more members, empty blocks, bytes behind the end. */
+/** Other headers, more members, empty blocks, bytes after the end. */
 function rewrap(dice: Dice, gzip: Buffer, corpus: Corpus): Buffer {
   const mutated = Buffer.from(gzip);
   switch (dice.below(8)) {
     case 0: {
-      // Any flags, with whatever comes behind for their fields.
+      // Any flags, with arbitrary bytes as their fields.
       mutated[3] = dice.below(256);
       return mutated;
     }
@@ -91,7 +91,7 @@ function rewrap(dice: Dice, gzip: Buffer, corpus: Corpus): Buffer {
     case 6:
       return Buffer.concat([gzip, dice.pick(corpus.gzips)]);
     default:
-      // Much output of little input.
+      // A high compression ratio.
       return gzipSync(Buffer.alloc(dice.skewed(2 ** 22)), { level: 9 });
   }
 }

@@ -2,7 +2,7 @@ import type { Dice } from '../dice.ts';
 import { pickNumber } from './interesting.ts';
 import { mutateBytes } from './mutate-bytes.ts';
 
-/** Text of a value that is put in place of another one. */
+/** Text that replaces a value. */
 type Printed = { readonly text: string };
 type Json = string | number | boolean | null | Printed | Json[] | { [key: string]: Json };
 
@@ -28,7 +28,10 @@ const KEYS = [
   '',
 ];
 
-/** A JSON document with values of other types, missing and repeated keys, numbers and nesting without measure; or broken text. */
+/**
+ * A JSON document with values of wrong types, missing and repeated keys, huge numbers and deep nesting; or
+ * broken text.
+ */
 export function mutateJson(dice: Dice, document: Buffer): Buffer {
   let json = dice.chance(0.15) ? undefined : parse(document);
   if (json === undefined) return mutateBytes(dice, document);
@@ -36,7 +39,7 @@ export function mutateJson(dice: Dice, document: Buffer): Buffer {
   return Buffer.from(print(dice, json));
 }
 
-/** What has been mutated before may be broken, or nested too deeply for this to go on with it. */
+/** An input that was mutated before may be broken, or nested too deeply to continue. */
 function parse(document: Buffer): Json | undefined {
   const text = document.toString();
   if (/(?:\[){500}|(?:\{"a":){500}|(?:\[\[\],){500}/.test(text)) return undefined;
@@ -118,7 +121,7 @@ function nest(dice: Dice): Printed {
   };
 }
 
-/** As JSON, some keys twice. */
+/** As JSON, with some keys twice. */
 function print(dice: Dice, value: Json): string {
   if (typeof value !== 'object' || value === null) return JSON.stringify(value);
   if (Array.isArray(value)) return `[${value.map((item) => print(dice, item)).join(',')}]`;

@@ -50,7 +50,7 @@ const TYPEFLAGS = [
 ];
 const MAX_TAR_BYTES = 400_000;
 
-/** A tar with strange headers whose checksums are right, extensions in front of entries, and blocks in the wrong places. */
+/** A tar with odd headers and right checksums, extensions before entries, and misplaced blocks. */
 export function makeTar(dice: Dice, corpus: Corpus): Buffer {
   let tar: Buffer = Buffer.from(dice.pick(corpus.tars));
   for (let count = dice.few(6); count > 0; count--) tar = mutateOnce(dice, tar, corpus);

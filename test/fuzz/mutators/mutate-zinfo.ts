@@ -5,7 +5,7 @@ import { pickNumber, writeNumber } from './interesting.ts';
 const HEADER_BYTES = 12;
 const CHECKPOINT_BYTES = 17 + WINDOW_BYTES;
 
-/** A gzip zinfo with another header, another number of checkpoints, or such as are out of order; a copy. */
+/** A copy of a gzip zinfo with another header or count, or with checkpoints out of order. */
 export function mutateGzipZinfo(dice: Dice, zinfo: Buffer): Buffer {
   let mutated: Buffer = Buffer.from(zinfo);
   const stored = Math.floor((zinfo.length - HEADER_BYTES) / CHECKPOINT_BYTES);
@@ -25,7 +25,7 @@ export function mutateGzipZinfo(dice: Dice, zinfo: Buffer): Buffer {
         writeNumber(mutated, at + 16, 1, BigInt(dice.below(256)));
         break;
       case 4:
-        // One checkpoint fewer, or the same twice.
+        // One checkpoint less, or one twice.
         mutated = Buffer.concat([
           mutated.subarray(0, at),
           mutated.subarray(dice.chance(0.5) ? at + CHECKPOINT_BYTES : Math.max(0, at - CHECKPOINT_BYTES)),

@@ -11,7 +11,7 @@ const MAGIC = Buffer.from('28b52ffd', 'hex');
 const RLE_BLOCK = 1;
 const MAX_BLOCK_BYTES = 128 * 1024;
 
-/** A zstd layer: a strange tar that is compressed well, or frames that are damaged or lie. */
+/** A zstd layer: a mutated tar in valid zstd, or damaged or lying frames. */
 export function makeZstd(dice: Dice, corpus: Corpus): Buffer {
   const way = dice.below(10);
   if (way < 2)
@@ -36,7 +36,7 @@ function mutateFrameHeader(dice: Dice, stream: Buffer): Buffer {
   return mutated;
 }
 
-/** Frames of all kinds in a row, some of them made by hand. */
+/** A sequence of frames of all kinds, some made by hand. */
 function frames(dice: Dice, corpus: Corpus): Buffer {
   const parts = Array.from({ length: dice.few(6) }, (): Uint8Array => {
     switch (dice.below(5)) {
@@ -59,7 +59,7 @@ function mutateSkippable(dice: Dice): Uint8Array {
   return frame;
 }
 
-/** Blocks that repeat one byte give much output for little input; their sizes may be too large. */
+/** Blocks that repeat one byte yield much output from little input; their sizes may be too large. */
 function handmadeFrame(dice: Dice): Buffer {
   const descriptor = dice.chance(0.8) ? 0 : dice.below(256);
   const window = dice.pick([0, 0x50, 0x58, 0x88, 0x89, 0xff]);

@@ -8,7 +8,7 @@ import { pickNumber, writeNumber } from './interesting.ts';
 import { mutateBytes } from './mutate-bytes.ts';
 import { mutateGzipZinfo } from './mutate-zinfo.ts';
 
-/** A zTOC that is damaged: blindly, in its structure, or well-formed with lies in it. */
+/** A zTOC that is damaged blindly or in its structure, or is well-formed with wrong content. */
 export function makeZtoc(dice: Dice, corpus: Corpus): Buffer {
   const seed = dice.pick(corpus.ztocs);
   const way = dice.below(10);
@@ -24,7 +24,7 @@ function mutateStructure(dice: Dice, { bytes, positions }: SeedZtoc): Buffer {
     const { kind, at, bytes: width } = dice.pick(positions);
     const target = references[dice.below(references.length)];
     if (kind === 'reference' && target !== undefined && dice.chance(0.6)) {
-      // Where another reference leads: shared parts, cycles, one kind taken for another.
+      // The target of another reference: shared parts, cycles, wrong types.
       writeNumber(mutated, at, 4, BigInt(target.at + bytes.readUInt32LE(target.at) - at));
     } else if (kind === 'vtable reference' && dice.chance(0.6)) {
       writeNumber(mutated, at, 4, BigInt(at - dice.below(bytes.length)));
@@ -38,7 +38,7 @@ function mutateStructure(dice: Dice, { bytes, positions }: SeedZtoc): Buffer {
   return mutated;
 }
 
-/** Encoded as it should be, but with contents that do not fit. */
+/** Encoded correctly, with content that does not fit. */
 function lie(dice: Dice, seed: SeedZtoc): Buffer {
   let ztoc: DecodedZtoc = decodeZtoc(seed.bytes);
   for (let count = dice.few(4); count > 0; count--) ztoc = { ...ztoc, ...lieAbout(dice, ztoc) };

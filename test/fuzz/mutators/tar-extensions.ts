@@ -31,11 +31,11 @@ const KEYS = [
   'GNU.sparse.offset',
   'GNU.sparse.numbytes',
 ];
-/** As many as make a regular expression that goes back and forth too slow. */
+/** Enough to make a backtracking regular expression too slow. */
 const LONG = [10, 100, 600, 2000, 5000, 200_000] as const;
 const MAX_RECORDS_BYTES = 300_000;
 
-/** Blocks that go before an entry: a PAX header, GNU long names, or a sparse file. */
+/** Blocks before an entry: a PAX header, GNU long names, or a sparse file. */
 export function makeExtension(dice: Dice): Buffer {
   switch (dice.below(8)) {
     case 0:
@@ -75,7 +75,7 @@ function records(dice: Dice): Buffer {
   return Buffer.from(all.join(''), 'latin1');
 }
 
-/** `<length> <key>=<value>\n`, the length mostly right. */
+/** `<length> <key>=<value>\n`, mostly with the right length. */
 function record(dice: Dice, key: string, content: string): string {
   const rest = ` ${key}=${content}\n`;
   let length = rest.length + 1;
@@ -133,7 +133,7 @@ function gnuSparse(dice: Dice): Buffer {
   return Buffer.concat([header, ...extensions]);
 }
 
-/** Formats 0.0, 0.1 and 1.0 with maps that fit or do not. */
+/** Formats 0.0, 0.1 and 1.0, with fitting and other maps. */
 function paxSparse(dice: Dice): Buffer {
   const regions = Array.from(
     { length: dice.chance(0.02) ? dice.skewed(40_000) : dice.below(6) },

@@ -20,7 +20,7 @@ function checksum(block: Buffer): number {
   return sum;
 }
 
-/** Fill a numeric field with something between a small number and nonsense, in any of its forms. */
+/** Fills a numeric field with anything from a small number to nonsense, in any encoding. */
 export function writeTarNumber(dice: Dice, field: Buffer): void {
   const width = field.length;
   switch (dice.below(6)) {

@@ -43,7 +43,7 @@ export const ALL_TARGETS: readonly FuzzTarget[] = [
   platformTarget,
 ];
 
-/** Those that prove the fuzzer itself are found as well. */
+/** Finds the targets that test the fuzzer, too. */
 export function findTarget(name: string): FuzzTarget {
   const target = [...ALL_TARGETS, ...FAULTY_TARGETS].find((candidate) => candidate.name === name);
   if (target === undefined) throw new Error(`no such target: ${name}`);

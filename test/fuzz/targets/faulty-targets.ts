@@ -1,7 +1,7 @@
 import { SpandrelError } from '../../../src/core/errors.ts';
 import type { FuzzTarget } from '../target.ts';
 
-/** The case from which on each of them goes wrong. */
+/** The first case that fails. */
 export const FAULTY_CASE = 3;
 
 function faulty(
@@ -26,7 +26,7 @@ function useCpu(ms: number): void {
   while (process.threadCpuUsage(start).user < 1000 * ms);
 }
 
-/** Targets with a fault, to prove that the fuzzer notices it. */
+/** Faulty targets, which test that the fuzzer finds faults. */
 export const FAULTY_TARGETS: readonly FuzzTarget[] = [
   faulty('faulty-error', () => {
     throw new TypeError('a bug');

@@ -12,7 +12,8 @@ import { mutateBytes } from '../mutators/mutate-bytes.ts';
 import { mutateJson } from '../mutators/mutate-json.ts';
 import type { FuzzTarget } from '../target.ts';
 
-// Layout: windows, footer (lengths of six sections, sections), trailer (magic, version, checksum, place of the footer).
+// Layout: windows, footer (lengths of six sections, sections), trailer (magic, version, checksum, position of
+// the footer).
 const TRAILER_BYTES = 32;
 const SECTIONS = 6;
 const JSON_SECTION = 2;
@@ -57,7 +58,7 @@ async function openFile(bytes: Buffer, path: string): Promise<LayerIndex> {
   return LayerIndex.open(path);
 }
 
-/** `file` with damage in its footer, the checksum of which is right, or anywhere. */
+/** `file` with damage anywhere, or in its footer with a matching checksum. */
 export function makeIndexFile(dice: Dice, file: Buffer, corpus: Corpus): Buffer {
   if (dice.chance(0.1)) return mutateBytes(dice, file, [dice.pick(corpus.indexFiles)]);
   const footerStart = file.readDoubleLE(file.length - TRAILER_BYTES + 16);
@@ -86,7 +87,7 @@ function mutateFooter(dice: Dice, footer: Buffer, other: Buffer): Buffer {
   return Buffer.concat([head, ...sections]);
 }
 
-/** Places in these sections hold integers of four bytes and doubles of eight. */
+/** These sections hold four-byte integers and doubles. */
 function mutateNumbers(dice: Dice, section: Buffer): Buffer {
   if (dice.chance(0.1)) return mutateBytes(dice, section);
   for (let count = dice.few(4); count > 0 && section.length >= 8; count--) {

@@ -35,7 +35,7 @@ export const indexSpansTarget: FuzzTarget = {
   },
 };
 
-/** As far as it goes. */
+/** Up to the first failure. */
 async function decode(layer: Buffer): Promise<Buffer> {
   try {
     return gunzipSync(layer);
@@ -70,11 +70,11 @@ async function checkRun(
   }
 }
 
-/** A layer, an index of it with damage, and the length of the layer. */
+/** A layer, a damaged index of it, and the length of the layer. */
 function makeIndexedLayer(dice: Dice, corpus: Corpus): Buffer {
   const { layer, indexFile } = dice.pick(corpus.indexedLayers);
   const index = Buffer.from(indexFile);
-  // Windows have checksums of their own, in the footer.
+  // Windows have separate checksums in the footer.
   if (dice.chance(0.3)) writeNumber(index, dice.below(Math.max(1, index.length - 8)), 4, pickNumber(dice));
   const length = Buffer.alloc(LENGTH_BYTES);
   length.writeUInt32LE(layer.length);

@@ -32,7 +32,7 @@ const PLATFORMS = [
   { os: 'linux', architecture: 'arm64' },
 ];
 
-/** As the README's table of bounds has it. */
+/** Limits as documented. */
 const MAX_TURN_MS = 100;
 
 function makeJson(dice: Dice, corpus: Corpus): Buffer {
@@ -155,7 +155,7 @@ export const imageConfigTarget: FuzzTarget = {
 };
 
 const MAX_DOCUMENT_BYTES = 4 * 2 ** 20;
-/** Of which large documents are made. */
+/** Parts of large documents. */
 const REPEATED = [
   '{}',
   '[]',
@@ -168,7 +168,7 @@ const REPEATED = [
   '[[[[]]]]',
 ];
 
-/** A document up to the size of the largest: a seed with one part that is repeated. */
+/** A document up to the size limit: a seed with a repeated part. */
 function makeLargeJson(dice: Dice, corpus: Corpus): Buffer {
   const seed = JSON.parse(dice.pick(corpus.json).toString()) as Record<string, unknown>;
   const bytes = dice.between(2 ** 16, MAX_DOCUMENT_BYTES);
@@ -178,7 +178,7 @@ function makeLargeJson(dice: Dice, corpus: Corpus): Buffer {
   const field = dice.pick(['layers', 'manifests', 'annotations', 'config', 'x']);
   const large = dice.chance(0.6) ? list : dice.chance(0.5) ? long : `{"a":${long}}`;
   const document = Buffer.from(`${JSON.stringify(seed).slice(0, -1)},"${field}":${large}}`);
-  // A byte that is no UTF-8 has the text repaired.
+  // Parsing repairs bytes that are not UTF-8.
   if (dice.chance(0.2)) document[dice.below(document.length)] = 0xff;
   return document;
 }
@@ -193,7 +193,7 @@ export const largeDocumentTarget: FuzzTarget = {
   makeInput: makeLargeJson,
   async read(input, { dice }) {
     const mediaType = dice.pick(MANIFEST_MEDIA_TYPES);
-    // Each is a turn of its own in the proxy too.
+    // Each is a separate turn in the proxy too.
     const steps: readonly (() => unknown)[] = [
       () => identifyManifest(input),
       () => parseManifest({ bytes: input, mediaType, digest: digestOf('') }),

@@ -21,7 +21,7 @@ import { makeTar } from '../mutators/mutate-tar.ts';
 import { makeZstd } from '../mutators/mutate-zstd.ts';
 import type { CaseContext, FuzzTarget } from '../target.ts';
 
-/** Small, so that few cases have to inflate much. */
+/** Small, so that cases inflate little. */
 const LIMITS = { maxUncompressedBytes: 8 * 2 ** 20, maxTocEntries: 5000 };
 const SPAN_SIZES = [4096, 4096, 16_384, 100_000];
 const REASONS: readonly (string | undefined)[] = [
@@ -68,7 +68,7 @@ const DECODERS: Readonly<Record<LayerCompression, (layer: Buffer) => Buffer>> = 
   none: (layer) => layer,
 };
 
-/** Frame by frame: Node's decoder ends with the first frame that holds no output. */
+/** Frame by frame: Node's decoder stops at the first frame without output. */
 function decodeZstd(layer: Buffer): Buffer {
   const frames = [...new ZstdFrameScanner().scan(layer)].flatMap(({ ended }) => ended ?? []);
   const params = { [constants.ZSTD_d_windowLogMax]: MAX_ZSTD_WINDOW_LOG };
@@ -172,7 +172,7 @@ function checkSpanDecoding(
   ok(plain.subarray(uncompressed.start, uncompressed.end).equals(bytes), `span ${id} decodes to other bytes`);
 }
 
-/** Each on its own, and all in one go from the first window. */
+/** Each span separately, and all together from the first window. */
 async function checkReadSpans(
   table: ReadSpanTable,
   layer: Buffer,

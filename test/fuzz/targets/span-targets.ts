@@ -27,7 +27,7 @@ export const inflateSpanTarget: FuzzTarget = {
     const uncompressedLength = dice.chance(0.8)
       ? dice.below(Math.min(MAX_SPAN_BYTES, input.length * ratio + 300))
       : Number(pickNumber(dice));
-    // Any engine gives the same bytes, if it gives any.
+    // All engines return the same bytes, if any.
     const results = ENGINES.map((engine) => {
       try {
         return engine.inflateSpan({ compressed: input, bits, window, uncompressedLength });
@@ -43,7 +43,7 @@ export const inflateSpanTarget: FuzzTarget = {
   },
 };
 
-/** Deflate data from anywhere in a layer, or made to measure. */
+/** Deflate data from anywhere in a layer, or specially made. */
 function makeSpan(dice: Dice, corpus: Corpus): Buffer {
   const gzip = dice.pick(corpus.gzips);
   if (dice.chance(0.4)) {
@@ -87,12 +87,12 @@ export const zstdSpanTarget: FuzzTarget = {
 };
 
 async function* pieces(bytes: Buffer, pieceBytes: number): AsyncGenerator<Uint8Array, void, void> {
-  // Small pieces are for small streams only.
+  // Small pieces only for small streams.
   const size = Math.max(pieceBytes, Math.ceil(bytes.length / 200));
   for (let at = 0; at < bytes.length; at += size) yield Buffer.from(bytes.subarray(at, at + size));
 }
 
-/** What zstd makes of the beginning of a stream, if it makes anything of it. */
+/** The output of zstd for the start of a stream, if any. */
 function decodeFirstFrames(bytes: Buffer): Buffer | undefined {
   try {
     const params = { [constants.ZSTD_d_windowLogMax]: 27 };

@@ -67,7 +67,7 @@ export const tarPartsTarget: FuzzTarget = {
   },
 };
 
-/** The expected error, so that the other attempts are made as well. */
+/** Returns the expected error, so that the other attempts run too. */
 function attempt(read: () => void): Error | undefined {
   try {
     read();

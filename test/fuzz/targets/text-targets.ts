@@ -18,7 +18,7 @@ import { makeText } from '../mutators/make-text.ts';
 import type { FuzzTarget } from '../target.ts';
 
 const DIGEST = `sha256:${'0123456789abcdef'.repeat(4)}`;
-/** Heads of requests are small, and read for every one of them. */
+/** Heads of requests are small, and are parsed for each request. */
 const MAX_HEAD_CPU_MS = 300;
 
 function text(words: readonly string[]): (dice: Dice) => Buffer {

@@ -37,7 +37,7 @@ const NAMES = [
   'constructor',
   '\xff',
 ];
-/** Longer than any path that an operating system takes. */
+/** Longer than any path that operating systems accept. */
 const LONG = [300, 5000, 150_000, 500_000] as const;
 const MAX_SIZE = { bytes: 256 * 2 ** 20, steps: 20_000_000 };
 
@@ -67,7 +67,7 @@ export const treeTarget: FuzzTarget = {
 function resolve(tree: ImageTree, path: RawText, followLast: boolean): void {
   try {
     const { place, path: found } = tree.resolve(path, followLast);
-    // What has been found stands at its own path.
+    // A found node must be at its own path.
     equal(tree.resolve(found as RawText, false).place, place);
     ok(!found.split('/').includes('..'));
   } catch (error) {

@@ -23,7 +23,7 @@ export const gzipZinfoTarget: FuzzTarget = {
       target.set(checkpoints[index]?.window ?? []),
     );
     deepStrictEqual(decodeGzipZinfo(again).checkpoints.length, checkpoints.length);
-    // Version 1 leaves out the first checkpoint.
+    // Version 1 omits the first checkpoint.
     ok(
       Buffer.from(again)
         .subarray(-32_768)

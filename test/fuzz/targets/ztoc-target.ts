@@ -32,7 +32,7 @@ export const ztocTarget: FuzzTarget = {
   },
 };
 
-/** What is made of a zTOC that somebody has pushed. */
+/** The uses of a pushed zTOC. */
 function checkUses(ztoc: DecodedZtoc): void {
   const whole = { start: 0, end: Number.POSITIVE_INFINITY };
   for (const { id, compressed, bits, window } of ztocSpans(ztoc, whole)) {

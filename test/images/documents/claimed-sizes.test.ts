@@ -42,7 +42,7 @@ async function get(path: string, headers: Record<string, string> = {}): Promise<
   return [response.status, Buffer.from(await response.arrayBuffer())];
 }
 
-/** All ways to the layer give what it has. */
+/** Every way to read the layer returns its bytes. */
 async function expectRight(repository: string): Promise<void> {
   const blob = `${repository}/blobs/${digest}`;
   expect(await get(blob)).toEqual([200, LAYER.bytes]);

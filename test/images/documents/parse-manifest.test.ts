@@ -33,7 +33,7 @@ describe('parseManifest', () => {
     { size: '7' },
     { digest: 5 },
     { urls: {} },
-  ])('refuses an entry with %j', (field) => {
+  ])('parseManifest refuses an entry with %j', (field) => {
     expect(() => parseEntry(field)).toThrow(unsupported);
   });
 
@@ -63,7 +63,7 @@ describe('parseManifest', () => {
     [{ size: 2 ** 53 }, 'LAYER_UNSUPPORTED'],
     [{ size: 1.5 }, 'LAYER_UNSUPPORTED'],
     [{ size: null }, 'LAYER_UNSUPPORTED'],
-  ])('finds fault with an entry that has %j, and with that entry alone', (field, code) => {
+  ])('parseManifest reports a fault of an entry with %j, and of that entry only', (field, code) => {
     const parsed = parseEntry(field);
     expect(parsed).toMatchObject({ kind: 'index', manifests: [{ fault: { code } }] });
     expect(parsed.kind === 'index' && soundDescriptors(parsed.manifests)).toEqual([]);

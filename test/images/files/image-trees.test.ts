@@ -74,7 +74,7 @@ describe('ImageTrees', () => {
       for (let round = 0; round < 3; round++)
         await expect(trees.get(wanted)).rejects.toMatchObject({ code: 'LAYER_TOO_LARGE' });
       expect(wanted.asked).toBe(1);
-      // Of another image it says nothing.
+      // Another image is not affected.
       const small = await build(file('a'));
       await trees.get(request(small, { key: 'small' }));
     }

@@ -33,7 +33,7 @@ const dir = (name: string): TocEntry => entry('dir', name);
 const symlink = (name: string, to: string): TocEntry => entry('symlink', name, to);
 const hardlink = (name: string, to: string): TocEntry => entry('hardlink', name, to);
 
-/** Digests of layers, by their place. */
+/** Digests of layers by position. */
 const LAYERS = Array.from({ length: 6 }, (_, place) => digestOf(Buffer.from([place])));
 const [FIRST] = LAYERS as [Digest];
 

@@ -28,7 +28,7 @@ function startApp(
   return startLazyApp(upstream, { environment, root: store });
 }
 
-/** What `soci convert` makes of the image, by our converter, which other tests hold against `soci`. */
+/** The output of our converter, which other tests compare with `soci convert`. */
 async function convertedDigest(upstream: LayoutUpstream, platforms: 'all' | []): Promise<string> {
   const layout = await openOciLayout(upstream.folder);
   const { top } = await convertLayout(
@@ -168,7 +168,7 @@ describe('a tag', () => {
     await config;
     expect(order).toEqual([...index.layers.map(() => 'zTOC'), 'config']);
 
-    // Another address has not asked for anything, and waits a moment only; without `ns` nobody waits.
+    // Another address has requested nothing and waits only briefly; without `ns` no client waits.
     const response = await fetch(`${app.url}/v2/up/app/blobs/${image.config.digest}`);
     expect(response.status).toBe(200);
     await response.arrayBuffer();
@@ -190,7 +190,7 @@ describe('a tag', () => {
     const original = await fetch(`${app.url}/v2/up/app/manifests/${upstream.digest}`);
     expect(Buffer.from(await original.arrayBuffer()).equals(await upstream.blob(upstream.digest))).toBe(true);
     expect((await resolveTag(app, { accept: DOCKER })).digest).toBe(upstream.digest);
-    // A tag has one digest for all who take it.
+    // A tag has one digest for all OCI clients.
     expect((await resolveTag(app, { userAgent: 'docker/28.0' })).digest).toBe((await resolveTag(app)).digest);
   });
 

@@ -60,7 +60,7 @@ function startApp(environment: Readonly<Record<string, string>> = {}): Promise<R
 
 async function getJson<T>(url: string): Promise<T> {
   let response = await fetch(url);
-  // An index that is being built is asked for again, as nodes do; each answer takes its time.
+  // Nodes repeat the request while an index is being built.
   while (response.status === 503) {
     await response.arrayBuffer();
     response = await fetch(url);
@@ -69,7 +69,7 @@ async function getJson<T>(url: string): Promise<T> {
   return (await response.json()) as T;
 }
 
-/** The SOCI v1 indexes that nodes are told of. */
+/** The SOCI v1 indexes that nodes get. */
 async function referrers(app: RunningApp, manifest: Digest, repository = 'app'): Promise<string[]> {
   const type = encodeURIComponent(MEDIA_TYPES.sociIndexV1);
   const url = `${app.url}/v2/demo/${repository}/referrers/${manifest}?artifactType=${type}`;
@@ -77,7 +77,7 @@ async function referrers(app: RunningApp, manifest: Digest, repository = 'app'):
   return manifests.map(({ digest }) => digest);
 }
 
-/** What the tag answers to a node that can be lazy. */
+/** The tag's response for a lazy client. */
 async function lazyTag(app: RunningApp): Promise<string | null> {
   const accept = `${MEDIA_TYPES.ociIndex}, ${MEDIA_TYPES.ociManifest}`;
   const headers = { accept, 'user-agent': 'containerd/2.2.6' };
@@ -86,13 +86,13 @@ async function lazyTag(app: RunningApp): Promise<string | null> {
   return response.headers.get('docker-content-digest');
 }
 
-/** What nodes get of a zTOC. */
+/** The zTOC that nodes get. */
 async function blobOf(app: RunningApp, digest: Digest): Promise<Buffer> {
   const response = await fetch(`${app.url}/v2/demo/app/blobs/${digest}`);
   return Buffer.from(await response.arrayBuffer());
 }
 
-/** Let the layer pass through; the zTOC that the proxy makes of it afterwards. Every decompressed byte is compared. */
+/** Pulls the layer, comparing every decompressed byte; returns the zTOC that the proxy then makes. */
 async function pull(app: RunningApp, repository = 'app'): Promise<string | undefined> {
   await getJson(`${app.url}/v2/demo/${repository}/manifests/latest`);
   const base = `${app.url}/v2/demo/${repository}/_soci/layers/${layerDigest}`;
@@ -103,7 +103,7 @@ async function pull(app: RunningApp, repository = 'app'): Promise<string | undef
   return (await getJson<{ ztoc?: { digest: string } }>(base)).ztoc?.digest;
 }
 
-/** The second checkpoint begins here; the first is behind the head. */
+/** Offset of the second checkpoint; the first one follows the head. */
 const SECOND_CHECKPOINT = gzipZinfoBytes(1);
 
 function editedCheckpoints(decoded: DecodedZtoc, edit: (bytes: Buffer) => void): Partial<Ztoc> {
@@ -140,7 +140,7 @@ describe('an index that somebody has pushed', () => {
     ['with checkpoints of version 1', (ztoc) => edited(ztoc, withoutFirstCheckpoint)],
     ['by a tool of another version', (ztoc) => edited(ztoc, () => ({ buildTool: 'AWS SOCI CLI v0.1' }))],
     ['with times of another zone', (ztoc) => edited(ztoc, inAnotherZone)],
-  ])('may be made %s', async (_how, change) => {
+  ])('a pushed index may be made %s', async (_how, change) => {
     const ztoc = change(await ztocOf(PUSHED_SPAN_BYTES));
     const { manifest, index } = await push({ ztoc, version: 1 });
     await using app = await startApp();
@@ -161,7 +161,7 @@ describe('an index that somebody has pushed', () => {
           })),
         ),
     ],
-  ])('is replaced by ours at once if its zTOC %s', async (_what, change) => {
+  ])('a pushed index is replaced by ours at once if its zTOC %s', async (_what, change) => {
     const ztoc = change(await ztocOf(PUSHED_SPAN_BYTES));
     const { manifest, index } = await push({ ztoc, version: 1 });
     await using app = await startApp();
@@ -179,7 +179,7 @@ describe('an index that somebody has pushed', () => {
       (json) => json.replace(/"layers":\[(.*?\}\})\]/s, '"layers":[$1,$1,$1]'),
     ],
     ['has another kind of config', (json) => json.replace('soci.index.v1+json', 'soci.index.v9+json')],
-  ])('is replaced by ours at once if it %s', async (_what, edit) => {
+  ])('a pushed index is replaced by ours at once if it %s', async (_what, edit) => {
     const { manifest, index } = await push({ ztoc: await ztocOf(PUSHED_SPAN_BYTES), version: 1, edit });
     await using app = await startApp();
     expect(await referrers(app, manifest)).not.toContain(index);
@@ -261,7 +261,7 @@ describe('an index that somebody has pushed', () => {
   it.each<[string, (path: string) => Promise<void>]>([
     ['cut', (path) => truncate(path, 2)],
     ['changed', (path) => rot(path, 80)],
-  ])('is judged again if the stored verdict on its zTOC is %s', async (_, spoil) => {
+  ])('a zTOC is compared again if the stored verdict is %s', async (_, spoil) => {
     const right = await push({ ztoc: await ztocOf(PUSHED_SPAN_BYTES), version: 1 });
     const wrong = await push({
       ztoc: edited(await ztocOf(PUSHED_SPAN_BYTES), ({ spanDigests }) => ({
@@ -342,19 +342,22 @@ describe('an index that somebody has pushed', () => {
       'the size of the archive',
       ({ uncompressedArchiveSize }) => ({ uncompressedArchiveSize: uncompressedArchiveSize + 512 }),
     ],
-  ])('that lies about %s serves no wrong byte and is replaced by ours', async (_what, edit) => {
-    const ztoc = edited(await ztocOf(PUSHED_SPAN_BYTES), edit);
-    const { manifest, index } = await push({ ztoc, version: 1 });
-    {
+  ])(
+    'a pushed index with a wrong value for %s serves no wrong byte and is replaced by ours',
+    async (_what, edit) => {
+      const ztoc = edited(await ztocOf(PUSHED_SPAN_BYTES), edit);
+      const { manifest, index } = await push({ ztoc, version: 1 });
+      {
+        await using app = await startApp();
+        expect(await pull(app)).toBe(digestOf(await ztocOf(OWN_SPAN_BYTES)));
+        const offered = await referrers(app, manifest);
+        expect(offered).toHaveLength(1);
+        expect(offered).not.toContain(index);
+      }
       await using app = await startApp();
-      expect(await pull(app)).toBe(digestOf(await ztocOf(OWN_SPAN_BYTES)));
-      const offered = await referrers(app, manifest);
-      expect(offered).toHaveLength(1);
-      expect(offered).not.toContain(index);
-    }
-    await using app = await startApp();
-    expect(await referrers(app, manifest)).not.toContain(index);
-  });
+      expect(await referrers(app, manifest)).not.toContain(index);
+    },
+  );
 });
 
 function withoutFirstCheckpoint({ checkpoints }: Ztoc): Partial<Ztoc> {

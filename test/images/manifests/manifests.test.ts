@@ -32,7 +32,7 @@ let upstream: ScriptedUpstream;
 let nowMs: number;
 /** `repository reference` -> manifest */
 let content: Map<string, Buffer>;
-/** Answers in the upstream's place; false leaves it to answer as it should. */
+/** Responds instead of the upstream; false leaves the request to it. */
 let fault: (request: SeenRequest) => number | undefined;
 let saysDigest: boolean;
 
@@ -62,7 +62,7 @@ beforeEach(async () => {
   );
 });
 
-/** A process of the proxy: what it keeps on disk is that of the one before. */
+/** A process of the proxy, on the same disk as the one before. */
 async function start(
   tagSeconds = 0,
   tags = new DigestFiles(join(root, 'tags')),
@@ -127,7 +127,7 @@ function put(reference: string, text: string, repository = 'team/app'): Digest {
 
 /** Methods of the requests since the last call. */
 function asked(): string[] {
-  // At /v2/ it is asked once how it challenges.
+  // The challenge is requested once, at /v2/.
   const requests = upstream.requests.splice(0).filter(({ url }) => url !== '/v2/');
   return requests.map(({ method }) => method);
 }
@@ -192,7 +192,7 @@ describe('a tag', () => {
     ['breaks the connection', 0],
     ['throttles', 429],
     ['is broken', 503],
-  ])('answers as last seen while the upstream %s, also after a restart', async (_, status) => {
+  ])('a tag is served as last seen while the upstream %s, also after a restart', async (_, status) => {
     const digest = put('1.0', 'first');
     const before = await start();
     await before.manifests.get(before.target, { tag: '1.0' });

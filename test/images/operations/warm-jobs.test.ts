@@ -26,7 +26,7 @@ async function startApp(
   const environment = {
     SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
     SPANDREL_UPSTREAM_RETRIES: '0',
-    // Whatever hangs would hang for longer than any test lasts.
+    // Anything that hangs, hangs longer than the test.
     SPANDREL_UPSTREAM_HEADERS_TIMEOUT_MS: '600000',
     SPANDREL_UPSTREAM_STALL_TIMEOUT_MS: '600000',
     ...options.environment,
@@ -83,7 +83,7 @@ async function ended(app: RunningApp, { id }: WarmJobView): Promise<WarmJobView>
   return read();
 }
 
-/** How often the registry was asked for the bytes of a blob. */
+/** Number of requests for the bytes of a blob. */
 function fetches(digest: Digest): number {
   return upstream.requests.entries.filter(({ method, path }) => method === 'GET' && path.endsWith(digest))
     .length;
@@ -102,7 +102,7 @@ describe('a warm job that fails', () => {
   it.each([
     ['one layer is refused', 403, 'DENIED'],
     ['one layer cannot be had now', 500, 'UPSTREAM_UNREACHABLE'],
-  ])('lets go of the layers that were still being opened: %s', async (_, status, code) => {
+  ])('a failing warm job releases the layers that it was opening: %s', async (_, status, code) => {
     const app = await startApp();
     const { layers } = await push('1', [1, 2, 3]);
     const [bad, ...good] = layers;
@@ -110,7 +110,7 @@ describe('a warm job that fails', () => {
     const held = good.map(holdLayer);
     const job = await warm(app, { image: 'hub/app:1' });
     expect(await ended(app, job)).toMatchObject({ state: 'failed', error: { code } });
-    // The others arrive when the job is over; the app comes to rest all the same, and nothing keeps them from being removed.
+    // The other layers arrive after the job. The app still comes to rest, and they can be removed.
     for (const { resolve } of held) resolve();
     const [first] = good;
     const has = async (): Promise<boolean> => {
@@ -147,14 +147,14 @@ describe('a stop while a job waits for an upstream that hangs', () => {
     ['at the tag', (): RegExp => /manifests\/1$/],
     ['at the config', ({ config }: Pushed): RegExp => new RegExp(config)],
     ['at a layer', ({ layers }: Pushed): RegExp => new RegExp(layers[0] ?? 'none')],
-  ])('does not wait for it: %s', async (_, where) => {
+  ])('a stop does not wait for a hanging upstream: %s', async (_, where) => {
     const app = await startApp({ endsAtWork: true, environment: { SPANDREL_SHUTDOWN_GRACE_MS: '1000' } });
     const path = where(await push('1', [1]));
     upstream.faults.add({ match: { path }, action: { kind: 'hold', until: new Promise(() => undefined) } });
     await warm(app, { image: 'hub/app:1' });
     await warm(app, { image: 'hub/app:1' });
     await upstream.requests.waitFor((request) => path.test(request.path));
-    // Longer than the test may take, if it waited for the upstream.
+    // Longer than the test, if it waited for the upstream.
     await app[Symbol.asyncDispose]();
   });
 });
@@ -168,7 +168,7 @@ describe('what is asked while a job runs', () => {
     await upstream.requests.waitFor(({ path }) => path.endsWith(before.layers[0] ?? 'none'));
     const after = await push('1', [2]);
     const second = await warm(app, { image: 'hub/app:1' });
-    // Until that has begun, it does what is asked once more, however the image is written.
+    // Until that job starts, it serves equal orders, however they are written.
     const third = await warm(app, { image: 'hub.test/app:1' });
     expect([second.id === first.id, third.id]).toEqual([false, second.id]);
     held.resolve();

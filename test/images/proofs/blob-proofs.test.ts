@@ -22,7 +22,7 @@ let root: string;
 let upstream: ScriptedUpstream;
 let app: RunningApp;
 let isAway: boolean;
-/** What the end of the blob waits for. */
+/** The upstream withholds the end of the blob until this resolves. */
 let gate: Promise<void>;
 
 /** A registry whose repositories in `owners` have the blob. */
@@ -76,7 +76,7 @@ async function get(repository: string, init: RequestInit = {}, rest = `blobs/${d
 
 const HOUR_MS = 3_600_000;
 
-/** Counts after the next restart. */
+/** Applies from the next restart on. */
 function dateProof(repository: string, ageMs: number): void {
   const logger = collectingLogger();
   const options = { health: healthOf(logger), logger, nowMs: Date.now(), storeBytes: 2 ** 30 };
@@ -96,7 +96,7 @@ describe('a cached blob', () => {
     expect(await get('team/b', { headers: { range: 'bytes=0-9' } })).toBe(404);
     for (const route of ['', '/spans', '/spans/0', '/tar', '/files', '/files/etc/hosts'])
       expect(await get('team/b', {}, `_soci/layers/${digest}${route}`)).toBe(404);
-    // The first 404 to a HEAD is confirmed: it may be HEAD that the upstream does not know.
+    // A first 404 for HEAD is confirmed by GET, as the upstream may not support HEAD.
     expect(requestsFor('team/b').filter((method) => method !== 'HEAD')).toEqual(['GET']);
   });
 
@@ -139,7 +139,7 @@ describe('a cached blob', () => {
     owners.delete('team/a');
     expect(await get('team/a')).toBe(404);
     isAway = true;
-    // It is known not to have it.
+    // The missing blob is remembered.
     expect(await get('team/a')).toBe(502);
   });
 
@@ -153,7 +153,7 @@ describe('a cached blob', () => {
       expect(await get('team/a')).toBe(200);
       expect(requestsFor('team/a')).toEqual(['HEAD']);
       owners.delete('team/a');
-      // Its proof is of today now.
+      // The proof is current now.
       expect(await get('team/a')).toBe(200);
       expect(requestsFor('team/a')).toEqual(['HEAD']);
     },
