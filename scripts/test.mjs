@@ -1,4 +1,4 @@
-// Runs the guards and all tests, and lists the slowest files; the last line is "N passed, N failed".
+// Runs the checks and all tests, and lists the slowest files; the last line is "N passed, N failed".
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -43,7 +43,7 @@ rmSync(scratch, { recursive: true, force: true });
 console.log(`${passed} passed, ${failed} failed`);
 process.exit(failed === 0 ? 0 : 1);
 
-/** Seconds of the files that took longest. Two files run at a time, so they add up to more than the run took. */
+/** Seconds of the slowest files. Two files run at a time, so the sum exceeds the duration of the run. */
 function listSlowest(files) {
   const costs = files.map(({ name, startTime, endTime }) => ({
     file: relative('.', name),

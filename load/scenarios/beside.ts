@@ -19,7 +19,7 @@ const MAX_DELAY_MS = 20;
 /** Reads during the indexing of layers. */
 export const beside: Scenario = {
   name: 'beside',
-  question: `Two layers are indexed while ${READERS} readers read another: how long does the event loop keep them waiting?`,
+  question: `How long does the event loop delay ${READERS} readers while two other layers are indexed?`,
   async run({ log }) {
     await using folder = await ScratchFolder.create();
     log('making images');

@@ -40,7 +40,7 @@ interface Crash {
 export const crash: Scenario = {
   name: 'crash',
   question:
-    'The proxy is killed at any moment of a burst and started again: is every byte right, and how much is fetched twice?',
+    'If the proxy is killed during a burst and restarted: is every byte right, and how much is fetched twice?',
   async run({ clients: [clients = CLIENTS] = [], log }) {
     await using folder = await ScratchFolder.create();
     log('making an image');

@@ -36,7 +36,7 @@ interface Times {
 export const indexBuild: Scenario = {
   name: 'index',
   question:
-    'What does it take to index a layer of 1 GB, from its file and from a registry, compared with decompressing and hashing it?',
+    'What does indexing a layer of 1 GB cost, from a file and from a registry, against inflating and hashing it?',
   async run({ log }) {
     await using folder = await ScratchFolder.create();
     log('making a tar');

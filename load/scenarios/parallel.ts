@@ -23,7 +23,7 @@ const CLIENTS_MAIN = new URL('../parallel-clients-main.ts', import.meta.url).pat
 export const parallel: Scenario = {
   name: 'parallel',
   question:
-    'Nodes fetch one cold blob in 20 ranges of 4 MiB at once each: what does the upstream send, how long does it take?',
+    'Nodes each fetch one cold blob in 20 concurrent ranges: what does the upstream send, and how long does it take?',
   async run({ clients: counts = CLIENTS, capOf, log }) {
     await using folder = await ScratchFolder.create();
     log('making an image');

@@ -41,8 +41,7 @@ type State = 'upstream' | 'disk' | 'memory';
 /** Ranges of a decompressed layer. */
 export const span: Scenario = {
   name: 'span',
-  question:
-    'A part of a decompressed layer is read, its index present: how long does it take, and what does it cost?',
+  question: 'How long does a read of a part of an indexed layer take, and what does it cost?',
   async run({ log, wires = WIRES }) {
     await using folder = await ScratchFolder.create();
     log('making images');

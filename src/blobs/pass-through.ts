@@ -1,11 +1,11 @@
 import type { ByteRange } from '../core/byte-range.ts';
-import { intersectRanges } from '../core/byte-range.ts';
 import { type Digest, digestAlgorithm } from '../core/digest.ts';
 import { SpandrelError } from '../core/errors.ts';
 import type { BlobSource } from '../upstream/blobs/blob-source.ts';
 import { isBrokenTransfer } from '../upstream/faults/is-upstream-away.ts';
 import { backoffMs, realPause } from '../upstream/transport/backoff-ms.ts';
 import { checkTotalBytes } from './files/check-total-bytes.ts';
+import { readWithin } from './reads/read-within.ts';
 import type { DigestPool } from './verification/digest-pool.ts';
 
 export interface PassThroughOptions {
@@ -101,12 +101,6 @@ export class PassThrough {
         'the blob comes from a private address: it must be stored and verified before it is sent, and ' +
           'the store has no room',
       );
-    let position = response.range.start;
-    for await (const bytes of response.body) {
-      const part = intersectRanges({ start: position, end: position + bytes.byteLength }, range);
-      if (part.end > part.start) yield bytes.subarray(part.start - position, part.end - position);
-      position += bytes.byteLength;
-      if (position >= range.end && range.end < response.range.end) break;
-    }
+    for await (const { bytes } of readWithin(response, range)) yield bytes;
   }
 }

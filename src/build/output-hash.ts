@@ -29,8 +29,8 @@ export interface OutputHashesOptions {
 }
 
 /**
- * Hashes what a worker thread decompresses. Output of large layers is hashed in another thread beside it, which
- * starts when it is first needed and stays. One layer at a time: each thread that builds has its own.
+ * Hashes what a worker thread decompresses. Output of large layers is hashed in another thread beside it,
+ * which starts when it is first needed and stays. One layer at a time: each thread that builds has its own.
  */
 export class OutputHashes implements AsyncDisposable {
   readonly #pool: WorkerPool<typeof outputHashTasks>;
@@ -46,7 +46,8 @@ export class OutputHashes implements AsyncDisposable {
   }
 
   /**
-   * A hash for the output of a layer, to be disposed of. If the thread does not start in time, the caller hashes.
+   * A hash for the output of a layer, to be disposed of. If the thread does not start in time, the caller
+   * hashes.
    * @param layerBytes size of the blob
    */
   async begin(layerBytes: number): Promise<OutputHash> {

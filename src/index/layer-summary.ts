@@ -1,5 +1,6 @@
 import { type Digest, isDigest } from '../core/digest.ts';
 import { type ErrorCode, ERRORS, SpandrelError } from '../core/errors.ts';
+import { tryParseJson } from '../core/json/try-parse-json.ts';
 import type { LayerCompression } from '../core/media-types.ts';
 
 /** Why a layer has no zTOC to publish. Its bytes are readable nevertheless. */
@@ -67,21 +68,11 @@ const COUNTS = [
 
 /** @throws SpandrelError INDEX_MALFORMED */
 export function parseLayerSummary(json: string): LayerSummary {
-  const value = parseObject(json);
-  if (value === undefined || !isSummary(value)) {
+  const value = tryParseJson(json);
+  if (!isObject(value) || !isSummary(value)) {
     throw new SpandrelError('INDEX_MALFORMED', 'the summary of the layer is malformed');
   }
   return value;
-}
-
-function parseObject(json: string): object | undefined {
-  try {
-    const value: unknown = JSON.parse(json);
-    return isObject(value) ? value : undefined;
-  } catch (error) {
-    if (error instanceof SyntaxError) return undefined;
-    throw error;
-  }
 }
 
 function isSummary(value: object): value is LayerSummary {

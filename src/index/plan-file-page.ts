@@ -1,5 +1,6 @@
+import type { RawText } from '../tar/raw-text.ts';
+import { formatPageCursor, parsePageCursor } from './format-page-cursor.ts';
 import type { PathOrder } from './path-order.ts';
-import { parseRawText, printRawText, type RawText } from '../tar/raw-text.ts';
 
 export interface ListFilesQuery {
   /** Only paths that start with it. `./` and slashes at its start are ignored. */
@@ -9,9 +10,6 @@ export interface ListFilesQuery {
   /** At least 1. */
   readonly limit: number;
 }
-
-/** Marks a cursor that holds a place instead of a path: no path starts with NUL. */
-const PLACE_MARK = '\0';
 
 /** The places of the path order that belong to a page, and the `after` of the next page if there is one. */
 export function planFilePage(order: PathOrder, query: ListFilesQuery): { places: number[]; next?: RawText } {
@@ -29,18 +27,10 @@ export function planFilePage(order: PathOrder, query: ListFilesQuery): { places:
 }
 
 function placeAfter(order: PathOrder, after: RawText): number {
-  if (!after.startsWith(PLACE_MARK)) return order.upperBound(after.replace(/^(?:\.?\/)+/, ''));
-  const place = Number(after.slice(PLACE_MARK.length));
-  return Number.isSafeInteger(place) && place >= 0 ? place : order.length;
+  return parsePageCursor(after) ?? order.upperBound(after.replace(/^(?:\.?\/)+/, ''));
 }
 
-/**
- * A path if it is unambiguous; else the number of a place: for equal paths and for paths that cannot be
- * printed.
- */
 function cursorAfter(order: PathOrder, place: number): RawText {
   const path = order.pathAt(place);
-  const isUsable =
-    path !== '' && parseRawText(printRawText(path)) === path && order.upperBound(path) === place + 1;
-  return isUsable ? path : (`${PLACE_MARK}${place + 1}` as RawText);
+  return formatPageCursor(path, place + 1, path !== '' && order.upperBound(path) === place + 1);
 }

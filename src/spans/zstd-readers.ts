@@ -51,7 +51,8 @@ export class ZstdReaders {
     if (skippedBytes > maxSkippedBytes)
       throw new SpandrelError(
         'RANGE_TOO_COSTLY',
-        `${skippedBytes} bytes of a zstd frame precede the range; limits.maxSkippedBytes leaves ${maxSkippedBytes} for this request`,
+        `${skippedBytes} bytes of a zstd frame precede the range; ` +
+          `limits.maxSkippedBytes leaves ${maxSkippedBytes} for this request`,
       );
     const reader = kept?.reader ?? openReader(wanted);
     if (kept !== undefined) this.#remove(kept);

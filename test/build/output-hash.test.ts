@@ -41,7 +41,7 @@ it.each([0, 2 ** 30])(
   },
 );
 
-it('is not disturbed by a layer that was given up', async () => {
+it('the hash of a layer is right after another layer was abandoned', async () => {
   await using hashes = new OutputHashes();
   for (const piece of [Buffer.from('a'), Buffer.alloc(2 ** 21, 'b')]) {
     using abandoned = await hashes.begin(LARGE_LAYER);
@@ -74,7 +74,7 @@ describe('a thread that hashes and', () => {
     ['does not start', `throw new Error('not now');`],
     ['exits at once', 'process.exit(0);'],
     ['does not come in time', 'await new Promise(() => setInterval(() => undefined, 1e6));'],
-  ])('%s leaves the work to the caller: many layers, small and large outputs', async (_, text) => {
+  ])('a hash thread that %s leaves the work to the caller', async (_, text) => {
     await using hashes = await openHashes(text);
     for (const count of [0, 1, 12]) {
       using hash = await hashes.begin(LARGE_LAYER);

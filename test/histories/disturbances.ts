@@ -137,8 +137,8 @@ export class Disturbances {
   }
 
   /**
-   * Decompressed bytes are checked by the index of their layer. Those of a layer without one are sent while the index is built, as those of
-   * a blob that arrives: whether the blob is right shows at the end.
+   * Decompressed bytes are checked against the index of their layer. Without an index, they are sent during
+   * its build, and only the end shows whether the blob is right.
    */
   excusesRotWithoutIndex(layers: readonly string[]): boolean {
     const mayLackIndexes =
@@ -146,7 +146,10 @@ export class Disturbances {
     return mayLackIndexes && this.excusesRot(layers);
   }
 
-  /** The first reader of a part of a blob may get it before the whole blob is verified. @param blobs that the part comes from */
+  /**
+   * The first reader of a range may get it before the whole blob is verified.
+   * @param blobs that the range comes from
+   */
   excusesUnverified(blobs: readonly string[]): boolean {
     return blobs.some((digest) => this.#unverified.has(digest));
   }

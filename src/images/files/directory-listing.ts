@@ -1,12 +1,7 @@
 import type { Digest } from '../../core/digest.ts';
 import { mapInTurns } from '../../core/work/in-own-turn.ts';
-import {
-  type Described,
-  describeRawText,
-  parseRawText,
-  printRawText,
-  type RawText,
-} from '../../tar/raw-text.ts';
+import { formatPageCursor, parsePageCursor } from '../../index/format-page-cursor.ts';
+import { type Described, describeRawText, type RawText } from '../../tar/raw-text.ts';
 import type { FoundPlace, ImageTree, TreePlace } from './image-tree.ts';
 import type { TreeEntry } from './tree-node.ts';
 
@@ -38,8 +33,6 @@ export interface PageQuery {
 /** Names that may be visited to find the dangling links of a page, and those for a single link. */
 const MAX_LINK_STEPS = 200_000;
 const MAX_STEPS_OF_LINK = 10_000;
-/** No name starts with NUL. The number of a place in the order of names follows. */
-const PLACE_MARK = '\0';
 
 /**
  * Lists a page, in several turns of the event loop.
@@ -51,10 +44,8 @@ export async function listDirectory(
   { limit, after }: PageQuery,
 ): Promise<DirectoryListing> {
   const { start: first, end } = tree.childrenAfter(directory.place, undefined);
-  const start =
-    after?.startsWith(PLACE_MARK) === true
-      ? first + placeOf(after)
-      : tree.childrenAfter(directory.place, after).start;
+  const place = after === undefined ? undefined : parsePageCursor(after);
+  const start = place === undefined ? tree.childrenAfter(directory.place, after).start : first + place;
   const places = Array.from({ length: Math.max(0, Math.min(limit, end - start)) }, (_, at) => start + at);
   const steps = { left: MAX_LINK_STEPS };
   const entries = await mapInTurns(places, (place) => describe(tree, directory.path, place, steps));
@@ -64,7 +55,7 @@ export async function listDirectory(
     entries,
     ...(last === undefined || last + 1 === end
       ? {}
-      : { next: cursorAfter(tree.name(last), last + 1 - first) }),
+      : { next: formatPageCursor(tree.name(last), last + 1 - first) }),
   };
 }
 
@@ -97,14 +88,4 @@ function describeLink(
   const isDangling = tree.isDangling(path, budget);
   steps.left -= before - budget.steps;
   return { ...describeRawText('linkname', linkname), ...(isDangling === true ? { dangling: true } : {}) };
-}
-
-function placeOf(cursor: string): number {
-  const place = Number(cursor.slice(PLACE_MARK.length));
-  return Number.isSafeInteger(place) && place >= 0 ? place : Number.POSITIVE_INFINITY;
-}
-
-/** The name, or the number of a place if the name cannot be printed. */
-function cursorAfter(name: RawText, place: number): RawText {
-  return parseRawText(printRawText(name)) === name ? name : (`${PLACE_MARK}${place}` as RawText);
 }

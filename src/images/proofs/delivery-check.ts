@@ -6,7 +6,8 @@ import type { BlobReader } from '../../blobs/reads/blob-handle.ts';
 import type { BlobStore } from '../../blobs/blob-store.ts';
 import { checkTotalBytes } from '../../blobs/files/check-total-bytes.ts';
 import { readBlobRange } from '../../blobs/reads/read-blob-range.ts';
-import { type ByteRange, intersectRanges } from '../../core/byte-range.ts';
+import { type PositionedBytes, readWithin } from '../../blobs/reads/read-within.ts';
+import type { ByteRange } from '../../core/byte-range.ts';
 import { type Digest, digestAlgorithm, digestOfLarge } from '../../core/digest.ts';
 import { SpandrelError } from '../../core/errors.ts';
 import type { LayerIndexes } from '../../layers/layer-indexes.ts';
@@ -130,23 +131,12 @@ async function* fetchRange(
   range: ByteRange | undefined,
   sizeBytes: number,
   signal: AbortSignal,
-): AsyncGenerator<{ readonly bytes: Buffer; readonly position: number }, void, undefined> {
+): AsyncGenerator<PositionedBytes, void, undefined> {
   const leaving = new AbortController();
-  const wanted = range ?? { start: 0, end: sizeBytes };
   try {
     const response = await source.fetch(range, AbortSignal.any([signal, leaving.signal]), sizeBytes);
     checkTotalBytes(response, sizeBytes);
-    let { start: position } = response.range;
-    for await (const bytes of response.body) {
-      const part = intersectRanges({ start: position, end: position + bytes.byteLength }, wanted);
-      if (part.end > part.start)
-        yield {
-          bytes: bytes.subarray(part.start - position, part.end - position),
-          position: part.start,
-        };
-      position += bytes.byteLength;
-      if (position >= wanted.end) break;
-    }
+    yield* readWithin(response, range ?? { start: 0, end: sizeBytes });
   } finally {
     leaving.abort();
   }

@@ -4,6 +4,7 @@ import type { ByteCache } from '../../cache/byte-cache.ts';
 import { type Digest, digestAlgorithm, digestOf, isDigest } from '../../core/digest.ts';
 import { isSpandrelError } from '../../core/errors.ts';
 import { isJsonObject } from '../../core/json/parse-json.ts';
+import { tryParseJson } from '../../core/json/try-parse-json.ts';
 import { identifyManifest } from '../../upstream/manifests/identify-manifest.ts';
 import { type Derivation, parseDerivation } from './derivation.ts';
 import type { StoredManifest } from '../documents/parse-manifest.ts';
@@ -102,7 +103,7 @@ function encode(origin: Origin): Buffer {
 
 /** `undefined` if it is not the origin of `digest`: the shared tier is not trusted. */
 async function decode(bytes: Uint8Array, digest: Digest): Promise<Origin | undefined> {
-  const json = parseJson(Buffer.from(bytes).toString());
+  const json = tryParseJson(Buffer.from(bytes).toString());
   if (!isJsonObject(json)) return undefined;
   const { layer, mediaType, document } = json;
   const derivation = parseDerivation(json['grounds']);
@@ -119,13 +120,4 @@ async function decode(bytes: Uint8Array, digest: Digest): Promise<Origin | undef
 
 function isDigestText(value: unknown): value is Digest {
   return typeof value === 'string' && isDigest(value);
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    if (error instanceof SyntaxError) return undefined;
-    throw error;
-  }
 }

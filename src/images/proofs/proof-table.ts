@@ -3,6 +3,7 @@ import { DatabaseSync, type StatementSync } from 'node:sqlite';
 
 import type { StoreHealth } from '../../blobs/files/store-health.ts';
 import { BoundedMap } from '../../cache/bounded-map.ts';
+import { tryParseJson } from '../../core/json/try-parse-json.ts';
 import type { Logger } from '../../telemetry/logger.ts';
 import { type Derivation, parseDerivation } from './derivation.ts';
 
@@ -92,7 +93,7 @@ export class ProofTable implements Disposable {
     const row = this.#look(this.#find, name);
     if (typeof row?.['proven_at_ms'] !== 'number') return undefined;
     const { origin } = row;
-    const derivation = typeof origin === 'string' ? parseDerivation(parseJson(origin)) : undefined;
+    const derivation = typeof origin === 'string' ? parseDerivation(tryParseJson(origin)) : undefined;
     // Rows of earlier versions are incomplete.
     if (origin !== null && derivation === undefined) return undefined;
     const found = { provenAtMs: row['proven_at_ms'], derivation };
@@ -143,22 +144,14 @@ export class ProofTable implements Disposable {
   }
 }
 
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    if (error instanceof SyntaxError) return undefined;
-    throw error;
-  }
-}
-
 function openDatabase(path: string, nowMs: number): DatabaseSync {
   const database = new DatabaseSync(path);
   try {
     // The last rows may be lost in a power failure. Requests must not wait for the disk.
     database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF');
     database.exec(
-      'CREATE TABLE IF NOT EXISTS proofs (name TEXT PRIMARY KEY, proven_at_ms INTEGER NOT NULL, origin TEXT) WITHOUT ROWID',
+      'CREATE TABLE IF NOT EXISTS proofs ' +
+        '(name TEXT PRIMARY KEY, proven_at_ms INTEGER NOT NULL, origin TEXT) WITHOUT ROWID',
     );
     database.exec('CREATE INDEX IF NOT EXISTS proofs_by_age ON proofs (proven_at_ms)');
     // Rows that a wrong clock dated far ahead would never expire.
