@@ -40,10 +40,11 @@ export function installPrograms() {
     missing = missingPrograms();
     if (missing.length === 0) return;
   }
+  const packages = packagesOf(missing).join(' ');
   console.error(
     `setup: these programs are needed and not installed: ${missing.join(', ')}\n` +
-      `On Debian and Ubuntu: sudo apt-get install --no-install-recommends ${packagesOf(missing).join(' ')}\n` +
-      'Elsewhere, install what has these commands. Then run this again.',
+      `On Debian and Ubuntu: sudo apt-get install --no-install-recommends ${packages}\n` +
+      'Elsewhere, install packages with these commands. Then run this again.',
   );
   process.exit(1);
 }

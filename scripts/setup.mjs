@@ -54,7 +54,8 @@ function checkRuntime() {
   }
   if (Number(process.versions.node.split('.')[0]) >= 24) return;
   console.error(
-    `setup: no Node binary is packaged for ${process.platform}-${process.arch}, and this is Node ${process.versions.node}.\n` +
+    `setup: no Node binary is packaged for ${process.platform}-${process.arch}, and this is ` +
+      `Node ${process.versions.node}.\n` +
       'Install Node 24 or newer and run the command again.',
   );
   process.exit(1);

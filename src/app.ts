@@ -72,7 +72,7 @@ import { createUpstreams } from './upstream/upstreams.ts';
 import { openPools } from './worker-pools.ts';
 
 export interface App extends AsyncDisposable {
-  /** Start both listeners; resolves to the addresses they got. */
+  /** Starts both listeners and resolves to their URLs. */
   listen(): Promise<{ registryUrl: string; adminUrl: string }>;
   /** As {@link LiveSettings.replace}. */
   reload(config: Config, readFile: ReadFile): Promise<readonly ConfigPath[]>;
@@ -80,34 +80,34 @@ export interface App extends AsyncDisposable {
 }
 
 export interface AppOptions {
-  /** Of this process, for others that want its store. */
+  /** Process id, for the error of other processes that find the store locked. */
   readonly pid?: number;
   readonly tracer?: Tracer;
-  /** Of the process: outbound proxies, Docker's configuration. */
+  /** Environment of the process, for outbound proxies and Docker's configuration. */
   readonly environment?: Environment;
-  /** For the files that `access`, `admin` and `listen` name. */
+  /** Reads the files that `access`, `admin` and `listen` name. */
   readonly readFile?: ReadFile;
 }
 
 /** Shares of `cache.memoryBytes`. */
 const SPAN_SHARE = 0.625;
 const INDEX_SHARE = 0.25;
-/** Of `limits.maxTocBytes`: entries have places and an order besides, and there are spans. */
+/** Largest index, in `limits.maxTocBytes`: it also has offsets, an order and spans. */
 const LARGEST_INDEX = 2;
 const TREE_SHARE = 0.125;
-/** Merged trees of usual images must fit, however small the caches are: some 40 bytes a file, and several times that while one is made. */
+/** Merged trees of usual images must fit: about 40 bytes a file, several times that while merging. */
 const MIN_TREE_BYTES = 64 * 2 ** 20;
 const MIN_ZTOC_BYTES = 64 * 2 ** 20;
 const MIN_TREE_MAKING_BYTES = 256 * 2 ** 20;
 
-/** Of the decompressed spans in memory, what may be fetched ahead of one reader. */
+/** Share of the span memory that one reader may fetch ahead. */
 const READ_AHEAD_SHARE = 1 / 32;
 const MAX_READ_AHEAD_BYTES = 4 * 2 ** 20;
 
-/** A client that gets what is cached although its upstream hangs gets it within two seconds, all steps together. */
+/** With a hanging upstream, clients get cached content within two seconds in total. */
 const PATIENCE_MS = 1_500;
 
-/** Wire everything, leaves first. What is opened here is closed in reverse order when the app is disposed of. */
+/** Creates all parts, leaves first. Disposal of the app closes them in reverse order. */
 export async function createApp(
   config: Config,
   logger: Logger,
@@ -185,7 +185,7 @@ export async function createApp(
   const indexes = opening.use(
     new LayerIndexes({
       ...building,
-      // The largest that there can be must fit, or each request reads it again.
+      // The largest possible index must fit, or each request would read it again.
       memoryBytes: Math.max(
         config.cache.memoryBytes * INDEX_SHARE,
         LARGEST_INDEX * config.limits.maxTocBytes,
@@ -366,17 +366,14 @@ export async function createApp(
     reload: (next, read) => live.replace(next, read),
     async listen() {
       const { host, port } = config.listen;
-      // A burst of nodes connects faster than connections are accepted; who finds the system's queue full tries again after a second or more.
+      // A client whose connection overflows the system's queue retries only after a second.
       const backlog = config.limits.maxConnections;
       const registryUrl = await registry.listen({ host, port, backlog });
-      if (
-        !isLoopback(config.admin.host) &&
-        config.admin.token === undefined &&
-        config.admin.tokenFile === undefined
-      )
+      const { token, tokenFile, host: adminHost } = config.admin;
+      if (!isLoopback(adminHost) && token === undefined && tokenFile === undefined)
         logger.warn(
-          { host: config.admin.host },
-          'others reach the operations listener and admin.token is not set: /api is closed to them',
+          { host: adminHost },
+          'the admin API is reachable from other machines and admin.token is not set: it refuses them',
         );
       const adminUrl = await admin.listen({ host: config.admin.host, port: config.admin.port });
       return { registryUrl, adminUrl };
@@ -389,7 +386,7 @@ export async function createApp(
         await admin.close();
       });
       ending.use(owned);
-      // Stop accepting first; answers under way end or are cut when the grace is over.
+      // Stop accepting first. Running responses end, or are cut off after the grace period.
       const cut = setTimeout(() => connections.listen.destroyAll(), live.config.shutdown.graceMs);
       ending.defer(() => clearTimeout(cut));
       await registry.close();

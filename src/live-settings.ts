@@ -26,7 +26,7 @@ export interface LiveSettingsDeps {
   readonly logger: Logger;
 }
 
-/** Keys, by their beginnings, that a running proxy takes over; all others need a restart. */
+/** Prefixes of keys that a running proxy reloads; all others need a restart. */
 const LIVE_KEYS = [
   'listen.tls.',
   'listen.hosts',
@@ -52,7 +52,7 @@ const LIVE_KEYS = [
   'log.level',
 ];
 
-/** The part of the configuration that can be exchanged while the proxy runs, with the files that it names. */
+/** The part of the configuration that can be replaced while the proxy runs, with the files that it names. */
 export class LiveSettings {
   readonly #deps: LiveSettingsDeps;
   #config: Config;
@@ -62,15 +62,16 @@ export class LiveSettings {
     this.#deps = deps;
   }
 
-  /** As given at the start, or taken over since. */
+  /** The current configuration. */
   get config(): Config {
     return this.#config;
   }
 
   /**
-   * Take over what can be, all of it or nothing; files are read again even if their names have not changed. Connections stay.
+   * Applies the reloadable part of `next`, all of it or nothing. Reads files again even if their names have
+   * not changed. Connections stay.
    * @returns the changed keys that need a restart
-   * @throws SpandrelError CONFIG_INVALID; everything is as before then
+   * @throws SpandrelError CONFIG_INVALID; nothing has changed then
    */
   async replace(next: Config, readFile: ReadFile): Promise<readonly ConfigPath[]> {
     const { gate, guard, policies, connections, patience, events, logger } = this.#deps;
@@ -106,7 +107,7 @@ export class LiveSettings {
   }
 }
 
-/** Without a list of platforms the nodes are taken to be like the machine that the proxy runs on. */
+/** Without a list of platforms, nodes are assumed to have the platform of the proxy's machine. */
 export function generalPolicy({ index }: Config): IndexPolicy {
   const { v1, v2, v2Form, minLayerBytes, holdMs, lazyClients } = index;
   const platforms = index.platforms ?? [containerPlatform(arch())];

@@ -9,13 +9,13 @@ import { WorkerPool } from './threads/worker-pool.ts';
 import type * as layerTasks from './build/layer-worker.ts';
 import type * as spanTasks from './spans/span-worker.ts';
 
-/** Work that waits for a thread; a request that brings more is answered 503. */
+/** Tasks that may wait for a thread; a request with more gets 503. */
 const MAX_QUEUED_BUILDS = 1_000;
 const MAX_QUEUED_SPANS = 10_000;
 const MAX_QUEUED_TREES = 100;
 
 export interface OpenPoolsOptions {
-  /** Ends the pools. */
+  /** Disposes of the pools. */
   readonly opening: AsyncDisposableStack;
   readonly events: Events;
 }
@@ -26,7 +26,7 @@ export interface WorkerPools {
   readonly treePool: WorkerPool<typeof treeTasks>;
 }
 
-/** Several pools, so that a read never waits behind a build, nor either behind the merging of layers. */
+/** Opens one pool each for reads, builds and merges of layers, so that none waits for another. */
 export function openPools(
   { index, spans }: Pick<Config, 'index' | 'spans'>,
   { opening, events }: OpenPoolsOptions,

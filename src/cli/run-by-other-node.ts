@@ -1,20 +1,21 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 
-/** Tells the other process that it ends with the one that has started it. */
+/** Set for the child process: it ends with its parent. */
 const TIED = '_SPANDREL_TIED_TO_PARENT';
-/** Those that a process can act upon, but for the ones that stop it. */
+/** Signals that a process can handle and that do not suspend it. */
 const FORWARDED = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGWINCH'] as const;
 
 /**
- * Run a script by another Node with this process's arguments, environment and streams, in the place of this process where Node can do that
- * (since 22.15). Otherwise the two processes behave as one: signals reach the other, its exit status or the signal that ended it becomes that
- * of this one, and it is told to end (SIGTERM) if this one is killed.
+ * Runs a script with another Node binary, with this process's arguments, environment and streams. Replaces
+ * this process if Node can do that (since 22.15). Otherwise the two processes behave as one: signals are
+ * forwarded, the child's exit status or signal becomes that of this process, and the child gets SIGTERM if
+ * this process is killed.
  * @param node  path of the binary
  */
 export async function runByOtherNode(node: string, script: string, args: readonly string[]): Promise<void> {
   if (process.execve !== undefined) process.execve(node, [node, script, ...args], process.env);
-  // In its own session, so that a terminal sends its signals to this process alone, and none comes twice.
+  // In its own session, so that a terminal sends its signals to this process only, and none arrives twice.
   const child = spawn(node, [script, ...args], {
     stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
     env: { ...process.env, [TIED]: '1' },
@@ -27,7 +28,7 @@ export async function runByOtherNode(node: string, script: string, args: readonl
   else process.kill(process.pid, signal);
 }
 
-/** For the other process: ends it when the one that has started it has gone. */
+/** In the child: ends it when its parent has gone. */
 export function endWithParent(): void {
   if (process.env[TIED] === undefined) return;
   delete process.env[TIED];

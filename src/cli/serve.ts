@@ -109,8 +109,8 @@ function endOnDefects(logger: Logger): void {
 }
 
 /**
- * The first signal that tells the process to stop. The same order often comes twice, from a terminal and from npm, or from systemd and from a
- * script. One that comes later is meant: it ends the process at once.
+ * Resolves with the first signal to stop. The same signal often arrives twice, from a terminal and from npm,
+ * or from systemd and from a script. A later one is intended: it ends the process at once.
  */
 function stopSignal(): Promise<NodeJS.Signals> {
   const { promise, resolve } = Promise.withResolvers<NodeJS.Signals>();

@@ -50,7 +50,7 @@ async function fetchWhole(blob: Buffer): Promise<void> {
 }
 
 describe('BlobStore', () => {
-  it('fetches a blob once for all who read it at the same time, each byte once', async () => {
+  it('fetches a blob once for concurrent readers, and each byte once', async () => {
     const blob = blobOf(1_000_003);
     const source = new MemorySource(blob);
     const readers = Array.from({ length: 50 }, async (_, reader) => {
@@ -82,13 +82,13 @@ describe('BlobStore', () => {
     },
   );
 
-  it('answers a range in the middle of a cold blob before the rest has come', async () => {
+  it('serves a range in the middle of a cold blob before the rest has arrived', async () => {
     const blob = blobOf(40 * CHUNK_BYTES);
     const rest = Promise.withResolvers<void>();
     const wanted = { start: 30 * CHUNK_BYTES + 5, end: 30 * CHUNK_BYTES + 105 };
     const isWanted = (position: number): boolean =>
       position >= 30 * CHUNK_BYTES && position < 31 * CHUNK_BYTES;
-    // Two of the three connections hang until the reader has what it asked for.
+    // Two of the three connections hang until the reader has its bytes.
     let hanging = 0;
     const source = new MemorySource(blob, {
       beforePiece: (position) => (isWanted(position) || ++hanging > 2 ? undefined : rest.promise),
@@ -102,7 +102,7 @@ describe('BlobStore', () => {
     expect(source.bytesSent).toBe(blob.byteLength);
   });
 
-  it('takes the whole blob from one answer where the upstream ignores ranges', async () => {
+  it('takes the whole blob from one response if the upstream ignores ranges', async () => {
     const blob = blobOf(10 * CHUNK_BYTES + 7);
     const source = new MemorySource(blob, { ranges: false });
     await using handle = await store.openBlob(digestOf(blob), source);
@@ -110,7 +110,7 @@ describe('BlobStore', () => {
     expect(source.requests).toHaveLength(1);
   });
 
-  it('goes on where a transfer broke', async () => {
+  it('resumes a broken transfer', async () => {
     const blob = blobOf(4 * CHUNK_BYTES);
     let breaks = 3;
     const source = new MemorySource(blob, {
@@ -124,7 +124,7 @@ describe('BlobStore', () => {
     expect(source.bytesSent).toBe(blob.byteLength);
   });
 
-  it('never lets a blob of the wrong digest end cleanly, and keeps nothing of it', async () => {
+  it('never ends a blob of the wrong digest cleanly, and keeps none of it', async () => {
     const blob = blobOf(5 * CHUNK_BYTES);
     const digest = digestOf(blob);
     const wrong = Buffer.from(blob);
@@ -142,7 +142,7 @@ describe('BlobStore', () => {
     expect((await readAll(again)).equals(blob)).toBe(true);
   });
 
-  it('refuses a blob whose upstream sends another size than its verified bytes have had', async () => {
+  it('refuses a blob whose upstream sends another size than the verified one', async () => {
     const blob = blobOf(3 * CHUNK_BYTES);
     await using handle = await store.openBlob(digestOf(blob), new MemorySource(blob), {
       provenBytes: provenBytes(blob.byteLength + 1),
@@ -156,7 +156,7 @@ describe('BlobStore', () => {
     ['one byte more', 3 * CHUNK_BYTES + 1],
     ['one byte', 1],
     ['nearly all that the store may hold', 2 ** 40],
-  ])('is as long as its upstream says where a descriptor claims %s', async (_, claimedBytes) => {
+  ])("has the upstream's size if a descriptor claims %s", async (_, claimedBytes) => {
     for (const complete of [false, true]) {
       const blob = blobOf(3 * CHUNK_BYTES, complete ? 2 : 3);
       const source = new MemorySource(blob);
@@ -165,7 +165,7 @@ describe('BlobStore', () => {
     }
   });
 
-  it('fills on when every reader has left', async () => {
+  it('completes a fill after every reader has left', async () => {
     const blob = blobOf(10 * CHUNK_BYTES);
     const handle = await store.openBlob(digestOf(blob), new MemorySource(blob));
     for await (const _ of handle.read({ start: 0, end: 10 })) break;
@@ -175,7 +175,7 @@ describe('BlobStore', () => {
     expect(store.stat(digestOf(blob))).toMatchObject({ state: 'complete' });
   });
 
-  it('finds its blobs again after a restart, without asking anyone', async () => {
+  it('finds its blobs again after a restart, without upstream requests', async () => {
     const blob = blobOf(3 * CHUNK_BYTES);
     await fetchWhole(blob);
     await store[Symbol.asyncDispose]();
@@ -186,7 +186,7 @@ describe('BlobStore', () => {
     expect(source.requests).toEqual([]);
   });
 
-  it('never holds more than it may: what was used longest ago goes, what is being read stays', async () => {
+  it('stays within its limit: evicts the least recently used blobs, keeps those being read', async () => {
     await store[Symbol.asyncDispose]();
     store = await open(2 ** 20);
     const blobs = Array.from({ length: 4 }, (_, seed) => blobOf(300 * KIB, seed + 10));

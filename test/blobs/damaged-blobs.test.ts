@@ -66,7 +66,7 @@ const DOWN: BlobSource = {
   fetch: () => Promise.reject(new SpandrelError('UPSTREAM_UNREACHABLE', 'down')),
 };
 
-/** What may become of a file while nobody looks, and how it is called. */
+/** Kinds of damage to a stored file, with their names. */
 const DAMAGES: [string, string, (path: string) => Promise<void>][] = [
   ['shorter', 'size', (path) => truncate(path, MIB / 2)],
   ['empty', 'size', (path) => truncate(path, 0)],
@@ -85,7 +85,7 @@ const DAMAGES: [string, string, (path: string) => Promise<void>][] = [
 
 describe('a stored blob whose file is', () => {
   for (const [what, damage, spoil] of DAMAGES) {
-    it(`${what} after a restart is a miss, counted once, and fetched anew`, async () => {
+    it(`${what} after a restart is a miss, counted once, and fetched again`, async () => {
       await (await filledStore())[Symbol.asyncDispose]();
       await spoil(pathOf(digest));
       const store = await openStore();
@@ -99,7 +99,7 @@ describe('a stored blob whose file is', () => {
       expect(await condemned(damage)).toBe(1);
     });
 
-    it(`${what} while the store is open is a miss for who has not opened it, and for who only asks for its size`, async () => {
+    it(`${what} while the store is open is a miss for new readers and for its size`, async () => {
       const store = await filledStore();
       await spoil(pathOf(digest));
       expect(await store.storedSize(digest)).toBeUndefined();
@@ -112,7 +112,7 @@ describe('a stored blob whose file is', () => {
       expect(source.bytesSent).toBe(blob.byteLength);
     });
 
-    it(`${what} while it is open gives its readers right bytes, and a build by its name does too`, async () => {
+    it(`${what} while it is open gives readers and a build by its name right bytes`, async () => {
       const store = await filledStore();
       {
         await using _ = await store.readBlob(digest, DOWN);
@@ -128,7 +128,7 @@ describe('a stored blob whose file is', () => {
     });
   }
 
-  it('damaged while the upstream cannot be reached gives a clear error, and no bytes', async () => {
+  it('damaged while the upstream is unreachable gives a clear error, and no bytes', async () => {
     const store = await filledStore();
     await rot(pathOf(digest), 100);
     await using reader = await store.readBlob(digest, DOWN, { provenBytes: provenBytes(blob.byteLength) });
@@ -139,7 +139,7 @@ describe('a stored blob whose file is', () => {
 
 describe('a stored blob in which a bit has changed', () => {
   it.each([1, 65_536, 65_537, 9 * MIB])(
-    'while the store was closed never comes to a clean end: %i bytes',
+    'while the store was closed never ends cleanly: %i bytes',
     async (sizeBytes) => {
       const large = randomBlob(sizeBytes, 2);
       const name = digestOf(large);
@@ -148,7 +148,7 @@ describe('a stored blob in which a bit has changed', () => {
       const source = new MemorySource(large);
       await using reader = await store.readBlob(name, source);
       const read = readWhole(reader);
-      // What has been sent of a large one cannot be taken back.
+      // Bytes of a large blob that have been sent cannot be taken back.
       if (sizeBytes < MIB) expect((await read).equals(large)).toBe(true);
       else await expect(read).rejects.toMatchObject({ code: 'STORE_FAILED' });
       await using again = await store.readBlob(name, source);
@@ -175,7 +175,7 @@ describe('a stored blob in which a bit has changed', () => {
     });
   });
 
-  it('is neither condemned nor fetched where it is right', async () => {
+  it('is neither condemned nor fetched if it is right', async () => {
     const store = await filledStore();
     expect(await store.verify(digest)).toBe(true);
     expect(await store.suspect(digest)).toBe(true);
@@ -184,8 +184,8 @@ describe('a stored blob in which a bit has changed', () => {
   });
 });
 
-describe('a small blob that something is made of', () => {
-  it('is compared with its digest each time, and fetched anew where it is wrong', async () => {
+describe('a small blob that a document is made from', () => {
+  it('is verified each time, and fetched again if it is wrong', async () => {
     const store = await openStore();
     const source = new MemorySource(blob);
     const read = (): Promise<Buffer> =>
@@ -204,7 +204,7 @@ describe('a small blob that something is made of', () => {
   });
 });
 
-describe('a blob that nobody knows to have been verified', () => {
+describe('a blob without a record of its verification', () => {
   it('is verified before it is used: one that is right is not fetched', async () => {
     await (await filledStore())[Symbol.asyncDispose]();
     for (const suffix of ['', '-wal', '-shm']) await rm(join(root, `verified${suffix}`), { force: true });
@@ -228,7 +228,7 @@ describe('a blob that nobody knows to have been verified', () => {
 });
 
 describe('a digest thread that cannot start', () => {
-  it('condemns no blob: what is stored is served, what is not is not kept, and all is verified when the thread is back', async () => {
+  it('condemns no blob: stored ones are served, others not kept, all verified later', async () => {
     await (await filledStore())[Symbol.asyncDispose]();
     const entry = join(root, 'thread.mjs');
     await writeFile(entry, 'process.exit(1);');

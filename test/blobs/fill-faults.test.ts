@@ -39,7 +39,7 @@ async function readAll(
 }
 
 describe('a fill', () => {
-  it('brings what a reader waits for while every other request hangs', async () => {
+  it('fetches what a reader waits for while every other request hangs', async () => {
     const blob = blobOf(12, 1);
     const rest = Promise.withResolvers<void>();
     const wanted = { start: 8 * CHUNK_BYTES + 5, end: 8 * CHUNK_BYTES + 105 };
@@ -56,7 +56,7 @@ describe('a fill', () => {
     expect(source.bytesSent).toBe(blob.byteLength);
   });
 
-  it('never writes a byte again that it has, whatever a later answer says', async () => {
+  it('never overwrites arrived bytes, whatever a later response has', async () => {
     const blob = blobOf(8, 2);
     const other = Buffer.from(blob);
     other[10] = (other[10] ?? 0) ^ 1;
@@ -88,7 +88,7 @@ describe('a fill', () => {
     expect((await readAll(stored)).equals(blob)).toBe(true);
   });
 
-  it('goes on with one body that breaks where the upstream ignores ranges', async () => {
+  it('resumes a broken body if the upstream ignores ranges', async () => {
     const blob = blobOf(6, 3);
     let breaks = 2;
     const source = new MemorySource(blob, {
@@ -103,7 +103,7 @@ describe('a fill', () => {
     expect(source.requests).toHaveLength(3);
   });
 
-  it('takes another source of those who wait when the first does not have the blob', async () => {
+  it('uses the source of another reader if the first does not have the blob', async () => {
     const blob = blobOf(3, 4);
     const asked = Promise.withResolvers<void>();
     const without: BlobSource = {
@@ -122,7 +122,7 @@ describe('a fill', () => {
 });
 
 describe('a full store', () => {
-  it('does not give the same room to two fills', async () => {
+  it('does not reserve the same room for two fills', async () => {
     const gate = Promise.withResolvers<void>();
     const opened = await Promise.allSettled(
       [5, 6].map((seed) => {
@@ -137,7 +137,7 @@ describe('a full store', () => {
     for (const result of opened) if (result.status === 'fulfilled') await result.value[Symbol.asyncDispose]();
   });
 
-  it('lets go of the answer that told it so', async () => {
+  it('closes the response that showed that', async () => {
     const blob = blobOf(17, 7);
     const memory = new MemorySource(blob);
     const signals: AbortSignal[] = [];

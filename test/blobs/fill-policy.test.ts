@@ -34,7 +34,7 @@ const digest = digestOf(blob);
 const sizeBytes = blob.byteLength;
 
 describe('a fill without background', () => {
-  it('fetches what is read and some KiB around it, and that once', async () => {
+  it('fetches what is read and some KiB around it, once', async () => {
     const source = new MemorySource(blob);
     const ranges = [
       { start: 3 * CHUNK_BYTES + 100 * KIB, end: 3 * CHUNK_BYTES + 200 * KIB },
@@ -59,7 +59,7 @@ describe('a fill without background', () => {
     expect(store.stat(digest)).toMatchObject({ state: 'partial' });
   });
 
-  it('keeps what it has across a restart, and counts no more than that', async () => {
+  it('keeps its bytes across a restart, and counts only them', async () => {
     const source = new MemorySource(blob);
     const range = { start: 2 * CHUNK_BYTES, end: 3 * CHUNK_BYTES };
     for (let round = 0; round < 2; round++) {
@@ -74,7 +74,7 @@ describe('a fill without background', () => {
     expect(source.bytesSent).toBe(CHUNK_BYTES);
   });
 
-  it('brings all of a blob that is read as a whole, in parallel, and verifies it', async () => {
+  it('fetches all of a blob that is read whole, in parallel, and verifies it', async () => {
     const source = new MemorySource(blob);
     await using handle = await store.openBlob(digest, source, { provenBytes: provenBytes(sizeBytes) });
     expect((await readWhole(handle)).equals(blob)).toBe(true);
@@ -83,7 +83,7 @@ describe('a fill without background', () => {
     expect(store.stat(digest)).toMatchObject({ state: 'complete' });
   });
 
-  it('ends when its last reader leaves, and the next one goes on', async () => {
+  it('ends when its last reader leaves, and the next reader resumes it', async () => {
     const rest = Promise.withResolvers<void>();
     const signals: AbortSignal[] = [];
     const memory = new MemorySource(blob, {
@@ -110,7 +110,7 @@ describe('a fill without background', () => {
     expect(memory.bytesSent - before).toBe(sizeBytes - held);
   });
 
-  it('becomes one with background when somebody needs all of the blob', async () => {
+  it('gets a background when a reader needs the whole blob', async () => {
     const source = new MemorySource(blob);
     await using part = await store.openBlob(digest, source, { provenBytes: provenBytes(sizeBytes) });
     expect((await readRange(part, { start: 5, end: 10 })).equals(blob.subarray(5, 10))).toBe(true);
@@ -126,7 +126,7 @@ describe('a fill without background', () => {
     expect(source.bytesSent).toBe(sizeBytes);
   });
 
-  it('holds parts of a blob that as a whole has no room', async () => {
+  it('holds parts of a blob that would not fit as a whole', async () => {
     await store[Symbol.asyncDispose]();
     store = await open(2 ** 20);
     const source = new MemorySource(blob);
@@ -145,7 +145,7 @@ describe('a fill without background', () => {
     expect((await readWhole(reader)).equals(blob)).toBe(true);
   });
 
-  it('takes all of a blob from an upstream that ignores ranges', async () => {
+  it('stores the whole blob if the upstream ignores ranges', async () => {
     const source = new MemorySource(blob, { ranges: false });
     await using handle = await store.openBlob(digest, source, { provenBytes: provenBytes(sizeBytes) });
     const range = { start: 5 * CHUNK_BYTES, end: 5 * CHUNK_BYTES + 10 };
@@ -153,7 +153,7 @@ describe('a fill without background', () => {
     expect(source.requests).toHaveLength(1);
   });
 
-  it('fails like any other, and leaves nobody waiting', async () => {
+  it('fails like any other, and leaves no reader waiting', async () => {
     const source = new MemorySource(blob, {
       beforePiece: () => {
         throw new SpandrelError('BLOB_UNKNOWN', 'gone');
@@ -166,7 +166,7 @@ describe('a fill without background', () => {
 });
 
 describe('blobs that wait for their turn', () => {
-  it('of one repository do not keep those of others waiting', async () => {
+  it('of one repository do not delay those of others', async () => {
     await store[Symbol.asyncDispose]();
     store = await open(undefined, { blobs: 1, maxWaiting: 100 });
     const asked: string[] = [];

@@ -58,7 +58,7 @@ async function readToItsEnd(reader: BlobReader): Promise<{ bytes: number; code: 
 }
 
 describe('a full disk', () => {
-  it('stops nobody from reading: what does not fit comes from the upstream, verified', async () => {
+  it('does not stop reads: blobs without room come from the upstream, verified', async () => {
     const store = await storeOnSmallDisk();
     const blob = randomBlob(6 * MIB, 1);
     const source = new MemorySource(blob);
@@ -80,7 +80,7 @@ describe('a full disk', () => {
     await expect(store.openBlob(digestOf(next), nextSource)).rejects.toMatchObject({ code: 'STORE_FULL' });
   });
 
-  it('is made use of again: what was used longest ago has gone', async () => {
+  it('has room again, because the least recently used blobs were evicted', async () => {
     const store = await storeOnSmallDisk();
     const blobs = [1, 2, 3, 4].map((seed) => randomBlob(MIB - 8 * 1024, seed));
     for (const blob of blobs) {
@@ -124,7 +124,7 @@ describe('a full disk', () => {
 });
 
 describe('a blob that is larger than the store', () => {
-  it('is passed through, whole or in ranges, each byte that is wanted once', async () => {
+  it('is passed through, whole or in ranges, each requested byte once', async () => {
     const store = await storeOfOneMib();
     const blob = randomBlob(MIB + 1, 3);
     const source = new MemorySource(blob);
@@ -141,7 +141,7 @@ describe('a blob that is larger than the store', () => {
     await expect(store.openBlob(digestOf(blob), source)).rejects.toMatchObject({ code: 'STORE_FULL' });
   });
 
-  it('is passed through where transfers break and ranges are ignored', async () => {
+  it('is passed through even if transfers break and ranges are ignored', async () => {
     const store = await storeOfOneMib();
     const blob = randomBlob(MIB + 1, 4);
     let breaks = 2;
@@ -155,7 +155,7 @@ describe('a blob that is larger than the store', () => {
     expect((await readWhole(reader)).equals(blob)).toBe(true);
   });
 
-  it('is refused where the upstream has it in another size', async () => {
+  it('is refused if the upstream has another size', async () => {
     const store = await storeOfOneMib();
     const blob = randomBlob(2 * MIB, 5);
     await using reader = await store.readBlob(digestOf(blob), new MemorySource(blob), {
@@ -166,7 +166,7 @@ describe('a blob that is larger than the store', () => {
 });
 
 describe('a stored blob that cannot be read', () => {
-  it('is fetched again under its reader, who notices nothing', async () => {
+  it('is fetched again during a read, which does not notice', async () => {
     const root = await temporaryFolder();
     const store = await openStore(root, 10 * MIB);
     const blob = randomBlob(2 * MIB, 6);
@@ -186,7 +186,7 @@ describe('a stored blob that cannot be read', () => {
     expect(store.stat(digestOf(blob))).toMatchObject({ state: 'complete' });
   });
 
-  it('is told from a caller that names a wrong size', async () => {
+  it('is distinguished from a caller with a wrong size', async () => {
     const root = await temporaryFolder();
     const store = await openStore(root, 10 * MIB);
     const blob = randomBlob(MIB, 7);

@@ -61,22 +61,22 @@ async function fillsEnded(): Promise<number> {
 describe('a fill whose last reader has left', () => {
   const [blob = Buffer.alloc(0), other = blob, third = blob] = blobs;
 
-  it('is gone on with by the next one, and ends when none comes', async () => {
+  it('is resumed by the next one, and ends without one', async () => {
     for (const start of [0, 700 * KIB, 1400 * KIB]) await readPart(blob, start);
     expect(await fillsEnded()).toBe(0);
     vi.advanceTimersByTime(LONG_MS);
     await expect.poll(fillsEnded).toBe(1);
-    // What it has brought is there for the fill that follows.
+    // Its bytes are kept for the next fill.
     expect((await readPart(blob, 700 * KIB)).requests).toEqual([]);
   });
 
-  it('gives its place to a blob that would have to wait', async () => {
+  it('gives its place to a waiting blob', async () => {
     for (const bytes of blobs) await readPart(bytes, 0);
     expect(await fillsEnded()).toBe(1);
     expect((await readPart(blob, 5)).requests).toEqual([]);
   });
 
-  it('gives its room to a blob that has none', async () => {
+  it('gives its room to a blob that needs it', async () => {
     await readPart(blob, 0, 2 * CHUNK_BYTES);
     await readPart(other, 0, 2 * CHUNK_BYTES);
     await readPart(third, 0, 2 * CHUNK_BYTES);
@@ -85,13 +85,13 @@ describe('a fill whose last reader has left', () => {
     expect(store.stat(digestOf(blob))).toBeUndefined();
   });
 
-  it('does not keep its blob from being deleted', async () => {
+  it('does not prevent the deletion of its blob', async () => {
     await readPart(blob, 0);
     expect(await store.deleteBlob(digestOf(blob))).toBe(true);
     expect(await readdir(join(root, 'partial'))).toEqual([]);
   });
 
-  it('keeps no room for what readers have left before it came', async () => {
+  it('releases room for bytes that readers no longer want', async () => {
     let gate = Promise.withResolvers<void>();
     let passedBytes = 0;
     // What earlier readers have been let to pass may come late, and the next reader waits for it.
@@ -110,7 +110,7 @@ describe('a fill whose last reader has left', () => {
       }
       await handle[Symbol.asyncDispose]();
       gate.resolve();
-      // What is left of two requests may still be on its way.
+      // The rest of two responses may still arrive.
       const mostBytes = source.bytesSent + 2 * 256 * KIB;
       await expect.poll(() => store.usage().bytes).toBeLessThanOrEqual(mostBytes);
     }

@@ -58,8 +58,8 @@ async function fetchBeginning(blob: Buffer, missingChunks: number): Promise<numb
   return source.bytesSent;
 }
 
-describe('what a fill leaves', () => {
-  it('is gone on with after a restart: nothing right is fetched again', async () => {
+describe('the partial blob of a fill', () => {
+  it('is resumed after a restart: no intact piece is fetched again', async () => {
     const blob = randomBlob(20 * CHUNK_BYTES + 5, 1);
     const fetched = await fetchBeginning(blob, 4);
     expect(store.stat(digestOf(blob))).toEqual({
@@ -76,7 +76,7 @@ describe('what a fill leaves', () => {
     expect(source.bytesSent).toBe(blob.byteLength - fetched);
   });
 
-  it('is gone on with in the same process', async () => {
+  it('is resumed in the same process', async () => {
     const blob = randomBlob(10 * CHUNK_BYTES, 2);
     const fetched = await fetchBeginning(blob, 2);
     const source = new MemorySource(blob);
@@ -87,7 +87,7 @@ describe('what a fill leaves', () => {
     expect((await readWhole(stored)).equals(blob)).toBe(true);
   });
 
-  it('stays readable by its name for those who opened it before, until the last of them leaves', async () => {
+  it('stays readable by its name until its last reader leaves', async () => {
     const blob = randomBlob(10 * CHUNK_BYTES, 10);
     const failing = new MemorySource(blob, {
       beforePiece: (position) => {
@@ -106,7 +106,7 @@ describe('what a fill leaves', () => {
     expect(await partialNames()).toEqual([]);
   });
 
-  it('is not used where it is wrong: a flipped bit costs its piece, nothing else', async () => {
+  it('is not used where it is wrong: a flipped bit costs only its piece', async () => {
     const blob = randomBlob(20 * CHUNK_BYTES, 3);
     const fetched = await fetchBeginning(blob, 4);
     await store[Symbol.asyncDispose]();
@@ -123,7 +123,7 @@ describe('what a fill leaves', () => {
     expect(source.bytesSent).toBe(blob.byteLength - fetched + CHUNK_BYTES);
   });
 
-  it('is not used where a crash has torn it: the data, the map, or both', async () => {
+  it('is not used where a crash has torn the data, the map, or both', async () => {
     const blob = randomBlob(20 * CHUNK_BYTES, 4);
     await fetchBeginning(blob, 4);
     await store[Symbol.asyncDispose]();
@@ -158,7 +158,7 @@ describe('what a fill leaves', () => {
     store = await open();
   });
 
-  it('outlives a torn line of its map: the lines after it count', async () => {
+  it('survives a torn line of its map: later lines count', async () => {
     const blob = randomBlob(20 * CHUNK_BYTES, 5);
     const first = await fetchBeginning(blob, 10);
     await store[Symbol.asyncDispose]();
@@ -173,7 +173,7 @@ describe('what a fill leaves', () => {
     expect(source.bytesSent + first + second).toBeLessThanOrEqual(blob.byteLength + CHUNK_BYTES);
   });
 
-  it('is removed when it turns out not to be the blob', async () => {
+  it('is removed when it does not match the digest', async () => {
     const blob = randomBlob(8 * CHUNK_BYTES, 6);
     const wrong = Buffer.from(blob);
     wrong[5] = (wrong[5] ?? 0) ^ 1;
@@ -197,7 +197,7 @@ describe('what a fill leaves', () => {
     expect((await readWhole(handle)).equals(blob)).toBe(true);
   });
 
-  it('counts by what it holds, also after a restart, and makes room like any blob', async () => {
+  it('counts its bytes, also after a restart, and is evicted like any blob', async () => {
     await restart({ maxBytes: 2 ** 20 });
     const partial = randomBlob(14 * CHUNK_BYTES, 7);
     const fetched = await fetchBeginning(partial, 4);

@@ -23,7 +23,7 @@ beforeEach(async () => {
   store = await blobStore({ root, maxBytes: 100 * 2 ** 20, fill });
 });
 
-/** Compares each buffer when it is handed out and again after others have had a turn, just before it is given back. */
+/** Compares each buffer when it is yielded, and again just before it is released. */
 async function compare(handle: BlobHandle, range: ByteRange, turns: () => number): Promise<void> {
   let position = range.start;
   for await (const bytes of handle.readShared(range)) {
@@ -37,7 +37,7 @@ async function compare(handle: BlobHandle, range: ByteRange, turns: () => number
 }
 
 it.each(['while it arrives', 'when it is complete'])(
-  'lends the bytes of any range of a blob %s, and fills no buffer that a reader still has',
+  'readShared yields any range of a blob %s, and reuses no buffer that a reader still has',
   async (when) => {
     const random = seededRandom(SEED);
     const below = (end: number): number => Math.floor(random() * end);
@@ -65,7 +65,7 @@ it.each(['while it arrives', 'when it is complete'])(
   },
 );
 
-it('lends on to others what a reader has left behind', async () => {
+it('readShared yields bytes of earlier readers to later ones', async () => {
   const source = new MemorySource(blob);
   await using handle = await store.openBlob(digest, source, { complete: true });
   await handle.completed();

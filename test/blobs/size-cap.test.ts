@@ -30,7 +30,7 @@ function open(maxBytes = MIB, background = true): Promise<BlobStore> {
   return blobStore({ root, maxBytes, fill, now: () => nowMs });
 }
 
-/** What the files of the store really take, a file of two names once. */
+/** Disk usage of the store's files; a file with two names counts once. */
 async function bytesOnDisk(): Promise<number> {
   const sizes = new Map<number, number>();
   for (const folder of ['blobs', 'partial']) {
@@ -44,7 +44,7 @@ async function bytesOnDisk(): Promise<number> {
 }
 
 describe('the size of the store', () => {
-  it.each([1, 2, 3, 4])('never passes its bound, fills included (seed %i)', async (seed) => {
+  it.each([1, 2, 3, 4])('never exceeds its limit, fills included (seed %i)', async (seed) => {
     await store[Symbol.asyncDispose]();
     store = await open(MIB, seed % 2 === 0);
     const random = seededRandom(seed);
@@ -85,7 +85,7 @@ describe('the size of the store', () => {
     expect(await bytesOnDisk()).toBeLessThanOrEqual(MIB + blobs.length * 2 * 4096);
   });
 
-  it('is kept by giving up what was used longest ago, also across a restart', async () => {
+  it('is kept by evicting the least recently used blobs, also across a restart', async () => {
     const blobs = [1, 2, 3].map((seed) => randomBlob(300_000, seed));
     const digests = blobs.map((blob) => digestOf(blob));
     const use = async (place: number): Promise<void> => {
@@ -104,7 +104,7 @@ describe('the size of the store', () => {
     expect(digests.map((digest) => store.stat(digest)?.state)).toEqual(['complete', 'complete', undefined]);
   });
 
-  it('follows the configuration when that allows less than before', async () => {
+  it('follows a lower limit in the configuration', async () => {
     for (const seed of [1, 2, 3]) {
       const blob = randomBlob(300_000, seed);
       await using handle = await store.openBlob(digestOf(blob), new MemorySource(blob));

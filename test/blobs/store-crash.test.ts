@@ -20,13 +20,13 @@ import { temporaryFolder } from '../helpers/temporary-folder.ts';
 const CHILD = new URL('../helpers/crash-store.ts', import.meta.url).pathname;
 const PIECE_BYTES = 16 * 1024;
 
-/** What a process that has been killed had fetched, and the blobs that it had said to be complete. */
+/** Pieces that a killed process had fetched, and blobs that it had reported as complete. */
 interface Crash {
   readonly fetchedBytes: number;
   readonly completed: readonly number[];
 }
 
-/** Let a process fill the store, and kill it when it has fetched so many pieces. */
+/** Lets a process fill the store, and kills it after some pieces. */
 async function fillAndCrash(root: string, pieces: number): Promise<Crash> {
   const child = startProgram('node', [CHILD, root], { stdio: ['ignore', 'pipe', 'inherit'] });
   const exited = once(child, 'exit');
@@ -43,7 +43,7 @@ async function fillAndCrash(root: string, pieces: number): Promise<Crash> {
 
 describe('a store whose process is killed', () => {
   it.each([1, 2, 3, 4, 5, 6])(
-    'has only right bytes then, and all finished work (seed %i)',
+    'has only right bytes afterwards, and all finished work (seed %i)',
     async (seed) => {
       const random = seededRandom(seed);
       const root = await temporaryFolder();
@@ -73,7 +73,8 @@ describe('a store whose process is killed', () => {
         fetchedBytes += source.bytesSent;
       }
       const redoneBytes = fetchedBytes - totalBytes;
-      // Of each request under way at a kill, a chunk at most; the pieces that the killed one did not report come on top.
+      // At most a chunk for each request that ran at a kill, besides pieces that the killed process did not
+      // report.
       expect(redoneBytes).toBeLessThanOrEqual(2 * blobs.length * CRASH_FILL.parallel * CRASH_FILL.chunkBytes);
       expect(await readdir(join(root, 'partial'))).toEqual([]);
     },

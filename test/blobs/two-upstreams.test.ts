@@ -27,7 +27,7 @@ function sourceOf(upstream: string, bytes: Buffer): BlobSource {
   };
 }
 
-it('a blob that two upstreams send at the same time is kept once, and neither fill fails', async () => {
+it('a blob that two upstreams send at the same time is stored once, and neither fill fails', async () => {
   const delivered = new Set<string>();
   await using store = await blobStore({
     root,

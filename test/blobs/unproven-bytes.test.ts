@@ -67,7 +67,7 @@ describe('bytes from the private network', () => {
   it.each([
     ['ranges', true],
     ['no ranges', false],
-  ])('are given when all of the blob is verified, by an upstream with %s', async (_what, ranges) => {
+  ])('are served when the whole blob is verified, from an upstream with %s', async (_what, ranges) => {
     const { source, release, reached } = withGate({ ranges });
     const reader = cleanup.use(await store.readBlob(digest, source, { claimedBytes: sizeBytes }));
     const handle = cleanup.use(await store.openBlob(digest, source, { claimedBytes: sizeBytes }));
@@ -87,7 +87,7 @@ describe('bytes from the private network', () => {
     expect(source.bytesSent).toBe(sizeBytes);
   });
 
-  it('that are of another blob are given to nobody, and nothing of them stays', async () => {
+  it('that do not match the digest are neither served nor kept', async () => {
     const source = new PrivateSource(randomBlob(sizeBytes, 8));
     await using reader = await store.readBlob(digest, source, { claimedBytes: sizeBytes });
     const given: Buffer[] = [];
@@ -101,7 +101,7 @@ describe('bytes from the private network', () => {
     expect(store.stat(digest)).toBeUndefined();
   });
 
-  it('that do not all come are not gone on with: neither by the next fill, nor by the next process', async () => {
+  it('that are incomplete are resumed neither by the next fill nor by the next process', async () => {
     const { source, release, reached } = withGate();
     const reader = cleanup.use(await store.readBlob(digest, source, { claimedBytes: sizeBytes }));
     const part = readRange(reader, HEAD);
@@ -121,7 +121,7 @@ describe('bytes from the private network', () => {
     expect(next.bytesSent).toBe(sizeBytes);
   });
 
-  it('of a store that cannot take them are not given, but for what is held until it is verified', async () => {
+  it('that the store cannot take are refused, except small blobs that are verified in memory', async () => {
     await store[Symbol.asyncDispose]();
     store = await openStore(2 ** 16);
     await using reader = await store.readBlob(digest, new PrivateSource(blob), { claimedBytes: sizeBytes });

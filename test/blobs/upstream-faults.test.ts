@@ -13,7 +13,7 @@ const blob = randomBlob(CHUNKS * CHUNK_BYTES, 1);
 const digest = digestOf(blob);
 const sizeBytes = blob.byteLength;
 
-/** The fourth chunk, when it is first asked for. */
+/** The fourth chunk, at its first request. */
 function once(answer: Fault): Fault {
   let isDone = false;
   return (request) => {
@@ -38,7 +38,7 @@ async function expectRight(rig: FaultyStore): Promise<void> {
   expect((await readWhole(stored)).equals(blob)).toBe(true);
 }
 
-/** The fill must fail with `code`; says what of the blob can be gone on with. */
+/** Expects the fill to fail with `code`; returns the bytes that a later fill can use. */
 async function expectFailure(rig: FaultyStore, code: string): Promise<void> {
   await using handle = await rig.store.openBlob(digest, rig.source, { provenBytes: provenBytes(sizeBytes) });
   await expect(readWhole(handle)).rejects.toMatchObject({ code });
@@ -47,7 +47,7 @@ async function expectFailure(rig: FaultyStore, code: string): Promise<void> {
 }
 
 describe('an upstream that', () => {
-  it('stalls in the middle of a part is asked for the rest of it', async () => {
+  it('stalls within a part gets a request for the rest', async () => {
     const fault = once(({ response, range }) => {
       sendHead(response, range, sizeBytes, CHUNK_BYTES);
       response.write(blob.subarray(range.start, range.start + HALF));
@@ -59,7 +59,7 @@ describe('an upstream that', () => {
     expect(rig.ranges).toContain(`bytes=${3 * CHUNK_BYTES + HALF}-${4 * CHUNK_BYTES - 1}`);
   });
 
-  it('resets the connection is asked for the rest', async () => {
+  it('resets the connection gets a request for the rest', async () => {
     const fault = once(({ response, range }) => {
       sendHead(response, range, sizeBytes, CHUNK_BYTES);
       response.write(blob.subarray(range.start, range.start + HALF), () => response.destroy());
@@ -70,7 +70,7 @@ describe('an upstream that', () => {
     expect(rig.ranges).toHaveLength(CHUNKS + 1);
   });
 
-  it('sends less than it announced is asked for the rest', async () => {
+  it('sends less than it announced gets a request for the rest', async () => {
     const fault = once(({ response, range }) => {
       sendHead(response, range, sizeBytes);
       response.end(blob.subarray(range.start, range.start + HALF));
@@ -82,7 +82,7 @@ describe('an upstream that', () => {
     expect(rig.ranges).toContain(`bytes=${3 * CHUNK_BYTES + HALF}-${4 * CHUNK_BYTES - 1}`);
   });
 
-  it('sends more than it announced spoils nothing', async () => {
+  it('sends more than it announced corrupts nothing', async () => {
     const fault = once(({ response, range }) => {
       sendHead(response, range, sizeBytes);
       response.end(Buffer.concat([blob.subarray(range.start, range.end), Buffer.alloc(1000, 'x')]));
@@ -94,7 +94,7 @@ describe('an upstream that', () => {
   });
 
   it.each([sizeBytes + 1, sizeBytes - 1, 1, '*'])(
-    'names the size %s with every range is asked for the whole blob, if it is not what it is known to be',
+    'reports the size %s with every range gets a request for the whole blob if that is wrong',
     async (totalBytes) => {
       const fault: Fault = ({ seen, response, range }) => {
         if (seen.headers.range === undefined)
@@ -112,7 +112,7 @@ describe('an upstream that', () => {
     },
   );
 
-  it('has a blob of another size than the descriptor fails the fill, and neither bytes nor a connection are kept', async () => {
+  it('has another size than the descriptor fails the fill, and nothing is kept', async () => {
     const closed = Promise.withResolvers<void>();
     const fault: Fault = ({ response }) => {
       response.once('close', closed.resolve);
@@ -126,7 +126,7 @@ describe('an upstream that', () => {
     expect(await rig.partials()).toEqual([]);
   });
 
-  it('sends half of each range is asked for the rest', async () => {
+  it('sends half of each range gets a request for the rest', async () => {
     const fault: Fault = ({ response, range }) => {
       sendRange(
         response,
@@ -140,7 +140,7 @@ describe('an upstream that', () => {
     expect(rig.ranges).toHaveLength(CHUNKS / 2);
   });
 
-  it('cannot but send a few bytes at a time is asked for the whole blob', async () => {
+  it('sends only a few bytes a response gets a request for the whole blob', async () => {
     const fault: Fault = ({ seen, response, range }) => {
       if (seen.headers.range === undefined) return false;
       sendRange(response, { start: range.start, end: range.start + 100 }, blob);
@@ -151,7 +151,7 @@ describe('an upstream that', () => {
     expect(rig.ranges).toEqual(['bytes=0-65535', 'all']);
   });
 
-  it('sends more around each range is cut', async () => {
+  it('sends more around each range has its bodies cut', async () => {
     const fault: Fault = ({ response, range }) => {
       const around = { start: Math.max(0, range.start - 50), end: Math.min(sizeBytes, range.end + 50) };
       sendRange(response, around, blob);
@@ -162,7 +162,7 @@ describe('an upstream that', () => {
     expect(rig.ranges).toHaveLength(CHUNKS);
   });
 
-  it('sends another range than the one asked for is asked for the whole blob', async () => {
+  it('sends another range gets a request for the whole blob', async () => {
     const fault = once(({ response, range }) => {
       sendRange(response, { start: range.start + 1, end: range.end + 1 }, blob);
       return true;
@@ -173,7 +173,7 @@ describe('an upstream that', () => {
     expect(rig.ranges.length).toBeLessThanOrEqual(CHUNKS + 1);
   });
 
-  it('begins to ignore ranges in the middle sends the rest with one answer', async () => {
+  it('begins to ignore ranges sends the rest with one response', async () => {
     const fault: Fault = ({ response, place }) => {
       if (place < 4) return false;
       response.writeHead(200, { 'content-length': sizeBytes });
@@ -182,11 +182,11 @@ describe('an upstream that', () => {
     };
     await using rig = await FaultyStore.start(blob, { fault });
     await expectRight(rig);
-    // Those that were under way when the first such answer came, and that answer's own.
+    // Requests that ran when the first such response arrived, and that response's own.
     expect(rig.ranges.length).toBeLessThanOrEqual(4 + 3);
   });
 
-  it('sends a wrong byte is found out; its readers are cut off and nothing is kept', async () => {
+  it('sends a wrong byte is detected: readers are cut off and nothing is kept', async () => {
     const fault = once(({ response, range }) => {
       const wrong = Buffer.from(blob.subarray(range.start, range.end));
       wrong[17] = (wrong[17] ?? 0) ^ 1;
@@ -204,7 +204,7 @@ describe('an upstream that', () => {
   it.each([
     [429, '7'],
     [503, '3'],
-  ])('answers %i with Retry-After %s is waited for so long', async (status, retryAfter) => {
+  ])('sends %i with Retry-After %s gets no request before that time', async (status, retryAfter) => {
     const fault = once(({ response }) => {
       response.writeHead(status, { 'retry-after': retryAfter }).end();
       return true;
@@ -215,7 +215,7 @@ describe('an upstream that', () => {
     expect(rig.pauses).toEqual([Number(retryAfter) * 1000]);
   });
 
-  it('answers 429 to everything fails the fill, which keeps what it has', async () => {
+  it('sends 429 to everything fails the fill, which keeps its bytes', async () => {
     const fault: Fault = ({ response, place }) => {
       if (place < 6) return false;
       response.writeHead(429, { 'retry-after': '1' }).end();
@@ -227,7 +227,7 @@ describe('an upstream that', () => {
     expect(rig.store.usage().bytes).toBe(6 * CHUNK_BYTES);
   });
 
-  it('drips is left for another connection', async () => {
+  it('sends very slowly is left for another connection', async () => {
     const dripping = new Set<NodeJS.Timeout>();
     const fault = once(({ response, range }) => {
       sendHead(response, range, sizeBytes, CHUNK_BYTES);
@@ -242,7 +242,7 @@ describe('an upstream that', () => {
     expect(rig.ranges).toHaveLength(CHUNKS + 1);
   });
 
-  it('refuses credentials in the middle is asked again with new ones', async () => {
+  it('refuses credentials during a fill gets new ones', async () => {
     let tokens = 0;
     const valid = new Set<string>();
     const fault: Fault = ({ seen, response, place }) => {
@@ -263,7 +263,7 @@ describe('an upstream that', () => {
     expect(tokens).toBe(2);
   });
 
-  it('redirects to a URL that expires is asked for another one, and the other host never sees credentials', async () => {
+  it('redirects to a URL that expires gets a request for a new one', async () => {
     let signatures = 0;
     let served = 0;
     const bucket = await ScriptedUpstream.start(({ url, headers }, response) => {
@@ -285,7 +285,7 @@ describe('an upstream that', () => {
     expect(bucket.requests.every(({ headers }) => headers.authorization === undefined)).toBe(true);
   });
 
-  it('goes away for good leaves what is there to the next fill', async () => {
+  it('goes away for good leaves its bytes to the next fill', async () => {
     let isGone = true;
     const fault: Fault = ({ response, range }) => {
       if (!isGone || range.start < 5 * CHUNK_BYTES) return false;

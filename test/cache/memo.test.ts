@@ -10,7 +10,7 @@ function numbered(): { make: () => Promise<{ run: number }>; runs: () => number 
 }
 
 describe('Memo', () => {
-  it('makes a value once for all who ask at the same time, and keeps it for those who ask later', async () => {
+  it('makes a value once for concurrent callers, and keeps it for later ones', async () => {
     const memo = new Memo<{ run: number }>('index', new Events(collectingLogger()), { maxEntries: 10 });
     const { make, runs } = numbered();
     const asked = await Promise.all(Array.from({ length: 10 }, () => memo.get('key', make)));
@@ -18,13 +18,13 @@ describe('Memo', () => {
     expect(runs()).toBe(1);
   });
 
-  it('keeps no failure', async () => {
+  it('does not keep a failure', async () => {
     const memo = new Memo<{ run: number }>('index', new Events(collectingLogger()), { maxEntries: 10 });
     await expect(memo.get('key', () => Promise.reject(new Error('no')))).rejects.toThrow('no');
     await expect(memo.get('key', numbered().make)).resolves.toEqual({ run: 1 });
   });
 
-  it('forgets what was used least recently beyond its bound', async () => {
+  it('evicts the least recently used value beyond its bound', async () => {
     const memo = new Memo<{ run: number }>('index', new Events(collectingLogger()), { maxEntries: 2 });
     const { make } = numbered();
     for (const key of ['a', 'b', 'a', 'c']) await memo.get(key, make);
@@ -32,7 +32,7 @@ describe('Memo', () => {
     expect(await memo.get('b', make)).toEqual({ run: 4 });
   });
 
-  it('goes on making when one who waits leaves', async () => {
+  it('goes on making a value when a caller stops waiting', async () => {
     const memo = new Memo<{ run: number }>('index', new Events(collectingLogger()), { maxEntries: 2 });
     const { promise, resolve } = Promise.withResolvers<{ run: number }>();
     const leaving = new AbortController();

@@ -13,7 +13,7 @@ describeByteCache(
 );
 
 describe('MemoryCache', () => {
-  it('never holds more than its bound, and drops what was used longest ago', async () => {
+  it('never holds more than its bound, and evicts the least recently used entry', async () => {
     const cache = new MemoryCache({ maxBytes: 100 * KIB, events: new Events(collectingLogger()) });
     for (let entry = 0; entry < 50; entry++) {
       await cache.set(`entry ${entry}`, new Uint8Array(10 * KIB));
@@ -31,7 +31,7 @@ describe('MemoryCache', () => {
     expect((await cache.get('view'))?.bytes.buffer.byteLength).toBe(10);
   });
 
-  it('takes nothing larger than itself, and nothing at all when it is switched off', async () => {
+  it('stores nothing larger than its bound, and nothing at all when it is off', async () => {
     const small = new MemoryCache({ maxBytes: KIB, events: new Events(collectingLogger()) });
     await small.set('large', new Uint8Array(2 * KIB));
     expect(await small.get('large')).toBeUndefined();
@@ -40,7 +40,7 @@ describe('MemoryCache', () => {
     expect(await off.get('key')).toBeUndefined();
   });
 
-  it('counts what it evicts', async () => {
+  it('counts evictions', async () => {
     const events = new Events(collectingLogger());
     const cache = new MemoryCache({ maxBytes: 10 * KIB, events });
     for (let entry = 0; entry < 3; entry++) await cache.set(`entry ${entry}`, new Uint8Array(4 * KIB));

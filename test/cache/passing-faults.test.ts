@@ -9,7 +9,7 @@ function faultsAt(clock: { nowMs: number }): PassingFaults<{ attempt: number }> 
   return new PassingFaults({ firstMs: 100, longestMs: 350 }, () => clock.nowMs);
 }
 
-describe('a fault that may pass', () => {
+describe('a temporary fault', () => {
   it('is held for a pause that doubles while the subject keeps failing, up to the longest', () => {
     const clock = { nowMs: 0 };
     const faults = faultsAt(clock);
@@ -23,7 +23,7 @@ describe('a fault that may pass', () => {
     expect(pauses).toEqual([100, 200, 350, 350, 350]);
   });
 
-  it('is known as the last one after its pause, until the subject has not failed', () => {
+  it('is the last one after its pause, until an attempt succeeds', () => {
     const clock = { nowMs: 0 };
     const faults = faultsAt(clock);
     faults.note('a', { attempt: 1 });
@@ -33,7 +33,7 @@ describe('a fault that may pass', () => {
     expect(faults.last('a')).toBeUndefined();
   });
 
-  it('begins with the first pause again if the subject has been left alone for long, or has not failed meanwhile', () => {
+  it('starts with the first pause again after a long time without attempts, and after a success', () => {
     const clock = { nowMs: 0 };
     const faults = faultsAt(clock);
     for (const before of [() => (clock.nowMs += 10_000), () => faults.clear('a')]) {
@@ -46,13 +46,13 @@ describe('a fault that may pass', () => {
     }
   });
 
-  it('of one subject says nothing of another', () => {
+  it('of one subject does not affect another', () => {
     const faults = faultsAt({ nowMs: 0 });
     faults.note('a', { attempt: 1 });
     expect(faults.current('b')).toBeUndefined();
   });
 
-  it('is never waited for where the first pause is 0', () => {
+  it('has no pause if the first pause is 0', () => {
     const faults = new PassingFaults<object>(growingPauses(0), () => 0);
     for (let attempt = 0; attempt < 5; attempt++) {
       faults.note('a', {});
@@ -61,8 +61,8 @@ describe('a fault that may pass', () => {
   });
 });
 
-describe('a memo of values that may pass', () => {
-  it('keeps a final value for good and another for its pause only', async () => {
+describe('a memo of temporary values', () => {
+  it('keeps a final value, and keeps another for its pause only', async () => {
     const isFinal = ({ isDone }: { isDone: boolean }): boolean => isDone;
     const bound = { maxEntries: 10 };
     const made: string[] = [];

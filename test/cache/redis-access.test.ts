@@ -36,7 +36,7 @@ async function works(url: string, options: { ca?: string; cluster?: boolean } = 
 }
 
 describe.each([false, true])('a Redis with TLS, a private authority and users (cluster: %s)', (cluster) => {
-  it('is used with the authority and the user of its URL, and by nobody else', async () => {
+  it('accepts the authority and the user of its URL, and no others', async () => {
     await using server = await RedisServer.start({ tls, user: USER, isCluster: cluster });
     const ca = await readFile(authority.cert, 'utf8');
     expect(await works(server.url, { ca, cluster })).toBe(true);
@@ -46,7 +46,7 @@ describe.each([false, true])('a Redis with TLS, a private authority and users (c
   });
 });
 
-it('a database of a Redis is chosen by the path of the URL', async () => {
+it('the path of the URL selects a database of Redis', async () => {
   await using server = await RedisServer.start();
   expect(await works(`${server.url}/3`)).toBe(true);
   expect(await server.command('info keyspace')).toMatch(/^db3:keys=1/m);

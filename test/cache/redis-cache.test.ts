@@ -37,7 +37,7 @@ describe('RedisCache', () => {
     expect(ttl).toBeLessThanOrEqual(60);
   });
 
-  it('turns into misses when Redis dies, counts them, and works again when it is back', async () => {
+  it('returns misses and counts errors when Redis dies, and works again when it is back', async () => {
     await cache.set('key', Buffer.from('x'));
     await server.stop();
     expect(await cache.get('key')).toBeUndefined();

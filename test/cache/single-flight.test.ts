@@ -5,7 +5,7 @@ import { Events } from '../../src/telemetry/events.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
 
 describe('SingleFlight', () => {
-  it('does the work once for all who ask while it runs, and counts those who joined', async () => {
+  it('does the work once for concurrent callers, and counts those that joined', async () => {
     const events = new Events(collectingLogger());
     const flights = new SingleFlight<number>('span', events);
     const { promise, resolve } = Promise.withResolvers<number>();
@@ -32,7 +32,7 @@ describe('SingleFlight', () => {
     await expect(flights.run('key', () => Promise.resolve(2))).resolves.toBe(2);
   });
 
-  it('goes on for the others when one who waits leaves', async () => {
+  it('goes on for the others when a caller stops waiting', async () => {
     const flights = new SingleFlight<number>('span', new Events(collectingLogger()));
     const { promise, resolve } = Promise.withResolvers<number>();
     const leaving = new AbortController();

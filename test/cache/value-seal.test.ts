@@ -16,7 +16,7 @@ const KEY = makeSecret('shared key');
 describe('ValueSeal', () => {
   const seal = new ValueSeal(new Secret(KEY));
 
-  it('is HMAC-SHA-256 with a key of its own for each name', async () => {
+  it('is HMAC-SHA-256 with a separate key for each name', async () => {
     for (const length of [0, 1, 1000, 100_000]) {
       const bytes = randomBytes(length);
       const key = createHmac('sha256', KEY).update('name').digest();
@@ -27,7 +27,7 @@ describe('ValueSeal', () => {
     }
   });
 
-  it('knows every changed bit, other length, other name and other key', async () => {
+  it('detects each changed bit, and another length, name or key', async () => {
     const sealed = await seal.close('name', Buffer.from('value'));
     for (let bit = 0; bit < sealed.byteLength * 8; bit++) {
       const changed = Buffer.from(sealed);
@@ -79,7 +79,7 @@ describe('RedisCache with a key', async () => {
       'of another key',
       async (): Promise<unknown> => (await open(`${KEY}x`)).set('victim', Buffer.from('theirs')),
     ],
-  ])('takes a value that was %s for none, counts it and removes it', async (_what, spoil) => {
+  ])('treats a value that was %s as a miss, counts it and removes it', async (_what, spoil) => {
     await cache.set('other', Buffer.from('the value of other'));
     await cache.set('victim', Buffer.from('the value of victim'));
     const before = await errors();

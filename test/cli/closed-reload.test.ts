@@ -27,7 +27,7 @@ beforeEach(async () => {
   await writeFile(users, `alice:${await hash(ALICE, 4)}\n`);
 });
 
-/** Everything that a proxy needs, from the environment, but who may use it. */
+/** Everything that a proxy needs, from the environment, except access rules. */
 function environment(): Record<string, string> {
   return {
     SPANDREL_LISTEN_PORT: '0',
@@ -37,7 +37,7 @@ function environment(): Record<string, string> {
   };
 }
 
-/** A proxy that lets in alice, and whoever has the token. */
+/** A proxy that admits alice, and the holder of the token. */
 function closedConfig(): string {
   return `admin:\n  token: ${TOKEN}\naccess:\n  kind: htpasswd\n  htpasswdFile: ${users}\n  cidrs: [127.0.0.0/8]\n`;
 }
@@ -58,7 +58,7 @@ class Proxy {
     return proxy;
   }
 
-  /** Status of the registry for nobody, and of the operations listener without its token. */
+  /** Status of the registry without credentials, and of the admin API without its token. */
   async openness(): Promise<[number, number]> {
     const asked = [`${this.url}/v2/`, `${this.adminUrl}/api/v1/blobs`].map((url) => fetch(url));
     const [registry, admin] = await Promise.all(asked);
@@ -72,14 +72,16 @@ class Proxy {
     return /^spandrel_config_current (\d)$/m.exec(await metrics.text())?.[1];
   }
 
-  /** What the log says last of the configuration. */
+  /** The last log line about the configuration. */
   outcome(): string {
     const isOutcome = (line: string): boolean => line.includes(REFUSED) || line.includes(TAKEN);
     return this.child.stdout.split('\n').findLast(isOutcome) ?? '';
   }
 }
 
-/** The changed configuration is refused for such a reason, by itself or, faster, when it is told to look. */
+/**
+ * Expects the changed configuration to be refused for `reason`, without a signal or, faster, after SIGHUP.
+ */
 async function expectRefused(proxy: Proxy, reason: RegExp, tell = false): Promise<void> {
   if (tell) proxy.child.kill('SIGHUP');
   await expect.poll(() => proxy.outcome(), { timeout: 15_000 }).toMatch(reason);
@@ -91,7 +93,7 @@ async function expectTaken(proxy: Proxy, tell = false): Promise<void> {
   await expect.poll(() => proxy.outcome(), { timeout: 15_000 }).toContain(TAKEN);
 }
 
-describe('a running proxy that keeps people out', () => {
+describe('a running proxy with restricted access', () => {
   const ways: [string, (text: string) => Promise<unknown>, RegExp][] = [
     ['empty', () => writeFile(file, ''), /the file is empty/],
     [
@@ -111,7 +113,7 @@ describe('a running proxy that keeps people out', () => {
     ],
     ['without networks', (text) => writeFile(file, text.replace(/ {2}cidrs.*\n/, '')), /access.cidrs/],
   ];
-  it('stays closed whatever its file becomes, says what would open, and goes on when it is whole', async () => {
+  it('stays restricted whatever happens to its file, and reloads when the file is complete', async () => {
     const text = closedConfig();
     await writeFile(file, text);
     const proxy = await Proxy.start(['--config', file]);
@@ -129,7 +131,7 @@ describe('a running proxy that keeps people out', () => {
     expect(proxy.child.stdout + proxy.child.stderr).not.toContain(TOKEN);
   });
 
-  it('opens when its file says so', async () => {
+  it('lifts a restriction when its file says so', async () => {
     await writeFile(file, closedConfig());
     const proxy = await Proxy.start(['--config', file]);
     await writeFile(file, 'admin: {token: none}\naccess: {kind: open, cidrs: ["0.0.0.0/0", "::/0"]}\n');
@@ -137,7 +139,7 @@ describe('a running proxy that keeps people out', () => {
     expect(await proxy.openness()).toEqual([200, 200]);
   });
 
-  it('sees by itself that a file in its place, or links as Kubernetes makes them, lead to half a file, then to a whole one', async () => {
+  it('notices a replaced file or link that leads to half a file, then to a whole one', async () => {
     const put = async (version: string, text: string): Promise<void> => {
       await mkdir(join(folder, version));
       await writeFile(join(folder, version, 'spandrel.yaml'), text);
@@ -154,7 +156,7 @@ describe('a running proxy that keeps people out', () => {
     expect(await proxy.openness()).toEqual([401, 401]);
   });
 
-  it('keeps what the environment says, whatever the file leaves out', async () => {
+  it('keeps restrictions of the environment, whatever the file leaves out', async () => {
     await writeFile(file, 'log: {level: info}\n');
     const proxy = await Proxy.start(['--config', file], {
       SPANDREL_ADMIN_TOKEN: TOKEN,
@@ -166,7 +168,7 @@ describe('a running proxy that keeps people out', () => {
     expect(await proxy.openness()).toEqual([401, 401]);
   });
 
-  it('misses the usual file once it has been there', async () => {
+  it('refuses to lose the default file once it was read', async () => {
     await mkdir(join(folder, 'config'));
     const usual = join(folder, 'config/spandrel.yaml');
     await writeFile(usual, closedConfig());
@@ -177,14 +179,14 @@ describe('a running proxy that keeps people out', () => {
   });
 });
 
-describe('files with secrets', () => {
+describe('a file with secrets', () => {
   it.each<[string, (text: string) => Promise<unknown>]>([
     ['empty', () => writeFile(users, '')],
     ['missing', () => rm(users)],
     ['cut off', (text) => writeFile(users, text.slice(0, -9))],
     ['a folder', () => rm(users).then(() => mkdir(users))],
     ['unreadable words', () => writeFile(users, 'alice\n')],
-  ])('users that are %s: those of before stay, nobody else comes in', async (_what, change) => {
+  ])('with users that is %s keeps the previous users in use', async (_what, change) => {
     await writeFile(file, closedConfig());
     const proxy = await Proxy.start(['--config', file]);
     await change(await readFile(users, 'utf8'));
@@ -197,7 +199,7 @@ describe('files with secrets', () => {
     ['empty', (path) => writeFile(path, '')],
     ['missing', (path) => rm(path)],
     ['cut off', (path) => writeFile(path, TOKEN.slice(0, -3))],
-  ])('a token whose file is %s: the one of before stays', async (_what, change) => {
+  ])('with a token that is %s keeps the previous token in use', async (_what, change) => {
     const tokenFile = join(folder, 'token');
     await writeFile(tokenFile, `${TOKEN}\n`);
     await writeFile(file, `admin: {tokenFile: ${tokenFile}}\n`);
@@ -207,7 +209,7 @@ describe('files with secrets', () => {
     expect([(await proxy.openness())[1], await proxy.metric()]).toEqual([401, '0']);
   });
 
-  it('a certificate without its key, half a certificate, and one authority less keep the listener as it was', async () => {
+  it('with half a certificate, no key, or one authority less keeps the previous ones in use', async () => {
     const certificates = cleanup.use(await createCertificates());
     const tls = {
       cert: join(folder, 'cert.pem'),
@@ -269,7 +271,7 @@ describe('a start', () => {
     expect(child.stderr).toMatch(words);
   });
 
-  it('without any file goes on with what the environment says; a usual file that is a link to nowhere is refused', async () => {
+  it('without a file uses the environment, and refuses a default file that is a dangling link', async () => {
     const proxy = await Proxy.start([]);
     expect(await proxy.openness()).toEqual([200, 200]);
     await mkdir(join(folder, 'config'));

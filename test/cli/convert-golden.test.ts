@@ -64,7 +64,7 @@ async function compare(
       expect(existsSync(out)).toBe(false);
       return;
     }
-    // A layer at fault: `soci` gives up the image, we leave the layer out.
+    // A faulty layer: `soci` fails, the proxy leaves the layer out.
     expect(result).toMatchObject({ digest: expect.stringMatching(/^sha256:/) as string });
     const layers = (result as Outcome).platforms.flatMap((platform) => platform.layers);
     expect(layers.map(({ skipped }) => skipped)).toContain('TAR_UNSUPPORTED');
@@ -100,7 +100,7 @@ function readBlob(layout: string, digest: string): Buffer {
   return readFileSync(join(layout, 'blobs', digest.replace(':', '/')));
 }
 
-/** What the command prints with `--json`, or the code of the error that it fails with. */
+/** The command's output with `--json`, or the code of its error. */
 async function runConvert(args: string[]): Promise<Outcome | string> {
   const write = vi.spyOn(process.stdout, 'write').mockReturnValue(true);
   try {

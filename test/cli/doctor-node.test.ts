@@ -99,7 +99,7 @@ describe('doctor, containerd', () => {
       /transfer service unpacks for other/,
     ],
     ['what is no TOML', 'version = = 2', /not valid TOML/],
-  ])('says so of %s', async (_what, config, message) => {
+  ])('reports %s', async (_what, config, message) => {
     const found = await containerdProblems(config);
     expect(found).toEqual([expect.stringMatching(message)]);
   });
@@ -130,7 +130,7 @@ describe('doctor, containerd', () => {
     });
   });
 
-  it('is no problem where there is no containerd', async () => {
+  it('reports no problem without containerd', async () => {
     const { files } = await node({});
     const findings = await checkContainerd(files, await readContainerdConfig(files));
     expect(findings.map(({ status }) => status)).toEqual(['note']);
@@ -155,7 +155,7 @@ describe('doctor, hosts.toml', () => {
     ['with capabilities', '[host."http://127.0.0.1:5000"]\ncapabilities = ["pull", "resolve"]'],
     ['without', 'server = "https://x"\n[host."http://127.0.0.1:5000"]'],
     ['with a path', '[host."http://127.0.0.1:5000/v2/hub"]\noverride_path = true'],
-  ])('that leads to the proxy is found, %s', async (_what, hosts) => {
+  ])('that leads to the proxy is accepted, %s', async (_what, hosts) => {
     expect(await check(hosts)).toEqual({ found: [], registries: ['docker.io'] });
     for (const config of [V1, V3]) expect((await check(hosts, config)).registries).toEqual(['docker.io']);
   });
@@ -222,11 +222,11 @@ describe('doctor, soci-snapshotter', () => {
       /no scheme/,
     ],
     ['what is no TOML', '[', /not valid TOML/],
-  ])('says so of %s', async (_what, config, message) => {
+  ])('reports %s', async (_what, config, message) => {
     expect(problems(await check(config))).toEqual([expect.stringMatching(message)]);
   });
 
-  it("wants layers discarded, or containerd's store, in parallel mode, and chunks", async () => {
+  it("requires discarded layers or containerd's store in parallel mode, and chunks", async () => {
     const findings = await check('[pull_modes.parallel_pull_unpack]\nenable = true');
     expect(problems(findings)).toEqual([
       expect.stringMatching(/never lazy/),
@@ -235,7 +235,7 @@ describe('doctor, soci-snapshotter', () => {
     expect(findings.filter(({ status }) => status === 'note')[0]?.message).toMatch(/chunk_size/);
   });
 
-  it('wants mirror and store where containerd has the proxy as a mirror', async () => {
+  it('requires the mirror and the store if containerd has the proxy as a mirror', async () => {
     expect(problems(await check('', PROXY, ['docker.io']))).toEqual([
       expect.stringMatching(/asks docker.io itself/),
       expect.stringMatching(/content store of its own/),
@@ -245,7 +245,7 @@ describe('doctor, soci-snapshotter', () => {
     expect(problems(await check(mirror, PROXY, ['docker.io']))).toEqual([]);
   });
 
-  it('wants to be told of a proxy elsewhere that speaks plain HTTP', async () => {
+  it('requires an entry for a remote proxy that speaks plain HTTP', async () => {
     expect(problems(await check('', REMOTE))).toEqual([
       expect.stringMatching(/expects HTTPS at proxy.internal:5000/),
     ]);
@@ -266,7 +266,7 @@ describe('doctor, Docker', () => {
       proxy,
     );
 
-  it('wants a mirror without a path, and plain HTTP allowed', async () => {
+  it('requires a mirror without a path, and plain HTTP to be allowed', async () => {
     expect(problems(await check({ 'registry-mirrors': ['http://127.0.0.1:5000'] }))).toEqual([]);
     expect(problems(await check({ 'registry-mirrors': ['http://127.0.0.1:5000/hub'] }))).toEqual([
       expect.stringMatching(/must not have a path/),
@@ -277,7 +277,7 @@ describe('doctor, Docker', () => {
     expect(problems(await check('{'))).toEqual([expect.stringMatching(/not valid JSON/)]);
   });
 
-  it('says nothing where there is no Docker', async () => {
+  it('reports nothing without Docker', async () => {
     expect(await checkDocker((await node({})).files, PROXY)).toEqual([]);
   });
 });
@@ -288,7 +288,7 @@ describe('doctor, registries.conf', () => {
   const entry = (location: string, more = ''): string =>
     `[[registry]]\nprefix = "docker.io"\nlocation = "docker.io"\n[[registry.mirror]]\nlocation = "${location}"\n${more}`;
 
-  it('wants plain HTTP allowed, and the upstream named', async () => {
+  it('requires plain HTTP to be allowed, and the upstream to be named', async () => {
     expect(await check(entry('127.0.0.1:5000/hub', 'insecure = true'))).toMatchObject([{ status: 'ok' }]);
     expect(await check(entry('127.0.0.1:5000', 'insecure = true'))).toMatchObject([{ status: 'note' }]);
     expect(problems(await check(entry('127.0.0.1:5000/hub')))).toEqual([

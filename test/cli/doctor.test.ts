@@ -74,7 +74,7 @@ describe('spandrel doctor', () => {
     ['nobody/app:1', /no upstream for this name/, /begin the name/],
     ['locked/app:1', /UPSTREAM_CREDENTIALS_REFUSED|401/, /credentials for this upstream/],
     ['demo/app:latest@plan9/mips', /no platform plan9\/mips/, /linux\/amd64, linux\/arm64/],
-  ])('says of %s what is wrong, and what to do', async (image, message, next) => {
+  ])('says what is wrong with %s, and what to do', async (image, message, next) => {
     const { status, findings } = await doctor('--no-node', image);
     const problem = findings.find(({ status: found }) => found === 'problem');
     expect([status, problem?.message, problem?.next]).toEqual([
@@ -93,7 +93,7 @@ describe('spandrel doctor', () => {
     expect(messages(answer, 'upstream', 'ok')).toEqual([expect.stringMatching(/^self .* is reachable/)]);
   });
 
-  it('says so when a node looks for no index of the kind that there is', async () => {
+  it('says that a node does not look for the kind of index that exists', async () => {
     await using tree = await NodeTree.create({
       '/etc/containerd/config.toml': 'version = 2',
       '/etc/soci-snapshotter-grpc/config.toml': '[pull_modes.soci_v2]\nenable = false',
@@ -103,7 +103,7 @@ describe('spandrel doctor', () => {
     expect(messages(answer, 'snapshotter', 'problem')).toContainEqual(expect.stringMatching(/both off/));
   });
 
-  it('prints what it found for people, with what to do next', async () => {
+  it('prints its findings as text, with what to do next', async () => {
     const gone = await ScriptedUpstream.start(() => undefined);
     await gone[Symbol.asyncDispose]();
     await using child = new SpandrelProcess(['doctor', '--no-node', '--proxy', gone.url]);

@@ -94,7 +94,7 @@ async function threadFailures(proxy: ShortProxy, agent: Agent): Promise<number> 
 
 describe('a proxy that runs out of file descriptors', () => {
   it.concurrent.for([2, 6, 10, 16])(
-    'gives errors that may be tried again, and right answers when it has them back (%i to spare)',
+    'returns retryable errors, and right responses when it has descriptors again (%i to spare)',
     { timeout: 120_000 },
     async (spare, { expect }) => {
       await using proxy = await ShortProxy.start();
@@ -105,7 +105,7 @@ describe('a proxy that runs out of file descriptors', () => {
       await proxy.limit((await proxy.descriptors()) + spare);
       const urls = [
         `${base}/manifests/latest`,
-        // One layer is not asked for yet.
+        // One layer has not been requested yet.
         ...layers
           .slice(1)
           .flatMap(({ digest }) =>

@@ -4,7 +4,7 @@ import { asksForHelp } from '../../src/cli/terminal/command-help.ts';
 import { COMMAND_NAMES, printCommandHelp, printUsage, runCommand } from '../../src/cli/run-command.ts';
 import { tryProgram } from '../helpers/programs.ts';
 
-/** What a command line prints on standard output, and its exit status. */
+/** The standard output of a command line, and its exit status. */
 async function printed(...args: string[]): Promise<{ status: number; stdout: string }> {
   const write = vi.spyOn(process.stdout, 'write').mockReturnValue(true);
   try {
@@ -42,7 +42,7 @@ describe('--help of a command', () => {
       expect(await printed(...args)).toEqual({ status: 0, stdout: printUsage() });
   });
 
-  it('is not meant by what follows two dashes', () => {
+  it('is not a flag after two dashes', () => {
     expect(asksForHelp(['cat', 'demo/app', '--', '--help'])).toBe(false);
     expect(asksForHelp(['cat', '-h', '--'])).toBe(true);
   });

@@ -77,7 +77,7 @@ const MOMENTS = {
 };
 
 describe('a proxy that is killed', () => {
-  it('at any step of an index leaves none without its zTOC, and the next start removes what was half-written', async () => {
+  it('leaves no index without its zTOC at any step, and removes unfinished files at start', async () => {
     const released = Promise.withResolvers<void>();
     cleanup.defer(released.resolve);
     for (const [moment, look] of Object.entries(MOMENTS)) {

@@ -30,7 +30,7 @@ const RELATIVE: readonly (readonly [string, string])[] = [
     (_, place) => [`chain-${place}`, place === 0 ? 'file' : `chain-${place - 1}`] as const,
   ),
 ];
-/** In an image a slash is the root of the image, whatever the machine has there. */
+/** A slash is the root of the image, whatever the machine has there. */
 const ABSOLUTE: readonly (readonly [string, string, boolean])[] = [
   ['absolute', '/files/a', true],
   ['above', '../../../../files/a', true],
@@ -76,7 +76,7 @@ async function run(...args: string[]): Promise<{ status: number | null; stdout: 
 }
 
 describe('symbolic links of an image', () => {
-  it('are listed with what they lead to, and those that lead to nothing say so', async () => {
+  it('are listed with their targets, and dangling ones are marked', async () => {
     const { body } = await known.ask('_soci/images/links/files/links');
     const { entries } = JSON.parse(body.toString()) as { entries: Entry[] };
     const byName = new Map(entries.map((entry) => [entry.name, entry]));
@@ -118,7 +118,7 @@ describe('symbolic links of an image', () => {
     expect(absolute.body.toString()).toBe('content');
   });
 
-  it('are shown by ls and stat, on a line each', async () => {
+  it('are printed by ls and stat, one a line', async () => {
     const { stdout } = await run('ls', 'known/team/app:links', '/links');
     const lines = stdout.trimEnd().split('\n');
     expect(lines).toHaveLength(RELATIVE.length + ABSOLUTE.length + 1);

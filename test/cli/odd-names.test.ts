@@ -12,7 +12,7 @@ import { SpandrelProcess } from '../helpers/spandrel-process.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const MAIN = new URL('../../src/cli/bin.ts', import.meta.url).pathname;
-/** What a terminal shows as one line: no control and no format character, no line separator. */
+/** Text that a terminal shows as one line: no control or format character, no line separator. */
 const HARMLESS = /^[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]*$/u;
 
 let known: KnownRepository;
@@ -50,7 +50,7 @@ describe('commands that show names out of images', () => {
   it.each([
     ['ls', 'known/team/app:odd', '/odd'],
     ['ztoc', 'list'],
-  ])('%s %s print a line for each file that a terminal shows and does not obey', async (...words) => {
+  ])('%s %s print one line a file without control characters', async (...words) => {
     const [command = ''] = words;
     const args = command === 'ls' ? [...words, '--proxy', known.app.url] : [...words, join(scratch, 'ztoc')];
     const { status, stdout } = await run(...args);

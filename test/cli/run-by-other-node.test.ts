@@ -26,7 +26,7 @@ afterEach(async () => {
   await rm(root, { recursive: true, force: true });
 });
 
-/** Arguments for a Node that runs `script` by the same Node: in its own place, or as another process where it cannot do that. */
+/** Arguments for a Node that runs `script` with the same Node: in its place, or as a child if it cannot. */
 function wrapped(hasExecve: boolean, script: string, args: readonly string[]): string[] {
   const lines = [
     ...(hasExecve ? [] : ['process.execve = undefined;']),

@@ -29,7 +29,9 @@ beforeEach(async () => {
   folder = await temporaryFolder();
 });
 
-/** An upstream that says what it was told wherever it can, and leads blobs to a signed URL at which nothing answers. */
+/**
+ * An upstream that echoes requests wherever it can, and redirects blobs to a signed URL that nothing serves.
+ */
 function startIndiscreet(): Promise<ScriptedUpstream> {
   return ScriptedUpstream.start(({ url, headers }, response) => {
     const { authorization } = headers;
@@ -70,15 +72,15 @@ async function start(more: Record<string, string> = {}): Promise<SpandrelProcess
   return cleanup.use(new SpandrelProcess(['serve'], { ...environment, ...more }, folder));
 }
 
-/** All of an answer. */
+/** All of a response. */
 async function ask(url: string, init: RequestInit): Promise<string> {
   const response = await fetch(url, init);
   const { status, statusText } = response;
   return JSON.stringify([status, statusText, ...response.headers, await response.text()]);
 }
 
-describe('no secret is told', () => {
-  it('by answers, metrics, the API, logs or the arguments of the process', async () => {
+describe('no secret is shown', () => {
+  it('by responses, metrics, the API, logs or the arguments of the process', async () => {
     const child = await start();
     const { url, adminUrl } = await child.listening();
     const headers = { authorization: basic('alice', SECRETS.alice) };
@@ -131,7 +133,7 @@ describe('no secret is told', () => {
     expect(findSecrets(child.stdout + child.stderr, ALL)).toEqual([]);
   });
 
-  it('by a diagnostic report of Node, which is not made unless it is asked for', async () => {
+  it('by a diagnostic report of Node, which is written only on request', async () => {
     const child = await start({ NODE_OPTIONS: '--report-on-signal --report-signal=SIGUSR2' });
     await child.listening();
     const reports = async (): Promise<string[]> =>

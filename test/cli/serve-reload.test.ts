@@ -51,7 +51,7 @@ async function statusOf(url: string, authorization?: string): Promise<number> {
 }
 
 describe('a running proxy', () => {
-  it('takes over a changed configuration on SIGHUP, and says what needs a restart', async () => {
+  it('applies a changed configuration on SIGHUP, and says what needs a restart', async () => {
     await configure({});
     const child = await start();
     const { url, adminUrl } = await child.listening();
@@ -70,7 +70,7 @@ describe('a running proxy', () => {
     expect(child.stdout + child.stderr).not.toContain(token);
   });
 
-  it('refuses one that is wrong, with all its problems, and keeps the old one', async () => {
+  it('refuses an invalid configuration with all its problems, and keeps the old one', async () => {
     await configure({});
     const child = await start();
     const { url } = await child.listening();
@@ -82,7 +82,7 @@ describe('a running proxy', () => {
     expect(await statusOf(`${url}/v2/`)).toBe(200);
   });
 
-  it('reads its configuration again only when something has changed, also without a file of it', async () => {
+  it('reads its configuration again only after a change, with and without a file', async () => {
     const environment = {
       SPANDREL_LISTEN_PORT: '0',
       SPANDREL_ADMIN_PORT: '0',
@@ -100,7 +100,7 @@ describe('a running proxy', () => {
     expect(child.stdout.split('configuration reloaded')).toHaveLength(3);
   });
 
-  it('sees by itself that its htpasswd file has changed', async () => {
+  it('notices a change of its htpasswd file', async () => {
     const [one, two] = [makeSecret('first password'), makeSecret('second password')];
     const htpasswd = join(folder, 'htpasswd');
     await writeFile(htpasswd, `alice:${await hash(one, 4)}\n`);
@@ -137,7 +137,7 @@ describe('a running proxy', () => {
     expect(await readFile(cert, 'utf8')).toContain('CERTIFICATE');
   });
 
-  it('warns of files with secrets that everybody can read', async () => {
+  it('warns of files with secrets that every user can read', async () => {
     const htpasswd = join(folder, 'htpasswd');
     await writeFile(htpasswd, `alice:${await hash('one', 4)}\n`, { mode: 0o644 });
     await configure({ access: { kind: 'htpasswd', htpasswdFile: htpasswd } });

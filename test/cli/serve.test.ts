@@ -41,7 +41,7 @@ describe('spandrel serve', () => {
     expect(child.stderr).toMatch(/SPANDREL_NO_SUCH: unknown key/);
   });
 
-  it('says which process owns the store', async () => {
+  it('names the process that owns the store', async () => {
     await using owner = new SpandrelProcess(['serve'], environment());
     await owner.listening();
     await using second = new SpandrelProcess(['serve'], environment());
@@ -64,7 +64,7 @@ describe('spandrel serve', () => {
     ]);
   });
 
-  it('ends what it is answering when it is told to stop, then exits with 0', async () => {
+  it('finishes running responses on SIGTERM, then exits with 0', async () => {
     const blob = new Uint8Array(300_000).fill(7);
     const digest = await upstream.addBlob('app', blob);
     const held = Promise.withResolvers<void>();
@@ -79,7 +79,7 @@ describe('spandrel serve', () => {
     expect(await child.exitStatus()).toBe(0);
   });
 
-  it('cuts off what does not end within the grace, and exits with 0', async () => {
+  it('aborts responses that exceed the grace period, and exits with 0', async () => {
     const digest = await upstream.addBlob('app', new Uint8Array(300_000).fill(7));
     upstream.faults.add({ match: { path: /blobs/ }, action: { kind: 'stall', afterBytes: 1000 } });
     await using child = new SpandrelProcess(['serve'], environment({ SPANDREL_SHUTDOWN_GRACE_MS: '50' }));

@@ -41,7 +41,7 @@ async function modes(): Promise<Record<string, string>> {
   const entries = await readdir(root, { recursive: true, withFileTypes: true });
   const found: Record<string, string> = {};
   for (const path of [root, ...entries.map(({ parentPath, name }) => join(parentPath, name))]) {
-    // What was arriving may have got its name since.
+    // Arriving files may have got their names since.
     const mode = await kindAndMode(path).catch(() => undefined);
     if (mode !== undefined) found[relative(root, path)] = mode;
   }
@@ -64,16 +64,19 @@ async function pull(child: SpandrelProcess): Promise<void> {
 }
 
 describe('the files of the store', () => {
-  it.each(['000', '022', '0777'])('are for their owner only, whatever the umask (%s)', async (umask) => {
-    const child = serve(umask);
-    await pull(child);
-    const found = await modes();
-    // Blobs, indexes, zTOCs, manifests, tags and three databases.
-    expect(Object.keys(found).length).toBeGreaterThan(20);
-    expect(new Set(Object.values(found))).toEqual(new Set(['folder 700', 'file 600']));
-  });
+  it.each(['000', '022', '0777'])(
+    'are accessible to their owner only, whatever the umask (%s)',
+    async (umask) => {
+      const child = serve(umask);
+      await pull(child);
+      const found = await modes();
+      // Blobs, indexes, zTOCs, manifests, tags and three databases.
+      expect(Object.keys(found).length).toBeGreaterThan(20);
+      expect(new Set(Object.values(found))).toEqual(new Set(['folder 700', 'file 600']));
+    },
+  );
 
-  it('are closed to others at the start, those of earlier releases too', async () => {
+  it('are closed to other users at start, those of earlier releases too', async () => {
     const first = serve('022');
     await pull(first);
     first.kill('SIGTERM');
@@ -85,7 +88,7 @@ describe('the files of the store', () => {
     expect(new Set(Object.values(await modes()))).toEqual(new Set(['folder 700', 'file 600']));
   });
 
-  it('keep the permissions of their owner: a wrong storage.root breaks no programs there', async () => {
+  it("keep the owner's permissions, so that a wrong storage.root breaks no programs there", async () => {
     await mkdir(root);
     await writeFile(join(root, 'program'), '');
     await chmod(join(root, 'program'), 0o755);
@@ -93,7 +96,7 @@ describe('the files of the store', () => {
     expect(await kindAndMode(join(root, 'program'))).toBe('file 700');
   });
 
-  it('are not sought behind symbolic links', async () => {
+  it('are not looked for behind symbolic links', async () => {
     const outside = join(folder, 'outside');
     await writeFile(outside, '');
     await chmod(outside, 0o644);

@@ -59,7 +59,7 @@ async function stop(child: SpandrelProcess): Promise<void> {
   expect(await child.exitStatus()).toBe(0);
 }
 
-/** Every file below the store, with what is in it and when it was written, but for who had its lock last. */
+/** Every file of the store with its content and time, except the last owner of the lock. */
 async function snapshot(): Promise<string[]> {
   const entries = await readdir(root, { recursive: true, withFileTypes: true });
   const files = entries
@@ -75,11 +75,11 @@ async function snapshot(): Promise<string[]> {
 }
 
 describe('a store', () => {
-  it('of version 1 is taken over, says so, and has its blobs still', async () => {
+  it('of version 1 is upgraded, and keeps its blobs', async () => {
     const first = serve();
     const before = await readAll(first);
     await stop(first);
-    // As the first version left it: blobs where they are now, partial files without maps, temporary files among the others.
+    // A store of version 1: blobs in place, partial files without maps, temporary files among the others.
     await writeFile(join(root, 'format'), 'spandrel-store 1\n');
     await writeFile(join(root, 'partial', '3e1b1a52-6b69-4d1c-9a3c-111111111111'), 'half of a blob');
     await mkdir(join(root, 'manifests', 'sha256', 'aa'), { recursive: true });
@@ -99,7 +99,7 @@ describe('a store', () => {
     expect(third.stdout).not.toContain('upgraded');
   });
 
-  it('of a later version is refused in words, and is as it was for the version that wrote it', async () => {
+  it('of a later version is refused, and stays usable for that version', async () => {
     const first = serve();
     const before = await readAll(first);
     await stop(first);

@@ -53,7 +53,7 @@ const SNAPSHOTTER = '/etc/soci-snapshotter-grpc/config.toml';
 
 describe('config/examples of clients', () => {
   it.each(['containerd-config-v2.toml', 'containerd-config-v3.toml'])(
-    'make a lazy node with %s, by the name of the proxy and as a mirror',
+    "make a node lazy with %s, with the proxy's name and as a mirror",
     async (config) => {
       expect(
         await problems({
@@ -73,7 +73,7 @@ describe('config/examples of clients', () => {
     },
   );
 
-  it('make a node that pulls in parallel, of which doctor says that it is not lazy and no more', async () => {
+  it('make a node pull in parallel, and doctor only says that it is not lazy', async () => {
     const found = await problems({
       [CONTAINERD]: 'containerd-config-v3.toml',
       [SNAPSHOTTER]: 'soci-snapshotter-parallel.toml',

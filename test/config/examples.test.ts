@@ -19,7 +19,7 @@ interface Policy {
 describe('config/examples/upstreams.yaml', () => {
   const config = parseConfig({ yaml: read('upstreams.yaml'), environment: {} });
 
-  it('has a registry of each kind, and clients for all of them', async () => {
+  it('has an upstream of each kind, and clients can be created for all of them', async () => {
     const kinds = config.upstreams?.map(({ name, auth }) => `${name} ${auth.kind}`);
     expect(kinds).toEqual([
       'ecr ecr',
@@ -53,7 +53,7 @@ describe('config/examples/upstreams.yaml', () => {
     expect(names).toEqual(['k8s/pause', 'chainguard/chainguard/go', 'my-project/microsoft/dotnet/sdk']);
   });
 
-  it('names hosts of ECR that are understood', () => {
+  it('names ECR hosts that the parser recognizes', () => {
     const hosts =
       config.upstreams?.filter(({ auth }) => auth.kind === 'ecr').map(({ url }) => new URL(url).host) ?? [];
     expect(hosts.map((host) => parseEcrHost(host)?.kind)).toEqual([
@@ -66,7 +66,7 @@ describe('config/examples/upstreams.yaml', () => {
 });
 
 describe('config/examples/ecr-policy.json', () => {
-  it('allows reading only, and all of that in one account', () => {
+  it('allows reads only, and all reads in one account', () => {
     const { Statement } = JSON.parse(read('ecr-policy.json')) as Policy;
     const actions = Statement.flatMap(({ Action }) => Action);
     expect(actions.filter((action) => !/:(Get|BatchGet|BatchCheck|List)[A-Z]/.test(action))).toEqual([]);

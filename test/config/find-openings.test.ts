@@ -22,7 +22,7 @@ it.each([
   ['admin: {token: secret-token}', '{}', ['admin.token']],
   ['admin: {tokenFile: /token}', 'admin: {port: 0}', ['admin.token']],
   [UPSTREAMS, '{}', ['upstreams']],
-])('%s, then %s: what is left out and keeps somebody out is named', (before, next, named) => {
+])('%s, then %s: a restriction that is left out is named', (before, next, named) => {
   expect(openings(before, next)).toEqual(named);
 });
 
@@ -35,7 +35,7 @@ it.each([
   ['admin: {token: secret-token}', 'admin: {tokenFile: /token}'],
   [UPSTREAMS, 'upstreams: []'],
   ['access: {kind: upstream, verdictSeconds: 5}', 'access: {kind: upstream, verdictSeconds: 60}'],
-])('%s, then %s: what is written is meant', (before, next) => {
+])('%s, then %s: a change that is written out is intended', (before, next) => {
   expect(openings(before, next)).toEqual([]);
 });
 
@@ -43,11 +43,11 @@ it.each([
   ['{}', 'access: {kind: upstream}'],
   [`access: {${HTPASSWD}}`, `access: {${HTPASSWD}, cidrs: [10.0.0.0/8]}`],
   ['index: {v1: false}, limits: {requestsPerSecond: 5}', '{index: {v2: false}}'],
-])('%s, then %s: what closes or is no guard may come and go', (before, next) => {
+])('%s, then %s: new restrictions and other keys may come and go', (before, next) => {
   expect(openings(before.startsWith('index') ? `{${before}}` : before, next)).toEqual([]);
 });
 
-it('leaves nothing open that the environment keeps closed', () => {
+it('reports nothing that the environment restricts', () => {
   const environment = { SPANDREL_ACCESS_KIND: 'upstream', SPANDREL_ADMIN_TOKEN: 'of-the-environment' };
   expect(openings('access: {kind: open}', '{}', environment)).toEqual([]);
   expect(openings('admin: {token: of-the-file}', '{}', environment)).toEqual([]);

@@ -19,7 +19,7 @@ function problemsOf(input: { yaml?: string; environment?: Record<string, string>
 }
 
 describe('parseConfig', () => {
-  it('gives the defaults of the contract', () => {
+  it('gives the documented defaults', () => {
     const config = parseConfig({ yaml: '', environment: {} });
     expect(config.listen).toMatchObject({ host: '127.0.0.1', port: 5000 });
     expect(config.admin).toMatchObject({ host: '127.0.0.1', port: 5001, token: undefined });
@@ -45,12 +45,12 @@ describe('parseConfig', () => {
     expect(config.upstreams).toBeUndefined();
   });
 
-  it('is the same with the annotated default file', () => {
+  it('gives the same with the annotated default file', () => {
     const yaml = readFileSync(new URL('../../config/spandrel.yaml', import.meta.url), 'utf8');
     expect(parseConfig({ yaml, environment: {} })).toEqual(parseConfig({ yaml: '', environment: {} }));
   });
 
-  it('lets the environment win over the file, and the file over the defaults', () => {
+  it('lets the environment override the file, and the file the defaults', () => {
     const yaml = 'listen: {port: 6000, host: "::1"}\nstorage: {maxBytes: 2GiB}';
     const config = parseConfig({
       yaml,
@@ -80,7 +80,7 @@ describe('parseConfig', () => {
     expect(config.access.cidrs).toEqual(['10.0.0.0/8']);
   });
 
-  it('takes the address of an upstream from its host', () => {
+  it('derives the URL of an upstream from its host', () => {
     const config = parseConfig({ yaml: 'upstreams: [{host: quay.io}]', environment: {} });
     expect(config.upstreams?.[0]).toMatchObject({ name: 'quay.io', host: 'quay.io', url: 'https://quay.io' });
   });
@@ -137,7 +137,7 @@ describe('parseConfig', () => {
     expect(problemsOf({ yaml }).join('\n')).toContain(words);
   });
 
-  it('never shows a secret, neither when it is good nor when its place is wrong', () => {
+  it('never shows a secret, whether it is valid or under a wrong key', () => {
     const yaml =
       'upstreams: [{host: a.io, auth: {kind: basic, username: u, password: hunter2}}]\ncache: {redis: {url: "redis://:hunter2@r:6379"}}';
     expect(JSON.stringify(parseConfig({ yaml, environment: {} }))).not.toContain('hunter2');
@@ -156,7 +156,7 @@ describe('an upstream', () => {
     return parsed;
   };
 
-  it('has its proxy without credentials in what is printed', () => {
+  it('prints its proxy without credentials', () => {
     const parsed = parse({ host: 'quay.io', proxy: 'http://me:hunter2hunter2@proxy.example:3128' });
     expect(JSON.parse(JSON.stringify(parsed))).toMatchObject({
       proxy: { origin: 'http://proxy.example:3128', authorization: '[secret]' },
@@ -179,7 +179,7 @@ describe('an upstream', () => {
     [{ url: 'https://quay.io/v2/' }, false],
     [{ url: 'https://quay.io/below/v2//' }, false],
     [{ proxy: 'socks5://127.0.0.1:1080' }, false],
-  ])('with %j is taken: %s', (fields, isGood) => {
+  ])('with %j is accepted: %s', (fields, isGood) => {
     const upstream = { host: 'quay.io', ...fields };
     if (isGood) expect(parse(upstream)).toMatchObject({ host: 'quay.io' });
     else expect(() => parse(upstream)).toThrow(expect.objectContaining({ code: 'CONFIG_INVALID' }));

@@ -19,7 +19,7 @@ function read(path: string): string {
   return readFileSync(new URL(path, ROOT), 'utf8');
 }
 
-/** What an editor says of a file, and what the proxy says. */
+/** The verdicts of an editor and of the proxy on a file. */
 function verdicts(yaml: string): { editor: boolean; proxy: boolean } {
   const editor = validate(parseYaml(yaml));
   try {
@@ -46,7 +46,7 @@ describe('the JSON Schema of the configuration', () => {
     expect(verdicts(data['spandrel.yaml'] ?? '')).toEqual({ editor: true, proxy: true });
   });
 
-  it('is where the default file says that it is', () => {
+  it('is at the path that the default file names', () => {
     const [, path = ''] =
       /^# yaml-language-server: \$schema=(\S+)\n/.exec(read('config/spandrel.yaml')) ?? [];
     expect(readFileSync(new URL(path, new URL('config/', ROOT)), 'utf8')).toBe(printConfigSchema());

@@ -15,7 +15,7 @@ const SHA256 = `sha256:${'a'.repeat(64)}`;
 const SHA512 = `sha512:${'b'.repeat(128)}`;
 
 describe('parseDigest', () => {
-  it.each([SHA256, SHA512])('takes %s', (text) => {
+  it.each([SHA256, SHA512])('accepts %s', (text) => {
     expect(parseDigest(text)).toBe(text);
   });
 
@@ -36,12 +36,12 @@ describe('parseDigest', () => {
 });
 
 describe('digestOf', () => {
-  it('hashes with the algorithm asked for', () => {
+  it('hashes with the requested algorithm', () => {
     expect(digestOf('x')).toBe(`sha256:${createHash('sha256').update('x').digest('hex')}`);
     expect(digestOf('x', 'sha512')).toBe(`sha512:${createHash('sha512').update('x').digest('hex')}`);
   });
 
-  it('agrees with the one that runs off the event loop', async () => {
+  it('agrees with digestOfLarge', async () => {
     const bytes = new Uint8Array(3_000_000).fill(7);
     expect(await digestOfLarge(bytes)).toBe(digestOf(bytes));
   });

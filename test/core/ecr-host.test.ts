@@ -23,7 +23,7 @@ describe('parseEcrHost', () => {
     });
   });
 
-  it.each(['public.ecr.aws', 'ecr-public.aws.com'])('knows %s as ECR Public', (host) => {
+  it.each(['public.ecr.aws', 'ecr-public.aws.com'])('recognizes %s as ECR Public', (host) => {
     expect(parseEcrHost(host)).toEqual({ kind: 'public' });
   });
 
@@ -34,7 +34,7 @@ describe('parseEcrHost', () => {
     'evil.123456789012.dkr.ecr.eu-west-1.amazonaws.com',
     '123456789012.dkr.ecr.amazonaws.com',
     'public.ecr.aws.evil.example',
-  ])('takes %s for none', (host) => {
+  ])('does not recognize %s', (host) => {
     expect(parseEcrHost(host)).toBeUndefined();
   });
 });

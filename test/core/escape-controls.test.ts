@@ -25,7 +25,7 @@ const HARMFUL = [
 ];
 
 describe('text for a terminal', () => {
-  it('has none of the characters that a terminal obeys or hides', () => {
+  it('has no characters that control a terminal or are invisible', () => {
     for (const code of HARMFUL) {
       const character = String.fromCodePoint(code);
       expect(escapeControls(`a${character}b`), code.toString(16)).toMatch(/^a(\\x[0-9a-f]{2})+b$/);
@@ -34,16 +34,16 @@ describe('text for a terminal', () => {
     }
   });
 
-  it('is left as it is where it is harmless, in every script', () => {
+  it('is unchanged if it is harmless, in every script', () => {
     for (const text of ['plain', 'Grüße/日本', '😀', 'c\\d'])
       expect([escapeControls(text), escapeLines(text), escapeJson(text)]).toEqual([text, text, text]);
   });
 
-  it('keeps the lines of a message, and nothing else of the kind', () => {
+  it('keeps line breaks of a message, and no other control characters', () => {
     expect(escapeLines('one\ntwo\r\u001b[2J\u009b')).toBe('one\ntwo\\x0d\\x1b[2J\\xc2\\x9b');
   });
 
-  it('gives the same bytes of a name again where its escapes are read as shells and Python read them', async () => {
+  it('has escapes that shells and Python decode to the original bytes', async () => {
     const printed = ODD_NAMES.map((name) => printForTerminal(name.toString('latin1') as RawText));
     const script =
       'import codecs, sys\nfor line in sys.stdin.buffer.read().split(b"\\n"): sys.stdout.buffer.write(codecs.escape_decode(line)[0] + b"\\0")';

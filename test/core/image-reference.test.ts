@@ -12,7 +12,7 @@ describe('parseRepository', () => {
     'a__b',
     'a--b',
     '123456789012.dkr.ecr.eu-west-1.amazonaws.com/app',
-  ])('takes %s', (name) => {
+  ])('accepts %s', (name) => {
     expect(parseRepository(name)).toBe(name);
   });
 
@@ -25,12 +25,12 @@ describe('parseRepository', () => {
 });
 
 describe('parseReference', () => {
-  it('tells tags from digests', () => {
+  it('distinguishes tags from digests', () => {
     expect(parseReference('v1.2_x-y')).toEqual({ tag: 'v1.2_x-y' });
     expect(parseReference(DIGEST)).toEqual({ digest: DIGEST });
   });
 
-  it('refuses what is neither', () => {
+  it('refuses other text', () => {
     expect(() => parseReference('-x')).toThrow(expect.objectContaining({ code: 'TAG_INVALID' }));
     expect(() => parseReference('a'.repeat(129))).toThrow(expect.objectContaining({ code: 'TAG_INVALID' }));
     expect(() => parseReference('sha256:totallywrong')).toThrow(

@@ -4,7 +4,7 @@ import { expect, it } from 'vitest';
 
 import { Secret } from '../../src/core/secret.ts';
 
-it('shows a secret to nobody but who asks for it', () => {
+it('a secret is shown by reveal() only', () => {
   const secret = new Secret('hunter2');
   const seen = [
     secret.toString(),

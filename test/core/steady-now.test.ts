@@ -6,7 +6,7 @@ const DAY_MS = 24 * 3_600_000;
 
 afterEach(() => vi.useRealTimers());
 
-it('is the time of day, and goes on whatever that is set to', () => {
+it('is the time of day, and never jumps when the clock is set', () => {
   const before = steadyNow();
   expect(Number.isInteger(before)).toBe(true);
   expect(Math.abs(before - Date.now())).toBeLessThan(DAY_MS);
@@ -22,6 +22,6 @@ it.each([
   [1000, 5000, 4000],
   [5000, 4999, Infinity],
   [Number.MAX_SAFE_INTEGER, 5000, Infinity],
-])('what was stored at %d is at %d %d ms old', (storedAtMs, nowMs, expected) => {
+])('an entry stored at %d has, at %d, an age of %d ms', (storedAtMs, nowMs, expected) => {
   expect(storedAgeMs(storedAtMs, nowMs)).toBe(expected);
 });

@@ -2,13 +2,13 @@ import { expect, it } from 'vitest';
 
 import { waitFor } from '../../src/core/wait-for.ts';
 
-it('gives what the promise gives', async () => {
+it('settles as the promise does', async () => {
   const signal = new AbortController().signal;
   await expect(waitFor(Promise.resolve(1), signal)).resolves.toBe(1);
   await expect(waitFor(Promise.reject(new Error('no')), signal)).rejects.toThrow('no');
 });
 
-it('stops waiting when the signal is aborted, before or meanwhile', async () => {
+it('stops waiting when the signal aborts, before or during the wait', async () => {
   const never = new Promise(() => undefined);
   await expect(waitFor(never, AbortSignal.abort(new Error('gone')))).rejects.toThrow('gone');
   const controller = new AbortController();
@@ -17,7 +17,7 @@ it('stops waiting when the signal is aborted, before or meanwhile', async () => 
   await expect(waiting).rejects.toThrow('left');
 });
 
-it('leaves no unhandled rejection behind when the work fails after its waiter has left', async () => {
+it('leaves no unhandled rejection when the work fails after the wait has ended', async () => {
   const { promise, reject } = Promise.withResolvers<never>();
   const controller = new AbortController();
   const waiting = waitFor(promise, controller.signal);

@@ -74,7 +74,7 @@ describe('generateDemoImage', () => {
     return tars.get(layer) ?? Buffer.alloc(0);
   }
 
-  it('has layers of all kinds, three of them above the 10 MiB that an index takes', () => {
+  it('has layers of all kinds, three of them above the minimum of 10 MiB', () => {
     expect(image.layers.map(({ name, mediaType }) => [name, mediaType.split('+')[1]])).toEqual([
       ['base', 'gzip'],
       ['dependencies', 'gzip'],
@@ -100,7 +100,7 @@ describe('generateDemoImage', () => {
     },
   );
 
-  it('says the right digest and size everywhere', () => {
+  it('has the right digest and size in every descriptor', () => {
     for (const { digest, bytes } of [...image.blobs, ...image.manifests])
       expect(digest).toBe(`sha256:${sha256(bytes)}`);
     const index = manifestOf(image, image.digest);
@@ -142,13 +142,16 @@ describe('generateDemoImage', () => {
     }
   });
 
-  it.each(['middle', 'spanning', 'program', 'model'] as const)('tells what the %s file holds', (which) => {
-    const file: DemoFile = image.files[which];
-    const layer = image.layers.find(({ digest }) => digest === file.layer) as DemoLayer;
-    const bytes = tar(tarOf(layer.name), '-xO', file.path);
-    expect(bytes).toHaveLength(file.size);
-    expect(sha256(bytes)).toBe(file.sha256);
-  });
+  it.each(['middle', 'spanning', 'program', 'model'] as const)(
+    'describes the content of the %s file',
+    (which) => {
+      const file: DemoFile = image.files[which];
+      const layer = image.layers.find(({ digest }) => digest === file.layer) as DemoLayer;
+      const bytes = tar(tarOf(layer.name), '-xO', file.path);
+      expect(bytes).toHaveLength(file.size);
+      expect(sha256(bytes)).toBe(file.sha256);
+    },
+  );
 
   it('has a file near the middle of the base layer, and one that fills several spans', () => {
     const archive = tarOf('base');
@@ -158,7 +161,7 @@ describe('generateDemoImage', () => {
     expect(image.files.spanning.size).toBeGreaterThan(3 * 4 * MIB);
   });
 
-  it('looks like a root file system: thousands of files, most of them small, most bytes in the large ones', () => {
+  it('looks like a root file system: thousands of files, most of them small, most bytes in a few', () => {
     const lines = tar(tarOf('base'), '-tv').toString().trim().split('\n');
     const sizes = lines.filter((line) => line.startsWith('-')).map((line) => Number(line.split(/\s+/)[2]));
     const total = sizes.reduce((sum, size) => sum + size, 0);
@@ -178,7 +181,7 @@ describe('generateDemoImage', () => {
     }
   });
 
-  it('removes and replaces in upper layers what lower ones have', () => {
+  it('removes and replaces files of lower layers in upper ones', () => {
     const base = new Set(names(tarOf('base')));
     const configuration = names(tarOf('configuration'));
     for (const path of [
@@ -209,7 +212,7 @@ describe('generateDemoImage', () => {
     );
   });
 
-  it('has names that only PAX can hold', () => {
+  it('has names that need PAX records', () => {
     const assets = runProgramSync(
       'tar',
       ['--quoting-style=literal', '--show-transformed-names', '-tf', '-'],
@@ -228,7 +231,7 @@ describe('generateDemoImage', () => {
 describe('the seed', () => {
   const scale = 0.05;
 
-  it('decides about every byte', async () => {
+  it('determines every byte', async () => {
     const [first, second, other] = await Promise.all([
       generateDemoImage({ seed: 'a', scale }),
       generateDemoImage({ seed: 'a', scale }),
@@ -238,7 +241,7 @@ describe('the seed', () => {
     expect(other.digest).not.toBe(first.digest);
   });
 
-  it('gives the same tars everywhere, whatever compresses them', async () => {
+  it('gives the same tars everywhere, whatever the compressor', async () => {
     const { layers } = await generateDemoImage({ seed: 'fixed', scale });
     expect(layers.map(({ diffId }) => diffId.slice(0, 19))).toMatchInlineSnapshot(`
       [

@@ -24,14 +24,14 @@ describe('FileContents', () => {
   });
 
   it.each<ContentKind>(['source', 'json', 'binary', 'weights', 'packed'])(
-    'makes %s of exactly the size that was asked for',
+    'makes %s of exactly the requested size',
     (kind) => {
       for (const bytes of [0, 1, 3, 511, 65_535, 65_536, 65_537, 200_000])
         expect(content(kind, bytes)).toHaveLength(bytes);
     },
   );
 
-  it('makes the same bytes from the same seed, others from another', () => {
+  it('makes the same bytes from the same seed, and others from another', () => {
     expect(content('source', 100_000).equals(content('source', 100_000))).toBe(true);
     expect(content('source', 100_000).equals(content('source', 100_000, 'other'))).toBe(false);
   });
@@ -43,7 +43,7 @@ describe('FileContents', () => {
     expect(parsed[0]).toHaveProperty('id');
   });
 
-  it('hands out chunks of at most 64 KiB', () => {
+  it('yields chunks of at most 64 KiB', () => {
     const chunks = [...new FileContents(new Random('words')).read('binary', 300_000, new Random('x'))];
     expect(chunks.map((chunk) => chunk.length)).toEqual([65_536, 65_536, 65_536, 65_536, 37_856]);
   });

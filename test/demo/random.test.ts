@@ -28,7 +28,7 @@ describe('Random', () => {
     expect(drawn).toEqual(expected);
   });
 
-  it('forks streams that do not depend on what has been drawn', () => {
+  it('forks streams that do not depend on numbers drawn before', () => {
     const random = new Random('1');
     const early = random.fork('a').uint32();
     random.uint32();
@@ -36,7 +36,7 @@ describe('Random', () => {
     expect(random.fork('b').uint32()).not.toBe(early);
   });
 
-  it('keeps to its bounds', () => {
+  it('stays within its bounds', () => {
     const random = new Random('bounds');
     const integers = Array.from({ length: 1000 }, () => random.integer(3, 6));
     expect(new Set(integers)).toEqual(new Set([3, 4, 5]));

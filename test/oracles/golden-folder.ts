@@ -14,7 +14,10 @@ export class GoldenFolder {
     return new GoldenFolder(resolve(import.meta.dirname, '../fixtures/golden'));
   }
 
-  /** The large set: `SPANDREL_GOLDEN`, or `../shared/golden` beside the repository; `undefined` where there is none. */
+  /**
+   * The large set: `SPANDREL_GOLDEN`, or `../shared/golden` beside the repository; `undefined` where there is
+   * none.
+   */
   static large(): GoldenFolder | undefined {
     const path = process.env['SPANDREL_GOLDEN'] ?? resolve(import.meta.dirname, '../../../shared/golden');
     return existsSync(join(path, 'golden.json')) ? new GoldenFolder(path) : undefined;

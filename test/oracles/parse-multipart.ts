@@ -6,7 +6,10 @@ export interface RangePart {
   readonly bytes: Buffer;
 }
 
-/** The parts of a `multipart/byteranges` body, each of the length that its Content-Range says, up to the closing delimiter. */
+/**
+ * The parts of a `multipart/byteranges` body, each of the length that its Content-Range says, up to the
+ * closing delimiter.
+ */
 export function parseMultipart(body: Buffer, contentType: string): RangePart[] {
   const [, boundary = ''] = /^multipart\/byteranges; boundary="?([^"]+)"?$/.exec(contentType) ?? [];
   const parts: RangePart[] = [];

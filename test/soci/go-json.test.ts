@@ -13,7 +13,7 @@ it.each([
   expect(encodeGoJson(text)).toBe(expected);
 });
 
-it('keeps the order of struct fields, sorts maps by their bytes and leaves out what is not there', () => {
+it('keeps the order of struct fields, sorts maps by their bytes and leaves out absent fields', () => {
   const value = {
     b: 1,
     a: undefined,
@@ -25,7 +25,7 @@ it('keeps the order of struct fields, sorts maps by their bytes and leaves out w
   );
 });
 
-it('refuses numbers that Go would print otherwise', () => {
+it('refuses numbers that Go would print differently', () => {
   expect(() => encodeGoJson(1.5)).toThrow(RangeError);
   expect(() => encodeGoJson(2 ** 60)).toThrow(RangeError);
 });

@@ -25,7 +25,7 @@ it.each([
   expect(sociCompression(mediaType)).toBe(soci);
 });
 
-it('leaves out layers below the minimum, and takes one of exactly the minimum', () => {
+it('leaves out layers below the minimum size, and indexes one of exactly that size', () => {
   const layer = { digest: digestOf(''), mediaType: `${OCI}.v1.tar+gzip` };
   expect(skipReason({ ...layer, size: 99 }, 100)).toBe('too_small');
   expect(skipReason({ ...layer, size: 100 }, 100)).toBeUndefined();

@@ -37,7 +37,7 @@ function leads(own: string, hostname: string, rules: AddressRules = {}): boolean
   }
 }
 
-/** What connections are told of a name that has these addresses. */
+/** The result of the lookup of a name with these addresses. */
 async function lookUp(guard: AddressGuard, name: string, ...addresses: string[]): Promise<unknown> {
   const found = addresses.map((address) => ({ address, family: address.includes(':') ? 6 : 4 }));
   vi.mocked(lookup).mockImplementationOnce(
@@ -66,7 +66,7 @@ describe('AddressGuard', () => {
     '[::]',
     '[::1]',
     '[::ffff:127.0.0.1]',
-  ])('keeps a registry of the Internet from leading to %s', (hostname) => {
+  ])('refuses %s for a public registry', (hostname) => {
     const guard = new AddressGuard('hub', 'registry-1.docker.io');
     // As the parser of URLs writes it.
     const written = new URL(`http://${hostname}/`).hostname;
@@ -84,7 +84,7 @@ describe('AddressGuard', () => {
     '[64:ff9b::10.0.0.1]',
   ];
 
-  it.each(PRIVATE)('keeps it from leading to %s in the private network', (hostname) => {
+  it.each(PRIVATE)('refuses the private address %s for a public registry', (hostname) => {
     expect(leads('registry-1.docker.io', hostname)).toBe(false);
     expect(leads('registry-1.docker.io', hostname, { allowed: ['10.0.0.0/8', '172.16.0.0/12'] })).toBe(
       /10\.|172\.|a00:/.test(new URL(`http://${hostname}`).hostname),
@@ -92,7 +92,7 @@ describe('AddressGuard', () => {
   });
 
   it.each([...PRIVATE, '[64:ff9b:1::8.8.8.8]', '52.216.0.1'])(
-    'lets a registry in there lead to %s',
+    'allows %s for a private registry',
     (hostname) => {
       expect(leads('10.0.0.5', hostname)).toBe(true);
       expect(leads('[fd00::5]', hostname)).toBe(true);
@@ -100,21 +100,21 @@ describe('AddressGuard', () => {
     },
   );
 
-  it('reads addresses with a zone as those without', async () => {
+  it('ignores the zone of an address', async () => {
     for (const address of ['fe80::1%eth0', '::1%lo', '::ffff:127.0.0.1%1', 'fd12:3456::1%2'])
       await expect(
         lookUp(new AddressGuard('test', 'registry.example.com'), 'cdn.example.com', address),
       ).rejects.toMatchObject(REFUSED);
   });
 
-  it('allows the parts of an address that are in an allowed network, and no others', () => {
+  it('allows addresses in an allowed network, and embedded ones only if they are in one too', () => {
     const allowed = ['52.216.0.0/16', '10.0.0.0/8'];
     // Teredo, with a server in the allowed network and a client that is this machine.
     expect(leads('registry.example.com', '[2001:0:34d8:1::80ff:fffe]', { allowed })).toBe(false);
     expect(leads('registry.example.com', '[2001:0:34d8:1::f5ff:fffe]', { allowed })).toBe(true);
   });
 
-  it('refuses a name as soon as one of its addresses may not be', async () => {
+  it('refuses a name if any of its addresses is refused', async () => {
     const guard = new AddressGuard('test', 'registry.example.com');
     for (const bad of ['127.0.0.1', '10.0.0.6', '169.254.169.254', '::1']) {
       for (const order of [
@@ -125,7 +125,7 @@ describe('AddressGuard', () => {
     }
   });
 
-  it('takes bytes of storage in the private network as proven as those of the upstream, but none of this machine', async () => {
+  it('counts private storage as proven, but not this machine', async () => {
     const [bucket, other] = ['bucket.s3.eu-west-1.amazonaws.com', 'storage.example.com'];
     const guard = new AddressGuard('test', 'localhost', { storage: S3_HOST });
     for (const [name, address] of [
@@ -150,7 +150,7 @@ describe('AddressGuard', () => {
     '[64:ff9b::8.8.8.8]',
     '[2002:808:808::1]',
     '[64:ff9b:1::8.8.8.8]',
-  ])('lets every registry lead to %s', (hostname) =>
+  ])('allows %s for every registry', (hostname) =>
     expect(leads('registry-1.docker.io', hostname)).toBe(true),
   );
 
@@ -177,7 +177,7 @@ describe('AddressGuard', () => {
     ['192.0.0.192', 'Oracle'],
     ['224.0.0.1', 'multicast'],
     ['ff02::1', 'multicast'],
-  ])('sees what %s stands for (%s)', (address) => {
+  ])('recognizes what %s stands for (%s)', (address) => {
     const hostname = address.includes(':') ? `[${address}]` : address;
     for (const own of ['registry-1.docker.io', '10.0.0.5', '169.254.1.1'])
       expect(leads(own, hostname)).toBe(false);
@@ -197,11 +197,11 @@ describe('AddressGuard', () => {
     ['169.254.1.1', '169.254.1.1', true],
     ['169.254.1.1', '169.254.169.254', false],
     ['169.254.1.1', '127.0.0.1', false],
-  ])('of an upstream at %s lets %s through: %s', (own, target, isAllowed) => {
+  ])('for an upstream at %s allows %s: %s', (own, target, isAllowed) => {
     expect(leads(own, target)).toBe(isAllowed);
   });
 
-  it('knows all addresses of this machine, of today', () => {
+  it('knows the current addresses of this machine', () => {
     const interfaces = vi.mocked(networkInterfaces);
     const address = { netmask: '', mac: '', internal: false, cidr: null };
     const hosts = ['198.51.100.7', '[2001:db8::7]', '[::ffff:198.51.100.7]', '[64:ff9b::198.51.100.7]'];
@@ -216,7 +216,7 @@ describe('AddressGuard', () => {
       for (const host of hosts) expect(leads(own, host)).toBe(false);
     expect(leads('198.51.100.7', '198.51.100.7')).toBe(true);
     expect(leads('registry.example.com', '198.51.100.7', { allowed: ['198.51.100.0/24'] })).toBe(true);
-    // As the system answers that has no descriptor left: what was known a moment ago counts.
+    // As on a system without descriptors: the last known addresses count.
     interfaces.mockImplementation(() => {
       throw Object.assign(new Error('uv_interface_addresses'), { code: 'ERR_SYSTEM_ERROR' });
     });
@@ -235,7 +235,7 @@ describe('AddressGuard', () => {
     ['the upstream itself', 'registry.example.com', '127.0.0.1', false],
     ['the upstream itself', 'registry.example.com', '169.254.169.254', false],
     ['the upstream itself', 'registry.example.com', 'fd00:ec2::254', false],
-  ])('lets %s (%s) have %s: %s', async (_who, name, address, isAllowed) => {
+  ])('allows %s (%s) to have %s: %s', async (_who, name, address, isAllowed) => {
     const found = answers('registry.example.com', name, address);
     if (isAllowed) await expect(found).resolves.toBeDefined();
     else await expect(found).rejects.toMatchObject(REFUSED);
@@ -244,7 +244,7 @@ describe('AddressGuard', () => {
     ).resolves.toBeDefined();
   });
 
-  it('takes an upstream for private while its name has private addresses only', async () => {
+  it('counts an upstream as private while its name has private addresses only', async () => {
     const guard = new AddressGuard('test', 'registry.example.com');
     const lead = (): Promise<unknown> => lookUp(guard, 'storage.example.com', '10.0.0.6');
     await expect(lead()).rejects.toMatchObject(REFUSED);
@@ -254,7 +254,7 @@ describe('AddressGuard', () => {
     await expect(lead()).rejects.toMatchObject(REFUSED);
   });
 
-  it('lets ECR lead to its storage in the private network, and to nothing else there', async () => {
+  it("allows private addresses for ECR's storage, and for nothing else", async () => {
     const own = '123456789012.dkr.ecr.eu-west-1.amazonaws.com';
     const rules = { storage: S3_HOST };
     const bucket = 'prod-eu-west-1-starport-layer-bucket';
@@ -283,7 +283,7 @@ describe('AddressGuard', () => {
     ).rejects.toMatchObject(REFUSED);
   });
 
-  it('looks at the addresses behind a name, except that of the upstream itself', async () => {
+  it("checks the addresses of every name but the upstream's own", async () => {
     const resolve = (own: string): Promise<unknown> =>
       promisify(new AddressGuard('hub', own).lookup)('localhost', { all: true });
     await expect(resolve('registry-1.docker.io')).rejects.toMatchObject({ code: 'UPSTREAM_PROTOCOL' });
@@ -292,7 +292,7 @@ describe('AddressGuard', () => {
 });
 
 describe('an upstream on this machine', () => {
-  it('cannot lead to the credentials of the machine by a token service', async () => {
+  it("cannot reach the machine's credentials through a token service", async () => {
     await using registry = await ScriptedUpstream.start((_request, response) =>
       response
         .writeHead(401, { 'www-authenticate': 'Bearer realm="http://169.254.170.2/v2/credentials"' })

@@ -44,7 +44,7 @@ async function startControlPlane(accessKey: string): Promise<EcrControlPlane> {
   return cleanup.use(await EcrControlPlane.start());
 }
 
-describe('a token of ECR is got with', () => {
+describe('a token of ECR is requested with', () => {
   it('keys from the environment', async () => {
     const { url: endpoint } = await startControlPlane('AKIASTATIC');
     setAwsEnvironment(STATIC_KEYS);

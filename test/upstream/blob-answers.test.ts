@@ -18,7 +18,7 @@ const LARGE = Buffer.concat([randomBlob(150_000, 3), Buffer.alloc(150_000, 'a')]
 type Way = (response: ServerResponse, blob: Buffer, seen: SeenRequest) => void;
 
 interface Pulled {
-  /** Of the first answer. */
+  /** Of the first response. */
   readonly range: ByteRange;
   readonly totalBytes: number;
   readonly content: string;
@@ -75,7 +75,7 @@ describe.each<[string, Buffer]>([
   it.each<[string, Way]>([
     ['chunked', chunked],
     ['until the connection ends', closed],
-  ])('that comes %s is as long as it is known to be', async (_how, way) => {
+  ])('that comes %s has its known length', async (_how, way) => {
     expect(await pull(blob, way, undefined, blob.length)).toEqual({ ...whole, asked: ['GET all'] });
     expect(await pull(blob, way, { start: 5, end: 9 }, blob.length)).toEqual({
       ...whole,
@@ -86,7 +86,7 @@ describe.each<[string, Buffer]>([
   it.each<[string, Way]>([
     ['chunked', chunked],
     ['until the connection ends', closed],
-  ])('that comes %s is measured where nobody knows how long it is', async (_how, way) => {
+  ])('that comes %s is measured if its length is unknown', async (_how, way) => {
     const { asked, ...found } = await pull(blob, way, { start: 0, end: 1000 });
     expect(found).toEqual(whole);
     expect(asked).toEqual(blob === SMALL ? ['GET bytes=0-999'] : ['GET bytes=0-999', 'GET all']);
@@ -108,7 +108,7 @@ describe.each<[string, Buffer]>([
       const withoutLength: Way = (response) =>
         chunked(response.writeHead(200, { 'content-encoding': header }), packed, undefined as never);
 
-      it('is unpacked if it is packed: whole, for a range, with and without a length', async () => {
+      it('is decoded if it is encoded: whole, for a range, with and without a length', async () => {
         for (const way of [withLength, withoutLength]) {
           for (const range of [undefined, { start: 5, end: 9 }])
             expect(await pull(blob, way, range, blob.length)).toMatchObject({
@@ -118,7 +118,7 @@ describe.each<[string, Buffer]>([
         }
       });
 
-      it('is unpacked or taken as it is by its digest, where nobody knows its size', async () => {
+      it('of unknown size is decoded or not as its digest decides', async () => {
         if (blob === SMALL)
           for (const way of [withLength, withoutLength])
             expect(await pull(blob, way)).toEqual({ ...whole, asked: ['GET all'] });
@@ -129,7 +129,7 @@ describe.each<[string, Buffer]>([
     },
   );
 
-  it('that is stored as gzip and called so is taken as it is', async () => {
+  it('that is stored as gzip and labelled so is not decoded', async () => {
     const layer = gzipSync(blob);
     const labelled: Way = (response, stored) =>
       response.writeHead(200, { 'content-encoding': 'gzip', 'content-length': stored.length }).end(stored);
@@ -141,7 +141,7 @@ describe.each<[string, Buffer]>([
       });
   });
 
-  it('that is stored as gzip and packed once more on the way is unpacked once', async () => {
+  it('that is stored as gzip and encoded again is decoded once', async () => {
     const layer = gzipSync(blob);
     const packing: Way = (response, stored) =>
       chunked(response.writeHead(200, { 'content-encoding': 'gzip' }), gzipSync(stored), undefined as never);
@@ -151,7 +151,7 @@ describe.each<[string, Buffer]>([
     });
   });
 
-  it('that is not packed as it says, or is cut short, is refused', async () => {
+  it('that is not encoded as labelled, or is truncated, is refused', async () => {
     for (const encode of [gzipSync, deflateSync, brotliCompressSync, zstdCompressSync]) {
       const packed = encode(blob);
       const name =
@@ -235,7 +235,7 @@ describe('a range', () => {
           ? response.end(stored)
           : response.writeHead(416, { 'content-range': 'bytes */300000' }).end(),
     ],
-  ])('%s has the whole blob asked for', async (_what, way) => {
+  ])('%s makes the proxy request the whole blob', async (_what, way) => {
     expect(await pull(blob, way, asked, blob.length)).toEqual({
       ...whole,
       asked: ['GET bytes=100000-179999', 'GET all'],
@@ -245,20 +245,20 @@ describe('a range', () => {
   it.each<[string, Way]>([
     ['of a total that is too large', part(`bytes 0-299999/300001`, { start: 0, end: 300_000 })],
     ['of no total', part(`bytes 0-299999/*`, { start: 0, end: 300_000 })],
-  ])('%s, of a blob whose size nobody knows, has the whole blob asked for', async (_what, way) => {
+  ])('%s, of a blob of unknown size, makes the proxy request the whole blob', async (_what, way) => {
     expect(await pull(blob, way, { start: 0, end: 2 ** 20 })).toEqual({
       ...whole,
       asked: ['GET bytes=0-1048575', 'GET all'],
     });
   });
 
-  it('of the whole blob is the blob, though no range was asked for', async () => {
+  it('of the whole blob is the blob, though no range was requested', async () => {
     const way: Way = (response, stored) =>
       response.writeHead(206, { 'content-range': `bytes 0-299999/300000` }).end(stored);
     expect(await pull(blob, way, undefined, blob.length)).toEqual({ ...whole, asked: ['GET all'] });
   });
 
-  it('that the upstream says to accept is the whole blob where it does not', async () => {
+  it('that the upstream claims to support, but ignores, is the whole blob', async () => {
     const way: Way = (response, stored) => response.setHeader('accept-ranges', 'bytes').end(stored);
     expect(await pull(blob, way, asked)).toEqual({ ...whole, asked: ['GET bytes=100000-179999'] });
   });
@@ -287,7 +287,7 @@ describe('the size of a blob', () => {
         seen.method === 'HEAD' ? response.writeHead(status).end() : ranged(response, blob, seen),
       );
       expect(found.sizes).toEqual([SMALL.length, SMALL.length]);
-      // 500 is asked again as often as is configured.
+      // 500 is retried as often as configured.
       expect(new Set(found.asked)).toEqual(new Set(['HEAD all', 'GET bytes=0-0']));
       expect(found.asked.filter((line) => line.startsWith('GET'))).toHaveLength(2);
     },
@@ -307,7 +307,7 @@ describe('the size of a blob', () => {
     });
   });
 
-  it('is measured once where nothing tells it', async () => {
+  it('is measured once if nothing else tells it', async () => {
     const found = await stat(LARGE, (response, blob, seen) =>
       seen.method === 'HEAD' ? response.end() : chunked(response, blob, seen),
     );
@@ -322,7 +322,7 @@ describe('the size of a blob', () => {
     expect(found).toEqual({ sizes: [0, 0], asked: ['HEAD all', 'HEAD all'] });
   });
 
-  it('does not matter to whether it is there: a HEAD without length says that', async () => {
+  it('is not needed for existence: a HEAD without length is enough', async () => {
     const [upstream, open] = await serve(LARGE, (response, blob, seen) =>
       seen.method === 'HEAD' ? response.end() : chunked(response, blob, seen),
     );
@@ -332,7 +332,7 @@ describe('the size of a blob', () => {
     expect(upstream.requests.map(({ method }) => method)).toEqual(['HEAD', 'HEAD', 'HEAD']);
   });
 
-  it('is not there if GET confirms the 404 of a HEAD, and later ones are believed', async () => {
+  it('does not exist if GET confirms the 404 of a HEAD, and later 404s are trusted', async () => {
     const [upstream, open] = await serve(SMALL, (response) => response.writeHead(404).end());
     await using _upstream = upstream;
     await using _open = open;
@@ -347,21 +347,18 @@ describe('the size of a blob', () => {
     expect(methods).toEqual(['HEAD', 'GET', 'HEAD', 'HEAD', 'HEAD']);
   });
 
-  it.each([429, 502, 503, 504])(
-    'is not asked for by other means where HEAD fails with %i',
-    async (status) => {
-      const [upstream, open] = await serve(SMALL, (response) => response.writeHead(status).end());
-      await using _upstream = upstream;
-      await using _open = open;
-      await expect(open.client.statBlob('app', digestOf(SMALL))).rejects.toMatchObject({ code: /^UPSTREAM/ });
-      expect(new Set(upstream.requests.map(({ method }) => method))).toEqual(new Set(['HEAD']));
-    },
-  );
+  it.each([429, 502, 503, 504])('is not requested by other means if HEAD fails with %i', async (status) => {
+    const [upstream, open] = await serve(SMALL, (response) => response.writeHead(status).end());
+    await using _upstream = upstream;
+    await using _open = open;
+    await expect(open.client.statBlob('app', digestOf(SMALL))).rejects.toMatchObject({ code: /^UPSTREAM/ });
+    expect(new Set(upstream.requests.map(({ method }) => method))).toEqual(new Set(['HEAD']));
+  });
 });
 
 describe('redirects', () => {
   it.each([301, 302, 303, 307, 308])(
-    'with %i are followed over nine places, without credentials elsewhere',
+    'with %i are followed over nine hosts, without credentials',
     async (status) => {
       await using store = await ScriptedUpstream.start(({ url }, response) => {
         const hop = Number(new URL(url, 'http://x').searchParams.get('hop'));

@@ -11,7 +11,7 @@ const BASIC = `Basic ${Buffer.from(`me:${PASSWORD}`).toString('base64')}`;
 const AUTH = { kind: 'basic', username: 'me', password: PASSWORD };
 const MANIFEST = JSON.stringify({ schemaVersion: 2, mediaType: MEDIA_TYPES.ociIndex, manifests: [] });
 
-/** What has been asked for, and with which credentials. */
+/** Requests, with their credentials. */
 function log({ requests }: ScriptedUpstream): string[] {
   return requests.map(({ method, url, headers }) =>
     `${method === 'GET' ? '' : `${method} `}${url} ${headers.authorization ?? '-'}`
@@ -67,7 +67,7 @@ describe('a challenge', () => {
     ['without a service', () => 'Bearer'],
     ['whose service refuses', (host) => `Bearer realm="http://${host}/none"`],
     ['whose service is none', (host) => `Bearer realm="http://${host}/v2/"`],
-  ])('%s is answered with Basic where that is taken too', async (_what, bearer) => {
+  ])('%s is answered with Basic if that is accepted too', async (_what, bearer) => {
     await using upstream = await ScriptedUpstream.start((request, response) => {
       if (request.url.startsWith('/none')) response.writeHead(403).end();
       else if (request.url === '/v2/') response.end('{}');
@@ -108,34 +108,37 @@ describe('a token that is refused', () => {
   it.each<[string, string]>([
     ['another service', 'realm="http://HOST/refusing",error="invalid_token"'],
     ['another name of the service', 'realm="http://HOST/token/second",service="other"'],
-  ])('with %s in the challenge is forgotten, and one of the first service taken', async (_what, second) => {
-    let valid = 'first';
-    await using upstream = await ScriptedUpstream.start(({ url, headers }, response) => {
-      const host = headers.host ?? '';
-      const challenge = (parameters: string): unknown =>
-        response.writeHead(401, { 'www-authenticate': `Bearer ${parameters.replace('HOST', host)}` }).end();
-      if (url.startsWith('/refusing')) response.writeHead(401).end();
-      else if (url.startsWith('/token?')) response.end(`{"token":"${valid}"}`);
-      else if (url.startsWith('/token/second')) response.end('{"token":"useless"}');
-      else if (headers.authorization === `Bearer ${valid}`) response.end(MANIFEST);
-      else challenge(headers.authorization === undefined ? 'realm="http://HOST/token"' : second);
-    });
-    await using open = await openClient({ name: 'test', url: upstream.url });
-    await open.client.fetchManifest('app', { tag: '1' });
-    valid = 'second';
-    await open.client.fetchManifest('app', { tag: '2' });
-    await open.client.fetchManifest('app', { tag: '3' });
-    expect(log(upstream)).toEqual([
-      '1 -',
-      '/token?scope=repository%3Aapp%3Apull -',
-      '1 Bearer first',
-      '2 Bearer first',
-      '2 -',
-      '/token?scope=repository%3Aapp%3Apull -',
-      '2 Bearer second',
-      '3 Bearer second',
-    ]);
-  });
+  ])(
+    'with %s in the challenge is dropped, and a token of the first service is requested',
+    async (_what, second) => {
+      let valid = 'first';
+      await using upstream = await ScriptedUpstream.start(({ url, headers }, response) => {
+        const host = headers.host ?? '';
+        const challenge = (parameters: string): unknown =>
+          response.writeHead(401, { 'www-authenticate': `Bearer ${parameters.replace('HOST', host)}` }).end();
+        if (url.startsWith('/refusing')) response.writeHead(401).end();
+        else if (url.startsWith('/token?')) response.end(`{"token":"${valid}"}`);
+        else if (url.startsWith('/token/second')) response.end('{"token":"useless"}');
+        else if (headers.authorization === `Bearer ${valid}`) response.end(MANIFEST);
+        else challenge(headers.authorization === undefined ? 'realm="http://HOST/token"' : second);
+      });
+      await using open = await openClient({ name: 'test', url: upstream.url });
+      await open.client.fetchManifest('app', { tag: '1' });
+      valid = 'second';
+      await open.client.fetchManifest('app', { tag: '2' });
+      await open.client.fetchManifest('app', { tag: '3' });
+      expect(log(upstream)).toEqual([
+        '1 -',
+        '/token?scope=repository%3Aapp%3Apull -',
+        '1 Bearer first',
+        '2 Bearer first',
+        '2 -',
+        '/token?scope=repository%3Aapp%3Apull -',
+        '2 Bearer second',
+        '3 Bearer second',
+      ]);
+    },
+  );
 
   it('with the same challenge is renewed at once', async () => {
     let valid = 'a';
@@ -159,7 +162,7 @@ describe('a token that is refused', () => {
   });
 });
 
-it('a token service that has moved while a token ran out is found again', async () => {
+it('a token service that moved while a token expired is found again', async () => {
   let place = '/token/1';
   await using upstream = await ScriptedUpstream.start(({ url, headers }, response) => {
     if (url.startsWith(place)) response.end(`{"token":"${place}","expires_in":1e-9}`);
@@ -201,7 +204,7 @@ describe('a registry that challenges at /v2/ only', () => {
   }
 
   it.each([401, 403, 404])(
-    'and answers %i elsewhere gets the credentials that it wants there',
+    'and answers %i elsewhere gets the credentials that it asks for',
     async (status) => {
       await using upstream = await hiding({ status, challenge: 'Basic realm="x"', taken: BASIC });
       await using open = await openClient({ name: 'test', url: upstream.url, auth: AUTH });
@@ -233,7 +236,7 @@ describe('a registry that challenges at /v2/ only', () => {
     ['the token service fails', 'Bearer realm="http://HOST/v2/broken"', { auth: AUTH }],
     ['the challenge is none', 'Digest realm="x"', { auth: AUTH }],
     ['they are not taken either', 'Basic realm="x"', { auth: { ...AUTH, username: 'other' } }],
-  ])('is believed where %s', async (_what, challenge, upstreamOptions) => {
+  ])('is trusted if %s', async (_what, challenge, upstreamOptions) => {
     await using upstream = await hiding({ status: 404, challenge, taken: BASIC });
     await using open = await openClient({ name: 'test', url: upstream.url, ...upstreamOptions });
     for (const tag of ['1', '2'])
@@ -243,7 +246,7 @@ describe('a registry that challenges at /v2/ only', () => {
     expect(log(upstream).filter((line) => line.startsWith('/v2/ '))).toHaveLength(1);
   });
 
-  it('but is open is asked nothing there', async () => {
+  it('but is open gets no request there', async () => {
     await using upstream = await ScriptedUpstream.start(({ url }, response) =>
       url === '/v2/'
         ? response.writeHead(401, { 'www-authenticate': 'Basic realm="x"' }).end()
@@ -254,7 +257,7 @@ describe('a registry that challenges at /v2/ only', () => {
     expect(log(upstream)).toEqual(['1 -']);
   });
 
-  it('leads no credentials to the token service of another host', async () => {
+  it('causes no credentials to be sent to the token service of another host', async () => {
     await using tokens = await ScriptedUpstream.start(
       (_request, response) => response.end('{"token":"T"}'),
       'localhost',
@@ -267,7 +270,7 @@ describe('a registry that challenges at /v2/ only', () => {
   });
 });
 
-it('an open registry is asked at /v2/ once, however much it does not have', async () => {
+it('an open registry gets one request at /v2/, however many 404s it sends', async () => {
   await using upstream = await ScriptedUpstream.start(({ url }, response) =>
     url === '/v2/' ? response.end('{}') : response.writeHead(404).end(),
   );

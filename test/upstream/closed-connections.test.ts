@@ -8,7 +8,7 @@ import { RunningApp } from '../helpers/running-app.ts';
 
 const CONNECTIONS = 40;
 
-it('nothing is kept of connections that an upstream has closed: neither a listener nor what it refers to', async () => {
+it('a connection that an upstream closed leaves neither a listener nor an object behind', async () => {
   await using stack = new AsyncDisposableStack();
   let connections = 0;
   const server = createServer((_request, response) => {

@@ -71,7 +71,7 @@ async function fetchRange(start: number, end: number): Promise<Buffer> {
 }
 
 describe('a token', () => {
-  it('is got once for all that ask at the same time, and sent with every request from then on', async () => {
+  it('is requested once for concurrent requests, and sent with every later one', async () => {
     await Promise.all(
       Array.from({ length: 50 }, (_, place) => ecr.client.listTags(`app-${place}`).catch(() => 0)),
     );
@@ -100,7 +100,7 @@ describe('a token', () => {
   });
 
   it.each([-400 * 24, -13, 13, 400 * 24])(
-    'is good for as long as it was when the clock is set by %d hours',
+    'stays valid for its lifetime when the clock is set by %d hours',
     async (hours) => {
       await pull();
       vi.setSystemTime(Date.now() + hours * HOUR_MS);
@@ -116,7 +116,7 @@ describe('a token', () => {
     },
   );
 
-  it('is good for half a day at most where the clock is slow', async () => {
+  it('is valid for half a day at most if the clock is slow', async () => {
     vi.setSystemTime(Date.now() - 400 * 24 * HOUR_MS);
     await pull();
     pass(6.1 * HOUR_MS);
@@ -124,7 +124,7 @@ describe('a token', () => {
     await vi.waitFor(() => expect(controlPlane.requests).toHaveLength(2));
   });
 
-  it('is used on while its renewal fails', async () => {
+  it('stays in use while its renewal fails', async () => {
     await pull();
     controlPlane.faults = [
       { status: 400, type: 'ThrottlingException' },
@@ -148,7 +148,7 @@ describe('a token', () => {
       '400, as ECR Public',
       { status: 400, body: `{"errors":[{"code":"DENIED","message":"${EXPIRED_TEXT}"}]}` },
     ],
-  ])('that has ended early is exchanged once when it is refused with %s', async (_how, refusal) => {
+  ])('that expired early is replaced once when it is refused with %s', async (_how, refusal) => {
     await pull();
     pass(60_000);
     acceptOnly(2);
@@ -157,7 +157,7 @@ describe('a token', () => {
     expect(controlPlane.requests).toHaveLength(2);
   });
 
-  it('is not exchanged when the request is refused for another reason', async () => {
+  it('is not replaced when the request is refused for another reason', async () => {
     await pull();
     pass(60_000);
     registry.goodTokens.clear();
@@ -169,7 +169,7 @@ describe('a token', () => {
     expect(controlPlane.requests).toHaveLength(1);
   });
 
-  it('is not asked for again and again when the registry refuses even new ones', async () => {
+  it('is not requested repeatedly when the registry refuses even new ones', async () => {
     registry.goodTokens.clear();
     for (let request = 0; request < 5; request++)
       await expect(pull()).rejects.toMatchObject({ code: 'UPSTREAM_CREDENTIALS_REFUSED' });
@@ -180,13 +180,16 @@ describe('a token', () => {
     [{ status: 400, type: 'AccessDeniedException' }, 'UPSTREAM_CREDENTIALS_REFUSED'],
     [{ status: 400, type: 'ThrottlingException' }, 'UPSTREAM_THROTTLED'],
     [{ status: 500, type: 'ServerException' }, 'UPSTREAM_UNREACHABLE'],
-  ])('that cannot be had (%j) makes requests fail with %s, without asking each time', async (fault, code) => {
-    controlPlane.faults = [fault];
-    for (let request = 0; request < 3; request++) await expect(pull()).rejects.toMatchObject({ code });
-    expect(controlPlane.requests).toHaveLength(1);
-    pass(11_000);
-    await pull();
-  });
+  ])(
+    'that is refused (%j) makes requests fail with %s, without a token request each time',
+    async (fault, code) => {
+      controlPlane.faults = [fault];
+      for (let request = 0; request < 3; request++) await expect(pull()).rejects.toMatchObject({ code });
+      expect(controlPlane.requests).toHaveLength(1);
+      pass(11_000);
+      await pull();
+    },
+  );
 });
 
 describe('a blob of ECR', () => {
@@ -204,14 +207,14 @@ describe('a blob of ECR', () => {
     expect(registry.stored).toHaveLength(41);
   });
 
-  it('is asked for once more when its URL has ended before its time', async () => {
+  it('is requested once more when its URL has expired early', async () => {
     await fetchRange(0, 10);
     registry.storageAheadMs = 2 * HOUR_MS;
     await Promise.all(Array.from({ length: 10 }, (_, place) => fetchRange(place, place + 10)));
     expect(registry.asked(/blobs/)).toHaveLength(2);
   });
 
-  it('tells its size to a GET where HEAD is refused, whose URL is used for its bytes', async () => {
+  it('has its size from a GET if HEAD is refused, and the same URL serves its bytes', async () => {
     registry.intercept = ({ method }, response) => {
       if (method !== 'HEAD') return false;
       response.writeHead(401).end();
@@ -248,7 +251,7 @@ describe('ECR Public', () => {
     return cleanup.use(await openClient({ name: 'public', host: 'public.ecr.aws', url: server.url, auth }));
   }
 
-  it('gives its own token to who has AWS credentials, one for all repositories', async () => {
+  it('issues one token for all repositories if there are AWS credentials', async () => {
     const { client } = await openPublic();
     await client.fetchManifest('docker/library/alpine', { tag: '3' });
     await client.fetchManifest('docker/library/busybox', { tag: '1' });
@@ -264,7 +267,7 @@ describe('ECR Public', () => {
     });
   });
 
-  it('gives an anonymous one to who has none', async () => {
+  it('issues an anonymous token without AWS credentials', async () => {
     setAwsEnvironment({});
     const { client } = await openPublic();
     await client.fetchManifest('docker/library/alpine', { tag: '3' });

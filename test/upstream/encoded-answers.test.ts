@@ -13,7 +13,7 @@ const MANIFEST = Buffer.from(
   JSON.stringify({ schemaVersion: 2, mediaType: MEDIA_TYPES.ociIndex, manifests: [] }),
 );
 
-/** A registry with a token service that packs every answer, whatever is asked for. */
+/** A registry with a token service that encodes every response. */
 function packing(header: string, encode: (plain: Buffer) => Buffer): Promise<ScriptedUpstream> {
   return ScriptedUpstream.start(({ url, headers, method }, response) => {
     const host = headers.host ?? '';
@@ -32,7 +32,7 @@ function packing(header: string, encode: (plain: Buffer) => Buffer): Promise<Scr
 }
 
 describe.each(CODINGS.map(([header, encode], place) => ({ header, encode, place })))(
-  'an upstream that packs every answer as $header ($place)',
+  'an upstream that encodes every response as $header ($place)',
   ({ header, encode }) => {
     it('is read: tokens, manifests, tags, referrers and errors, with one request for each', async () => {
       await using upstream = await packing(header, encode);
@@ -66,7 +66,7 @@ describe.each(CODINGS.map(([header, encode], place) => ({ header, encode, place 
 it.each([
   ['as they come', Buffer.alloc(3 * 2 ** 20, ' ')],
   ['when they are unpacked', gzipSync(Buffer.alloc(3 * 2 ** 20, ' '))],
-])('manifests are bounded %s', async (_when, body) => {
+])('manifests are limited %s', async (_when, body) => {
   await using upstream = await ScriptedUpstream.start((_request, response) =>
     response.setHeader('content-encoding', body.length > 2 ** 20 ? 'identity' : 'gzip').end(body),
   );

@@ -38,7 +38,7 @@ describe('for a tag', () => {
     ['a list', '[]', MEDIA_TYPES.ociIndex],
     ['null', 'null', MEDIA_TYPES.ociIndex],
     ['the config of an image', '{"os":"linux","config":{},"rootfs":{}}', MEDIA_TYPES.ociManifest],
-  ])('%s is no manifest', async (_what, body, type) => {
+  ])('%s is not a manifest', async (_what, body, type) => {
     const asked = fetchTag(answer(body, type === undefined ? {} : { 'content-type': type }));
     await expect(asked).rejects.toMatchObject({ code: 'UPSTREAM_PROTOCOL' });
   });
@@ -68,7 +68,7 @@ describe('for a tag', () => {
       MEDIA_TYPES.dockerList,
     ],
     ['an artifact', ORAS, 'application/json', ORAS.mediaType],
-  ])('a manifest that is called %s is taken for what it is', async (_what, document, type, expected) => {
+  ])('a manifest labelled %s has the type that its bytes say', async (_what, document, type, expected) => {
     const body = Buffer.from(JSON.stringify(document));
     expect(await fetchTag(answer(body, type === undefined ? {} : { 'content-type': type }))).toEqual({
       mediaType: expected,
@@ -78,7 +78,7 @@ describe('for a tag', () => {
   });
 
   it.each(['sha256:' + '1'.repeat(64), 'sha256:short', 'nonsense', ''])(
-    'a manifest is taken that is announced as %j, with its own digest',
+    'a manifest announced as %j is accepted with its own digest',
     async (announced) => {
       const body = Buffer.from(JSON.stringify(IMAGE));
       const found = await fetchTag(answer(body, { 'docker-content-digest': announced }));
@@ -120,7 +120,7 @@ describe('for a digest', () => {
     await expect(open.client.fetchManifest('app', { digest })).rejects.toMatchObject({ code });
   });
 
-  it('what has it is right, whatever it is', async () => {
+  it('any content with the digest is accepted', async () => {
     await using upstream = await ScriptedUpstream.start(
       answer('{"of":"another kind"}', { 'content-type': 'text/plain' }),
     );
@@ -132,7 +132,7 @@ describe('for a digest', () => {
 
 describe('a list', () => {
   it.each(['', '{}', '{"errors":[{"code":"DENIED"}]}', '<html></html>', '{"name":"app","tags":{}}', 'null'])(
-    'of tags is none if the upstream answers %j with 200',
+    'of tags is refused if the upstream sends %j with 200',
     async (body) => {
       await using upstream = await ScriptedUpstream.start(answer(body, {}));
       await using open = await openClient({ name: 'test', url: upstream.url });
@@ -150,7 +150,7 @@ describe('a list', () => {
   );
 
   it.each(['', '{}', '{"errors":[]}', '<html></html>', '{"manifests":{}}'])(
-    'of referrers is none if the upstream answers %j with 200',
+    'of referrers is refused if the upstream sends %j with 200',
     async (body) => {
       await using upstream = await ScriptedUpstream.start(answer(body, {}));
       await using open = await openClient({ name: 'test', url: upstream.url });
@@ -162,7 +162,7 @@ describe('a list', () => {
   );
 
   it.each([404, 405, 501])(
-    'of referrers is in the fallback tag where the API is refused with %i',
+    'of referrers comes from the fallback tag if the API is refused with %i',
     async (status) => {
       await using upstream = await ScriptedUpstream.start(({ url }, response) => {
         if (url.includes('/referrers/')) response.writeHead(status).end();

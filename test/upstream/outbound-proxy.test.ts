@@ -74,7 +74,7 @@ describe('an upstream with http', () => {
     ['HTTP_PROXY', (url: string) => ({ variables: { HTTP_PROXY: url } })],
     ['http_proxy', (url: string) => ({ variables: { http_proxy: url, HTTP_PROXY: 'http://127.0.0.1:1' } })],
     ['HTTP_PROXY without a scheme', (url: string) => ({ variables: { HTTP_PROXY: url.slice(7) } })],
-  ])('is asked through %s, by absolute targets', async (_name, way) => {
+  ])('is reached through %s, with absolute targets', async (_name, way) => {
     const { registry, port } = await startRegistry((_request, response) => response.end(TAGS));
     const proxy = await startProxy({ routes: { 'registry.example:80': port } });
     const client = await connect('http://registry.example', way(proxy.url));
@@ -83,7 +83,7 @@ describe('an upstream with http', () => {
     expect(registry.requests.map(({ headers }) => headers.host)).toEqual(['registry.example']);
   });
 
-  it('is not asked through HTTPS_PROXY', async () => {
+  it('is not reached through HTTPS_PROXY', async () => {
     const { port } = await startRegistry((_request, response) => response.end(TAGS));
     const proxy = await startProxy({ routes: {} });
     const client = await connect(`http://127.0.0.1:${port}`, { variables: { HTTPS_PROXY: proxy.url } });
@@ -100,7 +100,7 @@ describe('an upstream with https', () => {
       'https_proxy',
       (url: string) => ({ variables: { https_proxy: url, HTTPS_PROXY: 'http://127.0.0.1:1' } }),
     ],
-  ])('is asked through %s, in a tunnel', async (_name, way) => {
+  ])('is reached through %s, in a tunnel', async (_name, way) => {
     const { port, seen } = await startTlsRegistry();
     const proxy = await startProxy({ routes: { 'registry.example:443': port } });
     const client = await connect('https://registry.example', way(proxy.url));
@@ -111,7 +111,7 @@ describe('an upstream with https', () => {
     expect(seen.map(({ url }) => url)).toEqual(Array(8).fill('/v2/app/tags/list'));
   });
 
-  it('is not asked through HTTP_PROXY', async () => {
+  it('is not reached through HTTP_PROXY', async () => {
     const { port } = await startTlsRegistry();
     const proxy = await startProxy({ routes: {} });
     const client = await connect(`https://127.0.0.1:${port}`, { variables: { HTTP_PROXY: proxy.url } });
@@ -119,7 +119,7 @@ describe('an upstream with https', () => {
     expect(proxy.seen).toEqual([]);
   });
 
-  it('is asked through a proxy that speaks TLS itself', async () => {
+  it('is reached through a proxy that speaks TLS itself', async () => {
     const { port } = await startTlsRegistry();
     const proxy = await startProxy({ routes: { 'registry.example:8443': port }, tls: await pem() });
     const client = await connect('https://registry.example:8443', { proxy: proxy.url });
@@ -127,7 +127,7 @@ describe('an upstream with https', () => {
     expect(proxy.seen).toEqual(['CONNECT registry.example:8443']);
   });
 
-  it('has its certificate checked for its own name', async () => {
+  it('has its certificate verified for its own name', async () => {
     const { port } = await startTlsRegistry();
     const proxy = await startProxy({ routes: { 'wrong.example:443': port } });
     const client = await connect('https://wrong.example', { proxy: proxy.url });
@@ -144,7 +144,7 @@ describe('the credentials of a proxy', () => {
   const withCredentials = ({ port }: ForwardProxy): string =>
     `http://me:${encodeURIComponent(password)}@127.0.0.1:${port}`;
 
-  it('are for the proxy, and those of the registry are not', async () => {
+  it('go to the proxy, and those of the registry do not', async () => {
     const { port, seen } = await startTlsRegistry();
     const plain = await startRegistry((_request, response) => response.end(TAGS));
     const proxy = await startProxy({
@@ -193,7 +193,7 @@ describe('a proxy that', () => {
     expect(proxy.seen).toHaveLength(1);
   });
 
-  it('never answers is not waited for longer than for a connection', async () => {
+  it('never responds fails after the connect timeout', async () => {
     const proxy = await startProxy({ routes: {}, hangs: true });
     const client = await connect('https://registry.example', { proxy: proxy.url });
     await expect(client.ping()).rejects.toMatchObject({
@@ -202,7 +202,7 @@ describe('a proxy that', () => {
     });
   });
 
-  it('never answers is left at once by who does not want to wait', async () => {
+  it('never responds is abandoned at once when the request is aborted', async () => {
     const proxy = await startProxy({ routes: {}, hangs: true });
     await using opened = await openClient(
       { name: 'test', url: 'https://registry.example', proxy: proxy.url },
@@ -215,13 +215,16 @@ describe('a proxy that', () => {
     await expect(asking).rejects.toThrow('enough');
   });
 
-  it.each(['http', 'https'])('is down is told from an upstream that is: %s', async (scheme) => {
-    const client = await connect(`${scheme}://registry.example`, { proxy: 'http://127.0.0.1:1' });
-    await expect(client.ping()).rejects.toMatchObject({
-      code: 'UPSTREAM_UNREACHABLE',
-      message: 'upstream test (through its outbound proxy): connection refused (ECONNREFUSED)',
-    });
-  });
+  it.each(['http', 'https'])(
+    'is down has another error than an upstream that is down: %s',
+    async (scheme) => {
+      const client = await connect(`${scheme}://registry.example`, { proxy: 'http://127.0.0.1:1' });
+      await expect(client.ping()).rejects.toMatchObject({
+        code: 'UPSTREAM_UNREACHABLE',
+        message: 'upstream test (through its outbound proxy): connection refused (ECONNREFUSED)',
+      });
+    },
+  );
 });
 
 describe('with a proxy', () => {
@@ -285,7 +288,7 @@ describe('with a proxy', () => {
     ['localhost', {}, 'http://localhost'],
     ['what NO_PROXY lists', { NO_PROXY: 'sub.localhost,127.0.0.0/8' }, 'http://127.0.0.1'],
     ['what no_proxy lists', { no_proxy: '*', NO_PROXY: 'x' }, 'http://127.0.0.1'],
-  ])('%s is asked directly where that is of the environment', async (_name, variables, origin) => {
+  ])('%s is reached directly if the proxy is of the environment', async (_name, variables, origin) => {
     const { port } = await startRegistry((_request, response) => response.end(TAGS));
     const proxy = await startProxy({ routes: {} });
     const client = await connect(`${origin}:${port}`, { variables: { HTTP_PROXY: proxy.url, ...variables } });
@@ -293,7 +296,7 @@ describe('with a proxy', () => {
     expect(proxy.seen).toEqual([]);
   });
 
-  it('of the upstream itself, all goes through that, whatever the environment says', async () => {
+  it('of the upstream itself, everything goes through it, whatever the environment says', async () => {
     const { port } = await startRegistry((_request, response) => response.end(TAGS));
     const proxy = await startProxy({ routes: { [`127.0.0.1:${port}`]: port } });
     const variables = { HTTP_PROXY: 'http://127.0.0.1:1', NO_PROXY: '*' };
@@ -303,7 +306,7 @@ describe('with a proxy', () => {
   });
 
   it.each(['socks5://127.0.0.1:1080', 'http://proxy/path', 'http://', 'ftp://proxy:21'])(
-    'of another kind the start stops without showing it: %s',
+    'of another kind the start fails without showing it: %s',
     async (text) => {
       for (const way of [{ proxy: text }, { variables: { HTTPS_PROXY: text } }]) {
         const failure: unknown = await connect('https://registry.example', way).catch(

@@ -43,7 +43,7 @@ async function fetchRange(client: RegistryClient): Promise<string> {
   return Buffer.concat(chunks).toString();
 }
 
-describe('a blob answer', () => {
+describe('a blob response', () => {
   it.each<[string, number, Record<string, string>, string, number]>([
     ['of another range', 206, { 'content-range': 'bytes 3-5/10' }, '345', 2],
     ['that does not say its range', 206, {}, '234', 2],
@@ -51,7 +51,7 @@ describe('a blob answer', () => {
     ['with an impossible range', 206, { 'content-range': 'bytes 2-4/3' }, '234', 2],
     ['that has less than it says', 206, { 'content-range': 'bytes 2-4/10' }, '23', 1],
     ['that has no such range', 416, { 'content-range': 'bytes */10' }, '', 2],
-  ])('%s is refused where the whole blob is no better', async (_what, status, headers, body, requests) => {
+  ])('%s is refused if the whole blob is no better', async (_what, status, headers, body, requests) => {
     const [registry, client] = await connect((_request, response) => {
       response.writeHead(status, headers);
       // Two writes: no Content-Length of the server's own.
@@ -64,7 +64,7 @@ describe('a blob answer', () => {
     );
   });
 
-  it('of the whole blob is taken as such', async () => {
+  it('of the whole blob is accepted', async () => {
     const [registry, client] = await connect((_request, response) => response.end(BLOB));
     const answer = await client.blobSource('app', digestOf(BLOB)).fetch({ start: 2, end: 5 }, signal);
     expect(answer).toMatchObject({ range: { start: 0, end: 10 }, totalBytes: 10 });
@@ -75,7 +75,7 @@ describe('a blob answer', () => {
     for await (const _ of answer.body) break;
   });
 
-  it('is asked for whole where a first range that ends behind the blob is refused', async () => {
+  it('makes the proxy request the whole blob if a first range beyond its end is refused', async () => {
     const [registry, client] = await connect(({ headers }, response) =>
       headers.range === undefined ? response.end(BLOB) : response.writeHead(416).end('no such range'),
     );
@@ -108,7 +108,7 @@ describe('a redirect', () => {
     await expect(fetchRange(client)).rejects.toMatchObject({ code: 'UPSTREAM_PROTOCOL' });
   });
 
-  it('is followed ten times, not more', async () => {
+  it('is followed at most ten times', async () => {
     const [registry, client] = await connect((_request, response) =>
       response.writeHead(307, { location: '/again' }).end(),
     );
@@ -118,7 +118,7 @@ describe('a redirect', () => {
 });
 
 describe('a token service', () => {
-  it('of another host gets no credentials, and is asked for an anonymous token', async () => {
+  it('of another host gets no credentials, and a request for an anonymous token', async () => {
     await using tokens = await ScriptedUpstream.start(
       (_request, response) => response.end('{"access_token":"anonymous"}'),
       'localhost',
@@ -156,7 +156,7 @@ describe('a token service', () => {
     },
   );
 
-  it('is asked once more and not for ever when its tokens are refused', async () => {
+  it('gets one more request when its token is refused', async () => {
     const [registry, client] = await connect(({ url, headers }, response) =>
       url.startsWith('/token')
         ? response.end('{"token":"t"}')
@@ -170,7 +170,7 @@ describe('a token service', () => {
 });
 
 describe('lists', () => {
-  it('of tags pass n and last on, and take nothing but the query from the Link', async () => {
+  it('of tags pass on n and last, and use only the query of the Link', async () => {
     const [registry, client] = await connect((_request, response) =>
       response
         .writeHead(200, { link: '<http://169.254.169.254/x?last=b%2Bc&n=2>; rel="next"' })
@@ -183,7 +183,7 @@ describe('lists', () => {
     expect(registry.requests[0]?.url).toBe('/v2/app/tags/list?n=2&last=A');
   });
 
-  it('of tags are paged for a registry that sends all of them, whatever it is asked', async () => {
+  it('of tags are paged for a registry that always sends all of them', async () => {
     const [, client] = await connect((_request, response) => response.end('{"tags":["a","b","c","d","e"]}'));
     expect(await client.listTags('app', { limit: 2 })).toEqual({ tags: ['a', 'b'], next: 'b' });
     expect(await client.listTags('app', { limit: 2, last: 'b' })).toEqual({ tags: ['c', 'd'], next: 'd' });
@@ -200,7 +200,7 @@ describe('lists', () => {
     },
   );
 
-  it('of referrers end when their pages do not', async () => {
+  it('of referrers have a limited number of pages', async () => {
     const [registry, client] = await connect((_request, response) =>
       response.writeHead(200, { link: '<?page=next>; rel="next"' }).end('{"manifests":[]}'),
     );
@@ -211,7 +211,7 @@ describe('lists', () => {
   });
 });
 
-it('says nothing of a signed URL in its errors', async () => {
+it('errors contain no signed URL', async () => {
   const [, client] = await connect(({ url }, response) =>
     url.includes('signed')
       ? response.writeHead(500).end('X-Amz-Signature=abc')

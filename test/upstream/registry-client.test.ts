@@ -88,7 +88,7 @@ describe('RegistryClient', () => {
     expect((await client().listTags('app')).tags).toEqual(['1.0']);
   });
 
-  it('uses a token for all requests of its scope, and gets a new one when it is refused', async () => {
+  it('uses a token for all requests of its scope, and requests a new one when it is refused', async () => {
     await start({ auth: { kind: 'bearer' } });
     await Promise.all(Array.from({ length: 20 }, () => client().fetchManifest('app', { tag: '1.0' })));
     const tokens = (): number => registry.requests.entries.filter(({ path }) => path === '/token').length;
@@ -98,7 +98,7 @@ describe('RegistryClient', () => {
     expect(tokens()).toBe(2);
   });
 
-  it('reads no manifest that is larger than it may be', async () => {
+  it('refuses a manifest that is too large', async () => {
     await start();
     const padded = (bytes: number): Buffer =>
       Buffer.concat([MANIFEST, Buffer.alloc(bytes - MANIFEST.length, ' ')]);
@@ -110,7 +110,7 @@ describe('RegistryClient', () => {
     });
   });
 
-  it('says UPSTREAM_CREDENTIALS_REFUSED when its credentials are wrong', async () => {
+  it('fails with UPSTREAM_CREDENTIALS_REFUSED if its credentials are wrong', async () => {
     await start(
       { auth: { kind: 'basic', username: 'me', password: PASSWORD } },
       { kind: 'basic', username: 'me', password: 'wrong' },
@@ -120,7 +120,7 @@ describe('RegistryClient', () => {
     });
   });
 
-  it('follows a redirect once for a blob, without credentials, and asks again when the URL is refused', async () => {
+  it("follows a blob's redirect once, without credentials, and again when the URL is refused", async () => {
     await start(
       { redirectBlobs: { urlSeconds: 3600 }, auth: { kind: 'basic', username: 'me', password: PASSWORD } },
       { kind: 'basic', username: 'me', password: PASSWORD },
@@ -149,12 +149,12 @@ describe('RegistryClient', () => {
     ['MANIFEST_UNKNOWN', () => client().fetchManifest('app', { tag: 'none' })],
     ['BLOB_UNKNOWN', () => client().statBlob('app', digestOf('none'))],
     ['BLOB_UNKNOWN', () => client().blobSource('app', digestOf('none')).fetch(undefined, signal)],
-  ])('says %s for what is not there', async (code, ask) => {
+  ])('fails with %s for missing content', async (code, ask) => {
     await start();
     await expect(ask()).rejects.toMatchObject({ code });
   });
 
-  it('tries again after 503, waits as long as it is told, and gives up after some tries', async () => {
+  it('retries after 503, waits for Retry-After, and gives up after some attempts', async () => {
     await start();
     registry.faults.add({
       match: { path: /manifests/ },
@@ -175,14 +175,14 @@ describe('RegistryClient', () => {
     ['reset', { kind: 'reset', afterBytes: 1000 }, 'UPSTREAM_UNREACHABLE'],
     ['stall', { kind: 'stall', afterBytes: 1000 }, 'UPSTREAM_TIMEOUT'],
     ['truncate', { kind: 'truncate', afterBytes: 1000 }, 'UPSTREAM_UNREACHABLE'],
-  ] as const)('never takes a body for whole that breaks off: %s', async (_name, action, code) => {
+  ] as const)('never accepts a truncated body: %s', async (_name, action, code) => {
     await start();
     registry.faults.add({ match: { path: /blobs/ }, action });
     await expect(fetchBlob()).rejects.toMatchObject({ code: expect.stringMatching(/^UPSTREAM_/) as string });
     await expect(fetchBlob()).rejects.toMatchObject({ code });
   });
 
-  it('refuses a manifest that is not what its digest says', async () => {
+  it('refuses a manifest that does not match its digest', async () => {
     await start();
     registry.faults.add({ match: { path: /manifests/ }, action: { kind: 'corrupt', atByte: 3 } });
     await expect(client().fetchManifest('app', { digest: digestOf(MANIFEST) })).rejects.toMatchObject({
@@ -190,7 +190,7 @@ describe('RegistryClient', () => {
     });
   });
 
-  it('says UPSTREAM_UNREACHABLE when nobody listens', async () => {
+  it('fails with UPSTREAM_UNREACHABLE if nothing listens', async () => {
     await start();
     await registry[Symbol.asyncDispose]();
     await expect(client().fetchManifest('app', { tag: '1.0' })).rejects.toMatchObject({

@@ -34,7 +34,7 @@ describe('Retry-After', () => {
     expect(parseRetryAfterMs(header, NOW_MS)).toBe(expected);
   });
 
-  it('of more seconds than there are is very long', () => {
+  it('of too many seconds is infinite', () => {
     expect(parseRetryAfterMs('9'.repeat(400), NOW_MS)).toBe(Infinity);
   });
 });
@@ -44,7 +44,7 @@ const DIGEST = digestOf(BLOB);
 
 let nowMs: number;
 let pauses: number[];
-/** Answers instead of the registry; `undefined` leaves it to that. */
+/** Responds instead of the registry; `undefined` leaves the request to the registry. */
 let fault: (
   request: SeenRequest,
 ) => { readonly status: number; readonly retryAfter?: string; readonly date?: string } | undefined;
@@ -81,8 +81,8 @@ const held = (seconds: number): object => ({
   detail: { retryAfterSeconds: seconds },
 });
 
-describe('a host that has answered Retry-After', () => {
-  it.each([429, 503])('with %i is not asked before, and is then', async (status) => {
+describe('a host that sent Retry-After', () => {
+  it.each([429, 503])('with %i gets no request before the time, and one after it', async (status) => {
     fault = () => ({ status, retryAfter: '600' });
     const client = await connect();
     await expect(client.ping()).rejects.toMatchObject({ detail: { retryAfterSeconds: 600 } });
@@ -97,7 +97,7 @@ describe('a host that has answered Retry-After', () => {
     expect(registry.requests).toHaveLength(2);
   });
 
-  it('with a date is left alone until then', async () => {
+  it('with a date gets no request until then', async () => {
     fault = () => ({ status: 429, retryAfter: new Date(Date.now() + 600_000).toUTCString() });
     const client = await connect();
     await expect(client.ping()).rejects.toThrow('answered 429');
@@ -105,19 +105,16 @@ describe('a host that has answered Retry-After', () => {
     expect(registry.requests).toHaveLength(1);
   });
 
-  it.each([-1000, 0, 1000])(
-    'with a date is left alone for as long as its own clock says: %d hours ahead',
-    async (hours) => {
-      const theirsMs = Date.now() + hours * 3_600_000;
-      const [date, retryAfter] = [theirsMs, theirsMs + 600_000].map((time) => new Date(time).toUTCString());
-      fault = () => ({ status: 429, retryAfter: retryAfter ?? '', date: date ?? '' });
-      const client = await connect();
-      await expect(client.ping()).rejects.toMatchObject({ detail: { retryAfterSeconds: 600 } });
-    },
-  );
+  it.each([-1000, 0, 1000])('with a date is held by its own clock: %d hours ahead', async (hours) => {
+    const theirsMs = Date.now() + hours * 3_600_000;
+    const [date, retryAfter] = [theirsMs, theirsMs + 600_000].map((time) => new Date(time).toUTCString());
+    fault = () => ({ status: 429, retryAfter: retryAfter ?? '', date: date ?? '' });
+    const client = await connect();
+    await expect(client.ping()).rejects.toMatchObject({ detail: { retryAfterSeconds: 600 } });
+  });
 
   it.each(['86400', '99999999999999999999', 'Sat, 01 Jan 2190 00:00:00 GMT'])(
-    'is asked once an hour however long it says: %s',
+    'gets a request once an hour, however long it asks for: %s',
     async (retryAfter) => {
       fault = () => ({ status: 429, retryAfter });
       const client = await connect();
@@ -131,7 +128,7 @@ describe('a host that has answered Retry-After', () => {
   );
 
   it.each(['-1', 'later', '0', 'Thu, 01 Jan 1970 00:00:00 GMT', undefined])(
-    'is asked as ever where that names no time to come: %s',
+    'is not held if the value names no future time: %s',
     async (retryAfter) => {
       fault = () => ({ status: 429, ...(retryAfter === undefined ? {} : { retryAfter }) });
       const client = await connect();
@@ -143,7 +140,7 @@ describe('a host that has answered Retry-After', () => {
     },
   );
 
-  it('is waited for where that is soon, by those too who come meanwhile', async () => {
+  it('makes current and new requests wait if the time is soon', async () => {
     let refusals = 1;
     fault = () => (refusals-- > 0 ? { status: 503, retryAfter: '20' } : undefined);
     const client = await connect();
@@ -169,7 +166,7 @@ describe('a host that has answered Retry-After', () => {
     expect(registry.requests).toHaveLength(5);
   });
 
-  it('that keeps blobs does not keep others from manifests', async () => {
+  it('that stores blobs does not delay requests for manifests', async () => {
     const storage = cleanup.use(
       await ScriptedUpstream.start((request, response) =>
         answer(request, response, () => response.end(BLOB)),
@@ -191,7 +188,7 @@ describe('a host that has answered Retry-After', () => {
     await client.ping();
   });
 
-  it('that hands out tokens is not asked for others', async () => {
+  it('that issues tokens gets no request for other tokens', async () => {
     const tokens = cleanup.use(
       await ScriptedUpstream.start((request, response) =>
         answer(request, response, () => response.end('{"token":"t"}')),
@@ -216,7 +213,7 @@ describe('a host that has answered Retry-After', () => {
     expect((await client.listTags('two')).tags).toEqual([]);
   });
 
-  it("to a client's own credentials is asked by the others", async () => {
+  it("to a client's own credentials still gets requests of others", async () => {
     fault = ({ headers }) =>
       headers.authorization === 'Bearer busy' ? { status: 429, retryAfter: '300' } : undefined;
     const client = await connect();

@@ -36,7 +36,7 @@ afterEach(() => {
   }
 });
 
-/** A server that wants a client certificate, and takes note of whose it gets; what it sends after that, `redirect` says. */
+/** A server that requests a client certificate and records its subject; `redirect` is its response. */
 async function listen(seen: string[], redirect?: string): Promise<string> {
   const files = { cert: await readFile(server.cert), key: await readFile(server.key) };
   const options = { ...files, ca: await readFile(own.cert), requestCert: true, rejectUnauthorized: false };
@@ -55,7 +55,7 @@ async function listen(seen: string[], redirect?: string): Promise<string> {
 }
 
 describe('an upstream with a private authority', () => {
-  it('is trusted if that is configured, and not otherwise', async () => {
+  it('is trusted only if the authority is configured', async () => {
     const url = await listen([]);
     await using trusting = await openClient({ name: 'test', url, ca: own.cert });
     await trusting.client.ping();
@@ -65,7 +65,7 @@ describe('an upstream with a private authority', () => {
     }
   });
 
-  it('sees our certificate, and the hosts that it leads to do not', async () => {
+  it("gets the proxy's certificate, and the hosts that it leads to do not", async () => {
     const [atRegistry, atStorage]: [string[], string[]] = [[], []];
     const storage = await listen(atStorage);
     const url = await listen(atRegistry, `${storage}/blob`);
@@ -77,7 +77,7 @@ describe('an upstream with a private authority', () => {
     expect(atStorage).toEqual(['nobody']);
   });
 
-  it('sees the new certificate when the files have been exchanged', async () => {
+  it('gets the new certificate after the files are replaced', async () => {
     const seen: string[] = [];
     const url = await listen(seen);
     const files = { cert: join(folder, 'cert.pem'), key: join(folder, 'key.pem') };
@@ -93,7 +93,7 @@ describe('an upstream with a private authority', () => {
     expect(seen).toEqual(['proxy', 'renewed']);
   });
 
-  it('sees the certificate of before while the files do not fit together, or one is not whole', async () => {
+  it('gets the previous certificate while the files do not match or one is incomplete', async () => {
     const seen: string[] = [];
     const url = await listen(seen);
     const files = Object.fromEntries(
@@ -122,7 +122,7 @@ describe('an upstream with a private authority', () => {
     expect(seen).toEqual([...Array.from({ length: 1 + steps.length }, () => 'proxy'), 'renewed']);
   });
 
-  it('stops the start if the key is that of another certificate', async () => {
+  it('fails the start if the key belongs to another certificate', async () => {
     const files = { ca: own.cert, ...client, key: (await own.issue('another')).key };
     await expect(openClient({ name: 'test', url: 'https://127.0.0.1', ...files })).rejects.toMatchObject({
       code: 'CONFIG_INVALID',
@@ -130,7 +130,7 @@ describe('an upstream with a private authority', () => {
     });
   });
 
-  it.each(['ca', 'cert'])('stops the start if its %s file cannot be read', async (field) => {
+  it.each(['ca', 'cert'])('fails the start if its %s file cannot be read', async (field) => {
     const files = { ca: own.cert, ...client, [field]: join(folder, 'missing.pem') };
     await expect(openClient({ name: 'test', url: 'https://127.0.0.1', ...files })).rejects.toMatchObject({
       code: 'CONFIG_INVALID',

@@ -8,7 +8,7 @@ const PASSWORD = makeSecret('password of the proxy');
 const BASIC = `Basic ${Buffer.from(`me:${PASSWORD}`).toString('base64')}`;
 const AUTH = { kind: 'basic', username: 'me', password: PASSWORD };
 
-/** A registry that takes the token `T`, and where a token service answers as `script` says. */
+/** A registry that accepts the token `T`, and a token service that responds as `script` says. */
 function registry(script: Script): Promise<ScriptedUpstream> {
   return ScriptedUpstream.start((request, response) => {
     const { url, headers } = request;
@@ -43,7 +43,7 @@ describe('a token', () => {
     '{"token":"T","expires_in":300,"issued_at":"1999-01-01T00:00:00Z"}',
     '{"token":"T","expires_in":300,"issued_at":"yesterday"}',
     '{"token":"T","scope":"x","refresh_token":"","extra":{"errors":[]}}',
-  ])('is read from %s, and used again', async (answer) => {
+  ])('is read from %s, and reused', async (answer) => {
     await using upstream = await registry((_request, response) =>
       response.setHeader('content-type', 'text/html').end(answer),
     );
@@ -86,7 +86,7 @@ describe('a token service that redirects', () => {
     },
   );
 
-  it('to another host gets no credentials there, nor where that leads to', async () => {
+  it('to another host sends no credentials there, nor to later hosts', async () => {
     await using upstream = await registry(({ url, headers }, response) =>
       url === '/token'
         ? response.writeHead(307, { location: `${elsewhere.url}/a` }).end()
@@ -105,7 +105,7 @@ describe('a token service that redirects', () => {
     ]);
   });
 
-  it('for ever is at fault', async () => {
+  it('forever is an error', async () => {
     await using upstream = await registry((_request, response) =>
       response.writeHead(302, { location: '/token' }).end(),
     );

@@ -46,7 +46,7 @@ describe('a token service of another domain', () => {
     ['another host', ['auth.example.com']],
     ['another port', ['localhost:1']],
     ['the host without its port', ['localhost']],
-  ])('gets none where tokenHosts has %s, and the error says what to do', async (_name, tokenHosts) => {
+  ])('gets none if tokenHosts has %s, and the error says what to do', async (_name, tokenHosts) => {
     const client = await connect({ tokenHosts });
     await expect(client.listTags('app')).rejects.toMatchObject({
       code: 'UPSTREAM_CREDENTIALS_REFUSED',
@@ -55,7 +55,7 @@ describe('a token service of another domain', () => {
     expect(tokens.requests.map(({ headers }) => headers.authorization)).toEqual([undefined]);
   });
 
-  it('that refuses who is nobody is reported with what to do, on another port of this machine not in its words', async () => {
+  it('that refuses anonymous requests is reported with what to do', async () => {
     tokens = cleanup.use(
       await ScriptedUpstream.start(
         (_request, response) => response.writeHead(403).end('{"errors":[{"message":"who are you?"}]}'),
@@ -71,7 +71,7 @@ describe('a token service of another domain', () => {
     });
   });
 
-  it("gets a client's credentials by the same rule", async () => {
+  it("gets a client's credentials under the same rule", async () => {
     const ask = async (tokenHosts: readonly string[]): Promise<unknown> => {
       const client = await connect({ tokenHosts });
       const authorization = new Secret(AUTHORIZATION);
@@ -90,7 +90,7 @@ describe('tokenHosts', () => {
     ['https://authn.nvidia.com:8443/token', 'https://nvcr.io', ['authn.nvidia.com:8443'], true],
     ['https://evil.authn.nvidia.com/token', 'https://nvcr.io', ['authn.nvidia.com'], false],
     ['http://authn.nvidia.com/token', 'https://nvcr.io', ['authn.nvidia.com'], false],
-  ])('let %s of %s have credentials with %j: %s', (realm, upstream, hosts, expected) => {
+  ])('allow %s of %s to receive credentials with %j: %s', (realm, upstream, hosts, expected) => {
     expect(mayReceiveCredentials(new URL(realm), new URL(upstream), hosts)).toBe(expected);
   });
 });

@@ -51,14 +51,14 @@ describe('Upstreams.select', () => {
   });
 
   it.each(['Team/app', 'team//app', '../../v2/team/app', 'team/app?x', 'ecr/../app', ''])(
-    'refuses the name %j, which is none',
+    'refuses the invalid name %j',
     async (name) => {
       await using upstreams = await open(ECR, HUB);
       expect(() => upstreams.select({ name })).toThrow(expect.objectContaining({ code: 'NAME_INVALID' }));
     },
   );
 
-  it('says what to do when nothing chooses an upstream', async () => {
+  it('says what to do when nothing selects an upstream', async () => {
     await using upstreams = await open(ECR);
     expect(() => upstreams.select({ name: 'app' })).toThrow(
       expect.objectContaining({ code: 'NAME_UNKNOWN', message: expect.stringContaining('ecr') as string }),
@@ -81,7 +81,8 @@ describe('mayReceiveCredentials', () => {
     ['https://docker.io.evil.com/token', 'https://registry-1.docker.io', false],
     ['https://10.0.0.1/token', 'https://10.0.0.2', false],
     ['http://127.0.0.1:5001/token', 'http://127.0.0.1:5000', true],
-    // Registrable domains of the public suffix list: of countries, of cities, and of those who give names to strangers.
+    // Registrable domains by the public suffix list: of countries, of cities, and of providers that give
+    // names to customers.
     ['https://auth.example.co.uk/token', 'https://registry.example.co.uk', true],
     ['https://evil.co.uk/token', 'https://registry.co.uk', false],
     ['https://auth.team.city.kawasaki.jp/token', 'https://registry.team.city.kawasaki.jp', true],

@@ -3,12 +3,12 @@ import { isSpandrelError } from '../../core/errors.ts';
 import type { BlobResponse, BlobSource } from '../../upstream/blobs/blob-source.ts';
 import { SourceFault } from './source-fault.ts';
 
-/** More are not remembered; the first ones nearly always do. */
+/** More are not kept: the first ones nearly always work. */
 const MAX_SOURCES = 4;
 
 /**
- * Repositories of one upstream that should all have the same blob: those of the requests that share a fill. If one
- * does not send it, the next is asked, so that no request fails by the repository that another request names.
+ * Sources of one upstream for the same blob: the repositories of the requests that share a fill. If one
+ * fails, the next is used, so that no request fails because of the repository in another one.
  */
 export class AlternativeSources implements BlobSource {
   readonly #sources: BlobSource[];

@@ -24,13 +24,13 @@ import type { StoreRoom } from '../files/store-room.ts';
 import type { StoredPiece } from '../files/stored-piece.ts';
 
 export interface FillSettings {
-  /** Upstream requests of one blob at a time. */
+  /** Concurrent upstream requests of one blob. */
   readonly parallel: number;
   readonly chunkBytes: number;
-  /** Blobs that arrive at the same time, and that wait for their turn. */
+  /** Concurrent fills, and waiting ones. */
   readonly blobs?: number;
   readonly maxWaiting?: number;
-  /** A request that brings less than 64 KiB in so much time is made anew. */
+  /** A request that brings less than 64 KiB in this time is replaced. */
   readonly stallTimeoutMs?: number;
 }
 
@@ -43,45 +43,45 @@ export interface BlobFillsDeps {
   readonly events: Events;
   readonly tracer: Tracer | undefined;
   readonly logger: Logger;
-  /** A blob of `upstream` is in its place. */
+  /** Called when a blob of `upstream` is complete and in its place. */
   readonly onComplete: (digest: Digest, blob: StoredBlob, upstream: string | undefined) => void;
 }
 
-/** What a caller knows of a blob, and wants of it. */
+/** A caller's knowledge of a blob, and what it wants. */
 export interface FillRequest {
   readonly digest: Digest;
   readonly source: BlobSource;
   readonly provenBytes: ProvenBytes | undefined;
   readonly claimedBytes: number | undefined;
-  /** Bring all of it, whatever is read. */
+  /** Fetch the whole blob, whatever is read. */
   readonly mustComplete: boolean;
-  /** Let the source answer before the fill begins. */
+  /** Wait for the source's first response before the fill starts. */
   readonly askFirst: boolean;
 }
 
-/** What an earlier fill has left. */
+/** A file of an earlier fill. */
 interface LeftOver {
   readonly file: PartialFile;
   readonly sizeBytes: number;
   readonly pieces: readonly StoredPiece[];
 }
 
-/** Parts of a blob that are smaller cost more requests than they save time. */
+/** Smaller parts of a blob cost more in requests than they save in time. */
 const MIN_CHUNK_BYTES = 1024 * 1024;
 const CHUNK_ALIGNMENT_BYTES = 64 * 1024;
 const STALL_TIMEOUT_MS = 30_000;
 const MAX_BLOBS = 256;
 const MAX_WAITING = 1000;
-/** What a fill that brings only what is read asks for when it has to ask for something. */
+/** First request of a fill that fetches only what is read, if it must ask for something. */
 const PROBE_BYTES = 64 * 1024;
 
-/** The fills that are under way, one for a blob of an upstream, and how they begin. */
+/** Runs the fills, one for each blob and upstream, and starts them. */
 export class BlobFills implements AsyncDisposable {
   readonly #deps: BlobFillsDeps;
   readonly #running = new Map<StoreKey, RunningFill>();
   readonly #starts: SingleFlight<RunningFill>;
   readonly #underWay = new Set<Promise<RunningFill>>();
-  /** Sources of the fills that are being started. */
+  /** Sources of fills that are starting. */
   readonly #starting = new Map<StoreKey, AlternativeSources>();
   readonly #stopping = new AbortController();
   readonly #queue: WorkQueue;
@@ -93,16 +93,16 @@ export class BlobFills implements AsyncDisposable {
     this.#starts = new SingleFlight('blob', deps.events);
   }
 
-  /** Fills that run or begin for somebody, and those that wait for readers for a moment. */
+  /** Number of fills with readers or starting, and of idle ones, which wait for readers. */
   get counts(): { readonly busy: number; readonly idle: number } {
     const idle = [...this.#running.values()].filter(({ isIdle }) => isIdle).length;
     return { busy: this.#underWay.size + this.#running.size - idle, idle };
   }
 
   /**
-   * A handle on the fill of a blob that is not complete: one that runs, one that is gone on with, or a new one.
+   * A handle on the fill of an incomplete blob: a running one, a resumed one, or a new one.
    * @returns undefined if the blob has become complete meanwhile
-   * @throws SpandrelError as `BlobStore.openBlob`, OVERLOADED if too many blobs wait for their turn
+   * @throws SpandrelError as `BlobStore.openBlob`; OVERLOADED if too many fills wait
    */
   async open(request: FillRequest, signal: AbortSignal | undefined): Promise<BlobHandle | undefined> {
     const { source, mustComplete } = request;
@@ -120,12 +120,12 @@ export class BlobFills implements AsyncDisposable {
     this.#starting.get(key)?.add(source);
     const started = await this.#starts.run(key, () => this.#startAndNote(request), signal);
     if (this.#running.get(key) === started && !started.isStopping) return started.join(mustComplete);
-    // A small fill may be over by now.
+    // A small fill may already have ended.
     await waitFor(started.done, signal);
     return undefined;
   }
 
-  /** End fills that nobody reads from: that of `digest`, or all. @returns whether any has ended by now */
+  /** Ends idle fills: that of `digest`, or all. @returns whether any has ended */
   async endIdle(digest?: Digest): Promise<boolean> {
     const fills = [...this.#running].filter(([key]) => digest === undefined || digestOfKey(key) === digest);
     for (const [, running] of fills) if (running.isIdle) running.stop();
@@ -151,7 +151,7 @@ export class BlobFills implements AsyncDisposable {
     const sources = new AlternativeSources(source);
     this.#starting.set(key, sources);
     const unpin = room.budget.pin(key);
-    // What the fill has asked for must not outlive it: an answer that nobody reads keeps its connection.
+    // The first request must not outlive the fill: an unread response keeps its connection.
     const firstRequest = new AbortController();
     const onStop = (): void => firstRequest.abort(this.#stopping.signal.reason);
     this.#stopping.signal.addEventListener('abort', onStop, { once: true });
@@ -163,7 +163,7 @@ export class BlobFills implements AsyncDisposable {
       room.assertUsable();
       left = await this.#resume(request);
       const running = await this.#start(request, sources, left, firstRequest);
-      // Whoever asked for it may have left by the time when it has been joined by all others.
+      // The first caller may have left before the others joined.
       setImmediate(() => void running.afterUse());
       void running.done.then(leaveQueue, leaveQueue);
       return running;
@@ -191,7 +191,7 @@ export class BlobFills implements AsyncDisposable {
       await left?.file.close();
     } catch (error) {
       if (!isSpandrelError(error) || isPassingFault(error)) throw error;
-      logger.warn({ blob: digest, err: error }, 'what was left of a fill cannot be opened');
+      logger.warn({ blob: digest, err: error }, 'the file of an earlier fill cannot be opened');
     }
     await room.remove(key);
     return undefined;
@@ -210,7 +210,7 @@ export class BlobFills implements AsyncDisposable {
     const asked = left === undefined ? this.#planFirst(request) : undefined;
     const response = asked && (await sources.fetch(asked, firstRequest.signal, provenBytes));
     const sizeBytes = toProvenBytes(left?.sizeBytes ?? provenBytes ?? response?.totalBytes ?? 0);
-    // The first answer fills its chunk, and no more if there are ranges.
+    // The first response fills its chunk only, if the upstream supports ranges.
     const chunkBytes = Math.max(asked?.end ?? 0, planChunkBytes(sizeBytes, settings));
     const pieces = left?.pieces ?? [];
     if (pieces.length > 0) sources.addUnknownSenders();
@@ -246,7 +246,10 @@ export class BlobFills implements AsyncDisposable {
     return running;
   }
 
-  /** What is asked for first, to find out how long the blob is, and whether there are ranges. `undefined` if neither has to be known. */
+  /**
+   * The first request of a fill, which finds the blob's size and whether ranges are supported. `undefined` if
+   * neither is needed.
+   */
   #planFirst(request: FillRequest): ByteRange | undefined {
     const { provenBytes, claimedBytes, askFirst, mustComplete } = request;
     const chunkBytes = planChunkBytes(provenBytes ?? claimedBytes, this.#deps.settings);
@@ -282,7 +285,7 @@ export class BlobFills implements AsyncDisposable {
     this.#deps.events.fillsChanged(this.#running.size);
   }
 
-  /** The fills' readers get SHUTTING_DOWN; what has arrived stays. */
+  /** Ends all fills. Their readers get SHUTTING_DOWN; arrived bytes stay. */
   async [Symbol.asyncDispose](): Promise<void> {
     const reason = new SpandrelError('SHUTTING_DOWN', 'the proxy is being stopped');
     this.#stopping.abort(reason);
@@ -296,7 +299,10 @@ function keyOf({ digest, source }: FillRequest): StoreKey {
   return partialKey(digest, source.upstream);
 }
 
-/** A blob of a few chunks is cut into as many as may be fetched at the same time: each connection brings its share. */
+/**
+ * Cuts a blob of a few chunks into as many parts as may be fetched concurrently, so that every connection is
+ * used.
+ */
 function planChunkBytes(sizeBytes: number | undefined, { parallel, chunkBytes }: FillSettings): number {
   if (sizeBytes === undefined) return chunkBytes;
   const share = Math.ceil(sizeBytes / parallel / CHUNK_ALIGNMENT_BYTES) * CHUNK_ALIGNMENT_BYTES;

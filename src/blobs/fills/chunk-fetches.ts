@@ -14,29 +14,32 @@ export interface ChunkFetchesOptions {
   readonly source: BlobSource;
   readonly file: PartialFile;
   readonly chunks: ChunkMap;
-  /** Requests at the same time; as many more are made for readers that wait for what none of those brings. */
+  /** Concurrent requests; as many more are sent for readers that wait for bytes of none of them. */
   readonly parallel: number;
-  /** In so much time a request must bring something worth waiting for. */
+  /** Time in which a request must bring a minimum of bytes. */
   readonly stallTimeoutMs: number;
-  /** What readers want now. */
+  /** Ranges that readers want now. */
   readonly wanted: () => Iterable<ByteRange>;
-  /** Keeps room for bytes that nobody has kept room for when the fill began, or, of a negative number, no more. */
+  /** Reserves room for bytes without a reservation; a negative number releases it. */
   readonly reserve: (bytes: number) => Promise<void>;
-  /** Unproven bytes arrive: no reader may see any before the whole blob is verified. */
+  /** Called when unproven bytes arrive: no reader may see any before the whole blob is verified. */
   readonly withhold: () => Promise<void>;
-  /** There are more bytes in the file. */
+  /** Called when more bytes are in the file. */
   readonly onArrival: () => void;
 }
 
-/** Tries of one range whose transfer breaks without having brought much; requests as such are repeated by the transport. */
+/**
+ * Attempts at one range whose transfer breaks without progress. The transport retries the requests
+ * themselves.
+ */
 const MAX_TRIES = 4;
-/** What is missing is let come, though nobody wants it any more: a connection is worth it. */
+/** A request with fewer missing bytes is not aborted, even without readers: a connection is worth more. */
 const LAST_BYTES = 256 * 1024;
-/** A try that has brought so much does not count. */
+/** An attempt that brought this much counts as progress. */
 const PROGRESS_BYTES = 64 * 1024;
 
-/** An answer that is there already, and what ends its request. */
-export interface FirstAnswer {
+/** A response that has arrived already, and the controller of its request. */
+export interface FirstResponse {
   readonly response: BlobResponse;
   readonly request: AbortController;
 }
@@ -46,7 +49,9 @@ interface Task {
   readonly settled: Promise<void>;
 }
 
-/** The requests of a fill: what readers wait for first, then in order, several ranges at a time. */
+/**
+ * Sends the requests of a fill, several ranges at a time: those that readers wait for first, then in order.
+ */
 export class ChunkFetches {
   readonly #options: ChunkFetchesOptions;
   readonly #tasks = new Map<AbortController, Task>();
@@ -54,8 +59,8 @@ export class ChunkFetches {
   #wantsAll: boolean;
   #isSequential = false;
   #isRunning = false;
-  /** Until the first answer there is one request, so that the others find where its redirect has led. */
-  #hasAnswered = false;
+  /** Until the first response only one request runs, so that the others find where its redirect led. */
+  #hasResponse = false;
   #failure: { readonly error: unknown } | undefined;
 
   constructor(options: ChunkFetchesOptions, wantsAll: boolean) {
@@ -64,33 +69,33 @@ export class ChunkFetches {
   }
 
   /**
-   * Resolves when all chunks are there, or after {@link stop}; nothing is written any more then.
-   * @param first the beginning of the blob, or all of it
-   * @throws what a request failed with when it could not be helped; what {@link stop} was given
+   * Resolves when all chunks have arrived, or after {@link stop}; nothing is written after that.
+   * @param first response with the start of the blob, or all of it
+   * @throws the error of a request that failed for good; the error given to {@link stop}
    */
-  async run(first: FirstAnswer | undefined): Promise<void> {
+  async run(first: FirstResponse | undefined): Promise<void> {
     this.#isRunning = true;
     const chunk = first === undefined ? undefined : this.#options.chunks.claimWanted([first.response.range]);
     if (chunk !== undefined && first !== undefined) {
       this.#isSequential = first.response.range.end > chunk.end;
-      this.#hasAnswered = true;
+      this.#hasResponse = true;
       this.#begin(chunk, first);
     } else {
-      first?.request.abort(new Error('nobody wants it'));
+      first?.request.abort(new Error('no reader wants the bytes'));
     }
     this.#pump();
     await this.#over.promise;
   }
 
-  /** Fetch also what no reader wants. */
+  /** Fetches also what no reader wants. */
   fetchAll(): void {
     this.#wantsAll = true;
     this.#pump();
   }
 
   /**
-   * A reader waits at `position`. Without this it would wait for requests that may hang, and for the rest of their chunks where
-   * they do not.
+   * A reader waits at `position`. Without this call it would wait for running requests, which may hang, and
+   * for the rest of their chunks.
    */
   hurry(position: number): void {
     this.#pump();
@@ -101,28 +106,29 @@ export class ChunkFetches {
   }
 
   /**
-   * End the requests that are not about to end; {@link hurry} makes new ones.
-   * @returns false, having ended none, if one request brings the whole blob, which could only begin anew
+   * Aborts the requests that are not nearly done; {@link hurry} starts new ones.
+   * @returns false, without aborting any, if one request brings the whole blob: it could only start over
    */
   pause(): boolean {
     if (this.#isSequential) return false;
     for (const [controller, { chunk }] of this.#tasks)
-      if (chunk.end - chunk.filledEnd > LAST_BYTES) controller.abort(new Error('nobody wants it'));
+      if (chunk.end - chunk.filledEnd > LAST_BYTES) controller.abort(new Error('no reader wants the bytes'));
     return true;
   }
 
-  /** End all requests. What they have brought stays. */
+  /** Aborts all requests. Arrived bytes stay. */
   stop(error?: unknown): void {
     this.#isRunning = false;
     if (error !== undefined) this.#failure ??= { error };
-    for (const controller of this.#tasks.keys()) controller.abort(error ?? new Error('nobody wants it'));
+    for (const controller of this.#tasks.keys())
+      controller.abort(error ?? new Error('no reader wants the bytes'));
     this.#settleIfOver();
   }
 
   #pump(): void {
     if (!this.#isRunning) return;
     const { chunks, parallel, wanted } = this.#options;
-    const most = this.#isSequential || !this.#hasAnswered ? 1 : parallel;
+    const most = this.#isSequential || !this.#hasResponse ? 1 : parallel;
     while (this.#tasks.size < most) {
       const chunk = this.#wantsAll ? chunks.claimNext(wanted()) : chunks.claimWanted(wanted());
       if (chunk === undefined) break;
@@ -138,15 +144,15 @@ export class ChunkFetches {
     else if (!this.#isRunning) this.#over.resolve();
   }
 
-  #begin(chunk: Chunk, first?: FirstAnswer): void {
+  #begin(chunk: Chunk, first?: FirstResponse): void {
     const controller = new AbortController();
-    // Not before the task is among the others.
+    // The task must be registered first.
     const settled = Promise.resolve()
       .then(() => this.#fetchChunk(chunk, first, controller))
       .catch((error: unknown) => {
-        // What nobody has begun to read would keep its connection.
+        // An unread response would keep its connection.
         first?.request.abort(error);
-        // One that was ended from here has not failed.
+        // A request that was aborted here has not failed.
         if (!controller.signal.aborted) this.stop(error);
       })
       .then(() => {
@@ -160,7 +166,7 @@ export class ChunkFetches {
 
   async #fetchChunk(
     chunk: Chunk,
-    first: FirstAnswer | undefined,
+    first: FirstResponse | undefined,
     controller: AbortController,
   ): Promise<void> {
     if (chunk.stored !== undefined && (await this.#takeStored(chunk))) return;
@@ -169,7 +175,7 @@ export class ChunkFetches {
     try {
       await this.#fetchMissing(chunk, first, controller);
     } finally {
-      // Whoever wants the rest later keeps room for it anew. For the whole blob it has been kept once.
+      // A later reader of the rest reserves room again. For the whole blob it is reserved once.
       const missingBytes = chunk.end - chunk.filledEnd;
       if (missingBytes > 0 && isReserved && !this.#wantsAll) await this.#options.reserve(-missingBytes);
     }
@@ -177,7 +183,7 @@ export class ChunkFetches {
 
   async #fetchMissing(
     chunk: Chunk,
-    first: FirstAnswer | undefined,
+    first: FirstResponse | undefined,
     controller: AbortController,
   ): Promise<void> {
     const { signal } = controller;
@@ -189,7 +195,7 @@ export class ChunkFetches {
         const response =
           given?.response ?? (await this.#request({ start: chunk.filledEnd, end: chunk.end }, guard.signal));
         await this.#receive(response, chunk, controller, guard);
-        // Less than the range may have come in good order.
+        // A response may be valid and shorter than the range.
         attempt = 0;
       } catch (error) {
         guard.cancel();
@@ -203,7 +209,7 @@ export class ChunkFetches {
     }
   }
 
-  /** Use what an earlier fill has left of the chunk, if it is right. */
+  /** Uses the stored piece of an earlier fill if it is intact. */
   async #takeStored(chunk: Chunk): Promise<boolean> {
     const { chunks, file, onArrival } = this.#options;
     if (chunk.stored !== undefined && (await isIntact(file, chunk.stored))) {
@@ -222,8 +228,9 @@ export class ChunkFetches {
   }
 
   /**
-   * Write what `chunk` misses of a body. Only a body that comes alone may fill the chunks behind it too. Bytes that are there
-   * are never written again: they may have been hashed, and another answer may have others.
+   * Writes the missing bytes of `chunk` from a body. Only the body of the only request may also fill later
+   * chunks. Arrived bytes are never written again: they may have been hashed, and another response may
+   * differ.
    */
   async #receive(
     response: BlobResponse,
@@ -236,14 +243,14 @@ export class ChunkFetches {
     checkTotalBytes(response, chunks.sizeBytes);
     if (response.isUnproven === true) {
       await this.#options.withhold();
-      // Readers of a part wait for the whole blob, so all of it must come.
+      // Readers of a part wait for the whole blob, so all of it is needed.
       await this.#reserveAll();
     }
-    // An upstream that ignores ranges sends everything with every answer, so one of them is enough.
+    // An upstream that ignores ranges always sends everything, so one response is enough.
     const isMore = response.range.start < chunk.filledEnd || response.range.end > chunk.end;
     if (isMore && !this.#isSequential) await this.#goOnAlone(controller);
     if (this.#isSequential) await this.#reserveAll();
-    this.#hasAnswered = true;
+    this.#hasResponse = true;
     this.#pump();
     const start = this.#isSequential ? Math.max(response.range.start, chunks.prefixEnd) : chunk.filledEnd;
     const end = this.#isSequential ? chunks.missingEnd(start) : chunk.end;
@@ -261,16 +268,16 @@ export class ChunkFetches {
         }
         position += bytes.byteLength;
         controller.signal.throwIfAborted();
-        // Whatever follows is not ours to write.
+        // The following bytes belong to another chunk.
         if (position >= missing.end && missing.end < response.range.end) break;
       }
     } finally {
-      // What has arrived counts, also when the transfer breaks: the next try begins behind it.
+      // Arrived bytes count even if the transfer breaks: the next attempt starts after them.
       await writer.flush();
     }
   }
 
-  /** End the other requests, which bring the same bytes again. */
+  /** Aborts the other requests, which would bring the same bytes. */
   async #goOnAlone(own: AbortController): Promise<void> {
     this.#isSequential = true;
     const others = [...this.#tasks].filter(([controller]) => controller !== own);
@@ -285,7 +292,7 @@ export class ChunkFetches {
   }
 }
 
-/** A file that cannot be read any more is as good as one that has other bytes. */
+/** A piece that cannot be read counts as damaged. */
 async function isIntact(file: PartialFile, piece: Parameters<PartialFile['isIntact']>[0]): Promise<boolean> {
   try {
     return await file.isIntact(piece);

@@ -2,34 +2,34 @@ import type { ByteRange } from '../../core/byte-range.ts';
 import { rangeLength } from '../../core/byte-range.ts';
 import type { StoredPiece } from '../files/stored-piece.ts';
 
-/** A part of a blob that one request brings. Its bytes arrive in order. */
+/** A part of a blob for one request. Its bytes arrive in order. */
 export interface Chunk {
   readonly start: number;
-  /** Moves forward to the start of a new chunk when a reader wants the later part of this one first. */
+  /** Moves back to the start of a new chunk when a reader wants the later part of this one first. */
   readonly end: number;
-  /** The bytes `[start, filledEnd)` are in the file. */
+  /** The bytes `[start, filledEnd)` have arrived. */
   readonly filledEnd: number;
-  /** A request is bringing it. */
+  /** A request fetches it. */
   readonly claimed: boolean;
-  /** An earlier fill has left the whole chunk in the file, which nobody has looked at since. */
+  /** A piece of an earlier fill covers the whole chunk and has not been verified yet. */
   readonly stored: StoredPiece | undefined;
 }
 
 type MutableChunk = { -readonly [K in keyof Chunk]: Chunk[K] };
 
-/** A chunk is cut before a wanted position if that saves at least so many bytes of waiting. */
+/** A chunk is cut before a wanted position if that saves waiting for at least this many bytes. */
 const MIN_CUT_BYTES = 256 * 1024;
 const CUT_ALIGNMENT_BYTES = 64 * 1024;
 
-/** What of a blob has arrived, what is being fetched and what comes next. No I/O. */
+/** Tracks which parts of a blob have arrived, which are being fetched, and which are next. No I/O. */
 export class ChunkMap {
   readonly sizeBytes: number;
-  /** Without gaps, in order. */
+  /** Sorted, without gaps. */
   readonly #chunks: MutableChunk[] = [];
-  /** Index of the first chunk that is not whole. */
+  /** Index of the first incomplete chunk. */
   #firstIncomplete = 0;
 
-  /** @param stored what an earlier fill has left, in order and without overlaps */
+  /** @param stored pieces of an earlier fill, sorted, without overlaps */
   constructor(sizeBytes: number, chunkBytes: number, stored: readonly StoredPiece[] = []) {
     this.sizeBytes = sizeBytes;
     let position = 0;
@@ -45,12 +45,12 @@ export class ChunkMap {
     return this.#firstIncomplete === this.#chunks.length;
   }
 
-  /** Where the gapless beginning of the blob ends. */
+  /** End of the contiguous bytes at the start of the blob. */
   get prefixEnd(): number {
     return this.#chunks[this.#firstIncomplete]?.filledEnd ?? this.sizeBytes;
   }
 
-  /** Bytes that are in the file, those that nobody has looked at included. */
+  /** Bytes in the file, including unverified pieces. */
   get heldBytes(): number {
     return this.#chunks.reduce(
       (sum, chunk) => sum + (chunk.stored === undefined ? chunk.filledEnd - chunk.start : rangeLength(chunk)),
@@ -58,7 +58,7 @@ export class ChunkMap {
     );
   }
 
-  /** Where the bytes that are there from `position` on end, looking no further than `limit`; `position` itself if it is missing. */
+  /** End of the contiguous bytes from `position` on, at most `limit`; `position` itself if it is missing. */
   availableEnd(position: number, limit: number): number {
     let end = position;
     for (let index = this.#indexAt(position); end < limit; index++) {
@@ -70,7 +70,7 @@ export class ChunkMap {
     return Math.min(end, Math.max(position, limit));
   }
 
-  /** Where the missing bytes from `position` on, which is missing itself, end: the next that is there, or the end of the blob. */
+  /** End of the missing bytes from `position` on, which is missing itself. */
   missingEnd(position: number): number {
     for (let index = this.#indexAt(position) + 1; ; index++) {
       const chunk = this.#chunks[index];
@@ -79,7 +79,7 @@ export class ChunkMap {
     }
   }
 
-  /** Record that `range` is in the file. It must begin where the bytes before it in its chunk end. */
+  /** Records that `range` has arrived. It must start where the arrived bytes of its chunk end. */
   markFilled(range: ByteRange): void {
     for (let index = this.#indexAt(range.start); ; index++) {
       const chunk = this.#chunks[index];
@@ -91,14 +91,14 @@ export class ChunkMap {
     while (this.#isWhole(this.#firstIncomplete)) this.#firstIncomplete++;
   }
 
-  /** What an earlier fill has left of the chunk is wrong. */
+  /** Drops the stored piece of a chunk, which is damaged. */
   forgetStored(chunk: Chunk): void {
     (chunk as MutableChunk).stored = undefined;
   }
 
   /**
-   * Claim the chunk that holds `position`, from about there on: the part before is left for later. `undefined` if a request
-   * brings it already or it is there.
+   * Claims the chunk with `position`, from about there on; the part before is left for later. `undefined` if
+   * it is claimed or has arrived.
    */
   claimAt(position: number): Chunk | undefined {
     const chunk = this.#chunks[this.#indexAt(position)];
@@ -108,7 +108,7 @@ export class ChunkMap {
     return claim(saves ? this.#cutAt(chunk, cut) : chunk);
   }
 
-  /** Claim the chunk that is wanted next: one that lies soonest in a wanted range, else the first that is missing. */
+  /** Claims the next chunk: the one closest to the start of a wanted range, else the first missing one. */
   claimNext(wanted: Iterable<ByteRange>): Chunk | undefined {
     const soonest = this.#findWanted(wanted);
     if (soonest !== undefined) return claim(soonest.chunk);
@@ -119,7 +119,10 @@ export class ChunkMap {
     }
   }
 
-  /** Claim what lies soonest in a wanted range, and no more of its chunk than is wanted, but for some KiB on both sides. */
+  /**
+   * Claims the bytes closest to the start of a wanted range, and no more than is wanted, except some KiB on
+   * both sides.
+   */
   claimWanted(wanted: Iterable<ByteRange>): Chunk | undefined {
     const soonest = this.#findWanted(wanted);
     if (soonest === undefined) return undefined;
@@ -134,7 +137,7 @@ export class ChunkMap {
     return claim(chunk);
   }
 
-  /** Give a claimed chunk back, whole or not. */
+  /** Releases a claimed chunk, complete or not. */
   release(chunk: Chunk): void {
     (chunk as MutableChunk).claimed = false;
   }
@@ -154,7 +157,7 @@ export class ChunkMap {
       for (let index = first; best === undefined || index - first < best.distance; index++) {
         const chunk = this.#chunks[index];
         if (chunk === undefined || chunk.start >= range.end) break;
-        // Of its first chunk the range may want a part that is there.
+        // The range may only want the arrived part of its first chunk.
         const isWanted = isFree(chunk) && chunk.filledEnd < range.end;
         if (isWanted) best = { chunk, range, distance: index - first };
       }
@@ -162,7 +165,7 @@ export class ChunkMap {
     return best;
   }
 
-  /** Make the part from `position` on a chunk of its own, and return that. */
+  /** Splits a chunk at `position`, and returns the second part. */
   #cutAt(chunk: MutableChunk, position: number): MutableChunk {
     const later = newChunk(position, chunk.end);
     chunk.end = position;
@@ -175,7 +178,7 @@ export class ChunkMap {
     return chunk !== undefined && chunk.filledEnd === chunk.end;
   }
 
-  /** Index of the chunk that holds `position`; the number of chunks if it lies at the end. */
+  /** Index of the chunk with `position`; the number of chunks for the end of the blob. */
   #indexAt(position: number): number {
     let low = 0;
     let high = this.#chunks.length;

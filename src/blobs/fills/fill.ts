@@ -3,7 +3,7 @@ import { type Digest, digestAlgorithm } from '../../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import type { BlobSource } from '../../upstream/blobs/blob-source.ts';
 import type { AlternativeSources } from './alternative-sources.ts';
-import { ChunkFetches, type FirstAnswer } from './chunk-fetches.ts';
+import { ChunkFetches, type FirstResponse } from './chunk-fetches.ts';
 import { ChunkMap } from './chunk-map.ts';
 import { corruptBySource } from './source-fault.ts';
 import { type Demand, Demands } from '../reads/demands.ts';
@@ -18,29 +18,32 @@ export interface FillOptions {
   readonly sources: AlternativeSources;
   readonly file: PartialFile;
   readonly sizeBytes: number;
-  /** What an earlier fill has left in the file. */
+  /** Pieces of an earlier fill in the file. */
   readonly pieces: readonly StoredPiece[];
-  readonly first: FirstAnswer | undefined;
+  readonly first: FirstResponse | undefined;
   readonly parallel: number;
   readonly chunkBytes: number;
   readonly stallTimeoutMs: number;
   readonly digests: DigestPool;
-  /** Keeps room for bytes of a fill that need not become whole. */
+  /** Reserves room for bytes of a fill that need not become complete. */
   readonly reserve: (bytes: number) => Promise<void>;
 }
 
-/** Withheld until the digest has been verified from those who read the whole blob, so that nobody sees a corrupt one end cleanly. */
+/**
+ * Bytes at the end that are withheld from readers of the whole blob until the digest is verified, so that a
+ * corrupt blob never ends cleanly.
+ */
 const HELD_BACK_BYTES = 64 * 1024;
 
-/** Brings one blob, or what readers want of it, into a file. */
+/** Fetches one blob, or the parts that readers want, into a file. */
 export class Fill {
-  /** Complete once the digest has been verified. */
+  /** Complete when the digest is verified. */
   readonly growth = new Growth();
   readonly #options: FillOptions;
   readonly #chunks: ChunkMap;
   readonly #fetches: ChunkFetches;
   readonly #demands = new Demands();
-  /** What the digest is computed from: complete once all bytes are there. */
+  /** Growth for the digest: complete when all bytes have arrived. */
   readonly #arrived = new Growth();
   #isVerified = false;
   #isWithheld = false;
@@ -48,7 +51,7 @@ export class Fill {
   #failure: Error | undefined;
   #refutation: SpandrelError | undefined;
 
-  /** @param mustComplete fetch all of the blob, also what no reader wants */
+  /** @param mustComplete fetch the whole blob, whatever readers want */
   constructor(options: FillOptions, mustComplete: boolean) {
     const { sources: source, file, parallel, stallTimeoutMs, reserve } = options;
     this.#options = options;
@@ -70,7 +73,7 @@ export class Fill {
     );
   }
 
-  /** What of the blob is in the file. */
+  /** Bytes of the blob in the file. */
   get heldBytes(): number {
     return this.#chunks.heldBytes;
   }
@@ -79,26 +82,26 @@ export class Fill {
     return this.#mustComplete;
   }
 
-  /** Readers see nothing before the whole blob is verified, and no later fill resumes from what is there. */
+  /** No reader sees any byte before the whole blob is verified, and no later fill resumes the file. */
   get isWithheld(): boolean {
     return this.#isWithheld;
   }
 
-  /** Another repository that should have the blob. */
+  /** Adds another repository that should have the blob. */
   addSource(source: BlobSource): void {
     this.#options.sources.add(source);
   }
 
-  /** Room has been kept for all that is missing. */
+  /** Makes the fill complete its blob. Room for the missing bytes is reserved. */
   completeToo(): void {
     this.#mustComplete = true;
     this.#fetches.fetchAll();
   }
 
   /**
-   * Fetch and verify.
-   * @returns true if the blob is whole and right, false after {@link stop}
-   * @throws SpandrelError BLOB_CORRUPT, UPSTREAM_*, BLOB_UNKNOWN, STORE_*; what {@link stop} was given
+   * Fetches and verifies the blob.
+   * @returns true if the blob is complete and verified, false after {@link stop}
+   * @throws SpandrelError BLOB_CORRUPT, UPSTREAM_*, BLOB_UNKNOWN, STORE_*; the error given to {@link stop}
    */
   async run(): Promise<boolean> {
     const { digest, file, digests, first } = this.#options;
@@ -114,7 +117,7 @@ export class Fill {
         return false;
       }
       this.#arrived.finish('complete');
-      // What kept it from being hashed while it came may have passed.
+      // The failure that stopped hashing during the fill may have passed.
       const actual = await hashing.catch((error: unknown) => {
         if (!isPassingFault(error)) throw error;
         return hash();
@@ -134,17 +137,17 @@ export class Fill {
     }
   }
 
-  /** End the requests until somebody reads again. @returns false if the fill cannot wait for that */
+  /** Pauses the requests until there is a reader again. @returns false if the fill cannot be paused */
   pause(): boolean {
     return this.#fetches.pause();
   }
 
-  /** End the requests; the fill can be gone on with later. */
+  /** Aborts the requests. A later fill can resume. */
   stop(error?: Error): void {
     this.#fetches.stop(error);
   }
 
-  /** The blob is in its place: readers get its end. */
+  /** The blob is in its place: releases its end to readers. */
   complete(): void {
     this.growth.advance(this.#chunks.prefixEnd);
     this.growth.finish('complete');
@@ -157,7 +160,10 @@ export class Fill {
     this.#demands.fail(error);
   }
 
-  /** Say that `range` will be read; until the demand is dropped, what is missing of it is fetched before anything else. */
+  /**
+   * Registers a range that will be read. Its missing bytes are fetched first, until the demand is disposed
+   * of.
+   */
   demand(range: ByteRange): Demand {
     const demand = { ...range, isWhole: range.start === 0 && range.end === this.#options.sizeBytes };
     this.#demands.add(demand);
@@ -168,17 +174,20 @@ export class Fill {
     this.#demands.remove(demand);
   }
 
-  /** @throws SpandrelError BLOB_CORRUPT once it is known that what has arrived is another blob: nobody may go on with it */
+  /** @throws SpandrelError BLOB_CORRUPT if the arrived bytes are known not to match the digest */
   assertSound(): void {
     if (this.#refutation !== undefined) throw this.#refutation;
   }
 
-  /** The fault that shows that the bytes do not match the digest. */
+  /** The error that shows that the arrived bytes do not match the digest. */
   get refutation(): SpandrelError | undefined {
     return this.#refutation;
   }
 
-  /** Where the readable bytes from the start of the demand on end; waits until there is one. @throws what the fill failed with */
+  /**
+   * End of the readable bytes from the start of the demand; resolves when there is at least one. @throws the
+   * error of the fill
+   */
   async waitFor(demand: Demand, signal: AbortSignal | undefined): Promise<number> {
     const isThere = (): boolean => this.#readableEnd(demand) > demand.start;
     this.assertSound();
@@ -198,7 +207,7 @@ export class Fill {
     return limit <= start ? start : this.#chunks.availableEnd(start, limit);
   }
 
-  /** Final: a process that resumes the file would not know that its bytes are unproven. */
+  /** This cannot be undone: a process that resumes the file would not know that its bytes are unproven. */
   async #withhold(): Promise<void> {
     this.#isWithheld = true;
     await this.#options.file.forgetPieces();

@@ -1,14 +1,14 @@
 import { SpandrelError } from '../../core/errors.ts';
 
-/** Less than this in the whole time is no progress. */
+/** Fewer bytes in the whole time are no progress. */
 const MIN_BYTES = 64 * 1024;
 
 /**
- * Ends a request whose body drips: in every `timeoutMs` that are spent waiting for the upstream, it has to bring 64 KiB or its end.
- * Pauses between two bytes are the transport's to bound.
+ * Aborts a request whose body is too slow: in each `timeoutMs` of waiting for the upstream it must bring 64
+ * KiB or its end. The transport limits the pauses between bytes.
  */
 export class PaceGuard {
-  /** For the request: ends with the signal that the guard was given, and when the body is too slow. */
+  /** Signal of the request: aborts with the parent signal, and when the body is too slow. */
   readonly signal: AbortSignal;
   readonly #request: AbortController;
   readonly #timeoutMs: number;
@@ -17,10 +17,10 @@ export class PaceGuard {
   #timer: NodeJS.Timeout | undefined;
   #isWaiting = false;
   #wasWaiting = true;
-  /** Since the timer has last been looked at. */
+  /** Bytes received since the timer last fired. */
   #receivedBytes = 0;
 
-  /** @param request that of a request under way; without one the guard makes its own */
+  /** @param request controller of a running request; by default the guard creates one */
   constructor(timeoutMs: number, parent: AbortSignal, request = new AbortController()) {
     this.#timeoutMs = timeoutMs;
     this.#parent = parent;
@@ -31,7 +31,9 @@ export class PaceGuard {
     parent.addEventListener('abort', this.#onAbort, { once: true });
   }
 
-  /** The same body. @throws what the body throws, which is UPSTREAM_TIMEOUT where it follows {@link signal} */
+  /**
+   * Yields the body. @throws the error of the body, which is UPSTREAM_TIMEOUT if it follows {@link signal}
+   */
   async *watch(body: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void, undefined> {
     this.#timer = setInterval(() => this.#look(), this.#timeoutMs).unref();
     this.#isWaiting = true;
@@ -43,9 +45,9 @@ export class PaceGuard {
     }
   }
 
-  /** Ends the request: nobody reads the rest of its body. */
+  /** Aborts the request: the rest of its body is not needed. */
   cancel(): void {
-    this.#request.abort(new Error('the body is not read any more'));
+    this.#request.abort(new Error('the rest of the body is not needed'));
   }
 
   end(): void {

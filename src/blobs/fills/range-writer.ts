@@ -3,25 +3,27 @@ import { crc32 } from 'node:zlib';
 import type { ByteRange } from '../../core/byte-range.ts';
 import type { PartialFile } from '../files/partial-file.ts';
 
-/** Bytes that may wait while others are being written; as much again is in the write. */
+/** Bytes that may wait during a write; a write has at most as many. */
 const MAX_PENDING_BYTES = 512 * 1024;
-/** So much is written between two lines of the chunk map; what a crash makes a fill fetch again, for each of its requests. */
+/**
+ * Bytes between two lines of the chunk map. After a crash, each request of a fill loses at most this much.
+ */
 const PIECE_BYTES = 2 ** 20;
 
 /**
- * Writes a stream of buffers to a file, in order, and records what is there. What arrives during a write goes into the next one
- * as a whole, so that a fast stream costs few writes and a slow one is in the file at once.
+ * Writes a stream of buffers to a file, in order, and records the pieces. Buffers that arrive during a write
+ * go into the next one together, so a fast stream costs few writes, and a slow one is written at once.
  */
 export class RangeWriter {
   readonly #file: PartialFile;
   readonly #onWritten: (range: ByteRange) => void;
   #pending: Buffer[] = [];
   #pendingBytes = 0;
-  /** Where the first pending byte belongs. */
+  /** File position of the first pending byte. */
   #position: number;
   #writing: Promise<void> | undefined;
   #failure: { readonly error: unknown } | undefined;
-  /** What has been written since the last record. */
+  /** Bytes written since the last record. */
   #piece: { start: number; end: number; crc32: number };
 
   constructor(file: PartialFile, position: number, onWritten: (range: ByteRange) => void) {
@@ -31,7 +33,10 @@ export class RangeWriter {
     this.#piece = { start: position, end: position, crc32: 0 };
   }
 
-  /** Take over a buffer. Waits while too much is pending. @throws what an earlier write threw */
+  /**
+   * Queues a buffer, which it owns from now on. Waits while too much is pending. @throws the error of an
+   * earlier write
+   */
   async write(buffer: Buffer): Promise<void> {
     this.#pending.push(buffer);
     this.#pendingBytes += buffer.byteLength;
@@ -40,7 +45,7 @@ export class RangeWriter {
     if (this.#failure !== undefined) throw this.#failure.error;
   }
 
-  /** Resolves when everything is in the file and recorded. @throws what a write threw */
+  /** Resolves when everything is written and recorded. @throws the error of a write */
   async flush(): Promise<void> {
     while (this.#writing !== undefined) await this.#writing;
     if (this.#piece.end > this.#piece.start) await this.#record();

@@ -18,7 +18,7 @@ import { digestOfKey, type StoreKey } from '../files/store-key.ts';
 import { mapPathOf, type StoreLayout, syncFolderOf } from '../files/store-layout.ts';
 import type { StoreRoom } from '../files/store-room.ts';
 
-/** Nodes that start lazily read a blob here and there: a fill is not opened and closed for each read. */
+/** How long an idle fill stays open: lazily starting nodes read a blob in many places. */
 const LINGER_MS = 2000;
 
 export interface RunningFillOptions {
@@ -32,16 +32,16 @@ export interface RunningFillOptions {
   readonly events: Events;
   readonly tracer: Tracer | undefined;
   readonly logger: Logger;
-  /** The blob is in its place. */
+  /** Called when the blob is in its place. */
   readonly onComplete: (blob: StoredBlob) => void;
-  /** The fill is over, in one step with what the store then says of the blob. */
+  /** Called when the fill is over, in the same step as the change of the store's state. */
   readonly onOver: () => void;
 }
 
-/** A fill, its file, who holds on to them, and what becomes of them in the end. */
+/** A fill with its file and its handles, and its end. */
 export class RunningFill {
   readonly fill: Fill;
-  /** Settles when the blob is in its place, has been given up, or nobody wants more of it. */
+  /** Settles when the blob is in its place, when the fill has failed, or when no reader is left. */
   readonly done: Promise<void>;
   readonly #options: RunningFillOptions;
   readonly #reads: FileReads;
@@ -49,9 +49,9 @@ export class RunningFill {
   #isStopping = false;
   #isOver = false;
   #isClosed = false;
-  /** Runs while nobody reads. */
+  /** Runs while there is no reader. */
   #lingering: NodeJS.Timeout | undefined;
-  readonly #letGoOfPath: () => boolean;
+  readonly #releasePath: () => boolean;
 
   /** @param unpin called when the fill is over */
   constructor(options: RunningFillOptions, unpin: () => void) {
@@ -59,24 +59,24 @@ export class RunningFill {
     this.#options = options;
     const { file, memory } = options;
     this.#reads = new FileReads(memory, (buffer, position) => file.fill(buffer, position));
-    this.#letGoOfPath = options.room.holdPath(options.file.path);
-    const span = (options.tracer ?? NO_TRACER).begin('fill', 'internal');
-    span.set({ 'spandrel.digest': digestOfKey(options.key), 'spandrel.bytes': options.sizeBytes });
-    this.done = span.run(() => this.#run(unpin, span));
+    this.#releasePath = options.room.holdPath(options.file.path);
+    const traceSpan = (options.tracer ?? NO_TRACER).begin('fill', 'internal');
+    traceSpan.set({ 'spandrel.digest': digestOfKey(options.key), 'spandrel.bytes': options.sizeBytes });
+    this.done = traceSpan.run(() => this.#run(unpin, traceSpan));
     this.done.catch(() => undefined);
   }
 
-  /** It ends, and cannot be joined any more. */
+  /** The fill is ending and cannot be joined. */
   get isStopping(): boolean {
     return this.#isStopping;
   }
 
-  /** It waits for readers, for a moment. */
+  /** The fill waits for readers. */
   get isIdle(): boolean {
     return this.#lingering !== undefined;
   }
 
-  /** A handle for one more reader. @throws SpandrelError STORE_FULL if the blob is to become whole, and there is no room */
+  /** Adds a reader. @throws SpandrelError STORE_FULL if the blob must become complete and there is no room */
   async join(mustComplete: boolean): Promise<BlobHandle> {
     const { key, sizeBytes, fill, file, room } = this.#options;
     const unpin = room.budget.pin(key);
@@ -107,14 +107,14 @@ export class RunningFill {
     return handle;
   }
 
-  /** End it; what has arrived stays. */
+  /** Stops the fill. Arrived bytes stay. */
   stop(reason?: Error): void {
     this.#endLingering();
     this.#isStopping = true;
     this.#options.fill.stop(reason);
   }
 
-  /** If there is no reader: stop what is not to go on, close what is over. */
+  /** Without readers, stops a fill that need not complete, and closes one that is over. */
   async afterUse(): Promise<void> {
     const { key, fill, file, room, logger } = this.#options;
     if (this.#handles > 0) return;
@@ -128,11 +128,11 @@ export class RunningFill {
     this.#isClosed = true;
     try {
       await file.close();
-      // The name under which it arrived, if that is not its only one, and no other fill has gone on with it.
+      // The partial name, if the file has another one and no other fill has resumed it.
       const isPartial = room.budget.get(key)?.partialPath === file.path;
-      if (this.#letGoOfPath() && !isPartial) await rm(file.path, { force: true });
+      if (this.#releasePath() && !isPartial) await rm(file.path, { force: true });
     } catch (error) {
-      // The blob is as right as it was before; the next start sweeps what is left.
+      // The blob is unaffected; the next start removes the file.
       logger.warn({ blob: digestOfKey(key), err: error }, 'a file of the store cannot be closed or removed');
     }
   }
@@ -152,11 +152,11 @@ export class RunningFill {
       else room.budget.set(key, blob);
       if (!isWhole && fill.isWithheld) await room.remove(key);
       if (isWhole) onComplete(blob);
-      // Whoever has got all of the blob finds it here after a crash too.
+      // A reader that gets the whole blob must find it in the store even after a crash.
       if (isWhole) fill.complete();
       events.fillEnded(isWhole ? 'complete' : 'stopped', span);
     } catch (error) {
-      // What is no error of ours came from the file system, or ends everything.
+      // Other errors come from the file system, or end everything.
       const failure =
         isSpandrelError(error) || !(error instanceof Error)
           ? (error as Error)
@@ -164,7 +164,7 @@ export class RunningFill {
       this.#isStopping = true;
       const code = errorCodeOf(failure);
       events.fillFailed(digestOfKey(key), { outcome: outcomeOf(failure), code, failure }, span);
-      // Whoever hears of it finds the store as it will be.
+      // Update the store before readers get the error.
       await this.#keepWhatIsRight(failure).finally(() => fill.fail(failure));
       throw failure;
     } finally {
@@ -178,7 +178,7 @@ export class RunningFill {
     }
   }
 
-  /** The next fill goes on with it. */
+  /** Keeps the file for the next fill. */
   async #keepWhatIsRight(failure: Error): Promise<void> {
     const { key, fill, file, sizeBytes, room } = this.#options;
     const code = errorCodeOf(failure);
@@ -188,7 +188,7 @@ export class RunningFill {
     if (isSpandrelError(failure, 'STORE_FULL', 'STORE_FAILED')) await room.relieve(failure, sizeBytes);
   }
 
-  /** Give the file a second name among the complete blobs. The first goes when nobody reads through it any more. */
+  /** Links the file into the complete blobs. The partial name goes when it has no readers. */
   async #promote(blob: StoredBlob): Promise<void> {
     const { key, file, layout, room, logger } = this.#options;
     const digest = digestOfKey(key);
@@ -197,7 +197,7 @@ export class RunningFill {
     const isThere = key !== digest && there !== undefined && there.partialPath === undefined;
     try {
       if (isThere) {
-        // Another upstream has sent it meanwhile.
+        // Another upstream has completed the blob meanwhile.
         await rm(mapPathOf(file.path), { force: true });
         room.budget.promote(key, blob);
         return;
@@ -210,7 +210,7 @@ export class RunningFill {
       await rm(mapPathOf(file.path), { force: true });
       room.budget.promote(key, blob);
     } catch (error) {
-      // A name among the complete blobs that no list has would be nobody's to remove.
+      // A file among the complete blobs that is not in the budget would never be removed.
       if (!isThere)
         await room.removeFile(path).catch((err: unknown) => {
           logger.warn({ blob: digest, err }, 'a file of the store cannot be removed');

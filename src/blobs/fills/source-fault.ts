@@ -1,14 +1,14 @@
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
 
-/** Each try joins the fill that runs then, or begins one that asks the caller's own repository first. */
+/** Each attempt joins the running fill, or starts one with the caller's own repository first. */
 const MAX_TRIES = 4;
 
 /**
- * A fill has failed by what repositories of its upstream sent or said. That proves nothing to a request that names
- * another repository: try such a request again.
+ * A fill failed because of what some repositories of its upstream sent. For a request of another repository
+ * that proves nothing: it should be retried.
  */
 export class SourceFault extends SpandrelError {
-  /** True if the repository of `origin` ({@link BlobSource.origin}) alone is at fault. */
+  /** True if only the repository of `origin` ({@link BlobSource.origin}) caused the failure. */
   readonly isOf: (origin: string | undefined) => boolean;
 
   constructor(
@@ -21,7 +21,7 @@ export class SourceFault extends SpandrelError {
 }
 
 /**
- * Call `use` again, three times at most, while it fails by what other repositories than that of `origin` sent.
+ * Calls `use` up to four times, while it fails because of what repositories other than that of `origin` sent.
  * @param mayRetry  false once the client has a part of the result
  * @throws what `use` throws
  */

@@ -54,7 +54,7 @@ export interface BlobHandle extends BlobReader {
    * bytes that were read before may be wrong.
    */
   readonly isWrong: boolean;
-  /** Why a fill failed that brought other bytes than the digest says: a {@link SourceFault} with BLOB_CORRUPT. */
+  /** The error of a fill whose bytes do not match the digest: a {@link SourceFault} with BLOB_CORRUPT. */
   readonly refutation: SpandrelError | undefined;
   /** Path of the file, for followers in other threads. It stays readable while the handle is open. */
   readonly path: string;

@@ -11,8 +11,8 @@ import { isPassingFault } from '../files/store-fault.ts';
 import type * as digestTasks from './digest-worker.ts';
 
 /**
- * A running hash in the digest thread. If the thread dies, the hash is lost: it can only be forgotten, and all
- * other calls throw WORKER_FAILED.
+ * A running hash in the digest thread. If the thread dies, the hash is lost: it can only be forgotten, and
+ * all other calls throw WORKER_FAILED.
  */
 export interface RunningHash {
   /** Adds bytes, which are copied. Resolves when they are hashed. */
@@ -30,7 +30,7 @@ export interface DigestPoolOptions {
 
 /** How long a hash is retried when its thread dies, or its file cannot be opened. */
 const PATIENCE_MS = 2_000;
-/** Digests under way at the same time. Most wait for their files; further ones wait for these. */
+/** Concurrent digests, most of which wait for their files; further ones wait for these. */
 const MAX_RUNNING = 10_000;
 const MAX_WAITING = 100_000;
 
@@ -68,7 +68,7 @@ export class DigestPool implements AsyncDisposable {
     const cancelled = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
     const cancel = (): unknown => Atomics.store(new Int32Array(cancelled), 0, 1);
     signal.addEventListener('abort', cancel, { once: true });
-    // Given to the pool, the signal would end the thread, and with it the digests of others.
+    // The signal is not passed to the pool: it would end the thread, and with it other digests.
     const work = (): Promise<Digest> => waitFor(this.#pool.tasks.hashFile({ ...input, cancelled }), signal);
     try {
       return await this.#persist(work, signal);

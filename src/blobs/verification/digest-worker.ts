@@ -5,51 +5,54 @@ import { SpandrelError } from '../../core/errors.ts';
 import { Growth } from '../files/growth.ts';
 import { ThreadFile } from '../files/thread-file.ts';
 
-// The entry of the thread that computes digests: each export is a task of a `WorkerPool`. Tasks run side by side:
-// while one waits for its file, the others proceed.
+// Tasks of the digest thread, one a function: see `WorkerPool`. Tasks run concurrently: while one waits for
+// its file, the others proceed.
 
 export interface HashFileInput {
   readonly path: string;
   /** Shared memory of the file's {@link Growth}. */
   readonly growth: SharedArrayBuffer;
   readonly algorithm: DigestAlgorithm;
-  /** One Int32 cell, not 0 once nobody wants the digest. */
+  /** One Int32 cell; not 0 if the digest is no longer needed. */
   readonly cancelled?: SharedArrayBuffer | undefined;
 }
 
-/** Names a hash that bytes are added to. */
+/** Names a running hash. */
 export interface HashInput {
   readonly hash: number;
 }
 
 const READ_BYTES = 2 ** 20;
 
-/** Hashes that bytes are added to. */
+/** Running hashes. */
 const hashes = new Map<number, { readonly hash: Hash; readonly algorithm: DigestAlgorithm }>();
 
-/** Task: the digest of a file, once it is complete. @throws SpandrelError STORE_FAILED, with the system's error as its cause */
+/**
+ * Task: the digest of a file, when it is complete. @throws SpandrelError STORE_FAILED, with the system's
+ * error as its cause
+ */
 export async function hashFile(input: HashFileInput): Promise<Digest> {
   return finishDigest(await hashGrowingFile(input), input.algorithm);
 }
 
-/** Task: begin a hash with the bytes of a file. @throws SpandrelError as {@link hashFile} */
+/** Task: starts a running hash with the bytes of a file. @throws SpandrelError as {@link hashFile} */
 export async function beginHash({ hash, ...file }: HashFileInput & HashInput): Promise<void> {
   hashes.set(hash, { hash: await hashGrowingFile(file), algorithm: file.algorithm });
 }
 
-/** Task: add bytes. @throws SpandrelError WORKER_FAILED if the thread that began the hash has died */
+/** Task: adds bytes. @throws SpandrelError WORKER_FAILED if the thread that began the hash has died */
 export function updateHash({ hash, bytes }: HashInput & { readonly bytes: Uint8Array }): void {
   begun(hash).hash.update(bytes);
 }
 
-/** Task: end a hash with its digest. @throws SpandrelError as {@link updateHash} */
+/** Task: finishes a hash. @throws SpandrelError as {@link updateHash} */
 export function finishHash({ hash: name }: HashInput): Digest {
   const { hash, algorithm } = begun(name);
   hashes.delete(name);
   return finishDigest(hash, algorithm);
 }
 
-/** Task: end a hash without its digest. */
+/** Task: drops a hash. */
 export function forgetHash({ hash }: HashInput): void {
   hashes.delete(hash);
 }

@@ -46,7 +46,7 @@ class CountedFile {
 }
 
 describe('reads of a file', () => {
-  it('are shared by all who go through it side by side, and by those who come soon after', async () => {
+  it('are shared by concurrent readers, and by those soon after them', async () => {
     const file = new CountedFile(new ReadMemory());
     await Promise.all(Array.from({ length: 50 }, () => file.readAll()));
     await file.readAll();
@@ -57,7 +57,7 @@ describe('reads of a file', () => {
     expect(file.ranges).toEqual(whole);
   });
 
-  it('meet on a grid, wherever they begin', async () => {
+  it('align to a grid, wherever they start', async () => {
     const file = new CountedFile(new ReadMemory());
     const first = await file.read(300_000, CONTENT.length);
     expect(first.bytes.byteLength).toBe(MIB - 300_000);
@@ -71,7 +71,7 @@ describe('reads of a file', () => {
     ]);
   });
 
-  it('of what is wanted bring nothing else, and find what others have brought', async () => {
+  it('read no more than needed, and find bytes of other reads', async () => {
     const file = new CountedFile(new ReadMemory());
     await file.readAll();
     file.ranges.length = 0;
@@ -90,7 +90,7 @@ describe('reads of a file', () => {
     ]);
   });
 
-  it('are made again after one has failed, for which all hear of it', async () => {
+  it('are repeated after a failure, which all readers get', async () => {
     const memory = new ReadMemory();
     const file = new CountedFile(memory);
     file.failure = new Error('no such luck');
@@ -102,7 +102,7 @@ describe('reads of a file', () => {
     (await file.read(0, 10)).finish();
   });
 
-  it('never go into a buffer that somebody has, or may have', async () => {
+  it('never use a buffer that a reader has, or may have', async () => {
     const memory = new ReadMemory(MIB);
     const file = new CountedFile(memory);
     const held = await Promise.all([0, 1, 2].map((place) => file.read(place * MIB, place * MIB + 64 * KIB)));
@@ -116,7 +116,7 @@ describe('reads of a file', () => {
     expect(abandoned.bytes.equals(CONTENT.subarray(3 * MIB, 3 * MIB + 64 * KIB))).toBe(true);
   });
 
-  it('get smaller while many are in use, and what rests stays within the budget', async () => {
+  it('get smaller while many buffers are in use, and unused buffers stay within the budget', async () => {
     const memory = new ReadMemory(4 * MIB);
     const files = Array.from({ length: 12 }, () => new CountedFile(memory));
     const lent = await Promise.all(files.map((file) => file.read(0, 8 * MIB)));
@@ -124,7 +124,7 @@ describe('reads of a file', () => {
     expect(sizes).toEqual([MIB, MIB, ...Array.from({ length: 8 }, () => 256 * KIB), 64 * KIB, 64 * KIB]);
     for (const one of lent) one.finish();
     expect(memory.usedBytes).toBe(0);
-    // What has stayed needs no further read.
+    // Kept bytes need no further read.
     for (const file of files) file.ranges.length = 0;
     let restingBytes = 0;
     for (const [place, file] of files.entries()) {

@@ -23,7 +23,7 @@ async function open(): Promise<string[]> {
 }
 
 describe('open files', () => {
-  it('are opened once for all who read them, and stay open for the next one', async () => {
+  it('are opened once for all readers, and stay open for the next one', async () => {
     await using files = new OpenFiles(new ReadMemory());
     const path = join(folder, 'a');
     const [one, two] = await Promise.all([files.open(path), files.open(path)]);
@@ -34,7 +34,7 @@ describe('open files', () => {
     expect(again.handle).toBe(one.handle);
   });
 
-  it('that nobody reads are closed from the least recently used on', async () => {
+  it('without readers are closed, the least recently used first', async () => {
     await using files = new OpenFiles(new ReadMemory(), 2);
     for (const name of ['a', 'b', 'a', 'c', 'd']) {
       await using _ = await files.open(join(folder, name));
@@ -42,7 +42,7 @@ describe('open files', () => {
     expect((await open()).toSorted()).toEqual(['c', 'd']);
   });
 
-  it('whose names go away are read to the end by those who have them, and by nobody else', async () => {
+  it('that are removed are read to the end by current readers only', async () => {
     await using files = new OpenFiles(new ReadMemory());
     const path = join(folder, 'a');
     const reader = await files.open(path);
@@ -57,7 +57,7 @@ describe('open files', () => {
     expect(await open()).toEqual(['a']);
   });
 
-  it('that nobody reads are closed at once when their names go away', async () => {
+  it('without readers are closed at once when they are removed', async () => {
     await using files = new OpenFiles(new ReadMemory());
     const path = join(folder, 'a');
     {
@@ -67,7 +67,7 @@ describe('open files', () => {
     expect(await open()).toEqual([]);
   });
 
-  it('that cannot be opened are tried again by the next who asks', async () => {
+  it('that cannot be opened are tried again by the next reader', async () => {
     await using files = new OpenFiles(new ReadMemory());
     const path = join(folder, 'missing');
     await expect(files.open(path)).rejects.toMatchObject({ code: 'ENOENT' });

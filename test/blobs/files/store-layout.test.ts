@@ -33,12 +33,12 @@ async function putBlob(bytes: string): Promise<Digest> {
 }
 
 describe('a store on disk', () => {
-  it('says of which version it is', async () => {
+  it('has its version in a file', async () => {
     await (await open())[Symbol.asyncDispose]();
     expect(await readFile(join(root, 'format'), 'utf8')).toBe('spandrel-store 2\n');
   });
 
-  it.each(['spandrel-store 1\n', ''])('of version 1 is taken over (format %j)', async (format) => {
+  it.each(['spandrel-store 1\n', ''])('of version 1 is upgraded (format %j)', async (format) => {
     const digest = await putBlob('kept');
     await writeFile(join(root, 'format'), format);
     await mkdir(join(root, 'partial'));
@@ -57,7 +57,7 @@ describe('a store on disk', () => {
   });
 
   it.each(['spandrel-store 3\n', 'something else', 'spandrel-store x'])(
-    'of a later version, or of none, is refused untouched (format %j)',
+    'of a later or unknown version is refused and unchanged (format %j)',
     async (format) => {
       await writeFile(join(root, 'format'), format);
       await mkdir(join(root, 'partial'));
@@ -68,7 +68,7 @@ describe('a store on disk', () => {
     },
   );
 
-  it('is cleaned of what no fill can use when it is opened, and of nothing else', async () => {
+  it('loses only files that no fill can use when it is opened', async () => {
     await (await open())[Symbol.asyncDispose]();
     const complete = await putBlob('complete');
     const name = (digest: Digest): string => `sha256-${digestHex(digest)}-00000000`;
@@ -88,7 +88,7 @@ describe('a store on disk', () => {
     expect(store.stat(digestOf('useful'))).toMatchObject({ state: 'partial' });
   });
 
-  it('is swept of everything that was never finished when it is opened, and says how much that was', async () => {
+  it('loses unfinished files when it is opened, and logs how many', async () => {
     await (await open())[Symbol.asyncDispose]();
     const unfinished = [
       'format.tmp',
@@ -122,7 +122,7 @@ describe('a store on disk', () => {
     expect(lines).toContainEqual(expect.objectContaining(said));
   });
 
-  it('knows what was used longest ago by the times of its files', async () => {
+  it('takes the order of use from the times of its files', async () => {
     await (await open())[Symbol.asyncDispose]();
     const digests: Digest[] = [];
     for (const [place, time] of [3000, 1000, 2000].entries()) {
@@ -135,7 +135,7 @@ describe('a store on disk', () => {
     expect(Array.from(store.list(), ({ digest }) => digest)).toEqual([digests[1], digests[2], digests[0]]);
   });
 
-  it('takes what was used at a time to come for what was used longest ago', async () => {
+  it('counts files with a future time as least recently used', async () => {
     await (await open())[Symbol.asyncDispose]();
     const nowSeconds = Date.now() / 1000;
     const digests: Digest[] = [];
@@ -153,7 +153,7 @@ describe('a store on disk', () => {
 });
 
 describe('DigestFiles', () => {
-  it('writes a file whole or not at all, also where two write it at once', async () => {
+  it('writes a file whole or not at all, also with two concurrent writers', async () => {
     const folder = join(root, 'files');
     const files = new DigestFiles(folder);
     const digest = digestOf('key');
@@ -166,7 +166,7 @@ describe('DigestFiles', () => {
     expect(await readdir(join(folder, 'tmp'))).toEqual([]);
   });
 
-  it('puts a file where something else has come to stand', async () => {
+  it('writes a file in place of a folder', async () => {
     const files = new DigestFiles(join(root, 'files'));
     const digest = digestOf('key');
     await mkdir(join(files.path(digest), 'in the way'), { recursive: true });
@@ -175,7 +175,7 @@ describe('DigestFiles', () => {
     expect((await files.read(digest))?.toString()).toBe('value');
   });
 
-  it('takes a file that was written where it said, in the place of another that somebody reads', async () => {
+  it('takes a file from a new path in place of one that is being read', async () => {
     const files = new DigestFiles(join(root, 'files'));
     const digest = digestOf('key');
     await files.write(digest, Buffer.from('first'));

@@ -18,7 +18,7 @@ function linesOf(pieces: readonly StoredPiece[]): string {
 }
 
 describe('a chunk map', () => {
-  it('is read as it was written, in the order of places', () => {
+  it('is parsed as it was written, sorted by position', () => {
     const [a, b] = [
       { start: 100, end: 150, crc32: 0xffffffff },
       { start: 0, end: 100, crc32: 0 },
@@ -32,11 +32,11 @@ describe('a chunk map', () => {
     ['with a changed head', head.replace(` ${SIZE} `, ` ${SIZE + 1} `)],
     ['that is empty', ''],
     ['of zeros', '\0'.repeat(100)],
-  ])('%s is none', (_what, text) => {
+  ])('%s is refused', (_what, text) => {
     expect(parseMap(text, digest)).toBeUndefined();
   });
 
-  it('loses a line that is damaged in any place, and no other', () => {
+  it('loses only the damaged line', () => {
     const pieces = [
       { start: 0, end: 10, crc32: 1 },
       { start: 10, end: 20, crc32: 2 },
@@ -51,13 +51,13 @@ describe('a chunk map', () => {
     }
   });
 
-  it('ignores pieces that lie outside of the blob or are none', () => {
+  it('ignores pieces outside the blob and empty ones', () => {
     const outside = { start: SIZE - 1, end: SIZE + 1, crc32: 1 };
     const empty = { start: 5, end: 5, crc32: 1 };
     expect(parseMap(head + linesOf([outside, empty]), digest)?.pieces).toEqual([]);
   });
 
-  it.each([1, 2, 3, 4, 5])('believes of each byte the line that was written last (seed %i)', (seed) => {
+  it.each([1, 2, 3, 4, 5])('uses for each byte the line that was written last (seed %i)', (seed) => {
     const random = seededRandom(seed);
     const written = Array.from({ length: 60 }, (_, line) => {
       const start = Math.floor(random() * (SIZE - 1));

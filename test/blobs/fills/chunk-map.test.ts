@@ -13,14 +13,14 @@ function fill(map: ChunkMap, chunk: Chunk | undefined): void {
 }
 
 describe('ChunkMap', () => {
-  it('gives out what is wanted first, then what is missing from the start on', () => {
+  it('claims wanted chunks first, then missing ones from the start', () => {
     const map = new ChunkMap(4 * CHUNK_BYTES + 1, CHUNK_BYTES);
     const wanted = [{ start: 2 * CHUNK_BYTES + 5, end: 2 * CHUNK_BYTES + 6 }];
     const starts = Array.from({ length: 6 }, () => map.claimNext(wanted)?.start);
     expect(starts).toEqual([2, 0, 1, 3, 4, undefined].map((place) => place && place * CHUNK_BYTES));
   });
 
-  it('cuts what is wanted out of its chunk, and gives out the rest later', () => {
+  it('cuts the wanted part out of its chunk, and claims the rest later', () => {
     const map = new ChunkMap(CHUNK_BYTES, CHUNK_BYTES);
     const wanted = [{ start: 130 * KIB, end: 190 * KIB }];
     const middle = map.claimWanted(wanted);
@@ -33,7 +33,7 @@ describe('ChunkMap', () => {
     expect(map.claimNext([])).toMatchObject({ start: 192 * KIB, end: CHUNK_BYTES });
   });
 
-  it('has what an earlier fill has left as chunks of their own, held but not there yet', () => {
+  it('has pieces of an earlier fill as separate chunks, held but not yet verified', () => {
     const stored = [{ start: 100, end: CHUNK_BYTES + 7, crc32: 1 }];
     const map = new ChunkMap(2 * CHUNK_BYTES, CHUNK_BYTES, stored);
     expect(map.heldBytes).toBe(CHUNK_BYTES - 93);
@@ -49,7 +49,7 @@ describe('ChunkMap', () => {
     expect(map.isComplete).toBe(true);
   });
 
-  it.each([1, 2, 3, 4])('gives out each byte once, however it is asked (seed %i)', (seed) => {
+  it.each([1, 2, 3, 4])('claims each byte once, in any order of calls (seed %i)', (seed) => {
     const random = seededRandom(seed);
     const sizeBytes = 5 * CHUNK_BYTES + Math.floor(random() * CHUNK_BYTES);
     const map = new ChunkMap(sizeBytes, CHUNK_BYTES, [{ start: 70_000, end: 1_000_000, crc32: 0 }]);

@@ -47,7 +47,7 @@ async function namesLeft(folder: DigestFiles, names: string): Promise<string> {
 }
 
 describe('files beside the blobs', () => {
-  it('take a quarter of the store at most: what was used longest ago goes first', async () => {
+  it('take a quarter of the store at most: the least recently used are removed first', async () => {
     const manifests = files.open('manifest');
     await writeSome(manifests, 30 * KIB, 'a', 'b', 'c');
     await manifests.read(digestOf('a'));
@@ -56,7 +56,7 @@ describe('files beside the blobs', () => {
     expect(files.usedBytes).toBe(90 * KIB);
   });
 
-  it('are found again by the next process, which removes what is too much', async () => {
+  it('are found again by the next process, which removes the excess', async () => {
     await writeSome(openFiles().open('manifest'), 30 * KIB, 'a', 'b', 'c', 'd', 'e');
     const manifests = files.open('manifest');
     files.scan();
@@ -66,7 +66,7 @@ describe('files beside the blobs', () => {
     expect((await namesLeft(manifests, 'abcde')).length).toBe(3);
   });
 
-  it('keep the index that was used last, though it is larger than their share', async () => {
+  it('keep the most recently used index, even if it exceeds their share', async () => {
     const indexes = files.open('index');
     await writeSome(indexes, 150 * KIB, 'a', 'b');
     expect(await namesLeft(indexes, 'ab')).toBe('b');
@@ -74,14 +74,14 @@ describe('files beside the blobs', () => {
     expect(await namesLeft(indexes, 'abc')).toBe('');
   });
 
-  it('are so many records at most, whatever room they take', async () => {
+  it('are limited to a number of records, whatever their size', async () => {
     const tags = files.open('tag');
     await writeSome(tags, 10, 'a', 'b', 'c', 'd', 'e');
     expect(await namesLeft(tags, 'abcde')).toBe('cde');
     expect(await stat(tags.path(digestOf('e')))).toMatchObject({ size: 10 });
   });
 
-  it('have blobs make room for them', async () => {
+  it('evict blobs to make room', async () => {
     let calls = 0;
     files.onGrowth(async () => void calls++);
     await writeSome(files.open('manifest'), KIB, 'a');

@@ -57,7 +57,7 @@ describe('DigestPool', () => {
     expect(await Promise.all(digests)).toEqual([digestOf(whole), digestOf(whole), digestOf(whole, 'sha512')]);
   });
 
-  it('adds bytes to a hash that begins with those of a file', async () => {
+  it('adds bytes to a hash that starts with a file', async () => {
     await using worker = new DigestPool();
     const path = join(folder, 'prefix');
     await writeFile(path, 'abcdef and more');
@@ -77,14 +77,14 @@ describe('DigestPool', () => {
     await expect(forgotten.digest()).rejects.toMatchObject({ code: 'WORKER_FAILED' });
   });
 
-  it('hashes what is empty', async () => {
+  it('hashes an empty file', async () => {
     await using worker = new DigestPool();
     const path = join(folder, 'empty');
     await writeFile(path, '');
     expect(await worker.hash(path, Growth.complete(0), 'sha256')).toBe(digestOf(''));
   });
 
-  it('fails where the file does, and stops when nobody wants the digest', async () => {
+  it('fails if the file does, and stops when no caller waits', async () => {
     await using worker = new DigestPool();
     const missing = worker.hash(join(folder, 'missing'), new Growth(), 'sha256');
     await expect(missing).rejects.toMatchObject({ code: 'STORE_FAILED' });
@@ -118,7 +118,7 @@ describe('DigestPool', () => {
     expect(readdirSync('/proc/self/fd').filter(isOpen)).toEqual([]);
   });
 
-  it('starts another thread when one dies, which hashes anew what that one was asked', async () => {
+  it('starts another thread when one dies, which repeats its hashes', async () => {
     const entry = await writeThread(`
       let asked = 0;
       const three = Promise.withResolvers();
@@ -155,7 +155,7 @@ describe('DigestPool', () => {
     },
   );
 
-  it('does not take a hash whose thread has died for one of other bytes', async () => {
+  it('does not continue a hash in another thread', async () => {
     const entry = await writeThread(`
       import { updateHash as update } from ${JSON.stringify(THREAD.href)};
       export { beginHash, finishHash, forgetHash } from ${JSON.stringify(THREAD.href)};
@@ -175,7 +175,7 @@ describe('DigestPool', () => {
     await hash.forget();
   });
 
-  it('lets nobody wait when it is disposed of: neither for a file nor for another thread', async () => {
+  it('rejects everything that waits when it is disposed of, for a file or for a thread', async () => {
     const following = new DigestPool();
     const path = join(folder, 'growing');
     await writeFile(path, '');
@@ -199,7 +199,7 @@ describe('DigestPool', () => {
     });
   });
 
-  it('is not waited for by one who leaves during the pause', async () => {
+  it('stops waiting when the caller aborts during the pause', async () => {
     const failed = Promise.withResolvers<void>();
     const entry = await writeThread('process.exit(1);');
     await using worker = new DigestPool({ entry, onFault: () => failed.resolve() });

@@ -91,7 +91,7 @@ async function passOver(): Promise<{ store: BlobStore; pausedMs: number }> {
 }
 
 describe('the scrub of the store', () => {
-  it('reads all blobs at the rate that it may, and says so', async () => {
+  it('reads all blobs at the configured rate, and reports it', async () => {
     await fillStore();
     const { store, pausedMs } = await passOver();
     const bytes = blobs.reduce((sum, { byteLength }) => sum + byteLength, 0);
@@ -99,12 +99,12 @@ describe('the scrub of the store', () => {
       bytesPerSecond: BYTES_PER_SECOND,
       lastPass: { blobs: blobs.length, bytes, condemned: 0 },
     });
-    // What is owed for the last tick may be paid in the next pass.
+    // The pause of the last tick may belong to the next pass.
     expect(pausedMs).toBeGreaterThan((bytes * 1000) / BYTES_PER_SECOND - 100);
     expect(store.usage().blobs).toBe(blobs.length);
   });
 
-  it('condemns a blob with a wrong byte, wherever it is, and only that', async () => {
+  it('condemns only a blob with a wrong byte, wherever it is', async () => {
     await fillStore();
     await rot(storedPath(root, 'blobs', second), 599_999);
     const { store } = await passOver();
@@ -116,7 +116,7 @@ describe('the scrub of the store', () => {
     expect(source.bytesSent).toBe(600_000);
   });
 
-  it('remembers the last pass of the process before', async () => {
+  it('remembers the last pass of the previous process', async () => {
     await fillStore();
     await (await passOver()).store[Symbol.asyncDispose]();
     const pauses = new Pauses(() => true);
@@ -125,19 +125,19 @@ describe('the scrub of the store', () => {
     expect(store.scrub).toMatchObject({ lastPass: { blobs: 3 }, running: { blobs: 0 } });
   });
 
-  it('is switched off by a rate of nothing', async () => {
+  it('is off at a rate of 0', async () => {
     await fillStore();
     await using store = await openStore({ scrub: { bytesPerSecond: 0 } });
     expect(store.scrub).toBeUndefined();
   });
 
-  it('does not change in what order blobs are evicted', async () => {
+  it('does not change the order of eviction', async () => {
     await fillStore();
     const { store } = await passOver();
     expect(Array.from(store.list(), ({ digest }) => digest)).toEqual(digests);
   });
 
-  it('lets go of a blob that is evicted while it is read', async () => {
+  it('stops reading a blob that is evicted', async () => {
     await fillStore();
     const pauses = new Pauses(async (count) => {
       if (count === 2) await opened?.deleteBlob(first);
@@ -149,7 +149,7 @@ describe('the scrub of the store', () => {
     expect(Array.from(store.list(), ({ digest }) => digest)).toEqual([second, third]);
   });
 
-  it('begins with what was used last where the process before was killed', async () => {
+  it('starts with the most recently used blob after an unclean exit', async () => {
     await fillStore();
     {
       // As a killed process leaves it.
@@ -164,7 +164,7 @@ describe('the scrub of the store', () => {
     expect(store.scrub?.running).toMatchObject({ condemned: 1 });
   });
 
-  it('ends with the store in the middle of a blob', async () => {
+  it('stops with the store, even within a blob', async () => {
     await fillStore();
     const pauses = new Pauses(() => true);
     const store = await openStore({ scrub: pauses.settings });

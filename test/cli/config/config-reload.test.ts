@@ -20,7 +20,7 @@ beforeEach(async () => {
   await writeFile(file, 'log: {level: info}\n');
 });
 
-/** What a reload does with an app that takes over everything. */
+/** A reload of an app that accepts every configuration. */
 class Reloads implements Disposable {
   readonly #reload: ConfigReload;
   readonly events = new Events(collectingLogger());
@@ -43,7 +43,7 @@ class Reloads implements Disposable {
     );
   }
 
-  /** The next configuration that is taken over. */
+  /** The next configuration that is applied. */
   taken(): Promise<Config> {
     return this.#next.promise;
   }
@@ -57,7 +57,7 @@ class Reloads implements Disposable {
   }
 }
 
-it('what has changed after it was read, and before it was watched, is taken over', async () => {
+it('a change between the first read and the start of the watch is applied', async () => {
   const read = (): Promise<ReadConfig> => readConfig({ file, environment: {} });
   const current = await read();
   await writeFile(file, 'log: {level: warn}\n');
@@ -65,7 +65,7 @@ it('what has changed after it was read, and before it was watched, is taken over
   expect((await reloads.taken()).log.level).toBe('warn');
 });
 
-it('a configuration that could not be read is read again until it can be, without any change', async () => {
+it('a configuration that could not be read is read again without a change until that succeeds', async () => {
   const current = await readConfig({ file, environment: {} });
   await writeFile(file, 'log: {level: warn}\n');
   const next = await readConfig({ file, environment: {} });

@@ -34,7 +34,7 @@ function read(text: string): ReadConfig {
   return { ...parsed, file: FILE, contents: new Map([[FILE, Buffer.from(text)]]) };
 }
 
-/** Why `text` is not taken over after `before`; none if it is. */
+/** Reasons why `text` is refused after `before`; none if it is accepted. */
 function refusal(before: string, text: string): string | undefined {
   try {
     return findRisks(read(before), read(text))[0];
@@ -44,7 +44,7 @@ function refusal(before: string, text: string): string | undefined {
   }
 }
 
-/** Is everybody kept out by `text` whom `before` keeps out? */
+/** Whether `text` has all restrictions of `before`. */
 function expectAsClosed(before: string, text: string): void {
   const [was, is] = [read(before).config, read(text).config];
   expect({ ...is.access, cidrs: [] }, text).toEqual({ ...was.access, cidrs: [] });
@@ -61,7 +61,7 @@ describe.each([
   ['JSON', FLOW],
   ['JSON with a line break', `${FLOW}\n`],
 ])('a file in %s', (_style, text) => {
-  it('that is cut off at any byte is refused, or keeps out whom it kept out', () => {
+  it('truncated at any byte is refused, or keeps its restrictions', () => {
     for (let length = 0; length < text.length; length++) {
       const cut = text.slice(0, length);
       if (refusal(text, cut) === undefined) expectAsClosed(text, cut);
@@ -71,7 +71,7 @@ describe.each([
 });
 
 it.each([BLOCK, GUARDS_LAST])(
-  'a file that is cut off while it replaces another one ends with a whole line',
+  'a file truncated at the end of a line while it replaces another one is refused for what it leaves out',
   (text) => {
     const before = `# another file\n${text}`;
     for (let length = 1; length < text.length; length++) {
@@ -81,13 +81,13 @@ it.each([BLOCK, GUARDS_LAST])(
   },
 );
 
-it('a file that ends without a line break from the beginning may go on so', () => {
+it('a file that never had a last line break needs none', () => {
   expect(refusal('log: {level: info}', 'log: {level: warn}')).toBeUndefined();
   expect(refusal('log:\n  level: info', 'log:\n  level: debug')).toBeUndefined();
   expect(refusal('log:\n  level: info\n', 'log:\n  level: info')).toContain('middle of a line');
 });
 
-it('the last section of a file may be removed, if it keeps nobody out', () => {
+it('the last section of a file may be removed if it restricts nothing', () => {
   const more = `${BLOCK}limits:\n  requestsPerSecond: 5\n`;
   expect(refusal(more, BLOCK)).toBeUndefined();
 });
@@ -101,17 +101,17 @@ it.each([
   'access:\n',
   'access:\n  kind:\n',
   'upstreams:\n',
-])('%j says nothing, and stands for no defaults', (text) => {
+])('%j is empty, and does not stand for the defaults', (text) => {
   expect(() => read(text)).toThrow(/is empty|not a map of keys|has no value/);
 });
 
-it('a file that was there and is gone is missed; one that never was is not', () => {
+it('a file that disappears is a risk; one that never existed is not', () => {
   const none = { ...parseWrittenConfig({ yaml: '', environment: {} }), file: FILE, contents: new Map() };
   expect(findRisks(read('{log: {level: warn}}'), none)).toEqual([`${FILE} is missing`]);
   expect(findRisks(none, none)).toEqual([]);
 });
 
-it('a token that is the beginning of the last one is half a token', () => {
+it('a token that is a prefix of the previous one is truncated', () => {
   const token = (text: string): ReadConfig => ({
     ...parseWrittenConfig({ yaml: 'admin: {tokenFile: /token}', environment: {} }),
     file: FILE,

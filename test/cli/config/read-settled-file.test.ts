@@ -26,13 +26,13 @@ function between(...steps: readonly (() => Promise<unknown>)[]): {
   return pauses;
 }
 
-it('a file that nobody writes is looked at twice', async () => {
+it('a file that is not being written is read twice', async () => {
   const pauses = between();
   expect((await readSettledFile(file, pauses.settle)).toString()).toBe('first: 1\n');
   expect(pauses.count).toBe(1);
 });
 
-it('a file that is rewritten in place is given when it is whole', async () => {
+it('a file that is rewritten in place is returned when it is complete', async () => {
   const pauses = between(
     () => truncate(file),
     () => writeFile(file, 'second: '),
@@ -42,7 +42,7 @@ it('a file that is rewritten in place is given when it is whole', async () => {
   expect(pauses.count).toBe(4);
 });
 
-it('a rewrite of the same length and time is seen', async () => {
+it('a rewrite of the same length and time is noticed', async () => {
   const time = new Date(2020, 1, 1);
   await utimes(file, time, time);
   const pauses = between(async () => {
@@ -52,13 +52,13 @@ it('a rewrite of the same length and time is seen', async () => {
   expect((await readSettledFile(file, pauses.settle)).toString()).toBe('other: 2\n');
 });
 
-it('what is given is what a rename has put in place', async () => {
+it('after a rename the new file is returned', async () => {
   await writeFile(`${file}.new`, 'second: 2\n');
   const pauses = between(() => rename(`${file}.new`, file));
   expect((await readSettledFile(file, pauses.settle)).toString()).toBe('second: 2\n');
 });
 
-it('links that Kubernetes exchanges lead to the new file', async () => {
+it('links that Kubernetes swaps lead to the new file', async () => {
   for (const [name, text] of Object.entries({ one: 'first: 1\n', two: 'second: 2\n' })) {
     await mkdir(join(folder, name));
     await writeFile(join(folder, name, 'config.yaml'), text);
@@ -72,18 +72,18 @@ it('links that Kubernetes exchanges lead to the new file', async () => {
   expect((await readSettledFile(join(folder, 'config.yaml'), pauses.settle)).toString()).toBe('second: 2\n');
 });
 
-it('a file that changes all the time is given up', async () => {
+it('a file that keeps changing is given up', async () => {
   let size = 0;
   const grow = (): Promise<void> => writeFile(file, 'x'.repeat(++size));
   await expect(readSettledFile(file, grow)).rejects.toThrow('is being written');
   expect(size).toBeLessThan(20);
 });
 
-it('a file that goes while it is looked at is missing', async () => {
+it('a file that disappears while it is read is missing', async () => {
   await expect(readSettledFile(file, () => rm(file, { force: true }))).rejects.toThrow('ENOENT');
 });
 
-it('a folder, a link that leads nowhere and a file without end are no configuration', async () => {
+it('a folder, a dangling link and an endless file are refused', async () => {
   const link = join(folder, 'link');
   await symlink('nowhere', link);
   await truncate(file, 17 * 2 ** 20);
@@ -93,7 +93,7 @@ it('a folder, a link that leads nowhere and a file without end are no configurat
   await expect(readSettledFile('/dev/zero', between().settle)).rejects.toThrow('not a file');
 });
 
-it('a pipe is read once, as it comes', async () => {
+it('a pipe is read once', async () => {
   const pipe = join(folder, 'pipe');
   await runProgram('mkfifo', [pipe]);
   const reading = readSettledFile(pipe, between().settle);
@@ -101,7 +101,7 @@ it('a pipe is read once, as it comes', async () => {
   expect((await reading).toString()).toBe('piped: 1\n');
 });
 
-it('a pipe that comes in the place of a file keeps nobody waiting', async () => {
+it('a pipe that replaces a file does not block', async () => {
   const pauses = between(async () => {
     await rm(file);
     await runProgram('mkfifo', [file]);

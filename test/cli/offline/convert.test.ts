@@ -36,7 +36,7 @@ async function listing(folder: string): Promise<Record<string, string>> {
 }
 
 describe('spandrel convert', () => {
-  it('says what became of each layer', async () => {
+  it('reports the result for each layer', async () => {
     const out = join(scratch, 'said');
     const flags = ['--format', 'oci-dir', '--span-size', '16384', '--min-layer-size', '6000'];
     const { status, stdout, stderr } = await run(layoutOf('five-layers'), out, ...flags);
@@ -50,7 +50,7 @@ describe('spandrel convert', () => {
     );
   });
 
-  it('reads a layout that shares its blobs by a link, and follows no link round and round', async () => {
+  it('reads a layout that shares its blobs by a link, and does not follow loops of links', async () => {
     const shared = join(scratch, 'shared');
     await cp(layoutOf('five-layers'), shared, { recursive: true });
     const linked = join(scratch, 'linked');
@@ -65,7 +65,7 @@ describe('spandrel convert', () => {
     expect(await listing(byLink)).toEqual(await listing(plain));
   });
 
-  it('writes an archive by default, which holds what a directory holds, and reads one', async () => {
+  it('writes an archive by default, with the content of a directory, and reads one', async () => {
     const folder = join(scratch, 'folder');
     const archive = join(scratch, 'image.tar');
     const input = layoutOf('platforms-all');
@@ -84,7 +84,7 @@ describe('spandrel convert', () => {
     const names = (await runProgram('tar', ['-tf', archive])).toString().trimEnd().split('\n');
     expect(names).toEqual(names.toSorted());
 
-    // What has been unpacked is converted again from the archive itself.
+    // Converts the archive itself again.
     const again = join(scratch, 'again');
     expect((await run(archive, again, '--all-platforms', '--format', 'oci-dir', ...FLAGS)).status).toBe(0);
     expect(await readFile(join(again, 'index.json'), 'utf8')).toBe(
@@ -92,7 +92,7 @@ describe('spandrel convert', () => {
     );
   });
 
-  it('replaces a layout, also the one it reads, and nothing else', async () => {
+  it('replaces only a layout, even the one that it reads', async () => {
     const copy = join(scratch, 'in-place');
     await cp(layoutOf('arm64-single'), copy, { recursive: true });
     expect((await run(copy, copy, '--format', 'oci-dir', ...FLAGS)).status).toBe(0);
@@ -133,7 +133,7 @@ describe('spandrel convert', () => {
     });
   });
 
-  it('takes a layer for what its bytes say, whatever its media type', async () => {
+  it('detects the compression of a layer from its bytes, whatever its media type', async () => {
     const copy = join(scratch, 'wrong-type');
     await cp(layoutOf('arm64-single'), copy, { recursive: true });
     const blobPath = (digest: string): string => join(copy, 'blobs', digest.replace(':', '/'));
@@ -158,7 +158,7 @@ describe('spandrel convert', () => {
     expect(layers(wrong)).toEqual(layers(right));
   });
 
-  it('keeps out of the way of other conversions into the same folder', async () => {
+  it('does not disturb other conversions into the same folder', async () => {
     const folder = join(scratch, 'neighbours');
     await mkdir(folder);
     const flags = ['--format', 'oci-dir', '--span-size', '4096', '--min-layer-size', '0'];
@@ -171,7 +171,7 @@ describe('spandrel convert', () => {
     expect((await readdir(folder)).toSorted()).toEqual(names);
   });
 
-  it('leaves nothing behind when it fails', async () => {
+  it('leaves no files when it fails', async () => {
     const broken = join(scratch, 'broken');
     await cp(layoutOf('arm64-single'), broken, { recursive: true });
     const { manifests } = JSON.parse(await readFile(join(broken, 'index.json'), 'utf8')) as {
@@ -200,7 +200,7 @@ describe('spandrel convert', () => {
     expect(await readdir(folder)).toEqual([]);
   });
 
-  it('takes files to prefetch from a JSON list, lists with commas, and says which are not there', async () => {
+  it('reads files to prefetch from flags and JSON lists, and names missing ones', async () => {
     const list = join(scratch, 'prefetch.json');
     await writeFile(list, JSON.stringify([' /both ', '/nope']));
     const out = join(scratch, 'prefetched');
@@ -231,7 +231,7 @@ describe('spandrel convert', () => {
     expect(existsSync('b')).toBe(false);
   });
 
-  it('refuses what is no layout', async () => {
+  it('refuses a folder that is not a layout', async () => {
     const { status, stderr } = await run(scratch, join(scratch, 'x'));
     expect([status, stderr]).toEqual([1, expect.stringMatching(/^spandrel: IMAGE_UNSUPPORTED: [^\n]+\n$/)]);
   });

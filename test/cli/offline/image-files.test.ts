@@ -53,7 +53,7 @@ describe('spandrel ls, cat and stat', () => {
     expect((await run('ls', 'demo/app', '/app/main.py')).stdout).toMatch(/main\.py/);
   });
 
-  it('say what a path is and in which layer', async () => {
+  it('print the type and the layer of a path', async () => {
     const folder = JSON.parse((await run('stat', 'demo/app', '/etc', '--json')).stdout) as object;
     expect(folder).toMatchObject({ path: '/etc', name: 'etc', type: 'dir', mode: 0o755 });
   });
@@ -81,7 +81,7 @@ describe('locateImage', () => {
     ['ecr/app:1@linux/arm64/v8', 'ecr/app', '1', 'linux/arm64/v8'],
     [`ecr/app@${digest}@linux/amd64`, 'ecr/app', digest, 'linux/amd64'],
     ['proxy:5000/ecr/app:1', 'ecr/app', '1', undefined],
-  ])('takes %s apart', (text, name, reference, platform) => {
+  ])('parses %s', (text, name, reference, platform) => {
     expect(locateImage('http://proxy:5000/', text)).toEqual({
       repositoryUrl: `http://proxy:5000/v2/${name}`,
       reference,

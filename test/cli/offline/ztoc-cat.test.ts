@@ -57,7 +57,7 @@ describe('spandrel ztoc cat', () => {
     expect(bytes.equals(await gnuTar.read(layerPath, file))).toBe(true);
   });
 
-  it('follows hard links, and no others', async () => {
+  it('follows hard links only', async () => {
     const { ztocPath, layerPath } = await indexed('tar-hardlinks');
     const { entries } = decodeZtoc(await readFile(ztocPath));
     const link = entries.find(({ type }) => type === 'hardlink');
@@ -67,7 +67,7 @@ describe('spandrel ztoc cat', () => {
     expect((await readFile(out)).equals(oracle)).toBe(true);
   });
 
-  it('refuses a layer that the zTOC was not made of, and a file that is not there', async () => {
+  it('refuses a layer of another zTOC, and a missing file', async () => {
     const { ztocPath, layerPath, files } = await indexed('gzip-gnu-6');
     const other = golden.path(golden.layer('gzip-gnu-9'));
     const out = join(scratch, 'none');
@@ -81,13 +81,13 @@ describe('spandrel ztoc cat', () => {
     await expect(ztoc(['cat', ztocPath])).rejects.toThrow(/expected a zTOC/);
   });
 
-  it('ends quietly when the reader of its output leaves', async () => {
+  it('exits quietly when its output is closed', async () => {
     const { ztocPath } = await indexed('gzip-gnu-6');
     const script = `"${process.execPath}" src/cli/bin.ts ztoc list "${ztocPath}" | head -n 1; exit "\${PIPESTATUS[0]}"`;
     expect((await runProgram('bash', ['-c', script])).toString().split('\n')).toHaveLength(2);
   });
 
-  it('says how it is used', async () => {
+  it('prints its usage', async () => {
     await using child = new SpandrelProcess(['ztoc', 'cat']);
     expect(await child.exitStatus()).toBe(2);
     expect(child.stderr).toContain('Usage: spandrel ztoc create|info|list|cat');

@@ -29,7 +29,7 @@ async function run(...args: string[]): Promise<{ status: number | null; stdout: 
 
 describe('spandrel ztoc create', () => {
   it.each(['gzip-gnu-1', 'gzip-gnu-6', 'gzip-gnu-9', 'tar-ustar', 'tar-gnu-long', 'tar-pax-path'])(
-    'makes of %s what soci makes of it',
+    'makes the same zTOC of %s as soci',
     async (name) => {
       const { path, mediaType, options, expected } = goldenLayer(name);
       const file = join(scratch, `${name}.ztoc`);
@@ -62,7 +62,7 @@ describe('spandrel ztoc create', () => {
   it.each([
     ['gzip-gnu-6', 'application/vnd.docker.image.rootfs.diff.tar'],
     ['tar-ustar', 'application/vnd.oci.image.layer.v1.tar+gzip'],
-  ])('takes %s for what its bytes say, whatever its media type', async (name, mediaType) => {
+  ])('detects the compression of %s from its bytes, whatever its media type', async (name, mediaType) => {
     const { path, options, expected } = goldenLayer(name);
     const flags = ['--span-size', String(options.spanSize), '--media-type', mediaType];
     const { stdout } = await run('ztoc', 'create', path, ...flags);
@@ -75,7 +75,7 @@ describe('spandrel ztoc create', () => {
     expect(stderr).toMatch(/^spandrel: TAR_INVALID: [^\n]+\n$/);
   });
 
-  it('fails on a file that is not there', async () => {
+  it('fails for a missing file', async () => {
     const { status, stderr } = await run('ztoc', 'create', join(scratch, 'missing'));
     expect([status, stderr]).toEqual([1, expect.stringMatching(/^spandrel: STORE_FAILED: ENOENT: .*\n$/)]);
   });

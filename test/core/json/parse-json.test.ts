@@ -7,17 +7,17 @@ const bytes = (text: string): Buffer => Buffer.from(text);
 
 describe('parseJson', () => {
   it.each(['{}', '[]', '"a\\"]["', '{"a":{"b":["[{",1,null]},"c":"\\\\"}', ' [ 1 , {"é":"\\u00e9"} ] '])(
-    'gives what JSON.parse gives: %s',
+    'returns the same as JSON.parse: %s',
     (text) => {
       expect(parseJson(bytes(text))).toEqual(JSON.parse(text));
     },
   );
 
-  it.each(['', '[', '{"a"', '"', '"\\', '[1,]', 'x'])('refuses what is no JSON: %j', (text) => {
+  it.each(['', '[', '{"a"', '"', '"\\', '[1,]', 'x'])('refuses text that is not JSON: %j', (text) => {
     expect(() => parseJson(bytes(text))).toThrow(SyntaxError);
   });
 
-  it('refuses more values than a document can be meant to have, and deeper ones, before they are made', () => {
+  it('refuses too many values and levels before it parses them', () => {
     for (const text of [
       `[${'[],'.repeat(60_000)}[]]`,
       `[${'1,'.repeat(60_000)}1]`,
@@ -46,12 +46,12 @@ describe('parseJsonList', () => {
       'entries of any kind',
       { tags: Array.from({ length: 30_000 }, (_, at) => [at, { at }, `${at}`, null][at % 4]) },
     ],
-  ])('gives what JSON.parse gives of %s', async (_, value) => {
+  ])('returns the same as JSON.parse for %s', async (_, value) => {
     for (const text of [JSON.stringify(value), JSON.stringify(value, null, 1)])
       expect(await parseJsonList(bytes(text), 'tags')).toEqual(value);
   });
 
-  it('refuses what is no JSON', async () => {
+  it('refuses text that is not JSON', async () => {
     const long = JSON.stringify(tags).slice(0, -1);
     for (const text of [
       `{"tags":${long}`,

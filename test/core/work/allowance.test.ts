@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { Allowance } from '../../../src/core/work/allowance.ts';
 
 describe('an allowance', () => {
-  it('gives a second of requests at once, then one after the other', () => {
+  it("admits one second's worth of requests at once, then spaces them evenly", () => {
     const allowance = new Allowance(4);
     expect(Array.from({ length: 7 }, () => allowance.take(5000, Infinity))).toEqual([
       0, 0, 0, 0, 250, 500, 750,
@@ -12,7 +12,7 @@ describe('an allowance', () => {
     expect(allowance.take(60_000, Infinity)).toBe(0);
   });
 
-  it('takes nothing for a request that would have to wait too long', () => {
+  it('takes nothing for a request that would wait too long', () => {
     const allowance = new Allowance(1);
     expect(allowance.take(0, 0)).toBe(0);
     for (let request = 0; request < 100; request++) expect(allowance.take(0, 999)).toBeUndefined();

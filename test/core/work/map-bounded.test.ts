@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { mapBounded } from '../../../src/core/work/map-bounded.ts';
 
 describe('mapBounded', () => {
-  it('gives results in the order of the items, however they end, and works on so many at once', async () => {
+  it('returns results in the order of the items, and limits how many run at once', async () => {
     let running = 0;
     let most = 0;
     const work = async (item: number): Promise<number> => {
@@ -17,7 +17,7 @@ describe('mapBounded', () => {
     expect(most).toBe(3);
   });
 
-  it('begins nothing more after a failure, an abort or a last result', async () => {
+  it('starts no more items after a failure, an abort or a last result', async () => {
     const begun: number[] = [];
     const items = [0, 1, 2, 3, 4, 5, 6, 7];
     const work = async (item: number): Promise<number> => {
@@ -37,7 +37,7 @@ describe('mapBounded', () => {
     expect(begun).toEqual([0, 1]);
   });
 
-  it('ends with the first of several last results, and waits for those before it', async () => {
+  it('ends with the first of several last results, and waits for the items before it', async () => {
     const { promise, resolve } = Promise.withResolvers<number>();
     const mapped = mapBounded([0, 1, 2], (item) => (item === 0 ? promise : Promise.resolve(item)), {
       maxRunning: 3,

@@ -4,14 +4,14 @@ import { TimeLimit } from '../../../src/core/work/time-limit.ts';
 import { OwnedWaits } from '../../helpers/owned-waits.ts';
 
 describe('TimeLimit', () => {
-  it('aborts when the time is over, with an error that says so', async () => {
+  it('aborts with a TimeoutError when the time is over', async () => {
     using limit = new TimeLimit(1);
     await new Promise((resolve) => limit.signal.addEventListener('abort', resolve));
     expect(limit.isOver).toBe(true);
     expect(limit.signal.reason).toMatchObject({ name: 'TimeoutError', message: 'not within 1 ms' });
   });
 
-  it('leaves no timer, and does not abort, when it is disposed of before', () => {
+  it('leaves no timer and does not abort after it is disposed of', () => {
     const waits = new OwnedWaits();
     const { signal } = waits.run(() => {
       using limit = new TimeLimit(100_000);
@@ -21,7 +21,7 @@ describe('TimeLimit', () => {
     expect([signal.aborted, waits.timers()]).toEqual([false, []]);
   });
 
-  it('ends with the signal that it is combined with, for the reason of that', () => {
+  it('aborts with the signal that it is combined with, and with its reason', () => {
     using limit = new TimeLimit(100_000);
     const leaving = new AbortController();
     const either = limit.with(leaving.signal);

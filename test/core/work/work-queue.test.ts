@@ -4,7 +4,7 @@ import { SpandrelError } from '../../../src/core/errors.ts';
 import { WorkQueue } from '../../../src/core/work/work-queue.ts';
 
 describe('a work queue', () => {
-  it('runs so much at once, the rest in the order in which it came, and refuses what is too much', async () => {
+  it('runs a limited number at once, the rest in order, and refuses the excess', async () => {
     const queue = new WorkQueue({ maxRunning: 2, maxWaiting: 3 });
     const begun: number[] = [];
     const ends = Array.from({ length: 5 }, () => Promise.withResolvers<number>());
@@ -26,7 +26,7 @@ describe('a work queue', () => {
     expect(begun).toEqual([0, 1, 2, 3, 4]);
   });
 
-  it('refuses all that waits, in every line, when it is told to; what runs and what comes later is not touched', async () => {
+  it('refuseWaiting rejects waiting work of every key, but neither running nor later work', async () => {
     const queue = new WorkQueue({ maxRunning: 1, maxWaiting: 5 });
     const leave = await queue.enter();
     const waiting = ['a', 'b', 'a', 'b'].map((line) => queue.enter(undefined, line));
@@ -39,7 +39,7 @@ describe('a work queue', () => {
     expect(await later).toBe('done');
   });
 
-  it('lets go of who stops waiting, and of each place once', async () => {
+  it('removes work whose signal aborts, and releases each slot once', async () => {
     const queue = new WorkQueue({ maxRunning: 1, maxWaiting: 1 });
     const leave = await queue.enter();
     const gone = new AbortController();
@@ -57,7 +57,7 @@ describe('a work queue', () => {
     (await last)();
   });
 
-  it('runs what weighs so much together, in turn, and what weighs more than all by itself', async () => {
+  it('limits the total weight, and runs a task that exceeds the limit alone', async () => {
     const queue = new WorkQueue({ maxRunning: 10, maxWaiting: 10 });
     const begun: string[] = [];
     const gone = new AbortController();
@@ -69,7 +69,7 @@ describe('a work queue', () => {
     const [leaveA, leaveB] = [await enter('a', 6), await enter('b', 4)];
     const [c, d, e] = [enter('c', 8), enter('d', 2), enter('e', 100)];
     leaveB();
-    // The first that waits does not fit, and nobody passes by.
+    // The first waiting task does not fit, and no other one overtakes it.
     expect(begun).toEqual(['a', 'b']);
     leaveA();
     const [leaveC, leaveD] = await Promise.all([c, d]);
@@ -93,7 +93,7 @@ describe('a work queue', () => {
     expect(queue.running).toBe(0);
   });
 
-  it('gives each line its turn, whatever somebody else has asked for before', async () => {
+  it('serves fairness keys in turn, however much another key has queued before', async () => {
     const queue = new WorkQueue({ maxRunning: 1, maxWaiting: 1000 });
     const begun: string[] = [];
     const leaveFirst = await queue.enter();
@@ -109,7 +109,7 @@ describe('a work queue', () => {
     expect(queue.waiting).toBe(0);
   });
 
-  it('when it is full refuses the last of the longest line, for a line that is shorter', async () => {
+  it('refuses, when it is full, the last task of the longest key in favour of a shorter one', async () => {
     const queue = new WorkQueue({ maxRunning: 1, maxWaiting: 4 });
     const leaveFirst = await queue.enter();
     const refused: string[] = [];
@@ -132,7 +132,7 @@ describe('a work queue', () => {
     expect(begun).toEqual(['a0', 'b0', 'c0', 'b1']);
   });
 
-  it('forgets a line of which the last has stopped waiting', async () => {
+  it('forgets a fairness key when its last task stops waiting', async () => {
     const queue = new WorkQueue({ maxRunning: 1, maxWaiting: 2 });
     const leave = await queue.enter();
     const gone = new AbortController();

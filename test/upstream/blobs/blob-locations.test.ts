@@ -17,7 +17,7 @@ let nowMs = 0;
 
 afterEach(() => vi.useRealTimers());
 
-/** For how long a URL is used that has come when our clock showed so much more than that of who signed it. */
+/** How long a URL is used if this machine's clock was ahead of the signer's by this much. */
 function usedForMs(query: string, aheadMs: number): number {
   vi.useFakeTimers({ toFake: ['Date'], now: SIGNED_AT + aheadMs });
   const locations = new BlobLocations(() => nowMs);
@@ -33,18 +33,18 @@ function usedForMs(query: string, aheadMs: number): number {
   return firstUnused ?? Infinity;
 }
 
-it.each(WAYS)('a URL of %s is used until just before its end', (_way, query) => {
+it.each(WAYS)('a URL of %s is used until just before it expires', (_way, query) => {
   expect(usedForMs(query, 0)).toBe(HOUR_MS);
   expect(usedForMs(query, HOUR_MS / 2)).toBe(HOUR_MS / 2);
   expect(usedForMs(query, 2 * HOUR_MS)).toBe(0);
 });
 
-it.each(WAYS)('a URL of %s is not used for ever because our clock is slow', (way, query) => {
+it.each(WAYS)("a URL of %s expires even if this machine's clock is slow", (way, query) => {
   const longestMs = way === 'CloudFront' ? 7 * 24 * HOUR_MS : HOUR_MS;
   expect(usedForMs(query, -1000 * 24 * HOUR_MS)).toBe(longestMs);
 });
 
-it('a URL that has come stays as long as it was good, whatever the clock is set to', () => {
+it('a URL is kept for its lifetime, whatever the clock is set to', () => {
   vi.useFakeTimers({ toFake: ['Date'], now: SIGNED_AT });
   const locations = new BlobLocations(() => nowMs);
   locations.set('team/app', DIGEST, new URL(`https://bucket/blob?${WAYS[0]?.[1]}`));

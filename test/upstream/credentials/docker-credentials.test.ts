@@ -54,7 +54,7 @@ function show(found: Credentials | undefined): string | undefined {
   return found?.authorization.reveal();
 }
 
-/** A program `docker-credential-<name>`; it appends what it is asked for to the file `asked`. */
+/** Installs a program `docker-credential-<name>`, which appends its input to the file `asked`. */
 async function addHelper(name: string, script: string): Promise<void> {
   const text = `#!/bin/sh\nprintf '%s %s;' "$1" "$(cat)" >> '${folder}/asked'\n${script}\n`;
   await writeFile(join(folder, `docker-credential-${name}`), text, { mode: 0o755 });
@@ -106,7 +106,7 @@ describe('config.json', () => {
   });
 
   it.each(['{"auths":{"quay.io":{"auth":"aHVudGVyMg"', '"hunter2"'])(
-    'that is %s is refused, unseen',
+    'that is %s is refused, and not shown',
     async (text) => {
       const credentials = await open({});
       await writeFile(path, text);
@@ -120,7 +120,7 @@ describe('config.json', () => {
   );
 });
 
-describe('where credentials are kept by repositories, as podman does', () => {
+describe('with credentials for repositories, as podman writes it', () => {
   const keep = (name: string): object => ({ auth: basic(`${name}:pw`) });
   it.each([
     [['quay.io', 'quay.io/a', 'quay.io/a/b', 'quay.io/a/b/c'], 'quay.io/a/b'],
@@ -129,7 +129,7 @@ describe('where credentials are kept by repositories, as podman does', () => {
     [['mirrored.example', 'quay.io'], 'quay.io'],
     [['mirrored.example'], 'mirrored.example'],
     [['quay.io/x'], undefined],
-  ])('of %j those for a/b are %s', async (keys, expected) => {
+  ])('from %j those for a/b are %s', async (keys, expected) => {
     await writeFile(path, JSON.stringify({ auths: Object.fromEntries(keys.map((key) => [key, keep(key)])) }));
     const credentials = new DockerCredentials({
       upstream: 'test',
@@ -185,7 +185,7 @@ describe('the file is', () => {
 describe('a credential helper', () => {
   const config = { credHelpers: { 'quay.io': 'test' }, credsStore: 'other' };
 
-  it('is asked for the host, and not again for some minutes', async () => {
+  it('is run for the host, and not again for some minutes', async () => {
     await addHelper('test', `echo '{"ServerURL":"quay.io","Username":"me","Secret":"s"}'`);
     const credentials = await open(config);
     const all = await Promise.all(Array.from({ length: 10 }, () => read(credentials)));
@@ -198,7 +198,7 @@ describe('a credential helper', () => {
     expect(await asked()).toBe('get quay.io;get quay.io;');
   });
 
-  it('is asked again when its credentials are refused, but not all the time', async () => {
+  it('is run again when its credentials are refused, but not each time', async () => {
     await addHelper('test', `echo '{"Username":"me","Secret":"s"}'`);
     const credentials = await open(config);
     for (const passedMs of [0, 9_999, 1]) {
@@ -219,13 +219,13 @@ describe('a credential helper', () => {
     expect(words).toBe(`/bin/sh ${join(folder, 'docker-credential-test')} get `);
   });
 
-  it('may hand out an identity token, by the name that Docker Hub has for helpers', async () => {
+  it("may return an identity token, for Docker Hub's key of helpers", async () => {
     await addHelper('other', `echo '{"Username":"<token>","Secret":"abc"}'`);
     expect(await read(await open(config, 'docker.io'))).toBe('identity abc');
     expect(await asked()).toBe('get https://index.docker.io/v1/;');
   });
 
-  it('that knows nothing leaves the choice to the file', async () => {
+  it('without credentials leaves the choice to the file', async () => {
     await addHelper('test', 'echo credentials not found in native keychain; exit 1');
     expect(await read(await open(config))).toBeUndefined();
     const auths = { 'quay.io': { auth: basic('me:s') } };
@@ -237,7 +237,7 @@ describe('a credential helper', () => {
     ['says no JSON', 'echo hunter2', 'something other than credentials'],
     ['says too much', 'while :; do echo hunter2hunter2hunter2hunter2hunter2hunter2; done', 'prints too much'],
     ['does not end', 'echo hunter2; exec sleep 1000', 'takes more than'],
-  ])('that %s is killed, and nothing of it is told', async (_what, script, words) => {
+  ])('that %s is killed, and none of its output is shown', async (_what, script, words) => {
     await addHelper('test', script);
     const credentials = await open(config, 'quay.io', words === 'takes more than' ? 200 : undefined);
     const error: unknown = await credentials.read(undefined).catch((reason: unknown) => reason);
@@ -337,7 +337,7 @@ it('a password file is read again when it has changed', async () => {
   await expect(opened.client.ping()).rejects.toMatchObject({ code: 'UPSTREAM_CREDENTIALS_REFUSED' });
   await writeFile(path, good);
   await opened.client.ping();
-  // Challenge and answer; the refusal, which nothing else can answer; the new password at once.
+  // Challenge and response; the refusal, for which there is no other response; the new password at once.
   expect(registry.requests).toHaveLength(4);
 });
 
@@ -346,7 +346,7 @@ it.each<[string, () => Promise<void>]>([
   ['missing', () => rm(path)],
   ['cut off', () => writeFile(path, '{"auths": {"quay.io": {"auth"')],
 ])(
-  'a Docker configuration that is %s leaves the credentials of before, and is told of once',
+  'a Docker configuration that is %s keeps the previous credentials in use, and is logged once',
   async (_what, change) => {
     const credentials = await open({ auths: { 'quay.io': { auth: basic('me:pw') } } });
     const before = await read(credentials);
@@ -362,7 +362,7 @@ it.each<[string, () => Promise<void>]>([
 it.each<[string, () => Promise<void>]>([
   ['empty', () => writeFile(path, '\n')],
   ['missing', () => rm(path)],
-])('a password file that is %s leaves the password of before', async (_what, change) => {
+])('a password file that is %s keeps the previous password in use', async (_what, change) => {
   const seen: (string | undefined)[] = [];
   await using registry = await ScriptedUpstream.start(({ headers }, response) => {
     seen.push(headers.authorization);

@@ -52,7 +52,7 @@ describe('the circuit of a host', () => {
     circuits.enter(STORAGE).end('answered');
   });
 
-  it('lets one request try after a while, and closes when that is answered', async () => {
+  it('admits one probe after a while, and closes when that gets a response', async () => {
     fail(3);
     nowMs += 9_999;
     expectOpen();
@@ -65,7 +65,7 @@ describe('the circuit of a host', () => {
     expect(await openCircuits()).toBe('0');
   });
 
-  it('stays open when the try fails, and lets another one try when it has been given up', () => {
+  it('stays open when the probe fails, and admits another one when it was aborted', () => {
     fail(3);
     nowMs += 10_000;
     circuits.enter(REGISTRY).end('failed');
@@ -89,7 +89,7 @@ describe('an upstream', () => {
     );
   });
 
-  it('that is down is left alone, answered for at once, and found again', async () => {
+  it('that is down gets no requests, which fail at once, until it is back', async () => {
     const environment = {
       SPANDREL_UPSTREAM_RETRIES: '2',
       SPANDREL_UPSTREAM_CIRCUIT_FAILURES: '2',
@@ -112,7 +112,7 @@ describe('an upstream', () => {
     expect(await ask()).toBe('ok');
   });
 
-  it('is asked as often as it is configured, by kind, and no more', async () => {
+  it('gets requests of each kind at the configured rate', async () => {
     isDown = false;
     const waits: number[] = [];
     const { client } = cleanup.use(
@@ -126,14 +126,14 @@ describe('an upstream', () => {
     expect(Math.max(...waits)).toBeLessThanOrEqual(1000);
     const outcomes = await Promise.allSettled(Array.from({ length: 200 }, () => client.ping()));
     const refused = outcomes.filter(({ status }) => status === 'rejected');
-    // Nobody waits longer than for an answer: 30 s, 60 requests.
+    // No request waits longer than for a response: 30 s, 60 requests.
     expect(refused.length).toBeGreaterThan(130);
     expect(refused[0]).toMatchObject({ reason: { code: 'UPSTREAM_THROTTLED' } });
     expect(registry.requests).toHaveLength(204 - refused.length);
   });
 });
 
-it('requests of a kind without a rate never wait', async () => {
+it('does not delay requests of a kind without a rate', async () => {
   const pace = new RequestPace({
     upstream: 'test',
     rates: { manifest: 1 },

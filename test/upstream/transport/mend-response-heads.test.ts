@@ -71,7 +71,7 @@ describe('an upstream that sends', () => {
     ['control characters', [FINAL.replace(LENGTH, `A: b\x01\x7fc\r\n${LENGTH}`)]],
     ['a long head', [FINAL.replace(LENGTH, `${`A: ${'b'.repeat(1000)}\r\n`.repeat(40)}${LENGTH}`)]],
     ['no reason', [FINAL.replace(' OK', '')]],
-  ])('%s is understood, and its connections used again', async (_what, pieces) => {
+  ])('%s is understood, and its connections are reused', async (_what, pieces) => {
     await using server = await startServer(pieces);
     await using open = await openClient({ name: 'test', url: server.url });
     for (let request = 0; request < 8; request++)
@@ -84,7 +84,7 @@ describe('an upstream that sends', () => {
     ['behind it', `${LENGTH}Transfer-Encoding: chunked\r\n`],
     ['before it', `transfer-encoding:Chunked\r\nConnection: keep-alive\r\nContent-Length: 3\r\n`],
   ])(
-    'chunks and a length %s is understood by its chunks, on a connection that is not used again',
+    'chunks and a length %s is read by its chunks, and the connection is not reused',
     async (_where, lines) => {
       await using server = await startServer([`HTTP/1.1 200 OK\r\n${lines}\r\n${CHUNKED}`]);
       await using open = await openClient({ name: 'test', url: server.url });
@@ -99,7 +99,7 @@ describe('an upstream that sends', () => {
     ['101', ['HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n']],
     ['what is no HTTP', ['HTTP/1.1 1zz\r\n\r\n']],
     ['a head of 1xx without end', ['HTTP/1.1 103 Early Hints\r\n', `Link: ${'x'.repeat(80_000)}\r\n`]],
-  ])('%s is at fault', async (_what, pieces) => {
+  ])('%s is refused', async (_what, pieces) => {
     await using server = await startServer(pieces);
     const environment = { SPANDREL_UPSTREAM_RETRIES: '0' };
     await using open = await openClient({ name: 'test', url: server.url }, { environment });
