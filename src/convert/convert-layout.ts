@@ -1,10 +1,11 @@
+import type { ManifestDocument } from '../core/manifest-document.ts';
 import { formatPlatform, matchesPlatform, type Platform } from '../core/platform.ts';
 import { type Digest, parseDigest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { decodeZtoc } from '../ztoc/decode-ztoc.ts';
 import type { FilePart } from '../build/file-part.ts';
 import type { LayerFileIndex } from '../build/index-layer-file.ts';
-import { convertImage, type Document, type PlatformIndex, SOCI_FORM } from '../soci/convert-image.ts';
+import { convertImage, type PlatformIndex, SOCI_FORM } from '../soci/convert-image.ts';
 import { skipReason } from '../soci/skip-reason.ts';
 import { findLayoutImage, type PlatformImage } from './layout-image.ts';
 import { decodeOciManifest, type OciDescriptor, type OciIndex } from '../soci/oci-manifest.ts';
@@ -55,7 +56,7 @@ export interface PlatformOutcome {
 
 export interface ConvertOutcome {
   /** The resulting image index. */
-  readonly top: Document;
+  readonly top: ManifestDocument;
   readonly platforms: readonly PlatformOutcome[];
 }
 
@@ -165,7 +166,7 @@ class LayoutConverter {
     };
   }
 
-  async rewrite(index: OciIndex, indexes: readonly PlatformIndex[]): Promise<Document> {
+  async rewrite(index: OciIndex, indexes: readonly PlatformIndex[]): Promise<ManifestDocument> {
     const documents = new Map<string, Buffer>();
     for (const { digest } of index.manifests ?? [])
       documents.set(digest, await readDocument(this.#layout, digest));

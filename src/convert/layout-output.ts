@@ -3,13 +3,14 @@ import { constants } from 'node:fs';
 import { copyFile, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 
+import type { ManifestDocument } from '../core/manifest-document.ts';
 import { rangeLength } from '../core/byte-range.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { isIndexType, isManifestType } from '../core/media-types.ts';
 import { nodeErrorCode } from '../core/node-error-code.ts';
 import { type FilePart, readFilePart } from '../build/file-part.ts';
 import { encodeTarHeader, TAR_END, tarPadding } from '../tar/write-tar.ts';
-import { type Document, wrapManifest } from '../soci/convert-image.ts';
+import { wrapManifest } from '../soci/convert-image.ts';
 import {
   decodeOciIndex,
   decodeOciManifest,
@@ -69,7 +70,7 @@ export class LayoutOutput implements AsyncDisposable {
    * Finishes the output as a directory with all files of the source. Replaces an existing layout.
    * @param onProgress called with the number of bytes copied so far
    */
-  async finishDirectory(top: Document, onProgress: (doneBytes: number) => void): Promise<void> {
+  async finishDirectory(top: ManifestDocument, onProgress: (doneBytes: number) => void): Promise<void> {
     let done = 0;
     for (const [name, part] of this.#source) {
       if (name === 'index.json' || this.#added.has(name)) continue;
@@ -89,7 +90,7 @@ export class LayoutOutput implements AsyncDisposable {
    * Finishes the output as a tar archive of `top` and all that it refers to, in the order and form of
    * containerd's export.
    */
-  async finishArchive(top: Document, onProgress: (doneBytes: number) => void): Promise<void> {
+  async finishArchive(top: ManifestDocument, onProgress: (doneBytes: number) => void): Promise<void> {
     const members = new Map<string, Member>([
       ['blobs/', { type: 'directory', mode: 0o755 }],
       ['oci-layout', { type: 'file', mode: 0o444, content: LAYOUT_FILE }],
@@ -106,7 +107,7 @@ export class LayoutOutput implements AsyncDisposable {
   }
 
   /** Digests of `top` and all that it refers to. @throws SpandrelError BLOB_UNKNOWN if a blob is missing */
-  async #reachable(top: Document): Promise<Set<string>> {
+  async #reachable(top: ManifestDocument): Promise<Set<string>> {
     const seen = new Set<string>([top.digest]);
     const queue: OciDescriptor[] = [...(decodeOciIndex(top.bytes).manifests ?? [])];
     for (let next = queue.pop(); next !== undefined; next = queue.pop()) {
@@ -142,7 +143,7 @@ interface Member {
   readonly content?: Buffer | FilePart;
 }
 
-function encodeIndexJson(top: Document): Buffer {
+function encodeIndexJson(top: ManifestDocument): Buffer {
   const { mediaType, digest } = top;
   const entry = { mediaType, digest, size: top.bytes.byteLength, artifactType: '' };
   return encodeOciIndex(wrapManifest(entry));

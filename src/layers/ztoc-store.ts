@@ -7,14 +7,14 @@ import type { DigestFiles } from '../blobs/shelves/digest-files.ts';
 import { BoundedMap } from '../cache/bounded-map.ts';
 import { type Digest, digestAlgorithm, digestOfLarge } from '../core/digest.ts';
 import { nodeErrorCode } from '../core/node-error-code.ts';
-import { MAX_ZTOC_BYTES } from '../ztoc/decode-ztoc.ts';
+import { MAX_FLATBUFFER_BYTES } from '../ztoc/decode-ztoc.ts';
 
 const compress = promisify(gzip);
 const gunzipped = promisify(gunzip);
 
 /** Bounded, as the file may be damaged. */
 function decompress(compressed: Uint8Array): Promise<Buffer<ArrayBuffer>> {
-  return gunzipped(compressed, { maxOutputLength: MAX_ZTOC_BYTES });
+  return gunzipped(compressed, { maxOutputLength: MAX_FLATBUFFER_BYTES });
 }
 
 const MAX_REMEMBERED = 10_000;

@@ -1,6 +1,7 @@
+import type { ManifestDocument } from '../core/manifest-document.ts';
 import type { Descriptor } from '../core/descriptor.ts';
 import { matchesPlatform, type Platform } from '../core/platform.ts';
-import { type Digest, digestOf } from '../core/digest.ts';
+import { digestOf } from '../core/digest.ts';
 import { isIndexType, isManifestType, type ManifestType, MEDIA_TYPES } from '../core/media-types.ts';
 import {
   decodeOciIndex,
@@ -27,18 +28,11 @@ export interface PlatformIndex {
   readonly index: Pick<Descriptor, 'digest' | 'size'>;
 }
 
-/** A manifest or index with its digest. */
-export interface Document {
-  readonly bytes: Buffer;
-  readonly digest: Digest;
-  readonly mediaType: ManifestType;
-}
-
 export interface ConvertedImage {
   /** The rewritten image manifests. */
-  readonly manifests: readonly Document[];
+  readonly manifests: readonly ManifestDocument[];
   /** The image index that lists them, followed by the SOCI indexes. */
-  readonly top: Document;
+  readonly top: ManifestDocument;
 }
 
 /** An image index of a single manifest. Its descriptor must have the platform. */
@@ -122,7 +116,7 @@ export function convertImage(
 
 /** A rewritten manifest or nested index, and the annotations that its descriptor copies. */
 interface Converted {
-  readonly document: Document;
+  readonly document: ManifestDocument;
   readonly annotations: ReadonlyMap<string, string> | undefined;
 }
 
@@ -192,6 +186,6 @@ function placeIndex(
   else descriptors[earlier] = descriptor;
 }
 
-function document(bytes: Buffer, mediaType: ManifestType): Document {
+function document(bytes: Buffer, mediaType: ManifestType): ManifestDocument {
   return { bytes, digest: digestOf(bytes), mediaType };
 }

@@ -17,7 +17,7 @@ export interface ZtocLimits {
 export type DecodedZtoc = Ztoc & { readonly entries: readonly TocEntry[] };
 
 /** The largest flatbuffer: its offsets are signed 32-bit numbers. */
-export const MAX_ZTOC_BYTES = 2 ** 31 - 1;
+export const MAX_FLATBUFFER_BYTES = 2 ** 31 - 1;
 
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)$/;
 const NO_RECORDS: ReadonlyMap<RawText, RawText> = new Map();
@@ -28,7 +28,7 @@ const NO_RECORDS: ReadonlyMap<RawText, RawText> = new Map();
  * @throws SpandrelError INDEX_MALFORMED, also for more files than `limits` allow
  */
 export function decodeZtoc(bytes: Uint8Array, limits: ZtocLimits = {}): DecodedZtoc {
-  if (bytes.length > MAX_ZTOC_BYTES) throw malformed('it is larger than 2 GiB');
+  if (bytes.length > MAX_FLATBUFFER_BYTES) throw malformed('it is larger than 2 GiB');
   const { ztoc: slots, toc: tocSlots, compressionInfo: infoSlots } = ZTOC_SLOTS;
   const table = new FlatBuffer(bytes).root();
   const version = printRawText(table.raw(slots.version));

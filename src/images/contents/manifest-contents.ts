@@ -1,7 +1,7 @@
+import type { ManifestDocument } from '../../core/manifest-document.ts';
 import type { Reference } from '../../core/image-reference.ts';
 import type { Target } from '../../upstream/target.ts';
 import type { ConfigGate } from '../lazy/config-gate.ts';
-import type { StoredManifest } from '../documents/parse-manifest.ts';
 import type { LazyImages } from '../lazy/lazy-images.ts';
 import type { LostDocuments } from '../lazy/lost-documents.ts';
 import type { FoundManifest } from '../manifests/manifests.ts';
@@ -68,7 +68,7 @@ export class ManifestContents {
     tag: string,
     { manifest: original, stale }: FoundManifest,
     { userAgent, accept, isMirrored, signal }: ManifestRequest,
-  ): Promise<StoredManifest> {
+  ): Promise<ManifestDocument> {
     const request = { userAgent, accept, isMirrored, isStale: stale !== undefined };
     const image = await this.#deps.lazyImages.answer(target, original, request, signal);
     this.#deps.servedImages.note(target, tag, original.digest, image.digest);
@@ -76,7 +76,7 @@ export class ManifestContents {
   }
 
   /** The `mirror` form needs the order of the client's next requests. */
-  async #note(manifest: StoredManifest, { client, isMirrored }: ManifestRequest): Promise<void> {
+  async #note(manifest: ManifestDocument, { client, isMirrored }: ManifestRequest): Promise<void> {
     if (!isMirrored) return;
     this.#deps.configGate.note(client, manifest.digest, 'requested');
     await this.#deps.configGate.learn(client, manifest);

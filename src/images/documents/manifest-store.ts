@@ -1,11 +1,11 @@
 import { crc32 } from 'node:zlib';
 
 import type { DigestFiles } from '../../blobs/shelves/digest-files.ts';
+import type { ManifestDocument } from '../../core/manifest-document.ts';
 import { type Digest, digestAlgorithm, digestOf, digestOfLarge } from '../../core/digest.ts';
 import { SMALL_DOCUMENT_BYTES } from '../../core/work/in-own-turn.ts';
 import { MEDIA_TYPES } from '../../core/media-types.ts';
 import { identifyManifest } from '../../upstream/manifests/identify-manifest.ts';
-import type { StoredManifest } from './parse-manifest.ts';
 
 const LINE_FEED = 0x0a;
 
@@ -22,7 +22,7 @@ export class ManifestStore {
   }
 
   /** The manifest; `undefined` if it is missing or damaged. A damaged file is removed. */
-  async get(digest: Digest): Promise<StoredManifest | undefined> {
+  async get(digest: Digest): Promise<ManifestDocument | undefined> {
     const file = await this.#files.read(digest);
     if (file === undefined) return undefined;
     const lineEnd = file.indexOf(LINE_FEED);
@@ -43,12 +43,12 @@ export class ManifestStore {
    * Stores a manifest whose digest has been verified.
    * @throws SpandrelError STORE_FULL, STORE_FAILED
    */
-  async put(manifest: StoredManifest): Promise<void> {
+  async put(manifest: ManifestDocument): Promise<void> {
     await this.#files.write(manifest.digest, encode(manifest));
   }
 
   /** As {@link put}, for a manifest that can be fetched again: failures are ignored. */
-  async tryPut(manifest: StoredManifest): Promise<void> {
+  async tryPut(manifest: ManifestDocument): Promise<void> {
     await this.#files.tryWrite(manifest.digest, encode(manifest));
   }
 }
@@ -61,7 +61,7 @@ async function digestOfAny(bytes: Buffer, digest: Digest): Promise<Digest> {
     : digestOfLarge(Uint8Array.from(bytes), algorithm);
 }
 
-function encode({ mediaType, bytes }: StoredManifest): Buffer {
+function encode({ mediaType, bytes }: ManifestDocument): Buffer {
   const type = mediaType.replaceAll('\n', ' ');
   return Buffer.concat([Buffer.from(`${type} ${checksum(type)}\n`), bytes]);
 }

@@ -1,8 +1,9 @@
+import type { ManifestDocument } from '../../core/manifest-document.ts';
 import { type Descriptor, isDescriptor } from '../../core/descriptor.ts';
 import { digestOf, isDigest } from '../../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import { isJsonObject, parseJson } from '../../core/json/parse-json.ts';
-import { isIndexType, type ManifestType } from '../../core/media-types.ts';
+import { isIndexType } from '../../core/media-types.ts';
 
 /** A readable descriptor of something that cannot be requested. */
 export interface FaultyDescriptor {
@@ -26,14 +27,6 @@ export interface ImageIndex {
   readonly manifests: readonly (Descriptor | FaultyDescriptor)[];
 }
 
-/** A manifest or image index, with its original bytes. */
-export interface StoredManifest {
-  readonly bytes: Buffer;
-  /** As the bytes say, not as the upstream does. */
-  readonly mediaType: ManifestType;
-  readonly digest: Descriptor['digest'];
-}
-
 const SOME_DIGEST = digestOf('');
 /** No node mounts more: overlayfs takes 500 layers (Linux `fs/overlayfs/params.h`, OVL_MAX_STACK). */
 const MAX_LAYERS = 500;
@@ -41,21 +34,21 @@ const MAX_LAYERS = 500;
 const MAX_MANIFESTS = 250;
 
 /** Results by manifest: one request parses the same manifest several times. */
-const outcomes = new WeakMap<StoredManifest, ImageManifest | ImageIndex | SpandrelError>();
+const outcomes = new WeakMap<ManifestDocument, ImageManifest | ImageIndex | SpandrelError>();
 
 /**
  * Parses the parts of a manifest that the proxy uses. Clients always get the original bytes.
  * @throws SpandrelError IMAGE_UNSUPPORTED, also for more than 500 layers or 250 manifests, since each may
  * cost requests and a build
  */
-export function parseManifest(manifest: StoredManifest): ImageManifest | ImageIndex {
+export function parseManifest(manifest: ManifestDocument): ImageManifest | ImageIndex {
   const outcome = outcomes.get(manifest) ?? tryParse(manifest);
   outcomes.set(manifest, outcome);
   if (outcome instanceof SpandrelError) throw outcome;
   return outcome;
 }
 
-function tryParse(manifest: StoredManifest): ImageManifest | ImageIndex | SpandrelError {
+function tryParse(manifest: ManifestDocument): ImageManifest | ImageIndex | SpandrelError {
   try {
     return parse(manifest);
   } catch (error) {
@@ -64,7 +57,7 @@ function tryParse(manifest: StoredManifest): ImageManifest | ImageIndex | Spandr
   }
 }
 
-function parse(manifest: StoredManifest): ImageManifest | ImageIndex {
+function parse(manifest: ManifestDocument): ImageManifest | ImageIndex {
   const json = parseObject(manifest);
   const isIndex = isIndexType(manifest.mediaType);
   if (isIndex && Array.isArray(json['manifests'])) {
@@ -87,7 +80,7 @@ function parse(manifest: StoredManifest): ImageManifest | ImageIndex {
   throw unsupported(manifest, 'has neither layers nor manifests');
 }
 
-function parseObject(manifest: StoredManifest): Record<string, unknown> {
+function parseObject(manifest: ManifestDocument): Record<string, unknown> {
   try {
     const json = parseJson(manifest.bytes);
     if (isJsonObject(json)) return json;
@@ -98,7 +91,7 @@ function parseObject(manifest: StoredManifest): Record<string, unknown> {
 }
 
 /** As {@link parseManifest}; `undefined` if it is neither an image manifest nor an image index. */
-export function tryParseManifest(manifest: StoredManifest): ImageManifest | ImageIndex | undefined {
+export function tryParseManifest(manifest: ManifestDocument): ImageManifest | ImageIndex | undefined {
   try {
     return parseManifest(manifest);
   } catch (error) {
@@ -120,7 +113,7 @@ export function isSound(descriptor: Descriptor | FaultyDescriptor): descriptor i
  * Parses as Go's tools do: `null` is absent, an absent text is empty, and a value of a wrong type is an
  * error. A digest of an unknown algorithm or an impossible size makes only this descriptor faulty.
  */
-function parseDescriptor(value: unknown, manifest: StoredManifest): Descriptor | FaultyDescriptor {
+function parseDescriptor(value: unknown, manifest: ManifestDocument): Descriptor | FaultyDescriptor {
   const wrongType = (): SpandrelError =>
     unsupported(manifest, 'has a descriptor with a field of a wrong type');
   if (value !== undefined && value !== null && !isJsonObject(value)) throw wrongType();
@@ -161,7 +154,7 @@ function withoutNulls(value: unknown): Record<string, unknown> {
     : {};
 }
 
-function unsupported(manifest: StoredManifest, what: string): SpandrelError {
+function unsupported(manifest: ManifestDocument, what: string): SpandrelError {
   return new SpandrelError(
     'IMAGE_UNSUPPORTED',
     `manifest ${manifest.digest} (${manifest.mediaType}) ${what}`,

@@ -1,3 +1,4 @@
+import type { ManifestDocument } from '../../core/manifest-document.ts';
 import type { Descriptor } from '../../core/descriptor.ts';
 import type { Platform } from '../../core/platform.ts';
 import { SpandrelError } from '../../core/errors.ts';
@@ -24,7 +25,6 @@ import {
   type ImageManifest,
   isSound,
   parseManifest,
-  type StoredManifest,
 } from '../documents/parse-manifest.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import type { Target } from '../../upstream/target.ts';
@@ -137,7 +137,7 @@ export class ImageFiles {
     reference: Reference,
     platform: Platform | undefined,
     signal: AbortSignal,
-  ): Promise<{ manifest: StoredManifest; image: ImageManifest }> {
+  ): Promise<{ manifest: ManifestDocument; image: ImageManifest }> {
     const { manifest } = await this.#deps.manifests.get(target, reference, signal);
     const selected = await this.#deps.images.select(target, manifest, platform, signal);
     const image = parseManifest(selected);

@@ -1,6 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 
 import { BoundedMap } from '../../cache/bounded-map.ts';
+import type { ManifestDocument } from '../../core/manifest-document.ts';
 import { containerdStoreMs } from '../../core/client-quirks.ts';
 import { type Digest, isDigest } from '../../core/digest.ts';
 import { isSpandrelError } from '../../core/errors.ts';
@@ -14,7 +15,6 @@ import {
   type ImageManifest,
   parseManifest,
   soundDescriptors,
-  type StoredManifest,
 } from '../documents/parse-manifest.ts';
 import type { ManifestStore } from '../documents/manifest-store.ts';
 
@@ -90,7 +90,7 @@ export class ConfigGate {
   }
 
   /** Call before a manifest or index is sent to a client. Only those in the `mirror` form matter. */
-  async learn(client: string, manifest: StoredManifest): Promise<void> {
+  async learn(client: string, manifest: ManifestDocument): Promise<void> {
     try {
       const parsed = parseManifest(manifest);
       if (parsed.kind === 'image') await this.#learnImage(client, manifest.digest, parsed);

@@ -1,21 +1,22 @@
 import type { V2Form } from '../../config/index-rule.ts';
+import type { ManifestDocument } from '../../core/manifest-document.ts';
 import type { Descriptor } from '../../core/descriptor.ts';
 import { isManifestType } from '../../core/media-types.ts';
-import { convertImage, convertManifest, type Document, wrapManifest } from '../../soci/convert-image.ts';
+import { convertImage, convertManifest, wrapManifest } from '../../soci/convert-image.ts';
 import { decodeOciIndex, type OciIndex } from '../../soci/oci-manifest.ts';
 import type { IndexContent, PlatformManifest } from '../manifests/image-manifests.ts';
-import { type ImageIndex, parseManifest, type StoredManifest } from '../documents/parse-manifest.ts';
+import { type ImageIndex, parseManifest } from '../documents/parse-manifest.ts';
 
 /** Reads the manifests that an image index lists. */
 interface ListedManifests {
   walk(index: ImageIndex): Promise<IndexContent>;
-  read(listed: Pick<Descriptor, 'digest'>): Promise<StoredManifest | undefined>;
+  read(listed: Pick<Descriptor, 'digest'>): Promise<ManifestDocument | undefined>;
 }
 
 /** The response for a tag, and the manifests that it refers to. */
 export interface ConvertedForm {
-  readonly top: Document;
-  readonly others: readonly Document[];
+  readonly top: ManifestDocument;
+  readonly others: readonly ManifestDocument[];
   /** False if the registry lacks some manifest, which then stays unconverted; it may appear later. */
   readonly isComplete: boolean;
 }
@@ -28,7 +29,7 @@ export interface ConvertedForm {
  */
 export async function convertToForm(
   form: V2Form,
-  original: StoredManifest,
+  original: ManifestDocument,
   indexes: readonly { readonly image: PlatformManifest; readonly index: Descriptor }[],
   registry: ListedManifests,
 ): Promise<ConvertedForm> {
@@ -67,7 +68,7 @@ export async function convertToForm(
 }
 
 function wrap(
-  { mediaType, digest, bytes }: StoredManifest,
+  { mediaType, digest, bytes }: ManifestDocument,
   indexes: readonly { readonly image: PlatformManifest }[],
 ): OciIndex {
   const platform = indexes[0]?.image.platform;

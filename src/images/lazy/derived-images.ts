@@ -1,5 +1,6 @@
 import { BoundedMap } from '../../cache/bounded-map.ts';
 import { SingleFlight } from '../../cache/single-flight.ts';
+import type { ManifestDocument } from '../../core/manifest-document.ts';
 import { Allowance } from '../../core/work/allowance.ts';
 import type { Digest } from '../../core/digest.ts';
 import { isSpandrelError, type SpandrelError } from '../../core/errors.ts';
@@ -9,7 +10,7 @@ import type { BlobProofs } from '../proofs/blob-proofs.ts';
 import type { IndexPolicies } from './index-policy.ts';
 import type { KnownLayers } from '../documents/known-layers.ts';
 import type { LazyImages } from './lazy-images.ts';
-import { parseManifest, type StoredManifest, tryParseManifest } from '../documents/parse-manifest.ts';
+import { parseManifest, tryParseManifest } from '../documents/parse-manifest.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import type { ServedImages } from '../manifests/served-images.ts';
 import type { SociIndexer } from './soci-indexer.ts';
@@ -56,12 +57,12 @@ export class DerivedImages {
    * Makes everything that is derived from an image.
    * @throws SpandrelError of fills and builds
    */
-  async restore(target: Target, image: StoredManifest, signal?: AbortSignal): Promise<void> {
+  async restore(target: Target, image: ManifestDocument, signal?: AbortSignal): Promise<void> {
     const key = `${targetKey(target)} ${image.digest}`;
     await this.#restores.run(key, () => this.#restoreAll(target, image), signal);
   }
 
-  async #restoreAll(target: Target, image: StoredManifest): Promise<void> {
+  async #restoreAll(target: Target, image: ManifestDocument): Promise<void> {
     const { indexer, lazyImages } = this.#deps;
     const planned = (await lazyImages.planned(target, image)).map(({ manifest }) => manifest);
     // An image manifest is indexed even if only an image index knew its platform.
@@ -86,7 +87,7 @@ export class DerivedImages {
     const { v1, v2 } = policies.of(target);
     if ((!v1 && !v2) || knownLayers.get(target, digest) !== undefined || !this.#admit(target)) return false;
     const attempts = new Attempts();
-    const unindexed: StoredManifest[] = [];
+    const unindexed: ManifestDocument[] = [];
     for (const tag of await this.#tags(target)) {
       const isFound = await attempts.run(async () => {
         const image = await this.#imageOf(target, tag);
@@ -103,12 +104,12 @@ export class DerivedImages {
     return false;
   }
 
-  async #isDerivedFrom(target: Target, digest: Digest, image: StoredManifest): Promise<boolean> {
+  async #isDerivedFrom(target: Target, digest: Digest, image: ManifestDocument): Promise<boolean> {
     await this.restore(target, image);
     return this.#deps.proofs.derivationOf(target, digest) !== undefined;
   }
 
-  async #imageOf(target: Target, tag: string): Promise<StoredManifest | undefined> {
+  async #imageOf(target: Target, tag: string): Promise<ManifestDocument | undefined> {
     const { manifest } = await this.#deps.manifests.get(target, { tag });
     return tryParseManifest(manifest) === undefined ? undefined : manifest;
   }

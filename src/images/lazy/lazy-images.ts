@@ -2,6 +2,7 @@ import { BoundedMap } from '../../cache/bounded-map.ts';
 import { Memo } from '../../cache/memo.ts';
 import type { RetryPauses } from '../../cache/passing-faults.ts';
 import { V2_FORMS, type V2Form } from '../../config/index-rule.ts';
+import type { ManifestDocument } from '../../core/manifest-document.ts';
 import type { Descriptor } from '../../core/descriptor.ts';
 import { isSpandrelError } from '../../core/errors.ts';
 import { MEDIA_TYPES } from '../../core/media-types.ts';
@@ -19,7 +20,7 @@ import type { Derivation } from '../proofs/derivation.ts';
 import type { ImageManifests, PlatformManifest } from '../manifests/image-manifests.ts';
 import type { IndexPolicies, IndexPolicy } from './index-policy.ts';
 import type { Layers } from './layers.ts';
-import { parseManifest, type StoredManifest, tryParseManifest } from '../documents/parse-manifest.ts';
+import { parseManifest, tryParseManifest } from '../documents/parse-manifest.ts';
 import type { ManifestStore } from '../documents/manifest-store.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import type { Origins } from '../proofs/origins.ts';
@@ -59,7 +60,7 @@ export interface TagRequest {
 
 /** Which parts of an image are converted. */
 interface Plan {
-  readonly original: StoredManifest;
+  readonly original: ManifestDocument;
   /** Image manifests that get an index; empty if the image stays as it is. */
   readonly images: readonly PlatformManifest[];
   /** False if the registry lacks some manifest, which may appear later. */
@@ -99,10 +100,10 @@ export class LazyImages {
    */
   async answer(
     target: Target,
-    original: StoredManifest,
+    original: ManifestDocument,
     request: TagRequest,
     signal: AbortSignal,
-  ): Promise<StoredManifest> {
+  ): Promise<ManifestDocument> {
     const policy = this.#deps.policies.of(target);
     const form = policy.v2Form ?? (request.isMirrored ? 'mirror' : 'lean');
     if (!policy.v2 || !acceptsOci(request.accept)) return original;
@@ -121,10 +122,10 @@ export class LazyImages {
 
   async #choose(
     target: Target,
-    original: StoredManifest,
+    original: ManifestDocument,
     form: V2Form,
     { request, policy, signal }: { request: TagRequest; policy: IndexPolicy; signal: AbortSignal },
-  ): Promise<StoredManifest> {
+  ): Promise<ManifestDocument> {
     const isLazy = policy.lazyClients.some((start) => request.userAgent.startsWith(start));
     const planning = isLazy
       ? this.#plan(target, original, policy)
@@ -157,7 +158,7 @@ export class LazyImages {
   /** The manifests of an image whose indexes its tags include; pass each to {@link index}. */
   async planned(
     target: Target,
-    original: StoredManifest,
+    original: ManifestDocument,
     platforms?: IndexPolicy['platforms'],
     signal?: AbortSignal,
   ): Promise<readonly PlatformManifest[]> {
@@ -167,7 +168,7 @@ export class LazyImages {
   }
 
   /** Makes again, as far as the layers are indexed, every form of an image that the store has lost. */
-  async restore(target: Target, original: StoredManifest): Promise<void> {
+  async restore(target: Target, original: ManifestDocument): Promise<void> {
     // Ignores indexes pushed since: documents already named to clients must stay available.
     const plan = await this.#candidatesOf(target, original, this.#deps.policies.of(target));
     if (plan.images.length === 0) return;
@@ -175,7 +176,7 @@ export class LazyImages {
   }
 
   /** True if the image can be served with its indexes without building any. */
-  async isConvertible(target: Target, original: StoredManifest): Promise<boolean> {
+  async isConvertible(target: Target, original: ManifestDocument): Promise<boolean> {
     return this.#isCurrent(
       target,
       await this.#candidatesOf(target, original, this.#deps.policies.of(target)),
@@ -205,7 +206,7 @@ export class LazyImages {
     work: Promise<void>,
     policy: IndexPolicy,
     signal: AbortSignal,
-  ): Promise<StoredManifest> {
+  ): Promise<ManifestDocument> {
     const { indexer, forecast, layers } = this.#deps;
     const missing = plan.images.flatMap(({ manifest }) => indexer.eligibleLayers(target, manifest));
     const left = await layers.unindexedBytes(missing);
@@ -222,7 +223,7 @@ export class LazyImages {
   }
 
   /** The converted image if all its indexes exist; the original if there is nothing to index. */
-  async #convert(target: Target, plan: Plan, form: V2Form): Promise<StoredManifest | undefined> {
+  async #convert(target: Target, plan: Plan, form: V2Form): Promise<ManifestDocument | undefined> {
     const { indexer, images, proofs } = this.#deps;
     const settled = await Promise.all(plan.images.map(({ manifest }) => indexer.isSettled(target, manifest)));
     if (settled.includes(false)) return undefined;
@@ -236,7 +237,7 @@ export class LazyImages {
     const known = this.#converted.get(key);
     if (known !== undefined) return this.#publish(target, known);
     const read = new Set([plan.original.digest, ...indexes.map(({ image }) => image.manifest.digest)]);
-    const noteRead = (found: StoredManifest | undefined): StoredManifest | undefined => {
+    const noteRead = (found: ManifestDocument | undefined): ManifestDocument | undefined => {
       if (found !== undefined) read.add(found.digest);
       return found;
     };
@@ -260,7 +261,7 @@ export class LazyImages {
    * made from get them.
    * @throws SpandrelError STORE_FULL, STORE_FAILED
    */
-  async #publish(target: Target, { top, others, derivation }: Converted): Promise<StoredManifest> {
+  async #publish(target: Target, { top, others, derivation }: Converted): Promise<ManifestDocument> {
     const { store, proofs, origins } = this.#deps;
     for (const document of [...others, top]) {
       // Unchanged manifests come from the registry.
@@ -272,7 +273,7 @@ export class LazyImages {
     return top;
   }
 
-  async #plan(target: Target, original: StoredManifest, policy: IndexPolicy): Promise<Plan> {
+  async #plan(target: Target, original: ManifestDocument, policy: IndexPolicy): Promise<Plan> {
     const plan = await this.#candidatesOf(target, original, policy);
     const pushed = await Promise.all(
       plan.images.map(({ manifest }) => this.#deps.pushed.isPushed(target, manifest)),
@@ -281,7 +282,7 @@ export class LazyImages {
     return pushed.includes(true) ? { ...plan, images: [] } : plan;
   }
 
-  #candidatesOf(target: Target, original: StoredManifest, policy: IndexPolicy): Promise<Plan> {
+  #candidatesOf(target: Target, original: ManifestDocument, policy: IndexPolicy): Promise<Plan> {
     const key = planKey(target, original, policy);
     return this.#candidates.get(key, () => this.#makePlan(target, original, policy));
   }
@@ -290,7 +291,7 @@ export class LazyImages {
    * An image that is not indexed is served as it is, without asking whether its publisher has pushed an
    * index.
    */
-  async #planIfIndexed(target: Target, original: StoredManifest, policy: IndexPolicy): Promise<Plan> {
+  async #planIfIndexed(target: Target, original: ManifestDocument, policy: IndexPolicy): Promise<Plan> {
     const { images } = await this.#candidatesOf(target, original, policy);
     const settled = await Promise.all(
       images.map(({ manifest }) => this.#deps.indexer.isSettled(target, manifest)),
@@ -302,7 +303,7 @@ export class LazyImages {
 
   async #makePlan(
     target: Target,
-    original: StoredManifest,
+    original: ManifestDocument,
     policy: IndexPolicy,
     signal?: AbortSignal,
   ): Promise<Plan> {
@@ -352,7 +353,7 @@ function acceptsOci(accept: string): boolean {
  */
 function convertedKey(
   target: Target,
-  original: StoredManifest,
+  original: ManifestDocument,
   form: V2Form,
   indexes: readonly { readonly image: PlatformManifest; readonly index: Descriptor }[],
 ): string {
@@ -363,6 +364,6 @@ function convertedKey(
 /**
  * A plan depends on the repository, the image, and the platforms of the policy, which a reload may change.
  */
-function planKey(target: Target, original: StoredManifest, { platforms }: IndexPolicy): string {
+function planKey(target: Target, original: ManifestDocument, { platforms }: IndexPolicy): string {
   return `${targetKey(target)} ${original.digest} ${JSON.stringify(platforms)}`;
 }

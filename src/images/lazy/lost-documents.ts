@@ -1,3 +1,4 @@
+import type { ManifestDocument } from '../../core/manifest-document.ts';
 import type { Digest } from '../../core/digest.ts';
 import { isSpandrelError } from '../../core/errors.ts';
 import type { Reference } from '../../core/image-reference.ts';
@@ -7,7 +8,6 @@ import type { BlobProofs } from '../proofs/blob-proofs.ts';
 import type { DerivedImages } from './derived-images.ts';
 import type { Derivation } from '../proofs/derivation.ts';
 import type { Layers } from './layers.ts';
-import type { StoredManifest } from '../documents/parse-manifest.ts';
 import type { FoundManifest, Manifests } from '../manifests/manifests.ts';
 import type { ManifestStore } from '../documents/manifest-store.ts';
 import type { Origins } from '../proofs/origins.ts';
@@ -69,7 +69,7 @@ export class LostDocuments {
     digest: Digest,
     isSearched: boolean,
     signal: AbortSignal | undefined,
-  ): Promise<StoredManifest | undefined> {
+  ): Promise<ManifestDocument | undefined> {
     const { origins, proofs, store, derivedImages } = this.#deps;
     const origin = await origins.find(digest);
     if (origin?.kind === 'image' && (await this.#hasAll(target, origin.derivation, signal))) {
@@ -105,7 +105,7 @@ export class LostDocuments {
     target: Target,
     digest: Digest,
     signal: AbortSignal | undefined,
-  ): Promise<StoredManifest | undefined> {
+  ): Promise<ManifestDocument | undefined> {
     try {
       return (await this.#deps.manifests.get(target, { digest }, signal)).manifest;
     } catch (error) {

@@ -8,6 +8,7 @@ import { Memo } from '../../cache/memo.ts';
 import type { RetryPauses } from '../../cache/passing-faults.ts';
 import type { Patience } from '../../cache/patience.ts';
 import { PatientFlight } from '../../cache/patient-flight.ts';
+import type { ManifestDocument } from '../../core/manifest-document.ts';
 import type { Descriptor } from '../../core/descriptor.ts';
 import { type Digest, isDigest } from '../../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
@@ -25,12 +26,7 @@ import type { Events } from '../../telemetry/events.ts';
 import { isBrokenTransfer, isUpstreamAway } from '../../upstream/faults/is-upstream-away.ts';
 import type { LayerLimits } from '../../build/build-layer.ts';
 import type { BlobProofs } from '../proofs/blob-proofs.ts';
-import {
-  type ImageManifest,
-  parseManifest,
-  soundDescriptors,
-  type StoredManifest,
-} from '../documents/parse-manifest.ts';
+import { type ImageManifest, parseManifest, soundDescriptors } from '../documents/parse-manifest.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import { type Target, targetKey } from '../../upstream/target.ts';
 import type * as spanTasks from '../../spans/span-worker.ts';
@@ -91,7 +87,7 @@ const MAX_CANDIDATES = 16;
 /** Publishers push an index some time after the image. */
 const LIST_AGE_MS = 60_000;
 /** Default limit if `limits.maxTocBytes` is not set; a zTOC has about a hundredth of its layer's size. */
-const MAX_ZTOC_BYTES = 512 * 2 ** 20;
+const DEFAULT_MAX_BYTES = 512 * 2 ** 20;
 /** Concurrent validations: each holds a zTOC in memory. Fair between repositories. */
 const MAX_CHECKS = 2;
 const MAX_WAITING_CHECKS = 1000;
@@ -124,7 +120,7 @@ export class PushedIndexes implements AsyncDisposable {
   /** Those of `listed`, SOCI indexes of one image, that nodes may get now. Considers the first 16. */
   async usable(
     target: Target,
-    manifest: StoredManifest,
+    manifest: ManifestDocument,
     listed: readonly Descriptor[],
     signal?: AbortSignal,
   ): Promise<Descriptor[]> {
@@ -139,7 +135,7 @@ export class PushedIndexes implements AsyncDisposable {
    * True if the publisher has pushed a usable index of the image.
    * @throws SpandrelError of the upstream
    */
-  async isPushed(target: Target, manifest: StoredManifest): Promise<boolean> {
+  async isPushed(target: Target, manifest: ManifestDocument): Promise<boolean> {
     const candidates = await this.#findCandidates(target, manifest);
     const check = (candidate: Digest): Promise<unknown> => this.#check(target, manifest, candidate);
     const isUsable = (layers: unknown): boolean => layers !== undefined;
@@ -150,7 +146,7 @@ export class PushedIndexes implements AsyncDisposable {
   /** Usable indexes that the publisher has pushed; empty if that cannot be determined now. */
   async find(
     target: Target,
-    manifest: StoredManifest,
+    manifest: ManifestDocument,
   ): Promise<{ readonly v1?: Digest; readonly v2?: Digest }> {
     try {
       return (await this.isPushed(target, manifest)) ? this.#knownOf(target, manifest) : {};
@@ -160,7 +156,7 @@ export class PushedIndexes implements AsyncDisposable {
     }
   }
 
-  #knownOf(target: Target, { digest }: StoredManifest): { readonly v1?: Digest; readonly v2?: Digest } {
+  #knownOf(target: Target, { digest }: ManifestDocument): { readonly v1?: Digest; readonly v2?: Digest } {
     return this.#known.get(`${targetKey(target)} ${digest}`) ?? {};
   }
 
@@ -170,7 +166,7 @@ export class PushedIndexes implements AsyncDisposable {
    */
   async #findCandidates(
     target: Target,
-    manifest: StoredManifest,
+    manifest: ManifestDocument,
     signal?: AbortSignal,
   ): Promise<readonly Digest[]> {
     const key = `${targetKey(target)} ${manifest.digest}`;
@@ -191,7 +187,7 @@ export class PushedIndexes implements AsyncDisposable {
   }
 
   /** The SOCI v2 index that a manifest names, then the v1 indexes that refer to it. */
-  async #lookUp(target: Target, manifest: StoredManifest, closing: AbortSignal): Promise<Digest[]> {
+  async #lookUp(target: Target, manifest: ManifestDocument, closing: AbortSignal): Promise<Digest[]> {
     const parsed = parseManifest(manifest);
     const named = parsed.kind === 'image' ? parsed.annotations?.[INDEX_DIGEST_ANNOTATION] : undefined;
     const referrers = await target.client.listReferrers(target.repository, manifest.digest, closing);
@@ -206,7 +202,7 @@ export class PushedIndexes implements AsyncDisposable {
   /** The zTOCs of a pushed index, if all are well-formed and none is known to be wrong. */
   async #check(
     target: Target,
-    manifest: StoredManifest,
+    manifest: ManifestDocument,
     index: Digest,
     signal?: AbortSignal,
   ): Promise<ReadonlyMap<Digest, PushedLayer> | undefined> {
@@ -248,7 +244,7 @@ export class PushedIndexes implements AsyncDisposable {
   /** As {@link #check}, but an index that cannot be read now counts as unusable. */
   async #checkIfAvailable(
     target: Target,
-    manifest: StoredManifest,
+    manifest: ManifestDocument,
     index: Digest,
     signal?: AbortSignal,
   ): Promise<ReadonlyMap<Digest, PushedLayer> | undefined> {
@@ -261,7 +257,7 @@ export class PushedIndexes implements AsyncDisposable {
     }
   }
 
-  async #checkAll(target: Target, manifest: StoredManifest, index: Digest): Promise<Checked> {
+  async #checkAll(target: Target, manifest: ManifestDocument, index: Digest): Promise<Checked> {
     try {
       const image = parseManifest(manifest);
       if (image.kind !== 'image') return { layers: undefined, isFinal: true };
@@ -300,7 +296,7 @@ export class PushedIndexes implements AsyncDisposable {
   }
 
   async #readZtoc(target: Target, ztoc: Digest, sizeBytes: number, signal?: AbortSignal): Promise<Buffer> {
-    const { maxTocBytes: maxBytes = MAX_ZTOC_BYTES } = this.#deps.limits;
+    const { maxTocBytes: maxBytes = DEFAULT_MAX_BYTES } = this.#deps.limits;
     if (sizeBytes > maxBytes) throw new SpandrelError('INDEX_MALFORMED', 'a zTOC is too large');
     const { blobs, proofs } = this.#deps;
     const source = proofs.source(target, ztoc);

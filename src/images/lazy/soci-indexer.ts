@@ -1,6 +1,7 @@
 import { BoundedMap } from '../../cache/bounded-map.ts';
 import { PassingFaults, type RetryPauses } from '../../cache/passing-faults.ts';
 import { SingleFlight } from '../../cache/single-flight.ts';
+import type { ManifestDocument } from '../../core/manifest-document.ts';
 import type { Descriptor } from '../../core/descriptor.ts';
 import type { Digest } from '../../core/digest.ts';
 import { type ErrorCode, isSpandrelError, type SpandrelError } from '../../core/errors.ts';
@@ -21,7 +22,6 @@ import {
   isSound,
   parseManifest,
   soundDescriptors,
-  type StoredManifest,
 } from '../documents/parse-manifest.ts';
 import type { ManifestStore } from '../documents/manifest-store.ts';
 import type { Origins } from '../proofs/origins.ts';
@@ -84,7 +84,7 @@ export class SociIndexer {
    */
   async sociIndex(
     target: Target,
-    manifest: StoredManifest,
+    manifest: ManifestDocument,
     version: SociVersion,
     signal?: AbortSignal,
   ): Promise<Descriptor | undefined> {
@@ -100,7 +100,7 @@ export class SociIndexer {
   /** The index if it exists; builds nothing. */
   async existing(
     target: Target,
-    manifest: StoredManifest,
+    manifest: ManifestDocument,
     version: SociVersion,
   ): Promise<Descriptor | undefined> {
     const found = await this.#findLast(target, manifest);
@@ -111,34 +111,34 @@ export class SociIndexer {
    * Ensures that the indexes of an image and their zTOCs exist; retries recent failures.
    * @throws SpandrelError as {@link sociIndex}
    */
-  async restore(target: Target, manifest: StoredManifest): Promise<void> {
+  async restore(target: Target, manifest: ManifestDocument): Promise<void> {
     const indexed = await this.#flights.run(this.#key(target, manifest), () => this.#build(target, manifest));
     for (const version of ['v1', 'v2'] as const) await this.#store(target, manifest, indexed, version);
   }
 
   /** As {@link isSettled}, and it is too early to look again for missing layers. */
-  async isCurrent(target: Target, manifest: StoredManifest): Promise<boolean> {
+  async isCurrent(target: Target, manifest: ManifestDocument): Promise<boolean> {
     return (await this.#find(target, manifest)) !== undefined;
   }
 
   /** True if everything possible has been done for an image. */
-  async isSettled(target: Target, manifest: StoredManifest): Promise<boolean> {
+  async isSettled(target: Target, manifest: ManifestDocument): Promise<boolean> {
     return (await this.#findLast(target, manifest)) !== undefined;
   }
 
   /** Layers that belong in an index of the image. */
-  eligibleLayers(target: Target, manifest: StoredManifest): Descriptor[] {
+  eligibleLayers(target: Target, manifest: ManifestDocument): Descriptor[] {
     const parsed = parseManifest(manifest);
     if (parsed.kind !== 'image') return [];
     const { minLayerBytes } = this.#deps.policies.of(target);
     return soundDescriptors(parsed.layers).filter((layer) => skipReason(layer, minLayerBytes) === undefined);
   }
 
-  #key(target: Target, manifest: StoredManifest): string {
+  #key(target: Target, manifest: ManifestDocument): string {
     return `${targetKey(target)} ${manifest.digest} ${this.#deps.policies.of(target).minLayerBytes}`;
   }
 
-  async #build(target: Target, manifest: StoredManifest): Promise<IndexedLayers> {
+  async #build(target: Target, manifest: ManifestDocument): Promise<IndexedLayers> {
     const key = this.#key(target, manifest);
     try {
       return await this.#buildAll(target, manifest);
@@ -148,7 +148,7 @@ export class SociIndexer {
     }
   }
 
-  async #buildAll(target: Target, manifest: StoredManifest): Promise<IndexedLayers> {
+  async #buildAll(target: Target, manifest: ManifestDocument): Promise<IndexedLayers> {
     const distinct = new Set(this.eligibleLayers(target, manifest).map(({ digest }) => digest));
     const absent = new Set<Digest>();
     const build = async (digest: Digest): Promise<void> => {
@@ -166,14 +166,14 @@ export class SociIndexer {
   }
 
   /** The indexed layers, if nothing is left to build. */
-  async #find(target: Target, manifest: StoredManifest): Promise<IndexedLayers | undefined> {
+  async #find(target: Target, manifest: ManifestDocument): Promise<IndexedLayers | undefined> {
     const key = this.#key(target, manifest);
     const known = this.#remembered.get(key) ?? this.#lacking.current(key);
     return known ?? this.#gather(target, manifest, new Set());
   }
 
   /** As {@link #find}, or else the last result, though missing layers may have appeared since. */
-  async #findLast(target: Target, manifest: StoredManifest): Promise<IndexedLayers | undefined> {
+  async #findLast(target: Target, manifest: ManifestDocument): Promise<IndexedLayers | undefined> {
     return (await this.#find(target, manifest)) ?? this.#lacking.last(this.#key(target, manifest));
   }
 
@@ -183,7 +183,7 @@ export class SociIndexer {
    */
   async #gather(
     target: Target,
-    manifest: StoredManifest,
+    manifest: ManifestDocument,
     absent: ReadonlySet<Digest>,
   ): Promise<IndexedLayers | undefined> {
     const key = this.#key(target, manifest);
@@ -231,7 +231,7 @@ export class SociIndexer {
 
   async #store(
     target: Target,
-    manifest: StoredManifest,
+    manifest: ManifestDocument,
     indexed: IndexedLayers,
     version: SociVersion,
   ): Promise<Descriptor | undefined> {
@@ -255,7 +255,7 @@ export class SociIndexer {
 
   /** Publishes the origins before any client learns the digests, so that other replicas can serve them. */
   async #publishOrigins(
-    manifest: StoredManifest,
+    manifest: ManifestDocument,
     layers: readonly SociLayer[],
     version: SociVersion,
     { digest, mediaType }: Descriptor,
@@ -275,7 +275,7 @@ export class SociIndexer {
   }
 
   async #encode(
-    manifest: StoredManifest,
+    manifest: ManifestDocument,
     layers: readonly SociLayer[],
     version: SociVersion,
   ): Promise<Descriptor> {
@@ -291,7 +291,7 @@ export class SociIndexer {
 }
 
 function encodeIndex(
-  manifest: StoredManifest,
+  manifest: ManifestDocument,
   layers: readonly SociLayer[],
   version: SociVersion,
 ): ReturnType<typeof encodeSociIndex> {
@@ -300,12 +300,12 @@ function encodeIndex(
   return encodeSociIndex(version === 'v1' ? { layers, subject } : { layers });
 }
 
-function faultyLayers(manifest: StoredManifest): FaultyDescriptor[] {
+function faultyLayers(manifest: ManifestDocument): FaultyDescriptor[] {
   const parsed = parseManifest(manifest);
   return parsed.kind === 'image' ? parsed.layers.flatMap((layer) => (isSound(layer) ? [] : [layer])) : [];
 }
 
-function derivationOf({ digest }: StoredManifest, layers: readonly SociLayer[]): Derivation {
+function derivationOf({ digest }: ManifestDocument, layers: readonly SociLayer[]): Derivation {
   return { image: digest, manifests: [digest], layers: layers.map(({ layer }) => layer.digest) };
 }
 

@@ -1,3 +1,4 @@
+import type { ManifestDocument } from '../../core/manifest-document.ts';
 import type { Descriptor } from '../../core/descriptor.ts';
 import { formatPlatform, matchesPlatform, type Platform } from '../../core/platform.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
@@ -8,7 +9,6 @@ import {
   type ImageIndex,
   parseManifest,
   soundDescriptors,
-  type StoredManifest,
   tryParseManifest,
 } from '../documents/parse-manifest.ts';
 import type { Manifests } from './manifests.ts';
@@ -25,7 +25,7 @@ export interface IndexContent {
   /** All listed manifests that are not indexes, in order; those of a nested index take its place. */
   readonly manifests: readonly Descriptor[];
   /** Nested indexes, each once, outer ones first. */
-  readonly indexes: readonly StoredManifest[];
+  readonly indexes: readonly ManifestDocument[];
   /** Nested indexes that the registry lacks or that are not indexes. */
   readonly absent: readonly Descriptor[];
 }
@@ -33,7 +33,7 @@ export interface IndexContent {
 /** An image manifest and its platform. */
 export interface PlatformManifest {
   readonly platform: Platform;
-  readonly manifest: StoredManifest;
+  readonly manifest: ManifestDocument;
 }
 
 /** Real images nest one index per platform in an outer index. */
@@ -60,7 +60,7 @@ export class ImageManifests {
    * allow; errors of `Manifests.get`
    */
   async walk(target: Target, top: ImageIndex, signal?: AbortSignal): Promise<IndexContent> {
-    const indexes = new Map<string, StoredManifest>();
+    const indexes = new Map<string, ManifestDocument>();
     const absent: Descriptor[] = [];
     const visited = new Set<string>();
     const listedOnce = new Set<string>();
@@ -102,7 +102,7 @@ export class ImageManifests {
     target: Target,
     { digest }: Pick<Descriptor, 'digest'>,
     signal?: AbortSignal,
-  ): Promise<StoredManifest | undefined> {
+  ): Promise<ManifestDocument | undefined> {
     try {
       return (await this.#deps.manifests.get(target, { digest }, signal)).manifest;
     } catch (error) {
@@ -118,10 +118,10 @@ export class ImageManifests {
    */
   async select(
     target: Target,
-    top: StoredManifest,
+    top: ManifestDocument,
     wanted: Platform | undefined,
     signal?: AbortSignal,
-  ): Promise<StoredManifest> {
+  ): Promise<ManifestDocument> {
     const parsed = parseManifest(top);
     if (parsed.kind === 'image') return top;
     const images = (await this.walk(target, parsed, signal)).manifests.filter(isImageManifest);
@@ -150,7 +150,7 @@ export class ImageManifests {
   async platformOf(
     target: Target,
     { platform }: Pick<Descriptor, 'platform'>,
-    manifest: StoredManifest,
+    manifest: ManifestDocument,
     signal?: AbortSignal,
   ): Promise<Pick<ImageConfig, 'platform' | 'fault'>> {
     if (platform !== undefined) return { platform };

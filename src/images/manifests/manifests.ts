@@ -4,6 +4,7 @@ import type { DigestFiles } from '../../blobs/shelves/digest-files.ts';
 import { BoundedMap } from '../../cache/bounded-map.ts';
 import type { Patience } from '../../cache/patience.ts';
 import { PatientFlight } from '../../cache/patient-flight.ts';
+import type { ManifestDocument } from '../../core/manifest-document.ts';
 import { type Digest, digestOf, isDigest } from '../../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import { formatReference, type Reference } from '../../core/image-reference.ts';
@@ -17,7 +18,7 @@ import type { ManifestStat } from '../../upstream/manifests/fetch-manifest.ts';
 import type { RateLimitHeaders } from '../../upstream/transport/rate-limit-headers.ts';
 import type { BlobProofs } from '../proofs/blob-proofs.ts';
 import type { KnownLayers } from '../documents/known-layers.ts';
-import { parseManifest, type StoredManifest } from '../documents/parse-manifest.ts';
+import { parseManifest } from '../documents/parse-manifest.ts';
 import type { ManifestStore } from '../documents/manifest-store.ts';
 import { type Target, targetKey } from '../../upstream/target.ts';
 
@@ -40,7 +41,7 @@ export interface ManifestsDeps {
 }
 
 export interface FoundManifest {
-  readonly manifest: StoredManifest;
+  readonly manifest: ManifestDocument;
   readonly source: ByteSource;
   /** The upstream's rate limit headers, if it was asked. */
   readonly rateLimit?: RateLimitHeaders | undefined;
@@ -58,7 +59,7 @@ interface SeenTag {
 
 /** The response for a tag while the upstream cannot resolve it. */
 interface LastSeen {
-  readonly manifest: StoredManifest;
+  readonly manifest: ManifestDocument;
   /** `undefined` if it was seen before a restart. */
   readonly atMs: number | undefined;
 }
@@ -256,23 +257,22 @@ export class Manifests implements AsyncDisposable {
     }
   }
 
-  #stored(digest: Digest): Promise<StoredManifest | undefined> {
+  #stored(digest: Digest): Promise<ManifestDocument | undefined> {
     return this.#readIfPossible(() => this.#deps.store.get(digest));
   }
 
   async #fetch(target: Target, reference: Reference, closing: AbortSignal): Promise<FoundManifest> {
-    const { rateLimit, ...fetched } = await target.client.fetchManifest(target.repository, reference, {
+    const { rateLimit, ...manifest } = await target.client.fetchManifest(target.repository, reference, {
       accept: [...MANIFEST_MEDIA_TYPES, '*/*'],
       signal: closing,
     });
-    const manifest = { ...fetched, bytes: Buffer.from(fetched.bytes) };
     await this.#deps.store.tryPut(manifest);
     this.#deps.proofs.rememberSent(target, manifest.digest);
     await this.#learnLayers(target, manifest);
     return { manifest, source: 'upstream', rateLimit };
   }
 
-  async #learnLayers(target: Target, manifest: StoredManifest): Promise<void> {
+  async #learnLayers(target: Target, manifest: ManifestDocument): Promise<void> {
     try {
       const parse = (): ReturnType<typeof parseManifest> => parseManifest(manifest);
       const isSmall = manifest.bytes.byteLength <= SMALL_DOCUMENT_BYTES;

@@ -1,3 +1,4 @@
+import type { ManifestDocument } from '../../core/manifest-document.ts';
 import type { Descriptor } from '../../core/descriptor.ts';
 import { formatPlatform, type Platform } from '../../core/platform.ts';
 import { type ErrorCode, SpandrelError } from '../../core/errors.ts';
@@ -9,12 +10,7 @@ import type { ImageConfigs } from '../manifests/image-configs.ts';
 import type { IndexPolicies } from '../lazy/index-policy.ts';
 import type { LayerDescription, Layers } from '../lazy/layers.ts';
 import type { ImageManifests } from '../manifests/image-manifests.ts';
-import {
-  type FaultyDescriptor,
-  parseManifest,
-  type StoredManifest,
-  tryParseManifest,
-} from '../documents/parse-manifest.ts';
+import { type FaultyDescriptor, parseManifest, tryParseManifest } from '../documents/parse-manifest.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import { isImageManifest } from '../documents/order-by-platform.ts';
 import type { PullCounts, PullLog } from './pull-log.ts';
@@ -105,7 +101,7 @@ export class ImageOverview {
 
   async #describePlatform(
     inspection: Inspection,
-    manifest: StoredManifest,
+    manifest: ManifestDocument,
     descriptor: Descriptor | undefined,
   ): Promise<PlatformDescription> {
     const { target } = inspection;
@@ -158,7 +154,7 @@ export class ImageOverview {
 
   async #ownIndex(
     target: Target,
-    manifest: StoredManifest,
+    manifest: ManifestDocument,
     version: SociVersion,
   ): Promise<{ readonly [V in SociVersion]?: Digest }> {
     const index = await this.#deps.indexer.existing(target, manifest, version);

@@ -1,20 +1,20 @@
 import type { DigestFiles } from '../../blobs/shelves/digest-files.ts';
 import { BoundedMap } from '../../cache/bounded-map.ts';
 import type { ByteCache } from '../../cache/byte-cache.ts';
+import type { ManifestDocument } from '../../core/manifest-document.ts';
 import { type Digest, digestAlgorithm, digestOf, isDigest } from '../../core/digest.ts';
 import { isSpandrelError } from '../../core/errors.ts';
 import { isJsonObject } from '../../core/json/parse-json.ts';
 import { tryParseJson } from '../../core/json/try-parse-json.ts';
 import { identifyManifest } from '../../upstream/manifests/identify-manifest.ts';
 import { type Derivation, parseDerivation } from './derivation.ts';
-import type { StoredManifest } from '../documents/parse-manifest.ts';
 
 /** What a derived document or zTOC was made from, with enough to make it again. */
 export type Origin =
   | {
       readonly kind: 'image';
       readonly derivation: Derivation;
-      readonly document: StoredManifest;
+      readonly document: ManifestDocument;
     }
   | {
       readonly kind: 'layer';

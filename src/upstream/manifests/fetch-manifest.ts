@@ -1,18 +1,15 @@
 import { type Digest, digestAlgorithm, digestOfLarge, isDigest } from '../../core/digest.ts';
 import { SpandrelError } from '../../core/errors.ts';
 import { formatReference, type Reference } from '../../core/image-reference.ts';
-import { MANIFEST_MEDIA_TYPES, type ManifestType, MEDIA_TYPES } from '../../core/media-types.ts';
+import type { ManifestDocument } from '../../core/manifest-document.ts';
+import { MANIFEST_MEDIA_TYPES, MEDIA_TYPES } from '../../core/media-types.ts';
 import { describePage, identifyManifest } from './identify-manifest.ts';
 import type { ApiResponse, RegistryApi } from '../api/registry-api.ts';
 import { type RateLimitHeaders, readRateLimit } from '../transport/rate-limit-headers.ts';
 import { readFailure } from '../faults/failed-response.ts';
 
-export interface FetchedManifest {
-  readonly bytes: Uint8Array<ArrayBuffer>;
-  /** From {@link identifyManifest}. */
-  readonly mediaType: ManifestType;
-  /** Of the bytes. */
-  readonly digest: Digest;
+/** A manifest from an upstream. Its type is that of {@link identifyManifest}. */
+export interface FetchedManifest extends ManifestDocument {
   readonly rateLimit?: RateLimitHeaders | undefined;
 }
 
@@ -32,7 +29,8 @@ export async function fetchManifest(api: RegistryApi, query: ManifestQuery): Pro
   const { reference } = query;
   const response = await requestManifest(api, query, 'GET');
   if (response.status !== 200) throw await readFailure(api.upstream, response, 'MANIFEST_UNKNOWN');
-  const bytes = new Uint8Array(await response.body.read(query.maxBytes));
+  // A copy, outside of Buffer's pool: caches keep it.
+  const bytes = Buffer.from(new Uint8Array(await response.body.read(query.maxBytes)).buffer);
   const { 'docker-content-digest': announced } = response.headers;
   const rateLimit = rateLimitOf(response);
   const mediaType = await identifyManifest(bytes);
