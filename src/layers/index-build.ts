@@ -56,9 +56,9 @@ export class IndexBuild {
     this.#deps = deps;
     this.#layer = layer;
     this.#signal = signal;
-    const span = (deps.tracer ?? NO_TRACER).begin('build', 'internal');
-    span.set({ 'spandrel.digest': layer.digest });
-    this.published = span.run(() => this.#run(span));
+    const traceSpan = (deps.tracer ?? NO_TRACER).begin('build', 'internal');
+    traceSpan.set({ 'spandrel.digest': layer.digest });
+    this.published = traceSpan.run(() => this.#run(traceSpan));
     // Callers that wait see the failure; if none does, it must not count as an unhandled rejection.
     this.published.catch((error: unknown) => this.#begun.reject(error));
     this.#begun.promise.catch(() => undefined);
@@ -77,17 +77,17 @@ export class IndexBuild {
     return waitFor(this.#view, signal);
   }
 
-  async #run(span: TraceSpan): Promise<LayerIndex> {
+  async #run(traceSpan: TraceSpan): Promise<LayerIndex> {
     using _held = this.#deps.events.hold('build');
     try {
       this.#signal.throwIfAborted();
       await using handle = await this.#openVerified();
-      return await this.#buildFrom(handle, span);
+      return await this.#buildFrom(handle, traceSpan);
     } catch (error) {
-      span.fail(errorCodeOf(error));
+      traceSpan.fail(errorCodeOf(error));
       throw error;
     } finally {
-      span.end();
+      traceSpan.end();
     }
   }
 
@@ -147,7 +147,7 @@ export class IndexBuild {
       pool,
       signal: this.#signal,
       blob: handle,
-      fairnessKey: source.origin,
+      fairnessKey: source.repositoryKey,
     });
     this.#building = building;
     this.#begun.resolve(building);

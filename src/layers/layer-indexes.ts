@@ -34,7 +34,7 @@ interface Build {
    */
   readonly upstream: string | undefined;
   /** The repository that it was started for. */
-  readonly origin: string | undefined;
+  readonly repositoryKey: string | undefined;
   readonly view: IndexBuild['view'];
   readonly isSound: () => boolean;
   /** Settles together with what is remembered of the build. */
@@ -224,13 +224,15 @@ export class LayerIndexes implements AsyncDisposable {
    * began, or that reads bytes of another repository, proves nothing to this one, which then begins its own.
    */
   async #useBuild<T>(layer: Layer, use: (build: Build) => Promise<T>, signal?: AbortSignal): Promise<T> {
-    const { origin } = layer.source;
+    const { repositoryKey } = layer.source;
     for (let tries = 1; ; tries++) {
       const build = this.#join(layer);
       try {
         return await waitFor(use(build), signal);
       } catch (error) {
-        const isOthers = build.origin !== origin || (error instanceof SourceFault && !error.isOf(origin));
+        const isOthers =
+          build.repositoryKey !== repositoryKey ||
+          (error instanceof SourceFault && !error.isOf(repositoryKey));
         const isOver = tries === MAX_TRIES || this.#stopping.signal.aborted;
         if (!isOthers || isOver || error instanceof ProvenFault || !isSpandrelError(error)) throw error;
         await waitFor(Promise.allSettled([build.published]), signal);
@@ -291,8 +293,8 @@ export class LayerIndexes implements AsyncDisposable {
     const published = this.#follow(layer, build);
     published.catch(() => undefined);
     const view = (signal?: AbortSignal): Promise<LayerIndexView> => build.view(signal);
-    const { upstream, origin } = layer.source;
-    const entry = { upstream, origin, view, isSound: () => build.isSound, published };
+    const { upstream, repositoryKey } = layer.source;
+    const entry = { upstream, repositoryKey, view, isSound: () => build.isSound, published };
     this.#building.set(digest, [...(this.#building.get(digest) ?? []), entry]);
     return entry;
   }
@@ -345,5 +347,5 @@ export class LayerIndexes implements AsyncDisposable {
 
 /** A layer in one repository. */
 function sourceKey({ digest, source }: Layer): string {
-  return `${source.origin ?? ''} ${digest}`;
+  return `${source.repositoryKey ?? ''} ${digest}`;
 }

@@ -86,7 +86,7 @@ export class SpanFetcher implements AsyncDisposable {
     const wanted: WantedSpan[] = [];
     const found = spans.map((span) => {
       // A failure through one repository must not fail readers of another.
-      const key = `${spanKey({ layer: layer.digest, index, span })} ${layer.source.origin}`;
+      const key = `${spanKey({ layer: layer.digest, index, span })} ${layer.source.repositoryKey}`;
       let isOwn = false;
       const start = (): Promise<SpanBytes> => {
         isOwn = true;

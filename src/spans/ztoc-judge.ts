@@ -42,7 +42,7 @@ export class ZtocJudge implements AsyncDisposable {
    * @param open reads the zTOC
    */
   async run(layer: Layer, ztoc: Digest, open: (signal: AbortSignal) => Promise<PushedZtoc>): Promise<void> {
-    const key = `${layer.source.origin ?? ''} ${layer.digest} ${ztoc}`;
+    const key = `${layer.source.repositoryKey ?? ''} ${layer.digest} ${ztoc}`;
     const { signal } = this.#stopping;
     const running = this.#running.get(key);
     if (running !== undefined) return running;
@@ -106,7 +106,7 @@ export class ZtocJudge implements AsyncDisposable {
       blob: handle,
       pool,
       signal,
-      fairnessKey: source.origin,
+      fairnessKey: source.repositoryKey,
     });
     const { refused } = await building.completed;
     if (refused === undefined) return pushed.judge(undefined);

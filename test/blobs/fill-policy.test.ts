@@ -175,7 +175,7 @@ describe('blobs that wait for their turn', () => {
       const bytes = randomBlob(1000 + seed, seed);
       const memory = new MemorySource(bytes, { beforePiece: () => release.promise });
       const source: BlobSource = {
-        origin,
+        repositoryKey: origin,
         fetch: (range, signal) => {
           asked.push(origin);
           return memory.fetch(range, signal);

@@ -22,7 +22,7 @@ function sourceOf(upstream: string, bytes: Buffer): BlobSource {
   const source = new MemorySource(bytes);
   return {
     upstream,
-    origin: `${upstream}/app`,
+    repositoryKey: `${upstream}/app`,
     fetch: (range, signal) => source.fetch(range, signal),
   };
 }

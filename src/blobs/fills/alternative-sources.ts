@@ -22,7 +22,8 @@ export class AlternativeSources implements BlobSource {
 
   add(source: BlobSource): void {
     const isKnown =
-      source.origin !== undefined && this.#sources.some(({ origin }) => origin === source.origin);
+      source.repositoryKey !== undefined &&
+      this.#sources.some(({ repositoryKey }) => repositoryKey === source.repositoryKey);
     if (!isKnown && this.#sources.length < MAX_SOURCES) this.#sources.push(source);
   }
 
@@ -31,9 +32,9 @@ export class AlternativeSources implements BlobSource {
     this.#hasUnknownSenders = true;
   }
 
-  /** True if no repository but `origin` sent a byte. */
-  isOnlyFrom(origin: string | undefined): boolean {
-    return !this.#hasUnknownSenders && [...this.#senders].every((sender) => sender === origin);
+  /** True if no repository but `repositoryKey` sent a byte. */
+  isOnlyFrom(repositoryKey: string | undefined): boolean {
+    return !this.#hasUnknownSenders && [...this.#senders].every((sender) => sender === repositoryKey);
   }
 
   /** @throws SourceFault if no source sends the range */
@@ -41,14 +42,14 @@ export class AlternativeSources implements BlobSource {
     for (;;) {
       const [source] = this.#sources;
       if (source === undefined) throw new Error('there is always a source');
-      const { origin } = source;
+      const { repositoryKey } = source;
       try {
         const response = await source.fetch(range, signal, sizeBytes);
-        this.#senders.add(origin);
+        this.#senders.add(repositoryKey);
         return response;
       } catch (error) {
         if (!isSpandrelError(error) || signal.aborted) throw error;
-        if (this.#sources.length < 2) throw new SourceFault(error, (asker) => asker === origin);
+        if (this.#sources.length < 2) throw new SourceFault(error, (asker) => asker === repositoryKey);
         if (this.#sources[0] === source) this.#sources.shift();
       }
     }

@@ -159,7 +159,7 @@ export class BlobFills implements AsyncDisposable {
     let leaveQueue = (): void => undefined;
     try {
       if (this.#queue.isFull) [...this.#running.values()].find(({ isIdle }) => isIdle)?.stop();
-      leaveQueue = await this.#queue.enter(this.#stopping.signal, source.origin);
+      leaveQueue = await this.#queue.enter(this.#stopping.signal, source.repositoryKey);
       room.assertUsable();
       left = await this.#resume(request);
       const running = await this.#start(request, sources, left, firstRequest);

@@ -129,7 +129,7 @@ export class Fill {
     } catch (error) {
       leaving.abort();
       const { sources } = this.#options;
-      const failure = corruptBySource(error, (origin) => sources.isOnlyFrom(origin));
+      const failure = corruptBySource(error, (repositoryKey) => sources.isOnlyFrom(repositoryKey));
       if (isSpandrelError(failure, 'BLOB_CORRUPT')) this.#refutation = failure;
       throw failure;
     } finally {

@@ -62,7 +62,7 @@ export class BlobProofs implements AsyncDisposable {
   source(target: Target, digest: Digest): BlobSource & { readonly upstream: string } {
     const source = target.client.blobSource(target.repository, digest);
     return {
-      origin: source.origin,
+      repositoryKey: source.repositoryKey,
       upstream: target.client.name,
       fetch: async (range, signal, sizeBytes) => {
         const response = await source.fetch(range, signal, sizeBytes);

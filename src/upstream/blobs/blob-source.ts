@@ -5,7 +5,7 @@ import type { ByteRange } from '../../core/byte-range.ts';
  */
 export interface BlobSource {
   /** Upstream and repository: the fairness key of the blob's fill. */
-  readonly origin?: string | undefined;
+  readonly repositoryKey?: string | undefined;
   /**
    * Name of the upstream. Until the digest is verified, the bytes are served to repositories of this upstream
    * only.

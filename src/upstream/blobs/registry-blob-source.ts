@@ -29,7 +29,7 @@ export class RegistryBlobSource implements BlobSource {
   readonly #measured: MeasuredBlobs;
   readonly #repository: string;
   readonly #digest: Digest;
-  readonly origin: string;
+  readonly repositoryKey: string;
   readonly upstream: string;
 
   constructor(
@@ -43,7 +43,7 @@ export class RegistryBlobSource implements BlobSource {
     this.#measured = known.measured;
     this.#repository = repository;
     this.#digest = digest;
-    this.origin = `${api.upstream}/${repository}`;
+    this.repositoryKey = `${api.upstream}/${repository}`;
     this.upstream = api.upstream;
   }
 
