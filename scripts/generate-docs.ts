@@ -8,9 +8,10 @@ import { indexRule } from '../src/config/index-rule.ts';
 import { requestRates } from '../src/config/request-rates.ts';
 import { upstreamAuth } from '../src/config/upstream-auth.ts';
 import { upstream } from '../src/config/upstream-config.ts';
-import { printErrorTable } from '../src/core/print-error-table.ts';
 import { printAdminApi } from '../src/http/admin/print-admin-api.ts';
+import { printErrorTable } from './print-error-table.ts';
 import { printMetricTable } from '../src/telemetry/print-metric-table.ts';
+import { printErrorTable } from './print-error-table.ts';
 import { Metrics } from '../src/telemetry/metrics.ts';
 import { printRooms } from './rooms.ts';
 

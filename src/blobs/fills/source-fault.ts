@@ -21,7 +21,7 @@ export class SourceFault extends SpandrelError {
 }
 
 /**
- * Calls `use` up to four times, while it fails because of what repositories other than that of `repositoryKey` sent.
+ * Calls `use` up to four times, while it fails because of repositories other than `repositoryKey`.
  * @param mayRetry  false once the client has a part of the result
  * @throws what `use` throws
  */

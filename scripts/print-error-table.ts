@@ -1,4 +1,4 @@
-import { ERRORS } from './errors.ts';
+import { ERRORS } from '../src/core/errors.ts';
 
 /** The table of all errors, in Markdown. */
 export function printErrorTable(): string {
