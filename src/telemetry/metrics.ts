@@ -120,7 +120,8 @@ export class Metrics {
   readonly cacheEvictions = this.#counter('cache_evictions_total', 'Entries evicted from a cache', ['tier']);
   readonly storeBytes = this.#gauge(
     'store_bytes',
-    'Bytes of the store: blobs (`complete`, `partial`), indexes with their zTOCs (`index`), manifests and small records (`document`)',
+    'Bytes of the store: blobs (`complete`, `partial`), indexes with their zTOCs (`index`), manifests ' +
+      'and small records (`document`)',
     ['state'],
   );
   readonly storeLimitBytes = this.#gauge('store_limit_bytes', 'Most bytes that the store may hold', []);
