@@ -89,7 +89,10 @@ function touchesInstrument(text: string): boolean {
   return /\.(?:labels|inc|dec|observe|startTimer)\(|import[^;]*\bMetrics\b[^;]*metrics\.ts'/.test(text);
 }
 
-/** Paths of `files` that `breaks` finds and that are not in `allowed`, and those of `allowed` that it does not find. */
+/**
+ * Paths of `files` that `breaks` finds and that are not in `allowed`, and those of `allowed` that it does not
+ * find.
+ */
 function find(
   files: readonly SourceFile[],
   breaks: (file: SourceFile) => boolean,
