@@ -22,8 +22,8 @@ const MOST_MEDIAN_LINES = 150;
 const sources = readSources('src');
 
 /**
- * True if `file` has the name of one of its exports, or its plural, in kebab-case. The module of the tasks of a
- * thread ends in `-worker`. The kernel (AssemblyScript) is exempt.
+ * True if `file` has the name of one of its exports, or its plural, in kebab-case. The module of the tasks of
+ * a thread ends in `-worker`. The kernel (AssemblyScript) is exempt.
  */
 function isNamedAfterExport(file: string, text: string): boolean {
   const name = basename(file, '.ts');
