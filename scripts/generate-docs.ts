@@ -11,7 +11,6 @@ import { upstream } from '../src/config/upstream-config.ts';
 import { printAdminApi } from '../src/http/admin/print-admin-api.ts';
 import { printErrorTable } from './print-error-table.ts';
 import { printMetricTable } from '../src/telemetry/print-metric-table.ts';
-import { printErrorTable } from './print-error-table.ts';
 import { Metrics } from '../src/telemetry/metrics.ts';
 import { printRooms } from './rooms.ts';
 
