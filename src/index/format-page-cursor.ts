@@ -4,7 +4,8 @@ import { parseRawText, printRawText, type RawText } from '../tar/raw-text.ts';
 const PLACE_MARK = '\0';
 
 /**
- * Where the page after a name starts: the name, or the number of the next place if the name cannot be printed.
+ * Where the page after a name starts: the name, or the number of the next place if the name cannot be
+ * printed.
  * @param isUnique false if several entries have the name, so that only the place is exact
  */
 export function formatPageCursor(name: RawText, nextPlace: number, isUnique = true): RawText {

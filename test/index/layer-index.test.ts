@@ -155,7 +155,7 @@ describe('a damaged index file', () => {
     }
   });
 
-  it('a wrong byte in the footer makes an index file invalid, and one in a window makes that window invalid', async () => {
+  it('a wrong byte in the footer invalidates the file, and one in a window that window', async () => {
     const seed = 3;
     const random = seededRandom(seed);
     await using built = await sampleLayer();

@@ -8,8 +8,8 @@ export interface PositionedBytes {
 }
 
 /**
- * The bytes of a response that lie within `range`; it may end before the range does. Reads the body to its end,
- * unless it continues after the range.
+ * The bytes of a response that lie within `range`; it may end before the range does. Reads the body to its
+ * end, unless it continues after the range.
  */
 export async function* readWithin(
   { body, range: sent }: Pick<BlobResponse, 'body' | 'range'>,

@@ -53,7 +53,7 @@ describe('readWithin', () => {
     },
   );
 
-  it('readWithin leaves the rest of a longer response unread, and reads any other one to its end', async () => {
+  it('readWithin leaves the rest of a longer response unread, and reads others to their end', async () => {
     const longer = bodyOf(0, 16, 4);
     await drain(readWithin({ body: longer.body, range: { start: 0, end: 16 } }, { start: 2, end: 7 }));
     expect(longer.read).toEqual([0, 4]);
