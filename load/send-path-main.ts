@@ -1,6 +1,6 @@
-// What one 64 KiB response costs by the ways that lead to the socket: `sendResponse`, and fastify's `reply.send`
-// of a stream and of a buffer. Prints CPU milliseconds of this process for each response:
-// `node load/send-path-main.ts`, with wrk on the path.
+// What one 64 KiB response costs by the ways that lead to the socket: `sendResponse`, and fastify's
+// `reply.send` of a stream and of a buffer. Prints CPU milliseconds of this process for each response: `node
+// load/send-path-main.ts`, with wrk on the path.
 import { mkdtemp, open, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

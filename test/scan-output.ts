@@ -5,7 +5,10 @@ import { join } from 'node:path';
 import { OUTPUT_FOLDER_VARIABLE } from './helpers/collected-output.ts';
 import { findSecrets, type KnownSecret } from './helpers/find-secrets.ts';
 
-/** Around the whole suite: what all proxies of it print is collected, and looked through for the secrets that were used. */
+/**
+ * Around the whole suite: what all proxies of it print is collected, and looked through for the secrets that
+ * were used.
+ */
 export function setup(): () => void {
   const folder = mkdtempSync(join(tmpdir(), 'spandrel-output-'));
   process.env[OUTPUT_FOLDER_VARIABLE] = folder;

@@ -49,7 +49,9 @@ function find(kind: string): KubernetesObject {
   return found;
 }
 
-/** A module that holds the objects as literals of their types: the compiler finds fields that do not exist. */
+/**
+ * A module that holds the objects as literals of their types: the compiler finds fields that do not exist.
+ */
 function typedModule(listed: readonly KubernetesObject[]): string {
   return listed
     .map(

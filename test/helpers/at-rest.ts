@@ -28,8 +28,9 @@ const MAX_IDLE_BLOBS = 256;
 const MAX_SCRUBBED = 1;
 
 /**
- * Wait until a proxy has let go of everything: nothing counts as held (`spandrel_held`), nothing lies in its store that belongs to work
- * under way, no file of the store is open but those that may be, and nobody who has waited still listens to a signal.
+ * Wait until a proxy has let go of everything: nothing counts as held (`spandrel_held`), nothing lies in its
+ * store that belongs to work under way, no file of the store is open but those that may be, and nobody who
+ * has waited still listens to a signal.
  * @throws Error that lists what is left
  */
 export async function expectAtRest(proxy: IdleProxy): Promise<void> {
@@ -109,7 +110,10 @@ async function findUnfinished(root: string): Promise<string[]> {
   return Array.from(found, (path) => `a file that no work belongs to: ${path}`);
 }
 
-/** Open files of a store that nobody should have open. @param fills that wait for readers, each with a file and its map */
+/**
+ * Open files of a store that nobody should have open. @param fills that wait for readers, each with a file
+ * and its map
+ */
 function findStray(open: readonly string[], fills: number): string[] {
   const paths = open.filter((path) => !ALWAYS_OPEN.test(path));
   const isPartial = (path: string): boolean => path.startsWith('partial/');
@@ -140,8 +144,8 @@ export function openFilesIn(root: string, pid = process.pid): string[] {
 }
 
 /**
- * Of the kinds that a proxy owns and a test under way does not: how many keep this process alive, and how many listeners its events
- * have. Timers are counted by {@link OwnedWaits}.
+ * Of the kinds that a proxy owns and a test under way does not: how many keep this process alive, and how
+ * many listeners its events have. Timers are counted by {@link OwnedWaits}.
  */
 export function countResources(): ReadonlyMap<string, number> {
   const counts = new Map<string, number>();

@@ -2,7 +2,10 @@ import { vi } from 'vitest';
 
 import { makeSecret } from './secrets.ts';
 
-/** Give the AWS SDK in this process these variables, and no other source of credentials that the machine may have. */
+/**
+ * Give the AWS SDK in this process these variables, and no other source of credentials that the machine may
+ * have.
+ */
 export function setAwsEnvironment(variables: Readonly<Record<string, string>>): void {
   for (const name of Object.keys(process.env)) if (name.startsWith('AWS_')) vi.stubEnv(name, undefined);
   const isolated = {

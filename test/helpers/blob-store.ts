@@ -4,7 +4,10 @@ import { cleanup } from './cleanup.ts';
 import { collectingLogger } from './collected-output.ts';
 import { temporaryFolder } from './temporary-folder.ts';
 
-/** A blob store in a folder of its own, with room for what tests fill it with. It is closed at the end of the test. */
+/**
+ * A blob store in a folder of its own, with room for what tests fill it with. It is closed at the end of the
+ * test.
+ */
 export async function blobStore(options: Partial<BlobStoreOptions> = {}): Promise<BlobStore> {
   const root = options.root ?? (await temporaryFolder());
   const fill = { parallel: 3, chunkBytes: 64 * 1024 };

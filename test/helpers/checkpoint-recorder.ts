@@ -11,7 +11,10 @@ export interface RecordedCheckpoint extends Checkpoint {
 
 export interface Recording {
   readonly output: Uint8Array;
-  /** Those that soci takes for this span size: the first, more of them before any output, then one after each `spanBytes`. */
+  /**
+   * Those that soci takes for this span size: the first, more of them before any output, then one after each
+   * `spanBytes`.
+   */
   readonly checkpoints: readonly Readonly<RecordedCheckpoint>[];
   /** All boundaries as `compressed offset:bits:uncompressed offset`. */
   readonly boundaries: readonly string[];

@@ -1,6 +1,6 @@
 /**
- * What a test has opened, and closes in reverse order at its end. Outside of a test (in `beforeAll`, at load) the file owns it.
- * `test/around-tests.ts` begins and ends both.
+ * What a test has opened, and closes in reverse order at its end. Outside of a test (in `beforeAll`, at load)
+ * the file owns it. `test/around-tests.ts` begins and ends both.
  */
 class Cleanup {
   readonly #file = new AsyncDisposableStack();

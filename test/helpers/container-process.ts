@@ -22,14 +22,18 @@ export interface ContainerSettings {
   readonly files: Readonly<Record<string, string>>;
 }
 
-/** Whether this machine lets us make a root of the container's own: root may, unless it is in a container without privileges itself. */
+/**
+ * Whether this machine lets us make a root of the container's own: root may, unless it is in a container
+ * without privileges itself.
+ */
 export function canMakeRoot(): boolean {
   return tryProgramSync('unshare', ['--mount', 'true']).status === 0;
 }
 
 /**
- * Run the built command as a container runtime would: with a root that cannot be written and has nothing in it but what the image has,
- * as the image's user, without capabilities. The network is that of the machine. The folders go with the test.
+ * Run the built command as a container runtime would: with a root that cannot be written and has nothing in
+ * it but what the image has, as the image's user, without capabilities. The network is that of the machine.
+ * The folders go with the test.
  */
 export async function startContainer(settings: ContainerSettings): Promise<SpandrelProcess> {
   const { workFolder, user, environment, volume, files, command } = settings;
@@ -70,7 +74,10 @@ export async function startContainer(settings: ContainerSettings): Promise<Spand
   return new SpandrelProcess(command, {}, undefined, child);
 }
 
-/** The same where no root can be made: the built command with the same environment, files and volume elsewhere, as whoever we are. */
+/**
+ * The same where no root can be made: the built command with the same environment, files and volume
+ * elsewhere, as whoever we are.
+ */
 export async function startUnconfined(settings: ContainerSettings): Promise<SpandrelProcess> {
   const folder = await temporaryFolder();
   const place = (text: string): string => text.replaceAll(settings.volume, join(folder, 'volume'));

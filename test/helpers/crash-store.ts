@@ -15,8 +15,8 @@ export function crashBlob(place: number): Buffer {
 }
 
 /**
- * As a process of its own: fill a store with all blobs at once. A line `piece` is written before each piece that the upstream
- * sends, and the place of a blob when that is complete.
+ * As a process of its own: fill a store with all blobs at once. A line `piece` is written before each piece
+ * that the upstream sends, and the place of a blob when that is complete.
  */
 async function fillStore(root: string): Promise<void> {
   const events = new Events(collectingLogger());

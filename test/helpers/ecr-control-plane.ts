@@ -8,7 +8,10 @@ export interface ControlPlaneFault {
   readonly type: string;
 }
 
-/** GetAuthorizationToken of ECR and ECR Public, whose tokens say who asked and how often: `AWS:<access key id>-<number>`. */
+/**
+ * GetAuthorizationToken of ECR and ECR Public, whose tokens say who asked and how often: `AWS:<access key
+ * id>-<number>`.
+ */
 export class EcrControlPlane implements AsyncDisposable {
   readonly #server: ScriptedUpstream;
   /** The next calls fail with these. */

@@ -12,8 +12,9 @@ export const EXPIRED_TEXT = 'Your authorization token has expired. Reauthenticat
 const URL_SECONDS = 3600;
 
 /**
- * The data plane of Amazon ECR as its clients see it: a Basic challenge, manifests without `Docker-Content-Digest`, blobs that are 307
- * to a second host, whose URLs are presigned for GET, end after an hour, and are refused together with credentials.
+ * The data plane of Amazon ECR as its clients see it: a Basic challenge, manifests without
+ * `Docker-Content-Digest`, blobs that are 307 to a second host, whose URLs are presigned for GET, end after
+ * an hour, and are refused together with credentials.
  */
 export class EcrRegistry implements AsyncDisposable {
   readonly #registry: ScriptedUpstream;

@@ -32,8 +32,9 @@ export interface FailingFilesOptions {
 }
 
 /**
- * A file system that fails, for codes that no device can be made to give everywhere: every one of some operations of this thread rejects,
- * as long as this is not disposed of. Worker threads are not concerned. A file whose `close` fails is closed all the same, as by the system.
+ * A file system that fails, for codes that no device can be made to give everywhere: every one of some
+ * operations of this thread rejects, as long as this is not disposed of. Worker threads are not concerned. A
+ * file whose `close` fails is closed all the same, as by the system.
  */
 export class FailingFiles implements Disposable {
   readonly #options: FailingFilesOptions;

@@ -28,7 +28,10 @@ export function findSecrets(output: string, secrets: readonly KnownSecret[]): Le
   return [...leaks.values()];
 }
 
-/** The texts that give a value away: itself, as JSON, in a URL, in hexadecimal, and in base64 wherever in the encoded text it begins. */
+/**
+ * The texts that give a value away: itself, as JSON, in a URL, in hexadecimal, and in base64 wherever in the
+ * encoded text it begins.
+ */
 function formsOf(value: string): Set<string> {
   const forms = new Set([
     value,

@@ -17,7 +17,10 @@ export interface ForwardProxyOptions {
   readonly tls?: { readonly cert: Buffer; readonly key: Buffer };
 }
 
-/** A proxy as companies have it: CONNECT for https, absolute targets for http. Remembers what it was asked for. */
+/**
+ * A proxy as companies have it: CONNECT for https, absolute targets for http. Remembers what it was asked
+ * for.
+ */
 export class ForwardProxy implements AsyncDisposable {
   /** `CONNECT host:port`, or method and absolute URL. */
   readonly seen: string[] = [];

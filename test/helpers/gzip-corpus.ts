@@ -78,7 +78,9 @@ export function gzipMember(deflate: Uint8Array, plain: Uint8Array, fields: GzipH
   return Buffer.concat([...parts, deflate, trailer]);
 }
 
-/** Streams of all the shapes that image builders make and some that none makes; the same for the same seed. */
+/**
+ * Streams of all the shapes that image builders make and some that none makes; the same for the same seed.
+ */
 export async function gzipCorpus(seed: number): Promise<GzipSample[]> {
   const text = seededText(seed, 160_000);
   return [

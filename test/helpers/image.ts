@@ -47,7 +47,10 @@ export function image(layers: readonly ImageLayer[], fields: object = {}): Image
   return { manifest: Buffer.from(JSON.stringify(manifest)), mediaType, blobs };
 }
 
-/** Put an image into a registry, by its digest and by `tag` if that is given. @returns the digest of its manifest */
+/**
+ * Put an image into a registry, by its digest and by `tag` if that is given. @returns the digest of its
+ * manifest
+ */
 export async function addImage(
   registry: ScriptedRegistry,
   repository: string,

@@ -17,7 +17,10 @@ export interface Answered {
   readonly body: Buffer;
 }
 
-/** The proxy in front of a registry whose repository `team/app` has a small image, tag `1.0`, and what a test adds. */
+/**
+ * The proxy in front of a registry whose repository `team/app` has a small image, tag `1.0`, and what a test
+ * adds.
+ */
 export class KnownRepository implements AsyncDisposable {
   readonly upstream: ScriptedRegistry;
   readonly app: RunningApp;

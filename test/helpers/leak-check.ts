@@ -6,15 +6,19 @@ import { countResources, expectNothing } from './at-rest.ts';
 import { OwnedWaits } from './owned-waits.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
-/** Of Node itself: V8, the event loop's pool, timers of V8, the inspector. Their names are cut after 15 characters. */
+/**
+ * Of Node itself: V8, the event loop's pool, timers of V8, the inspector. Their names are cut after 15
+ * characters.
+ */
 const NODE_THREADS = /^(node|node-MainThread|DelayedTaskSche.*|node-V8Worker|libuv-worker|SignalInspector)$/;
 /** Each event loop has some, so they are counted as threads. */
 const OF_EVENT_LOOPS = /^anon_inode:\[(eventfd|eventpoll|io_uring)\]$/;
 
 /**
- * What a test file leaves behind in this process: temporary files, mounts, file descriptors, sockets, threads, child processes,
- * timers that code of this project has made, and listeners of `process`. Not looked at: memory, timers and immediates of libraries,
- * requests under way that Node has for itself (`FSReqCallback`).
+ * What a test file leaves behind in this process: temporary files, mounts, file descriptors, sockets,
+ * threads, child processes, timers that code of this project has made, and listeners of `process`. Not looked
+ * at: memory, timers and immediates of libraries, requests under way that Node has for itself
+ * (`FSReqCallback`).
  */
 export class LeakCheck {
   readonly #folder = mkdtempSync(join(tmpdir(), 's-'));

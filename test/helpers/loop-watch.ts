@@ -1,8 +1,9 @@
 import { readFile } from 'node:fs/promises';
 
 /**
- * Asks a process for its health all the time, and measures how much processor time its main thread takes while it is asked. That is how
- * long the event loop keeps others waiting, on a machine that is busy with other things too.
+ * Asks a process for its health all the time, and measures how much processor time its main thread takes
+ * while it is asked. That is how long the event loop keeps others waiting, on a machine that is busy with
+ * other things too.
  */
 export class LoopWatch implements AsyncDisposable {
   readonly #adminUrl: string;
@@ -13,7 +14,8 @@ export class LoopWatch implements AsyncDisposable {
 
   constructor(adminUrl: string, pid: number) {
     this.#adminUrl = adminUrl;
-    // Linux, Documentation/scheduler/sched-stats.rst: the main thread is the task with the number of the process.
+    // Linux, Documentation/scheduler/sched-stats.rst: the main thread is the task with the number of the
+    // process.
     this.#statistics = `/proc/${pid}/task/${pid}/schedstat`;
     this.#running = this.#run();
   }

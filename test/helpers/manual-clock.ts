@@ -6,8 +6,8 @@ interface Sleeper {
 }
 
 /**
- * Time that stands still until it is moved; sleepers whose time has come go on in the order of their times. With `runs` it moves by
- * itself to the next sleeper whenever there is nothing else to do.
+ * Time that stands still until it is moved; sleepers whose time has come go on in the order of their times.
+ * With `runs` it moves by itself to the next sleeper whenever there is nothing else to do.
  */
 export class ManualClock implements Clock {
   readonly #runs: boolean;

@@ -4,7 +4,10 @@ import { join } from 'node:path';
 import { runProgram } from './programs.ts';
 import { TemporaryFolder } from './temporary-folder.ts';
 
-/** Names of files that Linux takes, as bytes: what URLs, JSON, shells and terminals give a meaning of their own. */
+/**
+ * Names of files that Linux takes, as bytes: what URLs, JSON, shells and terminals give a meaning of their
+ * own.
+ */
 export const ODD_NAMES: readonly Buffer[] = [
   ...['caf\xe9', 'caf\xe8', '\xff\xfe', 'half \xc3', '\xed\xb3\xa9', '\x9b2J', 'back\\slash\xe9'].map(latin1),
   ...words('a%b a%2fb %00 % a?b a#b a;b a&b=c a+b q"uote it\'s $x * ... ..x -rf ~ a:b @ x@y {} |'),

@@ -2,7 +2,10 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import { syncBuiltinESMExports } from 'node:module';
 import timersPromises from 'node:timers/promises';
 
-/** Listeners of one AbortSignal at rest. A signal that lives as long as the proxy gets more only if they are not removed. */
+/**
+ * Listeners of one AbortSignal at rest. A signal that lives as long as the proxy gets more only if they are
+ * not removed.
+ */
 const MAX_LISTENERS = 16;
 /** Timers that are over are forgotten when there are so many. */
 const MANY_TIMERS = 1000;
@@ -21,8 +24,9 @@ let unowned: OwnedWaits | undefined;
 let isWatching = false;
 
 /**
- * The timers, and the listeners of AbortSignals, that code makes on behalf of one owner: code that {@link OwnedWaits.run} calls, and all
- * that follows from it. Those of other apps in the same process, of clients and of the test itself are not counted.
+ * The timers, and the listeners of AbortSignals, that code makes on behalf of one owner: code that {@link
+ * OwnedWaits.run} calls, and all that follows from it. Those of other apps in the same process, of clients
+ * and of the test itself are not counted.
  */
 export class OwnedWaits {
   readonly #timers = new Set<Timer>();
@@ -105,7 +109,8 @@ function watch(): void {
 function watchTimers<F extends (...args: never[]) => unknown>(original: F): F {
   const watched = (...args: never[]): unknown => {
     const timer = original(...args);
-    // Node has no public way to ask whether a timer is over. `test/helpers/owned-waits.test.ts` tells when this one is gone.
+    // Node has no public way to ask whether a timer is over. `test/helpers/owned-waits.test.ts` tells when
+    // this one is gone.
     const isOver = (): boolean => (timer as { readonly _destroyed: boolean })._destroyed;
     (owners.getStore() ?? unowned)?.noteTimer({ isOver, place: new Error('a timer') });
     return timer;

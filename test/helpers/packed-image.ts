@@ -26,7 +26,10 @@ export function seededGzipLayer(seed: number, bytes: number): PackedLayer {
   return packedLayer(seed, bytes, (tar) => gzipSync(tar, { level: 1 }));
 }
 
-/** Put an image of such layers into a registry; its media types say gzip, whatever they are. @returns the digest of its manifest */
+/**
+ * Put an image of such layers into a registry; its media types say gzip, whatever they are. @returns the
+ * digest of its manifest
+ */
 export function addPackedImage(
   registry: ScriptedRegistry,
   repository: string,

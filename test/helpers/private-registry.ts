@@ -8,15 +8,18 @@ export const PRIVATE_MANIFEST = Buffer.from('{"schemaVersion":2}');
 export const PRIVATE_BLOB = Buffer.from('the bytes of a private layer');
 export const PRIVATE_DIGEST = digestOf(PRIVATE_BLOB);
 
-/** The `Authorization` of a client; a password of at least eight characters is looked for in what proxies print. */
+/**
+ * The `Authorization` of a client; a password of at least eight characters is looked for in what proxies
+ * print.
+ */
 export function basic(user: string, password: string): string {
   if (password.length >= 8) noteSecret(`password of ${user}`, password);
   return `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
 }
 
 /**
- * A registry in which each user has the repository of the same name, the password `pw-` and the name, and nothing else. The user `proxy`
- * has all. `open` is for anybody. With `bearer` it has a token service.
+ * A registry in which each user has the repository of the same name, the password `pw-` and the name, and
+ * nothing else. The user `proxy` has all. `open` is for anybody. With `bearer` it has a token service.
  */
 export class PrivateRegistry implements AsyncDisposable {
   readonly upstream: ScriptedUpstream;

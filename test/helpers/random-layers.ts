@@ -11,7 +11,10 @@ const THROUGH_LINKS = 0.1;
 
 type Kind = 'dir' | 'file' | 'link' | 'whiteout';
 
-/** Layers that replace, hide and link the few names there are. Most can be unpacked: not all, if something lies behind a link. */
+/**
+ * Layers that replace, hide and link the few names there are. Most can be unpacked: not all, if something
+ * lies behind a link.
+ */
 export function randomLayers(random: () => number): Layers {
   const layers = 2 + Math.floor(random() * (MAX_LAYERS - 1));
   return Array.from({ length: layers }, (_, layer) => randomLayer(random, layer));

@@ -1,7 +1,10 @@
 import { connect, type Socket } from 'node:net';
 import { once } from 'node:events';
 
-/** An open TCP connection to the listener at `url`, on which nothing has been sent. Errors of it are the test's to expect. */
+/**
+ * An open TCP connection to the listener at `url`, on which nothing has been sent. Errors of it are the
+ * test's to expect.
+ */
 export async function openSocket(url: string): Promise<Socket> {
   const { hostname, port } = new URL(url);
   const socket = connect(Number(port), hostname);

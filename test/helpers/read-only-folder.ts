@@ -2,8 +2,8 @@ import { FailingFiles } from './failing-files.ts';
 import { runProgram, tryProgram } from './programs.ts';
 
 /**
- * A folder in which nothing can be changed by its name: mounted read-only over itself, or, where mounting is not allowed, one whose
- * changes by this thread fail as if it were.
+ * A folder in which nothing can be changed by its name: mounted read-only over itself, or, where mounting is
+ * not allowed, one whose changes by this thread fail as if it were.
  */
 export class ReadOnlyFolder implements AsyncDisposable {
   readonly #remove: () => Promise<unknown>;

@@ -11,7 +11,9 @@ export interface OpenClient extends AsyncDisposable {
   readonly events: Events;
 }
 
-/** The client of one upstream, configured as in a file. Retries follow at once unless `pause` says otherwise. */
+/**
+ * The client of one upstream, configured as in a file. Retries follow at once unless `pause` says otherwise.
+ */
 export async function openClient(
   upstream: object,
   options: {

@@ -2,7 +2,9 @@ import type { RepositoryPath } from '../../src/http/requests/registry-path.ts';
 
 const DIGEST = `sha256:${'0'.repeat(64)}`;
 
-/** A path of every route of the registry listener, below a repository; a new route has to be added to compile. */
+/**
+ * A path of every route of the registry listener, below a repository; a new route has to be added to compile.
+ */
 export const ROUTE_SAMPLES: Readonly<Record<RepositoryPath['route'], string>> = {
   manifest: 'manifests/1.0',
   blob: `blobs/${DIGEST}`,

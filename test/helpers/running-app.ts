@@ -21,7 +21,10 @@ export interface RunningAppOptions {
   readonly endsAtWork?: boolean;
 }
 
-/** The whole proxy in this process, on free ports of loopback. In the end it has let go of all that it used, whatever failed before. */
+/**
+ * The whole proxy in this process, on free ports of loopback. In the end it has let go of all that it used,
+ * whatever failed before.
+ */
 export class RunningApp implements AsyncDisposable {
   readonly url: string;
   readonly adminUrl: string;

@@ -7,7 +7,10 @@ import { collectedFile } from './collected-output.ts';
 /** Shorter ones would be found in what is none. */
 const MIN_LENGTH = 8;
 
-/** A secret that nothing else is like, begun with `start`. No output of the suite may have it; `name` is told if one does. */
+/**
+ * A secret that nothing else is like, begun with `start`. No output of the suite may have it; `name` is told
+ * if one does.
+ */
 export function makeSecret(name: string, start = ''): string {
   return noteSecret(name, `${start}${randomBytes(12).toString('hex')}`);
 }

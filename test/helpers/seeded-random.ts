@@ -1,6 +1,6 @@
 /**
- * Numbers in [0, 1) that depend on the seed only (sfc32 by Chris Doty-Humphrey, public domain). Tests print the seed when they
- * fail.
+ * Numbers in [0, 1) that depend on the seed only (sfc32 by Chris Doty-Humphrey, public domain). Tests print
+ * the seed when they fail.
  */
 export function seededRandom(seed: number): () => number {
   let [a, b, c, counter] = [0x9e3779b9, 0x243f6a88, seed >>> 0, 1];

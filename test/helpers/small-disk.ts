@@ -2,8 +2,8 @@ import { runProgram } from './programs.ts';
 import { TemporaryFolder } from './temporary-folder.ts';
 
 /**
- * A folder that holds no more than some bytes: a tmpfs, or, where mounting is not allowed, one whose files cannot become larger
- * because this process may not write larger ones while the disk is there.
+ * A folder that holds no more than some bytes: a tmpfs, or, where mounting is not allowed, one whose files
+ * cannot become larger because this process may not write larger ones while the disk is there.
  */
 export class SmallDisk implements AsyncDisposable {
   readonly path: string;

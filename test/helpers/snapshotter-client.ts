@@ -64,9 +64,9 @@ export interface SnapshotterOptions {
 }
 
 /**
- * Where the snapshotter asks for spans if `address` is `host` of a mirror and `repository` the image's name without its registry: the
- * path of the address replaces `/v2` (soci-snapshotter `service/resolver/registry.go`, `fs/remote/resolver.go`). The proxy of a test
- * speaks plain HTTP.
+ * Where the snapshotter asks for spans if `address` is `host` of a mirror and `repository` the image's name
+ * without its registry: the path of the address replaces `/v2` (soci-snapshotter
+ * `service/resolver/registry.go`, `fs/remote/resolver.go`). The proxy of a test speaks plain HTTP.
  */
 export function mirrorUrl(address: string, repository: string): string {
   const [, host = '', path = ''] = /^https?:\/\/([^/]*)(.*)$/.exec(address) ?? [];
@@ -75,8 +75,8 @@ export function mirrorUrl(address: string, repository: string): string {
 }
 
 /**
- * Asks as a stock node does, containerd first and then the soci-snapshotter 0.15, each request with its headers, and checks what
- * they check. Throws where they would give up lazy loading.
+ * Asks as a stock node does, containerd first and then the soci-snapshotter 0.15, each request with its
+ * headers, and checks what they check. Throws where they would give up lazy loading.
  */
 export class SnapshotterClient {
   readonly requests: string[] = [];

@@ -31,7 +31,10 @@ export interface CollectedSpan extends Omit<OtlpSpan, 'attributes'> {
   readonly resource: Readonly<Record<string, unknown>>;
 }
 
-/** A collector of traces on a free port of loopback: OTLP over HTTP, as JSON (opentelemetry-proto, `trace_service.proto`). */
+/**
+ * A collector of traces on a free port of loopback: OTLP over HTTP, as JSON (opentelemetry-proto,
+ * `trace_service.proto`).
+ */
 export class TraceCollector implements AsyncDisposable {
   readonly spans: CollectedSpan[] = [];
   readonly paths = new Set<string>();

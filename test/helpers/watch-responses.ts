@@ -5,7 +5,9 @@ import { cleanup } from './cleanup.ts';
 
 const CHANNEL = 'http.server.request.start';
 
-/** What servers in this process send to requests that name `host`, from now on, in the order of the requests. */
+/**
+ * What servers in this process send to requests that name `host`, from now on, in the order of the requests.
+ */
 export function watchResponses(host: string): readonly ServerResponse[] {
   const responses: ServerResponse[] = [];
   const note = (event: unknown): void => {

@@ -155,7 +155,8 @@ export class Replica {
     this.#diskState = state;
     if (state === 'full') await this.#fillDisk();
     if (state !== 'read-only') return;
-    // A mount in which a file is open for writing cannot become read-only: it has to be that from its first moment on.
+    // A mount in which a file is open for writing cannot become read-only: it has to be that from its first
+    // moment on.
     const still = `${this.#disk}-read-only`;
     await mkdir(still, { recursive: true });
     await runProgram('mount', ['--bind', this.#disk, still]);

@@ -38,7 +38,10 @@ const gzip = gzipSync(tar);
 const [head, tail] = [tar.subarray(0, SURE_BYTES + 50_000), tar.subarray(SURE_BYTES + 50_000)];
 const zstd = zstdCompressSync(tar, checked);
 
-/** Blobs in which the data of `late` cannot be decompressed to their end, and how much of the tar comes out at least. */
+/**
+ * Blobs in which the data of `late` cannot be decompressed to their end, and how much of the tar comes out at
+ * least.
+ */
 const CUT: Readonly<Record<string, Buffer>> = {
   'gzip that is cut short': gzip.subarray(0, 400_000),
   'gzip whose second member is cut in its header': Buffer.concat([
@@ -184,7 +187,9 @@ async function describeLayer(layer: string): Promise<unknown> {
   return { state, spans, files: await (await fetch(`${layer}/files`)).json() };
 }
 
-/** What the layer API says of a layer, which has been read while its index was being built, and afterwards. */
+/**
+ * What the layer API says of a layer, which has been read while its index was being built, and afterwards.
+ */
 async function readColdAndWarm(
   bytes: Buffer,
   environment: Readonly<Record<string, string>>,

@@ -4,7 +4,10 @@ import { cleanup } from '../helpers/cleanup.ts';
 import { KnownRepository } from '../helpers/known-repository.ts';
 import { sendRaw } from '../helpers/raw-request.ts';
 
-/** Texts that break readers of queries: damaged escapes, bytes that are no UTF-8, line ends, letters that fold to others. */
+/**
+ * Texts that break readers of queries: damaged escapes, bytes that are no UTF-8, line ends, letters that fold
+ * to others.
+ */
 const ODD_VALUES = [
   '%ZZ',
   '%',

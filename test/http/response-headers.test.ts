@@ -75,7 +75,9 @@ describe('HEAD', () => {
     }
   });
 
-  /** Without what belongs to the one request, or says where the bytes were found, which a HEAD does not read. */
+  /**
+   * Without what belongs to the one request, or says where the bytes were found, which a HEAD does not read.
+   */
   function comparable(headers: Headers): Record<string, string> {
     const own = ['date', 'x-request-id', 'cache-status', 'connection', 'keep-alive'];
     return Object.fromEntries([...headers].filter(([name]) => !own.includes(name)));

@@ -192,7 +192,8 @@ describe('a tag that has been served', () => {
       });
       expect((await get(app)).status).toBe(200);
       fault = hang;
-      // The verdict ends in a second; from then on the upstream is asked twice, who may read and where the tag points to.
+      // The verdict ends in a second; from then on the upstream is asked twice, who may read and where the
+      // tag points to.
       const askedAgain = async (): Promise<number> => {
         expect((await get(app)).status).toBe(200);
         return hanging.length;

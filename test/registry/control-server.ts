@@ -6,7 +6,10 @@ import type { FaultAction, FaultRule } from './faults.ts';
 
 const MAX_BODY_BYTES = 1024 * 1024;
 
-/** A {@link FaultRule} as JSON: `path` is the source of a regular expression, and `hold` lasts until `POST /_control/release`. */
+/**
+ * A {@link FaultRule} as JSON: `path` is the source of a regular expression, and `hold` lasts until `POST
+ * /_control/release`.
+ */
 export interface JsonFaultRule {
   readonly match: {
     readonly method?: string;
@@ -24,8 +27,9 @@ export interface ControlServer extends AsyncDisposable {
 }
 
 /**
- * `GET requests` (totals and entries) · `DELETE requests` (clear) · `GET totals` · `POST faults` (a list of {@link JsonFaultRule}
- * that replaces the rules) · `DELETE faults` · `POST release` · `GET image` (whatever `about` is). Loopback only.
+ * `GET requests` (totals and entries) · `DELETE requests` (clear) · `GET totals` · `POST faults` (a list of
+ * {@link JsonFaultRule} that replaces the rules) · `DELETE faults` · `POST release` · `GET image` (whatever
+ * `about` is). Loopback only.
  */
 export async function startControlServer(
   registry: ScriptedRegistry,

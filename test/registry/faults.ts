@@ -1,4 +1,7 @@
-/** What goes wrong. Numbers of bytes count the response body, but `atByte` the whole content, whatever range of it is asked for. */
+/**
+ * What goes wrong. Numbers of bytes count the response body, but `atByte` the whole content, whatever range
+ * of it is asked for.
+ */
 export type FaultAction =
   /** Another answer; without `body`, an OCI error body. */
   | {
@@ -17,7 +20,9 @@ export type FaultAction =
   | { readonly kind: 'corrupt'; readonly atByte: number }
   /** One bit of every response is flipped, at this share of its body, in [0, 1). */
   | { readonly kind: 'corrupt'; readonly atShare: number }
-  /** A well-formed answer whose Content-Length and body are so many bytes longer or shorter than the content. */
+  /**
+   * A well-formed answer whose Content-Length and body are so many bytes longer or shorter than the content.
+   */
   | { readonly kind: 'length'; readonly delta: number }
   /** Nothing is answered until `until` resolves; then all is well. */
   | { readonly kind: 'hold'; readonly until: Promise<unknown> };

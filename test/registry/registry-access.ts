@@ -5,7 +5,9 @@ import type { Clock } from './clock.ts';
 import { errorAnswer, jsonAnswer, type RegistryAnswer } from '../../src/demo/registry-answer.ts';
 import { repositoryOf, type RouteRequest } from '../../src/demo/answer-request.ts';
 
-/** Who may read. `bearer` has its own token endpoint, `/token`; it wants the credentials where there are any. */
+/**
+ * Who may read. `bearer` has its own token endpoint, `/token`; it wants the credentials where there are any.
+ */
 export type RegistryAuth =
   | { readonly kind: 'none' }
   | { readonly kind: 'basic'; readonly username: string; readonly password: string }
@@ -35,7 +37,10 @@ export class RegistryAccess {
     this.#key = randomBytes(32);
   }
 
-  /** The refusal of a request, or the token it wants; `undefined` lets it through. `origin` is where the registry is reached. */
+  /**
+   * The refusal of a request, or the token it wants; `undefined` lets it through. `origin` is where the
+   * registry is reached.
+   */
   check(
     request: RouteRequest,
     authorization: string | undefined,

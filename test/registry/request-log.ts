@@ -56,7 +56,10 @@ export interface RequestStart extends Pick<
   readonly headers: IncomingHttpHeaders;
 }
 
-/** What came in and what went out; the totals count everything since the last {@link RequestLog.clear}, the entries are the newest. */
+/**
+ * What came in and what went out; the totals count everything since the last {@link RequestLog.clear}, the
+ * entries are the newest.
+ */
 export class RequestLog implements Iterable<LoggedRequest> {
   readonly #clock: Clock;
   readonly #maxEntries: number;
@@ -110,8 +113,8 @@ export class RequestLog implements Iterable<LoggedRequest> {
   }
 
   /**
-   * The first request, of those in the log and those to come, for which `predicate` holds. It is asked again whenever a request
-   * begins, gets its status, has sent something or ends.
+   * The first request, of those in the log and those to come, for which `predicate` holds. It is asked again
+   * whenever a request begins, gets its status, has sent something or ends.
    */
   async waitFor(
     predicate: (request: LoggedRequest) => boolean,

@@ -37,7 +37,9 @@ export interface ScriptedRegistryOptions {
   readonly ranges?: boolean;
   /** False: no Referrers API. */
   readonly referrers?: boolean;
-  /** GET of a blob redirects to a second listener, by URLs that are good for so long (an hour when not given). */
+  /**
+   * GET of a blob redirects to a second listener, by URLs that are good for so long (an hour when not given).
+   */
   readonly redirectBlobs?: boolean | { readonly urlSeconds: number };
   /** Requests that the log keeps. */
   readonly maxLoggedRequests?: number;
@@ -47,8 +49,8 @@ export interface ScriptedRegistryOptions {
 type Listener = LoggedRequest['listener'];
 
 /**
- * A registry in this process, spoken to over HTTP: an upstream that serves what was put in, as slowly and as badly as it is told to,
- * and remembers what it was asked.
+ * A registry in this process, spoken to over HTTP: an upstream that serves what was put in, as slowly and as
+ * badly as it is told to, and remembers what it was asked.
  */
 export class ScriptedRegistry implements AsyncDisposable {
   readonly faults = new Faults();

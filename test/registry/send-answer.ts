@@ -22,8 +22,8 @@ export interface SendOptions {
 }
 
 /**
- * Sends the answer with what goes wrong with it. Holds one piece at a time: the next is written when the kernel has taken the last.
- * Returns whether the client got a complete answer, be it a wrong one.
+ * Sends the answer with what goes wrong with it. Holds one piece at a time: the next is written when the
+ * kernel has taken the last. Returns whether the client got a complete answer, be it a wrong one.
  * @throws the signal's reason
  */
 export async function sendAnswer(

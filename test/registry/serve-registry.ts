@@ -1,5 +1,5 @@
-// A demo registry in a process of its own: `node serve-registry.ts '{"latencyMs":5,"image":{"seed":"1"}}'` prints one line,
-// `{"url","controlUrl"}`, when it is ready, and runs until it is killed.
+// A demo registry in a process of its own: `node serve-registry.ts '{"latencyMs":5,"image":{"seed":"1"}}'`
+// prints one line, `{"url","controlUrl"}`, when it is ready, and runs until it is killed.
 import { writeSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 

@@ -7,7 +7,10 @@ import type { RegistryAnswer } from '../../src/demo/registry-answer.ts';
 import type { RegistryContent } from '../../src/demo/registry-content.ts';
 import { blobAnswer, type RouteRequest } from '../../src/demo/answer-request.ts';
 
-/** What blobs are redirected to: URLs that are signed for GET and expire, refused together with credentials, as S3 does it. */
+/**
+ * What blobs are redirected to: URLs that are signed for GET and expire, refused together with credentials,
+ * as S3 does it.
+ */
 export class SignedBlobs {
   readonly #key = randomBytes(32);
   readonly #lifetimeMs: number;

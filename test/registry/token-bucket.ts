@@ -4,8 +4,9 @@ import type { Clock } from './clock.ts';
 const BURST_MS = 20;
 
 /**
- * Limits a flow of bytes to a rate. Takers are served in the order of their calls. The average is exact whatever the granularity of
- * the timers: each taker waits for a point of time that is computed from the bytes before it.
+ * Limits a flow of bytes to a rate. Takers are served in the order of their calls. The average is exact
+ * whatever the granularity of the timers: each taker waits for a point of time that is computed from the
+ * bytes before it.
  */
 export class TokenBucket {
   readonly bytesPerSecond: number;

@@ -229,7 +229,9 @@ interface RequestOptions {
   readonly headers: Readonly<Record<string, string>>;
 }
 
-/** The same schemas, which allow no further fields: the document must have every field that a response has. */
+/**
+ * The same schemas, which allow no further fields: the document must have every field that a response has.
+ */
 function closed(schema: unknown): object {
   const close = (value: unknown): unknown => {
     if (Array.isArray(value)) return value.map(close);

@@ -9,7 +9,10 @@ import { askHttp2, openHttp2 } from '../../helpers/http2-client.ts';
 import { createCertificates } from '../../helpers/listener-certificates.ts';
 import { RunningApp } from '../../helpers/running-app.ts';
 
-/** libuv's socket below a `net.Socket`; the option goes to the system here, whichever layer of Node asks for it. */
+/**
+ * libuv's socket below a `net.Socket`; the option goes to the system here, whichever layer of Node asks for
+ * it.
+ */
 interface TcpHandle {
   setNoDelay(isOn: boolean): number;
   getsockname(name: { port?: number }): number;

@@ -18,7 +18,10 @@ interface Sent {
   readonly lengthHeader: unknown;
 }
 
-/** What is sent of `BYTES`, which come in pieces of `pieceBytes` from one buffer that is filled again and again. */
+/**
+ * What is sent of `BYTES`, which come in pieces of `pieceBytes` from one buffer that is filled again and
+ * again.
+ */
 async function send(ranges: readonly ByteRange[], pieceBytes: number, maxGapBytes?: number): Promise<Sent> {
   const reads: ByteRange[] = [];
   const lent = Buffer.alloc(pieceBytes);

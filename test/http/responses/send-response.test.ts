@@ -10,7 +10,9 @@ import { SendTurns } from '../../../src/http/responses/send-turns.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
 import { sendRaw } from '../../helpers/raw-request.ts';
 
-/** Sends `pieces` with a Content-Length of `lengthBytes`: what the client receives, and the sender's result. */
+/**
+ * Sends `pieces` with a Content-Length of `lengthBytes`: what the client receives, and the sender's result.
+ */
 async function send(pieces: readonly string[], lengthBytes: number): Promise<[string, SendResult]> {
   const { promise, resolve } = Promise.withResolvers<SendResult>();
   const server = createServer((_request, response) => {
