@@ -155,8 +155,9 @@ export class ConfigGate {
       if (patience.isOver) return;
       try {
         await waitFor(progress.changed, patience.with(signal));
-      } catch (error) {
-        if (signal.aborted) throw error;
+      } catch {
+        // The grace is over, unless the caller's signal is aborted too.
+        signal.throwIfAborted();
       }
     }
     const settledAt = (progress.completeAt(image) ?? 0) + image.settleMs;

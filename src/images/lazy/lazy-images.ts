@@ -114,7 +114,8 @@ export class LazyImages {
     } catch (error) {
       if (limit?.isOver === true && error === limit.signal.reason) return original;
       // The image can be pulled without an index.
-      if (!isSpandrelError(error) || signal.aborted) throw error;
+      signal.throwIfAborted();
+      if (!isSpandrelError(error)) throw error;
       this.#deps.logger.warn({ manifest: original.digest, code: error.code }, 'image served without index');
       return original;
     }
@@ -214,7 +215,7 @@ export class LazyImages {
     try {
       await waitFor(work, deadline.with(signal));
     } catch (error) {
-      if (signal.aborted) throw error;
+      signal.throwIfAborted();
       const finished = await this.#convert(target, plan, form);
       if (finished === undefined && !deadline.isOver) throw error;
       return finished ?? plan.original;

@@ -152,7 +152,9 @@ export class Referrers {
       const { manifest } = await this.#deps.manifests.get(target, { digest }, signal);
       return await this.#deps.indexer.sociIndex(target, manifest, 'v1', deadline.with(signal));
     } catch (error) {
-      if (deadline.isOver && !signal.aborted) {
+      // Both may be over: the error is then that of whichever ended first.
+      signal.throwIfAborted();
+      if (deadline.isOver) {
         if (isSociLookup) throw new SpandrelError('INDEX_PENDING', 'the SOCI index is being built');
         return undefined;
       }
