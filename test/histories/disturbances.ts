@@ -40,7 +40,8 @@ const CODES: Readonly<Record<Disturbance, readonly ErrorCode[]>> = {
   stall: BROKEN,
   hold: BROKEN,
   truncate: BROKEN,
-  length: BROKEN,
+  // A range may lie outside of the size that the upstream says.
+  length: [...BROKEN, 'RANGE_INVALID'],
   corrupt: [...BROKEN, ...UNREADABLE, 'SPAN_CORRUPT', 'IMAGE_UNSUPPORTED', 'FILE_UNKNOWN'],
   fullDisk: ROOM,
   fewDescriptors: [...ROOM, 'UPSTREAM_UNREACHABLE', 'WORKER_FAILED'],
