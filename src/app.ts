@@ -151,7 +151,7 @@ export async function createApp(
       logger,
     }),
   );
-  events.watchStore(() => blobs.isWritable());
+  events.watchStore(() => blobs.state());
   const ztocs = new ZtocStore(files.open('ztoc'));
   const manifestStore = new ManifestStore(files.open('manifest', { durable: false }));
   const tags = files.open('tag', { durable: false });
@@ -341,22 +341,27 @@ export async function createApp(
   let stopping = false;
   const guard = new AdminGuard(await createAdminRules(config, readNamedFile));
   const accepting = (): boolean => !stopping;
+  const warnings = (): string[] => [
+    ...Object.values(connections).flatMap((of) => of.certificateProblems),
+    ...events.configProblems.map((problem) => `the configuration in the files is refused: ${problem}`),
+  ];
   const { clients } = upstreams;
   const admin = createAdminServer({
     guard,
     tls: tls.admin,
     limits: config.limits,
     blobs,
-    readiness: new ReadinessChecks({ accepting, blobs, redis, clients, required: config.ready }),
+    readiness: new ReadinessChecks({ accepting, blobs, redis, clients, warnings, required: config.ready }),
     warmJobs,
     servedImages,
     events,
     logger,
   });
 
+  const shared = { limits: config.limits, events };
   const connections = {
-    listen: new Connections(registry.server, config.limits, tls.listen),
-    admin: new Connections(admin.server, config.limits, tls.admin),
+    listen: new Connections({ ...shared, server: registry.server, listener: 'listen', tls: tls.listen }),
+    admin: new Connections({ ...shared, server: admin.server, listener: 'admin', tls: tls.admin }),
   };
   const live = new LiveSettings(config, { gate, guard, policies, connections, patience, events, logger });
 

@@ -8,6 +8,7 @@ import { steadyNow } from '../core/steady-now.ts';
 import { waitFor } from '../core/wait-for.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Events } from '../telemetry/events.ts';
+import type { StoreState } from '../telemetry/metrics.ts';
 import type { Tracer } from '../telemetry/tracer.ts';
 import { noteThreadFault } from '../threads/thread-fault.ts';
 import type { BlobSource } from '../upstream/blobs/blob-source.ts';
@@ -252,9 +253,12 @@ export class BlobStore implements AsyncDisposable {
     return this.#complete.suspect(digest);
   }
 
-  /** Whether content can be stored: no write has failed within ten seconds, and a test write succeeds. */
-  async isWritable(): Promise<boolean> {
-    return (await this.#layout.isWritable()) && !this.#health.isFailing;
+  /** Writable: no write has failed within ten seconds, and a test write succeeds. */
+  async state(): Promise<StoreState> {
+    const [layout, lock, health] = [this.#layout, this.#lock, this.#health];
+    const asked = [layout.isWritable(), lock.isHeld(), layout.freeBytes()] as const;
+    const [isWritable, isLocked, freeBytes] = await Promise.all(asked);
+    return { isWritable: isWritable && !health.isFailing, isLocked, freeBytes };
   }
 
   /** Evicts unused blobs until the store is within its limit. */

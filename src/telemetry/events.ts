@@ -7,13 +7,19 @@ import {
   type HeldKind,
   Metrics,
   type StoredKind,
+  type StoreState,
   type ThreadKind,
   type ThreadStep,
   type UpstreamRequestKind,
   type WorkerPoolName,
 } from './metrics.ts';
-import type { ServedRequest } from './served-request.ts';
-import { logServedRequest, traceServedRequest } from './served-request.ts';
+import {
+  logOperationsRequest,
+  logServedRequest,
+  type OperationsRequest,
+  type ServedRequest,
+  traceServedRequest,
+} from './served-request.ts';
 import type { TraceSpan } from './tracer.ts';
 
 /** A request to an upstream, as metrics count it. */
@@ -22,6 +28,8 @@ export interface UpstreamRequest {
   readonly kind: UpstreamRequestKind;
   /** A word from a closed set. */
   readonly outcome: string;
+  /** Until the head of the response, or the failure. */
+  readonly seconds: number;
 }
 
 /** A layer index that was built. */
@@ -47,6 +55,7 @@ export interface BuiltIndex {
 export class Events {
   readonly #logger: Logger;
   readonly #metrics: Metrics;
+  #configProblems: readonly string[] = [];
 
   constructor(logger: Logger, metrics: Metrics = new Metrics()) {
     this.#logger = logger;
@@ -68,9 +77,9 @@ export class Events {
     this.#metrics.watchQueue(pool, length);
   }
 
-  /** Checks whether the store is writable whenever the metrics are printed. */
-  watchStore(isWritable: () => Promise<boolean>): void {
-    this.#metrics.watchStore(isWritable);
+  /** Reads the state of the store whenever the metrics are printed. */
+  watchStore(read: () => Promise<StoreState>): void {
+    this.#metrics.watchStore(read);
   }
 
   /** All metrics in the text format of Prometheus. */
@@ -78,8 +87,14 @@ export class Events {
     return this.#metrics.print();
   }
 
+  /** Why the configuration in the files is refused; empty if it is in use. */
+  get configProblems(): readonly string[] {
+    return this.#configProblems;
+  }
+
   configApplied(cause: string, needRestart: readonly string[]): void {
     this.#metrics.configCurrent.set(1);
+    this.#configProblems = [];
     this.#logger.info({ cause }, 'configuration reloaded');
     if (needRestart.length > 0) this.#logger.warn({ keys: needRestart }, 'these changes need a restart');
   }
@@ -87,8 +102,15 @@ export class Events {
   /** @param isKnown true if the same problems were logged before */
   configRefused(cause: string, problems: readonly string[], isKnown: boolean): void {
     this.#metrics.configCurrent.set(0);
+    this.#configProblems = problems;
     if (!isKnown)
       this.#logger.error({ cause, problems }, 'the new configuration is refused, the old one stays in use');
+  }
+
+  /** @param problems what is wrong with the dates of the certificate of a listener */
+  certificateLoaded(listener: string, expiresAtMs: number, problems: readonly string[]): void {
+    this.#metrics.certificateExpiry.set({ listener }, Math.floor(expiresAtMs / 1000));
+    for (const problem of problems) this.#logger.warn({ listener }, problem);
   }
 
   /** @param wasmFault why WebAssembly is not used although it is configured */
@@ -116,20 +138,29 @@ export class Events {
     traceServedRequest(request, traceSpan);
   }
 
+  operationsRequestServed(request: OperationsRequest): void {
+    logOperationsRequest(this.#logger, request);
+  }
+
   imagePulled(mode: 'lazy' | 'full'): void {
     this.#metrics.imagePulls.inc({ mode });
   }
 
-  upstreamResponded({ outcome, ...request }: UpstreamRequest, status: number, traceSpan: TraceSpan): void {
-    this.#metrics.upstreamRequests.inc({ ...request, outcome });
+  upstreamResponded(request: UpstreamRequest, status: number, traceSpan: TraceSpan): void {
+    this.#countUpstreamRequest(request);
     traceSpan.set({ 'http.response.status_code': status });
-    if (status >= 400) traceSpan.fail(outcome);
+    if (status >= 400) traceSpan.fail(request.outcome);
   }
 
   /** A request ended without a response. */
-  upstreamFailed({ outcome, ...request }: UpstreamRequest, traceSpan: TraceSpan): void {
-    this.#metrics.upstreamRequests.inc({ ...request, outcome });
-    traceSpan.fail(outcome);
+  upstreamFailed(request: UpstreamRequest, traceSpan: TraceSpan): void {
+    this.#countUpstreamRequest(request);
+    traceSpan.fail(request.outcome);
+  }
+
+  #countUpstreamRequest({ upstream, kind, outcome, seconds }: UpstreamRequest): void {
+    this.#metrics.upstreamRequests.inc({ upstream, kind, outcome });
+    this.#metrics.upstreamDuration.observe({ upstream, kind }, seconds);
   }
 
   upstreamBytesReceived(upstream: string, bytes: number): void {
@@ -143,6 +174,20 @@ export class Events {
   ecrTokenFailed(upstream: string, outcome: string, cause: unknown): void {
     this.#metrics.upstreamRequests.inc({ upstream, kind: 'token', outcome });
     this.#logger.warn({ upstream, cause: String(cause) }, 'ECR issued no token');
+  }
+
+  /** @param isNews they were refused before; only that is logged */
+  credentialsAccepted(upstream: string, isNews: boolean): void {
+    this.#metrics.upstreamCredentialsRefused.set({ upstream }, 0);
+    if (isNews) this.#logger.info({ upstream }, 'the upstream accepts the credentials of the proxy again');
+  }
+
+  credentialsRefused(upstream: string, user: string | undefined, cause: string): void {
+    this.#metrics.upstreamCredentialsRefused.set({ upstream }, 1);
+    this.#logger.warn(
+      { upstream, user, cause },
+      'the upstream refuses the credentials of the proxy: see its auth in the configuration',
+    );
   }
 
   /** @param openCircuits open circuits of all hosts of the upstream */
@@ -223,12 +268,20 @@ export class Events {
 
   fillFailed(
     blob: string,
-    { outcome, code, failure }: { outcome: string; code: string; failure: Error },
+    {
+      origin,
+      outcome,
+      code,
+      failure,
+    }: { origin: string | undefined; outcome: string; code: string; failure: Error },
     traceSpan: TraceSpan,
   ): void {
     this.#metrics.fills.inc({ outcome });
     traceSpan.fail(outcome);
-    this.#logger.warn({ blob, code, cause: failure.message }, 'fill failed');
+    // The names of upstreams have no slash.
+    const [upstream, ...path] = origin?.split('/') ?? [];
+    const repository = path.length === 0 ? undefined : path.join('/');
+    this.#logger.warn({ blob, upstream, repository, code, cause: failure.message }, 'fill failed');
   }
 
   storeLimited(maxBytes: number): void {

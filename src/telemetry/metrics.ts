@@ -1,5 +1,7 @@
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client';
 
+import { packageVersion } from './package-version.ts';
+
 const PREFIX = 'spandrel_';
 const EVENT_LOOP_LOOK_MS = 5;
 const REQUEST_BUCKETS = [
@@ -52,6 +54,16 @@ export type ThreadStep = (typeof THREAD_STEPS)[number];
 export type HeldKind =
   'request' | 'upstream_request' | 'job' | 'flight' | 'build' | 'task' | 'fill' | 'blob' | 'file' | 'buffer';
 
+/** What metrics and readiness show of the store. */
+export interface StoreState {
+  /** No write has failed within ten seconds, and a test write succeeds. */
+  readonly isWritable: boolean;
+  /** This process has the lock of the store. */
+  readonly isLocked: boolean;
+  /** Bytes that the file system of the store has left for this user; `undefined` if it does not say. */
+  readonly freeBytes: number | undefined;
+}
+
 /** A metric for the reference. */
 export interface MetricDescription {
   readonly name: string;
@@ -79,17 +91,38 @@ export class Metrics {
     ['route'],
     REQUEST_BUCKETS,
   );
+  readonly #requestsInFlight = this.#gauge(
+    'http_requests_in_flight',
+    'Requests of clients whose responses have not ended',
+    [],
+  );
   readonly upstreamRequests = this.#counter('upstream_requests_total', 'Requests sent to upstreams', [
     'upstream',
     'kind',
     'outcome',
   ]);
+  readonly upstreamDuration = this.#histogram(
+    'upstream_request_duration_seconds',
+    'Time from a request to an upstream to the head of its response, or to its failure',
+    ['upstream', 'kind'],
+    REQUEST_BUCKETS,
+  );
+  readonly #upstreamRequestsInFlight = this.#gauge(
+    'upstream_requests_in_flight',
+    'Requests to upstreams whose responses have not ended',
+    [],
+  );
   readonly upstreamBytes = this.#counter('upstream_bytes_total', 'Body bytes received from upstreams', [
     'upstream',
   ]);
   readonly upstreamCircuitsOpen = this.#gauge(
     'upstream_circuits_open',
     'Hosts of an upstream with an open circuit: they failed and get no requests for a while',
+    ['upstream'],
+  );
+  readonly upstreamCredentialsRefused = this.#gauge(
+    'upstream_credentials_refused',
+    '1 while the upstream refuses the credentials of the proxy, or they cannot be read',
     ['upstream'],
   );
   readonly servedBytes = this.#counter('served_bytes_total', 'Body bytes sent to clients', ['source']);
@@ -134,7 +167,17 @@ export class Metrics {
     'kind',
   ]);
   readonly #storeWritable = this.#gauge('store_writable', '1 if the store is writable, 0 if not', []);
-  #isStoreWritable: (() => Promise<boolean>) | undefined;
+  readonly #storeLocked = this.#gauge(
+    'store_locked',
+    '1 if this process has the lock of the store, 0 if the file of the lock was removed or replaced',
+    [],
+  );
+  readonly #storeFreeBytes = this.#gauge(
+    'store_free_bytes',
+    'Bytes that the file system of the store has left',
+    [],
+  );
+  #readStore: (() => Promise<StoreState>) | undefined;
   readonly scrubBytes = this.#counter(
     'scrub_bytes_total',
     'Bytes of stored blobs verified again by the scrub',
@@ -168,9 +211,16 @@ export class Metrics {
     [],
   );
   readonly redisErrors = this.#counter('redis_errors_total', 'Failed Redis operations', ['op']);
+  readonly certificateExpiry = this.#gauge(
+    'certificate_expiry_timestamp_seconds',
+    'When the certificate of a listener expires, in seconds since 1970',
+    ['listener'],
+  );
+  readonly #buildInfo = this.#gauge('build_info', '1, with the version of the proxy', ['version']);
 
   constructor() {
     this.configCurrent.set(1);
+    this.#buildInfo.set({ version: packageVersion() }, 1);
     // Alerts see only increases of a series, so it must exist before the first failure.
     for (const thread of THREAD_KINDS)
       for (const step of THREAD_STEPS) this.threadFailures.inc({ thread, step }, 0);
@@ -205,22 +255,31 @@ export class Metrics {
     this.#holders.push({ what, count });
   }
 
-  /** Checks whether the store is writable whenever the metrics are printed. */
-  watchStore(isWritable: () => Promise<boolean>): void {
-    this.#isStoreWritable = isWritable;
+  /** Reads the state of the store whenever the metrics are printed. */
+  watchStore(read: () => Promise<StoreState>): void {
+    this.#readStore = read;
   }
 
   /** All metrics in the text format of Prometheus. */
   async print(): Promise<{ contentType: string; text: string }> {
     for (const [pool, length] of this.#queues) this.#workerQueue.set({ pool }, length());
-    for (const [what, count] of this.#countHeld()) this.#held.set({ what }, count);
-    if (this.#isStoreWritable !== undefined) this.#storeWritable.set((await this.#isStoreWritable()) ? 1 : 0);
+    const held = this.#countHeld();
+    for (const [what, count] of held) this.#held.set({ what }, count);
+    this.#requestsInFlight.set(held.get('request') ?? 0);
+    this.#upstreamRequestsInFlight.set(held.get('upstream_request') ?? 0);
+    if (this.#readStore !== undefined) this.#showStore(await this.#readStore());
     return { contentType: this.#registry.contentType, text: await this.#registry.metrics() };
   }
 
   /** The metrics of the proxy in the order of their declaration; Node's own are not included. */
   get described(): readonly MetricDescription[] {
     return this.#described;
+  }
+
+  #showStore({ isWritable, isLocked, freeBytes }: StoreState): void {
+    this.#storeWritable.set(isWritable ? 1 : 0);
+    this.#storeLocked.set(isLocked ? 1 : 0);
+    this.#storeFreeBytes.set(freeBytes ?? Number.NaN);
   }
 
   #countHeld(): ReadonlyMap<HeldKind, number> {

@@ -12,7 +12,7 @@ export class SpandrelProcess implements AsyncDisposable {
   stderr = '';
   readonly #child: ChildProcess;
   readonly #exited: Promise<number | null>;
-  #onOutput: () => void = () => undefined;
+  readonly #watchers = new Set<() => void>();
 
   /** @param child the command where it is started in another way, its output as pipes */
   constructor(
@@ -31,25 +31,48 @@ export class SpandrelProcess implements AsyncDisposable {
     this.#child.stdout?.on('data', (chunk: Buffer) => {
       this.stdout += chunk.toString();
       collectOutput(chunk.toString());
-      this.#onOutput();
+      this.#watchers.forEach((look) => look());
     });
     this.#child.stderr?.on('data', (chunk: Buffer) => {
       this.stderr += chunk.toString();
       collectOutput(chunk.toString());
-      this.#onOutput();
+      this.#watchers.forEach((look) => look());
     });
   }
 
   /** Addresses of both listeners, once they are open. @throws Error if the process ends before */
   async listening(): Promise<{ url: string; adminUrl: string }> {
-    const { promise, resolve, reject } = Promise.withResolvers<{ url: string; adminUrl: string }>();
-    this.#onOutput = () => {
+    return this.#printed(() => {
       const [, url, adminUrl] = /span API at (\S+), operations at (\S+)\n/.exec(this.stderr) ?? [];
-      if (url !== undefined && adminUrl !== undefined) resolve({ url, adminUrl });
+      return url !== undefined && adminUrl !== undefined ? { url, adminUrl } : undefined;
+    });
+  }
+
+  /** The log so far: standard output, a JSON object a line. */
+  get log(): Record<string, unknown>[] {
+    const whole = this.stdout.slice(0, this.stdout.lastIndexOf('\n') + 1);
+    return whole
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
+  }
+
+  /** What `find` finds in the output, once it does. @throws Error if the process ends before */
+  async #printed<T>(find: () => T | undefined): Promise<T> {
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    const look = (): void => {
+      const found = find();
+      if (found !== undefined) resolve(found);
     };
-    this.#onOutput();
+    this.#watchers.add(look);
+    look();
     void this.#exited.then(() => reject(new Error(`spandrel ended:\n${this.stderr}`)));
-    return promise;
+    return promise.finally(() => this.#watchers.delete(look));
+  }
+
+  /** The first line of the log that `isWanted`, once it is written. @throws Error if the process ends before */
+  async logged(isWanted: (line: Record<string, unknown>) => boolean): Promise<Record<string, unknown>> {
+    return this.#printed(() => this.log.find(isWanted));
   }
 
   /** Of the process; undefined if it could not be started. */

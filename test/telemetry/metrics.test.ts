@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
+import { statfs, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { gzipSync } from 'node:zlib';
 
@@ -55,7 +55,14 @@ class Scrape {
   }
 }
 
-/** While the upstream withholds a blob, and at the end. */
+const { version } = JSON.parse(readFileSync(resolve(CONFIG, '../package.json'), 'utf8')) as {
+  version: string;
+};
+
+/** While a blob is held back, and when everything has happened. */
+let root: string;
+/** While an upstream does not respond. */
+let held: Scrape;
 let busy: Scrape;
 let scrape: Scrape;
 
@@ -74,6 +81,7 @@ beforeAll(async () => {
       SPANDREL_UPSTREAM_RETRIES: '0',
     },
   });
+  root = app.root;
   const repository = `${app.url}/v2/demo/app`;
   const get = async (path: string, status = 200): Promise<void> => {
     const response = await fetch(`${repository}/${path}`);
@@ -82,11 +90,12 @@ beforeAll(async () => {
   };
   const read = async (): Promise<Scrape> => new Scrape(await (await fetch(`${app.adminUrl}/metrics`)).text());
 
-  const held = Promise.withResolvers<void>();
-  upstream.faults.add({ match: { path: /blobs/ }, action: { kind: 'hold', until: held.promise } });
+  const hold = Promise.withResolvers<void>();
+  upstream.faults.add({ match: { path: /blobs/ }, action: { kind: 'hold', until: hold.promise } });
   const asked = [get(`blobs/${other}`), get(`blobs/${other}`)];
   await upstream.requests.waitFor(({ path }) => path.includes(other));
-  held.resolve();
+  held = await read();
+  hold.resolve();
   await Promise.all(asked);
   upstream.faults.add({ match: { path: /blobs/ }, action: { kind: 'stall', afterBytes: 1000 }, times: 1 });
   const leaving = new AbortController();
@@ -135,6 +144,9 @@ describe('the metrics', () => {
     ['upstream_requests_total', 'upstream', ['demo']],
     ['upstream_requests_total', 'kind', ['blob', 'manifest', 'referrers']],
     ['upstream_requests_total', 'outcome', ['not_found', 'ok']],
+    ['upstream_request_duration_seconds_count', 'kind', ['blob', 'manifest', 'referrers']],
+    ['upstream_request_duration_seconds_count', 'upstream', ['demo']],
+    ['build_info', 'version', [version]],
     ['upstream_bytes_total', 'upstream', ['demo']],
     ['served_bytes_total', 'source', ['disk', 'fill']],
     ['span_reads_total', 'source', ['disk', 'memory']],
@@ -158,6 +170,19 @@ describe('the metrics', () => {
     expect(busy.total('spandrel_fills_in_progress')).toBe(1);
     expect(scrape.total('spandrel_fills_in_progress')).toBe(0);
     expect(scrape.labels('spandrel_worker_queue_length')).toEqual(['pool']);
+  });
+
+  it('tell what is in flight, and what the disk of the store has left', async () => {
+    // Two clients wait for one blob.
+    expect(held.total('spandrel_http_requests_in_flight')).toBe(2);
+    expect(held.total('spandrel_upstream_requests_in_flight')).toBe(1);
+    expect(scrape.total('spandrel_http_requests_in_flight')).toBe(0);
+    expect(scrape.total('spandrel_store_locked')).toBe(1);
+    const { bavail, bsize, blocks } = await statfs(root);
+    const freeBytes = scrape.total('spandrel_store_free_bytes');
+    // Other programs write to the same disk.
+    expect(freeBytes).toBeGreaterThan((bavail * bsize) / 2);
+    expect(freeBytes).toBeLessThan(blocks * bsize);
   });
 
   it('metrics have no repository, digest or address in a label', () => {

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { readdirSync, type Stats, statSync } from 'node:fs';
-import { glob, mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { glob, mkdir, open, readFile, rename, rm, statfs, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 import { type Digest, digestAlgorithm, digestHex, isDigest } from '../../core/digest.ts';
@@ -57,6 +57,17 @@ export class StoreLayout {
     const [written] = await Promise.allSettled([writeFile(path, '1')]);
     const [removed] = await Promise.allSettled([rm(path, { force: true })]);
     return written.status === 'fulfilled' && removed.status === 'fulfilled';
+  }
+
+  /** Bytes that the file system has left for this user; `undefined` if it does not say. */
+  async freeBytes(): Promise<number | undefined> {
+    try {
+      const { bavail, bsize } = await statfs(this.#root);
+      return bavail * bsize;
+    } catch {
+      // A store that cannot be asked is not writable either.
+      return undefined;
+    }
   }
 
   /** Path of the {@link BlobLedger}. */

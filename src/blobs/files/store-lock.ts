@@ -1,4 +1,4 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 
@@ -11,9 +11,13 @@ import { SpandrelError } from '../../core/errors.ts';
  */
 export class StoreLock implements AsyncDisposable {
   readonly #database: DatabaseSync;
+  readonly #path: string;
+  readonly #file: string | undefined;
 
-  private constructor(database: DatabaseSync) {
+  private constructor(database: DatabaseSync, path: string, file: string | undefined) {
     this.#database = database;
+    this.#path = path;
+    this.#file = file;
   }
 
   /**
@@ -22,7 +26,8 @@ export class StoreLock implements AsyncDisposable {
    */
   static async acquire(root: string, pid?: number): Promise<StoreLock> {
     const ownerPath = join(root, 'lock-owner');
-    const database = openDatabase(join(root, 'lock'));
+    const path = join(root, 'lock');
+    const database = openDatabase(path);
     try {
       // Nothing is written, so that a full disk can be locked too.
       database.exec('PRAGMA journal_mode = MEMORY');
@@ -34,7 +39,9 @@ export class StoreLock implements AsyncDisposable {
       const ownerPid = /^\d+$/.test(owner) ? Number(owner) : undefined;
       throw new SpandrelError(
         'STORE_LOCKED',
-        `the store ${root} belongs to the running process ${ownerPid ?? '(unknown)'}`,
+        `storage.root: the store ${root} belongs to the running process ${ownerPid ?? '(unknown)'}` +
+          `${await commandOf(ownerPid)}: stop it, or give this one another storage.root ` +
+          '(SPANDREL_STORAGE_ROOT)',
         {
           cause: error,
           detail: { pid: ownerPid },
@@ -43,7 +50,12 @@ export class StoreLock implements AsyncDisposable {
     }
     // The file is informative only, and a full disk has no room for it.
     await writeFile(ownerPath, String(pid ?? '')).catch(() => undefined);
-    return new StoreLock(database);
+    return new StoreLock(database, path, await identify(path));
+  }
+
+  /** False if somebody removed or replaced the file of the lock: another process can lock the store then. */
+  async isHeld(): Promise<boolean> {
+    return this.#file !== undefined && (await identify(this.#path)) === this.#file;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -51,8 +63,28 @@ export class StoreLock implements AsyncDisposable {
   }
 }
 
+/** Device and number of a file; `undefined` if there is none. */
+async function identify(path: string): Promise<string | undefined> {
+  try {
+    const { dev, ino } = await stat(path);
+    return `${dev} ${ino}`;
+  } catch {
+    return undefined;
+  }
+}
+
+/** How a process was started, in brackets; empty where the system does not say. */
+async function commandOf(pid: number | undefined): Promise<string> {
+  if (pid === undefined) return '';
+  // The arguments end with NUL each. A process id of another container has no entry, or one of another process.
+  const text = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
+  const command = text.replaceAll('\0', ' ').trim();
+  return command === '' ? '' : ` (${command.slice(0, MAX_COMMAND_LENGTH)})`;
+}
+
 /** `SQLITE_BUSY`: https://sqlite.org/rescode.html#busy */
 const BUSY = 5;
+const MAX_COMMAND_LENGTH = 200;
 
 function isBusy(error: unknown): boolean {
   return error instanceof Error && 'errcode' in error && error.errcode === BUSY;

@@ -228,6 +228,7 @@ export class BlobFills implements AsyncDisposable {
       {
         key,
         sizeBytes,
+        origin: source.origin,
         fill,
         file,
         layout,

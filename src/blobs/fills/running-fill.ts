@@ -24,6 +24,8 @@ const LINGER_MS = 2000;
 export interface RunningFillOptions {
   readonly key: StoreKey;
   readonly sizeBytes: ProvenBytes;
+  /** Upstream and repository of the request that started the fill, as in {@link BlobSource.origin}. */
+  readonly origin: string | undefined;
   readonly fill: Fill;
   readonly file: PartialFile;
   readonly layout: StoreLayout;
@@ -143,7 +145,7 @@ export class RunningFill {
   }
 
   async #run(unpin: () => void, span: TraceSpan): Promise<void> {
-    const { key, fill, file, sizeBytes, room, events, onComplete, onOver } = this.#options;
+    const { key, origin, fill, file, sizeBytes, room, events, onComplete, onOver } = this.#options;
     try {
       const isWhole = await fill.run();
       const partialPath = isWhole ? undefined : file.path;
@@ -163,7 +165,8 @@ export class RunningFill {
           : storeFault(error, 'keep a blob');
       this.#isStopping = true;
       const code = errorCodeOf(failure);
-      events.fillFailed(digestOfKey(key), { outcome: outcomeOf(failure), code, failure }, span);
+      const ending = { origin, outcome: outcomeOf(failure), code, failure };
+      events.fillFailed(digestOfKey(key), ending, span);
       // Update the store before readers get the error.
       await this.#keepWhatIsRight(failure).finally(() => fill.fail(failure));
       throw failure;

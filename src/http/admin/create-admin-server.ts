@@ -1,7 +1,10 @@
-import { type FastifyInstance, fastify, LogController } from 'fastify';
+import { randomUUID } from 'node:crypto';
 
-import { errorCodeOf, isSpandrelError, SpandrelError } from '../../core/errors.ts';
+import { type FastifyInstance, fastify, type FastifyRequest, LogController } from 'fastify';
+
+import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import type { Logger } from '../../telemetry/logger.ts';
+import { runForRequest } from '../../telemetry/run-for-request.ts';
 import type { AdminGuard } from '../access/admin-guard.ts';
 import { AllowedMethods, WHOLE_SERVER } from '../listener/allowed-methods.ts';
 import { checkExpectation } from '../listener/check-expectation.ts';
@@ -24,6 +27,10 @@ export interface AdminServerDeps extends HealthRoutesDeps, StoreRoutesDeps, Warm
   readonly logger: Logger;
 }
 
+const MAX_USER_AGENT_LENGTH = 200;
+/** Orchestrators and Prometheus ask for these all the time. */
+const POLLED: ReadonlySet<string> = new Set(['/healthz', '/readyz', '/metrics']);
+
 /**
  * The admin API, on a listener of its own, which clients of the registry need not reach. Does not listen
  * yet.
@@ -31,7 +38,9 @@ export interface AdminServerDeps extends HealthRoutesDeps, StoreRoutesDeps, Warm
 export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
   const server = fastify({
     loggerInstance: deps.logger,
+    // Events log one line for each request.
     logController: new LogController({ disableRequestLogging: true }),
+    genReqId: () => randomUUID(),
     // An absolute target is routed, and guarded, by its path.
     rewriteUrl: ({ url = '' }) => originForm(url),
     // A body is what its schema says, or an error: nothing is converted or removed.
@@ -47,6 +56,26 @@ export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
   // Schemas describe responses and do not change them: fast-json-stringify drops fields that a schema lacks.
   server.setSerializerCompiler(() => (value) => JSON.stringify(value));
 
+  const errors = new WeakMap<FastifyRequest, unknown>();
+  server.addHook('onRequest', (request, reply, done) => {
+    reply.header('x-request-id', request.id);
+    runForRequest(request.id, done);
+  });
+  server.addHook('onResponse', (request, reply, done) => {
+    const path = pathOf(request.url);
+    deps.events.operationsRequestServed({
+      requestId: request.id,
+      method: request.method,
+      path,
+      status: reply.statusCode,
+      error: errors.get(request),
+      client: request.ip,
+      userAgent: request.headers['user-agent']?.slice(0, MAX_USER_AGENT_LENGTH),
+      durationMs: reply.elapsedTime,
+      isPolled: POLLED.has(path),
+    });
+    done();
+  });
   server.addHook('onRequest', async ({ raw, method, headers, url, originalUrl, ip }, reply) => {
     reply.headers(COMMON_HEADERS);
     closing.admit();
@@ -79,10 +108,10 @@ export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
     throw new SpandrelError('UNSUPPORTED', `this route has no ${request.method}, only ${allow}`);
   });
 
-  server.setErrorHandler((thrown, request, reply) => {
-    const error = isClientError(thrown) ? new SpandrelError('QUERY_INVALID', thrown.message) : thrown;
-    if (errorCodeOf(error) === 'INTERNAL') deps.logger.error({ requestId: request.id, err: error }, 'defect');
-    const { status, headers, body } = errorResponse(error);
+  server.setErrorHandler((error, request, reply) => {
+    const failure = isClientError(error) ? new SpandrelError('QUERY_INVALID', error.message) : error;
+    errors.set(request, failure);
+    const { status, headers, body } = errorResponse(failure);
     const { allow = headers['allow'] } = reply.getHeaders();
     const more = {
       ...(status === 405 ? { allow } : {}),

@@ -10,6 +10,8 @@ export interface ReadinessDeps {
   readonly blobs: BlobStore;
   readonly redis: RedisCache | undefined;
   readonly clients: readonly RegistryClient[];
+  /** What needs somebody's attention, but does not keep the proxy from serving. */
+  readonly warnings: () => readonly string[];
   /** The `ready` section of the configuration. */
   readonly required: { readonly redis: boolean; readonly upstreams?: readonly string[] | undefined };
 }
@@ -18,6 +20,8 @@ export interface Readiness {
   readonly status: 'ready' | 'failing' | 'stopping';
   /** Names of the failing checks. */
   readonly missing: readonly string[];
+  /** What needs somebody's attention, but does not keep the proxy from being ready. */
+  readonly warnings: readonly string[];
   readonly checks: {
     readonly accepting: boolean;
     readonly store: boolean;
@@ -49,8 +53,8 @@ export class ReadinessChecks {
   async run(): Promise<Readiness> {
     const { accepting, blobs, redis, clients, required } = this.#deps;
     const wanted = clients.filter(({ name }) => required.upstreams?.includes(name) === true);
-    const [store, redisAnswers, ...states] = await Promise.all([
-      blobs.isWritable(),
+    const [{ isWritable: store, isLocked }, redisAnswers, ...states] = await Promise.all([
+      blobs.state(),
       redis?.responds() ?? false,
       ...wanted.map(async (client) => [client.name, await this.#stateOf(client)] as const),
     ]);
@@ -67,7 +71,10 @@ export class ReadinessChecks {
       ...states.filter(([, state]) => state !== 'ready').map(([name]) => `upstream ${name}`),
     ];
     const status = !checks.accepting ? 'stopping' : missing.length === 0 ? 'ready' : 'failing';
-    return { status, missing, checks };
+    const lost =
+      'storage.root: the file of the lock was removed or replaced: another process may use the store';
+    const warnings = [...this.#deps.warnings(), ...(isLocked ? [] : [lost])];
+    return { status, missing, warnings, checks };
   }
 
   #stateOf(client: RegistryClient): Promise<'ready' | ErrorCode> {

@@ -1,11 +1,24 @@
 import type { Socket } from 'node:net';
 
+import type { Events } from '../../telemetry/events.ts';
+import { type CertificateDates, readCertificateDates } from './certificate-dates.ts';
 import type { NodeServer } from './create-node-server.ts';
 import { certificateRequest, contextOptions, type TlsMaterial } from './tls-material.ts';
+
+/** Names of the listeners: their sections in the configuration. */
+export type ListenerName = 'listen' | 'admin';
 
 export interface ConnectionLimits {
   readonly maxConnections: number;
   readonly maxConnectionsPerAddress: number;
+}
+
+export interface ConnectionsDeps {
+  readonly server: NodeServer;
+  readonly listener: ListenerName;
+  readonly limits: ConnectionLimits;
+  readonly tls: TlsMaterial | undefined;
+  readonly events: Events;
 }
 
 /**
@@ -17,15 +30,32 @@ export class Connections {
   readonly #sockets = new Set<Socket>();
   readonly #byAddress = new Map<string, number>();
   #maxPerAddress: number;
+  readonly #listener: ListenerName;
+  readonly #events: Events;
   #tls: TlsMaterial | undefined;
+  #certificate: CertificateDates | undefined;
 
   /** @param tls material that the server was created with */
-  constructor(server: NodeServer, limits: ConnectionLimits, tls: TlsMaterial | undefined) {
+  constructor({ server, listener, limits, tls, events }: ConnectionsDeps) {
     this.#server = server;
+    this.#listener = listener;
+    this.#events = events;
     this.#tls = tls;
+    this.#readDates(tls);
     this.#maxPerAddress = limits.maxConnectionsPerAddress;
     server.maxConnections = limits.maxConnections;
     server.on('connection', (socket: Socket) => this.#add(socket));
+  }
+
+  /** What is wrong with the dates of the certificates now. */
+  get certificateProblems(): readonly string[] {
+    return this.#certificate?.problemsAt(Date.now()) ?? [];
+  }
+
+  #readDates(tls: TlsMaterial | undefined): void {
+    if (tls === undefined) return;
+    this.#certificate = readCertificateDates(this.#listener, tls);
+    this.#events.certificateLoaded(this.#listener, this.#certificate.expiresAtMs, this.certificateProblems);
   }
 
   /** For new connections. */
@@ -41,8 +71,10 @@ export class Connections {
   replaceTls(tls: TlsMaterial | undefined): void {
     if (tls === undefined || !('setSecureContext' in this.#server)) return;
     this.#server.setSecureContext(contextOptions(tls));
-    if (sameAuthority(this.#tls, tls)) return;
+    this.#readDates(tls);
+    const isSame = sameAuthority(this.#tls, tls);
     this.#tls = tls;
+    if (isSame) return;
     // Node reads these two for each handshake, and has no method to set them.
     Object.assign(this.#server, certificateRequest(tls));
     this.destroyAll();

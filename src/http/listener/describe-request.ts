@@ -1,6 +1,5 @@
 import type { FastifyRequest } from 'fastify';
 
-import type { ErrorCode } from '../../core/errors.ts';
 import { nodeErrorCode } from '../../core/node-error-code.ts';
 import type { Target } from '../../upstream/target.ts';
 import type { ServedRequest } from '../../telemetry/served-request.ts';
@@ -11,8 +10,8 @@ import type { SendResult } from '../responses/send-response.ts';
 export interface RequestNotes {
   path?: RegistryPath;
   target?: Target;
-  /** Code of the error response. */
-  code?: ErrorCode;
+  /** What the error response stands for. */
+  error?: unknown;
 }
 
 /** A request whose response has been sent or aborted. */
@@ -51,7 +50,7 @@ export function describeRequest(finished: FinishedRequest): ServedRequest {
     digest: digestOf(finished),
     range: request.headers.range,
     status: result.status,
-    code: notes.code,
+    error: notes.error,
     bytes: result.bytes,
     source: result.source,
     client: request.ip,

@@ -1,8 +1,10 @@
+import { createPrivateKey } from 'node:crypto';
 import { createSecureContext } from 'node:tls';
 
 import type { ReadFile } from '../../config/config-files.ts';
 import { SpandrelError } from '../../core/errors.ts';
 import { parseCertificates } from '../../core/parse-certificates.ts';
+import type { ListenerName } from './connections.ts';
 
 /** Paths of PEM files. */
 export interface TlsFiles {
@@ -24,7 +26,7 @@ export interface TlsMaterial {
  * together
  */
 export async function readTlsMaterial(
-  listener: 'listen' | 'admin',
+  listener: ListenerName,
   { cert, key, clientCa }: TlsFiles,
   readFile: ReadFile,
 ): Promise<TlsMaterial | undefined> {
@@ -39,8 +41,11 @@ export async function readTlsMaterial(
     ...(clientCa === undefined ? {} : { clientCa: await read('clientCa', clientCa) }),
   };
   try {
-    parseCertificates(material.cert.toString('latin1'));
+    const [leaf] = parseCertificates(material.cert.toString('latin1'));
     if (material.clientCa !== undefined) parseCertificates(material.clientCa.toString('latin1'));
+    // OpenSSL finds a wrong pair at once only if both are of the same kind (RSA, EC).
+    if (leaf?.checkPrivateKey(createPrivateKey(material.key)) !== true)
+      throw new Error(`${key} is not the key of the certificate ${cert}`);
     createSecureContext(contextOptions(material));
   } catch (cause) {
     throw new SpandrelError('CONFIG_INVALID', `${listener}.tls: ${(cause as Error).message}`, { cause });

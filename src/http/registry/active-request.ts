@@ -3,9 +3,8 @@ import type { ServerResponse } from 'node:http';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 
 import { retryOwnSource } from '../../blobs/fills/source-fault.ts';
-import { errorCodeOf, ERRORS, isSpandrelError } from '../../core/errors.ts';
 import type { Events } from '../../telemetry/events.ts';
-import type { Logger } from '../../telemetry/logger.ts';
+import { runForRequest } from '../../telemetry/run-for-request.ts';
 import type { Tracer, TraceSpan } from '../../telemetry/tracer.ts';
 import type { Target } from '../../upstream/target.ts';
 import type { ServerLimits } from '../listener/create-node-server.ts';
@@ -21,7 +20,6 @@ import type { SendTurns } from '../responses/send-turns.ts';
 export interface ActiveRequestDeps {
   readonly events: Events;
   readonly tracer: Tracer;
-  readonly logger: Logger;
   readonly limits: ServerLimits & { readonly stalledClientMs: number };
   readonly turns: SendTurns;
 }
@@ -82,9 +80,9 @@ export class ActiveRequest {
     return this.notes.target;
   }
 
-  /** Run `work` in the trace of this request. */
+  /** Run `work` in the trace of this request; its log lines have the id of the request. */
   run(work: () => void): void {
-    this.#span.run(work);
+    runForRequest(this.#request.id, () => this.#span.run(work));
   }
 
   async send(reply: FastifyReply, response: RegistryResponse): Promise<void> {
@@ -120,16 +118,12 @@ export class ActiveRequest {
   /** Sends nothing if the head has been sent or the client has aborted. */
   async #sendError(error: unknown): Promise<void> {
     const { signal } = this.#clientAborted;
-    this.notes.code = errorCodeOf(error);
+    this.notes.error = error;
     if (signal.aborted || this.#raw.headersSent) {
       abortResponse(this.#raw);
       this.#finish({ status: 499, bytes: 0, source: undefined });
       return;
     }
-    const { logger } = this.#deps;
-    if (!isSpandrelError(error)) logger.error({ requestId: this.#request.id, err: error }, 'defect');
-    else if (ERRORS[error.code].status >= 500)
-      logger.warn({ code: error.code, cause: describeCause(error) }, error.message);
     this.#finish(await this.#send(errorResponse(error), { signal }));
   }
 
@@ -157,14 +151,10 @@ export class ActiveRequest {
       result,
       startedAt: this.#startedAt,
       endedAt: performance.now(),
-      clientAborted: this.#clientAborted.signal.aborted,
+      clientAborted: result.clientAborted ?? this.#clientAborted.signal.aborted,
     };
     this.#deps.events.requestServed(describeRequest(finished), this.#span);
     this.#span.end();
     this.#held[Symbol.dispose]();
   }
-}
-
-function describeCause(error: Error): string | undefined {
-  return error.cause instanceof Error ? error.cause.message : undefined;
 }

@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { type FastifyInstance, fastify, type FastifyRequest, LogController } from 'fastify';
 
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
+import type { Logger } from '../../telemetry/logger.ts';
 import type { AccessGate } from '../access/access-gate.ts';
 import { Closing } from '../listener/closing.ts';
 import { checkExpectation } from '../listener/check-expectation.ts';
@@ -23,6 +24,7 @@ import { ActiveRequest, type ActiveRequestDeps } from './active-request.ts';
 export interface RegistryServerDeps
   extends BaseRoutesDeps, RepositoryRoutesDeps, Omit<ActiveRequestDeps, 'turns'> {
   readonly tls: TlsMaterial | undefined;
+  readonly logger: Logger;
 }
 
 const OPTIONS_RESPONSE: RegistryResponse = { status: 204, headers: { allow: ALLOWED_METHODS } };

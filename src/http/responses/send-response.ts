@@ -20,6 +20,8 @@ export interface SendResult {
   readonly contentDigest?: string | undefined;
   /** Why the response was aborted after its head was sent. */
   readonly failure?: unknown;
+  /** The client had closed the connection before the response was aborted. */
+  readonly clientAborted?: boolean;
 }
 
 export interface SendOptions {
@@ -64,8 +66,10 @@ export async function sendResponse(
       if (!sink.writableEnded) sink.end();
       return { ...head, source: sourceOf(response), bytes: sent.bytes };
     } catch (failure) {
+      // Before the abort closes the connection, which looks as if the client had done it.
+      const clientAborted = options.signal.aborted;
       abortResponse(raw);
-      return { ...head, bytes: sent.bytes, failure };
+      return { ...head, bytes: sent.bytes, failure, clientAborted };
     }
   } finally {
     await response.dispose?.();

@@ -82,7 +82,9 @@ export class RegistryApi implements AsyncDisposable {
     const scope = request.repository === '' ? '' : `repository:${request.repository}:pull`;
     const authorization = await authorizer.authorization(scope, request.signal);
     const response = await this.#ask({ ...request, authorizer, scope }, authorization);
-    const isRefusal = this.isOwn(response.url) && (response.status === 401 || response.status === 403);
+    const isOwn = this.isOwn(response.url);
+    if (isOwn) authorizer.noteStatus?.(response.status);
+    const isRefusal = isOwn && (response.status === 401 || response.status === 403);
     return isRefusal ? { ...response, hint: authorizer.hint } : response;
   }
 

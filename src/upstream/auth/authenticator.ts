@@ -7,6 +7,7 @@ import type { Events } from '../../telemetry/events.ts';
 import type { Authorizer } from './authorizer.ts';
 import type { Challenge } from './challenge.ts';
 import type { Credentials, CredentialSource } from '../credentials/credentials.ts';
+import { CredentialVerdict } from './credential-verdict.ts';
 import { mayReceiveCredentials } from './may-receive-credentials.ts';
 import { fetchToken, parseRealm, wantedScope } from './fetch-token.ts';
 import type { Transport } from '../transport/transport.ts';
@@ -48,6 +49,7 @@ export class Authenticator implements Authorizer {
   readonly #grants = new BoundedMap<Grant>({ maxEntries: MAX_SCOPES });
   readonly #flights: SingleFlight<Secret | undefined>;
   readonly #closing = new AbortController();
+  readonly #verdict: CredentialVerdict;
   /** The upstream accepts the credentials themselves, without a token. */
   #isDirect = false;
   readonly party = undefined;
@@ -56,11 +58,12 @@ export class Authenticator implements Authorizer {
   constructor(deps: AuthenticatorDeps) {
     this.#deps = deps;
     this.#flights = new SingleFlight('token', deps.events);
+    this.#verdict = new CredentialVerdict(deps);
   }
 
   /** The `Authorization` value for a request of `scope`; `undefined` to send none. */
   async authorization(scope: string, signal: AbortSignal | undefined): Promise<Secret | undefined> {
-    if (this.#isDirect) return directAuthorization(await this.#deps.credentials.read(signal));
+    if (this.#isDirect) return directAuthorization(await this.#readCredentials(signal));
     const grant = this.#grantFor(scope);
     if (grant === undefined || performance.now() < grant.expiresAtMs) return grant?.authorization;
     try {
@@ -99,6 +102,22 @@ export class Authenticator implements Authorizer {
     return this.#renew(scope, known, refused, signal);
   }
 
+  /** Responses judge the credentials only where these were sent themselves. */
+  noteStatus(status: number): void {
+    if (!this.#isDirect) return;
+    if (status === 401) this.#verdict.refused(`upstream ${this.#deps.upstream} answered ${status}`);
+    else if (status < 300) this.#verdict.accepted();
+  }
+
+  async #readCredentials(signal: AbortSignal | undefined): Promise<Credentials | undefined> {
+    try {
+      return await this.#deps.credentials.read(signal);
+    } catch (error) {
+      if (isSpandrelError(error, 'UPSTREAM_CREDENTIALS_REFUSED')) this.#verdict.refused(error.message);
+      throw error;
+    }
+  }
+
   /** Aborts running requests for tokens and credentials. */
   close(reason: Error): void {
     this.#closing.abort(reason);
@@ -128,7 +147,7 @@ export class Authenticator implements Authorizer {
     refused: Secret | undefined,
   ): Promise<Secret | undefined> {
     const { credentials: source } = this.#deps;
-    const credentials = await source.read(this.#closing.signal);
+    const credentials = await this.#readCredentials(this.#closing.signal);
     const bearers = challenges.filter(({ scheme }) => scheme === 'bearer');
     const takesBasic = challenges.some(({ scheme }) => scheme === 'basic');
     const direct = directAuthorization(credentials);
@@ -148,7 +167,7 @@ export class Authenticator implements Authorizer {
     this.#isDirect = direct !== undefined;
     if (!isSame(direct, refused)) return direct;
     if (credentials !== undefined) source.refuse(credentials);
-    const other = directAuthorization(await source.read(this.#closing.signal));
+    const other = directAuthorization(await this.#readCredentials(this.#closing.signal));
     return isSame(other, refused) ? undefined : other;
   }
 
@@ -181,9 +200,11 @@ export class Authenticator implements Authorizer {
     } catch (error) {
       if (credentials === undefined || !isSpandrelError(error, 'UPSTREAM_CREDENTIALS_REFUSED')) throw error;
       source.refuse(credentials);
-      const other = await source.read(this.#closing.signal);
-      if (other === undefined || secretOf(other) === secretOf(credentials)) throw error;
-      return this.#exchange(scope, challenge, other);
+      const other = await this.#readCredentials(this.#closing.signal);
+      if (other !== undefined && secretOf(other) !== secretOf(credentials))
+        return this.#exchange(scope, challenge, other);
+      this.#verdict.failed(error);
+      throw error;
     }
   }
 
@@ -217,6 +238,7 @@ export class Authenticator implements Authorizer {
       hint: this.hint,
       signal: this.#closing.signal,
     });
+    if (isTrusted && credentials !== undefined) this.#verdict.accepted();
     const lifetimeMs = token.expiresInSeconds * 1000;
     const expiresAtMs = asked + lifetimeMs - Math.min(EXPIRY_MARGIN_MS, lifetimeMs / 4);
     // ECR Public has one scope, "aws", for all repositories.

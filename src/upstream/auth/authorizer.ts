@@ -7,6 +7,8 @@ export interface Authorizer {
   readonly party?: string | undefined;
   /** A possible reason for a refusal by the upstream. */
   readonly hint?: string | undefined;
+  /** The upstream itself sent `status` in the end. */
+  noteStatus?(status: number): void;
   /** The `Authorization` value for a request of `scope`; `undefined` to send none. */
   authorization(scope: string, signal: AbortSignal | undefined): Promise<Secret | undefined>;
   /**

@@ -3,7 +3,7 @@ import { Secret } from '../../core/secret.ts';
 /** Credentials for a registry or its token service. */
 export type Credentials =
   /** `authorization` is a header value, for the registry itself or for its token service. */
-  | { readonly kind: 'basic'; readonly authorization: Secret }
+  | { readonly kind: 'basic'; readonly authorization: Secret; readonly user?: string }
   /** An OAuth 2 refresh token, for a token service only. */
   | { readonly kind: 'identity-token'; readonly token: Secret }
   /** A token for the registry itself. */
@@ -11,6 +11,8 @@ export type Credentials =
 
 /** Where the credentials of one upstream come from. */
 export interface CredentialSource {
+  /** User name or role, for the log; `undefined` if it is not known, or there is none. */
+  readonly user: string | undefined;
   /**
    * The current credentials, from memory if possible; `undefined` means anonymous. Unchanged credentials are
    * the same object.
@@ -27,7 +29,12 @@ export interface CredentialSource {
 /** Basic `Authorization`: RFC 7617. */
 export function basicCredentials(username: string, password: string): Credentials {
   const pair = Buffer.from(`${username}:${password}`).toString('base64');
-  return { kind: 'basic', authorization: new Secret(`Basic ${pair}`) };
+  return { kind: 'basic', authorization: new Secret(`Basic ${pair}`), user: username };
+}
+
+/** User name of Basic credentials. */
+export function userOf(credentials: Credentials | undefined): string | undefined {
+  return credentials?.kind === 'basic' ? credentials.user : undefined;
 }
 
 /** Credentials that never change, or none. */
@@ -36,6 +43,10 @@ export class FixedCredentials implements CredentialSource {
 
   constructor(credentials: Credentials | undefined) {
     this.#credentials = credentials;
+  }
+
+  get user(): string | undefined {
+    return userOf(this.#credentials);
   }
 
   read(): Promise<Credentials | undefined> {

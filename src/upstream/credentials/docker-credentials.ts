@@ -4,7 +4,7 @@ import { Secret } from '../../core/secret.ts';
 import type { Events } from '../../telemetry/events.ts';
 import { ChangingFile, type OnKept } from '../transport/changing-file.ts';
 import { askCredentialHelper } from './ask-credential-helper.ts';
-import { basicCredentials, type Credentials, type CredentialSource } from './credentials.ts';
+import { basicCredentials, type Credentials, type CredentialSource, userOf } from './credentials.ts';
 import { type DockerConfigEntry, parseDockerConfig } from './parse-docker-config.ts';
 
 export interface DockerCredentialsDeps {
@@ -48,6 +48,7 @@ export class DockerCredentials implements CredentialSource {
   readonly #flights: SingleFlight<HelperAnswer>;
   readonly #closing = new AbortController();
   #answer: HelperAnswer | undefined;
+  user: string | undefined;
 
   constructor(deps: DockerCredentialsDeps) {
     this.#deps = deps;
@@ -59,6 +60,12 @@ export class DockerCredentials implements CredentialSource {
 
   /** @throws SpandrelError UPSTREAM_CREDENTIALS_REFUSED if the file cannot be read or the helper fails */
   async read(signal: AbortSignal | undefined): Promise<Credentials | undefined> {
+    const credentials = await this.#read(signal);
+    this.user = userOf(credentials);
+    return credentials;
+  }
+
+  async #read(signal: AbortSignal | undefined): Promise<Credentials | undefined> {
     const entry = await this.#readFile();
     if (entry.helper === undefined) return entry.credentials;
     const { name, server } = entry.helper;

@@ -31,6 +31,8 @@ const EXPIRY_MARGIN_MS = 60_000;
 const SHORTEST_LIFE_MS = 5 * 60_000;
 /** Lifetime of ECR's tokens. */
 const LONGEST_LIFE_MS = 12 * 3_600_000;
+/** User name in all tokens of ECR. */
+const AWS_USER = 'AWS';
 /** Shortest time between failed renewals, and shortest age of a token that is replaced. */
 const LEAST_INTERVAL_MS = 10_000;
 /** How long ECR Public is used anonymously before the SDK looks for credentials again. */
@@ -41,6 +43,7 @@ const ANONYMOUS_MS = 15 * 60_000;
  * once when refused.
  */
 export class EcrCredentials implements CredentialSource {
+  readonly user: string;
   readonly #deps: EcrCredentialsDeps;
   readonly #now: () => number;
   readonly #flights: SingleFlight<Held>;
@@ -50,6 +53,7 @@ export class EcrCredentials implements CredentialSource {
   #failure: { readonly error: SpandrelError; readonly atMs: number } | undefined;
 
   constructor(deps: EcrCredentialsDeps) {
+    this.user = deps.roleArn ?? AWS_USER;
     this.#deps = deps;
     this.#now = deps.now ?? (() => performance.now());
     this.#flights = new SingleFlight('token', deps.events);

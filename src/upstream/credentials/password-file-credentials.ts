@@ -7,10 +7,12 @@ import { basicCredentials, type Credentials, type CredentialSource } from './cre
  * part of the password.
  */
 export class PasswordFileCredentials implements CredentialSource {
+  readonly user: string;
   readonly #upstream: string;
   readonly #file: ChangingFile<Credentials>;
 
   constructor(upstream: string, username: string, path: string, onKept: OnKept) {
+    this.user = username;
     this.#upstream = upstream;
     this.#file = new ChangingFile(path, (text) => basicCredentials(username, parsePassword(text)), onKept);
   }

@@ -222,6 +222,8 @@ export class Transport implements AsyncDisposable {
   }: TransportRequest): Promise<TransportResponse> {
     const { events, upstream, tracer = NO_TRACER } = this.#options;
     const held = events.hold('upstream_request');
+    const startedAtMs = performance.now();
+    const seconds = (): number => (performance.now() - startedAtMs) / 1000;
     // Queries contain signatures: they are not traced.
     const traceSpan = tracer.begin(`upstream ${kind}`, 'client');
     traceSpan.set({
@@ -238,7 +240,8 @@ export class Transport implements AsyncDisposable {
       });
       // undici ignores the signal of a request that waits for a connection.
       const { statusCode, headers: answered, body } = await waitFor(asked, signal);
-      events.upstreamResponded({ upstream, kind, outcome: outcomeOf(statusCode) }, statusCode, traceSpan);
+      const ended = { upstream, kind, outcome: outcomeOf(statusCode), seconds: seconds() };
+      events.upstreamResponded(ended, statusCode, traceSpan);
       body.once('close', () => {
         traceSpan.end();
         held[Symbol.dispose]();
@@ -253,7 +256,7 @@ export class Transport implements AsyncDisposable {
     } catch (error) {
       const { code } = explainFault(upstream, error).error;
       const outcome = signal?.aborted === true ? 'aborted' : (OUTCOMES[code] ?? 'unreachable');
-      events.upstreamFailed({ upstream, kind, outcome }, traceSpan);
+      events.upstreamFailed({ upstream, kind, outcome, seconds: seconds() }, traceSpan);
       traceSpan.end();
       held[Symbol.dispose]();
       throw error;

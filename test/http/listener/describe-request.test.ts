@@ -151,7 +151,7 @@ describe('the log line of a request', () => {
       events.requestServed(describeRequest({ ...finished, result: defect }), span);
       const [left, broken] = lines.map((line) => JSON.parse(line) as Record<string, unknown>);
       expect(left).toMatchObject({ level: 'info', msg: 'request' });
-      expect(broken).toMatchObject({ level: 'warn', msg: 'response aborted', code: 'INTERNAL' });
+      expect(broken).toMatchObject({ level: 'error', msg: 'response aborted', code: 'INTERNAL' });
     },
   );
 });
