@@ -18,6 +18,7 @@ import { AdminGuard } from './http/access/admin-guard.ts';
 import { createAdminRules } from './http/access/create-admin-rules.ts';
 import { createAdminServer } from './http/admin/create-admin-server.ts';
 import { Connections } from './http/listener/connections.ts';
+import { listenOn } from './http/listener/listen-on.ts';
 import { readTlsMaterial } from './http/listener/tls-material.ts';
 import { ReadinessChecks } from './http/admin/readiness.ts';
 import { createRegistryServer } from './http/registry/create-registry-server.ts';
@@ -340,18 +341,14 @@ export async function createApp(
   });
   let stopping = false;
   const guard = new AdminGuard(await createAdminRules(config, readNamedFile));
-  const accepting = (): boolean => !stopping;
-  const warnings = (): string[] => [
-    ...Object.values(connections).flatMap((of) => of.certificateProblems),
-    ...events.configProblems.map((problem) => `the configuration in the files is refused: ${problem}`),
-  ];
-  const { clients } = upstreams;
+  const listeners = (): Connections[] => Object.values(connections);
+  const checked = { accepting: () => !stopping, blobs, clients: upstreams.clients, events };
   const admin = createAdminServer({
     guard,
     tls: tls.admin,
     limits: config.limits,
     blobs,
-    readiness: new ReadinessChecks({ accepting, blobs, redis, clients, warnings, required: config.ready }),
+    readiness: new ReadinessChecks({ ...checked, redis, connections: listeners, required: config.ready }),
     warmJobs,
     servedImages,
     events,
@@ -373,14 +370,14 @@ export async function createApp(
       const { host, port } = config.listen;
       // A client whose connection overflows the system's queue retries only after a second.
       const backlog = config.limits.maxConnections;
-      const registryUrl = await registry.listen({ host, port, backlog });
+      const registryUrl = await listenOn(registry, 'listen', { host, port, backlog });
       const { token, tokenFile, host: adminHost } = config.admin;
       if (!isLoopback(adminHost) && token === undefined && tokenFile === undefined)
         logger.warn(
           { host: adminHost },
           'the admin API is reachable from other machines and admin.token is not set: it refuses them',
         );
-      const adminUrl = await admin.listen({ host: config.admin.host, port: config.admin.port });
+      const adminUrl = await listenOn(admin, 'admin', { host: adminHost, port: config.admin.port });
       return { registryUrl, adminUrl };
     },
     async [Symbol.asyncDispose]() {

@@ -49,6 +49,42 @@ describe('generated documents', async () => {
   });
 });
 
+describe('the table of incidents', () => {
+  const [, table = ''] =
+    /<!-- incidents -->([\s\S]*)<!-- \/incidents -->/.exec(read('docs/operations.md')) ?? [];
+  const rows = table
+    .split('\n')
+    .filter((line) => line.startsWith('| '))
+    .slice(1)
+    .map((line) => line.split('|').map((cell) => cell.trim()));
+  const sources = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts'))
+    .map((name) => read(join('src', name)))
+    .join('');
+  const names = new Set(new Metrics().described.map(({ name }) => name));
+  const codesIn = (cell = ''): string[] => Array.from(cell.matchAll(/`([^`]+)`/g), ([, code = '']) => code);
+
+  it('has twenty rows or more, each with what is seen and what to do', () => {
+    expect(rows.length).toBeGreaterThanOrEqual(20);
+    for (const cells of rows) expect(cells.slice(1, -1).filter((cell) => cell === '')).toEqual([]);
+  });
+
+  it('names log lines, codes and metrics that the proxy has', () => {
+    for (const [, incident, seen, line, metric] of rows) {
+      const texts = [...codesIn(seen), ...codesIn(line)].filter((code) => /^[A-Z_]{4,}$| /.test(code));
+      expect(
+        texts.filter((text) => !sources.includes(text)),
+        incident,
+      ).toEqual([]);
+      const metrics = codesIn(metric).filter((code) => code.startsWith('spandrel_'));
+      expect(
+        metrics.filter((name) => !names.has(name)),
+        incident,
+      ).toEqual([]);
+    }
+  });
+});
+
 /** Anchors of a document's headings, as GitHub makes them. */
 function anchorsOf(document: string): Set<string> {
   const headings = prose(document).flatMap((line) => /^#{1,6} +(.*)$/.exec(line)?.[1] ?? []);

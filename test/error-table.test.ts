@@ -300,6 +300,14 @@ const CODES: Readonly<Record<string, readonly [Omit<Seen, 'code'>, provoke: () =
     { exitStatus: 1 },
     async () => run(['serve'], { SPANDREL_STORAGE_ROOT: (await proxyWith(known.upstream)).root }),
   ],
+  LISTEN_FAILED: [
+    { exitStatus: 1 },
+    async () =>
+      run(['serve'], {
+        SPANDREL_STORAGE_ROOT: await temporaryFolder(),
+        SPANDREL_LISTEN_PORT: new URL(known.app.url).port,
+      }),
+  ],
   OVERLOADED: [
     { status: 503 },
     async () => {

@@ -115,6 +115,11 @@ export const ERRORS = {
     false,
     'Another process owns the store. Each replica needs its own `storage.root`.',
   ),
+  LISTEN_FAILED: entry(
+    500,
+    false,
+    'A listener cannot be opened: its port is taken, or its address is not one of this machine.',
+  ),
   OVERLOADED: entry(503, true, 'The proxy has too much to do. Try again in a moment.'),
   WORKER_FAILED: entry(
     503,

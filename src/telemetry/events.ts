@@ -32,6 +32,11 @@ export interface UpstreamRequest {
   readonly seconds: number;
 }
 
+/** The circuit of a host of an upstream. `until` is when the host is probed. */
+export type CircuitChange =
+  | { readonly kind: 'opened'; readonly host: string; readonly why: string; readonly until: string }
+  | { readonly kind: 'closed'; readonly host: string };
+
 /** A layer index that was built. */
 export interface BuiltIndex {
   readonly layer: string;
@@ -191,11 +196,16 @@ export class Events {
   }
 
   /** @param openCircuits open circuits of all hosts of the upstream */
-  circuitsChanged(upstream: string, openCircuits: number, change?: 'opened' | 'closed'): void {
+  circuitsChanged(upstream: string, openCircuits: number, change?: CircuitChange): void {
     this.#metrics.upstreamCircuitsOpen.set({ upstream }, openCircuits);
-    if (change === 'closed') this.#logger.info({ upstream }, 'upstream responds again');
-    if (change === 'opened')
-      this.#logger.warn({ upstream }, 'upstream does not respond: the proxy probes it from time to time');
+    if (change === undefined) return;
+    const { host } = change;
+    if (change.kind === 'closed') this.#logger.info({ upstream, host }, 'upstream responds again');
+    else
+      this.#logger.warn(
+        { upstream, host, until: change.until, cause: change.why },
+        'upstream does not respond: the proxy leaves it alone and probes it from time to time',
+      );
   }
 
   /** A request joined work that another one had started. */
@@ -269,17 +279,17 @@ export class Events {
   fillFailed(
     blob: string,
     {
-      origin,
+      repositoryKey,
       outcome,
       code,
       failure,
-    }: { origin: string | undefined; outcome: string; code: string; failure: Error },
+    }: { repositoryKey: string | undefined; outcome: string; code: string; failure: Error },
     traceSpan: TraceSpan,
   ): void {
     this.#metrics.fills.inc({ outcome });
     traceSpan.fail(outcome);
     // The names of upstreams have no slash.
-    const [upstream, ...path] = origin?.split('/') ?? [];
+    const [upstream, ...path] = repositoryKey?.split('/') ?? [];
     const repository = path.length === 0 ? undefined : path.join('/');
     this.#logger.warn({ blob, upstream, repository, code, cause: failure.message }, 'fill failed');
   }

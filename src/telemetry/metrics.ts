@@ -145,7 +145,9 @@ export class Metrics {
   );
   readonly imagePulls = this.#counter(
     'image_pulls_total',
-    'Clients that started to pull an image, lazily or in full',
+    'Pulls of images, lazily or in full, by the requests for large layers: a client counts once for an ' +
+      'image, until it has requested none of its layers for ten minutes. A client is the address in ' +
+      'X-Forwarded-For or Forwarded, else that of the connection',
     ['mode'],
   );
   readonly inflateBytes = this.#counter('inflate_bytes_total', 'Decompressed bytes produced', ['engine']);

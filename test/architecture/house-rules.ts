@@ -19,12 +19,14 @@ const MOST_FILES = 20;
 /** Who may look at a clock that can be set. Ages and deadlines are no reason; see `core/steady-now.ts`. */
 const WALL_CLOCK: readonly string[] = [
   'src/core/steady-now.ts',
+  'src/http/listener/connections.ts',
   // Shown.
   'src/images/manifests/served-images.ts',
   'src/images/operations/warm-job.ts',
   // Ends of signed URLs and tokens, and dates of Retry-After, turned into durations at once.
   'src/upstream/blobs/blob-locations.ts',
   'src/upstream/credentials/ecr-credentials.ts',
+  'src/upstream/transport/left-alone.ts',
   'src/upstream/transport/transport.ts',
 ];
 

@@ -70,7 +70,7 @@ export class SpandrelProcess implements AsyncDisposable {
     return promise.finally(() => this.#watchers.delete(look));
   }
 
-  /** The first line of the log that `isWanted`, once it is written. @throws Error if the process ends before */
+  /** The first such line of the log, once it is written. @throws Error if the process ends before */
   async logged(isWanted: (line: Record<string, unknown>) => boolean): Promise<Record<string, unknown>> {
     return this.#printed(() => this.log.find(isWanted));
   }

@@ -1,4 +1,5 @@
-import { SpandrelError } from '../../core/errors.ts';
+import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
+import { nodeErrorCode } from '../../core/node-error-code.ts';
 import type { Events } from '../../telemetry/events.ts';
 import type { BlobDamage, StoredKind } from '../../telemetry/metrics.ts';
 
@@ -9,6 +10,7 @@ const PAUSE_MS = 10_000;
 export class StoreHealth {
   readonly #events: Events;
   readonly #now: () => number;
+  #lastFault = '';
   #failedAtMs = Number.NEGATIVE_INFINITY;
   readonly #loggedAtMs = new Map<StoredKind, number>();
 
@@ -26,13 +28,19 @@ export class StoreHealth {
   /** @throws SpandrelError STORE_FULL while {@link isFailing} */
   assertWritable(): void {
     if (this.isFailing)
-      throw new SpandrelError('STORE_FULL', 'the disk has just failed: nothing is stored for a few seconds');
+      throw new SpandrelError(
+        'STORE_FULL',
+        `the store is left alone for ${Math.ceil((this.#failedAtMs + PAUSE_MS - this.#now()) / 1000)} s: ` +
+          `its last write failed (${this.#lastFault})`,
+      );
   }
 
   /** Records a failed write. If the disk stays full, this is logged from time to time, not for each write. */
   noteWriteFailure(kind: StoredKind, error: unknown): void {
     const now = this.#now();
     this.#failedAtMs = now;
+    const fault = isSpandrelError(error) && error.cause !== undefined ? error.cause : error;
+    this.#lastFault = nodeErrorCode(fault) || 'unknown';
     const isLogged = now - (this.#loggedAtMs.get(kind) ?? Number.NEGATIVE_INFINITY) >= PAUSE_MS;
     if (isLogged) this.#loggedAtMs.set(kind, now);
     this.#events.storeWriteFailed(kind, error, isLogged);

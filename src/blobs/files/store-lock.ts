@@ -40,8 +40,8 @@ export class StoreLock implements AsyncDisposable {
       throw new SpandrelError(
         'STORE_LOCKED',
         `storage.root: the store ${root} belongs to the running process ${ownerPid ?? '(unknown)'}` +
-          `${await commandOf(ownerPid)}: stop it, or give this one another storage.root ` +
-          '(SPANDREL_STORAGE_ROOT)',
+          `${ownerPid === undefined ? '' : await describeProcess(ownerPid)}: stop it, or give this one ` +
+          'another storage.root (SPANDREL_STORAGE_ROOT)',
         {
           cause: error,
           detail: { pid: ownerPid },
@@ -74,9 +74,8 @@ async function identify(path: string): Promise<string | undefined> {
 }
 
 /** How a process was started, in brackets; empty where the system does not say. */
-async function commandOf(pid: number | undefined): Promise<string> {
-  if (pid === undefined) return '';
-  // The arguments end with NUL each. A process id of another container has no entry, or one of another process.
+export async function describeProcess(pid: number): Promise<string> {
+  // The arguments end with NUL each. A process id of another container has no entry here, or a wrong one.
   const text = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
   const command = text.replaceAll('\0', ' ').trim();
   return command === '' ? '' : ` (${command.slice(0, MAX_COMMAND_LENGTH)})`;

@@ -228,7 +228,7 @@ export class BlobFills implements AsyncDisposable {
       {
         key,
         sizeBytes,
-        origin: source.origin,
+        repositoryKey: source.repositoryKey,
         fill,
         file,
         layout,

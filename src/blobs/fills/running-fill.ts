@@ -24,8 +24,8 @@ const LINGER_MS = 2000;
 export interface RunningFillOptions {
   readonly key: StoreKey;
   readonly sizeBytes: ProvenBytes;
-  /** Upstream and repository of the request that started the fill, as in {@link BlobSource.origin}. */
-  readonly origin: string | undefined;
+  /** Upstream and repository of the request that started the fill, as in {@link BlobSource.repositoryKey}. */
+  readonly repositoryKey: string | undefined;
   readonly fill: Fill;
   readonly file: PartialFile;
   readonly layout: StoreLayout;
@@ -145,7 +145,7 @@ export class RunningFill {
   }
 
   async #run(unpin: () => void, span: TraceSpan): Promise<void> {
-    const { key, origin, fill, file, sizeBytes, room, events, onComplete, onOver } = this.#options;
+    const { key, repositoryKey, fill, file, sizeBytes, room, events, onComplete, onOver } = this.#options;
     try {
       const isWhole = await fill.run();
       const partialPath = isWhole ? undefined : file.path;
@@ -165,7 +165,7 @@ export class RunningFill {
           : storeFault(error, 'keep a blob');
       this.#isStopping = true;
       const code = errorCodeOf(failure);
-      const ending = { origin, outcome: outcomeOf(failure), code, failure };
+      const ending = { repositoryKey, outcome: outcomeOf(failure), code, failure };
       events.fillFailed(digestOfKey(key), ending, span);
       // Update the store before readers get the error.
       await this.#keepWhatIsRight(failure).finally(() => fill.fail(failure));

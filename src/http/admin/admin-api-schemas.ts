@@ -69,6 +69,10 @@ export const ADMIN_API_SCHEMAS = {
   readiness: object({
     status: { enum: ['ready', 'failing', 'stopping'] },
     missing: { ...list(text), description: 'the failing checks' },
+    warnings: {
+      ...list(text),
+      description: 'what needs attention, but does not keep the proxy from serving',
+    },
     checks: object({
       accepting: { type: 'boolean' },
       store: { type: 'boolean' },

@@ -2,6 +2,8 @@ import type { BlobStore } from '../../blobs/blob-store.ts';
 import type { RedisCache } from '../../cache/redis-cache.ts';
 import { type ErrorCode, isSpandrelError } from '../../core/errors.ts';
 import { TimeLimit } from '../../core/work/time-limit.ts';
+import type { Events } from '../../telemetry/events.ts';
+import type { Connections } from '../listener/connections.ts';
 import type { RegistryClient } from '../../upstream/registry-client.ts';
 
 export interface ReadinessDeps {
@@ -10,8 +12,8 @@ export interface ReadinessDeps {
   readonly blobs: BlobStore;
   readonly redis: RedisCache | undefined;
   readonly clients: readonly RegistryClient[];
-  /** What needs somebody's attention, but does not keep the proxy from serving. */
-  readonly warnings: () => readonly string[];
+  readonly events: Events;
+  readonly connections: () => readonly Connections[];
   /** The `ready` section of the configuration. */
   readonly required: { readonly redis: boolean; readonly upstreams?: readonly string[] | undefined };
 }
@@ -73,7 +75,13 @@ export class ReadinessChecks {
     const status = !checks.accepting ? 'stopping' : missing.length === 0 ? 'ready' : 'failing';
     const lost =
       'storage.root: the file of the lock was removed or replaced: another process may use the store';
-    const warnings = [...this.#deps.warnings(), ...(isLocked ? [] : [lost])];
+    const warnings = [
+      ...this.#deps.connections().flatMap((of) => of.certificateProblems),
+      ...this.#deps.events.configProblems.map(
+        (problem) => `the configuration in the files is refused: ${problem}`,
+      ),
+      ...(isLocked ? [] : [lost]),
+    ];
     return { status, missing, warnings, checks };
   }
 

@@ -7,6 +7,7 @@ import type { ManifestContents, ManifestRequest } from '../../images/contents/ma
 import type { Referrers } from '../../images/lazy/referrers.ts';
 import type { FoundManifest } from '../../images/manifests/manifests.ts';
 import { acceptsGzip } from '../requests/accepts-gzip.ts';
+import { readForwardedClient } from '../requests/read-forwarded-client.ts';
 import { parseCount } from '../requests/parse-count.ts';
 import type { RequestContext } from '../requests/request-context.ts';
 import { contentResponse } from '../responses/content-response.ts';
@@ -87,6 +88,7 @@ function blobRequest(context: RequestContext): BlobRequest {
     userAgent,
     acceptEncoding,
     client,
+    forwardedClient: readForwardedClient(headers),
     signal,
   };
 }

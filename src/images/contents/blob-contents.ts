@@ -92,7 +92,8 @@ export class BlobContents {
       const { sizeBytes, cached } = await layers.statBlob(target, digest, signal);
       return { ...shared, sizeBytes, source: cached ? 'disk' : 'upstream', read: noBytes };
     }
-    if (layers.belongsInIndex(target, digest)) pullLog.note(target, digest, request.client, request);
+    if (layers.belongsInIndex(target, digest))
+      pullLog.note(target, digest, request.forwardedClient ?? request.client, request);
     const blob = await layers.readBlob(target, digest, signal);
     return {
       ...shared,

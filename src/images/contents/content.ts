@@ -41,6 +41,8 @@ export interface UnsizedContent {
 export interface ContentReader {
   /** Address of the client; fairness key of the reads. */
   readonly client: string;
+  /** The client that a balancer names. It is not verified. */
+  readonly forwardedClient?: string | undefined;
   /** Aborted when the client aborts. */
   readonly signal: AbortSignal;
 }

@@ -18,6 +18,7 @@ export class CircuitBreaker {
   #failures = 0;
   #openUntilMs: number | undefined;
   #isProbing = false;
+  #lastFailure = '';
 
   constructor(options: CircuitOptions) {
     this.#options = options;
@@ -25,6 +26,16 @@ export class CircuitBreaker {
 
   get isOpen(): boolean {
     return this.#openUntilMs !== undefined;
+  }
+
+  /** When the next request may probe the host; `undefined` while the circuit is closed. */
+  get openUntilMs(): number | undefined {
+    return this.#openUntilMs;
+  }
+
+  /** What the last request failed with. */
+  get lastFailure(): string {
+    return this.#lastFailure;
   }
 
   /** Whether a request may be sent. After `probe` and `closed`, call one of the methods below. */
@@ -42,7 +53,8 @@ export class CircuitBreaker {
     this.#isProbing = false;
   }
 
-  fail(nowMs: number): void {
+  fail(nowMs: number, why: string): void {
+    this.#lastFailure = why;
     this.#failures++;
     if (this.#failures >= this.#options.failures) this.#openUntilMs = nowMs + this.#options.openMs;
     this.#isProbing = false;

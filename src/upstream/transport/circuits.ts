@@ -1,6 +1,6 @@
 import { BoundedMap } from '../../cache/bounded-map.ts';
-import { SpandrelError } from '../../core/errors.ts';
-import type { Events } from '../../telemetry/events.ts';
+import type { CircuitChange, Events } from '../../telemetry/events.ts';
+import { type LeftAlone, leftAlone, untilOf } from './left-alone.ts';
 import { CircuitBreaker, type CircuitOptions, type Passage } from './circuit-breaker.ts';
 
 export interface CircuitsDeps {
@@ -37,35 +37,50 @@ export class Circuits {
     this.#breakers.set(url.origin, breaker);
     const passage = breaker.enter(this.#now());
     if (passage === 'open') {
-      const words =
-        `upstream ${this.#deps.upstream}: the host has not been responding; the proxy waits before it ` +
-        'tries again';
-      throw new SpandrelError('UPSTREAM_UNREACHABLE', words);
+      throw leftAlone('UPSTREAM_UNREACHABLE', this.#describe(url.host, breaker));
     }
     return {
       isProbe: passage === 'probe',
-      end: (outcome) => this.#end(breaker, passage, outcome),
+      end: (outcome, why) => this.#end({ breaker, passage, host: url.host }, outcome, why),
     };
   }
 
-  #end(breaker: CircuitBreaker, passage: Passage, outcome: 'answered' | 'failed' | 'left'): void {
-    const wasOpen = breaker.isOpen;
-    if (outcome === 'answered') breaker.succeed();
-    else if (outcome === 'failed') breaker.fail(this.#now());
-    else breaker.leave(passage);
-    if (breaker.isOpen === wasOpen) return;
-    this.#tell(wasOpen ? 'closed' : 'opened');
+  #describe(host: string, breaker: CircuitBreaker): LeftAlone {
+    const { upstream } = this.#deps;
+    const remainingMs = (breaker.openUntilMs ?? 0) - this.#now();
+    return { upstream, host, remainingMs, why: `its last request failed: ${breaker.lastFailure}` };
   }
 
-  #tell(change?: 'opened' | 'closed'): void {
+  #end({ breaker, passage, host }: Passing, outcome: Outcome, why = ''): void {
+    const wasOpen = breaker.isOpen;
+    if (outcome === 'answered') breaker.succeed();
+    else if (outcome === 'failed') breaker.fail(this.#now(), why);
+    else breaker.leave(passage);
+    if (breaker.isOpen === wasOpen) return;
+    const { remainingMs } = this.#describe(host, breaker);
+    this.#tell(
+      wasOpen ? { kind: 'closed', host } : { kind: 'opened', host, why, until: untilOf(remainingMs) },
+    );
+  }
+
+  #tell(change?: CircuitChange): void {
     const open = [...this.#breakers.values()].filter(({ isOpen }) => isOpen).length;
     this.#deps.events.circuitsChanged(this.#deps.upstream, open, change);
   }
+}
+
+type Outcome = 'answered' | 'failed' | 'left';
+
+interface Passing {
+  readonly breaker: CircuitBreaker;
+  readonly passage: Passage;
+  readonly host: string;
 }
 
 /** An admitted request. */
 export interface Attempt {
   /** It probes whether the host is back, so it is not retried. */
   readonly isProbe: boolean;
-  end(outcome: 'answered' | 'failed' | 'left'): void;
+  /** @param why what it failed with */
+  end(outcome: Outcome, why?: string): void;
 }

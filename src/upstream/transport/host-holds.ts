@@ -1,6 +1,7 @@
 import { BoundedMap } from '../../cache/bounded-map.ts';
-import { SpandrelError } from '../../core/errors.ts';
+import type { SpandrelError } from '../../core/errors.ts';
 import { waitFor } from '../../core/wait-for.ts';
+import { leftAlone } from './left-alone.ts';
 import type { Pause } from './backoff-ms.ts';
 
 export interface HostHoldsDeps {
@@ -75,7 +76,7 @@ export class HostHolds {
     for (let waited = 0; ; waited++) {
       const hold = this.#holdOf(request);
       if (hold === undefined) return waited;
-      if (hold.over === undefined || waited >= waits) throw this.#refusal(hold);
+      if (hold.over === undefined || waited >= waits) throw this.#refusal(request.url.host, hold);
       await waitFor(hold.over, request.signal);
     }
   }
@@ -97,11 +98,10 @@ export class HostHolds {
     return hold !== undefined && hold.untilMs > this.#now() ? hold : undefined;
   }
 
-  #refusal({ untilMs }: Hold): SpandrelError {
-    const retryAfterSeconds = Math.ceil((untilMs - this.#now()) / 1000);
+  #refusal(host: string, { untilMs }: Hold): SpandrelError {
     const { upstream } = this.#deps;
-    const words = `upstream ${upstream}: wants no requests for ${retryAfterSeconds} s (Retry-After)`;
-    return new SpandrelError('UPSTREAM_THROTTLED', words, { detail: { retryAfterSeconds } });
+    const why = 'it wants no requests until then (Retry-After)';
+    return leftAlone('UPSTREAM_THROTTLED', { upstream, host, remainingMs: untilMs - this.#now(), why });
   }
 }
 

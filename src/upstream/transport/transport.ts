@@ -145,10 +145,12 @@ export class Transport implements AsyncDisposable {
     const attempt = this.#circuits.enter(request.url);
     try {
       const response = await this.#try(request, attempt.isProbe ? 0 : this.#options.timing.retries);
-      attempt.end(isServerFault(response.status) ? 'failed' : 'answered');
+      const isFailed = isServerFault(response.status);
+      attempt.end(isFailed ? 'failed' : 'answered', `it answered ${response.status}`);
       return await this.#judge(request.url, response);
     } catch (error) {
-      if (isSpandrelError(error, 'UPSTREAM_UNREACHABLE', 'UPSTREAM_TIMEOUT')) attempt.end('failed');
+      if (isSpandrelError(error, 'UPSTREAM_UNREACHABLE', 'UPSTREAM_TIMEOUT'))
+        attempt.end('failed', error.message);
       else attempt.end(isSpandrelError(error, 'UPSTREAM_PROTOCOL') ? 'answered' : 'left');
       throw error;
     }

@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 
+import type { SpandrelError } from '../../../src/core/errors.ts';
 import { Events } from '../../../src/telemetry/events.ts';
 import { type Attempt, Circuits } from '../../../src/upstream/transport/circuits.ts';
 import { RequestPace } from '../../../src/upstream/transport/request-pace.ts';
@@ -27,7 +28,7 @@ beforeEach(() => {
 });
 
 function fail(times: number): void {
-  for (let time = 0; time < times; time++) circuits.enter(REGISTRY).end('failed');
+  for (let time = 0; time < times; time++) circuits.enter(REGISTRY).end('failed', `it answered 50${time}`);
 }
 
 function expectOpen(): void {
@@ -41,6 +42,24 @@ async function openCircuits(): Promise<string | undefined> {
 }
 
 describe('the circuit of a host', () => {
+  it('says why the host is left alone, and until when', () => {
+    fail(3);
+    nowMs += 2500;
+    const around = Date.now() + 7500;
+    let refusal: SpandrelError | undefined;
+    try {
+      circuits.enter(REGISTRY);
+    } catch (error) {
+      refusal = error as SpandrelError;
+    }
+    expect(refusal?.message).toMatch(
+      /^upstream test: the proxy leaves registry\.example\.com alone until \S+Z \(8 s\): its last request failed: it answered 502$/,
+    );
+    expect(refusal?.detail).toMatchObject({ upstream: 'test', retryAfterSeconds: 8 });
+    // To the second; the clock goes on between the two readings.
+    expect(Math.abs(Date.parse(String(refusal?.detail?.['until'])) - around)).toBeLessThan(5000);
+  });
+
   it('opens after failures in a row, and for that host only', async () => {
     fail(2);
     circuits.enter(REGISTRY).end('answered');
