@@ -233,7 +233,7 @@ describe('a file with secrets', () => {
       [
         'the key of another',
         async () => writeFile(tls.key, await readFile(certificates.client.key)),
-        /mismatch/,
+        /is not the key of/,
       ],
       ['half a key', () => half(tls.key), /listen\.tls/],
       ['half a certificate', () => half(tls.cert), /whole certificates/],

@@ -29,7 +29,7 @@ afterEach(async () => {
 /** Arguments for a Node that runs `script` with the same Node: in its place, or as a child if it cannot. */
 function wrapped(hasExecve: boolean, script: string, args: readonly string[]): string[] {
   const lines = [
-    ...(hasExecve ? [] : ['process.execve = undefined;']),
+    ...(hasExecve ? [] : ["Reflect.set(process, 'execve', undefined);"]),
     `const { runByOtherNode } = await import(${JSON.stringify(WRAPPER)});`,
     `await runByOtherNode(process.execPath, ${JSON.stringify(script)}, ${JSON.stringify(args)});`,
   ];

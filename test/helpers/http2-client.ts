@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { type ClientHttp2Session, connect } from 'node:http2';
+import { connect as connectTls } from 'node:tls';
 
 import { cleanup } from './cleanup.ts';
 
@@ -11,7 +12,17 @@ export interface Http2Answer {
 
 /** A connection to the listener at `url`, by the name `localhost`. It ends with the test. */
 export async function openHttp2(url: string, ca: Buffer): Promise<ClientHttp2Session> {
-  const session = connect(url.replace('127.0.0.1', 'localhost'), { ca });
+  const { origin, port } = new URL(url.replace('127.0.0.1', 'localhost'));
+  const socket = connectTls({
+    host: '127.0.0.1',
+    servername: 'localhost',
+    port: Number(port),
+    ca,
+    ALPNProtocols: ['h2'],
+  });
+  // A session that fails may leave its socket open.
+  cleanup.defer(() => void socket.destroy());
+  const session = connect(origin, { createConnection: () => socket });
   cleanup.defer(() => session.destroy());
   session.on('error', () => undefined);
   await once(session, 'connect');

@@ -50,7 +50,18 @@ async function statusOf(url: string, pair?: CertificateFiles): Promise<number> {
 
 async function askOverHttp2(url: string, pair?: CertificateFiles): Promise<number> {
   const shown = pair === undefined ? {} : { cert: await readFile(pair.cert), key: await readFile(pair.key) };
-  const session = connectHttp2(new URL(url).origin, { ca: certificates.ca, ...shown });
+  const { hostname, port, origin } = new URL(url);
+  const options = {
+    host: hostname,
+    port: Number(port),
+    ca: certificates.ca,
+    ALPNProtocols: ['h2'],
+    ...shown,
+  };
+  const socket = connect(options);
+  // A session whose handshake is refused leaves its socket open.
+  cleanup.defer(() => void socket.destroy());
+  const session = connectHttp2(origin, { createConnection: () => socket });
   cleanup.defer(() => session.destroy());
   const { promise, resolve, reject } = Promise.withResolvers<number>();
   session.on('error', reject);
