@@ -264,9 +264,11 @@ export class World implements AsyncDisposable {
     const { disturbances } = this;
     const { replica, folder } = action;
     disturbances.note(folder === 'blobs' || folder === 'partial' ? 'rot' : 'lostRecords');
-    await this.replica(replica).damage(action, (digest) =>
-      folder === 'partial' ? disturbances.noteUnverified(digest) : disturbances.noteRotten(digest),
-    );
+    await this.replica(replica).damage(action, (digest) => {
+      if (folder === 'partial') disturbances.noteUnverified(digest);
+      // A partial file may just have been verified, and be renamed before the byte changes.
+      disturbances.noteRotten(digest);
+    });
   }
 
   #lose(digest: string): void {
