@@ -12,6 +12,7 @@ import type { WorkerPool } from '../threads/worker-pool.ts';
 import type { BuildInput, BuildProgress, BuildRequest, BuildSettings } from './build-settings.ts';
 import { removeUnfinishedIndex } from '../index/index-writer.ts';
 import { LayerIndex } from '../index/layer-index.ts';
+import type { LayerSummary } from '../index/layer-summary.ts';
 import type { LayerIndexView } from '../index/layer-index-view.ts';
 import { cleanPath, type RawText } from '../tar/raw-text.ts';
 import { ReadSpanTable } from '../index/read-span-table.ts';
@@ -29,6 +30,8 @@ export interface LayerBuildOptions extends BuildSettings {
   readonly signal?: AbortSignal;
   /** The layer's file. It may turn out not to be the layer long after the build ran into that. */
   readonly blob?: Pick<BlobHandle, 'isWrong' | 'refutation' | 'completed'>;
+  /** Called before the finished index is used. @throws SpandrelError if it is not of the layer */
+  readonly confirm?: (summary: LayerSummary) => Promise<void>;
   /** The name that the index file may get when it is complete. */
   readonly publishedPath?: string;
   /** As {@link RunOptions.fairnessKey}. */
@@ -208,6 +211,7 @@ export class BuildingIndex implements LayerIndexView {
       const run = { transfer: [port], signal: this.#unqueue.signal, fairnessKey };
       const { ztoc, refused } = await pool.tasks.buildLayer(input, run);
       const index = await LayerIndex.open(...namesOf(this.#options));
+      await this.#options.confirm?.(index.summary);
       this.#index = index;
       for (const watched of this.#watched.values()) watched.resolve(undefined);
       this.#endWaiting();

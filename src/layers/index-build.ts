@@ -1,6 +1,7 @@
 import type { BlobHandle } from '../blobs/reads/blob-handle.ts';
 import type { BlobStore } from '../blobs/blob-store.ts';
 import { readBlobRange } from '../blobs/reads/read-blob-range.ts';
+import { digestAlgorithm } from '../core/digest.ts';
 import { errorCodeOf, isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { detectCompression, MAGIC_BYTES } from '../core/layer-compression.ts';
 import { waitFor } from '../core/wait-for.ts';
@@ -9,7 +10,7 @@ import type { WorkerPool } from '../threads/worker-pool.ts';
 import type { Events } from '../telemetry/events.ts';
 import { NO_TRACER, type Tracer, type TraceSpan } from '../telemetry/tracer.ts';
 import type { BuildSettings } from '../build/build-settings.ts';
-import { type BuildingIndex, type CompletedBuild, startLayerBuild } from '../build/building-index.ts';
+import { type BuildingIndex, startLayerBuild } from '../build/building-index.ts';
 import type { LayerIndex } from '../index/layer-index.ts';
 import type { LayerIndexView } from '../index/layer-index-view.ts';
 import type { LayerLimits } from '../build/build-layer.ts';
@@ -123,7 +124,6 @@ export class IndexBuild {
     const completed = await this.#explainFailure(building.completed);
     // Has no effect after a rename.
     unpublished.defer(() => this.#deps.files.drop(completed.indexPath));
-    await this.#confirmFault(handle, completed);
     const { index, isConfirmed } = await this.#deps.files.publish(completed);
     this.#report({ ...index.summary, isConfirmed }, performance.now() - started, span);
     return index;
@@ -147,6 +147,7 @@ export class IndexBuild {
       pool,
       signal: this.#signal,
       blob: handle,
+      confirm: (summary) => this.#confirmBytes(handle, summary),
       fairnessKey: source.repositoryKey,
     });
     this.#building = building;
@@ -155,11 +156,16 @@ export class IndexBuild {
     return building;
   }
 
-  /** A fault belongs to the layer only if the file has the layer's digest and is undamaged. */
-  async #confirmFault(handle: BlobHandle, { index }: CompletedBuild): Promise<void> {
-    if (layerFault(index.summary) === undefined) return;
+  /**
+   * The file may have changed before the build read it, and after its digest was computed. A checksum of the
+   * compressed stream shows that as a fault, a plain tar by its diffID.
+   */
+  async #confirmBytes(handle: BlobHandle, summary: LayerSummary): Promise<void> {
+    const isOtherTar = isOfOtherBytes(summary);
+    if (layerFault(summary) === undefined && !isOtherTar) return;
     await handle.completed(this.#signal);
-    if (await waitFor(this.#deps.blobs.verify(handle.digest), this.#signal)) return;
+    const isRight = await waitFor(this.#deps.blobs.verify(handle.digest), this.#signal);
+    if (isRight && !isOtherTar) return;
     throw new SpandrelError('BLOB_CORRUPT', 'the stored blob was damaged and is fetched again');
   }
 
@@ -192,6 +198,12 @@ export class IndexBuild {
     );
     forecast.record(layerBytes, tookMs);
   }
+}
+
+/** The diffID of a plain tar is its digest, unless that is of another algorithm. */
+function isOfOtherBytes({ compression, diffId, layerDigest }: LayerSummary): boolean {
+  if (compression !== 'none' || diffId === undefined) return false;
+  return digestAlgorithm(diffId) === digestAlgorithm(layerDigest) && diffId !== layerDigest;
 }
 
 /** Label of `index_builds_total`. */

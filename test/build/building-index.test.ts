@@ -7,11 +7,12 @@ import { describe, expect, it } from 'vitest';
 
 import { Growth } from '../../src/blobs/files/growth.ts';
 import { digestOf } from '../../src/core/digest.ts';
+import { SpandrelError } from '../../src/core/errors.ts';
 import type { LayerCompression } from '../../src/core/media-types.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
 import { WorkerPool } from '../../src/threads/worker-pool.ts';
 import { startLayerBuild } from '../../src/build/building-index.ts';
-import type { BuildingIndex } from '../../src/build/building-index.ts';
+import type { BuildingIndex, LayerBuildOptions } from '../../src/build/building-index.ts';
 import type { RawText } from '../../src/tar/raw-text.ts';
 import { NO_WINDOW } from '../../src/index/read-span-table.ts';
 import type { ReadSpan } from '../../src/ztoc/span.ts';
@@ -59,7 +60,7 @@ class GrowingLayer implements AsyncDisposable {
     file: FileHandle,
     bytes: Uint8Array,
     compression: LayerCompression,
-    signal?: AbortSignal,
+    options: Pick<LayerBuildOptions, 'signal' | 'confirm'>,
   ) {
     this.#folder = folder;
     this.#file = file;
@@ -78,17 +79,18 @@ class GrowingLayer implements AsyncDisposable {
       readSpanBytes: SPAN_BYTES,
       limits: NO_LIMITS,
       indexPath: this.indexPath,
-      ...(signal === undefined ? {} : { signal }),
+      ...options,
     });
   }
 
   static async start(
     bytes: Uint8Array,
     compression: LayerCompression,
-    signal?: AbortSignal,
+    options: Pick<LayerBuildOptions, 'signal' | 'confirm'> = {},
   ): Promise<GrowingLayer> {
     const folder = await temporaryFolder();
-    return new GrowingLayer(folder, await open(join(folder, 'blob'), 'w'), bytes, compression, signal);
+    const file = await open(join(folder, 'blob'), 'w');
+    return new GrowingLayer(folder, file, bytes, compression, options);
   }
 
   async growTo(bytes: number): Promise<void> {
@@ -253,10 +255,21 @@ describe('an index that is being built', () => {
     expect(await layer.files()).toEqual(['blob']);
   });
 
+  it('a building index that is not confirmed fails for all waiters, and leaves no index', async () => {
+    const refused = new SpandrelError('BLOB_CORRUPT', 'the file changed while it was read');
+    await using layer = await GrowingLayer.start(gzipSync(tar).subarray(0, -8), 'gzip', {
+      confirm: () => Promise.reject(refused),
+    });
+    const waiting = [layer.building.finished(), layer.building.completed];
+    await layer.complete();
+    for (const waiter of waiting) await expect(waiter).rejects.toBe(refused);
+    expect(await layer.files()).toEqual(['blob']);
+  });
+
   it('a building index stops on request, also while it waits for a thread', async () => {
     const stopping = new AbortController();
-    await using running = await GrowingLayer.start(gzip, 'gzip', stopping.signal);
-    await using queued = await GrowingLayer.start(gzip, 'gzip', stopping.signal);
+    await using running = await GrowingLayer.start(gzip, 'gzip', { signal: stopping.signal });
+    await using queued = await GrowingLayer.start(gzip, 'gzip', { signal: stopping.signal });
     await running.growTo(Math.floor(gzip.length / 2));
     await spanWith(running.building, 0);
     const reason = new Error('enough');

@@ -6,7 +6,7 @@ import { randomHistory } from './random-history.ts';
 import { shrinkList } from './shrink-history.ts';
 
 /** Fixed seeds; `npm run histories` plays others. */
-const SEEDS = [2, 4, 12, 15];
+const SEEDS = [6, 7, 9, 12];
 const TIMEOUT_MS = 240_000;
 
 describe('a random history of pulls, faults, kills, reloads and full disks', () => {
