@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 
 import type { ReadFile } from '../../config/config-files.ts';
 import type { Config } from '../../config/config-keys.ts';
+import { readSecretFile } from '../../config/read-secret-file.ts';
 import { SpandrelError } from '../../core/errors.ts';
 import { Secret } from '../../core/secret.ts';
 
@@ -14,12 +15,7 @@ export async function readAdminToken(
   read: ReadFile = readFile,
 ): Promise<Secret | undefined> {
   if (tokenFile === undefined) return token;
-  let text: string;
-  try {
-    text = (await read(tokenFile)).toString().trim();
-  } catch (cause) {
-    throw new SpandrelError('CONFIG_INVALID', `admin.tokenFile: ${(cause as Error).message}`, { cause });
-  }
+  const text = await readSecretFile('admin.tokenFile', tokenFile, read);
   if (text === '' || /\s/.test(text))
     throw new SpandrelError(
       'CONFIG_INVALID',

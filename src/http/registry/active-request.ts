@@ -85,25 +85,24 @@ export class ActiveRequest {
     runForRequest(this.#request.id, () => this.#span.run(work));
   }
 
-  async send(reply: FastifyReply, response: RegistryResponse): Promise<void> {
-    reply.hijack();
-    try {
-      this.#finish(await this.#send(response, this.#deadline));
-    } catch (error) {
-      await this.#sendError(error);
-    }
+  send(reply: FastifyReply, response: RegistryResponse): Promise<void> {
+    return this.#finishWith(reply, () => this.#send(response, this.#deadline));
   }
 
   /**
    * Send the response that `make` returns. While nothing is sent, `make` is called again after a fault of
    * another repository than `origin`.
    */
-  async respond(reply: FastifyReply, origin: string, make: () => Promise<RegistryResponse>): Promise<void> {
-    reply.hijack();
+  respond(reply: FastifyReply, origin: string, make: () => Promise<RegistryResponse>): Promise<void> {
     const isUnsent = (): boolean => !this.#raw.headersSent && !this.signal.aborted;
+    const send = async (): Promise<SendResult> => this.#send(await make(), this.#deadline);
+    return this.#finishWith(reply, () => retryOwnSource(send, origin, isUnsent));
+  }
+
+  async #finishWith(reply: FastifyReply, send: () => Promise<SendResult>): Promise<void> {
+    reply.hijack();
     try {
-      const send = async (): Promise<SendResult> => this.#send(await make(), this.#deadline);
-      this.#finish(await retryOwnSource(send, origin, isUnsent));
+      this.#finish(await send());
     } catch (error) {
       await this.#sendError(error);
     }

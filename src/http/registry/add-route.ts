@@ -1,4 +1,4 @@
-import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 
 import { type Target, targetKey } from '../../upstream/target.ts';
 import type { RegistryPath, RepositoryPath, RouteName } from '../requests/registry-path.ts';
@@ -26,16 +26,9 @@ export function addRoute<Route extends RouteName>(
   route: Route,
   handle: (context: RequestContext, path: PathOf<Route>) => RegistryResponse | Promise<RegistryResponse>,
 ): void {
-  server.route({
-    method: ['GET', 'HEAD'],
-    url: routeUrl(route),
-    handler: async (request, reply) => {
-      const active = activeRequest(request);
-      const { context } = active;
-      // The path is of this route: the request was rewritten to it for that.
-      await active.send(reply, await handle(context, context.path as PathOf<Route>));
-    },
-  });
+  addHandler(server, route, async (active, path, reply) =>
+    active.send(reply, await handle(active.context, path)),
+  );
 }
 
 /** As {@link addRoute}, in a plugin whose hook selects the repository. */
@@ -44,15 +37,26 @@ export function addRepositoryRoute<Route extends RepositoryPath['route']>(
   route: Route,
   handle: (context: RequestContext, target: Target, path: PathOf<Route>) => Promise<RegistryResponse>,
 ): void {
+  addHandler(server, route, (active, path, reply) => {
+    const { context, target } = active;
+    return active.respond(reply, targetKey(target), async () =>
+      withNamespace(await handle(context, target, path), context.namespace),
+    );
+  });
+}
+
+function addHandler<Route extends RouteName>(
+  server: FastifyInstance,
+  route: Route,
+  handle: (active: ActiveRequest, path: PathOf<Route>, reply: FastifyReply) => Promise<void>,
+): void {
   server.route({
     method: ['GET', 'HEAD'],
     url: routeUrl(route),
-    handler: async (request, reply) => {
+    handler: (request, reply) => {
       const active = activeRequest(request);
-      const { context, target } = active;
-      await active.respond(reply, targetKey(target), async () =>
-        withNamespace(await handle(context, target, context.path as PathOf<Route>), context.namespace),
-      );
+      // The path is of this route: the request was rewritten to it for that.
+      return handle(active, active.context.path as PathOf<Route>, reply);
     },
   });
 }
