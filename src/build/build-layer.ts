@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 
-import { type Digest, type DigestAlgorithm, digestOf, finishDigest } from '../core/digest.ts';
-import { isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { type Digest, digestAlgorithm, digestOf, finishDigest } from '../core/digest.ts';
+import { type ErrorCode, isSpandrelError, SpandrelError } from '../core/errors.ts';
 import type { LayerCompression } from '../core/media-types.ts';
 import type { Engine } from '../inflate/engine.ts';
 import { buildZtoc } from './build-ztoc.ts';
@@ -41,8 +41,8 @@ export interface LayerBuilderOptions {
   readonly writer: IndexWriter;
   /** Hashes the decompressed bytes for the diffID; stays the caller's. Default: the calling thread hashes. */
   readonly outputHash?: OutputHash;
-  /** Also compute the digest of the compressed bytes. */
-  readonly hashLayer?: DigestAlgorithm;
+  /** Of the compressed bytes, which are compared with it. Not given: they are not hashed. */
+  readonly layerDigest?: Digest | undefined;
   readonly onSpan?: (span: Span) => void;
   /** Called with each entry and its number, after it was added to `entries`. */
   readonly onEntry?: (entry: TocEntry, index: number, entries: TocRecords) => void;
@@ -52,8 +52,6 @@ export interface LayerBuilderOptions {
 
 /** Result of one pass over a layer. */
 export interface LayerBuild {
-  /** Present if `hashLayer` was given. */
-  readonly layerDigest?: Digest;
   readonly layerBytes: number;
   /** Absent if the stream cannot be decompressed to its end. */
   readonly diffId?: Digest;
@@ -76,14 +74,27 @@ export interface LayerBuild {
  * malformed tar are readable, and so are bytes before a fault of the stream. Holds the table of contents in
  * memory, and at the end the zTOC.
  * @param compressed the layer from its first byte; a chunk may be reused once the next one is requested
- * @throws SpandrelError LAYER_CORRUPT if the stream yields nothing before its fault, LAYER_UNSUPPORTED
- * (zstd), LAYER_TOO_LARGE; errors of `compressed` and of the writer
+ * @throws SpandrelError BLOB_CORRUPT if the bytes have another digest, whatever else is wrong with them;
+ * LAYER_CORRUPT if the stream yields nothing before its fault, LAYER_UNSUPPORTED (zstd), LAYER_TOO_LARGE;
+ * errors of `compressed` and of the writer
  */
 export async function buildLayer(
   compressed: AsyncIterable<Uint8Array>,
   options: LayerBuilderOptions,
 ): Promise<LayerBuild> {
-  await using input = new CountedInput(compressed, options.hashLayer);
+  await using input = new CheckedInput(compressed, options.layerDigest);
+  try {
+    return await buildFrom(input, options);
+  } catch (error) {
+    // A fault of other bytes is no fault of the layer.
+    if (isSpandrelError(error) && BUILD_FAULTS.includes(error.code)) await input.finish();
+    throw error;
+  }
+}
+
+const BUILD_FAULTS: readonly ErrorCode[] = ['LAYER_CORRUPT', 'LAYER_UNSUPPORTED', 'LAYER_TOO_LARGE'];
+
+async function buildFrom(input: CheckedInput, options: LayerBuilderOptions): Promise<LayerBuild> {
   const tar = new DecompressedTar(options);
   const { writer } = options;
   const sink = {
@@ -97,10 +108,10 @@ export async function buildLayer(
   const { spanBytes, readSpanBytes } = options;
   const cut = { spanBytes, readSpanBytes, sink, onOutput: (bytes: Uint8Array) => tar.write(bytes) };
   const { fault, problem: headerProblem } = await cutSpans(input, options, cut);
-  await input.readRest();
+  const layerBytes = await input.finish();
   const found = await tar.finish(fault === undefined);
   const spanCount = writer.spans.length;
-  const layer = { ...found, ...input.result(), spanCount, maxSkippedBytes: mostSkipped(writer.spans) };
+  const layer = { ...found, layerBytes, spanCount, maxSkippedBytes: mostSkipped(writer.spans) };
   if (fault !== undefined) return { ...layer, mountable: false, reason: fault };
   const isFaulty = tar.problem?.code === 'TAR_INVALID';
   const problem = options.compression === 'zstd' && !isFaulty ? NO_ZSTD : (tar.problem ?? headerProblem);
@@ -175,19 +186,17 @@ function finishZtoc(
   }
 }
 
-/**
- * Counts, and on request hashes, the chunks that pass through. {@link readRest} reads what the consumer left.
- */
-class CountedInput implements AsyncIterable<Uint8Array>, AsyncDisposable {
+/** Counts the chunks that pass through, and compares them with their digest if there is one. */
+class CheckedInput implements AsyncIterable<Uint8Array>, AsyncDisposable {
   readonly #chunks: AsyncIterator<Uint8Array>;
-  readonly #algorithm: DigestAlgorithm | undefined;
+  readonly #digest: Digest | undefined;
   readonly #hash: ReturnType<typeof createHash> | undefined;
   #bytes = 0;
 
-  constructor(chunks: AsyncIterable<Uint8Array>, algorithm: DigestAlgorithm | undefined) {
+  constructor(chunks: AsyncIterable<Uint8Array>, digest: Digest | undefined) {
     this.#chunks = chunks[Symbol.asyncIterator]();
-    this.#algorithm = algorithm;
-    this.#hash = algorithm && createHash(algorithm);
+    this.#digest = digest;
+    this.#hash = digest && createHash(digestAlgorithm(digest));
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array, void, void> {
@@ -200,14 +209,13 @@ class CountedInput implements AsyncIterable<Uint8Array>, AsyncDisposable {
     }
   }
 
-  async readRest(): Promise<void> {
+  /** Reads what the consumer left. @returns the size of the layer @throws SpandrelError BLOB_CORRUPT */
+  async finish(): Promise<number> {
     for await (const _ of this);
-  }
-
-  result(): Pick<LayerBuild, 'layerBytes' | 'layerDigest'> {
-    const layerBytes = this.#bytes;
-    if (this.#hash === undefined) return { layerBytes };
-    return { layerBytes, layerDigest: finishDigest(this.#hash, this.#algorithm) };
+    if (this.#hash === undefined || this.#digest === undefined) return this.#bytes;
+    const digest = finishDigest(this.#hash, digestAlgorithm(this.#digest));
+    if (digest === this.#digest) return this.#bytes;
+    throw new SpandrelError('BLOB_CORRUPT', `the blob ${this.#digest} has the digest ${digest}`);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -6,13 +6,12 @@ import type { Growth } from '../blobs/files/growth.ts';
 import type { ByteRange } from '../core/byte-range.ts';
 import type { LayerCompression } from '../core/media-types.ts';
 import type { ProvenBytes } from '../core/proven-bytes.ts';
-import { SpandrelError } from '../core/errors.ts';
+import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { waitFor } from '../core/wait-for.ts';
 import type { WorkerPool } from '../threads/worker-pool.ts';
 import type { BuildInput, BuildProgress, BuildRequest, BuildSettings } from './build-settings.ts';
 import { removeUnfinishedIndex } from '../index/index-writer.ts';
 import { LayerIndex } from '../index/layer-index.ts';
-import type { LayerSummary } from '../index/layer-summary.ts';
 import type { LayerIndexView } from '../index/layer-index-view.ts';
 import { cleanPath, type RawText } from '../tar/raw-text.ts';
 import { ReadSpanTable } from '../index/read-span-table.ts';
@@ -30,8 +29,8 @@ export interface LayerBuildOptions extends BuildSettings {
   readonly signal?: AbortSignal;
   /** The layer's file. It may turn out not to be the layer long after the build ran into that. */
   readonly blob?: Pick<BlobHandle, 'isWrong' | 'refutation' | 'completed'>;
-  /** Called before the finished index is used. @throws SpandrelError if it is not of the layer */
-  readonly confirm?: (summary: LayerSummary) => Promise<void>;
+  /** Called if the file has other bytes than the layer, although its digest was verified. */
+  readonly onDamage?: () => Promise<unknown>;
   /** The name that the index file may get when it is complete. */
   readonly publishedPath?: string;
   /** As {@link RunOptions.fairnessKey}. */
@@ -211,7 +210,6 @@ export class BuildingIndex implements LayerIndexView {
       const run = { transfer: [port], signal: this.#unqueue.signal, fairnessKey };
       const { ztoc, refused } = await pool.tasks.buildLayer(input, run);
       const index = await LayerIndex.open(...namesOf(this.#options));
-      await this.#options.confirm?.(index.summary);
       this.#index = index;
       for (const watched of this.#watched.values()) watched.resolve(undefined);
       this.#endWaiting();
@@ -235,10 +233,12 @@ export class BuildingIndex implements LayerIndexView {
     }
   }
 
-  /** The layer is at fault only if the bytes match its digest. Otherwise the fill knows what went wrong. */
+  /** If the fill fails, it knows what went wrong. Otherwise the file changed before the build read it. */
   async #explain(error: unknown): Promise<unknown> {
+    const { blob, signal, onDamage } = this.#options;
     try {
-      await this.#options.blob?.completed(this.#options.signal);
+      await blob?.completed(signal);
+      if (isSpandrelError(error, 'BLOB_CORRUPT')) await onDamage?.();
       return error;
     } catch (failure) {
       return failure;

@@ -1,5 +1,4 @@
-import { type Digest, digestAlgorithm } from '../core/digest.ts';
-import { SpandrelError } from '../core/errors.ts';
+import type { Digest } from '../core/digest.ts';
 import { detectCompression, MAGIC_BYTES } from '../core/layer-compression.ts';
 import type { LayerCompression } from '../core/media-types.ts';
 import { engineNamed } from '../inflate/choose-engine.ts';
@@ -42,11 +41,8 @@ export async function indexLayerFile(
   const { spanBytes, limits, digest } = input;
   const compression = await detectPartCompression(input);
   const engine = engineNamed(input.engine);
-  const options = { compression, spanBytes, limits, engine, writer, outputHash };
-  const hashed = digest === undefined ? options : { ...options, hashLayer: digestAlgorithm(digest) };
-  const build = await buildLayer(readWithProgress(input, onProgress), hashed);
-  if (build.layerDigest !== digest)
-    throw new SpandrelError('BLOB_CORRUPT', `the blob ${digest} has the digest ${build.layerDigest}`);
+  const options = { compression, spanBytes, limits, engine, writer, outputHash, layerDigest: digest };
+  const build = await buildLayer(readWithProgress(input, onProgress), options);
   const { ztoc, mountable, reason, spanCount, entries } = build;
   return {
     mountable,

@@ -54,6 +54,7 @@ export async function buildLayer(input: BuildInput): Promise<TransferredResult<B
     const reporter = new ReadSpanReporter(writer.readSpans, post);
     using outputHash = await outputHashes.begin(layerBytes);
     const build = await buildFromStream(reporter.follow(readFrom(0)), {
+      layerDigest: input.layerDigest,
       compression,
       spanBytes,
       readSpanBytes,

@@ -1,8 +1,7 @@
 import type { BlobHandle } from '../blobs/reads/blob-handle.ts';
 import type { BlobStore } from '../blobs/blob-store.ts';
 import { readBlobRange } from '../blobs/reads/read-blob-range.ts';
-import { digestAlgorithm } from '../core/digest.ts';
-import { errorCodeOf, isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { errorCodeOf, isSpandrelError } from '../core/errors.ts';
 import { detectCompression, MAGIC_BYTES } from '../core/layer-compression.ts';
 import { waitFor } from '../core/wait-for.ts';
 import type { EngineName } from '../inflate/engine.ts';
@@ -14,7 +13,7 @@ import { type BuildingIndex, startLayerBuild } from '../build/building-index.ts'
 import type { LayerIndex } from '../index/layer-index.ts';
 import type { LayerIndexView } from '../index/layer-index-view.ts';
 import type { LayerLimits } from '../build/build-layer.ts';
-import { layerFault, type LayerSummary } from '../index/layer-summary.ts';
+import type { LayerSummary } from '../index/layer-summary.ts';
 import type { BuildForecast } from './build-forecast.ts';
 import type { LayerIndexFiles } from './layer-index-files.ts';
 import type { Layer } from './layer.ts';
@@ -132,7 +131,7 @@ export class IndexBuild {
   async #begin(handle: BlobHandle, compression: BuildSettings['compression']): Promise<BuildingIndex> {
     const { path, growth, sizeBytes: layerBytes } = handle;
     const { digest: layerDigest, source } = this.#layer;
-    const { files, pool, engine, spanBytes, readSpanBytes, limits } = this.#deps;
+    const { blobs, files, pool, engine, spanBytes, readSpanBytes, limits } = this.#deps;
     const building = startLayerBuild({
       compression,
       ...(await files.newPaths(layerDigest)),
@@ -147,26 +146,13 @@ export class IndexBuild {
       pool,
       signal: this.#signal,
       blob: handle,
-      confirm: (summary) => this.#confirmBytes(handle, summary),
+      onDamage: () => blobs.verify(layerDigest),
       fairnessKey: source.repositoryKey,
     });
     this.#building = building;
     this.#begun.resolve(building);
     this.#view = Promise.resolve(building);
     return building;
-  }
-
-  /**
-   * The file may have changed before the build read it, and after its digest was computed. A checksum of the
-   * compressed stream shows that as a fault, a plain tar by its diffID.
-   */
-  async #confirmBytes(handle: BlobHandle, summary: LayerSummary): Promise<void> {
-    const isOtherTar = isOfOtherBytes(summary);
-    if (layerFault(summary) === undefined && !isOtherTar) return;
-    await handle.completed(this.#signal);
-    const isRight = await waitFor(this.#deps.blobs.verify(handle.digest), this.#signal);
-    if (isRight && !isOtherTar) return;
-    throw new SpandrelError('BLOB_CORRUPT', 'the stored blob was damaged and is fetched again');
   }
 
   async #explainFailure<T>(completed: Promise<T>): Promise<T> {
@@ -198,12 +184,6 @@ export class IndexBuild {
     );
     forecast.record(layerBytes, tookMs);
   }
-}
-
-/** The diffID of a plain tar is its digest, unless that is of another algorithm. */
-function isOfOtherBytes({ compression, diffId, layerDigest }: LayerSummary): boolean {
-  if (compression !== 'none' || diffId === undefined) return false;
-  return digestAlgorithm(diffId) === digestAlgorithm(layerDigest) && diffId !== layerDigest;
 }
 
 /** Label of `index_builds_total`. */

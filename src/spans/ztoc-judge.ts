@@ -3,7 +3,6 @@ import { PassingFaults, type RetryPauses } from '../cache/passing-faults.ts';
 import type { Digest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { detectCompression, MAGIC_BYTES } from '../core/layer-compression.ts';
-import { waitFor } from '../core/wait-for.ts';
 import { startLayerBuild } from '../build/building-index.ts';
 import type { IndexBuildDeps } from '../layers/index-build.ts';
 import type { LayerIndexes } from '../layers/layer-indexes.ts';
@@ -104,15 +103,14 @@ export class ZtocJudge implements AsyncDisposable {
       indexPath,
       growth,
       blob: handle,
+      onDamage: () => blobs.verify(layerDigest),
       pool,
       signal,
       fairnessKey: source.repositoryKey,
     });
     const { refused } = await building.completed;
-    if (refused === undefined) return pushed.judge(undefined);
     await handle.completed(signal);
-    if (await waitFor(blobs.verify(layerDigest), signal)) return pushed.judge(refused);
-    throw new SpandrelError('BLOB_CORRUPT', 'the stored blob was damaged and is fetched again');
+    await pushed.judge(refused);
   }
 
   #noteFailure(key: string, error: unknown): void {

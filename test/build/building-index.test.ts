@@ -7,7 +7,6 @@ import { describe, expect, it } from 'vitest';
 
 import { Growth } from '../../src/blobs/files/growth.ts';
 import { digestOf } from '../../src/core/digest.ts';
-import { SpandrelError } from '../../src/core/errors.ts';
 import type { LayerCompression } from '../../src/core/media-types.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
 import { WorkerPool } from '../../src/threads/worker-pool.ts';
@@ -21,6 +20,7 @@ import type { LayerIndexView } from '../../src/index/layer-index-view.ts';
 import { buildFromBytes, NO_LIMITS } from '../helpers/built-layer.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import { seededText } from '../helpers/gzip-corpus.ts';
+import { randomBlob } from '../helpers/random-blob.ts';
 import { tarArchive } from '../helpers/tar-blocks.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 import type * as layerTasks from '../../src/build/layer-worker.ts';
@@ -34,6 +34,8 @@ const tar = tarArchive({
   'etc/late': text,
 });
 const gzip = gzipSync(tar);
+/** Incompressible bytes are in raw blocks, and there is no checksum: any damage of them decodes. */
+const rawZstd = zstdCompressSync(tarArchive({ noise: randomBlob(100_000, 3) }));
 
 const entry = new URL('../../src/build/layer-worker.ts', import.meta.url);
 const pool = cleanup.use(
@@ -44,6 +46,8 @@ const pool = cleanup.use(
     maxQueue: 10,
   }),
 );
+
+type GrowingLayerOptions = Partial<Pick<LayerBuildOptions, 'signal' | 'onDamage' | 'layerDigest'>>;
 
 /** A layer file that the test grows, and the build that follows it. */
 class GrowingLayer implements AsyncDisposable {
@@ -60,7 +64,7 @@ class GrowingLayer implements AsyncDisposable {
     file: FileHandle,
     bytes: Uint8Array,
     compression: LayerCompression,
-    options: Pick<LayerBuildOptions, 'signal' | 'confirm'>,
+    options: GrowingLayerOptions,
   ) {
     this.#folder = folder;
     this.#file = file;
@@ -86,7 +90,7 @@ class GrowingLayer implements AsyncDisposable {
   static async start(
     bytes: Uint8Array,
     compression: LayerCompression,
-    options: Pick<LayerBuildOptions, 'signal' | 'confirm'> = {},
+    options: GrowingLayerOptions = {},
   ): Promise<GrowingLayer> {
     const folder = await temporaryFolder();
     const file = await open(join(folder, 'blob'), 'w');
@@ -255,16 +259,30 @@ describe('an index that is being built', () => {
     expect(await layer.files()).toEqual(['blob']);
   });
 
-  it('a building index that is not confirmed fails for all waiters, and leaves no index', async () => {
-    const refused = new SpandrelError('BLOB_CORRUPT', 'the file changed while it was read');
-    await using layer = await GrowingLayer.start(gzipSync(tar).subarray(0, -8), 'gzip', {
-      confirm: () => Promise.reject(refused),
-    });
-    const waiting = [layer.building.finished(), layer.building.completed];
-    await layer.complete();
-    for (const waiter of waiting) await expect(waiter).rejects.toBe(refused);
-    expect(await layer.files()).toEqual(['blob']);
-  });
+  // Only the digest shows these: they are no fault of the stream, or a fault that the layer does not have.
+  it.each([
+    { damaged: 'a plain tar', compression: 'none', bytes: tar, at: 700 },
+    { damaged: 'a zstd frame without a checksum', compression: 'zstd', bytes: rawZstd, at: 5000 },
+    { damaged: 'the time in a gzip header', compression: 'gzip', bytes: gzip, at: 4 },
+    { damaged: 'a deflate stream', compression: 'gzip', bytes: gzip, at: 60_000 },
+    { damaged: 'the first deflate block', compression: 'gzip', bytes: gzip, at: 10 },
+  ] as const)(
+    'a building index of bytes that changed since they were verified fails: $damaged',
+    async ({ compression, bytes, at }) => {
+      const changed = Buffer.from(bytes);
+      changed[at] = (changed[at] ?? 0) ^ 0x40;
+      let damages = 0;
+      await using layer = await GrowingLayer.start(changed, compression, {
+        layerDigest: digestOf(bytes),
+        onDamage: () => Promise.resolve(damages++),
+      });
+      const waiting = [layer.building.finished(), layer.building.completed];
+      await layer.complete();
+      for (const waiter of waiting) await expect(waiter).rejects.toMatchObject({ code: 'BLOB_CORRUPT' });
+      expect(damages).toBe(1);
+      expect(await layer.files()).toEqual(['blob']);
+    },
+  );
 
   it('a building index stops on request, also while it waits for a thread', async () => {
     const stopping = new AbortController();

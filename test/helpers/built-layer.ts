@@ -48,7 +48,7 @@ export async function buildFromBytes(layer: Uint8Array, options: BuildFromBytesO
     limits,
     engine: engineNamed(engine),
     writer,
-    hashLayer: 'sha256',
+    layerDigest: digestOf(layer),
     reread: (start) => chunks(layer.subarray(start), chunkBytes),
   });
   writer.finish(

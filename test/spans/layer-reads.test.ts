@@ -117,7 +117,8 @@ describe('spans', () => {
     const span = spans[3]?.uncompressed ?? { start: 0, end: 0 };
     const before = await app.metric(INFLATED);
     const reads = Array.from({ length: 60 }, async (_, reader) => {
-      const start = span.start + reader * 10;
+      // All ranges overlap: a request that starts where another ended would be read ahead.
+      const start = span.start + reader;
       return (await getBytes(`${layer}/tar`, `bytes=${start}-${start + 99}`)).bytes.equals(
         tar.subarray(start, start + 100),
       );

@@ -59,7 +59,6 @@ function expectedVerdict(vectors: GoldenLayers, layer: GoldenLayer): Verdict {
       uncompressedArchiveSize: expected.uncompressedArchiveSize,
       uncompressedBytes: expected.uncompressedBytes,
       diffId: layer.diffId,
-      layerDigest: layer.digest,
     },
   };
 }
@@ -96,7 +95,6 @@ function describeLayer({ build, index }: BuiltLayer, details: GoldenDetails | un
       uncompressedArchiveSize: build.archiveBytes,
       uncompressedBytes: build.uncompressedBytes,
       diffId: build.diffId,
-      layerDigest: build.layerDigest,
     },
   };
 }
