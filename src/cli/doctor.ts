@@ -1,106 +1,156 @@
 import { arch } from 'node:os';
 import { parseArgs } from 'node:util';
 
-import type { Config } from '../config/config-keys.ts';
 import { containerPlatform, formatPlatform } from '../core/platform.ts';
-import { escapeControls } from '../core/escape-controls.ts';
 import type { CommandHelp, Flags } from './terminal/command-help.ts';
+import { addressOf } from './doctor/proxy-address.ts';
+import { askMirrors } from './doctor/ask-mirrors.ts';
+import { checkConfig } from './doctor/check-config.ts';
 import { checkContainerd } from './doctor/check-containerd.ts';
 import { checkDocker } from './doctor/check-docker.ts';
 import { checkImage } from './doctor/check-image.ts';
 import { checkMirrors } from './doctor/check-mirrors.ts';
+import { checkMounts } from './doctor/check-mounts.ts';
 import { checkPodman } from './doctor/check-podman.ts';
 import { checkProxy } from './doctor/check-proxy.ts';
+import { checkReady } from './doctor/check-ready.ts';
 import { checkSnapshotter, type PullModes } from './doctor/check-snapshotter.ts';
 import { checkUpstreams } from './doctor/check-upstreams.ts';
 import { readContainerdConfig } from './doctor/containerd-config.ts';
+import { doctorStatus, printFindings } from './doctor/doctor-verdict.ts';
 import type { Finding } from './doctor/finding.ts';
 import { NodeFiles } from './doctor/node-files.ts';
+import { EXIT } from './terminal/exit-status.ts';
 import { printJson } from './terminal/print-json.ts';
 import { locateImage, USUAL_PROXY } from './terminal/ask-proxy.ts';
 import { readConfig } from './config/read-config.ts';
 import { UsageError } from './terminal/usage-error.ts';
 
 const FLAGS = {
-  proxy: { type: 'string', default: USUAL_PROXY, value: 'URL', about: 'registry listener of the proxy' },
+  proxy: {
+    type: 'string',
+    value: 'URL',
+    about: `registry listener (default: as configured, else ${USUAL_PROXY})`,
+  },
+  admin: {
+    type: 'string',
+    value: 'URL',
+    about: 'admin listener, asked for /readyz (default: as configured, else not asked)',
+  },
   root: { type: 'string', default: '/', value: 'DIR', about: "root of the node's file system" },
   config: {
     type: 'string',
     value: 'FILE',
-    about: 'configuration file of the proxy: checks its upstreams and their credentials',
+    about: "the proxy's: addresses; checks certificates, disk, Redis and upstreams",
+  },
+  'min-coverage': {
+    type: 'string',
+    value: 'SHARE',
+    about: "share of IMAGE's bytes that must be lazy, like 80%; else exit status 5",
   },
   'no-node': { type: 'boolean', default: false, about: 'skip the files of the node' },
   json: { type: 'boolean', default: false, about: 'print one JSON object instead of text' },
 } satisfies Flags;
 
 export const DOCTOR_HELP: CommandHelp = {
-  usage: ['doctor [IMAGE] [--proxy URL] [--root DIR] [--config FILE] [--no-node] [--json]'],
+  usage: ['doctor [IMAGE] [--proxy URL] [--root DIR] [--config FILE] [--min-coverage SHARE] [flags]'],
   about: [
     'Checks each step from a node to its registry: the proxy, its upstreams, containerd, hosts.toml, the',
-    'soci-snapshotter, Docker, registries.conf, and the layers of IMAGE. It says why an image would ' +
-      'not be lazy,',
-    'and what to do next. IMAGE is upstream/repository:tag, with @os/architecture if it is for another ' +
-      'platform.',
-    'Exit status: 0 without problems, 1 with problems, 2 for a wrong command line.',
+    'soci-snapshotter, Docker, registries.conf, and the layers of IMAGE. For each mirrored registry it sends the',
+    'requests that the node would send. It says why an image would not be lazy, and what to do next. IMAGE is',
+    'upstream/repository:tag, with @os/architecture if it is for another platform.',
+    'With --json: {"ok","status","problems","findings","image"?}; a finding has area, status, message, and where',
+    'they apply code, next, platform, digest, bytes, registry.',
   ],
   flags: FLAGS,
+  exits: [EXIT.notFound, EXIT.unreachable, EXIT.notLazy],
 };
+
+interface Addresses {
+  readonly proxy: URL;
+  readonly admin: string | undefined;
+}
 
 /** `spandrel doctor`: checks each step from a node to its registry, and says why images are not lazy. */
 export async function doctor(args: string[]): Promise<number> {
-  const { values, positionals } = parseArgs({
-    args,
-    allowPositionals: true,
-    options: FLAGS,
-  });
+  const { values, positionals } = parseArgs({ args, allowPositionals: true, options: FLAGS });
   const [image, ...more] = positionals;
   if (more.length > 0) throw new UsageError('expected at most one image like upstream/repository:tag');
-  if (!URL.canParse(values.proxy) || !/^https?:/.test(values.proxy))
-    throw new UsageError(`--proxy: expected http(s)://host:port, got ${values.proxy}`);
-  const proxy = new URL(values.proxy);
-  const located = image === undefined ? undefined : locateImage(proxy.href, image);
+  const minCoverage = parseShare(values['min-coverage']);
+  if (minCoverage !== undefined && image === undefined)
+    throw new UsageError('--min-coverage: expected an image');
+  const config =
+    values.config === undefined
+      ? undefined
+      : (await readConfig({ file: values.config, environment: process.env })).config;
+  const proxy =
+    values.proxy === undefined ? config && (await addressOf(config.listen)) : parseUrl('proxy', values.proxy);
+  const admin =
+    values.admin === undefined ? config && (await addressOf(config.admin)) : parseUrl('admin', values.admin);
+  const addresses = { proxy: proxy ?? new URL(USUAL_PROXY), admin: admin?.href };
+  const located = image === undefined ? undefined : locateImage(addresses.proxy.href, image);
   // A node pulls images of its own platform.
   const own = values['no-node'] ? undefined : formatPlatform(containerPlatform(arch()));
 
-  const reached = await checkProxy(proxy);
-  const upstreams =
-    values.config === undefined ? [] : await checkUpstreams(await configOf(values.config), process.env);
-  const node = values['no-node'] ? undefined : await checkNode(new NodeFiles(values.root), proxy);
+  const reached = await checkProxy(addresses.proxy);
   const isReached = reached.every(({ status }) => status !== 'problem');
+  const ready = addresses.admin === undefined ? [] : await checkReady(addresses.admin);
+  const configured =
+    config === undefined
+      ? []
+      : [...(await checkConfig(config)), ...(await checkUpstreams(config, process.env))];
+  const node = values['no-node']
+    ? undefined
+    : await checkNode(new NodeFiles(values.root), addresses, isReached);
   const pulled =
-    located !== undefined && isReached
-      ? await checkImage({ ...located, platform: located.platform ?? own }, node?.modes)
-      : [];
-  const findings = [...reached, ...upstreams, ...(node?.findings ?? []), ...pulled];
-  const problems = findings.filter(({ status }) => status === 'problem').length;
-  if (values.json) printJson({ ok: problems === 0, problems, findings });
-  else process.stdout.write(print(findings, problems));
-  return problems === 0 ? 0 : 1;
-}
-
-async function configOf(file: string): Promise<Config> {
-  return (await readConfig({ file, environment: process.env })).config;
+    located === undefined || !isReached
+      ? { findings: [], platforms: [] }
+      : await checkImage(
+          { ...located, platform: located.platform ?? own },
+          { modes: node?.modes, minCoverage },
+        );
+  const findings = [...reached, ...ready, ...configured, ...(node?.findings ?? []), ...pulled.findings];
+  const status = doctorStatus(findings, pulled.platforms);
+  const problems = findings.filter((finding) => finding.status === 'problem').length;
+  const described = located === undefined ? {} : { image: { name: image, platforms: pulled.platforms } };
+  if (values.json) printJson({ ok: status === EXIT.ok, status, problems, findings, ...described });
+  else process.stdout.write(printFindings(findings, problems));
+  return status;
 }
 
 /** Checks the files of the node that doctor runs on; `modes` is absent if the node cannot pull lazily. */
-async function checkNode(files: NodeFiles, proxy: URL): Promise<{ findings: Finding[]; modes?: PullModes }> {
+async function checkNode(
+  files: NodeFiles,
+  { proxy }: Addresses,
+  isReached: boolean,
+): Promise<{ findings: Finding[]; modes?: PullModes }> {
   const others = [...(await checkDocker(files, proxy)), ...(await checkPodman(files, proxy))];
   const found = await readContainerdConfig(files);
   const containerd = await checkContainerd(files, found);
   if (found.kind !== 'read') return { findings: [...containerd, ...others] };
-  const mirrors = await checkMirrors(files, found.config, proxy);
-  const snapshotter = await checkSnapshotter(files, { proxy, mirrored: mirrors.registries });
+  const { findings, registries } = await checkMirrors(files, found.config, proxy);
+  const snapshotter = await checkSnapshotter(files, { proxy, mirrored: registries });
+  const asked = isReached ? await askMirrors({ proxy, registries, mirrors: snapshotter.mirrors }) : [];
+  const mounts = await checkMounts(files);
   return {
-    findings: [...containerd, ...mirrors.findings, ...snapshotter.findings, ...others],
+    findings: [...containerd, ...findings, ...snapshotter.findings, ...asked, ...mounts, ...others],
     modes: snapshotter.modes,
   };
 }
 
-function print(findings: readonly Finding[], problems: number): string {
-  const lines = findings.flatMap(({ area, status, message, next }) => [
-    `${area.padEnd(12)}${(status === 'problem' ? 'PROBLEM' : status).padEnd(9)}${escapeControls(message)}\n`,
-    ...(next === undefined ? [] : [`${' '.repeat(21)}-> ${escapeControls(next)}\n`]),
-  ]);
-  const verdict = problems === 0 ? 'no problem found' : problems === 1 ? '1 problem' : `${problems} problems`;
-  return `${lines.join('')}${verdict}\n`;
+function parseUrl(flag: string, text: string): URL {
+  if (!URL.canParse(text) || !/^https?:/.test(text))
+    throw new UsageError(`--${flag}: expected http(s)://host:port, got ${text}`);
+  return new URL(text);
+}
+
+/** `80%`, `80` or `0.8`; 0 to 1. */
+function parseShare(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const [, digits, sign] = /^(\d+(?:\.\d+)?)\s*(%?)$/.exec(text.trim()) ?? [];
+  const value = Number(digits);
+  const share = sign === '%' || value > 1 ? value / 100 : value;
+  if (digits === undefined || share > 1)
+    throw new UsageError(`--min-coverage: expected a share like 80%, got ${text}`);
+  return share;
 }

@@ -1,8 +1,9 @@
 import { storeFault } from '../blobs/files/store-fault.ts';
 import { isSpandrelError } from '../core/errors.ts';
 import { isSystemError, nodeErrorCode } from '../core/node-error-code.ts';
-import { escapeLines } from '../core/escape-controls.ts';
 import { asksForHelp, type CommandHelp, printHelp } from './terminal/command-help.ts';
+import { EXIT, exitStatusOf } from './terminal/exit-status.ts';
+import { reportError } from './terminal/report-error.ts';
 import { UsageError } from './terminal/usage-error.ts';
 
 interface Command {
@@ -106,19 +107,19 @@ function commandOf(name: string): Command {
   return command;
 }
 
-/** Runs the command that `args` name. Returns the exit status: 0, 1 (failed), 2 (usage). */
+/** Runs the command that `args` name. @returns the exit status, one of {@link EXIT} */
 export async function runCommand(args: readonly string[]): Promise<number> {
   const [name, ...rest] = args;
   if (name === undefined) {
     process.stdout.write(printUsage());
-    return 2;
+    return EXIT.usage;
   }
   try {
     const topic = name === 'help' ? rest[0] : asksForHelp(args) ? name : undefined;
     if (name === 'help' || topic !== undefined) {
       const isGeneral = topic === undefined || topic.startsWith('-');
       process.stdout.write(isGeneral ? printUsage() : await printCommandHelp(topic));
-      return 0;
+      return EXIT.ok;
     }
     const { run } = await commandOf(name).load();
     return await run(rest);
@@ -129,17 +130,17 @@ export async function runCommand(args: readonly string[]): Promise<number> {
         known === undefined
           ? printUsage()
           : `Usage: spandrel ${known.usage}\nspandrel ${name} --help says more.\n`;
-      process.stderr.write(`spandrel: ${escapeLines(error.message)}\n${usage}`);
-      return 2;
+      reportError(rest, 'USAGE', error.message);
+      process.stderr.write(usage);
+      return EXIT.usage;
     }
     if (isSpandrelError(error)) {
-      process.stderr.write(`spandrel: ${error.code}: ${escapeLines(error.message)}\n`);
-      return 1;
+      reportError(rest, error.code, error.message);
+      return exitStatusOf(error.code);
     }
     if (isSystemError(error)) {
-      const { code } = storeFault(error, 'use a file');
-      process.stderr.write(`spandrel: ${code}: ${escapeLines(error.message)}\n`);
-      return 1;
+      reportError(rest, storeFault(error, 'use a file').code, error.message);
+      return EXIT.failed;
     }
     throw error;
   }

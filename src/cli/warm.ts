@@ -3,7 +3,6 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 
 import { parseConfig } from '../config/parse-config.ts';
-import type { Config } from '../config/config-keys.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { escapeControls, escapeLines } from '../core/escape-controls.ts';
 import { readAdminToken } from '../http/access/read-admin-token.ts';
@@ -11,6 +10,7 @@ import { REQUEST_HEADER } from '../http/access/page-guard.ts';
 import type { WarmJobView } from '../images/operations/warm-job.ts';
 import type { CommandHelp, Flags } from './terminal/command-help.ts';
 import { printJson } from './terminal/print-json.ts';
+import { listenerUrl } from './terminal/listener-url.ts';
 import { ProgressBar } from './terminal/progress-bar.ts';
 import { askProxy } from './terminal/ask-proxy.ts';
 import { UsageError } from './terminal/usage-error.ts';
@@ -61,7 +61,7 @@ export async function warm(args: string[]): Promise<number> {
     throw new UsageError('expected an image like upstream/repository:tag');
   const yaml = values.config === undefined ? '' : await readFile(values.config, 'utf8');
   const config = parseConfig({ yaml, environment: process.env }).admin;
-  const admin = values.admin ?? adminUrl(config);
+  const admin = values.admin ?? listenerUrl(config);
   const token = await readAdminToken(config);
   const headers = {
     [REQUEST_HEADER]: 'spandrel warm',
@@ -95,13 +95,6 @@ export async function warm(args: string[]): Promise<number> {
   const indexed = escapeControls(job.platforms.join(', ')) || 'nothing to index';
   process.stdout.write(`${escapeLines([`${image}: ${indexed}`, ...summary].join('\n'))}\n`);
   return 0;
-}
-
-function adminUrl({ host, port, tls }: Config['admin']): string {
-  // A listener on all addresses is reached by loopback.
-  const reachable = host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host;
-  const hostname = reachable.includes(':') ? `[${reachable}]` : reachable;
-  return `${tls.cert === undefined ? 'http' : 'https'}://${hostname}:${port}`;
 }
 
 async function request(url: string, init: RequestInit): Promise<WarmJobView> {

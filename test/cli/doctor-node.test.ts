@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { checkContainerd } from '../../src/cli/doctor/check-containerd.ts';
 import { checkDocker } from '../../src/cli/doctor/check-docker.ts';
 import { checkMirrors } from '../../src/cli/doctor/check-mirrors.ts';
+import { checkMounts } from '../../src/cli/doctor/check-mounts.ts';
 import { checkPodman } from '../../src/cli/doctor/check-podman.ts';
 import { checkSnapshotter } from '../../src/cli/doctor/check-snapshotter.ts';
 import { readContainerdConfig } from '../../src/cli/doctor/containerd-config.ts';
@@ -154,8 +155,8 @@ describe('doctor, hosts.toml', () => {
   it.each([
     ['with capabilities', '[host."http://127.0.0.1:5000"]\ncapabilities = ["pull", "resolve"]'],
     ['without', 'server = "https://x"\n[host."http://127.0.0.1:5000"]'],
-    ['with a path', '[host."http://127.0.0.1:5000/v2/hub"]\noverride_path = true'],
-  ])('that leads to the proxy is accepted, %s', async (_what, hosts) => {
+    ['with /v2', '[host."http://127.0.0.1:5000/v2"]\noverride_path = true'],
+  ])('that leads to the proxy is found, %s', async (_what, hosts) => {
     expect(await check(hosts)).toEqual({ found: [], registries: ['docker.io'] });
     for (const config of [V1, V3]) expect((await check(hosts, config)).registries).toEqual(['docker.io']);
   });
@@ -177,6 +178,11 @@ describe('doctor, hosts.toml', () => {
       'that overrides a path which is none',
       '[host."http://127.0.0.1:5000"]\noverride_path = true',
       /override_path/,
+    ],
+    [
+      'with a path, beside which containerd sends ns',
+      '[host."http://127.0.0.1:5000/v2/hub"]\noverride_path = true',
+      /must have no path/,
     ],
     ['that is no TOML', '[host.', /not valid TOML/],
   ])('%s is a problem', async (_what, hosts, message) => {
@@ -245,13 +251,56 @@ describe('doctor, soci-snapshotter', () => {
     expect(problems(await check(mirror, PROXY, ['docker.io']))).toEqual([]);
   });
 
-  it('requires an entry for a remote proxy that speaks plain HTTP', async () => {
+  it.each([
+    [
+      'https://127.0.0.1:5000',
+      '',
+      'http://127.0.0.1:5000',
+      'note',
+      /plain HTTP to .* every loopback address/,
+    ],
+    ['https://localhost:5000', '', 'https://localhost:5000', 'problem', /plain HTTP to .* has TLS there/],
+    ['http://127.0.0.1:5000', 'insecure = true', 'http://127.0.0.1:5000', 'note', /to docker.io too/],
+    ['https://proxy.internal:5000', 'insecure = true', 'https://proxy.internal:5000', 'problem', /has TLS/],
+    ['http://proxy.internal:5000', '', 'http://proxy.internal:5000', 'problem', /speaks HTTPS to/],
+  ] as const)('knows what is spoken to %s %s', async (host, insecure, proxy, status, message) => {
+    const mirror = `[content_store]\ntype = "containerd"\n[[resolver.host."docker.io".mirrors]]\nhost = "${host}"\n${insecure}`;
+    const findings = await check(mirror, new URL(proxy), ['docker.io']);
+    expect(findings).toContainEqual(
+      expect.objectContaining({ status, message: expect.stringMatching(message), next: expect.any(String) }),
+    );
+  });
+
+  it('knows that TLS at a loopback address of the proxy is out of reach', async () => {
+    expect(problems(await check('', new URL('https://127.0.0.1:5000')))).toEqual([
+      expect.stringMatching(/plain HTTP to 127.0.0.1:5000/),
+    ]);
+  });
+
+  it('wants to be told of a proxy elsewhere that speaks plain HTTP', async () => {
     expect(problems(await check('', REMOTE))).toEqual([
       expect.stringMatching(/expects HTTPS at proxy.internal:5000/),
     ]);
     const told =
       '[[resolver.host."proxy.internal:5000".mirrors]]\nhost = "http://proxy.internal:5000"\ninsecure = true';
     expect(problems(await check(told, REMOTE))).toEqual([]);
+  });
+});
+
+describe('doctor, mounts', () => {
+  const FUSE = 'soci /var/lib/soci-snapshotter-grpc/snapshotter/snapshots/7/fs fuse.rawBridge rw 0 0\n';
+  const overlay = (id: number): string =>
+    `overlay /run/c${id}/rootfs overlay rw,lowerdir=/var/lib/soci-snapshotter-grpc/snapshotter/snapshots/${id}/fs 0 0\n`;
+
+  it.each([
+    ['', 'note', /no container/],
+    [FUSE + overlay(7) + overlay(8), 'ok', /1 layers are mounted by FUSE; 1 of 2 containers/],
+    [overlay(8), 'note', /0 of 1 containers .* pulled whole/],
+  ])('are counted in %j', async (table, status, message) => {
+    const { files } = await node({ '/proc/1/mounts': table });
+    expect(await checkMounts(files)).toEqual([
+      expect.objectContaining({ status, message: expect.stringMatching(message) }),
+    ]);
   });
 });
 

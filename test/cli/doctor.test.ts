@@ -1,12 +1,14 @@
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it, vi } from 'vitest';
 
+import type { PlatformReport } from '../../src/cli/doctor/check-image.ts';
 import type { Finding } from '../../src/cli/doctor/finding.ts';
+import { runCommand } from '../../src/cli/run-command.ts';
+import type { ImageDescription } from '../../src/images/operations/image-overview.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import { startDemoRegistry } from '../helpers/demo-upstream.ts';
 import { NodeTree } from '../helpers/node-tree.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
-import { SpandrelProcess } from '../helpers/spandrel-process.ts';
 
 let app: RunningApp;
 
@@ -20,7 +22,7 @@ beforeAll(async () => {
   app = cleanup.use(
     await RunningApp.start({
       upstreams: [
-        { name: 'demo', url: demo.url },
+        { name: 'demo', host: 'registry.test', url: demo.url },
         { name: 'locked', url: locked.url },
       ],
       environment: { SPANDREL_INDEX_PLATFORMS: '["linux/amd64","linux/arm64"]' },
@@ -32,12 +34,26 @@ interface Answer {
   readonly status: number | null;
   readonly ok: boolean;
   readonly findings: readonly Finding[];
+  readonly image?: { readonly platforms: readonly PlatformReport[] };
+}
+
+/** The command in this process: a process of its own takes seconds to start. */
+async function run(...args: string[]): Promise<{ status: number; stdout: string }> {
+  let stdout = '';
+  using _out = vi.spyOn(process.stdout, 'write').mockImplementation((chunk) => {
+    stdout += String(chunk);
+    return true;
+  });
+  using _error = vi.spyOn(process.stderr, 'write').mockReturnValue(true);
+  const status = await runCommand(args);
+  return { status, stdout };
 }
 
 async function doctor(...args: string[]): Promise<Answer> {
-  await using child = new SpandrelProcess(['doctor', '--json', '--proxy', app.url, ...args]);
-  const status = await child.exitStatus();
-  return { status, ...(JSON.parse(child.stdout) as { ok: boolean; findings: Finding[] }) };
+  const { status, stdout } = await run('doctor', '--json', '--proxy', app.url, ...args);
+  const printed = JSON.parse(stdout) as Answer;
+  expect(printed.status).toBe(status);
+  return printed;
 }
 
 function messages({ findings }: Answer, area: Finding['area'], status: Finding['status']): string[] {
@@ -49,7 +65,7 @@ function messages({ findings }: Answer, area: Finding['area'], status: Finding['
 describe('spandrel doctor', () => {
   it('explains an image layer by layer, before and after its first lazy pull', async () => {
     const before = await doctor('--no-node', 'demo/app:latest@linux/amd64');
-    expect([before.status, before.ok]).toEqual([1, false]);
+    expect([before.status, before.ok]).toEqual([5, false]);
     expect(messages(before, 'image', 'problem')).toEqual([
       expect.stringMatching(/^linux\/amd64: no SOCI index/),
     ]);
@@ -64,24 +80,111 @@ describe('spandrel doctor', () => {
         accept: 'application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json',
       },
     });
+    // A busy machine answers the tag before the index is there.
+    const sociIndexes = async (): Promise<object> =>
+      ((await (await fetch(`${app.url}/v2/demo/app/_soci/images/latest`)).json()) as ImageDescription)
+        .platforms[0]?.soci ?? {};
+    await expect.poll(sociIndexes, { timeout: 25_000 }).toHaveProperty('v2');
     const after = await doctor('--no-node', 'demo/app:latest@linux/amd64');
     expect([after.status, after.ok]).toEqual([0, true]);
-    expect(messages(after, 'image', 'ok').at(-1)).toMatch(/^linux\/amd64: lazy, 3 of 6 layers by a SOCI v2/);
+    expect(messages(after, 'image', 'ok').at(-1)).toMatch(
+      /^linux\/amd64: lazy, 3 of 6 layers and 37 of 42 MB \(86\.\d %\) by a SOCI v2/,
+    );
   });
 
   it.each([
-    ['demo/app:nothing', /MANIFEST_UNKNOWN/, /look for the tag/],
-    ['nobody/app:1', /no upstream for this name/, /begin the name/],
-    ['locked/app:1', /UPSTREAM_CREDENTIALS_REFUSED|401/, /credentials for this upstream/],
-    ['demo/app:latest@plan9/mips', /no platform plan9\/mips/, /linux\/amd64, linux\/arm64/],
-  ])('says what is wrong with %s, and what to do', async (image, message, next) => {
+    ['demo/app:nothing', 3, /MANIFEST_UNKNOWN/, /look for the tag/],
+    ['nobody/app:1', 3, /no upstream for this name/, /begin the name/],
+    ['locked/app:1', 1, /UPSTREAM_CREDENTIALS_REFUSED|401/, /correct auth of this upstream/],
+    ['demo/app:latest@plan9/mips', 3, /no platform plan9\/mips/, /linux\/amd64, linux\/arm64/],
+  ])('says of %s what is wrong, and what to do', async (image, exit, message, next) => {
     const { status, findings } = await doctor('--no-node', image);
     const problem = findings.find(({ status: found }) => found === 'problem');
     expect([status, problem?.message, problem?.next]).toEqual([
-      1,
+      exit,
       expect.stringMatching(message),
       expect.stringMatching(next),
     ]);
+  });
+
+  it('counts what the SOCI index lists, in layers and bytes, and fails below --min-coverage', async () => {
+    const enough = await doctor('--no-node', '--min-coverage', '80%', 'demo/app:latest@linux/amd64');
+    expect(enough.status).toBe(0);
+    const [platform] = enough.image?.platforms ?? [];
+    expect(platform).toMatchObject({ platform: 'linux/amd64', lazy: true, layers: { lazy: 3, total: 6 } });
+    const listed = enough.findings.filter(({ bytes }) => bytes !== undefined);
+    expect(listed.reduce((sum, { bytes = 0 }) => sum + bytes, 0)).toBe(platform?.bytes.total);
+    for (const { digest } of listed) expect(digest).toMatch(/^sha256:[0-9a-f]{64}$/);
+
+    const tooLittle = await doctor('--no-node', '--min-coverage', '0.9', 'demo/app:latest@linux/amd64');
+    expect([tooLittle.status, tooLittle.image?.platforms[0]?.lazy]).toEqual([5, false]);
+    expect(messages(tooLittle, 'image', 'problem')).toEqual([expect.stringMatching(/86\.\d %.* 90 %/)]);
+  });
+
+  it('prints errors as JSON with --json, on standard output', async () => {
+    for (const [args, status, code] of [
+      [['doctor', '--json', '--proxy', 'nonsense'], 2, 'USAGE'],
+      [['doctor', '--json', '--unknown'], 2, 'USAGE'],
+      [['doctor', '--json', '--min-coverage', '101%', 'demo/app:latest'], 2, 'USAGE'],
+      [['ls', '--json', '--proxy', app.url, 'demo/app:nothing', '/'], 3, 'MANIFEST_UNKNOWN'],
+      [['stat', '--json', '--proxy', app.url, 'demo/app:latest', '/nothing'], 3, 'FILE_UNKNOWN'],
+      [['ls', '--json', '--proxy', 'http://127.0.0.1:1', 'demo/app:latest'], 4, 'UPSTREAM_UNREACHABLE'],
+    ] as const) {
+      const printed = await run(...args);
+      expect([printed.status, JSON.parse(printed.stdout)]).toEqual([
+        status,
+        { error: { code, message: expect.any(String) } },
+      ]);
+    }
+  });
+
+  describe('on a node with the proxy as a mirror', () => {
+    const lead = async (path: string, registry = 'registry.test'): Promise<Answer> => {
+      await using tree = await NodeTree.create({
+        '/etc/containerd/config.toml': 'version = 2\n[plugins.cri.registry]\nconfig_path = "/etc/certs.d"',
+        [`/etc/certs.d/${registry}/hosts.toml`]: `[host."${app.url}"]`,
+        '/etc/soci-snapshotter-grpc/config.toml': `[content_store]\ntype = "containerd"\n[[resolver.host."${registry}".mirrors]]\nhost = "${app.url}${path}"`,
+      });
+      return await doctor('--root', tree.root);
+    };
+
+    it.each(['/v2/demo', '/demo', '/v2/registry.test', '/demo/'])(
+      'the proxy accepts ns, and the path %s of the snapshotter',
+      async (path) => {
+        const answer = await lead(path);
+        expect(messages(answer, 'mirrors', 'problem')).toEqual([]);
+        expect(messages(answer, 'mirrors', 'ok')).toEqual([
+          expect.stringMatching(/hosts.toml leads to the proxy/),
+          expect.stringMatching(/accepts \?ns=registry.test/),
+          expect.stringMatching(/the snapshotter requests layers of registry.test at .* has them/),
+        ]);
+      },
+    );
+
+    it.each([
+      ['', /names no upstream/],
+      ['/v2', /names no upstream/],
+      ['/v2/other', /no upstream has the name or host "other"/],
+      ['/v2/locked', /is the upstream /],
+    ])('the path %j is a problem, with the line to write', async (path, why) => {
+      const { findings } = await lead(path);
+      expect(findings.filter(({ area, status }) => area === 'mirrors' && status === 'problem')).toEqual([
+        expect.objectContaining({
+          message: expect.stringMatching(why),
+          next: expect.stringContaining(`host = "${app.url}/v2/registry.test"`),
+        }),
+      ]);
+    });
+
+    it('a registry that is no upstream is a problem, with the line to write', async () => {
+      const { findings } = await lead('/v2/demo', 'quay.example');
+      expect(findings).toContainEqual(
+        expect.objectContaining({
+          code: 'DENIED',
+          next: expect.stringContaining("- { name: quay, host: 'quay.example' }"),
+        }),
+      );
+    });
   });
 
   it('checks the upstreams of a configuration', async () => {
@@ -106,16 +209,16 @@ describe('spandrel doctor', () => {
   it('prints its findings as text, with what to do next', async () => {
     const gone = await ScriptedUpstream.start(() => undefined);
     await gone[Symbol.asyncDispose]();
-    await using child = new SpandrelProcess(['doctor', '--no-node', '--proxy', gone.url]);
-    expect(await child.exitStatus()).toBe(1);
-    expect(child.stdout).toMatch(
-      /^proxy {7}PROBLEM {2}nothing responds at .*ECONNREFUSED.*\n {21}-> start it/,
-    );
-    expect(child.stdout).toMatch(/\n1 problem\n$/);
+    const { status, stdout } = await run('doctor', '--no-node', '--proxy', gone.url);
+    expect(status).toBe(4);
+    expect(stdout).toMatch(/^proxy {7}PROBLEM {2}nothing responds at .*ECONNREFUSED.*\n {21}-> start it/);
+    expect(stdout).toMatch(/\n1 problem\n$/);
   });
 
-  it.each([[['a', 'b']], [['--proxy', 'nonsense']], [['--unknown']]])('refuses %j', async (args) => {
-    await using child = new SpandrelProcess(['doctor', ...args]);
-    expect(await child.exitStatus()).toBe(2);
-  });
+  it.each([[['a', 'b']], [['--proxy', 'nonsense']], [['--unknown']], [['--min-coverage', '80%']]])(
+    'refuses %j',
+    async (args) => {
+      expect((await run('doctor', ...args)).status).toBe(2);
+    },
+  );
 });

@@ -1,11 +1,13 @@
 import { matchesPlatform, parsePlatform, type Platform } from '../../core/platform.ts';
-import { type ErrorCode, ERRORS, isSpandrelError } from '../../core/errors.ts';
+import { type ErrorCode, errorCodeOf, isSpandrelError } from '../../core/errors.ts';
 import type { ImageDescription, PlatformDescription } from '../../images/operations/image-overview.ts';
 import type { LayerDescription } from '../../images/lazy/layers.ts';
 import { askProxy, type ProxyImage } from '../terminal/ask-proxy.ts';
 import type { PullModes } from './check-snapshotter.ts';
 import { type Finding, Report } from './finding.ts';
 import { explainWholeLayer, isLayerType } from './explain-whole-layer.ts';
+import { coverage, type LazyShare, readLazyShare } from './lazy-share.ts';
+import { nextStep } from './next-step.ts';
 
 const ASK_MS = 60_000;
 
@@ -15,37 +17,55 @@ const PULL_ONCE =
   'pull it once with containerd, or run "spandrel warm IMAGE"; index.lazyClients, index.platforms and ' +
   'index.rules decide which requests start indexing';
 
-const NEXT: Partial<Record<ErrorCode, string>> = {
-  NAME_UNKNOWN: 'begin the name with that of an upstream: ecr/team/app:1.2',
-  MANIFEST_UNKNOWN: 'look for the tag in the registry behind the proxy',
-  UNAUTHORIZED: "this node's credentials are missing or refused: see access in the proxy's configuration",
-  UPSTREAM_CREDENTIALS_REFUSED:
-    "the proxy's credentials for this upstream are missing or refused: correct auth in its configuration",
-  DENIED:
-    "the proxy's credentials may not read this repository (ECR: ecr:BatchGetImage and " +
-    'ecr:GetDownloadUrlForLayer), or access refuses this node',
-  UPSTREAM_UNREACHABLE:
-    'the proxy cannot reach the registry: run "spandrel doctor --config FILE" where it runs',
-  UPSTREAM_TIMEOUT:
-    'the registry is slow or cut off: run "spandrel doctor --config FILE" where the proxy runs',
-  UPSTREAM_THROTTLED: 'the registry limits requests: wait, or raise its quota',
-  IMAGE_UNSUPPORTED: NO_IMAGE,
-};
+export interface ImageQuestion {
+  /** How the node looks for indexes; `undefined`: in both ways. */
+  readonly modes: PullModes | undefined;
+  /** Least share of the bytes that must be lazy, 0 to 1. */
+  readonly minCoverage: number | undefined;
+}
+
+/** What is lazy of one platform, for programs. */
+export interface PlatformReport {
+  readonly platform: string;
+  readonly manifest: string;
+  readonly soci: { readonly v1?: string; readonly v2?: string };
+  readonly layers: LazyShare['layers'];
+  readonly bytes: LazyShare['bytes'];
+  /** Share of the bytes that is lazy, 0 to 1. */
+  readonly coverage: number;
+  readonly lazy: boolean;
+}
+
+export interface ImageCheck {
+  readonly findings: readonly Finding[];
+  readonly platforms: readonly PlatformReport[];
+}
 
 /** Checks whether an image would be lazy, layer by layer. Starts no work. */
-export async function checkImage(image: ProxyImage, modes: PullModes | undefined): Promise<Finding[]> {
+export async function checkImage(image: ProxyImage, question: ImageQuestion): Promise<ImageCheck> {
   const report = new Report('image');
-  const url = `${image.repositoryUrl}/_soci/images/${image.reference}`;
-  let overview: ImageDescription;
+  const signal = AbortSignal.timeout(ASK_MS);
   try {
-    const response = await askProxy(url, { signal: AbortSignal.timeout(ASK_MS) });
-    overview = (await response.json()) as ImageDescription;
+    const url = `${image.repositoryUrl}/_soci/images/${image.reference}`;
+    const overview = (await (await askProxy(url, { signal })).json()) as ImageDescription;
+    const platforms: PlatformReport[] = [];
+    for (const described of choosePlatforms(report, image, overview))
+      platforms.push(await checkPlatform(report, { image, described, question, signal }));
+    return { findings: report.findings, platforms };
   } catch (error) {
-    const code = isSpandrelError(error) ? error.code : undefined;
+    const code = errorCodeOf(error);
     const message = error instanceof Error ? error.message : String(error);
-    report.problem(message, (code && NEXT[code]) ?? 'try again in a moment; the log of the proxy says more');
-    return report.findings;
+    report.problem(message, nextStep(code, error), { code });
+    return { findings: report.findings, platforms: [] };
   }
+}
+
+/** The platforms that are asked for; reports those that are absent. */
+function choosePlatforms(
+  report: Report,
+  image: ProxyImage,
+  overview: ImageDescription,
+): readonly PlatformDescription[] {
   const wanted = image.platform === undefined ? undefined : parsePlatform(image.platform);
   const isWanted = ({ platform }: { readonly platform: string | null }): boolean =>
     wanted === undefined || platform === null || isPlatform(wanted, platform);
@@ -55,16 +75,17 @@ export async function checkImage(image: ProxyImage, modes: PullModes | undefined
     const message =
       `the index lists ${platform ?? 'an image'} (${manifest.slice(0, 19)}), but the registry does not ` +
       'have it';
-    if (wanted === undefined) report.note(message, COPY_ALL);
-    else report.problem(message, COPY_ALL);
+    const facts = { code: 'MANIFEST_UNKNOWN', digest: manifest } as const;
+    if (wanted === undefined) report.note(message, COPY_ALL, facts);
+    else report.problem(message, COPY_ALL, facts);
   }
   if (platforms.length + absent.length === 0)
     report.problem(
       `the image has no platform ${image.platform ?? ''}`,
       `it has: ${overview.platforms.map(({ platform }) => platform).join(', ') || 'none'}`,
+      { code: 'PLATFORM_UNKNOWN' },
     );
-  for (const platform of platforms) checkPlatform(report, platform, modes);
-  return report.findings;
+  return platforms;
 }
 
 function isPlatform(wanted: Platform, text: string): boolean {
@@ -77,53 +98,103 @@ function isPlatform(wanted: Platform, text: string): boolean {
   }
 }
 
-function checkPlatform(report: Report, described: PlatformDescription, modes: PullModes | undefined): void {
-  const { layers, soci, pulls, reason } = described;
-  const name = described.platform ?? 'unknown platform';
-  for (const layer of layers) describeLayer(report, name, layer);
-  const indexed = layers.filter(({ state }) => state === 'indexed').length;
-  const waiting = layers.filter(({ state, skipped }) => state === 'absent' && skipped === undefined).length;
-  const counted = `${pulls.lazy} lazy and ${pulls.full} full pulls so far`;
-  const found = [soci.v2 === undefined ? [] : ['v2'], soci.v1 === undefined ? [] : ['v1']]
-    .flat()
-    .join(' and ');
+interface PlatformQuestion {
+  readonly image: ProxyImage;
+  readonly described: PlatformDescription;
+  readonly question: ImageQuestion;
+  readonly signal: AbortSignal;
+}
+
+async function checkPlatform(
+  report: Report,
+  { image, described, question, signal }: PlatformQuestion,
+): Promise<PlatformReport> {
+  const { layers, soci, pulls, reason, manifest } = described;
+  const { modes, minCoverage } = question;
+  const platform = described.platform ?? 'unknown platform';
+  const facts = { platform, digest: manifest };
+  for (const layer of layers) describeLayer(report, platform, layer);
   if (reason !== undefined) {
     const why =
       reason === 'IMAGE_UNSUPPORTED' ? 'manifest or config is invalid' : `config cannot be read (${reason})`;
     report.problem(
-      `${name}: no node can use it, because its ${why}`,
-      ERRORS[reason].retryable ? 'try again in a moment' : 'push the image again, with its config',
+      `${platform}: no node can use it, because its ${why}`,
+      reason === 'IMAGE_UNSUPPORTED' ? 'push the image again, with its config' : nextStep(reason),
+      { code: reason, ...facts },
     );
   }
+  const [isV2, isV1] = [modes?.v2 !== false, modes?.v1 !== false];
+  const usable = (isV2 ? soci.v2 : undefined) ?? (isV1 ? soci.v1 : undefined);
+  const share = await readLazyShare(image.repositoryUrl, described, usable, signal);
+  const covered = coverage(share);
+  const shown = describeShare(share);
+  const counted = `${pulls.lazy} lazy and ${pulls.full} full pulls so far`;
+  const found = Object.keys(soci).toSorted().toReversed().join(' and ');
   if (found === '') {
+    const { code, next } = whyWhole(layers);
+    report.problem(`${platform}: no SOCI index, so it would be pulled whole (${counted})`, next, {
+      code,
+      ...facts,
+    });
+  } else if (usable === undefined) {
     report.problem(
-      `${name}: no SOCI index, so it would be pulled whole (${counted})`,
-      waiting > 0 ? PULL_ONCE : whyNever(layers),
-    );
-    return;
-  }
-  if (modes !== undefined && !((modes.v2 && soci.v2 !== undefined) || (modes.v1 && soci.v1 !== undefined))) {
-    report.problem(
-      `${name}: there is a SOCI ${found} index, but this node does not look for one`,
+      `${platform}: there is a SOCI ${found} index, but this node does not look for one`,
       `set enable = true in [pull_modes.soci_${found.slice(0, 2)}] of the snapshotter's configuration`,
+      facts,
     );
-    return;
+  } else {
+    report.ok(`${platform}: lazy, ${shown} by a SOCI ${found} index (${counted})`, facts);
   }
-  report.ok(`${name}: lazy, ${indexed} of ${layers.length} layers by a SOCI ${found} index (${counted})`);
+  const isCovered = minCoverage === undefined || covered >= minCoverage;
+  if (!isCovered)
+    report.problem(
+      `${platform}: ${shown} are lazy, less than --min-coverage ${formatPercent(minCoverage)}`,
+      whyWhole(layers).next,
+      { code: 'INDEX_EMPTY', ...facts },
+    );
+  return { platform, manifest, soci, ...share, coverage: covered, lazy: usable !== undefined && isCovered };
+}
+
+function describeShare(share: LazyShare): string {
+  const { layers, bytes } = share;
+  const megabytes = `${formatMegabytes(bytes.lazy)} of ${formatMegabytes(bytes.total)} MB`;
+  return `${layers.lazy} of ${layers.total} layers and ${megabytes} (${formatPercent(coverage(share))})`;
+}
+
+function formatPercent(share: number): string {
+  // Rounded down: 100 % means all.
+  return `${Math.floor(share * 1000) / 10} %`;
 }
 
 function describeLayer(report: Report, platform: string, layer: LayerDescription): void {
-  const name = `${platform}: layer ${layer.digest.slice(0, 19)} (${formatMegabytes(layer.size ?? 0)} MB)`;
-  const { state, skipped } = layer;
+  const { state, skipped, reason, digest, size } = layer;
+  const facts = {
+    platform,
+    digest,
+    ...(size === null ? {} : { bytes: size }),
+    ...(reason === undefined ? {} : { code: reason }),
+  };
+  const name = `${platform}: layer ${digest.slice(0, 19)} (${formatMegabytes(size ?? 0)} MB)`;
   if (state === 'indexed') {
-    report.ok(`${name} is read by spans (${layer.spans ?? 0} of them, ${layer.files ?? 0} files)`);
+    report.ok(`${name} is read by spans (${layer.spans ?? 0} of them, ${layer.files ?? 0} files)`, facts);
   } else if (state === 'building') {
-    report.note(`${name} is being indexed: the next pull can be lazy`);
+    report.note(`${name} is being indexed: the next pull can be lazy`, undefined, facts);
   } else if (state === 'absent' && skipped === undefined) {
-    report.note(`${name} has not been indexed yet`);
+    report.note(`${name} has not been indexed yet`, PULL_ONCE, facts);
   } else {
-    report.note(`${name} is fetched whole: ${explainWholeLayer(layer)}`);
+    const next = reason === undefined ? undefined : nextStep(reason);
+    report.note(`${name} is fetched whole: ${explainWholeLayer(layer)}`, next, facts);
   }
+}
+
+/** Why an image is not lazy, or not more of it: the reason of its largest layer that could be, and what to do. */
+function whyWhole(layers: readonly LayerDescription[]): { code: ErrorCode; next: string } {
+  const bySize = layers.toSorted((a, b) => (b.size ?? 0) - (a.size ?? 0));
+  const failed = bySize.find(({ reason, skipped }) => reason !== undefined && skipped === undefined);
+  if (failed?.reason !== undefined) return { code: failed.reason, next: nextStep(failed.reason) };
+  if (layers.some(({ state, skipped }) => state === 'absent' && skipped === undefined))
+    return { code: 'INDEX_PENDING', next: PULL_ONCE };
+  return { code: 'INDEX_EMPTY', next: whyNever(layers) };
 }
 
 /** Why an image never gets an index. */
@@ -134,7 +205,7 @@ function whyNever(layers: readonly LayerDescription[]): string {
     return 'layers are indexed, but no index is offered: look at index.v1, index.v2 and index.rules';
   if (layers.every(({ skipped }) => skipped === 'too_small'))
     return 'all its layers are smaller than index.minLayerBytes: it is pulled whole, which is quick';
-  return 'an image without a layer that can be indexed is always pulled whole: see above for each';
+  return 'layers that cannot be indexed are always pulled whole: see above for each';
 }
 
 function formatMegabytes(bytes: number): string {

@@ -54,8 +54,8 @@ function checkOldMirrors(report: Report, { oldMirrors, configPaths }: Containerd
     );
   } else {
     report.note(
-      `registry.mirrors (${list}) is used, which containerd 2 has deprecated and which sends no ns`,
-      'use config_path and hosts.toml; as it is, end the endpoint with /v2/<name of the upstream>',
+      `registry.mirrors (${list}) is used, which containerd 2 has removed`,
+      'use config_path and hosts.toml; as it is, the endpoint must have no path: containerd sends ?ns=',
     );
   }
 }
@@ -100,10 +100,15 @@ function checkEntry(report: Report, path: string, address: string, entry: TomlTa
     );
     return false;
   }
-  if (entry['override_path'] === true && !/\/v2(\/|$)/.test(new URL(address).pathname)) {
+  // containerd appends `/v2` to other paths, unless override_path is set.
+  const { pathname } = new URL(address);
+  const isRoot = /^\/(v2\/?)?$/.test(pathname);
+  if (!isRoot || (pathname === '/' && entry['override_path'] === true)) {
     report.problem(
-      `${path}: override_path is set, and the address has no /v2, so every request is for an unknown route`,
-      `remove override_path, or end the address with /v2 or /v2/<name of the upstream>`,
+      `${path}: containerd sends ?ns= with the registry's name, so ${address} must have no path` +
+        `${entry['override_path'] === true ? ' and no override_path' : ''}: the proxy would take it for a ` +
+        'part of the repository',
+      `write [host."${proxy.origin}"], without override_path`,
     );
     return false;
   }

@@ -1,6 +1,7 @@
-import { isSpandrelError } from '../../core/errors.ts';
+import { errorCodeOf, isSpandrelError } from '../../core/errors.ts';
 import { askProxy } from '../terminal/ask-proxy.ts';
 import { type Finding, Report } from './finding.ts';
+import { nextStep, systemCodes, systemStep } from './next-step.ts';
 
 /** A slow response: the snapshotter's timeout is 3 s. */
 const SLOW_MS = 1000;
@@ -23,28 +24,44 @@ export async function checkProxy(proxy: URL): Promise<Finding[]> {
       );
     } else report.ok(`the proxy at ${proxy.origin} responds after ${tookMs} ms`);
   } catch (error) {
-    report.problem(...describe(proxy, error));
+    reportFault(report, proxy, error);
   }
   return report.findings;
 }
 
-function describe(proxy: URL, error: unknown): [message: string, next: string] {
-  if (isSpandrelError(error, 'UNAUTHORIZED', 'DENIED'))
-    return [
+function reportFault(report: Report, proxy: URL, error: unknown): void {
+  const code = errorCodeOf(error);
+  if (isSpandrelError(error, 'UNAUTHORIZED', 'DENIED')) {
+    report.problem(
       `the proxy refuses this node: ${error.message}`,
       'see access in its configuration: the networks, or the credentials of the nodes',
-    ];
-  const fault = isSpandrelError(error) && error.cause instanceof Error ? error.cause : undefined;
-  const cause = fault?.cause;
-  const code = cause instanceof Error && 'code' in cause ? String(cause.code) : undefined;
-  if (code !== undefined && /CERT|SELF_SIGNED|VERIFY/.test(code))
-    return [
-      `the certificate of ${proxy.origin} is not trusted here (${code})`,
-      "add its authority to the node's trust store, and run doctor with NODE_EXTRA_CA_CERTS=FILE",
-    ];
-  const why = code ?? (cause instanceof Error ? cause.message : (fault?.message ?? 'no response'));
-  return [
-    `nothing responds at ${proxy.origin} (${why})`,
-    'start it with "spandrel serve", allow connections to its port, or name it with --proxy URL',
-  ];
+      { code },
+    );
+    return;
+  }
+  const [why = 'no response'] = systemCodes(error instanceof Error ? error.cause : undefined).toReversed();
+  const step = systemStep(error);
+  const cause = rootCode(error) ?? why;
+  if (/CERT|SELF_SIGNED|VERIFY/.test(cause))
+    report.problem(
+      `the certificate of ${proxy.origin} is not accepted here (${cause})`,
+      step ?? "add its authority to the node's trust store, and run doctor with NODE_EXTRA_CA_CERTS=FILE",
+      { code: 'UPSTREAM_UNREACHABLE' },
+    );
+  else if (isSpandrelError(error) && code !== 'UPSTREAM_UNREACHABLE')
+    report.problem(`the proxy at ${proxy.origin} says ${code}: ${error.message}`, nextStep(code), { code });
+  else
+    report.problem(
+      `nothing responds at ${proxy.origin} (${cause})`,
+      step ?? 'start it with "spandrel serve", allow connections to its port, or name it with --proxy URL',
+      { code: 'UPSTREAM_UNREACHABLE' },
+    );
+}
+
+/** The code of the innermost cause: `ECONNREFUSED`. */
+function rootCode(error: unknown): string | undefined {
+  let code: string | undefined;
+  for (let cause = error; cause instanceof Error; cause = cause.cause)
+    if ('code' in cause && !isSpandrelError(cause)) code = String(cause.code);
+  return code;
 }

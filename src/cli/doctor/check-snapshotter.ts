@@ -1,5 +1,7 @@
+import { isLoopback } from '../../core/is-loopback.ts';
 import { type Finding, Report } from './finding.ts';
-import { type NodeFiles, tableAt, tablesOf, textOf, type TomlTable } from './node-files.ts';
+import { type NodeFiles, tableAt, textOf, type TomlTable } from './node-files.ts';
+import { checkProtocol, readMirrors, reportLoopback, type SnapshotterMirror } from './snapshotter-mirrors.ts';
 
 const FILE = '/etc/soci-snapshotter-grpc/config.toml';
 
@@ -18,6 +20,8 @@ export interface PullModes {
 export interface SnapshotterCheck {
   readonly findings: readonly Finding[];
   readonly modes: PullModes;
+  /** Those that lead to the proxy. */
+  readonly mirrors: readonly SnapshotterMirror[];
 }
 
 /** Checks that the soci-snapshotter (0.10 and later) pulls lazily and through the proxy. */
@@ -29,19 +33,19 @@ export async function checkSnapshotter(
   const file = await files.readToml(FILE);
   if (file.kind === 'damaged') {
     report.problem(`${FILE} is not valid TOML (${file.why}): the snapshotter does not start`, 'correct it');
-    return { findings: report.findings, modes: { v1: false, v2: false } };
+    return { findings: report.findings, modes: { v1: false, v2: false }, mirrors: [] };
   }
   const config = file.kind === 'read' ? file.value : {};
   if (file.kind === 'missing') report.ok(`there is no ${FILE}: the defaults apply, which allow lazy loading`);
   const modes = checkModes(report, config);
-  checkTopology(report, config, question);
+  const mirrors = checkTopology(report, config, question);
   if (!(await files.exists('/dev/fuse'))) {
     report.problem(
       'there is no /dev/fuse: nothing can be mounted lazily',
       'load the kernel module: modprobe fuse',
     );
   }
-  return { findings: report.findings, modes };
+  return { findings: report.findings, modes, mirrors };
 }
 
 function checkModes(report: Report, config: TomlTable): PullModes {
@@ -96,43 +100,47 @@ function checkParallel(report: Report, config: TomlTable, parallel: TomlTable): 
   }
 }
 
-function checkTopology(report: Report, config: TomlTable, { proxy, mirrored }: SnapshotterQuestion): void {
-  for (const [registry, { mirrors }] of Object.entries(tableAt(config, 'resolver', 'host')).map(
-    ([name, value]) => [name, value as TomlTable] as const,
-  )) {
-    for (const { host } of tablesOf(mirrors)) {
-      const text = textOf(host) ?? '';
-      if (!/^https?:\/\//.test(text))
-        report.problem(
-          `the mirror "${text}" of ${registry} has no scheme, so it is not used`,
-          'write http://… or https://…',
-        );
-    }
-  }
-  for (const registry of mirrored) checkMirrored(report, config, registry, proxy);
-  const isLocal = ['localhost', '127.0.0.1', '[::1]'].includes(proxy.hostname);
-  if (
-    mirrored.length === 0 &&
-    proxy.protocol === 'http:' &&
-    !isLocal &&
-    !hasMirror(config, proxy.host, proxy)
-  ) {
+/** @returns the mirrors that lead to the proxy */
+function checkTopology(
+  report: Report,
+  config: TomlTable,
+  { proxy, mirrored }: SnapshotterQuestion,
+): SnapshotterMirror[] {
+  const mirrors = readMirrors(report, config, proxy);
+  for (const mirror of mirrors) checkProtocol(report, proxy, mirror);
+  const others = mirrors.map(({ registry }) => registry).filter((registry) => registry !== proxy.host);
+  for (const registry of new Set([...mirrored, ...others]))
+    checkMirrored(report, config, { registry, isFound: others.includes(registry), proxy });
+  const isAddressed = mirrored.length === 0 && others.length === 0;
+  if (isAddressed && mirrors.length === 0) checkAddressed(report, proxy);
+  return mirrors;
+}
+
+/** Images whose names begin with the proxy's. */
+function checkAddressed(report: Report, proxy: URL): void {
+  const isLocal = isLoopback(proxy.hostname);
+  if (isLocal && proxy.protocol === 'https:') reportLoopback(report, proxy.host);
+  if (!isLocal && proxy.protocol === 'http:')
     report.problem(
       `the proxy speaks plain HTTP, but the snapshotter expects HTTPS at ${proxy.host}`,
       `add [[resolver.host."${proxy.host}".mirrors]] with host = "${proxy.origin}" and insecure = ` +
         'true, or give the proxy TLS',
     );
-  }
 }
 
 /** The snapshotter does not use containerd's mirrors: soci-snapshotter issue 1013. */
-function checkMirrored(report: Report, config: TomlTable, registry: string, proxy: URL): void {
-  if (!hasMirror(config, registry, proxy)) {
+function checkMirrored(
+  report: Report,
+  config: TomlTable,
+  { registry, isFound, proxy }: { readonly registry: string; readonly isFound: boolean; readonly proxy: URL },
+): void {
+  if (!isFound) {
+    const needsInsecure = proxy.protocol === 'http:' && !isLoopback(proxy.hostname);
     report.problem(
       `containerd asks the proxy for images of ${registry}, but the snapshotter asks ${registry} ` +
         'itself, which has no index: not lazy',
       `add [[resolver.host."${registry}".mirrors]] with host = ` +
-        `"${proxy.origin}"${proxy.protocol === 'http:' ? ' and insecure = true' : ''}`,
+        `"${proxy.origin}/v2/${registry}"${needsInsecure ? ' and insecure = true' : ''}`,
     );
   }
   if (storeType(config) !== 'containerd') {
@@ -142,16 +150,6 @@ function checkMirrored(report: Report, config: TomlTable, registry: string, prox
       'set type = "containerd" in [content_store]',
     );
   }
-  if (hasMirror(config, registry, proxy) && storeType(config) === 'containerd')
-    report.ok(`images of ${registry} are lazy through the proxy under their own names`);
-}
-
-function hasMirror(config: TomlTable, registry: string, proxy: URL): boolean {
-  const { mirrors } = tableAt(config, 'resolver', 'host', registry);
-  return tablesOf(mirrors).some(({ host }) => {
-    const text = textOf(host) ?? '';
-    return URL.canParse(text) && new URL(text).host === proxy.host;
-  });
 }
 
 function storeType(config: TomlTable): string {

@@ -1,7 +1,29 @@
+/** Facts of a finding for programs; the message has them in words. */
+export interface FindingFacts {
+  /** A code of the error table, of OpenSSL, or `REDIS_LOST`. */
+  readonly code?: string;
+  readonly registry?: string;
+  /** `os/architecture` of the image. */
+  readonly platform?: string;
+  /** Of a layer or a manifest. */
+  readonly digest?: string;
+  /** Compressed size of a layer. */
+  readonly bytes?: number;
+}
+
 /** Result of one check. */
-export interface Finding {
+export interface Finding extends FindingFacts {
   readonly area:
-    'proxy' | 'upstream' | 'containerd' | 'mirrors' | 'snapshotter' | 'docker' | 'podman' | 'image';
+    | 'proxy'
+    | 'config'
+    | 'upstream'
+    | 'containerd'
+    | 'mirrors'
+    | 'snapshotter'
+    | 'mounts'
+    | 'docker'
+    | 'podman'
+    | 'image';
   /** `note`: works, but good to know; `problem`: prevents pulls, or lazy ones. */
   readonly status: 'ok' | 'note' | 'problem';
   readonly message: string;
@@ -18,20 +40,16 @@ export class Report {
     this.#area = area;
   }
 
-  ok(message: string): void {
-    this.findings.push({ area: this.#area, status: 'ok', message });
+  ok(message: string, facts: FindingFacts = {}): void {
+    this.findings.push({ area: this.#area, status: 'ok', message, ...facts });
   }
 
-  note(message: string, next?: string): void {
-    this.findings.push({
-      area: this.#area,
-      status: 'note',
-      message,
-      ...(next === undefined ? {} : { next }),
-    });
+  note(message: string, next?: string, facts: FindingFacts = {}): void {
+    const step = next === undefined ? {} : { next };
+    this.findings.push({ area: this.#area, status: 'note', message, ...step, ...facts });
   }
 
-  problem(message: string, next: string): void {
-    this.findings.push({ area: this.#area, status: 'problem', message, next });
+  problem(message: string, next: string, facts: FindingFacts = {}): void {
+    this.findings.push({ area: this.#area, status: 'problem', message, next, ...facts });
   }
 }

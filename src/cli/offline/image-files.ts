@@ -12,6 +12,7 @@ import {
   type RawText,
 } from '../../tar/raw-text.ts';
 import type { CommandHelp, Flags } from '../terminal/command-help.ts';
+import { EXIT } from '../terminal/exit-status.ts';
 import { readPathArgument } from '../terminal/read-path-argument.ts';
 import { printJson } from '../terminal/print-json.ts';
 import { askProxy, locateImage, USUAL_PROXY } from '../terminal/ask-proxy.ts';
@@ -78,18 +79,21 @@ export const LS_HELP: CommandHelp = {
   usage: ['ls IMAGE[@PLATFORM] [PATH] [--proxy URL] [--encoded] [--json]'],
   about: ["Lists a folder of an image's merged file system through a running proxy.", IMAGE_NOTE],
   flags: LIST_FLAGS,
+  exits: [EXIT.notFound, EXIT.unreachable],
 };
 
 export const CAT_HELP: CommandHelp = {
   usage: ['cat IMAGE[@PLATFORM] PATH [--range A-B] [--proxy URL] [--encoded]'],
   about: ['Prints a file of an image, or a range of it, through a running proxy.', IMAGE_NOTE],
   flags: PRINT_FLAGS,
+  exits: [EXIT.notFound, EXIT.unreachable],
 };
 
 export const STAT_HELP: CommandHelp = {
   usage: ['stat IMAGE[@PLATFORM] PATH [--proxy URL] [--encoded] [--json]'],
   about: ['Prints type, mode, size and layer of a path in an image, through a running proxy.', IMAGE_NOTE],
   flags: LIST_FLAGS,
+  exits: [EXIT.notFound, EXIT.unreachable],
 };
 
 /** `spandrel ls`: lists a folder of an image's merged file system through a running proxy. */

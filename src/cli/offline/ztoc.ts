@@ -11,6 +11,7 @@ import { decodeZtoc } from '../../ztoc/decode-ztoc.ts';
 import { indexLayerFile, type LayerFileIndex } from '../../build/index-layer-file.ts';
 import { describeRawText, printForTerminal } from '../../tar/raw-text.ts';
 import type { CommandHelp, Flags } from '../terminal/command-help.ts';
+import { EXIT } from '../terminal/exit-status.ts';
 import { printJson } from '../terminal/print-json.ts';
 import { ProgressBar } from '../terminal/progress-bar.ts';
 import { parseSizeFlag } from '../terminal/parse-size-flag.ts';
@@ -53,6 +54,7 @@ export const ZTOC_HELP: CommandHelp = {
     ENGINE_HELP,
   ],
   flags: { ...CREATE_FLAGS, ...ZTOC_CAT_FLAGS, output: CREATE_FLAGS.output },
+  exits: [EXIT.notFound],
 };
 
 /** `spandrel ztoc`: makes and inspects zTOCs, offline. */

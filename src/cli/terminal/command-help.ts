@@ -1,3 +1,5 @@
+import { EXIT_MEANINGS, type ExitStatus } from './exit-status.ts';
+
 /** A flag for `parseArgs` of `node:util`, with its help. */
 export interface Flag {
   readonly type: 'string' | 'boolean';
@@ -18,6 +20,8 @@ export interface CommandHelp {
   /** Lines of plain text. */
   readonly about: readonly string[];
   readonly flags: Flags;
+  /** Exit statuses besides 0, 1 and 2, which every command has. */
+  readonly exits?: readonly ExitStatus[];
 }
 
 /** True if a command line asks for help. Arguments after `--` are not flags. */
@@ -27,7 +31,7 @@ export function asksForHelp(args: readonly string[]): boolean {
 }
 
 /** The text of `--help`. */
-export function printHelp({ usage, about, flags }: CommandHelp): string {
+export function printHelp({ usage, about, flags, exits = [] }: CommandHelp): string {
   const shown = [...Object.entries(flags), ['help', HELP_FLAG] as const].map(([name, flag]) => ({
     head: printFlag(name, flag),
     about: `${flag.about}${describeDefault(flag)}${flag.multiple === true ? '; may be repeated' : ''}`,
@@ -40,6 +44,9 @@ export function printHelp({ usage, about, flags }: CommandHelp): string {
     '',
     'Flags:',
     ...shown.map(({ head, about: text }) => `  ${head.padEnd(width)}  ${text}`),
+    '',
+    'Exit status:',
+    ...([0, 1, 2, ...exits] as const).map((status) => `  ${status}  ${EXIT_MEANINGS[status]}`),
   ];
   return `${lines.join('\n')}\n`;
 }

@@ -29,8 +29,12 @@ export async function baseRoutes(
   addRoute(server, 'root', ({ headers }) => frontPageResponse(REGISTRY_PAGE, headers));
 
   addRoute(server, 'base', async (context) => {
-    const refusal = await refuse(context, upstreams.selectClient(context));
-    return refusal ?? jsonResponse({}, { headers: { 'docker-distribution-api-version': 'registry/2.0' } });
+    const selected = upstreams.selectClient(context);
+    const refusal = await refuse(context, selected);
+    // Tells `spandrel doctor` which upstream a name or the default is.
+    const namespace = selected === undefined ? {} : { 'oci-namespace': selected.host };
+    const headers = { 'docker-distribution-api-version': 'registry/2.0', ...namespace };
+    return refusal ?? jsonResponse({}, { headers });
   });
 
   /**

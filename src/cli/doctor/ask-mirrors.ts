@@ -1,0 +1,119 @@
+import { parseEcrHost } from '../../core/ecr-host.ts';
+import { isSpandrelError } from '../../core/errors.ts';
+import { isDockerHub } from '../../upstream/credentials/is-docker-hub.ts';
+import { askProxy } from '../terminal/ask-proxy.ts';
+import { type Finding, Report } from './finding.ts';
+import { mirrorPath, type SnapshotterMirror } from './snapshotter-mirrors.ts';
+
+const ASK_MS = 10_000;
+/** Any name: the proxy answers `tags/list?n=0` without asking the upstream. */
+const SAMPLE_REPOSITORY = 'library/doctor';
+
+export interface MirrorQuestion {
+  readonly proxy: URL;
+  /** Registries for which containerd has the proxy as a mirror. */
+  readonly registries: readonly string[];
+  readonly mirrors: readonly SnapshotterMirror[];
+}
+
+/** The upstream that the proxy selects: its host, or why there is none. `unknown`: the proxy does not say. */
+type Selected =
+  { readonly host: string } | { readonly refused: string } | 'unknown' | { readonly locked: string };
+
+/** Asks the proxy what this node would ask for each mirrored registry: containerd by `?ns=`, the snapshotter by its own URL. */
+export async function askMirrors({ proxy, registries, mirrors }: MirrorQuestion): Promise<Finding[]> {
+  const report = new Report('mirrors');
+  for (const registry of registries) await askNamespace(report, proxy, registry);
+  for (const mirror of mirrors) await askMirror(report, proxy, mirror);
+  return report.findings;
+}
+
+async function askNamespace(report: Report, proxy: URL, registry: string): Promise<void> {
+  const question = `?ns=${registry}, which containerd sends`;
+  const selected = await select(proxy, registry);
+  if (selected === 'unknown') report.ok(`the proxy accepts ${question}`);
+  else if ('host' in selected) report.ok(`the proxy accepts ${question}: upstream ${selected.host}`);
+  else if ('locked' in selected) noteLocked(report, selected.locked);
+  else
+    report.problem(
+      `the proxy refuses ${question}: no upstream has this host, so nothing of it comes through the proxy`,
+      `add to upstreams in the proxy's configuration: ${upstreamLine(registry)}`,
+      { code: 'DENIED', registry },
+    );
+}
+
+async function askMirror(report: Report, proxy: URL, mirror: SnapshotterMirror): Promise<void> {
+  const { registry, address } = mirror;
+  const path = mirrorPath(address);
+  const [first, ...rest] = path.split('/').filter((segment) => segment !== '');
+  const [segment] = first === 'v2' ? rest : [first, ...rest];
+  const next =
+    `write host = "${proxy.origin}/v2/${registry}" in [[resolver.host."${registry}".mirrors]] of the ` +
+    "snapshotter's configuration";
+  const url = `${proxy.origin}${path}/${SAMPLE_REPOSITORY}`;
+  const asked = `the snapshotter requests layers of ${registry} at ${proxy.origin}${path}/…`;
+  const wrong = (why: string): void =>
+    report.problem(`${asked}, ${why}: not lazy`, next, { code: 'NAME_UNKNOWN', registry });
+  const selected = await select(proxy, segment);
+  if (selected === 'unknown') {
+    if (segment === undefined) wrong('which names no upstream, and the proxy has no default');
+    else await askUrl(report, url, { asked, wrong });
+  } else if ('locked' in selected) noteLocked(report, selected.locked);
+  else if ('refused' in selected) wrong(`and no upstream has the name or host "${segment ?? ''}"`);
+  else if (!isSameRegistry(selected.host, registry)) wrong(`which is the upstream ${selected.host}`);
+  else await askUrl(report, url, { asked, wrong });
+}
+
+async function askUrl(
+  report: Report,
+  url: string,
+  { asked, wrong }: { readonly asked: string; readonly wrong: (why: string) => void },
+): Promise<void> {
+  try {
+    await ask(`${url}/tags/list?n=0`);
+    report.ok(`${asked}, where the proxy has them`);
+  } catch (error) {
+    if (!isSpandrelError(error)) throw error;
+    if (error.code === 'UNAUTHORIZED' || error.code === 'DENIED') noteLocked(report, error.message);
+    else wrong(`where the proxy says ${error.code}: ${error.message}`);
+  }
+}
+
+/** Which upstream `name` selects, a name or host; without one, the default. */
+async function select(proxy: URL, name: string | undefined): Promise<Selected> {
+  const query = name === undefined ? '' : `?ns=${encodeURIComponent(name)}`;
+  try {
+    const response = await ask(new URL(`/v2/${query}`, proxy).href);
+    const host = response.headers.get('oci-namespace');
+    return host === null ? 'unknown' : { host };
+  } catch (error) {
+    if (isSpandrelError(error, 'UNAUTHORIZED')) return { locked: error.message };
+    if (isSpandrelError(error, 'DENIED')) return { refused: error.message };
+    throw error;
+  }
+}
+
+async function ask(url: string): Promise<Response> {
+  const response = await askProxy(url, { signal: AbortSignal.timeout(ASK_MS) });
+  await response.body?.cancel();
+  return response;
+}
+
+function noteLocked(report: Report, message: string): void {
+  report.note(
+    `the proxy wants credentials, so its mirrors cannot be checked from here: ${message}`,
+    'see access in its configuration',
+  );
+}
+
+/** One line of `upstreams` in YAML. */
+function upstreamLine(registry: string): string {
+  const ecr = parseEcrHost(registry) !== undefined;
+  const label = registry.split(/[.:]/)[0] ?? '';
+  const name = isDockerHub(registry) ? 'hub' : ecr ? 'ecr' : label;
+  return `- { name: ${name}, host: '${registry}'${ecr ? ', auth: { kind: ecr }' : ''} }`;
+}
+
+function isSameRegistry(a: string, b: string): boolean {
+  return a.toLowerCase() === b.toLowerCase() || (isDockerHub(a) && isDockerHub(b));
+}

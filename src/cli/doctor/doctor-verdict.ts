@@ -1,0 +1,34 @@
+import { type ErrorCode, ERRORS } from '../../core/errors.ts';
+import { escapeControls } from '../../core/escape-controls.ts';
+import { EXIT, type ExitStatus, exitStatusOf } from '../terminal/exit-status.ts';
+import type { PlatformReport } from './check-image.ts';
+import type { Finding } from './finding.ts';
+
+/** The exit status of doctor: the cause that comes first in the chain from the node to the image. */
+export function doctorStatus(findings: readonly Finding[], platforms: readonly PlatformReport[]): ExitStatus {
+  const problems = findings.filter(({ status }) => status === 'problem');
+  if (problems.length === 0) return EXIT.ok;
+  const causes = problems.flatMap(({ area, code }) =>
+    code !== undefined && isErrorCode(code) && ['proxy', 'upstream', 'image'].includes(area)
+      ? [exitStatusOf(code)]
+      : [],
+  );
+  if (causes.includes(EXIT.unreachable)) return EXIT.unreachable;
+  if (causes.includes(EXIT.notFound) && platforms.length === 0) return EXIT.notFound;
+  if (platforms.some(({ lazy }) => !lazy)) return EXIT.notLazy;
+  return EXIT.failed;
+}
+
+/** Findings as text: one line each, and what to do next below it. */
+export function printFindings(findings: readonly Finding[], problems: number): string {
+  const lines = findings.flatMap(({ area, status, message, next }) => [
+    `${area.padEnd(12)}${(status === 'problem' ? 'PROBLEM' : status).padEnd(9)}${escapeControls(message)}\n`,
+    ...(next === undefined ? [] : [`${' '.repeat(21)}-> ${escapeControls(next)}\n`]),
+  ]);
+  const verdict = problems === 0 ? 'no problem found' : problems === 1 ? '1 problem' : `${problems} problems`;
+  return `${lines.join('')}${verdict}\n`;
+}
+
+function isErrorCode(code: string): code is ErrorCode {
+  return Object.hasOwn(ERRORS, code);
+}
