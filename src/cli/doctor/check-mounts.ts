@@ -20,7 +20,9 @@ export async function checkMounts(files: NodeFiles): Promise<Finding[]> {
   const isLazy = ([, , , options = '']: readonly string[]): boolean =>
     folders.some((folder) => options.includes(folder));
   const lazy = onSnapshotter.filter(isLazy).length;
-  const counted = `${layers.length} layers are mounted by FUSE; ${lazy} of ${onSnapshotter.length} containers of the snapshotter stand on them`;
+  const counted =
+    `${layers.length} layers are mounted by FUSE; ${lazy} of ${onSnapshotter.length} containers of the ` +
+    'snapshotter stand on them';
   if (onSnapshotter.length > 0 && lazy === 0)
     report.note(
       `${counted}: all of them were pulled whole`,

@@ -13,7 +13,10 @@ export interface SnapshotterMirror {
   readonly insecure: boolean;
 }
 
-/** The path in front of repository names: that of the address replaces `/v2` (`service/resolver/registry.go`). */
+/**
+ * The path in front of repository names: that of the address replaces `/v2` (soci-snapshotter
+ * `service/resolver/registry.go`).
+ */
 export function mirrorPath(address: string): string {
   const [, path = ''] = /^https?:\/\/[^/]*(.*)$/.exec(address) ?? [];
   return path === '' ? '/v2' : posix.join('/', path).replace(/\/$/, '');
@@ -37,7 +40,10 @@ export function readMirrors(report: Report, config: TomlTable, proxy: URL): Snap
   return found;
 }
 
-/** Reports mirrors to which the snapshotter speaks another protocol than the proxy. It ignores the scheme of the address. */
+/**
+ * Reports mirrors to which the snapshotter speaks another protocol than the proxy. It ignores the scheme of the
+ * address.
+ */
 export function checkProtocol(report: Report, proxy: URL, mirror: SnapshotterMirror): void {
   const { registry, address, insecure } = mirror;
   const isLocal = isLoopback(proxy.hostname);
