@@ -175,10 +175,10 @@ describe('spandrel warm', () => {
 
   it('fails with the code, and says when there is no proxy', async () => {
     await using missing = new SpandrelProcess(['warm', 'ecr/none:x', '--admin', app.adminUrl]);
-    expect(await missing.exitStatus()).toBe(1);
+    expect(await missing.exitStatus()).toBe(3);
     expect(missing.stderr).toMatch(/^spandrel: (NAME|MANIFEST)_UNKNOWN: [^\n]+\n$/);
     await using lost = new SpandrelProcess(['warm', 'ecr/app', '--admin', 'http://127.0.0.1:9']);
-    expect(await lost.exitStatus()).toBe(1);
+    expect(await lost.exitStatus()).toBe(4);
     expect(lost.stderr).toContain('spandrel serve');
   });
 });

@@ -93,7 +93,7 @@ describe('a layer at fault costs that layer only', () => {
       'that the registry does not have',
       describeBytes(GONE, OCI_LAYER_GZIP),
       { state: 'failed', reason: 'BLOB_UNKNOWN', size: GONE.length },
-      /does not have it: push it there/,
+      /does not have it[^]*push the layer to the registry/,
     ],
     [
       'that nodes are to fetch from elsewhere',
@@ -107,7 +107,7 @@ describe('a layer at fault costs that layer only', () => {
       'with a digest of an unknown algorithm',
       { ...describeBytes(GONE, OCI_LAYER_GZIP), digest: `blake3:${'0'.repeat(64)}` },
       { state: 'failed', reason: 'DIGEST_INVALID', digest: `blake3:${'0'.repeat(64)}` },
-      /not sha256 or sha512: blake3:0+: build the image again/,
+      /not sha256 or sha512: blake3:0+[^]*build the image again/,
     ],
     [
       'with an impossible size',
@@ -138,7 +138,7 @@ describe('a layer at fault costs that layer only', () => {
     expect(await warm(tag)).toMatchObject({ state: 'done', platforms: ['linux/amd64'] });
     const { status, stdout } = await doctor(tag);
     expect(stdout).toMatch(advice);
-    expect([status, stdout]).toEqual([0, expect.stringContaining('2 of 3 layers by a SOCI')]);
+    expect([status, stdout]).toEqual([0, expect.stringContaining('2 of 3 layers and')]);
     // The sound layers stay readable through the layer API.
     const upper = await known.ask(`_soci/layers/${sound[1] ?? ''}/files/upper`);
     expect(upper.body.toString()).toBe('upper');
@@ -226,7 +226,7 @@ describe('layers that SOCI leaves out', () => {
     const layer = describeBytes(chart, 'application/vnd.cncf.helm.chart.content.v1.tar+gzip');
     await pushImage(known, { layers: [layer], tag: 'chart' });
     const { status, stdout } = await doctor('chart');
-    expect([status, stdout]).toEqual([1, expect.stringContaining('artifacts that are not images')]);
+    expect([status, stdout]).toEqual([5, expect.stringContaining('artifacts that are not images')]);
     expect(await indexedLayers('chart')).toEqual([]);
   });
 });
@@ -262,7 +262,7 @@ describe('images of an odd shape', () => {
       });
       expect((await known.ask(`_soci/images/${tag}/files/upper`)).body.toString()).toBe('upper');
       const { status, stdout } = await doctor(tag);
-      expect([status, stdout]).toEqual([1, expect.stringContaining('push the image again, with its config')]);
+      expect([status, stdout]).toEqual([5, expect.stringContaining('push the image again, with its config')]);
     },
   );
 
@@ -295,11 +295,11 @@ describe('an index of indexes, of which the registry has a part only', () => {
     expect([mine.status, mine.stdout]).toEqual([0, expect.stringContaining('linux/arm64/v8: lazy')]);
     expect(mine.stdout).not.toContain('ppc64le');
     const other = await doctor('sparse@linux/amd64');
-    expect([other.status, other.stdout]).toEqual([1, expect.stringContaining('lists linux/amd64')]);
+    expect([other.status, other.stdout]).toEqual([3, expect.stringContaining('lists linux/amd64')]);
     expect(other.stdout).toContain('copy this platform too');
     const unlisted = await doctor('sparse@linux/s390x');
     expect([unlisted.status, unlisted.stdout]).toEqual([
-      1,
+      3,
       expect.stringContaining('has no platform linux/s390x'),
     ]);
   });

@@ -1,5 +1,5 @@
 import { matchesPlatform, parsePlatform, type Platform } from '../../core/platform.ts';
-import { type ErrorCode, errorCodeOf, isSpandrelError } from '../../core/errors.ts';
+import { type ErrorCode, errorCodeOf, ERRORS, isSpandrelError } from '../../core/errors.ts';
 import type { ImageDescription, PlatformDescription } from '../../images/operations/image-overview.ts';
 import type { LayerDescription } from '../../images/lazy/layers.ts';
 import { askProxy, type ProxyImage } from '../terminal/ask-proxy.ts';
@@ -119,7 +119,7 @@ async function checkPlatform(
       reason === 'IMAGE_UNSUPPORTED' ? 'manifest or config is invalid' : `config cannot be read (${reason})`;
     report.problem(
       `${platform}: no node can use it, because its ${why}`,
-      reason === 'IMAGE_UNSUPPORTED' ? 'push the image again, with its config' : nextStep(reason),
+      ERRORS[reason].retryable ? nextStep(reason) : 'push the image again, with its config',
       { code: reason, ...facts },
     );
   }
@@ -152,7 +152,14 @@ async function checkPlatform(
       whyWhole(layers).next,
       { code: 'INDEX_EMPTY', ...facts },
     );
-  return { platform, manifest, soci, ...share, coverage: covered, lazy: usable !== undefined && isCovered };
+  return {
+    platform,
+    manifest,
+    soci,
+    ...share,
+    coverage: covered,
+    lazy: usable !== undefined && isCovered && reason === undefined,
+  };
 }
 
 function describeShare(share: LazyShare): string {

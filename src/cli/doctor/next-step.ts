@@ -35,7 +35,8 @@ const STEPS: Partial<Record<ErrorCode, string>> = {
   LAYER_CORRUPT: 'push the image again: the compressed stream of the layer is damaged or cut short',
   LAYER_TOO_LARGE:
     'raise limits.maxUncompressedBytes, limits.maxTocEntries (files) or limits.maxTocBytes (names and attributes)',
-  LAYER_UNSUPPORTED: 'build the image with gzip layers: SOCI has no zTOC for this compression',
+  LAYER_UNSUPPORTED:
+    'build the layer again with gzip: it is no archive, or SOCI does not index its compression',
   TAR_INVALID: 'build the image again: the layer is not a well-formed tar',
   TAR_UNSUPPORTED: 'build the layer without entries that SOCI cannot index, such as sparse files',
   INDEX_UNMOUNTABLE: 'build the layer again: the snapshotter would refuse its index',

@@ -60,9 +60,9 @@ describe('spandrel ls, cat and stat', () => {
 
   it.each([
     [['cat', 'demo/app', '/app'], 1, 'FILE_NOT_REGULAR'],
-    [['cat', 'demo/app', '/nothing'], 1, 'FILE_UNKNOWN'],
-    [['stat', 'demo/app', '/nothing'], 1, 'FILE_UNKNOWN'],
-    [['ls', 'demo/nothing', '/'], 1, 'NAME_UNKNOWN'],
+    [['cat', 'demo/app', '/nothing'], 3, 'FILE_UNKNOWN'],
+    [['stat', 'demo/app', '/nothing'], 3, 'FILE_UNKNOWN'],
+    [['ls', 'demo/nothing', '/'], 3, 'NAME_UNKNOWN'],
     [['ls'], 2, 'expected an image'],
   ])('%j ends with its status and one line', async (args, status, text) => {
     const answer = await run(...args);
