@@ -7,9 +7,10 @@ import { SpandrelError } from '../core/errors.ts';
 import { escapeControls, escapeLines } from '../core/escape-controls.ts';
 import { readAdminToken } from '../http/access/read-admin-token.ts';
 import { REQUEST_HEADER } from '../http/access/page-guard.ts';
-import type { WarmJobView } from '../images/operations/warm-job.ts';
+import type { WarmJobView, WarmLayerView } from '../images/operations/warm-job.ts';
 import type { CommandHelp, Flags } from './terminal/command-help.ts';
 import { printJson } from './terminal/print-json.ts';
+import { EXIT } from './terminal/exit-status.ts';
 import { listenerUrl } from './terminal/listener-url.ts';
 import { ProgressBar } from './terminal/progress-bar.ts';
 import { askProxy } from './terminal/ask-proxy.ts';
@@ -42,11 +43,13 @@ const FLAGS = {
 export const WARM_HELP: CommandHelp = {
   usage: ['warm IMAGE [--platform P]... [--admin URL] [--config FILE] [--json]'],
   about: [
-    'Asks a running proxy to fetch and index IMAGE (upstream/repository:tag), waits for the end, and ' +
-      'lists the',
-    'layers. The environment configures the address and the token too: SPANDREL_ADMIN_TOKEN.',
+    'Asks a running proxy to fetch and index IMAGE (upstream/repository:tag), waits for the end, and lists the',
+    'layers: indexed, skipped (too small, or of a format that SOCI does not index), or failed, with the reason.',
+    'Fails if nodes would pull one of its platforms whole. The environment configures address and token too:',
+    'SPANDREL_ADMIN_TOKEN.',
   ],
   flags: FLAGS,
+  exits: [EXIT.notFound, EXIT.unreachable, EXIT.notLazy],
 };
 
 /** `spandrel warm`: makes a running proxy fetch and index an image, and waits for it. */
@@ -68,33 +71,80 @@ export async function warm(args: string[]): Promise<number> {
     ...(token === undefined ? {} : { authorization: `Bearer ${token.reveal()}` }),
   };
   const body = values.platform.length === 0 ? { image } : { image, platforms: values.platform };
-  let job = await request(`${admin}/api/v1/warm`, {
+  const started = await request(`${admin}/api/v1/warm`, {
     method: 'POST',
     headers: { ...headers, 'content-type': 'application/json' },
     body: JSON.stringify(body),
   });
+  const job = await waitForEnd(started, `${admin}/api/v1/jobs/${started.id}`, headers);
+  if (job.error !== undefined) throw new SpandrelError(job.error.code, job.error.message);
+  if (values.json) printJson(job);
+  else process.stdout.write(`${escapeLines(describeJob(job))}\n`);
+  const why = whyWhole(job);
+  if (why === undefined) return EXIT.ok;
+  process.stderr.write(`spandrel: ${escapeControls(image)} would not be lazy: ${why}\n`);
+  return EXIT.notLazy;
+}
+
+/** Polls the job, and shows its progress on a terminal. */
+async function waitForEnd(
+  started: WarmJobView,
+  url: string,
+  headers: Readonly<Record<string, string>>,
+): Promise<WarmJobView> {
   using bar = new ProgressBar('fetching and indexing', 0);
+  let job = started;
   let total = 0;
   while (job.state === 'running') {
     await pause(POLL_MS);
-    job = await request(`${admin}/api/v1/jobs/${job.id}`, { headers });
-    const size = job.layers.reduce((sum, layer) => sum + layer.size, 0);
+    job = await request(url, { headers });
+    const fetched = job.layers.filter(({ state }) => state !== 'skipped');
+    const size = fetched.reduce((sum, layer) => sum + layer.size, 0);
     bar.addTotal(size - total);
     total = size;
-    bar.update(job.layers.reduce((sum, layer) => sum + layer.fetched, 0));
+    bar.update(fetched.reduce((sum, layer) => sum + layer.fetched, 0));
   }
-  if (job.error !== undefined) throw new SpandrelError(job.error.code, job.error.message);
-  if (values.json) {
-    printJson(job);
-    return 0;
-  }
-  const summary = job.layers.map(
-    ({ digest, size, state, reason }) =>
-      `  layer ${digest} (${size} bytes) ${state}${reason === undefined ? '' : `: ${reason}`}`,
+  return job;
+}
+
+/** A line for each platform and layer, and a summary on the last one. */
+function describeJob({ image, images, layers }: WarmJobView): string {
+  const platforms = images.map(
+    ({ platform, index }) =>
+      `${image} ${platform}: ${index === undefined ? 'not lazy' : `SOCI index ${index}`}`,
   );
-  const indexed = escapeControls(job.platforms.join(', ')) || 'nothing to index';
-  process.stdout.write(`${escapeLines([`${image}: ${indexed}`, ...summary].join('\n'))}\n`);
-  return 0;
+  const described = layers.map(
+    (layer) => `  layer ${layer.digest} (${layer.size} bytes) ${describeLayer(layer)}`,
+  );
+  const count = (wanted: string): number => layers.filter(({ state }) => state === wanted).length;
+  const lazy = images.filter((found) => found.lazy).length;
+  const summary =
+    `${image}: ${lazy} of ${images.length} platforms lazy; layers: ${count('complete')} indexed, ` +
+    `${count('skipped')} skipped, ${count('failed')} failed`;
+  return [...platforms, ...described, summary].join('\n');
+}
+
+function describeLayer({ state, reason, skipped }: WarmLayerView): string {
+  if (state === 'complete') return 'indexed';
+  if (state === 'skipped')
+    return `skipped: ${skipped === 'too_small' ? 'smaller than index.minLayerBytes' : 'SOCI has no zTOC for its format'}`;
+  return reason === undefined ? state : `${state}: ${reason}`;
+}
+
+/** Why nodes would pull some platform whole; `undefined` if all are lazy. */
+function whyWhole({ images, layers }: WarmJobView): string | undefined {
+  if (images.length === 0)
+    return 'it has none of the platforms to index: name one with --platform, or add it to index.platforms';
+  const whole = images.filter(({ lazy }) => !lazy).map(({ platform }) => platform);
+  if (whole.length === 0) return undefined;
+  const reasons = new Set(
+    layers.map(({ reason, skipped }) => reason ?? skipped).filter((why) => why !== undefined),
+  );
+  const isIndexed = layers.some(({ state }) => state === 'complete');
+  const cause = isIndexed
+    ? 'no index is offered: see index.v1, index.v2 and index.rules'
+    : `no layer can be indexed${reasons.size === 0 ? '' : ` (${[...reasons].join(', ')})`}`;
+  return `${whole.join(', ')}: ${cause}`;
 }
 
 async function request(url: string, init: RequestInit): Promise<WarmJobView> {

@@ -13,6 +13,8 @@ export function sociCompression(mediaType: string): Extract<LayerCompression, 'g
   return compression === 'zstd' ? undefined : compression;
 }
 
+export type SkipReason = 'unsupported_format' | 'too_small';
+
 /**
  * Why `soci` leaves a layer out of an index; `undefined` if it indexes the layer. Label of
  * `index_layers_skipped_total`.
@@ -20,7 +22,7 @@ export function sociCompression(mediaType: string): Extract<LayerCompression, 'g
 export function skipReason(
   layer: Descriptor,
   minLayerBytes: number,
-): 'unsupported_format' | 'too_small' | undefined {
+): SkipReason | undefined {
   if (sociCompression(layer.mediaType) === undefined) return 'unsupported_format';
   return layer.size < minLayerBytes ? 'too_small' : undefined;
 }

@@ -70,6 +70,13 @@ describe('POST /api/v1/warm', () => {
     const job = await finished(String(json['id']));
     expect(job).toMatchObject({ state: 'done', image: `${ECR_HOST}/app:latest`, platforms: ['linux/amd64'] });
     expect(job.layers.length).toBeGreaterThan(0);
+    expect(job.images).toEqual([
+      expect.objectContaining({
+        platform: 'linux/amd64',
+        lazy: true,
+        index: expect.stringMatching(/^sha256:/),
+      }),
+    ]);
     for (const layer of job.layers) expect(layer).toMatchObject({ state: 'complete', fetched: layer.size });
     const client = new SnapshotterClient({ repositoryUrl: `${app.url}/v2/ecr/app` });
     const { top } = await client.start('latest');
@@ -93,6 +100,16 @@ describe('POST /api/v1/warm', () => {
       state: 'done',
       platforms: ['linux/arm64/v8'],
     });
+  });
+
+  it('refuses a platform that the image does not have', async () => {
+    for (const platforms of [['linux/s390x'], ['linux/amd64', 'linux/s390x']]) {
+      const { json } = await post('warm', { image: 'ecr/app', platforms });
+      expect(await finished(String(json['id']))).toMatchObject({
+        state: 'failed',
+        error: { code: 'PLATFORM_UNKNOWN', message: expect.stringContaining('no linux/s390x') },
+      });
+    }
   });
 
   it('says what went wrong', async () => {
@@ -149,6 +166,19 @@ describe('spandrel warm', () => {
     await using child = new SpandrelProcess(['warm', 'ecr/app', '--admin', app.adminUrl, '--json']);
     expect(await child.exitStatus()).toBe(0);
     expect(JSON.parse(child.stdout)).toMatchObject({ state: 'done', image: 'ecr/app' });
+  });
+
+  it('fails with the reason if the image would not be lazy, and tells skipped layers apart', async () => {
+    await using small = await proxyWith(upstream, { upstream: { name: 'ecr' } });
+    await using child = new SpandrelProcess(['warm', 'ecr/app', '--admin', small.adminUrl]);
+    expect(await child.exitStatus()).toBe(5);
+    expect(child.stderr).toBe(
+      'spandrel: ecr/app would not be lazy: linux/amd64: no layer can be indexed (too_small)\n',
+    );
+    expect(child.stdout).toMatch(/ skipped: smaller than index.minLayerBytes\n/);
+    expect(child.stdout.split('\n').at(-2)).toMatch(
+      /^ecr\/app: 0 of 1 platforms lazy; layers: 0 indexed, \d+ skipped, 0 failed$/,
+    );
   });
 
   it('shows the token of the operations listener, from the environment or a file, and nobody else', async () => {

@@ -243,6 +243,9 @@ describe('images of an odd shape', () => {
       entries: [],
     });
     expect(await warm('none')).toMatchObject({ state: 'done', layers: [] });
+    const other = await known.ask('_soci/images/twice/files/lower?platform=linux/arm64');
+    expect([other.status, errorCode(other)]).toEqual([404, 'PLATFORM_UNKNOWN']);
+    expect((await known.ask('_soci/images/twice/files/lower?platform=linux/amd64')).status).toBe(200);
     expect((await doctor('none')).stdout).toContain('no layers');
   });
 
@@ -283,8 +286,11 @@ describe('an index of indexes, of which the registry has a part only', () => {
     const arm64 = await pushImage(known, { layers: [LOWER], architecture: 'arm64' });
     const inner = pushIndex(known, [{ ...arm64, ...forLinux('arm64', 'v8') }, gone('ppc64le')]);
     pushIndex(known, [inner, gone('amd64')], 'sparse');
-    const asked = await warm('sparse', ['linux/arm64', 'linux/amd64']);
-    expect(asked).toMatchObject({
+    expect(await warm('sparse', ['linux/arm64', 'linux/amd64'])).toMatchObject({
+      state: 'failed',
+      error: { code: 'PLATFORM_UNKNOWN', message: 'the image has no linux/amd64; it has linux/arm64/v8' },
+    });
+    expect(await warm('sparse', ['linux/arm64'])).toMatchObject({
       state: 'done',
       platforms: ['linux/arm64/v8'],
       layers: [{ digest: sound[0] }],

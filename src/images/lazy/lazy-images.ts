@@ -4,6 +4,7 @@ import type { RetryPauses } from '../../cache/passing-faults.ts';
 import { V2_FORMS, type V2Form } from '../../config/index-rule.ts';
 import type { ManifestDocument } from '../../core/manifest-document.ts';
 import type { Descriptor } from '../../core/descriptor.ts';
+import type { Digest } from '../../core/digest.ts';
 import { isSpandrelError } from '../../core/errors.ts';
 import { MEDIA_TYPES } from '../../core/media-types.ts';
 import { matchesPlatform } from '../../core/platform.ts';
@@ -166,6 +167,18 @@ export class LazyImages {
     const policy = this.#deps.policies.of(target);
     const wanted = platforms === undefined ? policy : { ...policy, platforms };
     return (await this.#makePlan(target, original, wanted, signal)).images;
+  }
+
+  /**
+   * The SOCI index by which nodes read an image lazily, the publisher's or ours; `undefined` if they pull it
+   * whole: no layer can be indexed, or a rule turns indexes off.
+   */
+  async indexOf(target: Target, { manifest }: PlatformManifest): Promise<Digest | undefined> {
+    const { v1, v2 } = this.#deps.policies.of(target);
+    const pushed = await this.#deps.pushed.find(target, manifest);
+    const known = pushed.v2 ?? pushed.v1;
+    if (known !== undefined || (!v1 && !v2)) return known;
+    return (await this.#deps.indexer.existing(target, manifest, v2 ? 'v2' : 'v1'))?.digest;
   }
 
   /** Makes again, as far as the layers are indexed, every form of an image that the store has lost. */

@@ -8,7 +8,7 @@ import { type ErrorCode, isSpandrelError, type SpandrelError } from '../../core/
 import { mapBounded } from '../../core/work/map-bounded.ts';
 import { manifestTypeOf } from '../../core/media-types.ts';
 import { encodeSociIndex, type SociLayer } from '../../soci/soci-index.ts';
-import { skipReason } from '../../soci/skip-reason.ts';
+import { type SkipReason, skipReason } from '../../soci/skip-reason.ts';
 import { COSTLY_FAULTS, type LayerIndexes, type LayerIndexState } from '../../layers/layer-indexes.ts';
 import { isLayerFault } from '../../layers/proven-fault.ts';
 import type { Logger } from '../../telemetry/logger.ts';
@@ -134,7 +134,21 @@ export class SociIndexer {
     return soundDescriptors(parsed.layers).filter((layer) => skipReason(layer, minLayerBytes) === undefined);
   }
 
-  #key(target: Target, manifest: ManifestDocument): string {
+  /** Layers that are left out by size or format, with the reason. */
+  skippedLayers(
+    target: Target,
+    manifest: StoredManifest,
+  ): { readonly layer: Descriptor; readonly skipped: SkipReason }[] {
+    const parsed = parseManifest(manifest);
+    if (parsed.kind !== 'image') return [];
+    const { minLayerBytes } = this.#deps.policies.of(target);
+    return soundDescriptors(parsed.layers).flatMap((layer) => {
+      const skipped = skipReason(layer, minLayerBytes);
+      return skipped === undefined ? [] : [{ layer, skipped }];
+    });
+  }
+
+  #key(target: Target, manifest: StoredManifest): string {
     return `${targetKey(target)} ${manifest.digest} ${this.#deps.policies.of(target).minLayerBytes}`;
   }
 

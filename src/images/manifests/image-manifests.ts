@@ -7,6 +7,7 @@ import type { ImageConfig } from '../documents/image-config.ts';
 import type { ImageConfigs } from './image-configs.ts';
 import {
   type ImageIndex,
+  type ImageManifest,
   parseManifest,
   soundDescriptors,
   tryParseManifest,
@@ -112,8 +113,8 @@ export class ImageManifests {
   }
 
   /**
-   * The image manifest for `wanted`; by default that for linux/amd64, else the first that exists. A tag that
-   * names an image manifest returns it, whatever is wanted.
+   * The image manifest for `wanted`; by default that for linux/amd64, else the first that exists. An image
+   * manifest without an index is refused if its config names another platform.
    * @throws SpandrelError PLATFORM_UNKNOWN; MANIFEST_UNKNOWN if the index lists it and the registry lacks it
    */
   async select(
@@ -123,7 +124,10 @@ export class ImageManifests {
     signal?: AbortSignal,
   ): Promise<ManifestDocument> {
     const parsed = parseManifest(top);
-    if (parsed.kind === 'image') return top;
+    if (parsed.kind === 'image') {
+      if (wanted !== undefined) await this.#requirePlatform(target, parsed, wanted, signal);
+      return top;
+    }
     const images = (await this.walk(target, parsed, signal)).manifests.filter(isImageManifest);
     const fitting = orderByPlatform(images, wanted);
     for (const candidate of fitting) {
@@ -139,9 +143,20 @@ export class ImageManifests {
     const existing = images.map(({ platform }) =>
       platform === undefined ? 'unnamed' : formatPlatform(platform),
     );
-    throw new SpandrelError('PLATFORM_UNKNOWN', `the image has ${existing.join(', ') || 'no platform'}`, {
-      detail: { platforms: existing },
-    });
+    throw platformUnknown(existing);
+  }
+
+  /** An image whose config names no platform fits all. @throws SpandrelError PLATFORM_UNKNOWN */
+  async #requirePlatform(
+    target: Target,
+    { config }: ImageManifest,
+    wanted: Platform,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    if (config === undefined) return;
+    const { platform } = await this.#deps.configs.read(target, config, signal);
+    if (platform === undefined || orderByPlatform([{ ...config, platform }], wanted).length > 0) return;
+    throw platformUnknown([formatPlatform(platform)]);
   }
 
   /**
@@ -158,6 +173,12 @@ export class ImageManifests {
     if (parsed?.kind !== 'image') return { fault: 'IMAGE_UNSUPPORTED' };
     return this.#deps.configs.read(target, parsed.config, signal);
   }
+}
+
+function platformUnknown(existing: readonly string[]): SpandrelError {
+  return new SpandrelError('PLATFORM_UNKNOWN', `the image has ${existing.join(', ') || 'no platform'}`, {
+    detail: { platforms: existing },
+  });
 }
 
 function tooLarge(): SpandrelError {

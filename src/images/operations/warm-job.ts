@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 
 import type { Growth } from '../../blobs/files/growth.ts';
-import { formatPlatform, type Platform } from '../../core/platform.ts';
+import { formatPlatform, matchesPlatform, type Platform } from '../../core/platform.ts';
 import type { Digest } from '../../core/digest.ts';
 import { type ErrorCode, isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import type { Reference } from '../../core/image-reference.ts';
@@ -14,6 +14,7 @@ import type { Layers } from '../lazy/layers.ts';
 import type { LazyImages } from '../lazy/lazy-images.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import type { SociIndexer } from '../lazy/soci-indexer.ts';
+import type { SkipReason } from '../../soci/skip-reason.ts';
 import type { Target } from '../../upstream/target.ts';
 
 export interface WarmJobDeps {
@@ -47,18 +48,30 @@ export interface WarmJobView {
   readonly state: 'running' | 'done' | 'failed';
   readonly createdAt: string;
   readonly platforms: readonly string[];
+  /** By platform, whether nodes read the image lazily; empty until the job is done. */
+  readonly images: readonly WarmImageView[];
   readonly layers: readonly WarmLayerView[];
   readonly error?: { readonly code: ErrorCode; readonly message: string };
 }
 
-interface WarmLayerView {
+export interface WarmImageView {
+  readonly platform: string;
+  readonly manifest: Digest;
+  readonly lazy: boolean;
+  /** The SOCI index. */
+  readonly index?: Digest;
+}
+
+export interface WarmLayerView {
   readonly digest: Digest;
   readonly size: number;
   /** Compressed bytes that are stored, from the start of the layer. */
   readonly fetched: number;
-  readonly state: 'absent' | 'building' | 'complete' | 'failed';
-  /** Why the layer is left out of the SOCI index. */
+  readonly state: 'absent' | 'building' | 'complete' | 'failed' | 'skipped';
+  /** Why a `failed` layer is left out of the SOCI index. */
   readonly reason?: ErrorCode;
+  /** Why a `skipped` layer is: by its size or format. It is not fetched. */
+  readonly skipped?: SkipReason;
 }
 
 interface WarmLayer {
@@ -72,7 +85,7 @@ interface WarmLayer {
 }
 
 /** Final state of a job. Later changes of the image do not alter it. */
-type Ending = Pick<WarmJobView, 'state' | 'layers' | 'error'>;
+type Ending = Pick<WarmJobView, 'state' | 'images' | 'layers' | 'error'>;
 
 /** Fetches and indexes one image. */
 export class WarmJob {
@@ -81,7 +94,9 @@ export class WarmJob {
   readonly #order: WarmOrder;
   readonly #createdAt = new Date();
   #platforms: readonly string[] = [];
+  #images: readonly WarmImageView[] = [];
   #layers: readonly WarmLayer[] = [];
+  #skipped: readonly WarmLayerView[] = [];
   #ending: Ending | undefined;
 
   constructor(deps: WarmJobDeps, order: WarmOrder) {
@@ -101,12 +116,13 @@ export class WarmJob {
     using _held = this.#deps.events.hold('job');
     const error = await this.#try(signal);
     const layers = await this.#describeLayers(signal);
+    const images = this.#images;
     if (error === undefined) {
-      this.#ending = { state: 'done', layers };
+      this.#ending = { state: 'done', images, layers };
       return;
     }
     const { code, message } = error;
-    this.#ending = { state: 'failed', layers, error: { code, message } };
+    this.#ending = { state: 'failed', images, layers, error: { code, message } };
     if (!signal.aborted)
       this.#deps.logger.warn({ image: this.#order.image, code, err: error }, 'image not warmed');
   }
@@ -128,7 +144,18 @@ export class WarmJob {
     // The tag may have just moved.
     const { manifest } = await manifests.refresh(target, reference, signal);
     const planned = await lazyImages.planned(target, manifest, platforms, signal);
+    refuseAbsent(platforms, planned);
     this.#platforms = planned.map(({ platform }) => formatPlatform(platform));
+    const skipped = planned.flatMap((image) => indexer.skippedLayers(target, image.manifest));
+    this.#skipped = [...new Map(skipped.map((item) => [item.layer.digest, item])).values()].map(
+      ({ layer: { digest, size }, skipped: why }) => ({
+        digest,
+        size,
+        fetched: 0,
+        state: 'skipped',
+        skipped: why,
+      }),
+    );
     const eligible = planned.flatMap((image) => indexer.eligibleLayers(target, image.manifest));
     const sizes = new Map(eligible.map(({ digest, size }) => [digest, size]));
     this.#layers = Array.from(sizes, ([digest, size]) => ({
@@ -142,6 +169,14 @@ export class WarmJob {
     await using blobs = new AsyncDisposableStack();
     await this.#open(blobs, signal);
     await lazyImages.indexAnew(target, planned, signal);
+    this.#images = await Promise.all(
+      planned.map(async (image) => {
+        const index = await lazyImages.indexOf(target, image);
+        const platform = formatPlatform(image.platform);
+        const described = { platform, manifest: image.manifest.digest, lazy: index !== undefined };
+        return index === undefined ? described : { ...described, index };
+      }),
+    );
   }
 
   /**
@@ -177,11 +212,12 @@ export class WarmJob {
       createdAt: this.#createdAt.toISOString(),
       platforms: this.#platforms,
     };
-    return { ...common, ...(this.#ending ?? { state: 'running', layers }) };
+    return { ...common, ...(this.#ending ?? { state: 'running', images: [], layers }) };
   }
 
-  #describeLayers(signal?: AbortSignal): Promise<WarmLayerView[]> {
-    return Promise.all(this.#layers.map((layer) => this.#describeLayer(layer, signal)));
+  async #describeLayers(signal?: AbortSignal): Promise<WarmLayerView[]> {
+    const eligible = await Promise.all(this.#layers.map((layer) => this.#describeLayer(layer, signal)));
+    return [...eligible, ...this.#skipped];
   }
 
   async #describeLayer(
@@ -202,4 +238,20 @@ export class WarmJob {
       return failed(error.code);
     }
   }
+}
+
+/** @throws SpandrelError PLATFORM_UNKNOWN if a platform that the order names is not planned */
+function refuseAbsent(
+  wanted: readonly Platform[] | undefined,
+  planned: readonly { readonly platform: Platform }[],
+): void {
+  const missing = wanted?.filter(
+    (platform) => !planned.some((found) => matchesPlatform(platform, found.platform)),
+  );
+  if (missing === undefined || missing.length === 0) return;
+  const found = planned.map(({ platform }) => formatPlatform(platform)).join(', ');
+  throw new SpandrelError(
+    'PLATFORM_UNKNOWN',
+    `the image has no ${missing.map(formatPlatform).join(', ')}${found === '' ? '' : `; it has ${found}`}`,
+  );
 }
