@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { type FileHandle, open, readFile } from 'node:fs/promises';
+import { posix } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { parseArgs } from 'node:util';
 
@@ -52,21 +53,53 @@ export async function ztocCat(args: string[]): Promise<number> {
 }
 
 /**
- * Finds the last entry of a name, which wins when a tar is unpacked. @throws SpandrelError FILE_UNKNOWN,
- * FILE_NOT_REGULAR
+ * Finds a file by its path, through the links of the layer. The last entry of a name wins, as when a tar is
+ * unpacked.
+ * @throws SpandrelError FILE_UNKNOWN, also if a link leads out of the layer; FILE_NOT_REGULAR
  */
 function findFile(entries: readonly TocEntry[], path: RawText): TocEntry {
-  let wanted = cleanPath(path);
+  const byPath = new Map(entries.map((entry) => [cleanPath(entry.name), entry]));
+  const asked = cleanPath(path);
+  let wanted = asked;
   for (let links = 0; links < MAX_LINKS; links++) {
-    const entry = entries.findLast(({ name }) => cleanPath(name) === wanted);
-    if (entry === undefined)
-      throw new SpandrelError('FILE_UNKNOWN', `the layer has no ${printForTerminal(wanted)}; see: ztoc list`);
-    if (entry.type === 'reg') return entry;
-    if (entry.type !== 'hardlink')
-      throw new SpandrelError('FILE_NOT_REGULAR', `${printForTerminal(wanted)} has the type ${entry.type}`);
-    wanted = cleanPath(entry.linkname);
+    const entry = byPath.get(wanted);
+    if (entry?.type === 'reg') return entry;
+    if (entry?.type === 'hardlink') wanted = cleanPath(entry.linkname);
+    else {
+      const next = followLink(byPath, wanted);
+      if (next === undefined) throw notAFile(entry, asked, wanted);
+      wanted = next;
+    }
   }
-  throw new SpandrelError('FILE_NOT_REGULAR', `${printForTerminal(wanted)} is in a loop of links`);
+  throw new SpandrelError('FILE_NOT_REGULAR', `${printForTerminal(asked)} is in a loop of links`);
+}
+
+/** The path with its first symbolic link replaced by the target; `undefined` if it has none. */
+function followLink(entries: ReadonlyMap<RawText, TocEntry>, path: RawText): RawText | undefined {
+  const parts = path.split('/');
+  for (let length = 1; length <= parts.length; length++) {
+    const entry = entries.get(parts.slice(0, length).join('/') as RawText);
+    if (entry?.type !== 'symlink') continue;
+    const folder = parts.slice(0, length - 1).join('/');
+    const rest = parts.slice(length).join('/');
+    // An absolute target starts at the root of the layer, and `..` does not lead above it.
+    return posix.resolve('/', folder, entry.linkname, rest).slice(1) as RawText;
+  }
+  return undefined;
+}
+
+function notAFile(entry: TocEntry | undefined, asked: RawText, wanted: RawText): SpandrelError {
+  const [name, target] = [printForTerminal(asked), printForTerminal(wanted)];
+  if (entry !== undefined) {
+    const subject = asked === wanted ? name : `${name} leads to ${target}, which`;
+    return new SpandrelError('FILE_NOT_REGULAR', `${subject} has the type ${entry.type}`);
+  }
+  return new SpandrelError(
+    'FILE_UNKNOWN',
+    asked === wanted
+      ? `the layer has no ${name}; see: ztoc list`
+      : `${name} leads to ${target}, which is not in this layer: look for it in another one`,
+  );
 }
 
 /** A layer and how it is read. */

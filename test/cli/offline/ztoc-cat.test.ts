@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -57,7 +57,48 @@ describe('spandrel ztoc cat', () => {
     expect(bytes.equals(await gnuTar.read(layerPath, file))).toBe(true);
   });
 
-  it('follows hard links only', async () => {
+  it('follows symbolic links inside the layer, and says where the others lead', async () => {
+    const folder = await temporaryFolder();
+    const root = join(folder, 'root');
+    await mkdir(join(root, 'usr/lib'), { recursive: true });
+    await mkdir(join(root, 'etc'));
+    await writeFile(join(root, 'usr/lib/os-release'), 'ID=test\n');
+    for (const [path, target] of [
+      ['etc/os-release', '../usr/lib/os-release'],
+      ['lib', 'usr/lib'],
+      ['etc/absolute', '/lib/os-release'],
+      ['etc/above', '../../../../lib/os-release'],
+      ['etc/gone', '/opt/gone'],
+      ['etc/loop', 'loop'],
+      ['etc/folder', '../usr'],
+    ] as const)
+      await symlink(target, join(root, path));
+    const [layerPath, ztocPath] = [join(folder, 'layer.tar'), join(folder, 'layer.ztoc')];
+    await runProgram('tar', ['-cf', layerPath, '-C', root, '.']);
+    await using built = await buildFromBytes(readFileSync(layerPath), {
+      compression: 'none',
+      spanBytes: 4096,
+    });
+    await writeFile(ztocPath, built.build.ztoc?.bytes ?? '');
+    const out = join(folder, 'out');
+    const cat = (path: string): Promise<number> => ztoc(['cat', ztocPath, layerPath, path, '-o', out]);
+    for (const path of ['etc/os-release', '/lib/os-release', 'etc/absolute', 'etc/above']) {
+      await cat(path);
+      // What the kernel reads through the same links.
+      expect(await readFile(out, 'utf8'), path).toBe('ID=test\n');
+    }
+    await expect(cat('etc/gone')).rejects.toMatchObject({
+      code: 'FILE_UNKNOWN',
+      message: 'etc/gone leads to opt/gone, which is not in this layer: look for it in another one',
+    });
+    await expect(cat('etc/loop')).rejects.toMatchObject({ code: 'FILE_NOT_REGULAR' });
+    await expect(cat('etc/folder')).rejects.toMatchObject({
+      code: 'FILE_NOT_REGULAR',
+      message: 'etc/folder leads to usr, which has the type dir',
+    });
+  });
+
+  it('follows hard links', async () => {
     const { ztocPath, layerPath } = await indexed('tar-hardlinks');
     const { entries } = decodeZtoc(await readFile(ztocPath));
     const link = entries.find(({ type }) => type === 'hardlink');
