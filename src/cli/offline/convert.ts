@@ -10,13 +10,20 @@ import type { Digest } from '../../core/digest.ts';
 import { isSpandrelError } from '../../core/errors.ts';
 import { escapeControls } from '../../core/escape-controls.ts';
 import { WorkerPool } from '../../threads/worker-pool.ts';
-import { convertLayout, type ConvertOptions, type ConvertOutcome } from '../../convert/convert-layout.ts';
+import {
+  convertLayout,
+  type ConvertOptions,
+  type ConvertOutcome,
+  type LayerOutcome,
+} from '../../convert/convert-layout.ts';
+import { readLayoutTag } from '../../convert/layout-tag.ts';
 import { LayoutOutput } from '../../convert/layout-output.ts';
 import { type OciLayout, openOciLayout } from '../../convert/oci-layout.ts';
 import type { FilePart } from '../../build/file-part.ts';
 import type { LayerFileIndex } from '../../build/index-layer-file.ts';
 import type { LayerFileTask } from '../../build/layer-file-worker.ts';
 import type { CommandHelp, Flags } from '../terminal/command-help.ts';
+import { EXIT } from '../terminal/exit-status.ts';
 import { printJson } from '../terminal/print-json.ts';
 import { ProgressBar } from '../terminal/progress-bar.ts';
 import { parseSizeFlag } from '../terminal/parse-size-flag.ts';
@@ -64,6 +71,11 @@ const FLAGS = {
   // Flags of `soci`: conversion is always standalone, and earlier zTOCs are never used.
   standalone: { type: 'boolean', about: 'accepted for scripts written for soci; always the case' },
   force: { type: 'boolean', short: 'f', about: 'accepted for scripts written for soci; always the case' },
+  strict: {
+    type: 'boolean',
+    default: false,
+    about: 'exit status 5 if a layer is left out for another reason than its size',
+  },
   json: { type: 'boolean', default: false, about: 'print one JSON object instead of text' },
 } satisfies Flags;
 
@@ -78,6 +90,7 @@ export const CONVERT_HELP: CommandHelp = {
     ENGINE_HELP,
   ],
   flags: FLAGS,
+  exits: [EXIT.notFound, EXIT.notLazy],
 };
 
 /** `spandrel convert`: like `soci convert --standalone`, with the same flags. */
@@ -105,9 +118,26 @@ export async function convert(args: string[]): Promise<number> {
       ...(await readPaths(values['prefetch-files-json'])),
     ],
   };
-  const outcome = await convertFile(input, out, format, options);
-  print(outcome, values.json);
-  return 0;
+  const { outcome, tag } = await convertFile(input, out, format, options);
+  const push = pushCommand(out, format, tag);
+  if (values.json) printOutcome(outcome, push);
+  else process.stdout.write(`${describe(outcome, push).map(escapeControls).join('\n')}\n`);
+  const leftOut = outcome.platforms.flatMap(({ layers }) => layers.filter(isFault));
+  if (!values.strict || leftOut.length === 0) return EXIT.ok;
+  const digests = [...new Set(leftOut.map(({ digest }) => digest))].join(', ');
+  process.stderr.write(`spandrel: --strict: layers are left out: ${digests}\n`);
+  return EXIT.notLazy;
+}
+
+/** True for a layer that is left out for another reason than its size. */
+function isFault({ ztoc, skipped }: LayerOutcome): boolean {
+  return ztoc === undefined && skipped !== 'too_small';
+}
+
+/** How to push the result under the tag of the input. `index.json` has no tag, as in the output of `soci`. */
+function pushCommand(out: string, format: 'archive' | 'directory', tag: string | undefined): string {
+  const transport = format === 'archive' ? 'oci-archive' : 'oci';
+  return `skopeo copy --all --preserve-digests ${transport}:${out} docker://REGISTRY/REPOSITORY:${tag ?? 'TAG'}`;
 }
 
 async function convertFile(
@@ -115,8 +145,9 @@ async function convertFile(
   out: string,
   format: 'archive' | 'directory',
   options: ConvertOptions,
-): Promise<ConvertOutcome> {
+): Promise<{ outcome: ConvertOutcome; tag: string | undefined }> {
   const layout = await openOciLayout(input);
+  const tag = await readLayoutTag(layout);
   await using output = await LayoutOutput.create(out, format, layout);
   const outcome = await indexLayers(layout, output, options);
   const copiedBytes = [...layout.values()].reduce((sum, { range }) => sum + rangeLength(range), 0);
@@ -124,7 +155,7 @@ async function convertFile(
   const onProgress = (doneBytes: number): void => bar.update(doneBytes);
   if (format === 'directory') await output.finishDirectory(outcome.top, onProgress);
   else await output.finishArchive(outcome.top, onProgress);
-  return outcome;
+  return { outcome, tag };
 }
 
 async function indexLayers(
@@ -168,13 +199,13 @@ async function indexLayers(
   });
 }
 
-/** Prints one JSON object, or a line for each layer. */
-function print({ top, platforms }: ConvertOutcome, isJson: boolean): void {
+function printOutcome({ top, platforms }: ConvertOutcome, push: string): void {
   const image = { digest: top.digest, size: top.bytes.byteLength, mediaType: top.mediaType };
-  if (isJson) {
-    printJson({ ...image, platforms });
-    return;
-  }
+  printJson({ ...image, platforms, push });
+}
+
+/** A line for each layer, and how to push the image. */
+function describe({ top, platforms }: ConvertOutcome, push: string): string[] {
   const lines = platforms.flatMap(({ platform, sociIndex, layers, missingFiles }) => [
     `${platform}: ${sociIndex === undefined ? 'no SOCI index' : `SOCI index ${sociIndex}`}`,
     ...layers.map(({ digest, ztoc, skipped, message }) =>
@@ -184,7 +215,7 @@ function print({ top, platforms }: ConvertOutcome, isJson: boolean): void {
     ),
     ...missingFiles.map((path) => `  no layer has ${path}, which should be prefetched`),
   ]);
-  process.stdout.write(`${[...lines, `image index ${top.digest}`].map(escapeControls).join('\n')}\n`);
+  return [...lines, `image index ${top.digest}`, `push it: ${push}`];
 }
 
 function parseFlag(text: string, host: Platform): Platform {

@@ -46,7 +46,18 @@ describe('spandrel convert', () => {
     expect(stdout).toContain('left out: too_small');
     expect(stdout).toContain('left out: unsupported_format');
     expect(stdout).toMatch(
-      /image index sha256:9d3209801c63b26934e2ddc2732e71d9eb599cf1330a0ca5aa4cfbbe38908150\n$/,
+      /image index sha256:9d3209801c63b26934e2ddc2732e71d9eb599cf1330a0ca5aa4cfbbe38908150\npush it: [^\n]+\n$/,
+    );
+  });
+
+  it('says how to push under the same tag, and fails with --strict if a layer is left out', async () => {
+    const out = join(scratch, 'strict');
+    const flags = ['--format', 'oci-dir', '--span-size', '16384', '--min-layer-size', '6000', '--strict'];
+    const { status, stdout, stderr } = await run(layoutOf('five-layers'), out, ...flags);
+    expect(status).toBe(5);
+    expect(stderr).toMatch(/^spandrel: --strict: layers are left out: sha256:67eb4763[0-9a-f]+\n$/);
+    expect(stdout).toContain(
+      `\npush it: skopeo copy --all --preserve-digests oci:${out} docker://REGISTRY/REPOSITORY:latest\n`,
     );
   });
 
@@ -167,7 +178,8 @@ describe('spandrel convert', () => {
       names.map((name) => run(layoutOf('prefetch'), join(folder, name), ...flags)),
     );
     expect(runs.map(({ stderr }) => stderr)).toEqual(['', '', '']);
-    expect(new Set(runs.map(({ stdout }) => stdout)).size).toBe(1);
+    const said = runs.map(({ stdout }) => stdout.replace(/^push it: .*\n/m, ''));
+    expect(new Set(said).size).toBe(1);
     expect((await readdir(folder)).toSorted()).toEqual(names);
   });
 
