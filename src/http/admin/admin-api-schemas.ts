@@ -37,15 +37,16 @@ const job = object(
     state: { enum: ['running', 'done', 'failed'] },
     createdAt: time,
     platforms: list(text),
+    images: list(object({ platform: text, manifest: digest, lazy: { type: 'boolean' } }, { index: digest })),
     layers: list(
       object(
         {
           digest,
           size: bytes,
           fetched: { ...count, description: 'compressed bytes that are stored, from the start' },
-          state: { enum: ['absent', 'building', 'complete', 'failed'] },
+          state: { enum: ['absent', 'building', 'complete', 'failed', 'skipped'] },
         },
-        { reason: errorCode },
+        { reason: errorCode, skipped: { enum: ['unsupported_format', 'too_small'] } },
       ),
     ),
   },
