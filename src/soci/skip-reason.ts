@@ -19,10 +19,7 @@ export type SkipReason = 'unsupported_format' | 'too_small';
  * Why `soci` leaves a layer out of an index; `undefined` if it indexes the layer. Label of
  * `index_layers_skipped_total`.
  */
-export function skipReason(
-  layer: Descriptor,
-  minLayerBytes: number,
-): SkipReason | undefined {
+export function skipReason(layer: Descriptor, minLayerBytes: number): SkipReason | undefined {
   if (sociCompression(layer.mediaType) === undefined) return 'unsupported_format';
   return layer.size < minLayerBytes ? 'too_small' : undefined;
 }
