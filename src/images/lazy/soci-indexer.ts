@@ -137,7 +137,7 @@ export class SociIndexer {
   /** Layers that are left out by size or format, with the reason. */
   skippedLayers(
     target: Target,
-    manifest: StoredManifest,
+    manifest: ManifestDocument,
   ): { readonly layer: Descriptor; readonly skipped: SkipReason }[] {
     const parsed = parseManifest(manifest);
     if (parsed.kind !== 'image') return [];
@@ -148,7 +148,7 @@ export class SociIndexer {
     });
   }
 
-  #key(target: Target, manifest: StoredManifest): string {
+  #key(target: Target, manifest: ManifestDocument): string {
     return `${targetKey(target)} ${manifest.digest} ${this.#deps.policies.of(target).minLayerBytes}`;
   }
 
