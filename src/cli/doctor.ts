@@ -56,10 +56,13 @@ export const DOCTOR_HELP: CommandHelp = {
   usage: ['doctor [IMAGE] [--proxy URL] [--root DIR] [--config FILE] [--min-coverage SHARE] [flags]'],
   about: [
     'Checks each step from a node to its registry: the proxy, its upstreams, containerd, hosts.toml, the',
-    'soci-snapshotter, Docker, registries.conf, and the layers of IMAGE. For each mirrored registry it sends the',
-    'requests that the node would send. It says why an image would not be lazy, and what to do next. IMAGE is',
+    'soci-snapshotter, Docker, registries.conf, and the layers of IMAGE. For each mirrored registry ' +
+      'it sends the',
+    'requests that the node would send. It says why an image would not be lazy, and what to do ' +
+      'next. IMAGE is',
     'upstream/repository:tag, with @os/architecture if it is for another platform.',
-    'With --json: {"ok","status","problems","findings","image"?}; a finding has area, status, message, and where',
+    'With --json: {"ok","status","problems","findings","image"?}; a finding has area, status, ' +
+      'message, and where',
     'they apply code, next, platform, digest, bytes, registry.',
   ],
   flags: FLAGS,

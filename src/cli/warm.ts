@@ -43,8 +43,10 @@ const FLAGS = {
 export const WARM_HELP: CommandHelp = {
   usage: ['warm IMAGE [--platform P]... [--admin URL] [--config FILE] [--json]'],
   about: [
-    'Asks a running proxy to fetch and index IMAGE (upstream/repository:tag), waits for the end, and lists the',
-    'layers: indexed, skipped (too small, or of a format that SOCI does not index), or failed, with the reason.',
+    'Asks a running proxy to fetch and index IMAGE (upstream/repository:tag), waits for the end, ' +
+      'and lists the',
+    'layers: indexed, skipped (too small, or of a format that SOCI does not index), or failed, with ' +
+      'the reason.',
     'Fails if nodes would pull one of its platforms whole. The environment configures address and token too:',
     'SPANDREL_ADMIN_TOKEN.',
   ],
@@ -126,8 +128,10 @@ function describeJob({ image, images, layers }: WarmJobView): string {
 
 function describeLayer({ state, reason, skipped }: WarmLayerView): string {
   if (state === 'complete') return 'indexed';
-  if (state === 'skipped')
-    return `skipped: ${skipped === 'too_small' ? 'smaller than index.minLayerBytes' : 'SOCI has no zTOC for its format'}`;
+  if (state === 'skipped') {
+    const why = skipped === 'too_small' ? 'smaller than index.minLayerBytes' : 'its format has no zTOC';
+    return `skipped: ${why}`;
+  }
   return reason === undefined ? state : `${state}: ${reason}`;
 }
 

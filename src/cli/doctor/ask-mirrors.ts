@@ -21,8 +21,8 @@ type Selected =
   { readonly host: string } | { readonly refused: string } | 'unknown' | { readonly locked: string };
 
 /**
- * Asks the proxy what this node would ask for each mirrored registry: containerd by `?ns=`, the snapshotter by
- * the path of its mirror.
+ * Asks the proxy what this node would ask for each mirrored registry: containerd by `?ns=`, the
+ * snapshotter by the path of its mirror.
  */
 export async function askMirrors({ proxy, registries, mirrors }: MirrorQuestion): Promise<Finding[]> {
   const report = new Report('mirrors');

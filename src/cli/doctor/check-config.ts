@@ -119,7 +119,8 @@ async function checkDisk(report: Report, { root, maxBytes }: Config['storage']):
     else if (maxBytes > diskBytes)
       report.note(
         `storage.maxBytes (${formatGigabytes(maxBytes)} GB) is more than the disk has: ${sizes}`,
-        `lower it to ${formatGigabytes(diskBytes * 0.9)} GB, so that the proxy evicts before the disk is full`,
+        `lower it to ${formatGigabytes(diskBytes * 0.9)} GB, so that the proxy evicts before the ` +
+          `disk is full`,
       );
     else report.ok(sizes);
   } catch (error) {

@@ -194,7 +194,10 @@ function describeLayer(report: Report, platform: string, layer: LayerDescription
   }
 }
 
-/** Why an image is not lazy, or not more of it: the reason of its largest layer that could be, and what to do. */
+/**
+ * Why an image is not lazy, or not more of it: the reason of its largest layer that could be, and what to
+ * do.
+ */
 function whyWhole(layers: readonly LayerDescription[]): { code: ErrorCode; next: string } {
   const bySize = layers.toSorted((a, b) => (b.size ?? 0) - (a.size ?? 0));
   const failed = bySize.find(({ reason, skipped }) => reason !== undefined && skipped === undefined);

@@ -12,7 +12,8 @@ const STEPS: Partial<Record<ErrorCode, string>> = {
   PLATFORM_UNKNOWN: 'name a platform that the image has',
   UNAUTHORIZED: "this node's credentials are missing or refused: see access in the proxy's configuration",
   UPSTREAM_CREDENTIALS_REFUSED:
-    "correct auth of this upstream in the proxy's configuration: its credentials are missing, wrong or expired " +
+    "correct auth of this upstream in the proxy's configuration: its credentials are missing, wrong " +
+    'or expired ' +
     '(ECR passwords expire after 12 hours)',
   DENIED:
     "the proxy's credentials may not read this repository (ECR: ecr:BatchGetImage and " +
@@ -34,7 +35,8 @@ const STEPS: Partial<Record<ErrorCode, string>> = {
   BLOB_UNKNOWN: 'push the layer to the registry, or mirror the image again: no node can pull it either',
   LAYER_CORRUPT: 'push the image again: the compressed stream of the layer is damaged or cut short',
   LAYER_TOO_LARGE:
-    'raise limits.maxUncompressedBytes, limits.maxTocEntries (files) or limits.maxTocBytes (names and attributes)',
+    'raise limits.maxUncompressedBytes, limits.maxTocEntries (files) or limits.maxTocBytes (names ' +
+    'and attributes)',
   LAYER_UNSUPPORTED:
     'build the layer again with gzip: it is no archive, or SOCI does not index its compression',
   TAR_INVALID: 'build the image again: the layer is not a well-formed tar',

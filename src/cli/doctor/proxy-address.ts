@@ -8,7 +8,8 @@ import { listenerUrl } from '../terminal/listener-url.ts';
 type Listener = Config['listen'] | Config['admin'];
 
 /**
- * The address of a listener under a name that is in its certificate. This process trusts that certificate from
+ * The address of a listener under a name that is in its certificate. This process trusts that certificate
+ * from
  * now on: its file is the proxy's own. A file that cannot be read changes nothing; `checkConfig` reports it.
  */
 export async function addressOf(listener: Listener): Promise<URL> {

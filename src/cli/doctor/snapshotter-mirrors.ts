@@ -41,8 +41,8 @@ export function readMirrors(report: Report, config: TomlTable, proxy: URL): Snap
 }
 
 /**
- * Reports mirrors to which the snapshotter speaks another protocol than the proxy. It ignores the scheme of the
- * address.
+ * Reports mirrors to which the snapshotter speaks another protocol than the proxy. It ignores the scheme
+ * of the address.
  */
 export function checkProtocol(report: Report, proxy: URL, mirror: SnapshotterMirror): void {
   const { registry, address, insecure } = mirror;
@@ -63,13 +63,15 @@ export function checkProtocol(report: Report, proxy: URL, mirror: SnapshotterMir
       );
   } else if (isLocal && address.startsWith('https:')) {
     report.note(
-      `the snapshotter speaks plain HTTP to ${name}: it does so with every loopback address, whatever the scheme`,
+      `the snapshotter speaks plain HTTP to ${name}: it does so with every loopback address, ` +
+        `whatever the scheme`,
       `write host = "${address.replace('https:', 'http:')}"`,
     );
   }
   if (insecure)
     report.note(
-      `insecure = true of ${name} makes the snapshotter (0.15 and later) speak plain HTTP to ${registry} too, for ` +
+      `insecure = true of ${name} makes the snapshotter (0.15 and later) speak plain HTTP to ` +
+        `${registry} too, for ` +
         'layers without an index',
       isLocal
         ? 'remove insecure: a loopback address needs none'
@@ -80,7 +82,8 @@ export function checkProtocol(report: Report, proxy: URL, mirror: SnapshotterMir
 /** For `subject`, an address of the proxy: TLS on loopback is out of the snapshotter's reach. */
 export function reportLoopback(report: Report, subject: string): void {
   report.problem(
-    `the snapshotter speaks plain HTTP to ${subject}, as to every loopback address, whatever the scheme; the ` +
+    `the snapshotter speaks plain HTTP to ${subject}, as to every loopback address, whatever the ` +
+      `scheme; the ` +
       'proxy has TLS there: not lazy',
     "name the proxy by another address of this node, or remove listen.tls from the proxy's configuration",
   );

@@ -137,7 +137,10 @@ function isFault({ ztoc, skipped }: LayerOutcome): boolean {
 /** How to push the result under the tag of the input. `index.json` has no tag, as in the output of `soci`. */
 function pushCommand(out: string, format: 'archive' | 'directory', tag: string | undefined): string {
   const transport = format === 'archive' ? 'oci-archive' : 'oci';
-  return `skopeo copy --all --preserve-digests ${transport}:${out} docker://REGISTRY/REPOSITORY:${tag ?? 'TAG'}`;
+  return (
+    `skopeo copy --all --preserve-digests ${transport}:${out} ` +
+    `docker://REGISTRY/REPOSITORY:${tag ?? 'TAG'}`
+  );
 }
 
 async function convertFile(

@@ -50,7 +50,8 @@ export const ZTOC_HELP: CommandHelp = {
     'create  makes the zTOC that soci makes, and prints {"digest","size","spans","files","mountable"}',
     "info    prints a zTOC's description of its layer as JSON",
     'list    lists the files of the layer: type, mode, owner, size, offset, time, name',
-    'cat     prints one file, also through links inside the layer; reads, verifies and decompresses only the spans',
+    'cat     prints one file, also through links inside the layer; reads, verifies and decompresses ' +
+      'only the spans',
     '        that hold it',
     ENGINE_HELP,
   ],

@@ -2,8 +2,8 @@ import { escapeLines } from '../../core/escape-controls.ts';
 import { printJson } from './print-json.ts';
 
 /**
- * Prints an error on standard error, and for a command with `--json` also as `{"error":{"code","message"}}` on
- * standard output, where scripts expect JSON.
+ * Prints an error on standard error, and for a command with `--json` also as
+ * `{"error":{"code","message"}}` on standard output, where scripts expect JSON.
  * @param code `USAGE` or a code of the error table
  */
 export function reportError(args: readonly string[], code: string, message: string): void {
