@@ -3,7 +3,7 @@ import { parseArgs } from 'node:util';
 
 import { containerPlatform, formatPlatform } from '../core/platform.ts';
 import type { CommandHelp, Flags } from './terminal/command-help.ts';
-import { addressOf } from './doctor/proxy-address.ts';
+import { addressOf } from './terminal/address-of.ts';
 import { askMirrors } from './doctor/ask-mirrors.ts';
 import { checkConfig } from './doctor/check-config.ts';
 import { checkContainerd } from './doctor/check-containerd.ts';
@@ -17,7 +17,7 @@ import { checkReady } from './doctor/check-ready.ts';
 import { checkSnapshotter, type PullModes } from './doctor/check-snapshotter.ts';
 import { checkUpstreams } from './doctor/check-upstreams.ts';
 import { readContainerdConfig } from './doctor/containerd-config.ts';
-import { doctorStatus, printFindings } from './doctor/doctor-verdict.ts';
+import { doctorStatus, printFindings } from './terminal/doctor-status.ts';
 import type { Finding } from './doctor/finding.ts';
 import { NodeFiles } from './doctor/node-files.ts';
 import { EXIT } from './terminal/exit-status.ts';

@@ -16,7 +16,7 @@ import {
   type ConvertOutcome,
   type LayerOutcome,
 } from '../../convert/convert-layout.ts';
-import { readLayoutTag } from '../../convert/layout-tag.ts';
+import { readLayoutTag } from '../../convert/read-layout-tag.ts';
 import { LayoutOutput } from '../../convert/layout-output.ts';
 import { type OciLayout, openOciLayout } from '../../convert/oci-layout.ts';
 import type { FilePart } from '../../build/file-part.ts';

@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 
 import type { Config } from '../../config/config-keys.ts';
-import { listenerUrl } from '../terminal/listener-url.ts';
+import { listenerUrl } from './listener-url.ts';
 
 type Listener = Config['listen'] | Config['admin'];
 
