@@ -17,7 +17,7 @@ import { checkReady } from './doctor/check-ready.ts';
 import { checkSnapshotter, type PullModes } from './doctor/check-snapshotter.ts';
 import { checkUpstreams } from './doctor/check-upstreams.ts';
 import { readContainerdConfig } from './doctor/containerd-config.ts';
-import { doctorStatus, printFindings } from './terminal/doctor-status.ts';
+import { doctorStatus, printFindings } from './doctor-status.ts';
 import type { Finding } from './doctor/finding.ts';
 import { NodeFiles } from './doctor/node-files.ts';
 import { EXIT } from './terminal/exit-status.ts';

@@ -1,8 +1,8 @@
-import { type ErrorCode, ERRORS } from '../../core/errors.ts';
-import { escapeControls } from '../../core/escape-controls.ts';
-import { EXIT, type ExitStatus, exitStatusOf } from './exit-status.ts';
-import type { PlatformReport } from '../doctor/check-image.ts';
-import type { Finding } from '../doctor/finding.ts';
+import { type ErrorCode, ERRORS } from '../core/errors.ts';
+import { escapeControls } from '../core/escape-controls.ts';
+import { EXIT, type ExitStatus, exitStatusOf } from './terminal/exit-status.ts';
+import type { PlatformReport } from './doctor/check-image.ts';
+import type { Finding } from './doctor/finding.ts';
 
 /** The exit status of doctor: the cause that comes first in the chain from the node to the image. */
 export function doctorStatus(findings: readonly Finding[], platforms: readonly PlatformReport[]): ExitStatus {
