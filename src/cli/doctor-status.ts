@@ -3,6 +3,7 @@ import { escapeControls } from '../core/escape-controls.ts';
 import { EXIT, type ExitStatus, exitStatusOf } from './terminal/exit-status.ts';
 import type { PlatformReport } from './doctor/check-image.ts';
 import type { Finding } from './doctor/finding.ts';
+import { wrapText } from './terminal/wrap-text.ts';
 
 /** The exit status of doctor: the cause that comes first in the chain from the node to the image. */
 export function doctorStatus(findings: readonly Finding[], platforms: readonly PlatformReport[]): ExitStatus {
@@ -19,14 +20,21 @@ export function doctorStatus(findings: readonly Finding[], platforms: readonly P
   return EXIT.failed;
 }
 
-/** Findings as text: one line each, and what to do next below it. */
-export function printFindings(findings: readonly Finding[], problems: number): string {
+/**
+ * Findings as text, and what to do next below each.
+ * @param columns  of the terminal; without one, lines are not broken
+ */
+export function printFindings(findings: readonly Finding[], problems: number, columns = Infinity): string {
   const lines = findings.flatMap(({ area, status, message, next }) => [
-    `${area.padEnd(12)}${(status === 'problem' ? 'PROBLEM' : status).padEnd(9)}${escapeControls(message)}\n`,
-    ...(next === undefined ? [] : [`${' '.repeat(21)}-> ${escapeControls(next)}\n`]),
+    ...wrapText(
+      `${area.padEnd(12)}${(status === 'problem' ? 'PROBLEM' : status).padEnd(9)}`,
+      escapeControls(message),
+      columns,
+    ),
+    ...(next === undefined ? [] : wrapText(`${' '.repeat(21)}-> `, escapeControls(next), columns)),
   ]);
   const verdict = problems === 0 ? 'no problem found' : problems === 1 ? '1 problem' : `${problems} problems`;
-  return `${lines.join('')}${verdict}\n`;
+  return `${[...lines, verdict].join('\n')}\n`;
 }
 
 function isErrorCode(code: string): code is ErrorCode {

@@ -53,17 +53,14 @@ const FLAGS = {
 } satisfies Flags;
 
 export const DOCTOR_HELP: CommandHelp = {
-  usage: ['doctor [IMAGE] [--proxy URL] [--root DIR] [--config FILE] [--min-coverage SHARE] [flags]'],
+  usage: ['doctor [IMAGE] [--proxy URL] [--config FILE] [--min-coverage SHARE] [flags]'],
   about: [
-    'Checks each step from a node to its registry: the proxy, its upstreams, containerd, hosts.toml, the',
-    'soci-snapshotter, Docker, registries.conf, and the layers of IMAGE. For each mirrored registry ' +
-      'it sends the',
-    'requests that the node would send. It says why an image would not be lazy, and what to do ' +
-      'next. IMAGE is',
-    'upstream/repository:tag, with @os/architecture if it is for another platform.',
-    'With --json: {"ok","status","problems","findings","image"?}; a finding has area, status, ' +
-      'message, and where',
-    'they apply code, next, platform, digest, bytes, registry.',
+    'Checks each step from a node to its registry: the proxy, its upstreams, containerd, hosts.toml, the ' +
+      'soci-snapshotter, Docker, registries.conf, and the layers of IMAGE. For each mirrored registry it ' +
+      'sends the requests that the node would send. It says why an image would not be lazy, and what to do.',
+    'IMAGE is upstream/repository:tag, with @os/architecture if it is for another platform.',
+    'With --json: {"ok","status","problems","findings","image"?}. A finding has area, status and message, ' +
+      'and where they apply code, next, platform, digest, bytes and registry.',
   ],
   flags: FLAGS,
   exits: [EXIT.notFound, EXIT.unreachable, EXIT.notLazy],
@@ -117,7 +114,7 @@ export async function doctor(args: string[]): Promise<number> {
   const problems = findings.filter((finding) => finding.status === 'problem').length;
   const described = located === undefined ? {} : { image: { name: image, platforms: pulled.platforms } };
   if (values.json) printJson({ ok: status === EXIT.ok, status, problems, findings, ...described });
-  else process.stdout.write(printFindings(findings, problems));
+  else process.stdout.write(printFindings(findings, problems, process.stdout.columns));
   return status;
 }
 

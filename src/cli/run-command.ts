@@ -5,6 +5,7 @@ import { asksForHelp, type CommandHelp, printHelp } from './terminal/command-hel
 import { EXIT, exitStatusOf } from './terminal/exit-status.ts';
 import { reportError } from './terminal/report-error.ts';
 import { UsageError } from './terminal/usage-error.ts';
+import { wrapText } from './terminal/wrap-text.ts';
 
 interface Command {
   readonly usage: string;
@@ -24,7 +25,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   },
   demo: {
     usage: 'demo',
-    about: 'run the proxy with a demo registry, show a lazy read',
+    about: 'show a lazy read of a generated image',
     load: async () => {
       const { demo: run, DEMO_HELP: help } = await import('./demo.ts');
       return { run, help };
@@ -39,7 +40,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     },
   },
   warm: {
-    usage: 'warm IMAGE [--platform P] [--admin URL]',
+    usage: 'warm IMAGE [flags]',
     about: 'have a running proxy index an image',
     load: async () => {
       const { warm: run, WARM_HELP: help } = await import('./warm.ts');
@@ -47,15 +48,15 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     },
   },
   doctor: {
-    usage: 'doctor [IMAGE] [--proxy URL] [--root DIR]',
-    about: 'check a node and say why an image would not be lazy',
+    usage: 'doctor [IMAGE] [flags]',
+    about: 'say why a node does not pull lazily',
     load: async () => {
       const { doctor: run, DOCTOR_HELP: help } = await import('./doctor.ts');
       return { run, help };
     },
   },
   ls: {
-    usage: 'ls IMAGE[@PLATFORM] [PATH] [--proxy URL]',
+    usage: 'ls IMAGE[@PLATFORM] [PATH] [flags]',
     about: 'list a folder of an image',
     load: async () => {
       const { ls: run, LS_HELP: help } = await import('./offline/image-files.ts');
@@ -63,7 +64,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     },
   },
   cat: {
-    usage: 'cat IMAGE[@PLATFORM] PATH [--proxy URL]',
+    usage: 'cat IMAGE[@PLATFORM] PATH [flags]',
     about: 'print a file of an image, or a range of it',
     load: async () => {
       const { cat: run, CAT_HELP: help } = await import('./offline/image-files.ts');
@@ -71,15 +72,15 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     },
   },
   stat: {
-    usage: 'stat IMAGE[@PLATFORM] PATH [--proxy URL]',
-    about: 'show what a file of an image is, and its layer',
+    usage: 'stat IMAGE[@PLATFORM] PATH [flags]',
+    about: 'show type, size and layer of a file',
     load: async () => {
       const { stat: run, STAT_HELP: help } = await import('./offline/image-files.ts');
       return { run, help };
     },
   },
   convert: {
-    usage: 'convert LAYOUT OUT [--format oci-dir]',
+    usage: 'convert LAYOUT OUT [flags]',
     about: 'add SOCI v2 indexes to an image, offline',
     load: async () => {
       const { convert: run, CONVERT_HELP: help } = await import('./offline/convert.ts');
@@ -92,8 +93,11 @@ export const COMMAND_NAMES: readonly string[] = Object.keys(COMMANDS);
 
 /** The text of `spandrel --help`. */
 export function printUsage(): string {
-  const lines = Object.values(COMMANDS).map(({ usage, about }) => `  spandrel ${usage.padEnd(42)} ${about}`);
-  return `Usage:\n${lines.join('\n')}\n\nspandrel COMMAND --help says more.\n`;
+  const width = Math.max(...Object.values(COMMANDS).map(({ usage }) => usage.length));
+  const lines = Object.values(COMMANDS).flatMap(({ usage, about }) =>
+    wrapText(`  ${usage.padEnd(width)}  `, about),
+  );
+  return `Usage: spandrel COMMAND\n\n${lines.join('\n')}\n\nspandrel COMMAND --help says more.\n`;
 }
 
 /** The text of `spandrel <name> --help`. @throws UsageError if there is no such command */

@@ -35,10 +35,10 @@ const FLAGS = {
 export const SERVE_HELP: CommandHelp = {
   usage: ['serve [--config FILE]'],
   about: [
-    'Runs the proxy until SIGTERM or SIGINT. SIGHUP, or a changed file, makes it read the ' +
-      'configuration again.',
-    'Environment variables override the file: storage.maxBytes is SPANDREL_STORAGE_MAX_BYTES; lists ' +
-      'are JSON.',
+    'Runs the proxy until SIGTERM or SIGINT. SIGHUP, or a changed file, makes it read the configuration ' +
+      'again.',
+    'Environment variables override the file: storage.maxBytes is SPANDREL_STORAGE_MAX_BYTES; lists are ' +
+      'JSON.',
     'Without upstreams it serves an embedded demo registry: image demo/app:latest.',
   ],
   flags: FLAGS,

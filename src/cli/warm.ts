@@ -43,12 +43,10 @@ const FLAGS = {
 export const WARM_HELP: CommandHelp = {
   usage: ['warm IMAGE [--platform P]... [--admin URL] [--config FILE] [--json]'],
   about: [
-    'Asks a running proxy to fetch and index IMAGE (upstream/repository:tag), waits for the end, ' +
-      'and lists the',
-    'layers: indexed, skipped (too small, or of a format that SOCI does not index), or failed, with ' +
-      'the reason.',
-    'Fails if nodes would pull one of its platforms whole. The environment configures address and token too:',
-    'SPANDREL_ADMIN_TOKEN.',
+    'Asks a running proxy to fetch and index IMAGE (upstream/repository:tag), waits for the end, and ' +
+      'lists the layers: indexed, skipped (too small, or of a format that SOCI does not index), or failed, ' +
+      'with the reason. Fails if nodes would pull one of its platforms whole.',
+    'The environment configures address and token too: SPANDREL_ADMIN_TOKEN.',
   ],
   flags: FLAGS,
   exits: [EXIT.notFound, EXIT.unreachable, EXIT.notLazy],

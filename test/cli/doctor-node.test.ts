@@ -294,8 +294,8 @@ describe('doctor, mounts', () => {
 
   it.each([
     ['', 'note', /no container/],
-    [FUSE + overlay(7) + overlay(8), 'ok', /1 layers are mounted by FUSE; 1 of 2 containers/],
-    [overlay(8), 'note', /0 of 1 containers .* pulled whole/],
+    [FUSE + overlay(7) + overlay(8), 'ok', /mounted by FUSE: 1; containers .*: 1 of 2$/],
+    [overlay(8), 'note', /: 0 of 1. All of them were pulled whole/],
   ])('are counted in %j', async (table, status, message) => {
     const { files } = await node({ '/proc/1/mounts': table });
     expect(await checkMounts(files)).toEqual([

@@ -2,6 +2,7 @@ import { beforeAll, describe, expect, it, vi } from 'vitest';
 
 import type { PlatformReport } from '../../src/cli/doctor/check-image.ts';
 import type { Finding } from '../../src/cli/doctor/finding.ts';
+import { printFindings } from '../../src/cli/doctor-status.ts';
 import { runCommand } from '../../src/cli/run-command.ts';
 import type { ImageDescription } from '../../src/images/operations/image-overview.ts';
 import { cleanup } from '../helpers/cleanup.ts';
@@ -213,6 +214,21 @@ describe('spandrel doctor', () => {
     expect(status).toBe(4);
     expect(stdout).toMatch(/^proxy {7}PROBLEM {2}nothing responds at .*ECONNREFUSED.*\n {21}-> start it/);
     expect(stdout).toMatch(/\n1 problem\n$/);
+  });
+
+  it('breaks its lines at the width of the terminal, below their own column', () => {
+    const findings = [
+      { area: 'image', status: 'problem', message: 'it would be pulled whole', next: 'warm it' },
+    ] as const;
+    expect(printFindings(findings, 1, 40)).toBe(
+      [
+        'image       PROBLEM  it would be pulled',
+        '                     whole',
+        '                     -> warm it',
+        '1 problem\n',
+      ].join('\n'),
+    );
+    expect(printFindings(findings, 1).split('\n')).toHaveLength(4);
   });
 
   it.each([[['a', 'b']], [['--proxy', 'nonsense']], [['--unknown']], [['--min-coverage', '80%']]])(

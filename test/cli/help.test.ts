@@ -24,7 +24,7 @@ describe('--help of a command', () => {
       expect(await printed(name, 'anything', '--no-such-flag', '-h')).toEqual({ status: 0, stdout: help });
       expect(await printed('help', name)).toEqual({ status: 0, stdout: help });
       expect(help).toMatch(new RegExp(`^Usage: spandrel ${name} `));
-      expect(help.split('\n').filter((line) => line.length > 110)).toEqual([]);
+      expect(help.split('\n').filter((line) => line.length > 80)).toEqual([]);
     },
   );
 

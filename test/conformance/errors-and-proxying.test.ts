@@ -80,6 +80,16 @@ describe('distribution spec (draft), "Registry Proxying"', () => {
     }
   });
 
+  it('/v2/ names the registry that its request selects: by ns, by the name of an upstream, or the default', async () => {
+    for (const query of ['?ns=registry.example.com', '?ns=known', '']) {
+      const answer = await fetch(`${known.app.url}/v2/${query}`);
+      expect([answer.status, answer.headers.get('oci-namespace')], query).toEqual([
+        200,
+        'registry.example.com',
+      ]);
+    }
+  });
+
   it('a request with ns of any other registry is refused', async () => {
     for (const ns of ['evil.example.com', '127.0.0.1', 'registry.example.com:443', '']) {
       const answer = await known.ask(`manifests/1.0?ns=${ns}`);

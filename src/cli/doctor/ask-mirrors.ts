@@ -1,8 +1,9 @@
 import { parseEcrHost } from '../../core/ecr-host.ts';
-import { isSpandrelError } from '../../core/errors.ts';
+import { isSpandrelError, type SpandrelError } from '../../core/errors.ts';
 import { isDockerHub } from '../../upstream/credentials/is-docker-hub.ts';
 import { askProxy } from '../terminal/ask-proxy.ts';
 import { type Finding, Report } from './finding.ts';
+import { nextStep } from './next-step.ts';
 import { mirrorPath, type SnapshotterMirror } from './snapshotter-mirrors.ts';
 
 const ASK_MS = 10_000;
@@ -16,9 +17,11 @@ export interface MirrorQuestion {
   readonly mirrors: readonly SnapshotterMirror[];
 }
 
-/** The upstream that the proxy selects: its host, or why there is none. `unknown`: the proxy does not say. */
+/** The upstream that the proxy selects. `unnamed`: the response does not name it. */
 type Selected =
-  { readonly host: string } | { readonly refused: string } | 'unknown' | { readonly locked: string };
+  | { readonly kind: 'selected'; readonly host: string }
+  | { readonly kind: 'unnamed' }
+  | { readonly kind: 'refused' | 'locked' | 'failed'; readonly error: SpandrelError };
 
 /**
  * Asks the proxy what this node would ask for each mirrored registry: containerd by `?ns=`, the
@@ -34,9 +37,9 @@ export async function askMirrors({ proxy, registries, mirrors }: MirrorQuestion)
 async function askNamespace(report: Report, proxy: URL, registry: string): Promise<void> {
   const question = `?ns=${registry}, which containerd sends`;
   const selected = await select(proxy, registry);
-  if (selected === 'unknown') report.ok(`the proxy accepts ${question}`);
-  else if ('host' in selected) report.ok(`the proxy accepts ${question}: upstream ${selected.host}`);
-  else if ('locked' in selected) noteLocked(report, selected.locked);
+  if (selected.kind === 'selected') report.ok(`the proxy accepts ${question}: upstream ${selected.host}`);
+  else if (selected.kind === 'unnamed') report.ok(`the proxy accepts ${question}`);
+  else if (selected.kind !== 'refused') reportError(report, selected.error);
   else
     report.problem(
       `the proxy refuses ${question}: no upstream has this host, so nothing of it comes through the proxy`,
@@ -58,12 +61,12 @@ async function askMirror(report: Report, proxy: URL, mirror: SnapshotterMirror):
   const wrong = (why: string): void =>
     report.problem(`${asked}, ${why}: not lazy`, next, { code: 'NAME_UNKNOWN', registry });
   const selected = await select(proxy, segment);
-  if (selected === 'unknown') {
-    if (segment === undefined) wrong('which names no upstream, and the proxy has no default');
-    else await askUrl(report, url, { asked, wrong });
-  } else if ('locked' in selected) noteLocked(report, selected.locked);
-  else if ('refused' in selected) wrong(`and no upstream has the name or host "${segment ?? ''}"`);
-  else if (!isSameRegistry(selected.host, registry)) wrong(`which is the upstream ${selected.host}`);
+  if (selected.kind === 'locked' || selected.kind === 'failed') reportError(report, selected.error);
+  else if (selected.kind === 'unnamed' && segment === undefined)
+    wrong('which names no upstream, and the proxy has no default');
+  else if (selected.kind === 'refused') wrong(`and no upstream has the name or host "${segment ?? ''}"`);
+  else if (selected.kind === 'selected' && !isSameRegistry(selected.host, registry))
+    wrong(`which is the upstream ${selected.host}`);
   else await askUrl(report, url, { asked, wrong });
 }
 
@@ -77,7 +80,7 @@ async function askUrl(
     report.ok(`${asked}, where the proxy has them`);
   } catch (error) {
     if (!isSpandrelError(error)) throw error;
-    if (error.code === 'UNAUTHORIZED' || error.code === 'DENIED') noteLocked(report, error.message);
+    if (isLocked(error)) reportError(report, error);
     else wrong(`where the proxy says ${error.code}: ${error.message}`);
   }
 }
@@ -88,11 +91,11 @@ async function select(proxy: URL, name: string | undefined): Promise<Selected> {
   try {
     const response = await ask(new URL(`/v2/${query}`, proxy).href);
     const host = response.headers.get('oci-namespace');
-    return host === null ? 'unknown' : { host };
+    return host === null ? { kind: 'unnamed' } : { kind: 'selected', host };
   } catch (error) {
-    if (isSpandrelError(error, 'UNAUTHORIZED')) return { locked: error.message };
-    if (isSpandrelError(error, 'DENIED')) return { refused: error.message };
-    throw error;
+    if (!isSpandrelError(error)) throw error;
+    const kind = error.code === 'DENIED' ? 'refused' : isLocked(error) ? 'locked' : 'failed';
+    return { kind, error };
   }
 }
 
@@ -102,11 +105,22 @@ async function ask(url: string): Promise<Response> {
   return response;
 }
 
-function noteLocked(report: Report, message: string): void {
-  report.note(
-    `the proxy wants credentials, so its mirrors cannot be checked from here: ${message}`,
-    'see access in its configuration',
-  );
+function isLocked(error: unknown): boolean {
+  return isSpandrelError(error, 'UNAUTHORIZED', 'UPSTREAM_CREDENTIALS_REFUSED');
+}
+
+/** Reports that a question has no answer. */
+function reportError(report: Report, error: SpandrelError): void {
+  const { code, message } = error;
+  if (isLocked(error))
+    report.note(
+      `the proxy wants credentials, so its mirrors cannot be checked from here: ${message}`,
+      'see access in its configuration',
+    );
+  else
+    report.problem(`the proxy does not say where its mirrors lead: ${message}`, nextStep(code, error), {
+      code,
+    });
 }
 
 /** One line of `upstreams` in YAML. */

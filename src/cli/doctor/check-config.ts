@@ -62,7 +62,7 @@ async function readCertificates(
     const what = `${name} (${file}, ${certificate.subject.replaceAll('\n', ', ')})`;
     if (ends < now)
       report.problem(
-        `${what} has expired on ${certificate.validTo}`,
+        `${what} expired on ${certificate.validTo}`,
         'renew it; the proxy reads changed files itself',
         {
           code: 'CERT_HAS_EXPIRED',
@@ -119,8 +119,7 @@ async function checkDisk(report: Report, { root, maxBytes }: Config['storage']):
     else if (maxBytes > diskBytes)
       report.note(
         `storage.maxBytes (${formatGigabytes(maxBytes)} GB) is more than the disk has: ${sizes}`,
-        `lower it to ${formatGigabytes(diskBytes * 0.9)} GB, so that the proxy evicts before the ` +
-          `disk is full`,
+        `lower it to ${formatGigabytes(diskBytes * 0.9)} GB: the proxy then evicts before the disk is full`,
       );
     else report.ok(sizes);
   } catch (error) {

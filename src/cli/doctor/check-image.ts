@@ -194,10 +194,7 @@ function describeLayer(report: Report, platform: string, layer: LayerDescription
   }
 }
 
-/**
- * Why an image is not lazy, or not more of it: the reason of its largest layer that could be, and what to
- * do.
- */
+/** Why an image, or a part of it, is not lazy, by its largest layer that could be; and what to do. */
 function whyWhole(layers: readonly LayerDescription[]): { code: ErrorCode; next: string } {
   const bySize = layers.toSorted((a, b) => (b.size ?? 0) - (a.size ?? 0));
   const failed = bySize.find(({ reason, skipped }) => reason !== undefined && skipped === undefined);
@@ -212,7 +209,7 @@ function whyNever(layers: readonly LayerDescription[]): string {
   if (layers.length === 0) return 'it has no layers';
   if (!layers.some(({ mediaType }) => isLayerType(mediaType ?? ''))) return NO_IMAGE;
   if (layers.some(({ state }) => state === 'indexed' || state === 'building'))
-    return 'layers are indexed, but no index is offered: look at index.v1, index.v2 and index.rules';
+    return 'layers are indexed, but no index is offered: see index.v1, index.v2 and index.rules';
   if (layers.every(({ skipped }) => skipped === 'too_small'))
     return 'all its layers are smaller than index.minLayerBytes: it is pulled whole, which is quick';
   return 'layers that cannot be indexed are always pulled whole: see above for each';

@@ -4,7 +4,7 @@ import type { NodeFiles } from './node-files.ts';
 /** Mounts of the whole node, seen from a container with its process table; else those of this process. */
 const TABLES = ['/proc/1/mounts', '/proc/mounts'];
 
-/** Counts the layers that are mounted by FUSE, and the containers that stand on them. */
+/** Counts the layers that are mounted by FUSE, and the containers that run from them. */
 export async function checkMounts(files: NodeFiles): Promise<Finding[]> {
   const report = new Report('mounts');
   const texts = await Promise.all(TABLES.map((path) => files.readText(path).catch(() => undefined)));
@@ -21,11 +21,11 @@ export async function checkMounts(files: NodeFiles): Promise<Finding[]> {
     folders.some((folder) => options.includes(folder));
   const lazy = onSnapshotter.filter(isLazy).length;
   const counted =
-    `${layers.length} layers are mounted by FUSE; ${lazy} of ${onSnapshotter.length} containers of the ` +
-    'snapshotter stand on them';
+    `layers mounted by FUSE: ${layers.length}; containers of the snapshotter that run from them: ` +
+    `${lazy} of ${onSnapshotter.length}`;
   if (onSnapshotter.length > 0 && lazy === 0)
     report.note(
-      `${counted}: all of them were pulled whole`,
+      `${counted}. All of them were pulled whole`,
       'run doctor with the name of such an image: it says why it is not lazy',
     );
   else if (layers.length > 0) report.ok(counted);

@@ -4,10 +4,7 @@ import { askProxy } from '../terminal/ask-proxy.ts';
 const ZTOC_TYPE = 'application/octet-stream';
 const LAYER_ANNOTATION = 'com.amazon.soci.image-layer-digest';
 
-/**
- * How much of an image nodes read by spans, as its SOCI index says. Layers are counted as the manifest lists
- * them.
- */
+/** How much of an image nodes read by spans, by its SOCI index. A layer that is listed twice counts twice. */
 export interface LazyShare {
   readonly layers: { readonly lazy: number; readonly total: number };
   /** Compressed. */

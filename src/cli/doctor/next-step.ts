@@ -12,14 +12,13 @@ const STEPS: Partial<Record<ErrorCode, string>> = {
   PLATFORM_UNKNOWN: 'name a platform that the image has',
   UNAUTHORIZED: "this node's credentials are missing or refused: see access in the proxy's configuration",
   UPSTREAM_CREDENTIALS_REFUSED:
-    "correct auth of this upstream in the proxy's configuration: its credentials are missing, wrong " +
-    'or expired ' +
-    '(ECR passwords expire after 12 hours)',
+    "correct auth of this upstream in the proxy's configuration: its credentials are missing, wrong or " +
+    'expired (ECR passwords expire after 12 hours)',
   DENIED:
     "the proxy's credentials may not read this repository (ECR: ecr:BatchGetImage and " +
     'ecr:GetDownloadUrlForLayer), or access refuses this node',
   UPSTREAM_UNREACHABLE:
-    'check url, ca, DNS and the egress of the proxy (ECR: VPC endpoints ecr.dkr, ecr.api and S3); ' +
+    'check url, ca, DNS and the egress of the proxy (ECR: VPC endpoints ecr.dkr, ecr.api, S3); ' +
     SEE_UPSTREAM,
   UPSTREAM_TIMEOUT: `check the egress of the proxy: security groups, NAT, VPC endpoints; ${SEE_UPSTREAM}`,
   UPSTREAM_PROXY_REFUSED: 'check proxy of this upstream, HTTPS_PROXY, HTTP_PROXY and NO_PROXY',
@@ -35,8 +34,7 @@ const STEPS: Partial<Record<ErrorCode, string>> = {
   BLOB_UNKNOWN: 'push the layer to the registry, or mirror the image again: no node can pull it either',
   LAYER_CORRUPT: 'push the image again: the compressed stream of the layer is damaged or cut short',
   LAYER_TOO_LARGE:
-    'raise limits.maxUncompressedBytes, limits.maxTocEntries (files) or limits.maxTocBytes (names ' +
-    'and attributes)',
+    'raise limits.maxUncompressedBytes, limits.maxTocEntries (files) or limits.maxTocBytes (names and more)',
   LAYER_UNSUPPORTED:
     'build the layer again with gzip: it is no archive, or SOCI does not index its compression',
   TAR_INVALID: 'build the image again: the layer is not a well-formed tar',

@@ -63,28 +63,25 @@ export function checkProtocol(report: Report, proxy: URL, mirror: SnapshotterMir
       );
   } else if (isLocal && address.startsWith('https:')) {
     report.note(
-      `the snapshotter speaks plain HTTP to ${name}: it does so with every loopback address, ` +
-        `whatever the scheme`,
+      `the snapshotter speaks plain HTTP to ${name}, as to every loopback address, whatever the scheme`,
       `write host = "${address.replace('https:', 'http:')}"`,
     );
   }
   if (insecure)
     report.note(
-      `insecure = true of ${name} makes the snapshotter (0.15 and later) speak plain HTTP to ` +
-        `${registry} too, for ` +
-        'layers without an index',
+      `insecure = true of ${name} makes the snapshotter (0.15 and later) speak plain HTTP to ${registry} ` +
+        'too, for layers without an index',
       isLocal
         ? 'remove insecure: a loopback address needs none'
         : 'give the proxy TLS, and remove insecure, if that registry does not serve plain HTTP',
     );
 }
 
-/** For `subject`, an address of the proxy: TLS on loopback is out of the snapshotter's reach. */
+/** The snapshotter cannot reach `subject`, an address of the proxy, if it is loopback and has TLS. */
 export function reportLoopback(report: Report, subject: string): void {
   report.problem(
-    `the snapshotter speaks plain HTTP to ${subject}, as to every loopback address, whatever the ` +
-      `scheme; the ` +
-      'proxy has TLS there: not lazy',
+    `the snapshotter speaks plain HTTP to ${subject}, as to every loopback address, whatever the scheme; ` +
+      'the proxy has TLS there: not lazy',
     "name the proxy by another address of this node, or remove listen.tls from the proxy's configuration",
   );
 }

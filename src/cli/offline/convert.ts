@@ -82,11 +82,10 @@ const FLAGS = {
 export const CONVERT_HELP: CommandHelp = {
   usage: ['convert LAYOUT OUT [flags]'],
   about: [
-    'Adds SOCI v2 indexes to an image, without a registry, byte for byte as `soci convert ' +
-      '--standalone` does.',
-    'LAYOUT is an OCI image layout: a directory or a tar archive. A layer that SOCI cannot index is ' +
-      'left out and',
-    'named; the others are indexed.',
+    'Adds SOCI v2 indexes to an image, without a registry, byte for byte as `soci convert --standalone` ' +
+      'does.',
+    'LAYOUT is an OCI image layout: a directory or a tar archive. A layer that SOCI cannot index is left ' +
+      'out and named; the others are indexed.',
     ENGINE_HELP,
   ],
   flags: FLAGS,

@@ -45,14 +45,16 @@ export const ZTOC_HELP: CommandHelp = {
     'ztoc cat ZTOC LAYER PATH [--encoded] [-o FILE]',
   ],
   about: [
-    'Works on files, without a proxy. LAYER is the file of a layer as the registry has it: gzip or ' +
-      'plain tar.',
-    'create  makes the zTOC that soci makes, and prints {"digest","size","spans","files","mountable"}',
-    "info    prints a zTOC's description of its layer as JSON",
-    'list    lists the files of the layer: type, mode, owner, size, offset, time, name',
-    'cat     prints one file, also through links inside the layer; reads, verifies and decompresses ' +
-      'only the spans',
-    '        that hold it',
+    'Works on files, without a proxy. LAYER is the file of a layer as the registry has it: gzip or plain ' +
+      'tar.',
+    ['create  ', 'makes the zTOC that soci makes, and prints {"digest","size","spans","files","mountable"}'],
+    ['info    ', "prints a zTOC's description of its layer as JSON"],
+    ['list    ', 'lists the files of the layer: type, mode, owner, size, offset, time, name'],
+    [
+      'cat     ',
+      'prints one file, also through links inside the layer; reads, verifies and decompresses only the ' +
+        'spans that hold it',
+    ],
     ENGINE_HELP,
   ],
   flags: { ...CREATE_FLAGS, ...ZTOC_CAT_FLAGS, output: CREATE_FLAGS.output },

@@ -8,9 +8,9 @@ import { listenerUrl } from './listener-url.ts';
 type Listener = Config['listen'] | Config['admin'];
 
 /**
- * The address of a listener under a name that is in its certificate. This process trusts that certificate
- * from
- * now on: its file is the proxy's own. A file that cannot be read changes nothing; `checkConfig` reports it.
+ * The address of a listener under a name that is in its certificate. From now on this process trusts that
+ * certificate: its file is the proxy's own. A file that cannot be read changes nothing; `checkConfig`
+ * reports it.
  */
 export async function addressOf(listener: Listener): Promise<URL> {
   const url = new URL(listenerUrl(listener));

@@ -1,4 +1,5 @@
 import { EXIT_MEANINGS, type ExitStatus } from './exit-status.ts';
+import { wrapText } from './wrap-text.ts';
 
 /** A flag for `parseArgs` of `node:util`, with its help. */
 export interface Flag {
@@ -17,8 +18,8 @@ export type Flags = Readonly<Record<string, Flag>>;
 export interface CommandHelp {
   /** Lines without the name of the program; the first words are the command's. */
   readonly usage: readonly string[];
-  /** Lines of plain text. */
-  readonly about: readonly string[];
+  /** Paragraphs, and terms with what they mean. */
+  readonly about: readonly (string | readonly [term: string, text: string])[];
   readonly flags: Flags;
   /** Exit statuses besides 0, 1 and 2, which every command has. */
   readonly exits?: readonly ExitStatus[];
@@ -38,12 +39,12 @@ export function printHelp({ usage, about, flags, exits = [] }: CommandHelp): str
   }));
   const width = Math.max(...shown.map(({ head }) => head.length));
   const lines = [
-    ...usage.map((line, index) => `${index === 0 ? 'Usage: ' : '       '}spandrel ${line}`),
+    ...usage.flatMap((line, index) => printUsageLine(line, index === 0 ? 'Usage: ' : '       ')),
     '',
-    ...about,
+    ...about.flatMap((part) => (typeof part === 'string' ? wrapText('', part) : wrapText(...part))),
     '',
     'Flags:',
-    ...shown.map(({ head, about: text }) => `  ${head.padEnd(width)}  ${text}`),
+    ...shown.flatMap(({ head, about: text }) => wrapText(`  ${head.padEnd(width)}  `, text)),
     '',
     'Exit status:',
     ...([0, 1, 2, ...exits] as const).map((status) => `  ${status}  ${EXIT_MEANINGS[status]}`),
@@ -51,11 +52,20 @@ export function printHelp({ usage, about, flags, exits = [] }: CommandHelp): str
   return `${lines.join('\n')}\n`;
 }
 
+function printUsageLine(line: string, before: string): string[] {
+  const [command = '', ...rest] = line.split(' ');
+  // A flag and its value stay on one line.
+  const parts = rest.join(' ').replaceAll(/\[[^\]]+\]/g, (part) => part.replaceAll(' ', NO_BREAK));
+  return wrapText(`${before}spandrel ${command} `, parts).map((text) => text.replaceAll(NO_BREAK, ' '));
+}
+
 function printFlag(name: string, { short, value }: Flag): string {
   const letter = short === undefined ? '    ' : `-${short}, `;
   return `${letter}--${name}${value === undefined ? '' : ` ${value}`}`;
 }
 
+/** Stands for a space at which a line is not broken. */
+const NO_BREAK = '\u00A0';
 const HELP_FLAG: Flag = { type: 'boolean', short: 'h', about: 'print this text' };
 
 function describeDefault({ type, default: value }: Flag): string {
