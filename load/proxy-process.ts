@@ -40,9 +40,9 @@ export class ProxyProcess implements Peer {
         ...options.environment,
       },
       ready: /operations at/,
-      stream: 'stderr',
+      stream: 'stdout',
     });
-    const [, url = '', adminUrl = ''] = /API at (\S+), operations at (\S+)/.exec(child.readyLine) ?? [];
+    const [, url = '', adminUrl = ''] = /API at (\S+), operations at ([^\s"]+)/.exec(child.readyLine) ?? [];
     return new ProxyProcess(child, url, adminUrl);
   }
 

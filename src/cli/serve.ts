@@ -9,6 +9,8 @@ import { openTracer } from '../telemetry/open-tracer.ts';
 import type { CommandHelp, Flags } from './terminal/command-help.ts';
 import { ConfigReload } from './config/config-reload.ts';
 import { fileReader, readConfig, type ReadConfig } from './config/read-config.ts';
+import { DEMO_IMAGE, printFirstScreen, readyMessage } from './terminal/print-first-screen.ts';
+import { printLogLine } from './terminal/print-log-line.ts';
 import { warnOfOpenFiles } from './terminal/warn-of-open-files.ts';
 import { UsageError } from './terminal/usage-error.ts';
 
@@ -54,7 +56,10 @@ export async function serve(args: string[]): Promise<number> {
   const read = (): Promise<ReadConfig> => readConfig({ file: values.config, environment: process.env });
   const first = await read().catch(blameCommandLine);
   const given = first.config;
-  const logger = createLogger(given.log.level);
+  const isText = isTextLog(given);
+  const logger = isText
+    ? createLogger(given.log.level, process.stdout, (line) => printLogLine(line, process.stdout))
+    : createLogger(given.log.level);
   // If Node's diagnostic reports are enabled, they must not contain the environment, which may have
   // passwords.
   process.report.excludeEnv = true;
@@ -78,12 +83,26 @@ export async function serve(args: string[]): Promise<number> {
     isDemo && hasNoUpstreams(next) ? { ...next, upstreams: config.upstreams } : next;
   stack.use(new ConfigReload({ app, read, complete }, first));
   const { registryUrl, adminUrl } = await app.listen();
-  logger.info({ config }, 'started');
-  process.stderr.write(`spandrel: registry and span API at ${registryUrl}, operations at ${adminUrl}\n`);
-  if (isDemo)
-    process.stderr.write('spandrel: no upstreams configured, serving the demo image demo/app:latest\n');
+  logger.debug({ config }, 'configuration');
+  const screen = {
+    registryUrl,
+    adminUrl,
+    configFile: first.file,
+    upstreams: isDemo ? [] : (config.upstreams ?? []),
+  };
+  if (isText) process.stdout.write(printFirstScreen(screen));
+  else {
+    // Whoever starts the proxy waits for this line, whatever the level of the log is.
+    logger.child({}, { level: 'info' }).info(readyMessage(screen));
+    if (isDemo) logger.info({ image: DEMO_IMAGE }, 'no upstreams configured, serving the demo image');
+  }
   logger.info({ signal: await stopped }, 'stopping');
   return 0;
+}
+
+/** Whether a person reads the log. */
+function isTextLog({ log: { format } }: Config): boolean {
+  return format === 'auto' ? process.stdout.isTTY : format === 'text';
 }
 
 function hasNoUpstreams({ upstreams = [] }: Config): boolean {

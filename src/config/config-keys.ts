@@ -308,6 +308,11 @@ export const CONFIG_KEYS = {
     'info',
     'least severe log line that is written',
   ),
+  'log.format': key(
+    choice('auto', 'json', 'text'),
+    'auto',
+    'log lines as JSON objects or as text for people; `auto` is text where standard output is a terminal',
+  ),
 } as const;
 
 export type ConfigPath = keyof typeof CONFIG_KEYS;

@@ -9,8 +9,15 @@ export type Logger = PinoLogger;
 // Headers contain credentials and signatures, so they are masked anywhere in a line.
 const REDACTED_PATHS = ['authorization', 'cookie', '*.authorization', '*.cookie', '*.headers', 'headers'];
 
-/** A structured log with one JSON object per line. Lines that belong to a request have its id. */
-export function createLogger(level: string, destination?: DestinationStream): Logger {
+/**
+ * A structured log with one JSON object per line. Lines that belong to a request have its id.
+ * @param print  rewrites each line, which is JSON, before it is written
+ */
+export function createLogger(
+  level: string,
+  destination?: DestinationStream,
+  print: (line: string) => string = escapeJson,
+): Logger {
   const options = {
     level,
     base: null,
@@ -23,9 +30,14 @@ export function createLogger(level: string, destination?: DestinationStream): Lo
     formatters: { level: (label: string) => ({ level: label }) },
     timestamp: pino.stdTimeFunctions.isoTime,
     // Logs are read on terminals, which interpret control characters.
-    hooks: { streamWrite: escapeJson },
+    hooks: { streamWrite: print },
   };
   return destination === undefined ? pino(options) : pino(options, destination);
+}
+
+/** The log for a library, which writes nothing below `warn` to it. */
+export function libraryLogger(logger: Logger): Logger {
+  return logger.child({}, { level: logger.isLevelEnabled('warn') ? 'warn' : logger.level });
 }
 
 /**

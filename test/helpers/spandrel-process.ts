@@ -43,7 +43,7 @@ export class SpandrelProcess implements AsyncDisposable {
   /** Addresses of both listeners, once they are open. @throws Error if the process ends before */
   async listening(): Promise<{ url: string; adminUrl: string }> {
     return this.#printed(() => {
-      const [, url, adminUrl] = /span API at (\S+), operations at (\S+)\n/.exec(this.stderr) ?? [];
+      const [, url, adminUrl] = /span API at (\S+), operations at ([^\s"]+)["\s]/.exec(this.stdout) ?? [];
       return url !== undefined && adminUrl !== undefined ? { url, adminUrl } : undefined;
     });
   }

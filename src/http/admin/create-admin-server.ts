@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { type FastifyInstance, fastify, type FastifyRequest, LogController } from 'fastify';
 
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
-import type { Logger } from '../../telemetry/logger.ts';
+import { libraryLogger, type Logger } from '../../telemetry/logger.ts';
 import { runForRequest } from '../../telemetry/run-for-request.ts';
 import type { AdminGuard } from '../access/admin-guard.ts';
 import { AllowedMethods, WHOLE_SERVER } from '../listener/allowed-methods.ts';
@@ -37,7 +37,7 @@ const POLLED: ReadonlySet<string> = new Set(['/healthz', '/readyz', '/metrics'])
  */
 export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
   const server = fastify({
-    loggerInstance: deps.logger,
+    loggerInstance: libraryLogger(deps.logger),
     // Events log one line for each request.
     logController: new LogController({ disableRequestLogging: true }),
     genReqId: () => randomUUID(),

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { type FastifyInstance, fastify, type FastifyRequest, LogController } from 'fastify';
 
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
-import type { Logger } from '../../telemetry/logger.ts';
+import { libraryLogger, type Logger } from '../../telemetry/logger.ts';
 import type { AccessGate } from '../access/access-gate.ts';
 import { Closing } from '../listener/closing.ts';
 import { checkExpectation } from '../listener/check-expectation.ts';
@@ -36,7 +36,7 @@ export function createRegistryServer(deps: RegistryServerDeps): FastifyInstance 
   const closing = new Closing();
   const paths: ParsedPaths = new WeakMap();
   const server = fastify({
-    loggerInstance: deps.logger,
+    loggerInstance: libraryLogger(deps.logger),
     // `ActiveRequest` logs one line for each request.
     logController: new LogController({ disableRequestLogging: true }),
     childLoggerFactory: (logger) => logger,

@@ -1,0 +1,95 @@
+import { expect, it } from 'vitest';
+
+import { SpandrelProcess } from '../helpers/spandrel-process.ts';
+import { startOnTerminal } from '../helpers/start-on-terminal.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
+
+const INTERRUPT = '\u0003';
+const PATIENT = { timeout: 30_000 };
+
+async function environment(more: Record<string, string> = {}): Promise<Record<string, string>> {
+  return {
+    SPANDREL_LISTEN_PORT: '0',
+    SPANDREL_ADMIN_PORT: '0',
+    SPANDREL_STORAGE_ROOT: await temporaryFolder(),
+    ...more,
+  };
+}
+
+function upstreams(...names: string[]): Record<string, string> {
+  const list = names.map((name) => ({ name, host: `${name}.example.com`, url: 'http://127.0.0.1:9' }));
+  return { SPANDREL_UPSTREAMS: JSON.stringify(list) };
+}
+
+it('a terminal shows where the proxy is, commands that work as pasted, and how to stop', async () => {
+  const { terminal, type } = startOnTerminal(['serve'], await environment());
+  await using _ended = terminal;
+  const { url, adminUrl } = await terminal.listening();
+  await expect.poll(() => terminal.stdout, PATIENT).toContain('Stop with Ctrl+C.');
+  expect(terminal.stdout).toContain(`registry and span API at ${url}, operations at ${adminUrl}\r\n`);
+  expect(terminal.stdout).toContain('the demo image demo/app:latest');
+  expect(terminal.stdout).not.toContain('{');
+  const commands = [...terminal.stdout.matchAll(/^ {4}npx spandrel (.*)\r$/gm)].map(([, line = '']) => line);
+  expect(commands).toHaveLength(3);
+  for (const line of commands) {
+    await using command = new SpandrelProcess(line.split(' '));
+    expect([line, await command.exitStatus(), command.stderr]).toEqual([line, 0, '']);
+    expect(command.stdout).toMatch(/main\.py|What the demo image runs|lazy/);
+  }
+  const seen = /^[\d:]{8} GET \/v2\/demo\/app\/_soci\/images\/latest\/files\/app\/main.py 200 291 bytes/m;
+  await expect.poll(() => terminal.stdout, PATIENT).toMatch(seen);
+  type(INTERRUPT);
+  expect(await terminal.exitStatus()).toBe(0);
+  expect(terminal.stdout).toMatch(/^\S*\d\d:\d\d:\d\d stopping signal=SIGINT\r$/m);
+});
+
+it('a terminal shows the upstreams that are configured', async () => {
+  const { terminal } = startOnTerminal(['serve'], await environment(upstreams('hub', 'ecr')));
+  await using _ended = terminal;
+  const { url } = await terminal.listening();
+  await expect.poll(() => terminal.stdout, PATIENT).toContain('Stop with Ctrl+C.');
+  expect(terminal.stdout).toContain('Upstreams: hub (hub.example.com), ecr (ecr.example.com).');
+  expect(terminal.stdout).toContain(
+    `npx spandrel doctor --config config/spandrel.yaml --no-node --proxy ${url}\r`,
+  );
+  expect(terminal.stdout).toContain(`Clients pull ${new URL(url).host}/UPSTREAM/REPOSITORY:TAG.`);
+});
+
+it('log.format json writes JSON lines on a terminal too', async () => {
+  const { terminal } = startOnTerminal(
+    ['serve'],
+    await environment({ ...upstreams('hub'), SPANDREL_LOG_FORMAT: 'json' }),
+  );
+  await using _ended = terminal;
+  const { url, adminUrl } = await terminal.listening();
+  const ready = await terminal.logged(({ msg }) => String(msg).includes('operations at'));
+  expect(ready['msg']).toBe(`registry and span API at ${url}, operations at ${adminUrl}`);
+});
+
+it('output that is no terminal has JSON lines only, and none has the configuration', async () => {
+  await using child = new SpandrelProcess(['serve'], await environment(upstreams('hub')));
+  const { url } = await child.listening();
+  await (await fetch(`${url}/v2/`)).text();
+  await child.logged(({ msg }) => msg === 'request');
+  child.kill('SIGTERM');
+  expect(await child.exitStatus()).toBe(0);
+  expect(child.stderr).toBe('');
+  for (const line of child.stdout.trimEnd().split('\n')) {
+    expect(JSON.parse(line)).toMatchObject({ level: expect.any(String) as string });
+    expect(line).not.toContain('maxBytes');
+  }
+});
+
+it.each(['error', 'silent'])('the line that says it is ready is written at log.level %s', async (level) => {
+  await using child = new SpandrelProcess(
+    ['serve'],
+    await environment({ ...upstreams('hub'), SPANDREL_LOG_LEVEL: level }),
+  );
+  const { url } = await child.listening();
+  expect((await fetch(`${url}/v2/`)).status).toBe(200);
+  child.kill('SIGTERM');
+  expect(await child.exitStatus()).toBe(0);
+  expect(child.log.map(({ msg }) => msg)).toEqual([
+    expect.stringContaining(`span API at ${url}, operations`),
+  ]);
+});
