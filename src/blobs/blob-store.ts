@@ -393,6 +393,7 @@ export class BlobStore implements AsyncDisposable {
     await this.#fills[Symbol.asyncDispose]();
     await this.#digests[Symbol.asyncDispose]();
     await this.#files[Symbol.asyncDispose]();
+    await this.#room[Symbol.asyncDispose]();
     this.#ledger[Symbol.dispose]();
     await this.#lock[Symbol.asyncDispose]();
   }

@@ -4,7 +4,7 @@ import { SpandrelError } from '../core/errors.ts';
 import type { BlobSource } from '../upstream/blobs/blob-source.ts';
 import { isBrokenTransfer } from '../upstream/faults/is-upstream-away.ts';
 import { backoffMs, realPause } from '../upstream/transport/backoff-ms.ts';
-import { checkTotalBytes } from './files/check-total-bytes.ts';
+import { checkTotalBytes } from './fills/check-total-bytes.ts';
 import { readWithin } from './reads/read-within.ts';
 import type { DigestPool } from './verification/digest-pool.ts';
 

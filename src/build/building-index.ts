@@ -10,7 +10,6 @@ import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { waitFor } from '../core/wait-for.ts';
 import type { WorkerPool } from '../threads/worker-pool.ts';
 import type { BuildInput, BuildProgress, BuildRequest, BuildSettings } from './build-settings.ts';
-import { removeUnfinishedIndex } from '../index/index-writer.ts';
 import { LayerIndex } from '../index/layer-index.ts';
 import type { LayerIndexView } from '../index/layer-index-view.ts';
 import { cleanPath, type RawText } from '../tar/raw-text.ts';
@@ -70,7 +69,7 @@ export function startLayerBuild(options: LayerBuildOptions): BuildingIndex {
  * The index of a layer during its build: spans and files are available as soon as the thread has passed them.
  */
 export class BuildingIndex implements LayerIndexView {
-  /** Rejects if the build fails; its files are removed then. */
+  /** Rejects if the build fails. The files of the index are the caller's, also then. */
   readonly completed: Promise<CompletedBuild>;
   readonly #options: LayerBuildOptions;
   readonly #id = randomUUID();
@@ -220,7 +219,6 @@ export class BuildingIndex implements LayerIndexView {
         ...(refused === undefined ? {} : { refused }),
       };
     } catch (error) {
-      await removeUnfinishedIndex(this.#options.indexPath);
       // The reason of the stop says more than the error of the stopped thread.
       const reason: unknown = signal?.aborted ? signal.reason : await this.#explain(error);
       for (const watched of this.#watched.values()) watched.reject(reason);

@@ -1,5 +1,4 @@
 import { closeSync, fsyncSync, ftruncateSync, openSync, rmSync, writeSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 
 import { storeFault } from '../blobs/files/store-fault.ts';
@@ -17,7 +16,7 @@ import { WindowScratch } from './window-scratch.ts';
 /**
  * Writes an index file sequentially: windows of read spans as they arrive, the rest at the end. Others can
  * read windows at once. Synchronous, for worker threads. Disposal removes an unfinished file; if the thread
- * is killed before, see {@link removeUnfinishedIndex}.
+ * is killed before, see {@link filesOfUnfinishedIndex}.
  */
 export class IndexWriter implements SpanSink, Disposable {
   readonly spans = new SpanTable();
@@ -105,11 +104,9 @@ export class IndexWriter implements SpanSink, Disposable {
   }
 }
 
-/**
- * Removes the files of an unfinished {@link IndexWriter}. Never fails: the next start removes what is left.
- */
-export async function removeUnfinishedIndex(path: string): Promise<void> {
-  await Promise.allSettled([rm(path, { force: true }), rm(scratchPathOf(path), { force: true })]);
+/** The files that an {@link IndexWriter} may leave if its thread is killed. */
+export function filesOfUnfinishedIndex(path: string): string[] {
+  return [path, scratchPathOf(path)];
 }
 
 function scratchPathOf(path: string): string {

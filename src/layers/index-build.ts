@@ -118,23 +118,29 @@ export class IndexBuild {
     const head = { start: 0, end: Math.min(MAGIC_BYTES, handle.sizeBytes) };
     const compression = detectCompression(await readBlobRange(handle, head, this.#signal));
     const started = performance.now();
+    const { files } = this.#deps;
+    const paths = await files.newPaths(this.#layer.digest);
     await using unpublished = new AsyncDisposableStack();
-    const building = await this.#begin(handle, compression);
-    const completed = await this.#explainFailure(building.completed);
     // Has no effect after a rename.
-    unpublished.defer(() => this.#deps.files.drop(completed.indexPath));
-    const { index, isConfirmed } = await this.#deps.files.publish(completed);
+    unpublished.defer(() => files.drop(paths.indexPath));
+    const building = this.#begin(handle, compression, paths);
+    const completed = await this.#explainFailure(building.completed);
+    const { index, isConfirmed } = await files.publish(completed);
     this.#report({ ...index.summary, isConfirmed }, performance.now() - started, span);
     return index;
   }
 
-  async #begin(handle: BlobHandle, compression: BuildSettings['compression']): Promise<BuildingIndex> {
+  #begin(
+    handle: BlobHandle,
+    compression: BuildSettings['compression'],
+    paths: { readonly indexPath: string; readonly publishedPath: string },
+  ): BuildingIndex {
     const { path, growth, sizeBytes: layerBytes } = handle;
     const { digest: layerDigest, source } = this.#layer;
-    const { blobs, files, pool, engine, spanBytes, readSpanBytes, limits } = this.#deps;
+    const { blobs, pool, engine, spanBytes, readSpanBytes, limits } = this.#deps;
     const building = startLayerBuild({
       compression,
-      ...(await files.newPaths(layerDigest)),
+      ...paths,
       path,
       growth,
       layerDigest,

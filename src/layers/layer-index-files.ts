@@ -1,5 +1,3 @@
-import { rm } from 'node:fs/promises';
-
 import type { DigestFiles } from '../blobs/shelves/digest-files.ts';
 import { storeFault } from '../blobs/files/store-fault.ts';
 import type { ByteCache } from '../cache/byte-cache.ts';
@@ -8,6 +6,7 @@ import { isSpandrelError } from '../core/errors.ts';
 import { nodeErrorCode } from '../core/node-error-code.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import { INDEX_FORMAT_VERSION } from '../index/index-footer.ts';
+import { filesOfUnfinishedIndex } from '../index/index-writer.ts';
 import type { CompletedBuild } from '../build/building-index.ts';
 import { LayerIndex } from '../index/layer-index.ts';
 import type { LayerSummary } from '../index/layer-summary.ts';
@@ -192,9 +191,9 @@ export class LayerIndexFiles {
     this.#deps.files.noteWriteFailure(error);
   }
 
-  /** Removes the file of an unpublished index, if it exists. The next start removes what is left. */
+  /** Removes the files of an unpublished index, if they exist. */
   async drop(path: string): Promise<void> {
-    await rm(path, { force: true }).catch((error: unknown) => this.noteWriteFailure(error));
+    for (const file of filesOfUnfinishedIndex(path)) await this.#deps.files.discard(file);
   }
 
   async #open(digest: Digest): Promise<LayerIndex | undefined> {

@@ -33,7 +33,7 @@ export class PartialFile {
     return this.#data.fd;
   }
 
-  /** @throws SpandrelError STORE_FULL, STORE_FAILED */
+  /** @throws SpandrelError STORE_FULL, STORE_FAILED; the caller removes what is there then */
   static async create(path: string, digest: Digest, sizeBytes: number): Promise<PartialFile> {
     try {
       await using opened = new AsyncDisposableStack();
@@ -44,8 +44,6 @@ export class PartialFile {
       opened.move();
       return new PartialFile(path, data, map);
     } catch (error) {
-      // If this fails too, the next start removes it.
-      await removePartial(path).catch(() => undefined);
       throw storeFault(error, 'create a file');
     }
   }

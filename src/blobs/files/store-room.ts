@@ -8,6 +8,7 @@ import type { Events } from '../../telemetry/events.ts';
 import type { BlobLedger } from './blob-ledger.ts';
 import type { OpenFiles } from './open-files.ts';
 import { removePartial } from './partial-file.ts';
+import { Removals } from './removals.ts';
 import type { StoreHealth } from './store-health.ts';
 import { StoreBudget, type StoredBlob } from './store-budget.ts';
 import { storeFault } from './store-fault.ts';
@@ -31,13 +32,13 @@ export interface StoreRoomOptions {
 type Hold = (before: StoredBlob | undefined) => StoredBlob | undefined;
 
 /** Manages the room of the store: reserves room for arriving content and evicts blobs for it. */
-export class StoreRoom {
+export class StoreRoom implements AsyncDisposable {
   readonly budget: StoreBudget;
+  readonly removals: Removals;
   readonly #layout: StoreLayout;
   readonly #files: OpenFiles;
   readonly #ledger: BlobLedger;
   readonly #events: Events;
-  readonly #logger: Logger;
   readonly #health: StoreHealth;
   readonly #releaseIdle: () => Promise<boolean>;
   /** Number of users of each partial file's path. */
@@ -47,11 +48,11 @@ export class StoreRoom {
   constructor(options: StoreRoomOptions) {
     const { maxBytes, otherBytes, layout, files, ledger, events, logger, health, releaseIdle } = options;
     this.budget = new StoreBudget(maxBytes, otherBytes);
+    this.removals = new Removals({ logger });
     this.#layout = layout;
     this.#files = files;
     this.#ledger = ledger;
     this.#events = events;
-    this.#logger = logger;
     events.storeLimited(maxBytes);
     this.#health = health;
     this.#releaseIdle = releaseIdle;
@@ -155,17 +156,33 @@ export class StoreRoom {
     const digest = digestOfKey(key);
     if (why === 'evicted') this.#events.evicted('disk');
     if (blob.partialPath === undefined) this.#ledger.forget(digest);
-    try {
-      if (blob.partialPath !== undefined) await removePartial(blob.partialPath);
-      else await this.removeFile(this.#layout.blobPath(digest));
-    } catch (error) {
-      this.#logger.warn({ blob: digest, err: error }, 'a file of the store cannot be removed');
-    }
+    if (blob.partialPath === undefined) await this.discardBlob(digest);
+    else await this.discardPartial(blob.partialPath);
+  }
+
+  /** Removes the files of a partial blob, now or later. */
+  discardPartial(path: string): Promise<void> {
+    return this.removals.run(path, () => removePartial(path));
+  }
+
+  /** Removes the file of a complete blob that is not in the budget, now or later. */
+  discardBlob(digest: Digest): Promise<void> {
+    const path = this.#layout.blobPath(digest);
+    const remove = (): Promise<void> => this.removeFile(path);
+    const removeIfUnused = async (): Promise<void> => {
+      const there = this.budget.get(digest);
+      if (there === undefined || there.partialPath !== undefined) await remove();
+    };
+    return this.removals.run(path, remove, () => this.inTurn(digest, removeIfUnused));
   }
 
   /** Removes whatever is in the place of a complete blob. */
   async removeFile(path: string): Promise<void> {
     await this.#files.forget(path);
     await rm(path, { force: true, recursive: true });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.removals[Symbol.asyncDispose]();
   }
 }

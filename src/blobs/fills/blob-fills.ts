@@ -264,6 +264,7 @@ export class BlobFills implements AsyncDisposable {
     try {
       return await PartialFile.create(path, digestOfKey(key), sizeBytes);
     } catch (error) {
+      await room.discardPartial(path);
       unpin();
       room.budget.remove(key);
       room.updateMetrics();

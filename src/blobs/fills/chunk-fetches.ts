@@ -4,7 +4,7 @@ import { isSpandrelError } from '../../core/errors.ts';
 import type { BlobResponse, BlobSource } from '../../upstream/blobs/blob-source.ts';
 import { isBrokenTransfer } from '../../upstream/faults/is-upstream-away.ts';
 import { backoffMs, realPause } from '../../upstream/transport/backoff-ms.ts';
-import { checkTotalBytes } from '../files/check-total-bytes.ts';
+import { checkTotalBytes } from './check-total-bytes.ts';
 import type { Chunk, ChunkMap } from './chunk-map.ts';
 import { PaceGuard } from './pace-guard.ts';
 import type { PartialFile } from '../files/partial-file.ts';

@@ -130,13 +130,12 @@ export class RunningFill {
     this.#isClosed = true;
     try {
       await file.close();
-      // The partial name, if the file has another one and no other fill has resumed it.
-      const isPartial = room.budget.get(key)?.partialPath === file.path;
-      if (this.#releasePath() && !isPartial) await rm(file.path, { force: true });
     } catch (error) {
-      // The blob is unaffected; the next start removes the file.
-      logger.warn({ blob: digestOfKey(key), err: error }, 'a file of the store cannot be closed or removed');
+      logger.warn({ blob: digestOfKey(key), err: error }, 'a file of the store cannot be closed');
     }
+    // The partial name, if the file has another one and no other fill has resumed it.
+    const isPartial = room.budget.get(key)?.partialPath === file.path;
+    if (this.#releasePath() && !isPartial) await room.discardPartial(file.path);
   }
 
   #endLingering(): void {
@@ -193,7 +192,7 @@ export class RunningFill {
 
   /** Links the file into the complete blobs. The partial name goes when it has no readers. */
   async #promote(blob: StoredBlob): Promise<void> {
-    const { key, file, layout, room, logger } = this.#options;
+    const { key, file, layout, room } = this.#options;
     const digest = digestOfKey(key);
     const path = layout.blobPath(digest);
     const there = room.budget.get(digest);
@@ -214,10 +213,7 @@ export class RunningFill {
       room.budget.promote(key, blob);
     } catch (error) {
       // A file among the complete blobs that is not in the budget would never be removed.
-      if (!isThere)
-        await room.removeFile(path).catch((err: unknown) => {
-          logger.warn({ blob: digest, err }, 'a file of the store cannot be removed');
-        });
+      if (!isThere) await room.discardBlob(digest);
       throw storeFault(error, 'keep a blob');
     }
   }

@@ -7,6 +7,7 @@ import { type Digest, digestAlgorithm, digestHex } from '../../core/digest.ts';
 import { isSpandrelError } from '../../core/errors.ts';
 import { nodeErrorCode } from '../../core/node-error-code.ts';
 import { isPassingFault, storeFault } from '../files/store-fault.ts';
+import type { Removals } from '../files/removals.ts';
 import type { FileShelf } from './store-files.ts';
 import type { StoredKind } from '../../telemetry/metrics.ts';
 import type { StoreHealth } from '../files/store-health.ts';
@@ -21,6 +22,7 @@ export interface DigestFilesOptions {
   readonly durable?: boolean;
   /** Kind of the files, and the health that damage and failed writes are reported to. */
   readonly kept?: { readonly kind: StoredKind; readonly health: StoreHealth };
+  readonly removals?: Removals;
   /** Listener for changes of the files. */
   readonly shelf?: FileShelf;
 }
@@ -33,12 +35,14 @@ export class DigestFiles {
   readonly #folder: string;
   readonly #isDurable: boolean;
   readonly #kept: DigestFilesOptions['kept'];
+  readonly #removals: Removals | undefined;
   readonly #shelf: FileShelf | undefined;
 
   constructor(folder: string, options: DigestFilesOptions = {}) {
     this.#folder = folder;
     this.#isDurable = options.durable ?? true;
     this.#kept = options.kept;
+    this.#removals = options.removals;
     this.#shelf = options.shelf;
   }
 
@@ -106,7 +110,7 @@ export class DigestFiles {
       await writeFile(unfinished, bytes, { flag: 'wx', flush: this.#isDurable });
       await this.#take(digest, unfinished);
     } catch (error) {
-      await rm(unfinished, { force: true });
+      await this.discard(unfinished);
       throw error;
     }
   }
@@ -119,6 +123,12 @@ export class DigestFiles {
     const folder = unfinishedFolderOf(this.#folder);
     await this.#storing(() => mkdir(folder, { recursive: true }));
     return join(folder, randomUUID());
+  }
+
+  /** Removes a file of {@link newPath}, if it exists: now or, if that fails, later. */
+  async discard(path: string): Promise<void> {
+    const remove = (): Promise<void> => rm(path, { force: true });
+    await (this.#removals === undefined ? remove() : this.#removals.run(path, remove));
   }
 
   /**

@@ -6,6 +6,7 @@ import { isSystemError, nodeErrorCode } from '../../core/node-error-code.ts';
 import type { Logger } from '../../telemetry/logger.ts';
 import type { Events } from '../../telemetry/events.ts';
 import { DigestFiles, type DigestFilesOptions } from './digest-files.ts';
+import { Removals } from '../files/removals.ts';
 import { storeFault } from '../files/store-fault.ts';
 import type { StoreHealth } from '../files/store-health.ts';
 
@@ -64,6 +65,7 @@ const MAX_RECORDS = 100_000;
  */
 export class StoreFiles implements AsyncDisposable {
   readonly #options: StoreFilesOptions;
+  readonly #removals: Removals;
   /** Bytes of the files of each kind, least recently used first. */
   readonly #files: Record<FileKind, Map<Digest, number>>;
   /** Files of kinds that are bounded by bytes, in one order of use. */
@@ -77,6 +79,7 @@ export class StoreFiles implements AsyncDisposable {
 
   constructor(options: StoreFilesOptions) {
     this.#options = options;
+    this.#removals = new Removals(options);
     this.#files = eachKind(() => new Map<Digest, number>());
     this.#bytes = eachKind(() => 0);
   }
@@ -89,8 +92,8 @@ export class StoreFiles implements AsyncDisposable {
   /** The files of a kind. */
   open(kind: FileKind, { durable = true }: Pick<DigestFilesOptions, 'durable'> = {}): DigestFiles {
     const { root, health } = this.#options;
-    const kept = { kind, health };
-    const files = new DigestFiles(join(root, FOLDERS[kind]), { durable, kept, shelf: this.#shelf(kind) });
+    const options = { durable, kept: { kind, health }, removals: this.#removals, shelf: this.#shelf(kind) };
+    const files = new DigestFiles(join(root, FOLDERS[kind]), options);
     this.#remove.set(kind, (digest) => files.remove(digest));
     return files;
   }
@@ -152,6 +155,7 @@ export class StoreFiles implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#isClosed = true;
     await this.settled();
+    await this.#removals[Symbol.asyncDispose]();
   }
 
   #set(kind: FileKind, digest: Digest, bytes: number): void {

@@ -4,7 +4,7 @@ import { deflateRaw } from 'node:zlib';
 
 import type { BlobReader } from '../../blobs/reads/blob-handle.ts';
 import type { BlobStore } from '../../blobs/blob-store.ts';
-import { checkTotalBytes } from '../../blobs/files/check-total-bytes.ts';
+import { checkTotalBytes } from '../../blobs/fills/check-total-bytes.ts';
 import { readBlobRange } from '../../blobs/reads/read-blob-range.ts';
 import { type PositionedBytes, readWithin } from '../../blobs/reads/read-within.ts';
 import type { ByteRange } from '../../core/byte-range.ts';
