@@ -17,7 +17,7 @@ export const FLOORS: readonly (readonly Room[])[] = [
     {
       name: 'config',
       purpose: 'the table of configuration keys, its parser and its documents',
-      libraries: ['yaml'],
+      libraries: ['yaml', 'fastest-levenshtein'],
     },
     {
       name: 'telemetry',

@@ -1,7 +1,9 @@
+import { suggestNames } from '../config/suggest-names.ts';
 import { storeFault } from '../blobs/files/store-fault.ts';
 import { isSpandrelError } from '../core/errors.ts';
 import { isSystemError, nodeErrorCode } from '../core/node-error-code.ts';
-import { asksForHelp, type CommandHelp, printHelp } from './terminal/command-help.ts';
+import { packageVersion } from '../telemetry/package-version.ts';
+import { asksForHelp, type CommandHelp, type Flags, printHelp } from './terminal/command-help.ts';
 import { EXIT, exitStatusOf } from './terminal/exit-status.ts';
 import { reportError } from './terminal/report-error.ts';
 import { UsageError } from './terminal/usage-error.ts';
@@ -89,6 +91,8 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   },
 };
 
+const GENERAL_FLAGS = ['--help', '--version'];
+
 export const COMMAND_NAMES: readonly string[] = Object.keys(COMMANDS);
 
 /** The text of `spandrel --help`. */
@@ -97,7 +101,8 @@ export function printUsage(): string {
   const lines = Object.values(COMMANDS).flatMap(({ usage, about }) =>
     wrapText(`  ${usage.padEnd(width)}  `, about),
   );
-  return `Usage: spandrel COMMAND\n\n${lines.join('\n')}\n\nspandrel COMMAND --help says more.\n`;
+  const more = 'spandrel COMMAND --help says more, spandrel --version prints the version.';
+  return `Usage: spandrel COMMAND\n\n${lines.join('\n')}\n\n${more}\n`;
 }
 
 /** The text of `spandrel <name> --help`. @throws UsageError if there is no such command */
@@ -107,7 +112,10 @@ export async function printCommandHelp(name: string): Promise<string> {
 
 function commandOf(name: string): Command {
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
-  if (command === undefined) throw new UsageError(`unknown command: ${name}`);
+  if (command === undefined)
+    throw new UsageError(
+      `unknown command: ${name}${suggestNames(name, [...COMMAND_NAMES, ...GENERAL_FLAGS])}`,
+    );
   return command;
 }
 
@@ -125,6 +133,10 @@ export async function runCommand(args: readonly string[]): Promise<number> {
       process.stdout.write(isGeneral ? printUsage() : await printCommandHelp(topic));
       return EXIT.ok;
     }
+    if (name === '--version' || name === '-V') {
+      process.stdout.write(`spandrel ${packageVersion()}\n`);
+      return EXIT.ok;
+    }
     const { run } = await commandOf(name).load();
     return await run(rest);
   } catch (error) {
@@ -134,7 +146,9 @@ export async function runCommand(args: readonly string[]): Promise<number> {
         known === undefined
           ? printUsage()
           : `Usage: spandrel ${known.usage}\nspandrel ${name} --help says more.\n`;
-      reportError(rest, 'USAGE', error.message);
+      const flags = known === undefined ? {} : (await known.load()).help.flags;
+      const message = error instanceof UsageError ? error.message : explainArguments(error, rest, flags);
+      reportError(rest, 'USAGE', message);
       process.stderr.write(usage);
       return EXIT.usage;
     }
@@ -152,4 +166,14 @@ export async function runCommand(args: readonly string[]): Promise<number> {
 
 function isParseArgsError(error: unknown): error is Error {
   return error instanceof TypeError && nodeErrorCode(error).startsWith('ERR_PARSE_ARGS_');
+}
+
+/** Says which flag may be meant, instead of how to pass an argument that begins with a dash. */
+function explainArguments({ message }: Error, args: readonly string[], flags: Flags): string {
+  const [, unknown] = /^Unknown option '(-[^']*)'/.exec(message) ?? [];
+  if (unknown === undefined) return message;
+  // Of `-json` only the first letter is read as a flag.
+  const written = args.find((arg) => !unknown.startsWith('--') && /^-[a-z][a-z-]/.test(arg)) ?? unknown;
+  const known = [...Object.keys(flags), 'help'].map((flag) => `--${flag}`);
+  return `unknown flag ${written}${suggestNames(written, known)}`;
 }

@@ -3,6 +3,7 @@ import { parse as parseYaml, YAMLParseError } from 'yaml';
 import { SpandrelError } from '../core/errors.ts';
 import { isJsonObject } from '../core/json/parse-json.ts';
 import { type Config, CONFIG_KEYS, type ConfigPath, environmentName } from './config-keys.ts';
+import { suggestNames } from './suggest-names.ts';
 import { ValueProblem } from './value-kinds.ts';
 
 export interface ConfigInput {
@@ -35,7 +36,7 @@ export function parseWrittenConfig(input: ConfigInput): WrittenConfig {
   const fromFile = flatten(readYaml(input.yaml, problems), problems);
   const fromEnvironment = readEnvironment(input.environment, problems);
   for (const path of fromFile.keys()) {
-    if (!isConfigPath(path)) problems.push(`${path}: unknown key`);
+    if (!isConfigPath(path)) problems.push(`${path}: ${describeUnknown(path)}`);
   }
   const values = new Map<ConfigPath, unknown>();
   for (const path of Object.keys(CONFIG_KEYS) as ConfigPath[]) {
@@ -69,10 +70,29 @@ function isConfigPath(path: string): path is ConfigPath {
 
 /** True for keys, for sections of keys, and for the whole. */
 function isKnown(path: string): boolean {
-  return (
-    path === '' || isConfigPath(path) || Object.keys(CONFIG_KEYS).some((key) => key.startsWith(`${path}.`))
-  );
+  return path === '' || isConfigPath(path) || keysOf(path).length > 0;
 }
+
+/** The keys of a section; empty if it is none. */
+function keysOf(section: string): string[] {
+  return Object.keys(CONFIG_KEYS).filter((key) => key.startsWith(`${section}.`));
+}
+
+function describeUnknown(path: string): string {
+  const keys = keysOf(path);
+  if (keys.length > 0) return `a section, which has the keys ${keys.join(', ')}`;
+  return `unknown key${suggestNames(path, NAMES)}`;
+}
+
+/** Keys, and sections of keys. */
+const NAMES: readonly string[] = [
+  ...new Set(
+    Object.keys(CONFIG_KEYS).flatMap((key) => {
+      const parts = key.split('.');
+      return parts.map((_, index) => parts.slice(0, index + 1).join('.'));
+    }),
+  ),
+];
 
 function readYaml(yaml: string, problems: string[]): unknown {
   if (yaml === '') return {};
@@ -131,7 +151,7 @@ function readEnvironment(
   for (const [name, value] of Object.entries(environment)) {
     if (!name.startsWith('SPANDREL_') || value === undefined) continue;
     const path = paths.get(name);
-    if (path === undefined) problems.push(`${name}: unknown key`);
+    if (path === undefined) problems.push(`${name}: unknown key${suggestNames(name, [...paths.keys()])}`);
     else values.set(path, value);
   }
   return values;

@@ -3,6 +3,7 @@ import { isIPv4, isIPv6 } from 'node:net';
 import { isRepository } from '../core/image-reference.ts';
 import { isJsonObject } from '../core/json/parse-json.ts';
 import { Secret } from '../core/secret.ts';
+import { suggestNames } from './suggest-names.ts';
 
 /** JSON Schema, draft 7. */
 export type JsonSchema = Readonly<Record<string, unknown>>;
@@ -231,7 +232,7 @@ export function record<T extends object>(fields: {
       if (!isJsonObject(raw)) throw new ValueProblem(`expected an object, got ${describe(raw)}`);
       const problems = Object.keys(raw)
         .filter((name) => !Object.hasOwn(fields, name))
-        .map((name) => `unknown field ${name}`);
+        .map((name) => `unknown field ${name}${suggestNames(name, names)}`);
       const value: Partial<T> = {};
       for (const name of names) {
         const given = raw[name];

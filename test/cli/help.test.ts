@@ -1,3 +1,5 @@
+import { readFile } from 'node:fs/promises';
+
 import { describe, expect, it, vi } from 'vitest';
 
 import { asksForHelp } from '../../src/cli/terminal/command-help.ts';
@@ -24,6 +26,7 @@ describe('--help of a command', () => {
       expect(await printed(name, 'anything', '--no-such-flag', '-h')).toEqual({ status: 0, stdout: help });
       expect(await printed('help', name)).toEqual({ status: 0, stdout: help });
       expect(help).toMatch(new RegExp(`^Usage: spandrel ${name} `));
+      expect(help).toMatch(/^Exit status:\n {2}0 {2}\S.*\n {2}1 {2}\S.*\n {2}2 {2}\S/m);
       expect(help.split('\n').filter((line) => line.length > 80)).toEqual([]);
     },
   );
@@ -45,6 +48,37 @@ describe('--help of a command', () => {
   it('is not a flag after two dashes', () => {
     expect(asksForHelp(['cat', 'demo/app', '--', '--help'])).toBe(false);
     expect(asksForHelp(['cat', '-h', '--'])).toBe(true);
+  });
+});
+
+describe('a wrong command line', () => {
+  it.each([
+    [['srve'], 'unknown command: srve (did you mean serve?)'],
+    [['help', 'convrt'], 'unknown command: convrt (did you mean convert?)'],
+    [['--verison'], 'unknown command: --verison (did you mean --version?)'],
+    [['ztoc', 'lst', 'a'], 'ztoc lst: expected create, info, list or cat (did you mean list?)'],
+    [['serve', '--confg', 'a'], 'unknown flag --confg (did you mean --config?)'],
+    [['ls', 'a', '-json'], 'unknown flag -json (did you mean --json?)'],
+    [['ls', 'a', '--prox=b'], 'unknown flag --prox (did you mean --proxy?)'],
+    [['convert', 'a', 'b', '--spansize', '1'], 'unknown flag --spansize (did you mean --span-size?)'],
+    [['ls', '--colour'], 'unknown flag --colour'],
+    [['no-such-command'], 'unknown command: no-such-command'],
+  ])('%j is answered with the word that may be meant', async (args, message) => {
+    const write = vi.spyOn(process.stderr, 'write').mockReturnValue(true);
+    try {
+      expect(await printed(...args)).toEqual({ status: 2, stdout: '' });
+      expect(String(write.mock.calls[0]?.[0])).toBe(`spandrel: ${message}\n`);
+      expect(String(write.mock.calls.at(-1)?.[0])).toContain('Usage: spandrel ');
+    } finally {
+      write.mockRestore();
+    }
+  });
+});
+
+describe('--version', () => {
+  it.each(['--version', '-V'])('%s prints the version of the package', async (flag) => {
+    const { version } = JSON.parse(await readFile('package.json', 'utf8')) as { version: string };
+    expect(await printed(flag)).toEqual({ status: 0, stdout: `spandrel ${version}\n` });
   });
 });
 

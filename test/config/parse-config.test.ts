@@ -185,3 +185,33 @@ describe('an upstream', () => {
     else expect(() => parse(upstream)).toThrow(expect.objectContaining({ code: 'CONFIG_INVALID' }));
   });
 });
+
+describe('an unknown key', () => {
+  it.each([
+    ['storage: {maxByte: 1GiB}', 'storage.maxByte: unknown key (did you mean storage.maxBytes?)'],
+    ['storage: {max_bytes: 1GiB}', 'storage.max_bytes: unknown key (did you mean storage.maxBytes?)'],
+    ['storge: {}', 'storge: unknown key (did you mean storage?)'],
+    ['storge: {root: /data}', 'storge.root: unknown key (did you mean storage.root?)'],
+    ['port: 5000', 'port: unknown key (did you mean listen.port or admin.port?)'],
+    ['redis: {url: redis://r}', 'redis.url: unknown key (did you mean cache.redis.url?)'],
+    ['upstreams: [{name: a, hots: b.c}]', /^upstreams\[0\]: unknown field hots \(did you mean host\?\)/],
+    ['upstreams: [{name: a, host: b.c, auth: {kind: basic, user: u, password: p}}]', /unknown field user/],
+    ['colour: red', 'colour: unknown key'],
+  ])('%s is answered with the key that may be meant', (yaml, problem) => {
+    const [first, ...more] = problemsOf({ yaml });
+    expect(first).toEqual(typeof problem === 'string' ? problem : expect.stringMatching(problem));
+    expect(more).toEqual([]);
+  });
+
+  it('in the environment is answered with the variable that may be meant', () => {
+    expect(problemsOf({ environment: { SPANDREL_STORAGE_MAXBYTES: '1GiB' } })).toEqual([
+      'SPANDREL_STORAGE_MAXBYTES: unknown key (did you mean SPANDREL_STORAGE_MAX_BYTES?)',
+    ]);
+  });
+
+  it('that is a section is answered with the keys of the section', () => {
+    expect(problemsOf({ yaml: 'ready: true' })).toEqual([
+      'ready: a section, which has the keys ready.redis, ready.upstreams',
+    ]);
+  });
+});

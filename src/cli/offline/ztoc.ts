@@ -6,6 +6,7 @@ import { parseArgs } from 'node:util';
 import { digestOf } from '../../core/digest.ts';
 import { SpandrelError } from '../../core/errors.ts';
 import { escapeControls } from '../../core/escape-controls.ts';
+import { suggestNames } from '../../config/suggest-names.ts';
 import { sociCompression } from '../../soci/skip-reason.ts';
 import { decodeZtoc } from '../../ztoc/decode-ztoc.ts';
 import { indexLayerFile, type LayerFileIndex } from '../../build/index-layer-file.ts';
@@ -73,8 +74,10 @@ export async function ztoc(args: string[]): Promise<number> {
       return list(rest);
     case 'cat':
       return ztocCat(rest);
-    default:
-      throw new UsageError(`ztoc ${verb ?? ''}: expected create, info, list or cat`);
+    default: {
+      const meant = suggestNames(verb ?? '', ['create', 'info', 'list', 'cat']);
+      throw new UsageError(`ztoc ${verb ?? ''}: expected create, info, list or cat${meant}`);
+    }
   }
 }
 
