@@ -147,7 +147,14 @@ describe.each(['base', 'dependencies', 'configuration', 'assets', 'pages', 'prog
     it('lists its files in pages that give every file once, and reads those that are asked for', async () => {
       const layer = layerNamed(name);
       const tar = decompress(layer);
-      const all: { name: string; type: string; size: number; offset: number }[] = [];
+      const all: {
+        name: string;
+        type: string;
+        size: number;
+        mode: number;
+        modeText: string;
+        offset: number;
+      }[] = [];
       for (let after: string | undefined; ;) {
         const query = new URLSearchParams({ limit: '300', ...(after === undefined ? {} : { after }) });
         const page = await getJson<{ files: typeof all; next?: string }>(
@@ -158,6 +165,7 @@ describe.each(['base', 'dependencies', 'configuration', 'assets', 'pages', 'prog
         if (after === undefined) break;
       }
       expect(all).toHaveLength(layer.entries);
+      expect(all.filter(({ mode, modeText }) => parseInt(modeText, 8) !== (mode & 0o7777))).toEqual([]);
       const random = seededRandom(SEED);
       const regular = all.filter(({ type }) => type === 'reg');
       for (let pick = 0; pick < 20; pick++) {
@@ -218,12 +226,13 @@ describe('the file API', () => {
   });
 
   it('lists directories, and knows both platforms', async () => {
-    const root = await getJson<{ path: string; entries: { name: string; type: string }[] }>(
+    const root = await getJson<{ path: string; entries: { name: string; modeText: string }[] }>(
       `${app.url}/v2/demo/app/_soci/images/latest/files/?platform=linux/arm64`,
     );
     expect(root.path).toBe('');
     expect(root.entries.map(({ name }) => name)).toEqual(expect.arrayContaining(['app', 'etc', 'usr']));
     expect(root.entries.some(({ name }) => name.startsWith('.wh.'))).toBe(false);
+    expect(root.entries.find(({ name }) => name === 'tmp')?.modeText).toBe('1777');
     const unknown = await get(`${app.url}/v2/demo/app/_soci/images/latest/files/?platform=windows/amd64`);
     expect([unknown.status, unknown.body.toString()]).toEqual([
       404,

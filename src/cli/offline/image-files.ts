@@ -3,6 +3,7 @@ import { posix } from 'node:path';
 import { parseArgs } from 'node:util';
 
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
+import { describeMode, type DescribedMode, printPermissions } from '../../tar/describe-mode.ts';
 import { percentEncode } from '../../tar/percent-encode.ts';
 import {
   type Described,
@@ -19,11 +20,10 @@ import { askProxy, locateImage, USUAL_PROXY } from '../terminal/ask-proxy.ts';
 import { UsageError } from '../terminal/usage-error.ts';
 
 /** An entry of a folder, as the file API returns it. */
-interface Entry extends Described<'name'>, Partial<Described<'linkname'>> {
+interface Entry extends Described<'name'>, DescribedMode, Partial<Described<'linkname'>> {
   readonly dangling?: boolean;
   readonly type: string;
   readonly size: number;
-  readonly mode: number;
   /** `null` for a folder that no layer contains itself. */
   readonly layer: string | null;
 }
@@ -146,7 +146,9 @@ export async function stat(args: string[]): Promise<number> {
   const request = await parseFileRequest(args);
   const { path, json } = request;
   const entry =
-    path === '/' ? { name: '/', type: 'dir', size: 0, mode: 0o755, layer: null } : await findEntry(request);
+    path === '/'
+      ? { name: '/', type: 'dir', size: 0, ...describeMode(0o755), layer: null }
+      : await findEntry(request);
   if (entry === undefined)
     throw new SpandrelError('FILE_UNKNOWN', `the image has no ${printForTerminal(path)}`);
   if (json) printJson({ ...describeRawText('path', path), ...entry });
@@ -225,6 +227,6 @@ function printEntry({ type, mode, size, name, nameBytes, ...link }: Entry): stri
   const note = dangling === true ? ' (dangling)' : '';
   const target =
     linkname === undefined ? '' : ` -> ${printForTerminal(parseDescribed(linkname, linknameBytes))}${note}`;
-  const permissions = (mode & 0o7777).toString(8).padStart(4, '0');
+  const permissions = printPermissions(mode);
   return `${TYPE_LETTERS[type] ?? '-'} ${permissions} ${String(size).padStart(12)}  ${shown}${target}`;
 }

@@ -10,6 +10,7 @@ import { suggestNames } from '../../config/suggest-names.ts';
 import { sociCompression } from '../../soci/skip-reason.ts';
 import { decodeZtoc } from '../../ztoc/decode-ztoc.ts';
 import { indexLayerFile, type LayerFileIndex } from '../../build/index-layer-file.ts';
+import { describeMode } from '../../tar/describe-mode.ts';
 import { describeRawText, printForTerminal } from '../../tar/raw-text.ts';
 import type { CommandHelp, Flags } from '../terminal/command-help.ts';
 import { EXIT } from '../terminal/exit-status.ts';
@@ -169,7 +170,7 @@ async function list(args: string[]): Promise<number> {
     const described = {
       ...describeRawText('name', name),
       type,
-      mode,
+      ...describeMode(mode),
       uid,
       gid,
       size: uncompressedSize,

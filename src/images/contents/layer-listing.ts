@@ -4,6 +4,7 @@ import { mapInTurns } from '../../core/work/in-own-turn.ts';
 import type { LayerIndex } from '../../index/layer-index.ts';
 import type { ListFilesQuery } from '../../index/plan-file-page.ts';
 import { layerFault, type NoZtocReason, streamFault } from '../../index/layer-summary.ts';
+import { describeMode, type DescribedMode } from '../../tar/describe-mode.ts';
 import { type Described, describeRawText, type RawText } from '../../tar/raw-text.ts';
 import type { EntryType, TocEntry } from '../../tar/toc-entry.ts';
 import { storedEnd } from './stored-file.ts';
@@ -37,10 +38,10 @@ export interface FileListing extends LayerListing {
 }
 
 /** `incomplete`: its data reach into the fault of the layer. */
-export interface FileDescription extends LayerListing, Described<'name'>, Partial<Described<'linkname'>> {
+export interface FileDescription
+  extends LayerListing, Described<'name'>, DescribedMode, Partial<Described<'linkname'>> {
   readonly type: EntryType;
   readonly size: number;
-  readonly mode: number;
   readonly uid: number;
   readonly gid: number;
   readonly mtime: string;
@@ -83,7 +84,7 @@ function describeFile(entry: TocEntry): FileDescription {
     ...describeRawText('name', entry.name),
     type: entry.type,
     size: entry.uncompressedSize,
-    mode: entry.mode,
+    ...describeMode(entry.mode),
     uid: entry.uid,
     gid: entry.gid,
     mtime: entry.modTime,

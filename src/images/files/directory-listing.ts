@@ -1,17 +1,17 @@
 import type { Digest } from '../../core/digest.ts';
 import { mapInTurns } from '../../core/work/in-own-turn.ts';
 import { formatPageCursor, parsePageCursor } from '../../index/format-page-cursor.ts';
+import { describeMode, type DescribedMode } from '../../tar/describe-mode.ts';
 import { type Described, describeRawText, type RawText } from '../../tar/raw-text.ts';
 import type { FoundPlace, ImageTree, TreePlace } from './image-tree.ts';
 import type { TreeEntry } from './tree-node.ts';
 
 /** Text that is not UTF-8 comes with its bytes, percent-encoded. */
-export interface DirectoryEntry extends Described<'name'>, Partial<Described<'linkname'>> {
+export interface DirectoryEntry extends Described<'name'>, DescribedMode, Partial<Described<'linkname'>> {
   /** The symbolic link leads to nothing in this image, or in a circle. */
   readonly dangling?: boolean;
   readonly type: string;
   readonly size: number;
-  readonly mode: number;
   /** The layer that has the entry; null for a directory that is only implied. */
   readonly layer: Digest | null;
 }
@@ -71,7 +71,7 @@ function describe(tree: ImageTree, path: string, place: TreePlace, steps: { left
     ...describeRawText('name', name),
     type: entry === undefined ? (fault === undefined ? 'dir' : 'unknown') : shownType(entry),
     size: entry?.uncompressedSize ?? 0,
-    mode,
+    ...describeMode(mode),
     layer: layer ?? null,
     ...(entry?.type === 'symlink' ? describeLink(tree, `${path}/${name}` as RawText, entry, steps) : {}),
   };

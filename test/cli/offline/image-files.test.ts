@@ -55,7 +55,7 @@ describe('spandrel ls, cat and stat', () => {
 
   it('print the type and the layer of a path', async () => {
     const folder = JSON.parse((await run('stat', 'demo/app', '/etc', '--json')).stdout) as object;
-    expect(folder).toMatchObject({ path: '/etc', name: 'etc', type: 'dir', mode: 0o755 });
+    expect(folder).toMatchObject({ path: '/etc', name: 'etc', type: 'dir', mode: 0o755, modeText: '0755' });
   });
 
   it.each([

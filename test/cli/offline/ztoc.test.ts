@@ -56,6 +56,8 @@ describe('spandrel ztoc create', () => {
       });
       const list = await run('ztoc', 'list', file);
       expect(list.stdout.trimEnd().split('\n')).toHaveLength(files ?? 0);
+      const [first = '{}'] = (await run('ztoc', 'list', file, '--json')).stdout.split('\n');
+      expect(JSON.parse(first)).toMatchObject({ modeText: expect.stringMatching(/^[0-7]{4}$/) as string });
     },
   );
 
