@@ -3,6 +3,7 @@ import { open } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { gunzip, gzip } from 'node:zlib';
 
+import { isPassingFault, storeFault } from '../blobs/files/store-fault.ts';
 import type { DigestFiles } from '../blobs/shelves/digest-files.ts';
 import { BoundedMap } from '../cache/bounded-map.ts';
 import { type Digest, digestAlgorithm, digestOfLarge } from '../core/digest.ts';
@@ -63,6 +64,7 @@ export class ZtocStore {
 
   /**
    * Sizes of the stored form and of the zTOC; `undefined` if it is missing. Not reliable for a damaged file.
+   * @throws SpandrelError STORE_FAILED for a reason other than the file
    */
   async sizes(
     digest: Digest,
@@ -76,6 +78,7 @@ export class ZtocStore {
       return { storedBytes, plainBytes: last.readUInt32LE() };
     } catch (error) {
       if (nodeErrorCode(error) === '') throw error;
+      if (isPassingFault(error)) throw storeFault(error, 'read a zTOC');
       return undefined;
     }
   }

@@ -1,3 +1,4 @@
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -172,4 +173,63 @@ it('a store that becomes read-only fails no pull, reports it, and resumes when i
     expect(await app.metric('spandrel_store_writable')).toBe(0);
   }
   for (const image of [stored, fresh]) await expectHealed(app, image);
+});
+
+/** Digests of the SOCI index of an image and of its zTOC, as clients are told. */
+async function namedBy(app: RunningApp, image: Image): Promise<readonly [Digest, Digest]> {
+  const listed = await get(app, image, `referrers/${image.manifest}`);
+  const { manifests } = (await listed.json()) as { manifests: { digest: Digest }[] };
+  const index = manifests[0]?.digest ?? image.manifest;
+  const { layers } = (await (await get(app, image, `manifests/${index}`)).json()) as {
+    layers: { digest: Digest }[];
+  };
+  return [index, layers[0]?.digest ?? index];
+}
+
+it.each(['EMFILE', 'ENFILE'])(
+  'derived documents that the store cannot look up now, for %s, are not said to be unknown',
+  async (code) => {
+    const image = await addImage();
+    let named: readonly [Digest, Digest];
+    {
+      await using app = await start();
+      named = await namedBy(app, image);
+    }
+    // The origins alone still know what was named.
+    for (const lost of ['proofs', 'indexes', 'manifests'])
+      await rm(join(root, 'store', lost), { recursive: true, force: true });
+    await using app = await start();
+    const [index, ztoc] = named;
+    const paths = [`manifests/${index}`, `blobs/${ztoc}`];
+    {
+      using _failing = await FailingFiles.create({
+        folder: join(root, 'store', 'origins'),
+        operations: ['readFile'],
+        code,
+      });
+      for (const path of paths) expect((await get(app, image, path)).status).toBe(ERRORS.STORE_FAILED.status);
+    }
+    for (const path of paths) {
+      const found = await get(app, image, path);
+      const bytes = Buffer.from(await found.arrayBuffer());
+      expect([found.status, path]).toEqual([200, expect.stringContaining(digestOf(bytes))]);
+    }
+  },
+);
+
+it('a search for a derived document that fails for want of the disk does not end in 404', async () => {
+  const image = await addImage();
+  await using app = await start();
+  const unknown = digestOf(Buffer.from('nobody has this'));
+  expect((await get(app, image, `blobs/${unknown}`)).status).toBe(404);
+  const other = await addImage();
+  using failing = await FailingFiles.create({
+    folder: join(root, 'store', 'indexes'),
+    operations: ['mkdir', 'open'],
+    code: 'EMFILE',
+  });
+  expect((await get(app, other, `blobs/${unknown}`)).status).toBeGreaterThanOrEqual(500);
+  failing[Symbol.dispose]();
+  laterMs += PAUSE_MS;
+  expect((await get(app, other, `blobs/${unknown}`)).status).toBe(404);
 });

@@ -3,9 +3,8 @@ import { SingleFlight } from '../../cache/single-flight.ts';
 import type { ManifestDocument } from '../../core/manifest-document.ts';
 import { Allowance } from '../../core/work/allowance.ts';
 import type { Digest } from '../../core/digest.ts';
-import { isSpandrelError, type SpandrelError } from '../../core/errors.ts';
+import { ERRORS, isSpandrelError, type SpandrelError } from '../../core/errors.ts';
 import type { Events } from '../../telemetry/events.ts';
-import { isUpstreamAway } from '../../upstream/faults/is-upstream-away.ts';
 import type { BlobProofs } from '../proofs/blob-proofs.ts';
 import type { IndexPolicies } from './index-policy.ts';
 import type { KnownLayers } from '../documents/known-layers.ts';
@@ -88,7 +87,7 @@ export class DerivedImages {
     if ((!v1 && !v2) || knownLayers.get(target, digest) !== undefined || !this.#admit(target)) return false;
     const attempts = new Attempts();
     const unindexed: ManifestDocument[] = [];
-    for (const tag of await this.#tags(target)) {
+    for (const tag of await this.#tags(target, attempts)) {
       const isFound = await attempts.run(async () => {
         const image = await this.#imageOf(target, tag);
         if (image === undefined) return false;
@@ -96,10 +95,10 @@ export class DerivedImages {
         unindexed.push(image);
         return false;
       });
-      if (isFound) return true;
+      if (isFound === true) return true;
     }
     for (const image of unindexed.slice(0, MAX_BUILT))
-      if (await attempts.run(() => this.#isDerivedFrom(target, digest, image))) return true;
+      if ((await attempts.run(() => this.#isDerivedFrom(target, digest, image))) === true) return true;
     attempts.throwIfPassing();
     return false;
   }
@@ -118,19 +117,18 @@ export class DerivedImages {
    * Requested tags, the latest first; then the end of the tag list, which has the newest tags where tags are
    * versions.
    */
-  async #tags(target: Target): Promise<readonly string[]> {
+  async #tags(target: Target, attempts: Attempts): Promise<readonly string[]> {
     const served = this.#deps.servedImages.tagsOf(target);
-    return [...new Set([...served, ...(await this.#listTags(target)).toReversed()])].slice(0, MAX_TAGS);
+    return [...new Set([...served, ...(await this.#listTags(target, attempts)).toReversed()])].slice(
+      0,
+      MAX_TAGS,
+    );
   }
 
-  async #listTags({ client, repository }: Target): Promise<readonly string[]> {
-    try {
-      return (await client.listTags(repository, { limit: MAX_LISTED })).tags;
-    } catch (error) {
-      // Some registries do not list tags, or not to every account that may pull.
-      if (!isSpandrelError(error) || error.code === 'SHUTTING_DOWN') throw error;
-      return [];
-    }
+  async #listTags({ client, repository }: Target, attempts: Attempts): Promise<readonly string[]> {
+    // Some registries do not list tags, or not to every account that may pull.
+    const list = await attempts.run(() => client.listTags(repository, { limit: MAX_LISTED }));
+    return list?.tags ?? [];
   }
 
   #admit(target: Target): boolean {
@@ -145,14 +143,14 @@ export class DerivedImages {
 class Attempts {
   #passing: SpandrelError | undefined;
 
-  /** False if the attempt fails. */
-  async run(attempt: () => Promise<boolean>): Promise<boolean> {
+  /** `undefined` if the attempt fails. */
+  async run<T>(attempt: () => Promise<T>): Promise<T | undefined> {
     try {
       return await attempt();
     } catch (error) {
       if (!isSpandrelError(error) || error.code === 'SHUTTING_DOWN') throw error;
-      if (isSpandrelError(error, 'OVERLOADED') || isUpstreamAway(error)) this.#passing ??= error;
-      return false;
+      if (ERRORS[error.code].retryable) this.#passing ??= error;
+      return undefined;
     }
   }
 

@@ -3,7 +3,6 @@ import { BoundedMap } from '../../cache/bounded-map.ts';
 import type { ByteCache } from '../../cache/byte-cache.ts';
 import type { ManifestDocument } from '../../core/manifest-document.ts';
 import { type Digest, digestAlgorithm, digestOf, isDigest } from '../../core/digest.ts';
-import { isSpandrelError } from '../../core/errors.ts';
 import { isJsonObject } from '../../core/json/parse-json.ts';
 import { tryParseJson } from '../../core/json/try-parse-json.ts';
 import { identifyManifest } from '../../upstream/manifests/identify-manifest.ts';
@@ -66,22 +65,22 @@ export class Origins {
     this.#published.set(digest, { atMs: this.#now() });
   }
 
-  /** As published by this replica or another one; `undefined` if it is damaged. */
+  /**
+   * As published by this replica or another one; `undefined` if it is damaged.
+   * @throws SpandrelError STORE_FAILED if it may be in the store, which cannot be read
+   */
   async find(digest: Digest): Promise<Origin | undefined> {
-    return (await this.#findStored(digest)) ?? (await this.#findShared(digest));
+    const stored = this.#findStored(digest);
+    const found = await stored.catch(() => this.#findShared(digest));
+    return found ?? (await stored) ?? (await this.#findShared(digest));
   }
 
   async #findStored(digest: Digest): Promise<Origin | undefined> {
     const { files } = this.#deps;
-    try {
-      const bytes = await files.read(digest);
-      const origin = bytes && (await decode(bytes, digest));
-      if (bytes !== undefined && origin === undefined) await files.condemn(digest);
-      return origin;
-    } catch (error) {
-      if (!isSpandrelError(error, 'STORE_FAILED')) throw error;
-      return undefined;
-    }
+    const bytes = await files.read(digest);
+    const origin = bytes && (await decode(bytes, digest));
+    if (bytes !== undefined && origin === undefined) await files.condemn(digest);
+    return origin;
   }
 
   async #findShared(digest: Digest): Promise<Origin | undefined> {
