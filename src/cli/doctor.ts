@@ -1,9 +1,9 @@
 import { arch } from 'node:os';
 import { parseArgs } from 'node:util';
 
+import type { Config } from '../config/config-keys.ts';
 import { containerPlatform, formatPlatform } from '../core/platform.ts';
 import type { CommandHelp, Flags } from './terminal/command-help.ts';
-import { addressOf } from './terminal/address-of.ts';
 import { askMirrors } from './doctor/ask-mirrors.ts';
 import { checkConfig } from './doctor/check-config.ts';
 import { checkContainerd } from './doctor/check-containerd.ts';
@@ -21,9 +21,11 @@ import { doctorStatus, printFindings } from './doctor-status.ts';
 import type { Finding } from './doctor/finding.ts';
 import { NodeFiles } from './doctor/node-files.ts';
 import { EXIT } from './terminal/exit-status.ts';
+import { parseUrlFlag } from './terminal/parse-url-flag.ts';
 import { printJson } from './terminal/print-json.ts';
+import { type ReachedListener, reachListener } from './terminal/reach-listener.ts';
 import { locateImage, USUAL_PROXY } from './terminal/ask-proxy.ts';
-import { readConfig } from './config/read-config.ts';
+import { readGivenConfig } from './config/read-config.ts';
 import { UsageError } from './terminal/usage-error.ts';
 
 const FLAGS = {
@@ -66,11 +68,6 @@ export const DOCTOR_HELP: CommandHelp = {
   exits: [EXIT.notFound, EXIT.unreachable, EXIT.notLazy],
 };
 
-interface Addresses {
-  readonly proxy: URL;
-  readonly admin: string | undefined;
-}
-
 /** `spandrel doctor`: checks each step from a node to its registry, and says why images are not lazy. */
 export async function doctor(args: string[]): Promise<number> {
   const { values, positionals } = parseArgs({ args, allowPositionals: true, options: FLAGS });
@@ -82,32 +79,30 @@ export async function doctor(args: string[]): Promise<number> {
   const config =
     values.config === undefined
       ? undefined
-      : (await readConfig({ file: values.config, environment: process.env })).config;
-  const proxy =
-    values.proxy === undefined ? config && (await addressOf(config.listen)) : parseUrl('proxy', values.proxy);
-  const admin =
-    values.admin === undefined ? config && (await addressOf(config.admin)) : parseUrl('admin', values.admin);
-  const addresses = { proxy: proxy ?? new URL(USUAL_PROXY), admin: admin?.href };
-  const located = image === undefined ? undefined : locateImage(addresses.proxy.href, image);
+      : (await readGivenConfig({ file: values.config, environment: process.env })).config;
+  const proxy = (await findListener('--proxy', values.proxy, config?.listen)) ?? {
+    url: new URL(USUAL_PROXY),
+    send: fetch,
+  };
+  const admin = await findListener('--admin', values.admin, config?.admin);
+  const located = image === undefined ? undefined : locateImage(proxy.url.href, image);
   // A node pulls images of its own platform.
   const own = values['no-node'] ? undefined : formatPlatform(containerPlatform(arch()));
 
-  const reached = await checkProxy(addresses.proxy);
+  const reached = await checkProxy(proxy);
   const isReached = reached.every(({ status }) => status !== 'problem');
-  const ready = addresses.admin === undefined ? [] : await checkReady(addresses.admin);
+  const ready = admin === undefined ? [] : await checkReady(admin);
   const configured =
     config === undefined
       ? []
       : [...(await checkConfig(config)), ...(await checkUpstreams(config, process.env))];
-  const node = values['no-node']
-    ? undefined
-    : await checkNode(new NodeFiles(values.root), addresses, isReached);
+  const node = values['no-node'] ? undefined : await checkNode(new NodeFiles(values.root), proxy, isReached);
   const pulled =
     located === undefined || !isReached
       ? { findings: [], platforms: [] }
       : await checkImage(
           { ...located, platform: located.platform ?? own },
-          { modes: node?.modes, minCoverage },
+          { send: proxy.send, modes: node?.modes, minCoverage },
         );
   const findings = [...reached, ...ready, ...configured, ...(node?.findings ?? []), ...pulled.findings];
   const status = doctorStatus(findings, pulled.platforms);
@@ -121,16 +116,19 @@ export async function doctor(args: string[]): Promise<number> {
 /** Checks the files of the node that doctor runs on; `modes` is absent if the node cannot pull lazily. */
 async function checkNode(
   files: NodeFiles,
-  { proxy }: Addresses,
+  listener: ReachedListener,
   isReached: boolean,
 ): Promise<{ findings: Finding[]; modes?: PullModes }> {
+  const proxy = listener.url;
   const others = [...(await checkDocker(files, proxy)), ...(await checkPodman(files, proxy))];
   const found = await readContainerdConfig(files);
   const containerd = await checkContainerd(files, found);
   if (found.kind !== 'read') return { findings: [...containerd, ...others] };
   const { findings, registries } = await checkMirrors(files, found.config, proxy);
   const snapshotter = await checkSnapshotter(files, { proxy, mirrored: registries });
-  const asked = isReached ? await askMirrors({ proxy, registries, mirrors: snapshotter.mirrors }) : [];
+  const asked = isReached
+    ? await askMirrors({ proxy: listener, registries, mirrors: snapshotter.mirrors })
+    : [];
   const mounts = await checkMounts(files);
   return {
     findings: [...containerd, ...findings, ...snapshotter.findings, ...asked, ...mounts, ...others],
@@ -138,10 +136,14 @@ async function checkNode(
   };
 }
 
-function parseUrl(flag: string, text: string): URL {
-  if (!URL.canParse(text) || !/^https?:/.test(text))
-    throw new UsageError(`--${flag}: expected http(s)://host:port, got ${text}`);
-  return new URL(text);
+/** The listener that a flag names, else the configured one. */
+async function findListener(
+  flag: string,
+  text: string | undefined,
+  configured: Config['listen'] | Config['admin'] | undefined,
+): Promise<ReachedListener | undefined> {
+  if (text !== undefined) return { url: parseUrlFlag(flag, text), send: fetch };
+  return configured && (await reachListener(configured));
 }
 
 /** `80%`, `80` or `0.8`; 0 to 1. */

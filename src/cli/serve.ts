@@ -3,16 +3,14 @@ import { setFlagsFromString } from 'node:v8';
 
 import { createApp } from '../app.ts';
 import type { Config } from '../config/config-keys.ts';
-import { isSpandrelError } from '../core/errors.ts';
 import { createLogger, type Logger } from '../telemetry/logger.ts';
 import { openTracer } from '../telemetry/open-tracer.ts';
 import type { CommandHelp, Flags } from './terminal/command-help.ts';
 import { ConfigReload } from './config/config-reload.ts';
-import { fileReader, readConfig, type ReadConfig } from './config/read-config.ts';
+import { fileReader, readConfig, type ReadConfig, readGivenConfig } from './config/read-config.ts';
 import { DEMO_IMAGE, printFirstScreen, readyMessage } from './terminal/print-first-screen.ts';
 import { printLogLine } from './terminal/print-log-line.ts';
 import { warnOfOpenFiles } from './terminal/warn-of-open-files.ts';
-import { UsageError } from './terminal/usage-error.ts';
 
 /**
  * Decompressed spans and buffers are outside V8's heap. By default V8 runs a full collection after about
@@ -54,7 +52,7 @@ export async function serve(args: string[]): Promise<number> {
   process.umask(OWNER_ONLY);
   const stopped = stopSignal();
   const read = (): Promise<ReadConfig> => readConfig({ file: values.config, environment: process.env });
-  const first = await read().catch(blameCommandLine);
+  const first = await readGivenConfig({ file: values.config, environment: process.env });
   const given = first.config;
   const isText = isTextLog(given);
   const logger = isText
@@ -107,13 +105,6 @@ function isTextLog({ log: { format } }: Config): boolean {
 
 function hasNoUpstreams({ upstreams = [] }: Config): boolean {
   return upstreams.length === 0;
-}
-
-/** A file that cannot be read at start is a usage error. @throws UsageError, or `error` */
-function blameCommandLine(error: unknown): never {
-  if (isSpandrelError(error, 'CONFIG_INVALID') && error.cause !== undefined)
-    throw new UsageError(error.message);
-  throw error;
 }
 
 /**

@@ -1,7 +1,7 @@
-import { readFile } from 'node:fs/promises';
 import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 
+import { readGivenConfig } from './config/read-config.ts';
 import { parseConfig } from '../config/parse-config.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { escapeControls, escapeLines } from '../core/escape-controls.ts';
@@ -11,9 +11,10 @@ import type { WarmJobView, WarmLayerView } from '../images/operations/warm-job.t
 import type { CommandHelp, Flags } from './terminal/command-help.ts';
 import { printJson } from './terminal/print-json.ts';
 import { EXIT } from './terminal/exit-status.ts';
-import { listenerUrl } from './terminal/listener-url.ts';
+import { type Question, reachListener } from './terminal/reach-listener.ts';
 import { ProgressBar } from './terminal/progress-bar.ts';
 import { askProxy } from './terminal/ask-proxy.ts';
+import { parseUrlFlag } from './terminal/parse-url-flag.ts';
 import { UsageError } from './terminal/usage-error.ts';
 
 const POLL_MS = 200;
@@ -62,21 +63,29 @@ export async function warm(args: string[]): Promise<number> {
   const [image, ...more] = positionals;
   if (image === undefined || more.length > 0)
     throw new UsageError('expected an image like upstream/repository:tag');
-  const yaml = values.config === undefined ? '' : await readFile(values.config, 'utf8');
-  const config = parseConfig({ yaml, environment: process.env }).admin;
-  const admin = values.admin ?? listenerUrl(config);
+  const { admin: config } =
+    values.config === undefined
+      ? parseConfig({ yaml: '', environment: process.env })
+      : (await readGivenConfig({ file: values.config, environment: process.env })).config;
+  const { url, send } =
+    values.admin === undefined
+      ? await reachListener(config)
+      : { url: parseUrlFlag('--admin', values.admin), send: fetch };
+  const api = new URL('api/v1/', url.href.replace(/\/*$/, '/'));
+  const ask = async (path: string, question: Question): Promise<WarmJobView> =>
+    (await (await askProxy(new URL(path, api).href, question, send)).json()) as WarmJobView;
   const token = await readAdminToken(config);
   const headers = {
     [REQUEST_HEADER]: 'spandrel warm',
     ...(token === undefined ? {} : { authorization: `Bearer ${token.reveal()}` }),
   };
   const body = values.platform.length === 0 ? { image } : { image, platforms: values.platform };
-  const started = await request(`${admin}/api/v1/warm`, {
+  const started = await ask('warm', {
     method: 'POST',
     headers: { ...headers, 'content-type': 'application/json' },
     body: JSON.stringify(body),
   });
-  const job = await waitForEnd(started, `${admin}/api/v1/jobs/${started.id}`, headers);
+  const job = await waitForEnd(started, () => ask(`jobs/${started.id}`, { headers }));
   if (job.error !== undefined) throw new SpandrelError(job.error.code, job.error.message);
   if (values.json) printJson(job);
   else process.stdout.write(`${escapeLines(describeJob(job))}\n`);
@@ -87,17 +96,13 @@ export async function warm(args: string[]): Promise<number> {
 }
 
 /** Polls the job, and shows its progress on a terminal. */
-async function waitForEnd(
-  started: WarmJobView,
-  url: string,
-  headers: Readonly<Record<string, string>>,
-): Promise<WarmJobView> {
+async function waitForEnd(started: WarmJobView, poll: () => Promise<WarmJobView>): Promise<WarmJobView> {
   using bar = new ProgressBar('fetching and indexing', 0);
   let job = started;
   let total = 0;
   while (job.state === 'running') {
     await pause(POLL_MS);
-    job = await request(url, { headers });
+    job = await poll();
     const fetched = job.layers.filter(({ state }) => state !== 'skipped');
     const size = fetched.reduce((sum, layer) => sum + layer.size, 0);
     bar.addTotal(size - total);
@@ -147,8 +152,4 @@ function whyWhole({ images, layers }: WarmJobView): string | undefined {
     ? 'no index is offered: see index.v1, index.v2 and index.rules'
     : `no layer can be indexed${reasons.size === 0 ? '' : ` (${[...reasons].join(', ')})`}`;
   return `${whole.join(', ')}: ${cause}`;
-}
-
-async function request(url: string, init: RequestInit): Promise<WarmJobView> {
-  return (await (await askProxy(url, init)).json()) as WarmJobView;
 }

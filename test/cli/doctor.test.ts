@@ -1,13 +1,13 @@
-import { beforeAll, describe, expect, it, vi } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import type { PlatformReport } from '../../src/cli/doctor/check-image.ts';
 import type { Finding } from '../../src/cli/doctor/finding.ts';
 import { printFindings } from '../../src/cli/doctor-status.ts';
-import { runCommand } from '../../src/cli/run-command.ts';
 import type { ImageDescription } from '../../src/images/operations/image-overview.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import { startDemoRegistry } from '../helpers/demo-upstream.ts';
 import { NodeTree } from '../helpers/node-tree.ts';
+import { runInProcess } from '../helpers/run-in-process.ts';
 import { RunningApp } from '../helpers/running-app.ts';
 import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
 
@@ -38,20 +38,8 @@ interface Answer {
   readonly image?: { readonly platforms: readonly PlatformReport[] };
 }
 
-/** The command in this process: a process of its own takes seconds to start. */
-async function run(...args: string[]): Promise<{ status: number; stdout: string }> {
-  let stdout = '';
-  using _out = vi.spyOn(process.stdout, 'write').mockImplementation((chunk) => {
-    stdout += String(chunk);
-    return true;
-  });
-  using _error = vi.spyOn(process.stderr, 'write').mockReturnValue(true);
-  const status = await runCommand(args);
-  return { status, stdout };
-}
-
 async function doctor(...args: string[]): Promise<Answer> {
-  const { status, stdout } = await run('doctor', '--json', '--proxy', app.url, ...args);
+  const { status, stdout } = await runInProcess('doctor', '--json', '--proxy', app.url, ...args);
   const printed = JSON.parse(stdout) as Answer;
   expect(printed.status).toBe(status);
   return printed;
@@ -131,7 +119,7 @@ describe('spandrel doctor', () => {
       [['stat', '--json', '--proxy', app.url, 'demo/app:latest', '/nothing'], 3, 'FILE_UNKNOWN'],
       [['ls', '--json', '--proxy', 'http://127.0.0.1:1', 'demo/app:latest'], 4, 'UPSTREAM_UNREACHABLE'],
     ] as const) {
-      const printed = await run(...args);
+      const printed = await runInProcess(...args);
       expect([printed.status, JSON.parse(printed.stdout)]).toEqual([
         status,
         { error: { code, message: expect.any(String) } },
@@ -210,7 +198,7 @@ describe('spandrel doctor', () => {
   it('prints its findings as text, with what to do next', async () => {
     const gone = await ScriptedUpstream.start(() => undefined);
     await gone[Symbol.asyncDispose]();
-    const { status, stdout } = await run('doctor', '--no-node', '--proxy', gone.url);
+    const { status, stdout } = await runInProcess('doctor', '--no-node', '--proxy', gone.url);
     expect(status).toBe(4);
     expect(stdout).toMatch(/^proxy {7}PROBLEM {2}nothing responds at .*ECONNREFUSED.*\n {21}-> start it/);
     expect(stdout).toMatch(/\n1 problem\n$/);
@@ -234,7 +222,7 @@ describe('spandrel doctor', () => {
   it.each([[['a', 'b']], [['--proxy', 'nonsense']], [['--unknown']], [['--min-coverage', '80%']]])(
     'refuses %j',
     async (args) => {
-      expect((await run('doctor', ...args)).status).toBe(2);
+      expect((await runInProcess('doctor', ...args)).status).toBe(2);
     },
   );
 });

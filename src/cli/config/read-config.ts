@@ -2,8 +2,9 @@ import { lstat } from 'node:fs/promises';
 
 import { configFiles, type ReadFile } from '../../config/config-files.ts';
 import { NOTHING_WRITTEN, parseWrittenConfig, type WrittenConfig } from '../../config/parse-config.ts';
-import { SpandrelError } from '../../core/errors.ts';
+import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import { nodeErrorCode } from '../../core/node-error-code.ts';
+import { UsageError } from '../terminal/usage-error.ts';
 import { readSettledFile } from './read-settled-file.ts';
 
 /** Default path; this file may be missing. */
@@ -44,6 +45,20 @@ export async function readConfig({ file, environment }: ConfigInput): Promise<Re
     }),
   );
   return { ...parsed, file: path, contents };
+}
+
+/**
+ * As {@link readConfig}, for a file that the command line names.
+ * @throws UsageError if it cannot be read; SpandrelError CONFIG_INVALID
+ */
+export async function readGivenConfig(input: ConfigInput): Promise<ReadConfig> {
+  try {
+    return await readConfig(input);
+  } catch (error) {
+    if (isSpandrelError(error, 'CONFIG_INVALID') && error.cause !== undefined)
+      throw new UsageError(error.message);
+    throw error;
+  }
 }
 
 /** Reads from the contents of a configuration, so that all of it is of one moment. */

@@ -2,6 +2,7 @@ import { parseEcrHost } from '../../core/ecr-host.ts';
 import { isSpandrelError, type SpandrelError } from '../../core/errors.ts';
 import { isDockerHub } from '../../upstream/credentials/is-docker-hub.ts';
 import { askProxy } from '../terminal/ask-proxy.ts';
+import type { ReachedListener } from '../terminal/reach-listener.ts';
 import { type Finding, Report } from './finding.ts';
 import { nextStep } from './next-step.ts';
 import { mirrorPath, type SnapshotterMirror } from './snapshotter-mirrors.ts';
@@ -11,7 +12,7 @@ const ASK_MS = 10_000;
 const SAMPLE_REPOSITORY = 'library/doctor';
 
 export interface MirrorQuestion {
-  readonly proxy: URL;
+  readonly proxy: ReachedListener;
   /** Registries for which containerd has the proxy as a mirror. */
   readonly registries: readonly string[];
   readonly mirrors: readonly SnapshotterMirror[];
@@ -34,7 +35,7 @@ export async function askMirrors({ proxy, registries, mirrors }: MirrorQuestion)
   return report.findings;
 }
 
-async function askNamespace(report: Report, proxy: URL, registry: string): Promise<void> {
+async function askNamespace(report: Report, proxy: ReachedListener, registry: string): Promise<void> {
   const question = `?ns=${registry}, which containerd sends`;
   const selected = await select(proxy, registry);
   if (selected.kind === 'selected') report.ok(`the proxy accepts ${question}: upstream ${selected.host}`);
@@ -48,16 +49,17 @@ async function askNamespace(report: Report, proxy: URL, registry: string): Promi
     );
 }
 
-async function askMirror(report: Report, proxy: URL, mirror: SnapshotterMirror): Promise<void> {
+async function askMirror(report: Report, proxy: ReachedListener, mirror: SnapshotterMirror): Promise<void> {
+  const { origin } = proxy.url;
   const { registry, address } = mirror;
   const path = mirrorPath(address);
   const [first, ...rest] = path.split('/').filter((segment) => segment !== '');
   const [segment] = first === 'v2' ? rest : [first, ...rest];
   const next =
-    `write host = "${proxy.origin}/v2/${registry}" in [[resolver.host."${registry}".mirrors]] of the ` +
+    `write host = "${origin}/v2/${registry}" in [[resolver.host."${registry}".mirrors]] of the ` +
     "snapshotter's configuration";
-  const url = `${proxy.origin}${path}/${SAMPLE_REPOSITORY}`;
-  const asked = `the snapshotter requests layers of ${registry} at ${proxy.origin}${path}/…`;
+  const url = `${origin}${path}/${SAMPLE_REPOSITORY}`;
+  const asked = `the snapshotter requests layers of ${registry} at ${origin}${path}/…`;
   const wrong = (why: string): void =>
     report.problem(`${asked}, ${why}: not lazy`, next, { code: 'NAME_UNKNOWN', registry });
   const selected = await select(proxy, segment);
@@ -67,16 +69,21 @@ async function askMirror(report: Report, proxy: URL, mirror: SnapshotterMirror):
   else if (selected.kind === 'refused') wrong(`and no upstream has the name or host "${segment ?? ''}"`);
   else if (selected.kind === 'selected' && !isSameRegistry(selected.host, registry))
     wrong(`which is the upstream ${selected.host}`);
-  else await askUrl(report, url, { asked, wrong });
+  else await askUrl(report, { proxy, url, asked, wrong });
 }
 
-async function askUrl(
-  report: Report,
-  url: string,
-  { asked, wrong }: { readonly asked: string; readonly wrong: (why: string) => void },
-): Promise<void> {
+interface MirrorAddress {
+  readonly proxy: ReachedListener;
+  /** Of a repository. */
+  readonly url: string;
+  /** What is asked, for the report. */
+  readonly asked: string;
+  readonly wrong: (why: string) => void;
+}
+
+async function askUrl(report: Report, { proxy, url, asked, wrong }: MirrorAddress): Promise<void> {
   try {
-    await ask(`${url}/tags/list?n=0`);
+    await ask(proxy, `${url}/tags/list?n=0`);
     report.ok(`${asked}, where the proxy has them`);
   } catch (error) {
     if (!isSpandrelError(error)) throw error;
@@ -86,10 +93,10 @@ async function askUrl(
 }
 
 /** Which upstream `name` selects, a name or host; without one, the default. */
-async function select(proxy: URL, name: string | undefined): Promise<Selected> {
+async function select(proxy: ReachedListener, name: string | undefined): Promise<Selected> {
   const query = name === undefined ? '' : `?ns=${encodeURIComponent(name)}`;
   try {
-    const response = await ask(new URL(`/v2/${query}`, proxy).href);
+    const response = await ask(proxy, new URL(`/v2/${query}`, proxy.url).href);
     const host = response.headers.get('oci-namespace');
     return host === null ? { kind: 'unnamed' } : { kind: 'selected', host };
   } catch (error) {
@@ -99,8 +106,8 @@ async function select(proxy: URL, name: string | undefined): Promise<Selected> {
   }
 }
 
-async function ask(url: string): Promise<Response> {
-  const response = await askProxy(url, { signal: AbortSignal.timeout(ASK_MS) });
+async function ask({ send }: ReachedListener, url: string): Promise<Response> {
+  const response = await askProxy(url, { signal: AbortSignal.timeout(ASK_MS) }, send);
   await response.body?.cancel();
   return response;
 }

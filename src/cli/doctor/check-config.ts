@@ -1,4 +1,3 @@
-import { createPrivateKey, type X509Certificate } from 'node:crypto';
 import { access, constants, readFile, statfs } from 'node:fs/promises';
 
 import { openRedis } from '../../cache/open-redis.ts';
@@ -6,13 +5,18 @@ import type { Config } from '../../config/config-keys.ts';
 import { isSpandrelError } from '../../core/errors.ts';
 import { isSystemError, nodeErrorCode } from '../../core/node-error-code.ts';
 import { parseCertificates } from '../../core/parse-certificates.ts';
+import {
+  type DateProblem,
+  findDateProblems,
+  readCertificateDates,
+} from '../../http/listener/certificate-dates.ts';
+import { readTlsMaterial } from '../../http/listener/tls-material.ts';
 import { Events } from '../../telemetry/events.ts';
 import { createLogger } from '../../telemetry/logger.ts';
 import { type Finding, Report } from './finding.ts';
 import { nextStep } from './next-step.ts';
 
-const DAY_MS = 86_400_000;
-const SOON_DAYS = 21;
+const RENEW = 'renew it, or correct the clock of this machine; the proxy reads changed files itself';
 /** Less than this stops fills before eviction can help. */
 const LEAST_FREE_BYTES = 256 * 1024 * 1024;
 
@@ -26,84 +30,42 @@ export async function checkConfig(config: Config): Promise<Finding[]> {
 }
 
 async function checkCertificates(report: Report, { listen, admin, upstreams = [] }: Config): Promise<void> {
-  for (const [name, { cert, key }] of [
-    ['listen.tls', listen.tls],
-    ['admin.tls', admin.tls],
-    ...upstreams.map((upstream) => [`the upstream ${upstream.name}`, upstream] as const),
-  ] as const) {
-    if (cert === undefined) continue;
-    const found = await readCertificates(report, `cert of ${name}`, cert);
-    if (key !== undefined && found?.[0] !== undefined) await checkKey(report, name, found[0], key);
-  }
-  for (const { name, ca } of upstreams)
-    if (ca !== undefined) await readCertificates(report, `ca of the upstream ${name}`, ca);
+  for (const [name, { tls }] of [
+    ['listen', listen],
+    ['admin', admin],
+  ] as const)
+    await checkPem(report, `${name}.tls`, async (nowMs) => {
+      const material = await readTlsMaterial(name, tls, readFile);
+      return material && readCertificateDates(name, material).problemsAt(nowMs);
+    });
+  for (const { name, ca, cert } of upstreams)
+    for (const [key, path] of Object.entries({ ca, cert }))
+      if (path !== undefined)
+        await checkPem(report, `upstreams: ${key} of ${name}`, async (nowMs) => {
+          const chain = parseCertificates(await readFile(path, 'utf8'));
+          const subject = `upstreams: ${key} of ${name}: a certificate`;
+          return findDateProblems({ subject, effect: 'connections fail', chain }, nowMs);
+        });
 }
 
-async function readCertificates(
+/** @param find reads PEM files: problems with their dates; `undefined` if there are no files */
+async function checkPem(
   report: Report,
   name: string,
-  file: string,
-): Promise<X509Certificate[] | undefined> {
-  let certificates: X509Certificate[];
-  try {
-    certificates = parseCertificates(await readFile(file, 'utf8'));
-  } catch (error) {
-    report.problem(
-      `${name} (${file}) cannot be read: ${(error as Error).message}`,
-      'name a readable PEM file with whole certificates',
-      { code: 'CONFIG_INVALID' },
-    );
-    return undefined;
-  }
-  const now = Date.now();
-  for (const certificate of certificates) {
-    const ends = Date.parse(certificate.validTo);
-    const days = Math.floor((ends - now) / DAY_MS);
-    const what = `${name} (${file}, ${certificate.subject.replaceAll('\n', ', ')})`;
-    if (ends < now)
-      report.problem(
-        `${what} expired on ${certificate.validTo}`,
-        'renew it; the proxy reads changed files itself',
-        {
-          code: 'CERT_HAS_EXPIRED',
-        },
-      );
-    else if (Date.parse(certificate.validFrom) > now)
-      report.problem(
-        `${what} is not valid before ${certificate.validFrom}`,
-        'correct the clock of this machine',
-        {
-          code: 'CERT_NOT_YET_VALID',
-        },
-      );
-    else if (days < SOON_DAYS) report.note(`${what} expires in ${days} days`, 'renew it');
-    else report.ok(`${what} is valid for ${days} days`);
-  }
-  return certificates;
-}
-
-async function checkKey(
-  report: Report,
-  name: string,
-  certificate: X509Certificate,
-  file: string,
+  find: (nowMs: number) => Promise<readonly DateProblem[] | undefined>,
 ): Promise<void> {
   try {
-    if (certificate.checkPrivateKey(createPrivateKey(await readFile(file)))) return;
-    report.problem(
-      `key of ${name} (${file}) does not belong to its certificate`,
-      'name the key of this certificate',
-      {
-        code: 'CONFIG_INVALID',
-      },
-    );
+    const problems = await find(Date.now());
+    for (const { text, isWarning } of problems ?? [])
+      if (isWarning) report.note(text, RENEW);
+      else report.problem(text, RENEW, { code: 'CERT_HAS_EXPIRED' });
+    if (problems?.length === 0) report.ok(`${name}: the certificates are valid`);
   } catch (error) {
+    const message = (error as Error).message;
     report.problem(
-      `key of ${name} (${file}) cannot be read: ${(error as Error).message}`,
-      'name a readable PEM file',
-      {
-        code: 'CONFIG_INVALID',
-      },
+      message.startsWith(name) ? message : `${name}: ${message}`,
+      'name readable PEM files with whole certificates, and the key that belongs to them',
+      { code: 'CONFIG_INVALID' },
     );
   }
 }

@@ -3,6 +3,7 @@ import { type ErrorCode, errorCodeOf, ERRORS, isSpandrelError } from '../../core
 import type { ImageDescription, PlatformDescription } from '../../images/operations/image-overview.ts';
 import type { LayerDescription } from '../../images/lazy/layers.ts';
 import { askProxy, type ProxyImage } from '../terminal/ask-proxy.ts';
+import type { Send } from '../terminal/reach-listener.ts';
 import type { PullModes } from './check-snapshotter.ts';
 import { type Finding, Report } from './finding.ts';
 import { explainWholeLayer, isLayerType } from './explain-whole-layer.ts';
@@ -18,6 +19,7 @@ const PULL_ONCE =
   'index.rules decide which requests start indexing';
 
 export interface ImageQuestion {
+  readonly send: Send;
   /** How the node looks for indexes; `undefined`: in both ways. */
   readonly modes: PullModes | undefined;
   /** Least share of the bytes that must be lazy, 0 to 1. */
@@ -45,12 +47,13 @@ export interface ImageCheck {
 export async function checkImage(image: ProxyImage, question: ImageQuestion): Promise<ImageCheck> {
   const report = new Report('image');
   const signal = AbortSignal.timeout(ASK_MS);
+  const ask = (path: string): Promise<Response> =>
+    askProxy(`${image.repositoryUrl}/${path}`, { signal }, question.send);
   try {
-    const url = `${image.repositoryUrl}/_soci/images/${image.reference}`;
-    const overview = (await (await askProxy(url, { signal })).json()) as ImageDescription;
+    const overview = (await (await ask(`_soci/images/${image.reference}`)).json()) as ImageDescription;
     const platforms: PlatformReport[] = [];
     for (const described of choosePlatforms(report, image, overview))
-      platforms.push(await checkPlatform(report, { image, described, question, signal }));
+      platforms.push(await checkPlatform(report, { described, question, ask }));
     return { findings: report.findings, platforms };
   } catch (error) {
     const code = errorCodeOf(error);
@@ -99,15 +102,15 @@ function isPlatform(wanted: Platform, text: string): boolean {
 }
 
 interface PlatformQuestion {
-  readonly image: ProxyImage;
   readonly described: PlatformDescription;
   readonly question: ImageQuestion;
-  readonly signal: AbortSignal;
+  /** Sends a request below the repository. */
+  readonly ask: (path: string) => Promise<Response>;
 }
 
 async function checkPlatform(
   report: Report,
-  { image, described, question, signal }: PlatformQuestion,
+  { described, question, ask }: PlatformQuestion,
 ): Promise<PlatformReport> {
   const { layers, soci, pulls, reason, manifest } = described;
   const { modes, minCoverage } = question;
@@ -125,7 +128,7 @@ async function checkPlatform(
   }
   const [isV2, isV1] = [modes?.v2 !== false, modes?.v1 !== false];
   const usable = (isV2 ? soci.v2 : undefined) ?? (isV1 ? soci.v1 : undefined);
-  const share = await readLazyShare(image.repositoryUrl, described, usable, signal);
+  const share = await readLazyShare(described, usable, (digest) => ask(`manifests/${digest}`));
   const covered = coverage(share);
   const shown = describeShare(share);
   const counted = `${pulls.lazy} lazy and ${pulls.full} full pulls so far`;

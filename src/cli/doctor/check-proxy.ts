@@ -1,5 +1,6 @@
 import { errorCodeOf, isSpandrelError } from '../../core/errors.ts';
 import { askProxy } from '../terminal/ask-proxy.ts';
+import type { ReachedListener } from '../terminal/reach-listener.ts';
 import { type Finding, Report } from './finding.ts';
 import { nextStep, systemCodes, systemStep } from './next-step.ts';
 
@@ -8,11 +9,15 @@ const SLOW_MS = 1000;
 const ASK_MS = 10_000;
 
 /** Checks that a proxy responds, and fast enough. */
-export async function checkProxy(proxy: URL): Promise<Finding[]> {
+export async function checkProxy({ url: proxy, send }: ReachedListener): Promise<Finding[]> {
   const report = new Report('proxy');
   const started = performance.now();
   try {
-    const response = await askProxy(new URL('/v2/', proxy).href, { signal: AbortSignal.timeout(ASK_MS) });
+    const response = await askProxy(
+      new URL('/v2/', proxy).href,
+      { signal: AbortSignal.timeout(ASK_MS) },
+      send,
+    );
     const tookMs = Math.round(performance.now() - started);
     if (response.headers.get('docker-distribution-api-version') !== 'registry/2.0') {
       report.problem(`the server at ${proxy.origin} is not a registry`, 'name the proxy with --proxy URL');
@@ -42,7 +47,11 @@ function reportFault(report: Report, proxy: URL, error: unknown): void {
   const [why = 'no response'] = systemCodes(error instanceof Error ? error.cause : undefined).toReversed();
   const step = systemStep(error);
   const cause = rootCode(error) ?? why;
-  if (/CERT|SELF_SIGNED|VERIFY/.test(cause))
+  if (/CERTIFICATE_REQUIRED/.test(cause))
+    report.problem(`${proxy.origin} accepts only clients with a certificate`, nextStep(code, error), {
+      code,
+    });
+  else if (/CERT|SELF_SIGNED|VERIFY/.test(cause))
     report.problem(
       `the certificate of ${proxy.origin} is not accepted here (${cause})`,
       step ?? "add its authority to the node's trust store, and run doctor with NODE_EXTRA_CA_CERTS=FILE",

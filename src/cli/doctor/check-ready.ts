@@ -1,5 +1,7 @@
 import type { Readiness } from '../../http/admin/readiness.ts';
+import type { ReachedListener } from '../terminal/reach-listener.ts';
 import { type Finding, Report } from './finding.ts';
+import { systemStep } from './next-step.ts';
 
 const ASK_MS = 10_000;
 
@@ -10,23 +12,23 @@ const STEPS: Readonly<Record<string, string>> = {
 };
 
 /** Checks what the proxy says of itself at `/readyz` of its admin listener. */
-export async function checkReady(admin: string): Promise<Finding[]> {
+export async function checkReady({ url: admin, send }: ReachedListener): Promise<Finding[]> {
   const report = new Report('proxy');
-  const url = `${admin.replace(/\/+$/, '')}/readyz`;
+  const url = `${admin.href.replace(/\/+$/, '')}/readyz`;
   let readiness: Partial<Readiness>;
   try {
-    const response = await fetch(url, { signal: AbortSignal.timeout(ASK_MS) });
+    const response = await send(url, { signal: AbortSignal.timeout(ASK_MS) });
     readiness = (await response.json()) as Partial<Readiness>;
   } catch (error) {
     const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
     report.problem(
       `the admin listener does not respond at ${url} (${(cause as Error).message})`,
-      'start the proxy, or name the listener with --admin URL',
+      systemStep(error) ?? 'start the proxy, or name the listener with --admin URL',
       { code: 'UPSTREAM_UNREACHABLE' },
     );
     return report.findings;
   }
-  const { status = 'failing', missing = [], checks } = readiness;
+  const { status = 'failing', missing = [], warnings = [], checks } = readiness;
   for (const name of missing) {
     const upstream = /^upstream (.*)$/.exec(name)?.[1];
     const state = upstream === undefined ? undefined : checks?.upstreams[upstream];
@@ -43,6 +45,7 @@ export async function checkReady(admin: string): Promise<Finding[]> {
         code: 'REDIS_LOST',
       },
     );
+  for (const warning of warnings) report.note(`the proxy warns: ${warning}`, 'see its log');
   if (status === 'ready') report.ok(`the proxy is ready (${url})`);
   else if (missing.length === 0) report.problem(`the proxy is ${status} (${url})`, 'look at its log');
   return report.findings;

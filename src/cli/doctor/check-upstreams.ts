@@ -4,7 +4,7 @@ import { createLogger } from '../../telemetry/logger.ts';
 import { Events } from '../../telemetry/events.ts';
 import type { Environment } from '../../upstream/transport/proxy-choice.ts';
 import { createUpstreams } from '../../upstream/upstreams.ts';
-import { type Finding, Report } from './finding.ts';
+import { type Finding, type FindingFacts, Report } from './finding.ts';
 import { nextStep } from './next-step.ts';
 
 /**
@@ -13,6 +13,20 @@ import { nextStep } from './next-step.ts';
  */
 export async function checkUpstreams(config: Config, environment: Environment): Promise<Finding[]> {
   const report = new Report('upstream');
+  if (config.upstreams === undefined || config.upstreams.length === 0) {
+    report.note('no upstreams are configured: the embedded demo registry is served');
+    return report.findings;
+  }
+  try {
+    await checkAll(report, config, environment);
+  } catch (error) {
+    reportError(report, error);
+  }
+  return report.findings;
+}
+
+/** @throws SpandrelError CONFIG_INVALID */
+async function checkAll(report: Report, config: Config, environment: Environment): Promise<void> {
   const logger = createLogger('silent');
   await using upstreams = await createUpstreams({
     upstreams: config.upstreams ?? [],
@@ -22,17 +36,18 @@ export async function checkUpstreams(config: Config, environment: Environment): 
     events: new Events(logger),
     logger,
   });
-  if (upstreams.clients.length === 0)
-    report.note('no upstreams are configured: the embedded demo registry is served');
   for (const client of upstreams.clients) {
     try {
       await client.ping();
       report.ok(`${client.name} (${client.host}) is reachable and accepts the credentials`);
     } catch (error) {
-      if (!isSpandrelError(error)) throw error;
-      const { code, message } = error;
-      report.problem(`${code}: ${message}`, nextStep(code, error), { code, registry: client.host });
+      reportError(report, error, { registry: client.host });
     }
   }
-  return report.findings;
+}
+
+function reportError(report: Report, error: unknown, facts: FindingFacts = {}): void {
+  if (!isSpandrelError(error)) throw error;
+  const { code, message } = error;
+  report.problem(`${code}: ${message}`, nextStep(code, error), { code, ...facts });
 }

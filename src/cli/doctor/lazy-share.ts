@@ -1,5 +1,4 @@
 import type { PlatformDescription } from '../../images/operations/image-overview.ts';
-import { askProxy } from '../terminal/ask-proxy.ts';
 
 const ZTOC_TYPE = 'application/octet-stream';
 const LAYER_ANNOTATION = 'com.amazon.soci.image-layer-digest';
@@ -21,16 +20,14 @@ interface IndexManifest {
 /**
  * Counts the layers of a platform that its SOCI index lists.
  * @param index digest of the SOCI index; `undefined` if there is none
- * @throws SpandrelError the error of the proxy's response
+ * @param readManifest by digest, from the repository of the image
  */
 export async function readLazyShare(
-  repositoryUrl: string,
   { layers }: Pick<PlatformDescription, 'layers'>,
   index: string | undefined,
-  signal: AbortSignal,
+  readManifest: (digest: string) => Promise<Response>,
 ): Promise<LazyShare> {
-  const listed =
-    index === undefined ? new Set() : await readListed(`${repositoryUrl}/manifests/${index}`, signal);
+  const listed = index === undefined ? new Set() : await readListed(await readManifest(index));
   const sum = (counted: typeof layers): number => counted.reduce((bytes, { size }) => bytes + (size ?? 0), 0);
   const lazy = layers.filter(({ digest }) => listed.has(digest));
   return {
@@ -44,8 +41,8 @@ export function coverage({ bytes }: LazyShare): number {
   return bytes.total === 0 ? 0 : bytes.lazy / bytes.total;
 }
 
-async function readListed(url: string, signal: AbortSignal): Promise<ReadonlySet<unknown>> {
-  const { layers = [] } = (await (await askProxy(url, { signal })).json()) as IndexManifest;
+async function readListed(manifest: Response): Promise<ReadonlySet<unknown>> {
+  const { layers = [] } = (await manifest.json()) as IndexManifest;
   const ztocs = layers.filter(({ mediaType }) => mediaType === ZTOC_TYPE);
   return new Set(ztocs.map(({ annotations }) => annotations?.[LAYER_ANNOTATION]));
 }

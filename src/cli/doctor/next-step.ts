@@ -61,6 +61,15 @@ const SYSTEM_STEPS: readonly (readonly [codes: RegExp, step: string])[] = [
     'trust the authority of that certificate: `ca` of the upstream; on a node its trust store, and ' +
       'NODE_EXTRA_CA_CERTS=FILE for doctor',
   ],
+  [
+    /OTHER_CERTIFICATE/,
+    'look into the log of the proxy: it reads changed files itself, and says why it refuses one; or ' +
+      'another server has this port',
+  ],
+  [
+    /CERTIFICATE_REQUIRED/,
+    'doctor has no client certificate: ask with curl --cert and --key (listen.tls.clientCa)',
+  ],
   [/ENOTFOUND|EAI_AGAIN/, 'correct the name, or DNS: it cannot be resolved here'],
 ];
 

@@ -15,6 +15,7 @@ import {
 import type { CommandHelp, Flags } from '../terminal/command-help.ts';
 import { EXIT } from '../terminal/exit-status.ts';
 import { readPathArgument } from '../terminal/read-path-argument.ts';
+import { parseUrlFlag } from '../terminal/parse-url-flag.ts';
 import { printJson } from '../terminal/print-json.ts';
 import { askProxy, locateImage, USUAL_PROXY } from '../terminal/ask-proxy.ts';
 import { UsageError } from '../terminal/usage-error.ts';
@@ -177,8 +178,8 @@ async function parseFileRequest(args: string[]): Promise<FileRequest> {
   const [image, path = '/', ...more] = positionals;
   if (image === undefined || more.length > 0)
     throw new UsageError('expected an image like upstream/repository:tag, and a path');
-  if (!URL.canParse(values.proxy)) throw new UsageError(`--proxy: expected a URL, got ${values.proxy}`);
-  const { repositoryUrl, reference, platform = values.platform } = locateImage(values.proxy, image);
+  const proxy = parseUrlFlag('--proxy', values.proxy);
+  const { repositoryUrl, reference, platform = values.platform } = locateImage(proxy.href, image);
   return {
     base: `${repositoryUrl}/_soci/images/${reference}/files`,
     platform,

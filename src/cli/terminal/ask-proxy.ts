@@ -1,6 +1,7 @@
 import { type ErrorCode, ERRORS, SpandrelError } from '../../core/errors.ts';
 import { formatReference, parseImageReference } from '../../core/image-reference.ts';
 import { escapeControls } from '../../core/escape-controls.ts';
+import type { Question, Send } from './reach-listener.ts';
 
 /** Default address of `spandrel serve`. */
 export const USUAL_PROXY = 'http://127.0.0.1:5000';
@@ -34,10 +35,10 @@ export function locateImage(proxy: string, text: string): ProxyImage {
  * Sends a request to a running proxy. @throws SpandrelError UPSTREAM_UNREACHABLE if nothing responds; the
  * error of the proxy's response
  */
-export async function askProxy(url: string, init: RequestInit = {}): Promise<Response> {
+export async function askProxy(url: string, question: Question = {}, send: Send = fetch): Promise<Response> {
   let response: Response;
   try {
-    response = await fetch(url, init);
+    response = await send(url, question);
   } catch (error) {
     throw new SpandrelError(
       'UPSTREAM_UNREACHABLE',

@@ -49,7 +49,7 @@ export class Connections {
 
   /** What is wrong with the dates of the certificates now. */
   get certificateProblems(): readonly string[] {
-    return this.#certificate?.problemsAt(Date.now()) ?? [];
+    return this.#certificate?.problemsAt(Date.now()).map(({ text }) => text) ?? [];
   }
 
   #readDates(tls: TlsMaterial | undefined): void {
