@@ -3,6 +3,7 @@ import type { Transferable, Worker } from 'node:worker_threads';
 
 import { Piscina } from 'piscina';
 
+import type { SpandrelError } from '../core/errors.ts';
 import type { DispatchOutcome, TaskInput } from './dispatch.ts';
 import { decodeError } from './encoded-error.ts';
 import { WORKER_ARGUMENTS } from './worker-arguments.ts';
@@ -67,7 +68,8 @@ export class TaskThread {
     try {
       const { entry } = this.#options;
       const outcome = await this.#post('prepare', entry.href);
-      if (!outcome.ok) throw decodeError(outcome.error);
+      // What stops a module from loading, for example EMFILE, is no defect.
+      if (!outcome.ok) throw causeOf(decodeError(outcome.error));
       this.#isStarted = true;
     } catch (error) {
       await this.end();
@@ -139,4 +141,9 @@ export class TaskThread {
   async #destroy(): Promise<void> {
     if (this.#piscina.threads.length > 0) await this.#piscina.destroy();
   }
+}
+
+/** What a thread threw, if that was no `SpandrelError`. */
+function causeOf(error: SpandrelError): unknown {
+  return error.code === 'INTERNAL' && error.cause !== undefined ? error.cause : error;
 }

@@ -244,14 +244,13 @@ async function checkEmptied(replica: Replica): Promise<void> {
   );
 }
 
+const DEFECT = /"msg":"defect|"level":"fatal"|"code":"INTERNAL"|UnhandledPromise|Warning:/;
+
 /** A defect counts in any request, except those whose client left (499). */
 function checkLog(replica: Replica): void {
-  const found = replica.output
-    .split('\n')
-    .find(
-      (line) =>
-        /"msg":"defect|"level":"fatal"|"code":"INTERNAL"|UnhandledPromise|Warning:/.test(line) &&
-        !line.includes('"status":499'),
-    );
-  if (found !== undefined) throw new Wrong(`${replica.name} says ${found.slice(0, 2000)}`);
+  for (const line of replica.output.split('\n')) {
+    const [defect] = DEFECT.exec(line) ?? [];
+    if (defect !== undefined && !line.includes('"status":499'))
+      throw new Wrong(`${replica.name} says ${defect} in ${line.slice(0, 2000)}`);
+  }
 }

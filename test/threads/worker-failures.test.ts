@@ -176,6 +176,15 @@ describe('a thread that cannot start', () => {
     },
   );
 
+  it('the cause of a thread that cannot start is what its module threw, with its system code', async () => {
+    const entry = await writeEntry(`import { readFileSync } from 'node:fs'; readFileSync('/absent');`);
+    await using pool = openPool({ entry });
+    await expect(pool.tasks.double(1)).rejects.toMatchObject({
+      code: 'WORKER_FAILED',
+      cause: { code: 'ENOENT' },
+    });
+  });
+
   it('a thread that takes too long to start is ended', async () => {
     const entry = await writeEntry('await new Promise(() => {});');
     await using pool = openPool({ entry, startTimeoutMs: 50 });
