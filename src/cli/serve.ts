@@ -10,6 +10,7 @@ import { ConfigReload } from './config/config-reload.ts';
 import { fileReader, readConfig, type ReadConfig, readGivenConfig } from './config/read-config.ts';
 import { DEMO_IMAGE, printFirstScreen, readyMessage } from './terminal/print-first-screen.ts';
 import { printLogLine } from './terminal/print-log-line.ts';
+import { stopSignal } from './terminal/stop-signal.ts';
 import { warnOfOpenFiles } from './terminal/warn-of-open-files.ts';
 
 /**
@@ -21,8 +22,6 @@ const V8_FLAGS = '--external-memory-accounted-in-global-limit';
 const OWNER_ONLY = 0o077;
 /** EX_SOFTWARE of sysexits.h. */
 const DEFECT_STATUS = 70;
-const STOP_SIGNALS = ['SIGTERM', 'SIGINT'] as const;
-const SAME_ORDER_MS = 1000;
 
 const FLAGS = {
   config: {
@@ -116,22 +115,4 @@ function endOnDefects(logger: Logger): void {
     logger.fatal({ err: error, origin }, 'a defect: the process ends');
     process.exit(DEFECT_STATUS);
   });
-}
-
-/**
- * Resolves with the first signal to stop. The same signal often arrives twice, from a terminal and from npm,
- * or from systemd and from a script. A later one is intended: it ends the process at once.
- */
-function stopSignal(): Promise<NodeJS.Signals> {
-  const { promise, resolve } = Promise.withResolvers<NodeJS.Signals>();
-  let firstAtMs: number | undefined;
-  const onSignal = (signal: NodeJS.Signals): void => {
-    firstAtMs ??= performance.now();
-    resolve(signal);
-    if (performance.now() - firstAtMs < SAME_ORDER_MS) return;
-    process.removeAllListeners(signal);
-    process.kill(process.pid, signal);
-  };
-  for (const signal of STOP_SIGNALS) process.on(signal, onSignal);
-  return promise;
 }
