@@ -19,6 +19,7 @@ export const PROGRAMS = {
   mkfifo: 'coreutils',
   mount: 'mount',
   prlimit: 'util-linux',
+  script: 'bsdutils',
   setpriv: 'util-linux',
   sh: 'dash',
   sha256sum: 'coreutils',

@@ -5,21 +5,16 @@ import { SpandrelProcess } from './spandrel-process.ts';
 
 const MAIN = resolve(import.meta.dirname, '../../src/cli/bin.ts');
 
-/** Runs a command on a pseudo-terminal, which passes on what is typed (standard input) and shown. */
-const ON_TERMINAL = `
-import os, pty, sys
-sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))
-`;
-
 /** The command `spandrel` as a person starts it; `type` presses keys. */
 export function startOnTerminal(
   args: readonly string[],
   environment: Readonly<Record<string, string>>,
 ): { terminal: SpandrelProcess; type: (keys: string) => void } {
   // The command ends with its terminal, even if that is killed.
-  const command = ['setpriv', '--pdeathsig', 'KILL', process.execPath, MAIN, ...args];
-  const child = startProgram('python3', ['-c', ON_TERMINAL, ...command], {
-    environment: { NO_COLOR: '1', ...environment },
+  const command = ['exec setpriv', '--pdeathsig', 'KILL', process.execPath, MAIN, ...args].join(' ');
+  // On a pseudo-terminal: `script` passes on what is typed and shown, and the exit status.
+  const child = startProgram('script', ['--quiet', '--return', '--command', command, '/dev/null'], {
+    environment: { NO_COLOR: '1', SHELL: '/bin/sh', ...environment },
     stdio: ['pipe', 'pipe', 'pipe'],
   });
   return {
