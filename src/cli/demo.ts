@@ -10,7 +10,7 @@ import { EXIT } from './terminal/exit-status.ts';
 import { DEMO_IMAGE } from './terminal/print-first-screen.ts';
 import { printJson } from './terminal/print-json.ts';
 import type { CommandHelp, Flags } from './terminal/command-help.ts';
-import { LazyReadTour } from './demo-tour.ts';
+import { LazyReadTour } from './lazy-read-tour.ts';
 import { startEmbeddedDemo } from './embedded-demo.ts';
 import { stopSignal } from './terminal/stop-signal.ts';
 
