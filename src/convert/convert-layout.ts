@@ -36,6 +36,8 @@ export interface ConvertDeps {
 /** Result for one layer. */
 export interface LayerOutcome {
   readonly digest: string;
+  /** `skipped`: by its size or format, as `soci` does; `failed`: `soci` cannot convert the image. */
+  readonly state: 'indexed' | 'skipped' | 'failed';
   readonly ztoc?: { readonly digest: Digest; readonly size: number };
   /**
    * Why the layer has no zTOC: `too_small`, `unsupported_format`, or a code of the error table with its
@@ -189,7 +191,7 @@ class LayoutConverter {
     const digest = parseDigest(layer.digest);
     const descriptor = { digest, mediaType: layer.mediaType, size: layer.size };
     const skipped = skipReason(descriptor, this.#options.minLayerBytes);
-    if (skipped !== undefined) return { outcome: { digest, skipped } };
+    if (skipped !== undefined) return { outcome: { digest, state: 'skipped', skipped } };
     const part = locateBlob(this.#layout, digest);
     if (part.range.end - part.range.start !== layer.size)
       throw new SpandrelError('BLOB_CORRUPT', `the blob ${digest} does not have the size in its manifest`);
@@ -197,7 +199,7 @@ class LayoutConverter {
       return await this.#keep(descriptor, await this.#deps.indexLayer(part, digest));
     } catch (error) {
       if (!isSpandrelError(error, 'LAYER_CORRUPT', 'LAYER_UNSUPPORTED', 'LAYER_TOO_LARGE')) throw error;
-      return { outcome: { digest, skipped: error.code, message: error.message } };
+      return { outcome: { digest, state: 'failed', skipped: error.code, message: error.message } };
     }
   }
 
@@ -206,7 +208,7 @@ class LayoutConverter {
     const { ztoc, reason } = index;
     if (ztoc === undefined || reason !== undefined) {
       const { code, message } = reason ?? { code: 'INTERNAL', message: 'no zTOC' };
-      return { outcome: { digest, skipped: code, message } };
+      return { outcome: { digest, state: 'failed', skipped: code, message } };
     }
     const { optimizeXattrs, prefetchPaths, spanBytes } = this.#options;
     const isPrefetching = prefetchPaths.length > 0;
@@ -215,7 +217,7 @@ class LayoutConverter {
     const prefetch = isPrefetching && decoded !== undefined ? readPrefetchLayer(digest, decoded) : undefined;
     await this.#deps.putBlob(ztoc.digest, ztoc.bytes);
     return {
-      outcome: { digest, ztoc: { digest: ztoc.digest, size: ztoc.bytes.byteLength } },
+      outcome: { digest, state: 'indexed', ztoc: { digest: ztoc.digest, size: ztoc.bytes.byteLength } },
       soci: {
         layer,
         spanBytes,

@@ -210,10 +210,10 @@ function printOutcome({ top, platforms }: ConvertOutcome, push: string): void {
 function describe({ top, platforms }: ConvertOutcome, push: string): string[] {
   const lines = platforms.flatMap(({ platform, sociIndex, layers, missingFiles }) => [
     `${platform}: ${sociIndex === undefined ? 'no SOCI index' : `SOCI index ${sociIndex}`}`,
-    ...layers.map(({ digest, ztoc, skipped, message }) =>
+    ...layers.map(({ digest, state, ztoc, skipped, message }) =>
       ztoc === undefined
-        ? `  layer ${digest} left out: ${skipped}${message === undefined ? '' : `, ${message}`}`
-        : `  layer ${digest} -> zTOC ${ztoc.digest}`,
+        ? `  layer ${digest} ${state}, left out: ${skipped}${message === undefined ? '' : `, ${message}`}`
+        : `  layer ${digest} ${state} -> zTOC ${ztoc.digest}`,
     ),
     ...missingFiles.map((path) => `  no layer has ${path}, which should be prefetched`),
   ]);

@@ -88,13 +88,16 @@ export class PageGuard {
 const OWN_SITES: ReadonlySet<unknown> = new Set(['same-origin', 'none']);
 
 /**
- * Whether no HTML form can have sent the request. Pages can make a browser send forms to any host, with the
- * client certificate of its user, but only with the methods and content types of forms.
+ * Whether no page of another origin can have sent the request without asking (CORS). Pages can make a browser
+ * send forms to any host, with the client certificate of its user, but only with the methods and content
+ * types of forms. They can also send bodies without a type; browsers add `Origin` to those.
  * @see https://fetch.spec.whatwg.org/#cors-safelisted-request-header
  */
 export function isNoForm({ method, headers }: Pick<PageRequest, 'method' | 'headers'>): boolean {
-  const isJson = /^application\/json\s*(;|$)/i.test(headers['content-type'] ?? '');
-  return method !== 'POST' || isJson || headers[REQUEST_HEADER] !== undefined;
+  if (method !== 'POST' || headers[REQUEST_HEADER] !== undefined) return true;
+  const { 'content-type': type, origin, 'sec-fetch-site': site } = headers;
+  if (type === undefined) return origin === undefined && site === undefined;
+  return /^application\/json\s*(;|$)/i.test(type);
 }
 
 function parseOrigin(text: string): URL | undefined {

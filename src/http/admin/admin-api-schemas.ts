@@ -115,6 +115,7 @@ export const ADMIN_API_SCHEMAS = {
       image: { type: 'string', description: '`upstream/repository[:tag][@digest]`' },
       platforms: { ...list(text), description: '`linux/amd64`; the configured ones by default' },
     },
+    examples: [{ image: 'ecr/team/app:1.2', platforms: ['linux/amd64'] }],
   },
   ecrEvent: { type: 'object', description: 'an EventBridge event with the detail type "ECR Image Action"' },
   digestParameter: { type: 'object', properties: { digest: { type: 'string', description: 'sha256:…' } } },

@@ -16,6 +16,7 @@ import { parseRequestTarget } from '../requests/request-target.ts';
 import { errorResponse } from '../responses/error-response.ts';
 import { COMMON_HEADERS } from '../responses/registry-response.ts';
 import { ADMIN_API } from './admin-api.ts';
+import type { JsonSchema } from './admin-api-schemas.ts';
 import { healthRoutes, type HealthRoutesDeps } from './health-routes.ts';
 import { documentAdminApi } from './document-admin-api.ts';
 import { storeRoutes, type StoreRoutesDeps } from './store-routes.ts';
@@ -51,8 +52,14 @@ export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
   const closing = new Closing();
   closing.watch(server);
 
-  // Only JSON bodies are read. HTML forms can send other types.
+  // Only JSON bodies are read, with or without their content type. HTML forms can send other types.
   server.removeContentTypeParser('text/plain');
+  const parseJson = server.getDefaultJsonParser('error', 'error');
+  server.addContentTypeParser<string>('*', { parseAs: 'string' }, (request, body, done) => {
+    const { 'content-type': type } = request.headers;
+    if (type === undefined) return parseJson(request, body, done);
+    done(bodyError(`the content type is ${type}, not application/json`, request));
+  });
   // Schemas describe responses and do not change them: fast-json-stringify drops fields that a schema lacks.
   server.setSerializerCompiler(() => (value) => JSON.stringify(value));
 
@@ -109,7 +116,7 @@ export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
   });
 
   server.setErrorHandler((error, request, reply) => {
-    const failure = isClientError(error) ? new SpandrelError('QUERY_INVALID', error.message) : error;
+    const failure = isClientError(error) ? bodyError(error.message, request) : error;
     errors.set(request, failure);
     const { status, headers, body } = errorResponse(failure);
     const { allow = headers['allow'] } = reply.getHeaders();
@@ -138,6 +145,13 @@ function originForm(text: string): string {
     if (!isSpandrelError(error)) throw error;
     return `/${encodeURIComponent(text)}`;
   }
+}
+
+/** With the example of the operation's schema, if its body has one. */
+function bodyError(message: string, { routeOptions }: FastifyRequest): SpandrelError {
+  const { examples } = (routeOptions.schema?.body ?? {}) as JsonSchema;
+  const example = Array.isArray(examples) ? `; send JSON like ${JSON.stringify(examples[0])}` : '';
+  return new SpandrelError('QUERY_INVALID', `${message}${example}`);
 }
 
 /** True for fastify's own errors about a body that it cannot read, or that its schema forbids. */

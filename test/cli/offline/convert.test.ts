@@ -42,9 +42,9 @@ describe('spandrel convert', () => {
     const { status, stdout, stderr } = await run(layoutOf('five-layers'), out, ...flags);
     expect([status, stderr]).toEqual([0, '']);
     expect(stdout).toMatch(/^linux\/amd64: SOCI index sha256:178cd89d/);
-    expect(stdout.match(/ -> zTOC sha256:/g)).toHaveLength(3);
-    expect(stdout).toContain('left out: too_small');
-    expect(stdout).toContain('left out: unsupported_format');
+    expect(stdout.match(/ indexed -> zTOC sha256:/g)).toHaveLength(3);
+    expect(stdout).toContain(' skipped, left out: too_small');
+    expect(stdout).toContain(' skipped, left out: unsupported_format');
     expect(stdout).toMatch(
       /image index sha256:9d3209801c63b26934e2ddc2732e71d9eb599cf1330a0ca5aa4cfbbe38908150\npush it: [^\n]+\n$/,
     );

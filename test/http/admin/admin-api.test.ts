@@ -218,7 +218,35 @@ describe('the admin API', () => {
       headers: { ...json, 'x-spandrel-request': '1' },
       ...(body === undefined ? {} : { body }),
     });
-    expect([response.status, await response.json()]).toMatchObject([400, { errors: [{ code }] }]);
+    const example = expect.stringContaining(
+      '{"image":"ecr/team/app:1.2","platforms":["linux/amd64"]}',
+    ) as string;
+    expect([response.status, await response.json()]).toMatchObject([
+      400,
+      { errors: [{ code, message: example }] },
+    ]);
+  });
+
+  it('takes JSON without a content type, but not from a page, and not as another type', async () => {
+    const warm = async (app: RunningApp, headers: Readonly<Record<string, string>>): Promise<number> => {
+      // Bytes, unlike text, have no type of their own.
+      const body = Buffer.from('{"image":"nobody/app"}');
+      return (await fetch(`${app.adminUrl}/api/v1/warm`, { method: 'POST', headers, body })).status;
+    };
+    // NAME_UNKNOWN: the body has been read.
+    expect(await warm(open, {})).toBe(404);
+    for (const [name, value] of [
+      ['origin', open.adminUrl],
+      ['sec-fetch-site', 'same-origin'],
+      // As `curl -d`, and as a form.
+      ['content-type', 'application/x-www-form-urlencoded'],
+      ['content-type', 'text/plain'],
+    ] as const)
+      expect([name, await warm(open, { [name]: value })]).toEqual([name, 403]);
+    const shown = { authorization: `Bearer ${TOKEN}` };
+    expect(await warm(guarded, shown)).toBe(404);
+    for (const type of ['application/x-www-form-urlencoded', 'text/plain', 'nonsense'])
+      expect(await warm(guarded, { ...shown, 'content-type': type })).toBe(400);
   });
 });
 
