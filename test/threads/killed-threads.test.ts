@@ -10,6 +10,7 @@ import { digestOf } from '../../src/core/digest.ts';
 import { provenBytes } from '../../src/core/proven-bytes.ts';
 import { WorkerPool } from '../../src/threads/worker-pool.ts';
 import { startLayerBuild } from '../../src/build/building-index.ts';
+import { filesOfUnfinishedIndex } from '../../src/index/index-writer.ts';
 import type * as layerTasks from '../../src/build/layer-worker.ts';
 import type * as spanTasks from '../../src/spans/span-worker.ts';
 import { openFilesIn } from '../helpers/at-rest.ts';
@@ -39,6 +40,10 @@ function openPool<Tasks>(name: 'index' | 'span', entry: string): WorkerPool<Task
   return new WorkerPool<Tasks>({ entry: url, threads: 2, name, maxQueue: 100 });
 }
 
+function indexPath(place: number): string {
+  return join(folder, `index-${place}`);
+}
+
 /** @param growth growth of the file; while it has not ended, the build waits */
 function build(pool: WorkerPool<typeof layerTasks>, place: number, growth: Growth): Promise<unknown> {
   return startLayerBuild({
@@ -52,7 +57,7 @@ function build(pool: WorkerPool<typeof layerTasks>, place: number, growth: Growt
     spanBytes: 65_536,
     readSpanBytes: 65_536,
     limits: NO_LIMITS,
-    indexPath: join(folder, `index-${place}`),
+    indexPath: indexPath(place),
   }).completed;
 }
 
@@ -67,11 +72,11 @@ async function expectNothingLeft(): Promise<void> {
 }
 
 describe('killed threads', () => {
-  it('threads killed while they build leave no open file and no part of an index', async () => {
+  it('threads killed while they build leave no open file, and no file that the owner of the index does not know', async () => {
     for (let round = 0; round < ROUNDS; round++) {
       const pool = openPool<typeof layerTasks>('index', 'build/layer-worker');
       await build(pool, 0, Growth.complete(gzip.length));
-      await rm(join(folder, 'index-0'));
+      await rm(indexPath(0));
       const builds = Array.from({ length: TASKS }, (_, place) => {
         const growth = new Growth();
         growth.advance(gzip.length);
@@ -81,6 +86,8 @@ describe('killed threads', () => {
       await passTurns(round);
       await pool[Symbol.asyncDispose]();
       expect((await ends).map(({ status }) => status)).toEqual(builds.map(() => 'rejected'));
+      for (const place of builds.keys())
+        for (const file of filesOfUnfinishedIndex(indexPath(place))) await rm(file, { force: true });
       await expectNothingLeft();
     }
   });
