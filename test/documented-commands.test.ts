@@ -10,7 +10,7 @@ import { cleanup } from './helpers/cleanup.ts';
 import { runProgram, tryProgram } from './helpers/programs.ts';
 import { proxyWith } from './helpers/proxy-with.ts';
 import type { RunningApp } from './helpers/running-app.ts';
-import { blockLanguages, hasShape, shapeOf, shellBlocks } from './helpers/shell-blocks.ts';
+import { fencedBlocks, hasShape, shapeOf, shellBlocks } from './helpers/shell-blocks.ts';
 import { temporaryFolder } from './helpers/temporary-folder.ts';
 
 const ROOT = resolve(import.meta.dirname, '..');
@@ -33,6 +33,12 @@ const NOT_RUN: readonly (readonly [begin: string, reason: string])[] = [
   ['export PATH="$PWD/node_modules', 'runs these tests'],
   ['npm run load', 'takes minutes'],
   ['# on a node', 'needs a node, and a proxy with another name'],
+  ['docker ', 'needs Docker'],
+  ['kubectl ', 'needs a cluster: test/docker/kubernetes-eks.test.ts checks the files'],
+  [
+    'npx spandrel serve',
+    'serves until it is stopped: test/documented-blocks.test.ts checks its configuration',
+  ],
 ];
 
 const BLOCKS = DOCUMENTS.flatMap((document) => shellBlocks(document, read(document)));
@@ -105,7 +111,7 @@ describe('the commands of the documentation', () => {
 
   it('are in blocks of the language sh, which this test finds', () => {
     const others = DOCUMENTS.filter((document) =>
-      blockLanguages(read(document)).some((language) =>
+      fencedBlocks(read(document)).some(({ language }) =>
         /^(?:bash|shell|console|zsh|shellsession)$/.test(language),
       ),
     );
@@ -122,7 +128,9 @@ describe('the commands of the documentation', () => {
     );
     const wrong = DOCUMENTS.flatMap((document) =>
       Array.from(
-        read(document).matchAll(/(?:npx spandrel|npm exec spandrel --|`spandrel) ([a-z][a-z-]*)([^\n`|]*)/g),
+        read(document).matchAll(
+          /(?:npx spandrel|npm exec spandrel --|`spandrel|run: spandrel) ([a-z][a-z-]*)([^\n`|]*)/g,
+        ),
         ([line, name = '', rest = '']) => {
           const text = help.get(name);
           const flags = Array.from(rest.matchAll(/(?<= )--[a-z][a-z-]*/g), ([flag]) => flag);

@@ -9,7 +9,7 @@ export interface ShellBlock {
 const FENCE = /^( *)```(\w*)\n([^]*?)^\1```$/gm;
 
 /** Every fenced block of a Markdown document, with its language. */
-function fencedBlocks(text: string): { language: string; body: string; start: number; end: number }[] {
+export function fencedBlocks(text: string): { language: string; body: string; start: number; end: number }[] {
   return Array.from(
     text.matchAll(FENCE),
     ({ 0: whole, 1: indent = '', 2: language = '', 3: body = '', index }) => ({
@@ -19,11 +19,6 @@ function fencedBlocks(text: string): { language: string; body: string; start: nu
       end: index + whole.length,
     }),
   );
-}
-
-/** Languages of a document's blocks. */
-export function blockLanguages(text: string): string[] {
-  return fencedBlocks(text).map(({ language }) => language);
 }
 
 /** The blocks of shell commands in a document. */

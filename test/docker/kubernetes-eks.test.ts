@@ -1,0 +1,211 @@
+import { once } from 'node:events';
+import { access, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+
+import { describe, expect, it } from 'vitest';
+
+import { checkContainerd } from '../../src/cli/doctor/check-containerd.ts';
+import { checkMirrors } from '../../src/cli/doctor/check-mirrors.ts';
+import { checkSnapshotter } from '../../src/cli/doctor/check-snapshotter.ts';
+import { readContainerdConfig } from '../../src/cli/doctor/containerd-config.ts';
+import type { Config } from '../../src/config/config-keys.ts';
+import { parseConfig } from '../../src/config/parse-config.ts';
+import { parseEcrHost } from '../../src/core/ecr-host.ts';
+import { cleanup } from '../helpers/cleanup.ts';
+import { expectValidObjects, kustomize, type KubernetesObject } from '../helpers/kubernetes-objects.ts';
+import { NodeTree } from '../helpers/node-tree.ts';
+import { startProgram } from '../helpers/programs.ts';
+import { fencedBlocks, shellBlocks } from '../helpers/shell-blocks.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
+
+const ROOT = resolve(import.meta.dirname, '../..');
+const REGISTRY = '123456789012.dkr.ecr.eu-central-1.amazonaws.com';
+const PROXY = 'https://registry.internal.example.com';
+
+interface Container {
+  readonly command: readonly string[];
+  readonly env?: readonly { readonly name: string; readonly value?: string; readonly valueFrom?: object }[];
+  readonly volumeMounts: readonly { readonly name: string; readonly mountPath: string }[];
+}
+
+interface Volume {
+  readonly name: string;
+  readonly secret?: {
+    readonly secretName: string;
+    readonly defaultMode: number;
+    readonly items?: readonly { readonly key: string; readonly path: string }[];
+  };
+}
+
+interface Workload extends KubernetesObject {
+  readonly spec: {
+    readonly template: {
+      readonly spec: { readonly containers: readonly Container[]; readonly volumes: readonly Volume[] };
+    };
+    readonly volumeClaimTemplates: readonly {
+      readonly spec: { readonly resources: { readonly requests: { readonly storage: string } } };
+    }[];
+  };
+}
+
+interface Service extends KubernetesObject {
+  readonly spec: {
+    readonly type?: string;
+    readonly ports: readonly { readonly name: string; readonly port: number }[];
+  };
+}
+
+const objects = kustomize(join(ROOT, 'docker/kubernetes-eks'));
+const nodes = kustomize(join(ROOT, 'docker/kubernetes-nodes'));
+
+function find(kind: string, name: string): KubernetesObject {
+  const found = objects.find((object) => object.kind === kind && object.metadata.name === name);
+  if (found === undefined) throw new Error(`there is no ${kind} ${name}`);
+  return found;
+}
+
+function shippedConfig(): Config {
+  const { data } = find('ConfigMap', 'spandrel') as KubernetesObject & {
+    readonly data: Record<string, string>;
+  };
+  const environment = { SPANDREL_CACHE_REDIS_URL: 'rediss://:x@redis.example.com:6379' };
+  return parseConfig({ yaml: data['spandrel.yaml'] ?? '', environment });
+}
+
+async function recipe(): Promise<string> {
+  return readFile(join(ROOT, 'docs/recipes.md'), 'utf8');
+}
+
+describe('the overlay for EKS', () => {
+  const workload = find('StatefulSet', 'spandrel') as Workload;
+  const { containers, volumes } = workload.spec.template.spec;
+
+  it('is made of objects that the API knows, field by field', async () => {
+    const ofCluster = [...objects, ...nodes].filter(({ kind }) => kind !== 'ServiceMonitor');
+    expect(ofCluster.length).toBeGreaterThanOrEqual(9);
+    await expectValidObjects(ofCluster);
+  });
+
+  it('has a configuration that the proxy takes, in front of ECR, with TLS, a token and sealed Redis', () => {
+    const { upstreams = [], listen, admin, cache } = shippedConfig();
+    expect(upstreams.map(({ host, auth }) => [host, auth.kind, parseEcrHost(host)?.kind])).toEqual([
+      [REGISTRY, 'ecr', 'private'],
+    ]);
+    expect(listen.hosts).toEqual([new URL(PROXY).host]);
+    expect([listen.tls.cert, admin.tokenFile, cache.redis.keyFile].includes(undefined)).toBe(false);
+  });
+
+  it('mounts every file that the configuration names, and nobody else can read it', () => {
+    const { listen, admin, cache } = shippedConfig();
+    const files = volumes.flatMap(({ name, secret }) => {
+      const mount = containers[0]?.volumeMounts.find((candidate) => candidate.name === name)?.mountPath;
+      if (secret === undefined) return [];
+      expect(secret.defaultMode & 0o007).toBe(0);
+      const paths = secret.items?.map(({ path }) => path) ?? ['tls.crt', 'tls.key'];
+      return paths.map((path) => `${mount}/${path}`);
+    });
+    const { cert, key } = listen.tls;
+    expect(new Set(files)).toEqual(new Set([cert, key, admin.tokenFile, cache.redis.keyFile]));
+  });
+
+  it('uses the secrets, and the keys in them, that the recipe creates', async () => {
+    const script = shellBlocks('docs/recipes.md', await recipe()).find(({ script }) =>
+      script.includes('create secret'),
+    );
+    const created = Array.from(script?.script.matchAll(/--from-literal=([a-z-]+)=/g) ?? [], ([, key]) => key);
+    const used = Array.from(
+      JSON.stringify(objects).matchAll(/"(?:secretKeyRef|credentials)":\{"name":"spandrel","key":"([^"]+)"/g),
+      ([, key]) => key,
+    );
+    const mounted = volumes.find(({ secret }) => secret?.secretName === 'spandrel')?.secret?.items ?? [];
+    expect(new Set([...used, ...mounted.map(({ key }) => key)])).toEqual(new Set(created));
+    expect(script?.script).toContain('create secret tls spandrel-tls ');
+    expect(volumes.map(({ secret }) => secret?.secretName)).toContain('spandrel-tls');
+  });
+
+  it('has a volume that the store fits in, with a tenth to spare', () => {
+    const { storage } = workload.spec.volumeClaimTemplates[0]?.spec.resources.requests ?? { storage: '0Gi' };
+    expect(shippedConfig().storage.maxBytes).toBeLessThanOrEqual(
+      0.9 * Number.parseInt(storage, 10) * 2 ** 30,
+    );
+  });
+
+  it('is reached by a load balancer inside the VPC, and scraped at a port that a service has', () => {
+    const service = find('Service', 'spandrel') as Service;
+    expect([service.spec.type, service.spec.ports.map(({ port }) => port)]).toEqual(['LoadBalancer', [443]]);
+    expect(JSON.stringify(service.metadata)).toContain(
+      '"service.beta.kubernetes.io/aws-load-balancer-scheme":"internal"',
+    );
+    const { spec } = find('ServiceMonitor', 'spandrel') as KubernetesObject & {
+      readonly spec: { readonly endpoints: readonly { readonly port: string }[] };
+    };
+    const names = (find('Service', 'spandrel-replicas') as Service).spec.ports.map(({ name }) => name);
+    expect(names).toEqual(expect.arrayContaining(spec.endpoints.map(({ port }) => port)));
+  });
+
+  it('lets the proxy out to Redis, and to VPC endpoints', () => {
+    const { spec } = find('NetworkPolicy', 'spandrel') as KubernetesObject & {
+      readonly spec: {
+        readonly egress: readonly { readonly ports: readonly { readonly port: number }[] }[];
+      };
+    };
+    expect(spec.egress.at(-1)?.ports.map(({ port }) => port)).toEqual([6379, 443]);
+    expect(spec.egress).toHaveLength(3);
+  });
+});
+
+describe('the nodes of EKS', () => {
+  const daemons = nodes.find(({ kind }) => kind === 'DaemonSet') as Workload;
+  const [copy] = daemons.spec.template.spec.containers;
+
+  it('get a hosts.toml that leads containerd to the proxy, and a snapshotter that agrees', async () => {
+    const hosts = await readFile(join(ROOT, 'docker/kubernetes-nodes/hosts.toml'), 'utf8');
+    const [snapshotter = ''] = fencedBlocks(await recipe()).flatMap(({ language, body }) =>
+      language === 'toml' ? [body] : [],
+    );
+    const tree = cleanup.use(
+      await NodeTree.create({
+        '/run/soci-snapshotter-grpc/soci-snapshotter-grpc.sock': '',
+        '/dev/fuse': '',
+        '/etc/containerd/config.toml': await readFile(
+          join(ROOT, 'config/examples/containerd-config-v3.toml'),
+          'utf8',
+        ),
+        [`/etc/containerd/certs.d/${REGISTRY}/hosts.toml`]: hosts,
+        '/etc/soci-snapshotter-grpc/config.toml': snapshotter,
+      }),
+    );
+    const found = await readContainerdConfig(tree.files);
+    if (found.kind !== 'read') throw new Error(found.kind);
+    const mirrors = await checkMirrors(tree.files, found.config, new URL(PROXY));
+    const lazy = await checkSnapshotter(tree.files, { proxy: new URL(PROXY), mirrored: mirrors.registries });
+    const findings = [...(await checkContainerd(tree.files, found)), ...mirrors.findings, ...lazy.findings];
+    expect(findings.filter(({ status }) => status === 'problem')).toEqual([]);
+    expect(mirrors.registries).toEqual([REGISTRY]);
+  });
+
+  it('get the file whole, and lose it with the pod', async () => {
+    const folder = await temporaryFolder();
+    await mkdir(join(folder, 'hosts'));
+    await writeFile(join(folder, 'hosts/hosts.toml'), 'server = "https://example.com"\n');
+    const script =
+      copy?.command
+        .at(-1)
+        ?.replaceAll('/certs.d', join(folder, 'certs.d'))
+        .replaceAll('/hosts/', join(folder, 'hosts/')) ?? '';
+    const variables = Object.fromEntries(copy?.env?.map(({ name, value = '' }) => [name, value]) ?? []);
+    expect(variables).toEqual({ REGISTRY });
+    const child = startProgram('sh', ['-ec', script], {
+      environment: variables,
+      stdio: ['ignore', 'ignore', 'inherit'],
+    });
+    const ended = once(child, 'exit');
+    const file = join(folder, 'certs.d', REGISTRY, 'hosts.toml');
+    await expect
+      .poll(() => readFile(file, 'utf8').catch(() => ''), { timeout: 30_000 })
+      .toContain('example.com');
+    child.kill('SIGTERM');
+    expect(await ended).toEqual([0, null]);
+    await expect(access(file)).rejects.toThrow('ENOENT');
+  });
+});
