@@ -143,7 +143,7 @@ export class LayerIndexes implements AsyncDisposable {
     const found = await this.#findFor(layer, signal);
     if (found === undefined) return this.#useBuild(layer, (build) => build.view(signal), signal);
     if (found.memoryBytes <= MAX_HELD_BYTES) return found;
-    return new EvictableIndex(found, (waiting) => this.#ensure(layer, waiting));
+    return new EvictableIndex(found, (waiting) => this.#complete(layer, waiting));
   }
 
   /**
@@ -160,11 +160,16 @@ export class LayerIndexes implements AsyncDisposable {
   }
 
   async #ensure(layer: Layer, signal: AbortSignal | undefined): Promise<LayerIndex> {
+    const index = await this.#complete(layer, signal);
+    if (await this.#deps.files.hasZtoc(index.summary)) return index;
+    return waitFor(this.#replace(layer, index), signal);
+  }
+
+  /** The complete index, whose zTOC may be lost: readers of spans and files do not need it. */
+  async #complete(layer: Layer, signal: AbortSignal | undefined): Promise<LayerIndex> {
     await this.#awaitUnsound(layer, signal);
     const found = await this.#findFor(layer, signal);
-    if (found === undefined) return this.#useBuild(layer, ({ published }) => published, signal);
-    if (await this.#deps.files.hasZtoc(found.summary)) return found;
-    return waitFor(this.#replace(layer, found), signal);
+    return found ?? this.#useBuild(layer, ({ published }) => published, signal);
   }
 
   /**

@@ -63,9 +63,15 @@ export function disturbanceOf(fault: UpstreamFault): Disturbance {
   return fault.status === 429 ? 'throttled' : 'failing';
 }
 
+export interface DisturbancesOptions {
+  readonly pullsNeedStore: boolean;
+  readonly upstreamBlobs: ReadonlySet<string>;
+}
+
 /** Decides which wrong responses the faults so far explain. */
 export class Disturbances {
   readonly #pullsNeedStore: boolean;
+  readonly #upstreamBlobs: ReadonlySet<string>;
   readonly #since = new Set<Disturbance>();
   /** Digests of blobs that a replica may have received wrong and not verified yet. */
   readonly #unverified = new Set<string>();
@@ -76,9 +82,11 @@ export class Disturbances {
   /**
    * @param options.pullsNeedStore blobs come from an address of which nothing is served before it is stored
    * and verified
+   * @param options.upstreamBlobs their digests
    */
-  constructor({ pullsNeedStore }: { readonly pullsNeedStore: boolean }) {
+  constructor({ pullsNeedStore, upstreamBlobs }: DisturbancesOptions) {
     this.#pullsNeedStore = pullsNeedStore;
+    this.#upstreamBlobs = upstreamBlobs;
   }
 
   note(disturbance: Disturbance): void {
@@ -116,8 +124,15 @@ export class Disturbances {
     return [...this.#since].some((disturbance) => {
       if (!CODES[disturbance].includes(code)) return false;
       const isOfStore = disturbance === 'fullDisk' || disturbance === 'smallStore';
-      return !isOfStore || NEEDS_STORE.test(path) || (this.#pullsNeedStore && path.includes('/blobs/'));
+      return !isOfStore || NEEDS_STORE.test(path) || this.#isBlobThatNeedsStore(path);
     });
+  }
+
+  /** A zTOC that the store has lost is built again, which needs room for an index. */
+  #isBlobThatNeedsStore(path: string): boolean {
+    const [, digest] = /\/blobs\/(.*)$/.exec(path) ?? [];
+    if (digest === undefined) return false;
+    return this.#pullsNeedStore || (this.#since.has('lostRecords') && !this.#upstreamBlobs.has(digest));
   }
 
   /** A body shorter than its announced length. */

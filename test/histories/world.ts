@@ -68,7 +68,8 @@ export class World implements AsyncDisposable {
     stack: AsyncDisposableStack,
   ) {
     this.setUp = setUp;
-    this.disturbances = new Disturbances({ pullsNeedStore: setUp.redirects });
+    const upstreamBlobs = new Set(parts.content.repositories.flatMap((of) => [...blobsOf(of).keys()]));
+    this.disturbances = new Disturbances({ pullsNeedStore: setUp.redirects, upstreamBlobs });
     this.judge = new Judge(this.disturbances);
     this.content = parts.content;
     this.pushed = parts.pushed;
