@@ -2,6 +2,7 @@ import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 
 import { beforeAll, describe, expect, it } from 'vitest';
+import { parse as parseYaml } from 'yaml';
 
 import type { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { Certificate } from '../helpers/certificate.ts';
@@ -204,5 +205,46 @@ describe('containerd 1.6', () => {
     await expect(
       containerd.pull('quay.io/team/app:1', '--hosts-dir', join(scratch, 'hosts')),
     ).rejects.toThrow(/403|refused/);
+  });
+});
+
+/** The manifest at an address that a client makes of its configuration. */
+async function manifestAt(url: string): Promise<{ status: number; digest: string | null }> {
+  const response = await fetch(url, {
+    headers: {
+      accept: 'application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json',
+    },
+  });
+  await response.arrayBuffer();
+  return { status: response.status, digest: response.headers.get('docker-content-digest') };
+}
+
+describe('clients that are not installed here', () => {
+  it('Docker asks the mirrors of its daemon.json for images of Docker Hub, without the name of the registry', async () => {
+    const file = await paste('docker-daemon.json', 'daemon.json');
+    const daemon = JSON.parse(await readFile(file, 'utf8')) as {
+      readonly 'registry-mirrors': readonly string[];
+      readonly 'insecure-registries': readonly string[];
+    };
+    expect(daemon['insecure-registries']).toEqual([proxy]);
+    for (const mirror of daemon['registry-mirrors'])
+      expect(await manifestAt(`${mirror}/v2/library/app/manifests/${original}`)).toEqual({
+        status: 200,
+        digest: original,
+      });
+  });
+
+  it('k3s asks the endpoints of its registries.yaml, and names the registry in ns', async () => {
+    const { mirrors } = parseYaml(
+      await readFile(await paste('k3s-registries.yaml', 'registries.yaml'), 'utf8'),
+    ) as {
+      readonly mirrors: Readonly<Record<string, { readonly endpoint: readonly string[] }>>;
+    };
+    expect(Object.keys(mirrors)).toEqual(['docker.io', ECR]);
+    for (const [registry, { endpoint }] of Object.entries(mirrors))
+      expect(await manifestAt(`${endpoint[0]}/v2/app/manifests/${original}?ns=${registry}`)).toEqual({
+        status: 200,
+        digest: original,
+      });
   });
 });

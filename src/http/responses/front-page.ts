@@ -8,6 +8,8 @@ export interface FrontPage {
   readonly title: string;
   /** Paths, and what is at each. */
   readonly places: readonly (readonly [path: string, what: string])[];
+  /** Where to go next, a sentence each. */
+  readonly next: readonly string[];
 }
 
 export const REGISTRY_PAGE: FrontPage = {
@@ -19,6 +21,11 @@ export const REGISTRY_PAGE: FrontPage = {
     ['/v2/<name>/_soci/images/<tag>', 'what is indexed of an image'],
     ['/v2/<name>/_soci/images/<tag>/files/', 'files of an image'],
     ['/v2/<name>/_soci/layers/<digest>', 'index, spans and files of a layer'],
+  ],
+  next: [
+    'Pull images from this address: <name> is UPSTREAM/REPOSITORY.',
+    'spandrel doctor <name>:<tag> says whether a node pulls an image lazily, and why not.',
+    'docs/clients.md sets up clients, docs/reference/api.md has all routes.',
   ],
 };
 
@@ -33,20 +40,21 @@ export const ADMIN_PAGE: FrontPage = {
     ['/api/v1/jobs', 'images that are being warmed; POST /api/v1/warm begins one'],
     ['/api/openapi.json', 'this API as an OpenAPI document'],
   ],
+  next: [
+    'spandrel warm UPSTREAM/REPOSITORY:TAG indexes an image before its first pull.',
+    'docs/operations.md has dashboard, alerts and a table of incidents.',
+  ],
 };
 
 /** A front page as text, HTML or JSON, whichever the client prefers. */
-export function frontPageResponse(
-  { title, places }: FrontPage,
-  { accept }: IncomingHttpHeaders,
-): RegistryResponse {
+export function frontPageResponse(page: FrontPage, { accept }: IncomingHttpHeaders): RegistryResponse {
   const headers = { vary: 'accept' };
   const contentType = preferredType(accept, ['text/plain', 'text/html', 'application/json']);
   if (contentType === 'application/json') {
-    const links = places.map(([path, description]) => ({ path, description }));
-    return jsonResponse({ name: 'Spandrel', description: title, links }, { headers });
+    const links = page.places.map(([path, description]) => ({ path, description }));
+    return jsonResponse({ name: 'Spandrel', description: page.title, links }, { headers });
   }
-  const text = contentType === 'text/html' ? printHtml(title, places) : printText(title, places);
+  const text = contentType === 'text/html' ? printHtml(page) : printText(page);
   const body = Buffer.from(text);
   return {
     status: 200,
@@ -59,16 +67,21 @@ export function frontPageResponse(
   };
 }
 
-function printText(title: string, places: FrontPage['places']): string {
+function printText({ title, places, next }: FrontPage): string {
   const width = Math.max(...places.map(([path]) => path.length));
-  return `${title}\n\n${places.map(([path, what]) => `  ${path.padEnd(width)}  ${what}\n`).join('')}`;
+  const lines = places.map(([path, what]) => `  ${path.padEnd(width)}  ${what}`);
+  return `${[title, '', ...lines, '', ...next].join('\n')}\n`;
 }
 
-function printHtml(title: string, places: FrontPage['places']): string {
+function printHtml({ title, places, next }: FrontPage): string {
   const escape = (text: string): string => text.replaceAll('<', '&lt;');
   const rows = places.map(([path, what]) => {
     const shown = escape(path);
     return `<dt>${path.includes('<') ? shown : `<a href="${path}">${shown}</a>`}</dt><dd>${escape(what)}</dd>`;
   });
-  return `<!doctype html><html lang="en"><title>Spandrel</title><p>${escape(title)}</p><dl>${rows.join('')}</dl></html>\n`;
+  const more = next.map((sentence) => `<p>${escape(sentence)}</p>`).join('');
+  return (
+    '<!doctype html><html lang="en"><meta name="viewport" content="width=device-width">' +
+    `<title>Spandrel</title><p>${escape(title)}</p><dl>${rows.join('')}</dl>${more}</html>\n`
+  );
 }
