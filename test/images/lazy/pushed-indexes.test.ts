@@ -148,7 +148,8 @@ describe('an index that somebody has pushed', () => {
     expect(await referrers(app, manifest)).toEqual([index]);
   });
 
-  it.each<[string, (ztoc: Bytes) => Bytes]>([
+  /** What a pushed zTOC is, and how it becomes so. */
+  const uselessZtocs: readonly [string, (ztoc: Bytes) => Bytes][] = [
     ['is cut short', (ztoc) => ztoc.slice(0, ztoc.length - 100)],
     ['is no zTOC', (ztoc) => ztoc.map(() => 7)],
     ['belongs to another layer', (ztoc) => edited(ztoc, () => ({ compressedArchiveSize: 1_000_000 }))],
@@ -161,17 +162,10 @@ describe('an index that somebody has pushed', () => {
           })),
         ),
     ],
-  ])('a pushed index is replaced by ours at once if its zTOC %s', async (_what, change) => {
-    const ztoc = change(await ztocOf(PUSHED_SPAN_BYTES));
-    const { manifest, index } = await push({ ztoc, version: 1 });
-    await using app = await startApp();
-    const offered = await referrers(app, manifest);
-    expect(offered).toHaveLength(1);
-    expect(offered).not.toContain(index);
-    expect(await pull(app)).toBe(digestOf(await ztocOf(OWN_SPAN_BYTES)));
-  });
+  ];
 
-  it.each<[string, (json: string) => string]>([
+  /** What a pushed index is, and how it becomes so. */
+  const uselessIndexes: readonly [string, (json: string) => string][] = [
     ['is not printed as Go prints it', (json) => json.replace('{', '{ ')],
     ['names a layer of another image', (json) => json.replaceAll(layerDigest, `sha256:${'a'.repeat(64)}`)],
     [
@@ -179,11 +173,23 @@ describe('an index that somebody has pushed', () => {
       (json) => json.replace(/"layers":\[(.*?\}\})\]/s, '"layers":[$1,$1,$1]'),
     ],
     ['has another kind of config', (json) => json.replace('soci.index.v1+json', 'soci.index.v9+json')],
-  ])('a pushed index is replaced by ours at once if it %s', async (_what, edit) => {
-    const { manifest, index } = await push({ ztoc: await ztocOf(PUSHED_SPAN_BYTES), version: 1, edit });
+  ];
+
+  it('a pushed index is replaced by ours at once if nodes could not use it or its zTOC', async () => {
+    const ztoc = await ztocOf(PUSHED_SPAN_BYTES);
+    const own = digestOf(await ztocOf(OWN_SPAN_BYTES));
+    const pushes: readonly (readonly [string, Partial<PushOptions>])[] = [
+      ...uselessZtocs.map(([what, change]) => [`its zTOC ${what}`, { ztoc: change(ztoc) }] as const),
+      ...uselessIndexes.map(([what, edit]) => [`it ${what}`, { edit }] as const),
+    ];
     await using app = await startApp();
-    expect(await referrers(app, manifest)).not.toContain(index);
-    expect(await pull(app)).toBe(digestOf(await ztocOf(OWN_SPAN_BYTES)));
+    for (const [place, [what, options]] of pushes.entries()) {
+      const repository = `app-${place}`;
+      const { manifest, index } = await push({ ztoc, version: 1, repository, ...options });
+      const offered = await referrers(app, manifest, repository);
+      expect([what, offered.length, offered.includes(index)]).toEqual([what, 1, false]);
+      expect([what, await pull(app, repository)]).toEqual([what, own]);
+    }
   });
 
   it('a pushed index without its zTOC is replaced by ours at once', async () => {
@@ -293,7 +299,8 @@ describe('an index that somebody has pushed', () => {
     expect(platforms).toMatchObject([{ manifest, soci: { v2: index } }]);
   });
 
-  it.each<[string, (decoded: DecodedZtoc) => Partial<Ztoc>]>([
+  /** A value of a zTOC, and how it becomes wrong. */
+  const wrongValues: readonly [string, (decoded: DecodedZtoc) => Partial<Ztoc>][] = [
     [
       'the place of a file',
       (ztoc) =>
@@ -342,22 +349,26 @@ describe('an index that somebody has pushed', () => {
       'the size of the archive',
       ({ uncompressedArchiveSize }) => ({ uncompressedArchiveSize: uncompressedArchiveSize + 512 }),
     ],
-  ])(
-    'a pushed index with a wrong value for %s serves no wrong byte and is replaced by ours',
-    async (_what, edit) => {
-      const ztoc = edited(await ztocOf(PUSHED_SPAN_BYTES), edit);
-      const { manifest, index } = await push({ ztoc, version: 1 });
-      {
-        await using app = await startApp();
-        expect(await pull(app)).toBe(digestOf(await ztocOf(OWN_SPAN_BYTES)));
-        const offered = await referrers(app, manifest);
-        expect(offered).toHaveLength(1);
-        expect(offered).not.toContain(index);
-      }
+  ];
+
+  it('a pushed index with one wrong value of any kind serves no wrong byte and is replaced by ours', async () => {
+    const right = await ztocOf(PUSHED_SPAN_BYTES);
+    const pushed = await Promise.all(
+      wrongValues.map(async ([what, edit], place) => {
+        const repository = `app-${place}`;
+        return { what, repository, ...(await push({ ztoc: edited(right, edit), version: 1, repository })) };
+      }),
+    );
+    const own = digestOf(await ztocOf(OWN_SPAN_BYTES));
+    for (const start of ['first', 'second']) {
       await using app = await startApp();
-      expect(await referrers(app, manifest)).not.toContain(index);
-    },
-  );
+      for (const { what, repository, manifest, index } of pushed) {
+        expect([what, start, await pull(app, repository)]).toEqual([what, start, own]);
+        const offered = await referrers(app, manifest, repository);
+        expect([what, start, offered.length, offered.includes(index)]).toEqual([what, start, 1, false]);
+      }
+    }
+  });
 });
 
 function withoutFirstCheckpoint({ checkpoints }: Ztoc): Partial<Ztoc> {
