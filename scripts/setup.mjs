@@ -37,7 +37,7 @@ function isInstalled() {
 function install() {
   if (isInstalled()) return;
   console.error('setup: installing dependencies (once)');
-  // The prepare script would build, which this script does itself.
+  // The script `dependencies` would build, which this script does itself.
   npm('ci');
 }
 

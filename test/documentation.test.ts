@@ -145,7 +145,7 @@ describe('documents', () => {
   });
 
   it('name npm scripts that exist', () => {
-    const NPM_COMMANDS = ['exec', 'install'];
+    const NPM_COMMANDS = ['pack', 'exec', 'install'];
     const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> };
     // In code only: the words "npm cache" of a sentence are no script.
     const code = /(?:`|^)npm (?:run )?([a-z:]+)/gm;
