@@ -2,6 +2,7 @@ import { readdir } from 'node:fs/promises';
 
 import { expect, it } from 'vitest';
 
+import { printedCommand } from '../helpers/printed-command.ts';
 import { SpandrelProcess } from '../helpers/spandrel-process.ts';
 import { startOnTerminal } from '../helpers/start-on-terminal.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
@@ -27,8 +28,8 @@ it('the tour says what it has seen, and its addresses work until it is stopped',
   const commands = [...text.matchAll(/^ {2}npx spandrel (.*)\r$/gm)].map(([, line = '']) => line);
   expect(commands).toHaveLength(3);
   for (const line of commands) {
-    await using command = new SpandrelProcess(line.split(' '));
-    expect([line, await command.exitStatus(), command.stderr]).toEqual([line, 0, '']);
+    const { status, stderr } = await printedCommand(...line.split(' '));
+    expect([line, status, stderr]).toEqual([line, 0, '']);
   }
   type(INTERRUPT);
   expect(await terminal.exitStatus()).toBe(0);

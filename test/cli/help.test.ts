@@ -1,30 +1,24 @@
 import { readFile } from 'node:fs/promises';
 
-import { describe, expect, it, vi } from 'vitest';
+import { describe, expect, it } from 'vitest';
 
 import { asksForHelp } from '../../src/cli/terminal/command-help.ts';
-import { COMMAND_NAMES, printCommandHelp, printUsage, runCommand } from '../../src/cli/run-command.ts';
+import { COMMAND_NAMES, printCommandHelp, printUsage } from '../../src/cli/run-command.ts';
+import { printedCommand } from '../helpers/printed-command.ts';
 import { tryProgram } from '../helpers/programs.ts';
-
-/** The standard output of a command line, and its exit status. */
-async function printed(...args: string[]): Promise<{ status: number; stdout: string }> {
-  const write = vi.spyOn(process.stdout, 'write').mockReturnValue(true);
-  try {
-    const status = await runCommand(args);
-    return { status, stdout: write.mock.calls.map(([text]) => String(text)).join('') };
-  } finally {
-    write.mockRestore();
-  }
-}
 
 describe('--help of a command', () => {
   it.each(COMMAND_NAMES)(
     'of %s prints its usage, its flags and what they mean, and runs nothing',
     async (name) => {
       const help = await printCommandHelp(name);
-      expect(await printed(name, '--help')).toEqual({ status: 0, stdout: help });
-      expect(await printed(name, 'anything', '--no-such-flag', '-h')).toEqual({ status: 0, stdout: help });
-      expect(await printed('help', name)).toEqual({ status: 0, stdout: help });
+      expect(await printedCommand(name, '--help')).toEqual({ status: 0, stdout: help, stderr: '' });
+      expect(await printedCommand(name, 'anything', '--no-such-flag', '-h')).toEqual({
+        status: 0,
+        stdout: help,
+        stderr: '',
+      });
+      expect(await printedCommand('help', name)).toEqual({ status: 0, stdout: help, stderr: '' });
       expect(help).toMatch(new RegExp(`^Usage: spandrel ${name} `));
       expect(help).toMatch(/^Exit status:\n {2}0 {2}\S.*\n {2}1 {2}\S.*\n {2}2 {2}\S/m);
       expect(help.split('\n').filter((line) => line.length > 80)).toEqual([]);
@@ -42,7 +36,7 @@ describe('--help of a command', () => {
 
   it('is printed for the program as a whole without a command', async () => {
     for (const args of [['--help'], ['-h'], ['help']])
-      expect(await printed(...args)).toEqual({ status: 0, stdout: printUsage() });
+      expect(await printedCommand(...args)).toEqual({ status: 0, stdout: printUsage(), stderr: '' });
   });
 
   it('is not a flag after two dashes', () => {
@@ -64,21 +58,18 @@ describe('a wrong command line', () => {
     [['ls', '--colour'], 'unknown flag --colour'],
     [['no-such-command'], 'unknown command: no-such-command'],
   ])('%j is answered with the word that may be meant', async (args, message) => {
-    const write = vi.spyOn(process.stderr, 'write').mockReturnValue(true);
-    try {
-      expect(await printed(...args)).toEqual({ status: 2, stdout: '' });
-      expect(String(write.mock.calls[0]?.[0])).toBe(`spandrel: ${message}\n`);
-      expect(String(write.mock.calls.at(-1)?.[0])).toContain('Usage: spandrel ');
-    } finally {
-      write.mockRestore();
-    }
+    const { status, stdout, stderr } = await printedCommand(...args);
+    expect([status, stdout]).toEqual([2, '']);
+    const [first, ...usage] = stderr.split('\n');
+    expect(first).toBe(`spandrel: ${message}`);
+    expect(usage.join('\n')).toContain('Usage: spandrel ');
   });
 });
 
 describe('--version', () => {
   it.each(['--version', '-V'])('%s prints the version of the package', async (flag) => {
     const { version } = JSON.parse(await readFile('package.json', 'utf8')) as { version: string };
-    expect(await printed(flag)).toEqual({ status: 0, stdout: `spandrel ${version}\n` });
+    expect(await printedCommand(flag)).toEqual({ status: 0, stdout: `spandrel ${version}\n`, stderr: '' });
   });
 });
 
