@@ -12,8 +12,8 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 120_000,
     pool: 'forks',
-    // Tests wait more than they work: two at a time also on two cores.
-    maxWorkers: Math.max(2, availableParallelism() - 1),
+    // Tests wait more than they work: three at a time also on two cores.
+    maxWorkers: Math.max(3, availableParallelism() - 1),
     // Half of the work of a thread or program under test was to compile its modules.
     env: { NODE_COMPILE_CACHE: resolve(import.meta.dirname, 'node_modules/.cache/compiled') },
   },

@@ -180,33 +180,46 @@ describe('a running proxy with restricted access', () => {
 });
 
 describe('a file with secrets', () => {
-  it.each<[string, (text: string) => Promise<unknown>]>([
-    ['empty', () => writeFile(users, '')],
-    ['missing', () => rm(users)],
-    ['cut off', (text) => writeFile(users, text.slice(0, -9))],
-    ['a folder', () => rm(users).then(() => mkdir(users))],
-    ['unreadable words', () => writeFile(users, 'alice\n')],
-  ])('with users that is %s keeps the previous users in use', async (_what, change) => {
+  it('keeps the previous users in use if their file is damaged, whatever the damage', async () => {
     await writeFile(file, closedConfig());
     const proxy = await Proxy.start(['--config', file]);
-    await change(await readFile(users, 'utf8'));
-    await expectRefused(proxy, /htpasswd/);
-    const asAlice = await fetch(`${proxy.url}/v2/`, { headers: { authorization: basic('alice', ALICE) } });
-    expect([asAlice.status, await proxy.openness(), await proxy.metric()]).toEqual([200, [401, 401], '0']);
+    const text = await readFile(users, 'utf8');
+    const ways: [string, () => Promise<unknown>][] = [
+      ['empty', () => writeFile(users, '')],
+      ['missing', () => rm(users)],
+      ['cut off', () => writeFile(users, text.slice(0, -9))],
+      ['a folder', () => rm(users).then(() => mkdir(users))],
+      ['unreadable words', () => writeFile(users, 'alice\n')],
+    ];
+    for (const [name, change] of ways) {
+      await change();
+      await expectRefused(proxy, /htpasswd/, true);
+      const asAlice = await fetch(`${proxy.url}/v2/`, { headers: { authorization: basic('alice', ALICE) } });
+      const state = [asAlice.status, await proxy.openness(), await proxy.metric()];
+      expect(state, name).toEqual([200, [401, 401], '0']);
+      await rm(users, { recursive: true, force: true });
+      await writeFile(users, text);
+      await expectTaken(proxy, true);
+    }
   });
 
-  it.each<[string, (path: string) => Promise<unknown>]>([
-    ['empty', (path) => writeFile(path, '')],
-    ['missing', (path) => rm(path)],
-    ['cut off', (path) => writeFile(path, TOKEN.slice(0, -3))],
-  ])('with a token that is %s keeps the previous token in use', async (_what, change) => {
+  it('keeps the previous token in use if its file is damaged, whatever the damage', async () => {
     const tokenFile = join(folder, 'token');
     await writeFile(tokenFile, `${TOKEN}\n`);
     await writeFile(file, `admin: {tokenFile: ${tokenFile}}\n`);
     const proxy = await Proxy.start(['--config', file]);
-    await change(tokenFile);
-    await expectRefused(proxy, /tokenFile|middle of a line/);
-    expect([(await proxy.openness())[1], await proxy.metric()]).toEqual([401, '0']);
+    const ways: [string, () => Promise<unknown>][] = [
+      ['empty', () => writeFile(tokenFile, '')],
+      ['missing', () => rm(tokenFile)],
+      ['cut off', () => writeFile(tokenFile, TOKEN.slice(0, -3))],
+    ];
+    for (const [name, change] of ways) {
+      await change();
+      await expectRefused(proxy, /tokenFile|middle of a line/, true);
+      expect([(await proxy.openness())[1], await proxy.metric()], name).toEqual([401, '0']);
+      await writeFile(tokenFile, `${TOKEN}\n`);
+      await expectTaken(proxy, true);
+    }
   });
 
   it('with half a certificate, no key, or one authority less keeps the previous ones in use', async () => {
