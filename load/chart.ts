@@ -49,7 +49,9 @@ export function drawChart(chart: Chart): string {
     PLOT.top,
   );
   const marks = chart.kind === 'bars' ? drawBars(chart.series, x, y) : drawLines(chart.series, x, y);
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" font-family="sans-serif" font-size="12" fill="#222">
+  const upright = `transform="translate(18 ${(PLOT.top + PLOT.bottom) / 2}) rotate(-90)"`;
+  const look = 'font-family="sans-serif" font-size="12" fill="#222"';
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" ${look}>
 <rect width="${WIDTH}" height="${HEIGHT}" fill="#fff"/>
 ${text(WIDTH / 2, 22, chart.title, 'text-anchor="middle" font-size="15"')}
 ${drawLegend(chart.series)}
@@ -57,7 +59,7 @@ ${x.ticks.map((tick) => drawVerticalTick(chart.x, x, tick)).join('\n')}
 ${y.ticks.map((tick) => drawHorizontalTick(y, tick)).join('\n')}
 <path d="M${PLOT.left} ${PLOT.top}V${PLOT.bottom}H${PLOT.right}" fill="none" stroke="#222"/>
 ${text((PLOT.left + PLOT.right) / 2, HEIGHT - 16, chart.x.label, 'text-anchor="middle"')}
-${text(0, 0, chart.y.label, `text-anchor="middle" transform="translate(18 ${(PLOT.top + PLOT.bottom) / 2}) rotate(-90)"`)}
+${text(0, 0, chart.y.label, `text-anchor="middle" ${upright}`)}
 ${marks}
 </svg>
 `;
@@ -68,7 +70,8 @@ function drawLines(series: readonly Series[], x: Scale, y: Scale): string {
     .map(({ points }, place) => {
       const at = points.map((point) => `${round(x.place(point[0]))} ${round(y.place(point[1]))}`);
       const dots = points.length > 30 ? [] : at.map((spot) => drawDot(spot, colourOf(place)));
-      return `<polyline points="${at.join(' ')}" fill="none" stroke="${colourOf(place)}" stroke-width="1.6"/>${dots.join('')}`;
+      const stroke = `fill="none" stroke="${colourOf(place)}" stroke-width="1.6"`;
+      return `<polyline points="${at.join(' ')}" ${stroke}/>${dots.join('')}`;
     })
     .join('\n');
 }
@@ -86,7 +89,8 @@ function drawBars(series: readonly Series[], x: Scale, y: Scale): string {
       points.map(([at, value]) => {
         const left = x.place(at) - room * 0.4 + place * width;
         const top = y.place(value);
-        return `<rect x="${round(left)}" y="${round(top)}" width="${round(width)}" height="${round(PLOT.bottom - top)}" fill="${colourOf(place)}"/>`;
+        const size = `width="${round(width)}" height="${round(PLOT.bottom - top)}"`;
+        return `<rect x="${round(left)}" y="${round(top)}" ${size} fill="${colourOf(place)}"/>`;
       }),
     )
     .join('\n');
@@ -97,7 +101,8 @@ function drawLegend(series: readonly Series[]): string {
   return series
     .map(({ name }, place) => {
       const left = PLOT.left + place * step;
-      return `<rect x="${round(left)}" y="36" width="12" height="12" fill="${colourOf(place)}"/>${text(left + 17, 46, name)}`;
+      const size = 'y="36" width="12" height="12"';
+      return `<rect x="${round(left)}" ${size} fill="${colourOf(place)}"/>${text(left + 17, 46, name)}`;
     })
     .join('\n');
 }
@@ -109,7 +114,8 @@ function drawVerticalTick({ categories }: Axis, x: Scale, tick: number): string 
 
 function drawHorizontalTick(y: Scale, tick: number): string {
   const at = round(y.place(tick));
-  return `<path d="M${PLOT.left} ${at}H${PLOT.right}" stroke="#ddd"/>${text(PLOT.left - 6, at + 4, formatTick(tick), 'text-anchor="end"')}`;
+  const label = text(PLOT.left - 6, at + 4, formatTick(tick), 'text-anchor="end"');
+  return `<path d="M${PLOT.left} ${at}H${PLOT.right}" stroke="#ddd"/>${label}`;
 }
 
 function categoryScale(count: number): Scale {

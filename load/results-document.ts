@@ -54,7 +54,8 @@ function printResult(result: SavedResult, charts: readonly string[]): string {
     '',
     question,
     '',
-    `\`npm run load -- ${scenario}\`, ${date.slice(0, 10)}, commit \`${commit}\`, Node ${node.replace('v', '')},`,
+    `\`npm run load -- ${scenario}\`, ${date.slice(0, 10)}, commit \`${commit}\`, ` +
+      `Node ${node.replace('v', '')},`,
     `${processor}, ${network}.`,
     ...(failure === undefined ? [] : ['', `**A promise was not kept in this run:** ${failure}.`]),
     ...splitTables(rows).flatMap((table) => ['', printTable(table)]),

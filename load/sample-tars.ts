@@ -99,7 +99,8 @@ function* logLines(): Generator<Uint8Array> {
   };
   for (;;) {
     const lines = Array.from({ length: 1000 }, () => {
-      const time = `10:${String(next(60)).padStart(2, '0')}:${String(next(60)).padStart(2, '0')}.${next(1000)}`;
+      const twoDigits = (): string => String(next(60)).padStart(2, '0');
+      const time = `10:${twoDigits()}:${twoDigits()}.${next(1000)}`;
       const path = `/v2/library/app/blobs/sha256:${next(2 ** 32).toString(16)}`;
       return `2026-11-21T${time}Z INFO proxy request method=GET path=${path} status=200 bytes=${next(1e6)}\n`;
     });

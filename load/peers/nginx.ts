@@ -15,7 +15,8 @@ export async function serveFilesWithNginx(
   sampleFolder: string,
   tls?: CertificateFiles,
 ): Promise<Peer> {
-  const server = `location ~ ^/v2/.+/blobs/sha256:([0-9a-f]+)$ { alias ${join(sampleFolder, BLOB_FOLDER)}/$1; }`;
+  const blobs = join(sampleFolder, BLOB_FOLDER);
+  const server = `location ~ ^/v2/.+/blobs/sha256:([0-9a-f]+)$ { alias ${blobs}/$1; }`;
   return await start(folder, { server, tls });
 }
 
@@ -71,7 +72,8 @@ async function start(
     `pid ${folder}/nginx.pid; error_log ${folder}/error.log warn;`,
     'events { worker_connections 8192; }',
     'http {',
-    'access_log off; sendfile on; tcp_nopush on; keepalive_requests 100000000; http2_max_concurrent_streams 1000;',
+    'access_log off; sendfile on; tcp_nopush on;',
+    'keepalive_requests 100000000; http2_max_concurrent_streams 1000;',
     ...temporary,
     http,
     `server { listen 127.0.0.1:${port}${tls === undefined ? '' : ' ssl http2'} backlog=4096;`,

@@ -39,8 +39,7 @@ interface Crash {
 /** The proxy is killed during a burst and started again. */
 export const crash: Scenario = {
   name: 'crash',
-  question:
-    'If the proxy is killed during a burst and restarted: is every byte right, and how much is fetched twice?',
+  question: 'If the proxy is killed in a burst and restarted: is every byte right, what is fetched twice?',
   async run({ clients: [clients = CLIENTS] = [], log }) {
     await using folder = await ScratchFolder.create();
     log('making an image');

@@ -35,8 +35,7 @@ interface Times {
 /** What does indexing a large layer cost? */
 export const indexBuild: Scenario = {
   name: 'index',
-  question:
-    'What does indexing a layer of 1 GB cost, from a file and from a registry, against inflating and hashing it?',
+  question: 'What does indexing a layer of 1 GB cost, against inflating and hashing it?',
   async run({ log }) {
     await using folder = await ScratchFolder.create();
     log('making a tar');

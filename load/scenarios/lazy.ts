@@ -20,7 +20,7 @@ const CLIENTS_MAIN = new URL('../lazy-clients-main.ts', import.meta.url).pathnam
 export const lazy: Scenario = {
   name: 'lazy',
   question:
-    'N snapshotters start one image at once: when does the first file arrive, and what does the upstream send?',
+    'N snapshotters start one image at once: when is the first file there, what does the upstream send?',
   async run({ clients: counts = [1, 50, 200], wires = WIRES, log }) {
     await using folder = await ScratchFolder.create();
     await using upstream = await DemoUpstream.start({

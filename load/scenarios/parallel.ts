@@ -22,8 +22,7 @@ const CLIENTS_MAIN = new URL('../parallel-clients-main.ts', import.meta.url).pat
 /** Nodes request all ranges of a cold blob, many concurrently, as in SOCI's parallel pull. */
 export const parallel: Scenario = {
   name: 'parallel',
-  question:
-    'Nodes each fetch one cold blob in 20 concurrent ranges: what does the upstream send, and how long does it take?',
+  question: 'Nodes each fetch one cold blob in 20 concurrent ranges: how many bytes, how long?',
   async run({ clients: counts = CLIENTS, capOf, log }) {
     await using folder = await ScratchFolder.create();
     log('making an image');

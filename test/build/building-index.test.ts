@@ -213,7 +213,7 @@ describe('an index that is being built', () => {
     expect(await layer.files()).toEqual(['blob']);
   });
 
-  it('a building index fails for all waiters if the layer yields no output, and leaves no files', async () => {
+  it('a building index of a layer without output fails for all waiters, and leaves no files', async () => {
     const damaged = Buffer.from(gzip);
     damaged.fill(0xff, 10, 110);
     await using layer = await GrowingLayer.start(damaged, 'gzip');
@@ -231,7 +231,7 @@ describe('an index that is being built', () => {
     expect(await layer.files()).toEqual(['blob']);
   });
 
-  it('a building index ends at the fault of a layer for all waiters, and keeps what precedes it', async () => {
+  it('a building index ends for all waiters at the fault of a layer, and keeps what is before', async () => {
     const damaged = Buffer.from(gzip);
     damaged.fill(0xff, 100_000, 100_100);
     await using layer = await GrowingLayer.start(damaged, 'gzip');
@@ -314,7 +314,7 @@ describe('an index that is being built', () => {
 });
 
 describe('the tasks that decode spans', () => {
-  it('the tasks that decode spans refuse a span, a window, or one of several spans with a wrong checksum', async () => {
+  it('tasks that decode spans refuse a wrong checksum of a span, a window, or one of several', async () => {
     await using built = await buildFromBytes(gzip, { compression: 'gzip', spanBytes: SPAN_BYTES });
     const spans = (await built.index.readSpans({ start: 0, end: tar.length })).slice(1);
     const [first, second] = spans;

@@ -89,7 +89,7 @@ describe('a thread that hashes and', () => {
     }
   });
 
-  it('a hash thread that dies during a layer fails that layer and is reported; the next layer is right', async () => {
+  it('a hash thread that dies fails its layer and is reported; the next layer is right', async () => {
     const died = join(folder, 'died');
     await using hashes = await openHashes(
       `import { existsSync, writeFileSync } from 'node:fs';

@@ -80,7 +80,7 @@ describe('distribution spec (draft), "Registry Proxying"', () => {
     }
   });
 
-  it('/v2/ names the registry that its request selects: by ns, by the name of an upstream, or the default', async () => {
+  it('/v2/ names the registry that its request selects: by ns, by an upstream, or the default', async () => {
     for (const query of ['?ns=registry.example.com', '?ns=known', '']) {
       const answer = await fetch(`${known.app.url}/v2/${query}`);
       expect([answer.status, answer.headers.get('oci-namespace')], query).toEqual([

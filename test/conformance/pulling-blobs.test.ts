@@ -19,7 +19,7 @@ async function newBlob(): Promise<{ bytes: Buffer; digest: Digest }> {
 }
 
 describe('distribution spec, "Pulling blobs" (end-2)', () => {
-  it('a blob is answered whole, with digest, length and the offer of ranges, and never with a redirect', async () => {
+  it('a blob is answered whole, with digest, length and the offer of ranges, never a redirect', async () => {
     for (const state of ['absent', 'complete']) {
       const answer = await known.ask(`blobs/${known.blobDigest}`);
       expect(answer.status, state).toBe(200);

@@ -22,7 +22,7 @@ interface Audit {
 }
 
 describe('the bill of materials', () => {
-  it('lists every production dependency at the version that is pinned, all under licences that are allowed', async () => {
+  it('lists every production dependency at its pinned version, all under allowed licences', async () => {
     const sbom = JSON.parse((await runProgram('node', [SCRIPT])).toString()) as Sbom;
     expect(sbom.bomFormat).toBe('CycloneDX');
     const { dependencies } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {

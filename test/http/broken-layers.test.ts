@@ -109,7 +109,7 @@ describe('a layer at fault', () => {
     await expectPullable(layer, digest);
   });
 
-  it('whose bytes do not match its digest never ends cleanly, is not kept, and is right once the upstream is', async () => {
+  it('with bytes of another digest never ends cleanly, and is right once the upstream is', async () => {
     const layer = gzipSync(noise(300_000));
     const { layer: digest } = await push(layer);
     upstream.faults.add({ match: { path: /blobs/ }, action: { kind: 'corrupt', atByte: 1000 } });

@@ -64,7 +64,7 @@ async function allPages(app: RunningApp, first: string, user?: string): Promise<
 }
 
 describe('the catalog', () => {
-  it('lists served repositories in the order of the names by which this client would request them', async () => {
+  it('lists served repositories in the order of the names that this client would request', async () => {
     const app = cleanup.use(await RunningApp.start({ upstreams: upstreams() }));
     expect(await catalog(app)).toEqual({ repositories: [], next: undefined });
     // No prefix of another may hide it.

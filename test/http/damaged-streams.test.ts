@@ -232,7 +232,7 @@ describe('a layer whose stream is damaged', () => {
     },
   );
 
-  it('is listed up to the entry that it is damaged in, which is marked, and the list is not complete', async () => {
+  it('is listed up to its damaged entry, which is marked, and the list is not complete', async () => {
     const bytes = CUT['gzip that is cut short'] ?? Buffer.alloc(0);
     await upstream.addImage('app', [{ bytes, diffId: digestOf(tar) }]);
     await using app = await start();
@@ -279,7 +279,7 @@ describe('a layer whose stream is damaged', () => {
   });
 });
 
-it('a fault of a layer is looked for once more in the blob: one that the disk has made is not remembered', async () => {
+it('a fault of a layer is looked for once more in the blob: one of the disk is not remembered', async () => {
   const bytes = CUT['gzip that is cut short'] ?? Buffer.alloc(0);
   await upstream.addImage('app', [{ bytes, diffId: digestOf(tar) }]);
   await using app = await start();

@@ -55,7 +55,7 @@ function targetOf(link: string | null): string | undefined {
 }
 
 describe('the listing of a directory of an image', () => {
-  it('has a thousand entries unless more are asked for, and goes on where the page before has ended', async () => {
+  it('has a thousand entries unless more are requested, and continues the page before', async () => {
     const first = await page('wide');
     expect(first.body.entries.map(({ name }) => name)).toEqual(WIDE.slice(0, 1000));
     expect(first.body.next).toBe(WIDE[999]);

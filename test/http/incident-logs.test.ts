@@ -66,7 +66,7 @@ describe('the log of an incident', () => {
     expect(JSON.stringify(lines)).not.toContain('stack');
   });
 
-  it('has one warning without a stack for a warm job whose image is unknown, with the id of its request', async () => {
+  it('has one warning without a stack for a warm job of an unknown image, with its request id', async () => {
     const response = await fetch(`${proxy.adminUrl}/api/v1/warm`, {
       method: 'POST',
       headers: { 'content-type': 'application/json' },

@@ -181,7 +181,7 @@ describe('spandrel warm', () => {
     );
   });
 
-  it('shows the token of the operations listener, from the environment or a file, and nobody else', async () => {
+  it('shows the token of the operations listener, from the environment or a file, to it alone', async () => {
     const token = makeSecret('admin token');
     await using guarded = await proxyWith(upstream, {
       upstream: { name: 'ecr' },

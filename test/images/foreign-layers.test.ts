@@ -91,7 +91,7 @@ describe.each([
 ])('a manifest that %s', (_, repository, own) => {
   const layers = [...own, { ...FOREIGN, isMissing: true }];
 
-  it('a repository without a layer gets nothing derived from it, whether the layer is stored or not', async () => {
+  it('a repository without a layer gets nothing derived from it, stored or not', async () => {
     await upstream.addImage(repository, layers);
     const check = async (): Promise<void> => {
       const answered = await get(`${repository}/manifests/latest`);
@@ -130,7 +130,7 @@ describe.each([
   });
 });
 
-it("a repository with the owner's manifest but without its layers gets nothing derived from them", async () => {
+it("a repository with the owner's manifest but not its layers gets nothing derived from them", async () => {
   const { index, ztoc, converted } = await deriveAll();
   await upstream.addImage('copy/app', [{ ...FOREIGN, isMissing: true }]);
   expect(await manifestOf('copy/app')).toBe(await manifestOf('owner/app'));
@@ -142,7 +142,7 @@ it("a repository with the owner's manifest but without its layers gets nothing d
     await vi.waitFor(async () => expect((await get(`copy/app/${path}`)).status, path).toBe(200), WAIT);
 });
 
-it('a repository that has a layer is not failed by a build started for a repository that lacks it', async () => {
+it('a build started for a repository that lacks the layer does not fail one that has it', async () => {
   await upstream.addImage('stranger/app', [{ ...FOREIGN, isMissing: true }]);
   const held = Promise.withResolvers<void>();
   upstream.registry.faults.add({

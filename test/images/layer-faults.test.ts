@@ -155,7 +155,7 @@ describe('a layer at fault costs that layer only', () => {
     expect((await doctor(tag)).status).toBe(0);
   });
 
-  it('a layer that the registry lacks is requested again after a while, and indexed once it appears', async () => {
+  it('a layer that the registry lacks is requested again later, and indexed once it appears', async () => {
     await using later = await KnownRepository.start({
       environment: { SPANDREL_INDEX_MIN_LAYER_BYTES: '0', SPANDREL_MANIFESTS_NEGATIVE_SECONDS: '0' },
     });
@@ -282,7 +282,7 @@ describe('an index of indexes, of which the registry has a part only', () => {
     ...forLinux(architecture),
   });
 
-  it('a partial image index is warmed for its existing platforms, and the doctor names the missing ones', async () => {
+  it('a partial image index is warmed where it has images, and the doctor names missing ones', async () => {
     const arm64 = await pushImage(known, { layers: [LOWER], architecture: 'arm64' });
     const inner = pushIndex(known, [{ ...arm64, ...forLinux('arm64', 'v8') }, gone('ppc64le')]);
     pushIndex(known, [inner, gone('amd64')], 'sparse');

@@ -205,7 +205,7 @@ describe('an index of which the registry has a part only', () => {
     expect(await fileOf('sparse', 'linux/riscv64')).toBe('PLATFORM_UNKNOWN');
   });
 
-  it('a partial image index is lazy for its existing images, and for the others once they appear', async () => {
+  it('a partial image index is lazy for existing images, and for others once they appear', async () => {
     await known[Symbol.asyncDispose]();
     await start({
       SPANDREL_INDEX_PLATFORMS: '["linux/amd64","linux/arm64"]',

@@ -65,7 +65,7 @@ async function pull(app: RunningApp, repository: string): Promise<string | undef
 }
 
 describe.each([OWN_SPAN_BYTES, PUSHED_SPAN_BYTES])('a pushed index with spans of %i bytes', (spanBytes) => {
-  it('a pushed index applies to its image and repository only, in whatever order replicas see them', async () => {
+  it('a pushed index applies to its image and repository only, in any order of requests', async () => {
     // Encoded by another tool: other bytes than the proxy's.
     const ztoc = edited(await makeZtoc(layer, spanBytes), () => ({ buildTool: 'AWS SOCI CLI v0.1' }));
     const pushed = await pushIndex(registry, layer, { ztoc, version: 1 });

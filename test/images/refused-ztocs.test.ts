@@ -120,7 +120,7 @@ it.each([
   },
 );
 
-it('an image with a refused pushed index has the same response whether its layers were indexed before or not', async () => {
+it('an image with a refused pushed index has one response, with or without indexed layers', async () => {
   await publish('wrong');
   const early = await start();
   await readLayers(early);

@@ -219,7 +219,7 @@ it('a store that has lost everything but origins makes derived documents again',
   await expectAll(first, 'app', named);
 });
 
-it('an unknown digest costs a list of tags, a few manifests and fewer builds, however many clients ask', async () => {
+it('an unknown digest costs a list of tags and a few builds, for any number of clients', async () => {
   const tags = Array.from({ length: 30 }, (_, place) => `v${String(place).padStart(2, '0')}`);
   for (const tag of tags) {
     await upstream.addImage(

@@ -110,7 +110,7 @@ describe.each<[string, Script]>([
 ])('an upstream that says it has all that others have, and %s', (_, script) => {
   beforeEach(() => startApp());
 
-  it('an upstream without a blob gets neither the blob of another upstream nor anything derived from it', async () => {
+  it('an upstream without a blob gets neither the blob of another nor what derives from it', async () => {
     const { ztoc, index } = await cacheAll();
     send = script;
     const paths = [
@@ -154,7 +154,7 @@ it('the media type of a manifest comes from its bytes, whatever the first upstre
   }
 });
 
-it('bytes that arrive from one upstream while another only claims them are not served for the other', async () => {
+it('bytes that arrive from one upstream are not served for another that only claims them', async () => {
   const said = Promise.withResolvers<void>();
   heads = said.promise;
   await startApp();

@@ -98,7 +98,7 @@ it.each([
   },
 );
 
-it('a repository without the layer has its SOCI index without it, though it has joined a fill of other bytes', async () => {
+it('a repository without the layer has a SOCI index without it, though it joined a wrong fill', async () => {
   const { status, body } = await askBehindLiar(`poor/${REFERRERS}`, true);
   expect([status, body.toString()]).toEqual([200, expect.stringContaining('"digest"')]);
 });

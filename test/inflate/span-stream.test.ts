@@ -30,7 +30,7 @@ describe('inflateSpanWith', () => {
     });
   });
 
-  it('inflateSpanWith gives the slow decoder a stream that starts at a whole byte if bytes follow the span', () => {
+  it('inflateSpanWith lets the slow decoder start at a whole byte if bytes follow the span', () => {
     const compressed = gzipSync(plain, { memLevel: 1 });
     const { checkpoints } = recordInflation(pakoEngine, compressed, 10_000, 4096);
     const start = checkpoints.find(({ bits }) => bits === 5);

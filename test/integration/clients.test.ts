@@ -170,7 +170,7 @@ function byText(a: string | undefined, b: string | undefined): number {
 }
 
 describe('containerd 1.6', () => {
-  it('containerd pulls by hosts.toml under the original name, tag and digest, and gets the form for mirrors', async () => {
+  it('containerd pulls by hosts.toml under the original name, and gets the form for mirrors', async () => {
     await using containerd = await ContainerdDaemon.start();
     await paste('containerd-hosts.toml', 'hosts/docker.io/hosts.toml');
     const flags = ['--hosts-dir', join(scratch, 'hosts')];
@@ -194,7 +194,7 @@ describe('containerd 1.6', () => {
     expect(await containerd.pull(`${image}@${original}`, ...flags)).toBe(original);
   });
 
-  it('containerd is refused a registry that hosts.toml sends to the proxy but that is not configured', async () => {
+  it('containerd is refused a registry of its hosts.toml that the proxy does not serve', async () => {
     await using containerd = await ContainerdDaemon.start();
     await paste('containerd-hosts.toml', 'hosts/quay.io/hosts.toml');
     const file = join(scratch, 'hosts/quay.io/hosts.toml');
@@ -220,7 +220,7 @@ async function manifestAt(url: string): Promise<{ status: number; digest: string
 }
 
 describe('clients that are not installed here', () => {
-  it('Docker asks the mirrors of its daemon.json for images of Docker Hub, without the name of the registry', async () => {
+  it('Docker asks the mirrors of its daemon.json for images of Docker Hub, without naming it', async () => {
     const file = await paste('docker-daemon.json', 'daemon.json');
     const daemon = JSON.parse(await readFile(file, 'utf8')) as {
       readonly 'registry-mirrors': readonly string[];

@@ -73,7 +73,7 @@ async function namedZtoc(repository: string): Promise<string | undefined> {
 }
 
 describe('a store that is too small for all indexes', () => {
-  it('stays below its bound, keeps no index without its zTOC, and makes again what it has named', async () => {
+  it('stays within its bound, keeps no index without its zTOC, and makes named zTOCs again', async () => {
     const images = [];
     for (let place = 0; place < IMAGES; place++) images.push(await addImage(place));
     const named: string[] = [];

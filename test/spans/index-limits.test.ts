@@ -7,7 +7,7 @@ import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const BUILDS = 'spandrel_index_builds_total{outcome="indexed"}';
 
-it('a layer whose zTOC was too large for a limit gets one when the limit is raised, and keeps it from then on', async () => {
+it('a layer whose zTOC was too large gets one when the limit is raised, and keeps it', async () => {
   await using stack = new AsyncDisposableStack();
   const upstream = stack.use(await ScriptedRegistry.start());
   // Half noise, so that windows are incompressible.

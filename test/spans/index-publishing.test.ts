@@ -127,7 +127,7 @@ async function readZtoc(app: RunningApp, layer: PackedLayer): Promise<void> {
 }
 
 describe('an index and its zTOC', () => {
-  it('50 readers that use a cold image in every way cause one index and zTOC per layer, and none of them fails', async () => {
+  it('50 readers of a cold image, in every way, cause one index per layer, and none fails', async () => {
     const app = await startApp();
     const url = `${app.url}/v2/up/app`;
     for (let round = 0; round < ROUNDS; round++) {
@@ -206,7 +206,7 @@ describe('an index and its zTOC', () => {
     expect([answer.status, digestOf(await answer.text())]).toEqual([200, sociIndex]);
   });
 
-  it('neither index nor zTOC is published if the index cannot be renamed, and the next request makes both', async () => {
+  it('an index that cannot be renamed is not published, and made by the next request', async () => {
     const [layer] = await addImage('latest', 2, 1);
     if (layer === undefined) throw new Error('there is a layer');
     const app = await startApp();

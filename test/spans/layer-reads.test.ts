@@ -47,7 +47,7 @@ async function getBytes(
 }
 
 describe('the first read of a layer', () => {
-  it('the first read of a layer returns as soon as its bytes are decompressed, before most of the blob arrives', async () => {
+  it('the first read of a layer returns once its bytes are decompressed, before the whole blob', async () => {
     const { digest, tar } = baseLayer();
     const rest = Promise.withResolvers<void>();
     const isLate = (range: string | undefined): boolean =>

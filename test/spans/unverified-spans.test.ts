@@ -151,7 +151,7 @@ describe('what comes from a fill that turns out to be another blob', () => {
     },
   );
 
-  it('spans of a verified blob are kept: none is decompressed again, and other replicas get them', async () => {
+  it('spans of a verified blob are kept, not decompressed again, and shared with replicas', async () => {
     const { app, url } = await startApp(gzipSync);
     const answer = await fetch(`${url}/_soci/layers/${layer.digest}/tar`);
     expect(Buffer.from(await answer.arrayBuffer()).equals(layer.tar)).toBe(true);

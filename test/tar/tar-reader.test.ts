@@ -42,7 +42,7 @@ describe('the tar reader', () => {
       expect(read(chunksOf(tar, chunkBytes))).toEqual(whole);
   });
 
-  it('the tar reader reads damaged archives the same however they are split, and fails only with a problem', () => {
+  it('the tar reader reads damaged archives alike however they are split, and reports problems', () => {
     const seed = 77;
     const random = seededRandom(seed);
     const tars = goldenTars().filter(({ tar }) => tar.length <= 20_000);

@@ -72,7 +72,7 @@ async function expectNothingLeft(): Promise<void> {
 }
 
 describe('killed threads', () => {
-  it('threads killed while they build leave no open file, and no file that the owner of the index does not know', async () => {
+  it('threads killed while they build leave no open file, nor one unknown to its owner', async () => {
     for (let round = 0; round < ROUNDS; round++) {
       const pool = openPool<typeof layerTasks>('index', 'build/layer-worker');
       await build(pool, 0, Growth.complete(gzip.length));

@@ -117,7 +117,7 @@ describe('WorkerPool', () => {
     expect(error).toMatchObject({ code: 'LAYER_CORRUPT', detail: undefined });
   });
 
-  it('other failures of a task are INTERNAL: a defect, a missing task, input that cannot be cloned', async () => {
+  it('other failures of a task are INTERNAL: a defect, a missing task, input without a clone', async () => {
     await using pool = openPool();
     expect(await failureOf(pool.tasks.failUnknown(0))).toMatchObject({
       code: 'INTERNAL',
@@ -152,7 +152,7 @@ describe('WorkerPool', () => {
     expect(await pool.tasks.double(3)).toBe(6);
   });
 
-  it('an aborted task rejects with the reason of the signal, whether it waits, runs or was never sent', async () => {
+  it('an aborted task rejects with the reason of the signal: waiting, running, or never sent', async () => {
     await using pool = openPool();
     const state = gate();
     const [running, waiting] = [new AbortController(), new AbortController()];

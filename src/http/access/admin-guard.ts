@@ -50,7 +50,8 @@ export class AdminGuard {
     if (!isNoForm(request))
       throw new SpandrelError(
         'DENIED',
-        `a request that changes something needs \`Content-Type: application/json\`, or the header ${REQUEST_HEADER}, or the token`,
+        'a request that changes something needs `Content-Type: application/json`, ' +
+          `or the header ${REQUEST_HEADER}, or the token`,
       );
   }
 

@@ -27,7 +27,8 @@ export async function printAdminApi(): Promise<string> {
       const route = `\`${method.toUpperCase()} ${path.replaceAll('{', '<').replaceAll('}', '>')}\``;
       const statuses = Object.keys(operation.responses).filter((status) => status !== 'default');
       const token = operation.security === undefined ? '' : 'yes';
-      return `| ${route} | ${token} | ${printBody(operation)} | ${statuses.join(', ')} | ${operation.summary} |`;
+      const cells = [route, token, printBody(operation), statuses.join(', '), operation.summary];
+      return `| ${cells.join(' | ')} |`;
     }),
   );
   return ['| route | token | body | statuses | response |', '|---|---|---|---|---|', ...rows].join('\n');

@@ -13,8 +13,8 @@ export const ACTIVE_REQUEST = 'activeRequest';
 
 /**
  * The URL by which fastify knows a route; requests are rewritten to it. Patterns of fastify's router cannot
- * match the real ones: a repository name has any number of segments, and parameters come decoded, so that `%2F`
- * looks like `/`.
+ * match the real ones: a repository name has any number of segments, and parameters come decoded, so that
+ * `%2F` looks like `/`.
  */
 export function routeUrl(route: RouteName): string {
   return `/${route}`;

@@ -77,7 +77,8 @@ function printHtml({ title, places, next }: FrontPage): string {
   const escape = (text: string): string => text.replaceAll('<', '&lt;');
   const rows = places.map(([path, what]) => {
     const shown = escape(path);
-    return `<dt>${path.includes('<') ? shown : `<a href="${path}">${shown}</a>`}</dt><dd>${escape(what)}</dd>`;
+    const term = path.includes('<') ? shown : `<a href="${path}">${shown}</a>`;
+    return `<dt>${term}</dt><dd>${escape(what)}</dd>`;
   });
   const more = next.map((sentence) => `<p>${escape(sentence)}</p>`).join('');
   return (

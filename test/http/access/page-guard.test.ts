@@ -200,7 +200,7 @@ describe('the registry listener, on loopback with open access', () => {
       expect(await ask(url, 'GET /v2/known/team/app/tags/list', host, headers)).toBe('403 DENIED');
   });
 
-  it('gives them nothing that the upstream gives to everybody either, whatever credentials they make up', async () => {
+  it('gives them nothing of what the upstream gives to all, whatever credentials they send', async () => {
     const { app } = cleanup.use(
       await KnownRepository.start({ environment: { SPANDREL_ACCESS_KIND: 'upstream' } }),
     );

@@ -81,7 +81,7 @@ it('an upstream that is required is named while it does not answer, others are n
   expect(other.requests).toEqual([]);
 });
 
-it('an upstream that is silent or refuses our credentials is missing too, and the answer comes in time', async () => {
+it('an upstream that is silent or refuses our credentials is missing too, in time', async () => {
   const silent = cleanup.use(await ScriptedUpstream.start(() => undefined));
   const strict = cleanup.use(
     await ScriptedUpstream.start((_request, response) => response.writeHead(403).end()),

@@ -45,7 +45,7 @@ async function stopAndRead(): Promise<Record<string, unknown>[]> {
 }
 
 describe('the log of requests', () => {
-  it('has one line for each request: what was requested, where the bytes came from, how long it took', async () => {
+  it('has one line for each request: what it was, where the bytes came from, how long it took', async () => {
     const blob = `${url}/v2/demo/team/app/blobs/${digest}`;
     const first = await fetch(blob, { headers: { range: 'bytes=10-19', 'user-agent': 'containerd/2.2' } });
     await first.arrayBuffer();

@@ -64,7 +64,7 @@ describe('HTTP/2', () => {
     expect((await askHttp2(session, '/v2/app/manifests/1.0', { ':method': 'PUT' })).status).toBe(405);
   });
 
-  it('cuts off a stream whose client takes nothing of it, and lets the others of the connection go on', async () => {
+  it('cuts off a stream whose client takes nothing, and no other stream of the connection', async () => {
     const digest = await upstream.addBlob('app', Buffer.alloc(3_000_000, 'x'));
     const app = await start({ SPANDREL_LIMITS_STALLED_CLIENT_MS: '300' });
     const session = await open(app.url);

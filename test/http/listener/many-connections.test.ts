@@ -70,7 +70,7 @@ describe('many connections', () => {
     expect((await fetch(`${app.adminUrl}/readyz`)).status).toBe(200);
   }, 120_000);
 
-  it('of one address beyond limits.maxConnectionsPerAddress are closed, and others take their place', async () => {
+  it('of one address beyond limits.maxConnectionsPerAddress are closed, until others close', async () => {
     const app = await start({ SPANDREL_LIMITS_MAX_CONNECTIONS_PER_ADDRESS: '3' });
     const [first] = await openMany(app.url, 3, '');
     expect(await sendRaw(app.url, HELLO)).toBe('');

@@ -79,7 +79,7 @@ function acceptedAt(url: string): boolean[] {
     .map(([, isNoDelay]) => isNoDelay);
 }
 
-describe("Nagle's algorithm, which holds the end of a response back until the client acknowledges the rest, is off", () => {
+describe("Nagle's algorithm, which holds back the end of a response, is off", () => {
   it.each([
     ['registry', () => plain.url, '/v2/'],
     ['operations', () => plain.adminUrl, '/healthz'],

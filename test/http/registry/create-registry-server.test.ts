@@ -61,7 +61,7 @@ describe('the registry listener', () => {
     }
   });
 
-  it('selects the upstream by ns, prefix or default, and names the registry of ns in OCI-Namespace', async () => {
+  it('selects the upstream by ns, prefix or default, and names that of ns in OCI-Namespace', async () => {
     const { url } = await start();
     for (const path of ['/v2/app', '/v2/demo/app'])
       expect((await fetch(`${url}${path}/manifests/1.0`)).status).toBe(200);

@@ -53,7 +53,7 @@ function request(built: BuiltLayer, more: Partial<TreeRequest> = {}): TreeReques
 }
 
 describe('ImageTrees', () => {
-  it('ImageTrees builds a tree once for concurrent requests, keeps it within its bound, and rebuilds an evicted one', async () => {
+  it('ImageTrees builds a tree once for concurrent requests, and an evicted one again', async () => {
     const built = await build(file('a'), file('b/c'));
     const trees = openTrees(500);
     const wanted = request(built);

@@ -84,7 +84,7 @@ describe('MergedTree', () => {
     expect(layerOf(tree, 'd/z')).toBe(0);
   });
 
-  it('MergedTree hides lower files of an opaque directory, but not those of the same layer, in any order', () => {
+  it('MergedTree hides lower files of an opaque directory, but none of its own layer, in any order', () => {
     const tree = merge(
       [file('d/old'), file('e/old')],
       [file('d/new'), file('d/.wh..wh..opq'), file('e/.wh.new'), file('e/new')],
@@ -95,7 +95,7 @@ describe('MergedTree', () => {
     expect(layerOf(tree, 'e/old')).toBe(0);
   });
 
-  it('MergedTree keeps the content of a directory that a layer lists again, and drops that of one replaced by a file', () => {
+  it('MergedTree keeps the content of a directory listed again, not of one replaced by a file', () => {
     const tree = merge([dir('d'), file('d/x'), dir('e'), file('e/x')], [dir('d'), file('e')]);
     expect(layerOf(tree, 'd/x')).toBe(0);
     expect(layerOf(tree, 'd')).toBe(1);
@@ -103,7 +103,7 @@ describe('MergedTree', () => {
     expect(missing(tree, 'e/x')).toBe(true);
   });
 
-  it('MergedTree follows relative and absolute symbolic links anywhere in a path, without leaving the root', () => {
+  it('MergedTree follows relative and absolute symbolic links in a path, and stays in the root', () => {
     const tree = merge([
       file('usr/lib/libc.so'),
       symlink('lib', 'usr/lib'),
@@ -143,7 +143,7 @@ describe('MergedTree', () => {
     expect(offsetOf('a')).toBe(third.uncompressedOffset);
   });
 
-  it('MergedTree applies symbolic links of the same layer to paths of entries, never those of lower layers', () => {
+  it('MergedTree applies symbolic links of the same layer to paths of entries, no lower ones', () => {
     const tree = merge([dir('usr/lib'), symlink('lib', 'usr/lib'), file('lib/old.so')], [file('lib/new.so')]);
     expect(layerOf(tree, 'usr/lib/old.so')).toBe(0);
     expect(layerOf(tree, 'lib/new.so')).toBe(1);

@@ -142,7 +142,7 @@ describe('a tag', () => {
     }
   });
 
-  it('the config is held back from a mirror client until it has the zTOCs, and from no other client', async () => {
+  it('the config is held back from a mirror client, and no other, until it has the zTOCs', async () => {
     await using upstream = await LayoutUpstream.start('five-layers');
     await using app = await startApp(upstream);
     const get = async (path: string): Promise<Buffer> => {
@@ -174,7 +174,7 @@ describe('a tag', () => {
     await response.arrayBuffer();
   });
 
-  it('the original is served by digest and to clients without the OCI types; other clients start no build', async () => {
+  it('the original is served by digest and to clients without OCI types, which start no build', async () => {
     await using upstream = await LayoutUpstream.start('docker-single');
     await using app = await startApp(upstream);
     for (const options of [

@@ -34,7 +34,7 @@ it('a list is given without our index when the hold of that is over', async () =
   expect(await listing).toEqual([]);
 });
 
-it('a list fails with the reason of its caller when that and the hold of our index end in the same moment', async () => {
+it('a list fails with the reason of its caller if the hold of our index ends at the same time', async () => {
   const caller = new AbortController();
   const listing = list(caller.signal);
   const failure = listing.catch((error: unknown) => error);

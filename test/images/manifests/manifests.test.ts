@@ -290,7 +290,7 @@ describe('a manifest by digest', () => {
     expect(asked()).toEqual(['HEAD']);
   });
 
-  it('a derived manifest is served to repositories that have its origin, as long as they have it', async () => {
+  it('a derived manifest is served to repositories while they have its origin', async () => {
     const { manifests, proofs, target } = await start();
     const origin = put('1.0', 'first');
     await manifests.get(target, { tag: '1.0' });

@@ -33,7 +33,7 @@ async function openLog() {
   return { clock, pull, counts: () => log.counts(CONFIG.digest) };
 }
 
-it('a client that requests all layers of an image again and again is one pull, until it pauses for ten minutes', async () => {
+it('all layers requested again and again by a client are one pull, until it pauses for long', async () => {
   const { clock, pull, counts } = await openLog();
   for (clock.ms = 0; clock.ms < 30 * MINUTE_MS; clock.ms += 9 * MINUTE_MS) pull('10.0.0.1');
   expect(counts()).toEqual({ lazy: 0, full: 1 });

@@ -124,7 +124,7 @@ describe('a warm job that fails', () => {
     expect(removed.status).toBe(204);
   });
 
-  it('a failed warm job holds no room: after an image larger than the store, another one is kept', async () => {
+  it('a failed warm job holds no room: after an image that is too large, another is kept', async () => {
     const app = await startApp({ environment: { SPANDREL_STORAGE_MAX_BYTES: '4MiB' } });
     await push('large', [1, 2, 3, 4]);
     const { layers } = await push('small', [5, 6]);

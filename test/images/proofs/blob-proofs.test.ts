@@ -120,7 +120,7 @@ describe('a cached blob', () => {
     expect(requestsFor('team/a')).toEqual(['GET']);
   });
 
-  it('a cached blob is served to its repository while the upstream is away, even with an old proof after a restart', async () => {
+  it('a cached blob is served while the upstream is away, even by an old proof after a restart', async () => {
     expect(await get('team/a')).toBe(200);
     isAway = true;
     await restart();
@@ -131,7 +131,7 @@ describe('a cached blob', () => {
     expect(await get('team/b')).toBe(502);
   });
 
-  it('a cached blob is confirmed again when the proof is old, and refused once its repository has lost it', async () => {
+  it('a cached blob is confirmed again when the proof is old, and refused once it is lost', async () => {
     await restart(1);
     expect(await get('team/a')).toBe(200);
     dateProof('team/a', HOUR_MS);
@@ -163,7 +163,7 @@ describe('a cached blob', () => {
 describe('ProofTable', () => {
   const made = { image: digest, manifests: [digest], layers: [digestOf('layer')] };
 
-  it('ProofTable replaces a damaged file, and drops rows that are very old or far in the future', async () => {
+  it('ProofTable replaces a damaged file, and drops very old rows and those of the future', async () => {
     const path = join(root, 'table');
     await writeFile(path, Buffer.alloc(10_000, 'x'));
     const logger = collectingLogger();
