@@ -2,7 +2,7 @@ import { parseArgs } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
 
 import { createApp } from '../app.ts';
-import type { Config } from '../config/config-keys.ts';
+import { type Config, environmentName } from '../config/config-keys.ts';
 import { createLogger, type Logger } from '../telemetry/logger.ts';
 import { openTracer } from '../telemetry/open-tracer.ts';
 import type { CommandHelp, Flags } from './terminal/command-help.ts';
@@ -85,6 +85,7 @@ export async function serve(args: string[]): Promise<number> {
     registryUrl,
     adminUrl,
     configFile: first.file,
+    isFromFile: process.env[environmentName('upstreams')] === undefined,
     upstreams: isDemo ? [] : (config.upstreams ?? []),
   };
   if (isText) process.stdout.write(printFirstScreen(screen));

@@ -5,6 +5,8 @@ interface FirstScreen {
   readonly adminUrl: string;
   /** Path of the configuration file, which may be missing. */
   readonly configFile: string;
+  /** The upstreams are in that file: other commands can read them too. */
+  readonly isFromFile: boolean;
   /** Empty if the embedded demo registry is the upstream. */
   readonly upstreams: NonNullable<Config['upstreams']>;
 }
@@ -47,7 +49,7 @@ export function readyMessage({
 }
 
 /** npx finds the command in a checkout, in a project that has it installed, and where it is global. */
-function commandsOf({ registryUrl, adminUrl, configFile, upstreams }: FirstScreen): string[] {
+function commandsOf({ registryUrl, adminUrl, configFile, isFromFile, upstreams }: FirstScreen): string[] {
   const { port, hostname, protocol } = new URL(registryUrl);
   const isUsual = port === USUAL_PORT && protocol === 'http:' && hostname === '127.0.0.1';
   const proxy = isUsual ? '' : ` --proxy ${registryUrl}`;
@@ -58,7 +60,7 @@ function commandsOf({ registryUrl, adminUrl, configFile, upstreams }: FirstScree
       `npx spandrel doctor ${DEMO_IMAGE} --no-node${proxy}`,
     ];
   return [
-    `npx spandrel doctor --config ${configFile} --no-node${proxy}`,
+    `npx spandrel doctor${isFromFile ? ` --config ${configFile}` : ''} --no-node${proxy}`,
     `curl ${registryUrl}/`,
     `curl ${adminUrl}/readyz`,
   ];
