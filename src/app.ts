@@ -23,6 +23,9 @@ import { readTlsMaterial } from './http/listener/tls-material.ts';
 import { ReadinessChecks } from './http/admin/readiness.ts';
 import { createRegistryServer } from './http/registry/create-registry-server.ts';
 import { BlobProofs } from './images/proofs/blob-proofs.ts';
+import { createLayerIndexes } from './create-layer-indexes.ts';
+import { createLazyImages } from './create-lazy-images.ts';
+import { TarContents } from './images/contents/tar-contents.ts';
 import { ConfigGate } from './images/lazy/config-gate.ts';
 import { BlobContents } from './images/contents/blob-contents.ts';
 import { LayerContents } from './images/contents/layer-contents.ts';
@@ -30,7 +33,6 @@ import { ManifestContents } from './images/contents/manifest-contents.ts';
 import { Deliveries } from './images/proofs/deliveries.ts';
 import { DeliveryCheck } from './images/proofs/delivery-check.ts';
 import { DerivedBlobs } from './images/lazy/derived-blobs.ts';
-import { DerivedImages } from './images/lazy/derived-images.ts';
 import { Catalog } from './images/operations/catalog.ts';
 import { ImageFiles } from './images/files/image-files.ts';
 import { ImageManifests } from './images/manifests/image-manifests.ts';
@@ -38,11 +40,9 @@ import { ImageOverview } from './images/operations/image-overview.ts';
 import { ImageTrees } from './images/files/image-trees.ts';
 import { IndexPolicies } from './images/lazy/index-policy.ts';
 import { KnownLayers } from './images/documents/known-layers.ts';
-import { LazyImages } from './images/lazy/lazy-images.ts';
 import { Layers } from './images/lazy/layers.ts';
 import { ImageConfigs } from './images/manifests/image-configs.ts';
 import { ManifestStore } from './images/documents/manifest-store.ts';
-import { LostDocuments } from './images/lazy/lost-documents.ts';
 import { Manifests } from './images/manifests/manifests.ts';
 import { Origins } from './images/proofs/origins.ts';
 import { ProofTable } from './images/proofs/proof-table.ts';
@@ -52,17 +52,14 @@ import { ZtocVerdicts } from './images/lazy/ztoc-verdicts.ts';
 import { Referrers } from './images/lazy/referrers.ts';
 import { ServedImages } from './images/manifests/served-images.ts';
 import { ServedRepositories } from './images/operations/served-repositories.ts';
-import { SociIndexer } from './images/lazy/soci-indexer.ts';
 import { WarmJobs } from './images/operations/warm-jobs.ts';
 import { chooseEngine } from './inflate/choose-engine.ts';
-import { BuildForecast } from './layers/build-forecast.ts';
-import { LayerIndexFiles } from './layers/layer-index-files.ts';
-import { LayerIndexes } from './layers/layer-indexes.ts';
 import { LayerReader } from './spans/layer-reader.ts';
 import { ReadAhead } from './spans/read-ahead.ts';
 import { SpanCache } from './spans/span-cache.ts';
 import { SpanFetcher } from './spans/span-fetcher.ts';
 import { ZtocJudge } from './spans/ztoc-judge.ts';
+import { TarRecords } from './images/proofs/tar-records.ts';
 import { ZtocStore } from './layers/ztoc-store.ts';
 import { generalPolicy, LiveSettings } from './live-settings.ts';
 import type { Logger } from './telemetry/logger.ts';
@@ -92,9 +89,6 @@ export interface AppOptions {
 
 /** Shares of `cache.memoryBytes`. */
 const SPAN_SHARE = 0.625;
-const INDEX_SHARE = 0.25;
-/** Largest index, in `limits.maxTocBytes`: it also has offsets, an order and spans. */
-const LARGEST_INDEX = 2;
 const TREE_SHARE = 0.125;
 /** Merged trees of usual images must fit: about 40 bytes a file, several times that while merging. */
 const MIN_TREE_BYTES = 64 * 2 ** 20;
@@ -154,47 +148,28 @@ export async function createApp(
   );
   events.watchStore(() => blobs.state());
   const ztocs = new ZtocStore(files.open('ztoc'));
+  const tarZtocs = new ZtocStore(files.open('tarZtoc'));
   const manifestStore = new ManifestStore(files.open('manifest', { durable: false }));
-  const tags = files.open('tag', { durable: false });
+  const seenTags = files.open('tag', { durable: false });
   const origins = new Origins({ files: files.open('origin', { durable: false }), shared: redis });
 
   const { buildPool, spanPool, treePool } = openPools(config, { opening, events });
 
   const { engine, wasmFault } = chooseEngine(config.inflate.engine);
   events.engineChosen(engine, wasmFault);
-  const { spanBytes, readSpanBytes } = config.index;
-  const building = {
+  const { building, indexes, tars, forecast } = createLayerIndexes(config, {
+    opening,
     blobs,
-    files: new LayerIndexFiles({
-      files: files.open('index'),
-      ztocs,
-      shared: redis,
-      spanBytes,
-      readSpanBytes,
-      maxTocBytes: config.limits.maxTocBytes,
-      logger,
-    }),
+    files,
+    ztocs,
+    tarZtocs,
+    shared: redis,
     pool: buildPool,
     engine,
-    spanBytes,
-    readSpanBytes,
-    limits: config.limits,
     events,
+    tracer,
     logger,
-  };
-  const forecast = new BuildForecast(config.index.threads);
-  const indexes = opening.use(
-    new LayerIndexes({
-      ...building,
-      // The largest possible index must fit, or each request would read it again.
-      memoryBytes: Math.max(
-        config.cache.memoryBytes * INDEX_SHARE,
-        LARGEST_INDEX * config.limits.maxTocBytes,
-      ),
-      forecast,
-      tracer,
-    }),
-  );
+  });
   files.onEvict('index', (digest) => indexes.evict(digest));
   files.onGrowth(() => blobs.trim());
   opening.use(files).scan();
@@ -236,7 +211,7 @@ export async function createApp(
     new Manifests({
       store: manifestStore,
       proofs,
-      tags,
+      tags: seenTags,
       knownLayers,
       tagAgeMs: config.manifests.tagSeconds * 1000,
       negativeAgeMs,
@@ -263,48 +238,36 @@ export async function createApp(
   );
   const policies = new IndexPolicies(generalPolicy(config), config.index.rules ?? []);
   const configs = new ImageConfigs({ proofs, blobs, logger });
-  const layers = new Layers({ proofs, blobs, indexes, knownLayers, policies, configs });
-  const indexer = new SociIndexer({
+  const tarSpanBytes = config.index.inflatedSpanBytes;
+  const layers = new Layers({ proofs, blobs, indexes, knownLayers, policies, configs, tarSpanBytes });
+  const servedImages = new ServedImages();
+  const recorded = { health, logger, storeBytes: maxBytes };
+  const { tarLayers, indexer, inflatedIndexer, lazyImages, lostDocuments } = createLazyImages({
     proofs,
+    manifests,
+    configs,
+    servedImages,
+    knownLayers,
     layers,
     indexes,
-    store: manifestStore,
-    origins,
-    policies,
-    pauses,
-    events,
-    logger,
-  });
-  const images = new ImageManifests({ manifests, configs });
-  const lazily = { proofs, manifests, indexer, policies, events };
-  const lazyImages = new LazyImages({
-    ...lazily,
-    images,
-    layers,
-    configs,
+    tars,
+    records: opening.use(TarRecords.open(join(root, 'records', 'tars'), recorded)),
+    shared: redis,
     pushed,
+    policies,
     store: manifestStore,
     origins,
     forecast,
     pauses,
+    maxSkippedBytes,
+    events,
     logger,
-  });
-  const servedImages = new ServedImages();
-  const derivedImages = new DerivedImages({ ...lazily, knownLayers, lazyImages, servedImages });
-  const lostDocuments = new LostDocuments({
-    proofs,
-    manifests,
-    store: manifestStore,
-    origins,
-    derivedImages,
-    layers,
-    indexes,
   });
   const shownImages = new ImageManifests({ manifests: lostDocuments.listed, configs });
   const shown = { manifests: lostDocuments, images: shownImages, layers };
   const pullLog = new PullLog(knownLayers, events);
   const warmJobs = opening.use(
-    new WarmJobs({ upstreams, manifests, layers, indexes, indexer, lazyImages, events, logger }),
+    new WarmJobs({ upstreams, manifests, layers, indexes, lazyImages, events, logger }),
   );
   const ztocBytes = Math.max(config.cache.memoryBytes, MIN_ZTOC_BYTES);
   const trees = new ImageTrees({
@@ -319,20 +282,40 @@ export async function createApp(
     listen: await readTlsMaterial('listen', config.listen.tls, readNamedFile),
     admin: await readTlsMaterial('admin', config.admin.tls, readNamedFile),
   };
-  const derivedBlobs = new DerivedBlobs({ ztocs, blobs, proofs, lostDocuments, maxBytes: ztocBytes });
+  const derivedBlobs = new DerivedBlobs({
+    ztocs: [ztocs, tarZtocs],
+    blobs,
+    proofs,
+    lostDocuments,
+    maxBytes: ztocBytes,
+  });
   const configGate = new ConfigGate(manifestStore);
   const layerContents = new LayerContents({ layers, indexes, reader });
   const registry = createRegistryServer({
     upstreams,
     access: gate,
     manifestContents: new ManifestContents({ lostDocuments, lazyImages, configGate, servedImages }),
-    blobContents: new BlobContents({ layers, derivedBlobs, configGate, pullLog }),
+    blobContents: new BlobContents({
+      layers,
+      derivedBlobs,
+      tarContents: new TarContents({ tarLayers, layers, indexes, reader, pullLog }),
+      configGate,
+      pullLog,
+    }),
     layers,
     layerContents,
     catalog: new Catalog(upstreams, new ServedRepositories(table)),
     referrers: new Referrers({ manifests, indexer, pushed, policies, logger }),
     imageFiles: new ImageFiles({ ...shown, contents: layerContents, indexes, trees }),
-    imageOverview: new ImageOverview({ ...shown, configs, indexer, pushed, policies, pullLog }),
+    imageOverview: new ImageOverview({
+      ...shown,
+      configs,
+      indexer,
+      inflatedIndexer,
+      pushed,
+      policies,
+      pullLog,
+    }),
     limits: config.limits,
     events,
     tracer,

@@ -4,28 +4,22 @@ import { type Digest, digestAlgorithm, digestOf, finishDigest } from '../core/di
 import { type ErrorCode, isSpandrelError, SpandrelError } from '../core/errors.ts';
 import type { LayerCompression } from '../core/media-types.ts';
 import type { Engine } from '../inflate/engine.ts';
+import { type BuiltTarZtoc, buildTarZtoc, type ReadTar } from './tar/build-tar-ztoc.ts';
 import { buildZtoc } from './build-ztoc.ts';
-import { GzipSpanCutter } from './gzip-span-cutter.ts';
+import { cutStream } from './cut-stream.ts';
+import { DecompressedTar, SPARSE_FILE, type TarLimits } from './tar/decompressed-tar.ts';
 import type { IndexWriter } from '../index/index-writer.ts';
 import type { LayerSummary, NoZtocReason } from '../index/layer-summary.ts';
-import { hashHere, type OutputHash } from './output-hash.ts';
-import { findEmptySpan, OverlapCheck } from '../ztoc/find-mount-problem.ts';
-import { PlainSpanCutter } from './plain-span-cutter.ts';
+import type { OutputDigests } from './output/output-digests.ts';
+import type { OutputHash } from './output/output-hash.ts';
+import { findEmptySpan } from '../ztoc/find-mount-problem.ts';
 import type { ReadSpan, Span } from '../ztoc/span.ts';
 import type { SpanCutterOptions } from '../index/span-sink.ts';
-import { TarReader } from '../tar/tar-reader.ts';
-import { TocRecords } from '../index/toc-records.ts';
+import { chooseTarSpanBytes, type TarSpanBytes } from './tar/tar-span-bytes.ts';
+import type { TocRecords } from '../index/toc-records.ts';
 import type { TocEntry } from '../tar/toc-entry.ts';
-import { cutZstdSpans } from './cut-zstd-spans.ts';
 
-export interface LayerLimits {
-  readonly maxUncompressedBytes: number;
-  readonly maxTocEntries: number;
-  /**
-   * Most bytes of the table of contents: names, links, extended attributes. A zTOC, with its checkpoints, may
-   * take twice as much.
-   */
-  readonly maxTocBytes?: number | undefined;
+export interface LayerLimits extends TarLimits {
   /** Default 128 MiB. */
   readonly maxZstdWindowBytes?: number | undefined;
 }
@@ -39,8 +33,10 @@ export interface LayerBuilderOptions {
   readonly engine: Engine;
   /** Receives windows and spans during the build. */
   readonly writer: IndexWriter;
-  /** Hashes the decompressed bytes for the diffID; stays the caller's. Default: the calling thread hashes. */
+  /** Hashes the decompressed bytes; stays the caller's. Default: the calling thread hashes. */
   readonly outputHash?: OutputHash;
+  /** Also make a zTOC over the tar with spans of this size, if `outputHash` hashes such spans. */
+  readonly tarSpanBytes?: TarSpanBytes | undefined;
   /** Of the compressed bytes, which are compared with it. Not given: they are not hashed. */
   readonly layerDigest?: Digest | undefined;
   readonly onSpan?: (span: Span) => void;
@@ -63,6 +59,8 @@ export interface LayerBuild {
   readonly entries: TocRecords;
   /** The zTOC that `soci` creates for this layer; absent if `soci` fails. */
   readonly ztoc?: { readonly bytes: Uint8Array<ArrayBuffer>; readonly digest: Digest };
+  /** Present if it was wanted; absent nevertheless if other spans than those of such a tar were hashed. */
+  readonly tar?: BuiltTarZtoc;
   /** True if the snapshotter's own rules allow mounting with the zTOC. */
   readonly mountable: boolean;
   /** Why the zTOC must not be published, or why there is none. */
@@ -109,14 +107,32 @@ async function buildFrom(input: CheckedInput, options: LayerBuilderOptions): Pro
   const cut = { spanBytes, readSpanBytes, sink, onOutput: (bytes: Uint8Array) => tar.write(bytes) };
   const { fault, problem: headerProblem } = await cutSpans(input, options, cut);
   const layerBytes = await input.finish();
-  const found = await tar.finish(fault === undefined);
+  const { digests, ...found } = await tar.finish(fault === undefined);
   const spanCount = writer.spans.length;
-  const layer = { ...found, layerBytes, spanCount, maxSkippedBytes: mostSkipped(writer.spans) };
+  const layer = {
+    ...found,
+    ...(digests === undefined ? {} : { diffId: digests.digest }),
+    layerBytes,
+    spanCount,
+    maxSkippedBytes: mostSkipped(writer.spans),
+    ...finishTar({ ...found, digests, problem: tar.mountProblem }, options),
+  };
   if (fault !== undefined) return { ...layer, mountable: false, reason: fault };
   const isFaulty = tar.problem?.code === 'TAR_INVALID';
   const problem = options.compression === 'zstd' && !isFaulty ? NO_ZSTD : (tar.problem ?? headerProblem);
   if (problem !== undefined) return { ...layer, mountable: false, reason: problem };
   return { ...layer, ...finishZtoc(layer, options, tar) };
+}
+
+/** The zTOC over the tar, if it is wanted and its spans were hashed. */
+function finishTar(
+  { digests, ...tar }: Omit<ReadTar, 'digests'> & { readonly digests: OutputDigests | undefined },
+  { tarSpanBytes, limits }: LayerBuilderOptions,
+): Pick<LayerBuild, 'tar'> {
+  if (tarSpanBytes === undefined || digests === undefined) return {};
+  const spanBytes = chooseTarSpanBytes(tarSpanBytes, tar.uncompressedBytes);
+  if (!digests.spans.has(spanBytes)) return {};
+  return { tar: buildTarZtoc({ ...tar, digests }, spanBytes, limits) };
 }
 
 function mostSkipped(spans: Iterable<Span>): number {
@@ -135,28 +151,15 @@ async function cutSpans(
   cut: SpanCutterOptions,
 ): Promise<{ fault?: NoZtocReason; problem?: NoZtocReason }> {
   try {
-    const problem = await cutWholeStream(input, options, cut);
+    const { maxZstdWindowBytes } = options.limits;
+    const { compression, engine, reread } = options;
+    const problem = await cutStream(input, { compression, engine, maxZstdWindowBytes, reread }, cut);
     return problem === undefined ? {} : { problem: { code: 'INDEX_UNMOUNTABLE', message: problem } };
   } catch (error) {
     const isReadable = options.writer.spans.uncompressedEnd > 0;
     if (!isReadable || !isSpandrelError(error, 'LAYER_CORRUPT')) throw error;
     return { fault: { code: error.code, message: error.message } };
   }
-}
-
-async function cutWholeStream(
-  input: AsyncIterable<Uint8Array>,
-  { compression, engine, limits, reread }: LayerBuilderOptions,
-  cut: SpanCutterOptions,
-): Promise<string | undefined> {
-  if (compression === 'zstd') {
-    await cutZstdSpans(input, cut, { maxWindowBytes: limits.maxZstdWindowBytes, reread });
-    return undefined;
-  }
-  const cutter = compression === 'gzip' ? new GzipSpanCutter(engine, cut) : new PlainSpanCutter(cut);
-  for await (const chunk of input) cutter.write(chunk);
-  cutter.finish();
-  return cutter instanceof GzipSpanCutter ? cutter.problem : undefined;
 }
 
 function finishZtoc(
@@ -179,7 +182,7 @@ function finishZtoc(
     const mountable = problem === undefined;
     if (!mountable) return { ztoc, mountable, reason: { code: 'INDEX_UNMOUNTABLE', message: problem } };
     if (!tar.hasSparseFile) return { ztoc, mountable };
-    return { ztoc, mountable, reason: { code: 'TAR_UNSUPPORTED', message: 'the tar has a sparse file' } };
+    return { ztoc, mountable, reason: SPARSE_FILE };
   } catch (error) {
     if (!isSpandrelError(error, 'LAYER_TOO_LARGE')) throw error;
     return { mountable: false, reason: { code: error.code, message: error.message } };
@@ -220,86 +223,5 @@ class CheckedInput implements AsyncIterable<Uint8Array>, AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#chunks.return?.();
-  }
-}
-
-/** The decompressed side: diffID, files, and problems of the tar. */
-class DecompressedTar {
-  readonly #options: LayerBuilderOptions;
-  readonly #hash: OutputHash;
-  readonly #entries: TocRecords;
-  readonly #overlap = new OverlapCheck();
-  readonly #reader = new TarReader((entry) => this.#takeEntry(entry));
-  #bytes = 0;
-  #hasSparseFile = false;
-  #sparseBytes = 0;
-
-  constructor(options: LayerBuilderOptions) {
-    this.#options = options;
-    this.#hash = options.outputHash ?? hashHere();
-    this.#entries = new TocRecords(options.limits.maxTocBytes);
-  }
-
-  get problem(): NoZtocReason | undefined {
-    const { problem } = this.#reader;
-    return problem && { code: problem.code, message: problem.message };
-  }
-
-  get overlap(): string | undefined {
-    return this.#overlap.problem;
-  }
-
-  get hasSparseFile(): boolean {
-    return this.#hasSparseFile;
-  }
-
-  write(bytes: Uint8Array): void {
-    const { maxUncompressedBytes } = this.#options.limits;
-    this.#bytes += bytes.length;
-    if (this.#bytes > maxUncompressedBytes) {
-      throw new SpandrelError(
-        'LAYER_TOO_LARGE',
-        `the layer inflates to more than ${maxUncompressedBytes} bytes`,
-      );
-    }
-    this.#hash.update(bytes);
-    this.#reader.write(bytes);
-  }
-
-  /** @param isWhole true if the stream has been decompressed to its end */
-  async finish(
-    isWhole: boolean,
-  ): Promise<Pick<LayerBuild, 'diffId' | 'uncompressedBytes' | 'archiveBytes' | 'entries'>> {
-    this.#reader.finish();
-    return {
-      ...(isWhole ? { diffId: await this.#hash.digest() } : {}),
-      uncompressedBytes: this.#bytes,
-      archiveBytes: this.#reader.archiveBytes,
-      entries: this.#entries,
-    };
-  }
-
-  /** Counts its zeros as if they were in the layer, since clients can read them. */
-  #addSparseFile({ uncompressedSize }: TocEntry): void {
-    this.#hasSparseFile = true;
-    this.#sparseBytes += uncompressedSize;
-    const { maxUncompressedBytes } = this.#options.limits;
-    if (this.#sparseBytes > maxUncompressedBytes)
-      throw new SpandrelError(
-        'LAYER_TOO_LARGE',
-        `the sparse files of the layer have more than ${maxUncompressedBytes} bytes`,
-      );
-  }
-
-  #takeEntry(entry: TocEntry): void {
-    const { maxTocEntries } = this.#options.limits;
-    if (this.#entries.length === maxTocEntries) {
-      throw new SpandrelError('LAYER_TOO_LARGE', `the layer has more than ${maxTocEntries} files`);
-    }
-    this.#overlap.add(entry);
-    if (entry.type === 'unknown') this.#hasSparseFile = true;
-    if (entry.sparseMap !== undefined) this.#addSparseFile(entry);
-    this.#entries.add(entry);
-    this.#options.onEntry?.(entry, this.#entries.length - 1, this.#entries);
   }
 }

@@ -5,8 +5,10 @@ import type { LayerCompression } from '../core/media-types.ts';
 import type { ProvenBytes } from '../core/proven-bytes.ts';
 import type { EngineName } from '../inflate/engine.ts';
 import type { LayerLimits } from './build-layer.ts';
+import type { BuiltTarZtoc } from './tar/build-tar-ztoc.ts';
 import type { RawText } from '../tar/raw-text.ts';
 import type { Span } from '../ztoc/span.ts';
+import type { TarSpanBytes } from './tar/tar-span-bytes.ts';
 import type { TocEntry } from '../tar/toc-entry.ts';
 
 /** Settings of a build, in a form that can be sent to a thread. */
@@ -24,6 +26,8 @@ export interface BuildSettings {
   readonly limits: LayerLimits;
   /** A pushed zTOC of the layer, to be compared with the layer. Its span size replaces `spanBytes`. */
   readonly pushedZtoc?: Uint8Array | undefined;
+  /** Also make a zTOC over the tar with such spans. */
+  readonly tarSpanBytes?: TarSpanBytes | undefined;
   /** Where the index is written; the directory must exist. */
   readonly indexPath: string;
 }
@@ -39,6 +43,8 @@ export interface BuildInput extends BuildSettings {
 export interface BuildOutput {
   /** The zTOC to publish. */
   readonly ztoc?: Uint8Array<ArrayBuffer>;
+  /** The zTOC over the tar, if it was wanted and could be made in the same pass. */
+  readonly tar?: BuiltTarZtoc;
   /** What is wrong with the pushed zTOC. */
   readonly refused?: string;
 }

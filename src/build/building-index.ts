@@ -9,6 +9,7 @@ import type { ProvenBytes } from '../core/proven-bytes.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { waitFor } from '../core/wait-for.ts';
 import type { WorkerPool } from '../threads/worker-pool.ts';
+import type { BuiltTarZtoc } from './tar/build-tar-ztoc.ts';
 import type { BuildInput, BuildProgress, BuildRequest, BuildSettings } from './build-settings.ts';
 import { LayerIndex } from '../index/layer-index.ts';
 import type { LayerIndexView } from '../index/layer-index-view.ts';
@@ -42,6 +43,8 @@ export interface CompletedBuild {
   /** The index file, which belongs to the caller. */
   readonly indexPath: string;
   readonly ztoc?: Uint8Array<ArrayBuffer>;
+  /** The zTOC over the tar, if it was wanted and could be made in the same pass. */
+  readonly tar?: BuiltTarZtoc;
   /** What is wrong with the pushed zTOC. */
   readonly refused?: string;
 }
@@ -207,7 +210,7 @@ export class BuildingIndex implements LayerIndexView {
       signal?.throwIfAborted();
       const input: BuildInput = { ...settingsOf(this.#options), growth: growth.shared, port };
       const run = { transfer: [port], signal: this.#unqueue.signal, fairnessKey };
-      const { ztoc, refused } = await pool.tasks.buildLayer(input, run);
+      const { ztoc, tar, refused } = await pool.tasks.buildLayer(input, run);
       const index = await LayerIndex.open(...namesOf(this.#options));
       this.#index = index;
       for (const watched of this.#watched.values()) watched.resolve(undefined);
@@ -216,6 +219,7 @@ export class BuildingIndex implements LayerIndexView {
         index,
         indexPath: this.#options.indexPath,
         ...(ztoc === undefined ? {} : { ztoc }),
+        ...(tar === undefined ? {} : { tar }),
         ...(refused === undefined ? {} : { refused }),
       };
     } catch (error) {
@@ -258,7 +262,7 @@ function namesOf({ indexPath, publishedPath }: LayerBuildOptions): [string, ...s
 /** Picks the fields that can be sent to the thread; the options may have more. */
 function settingsOf(options: BuildSettings): BuildSettings {
   const { path, layerDigest, layerBytes, compression, engine } = options;
-  const { spanBytes, readSpanBytes, limits, pushedZtoc, indexPath } = options;
+  const { spanBytes, readSpanBytes, limits, pushedZtoc, tarSpanBytes, indexPath } = options;
   const layer = { path, layerDigest, layerBytes, compression, engine };
-  return { ...layer, spanBytes, readSpanBytes, limits, pushedZtoc, indexPath };
+  return { ...layer, spanBytes, readSpanBytes, limits, pushedZtoc, tarSpanBytes, indexPath };
 }

@@ -6,7 +6,7 @@ import type { EngineName } from '../inflate/engine.ts';
 import { type FilePart, readFilePart } from './file-part.ts';
 import { IndexWriter } from '../index/index-writer.ts';
 import { buildLayer, type LayerBuild, type LayerLimits } from './build-layer.ts';
-import { hashHere, type OutputHash } from './output-hash.ts';
+import { hashHere, type OutputHash } from './output/output-hash.ts';
 
 /** Location of a layer, and how to index it. */
 export interface LayerFileInput extends FilePart {
@@ -53,14 +53,16 @@ export async function indexLayerFile(
   };
 }
 
-async function detectPartCompression({ path, range }: FilePart): Promise<LayerCompression> {
+/** Compression of a layer in a file. */
+export async function detectPartCompression({ path, range }: FilePart): Promise<LayerCompression> {
   const head = { start: range.start, end: Math.min(range.start + MAGIC_BYTES, range.end) };
   const bytes: number[] = [];
   for await (const chunk of readFilePart({ path, range: head })) bytes.push(...chunk);
   return detectCompression(Uint8Array.from(bytes));
 }
 
-async function* readWithProgress(
+/** As {@link readFilePart}; `onProgress` receives the number of bytes that are done. */
+export async function* readWithProgress(
   part: FilePart,
   onProgress: (doneBytes: number) => void,
 ): AsyncGenerator<Uint8Array, void, void> {

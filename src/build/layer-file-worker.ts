@@ -2,7 +2,9 @@ import type { MessagePort } from 'node:worker_threads';
 
 import { rangeLength } from '../core/byte-range.ts';
 import { TransferredResult } from '../threads/transferred-result.ts';
-import { OutputHashes } from './output-hash.ts';
+import { OutputHashes } from './output/output-hash.ts';
+import { type InflatedFile, inflateLayerFile, type InflateFileInput } from './inflate-layer-file.ts';
+import { possibleTarSpanBytes } from './tar/tar-span-bytes.ts';
 import { indexLayerFile, type LayerFileIndex, type LayerFileInput } from './index-layer-file.ts';
 
 // Entry of the worker threads of the offline commands: each export is a task of a `WorkerPool`.
@@ -21,6 +23,28 @@ export async function indexLayer(input: LayerFileTask): Promise<TransferredResul
     using outputHash = await outputHashes.begin(rangeLength(layer.range));
     const index = await indexLayerFile(layer, (doneBytes) => port.postMessage(doneBytes, []), outputHash);
     return new TransferredResult(index, index.ztoc === undefined ? [] : [index.ztoc.bytes.buffer]);
+  } finally {
+    port.close();
+  }
+}
+
+export interface InflateFileTask extends InflateFileInput {
+  /** As {@link LayerFileTask.port}. */
+  readonly port: MessagePort;
+}
+
+/** Task: see {@link inflateLayerFile}. */
+export async function inflateLayer(input: InflateFileTask): Promise<TransferredResult<InflatedFile>> {
+  const { port, ...layer } = input;
+  try {
+    const spanSizes = possibleTarSpanBytes(layer.spanBytes);
+    using outputHash = await outputHashes.begin(rangeLength(layer.range), spanSizes);
+    const inflated = await inflateLayerFile(
+      layer,
+      (doneBytes) => port.postMessage(doneBytes, []),
+      outputHash,
+    );
+    return new TransferredResult(inflated, inflated.ztoc === undefined ? [] : [inflated.ztoc.bytes.buffer]);
   } finally {
     port.close();
   }

@@ -11,8 +11,10 @@ import { decodeZtoc } from '../ztoc/decode-ztoc.ts';
 import { readGrowingFile, waitForGrowthEnd } from '../blobs/reads/read-growing-file.ts';
 import { IndexWriter } from '../index/index-writer.ts';
 import { buildLayer as buildFromStream, type LayerBuild, type LayerLimits } from './build-layer.ts';
+import { type BuiltTar, buildTar as buildTarFromStream } from './tar/build-tar.ts';
+import { likelyTarSpanBytes } from './tar/tar-span-bytes.ts';
 import { summarizeLayer } from './summarize-layer.ts';
-import { OutputHashes } from './output-hash.ts';
+import { OutputHashes } from './output/output-hash.ts';
 import { PathWatch } from './path-watch.ts';
 import type { ReadSpanTable } from '../index/read-span-table.ts';
 import type { Ztoc } from '../ztoc/ztoc.ts';
@@ -52,7 +54,11 @@ export async function buildLayer(input: BuildInput): Promise<TransferredResult<B
         fixedChunks: compression === 'zstd',
       });
     const reporter = new ReadSpanReporter(writer.readSpans, post);
-    using outputHash = await outputHashes.begin(layerBytes);
+    const { tarSpanBytes } = input;
+    using outputHash = await outputHashes.begin(
+      layerBytes,
+      tarSpanBytes === undefined ? [] : likelyTarSpanBytes(tarSpanBytes, layerBytes, compression),
+    );
     const build = await buildFromStream(reporter.follow(readFrom(0)), {
       layerDigest: input.layerDigest,
       compression,
@@ -62,6 +68,7 @@ export async function buildLayer(input: BuildInput): Promise<TransferredResult<B
       engine: engineNamed(input.engine),
       writer,
       outputHash,
+      tarSpanBytes,
       reread: readFrom,
       onSpan: (span) => post({ kind: 'span', span }),
       onEntry: (entry, index, entries) => watch.add(entry, index, entries),
@@ -74,12 +81,46 @@ export async function buildLayer(input: BuildInput): Promise<TransferredResult<B
     const ztoc = own.ztoc === undefined ? undefined : build.ztoc?.bytes;
     const output = {
       ...(ztoc === undefined ? {} : { ztoc }),
+      ...(build.tar === undefined ? {} : { tar: build.tar }),
       ...(refused === undefined ? {} : { refused }),
     };
-    return new TransferredResult(output, ztoc === undefined ? [] : [ztoc.buffer]);
+    const sent = [ztoc, build.tar?.ztoc?.bytes].flatMap((bytes) =>
+      bytes === undefined ? [] : [bytes.buffer],
+    );
+    return new TransferredResult(output, sent);
   } finally {
     port.close();
   }
+}
+
+export interface BuildTarInput extends Pick<
+  BuildInput,
+  'path' | 'growth' | 'layerBytes' | 'compression' | 'engine' | 'limits'
+> {
+  readonly spanBytes: number;
+}
+
+/**
+ * Task: the zTOC over the tar of a layer that has an index, from its file, which may still be growing.
+ * @throws SpandrelError as {@link buildTarFromStream}
+ */
+export async function buildTar(input: BuildTarInput): Promise<TransferredResult<BuiltTar>> {
+  const { path, layerBytes: end, compression, limits, spanBytes } = input;
+  const growth = new Growth(input.growth);
+  const readFrom = (start: number): AsyncIterable<Uint8Array> =>
+    readGrowingFile({ path, growth, start, end, fixedChunks: compression === 'zstd' });
+  using outputHash = await outputHashes.begin(end, [spanBytes]);
+  const built = await buildTarFromStream(readFrom(0), {
+    compression,
+    engine: engineNamed(input.engine),
+    maxZstdWindowBytes: limits.maxZstdWindowBytes,
+    reread: readFrom,
+    limits,
+    outputHash,
+    spanBytes,
+  });
+  await waitForGrowthEnd(growth);
+  return new TransferredResult(built, built.ztoc === undefined ? [] : [built.ztoc.bytes.buffer]);
 }
 
 export interface CompareZtocsInput {

@@ -11,6 +11,7 @@ import {
   secretOrNone,
   sharedKey,
   size,
+  sizeOrAuto,
   sizeOrOff,
   text,
   type ValueKind,
@@ -147,8 +148,17 @@ export const CONFIG_KEYS = {
   'index.v2Form': optional(
     v2Form,
     "form of a tag's response: `lean` (the rewritten manifest only), `full` (as `soci convert` makes " +
-      "it), `mirror` (for nodes that know the proxy only as the snapshotter's mirror); the default is " +
-      '`mirror` for requests with `?ns=` and `lean` for all others',
+      "it), `mirror` (for nodes that know the proxy only as the snapshotter's mirror), `inflated` (large " +
+      'layers decompressed, for lazy nodes near the proxy); the default is `lean`. Requests with `?ns=` ' +
+      'get `mirror` by default and instead of `inflated`, whose blobs the registry that they fall back ' +
+      'to does not have',
+  ),
+  'index.inflatedSpanBytes': key(
+    sizeOrAuto(4096),
+    'auto',
+    'span size of the `inflated` form: what a small read of a node fetches; `auto`: 256KiB for layers of ' +
+      'up to 512MiB decompressed, 1MiB up to 2GiB, 4MiB above, since nodes fetch one span at a time in ' +
+      'the background',
   ),
   'index.platforms': optional(
     list(platformKind),

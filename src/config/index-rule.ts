@@ -14,9 +14,10 @@ import {
 
 /**
  * Form of a tag's response for an image with a SOCI v2 index. `lean` changes as little as possible, `full` is
- * what `soci convert` makes, `mirror` is for nodes whose snapshotter knows the proxy only as a mirror.
+ * what `soci convert` makes, `mirror` is for nodes whose snapshotter knows the proxy only as a mirror,
+ * `inflated` has large layers decompressed.
  */
-export const V2_FORMS = ['lean', 'full', 'mirror'] as const;
+export const V2_FORMS = ['lean', 'full', 'mirror', 'inflated'] as const;
 
 export type V2Form = (typeof V2_FORMS)[number];
 

@@ -136,6 +136,16 @@ export function sizeOrOff(minimumBytes: number): ValueKind<number> {
   };
 }
 
+/** As {@link size}, or `auto`. */
+export function sizeOrAuto(minimumBytes: number): ValueKind<number | 'auto'> {
+  const bytes = size(minimumBytes);
+  return {
+    expects: `${bytes.expects}, or auto`,
+    schema: { anyOf: [bytes.schema, { const: 'auto' }] },
+    parse: (raw) => (raw === 'auto' ? 'auto' : bytes.parse(raw)),
+  };
+}
+
 /** `bytes` in the largest unit that divides them. */
 export function formatSize(bytes: number): string {
   for (const unit of ['GiB', 'MiB', 'KiB'] as const) {

@@ -4,11 +4,18 @@ import { type Digest, parseDigest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import { decodeZtoc } from '../ztoc/decode-ztoc.ts';
 import type { FilePart } from '../build/file-part.ts';
+import { MEDIA_TYPES } from '../core/media-types.ts';
+import type { InflatedFile } from '../build/inflate-layer-file.ts';
 import type { LayerFileIndex } from '../build/index-layer-file.ts';
-import { convertImage, type PlatformIndex, SOCI_FORM } from '../soci/convert-image.ts';
-import { skipReason } from '../soci/skip-reason.ts';
+import { convertImage, type PlatformIndex, SOCI_FORM, type TarsOfImage } from '../soci/convert-image.ts';
+import { skipReason, tarSkipReason } from '../soci/skip-reason.ts';
 import { findLayoutImage, type PlatformImage } from './layout-image.ts';
-import { decodeOciManifest, type OciDescriptor, type OciIndex } from '../soci/oci-manifest.ts';
+import {
+  decodeConfigDiffIds,
+  decodeOciManifest,
+  type OciDescriptor,
+  type OciIndex,
+} from '../soci/oci-manifest.ts';
 import { locateBlob, type OciLayout, readDocument } from './oci-layout.ts';
 import { type PrefetchLayer, planPrefetch, readPrefetchLayer } from '../soci/plan-prefetch.ts';
 import { EMPTY_CONFIG, EMPTY_CONFIG_DIGEST, encodeSociIndex, type SociLayer } from '../soci/soci-index.ts';
@@ -18,6 +25,8 @@ export interface ConvertOptions {
   /** `all`, or a list. An empty list means the only platform of the image, else that of the host. */
   readonly platforms: 'all' | readonly Platform[];
   readonly host: Platform;
+  /** `full` is what `soci` makes; `inflated` also replaces layers with their tars. */
+  readonly form: 'full' | 'inflated';
   readonly spanBytes: number;
   readonly minLayerBytes: number;
   /** Mark layers without extended attributes. */
@@ -29,8 +38,17 @@ export interface ConvertOptions {
 export interface ConvertDeps {
   /** Indexes one layer; called for several layers at the same time. */
   indexLayer(layer: FilePart, digest: Digest): Promise<LayerFileIndex>;
+  /** Decompresses one layer into a file, for the `inflated` form; called as `indexLayer` is. */
+  inflateLayer(layer: FilePart, digest: Digest): Promise<InflatedLayer>;
   /** Stores a new blob of the result. */
   putBlob(digest: Digest, bytes: Uint8Array): Promise<void>;
+}
+
+/** A tar in a file, which stays only if it is taken. */
+export interface InflatedLayer extends InflatedFile {
+  /** Makes it a blob of the result. */
+  take(): Promise<void>;
+  drop(): Promise<void>;
 }
 
 /** Result for one layer. */
@@ -38,6 +56,8 @@ export interface LayerOutcome {
   readonly digest: string;
   /** `skipped`: by its size or format, as `soci` does; `failed`: `soci` cannot convert the image. */
   readonly state: 'indexed' | 'skipped' | 'failed';
+  /** Takes its place. */
+  readonly tar?: { readonly digest: Digest; readonly size: number };
   readonly ztoc?: { readonly digest: Digest; readonly size: number };
   /**
    * Why the layer has no zTOC: `too_small`, `unsupported_format`, or a code of the error table with its
@@ -80,10 +100,10 @@ export async function convertLayout(
   for (const wanted of chosen) {
     const found = image.images.find(({ platform }) => matchesPlatform(wanted, platform));
     if (found === undefined) throw platformUnknown(wanted, image.images);
-    const { outcome, index } = await converter.indexPlatform(wanted, found.descriptor);
+    const { outcome, index, tars } = await converter.indexPlatform(wanted, found.descriptor);
     platforms.push(outcome);
     if (index !== undefined)
-      indexes.push({ platform: wanted, manifestDigest: found.descriptor.digest, index });
+      indexes.push({ platform: wanted, manifestDigest: found.descriptor.digest, index, tars });
   }
   if (indexes.length === 0)
     throw new SpandrelError('INDEX_EMPTY', describeEmpty(platforms), { detail: { platforms } });
@@ -145,12 +165,17 @@ class LayoutConverter {
   async indexPlatform(
     platform: Platform,
     manifest: OciDescriptor,
-  ): Promise<{ outcome: PlatformOutcome; index?: PlatformIndex['index'] }> {
-    const { layers = [] } = decodeOciManifest(await readDocument(this.#layout, manifest.digest));
-    const indexed = await Promise.all(layers.map((layer) => this.#indexOnce(layer)));
+  ): Promise<{ outcome: PlatformOutcome; index?: PlatformIndex['index']; tars: TarsOfImage }> {
+    const { config, layers = [] } = decodeOciManifest(await readDocument(this.#layout, manifest.digest));
+    const diffIds =
+      this.#options.form === 'inflated'
+        ? decodeConfigDiffIds(await readDocument(this.#layout, config.digest))
+        : [];
+    const indexed = await Promise.all(layers.map((layer, place) => this.#indexOnce(layer, diffIds[place])));
+    const tars = new Map(indexed.flatMap(({ outcome: { tar } }, place) => (tar ? [[place, tar]] : [])));
     const outcome = { platform: formatPlatform(platform), layers: indexed.map((layer) => layer.outcome) };
     const sociLayers = indexed.flatMap(({ soci }) => soci ?? []);
-    if (sociLayers.length === 0) return { outcome: { ...outcome, missingFiles: [] } };
+    if (sociLayers.length === 0) return { outcome: { ...outcome, missingFiles: [] }, tars };
 
     const { prefetchPaths } = this.#options;
     const plan = planPrefetch(
@@ -165,6 +190,7 @@ class LayoutConverter {
     return {
       outcome: { ...outcome, sociIndex: digest, missingFiles: plan.missing },
       index: { digest, size },
+      tars,
     };
   }
 
@@ -177,30 +203,57 @@ class LayoutConverter {
     return top;
   }
 
-  #indexOnce(layer: OciDescriptor): Promise<IndexedLayer> {
+  /** @param diffId according to the config; none in the `full` form */
+  #indexOnce(layer: OciDescriptor, diffId: string | undefined): Promise<IndexedLayer> {
     // The index also contains the layer's media type.
-    const key = `${layer.digest} ${layer.mediaType}`;
+    const key = `${layer.digest} ${layer.mediaType} ${diffId}`;
     const known = this.#indexed.get(key);
     if (known !== undefined) return known;
-    const indexed = this.#index(layer);
+    const indexed = this.#index(layer, diffId);
     this.#indexed.set(key, indexed);
     return indexed;
   }
 
-  async #index(layer: OciDescriptor): Promise<IndexedLayer> {
+  async #index(layer: OciDescriptor, diffId: string | undefined): Promise<IndexedLayer> {
     const digest = parseDigest(layer.digest);
     const descriptor = { digest, mediaType: layer.mediaType, size: layer.size };
-    const skipped = skipReason(descriptor, this.#options.minLayerBytes);
+    const { form, minLayerBytes } = this.#options;
+    const skipped = (form === 'inflated' ? tarSkipReason : skipReason)(descriptor, minLayerBytes);
     if (skipped !== undefined) return { outcome: { digest, state: 'skipped', skipped } };
     const part = locateBlob(this.#layout, digest);
     if (part.range.end - part.range.start !== layer.size)
       throw new SpandrelError('BLOB_CORRUPT', `the blob ${digest} does not have the size in its manifest`);
     try {
-      return await this.#keep(descriptor, await this.#deps.indexLayer(part, digest));
+      const tar = form === 'inflated' ? await this.#inflate(descriptor, part, diffId) : undefined;
+      return tar ?? (await this.#keep(descriptor, await this.#deps.indexLayer(part, digest)));
     } catch (error) {
       if (!isSpandrelError(error, 'LAYER_CORRUPT', 'LAYER_UNSUPPORTED', 'LAYER_TOO_LARGE')) throw error;
       return { outcome: { digest, state: 'failed', skipped: error.code, message: error.message } };
     }
+  }
+
+  /** The layer with its tar in its place; `undefined` if it must stay as it is. */
+  async #inflate(
+    layer: SociLayer['layer'],
+    part: FilePart,
+    diffId: string | undefined,
+  ): Promise<IndexedLayer | undefined> {
+    const { digest } = layer;
+    const inflated = await this.#deps.inflateLayer(part, digest);
+    const { ztoc, spanBytes, compression, tarBytes: size } = inflated;
+    if (ztoc === undefined || inflated.diffId !== diffId) {
+      await inflated.drop();
+      return undefined;
+    }
+    // The tar is the layer: its media type may be Docker's.
+    if (compression === 'none') {
+      await inflated.drop();
+      return this.#keepZtoc(layer, digest, spanBytes, ztoc);
+    }
+    await inflated.take();
+    const tar = { digest: inflated.diffId, mediaType: MEDIA_TYPES.ociLayer };
+    const kept = await this.#keepZtoc(tar, digest, spanBytes, ztoc);
+    return { ...kept, outcome: { ...kept.outcome, tar: { digest: tar.digest, size } } };
   }
 
   async #keep(layer: SociLayer['layer'], index: LayerFileIndex): Promise<IndexedLayer> {
@@ -210,14 +263,29 @@ class LayoutConverter {
       const { code, message } = reason ?? { code: 'INTERNAL', message: 'no zTOC' };
       return { outcome: { digest, state: 'failed', skipped: code, message } };
     }
-    const { optimizeXattrs, prefetchPaths, spanBytes } = this.#options;
+    return this.#keepZtoc(layer, digest, this.#options.spanBytes, ztoc);
+  }
+
+  /** @param layer as the result names it */
+  async #keepZtoc(
+    layer: SociLayer['layer'],
+    original: Digest,
+    spanBytes: number,
+    ztoc: NonNullable<LayerFileIndex['ztoc']>,
+  ): Promise<IndexedLayer> {
+    const { optimizeXattrs, prefetchPaths } = this.#options;
     const isPrefetching = prefetchPaths.length > 0;
     const decoded = optimizeXattrs || isPrefetching ? decodeZtoc(ztoc.bytes) : undefined;
     const disableXattrs = optimizeXattrs && decoded !== undefined && hasNoXattrs(decoded);
-    const prefetch = isPrefetching && decoded !== undefined ? readPrefetchLayer(digest, decoded) : undefined;
+    const prefetch =
+      isPrefetching && decoded !== undefined ? readPrefetchLayer(layer.digest, decoded) : undefined;
     await this.#deps.putBlob(ztoc.digest, ztoc.bytes);
     return {
-      outcome: { digest, state: 'indexed', ztoc: { digest: ztoc.digest, size: ztoc.bytes.byteLength } },
+      outcome: {
+        digest: original,
+        state: 'indexed',
+        ztoc: { digest: ztoc.digest, size: ztoc.bytes.byteLength },
+      },
       soci: {
         layer,
         spanBytes,

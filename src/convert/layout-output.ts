@@ -66,6 +66,14 @@ export class LayoutOutput implements AsyncDisposable {
     this.#added.set(name, { path, range: { start: 0, end: bytes.byteLength } });
   }
 
+  /** As {@link putBlob}, for a file in {@link scratch}, which is moved. */
+  async takeBlob(digest: string, path: string, sizeBytes: number): Promise<void> {
+    const name = blobName(digest);
+    const named = join(this.#staging, name);
+    await rename(path, named);
+    this.#added.set(name, { path: named, range: { start: 0, end: sizeBytes } });
+  }
+
   /**
    * Finishes the output as a directory with all files of the source. Replaces an existing layout.
    * @param onProgress called with the number of bytes copied so far

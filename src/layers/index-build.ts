@@ -17,12 +17,14 @@ import type { LayerSummary } from '../index/layer-summary.ts';
 import type { BuildForecast } from './build-forecast.ts';
 import type { LayerIndexFiles } from './layer-index-files.ts';
 import type { Layer } from './layer.ts';
+import type { TarZtocFiles } from './tar-ztoc-files.ts';
 import type * as layerTasks from '../build/layer-worker.ts';
 import { provenFault } from './proven-fault.ts';
 
 export interface IndexBuildDeps {
   readonly blobs: BlobStore;
   readonly files: LayerIndexFiles;
+  readonly tarFiles: TarZtocFiles;
   readonly pool: WorkerPool<typeof layerTasks>;
   readonly engine: EngineName;
   readonly spanBytes: number;
@@ -126,6 +128,7 @@ export class IndexBuild {
     const building = this.#begin(handle, compression, paths);
     const completed = await this.#explainFailure(building.completed);
     const { index, isConfirmed } = await files.publish(completed);
+    if (completed.tar !== undefined) await this.#deps.tarFiles.tryKeep(this.#layer.digest, completed.tar);
     this.#report({ ...index.summary, isConfirmed }, performance.now() - started, span);
     return index;
   }
@@ -136,7 +139,7 @@ export class IndexBuild {
     paths: { readonly indexPath: string; readonly publishedPath: string },
   ): BuildingIndex {
     const { path, growth, sizeBytes: layerBytes } = handle;
-    const { digest: layerDigest, source } = this.#layer;
+    const { digest: layerDigest, source, tarSpanBytes } = this.#layer;
     const { blobs, pool, engine, spanBytes, readSpanBytes, limits } = this.#deps;
     const building = startLayerBuild({
       compression,
@@ -148,6 +151,7 @@ export class IndexBuild {
       engine,
       spanBytes,
       readSpanBytes,
+      tarSpanBytes,
       limits,
       pool,
       signal: this.#signal,

@@ -1,3 +1,4 @@
+import type { TarSpanBytes } from '../build/tar/tar-span-bytes.ts';
 import type { Digest } from '../core/digest.ts';
 import type { BlobSource } from '../upstream/blobs/blob-source.ts';
 
@@ -10,6 +11,8 @@ export interface Layer {
   readonly source: BlobSource;
   /** Compressed size according to the repository's image manifest, which may be wrong. */
   readonly claimedBytes?: number | undefined;
+  /** Its repository serves its tar: the build of the index also makes a zTOC over that, with such spans. */
+  readonly tarSpanBytes?: TarSpanBytes | undefined;
   /**
    * Called before bytes that another upstream may have sent, or results made from them, are used for this
    * layer: they may have arrived while this layer's upstream was asked.

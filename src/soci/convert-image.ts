@@ -26,7 +26,11 @@ export interface PlatformIndex {
   /** Digest of the image manifest before conversion. */
   readonly manifestDigest: string;
   readonly index: Pick<Descriptor, 'digest' | 'size'>;
+  /** Tars that take the places of layers, by place in the manifest. */
+  readonly tars?: TarsOfImage;
 }
+
+export type TarsOfImage = ReadonlyMap<number, Pick<Descriptor, 'digest' | 'size'>>;
 
 export interface ConvertedImage {
   /** The rewritten image manifests. */
@@ -82,12 +86,12 @@ export function convertImage(
     const { digest } = descriptor;
     if (!converted.has(digest)) {
       const bytes = isConvertible(descriptor) ? readManifest(digest) : undefined;
-      const index = indexes.find(({ manifestDigest }) => manifestDigest === digest)?.index;
+      const found = indexes.find(({ manifestDigest }) => manifestDigest === digest);
       if (bytes === undefined) converted.set(digest, undefined);
       else
         converted.set(
           digest,
-          isIndexType(descriptor.mediaType) ? convertInner(bytes) : convertManifest(bytes, index, form),
+          isIndexType(descriptor.mediaType) ? convertInner(bytes) : convertManifest(bytes, found, form),
         );
     }
     return converted.get(digest);
@@ -133,10 +137,12 @@ function isConvertible({ mediaType, artifactType }: OciDescriptor): boolean {
 /** Rewrites one image manifest, with its SOCI index if it has one. @throws SpandrelError IMAGE_UNSUPPORTED */
 export function convertManifest(
   bytes: Uint8Array,
-  index: Pick<Descriptor, 'digest'> | undefined,
+  indexed: { readonly index: Pick<Descriptor, 'digest'>; readonly tars?: TarsOfImage } | undefined,
   { labelsLayers }: Pick<ConversionForm, 'labelsLayers'>,
 ): Converted {
   const manifest = decodeOciManifest(bytes);
+  const index = indexed?.index;
+  const layers = replaceLayers(manifest.layers, indexed?.tars);
   const annotations =
     index === undefined
       ? manifest.annotations
@@ -146,10 +152,35 @@ export function convertManifest(
     // Some registries refuse a mixture of Docker and OCI types.
     mediaType: MEDIA_TYPES.ociManifest,
     config: { ...manifest.config, mediaType: MEDIA_TYPES.ociConfig },
-    layers: index !== undefined && labelsLayers ? labelLayers(manifest.layers, index) : manifest.layers,
+    layers: index !== undefined && labelsLayers ? labelLayers(layers, index) : layers,
     annotations,
   };
   return { document: document(encodeOciManifest(converted), MEDIA_TYPES.ociManifest), annotations };
+}
+
+/** Annotations that describe the compressed bytes: clients would look for tables of contents in the tar. */
+const OF_COMPRESSED_BYTES =
+  /^(io\.github\.containers\.zstd-chunked|containerd\.io\/snapshot\/stargz|io\.containers\.estargz)[./]/;
+
+function replaceLayers(
+  layers: readonly OciDescriptor[] | undefined,
+  tars: TarsOfImage | undefined,
+): readonly OciDescriptor[] | undefined {
+  return layers?.map((layer, place) => {
+    const tar = tars?.get(place);
+    if (tar === undefined) return layer;
+    const kept = [...(layer.annotations ?? [])].filter(([name]) => !OF_COMPRESSED_BYTES.test(name));
+    return {
+      ...layer,
+      mediaType: MEDIA_TYPES.ociLayer,
+      digest: tar.digest,
+      size: tar.size,
+      // Places and content of the compressed blob.
+      urls: undefined,
+      data: undefined,
+      annotations: kept.length === 0 ? undefined : new Map(kept),
+    };
+  });
 }
 
 function labelLayers(

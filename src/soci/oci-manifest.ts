@@ -127,6 +127,15 @@ export function decodeConfigPlatform(bytes: Uint8Array): Platform {
   return decodeGoJson(bytes, platform, "an image's config");
 }
 
+const CONFIG = goStruct<{ readonly rootfs: { readonly diff_ids: readonly string[] | undefined } }>({
+  rootfs: goStruct<{ readonly diff_ids: readonly string[] | undefined }>({ diff_ids: goList(goString) }),
+});
+
+/** The diffIDs in an image config, in the order of its layers. @throws SpandrelError IMAGE_UNSUPPORTED */
+export function decodeConfigDiffIds(bytes: Uint8Array): readonly string[] {
+  return decodeGoJson(bytes, CONFIG, "an image's config").rootfs.diff_ids ?? [];
+}
+
 export function encodeOciManifest(manifest: OciManifest): Buffer {
   return encode({
     schemaVersion: manifest.schemaVersion,

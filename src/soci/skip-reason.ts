@@ -23,3 +23,9 @@ export function skipReason(layer: Descriptor, minLayerBytes: number): SkipReason
   if (sociCompression(layer.mediaType) === undefined) return 'unsupported_format';
   return layer.size < minLayerBytes ? 'too_small' : undefined;
 }
+
+/** As {@link skipReason}, for an index over the tars of layers, where zstd layers have a place too. */
+export function tarSkipReason(layer: Descriptor, minLayerBytes: number): SkipReason | undefined {
+  if (layerCompression(layer.mediaType) === undefined) return 'unsupported_format';
+  return layer.size < minLayerBytes ? 'too_small' : undefined;
+}

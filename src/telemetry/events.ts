@@ -1,3 +1,4 @@
+import type { V2Form } from '../config/index-rule.ts';
 import type { SpandrelError } from '../core/errors.ts';
 import type { Logger } from './logger.ts';
 import {
@@ -145,6 +146,10 @@ export class Events {
 
   operationsRequestServed(request: OperationsRequest): void {
     logOperationsRequest(this.#logger, request);
+  }
+
+  tagAnswered(form: 'original' | V2Form): void {
+    this.#metrics.tagResponses.inc({ form });
   }
 
   imagePulled(mode: 'lazy' | 'full'): void {

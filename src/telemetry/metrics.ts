@@ -1,3 +1,4 @@
+import { V2_FORMS } from '../config/index-rule.ts';
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client';
 
 import { packageVersion } from './package-version.ts';
@@ -20,6 +21,8 @@ export const STORED_KINDS = [
   'blob',
   'index',
   'ztoc',
+  'tar',
+  'tarZtoc',
   'manifest',
   'tag',
   'origin',
@@ -150,6 +153,12 @@ export class Metrics {
       'X-Forwarded-For or Forwarded, else that of the connection',
     ['mode'],
   );
+  readonly tagResponses = this.#counter(
+    'tag_responses_total',
+    'Responses to requests for tags, by the form of the image: as the registry has it, or with a SOCI v2 ' +
+      'index in a form of `index.v2Form`',
+    ['form'],
+  );
   readonly inflateBytes = this.#counter('inflate_bytes_total', 'Decompressed bytes produced', ['engine']);
   readonly cacheBytes = this.#gauge('cache_bytes', 'Bytes in a cache', ['tier']);
   readonly cacheEvictions = this.#counter('cache_evictions_total', 'Entries evicted from a cache', ['tier']);
@@ -223,6 +232,7 @@ export class Metrics {
   constructor() {
     this.configCurrent.set(1);
     this.#buildInfo.set({ version: packageVersion() }, 1);
+    for (const form of ['original', ...V2_FORMS]) this.tagResponses.inc({ form }, 0);
     // Alerts see only increases of a series, so it must exist before the first failure.
     for (const thread of THREAD_KINDS)
       for (const step of THREAD_STEPS) this.threadFailures.inc({ thread, step }, 0);

@@ -7,7 +7,7 @@ import { pathToFileURL } from 'node:url';
 import { beforeEach, describe, expect, it } from 'vitest';
 
 import type { ThreadFault } from '../../src/threads/thread-fault.ts';
-import { OutputHashes } from '../../src/build/output-hash.ts';
+import { OutputHashes } from '../../src/build/output/output-hash.ts';
 import { randomFrom, seededBytes } from '../helpers/gzip-corpus.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
@@ -36,7 +36,7 @@ it.each([0, 2 ** 30])(
         // Whoever decodes uses its buffer again.
         piece.fill(0xee);
       }
-      expect(await hash.digest()).toBe(`sha256:${expected.digest('hex')}`);
+      expect((await hash.digests()).digest).toBe(`sha256:${expected.digest('hex')}`);
     }
   },
 );
@@ -49,7 +49,7 @@ it('the hash of a layer is right after another layer was abandoned', async () =>
   }
   using hash = await hashes.begin(LARGE_LAYER);
   hash.update(Buffer.from('c'));
-  expect(await hash.digest()).toBe(`sha256:${createHash('sha256').update('c').digest('hex')}`);
+  expect((await hash.digests()).digest).toBe(`sha256:${createHash('sha256').update('c').digest('hex')}`);
 });
 
 describe('a thread that hashes and', () => {
@@ -67,8 +67,8 @@ describe('a thread that hashes and', () => {
     return new OutputHashes({ entry: pathToFileURL(path), onFault: (fault) => faults.push(fault) });
   }
 
-  const THREAD = new URL('../../src/build/output-hash-worker.ts', import.meta.url).href;
-  const BYTE_RING = new URL('../../src/build/byte-ring.ts', import.meta.url).href;
+  const THREAD = new URL('../../src/build/output/output-hash-worker.ts', import.meta.url).href;
+  const BYTE_RING = new URL('../../src/build/output/byte-ring.ts', import.meta.url).href;
 
   it.each([
     ['does not start', `throw new Error('not now');`],
@@ -85,7 +85,7 @@ describe('a thread that hashes and', () => {
         // The thread that builds waits for its layer now and then, and then hears of the other one.
         await setImmediate();
       }
-      expect(await hash.digest()).toBe(`sha256:${expected.digest('hex')}`);
+      expect((await hash.digests()).digest).toBe(`sha256:${expected.digest('hex')}`);
     }
   });
 
@@ -107,12 +107,12 @@ describe('a thread that hashes and', () => {
       hash.update(Buffer.from('a'));
       await expect.poll(() => faults).toMatchObject([{ thread: 'output', step: 'task' }]);
       expect(() => hash.update(Buffer.from('b'))).toThrow(expect.objectContaining({ code: 'WORKER_FAILED' }));
-      await expect(hash.digest()).rejects.toMatchObject({ code: 'WORKER_FAILED' });
+      await expect(hash.digests()).rejects.toMatchObject({ code: 'WORKER_FAILED' });
     }
     const sha256OfC = `sha256:${createHash('sha256').update('c').digest('hex')}`;
     using hash = await hashes.begin(LARGE_LAYER);
     hash.update(Buffer.from('c'));
-    expect(await hash.digest()).toBe(sha256OfC);
+    expect((await hash.digests()).digest).toBe(sha256OfC);
     expect(faults).toHaveLength(1);
   });
 });

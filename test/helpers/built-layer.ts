@@ -8,6 +8,8 @@ import { IndexWriter } from '../../src/index/index-writer.ts';
 import { buildLayer, type LayerBuild, type LayerLimits } from '../../src/build/build-layer.ts';
 import { LayerIndex } from '../../src/index/layer-index.ts';
 import { summarizeLayer } from '../../src/build/summarize-layer.ts';
+import { hashHere } from '../../src/build/output/output-hash.ts';
+import { likelyTarSpanBytes, type TarSpanBytes } from '../../src/build/tar/tar-span-bytes.ts';
 import { chunksOf } from './gzip-corpus.ts';
 import { TemporaryFolder } from './temporary-folder.ts';
 
@@ -21,6 +23,8 @@ export interface BuildFromBytesOptions {
   /** As `spanBytes` when not given. */
   readonly readSpanBytes?: number;
   readonly limits?: LayerLimits;
+  /** Also a zTOC over the tar with spans of this size. */
+  readonly tarSpanBytes?: TarSpanBytes;
   /** How the layer is fed. */
   readonly chunkBytes?: number;
 }
@@ -38,7 +42,9 @@ export async function buildFromBytes(layer: Uint8Array, options: BuildFromBytesO
   const folder = owned.use(await TemporaryFolder.create());
   const indexPath = join(folder.path, 'layer');
   const { compression, spanBytes, limits = NO_LIMITS, chunkBytes = 10_000, engine = 'wasm' } = options;
-  const { readSpanBytes = spanBytes } = options;
+  const { readSpanBytes = spanBytes, tarSpanBytes } = options;
+  const spanSizes =
+    tarSpanBytes === undefined ? [] : likelyTarSpanBytes(tarSpanBytes, layer.length, compression);
   using writer = new IndexWriter(indexPath);
   const feed = chunks(layer, chunkBytes);
   const build = await buildLayer(feed, {
@@ -49,6 +55,8 @@ export async function buildFromBytes(layer: Uint8Array, options: BuildFromBytesO
     engine: engineNamed(engine),
     writer,
     layerDigest: digestOf(layer),
+    tarSpanBytes,
+    outputHash: hashHere(spanSizes),
     reread: (start) => chunks(layer.subarray(start), chunkBytes),
   });
   writer.finish(
@@ -61,7 +69,7 @@ export async function buildFromBytes(layer: Uint8Array, options: BuildFromBytesO
 }
 
 /** One buffer is used for all chunks, as it may be. */
-async function* chunks(bytes: Uint8Array, chunkBytes: number): AsyncGenerator<Uint8Array, void, void> {
+export async function* chunks(bytes: Uint8Array, chunkBytes: number): AsyncGenerator<Uint8Array, void, void> {
   const buffer = new Uint8Array(chunkBytes);
   for (const part of chunksOf(bytes, chunkBytes)) {
     buffer.set(part);

@@ -108,7 +108,7 @@ async function readFully(file: ThreadFile, buffer: Buffer, start: number): Promi
 }
 
 /** Resolves when the file is complete and verified. @throws SpandrelError as {@link readGrowingFile} */
-export async function waitForGrowthEnd(growth: Growth, signal: AbortSignal): Promise<void> {
+export async function waitForGrowthEnd(growth: Growth, signal?: AbortSignal): Promise<void> {
   await waitForBytes(growth, Number.POSITIVE_INFINITY, signal);
 }
 

@@ -10,10 +10,15 @@ import { Removals } from '../files/removals.ts';
 import { storeFault } from '../files/store-fault.ts';
 import type { StoreHealth } from '../files/store-health.ts';
 
-/** Evicted by time of use: indexes with their zTOCs, manifests alone. Small records are bounded by number. */
+/**
+ * Evicted by time of use: indexes with their zTOCs; manifests and zTOCs over tars alone. Small records are
+ * bounded by number.
+ */
 const KINDS = {
   index: 'bytes',
   ztoc: 'companion',
+  tar: 'count',
+  tarZtoc: 'bytes',
   manifest: 'bytes',
   tag: 'count',
   origin: 'count',
@@ -25,6 +30,8 @@ type FileKind = keyof typeof KINDS;
 const FOLDERS: Readonly<Record<FileKind, string>> = {
   index: 'indexes/layers',
   ztoc: 'indexes/ztocs',
+  tar: 'indexes/tars',
+  tarZtoc: 'indexes/tar-ztocs',
   manifest: 'manifests',
   tag: 'tags',
   origin: 'origins',
@@ -213,14 +220,15 @@ export class StoreFiles implements AsyncDisposable {
   }
 
   #updateMetrics(): void {
-    const { index, ztoc, manifest, tag, origin, refusal } = this.#bytes;
+    const { index, ztoc, tar, tarZtoc, manifest, tag, origin, refusal } = this.#bytes;
     const document = manifest + tag + origin + refusal;
-    this.#options.events.storeChanged({ index: index + ztoc, document });
+    this.#options.events.storeChanged({ index: index + ztoc + tar + tarZtoc, document });
   }
 }
 
 function eachKind<T>(make: () => T): Record<FileKind, T> {
-  return { index: make(), ztoc: make(), manifest: make(), tag: make(), origin: make(), refusal: make() };
+  const ofLayers = { index: make(), ztoc: make(), tar: make(), tarZtoc: make() };
+  return { ...ofLayers, manifest: make(), tag: make(), origin: make(), refusal: make() };
 }
 
 interface FoundFile {

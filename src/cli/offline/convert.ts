@@ -1,8 +1,8 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { extname, join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { MessageChannel } from 'node:worker_threads';
+import { MessageChannel, type MessagePort } from 'node:worker_threads';
 
 import { rangeLength } from '../../core/byte-range.ts';
 import { containerPlatform, parsePlatform, type Platform } from '../../core/platform.ts';
@@ -14,12 +14,14 @@ import {
   convertLayout,
   type ConvertOptions,
   type ConvertOutcome,
+  type InflatedLayer,
   type LayerOutcome,
 } from '../../convert/convert-layout.ts';
 import { readLayoutTag } from '../../convert/read-layout-tag.ts';
 import { LayoutOutput } from '../../convert/layout-output.ts';
 import { type OciLayout, openOciLayout } from '../../convert/oci-layout.ts';
 import type { FilePart } from '../../build/file-part.ts';
+import type { TarSpanBytes } from '../../build/tar/tar-span-bytes.ts';
 import type { LayerFileIndex } from '../../build/index-layer-file.ts';
 import type { LayerFileTask } from '../../build/layer-file-worker.ts';
 import type { CommandHelp, Flags } from '../terminal/command-help.ts';
@@ -38,9 +40,15 @@ const MAX_QUEUED_LAYERS = 100_000;
 const FLAGS = {
   'span-size': {
     type: 'string',
-    default: '4MiB',
     value: 'SIZE',
-    about: 'uncompressed bytes between two checkpoints',
+    about:
+      'uncompressed bytes between two checkpoints (default: 4MiB; inflated form: by the size of the tar)',
+  },
+  form: {
+    type: 'string',
+    default: 'full',
+    value: 'FORM',
+    about: 'full: what `soci` makes; inflated: also replace layers, of gzip and zstd, with their tars',
   },
   'min-layer-size': { type: 'string', default: '10MiB', value: 'SIZE', about: 'leave out smaller layers' },
   platform: {
@@ -84,6 +92,8 @@ export const CONVERT_HELP: CommandHelp = {
   about: [
     'Adds SOCI v2 indexes to an image, without a registry, byte for byte as `soci convert --standalone` ' +
       'does.',
+    'With --form inflated, tars take the places of large gzip and zstd layers, as with `index.v2Form: ' +
+      'inflated`.',
     'LAYOUT is an OCI image layout: a directory or a tar archive. A layer that SOCI cannot index is left ' +
       'out and named; the others are indexed.',
     ENGINE_HELP,
@@ -104,12 +114,16 @@ export async function convert(args: string[]): Promise<number> {
     throw new UsageError('expected an OCI image layout and where to put the result');
   const format = parseFormat(values.format);
   const host = containerPlatform(process.arch);
+  const form = parseForm(values.form);
+  const spanSize = values['span-size'];
+  const spanBytes = parseSizeFlag('--span-size', spanSize ?? '4MiB', 1);
   const options: ConvertOptions = {
+    form,
     platforms: values['all-platforms']
       ? 'all'
       : splitList(values.platform).map((text) => parseFlag(text, host)),
     host,
-    spanBytes: parseSizeFlag('--span-size', values['span-size'], 1),
+    spanBytes,
     minLayerBytes: parseSizeFlag('--min-layer-size', values['min-layer-size'], 0),
     optimizeXattrs: parseOptimizations(splitList(values.optimizations)),
     prefetchPaths: [
@@ -117,7 +131,8 @@ export async function convert(args: string[]): Promise<number> {
       ...(await readPaths(values['prefetch-files-json'])),
     ],
   };
-  const { outcome, tag } = await convertFile(input, out, format, options);
+  const tarSpanBytes = spanSize === undefined ? 'auto' : spanBytes;
+  const { outcome, tag } = await convertFile(input, out, format, options, tarSpanBytes);
   const push = pushCommand(out, format, tag);
   if (values.json) printOutcome(outcome, push);
   else process.stdout.write(`${describe(outcome, push).map(escapeControls).join('\n')}\n`);
@@ -147,11 +162,12 @@ async function convertFile(
   out: string,
   format: 'archive' | 'directory',
   options: ConvertOptions,
+  tarSpanBytes: TarSpanBytes,
 ): Promise<{ outcome: ConvertOutcome; tag: string | undefined }> {
   const layout = await openOciLayout(input);
   const tag = await readLayoutTag(layout);
   await using output = await LayoutOutput.create(out, format, layout);
-  const outcome = await indexLayers(layout, output, options);
+  const outcome = await indexLayers(layout, output, options, tarSpanBytes);
   const copiedBytes = [...layout.values()].reduce((sum, { range }) => sum + rangeLength(range), 0);
   using bar = new ProgressBar('writing', copiedBytes);
   const onProgress = (doneBytes: number): void => bar.update(doneBytes);
@@ -164,6 +180,7 @@ async function indexLayers(
   layout: OciLayout,
   output: LayoutOutput,
   options: ConvertOptions,
+  tarSpanBytes: TarSpanBytes,
 ): Promise<ConvertOutcome> {
   const entry = new URL(`../../build/layer-file-worker${extname(import.meta.url)}`, import.meta.url);
   const threads = availableParallelism();
@@ -177,7 +194,9 @@ async function indexLayers(
   const settings = readOfflineSettings(process.env);
   let layers = 0;
 
-  const indexLayer = async (part: FilePart, digest: Digest): Promise<LayerFileIndex> => {
+  /** Not named by digest: a layer listed under two media types is indexed twice at the same time. */
+  const newPath = (): string => join(output.scratch, `layer-${++layers}`);
+  const follow = async <T>(part: FilePart, work: (port: MessagePort) => Promise<T>): Promise<T> => {
     const { port1, port2 } = new MessageChannel();
     bar.addTotal(rangeLength(part.range));
     let doneBefore = 0;
@@ -185,18 +204,35 @@ async function indexLayers(
       bar.add(done - doneBefore);
       doneBefore = done;
     });
-    // Not named by digest: a layer listed under two media types is indexed twice at the same time.
-    const scratchPath = join(output.scratch, `layer-${++layers}`);
-    const { spanBytes } = options;
-    const task: LayerFileTask = { ...part, ...settings, digest, spanBytes, scratchPath, port: port2 };
     try {
-      return await pool.tasks.indexLayer(task, { transfer: [port2] });
+      return await work(port2);
     } finally {
       port1.close();
     }
   };
+  const indexLayer = (part: FilePart, digest: Digest): Promise<LayerFileIndex> =>
+    follow(part, (port) => {
+      const { spanBytes } = options;
+      const task: LayerFileTask = { ...part, ...settings, digest, spanBytes, scratchPath: newPath(), port };
+      return pool.tasks.indexLayer(task, { transfer: [port] });
+    });
+  const inflateLayer = (part: FilePart, digest: Digest): Promise<InflatedLayer> =>
+    follow(part, async (port) => {
+      const tarPath = newPath();
+      const task = { ...part, ...settings, digest, spanBytes: tarSpanBytes, tarPath, port };
+      const drop = (): Promise<void> => rm(tarPath, { force: true });
+      try {
+        const inflated = await pool.tasks.inflateLayer(task, { transfer: [port] });
+        const take = (): Promise<void> => output.takeBlob(inflated.diffId, tarPath, inflated.tarBytes);
+        return { ...inflated, take, drop };
+      } catch (error) {
+        await drop();
+        throw error;
+      }
+    });
   return await convertLayout(layout, options, {
     indexLayer,
+    inflateLayer,
     putBlob: (digest, bytes) => output.putBlob(digest, bytes),
   });
 }
@@ -210,14 +246,17 @@ function printOutcome({ top, platforms }: ConvertOutcome, push: string): void {
 function describe({ top, platforms }: ConvertOutcome, push: string): string[] {
   const lines = platforms.flatMap(({ platform, sociIndex, layers, missingFiles }) => [
     `${platform}: ${sociIndex === undefined ? 'no SOCI index' : `SOCI index ${sociIndex}`}`,
-    ...layers.map(({ digest, state, ztoc, skipped, message }) =>
-      ztoc === undefined
-        ? `  layer ${digest} ${state}, left out: ${skipped}${message === undefined ? '' : `, ${message}`}`
-        : `  layer ${digest} ${state} -> zTOC ${ztoc.digest}`,
-    ),
+    ...layers.map(describeLayer),
     ...missingFiles.map((path) => `  no layer has ${path}, which should be prefetched`),
   ]);
   return [...lines, `image index ${top.digest}`, `push it: ${push}`];
+}
+
+function describeLayer({ digest, state, tar, ztoc, skipped, message }: LayerOutcome): string {
+  const layer = `  layer ${digest} ${state}`;
+  if (ztoc === undefined)
+    return `${layer}, left out: ${skipped}${message === undefined ? '' : `, ${message}`}`;
+  return `${layer} ->${tar === undefined ? '' : ` tar ${tar.digest},`} zTOC ${ztoc.digest}`;
 }
 
 function parseFlag(text: string, host: Platform): Platform {
@@ -234,6 +273,11 @@ function parseFormat(text: string): 'archive' | 'directory' {
   if (format === undefined)
     throw new UsageError(`--format: ${text} is none of ${Object.keys(FORMATS).join(', ')}`);
   return format;
+}
+
+function parseForm(text: string): ConvertOptions['form'] {
+  if (text === 'full' || text === 'inflated') return text;
+  throw new UsageError(`--form: ${text} is none of full, inflated`);
 }
 
 function parseOptimizations(names: readonly string[]): boolean {

@@ -6,6 +6,7 @@ import type { BlobContents, BlobRequest } from '../../images/contents/blob-conte
 import type { ManifestContents, ManifestRequest } from '../../images/contents/manifest-contents.ts';
 import type { Referrers } from '../../images/lazy/referrers.ts';
 import type { FoundManifest } from '../../images/manifests/manifests.ts';
+import { acceptsCoding } from '../requests/accepts-coding.ts';
 import { acceptsGzip } from '../requests/accepts-gzip.ts';
 import { readForwardedClient } from '../requests/read-forwarded-client.ts';
 import { parseCount } from '../requests/parse-count.ts';
@@ -83,6 +84,7 @@ function blobRequest(context: RequestContext): BlobRequest {
   return {
     isSizeOnly: method === 'HEAD',
     acceptsGzip: acceptsGzip(context),
+    acceptsCoding: (coding) => acceptsCoding(context, coding),
     isMirrored: isMirrorRequest(query),
     range,
     userAgent,

@@ -1,5 +1,6 @@
 import type { ByteRange } from '../../core/byte-range.ts';
 import { rangeLength } from '../../core/byte-range.ts';
+import { type Digest, digestAlgorithm, digestHex } from '../../core/digest.ts';
 import { SpandrelError } from '../../core/errors.ts';
 import type { Content } from '../../images/contents/content.ts';
 import { formatContentRange, resolveRange } from '../requests/range-header.ts';
@@ -28,7 +29,9 @@ export function contentResponse(
   if (matchesEtag(request['if-none-match'], etag)) return { ...shared, status: 304, headers };
 
   const ifRange = request['if-range'];
-  const rangeApplies = context.method === 'GET' && (ifRange === undefined || ifRange === etag);
+  // An encoded form is sent whole: ranges are those of the plain one.
+  const isPlain = content.encoding === undefined || content.encoding === 'identity';
+  const rangeApplies = context.method === 'GET' && isPlain && (ifRange === undefined || ifRange === etag);
   const requested = rangeApplies
     ? resolveRange(request.range, content.sizeBytes)
     : ({ kind: 'whole' } as const);
@@ -37,7 +40,12 @@ export function contentResponse(
       return {
         ...shared,
         status: 200,
-        headers: { ...headers, 'content-type': content.mediaType, 'content-length': content.sizeBytes },
+        headers: {
+          ...headers,
+          'content-type': content.mediaType,
+          'content-length': content.sizeBytes,
+          ...(context.method === 'GET' ? digestField('content-digest', content.reprDigest) : {}),
+        },
         body: () => content.read({ start: 0, end: content.sizeBytes }),
       };
     case 'unsatisfiable': {
@@ -58,13 +66,30 @@ export function contentResponse(
   }
 }
 
-function contentHeaders({ digest, encoding, isImmutable }: Content): Record<string, string> {
+function contentHeaders({
+  digest,
+  encoding,
+  vary = 'accept-encoding',
+  reprDigest,
+  isImmutable,
+}: Content): Record<string, string> {
   return {
     ...(digest === undefined ? {} : { 'docker-content-digest': digest }),
     ...(isImmutable ? IMMUTABLE : {}),
-    ...(encoding === undefined ? {} : { vary: 'accept-encoding' }),
-    ...(encoding === 'gzip' ? { 'content-encoding': encoding } : {}),
+    ...(encoding === undefined ? {} : { vary }),
+    ...(encoding === undefined || encoding === 'identity' ? {} : { 'content-encoding': encoding }),
+    ...digestField('repr-digest', reprDigest),
   };
+}
+
+/** RFC 9530, sections 2 and 3. */
+function digestField(
+  name: 'content-digest' | 'repr-digest',
+  digest: Digest | undefined,
+): Record<string, string> {
+  if (digest === undefined) return {};
+  const algorithm = { sha256: 'sha-256', sha512: 'sha-512' }[digestAlgorithm(digest)];
+  return { [name]: `${algorithm}=:${Buffer.from(digestHex(digest), 'hex').toString('base64')}:` };
 }
 
 function oneRange(

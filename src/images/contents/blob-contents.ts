@@ -7,11 +7,14 @@ import type { ConfigGate } from '../lazy/config-gate.ts';
 import type { DerivedBlob, DerivedBlobs } from '../lazy/derived-blobs.ts';
 import type { Layers } from '../lazy/layers.ts';
 import type { PullLog } from '../operations/pull-log.ts';
-import type { ByteStream, Content, ContentReader } from './content.ts';
+import type { TarCoding } from '../proofs/tar-records.ts';
+import { type Content, type ContentReader, noBytes } from './content.ts';
+import type { TarContents } from './tar-contents.ts';
 
 export interface BlobContentsDeps {
   readonly layers: Layers;
   readonly derivedBlobs: DerivedBlobs;
+  readonly tarContents: TarContents;
   readonly configGate: ConfigGate;
   readonly pullLog: PullLog;
 }
@@ -22,6 +25,8 @@ export interface BlobRequest extends ContentReader, LayerRequest {
   readonly isSizeOnly: boolean;
   /** The client can decode gzip, and wants no range: the encoded form has other positions. */
   readonly acceptsGzip: boolean;
+  /** The client wants all of the blob, and prefers it with this content coding. */
+  readonly acceptsCoding: (coding: TarCoding) => boolean;
   /** The proxy is a mirror to the client (`?ns=`). */
   readonly isMirrored: boolean;
 }
@@ -30,8 +35,8 @@ export interface BlobRequest extends ContentReader, LayerRequest {
 const UPSTREAM_GAP_BYTES = 1024 * 1024;
 
 /**
- * What a request for a blob gets: a blob that the proxy makes, else the upstream's, from the store if it is
- * there.
+ * What a request for a blob gets: the tar of a layer or another blob that the proxy makes, else the
+ * upstream's, from the store if it is there.
  */
 export class BlobContents {
   readonly #deps: BlobContentsDeps;
@@ -48,6 +53,8 @@ export class BlobContents {
       configGate.note(client, digest, 'requested');
       if (!request.isSizeOnly) await configGate.pass(client, digest, signal);
     }
+    const tar = await this.#deps.tarContents.openKnown(target, digest, request);
+    if (tar !== undefined) return tar;
     const derivedRequest = { acceptsGzip, fairnessKey: client, signal };
     const derived = await derivedBlobs.get(target, digest, derivedRequest);
     if (derived !== undefined) return this.#derivedContent(digest, derived, request);
@@ -56,6 +63,8 @@ export class BlobContents {
     } catch (error) {
       if (!isSpandrelError(error, 'BLOB_UNKNOWN')) throw error;
       // Another replica may have named it.
+      const found = await this.#deps.tarContents.openFound(target, digest, request);
+      if (found !== undefined) return found;
       const made = await derivedBlobs.make(target, digest, derivedRequest);
       if (made === undefined) throw error;
       return this.#derivedContent(digest, made, request);
@@ -104,8 +113,4 @@ export class BlobContents {
       dispose: async () => blob[Symbol.asyncDispose](),
     };
   }
-}
-
-async function* noBytes(): ByteStream {
-  // Only the size was wanted.
 }

@@ -17,7 +17,11 @@ export interface Content {
   /** Of a manifest or blob, whatever its encoding. */
   readonly digest?: Digest;
   /** Present if the client's choice of encodings decides on the bytes. */
-  readonly encoding?: 'gzip' | 'identity';
+  readonly encoding?: 'gzip' | 'zstd' | 'identity';
+  /** The request headers whose values decide on the bytes; `accept-encoding` if there is an `encoding`. */
+  readonly vary?: string;
+  /** Of the bytes as they are sent, encoding included, if that is known. */
+  readonly reprDigest?: Digest;
   /** What was requested always has these bytes. False for tags, and while an index is being built. */
   readonly isImmutable: boolean;
   readonly source: ContentSource;
@@ -45,4 +49,9 @@ export interface ContentReader {
   readonly forwardedClient?: string | undefined;
   /** Aborted when the client aborts. */
   readonly signal: AbortSignal;
+}
+
+/** For a client that wants the size alone. */
+export async function* noBytes(): ByteStream {
+  // Nothing is read.
 }

@@ -2,7 +2,7 @@ import type { V2Form } from '../../config/index-rule.ts';
 import type { ManifestDocument } from '../../core/manifest-document.ts';
 import type { Descriptor } from '../../core/descriptor.ts';
 import { isManifestType } from '../../core/media-types.ts';
-import { convertImage, convertManifest, wrapManifest } from '../../soci/convert-image.ts';
+import { convertImage, convertManifest, type TarsOfImage, wrapManifest } from '../../soci/convert-image.ts';
 import { decodeOciIndex, type OciIndex } from '../../soci/oci-manifest.ts';
 import type { IndexContent, PlatformManifest } from '../manifests/image-manifests.ts';
 import { type ImageIndex, parseManifest } from '../documents/parse-manifest.ts';
@@ -21,24 +21,32 @@ export interface ConvertedForm {
   readonly isComplete: boolean;
 }
 
+/** An image manifest with its SOCI index, and the tars that take the places of its layers. */
+export interface IndexedImage {
+  readonly image: PlatformManifest;
+  readonly index: Descriptor;
+  readonly tars?: TarsOfImage;
+}
+
 /**
  * Converts an image to include its SOCI v2 indexes. The rewritten manifests are the same in `lean` and
  * `full`. `lean` leaves everything else unchanged and lists no SOCI index, so nodes do not fetch the zTOCs
- * twice. `full` is byte for byte the result of `soci convert`.
+ * twice; `inflated` is as `lean`, with tars as layers. `full` is byte for byte the result of `soci convert`.
  * @throws SpandrelError IMAGE_UNSUPPORTED
  */
 export async function convertToForm(
   form: V2Form,
   original: ManifestDocument,
-  indexes: readonly { readonly image: PlatformManifest; readonly index: Descriptor }[],
+  indexes: readonly IndexedImage[],
   registry: ListedManifests,
 ): Promise<ConvertedForm> {
   const labelsLayers = form === 'mirror';
+  const isLean = form === 'lean' || form === 'inflated';
   const parsed = parseManifest(original);
   const [single] = indexes;
-  if (form === 'lean' && parsed.kind === 'image' && single !== undefined) {
+  if (isLean && parsed.kind === 'image' && single !== undefined) {
     return {
-      top: convertManifest(original.bytes, single.index, { labelsLayers }).document,
+      top: convertManifest(original.bytes, single, { labelsLayers }).document,
       others: [],
       isComplete: true,
     };
@@ -51,18 +59,19 @@ export async function convertToForm(
   if (parsed.kind === 'index') {
     const content = await registry.walk(parsed);
     for (const { digest, bytes } of content.indexes) known.set(digest, bytes);
-    const hasOthers = form === 'lean' || (await readOthers(content.manifests, known, registry));
+    const hasOthers = isLean || (await readOthers(content.manifests, known, registry));
     isComplete = hasOthers && content.absent.length === 0;
   }
   const { manifests, top } = convertImage(
     list,
     (digest) => known.get(digest),
-    indexes.map(({ image, index }) => ({
+    indexes.map(({ image, index, tars }) => ({
       platform: image.platform,
       manifestDigest: image.manifest.digest,
       index,
+      ...(tars === undefined ? {} : { tars }),
     })),
-    { listsIndexes: form !== 'lean', labelsLayers },
+    { listsIndexes: !isLean, labelsLayers },
   );
   return { top, others: manifests, isComplete };
 }

@@ -9,7 +9,8 @@ import type { LostDocuments } from './lost-documents.ts';
 import type { Target } from '../../upstream/target.ts';
 
 export interface DerivedBlobsDeps {
-  readonly ztocs: ZtocStore;
+  /** zTOCs of layers, and those over their tars. */
+  readonly ztocs: readonly ZtocStore[];
   readonly blobs: BlobStore;
   readonly proofs: BlobProofs;
   readonly lostDocuments: LostDocuments;
@@ -36,7 +37,7 @@ const MAX_WAITING = 1000;
 
 /** Blobs that the proxy makes and no upstream has: zTOCs, and the empty config of SOCI indexes. */
 export class DerivedBlobs {
-  readonly #ztocs: ZtocStore;
+  readonly #ztocs: readonly ZtocStore[];
   readonly #blobs: BlobStore;
   readonly #proofs: BlobProofs;
   readonly #lost: LostDocuments;
@@ -64,7 +65,8 @@ export class DerivedBlobs {
     // Most blobs are not derived; this test needs no disk access.
     if (this.#blobs.stat(digest, target.client.name) !== undefined) return undefined;
     if (this.#proofs.derivationOf(target, digest) === undefined) {
-      const isOurs = (await this.#ztocs.has(digest)) && (await this.#lost.findZtoc(target, digest, signal));
+      const isOurs =
+        (await this.#storeOf(digest)) !== undefined && (await this.#lost.findZtoc(target, digest, signal));
       return isOurs ? this.#read(digest, request) : undefined;
     }
     try {
@@ -93,17 +95,23 @@ export class DerivedBlobs {
     return isMade ? this.#read(digest, request) : undefined;
   }
 
+  async #storeOf(digest: Digest): Promise<ZtocStore | undefined> {
+    for (const ztocs of this.#ztocs) if (await ztocs.has(digest)) return ztocs;
+    return undefined;
+  }
+
   async #read(
     digest: Digest,
     { acceptsGzip, fairnessKey, signal }: DerivedBlobRequest,
   ): Promise<DerivedBlob | undefined> {
-    const sizes = await this.#ztocs.sizes(digest);
-    if (sizes === undefined) return undefined;
+    const ztocs = await this.#storeOf(digest);
+    const sizes = await ztocs?.sizes(digest);
+    if (ztocs === undefined || sizes === undefined) return undefined;
     // The stored form is also decompressed, to be verified.
     const release = await this.#memory.enter(signal, fairnessKey, sizes.storedBytes + sizes.plainBytes);
     let bytes: Buffer | undefined;
     try {
-      bytes = await (acceptsGzip ? this.#ztocs.readCompressed(digest) : this.#ztocs.read(digest));
+      bytes = await (acceptsGzip ? ztocs.readCompressed(digest) : ztocs.read(digest));
     } finally {
       if (bytes === undefined) release();
     }

@@ -3,7 +3,6 @@ import { SingleFlight } from '../../cache/single-flight.ts';
 import type { ManifestDocument } from '../../core/manifest-document.ts';
 import { Allowance } from '../../core/work/allowance.ts';
 import type { Digest } from '../../core/digest.ts';
-import { ERRORS, isSpandrelError, type SpandrelError } from '../../core/errors.ts';
 import type { Events } from '../../telemetry/events.ts';
 import type { BlobProofs } from '../proofs/blob-proofs.ts';
 import type { IndexPolicies } from './index-policy.ts';
@@ -11,7 +10,9 @@ import type { KnownLayers } from '../documents/known-layers.ts';
 import type { LazyImages } from './lazy-images.ts';
 import { parseManifest, tryParseManifest } from '../documents/parse-manifest.ts';
 import type { Manifests } from '../manifests/manifests.ts';
-import type { ServedImages } from '../manifests/served-images.ts';
+import { Attempts } from '../manifests/attempts.ts';
+import type { RepositoryTags } from '../manifests/repository-tags.ts';
+import type { TarLayers } from './tar-layers.ts';
 import type { SociIndexer } from './soci-indexer.ts';
 import { type Target, targetKey } from '../../upstream/target.ts';
 
@@ -20,18 +21,18 @@ export interface DerivedImagesDeps {
   readonly manifests: Manifests;
   readonly knownLayers: KnownLayers;
   readonly indexer: SociIndexer;
+  /** Of the `inflated` form. */
+  readonly inflatedIndexer: SociIndexer;
+  readonly tarLayers: TarLayers;
   readonly lazyImages: LazyImages;
   readonly policies: IndexPolicies;
-  readonly servedImages: ServedImages;
+  readonly tags: RepositoryTags;
   readonly events: Events;
   /** Milliseconds of a monotonic clock. */
   readonly now?: () => number;
 }
 
 const MAX_REPOSITORIES = 10_000;
-/** An unknown digest costs a list of tags and this many manifests, which are then cached for a tag's age. */
-const MAX_TAGS = 16;
-const MAX_LISTED = 1000;
 /** Images of a search that are fetched and indexed. */
 const MAX_BUILT = 4;
 /** Per repository. */
@@ -62,11 +63,12 @@ export class DerivedImages {
   }
 
   async #restoreAll(target: Target, image: ManifestDocument): Promise<void> {
-    const { indexer, lazyImages } = this.#deps;
+    const { indexer, inflatedIndexer, tarLayers, lazyImages } = this.#deps;
     const planned = (await lazyImages.planned(target, image)).map(({ manifest }) => manifest);
     // An image manifest is indexed even if only an image index knew its platform.
     const manifests = parseManifest(image).kind === 'image' ? [image] : planned;
-    await Promise.all(manifests.map((manifest) => indexer.restore(target, manifest)));
+    const indexers = tarLayers.mayHaveTars(target) ? [indexer, inflatedIndexer] : [indexer];
+    await Promise.all(manifests.flatMap((manifest) => indexers.map((one) => one.restore(target, manifest))));
     await lazyImages.restore(target, image);
   }
 
@@ -87,7 +89,7 @@ export class DerivedImages {
     if ((!v1 && !v2) || knownLayers.get(target, digest) !== undefined || !this.#admit(target)) return false;
     const attempts = new Attempts();
     const unindexed: ManifestDocument[] = [];
-    for (const tag of await this.#tags(target, attempts)) {
+    for (const tag of await this.#deps.tags.of(target, attempts)) {
       const isFound = await attempts.run(async () => {
         const image = await this.#imageOf(target, tag);
         if (image === undefined) return false;
@@ -113,49 +115,10 @@ export class DerivedImages {
     return tryParseManifest(manifest) === undefined ? undefined : manifest;
   }
 
-  /**
-   * Requested tags, the latest first; then the end of the tag list, which has the newest tags where tags are
-   * versions.
-   */
-  async #tags(target: Target, attempts: Attempts): Promise<readonly string[]> {
-    const served = this.#deps.servedImages.tagsOf(target);
-    return [...new Set([...served, ...(await this.#listTags(target, attempts)).toReversed()])].slice(
-      0,
-      MAX_TAGS,
-    );
-  }
-
-  async #listTags({ client, repository }: Target, attempts: Attempts): Promise<readonly string[]> {
-    // Some registries do not list tags, or not to every account that may pull.
-    const list = await attempts.run(() => client.listTags(repository, { limit: MAX_LISTED }));
-    return list?.tags ?? [];
-  }
-
   #admit(target: Target): boolean {
     const key = targetKey(target);
     const allowance = this.#allowances.get(key) ?? new Allowance(SEARCHES_PER_SECOND);
     this.#allowances.set(key, allowance);
     return allowance.take(this.#now(), 0) !== undefined;
-  }
-}
-
-/** Attempts that may fail independently. */
-class Attempts {
-  #passing: SpandrelError | undefined;
-
-  /** `undefined` if the attempt fails. */
-  async run<T>(attempt: () => Promise<T>): Promise<T | undefined> {
-    try {
-      return await attempt();
-    } catch (error) {
-      if (!isSpandrelError(error) || error.code === 'SHUTTING_DOWN') throw error;
-      if (ERRORS[error.code].retryable) this.#passing ??= error;
-      return undefined;
-    }
-  }
-
-  /** @throws SpandrelError of an attempt that may succeed later */
-  throwIfPassing(): void {
-    if (this.#passing !== undefined) throw this.#passing;
   }
 }

@@ -15,6 +15,11 @@ export interface IndexPolicy {
   readonly lazyClients: readonly string[];
 }
 
+/** True if tags answer images with decompressed layers. */
+export function servesTars({ v2, v2Form }: IndexPolicy): boolean {
+  return v2 && v2Form === 'inflated';
+}
+
 /** The policy of each repository: the general one, overridden by all matching rules; the first rule wins. */
 export class IndexPolicies {
   #general: IndexPolicy;

@@ -1,17 +1,18 @@
+import type { TarSpanBytes } from '../../build/tar/tar-span-bytes.ts';
 import type { BlobHandle, BlobReader } from '../../blobs/reads/blob-handle.ts';
 import type { BlobStore } from '../../blobs/blob-store.ts';
 import type { Descriptor } from '../../core/descriptor.ts';
 import type { Digest } from '../../core/digest.ts';
 import { type ErrorCode, isSpandrelError } from '../../core/errors.ts';
 import { MEDIA_TYPES } from '../../core/media-types.ts';
-import { skipReason } from '../../soci/skip-reason.ts';
+import { type SkipReason, skipReason, tarSkipReason } from '../../soci/skip-reason.ts';
 import { type AuthorizedLayer, type Layer, markAuthorized } from '../../layers/layer.ts';
 import type { LayerIndexes } from '../../layers/layer-indexes.ts';
 import { type LayerSummary, streamFault } from '../../index/layer-summary.ts';
 import type { BlobProofs } from '../proofs/blob-proofs.ts';
 import { openAuthorizedBlob } from '../proofs/open-authorized-blob.ts';
 import type { ImageConfigs } from '../manifests/image-configs.ts';
-import type { IndexPolicies } from './index-policy.ts';
+import { type IndexPolicies, type IndexPolicy, servesTars } from './index-policy.ts';
 import type { KnownLayer, KnownLayers } from '../documents/known-layers.ts';
 import { type FaultyDescriptor, isSound } from '../documents/parse-manifest.ts';
 import type { Target } from '../../upstream/target.ts';
@@ -23,6 +24,8 @@ export interface LayersDeps {
   readonly knownLayers: KnownLayers;
   readonly policies: IndexPolicies;
   readonly configs: ImageConfigs;
+  /** `index.inflatedSpanBytes`. */
+  readonly tarSpanBytes: TarSpanBytes;
 }
 
 /** State of a layer in the span API. */
@@ -67,6 +70,7 @@ export class Layers {
       digest,
       source: this.#deps.proofs.source(target, digest),
       claimedBytes: this.#deps.knownLayers.get(target, digest)?.descriptor.size,
+      tarSpanBytes: servesTars(this.#deps.policies.of(target)) ? this.#deps.tarSpanBytes : undefined,
       confirm: (signal) => this.#deps.proofs.confirm(target, digest, signal),
     };
   }
@@ -147,8 +151,8 @@ export class Layers {
   /** True if it is known to be a layer that belongs in a SOCI index. */
   belongsInIndex(target: Target, digest: Digest): boolean {
     const known = this.#deps.knownLayers.get(target, digest);
-    const { v1, v2, minLayerBytes } = this.#deps.policies.of(target);
-    return (v1 || v2) && known !== undefined && skipReason(known.descriptor, minLayerBytes) === undefined;
+    const policy = this.#deps.policies.of(target);
+    return (policy.v1 || policy.v2) && known !== undefined && skip(known.descriptor, policy) === undefined;
   }
 
   /** Compressed sizes of the layers that have no index yet. */
@@ -181,7 +185,7 @@ export class Layers {
     const known = this.#deps.knownLayers.get(target, digest);
     const state = await this.#deps.indexes.state(await this.authorizedLayer(target, digest, signal));
     if (state.kind === 'complete') return describeSummary(state.summary, known);
-    const skipped = known && skipReason(known.descriptor, this.#deps.policies.of(target).minLayerBytes);
+    const skipped = known && skip(known.descriptor, this.#deps.policies.of(target));
     const size = known?.descriptor.size ?? (await this.statBlob(target, digest, signal)).sizeBytes;
     return {
       digest,
@@ -225,6 +229,11 @@ export class Layers {
       };
     }
   }
+}
+
+/** Why a layer has no place in the indexes of its repository. */
+function skip(layer: Descriptor, policy: IndexPolicy): SkipReason | undefined {
+  return (servesTars(policy) ? tarSkipReason : skipReason)(layer, policy.minLayerBytes);
 }
 
 function describeSummary(summary: LayerSummary, known: KnownLayer | undefined): LayerDescription {

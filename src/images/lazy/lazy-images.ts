@@ -1,49 +1,46 @@
 import { BoundedMap } from '../../cache/bounded-map.ts';
-import { Memo } from '../../cache/memo.ts';
-import type { RetryPauses } from '../../cache/passing-faults.ts';
 import { V2_FORMS, type V2Form } from '../../config/index-rule.ts';
 import type { ManifestDocument } from '../../core/manifest-document.ts';
 import type { Descriptor } from '../../core/descriptor.ts';
 import type { Digest } from '../../core/digest.ts';
 import { isSpandrelError } from '../../core/errors.ts';
 import { MEDIA_TYPES } from '../../core/media-types.ts';
-import { matchesPlatform } from '../../core/platform.ts';
 import { TimeLimit } from '../../core/work/time-limit.ts';
 import { waitFor } from '../../core/wait-for.ts';
 import type { BuildForecast } from '../../layers/build-forecast.ts';
 import type { Logger } from '../../telemetry/logger.ts';
 import type { Events } from '../../telemetry/events.ts';
 import type { BlobProofs } from '../proofs/blob-proofs.ts';
-import { type ConvertedForm, convertToForm } from './convert-to-form.ts';
-import { isFinalConfig } from '../documents/image-config.ts';
-import type { ImageConfigs } from '../manifests/image-configs.ts';
+import { type ConvertedForm, convertToForm, type IndexedImage } from './convert-to-form.ts';
 import type { Derivation } from '../proofs/derivation.ts';
 import type { ImageManifests, PlatformManifest } from '../manifests/image-manifests.ts';
-import type { IndexPolicies, IndexPolicy } from './index-policy.ts';
+import { type IndexPolicies, type IndexPolicy, servesTars } from './index-policy.ts';
 import type { Layers } from './layers.ts';
-import { parseManifest, tryParseManifest } from '../documents/parse-manifest.ts';
 import type { ManifestStore } from '../documents/manifest-store.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import type { Origins } from '../proofs/origins.ts';
-import { isImageManifest } from '../documents/order-by-platform.ts';
+import type { ImagePlan, ImagePlans } from './image-plans.ts';
 import type { PushedIndexes } from './pushed-indexes.ts';
-import type { SociIndexer } from './soci-indexer.ts';
+import type { TarsOfImage } from '../../soci/convert-image.ts';
+import type { TarLayers } from './tar-layers.ts';
+import type { SociIndexer, SociIndexOfImage } from './soci-indexer.ts';
 import { type Target, targetKey } from '../../upstream/target.ts';
 
 export interface LazyImagesDeps {
   readonly proofs: BlobProofs;
   readonly manifests: Manifests;
   readonly images: ImageManifests;
+  readonly plans: ImagePlans;
   readonly layers: Layers;
-  readonly configs: ImageConfigs;
   readonly indexer: SociIndexer;
+  /** Of the `inflated` form. */
+  readonly inflatedIndexer: SociIndexer;
+  readonly tarLayers: TarLayers;
   readonly pushed: PushedIndexes;
   readonly store: ManifestStore;
   readonly origins: Origins;
   readonly policies: IndexPolicies;
   readonly forecast: BuildForecast;
-  /** Pauses before missing parts of an image are requested again. */
-  readonly pauses: RetryPauses;
   readonly events: Events;
   readonly logger: Logger;
 }
@@ -59,13 +56,11 @@ export interface TagRequest {
   readonly isStale: boolean;
 }
 
-/** Which parts of an image are converted. */
-interface Plan {
-  readonly original: ManifestDocument;
-  /** Image manifests that get an index; empty if the image stays as it is. */
-  readonly images: readonly PlatformManifest[];
-  /** False if the registry lacks some manifest, which may appear later. */
-  readonly isComplete: boolean;
+/** What decides on the response, besides image and form. */
+interface Answering {
+  readonly request: TagRequest;
+  readonly policy: IndexPolicy;
+  readonly signal: AbortSignal;
 }
 
 interface Converted extends ConvertedForm {
@@ -83,16 +78,11 @@ const STALE_WAIT_MS = 200;
  */
 export class LazyImages {
   readonly #deps: LazyImagesDeps;
-  /** Candidates by {@link planKey}. Whether the publisher has pushed an index is checked each time. */
-  readonly #candidates: Memo<Plan>;
   /** By {@link convertedKey}. */
   readonly #converted = new BoundedMap<Converted>({ maxEntries: MAX_REMEMBERED });
 
   constructor(deps: LazyImagesDeps) {
     this.#deps = deps;
-    const bound = { maxEntries: MAX_REMEMBERED };
-    const isFinal = ({ isComplete }: Plan): boolean => isComplete;
-    this.#candidates = new Memo('index', deps.events, bound, { isFinal, pauses: deps.pauses });
   }
 
   /**
@@ -106,7 +96,18 @@ export class LazyImages {
     signal: AbortSignal,
   ): Promise<ManifestDocument> {
     const policy = this.#deps.policies.of(target);
-    const form = policy.v2Form ?? (request.isMirrored ? 'mirror' : 'lean');
+    const form = formFor(policy, request);
+    const image = await this.#answer(target, original, form, { request, policy, signal });
+    this.#deps.events.tagAnswered(image === original ? 'original' : form);
+    return image;
+  }
+
+  async #answer(
+    target: Target,
+    original: ManifestDocument,
+    form: V2Form,
+    { request, policy, signal }: Answering,
+  ): Promise<ManifestDocument> {
     if (!policy.v2 || !acceptsOci(request.accept)) return original;
     using limit = request.isStale ? new TimeLimit(STALE_WAIT_MS) : undefined;
     try {
@@ -126,38 +127,47 @@ export class LazyImages {
     target: Target,
     original: ManifestDocument,
     form: V2Form,
-    { request, policy, signal }: { request: TagRequest; policy: IndexPolicy; signal: AbortSignal },
+    { request, policy, signal }: Answering,
   ): Promise<ManifestDocument> {
     const isLazy = policy.lazyClients.some((start) => request.userAgent.startsWith(start));
     const planning = isLazy
-      ? this.#plan(target, original, policy)
-      : this.#planIfIndexed(target, original, policy);
-    const work = isLazy ? this.#startIndexing(target, planning) : undefined;
+      ? this.#deps.plans.unlessPushed(target, original, policy)
+      : this.#planIfIndexed(target, original, form, policy);
+    const work = isLazy ? this.#startIndexing(target, planning, form) : undefined;
     const plan = await waitFor(planning, signal);
     if (plan.images.length === 0) return original;
-    if (work !== undefined && !(await this.#isCurrent(target, plan)))
+    if (work !== undefined && !(await this.#isCurrent(target, plan, form)))
       return this.#hold(target, plan, form, work, policy, signal);
     return (await this.#convert(target, plan, form)) ?? original;
   }
 
   /**
-   * Indexes manifests concurrently.
+   * Indexes manifests concurrently, as tags of the repository name them; ignores earlier failures, for a
+   * caller that knows of a change. `signal` ends the wait, not the work.
    * @throws SpandrelError of a fill that failed
    */
-  async index(target: Target, images: readonly PlatformManifest[]): Promise<void> {
-    await Promise.all(images.map(({ manifest }) => this.#deps.indexer.sociIndex(target, manifest, 'v2')));
-  }
-
-  /**
-   * As {@link index}, ignoring earlier failures, for a caller that knows of a change. `signal` ends the wait,
-   * not the work.
-   */
   async indexAnew(target: Target, images: readonly PlatformManifest[], signal: AbortSignal): Promise<void> {
-    const indexing = images.map(({ manifest }) => this.#deps.indexer.restore(target, manifest));
+    const { indexer, inflatedIndexer, policies } = this.#deps;
+    const indexers = servesTars(policies.of(target)) ? [indexer, inflatedIndexer] : [indexer];
+    const indexing = images.flatMap(({ manifest }) => indexers.map((one) => one.restore(target, manifest)));
     await waitFor(Promise.all(indexing), signal);
   }
 
-  /** The manifests of an image whose indexes its tags include; pass each to {@link index}. */
+  /** Layers that {@link indexAnew} indexes. */
+  eligibleLayers(target: Target, { manifest }: PlatformManifest): readonly Descriptor[] {
+    return this.#indexerOfTags(target).eligibleLayers(target, manifest);
+  }
+
+  /** Layers that {@link indexAnew} leaves out by size or format, with the reason. */
+  skippedLayers(target: Target, { manifest }: PlatformManifest): ReturnType<SociIndexer['skippedLayers']> {
+    return this.#indexerOfTags(target).skippedLayers(target, manifest);
+  }
+
+  #indexerOfTags(target: Target): SociIndexer {
+    return this.#indexerOf(servesTars(this.#deps.policies.of(target)) ? 'inflated' : 'lean');
+  }
+
+  /** The manifests of an image whose indexes its tags include; see {@link indexAnew}. */
   async planned(
     target: Target,
     original: ManifestDocument,
@@ -166,7 +176,7 @@ export class LazyImages {
   ): Promise<readonly PlatformManifest[]> {
     const policy = this.#deps.policies.of(target);
     const wanted = platforms === undefined ? policy : { ...policy, platforms };
-    return (await this.#makePlan(target, original, wanted, signal)).images;
+    return (await this.#deps.plans.make(target, original, wanted, signal)).images;
   }
 
   /**
@@ -178,35 +188,44 @@ export class LazyImages {
     const pushed = await this.#deps.pushed.find(target, manifest);
     const known = pushed.v2 ?? pushed.v1;
     if (known !== undefined || (!v1 && !v2)) return known;
-    return (await this.#deps.indexer.existing(target, manifest, v2 ? 'v2' : 'v1'))?.digest;
+    const indexer = v2 ? this.#indexerOfTags(target) : this.#deps.indexer;
+    return (await indexer.existing(target, manifest, v2 ? 'v2' : 'v1'))?.digest;
   }
 
   /** Makes again, as far as the layers are indexed, every form of an image that the store has lost. */
   async restore(target: Target, original: ManifestDocument): Promise<void> {
     // Ignores indexes pushed since: documents already named to clients must stay available.
-    const plan = await this.#candidatesOf(target, original, this.#deps.policies.of(target));
+    const plan = await this.#deps.plans.of(target, original, this.#deps.policies.of(target));
     if (plan.images.length === 0) return;
-    for (const form of V2_FORMS) await this.#convert(target, plan, form);
+    const hasTars = this.#deps.tarLayers.mayHaveTars(target);
+    for (const form of V2_FORMS) if (form !== 'inflated' || hasTars) await this.#convert(target, plan, form);
   }
 
   /** True if the image can be served with its indexes without building any. */
   async isConvertible(target: Target, original: ManifestDocument): Promise<boolean> {
-    return this.#isCurrent(
-      target,
-      await this.#candidatesOf(target, original, this.#deps.policies.of(target)),
-    );
+    const policy = this.#deps.policies.of(target);
+    const plan = await this.#deps.plans.of(target, original, policy);
+    return this.#isCurrent(target, plan, servesTars(policy) ? 'inflated' : 'lean');
+  }
+
+  #indexerOf(form: V2Form): SociIndexer {
+    return form === 'inflated' ? this.#deps.inflatedIndexer : this.#deps.indexer;
   }
 
   /** Starts the indexing, which continues when the client leaves. */
-  #startIndexing(target: Target, planning: Promise<Plan>): Promise<void> {
-    const work = planning.then(({ images }) => this.index(target, images));
+  #startIndexing(target: Target, planning: Promise<ImagePlan>, form: V2Form): Promise<void> {
+    const indexer = this.#indexerOf(form);
+    const index = async ({ images }: ImagePlan): Promise<void> => {
+      await Promise.all(images.map(({ manifest }) => indexer.sociIndex(target, manifest, 'v2')));
+    };
+    const work = planning.then(index);
     // Possibly nobody waits; layers remember their failures.
     work.catch(() => undefined);
     return work;
   }
 
-  async #isCurrent(target: Target, { images }: Plan): Promise<boolean> {
-    const { indexer } = this.#deps;
+  async #isCurrent(target: Target, { images }: ImagePlan, form: V2Form): Promise<boolean> {
+    const indexer = this.#indexerOf(form);
     return (await Promise.all(images.map(({ manifest }) => indexer.isCurrent(target, manifest)))).every(
       Boolean,
     );
@@ -215,13 +234,14 @@ export class LazyImages {
   /** Waits for the work if it is expected to end in time; returns what can be served then. */
   async #hold(
     target: Target,
-    plan: Plan,
+    plan: ImagePlan,
     form: V2Form,
     work: Promise<void>,
     policy: IndexPolicy,
     signal: AbortSignal,
   ): Promise<ManifestDocument> {
-    const { indexer, forecast, layers } = this.#deps;
+    const { forecast, layers } = this.#deps;
+    const indexer = this.#indexerOf(form);
     const missing = plan.images.flatMap(({ manifest }) => indexer.eligibleLayers(target, manifest));
     const left = await layers.unindexedBytes(missing);
     using deadline = new TimeLimit(forecast.estimateMs(left) > policy.holdMs ? 0 : policy.holdMs);
@@ -237,14 +257,15 @@ export class LazyImages {
   }
 
   /** The converted image if all its indexes exist; the original if there is nothing to index. */
-  async #convert(target: Target, plan: Plan, form: V2Form): Promise<ManifestDocument | undefined> {
-    const { indexer, images, proofs } = this.#deps;
+  async #convert(target: Target, plan: ImagePlan, form: V2Form): Promise<ManifestDocument | undefined> {
+    const { images, proofs } = this.#deps;
+    const indexer = this.#indexerOf(form);
     const settled = await Promise.all(plan.images.map(({ manifest }) => indexer.isSettled(target, manifest)));
     if (settled.includes(false)) return undefined;
-    const indexes: { image: PlatformManifest; index: Descriptor }[] = [];
+    const indexes: IndexedImage[] = [];
     for (const image of plan.images) {
-      const index = await indexer.existing(target, image.manifest, 'v2');
-      if (index !== undefined) indexes.push({ image, index });
+      const found = await indexer.existingV2(target, image.manifest);
+      if (found !== undefined) indexes.push({ image, index: found.index, tars: tarsOf(found) });
     }
     if (indexes.length === 0) return plan.original;
     const key = convertedKey(target, plan.original, form, indexes);
@@ -287,72 +308,38 @@ export class LazyImages {
     return top;
   }
 
-  async #plan(target: Target, original: ManifestDocument, policy: IndexPolicy): Promise<Plan> {
-    const plan = await this.#candidatesOf(target, original, policy);
-    const pushed = await Promise.all(
-      plan.images.map(({ manifest }) => this.#deps.pushed.isPushed(target, manifest)),
-    );
-    // An index pushed by the publisher takes precedence.
-    return pushed.includes(true) ? { ...plan, images: [] } : plan;
-  }
-
-  #candidatesOf(target: Target, original: ManifestDocument, policy: IndexPolicy): Promise<Plan> {
-    const key = planKey(target, original, policy);
-    return this.#candidates.get(key, () => this.#makePlan(target, original, policy));
-  }
-
   /**
    * An image that is not indexed is served as it is, without asking whether its publisher has pushed an
    * index.
    */
-  async #planIfIndexed(target: Target, original: ManifestDocument, policy: IndexPolicy): Promise<Plan> {
-    const { images } = await this.#candidatesOf(target, original, policy);
-    const settled = await Promise.all(
-      images.map(({ manifest }) => this.#deps.indexer.isSettled(target, manifest)),
-    );
-    return settled.includes(false)
-      ? { original, images: [], isComplete: false }
-      : this.#plan(target, original, policy);
-  }
-
-  async #makePlan(
+  async #planIfIndexed(
     target: Target,
     original: ManifestDocument,
+    form: V2Form,
     policy: IndexPolicy,
-    signal?: AbortSignal,
-  ): Promise<Plan> {
-    const parsed = parseManifest(original);
-    if (parsed.kind === 'image') {
-      const config = await this.#deps.configs.read(target, parsed.config, signal);
-      const { platform } = config;
-      const images = platform === undefined ? [] : [{ platform, manifest: original }];
-      return { original, images, isComplete: isFinalConfig(config) };
-    }
-    const { manifests, absent } = await this.#deps.images.walk(target, parsed, signal);
-    if (manifests.some(({ artifactType }) => artifactType === MEDIA_TYPES.sociIndexV2))
-      return { original, images: [], isComplete: true };
-    const available = manifests.filter(isImageManifest);
-    const images: PlatformManifest[] = [];
-    let isComplete = absent.length === 0;
-    for (const wanted of available.length === 1 ? [undefined] : policy.platforms) {
-      const candidates = available.filter(
-        ({ platform }) => wanted === undefined || platform === undefined || matchesPlatform(wanted, platform),
-      );
-      for (const candidate of candidates) {
-        const manifest = await this.#deps.images.read(target, candidate, signal);
-        if (manifest === undefined) isComplete = false;
-        if (manifest === undefined || tryParseManifest(manifest)?.kind !== 'image') continue;
-        const found = await this.#deps.images.platformOf(target, candidate, manifest, signal);
-        if (!isFinalConfig(found)) isComplete = false;
-        const { platform } = found;
-        if (platform === undefined || (wanted !== undefined && !matchesPlatform(wanted, platform))) continue;
-        if (!images.some((image) => image.manifest.digest === manifest.digest))
-          images.push({ platform, manifest });
-        break;
-      }
-    }
-    return { original, images, isComplete };
+  ): Promise<ImagePlan> {
+    const { plans } = this.#deps;
+    const { images } = await plans.of(target, original, policy);
+    const indexer = this.#indexerOf(form);
+    const settled = await Promise.all(images.map(({ manifest }) => indexer.isSettled(target, manifest)));
+    return settled.includes(false)
+      ? { original, images: [], isComplete: false }
+      : plans.unlessPushed(target, original, policy);
   }
+}
+
+/** The registry that a mirror's client falls back to has no tars. */
+function formFor({ v2Form }: IndexPolicy, { isMirrored }: TagRequest): V2Form {
+  if (v2Form !== undefined && !(isMirrored && v2Form === 'inflated')) return v2Form;
+  return isMirrored ? 'mirror' : 'lean';
+}
+
+function tarsOf({ layers }: SociIndexOfImage): TarsOfImage {
+  return new Map(
+    layers.flatMap(({ place, tar }) =>
+      tar === undefined ? [] : [[place, { digest: tar.diffId, size: tar.tarBytes }]],
+    ),
+  );
 }
 
 /** False for clients whose Accept lacks the OCI types: they get the original. */
@@ -369,15 +356,8 @@ function convertedKey(
   target: Target,
   original: ManifestDocument,
   form: V2Form,
-  indexes: readonly { readonly image: PlatformManifest; readonly index: Descriptor }[],
+  indexes: readonly IndexedImage[],
 ): string {
   const pairs = indexes.map(({ image, index }) => `${image.manifest.digest}=${index.digest}`);
   return [targetKey(target), original.digest, form, ...pairs].join(' ');
-}
-
-/**
- * A plan depends on the repository, the image, and the platforms of the policy, which a reload may change.
- */
-function planKey(target: Target, original: ManifestDocument, { platforms }: IndexPolicy): string {
-  return `${targetKey(target)} ${original.digest} ${JSON.stringify(platforms)}`;
 }

@@ -2,6 +2,7 @@ import type { ManifestDocument } from '../../core/manifest-document.ts';
 import type { Digest } from '../../core/digest.ts';
 import { isSpandrelError } from '../../core/errors.ts';
 import type { Reference } from '../../core/image-reference.ts';
+import type { TarZtocs } from '../../layers/tar-ztocs.ts';
 import type { LayerIndexes } from '../../layers/layer-indexes.ts';
 import { isUpstreamAway } from '../../upstream/faults/is-upstream-away.ts';
 import type { BlobProofs } from '../proofs/blob-proofs.ts';
@@ -21,6 +22,7 @@ export interface LostDocumentsDeps {
   readonly derivedImages: DerivedImages;
   readonly layers: Layers;
   readonly indexes: LayerIndexes;
+  readonly tars: TarZtocs;
 }
 
 /**
@@ -129,16 +131,15 @@ export class LostDocuments {
 
   /** As {@link makeZtoc}, if the layer of the zTOC is known. */
   async findZtoc(target: Target, digest: Digest, signal: AbortSignal): Promise<boolean> {
-    const { origins, layers, indexes } = this.#deps;
+    const { origins, layers, indexes, tars } = this.#deps;
     const origin = await origins.find(digest);
-    if (origin?.kind === 'layer' && (await this.#hasLayer(target, origin.layer, signal))) {
-      const { summary } = await indexes.ensure(
-        await layers.authorizedLayer(target, origin.layer, signal),
-        signal,
-      );
-      if (summary.ztoc?.digest === digest) return true;
-    }
-    return false;
+    if (origin === undefined || origin.kind === 'image') return false;
+    if (!(await this.#hasLayer(target, origin.layer, signal))) return false;
+    const layer = await layers.authorizedLayer(target, origin.layer, signal);
+    const index = await indexes.ensure(layer, signal);
+    const made =
+      origin.kind === 'tar' ? await tars.ensure(layer, index, origin.spanBytes, signal) : index.summary;
+    return made.ztoc?.digest === digest;
   }
 
   async #hasLayer(target: Target, layer: Digest, signal: AbortSignal): Promise<boolean> {

@@ -7,27 +7,26 @@ import type { Digest } from '../../core/digest.ts';
 import { type ErrorCode, isSpandrelError, type SpandrelError } from '../../core/errors.ts';
 import { mapBounded } from '../../core/work/map-bounded.ts';
 import { manifestTypeOf } from '../../core/media-types.ts';
-import { encodeSociIndex, type SociLayer } from '../../soci/soci-index.ts';
-import { type SkipReason, skipReason } from '../../soci/skip-reason.ts';
-import { COSTLY_FAULTS, type LayerIndexes, type LayerIndexState } from '../../layers/layer-indexes.ts';
+import { encodeSociIndex } from '../../soci/soci-index.ts';
+import type { NoZtocReason } from '../../index/layer-summary.ts';
+import type { AuthorizedLayer } from '../../layers/layer.ts';
+import { COSTLY_FAULTS, type LayerIndexes } from '../../layers/layer-indexes.ts';
+import type { SkipReason } from '../../soci/skip-reason.ts';
 import { isLayerFault } from '../../layers/proven-fault.ts';
 import type { Logger } from '../../telemetry/logger.ts';
 import type { Events } from '../../telemetry/events.ts';
 import type { BlobProofs } from '../proofs/blob-proofs.ts';
 import type { Derivation } from '../proofs/derivation.ts';
 import type { IndexPolicies } from './index-policy.ts';
+import type { IndexedLayer, LayerKind, PlacedLayer } from './layer-kind.ts';
 import type { Layers } from './layers.ts';
-import {
-  type FaultyDescriptor,
-  isSound,
-  parseManifest,
-  soundDescriptors,
-} from '../documents/parse-manifest.ts';
+import { type FaultyDescriptor, isSound, parseManifest } from '../documents/parse-manifest.ts';
 import type { ManifestStore } from '../documents/manifest-store.ts';
 import type { Origins } from '../proofs/origins.ts';
 import { type Target, targetKey } from '../../upstream/target.ts';
 
 export interface SociIndexerDeps {
+  readonly kind: LayerKind;
   readonly proofs: BlobProofs;
   readonly layers: Layers;
   readonly indexes: LayerIndexes;
@@ -42,12 +41,20 @@ export interface SociIndexerDeps {
 
 export type SociVersion = 'v1' | 'v2';
 
+/** A SOCI index, and the layers that it lists. */
+export interface SociIndexOfImage {
+  readonly index: Descriptor;
+  readonly layers: readonly IndexedLayer[];
+}
+
 /** The layers of an image that have zTOCs, and the SOCI indexes made from them. */
 interface IndexedLayers {
-  readonly layers: readonly SociLayer[];
+  readonly layers: readonly IndexedLayer[];
   readonly made: Map<SociVersion, Descriptor>;
 }
 
+const NO_LAYERS: IndexedLayers = { layers: [], made: new Map() };
+const ABSENT: NoZtocReason = { code: 'BLOB_UNKNOWN', message: 'the registry does not have it' };
 const MAX_REMEMBERED = 10_000;
 /** Layers of one image that are fetched and indexed at the same time. */
 const MAX_RUNNING = 32;
@@ -107,6 +114,13 @@ export class SociIndexer {
     return found === undefined ? undefined : this.#store(target, manifest, found, version);
   }
 
+  /** As {@link existing}, for a v2 index, with its layers. */
+  async existingV2(target: Target, manifest: ManifestDocument): Promise<SociIndexOfImage | undefined> {
+    const found = await this.#findLast(target, manifest);
+    const index = found && (await this.#store(target, manifest, found, 'v2'));
+    return index && { index, layers: found.layers };
+  }
+
   /**
    * Ensures that the indexes of an image and their zTOCs exist; retries recent failures.
    * @throws SpandrelError as {@link sociIndex}
@@ -128,10 +142,14 @@ export class SociIndexer {
 
   /** Layers that belong in an index of the image. */
   eligibleLayers(target: Target, manifest: ManifestDocument): Descriptor[] {
-    const parsed = parseManifest(manifest);
+    return this.#eligible(target, parseManifest(manifest)).map(({ layer }) => layer);
+  }
+
+  #eligible(target: Target, parsed: ReturnType<typeof parseManifest>): PlacedLayer[] {
     if (parsed.kind !== 'image') return [];
     const { minLayerBytes } = this.#deps.policies.of(target);
-    return soundDescriptors(parsed.layers).filter((layer) => skipReason(layer, minLayerBytes) === undefined);
+    const placed = parsed.layers.flatMap((layer, place) => (isSound(layer) ? [{ layer, place }] : []));
+    return placed.filter(({ layer }) => this.#deps.kind.skip(layer, minLayerBytes) === undefined);
   }
 
   /** Layers that are left out by size or format, with the reason. */
@@ -142,8 +160,8 @@ export class SociIndexer {
     const parsed = parseManifest(manifest);
     if (parsed.kind !== 'image') return [];
     const { minLayerBytes } = this.#deps.policies.of(target);
-    return soundDescriptors(parsed.layers).flatMap((layer) => {
-      const skipped = skipReason(layer, minLayerBytes);
+    return parsed.layers.filter(isSound).flatMap((layer) => {
+      const skipped = this.#deps.kind.skip(layer, minLayerBytes);
       return skipped === undefined ? [] : [{ layer, skipped }];
     });
   }
@@ -163,20 +181,25 @@ export class SociIndexer {
   }
 
   async #buildAll(target: Target, manifest: ManifestDocument): Promise<IndexedLayers> {
-    const distinct = new Set(this.eligibleLayers(target, manifest).map(({ digest }) => digest));
+    const image = parseManifest(manifest);
+    if (image.kind !== 'image') return NO_LAYERS;
+    const { layers, kind } = this.#deps;
     const absent = new Set<Digest>();
-    const build = async (digest: Digest): Promise<void> => {
+    const build = async ([digest, places]: [Digest, readonly PlacedLayer[]]): Promise<void> => {
       try {
-        await this.#deps.layers.index(target, digest);
+        await layers.index(target, digest);
+        for (const placed of places) await kind.build({ target, image }, placed);
       } catch (error) {
         // A faulty layer is left out below. Any other failure may pass, and ends this attempt.
         if (isSpandrelError(error, 'BLOB_UNKNOWN')) absent.add(digest);
         else if (!isSpandrelError(error) || !isLayerFault(error.code)) throw error;
       }
     };
+    const eligible = this.#eligible(target, image);
+    const distinct = Map.groupBy(eligible, ({ layer }) => layer.digest);
     await mapBounded([...distinct], build, { maxRunning: MAX_RUNNING });
     // An index evicted meanwhile is rebuilt the next time.
-    return (await this.#gather(target, manifest, absent)) ?? { layers: [], made: new Map() };
+    return (await this.#gather(target, manifest, absent)) ?? NO_LAYERS;
   }
 
   /** The indexed layers, if nothing is left to build. */
@@ -203,35 +226,36 @@ export class SociIndexer {
     const key = this.#key(target, manifest);
     const before = this.#remembered.get(key);
     const { layers: known, indexes } = this.#deps;
-    const eligible = this.eligibleLayers(target, manifest);
-    const isBuilt = eligible.map(async ({ digest }) => absent.has(digest) || (await indexes.has(digest)));
+    const parsed = parseManifest(manifest);
+    const eligible = this.#eligible(target, parsed);
+    const isBuilt = eligible.map(
+      async ({ layer: { digest } }) => absent.has(digest) || (await indexes.has(digest)),
+    );
     if ((await Promise.all(isBuilt)).includes(false)) return undefined;
-    const present = eligible.flatMap(({ digest }) => (absent.has(digest) ? [] : [digest]));
+    const present = eligible.flatMap(({ layer: { digest } }) => (absent.has(digest) ? [] : [digest]));
     // A manifest may list layers that the repository does not have.
     const authorized = await known.authorizedLayers(target, present);
-    const states = await Promise.all(
-      eligible.map(async ({ digest }) => {
-        const layer = authorized.get(digest);
-        return layer && indexes.state(layer);
+    const described = await Promise.all(
+      eligible.map(async (placed) => {
+        const layer = authorized.get(placed.layer.digest);
+        return layer === undefined ? ABSENT : this.#describe(target, parsed, placed, layer);
       }),
     );
     // A concurrent call may have finished first.
     const faster = this.#remembered.get(key);
     if (faster !== undefined && faster !== before) return faster;
-    if (!states.every((state) => state === undefined || isFinal(state))) return undefined;
-    const layers: SociLayer[] = [];
-    for (const [place, layer] of eligible.entries()) {
-      const state = states[place];
-      if (state?.kind === 'complete' && state.summary.ztoc !== undefined) {
-        const { ztoc, spanBytes } = state.summary;
-        layers.push({ layer, spanBytes, ztoc });
-        continue;
-      }
-      this.#noteLeftOut(layer.digest, state === undefined ? 'BLOB_UNKNOWN' : reasonOf(state));
+    const layers: IndexedLayer[] = [];
+    const leftOut: [string, string][] = [];
+    for (const [place, { layer }] of eligible.entries()) {
+      const found = described[place];
+      if (found === undefined) return undefined;
+      if ('code' in found) leftOut.push([layer.digest, found.code]);
+      else layers.push(found);
     }
+    for (const [layer, reason] of leftOut) this.#noteLeftOut(layer, reason);
     for (const { digest, fault } of faultyLayers(manifest)) this.#noteLeftOut(digest, fault.code);
     const found = { layers, made: new Map() };
-    if (states.includes(undefined)) this.#lacking.note(key, found);
+    if (described.includes(ABSENT)) this.#lacking.note(key, found);
     else {
       this.#remembered.set(key, found);
       this.#lacking.clear(key);
@@ -239,7 +263,20 @@ export class SociIndexer {
     return found;
   }
 
-  #noteLeftOut(layer: string, reason: string | undefined): void {
+  /** A layer of an image, or why it is left out; `undefined` if something of it must be built first. */
+  async #describe(
+    target: Target,
+    image: ReturnType<typeof parseManifest>,
+    placed: PlacedLayer,
+    authorized: AuthorizedLayer,
+  ): Promise<IndexedLayer | NoZtocReason | undefined> {
+    const state = await this.#deps.indexes.state(authorized);
+    if (state.kind === 'failed') return isLayerFault(state.code) ? state : undefined;
+    if (state.kind !== 'complete' || image.kind !== 'image') return undefined;
+    return this.#deps.kind.describe({ target, image }, { ...placed, authorized }, state.summary);
+  }
+
+  #noteLeftOut(layer: string, reason: string): void {
     this.#deps.events.layerLeftOut(layer, reason);
   }
 
@@ -255,14 +292,15 @@ export class SociIndexer {
     const isStored = known !== undefined && (await this.#deps.store.has(known.digest));
     const descriptor = isStored ? known : await this.#encode(manifest, layers, version);
     made.set(version, descriptor);
+    for (const layer of layers) await this.#deps.kind.publish(target, layer);
     await this.#publishOrigins(manifest, layers, version, descriptor);
     // A client that gets the index may fetch the zTOCs that it lists.
     this.#deps.proofs.rememberDerived(target, descriptor.digest, derivationOf(manifest, layers));
-    for (const { layer, ztoc } of layers)
-      this.#deps.proofs.rememberDerived(target, ztoc.digest, {
+    for (const { original, soci } of layers)
+      this.#deps.proofs.rememberDerived(target, soci.ztoc.digest, {
         image: manifest.digest,
         manifests: [],
-        layers: [layer.digest],
+        layers: [original],
       });
     return descriptor;
   }
@@ -270,7 +308,7 @@ export class SociIndexer {
   /** Publishes the origins before any client learns the digests, so that other replicas can serve them. */
   async #publishOrigins(
     manifest: ManifestDocument,
-    layers: readonly SociLayer[],
+    layers: readonly IndexedLayer[],
     version: SociVersion,
     { digest, mediaType }: Descriptor,
   ): Promise<void> {
@@ -282,15 +320,13 @@ export class SociIndexer {
         const document = { digest, mediaType: manifestTypeOf(mediaType), bytes };
         return { kind: 'image', derivation, document };
       }),
-      ...layers.map(({ layer, ztoc }) =>
-        origins.publish(ztoc.digest, () => ({ kind: 'layer', layer: layer.digest })),
-      ),
+      ...layers.map(({ soci, origin }) => origins.publish(soci.ztoc.digest, () => origin)),
     ]);
   }
 
   async #encode(
     manifest: ManifestDocument,
-    layers: readonly SociLayer[],
+    layers: readonly IndexedLayer[],
     version: SociVersion,
   ): Promise<Descriptor> {
     const { descriptor, bytes } = encodeIndex(manifest, layers, version);
@@ -306,9 +342,10 @@ export class SociIndexer {
 
 function encodeIndex(
   manifest: ManifestDocument,
-  layers: readonly SociLayer[],
+  indexed: readonly IndexedLayer[],
   version: SociVersion,
 ): ReturnType<typeof encodeSociIndex> {
+  const layers = indexed.map(({ soci }) => soci);
   const { mediaType, digest } = manifest;
   const subject = { mediaType, digest, size: manifest.bytes.byteLength };
   return encodeSociIndex(version === 'v1' ? { layers, subject } : { layers });
@@ -319,15 +356,6 @@ function faultyLayers(manifest: ManifestDocument): FaultyDescriptor[] {
   return parsed.kind === 'image' ? parsed.layers.flatMap((layer) => (isSound(layer) ? [] : [layer])) : [];
 }
 
-function derivationOf({ digest }: ManifestDocument, layers: readonly SociLayer[]): Derivation {
-  return { image: digest, manifests: [digest], layers: layers.map(({ layer }) => layer.digest) };
-}
-
-function isFinal(state: LayerIndexState): boolean {
-  return state.kind === 'complete' || (state.kind === 'failed' && isLayerFault(state.code));
-}
-
-function reasonOf(state: LayerIndexState): string | undefined {
-  if (state.kind === 'failed') return state.code;
-  return state.kind === 'complete' ? state.summary.reason?.code : undefined;
+function derivationOf({ digest }: ManifestDocument, layers: readonly IndexedLayer[]): Derivation {
+  return { image: digest, manifests: [digest], layers: layers.map(({ original }) => original) };
 }

@@ -7,7 +7,7 @@ import type { Reference } from '../../core/image-reference.ts';
 import { mapBounded } from '../../core/work/map-bounded.ts';
 import type { ImageConfig } from '../documents/image-config.ts';
 import type { ImageConfigs } from '../manifests/image-configs.ts';
-import type { IndexPolicies } from '../lazy/index-policy.ts';
+import { type IndexPolicies, servesTars } from '../lazy/index-policy.ts';
 import type { LayerDescription, Layers } from '../lazy/layers.ts';
 import type { ImageManifests } from '../manifests/image-manifests.ts';
 import { type FaultyDescriptor, parseManifest, tryParseManifest } from '../documents/parse-manifest.ts';
@@ -15,7 +15,7 @@ import type { Manifests } from '../manifests/manifests.ts';
 import { isImageManifest } from '../documents/order-by-platform.ts';
 import type { PullCounts, PullLog } from './pull-log.ts';
 import type { PushedIndexes } from '../lazy/pushed-indexes.ts';
-import type { SociIndexer, SociVersion } from '../lazy/soci-indexer.ts';
+import type { SociIndexer } from '../lazy/soci-indexer.ts';
 import type { Target } from '../../upstream/target.ts';
 
 export interface ImageOverviewDeps {
@@ -24,6 +24,8 @@ export interface ImageOverviewDeps {
   readonly layers: Layers;
   readonly configs: ImageConfigs;
   readonly indexer: SociIndexer;
+  /** Of the `inflated` form. */
+  readonly inflatedIndexer: SociIndexer;
   readonly pushed: PushedIndexes;
   readonly policies: IndexPolicies;
   readonly pullLog: PullLog;
@@ -115,10 +117,14 @@ export class ImageOverview {
     const config = await this.#readConfig(inspection, parsed.config);
     // Outside an image index, only the config has the platform.
     const platform = descriptor?.platform ?? config.platform;
-    const { v1, v2 } = this.#deps.policies.of(target);
+    const { indexer, inflatedIndexer, policies } = this.#deps;
+    const policy = policies.of(target);
+    const ofTags = servesTars(policy) ? inflatedIndexer : indexer;
+    const v1 = policy.v1 ? await indexer.existing(target, manifest, 'v1') : undefined;
+    const v2 = policy.v2 ? await ofTags.existing(target, manifest, 'v2') : undefined;
     const own = {
-      ...(v1 ? await this.#ownIndex(target, manifest, 'v1') : {}),
-      ...(v2 ? await this.#ownIndex(target, manifest, 'v2') : {}),
+      ...(v1 === undefined ? {} : { v1: v1.digest }),
+      ...(v2 === undefined ? {} : { v2: v2.digest }),
     };
     return {
       platform: nameOf(platform),
@@ -150,15 +156,6 @@ export class ImageOverview {
       return described;
     };
     return mapBounded(listed, describe, { maxRunning: MAX_RUNNING, signal });
-  }
-
-  async #ownIndex(
-    target: Target,
-    manifest: ManifestDocument,
-    version: SociVersion,
-  ): Promise<{ readonly [V in SociVersion]?: Digest }> {
-    const index = await this.#deps.indexer.existing(target, manifest, version);
-    return index === undefined ? {} : { [version]: index.digest };
   }
 }
 

@@ -13,7 +13,6 @@ import type { Events } from '../../telemetry/events.ts';
 import type { Layers } from '../lazy/layers.ts';
 import type { LazyImages } from '../lazy/lazy-images.ts';
 import type { Manifests } from '../manifests/manifests.ts';
-import type { SociIndexer } from '../lazy/soci-indexer.ts';
 import type { SkipReason } from '../../soci/skip-reason.ts';
 import type { Target } from '../../upstream/target.ts';
 
@@ -21,7 +20,6 @@ export interface WarmJobDeps {
   readonly manifests: Manifests;
   readonly layers: Layers;
   readonly indexes: LayerIndexes;
-  readonly indexer: SociIndexer;
   readonly lazyImages: LazyImages;
   readonly events: Events;
   readonly logger: Logger;
@@ -139,14 +137,14 @@ export class WarmJob {
   }
 
   async #warm(signal: AbortSignal): Promise<void> {
-    const { manifests, lazyImages, indexer } = this.#deps;
+    const { manifests, lazyImages } = this.#deps;
     const { target, reference, platforms } = this.#order;
     // The tag may have just moved.
     const { manifest } = await manifests.refresh(target, reference, signal);
     const planned = await lazyImages.planned(target, manifest, platforms, signal);
     refuseAbsent(platforms, planned);
     this.#platforms = planned.map(({ platform }) => formatPlatform(platform));
-    const skipped = planned.flatMap((image) => indexer.skippedLayers(target, image.manifest));
+    const skipped = planned.flatMap((image) => lazyImages.skippedLayers(target, image));
     this.#skipped = [...new Map(skipped.map((item) => [item.layer.digest, item])).values()].map(
       ({ layer: { digest, size }, skipped: why }) => ({
         digest,
@@ -156,7 +154,7 @@ export class WarmJob {
         skipped: why,
       }),
     );
-    const eligible = planned.flatMap((image) => indexer.eligibleLayers(target, image.manifest));
+    const eligible = planned.flatMap((image) => lazyImages.eligibleLayers(target, image));
     const sizes = new Map(eligible.map(({ digest, size }) => [digest, size]));
     this.#layers = Array.from(sizes, ([digest, size]) => ({
       digest,

@@ -8,17 +8,19 @@ import { tryParseJson } from '../../core/json/try-parse-json.ts';
 import { identifyManifest } from '../../upstream/manifests/identify-manifest.ts';
 import { type Derivation, parseDerivation } from './derivation.ts';
 
+/** The layer that a zTOC was made from. */
+export type LayerOrigin =
+  | { readonly kind: 'layer'; readonly layer: Digest }
+  /** The zTOC is over its tar. */
+  | { readonly kind: 'tar'; readonly layer: Digest; readonly spanBytes: number };
+
 /** What a derived document or zTOC was made from, with enough to make it again. */
 export type Origin =
+  | LayerOrigin
   | {
       readonly kind: 'image';
       readonly derivation: Derivation;
       readonly document: ManifestDocument;
-    }
-  | {
-      readonly kind: 'layer';
-      /** The layer of the zTOC. */
-      readonly layer: Digest;
     };
 
 export interface OriginsDeps {
@@ -93,7 +95,12 @@ export class Origins {
 }
 
 function encode(origin: Origin): Buffer {
-  if (origin.kind === 'layer') return Buffer.from(JSON.stringify({ layer: origin.layer }));
+  if (origin.kind !== 'image') {
+    const { layer } = origin;
+    return Buffer.from(
+      JSON.stringify(origin.kind === 'tar' ? { layer, spanBytes: origin.spanBytes } : { layer }),
+    );
+  }
   const { mediaType, bytes } = origin.document;
   return Buffer.from(
     JSON.stringify({ grounds: origin.derivation, mediaType, document: bytes.toString('base64') }),
@@ -104,9 +111,10 @@ function encode(origin: Origin): Buffer {
 async function decode(bytes: Uint8Array, digest: Digest): Promise<Origin | undefined> {
   const json = tryParseJson(Buffer.from(bytes).toString());
   if (!isJsonObject(json)) return undefined;
-  const { layer, mediaType, document } = json;
+  const { layer, spanBytes, mediaType, document } = json;
   const derivation = parseDerivation(json['grounds']);
-  if (isDigestText(layer)) return { kind: 'layer', layer };
+  if (isDigestText(layer))
+    return typeof spanBytes === 'number' ? { kind: 'tar', layer, spanBytes } : { kind: 'layer', layer };
   if (derivation === undefined || typeof mediaType !== 'string' || typeof document !== 'string')
     return undefined;
   const content = Buffer.from(document, 'base64');

@@ -9,7 +9,7 @@ import { MAX_ZSTD_WINDOW_LOG, ZstdFrameScanner } from '../../../src/inflate/zstd
 import { decodeZtoc } from '../../../src/ztoc/decode-ztoc.ts';
 import { IndexWriter } from '../../../src/index/index-writer.ts';
 import type { ReadSpanTable } from '../../../src/index/read-span-table.ts';
-import { hashHere } from '../../../src/build/output-hash.ts';
+import { hashHere } from '../../../src/build/output/output-hash.ts';
 import { inflateSpans } from '../../../src/spans/span-worker.ts';
 import { buildLayer, type LayerBuild } from '../../../src/build/build-layer.ts';
 import type { Span } from '../../../src/ztoc/span.ts';

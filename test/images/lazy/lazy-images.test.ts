@@ -34,6 +34,7 @@ async function convertedDigest(upstream: LayoutUpstream, platforms: 'all' | []):
   const { top } = await convertLayout(
     layout,
     {
+      form: 'full',
       platforms,
       host: { os: 'linux', architecture: 'amd64' },
       spanBytes: SPAN_BYTES,
@@ -43,6 +44,7 @@ async function convertedDigest(upstream: LayoutUpstream, platforms: 'all' | []):
     },
     {
       putBlob: () => Promise.resolve(),
+      inflateLayer: () => Promise.reject(new Error('no layer is inflated in the full form')),
       indexLayer: ({ path, range }, digest) =>
         indexLayerFile(
           {

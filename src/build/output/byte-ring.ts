@@ -1,4 +1,4 @@
-import { SpandrelError } from '../core/errors.ts';
+import { SpandrelError } from '../../core/errors.ts';
 
 const CAPACITY_BYTES = 4 * 2 ** 20;
 /**

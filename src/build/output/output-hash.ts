@@ -1,19 +1,18 @@
-import { createHash } from 'node:crypto';
 import { extname } from 'node:path';
 
-import { type Digest, finishDigest } from '../core/digest.ts';
-import { SpandrelError } from '../core/errors.ts';
-import type { ThreadFault } from '../threads/thread-fault.ts';
-import { WorkerPool } from '../threads/worker-pool.ts';
+import { SpandrelError } from '../../core/errors.ts';
+import type { ThreadFault } from '../../threads/thread-fault.ts';
+import { WorkerPool } from '../../threads/worker-pool.ts';
 import { ByteRing } from './byte-ring.ts';
+import { type OutputDigests, OutputHasher } from './output-digests.ts';
 import type * as outputHashTasks from './output-hash-worker.ts';
 
-/** Computes the sha256 of what a layer decompresses to. */
+/** Computes the digests of what a layer decompresses to. */
 export interface OutputHash extends Disposable {
   /** `bytes` may be reused afterwards. @throws SpandrelError WORKER_FAILED if a thread has died */
   update(bytes: Uint8Array): void;
   /** Of all bytes; comes last. @throws SpandrelError WORKER_FAILED if a thread has died */
-  digest(): Promise<Digest>;
+  digests(): Promise<OutputDigests>;
 }
 
 /** Layers of fewer compressed bytes are hashed before a thread has started. */
@@ -49,14 +48,15 @@ export class OutputHashes implements AsyncDisposable {
    * A hash for the output of a layer, to be disposed of. If the thread does not start in time, the caller
    * hashes.
    * @param layerBytes size of the blob
+   * @param spanSizes also hash slices of these sizes
    */
-  async begin(layerBytes: number): Promise<OutputHash> {
-    if (layerBytes < MIN_THREADED_BYTES) return hashHere();
+  async begin(layerBytes: number, spanSizes: readonly number[] = []): Promise<OutputHash> {
+    if (layerBytes < MIN_THREADED_BYTES) return hashHere(spanSizes);
     const ring = new ByteRing();
-    const digest = this.#pool.tasks.hashOutput({ shared: ring.shared });
-    const failed = digest.then(ignore, ignore);
+    const digests = this.#pool.tasks.hashOutput({ shared: ring.shared, spanSizes });
+    const failed = digests.then(ignore, ignore);
     await Promise.race([ring.waitForReader(START_PATIENCE_MS), failed]);
-    return ring.claim() ? hashHere() : new ThreadHash(ring, digest);
+    return ring.claim() ? hashHere(spanSizes) : new ThreadHash(ring, digests);
   }
 
   /** Ends the thread. A hash that is begun there fails. */
@@ -66,11 +66,11 @@ export class OutputHashes implements AsyncDisposable {
 }
 
 /** Hashes in the thread that calls. */
-export function hashHere(): OutputHash {
-  const hash = createHash('sha256');
+export function hashHere(spanSizes: readonly number[] = []): OutputHash {
+  const hasher = new OutputHasher(spanSizes);
   return {
-    update: (bytes) => hash.update(bytes),
-    digest: () => Promise.resolve(finishDigest(hash)),
+    update: (bytes) => hasher.update(bytes),
+    digests: () => Promise.resolve(hasher.finish()),
     [Symbol.dispose]: () => undefined,
   };
 }
@@ -78,13 +78,13 @@ export function hashHere(): OutputHash {
 /** Hashes in another thread, which reads the ring. */
 class ThreadHash implements OutputHash {
   readonly #ring: ByteRing;
-  readonly #digest: Promise<Digest | undefined>;
+  readonly #digests: Promise<OutputDigests | undefined>;
   #failure: Error | undefined;
 
-  constructor(ring: ByteRing, digest: Promise<Digest | undefined>) {
+  constructor(ring: ByteRing, digests: Promise<OutputDigests | undefined>) {
     this.#ring = ring;
-    this.#digest = digest;
-    digest.catch((error: Error) => (this.#failure = error));
+    this.#digests = digests;
+    digests.catch((error: Error) => (this.#failure = error));
   }
 
   update(bytes: Uint8Array): void {
@@ -92,11 +92,11 @@ class ThreadHash implements OutputHash {
     this.#ring.write(bytes);
   }
 
-  async digest(): Promise<Digest> {
+  async digests(): Promise<OutputDigests> {
     this.#ring.end();
-    const digest = await this.#digest;
-    if (digest === undefined) throw new SpandrelError('INTERNAL', 'the output of a layer has two readers');
-    return digest;
+    const digests = await this.#digests;
+    if (digests === undefined) throw new SpandrelError('INTERNAL', 'the output of a layer has two readers');
+    return digests;
   }
 
   [Symbol.dispose](): void {

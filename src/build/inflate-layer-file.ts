@@ -1,0 +1,94 @@
+import { createHash } from 'node:crypto';
+import { closeSync, openSync, writeSync } from 'node:fs';
+
+import { storeFault } from '../blobs/files/store-fault.ts';
+import { digestAlgorithm, type Digest, finishDigest } from '../core/digest.ts';
+import { SpandrelError } from '../core/errors.ts';
+import type { LayerCompression } from '../core/media-types.ts';
+import { engineNamed } from '../inflate/choose-engine.ts';
+import type { EngineName } from '../inflate/engine.ts';
+import type { LayerLimits } from './build-layer.ts';
+import type { FilePart } from './file-part.ts';
+import { detectPartCompression, readWithProgress } from './index-layer-file.ts';
+import type { OutputHash } from './output/output-hash.ts';
+import { buildTar, type BuiltTar } from './tar/build-tar.ts';
+import type { TarSpanBytes } from './tar/tar-span-bytes.ts';
+
+/** Location of a layer, and where its tar is written. */
+export interface InflateFileInput extends FilePart {
+  readonly digest: Digest;
+  /** For gzip. */
+  readonly engine: EngineName;
+  readonly spanBytes: TarSpanBytes;
+  readonly limits: LayerLimits;
+  /** A new file. It stays empty if the layer is a plain tar. */
+  readonly tarPath: string;
+}
+
+export interface InflatedFile extends BuiltTar {
+  readonly compression: LayerCompression;
+}
+
+/**
+ * Decompresses a layer that is stored in a file, and makes the zTOC over its tar in the same pass.
+ * @param onProgress receives the number of compressed bytes that are done
+ * @param outputHash hashes spans of all sizes that may be chosen; stays the caller's
+ * @throws SpandrelError BLOB_CORRUPT if the digest is not the expected one; STORE_FULL, STORE_FAILED; errors
+ * of {@link buildTar}
+ */
+export async function inflateLayerFile(
+  input: InflateFileInput,
+  onProgress: (doneBytes: number) => void,
+  outputHash: OutputHash,
+): Promise<InflatedFile> {
+  const { path, range, digest, spanBytes, limits } = input;
+  const compression = await detectPartCompression(input);
+  using tar = new TarFile(input.tarPath);
+  const algorithm = digestAlgorithm(digest);
+  const hash = createHash(algorithm);
+  const readHashed = async function* (): AsyncGenerator<Uint8Array, void, void> {
+    for await (const chunk of readWithProgress(input, onProgress)) {
+      hash.update(chunk);
+      yield chunk;
+    }
+  };
+  const built = await buildTar(readHashed(), {
+    compression,
+    engine: engineNamed(input.engine),
+    maxZstdWindowBytes: limits.maxZstdWindowBytes,
+    reread: (start) =>
+      readWithProgress({ path, range: { ...range, start: range.start + start } }, () => undefined),
+    limits,
+    outputHash,
+    spanBytes,
+    ...(compression === 'none' ? {} : { onOutput: (bytes) => tar.write(bytes) }),
+  });
+  const found = finishDigest(hash, algorithm);
+  if (found !== digest) throw new SpandrelError('BLOB_CORRUPT', `the blob ${digest} has the digest ${found}`);
+  return { ...built, compression };
+}
+
+class TarFile implements Disposable {
+  readonly #file: number;
+
+  constructor(path: string) {
+    this.#file = withStoreErrors(() => openSync(path, 'wx'));
+  }
+
+  write(bytes: Uint8Array): void {
+    for (let at = 0; at < bytes.length;)
+      at += withStoreErrors(() => writeSync(this.#file, bytes, at, bytes.length - at));
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.#file);
+  }
+}
+
+function withStoreErrors<T>(work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    throw storeFault(error, 'write a tar');
+  }
+}

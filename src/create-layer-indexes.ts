@@ -1,0 +1,61 @@
+import type { StoreFiles } from './blobs/shelves/store-files.ts';
+import type { ByteCache } from './cache/byte-cache.ts';
+import type { Config } from './config/config-keys.ts';
+import { BuildForecast } from './layers/build-forecast.ts';
+import { LayerIndexFiles } from './layers/layer-index-files.ts';
+import { LayerIndexes, type LayerIndexesDeps } from './layers/layer-indexes.ts';
+import { TarZtocFiles } from './layers/tar-ztoc-files.ts';
+import { TarZtocs } from './layers/tar-ztocs.ts';
+import type { ZtocStore } from './layers/ztoc-store.ts';
+
+export interface CreateLayerIndexesDeps extends Pick<
+  LayerIndexesDeps,
+  'blobs' | 'pool' | 'engine' | 'events' | 'tracer' | 'logger'
+> {
+  /** Disposes of the parts. */
+  readonly opening: AsyncDisposableStack;
+  readonly files: StoreFiles;
+  readonly ztocs: ZtocStore;
+  readonly tarZtocs: ZtocStore;
+  readonly shared: ByteCache | undefined;
+}
+
+export interface CreatedLayerIndexes {
+  readonly building: Omit<LayerIndexesDeps, 'forecast' | 'tracer' | 'memoryBytes'>;
+  readonly indexes: LayerIndexes;
+  readonly tars: TarZtocs;
+  readonly forecast: BuildForecast;
+}
+
+/** Share of `cache.memoryBytes`. */
+const INDEX_SHARE = 0.25;
+/** Largest index, in `limits.maxTocBytes`: it also has offsets, an order and spans. */
+const LARGEST_INDEX = 2;
+
+/** Creates the indexes of layers and the zTOCs over their tars. */
+export function createLayerIndexes(
+  { index, limits, cache }: Pick<Config, 'index' | 'limits' | 'cache'>,
+  { opening, files, ztocs, tarZtocs, shared, tracer, ...deps }: CreateLayerIndexesDeps,
+): CreatedLayerIndexes {
+  const { spanBytes, readSpanBytes, inflatedSpanBytes } = index;
+  const { maxTocBytes } = limits;
+  const { logger } = deps;
+  const sizes = { spanBytes, readSpanBytes };
+  const tarFiles = new TarZtocFiles({ records: files.open('tar'), ztocs: tarZtocs, shared, maxTocBytes });
+  const building = {
+    ...deps,
+    ...sizes,
+    files: new LayerIndexFiles({ files: files.open('index'), ztocs, shared, ...sizes, maxTocBytes, logger }),
+    tarFiles,
+    limits,
+  };
+  const forecast = new BuildForecast(index.threads);
+  // The largest possible index must fit, or each request would read it again.
+  const memoryBytes = Math.max(cache.memoryBytes * INDEX_SHARE, LARGEST_INDEX * maxTocBytes);
+  const traced = tracer === undefined ? {} : { tracer };
+  const indexes = opening.use(new LayerIndexes({ ...building, ...traced, memoryBytes, forecast }));
+  const tars = opening.use(
+    new TarZtocs({ ...building, files: tarFiles, indexes, spanBytes: inflatedSpanBytes }),
+  );
+  return { building, indexes, tars, forecast };
+}

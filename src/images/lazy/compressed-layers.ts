@@ -1,0 +1,23 @@
+import { skipReason } from '../../soci/skip-reason.ts';
+import type { LayerSummary, NoZtocReason } from '../../index/layer-summary.ts';
+import type { IndexedLayer, LayerKind, PlacedLayer } from './layer-kind.ts';
+
+const NO_ZTOC: NoZtocReason = { code: 'INTERNAL', message: 'the layer has no zTOC' };
+
+/** Layers as the registry has them. Their zTOCs are made with their indexes. */
+export const COMPRESSED_LAYERS: LayerKind = {
+  skip: skipReason,
+  build: () => Promise.resolve(),
+  describe: (_from, placed, summary) => Promise.resolve(compressedLayer(placed, summary)),
+  publish: () => Promise.resolve(),
+};
+
+/** A layer that stays as the registry has it, or why it has no zTOC. */
+export function compressedLayer(
+  { layer, place }: PlacedLayer,
+  { ztoc, spanBytes, reason }: LayerSummary,
+): IndexedLayer | NoZtocReason {
+  if (ztoc === undefined) return reason ?? NO_ZTOC;
+  const { digest: original } = layer;
+  return { place, original, soci: { layer, spanBytes, ztoc }, origin: { kind: 'layer', layer: original } };
+}

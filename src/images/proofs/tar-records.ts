@@ -1,0 +1,212 @@
+import { mkdirSync, renameSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { DatabaseSync, type StatementSync } from 'node:sqlite';
+
+import type { StoreHealth } from '../../blobs/files/store-health.ts';
+import { BoundedMap } from '../../cache/bounded-map.ts';
+import { type Digest, isDigest } from '../../core/digest.ts';
+import type { Logger } from '../../telemetry/logger.ts';
+import { type Target, targetKey } from '../../upstream/target.ts';
+
+/** A layer of a repository, and what it decompresses to. Both were verified. */
+export interface TarRecord {
+  /** Digest of the tar. */
+  readonly diffId: Digest;
+  readonly layer: Digest;
+  readonly tarBytes: number;
+  /** Span size of the zTOC over the tar that the repository's images name. */
+  readonly spanBytes: number;
+  /** The content coding of the tar that the layer is; absent if clients could not decode it. */
+  readonly coding?: TarCoding | undefined;
+}
+
+export type TarCoding = 'gzip' | 'zstd';
+
+export interface TarRecordsOptions {
+  readonly health: StoreHealth;
+  readonly logger: Logger;
+  /** `storage.maxBytes`; the file takes a small share of it. */
+  readonly storeBytes: number;
+}
+
+/** The most used records; others are read from the file. */
+const MAX_IN_MEMORY = 20_000;
+const MAX_REPOSITORIES = 10_000;
+/** Rows in the file, of about 300 bytes each. Beyond that the first ones are deleted, some at a time. */
+const MAX_ROWS = 1_000_000;
+const MIN_ROWS = 10_000;
+const ROW_BYTES = 300;
+const ROWS_THAT_GO = 100;
+/** Share of the store that the file may take. */
+const SHARE = 1 / 64;
+/** Layers of one repository with the same tar. */
+const MAX_LAYERS = 8;
+
+/**
+ * Which layers of a repository decompress to which tars, in a file that outlives the process. A tag may have
+ * named a tar to nodes whose containers read it for weeks, so the file is kept apart from the cache: nothing
+ * evicts its rows but newer ones, and a damaged file is put aside, not deleted.
+ */
+export class TarRecords implements Disposable {
+  readonly #recent = new BoundedMap<readonly TarRecord[]>({ maxEntries: MAX_IN_MEMORY });
+  /** Whether repositories have records. */
+  readonly #known = new BoundedMap<{ readonly isKnown: boolean }>({ maxEntries: MAX_REPOSITORIES });
+  readonly #health: StoreHealth;
+  readonly #logger: Logger;
+  readonly #database: DatabaseSync;
+  readonly #find: StatementSync;
+  readonly #findAny: StatementSync;
+  readonly #put: StatementSync;
+  readonly #delete: StatementSync;
+  readonly #deleteFirst: StatementSync;
+  readonly #maxRows: number;
+  #rows: number;
+
+  private constructor(database: DatabaseSync, { health, logger, storeBytes }: TarRecordsOptions) {
+    this.#database = database;
+    this.#health = health;
+    this.#logger = logger;
+    this.#maxRows = Math.min(MAX_ROWS, Math.max(MIN_ROWS, Math.floor((storeBytes * SHARE) / ROW_BYTES)));
+    this.#rows = Number(database.prepare('SELECT COUNT(*) AS count FROM tars').get()?.['count']);
+    this.#find = database.prepare(
+      'SELECT * FROM tars WHERE repository = ? AND diff_id = ? ORDER BY id LIMIT ?',
+    );
+    this.#findAny = database.prepare('SELECT id FROM tars WHERE repository = ? LIMIT 1');
+    this.#put = database.prepare(
+      'INSERT OR IGNORE INTO tars (repository, diff_id, layer, tar_bytes, span_bytes, coding) ' +
+        'VALUES (?, ?, ?, ?, ?, ?)',
+    );
+    this.#delete = database.prepare('DELETE FROM tars WHERE repository = ? AND diff_id = ? AND layer = ?');
+    this.#deleteFirst = database.prepare(
+      'DELETE FROM tars WHERE id IN (SELECT id FROM tars ORDER BY id LIMIT ?)',
+    );
+  }
+
+  static open(path: string, options: TarRecordsOptions): TarRecords {
+    const { health, logger } = options;
+    try {
+      return new TarRecords(openDatabase(path), options);
+    } catch (error) {
+      logger.warn({ err: error, path }, 'the table of tars cannot be read and is put aside');
+    }
+    try {
+      putAside(path);
+      return new TarRecords(openDatabase(path), options);
+    } catch (error) {
+      health.noteWriteFailure('tar', error);
+      return new TarRecords(openDatabase(':memory:'), options);
+    }
+  }
+
+  /** Layers that decompress to a tar, the first known first. */
+  find(target: Target, diffId: Digest): readonly TarRecord[] {
+    const key = `${targetKey(target)} ${diffId}`;
+    const recent = this.#recent.get(key);
+    if (recent !== undefined) return recent;
+    const rows = this.#read(() => this.#find.all(targetKey(target), diffId, MAX_LAYERS)) ?? [];
+    const found = rows.flatMap((row) => parseRow(row) ?? []);
+    // Most requests are for other blobs: that there is no record is remembered too.
+    this.#recent.set(key, found);
+    return found;
+  }
+
+  /** True if tags of the repository have named tars. */
+  knows(target: Target): boolean {
+    const key = targetKey(target);
+    const known = this.#known.get(key) ?? {
+      isKnown: this.#read(() => this.#findAny.get(key)) !== undefined,
+    };
+    this.#known.set(key, known);
+    return known.isKnown;
+  }
+
+  /** Keeps a record, unless there is one of the same layer. */
+  put(target: Target, record: TarRecord): void {
+    const { diffId, layer, tarBytes, spanBytes, coding } = record;
+    if (this.find(target, diffId).some((known) => known.layer === layer)) return;
+    const repository = targetKey(target);
+    this.#recent.delete(`${repository} ${diffId}`);
+    this.#known.set(repository, { isKnown: true });
+    this.#write(() => {
+      this.#rows += Number(
+        this.#put.run(repository, diffId, layer, tarBytes, spanBytes, coding ?? null).changes,
+      );
+      if (this.#rows > this.#maxRows) this.#rows -= Number(this.#deleteFirst.run(ROWS_THAT_GO).changes);
+    });
+  }
+
+  /** Forgets a layer that is gone or does not decompress to the tar. */
+  delete(target: Target, { diffId, layer }: TarRecord): void {
+    this.#recent.delete(`${targetKey(target)} ${diffId}`);
+    this.#write(() => (this.#rows -= Number(this.#delete.run(targetKey(target), diffId, layer).changes)));
+  }
+
+  #read<T>(work: () => T): T | undefined {
+    try {
+      return work();
+    } catch (error) {
+      this.#logger.warn({ err: error }, 'the table of tars cannot be read');
+      return undefined;
+    }
+  }
+
+  #write(work: () => unknown): void {
+    try {
+      work();
+    } catch (error) {
+      this.#health.noteWriteFailure('tar', error);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#database.isOpen) this.#database.close();
+  }
+}
+
+function openDatabase(path: string): DatabaseSync {
+  if (path !== ':memory:') mkdirSync(dirname(path), { recursive: true });
+  const database = new DatabaseSync(path);
+  try {
+    // With NORMAL, a power failure may lose the last rows but never damages the file.
+    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL');
+    database.exec(
+      'CREATE TABLE IF NOT EXISTS tars (id INTEGER PRIMARY KEY, repository TEXT NOT NULL, ' +
+        'diff_id TEXT NOT NULL, layer TEXT NOT NULL, tar_bytes INTEGER NOT NULL, ' +
+        'span_bytes INTEGER NOT NULL, coding TEXT, UNIQUE (repository, diff_id, layer))',
+    );
+    return database;
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}
+
+function putAside(path: string): void {
+  for (const suffix of ['', '-wal', '-shm']) {
+    try {
+      renameSync(`${path}${suffix}`, `${path}.damaged${suffix}`);
+    } catch (error) {
+      if (suffix === '') throw error;
+      // SQLite removes the other files when it closes the table.
+    }
+  }
+}
+
+function parseRow(row: Record<string, unknown>): TarRecord | undefined {
+  const { diff_id: diffId, layer, tar_bytes: tarBytes, span_bytes: spanBytes, coding } = row;
+  return parseTarRecord({ diffId, layer, tarBytes, spanBytes, ...(coding === null ? {} : { coding }) });
+}
+
+/** A record that was stored or shared; `undefined` if it is damaged. */
+export function parseTarRecord(value: Readonly<Record<string, unknown>>): TarRecord | undefined {
+  const { diffId, layer, tarBytes, spanBytes, coding } = value;
+  if (typeof diffId !== 'string' || !isDigest(diffId) || typeof layer !== 'string' || !isDigest(layer))
+    return undefined;
+  if (!isCount(tarBytes) || !isCount(spanBytes)) return undefined;
+  const isCoding = coding === 'gzip' || coding === 'zstd';
+  return { diffId, layer, tarBytes, spanBytes, ...(isCoding ? { coding } : {}) };
+}
+
+function isCount(value: unknown): value is number {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value > 0;
+}

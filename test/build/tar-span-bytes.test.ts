@@ -1,0 +1,42 @@
+import { describe, expect, it } from 'vitest';
+
+import { chooseTarSpanBytes, likelyTarSpanBytes } from '../../src/build/tar/tar-span-bytes.ts';
+
+const [KIB, MIB, GIB] = [2 ** 10, 2 ** 20, 2 ** 30];
+
+describe('the span size of a tar', () => {
+  it.each([
+    [1, 256 * KIB],
+    [512 * MIB, 256 * KIB],
+    [512 * MIB + 1, MIB],
+    [2 * GIB, MIB],
+    [2 * GIB + 1, 4 * MIB],
+    [64 * GIB, 4 * MIB],
+  ])('for %i bytes is %i by itself', (tarBytes, spanBytes) => {
+    expect(chooseTarSpanBytes('auto', tarBytes)).toBe(spanBytes);
+  });
+
+  it('up to 8 GiB, a node that fetches two spans a second in the background has all within 18 minutes', () => {
+    for (let tarBytes = MIB; tarBytes <= 8 * GIB; tarBytes *= 1.1)
+      expect(tarBytes / chooseTarSpanBytes('auto', tarBytes) / 2).toBeLessThan(18 * 60);
+  });
+
+  it('is the configured one whatever the size of the tar', () => {
+    expect(chooseTarSpanBytes(64 * KIB, 8 * GIB)).toBe(64 * KIB);
+    expect(likelyTarSpanBytes(64 * KIB, 8 * GIB, 'gzip')).toEqual([64 * KIB]);
+  });
+
+  it('is hashed in the first pass for all sizes that usual ratios of compression lead to', () => {
+    for (let layerBytes = 1000; layerBytes < 10 * GIB; layerBytes *= 1.3)
+      for (const ratio of [1, 1.5, 3, 7.9])
+        expect(likelyTarSpanBytes('auto', layerBytes, 'gzip')).toContain(
+          chooseTarSpanBytes('auto', ratio * layerBytes),
+        );
+  });
+
+  it('is hashed for one size alone where the layer is small, large, or a tar', () => {
+    expect(likelyTarSpanBytes('auto', 60 * MIB, 'gzip')).toEqual([256 * KIB]);
+    expect(likelyTarSpanBytes('auto', 3 * GIB, 'zstd')).toEqual([4 * MIB]);
+    expect(likelyTarSpanBytes('auto', GIB, 'none')).toEqual([MIB]);
+  });
+});
