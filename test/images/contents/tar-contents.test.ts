@@ -86,7 +86,7 @@ describe('a blob by diffID', () => {
     }
   });
 
-  it('is the blob of the registry as an encoding of the tar for clients that want it whole and decode', async () => {
+  it('is the original as an encoding for clients that want it whole and can decode it', async () => {
     await using upstream = await ImageUpstream.start();
     await upstream.addImage(REPOSITORY, [layerA, layerB]);
     const app = await startInflating(upstream);

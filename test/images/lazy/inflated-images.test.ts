@@ -86,7 +86,7 @@ async function readFiles(app: RunningApp, files: Readonly<Record<string, Buffer>
 }
 
 describe('a tag in the inflated form', () => {
-  it('names the tars of gzip and zstd layers with the zTOCs of soci, and a node reads every file of them', async () => {
+  it('names tars of gzip and zstd layers with the zTOCs of soci, and a node reads every file', async () => {
     await using upstream = await ImageUpstream.start();
     await upstream.addImage(REPOSITORY, [gzipped(tarA), zstd(tarB), plain(tarC)]);
     const app = await startInflating(upstream);
@@ -182,7 +182,7 @@ describe('a tag in the inflated form', () => {
     expect((await listZtocs(app)).map(([, , spanBytes]) => spanBytes)).toEqual(['262144', '262144']);
   });
 
-  it('is made from indexes that were built before it was chosen, without another request for a layer', async () => {
+  it('is made from indexes of an earlier form without another request for a layer', async () => {
     await using upstream = await ImageUpstream.start();
     await upstream.addImage(REPOSITORY, [gzipped(tarA), zstd(tarB)]);
     const { registry } = upstream;
