@@ -3,6 +3,8 @@ import { once } from 'node:events';
 
 /** Set for the child process: it ends with its parent. */
 const TIED = '_SPANDREL_TIED_TO_PARENT';
+/** Exit status of a program whose libraries the dynamic loader does not find. */
+const NOT_LOADED = 127;
 /** Signals that a process can handle and that do not suspend it. */
 const FORWARDED = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGWINCH'] as const;
 
@@ -24,6 +26,10 @@ export async function runByOtherNode(node: string, script: string, args: readonl
   const stopForwarding = forwardSignals(child);
   const [status, signal] = (await once(child, 'exit')) as [number | null, NodeJS.Signals | null];
   stopForwarding();
+  if (status === NOT_LOADED)
+    process.stderr.write(
+      'spandrel: the packaged Node does not start: install libatomic (Debian: libatomic1), or Node 24\n',
+    );
   if (signal === null) process.exitCode = status ?? 1;
   else process.kill(process.pid, signal);
 }

@@ -112,3 +112,10 @@ describe.each([
     await vi.waitFor(async () => expect(await isOpen(url)).toBe(false), WAIT);
   });
 });
+
+it('says what the other Node needs if its libraries are missing', async () => {
+  const script = join(root, 'loader.mjs');
+  await writeFile(script, 'process.exit(127);\n');
+  const { status, stderr } = await tryProgram('node', wrapped(false, script, []));
+  expect([status, stderr.toString()]).toEqual([127, expect.stringContaining('install libatomic')]);
+});
