@@ -13,7 +13,8 @@ export type Disturbance =
   | 'ended'
   | 'smallStore'
   | 'rot'
-  | 'lostRecords';
+  | 'lostRecords'
+  | 'otherRules';
 
 const BROKEN: readonly ErrorCode[] = [
   'UPSTREAM_UNREACHABLE',
@@ -49,6 +50,7 @@ const CODES: Readonly<Record<Disturbance, readonly ErrorCode[]>> = {
   smallStore: ROOM,
   rot: ['BLOB_CORRUPT', 'SPAN_CORRUPT', 'STORE_FAILED'],
   lostRecords: ['SPAN_CORRUPT', 'INDEX_MALFORMED', 'STORE_FAILED'],
+  otherRules: [],
 };
 
 /** The response asks for a retry, or the registry is slow on a busy machine; not a finding. */
@@ -121,6 +123,8 @@ export class Disturbances {
 
   excusesCode(code: ErrorCode, path: string): boolean {
     if (ALWAYS.includes(code)) return true;
+    // A manifest whose bytes and origin are lost is made again only under the rules that it was made by.
+    if (code === 'MANIFEST_UNKNOWN' && this.has('lostRecords') && this.has('otherRules')) return true;
     return [...this.#since].some((disturbance) => {
       if (!CODES[disturbance].includes(code)) return false;
       const isOfStore = disturbance === 'fullDisk' || disturbance === 'smallStore';

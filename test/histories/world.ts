@@ -203,6 +203,7 @@ export class World implements AsyncDisposable {
       case 'lose':
         return this.#lose(this.content.layers[action.layer % this.content.layers.length]?.digest ?? '');
       case 'rules':
+        this.disturbances.note('otherRules');
         return this.#reload(action.rules);
       case 'fault':
         return this.#addFault(action.on, action.times, action.fault);

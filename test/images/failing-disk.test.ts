@@ -42,11 +42,11 @@ afterEach(async () => {
   laterMs = 0;
 });
 
-function start(endsAtWork = false): Promise<RunningApp> {
+function start(endsAtWork = false, minLayerBytes = 0): Promise<RunningApp> {
   return proxyWith(upstream, {
     root: join(root, 'store'),
     environment: {
-      SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
+      SPANDREL_INDEX_MIN_LAYER_BYTES: String(minLayerBytes),
       SPANDREL_INDEX_SPAN_BYTES: '65536',
       SPANDREL_MANIFESTS_NEGATIVE_SECONDS: '0',
     },
@@ -232,4 +232,18 @@ it('a search for a derived document that fails for want of the disk does not end
   failing[Symbol.dispose]();
   laterMs += PAUSE_MS;
   expect((await get(app, other, `blobs/${unknown}`)).status).toBe(404);
+});
+
+it('a lost zTOC that was named before its layer was left out of new indexes is made again', async () => {
+  const image = await addImage();
+  let named: readonly [Digest, Digest];
+  {
+    await using app = await start();
+    named = await namedBy(app, image);
+  }
+  for (const lost of ['indexes', 'origins', 'manifests'])
+    await rm(join(root, 'store', lost), { recursive: true, force: true });
+  await using app = await start(false, 2 * LAYER_BYTES);
+  const ztoc = await get(app, image, `blobs/${named[1]}`);
+  expect([ztoc.status, digestOf(Buffer.from(await ztoc.arrayBuffer()))]).toEqual([200, named[1]]);
 });

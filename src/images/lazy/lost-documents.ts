@@ -11,7 +11,7 @@ import type { Derivation } from '../proofs/derivation.ts';
 import type { Layers } from './layers.ts';
 import type { FoundManifest, Manifests } from '../manifests/manifests.ts';
 import type { ManifestStore } from '../documents/manifest-store.ts';
-import type { Origins } from '../proofs/origins.ts';
+import type { Origin, Origins } from '../proofs/origins.ts';
 import type { Target } from '../../upstream/target.ts';
 
 export interface LostDocumentsDeps {
@@ -129,17 +129,27 @@ export class LostDocuments {
     );
   }
 
-  /** As {@link makeZtoc}, if the layer of the zTOC is known. */
+  /** As {@link makeZtoc}, if the layer of the zTOC is known: rules may have changed since it was named. */
   async findZtoc(target: Target, digest: Digest, signal: AbortSignal): Promise<boolean> {
-    const { origins, layers, indexes, tars } = this.#deps;
-    const origin = await origins.find(digest);
-    if (origin === undefined || origin.kind === 'image') return false;
-    if (!(await this.#hasLayer(target, origin.layer, signal))) return false;
+    const { layers, indexes, tars } = this.#deps;
+    const origin = await this.#originOf(target, digest);
+    if (origin === undefined || !(await this.#hasLayer(target, origin.layer, signal))) return false;
     const layer = await layers.authorizedLayer(target, origin.layer, signal);
     const index = await indexes.ensure(layer, signal);
     const made =
       origin.kind === 'tar' ? await tars.ensure(layer, index, origin.spanBytes, signal) : index.summary;
     return made.ztoc?.digest === digest;
+  }
+
+  /** What a zTOC was made from, as published, or as the repository was given it. */
+  async #originOf(target: Target, ztoc: Digest): Promise<Exclude<Origin, { kind: 'image' }> | undefined> {
+    const { origins, proofs } = this.#deps;
+    const origin = await origins.find(ztoc);
+    if (origin !== undefined && origin.kind !== 'image') return origin;
+    const { manifests = [], layers = [] } = proofs.derivationOf(target, ztoc) ?? {};
+    const [layer, ...others] = layers;
+    if (layer === undefined || manifests.length + others.length > 0) return undefined;
+    return { kind: 'layer', layer };
   }
 
   async #hasLayer(target: Target, layer: Digest, signal: AbortSignal): Promise<boolean> {
