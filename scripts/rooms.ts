@@ -84,7 +84,8 @@ export const FLOORS: readonly (readonly Room[])[] = [
   [
     {
       name: 'images',
-      purpose: 'what a request for a tag, manifest, blob or file means; who may have it; jobs',
+      purpose:
+        'what a request for a tag, manifest, blob or file means; who may read the result; background jobs',
     },
   ],
   [
