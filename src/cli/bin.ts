@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { createRequire } from 'node:module';
 
+import { endWithNpm } from './end-with-npm.ts';
 import { endWithParent, runByOtherNode } from './run-by-other-node.ts';
 
 /** The oldest Node version that the proxy supports. */
@@ -8,6 +9,7 @@ const OLDEST_NODE = 24;
 /** Packages with a Node binary; npm installs the one of the platform. */
 const NODE_PACKAGES = ['node', 'node-bin'];
 
+endWithNpm();
 const major = Number(process.versions.node.split('.')[0]);
 if (major >= OLDEST_NODE) {
   endWithParent();

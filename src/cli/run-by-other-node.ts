@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { constants } from 'node:os';
 
 /** Set for the child process: it ends with its parent. */
 const TIED = '_SPANDREL_TIED_TO_PARENT';
@@ -7,6 +8,8 @@ const TIED = '_SPANDREL_TIED_TO_PARENT';
 const NOT_LOADED = 127;
 /** Signals that a process can handle and that do not suspend it. */
 const FORWARDED = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGWINCH'] as const;
+/** Added to the number of a signal, for the exit status. */
+const SIGNALLED = 128;
 
 /**
  * Runs a script with another Node binary, with this process's arguments, environment and streams. Replaces
@@ -30,8 +33,9 @@ export async function runByOtherNode(node: string, script: string, args: readonl
     process.stderr.write(
       'spandrel: the packaged Node does not start: install libatomic (Debian: libatomic1), or Node 24\n',
     );
-  if (signal === null) process.exitCode = status ?? 1;
-  else process.kill(process.pid, signal);
+  // As a shell says it: as process 1 of a container, this process outlives its own signal.
+  process.exitCode = signal === null ? (status ?? 1) : SIGNALLED + constants.signals[signal];
+  if (signal !== null) process.kill(process.pid, signal);
 }
 
 /** In the child: ends it when its parent has gone. */

@@ -105,6 +105,17 @@ describe.each([
     expect(await ended.promise).toBe('SIGKILL');
   });
 
+  it('has the exit status of the command as process 1 of a container, killed or not', async () => {
+    const script = join(root, 'end.mjs');
+    // A process 1 survives the signals that it sends itself; the first process is one then.
+    const end = hasExecve
+      ? 'process.exitCode = 9;'
+      : "process.kill(process.pid, 'SIGKILL'); setInterval(() => undefined, 1000);";
+    await writeFile(script, end);
+    const isolated = ['--pid', '--fork', '--kill-child', process.execPath, ...wrapped(hasExecve, script, [])];
+    expect((await tryProgram('unshare', isolated)).status).toBe(hasExecve ? 9 : 128 + 9);
+  });
+
   it('ends the server when the process that was started is killed', async () => {
     await using first = serveWrapped(hasExecve);
     const { url } = await first.listening();
