@@ -26,9 +26,10 @@ describe('the package', () => {
       expect(Object.keys(scripts)).not.toContain(name);
   });
 
-  it('is packed by what prepares a fresh clone', () => {
+  it('is packed after a fresh clone has been prepared', () => {
     const { scripts } = readJson('package.json') as Manifest;
-    expect(scripts['prepack']).toBe(scripts['prestart']);
+    const prepare = String(scripts['prestart']);
+    expect(scripts['prepack']?.split(' && ')[0]).toBe(prepare);
   });
 
   it('contains its dependencies, whose engines and scripts npm would warn about', () => {
