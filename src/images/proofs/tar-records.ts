@@ -103,7 +103,8 @@ export class TarRecords implements Disposable {
     const key = `${targetKey(target)} ${diffId}`;
     const recent = this.#recent.get(key);
     if (recent !== undefined) return recent;
-    const rows = this.#read(() => this.#find.all(targetKey(target), diffId, MAX_LAYERS)) ?? [];
+    const rows = this.#read(() => this.#find.all(targetKey(target), diffId, MAX_LAYERS));
+    if (rows === undefined) return [];
     const found = rows.flatMap((row) => parseRow(row) ?? []);
     // Most requests are for other blobs: that there is no record is remembered too.
     this.#recent.set(key, found);
@@ -113,11 +114,13 @@ export class TarRecords implements Disposable {
   /** True if tags of the repository have named tars. */
   knows(target: Target): boolean {
     const key = targetKey(target);
-    const known = this.#known.get(key) ?? {
-      isKnown: this.#read(() => this.#findAny.get(key)) !== undefined,
-    };
-    this.#known.set(key, known);
-    return known.isKnown;
+    const known = this.#known.get(key);
+    if (known !== undefined) return known.isKnown;
+    const rows = this.#read(() => this.#findAny.all(key));
+    // Without facts, the search for a tar may be in vain; to say that there is none could be wrong.
+    if (rows === undefined) return true;
+    this.#known.set(key, { isKnown: rows.length > 0 });
+    return rows.length > 0;
   }
 
   /** Keeps a record, unless there is one of the same layer. */

@@ -1,5 +1,6 @@
 import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 
 import { beforeEach, describe, expect, it } from 'vitest';
 
@@ -69,5 +70,20 @@ describe('records of tars', () => {
     }
     expect(open().find(target('a'), record(2).diffId)).toEqual([record(2)]);
     expect(await readdir(join(path, '..'))).toContain('tars.damaged');
+  });
+
+  it('that cannot be read now are not taken for absent afterwards', () => {
+    {
+      using records = open();
+      records.put(target('a'), record(1));
+    }
+    const records = open();
+    using other = new DatabaseSync(path);
+    other.exec('ALTER TABLE tars RENAME TO away');
+    expect(records.find(target('a'), record(1).diffId)).toEqual([]);
+    expect(records.knows(target('a'))).toBe(true);
+    other.exec('ALTER TABLE away RENAME TO tars');
+    expect(records.find(target('a'), record(1).diffId)).toEqual([record(1)]);
+    expect(records.knows(target('a'))).toBe(true);
   });
 });
