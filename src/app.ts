@@ -238,10 +238,20 @@ export async function createApp(
   );
   const policies = new IndexPolicies(generalPolicy(config), config.index.rules ?? []);
   const configs = new ImageConfigs({ proofs, blobs, logger });
-  const tarSpanBytes = config.index.inflatedSpanBytes;
-  const layers = new Layers({ proofs, blobs, indexes, knownLayers, policies, configs, tarSpanBytes });
-  const servedImages = new ServedImages();
   const recorded = { health, logger, storeBytes: maxBytes };
+  const tarRecords = opening.use(TarRecords.open(join(root, 'records', 'tars'), recorded));
+  const tarSpanBytes = config.index.inflatedSpanBytes;
+  const layers = new Layers({
+    proofs,
+    blobs,
+    indexes,
+    knownLayers,
+    policies,
+    configs,
+    tarRecords,
+    tarSpanBytes,
+  });
+  const servedImages = new ServedImages();
   const { tarLayers, indexer, inflatedIndexer, lazyImages, lostDocuments } = createLazyImages({
     proofs,
     manifests,
@@ -251,7 +261,7 @@ export async function createApp(
     layers,
     indexes,
     tars,
-    records: opening.use(TarRecords.open(join(root, 'records', 'tars'), recorded)),
+    records: tarRecords,
     shared: redis,
     pushed,
     policies,

@@ -185,7 +185,11 @@ function describeLayer(report: Report, platform: string, layer: LayerDescription
     ...(reason === undefined ? {} : { code: reason }),
   };
   const name = `${platform}: layer ${digest.slice(0, 19)} (${formatMegabytes(size ?? 0)} MB)`;
-  if (state === 'indexed') {
+  if (layer.tar !== undefined) {
+    const { size: tarBytes, spanBytes } = layer.tar;
+    const spans = Math.ceil(tarBytes / spanBytes);
+    report.ok(`${name} is read decompressed, by spans of its tar (${spans} of them)`, facts);
+  } else if (state === 'indexed') {
     report.ok(`${name} is read by spans (${layer.spans ?? 0} of them, ${layer.files ?? 0} files)`, facts);
   } else if (state === 'building') {
     report.note(`${name} is being indexed: the next pull can be lazy`, undefined, facts);

@@ -29,7 +29,7 @@ export async function readLazyShare(
 ): Promise<LazyShare> {
   const listed = index === undefined ? new Set() : await readListed(await readManifest(index));
   const sum = (counted: typeof layers): number => counted.reduce((bytes, { size }) => bytes + (size ?? 0), 0);
-  const lazy = layers.filter(({ digest }) => listed.has(digest));
+  const lazy = layers.filter(({ digest, tar }) => listed.has(tar?.digest ?? digest));
   return {
     layers: { lazy: lazy.length, total: layers.length },
     bytes: { lazy: sum(lazy), total: sum(layers) },

@@ -53,7 +53,7 @@ const WHOLE: ByteRange = { start: 0, end: Number.POSITIVE_INFINITY };
 
 /**
  * Spans, files and decompressed bytes of layers. The first request for a layer starts its fill and its build.
- * All methods throw as `Layers.authorizedLayer`, fills and builds do.
+ * All methods throw as `Layers.readableLayer`, fills and builds do.
  */
 export class LayerContents {
   readonly #deps: LayerContentsDeps;
@@ -64,7 +64,7 @@ export class LayerContents {
 
   /** All spans of a layer. Waits for the index. */
   async spans(target: Target, digest: Digest, signal: AbortSignal): Promise<SpanListing> {
-    const layer = await this.#deps.layers.authorizedLayer(target, digest, signal);
+    const layer = await this.#deps.layers.readableLayer(target, digest, signal);
     return listSpans(await this.#deps.indexes.ensure(layer, signal));
   }
 
@@ -75,7 +75,7 @@ export class LayerContents {
     query: ListFilesQuery,
     signal: AbortSignal,
   ): Promise<FileListing> {
-    const layer = await this.#deps.layers.authorizedLayer(target, digest, signal);
+    const layer = await this.#deps.layers.readableLayer(target, digest, signal);
     return listFiles(await this.#deps.indexes.ensure(layer, signal), query);
   }
 
@@ -85,7 +85,7 @@ export class LayerContents {
    */
   async span(target: Target, digest: Digest, spanId: number, reader: ContentReader): Promise<Content> {
     const { signal } = reader;
-    const layer = await this.#deps.layers.authorizedLayer(target, digest, signal);
+    const layer = await this.#deps.layers.readableLayer(target, digest, signal);
     const index = await this.#deps.indexes.open(layer, signal);
     const span = await index.span(spanId, signal);
     if (span === undefined) {
@@ -105,7 +105,7 @@ export class LayerContents {
   async tar(target: Target, digest: Digest, request: TarRequest): Promise<Content | UnsizedContent> {
     const { indexes, layers } = this.#deps;
     const { signal } = request;
-    const layer = await layers.authorizedLayer(target, digest, signal);
+    const layer = await layers.readableLayer(target, digest, signal);
     let index = await indexes.open(layer, signal);
     if (index.unverifiedBuild !== undefined) {
       const early = await this.#early(layer, index, request);
@@ -129,7 +129,7 @@ export class LayerContents {
    */
   async file(target: Target, digest: Digest, path: RawText, reader: ContentReader): Promise<Content> {
     const { signal } = reader;
-    const layer = await this.#deps.layers.authorizedLayer(target, digest, signal);
+    const layer = await this.#deps.layers.readableLayer(target, digest, signal);
     const index = await this.#deps.indexes.open(layer, signal);
     const isImmutable = index.unverifiedBuild === undefined;
     const entry = await findRegularFile(index, path, signal);
@@ -147,7 +147,7 @@ export class LayerContents {
     entry: StoredFile,
     reader: ContentReader,
   ): Promise<Content> {
-    const layer = await this.#deps.layers.authorizedLayer(target, digest, reader.signal);
+    const layer = await this.#deps.layers.readableLayer(target, digest, reader.signal);
     const index = await this.#deps.indexes.open(layer, reader.signal);
     return this.#fileSlice(layer, index, entry, reader);
   }

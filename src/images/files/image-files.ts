@@ -148,7 +148,7 @@ export class ImageFiles {
   /**
    * The layers that the repository has, from the lowest up. Layers below a missing one cannot show, so they
    * are not requested, and the missing one comes first.
-   * @throws SpandrelError as `Layers.authorizedLayer`
+   * @throws SpandrelError as `Layers.readableLayer`
    */
   async #findLayers(
     target: Target,
@@ -158,7 +158,7 @@ export class ImageFiles {
     const find = async (descriptor: Descriptor | FaultyDescriptor): Promise<AuthorizedLayer | LayerFault> => {
       if (!isSound(descriptor)) return { layer: descriptor.digest, ...descriptor.fault };
       try {
-        return await this.#deps.layers.authorizedLayer(target, descriptor.digest, signal);
+        return await this.#deps.layers.readableLayer(target, descriptor.digest, signal);
       } catch (error) {
         if (!isSpandrelError(error, 'BLOB_UNKNOWN')) throw error;
         return { layer: descriptor.digest, code: error.code, message: error.message };

@@ -9,6 +9,7 @@ import { type SkipReason, skipReason, tarSkipReason } from '../../soci/skip-reas
 import { type AuthorizedLayer, type Layer, markAuthorized } from '../../layers/layer.ts';
 import type { LayerIndexes } from '../../layers/layer-indexes.ts';
 import { type LayerSummary, streamFault } from '../../index/layer-summary.ts';
+import type { TarRecords } from '../proofs/tar-records.ts';
 import type { BlobProofs } from '../proofs/blob-proofs.ts';
 import { openAuthorizedBlob } from '../proofs/open-authorized-blob.ts';
 import type { ImageConfigs } from '../manifests/image-configs.ts';
@@ -24,6 +25,7 @@ export interface LayersDeps {
   readonly knownLayers: KnownLayers;
   readonly policies: IndexPolicies;
   readonly configs: ImageConfigs;
+  readonly tarRecords: TarRecords;
   /** `index.inflatedSpanBytes`. */
   readonly tarSpanBytes: TarSpanBytes;
 }
@@ -47,6 +49,8 @@ export interface LayerDescription {
   /** Instead of `uncompressedSize` if the stream is faulty: decompressed bytes before the fault. */
   readonly readableSize?: number;
   readonly ztoc?: { readonly digest: Digest; readonly size: number };
+  /** Its tar, if tags name that in its place. */
+  readonly tar?: { readonly digest: Digest; readonly size: number; readonly spanBytes: number };
   readonly spans?: number;
   /** Most decompressed bytes that a read must skip; above 0 only if zstd frames are larger than spans. */
   readonly maxSkippedBytes?: number;
@@ -82,6 +86,20 @@ export class Layers {
   async authorizedLayer(target: Target, digest: Digest, signal?: AbortSignal): Promise<AuthorizedLayer> {
     await this.#deps.proofs.authorize(target, digest, signal);
     return markAuthorized(this.layer(target, digest));
+  }
+
+  /**
+   * As {@link authorizedLayer}; for a tar that tags name, its layer: both decompress to the same.
+   */
+  async readableLayer(target: Target, digest: Digest, signal?: AbortSignal): Promise<AuthorizedLayer> {
+    for (const { layer } of this.#deps.tarRecords.find(target, digest)) {
+      try {
+        return await this.authorizedLayer(target, layer, signal);
+      } catch (error) {
+        if (!isSpandrelError(error, 'BLOB_UNKNOWN')) throw error;
+      }
+    }
+    return this.authorizedLayer(target, digest, signal);
   }
 
   /**
@@ -180,10 +198,12 @@ export class Layers {
     return { sizeBytes, cached: false };
   }
 
-  /** Describes a layer. Fetches at most the config of its image. */
-  async describe(target: Target, digest: Digest, signal: AbortSignal): Promise<LayerDescription> {
+  /** Describes a layer, also one that is named by its tar. Fetches at most the config of its image. */
+  async describe(target: Target, named: Digest, signal: AbortSignal): Promise<LayerDescription> {
+    const layer = await this.readableLayer(target, named, signal);
+    const { digest } = layer;
     const known = this.#deps.knownLayers.get(target, digest);
-    const state = await this.#deps.indexes.state(await this.authorizedLayer(target, digest, signal));
+    const state = await this.#deps.indexes.state(layer);
     if (state.kind === 'complete') return describeSummary(state.summary, known);
     const skipped = known && skip(known.descriptor, this.#deps.policies.of(target));
     const size = known?.descriptor.size ?? (await this.statBlob(target, digest, signal)).sizeBytes;

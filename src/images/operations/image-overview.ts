@@ -15,7 +15,7 @@ import type { Manifests } from '../manifests/manifests.ts';
 import { isImageManifest } from '../documents/order-by-platform.ts';
 import type { PullCounts, PullLog } from './pull-log.ts';
 import type { PushedIndexes } from '../lazy/pushed-indexes.ts';
-import type { SociIndexer } from '../lazy/soci-indexer.ts';
+import type { SociIndexer, SociIndexOfImage } from '../lazy/soci-indexer.ts';
 import type { Target } from '../../upstream/target.ts';
 
 export interface ImageOverviewDeps {
@@ -121,17 +121,20 @@ export class ImageOverview {
     const policy = policies.of(target);
     const ofTags = servesTars(policy) ? inflatedIndexer : indexer;
     const v1 = policy.v1 ? await indexer.existing(target, manifest, 'v1') : undefined;
-    const v2 = policy.v2 ? await ofTags.existing(target, manifest, 'v2') : undefined;
+    const v2 = policy.v2 ? await ofTags.existingV2(target, manifest) : undefined;
     const own = {
       ...(v1 === undefined ? {} : { v1: v1.digest }),
-      ...(v2 === undefined ? {} : { v2: v2.digest }),
+      ...(v2 === undefined ? {} : { v2: v2.index.digest }),
     };
+    const pushed = await this.#deps.pushed.find(target, manifest);
+    const layers = await this.#describeLayers(inspection, parsed.layers);
+    const indexed = pushed.v1 === undefined && pushed.v2 === undefined ? v2 : undefined;
     return {
       platform: nameOf(platform),
       manifest: manifest.digest,
-      layers: await this.#describeLayers(inspection, parsed.layers),
+      layers: indexed === undefined ? layers : nameTars(layers, indexed),
       pulls: this.#deps.pullLog.counts(parsed.config?.digest ?? manifest.digest),
-      soci: { ...own, ...(await this.#deps.pushed.find(target, manifest)) },
+      soci: { ...own, ...pushed },
       ...(config.fault === undefined ? {} : { reason: config.fault }),
     };
   }
@@ -157,6 +160,19 @@ export class ImageOverview {
     };
     return mapBounded(listed, describe, { maxRunning: MAX_RUNNING, signal });
   }
+}
+
+/** Adds the tars that tags name in the places of layers. */
+function nameTars(
+  layers: readonly LayerDescription[],
+  { layers: indexed }: SociIndexOfImage,
+): LayerDescription[] {
+  const tars = new Map(indexed.map(({ place, tar }) => [place, tar]));
+  return layers.map((layer, place) => {
+    const tar = tars.get(place);
+    if (tar === undefined) return layer;
+    return { ...layer, tar: { digest: tar.diffId, size: tar.tarBytes, spanBytes: tar.spanBytes } };
+  });
 }
 
 /** State of one request. */
