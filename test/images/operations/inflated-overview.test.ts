@@ -5,8 +5,8 @@ import { seededText } from '../../helpers/gzip-corpus.ts';
 import { ImageUpstream } from '../../helpers/image-upstream.ts';
 import {
   gzipped,
-  pullManifest,
   requestBlob,
+  type ServedManifest,
   sha256,
   startInflating,
   TAR_SPAN_BYTES,
@@ -35,9 +35,7 @@ it('status, warm, doctor, span and file API, and metrics know the inflated form'
       accept: 'application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json',
     },
   });
-  const { layers, annotations } = (await response.json()) as Awaited<
-    ReturnType<typeof pullManifest>
-  >['manifest'];
+  const { layers, annotations } = (await response.json()) as ServedManifest;
   expect(layers.map(({ digest }) => digest)).toEqual([sha256(tarA), sha256(tarB)]);
   expect(await app.metric('spandrel_tag_responses_total{form="inflated"}')).toBe(1);
 
