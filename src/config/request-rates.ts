@@ -8,6 +8,8 @@ export interface RequestRates {
   readonly referrers?: number;
   readonly token?: number;
   readonly ping?: number;
+  readonly upload?: number;
+  readonly push?: number;
 }
 
 function rate(about: string): { kind: ValueKind<number>; optional: true; about: string } {
@@ -21,4 +23,6 @@ export const requestRates: ValueKind<RequestRates> = record<RequestRates>({
   referrers: rate('lists of referrers'),
   token: rate('tokens'),
   ping: rate('`GET /v2/`'),
+  upload: rate('uploads of blobs'),
+  push: rate('manifests and tags that are pushed; the default of Amazon ECR is its quota, 10'),
 });

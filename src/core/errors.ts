@@ -100,6 +100,13 @@ export const ERRORS = {
     'The outbound proxy refuses the connection to the upstream: see `proxy` of the upstream, or ' +
       '`HTTPS_PROXY` and `HTTP_PROXY`.',
   ),
+  PUSH_REFUSED: entry(502, false, 'The upstream refuses what is pushed. The message has its words.'),
+  TAG_IMMUTABLE: entry(409, false, 'The upstream does not let an existing tag point to another image.'),
+  TAG_MOVED: entry(
+    409,
+    true,
+    'The tag points to another image than the one that was indexed. Nothing was tagged: publish again.',
+  ),
   UPSTREAM_PROTOCOL: entry(502, true, 'The response of the upstream violates the protocol of registries.'),
   UPSTREAM_UNREACHABLE: entry(502, true, 'The upstream is unreachable, or the connection broke.'),
   UPSTREAM_THROTTLED: entry(503, true, 'The upstream limits requests. Try again later.'),

@@ -35,8 +35,9 @@ export type StoredKind = (typeof STORED_KINDS)[number];
 export const BLOB_DAMAGES = ['missing', 'size', 'unreadable', 'digest'] as const;
 export type BlobDamage = (typeof BLOB_DAMAGES)[number];
 
-/** Kinds of requests to upstreams. */
-export type UpstreamRequestKind = 'manifest' | 'blob' | 'tags' | 'referrers' | 'token' | 'ping';
+/** Kinds of requests to upstreams; `upload` sends a blob, `push` a manifest. */
+export type UpstreamRequestKind =
+  'manifest' | 'blob' | 'tags' | 'referrers' | 'token' | 'ping' | 'upload' | 'push';
 
 /** Pools of threads: they index layers, decompress spans, merge file systems. */
 export type WorkerPoolName = 'index' | 'span' | 'tree';

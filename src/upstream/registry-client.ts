@@ -1,6 +1,7 @@
 import type { UpstreamConfig } from '../config/upstream-config.ts';
 import { parseEcrHost, S3_HOST } from '../core/ecr-host.ts';
 import type { Descriptor } from '../core/descriptor.ts';
+import type { ManifestDocument } from '../core/manifest-document.ts';
 import type { Digest } from '../core/digest.ts';
 import type { Reference } from '../core/image-reference.ts';
 import type { Secret } from '../core/secret.ts';
@@ -25,7 +26,10 @@ import { MeasuredBlobs } from './blobs/measured-blobs.ts';
 import { type ProbeOutcome, type ProbeSubject, probeRead } from './api/probe-read.ts';
 import { RegistryApi } from './api/registry-api.ts';
 import { RegistryBlobSource } from './blobs/registry-blob-source.ts';
-import type { Pause } from './transport/backoff-ms.ts';
+import { type Pause, realPause } from './transport/backoff-ms.ts';
+import { hasBlob, pushBlob } from './pushes/push-blob.ts';
+import { type PushedManifest, pushManifest } from './pushes/push-manifest.ts';
+import { listInFallbackTag } from './pushes/fallback-tag.ts';
 import { listTags, type TagPage, type TagQuery } from './manifests/list-tags.ts';
 import type { TlsFiles } from './transport/tls-files.ts';
 import type { UpstreamTiming } from './transport/transport.ts';
@@ -53,6 +57,9 @@ export interface RegistryClientDeps {
  */
 const LISTS = { maxRunning: 16, maxWaiting: 1000 };
 
+/** Quota of PutImage: Amazon ECR service quotas. */
+const ECR_RATES = { push: 10 };
+
 /**
  * Client of one upstream registry. Besides the codes named below, every request may fail with DENIED,
  * UPSTREAM_UNREACHABLE, UPSTREAM_CREDENTIALS_REFUSED, UPSTREAM_TIMEOUT, UPSTREAM_THROTTLED,
@@ -68,6 +75,7 @@ export class RegistryClient implements AsyncDisposable {
   readonly #sizes: BlobSizes;
   readonly #known = { locations: new BlobLocations(), measured: new MeasuredBlobs() };
   readonly #maxManifestBytes: number;
+  readonly #patience: { readonly retries: number; readonly pause: Pause };
   readonly #lists = new WorkQueue(LISTS);
 
   constructor({
@@ -86,21 +94,21 @@ export class RegistryClient implements AsyncDisposable {
     this.host = config.host;
     this.#repositoryPrefix = config.repositoryPrefix;
     this.#maxManifestBytes = limits.maxManifestBytes;
+    this.#patience = { retries: timing.retries, pause: pause ?? realPause };
+    const isEcr = config.auth.kind === 'ecr' || parseEcrHost(config.host) !== undefined;
     const base = reachableUrl(new URL(config.url));
     this.#api = new RegistryApi({
       upstream: config.name,
       base,
       addresses: {
         allowed: config.allowAddresses,
-        ...(config.auth.kind === 'ecr' || parseEcrHost(config.host) !== undefined
-          ? { storage: S3_HOST }
-          : {}),
+        ...(isEcr ? { storage: S3_HOST } : {}),
       },
       chooseProxy: createProxyChoice(config.proxy, environment),
       tokenHosts: config.tokenHosts ?? [],
       credentials: createCredentialSource(config, { environment, events, logger }),
       tls,
-      rates: config.requestsPerSecond ?? {},
+      rates: { ...(isEcr ? ECR_RATES : {}), ...config.requestsPerSecond },
       timing,
       events,
       tracer,
@@ -187,6 +195,58 @@ export class RegistryClient implements AsyncDisposable {
   listReferrers(repository: string, digest: Digest, signal?: AbortSignal): Promise<Descriptor[]> {
     const name = this.upstreamName(repository);
     return this.#lists.run(() => listReferrers(this.#api, name, digest, signal), signal, name);
+  }
+
+  /** Whether the repository has the blob, by one HEAD; false also if HEAD is refused. */
+  hasBlob(repository: string, digest: Digest, signal?: AbortSignal): Promise<boolean> {
+    return hasBlob(this.#api, { repository: this.upstreamName(repository), digest, signal });
+  }
+
+  /**
+   * Uploads a blob unless the repository has it. A broken upload goes on where the registry says.
+   * @returns false if the repository had it
+   * @throws SpandrelError PUSH_REFUSED, NAME_UNKNOWN
+   */
+  pushBlob(repository: string, digest: Digest, bytes: Uint8Array, signal?: AbortSignal): Promise<boolean> {
+    const blob = { repository: this.upstreamName(repository), digest, bytes, signal };
+    return pushBlob(this.#api, blob, this.#patience);
+  }
+
+  /**
+   * Puts a manifest under its digest, or sets a tag to it. What it refers to must be there.
+   * @throws SpandrelError PUSH_REFUSED, TAG_IMMUTABLE, NAME_UNKNOWN
+   */
+  pushManifest(
+    repository: string,
+    reference: Reference,
+    document: ManifestDocument,
+    signal?: AbortSignal,
+  ): Promise<PushedManifest> {
+    return pushManifest(this.#api, {
+      repository: this.upstreamName(repository),
+      reference,
+      document,
+      signal,
+    });
+  }
+
+  /**
+   * For registries without the Referrers API: adds a referrer to the fallback tag of its subject, unless it
+   * is listed there.
+   * @throws as {@link pushManifest}
+   */
+  listInFallbackTag(
+    repository: string,
+    subject: Digest,
+    referrer: Descriptor,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const name = this.upstreamName(repository);
+    return this.#lists.run(
+      () => listInFallbackTag(this.#api, { repository: name, subject, referrer, signal }),
+      signal,
+      name,
+    );
   }
 
   /**

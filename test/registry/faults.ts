@@ -24,6 +24,8 @@ export type FaultAction =
    * A well-formed answer whose Content-Length and body are so many bytes longer or shorter than the content.
    */
   | { readonly kind: 'length'; readonly delta: number }
+  /** The connection breaks while the request's body arrives; an upload keeps so many bytes of it. */
+  | { readonly kind: 'cut'; readonly keptBytes: number }
   /** Nothing is answered until `until` resolves; then all is well. */
   | { readonly kind: 'hold'; readonly until: Promise<unknown> };
 

@@ -3,6 +3,7 @@ import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { SpandrelError } from '../../src/core/errors.ts';
 import type { Clock } from './clock.ts';
 import { errorAnswer, jsonAnswer, type RegistryAnswer } from '../../src/demo/registry-answer.ts';
+import { uploadRepositoryOf } from './registry-pushes.ts';
 import { repositoryOf, type RouteRequest } from '../../src/demo/answer-request.ts';
 
 /**
@@ -55,7 +56,7 @@ export class RegistryAccess {
 
   #checkBearer(
     auth: RegistryAuth & { kind: 'bearer' },
-    { path, query }: RouteRequest,
+    { method, path, query }: RouteRequest,
     authorization: string | undefined,
     origin: string,
   ): RegistryAnswer | undefined {
@@ -66,8 +67,9 @@ export class RegistryAccess {
         ? this.#issue(query.getAll('scope'), tokenSeconds)
         : refusal(`Basic realm="${origin}/token"`);
     }
-    const repository = repositoryOf(path);
-    const scope = repository === undefined ? '' : `repository:${repository}:pull`;
+    const repository = repositoryOf(path) ?? uploadRepositoryOf(path);
+    const isWrite = !['GET', 'HEAD'].includes(method) || uploadRepositoryOf(path) !== undefined;
+    const scope = repository === undefined ? '' : `repository:${repository}:pull${isWrite ? ',push' : ''}`;
     const [scheme = '', token = ''] = (authorization ?? '').split(' ');
     if (scheme.toLowerCase() === 'bearer' && this.#isGood(token, scope)) return undefined;
     const wanted = scope === '' ? '' : `,scope="${scope}"`;
@@ -95,7 +97,10 @@ export class RegistryAccess {
       scopes: string[];
       expiresAtMs: number;
     };
-    return this.#clock.now() < expiresAtMs && (scope === '' || scopes.includes(scope));
+    return (
+      this.#clock.now() < expiresAtMs &&
+      (scope === '' || scopes.some((granted) => granted === scope || granted === `${scope},push`))
+    );
   }
 
   #sign(claims: string): string {

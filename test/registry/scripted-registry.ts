@@ -11,6 +11,7 @@ import { RegistryAccess, type RegistryAuth } from './registry-access.ts';
 import { errorAnswer, type RegistryAnswer } from '../../src/demo/registry-answer.ts';
 import { RegistryContent } from '../../src/demo/registry-content.ts';
 import { answerRequest, type RouteRequest } from '../../src/demo/answer-request.ts';
+import { type PushRules, RegistryPushes } from './registry-pushes.ts';
 import { type LoggedRequest, RequestLog } from './request-log.ts';
 import { sendAnswer } from './send-answer.ts';
 import { SignedBlobs } from './signed-blobs.ts';
@@ -41,6 +42,8 @@ export interface ScriptedRegistryOptions {
    * GET of a blob redirects to a second listener, by URLs that are good for so long (an hour when not given).
    */
   readonly redirectBlobs?: boolean | { readonly urlSeconds: number };
+  /** Takes what is pushed. */
+  readonly pushes?: PushRules;
   /** Requests that the log keeps. */
   readonly maxLoggedRequests?: number;
   readonly clock?: Clock;
@@ -60,6 +63,7 @@ export class ScriptedRegistry implements AsyncDisposable {
   readonly #clock: Clock;
   readonly #access: RegistryAccess;
   readonly #signedBlobs: SignedBlobs | undefined;
+  readonly #pushes: RegistryPushes | undefined;
   readonly #totalThrottle: TokenBucket | undefined;
   readonly #connections = new WeakMap<Socket, { id: number; throttles: TokenBucket[] }>();
   readonly #servers = new Map<Listener, { server: Server; host: string }>();
@@ -70,7 +74,9 @@ export class ScriptedRegistry implements AsyncDisposable {
     this.#clock = options.clock ?? systemClock();
     this.requests = new RequestLog(this.#clock, options.maxLoggedRequests);
     this.#access = new RegistryAccess(options.auth ?? { kind: 'none' }, this.#clock);
-    const { redirectBlobs = false, totalBytesPerSecond } = options;
+    const { redirectBlobs = false, totalBytesPerSecond, pushes } = options;
+    if (pushes !== undefined)
+      this.#pushes = new RegistryPushes(this.content, { referrers: options.referrers, ...pushes });
     const { urlSeconds } =
       typeof redirectBlobs === 'object' ? redirectBlobs : { urlSeconds: DEFAULT_URL_SECONDS };
     if (redirectBlobs !== false)
@@ -172,10 +178,16 @@ export class ScriptedRegistry implements AsyncDisposable {
       const { latencyMs = 0 } = this.#options;
       if (latencyMs > 0) await this.#clock.sleep(latencyMs, signal);
       if (fault?.kind === 'hold') await waitFor(fault.until, signal);
+      const body = await readBody(request);
+      if (fault?.kind === 'cut') {
+        this.#pushes?.keep({ method, path }, body.subarray(0, fault.keptBytes));
+        throw new Error('cut by a fault');
+      }
       const answer = this.#answer(
         listener,
         { method, path, query: new URLSearchParams(query), range: headers.range },
         headers,
+        body,
         fault,
       );
       if (fault?.kind !== 'reset' || fault.afterBytes !== undefined)
@@ -195,6 +207,7 @@ export class ScriptedRegistry implements AsyncDisposable {
     listener: Listener,
     request: RouteRequest,
     headers: IncomingMessage['headers'],
+    body: Buffer,
     fault: FaultAction | undefined,
   ): RegistryAnswer {
     if (fault?.kind === 'status') return faultAnswer(fault);
@@ -207,8 +220,15 @@ export class ScriptedRegistry implements AsyncDisposable {
       ((repository: string, digest: Digest) =>
         `http://${this.#hostOf('blobs')}${signed.sign(repository, digest)}`);
     const refused = this.#access.check(request, authorization, `http://${host}`);
-    return refused ?? answerRequest(this.content, { ranges, referrers, redirect }, request);
+    const pushed = refused === undefined ? this.#pushes?.answer(request, headers, body) : undefined;
+    return refused ?? pushed ?? answerRequest(this.content, { ranges, referrers, redirect }, request);
   }
+}
+
+async function readBody(request: IncomingMessage): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of request as AsyncIterable<Buffer>) chunks.push(chunk);
+  return Buffer.concat(chunks);
 }
 
 function faultAnswer({ status, headers = {}, body }: FaultAction & { kind: 'status' }): RegistryAnswer {

@@ -9,7 +9,12 @@ import type { CredentialSource } from '../credentials/credentials.ts';
 import { readRefusal } from '../auth/refusal.ts';
 import { HiddenChallenges } from '../auth/hidden-challenges.ts';
 import { isRedirect, MAX_REDIRECTS, resolveRedirect } from '../transport/resolve-redirect.ts';
-import { Transport, type TransportOptions, type TransportResponse } from '../transport/transport.ts';
+import {
+  Transport,
+  type TransportOptions,
+  type TransportRequest,
+  type TransportResponse,
+} from '../transport/transport.ts';
 
 export interface RegistryApiOptions extends TransportOptions {
   readonly credentials: CredentialSource;
@@ -19,13 +24,19 @@ export interface RegistryApiOptions extends TransportOptions {
 
 export interface ApiRequest {
   readonly kind: UpstreamRequestKind;
-  readonly method?: 'GET' | 'HEAD';
+  readonly method?: TransportRequest['method'];
   /** Below `/v2/`. */
   readonly path: string;
+  /** Instead of `path`: the Location of an upload, which may be on another host. */
+  readonly url?: URL | undefined;
   readonly query?: URLSearchParams;
   /** Empty for requests without a repository. */
   readonly repository: string;
   readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: TransportRequest['body'];
+  readonly isRetried?: TransportRequest['isRetried'];
+  /** Rights that the request needs; default `pull`. */
+  readonly access?: 'pull' | 'pull,push';
   /** No client gets the body before its digest is verified. */
   readonly isVerified?: boolean;
   /** Default: the credentials of the proxy. */
@@ -79,7 +90,8 @@ export class RegistryApi implements AsyncDisposable {
    */
   async request(request: ApiRequest): Promise<ApiResponse> {
     const authorizer = request.authorizer ?? this.#authenticator;
-    const scope = request.repository === '' ? '' : `repository:${request.repository}:pull`;
+    const { repository, access = 'pull' } = request;
+    const scope = repository === '' ? '' : `repository:${repository}:${access}`;
     const authorization = await authorizer.authorization(scope, request.signal);
     const response = await this.#ask({ ...request, authorizer, scope }, authorization);
     const isOwn = this.isOwn(response.url);
@@ -157,9 +169,9 @@ export class RegistryApi implements AsyncDisposable {
 
   /** Follows redirects. `authorization` is sent to the upstream's origin only. */
   async #follow(request: ApiRequest, authorization: Secret | undefined): Promise<ApiResponse> {
-    const { kind, method = 'GET', signal } = request;
+    const { kind, method = 'GET', body, isRetried, signal } = request;
     const party = request.authorizer?.party;
-    let url = this.#urlOf(request.path);
+    let url = request.url ?? this.#urlOf(request.path);
     if (request.query !== undefined) url.search = request.query.toString();
     for (let redirects = 0; redirects <= MAX_REDIRECTS; redirects++) {
       const headers = {
@@ -167,7 +179,16 @@ export class RegistryApi implements AsyncDisposable {
         ...request.headers,
         ...(authorization !== undefined && this.isOwn(url) ? { authorization: authorization.reveal() } : {}),
       };
-      const response = await this.#transport.request({ kind, method, url, headers, party, signal });
+      const response = await this.#transport.request({
+        kind,
+        method,
+        url,
+        headers,
+        body,
+        isRetried,
+        party,
+        signal,
+      });
       if (!isRedirect(response.status)) return await this.#assertProvable(request, { ...response, url });
       await response.body.discard();
       url = resolveRedirect(this.upstream, url, response.headers.location);
@@ -180,10 +201,10 @@ export class RegistryApi implements AsyncDisposable {
 
   /** Refuses an unproven response whose body no digest will verify. */
   async #assertProvable(
-    { kind, method, isVerified = kind === 'blob' }: ApiRequest,
+    { kind, method = 'GET', isVerified = kind === 'blob' }: ApiRequest,
     response: ApiResponse,
   ): Promise<ApiResponse> {
-    if (response.isUnproven !== true || method === 'HEAD' || isVerified) return response;
+    if (response.isUnproven !== true || method !== 'GET' || isVerified) return response;
     await response.body.discard();
     throw new SpandrelError(
       'UPSTREAM_PROTOCOL',

@@ -51,7 +51,9 @@ export function wantedScope(challenge: Challenge, scope: string): string | undef
   const own = scope.slice(0, scope.lastIndexOf(':') + 1);
   // ECR Public's scope "aws" covers all repositories.
   const isElsewhere = scope !== '' && named.every((part) => /^\w+:.+:/.test(part) && !part.startsWith(own));
-  return (isElsewhere ? [...named, scope] : named).join(' ');
+  // The challenge to a read does not name the right to push.
+  const widened = named.map((part) => (part === `${own}pull` ? scope : part));
+  return (isElsewhere ? [...named, scope] : widened).join(' ');
 }
 
 export interface TokenQuery {

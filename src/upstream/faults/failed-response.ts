@@ -18,7 +18,7 @@ export async function readFailure(
   const words = await readWords(response);
   return describeFailure(`upstream ${upstream} answered`, upstream, response, {
     words,
-    code: codeOf(response.status, words.code, unknown),
+    code: failureCode(response.status, words.code, unknown),
   });
 }
 
@@ -45,7 +45,12 @@ export function describeFailure(
   return new SpandrelError(code, `${said}${quoted}${hint === undefined ? '' : `; ${hint}`}`, { detail });
 }
 
-function codeOf(status: number, upstreamCode: string | undefined, unknown: UnknownCode): ErrorCode {
+/** The code for an unsuccessful status. */
+export function failureCode(
+  status: number,
+  upstreamCode: string | undefined,
+  unknown: UnknownCode,
+): ErrorCode {
   switch (status) {
     case 401:
       return 'UPSTREAM_CREDENTIALS_REFUSED';

@@ -9,10 +9,10 @@ import type { RegistryApi } from '../api/registry-api.ts';
 import { readFailure } from '../faults/failed-response.ts';
 
 /** Total for all pages. */
-const MAX_REFERRER_BYTES = 4 * 2 ** 20;
+export const MAX_REFERRER_BYTES = 4 * 2 ** 20;
 const MAX_PAGES = 100;
 /** Statuses of registries without the API: unknown route, or unknown method. */
-const LACKS_API: ReadonlySet<number> = new Set([404, 405, 501]);
+export const LACKS_API: ReadonlySet<number> = new Set([404, 405, 501]);
 /** Distribution spec, "Referrers Tag Schema": the encoded part of the digest is truncated. */
 const MAX_TAG_HEX_DIGITS = 64;
 
@@ -57,17 +57,21 @@ export async function listReferrers(
   );
 }
 
+/** Tag that lists the referrers of a manifest: distribution spec, "Referrers Tag Schema". */
+export function fallbackTag(digest: Digest): string {
+  return `${digestAlgorithm(digest)}-${digestHex(digest).slice(0, MAX_TAG_HEX_DIGITS)}`;
+}
+
 async function readFallbackTag(
   api: RegistryApi,
   repository: string,
   digest: Digest,
   signal: AbortSignal | undefined,
 ): Promise<Descriptor[]> {
-  const tag = `${digestAlgorithm(digest)}-${digestHex(digest).slice(0, MAX_TAG_HEX_DIGITS)}`;
   try {
     const { bytes } = await fetchManifest(api, {
       repository,
-      reference: { tag },
+      reference: { tag: fallbackTag(digest) },
       accept: [MEDIA_TYPES.ociIndex],
       maxBytes: MAX_REFERRER_BYTES,
       signal,

@@ -52,10 +52,12 @@ export interface TransportOptions {
 
 export interface TransportRequest {
   readonly kind: UpstreamRequestKind;
-  readonly method: 'GET' | 'HEAD' | 'POST';
+  readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH';
   readonly url: URL;
   readonly headers: Readonly<Record<string, string>>;
-  readonly body?: string;
+  readonly body?: string | Uint8Array | undefined;
+  /** False: one attempt, for requests that may have been carried out although their connection broke. */
+  readonly isRetried?: boolean | undefined;
   /** As {@link HeldRequest.party}. */
   readonly party?: string | undefined;
   readonly signal: AbortSignal | undefined;
@@ -143,8 +145,9 @@ export class Transport implements AsyncDisposable {
    */
   async request(request: TransportRequest): Promise<TransportResponse> {
     const attempt = this.#circuits.enter(request.url);
+    const isSingle = attempt.isProbe || request.isRetried === false;
     try {
-      const response = await this.#try(request, attempt.isProbe ? 0 : this.#options.timing.retries);
+      const response = await this.#try(request, isSingle ? 0 : this.#options.timing.retries);
       const isFailed = isServerFault(response.status);
       attempt.end(isFailed ? 'failed' : 'answered', `it answered ${response.status}`);
       return await this.#judge(request.url, response);

@@ -1,0 +1,71 @@
+import type { Descriptor } from '../../core/descriptor.ts';
+import { type Digest, digestOf } from '../../core/digest.ts';
+import { isSpandrelError } from '../../core/errors.ts';
+import { MEDIA_TYPES } from '../../core/media-types.ts';
+import type { RegistryApi } from '../api/registry-api.ts';
+import { parseObjectWithList } from '../auth/parse-json-object.ts';
+import { fetchManifest } from '../manifests/fetch-manifest.ts';
+import { fallbackTag, LACKS_API, MAX_REFERRER_BYTES } from '../manifests/list-referrers.ts';
+import { pushManifest } from './push-manifest.ts';
+
+export interface NewReferrer {
+  readonly repository: string;
+  readonly subject: Digest;
+  readonly referrer: Descriptor;
+  readonly signal: AbortSignal | undefined;
+}
+
+/**
+ * Distribution spec, "Referrers Tag Schema". Does nothing if the registry has the Referrers API. Two clients
+ * that add to one tag at the same time may lose an entry: the spec has no way to prevent it.
+ * @throws as {@link RegistryClient.listInFallbackTag}
+ */
+export async function listInFallbackTag(api: RegistryApi, wanted: NewReferrer): Promise<void> {
+  const { repository, subject, referrer, signal } = wanted;
+  if (await hasReferrersApi(api, wanted)) return;
+  const reference = { tag: fallbackTag(subject) };
+  const listed = await readListed(api, wanted);
+  const isListed = (entry: unknown): boolean =>
+    (entry as { readonly digest?: unknown } | null)?.digest === referrer.digest;
+  if (listed.some(isListed)) return;
+  const index = { schemaVersion: 2, mediaType: MEDIA_TYPES.ociIndex, manifests: [...listed, referrer] };
+  const bytes = Buffer.from(JSON.stringify(index));
+  const document = { bytes, digest: digestOf(bytes), mediaType: MEDIA_TYPES.ociIndex };
+  await pushManifest(api, { repository, reference, document, signal });
+}
+
+async function hasReferrersApi(
+  api: RegistryApi,
+  { repository, subject, signal }: NewReferrer,
+): Promise<boolean> {
+  const response = await api.request({
+    kind: 'referrers',
+    path: `${repository}/referrers/${subject}`,
+    repository,
+    headers: { accept: MEDIA_TYPES.ociIndex },
+    signal,
+  });
+  await response.body.discard();
+  return !LACKS_API.has(response.status);
+}
+
+/** Entries of the tag as they are, with fields that nobody here knows. */
+async function readListed(
+  api: RegistryApi,
+  { repository, subject, signal }: NewReferrer,
+): Promise<readonly unknown[]> {
+  try {
+    const { bytes } = await fetchManifest(api, {
+      repository,
+      reference: { tag: fallbackTag(subject) },
+      accept: [MEDIA_TYPES.ociIndex],
+      maxBytes: MAX_REFERRER_BYTES,
+      signal,
+    });
+    const { manifests } = await parseObjectWithList(api.upstream, bytes, 'manifests');
+    return Array.isArray(manifests) ? manifests : [];
+  } catch (error) {
+    if (isSpandrelError(error, 'MANIFEST_UNKNOWN', 'NAME_UNKNOWN')) return [];
+    throw error;
+  }
+}
