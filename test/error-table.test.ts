@@ -13,6 +13,7 @@ import { ForwardProxy } from './helpers/forward-proxy.ts';
 import { GoldenFolder } from './oracles/golden-folder.ts';
 import { forLinux, gzipLayer, pushImage, pushIndex } from './helpers/hand-made-image.ts';
 import { KnownRepository, OCI_MANIFEST } from './helpers/known-repository.ts';
+import { LayoutUpstream } from './helpers/layout-upstream.ts';
 import { proxyWith, serveWith } from './helpers/proxy-with.ts';
 import { randomBlob } from './helpers/random-blob.ts';
 import { openSocket, readToEnd, sendRaw } from './helpers/raw-request.ts';
@@ -20,6 +21,7 @@ import { SpandrelProcess } from './helpers/spandrel-process.ts';
 import { file, member, tarOf } from './helpers/tar-members.ts';
 import { temporaryFolder } from './helpers/temporary-folder.ts';
 import type { FaultAction } from './registry/faults.ts';
+import type { PushRules } from './registry/registry-pushes.ts';
 import { gnuTar } from './oracles/gnu-tar.ts';
 
 /** What shows a code, and how. */
@@ -51,6 +53,18 @@ afterEach(() => known.upstream.faults.clear());
 
 async function seen(response: Response): Promise<Seen> {
   return { status: response.status, code: codeIn(await response.text()) };
+}
+
+/**
+ * `spandrel publish` of an image whose tag moves during the first upload, if that does not fail.
+ * @param fault what happens to that upload
+ */
+async function publish(pushes: PushRules, fault?: FaultAction, ...flags: string[]): Promise<Seen> {
+  const { registry } = cleanup.use(await LayoutUpstream.start('docker-single', 'layout', { pushes }));
+  const onUse = (): void => registry.content.addTag('app', 'latest', parseDigest(`sha256:${'0'.repeat(64)}`));
+  if (fault?.kind === 'hold') registry.faults.set([{ match: { method: 'POST' }, action: fault, onUse }]);
+  else if (fault !== undefined) registry.faults.set([{ match: { method: 'POST' }, action: fault }]);
+  return run(['publish', `${registry.host}/app:latest`, '--min-layer-size', '0', ...flags]);
 }
 
 function codeIn(body: string): unknown {
@@ -307,6 +321,12 @@ const CODES: Readonly<Record<string, readonly [Omit<Seen, 'code'>, provoke: () =
         SPANDREL_STORAGE_ROOT: await temporaryFolder(),
         SPANDREL_LISTEN_PORT: new URL(known.app.url).port,
       }),
+  ],
+  PUSH_REFUSED: [{ exitStatus: 1 }, () => publish({}, { kind: 'status', status: 415 })],
+  TAG_IMMUTABLE: [{ exitStatus: 1 }, () => publish({ immutableTags: true }, undefined, '--tag', 'latest')],
+  TAG_MOVED: [
+    { exitStatus: 1 },
+    () => publish({}, { kind: 'hold', until: Promise.resolve() }, '--tag', 'other'),
   ],
   OVERLOADED: [
     { status: 503 },

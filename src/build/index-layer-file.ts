@@ -8,8 +8,8 @@ import { IndexWriter } from '../index/index-writer.ts';
 import { buildLayer, type LayerBuild, type LayerLimits } from './build-layer.ts';
 import { hashHere, type OutputHash } from './output/output-hash.ts';
 
-/** Location of a layer, and how to index it. */
-export interface LayerFileInput extends FilePart {
+/** How to index a layer. */
+export interface LayerIndexing {
   /** The expected digest, if known. */
   readonly digest?: Digest;
   /** For gzip. */
@@ -19,6 +19,9 @@ export interface LayerFileInput extends FilePart {
   /** Temporary file for the windows of the checkpoints, about as large as the zTOC; removed at the end. */
   readonly scratchPath: string;
 }
+
+/** Location of a layer, and how to index it. */
+export interface LayerFileInput extends FilePart, LayerIndexing {}
 
 /** The zTOC that `soci` would create; see {@link LayerBuild}. */
 export interface LayerFileIndex extends Pick<LayerBuild, 'ztoc' | 'mountable' | 'reason' | 'spanCount'> {
@@ -37,13 +40,24 @@ export async function indexLayerFile(
   onProgress: (doneBytes: number) => void,
   outputHash: OutputHash = hashHere(),
 ): Promise<LayerFileIndex> {
-  using writer = new IndexWriter(input.scratchPath);
-  const { spanBytes, limits, digest } = input;
-  const compression = await detectPartCompression(input);
-  const engine = engineNamed(input.engine);
+  return await indexLayerStream(readWithProgress(input, onProgress), input, outputHash);
+}
+
+/**
+ * As {@link indexLayerFile}, for a layer that arrives in chunks. A chunk may be reused once the next one is
+ * requested.
+ */
+export async function indexLayerStream(
+  layer: AsyncIterable<Uint8Array>,
+  indexing: LayerIndexing,
+  outputHash: OutputHash = hashHere(),
+): Promise<LayerFileIndex> {
+  using writer = new IndexWriter(indexing.scratchPath);
+  const { spanBytes, limits, digest } = indexing;
+  const { compression, chunks } = await detectStreamCompression(layer);
+  const engine = engineNamed(indexing.engine);
   const options = { compression, spanBytes, limits, engine, writer, outputHash, layerDigest: digest };
-  const build = await buildLayer(readWithProgress(input, onProgress), options);
-  const { ztoc, mountable, reason, spanCount, entries } = build;
+  const { ztoc, mountable, reason, spanCount, entries } = await buildLayer(chunks, options);
   return {
     mountable,
     spanCount,
@@ -51,6 +65,32 @@ export async function indexLayerFile(
     ...(ztoc === undefined ? {} : { ztoc }),
     ...(reason === undefined ? {} : { reason }),
   };
+}
+
+async function detectStreamCompression(
+  layer: AsyncIterable<Uint8Array>,
+): Promise<{ compression: LayerCompression; chunks: AsyncIterable<Uint8Array> }> {
+  const rest = layer[Symbol.asyncIterator]();
+  let head: Uint8Array = new Uint8Array(0);
+  while (head.length < MAGIC_BYTES) {
+    const next = await rest.next();
+    if (next.done === true) break;
+    head = head.length === 0 ? next.value : Buffer.concat([head, next.value]);
+  }
+  const compression = detectCompression(head.subarray(0, MAGIC_BYTES));
+  return { compression, chunks: continueWith(head, rest) };
+}
+
+async function* continueWith(
+  head: Uint8Array,
+  rest: AsyncIterator<Uint8Array>,
+): AsyncGenerator<Uint8Array, void, void> {
+  try {
+    if (head.length > 0) yield head;
+    for (let next = await rest.next(); next.done !== true; next = await rest.next()) yield next.value;
+  } finally {
+    await rest.return?.();
+  }
 }
 
 /** Compression of a layer in a file. */

@@ -5,7 +5,14 @@ import { TransferredResult } from '../threads/transferred-result.ts';
 import { OutputHashes } from './output/output-hash.ts';
 import { type InflatedFile, inflateLayerFile, type InflateFileInput } from './inflate-layer-file.ts';
 import { possibleTarSpanBytes } from './tar/tar-span-bytes.ts';
-import { indexLayerFile, type LayerFileIndex, type LayerFileInput } from './index-layer-file.ts';
+import {
+  indexLayerFile,
+  indexLayerStream,
+  type LayerFileIndex,
+  type LayerFileInput,
+  type LayerIndexing,
+} from './index-layer-file.ts';
+import { receiveLayer } from './send-layer.ts';
 
 // Entry of the worker threads of the offline commands: each export is a task of a `WorkerPool`.
 
@@ -22,6 +29,25 @@ export async function indexLayer(input: LayerFileTask): Promise<TransferredResul
   try {
     using outputHash = await outputHashes.begin(rangeLength(layer.range));
     const index = await indexLayerFile(layer, (doneBytes) => port.postMessage(doneBytes, []), outputHash);
+    return new TransferredResult(index, index.ztoc === undefined ? [] : [index.ztoc.bytes.buffer]);
+  } finally {
+    port.close();
+  }
+}
+
+export interface LayerStreamTask extends LayerIndexing {
+  /** Size of the layer. */
+  readonly layerBytes: number;
+  /** Where the layer arrives: see {@link receiveLayer}. */
+  readonly port: MessagePort;
+}
+
+/** Task: see {@link indexLayerStream}. */
+export async function indexStreamedLayer(input: LayerStreamTask): Promise<TransferredResult<LayerFileIndex>> {
+  const { port, layerBytes, ...indexing } = input;
+  try {
+    using outputHash = await outputHashes.begin(layerBytes);
+    const index = await indexLayerStream(receiveLayer(port), indexing, outputHash);
     return new TransferredResult(index, index.ztoc === undefined ? [] : [index.ztoc.bytes.buffer]);
   } finally {
     port.close();

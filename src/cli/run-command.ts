@@ -81,6 +81,14 @@ const COMMANDS: Readonly<Record<string, Command>> = {
       return { run, help };
     },
   },
+  publish: {
+    usage: 'publish IMAGE [flags]',
+    about: 'index an image and push the indexes to its registry',
+    load: async () => {
+      const { publish: run, PUBLISH_HELP: help } = await import('./publish/publish.ts');
+      return { run, help };
+    },
+  },
   convert: {
     usage: 'convert LAYOUT OUT [flags]',
     about: 'add SOCI v2 indexes to an image, offline',

@@ -1,80 +1,17 @@
+import type { Digest } from '../core/digest.ts';
+import { SpandrelError } from '../core/errors.ts';
 import type { ManifestDocument } from '../core/manifest-document.ts';
-import { formatPlatform, matchesPlatform, type Platform } from '../core/platform.ts';
-import { type Digest, parseDigest } from '../core/digest.ts';
-import { isSpandrelError, SpandrelError } from '../core/errors.ts';
-import { decodeZtoc } from '../ztoc/decode-ztoc.ts';
 import type { FilePart } from '../build/file-part.ts';
-import { MEDIA_TYPES } from '../core/media-types.ts';
-import type { InflatedFile } from '../build/inflate-layer-file.ts';
-import type { LayerFileIndex } from '../build/index-layer-file.ts';
-import { convertImage, type PlatformIndex, SOCI_FORM, type TarsOfImage } from '../soci/convert-image.ts';
-import { skipReason, tarSkipReason } from '../soci/skip-reason.ts';
-import { findLayoutImage, type PlatformImage } from './layout-image.ts';
 import {
-  decodeConfigDiffIds,
-  decodeOciManifest,
-  type OciDescriptor,
-  type OciIndex,
-} from '../soci/oci-manifest.ts';
+  type ConvertDeps,
+  type ConvertOptions,
+  type ImageSource,
+  indexSource,
+  type PlatformOutcome,
+  rewriteSource,
+} from './index-source.ts';
+import { findLayoutImage } from './layout-image.ts';
 import { locateBlob, type OciLayout, readDocument } from './oci-layout.ts';
-import { type PrefetchLayer, planPrefetch, readPrefetchLayer } from '../soci/plan-prefetch.ts';
-import { EMPTY_CONFIG, EMPTY_CONFIG_DIGEST, encodeSociIndex, type SociLayer } from '../soci/soci-index.ts';
-import { hasNoXattrs } from '../soci/has-no-xattrs.ts';
-
-export interface ConvertOptions {
-  /** `all`, or a list. An empty list means the only platform of the image, else that of the host. */
-  readonly platforms: 'all' | readonly Platform[];
-  readonly host: Platform;
-  /** `full` is what `soci` makes; `inflated` also replaces layers with their tars. */
-  readonly form: 'full' | 'inflated';
-  readonly spanBytes: number;
-  readonly minLayerBytes: number;
-  /** Mark layers without extended attributes. */
-  readonly optimizeXattrs: boolean;
-  readonly prefetchPaths: readonly string[];
-}
-
-/** Where zTOCs come from and the results go. */
-export interface ConvertDeps {
-  /** Indexes one layer; called for several layers at the same time. */
-  indexLayer(layer: FilePart, digest: Digest): Promise<LayerFileIndex>;
-  /** Decompresses one layer into a file, for the `inflated` form; called as `indexLayer` is. */
-  inflateLayer(layer: FilePart, digest: Digest): Promise<InflatedLayer>;
-  /** Stores a new blob of the result. */
-  putBlob(digest: Digest, bytes: Uint8Array): Promise<void>;
-}
-
-/** A tar in a file, which stays only if it is taken. */
-export interface InflatedLayer extends InflatedFile {
-  /** Makes it a blob of the result. */
-  take(): Promise<void>;
-  drop(): Promise<void>;
-}
-
-/** Result for one layer. */
-export interface LayerOutcome {
-  readonly digest: string;
-  /** `skipped`: by its size or format, as `soci` does; `failed`: `soci` cannot convert the image. */
-  readonly state: 'indexed' | 'skipped' | 'failed';
-  /** Takes its place. */
-  readonly tar?: { readonly digest: Digest; readonly size: number };
-  readonly ztoc?: { readonly digest: Digest; readonly size: number };
-  /**
-   * Why the layer has no zTOC: `too_small`, `unsupported_format`, or a code of the error table with its
-   * message.
-   */
-  readonly skipped?: string;
-  readonly message?: string;
-}
-
-export interface PlatformOutcome {
-  readonly platform: string;
-  /** Absent if no layer was indexed. */
-  readonly sociIndex?: Digest;
-  readonly layers: readonly LayerOutcome[];
-  /** Files to prefetch that the image lacks. */
-  readonly missingFiles: readonly string[];
-}
 
 export interface ConvertOutcome {
   /** The resulting image index. */
@@ -82,217 +19,45 @@ export interface ConvertOutcome {
   readonly platforms: readonly PlatformOutcome[];
 }
 
+/** In a layout, manifests are blobs too. */
+export type LayoutDeps = Omit<ConvertDeps<FilePart>, 'putIndex' | 'putManifest'>;
+
 /**
- * Converts the image of a layout (soci-snapshotter `soci/soci_convert.go`, Convert). Leaves out a faulty
- * layer, where `soci` fails.
- * @throws SpandrelError PLATFORM_UNKNOWN, INDEX_EMPTY, IMAGE_UNSUPPORTED, BLOB_UNKNOWN, BLOB_CORRUPT
+ * Converts the image of a layout, as {@link indexSource} and {@link rewriteSource} do.
+ * @throws SpandrelError BLOB_UNKNOWN, BLOB_CORRUPT besides
  */
 export async function convertLayout(
   layout: OciLayout,
   options: ConvertOptions,
-  deps: ConvertDeps,
+  blobs: LayoutDeps,
 ): Promise<ConvertOutcome> {
+  const putDocument = ({ digest, bytes }: { digest: Digest; bytes: Uint8Array }): Promise<void> =>
+    blobs.putBlob(digest, bytes);
+  const deps: ConvertDeps<FilePart> = {
+    ...blobs,
+    putIndex: ({ descriptor, bytes }) => blobs.putBlob(descriptor.digest, bytes),
+    putManifest: putDocument,
+  };
+  const source = layoutSource(layout);
   const image = await findLayoutImage(layout);
-  const converter = new LayoutConverter(layout, options, deps);
-  const chosen = choosePlatforms(image.images, image.isSingle, options);
-  const indexes: PlatformIndex[] = [];
-  const platforms: PlatformOutcome[] = [];
-  for (const wanted of chosen) {
-    const found = image.images.find(({ platform }) => matchesPlatform(wanted, platform));
-    if (found === undefined) throw platformUnknown(wanted, image.images);
-    const { outcome, index, tars } = await converter.indexPlatform(wanted, found.descriptor);
-    platforms.push(outcome);
-    if (index !== undefined)
-      indexes.push({ platform: wanted, manifestDigest: found.descriptor.digest, index, tars });
-  }
-  if (indexes.length === 0)
-    throw new SpandrelError('INDEX_EMPTY', describeEmpty(platforms), { detail: { platforms } });
-  if (image.madeList !== undefined) await deps.putBlob(image.madeList.digest, image.madeList.bytes);
-  return { top: await converter.rewrite(image.index, indexes), platforms };
+  const { platforms, indexes } = await indexSource(image, source, options, deps);
+  if (image.madeList !== undefined) await putDocument(image.madeList);
+  const top = await rewriteSource(image, indexes, source, deps);
+  await putDocument(top);
+  return { top, platforms };
 }
 
-function choosePlatforms(
-  images: readonly PlatformImage[],
-  isSingle: boolean,
-  { platforms, host }: ConvertOptions,
-): Platform[] {
-  const available = images.map(({ platform }) => platform);
-  const wanted =
-    platforms === 'all' ? available : platforms.length > 0 ? platforms : isSingle ? available : [host];
-  const distinct: Platform[] = [];
-  for (const platform of wanted) {
-    if (!distinct.some((known) => matchesPlatform(known, platform))) distinct.push(platform);
-  }
-  return distinct;
-}
-
-function platformUnknown(wanted: Platform, images: readonly PlatformImage[]): SpandrelError {
-  const there = images.map(({ platform }) => formatPlatform(platform)).join(', ');
-  return new SpandrelError(
-    'PLATFORM_UNKNOWN',
-    `the image has no ${formatPlatform(wanted)}, only ${there || 'none'}; name one with --platform`,
-  );
-}
-
-function describeEmpty(platforms: readonly PlatformOutcome[]): string {
-  const reasons = platforms.flatMap(({ layers }) => layers.map(({ skipped }) => skipped ?? ''));
-  const counts = [...new Set(reasons)].map(
-    (reason) => `${reasons.filter((other) => other === reason).length} ${reason}`,
-  );
-  return `no layer was indexed (${counts.join(', ') || 'the image has none'})`;
-}
-
-/** An indexed layer, or the reason why it has no index. */
-interface IndexedLayer {
-  readonly outcome: LayerOutcome;
-  readonly soci?: SociLayer;
-  readonly prefetch?: PrefetchLayer;
-}
-
-class LayoutConverter {
-  readonly #layout: OciLayout;
-  readonly #options: ConvertOptions;
-  readonly #deps: ConvertDeps;
-  /** By layer, because platforms share layers. */
-  readonly #indexed = new Map<string, Promise<IndexedLayer>>();
-
-  constructor(layout: OciLayout, options: ConvertOptions, deps: ConvertDeps) {
-    this.#layout = layout;
-    this.#options = options;
-    this.#deps = deps;
-  }
-
-  async indexPlatform(
-    platform: Platform,
-    manifest: OciDescriptor,
-  ): Promise<{ outcome: PlatformOutcome; index?: PlatformIndex['index']; tars: TarsOfImage }> {
-    const { config, layers = [] } = decodeOciManifest(await readDocument(this.#layout, manifest.digest));
-    const diffIds =
-      this.#options.form === 'inflated'
-        ? decodeConfigDiffIds(await readDocument(this.#layout, config.digest))
-        : [];
-    const indexed = await Promise.all(layers.map((layer, place) => this.#indexOnce(layer, diffIds[place])));
-    const tars = new Map(indexed.flatMap(({ outcome: { tar } }, place) => (tar ? [[place, tar]] : [])));
-    const outcome = { platform: formatPlatform(platform), layers: indexed.map((layer) => layer.outcome) };
-    const sociLayers = indexed.flatMap(({ soci }) => soci ?? []);
-    if (sociLayers.length === 0) return { outcome: { ...outcome, missingFiles: [] }, tars };
-
-    const { prefetchPaths } = this.#options;
-    const plan = planPrefetch(
-      prefetchPaths,
-      indexed.flatMap(({ prefetch }) => prefetch ?? []),
-    );
-    for (const { digest, bytes } of plan.artifacts) await this.#deps.putBlob(digest, bytes);
-    const index = encodeSociIndex({ layers: sociLayers, prefetch: plan.artifacts });
-    const { digest, size } = index.descriptor;
-    await this.#deps.putBlob(EMPTY_CONFIG_DIGEST, EMPTY_CONFIG);
-    await this.#deps.putBlob(digest, index.bytes);
-    return {
-      outcome: { ...outcome, sociIndex: digest, missingFiles: plan.missing },
-      index: { digest, size },
-      tars,
-    };
-  }
-
-  async rewrite(index: OciIndex, indexes: readonly PlatformIndex[]): Promise<ManifestDocument> {
-    const documents = new Map<string, Buffer>();
-    for (const { digest } of index.manifests ?? [])
-      documents.set(digest, await readDocument(this.#layout, digest));
-    const { manifests, top } = convertImage(index, (digest) => documents.get(digest), indexes, SOCI_FORM);
-    for (const { digest, bytes } of [...manifests, top]) await this.#deps.putBlob(digest, bytes);
-    return top;
-  }
-
-  /** @param diffId according to the config; none in the `full` form */
-  #indexOnce(layer: OciDescriptor, diffId: string | undefined): Promise<IndexedLayer> {
-    // The index also contains the layer's media type.
-    const key = `${layer.digest} ${layer.mediaType} ${diffId}`;
-    const known = this.#indexed.get(key);
-    if (known !== undefined) return known;
-    const indexed = this.#index(layer, diffId);
-    this.#indexed.set(key, indexed);
-    return indexed;
-  }
-
-  async #index(layer: OciDescriptor, diffId: string | undefined): Promise<IndexedLayer> {
-    const digest = parseDigest(layer.digest);
-    const descriptor = { digest, mediaType: layer.mediaType, size: layer.size };
-    const { form, minLayerBytes } = this.#options;
-    const skipped = (form === 'inflated' ? tarSkipReason : skipReason)(descriptor, minLayerBytes);
-    if (skipped !== undefined) return { outcome: { digest, state: 'skipped', skipped } };
-    const part = locateBlob(this.#layout, digest);
-    if (part.range.end - part.range.start !== layer.size)
-      throw new SpandrelError('BLOB_CORRUPT', `the blob ${digest} does not have the size in its manifest`);
-    try {
-      const tar = form === 'inflated' ? await this.#inflate(descriptor, part, diffId) : undefined;
-      return tar ?? (await this.#keep(descriptor, await this.#deps.indexLayer(part, digest)));
-    } catch (error) {
-      if (!isSpandrelError(error, 'LAYER_CORRUPT', 'LAYER_UNSUPPORTED', 'LAYER_TOO_LARGE')) throw error;
-      return { outcome: { digest, state: 'failed', skipped: error.code, message: error.message } };
-    }
-  }
-
-  /** The layer with its tar in its place; `undefined` if it must stay as it is. */
-  async #inflate(
-    layer: SociLayer['layer'],
-    part: FilePart,
-    diffId: string | undefined,
-  ): Promise<IndexedLayer | undefined> {
-    const { digest } = layer;
-    const inflated = await this.#deps.inflateLayer(part, digest);
-    const { ztoc, spanBytes, compression, tarBytes: size } = inflated;
-    if (ztoc === undefined || inflated.diffId !== diffId) {
-      await inflated.drop();
-      return undefined;
-    }
-    // The tar is the layer: its media type may be Docker's.
-    if (compression === 'none') {
-      await inflated.drop();
-      return this.#keepZtoc(layer, digest, spanBytes, ztoc);
-    }
-    await inflated.take();
-    const tar = { digest: inflated.diffId, mediaType: MEDIA_TYPES.ociLayer };
-    const kept = await this.#keepZtoc(tar, digest, spanBytes, ztoc);
-    return { ...kept, outcome: { ...kept.outcome, tar: { digest: tar.digest, size } } };
-  }
-
-  async #keep(layer: SociLayer['layer'], index: LayerFileIndex): Promise<IndexedLayer> {
-    const { digest } = layer;
-    const { ztoc, reason } = index;
-    if (ztoc === undefined || reason !== undefined) {
-      const { code, message } = reason ?? { code: 'INTERNAL', message: 'no zTOC' };
-      return { outcome: { digest, state: 'failed', skipped: code, message } };
-    }
-    return this.#keepZtoc(layer, digest, this.#options.spanBytes, ztoc);
-  }
-
-  /** @param layer as the result names it */
-  async #keepZtoc(
-    layer: SociLayer['layer'],
-    original: Digest,
-    spanBytes: number,
-    ztoc: NonNullable<LayerFileIndex['ztoc']>,
-  ): Promise<IndexedLayer> {
-    const { optimizeXattrs, prefetchPaths } = this.#options;
-    const isPrefetching = prefetchPaths.length > 0;
-    const decoded = optimizeXattrs || isPrefetching ? decodeZtoc(ztoc.bytes) : undefined;
-    const disableXattrs = optimizeXattrs && decoded !== undefined && hasNoXattrs(decoded);
-    const prefetch =
-      isPrefetching && decoded !== undefined ? readPrefetchLayer(layer.digest, decoded) : undefined;
-    await this.#deps.putBlob(ztoc.digest, ztoc.bytes);
-    return {
-      outcome: {
-        digest: original,
-        state: 'indexed',
-        ztoc: { digest: ztoc.digest, size: ztoc.bytes.byteLength },
-      },
-      soci: {
-        layer,
-        spanBytes,
-        ztoc: { digest: ztoc.digest, sizeBytes: ztoc.bytes.byteLength },
-        disableXattrs,
-      },
-      ...(prefetch === undefined ? {} : { prefetch }),
-    };
-  }
+function layoutSource(layout: OciLayout): ImageSource<FilePart> {
+  const read = (digest: string): Promise<Buffer> => readDocument(layout, digest);
+  return {
+    readManifest: read,
+    readConfig: read,
+    readListed: read,
+    locateLayer: ({ digest, size }) => {
+      const part = locateBlob(layout, digest);
+      if (part.range.end - part.range.start !== size)
+        throw new SpandrelError('BLOB_CORRUPT', `the blob ${digest} does not have the size in its manifest`);
+      return part;
+    },
+  };
 }

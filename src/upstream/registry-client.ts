@@ -27,9 +27,10 @@ import { type ProbeOutcome, type ProbeSubject, probeRead } from './api/probe-rea
 import { RegistryApi } from './api/registry-api.ts';
 import { RegistryBlobSource } from './blobs/registry-blob-source.ts';
 import { type Pause, realPause } from './transport/backoff-ms.ts';
-import { hasBlob, pushBlob } from './pushes/push-blob.ts';
+import { hasContent } from './pushes/has-content.ts';
+import { pushBlob } from './pushes/push-blob.ts';
 import { type PushedManifest, pushManifest } from './pushes/push-manifest.ts';
-import { listInFallbackTag } from './pushes/fallback-tag.ts';
+import { listInFallbackTag } from './pushes/list-in-fallback-tag.ts';
 import { listTags, type TagPage, type TagQuery } from './manifests/list-tags.ts';
 import type { TlsFiles } from './transport/tls-files.ts';
 import type { UpstreamTiming } from './transport/transport.ts';
@@ -197,9 +198,9 @@ export class RegistryClient implements AsyncDisposable {
     return this.#lists.run(() => listReferrers(this.#api, name, digest, signal), signal, name);
   }
 
-  /** Whether the repository has the blob, by one HEAD; false also if HEAD is refused. */
-  hasBlob(repository: string, digest: Digest, signal?: AbortSignal): Promise<boolean> {
-    return hasBlob(this.#api, { repository: this.upstreamName(repository), digest, signal });
+  /** As {@link hasContent}. */
+  has(kind: 'blob' | 'manifest', repository: string, digest: Digest, signal?: AbortSignal): Promise<boolean> {
+    return hasContent(this.#api, kind, { repository: this.upstreamName(repository), digest, signal });
   }
 
   /**

@@ -178,7 +178,8 @@ export class ScriptedRegistry implements AsyncDisposable {
       const { latencyMs = 0 } = this.#options;
       if (latencyMs > 0) await this.#clock.sleep(latencyMs, signal);
       if (fault?.kind === 'hold') await waitFor(fault.until, signal);
-      const body = await readBody(request);
+      const isRead = method === 'GET' || method === 'HEAD';
+      const body = isRead ? Buffer.alloc(0) : await readBody(request);
       if (fault?.kind === 'cut') {
         this.#pushes?.keep({ method, path }, body.subarray(0, fault.keptBytes));
         throw new Error('cut by a fault');

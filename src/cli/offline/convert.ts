@@ -5,18 +5,12 @@ import { parseArgs } from 'node:util';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 
 import { rangeLength } from '../../core/byte-range.ts';
-import { containerPlatform, parsePlatform, type Platform } from '../../core/platform.ts';
+import { containerPlatform } from '../../core/platform.ts';
 import type { Digest } from '../../core/digest.ts';
-import { isSpandrelError } from '../../core/errors.ts';
 import { escapeControls } from '../../core/escape-controls.ts';
 import { WorkerPool } from '../../threads/worker-pool.ts';
-import {
-  convertLayout,
-  type ConvertOptions,
-  type ConvertOutcome,
-  type InflatedLayer,
-  type LayerOutcome,
-} from '../../convert/convert-layout.ts';
+import { convertLayout, type ConvertOutcome } from '../../convert/convert-layout.ts';
+import type { ConvertOptions, InflatedLayer, LayerOutcome } from '../../convert/index-source.ts';
 import { readLayoutTag } from '../../convert/read-layout-tag.ts';
 import { LayoutOutput } from '../../convert/layout-output.ts';
 import { type OciLayout, openOciLayout } from '../../convert/oci-layout.ts';
@@ -28,7 +22,9 @@ import type { CommandHelp, Flags } from '../terminal/command-help.ts';
 import { EXIT } from '../terminal/exit-status.ts';
 import { printJson } from '../terminal/print-json.ts';
 import { ProgressBar } from '../terminal/progress-bar.ts';
+import { parsePlatformFlags } from '../terminal/parse-platform-flags.ts';
 import { parseSizeFlag } from '../terminal/parse-size-flag.ts';
+import { splitFlagList } from '../terminal/split-flag-list.ts';
 import { UsageError } from '../terminal/usage-error.ts';
 import { ENGINE_HELP, readOfflineSettings } from './offline-settings.ts';
 import type * as layerFileTasks from '../../build/layer-file-worker.ts';
@@ -119,15 +115,13 @@ export async function convert(args: string[]): Promise<number> {
   const spanBytes = parseSizeFlag('--span-size', spanSize ?? '4MiB', 1);
   const options: ConvertOptions = {
     form,
-    platforms: values['all-platforms']
-      ? 'all'
-      : splitList(values.platform).map((text) => parseFlag(text, host)),
+    platforms: values['all-platforms'] ? 'all' : parsePlatformFlags(values.platform, host),
     host,
     spanBytes,
     minLayerBytes: parseSizeFlag('--min-layer-size', values['min-layer-size'], 0),
-    optimizeXattrs: parseOptimizations(splitList(values.optimizations)),
+    optimizeXattrs: parseOptimizations(splitFlagList(values.optimizations)),
     prefetchPaths: [
-      ...splitList(values['prefetch-file']),
+      ...splitFlagList(values['prefetch-file']),
       ...(await readPaths(values['prefetch-files-json'])),
     ],
   };
@@ -259,15 +253,6 @@ function describeLayer({ digest, state, tar, ztoc, skipped, message }: LayerOutc
   return `${layer} ->${tar === undefined ? '' : ` tar ${tar.digest},`} zTOC ${ztoc.digest}`;
 }
 
-function parseFlag(text: string, host: Platform): Platform {
-  try {
-    return parsePlatform(text, host);
-  } catch (error) {
-    if (isSpandrelError(error, 'QUERY_INVALID')) throw new UsageError(`--platform: ${error.message}`);
-    throw error;
-  }
-}
-
 function parseFormat(text: string): 'archive' | 'directory' {
   const format = Object.entries(FORMATS).find(([name]) => name === text)?.[1];
   if (format === undefined)
@@ -284,14 +269,6 @@ function parseOptimizations(names: readonly string[]): boolean {
   const unknown = names.find((name) => name !== 'xattr');
   if (unknown !== undefined) throw new UsageError(`--optimizations: ${unknown} is not known, only xattr`);
   return names.length > 0;
-}
-
-/** Values may be repeated flags or separated by commas. */
-function splitList(values: readonly string[]): string[] {
-  return values
-    .flatMap((value) => value.split(','))
-    .map((value) => value.trim())
-    .filter((value) => value !== '');
 }
 
 async function readPaths(file: string | undefined): Promise<string[]> {

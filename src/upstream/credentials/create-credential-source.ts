@@ -1,12 +1,9 @@
-import { homedir } from 'node:os';
-import { join } from 'node:path';
-
 import type { UpstreamConfig } from '../../config/upstream-config.ts';
 import { parseEcrHost } from '../../core/ecr-host.ts';
 import type { Logger } from '../../telemetry/logger.ts';
 import type { Events } from '../../telemetry/events.ts';
 import { basicCredentials, type CredentialSource, FixedCredentials } from './credentials.ts';
-import { DockerCredentials } from './docker-credentials.ts';
+import { DockerCredentials, dockerConfigPath } from './docker-credentials.ts';
 import { EcrCredentials } from './ecr-credentials.ts';
 import type { Environment } from '../transport/proxy-choice.ts';
 import { PasswordFileCredentials } from './password-file-credentials.ts';
@@ -40,7 +37,7 @@ export function createCredentialSource(
         host: new URL(url).host,
         repositoryPrefix,
         alias: host,
-        path: auth.path ?? join(environment['DOCKER_CONFIG'] || join(homedir(), '.docker'), 'config.json'),
+        path: auth.path ?? dockerConfigPath(environment),
         events: deps.events,
         onKept,
       });

@@ -1,11 +1,20 @@
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+
 import { SingleFlight } from '../../cache/single-flight.ts';
 import { SpandrelError } from '../../core/errors.ts';
 import { Secret } from '../../core/secret.ts';
 import type { Events } from '../../telemetry/events.ts';
 import { ChangingFile, type OnKept } from '../transport/changing-file.ts';
+import type { Environment } from '../transport/proxy-choice.ts';
 import { askCredentialHelper } from './ask-credential-helper.ts';
 import { basicCredentials, type Credentials, type CredentialSource, userOf } from './credentials.ts';
 import { type DockerConfigEntry, parseDockerConfig } from './parse-docker-config.ts';
+
+/** Path of the configuration of docker's client. */
+export function dockerConfigPath(environment: Environment): string {
+  return join(environment['DOCKER_CONFIG'] || join(homedir(), '.docker'), 'config.json');
+}
 
 export interface DockerCredentialsDeps {
   readonly upstream: string;

@@ -2,7 +2,7 @@ import { SpandrelError } from '../../core/errors.ts';
 import type { ApiRequest, ApiResponse, RegistryApi } from '../api/registry-api.ts';
 import { resolveRedirect } from '../transport/resolve-redirect.ts';
 import type { BlobPush } from './push-blob.ts';
-import { readPushFailure } from './push-failure.ts';
+import { readPushFailure } from './read-push-failure.ts';
 
 /** Parts of an ECR layer have 5 to 10 MiB; larger requests time out on slow links. */
 const CHUNK_BYTES = 8 * 2 ** 20;

@@ -1,35 +1,12 @@
-import type { Digest } from '../../core/digest.ts';
 import { isSpandrelError } from '../../core/errors.ts';
 import type { RegistryApi } from '../api/registry-api.ts';
 import { backoffMs, type Pause } from '../transport/backoff-ms.ts';
 import { BlobUpload } from './blob-upload.ts';
-import { isPassing, readPushFailure } from './push-failure.ts';
+import { type ContentName, hasContent } from './has-content.ts';
+import { isPassing } from './read-push-failure.ts';
 
-export interface BlobName {
-  readonly repository: string;
-  readonly digest: Digest;
-  readonly signal: AbortSignal | undefined;
-}
-
-export interface BlobPush extends BlobName {
+export interface BlobPush extends ContentName {
   readonly bytes: Uint8Array;
-}
-
-/** As {@link RegistryClient.hasBlob}. */
-export async function hasBlob(api: RegistryApi, { repository, digest, signal }: BlobName): Promise<boolean> {
-  const response = await api.request({
-    kind: 'blob',
-    method: 'HEAD',
-    path: `${repository}/blobs/${digest}`,
-    repository,
-    access: 'pull,push',
-    signal,
-  });
-  const { status } = response;
-  if (status === 429 || (status >= 500 && status !== 501))
-    throw await readPushFailure(api.upstream, response);
-  await response.body.discard();
-  return status === 200;
 }
 
 /**
@@ -41,7 +18,7 @@ export async function pushBlob(
   blob: BlobPush,
   { retries, pause }: { readonly retries: number; readonly pause: Pause },
 ): Promise<boolean> {
-  if (await hasBlob(api, blob)) return false;
+  if (await hasContent(api, 'blob', blob)) return false;
   const upload = new BlobUpload(api, blob);
   let failures = 0;
   let farthest = 0;
@@ -58,7 +35,7 @@ export async function pushBlob(
       if (failures >= retries) throw error;
       await pause(backoffMs(failures++), blob.signal);
       // The registry may have carried out the request whose response was lost.
-      if (await hasBlob(api, blob)) return true;
+      if (await hasContent(api, 'blob', blob)) return true;
       // Registries may keep a broken chunk in part, and say nothing of it: the next upload starts anew.
       await (isDoubtful ? upload.restart() : upload.resume());
     }

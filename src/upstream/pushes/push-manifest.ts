@@ -1,7 +1,7 @@
 import { formatReference, type Reference } from '../../core/image-reference.ts';
 import type { ManifestDocument } from '../../core/manifest-document.ts';
 import type { RegistryApi } from '../api/registry-api.ts';
-import { readPushFailure } from './push-failure.ts';
+import { readPushFailure } from './read-push-failure.ts';
 
 export interface PushedManifest {
   /**

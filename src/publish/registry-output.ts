@@ -1,0 +1,82 @@
+import type { Digest } from '../core/digest.ts';
+import type { ManifestDocument } from '../core/manifest-document.ts';
+import { MEDIA_TYPES } from '../core/media-types.ts';
+import type { SociIndex, SociIndexInput } from '../soci/soci-index.ts';
+import type { Target } from '../upstream/target.ts';
+
+/** Something that is pushed, or would be. */
+export interface PushedContent {
+  readonly kind: 'blob' | 'manifest';
+  readonly digest: Digest;
+  readonly size: number;
+}
+
+export interface RegistryOutputOptions {
+  /** Asks the registry what it has, and pushes nothing. */
+  readonly isDryRun: boolean;
+  readonly signal: AbortSignal;
+}
+
+/** Pushes the documents of an indexed image to its repository, each unless it is there. */
+export class RegistryOutput {
+  /** What the repository lacked, in the order of its pushes. */
+  readonly pushed: PushedContent[] = [];
+  readonly #target: Target;
+  readonly #options: RegistryOutputOptions;
+  /** One push for each digest: platforms share zTOCs and SOCI indexes. */
+  readonly #puts = new Map<Digest, Promise<void>>();
+
+  constructor(target: Target, options: RegistryOutputOptions) {
+    this.#target = target;
+    this.#options = options;
+  }
+
+  putBlob(digest: Digest, bytes: Uint8Array): Promise<void> {
+    return this.#once(digest, async () => {
+      const { client, repository } = this.#target;
+      const { isDryRun, signal } = this.#options;
+      const isNew = isDryRun
+        ? !(await client.has('blob', repository, digest, signal))
+        : await client.pushBlob(repository, digest, bytes, signal);
+      if (isNew) this.pushed.push({ kind: 'blob', digest, size: bytes.byteLength });
+    });
+  }
+
+  putManifest(document: ManifestDocument): Promise<void> {
+    return this.#once(document.digest, async () => void (await this.#put(document)));
+  }
+
+  /** A SOCI v1 index is found by its subject: where the registry does not list it, the fallback tag does. */
+  putIndex({ descriptor, bytes }: SociIndex, subject: SociIndexInput['subject']): Promise<void> {
+    const { digest } = descriptor;
+    return this.#once(digest, async () => {
+      const isListed = await this.#put({ digest, bytes, mediaType: MEDIA_TYPES.ociManifest });
+      const { isDryRun, signal } = this.#options;
+      if (subject === undefined || isListed || isDryRun) return;
+      await this.#target.client.listInFallbackTag(
+        this.#target.repository,
+        subject.digest,
+        descriptor,
+        signal,
+      );
+    });
+  }
+
+  /** @returns whether the registry has said that it lists the manifest as a referrer */
+  async #put(document: ManifestDocument): Promise<boolean> {
+    const { digest, bytes } = document;
+    const { client, repository } = this.#target;
+    const { isDryRun, signal } = this.#options;
+    if (await client.has('manifest', repository, digest, signal)) return false;
+    this.pushed.push({ kind: 'manifest', digest, size: bytes.byteLength });
+    if (isDryRun) return false;
+    const { isListedReferrer } = await client.pushManifest(repository, { digest }, document, signal);
+    return isListedReferrer;
+  }
+
+  #once(digest: Digest, put: () => Promise<void>): Promise<void> {
+    const running = this.#puts.get(digest) ?? put();
+    this.#puts.set(digest, running);
+    return running;
+  }
+}
