@@ -41,14 +41,6 @@ describe('spandrel serve', () => {
     expect(child.stderr).toMatch(/SPANDREL_NO_SUCH: unknown key/);
   });
 
-  it('names the process that owns the store', async () => {
-    await using owner = new SpandrelProcess(['serve'], environment());
-    await owner.listening();
-    await using second = new SpandrelProcess(['serve'], environment());
-    expect(await second.exitStatus()).toBe(1);
-    expect(second.stderr).toMatch(/STORE_LOCKED.*running process \d+/);
-  });
-
   it('is healthy, ready, and shows its metrics', async () => {
     await using child = new SpandrelProcess(['serve'], environment());
     const { url, adminUrl } = await child.listening();

@@ -1,0 +1,42 @@
+import { expect, it } from 'vitest';
+
+import type { BlobStore } from '../../../src/blobs/blob-store.ts';
+import { ReadinessChecks } from '../../../src/http/admin/readiness.ts';
+import type { Connections } from '../../../src/http/listener/connections.ts';
+import { Events } from '../../../src/telemetry/events.ts';
+import { createLogger } from '../../../src/telemetry/logger.ts';
+
+it('warnings name what needs attention, and keep no proxy from being ready', async () => {
+  const events = new Events(createLogger('silent'));
+  let isLocked = true;
+  let certificateProblems: readonly string[] = [];
+  const checks = new ReadinessChecks({
+    accepting: () => true,
+    blobs: {
+      state: () => Promise.resolve({ isWritable: true, isLocked, freeBytes: 1 }),
+    } as unknown as BlobStore,
+    redis: undefined,
+    clients: [],
+    events,
+    connections: () => [{ certificateProblems } as unknown as Connections],
+    required: { redis: false },
+  });
+  expect(await checks.run()).toMatchObject({ status: 'ready', warnings: [] });
+
+  events.configRefused('SIGHUP', ['listen.prot: unknown key'], false);
+  certificateProblems = ['listen.tls.cert: the certificate expired'];
+  isLocked = false;
+  expect(await checks.run()).toMatchObject({
+    status: 'ready',
+    missing: [],
+    warnings: [
+      'listen.tls.cert: the certificate expired',
+      'the configuration in the files is refused: listen.prot: unknown key',
+      expect.stringMatching(/^storage\.root: the file of the lock/),
+    ],
+  });
+
+  events.configApplied('SIGHUP', []);
+  [certificateProblems, isLocked] = [[], true];
+  expect(await checks.run()).toMatchObject({ status: 'ready', warnings: [] });
+});
