@@ -17,6 +17,7 @@ import {
   startInflating,
   zstd,
 } from '../../helpers/inflated-image.ts';
+import { RedisServer } from '../../helpers/redis-server.ts';
 import { tarArchive } from '../../helpers/tar-blocks.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
@@ -247,6 +248,28 @@ describe('a diffID that the proxy has named', () => {
     });
     expect([status, body.equals(tarA.subarray(1000, 70_001))]).toEqual([206, true]);
     expect(registry.requests.entries.filter(({ path }) => /manifests|tags/.test(path))).toEqual([]);
+  });
+
+  it('is served by a replica that shares a sealed Redis, without a look at any image', async () => {
+    await using redis = await RedisServer.start();
+    const environment = {
+      SPANDREL_CACHE_REDIS_URL: redis.url,
+      SPANDREL_CACHE_REDIS_KEY: 'shared '.repeat(8),
+    };
+    await using upstream = await ImageUpstream.start();
+    await upstream.addImage(REPOSITORY, [layerA, layerB]);
+    const [one, other] = [
+      await startInflating(upstream, { environment }),
+      await startInflating(upstream, { environment }),
+    ];
+    const { digest } = await pullManifest(one);
+    upstream.registry.requests.clear();
+    const part = await requestBlob(other, sha256(tarA), { ...SNAPSHOTTER, range: 'bytes=100-40000' });
+    expect([part.status, part.body.equals(tarA.subarray(100, 40_001))]).toEqual([206, true]);
+    const { entries } = upstream.registry.requests;
+    expect(entries.filter(({ path }) => /manifests|tags/.test(path))).toEqual([]);
+    expect((await pullManifest(other)).digest).toBe(digest);
+    expect(await other.metric('spandrel_index_builds_total{outcome="indexed"}')).toBe(0);
   });
 
   it('is found by a proxy that never saw the image, in the configs of the tags', async () => {
