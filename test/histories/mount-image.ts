@@ -39,7 +39,7 @@ export async function mountImage(
   try {
     await client.start(tag);
     for (const mounted of client.mountedLayers) {
-      const layer = world.content.layers.find(({ digest }) => digest === mounted);
+      const layer = world.content.layers.find(({ digest, diffId }) => [digest, diffId].includes(mounted));
       const [name, bytes] = [...(layer?.files ?? [])].at(-1) ?? ['', Buffer.alloc(0)];
       const read = await client.readFile(name);
       if (!read.equals(bytes)) throw new Wrong(`${name} of ${mounted}: bytes of ${sha256(read)}`);

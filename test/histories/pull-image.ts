@@ -114,8 +114,12 @@ class Pull {
       .find(({ config: known }) => known.digest === config?.digest);
     if (image === undefined)
       throw new Wrong(`${repository.name} has no image with the config ${config?.digest}`);
-    const digests = image.layers.map(({ digest }) => digest);
-    if (String(layers.map(({ digest }) => digest)) !== String(digests))
+    // In the inflated form, tars take the places of layers.
+    const blobs = image.layers.map(({ digest, packed, diffId, tar }, place) =>
+      layers[place]?.digest === diffId ? { digest: diffId, bytes: tar } : { digest, bytes: packed },
+    );
+    const named = layers.map(({ digest, size }) => [digest, size]);
+    if (String(named) !== String(blobs.map(({ digest, bytes }) => [digest, bytes.length])))
       throw new Wrong(`layers of ${image.manifest.digest}: ${JSON.stringify(layers)}`);
     // The config gate sends the config after the SOCI index that the client has requested.
     const soci = annotations[SOCI_INDEX];
@@ -124,9 +128,7 @@ class Pull {
     await allOf([
       ...(indexing === undefined ? [] : [indexing]),
       this.#ask(`blobs/${digest}`, { bytes, digest }),
-      ...(documentsOnly ? [] : image.layers).map(({ digest, packed }) =>
-        this.#ask(`blobs/${digest}`, { bytes: packed, digest }),
-      ),
+      ...(documentsOnly ? [] : blobs).map((blob) => this.#ask(`blobs/${blob.digest}`, blob)),
     ]);
     return { image, indexed: await indexing };
   }

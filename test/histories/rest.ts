@@ -6,7 +6,7 @@ import { Refused, Wrong } from './judge.ts';
 import { Operations } from './operations.ts';
 import { type PulledTop, pullImage } from './pull-image.ts';
 import type { Replica } from './replica.ts';
-import { indexedImages, policyOf } from './rules.ts';
+import { indexedDigest, indexedImages, policyOf } from './rules.ts';
 import type { World } from './world.ts';
 
 interface Patience {
@@ -151,7 +151,7 @@ async function checkAnswers(world: World): Promise<void> {
             const wanted = isOwn ? indexedImages(pulled.top, policy) : [];
             const isAsWanted = pulled.images.every(({ image, indexed }) => {
               const own = wanted.find((candidate) => candidate.image === image);
-              return String(own?.layers.map(({ digest }) => digest)) === String(indexed);
+              return String(own?.layers.map((layer) => indexedDigest(layer, policy))) === String(indexed);
             });
             if (isAsWanted) return pulled;
             const given = pulled.images.map(({ indexed }) => indexed?.length ?? 'no index');

@@ -4,7 +4,7 @@ interface Rule {
   readonly repository?: string;
   readonly v1?: boolean;
   readonly v2?: boolean;
-  readonly v2Form?: 'lean' | 'full' | 'mirror';
+  readonly v2Form?: 'lean' | 'full' | 'mirror' | 'inflated';
   readonly minLayerBytes?: number;
   readonly platforms?: readonly string[];
   readonly preserveDigests?: boolean;
@@ -22,6 +22,8 @@ export const RULES: readonly (readonly Rule[])[] = [
   [{ repository: 'team/one', preserveDigests: true }],
   [{ v1: false }],
   [{ minLayerBytes: 50_000_000 }],
+  [{ v2Form: 'inflated' }],
+  [{ v2Form: 'inflated', minLayerBytes: 100_000 }],
 ];
 
 /** The effect of the rules on one repository. */
@@ -50,15 +52,21 @@ export function policyOf(rules: number, repository: string): Policy {
 /** Images of a tag that get SOCI indexes, with the layers in these; empty without any. */
 export function indexedImages(
   { images }: KnownTop,
-  { minLayerBytes, platforms }: Policy,
+  { minLayerBytes, platforms, v2Form }: Policy,
 ): { image: KnownImage; layers: readonly KnownLayer[] }[] {
   return images
     .filter(({ architecture }) => images.length === 1 || platforms.includes(`linux/${architecture}`))
     .map((image) => ({
       image,
       layers: image.layers.filter(
-        ({ mediaType, packed }) => !mediaType.endsWith('+zstd') && packed.length >= minLayerBytes,
+        ({ mediaType, packed }) =>
+          (v2Form === 'inflated' || !mediaType.endsWith('+zstd')) && packed.length >= minLayerBytes,
       ),
     }))
     .filter(({ layers }) => layers.length > 0);
+}
+
+/** The digest by which an image names a layer that is in its SOCI index: that of the layer or of its tar. */
+export function indexedDigest({ digest, diffId }: KnownLayer, { v2Form }: Policy): string {
+  return v2Form === 'inflated' ? diffId : digest;
 }
