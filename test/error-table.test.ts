@@ -64,7 +64,9 @@ async function publish(pushes: PushRules, fault?: FaultAction, ...flags: string[
   const onUse = (): void => registry.content.addTag('app', 'latest', parseDigest(`sha256:${'0'.repeat(64)}`));
   if (fault?.kind === 'hold') registry.faults.set([{ match: { method: 'POST' }, action: fault, onUse }]);
   else if (fault !== undefined) registry.faults.set([{ match: { method: 'POST' }, action: fault }]);
-  return run(['publish', `${registry.host}/app:latest`, '--min-layer-size', '0', ...flags]);
+  return run(['publish', `${registry.host}/app:latest`, '--min-layer-size', '0', ...flags], {
+    DOCKER_CONFIG: await temporaryFolder(),
+  });
 }
 
 function codeIn(body: string): unknown {

@@ -1,5 +1,6 @@
 import { parsePlatform, type Platform } from '../core/platform.ts';
 import { isSpandrelError } from '../core/errors.ts';
+import { type PublishRule, publishRule } from './publish-rule.ts';
 import {
   choice,
   flag,
@@ -45,6 +46,7 @@ export interface IndexRule {
    * only.
    */
   readonly preserveDigests?: boolean;
+  readonly publish?: PublishRule;
 }
 
 export const platformKind: ValueKind<Platform> = {
@@ -82,6 +84,11 @@ const rawRule = record<IndexRule>({
     about:
       'tags return the bytes of the upstream, for sites that verify signatures; images are then lazy ' +
       'through v1 only',
+  },
+  publish: {
+    kind: publishRule,
+    optional: true,
+    about: 'how `spandrel publish` tags images: `{tag, suffix, lambda}`',
   },
 });
 

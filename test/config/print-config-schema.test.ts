@@ -122,6 +122,11 @@ describe('the JSON Schema of the configuration', () => {
     ['a certificate without its key', file('upstreams', [{ ...UPSTREAM, cert: 'a.pem' }])],
     ['a rate of nothing', file('upstreams', [{ ...UPSTREAM, requestsPerSecond: { blob: 0 } }])],
     ['a rule that contradicts itself', file('index.rules', [{ preserveDigests: true, v2: true }])],
+    [
+      'a rule that replaces tags of Lambda',
+      file('index.rules', [{ publish: { tag: 'replace', lambda: true } }]),
+    ],
+    ['a rule with a suffix that no tag has', file('index.rules', [{ publish: { suffix: '/x' } }])],
     ['a rule with an unknown form', file('index.rules', [{ v2Form: 'fat' }])],
   ])('refuses %s, as the proxy does', (_what, yaml) => {
     expect(verdicts(yaml)).toEqual({ editor: false, proxy: false });
@@ -141,6 +146,7 @@ describe('the JSON Schema of the configuration', () => {
       ]),
     ],
     ['rules', file('index.rules', [{ repository: 'a/**', platforms: ['linux/arm64'], holdMs: 0 }])],
+    ['a rule about tags', file('index.rules', [{ publish: { tag: 'suffix', suffix: '-s', lambda: true } }])],
   ])('accepts %s, as the proxy does', (_what, yaml) => {
     expect(verdicts(yaml)).toEqual({ editor: true, proxy: true });
   });

@@ -1,8 +1,9 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { afterEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
+import type { PublishRule } from '../../src/config/publish-rule.ts';
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { isSpandrelError } from '../../src/core/errors.ts';
 import { isIndexType, MEDIA_TYPES } from '../../src/core/media-types.ts';
@@ -15,6 +16,8 @@ import { makeSecret } from '../helpers/secrets.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 import type { ScriptedRegistry, ScriptedRegistryOptions } from '../registry/scripted-registry.ts';
 
+// Not the credentials of whoever runs the tests.
+beforeEach(async () => void vi.stubEnv('DOCKER_CONFIG', await temporaryFolder()));
 afterEach(() => void vi.unstubAllEnvs());
 
 const golden = GoldenImages.small();
@@ -153,6 +156,36 @@ describe('spandrel publish', () => {
       expect(writes(registry)).toEqual([]);
     },
   );
+
+  it.each<[PublishRule, string[], string[]]>([
+    [{ tag: 'none' }, [], ['latest']],
+    [{ suffix: '.lazy' }, [], ['latest', 'latest.lazy']],
+    [{ tag: 'replace' }, [], ['latest']],
+    [{ lambda: true }, [], ['latest', 'latest-soci']],
+    [{ tag: 'none' }, ['--tag', 'other'], ['latest', 'other']],
+  ])('tags as the rule %o says, or as %o', async (rule, tagFlags, tags) => {
+    const { registry } = await start('docker-single');
+    const before = registry.content.manifest('app', 'latest').digest;
+    const flags = flagsOf(registry, golden.image('docker-single').runs[0]?.options ?? []);
+    const upstream = { name: 'demo', url: registry.url };
+    vi.stubEnv('SPANDREL_UPSTREAMS', JSON.stringify([upstream]));
+    vi.stubEnv('SPANDREL_INDEX_RULES', JSON.stringify([{ repository: 'app', publish: rule }]));
+    const run = await runInProcess('publish', 'demo/app:latest', ...tagFlags, ...flags);
+    expect(run).toMatchObject({ status: 0, stderr: '' });
+    expect(registry.content.tags('app')).toEqual(tags);
+    const isReplaced = registry.content.manifest('app', 'latest').digest !== before;
+    expect(isReplaced).toBe(rule.tag === 'replace');
+  });
+
+  it('does not replace a tag that Lambda uses', async () => {
+    const { registry } = await start('docker-single');
+    vi.stubEnv('SPANDREL_UPSTREAMS', JSON.stringify([{ name: 'demo', url: registry.url }]));
+    vi.stubEnv('SPANDREL_INDEX_RULES', JSON.stringify([{ publish: { lambda: true } }]));
+    const run = await runInProcess('publish', 'demo/app:latest', '--tag', 'latest', '--min-layer-size', '0');
+    expect(run.status).toBe(2);
+    expect(run.stderr).toContain('its rule says lambda: true');
+    expect(registry.requests.requestCount).toBe(0);
+  });
 
   it('takes credentials of `docker login`', async () => {
     const password = makeSecret('password of docker login');

@@ -2,10 +2,13 @@ import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 
 import { parseConfig } from '../../config/parse-config.ts';
+import { publishedTag, type PublishRule } from '../../config/publish-rule.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import { escapeControls } from '../../core/escape-controls.ts';
 import { parseImageReference, parseReference, type Reference } from '../../core/image-reference.ts';
 import { containerPlatform } from '../../core/platform.ts';
+import { IndexPolicies } from '../../images/lazy/index-policy.ts';
+import { generalPolicy } from '../../live-settings.ts';
 import { publishImage, type PublishOptions, type PublishOutcome } from '../../publish/publish-image.ts';
 import { RemoteLayerIndexer } from '../../publish/remote-layer-indexer.ts';
 import { Events } from '../../telemetry/events.ts';
@@ -24,11 +27,12 @@ import { UsageError } from '../terminal/usage-error.ts';
 import { chooseRegistry } from './choose-registry.ts';
 import { describeOutcome, printOutcome } from './print-outcome.ts';
 
-/** As in the documentation of the rule, and as AWS's index builder has it. */
-const DEFAULT_SUFFIX = '-soci';
-
 const FLAGS = {
-  tag: { type: 'string', value: 'TAG', about: 'tag for the converted image (default: its own and -soci)' },
+  tag: {
+    type: 'string',
+    value: 'TAG',
+    about: 'tag for the result (default: as its rule says, else its own and -soci)',
+  },
   'no-tag': { type: 'boolean', default: false, about: 'set no tag: push by digest only' },
   v1: {
     type: 'boolean',
@@ -83,13 +87,14 @@ export async function publish(args: string[]): Promise<number> {
   const stopping = new AbortController();
   const stop = (): void =>
     stopping.abort(new SpandrelError('SHUTTING_DOWN', 'stopped; run it again to go on'));
-  const options: PublishOptions = {
+  checkTagFlags(values, reference);
+  const wanted: WantedOptions = {
     form: values.v1 ? 'v1' : 'full',
-    tag: chooseTag(values, reference),
+    chooseTag: (rule) => chooseTag(values, reference, rule),
     platforms: values.platform.length === 0 ? 'all' : parsePlatformFlags(values.platform, host),
     host,
     spanBytes: sizeOf('--span-size', values['span-size'], 1) ?? index.spanBytes,
-    minLayerBytes: sizeOf('--min-layer-size', values['min-layer-size'], 0) ?? index.minLayerBytes,
+    minLayerBytes: sizeOf('--min-layer-size', values['min-layer-size'], 0),
     optimizeXattrs: false,
     prefetchPaths: [],
     isDryRun: values['dry-run'],
@@ -98,7 +103,7 @@ export async function publish(args: string[]): Promise<number> {
   const { config, name } = await chooseRegistry(written, given, process.env, values['plain-http']);
   process.once('SIGINT', stop).once('SIGTERM', stop);
   try {
-    const outcome = await publishTo(config, name, reference, options);
+    const { outcome, options } = await publishTo(config, name, reference, wanted);
     const named = `${written}${options.tag === undefined ? '' : `:${options.tag}`}`;
     if (values.json) printOutcome(named, options, outcome);
     else process.stdout.write(`${describeOutcome(named, options, outcome).map(escapeControls).join('\n')}\n`);
@@ -112,12 +117,18 @@ export async function publish(args: string[]): Promise<number> {
   }
 }
 
+/** What the command line wants; the rule of the repository has the rest. */
+interface WantedOptions extends Omit<PublishOptions, 'tag' | 'minLayerBytes'> {
+  readonly minLayerBytes: number | undefined;
+  readonly chooseTag: (rule: PublishRule | undefined) => string | undefined;
+}
+
 async function publishTo(
   config: ReturnType<typeof parseConfig>,
   name: string,
   reference: Reference,
-  options: PublishOptions,
-): Promise<PublishOutcome> {
+  { chooseTag: choose, ...wanted }: WantedOptions,
+): Promise<{ outcome: PublishOutcome; options: PublishOptions }> {
   const logger = createLogger('silent');
   await using upstreams = await createUpstreams({
     upstreams: config.upstreams ?? [],
@@ -127,6 +138,10 @@ async function publishTo(
     events: new Events(logger),
     logger,
   });
+  const target = upstreams.select({ name });
+  const policy = new IndexPolicies(generalPolicy(config), config.index.rules ?? []).of(target);
+  const minLayerBytes = wanted.minLayerBytes ?? policy.minLayerBytes;
+  const options: PublishOptions = { ...wanted, minLayerBytes, tag: choose(policy.publish) };
   const { engine } = readOfflineSettings(process.env);
   using bar = new ProgressBar(options.isDryRun ? 'indexing' : 'indexing and pushing', 0);
   await using indexer = await RemoteLayerIndexer.open({
@@ -141,7 +156,7 @@ async function publishTo(
     onProgress: (bytes) => bar.add(bytes),
   });
   const indexLayer = indexer.indexLayer.bind(indexer);
-  return await publishImage(upstreams.select({ name }), reference, options, { indexLayer });
+  return { outcome: await publishImage(target, reference, options, { indexLayer }), options };
 }
 
 interface TagFlags {
@@ -151,18 +166,37 @@ interface TagFlags {
 }
 
 /** @throws UsageError */
-function chooseTag({ tag, 'no-tag': isUntagged, v1 }: TagFlags, reference: Reference): string | undefined {
+function checkTagFlags({ tag, 'no-tag': isUntagged, v1 }: TagFlags, reference: Reference): void {
   if (tag !== undefined && (isUntagged || v1))
     throw new UsageError(`--tag and ${v1 ? '--v1' : '--no-tag'} exclude each other`);
+  if (tag === undefined && !isUntagged && !v1 && !('tag' in reference))
+    throw new UsageError('an image with a digest needs --tag or --no-tag');
+  if (tag !== undefined) checkTag(tag);
+}
+
+/** @throws UsageError */
+function chooseTag(
+  { tag, 'no-tag': isUntagged, v1 }: TagFlags,
+  reference: Reference,
+  rule: PublishRule | undefined,
+): string | undefined {
   if (isUntagged || v1) return undefined;
-  const wanted = tag ?? ('tag' in reference ? `${reference.tag}${DEFAULT_SUFFIX}` : undefined);
-  if (wanted === undefined) throw new UsageError('an image with a digest needs --tag or --no-tag');
+  const own = 'tag' in reference ? reference.tag : undefined;
+  if (rule?.lambda === true && tag !== undefined && tag === own)
+    throw new UsageError(`--tag: ${tag} is not replaced, because its rule says lambda: true; name another`);
+  const chosen = tag ?? (own === undefined ? undefined : publishedTag(own, rule));
+  if (chosen !== undefined) checkTag(chosen);
+  return chosen;
+}
+
+/** @throws UsageError */
+function checkTag(tag: string): void {
   try {
-    if ('tag' in parseReference(wanted)) return wanted;
+    if ('tag' in parseReference(tag)) return;
   } catch (error) {
     if (!isSpandrelError(error, 'TAG_INVALID', 'DIGEST_INVALID')) throw error;
   }
-  throw new UsageError(`--tag: ${wanted} is not a tag`);
+  throw new UsageError(`--tag: ${tag} is not a tag`);
 }
 
 function sizeOf(flag: string, text: string | undefined, least: number): number | undefined {

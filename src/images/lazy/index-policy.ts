@@ -1,4 +1,5 @@
 import type { IndexRule, V2Form } from '../../config/index-rule.ts';
+import type { PublishRule } from '../../config/publish-rule.ts';
 import type { Platform } from '../../core/platform.ts';
 import type { Target } from '../../upstream/target.ts';
 
@@ -13,6 +14,7 @@ export interface IndexPolicy {
   readonly platforms: readonly Platform[];
   readonly holdMs: number;
   readonly lazyClients: readonly string[];
+  readonly publish?: PublishRule | undefined;
 }
 
 /** True if tags answer images with decompressed layers. */
@@ -59,6 +61,7 @@ function applyRule(policy: IndexPolicy, rule: IndexRule): IndexPolicy {
     platforms: rule.platforms ?? policy.platforms,
     holdMs: rule.holdMs ?? policy.holdMs,
     lazyClients: rule.lazyClients ?? policy.lazyClients,
+    publish: rule.publish ?? policy.publish,
   };
 }
 
