@@ -168,9 +168,17 @@ async function expectRefusedBehind(layer: string): Promise<void> {
   }
 }
 
+/** The state of a layer, once its index is stored: readers may have all bytes shortly before that. */
+async function endedState(layer: string): Promise<Record<string, unknown>> {
+  for (;;) {
+    const state = (await (await fetch(layer)).json()) as Record<string, unknown>;
+    if (state['state'] !== 'building') return state;
+  }
+}
+
 /** What a complete index says; equal for equal layers. */
 async function describeLayer(layer: string): Promise<unknown> {
-  const state = (await (await fetch(layer)).json()) as Record<string, unknown>;
+  const state = await endedState(layer);
   expect(state).toMatchObject({ state: 'readable', reason: 'LAYER_CORRUPT', diffId: null });
   expect(state).not.toHaveProperty('ztoc');
   expect(state).not.toHaveProperty('uncompressedSize');
@@ -259,7 +267,7 @@ describe('a layer whose stream is damaged', () => {
       for (const init of [{}, range(0, ''), range(0, tar.length + 1)])
         expect(await ask(`${layer}/tar`, init)).toMatchObject({ status: 422, code: 'LAYER_CORRUPT' });
     }
-    expect(await (await fetch(layer)).json()).toMatchObject({ state: 'readable', readableSize: tar.length });
+    expect(await endedState(layer)).toMatchObject({ state: 'readable', readableSize: tar.length });
     const referrers = await fetch(`${app.url}/v2/app/referrers/${await manifestOf(app)}`);
     expect(await referrers.json()).toMatchObject({ manifests: [] });
   });
@@ -275,28 +283,29 @@ describe('a layer whose stream is damaged', () => {
     upstream.registry.faults.clear();
     expect((await ask(`${layer}/tar`)).body.equals(tar)).toBe(true);
     await ask(`${layer}/spans`);
-    expect(await (await fetch(layer)).json()).toMatchObject({ state: 'indexed' });
+    expect(await endedState(layer)).toMatchObject({ state: 'indexed' });
   });
 });
 
-it('a fault of a layer is looked for once more in the blob: one of the disk is not remembered', async () => {
+it('a blob that the disk damages after it was verified is no fault of its layer, and is fetched again', async () => {
   const bytes = CUT['gzip that is cut short'] ?? Buffer.alloc(0);
   await upstream.addImage('app', [{ bytes, diffId: digestOf(tar) }]);
   await using app = await start();
   const layer = layerOf(app, bytes);
+  // Without its manifest, the blob is no layer yet: it is stored, and no index is built.
+  expect((await ask(`${app.url}/v2/app/blobs/${digestOf(bytes)}`)).body.equals(bytes)).toBe(true);
   const hex = digestHex(digestOf(bytes));
   const blobPath = join(app.root, 'blobs', 'sha256', hex.slice(0, 2), hex);
   const verify = vi.spyOn(BlobStore.prototype, 'verify');
   cleanup.defer(() => verify.mockRestore());
   verify.mockImplementationOnce(async function (this: BlobStore, digest) {
+    const isRight = await this.verify(digest);
     const file = await open(blobPath, 'r+');
     await file.write('rot', 1000);
     await file.close();
-    return this.verify(digest);
+    return isRight;
   });
   expect(await ask(`${layer}/spans`)).toMatchObject({ status: 502, code: 'BLOB_CORRUPT' });
-  // The second is the one that goes on with the real one.
-  expect(verify).toHaveBeenCalledTimes(2);
   expect((await ask(`${layer}/spans`)).status).toBe(200);
   await describeLayer(layer);
   expect(await app.metric('spandrel_store_condemned_total{kind="blob",damage="digest"}')).toBe(1);
