@@ -264,6 +264,8 @@ describe('a layer whose stream is damaged', () => {
       expect((await ask(`${layer}/files/etc/last`)).body.toString()).toBe('last');
       const all = await ask(`${layer}/tar`, range(0, tar.length));
       expect([all.status, all.body.equals(tar)]).toEqual([206, true]);
+      // While the index is being built, such a request gets what there is, and is cut off at the fault.
+      await endedState(layer);
       for (const init of [{}, range(0, ''), range(0, tar.length + 1)])
         expect(await ask(`${layer}/tar`, init)).toMatchObject({ status: 422, code: 'LAYER_CORRUPT' });
     }
@@ -278,8 +280,11 @@ describe('a layer whose stream is damaged', () => {
     await using app = await start({ SPANDREL_UPSTREAM_RETRIES: '0' });
     const layer = layerOf(app, bytes);
     upstream.registry.faults.add({ match: { path: /blobs/ }, action: { kind: 'corrupt', atByte: 300_000 } });
-    for (const path of ['files/etc/last', 'tar', 'spans', 'files'])
-      expect(await ask(`${layer}/${path}`)).not.toMatchObject({ code: 'LAYER_CORRUPT' });
+    for (const path of ['files/etc/last', 'tar', 'spans', 'files']) {
+      // A response that has begun is cut off.
+      const asked = await ask(`${layer}/${path}`).catch(() => ({ code: 'none' }));
+      expect(asked).not.toMatchObject({ code: 'LAYER_CORRUPT' });
+    }
     upstream.registry.faults.clear();
     expect((await ask(`${layer}/tar`)).body.equals(tar)).toBe(true);
     await ask(`${layer}/spans`);
