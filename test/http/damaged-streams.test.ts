@@ -292,7 +292,7 @@ describe('a layer whose stream is damaged', () => {
   });
 });
 
-it('a blob that the disk damages once it is verified is no fault of its layer, and fetched again', async () => {
+it('a blob damaged on disk after its verification is fetched again: no fault of its layer', async () => {
   const bytes = CUT['gzip that is cut short'] ?? Buffer.alloc(0);
   await upstream.addImage('app', [{ bytes, diffId: digestOf(tar) }]);
   await using app = await start();
