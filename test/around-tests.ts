@@ -1,3 +1,4 @@
+import { getGlobalDispatcher } from 'undici';
 import { afterAll, afterEach, beforeEach } from 'vitest';
 
 import { cleanup } from './helpers/cleanup.ts';
@@ -16,5 +17,7 @@ beforeEach(({ task }) => {
 afterEach(() => cleanup.endTest());
 afterAll(async () => {
   await cleanup.endFile();
+  // A response of `fetch` whose body a test has not read keeps its connection until it is garbage.
+  await getGlobalDispatcher().destroy();
   await leaks.expectNothingLeft();
 });

@@ -7,8 +7,8 @@ import { PROGRAMS } from '../scripts/programs.mjs';
 import { type Program, runProgram, runProgramSync, startProgram } from './helpers/programs.ts';
 
 const ROOT = resolve(import.meta.dirname, '..');
-/** The one that starts programs, and the samples below. */
-const EXCEPTIONS = ['test/helpers/programs.ts', 'test/programs.test.ts'];
+/** The one that starts programs, the samples below, and what plays npm, which starts a shell. */
+const EXCEPTIONS = ['test/helpers/programs.ts', 'test/programs.test.ts', 'test/cli/end-with-npm.test.ts'];
 
 /** Modules that start programs: Node's, and the usual packages. */
 const MODULES = [
