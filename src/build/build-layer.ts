@@ -1,7 +1,6 @@
-import { createHash } from 'node:crypto';
-
-import { type Digest, digestAlgorithm, digestOf, finishDigest } from '../core/digest.ts';
-import { type ErrorCode, isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { CheckedBytes } from '../blobs/verification/checked-bytes.ts';
+import { type Digest, digestOf } from '../core/digest.ts';
+import { type ErrorCode, isSpandrelError } from '../core/errors.ts';
 import type { LayerCompression } from '../core/media-types.ts';
 import type { Engine } from '../inflate/engine.ts';
 import { type BuiltTarZtoc, buildTarZtoc, type ReadTar } from './tar/build-tar-ztoc.ts';
@@ -80,7 +79,7 @@ export async function buildLayer(
   compressed: AsyncIterable<Uint8Array>,
   options: LayerBuilderOptions,
 ): Promise<LayerBuild> {
-  await using input = new CheckedInput(compressed, options.layerDigest);
+  await using input = new CheckedBytes(compressed, options.layerDigest);
   try {
     return await buildFrom(input, options);
   } catch (error) {
@@ -92,7 +91,7 @@ export async function buildLayer(
 
 const BUILD_FAULTS: readonly ErrorCode[] = ['LAYER_CORRUPT', 'LAYER_UNSUPPORTED', 'LAYER_TOO_LARGE'];
 
-async function buildFrom(input: CheckedInput, options: LayerBuilderOptions): Promise<LayerBuild> {
+async function buildFrom(input: CheckedBytes, options: LayerBuilderOptions): Promise<LayerBuild> {
   const tar = new DecompressedTar(options);
   const { writer } = options;
   const sink = {
@@ -186,42 +185,5 @@ function finishZtoc(
   } catch (error) {
     if (!isSpandrelError(error, 'LAYER_TOO_LARGE')) throw error;
     return { mountable: false, reason: { code: error.code, message: error.message } };
-  }
-}
-
-/** Counts the chunks that pass through, and compares them with their digest if there is one. */
-class CheckedInput implements AsyncIterable<Uint8Array>, AsyncDisposable {
-  readonly #chunks: AsyncIterator<Uint8Array>;
-  readonly #digest: Digest | undefined;
-  readonly #hash: ReturnType<typeof createHash> | undefined;
-  #bytes = 0;
-
-  constructor(chunks: AsyncIterable<Uint8Array>, digest: Digest | undefined) {
-    this.#chunks = chunks[Symbol.asyncIterator]();
-    this.#digest = digest;
-    this.#hash = digest && createHash(digestAlgorithm(digest));
-  }
-
-  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array, void, void> {
-    for (;;) {
-      const { done, value } = await this.#chunks.next();
-      if (done === true) return;
-      this.#bytes += value.length;
-      this.#hash?.update(value);
-      yield value;
-    }
-  }
-
-  /** Reads what the consumer left. @returns the size of the layer @throws SpandrelError BLOB_CORRUPT */
-  async finish(): Promise<number> {
-    for await (const _ of this);
-    if (this.#hash === undefined || this.#digest === undefined) return this.#bytes;
-    const digest = finishDigest(this.#hash, digestAlgorithm(this.#digest));
-    if (digest === this.#digest) return this.#bytes;
-    throw new SpandrelError('BLOB_CORRUPT', `the blob ${this.#digest} has the digest ${digest}`);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#chunks.return?.();
   }
 }

@@ -1,9 +1,8 @@
-import { createHash } from 'node:crypto';
 import { closeSync, openSync, writeSync } from 'node:fs';
 
 import { storeFault } from '../blobs/files/store-fault.ts';
-import { digestAlgorithm, type Digest, finishDigest } from '../core/digest.ts';
-import { SpandrelError } from '../core/errors.ts';
+import { CheckedBytes } from '../blobs/verification/checked-bytes.ts';
+import type { Digest } from '../core/digest.ts';
 import type { LayerCompression } from '../core/media-types.ts';
 import { engineNamed } from '../inflate/choose-engine.ts';
 import type { EngineName } from '../inflate/engine.ts';
@@ -44,15 +43,8 @@ export async function inflateLayerFile(
   const { path, range, digest, spanBytes, limits } = input;
   const compression = await detectPartCompression(input);
   using tar = new TarFile(input.tarPath);
-  const algorithm = digestAlgorithm(digest);
-  const hash = createHash(algorithm);
-  const readHashed = async function* (): AsyncGenerator<Uint8Array, void, void> {
-    for await (const chunk of readWithProgress(input, onProgress)) {
-      hash.update(chunk);
-      yield chunk;
-    }
-  };
-  const built = await buildTar(readHashed(), {
+  await using layer = new CheckedBytes(readWithProgress(input, onProgress), digest);
+  const built = await buildTar(layer, {
     compression,
     engine: engineNamed(input.engine),
     maxZstdWindowBytes: limits.maxZstdWindowBytes,
@@ -63,8 +55,7 @@ export async function inflateLayerFile(
     spanBytes,
     ...(compression === 'none' ? {} : { onOutput: (bytes) => tar.write(bytes) }),
   });
-  const found = finishDigest(hash, algorithm);
-  if (found !== digest) throw new SpandrelError('BLOB_CORRUPT', `the blob ${digest} has the digest ${found}`);
+  await layer.finish();
   return { ...built, compression };
 }
 

@@ -1,8 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 
-import { readGivenConfig } from './config/read-config.ts';
-import { parseConfig } from '../config/parse-config.ts';
+import { configOfCommand } from './config/read-config.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { escapeControls, escapeLines } from '../core/escape-controls.ts';
 import { readAdminToken } from '../http/access/read-admin-token.ts';
@@ -63,10 +62,7 @@ export async function warm(args: string[]): Promise<number> {
   const [image, ...more] = positionals;
   if (image === undefined || more.length > 0)
     throw new UsageError('expected an image like upstream/repository:tag');
-  const { admin: config } =
-    values.config === undefined
-      ? parseConfig({ yaml: '', environment: process.env })
-      : (await readGivenConfig({ file: values.config, environment: process.env })).config;
+  const { admin: config } = await configOfCommand({ file: values.config, environment: process.env });
   const { url, send } =
     values.admin === undefined
       ? await reachListener(config)

@@ -143,7 +143,7 @@ export class LayerIndexes implements AsyncDisposable {
     const found = await this.#findFor(layer, signal);
     if (found === undefined) return this.#useBuild(layer, (build) => build.view(signal), signal);
     if (found.memoryBytes <= MAX_HELD_BYTES) return found;
-    return new EvictableIndex(found, (waiting) => this.#complete(layer, waiting));
+    return new EvictableIndex(found, (waiting) => this.#complete(layer, false, waiting));
   }
 
   /**
@@ -151,25 +151,21 @@ export class LayerIndexes implements AsyncDisposable {
    * @throws SpandrelError as {@link open}
    */
   async ensure(layer: AuthorizedLayer, signal?: AbortSignal): Promise<LayerIndex> {
-    return this.#ensure(layer, signal);
+    return this.#complete(layer, true, signal);
   }
 
   /** As {@link ensure}, for a layer that its repository may lack: the result is not returned. */
   async build(layer: Layer, signal?: AbortSignal): Promise<void> {
-    await this.#ensure(layer, signal);
+    await this.#complete(layer, true, signal);
   }
 
-  async #ensure(layer: Layer, signal: AbortSignal | undefined): Promise<LayerIndex> {
-    const index = await this.#complete(layer, signal);
-    if (await this.#deps.files.hasZtoc(index.summary)) return index;
-    return waitFor(this.#replace(layer, index), signal);
-  }
-
-  /** The complete index, whose zTOC may be lost: readers of spans and files do not need it. */
-  async #complete(layer: Layer, signal: AbortSignal | undefined): Promise<LayerIndex> {
+  /** @param needsZtoc false for readers of spans and files, which do without a lost one */
+  async #complete(layer: Layer, needsZtoc: boolean, signal: AbortSignal | undefined): Promise<LayerIndex> {
     await this.#awaitUnsound(layer, signal);
     const found = await this.#findFor(layer, signal);
-    return found ?? this.#useBuild(layer, ({ published }) => published, signal);
+    if (found === undefined) return this.#useBuild(layer, ({ published }) => published, signal);
+    if (!needsZtoc || (await this.#deps.files.hasZtoc(found.summary))) return found;
+    return waitFor(this.#replace(layer, found), signal);
   }
 
   /**

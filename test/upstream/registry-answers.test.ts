@@ -1,13 +1,10 @@
 import { describe, expect, it } from 'vitest';
 
-import { parseConfig } from '../../src/config/parse-config.ts';
 import { digestOf } from '../../src/core/digest.ts';
-import { Events } from '../../src/telemetry/events.ts';
 import type { RegistryClient } from '../../src/upstream/registry-client.ts';
-import { createUpstreams } from '../../src/upstream/upstreams.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { collectingLogger } from '../helpers/collected-output.ts';
 import { type Script, ScriptedUpstream } from '../helpers/scripted-upstream.ts';
+import { openClient } from '../helpers/registry-clients.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 
 const BLOB = Buffer.from('0123456789');
@@ -16,23 +13,12 @@ const signal = new AbortController().signal;
 
 async function connect(script: Script, upstream: object = {}): Promise<[ScriptedUpstream, RegistryClient]> {
   const registry = cleanup.use(await ScriptedUpstream.start(script));
-  const environment = {
-    SPANDREL_UPSTREAMS: JSON.stringify([{ name: 'test', url: registry.url, ...upstream }]),
-    SPANDREL_UPSTREAM_RETRIES: '1',
-  };
-  const config = parseConfig({ yaml: '', environment });
-  const upstreams = cleanup.use(
-    await createUpstreams({
-      upstreams: config.upstreams ?? [],
-      timing: config.upstream,
-      limits: config.limits,
-      events: new Events(collectingLogger()),
-      logger: collectingLogger(),
-      pause: () => Promise.resolve(),
-    }),
+  const { client } = cleanup.use(
+    await openClient(
+      { name: 'test', url: registry.url, ...upstream },
+      { environment: { SPANDREL_UPSTREAM_RETRIES: '1' } },
+    ),
   );
-  const [client] = upstreams.clients;
-  if (client === undefined) throw new Error('no client');
   return [registry, client];
 }
 

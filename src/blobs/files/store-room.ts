@@ -34,12 +34,12 @@ type Hold = (before: StoredBlob | undefined) => StoredBlob | undefined;
 /** Manages the room of the store: reserves room for arriving content and evicts blobs for it. */
 export class StoreRoom implements AsyncDisposable {
   readonly budget: StoreBudget;
-  readonly removals: Removals;
   readonly #layout: StoreLayout;
   readonly #files: OpenFiles;
   readonly #ledger: BlobLedger;
   readonly #events: Events;
   readonly #health: StoreHealth;
+  readonly #removals: Removals;
   readonly #releaseIdle: () => Promise<boolean>;
   /** Number of users of each partial file's path. */
   readonly #pathUsers = new Map<string, number>();
@@ -48,7 +48,7 @@ export class StoreRoom implements AsyncDisposable {
   constructor(options: StoreRoomOptions) {
     const { maxBytes, otherBytes, layout, files, ledger, events, logger, health, releaseIdle } = options;
     this.budget = new StoreBudget(maxBytes, otherBytes);
-    this.removals = new Removals({ logger });
+    this.#removals = new Removals({ logger });
     this.#layout = layout;
     this.#files = files;
     this.#ledger = ledger;
@@ -162,7 +162,7 @@ export class StoreRoom implements AsyncDisposable {
 
   /** Removes the files of a partial blob, now or later. */
   discardPartial(path: string): Promise<void> {
-    return this.removals.run(path, () => removePartial(path));
+    return this.#removals.run(path, () => removePartial(path));
   }
 
   /** Removes the file of a complete blob that is not in the budget, now or later. */
@@ -173,7 +173,7 @@ export class StoreRoom implements AsyncDisposable {
       const there = this.budget.get(digest);
       if (there === undefined || there.partialPath !== undefined) await remove();
     };
-    return this.removals.run(path, remove, () => this.inTurn(digest, removeIfUnused));
+    return this.#removals.run(path, remove, () => this.inTurn(digest, removeIfUnused));
   }
 
   /** Removes whatever is in the place of a complete blob. */
@@ -183,6 +183,6 @@ export class StoreRoom implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.removals[Symbol.asyncDispose]();
+    await this.#removals[Symbol.asyncDispose]();
   }
 }

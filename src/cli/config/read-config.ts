@@ -1,7 +1,13 @@
 import { lstat } from 'node:fs/promises';
 
 import { configFiles, type ReadFile } from '../../config/config-files.ts';
-import { NOTHING_WRITTEN, parseWrittenConfig, type WrittenConfig } from '../../config/parse-config.ts';
+import type { Config } from '../../config/config-keys.ts';
+import {
+  NOTHING_WRITTEN,
+  parseConfig,
+  parseWrittenConfig,
+  type WrittenConfig,
+} from '../../config/parse-config.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import { nodeErrorCode } from '../../core/node-error-code.ts';
 import { UsageError } from '../terminal/usage-error.ts';
@@ -59,6 +65,16 @@ export async function readGivenConfig(input: ConfigInput): Promise<ReadConfig> {
       throw new UsageError(error.message);
     throw error;
   }
+}
+
+/**
+ * The configuration of the environment, and of the file that the command line names, if it names one: the
+ * default file is that of a proxy.
+ * @throws as {@link readGivenConfig}
+ */
+export async function configOfCommand({ file, environment }: ConfigInput): Promise<Config> {
+  if (file === undefined) return parseConfig({ yaml: '', environment });
+  return (await readGivenConfig({ file, environment })).config;
 }
 
 /** Reads from the contents of a configuration, so that all of it is of one moment. */

@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 
-import { parseConfig } from '../../config/parse-config.ts';
+import type { Config } from '../../config/config-keys.ts';
 import { publishedTag, type PublishRule } from '../../config/publish-rule.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import { escapeControls } from '../../core/escape-controls.ts';
@@ -15,7 +15,7 @@ import { Events } from '../../telemetry/events.ts';
 import { createLogger } from '../../telemetry/logger.ts';
 import { realPause } from '../../upstream/transport/backoff-ms.ts';
 import { createUpstreams } from '../../upstream/upstreams.ts';
-import { readGivenConfig } from '../config/read-config.ts';
+import { configOfCommand } from '../config/read-config.ts';
 import { ENGINE_HELP, readOfflineSettings } from '../offline/offline-settings.ts';
 import type { CommandHelp, Flags } from '../terminal/command-help.ts';
 import { EXIT } from '../terminal/exit-status.ts';
@@ -77,10 +77,7 @@ export async function publish(args: string[]): Promise<number> {
   const [image, ...more] = positionals;
   if (image === undefined || more.length > 0)
     throw new UsageError('expected an image like registry/repository:tag');
-  const given =
-    values.config === undefined
-      ? parseConfig({ yaml: '', environment: process.env })
-      : (await readGivenConfig({ file: values.config, environment: process.env })).config;
+  const given = await configOfCommand({ file: values.config, environment: process.env });
   const { name: written, reference } = parseImageReference(image);
   const host = containerPlatform(process.arch);
   const { index } = given;
@@ -124,7 +121,7 @@ interface WantedOptions extends Omit<PublishOptions, 'tag' | 'minLayerBytes'> {
 }
 
 async function publishTo(
-  config: ReturnType<typeof parseConfig>,
+  config: Config,
   name: string,
   reference: Reference,
   { chooseTag: choose, ...wanted }: WantedOptions,

@@ -1,7 +1,6 @@
-import { BoundedMap } from '../../cache/bounded-map.ts';
+import { KeyedAllowances } from '../../cache/keyed-allowances.ts';
 import { SingleFlight } from '../../cache/single-flight.ts';
 import type { ManifestDocument } from '../../core/manifest-document.ts';
-import { Allowance } from '../../core/work/allowance.ts';
 import type { Digest } from '../../core/digest.ts';
 import type { Events } from '../../telemetry/events.ts';
 import type { BlobProofs } from '../proofs/blob-proofs.ts';
@@ -41,14 +40,14 @@ const SEARCHES_PER_SECOND = 10;
 /** Makes derived documents again: the same image always yields the same bytes. */
 export class DerivedImages {
   readonly #deps: DerivedImagesDeps;
-  readonly #now: () => number;
   readonly #restores: SingleFlight<void>;
   readonly #searches: SingleFlight<boolean>;
-  readonly #allowances = new BoundedMap<Allowance>({ maxEntries: MAX_REPOSITORIES });
+  readonly #allowances: KeyedAllowances;
 
   constructor(deps: DerivedImagesDeps) {
     this.#deps = deps;
-    this.#now = deps.now ?? (() => performance.now());
+    const [perSecond, maxKeys] = [SEARCHES_PER_SECOND, MAX_REPOSITORIES];
+    this.#allowances = new KeyedAllowances({ perSecond, maxKeys, nowMs: deps.now });
     this.#restores = new SingleFlight('index', deps.events);
     this.#searches = new SingleFlight('index', deps.events);
   }
@@ -86,7 +85,12 @@ export class DerivedImages {
   async #search(target: Target, digest: Digest): Promise<boolean> {
     const { policies, knownLayers, lazyImages } = this.#deps;
     const { v1, v2 } = policies.of(target);
-    if ((!v1 && !v2) || knownLayers.get(target, digest) !== undefined || !this.#admit(target)) return false;
+    if (
+      (!v1 && !v2) ||
+      knownLayers.get(target, digest) !== undefined ||
+      !this.#allowances.take(targetKey(target))
+    )
+      return false;
     const attempts = new Attempts();
     const unindexed: ManifestDocument[] = [];
     for (const tag of await this.#deps.tags.of(target, attempts)) {
@@ -113,12 +117,5 @@ export class DerivedImages {
   async #imageOf(target: Target, tag: string): Promise<ManifestDocument | undefined> {
     const { manifest } = await this.#deps.manifests.get(target, { tag });
     return tryParseManifest(manifest) === undefined ? undefined : manifest;
-  }
-
-  #admit(target: Target): boolean {
-    const key = targetKey(target);
-    const allowance = this.#allowances.get(key) ?? new Allowance(SEARCHES_PER_SECOND);
-    this.#allowances.set(key, allowance);
-    return allowance.take(this.#now(), 0) !== undefined;
   }
 }

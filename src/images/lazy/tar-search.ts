@@ -1,7 +1,6 @@
-import { BoundedMap } from '../../cache/bounded-map.ts';
+import { KeyedAllowances } from '../../cache/keyed-allowances.ts';
 import { SingleFlight } from '../../cache/single-flight.ts';
 import type { Digest } from '../../core/digest.ts';
-import { Allowance } from '../../core/work/allowance.ts';
 import type { Events } from '../../telemetry/events.ts';
 import { type Target, targetKey } from '../../upstream/target.ts';
 import { isImageManifest } from '../documents/order-by-platform.ts';
@@ -35,13 +34,13 @@ const SEARCHES_PER_SECOND = 10;
  */
 export class TarSearch {
   readonly #deps: TarSearchDeps;
-  readonly #now: () => number;
   readonly #searches: SingleFlight<readonly Digest[]>;
-  readonly #allowances = new BoundedMap<Allowance>({ maxEntries: MAX_REPOSITORIES });
+  readonly #allowances: KeyedAllowances;
 
   constructor(deps: TarSearchDeps) {
     this.#deps = deps;
-    this.#now = deps.now ?? (() => performance.now());
+    const [perSecond, maxKeys] = [SEARCHES_PER_SECOND, MAX_REPOSITORIES];
+    this.#allowances = new KeyedAllowances({ perSecond, maxKeys, nowMs: deps.now });
     this.#searches = new SingleFlight('index', deps.events);
   }
 
@@ -55,7 +54,7 @@ export class TarSearch {
   }
 
   async #search(target: Target, diffId: Digest): Promise<readonly Digest[]> {
-    if (!this.#admit(target)) return [];
+    if (!this.#allowances.take(targetKey(target))) return [];
     const attempts = new Attempts();
     const candidates = new Set<Digest>();
     const seen = new Set<Digest>();
@@ -92,12 +91,5 @@ export class TarSearch {
     return parsed.layers.flatMap((layer, place) =>
       isSound(layer) && diffIds[place] === diffId && layer.digest !== diffId ? [layer.digest] : [],
     );
-  }
-
-  #admit(target: Target): boolean {
-    const key = targetKey(target);
-    const allowance = this.#allowances.get(key) ?? new Allowance(SEARCHES_PER_SECOND);
-    this.#allowances.set(key, allowance);
-    return allowance.take(this.#now(), 0) !== undefined;
   }
 }

@@ -9,7 +9,7 @@ import type { RegistryApi } from '../api/registry-api.ts';
 import { readFailure } from '../faults/failed-response.ts';
 
 /** Total for all pages. */
-export const MAX_REFERRER_BYTES = 4 * 2 ** 20;
+const MAX_REFERRER_BYTES = 4 * 2 ** 20;
 const MAX_PAGES = 100;
 /** Statuses of registries without the API: unknown route, or unknown method. */
 export const LACKS_API: ReadonlySet<number> = new Set([404, 405, 501]);
@@ -41,7 +41,8 @@ export async function listReferrers(
     });
     if (page === 0 && LACKS_API.has(response.status)) {
       await response.body.discard();
-      return readFallbackTag(api, repository, digest, signal);
+      const fallback = await readFallbackTag(api, repository, digest, signal);
+      return fallback === undefined ? [] : parseDescriptorList(api.upstream, fallback);
     }
     if (response.status !== 200) throw await readFailure(api.upstream, response, 'MANIFEST_UNKNOWN');
     const bytes = await response.body.read(bytesLeft);
@@ -62,12 +63,13 @@ export function fallbackTag(digest: Digest): string {
   return `${digestAlgorithm(digest)}-${digestHex(digest).slice(0, MAX_TAG_HEX_DIGITS)}`;
 }
 
-async function readFallbackTag(
+/** The index behind {@link fallbackTag}; `undefined` if there is none. */
+export async function readFallbackTag(
   api: RegistryApi,
   repository: string,
   digest: Digest,
   signal: AbortSignal | undefined,
-): Promise<Descriptor[]> {
+): Promise<Uint8Array | undefined> {
   try {
     const { bytes } = await fetchManifest(api, {
       repository,
@@ -76,9 +78,9 @@ async function readFallbackTag(
       maxBytes: MAX_REFERRER_BYTES,
       signal,
     });
-    return await parseDescriptorList(api.upstream, bytes);
+    return bytes;
   } catch (error) {
-    if (isSpandrelError(error, 'MANIFEST_UNKNOWN', 'NAME_UNKNOWN')) return [];
+    if (isSpandrelError(error, 'MANIFEST_UNKNOWN', 'NAME_UNKNOWN')) return undefined;
     throw error;
   }
 }

@@ -1,11 +1,9 @@
 import type { Descriptor } from '../../core/descriptor.ts';
 import { type Digest, digestOf } from '../../core/digest.ts';
-import { isSpandrelError } from '../../core/errors.ts';
 import { MEDIA_TYPES } from '../../core/media-types.ts';
 import type { RegistryApi } from '../api/registry-api.ts';
 import { parseObjectWithList } from '../auth/parse-json-object.ts';
-import { fetchManifest } from '../manifests/fetch-manifest.ts';
-import { fallbackTag, LACKS_API, MAX_REFERRER_BYTES } from '../manifests/list-referrers.ts';
+import { fallbackTag, LACKS_API, readFallbackTag } from '../manifests/list-referrers.ts';
 import { pushManifest } from './push-manifest.ts';
 
 export interface NewReferrer {
@@ -54,18 +52,8 @@ async function readListed(
   api: RegistryApi,
   { repository, subject, signal }: NewReferrer,
 ): Promise<readonly unknown[]> {
-  try {
-    const { bytes } = await fetchManifest(api, {
-      repository,
-      reference: { tag: fallbackTag(subject) },
-      accept: [MEDIA_TYPES.ociIndex],
-      maxBytes: MAX_REFERRER_BYTES,
-      signal,
-    });
-    const { manifests } = await parseObjectWithList(api.upstream, bytes, 'manifests');
-    return Array.isArray(manifests) ? manifests : [];
-  } catch (error) {
-    if (isSpandrelError(error, 'MANIFEST_UNKNOWN', 'NAME_UNKNOWN')) return [];
-    throw error;
-  }
+  const bytes = await readFallbackTag(api, repository, subject, signal);
+  if (bytes === undefined) return [];
+  const { manifests } = await parseObjectWithList(api.upstream, bytes, 'manifests');
+  return Array.isArray(manifests) ? manifests : [];
 }

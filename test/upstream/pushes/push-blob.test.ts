@@ -5,12 +5,10 @@ import { describe, expect, it } from 'vitest';
 import { parseConfig } from '../../../src/config/parse-config.ts';
 import { digestOf } from '../../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../../src/core/media-types.ts';
-import { Events } from '../../../src/telemetry/events.ts';
 import type { RegistryClient } from '../../../src/upstream/registry-client.ts';
-import { createUpstreams } from '../../../src/upstream/upstreams.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
-import { collectingLogger } from '../../helpers/collected-output.ts';
 import { DockerRegistry } from '../../helpers/docker-registry.ts';
+import { openClient } from '../../helpers/registry-clients.ts';
 import { makeSecret } from '../../helpers/secrets.ts';
 import { ScriptedRegistry, type ScriptedRegistryOptions } from '../../registry/scripted-registry.ts';
 import type { FaultAction } from '../../registry/faults.ts';
@@ -23,23 +21,7 @@ const LARGE_DIGEST = digestOf(LARGE);
 const PASSWORD = makeSecret('password of the pusher');
 
 async function clientOf(url: string, auth: object = { kind: 'anonymous' }): Promise<RegistryClient> {
-  const config = parseConfig({
-    yaml: '',
-    environment: { SPANDREL_UPSTREAMS: JSON.stringify([{ name: 'demo', url, auth }]) },
-  });
-  const upstreams = cleanup.use(
-    await createUpstreams({
-      upstreams: config.upstreams ?? [],
-      timing: config.upstream,
-      limits: config.limits,
-      events: new Events(collectingLogger()),
-      logger: collectingLogger(),
-      pause: () => Promise.resolve(),
-    }),
-  );
-  const [client] = upstreams.clients;
-  if (client === undefined) throw new Error('no client');
-  return client;
+  return cleanup.use(await openClient({ name: 'demo', url, auth })).client;
 }
 
 async function start(
