@@ -81,7 +81,10 @@ export const FLOORS: readonly (readonly Room[])[] = [
   [{ name: 'spans', purpose: 'a range of a layer -> spans -> decompressed bytes; span cache, read-ahead' }],
   [{ name: 'soci', purpose: 'SOCI indexes and converted images, exactly as Go prints them' }],
   [{ name: 'convert', purpose: 'conversion of images without a proxy: their layers, SOCI indexes, layouts' }],
-  [{ name: 'publish', purpose: 'pushing the SOCI indexes of an image to its registry' }],
+  [
+    { name: 'boot', purpose: 'what starts of containers read, and boot layers' },
+    { name: 'publish', purpose: 'pushing the SOCI indexes of an image to its registry' },
+  ],
   [
     {
       name: 'images',

@@ -1,0 +1,39 @@
+import type { Target } from '../upstream/target.ts';
+
+/** What starts of one repository's images read. */
+export interface BootProfile {
+  /** Starts that it was learned from. It counts from {@link MIN_STARTS} on. */
+  readonly starts: number;
+  /** In the order of first touch. */
+  readonly files: readonly ProfiledFile[];
+}
+
+export interface ProfiledFile {
+  /** Path in the image, without a leading slash. */
+  readonly path: string;
+  /** Share of the starts that read the file, 0 to 1. */
+  readonly startShare: number;
+  /**
+   * Share of the file's blocks of 64 KiB that a start which read it has read, 0 to 1; 1 for what a boot layer
+   * served.
+   */
+  readonly readShare: number;
+  readonly bytes: number;
+}
+
+/** Fewer starts may be odd ones. */
+export const MIN_STARTS = 2;
+
+export interface BootProfiles {
+  /** The profile of a repository, also one that does not count yet; `undefined` if there is none. */
+  read(repository: Target): Promise<BootProfile | undefined>;
+}
+
+/** Takes notice of boot layers that are given out. */
+export interface BootLayerWatch {
+  /**
+   * The client at `address` gets a boot layer with these files. Its start does not read them from the layers
+   * below, yet they count as read.
+   */
+  served(repository: Target, address: string, paths: readonly string[]): void;
+}
