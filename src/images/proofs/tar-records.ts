@@ -1,8 +1,7 @@
-import { mkdirSync, renameSync } from 'node:fs';
-import { dirname } from 'node:path';
-import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import type { StatementSync } from 'node:sqlite';
 
 import type { StoreHealth } from '../../blobs/files/store-health.ts';
+import { maxRecordRows, RecordFile } from '../../blobs/shelves/record-file.ts';
 import { BoundedMap } from '../../cache/bounded-map.ts';
 import { type Digest, isDigest } from '../../core/digest.ts';
 import type { Logger } from '../../telemetry/logger.ts';
@@ -32,13 +31,13 @@ export interface TarRecordsOptions {
 /** The most used records; others are read from the file. */
 const MAX_IN_MEMORY = 20_000;
 const MAX_REPOSITORIES = 10_000;
-/** Rows in the file, of about 300 bytes each. Beyond that the first ones are deleted, some at a time. */
-const MAX_ROWS = 1_000_000;
-const MIN_ROWS = 10_000;
 const ROW_BYTES = 300;
+/** If there are too many rows, so many of the first ones are deleted. */
 const ROWS_THAT_GO = 100;
-/** Share of the store that the file may take. */
-const SHARE = 1 / 64;
+const SCHEMA =
+  'CREATE TABLE IF NOT EXISTS tars (id INTEGER PRIMARY KEY, repository TEXT NOT NULL, ' +
+  'diff_id TEXT NOT NULL, layer TEXT NOT NULL, tar_bytes INTEGER NOT NULL, ' +
+  'span_bytes INTEGER NOT NULL, coding TEXT, UNIQUE (repository, diff_id, layer))';
 /** Layers of one repository with the same tar. */
 const MAX_LAYERS = 8;
 
@@ -51,9 +50,7 @@ export class TarRecords implements Disposable {
   readonly #recent = new BoundedMap<readonly TarRecord[]>({ maxEntries: MAX_IN_MEMORY });
   /** Whether repositories have records. */
   readonly #known = new BoundedMap<{ readonly isKnown: boolean }>({ maxEntries: MAX_REPOSITORIES });
-  readonly #health: StoreHealth;
-  readonly #logger: Logger;
-  readonly #database: DatabaseSync;
+  readonly #file: RecordFile;
   readonly #find: StatementSync;
   readonly #findAny: StatementSync;
   readonly #put: StatementSync;
@@ -62,40 +59,29 @@ export class TarRecords implements Disposable {
   readonly #maxRows: number;
   #rows: number;
 
-  private constructor(database: DatabaseSync, { health, logger, storeBytes }: TarRecordsOptions) {
-    this.#database = database;
-    this.#health = health;
-    this.#logger = logger;
-    this.#maxRows = Math.min(MAX_ROWS, Math.max(MIN_ROWS, Math.floor((storeBytes * SHARE) / ROW_BYTES)));
-    this.#rows = Number(database.prepare('SELECT COUNT(*) AS count FROM tars').get()?.['count']);
-    this.#find = database.prepare(
-      'SELECT * FROM tars WHERE repository = ? AND diff_id = ? ORDER BY id LIMIT ?',
-    );
-    this.#findAny = database.prepare('SELECT id FROM tars WHERE repository = ? LIMIT 1');
-    this.#put = database.prepare(
+  private constructor(file: RecordFile, storeBytes: number) {
+    this.#file = file;
+    this.#maxRows = maxRecordRows(storeBytes, ROW_BYTES);
+    this.#rows = Number(file.prepare('SELECT COUNT(*) AS count FROM tars').get()?.['count']);
+    this.#find = file.prepare('SELECT * FROM tars WHERE repository = ? AND diff_id = ? ORDER BY id LIMIT ?');
+    this.#findAny = file.prepare('SELECT id FROM tars WHERE repository = ? LIMIT 1');
+    this.#put = file.prepare(
       'INSERT OR IGNORE INTO tars (repository, diff_id, layer, tar_bytes, span_bytes, coding) ' +
         'VALUES (?, ?, ?, ?, ?, ?)',
     );
-    this.#delete = database.prepare('DELETE FROM tars WHERE repository = ? AND diff_id = ? AND layer = ?');
-    this.#deleteFirst = database.prepare(
+    this.#delete = file.prepare('DELETE FROM tars WHERE repository = ? AND diff_id = ? AND layer = ?');
+    this.#deleteFirst = file.prepare(
       'DELETE FROM tars WHERE id IN (SELECT id FROM tars ORDER BY id LIMIT ?)',
     );
   }
 
   static open(path: string, options: TarRecordsOptions): TarRecords {
-    const { health, logger } = options;
-    try {
-      return new TarRecords(openDatabase(path), options);
-    } catch (error) {
-      logger.warn({ err: error, path }, 'the table of tars cannot be read and is put aside');
-    }
-    try {
-      putAside(path);
-      return new TarRecords(openDatabase(path), options);
-    } catch (error) {
-      health.noteWriteFailure('tar', error);
-      return new TarRecords(openDatabase(':memory:'), options);
-    }
+    const { storeBytes, ...shared } = options;
+    return RecordFile.open(
+      path,
+      { kind: 'tar', schema: SCHEMA, ...shared },
+      (file) => new TarRecords(file, storeBytes),
+    );
   }
 
   /** Layers that decompress to a tar, the first known first. */
@@ -103,7 +89,7 @@ export class TarRecords implements Disposable {
     const key = `${targetKey(target)} ${diffId}`;
     const recent = this.#recent.get(key);
     if (recent !== undefined) return recent;
-    const rows = this.#read(() => this.#find.all(targetKey(target), diffId, MAX_LAYERS));
+    const rows = this.#file.read(() => this.#find.all(targetKey(target), diffId, MAX_LAYERS));
     if (rows === undefined) return [];
     const found = rows.flatMap((row) => parseRow(row) ?? []);
     // Most requests are for other blobs: that there is no record is remembered too.
@@ -116,7 +102,7 @@ export class TarRecords implements Disposable {
     const key = targetKey(target);
     const known = this.#known.get(key);
     if (known !== undefined) return known.isKnown;
-    const rows = this.#read(() => this.#findAny.all(key));
+    const rows = this.#file.read(() => this.#findAny.all(key));
     // Without facts, the search for a tar may be in vain; to say that there is none could be wrong.
     if (rows === undefined) return true;
     this.#known.set(key, { isKnown: rows.length > 0 });
@@ -130,7 +116,7 @@ export class TarRecords implements Disposable {
     const repository = targetKey(target);
     this.#recent.delete(`${repository} ${diffId}`);
     this.#known.set(repository, { isKnown: true });
-    this.#write(() => {
+    this.#file.write(() => {
       this.#rows += Number(
         this.#put.run(repository, diffId, layer, tarBytes, spanBytes, coding ?? null).changes,
       );
@@ -141,57 +127,13 @@ export class TarRecords implements Disposable {
   /** Forgets a layer that is gone or does not decompress to the tar. */
   delete(target: Target, { diffId, layer }: TarRecord): void {
     this.#recent.delete(`${targetKey(target)} ${diffId}`);
-    this.#write(() => (this.#rows -= Number(this.#delete.run(targetKey(target), diffId, layer).changes)));
-  }
-
-  #read<T>(work: () => T): T | undefined {
-    try {
-      return work();
-    } catch (error) {
-      this.#logger.warn({ err: error }, 'the table of tars cannot be read');
-      return undefined;
-    }
-  }
-
-  #write(work: () => unknown): void {
-    try {
-      work();
-    } catch (error) {
-      this.#health.noteWriteFailure('tar', error);
-    }
+    this.#file.write(
+      () => (this.#rows -= Number(this.#delete.run(targetKey(target), diffId, layer).changes)),
+    );
   }
 
   [Symbol.dispose](): void {
-    if (this.#database.isOpen) this.#database.close();
-  }
-}
-
-function openDatabase(path: string): DatabaseSync {
-  if (path !== ':memory:') mkdirSync(dirname(path), { recursive: true });
-  const database = new DatabaseSync(path);
-  try {
-    // With NORMAL, a power failure may lose the last rows but never damages the file.
-    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL');
-    database.exec(
-      'CREATE TABLE IF NOT EXISTS tars (id INTEGER PRIMARY KEY, repository TEXT NOT NULL, ' +
-        'diff_id TEXT NOT NULL, layer TEXT NOT NULL, tar_bytes INTEGER NOT NULL, ' +
-        'span_bytes INTEGER NOT NULL, coding TEXT, UNIQUE (repository, diff_id, layer))',
-    );
-    return database;
-  } catch (error) {
-    database.close();
-    throw error;
-  }
-}
-
-function putAside(path: string): void {
-  for (const suffix of ['', '-wal', '-shm']) {
-    try {
-      renameSync(`${path}${suffix}`, `${path}.damaged${suffix}`);
-    } catch (error) {
-      if (suffix === '') throw error;
-      // SQLite removes the other files when it closes the table.
-    }
+    this.#file[Symbol.dispose]();
   }
 }
 
