@@ -220,21 +220,20 @@ export class SpanFetcher implements AsyncDisposable {
 
   /**
    * Decodes spans of a zstd layer. A frame cannot be entered in the middle: the bytes before the spans in
-   * their frame are decoded and dropped.
+   * their frame are fetched and decoded too.
    */
   async #decodeFrames(
     { layer, index, reading: { fairnessKey, allowance } }: ReadContext,
     spans: readonly ReadSpan[],
   ): Promise<DecodedSpans> {
-    // The thread reads the file while it grows.
     const { signal } = this.#stopping;
-    const options = { provenBytes: index.layerBytes, complete: true, signal };
+    const { first, last } = endsOf(spans);
+    const options = { provenBytes: index.layerBytes, signal };
     await using handle = await this.#deps.blobs.openBlob(layer.digest, layer.source, options);
-    const { path, growth, source } = handle;
+    const { path, source } = handle;
+    await handle.locate({ start: first.compressed.start, end: last.compressed.end }, signal);
     const input: ReadZstdSpansInput = {
       path,
-      growth: growth.shared,
-      layerBytes: index.layerBytes,
       spans,
       maxWindowBytes: this.#deps.maxZstdWindowBytes,
       maxSkippedBytes: allowance.leftBytes,

@@ -81,7 +81,8 @@ function readPart({ fd, range }: FileRange): Buffer {
   return part;
 }
 
-export interface ReadZstdSpansInput extends Omit<ZstdRead, 'frame' | 'uncompressed'> {
+export interface ReadZstdSpansInput extends Omit<ZstdRead, 'frame' | 'uncompressed' | 'compressedEnd'> {
+  /** Consecutive ones, whose compressed bytes the file has. */
   readonly spans: readonly ReadSpan[];
 }
 
@@ -102,7 +103,9 @@ export async function readZstdSpans(input: ReadZstdSpansInput): Promise<Transfer
   const { spans, ...file } = input;
   const uncompressed = outputOf(spans);
   const frame = spans[0]?.frame ?? { compressedStart: 0, uncompressedStart: 0 };
-  const { bytes, skippedBytes } = await zstdReaders.read({ ...file, frame, uncompressed });
+  const compressedEnd = spans.at(-1)?.compressed.end ?? 0;
+  const read = { ...file, compressedEnd, frame, uncompressed };
+  const { bytes, skippedBytes } = await zstdReaders.read(read);
   for (const { uncompressed: span, crc32: expected } of spans) {
     const part = bytes.subarray(span.start - uncompressed.start, span.end - uncompressed.start);
     if (crc32(part) !== expected)

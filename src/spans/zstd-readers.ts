@@ -1,17 +1,15 @@
-import { Growth } from '../blobs/files/growth.ts';
+import { FilePieces } from '../blobs/reads/file-pieces.ts';
 import type { ByteRange } from '../core/byte-range.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { ZstdReader } from '../inflate/zstd-reader.ts';
-import { readPieces } from '../blobs/reads/read-growing-file.ts';
 import type { FrameStart } from '../ztoc/span.ts';
 
 /** A range of a zstd layer, and where it is stored. */
 export interface ZstdRead {
+  /** The file has the bytes from the start of the frame to `compressedEnd`; others may be missing. */
   readonly path: string;
-  /** Shared memory with the size of the growing file. */
-  readonly growth: SharedArrayBuffer;
-  /** Final size of the file. */
-  readonly layerBytes: number;
+  /** Where decoding can stop. */
+  readonly compressedEnd: number;
   /** The last frame that starts at or before the range. */
   readonly frame: FrameStart;
   readonly uncompressed: ByteRange;
@@ -21,7 +19,7 @@ export interface ZstdRead {
 }
 
 interface Kept {
-  readonly path: string;
+  readonly pieces: FilePieces;
   readonly reader: ZstdReader;
 }
 
@@ -46,7 +44,7 @@ export class ZstdReaders {
    */
   async read(wanted: ZstdRead): Promise<{ bytes: Uint8Array<ArrayBuffer>; skippedBytes: number }> {
     const kept = this.#find(wanted);
-    const { uncompressed, maxSkippedBytes, frame, path } = wanted;
+    const { uncompressed, maxSkippedBytes, frame, compressedEnd } = wanted;
     const skippedBytes = uncompressed.start - (kept?.reader.position ?? frame.uncompressedStart);
     if (skippedBytes > maxSkippedBytes)
       throw new SpandrelError(
@@ -54,11 +52,13 @@ export class ZstdReaders {
         `${skippedBytes} bytes of a zstd frame precede the range; ` +
           `limits.maxSkippedBytes leaves ${maxSkippedBytes} for this request`,
       );
-    const reader = kept?.reader ?? openReader(wanted);
+    const opened = kept ?? openReader(wanted);
+    const { pieces, reader } = opened;
     if (kept !== undefined) this.#remove(kept);
+    pieces.end = Math.max(pieces.end, compressedEnd);
     try {
       const bytes = await reader.read(uncompressed);
-      this.#keep(path, reader);
+      this.#keep(opened);
       return { bytes, skippedBytes };
     } catch (error) {
       await reader[Symbol.asyncDispose]();
@@ -69,17 +69,23 @@ export class ZstdReaders {
     }
   }
 
-  /** The decoder that has the least to pass over, if that is less than from the frame's start. */
+  /**
+   * The decoder that has the least to pass over, if that is less than from the frame's start. Before the
+   * frame, the file may lack bytes.
+   */
   #find({ path, frame, uncompressed }: ZstdRead): Kept | undefined {
     const fitting = this.#kept.filter(
-      ({ path: own, reader: { position } }) =>
-        own === path && position >= frame.uncompressedStart && position <= uncompressed.start,
+      ({ pieces, reader: { position } }) =>
+        pieces.path === path &&
+        pieces.position >= frame.compressedStart &&
+        position >= frame.uncompressedStart &&
+        position <= uncompressed.start,
     );
     return fitting.toSorted((a, b) => b.reader.position - a.reader.position)[0];
   }
 
-  #keep(path: string, reader: ZstdReader): void {
-    this.#kept = [...this.#kept, { path, reader }];
+  #keep(read: Kept): void {
+    this.#kept = [...this.#kept, read];
     for (const oldest of this.#kept) {
       if (!this.#isTooMuch()) return;
       this.#remove(oldest);
@@ -97,9 +103,12 @@ export class ZstdReaders {
   }
 }
 
-function openReader({ path, growth, layerBytes, frame, maxWindowBytes }: ZstdRead): ZstdReader {
+function openReader({ path, compressedEnd, frame, maxWindowBytes }: ZstdRead): Kept {
   const { compressedStart, uncompressedStart } = frame;
-  const readFrom = (start: number): AsyncIterable<Uint8Array> =>
-    readPieces({ path, growth: new Growth(growth), start: compressedStart + start, end: layerBytes });
-  return new ZstdReader({ compressed: readFrom(0), uncompressedStart, maxWindowBytes, reread: readFrom });
+  const pieces = new FilePieces(path, compressedStart, compressedEnd);
+  const reread = (start: number): FilePieces => new FilePieces(path, compressedStart + start, pieces.end);
+  return {
+    pieces,
+    reader: new ZstdReader({ compressed: pieces, uncompressedStart, maxWindowBytes, reread }),
+  };
 }

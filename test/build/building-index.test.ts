@@ -352,8 +352,7 @@ describe('the tasks that decode spans', () => {
     await layer.complete();
     const { index } = await layer.building.completed;
     const spans = [...index.spans()];
-    const file = { path: layer.path, growth: layer.growth.shared, layerBytes: bytes.length };
-    const input = { ...file, maxWindowBytes: 2 ** 27, maxSkippedBytes: tar.length };
+    const input = { path: layer.path, maxWindowBytes: 2 ** 27, maxSkippedBytes: tar.length };
     const parts = [
       ...(await spanPool.tasks.readZstdSpans({ ...input, spans: spans.slice(0, 1) })).parts,
       ...(await spanPool.tasks.readZstdSpans({ ...input, spans: spans.slice(1) })).parts,

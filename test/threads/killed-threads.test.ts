@@ -97,9 +97,7 @@ describe('killed threads', () => {
     const whole = { start: 0, end: tar.length };
     const input: spanTasks.ReadZstdSpansInput = {
       path: join(folder, 'zstd'),
-      growth: new Growth().shared,
       spans: [{ id: 0, compressed: { start: 0, end: zstd.length }, uncompressed: whole, bits: 0, crc32: 0 }],
-      layerBytes: zstd.length,
       maxSkippedBytes: tar.length,
       maxWindowBytes: 2 ** 27,
     };

@@ -1,7 +1,4 @@
-import { closeSync, openSync } from 'node:fs';
-
 import type { Growth } from '../files/growth.ts';
-import { fillFromFileSync } from '../files/read-file-range.ts';
 import { storeFault } from '../files/store-fault.ts';
 import { ThreadFile } from '../files/thread-file.ts';
 import { SpandrelError } from '../../core/errors.ts';
@@ -47,41 +44,6 @@ export async function* readGrowingFile(options: GrowingFileOptions): AsyncGenera
     ahead = at < end && growth.availableBytes >= at + wantedAt(at) ? readAt(at, current) : undefined;
     ahead?.catch(() => undefined);
     yield chunk;
-  }
-}
-
-/**
- * As {@link readGrowingFile}, without an open file between chunks, so that the iteration may be abandoned.
- * Blocks its thread for each chunk.
- * @throws SpandrelError as {@link readGrowingFile}
- */
-export async function* readPieces({
-  path,
-  growth,
-  start,
-  end,
-}: Pick<GrowingFileOptions, 'path' | 'growth' | 'start' | 'end'>): AsyncGenerator<Uint8Array, void, void> {
-  for (let at = start; at < end;) {
-    await waitForBytes(growth, at + 1, undefined);
-    const chunk = Buffer.allocUnsafeSlow(Math.min(CHUNK_BYTES, end - at, growth.availableBytes - at));
-    try {
-      readPieceSync(path, chunk, at);
-    } catch (error) {
-      // A fill that fails removes its file before it says so.
-      if (nodeErrorCode(error) === 'ENOENT') await waitForBytes(growth, Number.POSITIVE_INFINITY, undefined);
-      throw storeFault(error, 'read a blob');
-    }
-    at += chunk.length;
-    yield chunk;
-  }
-}
-
-function readPieceSync(path: string, chunk: Buffer, start: number): void {
-  const fd = openSync(path, 'r');
-  try {
-    fillFromFileSync(fd, chunk, start);
-  } finally {
-    closeSync(fd);
   }
 }
 

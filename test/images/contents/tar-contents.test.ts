@@ -1,6 +1,13 @@
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { constants, createZstdCompress, gunzipSync, gzipSync, zstdDecompressSync } from 'node:zlib';
+import {
+  constants,
+  createZstdCompress,
+  gunzipSync,
+  gzipSync,
+  zstdCompressSync,
+  zstdDecompressSync,
+} from 'node:zlib';
 
 import { beforeEach, describe, expect, it } from 'vitest';
 
@@ -302,16 +309,25 @@ describe('a diffID that the proxy has named', () => {
 });
 
 describe('the cost of a range by diffID', () => {
-  it('is the compressed spans that hold it, if only the index is there', async () => {
-    const bytes = Buffer.from(seededBytes(31, 3_000_000).map((byte) => byte & 63));
-    const large = tarArchive({ large: bytes });
-    const layer = gzipped(large);
+  const noise = tarArchive({ large: Buffer.from(seededBytes(31, 3_000_000).map((byte) => byte & 63)) });
+  const inFrames = Array.from({ length: Math.ceil(noise.length / 100_000) }, (_, frame) =>
+    zstdCompressSync(noise.subarray(frame * 100_000, (frame + 1) * 100_000)),
+  );
+  const [first, last] = [1_500_000, 1_500_999];
+  const CHUNK = 65_536;
+
+  it.each([
+    ['the compressed spans that hold it', 'gzip', gzipped(noise)],
+    ['the zstd frames that hold it', 'zstd', { ...zstd(noise), bytes: Buffer.concat(inFrames) }],
+    ['a large zstd frame up to its end', 'zstd', zstd(noise)],
+  ] as const)('is %s, if only the index is there', async (_what, compression, layer) => {
     await using upstream = await ImageUpstream.start();
     await upstream.addImage(REPOSITORY, [layer]);
     const environment = {
       SPANDREL_FILL_BACKGROUND: 'false',
-      SPANDREL_FILL_CHUNK_BYTES: '65536',
-      SPANDREL_INDEX_READ_SPAN_BYTES: '65536',
+      SPANDREL_FILL_CHUNK_BYTES: String(CHUNK),
+      SPANDREL_INDEX_SPAN_BYTES: String(4 * CHUNK),
+      SPANDREL_INDEX_READ_SPAN_BYTES: String(CHUNK),
     };
     {
       await using app = await startInflating(upstream, { root, environment });
@@ -321,25 +337,25 @@ describe('the cost of a range by diffID', () => {
     const app = await startInflating(upstream, { root, environment });
     const { registry } = upstream;
     registry.requests.clear();
-    const [first, last] = [1_500_000, 1_500_999];
-    const { body } = await requestBlob(app, sha256(large), {
+    const { body } = await requestBlob(app, sha256(noise), {
       ...SNAPSHOTTER,
       range: `bytes=${first}-${last}`,
     });
-    expect(body.equals(large.subarray(first, last + 1))).toBe(true);
+    expect(body.equals(noise.subarray(first, last + 1))).toBe(true);
     const sent = registry.requests.entries
       .filter(({ method, path }) => method === 'GET' && path.includes(sha256(layer.bytes)))
       .reduce((sum, { bytesSent }) => sum + bytesSent, 0);
     await using built = await buildFromBytes(layer.bytes, {
-      compression: 'gzip',
-      spanBytes: 4 * 2 ** 20,
-      readSpanBytes: 65_536,
+      compression,
+      spanBytes: 4 * CHUNK,
+      readSpanBytes: CHUNK,
     });
     const spans = await built.index.readSpans({ start: first, end: last + 1 });
     const wanted = (spans.at(-1)?.compressed.end ?? 0) - (spans[0]?.compressed.start ?? 0);
     expect(sent).toBeGreaterThanOrEqual(wanted);
     // Fills fetch whole chunks.
-    expect(sent).toBeLessThan(wanted + 4 * 65_536);
+    expect(sent).toBeLessThan(wanted + 4 * CHUNK);
+    expect(wanted + 4 * CHUNK).toBeLessThan(layer.bytes.length);
   });
 
   it('is no request to the registry and no decompression for a span that is in memory', async () => {
