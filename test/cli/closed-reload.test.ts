@@ -2,7 +2,7 @@ import { mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promise
 import { join } from 'node:path';
 
 import { hash } from 'bcrypt';
-import { beforeEach, describe, expect, it } from 'vitest';
+import { describe, type ExpectStatic, it } from 'vitest';
 
 import { cleanup } from '../helpers/cleanup.ts';
 import { createCertificates } from '../helpers/listener-certificates.ts';
@@ -16,19 +16,23 @@ const [ALICE, TOKEN] = [makeSecret('password of alice'), makeSecret('token of th
 const REFUSED = 'the old one stays in use';
 const TAKEN = 'configuration reloaded';
 
-let folder: string;
-let file: string;
-let users: string;
+/** The files of one test. Tests wait more than they work, so they run at the same time. */
+interface Files {
+  readonly folder: string;
+  /** The configuration; missing at first. */
+  readonly file: string;
+  readonly users: string;
+}
 
-beforeEach(async () => {
-  folder = await temporaryFolder();
-  file = join(folder, 'spandrel.yaml');
-  users = join(folder, 'htpasswd');
+async function newFiles(): Promise<Files> {
+  const folder = await temporaryFolder();
+  const users = join(folder, 'htpasswd');
   await writeFile(users, `alice:${await hash(ALICE, 4)}\n`);
-});
+  return { folder, file: join(folder, 'spandrel.yaml'), users };
+}
 
 /** Everything that a proxy needs, from the environment, except access rules. */
-function environment(): Record<string, string> {
+function environment({ folder }: Files): Record<string, string> {
   return {
     SPANDREL_LISTEN_PORT: '0',
     SPANDREL_ADMIN_PORT: '0',
@@ -38,7 +42,7 @@ function environment(): Record<string, string> {
 }
 
 /** A proxy that admits alice, and the holder of the token. */
-function closedConfig(): string {
+function closedConfig({ users }: Files): string {
   return `admin:\n  token: ${TOKEN}\naccess:\n  kind: htpasswd\n  htpasswdFile: ${users}\n  cidrs: [127.0.0.0/8]\n`;
 }
 
@@ -51,8 +55,14 @@ class Proxy {
     this.child = child;
   }
 
-  static async start(args: readonly string[], more: Record<string, string> = {}): Promise<Proxy> {
-    const child = cleanup.use(new SpandrelProcess(['serve', ...args], { ...environment(), ...more }, folder));
+  static async start(
+    files: Files,
+    args: readonly string[],
+    more: Record<string, string> = {},
+  ): Promise<Proxy> {
+    const child = cleanup.use(
+      new SpandrelProcess(['serve', ...args], { ...environment(files), ...more }, files.folder),
+    );
     const proxy = new Proxy(child);
     Object.assign(proxy, await child.listening());
     return proxy;
@@ -82,107 +92,126 @@ class Proxy {
 /**
  * Expects the changed configuration to be refused for `reason`, without a signal or, faster, after SIGHUP.
  */
-async function expectRefused(proxy: Proxy, reason: RegExp, tell = false): Promise<void> {
+async function expectRefused(
+  expect: ExpectStatic,
+  proxy: Proxy,
+  reason: RegExp,
+  tell = false,
+): Promise<void> {
   if (tell) proxy.child.kill('SIGHUP');
-  await expect.poll(() => proxy.outcome(), { timeout: 15_000 }).toMatch(reason);
+  await expect.poll(() => proxy.outcome(), { timeout: 30_000 }).toMatch(reason);
   expect(proxy.outcome()).toContain(REFUSED);
 }
 
-async function expectTaken(proxy: Proxy, tell = false): Promise<void> {
+async function expectTaken(expect: ExpectStatic, proxy: Proxy, tell = false): Promise<void> {
   if (tell) proxy.child.kill('SIGHUP');
-  await expect.poll(() => proxy.outcome(), { timeout: 15_000 }).toContain(TAKEN);
+  await expect.poll(() => proxy.outcome(), { timeout: 30_000 }).toContain(TAKEN);
 }
 
-describe('a running proxy with restricted access', () => {
-  const ways: [string, (text: string) => Promise<unknown>, RegExp][] = [
-    ['empty', () => writeFile(file, ''), /the file is empty/],
+describe.concurrent('a running proxy with restricted access', () => {
+  const ways: [string, (file: string, text: string) => Promise<unknown>, RegExp][] = [
+    ['empty', (file) => writeFile(file, ''), /the file is empty/],
     [
       'cut off before access',
-      (text) => writeFile(file, text.slice(0, text.indexOf('access'))),
+      (file, text) => writeFile(file, text.slice(0, text.indexOf('access'))),
       /access.kind/,
     ],
-    ['cut off within a word', (text) => writeFile(file, text.slice(0, -2)), /not YAML/],
-    ['missing', () => rm(file), /ENOENT/],
-    ['a folder', () => rm(file).then(() => mkdir(file)), /not a file/],
-    ['a link that leads nowhere', () => rm(file).then(() => symlink('nowhere', file)), /ENOENT/],
-    ['only a comment', () => writeFile(file, '# to be written\n'), /the file is empty/],
+    ['cut off within a word', (file, text) => writeFile(file, text.slice(0, -2)), /not YAML/],
+    ['missing', (file) => rm(file), /ENOENT/],
+    ['a folder', (file) => rm(file).then(() => mkdir(file)), /not a file/],
+    ['a link that leads nowhere', (file) => rm(file).then(() => symlink('nowhere', file)), /ENOENT/],
+    ['only a comment', (file) => writeFile(file, '# to be written\n'), /the file is empty/],
     [
       'without token',
-      (text) => writeFile(file, text.replace(/ {2}token.*/, '  port: 0')),
+      (file, text) => writeFile(file, text.replace(/ {2}token.*/, '  port: 0')),
       /admin.token: none/,
     ],
-    ['without networks', (text) => writeFile(file, text.replace(/ {2}cidrs.*\n/, '')), /access.cidrs/],
+    ['without networks', (file, text) => writeFile(file, text.replace(/ {2}cidrs.*\n/, '')), /access.cidrs/],
   ];
-  it('stays restricted whatever happens to its file, and reloads when the file is complete', async () => {
-    const text = closedConfig();
+  it('stays restricted whatever happens to its file, and reloads when the file is complete', async ({
+    expect,
+  }) => {
+    const files = await newFiles();
+    const { file } = files;
+    const text = closedConfig(files);
     await writeFile(file, text);
-    const proxy = await Proxy.start(['--config', file]);
+    const proxy = await Proxy.start(files, ['--config', file]);
     expect(await proxy.openness()).toEqual([401, 401]);
     for (const [name, change, reason] of ways) {
-      await change(text);
-      await expectRefused(proxy, reason, true);
+      await change(file, text);
+      await expectRefused(expect, proxy, reason, true);
       expect(await proxy.openness(), name).toEqual([401, 401]);
       expect(await proxy.metric(), name).toBe('0');
       await rm(file, { recursive: true, force: true });
       await writeFile(file, text);
-      await expectTaken(proxy, true);
+      await expectTaken(expect, proxy, true);
       expect(await proxy.metric(), name).toBe('1');
     }
     expect(proxy.child.stdout + proxy.child.stderr).not.toContain(TOKEN);
   });
 
-  it('lifts a restriction when its file says so', async () => {
-    await writeFile(file, closedConfig());
-    const proxy = await Proxy.start(['--config', file]);
+  it('lifts a restriction when its file says so', async ({ expect }) => {
+    const files = await newFiles();
+    const { file } = files;
+    await writeFile(file, closedConfig(files));
+    const proxy = await Proxy.start(files, ['--config', file]);
     await writeFile(file, 'admin: {token: none}\naccess: {kind: open, cidrs: ["0.0.0.0/0", "::/0"]}\n');
-    await expectTaken(proxy);
+    await expectTaken(expect, proxy);
     expect(await proxy.openness()).toEqual([200, 200]);
   });
 
-  it('notices a replaced file or link that leads to half a file, then to a whole one', async () => {
+  it('notices a replaced file or link that leads to half a file, then to a whole one', async ({ expect }) => {
+    const files = await newFiles();
+    const { folder, file } = files;
     const put = async (version: string, text: string): Promise<void> => {
       await mkdir(join(folder, version));
       await writeFile(join(folder, version, 'spandrel.yaml'), text);
       await symlink(version, join(folder, '..data_tmp'));
       await rename(join(folder, '..data_tmp'), join(folder, '..data'));
     };
-    await put('..1', closedConfig());
+    await put('..1', closedConfig(files));
     await symlink('..data/spandrel.yaml', file);
-    const proxy = await Proxy.start(['--config', file]);
-    await put('..2', closedConfig().slice(0, closedConfig().indexOf('access')));
-    await expectRefused(proxy, /access.kind/);
-    await put('..3', `${closedConfig()}log:\n  level: debug\n`);
-    await expectTaken(proxy);
+    const proxy = await Proxy.start(files, ['--config', file]);
+    await put('..2', closedConfig(files).slice(0, closedConfig(files).indexOf('access')));
+    await expectRefused(expect, proxy, /access.kind/);
+    await put('..3', `${closedConfig(files)}log:\n  level: debug\n`);
+    await expectTaken(expect, proxy);
     expect(await proxy.openness()).toEqual([401, 401]);
   });
 
-  it('keeps restrictions of the environment, whatever the file leaves out', async () => {
+  it('keeps restrictions of the environment, whatever the file leaves out', async ({ expect }) => {
+    const files = await newFiles();
+    const { file, users } = files;
     await writeFile(file, 'log: {level: info}\n');
-    const proxy = await Proxy.start(['--config', file], {
+    const proxy = await Proxy.start(files, ['--config', file], {
       SPANDREL_ADMIN_TOKEN: TOKEN,
       SPANDREL_ACCESS_KIND: 'htpasswd',
       SPANDREL_ACCESS_HTPASSWD_FILE: users,
     });
     await writeFile(file, '{}\n');
-    await expectTaken(proxy, true);
+    await expectTaken(expect, proxy, true);
     expect(await proxy.openness()).toEqual([401, 401]);
   });
 
-  it('refuses to lose the default file once it was read', async () => {
+  it('refuses to lose the default file once it was read', async ({ expect }) => {
+    const files = await newFiles();
+    const { folder } = files;
     await mkdir(join(folder, 'config'));
     const usual = join(folder, 'config/spandrel.yaml');
-    await writeFile(usual, closedConfig());
-    const proxy = await Proxy.start([]);
+    await writeFile(usual, closedConfig(files));
+    const proxy = await Proxy.start(files, []);
     await rm(usual);
-    await expectRefused(proxy, /is missing/);
+    await expectRefused(expect, proxy, /is missing/);
     expect(await proxy.openness()).toEqual([401, 401]);
   });
 });
 
-describe('a file with secrets', () => {
-  it('keeps the previous users in use if their file is damaged, whatever the damage', async () => {
-    await writeFile(file, closedConfig());
-    const proxy = await Proxy.start(['--config', file]);
+describe.concurrent('a file with secrets', () => {
+  it('keeps the previous users in use if their file is damaged, whatever the damage', async ({ expect }) => {
+    const files = await newFiles();
+    const { file, users } = files;
+    await writeFile(file, closedConfig(files));
+    const proxy = await Proxy.start(files, ['--config', file]);
     const text = await readFile(users, 'utf8');
     const ways: [string, () => Promise<unknown>][] = [
       ['empty', () => writeFile(users, '')],
@@ -193,21 +222,25 @@ describe('a file with secrets', () => {
     ];
     for (const [name, change] of ways) {
       await change();
-      await expectRefused(proxy, /htpasswd/, true);
-      const asAlice = await fetch(`${proxy.url}/v2/`, { headers: { authorization: basic('alice', ALICE) } });
+      await expectRefused(expect, proxy, /htpasswd/, true);
+      const asAlice = await fetch(`${proxy.url}/v2/`, {
+        headers: { authorization: basic('alice', ALICE) },
+      });
       const state = [asAlice.status, await proxy.openness(), await proxy.metric()];
       expect(state, name).toEqual([200, [401, 401], '0']);
       await rm(users, { recursive: true, force: true });
       await writeFile(users, text);
-      await expectTaken(proxy, true);
+      await expectTaken(expect, proxy, true);
     }
   });
 
-  it('keeps the previous token in use if its file is damaged, whatever the damage', async () => {
+  it('keeps the previous token in use if its file is damaged, whatever the damage', async ({ expect }) => {
+    const files = await newFiles();
+    const { folder, file } = files;
     const tokenFile = join(folder, 'token');
     await writeFile(tokenFile, `${TOKEN}\n`);
     await writeFile(file, `admin: {tokenFile: ${tokenFile}}\n`);
-    const proxy = await Proxy.start(['--config', file]);
+    const proxy = await Proxy.start(files, ['--config', file]);
     const ways: [string, () => Promise<unknown>][] = [
       ['empty', () => writeFile(tokenFile, '')],
       ['missing', () => rm(tokenFile)],
@@ -215,14 +248,18 @@ describe('a file with secrets', () => {
     ];
     for (const [name, change] of ways) {
       await change();
-      await expectRefused(proxy, /tokenFile|middle of a line/, true);
+      await expectRefused(expect, proxy, /tokenFile|middle of a line/, true);
       expect([(await proxy.openness())[1], await proxy.metric()], name).toEqual([401, '0']);
       await writeFile(tokenFile, `${TOKEN}\n`);
-      await expectTaken(proxy, true);
+      await expectTaken(expect, proxy, true);
     }
   });
 
-  it('with half a certificate, no key, or one authority less keeps the previous ones in use', async () => {
+  it('with half a certificate, no key, or one authority less keeps the previous ones in use', async ({
+    expect,
+  }) => {
+    const files = await newFiles();
+    const { folder, file } = files;
     const certificates = cleanup.use(await createCertificates());
     const tls = {
       cert: join(folder, 'cert.pem'),
@@ -236,7 +273,7 @@ describe('a file with secrets', () => {
     };
     await restore();
     await writeFile(file, JSON.stringify({ listen: { tls } }));
-    const proxy = await Proxy.start(['--config', file]);
+    const proxy = await Proxy.start(files, ['--config', file]);
     const half = async (path: string): Promise<void> => {
       const pem = await readFile(path, 'utf8');
       await writeFile(path, `${pem.slice(0, pem.length / 2)}\n`);
@@ -261,35 +298,42 @@ describe('a file with secrets', () => {
     ];
     for (const [name, change, reason] of ways) {
       await change();
-      await expectRefused(proxy, reason, true);
+      await expectRefused(expect, proxy, reason, true);
       await expect(fetch(`${proxy.url}/v2/`), name).rejects.toThrow('fetch failed');
       await restore();
       await writeFile(file, JSON.stringify({ listen: { tls } }));
-      await expectTaken(proxy, true);
+      await expectTaken(expect, proxy, true);
     }
   });
 });
 
-describe('a start', () => {
-  it.each<[string, () => Promise<unknown>, number, RegExp]>([
+describe.concurrent('a start', () => {
+  it.for<[string, (file: string) => Promise<unknown>, number, RegExp]>([
     ['is missing', () => Promise.resolve(), 2, /ENOENT/],
-    ['is a link that leads nowhere', () => symlink('nowhere', file), 2, /ENOENT/],
-    ['is empty', () => writeFile(file, ''), 1, /the file is empty/],
-    ['is half a word', () => writeFile(file, 'acc'), 1, /not a map of keys/],
-    ['is a folder', () => mkdir(file), 2, /not a file/],
-  ])('with a named file that %s is refused', async (_what, prepare, status, words) => {
-    await prepare();
-    const child = cleanup.use(new SpandrelProcess(['serve', '--config', file], environment(), folder));
+    ['is a link that leads nowhere', (file) => symlink('nowhere', file), 2, /ENOENT/],
+    ['is empty', (file) => writeFile(file, ''), 1, /the file is empty/],
+    ['is half a word', (file) => writeFile(file, 'acc'), 1, /not a map of keys/],
+    ['is a folder', (file) => mkdir(file), 2, /not a file/],
+  ])('with a named file that %s is refused', async ([, prepare, status, words], { expect }) => {
+    const files = await newFiles();
+    await prepare(files.file);
+    const child = cleanup.use(
+      new SpandrelProcess(['serve', '--config', files.file], environment(files), files.folder),
+    );
     expect(await child.exitStatus()).toBe(status);
     expect(child.stderr).toMatch(words);
   });
 
-  it('without a file uses the environment, and refuses a default file that is a dangling link', async () => {
-    const proxy = await Proxy.start([]);
+  it('without a file uses the environment, and refuses a default file that is a dangling link', async ({
+    expect,
+  }) => {
+    const files = await newFiles();
+    const { folder } = files;
+    const proxy = await Proxy.start(files, []);
     expect(await proxy.openness()).toEqual([200, 200]);
     await mkdir(join(folder, 'config'));
     await symlink('nowhere', join(folder, 'config/spandrel.yaml'));
-    const child = cleanup.use(new SpandrelProcess(['serve'], environment(), folder));
+    const child = cleanup.use(new SpandrelProcess(['serve'], environment(files), files.folder));
     expect(await child.exitStatus()).toBe(2);
   });
 });

@@ -71,6 +71,7 @@ async function startApp({ endsAtWork = false } = {}): Promise<void> {
         SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
         SPANDREL_INDEX_SPAN_BYTES: '65536',
         SPANDREL_UPSTREAM_RETRIES: '0',
+        ...(endsAtWork ? { SPANDREL_SHUTDOWN_GRACE_MS: '500' } : {}),
       },
     }),
   );

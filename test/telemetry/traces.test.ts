@@ -14,6 +14,8 @@ import { TraceCollector } from '../helpers/trace-collector.ts';
 const LAYER = new URL('../fixtures/golden/layers/gzip-gnu-6.tar.gz', import.meta.url);
 const SECRET = makeSecret('token in a query');
 const CALLER = { traceId: '0af7651916cd43dd8448eb211c80319c', spanId: 'b7ad6b7169203331' };
+/** A collector that does not listen. The last export is tried again until its timeout. */
+const UNREACHABLE = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:1', OTEL_EXPORTER_OTLP_TIMEOUT: '200' };
 
 let root: string;
 let upstream: ScriptedRegistry;
@@ -116,7 +118,7 @@ describe('traces', () => {
 
   it('an unreachable collector fails no request', async () => {
     const { url, stop } = await serve({
-      OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:1',
+      ...UNREACHABLE,
       OTEL_BSP_SCHEDULE_DELAY: '1',
     });
     for (let count = 0; count < 20; count++) expect((await fetch(`${url}/v2/`)).status).toBe(200);
@@ -125,8 +127,8 @@ describe('traces', () => {
 
   it.each([
     [false, {}],
-    [false, { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:1', OTEL_SDK_DISABLED: 'true' }],
-    [true, { OTEL_TRACES_EXPORTER: 'otlp', OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:1' }],
+    [false, { ...UNREACHABLE, OTEL_SDK_DISABLED: 'true' }],
+    [true, { ...UNREACHABLE, OTEL_TRACES_EXPORTER: 'otlp' }],
   ])('OpenTelemetry is loaded: %s, with %o', async (isLoaded, environment) => {
     const coverage = join(root, 'coverage');
     const { url, stop } = await serve({ ...environment, NODE_V8_COVERAGE: coverage });
