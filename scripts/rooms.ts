@@ -60,7 +60,7 @@ export const FLOORS: readonly (readonly Room[])[] = [
   ],
   [
     { name: 'blobs', purpose: 'the blob store on disk: files, fills, reads, verification, eviction' },
-    { name: 'inflate', purpose: 'decompressors with checkpoints', libraries: ['pako'] },
+    { name: 'inflate', purpose: 'decompressors with checkpoints, and a compressor', libraries: ['pako'] },
   ],
   [{ name: 'tar', purpose: 'tar archives: headers, PAX records, sparse files, reader, writer' }],
   [
@@ -69,6 +69,7 @@ export const FLOORS: readonly (readonly Room[])[] = [
       purpose: 'the zTOC format of SOCI: encoder, decoder, checks',
       libraries: ['flatbuffers'],
     },
+    { name: 'tree', purpose: 'the file system of an image, merged from the files of its layers' },
   ],
   [{ name: 'index', purpose: 'our index file of a layer: tables of spans, windows and files' }],
   [{ name: 'build', purpose: 'one pass over a layer, in threads, that makes its index and its zTOC' }],

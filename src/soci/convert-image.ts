@@ -28,6 +28,14 @@ export interface PlatformIndex {
   readonly index: Pick<Descriptor, 'digest' | 'size'>;
   /** Tars that take the places of layers, by place in the manifest. */
   readonly tars?: TarsOfImage;
+  readonly boot?: BootLayerOfImage | undefined;
+}
+
+/** A layer on top of those of the manifest, and the config that has it. */
+export interface BootLayerOfImage {
+  readonly config: Pick<Descriptor, 'digest' | 'size'>;
+  /** Compressed with gzip. */
+  readonly layer: Pick<Descriptor, 'digest' | 'size'>;
 }
 
 export type TarsOfImage = ReadonlyMap<number, Pick<Descriptor, 'digest' | 'size'>>;
@@ -137,12 +145,13 @@ function isConvertible({ mediaType, artifactType }: OciDescriptor): boolean {
 /** Rewrites one image manifest, with its SOCI index if it has one. @throws SpandrelError IMAGE_UNSUPPORTED */
 export function convertManifest(
   bytes: Uint8Array,
-  indexed: { readonly index: Pick<Descriptor, 'digest'>; readonly tars?: TarsOfImage } | undefined,
+  indexed:
+    (Pick<PlatformIndex, 'tars' | 'boot'> & { readonly index: Pick<Descriptor, 'digest'> }) | undefined,
   { labelsLayers }: Pick<ConversionForm, 'labelsLayers'>,
 ): Converted {
   const manifest = decodeOciManifest(bytes);
-  const index = indexed?.index;
-  const layers = replaceLayers(manifest.layers, indexed?.tars);
+  const { index, tars, boot } = indexed ?? {};
+  const layers = addBootLayer(replaceLayers(manifest.layers, tars), boot);
   const annotations =
     index === undefined
       ? manifest.annotations
@@ -151,7 +160,12 @@ export function convertManifest(
     ...manifest,
     // Some registries refuse a mixture of Docker and OCI types.
     mediaType: MEDIA_TYPES.ociManifest,
-    config: { ...manifest.config, mediaType: MEDIA_TYPES.ociConfig },
+    config: {
+      ...manifest.config,
+      mediaType: MEDIA_TYPES.ociConfig,
+      // Places and content of another config.
+      ...(boot === undefined ? {} : { ...boot.config, urls: undefined, data: undefined }),
+    },
     layers: index !== undefined && labelsLayers ? labelLayers(layers, index) : layers,
     annotations,
   };
@@ -181,6 +195,14 @@ function replaceLayers(
       annotations: kept.length === 0 ? undefined : new Map(kept),
     };
   });
+}
+
+function addBootLayer(
+  layers: readonly OciDescriptor[] | undefined,
+  boot: BootLayerOfImage | undefined,
+): readonly OciDescriptor[] | undefined {
+  if (boot === undefined) return layers;
+  return [...(layers ?? []), { ...boot.layer, mediaType: MEDIA_TYPES.ociLayerGzip, artifactType: '' }];
 }
 
 function labelLayers(

@@ -17,7 +17,7 @@ import type { Target } from '../../upstream/target.ts';
 import type { Layers } from '../lazy/layers.ts';
 import type { ByteStream, Content, ContentReader, UnsizedContent } from './content.ts';
 import { type FileListing, listFiles, listSpans, type SpanListing } from './layer-listing.ts';
-import { isReadable, type StoredFile, storedEnd } from './stored-file.ts';
+import { isReadable, type StoredFile, storedEnd } from '../../tar/stored-file.ts';
 
 export interface LayerContentsDeps {
   readonly layers: Layers;

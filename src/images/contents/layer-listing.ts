@@ -7,7 +7,7 @@ import { layerFault, type NoZtocReason, streamFault } from '../../index/layer-su
 import { describeMode, type DescribedMode } from '../../tar/describe-mode.ts';
 import { type Described, describeRawText, type RawText } from '../../tar/raw-text.ts';
 import type { EntryType, TocEntry } from '../../tar/toc-entry.ts';
-import { storedEnd } from './stored-file.ts';
+import { storedEnd } from '../../tar/stored-file.ts';
 
 /** A list of spans or files of a layer, as the span API shows it. */
 export interface LayerListing {

@@ -4,7 +4,7 @@ import { formatPageCursor, parsePageCursor } from '../../index/format-page-curso
 import { describeMode, type DescribedMode } from '../../tar/describe-mode.ts';
 import { type Described, describeRawText, type RawText } from '../../tar/raw-text.ts';
 import type { FoundPlace, ImageTree, TreePlace } from './image-tree.ts';
-import type { TreeEntry } from './tree-node.ts';
+import type { TreeEntry } from '../../tree/tree-node.ts';
 
 /** Text that is not UTF-8 comes with its bytes, percent-encoded. */
 export interface DirectoryEntry extends Described<'name'>, DescribedMode, Partial<Described<'linkname'>> {

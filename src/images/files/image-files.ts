@@ -29,7 +29,7 @@ import {
 import type { Manifests } from '../manifests/manifests.ts';
 import type { Target } from '../../upstream/target.ts';
 import { targetKey } from '../../upstream/target.ts';
-import { faultError, type LayerFault, type TreeEntry } from './tree-node.ts';
+import { faultError, type LayerFault, type TreeEntry } from '../../tree/tree-node.ts';
 
 export interface ImageFilesDeps {
   readonly contents: LayerContents;

@@ -2,7 +2,7 @@ import type { Digest } from '../../core/digest.ts';
 import { SpandrelError } from '../../core/errors.ts';
 import { describeRawText, EMPTY_RAW_TEXT, type RawText } from '../../tar/raw-text.ts';
 import { AT, FLAGS, NO_LAYER, NO_TYPE, type PackedTree, RECORD_BYTES, TYPES } from './pack-tree.ts';
-import { faultError, type LayerFault, type TreeEntry } from './tree-node.ts';
+import { faultError, type LayerFault, type TreeEntry } from '../../tree/tree-node.ts';
 
 /** Number of a node's record. */
 export type TreePlace = number;

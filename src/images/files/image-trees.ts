@@ -6,7 +6,7 @@ import type { Events } from '../../telemetry/events.ts';
 import type { WorkerPool } from '../../threads/worker-pool.ts';
 import { ImageTree } from './image-tree.ts';
 import type { PackedTree } from './pack-tree.ts';
-import type { LayerFault } from './tree-node.ts';
+import type { LayerFault } from '../../tree/tree-node.ts';
 import type * as treeTasks from './tree-worker.ts';
 import type { IndexedLayer, MergeLayersInput } from './tree-worker.ts';
 

@@ -1,7 +1,7 @@
 import type { Digest } from '../../core/digest.ts';
 import type { EntryType } from '../../tar/toc-entry.ts';
 import { OWN_ENTRY_TYPES, ZTOC_ENTRY_TYPES } from '../../tar/toc-entry.ts';
-import { type LayerFault, type TreeNode, WHITEOUT } from './tree-node.ts';
+import { type LayerFault, type TreeNode, WHITEOUT } from '../../tree/tree-node.ts';
 
 /**
  * A merged tree in two buffers. One record per node, little endian, the root first; the children of a

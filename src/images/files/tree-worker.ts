@@ -3,9 +3,9 @@ import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import { nodeErrorCode } from '../../core/node-error-code.ts';
 import { TransferredResult } from '../../threads/transferred-result.ts';
 import { LayerIndex } from '../../index/layer-index.ts';
-import { MergedTree } from './merged-tree.ts';
+import { MergedTree } from '../../tree/merged-tree.ts';
 import { type PackedTree, packTree } from './pack-tree.ts';
-import type { LayerFault, TreeSize } from './tree-node.ts';
+import type { LayerFault, TreeSize } from '../../tree/tree-node.ts';
 
 // Entry of the worker thread that merges the layers of images: each export is a task of a `WorkerPool`.
 

@@ -3,7 +3,7 @@ import { equal, ok } from 'node:assert/strict';
 import { digestOf } from '../../../src/core/digest.ts';
 import { isSpandrelError } from '../../../src/core/errors.ts';
 import { ImageTree } from '../../../src/images/files/image-tree.ts';
-import { MergedTree } from '../../../src/images/files/merged-tree.ts';
+import { MergedTree } from '../../../src/tree/merged-tree.ts';
 import { packTree } from '../../../src/images/files/pack-tree.ts';
 import type { RawText } from '../../../src/tar/raw-text.ts';
 import type { EntryType, TocEntry } from '../../../src/tar/toc-entry.ts';

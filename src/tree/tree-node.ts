@@ -1,6 +1,6 @@
-import type { Digest } from '../../core/digest.ts';
-import { type ErrorCode, SpandrelError } from '../../core/errors.ts';
-import type { TocEntry } from '../../tar/toc-entry.ts';
+import type { Digest } from '../core/digest.ts';
+import { type ErrorCode, SpandrelError } from '../core/errors.ts';
+import type { TocEntry } from '../tar/toc-entry.ts';
 import { ChildNodes } from './child-nodes.ts';
 
 /** A layer, or an entry of it, that nodes cannot unpack. */
@@ -26,6 +26,13 @@ export interface TreeNode {
   readonly children: ChildNodes | undefined;
   /** For a directory in a layer's own tree: hides the content of lower layers. */
   isOpaque?: boolean;
+  /** For a file: entries of its layer that gave it another name, and its metadata. */
+  links?: number;
+  /**
+   * For a directory: its layer had it before the entry, which replaced the metadata but for extended
+   * attributes.
+   */
+  isRepeated?: boolean;
   /**
    * Why something is unknown: for a directory, any name that is not among its children; otherwise the node
    * itself.

@@ -1,6 +1,6 @@
-import type { Digest } from '../../core/digest.ts';
-import { cleanPath, type RawText } from '../../tar/raw-text.ts';
-import type { TocEntry } from '../../tar/toc-entry.ts';
+import type { Digest } from '../core/digest.ts';
+import { cleanPath, type RawText } from '../tar/raw-text.ts';
+import type { TocEntry } from '../tar/toc-entry.ts';
 import type { ChildNodes } from './child-nodes.ts';
 import { implicitDirectory, type TreeBudget, type TreeEntry, type TreeNode, WHITEOUT } from './tree-node.ts';
 
@@ -58,6 +58,7 @@ export class LayerTree {
       // A directory entry over a directory replaces its metadata and keeps its children.
       existing.layer = layer;
       existing.entry = keptOf(entry);
+      existing.isRepeated = true;
       return;
     }
     // Before hard links are resolved: one may name the file that it replaces.
@@ -96,7 +97,10 @@ export class LayerTree {
     const target = name === undefined ? undefined : this.find(path)?.children?.get(name);
     if (target === undefined || target.children !== undefined)
       return this.#unreadable('a hard link does not lead to a file of the layer');
-    if (target.entry !== undefined) target.entry = { ...target.entry, mode };
+    if (target.entry !== undefined) {
+      target.entry = { ...target.entry, mode };
+      target.links = (target.links ?? 0) + 1;
+    }
     return target;
   }
 

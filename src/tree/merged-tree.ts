@@ -1,5 +1,5 @@
-import type { Digest } from '../../core/digest.ts';
-import type { TocEntry } from '../../tar/toc-entry.ts';
+import type { Digest } from '../core/digest.ts';
+import type { TocEntry } from '../tar/toc-entry.ts';
 import { LayerTree } from './layer-tree.ts';
 import {
   implicitDirectory,
@@ -106,9 +106,14 @@ export class MergedTree {
     const fresh = isTopmost ? upper : implicitDirectory();
     const merged = isMerged && below?.children !== undefined ? below : fresh;
     if (merged === fresh && fault !== undefined) merged.fault = fault;
-    const { layer, entry } = (upper.entry === undefined && this.#findTemplate(path)) || upper;
+    const {
+      layer,
+      entry,
+      isRepeated = false,
+    } = (upper.entry === undefined && this.#findTemplate(path)) || upper;
     merged.layer = upper.layer = layer;
     merged.entry = upper.entry = entry;
+    merged.isRepeated = upper.isRepeated = isRepeated;
     return merged;
   }
 

@@ -1,11 +1,11 @@
 import { describe, expect, it } from 'vitest';
 
-import { type Digest, digestOf } from '../../../src/core/digest.ts';
-import { ImageTree } from '../../../src/images/files/image-tree.ts';
-import { MergedTree } from '../../../src/images/files/merged-tree.ts';
-import { packTree } from '../../../src/images/files/pack-tree.ts';
-import { EMPTY_RAW_TEXT, parseRawText } from '../../../src/tar/raw-text.ts';
-import type { EntryType, TocEntry } from '../../../src/tar/toc-entry.ts';
+import { type Digest, digestOf } from '../../src/core/digest.ts';
+import { ImageTree } from '../../src/images/files/image-tree.ts';
+import { MergedTree } from '../../src/tree/merged-tree.ts';
+import { packTree } from '../../src/images/files/pack-tree.ts';
+import { EMPTY_RAW_TEXT, parseRawText } from '../../src/tar/raw-text.ts';
+import type { EntryType, TocEntry } from '../../src/tar/toc-entry.ts';
 
 let offset = 0;
 

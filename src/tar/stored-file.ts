@@ -1,5 +1,5 @@
-import { SparseRegions } from '../../tar/sparse-regions.ts';
-import type { EntryType, TocEntry } from '../../tar/toc-entry.ts';
+import { SparseRegions } from './sparse-regions.ts';
+import type { EntryType, TocEntry } from './toc-entry.ts';
 
 /** The fields of an entry that say where its data are in the decompressed layer. */
 export type StoredFile = Pick<TocEntry, 'type' | 'uncompressedOffset' | 'uncompressedSize' | 'sparseMap'>;

@@ -1,0 +1,49 @@
+import { describe, expect, it } from 'vitest';
+
+import type { ProfiledFile } from '../../../src/boot/boot-profile.ts';
+import { chooseBootFiles } from '../../../src/boot/layer/choose-boot-files.ts';
+
+const MIB = 2 ** 20;
+
+function chosen(starts: number, files: Readonly<Record<string, Omit<ProfiledFile, 'path'>>>): string[] {
+  const listed = Object.entries(files).map(([path, file]) => ({ path, ...file }));
+  return chooseBootFiles({ starts, files: listed }).map(({ path }) => path);
+}
+
+describe('chooseBootFiles', () => {
+  it('takes files of which enough is read, and small ones of which anything is', () => {
+    expect(
+      chosen(3, {
+        whole: { startShare: 1, readShare: 1, bytes: MIB },
+        third: { startShare: 1, readShare: 0.34, bytes: MIB },
+        tenth: { startShare: 1, readShare: 0.1, bytes: MIB },
+        small: { startShare: 1, readShare: 0.1, bytes: 128 * 1024 },
+        unread: { startShare: 1, readShare: 0, bytes: 100 },
+      }),
+    ).toEqual(['whole', 'third', 'small']);
+  });
+
+  it('ignores what one of several starts has read, and serves several commands of an image', () => {
+    const file = { readShare: 1, bytes: MIB };
+    const files = {
+      always: { startShare: 1, ...file },
+      half: { startShare: 0.5, ...file },
+      odd: { startShare: 0.25, ...file },
+    };
+    expect(chosen(4, files)).toEqual(['always', 'half']);
+    expect(chosen(2, files)).toEqual(['always']);
+    expect(chosen(100, files)).toEqual(['always', 'half', 'odd']);
+    expect(chosen(100, { rare: { startShare: 0.05, ...file } })).toEqual([]);
+  });
+
+  it('puts what most starts read first, and then what they touch first', () => {
+    const file = { readShare: 1, bytes: MIB };
+    expect(
+      chosen(10, {
+        b: { startShare: 0.5, ...file },
+        c: { startShare: 1, ...file },
+        a: { startShare: 1, ...file },
+      }),
+    ).toEqual(['c', 'a', 'b']);
+  });
+});
