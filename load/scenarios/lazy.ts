@@ -14,13 +14,16 @@ const BYTES_PER_SECOND = 25e6;
 /** A script in the middle of the image, as the start of a container. */
 const FIRST_FILE = 'app/main.py';
 
+/** What a tag names to nodes (`index.v2Form`): layers as they are, or their tars. */
+const FORMS = ['lean', 'inflated'] as const;
+
 const CLIENTS_MAIN = new URL('../lazy-clients-main.ts', import.meta.url).pathname;
 
 /** N nodes start one image lazily at the same time. */
 export const lazy: Scenario = {
   name: 'lazy',
   question:
-    'N snapshotters start one image at once: when is the first file there, what does the upstream send?',
+    'N snapshotters start one image at once, in two forms: when is the first file there, what does it cost?',
   async run({ clients: counts = [1, 50, 200], wires = WIRES, log }) {
     await using folder = await ScratchFolder.create();
     await using upstream = await DemoUpstream.start({
@@ -38,26 +41,31 @@ export const lazy: Scenario = {
     });
     await using certificate = await createTrustedCertificate();
     for (const wire of wires) {
-      for (const clients of counts) {
-        await using proxy = await ProxyProcess.start({
-          upstreamUrl: upstream.url,
-          root: folder.next(),
-          tls: wire === 'http' ? undefined : certificate,
-          environment: { SPANDREL_FILL_BACKGROUND: 'false' },
-        });
-        for (const state of ['cold', 'indexed', 'warm'] as const) {
-          log(`${wire}: ${clients} node(s), ${state}`);
-          if (state === 'indexed') await proxy.forgetBlobs();
-          await upstream.forget();
-          const starts = await startAtOnce(`${proxy.url}/v2/demo/app`, wire, clients);
-          const { bytesSent } = await upstream.totals();
-          rows.push({
-            wire,
-            clients,
-            state,
-            ...describe(starts, bytesSent, imageBytes),
-            ...(await proxy.describe()),
+      for (const form of FORMS) {
+        for (const clients of counts) {
+          await using proxy = await ProxyProcess.start({
+            upstreamUrl: upstream.url,
+            root: folder.next(),
+            tls: wire === 'http' ? undefined : certificate,
+            environment: { SPANDREL_FILL_BACKGROUND: 'false', SPANDREL_INDEX_V2_FORM: form },
           });
+          for (const state of ['cold', 'indexed', 'warm'] as const) {
+            log(`${wire}: ${form}, ${clients} node(s), ${state}`);
+            if (state === 'indexed') await proxy.forgetBlobs();
+            await upstream.forget();
+            const cpuBefore = await proxy.cpuSeconds();
+            const starts = await startAtOnce(`${proxy.url}/v2/demo/app`, wire, clients);
+            const { bytesSent } = await upstream.totals();
+            rows.push({
+              wire,
+              form,
+              clients,
+              state,
+              ...describe(starts, bytesSent, imageBytes),
+              ...(await proxy.describe()),
+              'CPU s': Number(((await proxy.cpuSeconds()) - cpuBefore).toFixed(2)),
+            });
+          }
         }
       }
     }
