@@ -13,6 +13,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 
 import { MEDIA_TYPES } from '../../../src/core/media-types.ts';
 import { buildFromBytes } from '../../helpers/built-layer.ts';
+import { cleanup } from '../../helpers/cleanup.ts';
 import { randomFrom, seededBytes, seededText } from '../../helpers/gzip-corpus.ts';
 import { ImageUpstream } from '../../helpers/image-upstream.ts';
 import {
@@ -356,6 +357,46 @@ describe('the cost of a range by diffID', () => {
     // Fills fetch whole chunks.
     expect(sent).toBeLessThan(wanted + 4 * CHUNK);
     expect(wanted + 4 * CHUNK).toBeLessThan(layer.bytes.length);
+  });
+
+  describe('of a node that wants all spans', () => {
+    const INFLATED = 'spandrel_inflate_bytes_total{engine="wasm"}';
+    const starts = Array.from({ length: Math.ceil(noise.length / CHUNK) }, (_, span) => span * CHUNK);
+
+    async function openNode(): Promise<{
+      readonly askFor: (start: number) => Promise<void>;
+      /** Bytes that its requests have made the proxy decompress. */
+      readonly inflated: () => Promise<number>;
+    }> {
+      const upstream = cleanup.use(await ImageUpstream.start());
+      await upstream.addImage(REPOSITORY, [gzipped(noise)]);
+      const app = await startInflating(upstream, {
+        environment: { SPANDREL_INDEX_READ_SPAN_BYTES: String(CHUNK) },
+      });
+      await pullManifest(app);
+      const before = await app.metric(INFLATED);
+      const askFor = async (start: number): Promise<void> => {
+        const range = `bytes=${start}-${start + CHUNK - 1}`;
+        const { body } = await requestBlob(app, sha256(noise), { ...SNAPSHOTTER, range });
+        expect(body.equals(noise.subarray(start, start + CHUNK)), range).toBe(true);
+      };
+      return { askFor, inflated: async () => (await app.metric(INFLATED)) - before };
+    }
+
+    it('one after the other is one decompression of each byte, ahead of the node', async () => {
+      const { askFor, inflated } = await openNode();
+      const [first, rest] = [starts.slice(0, 8), starts.slice(8)];
+      for (const start of first) await askFor(start);
+      await expect.poll(inflated, { timeout: 20_000 }).toBeGreaterThan((first.length + 2) * CHUNK);
+      for (const start of rest) await askFor(start);
+      expect(await inflated()).toBe(noise.length);
+    });
+
+    it('at once is one decompression of each byte', async () => {
+      const { askFor, inflated } = await openNode();
+      await Promise.all(starts.map(askFor));
+      expect(await inflated()).toBe(noise.length);
+    });
   });
 
   it('is no request to the registry and no decompression for a span that is in memory', async () => {
