@@ -9,7 +9,8 @@ import { digestOf } from '../../src/core/digest.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import { createCertificates } from '../helpers/listener-certificates.ts';
 import { randomBlob } from '../helpers/random-blob.ts';
-import { RunningApp } from '../helpers/running-app.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
 import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
 import { tarArchive } from '../helpers/tar-blocks.ts';
 import { watchResponses } from '../helpers/watch-responses.ts';
@@ -42,8 +43,7 @@ beforeEach(async () => {
 });
 
 async function startApp(environment: Record<string, string> = {}): Promise<RunningApp> {
-  const upstreams = [{ name: 'up', url: upstream.url, default: true, hostnames: ['localhost'] }];
-  return cleanup.use(await RunningApp.start({ upstreams, environment }));
+  return proxyWith(upstream, { upstream: { hostnames: ['localhost'] }, environment });
 }
 
 async function start(environment?: Record<string, string>): Promise<string> {

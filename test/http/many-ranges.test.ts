@@ -9,7 +9,8 @@ import { cleanup } from '../helpers/cleanup.ts';
 import { askHttp2, openHttp2 } from '../helpers/http2-client.ts';
 import { createCertificates, type ListenerCertificates } from '../helpers/listener-certificates.ts';
 import { parseMultipart } from '../oracles/parse-multipart.ts';
-import { RunningApp } from '../helpers/running-app.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
 import { tarArchive } from '../helpers/tar-blocks.ts';
 
 const MIB = 2 ** 20;
@@ -35,9 +36,10 @@ beforeAll(async () => {
 });
 
 async function start(environment: Record<string, string> = {}): Promise<RunningApp> {
-  const upstreams = [{ name: 'demo', url: upstream.url, default: true }];
-  environment = { SPANDREL_FILL_CHUNK_BYTES: '1MiB', ...environment };
-  return cleanup.use(await RunningApp.start({ upstreams, environment }));
+  return proxyWith(upstream, {
+    upstream: { name: 'demo' },
+    environment: { SPANDREL_FILL_CHUNK_BYTES: '1MiB', ...environment },
+  });
 }
 
 function expectParts(body: Buffer, contentType: string, oracle: Buffer): void {

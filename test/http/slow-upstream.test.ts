@@ -5,7 +5,8 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
 import { cleanup } from '../helpers/cleanup.ts';
-import { RunningApp } from '../helpers/running-app.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
 import { ScriptedUpstream, type SeenRequest } from '../helpers/scripted-upstream.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
@@ -69,9 +70,7 @@ const status =
     response.writeHead(code, { 'retry-after': '3600' }).end();
 
 async function start(environment: Readonly<Record<string, string>> = {}): Promise<RunningApp> {
-  const upstreams = [{ name: 'up', url: upstream.url, default: true }];
-  const settings = { ...ENVIRONMENT, ...environment };
-  return cleanup.use(await RunningApp.start({ upstreams, environment: settings, endsAtWork: true }));
+  return proxyWith(upstream, { environment: { ...ENVIRONMENT, ...environment }, endsAtWork: true });
 }
 
 interface Got {
@@ -160,13 +159,12 @@ describe('a tag that has been served', () => {
 
   it('is answered from the store of an earlier start, whose time is not known', async () => {
     const root = await temporaryFolder();
-    const upstreams = [{ name: 'up', url: upstream.url, default: true }];
     {
-      await using before = await RunningApp.start({ upstreams, root });
+      await using before = await proxyWith(upstream, { root });
       await get(before);
     }
     fault = hang;
-    await using app = await RunningApp.start({ upstreams, root, environment: ENVIRONMENT, endsAtWork: true });
+    const app = await proxyWith(upstream, { root, environment: ENVIRONMENT, endsAtWork: true });
     const got = await get(app);
     expect([got.digest, got.headers.has('warning'), got.headers.has('age')]).toEqual([
       digestOf(manifest),

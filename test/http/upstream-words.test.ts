@@ -4,7 +4,7 @@ import { digestOf } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
-import { RunningApp } from '../helpers/running-app.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
 import { basic, PrivateRegistry } from '../helpers/private-registry.ts';
 import { type Script, ScriptedUpstream } from '../helpers/scripted-upstream.ts';
 import { makeSecret } from '../helpers/secrets.ts';
@@ -16,9 +16,9 @@ async function start(
   options: { upstream?: object; environment?: Record<string, string> } = {},
 ): Promise<{ app: RunningApp; upstream: ScriptedUpstream }> {
   const upstream = cleanup.use(await ScriptedUpstream.start(script));
-  const upstreams = [{ name: 'hub', url: upstream.url, default: true, ...options.upstream }];
   const environment = { SPANDREL_UPSTREAM_RETRIES: '0', ...options.environment };
-  return { app: cleanup.use(await RunningApp.start({ upstreams, environment })), upstream };
+  const app = await proxyWith(upstream, { upstream: { name: 'hub', ...options.upstream }, environment });
+  return { app, upstream };
 }
 
 interface ErrorBody {

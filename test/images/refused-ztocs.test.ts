@@ -9,7 +9,8 @@ import { EMPTY_CONFIG } from '../../src/soci/soci-index.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import { CONTAINERD, OCI } from '../helpers/lazy-app.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
-import { RunningApp } from '../helpers/running-app.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
 import { blobsOf, type KnownLayer, makeContent } from '../histories/content.ts';
 import { makePushedIndex, type PushedIndex } from '../histories/pushed-index.ts';
 
@@ -48,8 +49,7 @@ async function start(environment: Readonly<Record<string, string>> = {}): Promis
     SPANDREL_INDEX_SPAN_BYTES: '65536',
     ...environment,
   };
-  const upstreams = [{ name: 'up', url: upstream.url }];
-  return cleanup.use(await RunningApp.start({ upstreams, environment: settings }));
+  return proxyWith(upstream, { environment: settings });
 }
 
 function layers(): readonly KnownLayer[] {

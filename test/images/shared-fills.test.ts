@@ -8,7 +8,8 @@ import { MEDIA_TYPES } from '../../src/core/media-types.ts';
 import { image } from '../helpers/image.ts';
 import { gzipLayer } from '../helpers/image-upstream.ts';
 import { randomBlob } from '../helpers/random-blob.ts';
-import { RunningApp } from '../helpers/running-app.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
 import { ScriptedUpstream } from '../helpers/scripted-upstream.ts';
 import { tarArchive } from '../helpers/tar-blocks.ts';
 
@@ -61,8 +62,8 @@ async function askBehindLiar(
   late = false,
 ): Promise<{ status: number; body: Buffer; sent: readonly string[] }> {
   await using upstream = await startRegistry(late);
-  await using app = await RunningApp.start({
-    upstreams: [{ name: 'registry', url: upstream.url }],
+  await using app = await proxyWith(upstream, {
+    upstream: { name: 'registry' },
     environment: { SPANDREL_INDEX_MIN_LAYER_BYTES: '0', SPANDREL_UPSTREAM_RETRIES: '0' },
   });
   const blobs = (): string[] =>
@@ -110,7 +111,7 @@ it('a repository without the layer gets a 404, though it has joined a fill of ot
 
 it('a repository that sends other bytes gets BLOB_CORRUPT, and is asked for them once', async () => {
   await using upstream = await startRegistry();
-  await using app = await RunningApp.start({ upstreams: [{ name: 'registry', url: upstream.url }] });
+  await using app = await proxyWith(upstream, { upstream: { name: 'registry' } });
   upstream.release();
   const { status, body } = await get(app, `liar/_soci/layers/${DIGEST}/files/file`);
   expect([status, body.toString()]).toEqual([502, expect.stringContaining('BLOB_CORRUPT')]);

@@ -7,7 +7,8 @@ import type { ScriptedRegistry } from '../registry/scripted-registry.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import { startDemoRegistry } from '../helpers/demo-upstream.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
-import { RunningApp } from '../helpers/running-app.ts';
+import { proxyWith } from '../helpers/proxy-with.ts';
+import type { RunningApp } from '../helpers/running-app.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
@@ -22,8 +23,7 @@ beforeEach(async () => {
 });
 
 async function startApp(environment: Record<string, string> = {}, root?: string): Promise<RunningApp> {
-  const upstreams = [{ name: 'demo', url: upstream.url }];
-  return cleanup.use(await RunningApp.start({ upstreams, environment, ...(root && { root }) }));
+  return proxyWith(upstream, { upstream: { name: 'demo' }, environment, ...(root && { root }) });
 }
 
 function baseLayer(): { digest: string; tar: Buffer } {

@@ -9,7 +9,8 @@ import { cleanup } from '../../helpers/cleanup.ts';
 import { askHttp2, openHttp2 } from '../../helpers/http2-client.ts';
 import { createCertificates, type ListenerCertificates } from '../../helpers/listener-certificates.ts';
 import { readToEnd } from '../../helpers/raw-request.ts';
-import { RunningApp } from '../../helpers/running-app.ts';
+import { proxyWith } from '../../helpers/proxy-with.ts';
+import type { RunningApp } from '../../helpers/running-app.ts';
 import { makeSecret } from '../../helpers/secrets.ts';
 
 /** An alert, or the end of the connection where that comes first. */
@@ -39,8 +40,7 @@ function tls(listener: Listener, clientCa?: string): Record<string, string> {
 }
 
 async function start(environment: Record<string, string>): Promise<RunningApp> {
-  const upstreams = [{ name: 'gone', url: 'http://127.0.0.1:9' }];
-  return cleanup.use(await RunningApp.start({ upstreams, environment }));
+  return proxyWith({ url: 'http://127.0.0.1:9' }, { environment });
 }
 
 function urlOf({ url, adminUrl }: RunningApp, listener: Listener): string {

@@ -10,7 +10,8 @@ import { cleanup } from '../../helpers/cleanup.ts';
 import { askHttp2, openHttp2 } from '../../helpers/http2-client.ts';
 import { createCertificates } from '../../helpers/listener-certificates.ts';
 import { ROUTE_SAMPLES } from '../../helpers/route-samples.ts';
-import { RunningApp } from '../../helpers/running-app.ts';
+import { proxyWith } from '../../helpers/proxy-with.ts';
+import type { RunningApp } from '../../helpers/running-app.ts';
 
 let upstream: ScriptedRegistry;
 let ca: Buffer;
@@ -33,8 +34,10 @@ beforeEach(async () => {
 });
 
 async function start(more: Record<string, string> = {}): Promise<RunningApp> {
-  const upstreams = [{ name: 'demo', url: upstream.url, hostnames: ['localhost'] }];
-  return cleanup.use(await RunningApp.start({ upstreams, environment: { ...environment, ...more } }));
+  return proxyWith(upstream, {
+    upstream: { name: 'demo', hostnames: ['localhost'] },
+    environment: { ...environment, ...more },
+  });
 }
 
 function open(url: string): Promise<ClientHttp2Session> {

@@ -9,7 +9,8 @@ import type { WarmJobView } from '../../../src/images/operations/warm-job.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
 import { addImage, image } from '../../helpers/image.ts';
 import { randomBlob } from '../../helpers/random-blob.ts';
-import { RunningApp } from '../../helpers/running-app.ts';
+import { proxyWith } from '../../helpers/proxy-with.ts';
+import type { RunningApp } from '../../helpers/running-app.ts';
 import { tarHeader } from '../../helpers/tar-blocks.ts';
 
 const FILE_BYTES = 512 * 3000;
@@ -31,8 +32,7 @@ async function startApp(
     SPANDREL_UPSTREAM_STALL_TIMEOUT_MS: '600000',
     ...options.environment,
   };
-  const upstreams = [{ name: 'hub', host: 'hub.test', url: upstream.url, default: true }];
-  return cleanup.use(await RunningApp.start({ ...options, upstreams, environment }));
+  return proxyWith(upstream, { ...options, upstream: { name: 'hub', host: 'hub.test' }, environment });
 }
 
 function layerOf(seed: number): Uint8Array<ArrayBuffer> {
