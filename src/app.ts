@@ -23,6 +23,7 @@ import { readTlsMaterial } from './http/listener/tls-material.ts';
 import { ReadinessChecks } from './http/admin/readiness.ts';
 import { createRegistryServer } from './http/registry/create-registry-server.ts';
 import { BlobProofs } from './images/proofs/blob-proofs.ts';
+import { createImageJobs } from './create-image-jobs.ts';
 import { createLayerIndexes } from './create-layer-indexes.ts';
 import { createLazyImages } from './create-lazy-images.ts';
 import { TarContents } from './images/contents/tar-contents.ts';
@@ -37,7 +38,7 @@ import { Catalog } from './images/operations/catalog.ts';
 import { ImageFiles } from './images/files/image-files.ts';
 import { ImageManifests } from './images/manifests/image-manifests.ts';
 import { ImageOverview } from './images/operations/image-overview.ts';
-import { ImageTrees } from './images/files/image-trees.ts';
+import { ImageTrees, imageTreeSizes } from './images/files/image-trees.ts';
 import { IndexPolicies } from './images/lazy/index-policy.ts';
 import { KnownLayers } from './images/documents/known-layers.ts';
 import { Layers } from './images/lazy/layers.ts';
@@ -52,7 +53,6 @@ import { ZtocVerdicts } from './images/lazy/ztoc-verdicts.ts';
 import { Referrers } from './images/lazy/referrers.ts';
 import { ServedImages } from './images/manifests/served-images.ts';
 import { ServedRepositories } from './images/operations/served-repositories.ts';
-import { WarmJobs } from './images/operations/warm-jobs.ts';
 import { chooseEngine } from './inflate/choose-engine.ts';
 import { LayerReader } from './spans/layer-reader.ts';
 import { ReadAhead } from './spans/read-ahead.ts';
@@ -65,6 +65,7 @@ import { generalPolicy, LiveSettings } from './live-settings.ts';
 import type { Logger } from './telemetry/logger.ts';
 import { Events } from './telemetry/events.ts';
 import { NO_TRACER, type Tracer } from './telemetry/tracer.ts';
+import { type Pause, realPause } from './upstream/transport/backoff-ms.ts';
 import type { Environment } from './upstream/transport/proxy-choice.ts';
 import { createUpstreams } from './upstream/upstreams.ts';
 import { openPools } from './worker-pools.ts';
@@ -85,15 +86,13 @@ export interface AppOptions {
   readonly environment?: Environment;
   /** Reads the files that `access`, `admin` and `listen` name. */
   readonly readFile?: ReadFile;
+  /** Waits before a failed publication is tried again. */
+  readonly pause?: Pause;
 }
 
 /** Shares of `cache.memoryBytes`. */
 const SPAN_SHARE = 0.625;
-const TREE_SHARE = 0.125;
-/** Merged trees of usual images must fit: about 40 bytes a file, several times that while merging. */
-const MIN_TREE_BYTES = 64 * 2 ** 20;
 const MIN_ZTOC_BYTES = 64 * 2 ** 20;
-const MIN_TREE_MAKING_BYTES = 256 * 2 ** 20;
 
 /** Share of the span memory that one reader may fetch ahead. */
 const READ_AHEAD_SHARE = 1 / 32;
@@ -106,7 +105,13 @@ const PATIENCE_MS = 1_500;
 export async function createApp(
   config: Config,
   logger: Logger,
-  { pid, tracer = NO_TRACER, environment = {}, readFile: readNamedFile = readFile }: AppOptions = {},
+  {
+    pid,
+    tracer = NO_TRACER,
+    environment = {},
+    readFile: readNamedFile = readFile,
+    pause = realPause,
+  }: AppOptions = {},
 ): Promise<App> {
   await using opening = new AsyncDisposableStack();
   const events = new Events(logger);
@@ -252,7 +257,7 @@ export async function createApp(
     tarSpanBytes,
   });
   const servedImages = new ServedImages();
-  const { tarLayers, indexer, inflatedIndexer, lazyImages, lostDocuments } = createLazyImages({
+  const imageParts = {
     proofs,
     manifests,
     configs,
@@ -272,20 +277,17 @@ export async function createApp(
     maxSkippedBytes,
     events,
     logger,
-  });
+  };
+  const lazyParts = createLazyImages(imageParts);
+  const { tarLayers, indexer, inflatedIndexer, lazyImages, lostDocuments } = lazyParts;
   const shownImages = new ImageManifests({ manifests: lostDocuments.listed, configs });
   const shown = { manifests: lostDocuments, images: shownImages, layers };
   const pullLog = new PullLog(knownLayers, events);
-  const warmJobs = opening.use(
-    new WarmJobs({ upstreams, manifests, layers, indexes, lazyImages, events, logger }),
-  );
+  const jobParts = { upstreams, ztocs, spanBytes: config.index.spanBytes, pause };
+  const { imageJobs, publications } = createImageJobs({ ...imageParts, ...lazyParts, ...jobParts });
+  opening.use(imageJobs);
   const ztocBytes = Math.max(config.cache.memoryBytes, MIN_ZTOC_BYTES);
-  const trees = new ImageTrees({
-    pool: treePool,
-    maxBytes: Math.max(MIN_TREE_BYTES, Math.floor(config.cache.memoryBytes * TREE_SHARE)),
-    maxMakingBytes: Math.max(MIN_TREE_MAKING_BYTES, config.cache.memoryBytes),
-    events,
-  });
+  const trees = new ImageTrees({ pool: treePool, ...imageTreeSizes(config.cache.memoryBytes), events });
 
   const gate = new AccessGate(await createAccessRules(config, { patience, events, readFile: readNamedFile }));
   const tls = {
@@ -304,7 +306,13 @@ export async function createApp(
   const registry = createRegistryServer({
     upstreams,
     access: gate,
-    manifestContents: new ManifestContents({ lostDocuments, lazyImages, configGate, servedImages }),
+    manifestContents: new ManifestContents({
+      lostDocuments,
+      lazyImages,
+      configGate,
+      servedImages,
+      publications,
+    }),
     blobContents: new BlobContents({
       layers,
       derivedBlobs,
@@ -342,7 +350,8 @@ export async function createApp(
     limits: config.limits,
     blobs,
     readiness: new ReadinessChecks({ ...checked, redis, connections: listeners, required: config.ready }),
-    warmJobs,
+    imageJobs,
+    publications,
     servedImages,
     events,
     logger,

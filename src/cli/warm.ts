@@ -6,7 +6,7 @@ import { SpandrelError } from '../core/errors.ts';
 import { escapeControls, escapeLines } from '../core/escape-controls.ts';
 import { readAdminToken } from '../http/access/read-admin-token.ts';
 import { REQUEST_HEADER } from '../http/access/page-guard.ts';
-import type { WarmJobView, WarmLayerView } from '../images/operations/warm-job.ts';
+import type { ImageJobView, JobLayerView } from '../images/operations/image-job-view.ts';
 import type { CommandHelp, Flags } from './terminal/command-help.ts';
 import { printJson } from './terminal/print-json.ts';
 import { EXIT } from './terminal/exit-status.ts';
@@ -68,8 +68,8 @@ export async function warm(args: string[]): Promise<number> {
       ? await reachListener(config)
       : { url: parseUrlFlag('--admin', values.admin), send: fetch };
   const api = new URL('api/v1/', url.href.replace(/\/*$/, '/'));
-  const ask = async (path: string, question: Question): Promise<WarmJobView> =>
-    (await (await askProxy(new URL(path, api).href, question, send)).json()) as WarmJobView;
+  const ask = async (path: string, question: Question): Promise<ImageJobView> =>
+    (await (await askProxy(new URL(path, api).href, question, send)).json()) as ImageJobView;
   const token = await readAdminToken(config);
   const headers = {
     [REQUEST_HEADER]: 'spandrel warm',
@@ -92,7 +92,7 @@ export async function warm(args: string[]): Promise<number> {
 }
 
 /** Polls the job, and shows its progress on a terminal. */
-async function waitForEnd(started: WarmJobView, poll: () => Promise<WarmJobView>): Promise<WarmJobView> {
+async function waitForEnd(started: ImageJobView, poll: () => Promise<ImageJobView>): Promise<ImageJobView> {
   using bar = new ProgressBar('fetching and indexing', 0);
   let job = started;
   let total = 0;
@@ -109,7 +109,7 @@ async function waitForEnd(started: WarmJobView, poll: () => Promise<WarmJobView>
 }
 
 /** A line for each platform and layer, and a summary on the last one. */
-function describeJob({ image, images, layers }: WarmJobView): string {
+function describeJob({ image, images, layers }: ImageJobView): string {
   const platforms = images.map(
     ({ platform, index }) =>
       `${image} ${platform}: ${index === undefined ? 'not lazy' : `SOCI index ${index}`}`,
@@ -125,7 +125,7 @@ function describeJob({ image, images, layers }: WarmJobView): string {
   return [...platforms, ...described, summary].join('\n');
 }
 
-function describeLayer({ state, reason, skipped }: WarmLayerView): string {
+function describeLayer({ state, reason, skipped }: JobLayerView): string {
   if (state === 'complete') return 'indexed';
   if (state === 'skipped') {
     const why = skipped === 'too_small' ? 'smaller than index.minLayerBytes' : 'its format has no zTOC';
@@ -135,7 +135,7 @@ function describeLayer({ state, reason, skipped }: WarmLayerView): string {
 }
 
 /** Why nodes would pull some platform whole; `undefined` if all are lazy. */
-function whyWhole({ images, layers }: WarmJobView): string | undefined {
+function whyWhole({ images, layers }: ImageJobView): string | undefined {
   if (images.length === 0)
     return 'it has none of the platforms to index: name one with --platform, or add it to index.platforms';
   const whole = images.filter(({ lazy }) => !lazy).map(({ platform }) => platform);

@@ -88,7 +88,7 @@ const rawRule = record<IndexRule>({
   publish: {
     kind: publishRule,
     optional: true,
-    about: 'how `spandrel publish` tags images: `{tag, suffix, lambda}`',
+    about: 'how images are published with their SOCI indexes, and when: `{tag, suffix, when, lambda}`',
   },
 });
 

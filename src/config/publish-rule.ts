@@ -1,6 +1,7 @@
 import { choice, flag, record, text, type ValueKind, ValueProblem } from './value-kinds.ts';
 
 const TAG_CHOICES = ['none', 'suffix', 'replace'] as const;
+const WHEN_CHOICES = ['push', 'firstPull'] as const;
 
 /** How images are tagged that are published with their SOCI indexes. */
 export interface PublishRule {
@@ -8,6 +9,11 @@ export interface PublishRule {
   readonly tag?: (typeof TAG_CHOICES)[number];
   /** What `suffix` adds to the tag. */
   readonly suffix?: string;
+  /**
+   * When the proxy publishes by itself: at the event of a push, or at the first request for a tag. Absent:
+   * only when asked.
+   */
+  readonly when?: (typeof WHEN_CHOICES)[number];
   /** Lambda uses the repository, and refuses an image index: no tag is replaced. */
   readonly lambda?: boolean;
 }
@@ -34,6 +40,13 @@ const rawRule = record<PublishRule>({
     },
     optional: true,
     about: 'what `suffix` adds to the tag; the default is `-soci`',
+  },
+  when: {
+    kind: choice(...WHEN_CHOICES),
+    optional: true,
+    about:
+      'when the proxy publishes by itself: `push` (at an event of Amazon ECR) or `firstPull` (at the first ' +
+      'request for a tag); the default is only when asked',
   },
   lambda: {
     kind: flag,
@@ -66,4 +79,9 @@ export function publishedTag(
 ): string | undefined {
   if (choiceOfTag === 'none') return undefined;
   return choiceOfTag === 'replace' ? tag : `${tag}${suffix ?? DEFAULT_SUFFIX}`;
+}
+
+/** True for a tag that the rule gives to published images only. */
+export function isPublishedTag(tag: string, { tag: choiceOfTag = 'suffix', suffix }: PublishRule): boolean {
+  return choiceOfTag === 'suffix' && tag.endsWith(suffix ?? DEFAULT_SUFFIX);
 }

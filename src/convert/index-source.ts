@@ -3,6 +3,7 @@ import type { Descriptor } from '../core/descriptor.ts';
 import { formatPlatform, matchesPlatform, type Platform } from '../core/platform.ts';
 import { type Digest, parseDigest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
+import { mapBounded } from '../core/work/map-bounded.ts';
 import { decodeZtoc } from '../ztoc/decode-ztoc.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
 import type { InflatedFile } from '../build/inflate-layer-file.ts';
@@ -22,6 +23,8 @@ import {
 } from '../soci/soci-index.ts';
 import { hasNoXattrs } from '../soci/has-no-xattrs.ts';
 
+const LAYERS_AT_ONCE = 32;
+
 export interface ConvertOptions {
   /** `all`, or a list. An empty list means the only platform of the image, else that of the host. */
   readonly platforms: 'all' | readonly Platform[];
@@ -36,6 +39,8 @@ export interface ConvertOptions {
   /** Mark layers without extended attributes. */
   readonly optimizeXattrs: boolean;
   readonly prefetchPaths: readonly string[];
+  /** Layers that are indexed, and whose zTOCs are in memory, at the same time. */
+  readonly layersAtOnce?: number;
 }
 
 /** Where an image comes from: a layout, a registry. `Layer` says where a layer is. */
@@ -51,7 +56,7 @@ export interface ImageSource<Layer> {
 /** Where zTOCs come from and the results go. What a document refers to is stored before it. */
 export interface ConvertDeps<Layer> {
   /** Indexes one layer; called for several layers at the same time. */
-  indexLayer(layer: Layer, digest: Digest): Promise<LayerFileIndex>;
+  indexLayer(layer: Layer, digest: Digest): Promise<LayerZtoc>;
   /**
    * Decompresses one layer into a file, for the `inflated` form; called as `indexLayer` is. Without it,
    * layers stay as they are.
@@ -63,6 +68,11 @@ export interface ConvertDeps<Layer> {
   putIndex(index: SociIndex, subject: SociIndexInput['subject']): Promise<void>;
   /** Stores a rewritten manifest. */
   putManifest(document: ManifestDocument): Promise<void>;
+}
+
+/** The zTOC of a layer, or why it has none that may be published. */
+export interface LayerZtoc extends Pick<LayerFileIndex, 'reason'> {
+  readonly ztoc?: { readonly digest: Digest; readonly bytes: Uint8Array };
 }
 
 /** A tar in a file, which stays only if it is taken. */
@@ -210,7 +220,10 @@ class SourceIndexer<Layer> {
     const { form, prefetchPaths } = this.#options;
     const diffIds =
       form === 'inflated' ? decodeConfigDiffIds(await this.#source.readConfig(config.digest)) : [];
-    const indexed = await Promise.all(layers.map((layer, place) => this.#indexOnce(layer, diffIds[place])));
+    const places = [...layers.entries()];
+    const indexed = await mapBounded(places, ([place, layer]) => this.#indexOnce(layer, diffIds[place]), {
+      maxRunning: this.#options.layersAtOnce ?? LAYERS_AT_ONCE,
+    });
     const tars = new Map(indexed.flatMap(({ outcome: { tar } }, place) => (tar ? [[place, tar]] : [])));
     const outcome = { platform: formatPlatform(platform), layers: indexed.map((layer) => layer.outcome) };
     const sociLayers = indexed.flatMap(({ soci }) => soci ?? []);
@@ -291,7 +304,7 @@ class SourceIndexer<Layer> {
     return { ...kept, outcome: { ...kept.outcome, tar: { digest: tar.digest, size } } };
   }
 
-  async #keep(layer: SociLayer['layer'], index: LayerFileIndex): Promise<IndexedLayer> {
+  async #keep(layer: SociLayer['layer'], index: LayerZtoc): Promise<IndexedLayer> {
     const { digest } = layer;
     const { ztoc, reason } = index;
     if (ztoc === undefined || reason !== undefined) {
@@ -306,7 +319,7 @@ class SourceIndexer<Layer> {
     layer: SociLayer['layer'],
     original: Digest,
     spanBytes: number,
-    ztoc: NonNullable<LayerFileIndex['ztoc']>,
+    ztoc: NonNullable<LayerZtoc['ztoc']>,
   ): Promise<IndexedLayer> {
     const { optimizeXattrs, prefetchPaths } = this.#options;
     const isPrefetching = prefetchPaths.length > 0;

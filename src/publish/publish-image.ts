@@ -2,11 +2,11 @@ import type { Digest } from '../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../core/errors.ts';
 import type { Reference } from '../core/image-reference.ts';
 import type { ManifestDocument } from '../core/manifest-document.ts';
-import type { LayerFileIndex } from '../build/index-layer-file.ts';
 import {
   type ConvertDeps,
   type ConvertOptions,
   indexSource,
+  type LayerZtoc,
   type PlatformOutcome,
   rewriteSource,
 } from '../convert/index-source.ts';
@@ -22,7 +22,7 @@ export interface PublishOptions extends ConvertOptions, RegistryOutputOptions {
 
 export interface PublishDeps {
   /** Indexes a layer of the repository; called for several layers at the same time. */
-  readonly indexLayer: (target: Target, layer: RemoteLayer) => Promise<LayerFileIndex>;
+  readonly indexLayer: (target: Target, layer: RemoteLayer) => Promise<LayerZtoc>;
 }
 
 export interface PublishOutcome {
@@ -84,7 +84,7 @@ async function setTag(
   indexed: RegistryOutputOptions & { readonly reference: Reference; readonly source: Digest },
 ): Promise<boolean> {
   const { client, repository } = target;
-  const { reference, source, isDryRun, signal } = indexed;
+  const { reference, source, isDryRun, onPush, signal } = indexed;
   const now = await readTag(target, tag, signal);
   const isSame = 'tag' in reference && reference.tag === tag;
   const original = isSame || !('tag' in reference) ? now : await readTag(target, reference.tag, signal);
@@ -94,6 +94,7 @@ async function setTag(
       `${repository}:${reference.tag} was ${source} and is now ${original ?? 'gone'}: publish it again`,
     );
   if (now === top.digest) return false;
+  onPush?.({ kind: 'manifest', digest: top.digest, size: top.bytes.byteLength });
   if (!isDryRun) await client.pushManifest(repository, { tag }, top, signal);
   return true;
 }

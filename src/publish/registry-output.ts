@@ -14,6 +14,8 @@ export interface PushedContent {
 export interface RegistryOutputOptions {
   /** Asks the registry what it has, and pushes nothing. */
   readonly isDryRun: boolean;
+  /** Called with all that the repository lacks: before the push of a manifest, after that of a blob. */
+  readonly onPush?: (content: PushedContent) => void;
   readonly signal: AbortSignal;
 }
 
@@ -38,7 +40,7 @@ export class RegistryOutput {
       const isNew = isDryRun
         ? !(await client.has('blob', repository, digest, signal))
         : await client.pushBlob(repository, digest, bytes, signal);
-      if (isNew) this.pushed.push({ kind: 'blob', digest, size: bytes.byteLength });
+      if (isNew) this.#note({ kind: 'blob', digest, size: bytes.byteLength });
     });
   }
 
@@ -68,10 +70,15 @@ export class RegistryOutput {
     const { client, repository } = this.#target;
     const { isDryRun, signal } = this.#options;
     if (await client.has('manifest', repository, digest, signal)) return false;
-    this.pushed.push({ kind: 'manifest', digest, size: bytes.byteLength });
+    this.#note({ kind: 'manifest', digest, size: bytes.byteLength });
     if (isDryRun) return false;
     const { isListedReferrer } = await client.pushManifest(repository, { digest }, document, signal);
     return isListedReferrer;
+  }
+
+  #note(content: PushedContent): void {
+    this.pushed.push(content);
+    this.#options.onPush?.(content);
   }
 
   #once(digest: Digest, put: () => Promise<void>): Promise<void> {

@@ -54,6 +54,16 @@ export interface BuiltIndex {
   readonly isConfirmed: boolean;
 }
 
+/** What the publication of an image has pushed. */
+export interface PublishedImage {
+  readonly tag: string | undefined;
+  /** Of the converted image; none for a v1 index. */
+  readonly digest: string | undefined;
+  readonly blobs: number;
+  readonly manifests: number;
+  readonly bytes: number;
+}
+
 /**
  * Events of the proxy. Each method stands for one event: it updates metrics, writes the log line and sets
  * attributes of the trace, whichever the event has.
@@ -265,6 +275,23 @@ export class Events {
   indexFailed(layer: string, { code, message, cause }: SpandrelError): void {
     this.#metrics.indexBuilds.inc({ outcome: 'failed' });
     this.#logger.warn({ layer, code, err: cause }, message);
+  }
+
+  /** A job has pushed the SOCI indexes of an image, or has given up. */
+  imagePublished(image: string, published: PublishedImage, failure: SpandrelError | undefined): void {
+    const { blobs, manifests, bytes, tag, digest } = published;
+    const isNew = blobs + manifests > 0;
+    const outcome = failure === undefined ? (isNew ? 'published' : 'unchanged') : 'failed';
+    this.#metrics.publications.inc({ outcome });
+    this.#metrics.publishedBytes.inc(bytes);
+    const { code } = failure ?? {};
+    const fields = { image, tag, digest, blobs, manifests, bytes };
+    if (failure === undefined) this.#logger.info({ ...fields, outcome }, 'image published');
+    else this.#logger.warn({ ...fields, code, err: failure }, 'image not published');
+  }
+
+  publicationRetried(image: string, pauseMs: number, { code, message }: SpandrelError): void {
+    this.#logger.info({ image, pauseMs, code, cause: message }, 'publication of an image is tried again');
   }
 
   layerLeftOut(layer: string, reason: string | undefined): void {

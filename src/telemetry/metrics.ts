@@ -35,6 +35,9 @@ export type StoredKind = (typeof STORED_KINDS)[number];
 export const BLOB_DAMAGES = ['missing', 'size', 'unreadable', 'digest'] as const;
 export type BlobDamage = (typeof BLOB_DAMAGES)[number];
 
+/** How publications end. */
+const PUBLICATION_OUTCOMES = ['published', 'unchanged', 'failed'] as const;
+
 /** Kinds of requests to upstreams; `upload` sends a blob, `push` a manifest. */
 export type UpstreamRequestKind =
   'manifest' | 'blob' | 'tags' | 'referrers' | 'token' | 'ping' | 'upload' | 'push';
@@ -52,7 +55,7 @@ export type ThreadStep = (typeof THREAD_STEPS)[number];
 
 /**
  * Kinds of resources that are held and released: requests of clients and to upstreams (until their bodies
- * end), warm jobs, shared work, builds of layer indexes, tasks of worker threads (also waiting ones), fills,
+ * end), jobs, shared work, builds of layer indexes, tasks of worker threads (also waiting ones), fills,
  * and blobs, files and buffers of the store.
  */
 export type HeldKind =
@@ -147,6 +150,17 @@ export class Metrics {
     'Layers left out of SOCI indexes',
     ['reason'],
   );
+  readonly publications = this.#counter(
+    'publications_total',
+    'Images published with their SOCI indexes, by outcome: `published`, `unchanged` (the registry had ' +
+      'everything) or `failed`',
+    ['outcome'],
+  );
+  readonly publishedBytes = this.#counter(
+    'published_bytes_total',
+    'Bytes of zTOCs and manifests pushed to upstreams',
+    [],
+  );
   readonly imagePulls = this.#counter(
     'image_pulls_total',
     'Pulls of images, lazily or in full, by the requests for large layers: a client counts once for an ' +
@@ -233,6 +247,7 @@ export class Metrics {
   constructor() {
     this.configCurrent.set(1);
     this.#buildInfo.set({ version: packageVersion() }, 1);
+    for (const outcome of PUBLICATION_OUTCOMES) this.publications.inc({ outcome }, 0);
     for (const form of ['original', ...V2_FORMS]) this.tagResponses.inc({ form }, 0);
     // Alerts see only increases of a series, so it must exist before the first failure.
     for (const thread of THREAD_KINDS)

@@ -24,7 +24,7 @@ const WALL_CLOCK: readonly string[] = [
   'src/http/listener/connections.ts',
   // Shown.
   'src/images/manifests/served-images.ts',
-  'src/images/operations/warm-job.ts',
+  'src/images/operations/image-job.ts',
   // Ends of signed URLs and tokens, and dates of Retry-After, turned into durations at once.
   'src/upstream/blobs/blob-locations.ts',
   'src/upstream/credentials/ecr-credentials.ts',

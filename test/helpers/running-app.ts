@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 
-import { type App, createApp } from '../../src/app.ts';
+import { type App, type AppOptions, createApp } from '../../src/app.ts';
 import { parseConfig } from '../../src/config/parse-config.ts';
 import type { Config } from '../../src/config/config-keys.ts';
 import { countResources, expectAtRest, expectGone } from './at-rest.ts';
@@ -17,6 +17,7 @@ export interface RunningAppOptions {
   readonly processEnvironment?: Readonly<Record<string, string>>;
   /** A store to go on with; without one the app gets its own, which is removed with it. */
   readonly root?: string;
+  readonly pause?: AppOptions['pause'];
   /** The test ends the app in the middle of its work; it is not expected to come to rest before that. */
   readonly endsAtWork?: boolean;
 }
@@ -61,8 +62,9 @@ export class RunningApp implements AsyncDisposable {
     const config = configure(options, options.root ?? folder?.path ?? '');
     noteSecretsOf(config);
     const environment = options.processEnvironment ?? {};
+    const paused = options.pause === undefined ? {} : { pause: options.pause };
     const { app, urls } = await before.waits.run(async () => {
-      const created = starting.use(await createApp(config, collectingLogger(), { environment }));
+      const created = starting.use(await createApp(config, collectingLogger(), { environment, ...paused }));
       return { app: created, urls: await created.listen() };
     });
     starting.move();

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 
 import { beforeAll, describe, expect, it } from 'vitest';
 
-import type { WarmJobView } from '../../src/images/operations/warm-job.ts';
+import type { ImageJobView } from '../../src/images/operations/image-job-view.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import { LayoutUpstream } from '../helpers/layout-upstream.ts';
 import { proxyWith } from '../helpers/proxy-with.ts';
@@ -45,9 +45,9 @@ async function post(path: string, body: unknown): Promise<{ status: number; json
   return { status: response.status, json: (await response.json()) as Record<string, unknown> };
 }
 
-async function finished(id: string): Promise<WarmJobView> {
-  const read = async (): Promise<WarmJobView> =>
-    (await (await fetch(`${app.adminUrl}/api/v1/jobs/${id}`)).json()) as WarmJobView;
+async function finished(id: string): Promise<ImageJobView> {
+  const read = async (): Promise<ImageJobView> =>
+    (await (await fetch(`${app.adminUrl}/api/v1/jobs/${id}`)).json()) as ImageJobView;
   await expect.poll(async () => (await read()).state, { timeout: 30_000 }).not.toBe('running');
   return read();
 }

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { beforeAll, describe, expect, it } from 'vitest';
 
 import type { LayerDescription } from '../../src/images/lazy/layers.ts';
-import type { WarmJobView } from '../../src/images/operations/warm-job.ts';
+import type { ImageJobView } from '../../src/images/operations/image-job-view.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import {
   describeBytes,
@@ -64,16 +64,16 @@ async function statusOf(tag: string): Promise<{ reason?: string; layers: LayerDe
   return platforms[0] ?? { layers: [] };
 }
 
-async function warm(tag: string, platforms?: readonly string[]): Promise<WarmJobView> {
+async function warm(tag: string, platforms?: readonly string[]): Promise<ImageJobView> {
   const api = `${known.app.adminUrl}/api/v1`;
   const asked = await fetch(`${api}/warm`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify({ image: `known/team/app:${tag}`, platforms }),
   });
-  const { id } = (await asked.json()) as WarmJobView;
-  const read = async (): Promise<WarmJobView> =>
-    (await (await fetch(`${api}/jobs/${id}`)).json()) as WarmJobView;
+  const { id } = (await asked.json()) as ImageJobView;
+  const read = async (): Promise<ImageJobView> =>
+    (await (await fetch(`${api}/jobs/${id}`)).json()) as ImageJobView;
   await expect.poll(async () => (await read()).state, { timeout: 20_000 }).not.toBe('running');
   return read();
 }

@@ -1,4 +1,4 @@
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -11,6 +11,7 @@ import { GoldenImages } from '../oracles/golden-images.ts';
 import { cleanup } from '../helpers/cleanup.ts';
 import { DockerRegistry } from '../helpers/docker-registry.ts';
 import { LayoutUpstream } from '../helpers/layout-upstream.ts';
+import { pushLayout } from '../helpers/push-layout.ts';
 import { runInProcess } from '../helpers/run-in-process.ts';
 import { makeSecret } from '../helpers/secrets.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
@@ -145,7 +146,7 @@ describe('spandrel publish', () => {
     ['an image without an indexable layer', ['app:latest', '--min-layer-size', '1GiB'], 5, 'INDEX_EMPTY'],
     ['a platform that the image lacks', ['app:latest', '--platform', 'linux/s390x'], 3, 'PLATFORM_UNKNOWN'],
     ['two wishes about the tag', ['app:latest', '--tag', 'x', '--no-tag'], 2, 'exclude each other'],
-    ['a tag that is none', ['app:latest', '--tag', 'a/b'], 2, 'is not a tag'],
+    ['a tag that is none', ['app:latest', '--tag', 'a/b'], 2, 'not a tag'],
   ])(
     'ends in its status for %s, with nothing pushed',
     async (_name, [path = '', ...flags], status, words) => {
@@ -204,17 +205,7 @@ describe('spandrel publish', () => {
     const registry = cleanup.use(await DockerRegistry.start());
     const { folder, digest: subject } = cleanup.use(await LayoutUpstream.start('docker-single'));
     const api = `${registry.url}/v2/team/app`;
-    for (const digest of await readdir(join(folder, 'blobs', 'sha256'))) {
-      const begun = await fetch(`${api}/blobs/uploads/`, { method: 'POST' });
-      const location = new URL(begun.headers.get('location') ?? '', api);
-      location.searchParams.append('digest', `sha256:${digest}`);
-      const body = await readFile(join(folder, 'blobs', 'sha256', digest));
-      expect((await fetch(location, { method: 'PUT', body })).status).toBe(201);
-    }
-    const manifest = await readFile(join(folder, 'blobs', subject.replace(':', '/')));
-    const headers = { 'content-type': MEDIA_TYPES.dockerManifest };
-    const tagged = await fetch(`${api}/manifests/1.0`, { method: 'PUT', body: manifest, headers });
-    expect(tagged.status).toBe(201);
+    await pushLayout(api, '1.0', { folder, digest: subject, mediaType: MEDIA_TYPES.dockerManifest });
     const [run] = golden.image('docker-single').runs;
     const image = `${registry.host}/team/app:1.0`;
     for (const flags of [[], ['--v1']])

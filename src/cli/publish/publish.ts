@@ -2,13 +2,14 @@ import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 
 import type { Config } from '../../config/config-keys.ts';
-import { publishedTag, type PublishRule } from '../../config/publish-rule.ts';
+import type { PublishRule } from '../../config/publish-rule.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
 import { escapeControls } from '../../core/escape-controls.ts';
-import { parseImageReference, parseReference, type Reference } from '../../core/image-reference.ts';
+import { parseImageReference, type Reference } from '../../core/image-reference.ts';
 import { containerPlatform } from '../../core/platform.ts';
 import { IndexPolicies } from '../../images/lazy/index-policy.ts';
 import { generalPolicy } from '../../live-settings.ts';
+import { chooseTag } from '../../publish/choose-tag.ts';
 import { publishImage, type PublishOptions, type PublishOutcome } from '../../publish/publish-image.ts';
 import { RemoteLayerIndexer } from '../../publish/remote-layer-indexer.ts';
 import { Events } from '../../telemetry/events.ts';
@@ -87,7 +88,7 @@ export async function publish(args: string[]): Promise<number> {
   checkTagFlags(values, reference);
   const wanted: WantedOptions = {
     form: values.v1 ? 'v1' : 'full',
-    chooseTag: (rule) => chooseTag(values, reference, rule),
+    chooseTag: (rule) => tagOf(values, reference, rule),
     platforms: values.platform.length === 0 ? 'all' : parsePlatformFlags(values.platform, host),
     host,
     spanBytes: sizeOf('--span-size', values['span-size'], 1) ?? index.spanBytes,
@@ -168,32 +169,22 @@ function checkTagFlags({ tag, 'no-tag': isUntagged, v1 }: TagFlags, reference: R
     throw new UsageError(`--tag and ${v1 ? '--v1' : '--no-tag'} exclude each other`);
   if (tag === undefined && !isUntagged && !v1 && !('tag' in reference))
     throw new UsageError('an image with a digest needs --tag or --no-tag');
-  if (tag !== undefined) checkTag(tag);
+  if (tag !== undefined) tagOf({ tag, 'no-tag': isUntagged, v1 }, reference, undefined);
 }
 
 /** @throws UsageError */
-function chooseTag(
+function tagOf(
   { tag, 'no-tag': isUntagged, v1 }: TagFlags,
   reference: Reference,
   rule: PublishRule | undefined,
 ): string | undefined {
   if (isUntagged || v1) return undefined;
-  const own = 'tag' in reference ? reference.tag : undefined;
-  if (rule?.lambda === true && tag !== undefined && tag === own)
-    throw new UsageError(`--tag: ${tag} is not replaced, because its rule says lambda: true; name another`);
-  const chosen = tag ?? (own === undefined ? undefined : publishedTag(own, rule));
-  if (chosen !== undefined) checkTag(chosen);
-  return chosen;
-}
-
-/** @throws UsageError */
-function checkTag(tag: string): void {
   try {
-    if ('tag' in parseReference(tag)) return;
+    return chooseTag(tag, reference, rule);
   } catch (error) {
-    if (!isSpandrelError(error, 'TAG_INVALID', 'DIGEST_INVALID')) throw error;
+    if (!isSpandrelError(error, 'TAG_INVALID', 'DIGEST_INVALID', 'QUERY_INVALID')) throw error;
+    throw new UsageError(`--tag: ${error.message}`);
   }
-  throw new UsageError(`--tag: ${tag} is not a tag`);
 }
 
 function sizeOf(flag: string, text: string | undefined, least: number): number | undefined {

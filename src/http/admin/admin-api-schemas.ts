@@ -33,6 +33,7 @@ const scrubPass = { startedAtMs: count, blobs: count, bytes, condemned: count };
 const job = object(
   {
     id: text,
+    kind: { enum: ['warm', 'publish'] },
     image: { type: 'string', description: 'as in the request' },
     state: { enum: ['running', 'done', 'failed'] },
     createdAt: time,
@@ -50,7 +51,22 @@ const job = object(
       ),
     ),
   },
-  { error: object({ code: errorCode, message: text }) },
+  {
+    published: object(
+      {
+        v1: { type: 'boolean' },
+        attempts: count,
+        blobs: { ...count, description: 'pushed so far, by all attempts' },
+        manifests: count,
+        bytes: count,
+      },
+      { tag: text, digest: { ...digest, description: 'of the converted image, once it is pushed' } },
+    ),
+    error: {
+      ...object({ code: errorCode, message: text }),
+      description: 'why it has failed; while it runs, why it makes another attempt',
+    },
+  },
 );
 
 const error = object({
@@ -116,6 +132,17 @@ export const ADMIN_API_SCHEMAS = {
       platforms: { ...list(text), description: '`linux/amd64`; the configured ones by default' },
     },
     examples: [{ image: 'ecr/team/app:1.2', platforms: ['linux/amd64'] }],
+  },
+  publishRequest: {
+    type: 'object',
+    required: ['image'],
+    properties: {
+      image: { type: 'string', description: '`upstream/repository[:tag][@digest]`' },
+      tag: { type: 'string', description: 'tag for the result; as `index.rules[].publish` by default' },
+      platforms: { ...list(text), description: '`linux/amd64`; the configured ones by default' },
+      v1: { type: 'boolean', description: 'push SOCI v1 indexes instead of a converted image' },
+    },
+    examples: [{ image: 'ecr/team/app:1.2', tag: '1.2-soci' }],
   },
   ecrEvent: { type: 'object', description: 'an EventBridge event with the detail type "ECR Image Action"' },
   digestParameter: { type: 'object', properties: { digest: { type: 'string', description: 'sha256:…' } } },

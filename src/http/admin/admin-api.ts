@@ -128,6 +128,22 @@ export const ADMIN_API = {
       },
     },
   },
+  publish: {
+    method: 'POST',
+    url: '/api/v1/publish',
+    schema: {
+      summary: 'pushes an image with its SOCI indexes to its registry',
+      security: SECURITY,
+      body: schemas.publishRequest,
+      response: {
+        202: response('the job; one that waits for the same publication is joined', schemas.job),
+        400: response('QUERY_INVALID, NAME_INVALID, TAG_INVALID or DIGEST_INVALID', schemas.error),
+        404: response('NAME_UNKNOWN: no upstream has this name', schemas.error),
+        ...REFUSALS,
+        default: OTHER_ERROR,
+      },
+    },
+  },
   jobs: {
     method: 'GET',
     url: '/api/v1/jobs',
@@ -156,7 +172,7 @@ export const ADMIN_API = {
     method: 'POST',
     url: '/api/v1/events/ecr',
     schema: {
-      summary: 'takes EventBridge "ECR Image Action" events and warms pushed images',
+      summary: 'takes EventBridge "ECR Image Action" events; warms pushed images, or publishes them',
       security: SECURITY,
       body: schemas.ecrEvent,
       response: {

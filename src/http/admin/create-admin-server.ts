@@ -20,9 +20,9 @@ import type { JsonSchema } from './admin-api-schemas.ts';
 import { healthRoutes, type HealthRoutesDeps } from './health-routes.ts';
 import { documentAdminApi } from './document-admin-api.ts';
 import { storeRoutes, type StoreRoutesDeps } from './store-routes.ts';
-import { warmRoutes, type WarmRoutesDeps } from './warm-routes.ts';
+import { jobRoutes, type JobRoutesDeps } from './job-routes.ts';
 
-export interface AdminServerDeps extends HealthRoutesDeps, StoreRoutesDeps, WarmRoutesDeps {
+export interface AdminServerDeps extends HealthRoutesDeps, StoreRoutesDeps, JobRoutesDeps {
   readonly guard: AdminGuard;
   readonly tls: TlsMaterial | undefined;
   readonly logger: Logger;
@@ -100,7 +100,7 @@ export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
   documentAdminApi(server);
   server.register(healthRoutes, deps);
   server.register(storeRoutes, deps);
-  server.register(warmRoutes, deps);
+  server.register(jobRoutes, deps);
   server.register(async (routes) => {
     routes.route({ ...ADMIN_API.openApi, handler: async () => server.swagger() });
   });

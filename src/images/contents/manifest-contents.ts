@@ -4,6 +4,7 @@ import type { Target } from '../../upstream/target.ts';
 import type { ConfigGate } from '../lazy/config-gate.ts';
 import type { LazyImages } from '../lazy/lazy-images.ts';
 import type { LostDocuments } from '../lazy/lost-documents.ts';
+import type { AutomaticPublications } from '../operations/automatic-publications.ts';
 import type { FoundManifest } from '../manifests/manifests.ts';
 import type { ServedImages } from '../manifests/served-images.ts';
 import type { Content, ContentReader } from './content.ts';
@@ -13,6 +14,7 @@ export interface ManifestContentsDeps {
   readonly lazyImages: LazyImages;
   readonly configGate: ConfigGate;
   readonly servedImages: ServedImages;
+  readonly publications: AutomaticPublications;
 }
 
 /** The parts of a request for a manifest that decide what its tag answers. */
@@ -72,6 +74,7 @@ export class ManifestContents {
     const request = { userAgent, accept, isMirrored, isStale: stale !== undefined };
     const image = await this.#deps.lazyImages.answer(target, original, request, signal);
     this.#deps.servedImages.note(target, tag, original.digest, image.digest);
+    if (stale === undefined) this.#deps.publications.noteRequest(target, tag, original.digest);
     return image;
   }
 

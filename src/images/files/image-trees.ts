@@ -32,6 +32,20 @@ export interface TreeRequest {
   readonly signal: AbortSignal;
 }
 
+/** Of `cache.memoryBytes`. */
+const TREE_SHARE = 0.125;
+/** Merged trees of usual images must fit: about 40 bytes a file, several times that while merging. */
+const MIN_TREE_BYTES = 64 * 2 ** 20;
+const MIN_TREE_MAKING_BYTES = 256 * 2 ** 20;
+
+/** The bounds for a cache of `memoryBytes`. */
+export function imageTreeSizes(memoryBytes: number): Pick<ImageTreesDeps, 'maxBytes' | 'maxMakingBytes'> {
+  return {
+    maxBytes: Math.max(MIN_TREE_BYTES, Math.floor(memoryBytes * TREE_SHARE)),
+    maxMakingBytes: Math.max(MIN_TREE_MAKING_BYTES, memoryBytes),
+  };
+}
+
 const MAX_REFUSALS = 10_000;
 /** Symbolic links and whiteouts that are followed during the construction: some seconds. */
 const MAX_STEPS = 20_000_000;

@@ -1,13 +1,14 @@
 import { Memo } from '../../cache/memo.ts';
 import type { RetryPauses } from '../../cache/passing-faults.ts';
 import type { ManifestDocument } from '../../core/manifest-document.ts';
+import type { Descriptor } from '../../core/descriptor.ts';
 import { MEDIA_TYPES } from '../../core/media-types.ts';
 import { matchesPlatform } from '../../core/platform.ts';
 import type { Events } from '../../telemetry/events.ts';
 import { type Target, targetKey } from '../../upstream/target.ts';
 import { isFinalConfig } from '../documents/image-config.ts';
 import { isImageManifest } from '../documents/order-by-platform.ts';
-import { parseManifest, tryParseManifest } from '../documents/parse-manifest.ts';
+import { parseManifest, soundDescriptors, tryParseManifest } from '../documents/parse-manifest.ts';
 import type { ImageConfigs } from '../manifests/image-configs.ts';
 import type { ImageManifests, PlatformManifest } from '../manifests/image-manifests.ts';
 import type { IndexPolicy } from './index-policy.ts';
@@ -61,12 +62,15 @@ export class ImagePlans {
     return pushed.includes(true) ? { ...plan, images: [] } : plan;
   }
 
-  /** As {@link of}, without memory. */
+  /**
+   * As {@link of}, without memory.
+   * @param options `evenIfConverted`: also the manifests of an image that lists SOCI indexes
+   */
   async make(
     target: Target,
     original: ManifestDocument,
     policy: IndexPolicy,
-    signal?: AbortSignal,
+    { signal, evenIfConverted = false }: { signal?: AbortSignal | undefined; evenIfConverted?: boolean } = {},
   ): Promise<ImagePlan> {
     const parsed = parseManifest(original);
     if (parsed.kind === 'image') {
@@ -76,8 +80,7 @@ export class ImagePlans {
       return { original, images, isComplete: isFinalConfig(config) };
     }
     const { manifests, absent } = await this.#deps.images.walk(target, parsed, signal);
-    if (manifests.some(({ artifactType }) => artifactType === MEDIA_TYPES.sociIndexV2))
-      return { original, images: [], isComplete: true };
+    if (!evenIfConverted && manifests.some(isSociIndex)) return { original, images: [], isComplete: true };
     const available = manifests.filter(isImageManifest);
     const images: PlatformManifest[] = [];
     let isComplete = absent.length === 0;
@@ -100,6 +103,16 @@ export class ImagePlans {
     }
     return { original, images, isComplete };
   }
+}
+
+/** True if the image lists SOCI v2 indexes, as `soci convert` makes it. */
+export function isConverted(image: ManifestDocument): boolean {
+  const parsed = tryParseManifest(image);
+  return parsed?.kind === 'index' && soundDescriptors(parsed.manifests).some(isSociIndex);
+}
+
+function isSociIndex({ artifactType }: Descriptor): boolean {
+  return artifactType === MEDIA_TYPES.sociIndexV2;
 }
 
 /**

@@ -8,6 +8,7 @@ import { MEDIA_TYPES } from '../../core/media-types.ts';
 import { type SkipReason, skipReason, tarSkipReason } from '../../soci/skip-reason.ts';
 import { type AuthorizedLayer, type Layer, markAuthorized } from '../../layers/layer.ts';
 import type { LayerIndexes } from '../../layers/layer-indexes.ts';
+import type { LayerIndex } from '../../index/layer-index.ts';
 import { type LayerSummary, streamFault } from '../../index/layer-summary.ts';
 import type { TarRecords } from '../proofs/tar-records.ts';
 import type { BlobProofs } from '../proofs/blob-proofs.ts';
@@ -128,11 +129,11 @@ export class Layers {
    * it.
    * @throws SpandrelError as {@link BlobProofs.authorize}; errors of fills and builds
    */
-  async index(target: Target, digest: Digest): Promise<void> {
+  async index(target: Target, digest: Digest): Promise<LayerIndex> {
     const { blobs, indexes } = this.#deps;
     if (blobs.stat(digest, target.client.name) === undefined && !(await indexes.has(digest)))
       await indexes.build(this.layer(target, digest));
-    await indexes.ensure(await this.authorizedLayer(target, digest));
+    return indexes.ensure(await this.authorizedLayer(target, digest));
   }
 
   /**

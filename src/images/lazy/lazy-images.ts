@@ -167,16 +167,19 @@ export class LazyImages {
     return this.#indexerOf(servesTars(this.#deps.policies.of(target)) ? 'inflated' : 'lean');
   }
 
-  /** The manifests of an image whose indexes its tags include; see {@link indexAnew}. */
+  /**
+   * The manifests of an image whose indexes its tags include; see {@link indexAnew}.
+   * @param options as {@link ImagePlans.make}
+   */
   async planned(
     target: Target,
     original: ManifestDocument,
     platforms?: IndexPolicy['platforms'],
-    signal?: AbortSignal,
+    options: Parameters<ImagePlans['make']>[3] = {},
   ): Promise<readonly PlatformManifest[]> {
     const policy = this.#deps.policies.of(target);
     const wanted = platforms === undefined ? policy : { ...policy, platforms };
-    return (await this.#deps.plans.make(target, original, wanted, signal)).images;
+    return (await this.#deps.plans.make(target, original, wanted, options)).images;
   }
 
   /**

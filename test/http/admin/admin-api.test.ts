@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { type AdminServerDeps, createAdminServer } from '../../../src/http/admin/create-admin-server.ts';
 import { describeAdminApi } from '../../../src/http/admin/document-admin-api.ts';
-import type { WarmJobView } from '../../../src/images/operations/warm-job.ts';
+import type { ImageJobView } from '../../../src/images/operations/image-job-view.ts';
 import { createLogger } from '../../../src/telemetry/logger.ts';
 import { LayoutUpstream } from '../../helpers/layout-upstream.ts';
 import { RunningApp } from '../../helpers/running-app.ts';
@@ -171,11 +171,13 @@ describe('the admin API', () => {
     await request('GET /metrics');
     await request('GET /api/openapi.json');
 
-    const { id } = (await request('POST /api/v1/warm', { body: { image: 'hub/app:latest' } })) as WarmJobView;
+    const { id } = (await request('POST /api/v1/warm', {
+      body: { image: 'hub/app:latest' },
+    })) as ImageJobView;
     await request('POST /api/v1/warm', { body: { image: 7 } });
     await request('POST /api/v1/warm', { body: { image: 'nowhere/app' } });
-    const job = async (): Promise<WarmJobView> =>
-      (await request('GET /api/v1/jobs/{id}', { path: `/api/v1/jobs/${id}` })) as WarmJobView;
+    const job = async (): Promise<ImageJobView> =>
+      (await request('GET /api/v1/jobs/{id}', { path: `/api/v1/jobs/${id}` })) as ImageJobView;
     await expect.poll(async () => (await job()).state, { timeout: 30_000 }).toBe('done');
     await request('GET /api/v1/jobs/{id}', { path: '/api/v1/jobs/none' });
 
@@ -186,7 +188,7 @@ describe('the admin API', () => {
     await request('POST /api/v1/events/ecr', { body: { 'detail-type': 'other' } });
 
     const running = async (): Promise<number> =>
-      ((await request('GET /api/v1/jobs')) as { jobs: WarmJobView[] }).jobs.filter(
+      ((await request('GET /api/v1/jobs')) as { jobs: ImageJobView[] }).jobs.filter(
         ({ state }) => state === 'running',
       ).length;
     await expect.poll(running, { timeout: 30_000 }).toBe(0);

@@ -5,7 +5,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { type Digest, digestOf } from '../../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../../src/core/media-types.ts';
 import { ScriptedRegistry } from '../../registry/scripted-registry.ts';
-import type { WarmJobView } from '../../../src/images/operations/warm-job.ts';
+import type { ImageJobView } from '../../../src/images/operations/image-job-view.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
 import { addImage, image } from '../../helpers/image.ts';
 import { randomBlob } from '../../helpers/random-blob.ts';
@@ -66,19 +66,19 @@ async function push(
   };
 }
 
-async function warm(app: RunningApp, body: object): Promise<WarmJobView> {
+async function warm(app: RunningApp, body: object): Promise<ImageJobView> {
   const response = await fetch(`${app.adminUrl}/api/v1/warm`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify(body),
   });
   expect(response.status).toBe(202);
-  return (await response.json()) as WarmJobView;
+  return (await response.json()) as ImageJobView;
 }
 
-async function ended(app: RunningApp, { id }: WarmJobView): Promise<WarmJobView> {
-  const read = async (): Promise<WarmJobView> =>
-    (await (await fetch(`${app.adminUrl}/api/v1/jobs/${id}`)).json()) as WarmJobView;
+async function ended(app: RunningApp, { id }: ImageJobView): Promise<ImageJobView> {
+  const read = async (): Promise<ImageJobView> =>
+    (await (await fetch(`${app.adminUrl}/api/v1/jobs/${id}`)).json()) as ImageJobView;
   await expect.poll(async () => (await read()).state, { timeout: 20_000 }).not.toBe('running');
   return read();
 }
@@ -174,7 +174,7 @@ describe('what is asked while a job runs', () => {
     held.resolve();
     expect((await ended(app, first)).layers.map(({ digest }) => digest)).toEqual(before.layers);
     expect(await ended(app, second)).toMatchObject({ state: 'done', layers: [{ digest: after.layers[0] }] });
-    const { jobs } = (await (await fetch(`${app.adminUrl}/api/v1/jobs`)).json()) as { jobs: WarmJobView[] };
+    const { jobs } = (await (await fetch(`${app.adminUrl}/api/v1/jobs`)).json()) as { jobs: ImageJobView[] };
     expect(jobs.map(({ id }) => id)).toEqual([second.id, first.id]);
     expect(jobs[0]).toEqual(await ended(app, second));
   });
