@@ -34,7 +34,7 @@ let guarded: RunningApp;
 let document: OpenApi;
 
 beforeAll(async () => {
-  const upstream = stack.use(await LayoutUpstream.start('platforms-all'));
+  const upstream = stack.use(await LayoutUpstream.start('platforms-all', 'layout', { pushes: {} }));
   const upstreams = [{ name: 'hub', host: ECR_HOST, url: upstream.url }];
   const environment = { SPANDREL_INDEX_MIN_LAYER_BYTES: '0' };
   open = stack.use(await RunningApp.start({ upstreams, environment }));
@@ -180,6 +180,10 @@ describe('the admin API', () => {
       (await request('GET /api/v1/jobs/{id}', { path: `/api/v1/jobs/${id}` })) as ImageJobView;
     await expect.poll(async () => (await job()).state, { timeout: 30_000 }).toBe('done');
     await request('GET /api/v1/jobs/{id}', { path: '/api/v1/jobs/none' });
+
+    await request('POST /api/v1/publish', { body: { image: 'hub/app:latest', tag: 'lazy' } });
+    await request('POST /api/v1/publish', { body: { image: 'hub/app:latest', tag: 'a/b' } });
+    await request('POST /api/v1/publish', { body: { image: 'nowhere/app' } });
 
     await request('POST /api/v1/events/ecr', { body: ecrEvent });
     await request('POST /api/v1/events/ecr', { body: { ...ecrEvent, account: '000000000000' } });

@@ -1,145 +1,33 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
 
 import type { PublishRule } from '../../../src/config/publish-rule.ts';
-import type { Digest } from '../../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../../src/core/media-types.ts';
-import type { ImageJobView } from '../../../src/images/operations/image-job-view.ts';
-import { GoldenImages } from '../../oracles/golden-images.ts';
 import { setAwsEnvironment, STATIC_KEYS } from '../../helpers/aws-environment.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
 import { DockerRegistry } from '../../helpers/docker-registry.ts';
 import { LayoutUpstream } from '../../helpers/layout-upstream.ts';
-import { CONTAINERD, OCI, SPAN_BYTES } from '../../helpers/lazy-app.ts';
+import { CONTAINERD, OCI } from '../../helpers/lazy-app.ts';
 import { MotoServer, motoToken } from '../../helpers/moto-server.ts';
-import { proxyWith } from '../../helpers/proxy-with.ts';
+import {
+  ACCOUNT,
+  CONVERTED,
+  convertedDigest,
+  ended,
+  ENVIRONMENT,
+  jobs,
+  layerBytes,
+  post,
+  publish,
+  pushEvent,
+  rulesOf,
+  start,
+  startApp,
+  startJob,
+  writes,
+} from '../../helpers/publishing-app.ts';
 import { pushLayout } from '../../helpers/push-layout.ts';
 import type { RunningApp } from '../../helpers/running-app.ts';
 import { noteSecret } from '../../helpers/secrets.ts';
-import type { ScriptedRegistry, ScriptedRegistryOptions } from '../../registry/scripted-registry.ts';
-
-const ACCOUNT = '123456789012';
-const ECR_HOST = `${ACCOUNT}.dkr.ecr.eu-west-1.amazonaws.com`;
-const ENVIRONMENT = {
-  SPANDREL_INDEX_MIN_LAYER_BYTES: '0',
-  SPANDREL_INDEX_SPAN_BYTES: String(SPAN_BYTES),
-  SPANDREL_UPSTREAM_RETRIES: '0',
-  SPANDREL_UPSTREAM_CIRCUIT_FAILURES: '1000',
-};
-/** What `soci convert` makes of the golden image `docker-single`. */
-const CONVERTED = convertedDigest('docker-single');
-
-function convertedDigest(name: string): Digest {
-  const [run] = GoldenImages.small().image(name).runs;
-  if (run === undefined || 'error' in run.expected) throw new Error(`soci does not convert ${name}`);
-  return run.expected.topIndex.digest as Digest;
-}
-
-interface StartOptions {
-  readonly rule?: PublishRule;
-  readonly name?: string;
-  readonly registry?: ScriptedRegistryOptions;
-  readonly upstream?: object;
-  readonly endsAtWork?: boolean;
-}
-
-interface Started {
-  readonly app: RunningApp;
-  readonly registry: ScriptedRegistry;
-  /** What the image's tag points to. */
-  readonly digest: Digest;
-  /** Pauses between attempts, in ms. */
-  readonly pauses: number[];
-}
-
-/** A proxy in front of a registry that has a golden image as `app:latest`. */
-async function start({
-  rule,
-  name = 'docker-single',
-  registry: options = {},
-  ...rest
-}: StartOptions = {}): Promise<Started> {
-  const upstream = cleanup.use(await LayoutUpstream.start(name, 'layout', { pushes: {}, ...options }));
-  const { registry, digest } = upstream;
-  const pauses: number[] = [];
-  const app = await startApp(registry, rule, { ...rest, pauses });
-  return { app, registry, digest, pauses };
-}
-
-function startApp(
-  upstream: { readonly url: string },
-  rule: PublishRule | undefined,
-  more: Pick<StartOptions, 'upstream' | 'endsAtWork'> & { readonly pauses?: number[] } = {},
-): Promise<RunningApp> {
-  const { pauses = [], endsAtWork = false } = more;
-  return proxyWith(upstream, {
-    upstream: { host: ECR_HOST, ...more.upstream },
-    endsAtWork,
-    pause: async (pauseMs) => void pauses.push(pauseMs),
-    environment: { ...ENVIRONMENT, ...rulesOf(rule) },
-  });
-}
-
-function rulesOf(rule: PublishRule | undefined): Record<string, string> {
-  return rule === undefined ? {} : { SPANDREL_INDEX_RULES: JSON.stringify([{ publish: rule }]) };
-}
-
-async function post(app: RunningApp, path: string, body: object): Promise<Response> {
-  return fetch(`${app.adminUrl}/api/v1/${path}`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify(body),
-  });
-}
-
-async function startJob(app: RunningApp, path: string, body: object): Promise<ImageJobView> {
-  const response = await post(app, path, body);
-  expect(response.status).toBe(202);
-  return (await response.json()) as ImageJobView;
-}
-
-async function jobs(app: RunningApp): Promise<ImageJobView[]> {
-  return ((await (await fetch(`${app.adminUrl}/api/v1/jobs`)).json()) as { jobs: ImageJobView[] }).jobs;
-}
-
-async function ended(app: RunningApp, { id }: Pick<ImageJobView, 'id'>): Promise<ImageJobView> {
-  const read = async (): Promise<ImageJobView> =>
-    (await (await fetch(`${app.adminUrl}/api/v1/jobs/${id}`)).json()) as ImageJobView;
-  await expect.poll(async () => (await read()).state, { timeout: 20_000 }).not.toBe('running');
-  return read();
-}
-
-/** Publishes `app:latest`, and returns the job at its end. */
-async function publish(app: RunningApp, wish: object = {}): Promise<ImageJobView> {
-  return ended(app, await startJob(app, 'publish', { image: 'up/app:latest', ...wish }));
-}
-
-/** An EventBridge event of a push to `app`. */
-function pushEvent(fields: { readonly tag?: string; readonly digest?: Digest; repository?: string }): object {
-  const { tag, digest, repository = 'app' } = fields;
-  return {
-    'detail-type': 'ECR Image Action',
-    account: ACCOUNT,
-    region: 'eu-west-1',
-    detail: {
-      'action-type': 'PUSH',
-      result: 'SUCCESS',
-      'repository-name': repository,
-      'image-digest': digest,
-      'image-tag': tag,
-    },
-  };
-}
-
-function writes(registry: ScriptedRegistry): number {
-  return registry.requests.entries.filter(({ method }) => !['GET', 'HEAD'].includes(method)).length;
-}
-
-/** Bytes of blobs that the registry has sent. */
-function layerBytes(registry: ScriptedRegistry): number {
-  return registry.requests.entries
-    .filter(({ method, path }) => method === 'GET' && path.includes('/blobs/'))
-    .reduce((sum, { bytesSent }) => sum + bytesSent, 0);
-}
 
 afterEach(() => void vi.unstubAllEnvs());
 
@@ -228,82 +116,6 @@ describe('POST /api/v1/publish', () => {
       expect(await response.text()).toContain(words);
     }
     expect(registry.requests.requestCount).toBe(0);
-  });
-});
-
-describe('a publication that fails', () => {
-  it('is tried again with growing pauses, a bounded number of times, and says why it failed', async () => {
-    const { app, registry, pauses } = await start();
-    registry.faults.add({ match: { method: 'POST' }, action: { kind: 'status', status: 503 } });
-    const job = await publish(app);
-    expect(job).toMatchObject({ state: 'failed', error: { code: 'UPSTREAM_UNREACHABLE' } });
-    expect(job.published?.attempts).toBe(5);
-    expect(pauses).toEqual([1_000, 4_000, 16_000, 64_000]);
-    expect(registry.content.tags('app')).toEqual(['latest']);
-    expect(await app.metric('spandrel_publications_total{outcome="failed"}')).toBe(1);
-  });
-
-  it('ends well when a later attempt does, and indexes no layer twice', async () => {
-    const { app, registry, pauses } = await start();
-    registry.faults.add({
-      match: { method: 'PUT', path: /manifests/ },
-      times: 2,
-      action: { kind: 'status', status: 503 },
-    });
-    const job = await publish(app);
-    expect(job).toMatchObject({ state: 'done', published: { attempts: pauses.length + 1 } });
-    expect(job).not.toHaveProperty('error');
-    expect(registry.content.manifest('app', 'latest-soci').digest).toBe(CONVERTED);
-    expect(await app.metric('spandrel_index_builds_total{outcome="indexed"}')).toBe(job.layers.length);
-  });
-
-  it.each([
-    ['the registry refuses the push', 403, 'DENIED'],
-    ['the registry dislikes the content', 400, 'PUSH_REFUSED'],
-  ])('is not tried again if that cannot help: %s', async (_, status, code) => {
-    const { app, registry, pauses } = await start();
-    registry.faults.add({ match: { method: 'POST' }, action: { kind: 'status', status } });
-    expect(await publish(app)).toMatchObject({ state: 'failed', error: { code } });
-    expect(pauses).toEqual([]);
-  });
-
-  it('follows a tag that moves meanwhile', async () => {
-    const { app, registry } = await start();
-    const { registry: other } = cleanup.use(await LayoutUpstream.start('five-layers'));
-    const moved = other.content.manifest('app', 'latest');
-    const parsed = JSON.parse(Buffer.from(moved.bytes).toString()) as {
-      config: { digest: Digest };
-      layers: { digest: Digest }[];
-    };
-    for (const { digest } of [parsed.config, ...parsed.layers])
-      await registry.addBlob('app', Uint8Array.from(other.content.blob('app', digest).bytes), digest);
-    registry.faults.add({
-      match: { method: 'POST' },
-      times: 1,
-      action: { kind: 'hold', until: Promise.resolve() },
-      onUse: () => void registry.addManifest('app', 'latest', moved.bytes, moved.mediaType),
-    });
-    const job = await publish(app);
-    expect(job).toMatchObject({ state: 'done', images: [{ manifest: moved.digest }] });
-    expect(job.published?.digest).not.toBe(CONVERTED);
-    expect(registry.content.manifest('app', 'latest-soci').digest).toBe(job.published?.digest);
-  });
-
-  it('without an indexable layer it pushes nothing', async () => {
-    const { app, registry } = await start({ name: 'no-layers' });
-    expect(await publish(app)).toMatchObject({ state: 'failed', error: { code: 'INDEX_EMPTY' } });
-    expect(writes(registry)).toBe(0);
-  });
-
-  it('a stop does not wait for a registry that hangs', async () => {
-    const { app, registry } = await start({ endsAtWork: true });
-    registry.faults.add({
-      match: { method: 'POST' },
-      action: { kind: 'hold', until: new Promise(() => undefined) },
-    });
-    await startJob(app, 'publish', { image: 'up/app:latest' });
-    await registry.requests.waitFor(({ method }) => method === 'POST');
-    await app[Symbol.asyncDispose]();
   });
 });
 
