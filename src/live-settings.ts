@@ -103,8 +103,13 @@ export class LiveSettings {
     policies.replace(generalPolicy(next), next.index.rules ?? []);
     logger.level = next.log.level;
     this.#config = next;
-    return changed.filter((path) => !LIVE_KEYS.some((key) => path.startsWith(key)));
+    return changed.filter(needsRestart);
   }
+}
+
+/** Whether a change of this key, or of the file that it names, takes effect after a restart only. */
+export function needsRestart(path: ConfigPath): boolean {
+  return !LIVE_KEYS.some((key) => path.startsWith(key));
 }
 
 /** Without a list of platforms, nodes are assumed to have the platform of the proxy's machine. */

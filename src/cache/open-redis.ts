@@ -1,14 +1,13 @@
-import { readFile } from 'node:fs/promises';
-
 import type { ReadFile } from '../config/config-files.ts';
 import type { Config } from '../config/config-keys.ts';
+import { readNamedFile } from '../config/read-named-file.ts';
 import type { Events } from '../telemetry/events.ts';
 import { readSharedKey } from './read-shared-key.ts';
 import { RedisCache } from './redis-cache.ts';
 
 /**
  * Opens the shared cache if it is configured, and waits for its first connection.
- * @throws SpandrelError CONFIG_INVALID for an invalid key file
+ * @throws SpandrelError CONFIG_INVALID if a file cannot be read, or has no key
  */
 export async function openRedis(
   config: Config,
@@ -17,7 +16,7 @@ export async function openRedis(
 ): Promise<RedisCache | undefined> {
   const { url, cluster, ttlSeconds, ca } = config.cache.redis;
   if (url === undefined) return undefined;
-  const authority = ca === undefined ? undefined : await readFile(ca, 'utf8');
+  const authority = ca === undefined ? undefined : await readNamedFile('cache.redis.ca', ca, read);
   const key = await readSharedKey(config.cache.redis, read);
   const redis = new RedisCache({ url, cluster, ttlSeconds, ca: authority, key, events });
   await redis.connected();

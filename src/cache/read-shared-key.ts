@@ -1,6 +1,6 @@
 import type { ReadFile } from '../config/config-files.ts';
 import type { Config } from '../config/config-keys.ts';
-import { readSecretFile } from '../config/read-secret-file.ts';
+import { readNamedFile } from '../config/read-named-file.ts';
 import { MIN_KEY_CHARACTERS } from '../config/value-kinds.ts';
 import { SpandrelError } from '../core/errors.ts';
 import { Secret } from '../core/secret.ts';
@@ -14,7 +14,7 @@ export async function readSharedKey(
   read: ReadFile,
 ): Promise<Secret | undefined> {
   if (keyFile === undefined) return key;
-  const text = await readSecretFile('cache.redis.keyFile', keyFile, read);
+  const text = await readNamedFile('cache.redis.keyFile', keyFile, read);
   if (text.length < MIN_KEY_CHARACTERS)
     throw new SpandrelError(
       'CONFIG_INVALID',

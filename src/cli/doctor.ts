@@ -25,7 +25,7 @@ import { parseUrlFlag } from './terminal/parse-url-flag.ts';
 import { printJson } from './terminal/print-json.ts';
 import { type ReachedListener, reachListener } from './terminal/reach-listener.ts';
 import { locateImage, USUAL_PROXY } from './terminal/ask-proxy.ts';
-import { readGivenConfig } from './config/read-config.ts';
+import { fileReader, readGivenConfig } from './config/read-config.ts';
 import { UsageError } from './terminal/usage-error.ts';
 
 const FLAGS = {
@@ -76,10 +76,11 @@ export async function doctor(args: string[]): Promise<number> {
   const minCoverage = parseShare(values['min-coverage']);
   if (minCoverage !== undefined && image === undefined)
     throw new UsageError('--min-coverage: expected an image');
-  const config =
+  const given =
     values.config === undefined
       ? undefined
-      : (await readGivenConfig({ file: values.config, environment: process.env })).config;
+      : await readGivenConfig({ file: values.config, environment: process.env });
+  const config = given?.config;
   const proxy = (await findListener('--proxy', values.proxy, config?.listen)) ?? {
     url: new URL(USUAL_PROXY),
     send: fetch,
@@ -93,9 +94,12 @@ export async function doctor(args: string[]): Promise<number> {
   const isReached = reached.every(({ status }) => status !== 'problem');
   const ready = admin === undefined ? [] : await checkReady(admin);
   const configured =
-    config === undefined
+    given === undefined
       ? []
-      : [...(await checkConfig(config)), ...(await checkUpstreams(config, process.env))];
+      : [
+          ...(await checkConfig(given.config, fileReader(given))),
+          ...(await checkUpstreams(given.config, process.env)),
+        ];
   const node = values['no-node'] ? undefined : await checkNode(new NodeFiles(values.root), proxy, isReached);
   const pulled =
     located === undefined || !isReached

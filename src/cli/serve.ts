@@ -66,7 +66,7 @@ export async function serve(args: string[]): Promise<number> {
     ? stack.use(await (await import('./embedded-demo.ts')).startEmbeddedDemo(given)).config
     : given;
   endOnDefects(logger);
-  await warnOfOpenFiles(given, first.file, logger);
+  await warnOfOpenFiles(first, logger);
   const tracer = stack.use(await openTracer(process.env, logger));
   const app = stack.use(
     await createApp(config, logger, {

@@ -1,5 +1,6 @@
 import { Secret } from '../core/secret.ts';
 import { type Config, CONFIG_KEYS, type ConfigPath } from './config-keys.ts';
+import { valueAt } from './value-at.ts';
 
 /** Keys whose values differ between two configurations. */
 export function changedKeys(before: Config, after: Config): ConfigPath[] {
@@ -9,11 +10,9 @@ export function changedKeys(before: Config, after: Config): ConfigPath[] {
 }
 
 /** Equal for equal values. Contains secrets in clear text: only for comparison. */
-function fingerprint(config: Config, path: string): string | undefined {
-  let value: unknown = config;
-  for (const name of path.split('.')) value = (value as Record<string, unknown>)[name];
+function fingerprint(config: Config, path: ConfigPath): string | undefined {
   return JSON.stringify(
-    { value },
+    { value: valueAt(config, path) },
     function replace(this: Record<string, unknown>, name: string, shown: unknown) {
       const raw = this[name];
       return raw instanceof Secret ? raw.reveal() : shown;

@@ -4,10 +4,12 @@ import { upstream } from './upstream-config.ts';
 import {
   choice,
   cidr,
+  filePath,
   flag,
   hostAndPort,
   list,
   secret,
+  secretFile,
   secretOrNone,
   sharedKey,
   size,
@@ -54,10 +56,10 @@ export const CONFIG_KEYS = {
     'names, besides loopback, by which browsers on the same machine may address this listener, also ' +
       'through a reverse proxy; without effect with `access.kind: htpasswd`',
   ),
-  'listen.tls.cert': optional(text, 'PEM file with the certificate chain; turns TLS on'),
-  'listen.tls.key': optional(text, 'PEM file with the private key'),
+  'listen.tls.cert': optional(filePath, 'PEM file with the certificate chain; turns TLS on'),
+  'listen.tls.key': optional(secretFile, 'PEM file with the private key'),
   'listen.tls.clientCa': optional(
-    text,
+    filePath,
     'PEM file of an authority; clients must present a certificate that it signed (mTLS)',
   ),
   'admin.host': key(text, '127.0.0.1', 'address of the admin listener (health, metrics, admin API)'),
@@ -66,15 +68,18 @@ export const CONFIG_KEYS = {
     list(hostAndPort),
     'names, besides loopback, by which clients on the same machine may address this listener without a token',
   ),
-  'admin.tls.cert': optional(text, 'as `listen.tls.cert`, for the admin listener'),
-  'admin.tls.key': optional(text, 'PEM file with the private key'),
-  'admin.tls.clientCa': optional(text, 'as `listen.tls.clientCa`; a client certificate replaces the token'),
+  'admin.tls.cert': optional(filePath, 'as `listen.tls.cert`, for the admin listener'),
+  'admin.tls.key': optional(secretFile, 'PEM file with the private key'),
+  'admin.tls.clientCa': optional(
+    filePath,
+    'as `listen.tls.clientCa`; a client certificate replaces the token',
+  ),
   'admin.token': optional(
     secretOrNone,
     'token for `/api` and `/metrics`, sent as `Authorization: Bearer …`; without one, or with `none`, ' +
       '`/api` is open to clients on the same machine only',
   ),
-  'admin.tokenFile': optional(text, 'file that holds the token'),
+  'admin.tokenFile': optional(secretFile, 'file that holds the token'),
   upstreams: optional(
     list(upstream),
     'the registries behind the proxy; without one, the proxy serves an embedded demo registry ' +
@@ -120,7 +125,7 @@ export const CONFIG_KEYS = {
     'cache that replicas share, `redis://[user:password@]host:port[/db]` or `rediss://…`',
   ),
   'cache.redis.ca': optional(
-    text,
+    filePath,
     'PEM file of the authority of a `rediss://` server, trusted besides the usual ones',
   ),
   'cache.redis.key': optional(
@@ -128,7 +133,7 @@ export const CONFIG_KEYS = {
     'key of the seal (HMAC) on everything that replicas write to Redis, the same for all of them; ' +
       'without one, replicas trust Redis with spans and compare its indexes with the layers',
   ),
-  'cache.redis.keyFile': optional(text, 'file that holds the key'),
+  'cache.redis.keyFile': optional(secretFile, 'file that holds the key; a change needs a restart'),
   'cache.redis.cluster': key(flag, false, 'whether the URL is a node of a Redis Cluster'),
   'cache.redis.ttlSeconds': key(whole(1), 86_400, 'how long an entry lives in Redis after it was written'),
   'index.spanBytes': key(
@@ -220,7 +225,7 @@ export const CONFIG_KEYS = {
       '`upstream` (clients whose credentials the upstream accepts for the repository)',
   ),
   'access.htpasswdFile': optional(
-    text,
+    secretFile,
     'users and bcrypt hashes as `htpasswd -B` writes them; a change takes effect at once',
   ),
   'access.challenge': key(

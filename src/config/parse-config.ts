@@ -17,6 +17,8 @@ export interface ConfigInput {
 export interface WrittenConfig {
   readonly config: Config;
   readonly written: ReadonlySet<ConfigPath>;
+  /** Those of the file, also where the environment overrides them. */
+  readonly inFile: ReadonlySet<ConfigPath>;
 }
 
 /** The message for an empty file, which may be about to be written. */
@@ -60,8 +62,8 @@ export function parseWrittenConfig(input: ConfigInput): WrittenConfig {
     const lines = problems.map((line) => `\n  ${line}`).join('');
     throw new SpandrelError('CONFIG_INVALID', `the configuration has ${problems.length} problem(s):${lines}`);
   }
-  const written = [...fromFile.keys(), ...fromEnvironment.keys()].filter(isConfigPath);
-  return { config, written: new Set(written) };
+  const inFile = new Set([...fromFile.keys()].filter(isConfigPath));
+  return { config, written: new Set([...inFile, ...fromEnvironment.keys()]), inFile };
 }
 
 function isConfigPath(path: string): path is ConfigPath {

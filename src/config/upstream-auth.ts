@@ -4,6 +4,7 @@ import {
   type JsonSchema,
   record,
   secret,
+  secretFile,
   text,
   type ValueKind,
   ValueProblem,
@@ -54,7 +55,7 @@ const rawAuth = record<RawAuth>({
   username: { kind: text, optional: true, about: '`basic`: the user name' },
   password: { kind: secret, optional: true, about: '`basic`: the password' },
   passwordFile: {
-    kind: text,
+    kind: secretFile,
     optional: true,
     about: '`basic`: file with the password, read again when it changes',
   },
@@ -71,7 +72,7 @@ const rawAuth = record<RawAuth>({
       '`ecr`: URL of the ECR API where it is not the usual one, such as a VPC endpoint without private DNS',
   },
   path: {
-    kind: text,
+    kind: secretFile,
     optional: true,
     about:
       '`docker-config`: the file; the default is `config.json` in the folder `DOCKER_CONFIG`, else in ' +

@@ -3,11 +3,13 @@ import { type OutboundProxy, outboundProxy } from './outbound-proxy.ts';
 import { type RequestRates, requestRates } from './request-rates.ts';
 import {
   cidr,
+  filePath,
   flag,
   hostAndPort,
   list,
   record,
   repositoryPath,
+  secretFile,
   text,
   type ValueKind,
   ValueProblem,
@@ -73,9 +75,9 @@ const rawUpstream = record<Partial<UpstreamConfig>>({
     optional: true,
     about: 'whether requests that name no upstream go here; one upstream at most has `true`',
   },
-  ca: { kind: text, optional: true, about: 'PEM file of a private certificate authority' },
-  cert: { kind: text, optional: true, about: 'PEM file of a client certificate' },
-  key: { kind: text, optional: true, about: 'PEM file of its private key' },
+  ca: { kind: filePath, optional: true, about: 'PEM file of a private certificate authority' },
+  cert: { kind: filePath, optional: true, about: 'PEM file of a client certificate' },
+  key: { kind: secretFile, optional: true, about: 'PEM file of its private key' },
   proxy: {
     kind: outboundProxy,
     optional: true,

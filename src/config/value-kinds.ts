@@ -58,9 +58,22 @@ function parseWhole(raw: unknown): number | undefined {
 
 const TEXT_SCHEMA: JsonSchema = { type: 'string', minLength: 1 };
 
+/** In the schema of values that name a file. */
+export const FILE_COMMENT = 'path of a file';
+
 export const text: ValueKind<string> = kind('a text', TEXT_SCHEMA, (raw) =>
   typeof raw === 'string' && raw !== '' ? raw : undefined,
 );
+
+/** The path of a file. */
+export const filePath: ValueKind<string> = fileKind();
+
+/** As {@link filePath}, for a file that only the proxy should be able to read. */
+export const secretFile: ValueKind<string> = fileKind();
+
+function fileKind(): ValueKind<string> {
+  return { ...text, schema: { ...TEXT_SCHEMA, $comment: FILE_COMMENT } };
+}
 
 export const secret: ValueKind<Secret> = {
   expects: 'a text',
@@ -90,6 +103,9 @@ export const sharedKey: ValueKind<Secret> = {
     throw new ValueProblem(`expected ${sharedKey.expects} (the value is not shown)`);
   },
 };
+
+/** The kinds of secrets. */
+export const SECRET_KINDS: ReadonlySet<ValueKind<unknown>> = new Set([secret, secretOrNone, sharedKey]);
 
 export const flag: ValueKind<boolean> = kind('true or false', { type: 'boolean' }, (raw) =>
   raw === true || raw === 'true' ? true : raw === false || raw === 'false' ? false : undefined,

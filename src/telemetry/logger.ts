@@ -35,6 +35,11 @@ export function createLogger(
   return destination === undefined ? pino(options) : pino(options, destination);
 }
 
+/** A log that nobody reads. It holds nothing of the process. */
+export function silentLogger(): Logger {
+  return createLogger('silent', { write: () => undefined });
+}
+
 /** The log for a library, which writes nothing below `warn` to it. */
 export function libraryLogger(logger: Logger): Logger {
   return logger.child({}, { level: logger.isLevelEnabled('warn') ? 'warn' : logger.level });

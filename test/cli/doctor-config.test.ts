@@ -26,6 +26,7 @@ async function check(config: object): Promise<string[]> {
   const storage = { root: await temporaryFolder() };
   const findings = await checkConfig(
     parseConfig({ yaml: JSON.stringify({ storage, ...config }), environment: {} }),
+    (path) => readFile(path),
   );
   for (const { status, next } of findings) if (status === 'problem') expect(next).toBeTruthy();
   return findings.map(({ status, message }) => `${status} ${message}`);

@@ -15,7 +15,9 @@ import { cleanup } from '../helpers/cleanup.ts';
 import { expectValidObjects, kustomize, type KubernetesObject } from '../helpers/kubernetes-objects.ts';
 import { NodeTree } from '../helpers/node-tree.ts';
 import { startProgram } from '../helpers/programs.ts';
+import { RedisServer } from '../helpers/redis-server.ts';
 import { fencedBlocks, shellBlocks } from '../helpers/shell-blocks.ts';
+import { startKustomized } from '../helpers/start-kustomized.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
@@ -93,6 +95,19 @@ describe('the overlay for EKS', () => {
     ]);
     expect(listen.hosts).toEqual([new URL(PROXY).host]);
     expect([listen.tls.cert, admin.tokenFile, cache.redis.keyFile].includes(undefined)).toBe(false);
+  });
+
+  it('starts with its configuration and the files that the Secrets mount', async () => {
+    const redis = cleanup.use(await RedisServer.start());
+    const { process, folder } = await startKustomized(objects, { SPANDREL_CACHE_REDIS_URL: redis.url });
+    const { url, adminUrl } = await process.listening();
+    expect(url).toMatch(/^https:/);
+    const token = await readFile(join(folder, '/etc/spandrel-secrets/admin-token'), 'utf8');
+    const { status } = await fetch(`${adminUrl}/metrics`, {
+      headers: { authorization: `Bearer ${token.trim()}` },
+    });
+    expect(status).toBe(200);
+    expect(process.log.filter(({ level }) => level === 'warn' || level === 'error')).toEqual([]);
   });
 
   it('mounts every file that the configuration names, and nobody else can read it', () => {

@@ -6,6 +6,7 @@ import { parse, parseAllDocuments } from 'yaml';
 
 import { parseConfig } from '../../src/config/parse-config.ts';
 import { expectValidObjects, type KubernetesObject } from '../helpers/kubernetes-objects.ts';
+import { startKustomized } from '../helpers/start-kustomized.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const FOLDER = join(ROOT, 'docker/kubernetes');
@@ -101,6 +102,12 @@ describe('the Kubernetes manifests', () => {
       expect.objectContaining({ mountPath: config.storage.root }),
     ]);
     expect(spec.terminationGracePeriodSeconds * 1000).toBeGreaterThan(config.shutdown.graceMs);
+  });
+
+  it('start with their configuration, without a warning about secrets', async () => {
+    const { process } = await startKustomized(objects);
+    await process.listening();
+    expect(process.log.filter(({ secrets }) => secrets !== undefined)).toEqual([]);
   });
 
   it('have a configuration that the proxy takes, with the ports that the container names', () => {

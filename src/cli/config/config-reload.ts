@@ -1,7 +1,8 @@
 import type { App } from '../../app.ts';
 import { configFiles } from '../../config/config-files.ts';
-import type { Config } from '../../config/config-keys.ts';
+import type { Config, ConfigPath } from '../../config/config-keys.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
+import { needsRestart } from '../../live-settings.ts';
 import { findRisks } from './find-risks.ts';
 import { fileReader, type ReadConfig } from './read-config.ts';
 import { FileWatch } from './file-watch.ts';
@@ -73,9 +74,10 @@ export class ConfigReload implements Disposable {
     const risks = findRisks(this.#current, next);
     if (risks.length > 0) throw new SpandrelError('CONFIG_INVALID', risks.join('\n'));
     const needRestart = await app.reload(complete(next.config), fileReader(next));
+    const otherFiles = changedFiles(this.#current, next).filter(needsRestart);
     this.#current = next;
     this.#watch.replace(pathsOf(next));
-    return needRestart;
+    return [...new Set([...needRestart, ...otherFiles])];
   }
 
   #refuse(cause: Cause, message: string): void {
@@ -95,15 +97,24 @@ export class ConfigReload implements Disposable {
 }
 
 function pathsOf({ file, config }: ReadConfig): string[] {
-  return [file, ...configFiles(config)];
+  return [file, ...configFiles(config).map(({ path }) => path)];
+}
+
+/** The keys that name a file whose content has changed. */
+function changedFiles(before: ReadConfig, after: ReadConfig): ConfigPath[] {
+  return configFiles(after.config)
+    .filter(({ path }) => before.contents.has(path))
+    .filter(({ path }) => !isSameContent(before.contents.get(path), after.contents.get(path)))
+    .map(({ key }) => key);
+}
+
+function isSameContent(before: Buffer | Error | undefined, after: Buffer | Error | undefined): boolean {
+  return before instanceof Buffer && after instanceof Buffer && before.equals(after);
 }
 
 function isSame({ contents: before }: ReadConfig, { contents: after }: ReadConfig): boolean {
   return (
     before.size === after.size &&
-    [...after].every(([path, bytes]) => {
-      const last = before.get(path);
-      return bytes instanceof Buffer && last instanceof Buffer && last.equals(bytes);
-    })
+    [...after].every(([path, content]) => isSameContent(before.get(path), content))
   );
 }

@@ -44,7 +44,7 @@ export async function readConfig({ file, environment }: ConfigInput): Promise<Re
   const parsed = parseWrittenConfig({ yaml: bytes?.toString() ?? '', environment });
   const contents = new Map<string, Buffer | Error>();
   if (bytes !== undefined) contents.set(path, bytes);
-  const named = new Set(configFiles(parsed.config));
+  const named = new Set(configFiles(parsed.config).map((named) => named.path));
   await Promise.all(
     Array.from(named, async (name) => {
       contents.set(name, await readSettledFile(name).catch((error: Error) => error));

@@ -1,10 +1,15 @@
 import { access, constants, readFile, statfs } from 'node:fs/promises';
 
 import { openRedis } from '../../cache/open-redis.ts';
+import { Patience } from '../../cache/patience.ts';
+import { credentialFiles, type ReadFile } from '../../config/config-files.ts';
 import type { Config } from '../../config/config-keys.ts';
+import type { UpstreamConfig } from '../../config/upstream-config.ts';
 import { isSpandrelError } from '../../core/errors.ts';
 import { isSystemError, nodeErrorCode } from '../../core/node-error-code.ts';
 import { parseCertificates } from '../../core/parse-certificates.ts';
+import { createAccessRules } from '../../http/access/create-access-rules.ts';
+import { createAdminRules } from '../../http/access/create-admin-rules.ts';
 import {
   type DateProblem,
   findDateProblems,
@@ -12,7 +17,7 @@ import {
 } from '../../http/listener/certificate-dates.ts';
 import { readTlsMaterial } from '../../http/listener/tls-material.ts';
 import { Events } from '../../telemetry/events.ts';
-import { createLogger } from '../../telemetry/logger.ts';
+import { silentLogger } from '../../telemetry/logger.ts';
 import { type Finding, Report } from './finding.ts';
 import { nextStep } from './next-step.ts';
 
@@ -20,22 +25,31 @@ const RENEW = 'renew it, or correct the clock of this machine; the proxy reads c
 /** Less than this stops fills before eviction can help. */
 const LEAST_FREE_BYTES = 256 * 1024 * 1024;
 
-/** Checks what the configuration names on this machine: certificates, disk, Redis. */
-export async function checkConfig(config: Config): Promise<Finding[]> {
+/**
+ * Checks what the configuration names on this machine: certificates, users, token, disk, Redis.
+ * @param read the reader of `serve`, so that both read the same files
+ */
+export async function checkConfig(config: Config, read: ReadFile): Promise<Finding[]> {
   const report = new Report('config');
-  await checkCertificates(report, config);
+  await checkCertificates(report, config, read);
+  await checkCredentialFiles(report, config.upstreams ?? []);
+  await checkRules(report, config, read);
   await checkDisk(report, config.storage);
-  await checkRedis(report, config);
+  await checkRedis(report, config, read);
   return report.findings;
 }
 
-async function checkCertificates(report: Report, { listen, admin, upstreams = [] }: Config): Promise<void> {
+async function checkCertificates(
+  report: Report,
+  { listen, admin, upstreams = [] }: Config,
+  read: ReadFile,
+): Promise<void> {
   for (const [name, { tls }] of [
     ['listen', listen],
     ['admin', admin],
   ] as const)
     await checkPem(report, `${name}.tls`, async (nowMs) => {
-      const material = await readTlsMaterial(name, tls, readFile);
+      const material = await readTlsMaterial(name, tls, read);
       return material && readCertificateDates(name, material).problemsAt(nowMs);
     });
   for (const { name, ca, cert } of upstreams)
@@ -70,6 +84,38 @@ async function checkPem(
   }
 }
 
+/** The clients of the upstreams read these files when they need them; a ping may not need them. */
+async function checkCredentialFiles(report: Report, upstreams: readonly UpstreamConfig[]): Promise<void> {
+  for (const { key, path } of upstreams.flatMap(credentialFiles))
+    try {
+      await access(path, constants.R_OK);
+    } catch (error) {
+      report.problem(`${key}: ${(error as Error).message}`, 'name a file that the proxy can read', {
+        code: 'CONFIG_INVALID',
+      });
+    }
+}
+
+/** Creates the rules of both listeners as the proxy does. */
+async function checkRules(report: Report, config: Config, read: ReadFile): Promise<void> {
+  const { htpasswdFile } = config.access;
+  const { tokenFile } = config.admin;
+  const deps = { patience: new Patience(0), events: new Events(silentLogger()), readFile: read };
+  for (const [key, path, create] of [
+    ['access.htpasswdFile', htpasswdFile, () => createAccessRules(config, deps)],
+    ['admin.tokenFile', tokenFile, () => createAdminRules(config, read)],
+  ] as const)
+    try {
+      await create();
+      if (path !== undefined) report.ok(`${key}: ${path} is valid`);
+    } catch (error) {
+      if (!isSpandrelError(error)) throw error;
+      report.problem(error.message, 'name a readable file with the expected content', {
+        code: 'CONFIG_INVALID',
+      });
+    }
+}
+
 async function checkDisk(report: Report, { root, maxBytes }: Config['storage']): Promise<void> {
   try {
     await access(root, constants.W_OK | constants.X_OK);
@@ -95,12 +141,12 @@ async function checkDisk(report: Report, { root, maxBytes }: Config['storage']):
   }
 }
 
-async function checkRedis(report: Report, config: Config): Promise<void> {
+async function checkRedis(report: Report, config: Config, read: ReadFile): Promise<void> {
   if (config.cache.redis.url === undefined) return;
   const url = new URL(config.cache.redis.url.reveal());
   const name = `${url.protocol}//${url.host}`;
   try {
-    await using redis = await openRedis(config, (path) => readFile(path), new Events(createLogger('silent')));
+    await using redis = await openRedis(config, read, new Events(silentLogger()));
     if ((await redis?.responds()) === true) report.ok(`Redis at ${name} responds`);
     else
       report.problem(

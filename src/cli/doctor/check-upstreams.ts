@@ -1,6 +1,6 @@
 import type { Config } from '../../config/config-keys.ts';
 import { isSpandrelError } from '../../core/errors.ts';
-import { createLogger } from '../../telemetry/logger.ts';
+import { silentLogger } from '../../telemetry/logger.ts';
 import { Events } from '../../telemetry/events.ts';
 import type { Environment } from '../../upstream/transport/proxy-choice.ts';
 import { createUpstreams } from '../../upstream/upstreams.ts';
@@ -27,7 +27,7 @@ export async function checkUpstreams(config: Config, environment: Environment): 
 
 /** @throws SpandrelError CONFIG_INVALID */
 async function checkAll(report: Report, config: Config, environment: Environment): Promise<void> {
-  const logger = createLogger('silent');
+  const logger = silentLogger();
   await using upstreams = await createUpstreams({
     upstreams: config.upstreams ?? [],
     timing: { ...config.upstream, retries: 0 },

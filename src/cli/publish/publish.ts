@@ -13,7 +13,7 @@ import { chooseTag } from '../../publish/choose-tag.ts';
 import { publishImage, type PublishOptions, type PublishOutcome } from '../../publish/publish-image.ts';
 import { RemoteLayerIndexer } from '../../publish/remote-layer-indexer.ts';
 import { Events } from '../../telemetry/events.ts';
-import { createLogger } from '../../telemetry/logger.ts';
+import { silentLogger } from '../../telemetry/logger.ts';
 import { realPause } from '../../upstream/transport/backoff-ms.ts';
 import { createUpstreams } from '../../upstream/upstreams.ts';
 import { configOfCommand } from '../config/read-config.ts';
@@ -127,7 +127,7 @@ async function publishTo(
   reference: Reference,
   { chooseTag: choose, ...wanted }: WantedOptions,
 ): Promise<{ outcome: PublishOutcome; options: PublishOptions }> {
-  const logger = createLogger('silent');
+  const logger = silentLogger();
   await using upstreams = await createUpstreams({
     upstreams: config.upstreams ?? [],
     timing: config.upstream,

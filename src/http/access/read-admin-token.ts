@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 
 import type { ReadFile } from '../../config/config-files.ts';
 import type { Config } from '../../config/config-keys.ts';
-import { readSecretFile } from '../../config/read-secret-file.ts';
+import { readNamedFile } from '../../config/read-named-file.ts';
 import { SpandrelError } from '../../core/errors.ts';
 import { Secret } from '../../core/secret.ts';
 
@@ -15,7 +15,7 @@ export async function readAdminToken(
   read: ReadFile = readFile,
 ): Promise<Secret | undefined> {
   if (tokenFile === undefined) return token;
-  const text = await readSecretFile('admin.tokenFile', tokenFile, read);
+  const text = await readNamedFile('admin.tokenFile', tokenFile, read);
   if (text === '' || /\s/.test(text))
     throw new SpandrelError(
       'CONFIG_INVALID',

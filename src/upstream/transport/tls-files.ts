@@ -65,7 +65,7 @@ export class TlsFiles {
     try {
       return await file.read();
     } catch (error) {
-      const words = `upstreams: the ${name} file of ${this.#upstream} cannot be read`;
+      const words = `upstreams: ${name} of ${this.#upstream}: ${(error as Error).message}`;
       throw new SpandrelError('CONFIG_INVALID', words, { cause: error });
     }
   }
