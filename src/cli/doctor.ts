@@ -5,6 +5,7 @@ import type { Config } from '../config/config-keys.ts';
 import { containerPlatform, formatPlatform } from '../core/platform.ts';
 import type { CommandHelp, Flags } from './terminal/command-help.ts';
 import { askMirrors } from './doctor/ask-mirrors.ts';
+import { checkAgreement } from './doctor/check-agreement.ts';
 import { checkConfig } from './doctor/check-config.ts';
 import { checkContainerd } from './doctor/check-containerd.ts';
 import { checkDocker } from './doctor/check-docker.ts';
@@ -18,7 +19,7 @@ import { checkSnapshotter, type PullModes } from './doctor/check-snapshotter.ts'
 import { checkUpstreams } from './doctor/check-upstreams.ts';
 import { readContainerdConfig } from './doctor/containerd-config.ts';
 import { doctorStatus, printFindings } from './doctor-status.ts';
-import type { Finding } from './doctor/finding.ts';
+import { type Finding, Report } from './doctor/finding.ts';
 import { NodeFiles } from './doctor/node-files.ts';
 import { EXIT } from './terminal/exit-status.ts';
 import { parseUrlFlag } from './terminal/parse-url-flag.ts';
@@ -117,25 +118,54 @@ export async function doctor(args: string[]): Promise<number> {
   return status;
 }
 
-/** Checks the files of the node that doctor runs on; `modes` is absent if the node cannot pull lazily. */
+/** What doctor finds on a node; `modes` is absent if the node cannot pull lazily. */
+interface NodeCheck {
+  readonly findings: readonly Finding[];
+  readonly modes?: PullModes;
+}
+
+/** Checks the files of the node that doctor runs on. */
 async function checkNode(
   files: NodeFiles,
   listener: ReachedListener,
   isReached: boolean,
-): Promise<{ findings: Finding[]; modes?: PullModes }> {
+): Promise<NodeCheck> {
+  const findings = await checkReadable(files, listener, isReached);
+  if (files.denied.length === 0) return findings;
+  // Missing and unreadable files look alike: nothing that was found is certain.
+  const report = new Report('node');
+  report.problem(
+    `no permission to read ${files.denied.join(', ')}: the rest of this node is not judged`,
+    'run doctor as root: sudo, or kubectl debug --custom with {"securityContext": {"runAsUser": 0}}',
+    { code: 'EACCES' },
+  );
+  return { findings: report.findings };
+}
+
+async function checkReadable(
+  files: NodeFiles,
+  listener: ReachedListener,
+  isReached: boolean,
+): Promise<NodeCheck> {
   const proxy = listener.url;
   const others = [...(await checkDocker(files, proxy)), ...(await checkPodman(files, proxy))];
   const found = await readContainerdConfig(files);
   const containerd = await checkContainerd(files, found);
   if (found.kind !== 'read') return { findings: [...containerd, ...others] };
-  const { findings, registries } = await checkMirrors(files, found.config, proxy);
+  const mirrors = await checkMirrors(files, found.config, proxy);
+  const { registries } = mirrors;
   const snapshotter = await checkSnapshotter(files, { proxy, mirrored: registries });
+  const wanted = snapshotter.mirrors.map(({ registry }) => registry);
+  const agreed = checkAgreement(mirrors, wanted, found.config, proxy);
   const asked = isReached
     ? await askMirrors({ proxy: listener, registries, mirrors: snapshotter.mirrors })
     : [];
   const mounts = await checkMounts(files);
   return {
-    findings: [...containerd, ...findings, ...snapshotter.findings, ...asked, ...mounts, ...others],
+    findings: [
+      ...[...containerd, ...mirrors.findings, ...snapshotter.findings, ...agreed],
+      ...[...asked, ...mounts, ...others],
+    ],
     modes: snapshotter.modes,
   };
 }

@@ -99,6 +99,11 @@ describe('doctor, containerd', () => {
       V3.replace("platform = 'linux'\nsnapshotter = 'soci'", "platform = 'linux'\nsnapshotter = 'overlayfs'"),
       /transfer service unpacks for other/,
     ],
+    [
+      'no unpack_config in layout 3, which leaves overlayfs only',
+      V3.replace(/\[\[plugins[^]*$/, ''),
+      /transfer service unpacks for other/,
+    ],
     ['what is no TOML', 'version = = 2', /not valid TOML/],
   ])('reports %s', async (_what, config, message) => {
     const found = await containerdProblems(config);
@@ -131,6 +136,14 @@ describe('doctor, containerd', () => {
     });
   });
 
+  it('does not want unpack_config where pods do not use the transfer service', async () => {
+    const local = V3.replace(/\[\[plugins[^]*$/, '').replace(
+      "snapshotter = 'soci'",
+      "snapshotter = 'soci'\ndisable_snapshot_annotations = false",
+    );
+    expect(await containerdProblems(local)).toEqual([]);
+  });
+
   it('reports no problem without containerd', async () => {
     const { files } = await node({});
     const findings = await checkContainerd(files, await readContainerdConfig(files));
@@ -154,7 +167,9 @@ describe('doctor, hosts.toml', () => {
 
   it.each([
     ['with capabilities', '[host."http://127.0.0.1:5000"]\ncapabilities = ["pull", "resolve"]'],
-    ['without', 'server = "https://x"\n[host."http://127.0.0.1:5000"]'],
+    ['without', '[host."http://127.0.0.1:5000"]'],
+    ['with its server', 'server = "https://registry-1.docker.io"\n[host."http://127.0.0.1:5000"]'],
+    ['with its server, short', 'server = "docker.io"\n[host."http://127.0.0.1:5000"]'],
     ['with /v2', '[host."http://127.0.0.1:5000/v2"]\noverride_path = true'],
   ])('that leads to the proxy is found, %s', async (_what, hosts) => {
     expect(await check(hosts)).toEqual({ found: [], registries: ['docker.io'] });
@@ -185,8 +200,40 @@ describe('doctor, hosts.toml', () => {
       /must have no path/,
     ],
     ['that is no TOML', '[host.', /not valid TOML/],
+    ['with a typing error', '[hosts."http://127.0.0.1:5000"]', /does not know hosts, and ignores it/],
   ])('%s is a problem', async (_what, hosts, message) => {
     expect(await check(hosts)).toEqual({ found: [expect.stringMatching(message)], registries: [] });
+  });
+
+  it.each([
+    ['https://quay.io', /server = "https:\/\/quay.io" is not the registry of this folder/],
+    ['https://docker.io.example.com', /is not the registry of this folder/],
+  ])('with the server %s falls back to the wrong registry', async (server, message) => {
+    const hosts = `server = "${server}"\n[host."http://127.0.0.1:5000"]`;
+    // containerd asks the proxy all the same.
+    expect(await check(hosts)).toEqual({
+      found: [expect.stringMatching(message)],
+      registries: ['docker.io'],
+    });
+  });
+
+  it('of ECR may have another name of the same account and region as its server, and no other', async () => {
+    const names = [
+      ['123456789012.dkr.ecr.eu-central-1.amazonaws.com', 0],
+      ['123456789012.dkr-ecr.eu-central-1.on.aws', 0],
+      ['123456789012.dkr.ecr.eu-west-1.amazonaws.com', 1],
+      ['210987654321.dkr.ecr.eu-central-1.amazonaws.com', 1],
+    ] as const;
+    for (const [name, count] of names) {
+      const { files } = await node({
+        '/etc/containerd/config.toml': V2,
+        '/etc/containerd/certs.d/123456789012.dkr.ecr.eu-central-1.amazonaws.com/hosts.toml': `server = "https://${name}"\n[host."http://127.0.0.1:5000"]`,
+      });
+      const found = await readContainerdConfig(files);
+      if (found.kind !== 'read') throw new Error('there is a configuration');
+      const { findings } = await checkMirrors(files, found.config, PROXY);
+      expect([name, problems(findings).length]).toEqual([name, count]);
+    }
   });
 
   it('beside registry.mirrors is a problem, which keeps the CRI plugin from loading', async () => {

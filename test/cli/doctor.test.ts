@@ -81,6 +81,27 @@ describe('spandrel doctor', () => {
     );
   });
 
+  it('calls no layer lazy that the SOCI index leaves out, also if the proxy has read it', async () => {
+    const overview = (await (
+      await fetch(`${app.url}/v2/demo/app/_soci/images/latest`)
+    ).json()) as ImageDescription;
+    const small = overview.platforms[0]?.layers.find(({ skipped }) => skipped === 'too_small');
+    const url = `${app.url}/v2/demo/app/_soci/layers/${small?.digest}`;
+    // A read of the layer makes its index.
+    await (await fetch(`${url}/tar`, { headers: { range: 'bytes=0-99' } })).arrayBuffer();
+    await expect.poll(async () => await (await fetch(url)).json()).toMatchObject({ state: 'indexed' });
+    const answer = await doctor('--no-node', 'demo/app:latest@linux/amd64');
+    const of = answer.findings.filter(({ digest, bytes }) => digest === small?.digest && bytes !== undefined);
+    expect(of).toEqual([
+      expect.objectContaining({
+        status: 'note',
+        message: expect.stringMatching(/is fetched whole by nodes: the SOCI index leaves it out/),
+      }),
+    ]);
+    const lazy = messages(answer, 'image', 'ok').filter((message) => message.includes('is read by spans'));
+    expect(lazy).toHaveLength(answer.image?.platforms[0]?.layers.lazy ?? 0);
+  });
+
   it.each([
     ['demo/app:nothing', 3, /MANIFEST_UNKNOWN/, /look for the tag/],
     ['nobody/app:1', 3, /no upstream for this name/, /begin the name/],

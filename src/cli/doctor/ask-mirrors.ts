@@ -5,6 +5,7 @@ import { askProxy } from '../terminal/ask-proxy.ts';
 import type { ReachedListener } from '../terminal/reach-listener.ts';
 import { type Finding, Report } from './finding.ts';
 import { nextStep } from './next-step.ts';
+import { isSameRegistry } from './same-registry.ts';
 import { mirrorPath, type SnapshotterMirror } from './snapshotter-mirrors.ts';
 
 const ASK_MS = 10_000;
@@ -136,8 +137,4 @@ function upstreamLine(registry: string): string {
   const label = registry.split(/[.:]/)[0] ?? '';
   const name = isDockerHub(registry) ? 'hub' : ecr ? 'ecr' : label;
   return `- { name: ${name}, host: '${registry}'${ecr ? ', auth: { kind: ecr }' : ''} }`;
-}
-
-function isSameRegistry(a: string, b: string): boolean {
-  return a.toLowerCase() === b.toLowerCase() || (isDockerHub(a) && isDockerHub(b));
 }

@@ -67,9 +67,13 @@ function checkSnapshotter(report: Report, config: ContainerdConfig): void {
       `set snapshotter = "soci" in ${section}; ctr and nerdctl take --snapshotter soci`,
     );
   }
-  if (version >= 3 && unpackSnapshotters.length > 0 && !unpackSnapshotters.includes(NAME)) {
+  // Without `unpack_config`, the transfer service unpacks for overlayfs only. Pods use that service unless
+  // disable_snapshot_annotations is false (containerd `core/transfer/local/pull.go`, `core/unpack`).
+  const isUsed = unpackSnapshotters.length > 0 || config.disableSnapshotAnnotations !== false;
+  if (version >= 3 && isUsed && !unpackSnapshotters.includes(NAME)) {
     report.problem(
-      'the transfer service unpacks for other snapshotters only, so containerd 2 cannot pull for "soci"',
+      'the transfer service unpacks for other snapshotters only, so containerd 2 cannot pull for "soci" ' +
+        '("no unpack platforms defined")',
       "add [[plugins.'io.containerd.transfer.v1.local'.unpack_config]] with platform = 'linux' and " +
         "snapshotter = 'soci'",
     );

@@ -116,7 +116,17 @@ async function checkPlatform(
   const { modes, minCoverage } = question;
   const platform = described.platform ?? 'unknown platform';
   const facts = { platform, digest: manifest };
-  for (const layer of layers) describeLayer(report, platform, layer);
+  const [isV2, isV1] = [modes?.v2 !== false, modes?.v1 !== false];
+  const usable = (isV2 ? soci.v2 : undefined) ?? (isV1 ? soci.v1 : undefined);
+  const { lazyLayers, ...share } = await readLazyShare(described, usable, (digest) =>
+    ask(`manifests/${digest}`),
+  );
+  const unlisted =
+    usable === undefined
+      ? 'there is no SOCI index that this node looks for'
+      : 'the SOCI index leaves it out, as layers smaller than index.minLayerBytes';
+  for (const layer of layers)
+    describeLayer(report, { platform, layer, unlisted: lazyLayers.has(layer.digest) ? undefined : unlisted });
   if (reason !== undefined) {
     const why =
       reason === 'IMAGE_UNSUPPORTED' ? 'manifest or config is invalid' : `config cannot be read (${reason})`;
@@ -126,9 +136,6 @@ async function checkPlatform(
       { code: reason, ...facts },
     );
   }
-  const [isV2, isV1] = [modes?.v2 !== false, modes?.v1 !== false];
-  const usable = (isV2 ? soci.v2 : undefined) ?? (isV1 ? soci.v1 : undefined);
-  const share = await readLazyShare(described, usable, (digest) => ask(`manifests/${digest}`));
   const covered = coverage(share);
   const shown = describeShare(share);
   const counted = `${pulls.lazy} lazy and ${pulls.full} full pulls so far`;
@@ -165,7 +172,7 @@ async function checkPlatform(
   };
 }
 
-function describeShare(share: LazyShare): string {
+function describeShare(share: Omit<LazyShare, 'lazyLayers'>): string {
   const { layers, bytes } = share;
   const megabytes = `${formatMegabytes(bytes.lazy)} of ${formatMegabytes(bytes.total)} MB`;
   return `${layers.lazy} of ${layers.total} layers and ${megabytes} (${formatPercent(coverage(share))})`;
@@ -176,7 +183,14 @@ function formatPercent(share: number): string {
   return `${Math.floor(share * 1000) / 10} %`;
 }
 
-function describeLayer(report: Report, platform: string, layer: LayerDescription): void {
+interface DescribedLayer {
+  readonly platform: string;
+  readonly layer: LayerDescription;
+  /** Why nodes fetch it whole although it has an index; `undefined` if the SOCI index lists it. */
+  readonly unlisted: string | undefined;
+}
+
+function describeLayer(report: Report, { platform, layer, unlisted }: DescribedLayer): void {
   const { state, skipped, reason, digest, size } = layer;
   const facts = {
     platform,
@@ -185,7 +199,13 @@ function describeLayer(report: Report, platform: string, layer: LayerDescription
     ...(reason === undefined ? {} : { code: reason }),
   };
   const name = `${platform}: layer ${digest.slice(0, 19)} (${formatMegabytes(size ?? 0)} MB)`;
-  if (layer.tar !== undefined) {
+  if (unlisted !== undefined && (layer.tar !== undefined || state === 'indexed')) {
+    report.note(
+      `${name} is fetched whole by nodes: ${unlisted}. The proxy itself reads it by spans`,
+      undefined,
+      facts,
+    );
+  } else if (layer.tar !== undefined) {
     const { size: tarBytes, spanBytes } = layer.tar;
     const spans = Math.ceil(tarBytes / spanBytes);
     report.ok(`${name} is read decompressed, by spans of its tar (${spans} of them)`, facts);

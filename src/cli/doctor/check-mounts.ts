@@ -7,8 +7,7 @@ const TABLES = ['/proc/1/mounts', '/proc/mounts'];
 /** Counts the layers that are mounted by FUSE, and the containers that run from them. */
 export async function checkMounts(files: NodeFiles): Promise<Finding[]> {
   const report = new Report('mounts');
-  const texts = await Promise.all(TABLES.map((path) => files.readText(path).catch(() => undefined)));
-  const text = texts.find((found) => found !== undefined);
+  const text = await files.readFirst(TABLES);
   if (text === undefined) return [];
   const mounts = text.split('\n').map((line) => line.split(' '));
   // go-fuse, with the file system's name (soci-snapshotter `fs/fs.go`).

@@ -1,8 +1,9 @@
 import { errorCodeOf, isSpandrelError } from '../../core/errors.ts';
 import { askProxy } from '../terminal/ask-proxy.ts';
 import type { ReachedListener } from '../terminal/reach-listener.ts';
+import { rootCode, systemCodes, systemStep } from '../terminal/system-step.ts';
 import { type Finding, Report } from './finding.ts';
-import { nextStep, systemCodes, systemStep } from './next-step.ts';
+import { nextStep } from './next-step.ts';
 
 /** A slow response: the snapshotter's timeout is 3 s. */
 const SLOW_MS = 1000;
@@ -65,12 +66,4 @@ function reportFault(report: Report, proxy: URL, error: unknown): void {
       step ?? 'start it with "spandrel serve", allow connections to its port, or name it with --proxy URL',
       { code: 'UPSTREAM_UNREACHABLE' },
     );
-}
-
-/** The code of the innermost cause: `ECONNREFUSED`. */
-function rootCode(error: unknown): string | undefined {
-  let code: string | undefined;
-  for (let cause = error; cause instanceof Error; cause = cause.cause)
-    if ('code' in cause && !isSpandrelError(cause)) code = String(cause.code);
-  return code;
 }

@@ -1,6 +1,6 @@
 /** Facts of a finding for programs; the message has them in words. */
 export interface FindingFacts {
-  /** A code of the error table, of OpenSSL, or `REDIS_LOST`. */
+  /** A code of the error table, of OpenSSL, `REDIS_LOST`, or `EACCES`. */
   readonly code?: string;
   readonly registry?: string;
   /** `os/architecture` of the image. */
@@ -17,6 +17,7 @@ export interface Finding extends FindingFacts {
     | 'proxy'
     | 'config'
     | 'upstream'
+    | 'node'
     | 'containerd'
     | 'mirrors'
     | 'snapshotter'

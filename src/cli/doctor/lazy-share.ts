@@ -8,6 +8,8 @@ export interface LazyShare {
   readonly layers: { readonly lazy: number; readonly total: number };
   /** Compressed. */
   readonly bytes: { readonly lazy: number; readonly total: number };
+  /** Digests, as in the original manifest, of the layers that the SOCI index lists. */
+  readonly lazyLayers: ReadonlySet<string>;
 }
 
 interface IndexManifest {
@@ -33,11 +35,12 @@ export async function readLazyShare(
   return {
     layers: { lazy: lazy.length, total: layers.length },
     bytes: { lazy: sum(lazy), total: sum(layers) },
+    lazyLayers: new Set(lazy.map(({ digest }) => digest)),
   };
 }
 
 /** Share of the bytes, 0 to 1. */
-export function coverage({ bytes }: LazyShare): number {
+export function coverage({ bytes }: Pick<LazyShare, 'bytes'>): number {
   return bytes.total === 0 ? 0 : bytes.lazy / bytes.total;
 }
 

@@ -1,4 +1,5 @@
 import { type ErrorCode, ERRORS } from '../../core/errors.ts';
+import { systemStep } from '../terminal/system-step.ts';
 
 const PUSH_AGAIN = 'push the layer again: the bytes of the registry do not match its digest';
 const NOT_AN_IMAGE = 'nothing: artifacts that are not images are passed through, and never lazy';
@@ -45,34 +46,6 @@ const STEPS: Partial<Record<ErrorCode, string>> = {
   CONFIG_INVALID: "correct the proxy's configuration",
 };
 
-/** Codes of Node and OpenSSL, from the cause of an error or from its message. */
-const SYSTEM_STEPS: readonly (readonly [codes: RegExp, step: string])[] = [
-  [
-    /CERT_HAS_EXPIRED|certificate has expired/,
-    'renew the certificate of that server: it has expired (or correct the clock of this machine)',
-  ],
-  [/CERT_NOT_YET_VALID/, 'correct the clock of this machine: the certificate is not valid yet'],
-  [
-    /ERR_TLS_CERT_ALTNAME_INVALID|does not match certificate/,
-    'use a name that is in the certificate, or add this name to it',
-  ],
-  [
-    /SELF_SIGNED_CERT|DEPTH_ZERO|UNABLE_TO_(VERIFY|GET_ISSUER)|CERT_UNTRUSTED|self-signed certificate/,
-    'trust the authority of that certificate: `ca` of the upstream; on a node its trust store, and ' +
-      'NODE_EXTRA_CA_CERTS=FILE for doctor',
-  ],
-  [
-    /OTHER_CERTIFICATE/,
-    'look into the log of the proxy: it reads changed files itself, and says why it refuses one; or ' +
-      'another server has this port',
-  ],
-  [
-    /CERTIFICATE_REQUIRED/,
-    'doctor has no client certificate: ask with curl --cert and --key (listen.tls.clientCa)',
-  ],
-  [/ENOTFOUND|EAI_AGAIN/, 'correct the name, or DNS: it cannot be resolved here'],
-];
-
 /** What to do about an error. Never "try again" for what does not pass. */
 export function nextStep(code: ErrorCode, error?: unknown): string {
   const system = systemStep(error);
@@ -82,18 +55,4 @@ export function nextStep(code: ErrorCode, error?: unknown): string {
   return ERRORS[code].retryable
     ? 'it passes by itself: run doctor again in a minute'
     : `look for ${code} in the log of the proxy`;
-}
-
-/** What to do about an error of the network or of TLS, from the chain of its causes. */
-export function systemStep(error: unknown): string | undefined {
-  const text = systemCodes(error).join(' ');
-  return SYSTEM_STEPS.find(([codes]) => codes.test(text))?.[1];
-}
-
-/** Codes and messages of an error and its causes. */
-export function systemCodes(error: unknown): string[] {
-  const texts: string[] = [];
-  for (let cause = error; cause instanceof Error && texts.length < 20; cause = cause.cause)
-    texts.push('code' in cause ? String(cause.code) : '', cause.message);
-  return texts.filter((text) => text !== '');
 }

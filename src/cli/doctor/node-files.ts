@@ -13,22 +13,35 @@ export type TomlFile =
   | { readonly kind: 'damaged'; readonly why: string }
   | { readonly kind: 'read'; readonly value: TomlTable };
 
-/** The files of a node, below `/` or a folder. Paths are those on the node. */
+/**
+ * The files of a node, below `/` or a folder. Paths are those on the node. What this process may not read
+ * looks as if it were missing, and is listed in {@link NodeFiles.denied}.
+ */
 export class NodeFiles {
   readonly #root: string;
+  readonly #denied = new Set<string>();
 
   constructor(root: string) {
     this.#root = root;
   }
 
+  /** Paths that this process has tried to read without permission. */
+  get denied(): readonly string[] {
+    return [...this.#denied].toSorted();
+  }
+
   /** `undefined` if there is no such file. */
   async readText(path: string): Promise<string | undefined> {
-    try {
-      return await readFile(join(this.#root, path), 'utf8');
-    } catch (error) {
-      if (isMissing(error)) return undefined;
-      throw error;
+    return this.#unlessMissing(path, () => readFile(join(this.#root, path), 'utf8'));
+  }
+
+  /** The text of the first of these files that can be read. */
+  async readFirst(paths: readonly string[]): Promise<string | undefined> {
+    for (const path of paths) {
+      const text = await readFile(join(this.#root, path), 'utf8').catch(() => undefined);
+      if (text !== undefined) return text;
     }
+    return undefined;
   }
 
   async readToml(path: string): Promise<TomlFile> {
@@ -42,20 +55,13 @@ export class NodeFiles {
   }
 
   async exists(path: string): Promise<boolean> {
-    return stat(join(this.#root, path)).then(
-      () => true,
-      () => false,
-    );
+    return (await this.#unlessMissing(path, () => stat(join(this.#root, path)))) !== undefined;
   }
 
   /** Names in a folder, sorted; none if there is no such folder. */
   async list(folder: string): Promise<string[]> {
-    try {
-      return (await readdir(join(this.#root, folder))).toSorted();
-    } catch (error) {
-      if (isMissing(error)) return [];
-      throw error;
-    }
+    const names = await this.#unlessMissing(folder, () => readdir(join(this.#root, folder)));
+    return names?.toSorted() ?? [];
   }
 
   /** Files that match a pattern with `*` in its last part. */
@@ -64,6 +70,17 @@ export class NodeFiles {
     const escaped = basename(pattern).replace(/[.+?^${}()|[\]\\]/g, '\\$&');
     const wanted = new RegExp(`^${escaped.replaceAll('*', '.*')}$`);
     return (await this.list(folder)).filter((name) => wanted.test(name)).map((name) => join(folder, name));
+  }
+
+  async #unlessMissing<T>(path: string, read: () => Promise<T>): Promise<T | undefined> {
+    try {
+      return await read();
+    } catch (error) {
+      const code = nodeErrorCode(error);
+      if (['EACCES', 'EPERM'].includes(code)) this.#denied.add(path);
+      else if (!['ENOENT', 'ENOTDIR'].includes(code)) throw error;
+      return undefined;
+    }
   }
 }
 
@@ -103,8 +120,4 @@ export function mergeTables(base: TomlTable, over: TomlTable): TomlTable {
     merged[key] = isTable(before) && isTable(value) ? mergeTables(before, value) : value;
   }
   return merged;
-}
-
-function isMissing(error: unknown): boolean {
-  return ['ENOENT', 'ENOTDIR'].includes(nodeErrorCode(error));
 }

@@ -2,6 +2,7 @@ import { type ErrorCode, ERRORS, SpandrelError } from '../../core/errors.ts';
 import { formatReference, parseImageReference } from '../../core/image-reference.ts';
 import { escapeControls } from '../../core/escape-controls.ts';
 import type { Question, Send } from './reach-listener.ts';
+import { rootCode, systemStep } from './system-step.ts';
 
 /** Default address of `spandrel serve`. */
 export const USUAL_PROXY = 'http://127.0.0.1:5000';
@@ -40,12 +41,12 @@ export async function askProxy(url: string, question: Question = {}, send: Send 
   try {
     response = await send(url, question);
   } catch (error) {
+    const why = rootCode(error);
+    const step = systemStep(error) ?? 'start it with "spandrel serve", or name its address';
     throw new SpandrelError(
       'UPSTREAM_UNREACHABLE',
-      `no proxy responds at ${new URL(url).origin}: start it with "spandrel serve", or name its address`,
-      {
-        cause: error,
-      },
+      `no proxy responds at ${new URL(url).origin}${why === undefined ? '' : ` (${why})`}: ${step}`,
+      { cause: error },
     );
   }
   if (response.ok) return response;
