@@ -1,7 +1,7 @@
 import { type ErrorCode, ERRORS } from '../core/errors.ts';
 import { escapeControls } from '../core/escape-controls.ts';
 import { EXIT, type ExitStatus, exitStatusOf } from './terminal/exit-status.ts';
-import type { PlatformReport } from './doctor/check-image.ts';
+import type { PlatformReport } from './doctor/image/check-image.ts';
 import type { Finding } from './doctor/finding.ts';
 import { wrapText } from './terminal/wrap-text.ts';
 

@@ -9,7 +9,7 @@ import { checkAgreement } from './doctor/check-agreement.ts';
 import { checkConfig } from './doctor/check-config.ts';
 import { checkContainerd } from './doctor/check-containerd.ts';
 import { checkDocker } from './doctor/check-docker.ts';
-import { checkImage } from './doctor/check-image.ts';
+import { checkImage } from './doctor/image/check-image.ts';
 import { checkMirrors } from './doctor/check-mirrors.ts';
 import { checkMounts } from './doctor/check-mounts.ts';
 import { checkPodman } from './doctor/check-podman.ts';
@@ -162,10 +162,7 @@ async function checkReadable(
     : [];
   const mounts = await checkMounts(files);
   return {
-    findings: [
-      ...[...containerd, ...mirrors.findings, ...snapshotter.findings, ...agreed],
-      ...[...asked, ...mounts, ...others],
-    ],
+    findings: [containerd, mirrors.findings, snapshotter.findings, agreed, asked, mounts, others].flat(),
     modes: snapshotter.modes,
   };
 }

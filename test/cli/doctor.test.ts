@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 
-import type { PlatformReport } from '../../src/cli/doctor/check-image.ts';
+import type { PlatformReport } from '../../src/cli/doctor/image/check-image.ts';
 import type { Finding } from '../../src/cli/doctor/finding.ts';
 import { printFindings } from '../../src/cli/doctor-status.ts';
 import type { ImageDescription } from '../../src/images/operations/image-overview.ts';

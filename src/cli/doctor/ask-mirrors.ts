@@ -5,7 +5,7 @@ import { askProxy } from '../terminal/ask-proxy.ts';
 import type { ReachedListener } from '../terminal/reach-listener.ts';
 import { type Finding, Report } from './finding.ts';
 import { nextStep } from './next-step.ts';
-import { isSameRegistry } from './same-registry.ts';
+import { isSameRegistry } from './is-same-registry.ts';
 import { mirrorPath, type SnapshotterMirror } from './snapshotter-mirrors.ts';
 
 const ASK_MS = 10_000;

@@ -1,7 +1,7 @@
 import { type MirrorCheck, USUAL_FOLDER } from './check-mirrors.ts';
 import type { ContainerdConfig } from './containerd-config.ts';
 import { type Finding, Report } from './finding.ts';
-import { serverOf } from './same-registry.ts';
+import { serverOf } from './is-same-registry.ts';
 
 /**
  * Reports registries that the snapshotter asks the proxy for, and containerd does not: containerd then

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { ContainerdConfig } from './containerd-config.ts';
 import { type Finding, Report } from './finding.ts';
 import { type NodeFiles, tableAt, textOf, textsOf, type TomlTable } from './node-files.ts';
-import { isSameRegistry, serverOf } from './same-registry.ts';
+import { isSameRegistry, serverOf } from './is-same-registry.ts';
 
 /** Folder of the examples, and of most distributions. */
 export const USUAL_FOLDER = '/etc/containerd/certs.d';
@@ -56,7 +56,8 @@ export async function checkMirrors(
     report.note(
       `no hosts.toml leads to ${proxy.origin}: only images whose names begin with ${proxy.host}/ come ` +
         'through the proxy',
-      `to keep image names: copy config/examples/containerd-hosts.toml to ${USUAL_FOLDER}/<registry>/hosts.toml`,
+      'to keep image names: copy config/examples/containerd-hosts.toml to ' +
+        `${USUAL_FOLDER}/<registry>/hosts.toml`,
     );
   }
   const unread = folders.includes(USUAL_FOLDER) ? new Map<string, string>() : await findUnread(files, proxy);

@@ -1,4 +1,4 @@
-import type { PlatformDescription } from '../../images/operations/image-overview.ts';
+import type { PlatformDescription } from '../../../images/operations/image-overview.ts';
 
 const ZTOC_TYPE = 'application/octet-stream';
 const LAYER_ANNOTATION = 'com.amazon.soci.image-layer-digest';

@@ -1,6 +1,6 @@
-import { type ErrorCode, ERRORS } from '../../core/errors.ts';
-import { layerCompression } from '../../core/layer-compression.ts';
-import type { LayerDescription } from '../../images/lazy/layers.ts';
+import { type ErrorCode, ERRORS } from '../../../core/errors.ts';
+import { layerCompression } from '../../../core/layer-compression.ts';
+import type { LayerDescription } from '../../../images/lazy/layers.ts';
 
 /** Why a layer is fetched whole, by error code. */
 const CAUSES: Partial<Record<ErrorCode, string>> = {

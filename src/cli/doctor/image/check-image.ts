@@ -1,14 +1,14 @@
-import { matchesPlatform, parsePlatform, type Platform } from '../../core/platform.ts';
-import { type ErrorCode, errorCodeOf, ERRORS, isSpandrelError } from '../../core/errors.ts';
-import type { ImageDescription, PlatformDescription } from '../../images/operations/image-overview.ts';
-import type { LayerDescription } from '../../images/lazy/layers.ts';
-import { askProxy, type ProxyImage } from '../terminal/ask-proxy.ts';
-import type { Send } from '../terminal/reach-listener.ts';
-import type { PullModes } from './check-snapshotter.ts';
-import { type Finding, Report } from './finding.ts';
+import { matchesPlatform, parsePlatform, type Platform } from '../../../core/platform.ts';
+import { type ErrorCode, errorCodeOf, ERRORS, isSpandrelError } from '../../../core/errors.ts';
+import type { ImageDescription, PlatformDescription } from '../../../images/operations/image-overview.ts';
+import type { LayerDescription } from '../../../images/lazy/layers.ts';
+import { askProxy, type ProxyImage } from '../../terminal/ask-proxy.ts';
+import type { Send } from '../../terminal/reach-listener.ts';
+import type { PullModes } from '../check-snapshotter.ts';
+import { type Finding, Report } from '../finding.ts';
 import { explainWholeLayer, isLayerType } from './explain-whole-layer.ts';
 import { coverage, type LazyShare, readLazyShare } from './lazy-share.ts';
-import { nextStep } from './next-step.ts';
+import { nextStep } from '../next-step.ts';
 
 const ASK_MS = 60_000;
 
