@@ -255,6 +255,7 @@ export async function createApp(
     configs,
     tarRecords,
     tarSpanBytes,
+    maxSkippedBytes,
   });
   const servedImages = new ServedImages();
   const imageParts = {

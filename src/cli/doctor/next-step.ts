@@ -38,6 +38,8 @@ const STEPS: Partial<Record<ErrorCode, string>> = {
     'raise limits.maxUncompressedBytes, limits.maxTocEntries (files) or limits.maxTocBytes (names and more)',
   LAYER_UNSUPPORTED:
     'build the layer again with gzip: it is no archive, or SOCI does not index its compression',
+  RANGE_TOO_COSTLY:
+    'build the layer with zstd:chunked or gzip, which can be read in parts, or raise limits.maxSkippedBytes',
   TAR_INVALID: 'build the image again: the layer is not a well-formed tar',
   TAR_UNSUPPORTED: 'build the layer without entries that SOCI cannot index, such as sparse files',
   INDEX_UNMOUNTABLE: 'build the layer again: the snapshotter would refuse its index',

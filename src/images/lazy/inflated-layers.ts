@@ -5,6 +5,7 @@ import { isInflatable, type TarZtocs } from '../../layers/tar-ztocs.ts';
 import { tarSkipReason } from '../../soci/skip-reason.ts';
 import type { Target } from '../../upstream/target.ts';
 import { compressedLayer } from './compressed-layers.ts';
+import { frameCost } from './frame-cost.ts';
 import type { IndexedLayer, LayeredImage, LayerKind, PlacedLayer } from './layer-kind.ts';
 import type { Layers } from './layers.ts';
 import type { ImageConfigs } from '../manifests/image-configs.ts';
@@ -47,6 +48,8 @@ export class InflatedLayers implements LayerKind {
     placed: PlacedLayer,
     summary: LayerSummary,
   ): Promise<IndexedLayer | NoZtocReason | undefined> {
+    const costly = frameCost(summary, this.#deps.maxSkippedBytes);
+    if (costly !== undefined) return costly;
     const record = await this.#tarOf(from, placed, summary);
     if (record === undefined || !isInflatable(summary)) return compressedLayer(placed, summary);
     const found = await this.#deps.tars.find(summary, record.spanBytes);
@@ -75,7 +78,7 @@ export class InflatedLayers implements LayerKind {
     summary: LayerSummary,
   ): Promise<TarRecord | undefined> {
     const { configs, tarLayers, maxSkippedBytes } = this.#deps;
-    if (!isInflatable(summary) || summary.maxSkippedBytes > maxSkippedBytes) return undefined;
+    if (!isInflatable(summary) || frameCost(summary, maxSkippedBytes) !== undefined) return undefined;
     const { diffIds } = await configs.read(target, image.config);
     return diffIds?.[place] === summary.diffId ? tarLayers.describe(target, summary) : undefined;
   }

@@ -9,11 +9,12 @@ import { type SkipReason, skipReason, tarSkipReason } from '../../soci/skip-reas
 import { type AuthorizedLayer, type Layer, markAuthorized } from '../../layers/layer.ts';
 import type { LayerIndexes } from '../../layers/layer-indexes.ts';
 import type { LayerIndex } from '../../index/layer-index.ts';
-import { type LayerSummary, streamFault } from '../../index/layer-summary.ts';
+import { type LayerSummary, type NoZtocReason, streamFault } from '../../index/layer-summary.ts';
 import type { TarRecords } from '../proofs/tar-records.ts';
 import type { BlobProofs } from '../proofs/blob-proofs.ts';
 import { openAuthorizedBlob } from '../proofs/open-authorized-blob.ts';
 import type { ImageConfigs } from '../manifests/image-configs.ts';
+import { frameCost } from './frame-cost.ts';
 import { type IndexPolicies, type IndexPolicy, servesTars } from './index-policy.ts';
 import type { KnownLayer, KnownLayers } from '../documents/known-layers.ts';
 import { type FaultyDescriptor, isSound } from '../documents/parse-manifest.ts';
@@ -29,6 +30,8 @@ export interface LayersDeps {
   readonly tarRecords: TarRecords;
   /** `index.inflatedSpanBytes`. */
   readonly tarSpanBytes: TarSpanBytes;
+  /** `limits.maxSkippedBytes`. */
+  readonly maxSkippedBytes: number;
 }
 
 /** State of a layer in the span API. */
@@ -205,8 +208,13 @@ export class Layers {
     const { digest } = layer;
     const known = this.#deps.knownLayers.get(target, digest);
     const state = await this.#deps.indexes.state(layer);
-    if (state.kind === 'complete') return describeSummary(state.summary, known);
-    const skipped = known && skip(known.descriptor, this.#deps.policies.of(target));
+    const policy = this.#deps.policies.of(target);
+    if (state.kind === 'complete') {
+      const { summary } = state;
+      const costly = servesTars(policy) ? frameCost(summary, this.#deps.maxSkippedBytes) : undefined;
+      return describeSummary(summary, costly ?? summary.reason, known);
+    }
+    const skipped = known && skip(known.descriptor, policy);
     const size = known?.descriptor.size ?? (await this.statBlob(target, digest, signal)).sizeBytes;
     return {
       digest,
@@ -257,8 +265,12 @@ function skip(layer: Descriptor, policy: IndexPolicy): SkipReason | undefined {
   return (servesTars(policy) ? tarSkipReason : skipReason)(layer, policy.minLayerBytes);
 }
 
-function describeSummary(summary: LayerSummary, known: KnownLayer | undefined): LayerDescription {
-  const { ztoc, reason } = summary;
+function describeSummary(
+  summary: LayerSummary,
+  reason: NoZtocReason | undefined,
+  known: KnownLayer | undefined,
+): LayerDescription {
+  const { ztoc } = summary;
   return {
     digest: summary.layerDigest,
     mediaType: known?.descriptor.mediaType ?? MEDIA_TYPES.octetStream,

@@ -6,6 +6,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 
 import { MEDIA_TYPES } from '../../../src/core/media-types.ts';
 import { digestOf } from '../../../src/core/digest.ts';
+import type { ImageDescription } from '../../../src/images/operations/image-overview.ts';
 import { buildFromBytes } from '../../helpers/built-layer.ts';
 import { seededText } from '../../helpers/gzip-corpus.ts';
 import { ImageUpstream } from '../../helpers/image-upstream.ts';
@@ -277,6 +278,12 @@ describe('layers that stay as they are in the inflated form', () => {
     const app = await startInflating(upstream, { environment });
     const { manifest } = await pullManifest(app);
     expect(manifest.layers).toEqual([describeBlob(zstd(large)), describeTar(large)]);
+    const overview = await fetch(`${app.url}/v2/up/${REPOSITORY}/_soci/images/latest`);
+    const { platforms } = (await overview.json()) as ImageDescription;
+    expect(platforms[0]?.layers).toMatchObject([
+      { reason: 'RANGE_TOO_COSTLY', message: expect.stringContaining('limits.maxSkippedBytes') as unknown },
+      { tar: { digest: sha256(large) } },
+    ]);
   });
 });
 

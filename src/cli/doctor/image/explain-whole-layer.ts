@@ -9,6 +9,7 @@ const CAUSES: Partial<Record<ErrorCode, string>> = {
   TAR_INVALID: 'it is not a well-formed tar',
   TAR_UNSUPPORTED: 'it has entries that SOCI cannot index, such as sparse files',
   INDEX_UNMOUNTABLE: 'the snapshotter would refuse its index',
+  RANGE_TOO_COSTLY: 'its zstd frames are too large',
   BLOB_UNKNOWN: 'no node can pull it',
   BLOB_CORRUPT: 'the bytes from the registry do not match the digest',
   DIGEST_INVALID: 'its digest is invalid',
@@ -18,7 +19,8 @@ const CAUSES: Partial<Record<ErrorCode, string>> = {
 const FOREIGN =
   'nodes fetch it from the addresses in the manifest; to make it lazy, push it to the registry ' +
   '(allow-nondistributable-artifacts)';
-const ZSTD = 'its compression has no zTOC (zstd): build the image with gzip layers';
+const ZSTD =
+  'its compression has no zTOC (zstd): set index.v2Form to inflated, or build the image with gzip layers';
 const ENCRYPTED = 'it is encrypted: only nodes can read it';
 
 /** Explains why a layer is fetched whole. What to do about it: {@link nextStep}. */
