@@ -1,6 +1,6 @@
 import type { LayerCompression } from '../core/media-types.ts';
 import type { Engine } from '../inflate/engine.ts';
-import type { SpanCutterOptions } from '../index/span-sink.ts';
+import type { SpanCutterOptions, SpanSink } from '../index/span-sink.ts';
 import { cutZstdSpans } from './cut-zstd-spans.ts';
 import { GzipSpanCutter } from './gzip-span-cutter.ts';
 import { PlainSpanCutter } from './plain-span-cutter.ts';
@@ -33,4 +33,24 @@ export async function cutStream(
   for await (const chunk of input) cutter.write(chunk);
   cutter.finish();
   return cutter instanceof GzipSpanCutter ? cutter.problem : undefined;
+}
+
+/** One span: its compressed bytes are not needed. */
+const WHOLE_BYTES = Number.MAX_SAFE_INTEGER;
+const NO_SINK: SpanSink = {
+  addWindow: () => undefined,
+  addSpan: () => undefined,
+  addReadSpan: () => undefined,
+};
+
+/**
+ * As {@link cutStream}, for the decompressed bytes alone.
+ * @param onOutput receives them in order; they are valid only during the call
+ */
+export async function decompressStream(
+  input: AsyncIterable<Uint8Array>,
+  options: StreamOptions,
+  onOutput: (bytes: Uint8Array) => void,
+): Promise<void> {
+  await cutStream(input, options, { spanBytes: WHOLE_BYTES, sink: NO_SINK, onOutput });
 }

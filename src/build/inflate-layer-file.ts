@@ -1,6 +1,3 @@
-import { closeSync, openSync, writeSync } from 'node:fs';
-
-import { storeFault } from '../blobs/files/store-fault.ts';
 import { CheckedBytes } from '../blobs/verification/checked-bytes.ts';
 import type { Digest } from '../core/digest.ts';
 import type { LayerCompression } from '../core/media-types.ts';
@@ -9,6 +6,7 @@ import type { EngineName } from '../inflate/engine.ts';
 import type { LayerLimits } from './build-layer.ts';
 import type { FilePart } from './file-part.ts';
 import { detectPartCompression, readWithProgress } from './index-layer-file.ts';
+import { NewFile } from './output/new-file.ts';
 import type { OutputHash } from './output/output-hash.ts';
 import { buildTar, type BuiltTar } from './tar/build-tar.ts';
 import type { TarSpanBytes } from './tar/tar-span-bytes.ts';
@@ -42,7 +40,7 @@ export async function inflateLayerFile(
 ): Promise<InflatedFile> {
   const { path, range, digest, spanBytes, limits } = input;
   const compression = await detectPartCompression(input);
-  using tar = new TarFile(input.tarPath);
+  using tar = new NewFile(input.tarPath);
   await using layer = new CheckedBytes(readWithProgress(input, onProgress), digest);
   const built = await buildTar(layer, {
     compression,
@@ -57,29 +55,4 @@ export async function inflateLayerFile(
   });
   await layer.finish();
   return { ...built, compression };
-}
-
-class TarFile implements Disposable {
-  readonly #file: number;
-
-  constructor(path: string) {
-    this.#file = withStoreErrors(() => openSync(path, 'wx'));
-  }
-
-  write(bytes: Uint8Array): void {
-    for (let at = 0; at < bytes.length;)
-      at += withStoreErrors(() => writeSync(this.#file, bytes, at, bytes.length - at));
-  }
-
-  [Symbol.dispose](): void {
-    closeSync(this.#file);
-  }
-}
-
-function withStoreErrors<T>(work: () => T): T {
-  try {
-    return work();
-  } catch (error) {
-    throw storeFault(error, 'write a tar');
-  }
 }

@@ -7,11 +7,11 @@ import {
   type ConvertOptions,
   type ImageSource,
   indexSource,
-  type PlatformOutcome,
   rewriteSource,
 } from './index-source.ts';
 import { findLayoutImage } from './layout-image.ts';
 import { locateBlob, type OciLayout, readDocument } from './oci-layout.ts';
+import type { PlatformOutcome } from './platform-outcome.ts';
 
 export interface ConvertOutcome {
   /** The resulting image index. */

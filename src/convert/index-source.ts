@@ -8,8 +8,9 @@ import { decodeZtoc } from '../ztoc/decode-ztoc.ts';
 import { MEDIA_TYPES } from '../core/media-types.ts';
 import type { InflatedFile } from '../build/inflate-layer-file.ts';
 import type { LayerFileIndex } from '../build/index-layer-file.ts';
-import { convertImage, type PlatformIndex, SOCI_FORM, type TarsOfImage } from '../soci/convert-image.ts';
+import { convertImage, type PlatformIndex, SOCI_FORM } from '../soci/convert-image.ts';
 import { skipReason, tarSkipReason } from '../soci/skip-reason.ts';
+import type { LayerOutcome, MadeBootLayer, PlatformOutcome } from './platform-outcome.ts';
 import type { PlatformImage, SourceImage } from './source-image.ts';
 import { decodeConfigDiffIds, decodeOciManifest, type OciDescriptor } from '../soci/oci-manifest.ts';
 import { type PrefetchLayer, planPrefetch, readPrefetchLayer } from '../soci/plan-prefetch.ts';
@@ -62,6 +63,8 @@ export interface ConvertDeps<Layer> {
    * layers stay as they are.
    */
   inflateLayer?(layer: Layer, digest: Digest): Promise<InflatedLayer>;
+  /** Makes a boot layer, with its config, and stores both. Without it, no image gets one. */
+  makeBootLayer?(image: LocatedImage<Layer>): Promise<MadeBootLayer>;
   /** Stores a new blob of the result. */
   putBlob(digest: Digest, bytes: Uint8Array): Promise<void>;
   /** Stores a SOCI index. */
@@ -75,36 +78,18 @@ export interface LayerZtoc extends Pick<LayerFileIndex, 'reason'> {
   readonly ztoc?: { readonly digest: Digest; readonly bytes: Uint8Array };
 }
 
+/** An image whose layers can be read. */
+export interface LocatedImage<Layer> {
+  /** From the lowest up. */
+  readonly layers: readonly { readonly digest: Digest; readonly size: number; readonly part: Layer }[];
+  readonly config: Buffer;
+}
+
 /** A tar in a file, which stays only if it is taken. */
 export interface InflatedLayer extends InflatedFile {
   /** Makes it a blob of the result. */
   take(): Promise<void>;
   drop(): Promise<void>;
-}
-
-/** Result for one layer. */
-export interface LayerOutcome {
-  readonly digest: string;
-  /** `skipped`: by its size or format, as `soci` does; `failed`: `soci` cannot convert the image. */
-  readonly state: 'indexed' | 'skipped' | 'failed';
-  /** Takes its place. */
-  readonly tar?: { readonly digest: Digest; readonly size: number };
-  readonly ztoc?: { readonly digest: Digest; readonly size: number };
-  /**
-   * Why the layer has no zTOC: `too_small`, `unsupported_format`, or a code of the error table with its
-   * message.
-   */
-  readonly skipped?: string;
-  readonly message?: string;
-}
-
-export interface PlatformOutcome {
-  readonly platform: string;
-  /** Absent if no layer was indexed. */
-  readonly sociIndex?: Digest;
-  readonly layers: readonly LayerOutcome[];
-  /** Files to prefetch that the image lacks. */
-  readonly missingFiles: readonly string[];
 }
 
 /** An image whose layers are indexed. */
@@ -131,10 +116,10 @@ export async function indexSource<Layer>(
   for (const wanted of chosen) {
     const found = image.images.find(({ platform }) => matchesPlatform(wanted, platform));
     if (found === undefined) throw platformUnknown(wanted, image.images);
-    const { outcome, index, tars } = await indexer.indexPlatform(wanted, found.descriptor);
+    const { outcome, indexed } = await indexer.indexPlatform(wanted, found.descriptor);
     platforms.push(outcome);
-    if (index !== undefined)
-      indexes.push({ platform: wanted, manifestDigest: found.descriptor.digest, index, tars });
+    if (indexed !== undefined)
+      indexes.push({ platform: wanted, manifestDigest: found.descriptor.digest, ...indexed });
   }
   if (indexes.length === 0)
     throw new SpandrelError('INDEX_EMPTY', describeEmpty(platforms), { detail: { platforms } });
@@ -215,7 +200,7 @@ class SourceIndexer<Layer> {
   async indexPlatform(
     platform: Platform,
     manifest: OciDescriptor,
-  ): Promise<{ outcome: PlatformOutcome; index?: PlatformIndex['index']; tars: TarsOfImage }> {
+  ): Promise<{ outcome: PlatformOutcome; indexed?: Omit<PlatformIndex, 'platform' | 'manifestDigest'> }> {
     const { config, layers = [] } = decodeOciManifest(await this.#source.readManifest(manifest.digest));
     const { form, prefetchPaths } = this.#options;
     const diffIds =
@@ -227,7 +212,7 @@ class SourceIndexer<Layer> {
     const tars = new Map(indexed.flatMap(({ outcome: { tar } }, place) => (tar ? [[place, tar]] : [])));
     const outcome = { platform: formatPlatform(platform), layers: indexed.map((layer) => layer.outcome) };
     const sociLayers = indexed.flatMap(({ soci }) => soci ?? []);
-    if (sociLayers.length === 0) return { outcome: { ...outcome, missingFiles: [] }, tars };
+    if (sociLayers.length === 0) return { outcome: { ...outcome, missingFiles: [] } };
 
     const plan = planPrefetch(
       prefetchPaths,
@@ -245,11 +230,26 @@ class SourceIndexer<Layer> {
     const { digest, size } = index.descriptor;
     await this.#deps.putBlob(EMPTY_CONFIG_DIGEST, EMPTY_CONFIG);
     await this.#deps.putIndex(index, subject);
+    const made = await this.#makeBootLayer(config.digest, layers);
+    const bootLayer = made === undefined ? {} : { bootLayer: made };
     return {
-      outcome: { ...outcome, sociIndex: digest, missingFiles: plan.missing },
-      index: { digest, size },
-      tars,
+      outcome: { ...outcome, sociIndex: digest, ...bootLayer, missingFiles: plan.missing },
+      indexed: {
+        index: { digest, size },
+        tars,
+        boot: made !== undefined && 'layer' in made ? made : undefined,
+      },
     };
+  }
+
+  async #makeBootLayer(config: string, layers: readonly OciDescriptor[]): Promise<MadeBootLayer | undefined> {
+    if (this.#deps.makeBootLayer === undefined) return undefined;
+    const located = layers.map(({ digest, size }) => {
+      const layer = { digest: parseDigest(digest), size };
+      return { ...layer, part: this.#source.locateLayer(layer) };
+    });
+    const image = { layers: located, config: await this.#source.readConfig(config) };
+    return this.#deps.makeBootLayer(image);
   }
 
   /** @param diffId according to the config; none in the `full` form */

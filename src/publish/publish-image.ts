@@ -7,9 +7,9 @@ import {
   type ConvertOptions,
   indexSource,
   type LayerZtoc,
-  type PlatformOutcome,
   rewriteSource,
 } from '../convert/index-source.ts';
+import type { PlatformOutcome } from '../convert/platform-outcome.ts';
 import type { Target } from '../upstream/target.ts';
 import { RegistryImage, type RemoteLayer } from './registry-image.ts';
 import { type PushedContent, RegistryOutput, type RegistryOutputOptions } from './registry-output.ts';

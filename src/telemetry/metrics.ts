@@ -46,7 +46,7 @@ export type UpstreamRequestKind =
 export type WorkerPoolName = 'index' | 'span' | 'tree';
 
 /** Kinds of worker threads. An `output` thread hashes the output of an `index` thread. */
-export const THREAD_KINDS = ['index', 'span', 'tree', 'digest', 'output', 'demo'] as const;
+export const THREAD_KINDS = ['index', 'span', 'tree', 'boot', 'digest', 'output', 'demo'] as const;
 export type ThreadKind = (typeof THREAD_KINDS)[number];
 
 /** What a worker thread was doing when it failed. */

@@ -1,5 +1,6 @@
 import { type Digest, digestOf } from '../../src/core/digest.ts';
 import { mergeImageLayers } from '../../src/boot/layer/image-layers.ts';
+import { findCopies } from '../../src/boot/layer/find-copies.ts';
 import { planBootLayer, type PlannedBootLayer } from '../../src/boot/layer/plan-boot-layer.ts';
 import { readBootTar } from '../../src/boot/layer/read-boot-tar.ts';
 import { parseRawText, type RawText } from '../../src/tar/raw-text.ts';
@@ -24,7 +25,8 @@ export async function planFor(
   maxTarBytes = Number.POSITIVE_INFINITY,
 ): Promise<PlannedBootLayer> {
   const layers = tars.map((tar) => ({ digest: digestOf(tar), open: async () => entriesOf(tar) }));
-  return planBootLayer(await mergeImageLayers(layers, TREE_SIZE), wanted.map(toRaw), maxTarBytes);
+  const image = await mergeImageLayers(layers, TREE_SIZE);
+  return planBootLayer(await findCopies(image, wanted.map(toRaw)), maxTarBytes);
 }
 
 /** The tar of a boot layer. */

@@ -16,7 +16,7 @@ interface Wanted {
 }
 
 /** An entry that may be copied: it is unpacked at its name, and to what it is in the image. */
-interface FoundEntry extends Omit<CopiedEntry, 'layer'> {
+export interface FoundEntry extends Omit<CopiedEntry, 'layer'> {
   readonly layer: Digest;
   readonly linkname: RawText;
 }

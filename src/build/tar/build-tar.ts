@@ -1,8 +1,7 @@
 import type { Digest } from '../../core/digest.ts';
 import { SpandrelError } from '../../core/errors.ts';
-import type { SpanSink } from '../../index/span-sink.ts';
 import { type BuiltTarZtoc, buildTarZtoc } from './build-tar-ztoc.ts';
-import { cutStream, type StreamOptions } from '../cut-stream.ts';
+import { decompressStream, type StreamOptions } from '../cut-stream.ts';
 import { DecompressedTar, type TarLimits } from './decompressed-tar.ts';
 import type { OutputHash } from '../output/output-hash.ts';
 import { chooseTarSpanBytes, type TarSpanBytes } from './tar-span-bytes.ts';
@@ -22,14 +21,6 @@ export interface BuiltTar extends BuiltTarZtoc {
   readonly tarBytes: number;
 }
 
-/** One span: its compressed bytes are not needed. */
-const WHOLE_BYTES = Number.MAX_SAFE_INTEGER;
-const NO_SINK: SpanSink = {
-  addWindow: () => undefined,
-  addSpan: () => undefined,
-  addReadSpan: () => undefined,
-};
-
 /**
  * Reads a layer for the zTOC over its tar alone. A layer that has an index is read once more: only the
  * decompressed bytes have the digests of their spans.
@@ -41,11 +32,10 @@ export async function buildTar(
 ): Promise<BuiltTar> {
   const { spanBytes, limits } = options;
   const tar = new DecompressedTar(options);
-  const onOutput = (bytes: Uint8Array): void => {
+  await decompressStream(compressed, options, (bytes) => {
     tar.write(bytes);
     options.onOutput?.(bytes);
-  };
-  await cutStream(compressed, options, { spanBytes: WHOLE_BYTES, sink: NO_SINK, onOutput });
+  });
   const { digests, ...found } = await tar.finish(true);
   if (digests === undefined) throw new SpandrelError('INTERNAL', 'the tar was not hashed');
   const { uncompressedBytes: tarBytes } = found;

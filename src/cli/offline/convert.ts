@@ -10,7 +10,8 @@ import type { Digest } from '../../core/digest.ts';
 import { escapeControls } from '../../core/escape-controls.ts';
 import { WorkerPool } from '../../threads/worker-pool.ts';
 import { convertLayout, type ConvertOutcome } from '../../convert/convert-layout.ts';
-import type { ConvertOptions, InflatedLayer, LayerOutcome } from '../../convert/index-source.ts';
+import type { ConvertOptions, InflatedLayer, LocatedImage } from '../../convert/index-source.ts';
+import type { LayerOutcome, MadeBootLayer } from '../../convert/platform-outcome.ts';
 import { readLayoutTag } from '../../convert/read-layout-tag.ts';
 import { LayoutOutput } from '../../convert/layout-output.ts';
 import { type OciLayout, openOciLayout } from '../../convert/oci-layout.ts';
@@ -20,12 +21,14 @@ import type { LayerFileIndex } from '../../build/index-layer-file.ts';
 import type { LayerFileTask } from '../../build/layer-file-worker.ts';
 import type { CommandHelp, Flags } from '../terminal/command-help.ts';
 import { EXIT } from '../terminal/exit-status.ts';
-import { printJson } from '../terminal/print-json.ts';
 import { ProgressBar } from '../terminal/progress-bar.ts';
 import { parsePlatformFlags } from '../terminal/parse-platform-flags.ts';
 import { parseSizeFlag } from '../terminal/parse-size-flag.ts';
 import { splitFlagList } from '../terminal/split-flag-list.ts';
 import { UsageError } from '../terminal/usage-error.ts';
+import type { RawText } from '../../tar/raw-text.ts';
+import { addBootLayer, openBootPool, readBootFiles } from './add-boot-layers.ts';
+import { describeConversion, printConversion } from './print-conversion.ts';
 import { ENGINE_HELP, readOfflineSettings } from './offline-settings.ts';
 import type * as layerFileTasks from '../../build/layer-file-worker.ts';
 
@@ -42,9 +45,15 @@ const FLAGS = {
   },
   form: {
     type: 'string',
-    default: 'full',
     value: 'FORM',
-    about: 'full: what `soci` makes; inflated: also replace layers, of gzip and zstd, with their tars',
+    about:
+      'full (default): what `soci` makes; inflated: also replace layers of gzip and zstd by their tars; ' +
+      'lean: keep the layers, as full does, but with --boot-files',
+  },
+  'boot-files': {
+    type: 'string',
+    value: 'FILE',
+    about: 'add a boot layer of these files: a path a line, or a profile in JSON (form: inflated or lean)',
   },
   'min-layer-size': { type: 'string', default: '10MiB', value: 'SIZE', about: 'leave out smaller layers' },
   platform: {
@@ -90,6 +99,8 @@ export const CONVERT_HELP: CommandHelp = {
       'does.',
     'With --form inflated, tars take the places of large gzip and zstd layers, as with `index.v2Form: ' +
       'inflated`.',
+    'With --boot-files, a small layer on top has copies of these files, so that a container finds them on ' +
+      "the node's disk when it starts; the file system of the image stays the same.",
     'LAYOUT is an OCI image layout: a directory or a tar archive. A layer that SOCI cannot index is left ' +
       'out and named; the others are indexed.',
     ENGINE_HELP,
@@ -110,11 +121,15 @@ export async function convert(args: string[]): Promise<number> {
     throw new UsageError('expected an OCI image layout and where to put the result');
   const format = parseFormat(values.format);
   const host = containerPlatform(process.arch);
-  const form = parseForm(values.form);
+  const bootFiles = values['boot-files'];
+  const form = parseForm(values.form ?? (bootFiles === undefined ? 'full' : 'inflated'));
+  if (form === 'full' && bootFiles !== undefined)
+    throw new UsageError('--boot-files: with --form full the result would not be what `soci` makes');
+  const wanted = bootFiles === undefined ? undefined : await readBootFiles(bootFiles);
   const spanSize = values['span-size'];
   const spanBytes = parseSizeFlag('--span-size', spanSize ?? '4MiB', 1);
   const options: ConvertOptions = {
-    form,
+    form: form === 'lean' ? 'full' : form,
     platforms: values['all-platforms'] ? 'all' : parsePlatformFlags(values.platform, host),
     host,
     spanBytes,
@@ -126,10 +141,10 @@ export async function convert(args: string[]): Promise<number> {
     ],
   };
   const tarSpanBytes = spanSize === undefined ? 'auto' : spanBytes;
-  const { outcome, tag } = await convertFile(input, out, format, options, tarSpanBytes);
+  const { outcome, tag } = await convertFile(input, out, format, { ...options, tarSpanBytes, wanted });
   const push = pushCommand(out, format, tag);
-  if (values.json) printOutcome(outcome, push);
-  else process.stdout.write(`${describe(outcome, push).map(escapeControls).join('\n')}\n`);
+  if (values.json) printConversion(outcome, push);
+  else process.stdout.write(`${describeConversion(outcome, push).map(escapeControls).join('\n')}\n`);
   const leftOut = outcome.platforms.flatMap(({ layers }) => layers.filter(isFault));
   if (!values.strict || leftOut.length === 0) return EXIT.ok;
   const digests = [...new Set(leftOut.map(({ digest }) => digest))].join(', ');
@@ -151,17 +166,22 @@ function pushCommand(out: string, format: 'archive' | 'directory', tag: string |
   );
 }
 
+interface ConversionOptions extends ConvertOptions {
+  readonly tarSpanBytes: TarSpanBytes;
+  /** Files of boot layers; without them, no image gets one. */
+  readonly wanted: readonly RawText[] | undefined;
+}
+
 async function convertFile(
   input: string,
   out: string,
   format: 'archive' | 'directory',
-  options: ConvertOptions,
-  tarSpanBytes: TarSpanBytes,
+  options: ConversionOptions,
 ): Promise<{ outcome: ConvertOutcome; tag: string | undefined }> {
   const layout = await openOciLayout(input);
   const tag = await readLayoutTag(layout);
   await using output = await LayoutOutput.create(out, format, layout);
-  const outcome = await indexLayers(layout, output, options, tarSpanBytes);
+  const outcome = await indexLayers(layout, output, options);
   const copiedBytes = [...layout.values()].reduce((sum, { range }) => sum + rangeLength(range), 0);
   using bar = new ProgressBar('writing', copiedBytes);
   const onProgress = (doneBytes: number): void => bar.update(doneBytes);
@@ -173,8 +193,7 @@ async function convertFile(
 async function indexLayers(
   layout: OciLayout,
   output: LayoutOutput,
-  options: ConvertOptions,
-  tarSpanBytes: TarSpanBytes,
+  { tarSpanBytes, wanted, ...options }: ConversionOptions,
 ): Promise<ConvertOutcome> {
   const entry = new URL(`../../build/layer-file-worker${extname(import.meta.url)}`, import.meta.url);
   const threads = availableParallelism();
@@ -184,6 +203,7 @@ async function indexLayers(
     threads,
     maxQueue: MAX_QUEUED_LAYERS,
   });
+  await using bootPool = openBootPool(threads);
   using bar = new ProgressBar('indexing', 0);
   const settings = readOfflineSettings(process.env);
   let layers = 0;
@@ -224,33 +244,19 @@ async function indexLayers(
         throw error;
       }
     });
+  const boot =
+    wanted === undefined
+      ? {}
+      : {
+          makeBootLayer: (image: LocatedImage<FilePart>): Promise<MadeBootLayer> =>
+            addBootLayer(image, { ...settings, wanted, output, newPath, pool: bootPool }),
+        };
   return await convertLayout(layout, options, {
     indexLayer,
     inflateLayer,
+    ...boot,
     putBlob: (digest, bytes) => output.putBlob(digest, bytes),
   });
-}
-
-function printOutcome({ top, platforms }: ConvertOutcome, push: string): void {
-  const image = { digest: top.digest, size: top.bytes.byteLength, mediaType: top.mediaType };
-  printJson({ ...image, platforms, push });
-}
-
-/** A line for each layer, and how to push the image. */
-function describe({ top, platforms }: ConvertOutcome, push: string): string[] {
-  const lines = platforms.flatMap(({ platform, sociIndex, layers, missingFiles }) => [
-    `${platform}: ${sociIndex === undefined ? 'no SOCI index' : `SOCI index ${sociIndex}`}`,
-    ...layers.map(describeLayer),
-    ...missingFiles.map((path) => `  no layer has ${path}, which should be prefetched`),
-  ]);
-  return [...lines, `image index ${top.digest}`, `push it: ${push}`];
-}
-
-function describeLayer({ digest, state, tar, ztoc, skipped, message }: LayerOutcome): string {
-  const layer = `  layer ${digest} ${state}`;
-  if (ztoc === undefined)
-    return `${layer}, left out: ${skipped}${message === undefined ? '' : `, ${message}`}`;
-  return `${layer} ->${tar === undefined ? '' : ` tar ${tar.digest},`} zTOC ${ztoc.digest}`;
 }
 
 function parseFormat(text: string): 'archive' | 'directory' {
@@ -260,9 +266,9 @@ function parseFormat(text: string): 'archive' | 'directory' {
   return format;
 }
 
-function parseForm(text: string): ConvertOptions['form'] {
-  if (text === 'full' || text === 'inflated') return text;
-  throw new UsageError(`--form: ${text} is none of full, inflated`);
+function parseForm(text: string): 'full' | 'inflated' | 'lean' {
+  if (text === 'full' || text === 'inflated' || text === 'lean') return text;
+  throw new UsageError(`--form: ${text} is none of full, inflated, lean`);
 }
 
 function parseOptimizations(names: readonly string[]): boolean {

@@ -1,4 +1,4 @@
-import type { LayerOutcome } from '../../convert/index-source.ts';
+import type { LayerOutcome } from '../../convert/platform-outcome.ts';
 import type { PublishOptions, PublishOutcome } from '../../publish/publish-image.ts';
 import { printJson } from '../terminal/print-json.ts';
 

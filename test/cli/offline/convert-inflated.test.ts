@@ -89,7 +89,7 @@ describe('spandrel convert --form inflated', () => {
   });
 
   it('needs a form that there is', async () => {
-    const { status, stderr } = await convert('in', 'out', '--form', 'lean');
+    const { status, stderr } = await convert('in', 'out', '--form', 'mirror');
     expect([status, stderr]).toEqual([2, expect.stringContaining('--form')]);
   });
 });

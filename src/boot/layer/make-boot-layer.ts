@@ -1,0 +1,48 @@
+import type { Packed } from '../../inflate/gzip-packer.ts';
+import type { PackOutcome } from './boot-worker.ts';
+import type { Copies } from './find-copies.ts';
+import { planBootLayer, type PlannedBootLayer } from './plan-boot-layer.ts';
+
+/** Compresses what a plan copies; stops at the limit. */
+type Pack = (plan: PlannedBootLayer, maxBytes: number) => Promise<PackOutcome>;
+
+/** A compressed boot layer. */
+export interface BootLayer {
+  readonly plan: PlannedBootLayer;
+  readonly packed: Packed;
+}
+
+/** Share of an image's layers that its boot layer may have in addition, compressed. */
+const MAX_SHARE = 0.2;
+/** Containers' files seldom compress better than this: what is planned beyond it would be in vain. */
+const MOST_COMPRESSED = 4;
+const MAX_TRIES = 5;
+/** Of what fitted in the last try: the rest may compress worse. */
+const OF_LAST_TRY = 0.9;
+
+/** Most compressed bytes of the boot layer of an image. @param imageBytes size of all layers, compressed */
+export function bootLayerLimit(imageBytes: number, maxBytes: number): number {
+  return Math.min(maxBytes, Math.floor(imageBytes * MAX_SHARE));
+}
+
+/**
+ * Makes a boot layer with as many of the wanted files as fit.
+ * @param most compressed bytes
+ * @returns `undefined` if no file can be copied, or none fits
+ * @throws errors of `pack`
+ */
+export async function makeBootLayer(
+  copies: Copies,
+  most: number,
+  pack: Pack,
+): Promise<BootLayer | undefined> {
+  let maxTarBytes = most * MOST_COMPRESSED;
+  for (let tries = 0; tries < MAX_TRIES; tries++) {
+    const plan = planBootLayer(copies, maxTarBytes);
+    if (plan.files.length === 0) return undefined;
+    const packed = await pack(plan, most);
+    if (packed.bytes !== undefined) return { plan, packed };
+    maxTarBytes = Math.min(packed.plainBytes, plan.tarBytes) * OF_LAST_TRY;
+  }
+  return undefined;
+}
