@@ -1,9 +1,11 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { BlobStore } from './blobs/blob-store.ts';
 import { StoreFiles } from './blobs/shelves/store-files.ts';
 import { StoreHealth } from './blobs/files/store-health.ts';
+import { closeServers } from './http/listener/close-servers.ts';
 import { growingPauses } from './cache/passing-faults.ts';
 import { MemoryCache } from './cache/memory-cache.ts';
 import { Patience } from './cache/patience.ts';
@@ -11,14 +13,12 @@ import { openRedis } from './cache/open-redis.ts';
 import type { ReadFile } from './config/config-files.ts';
 import type { Config, ConfigPath } from './config/config-keys.ts';
 import { steadyNow } from './core/steady-now.ts';
-import { isLoopback } from './core/is-loopback.ts';
 import { AccessGate } from './http/access/access-gate.ts';
 import { createAccessRules } from './http/access/create-access-rules.ts';
 import { AdminGuard } from './http/access/admin-guard.ts';
 import { createAdminRules } from './http/access/create-admin-rules.ts';
 import { createAdminServer } from './http/admin/create-admin-server.ts';
 import { Connections } from './http/listener/connections.ts';
-import { listenOn } from './http/listener/listen-on.ts';
 import { readTlsMaterial } from './http/listener/tls-material.ts';
 import { ReadinessChecks } from './http/admin/readiness.ts';
 import { createRegistryServer } from './http/registry/create-registry-server.ts';
@@ -67,6 +67,7 @@ import { Events } from './telemetry/events.ts';
 import { NO_TRACER, type Tracer } from './telemetry/tracer.ts';
 import { type Pause, realPause } from './upstream/transport/backoff-ms.ts';
 import type { Environment } from './upstream/transport/proxy-choice.ts';
+import { openServers } from './http/listener/open-servers.ts';
 import { createUpstreams } from './upstream/upstreams.ts';
 import { openPools } from './worker-pools.ts';
 
@@ -75,6 +76,11 @@ export interface App extends AsyncDisposable {
   listen(): Promise<{ registryUrl: string; adminUrl: string }>;
   /** As {@link LiveSettings.replace}. */
   reload(config: Config, readFile: ReadFile): Promise<readonly ConfigPath[]>;
+  /**
+   * `/readyz` fails from now on; everything else goes on. Resolves after `shutdown.delayMs`, when load
+   * balancers have noticed.
+   */
+  drain(): Promise<void>;
   readonly events: Events;
 }
 
@@ -369,32 +375,15 @@ export async function createApp(
   return {
     events,
     reload: (next, read) => live.replace(next, read),
-    async listen() {
-      const { host, port } = config.listen;
-      // A client whose connection overflows the system's queue retries only after a second.
-      const backlog = config.limits.maxConnections;
-      const registryUrl = await listenOn(registry, 'listen', { host, port, backlog });
-      const { token, tokenFile, host: adminHost } = config.admin;
-      if (!isLoopback(adminHost) && token === undefined && tokenFile === undefined)
-        logger.warn(
-          { host: adminHost },
-          'the admin API is reachable from other machines and admin.token is not set: it refuses them',
-        );
-      const adminUrl = await listenOn(admin, 'admin', { host: adminHost, port: config.admin.port });
-      return { registryUrl, adminUrl };
+    async drain() {
+      stopping = true;
+      await sleep(live.config.shutdown.delayMs);
     },
+    listen: () => openServers({ registry, admin }, config, logger),
     async [Symbol.asyncDispose]() {
       stopping = true;
-      await using ending = new AsyncDisposableStack();
-      ending.defer(async () => {
-        connections.admin.destroyAll();
-        await admin.close();
-      });
-      ending.use(owned);
-      // Stop accepting first. Running responses end, or are cut off after the grace period.
-      const cut = setTimeout(() => connections.listen.destroyAll(), live.config.shutdown.graceMs);
-      ending.defer(() => clearTimeout(cut));
-      await registry.close();
+      const { graceMs } = live.config.shutdown;
+      await closeServers({ registry, admin, connections, owned, graceMs });
     },
   };
 }

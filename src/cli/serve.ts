@@ -95,6 +95,7 @@ export async function serve(args: string[]): Promise<number> {
     if (isDemo) logger.info({ image: DEMO_IMAGE }, 'no upstreams configured, serving the demo image');
   }
   logger.info({ signal: await stopped }, 'stopping');
+  await app.drain();
   return 0;
 }
 

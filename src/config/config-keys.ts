@@ -317,7 +317,13 @@ export const CONFIG_KEYS = {
     "upstreams that `/readyz` requires to respond and to accept the proxy's credentials; while one is " +
       'down, no replica is ready, not even for cached content',
   ),
-  'shutdown.graceMs': key(whole(0), 10_000, 'time for running requests to end after SIGTERM'),
+  'shutdown.delayMs': key(
+    whole(0),
+    0,
+    'how long the proxy goes on after SIGTERM, with 503 from `/readyz`, before it stops accepting ' +
+      'connections: as long as a load balancer may still send new ones',
+  ),
+  'shutdown.graceMs': key(whole(0), 10_000, 'then the time for running requests to end'),
   'log.level': key(
     choice('fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'),
     'info',

@@ -71,6 +71,32 @@ describe('spandrel serve', () => {
     expect(await child.exitStatus()).toBe(0);
   });
 
+  it('is not ready from SIGTERM on, and takes new connections until shutdown.delayMs are over', async () => {
+    // Longer than any test takes: a second signal ends it.
+    await using child = new SpandrelProcess(
+      ['serve'],
+      environment({ SPANDREL_SHUTDOWN_DELAY_MS: '600000', SPANDREL_SHUTDOWN_GRACE_MS: '0' }),
+    );
+    const { url, adminUrl } = await child.listening();
+    child.kill('SIGTERM');
+    await child.logged(({ msg }) => msg === 'stopping');
+    const ready = await fetch(`${adminUrl}/readyz`);
+    expect([ready.status, await ready.json()]).toMatchObject([503, { status: 'stopping' }]);
+    expect((await fetch(`${adminUrl}/healthz`)).status).toBe(200);
+    for (let connection = 0; connection < 3; connection++) {
+      const response = await fetch(`${url}/v2/`, { headers: { connection: 'close' } });
+      expect([response.status, await response.text()]).toEqual([200, '{}']);
+    }
+  });
+
+  it('refuses connections when shutdown.delayMs are over, and exits with 0', async () => {
+    await using child = new SpandrelProcess(['serve'], environment({ SPANDREL_SHUTDOWN_DELAY_MS: '20' }));
+    const { url } = await child.listening();
+    child.kill('SIGTERM');
+    expect(await child.exitStatus()).toBe(0);
+    await expect(fetch(`${url}/v2/`)).rejects.toThrow('fetch failed');
+  });
+
   it('aborts responses that exceed the grace period, and exits with 0', async () => {
     const digest = await upstream.addBlob('app', new Uint8Array(300_000).fill(7));
     upstream.faults.add({ match: { path: /blobs/ }, action: { kind: 'stall', afterBytes: 1000 } });
