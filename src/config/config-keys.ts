@@ -162,7 +162,7 @@ export const CONFIG_KEYS = {
     sizeOrAuto(4096),
     'auto',
     'span size of the `inflated` form: what a small read of a node fetches; `auto`: 256KiB for layers of ' +
-      'up to 512MiB decompressed, 1MiB up to 2GiB, 4MiB above, since nodes fetch one span at a time in ' +
+      'up to 1GiB decompressed, 1MiB up to 4GiB, 4MiB above, since nodes fetch one span at a time in ' +
       'the background',
   ),
   'index.platforms': optional(

@@ -4,13 +4,13 @@ import type { LayerCompression } from '../../core/media-types.ts';
 export type TarSpanBytes = number | 'auto';
 
 /**
- * Spans of `auto`. A node fetches in the background one span per 500 ms, whatever its size (soci-snapshotter
- * `config/defaults.go`), so larger tars have larger spans: 2048 of them take a node 17 minutes. Within that
- * bound, spans are small, as a small read fetches a whole one.
+ * Spans of `auto`. 256 KiB start containers soonest where a round trip takes 5 or 20 ms, and with 0.5 ms
+ * nearly so (docs/lazy-nodes.md). But a node fetches in the background one span per 500 ms, whatever its size
+ * (soci-snapshotter `config/defaults.go`), so larger tars have larger spans: 4096 of them take 34 minutes.
  */
 const AUTO: readonly { readonly spanBytes: number; readonly maxTarBytes: number }[] = [
-  { spanBytes: 2 ** 18, maxTarBytes: 2 ** 29 },
-  { spanBytes: 2 ** 20, maxTarBytes: 2 ** 31 },
+  { spanBytes: 2 ** 18, maxTarBytes: 2 ** 30 },
+  { spanBytes: 2 ** 20, maxTarBytes: 2 ** 32 },
   { spanBytes: 2 ** 22, maxTarBytes: Number.POSITIVE_INFINITY },
 ];
 
