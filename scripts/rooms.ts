@@ -102,7 +102,7 @@ export const FLOORS: readonly (readonly Room[])[] = [
   ],
   [
     { name: '.', purpose: 'app.ts wires the rooms together; live-settings.ts holds what a reload changes' },
-    { name: 'cli', purpose: 'the `spandrel` command', libraries: ['smol-toml'] },
+    { name: 'cli', purpose: 'the `spandrel` command', libraries: ['smol-toml', 'yaml'] },
     { name: 'demo', purpose: 'a small registry with a generated image' },
   ],
 ];

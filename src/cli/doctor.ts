@@ -2,6 +2,7 @@ import { arch } from 'node:os';
 import { parseArgs } from 'node:util';
 
 import type { Config } from '../config/config-keys.ts';
+import { escapeLines } from '../core/escape-controls.ts';
 import { containerPlatform, formatPlatform } from '../core/platform.ts';
 import type { CommandHelp, Flags } from './terminal/command-help.ts';
 import { askMirrors } from './doctor/ask-mirrors.ts';
@@ -21,6 +22,10 @@ import { readContainerdConfig } from './doctor/containerd-config.ts';
 import { doctorStatus, printFindings } from './doctor-status.ts';
 import { type Finding, Report } from './doctor/finding.ts';
 import { NodeFiles } from './doctor/node-files.ts';
+import { describePlan, parseRegistry, planJson } from './node/node.ts';
+import type { NodePlan } from './node/node-plan.ts';
+import { SavedFiles } from './node/saved-files.ts';
+import { planNode } from './node/set-up-node.ts';
 import { EXIT } from './terminal/exit-status.ts';
 import { parseUrlFlag } from './terminal/parse-url-flag.ts';
 import { printJson } from './terminal/print-json.ts';
@@ -51,6 +56,18 @@ const FLAGS = {
     value: 'SHARE',
     about: "share of IMAGE's bytes that must be lazy, like 80%; else exit status 5",
   },
+  fix: {
+    type: 'boolean',
+    default: false,
+    about: "first change the node's files as `spandrel node setup --lazy` does",
+  },
+  registry: {
+    type: 'string',
+    multiple: true,
+    default: [],
+    value: 'HOST',
+    about: 'with --fix: as of node setup (default: those of its hosts.toml files)',
+  },
   'no-node': { type: 'boolean', default: false, about: 'skip the files of the node' },
   json: { type: 'boolean', default: false, about: 'print one JSON object instead of text' },
 } satisfies Flags;
@@ -75,6 +92,7 @@ export async function doctor(args: string[]): Promise<number> {
   const [image, ...more] = positionals;
   if (more.length > 0) throw new UsageError('expected at most one image like upstream/repository:tag');
   const minCoverage = parseShare(values['min-coverage']);
+  if (values.fix && values['no-node']) throw new UsageError('--fix and --no-node exclude each other');
   if (minCoverage !== undefined && image === undefined)
     throw new UsageError('--min-coverage: expected an image');
   const given =
@@ -91,6 +109,7 @@ export async function doctor(args: string[]): Promise<number> {
   // A node pulls images of its own platform.
   const own = values['no-node'] ? undefined : formatPlatform(containerPlatform(arch()));
 
+  const fixed = values.fix ? await fixNode(values.root, proxy.url, values.registry) : undefined;
   const reached = await checkProxy(proxy);
   const isReached = reached.every(({ status }) => status !== 'problem');
   const ready = admin === undefined ? [] : await checkReady(admin);
@@ -113,8 +132,13 @@ export async function doctor(args: string[]): Promise<number> {
   const status = doctorStatus(findings, pulled.platforms);
   const problems = findings.filter((finding) => finding.status === 'problem').length;
   const described = located === undefined ? {} : { image: { name: image, platforms: pulled.platforms } };
-  if (values.json) printJson({ ok: status === EXIT.ok, status, problems, findings, ...described });
-  else process.stdout.write(printFindings(findings, problems, process.stdout.columns));
+  const changed = fixed === undefined ? {} : { fixed: planJson(fixed) };
+  if (values.json)
+    printJson({ ok: status === EXIT.ok, status, problems, findings, ...described, ...changed });
+  else {
+    if (fixed !== undefined) process.stdout.write(`${escapeLines(describePlan(fixed, false))}\n`);
+    process.stdout.write(printFindings(findings, problems, process.stdout.columns));
+  }
   return status;
 }
 
@@ -165,6 +189,18 @@ async function checkReadable(
     findings: [containerd, mirrors.findings, snapshotter.findings, agreed, asked, mounts, others].flat(),
     modes: snapshotter.modes,
   };
+}
+
+/** Sets the node up for lazy pulls of registries that lead to the proxy, or are named. */
+async function fixNode(root: string, url: URL, named: readonly string[]): Promise<NodePlan> {
+  const proxy = new URL(url.origin);
+  const files = new NodeFiles(root);
+  const found = await readContainerdConfig(files);
+  const known = found.kind === 'read' ? (await checkMirrors(files, found.config, proxy)).registries : [];
+  const registries = [...new Set([...named.map(parseRegistry), ...known])];
+  const plan = await planNode(root, { proxy, registries, isLazy: true });
+  await new SavedFiles(root).apply(plan.changes);
+  return plan;
 }
 
 /** The listener that a flag names, else the configured one. */

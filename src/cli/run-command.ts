@@ -57,6 +57,14 @@ const COMMANDS: Readonly<Record<string, Command>> = {
       return { run, help };
     },
   },
+  node: {
+    usage: 'node setup --proxy URL [flags]',
+    about: 'lead the container clients of a node to the proxy',
+    load: async () => {
+      const { node: run, NODE_HELP: help } = await import('./node/node.ts');
+      return { run, help };
+    },
+  },
   ls: {
     usage: 'ls IMAGE[@PLATFORM] [PATH] [flags]',
     about: 'list a folder of an image',

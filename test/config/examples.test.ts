@@ -1,12 +1,16 @@
 import { readFileSync } from 'node:fs';
 
+import { parse as parseToml } from 'smol-toml';
 import { describe, expect, it } from 'vitest';
+import { parse as parseYaml } from 'yaml';
 
 import { parseConfig } from '../../src/config/parse-config.ts';
 import { parseEcrHost } from '../../src/core/ecr-host.ts';
 import { Events } from '../../src/telemetry/events.ts';
 import { createUpstreams } from '../../src/upstream/upstreams.ts';
 import { collectingLogger } from '../helpers/collected-output.ts';
+import { NodeTree } from '../helpers/node-tree.ts';
+import { runInProcess } from '../helpers/run-in-process.ts';
 
 function read(name: string): string {
   return readFileSync(new URL(`../../config/examples/${name}`, import.meta.url), 'utf8');
@@ -80,3 +84,66 @@ describe('config/examples/ecr-policy.json', () => {
     ]);
   });
 });
+
+describe('the files for nodes that write containerd’s configuration themselves', () => {
+  const REGISTRY = '123456789012.dkr.ecr.eu-central-1.amazonaws.com';
+  const PROXY = 'https://registry.internal.example.com';
+
+  it('al2023-user-data.txt has the files that node setup writes, and doctor finds nothing wrong', async () => {
+    const parts = readParts(read('al2023-user-data.txt'));
+    const cloud = parseYaml(parts.get('text/cloud-config') ?? '') as {
+      write_files: { path: string; content: string }[];
+    };
+    const node = parseYaml(parts.get('application/node.eks.aws') ?? '') as {
+      apiVersion: string;
+      kind: string;
+      spec: { containerd: { config: string } };
+    };
+    expect([node.apiVersion, node.kind]).toEqual(['node.eks.aws/v1alpha1', 'NodeConfig']);
+    const present = { [SOCKET]: '', '/dev/fuse': '' };
+    // As nodeadm writes it on its own.
+    const own =
+      "version = 3\n[plugins.'io.containerd.cri.v1.images'.registry]\n" +
+      "config_path = '/etc/containerd/certs.d:/etc/docker/certs.d'\n";
+    const config = '/etc/containerd/config.toml';
+    const written = Object.fromEntries(cloud.write_files.map(({ path, content }) => [path, content]));
+    await using given = await NodeTree.create({
+      ...present,
+      ...written,
+      [config]: `${own}\n${node.spec.containerd.config}`,
+    });
+    const flags = ['--proxy', PROXY, '--registry', REGISTRY, '--lazy'];
+    const again = await runInProcess('node', 'setup', '--root', given.root, ...flags);
+    expect(again).toMatchObject({ status: 0, stderr: '', stdout: 'nothing to change\n' });
+    await using bare = await NodeTree.create({ ...present, [config]: own });
+    await runInProcess('node', 'setup', '--root', bare.root, ...flags);
+    for (const [path, text] of Object.entries(written)) expect(await bare.files.readText(path)).toBe(text);
+  });
+
+  it('bottlerocket.toml and talos-patch.yaml lead the same registry to the same proxy', () => {
+    expect(parseToml(read('bottlerocket.toml'))).toEqual({
+      settings: { 'container-registry': { mirrors: [{ registry: REGISTRY, endpoint: [PROXY] }] } },
+    });
+    expect(parseYaml(read('talos-patch.yaml'))).toEqual({
+      apiVersion: 'v1alpha1',
+      kind: 'RegistryMirrorConfig',
+      name: REGISTRY,
+      endpoints: [{ url: PROXY }],
+    });
+  });
+});
+
+const SOCKET = '/run/soci-snapshotter-grpc/soci-snapshotter-grpc.sock';
+
+/** Bodies of the parts of a MIME document, by their types. */
+function readParts(text: string): Map<string, string> {
+  const [, boundary = ''] = /boundary="([^"]+)"/.exec(text) ?? [];
+  const [, ...parts] = text.split(`--${boundary}`);
+  expect(parts.pop()?.trim()).toBe('--');
+  return new Map(
+    parts.map((part) => {
+      const [head = '', ...body] = part.trimStart().split('\n\n');
+      return [/^Content-Type: ([^;\n]+)/.exec(head)?.[1] ?? '', body.join('\n\n')];
+    }),
+  );
+}

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { access, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 
 import { describe, expect, it } from 'vitest';
@@ -18,7 +18,6 @@ import { startProgram } from '../helpers/programs.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
 import { fencedBlocks, shellBlocks } from '../helpers/shell-blocks.ts';
 import { startKustomized } from '../helpers/start-kustomized.ts';
-import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const REGISTRY = '123456789012.dkr.ecr.eu-central-1.amazonaws.com';
@@ -171,10 +170,9 @@ describe('the overlay for EKS', () => {
 
 describe('the nodes of EKS', () => {
   const daemons = nodes.find(({ kind }) => kind === 'DaemonSet') as Workload;
-  const [copy] = daemons.spec.template.spec.containers;
+  const [setup] = daemons.spec.template.spec.containers;
 
   it('get a hosts.toml that leads containerd to the proxy, and a snapshotter that agrees', async () => {
-    const hosts = await readFile(join(ROOT, 'docker/kubernetes-nodes/hosts.toml'), 'utf8');
     const [snapshotter = ''] = fencedBlocks(await recipe()).flatMap(({ language, body }) =>
       language === 'toml' ? [body] : [],
     );
@@ -186,41 +184,47 @@ describe('the nodes of EKS', () => {
           join(ROOT, 'config/examples/containerd-config-v3.toml'),
           'utf8',
         ),
-        [`/etc/containerd/certs.d/${REGISTRY}/hosts.toml`]: hosts,
         '/etc/soci-snapshotter-grpc/config.toml': snapshotter,
       }),
     );
-    const found = await readContainerdConfig(tree.files);
-    if (found.kind !== 'read') throw new Error(found.kind);
-    const mirrors = await checkMirrors(tree.files, found.config, new URL(PROXY));
-    const lazy = await checkSnapshotter(tree.files, { proxy: new URL(PROXY), mirrored: mirrors.registries });
-    const findings = [...(await checkContainerd(tree.files, found)), ...mirrors.findings, ...lazy.findings];
-    expect(findings.filter(({ status }) => status === 'problem')).toEqual([]);
-    expect(mirrors.registries).toEqual([REGISTRY]);
+    await runDaemon(tree.root, async (ended) => {
+      await expect
+        .poll(() => tree.files.list(`/etc/containerd/certs.d/${REGISTRY}`), POLL)
+        .toEqual(['hosts.toml']);
+      const found = await readContainerdConfig(tree.files);
+      if (found.kind !== 'read') throw new Error(found.kind);
+      const mirrors = await checkMirrors(tree.files, found.config, new URL(PROXY));
+      const lazy = await checkSnapshotter(tree.files, {
+        proxy: new URL(PROXY),
+        mirrored: mirrors.registries,
+      });
+      const findings = [...(await checkContainerd(tree.files, found)), ...mirrors.findings, ...lazy.findings];
+      expect(findings.filter(({ status }) => status === 'problem')).toEqual([]);
+      expect(mirrors.registries).toEqual([REGISTRY]);
+      await ended();
+    });
+    // The file goes with the pod.
+    expect(await tree.files.list(`/etc/containerd/certs.d/${REGISTRY}`)).toEqual([]);
   });
 
-  it('get the file whole, and lose it with the pod', async () => {
-    const folder = await temporaryFolder();
-    await mkdir(join(folder, 'hosts'));
-    await writeFile(join(folder, 'hosts/hosts.toml'), 'server = "https://example.com"\n');
-    const script =
-      copy?.command
-        .at(-1)
-        ?.replaceAll('/certs.d', join(folder, 'certs.d'))
-        .replaceAll('/hosts/', join(folder, 'hosts/')) ?? '';
-    const variables = Object.fromEntries(copy?.env?.map(({ name, value = '' }) => [name, value]) ?? []);
-    expect(variables).toEqual({ REGISTRY });
+  const POLL = { timeout: 30_000 };
+
+  /** Runs the container of the DaemonSet on files of a node. @param use gets what stops it */
+  async function runDaemon(root: string, use: (stop: () => Promise<void>) => Promise<void>): Promise<void> {
+    const script = setup?.command.at(-1)?.replaceAll('/host', root) ?? '';
+    const variables = Object.fromEntries(setup?.env?.map(({ name, value = '' }) => [name, value]) ?? []);
+    expect(variables).toEqual({ PROXY, REGISTRY });
+    const folders = setup?.volumeMounts.map(({ mountPath }) => mountPath.replace(/^\/host/, ''));
+    expect(folders).toEqual(['/etc/containerd/certs.d', '/var/lib/spandrel']);
     const child = startProgram('sh', ['-ec', script], {
+      cwd: ROOT,
       environment: variables,
       stdio: ['ignore', 'ignore', 'inherit'],
     });
     const ended = once(child, 'exit');
-    const file = join(folder, 'certs.d', REGISTRY, 'hosts.toml');
-    await expect
-      .poll(() => readFile(file, 'utf8').catch(() => ''), { timeout: 30_000 })
-      .toContain('example.com');
-    child.kill('SIGTERM');
-    expect(await ended).toEqual([0, null]);
-    await expect(access(file)).rejects.toThrow('ENOENT');
-  });
+    await use(async () => {
+      child.kill('SIGTERM');
+      expect(await ended).toEqual([0, null]);
+    });
+  }
 });

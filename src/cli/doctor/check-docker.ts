@@ -1,16 +1,16 @@
 import { type Finding, Report } from './finding.ts';
 import type { NodeFiles } from './node-files.ts';
 
-const FILE = '/etc/docker/daemon.json';
+export const DOCKER_FILE = '/etc/docker/daemon.json';
 
 /** Checks Docker's registry-mirrors, which apply to Docker Hub only and to the root of a host only. */
 export async function checkDocker(files: NodeFiles, proxy: URL): Promise<Finding[]> {
   const report = new Report('docker');
-  const text = await files.readText(FILE);
+  const text = await files.readText(DOCKER_FILE);
   if (text === undefined) return [];
-  const config = parseObject(text);
+  const config = parseDaemonConfig(text);
   if (config === undefined) {
-    report.problem(`${FILE} is not valid JSON: Docker does not start`, 'correct it');
+    report.problem(`${DOCKER_FILE} is not valid JSON: Docker does not start`, 'correct it');
     return report.findings;
   }
   const mirrors = textList(config['registry-mirrors']);
@@ -18,7 +18,7 @@ export async function checkDocker(files: NodeFiles, proxy: URL): Promise<Finding
   if (own === undefined) {
     report.note(
       `Docker does not have ${proxy.origin} as a mirror`,
-      `set "registry-mirrors": ["${proxy.origin}"] in ${FILE} (Docker Hub only), or name images ` +
+      `set "registry-mirrors": ["${proxy.origin}"] in ${DOCKER_FILE} (Docker Hub only), or name images ` +
         `${proxy.host}/…`,
     );
   } else if (new URL(own).pathname !== '/') {
@@ -45,16 +45,19 @@ export async function checkDocker(files: NodeFiles, proxy: URL): Promise<Finding
   return report.findings;
 }
 
-function parseObject(text: string): Record<string, unknown> | undefined {
+/** Docker's configuration; `undefined` if it is no JSON object. */
+export function parseDaemonConfig(text: string): Record<string, unknown> | undefined {
   try {
     const value: unknown = JSON.parse(text);
-    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined;
+    return typeof value === 'object' && value !== null && !Array.isArray(value)
+      ? (value as Record<string, unknown>)
+      : undefined;
   } catch {
     // Invalid JSON is reported, not thrown.
     return undefined;
   }
 }
 
-function textList(value: unknown): string[] {
+export function textList(value: unknown): string[] {
   return Array.isArray(value) ? value.filter((item) => typeof item === 'string') : [];
 }

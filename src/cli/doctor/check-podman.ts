@@ -1,12 +1,12 @@
 import { type Finding, Report } from './finding.ts';
 import { type NodeFiles, tablesOf, textOf, type TomlTable } from './node-files.ts';
 
-const FILES = ['/etc/containers/registries.conf', '/etc/containers/registries.conf.d/*.conf'];
+export const PODMAN_FILES = ['/etc/containers/registries.conf', '/etc/containers/registries.conf.d/*.conf'];
 
 /** Checks registries.conf of podman, buildah, skopeo and CRI-O (containers-registries.conf(5)). */
 export async function checkPodman(files: NodeFiles, proxy: URL): Promise<Finding[]> {
   const report = new Report('podman');
-  const paths = (await Promise.all(FILES.map((pattern) => files.match(pattern)))).flat();
+  const paths = (await Promise.all(PODMAN_FILES.map((pattern) => files.match(pattern)))).flat();
   for (const path of paths) {
     const file = await files.readToml(path);
     if (file.kind === 'damaged') {

@@ -3,7 +3,7 @@ import { type Finding, Report } from './finding.ts';
 import { type NodeFiles, tableAt, textOf, type TomlTable } from './node-files.ts';
 import { checkProtocol, readMirrors, reportLoopback, type SnapshotterMirror } from './snapshotter-mirrors.ts';
 
-const FILE = '/etc/soci-snapshotter-grpc/config.toml';
+export const SNAPSHOTTER_FILE = '/etc/soci-snapshotter-grpc/config.toml';
 
 export interface SnapshotterQuestion {
   readonly proxy: URL;
@@ -30,13 +30,17 @@ export async function checkSnapshotter(
   question: SnapshotterQuestion,
 ): Promise<SnapshotterCheck> {
   const report = new Report('snapshotter');
-  const file = await files.readToml(FILE);
+  const file = await files.readToml(SNAPSHOTTER_FILE);
   if (file.kind === 'damaged') {
-    report.problem(`${FILE} is not valid TOML (${file.why}): the snapshotter does not start`, 'correct it');
+    report.problem(
+      `${SNAPSHOTTER_FILE} is not valid TOML (${file.why}): the snapshotter does not start`,
+      'correct it',
+    );
     return { findings: report.findings, modes: { v1: false, v2: false }, mirrors: [] };
   }
   const config = file.kind === 'read' ? file.value : {};
-  if (file.kind === 'missing') report.ok(`there is no ${FILE}: the defaults apply, which allow lazy loading`);
+  if (file.kind === 'missing')
+    report.ok(`there is no ${SNAPSHOTTER_FILE}: the defaults apply, which allow lazy loading`);
   const modes = checkModes(report, config);
   const mirrors = checkTopology(report, config, question);
   if (!(await files.exists('/dev/fuse'))) {

@@ -1,0 +1,112 @@
+import { chmod, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+
+import { nodeErrorCode } from '../../core/node-error-code.ts';
+import { tryParseJson } from '../../core/json/try-parse-json.ts';
+import { SpandrelError } from '../../core/errors.ts';
+import type { FileChange } from './node-plan.ts';
+
+/** Where the files of the node are kept as they were before the first change. */
+const SAVED = '/var/lib/spandrel/node-setup.json';
+const NEW_MODE = 0o644;
+
+/** A file as it was, and as it was last written. */
+interface SavedFile {
+  readonly before: string | null;
+  readonly after: string;
+}
+
+/** What an undo has done with a file. */
+export interface UndoneFile {
+  readonly path: string;
+  /** `kept`: somebody has changed it since. */
+  readonly state: 'restored' | 'removed' | 'kept';
+}
+
+/** Changes files of a node so that the changes can be taken back. */
+export class SavedFiles {
+  readonly #root: string;
+
+  /** @param root where `/` of the node is */
+  constructor(root: string) {
+    this.#root = root;
+  }
+
+  /**
+   * Writes files, each in one step. What they were before the first change is saved first, so that a killed
+   * run can be undone or run again.
+   */
+  async apply(changes: readonly FileChange[]): Promise<void> {
+    if (changes.length === 0) return;
+    const saved = await this.#readSaved();
+    for (const { path, before, after } of changes) {
+      const first = saved.get(path);
+      // Somebody else has changed it since: that is what an undo restores.
+      const isOurs = first !== undefined && first.after === before;
+      saved.set(path, { before: isOurs ? first.before : (before ?? null), after });
+    }
+    await this.#writeSaved(saved);
+    for (const { path, after } of changes) await this.#write(path, after);
+  }
+
+  /** Restores all files as they were, but for those that somebody has changed since. */
+  async undo(): Promise<UndoneFile[]> {
+    const saved = await this.#readSaved();
+    const undone: UndoneFile[] = [];
+    for (const [path, { before, after }] of saved) {
+      const now = await this.#read(path);
+      if (now === (before ?? undefined)) saved.delete(path);
+      else if (now !== after) undone.push({ path, state: 'kept' });
+      else {
+        await (before === null ? rm(join(this.#root, path)) : this.#write(path, before));
+        saved.delete(path);
+        undone.push({ path, state: before === null ? 'removed' : 'restored' });
+      }
+    }
+    if (saved.size > 0) await this.#writeSaved(saved);
+    else await rm(join(this.#root, SAVED), { force: true });
+    return undone;
+  }
+
+  async #readSaved(): Promise<Map<string, SavedFile>> {
+    const text = await this.#read(SAVED);
+    if (text === undefined) return new Map();
+    const value = tryParseJson(text);
+    if (typeof value !== 'object' || value === null)
+      throw new SpandrelError('CONFIG_INVALID', `${SAVED} is damaged: it has the files as they were`);
+    return new Map(Object.entries(value as Record<string, SavedFile>));
+  }
+
+  async #writeSaved(saved: ReadonlyMap<string, SavedFile>): Promise<void> {
+    // Files of the node may have secrets in them.
+    const text = `${JSON.stringify(Object.fromEntries(saved), undefined, 2)}\n`;
+    await this.#write(SAVED, text, 0o600);
+  }
+
+  async #read(path: string): Promise<string | undefined> {
+    try {
+      return await readFile(join(this.#root, path), 'utf8');
+    } catch (error) {
+      if (['ENOENT', 'ENOTDIR'].includes(nodeErrorCode(error))) return undefined;
+      throw error;
+    }
+  }
+
+  async #write(path: string, text: string, newMode = NEW_MODE): Promise<void> {
+    const file = join(this.#root, path);
+    await mkdir(dirname(file), { recursive: true });
+    const mode = await stat(file).then(
+      (found) => found.mode & 0o7777,
+      () => newMode,
+    );
+    const temporary = join(dirname(file), `.spandrel-${process.pid}.tmp`);
+    try {
+      await writeFile(temporary, text, { mode });
+      // `mode` of writeFile is subject to the umask.
+      await chmod(temporary, mode);
+      await rename(temporary, file);
+    } finally {
+      await rm(temporary, { force: true });
+    }
+  }
+}

@@ -1,0 +1,392 @@
+import { chmod, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { parse } from 'smol-toml';
+import { describe, expect, it } from 'vitest';
+import { parse as parseYaml } from 'yaml';
+
+import { checkContainerd } from '../../../src/cli/doctor/check-containerd.ts';
+import { checkMirrors } from '../../../src/cli/doctor/check-mirrors.ts';
+import { checkSnapshotter } from '../../../src/cli/doctor/check-snapshotter.ts';
+import { readContainerdConfig } from '../../../src/cli/doctor/containerd-config.ts';
+import type { Finding } from '../../../src/cli/doctor/finding.ts';
+import { cleanup } from '../../helpers/cleanup.ts';
+import { NodeTree } from '../../helpers/node-tree.ts';
+import { runProgram } from '../../helpers/programs.ts';
+import { runInProcess } from '../../helpers/run-in-process.ts';
+
+const PROXY = 'https://registry.internal.example.com';
+const HTTP_PROXY = 'http://proxy.internal:5000';
+const ECR = '123456789012.dkr.ecr.eu-central-1.amazonaws.com';
+const CONFIG = '/etc/containerd/config.toml';
+const SNAPSHOTTER = '/etc/soci-snapshotter-grpc/config.toml';
+const SOCKET = '/run/soci-snapshotter-grpc/soci-snapshotter-grpc.sock';
+/** The node has the snapshotter and FUSE. */
+const LAZY_NODE = { [SOCKET]: '', '/dev/fuse': '' };
+
+const CONFIG_V2 = `# written by the image of the node
+version = 2
+root = "/var/lib/containerd"
+
+[plugins]
+  [plugins."io.containerd.grpc.v1.cri"]
+    sandbox_image = "pause:3.9" # keep this one
+
+    [plugins."io.containerd.grpc.v1.cri".containerd]
+      snapshotter = "overlayfs"  # the default
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+        runtime_type = "io.containerd.runc.v2"
+`;
+
+const CONFIG_V3 = `version = 3
+# GPUs
+[plugins.'io.containerd.cri.v1.runtime'.containerd]
+default_runtime_name = 'nvidia'
+
+[plugins.'io.containerd.cri.v1.images']
+disable_snapshot_annotations = true
+
+[plugins.'io.containerd.cri.v1.images'.registry]
+config_path = '/etc/containerd/certs.d:/etc/docker/certs.d'
+
+[plugins.'io.containerd.transfer.v1.local']
+config_path = ''
+
+[[plugins.'io.containerd.transfer.v1.local'.unpack_config]]
+platform = 'linux/amd64'
+snapshotter = 'overlayfs'
+`;
+
+async function nodeWith(texts: Readonly<Record<string, string>>): Promise<NodeTree> {
+  return cleanup.use(await NodeTree.create(texts));
+}
+
+async function setUp(node: NodeTree, ...flags: string[]): ReturnType<typeof runInProcess> {
+  return runInProcess('node', 'setup', '--root', node.root, ...flags);
+}
+
+/** Every file of the node with its text and mode. */
+async function snapshot(node: NodeTree): Promise<Record<string, string>> {
+  const files: Record<string, string> = {};
+  for (const entry of await readdir(node.root, { recursive: true, withFileTypes: true })) {
+    const path = join(entry.parentPath, entry.name);
+    if (!entry.isFile()) continue;
+    const { mode } = await stat(path);
+    files[path.slice(node.root.length)] = `${(mode & 0o777).toString(8)} ${await readFile(path, 'utf8')}`;
+  }
+  return files;
+}
+
+async function textOf(node: NodeTree, path: string): Promise<string> {
+  return readFile(join(node.root, path), 'utf8');
+}
+
+/** What doctor finds wrong in the files of a lazy node. */
+async function problems(node: NodeTree, proxy: string): Promise<Finding[]> {
+  const url = new URL(proxy);
+  const found = await readContainerdConfig(node.files);
+  if (found.kind !== 'read') throw new Error('the node has no containerd');
+  const { findings, registries } = await checkMirrors(node.files, found.config, url);
+  const { findings: lazy } = await checkSnapshotter(node.files, { proxy: url, mirrored: registries });
+  const all = [...(await checkContainerd(node.files, found)), ...findings, ...lazy];
+  return all.filter(({ status }) => status === 'problem');
+}
+
+/** Lines of the old text that the new one lacks. */
+function lost(before: string, after: string): string[] {
+  const kept = new Set(after.split('\n'));
+  return before.split('\n').filter((line) => !kept.has(line));
+}
+
+describe('spandrel node setup', () => {
+  it.each([
+    ['layout 2, TLS', CONFIG_V2, PROXY, ['docker.io', ECR]],
+    ['layout 3, TLS', CONFIG_V3, PROXY, [ECR]],
+    ['layout 2, plain HTTP', CONFIG_V2, HTTP_PROXY, ['docker.io', 'quay.io:8443']],
+    ['layout 3, plain HTTP on the node', CONFIG_V3, 'http://127.0.0.1:5000', ['docker.io']],
+    ['an empty file', '', PROXY, ['docker.io']],
+    ['layout 3, no registry but the proxy', CONFIG_V3, HTTP_PROXY, []],
+  ])(
+    '%s: doctor finds nothing wrong, a second run changes nothing, --undo restores all',
+    async (...given) => {
+      const [, config, proxy, registries] = given;
+      const node = await nodeWith({ ...LAZY_NODE, [CONFIG]: config });
+      const before = await snapshot(node);
+      const flags = ['--proxy', proxy, '--lazy', ...registries.flatMap((name) => ['--registry', name])];
+      expect(await setUp(node, ...flags)).toMatchObject({ status: 0, stderr: '' });
+      expect(await problems(node, proxy)).toEqual([]);
+      const after = await snapshot(node);
+      const again = await setUp(node, ...flags);
+      expect(again).toMatchObject({ status: 0, stdout: 'nothing to change\n' });
+      expect(await snapshot(node)).toEqual(after);
+      expect(await setUp(node, '--undo')).toMatchObject({ status: 0 });
+      expect(await snapshot(node)).toEqual(before);
+    },
+  );
+
+  it('keeps comments, order and settings of containerd’s file', async () => {
+    const node = await nodeWith({ ...LAZY_NODE, [CONFIG]: CONFIG_V2 });
+    await setUp(node, '--proxy', PROXY, '--registry', 'docker.io', '--lazy');
+    const after = await textOf(node, CONFIG);
+    expect(lost(CONFIG_V2, after)).toEqual(['      snapshotter = "overlayfs"  # the default']);
+    expect(after).toContain('      snapshotter = "soci" # the default\n');
+    const { root, plugins } = parse(after) as { root: string; plugins: Record<string, object> };
+    expect([root, plugins]).toMatchObject([
+      '/var/lib/containerd',
+      {
+        'io.containerd.grpc.v1.cri': {
+          sandbox_image: 'pause:3.9',
+          registry: { config_path: '/etc/containerd/certs.d' },
+          containerd: {
+            snapshotter: 'soci',
+            disable_snapshot_annotations: false,
+            runtimes: { runc: { runtime_type: 'io.containerd.runc.v2' } },
+          },
+        },
+      },
+    ]);
+  });
+
+  it('containerd itself reads what was written into its default file', async () => {
+    const text = String(await runProgram('containerd', ['config', 'default']));
+    const node = await nodeWith({ ...LAZY_NODE, [CONFIG]: text });
+    await setUp(node, '--proxy', PROXY, '--registry', 'docker.io', '--lazy');
+    const after = await textOf(node, CONFIG);
+    expect(lost(text, after)).toHaveLength(3);
+    const file = join(node.root, CONFIG);
+    const dumped = parse(String(await runProgram('containerd', ['-c', file, 'config', 'dump'])));
+    expect(dumped).toMatchObject({
+      proxy_plugins: { soci: { type: 'snapshot', address: SOCKET } },
+      plugins: {
+        'io.containerd.grpc.v1.cri': {
+          containerd: { snapshotter: 'soci', disable_snapshot_annotations: false },
+          registry: { config_path: '/etc/containerd/certs.d' },
+        },
+      },
+    });
+  });
+
+  it('without --lazy only pulls are led to the proxy', async () => {
+    const node = await nodeWith({ [CONFIG]: CONFIG_V2 });
+    const run = await setUp(node, '--proxy', PROXY, '--registry', 'docker.io');
+    expect(run.stdout).toContain('containerd must read its files again: systemctl restart containerd');
+    expect(Object.keys(await snapshot(node)).toSorted()).toEqual([
+      '/etc/containerd/certs.d/docker.io/hosts.toml',
+      CONFIG,
+      '/var/lib/spandrel/node-setup.json',
+    ]);
+    expect(await textOf(node, CONFIG)).not.toContain('soci');
+    expect(await textOf(node, '/etc/containerd/certs.d/docker.io/hosts.toml')).toBe(
+      `server = "https://registry-1.docker.io"\n\n[host."${PROXY}"]\ncapabilities = ["pull", "resolve"]\n`,
+    );
+  });
+
+  it('--dry-run shows the same changes and makes none; --json has them for programs', async () => {
+    const installed = { '/usr/local/bin/soci-snapshotter-grpc': '' };
+    const node = await nodeWith({ ...installed, [CONFIG]: CONFIG_V2 });
+    const before = await snapshot(node);
+    const flags = ['--proxy', PROXY, '--registry', ECR, '--lazy', '--json'];
+    const dry = JSON.parse((await setUp(node, ...flags, '--dry-run')).stdout) as Record<string, unknown>;
+    expect(await snapshot(node)).toEqual(before);
+    const made = JSON.parse((await setUp(node, ...flags)).stdout) as Record<string, unknown>;
+    expect({ ...dry, dryRun: false }).toEqual(made);
+    expect(made['commands']).toEqual(['systemctl restart containerd', 'systemctl restart soci-snapshotter']);
+    // The snapshotter does not run yet.
+    expect(made['problems']).toMatchObject([{ area: 'containerd' }, { area: 'snapshotter' }]);
+  });
+
+  it('does not have containerd use a snapshotter that is not installed', async () => {
+    const node = await nodeWith({ [CONFIG]: CONFIG_V2 });
+    const run = await setUp(node, '--proxy', PROXY, '--registry', ECR, '--lazy');
+    expect(run.status).toBe(1);
+    expect(run.stdout).toContain('install the soci-snapshotter (/usr/local/bin/soci-snapshotter-grpc)');
+    expect(await textOf(node, CONFIG)).not.toContain('soci');
+  });
+
+  it('the proxy comes before other mirrors of a registry, which stay', async () => {
+    const hosts = '/etc/containerd/certs.d/docker.io/hosts.toml';
+    const other = '# ours\nserver = "https://registry-1.docker.io"\n\n[host."https://mirror.gcr.io"]\n';
+    const mirror = '[[resolver.host."docker.io".mirrors]]\nhost = "https://mirror.gcr.io"\n';
+    const node = await nodeWith({
+      ...LAZY_NODE,
+      [CONFIG]: CONFIG_V3,
+      [hosts]: `${other}capabilities = ["pull"]\n`,
+      [SNAPSHOTTER]: mirror,
+    });
+    await setUp(node, '--proxy', PROXY, '--registry', 'docker.io', '--lazy');
+    const { host } = parse(await textOf(node, hosts)) as { host: Record<string, object> };
+    expect(Object.entries(host)).toEqual([
+      [PROXY, { capabilities: ['pull', 'resolve'] }],
+      ['https://mirror.gcr.io', { capabilities: ['pull'] }],
+    ]);
+    expect(lost(other, await textOf(node, hosts))).toEqual([]);
+    expect(parse(await textOf(node, SNAPSHOTTER))).toMatchObject({
+      resolver: {
+        host: {
+          'docker.io': { mirrors: [{ host: `${PROXY}/v2/docker.io` }, { host: 'https://mirror.gcr.io' }] },
+        },
+      },
+      content_store: { type: 'containerd' },
+      background_fetch: { fetch_period_msec: 30 },
+    });
+  });
+
+  it('leaves a file alone that it cannot edit with care, and says what to write', async () => {
+    const inline = 'version = 2\nplugins = { "io.containerd.grpc.v1.cri" = { sandbox_image = "pause" } }\n';
+    const node = await nodeWith({ [CONFIG]: inline });
+    const run = await setUp(node, '--proxy', PROXY, '--registry', 'docker.io');
+    expect(run.status).toBe(1);
+    expect(run.stdout).toContain('set config_path = "/etc/containerd/certs.d" in [plugins.');
+    expect(await textOf(node, CONFIG)).toBe(inline);
+  });
+
+  it.each([
+    ['damaged TOML', { [CONFIG]: 'version = ' }, 'not valid TOML'],
+    ['the old registry.mirrors', { [CONFIG]: oldMirrors() }, 'registry.mirrors (docker.io)'],
+    ['damaged JSON', { '/etc/docker/daemon.json': '{' }, 'not valid JSON'],
+    ['YAML that is a list', { '/etc/rancher/k3s/registries.yaml': '- a\n' }, 'not a YAML mapping'],
+    [
+      'an entry of podman in another file',
+      { '/etc/containers/registries.conf': '[[registry]]\nprefix = "docker.io"\nlocation = "docker.io"\n' },
+      `location = "registry.internal.example.com/docker.io"`,
+    ],
+  ])('says what it leaves alone: %s', async (_, texts, words) => {
+    const node = await nodeWith(texts);
+    const run = await setUp(node, '--proxy', PROXY, '--registry', 'docker.io');
+    expect(run.status).toBe(1);
+    expect(run.stdout).toContain(words);
+    for (const [path, text] of Object.entries(texts)) expect(await textOf(node, path)).toBe(text);
+  });
+
+  it('k3s: registries.yaml keeps its comments, and the proxy is the first endpoint', async () => {
+    const path = '/etc/rancher/k3s/registries.yaml';
+    const text = '# of the team\nmirrors:\n  docker.io: # hub\n    endpoint: ["https://mirror.gcr.io"]\n';
+    const node = await nodeWith({ [path]: text });
+    const flags = ['--proxy', HTTP_PROXY, '--registry', 'docker.io', '--registry', ECR];
+    expect((await setUp(node, ...flags)).stdout).toContain("systemctl restart 'k3s*'");
+    const after = await textOf(node, path);
+    expect(after).toMatch(/^# of the team\n.*# hub\n.*endpoint: \[ /s);
+    expect(parseYaml(after)).toEqual({
+      mirrors: {
+        'docker.io': { endpoint: [HTTP_PROXY, 'https://mirror.gcr.io'] },
+        [ECR]: { endpoint: [HTTP_PROXY] },
+        'proxy.internal:5000': { endpoint: [HTTP_PROXY] },
+      },
+    });
+    expect((await setUp(node, ...flags)).stdout).toBe('nothing to change\n');
+  });
+
+  it('Docker: daemon.json keeps its keys and indentation', async () => {
+    const path = '/etc/docker/daemon.json';
+    const text = '{\n    "log-driver": "local",\n    "registry-mirrors": ["https://mirror.gcr.io"]\n}\n';
+    const node = await nodeWith({ [path]: text });
+    await setUp(node, '--proxy', HTTP_PROXY, '--registry', 'docker.io');
+    const after = await textOf(node, path);
+    expect(Object.entries(JSON.parse(after) as object)).toEqual([
+      ['log-driver', 'local'],
+      ['registry-mirrors', [HTTP_PROXY, 'https://mirror.gcr.io']],
+      ['insecure-registries', ['proxy.internal:5000']],
+    ]);
+    expect(after).toMatch(/^\{\n {4}"log-driver"/);
+  });
+
+  it('podman: has a file of its own, which another run with other registries replaces', async () => {
+    const path = '/etc/containers/registries.conf.d/spandrel.conf';
+    const node = await nodeWith({ '/etc/containers/policy.json': '{}' });
+    await setUp(node, '--proxy', HTTP_PROXY, '--registry', 'docker.io');
+    await setUp(node, '--proxy', HTTP_PROXY, '--registry', 'quay.io');
+    expect(parse(await textOf(node, path))).toEqual({
+      registry: [
+        {
+          prefix: 'quay.io',
+          location: 'quay.io',
+          mirror: [{ location: 'proxy.internal:5000/quay.io', insecure: true }],
+        },
+        { prefix: 'proxy.internal:5000', location: 'proxy.internal:5000', insecure: true },
+      ],
+    });
+    await setUp(node, '--undo');
+    expect(Object.keys(await snapshot(node))).toEqual(['/etc/containers/policy.json']);
+  });
+
+  it('writes only hosts.toml where only its folder is mounted', async () => {
+    const node = await nodeWith({ '/etc/containerd/certs.d/.keep': '' });
+    await setUp(node, '--proxy', PROXY, '--registry', ECR);
+    expect(Object.keys(await snapshot(node)).toSorted()).toEqual([
+      '/etc/containerd/certs.d/.keep',
+      `/etc/containerd/certs.d/${ECR}/hosts.toml`,
+      '/var/lib/spandrel/node-setup.json',
+    ]);
+  });
+});
+
+describe('spandrel node setup --undo', () => {
+  it('leaves a file alone that somebody has changed since, and keeps what it was', async () => {
+    const node = await nodeWith({ ...LAZY_NODE, [CONFIG]: CONFIG_V2 });
+    await setUp(node, '--proxy', PROXY, '--registry', 'docker.io', '--lazy');
+    const written = await textOf(node, CONFIG);
+    await writeFile(join(node.root, CONFIG), `${written}# changed\n`);
+    const run = await setUp(node, '--undo');
+    expect(run.status).toBe(1);
+    expect(run.stdout).toContain(`${CONFIG} was changed since`);
+    expect(await textOf(node, CONFIG)).toBe(`${written}# changed\n`);
+    await writeFile(join(node.root, CONFIG), written);
+    expect(await setUp(node, '--undo')).toMatchObject({ status: 0 });
+    expect(await textOf(node, CONFIG)).toBe(CONFIG_V2);
+  });
+
+  it('restores the first state after several runs, and modes stay', async () => {
+    const node = await nodeWith({ ...LAZY_NODE, [CONFIG]: CONFIG_V3 });
+    await chmod(join(node.root, CONFIG), 0o600);
+    const before = await snapshot(node);
+    for (const registry of ['docker.io', ECR]) await setUp(node, '--proxy', PROXY, '--registry', registry);
+    await setUp(node, '--proxy', HTTP_PROXY, '--registry', ECR, '--lazy');
+    expect((await stat(join(node.root, CONFIG))).mode & 0o777).toBe(0o600);
+    await setUp(node, '--undo');
+    expect(await snapshot(node)).toEqual(before);
+  });
+
+  it('says that there is nothing to undo', async () => {
+    const run = await setUp(await nodeWith({}), '--undo');
+    expect(run).toMatchObject({ status: 0, stdout: 'nothing to undo\n' });
+  });
+});
+
+describe('spandrel doctor --fix', () => {
+  it('sets the node up, and then finds its files right', async () => {
+    const node = await nodeWith({ ...LAZY_NODE, [CONFIG]: CONFIG_V2 });
+    const proxy = 'http://127.0.0.1:9';
+    const flags = ['--root', node.root, '--proxy', proxy, '--json'];
+    const fix = async (...more: string[]): Promise<{ findings: Finding[]; fixed?: { files: object[] } }> =>
+      JSON.parse((await runInProcess('doctor', ...flags, ...more)).stdout) as never;
+    const areas = ({ findings }: { findings: Finding[] }): string[] =>
+      findings.filter(({ status }) => status === 'problem').map(({ area }) => area);
+    expect(areas(await fix())).toContain('containerd');
+    const fixed = await fix('--fix', '--registry', 'docker.io');
+    // No proxy runs.
+    expect(new Set(areas(fixed))).toEqual(new Set(['proxy']));
+    expect(fixed.fixed?.files).toHaveLength(4);
+    // The registry of hosts.toml is known then.
+    expect((await fix('--fix')).fixed?.files).toEqual([]);
+    expect(await problems(node, proxy)).toEqual([]);
+  });
+});
+
+describe('the command line of node setup', () => {
+  it.each([
+    [['setup'], '--proxy'],
+    [['set', '--proxy', PROXY], 'node setup'],
+    [['setup', '--proxy', `${PROXY}/v2`], '--proxy'],
+    [['setup', '--proxy', PROXY, '--registry', 'https://docker.io'], '--registry'],
+    [['setup', '--proxy', PROXY, '--root', '/tmp', '--restart'], 'exclude each other'],
+  ])('refuses %o', async (args, words) => {
+    const run = await runInProcess('node', ...args);
+    expect(run.status).toBe(2);
+    expect(run.stderr).toContain(words);
+  });
+});
+
+function oldMirrors(): string {
+  const cri = '[plugins."io.containerd.grpc.v1.cri".registry.mirrors."docker.io"]';
+  return `version = 2\n${cri}\nendpoint = ["https://mirror.gcr.io"]\n`;
+}
