@@ -46,8 +46,8 @@ export const NODE_HELP: CommandHelp = {
     'Leads the container clients of this node to the proxy: hosts.toml and config.toml of containerd, ' +
       'registries.yaml of k3s and RKE2, the soci-snapshotter, daemon.json of Docker, registries.conf.d of ' +
       'podman and CRI-O, each where the node has it. The result is what `spandrel doctor` wants to find.',
-    'Shows each change. Other settings, comments and their order stay; a file that cannot be edited in this ' +
-      'way is left alone, with the line to write. Run it as often as you like: what is right stays. ' +
+    'Shows each change. Other settings, comments and their order stay; a file that cannot be edited so ' +
+      'is left alone, with the line to write. Run it as often as you like: what is right stays. ' +
       '/var/lib/spandrel/node-setup.json has the files as they were, for --undo.',
     'With --root, nothing is restarted: for images of nodes, and for nodes whose files are mounted.',
   ],
