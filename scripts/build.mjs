@@ -20,8 +20,10 @@ export async function build() {
   console.error('setup: building dist/');
   removeCompiled();
   const compiler = join('node_modules', '.bin', 'tsc');
-  const { status } = spawnSync(compiler, ['--project', 'tsconfig.build.json'], { stdio: ['ignore', 2, 2] });
-  if (status !== 0) process.exit(1);
+  for (const project of ['tsconfig.build.json', 'tsconfig.client.json']) {
+    const { status } = spawnSync(compiler, ['--project', project], { stdio: ['ignore', 2, 2] });
+    if (status !== 0) process.exit(1);
+  }
   chmodSync(join('dist', 'cli', 'bin.js'), 0o755);
   writeFileSync(STAMP, '');
 }

@@ -100,6 +100,7 @@ export const FLOORS: readonly (readonly Room[])[] = [
       libraries: ['fastify', '@fastify/swagger', 'negotiator', 'bcrypt'],
     },
   ],
+  [{ name: 'client', purpose: 'the client of a running proxy, for commands and for other programs' }],
   [
     { name: '.', purpose: 'app.ts wires the rooms together; live-settings.ts holds what a reload changes' },
     { name: 'cli', purpose: 'the `spandrel` command', libraries: ['smol-toml', 'yaml'] },

@@ -25,12 +25,12 @@ import { NodeFiles } from './doctor/node-files.ts';
 import { describePlan, parseRegistry, planJson } from './node/node.ts';
 import type { NodePlan } from './node/node-plan.ts';
 import { SavedFiles } from './node/saved-files.ts';
-import { planNode } from './node/set-up-node.ts';
+import { planNode } from './node/plan-node.ts';
 import { EXIT } from './terminal/exit-status.ts';
 import { parseUrlFlag } from './terminal/parse-url-flag.ts';
 import { printJson } from './terminal/print-json.ts';
 import { type ReachedListener, reachListener } from './terminal/reach-listener.ts';
-import { locateImage, USUAL_PROXY } from './terminal/ask-proxy.ts';
+import { locateImage, USUAL_PROXY } from '../client/locate-image.ts';
 import { fileReader, readGivenConfig } from './config/read-config.ts';
 import { UsageError } from './terminal/usage-error.ts';
 

@@ -1,22 +1,16 @@
-import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 
 import { configOfCommand } from './config/read-config.ts';
-import { SpandrelError } from '../core/errors.ts';
 import { escapeControls, escapeLines } from '../core/escape-controls.ts';
 import { readAdminToken } from '../http/access/read-admin-token.ts';
-import { REQUEST_HEADER } from '../http/access/page-guard.ts';
-import type { ImageJobView, JobLayerView } from '../images/operations/image-job-view.ts';
+import { type Job, type JobLayer, jobProgress, SpandrelClient } from '../client/spandrel-client.ts';
 import type { CommandHelp, Flags } from './terminal/command-help.ts';
 import { printJson } from './terminal/print-json.ts';
 import { EXIT } from './terminal/exit-status.ts';
-import { type Question, reachListener } from './terminal/reach-listener.ts';
+import { reachListener } from './terminal/reach-listener.ts';
 import { ProgressBar } from './terminal/progress-bar.ts';
-import { askProxy } from './terminal/ask-proxy.ts';
 import { parseUrlFlag } from './terminal/parse-url-flag.ts';
 import { UsageError } from './terminal/usage-error.ts';
-
-const POLL_MS = 200;
 
 const FLAGS = {
   platform: {
@@ -67,22 +61,9 @@ export async function warm(args: string[]): Promise<number> {
     values.admin === undefined
       ? await reachListener(config)
       : { url: parseUrlFlag('--admin', values.admin), send: fetch };
-  const api = new URL('api/v1/', url.href.replace(/\/*$/, '/'));
-  const ask = async (path: string, question: Question): Promise<ImageJobView> =>
-    (await (await askProxy(new URL(path, api).href, question, send)).json()) as ImageJobView;
   const token = await readAdminToken(config);
-  const headers = {
-    [REQUEST_HEADER]: 'spandrel warm',
-    ...(token === undefined ? {} : { authorization: `Bearer ${token.reveal()}` }),
-  };
-  const body = values.platform.length === 0 ? { image } : { image, platforms: values.platform };
-  const started = await ask('warm', {
-    method: 'POST',
-    headers: { ...headers, 'content-type': 'application/json' },
-    body: JSON.stringify(body),
-  });
-  const job = await waitForEnd(started, () => ask(`jobs/${started.id}`, { headers }));
-  if (job.error !== undefined) throw new SpandrelError(job.error.code, job.error.message);
+  const client = new SpandrelClient({ admin: url, send, token: token?.reveal() });
+  const job = await warmWithProgress(client, image, values.platform);
   if (values.json) printJson(job);
   else process.stdout.write(`${escapeLines(describeJob(job))}\n`);
   const why = whyWhole(job);
@@ -91,25 +72,27 @@ export async function warm(args: string[]): Promise<number> {
   return EXIT.notLazy;
 }
 
-/** Polls the job, and shows its progress on a terminal. */
-async function waitForEnd(started: ImageJobView, poll: () => Promise<ImageJobView>): Promise<ImageJobView> {
+/** Shows the progress on a terminal. */
+async function warmWithProgress(
+  client: SpandrelClient,
+  image: string,
+  platforms: readonly string[],
+): Promise<Job> {
   using bar = new ProgressBar('fetching and indexing', 0);
-  let job = started;
   let total = 0;
-  while (job.state === 'running') {
-    await pause(POLL_MS);
-    job = await poll();
-    const fetched = job.layers.filter(({ state }) => state !== 'skipped');
-    const size = fetched.reduce((sum, layer) => sum + layer.size, 0);
-    bar.addTotal(size - total);
-    total = size;
-    bar.update(fetched.reduce((sum, layer) => sum + layer.fetched, 0));
-  }
-  return job;
+  return await client.warm(image, {
+    ...(platforms.length === 0 ? {} : { platforms }),
+    onProgress: (job) => {
+      const { doneBytes, totalBytes } = jobProgress(job);
+      bar.addTotal(totalBytes - total);
+      total = totalBytes;
+      bar.update(doneBytes);
+    },
+  });
 }
 
 /** A line for each platform and layer, and a summary on the last one. */
-function describeJob({ image, images, layers }: ImageJobView): string {
+function describeJob({ image, images, layers }: Job): string {
   const platforms = images.map(
     ({ platform, index }) =>
       `${image} ${platform}: ${index === undefined ? 'not lazy' : `SOCI index ${index}`}`,
@@ -125,7 +108,7 @@ function describeJob({ image, images, layers }: ImageJobView): string {
   return [...platforms, ...described, summary].join('\n');
 }
 
-function describeLayer({ state, reason, skipped }: JobLayerView): string {
+function describeLayer({ state, reason, skipped }: JobLayer): string {
   if (state === 'complete') return 'indexed';
   if (state === 'skipped') {
     const why = skipped === 'too_small' ? 'smaller than index.minLayerBytes' : 'its format has no zTOC';
@@ -135,7 +118,7 @@ function describeLayer({ state, reason, skipped }: JobLayerView): string {
 }
 
 /** Why nodes would pull some platform whole; `undefined` if all are lazy. */
-function whyWhole({ images, layers }: ImageJobView): string | undefined {
+function whyWhole({ images, layers }: Job): string | undefined {
   if (images.length === 0)
     return 'it has none of the platforms to index: name one with --platform, or add it to index.platforms';
   const whole = images.filter(({ lazy }) => !lazy).map(({ platform }) => platform);

@@ -105,7 +105,7 @@ describe('config/examples of clients', () => {
   it('of clients are all listed in their README', () => {
     const listed = [...example('README.md').matchAll(/^\| `([^`]+)`/gm)].map((match) => match[1]);
     const files = readdirSync(FOLDER).filter((name) =>
-      /^(containerd|soci|nerdctl|k3s|docker|registries)/.test(name),
+      /^(al2023|bottlerocket|containerd|docker|k3s|nerdctl|registries|soci|talos)/.test(name),
     );
     expect(listed.toSorted(byText)).toEqual(files.toSorted(byText));
   });

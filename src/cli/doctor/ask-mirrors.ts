@@ -1,7 +1,7 @@
 import { parseEcrHost } from '../../core/ecr-host.ts';
 import { isSpandrelError, type SpandrelError } from '../../core/errors.ts';
 import { isDockerHub } from '../../upstream/credentials/is-docker-hub.ts';
-import { askProxy } from '../terminal/ask-proxy.ts';
+import { askProxy } from '../../client/ask-proxy.ts';
 import type { ReachedListener } from '../terminal/reach-listener.ts';
 import { type Finding, Report } from './finding.ts';
 import { nextStep } from './next-step.ts';

@@ -1,7 +1,7 @@
 import { errorCodeOf, isSpandrelError } from '../../core/errors.ts';
-import { askProxy } from '../terminal/ask-proxy.ts';
+import { askProxy } from '../../client/ask-proxy.ts';
 import type { ReachedListener } from '../terminal/reach-listener.ts';
-import { rootCode, systemCodes, systemStep } from '../terminal/system-step.ts';
+import { rootCode, systemCodes, systemStep } from '../../client/system-step.ts';
 import { type Finding, Report } from './finding.ts';
 import { nextStep } from './next-step.ts';
 

@@ -1,7 +1,7 @@
 import type { Readiness } from '../../http/admin/readiness.ts';
 import type { ReachedListener } from '../terminal/reach-listener.ts';
 import { type Finding, Report } from './finding.ts';
-import { systemStep } from '../terminal/system-step.ts';
+import { systemStep } from '../../client/system-step.ts';
 
 const ASK_MS = 10_000;
 

@@ -1,5 +1,5 @@
 import { type ErrorCode, ERRORS } from '../../core/errors.ts';
-import { systemStep } from '../terminal/system-step.ts';
+import { systemStep } from '../../client/system-step.ts';
 
 const PUSH_AGAIN = 'push the layer again: the bytes of the registry do not match its digest';
 const NOT_AN_IMAGE = 'nothing: artifacts that are not images are passed through, and never lazy';

@@ -10,7 +10,7 @@ import { UsageError } from '../terminal/usage-error.ts';
 import type { NodePlan, NodeWish, Reload } from './node-plan.ts';
 import { printDiff } from './print-diff.ts';
 import { SavedFiles } from './saved-files.ts';
-import { checkPlan, planNode } from './set-up-node.ts';
+import { checkPlan, planNode } from './plan-node.ts';
 
 const FLAGS = {
   proxy: { type: 'string', value: 'URL', about: 'registry listener of the proxy, as the node reaches it' },

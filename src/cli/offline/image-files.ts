@@ -2,45 +2,23 @@ import { once } from 'node:events';
 import { posix } from 'node:path';
 import { parseArgs } from 'node:util';
 
-import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
-import { describeMode, type DescribedMode, printPermissions } from '../../tar/describe-mode.ts';
+import { type FileEntry, type FolderPage, SpandrelClient } from '../../client/spandrel-client.ts';
+import { SpandrelError } from '../../core/errors.ts';
+import { describeMode, printPermissions } from '../../tar/describe-mode.ts';
 import { percentEncode } from '../../tar/percent-encode.ts';
-import {
-  type Described,
-  describeRawText,
-  parseDescribed,
-  printForTerminal,
-  type RawText,
-} from '../../tar/raw-text.ts';
+import { describeRawText, parseDescribed, printForTerminal, type RawText } from '../../tar/raw-text.ts';
 import type { CommandHelp, Flags } from '../terminal/command-help.ts';
 import { EXIT } from '../terminal/exit-status.ts';
 import { readPathArgument } from '../terminal/read-path-argument.ts';
 import { parseUrlFlag } from '../terminal/parse-url-flag.ts';
 import { printJson } from '../terminal/print-json.ts';
-import { askProxy, locateImage, USUAL_PROXY } from '../terminal/ask-proxy.ts';
+import { USUAL_PROXY } from '../../client/locate-image.ts';
 import { UsageError } from '../terminal/usage-error.ts';
 
-/** An entry of a folder, as the file API returns it. */
-interface Entry extends Described<'name'>, DescribedMode, Partial<Described<'linkname'>> {
-  readonly dangling?: boolean;
-  readonly type: string;
-  readonly size: number;
-  /** `null` for a folder that no layer contains itself. */
-  readonly layer: string | null;
-}
-
-interface Listing extends Described<'path'> {
-  readonly entries: readonly Entry[];
-  /** Start of the next page; absent on the last page. */
-  readonly next?: string;
-}
-
 interface FileRequest {
-  /** `<proxy>/v2/<name>/_soci/images/<reference>/files/` */
-  readonly base: string;
+  readonly client: SpandrelClient;
+  readonly image: string;
   readonly platform: string | undefined;
-  /** `next` of the previous page. */
-  readonly after?: string;
   /** Absolute, without `.` and `..`. */
   readonly path: RawText;
   readonly json: boolean;
@@ -100,45 +78,40 @@ export const STAT_HELP: CommandHelp = {
 /** `spandrel ls`: lists a folder of an image's merged file system through a running proxy. */
 export async function ls(args: string[]): Promise<number> {
   const request = await parseFileRequest(args);
-  const listing = await readListing(request);
-  if (listing === undefined) return stat(args);
+  const first = await readPage(request);
+  if (first === undefined) return stat(args);
   if (request.json) {
-    const entries: Entry[] = [];
-    for await (const page of pagesFrom(request, listing)) entries.push(...page.entries);
-    const { next: _, ...rest } = listing;
+    const entries: FileEntry[] = [];
+    for await (const page of pagesFrom(request, first)) entries.push(...page.entries);
+    const { next: _, ...rest } = first;
     printJson({ ...rest, entries });
     return 0;
   }
-  for await (const { entries } of pagesFrom(request, listing))
+  for await (const { entries } of pagesFrom(request, first))
     process.stdout.write(entries.map((entry) => `${printEntry(entry)}\n`).join(''));
   return 0;
 }
 
+function readPage(
+  { client, image, path, platform }: FileRequest,
+  after?: string,
+): Promise<FolderPage | undefined> {
+  return client.readFolder(image, { encoded: percentEncode(path) }, { platform, after });
+}
+
 /** All pages of a listing. */
-async function* pagesFrom(request: FileRequest, first: Listing): AsyncGenerator<Listing, void, void> {
-  for (let page: Listing | undefined = first; page !== undefined;) {
+async function* pagesFrom(request: FileRequest, first: FolderPage): AsyncGenerator<FolderPage, void, void> {
+  for (let page: FolderPage | undefined = first; page !== undefined;) {
     yield page;
-    page = page.next === undefined ? undefined : await readListing({ ...request, after: page.next });
+    page = page.next === undefined ? undefined : await readPage(request, page.next);
   }
 }
 
 /** `spandrel cat`: prints a file. Only the spans that contain it are fetched. */
 export async function cat(args: string[]): Promise<number> {
-  const { range, ...request } = await parseFileRequest(args);
-  const response = await askProxy(urlOf(request), {
-    headers: range === undefined ? {} : { range: `bytes=${range}` },
-  });
-  if (isListing(response)) {
-    await response.body?.cancel();
-    throw new SpandrelError('FILE_NOT_REGULAR', `${printForTerminal(request.path)} is a folder`);
-  }
-  try {
-    for await (const chunk of response.body ?? []) {
-      if (!process.stdout.write(chunk)) await once(process.stdout, 'drain');
-    }
-  } catch (error) {
-    throw new SpandrelError('UPSTREAM_UNREACHABLE', 'the response ended early', { cause: error });
-  }
+  const { client, image, path, platform, range } = await parseFileRequest(args);
+  const { body } = await client.readFile(image, { encoded: percentEncode(path) }, { platform, range });
+  for await (const chunk of body) if (!process.stdout.write(chunk)) await once(process.stdout, 'drain');
   return 0;
 }
 
@@ -157,9 +130,9 @@ export async function stat(args: string[]): Promise<number> {
   return 0;
 }
 
-async function findEntry({ path, ...request }: FileRequest): Promise<Entry | undefined> {
+async function findEntry({ path, ...request }: FileRequest): Promise<FileEntry | undefined> {
   const parent = { ...request, path: posix.dirname(path) as RawText };
-  const first = await readListing(parent);
+  const first = await readPage(parent);
   if (first === undefined) return undefined;
   const wanted = posix.basename(path);
   for await (const { entries } of pagesFrom(parent, first)) {
@@ -179,50 +152,17 @@ async function parseFileRequest(args: string[]): Promise<FileRequest> {
   if (image === undefined || more.length > 0)
     throw new UsageError('expected an image like upstream/repository:tag, and a path');
   const proxy = parseUrlFlag('--proxy', values.proxy);
-  const { repositoryUrl, reference, platform = values.platform } = locateImage(proxy.href, image);
   return {
-    base: `${repositoryUrl}/_soci/images/${reference}/files`,
-    platform,
+    client: new SpandrelClient({ proxy }),
+    image,
+    platform: values.platform,
     path: posix.resolve('/', await readPathArgument(path, values.encoded)) as RawText,
     json: values.json,
     range: values.range,
   };
 }
 
-function urlOf({
-  base,
-  path,
-  platform,
-  after,
-}: Pick<FileRequest, 'base' | 'path' | 'platform' | 'after'>): string {
-  const query = new URLSearchParams({
-    ...(platform === undefined ? {} : { platform }),
-    ...(after === undefined ? {} : { after }),
-  });
-  return `${base}${percentEncode(path)}${query.size === 0 ? '' : `?${query.toString()}`}`;
-}
-
-/** `undefined` if the path is not a folder. */
-async function readListing(request: FileRequest): Promise<Listing | undefined> {
-  let response: Response;
-  try {
-    response = await askProxy(urlOf(request));
-  } catch (error) {
-    // A dangling link has an entry of its own.
-    if (isSpandrelError(error, 'FILE_NOT_REGULAR', 'FILE_UNKNOWN')) return undefined;
-    throw error;
-  }
-  if (isListing(response)) return (await response.json()) as Listing;
-  await response.body?.cancel();
-  return undefined;
-}
-
-/** Files are always sent as application/octet-stream. */
-function isListing(response: Response): boolean {
-  return response.headers.get('content-type') === 'application/json';
-}
-
-function printEntry({ type, mode, size, name, nameBytes, ...link }: Entry): string {
+function printEntry({ type, mode, size, name, nameBytes, ...link }: FileEntry): string {
   const { linkname, linknameBytes, dangling } = link;
   const shown = printForTerminal(parseDescribed(name, nameBytes));
   const note = dangling === true ? ' (dangling)' : '';

@@ -7,18 +7,8 @@ import { buffer } from 'node:stream/consumers';
 import type { Config } from '../../config/config-keys.ts';
 import { nodeErrorCode } from '../../core/node-error-code.ts';
 import { parseCertificates } from '../../core/parse-certificates.ts';
+import type { Send } from '../../client/ask-proxy.ts';
 import { listenerUrl } from './listener-url.ts';
-
-/** What commands use of `RequestInit`. */
-export interface Question {
-  readonly method?: string;
-  readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: string;
-  readonly signal?: AbortSignal;
-}
-
-/** Sends a request, as `fetch` does. */
-export type Send = (url: string, question: Question) => Promise<Response>;
 
 /** A listener of the proxy, and how to send it requests. */
 export interface ReachedListener {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 
 import { beforeAll, describe, expect, it } from 'vitest';
 
-import { locateImage } from '../../../src/cli/terminal/ask-proxy.ts';
+import { locateImage } from '../../../src/client/locate-image.ts';
 import { cleanup } from '../../helpers/cleanup.ts';
 import { startDemoRegistry } from '../../helpers/demo-upstream.ts';
 import { proxyWith } from '../../helpers/proxy-with.ts';

@@ -2,8 +2,8 @@ import { matchesPlatform, parsePlatform, type Platform } from '../../../core/pla
 import { type ErrorCode, errorCodeOf, ERRORS, isSpandrelError } from '../../../core/errors.ts';
 import type { ImageDescription, PlatformDescription } from '../../../images/operations/image-overview.ts';
 import type { LayerDescription } from '../../../images/lazy/layers.ts';
-import { askProxy, type ProxyImage } from '../../terminal/ask-proxy.ts';
-import type { Send } from '../../terminal/reach-listener.ts';
+import { askProxy, type Send } from '../../../client/ask-proxy.ts';
+import type { ProxyImage } from '../../../client/locate-image.ts';
 import type { PullModes } from '../check-snapshotter.ts';
 import { type Finding, Report } from '../finding.ts';
 import { explainWholeLayer, isLayerType } from './explain-whole-layer.ts';

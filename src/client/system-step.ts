@@ -1,4 +1,4 @@
-import { isSpandrelError } from '../../core/errors.ts';
+import { isSpandrelError } from '../core/errors.ts';
 
 /** Codes of Node and OpenSSL, from the cause of an error or from its message. */
 const SYSTEM_STEPS: readonly (readonly [codes: RegExp, step: string])[] = [

@@ -1,36 +1,17 @@
-import { type ErrorCode, ERRORS, SpandrelError } from '../../core/errors.ts';
-import { formatReference, parseImageReference } from '../../core/image-reference.ts';
-import { escapeControls } from '../../core/escape-controls.ts';
-import type { Question, Send } from './reach-listener.ts';
+import { type ErrorCode, ERRORS, SpandrelError } from '../core/errors.ts';
+import { escapeControls } from '../core/escape-controls.ts';
 import { rootCode, systemStep } from './system-step.ts';
 
-/** Default address of `spandrel serve`. */
-export const USUAL_PROXY = 'http://127.0.0.1:5000';
-
-/** An image on the command line: `upstream/repository[:tag][@digest][@os/architecture]`. */
-export interface ProxyImage {
-  /** `<proxy>/v2/<name>` */
-  readonly repositoryUrl: string;
-  readonly reference: string;
-  readonly platform: string | undefined;
+/** What is used of `RequestInit`. */
+export interface Question {
+  readonly method?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string;
+  readonly signal?: AbortSignal;
 }
 
-/**
- * Parses an image; removes the proxy's own address from its name. @throws SpandrelError TAG_INVALID,
- * DIGEST_INVALID
- */
-export function locateImage(proxy: string, text: string): ProxyImage {
-  const at = text.lastIndexOf('@');
-  const isPlatform = at > 0 && /^[^:]+\/[^:]+$/.test(text.slice(at + 1));
-  const { name, reference } = parseImageReference(isPlatform ? text.slice(0, at) : text);
-  const base = new URL(proxy);
-  const repository = name.startsWith(`${base.host}/`) ? name.slice(base.host.length + 1) : name;
-  return {
-    repositoryUrl: `${base.href.replace(/\/+$/, '')}/v2/${repository}`,
-    reference: formatReference(reference),
-    platform: isPlatform ? text.slice(at + 1) : undefined,
-  };
-}
+/** Sends a request, as `fetch` does. */
+export type Send = (url: string, question: Question) => Promise<Response>;
 
 /**
  * Sends a request to a running proxy. @throws SpandrelError UPSTREAM_UNREACHABLE if nothing responds; the
@@ -41,6 +22,7 @@ export async function askProxy(url: string, question: Question = {}, send: Send 
   try {
     response = await send(url, question);
   } catch (error) {
+    question.signal?.throwIfAborted();
     const why = rootCode(error);
     const step = systemStep(error) ?? 'start it with "spandrel serve", or name its address';
     throw new SpandrelError(
