@@ -34,6 +34,7 @@ const NOT_RUN: readonly (readonly [begin: string, reason: string])[] = [
   ['npm run load', 'takes minutes'],
   ['# on a node', 'needs a node, and a proxy with another name'],
   ['docker ', 'needs Docker'],
+  ['helm ', 'needs a cluster: test/docker/helm-chart.test.ts checks the files'],
   ['kubectl ', 'needs a cluster: test/docker/kubernetes-eks.test.ts checks the files'],
   [
     'npx spandrel serve',
