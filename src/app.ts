@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { BlobStore } from './blobs/blob-store.ts';
+import type { StartClock } from './boot/starts/start-watch.ts';
 import { StoreFiles } from './blobs/shelves/store-files.ts';
 import { StoreHealth } from './blobs/files/store-health.ts';
 import { closeServers } from './http/listener/close-servers.ts';
@@ -23,6 +24,7 @@ import { readTlsMaterial } from './http/listener/tls-material.ts';
 import { ReadinessChecks } from './http/admin/readiness.ts';
 import { createRegistryServer } from './http/registry/create-registry-server.ts';
 import { BlobProofs } from './images/proofs/blob-proofs.ts';
+import { createBootProfiles } from './create-boot-profiles.ts';
 import { createImageJobs } from './create-image-jobs.ts';
 import { createLayerIndexes } from './create-layer-indexes.ts';
 import { createLazyImages } from './create-lazy-images.ts';
@@ -90,6 +92,8 @@ export interface AppOptions {
   readonly tracer?: Tracer;
   /** Environment of the process, for outbound proxies and Docker's configuration. */
   readonly environment?: Environment;
+  /** Tells when starts of containers are over. */
+  readonly clock?: StartClock | undefined;
   /** Reads the files that `access`, `admin` and `listen` name. */
   readonly readFile?: ReadFile;
   /** Waits before a failed publication is tried again. */
@@ -111,16 +115,11 @@ const PATIENCE_MS = 1_500;
 export async function createApp(
   config: Config,
   logger: Logger,
-  {
-    pid,
-    tracer = NO_TRACER,
-    environment = {},
-    readFile: readNamedFile = readFile,
-    pause = realPause,
-  }: AppOptions = {},
+  { pid, tracer = NO_TRACER, environment = {}, pause = realPause, clock, ...options }: AppOptions = {},
 ): Promise<App> {
   await using opening = new AsyncDisposableStack();
   const events = new Events(logger);
+  const { readFile: readNamedFile = readFile } = options;
 
   const spanMemoryBytes = Math.floor(config.cache.memoryBytes * SPAN_SHARE);
   const memory = new MemoryCache({ maxBytes: spanMemoryBytes, events });
@@ -161,10 +160,9 @@ export async function createApp(
   const ztocs = new ZtocStore(files.open('ztoc'));
   const tarZtocs = new ZtocStore(files.open('tarZtoc'));
   const manifestStore = new ManifestStore(files.open('manifest', { durable: false }));
-  const seenTags = files.open('tag', { durable: false });
   const origins = new Origins({ files: files.open('origin', { durable: false }), shared: redis });
 
-  const { buildPool, spanPool, treePool } = openPools(config, { opening, events });
+  const { buildPool, spanPool, treePool, profilePool } = openPools(config, { opening, events });
 
   const { engine, wasmFault } = chooseEngine(config.inflate.engine);
   events.engineChosen(engine, wasmFault);
@@ -222,7 +220,7 @@ export async function createApp(
     new Manifests({
       store: manifestStore,
       proofs,
-      tags: seenTags,
+      tags: files.open('tag', { durable: false }),
       knownLayers,
       tagAgeMs: config.manifests.tagSeconds * 1000,
       negativeAgeMs,
@@ -252,6 +250,7 @@ export async function createApp(
   const recorded = { health, logger, storeBytes: maxBytes };
   const tarRecords = opening.use(TarRecords.open(join(root, 'records', 'tars'), recorded));
   const tarSpanBytes = config.index.inflatedSpanBytes;
+  const { startWatch } = createBootProfiles({ opening, root, recorded, indexes, profilePool, clock, events });
   const layers = new Layers({
     proofs,
     blobs,
@@ -293,7 +292,6 @@ export async function createApp(
   const jobParts = { upstreams, ztocs, spanBytes: config.index.spanBytes, pause };
   const { imageJobs, publications } = createImageJobs({ ...imageParts, ...lazyParts, ...jobParts });
   opening.use(imageJobs);
-  const ztocBytes = Math.max(config.cache.memoryBytes, MIN_ZTOC_BYTES);
   const trees = new ImageTrees({ pool: treePool, ...imageTreeSizes(config.cache.memoryBytes), events });
 
   const gate = new AccessGate(await createAccessRules(config, { patience, events, readFile: readNamedFile }));
@@ -306,7 +304,7 @@ export async function createApp(
     blobs,
     proofs,
     lostDocuments,
-    maxBytes: ztocBytes,
+    maxBytes: Math.max(config.cache.memoryBytes, MIN_ZTOC_BYTES),
   });
   const configGate = new ConfigGate(manifestStore);
   const layerContents = new LayerContents({ layers, indexes, reader });
@@ -323,9 +321,10 @@ export async function createApp(
     blobContents: new BlobContents({
       layers,
       derivedBlobs,
-      tarContents: new TarContents({ tarLayers, layers, indexes, reader, pullLog }),
+      tarContents: new TarContents({ tarLayers, layers, indexes, reader, pullLog, startWatch }),
       configGate,
       pullLog,
+      startWatch,
     }),
     layers,
     layerContents,

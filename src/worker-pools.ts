@@ -1,6 +1,7 @@
 import { extname } from 'node:path';
 
 import type { Config } from './config/config-keys.ts';
+import type * as profileTasks from './boot/profiles/profile-worker.ts';
 import type * as treeTasks from './images/files/tree-worker.ts';
 import type { Events } from './telemetry/events.ts';
 import type { WorkerPoolName } from './telemetry/metrics.ts';
@@ -13,6 +14,7 @@ import type * as spanTasks from './spans/span-worker.ts';
 const MAX_QUEUED_BUILDS = 1_000;
 const MAX_QUEUED_SPANS = 10_000;
 const MAX_QUEUED_TREES = 100;
+const MAX_QUEUED_STARTS = 10;
 
 export interface OpenPoolsOptions {
   /** Disposes of the pools. */
@@ -24,9 +26,10 @@ export interface WorkerPools {
   readonly buildPool: WorkerPool<typeof layerTasks>;
   readonly spanPool: WorkerPool<typeof spanTasks>;
   readonly treePool: WorkerPool<typeof treeTasks>;
+  readonly profilePool: WorkerPool<typeof profileTasks>;
 }
 
-/** Opens one pool each for reads, builds and merges of layers, so that none waits for another. */
+/** Opens one pool each for reads, builds, merges and starts, so that none waits for another. */
 export function openPools(
   { index, spans }: Pick<Config, 'index' | 'spans'>,
   { opening, events }: OpenPoolsOptions,
@@ -48,5 +51,6 @@ export function openPools(
     buildPool: open<typeof layerTasks>('index', 'build/layer-worker', index.threads, MAX_QUEUED_BUILDS),
     spanPool: open<typeof spanTasks>('span', 'spans/span-worker', spans.threads, MAX_QUEUED_SPANS),
     treePool: open<typeof treeTasks>('tree', 'images/files/tree-worker', 1, MAX_QUEUED_TREES),
+    profilePool: open<typeof profileTasks>('profile', 'boot/profiles/profile-worker', 1, MAX_QUEUED_STARTS),
   };
 }

@@ -1,3 +1,4 @@
+import type { RawText } from '../tar/raw-text.ts';
 import type { Target } from '../upstream/target.ts';
 
 /** What starts of one repository's images read. */
@@ -9,8 +10,8 @@ export interface BootProfile {
 }
 
 export interface ProfiledFile {
-  /** Path in the image, without a leading slash. */
-  readonly path: string;
+  /** Path in the image, as `cleanPath` has it. */
+  readonly path: RawText;
   /** Share of the starts that read the file, 0 to 1. */
   readonly startShare: number;
   /**
@@ -35,5 +36,5 @@ export interface BootLayerWatch {
    * The client at `address` gets a boot layer with these files. Its start does not read them from the layers
    * below, yet they count as read.
    */
-  served(repository: Target, address: string, paths: readonly string[]): void;
+  served(repository: Target, address: string, paths: readonly RawText[]): void;
 }

@@ -7,6 +7,7 @@ import {
   type FlightKind,
   type HeldKind,
   Metrics,
+  type StartOutcome,
   type StoredKind,
   type StoreState,
   type ThreadKind,
@@ -164,6 +165,15 @@ export class Events {
 
   imagePulled(mode: 'lazy' | 'full'): void {
     this.#metrics.imagePulls.inc({ mode });
+  }
+
+  /** A container has started. */
+  startSeen(
+    outcome: StartOutcome,
+    { requests, hasBootLayer }: { readonly requests: number; readonly hasBootLayer: boolean },
+  ): void {
+    this.#metrics.starts.inc({ outcome });
+    this.#metrics.startRequests.observe({ boot_layer: hasBootLayer ? 'yes' : 'no' }, requests);
   }
 
   upstreamResponded(request: UpstreamRequest, status: number, traceSpan: TraceSpan): void {

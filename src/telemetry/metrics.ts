@@ -8,6 +8,7 @@ const EVENT_LOOP_LOOK_MS = 5;
 const REQUEST_BUCKETS = [
   0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
 ];
+const START_BUCKETS = [0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
 const BUILD_BUCKETS = [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600];
 
 /** Where the bytes of a response came from: `detail` of `Cache-Status`, and label `source`. */
@@ -28,6 +29,7 @@ export const STORED_KINDS = [
   'origin',
   'proof',
   'refusal',
+  'profile',
 ] as const;
 export type StoredKind = (typeof STORED_KINDS)[number];
 
@@ -38,15 +40,23 @@ export type BlobDamage = (typeof BLOB_DAMAGES)[number];
 /** How publications end. */
 const PUBLICATION_OUTCOMES = ['published', 'unchanged', 'failed'] as const;
 
+/**
+ * What became of a start of a container: `learned`; `no_files`, it read no file of a layer that is indexed;
+ * `too_coarse`, its spans are too large to tell files apart; `too_long`, it read more than starts do;
+ * `skipped`, many nodes started at once; `failed`.
+ */
+export const START_OUTCOMES = ['learned', 'no_files', 'too_coarse', 'too_long', 'skipped', 'failed'] as const;
+export type StartOutcome = (typeof START_OUTCOMES)[number];
+
 /** Kinds of requests to upstreams; `upload` sends a blob, `push` a manifest. */
 export type UpstreamRequestKind =
   'manifest' | 'blob' | 'tags' | 'referrers' | 'token' | 'ping' | 'upload' | 'push';
 
-/** Pools of threads: they index layers, decompress spans, merge file systems. */
-export type WorkerPoolName = 'index' | 'span' | 'tree';
+/** Pools of threads: they index layers, decompress spans, merge file systems, look at starts. */
+export type WorkerPoolName = 'index' | 'span' | 'tree' | 'profile';
 
 /** Kinds of worker threads. An `output` thread hashes the output of an `index` thread. */
-export const THREAD_KINDS = ['index', 'span', 'tree', 'boot', 'digest', 'output', 'demo'] as const;
+export const THREAD_KINDS = ['index', 'span', 'tree', 'boot', 'profile', 'digest', 'output', 'demo'] as const;
 export type ThreadKind = (typeof THREAD_KINDS)[number];
 
 /** What a worker thread was doing when it failed. */
@@ -168,6 +178,19 @@ export class Metrics {
       'X-Forwarded-For or Forwarded, else that of the connection',
     ['mode'],
   );
+  readonly starts = this.#counter(
+    'starts_total',
+    'Starts of containers on lazy nodes, by whether a boot profile learned from them: `learned`, ' +
+      '`no_files` (no file of an indexed layer was read), `too_coarse` (spans above 2 MiB), `too_long` ' +
+      '(more requests than starts have), `skipped` (many nodes at once), `failed`',
+    ['outcome'],
+  );
+  readonly startRequests = this.#histogram(
+    'start_requests',
+    'Requests for ranges of layers in a start, by whether the node got a boot layer: what the node lacked',
+    ['boot_layer'],
+    START_BUCKETS,
+  );
   readonly tagResponses = this.#counter(
     'tag_responses_total',
     'Responses to requests for tags, by the form of the image: as the registry has it, or with a SOCI v2 ' +
@@ -249,6 +272,8 @@ export class Metrics {
     this.#buildInfo.set({ version: packageVersion() }, 1);
     for (const outcome of PUBLICATION_OUTCOMES) this.publications.inc({ outcome }, 0);
     for (const form of ['original', ...V2_FORMS]) this.tagResponses.inc({ form }, 0);
+    for (const outcome of START_OUTCOMES) this.starts.inc({ outcome }, 0);
+    for (const hasOne of ['yes', 'no']) this.startRequests.zero({ boot_layer: hasOne });
     // Alerts see only increases of a series, so it must exist before the first failure.
     for (const thread of THREAD_KINDS)
       for (const step of THREAD_STEPS) this.threadFailures.inc({ thread, step }, 0);

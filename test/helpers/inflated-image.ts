@@ -8,7 +8,7 @@ import type { Digest } from '../../src/core/digest.ts';
 import { MEDIA_TYPES } from '../../src/core/media-types.ts';
 import type { ImageUpstream, UpstreamLayer } from './image-upstream.ts';
 import { CONTAINERD, OCI } from './lazy-app.ts';
-import { proxyWith } from './proxy-with.ts';
+import { type ProxyOptions, proxyWith } from './proxy-with.ts';
 import type { RunningApp } from './running-app.ts';
 
 export const TAR_SPAN_BYTES = 16_384;
@@ -34,7 +34,7 @@ export function plain(tar: Buffer): UpstreamLayer {
 /** A proxy whose tags answer the inflated form, for layers of any size. It ends with the test. */
 export function startInflating(
   upstream: ImageUpstream,
-  options: { readonly root?: string; readonly environment?: Readonly<Record<string, string>> } = {},
+  options: Pick<ProxyOptions, 'root' | 'environment' | 'clock'> = {},
 ): Promise<RunningApp> {
   const environment = {
     SPANDREL_INDEX_V2_FORM: 'inflated',

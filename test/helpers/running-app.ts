@@ -18,6 +18,7 @@ export interface RunningAppOptions {
   /** A store to go on with; without one the app gets its own, which is removed with it. */
   readonly root?: string;
   readonly pause?: AppOptions['pause'];
+  readonly clock?: AppOptions['clock'];
   /** The test ends the app in the middle of its work; it is not expected to come to rest before that. */
   readonly endsAtWork?: boolean;
 }
@@ -61,10 +62,12 @@ export class RunningApp implements AsyncDisposable {
     const folder = options.root === undefined ? starting.use(await TemporaryFolder.create()) : undefined;
     const config = configure(options, options.root ?? folder?.path ?? '');
     noteSecretsOf(config);
-    const environment = options.processEnvironment ?? {};
-    const paused = options.pause === undefined ? {} : { pause: options.pause };
+    const { processEnvironment: environment = {}, clock, pause } = options;
+    const paused = pause === undefined ? {} : { pause };
     const { app, urls } = await before.waits.run(async () => {
-      const created = starting.use(await createApp(config, collectingLogger(), { environment, ...paused }));
+      const created = starting.use(
+        await createApp(config, collectingLogger(), { environment, clock, ...paused }),
+      );
       return { app: created, urls: await created.listen() };
     });
     starting.move();

@@ -9,6 +9,7 @@ import { Closing } from '../listener/closing.ts';
 import { checkExpectation } from '../listener/check-expectation.ts';
 import { serverOptions } from '../listener/server-options.ts';
 import type { TlsMaterial } from '../listener/tls-material.ts';
+import { connectionNumber } from '../requests/connection-number.ts';
 import { parseNamespace } from '../requests/parse-namespace.ts';
 import { readHost } from '../requests/read-host.ts';
 import { parseRegistryPath, type RegistryPath } from '../requests/registry-path.ts';
@@ -115,6 +116,8 @@ function admitRequest(
   const query = new URLSearchParams(target.query);
   const namespace = path.route === 'root' ? undefined : parseNamespace(query);
   const url = target.query === '' ? target.path : `${target.path}?${target.query}`;
-  active.admit({ method, path, query, namespace, headers, host, client, url, signal: active.signal });
+  const connection = connectionNumber(raw);
+  const { signal } = active;
+  active.admit({ method, path, query, namespace, headers, host, client, connection, url, signal });
   return true;
 }

@@ -79,7 +79,7 @@ function manifestRequest({ headers, query, client, signal }: RequestContext): Ma
 }
 
 function blobRequest(context: RequestContext): BlobRequest {
-  const { method, headers, query, client, signal } = context;
+  const { method, headers, query, client, connection, signal } = context;
   const { range, 'user-agent': userAgent = '', 'accept-encoding': acceptEncoding = '' } = headers;
   return {
     isSizeOnly: method === 'HEAD',
@@ -90,6 +90,7 @@ function blobRequest(context: RequestContext): BlobRequest {
     userAgent,
     acceptEncoding,
     client,
+    connection,
     forwardedClient: readForwardedClient(headers),
     signal,
   };

@@ -14,6 +14,8 @@ export interface RequestContext {
   readonly host: string | undefined;
   /** Address of the client. */
   readonly client: string;
+  /** As `connectionNumber`. */
+  readonly connection: number;
   /** Path and query as the client wrote them, for links to further pages. */
   readonly url: string;
   /** Aborted when the client aborts, or would give up soon. */

@@ -1,3 +1,4 @@
+import type { StartWatch } from '../../boot/starts/start-watch.ts';
 import type { LayerRequest } from '../../core/client-quirks.ts';
 import type { Digest } from '../../core/digest.ts';
 import { isSpandrelError } from '../../core/errors.ts';
@@ -17,10 +18,13 @@ export interface BlobContentsDeps {
   readonly tarContents: TarContents;
   readonly configGate: ConfigGate;
   readonly pullLog: PullLog;
+  readonly startWatch: StartWatch;
 }
 
 /** The parts of a request for a blob that decide what it gets, and what it shows of the client. */
 export interface BlobRequest extends ContentReader, LayerRequest {
+  /** Number of the client's connection. */
+  readonly connection: number;
   /** The client wants the size alone: no fill starts. */
   readonly isSizeOnly: boolean;
   /** The client can decode gzip, and wants no range: the encoded form has other positions. */
@@ -94,16 +98,26 @@ export class BlobContents {
   }
 
   async #storedContent(target: Target, digest: Digest, request: BlobRequest): Promise<Content> {
-    const { layers, pullLog } = this.#deps;
+    const { layers, pullLog, startWatch } = this.#deps;
     const { signal } = request;
     const shared = { mediaType: MEDIA_TYPES.octetStream, etag: digest, digest, isImmutable: true };
     if (request.isSizeOnly) {
       const { sizeBytes, cached } = await layers.statBlob(target, digest, signal);
       return { ...shared, sizeBytes, source: cached ? 'disk' : 'upstream', read: noBytes };
     }
-    if (layers.belongsInIndex(target, digest))
-      pullLog.note(target, digest, request.forwardedClient ?? request.client, request);
+    const isLayer = layers.belongsInIndex(target, digest);
+    const address = request.forwardedClient ?? request.client;
+    if (isLayer) pullLog.note(target, digest, address, request);
     const blob = await layers.readBlob(target, digest, signal);
+    if (isLayer)
+      startWatch.note({
+        target,
+        digest,
+        layer: digest,
+        address,
+        origin: { source: blob.source },
+        ...request,
+      });
     return {
       ...shared,
       sizeBytes: blob.sizeBytes,

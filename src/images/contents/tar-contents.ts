@@ -1,4 +1,6 @@
 import { readBlobRange } from '../../blobs/reads/read-blob-range.ts';
+import type { ReadOrigin } from '../../boot/starts/range-read.ts';
+import type { StartWatch } from '../../boot/starts/start-watch.ts';
 import { isSnapshotter } from '../../core/client-quirks.ts';
 import type { Digest } from '../../core/digest.ts';
 import { isSpandrelError, SpandrelError } from '../../core/errors.ts';
@@ -23,6 +25,7 @@ export interface TarContentsDeps {
   readonly indexes: LayerIndexes;
   readonly reader: LayerReader;
   readonly pullLog: PullLog;
+  readonly startWatch: StartWatch;
 }
 
 /** Largest window of the content coding `zstd` (RFC 9659). */
@@ -112,17 +115,20 @@ export class TarContents {
     };
   }
 
-  async #decompressed(target: Target, record: TarRecord, { client, signal }: BlobRequest): Promise<Content> {
-    const { layers, indexes, reader } = this.#deps;
+  async #decompressed(target: Target, record: TarRecord, request: BlobRequest): Promise<Content> {
+    const { layers, indexes, reader, startWatch } = this.#deps;
+    const { client, signal } = request;
     const layer = await layers.authorizedLayer(target, record.layer, signal);
     const index = await indexes.open(layer, signal);
     await assertTarOf(layer, index, record, signal);
     const reading = reader.beginRequest(client, signal);
-    let source: ByteSource | undefined;
-    const onSource = (from: ByteSource): void => void (source ??= from);
+    const origin: ReadOrigin = {};
+    const onSource = (from: ByteSource): void => void (origin.source ??= from);
+    const address = request.forwardedClient ?? client;
+    startWatch.note({ target, digest: record.diffId, layer: layer.digest, address, origin, ...request });
     return {
       ...identityOf(record),
-      source: () => source,
+      source: () => origin.source,
       read: (range): ByteStream => reader.read(layer, index, { range, reading, onSource }),
     };
   }

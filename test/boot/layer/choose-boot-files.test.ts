@@ -2,11 +2,12 @@ import { describe, expect, it } from 'vitest';
 
 import type { ProfiledFile } from '../../../src/boot/boot-profile.ts';
 import { chooseBootFiles } from '../../../src/boot/layer/choose-boot-files.ts';
+import { parseRawText } from '../../../src/tar/raw-text.ts';
 
 const MIB = 2 ** 20;
 
 function chosen(starts: number, files: Readonly<Record<string, Omit<ProfiledFile, 'path'>>>): string[] {
-  const listed = Object.entries(files).map(([path, file]) => ({ path, ...file }));
+  const listed = Object.entries(files).map(([path, file]) => ({ path: parseRawText(path), ...file }));
   return chooseBootFiles({ starts, files: listed }).map(({ path }) => path);
 }
 
