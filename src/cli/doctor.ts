@@ -23,7 +23,7 @@ import { doctorStatus, printFindings } from './doctor-status.ts';
 import { type Finding, Report } from './doctor/finding.ts';
 import { NodeFiles } from './doctor/node-files.ts';
 import { describePlan, parseRegistry, planJson } from './node/node.ts';
-import type { NodePlan } from './node/node-plan.ts';
+import type { FileChange } from './node/node-plan.ts';
 import { SavedFiles } from './node/saved-files.ts';
 import { planNode } from './node/plan-node.ts';
 import { EXIT } from './terminal/exit-status.ts';
@@ -132,11 +132,12 @@ export async function doctor(args: string[]): Promise<number> {
   const status = doctorStatus(findings, pulled.platforms);
   const problems = findings.filter((finding) => finding.status === 'problem').length;
   const described = located === undefined ? {} : { image: { name: image, platforms: pulled.platforms } };
-  const changed = fixed === undefined ? {} : { fixed: planJson(fixed) };
+  const changed = fixed === undefined ? {} : { fixed: planJson(fixed.changes, fixed.left) };
   if (values.json)
     printJson({ ok: status === EXIT.ok, status, problems, findings, ...described, ...changed });
   else {
-    if (fixed !== undefined) process.stdout.write(`${escapeLines(describePlan(fixed, false))}\n`);
+    if (fixed !== undefined)
+      process.stdout.write(`${escapeLines(describePlan(fixed.changes, fixed.left, { isDryRun: false }))}\n`);
     process.stdout.write(printFindings(findings, problems, process.stdout.columns));
   }
   return status;
@@ -191,16 +192,22 @@ async function checkReadable(
   };
 }
 
+interface FixedNode {
+  readonly changes: readonly FileChange[];
+  readonly left: readonly string[];
+}
+
 /** Sets the node up for lazy pulls of registries that lead to the proxy, or are named. */
-async function fixNode(root: string, url: URL, named: readonly string[]): Promise<NodePlan> {
+async function fixNode(root: string, url: URL, named: readonly string[]): Promise<FixedNode> {
   const proxy = new URL(url.origin);
   const files = new NodeFiles(root);
   const found = await readContainerdConfig(files);
   const known = found.kind === 'read' ? (await checkMirrors(files, found.config, proxy)).registries : [];
   const registries = [...new Set([...named.map(parseRegistry), ...known])];
   const plan = await planNode(root, { proxy, registries, isLazy: true });
-  await new SavedFiles(root).apply(plan.changes);
-  return plan;
+  const changes = await plan.changes();
+  await new SavedFiles(root).apply(changes);
+  return { changes, left: plan.left };
 }
 
 /** The listener that a flag names, else the configured one. */

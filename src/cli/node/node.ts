@@ -7,7 +7,7 @@ import type { CommandHelp, Flags } from '../terminal/command-help.ts';
 import { EXIT } from '../terminal/exit-status.ts';
 import { parseUrlFlag } from '../terminal/parse-url-flag.ts';
 import { UsageError } from '../terminal/usage-error.ts';
-import type { NodePlan, NodeWish, Reload } from './node-plan.ts';
+import { type FileChange, type NodeWish, type Reload, reloadsOf } from './node-plan.ts';
 import { printDiff } from './print-diff.ts';
 import { SavedFiles } from './saved-files.ts';
 import { checkPlan, planNode } from './plan-node.ts';
@@ -47,7 +47,7 @@ export const NODE_HELP: CommandHelp = {
       'registries.yaml of k3s and RKE2, the soci-snapshotter, daemon.json of Docker, registries.conf.d of ' +
       'podman and CRI-O, each where the node has it. The result is what `spandrel doctor` wants to find.',
     'Shows each change. Other settings, comments and their order stay; a file that cannot be edited so ' +
-      'is left alone, with the line to write. Run it as often as you like: what is right stays. ' +
+      'is left alone, with the line to write. Run it as often as you like: the last run decides. ' +
       '/var/lib/spandrel/node-setup.json has the files as they were, for --undo.',
     'With --root, nothing is restarted: for images of nodes, and for nodes whose files are mounted.',
   ],
@@ -71,12 +71,14 @@ export async function node(args: string[]): Promise<number> {
     isLazy: values.lazy,
   };
   const plan = await planNode(root, wish);
-  if (!isDryRun) await new SavedFiles(root).apply(plan.changes);
+  const changes = await plan.changes();
+  if (!isDryRun) await new SavedFiles(root).apply(changes);
   const problems = await checkPlan(plan, wish);
-  const ran = values.restart && !isDryRun ? await runAll(plan.reloads) : [];
+  const ran = values.restart && !isDryRun ? await runAll(reloadsOf(changes)) : [];
   if (json) {
-    printJson({ dryRun: isDryRun, ...planJson(plan), restarted: ran, problems });
-  } else process.stdout.write(`${escapeLines(describePlan(plan, isDryRun, ran))}\n`);
+    printJson({ dryRun: isDryRun, ...planJson(changes, plan.left), restarted: ran, problems });
+  } else
+    process.stdout.write(`${escapeLines(describePlan(changes, plan.left, { isDryRun, restarted: ran }))}\n`);
   for (const { message, next } of problems)
     process.stderr.write(
       `spandrel: ${escapeControls(`${message}${next === undefined ? '' : ` -> ${next}`}`)}\n`,
@@ -84,29 +86,35 @@ export async function node(args: string[]): Promise<number> {
   return problems.length + plan.left.length === 0 ? EXIT.ok : EXIT.failed;
 }
 
-/** The plan for programs. */
-export function planJson({ changes, reloads, left }: NodePlan): object {
+/** Changes for programs. */
+export function planJson(changes: readonly FileChange[], left: readonly string[]): object {
   return {
     files: changes.map((change) => ({ path: change.path, diff: printDiff(change) })),
-    commands: reloads.map(({ command }) => printCommand(command)),
+    commands: reloadsOf(changes).map(({ command }) => printCommand(command)),
     left,
   };
 }
 
 /** The diffs, and what is to be done. */
-export function describePlan(plan: NodePlan, isDryRun: boolean, restarted: readonly string[] = []): string {
-  const { changes, reloads, left } = plan;
+export function describePlan(
+  changes: readonly FileChange[],
+  left: readonly string[],
+  { isDryRun, restarted = [] }: { readonly isDryRun: boolean; readonly restarted?: readonly string[] },
+): string {
   const verb = isDryRun ? 'would change' : 'changed';
-  const commands = reloads
-    .filter(({ service }) => !restarted.includes(service))
-    .map(({ service, command }) => `${service} must read its files again: ${printCommand(command)}`);
   return [
     ...changes.map(printDiff),
     ...left.map((text) => `left as it is: ${text}`),
     changes.length === 0 ? 'nothing to change' : `${verb} ${changes.map(({ path }) => path).join(', ')}`,
     ...restarted.map((service) => `restarted ${service}`),
-    ...commands,
+    ...describeReloads(reloadsOf(changes).filter(({ service }) => !restarted.includes(service))),
   ].join('\n');
+}
+
+function describeReloads(reloads: readonly Reload[]): string[] {
+  return reloads.map(
+    ({ service, command }) => `${service} must read its files again: ${printCommand(command)}`,
+  );
 }
 
 /** For a shell. */
@@ -116,12 +124,15 @@ function printCommand(command: readonly string[]): string {
 
 async function undo(root: string, json: boolean): Promise<number> {
   const files = await new SavedFiles(root).undo();
-  if (json) printJson({ files });
-  else {
+  if (json) {
+    const commands = reloadsOf(files).map(({ command }) => printCommand(command));
+    printJson({ files: files.map(({ path, state }) => ({ path, state })), commands });
+  } else {
     const lines = files.map(({ path, state }) =>
       state === 'kept' ? `${path} was changed since, and is left as it is` : `${state} ${path}`,
     );
-    process.stdout.write(`${[...lines, ...(files.length === 0 ? ['nothing to undo'] : [])].join('\n')}\n`);
+    const done = files.length === 0 ? ['nothing to undo'] : [...lines, ...describeReloads(reloadsOf(files))];
+    process.stdout.write(`${done.join('\n')}\n`);
   }
   return files.some(({ state }) => state === 'kept') ? EXIT.failed : EXIT.ok;
 }

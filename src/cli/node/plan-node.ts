@@ -6,6 +6,7 @@ import { checkSnapshotter } from '../doctor/check-snapshotter.ts';
 import { readContainerdConfig } from '../doctor/containerd-config.ts';
 import type { Finding } from '../doctor/finding.ts';
 import { NodePlan, type NodeWish } from './node-plan.ts';
+import { SavedFiles } from './saved-files.ts';
 import { setUpContainerd } from './set-up-containerd.ts';
 import { setUpDocker } from './set-up-docker.ts';
 import { setUpK3s } from './set-up-k3s.ts';
@@ -14,7 +15,7 @@ import { setUpSnapshotter } from './set-up-snapshotter.ts';
 
 /** Plans the files of a node that lead its clients to the proxy. Changes nothing. */
 export async function planNode(root: string, wish: NodeWish): Promise<NodePlan> {
-  const plan = new NodePlan(root);
+  const plan = new NodePlan(root, await new SavedFiles(root).own());
   await setUpContainerd(plan, wish);
   await setUpK3s(plan, wish);
   await setUpSnapshotter(plan, wish);

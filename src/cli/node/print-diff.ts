@@ -3,13 +3,16 @@ import type { FileChange } from './node-plan.ts';
 const CONTEXT_LINES = 3;
 
 /** The change of a file as `diff -u` prints it. The files of a node have some hundred lines. */
-export function printDiff({ path, before, after }: FileChange): string {
-  const [old, now] = [linesOf(before ?? ''), linesOf(after)];
+export function printDiff({ path, before, after }: Pick<FileChange, 'path' | 'before' | 'after'>): string {
+  const [old, now] = [linesOf(before ?? ''), linesOf(after ?? '')];
   const edits = compare(old, now);
   const shown = edits.map((_, at) =>
     edits.slice(Math.max(0, at - CONTEXT_LINES), at + CONTEXT_LINES + 1).some(({ sign }) => sign !== ' '),
   );
-  const printed: string[] = [`--- ${before === undefined ? '/dev/null' : path}`, `+++ ${path}`];
+  const printed: string[] = [
+    `--- ${before === undefined ? '/dev/null' : path}`,
+    `+++ ${after === undefined ? '/dev/null' : path}`,
+  ];
   for (const [at, { sign, line, oldLine, newLine }] of edits.entries()) {
     if (shown[at] !== true) continue;
     if (shown[at - 1] !== true) {

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { nodeErrorCode } from '../../core/node-error-code.ts';
 import { tryParseJson } from '../../core/json/try-parse-json.ts';
 import { SpandrelError } from '../../core/errors.ts';
-import type { FileChange } from './node-plan.ts';
+import type { FileChange, OwnFile, Reload } from './node-plan.ts';
 
 /** Where the files of the node are kept as they were before the first change. */
 const SAVED = '/var/lib/spandrel/node-setup.json';
@@ -14,6 +14,7 @@ const NEW_MODE = 0o644;
 interface SavedFile {
   readonly before: string | null;
   readonly after: string;
+  readonly reload?: Reload;
 }
 
 /** What an undo has done with a file. */
@@ -21,6 +22,7 @@ export interface UndoneFile {
   readonly path: string;
   /** `kept`: somebody has changed it since. */
   readonly state: 'restored' | 'removed' | 'kept';
+  readonly reload: Reload | undefined;
 }
 
 /** Changes files of a node so that the changes can be taken back. */
@@ -32,6 +34,14 @@ export class SavedFiles {
     this.#root = root;
   }
 
+  /** Files that are as the last run has left them. */
+  async own(): Promise<Map<string, OwnFile>> {
+    const own = new Map<string, OwnFile>();
+    for (const [path, { before, after, reload }] of await this.#readSaved())
+      if ((await this.#read(path)) === after) own.set(path, { original: before ?? undefined, reload });
+    return own;
+  }
+
   /**
    * Writes files, each in one step. What they were before the first change is saved first, so that a killed
    * run can be undone or run again.
@@ -39,32 +49,36 @@ export class SavedFiles {
   async apply(changes: readonly FileChange[]): Promise<void> {
     if (changes.length === 0) return;
     const saved = await this.#readSaved();
-    for (const { path, before, after } of changes) {
+    for (const { path, before, after = '', reload } of changes) {
       const first = saved.get(path);
-      // Somebody else has changed it since: that is what an undo restores.
-      const isOurs = first !== undefined && first.after === before;
-      saved.set(path, { before: isOurs ? first.before : (before ?? null), after });
+      // If somebody else has changed it since, an undo restores that.
+      const original = first?.after === before ? first?.before : before;
+      saved.set(path, { before: original ?? null, after, ...(reload === undefined ? {} : { reload }) });
     }
     await this.#writeSaved(saved);
-    for (const { path, after } of changes) await this.#write(path, after);
+    for (const { path, after } of changes) await this.#put(path, after);
+    for (const { path, after } of changes)
+      if (after === (saved.get(path)?.before ?? undefined)) saved.delete(path);
+    await this.#writeSaved(saved);
   }
 
   /** Restores all files as they were, but for those that somebody has changed since. */
   async undo(): Promise<UndoneFile[]> {
     const saved = await this.#readSaved();
     const undone: UndoneFile[] = [];
-    for (const [path, { before, after }] of saved) {
+    for (const [path, { before, after, reload }] of saved) {
       const now = await this.#read(path);
-      if (now === (before ?? undefined)) saved.delete(path);
-      else if (now !== after) undone.push({ path, state: 'kept' });
-      else {
-        await (before === null ? rm(join(this.#root, path)) : this.#write(path, before));
-        saved.delete(path);
-        undone.push({ path, state: before === null ? 'removed' : 'restored' });
+      if (now !== (before ?? undefined)) {
+        if (now !== after) {
+          undone.push({ path, state: 'kept', reload: undefined });
+          continue;
+        }
+        await this.#put(path, before ?? undefined);
+        undone.push({ path, state: before === null ? 'removed' : 'restored', reload });
       }
+      saved.delete(path);
     }
-    if (saved.size > 0) await this.#writeSaved(saved);
-    else await rm(join(this.#root, SAVED), { force: true });
+    await this.#writeSaved(saved);
     return undone;
   }
 
@@ -78,6 +92,7 @@ export class SavedFiles {
   }
 
   async #writeSaved(saved: ReadonlyMap<string, SavedFile>): Promise<void> {
+    if (saved.size === 0) return rm(join(this.#root, SAVED), { force: true });
     // Files of the node may have secrets in them.
     const text = `${JSON.stringify(Object.fromEntries(saved), undefined, 2)}\n`;
     await this.#write(SAVED, text, 0o600);
@@ -90,6 +105,10 @@ export class SavedFiles {
       if (['ENOENT', 'ENOTDIR'].includes(nodeErrorCode(error))) return undefined;
       throw error;
     }
+  }
+
+  async #put(path: string, text: string | undefined): Promise<void> {
+    await (text === undefined ? rm(join(this.#root, path), { force: true }) : this.#write(path, text));
   }
 
   async #write(path: string, text: string, newMode = NEW_MODE): Promise<void> {

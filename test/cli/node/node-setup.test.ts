@@ -346,6 +346,23 @@ describe('spandrel node setup --undo', () => {
     expect(await snapshot(node)).toEqual(before);
   });
 
+  it('a run with other flags replaces what the one before wrote', async () => {
+    const node = await nodeWith({ ...LAZY_NODE, [CONFIG]: CONFIG_V2 });
+    const before = await snapshot(node);
+    await setUp(node, '--proxy', PROXY, '--registry', 'docker.io', '--lazy');
+    const other = ['--proxy', HTTP_PROXY, '--registry', ECR];
+    const run = await setUp(node, ...other);
+    expect(run.stdout).toContain(`+++ /dev/null\n@@ -1,4 +1,0 @@\n-server = "https://registry-1.docker.io"`);
+    expect(run.stdout).toContain('systemctl restart soci-snapshotter');
+    const fresh = await nodeWith({ ...LAZY_NODE, [CONFIG]: CONFIG_V2 });
+    await setUp(fresh, ...other);
+    const { '/var/lib/spandrel/node-setup.json': _saved, ...files } = await snapshot(node);
+    expect(await snapshot(fresh)).toMatchObject(files);
+    const undone = await setUp(node, '--undo');
+    expect(undone.stdout).toContain('systemctl restart containerd');
+    expect(await snapshot(node)).toEqual(before);
+  });
+
   it('says that there is nothing to undo', async () => {
     const run = await setUp(await nodeWith({}), '--undo');
     expect(run).toMatchObject({ status: 0, stdout: 'nothing to undo\n' });
