@@ -1,96 +1,27 @@
-import { chmod, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { parse } from 'smol-toml';
 import { describe, expect, it } from 'vitest';
 import { parse as parseYaml } from 'yaml';
 
-import { checkContainerd } from '../../../src/cli/doctor/check-containerd.ts';
-import { checkMirrors } from '../../../src/cli/doctor/check-mirrors.ts';
-import { checkSnapshotter } from '../../../src/cli/doctor/check-snapshotter.ts';
-import { readContainerdConfig } from '../../../src/cli/doctor/containerd-config.ts';
-import type { Finding } from '../../../src/cli/doctor/finding.ts';
-import { cleanup } from '../../helpers/cleanup.ts';
-import { NodeTree } from '../../helpers/node-tree.ts';
 import { runProgram } from '../../helpers/programs.ts';
 import { runInProcess } from '../../helpers/run-in-process.ts';
-
-const PROXY = 'https://registry.internal.example.com';
-const HTTP_PROXY = 'http://proxy.internal:5000';
-const ECR = '123456789012.dkr.ecr.eu-central-1.amazonaws.com';
-const CONFIG = '/etc/containerd/config.toml';
-const SNAPSHOTTER = '/etc/soci-snapshotter-grpc/config.toml';
-const SOCKET = '/run/soci-snapshotter-grpc/soci-snapshotter-grpc.sock';
-/** The node has the snapshotter and FUSE. */
-const LAZY_NODE = { [SOCKET]: '', '/dev/fuse': '' };
-
-const CONFIG_V2 = `# written by the image of the node
-version = 2
-root = "/var/lib/containerd"
-
-[plugins]
-  [plugins."io.containerd.grpc.v1.cri"]
-    sandbox_image = "pause:3.9" # keep this one
-
-    [plugins."io.containerd.grpc.v1.cri".containerd]
-      snapshotter = "overlayfs"  # the default
-      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-        runtime_type = "io.containerd.runc.v2"
-`;
-
-const CONFIG_V3 = `version = 3
-# GPUs
-[plugins.'io.containerd.cri.v1.runtime'.containerd]
-default_runtime_name = 'nvidia'
-
-[plugins.'io.containerd.cri.v1.images']
-disable_snapshot_annotations = true
-
-[plugins.'io.containerd.cri.v1.images'.registry]
-config_path = '/etc/containerd/certs.d:/etc/docker/certs.d'
-
-[plugins.'io.containerd.transfer.v1.local']
-config_path = ''
-
-[[plugins.'io.containerd.transfer.v1.local'.unpack_config]]
-platform = 'linux/amd64'
-snapshotter = 'overlayfs'
-`;
-
-async function nodeWith(texts: Readonly<Record<string, string>>): Promise<NodeTree> {
-  return cleanup.use(await NodeTree.create(texts));
-}
-
-async function setUp(node: NodeTree, ...flags: string[]): ReturnType<typeof runInProcess> {
-  return runInProcess('node', 'setup', '--root', node.root, ...flags);
-}
-
-/** Every file of the node with its text and mode. */
-async function snapshot(node: NodeTree): Promise<Record<string, string>> {
-  const files: Record<string, string> = {};
-  for (const entry of await readdir(node.root, { recursive: true, withFileTypes: true })) {
-    const path = join(entry.parentPath, entry.name);
-    if (!entry.isFile()) continue;
-    const { mode } = await stat(path);
-    files[path.slice(node.root.length)] = `${(mode & 0o777).toString(8)} ${await readFile(path, 'utf8')}`;
-  }
-  return files;
-}
-
-async function textOf(node: NodeTree, path: string): Promise<string> {
-  return readFile(join(node.root, path), 'utf8');
-}
-
-/** What doctor finds wrong in the files of a lazy node. */
-async function problems(node: NodeTree, proxy: string): Promise<Finding[]> {
-  const url = new URL(proxy);
-  const found = await readContainerdConfig(node.files);
-  if (found.kind !== 'read') throw new Error('the node has no containerd');
-  const { findings, registries } = await checkMirrors(node.files, found.config, url);
-  const { findings: lazy } = await checkSnapshotter(node.files, { proxy: url, mirrored: registries });
-  const all = [...(await checkContainerd(node.files, found)), ...findings, ...lazy];
-  return all.filter(({ status }) => status === 'problem');
-}
+import {
+  CONFIG,
+  CONFIG_V2,
+  CONFIG_V3,
+  ECR,
+  HTTP_PROXY,
+  LAZY_NODE,
+  nodeWith,
+  problems,
+  PROXY,
+  setUp,
+  snapshot,
+  SNAPSHOTTER,
+  SOCKET,
+  textOf,
+} from '../../helpers/node-to-set-up.ts';
 
 /** Lines of the old text that the new one lacks. */
 function lost(before: string, after: string): string[] {
@@ -317,75 +248,6 @@ describe('spandrel node setup', () => {
       `/etc/containerd/certs.d/${ECR}/hosts.toml`,
       '/var/lib/spandrel/node-setup.json',
     ]);
-  });
-});
-
-describe('spandrel node setup --undo', () => {
-  it('leaves a file alone that somebody has changed since, and keeps what it was', async () => {
-    const node = await nodeWith({ ...LAZY_NODE, [CONFIG]: CONFIG_V2 });
-    await setUp(node, '--proxy', PROXY, '--registry', 'docker.io', '--lazy');
-    const written = await textOf(node, CONFIG);
-    await writeFile(join(node.root, CONFIG), `${written}# changed\n`);
-    const run = await setUp(node, '--undo');
-    expect(run.status).toBe(1);
-    expect(run.stdout).toContain(`${CONFIG} was changed since`);
-    expect(await textOf(node, CONFIG)).toBe(`${written}# changed\n`);
-    await writeFile(join(node.root, CONFIG), written);
-    expect(await setUp(node, '--undo')).toMatchObject({ status: 0 });
-    expect(await textOf(node, CONFIG)).toBe(CONFIG_V2);
-  });
-
-  it('restores the first state after several runs, and modes stay', async () => {
-    const node = await nodeWith({ ...LAZY_NODE, [CONFIG]: CONFIG_V3 });
-    await chmod(join(node.root, CONFIG), 0o600);
-    const before = await snapshot(node);
-    for (const registry of ['docker.io', ECR]) await setUp(node, '--proxy', PROXY, '--registry', registry);
-    await setUp(node, '--proxy', HTTP_PROXY, '--registry', ECR, '--lazy');
-    expect((await stat(join(node.root, CONFIG))).mode & 0o777).toBe(0o600);
-    await setUp(node, '--undo');
-    expect(await snapshot(node)).toEqual(before);
-  });
-
-  it('a run with other flags replaces what the one before wrote', async () => {
-    const node = await nodeWith({ ...LAZY_NODE, [CONFIG]: CONFIG_V2 });
-    const before = await snapshot(node);
-    await setUp(node, '--proxy', PROXY, '--registry', 'docker.io', '--lazy');
-    const other = ['--proxy', HTTP_PROXY, '--registry', ECR];
-    const run = await setUp(node, ...other);
-    expect(run.stdout).toContain(`+++ /dev/null\n@@ -1,4 +1,0 @@\n-server = "https://registry-1.docker.io"`);
-    expect(run.stdout).toContain('systemctl restart soci-snapshotter');
-    const fresh = await nodeWith({ ...LAZY_NODE, [CONFIG]: CONFIG_V2 });
-    await setUp(fresh, ...other);
-    const { '/var/lib/spandrel/node-setup.json': _saved, ...files } = await snapshot(node);
-    expect(await snapshot(fresh)).toMatchObject(files);
-    const undone = await setUp(node, '--undo');
-    expect(undone.stdout).toContain('systemctl restart containerd');
-    expect(await snapshot(node)).toEqual(before);
-  });
-
-  it('says that there is nothing to undo', async () => {
-    const run = await setUp(await nodeWith({}), '--undo');
-    expect(run).toMatchObject({ status: 0, stdout: 'nothing to undo\n' });
-  });
-});
-
-describe('spandrel doctor --fix', () => {
-  it('sets the node up, and then finds its files right', async () => {
-    const node = await nodeWith({ ...LAZY_NODE, [CONFIG]: CONFIG_V2 });
-    const proxy = 'http://127.0.0.1:9';
-    const flags = ['--root', node.root, '--proxy', proxy, '--json'];
-    const fix = async (...more: string[]): Promise<{ findings: Finding[]; fixed?: { files: object[] } }> =>
-      JSON.parse((await runInProcess('doctor', ...flags, ...more)).stdout) as never;
-    const areas = ({ findings }: { findings: Finding[] }): string[] =>
-      findings.filter(({ status }) => status === 'problem').map(({ area }) => area);
-    expect(areas(await fix())).toContain('containerd');
-    const fixed = await fix('--fix', '--registry', 'docker.io');
-    // No proxy runs.
-    expect(new Set(areas(fixed))).toEqual(new Set(['proxy']));
-    expect(fixed.fixed?.files).toHaveLength(4);
-    // The registry of hosts.toml is known then.
-    expect((await fix('--fix')).fixed?.files).toEqual([]);
-    expect(await problems(node, proxy)).toEqual([]);
   });
 });
 

@@ -1,0 +1,90 @@
+import { chmod, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { describe, expect, it } from 'vitest';
+
+import type { Finding } from '../../../src/cli/doctor/finding.ts';
+import { runInProcess } from '../../helpers/run-in-process.ts';
+import {
+  CONFIG,
+  CONFIG_V2,
+  CONFIG_V3,
+  ECR,
+  HTTP_PROXY,
+  LAZY_NODE,
+  nodeWith,
+  problems,
+  PROXY,
+  setUp,
+  snapshot,
+  textOf,
+} from '../../helpers/node-to-set-up.ts';
+
+describe('spandrel node setup --undo', () => {
+  it('leaves a file alone that somebody has changed since, and keeps what it was', async () => {
+    const node = await nodeWith({ ...LAZY_NODE, [CONFIG]: CONFIG_V2 });
+    await setUp(node, '--proxy', PROXY, '--registry', 'docker.io', '--lazy');
+    const written = await textOf(node, CONFIG);
+    await writeFile(join(node.root, CONFIG), `${written}# changed\n`);
+    const run = await setUp(node, '--undo');
+    expect(run.status).toBe(1);
+    expect(run.stdout).toContain(`${CONFIG} was changed since`);
+    expect(await textOf(node, CONFIG)).toBe(`${written}# changed\n`);
+    await writeFile(join(node.root, CONFIG), written);
+    expect(await setUp(node, '--undo')).toMatchObject({ status: 0 });
+    expect(await textOf(node, CONFIG)).toBe(CONFIG_V2);
+  });
+
+  it('restores the first state after several runs, and modes stay', async () => {
+    const node = await nodeWith({ ...LAZY_NODE, [CONFIG]: CONFIG_V3 });
+    await chmod(join(node.root, CONFIG), 0o600);
+    const before = await snapshot(node);
+    for (const registry of ['docker.io', ECR]) await setUp(node, '--proxy', PROXY, '--registry', registry);
+    await setUp(node, '--proxy', HTTP_PROXY, '--registry', ECR, '--lazy');
+    expect((await stat(join(node.root, CONFIG))).mode & 0o777).toBe(0o600);
+    await setUp(node, '--undo');
+    expect(await snapshot(node)).toEqual(before);
+  });
+
+  it('a run with other flags replaces what the one before wrote', async () => {
+    const node = await nodeWith({ ...LAZY_NODE, [CONFIG]: CONFIG_V2 });
+    const before = await snapshot(node);
+    await setUp(node, '--proxy', PROXY, '--registry', 'docker.io', '--lazy');
+    const other = ['--proxy', HTTP_PROXY, '--registry', ECR];
+    const run = await setUp(node, ...other);
+    expect(run.stdout).toContain(`+++ /dev/null\n@@ -1,4 +1,0 @@\n-server = "https://registry-1.docker.io"`);
+    expect(run.stdout).toContain('systemctl restart soci-snapshotter');
+    const fresh = await nodeWith({ ...LAZY_NODE, [CONFIG]: CONFIG_V2 });
+    await setUp(fresh, ...other);
+    const { '/var/lib/spandrel/node-setup.json': _saved, ...files } = await snapshot(node);
+    expect(await snapshot(fresh)).toMatchObject(files);
+    const undone = await setUp(node, '--undo');
+    expect(undone.stdout).toContain('systemctl restart containerd');
+    expect(await snapshot(node)).toEqual(before);
+  });
+
+  it('says that there is nothing to undo', async () => {
+    const run = await setUp(await nodeWith({}), '--undo');
+    expect(run).toMatchObject({ status: 0, stdout: 'nothing to undo\n' });
+  });
+});
+
+describe('spandrel doctor --fix', () => {
+  it('sets the node up, and then finds its files right', async () => {
+    const node = await nodeWith({ ...LAZY_NODE, [CONFIG]: CONFIG_V2 });
+    const proxy = 'http://127.0.0.1:9';
+    const flags = ['--root', node.root, '--proxy', proxy, '--json'];
+    const fix = async (...more: string[]): Promise<{ findings: Finding[]; fixed?: { files: object[] } }> =>
+      JSON.parse((await runInProcess('doctor', ...flags, ...more)).stdout) as never;
+    const areas = ({ findings }: { findings: Finding[] }): string[] =>
+      findings.filter(({ status }) => status === 'problem').map(({ area }) => area);
+    expect(areas(await fix())).toContain('containerd');
+    const fixed = await fix('--fix', '--registry', 'docker.io');
+    // No proxy runs.
+    expect(new Set(areas(fixed))).toEqual(new Set(['proxy']));
+    expect(fixed.fixed?.files).toHaveLength(4);
+    // The registry of hosts.toml is known then.
+    expect((await fix('--fix')).fixed?.files).toEqual([]);
+    expect(await problems(node, proxy)).toEqual([]);
+  });
+});
