@@ -10,6 +10,7 @@ import { upstreamAuth } from '../src/config/upstream-auth.ts';
 import { upstream } from '../src/config/upstream-config.ts';
 import { printAdminApi } from '../src/http/admin/print-admin-api.ts';
 import { printErrorTable } from './print-error-table.ts';
+import { printPrometheusRule } from './print-prometheus-rule.ts';
 import { printMetricTable } from '../src/telemetry/print-metric-table.ts';
 import { Metrics } from '../src/telemetry/metrics.ts';
 import { printRooms } from './rooms.ts';
@@ -23,6 +24,7 @@ const FILES: Readonly<Record<string, Print>> = {
   'config/spandrel.yaml': printDefaultConfig,
   'docs/reference/configuration.schema.json': printConfigSchema,
   'load/RESULTS.md': printResults,
+  'docker/kubernetes-eks/prometheus-rule.yaml': printPrometheusRule,
 };
 
 /** Documents with generated parts between markers of these names. */

@@ -35,6 +35,8 @@ const NOT_RUN: readonly (readonly [begin: string, reason: string])[] = [
   ['# on a node', 'needs a node, and a proxy with another name'],
   ['docker ', 'needs Docker'],
   ['helm ', 'needs a cluster: test/docker/helm-chart.test.ts checks the files'],
+  ['aws ', 'needs AWS'],
+  ['sed -i', 'changes the checkout: test/docker/kubernetes-eks.test.ts compares the table with the files'],
   ['kubectl ', 'needs a cluster: test/docker/kubernetes-eks.test.ts checks the files'],
   [
     'npx spandrel serve',

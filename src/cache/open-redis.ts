@@ -1,6 +1,7 @@
 import type { ReadFile } from '../config/config-files.ts';
 import type { Config } from '../config/config-keys.ts';
 import { readNamedFile } from '../config/read-named-file.ts';
+import { Secret } from '../core/secret.ts';
 import type { Events } from '../telemetry/events.ts';
 import { readSharedKey } from './read-shared-key.ts';
 import { RedisCache } from './redis-cache.ts';
@@ -14,11 +15,15 @@ export async function openRedis(
   read: ReadFile,
   events: Events,
 ): Promise<RedisCache | undefined> {
-  const { url, cluster, ttlSeconds, ca } = config.cache.redis;
+  const { url, cluster, ttlSeconds, ca, passwordFile } = config.cache.redis;
   if (url === undefined) return undefined;
+  const password =
+    passwordFile === undefined
+      ? undefined
+      : new Secret(await readNamedFile('cache.redis.passwordFile', passwordFile, read));
   const authority = ca === undefined ? undefined : await readNamedFile('cache.redis.ca', ca, read);
   const key = await readSharedKey(config.cache.redis, read);
-  const redis = new RedisCache({ url, cluster, ttlSeconds, ca: authority, key, events });
+  const redis = new RedisCache({ url, password, cluster, ttlSeconds, ca: authority, key, events });
   await redis.connected();
   return redis;
 }

@@ -24,6 +24,8 @@ const MAX_RECONNECT_DELAY_MS = 2000;
 
 export interface RedisCacheDeps {
   readonly url: Secret;
+  /** Instead of one in the URL. */
+  readonly password?: Secret | undefined;
   /** PEM text of an authority that is trusted besides the default ones. */
   readonly ca?: string | undefined;
   /** Whether `url` is a node of a Redis Cluster. */
@@ -52,7 +54,7 @@ export class RedisCache implements ByteCache, AsyncDisposable {
     this.#ttlSeconds = deps.ttlSeconds;
     this.#events = deps.events;
     this.#seal = deps.key && new ValueSeal(deps.key);
-    const address = parseRedisUrl(deps.url, deps.ca);
+    const address = parseRedisUrl(deps.url, deps);
     this.#redis = deps.cluster ? openCluster(address) : new Redis({ ...address, ...COMMON, retryStrategy });
     let reachable = true;
     this.#redis.on('ready', () => {

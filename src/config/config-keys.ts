@@ -124,6 +124,10 @@ export const CONFIG_KEYS = {
     secret,
     'cache that replicas share, `redis://[user:password@]host:port[/db]` or `rediss://…`',
   ),
+  'cache.redis.passwordFile': optional(
+    secretFile,
+    'file that holds the password, instead of one in the URL; a change needs a restart',
+  ),
   'cache.redis.ca': optional(
     filePath,
     'PEM file of the authority of a `rediss://` server, trusted besides the usual ones',

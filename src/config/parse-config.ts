@@ -203,6 +203,12 @@ function contradictions(config: Config): string[] {
     problems.push('cache.redis: key and keyFile exclude each other');
   if ((key !== undefined || keyFile !== undefined) && config.cache.redis.url === undefined)
     problems.push('cache.redis.key: needs cache.redis.url');
+  if (config.cache.redis.passwordFile !== undefined) {
+    const { url } = config.cache.redis;
+    if (url === undefined) problems.push('cache.redis.passwordFile: needs cache.redis.url');
+    else if (URL.canParse(url.reveal()) && new URL(url.reveal()).password !== '')
+      problems.push('cache.redis: passwordFile and a password in the url exclude each other');
+  }
   if (config.cache.redis.cluster && config.cache.redis.url === undefined)
     problems.push('cache.redis.cluster: needs cache.redis.url');
   const redisUrl = config.cache.redis.url?.reveal();

@@ -46,7 +46,9 @@ let redisUrl: string;
 
 beforeAll(async () => {
   const { caFile, server, client } = cleanup.use(await createCertificates());
-  redisUrl = cleanup.use(await RedisServer.start({ tls: server })).url;
+  const password = makeSecret('password of Redis', 'p@ss:word/%');
+  const redis = cleanup.use(await RedisServer.start({ tls: server, user: { name: 'proxy', password } }));
+  redisUrl = `rediss://proxy@127.0.0.1:${redis.port}`;
   contents = {
     'listen.tls.cert': await readFile(server.cert),
     'listen.tls.key': await readFile(server.key),
@@ -56,6 +58,7 @@ beforeAll(async () => {
     'admin.tls.clientCa': await readFile(caFile),
     'admin.tokenFile': `${makeSecret('token')}\n`,
     'cache.redis.ca': await readFile(caFile),
+    'cache.redis.passwordFile': `${password}\n`,
     'cache.redis.keyFile': `${makeSecret('key of Redis')}\n`,
     'access.htpasswdFile': `alice:${await hash('wonderland', 4)}\n`,
     'upstreams[].ca': await readFile(caFile),
@@ -90,7 +93,14 @@ async function writeConfig(missing = 'none'): Promise<string> {
     listen: { port: 0, tls: tls('listen') },
     admin: { port: 0, tls: tls('admin'), tokenFile: at('admin.tokenFile') },
     storage: { root: join(folder, `data-${missing}`) },
-    cache: { redis: { url: redisUrl, ca: at('cache.redis.ca'), keyFile: at('cache.redis.keyFile') } },
+    cache: {
+      redis: {
+        url: redisUrl,
+        passwordFile: at('cache.redis.passwordFile'),
+        ca: at('cache.redis.ca'),
+        keyFile: at('cache.redis.keyFile'),
+      },
+    },
     access: { kind: 'htpasswd', htpasswdFile: at('access.htpasswdFile') },
     upstreams: [
       { name: 'own', url: 'https://127.0.0.1:9', ...own, auth: basic },

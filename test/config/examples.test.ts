@@ -4,6 +4,7 @@ import { parse as parseToml } from 'smol-toml';
 import { describe, expect, it } from 'vitest';
 import { parse as parseYaml } from 'yaml';
 
+import { checkSnapshotter } from '../../src/cli/doctor/check-snapshotter.ts';
 import { parseConfig } from '../../src/config/parse-config.ts';
 import { parseEcrHost } from '../../src/core/ecr-host.ts';
 import { Events } from '../../src/telemetry/events.ts';
@@ -89,7 +90,7 @@ describe('the files for nodes that write containerd’s configuration themselves
   const REGISTRY = '123456789012.dkr.ecr.eu-central-1.amazonaws.com';
   const PROXY = 'https://registry.internal.example.com';
 
-  it('al2023-user-data.txt has the files that node setup writes, with nothing to change', async () => {
+  it('al2023-user-data.txt has the files that node setup writes, and credentials for the snapshotter', async () => {
     const parts = readParts(read('al2023-user-data.txt'));
     const cloud = parseYaml(parts.get('text/cloud-config') ?? '') as {
       write_files: { path: string; content: string }[];
@@ -97,7 +98,7 @@ describe('the files for nodes that write containerd’s configuration themselves
     const node = parseYaml(parts.get('application/node.eks.aws') ?? '') as {
       apiVersion: string;
       kind: string;
-      spec: { containerd: { config: string } };
+      spec: { containerd: { config: string }; kubelet: { config: { imageServiceEndpoint: string } } };
     };
     expect([node.apiVersion, node.kind]).toEqual(['node.eks.aws/v1alpha1', 'NodeConfig']);
     const present = { [SOCKET]: '', '/dev/fuse': '' };
@@ -117,7 +118,18 @@ describe('the files for nodes that write containerd’s configuration themselves
     expect(again).toMatchObject({ status: 0, stderr: '', stdout: 'nothing to change\n' });
     await using bare = await NodeTree.create({ ...present, [config]: own });
     await runInProcess('node', 'setup', '--root', bare.root, ...flags);
-    for (const [path, text] of Object.entries(written)) expect(await bare.files.readText(path)).toBe(text);
+    for (const [path, text] of Object.entries(written)) {
+      const [setUp, credentials = ''] = text.split('\n# The kubelet');
+      expect(await bare.files.readText(path)).toBe(setUp);
+      expect(credentials !== '').toBe(path.includes('soci-snapshotter'));
+    }
+    // The snapshotter sees the credentials of pulls only if the kubelet pulls through it.
+    expect(node.spec.kubelet.config.imageServiceEndpoint).toBe(`unix://${SOCKET}`);
+    const { modes, findings } = await checkSnapshotter(given.files, {
+      proxy: new URL(PROXY),
+      mirrored: [REGISTRY],
+    });
+    expect([modes.v2, findings.filter(({ message }) => message.includes('credentials'))]).toEqual([true, []]);
   });
 
   it('bottlerocket.toml and talos-patch.yaml lead the same registry to the same proxy', () => {

@@ -131,6 +131,8 @@ describe('parseConfig', () => {
     ['upstreams: [{host: a.io, cert: a.pem}]', 'cert and key need each other'],
     ['upstreams: [{host: a.io, requestsPerSecond: {blob: 0}}]', 'blob: expected a whole number'],
     ['cache: {redis: {url: "redis://x", ca: a.pem}}', 'begins with rediss://'],
+    ['cache: {redis: {passwordFile: a}}', 'cache.redis.passwordFile: needs cache.redis.url'],
+    ['cache: {redis: {url: "redis://:x@y", passwordFile: a}}', 'passwordFile and a password in the url'],
     ['access: {cidrs: [10.0.0.0/33]}', 'expected a network'],
     [': :', 'not YAML'],
   ])('refuses %s', (yaml, words) => {

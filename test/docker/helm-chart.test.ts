@@ -11,8 +11,6 @@ import { kustomize, type KubernetesObject } from '../helpers/kubernetes-objects.
 const ROOT = resolve(import.meta.dirname, '../..');
 const CHART = join(ROOT, 'docker/helm/spandrel');
 
-const REDIS = { SPANDREL_CACHE_REDIS_URL: 'rediss://:x@redis.example.com:6379' };
-
 interface Container {
   readonly args: readonly string[];
   readonly ports: readonly { readonly name: string; readonly containerPort: number }[];
@@ -174,7 +172,19 @@ describe('the Helm chart', () => {
     const forEks = parse(readFileSync(join(ROOT, 'docker/helm/values-eks.yaml'), 'utf8')) as object;
     expect([accepts(merge(values, forEks) as object), validate.errors]).toEqual([true, null]);
     const { config } = merge(values, forEks) as Values;
-    expect(() => parseConfig({ yaml: stringify(config), environment: REDIS })).not.toThrow();
+    // The same as with kustomize.
+    const overlay = kustomize(join(ROOT, 'docker/kubernetes-eks'));
+    const { data } = overlay.find(({ kind }) => kind === 'ConfigMap') as KubernetesObject & {
+      readonly data: Record<string, string>;
+    };
+    expect(parseConfig({ yaml: stringify(config), environment: {} })).toEqual(
+      parseConfig({ yaml: data['spandrel.yaml'] ?? '', environment: {} }),
+    );
+    const set = overlay.find(({ kind }) => kind === 'StatefulSet') as Workload;
+    expect(forEks).toMatchObject({
+      terminationGracePeriodSeconds: set.spec.template.spec['terminationGracePeriodSeconds'],
+      persistence: { size: set.spec.volumeClaimTemplates[0]?.spec.resources.requests.storage },
+    });
     const refused = [
       { replica: 2 },
       { kind: 'DaemonSet' },
@@ -189,10 +199,12 @@ describe('the Helm chart', () => {
     expect(refused.filter(accepts)).toEqual([]);
   });
 
-  it('has the dashboard of config/grafana, and the version of the package', () => {
-    expect(realpathSync(join(CHART, 'files/dashboard.json'))).toBe(
-      join(ROOT, 'config/grafana/spandrel.json'),
-    );
+  it('has the dashboard and the alerts of config, and the version of the package', () => {
+    for (const [file, original] of [
+      ['dashboard.json', 'grafana/spandrel.json'],
+      ['alerts.yaml', 'prometheus/alerts.yaml'],
+    ] as const)
+      expect(realpathSync(join(CHART, 'files', file))).toBe(join(ROOT, 'config', original));
     const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
     expect(parse(read('Chart.yaml'))).toMatchObject({ name: 'spandrel', version, appVersion: version });
   });

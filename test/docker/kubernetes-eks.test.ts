@@ -1,8 +1,10 @@
 import { once } from 'node:events';
+import { readdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 
 import { describe, expect, it } from 'vitest';
+import { parse } from 'yaml';
 
 import { checkContainerd } from '../../src/cli/doctor/check-containerd.ts';
 import { checkMirrors } from '../../src/cli/doctor/check-mirrors.ts';
@@ -16,6 +18,7 @@ import { expectValidObjects, kustomize, type KubernetesObject } from '../helpers
 import { NodeTree } from '../helpers/node-tree.ts';
 import { startProgram } from '../helpers/programs.ts';
 import { RedisServer } from '../helpers/redis-server.ts';
+import { makeSecret } from '../helpers/secrets.ts';
 import { fencedBlocks, shellBlocks } from '../helpers/shell-blocks.ts';
 import { startKustomized } from '../helpers/start-kustomized.ts';
 
@@ -41,7 +44,11 @@ interface Volume {
 interface Workload extends KubernetesObject {
   readonly spec: {
     readonly template: {
-      readonly spec: { readonly containers: readonly Container[]; readonly volumes: readonly Volume[] };
+      readonly spec: {
+        readonly terminationGracePeriodSeconds: number;
+        readonly containers: readonly Container[];
+        readonly volumes: readonly Volume[];
+      };
     };
     readonly volumeClaimTemplates: readonly {
       readonly spec: { readonly resources: { readonly requests: { readonly storage: string } } };
@@ -54,6 +61,18 @@ interface Service extends KubernetesObject {
     readonly type?: string;
     readonly ports: readonly { readonly name: string; readonly port: number }[];
   };
+}
+
+/** Files of the base that the overlay replaces. */
+const REPLACED: readonly string[] = [
+  'docker/kubernetes/config.yaml',
+  'docker/kubernetes/kustomization.yaml',
+  'docker/kubernetes/service-account.yaml',
+];
+
+/** What stands between backticks. */
+function codesIn(text: string): string[] {
+  return Array.from(text.matchAll(/`([^`]+)`/g), ([, code = '']) => code);
 }
 
 const objects = kustomize(join(ROOT, 'docker/kubernetes-eks'));
@@ -69,8 +88,7 @@ function shippedConfig(): Config {
   const { data } = find('ConfigMap', 'spandrel') as KubernetesObject & {
     readonly data: Record<string, string>;
   };
-  const environment = { SPANDREL_CACHE_REDIS_URL: 'rediss://:x@redis.example.com:6379' };
-  return parseConfig({ yaml: data['spandrel.yaml'] ?? '', environment });
+  return parseConfig({ yaml: data['spandrel.yaml'] ?? '', environment: {} });
 }
 
 async function recipe(): Promise<string> {
@@ -82,23 +100,30 @@ describe('the overlay for EKS', () => {
   const { containers, volumes } = workload.spec.template.spec;
 
   it('is made of objects that the API knows, field by field', async () => {
-    const ofCluster = [...objects, ...nodes].filter(({ kind }) => kind !== 'ServiceMonitor');
+    const ofCluster = [...objects, ...nodes].filter(
+      ({ apiVersion }) => !apiVersion.startsWith('monitoring.coreos.com/'),
+    );
     expect(ofCluster.length).toBeGreaterThanOrEqual(9);
     await expectValidObjects(ofCluster);
   });
 
   it('has a configuration that the proxy takes, in front of ECR, with TLS, a token and sealed Redis', () => {
-    const { upstreams = [], listen, admin, cache } = shippedConfig();
+    const { upstreams = [], listen, access, admin, cache } = shippedConfig();
     expect(upstreams.map(({ host, auth }) => [host, auth.kind, parseEcrHost(host)?.kind])).toEqual([
       [REGISTRY, 'ecr', 'private'],
     ]);
     expect(listen.hosts).toEqual([new URL(PROXY).host]);
+    expect(access.cidrs).not.toEqual(undefined);
     expect([listen.tls.cert, admin.tokenFile, cache.redis.keyFile].includes(undefined)).toBe(false);
   });
 
   it('starts with its configuration and the files that the Secrets mount', async () => {
-    const redis = cleanup.use(await RedisServer.start());
-    const { process, folder } = await startKustomized(objects, { SPANDREL_CACHE_REDIS_URL: redis.url });
+    const password = makeSecret('password of Redis', 'p@ss:word/');
+    const redis = cleanup.use(await RedisServer.start({ user: { name: 'proxy', password } }));
+    const { process, folder } = await startKustomized(objects, {
+      environment: { SPANDREL_CACHE_REDIS_URL: `redis://proxy@127.0.0.1:${redis.port}` },
+      secrets: { 'redis-password': password },
+    });
     const { url, adminUrl } = await process.listening();
     expect(url).toMatch(/^https:/);
     const token = await readFile(join(folder, '/etc/spandrel-secrets/admin-token'), 'utf8');
@@ -119,7 +144,8 @@ describe('the overlay for EKS', () => {
       return paths.map((path) => `${mount}/${path}`);
     });
     const { cert, key } = listen.tls;
-    expect(new Set(files)).toEqual(new Set([cert, key, admin.tokenFile, cache.redis.keyFile]));
+    const { keyFile, passwordFile } = cache.redis;
+    expect(new Set(files)).toEqual(new Set([cert, key, admin.tokenFile, keyFile, passwordFile]));
   });
 
   it('uses the secrets, and the keys in them, that the recipe creates', async () => {
@@ -135,6 +161,42 @@ describe('the overlay for EKS', () => {
     expect(new Set([...used, ...mounted.map(({ key }) => key)])).toEqual(new Set(created));
     expect(script?.script).toContain('create secret tls spandrel-tls ');
     expect(volumes.map(({ secret }) => secret?.secretName)).toContain('spandrel-tls');
+  });
+
+  it('stops after the load balancer has noticed, and within the time that a pod gets', () => {
+    const { delayMs, graceMs } = shippedConfig().shutdown;
+    expect(delayMs).toBeGreaterThanOrEqual(120_000);
+    expect(workload.spec.template.spec.terminationGracePeriodSeconds * 1000).toBeGreaterThan(
+      delayMs + graceMs,
+    );
+    expect(JSON.stringify(find('Namespace', 'spandrel').metadata)).toContain(
+      '"elbv2.k8s.aws/pod-readiness-gate-inject":"enabled"',
+    );
+  });
+
+  it('brings the alerts as an object of the operator, and is scraped by its monitor alone', async () => {
+    const alerts = parse(await readFile(join(ROOT, 'config/prometheus/alerts.yaml'), 'utf8')) as object;
+    expect(find('PrometheusRule', 'spandrel')).toMatchObject({ spec: alerts });
+    expect(JSON.stringify(objects)).not.toContain('prometheus.io/scrape');
+  });
+
+  it('has placeholders in no other files than the recipe lists', async () => {
+    const rows = (await recipe()).split('\n').filter((line) => line.startsWith('| `'));
+    const table = rows.map((line) => line.split('|').map((cell) => cell.trim()));
+    expect(table.length).toBeGreaterThan(4);
+    const listed = table.flatMap(([, placeholders = '', , places = '']) =>
+      codesIn(placeholders).map((placeholder) => ({ placeholder, places: codesIn(places) })),
+    );
+    const texts = new Map<string, string>();
+    for (const folder of ['docker/kubernetes', 'docker/kubernetes-eks', 'docker/kubernetes-nodes'])
+      for (const name of readdirSync(join(ROOT, folder)))
+        texts.set(`${folder}/${name}`, await readFile(join(ROOT, folder, name), 'utf8'));
+    for (const { placeholder, places } of listed) {
+      const holding = [...texts].filter(([, text]) => text.includes(placeholder)).map(([path]) => path);
+      // What the overlay replaces need not be edited.
+      const toEdit = holding.filter((path) => !REPLACED.includes(path));
+      expect([placeholder, places.toSorted()]).toEqual([placeholder, toEdit.toSorted()]);
+    }
   });
 
   it('has a volume that the store fits in, with a tenth to spare', () => {
@@ -163,7 +225,7 @@ describe('the overlay for EKS', () => {
         readonly egress: readonly { readonly ports: readonly { readonly port: number }[] }[];
       };
     };
-    expect(spec.egress.at(-1)?.ports.map(({ port }) => port)).toEqual([6379, 443]);
+    expect(spec.egress.at(-1)?.ports.map(({ port }) => port)).toEqual([6379, 6380, 443]);
     expect(spec.egress).toHaveLength(3);
   });
 });

@@ -101,7 +101,9 @@ describe('the Kubernetes manifests', () => {
     expect(container?.volumeMounts.filter(({ readOnly }) => readOnly !== true)).toEqual([
       expect.objectContaining({ mountPath: config.storage.root }),
     ]);
-    expect(spec.terminationGracePeriodSeconds * 1000).toBeGreaterThan(config.shutdown.graceMs);
+    expect(spec.terminationGracePeriodSeconds * 1000).toBeGreaterThan(
+      config.shutdown.delayMs + config.shutdown.graceMs,
+    );
   });
 
   it('start with their configuration, without a warning about secrets', async () => {

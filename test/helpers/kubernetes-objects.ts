@@ -68,9 +68,9 @@ interface Kustomization {
 }
 
 interface Operation {
-  readonly op: 'add' | 'replace';
+  readonly op: 'add' | 'replace' | 'remove';
   readonly path: string;
-  readonly value: unknown;
+  readonly value?: unknown;
 }
 
 /** The objects of a folder with a kustomization, patched; names, labels and images are left as they are. */
@@ -115,8 +115,9 @@ function operate(object: KubernetesObject, operations: readonly Operation[]): un
     const last = parts.pop() ?? '';
     let at = patched;
     for (const part of parts) at = at[part] as Record<string, unknown>;
-    if (op === 'replace' && at[last] === undefined) throw new Error(`${path} is not there`);
-    if (Array.isArray(at) && last === '-') at.push(value);
+    if (op !== 'add' && at[last] === undefined) throw new Error(`${path} is not there`);
+    if (op === 'remove') delete at[last];
+    else if (Array.isArray(at) && last === '-') at.push(value);
     else at[last] = value;
   }
   return patched;

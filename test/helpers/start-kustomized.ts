@@ -24,13 +24,19 @@ interface StatefulSet extends KubernetesObject {
   };
 }
 
+export interface KustomizedOptions {
+  readonly environment?: Readonly<Record<string, string>>;
+  /** Contents of mounted files by name; random ones without. */
+  readonly secrets?: Readonly<Record<string, string>>;
+}
+
 /**
  * `spandrel serve` with the configuration of these objects and the files that their Secrets mount, below a
  * temporary folder. It listens on free ports of loopback. A Secret without items holds a certificate.
  */
 export async function startKustomized(
   objects: readonly KubernetesObject[],
-  environment: Readonly<Record<string, string>> = {},
+  { environment = {}, secrets = {} }: KustomizedOptions = {},
 ): Promise<{ readonly process: SpandrelProcess; readonly folder: string }> {
   const find = (kind: string): KubernetesObject => {
     const found = objects.find((object) => object.kind === kind);
@@ -43,7 +49,7 @@ export async function startKustomized(
   for (const { name, secret } of volumes) {
     if (secret === undefined) continue;
     const mount = containers[0]?.volumeMounts.find((candidate) => candidate.name === name)?.mountPath ?? '';
-    await writeSecret(join(folder, mount), secret.items);
+    await writeSecret(join(folder, mount), secrets, secret.items);
   }
   const config = join(folder, 'spandrel.yaml');
   const text = data['spandrel.yaml'] ?? '';
@@ -62,10 +68,14 @@ export async function startKustomized(
   return { process, folder };
 }
 
-async function writeSecret(mount: string, items?: readonly { readonly path: string }[]): Promise<void> {
+async function writeSecret(
+  mount: string,
+  secrets: Readonly<Record<string, string>>,
+  items?: readonly { readonly path: string }[],
+): Promise<void> {
   await mkdir(mount, { recursive: true });
   for (const { path } of items ?? [])
-    await writeFile(join(mount, path), `${makeSecret(path)}\n`, { mode: 0o440 });
+    await writeFile(join(mount, path), `${secrets[path] ?? makeSecret(path)}\n`, { mode: 0o440 });
   if (items !== undefined) return;
   const { server } = cleanup.use(await createCertificates());
   await copyFile(server.cert, join(mount, 'tls.crt'));
