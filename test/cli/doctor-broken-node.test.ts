@@ -2,7 +2,7 @@ import { readFile, rename, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:https';
 import { join, resolve } from 'node:path';
 
-import { beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 
 import type { Finding } from '../../src/cli/doctor/finding.ts';
 import { cleanup } from '../helpers/cleanup.ts';
@@ -13,7 +13,7 @@ import { runInProcess } from '../helpers/run-in-process.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const REGISTRY = '123456789012.dkr.ecr.eu-central-1.amazonaws.com';
-/** Nothing listens there: the files of the node are judged all the same. */
+/** Without a proxy, the files of the node are judged all the same. */
 const PROXY = 'https://registry.invalid';
 const HOSTS = `/etc/containerd/certs.d/${REGISTRY}/hosts.toml`;
 const CONTAINERD = '/etc/containerd/config.toml';
@@ -40,6 +40,8 @@ async function change(path: string, from: string, to: string): Promise<void> {
 }
 
 async function doctor(): Promise<{ status: number; problems: Finding[] }> {
+  // No name is looked up: the proxy is away.
+  using _fetch = vi.spyOn(globalThis, 'fetch').mockRejectedValue(new TypeError('fetch failed'));
   const { status, stdout } = await runInProcess('doctor', '--json', '--proxy', PROXY, '--root', tree.root);
   const { findings } = JSON.parse(stdout) as { findings: Finding[] };
   const problems = findings.filter((found) => found.status === 'problem' && found.area !== 'proxy');

@@ -324,6 +324,22 @@ describe('doctor, soci-snapshotter', () => {
     ]);
   });
 
+  it.each([
+    ['none', '', {}, 1],
+    ['those of the kubelet', '[cri_keychain]\nenable_keychain = true\n', {}, 0],
+    ['those of Docker', '', { '/root/.docker/config.json': '{}' }, 0],
+  ])('notes whether the snapshotter has credentials for ECR: %s', async (_what, keychain, more, count) => {
+    const notes = async (registry: string): Promise<number> => {
+      const text = `${keychain}[content_store]\ntype = "containerd"\n[[resolver.host."${registry}".mirrors]]\nhost = "${PROXY.origin}/v2/x"`;
+      const { files } = await node({ '/etc/soci-snapshotter-grpc/config.toml': text, ...more });
+      const { findings } = await checkSnapshotter(files, { proxy: PROXY, mirrored: [registry] });
+      expect(problems(findings)).toEqual([]);
+      return findings.filter(({ message }) => message.includes('has no credentials')).length;
+    };
+    expect(await notes('123456789012.dkr.ecr.eu-central-1.amazonaws.com')).toBe(count);
+    expect(await notes('docker.io')).toBe(0);
+  });
+
   it('wants to be told of a proxy elsewhere that speaks plain HTTP', async () => {
     expect(problems(await check('', REMOTE))).toEqual([
       expect.stringMatching(/expects HTTPS at proxy.internal:5000/),

@@ -89,12 +89,11 @@ describe('spandrel serve', () => {
     }
   });
 
-  it('refuses connections when shutdown.delayMs are over, and exits with 0', async () => {
+  it('exits with 0 when shutdown.delayMs are over', async () => {
     await using child = new SpandrelProcess(['serve'], environment({ SPANDREL_SHUTDOWN_DELAY_MS: '20' }));
-    const { url } = await child.listening();
+    await child.listening();
     child.kill('SIGTERM');
     expect(await child.exitStatus()).toBe(0);
-    await expect(fetch(`${url}/v2/`)).rejects.toThrow('fetch failed');
   });
 
   it('aborts responses that exceed the grace period, and exits with 0', async () => {

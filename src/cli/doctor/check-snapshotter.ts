@@ -1,9 +1,11 @@
+import { parseEcrHost } from '../../core/ecr-host.ts';
 import { isLoopback } from '../../core/is-loopback.ts';
 import { type Finding, Report } from './finding.ts';
 import { type NodeFiles, tableAt, textOf, type TomlTable } from './node-files.ts';
 import { checkProtocol, readMirrors, reportLoopback, type SnapshotterMirror } from './snapshotter-mirrors.ts';
 
 export const SNAPSHOTTER_FILE = '/etc/soci-snapshotter-grpc/config.toml';
+const DOCKER_CONFIG = '/root/.docker/config.json';
 
 export interface SnapshotterQuestion {
   readonly proxy: URL;
@@ -43,6 +45,7 @@ export async function checkSnapshotter(
     report.ok(`there is no ${SNAPSHOTTER_FILE}: the defaults apply, which allow lazy loading`);
   const modes = checkModes(report, config);
   const mirrors = checkTopology(report, config, question);
+  await checkCredentials(report, files, config, mirrors);
   if (!(await files.exists('/dev/fuse'))) {
     report.problem(
       'there is no /dev/fuse: nothing can be mounted lazily',
@@ -154,6 +157,30 @@ function checkMirrored(
       'set type = "containerd" in [content_store]',
     );
   }
+}
+
+/**
+ * While the proxy is away, the snapshotter asks the registry itself (soci-snapshotter
+ * `docs/registry-authentication.md`). Only of ECR is it known that it wants credentials.
+ */
+async function checkCredentials(
+  report: Report,
+  files: NodeFiles,
+  config: TomlTable,
+  mirrors: readonly SnapshotterMirror[],
+): Promise<void> {
+  const hasKeychain = ['cri_keychain', 'kubeconfig_keychain'].some(
+    (name) => tableAt(config, name)['enable_keychain'] === true,
+  );
+  const names = mirrors.map(({ registry }) => registry);
+  const locked = names.filter((registry) => parseEcrHost(registry)?.kind === 'private');
+  if (locked.length === 0 || hasKeychain || (await files.exists(DOCKER_CONFIG))) return;
+  report.note(
+    `the snapshotter has no credentials for ${[...new Set(locked)].join(', ')}: while the proxy is away, ` +
+      'containers whose layers are not complete do not start',
+    `set enable_keychain = true in [cri_keychain] and imageServiceEndpoint of the kubelet, or write ` +
+      `${DOCKER_CONFIG} with a credential helper`,
+  );
 }
 
 function storeType(config: TomlTable): string {
