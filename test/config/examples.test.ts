@@ -90,7 +90,7 @@ describe('the files for nodes that write containerd’s configuration themselves
   const REGISTRY = '123456789012.dkr.ecr.eu-central-1.amazonaws.com';
   const PROXY = 'https://registry.internal.example.com';
 
-  it('al2023-user-data.txt has the files that node setup writes, and credentials for the snapshotter', async () => {
+  it('al2023-user-data.txt has what node setup writes, and credentials for the snapshotter', async () => {
     const parts = readParts(read('al2023-user-data.txt'));
     const cloud = parseYaml(parts.get('text/cloud-config') ?? '') as {
       write_files: { path: string; content: string }[];
