@@ -28,14 +28,8 @@ import { createBootProfiles } from './create-boot-profiles.ts';
 import { createImageJobs } from './create-image-jobs.ts';
 import { createLayerIndexes } from './create-layer-indexes.ts';
 import { createLazyImages } from './create-lazy-images.ts';
-import { TarContents } from './images/contents/tar-contents.ts';
-import { ConfigGate } from './images/lazy/config-gate.ts';
-import { BlobContents } from './images/contents/blob-contents.ts';
-import { LayerContents } from './images/contents/layer-contents.ts';
-import { ManifestContents } from './images/contents/manifest-contents.ts';
 import { Deliveries } from './images/proofs/deliveries.ts';
 import { DeliveryCheck } from './images/proofs/delivery-check.ts';
-import { DerivedBlobs } from './images/lazy/derived-blobs.ts';
 import { Catalog } from './images/operations/catalog.ts';
 import { ImageFiles } from './images/files/image-files.ts';
 import { ImageManifests } from './images/manifests/image-manifests.ts';
@@ -61,6 +55,9 @@ import { ReadAhead } from './spans/read-ahead.ts';
 import { SpanCache } from './spans/span-cache.ts';
 import { SpanFetcher } from './spans/span-fetcher.ts';
 import { ZtocJudge } from './spans/ztoc-judge.ts';
+import { createBootLayers } from './create-boot-layers.ts';
+import { createContents } from './create-contents.ts';
+import type { BootProfiles } from './boot/boot-profile.ts';
 import { TarRecords } from './images/proofs/tar-records.ts';
 import { ZtocStore } from './layers/ztoc-store.ts';
 import { generalPolicy, LiveSettings } from './live-settings.ts';
@@ -98,11 +95,12 @@ export interface AppOptions {
   readonly readFile?: ReadFile;
   /** Waits before a failed publication is tried again. */
   readonly pause?: Pause;
+  /** What starts read, instead of what is learned from them. */
+  readonly profiles?: BootProfiles | undefined;
 }
 
 /** Shares of `cache.memoryBytes`. */
 const SPAN_SHARE = 0.625;
-const MIN_ZTOC_BYTES = 64 * 2 ** 20;
 
 /** Share of the span memory that one reader may fetch ahead. */
 const READ_AHEAD_SHARE = 1 / 32;
@@ -162,7 +160,7 @@ export async function createApp(
   const manifestStore = new ManifestStore(files.open('manifest', { durable: false }));
   const origins = new Origins({ files: files.open('origin', { durable: false }), shared: redis });
 
-  const { buildPool, spanPool, treePool, profilePool } = openPools(config, { opening, events });
+  const { buildPool, spanPool, treePool, profilePool, bootPool } = openPools(config, { opening, events });
 
   const { engine, wasmFault } = chooseEngine(config.inflate.engine);
   events.engineChosen(engine, wasmFault);
@@ -250,7 +248,15 @@ export async function createApp(
   const recorded = { health, logger, storeBytes: maxBytes };
   const tarRecords = opening.use(TarRecords.open(join(root, 'records', 'tars'), recorded));
   const tarSpanBytes = config.index.inflatedSpanBytes;
-  const { startWatch } = createBootProfiles({ opening, root, recorded, indexes, profilePool, clock, events });
+  const { startWatch, profiles: learned } = createBootProfiles({
+    opening,
+    root,
+    recorded,
+    indexes,
+    profilePool,
+    clock,
+    events,
+  });
   const layers = new Layers({
     proofs,
     blobs,
@@ -261,6 +267,20 @@ export async function createApp(
     tarRecords,
     tarSpanBytes,
     maxSkippedBytes,
+  });
+  const bootParts = createBootLayers({
+    ...recorded,
+    opening,
+    root,
+    profiles: options.profiles ?? learned,
+    blobs,
+    layers,
+    indexes,
+    reader,
+    policies,
+    pool: bootPool,
+    memoryBytes: config.cache.memoryBytes,
+    events,
   });
   const servedImages = new ServedImages();
   const imageParts = {
@@ -273,6 +293,7 @@ export async function createApp(
     indexes,
     tars,
     records: tarRecords,
+    bootLayers: bootParts.bootLayers,
     shared: redis,
     pushed,
     policies,
@@ -285,7 +306,7 @@ export async function createApp(
     logger,
   };
   const lazyParts = createLazyImages(imageParts);
-  const { tarLayers, indexer, inflatedIndexer, lazyImages, lostDocuments } = lazyParts;
+  const { indexer, lostDocuments } = lazyParts;
   const shownImages = new ImageManifests({ manifests: lostDocuments.listed, configs });
   const shown = { manifests: lostDocuments, images: shownImages, layers };
   const pullLog = new PullLog(knownLayers, events);
@@ -299,47 +320,28 @@ export async function createApp(
     listen: await readTlsMaterial('listen', config.listen.tls, readNamedFile),
     admin: await readTlsMaterial('admin', config.admin.tls, readNamedFile),
   };
-  const derivedBlobs = new DerivedBlobs({
+  const contents = createContents({
+    ...imageParts,
+    ...lazyParts,
+    ...bootParts,
     ztocs: [ztocs, tarZtocs],
     blobs,
-    proofs,
-    lostDocuments,
-    maxBytes: Math.max(config.cache.memoryBytes, MIN_ZTOC_BYTES),
+    manifestStore,
+    publications,
+    reader,
+    pullLog,
+    startWatch,
+    memoryBytes: config.cache.memoryBytes,
   });
-  const configGate = new ConfigGate(manifestStore);
-  const layerContents = new LayerContents({ layers, indexes, reader });
   const registry = createRegistryServer({
     upstreams,
     access: gate,
-    manifestContents: new ManifestContents({
-      lostDocuments,
-      lazyImages,
-      configGate,
-      servedImages,
-      publications,
-    }),
-    blobContents: new BlobContents({
-      layers,
-      derivedBlobs,
-      tarContents: new TarContents({ tarLayers, layers, indexes, reader, pullLog, startWatch }),
-      configGate,
-      pullLog,
-      startWatch,
-    }),
+    ...contents,
     layers,
-    layerContents,
     catalog: new Catalog(upstreams, new ServedRepositories(table)),
     referrers: new Referrers({ manifests, indexer, pushed, policies, logger }),
-    imageFiles: new ImageFiles({ ...shown, contents: layerContents, indexes, trees }),
-    imageOverview: new ImageOverview({
-      ...shown,
-      configs,
-      indexer,
-      inflatedIndexer,
-      pushed,
-      policies,
-      pullLog,
-    }),
+    imageFiles: new ImageFiles({ ...shown, contents: contents.layerContents, indexes, trees }),
+    imageOverview: new ImageOverview({ ...imageParts, ...lazyParts, ...bootParts, ...shown, pullLog }),
     limits: config.limits,
     events,
     tracer,

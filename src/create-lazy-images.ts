@@ -1,4 +1,5 @@
 import { DerivedImages, type DerivedImagesDeps } from './images/lazy/derived-images.ts';
+import { ConvertedImages, type ConvertedImagesDeps } from './images/lazy/converted-images.ts';
 import { COMPRESSED_LAYERS } from './images/lazy/compressed-layers.ts';
 import { ImagePlans, type ImagePlansDeps } from './images/lazy/image-plans.ts';
 import { LazyImages, type LazyImagesDeps } from './images/lazy/lazy-images.ts';
@@ -13,7 +14,8 @@ import type { ServedImages } from './images/manifests/served-images.ts';
 
 /** The parts that these need, without those that they make for each other. */
 export type CreateLazyImagesDeps = Omit<
-  DerivedImagesDeps &
+  ConvertedImagesDeps &
+    DerivedImagesDeps &
     ImagePlansDeps &
     InflatedLayersDeps &
     LazyImagesDeps &
@@ -27,6 +29,7 @@ export type CreateLazyImagesDeps = Omit<
   | 'derivedImages'
   | 'images'
   | 'plans'
+  | 'converted'
   | 'tags'
   | 'search'
   | 'tarLayers'
@@ -51,7 +54,8 @@ export function createLazyImages(deps: CreateLazyImagesDeps): CreatedLazyImages 
   const inflatedIndexer = new SociIndexer({ ...deps, kind: new InflatedLayers({ ...deps, tarLayers }) });
   const lazily = { ...deps, indexer, inflatedIndexer, tarLayers };
   const plans = new ImagePlans({ ...deps, images });
-  const lazyImages = new LazyImages({ ...lazily, images, plans });
+  const converted = new ConvertedImages({ ...lazily, images });
+  const lazyImages = new LazyImages({ ...lazily, plans, converted });
   const derivedImages = new DerivedImages({ ...lazily, lazyImages, tags });
   const lostDocuments = new LostDocuments({ ...deps, derivedImages });
   return { tarLayers, indexer, inflatedIndexer, lazyImages, lostDocuments };

@@ -35,6 +35,7 @@ const LIVE_KEYS = [
   'admin.token',
   'index.v1',
   'index.v2',
+  'index.bootLayer',
   'index.minLayerBytes',
   'index.platforms',
   'index.holdMs',
@@ -114,7 +115,7 @@ export function needsRestart(path: ConfigPath): boolean {
 
 /** Without a list of platforms, nodes are assumed to have the platform of the proxy's machine. */
 export function generalPolicy({ index }: Config): IndexPolicy {
-  const { v1, v2, v2Form, minLayerBytes, holdMs, lazyClients } = index;
+  const { v1, v2, v2Form, bootLayer, bootLayerBytes, minLayerBytes, holdMs, lazyClients } = index;
   const platforms = index.platforms ?? [containerPlatform(arch())];
-  return { v1, v2, v2Form, minLayerBytes, platforms, holdMs, lazyClients };
+  return { v1, v2, v2Form, bootLayer, bootLayerBytes, minLayerBytes, platforms, holdMs, lazyClients };
 }

@@ -1,6 +1,7 @@
 import { extname } from 'node:path';
 
 import type { Config } from './config/config-keys.ts';
+import type * as bootTasks from './boot/layer/boot-worker.ts';
 import type * as profileTasks from './boot/profiles/profile-worker.ts';
 import type * as treeTasks from './images/files/tree-worker.ts';
 import type { Events } from './telemetry/events.ts';
@@ -15,6 +16,7 @@ const MAX_QUEUED_BUILDS = 1_000;
 const MAX_QUEUED_SPANS = 10_000;
 const MAX_QUEUED_TREES = 100;
 const MAX_QUEUED_STARTS = 10;
+const MAX_QUEUED_BOOTS = 100;
 
 export interface OpenPoolsOptions {
   /** Disposes of the pools. */
@@ -27,9 +29,10 @@ export interface WorkerPools {
   readonly spanPool: WorkerPool<typeof spanTasks>;
   readonly treePool: WorkerPool<typeof treeTasks>;
   readonly profilePool: WorkerPool<typeof profileTasks>;
+  readonly bootPool: WorkerPool<typeof bootTasks>;
 }
 
-/** Opens one pool each for reads, builds, merges and starts, so that none waits for another. */
+/** Opens one pool each for reads, builds, merges, starts and boot layers, so that none waits for another. */
 export function openPools(
   { index, spans }: Pick<Config, 'index' | 'spans'>,
   { opening, events }: OpenPoolsOptions,
@@ -52,5 +55,6 @@ export function openPools(
     spanPool: open<typeof spanTasks>('span', 'spans/span-worker', spans.threads, MAX_QUEUED_SPANS),
     treePool: open<typeof treeTasks>('tree', 'images/files/tree-worker', 1, MAX_QUEUED_TREES),
     profilePool: open<typeof profileTasks>('profile', 'boot/profiles/profile-worker', 1, MAX_QUEUED_STARTS),
+    bootPool: open<typeof bootTasks>('boot', 'boot/layer/boot-worker', 1, MAX_QUEUED_BOOTS),
   };
 }

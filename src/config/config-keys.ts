@@ -1,5 +1,5 @@
 import { LAZY_CLIENTS } from '../core/client-quirks.ts';
-import { indexRule, platformKind, v2Form } from './index-rule.ts';
+import { bootLayerMode, indexRule, platformKind, v2Form } from './index-rule.ts';
 import { upstream } from './upstream-config.ts';
 import {
   choice,
@@ -168,6 +168,18 @@ export const CONFIG_KEYS = {
     'span size of the `inflated` form: what a small read of a node fetches; `auto`: 256KiB for layers of ' +
       'up to 1GiB decompressed, 1MiB up to 4GiB, 4MiB above, since nodes fetch one span at a time in ' +
       'the background',
+  ),
+  'index.bootLayer': key(
+    bootLayerMode,
+    'off',
+    'a small layer on top of images, with copies of the files that starts of the repository read: `next` ' +
+      'for images that no tag has answered yet, `now` once for the others too. Without `index.v2Form`, ' +
+      'names that lead to the proxy get `inflated` with it; `full` has none',
+  ),
+  'index.bootLayerBytes': key(
+    size(1),
+    '32MiB',
+    'most compressed bytes of a boot layer, besides a fifth of the image',
   ),
   'index.platforms': optional(
     list(platformKind),

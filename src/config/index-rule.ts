@@ -24,6 +24,13 @@ export type V2Form = (typeof V2_FORMS)[number];
 
 export const v2Form: ValueKind<V2Form> = choice(...V2_FORMS);
 
+/** Whether images get boot layers: only those that no tag has answered yet, or all. */
+export const BOOT_LAYERS = ['off', 'next', 'now'] as const;
+
+export type BootLayerMode = (typeof BOOT_LAYERS)[number];
+
+export const bootLayerMode: ValueKind<BootLayerMode> = choice(...BOOT_LAYERS);
+
 /** Settings for some repositories. Settings that a rule leaves out are those of `index`. */
 export interface IndexRule {
   /** Name of an upstream; absent means any. */
@@ -36,6 +43,8 @@ export interface IndexRule {
   readonly v1?: boolean;
   readonly v2?: boolean;
   readonly v2Form?: V2Form;
+  readonly bootLayer?: BootLayerMode;
+  readonly bootLayerBytes?: number;
   readonly minLayerBytes?: number;
   readonly platforms?: readonly Platform[];
   readonly holdMs?: number;
@@ -74,6 +83,8 @@ const rawRule = record<IndexRule>({
   v1: { kind: flag, optional: true, about: 'as `index.v1`' },
   v2: { kind: flag, optional: true, about: 'as `index.v2`' },
   v2Form: { kind: v2Form, optional: true, about: 'as `index.v2Form`' },
+  bootLayer: { kind: bootLayerMode, optional: true, about: 'as `index.bootLayer`' },
+  bootLayerBytes: { kind: size(1), optional: true, about: 'as `index.bootLayerBytes`' },
   minLayerBytes: { kind: size(0), optional: true, about: 'as `index.minLayerBytes`' },
   platforms: { kind: list(platformKind), optional: true, about: 'as `index.platforms`' },
   holdMs: { kind: whole(0), optional: true, about: 'as `index.holdMs`' },
@@ -105,6 +116,15 @@ export const indexRule: ValueKind<IndexRule> = {
     const rule = rawRule.parse(raw);
     if (rule.preserveDigests === true && rule.v2 === true)
       throw new ValueProblem('preserveDigests and v2 exclude each other');
+    if (isUnlikeSoci(rule)) throw new ValueProblem('bootLayer and the form full exclude each other');
     return rule;
   },
 };
+
+/** True if a boot layer is wanted in the form that is byte for byte that of `soci`. */
+export function isUnlikeSoci({
+  bootLayer = 'off',
+  v2Form: form,
+}: Pick<IndexRule, 'bootLayer'> & { readonly v2Form?: V2Form | undefined }): boolean {
+  return bootLayer !== 'off' && form === 'full';
+}

@@ -3,6 +3,7 @@ import { parse as parseYaml, YAMLParseError } from 'yaml';
 import { SpandrelError } from '../core/errors.ts';
 import { isJsonObject } from '../core/json/parse-json.ts';
 import { type Config, CONFIG_KEYS, type ConfigPath, environmentName } from './config-keys.ts';
+import { isUnlikeSoci } from './index-rule.ts';
 import { suggestNames } from './suggest-names.ts';
 import { ValueProblem } from './value-kinds.ts';
 
@@ -220,6 +221,11 @@ function contradictions(config: Config): string[] {
   }
   if (config.cache.redis.ca !== undefined && redisUrl?.startsWith('rediss:') !== true)
     problems.push('cache.redis.ca: needs a cache.redis.url that begins with rediss://');
+  const { index } = config;
+  if (isUnlikeSoci(index)) problems.push('index.bootLayer: the form full has no boot layer');
+  for (const [place, rule] of (index.rules ?? []).entries())
+    if (!isUnlikeSoci(index) && isUnlikeSoci({ ...index, ...rule }))
+      problems.push(`index.rules[${place}]: bootLayer and the form full exclude each other`);
   const upstreams = config.upstreams ?? [];
   for (const field of ['name', 'host'] as const) {
     const seen = new Set<string>();

@@ -2,6 +2,7 @@ import type { V2Form } from '../config/index-rule.ts';
 import type { SpandrelError } from '../core/errors.ts';
 import type { Logger } from './logger.ts';
 import {
+  type BootLayerOutcome,
   type BlobDamage,
   type ByteSource,
   type FlightKind,
@@ -161,6 +162,18 @@ export class Events {
 
   tagAnswered(form: 'original' | V2Form): void {
     this.#metrics.tagResponses.inc({ form });
+  }
+
+  bootLayerMade(outcome: BootLayerOutcome): void {
+    this.#metrics.bootLayers.inc({ outcome });
+  }
+
+  bootLayerServed(): void {
+    this.#metrics.bootLayersServed.inc();
+  }
+
+  bootLayerSent(bytes: number): void {
+    this.#metrics.bootLayerBytes.inc(bytes);
   }
 
   imagePulled(mode: 'lazy' | 'full'): void {

@@ -30,12 +30,17 @@ export const STORED_KINDS = [
   'proof',
   'refusal',
   'profile',
+  'boot',
 ] as const;
 export type StoredKind = (typeof STORED_KINDS)[number];
 
 /** Kinds of damage of stored files. */
 export const BLOB_DAMAGES = ['missing', 'size', 'unreadable', 'digest'] as const;
 export type BlobDamage = (typeof BLOB_DAMAGES)[number];
+
+/** How attempts to make a boot layer end. */
+export const BOOT_LAYER_OUTCOMES = ['made', 'refused', 'failed'] as const;
+export type BootLayerOutcome = (typeof BOOT_LAYER_OUTCOMES)[number];
 
 /** How publications end. */
 const PUBLICATION_OUTCOMES = ['published', 'unchanged', 'failed'] as const;
@@ -52,8 +57,9 @@ export type StartOutcome = (typeof START_OUTCOMES)[number];
 export type UpstreamRequestKind =
   'manifest' | 'blob' | 'tags' | 'referrers' | 'token' | 'ping' | 'upload' | 'push';
 
-/** Pools of threads: they index layers, decompress spans, merge file systems, look at starts. */
-export type WorkerPoolName = 'index' | 'span' | 'tree' | 'profile';
+/** Pools of threads: they index layers, decompress spans, merge file systems, look at starts, make
+ * boot layers. */
+export type WorkerPoolName = 'index' | 'span' | 'tree' | 'profile' | 'boot';
 
 /** Kinds of worker threads. An `output` thread hashes the output of an `index` thread. */
 export const THREAD_KINDS = ['index', 'span', 'tree', 'boot', 'profile', 'digest', 'output', 'demo'] as const;
@@ -159,6 +165,18 @@ export class Metrics {
     'index_layers_skipped_total',
     'Layers left out of SOCI indexes',
     ['reason'],
+  );
+  readonly bootLayers = this.#counter(
+    'boot_layers_total',
+    'Attempts to make the boot layer of an image: `made`, `refused` if the image cannot have one, `failed` ' +
+      'if it may be made later',
+    ['outcome'],
+  );
+  readonly bootLayersServed = this.#counter('boot_layers_served_total', 'Responses with a boot layer', []);
+  readonly bootLayerBytes = this.#counter(
+    'boot_layer_bytes_total',
+    'Bytes of boot layers in responses, as far as clients read them',
+    [],
   );
   readonly publications = this.#counter(
     'publications_total',
@@ -270,6 +288,7 @@ export class Metrics {
   constructor() {
     this.configCurrent.set(1);
     this.#buildInfo.set({ version: packageVersion() }, 1);
+    for (const outcome of BOOT_LAYER_OUTCOMES) this.bootLayers.inc({ outcome }, 0);
     for (const outcome of PUBLICATION_OUTCOMES) this.publications.inc({ outcome }, 0);
     for (const form of ['original', ...V2_FORMS]) this.tagResponses.inc({ form }, 0);
     for (const outcome of START_OUTCOMES) this.starts.inc({ outcome }, 0);

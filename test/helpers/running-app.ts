@@ -19,6 +19,8 @@ export interface RunningAppOptions {
   readonly root?: string;
   readonly pause?: AppOptions['pause'];
   readonly clock?: AppOptions['clock'];
+  /** What starts have read, instead of what the app learns. */
+  readonly profiles?: AppOptions['profiles'];
   /** The test ends the app in the middle of its work; it is not expected to come to rest before that. */
   readonly endsAtWork?: boolean;
 }
@@ -62,11 +64,11 @@ export class RunningApp implements AsyncDisposable {
     const folder = options.root === undefined ? starting.use(await TemporaryFolder.create()) : undefined;
     const config = configure(options, options.root ?? folder?.path ?? '');
     noteSecretsOf(config);
-    const { processEnvironment: environment = {}, clock, pause } = options;
+    const { processEnvironment: environment = {}, clock, pause, profiles } = options;
     const paused = pause === undefined ? {} : { pause };
     const { app, urls } = await before.waits.run(async () => {
       const created = starting.use(
-        await createApp(config, collectingLogger(), { environment, clock, ...paused }),
+        await createApp(config, collectingLogger(), { environment, clock, profiles, ...paused }),
       );
       return { app: created, urls: await created.listen() };
     });

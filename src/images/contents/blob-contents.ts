@@ -10,12 +10,14 @@ import type { Layers } from '../lazy/layers.ts';
 import type { PullLog } from '../operations/pull-log.ts';
 import type { TarCoding } from '../proofs/tar-records.ts';
 import { type Content, type ContentReader, noBytes } from './content.ts';
+import type { BootContents } from './boot-contents.ts';
 import type { TarContents } from './tar-contents.ts';
 
 export interface BlobContentsDeps {
   readonly layers: Layers;
   readonly derivedBlobs: DerivedBlobs;
   readonly tarContents: TarContents;
+  readonly bootContents: BootContents;
   readonly configGate: ConfigGate;
   readonly pullLog: PullLog;
   readonly startWatch: StartWatch;
@@ -58,7 +60,8 @@ export class BlobContents {
       if (!request.isSizeOnly) await configGate.pass(client, digest, signal);
     }
     const tar = await this.#deps.tarContents.openKnown(target, digest, request);
-    if (tar !== undefined) return tar;
+    const made = tar ?? (await this.#deps.bootContents.open(target, digest, request));
+    if (made !== undefined) return made;
     const derivedRequest = { acceptsGzip, fairnessKey: client, signal };
     const derived = await derivedBlobs.get(target, digest, derivedRequest);
     if (derived !== undefined) return this.#derivedContent(digest, derived, request);
@@ -69,9 +72,9 @@ export class BlobContents {
       // Another replica may have named it.
       const found = await this.#deps.tarContents.openFound(target, digest, request);
       if (found !== undefined) return found;
-      const made = await derivedBlobs.make(target, digest, derivedRequest);
-      if (made === undefined) throw error;
-      return this.#derivedContent(digest, made, request);
+      const remade = await derivedBlobs.make(target, digest, derivedRequest);
+      if (remade === undefined) throw error;
+      return this.#derivedContent(digest, remade, request);
     }
   }
 

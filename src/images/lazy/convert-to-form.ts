@@ -2,7 +2,13 @@ import type { V2Form } from '../../config/index-rule.ts';
 import type { ManifestDocument } from '../../core/manifest-document.ts';
 import type { Descriptor } from '../../core/descriptor.ts';
 import { isManifestType } from '../../core/media-types.ts';
-import { convertImage, convertManifest, type TarsOfImage, wrapManifest } from '../../soci/convert-image.ts';
+import {
+  type BootLayerOfImage,
+  convertImage,
+  convertManifest,
+  type TarsOfImage,
+  wrapManifest,
+} from '../../soci/convert-image.ts';
 import { decodeOciIndex, type OciIndex } from '../../soci/oci-manifest.ts';
 import type { IndexContent, PlatformManifest } from '../manifests/image-manifests.ts';
 import { type ImageIndex, parseManifest } from '../documents/parse-manifest.ts';
@@ -21,11 +27,12 @@ export interface ConvertedForm {
   readonly isComplete: boolean;
 }
 
-/** An image manifest with its SOCI index, and the tars that take the places of its layers. */
+/** An image manifest with its SOCI index, the tars that take the places of its layers, and a boot layer. */
 export interface IndexedImage {
   readonly image: PlatformManifest;
   readonly index: Descriptor;
   readonly tars?: TarsOfImage;
+  readonly boot?: BootLayerOfImage | undefined;
 }
 
 /**
@@ -65,11 +72,12 @@ export async function convertToForm(
   const { manifests, top } = convertImage(
     list,
     (digest) => known.get(digest),
-    indexes.map(({ image, index, tars }) => ({
+    indexes.map(({ image, index, tars, boot }) => ({
       platform: image.platform,
       manifestDigest: image.manifest.digest,
       index,
       ...(tars === undefined ? {} : { tars }),
+      boot,
     })),
     { listsIndexes: !isLean, labelsLayers },
   );

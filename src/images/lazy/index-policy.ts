@@ -1,4 +1,4 @@
-import type { IndexRule, V2Form } from '../../config/index-rule.ts';
+import type { BootLayerMode, IndexRule, V2Form } from '../../config/index-rule.ts';
 import type { PublishRule } from '../../config/publish-rule.ts';
 import type { Platform } from '../../core/platform.ts';
 import type { Target } from '../../upstream/target.ts';
@@ -9,6 +9,8 @@ export interface IndexPolicy {
   readonly v2: boolean;
   /** By default it depends on how the client found the proxy. */
   readonly v2Form: V2Form | undefined;
+  readonly bootLayer: BootLayerMode;
+  readonly bootLayerBytes: number;
   readonly minLayerBytes: number;
   /** Platforms that a tag's response has indexes for. An image for a single platform is always indexed. */
   readonly platforms: readonly Platform[];
@@ -43,7 +45,8 @@ export class IndexPolicies {
       ({ rule, pattern }) =>
         (rule.upstream === undefined || rule.upstream === client.name) && pattern.test(repository),
     );
-    return applying.reduceRight((policy, { rule }) => applyRule(policy, rule), this.#general);
+    const policy = applying.reduceRight((before, { rule }) => applyRule(before, rule), this.#general);
+    return policy.bootLayer === 'off' ? policy : { ...policy, v2Form: policy.v2Form ?? 'inflated' };
   }
 }
 
@@ -57,6 +60,8 @@ function applyRule(policy: IndexPolicy, rule: IndexRule): IndexPolicy {
     v1: rule.v1 ?? policy.v1,
     v2: isPreserved ? false : (rule.v2 ?? policy.v2),
     v2Form: rule.v2Form ?? policy.v2Form,
+    bootLayer: rule.bootLayer ?? policy.bootLayer,
+    bootLayerBytes: rule.bootLayerBytes ?? policy.bootLayerBytes,
     minLayerBytes: rule.minLayerBytes ?? policy.minLayerBytes,
     platforms: rule.platforms ?? policy.platforms,
     holdMs: rule.holdMs ?? policy.holdMs,

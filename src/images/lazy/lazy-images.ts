@@ -1,4 +1,3 @@
-import { BoundedMap } from '../../cache/bounded-map.ts';
 import { V2_FORMS, type V2Form } from '../../config/index-rule.ts';
 import type { ManifestDocument } from '../../core/manifest-document.ts';
 import type { Descriptor } from '../../core/descriptor.ts';
@@ -10,35 +9,30 @@ import { waitFor } from '../../core/wait-for.ts';
 import type { BuildForecast } from '../../layers/build-forecast.ts';
 import type { Logger } from '../../telemetry/logger.ts';
 import type { Events } from '../../telemetry/events.ts';
-import type { BlobProofs } from '../proofs/blob-proofs.ts';
-import { type ConvertedForm, convertToForm, type IndexedImage } from './convert-to-form.ts';
-import type { Derivation } from '../proofs/derivation.ts';
-import type { ImageManifests, PlatformManifest } from '../manifests/image-manifests.ts';
+import { type BootLayersOfImages, type ConvertedImages, NO_BOOT_LAYERS } from './converted-images.ts';
+import type { BootLayers } from '../boot/boot-layers.ts';
+import type { PlatformManifest } from '../manifests/image-manifests.ts';
+import { soundDescriptors, tryParseManifest } from '../documents/parse-manifest.ts';
 import { type IndexPolicies, type IndexPolicy, servesTars } from './index-policy.ts';
 import type { Layers } from './layers.ts';
-import type { ManifestStore } from '../documents/manifest-store.ts';
 import type { Manifests } from '../manifests/manifests.ts';
-import type { Origins } from '../proofs/origins.ts';
 import type { ImagePlan, ImagePlans } from './image-plans.ts';
 import type { PushedIndexes } from './pushed-indexes.ts';
-import type { TarsOfImage } from '../../soci/convert-image.ts';
 import type { TarLayers } from './tar-layers.ts';
-import type { SociIndexer, SociIndexOfImage } from './soci-indexer.ts';
-import { type Target, targetKey } from '../../upstream/target.ts';
+import type { SociIndexer } from './soci-indexer.ts';
+import type { Target } from '../../upstream/target.ts';
 
 export interface LazyImagesDeps {
-  readonly proofs: BlobProofs;
   readonly manifests: Manifests;
-  readonly images: ImageManifests;
   readonly plans: ImagePlans;
+  readonly converted: ConvertedImages;
   readonly layers: Layers;
   readonly indexer: SociIndexer;
   /** Of the `inflated` form. */
   readonly inflatedIndexer: SociIndexer;
   readonly tarLayers: TarLayers;
+  readonly bootLayers: BootLayers;
   readonly pushed: PushedIndexes;
-  readonly store: ManifestStore;
-  readonly origins: Origins;
   readonly policies: IndexPolicies;
   readonly forecast: BuildForecast;
   readonly events: Events;
@@ -63,11 +57,6 @@ interface Answering {
   readonly signal: AbortSignal;
 }
 
-interface Converted extends ConvertedForm {
-  readonly derivation: Derivation;
-}
-
-const MAX_REMEMBERED = 10_000;
 /** Enough for what is in memory or on disk. */
 const STALE_WAIT_MS = 200;
 
@@ -78,8 +67,6 @@ const STALE_WAIT_MS = 200;
  */
 export class LazyImages {
   readonly #deps: LazyImagesDeps;
-  /** By {@link convertedKey}. */
-  readonly #converted = new BoundedMap<Converted>({ maxEntries: MAX_REMEMBERED });
 
   constructor(deps: LazyImagesDeps) {
     this.#deps = deps;
@@ -136,9 +123,9 @@ export class LazyImages {
     const work = isLazy ? this.#startIndexing(target, planning, form) : undefined;
     const plan = await waitFor(planning, signal);
     if (plan.images.length === 0) return original;
-    if (work !== undefined && !(await this.#isCurrent(target, plan, form)))
+    if (work !== undefined && !(await this.#isReady(target, plan, form)))
       return this.#hold(target, plan, form, work, policy, signal);
-    return (await this.#convert(target, plan, form)) ?? original;
+    return (await this.#give(target, plan, form)) ?? original;
   }
 
   /**
@@ -151,6 +138,8 @@ export class LazyImages {
     const indexers = servesTars(policies.of(target)) ? [indexer, inflatedIndexer] : [indexer];
     const indexing = images.flatMap(({ manifest }) => indexers.map((one) => one.restore(target, manifest)));
     await waitFor(Promise.all(indexing), signal);
+    const preparing = images.map(({ manifest }) => this.#deps.bootLayers.prepare(target, manifest));
+    await waitFor(Promise.all(preparing), signal);
   }
 
   /** Layers that {@link indexAnew} indexes. */
@@ -201,7 +190,12 @@ export class LazyImages {
     const plan = await this.#deps.plans.of(target, original, this.#deps.policies.of(target));
     if (plan.images.length === 0) return;
     const hasTars = this.#deps.tarLayers.mayHaveTars(target);
-    for (const form of V2_FORMS) if (form !== 'inflated' || hasTars) await this.#convert(target, plan, form);
+    const boots = this.#bootLayersOf(target, plan);
+    for (const form of V2_FORMS) {
+      if (form === 'inflated' && !hasTars) continue;
+      await this.#deps.converted.convert(target, plan, form, NO_BOOT_LAYERS);
+      if (form !== 'full' && boots.size > 0) await this.#deps.converted.convert(target, plan, form, boots);
+    }
   }
 
   /** True if the image can be served with its indexes without building any. */
@@ -220,11 +214,25 @@ export class LazyImages {
     const indexer = this.#indexerOf(form);
     const index = async ({ images }: ImagePlan): Promise<void> => {
       await Promise.all(images.map(({ manifest }) => indexer.sociIndex(target, manifest, 'v2')));
+      if (form !== 'full')
+        await Promise.all(images.map(({ manifest }) => this.#deps.bootLayers.prepare(target, manifest)));
     };
     const work = planning.then(index);
     // Possibly nobody waits; layers remember their failures.
     work.catch(() => undefined);
     return work;
+  }
+
+  /** True if nothing is to be built before the image is answered. */
+  async #isReady(target: Target, plan: ImagePlan, form: V2Form): Promise<boolean> {
+    return (await this.#isCurrent(target, plan, form)) && !(await this.#isBootPending(target, plan, form));
+  }
+
+  async #isBootPending(target: Target, { images }: ImagePlan, form: V2Form): Promise<boolean> {
+    if (form === 'full') return false;
+    const { bootLayers } = this.#deps;
+    const pending = await Promise.all(images.map(({ manifest }) => bootLayers.isPending(target, manifest)));
+    return pending.includes(true);
   }
 
   async #isCurrent(target: Target, { images }: ImagePlan, form: V2Form): Promise<boolean> {
@@ -245,70 +253,47 @@ export class LazyImages {
   ): Promise<ManifestDocument> {
     const { forecast, layers } = this.#deps;
     const indexer = this.#indexerOf(form);
-    const missing = plan.images.flatMap(({ manifest }) => indexer.eligibleLayers(target, manifest));
+    // A boot layer needs the files of all layers.
+    const needsAll = await this.#isBootPending(target, plan, form);
+    const missing = plan.images.flatMap(({ manifest }) =>
+      needsAll ? layersOf(manifest) : indexer.eligibleLayers(target, manifest),
+    );
     const left = await layers.unindexedBytes(missing);
     using deadline = new TimeLimit(forecast.estimateMs(left) > policy.holdMs ? 0 : policy.holdMs);
     try {
       await waitFor(work, deadline.with(signal));
     } catch (error) {
       signal.throwIfAborted();
-      const finished = await this.#convert(target, plan, form);
+      const finished = await this.#give(target, plan, form);
       if (finished === undefined && !deadline.isOver) throw error;
       return finished ?? plan.original;
     }
-    return (await this.#convert(target, plan, form)) ?? plan.original;
-  }
-
-  /** The converted image if all its indexes exist; the original if there is nothing to index. */
-  async #convert(target: Target, plan: ImagePlan, form: V2Form): Promise<ManifestDocument | undefined> {
-    const { images, proofs } = this.#deps;
-    const indexer = this.#indexerOf(form);
-    const settled = await Promise.all(plan.images.map(({ manifest }) => indexer.isSettled(target, manifest)));
-    if (settled.includes(false)) return undefined;
-    const indexes: IndexedImage[] = [];
-    for (const image of plan.images) {
-      const found = await indexer.existingV2(target, image.manifest);
-      if (found !== undefined) indexes.push({ image, index: found.index, tars: tarsOf(found) });
-    }
-    if (indexes.length === 0) return plan.original;
-    const key = convertedKey(target, plan.original, form, indexes);
-    const known = this.#converted.get(key);
-    if (known !== undefined) return this.#publish(target, known);
-    const read = new Set([plan.original.digest, ...indexes.map(({ image }) => image.manifest.digest)]);
-    const noteRead = (found: ManifestDocument | undefined): ManifestDocument | undefined => {
-      if (found !== undefined) read.add(found.digest);
-      return found;
-    };
-    const made = await convertToForm(form, plan.original, indexes, {
-      async walk(index) {
-        const content = await images.walk(target, index);
-        content.indexes.forEach(noteRead);
-        return content;
-      },
-      read: async (listed) => noteRead(await images.read(target, listed)),
-    });
-    const layers = indexes.flatMap(({ index }) => proofs.derivationOf(target, index.digest)?.layers ?? []);
-    const derivation = { image: plan.original.digest, manifests: [...read], layers: [...new Set(layers)] };
-    const converted = { ...made, derivation };
-    if (converted.isComplete) this.#converted.set(key, converted);
-    return this.#publish(target, converted);
+    return (await this.#give(target, plan, form)) ?? plan.original;
   }
 
   /**
-   * Stores the converted documents before they are named, and lets every repository that has what they were
-   * made from get them.
-   * @throws SpandrelError STORE_FULL, STORE_FAILED
+   * The converted image as tags answer it from now on; `undefined` if its indexes or boot layers are still to
+   * be made.
    */
-  async #publish(target: Target, { top, others, derivation }: Converted): Promise<ManifestDocument> {
-    const { store, proofs, origins } = this.#deps;
-    for (const document of [...others, top]) {
-      // Unchanged manifests come from the registry.
-      if (derivation.manifests.includes(document.digest)) continue;
-      await origins.publish(document.digest, () => ({ kind: 'image', derivation, document }));
-      if (!(await store.has(document.digest))) await store.put(document);
-      proofs.rememberDerived(target, document.digest, derivation);
-    }
-    return top;
+  async #give(target: Target, plan: ImagePlan, form: V2Form): Promise<ManifestDocument | undefined> {
+    if (await this.#isBootPending(target, plan, form)) return undefined;
+    const hasBoots = form !== 'full' && this.#deps.policies.of(target).bootLayer !== 'off';
+    const boots = hasBoots ? this.#bootLayersOf(target, plan) : NO_BOOT_LAYERS;
+    const converted = await this.#deps.converted.convert(target, plan, form, boots);
+    if (converted !== undefined && converted !== plan.original && hasBoots)
+      for (const { manifest } of plan.images)
+        if (!boots.has(manifest.digest)) this.#deps.bootLayers.noteAnswered(target, manifest);
+    return converted;
+  }
+
+  /** Boot layers that tags answer images with, by manifest. */
+  #bootLayersOf(target: Target, { images }: ImagePlan): BootLayersOfImages {
+    return new Map(
+      images.flatMap(({ manifest: { digest } }) => {
+        const answer = this.#deps.bootLayers.answerOf(target, digest);
+        return answer === undefined || answer === 'none' ? [] : [[digest, answer]];
+      }),
+    );
   }
 
   /**
@@ -337,30 +322,13 @@ function formFor({ v2Form }: IndexPolicy, { isMirrored }: TagRequest): V2Form {
   return isMirrored ? 'mirror' : 'lean';
 }
 
-function tarsOf({ layers }: SociIndexOfImage): TarsOfImage {
-  return new Map(
-    layers.flatMap(({ place, tar }) =>
-      tar === undefined ? [] : [[place, { digest: tar.diffId, size: tar.tarBytes }]],
-    ),
-  );
+function layersOf(manifest: ManifestDocument): Descriptor[] {
+  const image = tryParseManifest(manifest);
+  return image?.kind === 'image' ? soundDescriptors(image.layers) : [];
 }
 
 /** False for clients whose Accept lacks the OCI types: they get the original. */
 function acceptsOci(accept: string): boolean {
   const types = accept.split(',').map((type) => type.split(';', 1)[0]?.trim());
   return types.includes(MEDIA_TYPES.ociIndex) && types.includes(MEDIA_TYPES.ociManifest);
-}
-
-/**
- * A converted image depends on the original, on other manifests of it in the repository, on the form, and on
- * the indexes, which stand for the settings that they were built with.
- */
-function convertedKey(
-  target: Target,
-  original: ManifestDocument,
-  form: V2Form,
-  indexes: readonly IndexedImage[],
-): string {
-  const pairs = indexes.map(({ image, index }) => `${image.manifest.digest}=${index.digest}`);
-  return [targetKey(target), original.digest, form, ...pairs].join(' ');
 }

@@ -8,6 +8,7 @@ import { mapBounded } from '../../core/work/map-bounded.ts';
 import type { ImageConfig } from '../documents/image-config.ts';
 import type { ImageConfigs } from '../manifests/image-configs.ts';
 import { type IndexPolicies, servesTars } from '../lazy/index-policy.ts';
+import type { BootLayers } from '../boot/boot-layers.ts';
 import type { LayerDescription, Layers } from '../lazy/layers.ts';
 import type { ImageManifests } from '../manifests/image-manifests.ts';
 import { type FaultyDescriptor, parseManifest, tryParseManifest } from '../documents/parse-manifest.ts';
@@ -27,6 +28,7 @@ export interface ImageOverviewDeps {
   /** Of the `inflated` form. */
   readonly inflatedIndexer: SociIndexer;
   readonly pushed: PushedIndexes;
+  readonly bootLayers: BootLayers;
   readonly policies: IndexPolicies;
   readonly pullLog: PullLog;
 }
@@ -36,6 +38,8 @@ export interface PlatformDescription {
   readonly platform: string | null;
   readonly manifest: Digest;
   readonly layers: readonly LayerDescription[];
+  /** The layer with copies of boot files that tags add, if they do. */
+  readonly bootLayer?: { readonly digest: Digest; readonly size: number; readonly files: number };
   /** Clients that have pulled the image lazily, and those that have pulled it in full. */
   readonly pulls: PullCounts;
   readonly soci: { readonly v1?: Digest; readonly v2?: Digest };
@@ -133,10 +137,17 @@ export class ImageOverview {
       platform: nameOf(platform),
       manifest: manifest.digest,
       layers: indexed === undefined ? layers : nameTars(layers, indexed),
+      ...this.#describeBootLayer(target, manifest),
       pulls: this.#deps.pullLog.counts(parsed.config?.digest ?? manifest.digest),
       soci: { ...own, ...pushed },
       ...(config.fault === undefined ? {} : { reason: config.fault }),
     };
+  }
+
+  #describeBootLayer(target: Target, { digest }: ManifestDocument): Pick<PlatformDescription, 'bootLayer'> {
+    const answer = this.#deps.bootLayers.answerOf(target, digest);
+    if (answer === undefined || answer === 'none') return {};
+    return { bootLayer: { ...answer.layer, files: answer.files.length } };
   }
 
   #readConfig({ target, signal, configs }: Inspection, config: Descriptor | undefined): Promise<ImageConfig> {

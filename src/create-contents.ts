@@ -1,0 +1,44 @@
+import { BlobContents, type BlobContentsDeps } from './images/contents/blob-contents.ts';
+import { BootContents, type BootContentsDeps } from './images/contents/boot-contents.ts';
+import { LayerContents, type LayerContentsDeps } from './images/contents/layer-contents.ts';
+import { ManifestContents, type ManifestContentsDeps } from './images/contents/manifest-contents.ts';
+import { TarContents, type TarContentsDeps } from './images/contents/tar-contents.ts';
+import type { ManifestStore } from './images/documents/manifest-store.ts';
+import { ConfigGate } from './images/lazy/config-gate.ts';
+import { DerivedBlobs, type DerivedBlobsDeps } from './images/lazy/derived-blobs.ts';
+
+/** The parts that these need, without those that they make for each other. */
+export type CreateContentsDeps = Omit<
+  BlobContentsDeps &
+    BootContentsDeps &
+    DerivedBlobsDeps &
+    LayerContentsDeps &
+    ManifestContentsDeps &
+    TarContentsDeps,
+  'bootContents' | 'configGate' | 'derivedBlobs' | 'maxBytes' | 'tarContents'
+> & {
+  readonly manifestStore: ManifestStore;
+  /** `cache.memoryBytes`. */
+  readonly memoryBytes: number;
+};
+
+export interface CreatedContents {
+  readonly manifestContents: ManifestContents;
+  readonly blobContents: BlobContents;
+  readonly layerContents: LayerContents;
+}
+
+const MIN_ZTOC_BYTES = 64 * 2 ** 20;
+
+/** Creates the parts that say what a request for a manifest, a blob or a part of a layer gets. */
+export function createContents(deps: CreateContentsDeps): CreatedContents {
+  const configGate = new ConfigGate(deps.manifestStore);
+  const derivedBlobs = new DerivedBlobs({ ...deps, maxBytes: Math.max(deps.memoryBytes, MIN_ZTOC_BYTES) });
+  const tarContents = new TarContents(deps);
+  const bootContents = new BootContents(deps);
+  return {
+    manifestContents: new ManifestContents({ ...deps, configGate }),
+    blobContents: new BlobContents({ ...deps, configGate, derivedBlobs, tarContents, bootContents }),
+    layerContents: new LayerContents(deps),
+  };
+}

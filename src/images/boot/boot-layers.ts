@@ -1,0 +1,204 @@
+import { readVerifiedBlob } from '../../blobs/read-verified-blob.ts';
+import type { BlobStore } from '../../blobs/blob-store.ts';
+import { BoundedMap } from '../../cache/bounded-map.ts';
+import { SingleFlight } from '../../cache/single-flight.ts';
+import { type BootProfiles, MIN_STARTS } from '../../boot/boot-profile.ts';
+import { chooseBootFiles } from '../../boot/layer/choose-boot-files.ts';
+import { extendConfig } from '../../boot/layer/extend-config.ts';
+import { bootLayerLimit, makeBootLayer } from '../../boot/layer/make-boot-layer.ts';
+import type { BootPool } from '../../boot/layer/pack-boot-tar.ts';
+import type { Digest } from '../../core/digest.ts';
+import { digestOf } from '../../core/digest.ts';
+import { ERRORS, type ErrorCode, isSpandrelError, SpandrelError } from '../../core/errors.ts';
+import type { ManifestDocument } from '../../core/manifest-document.ts';
+import { layerFault } from '../../index/layer-summary.ts';
+import { GZIP_PACKER } from '../../inflate/gzip-packer.ts';
+import type { LayerIndexes } from '../../layers/layer-indexes.ts';
+import type { Events } from '../../telemetry/events.ts';
+import type { Logger } from '../../telemetry/logger.ts';
+import { type Target, targetKey } from '../../upstream/target.ts';
+import { type ImageManifest, isSound, tryParseManifest } from '../documents/parse-manifest.ts';
+import type { IndexPolicies } from '../lazy/index-policy.ts';
+import type { Layers } from '../lazy/layers.ts';
+import type { BootRecipe } from '../proofs/boot-recipe.ts';
+import type { BootAnswer, BootRecords } from '../proofs/boot-records.ts';
+import type { BootBlobs } from './boot-blobs.ts';
+
+export interface BootLayersDeps {
+  readonly records: BootRecords;
+  readonly profiles: BootProfiles;
+  readonly blobs: BlobStore;
+  readonly bootBlobs: BootBlobs;
+  readonly layers: Layers;
+  readonly indexes: LayerIndexes;
+  readonly policies: IndexPolicies;
+  readonly pool: BootPool;
+  /** Memory that a merged file system may take. */
+  readonly maxTreeBytes: number;
+  readonly events: Events;
+  readonly logger: Logger;
+}
+
+const MAX_REFUSED = 10_000;
+const MAX_STEPS = 20_000_000;
+const CONFIG_LIMIT = { maxBytes: 4 * 2 ** 20, code: 'IMAGE_UNSUPPORTED' } as const;
+
+/**
+ * Decides which images get boot layers, and makes them. An answer that a tag has given stays: a boot layer
+ * that is made later is for images that no tag has answered yet, or, where a rule says `now`, for all.
+ */
+export class BootLayers {
+  readonly #deps: BootLayersDeps;
+  readonly #flights: SingleFlight<void>;
+  /** Images that cannot have one, by the starts of the profile with which that was tried. */
+  readonly #refused = new BoundedMap<{ readonly starts: number }>({ maxEntries: MAX_REFUSED });
+
+  constructor(deps: BootLayersDeps) {
+    this.#deps = deps;
+    this.#flights = new SingleFlight('index', deps.events);
+  }
+
+  /** What tags answer an image with, as far as that is decided. @param image manifest for one platform */
+  answerOf(target: Target, image: Digest): BootAnswer | undefined {
+    return this.#deps.records.find(target, image);
+  }
+
+  /** True if nothing without a boot layer may be answered yet. */
+  async isPending(target: Target, { digest }: ManifestDocument): Promise<boolean> {
+    return this.answerOf(target, digest) === undefined && (await this.#isWanted(target, digest));
+  }
+
+  /**
+   * Makes the boot layer of an image, if one is wanted; of an image that was answered without one, it is
+   * made in the background.
+   * @throws SpandrelError if it could not be made now, and may be later
+   */
+  async prepare(target: Target, manifest: ManifestDocument): Promise<void> {
+    const answer = this.answerOf(target, manifest.digest);
+    if (answer !== undefined && (answer !== 'none' || this.#deps.policies.of(target).bootLayer !== 'now'))
+      return;
+    if (!(await this.#isWanted(target, manifest.digest))) return;
+    const key = imageKey(target, manifest.digest);
+    const making = this.#flights.run(key, () => this.#makeOrRefuse(target, manifest));
+    if (answer === undefined) await making;
+    else making.catch(() => undefined);
+  }
+
+  /** A tag has answered the image without a boot layer. */
+  noteAnswered(target: Target, { digest }: ManifestDocument): void {
+    const { policies, records } = this.#deps;
+    if (policies.of(target).bootLayer !== 'off' && this.answerOf(target, digest) === undefined)
+      records.put(target, digest, 'none');
+  }
+
+  /**
+   * The config of an image with its boot layer.
+   * @throws SpandrelError BLOB_UNKNOWN, IMAGE_UNSUPPORTED; BLOB_CORRUPT if it became another one
+   */
+  async readConfig(
+    target: Target,
+    recipe: BootRecipe,
+    image: ImageManifest,
+    signal: AbortSignal,
+  ): Promise<Buffer> {
+    const original = await this.#originalConfig(target, image, signal);
+    const config = extendConfig(original, recipe.diffId, image.layers.length);
+    if (digestOf(config) === recipe.config.digest) return config;
+    throw new SpandrelError('BLOB_CORRUPT', 'the config of a boot layer became another one');
+  }
+
+  async #isWanted(target: Target, image: Digest): Promise<boolean> {
+    const { policies, profiles } = this.#deps;
+    if (policies.of(target).bootLayer === 'off') return false;
+    const profile = await profiles.read(target);
+    if (profile === undefined || profile.starts < MIN_STARTS) return false;
+    const refused = this.#refused.get(imageKey(target, image));
+    return refused === undefined || profile.starts > 2 * refused.starts;
+  }
+
+  async #makeOrRefuse(target: Target, manifest: ManifestDocument): Promise<void> {
+    const { events, logger, profiles } = this.#deps;
+    const signal = new AbortController().signal;
+    const { starts = 0 } = (await profiles.read(target)) ?? {};
+    const refuse = (reason: string): void => {
+      this.#refused.set(imageKey(target, manifest.digest), { starts });
+      events.bootLayerMade('refused');
+      logger.info({ image: manifest.digest, reason }, 'an image gets no boot layer');
+    };
+    try {
+      const recipe = await this.#make(target, manifest, signal);
+      if (recipe === undefined) return refuse('no file fits');
+      this.#deps.records.put(target, manifest.digest, recipe);
+      events.bootLayerMade('made');
+    } catch (error) {
+      if (isSpandrelError(error) && isLasting(error.code)) return refuse(error.code);
+      events.bootLayerMade('failed');
+      throw error;
+    }
+  }
+
+  async #make(
+    target: Target,
+    manifest: ManifestDocument,
+    signal: AbortSignal,
+  ): Promise<BootRecipe | undefined> {
+    const { layers, indexes, profiles, policies, pool, bootBlobs, maxTreeBytes } = this.#deps;
+    const image = tryParseManifest(manifest);
+    const profile = await profiles.read(target);
+    if (image?.kind !== 'image' || profile === undefined) return undefined;
+    const listed = image.layers.filter(isSound);
+    if (listed.length < image.layers.length)
+      throw new SpandrelError('IMAGE_UNSUPPORTED', 'the manifest lists a faulty layer');
+    for (const digest of new Set(listed.map((layer) => layer.digest))) {
+      const fault = layerFault((await layers.index(target, digest)).summary);
+      if (fault !== undefined) throw new SpandrelError(fault.code, fault.message);
+    }
+    const wanted = chooseBootFiles(profile).map(({ path }) => path);
+    const fairnessKey = targetKey(target);
+    const copies = await pool.tasks.findInIndexes(
+      {
+        layers: listed.map(({ digest }) => ({ digest, indexPath: indexes.filePath(digest) })),
+        wanted,
+        maxSize: { bytes: maxTreeBytes, steps: MAX_STEPS },
+      },
+      { fairnessKey },
+    );
+    const imageBytes = listed.reduce((sum, { size }) => sum + size, 0);
+    const most = bootLayerLimit(imageBytes, policies.of(target).bootLayerBytes);
+    const made = await makeBootLayer(copies, most, (plan, maxBytes) =>
+      bootBlobs.pack(target, plan, maxBytes, signal),
+    );
+    if (made === undefined) return undefined;
+    const { plan, packed } = made;
+    const original = await this.#originalConfig(target, image, signal);
+    const config = extendConfig(original, packed.plainDigest, image.layers.length);
+    await bootBlobs.put(packed.digest, packed.bytes, signal);
+    return {
+      image: manifest.digest,
+      layer: { digest: packed.digest, size: packed.bytes.byteLength },
+      diffId: packed.plainDigest,
+      config: { digest: digestOf(config), size: config.byteLength },
+      compressor: GZIP_PACKER,
+      files: plan.files,
+      layers: plan.layers,
+      entries: plan.entries,
+    };
+  }
+
+  async #originalConfig(target: Target, { config }: ImageManifest, signal: AbortSignal): Promise<Buffer> {
+    if (config === undefined || config.size > CONFIG_LIMIT.maxBytes)
+      throw new SpandrelError('IMAGE_UNSUPPORTED', 'the image has no config');
+    const { blobs, layers } = this.#deps;
+    const open = (): ReturnType<Layers['readBlob']> => layers.readBlob(target, config.digest, signal);
+    return readVerifiedBlob(blobs, config.digest, open, CONFIG_LIMIT, signal);
+  }
+}
+
+/** Faults that another attempt does not mend: the image is then answered without a boot layer. */
+function isLasting(code: ErrorCode): boolean {
+  return !ERRORS[code].retryable;
+}
+
+function imageKey(target: Target, image: Digest): string {
+  return `${targetKey(target)} ${image}`;
+}
