@@ -19,6 +19,21 @@ function problemsOf(input: { yaml?: string; environment?: Record<string, string>
 }
 
 describe('parseConfig', () => {
+  it('refuses a boot layer in the form that is byte for byte that of soci', () => {
+    const full = { v2Form: 'full' };
+    const next = { bootLayer: 'next' };
+    const rulesOf = (...rules: readonly object[]): { yaml: string } => ({
+      yaml: JSON.stringify({ index: { v2Form: 'full', rules } }),
+    });
+    expect(problemsOf({ yaml: JSON.stringify({ index: { ...full, ...next } }) })).toEqual([
+      expect.stringContaining('index.bootLayer'),
+    ]);
+    expect(problemsOf(rulesOf(next))).toEqual([expect.stringContaining('index.rules[0]')]);
+    expect(problemsOf(rulesOf({ ...next, ...full }))).toEqual([expect.stringContaining('index.rules')]);
+    expect(problemsOf(rulesOf({ ...next, v2Form: 'lean' }, full, { bootLayer: 'off' }))).toEqual([]);
+    expect(problemsOf({ environment: { SPANDREL_INDEX_BOOT_LAYER: 'now' } })).toEqual([]);
+  });
+
   it('gives the documented defaults', () => {
     const config = parseConfig({ yaml: '', environment: {} });
     expect(config.listen).toMatchObject({ host: '127.0.0.1', port: 5000 });

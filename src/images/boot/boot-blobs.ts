@@ -26,8 +26,8 @@ export interface BootBlobsDeps {
 }
 
 /**
- * The blobs of boot layers: in the store like those of an upstream, and evicted like them. One that is missing
- * is made from its recipe, as another one is fetched from its registry, and compared with its digest.
+ * The blobs of boot layers, in the store like those of an upstream, and evicted like them. A missing one is
+ * made from its recipe, as others are fetched from their registry, and compared with its digest.
  */
 export class BootBlobs {
   readonly #deps: BootBlobsDeps;

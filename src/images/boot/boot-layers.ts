@@ -19,6 +19,7 @@ import type { Logger } from '../../telemetry/logger.ts';
 import { type Target, targetKey } from '../../upstream/target.ts';
 import { type ImageManifest, isSound, tryParseManifest } from '../documents/parse-manifest.ts';
 import type { IndexPolicies } from '../lazy/index-policy.ts';
+import type { ImageBootLayers } from '../lazy/lazy-images.ts';
 import type { Layers } from '../lazy/layers.ts';
 import type { BootRecipe } from '../proofs/boot-recipe.ts';
 import type { BootAnswer, BootRecords } from '../proofs/boot-records.ts';
@@ -47,7 +48,7 @@ const CONFIG_LIMIT = { maxBytes: 4 * 2 ** 20, code: 'IMAGE_UNSUPPORTED' } as con
  * Decides which images get boot layers, and makes them. An answer that a tag has given stays: a boot layer
  * that is made later is for images that no tag has answered yet, or, where a rule says `now`, for all.
  */
-export class BootLayers {
+export class BootLayers implements ImageBootLayers {
   readonly #deps: BootLayersDeps;
   readonly #flights: SingleFlight<void>;
   /** Images that cannot have one, by the starts of the profile with which that was tried. */
@@ -58,21 +59,15 @@ export class BootLayers {
     this.#flights = new SingleFlight('index', deps.events);
   }
 
-  /** What tags answer an image with, as far as that is decided. @param image manifest for one platform */
   answerOf(target: Target, image: Digest): BootAnswer | undefined {
     return this.#deps.records.find(target, image);
   }
 
-  /** True if nothing without a boot layer may be answered yet. */
   async isPending(target: Target, { digest }: ManifestDocument): Promise<boolean> {
     return this.answerOf(target, digest) === undefined && (await this.#isWanted(target, digest));
   }
 
-  /**
-   * Makes the boot layer of an image, if one is wanted; of an image that was answered without one, it is
-   * made in the background.
-   * @throws SpandrelError if it could not be made now, and may be later
-   */
+  /** That of an image that was answered without one is made in the background. */
   async prepare(target: Target, manifest: ManifestDocument): Promise<void> {
     const answer = this.answerOf(target, manifest.digest);
     if (answer !== undefined && (answer !== 'none' || this.#deps.policies.of(target).bootLayer !== 'now'))
@@ -84,7 +79,6 @@ export class BootLayers {
     else making.catch(() => undefined);
   }
 
-  /** A tag has answered the image without a boot layer. */
   noteAnswered(target: Target, { digest }: ManifestDocument): void {
     const { policies, records } = this.#deps;
     if (policies.of(target).bootLayer !== 'off' && this.answerOf(target, digest) === undefined)

@@ -10,17 +10,32 @@ import type { BuildForecast } from '../../layers/build-forecast.ts';
 import type { Logger } from '../../telemetry/logger.ts';
 import type { Events } from '../../telemetry/events.ts';
 import { type BootLayersOfImages, type ConvertedImages, NO_BOOT_LAYERS } from './converted-images.ts';
-import type { BootLayers } from '../boot/boot-layers.ts';
 import type { PlatformManifest } from '../manifests/image-manifests.ts';
 import { soundDescriptors, tryParseManifest } from '../documents/parse-manifest.ts';
 import { type IndexPolicies, type IndexPolicy, servesTars } from './index-policy.ts';
 import type { Layers } from './layers.ts';
+import type { BootAnswer } from '../proofs/boot-records.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import type { ImagePlan, ImagePlans } from './image-plans.ts';
 import type { PushedIndexes } from './pushed-indexes.ts';
 import type { TarLayers } from './tar-layers.ts';
 import type { SociIndexer } from './soci-indexer.ts';
 import type { Target } from '../../upstream/target.ts';
+
+/** Decides which images get boot layers, and makes them. Manifests are those of one platform. */
+export interface ImageBootLayers {
+  /** What tags answer an image with, as far as that is decided. */
+  answerOf(target: Target, image: Digest): BootAnswer | undefined;
+  /** True if nothing without a boot layer may be answered yet. */
+  isPending(target: Target, manifest: ManifestDocument): Promise<boolean>;
+  /**
+   * Makes the boot layer of an image, if one is wanted.
+   * @throws SpandrelError if it could not be made now, and may be later
+   */
+  prepare(target: Target, manifest: ManifestDocument): Promise<void>;
+  /** A tag has answered the image without a boot layer. */
+  noteAnswered(target: Target, manifest: ManifestDocument): void;
+}
 
 export interface LazyImagesDeps {
   readonly manifests: Manifests;
@@ -31,7 +46,7 @@ export interface LazyImagesDeps {
   /** Of the `inflated` form. */
   readonly inflatedIndexer: SociIndexer;
   readonly tarLayers: TarLayers;
-  readonly bootLayers: BootLayers;
+  readonly bootLayers: ImageBootLayers;
   readonly pushed: PushedIndexes;
   readonly policies: IndexPolicies;
   readonly forecast: BuildForecast;

@@ -67,7 +67,8 @@ export class BootRecords implements Disposable {
       'INSERT OR IGNORE INTO boots (repository, image, layer, config, recipe) VALUES (?, ?, ?, ?, ?)',
     );
     this.#improve = file.prepare(
-      'UPDATE boots SET layer = ?, config = ?, recipe = ? WHERE repository = ? AND image = ? AND layer IS NULL',
+      'UPDATE boots SET layer = ?, config = ?, recipe = ? ' +
+        'WHERE repository = ? AND image = ? AND layer IS NULL',
     );
     this.#deleteFirst = file.prepare(
       'DELETE FROM boots WHERE id IN (SELECT id FROM boots ORDER BY id LIMIT ?)',

@@ -3,7 +3,6 @@ import { describe, expect, it } from 'vitest';
 import { parseRawText } from '../../../src/tar/raw-text.ts';
 import type { ProfiledFile } from '../../../src/boot/boot-profile.ts';
 import { chooseBootFiles } from '../../../src/boot/layer/choose-boot-files.ts';
-import { parseRawText } from '../../../src/tar/raw-text.ts';
 
 const MIB = 2 ** 20;
 
