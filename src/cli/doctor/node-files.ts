@@ -4,6 +4,7 @@ import { basename, dirname, join } from 'node:path';
 import { parse, type TomlTable, type TomlValue } from 'smol-toml';
 
 import { nodeErrorCode } from '../../core/node-error-code.ts';
+import { resolveInRoot } from './resolve-in-root.ts';
 
 export type { TomlTable };
 
@@ -32,13 +33,13 @@ export class NodeFiles {
 
   /** `undefined` if there is no such file. */
   async readText(path: string): Promise<string | undefined> {
-    return this.#unlessMissing(path, () => readFile(join(this.#root, path), 'utf8'));
+    return this.#unlessMissing(path, async () => readFile(await this.#place(path), 'utf8'));
   }
 
   /** The text of the first of these files that can be read. */
   async readFirst(paths: readonly string[]): Promise<string | undefined> {
     for (const path of paths) {
-      const text = await readFile(join(this.#root, path), 'utf8').catch(() => undefined);
+      const text = await readFile(await this.#place(path), 'utf8').catch(() => undefined);
       if (text !== undefined) return text;
     }
     return undefined;
@@ -55,12 +56,12 @@ export class NodeFiles {
   }
 
   async exists(path: string): Promise<boolean> {
-    return (await this.#unlessMissing(path, () => stat(join(this.#root, path)))) !== undefined;
+    return (await this.#unlessMissing(path, async () => stat(await this.#place(path)))) !== undefined;
   }
 
   /** Names in a folder, sorted; none if there is no such folder. */
   async list(folder: string): Promise<string[]> {
-    const names = await this.#unlessMissing(folder, () => readdir(join(this.#root, folder)));
+    const names = await this.#unlessMissing(folder, async () => readdir(await this.#place(folder)));
     return names?.toSorted() ?? [];
   }
 
@@ -70,6 +71,10 @@ export class NodeFiles {
     const escaped = basename(pattern).replace(/[.+?^${}()|[\]\\]/g, '\\$&');
     const wanted = new RegExp(`^${escaped.replaceAll('*', '.*')}$`);
     return (await this.list(folder)).filter((name) => wanted.test(name)).map((name) => join(folder, name));
+  }
+
+  #place(path: string): Promise<string> {
+    return resolveInRoot(this.#root, path);
   }
 
   async #unlessMissing<T>(path: string, read: () => Promise<T>): Promise<T | undefined> {

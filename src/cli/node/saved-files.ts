@@ -1,6 +1,7 @@
 import { chmod, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
+import { resolveInRoot } from '../doctor/resolve-in-root.ts';
 import { nodeErrorCode } from '../../core/node-error-code.ts';
 import { tryParseJson } from '../../core/json/try-parse-json.ts';
 import { SpandrelError } from '../../core/errors.ts';
@@ -92,15 +93,20 @@ export class SavedFiles {
   }
 
   async #writeSaved(saved: ReadonlyMap<string, SavedFile>): Promise<void> {
-    if (saved.size === 0) return rm(join(this.#root, SAVED), { force: true });
+    if (saved.size === 0) return rm(await this.#place(SAVED), { force: true });
     // Files of the node may have secrets in them.
     const text = `${JSON.stringify(Object.fromEntries(saved), undefined, 2)}\n`;
     await this.#write(SAVED, text, 0o600);
   }
 
+  /** Where a file is on this machine. A symbolic link stays one. */
+  #place(path: string): Promise<string> {
+    return resolveInRoot(this.#root, path);
+  }
+
   async #read(path: string): Promise<string | undefined> {
     try {
-      return await readFile(join(this.#root, path), 'utf8');
+      return await readFile(await this.#place(path), 'utf8');
     } catch (error) {
       if (['ENOENT', 'ENOTDIR'].includes(nodeErrorCode(error))) return undefined;
       throw error;
@@ -108,11 +114,11 @@ export class SavedFiles {
   }
 
   async #put(path: string, text: string | undefined): Promise<void> {
-    await (text === undefined ? rm(join(this.#root, path), { force: true }) : this.#write(path, text));
+    await (text === undefined ? rm(await this.#place(path), { force: true }) : this.#write(path, text));
   }
 
   async #write(path: string, text: string, newMode = NEW_MODE): Promise<void> {
-    const file = join(this.#root, path);
+    const file = await this.#place(path);
     await mkdir(dirname(file), { recursive: true });
     const mode = await stat(file).then(
       (found) => found.mode & 0o7777,

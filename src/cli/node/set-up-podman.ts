@@ -6,10 +6,11 @@ import type { NodePlan, NodeWish } from './node-plan.ts';
 const FOLDER = '/etc/containers';
 /** Files of the folder are read in the order of their names; an entry in a later one takes precedence. */
 const FILE = `${FOLDER}/registries.conf.d/spandrel.conf`;
+const CRIO = { service: 'crio', command: ['systemctl', 'reload', 'crio'] };
 const HEADER = '# Written by "spandrel node setup"; "spandrel node setup --undo" removes it.\n';
 
 /**
- * Plans a file of its own for podman, buildah, skopeo and CRI-O, which read it with each command
+ * Plans a file of its own for podman, buildah and skopeo, which read it with each command, and for CRI-O
  * (containers-registries.conf(5)). A registry with an entry in another file keeps that.
  */
 export async function setUpPodman(plan: NodePlan, { proxy, registries }: NodeWish): Promise<void> {
@@ -29,7 +30,8 @@ export async function setUpPodman(plan: NodePlan, { proxy, registries }: NodeWis
   // Images by the proxy's name.
   if (isInsecure && !others.has(proxy.host)) blocks.push(printRegistry(proxy.host, [], true));
   if (blocks.length === 0) return;
-  await plan.edit(FILE, () => `${HEADER}${blocks.join('')}`);
+  const reload = (await plan.exists('/etc/crio')) ? CRIO : undefined;
+  await plan.edit(FILE, () => `${HEADER}${blocks.join('')}`, reload);
 }
 
 /** File by prefix, except for our own file. */

@@ -223,8 +223,9 @@ describe('spandrel node setup', () => {
 
   it('podman: has a file of its own, which another run with other registries replaces', async () => {
     const path = '/etc/containers/registries.conf.d/spandrel.conf';
-    const node = await nodeWith({ '/etc/containers/policy.json': '{}' });
-    await setUp(node, '--proxy', HTTP_PROXY, '--registry', 'docker.io');
+    const node = await nodeWith({ '/etc/containers/policy.json': '{}', '/etc/crio/crio.conf': '' });
+    const run = await setUp(node, '--proxy', HTTP_PROXY, '--registry', 'docker.io');
+    expect(run.stdout).toContain('systemctl reload crio');
     await setUp(node, '--proxy', HTTP_PROXY, '--registry', 'quay.io');
     expect(parse(await textOf(node, path))).toEqual({
       registry: [
@@ -237,7 +238,7 @@ describe('spandrel node setup', () => {
       ],
     });
     await setUp(node, '--undo');
-    expect(Object.keys(await snapshot(node))).toEqual(['/etc/containers/policy.json']);
+    expect(Object.keys(await snapshot(node))).toEqual(['/etc/containers/policy.json', '/etc/crio/crio.conf']);
   });
 
   it('writes only hosts.toml where only its folder is mounted', async () => {

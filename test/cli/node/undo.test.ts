@@ -1,4 +1,4 @@
-import { chmod, stat, writeFile } from 'node:fs/promises';
+import { chmod, readlink, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { describe, expect, it } from 'vitest';
@@ -45,6 +45,19 @@ describe('spandrel node setup --undo', () => {
     await setUp(node, '--undo');
     expect(await snapshot(node)).toEqual(before);
   });
+
+  it.each(['/opt/containerd.toml', '../../opt/containerd.toml'])(
+    'a symbolic link to %s stays one: the file that it leads to is changed, and restored',
+    async (target) => {
+      const node = await nodeWith({ ...LAZY_NODE, '/opt/containerd.toml': CONFIG_V2, [`${CONFIG}.old`]: '' });
+      await symlink(target, join(node.root, CONFIG));
+      await setUp(node, '--proxy', PROXY, '--registry', 'docker.io', '--lazy');
+      expect(await readlink(join(node.root, CONFIG))).toBe(target);
+      expect(await textOf(node, '/opt/containerd.toml')).toContain('snapshotter = "soci"');
+      await setUp(node, '--undo');
+      expect(await textOf(node, '/opt/containerd.toml')).toBe(CONFIG_V2);
+    },
+  );
 
   it('a run with other flags replaces what the one before wrote', async () => {
     const node = await nodeWith({ ...LAZY_NODE, [CONFIG]: CONFIG_V2 });
