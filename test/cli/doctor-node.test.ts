@@ -141,6 +141,8 @@ describe('doctor, containerd', () => {
       "snapshotter = 'soci'\ndisable_snapshot_annotations = false",
     );
     expect(await containerdProblems(local)).toEqual([]);
+    const without = V3.replace(/\[\[plugins[^]*$/, '').replace("snapshotter = 'soci'", '');
+    expect(await containerdProblems(without)).toEqual([expect.stringMatching(/overlayfs, the default/)]);
   });
 
   it('reports no problem without containerd', async () => {

@@ -69,7 +69,8 @@ function checkSnapshotter(report: Report, config: ContainerdConfig): void {
   }
   // Without `unpack_config`, the transfer service unpacks for overlayfs only. Pods use that service unless
   // disable_snapshot_annotations is false (containerd `core/transfer/local/pull.go`, `core/unpack`).
-  const isUsed = unpackSnapshotters.length > 0 || config.disableSnapshotAnnotations !== false;
+  const isForPods = snapshotter === NAME && config.disableSnapshotAnnotations !== false;
+  const isUsed = unpackSnapshotters.length > 0 || isForPods;
   if (version >= 3 && isUsed && !unpackSnapshotters.includes(NAME)) {
     report.problem(
       'the transfer service unpacks for other snapshotters only, so containerd 2 cannot pull for "soci" ' +
