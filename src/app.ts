@@ -33,6 +33,7 @@ import { DeliveryCheck } from './images/proofs/delivery-check.ts';
 import { Catalog } from './images/operations/catalog.ts';
 import { ImageFiles } from './images/files/image-files.ts';
 import { ImageManifests } from './images/manifests/image-manifests.ts';
+import { ImageStarts } from './images/operations/image-starts.ts';
 import { ImageOverview } from './images/operations/image-overview.ts';
 import { ImageTrees, imageTreeSizes } from './images/files/image-trees.ts';
 import { IndexPolicies } from './images/lazy/index-policy.ts';
@@ -248,7 +249,11 @@ export async function createApp(
   const recorded = { health, logger, storeBytes: maxBytes };
   const tarRecords = opening.use(TarRecords.open(join(root, 'records', 'tars'), recorded));
   const tarSpanBytes = config.index.inflatedSpanBytes;
-  const { startWatch, profiles: learned } = createBootProfiles({
+  const {
+    startWatch,
+    recentStarts,
+    profiles: learned,
+  } = createBootProfiles({
     opening,
     root,
     recorded,
@@ -340,6 +345,7 @@ export async function createApp(
     layers,
     catalog: new Catalog(upstreams, new ServedRepositories(table)),
     referrers: new Referrers({ manifests, indexer, pushed, policies, logger }),
+    imageStarts: new ImageStarts({ ...shown, recentStarts, profiles: learned }),
     imageFiles: new ImageFiles({ ...shown, contents: contents.layerContents, indexes, trees }),
     imageOverview: new ImageOverview({ ...imageParts, ...lazyParts, ...bootParts, ...shown, pullLog }),
     limits: config.limits,
@@ -354,6 +360,8 @@ export async function createApp(
   const checked = { accepting: () => !stopping, blobs, clients: upstreams.clients, events };
   const admin = createAdminServer({
     guard,
+    profiles: learned,
+    upstreams,
     tls: tls.admin,
     limits: config.limits,
     blobs,

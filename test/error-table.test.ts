@@ -186,6 +186,10 @@ const CODES: Readonly<Record<string, readonly [Omit<Seen, 'code'>, provoke: () =
       return ask('_soci/images/multi/files/a?platform=linux/riscv64');
     },
   ],
+  PROFILE_UNKNOWN: [
+    { status: 404 },
+    () => ask('/api/v1/profiles?repository=up/none', {}, known.app.adminUrl),
+  ],
   JOB_UNKNOWN: [{ status: 404 }, () => ask('/api/v1/jobs/none', {}, known.app.adminUrl)],
   ROUTE_UNKNOWN: [{ status: 404 }, () => ask('/v1/')],
   UNSUPPORTED: [

@@ -49,6 +49,14 @@ const COMMANDS: Readonly<Record<string, Command>> = {
       return { run, help };
     },
   },
+  profile: {
+    usage: 'profile show|export|import [IMAGE] [flags]',
+    about: 'show and carry what containers read when they start',
+    load: async () => {
+      const { profile: run, PROFILE_HELP: help } = await import('./profile/profile.ts');
+      return { run, help };
+    },
+  },
   doctor: {
     usage: 'doctor [IMAGE] [flags]',
     about: 'say why a node does not pull lazily',

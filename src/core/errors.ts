@@ -24,6 +24,7 @@ export const ERRORS = {
   FILE_UNKNOWN: entry(404, false, 'The layer or image has no such file.'),
   SPAN_UNKNOWN: entry(404, false, 'The layer has no span with this number.'),
   PLATFORM_UNKNOWN: entry(404, false, 'The image has no manifest for this platform.'),
+  PROFILE_UNKNOWN: entry(404, false, 'The proxy has seen no start of an image of this repository.'),
   JOB_UNKNOWN: entry(404, false, 'There is no such job, or the proxy has forgotten it.'),
   ROUTE_UNKNOWN: entry(404, false, 'There is no such route.'),
   UNSUPPORTED: entry(405, false, 'The proxy is read-only: push to the upstream registry itself.'),

@@ -17,5 +17,7 @@ export const ROUTE_SAMPLES: Readonly<Record<RepositoryPath['route'], string>> = 
   files: `_soci/layers/${DIGEST}/files`,
   file: `_soci/layers/${DIGEST}/files/etc/passwd`,
   image: '_soci/images/1.0',
+  imageStarts: '_soci/images/1.0/starts',
+  imageProfile: '_soci/images/1.0/profile',
   imageFile: '_soci/images/1.0/files/etc/passwd',
 };

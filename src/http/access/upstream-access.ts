@@ -145,6 +145,8 @@ function subjectOf(path: RegistryPath): ProbeSubject {
     case 'manifest':
     case 'image':
     case 'imageFile':
+    case 'imageStarts':
+    case 'imageProfile':
       return { kind: 'manifest', reference: path.reference };
     case 'referrers':
       return { kind: 'manifest', reference: { digest: path.digest } };

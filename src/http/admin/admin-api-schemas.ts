@@ -69,6 +69,33 @@ const job = object(
   },
 );
 
+const share = { type: 'number', exclusiveMinimum: 0, maximum: 1 };
+
+const profile = object({
+  repository: { type: 'string', description: 'upstream/repository' },
+  starts: { ...count, description: 'that it was learned from; it counts from two on' },
+  files: {
+    ...list(
+      object(
+        {
+          path: { type: 'string', description: 'in the image, without a leading slash' },
+          bytes: count,
+          startShare: { ...share, description: 'of the starts that could read the file, those that did' },
+          readShare: { ...share, description: 'of its blocks of 64 KiB, by a start that read it' },
+        },
+        { pathBytes: { type: 'string', description: 'the path, percent-encoded, if it is not UTF-8' } },
+      ),
+    ),
+    description: 'in the order of first touch',
+  },
+});
+
+const profileExample = {
+  repository: 'ecr/team/app',
+  starts: 12,
+  files: [{ path: 'usr/bin/app', bytes: 4096, startShare: 1, readShare: 0.5 }],
+};
+
 const error = object({
   errors: list(object({ code: errorCode, message: text, detail: { type: 'object' } })),
 });
@@ -144,6 +171,21 @@ export const ADMIN_API_SCHEMAS = {
     },
     examples: [{ image: 'ecr/team/app:1.2', tag: '1.2-soci' }],
   },
+  profilesQuery: {
+    type: 'object',
+    properties: {
+      repository: { type: 'string', description: '`upstream/repository`: its profile alone' },
+      after: { type: 'string', description: '`next` of the page before' },
+    },
+  },
+  profiles: {
+    ...object(
+      { profiles: { ...list(profile), maxItems: 100 } },
+      { next: { type: 'string', description: '`after` of the next page' } },
+    ),
+    examples: [{ profiles: [profileExample] }],
+  },
+  importedProfiles: object({ imported: { ...count, description: 'profiles' } }),
   ecrEvent: { type: 'object', description: 'an EventBridge event with the detail type "ECR Image Action"' },
   digestParameter: { type: 'object', properties: { digest: { type: 'string', description: 'sha256:…' } } },
   jobParameter: { type: 'object', properties: { id: text } },

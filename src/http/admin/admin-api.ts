@@ -4,7 +4,7 @@ import { ADMIN_API_SCHEMAS as schemas, type JsonSchema } from './admin-api-schem
 
 /** An operation of the admin listener, without its handler. */
 export interface AdminOperation {
-  readonly method: 'GET' | 'POST' | 'DELETE';
+  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
   readonly url: string;
   readonly schema: FastifySchema & {
     readonly summary: string;
@@ -179,6 +179,38 @@ export const ADMIN_API = {
         202: response('the job, or why the event starts none', schemas.jobOrIgnored),
         400: response('QUERY_INVALID: another event', schemas.error),
         404: response('NAME_UNKNOWN: no upstream has this registry', schemas.error),
+        ...REFUSALS,
+        default: OTHER_ERROR,
+      },
+    },
+  },
+  profiles: {
+    method: 'GET',
+    url: '/api/v1/profiles',
+    schema: {
+      summary: 'what starts of the images of repositories read',
+      security: SECURITY,
+      querystring: schemas.profilesQuery,
+      response: {
+        200: response('a page of profiles, by repository', schemas.profiles),
+        400: response('NAME_INVALID', schemas.error),
+        404: response('NAME_UNKNOWN: no upstream has this name; PROFILE_UNKNOWN', schemas.error),
+        ...REFUSALS,
+        default: OTHER_ERROR,
+      },
+    },
+  },
+  importProfiles: {
+    method: 'PUT',
+    url: '/api/v1/profiles',
+    schema: {
+      summary: 'replaces the profiles of the named repositories, as another proxy has exported them',
+      security: SECURITY,
+      body: schemas.profiles,
+      response: {
+        200: response('all are replaced', schemas.importedProfiles),
+        400: response('QUERY_INVALID or NAME_INVALID: none is replaced', schemas.error),
+        404: response('NAME_UNKNOWN: no upstream has this name', schemas.error),
         ...REFUSALS,
         default: OTHER_ERROR,
       },

@@ -19,10 +19,11 @@ import { ADMIN_API } from './admin-api.ts';
 import type { JsonSchema } from './admin-api-schemas.ts';
 import { healthRoutes, type HealthRoutesDeps } from './health-routes.ts';
 import { documentAdminApi } from './document-admin-api.ts';
+import { profileRoutes, type ProfileRoutesDeps } from './profile-routes.ts';
 import { storeRoutes, type StoreRoutesDeps } from './store-routes.ts';
 import { jobRoutes, type JobRoutesDeps } from './job-routes.ts';
 
-export interface AdminServerDeps extends HealthRoutesDeps, StoreRoutesDeps, JobRoutesDeps {
+export interface AdminServerDeps extends HealthRoutesDeps, StoreRoutesDeps, ProfileRoutesDeps, JobRoutesDeps {
   readonly guard: AdminGuard;
   readonly tls: TlsMaterial | undefined;
   readonly logger: Logger;
@@ -100,6 +101,7 @@ export function createAdminServer(deps: AdminServerDeps): FastifyInstance {
   documentAdminApi(server);
   server.register(healthRoutes, deps);
   server.register(storeRoutes, deps);
+  server.register(profileRoutes, deps);
   server.register(jobRoutes, deps);
   server.register(async (routes) => {
     routes.route({ ...ADMIN_API.openApi, handler: async () => server.swagger() });

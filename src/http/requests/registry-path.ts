@@ -21,6 +21,8 @@ export type RepositoryPath =
   | { readonly route: 'files'; readonly name: string; readonly digest: Digest }
   | { readonly route: 'file'; readonly name: string; readonly digest: Digest; readonly filePath: RawText }
   | { readonly route: 'image'; readonly name: string; readonly reference: Reference }
+  | { readonly route: 'imageStarts'; readonly name: string; readonly reference: Reference }
+  | { readonly route: 'imageProfile'; readonly name: string; readonly reference: Reference }
   | {
       readonly route: 'imageFile';
       readonly name: string;
@@ -105,6 +107,8 @@ function parseExtension(rawName: string, rest: string, rawPath: string): Registr
   if (kind === 'images' && target !== '') {
     const reference = parseReference(target);
     if (what === undefined) return { route: 'image', name, reference };
+    if (what === 'starts' && tail.length === 0) return { route: 'imageStarts', name, reference };
+    if (what === 'profile' && tail.length === 0) return { route: 'imageProfile', name, reference };
     if (what === 'files') return { route: 'imageFile', name, reference, filePath };
   }
   throw unknownRoute(rawPath);

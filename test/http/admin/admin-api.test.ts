@@ -185,6 +185,20 @@ describe('the admin API', () => {
     await request('POST /api/v1/publish', { body: { image: 'hub/app:latest', tag: 'a/b' } });
     await request('POST /api/v1/publish', { body: { image: 'nowhere/app' } });
 
+    const file = { path: 'bin/app', bytes: 10, startShare: 1, readShare: 0.5 };
+    const profiles = (repository: string, one: object = file): object => ({
+      profiles: [{ repository, starts: 2, files: [one] }],
+    });
+    for (const [repository, one] of [
+      ['hub/app', file],
+      ['hub/app', { ...file, path: '../bin/app' }],
+      ['hub/App', file],
+      ['nowhere/app', file],
+    ] as const)
+      await request('PUT /api/v1/profiles', { body: profiles(repository, one) });
+    for (const repository of ['hub/app', 'hub/other', 'hub/App'])
+      await request('GET /api/v1/profiles', { path: `/api/v1/profiles?repository=${repository}` });
+
     await request('POST /api/v1/events/ecr', { body: ecrEvent });
     await request('POST /api/v1/events/ecr', { body: { ...ecrEvent, account: '000000000000' } });
     const deletion = { ...ecrEvent, detail: { 'action-type': 'DELETE' } };
