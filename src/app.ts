@@ -277,6 +277,7 @@ export async function createApp(
     ...recorded,
     opening,
     root,
+    shared: redis,
     profiles: options.profiles ?? learned,
     blobs,
     layers,

@@ -22,11 +22,12 @@ import type { IndexPolicies } from '../lazy/index-policy.ts';
 import type { ImageBootLayers } from '../lazy/lazy-images.ts';
 import type { Layers } from '../lazy/layers.ts';
 import type { BootRecipe } from '../proofs/boot-recipe.ts';
-import type { BootAnswer, BootRecords } from '../proofs/boot-records.ts';
+import type { BootAnswers } from '../proofs/boot-answers.ts';
+import type { BootAnswer } from '../proofs/boot-records.ts';
 import type { BootBlobs } from './boot-blobs.ts';
 
 export interface BootLayersDeps {
-  readonly records: BootRecords;
+  readonly bootAnswers: BootAnswers;
   readonly profiles: BootProfiles;
   readonly blobs: BlobStore;
   readonly bootBlobs: BootBlobs;
@@ -60,18 +61,22 @@ export class BootLayers implements ImageBootLayers {
   }
 
   answerOf(target: Target, image: Digest): BootAnswer | undefined {
-    return this.#deps.records.find(target, image);
+    return this.#deps.bootAnswers.known(target, image);
   }
 
   async isPending(target: Target, { digest }: ManifestDocument): Promise<boolean> {
-    return this.answerOf(target, digest) === undefined && (await this.#isWanted(target, digest));
+    const { bootAnswers, policies } = this.#deps;
+    if (policies.of(target).bootLayer === 'off') return false;
+    return (await bootAnswers.find(target, digest)) === undefined && this.#isWanted(target, digest);
   }
 
   /** That of an image that was answered without one is made in the background. */
   async prepare(target: Target, manifest: ManifestDocument): Promise<void> {
-    const answer = this.answerOf(target, manifest.digest);
-    if (answer !== undefined && (answer !== 'none' || this.#deps.policies.of(target).bootLayer !== 'now'))
-      return;
+    const { bootAnswers, policies } = this.#deps;
+    const { bootLayer } = policies.of(target);
+    if (bootLayer === 'off') return;
+    const answer = await bootAnswers.find(target, manifest.digest, bootLayer === 'now');
+    if (answer !== undefined && (answer !== 'none' || bootLayer === 'next')) return;
     if (!(await this.#isWanted(target, manifest.digest))) return;
     const key = imageKey(target, manifest.digest);
     const making = this.#flights.run(key, () => this.#makeOrRefuse(target, manifest));
@@ -79,10 +84,10 @@ export class BootLayers implements ImageBootLayers {
     else making.catch(() => undefined);
   }
 
-  noteAnswered(target: Target, { digest }: ManifestDocument): void {
-    const { policies, records } = this.#deps;
+  async noteAnswered(target: Target, { digest }: ManifestDocument): Promise<void> {
+    const { bootAnswers, policies } = this.#deps;
     if (policies.of(target).bootLayer !== 'off' && this.answerOf(target, digest) === undefined)
-      records.put(target, digest, 'none');
+      await bootAnswers.put(target, digest, 'none');
   }
 
   /**
@@ -102,9 +107,7 @@ export class BootLayers implements ImageBootLayers {
   }
 
   async #isWanted(target: Target, image: Digest): Promise<boolean> {
-    const { policies, profiles } = this.#deps;
-    if (policies.of(target).bootLayer === 'off') return false;
-    const profile = await profiles.read(target);
+    const profile = await this.#deps.profiles.read(target);
     if (profile === undefined || profile.starts < MIN_STARTS) return false;
     const refused = this.#refused.get(imageKey(target, image));
     return refused === undefined || profile.starts > 2 * refused.starts;
@@ -122,7 +125,7 @@ export class BootLayers implements ImageBootLayers {
     try {
       const recipe = await this.#make(target, manifest, signal);
       if (recipe === undefined) return refuse('no file fits');
-      this.#deps.records.put(target, manifest.digest, recipe);
+      await this.#deps.bootAnswers.put(target, manifest.digest, recipe);
       events.bootLayerMade('made');
     } catch (error) {
       if (isSpandrelError(error) && isLasting(error.code)) return refuse(error.code);

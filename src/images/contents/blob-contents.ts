@@ -60,7 +60,7 @@ export class BlobContents {
       if (!request.isSizeOnly) await configGate.pass(client, digest, signal);
     }
     const tar = await this.#deps.tarContents.openKnown(target, digest, request);
-    const made = tar ?? (await this.#deps.bootContents.open(target, digest, request));
+    const made = tar ?? (await this.#deps.bootContents.openKnown(target, digest, request));
     if (made !== undefined) return made;
     const derivedRequest = { acceptsGzip, fairnessKey: client, signal };
     const derived = await derivedBlobs.get(target, digest, derivedRequest);
@@ -70,7 +70,8 @@ export class BlobContents {
     } catch (error) {
       if (!isSpandrelError(error, 'BLOB_UNKNOWN')) throw error;
       // Another replica may have named it.
-      const found = await this.#deps.tarContents.openFound(target, digest, request);
+      const boot = await this.#deps.bootContents.openFound(target, digest, request);
+      const found = boot ?? (await this.#deps.tarContents.openFound(target, digest, request));
       if (found !== undefined) return found;
       const remade = await derivedBlobs.make(target, digest, derivedRequest);
       if (remade === undefined) throw error;

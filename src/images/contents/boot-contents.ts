@@ -10,12 +10,12 @@ import { parseManifest } from '../documents/parse-manifest.ts';
 import type { Manifests } from '../manifests/manifests.ts';
 import type { BlobProofs } from '../proofs/blob-proofs.ts';
 import type { BootRecipe } from '../proofs/boot-recipe.ts';
-import type { BootRecords } from '../proofs/boot-records.ts';
+import type { BootAnswers } from '../proofs/boot-answers.ts';
 import type { BlobRequest } from './blob-contents.ts';
 import { type Content, noBytes } from './content.ts';
 
 export interface BootContentsDeps {
-  readonly bootRecords: BootRecords;
+  readonly bootAnswers: BootAnswers;
   readonly bootLayers: BootLayers;
   readonly bootBlobs: BootBlobs;
   readonly proofs: BlobProofs;
@@ -36,11 +36,24 @@ export class BootContents {
   }
 
   /**
-   * The blob; `undefined` if it is none that a tag of the repository has named.
+   * The blob; `undefined` if it is none that a tag of the repository has named, as far as this replica knows.
    * @throws SpandrelError as `BlobProofs.authorizeDerivation`; errors of fills and builds
    */
-  async open(target: Target, digest: Digest, request: BlobRequest): Promise<Content | undefined> {
-    const recipe = this.#deps.bootRecords.findBlob(target, digest);
+  async openKnown(target: Target, digest: Digest, request: BlobRequest): Promise<Content | undefined> {
+    return this.#open(target, this.#deps.bootAnswers.knownBlob(target, digest), digest, request);
+  }
+
+  /** As {@link openKnown}, for a digest that nobody else knows: another replica may have named it. */
+  async openFound(target: Target, digest: Digest, request: BlobRequest): Promise<Content | undefined> {
+    return this.#open(target, await this.#deps.bootAnswers.findBlob(target, digest), digest, request);
+  }
+
+  async #open(
+    target: Target,
+    recipe: BootRecipe | undefined,
+    digest: Digest,
+    request: BlobRequest,
+  ): Promise<Content | undefined> {
     if (recipe === undefined) return undefined;
     const { image, layers } = recipe;
     await this.#deps.proofs.authorizeDerivation(

@@ -34,7 +34,7 @@ export interface ImageBootLayers {
    */
   prepare(target: Target, manifest: ManifestDocument): Promise<void>;
   /** A tag has answered the image without a boot layer. */
-  noteAnswered(target: Target, manifest: ManifestDocument): void;
+  noteAnswered(target: Target, manifest: ManifestDocument): Promise<void>;
 }
 
 export interface LazyImagesDeps {
@@ -297,7 +297,7 @@ export class LazyImages {
     const converted = await this.#deps.converted.convert(target, plan, form, boots);
     if (converted !== undefined && converted !== plan.original && hasBoots)
       for (const { manifest } of plan.images)
-        if (!boots.has(manifest.digest)) this.#deps.bootLayers.noteAnswered(target, manifest);
+        if (!boots.has(manifest.digest)) await this.#deps.bootLayers.noteAnswered(target, manifest);
     return converted;
   }
 

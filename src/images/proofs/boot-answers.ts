@@ -1,0 +1,93 @@
+import { promisify } from 'node:util';
+import { deflateRaw, inflateRaw } from 'node:zlib';
+
+import type { ByteCache } from '../../cache/byte-cache.ts';
+import type { Digest } from '../../core/digest.ts';
+import { type Target, targetKey } from '../../upstream/target.ts';
+import { type BootRecipe, decodeRecipe, encodeRecipe } from './boot-recipe.ts';
+import type { BootAnswer, BootRecords } from './boot-records.ts';
+
+export interface BootAnswersDeps {
+  readonly records: BootRecords;
+  /** Where replicas share them. */
+  readonly shared: ByteCache | undefined;
+}
+
+const KEY_PREFIX = 'boot:1:';
+const NONE = Buffer.from('none');
+const MAX_RECIPE_BYTES = 16 * 2 ** 20;
+const compress = promisify(deflateRaw);
+const decompress = promisify(inflateRaw);
+
+/**
+ * What tags of a repository have answered, on this replica or on another one: nodes may ask any of them for a
+ * boot layer that one has named.
+ */
+export class BootAnswers {
+  readonly #deps: BootAnswersDeps;
+
+  constructor(deps: BootAnswersDeps) {
+    this.#deps = deps;
+  }
+
+  /** As {@link BootRecords.find}: as far as this replica knows. */
+  known(target: Target, image: Digest): BootAnswer | undefined {
+    return this.#deps.records.find(target, image);
+  }
+
+  /**
+   * As {@link known}, or as another replica has answered.
+   * @param mayImprove another replica may have added a boot layer since
+   */
+  async find(target: Target, image: Digest, mayImprove = false): Promise<BootAnswer | undefined> {
+    const known = this.known(target, image);
+    if (known !== undefined && !(mayImprove && known === 'none')) return known;
+    const shared = await this.#findShared(target, image);
+    return shared === undefined ? known : this.#deps.records.put(target, image, shared);
+  }
+
+  /** As {@link BootRecords.findBlob}: as far as this replica knows. */
+  knownBlob(target: Target, digest: Digest): BootRecipe | undefined {
+    return this.#deps.records.findBlob(target, digest);
+  }
+
+  /** As {@link knownBlob}, or as another replica has named it. */
+  async findBlob(target: Target, digest: Digest): Promise<BootRecipe | undefined> {
+    const known = this.knownBlob(target, digest);
+    if (known !== undefined) return known;
+    const shared = await this.#findShared(target, digest);
+    if (shared === undefined || shared === 'none') return undefined;
+    if (![shared.layer.digest, shared.config.digest].includes(digest)) return undefined;
+    this.#deps.records.put(target, shared.image, shared);
+    return shared;
+  }
+
+  /** As {@link BootRecords.put}, for other replicas too. Call before an answer is given. */
+  async put(target: Target, image: Digest, answer: BootAnswer): Promise<BootAnswer> {
+    const { records, shared } = this.#deps;
+    const counts = records.put(target, image, answer);
+    if (shared === undefined) return counts;
+    const bytes = counts === 'none' ? NONE : await compress(encodeRecipe(counts));
+    const blobs = counts === 'none' ? [] : [counts.layer.digest, counts.config.digest];
+    await Promise.all([image, ...blobs].map((digest) => shared.set(sharedKey(target, digest), bytes)));
+    return counts;
+  }
+
+  /** Without a key, anybody could have written the entry. */
+  async #findShared(target: Target, digest: Digest): Promise<BootAnswer | undefined> {
+    const { shared } = this.#deps;
+    if (shared?.isAuthentic !== true) return undefined;
+    const hit = await shared.get(sharedKey(target, digest));
+    if (hit === undefined) return undefined;
+    const bytes = Buffer.from(hit.bytes);
+    if (bytes.equals(NONE)) return 'none';
+    const limit = { maxOutputLength: MAX_RECIPE_BYTES };
+    const text = await decompress(bytes, limit).catch(() => undefined);
+    return text && decodeRecipe(text);
+  }
+}
+
+/** @param digest of an image, or of a blob that only the image with the boot layer has */
+function sharedKey(target: Target, digest: Digest): string {
+  return `${KEY_PREFIX}${targetKey(target)}:${digest}`;
+}
