@@ -146,6 +146,7 @@ describe('SpandrelClient', () => {
     });
     await expect(waiting).rejects.toBe(reason);
     const [job] = await client.jobs();
-    await expect.poll(async () => (await client.job(job?.id ?? '')).state).toBe('done');
+    const state = async (): Promise<string> => (await client.job(job?.id ?? '')).state;
+    await expect.poll(state, { timeout: 20_000 }).toBe('done');
   });
 });

@@ -29,6 +29,8 @@ import { pushLayout } from '../../helpers/push-layout.ts';
 import type { RunningApp } from '../../helpers/running-app.ts';
 import { noteSecret } from '../../helpers/secrets.ts';
 
+const LONG = { timeout: 20_000 };
+
 afterEach(() => void vi.unstubAllEnvs());
 
 describe('POST /api/v1/publish', () => {
@@ -201,7 +203,7 @@ describe('a rule with `when: firstPull`', () => {
   it('the first pull of a tag publishes it, with one download of each layer; later ones do not', async () => {
     const { app, registry } = await start({ rule: { when: 'firstPull' } });
     await pull(app, 'latest');
-    await expect.poll(async () => (await jobs(app)).map(({ state }) => state)).toEqual(['done']);
+    await expect.poll(async () => (await jobs(app)).map(({ state }) => state), LONG).toEqual(['done']);
     expect(registry.content.manifest('app', 'latest-soci').digest).toBe(CONVERTED);
     const [job] = await jobs(app);
     const sizes = (job?.layers ?? []).reduce((sum, { size }) => sum + size, 0);
@@ -214,16 +216,16 @@ describe('a rule with `when: firstPull`', () => {
   it('a tag that moves is published again', async () => {
     const { app, registry } = await start({ rule: { when: 'firstPull', tag: 'replace' } });
     await pull(app, 'latest');
-    await expect.poll(async () => (await jobs(app)).map(({ state }) => state)).toEqual(['done']);
+    await expect.poll(async () => (await jobs(app)).map(({ state }) => state), LONG).toEqual(['done']);
     // The tag now points to the published image, which starts no job.
-    await expect.poll(() => registry.content.manifest('app', 'latest').digest).toBe(CONVERTED);
+    expect(registry.content.manifest('app', 'latest').digest).toBe(CONVERTED);
     await pull(app, 'latest');
     expect(await jobs(app)).toHaveLength(1);
     const { registry: other } = cleanup.use(await LayoutUpstream.start('five-layers'));
     const { bytes, mediaType } = other.content.manifest('app', 'latest');
     const moved = registry.addManifest('app', 'latest', bytes, mediaType);
     await pull(app, 'latest');
-    await expect.poll(() => jobs(app)).toHaveLength(2);
+    await expect.poll(() => jobs(app), LONG).toHaveLength(2);
     // Its layers are not there.
     expect(await ended(app, (await jobs(app))[0] ?? { id: moved })).toMatchObject({ state: 'failed' });
   });
